@@ -1,0 +1,52 @@
+//! Lodestone, the DNS server of a Kubernetes cluster. This page is the map.
+//!
+//! ```text
+//! cli        what a person types: serve, check, lab
+//! reload     Corefile -> the running whole; swap on change, keep the old on error
+//! server     transports and the one door: udp, tcp, tls; routing; limits
+//! admin      health, ready and metrics over HTTP
+//! plugin     one file a Corefile word; order.rs is the list, chain.rs walks it
+//! upstream   asking other servers: exchange, pool, policy, health
+//! zone       the DNS view of the cluster: names in, records out; pure
+//! cluster    what the cluster says, no DNS: objects, events, state; its two sources
+//! config     the Corefile's meaning: keys, settings, plugins, typed
+//! corefile   the Corefile language, knowing no plugin
+//! query      the question: as asked, as rewritten, who asks, over what
+//! reply      the answer: rcode, records, and why it is what it is
+//! wire       names and messages as octets
+//! metrics    every metric family, its name and its labels
+//! ```
+//!
+//! Imports point one way: `corefile` <- `config`; `cluster` <- `zone` <- `plugin::kubernetes`;
+//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `reload` <- `cli`. `corefile`, `zone`
+//! and `wire` know neither tokio nor kube: they are values and functions.
+//!
+//! The way of one query:
+//!
+//! ```text
+//! server/udp     a batch of datagrams in
+//! server/handle  octets -> Query, or FORMERR, or nothing          (every transport enters here)
+//! server/route   longest matching zone -> its block
+//! plugin/chain   inward: ask each plugin -> Pass | Answer | Drop | Wait(future)
+//!                outward: those that were passed, in reverse, amend the reply
+//! zone/lookup    (from plugin/kubernetes) the names, from the published cluster state
+//! server/handle  Reply -> octets, cut to the client's size; the batch out
+//! ```
+//!
+//! Only `Wait` (a forward, a sub-query) allocates or touches the scheduler; a cluster name is
+//! answered where its datagram was read.
+
+pub mod admin;
+pub mod cli;
+pub mod cluster;
+pub mod config;
+pub mod corefile;
+pub mod metrics;
+pub mod plugin;
+pub mod query;
+pub mod reload;
+pub mod reply;
+pub mod server;
+pub mod upstream;
+pub mod wire;
+pub mod zone;
