@@ -11,9 +11,10 @@
 //! cluster    what the cluster says, no DNS: objects, events, state; its two sources
 //! config     the Corefile's meaning: keys, settings, plugins, typed
 //! corefile   the Corefile language, knowing no plugin
+//! message    whole messages: octets to query or reply, reply to octets
 //! query      the question: as asked, as rewritten, who asks, over what
 //! reply      the answer: rcode, records, and why it is what it is
-//! wire       names and messages as octets
+//! wire       names, numbers and records as octets
 //! metrics    every metric family, its name and its labels
 //! ```
 //!
@@ -41,6 +42,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod corefile;
+pub mod message;
 pub mod metrics;
 pub mod plugin;
 pub mod query;

@@ -1,1 +1,168 @@
-//! Stub.
+//! The question: as asked (kept), as rewritten, who asks, over what.
+
+use std::{net::SocketAddr, time::Instant};
+
+use crate::wire::{Class, Name, Opcode, Type};
+
+/// One query on its way through the chain.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// The client's message id.
+    pub id: u16,
+    /// The question as the client asked it. No plugin changes it: the reply repeats it.
+    pub asked: Question,
+    /// The question as the plugins so far have made it; at first the same.
+    pub question: Question,
+    /// What the client wants done; only [`Opcode::QUERY`] gets as far as a plugin.
+    pub opcode: Opcode,
+    /// The client wants recursion.
+    pub recursion_desired: bool,
+    /// The client checks signatures for itself; handed on to upstreams, part of a cache's key.
+    pub checking_disabled: bool,
+    /// The client understands the AD bit (RFC 6840 §5.7).
+    pub authentic_data: bool,
+    /// What the client's OPT record said, where it sent one.
+    pub edns: Option<Edns>,
+    /// Who asks.
+    pub client: SocketAddr,
+    /// The address that was asked.
+    pub local: SocketAddr,
+    /// How it came.
+    pub transport: Transport,
+    /// Octets of the query as it came.
+    pub size: usize,
+    /// When it was read from its socket.
+    pub received: Instant,
+    /// How many sub-queries deep this is; 0 for what a client asked.
+    pub depth: u8,
+    /// Whether a cache must fetch anew rather than answer from what it holds.
+    pub refresh: bool,
+}
+
+impl Query {
+    /// A query for `question` and nothing else, as from the server itself: the start of sub-queries
+    /// and tests.
+    pub fn internal(question: Question) -> Self {
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            id: 0,
+            asked: question,
+            question,
+            opcode: Opcode::QUERY,
+            recursion_desired: true,
+            checking_disabled: false,
+            authentic_data: false,
+            edns: None,
+            client: nobody,
+            local: nobody,
+            transport: Transport::Udp,
+            size: 0,
+            received: Instant::now(),
+            depth: 0,
+            refresh: false,
+        }
+    }
+
+    /// The same client's query for something else, one level deeper.
+    #[must_use]
+    pub fn sub_query(&self, question: Question) -> Self {
+        Self {
+            asked: question,
+            question,
+            depth: self.depth.saturating_add(1),
+            ..self.clone()
+        }
+    }
+
+    /// Whether the client wants DNSSEC records (RFC 3225).
+    pub fn dnssec_ok(&self) -> bool {
+        self.edns.is_some_and(|edns| edns.dnssec_ok)
+    }
+
+    /// The largest reply that the client takes over this transport, in octets.
+    pub fn reply_limit(&self) -> usize {
+        match (self.transport, self.edns) {
+            (Transport::Udp, None) => crate::wire::MIN_UDP_PAYLOAD,
+            (Transport::Udp, Some(edns)) => {
+                usize::from(edns.udp_payload).max(crate::wire::MIN_UDP_PAYLOAD)
+            }
+            _ => crate::wire::MAX_MESSAGE,
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The name as spelled.
+    pub name: Name,
+    /// The name in lower case: what look-ups and cache keys use.
+    pub lower: Name,
+    /// The type.
+    pub rtype: Type,
+    /// The class.
+    pub class: Class,
+}
+
+impl Question {
+    /// A question; its lower-case name is made here, once.
+    pub fn new(name: Name, rtype: Type, class: Class) -> Self {
+        Self {
+            name,
+            lower: name.to_lower(),
+            rtype,
+            class,
+        }
+    }
+
+    /// Whether both ask the same, whatever the spelling.
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.lower == other.lower && self.rtype == other.rtype && self.class == other.class
+    }
+}
+
+/// What an OPT record says (RFC 6891 §6.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edns {
+    /// Octets of a UDP reply that the sender takes.
+    pub udp_payload: u16,
+    /// 0 is the only version there is.
+    pub version: u8,
+    /// The DO bit.
+    pub dnssec_ok: bool,
+    /// Whether the server's identity is asked for (RFC 5001).
+    pub wants_nsid: bool,
+}
+
+impl Edns {
+    /// The option code of NSID.
+    pub const NSID: u16 = 3;
+    /// The option code of extended DNS errors (RFC 8914).
+    pub const EXTENDED_ERROR: u16 = 15;
+    /// Octets of a UDP message that we take, small enough never to be fragmented.
+    pub const OUR_UDP_PAYLOAD: u16 = 1232;
+}
+
+/// What a query came over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// A stream (RFC 7766).
+    Tcp,
+    /// DNS over TLS (RFC 7858).
+    Tls,
+    /// DNS over HTTPS (RFC 8484), HTTP/1.1 or 2.
+    Https,
+    /// DNS over HTTP/3.
+    Https3,
+    /// DNS over QUIC (RFC 9250).
+    Quic,
+}
+
+impl Transport {
+    /// The word for it in metrics and logs: only UDP is datagrams.
+    pub fn label(self) -> &'static str {
+        if self == Self::Udp { "udp" } else { "tcp" }
+    }
+}

@@ -1,1 +1,486 @@
-//! Stub.
+//! The answer: rcode, records, why it is what it is.
+//!
+//! Records are kept as octets in one arena, uncompressed, so that a reply is a handful of vectors
+//! that are cleared and used again: answering from memory allocates nothing. Whoever needs a
+//! record's data in fields decodes it with hickory-proto; whoever shuffles or clamps TTLs works on
+//! the small [`Record`]s and leaves the arena alone.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::{
+    query::{Edns, Question},
+    wire::{Class, MalformedMessage, Name, NameRef, RawRecord, Rcode, Type},
+};
+
+/// A reply on its way out through the chain.
+#[derive(Clone, Debug, Default)]
+pub struct Reply {
+    /// The response code.
+    pub rcode: Rcode,
+    /// The data are of a zone of ours (the AA bit).
+    pub authoritative: bool,
+    /// Recursion is to be had here (the RA bit).
+    pub recursion_available: bool,
+    /// An upstream vouches for the data (the AD bit).
+    pub authentic: bool,
+    /// Records are missing for want of room (the TC bit): set by an upstream, or by the writer.
+    pub truncated: bool,
+    /// Why the reply is what it is.
+    pub why: Why,
+    /// An extended error that an upstream gave (RFC 8914).
+    pub extended_error: Option<ExtendedError>,
+    sections: [Vec<Record>; 3],
+    arena: Vec<u8>,
+}
+
+/// The reason for a reply, as a value: logs, metrics and explanations all read this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// Nobody has said anything yet.
+    #[default]
+    Unanswered,
+    /// A record of the cluster.
+    ClusterRecord,
+    /// The name is the cluster's, without a record of this type.
+    ClusterNoData,
+    /// The name lies in the cluster's zone, outside of any form that a name there can have.
+    NoSuchForm,
+    /// The namespace does not exist, or is hidden by the configuration.
+    NoSuchNamespace,
+    /// The namespace has no such Service.
+    NoSuchService,
+    /// The Service exists and is headless, and no endpoint of it is ready.
+    NoReadyEndpoint,
+    /// The Service has endpoints, none of this name.
+    NoSuchEndpoint,
+    /// The Service has ports, none of this name and protocol.
+    NoSuchPort,
+    /// No pod has this address, or pods are not served.
+    NoSuchPod,
+    /// No Service or endpoint has this address.
+    NoSuchAddress,
+    /// The cluster's objects have not been read yet.
+    NotSynced,
+    /// A record of a hosts table.
+    HostsRecord,
+    /// The hosts table knows the name, without a record of this type.
+    HostsNoData,
+    /// An upstream's word.
+    Upstream,
+    /// An upstream's word, remembered.
+    Cached,
+    /// An upstream's word, remembered past its time because the upstream does not answer.
+    Stale,
+    /// No upstream answered in time.
+    UpstreamTimeout,
+    /// No upstream could be reached.
+    UpstreamUnreachable,
+    /// An upstream's reply made no sense.
+    UpstreamMalformed,
+    /// Too many questions are under way at once.
+    Overload,
+    /// No server block is for this name.
+    NoZone,
+    /// The block's plugins all passed the question on.
+    NobodyAnswered,
+    /// The message was no query that can be read.
+    Malformed,
+    /// The class, opcode or EDNS version is not served.
+    NotServed,
+    /// Refused by rule.
+    Policy,
+    /// Sub-queries went too deep.
+    TooDeep,
+    /// A plugin made the answer up from the question.
+    Synthesized,
+    /// Something here broke.
+    Internal,
+}
+
+/// An extended DNS error (RFC 8914).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtendedError {
+    /// The INFO-CODE.
+    pub code: u16,
+    /// The EXTRA-TEXT.
+    pub text: Box<str>,
+}
+
+/// Where in a message a record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// What was asked for.
+    Answer,
+    /// The zone that says so.
+    Authority,
+    /// What will be asked for next.
+    Additional,
+}
+
+impl Section {
+    /// All of them, in the order of a message.
+    pub const ALL: [Self; 3] = [Self::Answer, Self::Authority, Self::Additional];
+}
+
+/// One record; its names and data are in the arena of the reply that it belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    /// Its type.
+    pub rtype: Type,
+    /// Its class.
+    pub class: Class,
+    /// Seconds that it may be kept.
+    pub ttl: u32,
+    owner: Span,
+    data: Span,
+}
+
+/// A piece of the arena; an owner of no octets is the question's name, as asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    start: u32,
+    length: u16,
+}
+
+/// Whose record it is.
+#[derive(Clone, Copy, Debug)]
+pub enum Owner<'a> {
+    /// The name that was asked for, in the spelling of whoever asked: it costs two octets.
+    Question,
+    /// Some other name.
+    Name(NameRef<'a>),
+}
+
+/// Record data to be put into a reply.
+#[derive(Clone, Copy, Debug)]
+pub enum Data<'a> {
+    /// An IPv4 address.
+    A(Ipv4Addr),
+    /// An IPv6 address.
+    Aaaa(Ipv6Addr),
+    /// The one name of CNAME, NS, PTR or DNAME.
+    Name(NameRef<'a>),
+    /// A service's place (RFC 2782).
+    Srv {
+        /// Lower is tried first.
+        priority: u16,
+        /// Share among equals.
+        weight: u16,
+        /// The port.
+        port: u16,
+        /// The host.
+        target: NameRef<'a>,
+    },
+    /// The start of a zone (RFC 1035 §3.3.13).
+    Soa(Soa<'a>),
+    /// One character string; at most 255 octets of it are kept.
+    Txt(&'a [u8]),
+    /// Data in wire form, names in it uncompressed.
+    Raw(&'a [u8]),
+}
+
+/// The fields of an SOA record.
+#[derive(Clone, Copy, Debug)]
+pub struct Soa<'a> {
+    /// The primary server.
+    pub primary: NameRef<'a>,
+    /// The mailbox of who is responsible.
+    pub mailbox: NameRef<'a>,
+    /// Changes with the zone.
+    pub serial: u32,
+    /// Seconds between a secondary's questions.
+    pub refresh: u32,
+    /// Seconds until it asks again.
+    pub retry: u32,
+    /// Seconds after which it gives up.
+    pub expire: u32,
+    /// Seconds that a negative answer may be kept (RFC 2308 §4).
+    pub minimum: u32,
+}
+
+impl Reply {
+    /// Back to nothing, room kept.
+    pub fn clear(&mut self) {
+        let Self {
+            sections, arena, ..
+        } = self;
+        sections.iter_mut().for_each(Vec::clear);
+        arena.clear();
+        self.rcode = Rcode::NOERROR;
+        self.authoritative = false;
+        self.recursion_available = false;
+        self.authentic = false;
+        self.truncated = false;
+        self.why = Why::Unanswered;
+        self.extended_error = None;
+    }
+
+    /// Nothing but a code and the reason for it.
+    pub fn fail(&mut self, rcode: Rcode, why: Why) {
+        self.clear();
+        self.rcode = rcode;
+        self.why = why;
+    }
+
+    /// A reply that is nothing but a code and the reason for it.
+    pub fn failure(rcode: Rcode, why: Why) -> Self {
+        Self {
+            rcode,
+            why,
+            ..Self::default()
+        }
+    }
+
+    /// Adds a record of class IN.
+    pub fn push(
+        &mut self,
+        section: Section,
+        owner: Owner<'_>,
+        rtype: Type,
+        ttl: u32,
+        data: Data<'_>,
+    ) {
+        let owner = match owner {
+            Owner::Question => Span {
+                start: 0,
+                length: 0,
+            },
+            Owner::Name(name) => self.store(|arena| arena.extend_from_slice(name.as_wire())),
+        };
+        let data = self.store(|arena| data.append(arena));
+        let record = Record {
+            rtype,
+            class: Class::IN,
+            ttl,
+            owner,
+            data,
+        };
+        self.sections[section as usize].push(record);
+    }
+
+    /// Adds a record to the answer, owned by the question's name: the usual case.
+    pub fn answer(&mut self, rtype: Type, ttl: u32, data: Data<'_>) {
+        self.push(Section::Answer, Owner::Question, rtype, ttl, data);
+    }
+
+    /// Adds a record as it stands in `message`, its names decompressed. An owner that is the name
+    /// of `question` becomes [`Owner::Question`].
+    pub fn push_raw(
+        &mut self,
+        section: Section,
+        question: &Question,
+        message: &[u8],
+        raw: &RawRecord,
+    ) -> Result<(), MalformedMessage> {
+        let owner = if raw.owner.to_lower() == question.lower {
+            Span {
+                start: 0,
+                length: 0,
+            }
+        } else {
+            self.store(|arena| arena.extend_from_slice(raw.owner.as_wire()))
+        };
+        let start = self.arena.len();
+        expand(message, raw, &mut self.arena)?;
+        let data = self.span_from(start);
+        let record = Record {
+            rtype: raw.rtype,
+            class: raw.class,
+            ttl: raw.ttl,
+            owner,
+            data,
+        };
+        self.sections[section as usize].push(record);
+        Ok(())
+    }
+
+    /// Copies a record of another reply into this one. Where the other's owner was its question's
+    /// name, `owner` takes its place.
+    pub fn push_from(&mut self, section: Section, owner: Owner<'_>, other: &Self, record: &Record) {
+        let span = match (other.owner(record), owner) {
+            (Owner::Name(name), _) | (Owner::Question, Owner::Name(name)) => {
+                self.store(|arena| arena.extend_from_slice(name.as_wire()))
+            }
+            (Owner::Question, Owner::Question) => Span {
+                start: 0,
+                length: 0,
+            },
+        };
+        let data = self.store(|arena| arena.extend_from_slice(other.data(record)));
+        self.sections[section as usize].push(Record {
+            owner: span,
+            data,
+            ..*record
+        });
+    }
+
+    /// The records of a section.
+    pub fn section(&self, section: Section) -> &[Record] {
+        &self.sections[section as usize]
+    }
+
+    /// The records of a section, to be reordered, dropped or given other TTLs.
+    pub fn section_mut(&mut self, section: Section) -> &mut Vec<Record> {
+        &mut self.sections[section as usize]
+    }
+
+    /// Every record of every section.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.sections.iter().flatten()
+    }
+
+    /// Every record of every section, to be given other TTLs.
+    pub fn records_mut(&mut self) -> impl Iterator<Item = &mut Record> {
+        self.sections.iter_mut().flatten()
+    }
+
+    /// Whose record it is.
+    pub fn owner(&self, record: &Record) -> Owner<'_> {
+        if record.owner.length == 0 {
+            return Owner::Question;
+        }
+        let name = NameRef::from_wire(self.slice(record.owner));
+        Owner::Name(name.expect("owners enter the arena as names"))
+    }
+
+    /// A record's data in wire form, names in it uncompressed.
+    pub fn data(&self, record: &Record) -> &[u8] {
+        self.slice(record.data)
+    }
+
+    /// The one name of a CNAME, NS, PTR or DNAME record's data.
+    pub fn data_name(&self, record: &Record) -> Option<NameRef<'_>> {
+        matches!(
+            record.rtype,
+            Type::CNAME | Type::NS | Type::PTR | Type::DNAME
+        )
+        .then(|| NameRef::from_wire(self.data(record)).ok())
+        .flatten()
+    }
+
+    /// Octets held: what a cache counts.
+    pub fn weight(&self) -> usize {
+        size_of::<Self>() + self.arena.len() + self.records().count() * size_of::<Record>()
+    }
+
+    /// Gives back the room that is not used, before the reply is kept.
+    pub fn shrink(&mut self) {
+        self.arena.shrink_to_fit();
+        self.sections.iter_mut().for_each(Vec::shrink_to_fit);
+    }
+
+    /// Reads the options of an upstream's OPT record: of them, only an extended error is kept.
+    pub fn read_options(&mut self, mut options: &[u8]) {
+        while let Some((head, rest)) = options.split_at_checked(4) {
+            let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
+            let Some((value, rest)) = rest.split_at_checked(length) else {
+                return;
+            };
+            let code = u16::from_be_bytes([head[0], head[1]]);
+            if let (Edns::EXTENDED_ERROR, Some((code, text))) = (code, value.split_at_checked(2)) {
+                self.extended_error = Some(ExtendedError {
+                    code: u16::from_be_bytes([code[0], code[1]]),
+                    text: String::from_utf8_lossy(text).into(),
+                });
+            }
+            options = rest;
+        }
+    }
+
+    fn slice(&self, span: Span) -> &[u8] {
+        let start = span.start as usize;
+        &self.arena[start..start + usize::from(span.length)]
+    }
+
+    fn store(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
+        let start = self.arena.len();
+        write(&mut self.arena);
+        self.span_from(start)
+    }
+
+    fn span_from(&self, start: usize) -> Span {
+        Span {
+            start: u32::try_from(start).expect("a reply is far below 4 GiB"),
+            length: u16::try_from(self.arena.len() - start)
+                .expect("names and record data have at most 65,535 octets"),
+        }
+    }
+}
+
+impl Default for Rcode {
+    fn default() -> Self {
+        Self::NOERROR
+    }
+}
+
+impl Data<'_> {
+    fn append(&self, arena: &mut Vec<u8>) {
+        match self {
+            Self::A(address) => arena.extend(address.octets()),
+            Self::Aaaa(address) => arena.extend(address.octets()),
+            Self::Name(name) => arena.extend(name.as_wire()),
+            Self::Srv {
+                priority,
+                weight,
+                port,
+                target,
+            } => {
+                for word in [priority, weight, port] {
+                    arena.extend(word.to_be_bytes());
+                }
+                arena.extend(target.as_wire());
+            }
+            Self::Soa(soa) => {
+                arena.extend(soa.primary.as_wire());
+                arena.extend(soa.mailbox.as_wire());
+                for word in [soa.serial, soa.refresh, soa.retry, soa.expire, soa.minimum] {
+                    arena.extend(word.to_be_bytes());
+                }
+            }
+            Self::Txt(text) => {
+                let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
+                arena.push(length);
+                arena.extend(&text[..usize::from(length)]);
+            }
+            Self::Raw(octets) => arena.extend(*octets),
+        }
+    }
+}
+
+/// How the data of the types that may be compressed are made up (RFC 3597 §4): octets before the
+/// first name, and how many names follow. What is behind them is copied.
+pub(crate) fn names_in(rtype: Type) -> Option<(usize, usize)> {
+    match rtype.0 {
+        2 | 3 | 4 | 5 | 7 | 8 | 9 | 12 | 39 => Some((0, 1)), // NS MD MF CNAME MB MG MR PTR DNAME
+        6 | 14 | 17 => Some((0, 2)),                         // SOA MINFO RP
+        15 | 18 | 21 | 36 => Some((2, 1)),                   // MX AFSDB RT KX
+        26 => Some((2, 2)),                                  // PX
+        33 => Some((6, 1)),                                  // SRV
+        _ => None,
+    }
+}
+
+fn expand(message: &[u8], raw: &RawRecord, arena: &mut Vec<u8>) -> Result<(), MalformedMessage> {
+    let start = arena.len();
+    let mut position = raw.data_start;
+    if let Some((before, names)) = names_in(raw.rtype) {
+        let fixed = message
+            .get(position..position + before)
+            .ok_or(MalformedMessage::Truncated)?;
+        arena.extend(fixed);
+        position += before;
+        for _ in 0..names {
+            let (name, behind) = Name::read(message, position)?;
+            arena.extend(name.as_wire());
+            position = behind;
+        }
+    }
+    let rest = message
+        .get(position..raw.data_end)
+        .ok_or(MalformedMessage::Truncated)?;
+    arena.extend(rest);
+    if arena.len() - start > usize::from(u16::MAX) {
+        return Err(MalformedMessage::Truncated);
+    }
+    Ok(())
+}

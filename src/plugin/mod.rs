@@ -1,1 +1,190 @@
-//! Stub.
+//! Plugins: one file a Corefile word, a folder once it outgrows one.
+//!
+//! A plugin is made in two steps. Its directives are parsed into a configuration, a plain value
+//! ([`Setup`]), with no effect on anything, so that a file can be checked without a socket. The
+//! configuration is then built into a [`Plugin`] with what it needs of the machine ([`Build`]).
+//!
+//! Words that configure a server block and never see a query (bind, health, reload, ...) are
+//! settings, another type: see [`crate::config`].
+
+mod chain;
+mod parts;
+
+use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+
+pub use chain::{Chain, Waiting, Walk};
+pub use parts::Parts;
+
+use crate::{
+    metrics::Metrics,
+    query::{Query, Question},
+    reply::{Reply, Why},
+    wire::{Name, Rcode},
+};
+
+/// Something that a question meets on its way in, and its reply on the way out.
+///
+/// Both ways are plain functions: only [`Step::Wait`] allocates or meets the scheduler.
+pub trait Plugin: Send + Sync + 'static {
+    /// The Corefile's word for it.
+    fn name(&self) -> &'static str;
+
+    /// The way in: answer into `reply` (which comes empty), pass on, or wait. A plugin may rewrite
+    /// [`Query::question`], never [`Query::asked`].
+    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step;
+
+    /// The way out, for a plugin that passed the question on and whose inner plugins replied.
+    fn amend(&self, _context: &Context<'_>, _query: &Query, _reply: &mut Reply) {}
+
+    /// Whether it can do its work yet; `/ready` asks this.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// Completes when the plugin has what it needs to start, or has waited long enough. A start
+    /// or a reload waits for it before the first query comes in.
+    fn started(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        None
+    }
+
+    /// Whether names that nobody here knows can be found by it: decides the RA bit.
+    fn recurses(&self) -> bool {
+        false
+    }
+
+    /// Whether it can answer in classes other than IN.
+    fn serves_other_classes(&self) -> bool {
+        false
+    }
+}
+
+/// What a plugin made of a question.
+pub enum Step {
+    /// The next plugin is asked.
+    Pass,
+    /// The reply is there.
+    Answer,
+    /// Nothing is sent, ever.
+    Drop,
+    /// The reply will come.
+    Wait(Pending),
+}
+
+/// A reply that will come. It owns what it needs, so that the thread it was begun on is free.
+pub type Pending = Pin<Box<dyn Future<Output = Resolved> + Send>>;
+
+/// What a wait came to.
+pub enum Resolved {
+    /// The reply.
+    Answer(Reply),
+    /// Nothing: the next plugin is asked.
+    Pass,
+    /// Nothing is sent, ever.
+    Drop,
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Pass => "Pass",
+            Self::Answer => "Answer",
+            Self::Drop => "Drop",
+            Self::Wait(_) => "Wait",
+        })
+    }
+}
+
+/// Where in the configuration a query is.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The server that was asked; sub-queries begin there.
+    pub door: &'a Arc<dyn Door>,
+    /// The server block, for one of its keys.
+    pub block: &'a Arc<Block>,
+}
+
+/// How deep sub-queries may go: an alias of an alias is ordinary, eight are a loop.
+pub const MAX_DEPTH: u8 = 8;
+
+impl Context<'_> {
+    /// Asks the server itself, as the same client would, and waits for the reply: the one way in
+    /// which a plugin may ask again.
+    pub fn again(
+        &self,
+        query: &Query,
+        question: Question,
+    ) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        let sub_query = query.sub_query(question);
+        if sub_query.depth > MAX_DEPTH {
+            let reply = Reply::failure(Rcode::SERVFAIL, Why::TooDeep);
+            return Box::pin(std::future::ready(reply));
+        }
+        Arc::clone(self.door).answer(sub_query)
+    }
+}
+
+/// A server as plugins see it: something that can be asked.
+pub trait Door: Send + Sync {
+    /// Routes the query to its block and walks the chain to its end.
+    fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
+}
+
+/// A server block, for one of its keys.
+pub struct Block {
+    /// The key's zone, in lower case.
+    pub zone: Name,
+    /// What metrics call the listener: `dns://:53`.
+    pub server: Arc<str>,
+    /// What metrics call the zone: `cluster.local.`.
+    pub zone_label: Arc<str>,
+    /// What metrics call the view; empty without one.
+    pub view: Arc<str>,
+    /// The plugins.
+    pub chain: Arc<Chain>,
+}
+
+/// A plugin's configuration, parsed and checked, not yet built.
+pub trait Setup: fmt::Debug + Send + Sync {
+    /// Makes the plugin. Called in plugin order, once for the block, whatever number of keys it has.
+    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError>;
+}
+
+/// Why a plugin cannot be built from a configuration that is well-formed.
+#[derive(Debug, thiserror::Error)]
+#[error("plugin/{plugin}: {action}")]
+pub struct BuildError {
+    /// The Corefile's word.
+    pub plugin: &'static str,
+    /// What failed, with the object of it.
+    pub action: String,
+    /// Why.
+    #[source]
+    pub source: Option<anyhow::Error>,
+}
+
+/// What a plugin is built from, besides its configuration.
+pub struct Build<'a> {
+    /// Where background work is spawned. Whatever is spawned must end when the plugin is dropped.
+    pub runtime: &'a tokio::runtime::Handle,
+    /// What outlives a reload.
+    pub parts: &'a Parts,
+    /// Every metric.
+    pub metrics: &'a Arc<Metrics>,
+    /// The zones of the block's keys, in lower case.
+    pub zones: &'a [Name],
+    /// The addresses that the block is served on.
+    pub addresses: &'a [SocketAddr],
+    /// What metrics call the block's first listener: `dns://:53`.
+    pub server: &'a Arc<str>,
+    /// What plugins built earlier in this block offer to later ones.
+    pub offered: Vec<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Build<'_> {
+    /// What an earlier plugin of this block offered, by type.
+    pub fn offered<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.offered
+            .iter()
+            .find_map(|offer| Arc::clone(offer).downcast().ok())
+    }
+}

@@ -1,0 +1,165 @@
+//! Reading messages: a query from anyone, a reply from an upstream (RFC 1035 §4, RFC 6891).
+
+use crate::{
+    query::{Edns, Question},
+    reply::{Reply, Section},
+    wire::{Header, MalformedMessage, RawRecord, Rcode, Reader, Type},
+};
+
+/// A query as it came, before anything is made of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Parsed {
+    /// The one question.
+    pub question: Question,
+    /// What the OPT record said, where there was one.
+    pub edns: Option<Edns>,
+}
+
+/// Reads a query whose header is known to be one for us: exactly one question, and nothing beside
+/// it but what a query may carry (an SOA for IXFR, an OPT, a TSIG).
+///
+/// Lying counts are FORMERR. Octets behind the last record are tolerated: clients pad.
+pub fn read_query(message: &[u8], header: &Header) -> Result<Parsed, MalformedMessage> {
+    let [questions, answers, authorities, additionals] = header.counts;
+    if questions != 1 {
+        return Err(MalformedMessage::QuestionCount);
+    }
+    if answers > 0 || authorities > 1 || additionals > 2 {
+        return Err(MalformedMessage::RecordCount);
+    }
+    let mut reader = Reader::new(message);
+    let question = question(&mut reader)?;
+    for _ in 0..authorities {
+        reader.record()?;
+    }
+    let mut edns = None;
+    for _ in 0..additionals {
+        let record = reader.record()?;
+        if record.rtype == Type::OPT {
+            if edns.is_some() || !record.owner.as_ref().is_root() {
+                return Err(MalformedMessage::BadOpt);
+            }
+            edns = Some(read_opt(message, &record)?);
+        }
+    }
+    Ok(Parsed { question, edns })
+}
+
+/// Reads a whole reply into `reply` (cleared first) and gives its question. The reply's question
+/// must be compared with what was asked before anything of it is believed.
+pub fn read_reply(message: &[u8], reply: &mut Reply) -> Result<Question, MalformedMessage> {
+    let header = Header::read(message).ok_or(MalformedMessage::NoHeader)?;
+    if !header.has(Header::RESPONSE) {
+        return Err(MalformedMessage::WrongDirection);
+    }
+    if header.counts[0] != 1 {
+        return Err(MalformedMessage::QuestionCount);
+    }
+    reply.clear();
+    let mut reader = Reader::new(message);
+    let question = question(&mut reader)?;
+    let mut rcode = header.flags & 0x0F;
+    let sections = [Section::Answer, Section::Authority, Section::Additional];
+    for (section, count) in sections.into_iter().zip(&header.counts[1..]) {
+        for _ in 0..*count {
+            let record = reader.record()?;
+            if record.rtype == Type::OPT {
+                rcode |= u16::try_from(record.ttl >> 24).expect("eight bits") << 4;
+                reply.read_options(record.data(message));
+                continue;
+            }
+            reply.push_raw(section, &question, message, &record)?;
+        }
+    }
+    reply.rcode = Rcode(rcode);
+    reply.authoritative = header.has(Header::AUTHORITATIVE);
+    reply.recursion_available = header.has(Header::RECURSION_AVAILABLE);
+    reply.authentic = header.has(Header::AUTHENTIC);
+    reply.truncated = header.has(Header::TRUNCATED);
+    Ok(question)
+}
+
+fn question(reader: &mut Reader<'_>) -> Result<Question, MalformedMessage> {
+    let (name, rtype, class) = reader.question()?;
+    Ok(Question::new(name, rtype, class))
+}
+
+fn read_opt(message: &[u8], record: &RawRecord) -> Result<Edns, MalformedMessage> {
+    // The TTL of an OPT holds extended rcode, version and flags (RFC 6891 §6.1.3).
+    let [_, version, flags, _] = record.ttl.to_be_bytes();
+    let mut edns = Edns {
+        udp_payload: record.class.0,
+        version,
+        dnssec_ok: flags & 0x80 != 0,
+        wants_nsid: false,
+    };
+    let mut options = record.data(message);
+    while let Some((head, rest)) = options.split_at_checked(4) {
+        let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        edns.wants_nsid |= u16::from_be_bytes([head[0], head[1]]) == Edns::NSID;
+        options = rest.get(length..).ok_or(MalformedMessage::Truncated)?;
+    }
+    if options.is_empty() {
+        Ok(edns)
+    } else {
+        Err(MalformedMessage::Truncated)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{HEADER_LENGTH, NameError};
+
+    /// A query for `a.` type A, with an OPT of 1232 octets and DO.
+    fn sample() -> Vec<u8> {
+        let mut message = vec![0x12, 0x34, 0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, 1];
+        message.extend(b"\x01a\x00\x00\x01\x00\x01");
+        message.extend(b"\x00\x00\x29\x04\xD0\x00\x00\x80\x00\x00\x00");
+        message
+    }
+
+    fn read(message: &[u8]) -> Result<Parsed, MalformedMessage> {
+        read_query(message, &Header::read(message).unwrap())
+    }
+
+    #[test]
+    fn a_query_with_edns_is_read() {
+        let parsed = read(&sample()).unwrap();
+        assert_eq!(parsed.question.name.to_string(), "a.");
+        let edns = parsed.edns.unwrap();
+        assert_eq!(
+            (edns.udp_payload, edns.version, edns.dnssec_ok),
+            (1232, 0, true)
+        );
+    }
+
+    #[test]
+    fn lying_counts_are_errors() {
+        let mut message = sample();
+        message[11] = 2;
+        let truncated = MalformedMessage::Name(NameError::Truncated);
+        assert_eq!(read(&message).unwrap_err(), truncated);
+        message[11] = 3;
+        assert_eq!(read(&message).unwrap_err(), MalformedMessage::RecordCount);
+        message[5] = 0;
+        assert_eq!(read(&message).unwrap_err(), MalformedMessage::QuestionCount);
+    }
+
+    #[test]
+    fn every_prefix_of_a_query_is_an_error_and_no_panic() {
+        let message = sample();
+        for end in HEADER_LENGTH..message.len() {
+            assert!(read(&message[..end]).is_err(), "{end}");
+        }
+    }
+
+    #[test]
+    fn two_opt_records_are_refused() {
+        let mut message = sample();
+        let opt = message[message.len() - 11..].to_vec();
+        message.extend(opt);
+        message[11] = 2;
+        assert_eq!(read(&message).unwrap_err(), MalformedMessage::BadOpt);
+    }
+}

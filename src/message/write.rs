@@ -1,0 +1,336 @@
+//! Writing a reply: restored to the question as asked, compressed, cut to what the client takes.
+
+use crate::{
+    query::{Edns, Query},
+    reply::{self, Owner, Record, Reply, Section},
+    wire::{HEADER_LENGTH, Header, NameRef, Rcode, Type},
+};
+
+/// Where the question's name stands in every message: right behind the header.
+const QUESTION_NAME: u16 = 12;
+
+/// How many places names are remembered at. The names of one reply share their suffixes, which are
+/// among the first ones written; a longer list would make large replies quadratic.
+const REMEMBERED: usize = 48;
+
+/// Places of names written so far, to be pointed at (RFC 1035 §4.1.4).
+#[derive(Debug)]
+struct Compression {
+    places: [u16; REMEMBERED],
+    used: usize,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self {
+            places: [0; REMEMBERED],
+            used: 0,
+        }
+    }
+}
+
+/// Writes replies; one a thread, used again for each.
+#[derive(Debug, Default)]
+pub struct Writer {
+    compression: Compression,
+}
+
+impl Writer {
+    /// Writes `reply` to `query` into `out` (cleared first), no longer than the client takes.
+    ///
+    /// Where not everything fits, whole records are left out from the end and TC is set; the OPT
+    /// record stays (RFC 2181 §9, RFC 6891 §7).
+    pub fn write(&mut self, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
+        out.clear();
+        self.compression.used = 0;
+        out.extend([0; HEADER_LENGTH]);
+        self.name(query.asked.name.as_ref(), out);
+        out.extend(query.asked.rtype.0.to_be_bytes());
+        out.extend(query.asked.class.0.to_be_bytes());
+
+        let extended = reply.extended_error.as_ref();
+        let text_length = extended.map_or(0, |error| error.text.len().min(EXTRA_TEXT));
+        let opt_length = match (query.edns, extended) {
+            (None, _) => 0,
+            (Some(_), None) => OPT_LENGTH,
+            (Some(_), Some(_)) => OPT_LENGTH + 6 + text_length,
+        };
+        let room = query.reply_limit().saturating_sub(opt_length);
+        let mut counts = [1u16, 0, 0, 0];
+        let truncated = !self.sections(reply, room, &mut counts, out) || reply.truncated;
+        if query.edns.is_some() {
+            write_opt(query, reply, text_length, out);
+            counts[3] += 1;
+        }
+        write_header(query, reply, truncated, counts, out);
+    }
+
+    /// Writes all records that fit; false where one did not.
+    fn sections(
+        &mut self,
+        reply: &Reply,
+        room: usize,
+        counts: &mut [u16; 4],
+        out: &mut Vec<u8>,
+    ) -> bool {
+        for section in Section::ALL {
+            for record in reply.section(section) {
+                let start = out.len();
+                let remembered = self.compression.used;
+                self.record(reply, record, out);
+                if out.len() > room {
+                    out.truncate(start);
+                    self.compression.used = remembered;
+                    return false;
+                }
+                counts[section as usize + 1] += 1;
+            }
+        }
+        true
+    }
+
+    fn record(&mut self, reply: &Reply, record: &Record, out: &mut Vec<u8>) {
+        match reply.owner(record) {
+            Owner::Question => out.extend((0xC000 | QUESTION_NAME).to_be_bytes()),
+            Owner::Name(name) => self.name(name, out),
+        }
+        out.extend(record.rtype.0.to_be_bytes());
+        out.extend(record.class.0.to_be_bytes());
+        out.extend(record.ttl.to_be_bytes());
+        let length_at = out.len();
+        out.extend([0; 2]);
+        self.data(record.rtype, reply.data(record), out);
+        let length = u16::try_from(out.len() - length_at - 2)
+            .expect("data are never longer than in the arena");
+        out[length_at..length_at + 2].copy_from_slice(&length.to_be_bytes());
+    }
+
+    /// Record data, its names compressed where that is allowed: for the types of RFC 1035, and not
+    /// for SRV (RFC 2782) or anything later (RFC 3597 §4).
+    fn data(&mut self, rtype: Type, data: &[u8], out: &mut Vec<u8>) {
+        let names = (rtype.0 <= 16).then(|| reply::names_in(rtype)).flatten();
+        let Some((before, names)) = names else {
+            return out.extend(data);
+        };
+        let (fixed, mut rest) = data.split_at(before.min(data.len()));
+        out.extend(fixed);
+        for _ in 0..names {
+            let Ok(name) = NameRef::from_wire(rest) else {
+                break;
+            };
+            self.name(name, out);
+            rest = &rest[name.as_wire().len()..];
+        }
+        out.extend(rest);
+    }
+
+    fn name(&mut self, name: NameRef<'_>, out: &mut Vec<u8>) {
+        let mut suffix = name;
+        while !suffix.is_root() {
+            if let Some(place) = self.compression.find(suffix, out) {
+                return out.extend((0xC000 | place).to_be_bytes());
+            }
+            self.compression.remember(out.len());
+            let label = usize::from(suffix.as_wire()[0]) + 1;
+            out.extend(&suffix.as_wire()[..label]);
+            match suffix.parent() {
+                Some(parent) => suffix = parent,
+                None => break,
+            }
+        }
+        out.push(0);
+    }
+}
+
+impl Compression {
+    /// The place of a name that is `name` octet for octet, so that spelling survives.
+    fn find(&self, name: NameRef<'_>, out: &[u8]) -> Option<u16> {
+        let places = &self.places[..self.used];
+        places
+            .iter()
+            .copied()
+            .find(|place| stands_at(name.as_wire(), out, usize::from(*place)))
+    }
+
+    fn remember(&mut self, place: usize) {
+        // A pointer has fourteen bits.
+        if place < 0x4000 && self.used < REMEMBERED {
+            self.places[self.used] = u16::try_from(place).expect("below 2^14");
+            self.used += 1;
+        }
+    }
+}
+
+/// Whether the name at `place` of `out` is `name`. Only what the writer wrote is read, whose
+/// pointers go backwards.
+fn stands_at(mut name: &[u8], out: &[u8], mut place: usize) -> bool {
+    loop {
+        let Some(&size) = out.get(place) else {
+            return false;
+        };
+        if size >= 0xC0 {
+            let Some(&low) = out.get(place + 1) else {
+                return false;
+            };
+            place = usize::from(size & 0x3F) << 8 | usize::from(low);
+            continue;
+        }
+        let length = usize::from(size) + 1;
+        if name.len() < length || out.get(place..place + length) != Some(&name[..length]) {
+            return false;
+        }
+        if size == 0 {
+            return true;
+        }
+        name = &name[length..];
+        place += length;
+    }
+}
+
+/// Octets of an OPT record without options.
+const OPT_LENGTH: usize = 11;
+
+/// Octets of an extended error's text that are sent: it must not crowd out records.
+const EXTRA_TEXT: usize = 200;
+
+fn write_opt(query: &Query, reply: &Reply, text_length: usize, out: &mut Vec<u8>) {
+    out.push(0);
+    out.extend(Type::OPT.0.to_be_bytes());
+    out.extend(Edns::OUR_UDP_PAYLOAD.to_be_bytes());
+    let extended_rcode = (reply.rcode.0 >> 4).to_be_bytes()[1];
+    let flags = if query.dnssec_ok() { 0x80 } else { 0 };
+    out.extend([extended_rcode, 0, flags, 0]);
+    let Some(error) = &reply.extended_error else {
+        return out.extend([0; 2]);
+    };
+    let option_length = u16::try_from(text_length + 2).expect("text is cut to EXTRA_TEXT");
+    out.extend((option_length + 4).to_be_bytes());
+    out.extend(Edns::EXTENDED_ERROR.to_be_bytes());
+    out.extend(option_length.to_be_bytes());
+    out.extend(error.code.to_be_bytes());
+    out.extend(&error.text.as_bytes()[..text_length]);
+}
+
+fn write_header(query: &Query, reply: &Reply, truncated: bool, counts: [u16; 4], out: &mut [u8]) {
+    let mut flags = Header::RESPONSE | u16::from(query.opcode.0) << 11 | (reply.rcode.0 & 0x0F);
+    for (set, bit) in [
+        (reply.authoritative, Header::AUTHORITATIVE),
+        (truncated, Header::TRUNCATED),
+        (query.recursion_desired, Header::RECURSION_DESIRED),
+        (reply.recursion_available, Header::RECURSION_AVAILABLE),
+        (reply.authentic, Header::AUTHENTIC),
+        (query.checking_disabled, Header::CHECKING_DISABLED),
+    ] {
+        if set {
+            flags |= bit;
+        }
+    }
+    let words = [query.id, flags, counts[0], counts[1], counts[2], counts[3]];
+    for (at, word) in words.into_iter().enumerate() {
+        out[at * 2..at * 2 + 2].copy_from_slice(&word.to_be_bytes());
+    }
+}
+
+/// Writes the reply to a message that could not be read: its header alone, turned around.
+pub fn write_bare(header: &Header, rcode: Rcode, out: &mut Vec<u8>) {
+    out.clear();
+    let kept = header.flags & (0x7800 | Header::RECURSION_DESIRED | Header::CHECKING_DISABLED);
+    let flags = Header::RESPONSE | kept | rcode.0 & 0x0F;
+    out.extend(header.id.to_be_bytes());
+    out.extend(flags.to_be_bytes());
+    out.extend([0; 8]);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::{
+        message::read_reply,
+        query::Question,
+        reply::{Data, Soa, Why},
+        wire::{Class, Name},
+    };
+
+    fn query(name: &str, rtype: Type) -> Query {
+        Query::internal(Question::new(Name::parse(name).unwrap(), rtype, Class::IN))
+    }
+
+    fn written(query: &Query, reply: &Reply) -> Vec<u8> {
+        let mut out = Vec::new();
+        Writer::default().write(query, reply, &mut out);
+        out
+    }
+
+    #[test]
+    fn an_answer_is_two_octets_of_owner() {
+        let query = query("Web.shop.svc.cluster.local", Type::A);
+        let mut reply = Reply::default();
+        reply.answer(Type::A, 5, Data::A(Ipv4Addr::new(10, 96, 0, 7)));
+        let out = written(&query, &reply);
+        let question = 12 + query.asked.name.as_wire().len() + 4;
+        assert_eq!(out.len(), question + 16);
+        assert_eq!(&out[question..question + 2], [0xC0, 0x0C]);
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let query = query("x.cluster.local", Type::A);
+        let zone = Name::parse("cluster.local").unwrap();
+        let primary = Name::parse("ns.dns.cluster.local").unwrap();
+        let mut reply = Reply::failure(Rcode::NXDOMAIN, Why::NoSuchForm);
+        reply.authoritative = true;
+        let soa = Soa {
+            primary: primary.as_ref(),
+            mailbox: zone.as_ref(),
+            serial: 1,
+            refresh: 2,
+            retry: 3,
+            expire: 4,
+            minimum: 5,
+        };
+        let owner = Owner::Name(zone.as_ref());
+        reply.push(Section::Authority, owner, Type::SOA, 5, Data::Soa(soa));
+        let out = written(&query, &reply);
+        let mut read = Reply::default();
+        assert!(read_reply(&out, &mut read).unwrap().same_as(&query.asked));
+        assert_eq!((read.rcode, read.authoritative), (Rcode::NXDOMAIN, true));
+        let (ours, theirs) = (
+            &reply.section(Section::Authority)[0],
+            &read.section(Section::Authority)[0],
+        );
+        assert_eq!(reply.data(ours), read.data(theirs));
+        assert!(
+            out.len() < 12 + 21 + 2 + 10 + 7 + 2 + 2 + 20 + 1,
+            "{}",
+            out.len()
+        );
+    }
+
+    #[test]
+    fn too_much_is_cut_at_a_record_and_said() {
+        let mut query = query("big.shop.svc.cluster.local", Type::A);
+        query.edns = Some(Edns {
+            udp_payload: 512,
+            version: 0,
+            dnssec_ok: true,
+            wants_nsid: false,
+        });
+        let mut reply = Reply::default();
+        for last in 0..100 {
+            reply.answer(Type::A, 5, Data::A(Ipv4Addr::new(10, 0, 0, last)));
+        }
+        let out = written(&query, &reply);
+        assert!(out.len() <= 512 && out.len() > 512 - 16);
+        let header = Header::read(&out).unwrap();
+        assert!(header.has(Header::TRUNCATED));
+        assert_eq!(header.counts[3], 1, "OPT stays");
+        let mut read = Reply::default();
+        read_reply(&out, &mut read).unwrap();
+        assert_eq!(
+            read.section(Section::Answer).len(),
+            usize::from(header.counts[1])
+        );
+    }
+}

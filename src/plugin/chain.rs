@@ -1,0 +1,259 @@
+//! The walk of a question inward and of its reply outward: a slice and a loop.
+
+use std::sync::Arc;
+
+use super::{Block, Context, Door, Pending, Plugin, Resolved, Step};
+use crate::{
+    query::Query,
+    reply::{Reply, Why},
+    wire::Rcode,
+};
+
+/// The plugins of a server block, in the order of [`super::order`].
+pub struct Chain {
+    plugins: Box<[Arc<dyn Plugin>]>,
+    recurses: bool,
+}
+
+/// What became of a query.
+pub enum Walk {
+    /// The reply is complete.
+    Done,
+    /// Nothing is sent.
+    Dropped,
+    /// The reply will come.
+    Waiting(Box<Waiting>),
+}
+
+/// A walk that stands at a plugin which waits.
+pub struct Waiting {
+    door: Arc<dyn Door>,
+    block: Arc<Block>,
+    query: Query,
+    at: usize,
+    pending: Pending,
+}
+
+impl Chain {
+    /// A chain of `plugins`, outermost first.
+    pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Self {
+        let recurses = plugins.iter().any(|plugin| plugin.recurses());
+        Self {
+            plugins: plugins.into(),
+            recurses,
+        }
+    }
+
+    /// Its plugins, outermost first.
+    pub fn plugins(&self) -> &[Arc<dyn Plugin>] {
+        &self.plugins
+    }
+
+    /// Asks the plugins one after the other and lets those that passed amend the reply.
+    pub fn walk(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Walk {
+        reply.clear();
+        self.inward(context, query, reply, 0)
+    }
+
+    fn inward(
+        &self,
+        context: &Context<'_>,
+        query: &mut Query,
+        reply: &mut Reply,
+        from: usize,
+    ) -> Walk {
+        for (at, plugin) in self.plugins.iter().enumerate().skip(from) {
+            match plugin.ask(context, query, reply) {
+                Step::Pass => {}
+                Step::Answer => {
+                    self.outward(context, query, reply, at);
+                    return Walk::Done;
+                }
+                Step::Drop => return Walk::Dropped,
+                Step::Wait(pending) => {
+                    return Walk::Waiting(Box::new(Waiting {
+                        door: Arc::clone(context.door),
+                        block: Arc::clone(context.block),
+                        query: query.clone(),
+                        at,
+                        pending,
+                    }));
+                }
+            }
+        }
+        // A block without plugins refuses; one whose plugins all passed has failed to do its work.
+        if self.plugins.is_empty() {
+            reply.fail(Rcode::REFUSED, Why::NoZone);
+        } else {
+            reply.fail(Rcode::SERVFAIL, Why::NobodyAnswered);
+        }
+        self.outward(context, query, reply, self.plugins.len());
+        Walk::Done
+    }
+
+    /// Amends the reply by every plugin before `end`, innermost first.
+    fn outward(&self, context: &Context<'_>, query: &Query, reply: &mut Reply, end: usize) {
+        reply.recursion_available |= self.recurses;
+        for plugin in self.plugins[..end].iter().rev() {
+            plugin.amend(context, query, reply);
+        }
+    }
+}
+
+impl Waiting {
+    /// The query that waits.
+    pub fn query(&self) -> &Query {
+        &self.query
+    }
+
+    /// Waits to the end of the walk: the query as it became, and its reply, if one is to be sent.
+    pub async fn finish(self) -> (Query, Option<Reply>) {
+        let Self {
+            door,
+            block,
+            mut query,
+            mut at,
+            mut pending,
+        } = self;
+        loop {
+            let resolved = pending.await;
+            let context = Context {
+                door: &door,
+                block: &block,
+            };
+            let mut reply = match resolved {
+                Resolved::Answer(mut reply) => {
+                    block.chain.outward(&context, &query, &mut reply, at);
+                    return (query, Some(reply));
+                }
+                Resolved::Drop => return (query, None),
+                Resolved::Pass => Reply::default(),
+            };
+            match block.chain.inward(&context, &mut query, &mut reply, at + 1) {
+                Walk::Done => return (query, Some(reply)),
+                Walk::Dropped => return (query, None),
+                Walk::Waiting(next) => {
+                    at = next.at;
+                    pending = next.pending;
+                    query = next.query;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::{
+        query::Question,
+        wire::{Class, Name, Type},
+    };
+
+    /// Does as told, and writes down that it amended.
+    struct Probe {
+        name: &'static str,
+        step: fn() -> Step,
+        log: Arc<Mutex<Vec<&'static str>>>,
+    }
+
+    impl Plugin for Probe {
+        fn name(&self) -> &'static str {
+            self.name
+        }
+
+        fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
+            (self.step)()
+        }
+
+        fn amend(&self, _: &Context<'_>, _: &Query, _: &mut Reply) {
+            self.log.lock().push(self.name);
+        }
+    }
+
+    struct Nowhere;
+
+    impl Door for Nowhere {
+        fn answer(
+            self: Arc<Self>,
+            _: Query,
+        ) -> std::pin::Pin<Box<dyn Future<Output = Reply> + Send>> {
+            Box::pin(std::future::ready(Reply::failure(
+                Rcode::REFUSED,
+                Why::NoZone,
+            )))
+        }
+    }
+
+    fn walk(steps: &[fn() -> Step]) -> (Rcode, Vec<&'static str>) {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let names = ["first", "second", "third"];
+        let plugins = steps
+            .iter()
+            .zip(names)
+            .map(|(step, name)| {
+                Arc::new(Probe {
+                    name,
+                    step: *step,
+                    log: Arc::clone(&log),
+                }) as Arc<dyn Plugin>
+            })
+            .collect();
+        let block = Arc::new(Block {
+            zone: Name::ROOT,
+            server: "dns://:53".into(),
+            zone_label: ".".into(),
+            view: "".into(),
+            chain: Arc::new(Chain::new(plugins)),
+        });
+        let door: Arc<dyn Door> = Arc::new(Nowhere);
+        let mut query = Query::internal(Question::new(Name::ROOT, Type::A, Class::IN));
+        let mut reply = Reply::default();
+        let context = Context {
+            door: &door,
+            block: &block,
+        };
+        let reply = match block.chain.walk(&context, &mut query, &mut reply) {
+            Walk::Done => reply,
+            Walk::Dropped => Reply::failure(Rcode(99), Why::Unanswered),
+            Walk::Waiting(waiting) => futures_util::FutureExt::now_or_never(waiting.finish())
+                .unwrap()
+                .1
+                .unwrap(),
+        };
+        let log = log.lock().clone();
+        (reply.rcode, log)
+    }
+
+    fn wait_then_pass() -> Step {
+        Step::Wait(Box::pin(std::future::ready(Resolved::Pass)))
+    }
+
+    #[test]
+    fn those_that_passed_amend_in_reverse() {
+        let (rcode, log) = walk(&[|| Step::Pass, || Step::Pass, || Step::Answer]);
+        assert_eq!((rcode, log), (Rcode::NOERROR, vec!["second", "first"]));
+    }
+
+    #[test]
+    fn a_wait_that_comes_to_nothing_goes_on_inward() {
+        let (rcode, log) = walk(&[|| Step::Pass, wait_then_pass, || Step::Answer]);
+        assert_eq!((rcode, log), (Rcode::NOERROR, vec!["second", "first"]));
+    }
+
+    #[test]
+    fn nobody_answering_is_a_failure_that_is_amended_too() {
+        assert_eq!(
+            walk(&[|| Step::Pass, wait_then_pass]),
+            (Rcode::SERVFAIL, vec!["second", "first"])
+        );
+        assert_eq!(walk(&[]), (Rcode::REFUSED, vec![]));
+    }
+
+    #[test]
+    fn a_drop_is_silent() {
+        assert_eq!(walk(&[|| Step::Pass, || Step::Drop]), (Rcode(99), vec![]));
+    }
+}

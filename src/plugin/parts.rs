@@ -1,0 +1,90 @@
+//! What outlives a reload: caches, connections, the cluster's state.
+//!
+//! A part is known by its type and by a key that holds every setting it depends on. A new
+//! configuration that asks for the same part gets the old one; what nobody asks for any more goes
+//! when the old configuration goes.
+
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+
+type Shelf = HashMap<(TypeId, String), Arc<dyn Any + Send + Sync>>;
+
+/// The parts of one configuration.
+#[derive(Default)]
+pub struct Parts {
+    previous: Shelf,
+    current: Mutex<Shelf>,
+}
+
+impl Parts {
+    /// The shelf of a configuration that follows this one.
+    #[must_use]
+    pub fn succeed(&self) -> Self {
+        Self {
+            previous: self.current.lock().clone(),
+            current: Mutex::default(),
+        }
+    }
+
+    /// The part of type `T` for `key`: the one of this configuration, of the one before, or a new
+    /// one made by `make`.
+    pub fn keep<T, E>(&self, key: &str, make: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E>
+    where
+        T: Any + Send + Sync,
+    {
+        let slot = (TypeId::of::<T>(), key.to_owned());
+        let known = self
+            .current
+            .lock()
+            .get(&slot)
+            .or_else(|| self.previous.get(&slot))
+            .cloned();
+        let part = match known.and_then(|part| part.downcast().ok()) {
+            Some(part) => part,
+            None => Arc::new(make()?),
+        };
+        let kept: Arc<dyn Any + Send + Sync> = Arc::clone(&part) as _;
+        self.current.lock().insert(slot, kept);
+        Ok(part)
+    }
+
+    /// Forgets the configuration before this one, so that what it alone used can go.
+    pub fn settle(&mut self) {
+        self.previous.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keep(parts: &Parts, key: &str, value: u32) -> Arc<u32> {
+        parts
+            .keep(key, || Ok::<_, std::convert::Infallible>(value))
+            .unwrap()
+    }
+
+    #[test]
+    fn the_same_key_finds_the_same_part_after_a_reload() {
+        let first = Parts::default();
+        let part = keep(&first, "a", 1);
+        let second = first.succeed();
+        assert!(Arc::ptr_eq(&part, &keep(&second, "a", 2)));
+        assert_eq!(*keep(&second, "b", 3), 3);
+    }
+
+    #[test]
+    fn what_nobody_asks_for_goes() {
+        let first = Parts::default();
+        let part = Arc::downgrade(&keep(&first, "a", 1));
+        let mut second = first.succeed();
+        second.settle();
+        drop(first);
+        assert!(part.upgrade().is_none());
+    }
+}

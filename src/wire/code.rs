@@ -1,0 +1,183 @@
+//! The numbered words of DNS: types, classes, opcodes, response codes.
+//!
+//! Each is a number with names, not an enum: a server must carry values that it has never heard of.
+
+use std::{fmt, str::FromStr};
+
+use hickory_proto::rr::RecordType;
+
+/// A record or question type (RFC 1035 §3.2.2 and the IANA registry).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Type(pub u16);
+
+#[allow(missing_docs)] // each is its mnemonic
+impl Type {
+    pub const A: Self = Self(1);
+    pub const NS: Self = Self(2);
+    pub const CNAME: Self = Self(5);
+    pub const SOA: Self = Self(6);
+    pub const PTR: Self = Self(12);
+    pub const HINFO: Self = Self(13);
+    pub const MX: Self = Self(15);
+    pub const TXT: Self = Self(16);
+    pub const AAAA: Self = Self(28);
+    pub const SRV: Self = Self(33);
+    pub const DNAME: Self = Self(39);
+    pub const OPT: Self = Self(41);
+    pub const DS: Self = Self(43);
+    pub const RRSIG: Self = Self(46);
+    pub const IXFR: Self = Self(251);
+    pub const AXFR: Self = Self(252);
+    pub const ANY: Self = Self(255);
+}
+
+impl fmt::Display for Type {
+    /// The mnemonic, or `TYPE` and the number (RFC 3597 §5).
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match RecordType::from(self.0) {
+            RecordType::Unknown(number) => write!(out, "TYPE{number}"),
+            known => write!(out, "{known}"),
+        }
+    }
+}
+
+/// A word that is no record type.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("'{0}' is no record type")]
+pub struct UnknownType(String);
+
+impl FromStr for Type {
+    type Err = UnknownType;
+
+    /// Reads a mnemonic in any case, or `TYPE` and a number.
+    fn from_str(text: &str) -> Result<Self, UnknownType> {
+        let upper = text.to_ascii_uppercase();
+        if let Some(number) = upper
+            .strip_prefix("TYPE")
+            .and_then(|digits| digits.parse().ok())
+        {
+            return Ok(Self(number));
+        }
+        RecordType::from_str(&upper)
+            .map(|known| Self(known.into()))
+            .map_err(|_| UnknownType(text.to_owned()))
+    }
+}
+
+/// A class (RFC 1035 §3.2.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Class(pub u16);
+
+impl Class {
+    /// The Internet.
+    pub const IN: Self = Self(1);
+    /// Chaos, used for questions about the server itself.
+    pub const CH: Self = Self(3);
+    /// Any class, in questions.
+    pub const ANY: Self = Self(255);
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => out.write_str("IN"),
+            3 => out.write_str("CH"),
+            4 => out.write_str("HS"),
+            254 => out.write_str("NONE"),
+            255 => out.write_str("ANY"),
+            other => write!(out, "CLASS{other}"),
+        }
+    }
+}
+
+/// What a message wants (RFC 1035 §4.1.1); four bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Opcode(pub u8);
+
+impl Opcode {
+    /// A standard query.
+    pub const QUERY: Self = Self(0);
+    /// A zone has changed (RFC 1996).
+    pub const NOTIFY: Self = Self(4);
+    /// Dynamic update (RFC 2136).
+    pub const UPDATE: Self = Self(5);
+}
+
+/// A response code, extended by EDNS to twelve bits (RFC 6891 §6.1.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Rcode(pub u16);
+
+#[allow(missing_docs)] // each is its mnemonic
+impl Rcode {
+    pub const NOERROR: Self = Self(0);
+    pub const FORMERR: Self = Self(1);
+    pub const SERVFAIL: Self = Self(2);
+    pub const NXDOMAIN: Self = Self(3);
+    pub const NOTIMP: Self = Self(4);
+    pub const REFUSED: Self = Self(5);
+    pub const BADVERS: Self = Self(16);
+}
+
+const RCODE_NAMES: [(u16, &str); 17] = [
+    (0, "NOERROR"),
+    (1, "FORMERR"),
+    (2, "SERVFAIL"),
+    (3, "NXDOMAIN"),
+    (4, "NOTIMP"),
+    (5, "REFUSED"),
+    (6, "YXDOMAIN"),
+    (7, "YXRRSET"),
+    (8, "NXRRSET"),
+    (9, "NOTAUTH"),
+    (10, "NOTZONE"),
+    (16, "BADVERS"),
+    (17, "BADKEY"),
+    (18, "BADTIME"),
+    (20, "BADNAME"),
+    (21, "BADALG"),
+    (23, "BADCOOKIE"),
+];
+
+impl fmt::Display for Rcode {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match RCODE_NAMES.iter().find(|(number, _)| *number == self.0) {
+            Some((_, name)) => out.write_str(name),
+            None => write!(out, "RCODE{}", self.0),
+        }
+    }
+}
+
+/// A word that is no response code.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("'{0}' is no response code")]
+pub struct UnknownRcode(String);
+
+impl FromStr for Rcode {
+    type Err = UnknownRcode;
+
+    /// Reads a mnemonic in any case.
+    fn from_str(text: &str) -> Result<Self, UnknownRcode> {
+        RCODE_NAMES
+            .iter()
+            .find(|(_, name)| name.eq_ignore_ascii_case(text))
+            .map(|(number, _)| Self(*number))
+            .ok_or_else(|| UnknownRcode(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_agree() {
+        for (text, number) in [("A", 1), ("aaaa", 28), ("HTTPS", 65), ("TYPE65280", 65280)] {
+            assert_eq!(text.parse::<Type>().unwrap(), Type(number));
+        }
+        assert_eq!(Type(65280).to_string(), "TYPE65280");
+        assert_eq!(Type::SRV.to_string(), "SRV");
+        assert!("NOPE".parse::<Type>().is_err());
+        assert_eq!("nxdomain".parse::<Rcode>().unwrap(), Rcode::NXDOMAIN);
+        assert_eq!(Rcode(42).to_string(), "RCODE42");
+    }
+}
