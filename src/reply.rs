@@ -29,6 +29,8 @@ pub struct Reply {
     pub why: Why,
     /// An extended error that an upstream gave (RFC 8914).
     pub extended_error: Option<ExtendedError>,
+    /// What went wrong, in one line for the error log; nothing where nothing did.
+    pub error: Option<Box<str>>,
     sections: [Vec<Record>; 3],
     arena: Vec<u8>,
 }
@@ -77,6 +79,12 @@ pub enum Why {
     UpstreamUnreachable,
     /// An upstream's reply made no sense.
     UpstreamMalformed,
+    /// An upstream could not prove who it is, or spoke no TLS.
+    UpstreamTls,
+    /// Every upstream is known to be down, and the configuration says not to try them.
+    UpstreamsDown,
+    /// Every upstream leads back to this server.
+    UpstreamLoop,
     /// Too many questions are under way at once.
     Overload,
     /// No server block is for this name.
@@ -213,6 +221,7 @@ impl Reply {
         self.truncated = false;
         self.why = Why::Unanswered;
         self.extended_error = None;
+        self.error = None;
     }
 
     /// Nothing but a code and the reason for it.
