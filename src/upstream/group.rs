@@ -203,7 +203,7 @@ fn members(upstreams: Vec<Arc<Upstream>>) -> Box<[Member]> {
 
 fn failure(why: Why, text: &str) -> Reply {
     let mut reply = Reply::failure(Rcode::SERVFAIL, why);
-    reply.error = Some(text.into());
+    reply.cause = Some(text.into());
     reply
 }
 
