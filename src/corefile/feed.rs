@@ -49,6 +49,8 @@ pub(super) struct Feed<'a> {
     files_left: usize,
     /// A limit was hit: nothing more is handed out.
     stopped: bool,
+    /// A text lacks its end, for want of a closing quote.
+    cut: bool,
 }
 
 struct Frame {
@@ -59,7 +61,6 @@ struct Frame {
 
 #[derive(PartialEq, Eq)]
 enum Origin {
-    Corefile,
     File(PathBuf),
     Snippet(SmolStr),
 }
@@ -89,12 +90,13 @@ impl<'a> Feed<'a> {
             snippets_left: MAX_SNIPPETS,
             files_left: MAX_FILES,
             stopped: false,
+            cut: false,
         };
         if text.len() > MAX_FILE {
             feed.report(too_large(name));
         } else {
             let tokens = feed.lex(name, text);
-            let origin = Origin::Corefile;
+            let origin = Origin::File(PathBuf::from(name));
             feed.frames.push(Frame {
                 tokens,
                 position: 0,
@@ -165,6 +167,11 @@ impl<'a> Feed<'a> {
             list.push(more);
         }
         list
+    }
+
+    /// Whether the words end before the author's text does; that is reported already.
+    pub(super) fn is_cut(&self) -> bool {
+        self.stopped || self.cut
     }
 
     /// The word of a token with its environment references replaced; `None` when one cannot be,
@@ -353,6 +360,7 @@ impl<'a> Feed<'a> {
         let source = self.sources.add(name, text);
         let lexed = lex(source, self.sources.text(source).unwrap_or_default());
         for diagnostic in lexed.diagnostics {
+            self.cut |= diagnostic.severity == Severity::Error;
             self.report(diagnostic);
         }
         lexed.tokens

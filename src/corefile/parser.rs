@@ -37,6 +37,7 @@ pub fn parse(
         feed,
         known,
         blocks: Vec::new(),
+        ended: false,
     };
     while parser.feed.peek().is_some() {
         parser.block();
@@ -61,6 +62,8 @@ struct Parser<'a> {
     feed: Feed<'a>,
     known: &'a [&'a str],
     blocks: Vec<ServerBlock>,
+    /// The end came too early and has been reported: braces that are open still are no news.
+    ended: bool,
 }
 
 impl Parser<'_> {
@@ -248,7 +251,9 @@ impl Parser<'_> {
                 directives.push(directive);
             }
         }
-        if let Some(open) = open {
+        if let Some(open) = open
+            && !self.has_ended()
+        {
             self.end_of_block(open);
         }
         directives
@@ -269,9 +274,10 @@ impl Parser<'_> {
     }
 
     fn not_closed(&mut self, open: Place, opened: &str) {
-        let Some(last) = self.feed.last.clone() else {
+        let Some(last) = self.feed.last.clone().filter(|_| !self.has_ended()) else {
             return;
         };
+        self.ended = true;
         let message = format!("Unexpected token '{}', expecting '}}'", last.word);
         self.feed.report(
             Diagnostic::error(message)
@@ -284,6 +290,13 @@ impl Parser<'_> {
     /// One directive with its body. `None` if its name is unknown, which is reported.
     fn directive(&mut self, open: Option<Place>, key: Option<&Word>) -> Option<Directive> {
         let token = self.feed.next()?;
+        if token.is("{") {
+            let diagnostic = token.word.error("Unknown directive '{'");
+            self.feed
+                .report(diagnostic.expected("the name of a plugin in front of it"));
+            self.skip_block();
+            return None;
+        }
         let name = self.feed.resolve(token);
         let mut arguments = Vec::new();
         let mut body = None;
@@ -377,6 +390,10 @@ impl Parser<'_> {
                 return body;
             }
         }
+        if self.has_ended() {
+            return body;
+        }
+        self.ended = true;
         let end = self
             .feed
             .last
@@ -434,9 +451,15 @@ impl Parser<'_> {
                 .error("Unexpected token '{' in a property line")
                 .label("a plugin's block cannot hold another block"),
         );
+        self.skip_block();
+    }
+
+    /// Skips up to the brace that closes the one just taken.
+    fn skip_block(&mut self) {
         let mut depth = 1_usize;
         while depth > 0 {
             let Some(token) = self.feed.next() else {
+                self.ended = true;
                 return;
             };
             if token.is("{") {
@@ -495,6 +518,11 @@ impl Parser<'_> {
                 .expected("a zone in front of it")
                 .help("write . { for the root zone"),
         );
+    }
+
+    /// Whether the end that was met is not the author's: it is reported already.
+    fn has_ended(&self) -> bool {
+        self.ended || self.feed.is_cut()
     }
 
     fn warn_quoted(&mut self, brace: &Token) {
