@@ -8,6 +8,8 @@
 //! settings, another type: see [`crate::config`].
 
 mod chain;
+pub mod forward;
+pub mod loop_guard;
 mod parts;
 
 use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
