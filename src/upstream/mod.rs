@@ -188,19 +188,23 @@ impl Upstream {
                 self.check.pause()
             );
             self.runtime
-                .spawn(check_until_up(Arc::downgrade(self), self.check, way));
+                .spawn(check_until_up(Arc::downgrade(self), way));
         }
     }
 }
 
-async fn check_until_up(upstream: Weak<Upstream>, check: Check, way: Way) {
-    let question = check.question();
+/// Holds the upstream only while it is being asked, so that it can go meanwhile.
+async fn check_until_up(weak: Weak<Upstream>, way: Way) {
     loop {
-        tokio::time::sleep(check.pause()).await;
-        let Some(upstream) = upstream.upgrade() else {
+        let Some(pause) = weak.upgrade().map(|upstream| upstream.check.pause()) else {
             return;
         };
-        let packet = Arc::new(Packet::probe(&question, check.recursion_desired));
+        tokio::time::sleep(pause).await;
+        let Some(upstream) = weak.upgrade() else {
+            return;
+        };
+        let question = upstream.check.question();
+        let packet = Arc::new(Packet::probe(&question, upstream.check.recursion_desired));
         let answer = timeout(Check::PATIENCE, upstream.exchange(&packet, way)).await;
         if !matches!(answer, Ok(Ok(_))) {
             upstream.meter.failed_check();

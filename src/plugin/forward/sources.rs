@@ -165,7 +165,7 @@ fn open_all(config: &Config, build: &Build<'_>) -> Result<Vec<Source>, BuildErro
             let key = format!("resolv.conf {}", path.display());
             let open = || ResolvConf::open(path, build.runtime);
             let file = build.parts.keep(&key, open).map_err(|source| {
-                let action = format!("not an IP address or file {path:?}");
+                let action = format!("not an IP address or file \"{}\"", path.display());
                 error(action, Some(source.into()))
             })?;
             Ok(Source::File {
