@@ -352,7 +352,7 @@ impl Round<'_> {
     fn count(&self, one: &mut Try, failure: &Failure) {
         if !one.counted && failure.blames_upstream() {
             one.counted = true;
-            self.members[one.place].upstream.failed(self.way);
+            self.members[one.place].upstream.failed();
         }
     }
 
@@ -419,6 +419,21 @@ mod tests {
             "the first try does not eat it all"
         );
         assert!(Patience::new(1, None, true).total <= Duration::from_secs(2));
+    }
+
+    #[tokio::test]
+    async fn a_question_under_way_is_small() {
+        let metrics = crate::metrics::Metrics::new();
+        let desperate = metrics.forward.healthcheck_broken_total.clone();
+        let group = Arc::new(Group::new(Vec::new(), Plan::default(), desperate));
+        let question = crate::query::Question::new(
+            crate::wire::Name::ROOT,
+            crate::wire::Type::NS,
+            crate::wire::Class::IN,
+        );
+        let packet = Arc::new(Packet::probe(&question, true));
+        let size = size_of_val(&group.ask(packet, Way::Datagram));
+        assert!(size < 2048, "{size} octets");
     }
 
     #[test]

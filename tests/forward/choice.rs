@@ -102,6 +102,7 @@ async fn questions_go_on_with_the_list_that_they_began_with() {
         },
         max_fails: 2,
         check: Check::default(),
+        by_stream: false,
         source: None,
         tls_name: None,
         tls: None,

@@ -1,7 +1,7 @@
 //! `forward`: questions about names that nobody here knows go to other servers.
 //!
-//! This file is the plugin; [`parse`] is its Corefile form, [`sources`] keeps its upstreams as
-//! the files that list them say, and how upstreams are asked is [`crate::upstream`]'s matter.
+//! This file is the plugin; `parse` is its Corefile form, `sources` keeps its upstreams as the
+//! files that list them say, and how upstreams are asked is [`crate::upstream`]'s matter.
 
 mod parse;
 mod sources;

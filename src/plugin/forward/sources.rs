@@ -58,6 +58,7 @@ impl Sources {
             keeping: config.keeping,
             max_fails: config.max_fails,
             check: config.check,
+            by_stream: config.force_tcp,
             source: config.source,
             tls_name: config.tls_name.clone(),
             tls: tls.map_err(|source| error("TLS".to_owned(), Some(source.into())))?,
@@ -210,10 +211,11 @@ fn keep_all(
     targets: Vec<Target>,
 ) -> Vec<Arc<Upstream>> {
     let common = format!(
-        "{:?} {} {:?} {:?} {:?} {}",
+        "{:?} {} {:?} {} {:?} {:?} {}",
         settings.keeping,
         settings.max_fails,
         settings.check,
+        settings.by_stream,
         settings.source,
         settings.tls_name,
         config.tls.fingerprint(),
