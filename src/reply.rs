@@ -247,6 +247,8 @@ impl Reply {
             truncated,
             why,
             extended_error,
+            cause,
+            answered_by,
             sections,
             arena,
         } = self;
@@ -256,7 +258,9 @@ impl Reply {
         *authentic = other.authentic;
         *truncated = other.truncated;
         *why = other.why;
+        *answered_by = other.answered_by;
         extended_error.clone_from(&other.extended_error);
+        cause.clone_from(&other.cause);
         for (section, copied) in sections.iter_mut().zip(&other.sections) {
             section.clone_from(copied);
         }

@@ -13,11 +13,13 @@ pub mod hosts;
 pub mod loadbalance;
 mod parts;
 pub mod whoami;
+mod zone_list;
 
 use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 pub use chain::{Chain, Waiting, Walk};
 pub use parts::Parts;
+pub use zone_list::ZoneList;
 
 use crate::{
     metrics::{Metrics, ZoneCounters},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::wire::{Name, NameRef};
+use crate::plugin::ZoneList;
 
 /// Seconds that a positive answer is kept at most, where nothing else is said.
 pub const SUCCESS_TTL: u32 = 3600;
@@ -16,8 +16,8 @@ pub const CAPACITY: usize = 10_000;
 /// A cache's options.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The zones whose names are kept, in lower case.
-    pub zones: Vec<Name>,
+    /// The zones whose names are kept.
+    pub zones: ZoneList,
     /// How positive answers are kept.
     pub success: Bounds,
     /// How denials and failures are kept.
@@ -29,9 +29,9 @@ pub struct Config {
     /// Whether expired answers are given while their upstream is silent.
     pub serve_stale: Option<ServeStale>,
     /// The zones whose positive answers are not kept.
-    pub no_success: Vec<Name>,
+    pub no_success: ZoneList,
     /// The zones whose denials are not kept.
-    pub no_denial: Vec<Name>,
+    pub no_denial: ZoneList,
     /// TTLs are not counted down.
     pub keep_ttl: bool,
 }
@@ -82,7 +82,7 @@ pub struct Verify {
 
 impl Config {
     /// The defaults, for the names in `zones`.
-    pub fn new(zones: Vec<Name>) -> Self {
+    pub fn new(zones: ZoneList) -> Self {
         Self {
             zones,
             success: Bounds::new(SUCCESS_TTL),
@@ -90,8 +90,8 @@ impl Config {
             servfail: Duration::from_secs(5),
             prefetch: None,
             serve_stale: None,
-            no_success: Vec::new(),
-            no_denial: Vec::new(),
+            no_success: ZoneList::none(),
+            no_denial: ZoneList::none(),
             keep_ttl: false,
         }
     }
@@ -139,9 +139,4 @@ impl Default for ServeStale {
 /// 1024 at least.
 pub fn rounded(capacity: usize) -> usize {
     (capacity / 256).max(4) * 256
-}
-
-/// Whether `name` lies in one of `zones`.
-pub fn within(zones: &[Name], name: NameRef<'_>) -> bool {
-    zones.iter().any(|zone| name.is_under(zone.as_ref()))
 }

@@ -94,6 +94,8 @@ impl Entry {
         // A clone's vectors are exactly as long as what is in them.
         let mut reply = reply.clone();
         reply.authoritative = false;
+        // Told to the log when it happened.
+        reply.cause = None;
         Self {
             kind: verdict.kind,
             reply,

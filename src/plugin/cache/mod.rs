@@ -12,6 +12,7 @@
 //! ```text
 //! key      what two questions must have in common to share an answer
 //! entry    whether and for how long a reply is kept, and how it is given
+//! counters the metrics, a set for each server and view
 //! store    the bounded place, the choice between what is held
 //! refresh  fetching anew, before or after expiry
 //! config   the options; parse.rs reads them from a Corefile
@@ -29,7 +30,8 @@ mod store;
 use std::sync::Arc;
 
 use self::{
-    config::{Config, ServeStale, Verify, within},
+    config::{Config, ServeStale, Verify},
+    counters::Counters,
     entry::{Entry, Kind, Verdict, finish},
     key::KeyRef,
     refresh::{Refreshes, Rules, now},
@@ -49,6 +51,7 @@ const NAME: &str = "cache";
 pub struct Cache {
     config: Arc<Config>,
     store: Arc<Store>,
+    counters: Arc<Counters>,
     refreshes: Refreshes,
 }
 
@@ -69,6 +72,7 @@ impl Config {
         let store = build.parts.keep_own(&key, make)?;
         Ok(Cache {
             config: Arc::new(self.clone()),
+            counters: Counters::new(build.metrics, self.zones.label(), &store),
             store,
             refreshes: Refreshes::new(build.runtime),
         })
@@ -84,22 +88,31 @@ impl Plugin for Cache {
         if query.refresh || !self.covers(query) {
             return Step::Pass;
         }
+        let counters = self.counters.of(context.block);
+        counters.requests.inc();
         let stale = self.config.serve_stale.as_ref();
         match self.store.find(KeyRef::of(query), query.received, stale) {
-            Found::Nothing => Step::Pass,
+            Found::Nothing => {
+                counters.misses.inc();
+                Step::Pass
+            }
             Found::Fresh(entry, remaining) => {
+                counters.hits.of(entry.kind).inc();
                 self.prefetch(context, query, &entry, remaining);
                 self.give(query, reply, &entry, remaining);
                 Step::Answer
             }
             Found::Stale { entry, settled } => match stale {
-                Some(stale) => self.ask_stale(context, query, reply, entry, settled, *stale),
+                Some(stale) => {
+                    counters.hits.of(entry.kind).inc();
+                    self.ask_stale(context, query, reply, entry, settled, *stale)
+                }
                 None => Step::Pass,
             },
         }
     }
 
-    fn amend(&self, _context: &Context<'_>, query: &Query, reply: &mut Reply) {
+    fn amend(&self, context: &Context<'_>, query: &Query, reply: &mut Reply) {
         let key = KeyRef::of(query);
         if !reply.why.is_upstreams() {
             if query.refresh {
@@ -117,8 +130,12 @@ impl Plugin for Cache {
         };
         if self.keeps(verdict.kind, query) {
             let now = now(query);
-            self.store
-                .insert(key, Entry::new(verdict, reply, now), now, stale);
+            let entry = Entry::new(verdict, reply, now);
+            let evicted = self.store.insert(key, entry, now, stale);
+            if evicted > 0 {
+                let counters = self.counters.of(context.block);
+                counters.evictions.of(verdict.kind).add(evicted);
+            }
         } else if verdict.kind == Kind::Denial {
             self.store.deny(key, stale);
         }
@@ -129,7 +146,7 @@ impl Plugin for Cache {
 
 impl Cache {
     fn covers(&self, query: &Query) -> bool {
-        within(&self.config.zones, query.question.lower.as_ref())
+        self.config.zones.covers(query.question.lower.as_ref())
     }
 
     /// Whether replies of this kind to this question are to be kept.
@@ -139,7 +156,7 @@ impl Cache {
             Kind::Denial | Kind::Failure => &self.config.no_denial,
         };
         // An upstream that was asked not to recurse may know less than it would tell others.
-        query.recursion_desired && !within(disabled, query.question.lower.as_ref())
+        query.recursion_desired && !disabled.covers(query.question.lower.as_ref())
     }
 
     fn give(&self, query: &Query, reply: &mut Reply, entry: &Entry, remaining: u32) {
@@ -161,7 +178,9 @@ impl Cache {
                 needs_answer: false,
                 shared: false,
             };
-            self.refreshes.begin(context, query, entry, rules);
+            if self.refreshes.begin(context, query, entry, rules).is_some() {
+                self.counters.of(context.block).prefetches.inc();
+            }
         }
     }
 
@@ -188,12 +207,18 @@ impl Cache {
             (Some(verify), Some(outcome)) => {
                 let cache = self.clone();
                 let query = query.clone();
+                let block = Arc::clone(context.block);
                 Step::Wait(Box::pin(async move {
                     let reply = wait(verify, outcome).await;
-                    Resolved::Answer(cache.verified(&query, &entry, reply, rules, stale))
+                    let reply = cache.verified(&query, &entry, reply, rules, stale);
+                    if reply.why == Why::Stale {
+                        cache.counters.of(&block).stale.inc();
+                    }
+                    Resolved::Answer(reply)
                 }))
             }
             _ => {
+                self.counters.of(context.block).stale.inc();
                 entry.give(query, reply, stale.ttl, Why::Stale);
                 Step::Answer
             }

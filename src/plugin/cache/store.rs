@@ -46,10 +46,6 @@ pub enum Found {
     },
 }
 
-/// How many entries an insertion drove out, by place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Evicted(pub u64);
-
 impl Store {
     /// A store of the sizes in `config`.
     pub fn new(config: &Config) -> Self {
@@ -106,14 +102,14 @@ impl Store {
         entry: Entry,
         now: Instant,
         stale: Option<&ServeStale>,
-    ) -> Evicted {
+    ) -> u64 {
         let shelf = match entry.kind {
             Kind::Success => {
                 if let (Some(stale), Some(old)) = (stale, self.success.peek(&key)) {
                     // A referral does not take the place of data that are to be held on to.
                     let keep = stale.prefer_positive && old.has_answer() && !entry.has_answer();
                     if keep && old.is_stale_within(stale.up_to, now) {
-                        return Evicted::default();
+                        return 0;
                     }
                 }
                 self.denial.remove(&key);
@@ -127,17 +123,20 @@ impl Store {
                 if let (Some(stale), Some(old)) = (stale, self.denial.peek(&key))
                     && old.is_stale_within(stale.up_to, now)
                 {
-                    return Evicted::default();
+                    return 0;
                 }
                 &self.denial
             }
         };
-        if let Some(old) = shelf.peek(&key) {
-            entry.succeed(&old);
+        let mut insertion = Insertion {
+            replaced: shelf.peek(&key),
+            ..Insertion::default()
+        };
+        if let Some(old) = &insertion.replaced {
+            entry.succeed(old);
         }
-        let mut evicted = Evicted::default();
-        shelf.insert_with_lifecycle(key.to_key(), Arc::new(entry), &mut evicted);
-        evicted
+        shelf.insert_with_lifecycle(key.to_key(), Arc::new(entry), &mut insertion);
+        insertion.evicted
     }
 
     /// Drops the positive answer that a denial has made untrue, even where the denial itself is
@@ -189,10 +188,21 @@ impl Weighter<Key, Arc<Entry>> for Weigher {
 #[derive(Clone)]
 struct Evictions;
 
-impl Lifecycle<Key, Arc<Entry>> for Evictions {
-    type RequestState = Evicted;
+/// What happens while an entry is put in.
+#[derive(Default)]
+struct Insertion {
+    /// The entry of the same key, which goes without having been driven out.
+    replaced: Option<Arc<Entry>>,
+    evicted: u64,
+}
 
-    fn on_evict(&self, evicted: &mut Evicted, _: Key, _: Arc<Entry>) {
-        evicted.0 += 1;
+impl Lifecycle<Key, Arc<Entry>> for Evictions {
+    type RequestState = Insertion;
+
+    fn on_evict(&self, insertion: &mut Insertion, _: Key, gone: Arc<Entry>) {
+        let is_replaced = |replaced: &Arc<Entry>| Arc::ptr_eq(replaced, &gone);
+        if !insertion.replaced.as_ref().is_some_and(is_replaced) {
+            insertion.evicted += 1;
+        }
     }
 }

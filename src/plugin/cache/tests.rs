@@ -10,7 +10,8 @@ use proptest::prelude::*;
 
 use super::{config::*, *};
 use crate::{
-    plugin::{Block, Chain, Door, Walk},
+    metrics::Metrics,
+    plugin::{Block, Chain, Door, Walk, ZoneList},
     query::{Edns, Question, Transport},
     reply::{Data, Owner, Section, Soa},
     wire::{Class, Name, Opcode, Rcode, Type},
@@ -20,6 +21,10 @@ const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
+}
+
+fn zones(text: &str) -> ZoneList {
+    [name(text)].into_iter().collect()
 }
 
 fn secs(seconds: u64) -> Duration {
@@ -54,6 +59,7 @@ struct World {
     block: Arc<Block>,
     inner: Arc<Inner>,
     cache: Cache,
+    metrics: Arc<Metrics>,
     start: Instant,
 }
 
@@ -80,10 +86,13 @@ impl Door for Server {
 
 impl World {
     fn new(change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config::new(vec![Name::ROOT]);
+        let mut config = Config::new(ZoneList::all());
         change(&mut config);
+        let metrics = Metrics::new();
+        let store = Arc::new(Store::new(&config));
         let cache = Cache {
-            store: Arc::new(Store::new(&config)),
+            counters: Counters::new(&metrics, config.zones.label(), &store),
+            store,
             config: Arc::new(config),
             refreshes: Refreshes::new(&tokio::runtime::Handle::current()),
         };
@@ -100,11 +109,13 @@ impl World {
                 Arc::new(cache.clone()),
                 Arc::clone(&inner) as _,
             ])),
+            counters: Arc::default(),
         });
         Self {
             block,
             inner,
             cache,
+            metrics,
             // Ahead of the clock, so that the queries' time is the one that counts.
             start: Instant::now() + secs(1_000_000),
         }
@@ -227,10 +238,10 @@ async fn replies_are_kept_as_long_as_the_rules_say() {
     };
     let no_servfail: Change = |config| config.servfail = Duration::ZERO;
     let no_min: Change = |config| config.success.min_ttl = 0;
-    let no_success: Change = |config| config.no_success = vec![name("org")];
-    let no_denial: Change = |config| config.no_denial = vec![name("org")];
-    let elsewhere: Change = |config| config.no_denial = vec![name("net")];
-    let other_zone: Change = |config| config.zones = vec![name("net")];
+    let no_success: Change = |config| config.no_success = zones("org");
+    let no_denial: Change = |config| config.no_denial = zones("org");
+    let elsewhere: Change = |config| config.no_denial = zones("net");
+    let other_zone: Change = |config| config.zones = zones("net");
     let keep_ttl: Change = |config| config.keep_ttl = true;
     let nxdomain = || upstream(Rcode::NXDOMAIN);
     let nodata = || upstream(Rcode::NOERROR);
@@ -620,7 +631,7 @@ async fn entries_and_octets_are_bounded() {
 #[tokio::test]
 async fn a_store_outlives_a_reload_and_belongs_to_one_block() {
     let parts = crate::plugin::Parts::default();
-    let metrics = Arc::default();
+    let metrics = Metrics::new();
     let server: Arc<str> = "dns://:53".into();
     let build = |parts: &crate::plugin::Parts, config: &Config| {
         let mut build = Build {
@@ -634,7 +645,7 @@ async fn a_store_outlives_a_reload_and_belongs_to_one_block() {
         };
         config.cache(&mut build).unwrap().store
     };
-    let config = Config::new(vec![Name::ROOT]);
+    let config = Config::new(ZoneList::all());
     let mut other = config.clone();
     other.servfail = secs(1);
     let first = build(&parts, &config);
@@ -724,7 +735,7 @@ proptest! {
     #[test]
     fn queries_share_an_answer_if_and_only_if_it_cannot_differ(one in bits(), other in bits()) {
         let (first, second) = (one.query(), other.query());
-        let config = Config::new(vec![Name::ROOT]);
+        let config = Config::new(ZoneList::all());
         let store = Store::new(&config);
         let now = Instant::now();
         let verdict = Verdict { kind: Kind::Success, ttl: 10 };
@@ -738,7 +749,7 @@ proptest! {
 
 #[test]
 fn only_questions_for_data_are_kept() {
-    let config = Config::new(vec![Name::ROOT]);
+    let config = Config::new(ZoneList::all());
     let judge = |rtype, opcode| {
         let mut query = Query::internal(Question::new(name("a.org"), rtype, Class::IN));
         query.opcode = opcode;
@@ -747,4 +758,35 @@ fn only_questions_for_data_are_kept() {
     assert!(judge(Type::A, Opcode::QUERY) && judge(Type::ANY, Opcode::QUERY));
     assert!(!judge(Type::AXFR, Opcode::QUERY) && !judge(Type::IXFR, Opcode::QUERY));
     assert!(!judge(Type::A, Opcode::NOTIFY));
+}
+
+#[tokio::test]
+async fn what_happens_is_counted() {
+    let world = stale(|_| {});
+    world.ask(0).await;
+    world.ask(1).await;
+    world.ask(310).await;
+    world.settle().await;
+    world.script(with_soa(upstream(Rcode::NXDOMAIN), 60, 60));
+    for _ in 0..3 {
+        world.send(world.query("nobody.org", secs(0))).await;
+    }
+    let text = world.metrics.encode();
+    let labels = r#"server="dns://:53",view="",zones=".""#;
+    let typed = |kind| format!(r#"server="dns://:53",type="{kind}",view="",zones=".""#);
+    let (success, denial) = (typed("success"), typed("denial"));
+    for line in [
+        format!("coredns_cache_requests_total{{{labels}}} 6"),
+        format!("coredns_cache_misses_total{{{labels}}} 2"),
+        format!("coredns_cache_served_stale_total{{{labels}}} 1"),
+        format!("coredns_cache_prefetch_total{{{labels}}} 0"),
+        format!("coredns_cache_drops_total{{{labels}}} 0"),
+        format!("coredns_cache_hits_total{{{success}}} 2"),
+        format!("coredns_cache_hits_total{{{denial}}} 2"),
+        format!("coredns_cache_entries{{{success}}} 1"),
+        format!("coredns_cache_entries{{{denial}}} 1"),
+        format!("coredns_cache_evictions_total{{{success}}} 0"),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
 }
