@@ -12,6 +12,7 @@ mod chain;
 pub mod hosts;
 pub mod loadbalance;
 mod parts;
+mod polled_file;
 pub mod whoami;
 mod zone_list;
 
