@@ -14,6 +14,7 @@ use crate::{
 
 /// A reply on its way out through the chain.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // header bits, independent of each other
 pub struct Reply {
     /// The response code.
     pub rcode: Rcode,
