@@ -10,9 +10,11 @@
 pub mod event;
 pub mod fold;
 pub mod object;
+pub mod selector;
 pub mod state;
 pub mod stats;
 
+mod decode;
 mod intern;
 mod known;
 mod shards;
@@ -22,6 +24,7 @@ pub use fold::{Writer, load};
 pub use object::{
     Endpoint, External, Namespace, Pod, Port, Protocol, Service, ServiceImport, ServiceKind, Slice,
 };
+pub use selector::{Selector, SelectorError};
 pub use shards::{Found, Tagged};
 pub use state::{Cluster, Entry, EntryKey};
 pub use stats::Stats;
