@@ -167,12 +167,12 @@ impl<'q> Place<'_, 'q> {
 
     /// What the name asks for.
     pub fn form(&self) -> Form<'q> {
-        let Some(adjacent) = self.from_zone(0) else {
+        let Some(adjacent) = self.left_of_zone(0) else {
             return Form::Apex;
         };
         match (adjacent, self.left) {
             (b"dns", 1) => return Form::Empty,
-            (b"dns", 2) if self.from_zone(1) == Some(b"ns") => return Form::NameServer,
+            (b"dns", 2) if self.left_of_zone(1) == Some(b"ns") => return Form::NameServer,
             (b"dns-version", 1) => return Form::Version,
             _ => {}
         }
@@ -187,7 +187,7 @@ impl<'q> Place<'_, 'q> {
     }
 
     fn named(&self, adjacent: &[u8]) -> Form<'q> {
-        let text = |index| self.from_zone(index).map(text).unwrap_or_default();
+        let text = |index| self.left_of_zone(index).map(text).unwrap_or_default();
         match (adjacent, self.left) {
             (b"svc" | b"pod", 1) => Form::Empty,
             (b"svc", 2) => Form::Namespace(text(1)),
@@ -229,7 +229,7 @@ impl<'q> Place<'_, 'q> {
     }
 
     /// The label at `index` left of the zone, counted from the zone.
-    fn from_zone(&self, index: usize) -> Option<&'q [u8]> {
+    fn left_of_zone(&self, index: usize) -> Option<&'q [u8]> {
         let index = self.left.checked_sub(index + 1)?;
         Some(self.labels.label(index))
     }
