@@ -59,6 +59,10 @@ pub enum Why {
     NoReadyEndpoint,
     /// The Service has endpoints, none of this name.
     NoSuchEndpoint,
+    /// The Service has an endpoint of this name, which is not ready.
+    EndpointNotReady,
+    /// The Service has no ready endpoint, and the configuration hides such.
+    EmptyService,
     /// The Service has ports, none of this name and protocol.
     NoSuchPort,
     /// No pod has this address, or pods are not served.

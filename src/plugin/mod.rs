@@ -8,6 +8,7 @@
 //! settings, another type: see [`crate::config`].
 
 mod chain;
+pub mod kubernetes;
 mod parts;
 
 use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
