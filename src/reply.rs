@@ -87,6 +87,12 @@ pub enum Why {
     UpstreamUnreachable,
     /// An upstream's reply made no sense.
     UpstreamMalformed,
+    /// An upstream could not prove who it is, or spoke no TLS.
+    UpstreamTls,
+    /// Every upstream is known to be down, and the configuration says not to try them.
+    UpstreamsDown,
+    /// Every upstream leads back to this server.
+    UpstreamLoop,
     /// Too many questions are under way at once.
     Overload,
     /// No server block is for this name.
