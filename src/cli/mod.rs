@@ -1,1 +1,3 @@
-//! Stub.
+//! What a person types.
+
+pub mod lab;
