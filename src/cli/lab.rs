@@ -66,10 +66,10 @@ pub struct Started {
 
 /// Serves until `serve` returns. `serve` runs the ordinary server on the Corefile, and calls
 /// [`Started::tell`] once the server answers.
-pub fn run(
+pub fn run_with<T>(
     arguments: &Arguments,
-    serve: impl FnOnce(Lab, Started) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+    serve: impl FnOnce(Lab, Started) -> T,
+) -> anyhow::Result<T> {
     let sample = match &arguments.directory {
         Some(directory) => {
             check(directory)?;
@@ -95,12 +95,12 @@ pub fn run(
     served
 }
 
-fn serve_directory(
+fn serve_directory<T>(
     arguments: &Arguments,
     directory: &Path,
     sample: bool,
-    serve: impl FnOnce(Lab, Started) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+    serve: impl FnOnce(Lab, Started) -> T,
+) -> anyhow::Result<T> {
     let directory = std::path::absolute(directory)?;
     let address = free_address(arguments.address, arguments.port)?;
     let outside = names_a_server(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default());
@@ -116,7 +116,7 @@ fn serve_directory(
         address,
         wished: arguments.port.unwrap_or(PORT),
     };
-    serve(lab, started)
+    Ok(serve(lab, started))
 }
 
 impl Started {
