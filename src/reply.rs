@@ -87,6 +87,12 @@ pub enum Why {
     UpstreamUnreachable,
     /// An upstream's reply made no sense.
     UpstreamMalformed,
+    /// An upstream could not prove who it is, or spoke no TLS.
+    UpstreamTls,
+    /// Every upstream is known to be down, and the configuration says not to try them.
+    UpstreamsDown,
+    /// Every upstream leads back to this server.
+    UpstreamLoop,
     /// Too many questions are under way at once.
     Overload,
     /// No server block is for this name.
@@ -105,6 +111,20 @@ pub enum Why {
     Synthesized,
     /// Something here broke.
     Internal,
+}
+
+impl Why {
+    /// Whether the reply is an upstream's fresh word, or its silence: what a cache may remember.
+    /// All else is made here, from data that change under a cache's hands, and is made again.
+    pub fn is_upstreams(self) -> bool {
+        matches!(
+            self,
+            Self::Upstream
+                | Self::UpstreamTimeout
+                | Self::UpstreamUnreachable
+                | Self::UpstreamMalformed
+        )
+    }
 }
 
 /// An extended DNS error (RFC 8914).
@@ -225,6 +245,36 @@ impl Reply {
         self.extended_error = None;
         self.cause = None;
         self.answered_by = "";
+    }
+
+    /// Becomes a copy of `other`, in the room that is there: once warm, this allocates nothing.
+    pub fn copy_from(&mut self, other: &Self) {
+        let Self {
+            rcode,
+            authoritative,
+            recursion_available,
+            authentic,
+            truncated,
+            why,
+            extended_error,
+            cause,
+            answered_by,
+            sections,
+            arena,
+        } = self;
+        *rcode = other.rcode;
+        *authoritative = other.authoritative;
+        *recursion_available = other.recursion_available;
+        *authentic = other.authentic;
+        *truncated = other.truncated;
+        *why = other.why;
+        *answered_by = other.answered_by;
+        extended_error.clone_from(&other.extended_error);
+        cause.clone_from(&other.cause);
+        for (section, copied) in sections.iter_mut().zip(&other.sections) {
+            section.clone_from(copied);
+        }
+        arena.clone_from(&other.arena);
     }
 
     /// Nothing but a code and the reason for it.

@@ -7,14 +7,20 @@
 //! Words that configure a server block and never see a query (bind, health, reload, ...) are
 //! settings, another type: see [`crate::config`].
 
+pub mod cache;
 mod chain;
 pub mod kubernetes;
+pub mod hosts;
+pub mod loadbalance;
 mod parts;
+pub mod whoami;
+mod zone_list;
 
 use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 pub use chain::{Chain, Waiting, Walk};
 pub use parts::Parts;
+pub use zone_list::ZoneList;
 
 use crate::{
     metrics::{Metrics, ZoneCounters},
@@ -133,7 +139,18 @@ impl Context<'_> {
         query: &Query,
         question: Question,
     ) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
-        let sub_query = query.sub_query(question);
+        self.send(query.sub_query(question))
+    }
+
+    /// Asks the server itself once more what the client asked, past every cache, which then holds
+    /// what came.
+    pub fn refresh(&self, query: &Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        let mut sub_query = query.sub_query(query.asked);
+        sub_query.refresh = true;
+        self.send(sub_query)
+    }
+
+    fn send(&self, sub_query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         if sub_query.depth > MAX_DEPTH {
             let reply = Reply::failure(Rcode::SERVFAIL, Why::TooDeep);
             return Box::pin(std::future::ready(reply));
