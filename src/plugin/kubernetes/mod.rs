@@ -13,7 +13,7 @@ pub use parse::parse;
 
 use super::{Build, BuildError, Context, Pending, Plugin, Resolved, Setup, Step};
 use crate::{
-    cluster::{Settings, Source},
+    cluster::{Kind, Settings, Source},
     query::{Query, Question},
     reply::{Owner, Reply, Section},
     wire::{Class, Name},
@@ -134,7 +134,7 @@ impl Plugin for Kubernetes {
                 .await
                 .is_err()
             {
-                let missing: Vec<_> = cluster.unsynced().map(|kind| kind.resource()).collect();
+                let missing: Vec<_> = cluster.unsynced().map(Kind::resource).collect();
                 tracing::warn!(
                     target: NAME,
                     "starting without all of the cluster: not listed after {limit:?}: {}",

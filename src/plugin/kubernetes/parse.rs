@@ -145,7 +145,7 @@ impl Options {
                 let zones = match arguments.rest() {
                     [] => vec![Name::ROOT],
                     words => names(
-                        corefile::zones(words)?.iter().map(|zone| zone.as_str()),
+                        corefile::zones(words)?.iter().map(corefile::Zone::as_str),
                         name,
                     )?,
                 };
@@ -285,7 +285,7 @@ fn zones(directive: &Directive, block: &[String]) -> Result<Zones, Diagnostic> {
     let names = if directive.arguments.is_empty() {
         names(block.iter().map(String::as_str), &directive.name)?
     } else {
-        names(listed.iter().map(|zone| zone.as_str()), &directive.name)?
+        names(listed.iter().map(corefile::Zone::as_str), &directive.name)?
     };
     Zones::new(&names).ok_or_else(|| {
         let at = directive.arguments.first().unwrap_or(&directive.name);
