@@ -12,6 +12,8 @@ mod chain;
 pub mod kubernetes;
 pub mod hosts;
 pub mod loadbalance;
+pub mod forward;
+pub mod loop_guard;
 mod parts;
 pub mod whoami;
 mod zone_list;

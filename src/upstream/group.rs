@@ -135,9 +135,17 @@ impl Group {
         self.members.load_full()
     }
 
-    /// Exchanges the list.
+    /// Exchanges the list. What is known of an upstream that stays is kept.
     pub fn replace(&self, upstreams: Vec<Arc<Upstream>>) {
-        self.members.store(Arc::new(members(upstreams)));
+        let known = self.members.load_full();
+        let mut list = members(upstreams);
+        for member in &mut list {
+            let same = |old: &&Member| Arc::ptr_eq(&old.upstream, &member.upstream);
+            if let Some(old) = known.iter().find(same) {
+                *member = old.clone();
+            }
+        }
+        self.members.store(Arc::new(list));
     }
 
     /// Asks until one answers or there is no more point. Failures are SERVFAIL with the reason.

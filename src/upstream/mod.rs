@@ -49,7 +49,7 @@ pub use stream::Keeping;
 pub use target::{Target, TargetError, To};
 pub use tls::{TlsError, TlsFiles};
 
-use crate::reply::Reply;
+use crate::{metrics::Metrics, reply::Reply};
 use health::Health;
 use stream::Streams;
 use tls::Tls;
@@ -98,15 +98,21 @@ pub enum Way {
 
 impl Upstream {
     /// An upstream; nothing is opened yet.
-    pub fn new(target: Target, settings: &Settings, runtime: Handle, meter: Meter) -> Self {
-        let meter = Arc::new(meter);
+    pub fn new(
+        target: Target,
+        settings: &Settings,
+        runtime: Handle,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let label: Arc<str> = target.to_string().into();
+        let meter = Arc::new(Meter::new(metrics, &label));
         let address = target.address;
         let own_name = target.tls.as_ref().and_then(Option::as_ref);
         let name = own_name.or(settings.tls_name.as_ref());
         let config = settings.tls.clone().filter(|_| target.tls.is_some());
         let tls = config.map(|config| Tls::new(config, name, address.ip()));
         Self {
-            label: target.to_string().into(),
+            label,
             health: Health::new(settings.max_fails),
             check: settings.check,
             udp: Udp::new(

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::Way;
 use crate::{
     message::{read_reply, write_query},
     query::{Edns, Query, Question},
@@ -55,9 +56,11 @@ impl Packet {
         }
     }
 
-    /// Two packets of the same key ask the same: every octet but for id and spelling.
-    pub fn key(&self) -> Box<[u8]> {
+    /// Two packets of the same key ask the same in the same way: every octet but for spelling
+    /// and the id, whose room the way takes.
+    pub fn key(&self, way: Way) -> Box<[u8]> {
         let mut key = self.octets.clone();
+        key[0] = way as u8;
         key[HEADER_LENGTH..self.question_end - 4].make_ascii_lowercase();
         key
     }
@@ -184,8 +187,11 @@ mod tests {
     #[test]
     fn spelling_does_not_make_another_question_and_wishes_do() {
         let plain = query("www.example.org", Type::A);
-        let key = Packet::of(&plain).key();
-        assert_eq!(key, Packet::of(&query("WWW.example.ORG", Type::A)).key());
+        let key = Packet::of(&plain).key(Way::Datagram);
+        assert_eq!(
+            key,
+            Packet::of(&query("WWW.example.ORG", Type::A)).key(Way::Datagram)
+        );
         let mut checking = plain.clone();
         checking.checking_disabled = true;
         let mut signed = plain.clone();
@@ -197,8 +203,9 @@ mod tests {
         });
         let mut iterative = plain.clone();
         iterative.recursion_desired = false;
+        assert_ne!(key, Packet::of(&plain).key(Way::Stream));
         for other in [checking, signed, iterative] {
-            assert_ne!(key, Packet::of(&other).key());
+            assert_ne!(key, Packet::of(&other).key(Way::Datagram));
         }
     }
 }

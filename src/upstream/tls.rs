@@ -64,6 +64,18 @@ impl TlsFiles {
         Ok(Arc::new(config))
     }
 
+    /// Changes when another file is named or the content of one changes, as far as its time tells.
+    pub fn fingerprint(&self) -> String {
+        let identity = self.identity.iter().flat_map(|(chain, key)| [chain, key]);
+        identity
+            .chain(&self.authorities)
+            .map(|path| {
+                let changed = std::fs::metadata(path).and_then(|file| file.modified());
+                format!("{path:?} {:?} ", changed.ok())
+            })
+            .collect()
+    }
+
     fn roots(&self) -> Result<RootCertStore, TlsError> {
         let mut roots = RootCertStore::empty();
         let Some(path) = &self.authorities else {
