@@ -26,6 +26,13 @@ pub struct Config {
 
 /// Reads the one `prometheus` of a server block.
 pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
+    read(directive).map_err(|refused| {
+        let named = refused.into_iter().map(|one| one.in_plugin("prometheus"));
+        named.collect()
+    })
+}
+
+fn read(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
     let mut refused = Vec::new();
     let mut arguments = directive.arguments();
     let listen = match arguments.next() {
@@ -36,7 +43,7 @@ pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
         Some(word) => arguments.none_left().and_then(|()| word.listen()),
     };
     for line in directive.properties() {
-        let read = match line.name().as_str() {
+        let outcome = match line.name().as_str() {
             // The metrics of Go's runtime: there is none here, and all that is known is served.
             "runtime_metrics" => line.arguments().none_left(),
             "tls" => Err(line
@@ -45,7 +52,7 @@ pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
                 .help("serve them on a loopback address and put a TLS proxy in front")),
             _ => Err(unknown_property(line.name(), &["runtime_metrics", "tls"])),
         };
-        refused.extend(read.err());
+        refused.extend(outcome.err());
     }
     match listen {
         Ok(listen) if refused.is_empty() => Ok(Config { listen }),

@@ -58,6 +58,13 @@ const MAX_PATTERN: usize = 10_000;
 
 /// Reads the one `errors` of a server block.
 pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
+    read(directive).map_err(|refused| {
+        let named = refused.into_iter().map(|one| one.in_plugin("errors"));
+        named.collect()
+    })
+}
+
+fn read(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
     let mut config = Config::default();
     let mut refused = Vec::new();
     let mut arguments = directive.arguments();
@@ -66,7 +73,7 @@ pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
         refused.extend(read.and_then(|()| arguments.none_left()).err());
     }
     for line in directive.properties() {
-        let read = match line.name().as_str() {
+        let outcome = match line.name().as_str() {
             "stacktrace" => line.arguments().none_left().map(|()| {
                 config.stacktrace = true;
             }),
@@ -76,7 +83,7 @@ pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
                 &["consolidate", "stacktrace"],
             )),
         };
-        refused.extend(read.err());
+        refused.extend(outcome.err());
     }
     if refused.is_empty() {
         Ok(config)

@@ -89,6 +89,13 @@ impl Class {
 
 /// Reads every `log` of a server block.
 pub fn parse(directives: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
+    read(directives).map_err(|refused| {
+        let named = refused.into_iter().map(|one| one.in_plugin("log"));
+        named.collect()
+    })
+}
+
+fn read(directives: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
     let mut config = Config { rules: Vec::new() };
     let mut refused = Vec::new();
     for directive in directives {
