@@ -53,9 +53,14 @@ pub fn sink() -> &'static Sink {
 }
 
 /// Sends the events of [`tracing`] to the log of the process. Later calls do nothing.
-pub fn init() {
+pub fn install() {
     // It fails only where there is a subscriber already: then this has been called before.
     let _ = tracing::subscriber::set_global_default(subscriber(sink().clone()));
+}
+
+/// Waits until what was logged is written, for a second at most: before the process ends.
+pub fn flush() {
+    sink().flush(Duration::from_secs(1));
 }
 
 /// Shows or hides lines of level DEBUG: what the plugin `debug` is for.
@@ -99,12 +104,21 @@ struct State {
     pending: Vec<u8>,
     /// Lines dropped since the writer last told.
     dropped: u64,
-    /// The writer sleeps until it is woken.
-    idle: bool,
-    writing: bool,
+    writer: Activity,
     /// Somebody waits for everything to be written.
     flushing: bool,
     closed: bool,
+}
+
+/// What the writer does.
+#[derive(Default, PartialEq, Eq)]
+enum Activity {
+    /// It will look for itself.
+    #[default]
+    Gathering,
+    /// It sleeps until it is woken.
+    Idle,
+    Writing,
 }
 
 impl Sink {
@@ -154,7 +168,9 @@ impl Sink {
         let buffer = &self.buffer.0;
         let until = Instant::now() + limit;
         let mut state = buffer.state.lock();
-        while !state.closed && (state.writing || !state.pending.is_empty() || state.dropped > 0) {
+        while !state.closed
+            && (state.writer == Activity::Writing || !state.pending.is_empty() || state.dropped > 0)
+        {
             state.flushing = true;
             buffer.wake.notify_one();
             if buffer.drained.wait_until(&mut state, until).timed_out() {
@@ -201,7 +217,8 @@ impl Buffer {
         }
         state.pending.extend_from_slice(line);
         state.pending.push(b'\n');
-        if std::mem::take(&mut state.idle) {
+        if state.writer == Activity::Idle {
+            state.writer = Activity::Gathering;
             drop(state);
             self.wake.notify_one();
         }
@@ -212,23 +229,23 @@ impl Buffer {
         let mut taken = Vec::new();
         loop {
             let mut state = self.state.lock();
-            state.writing = false;
+            state.writer = Activity::Gathering;
             if state.pending.is_empty() && state.dropped == 0 {
                 state.flushing = false;
                 self.drained.notify_all();
                 if state.closed {
                     return;
                 }
-                state.idle = true;
+                state.writer = Activity::Idle;
                 self.wake.wait(&mut state);
-                state.idle = false;
+                state.writer = Activity::Gathering;
             }
             if !state.flushing && !state.closed {
                 self.wake.wait_for(&mut state, GATHER);
             }
             std::mem::swap(&mut taken, &mut state.pending);
             let dropped = std::mem::take(&mut state.dropped);
-            state.writing = true;
+            state.writer = Activity::Writing;
             drop(state);
             if dropped > 0 {
                 let label = Label(Level::WARN, false);
@@ -287,6 +304,7 @@ fn origin(target: &str) -> Origin<'_> {
         (Some("plugin"), Some(plugin)) if plugin != "chain" => Origin::Plugin(plugin),
         (Some("cluster" | "zone"), _) => Origin::Plugin("kubernetes"),
         (Some("upstream"), _) => Origin::Plugin("forward"),
+        (Some("admin"), Some(page @ ("health" | "ready"))) => Origin::Plugin(page),
         (Some("reload"), _) => Origin::Plugin("reload"),
         _ => Origin::Server,
     }
@@ -428,6 +446,7 @@ pub(crate) mod tests {
             ("lodestone::plugin::cache::entry", Origin::Plugin("cache")),
             ("lodestone::plugin::chain", Origin::Server),
             ("lodestone::cluster::api", Origin::Plugin("kubernetes")),
+            ("lodestone::admin::ready", Origin::Plugin("ready")),
             ("lodestone::server::udp", Origin::Server),
             ("lodestone", Origin::Server),
             ("hyper::proto", Origin::Library("hyper")),
