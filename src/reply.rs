@@ -75,6 +75,8 @@ pub enum Why {
     HostsRecord,
     /// The hosts table knows the name, without a record of this type.
     HostsNoData,
+    /// The hosts table does not know the name, and nobody else may be asked.
+    NoSuchHost,
     /// An upstream's word.
     Upstream,
     /// An upstream's word, remembered.

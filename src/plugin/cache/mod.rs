@@ -24,10 +24,13 @@ pub mod config;
 mod counters;
 mod entry;
 mod key;
+mod parse;
 mod refresh;
 mod store;
 
 use std::sync::Arc;
+
+pub use parse::parse;
 
 use self::{
     config::{Config, ServeStale, Verify},
