@@ -4,7 +4,7 @@
 //! Needs `dig`; without it these tests say so and pass. Names outside of the cluster are asked of
 //! whatever this machine has, so that of those only what holds without a network is compared.
 
-#![allow(clippy::unwrap_used)] // a test may: a panic is its verdict
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
