@@ -9,7 +9,7 @@ mod directory;
 mod document;
 
 use super::event::{Event, Kind, Object};
-use super::settings::Settings;
+use super::settings::{Origin, Settings};
 use super::source::SourceError;
 use directory::Directory;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -29,6 +29,21 @@ const QUIET: Duration = Duration::from_millis(80);
 
 /// How often a look is taken at whether the directory itself is still the same one.
 const TICK: Duration = Duration::from_secs(1);
+
+/// The manifests of a directory, in the order in which they count.
+pub fn files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    directory::files(directory)
+}
+
+/// What a directory declares at this moment, and what a cluster would derive from it: for tests
+/// and one-shot uses. What cannot be read is left out.
+pub fn objects(directory: &Path) -> Vec<Object> {
+    let settings = Settings::new(Origin::Manifests {
+        directory: directory.to_owned(),
+    });
+    let documents = Directory::new(directory.to_owned()).read();
+    controller::objects(&documents.unwrap_or_default(), &settings)
+}
 
 /// Starts to read a directory and to watch it.
 pub(super) fn start(

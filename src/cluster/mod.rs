@@ -9,6 +9,7 @@
 
 pub mod event;
 pub mod fold;
+pub mod manifests;
 pub mod object;
 pub mod selector;
 pub mod settings;
@@ -20,7 +21,6 @@ mod api;
 mod decode;
 mod intern;
 mod known;
-mod manifests;
 mod shards;
 
 pub use event::{Event, Key, Kind, Object};

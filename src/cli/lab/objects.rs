@@ -1,17 +1,17 @@
-//! What the guide reads of a directory of manifests: enough to choose examples and to say what
-//! they show.
+//! What the guide knows of a directory of manifests: what is served, and what a course tells apart
+//! beyond that.
 //!
-//! This is not what is served. The served objects come from [`crate::cluster`], which keeps only
-//! what names need; a guide also tells a NodePort from a LoadBalancer. Nothing here fails: a file
-//! that cannot be read is named, and the lab serves the rest.
+//! Addresses and endpoints are those of [`crate::cluster`], which also makes what the manifests
+//! leave to a cluster. It keeps only what names need; so the types of Services, and the order of
+//! the files, are read here once more. Nothing here fails: a file that cannot be read is named.
 
+use crate::cluster::{self, Cluster, Object};
 use k8s_openapi::api::core::v1::{self as core, ServicePort};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use tracing::subscriber::{NoSubscriber, with_default};
 
 /// The objects of a directory, in the order of its files.
 #[derive(Debug, Default)]
@@ -22,9 +22,7 @@ pub struct Objects {
     pub services: Vec<Service>,
     /// Pods that have an address.
     pub pods: Vec<Pod>,
-    /// Endpoints from slices that somebody has written.
-    slices: Vec<Slice>,
-    /// Names of files that could not be read.
+    /// Files that could not be read, below the directory.
     pub unread: Vec<String>,
 }
 
@@ -41,8 +39,10 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     /// Its ports.
     pub ports: Vec<Port>,
-    selector: BTreeMap<String, String>,
-    accepts_unready: bool,
+    /// Whether it selects pods at all; one that does not has its endpoints from elsewhere.
+    pub selects: bool,
+    /// What is behind it, ready or not.
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// The types of Service that a course tells apart.
@@ -71,37 +71,13 @@ pub struct Port {
     pub protocol: String,
 }
 
-impl From<ServicePort> for Port {
-    fn from(port: ServicePort) -> Self {
-        Self {
-            name: port.name,
-            number: port.port,
-            protocol: port
-                .protocol
-                .map_or("tcp".to_owned(), |it| it.to_lowercase()),
-        }
-    }
-}
-
 /// A Pod that has an address.
 #[derive(Debug)]
 pub struct Pod {
     /// Its namespace.
     pub namespace: String,
-    /// Its addresses, the first one first.
-    pub addresses: Vec<IpAddr>,
-    /// Whether its readiness probe is content.
-    pub ready: bool,
-    labels: BTreeMap<String, String>,
-    hostname: Option<String>,
-    subdomain: Option<String>,
-}
-
-#[derive(Debug)]
-struct Slice {
-    namespace: String,
-    service: String,
-    endpoints: Vec<Endpoint>,
+    /// Its first address.
+    pub address: IpAddr,
 }
 
 /// One address behind a Service.
@@ -118,22 +94,26 @@ pub struct Endpoint {
 }
 
 impl Objects {
-    /// Reads the files of a directory, in the order of their names.
+    /// Reads a directory.
     pub fn read(directory: &Path) -> std::io::Result<Self> {
         let mut objects = Self::default();
-        for path in manifests(directory)? {
+        for path in cluster::manifests::files(directory)? {
             let documents = fs::read_to_string(&path)
                 .ok()
-                .and_then(|text| serde_saphyr::from_multiple::<Value>(&text).ok());
-            let Some(documents) = documents else {
-                let name = path.file_name().unwrap_or_default();
-                objects.unread.push(name.to_string_lossy().into_owned());
-                continue;
-            };
-            for document in documents {
-                objects.add(document);
+                .and_then(|text| documents(&text));
+            match documents {
+                Some(documents) => documents.into_iter().for_each(|it| objects.add(it)),
+                None => {
+                    let name = path.strip_prefix(directory).unwrap_or(&path);
+                    objects.unread.push(name.display().to_string());
+                }
             }
         }
+        // The running source has its say about files that it cannot read; once is enough.
+        let served = with_default(NoSubscriber::default(), || {
+            cluster::manifests::objects(directory)
+        });
+        objects.complete(served);
         Ok(objects)
     }
 
@@ -142,93 +122,93 @@ impl Objects {
         self.services.is_empty() && self.pods.is_empty()
     }
 
-    /// Takes an object up, or a list of them. What is no Service, Pod, Namespace or EndpointSlice,
-    /// or is malformed, is passed over: the source of what is served has its say about it.
+    /// Takes a Service up, or those of a list.
     fn add(&mut self, mut value: Value) {
-        let kind = value["kind"].as_str().unwrap_or_default().to_owned();
-        match kind.as_str() {
-            "Namespace" => self.namespaces += 1,
-            "Service" => self.services.extend(service(value)),
-            "Pod" => self.pods.extend(pod(value)),
-            "EndpointSlice" => self.slices.extend(slice(value)),
-            _ if kind.ends_with("List") => {
-                if let Value::Array(items) = value["items"].take() {
-                    for item in items {
-                        self.add(item);
-                    }
-                }
+        let kind = value["kind"].as_str().unwrap_or_default();
+        if kind == "Service" {
+            if let Some(service) = service(value) {
+                // Declared again: the later counts.
+                self.services
+                    .retain(|it| (&it.namespace, &it.name) != (&service.namespace, &service.name));
+                self.services.push(service);
             }
-            _ => {}
+        } else if kind.ends_with("List")
+            && let Value::Array(items) = value["items"].take()
+        {
+            for item in items {
+                self.add(item);
+            }
         }
     }
 
-    /// What is behind a Service: what slices say, or else the pods that its selector matches.
-    pub fn endpoints(&self, service: &Service) -> Vec<Endpoint> {
-        let mut written = self
-            .slices
-            .iter()
-            .filter(|slice| slice.namespace == service.namespace && slice.service == service.name)
-            .peekable();
-        if written.peek().is_some() {
-            return written.flat_map(|slice| slice.endpoints.clone()).collect();
-        }
-        self.pods
-            .iter()
-            .filter(|pod| service.selects(pod))
-            .flat_map(|pod| pod.endpoints_of(service))
-            .collect()
+    /// Adds what is served.
+    fn complete(&mut self, served: Vec<Object>) {
+        self.pods = served.iter().filter_map(pod).collect();
+        let cluster = cluster::load(served);
+        self.namespaces = cluster.namespaces().count();
+        // One that is not served shows nothing.
+        self.services
+            .retain_mut(|service| service.complete(&cluster).is_some());
     }
 }
 
 impl Service {
-    fn selects(&self, pod: &Pod) -> bool {
-        let has = |(key, value): (&String, &String)| pod.labels.get(key) == Some(value);
-        self.namespace == pod.namespace
-            && !self.selector.is_empty()
-            && self.selector.iter().all(has)
+    fn complete(&mut self, cluster: &Cluster) -> Option<()> {
+        let entry = cluster.entry(&self.namespace, &self.name)?;
+        self.addresses = entry.service.as_ref()?.cluster_ips.to_vec();
+        let endpoints = entry.endpoints().map(|endpoint| Endpoint {
+            label: endpoint
+                .hostname()
+                .map_or_else(|| dashed(endpoint.address), str::to_owned),
+            address: endpoint.address,
+            ready: endpoint.ready,
+            named: endpoint.hostname().is_some(),
+        });
+        self.endpoints = endpoints.collect();
+        Some(())
     }
 
-    /// Whether it selects pods at all; one that does not has its endpoints from elsewhere.
-    pub fn has_selector(&self) -> bool {
-        !self.selector.is_empty()
+    /// Those that are served.
+    pub fn ready(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter().filter(|it| it.ready)
     }
-}
 
-impl Pod {
-    fn endpoints_of(&self, service: &Service) -> impl Iterator<Item = Endpoint> {
-        // The slice controller hands a hostname on only where the subdomain is the Service's name.
-        let hostname = self
-            .hostname
-            .clone()
-            .filter(|_| self.subdomain.as_ref() == Some(&service.name));
-        let ready = self.ready || service.accepts_unready;
-        let first = self.addresses.first().copied();
-        first.into_iter().map(move |address| Endpoint {
-            named: hostname.is_some(),
-            label: hostname.clone().unwrap_or_else(|| dashed(address)),
-            address,
-            ready,
-        })
+    /// Those that are not.
+    pub fn unready(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter().filter(|it| !it.ready)
     }
 }
 
-/// An address as a label: `10.0.0.1` is `10-0-0-1`.
-pub fn dashed(address: IpAddr) -> String {
-    address.to_string().replace(['.', ':'], "-")
-}
-
-/// The files of a directory that hold manifests, sorted by name.
-fn manifests(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let extension = path.extension().unwrap_or_default();
-        if ["yaml", "yml", "json"].iter().any(|it| extension == *it) && path.is_file() {
-            paths.push(path);
+impl From<ServicePort> for Port {
+    fn from(port: ServicePort) -> Self {
+        Self {
+            name: port.name,
+            number: port.port,
+            protocol: port
+                .protocol
+                .map_or("tcp".to_owned(), |it| it.to_lowercase()),
         }
     }
-    paths.sort();
-    Ok(paths)
+}
+
+/// An address as a label: `10.0.0.1` is `10-0-0-1`. A label does not end in a dash.
+pub fn dashed(address: IpAddr) -> String {
+    let mut label = address.to_string().replace(['.', ':'], "-");
+    if label.ends_with('-') {
+        label.push('0');
+    }
+    label
+}
+
+/// All documents of a file; None where it is no YAML.
+fn documents(text: &str) -> Option<Vec<Value>> {
+    let options = serde_saphyr::options! {
+        // What `kubectl get -o yaml` makes of a whole cluster.
+        budget: serde_saphyr::budget! {
+            max_documents: 100_000, max_nodes: 5_000_000, max_events: 20_000_000,
+        },
+    };
+    serde_saphyr::from_multiple_with_options(text, options).ok()
 }
 
 fn service(value: Value) -> Option<Service> {
@@ -237,16 +217,12 @@ fn service(value: Value) -> Option<Service> {
         spec,
         status,
     } = serde_json::from_value(value).ok()?;
-    let (namespace, name) = owner(metadata.namespace, metadata.name)?;
     let spec = spec.unwrap_or_default();
-    let cluster_ips = match spec.cluster_ips {
-        Some(ips) if !ips.is_empty() => ips,
-        _ => spec.cluster_ip.into_iter().collect(),
-    };
     let ports = spec.ports.unwrap_or_default();
+    let mut cluster_ips = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
     let kind = match spec.type_.as_deref() {
         Some("ExternalName") => Kind::ExternalName(spec.external_name.unwrap_or_default()),
-        _ if cluster_ips.first().is_some_and(|ip| ip == "None") => Kind::Headless,
+        _ if cluster_ips.next().is_some_and(|ip| ip == "None") => Kind::Headless,
         Some("NodePort") => {
             Kind::NodePort(ports.iter().filter_map(|port| port.node_port).collect())
         }
@@ -258,72 +234,23 @@ fn service(value: Value) -> Option<Service> {
         _ => Kind::ClusterIp,
     };
     Some(Service {
-        namespace,
-        name,
+        // As the API server fills it in.
+        namespace: metadata.namespace.unwrap_or_else(|| "default".to_owned()),
+        name: metadata.name?,
         kind,
-        addresses: addresses(&cluster_ips),
+        addresses: Vec::new(),
         ports: ports.into_iter().map(Port::from).collect(),
-        selector: spec.selector.unwrap_or_default(),
-        accepts_unready: spec.publish_not_ready_addresses.unwrap_or_default(),
+        selects: spec.selector.is_some_and(|selector| !selector.is_empty()),
+        endpoints: Vec::new(),
     })
 }
 
-fn pod(value: Value) -> Option<Pod> {
-    let core::Pod {
-        metadata,
-        spec,
-        status,
-    } = serde_json::from_value(value).ok()?;
-    let (namespace, _) = owner(metadata.namespace, metadata.name)?;
-    let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
-    let written: Vec<String> = match status.pod_ips {
-        Some(ips) if !ips.is_empty() => ips.into_iter().map(|it| it.ip).collect(),
-        _ => status.pod_ip.into_iter().collect(),
+fn pod(object: &Object) -> Option<Pod> {
+    let Object::Pod(pod) = object else {
+        return None;
     };
-    let addresses = addresses(&written);
-    (!addresses.is_empty()).then(|| Pod {
-        namespace,
-        addresses,
-        ready: status
-            .conditions
-            .iter()
-            .flatten()
-            .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
-        labels: metadata.labels.unwrap_or_default(),
-        hostname: spec.hostname.filter(|it| !it.is_empty()),
-        subdomain: spec.subdomain,
+    Some(Pod {
+        namespace: pod.namespace.to_string(),
+        address: pod.addresses().next()?,
     })
-}
-
-fn slice(value: Value) -> Option<Slice> {
-    let slice: EndpointSlice = serde_json::from_value(value).ok()?;
-    let mut labels = slice.metadata.labels.unwrap_or_default();
-    let service = labels.remove("kubernetes.io/service-name")?;
-    let (namespace, service) = owner(slice.metadata.namespace, Some(service))?;
-    let endpoints = slice.endpoints.into_iter().flatten().flat_map(|endpoint| {
-        let ready = endpoint.conditions.and_then(|it| it.ready).unwrap_or(true);
-        let hostname = endpoint.hostname;
-        addresses(&endpoint.addresses)
-            .into_iter()
-            .map(move |address| Endpoint {
-                named: hostname.is_some(),
-                label: hostname.clone().unwrap_or_else(|| dashed(address)),
-                address,
-                ready,
-            })
-    });
-    Some(Slice {
-        namespace,
-        service,
-        endpoints: endpoints.collect(),
-    })
-}
-
-/// Namespace and name, filled in as the API server would.
-fn owner(namespace: Option<String>, name: Option<String>) -> Option<(String, String)> {
-    Some((namespace.unwrap_or_else(|| "default".to_owned()), name?))
-}
-
-fn addresses(texts: &[String]) -> Vec<IpAddr> {
-    texts.iter().filter_map(|text| text.parse().ok()).collect()
 }

@@ -47,18 +47,20 @@ impl Directory {
     /// Reads what has changed and returns all there is, file by file in the order of their names.
     /// None where the directory cannot be read: what was known of it stands.
     pub(super) fn read(&mut self) -> Option<Vec<Arc<Vec<Document>>>> {
-        let mut paths = Vec::new();
-        if let Err(error) = walk(&self.path, DEEPEST, &mut paths) {
-            let complaint = error.to_string();
-            if self.complaint.as_ref() != Some(&complaint) {
-                warn!(
-                    "manifests: cannot read {}: {complaint}",
-                    self.path.display()
-                );
-                self.complaint = Some(complaint);
+        let paths = match files(&self.path) {
+            Ok(paths) => paths,
+            Err(error) => {
+                let complaint = error.to_string();
+                if self.complaint.as_ref() != Some(&complaint) {
+                    warn!(
+                        "manifests: cannot read {}: {complaint}",
+                        self.path.display()
+                    );
+                    self.complaint = Some(complaint);
+                }
+                return None;
             }
-            return None;
-        }
+        };
         self.complaint = None;
         self.files
             .retain(|path, _| paths.binary_search(path).is_ok());
@@ -125,6 +127,14 @@ impl Directory {
 }
 
 /// The manifests below a directory, sorted. Fails only where the directory itself cannot be read.
+pub(super) fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    walk(directory, DEEPEST, &mut found)?;
+    found.sort();
+    Ok(found)
+}
+
+/// Adds the manifests below a directory, so many directories deep.
 fn walk(directory: &Path, deepest: usize, found: &mut Vec<PathBuf>) -> io::Result<()> {
     let mut names = fs::read_dir(directory)?
         .map(|it| Ok(it?.file_name()))
@@ -149,9 +159,6 @@ fn walk(directory: &Path, deepest: usize, found: &mut Vec<PathBuf>) -> io::Resul
         } else if metadata.is_file() && matches!(extension, Some("yaml" | "yml" | "json")) {
             found.push(path);
         }
-    }
-    if deepest == DEEPEST {
-        found.sort();
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! object to show it with. The first fitting object is taken, in the order of the files.
 
 use super::{Example, Section};
-use crate::cli::lab::objects::{Endpoint, Kind, Objects, Port, Service, dashed};
+use crate::cli::lab::objects::{Kind, Objects, Port, Service, dashed};
 use std::net::IpAddr;
 
 /// The domain that the lab serves.
@@ -146,30 +146,22 @@ fn dual_stack(objects: &Objects) -> Option<Example> {
 }
 
 fn headless(objects: &Objects) -> Option<Example> {
-    let (service, endpoints) = headless_service(objects)?;
-    let (ready, unready): (Vec<_>, Vec<_>) = endpoints.iter().partition(|it| it.ready);
-    let unready = unready.first().map_or_else(String::new, |it| {
+    let service = headless_service(objects)?;
+    let unready = service.unready().next().map_or_else(String::new, |it| {
         format!("; {} is not ready and not among them", it.address)
     });
+    let ready = list(service.ready().map(|it| it.address));
     Some(example(
-        format!(
-            "headless: its ready pods, {}{unready}",
-            list(ready.iter().map(|it| it.address))
-        ),
+        format!("headless: its ready pods, {ready}{unready}"),
         format!("+short {}", full(service)),
     ))
 }
 
 fn stateful(objects: &Objects) -> Option<Example> {
-    let (service, pod) = objects
-        .services
-        .iter()
-        .filter(|service| service.kind == Kind::Headless)
-        .find_map(|service| {
-            let endpoints = objects.endpoints(service);
-            let pod = endpoints.into_iter().find(|it| it.named && it.ready)?;
-            Some((service, pod))
-        })?;
+    let (service, pod) = all_headless(objects).find_map(|service| {
+        let pod = service.ready().find(|it| it.named)?;
+        Some((service, pod))
+    })?;
     Some(example(
         format!("a pod of a StatefulSet, by its own name: {}", pod.address),
         format!("+short {}.{}", pod.label, full(service)),
@@ -202,8 +194,8 @@ fn nobody(objects: &Objects, headless: bool) -> Option<Example> {
     let service = objects.services.iter().find(|it| {
         (it.kind == Kind::Headless) == headless
             && !matches!(it.kind, Kind::ExternalName(_))
-            && it.has_selector()
-            && objects.endpoints(it).is_empty()
+            && it.selects
+            && it.endpoints.is_empty()
     })?;
     let name = full(service);
     Some(if headless {
@@ -241,7 +233,7 @@ fn srv(objects: &Objects) -> Option<Example> {
     let (service, port) = services
         .filter(|it| !it.addresses.is_empty())
         .find_map(|it| Some((it, named_port(it)?)))?;
-    let weight = 100 / service.addresses.len();
+    let weight = (100 / service.addresses.len()).max(1);
     Some(example(
         format!(
             "SRV: priority, weight, port, host: 0 {weight} {} {}.",
@@ -253,9 +245,9 @@ fn srv(objects: &Objects) -> Option<Example> {
 }
 
 fn srv_headless(objects: &Objects) -> Option<Example> {
-    let (service, endpoints) = headless_service(objects)?;
+    let service = headless_service(objects)?;
     let port = named_port(service)?;
-    let first = endpoints.iter().find(|it| it.ready)?;
+    let first = service.ready().next()?;
     Some(example(
         format!(
             "SRV, headless: one for each ready pod, such as {}.{}.",
@@ -275,8 +267,8 @@ fn reverse(objects: &Objects) -> Option<Example> {
 }
 
 fn reverse_pod(objects: &Objects) -> Option<Example> {
-    let (service, endpoints) = headless_service(objects)?;
-    let endpoint = endpoints.iter().find(|it| it.ready)?;
+    let service = headless_service(objects)?;
+    let endpoint = service.ready().next()?;
     Some(example(
         format!(
             "PTR of a pod behind a Service: {}.{}.",
@@ -288,24 +280,26 @@ fn reverse_pod(objects: &Objects) -> Option<Example> {
 }
 
 fn pod(objects: &Objects) -> Option<Example> {
-    let pod = objects.pods.first()?;
-    let address = pod.addresses.first()?;
+    let near = star(objects).map(|it| it.namespace.as_str());
+    let pod = objects
+        .pods
+        .iter()
+        .find(|pod| Some(pod.namespace.as_str()) == near)
+        .or(objects.pods.first())?;
     Some(example(
-        format!("a pod by its address, with dashes: {address}"),
-        format!("+short {}.{}.pod.{DOMAIN}", dashed(*address), pod.namespace),
+        format!("a pod by its address, with dashes: {}", pod.address),
+        format!(
+            "+short {}.{}.pod.{DOMAIN}{}",
+            dashed(pod.address),
+            pod.namespace,
+            if pod.address.is_ipv6() { " AAAA" } else { "" }
+        ),
     ))
 }
 
 fn pod_not_ready(objects: &Objects) -> Option<Example> {
-    let services = objects
-        .services
-        .iter()
-        .filter(|it| it.kind == Kind::Headless);
-    let (service, endpoint) = services.clone().find_map(|service| {
-        let endpoints = objects.endpoints(service);
-        let endpoint = endpoints.into_iter().find(|it| !it.ready)?;
-        Some((service, endpoint))
-    })?;
+    let (service, endpoint) =
+        all_headless(objects).find_map(|service| Some((service, service.unready().next()?)))?;
     Some(example(
         "a pod that is not ready: NXDOMAIN, until its probe succeeds",
         format!("{}.{} {STATUS}", endpoint.label, full(service)),
@@ -365,14 +359,14 @@ fn example(shows: impl Into<String>, arguments: impl Into<String>) -> Example {
     }
 }
 
-/// The first headless Service that answers something, with what is behind it.
-fn headless_service(objects: &Objects) -> Option<(&Service, Vec<Endpoint>)> {
-    objects
-        .services
-        .iter()
-        .filter(|service| service.kind == Kind::Headless)
-        .map(|service| (service, objects.endpoints(service)))
-        .find(|(_, endpoints)| endpoints.iter().any(|it| it.ready))
+fn all_headless(objects: &Objects) -> impl Iterator<Item = &Service> {
+    let services = objects.services.iter();
+    services.filter(|service| service.kind == Kind::Headless)
+}
+
+/// The first headless Service that answers something.
+fn headless_service(objects: &Objects) -> Option<&Service> {
+    all_headless(objects).find(|service| service.ready().next().is_some())
 }
 
 fn named_port(service: &Service) -> Option<&Port> {
@@ -390,7 +384,7 @@ fn full(service: &Service) -> String {
 
 fn addresses(service: &Service) -> String {
     match service.addresses.as_slice() {
-        [] => "no address (its manifest has no clusterIP, which a cluster would choose)".to_owned(),
+        [] => "no address".to_owned(),
         addresses => list(addresses.iter().copied()),
     }
 }

@@ -29,7 +29,7 @@ fn a_page_speaks_of_what_is_there_and_of_nothing_else() {
     )]);
     for line in [
         "lodestone lab: your manifests, answered at 127.0.0.1 port 1053, UDP and TCP.",
-        "0 Namespaces, 1 Service and 0 Pods in ",
+        "2 Namespaces, 1 Service and 0 Pods in ",
         "  # in full: 10.0.0.9",
         "  dig -p 1053 @127.0.0.1 +short api.default.svc.cluster.local",
         "  dig -p 1053 @127.0.0.1 +short +ndots=5 +domain=svc.cluster.local api.default",
@@ -49,7 +49,7 @@ fn a_page_speaks_of_what_is_there_and_of_nothing_else() {
 }
 
 #[test]
-fn lists_slices_and_missing_addresses_are_understood() {
+fn lists_slices_and_missing_addresses_are_completed() {
     let page = page_of(&[(
         "all.json",
         r#"{"apiVersion": "v1", "kind": "List", "items": [
@@ -64,7 +64,9 @@ fn lists_slices_and_missing_addresses_are_understood() {
         ]}"#,
     )]);
     for line in [
-        "NodePort: no address (its manifest has no clusterIP, which a cluster would choose); its node ports",
+        // Chosen as a cluster would, and always the same.
+        "  # in full: 10.",
+        "; its node ports is no matter of DNS",
         "headless: its ready pods, 10.1.0.1 and 10.1.0.2; 10.1.0.3 is not ready and not among them",
         "a pod of a StatefulSet, by its own name: 10.1.0.2",
         "such as 10-1-0-1.peers.a.svc.cluster.local.",
