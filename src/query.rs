@@ -6,6 +6,7 @@ use crate::wire::{Class, Name, Opcode, Type};
 
 /// One query on its way through the chain.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // header bits, independent of each other
 pub struct Query {
     /// The client's message id.
     pub id: u16,

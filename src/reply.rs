@@ -14,6 +14,7 @@ use crate::{
 
 /// A reply on its way out through the chain.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // header bits, independent of each other
 pub struct Reply {
     /// The response code.
     pub rcode: Rcode,
@@ -29,6 +30,11 @@ pub struct Reply {
     pub why: Why,
     /// An extended error that an upstream gave (RFC 8914).
     pub extended_error: Option<ExtendedError>,
+    /// What happened, in words for the log, where [`Reply::why`] alone does not tell: set by
+    /// whoever failed, never sent.
+    pub cause: Option<Box<str>>,
+    /// The plugin that answered, set by the chain; empty where none did.
+    pub answered_by: &'static str,
     sections: [Vec<Record>; 3],
     arena: Vec<u8>,
 }
@@ -213,6 +219,8 @@ impl Reply {
         self.truncated = false;
         self.why = Why::Unanswered;
         self.extended_error = None;
+        self.cause = None;
+        self.answered_by = "";
     }
 
     /// Nothing but a code and the reason for it.

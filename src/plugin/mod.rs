@@ -10,13 +10,13 @@
 mod chain;
 mod parts;
 
-use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 pub use chain::{Chain, Waiting, Walk};
 pub use parts::Parts;
 
 use crate::{
-    metrics::Metrics,
+    metrics::{Metrics, ZoneCounters},
     query::{Query, Question},
     reply::{Reply, Why},
     wire::{Name, Rcode},
@@ -35,6 +35,15 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// The way out, for a plugin that passed the question on and whose inner plugins replied.
     fn amend(&self, _context: &Context<'_>, _query: &Query, _reply: &mut Reply) {}
+
+    /// Whether it wants to hear of every reply that was sent: see [`Plugin::wrote`].
+    fn observes(&self) -> bool {
+        false
+    }
+
+    /// A reply of this block was sent, as `written` says. Only called where [`Plugin::observes`];
+    /// it runs where the reply was sent, so it must neither block nor take long.
+    fn wrote(&self, _block: &Block, _query: &Query, _reply: &Reply, _written: Written) {}
 
     /// Whether it can do its work yet; `/ready` asks this.
     fn is_ready(&self) -> bool {
@@ -68,6 +77,15 @@ pub enum Step {
     Drop,
     /// The reply will come.
     Wait(Pending),
+}
+
+/// What is known of a reply once it is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    /// Its octets.
+    pub octets: usize,
+    /// From the reading of the query to the sending of the reply.
+    pub took: Duration,
 }
 
 /// A reply that will come. It owns what it needs, so that the thread it was begun on is free.
@@ -141,6 +159,8 @@ pub struct Block {
     pub view: Arc<str>,
     /// The plugins.
     pub chain: Arc<Chain>,
+    /// Where its queries are counted: [`crate::metrics::Dns::zone`] of the three labels.
+    pub counters: Arc<ZoneCounters>,
 }
 
 /// A plugin's configuration, parsed and checked, not yet built.
