@@ -16,6 +16,9 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::serve::{self, Corefile};
 
 /// What errors call the Corefile made here.
 const NAME: &str = "Corefile of the lab";
@@ -62,6 +65,26 @@ pub struct Started {
     address: SocketAddr,
     /// The port that was wished for; 0 for any.
     wished: u16,
+}
+
+/// Serves until told to stop, and gives the exit code.
+pub fn run(arguments: &Arguments) -> ExitCode {
+    let served = run_with(arguments, |lab, started| {
+        serve::run(serve::Options {
+            corefile: Corefile::Text {
+                name: lab.name.to_owned(),
+                text: lab.corefile,
+            },
+            default_port: lab.address.port(),
+            quiet: true,
+            pid_file: None,
+            on_start: Some(Box::new(move |_| started.tell())),
+        })
+    });
+    served.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 /// Serves until `serve` returns. `serve` runs the ordinary server on the Corefile, and calls
