@@ -59,6 +59,10 @@ pub enum Why {
     NoReadyEndpoint,
     /// The Service has endpoints, none of this name.
     NoSuchEndpoint,
+    /// The Service has an endpoint of this name, which is not ready.
+    EndpointNotReady,
+    /// The Service has no ready endpoint, and the configuration hides such.
+    EmptyService,
     /// The Service has ports, none of this name and protocol.
     NoSuchPort,
     /// No pod has this address, or pods are not served.
@@ -85,6 +89,12 @@ pub enum Why {
     UpstreamUnreachable,
     /// An upstream's reply made no sense.
     UpstreamMalformed,
+    /// An upstream could not prove who it is, or spoke no TLS.
+    UpstreamTls,
+    /// Every upstream is known to be down, and the configuration says not to try them.
+    UpstreamsDown,
+    /// Every upstream leads back to this server.
+    UpstreamLoop,
     /// Too many questions are under way at once.
     Overload,
     /// No server block is for this name.

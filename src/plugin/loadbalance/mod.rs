@@ -63,22 +63,22 @@ pub struct LoadBalance {
 
 impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        let mut plugin = LoadBalance {
-            prefer: self.prefer.clone(),
-            weights: None,
-            _watching: JoinSet::new(),
-        };
+        let mut watching = JoinSet::new();
+        let mut weights = None;
         if let Policy::Weighted { file, reload } = &self.policy {
-            let weights = Arc::default();
-            let mut watched = Watched::new(file, &weights);
+            let published = Arc::default();
+            let mut watched = Watched::new(file, &published);
             watched.start(reload.is_some())?;
             if let Some(reload) = reload {
-                let watching = poll(*reload, move || watched.look());
-                plugin._watching.spawn_on(watching, build.runtime);
+                watching.spawn_on(poll(*reload, move || watched.look()), build.runtime);
             }
-            plugin.weights = Some(weights);
+            weights = Some(published);
         }
-        Ok(Arc::new(plugin))
+        Ok(Arc::new(LoadBalance {
+            prefer: self.prefer.clone(),
+            weights,
+            _watching: watching,
+        }))
     }
 }
 

@@ -8,21 +8,19 @@ use crate::corefile::{Diagnostic, Directive, Line, unknown_property};
 /// How often the file of weights is looked at, where nothing else is said.
 const RELOAD: Duration = Duration::from_secs(30);
 
-/// Reads the directive.
-pub fn parse(
-    directive: &Directive,
-    _block: &[String],
-    _warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+/// Reads every use of the directive in a block: the last policy holds, and networks add up.
+pub fn parse(uses: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
     let mut errors = Vec::new();
     let mut config = Config::default();
-    match policy(directive) {
-        Ok(policy) => config.policy = policy,
-        Err(error) => errors.push(error),
-    }
-    for line in directive.properties() {
-        if let Err(error) = property(line, &mut config) {
-            errors.push(error);
+    for directive in uses {
+        match policy(directive) {
+            Ok(policy) => config.policy = policy,
+            Err(error) => errors.push(error),
+        }
+        for line in directive.properties() {
+            if let Err(error) = property(line, &mut config) {
+                errors.push(error);
+            }
         }
     }
     if errors.is_empty() {
@@ -78,8 +76,8 @@ mod tests {
         let text = format!(". {{\n{text}\n}}\n");
         let known = ["loadbalance"];
         let file = corefile::parse("Corefile", &text, &known, &Memory::default()).unwrap();
-        let directive = &file.blocks[0].directives[0];
-        parse(directive, &[], &mut Vec::new()).map_err(|errors| file.report(errors).to_string())
+        let uses: Vec<_> = file.blocks[0].directives.iter().collect();
+        parse(&uses).map_err(|errors| file.report(errors).to_string())
     }
 
     #[test]
@@ -104,6 +102,12 @@ mod tests {
         assert_eq!(config.prefer.len(), 3);
         let config = read("loadbalance weighted /w {\nreload 0\n}").unwrap();
         assert_eq!(config.policy, weighted(None));
+        let config = read(
+            "loadbalance weighted /a {\nprefer 10.0.0.0/8\n}\n\
+             loadbalance weighted /w {\nreload 0\nprefer fd00::/8\n}",
+        )
+        .unwrap();
+        assert_eq!((config.policy, config.prefer.len()), (weighted(None), 2));
     }
 
     #[test]
