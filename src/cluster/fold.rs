@@ -318,7 +318,7 @@ impl Writer {
                 .put(hash, Tagged::new(hash, Arc::new(entry)), is);
         }
         owners::difference(&before, &after, |it| {
-            owners::remove(&self.cluster, it, &key)
+            owners::remove(&self.cluster, it, &key);
         });
         before.clear();
         after.clear();
