@@ -8,6 +8,8 @@
 //! kind delete cluster --name lodestone
 //! ```
 
+#![allow(clippy::unwrap_used)] // in the tests' helpers
+
 mod apiserver;
 
 use apiserver::{ApiServer, Fault, On, StreamedLists};
@@ -29,8 +31,8 @@ fn settings(api: &ApiServer) -> Settings {
     settings.timing = Timing {
         response: Duration::from_secs(2),
         initial: Duration::from_millis(300),
-        idle: Duration::from_secs(60),
-        watch: Duration::from_secs(60),
+        idle: Duration::from_mins(1),
+        watch: Duration::from_mins(1),
         pause: Duration::from_millis(5),
         longest_pause: Duration::from_millis(50),
     };

@@ -54,7 +54,7 @@ pub fn list(
     match &fault {
         Some(Fault::Insert(item)) => items.insert(0, item.clone()),
         Some(Fault::Long(length)) => {
-            items.insert(0, format!("{{\"x\":\"{}\"}}", "x".repeat(*length)))
+            items.insert(0, format!("{{\"x\":\"{}\"}}", "x".repeat(*length)));
         }
         _ => {}
     }
