@@ -43,7 +43,7 @@ impl Default for Limits {
             // Shorter than the time between two scrapes: a new connection for each costs less than
             // places that somebody can occupy.
             head: Duration::from_secs(10),
-            life: Duration::from_secs(600),
+            life: Duration::from_mins(1),
             last_answer: Duration::from_secs(5),
         }
     }

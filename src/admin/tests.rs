@@ -151,7 +151,11 @@ async fn a_port_that_is_taken_is_told_before_anything_changes() {
         listen: listen("127.0.0.1", other.local_addr().unwrap().port()),
         page: Page::Metrics,
     };
-    let refused = admin.prepare(&[taken.clone()]).await.err().unwrap();
+    let refused = admin
+        .prepare(std::slice::from_ref(&taken))
+        .await
+        .err()
+        .unwrap();
     let wanted = format!("plugin/prometheus: cannot listen on {}", taken.listen);
     assert_eq!(refused.to_string(), wanted);
     assert_eq!(fetch(address, "/ready").await.1, "starting");
