@@ -12,6 +12,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use crate::{
+    admin::{Endpoint, Page},
     corefile::{Diagnostic, Directive, Listen, unknown_property},
     plugin::{Block, Build, BuildError, Context, Plugin, Setup, Step, Written},
     query::Query,
@@ -71,6 +72,13 @@ fn read(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
 impl Setup for Config {
     fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
         Ok(Arc::new(Prometheus))
+    }
+
+    fn page(&self) -> Option<Endpoint> {
+        Some(Endpoint {
+            listen: self.listen.clone(),
+            page: Page::Metrics,
+        })
     }
 }
 
