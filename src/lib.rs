@@ -15,6 +15,7 @@
 //! query      the question: as asked, as rewritten, who asks, over what
 //! reply      the answer: rcode, records, and why it is what it is
 //! wire       names, numbers and records as octets
+//! logging    the lines that people read
 //! metrics    every metric family, its name and its labels
 //! ```
 //!
@@ -42,6 +43,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod corefile;
+pub mod logging;
 pub mod message;
 pub mod metrics;
 pub mod plugin;

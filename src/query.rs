@@ -6,6 +6,7 @@ use crate::wire::{Class, Name, Opcode, Type};
 
 /// One query on its way through the chain.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // header bits, independent of each other
 pub struct Query {
     /// The client's message id.
     pub id: u16,
@@ -83,9 +84,8 @@ impl Query {
     pub fn reply_limit(&self) -> usize {
         match (self.transport, self.edns) {
             (Transport::Udp, None) => crate::wire::MIN_UDP_PAYLOAD,
-            (Transport::Udp, Some(edns)) => {
-                usize::from(edns.udp_payload).max(crate::wire::MIN_UDP_PAYLOAD)
-            }
+            (Transport::Udp, Some(edns)) => usize::from(edns.udp_payload)
+                .clamp(crate::wire::MIN_UDP_PAYLOAD, crate::wire::MAX_UDP_PAYLOAD),
             _ => crate::wire::MAX_MESSAGE,
         }
     }

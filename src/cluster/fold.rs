@@ -436,4 +436,6 @@ fn difference(ours: &[IpAddr], theirs: &[IpAddr], mut each: impl FnMut(IpAddr)) 
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

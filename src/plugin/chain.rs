@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Block, Context, Door, Pending, Plugin, Resolved, Step};
+use super::{Block, Context, Door, Pending, Plugin, Resolved, Step, Written};
 use crate::{
     query::Query,
     reply::{Reply, Why},
@@ -12,6 +12,7 @@ use crate::{
 /// The plugins of a server block, in the order of [`super::order`].
 pub struct Chain {
     plugins: Box<[Arc<dyn Plugin>]>,
+    observers: Box<[Arc<dyn Plugin>]>,
     recurses: bool,
 }
 
@@ -38,7 +39,9 @@ impl Chain {
     /// A chain of `plugins`, outermost first.
     pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Self {
         let recurses = plugins.iter().any(|plugin| plugin.recurses());
+        let observers = plugins.iter().filter(|plugin| plugin.observes());
         Self {
+            observers: observers.cloned().collect(),
             plugins: plugins.into(),
             recurses,
         }
@@ -55,6 +58,14 @@ impl Chain {
         self.inward(context, query, reply, 0)
     }
 
+    /// Tells the plugins that observe that a reply was sent. The server calls this once for each
+    /// reply to a client, of whatever transport, after it was written; never for a sub-query.
+    pub fn wrote(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
+        for plugin in &self.observers {
+            plugin.wrote(block, query, reply, written);
+        }
+    }
+
     fn inward(
         &self,
         context: &Context<'_>,
@@ -66,6 +77,7 @@ impl Chain {
             match plugin.ask(context, query, reply) {
                 Step::Pass => {}
                 Step::Answer => {
+                    reply.answered_by = plugin.name();
                     self.outward(context, query, reply, at);
                     return Walk::Done;
                 }
@@ -123,6 +135,7 @@ impl Waiting {
             };
             let mut reply = match resolved {
                 Resolved::Answer(mut reply) => {
+                    reply.answered_by = block.chain.plugins[at].name();
                     block.chain.outward(&context, &query, &mut reply, at);
                     return (query, Some(reply));
                 }
@@ -207,6 +220,7 @@ mod tests {
             zone_label: ".".into(),
             view: "".into(),
             chain: Arc::new(Chain::new(plugins)),
+            counters: Arc::default(),
         });
         let door: Arc<dyn Door> = Arc::new(Nowhere);
         let mut query = Query::internal(Question::new(Name::ROOT, Type::A, Class::IN));

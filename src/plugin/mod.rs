@@ -7,16 +7,28 @@
 //! Words that configure a server block and never see a query (bind, health, reload, ...) are
 //! settings, another type: see [`crate::config`].
 
+pub mod cache;
 mod chain;
+pub mod kubernetes;
+pub mod hosts;
+pub mod loadbalance;
+pub mod forward;
+pub mod loop_guard;
 mod parts;
+pub mod whoami;
+mod zone_list;
+pub mod errors;
+pub mod log;
+pub mod prometheus;
 
-use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 pub use chain::{Chain, Waiting, Walk};
 pub use parts::Parts;
+pub use zone_list::ZoneList;
 
 use crate::{
-    metrics::Metrics,
+    metrics::{Metrics, ZoneCounters},
     query::{Query, Question},
     reply::{Reply, Why},
     wire::{Name, Rcode},
@@ -35,6 +47,15 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// The way out, for a plugin that passed the question on and whose inner plugins replied.
     fn amend(&self, _context: &Context<'_>, _query: &Query, _reply: &mut Reply) {}
+
+    /// Whether it wants to hear of every reply that was sent: see [`Plugin::wrote`].
+    fn observes(&self) -> bool {
+        false
+    }
+
+    /// A reply of this block was sent, as `written` says. Only called where [`Plugin::observes`];
+    /// it runs where the reply was sent, so it must neither block nor take long.
+    fn wrote(&self, _block: &Block, _query: &Query, _reply: &Reply, _written: Written) {}
 
     /// Whether it can do its work yet; `/ready` asks this.
     fn is_ready(&self) -> bool {
@@ -68,6 +89,28 @@ pub enum Step {
     Drop,
     /// The reply will come.
     Wait(Pending),
+}
+
+/// What is known of a reply once it is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    /// Its octets.
+    pub octets: usize,
+    /// Whether it was cut to what the client takes: the TC bit as it was sent.
+    pub truncated: bool,
+    /// From the reading of the query to the sending of the reply.
+    pub took: Duration,
+}
+
+impl Written {
+    /// What is known of `message`, a reply in wire form.
+    pub fn new(message: &[u8], took: Duration) -> Self {
+        Self {
+            octets: message.len(),
+            truncated: message.get(2).is_some_and(|flags| flags & 0x02 != 0),
+            took,
+        }
+    }
 }
 
 /// A reply that will come. It owns what it needs, so that the thread it was begun on is free.
@@ -114,7 +157,18 @@ impl Context<'_> {
         query: &Query,
         question: Question,
     ) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
-        let sub_query = query.sub_query(question);
+        self.send(query.sub_query(question))
+    }
+
+    /// Asks the server itself once more what the client asked, past every cache, which then holds
+    /// what came.
+    pub fn refresh(&self, query: &Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        let mut sub_query = query.sub_query(query.asked);
+        sub_query.refresh = true;
+        self.send(sub_query)
+    }
+
+    fn send(&self, sub_query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         if sub_query.depth > MAX_DEPTH {
             let reply = Reply::failure(Rcode::SERVFAIL, Why::TooDeep);
             return Box::pin(std::future::ready(reply));
@@ -141,6 +195,8 @@ pub struct Block {
     pub view: Arc<str>,
     /// The plugins.
     pub chain: Arc<Chain>,
+    /// Where its queries are counted: [`crate::metrics::Dns::zone`] of the three labels.
+    pub counters: Arc<ZoneCounters>,
 }
 
 /// A plugin's configuration, parsed and checked, not yet built.

@@ -246,12 +246,12 @@ impl<'a> NameRef<'a> {
 }
 
 /// The labels of a name, leftmost first; can be walked from the right too by collecting.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Labels<'a>(&'a [u8]);
 
-impl<'a> Labels<'a> {
+impl Labels<'_> {
     /// Whether no label is left.
-    pub fn is_empty(self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

@@ -1,0 +1,109 @@
+//! What the parser asks of the machine: files, globs and environment variables.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// The largest file that is read, in bytes. The largest real Corefiles, hosts inlined, have some
+/// hundred kilobytes.
+pub const MAX_FILE: usize = 8 << 20;
+
+/// Where imported files and environment variables come from.
+pub trait Loader {
+    /// A file's text. Bytes that are no UTF-8 become U+FFFD. Files above [`MAX_FILE`] are an error.
+    fn read(&self, path: &Path) -> io::Result<String>;
+
+    /// The existing paths that match a pattern of `*` and `?`, sorted. Dot files match as well.
+    fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// An environment variable; `None` when it is not set.
+    fn env(&self, name: &str) -> Option<String>;
+}
+
+/// The real files and the process's environment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disk;
+
+impl Loader for Disk {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        let mut bytes = Vec::new();
+        // One byte more than allowed tells a file that is too long from one that just fits, and
+        // the limit holds for pipes and devices, whose length is not known.
+        fs::File::open(path)?
+            .take(MAX_FILE as u64 + 1)
+            .read_to_end(&mut bytes)?;
+        if bytes.len() > MAX_FILE {
+            return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
+        let text = pattern.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+        let matches = glob::glob(text)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.msg))?;
+        // A directory that cannot be read holds nothing, as for CoreDNS.
+        let mut paths: Vec<_> = matches.filter_map(Result::ok).collect();
+        paths.sort();
+        Ok(paths)
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        // A name with `=` or NUL in it cannot be set, and asking for it would panic.
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return None;
+        }
+        std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+    }
+}
+
+/// Files and variables held in memory, for tests and for text that has no file.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Texts by path.
+    pub files: BTreeMap<PathBuf, String>,
+    /// Environment variables.
+    pub variables: BTreeMap<String, String>,
+}
+
+impl Memory {
+    /// Adds a file.
+    #[must_use]
+    pub fn file(mut self, path: &str, text: &str) -> Self {
+        self.files.insert(path.into(), text.to_owned());
+        self
+    }
+
+    /// Sets a variable.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+}
+
+impl Loader for Memory {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        self.files
+            .get(path)
+            .cloned()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
+        let text = pattern.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+        let pattern = glob::Pattern::new(text)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.msg))?;
+        let options = glob::MatchOptions {
+            require_literal_separator: true,
+            ..Default::default()
+        };
+        let matches = |path: &&PathBuf| pattern.matches_path_with(path, options);
+        Ok(self.files.keys().filter(matches).cloned().collect())
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
+}

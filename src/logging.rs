@@ -1,0 +1,522 @@
+//! The log: lines on standard output that look like CoreDNS's, written by one thread of their own.
+//!
+//! `[INFO] plugin/ready: still waiting for kubernetes`: a level in brackets, the plugin that
+//! speaks where it is one, a message, no time (whoever collects the lines adds it). Events of
+//! [`tracing`] come out in this form; what is logged for each query goes to the [`Sink`] directly.
+//!
+//! Nobody who logs ever waits for whoever reads: lines go into a bounded buffer, and what does not
+//! fit is dropped, counted, and told.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    io::{self, IsTerminal, Write},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::{
+    Layer,
+    filter::filter_fn,
+    fmt::{
+        FmtContext, FormatEvent, FormatFields, MakeWriter,
+        format::{DefaultFields, Writer},
+    },
+    layer::SubscriberExt,
+    registry::LookupSpan,
+};
+
+use crate::metrics::Metrics;
+
+/// Octets of lines that may wait for the writer: several thousand queries.
+const CAPACITY: usize = 1024 * 1024;
+
+/// How long the writer gathers lines once it has begun: a wake-up for each line would cost more
+/// than the line.
+const GATHER: Duration = Duration::from_millis(2);
+
+static DEBUG: AtomicBool = AtomicBool::new(false);
+
+/// The log of the process: standard output.
+pub fn sink() -> &'static Sink {
+    static SINK: OnceLock<Sink> = OnceLock::new();
+    SINK.get_or_init(|| {
+        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Sink::new(io::stdout(), CAPACITY, colour)
+    })
+}
+
+/// Sends the events of [`tracing`] to the log of the process. Later calls do nothing.
+pub fn install() {
+    // It fails only where there is a subscriber already: then this has been called before.
+    let _ = tracing::subscriber::set_global_default(subscriber(sink().clone()));
+}
+
+/// Waits until what was logged is written, for a second at most: before the process ends.
+pub fn flush() {
+    sink().flush(Duration::from_secs(1));
+}
+
+/// Shows or hides lines of level DEBUG: what the plugin `debug` is for.
+pub fn set_debug(on: bool) {
+    if DEBUG.swap(on, Relaxed) != on {
+        tracing::callsite::rebuild_interest_cache();
+    }
+}
+
+/// Has the metrics tell how many lines were dropped.
+pub fn count_drops(metrics: &Metrics) {
+    metrics.before_scrape(|metrics| {
+        let counter = &metrics.log_lines_dropped_total;
+        counter.inc_by(sink().dropped().saturating_sub(counter.get()));
+        true
+    });
+}
+
+/// Where lines go. Clones share one buffer and one writer, which ends with the last of them.
+#[derive(Clone)]
+pub struct Sink {
+    buffer: Arc<Handle>,
+    colour: bool,
+}
+
+/// Ends the writer when it is dropped.
+struct Handle(Arc<Buffer>);
+
+struct Buffer {
+    state: Mutex<State>,
+    /// For the writer: there is something to do.
+    wake: Condvar,
+    /// For those who flush: all is written.
+    drained: Condvar,
+    capacity: usize,
+    dropped: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    pending: Vec<u8>,
+    /// Lines dropped since the writer last told.
+    dropped: u64,
+    writer: Activity,
+    /// Somebody waits for everything to be written.
+    flushing: bool,
+    closed: bool,
+}
+
+/// What the writer does.
+#[derive(Default, PartialEq, Eq)]
+enum Activity {
+    /// It will look for itself.
+    #[default]
+    Gathering,
+    /// It sleeps until it is woken.
+    Idle,
+    Writing,
+}
+
+impl Sink {
+    /// A sink that writes to `output` on a thread of its own and lets `capacity` octets wait.
+    pub fn new(output: impl Write + Send + 'static, capacity: usize, colour: bool) -> Self {
+        let buffer = Arc::new(Buffer {
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            drained: Condvar::new(),
+            capacity,
+            dropped: AtomicU64::new(0),
+        });
+        let writer = Arc::clone(&buffer);
+        let spawned = thread::Builder::new()
+            .name("log".into())
+            .spawn(move || writer.write_to(output));
+        if spawned.is_err() {
+            // Without a thread there is no log, but there are answers: all lines count as dropped.
+            buffer.state.lock().closed = true;
+        }
+        Self {
+            buffer: Arc::new(Handle(buffer)),
+            colour,
+        }
+    }
+
+    /// Takes a whole line without its end, prefix included.
+    pub fn push(&self, line: &[u8]) {
+        self.buffer.0.push(line);
+    }
+
+    /// Takes a line of `plugin`, in the form of every other line.
+    pub fn line(&self, level: Level, plugin: &str, text: fmt::Arguments<'_>) {
+        if level > Level::INFO && !DEBUG.load(Relaxed) {
+            return;
+        }
+        with_line(|line| {
+            let level = Label(level, self.colour);
+            // Writing to a vector cannot fail.
+            let _ = write!(line, "{level} plugin/{plugin}: {text}");
+            self.push(line);
+        });
+    }
+
+    /// Waits until all lines are written, at most `limit`: before the process ends.
+    pub fn flush(&self, limit: Duration) {
+        let buffer = &self.buffer.0;
+        let until = Instant::now() + limit;
+        let mut state = buffer.state.lock();
+        while !state.closed
+            && (state.writer == Activity::Writing || !state.pending.is_empty() || state.dropped > 0)
+        {
+            state.flushing = true;
+            buffer.wake.notify_one();
+            if buffer.drained.wait_until(&mut state, until).timed_out() {
+                return;
+            }
+        }
+    }
+
+    /// Lines dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.buffer.0.dropped.load(Relaxed)
+    }
+}
+
+/// Lends this thread's buffer for a line, empty.
+pub(crate) fn with_line<T>(write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    thread_local! {
+        static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    LINE.with(|line| match line.try_borrow_mut() {
+        Ok(mut line) => {
+            line.clear();
+            write(&mut line)
+        }
+        // A line is logged while a line is written: rare, so a buffer of its own will do.
+        Err(_) => write(&mut Vec::new()),
+    })
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.state.lock().closed = true;
+        self.0.wake.notify_one();
+    }
+}
+
+impl Buffer {
+    fn push(&self, line: &[u8]) {
+        let mut state = self.state.lock();
+        if state.closed || state.pending.len() + line.len() >= self.capacity {
+            state.dropped += 1;
+            self.dropped.fetch_add(1, Relaxed);
+            return;
+        }
+        state.pending.extend_from_slice(line);
+        state.pending.push(b'\n');
+        if state.writer == Activity::Idle {
+            state.writer = Activity::Gathering;
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
+    /// The writer's life. What cannot be written is gone: there is nowhere to say so.
+    fn write_to(&self, mut output: impl Write) {
+        let mut taken = Vec::new();
+        loop {
+            let mut state = self.state.lock();
+            state.writer = Activity::Gathering;
+            if state.pending.is_empty() && state.dropped == 0 {
+                state.flushing = false;
+                self.drained.notify_all();
+                if state.closed {
+                    return;
+                }
+                state.writer = Activity::Idle;
+                self.wake.wait(&mut state);
+                state.writer = Activity::Gathering;
+            }
+            if !state.flushing && !state.closed {
+                self.wake.wait_for(&mut state, GATHER);
+            }
+            std::mem::swap(&mut taken, &mut state.pending);
+            let dropped = std::mem::take(&mut state.dropped);
+            state.writer = Activity::Writing;
+            drop(state);
+            if dropped > 0 {
+                let label = Label(Level::WARN, false);
+                let _ = writeln!(
+                    taken,
+                    "{label} {dropped} lines of the log were dropped: its reader is too slow"
+                );
+            }
+            let _ = output.write_all(&taken);
+            let _ = output.flush();
+            taken.clear();
+            taken.shrink_to(CAPACITY / 16);
+        }
+    }
+}
+
+/// What [`tracing`] is given: events of ours from INFO on (or DEBUG), of libraries from WARN on.
+fn subscriber(sink: Sink) -> impl Subscriber + Send + Sync {
+    let colour = sink.colour;
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .fmt_fields(DefaultFields::new())
+        .event_format(Lines { colour })
+        .with_writer(Lend(sink));
+    tracing_subscriber::registry().with(lines.with_filter(filter_fn(is_shown)))
+}
+
+fn is_shown(metadata: &Metadata<'_>) -> bool {
+    let most = match origin(metadata.target()) {
+        Origin::Library(_) => Level::WARN,
+        _ if DEBUG.load(Relaxed) => Level::DEBUG,
+        _ => Level::INFO,
+    };
+    *metadata.level() <= most
+}
+
+/// Who speaks, by the target of an event.
+#[derive(Debug, PartialEq, Eq)]
+enum Origin<'a> {
+    Server,
+    Plugin(&'a str),
+    Library(&'a str),
+}
+
+/// A module is called as the Corefile calls what it does.
+fn origin(target: &str) -> Origin<'_> {
+    if let Some(plugin) = target.strip_prefix("plugin/") {
+        return Origin::Plugin(plugin);
+    }
+    let mut modules = target.split("::");
+    let library = modules.next().unwrap_or_default();
+    if library != env!("CARGO_PKG_NAME") {
+        return Origin::Library(library);
+    }
+    match (modules.next(), modules.next()) {
+        (Some("plugin"), Some(plugin)) if plugin != "chain" => Origin::Plugin(plugin),
+        (Some("cluster" | "zone"), _) => Origin::Plugin("kubernetes"),
+        (Some("upstream"), _) => Origin::Plugin("forward"),
+        (Some("admin"), Some(page @ ("health" | "ready"))) => Origin::Plugin(page),
+        (Some("reload"), _) => Origin::Plugin("reload"),
+        _ => Origin::Server,
+    }
+}
+
+/// The form of a line.
+struct Lines {
+    colour: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let metadata = event.metadata();
+        write!(out, "{} ", Label(*metadata.level(), self.colour))?;
+        match origin(metadata.target()) {
+            Origin::Server => {}
+            Origin::Plugin(plugin) => write!(out, "plugin/{plugin}: ")?,
+            Origin::Library(library) => write!(out, "{library}: ")?,
+        }
+        context.format_fields(out, event)
+    }
+}
+
+/// A level as CoreDNS spells it, coloured on a terminal.
+struct Label(Level, bool);
+
+impl fmt::Display for Label {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, colour) = match self.0 {
+            Level::ERROR => ("ERROR", 31),
+            Level::WARN => ("WARNING", 33),
+            Level::INFO => ("INFO", 0),
+            _ => ("DEBUG", 2),
+        };
+        if self.1 && colour > 0 {
+            write!(out, "\x1b[{colour}m[{word}]\x1b[0m")
+        } else {
+            write!(out, "[{word}]")
+        }
+    }
+}
+
+/// Gives [`tracing`] a writer: it writes one event at once.
+struct Lend(Sink);
+
+struct Lent<'a>(&'a Sink);
+
+impl<'a> MakeWriter<'a> for Lend {
+    type Writer = Lent<'a>;
+
+    fn make_writer(&'a self) -> Lent<'a> {
+        Lent(&self.0)
+    }
+}
+
+impl Write for Lent<'_> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.0.push(octets.strip_suffix(b"\n").unwrap_or(octets));
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// An output that can be read.
+    #[derive(Clone, Default)]
+    pub(crate) struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Page {
+        pub(crate) fn sink(&self) -> Sink {
+            Sink::new(self.clone(), CAPACITY, false)
+        }
+
+        /// What was written to `sink`, all of it.
+        pub(crate) fn read(&self, sink: &Sink) -> String {
+            sink.flush(LONG);
+            String::from_utf8(self.0.lock().clone()).unwrap()
+        }
+    }
+
+    impl Write for Page {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(octets);
+            Ok(octets.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn events_look_like_those_of_coredns() {
+        let page = Page::default();
+        let sink = page.sink();
+        tracing::subscriber::with_default(subscriber(sink.clone()), || {
+            tracing::info!(target: "plugin/ready", "still waiting for {}", "kubernetes");
+            tracing::warn!(target: "lodestone::upstream::pool", to = "10.0.0.1:53", "is down");
+            tracing::error!(target: "lodestone::cli", "cannot start");
+            tracing::debug!(target: "lodestone::cli", "not shown");
+            tracing::info!(target: "kube::client", "not shown");
+            tracing::warn!(target: "kube::client", "lost");
+        });
+        sink.line(Level::ERROR, "errors", format_args!("2 a. A: x"));
+        sink.line(Level::DEBUG, "errors", format_args!("not shown"));
+        assert_eq!(
+            page.read(&sink),
+            "[INFO] plugin/ready: still waiting for kubernetes\n\
+             [WARNING] plugin/forward: is down to=\"10.0.0.1:53\"\n\
+             [ERROR] cannot start\n\
+             [WARNING] kube: lost\n\
+             [ERROR] plugin/errors: 2 a. A: x\n"
+        );
+    }
+
+    #[test]
+    fn modules_speak_as_their_plugins() {
+        for (target, wanted) in [
+            ("plugin/health", Origin::Plugin("health")),
+            ("lodestone::plugin::cache::entry", Origin::Plugin("cache")),
+            ("lodestone::plugin::chain", Origin::Server),
+            ("lodestone::cluster::api", Origin::Plugin("kubernetes")),
+            ("lodestone::admin::ready", Origin::Plugin("ready")),
+            ("lodestone::server::udp", Origin::Server),
+            ("lodestone", Origin::Server),
+            ("hyper::proto", Origin::Library("hyper")),
+        ] {
+            assert_eq!(origin(target), wanted, "{target}");
+        }
+    }
+
+    /// An output whose reader is away until it is told to read.
+    struct Stuck {
+        page: Page,
+        entered: mpsc::Sender<()>,
+        go: mpsc::Receiver<()>,
+    }
+
+    impl Write for Stuck {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            let _ = self.entered.send(());
+            let _ = self.go.recv();
+            self.page.write(octets)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_slow_reader_costs_lines_and_nothing_else() {
+        let page = Page::default();
+        let (entered, is_in) = mpsc::channel();
+        let (go, gate) = mpsc::channel();
+        let stuck = Stuck {
+            page: page.clone(),
+            entered,
+            go: gate,
+        };
+        let sink = Sink::new(stuck, 100, false);
+        sink.push(b"first");
+        is_in.recv().unwrap();
+        // The writer is stuck in a write: ten lines of ten octets fill the buffer.
+        for _ in 0..25 {
+            sink.push(b"123456789");
+        }
+        assert_eq!(sink.dropped(), 15);
+        drop(go);
+        let text = page.read(&sink);
+        assert!(text.starts_with("first\n123456789\n"), "{text}");
+        assert_eq!(text.matches("123456789\n").count(), 10, "{text}");
+        let notice = "[WARNING] 15 lines of the log were dropped: its reader is too slow\n";
+        assert!(text.ends_with(notice), "{text}");
+        sink.push(b"on again");
+        assert!(page.read(&sink).ends_with("on again\n"));
+    }
+
+    #[test]
+    fn lines_of_many_threads_stay_whole() {
+        let page = Page::default();
+        let sink = page.sink();
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let sink = sink.clone();
+                thread::spawn(move || (0..1000).for_each(|_| sink.push(b"one whole line")))
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let text = page.read(&sink);
+        assert_eq!(text.lines().count(), 4000);
+        assert!(text.lines().all(|line| line == "one whole line"));
+    }
+}

@@ -1,0 +1,157 @@
+//! Families that are filled at scrape time, built by hand for the text encoder.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::RwLock;
+use prometheus::{
+    core::{Collector, Desc},
+    proto,
+};
+
+use super::cells::Tally;
+
+/// A family's name, help and label names.
+#[derive(Clone)]
+pub(super) struct Family {
+    desc: Desc,
+    kind: proto::MetricType,
+}
+
+impl Family {
+    pub(super) fn new(
+        name: &str,
+        help: &str,
+        labels: &[&'static str],
+        kind: proto::MetricType,
+    ) -> Self {
+        let labels = labels.iter().map(|&label| label.to_owned()).collect();
+        let desc = Desc::new(name.to_owned(), help.to_owned(), labels, HashMap::new())
+            .expect("names and labels of families are constants that are well-formed");
+        Self { desc, kind }
+    }
+
+    pub(super) fn desc(&self) -> &Desc {
+        &self.desc
+    }
+
+    /// A series of this family; `values` in the order of the label names.
+    pub(super) fn series(&self, values: &[&str]) -> proto::Metric {
+        let mut labels: Vec<_> = self
+            .desc
+            .variable_labels
+            .iter()
+            .zip(values)
+            .map(|(name, value)| {
+                let mut pair = proto::LabelPair::default();
+                pair.set_name(name.clone());
+                pair.set_value((*value).to_owned());
+                pair
+            })
+            .collect();
+        labels.sort();
+        proto::Metric::from_label(labels)
+    }
+
+    /// A counter series.
+    pub(super) fn counter(&self, values: &[&str], value: f64) -> proto::Metric {
+        let mut counter = proto::Counter::default();
+        counter.set_value(value);
+        let mut series = self.series(values);
+        series.set_counter(counter);
+        series
+    }
+
+    /// A gauge series.
+    pub(super) fn gauge(&self, values: &[&str], value: f64) -> proto::Metric {
+        let mut gauge = proto::Gauge::default();
+        gauge.set_value(value);
+        let mut series = self.series(values);
+        series.set_gauge(gauge);
+        series
+    }
+
+    /// A histogram series from the counts of each bucket, not cumulated; the last is `+Inf`.
+    pub(super) fn histogram(
+        &self,
+        values: &[&str],
+        bounds: impl Iterator<Item = f64>,
+        counts: &[u64],
+        sum: f64,
+    ) -> proto::Metric {
+        let mut total = 0;
+        let buckets = bounds
+            .zip(counts)
+            .map(|(bound, count)| {
+                total += count;
+                let mut bucket = proto::Bucket::default();
+                bucket.set_upper_bound(bound);
+                bucket.set_cumulative_count(total);
+                bucket
+            })
+            .collect();
+        let mut histogram = proto::Histogram::default();
+        histogram.set_bucket(buckets);
+        histogram.set_sample_count(counts.iter().sum());
+        histogram.set_sample_sum(sum);
+        let mut series = self.series(values);
+        series.set_histogram(histogram);
+        series
+    }
+
+    /// The family with its series.
+    pub(super) fn with(&self, series: Vec<proto::Metric>) -> proto::MetricFamily {
+        let mut family = proto::MetricFamily::default();
+        family.set_name(self.desc.fq_name.clone());
+        family.set_help(self.desc.help.clone());
+        family.set_field_type(self.kind);
+        family.set_metric(series);
+        family
+    }
+}
+
+/// A counter family whose series are [`Tally`]s: hold one, do not look it up for each query.
+#[derive(Clone)]
+pub struct TallyVec {
+    inner: Arc<TallySeries>,
+}
+
+struct TallySeries {
+    family: Family,
+    series: RwLock<HashMap<Vec<String>, Arc<Tally>>>,
+}
+
+impl TallyVec {
+    pub(super) fn new(name: &str, help: &str, labels: &[&'static str]) -> Self {
+        Self {
+            inner: Arc::new(TallySeries {
+                family: Family::new(name, help, labels, proto::MetricType::COUNTER),
+                series: RwLock::default(),
+            }),
+        }
+    }
+
+    /// The series with these label values, in the order of the family's labels.
+    pub fn with(&self, values: &[&str]) -> Arc<Tally> {
+        let key: Vec<String> = values.iter().map(|&value| value.to_owned()).collect();
+        Arc::clone(self.inner.series.write().entry(key).or_default())
+    }
+}
+
+impl Collector for TallyVec {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![self.inner.family.desc()]
+    }
+
+    fn collect(&self) -> Vec<proto::MetricFamily> {
+        let family = &self.inner.family;
+        let series = self.inner.series.read();
+        let series = series
+            .iter()
+            .map(|(values, tally)| {
+                let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                family.counter(&values, tally.get() as f64)
+            })
+            .collect();
+        vec![family.with(series)]
+    }
+}

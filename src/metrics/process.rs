@@ -1,0 +1,102 @@
+//! The `process_*` families that every Prometheus client offers, read from `/proc` at scrape time.
+
+use prometheus::{
+    core::{Collector, Desc},
+    proto::{MetricFamily, MetricType},
+};
+
+use super::family::Family;
+
+/// Reads `/proc/self`; where there is none, the families are absent.
+#[derive(Clone)]
+pub(super) struct Process {
+    cpu: Family,
+    open_fds: Family,
+    max_fds: Family,
+    resident: Family,
+    memory: Family,
+    memory_max: Family,
+    start: Family,
+    threads: Family,
+}
+
+impl Process {
+    pub(super) fn new() -> Self {
+        let gauge = |name, help| Family::new(name, help, &[], MetricType::GAUGE);
+        Self {
+            cpu: Family::new(
+                "process_cpu_seconds_total",
+                "CPU time used, user and system, in seconds.",
+                &[],
+                MetricType::COUNTER,
+            ),
+            open_fds: gauge("process_open_fds", "File descriptors that are open."),
+            max_fds: gauge("process_max_fds", "File descriptors that may be open."),
+            resident: gauge(
+                "process_resident_memory_bytes",
+                "Memory that is resident, in bytes.",
+            ),
+            memory: gauge(
+                "process_virtual_memory_bytes",
+                "Memory that is mapped, in bytes.",
+            ),
+            memory_max: gauge(
+                "process_virtual_memory_max_bytes",
+                "Memory that may be mapped, in bytes.",
+            ),
+            start: gauge(
+                "process_start_time_seconds",
+                "When the process started, in seconds since 1970.",
+            ),
+            threads: gauge("process_threads", "Threads of the process."),
+        }
+    }
+
+    fn read(&self) -> procfs::ProcResult<Vec<MetricFamily>> {
+        let process = procfs::process::Process::myself()?;
+        let stat = process.stat()?;
+        let limits = process.limits()?;
+        let ticks = procfs::ticks_per_second() as f64;
+        let boot = procfs::boot_time_secs()? as f64;
+        let gauge = |family: &Family, value: f64| family.with(vec![family.gauge(&[], value)]);
+        let cpu = (stat.utime + stat.stime) as f64 / ticks;
+        Ok(vec![
+            self.cpu.with(vec![self.cpu.counter(&[], cpu)]),
+            gauge(&self.open_fds, process.fd_count()? as f64),
+            gauge(&self.max_fds, limit(limits.max_open_files.soft_limit)),
+            gauge(&self.resident, stat.rss as f64 * procfs::page_size() as f64),
+            gauge(&self.memory, stat.vsize as f64),
+            gauge(&self.memory_max, limit(limits.max_address_space.soft_limit)),
+            gauge(&self.start, boot + stat.starttime as f64 / ticks),
+            gauge(&self.threads, stat.num_threads as f64),
+        ])
+    }
+}
+
+fn limit(value: procfs::process::LimitValue) -> f64 {
+    match value {
+        procfs::process::LimitValue::Unlimited => u64::MAX as f64, // as Go's client has it
+        procfs::process::LimitValue::Value(value) => value as f64,
+    }
+}
+
+impl Collector for Process {
+    fn desc(&self) -> Vec<&Desc> {
+        [
+            &self.cpu,
+            &self.open_fds,
+            &self.max_fds,
+            &self.resident,
+            &self.memory,
+            &self.memory_max,
+            &self.start,
+            &self.threads,
+        ]
+        .map(Family::desc)
+        .into()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.read().unwrap_or_default()
+    }
+}

@@ -1,0 +1,452 @@
+use std::{net::SocketAddr, time::Duration};
+
+use super::*;
+use crate::{
+    query::{Query, Question, Transport},
+    reply::{Reply, Why},
+    wire::{Class, Name, Rcode, Type},
+};
+
+const MS: &str = "0.00025 0.0005 0.001 0.002 0.004 0.008 0.016 0.032 0.064 0.128 0.256 0.512 1.024 2.048 4.096 8.192 +Inf";
+const OCTETS: &str = "0 100 200 300 400 511 1023 2047 4095 8291 16000 32000 48000 64000 +Inf";
+const PROGRAMMING: &str = "0.001 0.002 0.004 0.008 0.016 0.032 0.064 0.128 0.256 0.512 1.024 2.048 4.096 8.192 16.384 32.768 65.536 131.072 262.144 524.288 +Inf";
+const SLIM: &str = "0.00025 0.0025 0.025 0.25 2.5 +Inf";
+const REST: &str = "0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 +Inf";
+
+/// What CoreDNS exports, as its users know it: family, type, labels in their order, buckets.
+const TABLE: &[(&str, &str, &str, &str)] = &[
+    (
+        "coredns_build_info",
+        "gauge",
+        "goversion revision version",
+        "",
+    ),
+    (
+        "coredns_cache_drops_total",
+        "counter",
+        "server view zones",
+        "",
+    ),
+    (
+        "coredns_cache_entries",
+        "gauge",
+        "server type view zones",
+        "",
+    ),
+    (
+        "coredns_cache_evictions_total",
+        "counter",
+        "server type view zones",
+        "",
+    ),
+    (
+        "coredns_cache_hits_total",
+        "counter",
+        "server type view zones",
+        "",
+    ),
+    (
+        "coredns_cache_misses_total",
+        "counter",
+        "server view zones",
+        "",
+    ),
+    (
+        "coredns_cache_prefetch_total",
+        "counter",
+        "server view zones",
+        "",
+    ),
+    (
+        "coredns_cache_requests_total",
+        "counter",
+        "server view zones",
+        "",
+    ),
+    (
+        "coredns_cache_served_stale_total",
+        "counter",
+        "server view zones",
+        "",
+    ),
+    (
+        "coredns_dns_do_requests_total",
+        "counter",
+        "server view zone",
+        "",
+    ),
+    (
+        "coredns_dns_https3_responses_total",
+        "counter",
+        "server status",
+        "",
+    ),
+    (
+        "coredns_dns_https_responses_total",
+        "counter",
+        "server status",
+        "",
+    ),
+    (
+        "coredns_dns_quic_responses_total",
+        "counter",
+        "server status",
+        "",
+    ),
+    (
+        "coredns_dns_request_duration_seconds",
+        "histogram",
+        "server view zone",
+        MS,
+    ),
+    (
+        "coredns_dns_request_size_bytes",
+        "histogram",
+        "proto server view zone",
+        OCTETS,
+    ),
+    (
+        "coredns_dns_requests_total",
+        "counter",
+        "family proto server type view zone",
+        "",
+    ),
+    (
+        "coredns_dns_response_size_bytes",
+        "histogram",
+        "proto server view zone",
+        OCTETS,
+    ),
+    (
+        "coredns_dns_responses_total",
+        "counter",
+        "plugin rcode server view zone",
+        "",
+    ),
+    (
+        "coredns_forward_healthcheck_broken_total",
+        "counter",
+        "",
+        "",
+    ),
+    (
+        "coredns_forward_max_concurrent_rejects_total",
+        "counter",
+        "",
+        "",
+    ),
+    (
+        "coredns_health_request_duration_seconds",
+        "histogram",
+        "",
+        SLIM,
+    ),
+    ("coredns_health_request_failures_total", "counter", "", ""),
+    ("coredns_hosts_entries", "gauge", "hostsfile", ""),
+    ("coredns_hosts_reload_timestamp_seconds", "gauge", "", ""),
+    (
+        "coredns_kubernetes_dns_programming_duration_seconds",
+        "histogram",
+        "service_kind",
+        PROGRAMMING,
+    ),
+    (
+        "coredns_kubernetes_rest_client_rate_limiter_duration_seconds",
+        "histogram",
+        "host verb",
+        REST,
+    ),
+    (
+        "coredns_kubernetes_rest_client_request_duration_seconds",
+        "histogram",
+        "host verb",
+        REST,
+    ),
+    (
+        "coredns_kubernetes_rest_client_requests_total",
+        "counter",
+        "code host method",
+        "",
+    ),
+    ("coredns_panics_total", "counter", "", ""),
+    (
+        "coredns_plugin_enabled",
+        "gauge",
+        "name server view zone",
+        "",
+    ),
+    (
+        "coredns_proxy_conn_cache_hits_total",
+        "counter",
+        "proto proxy_name to",
+        "",
+    ),
+    (
+        "coredns_proxy_conn_cache_misses_total",
+        "counter",
+        "proto proxy_name to",
+        "",
+    ),
+    (
+        "coredns_proxy_healthcheck_failures_total",
+        "counter",
+        "proxy_name to",
+        "",
+    ),
+    (
+        "coredns_proxy_request_duration_seconds",
+        "histogram",
+        "proxy_name rcode to",
+        MS,
+    ),
+    ("coredns_reload_failed_total", "counter", "", ""),
+    ("coredns_reload_version_info", "gauge", "hash value", ""),
+    ("lodestone_cluster_age_seconds", "gauge", "kind", ""),
+    ("lodestone_cluster_objects", "gauge", "kind", ""),
+    (
+        "lodestone_cluster_skipped_objects_total",
+        "counter",
+        "kind",
+        "",
+    ),
+    ("lodestone_config_hash", "gauge", "", ""),
+    ("lodestone_config_last_reload_successful", "gauge", "", ""),
+    ("lodestone_log_lines_dropped_total", "counter", "", ""),
+    ("process_cpu_seconds_total", "counter", "", ""),
+    ("process_max_fds", "gauge", "", ""),
+    ("process_open_fds", "gauge", "", ""),
+    ("process_resident_memory_bytes", "gauge", "", ""),
+    ("process_start_time_seconds", "gauge", "", ""),
+    ("process_threads", "gauge", "", ""),
+    ("process_virtual_memory_bytes", "gauge", "", ""),
+    ("process_virtual_memory_max_bytes", "gauge", "", ""),
+];
+
+fn query(name: &str, rtype: Type) -> Query {
+    let name = Name::parse(name).unwrap();
+    Query {
+        size: 40,
+        ..Query::internal(Question::new(name, rtype, Class::IN))
+    }
+}
+
+/// One series in each family, its label values of no matter.
+fn touch(metrics: &Metrics) {
+    let Metrics {
+        forward,
+        cache,
+        kubernetes,
+        cluster,
+        ..
+    } = metrics;
+    let zone = metrics.dns.zone("dns://:53", ".", "");
+    let mut with_do = query("example.org.", Type::A);
+    with_do.edns = Some(crate::query::Edns {
+        udp_payload: 1232,
+        version: 0,
+        dnssec_ok: true,
+        wants_nsid: false,
+    });
+    zone.count(&with_do, &Reply::default(), 60, Duration::from_micros(7));
+    for vec in [
+        &metrics.https_responses_total,
+        &metrics.https3_responses_total,
+        &metrics.quic_responses_total,
+        &forward.healthcheck_failures_total,
+    ] {
+        vec.with_label_values(&["a", "b"]).inc();
+    }
+    for vec in [
+        &forward.conn_cache_hits_total,
+        &forward.conn_cache_misses_total,
+        &cache.requests_total,
+        &cache.misses_total,
+        &cache.prefetch_total,
+        &cache.drops_total,
+        &cache.served_stale_total,
+    ] {
+        vec.with(&["a", "b", "c"]).inc();
+    }
+    for vec in [&cache.hits_total, &cache.evictions_total] {
+        vec.with(&["a", "success", "c", "d"]).inc();
+    }
+    let names = std::iter::once("errors");
+    metrics.enable_plugins(["dns://:53", ".", ""], names);
+    cache
+        .entries
+        .with_label_values(&["a", "success", "c", "d"])
+        .set(1);
+    metrics
+        .hosts
+        .entries
+        .with_label_values(&["/etc/hosts"])
+        .set(1);
+    metrics
+        .reload
+        .version_info
+        .with_label_values(&["sha512", "x"])
+        .set(1);
+    forward
+        .request_duration_seconds
+        .with_label_values(&["forward", "10.0.0.1:53", "NOERROR"])
+        .observe(0.1);
+    kubernetes
+        .dns_programming_duration_seconds
+        .with_label_values(&["cluster_ip"])
+        .observe(0.1);
+    for vec in [
+        &kubernetes.rest_client_request_duration_seconds,
+        &kubernetes.rest_client_rate_limiter_duration_seconds,
+    ] {
+        vec.with_label_values(&["GET", "h"]).observe(0.1);
+    }
+    kubernetes
+        .rest_client_requests_total
+        .with_label_values(&["200", "GET", "h"])
+        .inc();
+    cluster.objects.with_label_values(&["Service"]).set(1);
+    cluster.age_seconds.with_label_values(&["Service"]).set(0.5);
+    cluster
+        .skipped_objects_total
+        .with_label_values(&["Service"])
+        .inc();
+}
+
+/// Family, type, labels and buckets of a text exposition.
+fn describe(text: &str) -> Vec<(String, String, String, String)> {
+    let mut families: Vec<(String, String, String, String)> = Vec::new();
+    for line in text.lines() {
+        if let Some(declared) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = declared.split_once(' ').unwrap();
+            families.push((name.into(), kind.into(), String::new(), String::new()));
+        } else if !line.starts_with('#') {
+            let (_, _, labels, buckets) = families.last_mut().unwrap();
+            let Some((_, set)) = line.split_once('{') else {
+                continue;
+            };
+            let set = set.rsplit_once('}').unwrap().0;
+            let pairs: Vec<_> = set
+                .split("\",")
+                .filter_map(|pair| pair.split_once("=\""))
+                .collect();
+            let names: Vec<_> = pairs.iter().map(|pair| pair.0).collect();
+            if let Some(at) = names.iter().position(|name| *name == "le") {
+                let bound = pairs[at].1.trim_end_matches('"');
+                if !buckets.contains("+Inf") {
+                    buckets.push_str(if buckets.is_empty() { "" } else { " " });
+                    buckets.push_str(bound);
+                }
+            } else {
+                *labels = names.join(" ");
+            }
+        }
+    }
+    families
+}
+
+#[test]
+fn names_labels_and_buckets_are_those_of_the_table() {
+    let metrics = Metrics::new();
+    touch(&metrics);
+    let text = metrics.encode();
+    let table: Vec<_> = TABLE
+        .iter()
+        .map(|(name, kind, labels, buckets)| {
+            let [name, kind, labels, buckets] = [name, kind, labels, buckets].map(|&s| s.into());
+            (name, kind, labels, buckets)
+        })
+        .collect();
+    let found = describe(&text);
+    for (found, wanted) in found.iter().zip(&table) {
+        assert_eq!(found, wanted);
+    }
+    assert_eq!(found.len(), table.len());
+}
+
+#[test]
+fn a_query_is_counted_where_it_belongs() {
+    let metrics = Metrics::new();
+    let zone = metrics.dns.zone("dns://:53", "cluster.local.", "v\"1");
+    let mut reply = Reply::failure(Rcode::NXDOMAIN, Why::NoSuchService);
+    reply.answered_by = "kubernetes";
+    let mut question = query("a.b.", Type(257));
+    question.transport = Transport::Tls;
+    question.client = SocketAddr::from(([0; 16], 9));
+    zone.count(&question, &reply, 100, Duration::from_micros(250));
+    zone.count(&question, &reply, 101, Duration::from_nanos(250_001));
+    zone.count(
+        &query("a.b.", Type::AAAA),
+        &Reply::default(),
+        70_000,
+        Duration::from_secs(9),
+    );
+    let text = metrics.encode();
+    let at = r#"server="dns://:53","#;
+    let ends = r#"view="v\"1",zone="cluster.local.""#;
+    for line in [
+        format!(
+            r#"coredns_dns_requests_total{{family="2",proto="tcp",{at}type="other",{ends}}} 2"#
+        ),
+        format!(r#"coredns_dns_requests_total{{family="1",proto="udp",{at}type="AAAA",{ends}}} 1"#),
+        format!(
+            r#"coredns_dns_responses_total{{plugin="kubernetes",rcode="NXDOMAIN",{at}{ends}}} 2"#
+        ),
+        format!(r#"coredns_dns_responses_total{{plugin="",rcode="NOERROR",{at}{ends}}} 1"#),
+        format!(r#"coredns_dns_request_duration_seconds_bucket{{{at}{ends},le="0.00025"}} 1"#),
+        format!(r#"coredns_dns_request_duration_seconds_bucket{{{at}{ends},le="0.0005"}} 2"#),
+        format!(r#"coredns_dns_request_duration_seconds_bucket{{{at}{ends},le="8.192"}} 2"#),
+        format!(r#"coredns_dns_request_duration_seconds_bucket{{{at}{ends},le="+Inf"}} 3"#),
+        format!(r#"coredns_dns_response_size_bytes_bucket{{proto="tcp",{at}{ends},le="100"}} 1"#),
+        format!(r#"coredns_dns_response_size_bytes_bucket{{proto="tcp",{at}{ends},le="200"}} 2"#),
+        format!(r#"coredns_dns_response_size_bytes_sum{{proto="udp",{at}{ends}}} 70000"#),
+        format!(r#"coredns_dns_response_size_bytes_bucket{{proto="udp",{at}{ends},le="64000"}} 0"#),
+    ] {
+        assert!(text.contains(&line), "{line}\n{text}");
+    }
+    assert!(!text.contains("do_requests_total"));
+}
+
+#[test]
+fn threads_sum_exactly_and_a_reload_goes_on_counting() {
+    let metrics = Metrics::new();
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            let metrics = Arc::clone(&metrics);
+            std::thread::spawn(move || {
+                let zone = metrics.dns.zone("dns://:53", ".", "");
+                let question = query("a.", Type::A);
+                for _ in 0..5000 {
+                    zone.count(&question, &Reply::default(), 50, Duration::from_micros(3));
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    let text = metrics.encode();
+    for series in [
+        r#"coredns_dns_responses_total{plugin="",rcode="NOERROR",server="dns://:53",view="",zone="."} 40000"#,
+        r#"coredns_dns_response_size_bytes_sum{proto="udp",server="dns://:53",view="",zone="."} 2000000"#,
+        r#"coredns_dns_request_duration_seconds_sum{server="dns://:53",view="",zone="."} 0.12"#,
+    ] {
+        assert!(text.contains(series), "{series}\n{text}");
+    }
+}
+
+#[test]
+fn a_refresh_runs_until_it_has_nothing_left_to_do() {
+    let metrics = Metrics::new();
+    let alive = Arc::new(());
+    let weak = Arc::downgrade(&alive);
+    metrics.before_scrape(move |metrics| {
+        metrics.reload.config_hash.inc();
+        weak.upgrade().is_some()
+    });
+    assert!(metrics.encode().contains("lodestone_config_hash 1\n"));
+    assert!(metrics.encode().contains("lodestone_config_hash 2\n"));
+    drop(alive);
+    metrics.encode();
+    metrics.encode();
+    assert_eq!(metrics.reload.config_hash.get().to_string(), "3");
+}
