@@ -8,6 +8,7 @@ mod guide;
 mod objects;
 mod sample;
 
+use crate::cli::serve;
 use anyhow::{Context, bail};
 use guide::Place;
 use objects::Objects;
@@ -16,6 +17,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// What errors call the Corefile made here.
 const NAME: &str = "Corefile of the lab";
@@ -44,18 +46,18 @@ pub struct Arguments {
 
 /// What the server is to serve.
 #[derive(Debug)]
-pub struct Lab {
+struct Lab {
     /// The text of a Corefile.
-    pub corefile: String,
+    corefile: String,
     /// What errors in it are said to be in.
-    pub name: &'static str,
+    name: &'static str,
     /// Where it will answer; the Corefile says the same.
-    pub address: SocketAddr,
+    address: SocketAddr,
 }
 
 /// What to tell once the server answers.
 #[derive(Debug)]
-pub struct Started {
+struct Started {
     directory: PathBuf,
     sample: bool,
     outside: bool,
@@ -64,12 +66,29 @@ pub struct Started {
     wished: u16,
 }
 
+/// Serves until told to stop; the exit code says how it went.
+pub fn run(arguments: &Arguments) -> ExitCode {
+    let served = run_with(arguments, |lab, started| {
+        serve::run(serve::Options {
+            corefile: serve::Corefile::Text {
+                name: lab.name.to_owned(),
+                text: lab.corefile,
+            },
+            default_port: lab.address.port(),
+            quiet: true,
+            pid_file: None,
+            on_start: Some(Box::new(move |_| started.tell())),
+        })
+    });
+    served.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
 /// Serves until `serve` returns. `serve` runs the ordinary server on the Corefile, and calls
 /// [`Started::tell`] once the server answers.
-pub fn run_with<T>(
-    arguments: &Arguments,
-    serve: impl FnOnce(Lab, Started) -> T,
-) -> anyhow::Result<T> {
+fn run_with<T>(arguments: &Arguments, serve: impl FnOnce(Lab, Started) -> T) -> anyhow::Result<T> {
     let sample = match &arguments.directory {
         Some(directory) => {
             check(directory)?;
@@ -121,7 +140,7 @@ fn serve_directory<T>(
 
 impl Started {
     /// Prints what there is to try.
-    pub fn tell(&self) {
+    fn tell(&self) {
         say(&self.page());
     }
 

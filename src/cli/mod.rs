@@ -70,7 +70,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match arguments.verb {
-        Some(Verb::Lab(lab)) => lab::run(lab),
+        Some(Verb::Lab(lab)) => lab::run(&lab),
         Some(Verb::Check(check)) => check::run(&check),
         None if arguments.serve.version => {
             println!("{}", version());
