@@ -8,7 +8,6 @@ mod guide;
 mod objects;
 mod sample;
 
-use crate::cli::serve;
 use anyhow::{Context, bail};
 use guide::Place;
 use objects::Objects;
@@ -18,6 +17,8 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use super::serve::{self, Corefile};
 
 /// What errors call the Corefile made here.
 const NAME: &str = "Corefile of the lab";
@@ -46,18 +47,18 @@ pub struct Arguments {
 
 /// What the server is to serve.
 #[derive(Debug)]
-struct Lab {
+pub struct Lab {
     /// The text of a Corefile.
-    corefile: String,
+    pub corefile: String,
     /// What errors in it are said to be in.
-    name: &'static str,
+    pub name: &'static str,
     /// Where it will answer; the Corefile says the same.
-    address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 /// What to tell once the server answers.
 #[derive(Debug)]
-struct Started {
+pub struct Started {
     directory: PathBuf,
     sample: bool,
     outside: bool,
@@ -66,11 +67,11 @@ struct Started {
     wished: u16,
 }
 
-/// Serves until told to stop; the exit code says how it went.
+/// Serves until told to stop, and gives the exit code.
 pub fn run(arguments: &Arguments) -> ExitCode {
     let served = run_with(arguments, |lab, started| {
         serve::run(serve::Options {
-            corefile: serve::Corefile::Text {
+            corefile: Corefile::Text {
                 name: lab.name.to_owned(),
                 text: lab.corefile,
             },
@@ -88,7 +89,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 
 /// Serves until `serve` returns. `serve` runs the ordinary server on the Corefile, and calls
 /// [`Started::tell`] once the server answers.
-fn run_with<T>(arguments: &Arguments, serve: impl FnOnce(Lab, Started) -> T) -> anyhow::Result<T> {
+pub fn run_with<T>(
+    arguments: &Arguments,
+    serve: impl FnOnce(Lab, Started) -> T,
+) -> anyhow::Result<T> {
     let sample = match &arguments.directory {
         Some(directory) => {
             check(directory)?;
@@ -140,7 +144,7 @@ fn serve_directory<T>(
 
 impl Started {
     /// Prints what there is to try.
-    fn tell(&self) {
+    pub fn tell(&self) {
         say(&self.page());
     }
 

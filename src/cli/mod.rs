@@ -14,7 +14,11 @@ use crate::plugin::order::{Kind, ORDER};
 ///
 /// Without a verb it serves: the flags are CoreDNS's, with one dash or two.
 #[derive(Debug, Parser)]
-#[command(name = "lodestone", disable_version_flag = true, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "lodestone",
+    disable_version_flag = true,
+    args_conflicts_with_subcommands = true
+)]
 #[command(after_help = "Signals: TERM drains and ends, USR1 reloads the Corefile, HUP is ignored.")]
 struct Arguments {
     #[command(subcommand)]
@@ -38,7 +42,12 @@ struct Serve {
     #[arg(long, value_name = "FILE")]
     conf: Option<PathBuf>,
     /// Port of server blocks that name none
-    #[arg(long = "dns.port", short = 'p', value_name = "PORT", default_value_t = 53)]
+    #[arg(
+        long = "dns.port",
+        short = 'p',
+        value_name = "PORT",
+        default_value_t = 53
+    )]
     port: u16,
     /// Print nothing about the start
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
@@ -80,7 +89,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             print!("{}", plugins());
             ExitCode::SUCCESS
         }
-        None => serve::run(&serve::Options::from(arguments.serve)),
+        None => serve::run(arguments.serve.into()),
     }
 }
 
@@ -135,7 +144,9 @@ fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStrin
 }
 
 fn is_single_dash_word(text: &str) -> bool {
-    let Some(word) = text.strip_prefix('-') else { return false };
+    let Some(word) = text.strip_prefix('-') else {
+        return false;
+    };
     let name = word.split('=').next().unwrap_or(word);
     name.len() > 1 && name.starts_with(|first: char| first.is_ascii_alphabetic())
 }
@@ -162,7 +173,11 @@ mod tests {
             "lodestone -conf=/etc/coredns/Corefile -p 1053 -quiet=true",
         ] {
             let serve = parsed(line).unwrap().serve;
-            assert_eq!(serve.conf.unwrap(), PathBuf::from("/etc/coredns/Corefile"), "{line}");
+            assert_eq!(
+                serve.conf.unwrap(),
+                PathBuf::from("/etc/coredns/Corefile"),
+                "{line}"
+            );
             assert_eq!((serve.port, serve.quiet), (1053, true), "{line}");
         }
         assert!(!parsed("lodestone -quiet=false").unwrap().serve.quiet);
