@@ -35,9 +35,16 @@ impl Changes {
         // One is enough: it only says that something changed since it was last looked at.
         let (announce, announced) = mpsc::channel(1);
         let schedule = schedule.filter(|_| corefile.is_some());
-        let files = corefile.into_iter().chain(imported.iter().map(PathBuf::as_path));
+        let files = corefile
+            .into_iter()
+            .chain(imported.iter().map(PathBuf::as_path));
         let watcher = schedule.and_then(|_| watch(files, announce));
-        let mut changes = Self { schedule, announced, due: Instant::now(), _watcher: watcher };
+        let mut changes = Self {
+            schedule,
+            announced,
+            due: Instant::now(),
+            _watcher: watcher,
+        };
         changes.plan();
         changes
     }
@@ -82,7 +89,9 @@ fn watch<'a>(
         }
     };
     let mut watcher = notify::recommended_watcher(handler)
-        .inspect_err(|error| tracing::warn!(target: "plugin/reload", "changes are only polled: {error}"))
+        .inspect_err(
+            |error| tracing::warn!(target: "plugin/reload", "changes are only polled: {error}"),
+        )
         .ok()?;
     let mut directories: Vec<PathBuf> = files.map(directory_of).collect();
     directories.sort();
@@ -110,7 +119,10 @@ fn directory_of(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    const RARELY: Reload = Reload { interval: Duration::from_secs(600), jitter: Duration::ZERO };
+    const RARELY: Reload = Reload {
+        interval: Duration::from_secs(600),
+        jitter: Duration::ZERO,
+    };
 
     #[tokio::test]
     async fn a_saved_file_is_looked_at() {

@@ -13,11 +13,15 @@ use std::{
 use futures_util::future;
 
 use crate::{
-    config::{Config, ServerBlock, settings::{Reload, Tls}},
+    admin::{Endpoint, Page, ready::Monitor},
+    config::{
+        Config, ServerBlock,
+        settings::{Reload, Tls},
+    },
     corefile::{Key, Transport, Zone},
     metrics::Metrics,
     plugin::{Block, Build, BuildError, Chain, Parts, Plugin},
-    server::{Route, Routes},
+    server::{route::Route, tls},
     wire::Name,
 };
 
@@ -25,8 +29,12 @@ use crate::{
 pub struct Site {
     /// What is to be listened on, and what is answered there.
     pub listeners: Vec<Listener>,
-    /// Every plugin of every block, with the block's first key for messages.
+    /// Every plugin of every block.
     pub plugins: Vec<Arc<dyn Plugin>>,
+    /// Those that `/ready` asks: the plugins of the blocks that say `ready`.
+    pub watched: Vec<(Arc<dyn Plugin>, Monitor)>,
+    /// The pages to be served over HTTP.
+    pub pages: Vec<Endpoint>,
     /// How long to go on answering when told to stop: the longest that any block wants.
     pub lame_duck: Duration,
     /// How the Corefile is followed; the last block that says so counts, as in CoreDNS.
@@ -41,14 +49,14 @@ pub struct Site {
 pub struct Listener {
     /// What comes in there.
     pub transport: Transport,
-    /// Where: one address, or the two wildcards.
-    pub addresses: Vec<SocketAddr>,
+    /// Where; `[::]` stands for all of the machine, IPv4 as well as IPv6.
+    pub address: SocketAddr,
     /// What metrics and messages call it: `dns://:53`.
     pub label: Arc<str>,
-    /// The certificate, for TLS.
-    pub tls: Option<Tls>,
+    /// The certificate and its key, for TLS.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
     /// What is answered.
-    pub routes: Arc<Routes>,
+    pub routes: Vec<Route>,
 }
 
 /// What listeners are told apart by; without an address it is all of the machine.
@@ -63,33 +71,47 @@ impl Site {
         parts: Parts,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, BuildError> {
-        let mut places: BTreeMap<Place, (Option<Tls>, Vec<Route>)> = BTreeMap::new();
+        let mut places: BTreeMap<Place, (Option<Arc<rustls::ServerConfig>>, Vec<Route>)> =
+            BTreeMap::new();
         let mut plugins = Vec::new();
+        let mut watched = Vec::new();
         for block in &config.blocks {
             let chain = build_chain(block, default_port, &parts, metrics)?;
             plugins.extend(chain.plugins().iter().cloned());
+            if let Some(ready) = &block.settings.ready {
+                let asked = chain.plugins().iter().cloned();
+                watched.extend(asked.map(|plugin| (plugin, ready.monitor)));
+            }
             let chain = Arc::new(chain);
+            let tls = block
+                .settings
+                .tls
+                .as_ref()
+                .map(|tls| certificate(tls, &parts))
+                .transpose()?;
             for key in &block.keys {
                 for bound in bindings(block) {
                     let place = (key.transport, bound, key.port_or(default_port));
                     let built = built_block(key, &label(&place), &chain, metrics);
-                    let (tls, routes) = places.entry(place).or_default();
-                    tls.clone_from(&block.settings.tls);
-                    routes.push(Route::new(Arc::new(built)));
+                    let listener = places.entry(place).or_default();
+                    listener.0.clone_from(&tls);
+                    listener.1.push(Arc::new(built).into());
                 }
             }
         }
         let listeners = places.into_iter().map(|(place, (tls, routes))| Listener {
             transport: place.0,
-            addresses: addresses(place.1, place.2),
+            address: addresses(place.1, place.2)[0],
             label: label(&place),
             tls,
-            routes: Arc::new(Routes::new(routes)),
+            routes,
         });
         let settings = || config.blocks.iter().map(|block| &block.settings);
         Ok(Self {
             listeners: listeners.collect(),
             plugins,
+            watched,
+            pages: config.blocks.iter().flat_map(pages).collect(),
             lame_duck: settings()
                 .filter_map(|settings| settings.health.as_ref())
                 .map(|health| health.lameduck)
@@ -105,19 +127,59 @@ impl Site {
     pub async fn started(&self) {
         future::join_all(self.plugins.iter().filter_map(|plugin| plugin.started())).await;
     }
+}
 
-    /// The words of the plugins that cannot do their work yet, each once.
-    pub fn not_ready(&self) -> Vec<&'static str> {
-        let mut names: Vec<_> = self
-            .plugins
-            .iter()
-            .filter(|plugin| !plugin.is_ready())
-            .map(|plugin| plugin.name())
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        names
-    }
+/// The pages that a block wants served.
+fn pages(block: &ServerBlock) -> Vec<Endpoint> {
+    let settings = &block.settings;
+    let health = settings
+        .health
+        .as_ref()
+        .map(|health| (&health.listen, Page::Health));
+    let ready = settings
+        .ready
+        .as_ref()
+        .map(|ready| (&ready.listen, Page::Ready));
+    let own = [health, ready].into_iter().flatten();
+    let own = own.map(|(listen, page)| Endpoint {
+        listen: listen.clone(),
+        page,
+    });
+    own.chain(block.plugins.iter().filter_map(|(_, setup)| setup.page()))
+        .collect()
+}
+
+/// The TLS configuration for a certificate. As long as the files say the same it is the same one,
+/// and so its listener stays.
+fn certificate(files: &Tls, parts: &Parts) -> Result<Arc<rustls::ServerConfig>, BuildError> {
+    let failed = |source: anyhow::Error| BuildError {
+        plugin: "tls",
+        action: "cannot use the certificate".to_owned(),
+        source: Some(source),
+    };
+    let read = |path| std::fs::read(path).unwrap_or_default();
+    let key = format!(
+        "{files:?} {:x}",
+        content_hash(&[read(&files.certificate), read(&files.key)])
+    );
+    let make = || {
+        tls::server_config(
+            &files.certificate,
+            &files.key,
+            None,
+            tls::ClientAuth::default(),
+        )
+        .map_err(|error| failed(error.into()))
+    };
+    parts.keep(&key, make).map(|kept| Arc::clone(&*kept))
+}
+
+/// Tells two contents apart; not kept, and no secret.
+fn content_hash(contents: &[Vec<u8>]) -> u64 {
+    use std::hash::{Hash, Hasher};
+    let mut hasher = std::hash::DefaultHasher::new();
+    contents.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The chain of a block, built in plugin order.
@@ -130,11 +192,15 @@ fn build_chain(
     let zones: Vec<Name> = block.keys.iter().map(|key| wire_name(&key.zone)).collect();
     let places = block.keys.iter().flat_map(|key| {
         let port = key.port_or(default_port);
-        bindings(block).into_iter().map(move |bound| (key.transport, bound, port))
+        bindings(block)
+            .into_iter()
+            .map(move |bound| (key.transport, bound, port))
     });
     let places: Vec<Place> = places.collect();
-    let served: Vec<SocketAddr> =
-        places.iter().flat_map(|(_, bound, port)| addresses(*bound, *port)).collect();
+    let served: Vec<SocketAddr> = places
+        .iter()
+        .flat_map(|(_, bound, port)| addresses(*bound, *port))
+        .collect();
     let server = places.first().map_or_else(|| "".into(), label);
     let mut build = Build {
         runtime: &tokio::runtime::Handle::current(),
@@ -177,7 +243,10 @@ fn bindings(block: &ServerBlock) -> Vec<Option<IpAddr>> {
 fn addresses(bound: Option<IpAddr>, port: u16) -> Vec<SocketAddr> {
     match bound {
         Some(address) => vec![SocketAddr::new(address, port)],
-        None => vec![(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()],
+        None => vec![
+            (Ipv6Addr::UNSPECIFIED, port).into(),
+            (Ipv4Addr::UNSPECIFIED, port).into(),
+        ],
     }
 }
 

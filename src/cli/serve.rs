@@ -6,19 +6,19 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
 };
 
+use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     cli,
     config::{self, Config},
     corefile::{Diagnostics, Disk, MAX_FILE},
+    life::Running,
     logging,
     metrics::Metrics,
-    reload::{Changes, Trigger},
-    site::{Running, StartError},
+    reload::Changes,
 };
 
 /// What to serve and how.
@@ -70,11 +70,15 @@ pub enum ReadError {
 impl fmt::Display for ReadError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io { name, source } => write!(out, "error: cannot read the Corefile {name}: {source}"),
+            Self::Io { name, source } => {
+                write!(out, "error: cannot read the Corefile {name}: {source}")
+            }
             Self::Wrong(diagnostics) => diagnostics.fmt(out),
         }
     }
 }
+
+impl std::error::Error for ReadError {}
 
 impl Corefile {
     /// Reads the `-conf` flag.
@@ -112,7 +116,12 @@ impl Corefile {
             Ok(text) => text,
             Err(source) => return Err(ReadError::Io { name, source }),
         };
-        let source = config::Source { name: &name, text: &text, loader: &Disk, default_port };
+        let source = config::Source {
+            name: &name,
+            text: &text,
+            loader: &Disk,
+            default_port,
+        };
         Config::read(&source).map_err(|wrong| ReadError::Wrong(Box::new(wrong)))
     }
 
@@ -137,7 +146,9 @@ fn capped(from: impl Read) -> io::Result<Vec<u8>> {
     let mut octets = Vec::new();
     from.take(limit + 1).read_to_end(&mut octets)?;
     if octets.len() > MAX_FILE {
-        return Err(io::Error::other(format!("it is longer than {limit} octets")));
+        return Err(io::Error::other(format!(
+            "it is longer than {limit} octets"
+        )));
     }
     Ok(octets)
 }
@@ -164,48 +175,178 @@ fn failed(message: &str) -> ExitCode {
 
 /// One process's life: start, serve, reload as often as asked, drain, end.
 async fn life(options: Options) -> ExitCode {
-    let config = match options.corefile.read(options.default_port) {
-        Ok(config) => config,
-        Err(error) => return failed(&error.to_string()),
+    let started = async {
+        let signals = Signals::install().context("cannot listen for signals")?;
+        let server = Server::start(&options).await?;
+        write_pid(options.pid_file.as_deref())?;
+        anyhow::Ok((signals, server))
     };
-    if let Err(error) = write_pid(options.pid_file.as_deref()) {
-        return failed(&error);
-    }
-    let mut signals = match Signals::install() {
-        Ok(signals) => signals,
-        Err(error) => return failed(&format!("error: cannot listen for signals: {error}")),
-    };
-    eprint!("{}", config.warnings);
-    let mut running = match Running::start(config, Metrics::new()).await {
-        Ok(running) => running,
-        Err(error) => return failed(&format!("error: {}", chain(&error))),
+    let (mut signals, mut server) = match started.await {
+        Ok(started) => started,
+        // What is wrong with a Corefile is drawn as it is, everything else in one line.
+        Err(error) => {
+            return failed(&match error.downcast_ref::<ReadError>() {
+                Some(wrong) => wrong.to_string(),
+                None => format!("error: {error:#}"),
+            });
+        }
     };
     if !options.quiet {
-        print!("{}{}\n", running.banner(), cli::version());
+        println!("{}{}", server.running.banner(), cli::version());
     }
     if let Some(on_start) = options.on_start {
-        on_start(&running.addresses());
+        on_start(&server.running.addresses());
     }
-    let mut changes = Changes::watch(options.corefile.path(), &running);
     loop {
         tokio::select! {
-            end = signals.next() => match end {
-                Told::Reload => reload(&options.corefile, options.default_port, &mut running, &mut changes, true).await,
+            told = signals.next() => match told {
+                Told::Reload => server.look(Why::Asked).await,
                 Told::Terminate => {
-                    running.lame_duck(signals.interrupted()).await;
-                    running.drain().await;
-                    return ExitCode::SUCCESS;
+                    server.running.lame_duck(signals.interrupted()).await;
+                    break;
                 }
-                Told::Interrupt => {
-                    running.drain().await;
-                    return ExitCode::SUCCESS;
-                }
+                Told::Interrupt => break,
                 Told::Quit => return ExitCode::SUCCESS,
             },
-            trigger = changes.next() => {
-                let Trigger::Look = trigger;
-                reload(&options.corefile, options.default_port, &mut running, &mut changes, false).await;
-            }
+            () = server.changes.next() => server.look(Why::Changed).await,
         }
+    }
+    tokio::select! {
+        () = server.running.drain() => ExitCode::SUCCESS,
+        () = signals.interrupted() => ExitCode::from(INTERRUPTED_TWICE),
+    }
+}
+
+/// Exit code where a second interrupt cuts the drain short, as in CoreDNS.
+const INTERRUPTED_TWICE: u8 = 2;
+
+/// A running configuration and the Corefile that it came from.
+struct Server {
+    corefile: Corefile,
+    default_port: u16,
+    running: Running,
+    changes: Changes,
+    /// What was last wrong with the Corefile: it is told once.
+    refused: Option<String>,
+}
+
+/// Why the Corefile is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// By signal: what is there is put to work even if it is what is served already.
+    Asked,
+    /// It may have changed.
+    Changed,
+}
+
+impl Server {
+    async fn start(options: &Options) -> anyhow::Result<Self> {
+        let config = options.corefile.read(options.default_port)?;
+        eprint!("{}", config.warnings);
+        let running = Running::start(config, options.default_port, Metrics::new()).await?;
+        logging::count_drops(running.metrics());
+        let corefile = options.corefile.clone();
+        let changes = follow(&corefile, &running);
+        Ok(Self {
+            corefile,
+            default_port: options.default_port,
+            running,
+            changes,
+            refused: None,
+        })
+    }
+
+    /// Reads the Corefile again and puts it to work. Where it is wrong or cannot be put to work,
+    /// the one that is served goes on, and that is said once.
+    async fn look(&mut self, why: Why) {
+        let config = match self.corefile.read(self.default_port) {
+            Ok(config) => config,
+            Err(error) => return self.refuse(why, error.to_string()),
+        };
+        if why == Why::Changed && config.hash == self.running.hash() {
+            self.refused = None;
+            return;
+        }
+        tracing::info!("Reloading");
+        for warning in config.warnings.to_string().lines() {
+            tracing::warn!(target: "plugin/reload", "{warning}");
+        }
+        match self.running.replace(config).await {
+            Ok(()) => {
+                self.refused = None;
+                self.changes = follow(&self.corefile, &self.running);
+                tracing::info!("Reloading complete");
+            }
+            Err(error) => self.refuse(why, format!("{:#}", anyhow::Error::from(error))),
+        }
+    }
+
+    fn refuse(&mut self, why: Why, error: String) {
+        if why == Why::Changed && self.refused.as_ref() == Some(&error) {
+            return;
+        }
+        self.running.metrics().reload.refused();
+        tracing::error!(target: "plugin/reload", "Corefile changed but reload failed: {error}");
+        self.refused = Some(error);
+    }
+}
+
+fn follow(corefile: &Corefile, running: &Running) -> Changes {
+    Changes::follow(
+        corefile.path().as_deref(),
+        running.imported(),
+        running.follows(),
+    )
+}
+
+fn write_pid(file: Option<&Path>) -> anyhow::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    fs::write(file, format!("{}\n", std::process::id()))
+        .with_context(|| format!("cannot write the process id to {}", file.display()))
+}
+
+/// The signals that mean something, as in CoreDNS.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    reload: Signal,
+    hang_up: Signal,
+}
+
+/// What a signal told.
+enum Told {
+    Reload,
+    Terminate,
+    Interrupt,
+    Quit,
+}
+
+impl Signals {
+    fn install() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            reload: signal(SignalKind::user_defined1())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        loop {
+            return tokio::select! {
+                _ = self.terminate.recv() => Told::Terminate,
+                _ = self.interrupt.recv() => Told::Interrupt,
+                _ = self.quit.recv() => Told::Quit,
+                _ = self.reload.recv() => Told::Reload,
+                _ = self.hang_up.recv() => continue,
+            };
+        }
+    }
+
+    /// Completes at the next interrupt.
+    async fn interrupted(&mut self) {
+        self.interrupt.recv().await;
     }
 }

@@ -49,6 +49,16 @@ pub struct Parsing<'a> {
     pub warnings: &'a mut Vec<Diagnostic>,
 }
 
+impl Parsing<'_> {
+    /// The zones of the block's keys as text.
+    pub fn zone_names(&self) -> Vec<String> {
+        self.zones
+            .iter()
+            .map(|zone| zone.as_str().to_owned())
+            .collect()
+    }
+}
+
 /// Where a configuration is read from.
 pub struct Source<'a> {
     /// What errors call it; relative imports start from its directory.
@@ -77,10 +87,19 @@ impl Config {
         let mut overlaps = corefile::Overlaps::default();
         let mut blocks = Vec::new();
         for block in &file.blocks {
-            blocks.push(read_block(block, source.default_port, &mut overlaps, &mut found));
+            blocks.push(read_block(
+                block,
+                source.default_port,
+                &mut overlaps,
+                &mut found,
+            ));
         }
         file.warnings.append(&mut found);
-        if file.warnings.iter().any(|one| one.severity == Severity::Error) {
+        if file
+            .warnings
+            .iter()
+            .any(|one| one.severity == Severity::Error)
+        {
             return Err(file.warnings());
         }
         Ok(Self {
@@ -99,7 +118,7 @@ fn read_block(
     overlaps: &mut corefile::Overlaps,
     found: &mut Vec<Diagnostic>,
 ) -> ServerBlock {
-    let keys = match block.keys() {
+    let keys = match block.read_keys() {
         Ok(mut keys) => {
             found.append(&mut keys.warnings);
             keys.list
@@ -110,12 +129,22 @@ fn read_block(
         }
     };
     let zones: Vec<Zone> = keys.iter().map(|key| key.zone.clone()).collect();
-    let mut read = ServerBlock { keys, settings: Settings::default(), plugins: Vec::new() };
+    let mut read = ServerBlock {
+        keys,
+        settings: Settings::default(),
+        plugins: Vec::new(),
+    };
     for word in ORDER {
-        let uses: Vec<&Directive> =
-            block.directives.iter().filter(|use_| use_.name == word.name).collect();
+        let uses: Vec<&Directive> = block
+            .directives
+            .iter()
+            .filter(|use_| use_.name == word.name)
+            .collect();
         if !uses.is_empty() {
-            let mut parsing = Parsing { zones: &zones, warnings: found };
+            let mut parsing = Parsing {
+                zones: &zones,
+                warnings: found,
+            };
             if let Err(errors) = read_word(word, &uses, &mut parsing, &mut read) {
                 found.extend(errors);
             }
@@ -139,8 +168,12 @@ fn read_word(
         }
         Repeat::First => {
             for later in &uses[1..] {
-                let warning = later.name.warning(format!("only the first '{}' counts", word.name));
-                parsing.warnings.push(warning.also(uses[0].name.place, "this one"));
+                let warning = later
+                    .name
+                    .warning(format!("only the first '{}' counts", word.name));
+                parsing
+                    .warnings
+                    .push(warning.also(uses[0].name.place, "this one"));
             }
             &uses[..1]
         }
@@ -162,7 +195,10 @@ fn read_word(
             .iter()
             .map(|one| {
                 let message = format!("plugin/{}: not built into Lodestone yet", word.name);
-                one.name.error(message).label("CoreDNS has it, Lodestone does not").help(instead)
+                one.name
+                    .error(message)
+                    .label("CoreDNS has it, Lodestone does not")
+                    .help(instead)
             })
             .collect()),
     }

@@ -35,7 +35,10 @@ pub struct Reload {
 
 impl Default for Reload {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(30), jitter: Duration::from_secs(15) }
+        Self {
+            interval: Duration::from_secs(30),
+            jitter: Duration::from_secs(15),
+        }
     }
 }
 
@@ -66,7 +69,9 @@ pub fn bind(
                         Ok(address) if settings.bind.contains(&address) => {}
                         Ok(address) => settings.bind.push(address),
                         Err(error) => errors.push(
-                            error.in_plugin("bind").help("name addresses; interfaces are not built in yet"),
+                            error
+                                .in_plugin("bind")
+                                .help("name addresses; interfaces are not built in yet"),
                         ),
                     }
                 }
@@ -74,7 +79,11 @@ pub fn bind(
             Err(error) => errors.push(error.in_plugin("bind")),
         }
     }
-    if errors.is_empty() { Ok(()) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(errors)
+    }
 }
 
 /// `reload [INTERVAL [JITTER]]`

@@ -130,6 +130,26 @@ pub struct Reload {
     pub config_hash: Gauge,
 }
 
+impl Reload {
+    /// The configuration with this hash is what is served from now on.
+    #[allow(clippy::cast_precision_loss)] // 48 bits fit
+    pub fn served(&self, hash: u64) {
+        self.version_info.reset();
+        let value = format!("{hash:016x}");
+        self.version_info
+            .with_label_values(&["siphash", &value])
+            .set(1);
+        self.config_hash.set((hash >> 16) as f64);
+        self.last_successful.set(1);
+    }
+
+    /// A configuration was read and refused; the one before is served on.
+    pub fn refused(&self) {
+        self.failed_total.inc();
+        self.last_successful.set(0);
+    }
+}
+
 /// Families of the cluster's API in CoreDNS's words.
 #[derive(Clone)]
 pub struct Kubernetes {

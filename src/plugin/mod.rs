@@ -9,17 +9,18 @@
 
 pub mod cache;
 mod chain;
-pub mod kubernetes;
-pub mod hosts;
-pub mod loadbalance;
+pub mod errors;
 pub mod forward;
+pub mod hosts;
+pub mod kubernetes;
+pub mod loadbalance;
+pub mod log;
 pub mod loop_guard;
+pub mod order;
 mod parts;
+pub mod prometheus;
 pub mod whoami;
 mod zone_list;
-pub mod errors;
-pub mod log;
-pub mod prometheus;
 
 use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -28,6 +29,7 @@ pub use parts::Parts;
 pub use zone_list::ZoneList;
 
 use crate::{
+    admin::Endpoint,
     metrics::{Metrics, ZoneCounters},
     query::{Query, Question},
     reply::{Reply, Why},
@@ -203,6 +205,11 @@ pub struct Block {
 pub trait Setup: fmt::Debug + Send + Sync {
     /// Makes the plugin. Called in plugin order, once for the block, whatever number of keys it has.
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError>;
+
+    /// A page that is to be served over HTTP for it.
+    fn page(&self) -> Option<Endpoint> {
+        None
+    }
 }
 
 /// Why a plugin cannot be built from a configuration that is well-formed.

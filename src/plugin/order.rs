@@ -56,7 +56,11 @@ const fn word(name: &'static str, repeat: Repeat, kind: Kind) -> Word {
 }
 
 const fn absent(name: &'static str) -> Word {
-    word(name, Repeat::Instances, Kind::Absent("remove the line, or keep CoreDNS for this block"))
+    word(
+        name,
+        Repeat::Instances,
+        Kind::Absent("remove the line, or keep CoreDNS for this block"),
+    )
 }
 
 /// The list, outermost first.
@@ -72,14 +76,30 @@ pub const ORDER: &[Word] = &[
     absent("https3"),
     absent("timeouts"),
     absent("multisocket"),
-    word("reload", Repeat::First, Kind::Setting(crate::config::settings::reload)),
+    word(
+        "reload",
+        Repeat::First,
+        Kind::Setting(crate::config::settings::reload),
+    ),
     absent("nsid"),
     absent("bufsize"),
-    word("bind", Repeat::Merged, Kind::Setting(crate::config::settings::bind)),
+    word(
+        "bind",
+        Repeat::Merged,
+        Kind::Setting(crate::config::settings::bind),
+    ),
     absent("debug"),
     absent("trace"),
-    word("ready", Repeat::Once, Kind::Setting(crate::config::settings::ready)),
-    word("health", Repeat::Merged, Kind::Setting(crate::config::settings::health)),
+    word(
+        "ready",
+        Repeat::Once,
+        Kind::Setting(crate::config::settings::ready),
+    ),
+    word(
+        "health",
+        Repeat::Merged,
+        Kind::Setting(crate::config::settings::health),
+    ),
     absent("pprof"),
     absent("shed"),
     // Outermost of those that see a reply, so that it counts what the client got.
@@ -94,7 +114,11 @@ pub const ORDER: &[Word] = &[
     absent("any"),
     absent("chaos"),
     // Outside of cache, so that a remembered answer is shuffled anew for each client.
-    word("loadbalance", Repeat::Merged, Kind::MergedPlugin(parse_loadbalance)),
+    word(
+        "loadbalance",
+        Repeat::Merged,
+        Kind::MergedPlugin(parse_loadbalance),
+    ),
     absent("tsig"),
     absent("rewrite"),
     absent("autopath"),
@@ -103,7 +127,11 @@ pub const ORDER: &[Word] = &[
     word("cache", Repeat::Once, Kind::Plugin(parse_cache)),
     absent("header"),
     absent("dnssec"),
-    word("tls", Repeat::First, Kind::Setting(crate::config::settings::tls)),
+    word(
+        "tls",
+        Repeat::First,
+        Kind::Setting(crate::config::settings::tls),
+    ),
     absent("minimal"),
     absent("template"),
     absent("transfer"),
@@ -131,3 +159,53 @@ pub const ORDER: &[Word] = &[
     absent("view"),
     absent("nomad"),
 ];
+
+// Each plugin reads its own words; what is here only fits them to the list.
+
+fn boxed(setup: impl Setup + 'static) -> Box<dyn Setup> {
+    Box::new(setup)
+}
+
+fn parse_prometheus(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::prometheus::parse(one).map(|config| boxed(config))
+}
+
+fn parse_errors(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::errors::parse(one).map(|config| boxed(config))
+}
+
+fn parse_log(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::log::parse(uses).map(|config| boxed(config))
+}
+
+fn parse_loadbalance(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+) -> Result<Box<dyn Setup>, Errors> {
+    todo!("{uses:?} {}", parsing.zones.len())
+}
+
+fn parse_cache(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::cache::parse(one, &parsing.zone_names(), parsing.warnings).map(|config| boxed(config))
+}
+
+fn parse_hosts(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::hosts::parse(one, &parsing.zone_names(), parsing.warnings).map(|config| boxed(config))
+}
+
+fn parse_kubernetes(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::kubernetes::parse(one, &parsing.zone_names(), parsing.warnings)
+        .map(|config| boxed(config))
+}
+
+fn parse_loop(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::loop_guard::parse(one, &parsing.zone_names()).map(|config| boxed(config))
+}
+
+fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::forward::parse(one, &parsing.zone_names()).map(|config| boxed(config))
+}
+
+fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::whoami::parse(one, &parsing.zone_names(), parsing.warnings).map(|config| boxed(config))
+}

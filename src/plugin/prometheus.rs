@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use crate::{
+    admin::{Endpoint, Page},
     corefile::{Diagnostic, Directive, Listen, unknown_property},
     plugin::{Block, Build, BuildError, Context, Plugin, Setup, Step, Written},
     query::Query,
@@ -67,6 +68,13 @@ fn read(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
 impl Setup for Config {
     fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
         Ok(Arc::new(Prometheus))
+    }
+
+    fn page(&self) -> Option<Endpoint> {
+        Some(Endpoint {
+            listen: self.listen.clone(),
+            page: Page::Metrics,
+        })
     }
 }
 

@@ -14,8 +14,8 @@ pub mod handle;
 mod hickory;
 pub mod limits;
 pub mod route;
-pub mod tls;
 mod tcp;
+pub mod tls;
 mod udp;
 
 use std::{

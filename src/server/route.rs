@@ -186,10 +186,7 @@ mod tests {
             filter: Some(refuses),
         };
         let routes = Routes::new([filtered, block("ex.org").into()]);
-        assert_eq!(
-            found(&routes, "a.ex.org", Type::SRV).unwrap(),
-            "a.ex.org"
-        );
+        assert_eq!(found(&routes, "a.ex.org", Type::SRV).unwrap(), "a.ex.org");
         assert_eq!(found(&routes, "a.ex.org", Type::A).unwrap(), "ex.org");
     }
 

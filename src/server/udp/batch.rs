@@ -124,7 +124,12 @@ impl Batch {
             slot.length = (whole && client.is_some()).then_some(length);
             slot.client = client.unwrap_or(self.bound);
             slot.name_length = header.msg_namelen;
-            slot.local = self.bound.ip().is_unspecified().then(|| destination(header)).flatten();
+            slot.local = self
+                .bound
+                .ip()
+                .is_unspecified()
+                .then(|| destination(header))
+                .flatten();
             slot.reply.clear();
         }
         Ok(count)
@@ -358,7 +363,13 @@ fn send_from(header: &mut libc::msghdr, control: &mut Control, local: Option<IpA
                 },
                 ipi6_ifindex: 0,
             };
-            attach(header, control, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+            attach(
+                header,
+                control,
+                libc::IPPROTO_IPV6,
+                libc::IPV6_PKTINFO,
+                info,
+            );
         }
     }
 }
@@ -465,7 +476,12 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(client.recv(&mut buffer).unwrap(), 4);
         }
-        assert!(batch.slots.iter().all(|slot| slot.reply.capacity() <= REPLY_ROOM));
+        assert!(
+            batch
+                .slots
+                .iter()
+                .all(|slot| slot.reply.capacity() <= REPLY_ROOM)
+        );
     }
 
     #[test]
@@ -495,7 +511,13 @@ mod tests {
             reply.push(b'!');
         }
         batch.send(&server);
-        send_one(&server, b"later", client.local_addr().unwrap(), Some(asked[1].ip())).unwrap();
+        send_one(
+            &server,
+            b"later",
+            client.local_addr().unwrap(),
+            Some(asked[1].ip()),
+        )
+        .unwrap();
         let mut buffer = [0; 16];
         for from in asked.into_iter().chain([asked[1]]) {
             assert_eq!(client.recv_from(&mut buffer).unwrap().1, from);
