@@ -167,15 +167,15 @@ fn boxed(setup: impl Setup + 'static) -> Box<dyn Setup> {
 }
 
 fn parse_prometheus(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::prometheus::parse(one).map(|config| boxed(config))
+    plugin::prometheus::parse(one).map(boxed)
 }
 
 fn parse_errors(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::errors::parse(one).map(|config| boxed(config))
+    plugin::errors::parse(one).map(boxed)
 }
 
 fn parse_log(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::log::parse(uses).map(|config| boxed(config))
+    plugin::log::parse(uses).map(boxed)
 }
 
 fn parse_loadbalance(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
@@ -183,26 +183,25 @@ fn parse_loadbalance(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn
 }
 
 fn parse_cache(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::cache::parse(one, &parsing.zone_names(), parsing.warnings).map(|config| boxed(config))
+    plugin::cache::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
 
 fn parse_hosts(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::hosts::parse(one, &parsing.zone_names(), parsing.warnings).map(|config| boxed(config))
+    plugin::hosts::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
 
 fn parse_kubernetes(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::kubernetes::parse(one, &parsing.zone_names(), parsing.warnings)
-        .map(|config| boxed(config))
+    plugin::kubernetes::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
 
 fn parse_loop(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::loop_guard::parse(one, &parsing.zone_names()).map(|config| boxed(config))
+    plugin::loop_guard::parse(one, &parsing.zone_names()).map(boxed)
 }
 
 fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::forward::parse(one, &parsing.zone_names()).map(|config| boxed(config))
+    plugin::forward::parse(one, &parsing.zone_names()).map(boxed)
 }
 
 fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::whoami::parse(one, &parsing.zone_names(), parsing.warnings).map(|config| boxed(config))
+    plugin::whoami::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
