@@ -84,9 +84,8 @@ impl Query {
     pub fn reply_limit(&self) -> usize {
         match (self.transport, self.edns) {
             (Transport::Udp, None) => crate::wire::MIN_UDP_PAYLOAD,
-            (Transport::Udp, Some(edns)) => {
-                usize::from(edns.udp_payload).max(crate::wire::MIN_UDP_PAYLOAD)
-            }
+            (Transport::Udp, Some(edns)) => usize::from(edns.udp_payload)
+                .clamp(crate::wire::MIN_UDP_PAYLOAD, crate::wire::MAX_UDP_PAYLOAD),
             _ => crate::wire::MAX_MESSAGE,
         }
     }

@@ -36,6 +36,17 @@ pub(super) struct Unreadable {
     why: String,
 }
 
+impl Unreadable {
+    /// Of which nothing could be read.
+    pub(super) fn unnamed(why: &dyn std::fmt::Display) -> Self {
+        Self {
+            key: None,
+            version: None,
+            why: why.to_string(),
+        }
+    }
+}
+
 /// Reads one object of a known kind from JSON.
 pub(super) fn json(kind: Kind, text: &str) -> Result<Read, Unreadable> {
     let read = match kind {

@@ -71,6 +71,15 @@ pub struct Key {
     pub name: Box<str>,
 }
 
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.namespace.is_empty() {
+            return f.write_str(&self.name);
+        }
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
 impl From<(&str, &str)> for Key {
     fn from((namespace, name): (&str, &str)) -> Self {
         Self {

@@ -9,11 +9,15 @@
 
 pub mod event;
 pub mod fold;
+pub mod manifests;
 pub mod object;
 pub mod selector;
+pub mod settings;
+pub mod source;
 pub mod state;
 pub mod stats;
 
+mod api;
 mod decode;
 mod intern;
 mod known;
@@ -25,6 +29,8 @@ pub use object::{
     Endpoint, External, Namespace, Pod, Port, Protocol, Service, ServiceImport, ServiceKind, Slice,
 };
 pub use selector::{Selector, SelectorError};
+pub use settings::{Limits, Origin, Settings, Timing, Tls};
 pub use shards::{Found, Tagged};
+pub use source::{Source, SourceError};
 pub use state::{Cluster, Entry, EntryKey};
 pub use stats::Stats;

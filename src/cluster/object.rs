@@ -57,7 +57,7 @@ pub struct External {
 }
 
 /// One port of a Service or of a slice.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port {
     /// The port's name; empty where it has none.
     pub name: Box<str>,
@@ -68,7 +68,7 @@ pub struct Port {
 }
 
 /// A port's transport.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// Not stated.
     #[default]

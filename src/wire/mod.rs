@@ -18,3 +18,6 @@ pub const MAX_MESSAGE: usize = 65_535;
 
 /// What a UDP client without EDNS can take (RFC 1035 §4.2.1).
 pub const MIN_UDP_PAYLOAD: usize = 512;
+
+/// What a datagram over IPv4 can hold: 65,535 octets less the headers of IP and UDP. IPv6 holds more.
+pub const MAX_UDP_PAYLOAD: usize = 65_507;

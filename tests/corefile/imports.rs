@@ -159,7 +159,9 @@ fn many_imports_end_in_an_error_and_not_in_a_hang() {
     let mut text = String::from("(s0) {\nlog\n}\n");
     for level in 1..40 {
         let below = level - 1;
-        text += &format!("(s{level}) {{\nimport s{below}\nimport s{below}\n}}\n");
+        text.extend([format!(
+            "(s{level}) {{\nimport s{below}\nimport s{below}\n}}\n"
+        )]);
     }
     text += ". {\nimport s39\n}\n";
     let error = read_with(&text, &Memory::default()).unwrap_err();

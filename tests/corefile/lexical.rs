@@ -37,8 +37,8 @@ pub fn check_places(file: &File) {
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
         assert_eq!(
-            (word.place.line, word.place.column),
-            (line as u32, column as u32),
+            (word.place.line as usize, word.place.column as usize),
+            (line, column),
             "{word}"
         );
         if raw.contains("{$") || raw.contains("{%") {

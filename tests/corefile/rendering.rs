@@ -34,7 +34,7 @@ fn check(text: &str, expected: &str) {
 fn misspelt_directive() {
     check(
         ".:53 {\n    kuberntes cluster.local\n    errors\n}\n",
-        r#"
+        r"
 error: Unknown directive 'kuberntes'
  --> Corefile:2:5
   |
@@ -42,7 +42,7 @@ error: Unknown directive 'kuberntes'
   |     ^^^^^^^^^ expected the name of a plugin
   |
   = help: did you mean 'kubernetes'?
-"#,
+",
     );
 }
 
@@ -50,7 +50,7 @@ error: Unknown directive 'kuberntes'
 fn brace_glued_to_a_key() {
     check(
         ".:53{\n    log\n}\n",
-        r#"
+        r"
 warning: this '}' ends a block that no '{' opened
  --> Corefile:3:1
   |
@@ -66,7 +66,7 @@ error: zone is not a valid domain name: .:53{
   | ^^^^^ expected a domain name without empty labels
   |
   = help: put a blank in front of the brace: .:53 {
-"#,
+",
     );
 }
 
@@ -74,7 +74,7 @@ error: zone is not a valid domain name: .:53{
 fn key_without_a_zone() {
     check(
         ":53 {\n    log\n}\n",
-        r#"
+        r"
 error: zone is not a valid domain name: the name is empty
  --> Corefile:1:1
   |
@@ -82,7 +82,7 @@ error: zone is not a valid domain name: the name is empty
   | ^ expected a zone
   |
   = help: write .:53 for the root zone
-"#,
+",
     );
 }
 
@@ -106,13 +106,13 @@ error: expecting data after last colon: "a:"
 fn port_out_of_range() {
     check(
         ".:99999 {\n}\n",
-        r#"
+        r"
 error: address 99999: invalid port
  --> Corefile:1:3
   |
 1 | .:99999 {
   |   ^^^^^ expected a port from 0 to 65535
-"#,
+",
     );
 }
 
@@ -120,7 +120,7 @@ error: address 99999: invalid port
 fn extra_comma() {
     check(
         "example.org, {\n}\n",
-        r#"
+        r"
 error: Expected another address but had '{' - check for extra comma
  --> Corefile:1:12
   |
@@ -128,7 +128,7 @@ error: Expected another address but had '{' - check for extra comma
   |            ^ no key follows this comma
   |
   = help: remove the comma
-"#,
+",
     );
 }
 
@@ -136,7 +136,7 @@ error: Expected another address but had '{' - check for extra comma
 fn block_not_closed() {
     check(
         ".:53 {\n    log\n",
-        r#"
+        r"
 error: Unexpected token 'log', expecting '}'
  --> Corefile:2:8
   |
@@ -144,7 +144,7 @@ error: Unexpected token 'log', expecting '}'
   |      - the block is opened here
 2 |     log
   |        ^ expected '}' before the end
-"#,
+",
     );
 }
 
@@ -152,7 +152,7 @@ error: Unexpected token 'log', expecting '}'
 fn plugin_block_not_closed() {
     check(
         ".:53 {\n    health {\n        lameduck 5s\n",
-        r#"
+        r"
 error: Unexpected EOF
  --> Corefile:3:20
   |
@@ -160,7 +160,7 @@ error: Unexpected EOF
   |            - the block of 'health' is opened here
 3 |         lameduck 5s
   |                    ^ expected '}'
-"#,
+",
     );
 }
 
@@ -168,7 +168,7 @@ error: Unexpected EOF
 fn directive_on_the_line_of_the_brace() {
     check(
         ". { log }\n",
-        r#"
+        r"
 error: Unexpected '}' because no matching opening brace
  --> Corefile:1:9
   |
@@ -176,7 +176,7 @@ error: Unexpected '}' because no matching opening brace
   |         ^ expected a line end in front of it
   |
   = help: put the closing brace on its own line
-"#,
+",
     );
 }
 
@@ -184,7 +184,7 @@ error: Unexpected '}' because no matching opening brace
 fn variable_that_is_not_set() {
     check(
         ".:53 {\n    forward . {$UPSTREAM}:53\n}\n",
-        r#"
+        r"
 error: environment variable 'UPSTREAM' is not set
  --> Corefile:2:15
   |
@@ -192,7 +192,7 @@ error: environment variable 'UPSTREAM' is not set
   |               ^^^^^^^^^^^ expected a variable that is set
   |
   = help: set UPSTREAM in the server's environment, empty if need be
-"#,
+",
     );
 }
 
@@ -216,7 +216,7 @@ error: environment variable 'x' is not set
 fn imports_that_fail() {
     check(
         ".:53 {\n    import missing\n    import a b\n    import\n}\n",
-        r#"
+        r"
 error: File to import not found: missing
  --> Corefile:2:12
   |
@@ -234,7 +234,7 @@ error: Wrong argument count or unexpected line ending after 'import'
   |
 4 |     import
   |           ^ expected the name of a snippet, a file or a glob pattern
-"#,
+",
     );
 }
 
@@ -242,7 +242,7 @@ error: Wrong argument count or unexpected line ending after 'import'
 fn snippet_defined_twice() {
     check(
         "(s) {\n    log\n}\n(s) {\n    errors\n}\n",
-        r#"
+        r"
 error: redeclaration of previously declared snippet s
  --> Corefile:4:1
   |
@@ -251,7 +251,7 @@ error: redeclaration of previously declared snippet s
 ...
 4 | (s) {
   | ^^^ the name is taken
-"#,
+",
     );
 }
 
@@ -275,7 +275,7 @@ error: a quoted word is not closed
 fn zone_defined_twice() {
     check(
         "a.example {\n}\nb.example A.example {\n}\n",
-        r#"
+        r"
 error: cannot serve dns://a.example.:53 - it is already defined
  --> Corefile:3:11
   |
@@ -284,7 +284,7 @@ error: cannot serve dns://a.example.:53 - it is already defined
 2 | }
 3 | b.example A.example {
   |           ^^^^^^^^^ gives a.example. again
-"#,
+",
     );
 }
 
@@ -292,7 +292,7 @@ error: cannot serve dns://a.example.:53 - it is already defined
 fn bound_and_unbound() {
     check(
         "a.example {\n    bind 127.0.0.1\n}\na.example {\n}\n",
-        r#"
+        r"
 error: cannot serve dns://a.example.:53 - zone overlap listener capacity with dns://a.example.:53 on 127.0.0.1
  --> Corefile:4:1
   |
@@ -303,7 +303,7 @@ error: cannot serve dns://a.example.:53 - zone overlap listener capacity with dn
   | ^^^^^^^^^ one is bound to an address, the other to none
   |
   = help: give both blocks a bind line, or neither
-"#,
+",
     );
 }
 
@@ -311,7 +311,7 @@ error: cannot serve dns://a.example.:53 - zone overlap listener capacity with dn
 fn misspelt_property() {
     check(
         ".:53 {\n    health {\n        lamduck 5s\n    }\n}\n",
-        r#"
+        r"
 error: unknown property 'lamduck'
  --> Corefile:3:9
   |
@@ -319,7 +319,7 @@ error: unknown property 'lamduck'
   |         ^^^^^^^ expected lameduck
   |
   = help: did you mean 'lameduck'?
-"#,
+",
     );
 }
 
@@ -343,13 +343,13 @@ error: time: missing unit in duration "30"
 fn argument_missing() {
     check(
         ".:53 {\n    health {\n        lameduck\n    }\n}\n",
-        r#"
+        r"
 error: Wrong argument count or unexpected line ending after 'lameduck'
  --> Corefile:3:17
   |
 3 |         lameduck
   |                 ^ expected a duration
-"#,
+",
     );
 }
 
@@ -357,7 +357,7 @@ error: Wrong argument count or unexpected line ending after 'lameduck'
 fn closing_brace_on_the_line() {
     check(
         ".:53 {\n    health { lameduck 5s }\n}\n",
-        r#"
+        r"
 warning: this '}' is read as an argument of 'lameduck' too
  --> Corefile:2:26
   |
@@ -373,7 +373,7 @@ error: Wrong argument count or unexpected line ending after '}'
   |                          ^ 'lameduck' takes one argument
   |
   = help: put the closing brace on its own line
-"#,
+",
     );
 }
 
@@ -381,7 +381,7 @@ error: Wrong argument count or unexpected line ending after '}'
 fn address_with_a_port() {
     check(
         ".:53 {\n    forward . 8.8.8.8:53\n}\n",
-        r#"
+        r"
 error: not an IP address: '8.8.8.8:53'
  --> Corefile:2:15
   |
@@ -389,7 +389,7 @@ error: not an IP address: '8.8.8.8:53'
   |               ^^^^^^^^^^ expected an IP address such as 10.0.0.10 or fd00::10
   |
   = help: write 8.8.8.8 alone
-"#,
+",
     );
 }
 
@@ -397,7 +397,7 @@ error: not an IP address: '8.8.8.8:53'
 fn plugin_used_twice() {
     check(
         ".:53 {\n    cache 30\n    cache 60\n}\n",
-        r#"
+        r"
 error: this plugin can only be used once per Server Block
  --> Corefile:3:5
   |
@@ -405,7 +405,7 @@ error: this plugin can only be used once per Server Block
   |     ----- first used here
 3 |     cache 60
   |     ^^^^^ the second use
-"#,
+",
     );
 }
 
@@ -413,7 +413,7 @@ error: this plugin can only be used once per Server Block
 fn block_left_open() {
     check(
         ".:53 {\n    errors\nexample.org:53 {\n    log\n}\n",
-        r#"
+        r"
 error: Unknown directive 'example.org:53'
  --> Corefile:3:1
   |
@@ -433,7 +433,7 @@ warning: the closing brace of a server block is missing
 ...
 5 | }
   |  ^ expected another '}'
-"#,
+",
     );
 }
 
@@ -441,7 +441,7 @@ warning: the closing brace of a server block is missing
 fn brace_on_its_own_line() {
     check(
         ".:53 {\n    health\n    {\n        lameduck 5s\n    }\n}\n",
-        r#"
+        r"
 error: Unexpected token '{' after 'health' on a line of its own
  --> Corefile:3:5
   |
@@ -449,7 +449,7 @@ error: Unexpected token '{' after 'health' on a line of its own
   |     ^ a plugin's block opens on the line of its name
   |
   = help: move the brace to the end of the line of 'health'
-"#,
+",
     );
 }
 
@@ -457,13 +457,13 @@ error: Unexpected token '{' after 'health' on a line of its own
 fn mistake_in_an_imported_file() {
     check(
         ".:53 {\n    import custom/x\n}\n",
-        r#"
+        r"
 error: Unknown directive 'foo'
  --> custom/x:2:1
   |
 2 | foo
   | ^^^ expected the name of a plugin
-"#,
+",
     );
 }
 
@@ -533,12 +533,12 @@ warning: Domain "10.0.0.1." does not follow RFC1035 preferred syntax
 fn carriage_returns() {
     check(
         ".:53 {\n    log\r\n    foo\r\n}\r\n",
-        r#"
+        r"
 error: Unknown directive 'foo'
  --> Corefile:3:5
   |
 3 |     foo
   |     ^^^ expected the name of a plugin
-"#,
+",
     );
 }

@@ -96,6 +96,7 @@ pub(in crate::cluster) struct Ingress<'a> {
 }
 
 #[derive(Deserialize)]
+#[allow(clippy::struct_field_names)] // the API's names
 pub(in crate::cluster) struct Port<'a> {
     #[serde(borrow)]
     pub name: Option<Text<'a>>,
@@ -220,7 +221,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Picked<'a> {
                             picked.trigger = map.next_value()?;
                         }
                         "k8s.io/initial-events-end" => {
-                            picked.initial_events_end = map.next_value()?
+                            picked.initial_events_end = map.next_value()?;
                         }
                         _ => drop(map.next_value::<IgnoredAny>()?),
                     }

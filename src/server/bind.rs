@@ -1,0 +1,165 @@
+//! Binding a listener's sockets, all or none, before anything is served on them.
+
+use std::{
+    io::{self, ErrorKind},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+};
+
+use super::{Listener, Scheme, Wanted, tcp, udp};
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} for {listener}")]
+pub struct BindError {
+    listener: Listener,
+    address: SocketAddr,
+    #[source]
+    source: io::Error,
+}
+
+/// The bound sockets of a listener.
+pub(super) struct Sockets {
+    /// For each address, a socket a thread.
+    pub(super) udp: Vec<Vec<UdpSocket>>,
+    pub(super) tcp: Vec<TcpListener>,
+    pub(super) bound: Bound,
+}
+
+/// Where a listener listens.
+pub(super) struct Bound {
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
+/// How often a port that the system chose for UDP is given up because it is taken for TCP.
+const ATTEMPTS: usize = 32;
+
+impl BindError {
+    pub(super) fn new(listener: Listener, address: SocketAddr, source: io::Error) -> Self {
+        Self {
+            listener,
+            address,
+            source,
+        }
+    }
+}
+
+impl Sockets {
+    /// Binds everything that `wanted` listens on. `ours` are the ports that this process listens
+    /// on already, where sockets of its own are no reason to refuse.
+    pub(super) fn bind(wanted: &Wanted, ours: &[u16]) -> Result<Self, BindError> {
+        let listener = wanted.listener;
+        let failed = |(address, source)| BindError::new(listener, address, source);
+        if listener.scheme == Scheme::Tls && wanted.tls.is_none() {
+            let source = io::Error::new(ErrorKind::InvalidInput, "TLS needs a certificate");
+            return Err(failed((listener.address, source)));
+        }
+        let port = listener.address.port();
+        if port != 0 && !ours.contains(&port) {
+            for address in addresses(listener.address) {
+                is_free(address, listener.scheme).map_err(|source| failed((address, source)))?;
+            }
+        }
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match Self::bind_all(wanted) {
+                Err((_, error))
+                    if port == 0 && error.kind() == ErrorKind::AddrInUse && attempts < ATTEMPTS => {
+                }
+                result => return result.map_err(failed),
+            }
+        }
+    }
+
+    fn bind_all(wanted: &Wanted) -> Result<Self, (SocketAddr, io::Error)> {
+        let threads = wanted.udp_threads.unwrap_or_else(udp::default_threads);
+        let mut sockets = Self {
+            udp: Vec::new(),
+            tcp: Vec::new(),
+            bound: Bound {
+                addresses: Vec::new(),
+            },
+        };
+        let mut port = wanted.listener.address.port();
+        let wanted_addresses = addresses(wanted.listener.address);
+        let many = wanted_addresses.len() > 1;
+        for mut address in wanted_addresses {
+            address.set_port(port);
+            let bound = sockets.bind_one(wanted.listener.scheme, address, threads);
+            match bound {
+                Ok(bound) => {
+                    port = bound.port();
+                    sockets.bound.addresses.push(bound);
+                }
+                Err(error) if many && address.is_ipv6() && lacks_ipv6(&error) => {
+                    tracing::info!(%error, "this machine has no IPv6; only IPv4 is listened on");
+                }
+                Err(error) => return Err((address, error)),
+            }
+        }
+        Ok(sockets)
+    }
+
+    fn bind_one(
+        &mut self,
+        scheme: Scheme,
+        mut address: SocketAddr,
+        threads: usize,
+    ) -> io::Result<SocketAddr> {
+        if scheme == Scheme::Dns {
+            let sockets = udp::bind(address, threads)?;
+            address = sockets[0].local_addr()?;
+            self.udp.push(sockets);
+        }
+        let listener = tcp::bind(address)?;
+        let address = listener.local_addr()?;
+        self.tcp.push(listener);
+        Ok(address)
+    }
+}
+
+/// The addresses to bind for one that is written: `[::]` stands for every address of both
+/// families, each with sockets of its own, so that a client's address is what it is.
+fn addresses(address: SocketAddr) -> Vec<SocketAddr> {
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        vec![(Ipv4Addr::UNSPECIFIED, address.port()).into(), address]
+    } else {
+        vec![address]
+    }
+}
+
+/// Whether nobody else listens there. Our sockets share their address, which would let a second
+/// server take a part of the questions unnoticed.
+fn is_free(address: SocketAddr, scheme: Scheme) -> io::Result<()> {
+    use socket2::{Domain, Socket, Type};
+    let probe = |kind: Type| {
+        let socket = Socket::new(Domain::for_address(address), kind, None)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        if kind == Type::STREAM {
+            // Connections of a server before us, that linger, are no listener.
+            socket.set_reuse_address(true)?;
+        }
+        socket.bind(&address.into())
+    };
+    let tcp = probe(Type::STREAM);
+    let udp = if scheme == Scheme::Dns {
+        probe(Type::DGRAM)
+    } else {
+        Ok(())
+    };
+    match tcp.and(udp) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Err(error),
+        // Anything else will be said by the binding that counts.
+        _ => Ok(()),
+    }
+}
+
+/// Whether an address cannot be bound because the machine does without IPv6.
+fn lacks_ipv6(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::AddrNotAvailable | ErrorKind::Unsupported
+    ) || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+}

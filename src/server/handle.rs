@@ -1,0 +1,375 @@
+//! The one door: octets in, octets out, for every transport.
+//!
+//! Nothing here knows a socket, and nothing waits: a question that must wait is handed back to the
+//! transport that it came over, as a [`Wait`] to be finished where that transport sees fit.
+
+use std::{
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use arc_swap::{ArcSwap, Guard};
+use futures_util::FutureExt;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{limits::Grants, route::Routes};
+use crate::{
+    message::{Parsed, Writer, read_query, write_bare},
+    plugin::{self, Context, Door, Walk},
+    query::{Query, Transport},
+    reply::{Reply, Why},
+    wire::{Header, Opcode, Rcode, Type},
+};
+
+/// What is served on one listener. It outlives a reload, which swaps its routes.
+pub struct Server {
+    label: Arc<str>,
+    routes: ArcSwap<Routes>,
+    grants: Grants,
+    panics: Arc<AtomicU64>,
+}
+
+/// A server as a thread or a connection goes in to it.
+#[derive(Clone)]
+pub struct Entrance {
+    server: Arc<Server>,
+    /// The same server as plugins see it; kept, because making it costs two contended counts.
+    door: Arc<dyn Door>,
+}
+
+/// Room to work in, used again for every query; one a thread.
+#[derive(Default)]
+pub struct Scratch {
+    reply: Reply,
+    writer: Writer,
+}
+
+/// A message as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// The message.
+    pub octets: &'a [u8],
+    /// Who sent it.
+    pub client: SocketAddr,
+    /// The address that it was sent to.
+    pub local: SocketAddr,
+    /// What it came over.
+    pub transport: Transport,
+    /// When it was read from its socket.
+    pub received: Instant,
+}
+
+/// What became of a message.
+pub enum Handled {
+    /// The reply has been written.
+    Reply,
+    /// Nothing is sent.
+    Nothing,
+    /// The reply will come.
+    Wait(Box<Wait>),
+}
+
+/// A question that waits, with the grant to do so.
+pub struct Wait {
+    waiting: Box<plugin::Waiting>,
+    entrance: Entrance,
+    /// The question's message and its circumstances, to say SERVFAIL where the wait panics.
+    octets: Box<[u8]>,
+    client: SocketAddr,
+    local: SocketAddr,
+    transport: Transport,
+    received: Instant,
+    _grant: OwnedSemaphorePermit,
+}
+
+impl Server {
+    /// A server that metrics and logs call `label` (`dns://:53`).
+    pub fn new(
+        label: Arc<str>,
+        routes: Routes,
+        grants: Grants,
+        panics: Arc<AtomicU64>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            label,
+            routes: ArcSwap::from_pointee(routes),
+            grants,
+            panics,
+        })
+    }
+
+    /// What metrics call it.
+    pub fn label(&self) -> &Arc<str> {
+        &self.label
+    }
+
+    /// The routes as they are now. To be held for a batch and not while waiting for the next:
+    /// what is held keeps the plugins of an old configuration alive.
+    pub fn routes(&self) -> Guard<Arc<Routes>> {
+        self.routes.load()
+    }
+
+    /// Puts other routes in place; questions under way end on the old ones.
+    pub fn swap(&self, routes: Arc<Routes>) {
+        self.routes.store(routes);
+    }
+
+    fn panicked(&self, octets: &[u8]) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+        match Header::read(octets).map(|header| read_query(octets, &header)) {
+            Some(Ok(Parsed { question, .. })) => tracing::error!(
+                server = %self.label,
+                name = %question.name,
+                rtype = %question.rtype,
+                "a query made the server panic; SERVFAIL was answered"
+            ),
+            _ => tracing::error!(server = %self.label, "a message made the server panic"),
+        }
+    }
+}
+
+impl Door for Server {
+    /// A sub-query: neither logged nor counted, for no client asked it.
+    fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        let door: Arc<dyn Door> = Arc::clone(&self) as _;
+        Box::pin(async move {
+            let mut query = query;
+            let mut reply = Reply::default();
+            let walk = {
+                let routes = self.routes.load();
+                let Some(block) = routes.find(&query) else {
+                    return Reply::failure(Rcode::REFUSED, Why::NoZone);
+                };
+                let context = Context { door: &door, block };
+                block.chain.walk(&context, &mut query, &mut reply)
+            };
+            let dropped = || Reply::failure(Rcode::SERVFAIL, Why::Policy);
+            match walk {
+                Walk::Done => reply,
+                Walk::Dropped => dropped(),
+                Walk::Waiting(waiting) => waiting.finish().await.1.unwrap_or_else(dropped),
+            }
+        })
+    }
+}
+
+impl Entrance {
+    /// The way in to `server`.
+    pub fn new(server: Arc<Server>) -> Self {
+        let door = Arc::clone(&server) as _;
+        Self { server, door }
+    }
+
+    /// Which server this leads to.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// Takes one message in by `routes`, the server's at present. A reply is in `out` afterwards,
+    /// which is cleared first.
+    ///
+    /// A panic anywhere behind this door is this question's alone: it is answered with SERVFAIL.
+    pub fn handle(
+        &self,
+        routes: &Routes,
+        scratch: &mut Scratch,
+        arrival: &Arrival<'_>,
+        out: &mut Vec<u8>,
+    ) -> Handled {
+        let walk = AssertUnwindSafe(|| self.take(routes, scratch, arrival, out));
+        catch_unwind(walk).unwrap_or_else(|_| {
+            // Whatever state the panic left behind is thrown away. What panicked may be the reading
+            // of this very message, so saying so is guarded too.
+            *scratch = Scratch::default();
+            let failure = AssertUnwindSafe(|| {
+                self.server.panicked(arrival.octets);
+                arrival.fail(Why::Internal, out)
+            });
+            catch_unwind(failure).unwrap_or(Handled::Nothing)
+        })
+    }
+
+    fn take(
+        &self,
+        routes: &Routes,
+        scratch: &mut Scratch,
+        arrival: &Arrival<'_>,
+        out: &mut Vec<u8>,
+    ) -> Handled {
+        out.clear();
+        let Scratch { reply, writer } = scratch;
+        let mut query = match arrival.read() {
+            Ok(query) => query,
+            Err(None) => return Handled::Nothing,
+            Err(Some((header, rcode))) => {
+                write_bare(&header, rcode, out);
+                return Handled::Reply;
+            }
+        };
+        if let Some(rcode) = not_served(&query) {
+            reply.fail(rcode, Why::NotServed);
+            writer.write(&query, reply, out);
+            return Handled::Reply;
+        }
+        let Some(block) = routes.find(&query) else {
+            reply.fail(Rcode::REFUSED, Why::NoZone);
+            writer.write(&query, reply, out);
+            return Handled::Reply;
+        };
+        let context = Context {
+            door: &self.door,
+            block,
+        };
+        match block.chain.walk(&context, &mut query, reply) {
+            Walk::Done => write(writer, &query, reply, out),
+            Walk::Dropped => return Handled::Nothing,
+            Walk::Waiting(waiting) => match self.server.grants.wait() {
+                Some(grant) => return Handled::Wait(arrival.wait(self, waiting, grant)),
+                None => {
+                    reply.fail(Rcode::SERVFAIL, Why::Overload);
+                    write(writer, &query, reply, out);
+                }
+            },
+        }
+        Handled::Reply
+    }
+}
+
+impl Arrival<'_> {
+    /// The query that the message is; or what to say to it instead, if anything.
+    fn read(&self) -> Result<Query, Option<(Header, Rcode)>> {
+        let header = Header::read(self.octets).ok_or(None)?;
+        // Answering answers would let two servers talk for ever.
+        if header.has(Header::RESPONSE) {
+            return Err(None);
+        }
+        let Ok(parsed) = read_query(self.octets, &header) else {
+            let rcode = if header.opcode() == Opcode::QUERY {
+                Rcode::FORMERR
+            } else {
+                Rcode::NOTIMP
+            };
+            return Err(Some((header, rcode)));
+        };
+        Ok(Query {
+            id: header.id,
+            asked: parsed.question,
+            question: parsed.question,
+            opcode: header.opcode(),
+            recursion_desired: header.has(Header::RECURSION_DESIRED),
+            checking_disabled: header.has(Header::CHECKING_DISABLED),
+            authentic_data: header.has(Header::AUTHENTIC),
+            edns: parsed.edns,
+            client: self.client,
+            local: self.local,
+            transport: self.transport,
+            size: self.octets.len(),
+            received: self.received,
+            depth: 0,
+            refresh: false,
+        })
+    }
+
+    /// Writes SERVFAIL, as far as the message can be read.
+    fn fail(&self, why: Why, out: &mut Vec<u8>) -> Handled {
+        out.clear();
+        match self.read() {
+            Ok(query) => {
+                let reply = Reply::failure(Rcode::SERVFAIL, why);
+                Writer::default().write(&query, &reply, out);
+            }
+            Err(Some((header, _))) => write_bare(&header, Rcode::SERVFAIL, out),
+            Err(None) => return Handled::Nothing,
+        }
+        Handled::Reply
+    }
+
+    fn wait(
+        &self,
+        entrance: &Entrance,
+        waiting: Box<plugin::Waiting>,
+        grant: OwnedSemaphorePermit,
+    ) -> Box<Wait> {
+        Box::new(Wait {
+            waiting,
+            entrance: entrance.clone(),
+            octets: self.octets.into(),
+            client: self.client,
+            local: self.local,
+            transport: self.transport,
+            received: self.received,
+            _grant: grant,
+        })
+    }
+}
+
+impl Wait {
+    /// Who asked.
+    pub fn client(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// The address that was asked, from which the reply must come.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Waits for the reply and writes it into `out`, which is cleared first; false where nothing
+    /// is to be sent.
+    pub async fn finish(self: Box<Self>, out: &mut Vec<u8>) -> bool {
+        let Self {
+            waiting,
+            entrance,
+            octets,
+            client,
+            local,
+            transport,
+            received,
+            _grant,
+        } = *self;
+        out.clear();
+        let arrival = Arrival {
+            octets: &octets,
+            client,
+            local,
+            transport,
+            received,
+        };
+        match AssertUnwindSafe(waiting.finish()).catch_unwind().await {
+            Ok((query, Some(mut reply))) => {
+                write(&mut Writer::default(), &query, &mut reply, out);
+                true
+            }
+            Ok((_, None)) => false,
+            Err(_) => {
+                entrance.server.panicked(&octets);
+                matches!(arrival.fail(Why::Internal, out), Handled::Reply)
+            }
+        }
+    }
+}
+
+/// The code for a query that is readable and yet not one for us.
+fn not_served(query: &Query) -> Option<Rcode> {
+    if query.opcode != Opcode::QUERY {
+        return Some(Rcode::NOTIMP);
+    }
+    if query.edns.is_some_and(|edns| edns.version > 0) {
+        return Some(Rcode::BADVERS);
+    }
+    // A zone does not fit into a datagram, and a spoofed sender would get much for little.
+    let transfer = matches!(query.asked.rtype, Type::AXFR | Type::IXFR);
+    (transfer && query.transport == Transport::Udp).then_some(Rcode::REFUSED)
+}
+
+fn write(writer: &mut Writer, query: &Query, reply: &mut Reply, out: &mut Vec<u8>) {
+    // AD is only for those who say that they understand it (RFC 6840 §5.8).
+    reply.authentic &= query.authentic_data || query.dnssec_ok();
+    writer.write(query, reply, out);
+}

@@ -1,0 +1,106 @@
+//! What a server grants at most, taken before work is begun; and how long it waits for a client.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+/// How much may be under way at once, over all listeners of the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Questions that wait for an upstream or a sub-query. One takes a few kilobytes.
+    pub waiting: usize,
+    /// Stream connections.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    /// Enough for a large cluster's worst second, and 40 MB at the most.
+    fn default() -> Self {
+        Self {
+            waiting: 10_000,
+            connections: 4_096,
+        }
+    }
+}
+
+/// How a stream's client is treated (the `timeouts` words of a server block).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamSettings {
+    /// From the connection to its first question; for TLS also the handshake.
+    pub first_query: Duration,
+    /// From the last question or reply to the next question.
+    pub idle: Duration,
+    /// For the client to take what is written.
+    pub write: Duration,
+    /// Questions of one connection that may wait at once; while so many do, none is read.
+    pub in_flight: usize,
+    /// Questions of one connection, if they are numbered at all.
+    pub queries: Option<u64>,
+}
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        Self {
+            first_query: Duration::from_secs(3),
+            idle: Duration::from_secs(10),
+            write: Duration::from_secs(5),
+            in_flight: 128,
+            queries: None,
+        }
+    }
+}
+
+/// What is granted to questions that wait, over all listeners.
+#[derive(Clone, Debug)]
+pub struct Grants {
+    waiting: Arc<Semaphore>,
+}
+
+impl Grants {
+    /// Everything that `limits` allows, nothing of it taken.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            waiting: Arc::new(Semaphore::new(limits.waiting.min(Semaphore::MAX_PERMITS))),
+        }
+    }
+
+    /// Leave to let one more question wait, or nothing.
+    pub(super) fn wait(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.waiting).try_acquire_owned().ok()
+    }
+}
+
+/// Counts work under way, to be waited for: whoever works holds a [`Working`].
+#[derive(Debug)]
+pub(super) struct Work {
+    handle: Working,
+    ended: mpsc::Receiver<()>,
+}
+
+/// Work under way; it ends when this is dropped.
+#[derive(Clone, Debug)]
+pub(super) struct Working(#[allow(dead_code)] mpsc::Sender<()>); // held, never used
+
+impl Work {
+    pub(super) fn new() -> Self {
+        let (sender, ended) = mpsc::channel(1);
+        Self {
+            handle: Working(sender),
+            ended,
+        }
+    }
+
+    /// Begins a piece of work.
+    pub(super) fn begin(&self) -> Working {
+        self.handle.clone()
+    }
+
+    /// Waits for all work to end, at most until `deadline`; whether it did.
+    pub(super) async fn end(self, deadline: tokio::time::Instant) -> bool {
+        let Self { handle, mut ended } = self;
+        drop(handle);
+        tokio::time::timeout_at(deadline, ended.recv())
+            .await
+            .is_ok()
+    }
+}

@@ -1,0 +1,200 @@
+//! From a question to the block that answers it: the longest matching zone.
+//!
+//! Routes are made whole and never changed; a reload makes others and swaps them in.
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    plugin::Block,
+    query::Query,
+    wire::{Class, NameRef, Type},
+};
+
+/// The blocks of one listener, by zone.
+pub struct Routes {
+    zones: hashbrown::HashMap<Box<[u8]>, Vec<Route>, foldhash::fast::FixedState>,
+    /// Which lengths the zones' names have: a suffix of another length is not looked up.
+    lengths: Lengths,
+    other_classes: bool,
+}
+
+/// A block, and what it takes to get there besides its zone.
+#[derive(Clone)]
+pub struct Route {
+    /// The block.
+    pub block: Arc<Block>,
+    /// What the question must be like; a block without a filter takes every one.
+    pub filter: Option<Filter>,
+}
+
+/// Decides whether a block is for a question.
+pub type Filter = Arc<dyn Fn(&Query) -> bool + Send + Sync>;
+
+impl Routes {
+    /// Routes to blocks, in the order of the file: where several are for one zone, the first one
+    /// whose filter admits the question gets it.
+    pub fn new(routes: impl IntoIterator<Item = Route>) -> Self {
+        let mut zones = hashbrown::HashMap::<_, Vec<Route>, _>::default();
+        let mut lengths = Lengths::default();
+        let mut other_classes = false;
+        for route in routes {
+            let zone = route.block.zone.to_lower();
+            lengths.insert(zone.as_wire().len());
+            let plugins = route.block.chain.plugins();
+            other_classes |= plugins.iter().any(|plugin| plugin.serves_other_classes());
+            zones.entry(zone.as_wire().into()).or_default().push(route);
+        }
+        Self {
+            zones,
+            lengths,
+            other_classes,
+        }
+    }
+
+    /// The block for a query, or nothing: then it is refused.
+    ///
+    /// DS records live in the parent, so a question for them goes to the shortest matching zone,
+    /// the root left out as long as another matches.
+    pub fn find(&self, query: &Query) -> Option<&Arc<Block>> {
+        let question = &query.question;
+        if question.class != Class::IN && !self.other_classes {
+            return None;
+        }
+        let mut found = None;
+        let mut suffix = Some(question.lower.as_ref());
+        while let Some(name) = suffix {
+            if found.is_some() && name.is_root() {
+                break;
+            }
+            if let Some(block) = self.at(name, query) {
+                found = Some(block);
+                if question.rtype != Type::DS {
+                    break;
+                }
+            }
+            suffix = name.parent();
+        }
+        found
+    }
+
+    /// Every block, in no order.
+    pub fn blocks(&self) -> impl Iterator<Item = &Arc<Block>> {
+        self.zones.values().flatten().map(|route| &route.block)
+    }
+
+    fn at(&self, zone: NameRef<'_>, query: &Query) -> Option<&Arc<Block>> {
+        if !self.lengths.contain(zone.as_wire().len()) {
+            return None;
+        }
+        self.zones
+            .get(zone.as_wire())?
+            .iter()
+            .find(|route| route.filter.as_ref().is_none_or(|admits| admits(query)))
+            .map(|route| &route.block)
+    }
+}
+
+impl From<Arc<Block>> for Route {
+    fn from(block: Arc<Block>) -> Self {
+        Self {
+            block,
+            filter: None,
+        }
+    }
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_set()
+            .entries(self.blocks().map(|block| &block.zone))
+            .finish()
+    }
+}
+
+/// A set of numbers up to 255, the length of the longest name.
+#[derive(Clone, Copy, Default)]
+struct Lengths([u64; 4]);
+
+impl Lengths {
+    fn insert(&mut self, length: usize) {
+        self.0[length / 64 % 4] |= 1 << (length % 64);
+    }
+
+    fn contain(self, length: usize) -> bool {
+        self.0[length / 64 % 4] & 1 << (length % 64) != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{plugin::Chain, query::Question, wire::Name};
+
+    fn block(zone: &str) -> Arc<Block> {
+        Arc::new(Block {
+            zone: Name::parse(zone).unwrap(),
+            server: "dns://:53".into(),
+            zone_label: zone.into(),
+            view: "".into(),
+            chain: Arc::new(Chain::new(Vec::new())),
+            counters: std::sync::Arc::default(),
+        })
+    }
+
+    fn found(routes: &Routes, name: &str, rtype: Type) -> Option<String> {
+        let question = Question::new(Name::parse(name).unwrap(), rtype, Class::IN);
+        routes
+            .find(&Query::internal(question))
+            .map(|block| block.zone_label.to_string())
+    }
+
+    #[test]
+    fn the_longest_zone_gets_the_question_and_the_shortest_the_ds() {
+        let zones = [".", "org", "ex.org", "a.ex.org"];
+        let routes = Routes::new(zones.map(|zone| Route::from(block(zone))));
+        for (name, rtype, zone) in [
+            ("b.A.ex.ORG", Type::A, "a.ex.org"),
+            ("a.ex.org", Type::A, "a.ex.org"),
+            ("xa.ex.org", Type::A, "ex.org"),
+            ("example.org", Type::A, "org"),
+            ("com", Type::A, "."),
+            (".", Type::A, "."),
+            ("a.ex.org", Type::DS, "org"),
+            ("com", Type::DS, "."),
+            (".", Type::DS, "."),
+        ] {
+            assert_eq!(
+                found(&routes, name, rtype).as_deref(),
+                Some(zone),
+                "{name} {rtype}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_zone_there_is_no_block() {
+        let routes = Routes::new([Route::from(block("ex.org"))]);
+        assert_eq!(found(&routes, "org", Type::A), None);
+        assert_eq!(found(&routes, ".", Type::A), None);
+        assert_eq!(found(&routes, "a.ex.org", Type::DS).unwrap(), "ex.org");
+    }
+
+    #[test]
+    fn a_filter_that_refuses_leaves_the_question_to_the_next() {
+        let refuses: Filter = Arc::new(|query| query.question.rtype == Type::SRV);
+        let filtered = Route {
+            block: block("a.ex.org"),
+            filter: Some(refuses),
+        };
+        let routes = Routes::new([filtered, block("ex.org").into()]);
+        assert_eq!(found(&routes, "a.ex.org", Type::SRV).unwrap(), "a.ex.org");
+        assert_eq!(found(&routes, "a.ex.org", Type::A).unwrap(), "ex.org");
+    }
+
+    #[test]
+    fn other_classes_are_not_served_unasked() {
+        let routes = Routes::new([Route::from(block("."))]);
+        let question = Question::new(Name::ROOT, Type::TXT, Class::CH);
+        assert!(routes.find(&Query::internal(question)).is_none());
+    }
+}

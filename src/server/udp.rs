@@ -1,0 +1,296 @@
+//! Datagrams: a thread a core, each with a socket of its own, answering where it reads.
+//!
+//! The threads are not the runtime's. A cluster name costs little more than its system calls, and
+//! handing it to a scheduler would double that; what must wait is handed over, and sends its own
+//! reply when it has one.
+
+#[cfg(target_os = "linux")]
+mod batch;
+mod single;
+
+use std::{
+    io::{self, ErrorKind},
+    net::{Shutdown, SocketAddr, UdpSocket},
+    num::NonZero,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::runtime::Handle;
+
+use self::single::Single;
+use super::{
+    handle::{Arrival, Entrance, Handled, Scratch, Wait},
+    limits::{Work, Working},
+};
+use crate::query::Transport;
+
+/// Octets that a reply's buffer keeps between queries; a longer reply's is given back.
+const REPLY_ROOM: usize = 2048;
+
+/// Octets of waiting datagrams that the system is asked to hold for each socket: a quarter of a
+/// second of a thread's work. It grants what `net.core.rmem_max` allows.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// How often a thread without queries looks whether it is to stop, where waking it fails.
+const LOOK_UP: Duration = Duration::from_secs(1);
+
+/// How long a thread that stops goes on with what is queued at its socket.
+const DRAIN: Duration = Duration::from_millis(200);
+
+/// A datagram as the sockets give it.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    octets: &'a [u8],
+    client: SocketAddr,
+    local: SocketAddr,
+}
+
+/// The threads that serve one address. They stop when this is dropped.
+pub(super) struct Threads {
+    stop: Stop,
+    work: Work,
+}
+
+/// Makes the threads at some sockets stop, by being dropped.
+#[derive(Default)]
+struct Stop {
+    sockets: Vec<Arc<UdpSocket>>,
+    flag: Arc<AtomicBool>,
+}
+
+/// How many threads serve an address unless it is said: the cores that this process may use, by
+/// its cgroup's quota too.
+pub(super) fn default_threads() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Binds `count` sockets to one address, between which the system divides the clients. With port
+/// 0 the system chooses one port for all of them.
+pub(super) fn bind(mut address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
+    let mut sockets = Vec::with_capacity(count);
+    for _ in 0..count.max(1) {
+        let socket = bind_one(address)?;
+        address.set_port(socket.local_addr()?.port());
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<UdpSocket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    if domain == Domain::IPV6 {
+        socket.set_only_v6(true)?;
+    }
+    #[cfg(unix)]
+    socket.set_reuse_port(true)?;
+    if socket.recv_buffer_size()? < RECEIVE_BUFFER {
+        // A smaller buffer serves too.
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    }
+    socket.bind(&address.into())?;
+    let socket = UdpSocket::from(socket);
+    #[cfg(target_os = "linux")]
+    if address.ip().is_unspecified() {
+        batch::ask_for_destinations(&socket, address)?;
+    }
+    Ok(socket)
+}
+
+impl Threads {
+    /// Begins to serve, with a thread for each socket. `runtime` takes what must wait.
+    pub(super) fn start(
+        sockets: Vec<UdpSocket>,
+        entrance: &Entrance,
+        runtime: &Handle,
+    ) -> io::Result<Self> {
+        let work = Work::new();
+        let mut stop = Stop::default();
+        for socket in sockets {
+            socket.set_read_timeout(Some(LOOK_UP))?;
+            let bound = socket.local_addr()?;
+            let socket = Arc::new(socket);
+            stop.sockets.push(Arc::clone(&socket));
+            let worker = Worker {
+                socket,
+                bound,
+                entrance: entrance.clone(),
+                runtime: runtime.clone(),
+                stop: Arc::clone(&stop.flag),
+                working: work.begin(),
+            };
+            thread::Builder::new()
+                .name(format!("udp-{}", bound.port()))
+                .spawn(move || worker.run())?;
+        }
+        Ok(Self { stop, work })
+    }
+
+    /// Stops taking queries and waits until those that were taken are answered, at most until
+    /// `deadline`; whether all were.
+    pub(super) async fn drain(self, deadline: tokio::time::Instant) -> bool {
+        let Self { stop, work } = self;
+        drop(stop);
+        work.end(deadline).await
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.flag.store(true, Ordering::Release);
+        for socket in &self.sockets {
+            // It wakes the thread that waits at it. On a socket without a peer the call reports a
+            // failure and does so all the same.
+            let _ = SockRef::from(socket.as_ref()).shutdown(Shutdown::Read);
+        }
+    }
+}
+
+struct Worker {
+    socket: Arc<UdpSocket>,
+    bound: SocketAddr,
+    entrance: Entrance,
+    runtime: Handle,
+    stop: Arc<AtomicBool>,
+    working: Working,
+}
+
+impl Worker {
+    fn run(self) {
+        let mut datagrams = Datagrams::new(self.bound);
+        let mut scratch = Scratch::default();
+        while !self.stop.load(Ordering::Acquire) {
+            self.turn(&mut datagrams, &mut scratch);
+        }
+        // What the system has taken in is answered, and no more than that: under load the queue
+        // would never be empty.
+        let end = Instant::now() + DRAIN;
+        if self.socket.set_nonblocking(true).is_ok() {
+            while Instant::now() < end && self.turn(&mut datagrams, &mut scratch) > 0 {}
+        }
+    }
+
+    /// Takes what has come, answers it, sends the replies; how many datagrams it was.
+    fn turn(&self, datagrams: &mut Datagrams, scratch: &mut Scratch) -> usize {
+        let count = match datagrams.receive(&self.socket) {
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                *datagrams = Datagrams::Single(Single::new(self.bound));
+                return 0;
+            }
+            Err(error) => {
+                // The system is out of something. It is not to be asked in a tight loop.
+                tracing::warn!(%error, address = %self.bound, "cannot receive");
+                thread::sleep(Duration::from_millis(100));
+                return 0;
+            }
+        };
+        if count == 0 {
+            return 0;
+        }
+        let received = Instant::now();
+        let routes = self.entrance.server().routes();
+        for index in 0..count {
+            let Some((datagram, reply)) = datagrams.datagram(index) else {
+                continue;
+            };
+            let arrival = Arrival {
+                octets: datagram.octets,
+                client: datagram.client,
+                local: datagram.local,
+                transport: Transport::Udp,
+                received,
+            };
+            match self.entrance.handle(&routes, scratch, &arrival, reply) {
+                Handled::Reply => {}
+                Handled::Nothing => reply.clear(),
+                Handled::Wait(wait) => {
+                    reply.clear();
+                    self.wait(wait);
+                }
+            }
+        }
+        drop(routes);
+        datagrams.send(&self.socket);
+        count
+    }
+
+    fn wait(&self, wait: Box<Wait>) {
+        let socket = Arc::clone(&self.socket);
+        let working = self.working.clone();
+        let wildcard = self.bound.ip().is_unspecified();
+        self.runtime.spawn(async move {
+            let (client, local) = (wait.client(), wait.local());
+            let mut reply = Vec::with_capacity(512);
+            if wait.finish(&mut reply).await {
+                let from = wildcard.then_some(local.ip());
+                if let Err(error) = send_one(&socket, &reply, client, from) {
+                    tracing::debug!(%error, %client, "a reply could not be sent");
+                }
+            }
+            drop(working);
+        });
+    }
+}
+
+/// One of the two ways to take datagrams.
+enum Datagrams {
+    #[cfg(target_os = "linux")]
+    Batch(batch::Batch),
+    Single(Single),
+}
+
+impl Datagrams {
+    #[cfg(target_os = "linux")]
+    fn new(bound: SocketAddr) -> Self {
+        Self::Batch(batch::Batch::new(bound))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn new(bound: SocketAddr) -> Self {
+        Self::Single(Single::new(bound))
+    }
+
+    fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Batch(batch) => batch.receive(socket),
+            Self::Single(single) => single.receive(socket),
+        }
+    }
+
+    fn datagram(&mut self, index: usize) -> Option<(Datagram<'_>, &mut Vec<u8>)> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Batch(batch) => batch.datagram(index),
+            Self::Single(single) => single.datagram(index),
+        }
+    }
+
+    fn send(&mut self, socket: &UdpSocket) {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Batch(batch) => batch.send(socket),
+            Self::Single(single) => single.send(socket),
+        };
+    }
+}
+
+#[cfg(target_os = "linux")]
+use batch::send_one;
+
+#[cfg(not(target_os = "linux"))]
+fn send_one(
+    socket: &UdpSocket,
+    octets: &[u8],
+    client: SocketAddr,
+    _local: Option<std::net::IpAddr>,
+) -> io::Result<()> {
+    socket.send_to(octets, client).map(|_| ())
+}

@@ -1,0 +1,526 @@
+//! Many datagrams a system call: `recvmmsg` and `sendmmsg`, behind a type that is safe to use.
+//!
+//! This is the only unsafe code there is. Its one idea: pointers are made from the buffers right
+//! before each call and are never used after it, so that nothing can move or be freed under them.
+//!
+//! Segmentation offload is of no use here: it joins datagrams of one flow, and replies go to many.
+
+#![allow(unsafe_code)]
+
+use std::{
+    io,
+    mem::{self, MaybeUninit},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
+    os::fd::AsRawFd,
+    ptr,
+};
+
+use super::{Datagram, REPLY_ROOM};
+
+/// Datagrams of one call. More of them would save less and less, and wait longer for each other.
+const BATCH: usize = 32;
+
+/// Octets of a query that are taken, beyond the 1,232 that we announce. It is an odd multiple of a
+/// cache line, so that the beginnings of the buffers do not compete for the same lines.
+const PACKET: usize = 1280 + 64;
+
+/// Room for one control message with the larger of the two kinds of packet information.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+const NAME_LENGTH: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+
+/// Datagrams received together, and the replies to them that are sent together.
+///
+/// Everything is allocated once. It is made in the thread that uses it and stays there.
+pub struct Batch {
+    packets: Box<[u8]>,
+    names: Box<[libc::sockaddr_storage]>,
+    controls: Box<[Control]>,
+    vectors: Box<[libc::iovec]>,
+    headers: Box<[libc::mmsghdr]>,
+    slots: Box<[Slot]>,
+    /// The address that the socket is bound to.
+    bound: SocketAddr,
+}
+
+/// What is known of one datagram, and the reply to it.
+struct Slot {
+    /// Its octets; nothing where it was cut or came from nowhere.
+    length: Option<usize>,
+    client: SocketAddr,
+    name_length: libc::socklen_t,
+    /// Where it was sent to, if the system said so.
+    local: Option<IpAddr>,
+    reply: Vec<u8>,
+}
+
+impl Batch {
+    /// Buffers for a socket bound to `bound`.
+    pub fn new(bound: SocketAddr) -> Self {
+        // SAFETY: these are plain C structures of numbers and raw pointers, for which zero octets
+        // are a value.
+        let (name, vector, header) = unsafe { (mem::zeroed(), mem::zeroed(), mem::zeroed()) };
+        let slots = (0..BATCH).map(|_| Slot {
+            length: None,
+            client: bound,
+            name_length: 0,
+            local: None,
+            reply: Vec::with_capacity(REPLY_ROOM),
+        });
+        Self {
+            packets: vec![0; BATCH * PACKET].into(),
+            names: vec![name; BATCH].into(),
+            controls: vec![Control([0; 64]); BATCH].into(),
+            vectors: vec![vector; BATCH].into(),
+            headers: vec![header; BATCH].into(),
+            slots: slots.collect(),
+            bound,
+        }
+    }
+
+    /// Waits for datagrams and takes as many as there are; none where the socket's timeout passed
+    /// or the wait was interrupted. `Unsupported` where the system has no such call.
+    pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+        let buffers = self.packets.chunks_exact_mut(PACKET).zip(&mut self.names);
+        let meta = self.controls.iter_mut().zip(&mut self.vectors);
+        for (((packet, name), (control, vector)), message) in
+            buffers.zip(meta).zip(&mut self.headers)
+        {
+            vector.iov_base = packet.as_mut_ptr().cast();
+            vector.iov_len = packet.len();
+            let header = &mut message.msg_hdr;
+            header.msg_name = ptr::from_mut(name).cast();
+            header.msg_namelen = NAME_LENGTH;
+            header.msg_iov = vector;
+            header.msg_iovlen = 1;
+            header.msg_control = control.0.as_mut_ptr().cast();
+            // The type of this length is another one with musl.
+            header.msg_controllen = control.0.len() as _;
+            header.msg_flags = 0;
+        }
+        // SAFETY: `headers` holds BATCH headers. Each points to a name, a vector and a control
+        // buffer of its own, with their true lengths, and the vector to its own PACKET octets. All
+        // of them live in boxes of `self`, which is borrowed for the length of the call.
+        let count = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                BATCH as _,
+                libc::MSG_WAITFORONE as _,
+                ptr::null_mut(),
+            )
+        };
+        let Ok(count) = usize::try_from(count) else {
+            return none_or(io::Error::last_os_error());
+        };
+        let received = self.headers.iter().zip(&self.names).take(count);
+        for (slot, (message, name)) in self.slots.iter_mut().zip(received) {
+            let header = &message.msg_hdr;
+            let client = address(name, header.msg_namelen);
+            let whole = header.msg_flags & libc::MSG_TRUNC == 0;
+            let length = (message.msg_len as usize).min(PACKET);
+            slot.length = (whole && client.is_some()).then_some(length);
+            slot.client = client.unwrap_or(self.bound);
+            slot.name_length = header.msg_namelen;
+            slot.local = self
+                .bound
+                .ip()
+                .is_unspecified()
+                .then(|| destination(header))
+                .flatten();
+            slot.reply.clear();
+        }
+        Ok(count)
+    }
+
+    /// One of the datagrams received last, and where its reply is to be written; nothing where it
+    /// was longer than any query.
+    pub fn datagram(&mut self, index: usize) -> Option<(Datagram<'_>, &mut Vec<u8>)> {
+        let slot = self.slots.get_mut(index)?;
+        let packet = &self.packets[index * PACKET..];
+        let datagram = Datagram {
+            octets: &packet[..slot.length?],
+            client: slot.client,
+            local: SocketAddr::new(slot.local.unwrap_or(self.bound.ip()), self.bound.port()),
+        };
+        Some((datagram, &mut slot.reply))
+    }
+
+    /// Sends every reply that is not empty, each from the address that was asked. Those that
+    /// cannot be sent are left out and counted; the others are sent all the same.
+    pub fn send(&mut self, socket: &UdpSocket) -> usize {
+        let count = self.address_replies();
+        let (mut done, mut failed, mut refused) = (0, 0, false);
+        while done < count {
+            let messages = &mut self.headers[done..count];
+            // SAFETY: `messages` are headers that `address_replies` has just filled. Each points to
+            // a name, a vector and a control buffer of its own, with their true lengths, and the
+            // vector to a reply's initialized octets. All of them live in boxes and vectors of
+            // `self`, which is borrowed for the length of the call, and are only read.
+            let sent = unsafe {
+                libc::sendmmsg(
+                    socket.as_raw_fd(),
+                    messages.as_mut_ptr(),
+                    messages.len() as _,
+                    libc::MSG_NOSIGNAL as _,
+                )
+            };
+            if let Ok(sent @ 1..) = usize::try_from(sent) {
+                // It may have sent fewer: then the first of the rest tells why, or goes.
+                done += sent;
+                continue;
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                // What some earlier datagram met; this one has not been tried.
+                Some(libc::ECONNREFUSED) if !refused => refused = true,
+                _ => {
+                    tracing::debug!(%error, "a reply could not be sent");
+                    done += 1;
+                    failed += 1;
+                    refused = false;
+                }
+            }
+        }
+        for slot in &mut self.slots {
+            slot.reply.clear();
+            slot.reply.shrink_to(REPLY_ROOM);
+        }
+        failed
+    }
+
+    /// Points the first headers to the replies that there are, and says how many.
+    fn address_replies(&mut self) -> usize {
+        let mut free = self.vectors.iter_mut().zip(&mut self.headers);
+        let mut count = 0;
+        let slots = self.slots.iter_mut().zip(&mut self.names);
+        for ((slot, name), control) in slots.zip(&mut self.controls) {
+            if slot.reply.is_empty() {
+                continue;
+            }
+            let Some((vector, message)) = free.next() else {
+                break;
+            };
+            vector.iov_base = slot.reply.as_mut_ptr().cast();
+            vector.iov_len = slot.reply.len();
+            let header = &mut message.msg_hdr;
+            header.msg_name = ptr::from_mut(name).cast();
+            header.msg_namelen = slot.name_length;
+            header.msg_iov = vector;
+            header.msg_iovlen = 1;
+            header.msg_flags = 0;
+            send_from(header, control, slot.local);
+            count += 1;
+        }
+        count
+    }
+}
+
+/// Sends one datagram at once, from `local` where that is given; `WouldBlock` where the socket is
+/// full.
+pub fn send_one(
+    socket: &UdpSocket,
+    octets: &[u8],
+    client: SocketAddr,
+    local: Option<IpAddr>,
+) -> io::Result<()> {
+    let client = socket2::SockAddr::from(client);
+    let mut control = Control([0; 64]);
+    let mut vector = libc::iovec {
+        iov_base: octets.as_ptr().cast_mut().cast(),
+        iov_len: octets.len(),
+    };
+    // SAFETY: a plain C structure of numbers and raw pointers, for which zero octets are a value.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_name = client.as_ptr().cast_mut().cast();
+    header.msg_namelen = client.len();
+    header.msg_iov = &raw mut vector;
+    header.msg_iovlen = 1;
+    send_from(&mut header, &mut control, local);
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the header points to an address, a vector and a control buffer with their true
+    // lengths, all of which live to the end of this function. Sending only reads them, although
+    // the structure's pointers are mutable.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags) };
+    if sent < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Asks the system to say with each datagram where it was sent to.
+pub fn ask_for_destinations(socket: &UdpSocket, bound: SocketAddr) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let (level, option) = match bound {
+        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+    };
+    // SAFETY: the option's value is a C int, which lives to the end of the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Nothing received is no error where only the wait was cut short, or where the socket reports
+/// what happened to an earlier reply.
+fn none_or(error: io::Error) -> io::Result<usize> {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EINTR | libc::ECONNREFUSED) => Ok(0),
+        // ENOSYS is of the kind `Unsupported` already.
+        _ => Err(error),
+    }
+}
+
+fn address(name: &libc::sockaddr_storage, length: libc::socklen_t) -> Option<SocketAddr> {
+    let (name, length) = (ptr::from_ref(name), length as usize);
+    // SAFETY: `name` points to a whole, initialized and aligned `sockaddr_storage`, which is large
+    // enough for every kind of address and begins with the family in each; of the others, only
+    // numbers are read, for which any octets are a value.
+    unsafe {
+        match i32::from((*name).ss_family) {
+            libc::AF_INET if length >= size_of::<libc::sockaddr_in>() => {
+                let v4 = &*name.cast::<libc::sockaddr_in>();
+                let ip = Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
+                Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
+            }
+            libc::AF_INET6 if length >= size_of::<libc::sockaddr_in6>() => {
+                let v6 = &*name.cast::<libc::sockaddr_in6>();
+                let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+                let port = u16::from_be(v6.sin6_port);
+                Some(SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Where a datagram was sent to, from the control messages that came with it.
+fn destination(header: &libc::msghdr) -> Option<IpAddr> {
+    // SAFETY: the system has just filled `header`: its control pointer and length describe
+    // initialized octets of a `Control`, aligned for a control header, that hold whole control
+    // messages. The macros stay within them, and what is behind a message is read only where its
+    // length says that it is there.
+    unsafe {
+        let mut message = libc::CMSG_FIRSTHDR(header);
+        while let Some(control) = message.as_ref() {
+            let (data, length) = (libc::CMSG_DATA(control), control.cmsg_len as usize);
+            let holds = |size: usize| length >= libc::CMSG_LEN(size as _) as usize;
+            match (control.cmsg_level, control.cmsg_type) {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) if holds(size_of::<libc::in_pktinfo>()) => {
+                    let info: libc::in_pktinfo = data.cast::<libc::in_pktinfo>().read_unaligned();
+                    // The local address, which for a broadcast is not the one in the packet.
+                    let ip = Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes());
+                    return Some(ip.into());
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)
+                    if holds(size_of::<libc::in6_pktinfo>()) =>
+                {
+                    let info: libc::in6_pktinfo = data.cast::<libc::in6_pktinfo>().read_unaligned();
+                    return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                }
+                _ => message = libc::CMSG_NXTHDR(header, control),
+            }
+        }
+    }
+    None
+}
+
+/// Makes the system send from `local`, out of whichever interface leads to the client.
+fn send_from(header: &mut libc::msghdr, control: &mut Control, local: Option<IpAddr>) {
+    header.msg_control = ptr::null_mut();
+    header.msg_controllen = 0;
+    match local {
+        None => {}
+        Some(IpAddr::V4(ip)) => {
+            let info = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: libc::in_addr {
+                    s_addr: u32::from_ne_bytes(ip.octets()),
+                },
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            };
+            attach(header, control, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
+        }
+        Some(IpAddr::V6(ip)) => {
+            let info = libc::in6_pktinfo {
+                ipi6_addr: libc::in6_addr {
+                    s6_addr: ip.octets(),
+                },
+                ipi6_ifindex: 0,
+            };
+            attach(
+                header,
+                control,
+                libc::IPPROTO_IPV6,
+                libc::IPV6_PKTINFO,
+                info,
+            );
+        }
+    }
+}
+
+/// Makes `info` the one control message of `header`.
+fn attach<T: Copy>(
+    header: &mut libc::msghdr,
+    control: &mut Control,
+    level: libc::c_int,
+    kind: libc::c_int,
+    info: T,
+) {
+    let mut message = MaybeUninit::<libc::cmsghdr>::zeroed();
+    // SAFETY: a plain C structure of numbers, for which zero octets are a value. The two macros
+    // only compute.
+    let (message, length, space) = unsafe {
+        let message = message.assume_init_mut();
+        let size = size_of::<T>() as libc::c_uint;
+        (message, libc::CMSG_LEN(size), libc::CMSG_SPACE(size))
+    };
+    assert!(
+        space as usize <= control.0.len(),
+        "a control buffer holds either kind of packet information"
+    );
+    message.cmsg_level = level;
+    message.cmsg_type = kind;
+    message.cmsg_len = length as _;
+    let start = control.0.as_mut_ptr();
+    // SAFETY: the control buffer is aligned for a control header and, as was just asserted, has
+    // room for one, the padding behind it, and `info`; `CMSG_DATA` only computes where that is.
+    unsafe {
+        start.cast::<libc::cmsghdr>().write(*message);
+        let data = libc::CMSG_DATA(start.cast());
+        data.cast::<T>().write_unaligned(info);
+    }
+    header.msg_control = start.cast();
+    header.msg_controllen = space as _;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (UdpSocket, UdpSocket) {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(server.local_addr().unwrap()).unwrap();
+        client
+            .set_read_timeout(Some(std::time::Duration::from_secs(5)))
+            .unwrap();
+        (server, client)
+    }
+
+    #[test]
+    fn a_batch_comes_and_goes_at_once() {
+        let (server, client) = pair();
+        for text in [&b"one"[..], b"two", b"three"] {
+            client.send(text).unwrap();
+        }
+        let mut batch = Batch::new(server.local_addr().unwrap());
+        assert_eq!(batch.receive(&server).unwrap(), 3);
+        for index in 0..3 {
+            let (datagram, reply) = batch.datagram(index).unwrap();
+            assert_eq!(datagram.client, client.local_addr().unwrap());
+            assert_eq!(datagram.local, server.local_addr().unwrap());
+            // The second gets no reply.
+            if index != 1 {
+                reply.extend(datagram.octets);
+                reply.push(b'!');
+            }
+        }
+        assert_eq!(batch.send(&server), 0);
+        let mut buffer = [0; 16];
+        for text in [&b"one!"[..], b"three!"] {
+            let length = client.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..length], text);
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_left_out_and_the_rest_taken() {
+        let (server, client) = pair();
+        client.send(&[7; PACKET + 1]).unwrap();
+        client.send(b"short").unwrap();
+        let mut batch = Batch::new(server.local_addr().unwrap());
+        assert_eq!(batch.receive(&server).unwrap(), 2);
+        assert!(batch.datagram(0).is_none());
+        assert_eq!(batch.datagram(1).unwrap().0.octets, b"short");
+    }
+
+    #[test]
+    fn a_reply_that_cannot_be_sent_does_not_lose_the_others() {
+        let (server, client) = pair();
+        for text in [&b"one"[..], b"two", b"three"] {
+            client.send(text).unwrap();
+        }
+        let mut batch = Batch::new(server.local_addr().unwrap());
+        assert_eq!(batch.receive(&server).unwrap(), 3);
+        for (index, length) in [(0, 4), (1, 70_000), (2, 4)] {
+            batch.datagram(index).unwrap().1.resize(length, 0);
+        }
+        assert_eq!(batch.send(&server), 1, "the one of 70,000 octets");
+        let mut buffer = [0; 16];
+        for _ in 0..2 {
+            assert_eq!(client.recv(&mut buffer).unwrap(), 4);
+        }
+        assert!(
+            batch
+                .slots
+                .iter()
+                .all(|slot| slot.reply.capacity() <= REPLY_ROOM)
+        );
+    }
+
+    #[test]
+    fn a_wait_that_ends_is_no_error() {
+        let (server, _client) = pair();
+        server.set_nonblocking(true).unwrap();
+        let mut batch = Batch::new(server.local_addr().unwrap());
+        assert_eq!(batch.receive(&server).unwrap(), 0);
+    }
+
+    #[test]
+    fn each_reply_leaves_from_the_address_that_was_asked() {
+        let server = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let bound = server.local_addr().unwrap();
+        ask_for_destinations(&server, bound).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let asked = ["127.0.0.2", "127.0.0.3", "127.0.0.1"]
+            .map(|ip| SocketAddr::new(ip.parse().unwrap(), bound.port()));
+        for to in asked {
+            client.send_to(b"?", to).unwrap();
+        }
+        let mut batch = Batch::new(bound);
+        assert_eq!(batch.receive(&server).unwrap(), 3);
+        for (index, to) in asked.into_iter().enumerate() {
+            let (datagram, reply) = batch.datagram(index).unwrap();
+            assert_eq!(datagram.local, to);
+            reply.push(b'!');
+        }
+        batch.send(&server);
+        send_one(
+            &server,
+            b"later",
+            client.local_addr().unwrap(),
+            Some(asked[1].ip()),
+        )
+        .unwrap();
+        let mut buffer = [0; 16];
+        for from in asked.into_iter().chain([asked[1]]) {
+            assert_eq!(client.recv_from(&mut buffer).unwrap().1, from);
+        }
+    }
+}
