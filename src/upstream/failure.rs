@@ -54,7 +54,8 @@ impl From<&io::Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Silent => out.write_str("no answer"),
+            // The words that log patterns of CoreDNS's users look for.
+            Self::Silent => out.write_str("i/o timeout"),
             Self::Refused => out.write_str("connection refused"),
             Self::Unreachable(kind) => write!(out, "unreachable: {kind}"),
             Self::Closed => out.write_str("connection closed before the answer"),

@@ -356,37 +356,33 @@ impl Round<'_> {
         }
     }
 
-    /// SERVFAIL, and why: each upstream with what became of it.
+    /// SERVFAIL, and why: each upstream with what became of its last try.
     fn give_up(&self, tries: &[Try], begun: Instant) -> Reply {
-        let silent = Failure::Silent;
-        let mut why = None;
-        let mut text = String::new();
-        for (number, one) in tries.iter().enumerate() {
-            // The last try of each upstream is what is known of it.
+        let is_last = |(number, one): &(usize, &Try)| {
             let mut later = tries[number + 1..].iter();
-            if later.any(|later| later.place == one.place) {
-                continue;
-            }
-            let failure = one.failure.as_ref().unwrap_or(&silent);
-            // Silence may have been any of the others as well, so it is told before them.
-            if why.is_none() || *failure == silent {
-                why = Some(failure.why());
-            }
-            let separator = if text.is_empty() { "" } else { "; " };
-            let label = self.members[one.place].upstream.label();
-            let _ = write!(text, "{separator}{label}: {failure}");
-        }
-        let mut why = why.unwrap_or(Why::UpstreamUnreachable);
+            later.all(|later| later.place != one.place)
+        };
+        let last = tries.iter().enumerate().filter(is_last);
+        let mut ends: Vec<_> = last
+            .map(|(_, one)| (one.place, one.failure.as_ref().unwrap_or(&Failure::Silent)))
+            .collect();
+        // Silence may have been any of the others as well: it is the reason where there is any,
+        // and the last word, since patterns for CoreDNS's log look for it at the end.
+        ends.sort_by_key(|(_, failure)| **failure == Failure::Silent);
+        let mut why = ends
+            .last()
+            .map_or(Why::UpstreamUnreachable, |(_, failure)| failure.why());
+        let (count, took) = (tries.len(), begun.elapsed().as_secs_f32());
+        let mut text = format!("{count} tries in {took:.1} s");
         if self.packet.was_answered_wrongly() {
             why = Why::UpstreamMalformed;
-            text.push_str(" but replies that do not fit the question");
+            text.push_str(", replies that do not fit the question ignored");
         }
-        let _ = write!(
-            text,
-            " ({} tries in {:.1} s)",
-            tries.len(),
-            begun.elapsed().as_secs_f32()
-        );
+        for (place, failure) in ends {
+            let separator = if text.contains(": ") { "; " } else { ": " };
+            let label = self.members[place].upstream.label();
+            let _ = write!(text, "{separator}{label}: {failure}");
+        }
         failure(why, &text)
     }
 }

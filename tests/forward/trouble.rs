@@ -46,6 +46,7 @@ async fn a_single_silent_upstream_is_servfail_within_the_clients_patience() {
     let took = begun.elapsed();
     assert!(took < Duration::from_millis(4200), "{took:?}");
     failed(&reply, Why::UpstreamTimeout);
+    assert!(reply.cause.unwrap().ends_with("i/o timeout"));
     assert_eq!(upstream.count(), 2, "a lost datagram is sent once more");
     let begun = Instant::now();
     failed(&served.ask("b.example").await, Why::UpstreamTimeout);
