@@ -429,7 +429,7 @@ mod tests {
         );
         let packet = Arc::new(Packet::probe(&question, true));
         let size = size_of_val(&group.ask(packet, Way::Datagram));
-        assert!(size < 2048, "{size} octets");
+        assert!(size < 1400, "{size} octets");
     }
 
     #[test]

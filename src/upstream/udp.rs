@@ -84,17 +84,20 @@ impl Udp {
     /// Asks once and waits for as long as the caller does.
     pub(super) async fn exchange(self: &Arc<Self>, packet: &Arc<Packet>) -> Result<Reply, Failure> {
         let (socket, ticket) = self.enter(packet)?;
-        let mut room = [0; MAX_QUERY];
-        let octets = packet.under(ticket.id(), &mut room);
-        if let Err(error) = socket.send(octets).await {
-            // The error may be the answer to an earlier datagram: it is its askers' (RFC 1122
-            // §4.1.3.3), and this one has not been sent yet.
-            let failure = Failure::from(&error);
-            socket.waiters.fail(&failure, Some(ticket.serial()));
-            socket
-                .send(octets)
-                .await
-                .map_err(|error| Failure::from(&error))?;
+        let mut failed_before = false;
+        while let Err(error) = socket.send(packet, ticket.id()) {
+            if error.kind() == io::ErrorKind::WouldBlock {
+                let writable = socket.io.writable().await;
+                writable.map_err(|error| Failure::from(&error))?;
+            } else if failed_before {
+                return Err(Failure::from(&error));
+            } else {
+                // The error may be the answer to an earlier datagram: it is its askers' (RFC 1122
+                // §4.1.3.3), and this one has not been sent yet.
+                failed_before = true;
+                let failure = Failure::from(&error);
+                socket.waiters.fail(&failure, Some(ticket.serial()));
+            }
         }
         drop(socket);
         ticket.await
@@ -187,8 +190,10 @@ impl Socket {
         }
     }
 
-    async fn send(&self, octets: &[u8]) -> io::Result<()> {
-        self.io.send(octets).await.map(drop)
+    fn send(&self, packet: &Packet, id: u16) -> io::Result<()> {
+        // Not held while waiting: a question under way is small.
+        let mut room = [0; MAX_QUERY];
+        self.io.try_send(packet.under(id, &mut room)).map(drop)
     }
 }
 
