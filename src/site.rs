@@ -144,6 +144,7 @@ fn pages(block: &ServerBlock) -> Vec<Endpoint> {
     let own = own.map(|(listen, page)| Endpoint {
         listen: listen.clone(),
         page,
+        tls: None,
     });
     own.chain(block.plugins.iter().filter_map(|(_, setup)| setup.page()))
         .collect()

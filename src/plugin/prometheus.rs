@@ -78,6 +78,7 @@ impl Setup for Config {
         Some(Endpoint {
             listen: self.listen.clone(),
             page: Page::Metrics,
+            tls: self.tls.clone(),
         })
     }
 }
