@@ -121,7 +121,6 @@ const PAGE: &[(&str, Shows)] = &[
 ];
 
 #[test]
-#[ignore = "the server is not wired to the lab yet"]
 fn every_line_of_the_page_shows_what_it_promises() {
     let Some(lab) = Lab::start() else { return };
     let lines: Vec<&str> = lab.lines().collect();
@@ -140,7 +139,6 @@ fn every_line_of_the_page_shows_what_it_promises() {
 }
 
 #[test]
-#[ignore = "the server is not wired to the lab yet"]
 fn a_pod_that_becomes_ready_is_in_the_next_answers() {
     let Some(lab) = Lab::start() else { return };
     let directory = lab.directory.path().read_dir().unwrap().next().unwrap();

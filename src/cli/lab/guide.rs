@@ -108,7 +108,7 @@ fn search_list(dig: &str, name: &str) -> String {
     format!(
         "\nA pod's whole search list (dig reads it from /etc/resolv.conf only, so lend it another)\n  \
          printf 'search default.svc.cluster.local svc.cluster.local cluster.local\\noptions ndots:5\\n' > /tmp/pod-resolv.conf\n  \
-         unshare -rm sh -c 'mount --bind /tmp/pod-resolv.conf /etc/resolv.conf; {dig} +search +short {name}'\n"
+         unshare -rm sh -c 'mount --bind /tmp/pod-resolv.conf /etc/resolv.conf && exec {dig} +search +short {name}'\n"
     )
 }
 

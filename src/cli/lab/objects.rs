@@ -101,12 +101,13 @@ impl Objects {
             let documents = fs::read_to_string(&path)
                 .ok()
                 .and_then(|text| documents(&text));
-            match documents {
-                Some(documents) => documents.into_iter().for_each(|it| objects.add(it)),
-                None => {
-                    let name = path.strip_prefix(directory).unwrap_or(&path);
-                    objects.unread.push(name.display().to_string());
-                }
+            let Some(documents) = documents else {
+                let name = path.strip_prefix(directory).unwrap_or(&path);
+                objects.unread.push(name.display().to_string());
+                continue;
+            };
+            for document in documents {
+                objects.add(document);
             }
         }
         // The running source has its say about files that it cannot read; once is enough.

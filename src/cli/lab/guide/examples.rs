@@ -60,24 +60,25 @@ fn names(objects: &Objects) -> Vec<Example> {
         name, namespace, ..
     } = service;
     let shows = addresses(service);
+    let family = family(service);
     vec![
         example(
             format!("in full: {shows}"),
-            format!("+short {}", full(service)),
+            format!("+short {}{family}", full(service)),
         ),
         example(
             format!(
                 "from a pod of the same namespace, which searches {namespace}.svc.{DOMAIN}: the same"
             ),
-            format!("+short +domain={namespace}.svc.{DOMAIN} {name}"),
+            format!("+short +domain={namespace}.svc.{DOMAIN} {name}{family}"),
         ),
         example(
             format!("from any other namespace: every pod searches svc.{DOMAIN} too"),
-            format!("+short +ndots=5 +domain=svc.{DOMAIN} {name}.{namespace}"),
+            format!("+short +ndots=5 +domain=svc.{DOMAIN} {name}.{namespace}{family}"),
         ),
         example(
             format!("and {DOMAIN}"),
-            format!("+short +ndots=5 +domain={DOMAIN} {name}.{namespace}.svc"),
+            format!("+short +ndots=5 +domain={DOMAIN} {name}.{namespace}.svc{family}"),
         ),
     ]
 }
@@ -386,6 +387,16 @@ fn addresses(service: &Service) -> String {
     match service.addresses.as_slice() {
         [] => "no address".to_owned(),
         addresses => list(addresses.iter().copied()),
+    }
+}
+
+/// What dig must be told where a Service has no IPv4 address: it asks for those.
+fn family(service: &Service) -> &'static str {
+    let mut addresses = service.addresses.iter();
+    if service.addresses.is_empty() || addresses.any(IpAddr::is_ipv4) {
+        ""
+    } else {
+        " AAAA"
     }
 }
 
