@@ -128,9 +128,29 @@ impl Running {
 
     /// What is served, in CoreDNS's form: a line for each zone of each listener.
     pub fn banner(&self) -> String {
-        let mut lines: Vec<String> = self.site.listeners.iter().flat_map(banner).collect();
+        let listeners = self.site.listeners.iter();
+        let mut lines: Vec<String> = listeners.flat_map(|one| self.lines(one)).collect();
         lines.sort();
         lines.concat()
+    }
+
+    /// `cluster.local.:53`, with the scheme before it where it is not plain DNS, and the address
+    /// behind it where there is one. A port that the system chose is shown as it is.
+    fn lines(&self, listener: &Listener) -> Vec<String> {
+        let scheme = match listener.transport {
+            Transport::Dns => String::new(),
+            other => format!("{other}://"),
+        };
+        let on = match listener.address.ip() {
+            any if any.is_unspecified() => String::new(),
+            bound => format!(" on {bound}"),
+        };
+        let bound = self.servers.bound(known_by(listener)).first();
+        let port = bound.unwrap_or(&listener.address).port();
+        let zones = listener.routes.iter().map(|route| &route.block.zone_label);
+        zones
+            .map(|zone| format!("{scheme}{zone}:{port}{on}\n"))
+            .collect()
     }
 
     /// The addresses that are listened on for questions.
@@ -192,22 +212,4 @@ fn wanted(listener: &Listener) -> Wanted {
         udp_threads: None,
         tls: listener.tls.clone(),
     }
-}
-
-/// `cluster.local.:53`, with the scheme before it where it is not plain DNS, and the address
-/// behind it where there is one.
-fn banner(listener: &Listener) -> Vec<String> {
-    let scheme = match listener.transport {
-        Transport::Dns => String::new(),
-        other => format!("{other}://"),
-    };
-    let address = listener.address;
-    let on = match address.ip() {
-        any if any.is_unspecified() => String::new(),
-        bound => format!(" on {bound}"),
-    };
-    let zones = listener.routes.iter().map(|route| &route.block.zone_label);
-    zones
-        .map(|zone| format!("{scheme}{zone}:{}{on}\n", address.port()))
-        .collect()
 }

@@ -6,8 +6,10 @@
 
 mod client;
 mod failure;
+mod follow;
 mod items;
 mod lines;
+mod list;
 mod order;
 mod pause;
 mod watch;
@@ -19,6 +21,8 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracing::error;
 
 /// The longest object that is read. The API server itself refuses objects beyond 1.5 MiB (etcd's
 /// request limit), so what is longer is not an object.
@@ -33,10 +37,40 @@ pub(super) fn start(
 ) -> Result<(), SourceError> {
     let requests = Arc::new(client::Requests::new(settings, runtime)?);
     for kind in settings.kinds() {
-        let watch = watch::Watch::new(kind, settings, Arc::clone(&requests), events.clone());
-        tasks.spawn_on(watch.run(), runtime);
+        let watch = keep(
+            kind,
+            settings.clone(),
+            Arc::clone(&requests),
+            events.clone(),
+        );
+        tasks.spawn_on(watch, runtime);
     }
     Ok(())
+}
+
+/// Watches, and begins anew should the watch ever panic: names that go stale without a word are
+/// the worst that can happen.
+async fn keep(
+    kind: Kind,
+    settings: Settings,
+    requests: Arc<client::Requests>,
+    events: mpsc::Sender<Event>,
+) {
+    loop {
+        let watch = watch::Watch::new(kind, &settings, Arc::clone(&requests), events.clone());
+        let mut task = JoinSet::new();
+        task.spawn(watch.run());
+        match task.join_next().await {
+            Some(Err(error)) if error.is_panic() => {
+                error!(
+                    "{}: the watch has failed ({error}); beginning anew",
+                    kind.resource()
+                );
+                sleep(settings.timing.longest_pause).await;
+            }
+            _ => return,
+        }
+    }
 }
 
 /// The path of a kind's collection, over all namespaces.

@@ -1,12 +1,13 @@
 //! Folds events into the published state. One writer; the cost of an event is what it changes.
 
+mod owners;
+
 use super::event::{Event, Kind, Object};
 use super::intern::Interner;
 use super::known::{Known, Listing};
 use super::object::{Namespace, Pod, Service, ServiceImport, Slice};
 use super::shards::{Tagged, tag};
-use super::state::{Cluster, Entry, EntryKey, Owner};
-use std::cmp::Ordering;
+use super::state::{Cluster, Entry, EntryKey};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -306,7 +307,7 @@ impl Writer {
         after.sort_unstable();
         // New addresses lead to the entry before it has them, old ones after it has lost them, so
         // that no reader finds an address without its owner.
-        difference(&after, &before, |added| self.add_owner(added, &key));
+        owners::difference(&after, &before, |it| owners::add(&self.cluster, it, &key));
         let hash = self.cluster.hash((&**namespace, &**name));
         let is = |it: &Tagged<Entry>| it.key == key;
         if entry.is_empty() {
@@ -316,56 +317,12 @@ impl Writer {
                 .entries
                 .put(hash, Tagged::new(hash, Arc::new(entry)), is);
         }
-        difference(&before, &after, |removed| self.remove_owner(removed, &key));
+        owners::difference(&before, &after, |it| {
+            owners::remove(&self.cluster, it, &key);
+        });
         before.clear();
         after.clear();
         (self.before, self.after) = (before, after);
-    }
-
-    fn add_owner(&self, address: IpAddr, key: &Arc<EntryKey>) {
-        let hash = self.cluster.hash(address);
-        let is = |it: &Owner| it.address == address && it.key == *key;
-        let known = self
-            .cluster
-            .owners
-            .load(hash)
-            .iter()
-            .find(|it| is(it))
-            .cloned();
-        let owner = match known {
-            Some(known) => Owner {
-                count: known.count + 1,
-                ..known
-            },
-            None => Owner {
-                address,
-                count: 1,
-                key: Arc::clone(key),
-            },
-        };
-        self.cluster.owners.put(hash, owner, is);
-    }
-
-    fn remove_owner(&self, address: IpAddr, key: &Arc<EntryKey>) {
-        let hash = self.cluster.hash(address);
-        let is = |it: &Owner| it.address == address && it.key == *key;
-        let known = self
-            .cluster
-            .owners
-            .load(hash)
-            .iter()
-            .find(|it| is(it))
-            .cloned();
-        match known {
-            Some(known) if known.count > 1 => {
-                let owner = Owner {
-                    count: known.count - 1,
-                    ..known
-                };
-                self.cluster.owners.put(hash, owner, is);
-            }
-            _ => self.cluster.owners.remove(hash, is),
-        }
     }
 
     /// Measures how long an endpoint change was under way. Lists tell of old changes, whose times
@@ -420,19 +377,6 @@ fn with_slice(slices: &[Arc<Slice>], name: &str, new: Option<&Arc<Slice>>) -> Bo
         .chain(after)
         .cloned()
         .collect()
-}
-
-/// What is in `ours` and not in `theirs`, each as many times as it is there more often. Both are
-/// sorted.
-fn difference(ours: &[IpAddr], theirs: &[IpAddr], mut each: impl FnMut(IpAddr)) {
-    let mut theirs = theirs.iter().peekable();
-    for our in ours {
-        while theirs.next_if(|their| *their < our).is_some() {}
-        match theirs.peek().map(|their| our.cmp(their)) {
-            Some(Ordering::Equal) => drop(theirs.next()),
-            _ => each(*our),
-        }
-    }
 }
 
 #[cfg(test)]

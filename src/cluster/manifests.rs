@@ -77,6 +77,7 @@ impl Manifests {
     async fn run(mut self, path: PathBuf) {
         let changed = Arc::new(Notify::new());
         let mut eye = Eye::open(&path, &changed);
+        eye.complain(None, &path);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -95,7 +96,9 @@ impl Manifests {
                     _ = tick.tick() => {}
                 }
                 if !eye.is_open() || eye.identity != identity(&path) {
+                    let last = eye.complaint.take();
                     eye = Eye::open(&path, &changed);
+                    eye.complain(last.as_ref(), &path);
                     break;
                 }
                 for kind in &self.kinds {
@@ -147,6 +150,8 @@ struct Eye {
     watcher: Option<RecommendedWatcher>,
     /// Which directory it was opened on.
     identity: Option<(u64, u64)>,
+    /// Why there is no watcher.
+    complaint: Option<String>,
 }
 
 impl Eye {
@@ -172,15 +177,24 @@ impl Eye {
             Ok(watcher)
         };
         let watcher = notify::recommended_watcher(notice).and_then(watch);
-        if let Err(error) = &watcher {
+        let (watcher, complaint) = match watcher {
+            Ok(watcher) => (Some(watcher), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        Self {
+            watcher,
+            identity,
+            complaint,
+        }
+    }
+
+    /// Says once why the directory cannot be watched.
+    fn complain(&self, last: Option<&String>, path: &Path) {
+        if let Some(complaint) = self.complaint.as_ref().filter(|it| Some(*it) != last) {
             warn!(
-                "manifests: cannot watch {}: {error}; reading it every second",
+                "manifests: cannot watch {}: {complaint}; reading it every second",
                 path.display()
             );
-        }
-        Self {
-            watcher: watcher.ok(),
-            identity,
         }
     }
 

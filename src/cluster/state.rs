@@ -75,14 +75,19 @@ pub(super) struct Owner {
 impl Cluster {
     /// Of which nothing is known yet; it is synced once all `wanted` kinds have been listed.
     pub fn new(wanted: &[Kind]) -> Self {
-        // Buckets: measured with 10,000 and 100,000 services, a look-up costs the same and a
-        // change 1 to 2 us at up to some 30 elements a bucket; an empty bucket costs 8 bytes.
+        // 8,192 buckets hold some 20 of 150,000 pods each, 4,096 some 25 of 100,000 services: a
+        // change copies that many pointers, and an empty bucket costs 8 bytes.
+        Self::with_buckets(wanted, 12)
+    }
+
+    /// With `2^bits` buckets for entries, and more of what there is more of.
+    pub(super) fn with_buckets(wanted: &[Kind], bits: u32) -> Self {
         Self {
             hasher: foldhash::fast::RandomState::default(),
-            namespaces: Shards::new(8),
-            entries: Shards::new(12),
-            owners: Shards::new(13),
-            pods: Shards::new(13),
+            namespaces: Shards::new(bits.min(8)),
+            entries: Shards::new(bits),
+            owners: Shards::new(bits + 1),
+            pods: Shards::new(bits + 1),
             wanted: wanted.iter().fold(0, |bits, kind| bits | bit(*kind)),
             listed: AtomicU8::new(0),
             serial: AtomicU32::new(0),

@@ -2,7 +2,7 @@
 //!
 //! Names, labels and buckets are CoreDNS's, so that its dashboards and alerts go on working; what
 //! is ours alone begins with `lodestone_`. What is counted for each query never looks a series up:
-//! see [`cells`] and [`dns`].
+//! see [`cells`] and [`ZoneCounters`].
 
 pub mod cells;
 mod dns;

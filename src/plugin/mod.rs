@@ -18,6 +18,7 @@ pub mod log;
 pub mod loop_guard;
 pub mod order;
 mod parts;
+mod polled_file;
 pub mod prometheus;
 pub mod whoami;
 mod zone_list;

@@ -178,11 +178,8 @@ fn parse_log(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>,
     plugin::log::parse(uses).map(|config| boxed(config))
 }
 
-fn parse_loadbalance(
-    uses: &[&Directive],
-    parsing: &mut Parsing<'_>,
-) -> Result<Box<dyn Setup>, Errors> {
-    todo!("{uses:?} {}", parsing.zones.len())
+fn parse_loadbalance(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::loadbalance::parse(uses).map(boxed)
 }
 
 fn parse_cache(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

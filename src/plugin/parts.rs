@@ -63,14 +63,15 @@ impl Parts {
     where
         T: Any + Send + Sync,
     {
-        let taken = |key: &str| {
-            let slot = (TypeId::of::<T>(), key.to_owned());
-            self.current.lock().contains_key(&slot)
-        };
-        let free = (0..)
-            .map(|number: usize| format!("{number} {key}"))
-            .find(|key| !taken(key))
-            .expect("there are more numbers than parts");
+        let taken = self.current.lock().len();
+        // Not all of the numbers up to the count of parts can be taken.
+        let free = (0..=taken)
+            .map(|number| format!("{number} {key}"))
+            .find(|key| {
+                let slot = (TypeId::of::<T>(), key.clone());
+                !self.current.lock().contains_key(&slot)
+            })
+            .expect("one more key than there are parts");
         self.keep(&free, make)
     }
 

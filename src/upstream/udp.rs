@@ -21,7 +21,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{net::UdpSocket, runtime::Handle, time::Instant};
+use tokio::{io::Interest, net::UdpSocket, runtime::Handle, time::Instant};
 
 use super::{
     failure::Failure,
@@ -170,6 +170,23 @@ impl Socket {
         left > 0 && self.opened.elapsed() < LIFETIME
     }
 
+    /// An ICMP error says that nobody is there, for all that is under way. It shows as an error of
+    /// the socket, without anything to be read.
+    fn take_refusal(&self) {
+        let take = || {
+            Err(self
+                .io
+                .take_error()?
+                .unwrap_or(io::ErrorKind::WouldBlock.into()))
+        };
+        let taken: io::Result<()> = self.io.try_io(Interest::ERROR, take);
+        if let Err(error) = taken
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
+            self.waiters.fail(&Failure::from(&error), None);
+        }
+    }
+
     async fn send(&self, octets: &[u8]) -> io::Result<()> {
         self.io.send(octets).await.map(drop)
     }
@@ -182,10 +199,12 @@ async fn read(socket: Arc<Socket>, owner: Weak<Udp>, at: usize) {
     loop {
         tokio::select! {
             biased;
-            ready = socket.io.readable() => {
-                if ready.is_err() || !drain(&socket, &owner) {
+            ready = socket.io.ready(Interest::READABLE | Interest::ERROR) => {
+                if ready.is_err() || owner.strong_count() == 0 {
                     break;
                 }
+                socket.take_refusal();
+                drain(&socket, &owner);
             }
             _ = tick.tick() => {
                 if owner.strong_count() == 0 {
@@ -205,8 +224,8 @@ async fn read(socket: Arc<Socket>, owner: Weak<Udp>, at: usize) {
     }
 }
 
-/// Takes what has come; false where the socket is of no more use.
-fn drain(socket: &Socket, owner: &Weak<Udp>) -> bool {
+/// Takes what has come.
+fn drain(socket: &Socket, owner: &Weak<Udp>) {
     BUFFER.with_borrow_mut(|buffer| {
         for _ in 0..BURST {
             match socket.io.try_recv(buffer) {
@@ -218,13 +237,8 @@ fn drain(socket: &Socket, owner: &Weak<Udp>) -> bool {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // An ICMP error: nobody there, for all that is under way.
-                Err(error) => {
-                    socket.waiters.fail(&Failure::from(&error), None);
-                    return owner.strong_count() > 0;
-                }
+                Err(error) => socket.waiters.fail(&Failure::from(&error), None),
             }
         }
-        true
-    })
+    });
 }

@@ -78,7 +78,12 @@ impl Answer<'_> {
                 self.by_endpoints(service, entry, Only::All, Why::NoReadyEndpoint)?;
             }
             (ServiceKind::Headless, Part::Port(port)) => {
-                self.by_endpoints(service, entry, Only::Port(port), Why::NoSuchPort)?;
+                let missing = if is_up(entry) {
+                    Why::NoSuchPort
+                } else {
+                    Why::NoReadyEndpoint
+                };
+                self.by_endpoints(service, entry, Only::Port(port), missing)?;
             }
             (_, Part::Endpoint(label)) => self.endpoint(service, entry, label)?,
         }
@@ -87,7 +92,7 @@ impl Answer<'_> {
 
     /// Whether `ignore empty_service` hides a Service.
     fn is_hidden(&self, entry: &Entry) -> bool {
-        self.view.rules.ignore_empty_service && !entry.endpoints().any(|endpoint| endpoint.ready)
+        self.view.rules.ignore_empty_service && !is_up(entry)
     }
 
     /// A Service, or one of its ports, that is reached by its cluster addresses. It exists though
@@ -144,4 +149,9 @@ impl Answer<'_> {
         }
         Err(why)
     }
+}
+
+/// Whether any endpoint is ready.
+fn is_up(entry: &Entry) -> bool {
+    entry.endpoints().any(|endpoint| endpoint.ready)
 }

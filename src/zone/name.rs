@@ -353,7 +353,7 @@ mod tests {
         assert_eq!(found, expected, "{name}");
     }
 
-    fn service<'a>(part: Part<'a>) -> Form<'a> {
+    fn service(part: Part<'_>) -> Form<'_> {
         Form::Service {
             namespace: "shop",
             service: "web",

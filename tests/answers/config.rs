@@ -1,21 +1,22 @@
 //! What the option lines change, and how they are read.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use lodestone::{
     cluster::{Cluster, Event, Kind, Limits, Object, Origin, Settings, Writer},
     corefile::{self, Diagnostic, Memory},
+    metrics::Metrics,
     plugin::{
-        Plugin,
+        Build, Parts, Plugin, Setup,
         kubernetes::{Config, parse},
     },
     query::Question,
     wire::{Class, Type},
-    zone::{PodNames, Rules},
+    zone::{PodNames, Rules, View},
 };
 
 use crate::{
-    dialogue::{Server, Setting, name},
+    dialogue::{Server, Setting, ask, check, name},
     fixture,
 };
 
@@ -232,7 +233,7 @@ fn what_is_not_known_yet_is_not_denied() {
 async fn a_start_waits_for_the_cluster() {
     let (server, mut writer) = unsynced(fixture::cluster(), &[]);
     assert!(server.plugin.started().is_none(), "zero does not wait");
-    let waiting = server.waiting(Duration::from_secs(3600));
+    let waiting = server.waiting(Duration::from_hours(1));
     let waiting = waiting.started().unwrap();
     let told = async {
         for kind in Kind::ALL {
@@ -251,7 +252,7 @@ async fn a_start_waits_for_the_cluster() {
 fn other_classes_are_left_to_others() {
     let server = Setting::default().serve(fixture::cluster());
     let question = Question::new(name("svc1.testns.svc.cluster.local"), Type::A, Class::CH);
-    assert!(server.ask_question(question).is_none());
+    assert!(ask(&server.plugin, &question).is_none());
 }
 
 /// Reads a directive in a block of these two zones.
@@ -435,4 +436,77 @@ fn what_is_no_option_is_refused() {
     let errors = option("pod insecure\nttl x").unwrap_err();
     assert_eq!(errors.len(), 2, "all mistakes are told");
     assert_eq!(errors[0].help.as_deref(), Some("did you mean 'pods'?"));
+}
+
+/// Builds a plugin that reads manifests, as a start or a reload does.
+fn build(parts: &Parts, directory: &Path) -> Arc<dyn Plugin> {
+    let config = accepted(&format!("manifests {}", directory.display()));
+    let address: SocketAddr = "127.0.0.1:53".parse().unwrap();
+    let mut build = Build {
+        runtime: &tokio::runtime::Handle::current(),
+        parts,
+        metrics: &Metrics::new(),
+        zones: &[name("cluster.test")],
+        addresses: &[address],
+        server: &"dns://:53".into(),
+        offered: Vec::new(),
+    };
+    let plugin = config.build(&mut build).unwrap();
+    assert!(build.offered::<Cluster>().is_some() && build.offered::<View>().is_some());
+    plugin
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_keeps_the_cluster() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = "
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIP: 10.0.0.9, ports: [{name: http, port: 80}]}
+";
+    std::fs::write(directory.path().join("web.yaml"), manifest).unwrap();
+    let parts = Parts::default();
+    let plugin = build(&parts, directory.path());
+    if let Some(started) = plugin.started() {
+        started.await;
+    }
+    assert!(plugin.is_ready());
+    let dialogue = "
+        ? web.shop.svc.cluster.local. A
+        NOERROR ClusterRecord
+        web.shop.svc.cluster.local. 5 IN A 10.0.0.9
+        ? _http._tcp.web.shop.svc.cluster.local. SRV
+        NOERROR ClusterRecord
+        _http._tcp.web.shop.svc.cluster.local. 5 IN SRV 0 100 80 web.shop.svc.cluster.local.
+        + web.shop.svc.cluster.local. 5 IN A 10.0.0.9
+        ? cluster.local. NS
+        NOERROR ClusterRecord
+        cluster.local. 5 IN NS ns.dns.cluster.local.
+        + ns.dns.cluster.local. 5 IN A 127.0.0.1
+        ";
+    check(&*plugin, dialogue);
+    let next = build(&parts.succeed(), directory.path());
+    drop((plugin, parts));
+    assert!(next.is_ready(), "what was read is not read again");
+    check(&*next, dialogue);
+}
+
+#[tokio::test]
+async fn a_source_that_leads_nowhere_is_told() {
+    let config = accepted("manifests /nowhere/at/all");
+    let mut build = Build {
+        runtime: &tokio::runtime::Handle::current(),
+        parts: &Parts::default(),
+        metrics: &Metrics::new(),
+        zones: &[],
+        addresses: &[],
+        server: &"dns://:53".into(),
+        offered: Vec::new(),
+    };
+    let error = config.build(&mut build).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "plugin/kubernetes: cannot watch the cluster"
+    );
 }

@@ -87,66 +87,88 @@ impl Server {
         Kubernetes::new(Arc::clone(&self.view), Box::default(), startup_timeout)
     }
 
-    /// Asks every question of a dialogue and compares what is said, question by question.
+    /// Asks every question of a dialogue and compares what is said, question by question. SOA
+    /// records have the cluster's serial.
     pub fn check(&self, dialogue: &str) {
-        let lines = dialogue.lines().map(str::trim);
-        let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
-        assert!(
-            lines[0].starts_with("? "),
-            "a dialogue begins with a question"
-        );
-        for exchange in lines.chunk_by(|_, next| !next.starts_with("? ")) {
-            let question = exchange[0].strip_prefix("? ").unwrap();
-            let (name, rtype) = question.split_once(' ').unwrap();
-            let (question, reply) = self.ask(name, rtype);
-            let mut said = String::new();
-            self.write(&mut said, &question, reply.as_ref());
-            assert_eq!(said.trim_end(), exchange.join("\n"));
+        for serial in check(&self.plugin, dialogue) {
+            assert_eq!(serial, self.cluster.serial());
         }
     }
 
     /// The reply, if there is one.
     pub fn ask(&self, name: &str, rtype: &str) -> (Question, Option<Reply>) {
-        let question = Question::new(self::name(name), rtype.parse().unwrap(), Class::IN);
-        let reply = self.ask_question(question);
-        (question, reply)
+        let question = question(name, rtype);
+        (question, ask(&self.plugin, &question))
     }
+}
 
-    pub fn ask_question(&self, question: Question) -> Option<Reply> {
-        let door: Arc<dyn Door> = Arc::new(Outside);
-        let block = Arc::new(Block {
-            zone: Name::ROOT,
-            server: "dns://:53".into(),
-            zone_label: ".".into(),
-            view: "".into(),
-            chain: Arc::new(Chain::new(Vec::new())),
-            counters: Arc::default(),
-        });
-        let context = Context {
-            door: &door,
-            block: &block,
-        };
-        let mut query = Query::internal(question);
-        let mut reply = Reply::default();
-        match self.plugin.ask(&context, &mut query, &mut reply) {
-            Step::Pass => {
-                assert_eq!(reply.records().count(), 0, "a passed reply is empty");
-                assert!(reply.why == Why::Unanswered && !reply.authoritative);
-                None
-            }
-            Step::Answer => Some(reply),
-            Step::Drop => panic!("dropped"),
-            Step::Wait(pending) => match pending.now_or_never().unwrap() {
-                Resolved::Answer(reply) => Some(reply),
-                _ => panic!("a wait comes to an answer"),
-            },
+/// Asks every question of a dialogue and compares what is said, question by question; gives the
+/// serials of all SOA records.
+pub fn check(plugin: &dyn Plugin, dialogue: &str) -> Vec<u32> {
+    let lines = dialogue.lines().map(str::trim);
+    let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+    assert!(
+        lines[0].starts_with("? "),
+        "a dialogue begins with a question"
+    );
+    let mut scribe = Scribe::default();
+    for exchange in lines.chunk_by(|_, next| !next.starts_with("? ")) {
+        let words = exchange[0].strip_prefix("? ").unwrap();
+        let (name, rtype) = words.split_once(' ').unwrap();
+        let question = question(name, rtype);
+        let said = scribe.exchange(&question, ask(plugin, &question).as_ref());
+        assert_eq!(said.trim_end(), exchange.join("\n"));
+    }
+    scribe.serials
+}
+
+fn question(name: &str, rtype: &str) -> Question {
+    Question::new(self::name(name), rtype.parse().unwrap(), Class::IN)
+}
+
+/// A plugin's reply; none where it leaves the question to the next one.
+pub fn ask(plugin: &dyn Plugin, question: &Question) -> Option<Reply> {
+    let door: Arc<dyn Door> = Arc::new(Outside);
+    let block = Arc::new(Block {
+        zone: Name::ROOT,
+        server: "dns://:53".into(),
+        zone_label: ".".into(),
+        view: "".into(),
+        chain: Arc::new(Chain::new(Vec::new())),
+        counters: Arc::default(),
+    });
+    let context = Context {
+        door: &door,
+        block: &block,
+    };
+    let mut query = Query::internal(*question);
+    let mut reply = Reply::default();
+    match plugin.ask(&context, &mut query, &mut reply) {
+        Step::Pass => {
+            assert_eq!(reply.records().count(), 0, "a passed reply is empty");
+            assert!(reply.why == Why::Unanswered && !reply.authoritative);
+            None
         }
+        Step::Answer => Some(reply),
+        Step::Drop => panic!("dropped"),
+        Step::Wait(pending) => match pending.now_or_never().unwrap() {
+            Resolved::Answer(reply) => Some(reply),
+            _ => panic!("a wait comes to an answer"),
+        },
     }
+}
 
-    fn write(&self, out: &mut String, question: &Question, reply: Option<&Reply>) {
-        writeln!(out, "? {} {}", question.name, question.rtype).unwrap();
+/// Writes down what is said.
+#[derive(Default)]
+struct Scribe {
+    serials: Vec<u32>,
+}
+
+impl Scribe {
+    fn exchange(&mut self, question: &Question, reply: Option<&Reply>) -> String {
+        let mut out = format!("? {} {}\n", question.name, question.rtype);
         let Some(reply) = reply else {
-            return out.push_str("PASS\n");
+            return out + "PASS";
         };
         assert_eq!(reply.authoritative, reply.rcode != Rcode::REFUSED);
         let answers = reply.section(Section::Answer);
@@ -160,7 +182,7 @@ impl Server {
         for record in reply.section(Section::Authority) {
             let text = self.record(question, reply, record);
             let (zone, rest) = text.split_once(' ').unwrap();
-            let soa = self.soa(zone, rest.split_once(' ').unwrap().0);
+            let soa = Self::soa(zone, rest.split_once(' ').unwrap().0);
             assert_eq!(text, soa);
             write!(out, ", {zone}").unwrap();
         }
@@ -171,16 +193,17 @@ impl Server {
         for record in reply.section(Section::Additional) {
             writeln!(out, "+ {}", self.record(question, reply, record)).unwrap();
         }
+        out
     }
 
-    fn soa(&self, zone: &str, ttl: &str) -> String {
+    fn soa(zone: &str, ttl: &str) -> String {
         let minimum = if ttl == "300" { "3600" } else { ttl };
         format!(
             "{zone} {ttl} IN SOA ns.dns.{zone} hostmaster.{zone} SERIAL 7200 1800 86400 {minimum}"
         )
     }
 
-    fn record(&self, question: &Question, reply: &Reply, record: &Record) -> String {
+    fn record(&mut self, question: &Question, reply: &Reply, record: &Record) -> String {
         let owner = match reply.owner(record) {
             Owner::Question => question.name,
             Owner::Name(name) => name.to_name(),
@@ -202,7 +225,7 @@ impl Server {
                 let mailbox = NameRef::from_wire(rest).unwrap();
                 let rest = &rest[mailbox.as_wire().len()..];
                 let word = |at: usize| u32::from_be_bytes(rest[at * 4..][..4].try_into().unwrap());
-                assert_eq!(word(0), self.cluster.serial());
+                self.serials.push(word(0));
                 let [refresh, retry, expire, minimum] = [1, 2, 3, 4].map(word);
                 format!("{primary} {mailbox} SERIAL {refresh} {retry} {expire} {minimum}")
             }

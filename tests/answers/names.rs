@@ -363,6 +363,8 @@ fn headless_services_have_their_ready_endpoints() {
         NODATA ClusterNoData, cluster.local.
         ? down.testns.svc.cluster.local. A
         NXDOMAIN NoReadyEndpoint, cluster.local.
+        ? _http._tcp.down.testns.svc.cluster.local. SRV
+        NXDOMAIN NoReadyEndpoint, cluster.local.
         ? down.testns.svc.cluster.local. TXT
         NXDOMAIN NoReadyEndpoint, cluster.local.
         ? never.testns.svc.cluster.local. A

@@ -29,7 +29,7 @@ async fn main() {
     println!(
         "synced after {:?}, CPU {:?}  {}",
         begun.elapsed(),
-        cpu() - before,
+        cpu().saturating_sub(before),
         memory()
     );
     for kind in Kind::ALL {
@@ -44,7 +44,7 @@ async fn main() {
     for _ in 0..seconds {
         let (told, used) = (events(), cpu());
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let (told, used) = (events() - told, cpu() - used);
+        let (told, used) = (events() - told, cpu().saturating_sub(used));
         let each = used.as_micros() as f64 / told.max(1) as f64;
         println!(
             "{told:6} events, CPU {used:?}, {each:.1} us each   {}",

@@ -320,3 +320,67 @@ fn the_serial_moves_with_what_answers_show() {
     fold.tell([Event::Apply(slice("s", "a", &[A, B]))]);
     assert!(fold.cluster.serial() > 7);
 }
+
+#[test]
+fn the_delay_of_a_change_is_measured_and_that_of_a_list_is_not() {
+    let trigger = SystemTime::now() - std::time::Duration::from_millis(3);
+    let told = |addresses: &[&str]| match slice("s", "a", addresses) {
+        Object::Slice(slice, _) => Event::Apply(Object::Slice(slice, Some(trigger))),
+        other => Event::Apply(other),
+    };
+    let mut fold = Fold::new();
+    let measured = |fold: &Fold| -> u64 {
+        let stats = fold.cluster.stats();
+        stats
+            .programming(ServiceKind::ClusterIp)
+            .counts()
+            .iter()
+            .sum()
+    };
+    fold.tell([
+        Event::Apply(service("a", A)),
+        Event::Begin(Kind::Slice),
+        told(&[A]),
+    ]);
+    fold.tell([Event::End(Kind::Slice)]);
+    assert_eq!(measured(&fold), 0);
+    fold.tell([told(&[A, B])]);
+    assert_eq!(measured(&fold), 1);
+    assert!(
+        fold.cluster
+            .stats()
+            .programming(ServiceKind::ClusterIp)
+            .sum()
+            >= 0.003
+    );
+    assert!(fold.cluster.stats().age(Kind::Slice).is_some());
+    assert!(fold.cluster.stats().age(Kind::Pod).is_none());
+}
+
+#[test]
+fn a_reader_never_sees_two_states_of_one_service() {
+    let mut fold = Fold::new();
+    let cluster = Arc::clone(&fold.cluster);
+    fold.tell([
+        Event::Apply(service("a", A)),
+        Event::Apply(slice("s", "a", &[A, A])),
+    ]);
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let reader = std::thread::spawn(move || {
+        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            let entry = cluster.entry("ns", "a").expect("it is always there");
+            let mut addresses = entry.endpoints().map(|it| it.address.to_string());
+            let (first, second) = (addresses.next().unwrap(), addresses.next().unwrap());
+            assert_eq!(first, second, "a slice is half changed");
+        }
+    });
+    for _ in 0..2000 {
+        fold.tell([
+            Event::Apply(slice("s", "a", &[B, B])),
+            Event::Apply(slice("s", "a", &[A, A])),
+        ]);
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    reader.join().unwrap();
+}

@@ -117,7 +117,7 @@ impl Default for Prefetch {
     fn default() -> Self {
         Self {
             amount: 0,
-            gap: Duration::from_secs(60),
+            gap: Duration::from_mins(1),
             percent: 10,
         }
     }
@@ -126,7 +126,7 @@ impl Default for Prefetch {
 impl Default for ServeStale {
     fn default() -> Self {
         Self {
-            up_to: Duration::from_secs(3600),
+            up_to: Duration::from_hours(1),
             verify: None,
             ttl: 0,
             recheck: Duration::ZERO,

@@ -73,14 +73,15 @@ impl Verdict {
             Rcode::NOERROR if !reply.section(Section::Answer).is_empty() => {
                 (Kind::Success, success_ttl(config.success, reply))
             }
-            Rcode::NOERROR if has_soa => (Kind::Denial, denial_ttl(config.denial, reply)),
+            Rcode::NOERROR | Rcode::NXDOMAIN if has_soa => {
+                (Kind::Denial, denial_ttl(config.denial, reply))
+            }
             // A referral: no data, and where they are to be had.
             Rcode::NOERROR if authority_has(reply, Type::NS) => {
                 (Kind::Success, success_ttl(config.success, reply))
             }
             // Without an SOA nobody says how long it holds (RFC 2308 §5).
             Rcode::NOERROR => (Kind::Denial, NOTHING_TTL.min(config.denial.max_ttl)),
-            Rcode::NXDOMAIN if has_soa => (Kind::Denial, denial_ttl(config.denial, reply)),
             Rcode::SERVFAIL | Rcode::NOTIMP => (Kind::Failure, whole_seconds(config.servfail)),
             _ => return None,
         };

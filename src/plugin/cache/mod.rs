@@ -28,7 +28,7 @@ mod parse;
 mod refresh;
 mod store;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub use parse::parse;
 
@@ -177,7 +177,7 @@ impl Cache {
         };
         if entry.kind != Kind::Failure && entry.is_due(prefetch, query.received, remaining) {
             let rules = Rules {
-                recheck: std::time::Duration::ZERO,
+                recheck: Duration::ZERO,
                 needs_answer: false,
                 shared: false,
             };
@@ -206,26 +206,22 @@ impl Cache {
         let outcome = (!settled)
             .then(|| self.refreshes.begin(context, query, &entry, rules))
             .flatten();
-        match (stale.verify, outcome) {
-            (Some(verify), Some(outcome)) => {
-                let cache = self.clone();
-                let query = query.clone();
-                let block = Arc::clone(context.block);
-                Step::Wait(Box::pin(async move {
-                    let reply = wait(verify, outcome).await;
-                    let reply = cache.verified(&query, &entry, reply, rules, stale);
-                    if reply.why == Why::Stale {
-                        cache.counters.of(&block).stale.inc();
-                    }
-                    Resolved::Answer(reply)
-                }))
+        let (Some(verify), Some(outcome)) = (stale.verify, outcome) else {
+            self.counters.of(context.block).stale.inc();
+            entry.give(query, reply, stale.ttl, Why::Stale);
+            return Step::Answer;
+        };
+        let cache = self.clone();
+        let query = query.clone();
+        let block = Arc::clone(context.block);
+        Step::Wait(Box::pin(async move {
+            let came = wait(verify, outcome).await;
+            let reply = cache.verified(&query, &entry, came, rules, stale);
+            if reply.why == Why::Stale {
+                cache.counters.of(&block).stale.inc();
             }
-            _ => {
-                self.counters.of(context.block).stale.inc();
-                entry.give(query, reply, stale.ttl, Why::Stale);
-                Step::Answer
-            }
-        }
+            Resolved::Answer(reply)
+        }))
     }
 
     /// The answer after a refresh was waited for: what the store has now, what came and was not to

@@ -24,7 +24,7 @@ const MAX_TTL: u32 = i32::MAX.unsigned_abs();
 /// The largest capacity: more entries than fit in any machine.
 const MAX_CAPACITY: usize = 1 << 30;
 /// How long a failure may be remembered at most (RFC 2308 §7.1, RFC 8767 §5).
-const MAX_FAILURE: Duration = Duration::from_secs(300);
+const MAX_FAILURE: Duration = Duration::from_mins(5);
 
 /// Reads the directive. `block` are the zones of the block's keys, whose names are kept where the
 /// directive names no other. What is accepted and surely not meant goes to `warnings`.

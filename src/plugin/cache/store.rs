@@ -153,6 +153,7 @@ impl Store {
     }
 
     /// Octets held, entries below [`SHARE`] counted as that: positive ones, and the others.
+    #[cfg(test)]
     pub fn weights(&self) -> (u64, u64) {
         (self.success.weight(), self.denial.weight())
     }

@@ -658,6 +658,7 @@ async fn a_store_outlives_a_reload_and_belongs_to_one_block() {
 
 /// The bits of a query that an answer may depend on, and those that it may not.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // bits of a query
 struct Bits {
     name: &'static str,
     rtype: u16,

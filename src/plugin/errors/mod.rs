@@ -34,7 +34,7 @@ use crate::{
 /// What to do with errors.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// Whether a panic is to be logged with where it came from.
+    /// Whether panics, of the whole process, are logged with the stack that they came from.
     pub stacktrace: bool,
     /// In the order of the file: the first that matches decides.
     pub consolidate: Vec<Consolidate>,
@@ -134,6 +134,9 @@ fn consolidate(line: &Line) -> Result<Consolidate, Diagnostic> {
 
 impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+        if self.stacktrace {
+            logging::set_stacktrace(true);
+        }
         let sink = logging::sink().clone();
         Ok(Arc::new(Errors::new(self, sink, build.runtime)))
     }
@@ -261,7 +264,7 @@ mod tests {
     use super::*;
     use crate::{
         corefile,
-        logging::tests::Page,
+        logging::Page,
         plugin::{Block, Chain, Door},
         query::Question,
         wire::{Class, Name, Rcode, Type},

@@ -127,6 +127,13 @@ struct Next {
 
 impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+        Ok(self.open(build)?)
+    }
+}
+
+impl Config {
+    /// Makes the plugin: reads the files that it names and begins to follow them.
+    pub fn open(&self, build: &mut Build<'_>) -> Result<Arc<Forward>, BuildError> {
         let guard = build.offered::<LoopGuard>();
         let sources = Sources::open(self, build, guard)?;
         let next = Arc::new(Next {

@@ -22,7 +22,7 @@ use self::{
     file::Watched,
     table::{Rules, Table, reversed},
 };
-use super::{Build, BuildError, Context, Plugin, Setup, Step, ZoneList};
+use super::{Build, BuildError, Context, Plugin, Setup, Step, ZoneList, polled_file::poll};
 use crate::{
     query::Query,
     reply::{Data, Reply, Section, Why},
@@ -66,7 +66,7 @@ impl Setup for Config {
         watched.look();
         let mut watching = JoinSet::new();
         if let Some(reload) = self.reload {
-            watching.spawn_on(watched.watch(reload), build.runtime);
+            watching.spawn_on(poll(reload, move || watched.look()), build.runtime);
         }
         Ok(Arc::new(Hosts {
             config: self.clone(),

@@ -1,4 +1,4 @@
-use std::{pin::Pin, time::Instant};
+use std::{fmt::Write, pin::Pin, time::Instant};
 
 use super::*;
 use crate::{
@@ -76,13 +76,12 @@ fn ask(hosts: &dyn Plugin, text: &str, rtype: Type) -> String {
                     matches!(reply.owner(record), Owner::Question),
                     "the asker's spelling"
                 );
-                told += &format!(" {}", record.ttl);
-                let data = reply.data(record);
-                told += &match (record.rtype, data.len()) {
-                    (Type::PTR, _) => format!(" {}", reply.data_name(record).unwrap()),
-                    (_, 4) => format!(" {}", IpAddr::from(<[u8; 4]>::try_from(data).unwrap())),
-                    _ => format!(" {}", IpAddr::from(<[u8; 16]>::try_from(data).unwrap())),
+                let data = match (record.rtype, reply.data(record)) {
+                    (Type::PTR, _) => reply.data_name(record).unwrap().to_string(),
+                    (Type::A, data) => IpAddr::from(<[u8; 4]>::try_from(data).unwrap()).to_string(),
+                    (_, data) => IpAddr::from(<[u8; 16]>::try_from(data).unwrap()).to_string(),
                 };
+                write!(told, " {} {data}", record.ttl).unwrap();
             }
             told
         }
@@ -101,8 +100,8 @@ const TEXT: &str = "192.0.2.1 a.example.org\n192.0.2.2 a.example.org\n2001:db8::
 
 #[tokio::test]
 async fn a_table_answers_as_its_options_say() {
-    let file = file(TEXT);
     type Change = fn(&mut Config);
+    let file = file(TEXT);
     let plain: Change = |_| {};
     let falls: Change = |config| config.fallthrough = ZoneList::all();
     let falls_net: Change = |config| config.fallthrough = [name("net")].into_iter().collect();

@@ -77,7 +77,7 @@ fn v4_addresses(fib_trie: &str) -> Vec<IpAddr> {
 /// The addresses of the interfaces: the first word of each line, 32 hexadecimal digits.
 fn v6_addresses(if_inet6: &str) -> impl Iterator<Item = IpAddr> {
     if_inet6.lines().filter_map(|line| {
-        let digits = line.split_whitespace().next()?;
+        let digits = line.split_whitespace().next().filter(|it| it.len() == 32)?;
         let bits = u128::from_str_radix(digits, 16).ok()?;
         Some(IpAddr::V6(Ipv6Addr::from_bits(bits)))
     })

@@ -100,16 +100,16 @@ impl Plugin for Kubernetes {
     }
 
     fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
-        let question = query.question;
+        let question = &query.question;
         if question.class != Class::IN {
             return Step::Pass;
         }
-        match self.view.answer(&question, reply) {
+        match self.view.answer(question, reply) {
             Outcome::Outside => Step::Pass,
             Outcome::Answered => Step::Answer,
-            Outcome::Denied(_) if self.falls_through(&question) => Step::Pass,
+            Outcome::Denied(_) if self.falls_through(question) => Step::Pass,
             Outcome::Denied(why) => {
-                self.view.deny(&question, why, reply);
+                self.view.deny(question, why, reply);
                 Step::Answer
             }
             Outcome::Alias(target) => Step::Wait(follow(context, query, &target, reply)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Config;
 use crate::{
     cluster::{Origin, Settings, Tls},
-    corefile::{self, Arguments, Diagnostic, Directive, Line, Word, unknown_property},
+    corefile::{self, Arguments, Diagnostic, Directive, Line, Word, Zone, unknown_property},
     wire::Name,
     zone::{PodNames, Rules, Zones},
 };
@@ -144,10 +144,7 @@ impl Options {
             "fallthrough" => {
                 let zones = match arguments.rest() {
                     [] => vec![Name::ROOT],
-                    words => names(
-                        corefile::zones(words)?.iter().map(corefile::Zone::as_str),
-                        name,
-                    )?,
+                    words => names(corefile::zones(words)?.iter().map(Zone::as_str), name)?,
                 };
                 self.fallthrough.extend(zones);
             }
@@ -285,7 +282,7 @@ fn zones(directive: &Directive, block: &[String]) -> Result<Zones, Diagnostic> {
     let names = if directive.arguments.is_empty() {
         names(block.iter().map(String::as_str), &directive.name)?
     } else {
-        names(listed.iter().map(corefile::Zone::as_str), &directive.name)?
+        names(listed.iter().map(Zone::as_str), &directive.name)?
     };
     Zones::new(&names).ok_or_else(|| {
         let at = directive.arguments.first().unwrap_or(&directive.name);

@@ -245,7 +245,7 @@ mod tests {
     use super::*;
     use crate::{
         corefile,
-        logging::tests::Page,
+        logging::Page,
         plugin::Chain,
         query::Question,
         reply::{Data, Owner, Soa, Why},
