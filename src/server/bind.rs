@@ -64,7 +64,8 @@ impl Sockets {
             attempts += 1;
             match Self::bind_all(wanted) {
                 Err((_, error))
-                    if port == 0 && error.kind() == ErrorKind::AddrInUse && attempts < ATTEMPTS => {}
+                    if port == 0 && error.kind() == ErrorKind::AddrInUse && attempts < ATTEMPTS => {
+                }
                 result => return result.map_err(failed),
             }
         }

@@ -14,20 +14,11 @@ pub mod handle;
 mod hickory;
 pub mod limits;
 pub mod route;
-pub mod tls;
 mod tcp;
+pub mod tls;
 mod udp;
 
-use std::{
-    collections::HashMap,
-    fmt,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, time::Instant};
 
@@ -40,7 +31,7 @@ use self::{
     limits::{Grants, Limits, StreamSettings},
     route::Routes,
 };
-use crate::query::Transport;
+use crate::{metrics::Metrics, query::Transport};
 
 /// How questions arrive at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,7 +74,7 @@ pub struct Servers {
     runtime: Handle,
     grants: Grants,
     gate: tcp::Gate,
-    panics: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
     running: HashMap<Listener, Running>,
 }
 
@@ -121,19 +112,14 @@ struct Transports {
 
 impl Servers {
     /// No listener yet. What must wait is run on `runtime`.
-    pub fn new(runtime: Handle, limits: Limits) -> Self {
+    pub fn new(runtime: Handle, limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self {
             runtime,
             grants: Grants::new(limits),
             gate: tcp::Gate::new(limits.connections),
-            panics: Arc::default(),
+            metrics,
             running: HashMap::new(),
         }
-    }
-
-    /// Panics that were answered with SERVFAIL since the start.
-    pub fn panics(&self) -> u64 {
-        self.panics.load(Ordering::Relaxed)
     }
 
     /// The addresses of a listener, as the system knows them: the ports are the ones that it chose.
@@ -217,8 +203,7 @@ impl Servers {
             ..
         } = wanted;
         let failed = |source| BindError::new(listener, listener.address, source);
-        let panics = Arc::clone(&self.panics);
-        let server = Server::new(label, routes, self.grants.clone(), panics);
+        let server = Server::new(label, routes, self.grants.clone(), &self.metrics);
         let entrance = Entrance::new(Arc::clone(&server));
         let mut transports = Transports::default();
         for sockets in sockets.udp {

@@ -137,6 +137,7 @@ mod tests {
             zone_label: zone.into(),
             view: "".into(),
             chain: Arc::new(Chain::new(Vec::new())),
+            counters: Arc::default(),
         })
     }
 
@@ -186,10 +187,7 @@ mod tests {
             filter: Some(refuses),
         };
         let routes = Routes::new([filtered, block("ex.org").into()]);
-        assert_eq!(
-            found(&routes, "a.ex.org", Type::SRV).unwrap(),
-            "a.ex.org"
-        );
+        assert_eq!(found(&routes, "a.ex.org", Type::SRV).unwrap(), "a.ex.org");
         assert_eq!(found(&routes, "a.ex.org", Type::A).unwrap(), "ex.org");
     }
 

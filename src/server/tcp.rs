@@ -139,8 +139,14 @@ impl Acceptor {
         // Replies are written whole; to hold them back would only delay them.
         let _ = stream.set_nodelay(true);
         let settings = *self.settings.borrow();
-        let connection =
-            Connection::new(stream, self.entrance.clone(), settings, client, local, place);
+        let connection = Connection::new(
+            stream,
+            self.entrance.clone(),
+            settings,
+            client,
+            local,
+            place,
+        );
         let (stop, working) = (self.stop.clone(), self.working.clone());
         tokio::spawn(async move {
             if let Err(error) = connection.serve(stop).await {

@@ -96,10 +96,7 @@ fn verifier(
     builder.build().map_err(|error| unusable(error.to_string()))
 }
 
-fn certificates(
-    path: &Path,
-    what: &'static str,
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let certificates = read.map_err(|source| TlsError::File {
         what,
@@ -120,7 +117,10 @@ mod tests {
     fn what_is_missing_is_named() {
         let nowhere = Path::new("/nonexistent/tls.crt");
         let error = server_config(nowhere, nowhere, None, ClientAuth::default()).unwrap_err();
-        assert!(error.to_string().contains("/nonexistent/tls.crt"), "{error}");
+        assert!(
+            error.to_string().contains("/nonexistent/tls.crt"),
+            "{error}"
+        );
 
         let identity = rcgen::generate_simple_self_signed(["dns.test".to_owned()]).unwrap();
         let folder = tempfile::tempdir().unwrap();

@@ -6,6 +6,8 @@
 //! Segmentation offload is of no use here: it joins datagrams of one flow, and replies go to many.
 
 #![allow(unsafe_code)]
+// Lengths of C structures are small, and their types differ from one C library to the other.
+#![allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)]
 
 use std::{
     io,
@@ -124,7 +126,12 @@ impl Batch {
             slot.length = (whole && client.is_some()).then_some(length);
             slot.client = client.unwrap_or(self.bound);
             slot.name_length = header.msg_namelen;
-            slot.local = self.bound.ip().is_unspecified().then(|| destination(header)).flatten();
+            slot.local = self
+                .bound
+                .ip()
+                .is_unspecified()
+                .then(|| destination(header))
+                .flatten();
             slot.reply.clear();
         }
         Ok(count)
@@ -358,7 +365,13 @@ fn send_from(header: &mut libc::msghdr, control: &mut Control, local: Option<IpA
                 },
                 ipi6_ifindex: 0,
             };
-            attach(header, control, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+            attach(
+                header,
+                control,
+                libc::IPPROTO_IPV6,
+                libc::IPV6_PKTINFO,
+                info,
+            );
         }
     }
 }
@@ -386,15 +399,15 @@ fn attach<T: Copy>(
     message.cmsg_level = level;
     message.cmsg_type = kind;
     message.cmsg_len = length as _;
-    let start = control.0.as_mut_ptr();
+    let first = ptr::from_mut(control).cast::<libc::cmsghdr>();
     // SAFETY: the control buffer is aligned for a control header and, as was just asserted, has
     // room for one, the padding behind it, and `info`; `CMSG_DATA` only computes where that is.
     unsafe {
-        start.cast::<libc::cmsghdr>().write(*message);
-        let data = libc::CMSG_DATA(start.cast());
+        first.write(*message);
+        let data = libc::CMSG_DATA(first);
         data.cast::<T>().write_unaligned(info);
     }
-    header.msg_control = start.cast();
+    header.msg_control = first.cast();
     header.msg_controllen = space as _;
 }
 
@@ -465,7 +478,12 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(client.recv(&mut buffer).unwrap(), 4);
         }
-        assert!(batch.slots.iter().all(|slot| slot.reply.capacity() <= REPLY_ROOM));
+        assert!(
+            batch
+                .slots
+                .iter()
+                .all(|slot| slot.reply.capacity() <= REPLY_ROOM)
+        );
     }
 
     #[test]
@@ -495,7 +513,13 @@ mod tests {
             reply.push(b'!');
         }
         batch.send(&server);
-        send_one(&server, b"later", client.local_addr().unwrap(), Some(asked[1].ip())).unwrap();
+        send_one(
+            &server,
+            b"later",
+            client.local_addr().unwrap(),
+            Some(asked[1].ip()),
+        )
+        .unwrap();
         let mut buffer = [0; 16];
         for from in asked.into_iter().chain([asked[1]]) {
             assert_eq!(client.recv_from(&mut buffer).unwrap().1, from);
