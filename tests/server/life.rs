@@ -38,7 +38,8 @@ async fn a_swap_under_load_loses_nothing() {
                 let mut stream = TcpStream::connect(at).await.unwrap();
                 let mut versions = Vec::new();
                 let mut id = 0_u16;
-                while !stop.load(Ordering::Relaxed) {
+                loop {
+                    let last = stop.load(Ordering::Relaxed);
                     id = id.wrapping_add(1);
                     let message = with_id(query("version.test"), id);
                     let reply = if client % 2 == 0 {
@@ -50,8 +51,10 @@ async fn a_swap_under_load_loses_nothing() {
                     };
                     assert_eq!(Header::read(&reply).unwrap().id, id);
                     versions.push(first_answer(&reply)[3]);
+                    if last {
+                        return versions;
+                    }
                 }
-                versions
             })
         })
         .collect();

@@ -75,12 +75,12 @@ async fn a_question_may_come_an_octet_at_a_time_and_end_in_the_middle_of_the_nex
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_pipelined_questions_are_all_answered() {
+async fn thousands_of_pipelined_questions_are_all_answered() {
     let serving = serve();
     let (mut reader, mut writer) = connect(&serving).await.into_split();
     // More than every buffer on the way holds: the server must stop reading while it cannot write.
     let writing = tokio::spawn(async move {
-        for id in 0..10_000 {
+        for id in 0..2_000 {
             let name = if id % 100 == 0 {
                 "alias.test"
             } else {
@@ -93,8 +93,8 @@ async fn ten_thousand_pipelined_questions_are_all_answered() {
         }
         writer
     });
-    let mut seen = vec![false; 10_000];
-    for _ in 0..10_000 {
+    let mut seen = vec![false; 2_000];
+    for _ in 0..2_000 {
         let reply = read(&next(&mut reader).await.unwrap());
         assert!(!std::mem::replace(
             &mut seen[usize::from(reply.header.id)],
