@@ -1,1 +1,282 @@
-//! Stub.
+//! Health, readiness and metrics over HTTP, for kubelet and Prometheus.
+//!
+//! Listeners are known by the address as the Corefile has it and stay as they are across reloads.
+//! A new configuration is prepared first, which binds what is new and can fail, and applied after,
+//! which cannot.
+
+mod bind;
+pub mod health;
+pub mod ready;
+mod serve;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use axum::{Router, http::StatusCode, http::header::CONTENT_TYPE, routing::get};
+use parking_lot::Mutex;
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::{AbortHandle, JoinHandle},
+};
+
+pub use ready::Readiness;
+pub use serve::Limits;
+
+use crate::{
+    corefile::Listen,
+    metrics::{self, Metrics},
+};
+
+/// What can be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Page {
+    /// `/health`: the process lives.
+    Health,
+    /// `/ready`: it can answer.
+    Ready,
+    /// `/metrics`, in Prometheus's text format.
+    Metrics,
+}
+
+impl Page {
+    /// The Corefile's word for it.
+    pub fn plugin(self) -> &'static str {
+        match self {
+            Self::Health => "health",
+            Self::Ready => "ready",
+            Self::Metrics => "prometheus",
+        }
+    }
+}
+
+/// A page at an address. Several may have one address, and one may be asked for several times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where.
+    pub listen: Listen,
+    /// What.
+    pub page: Page,
+}
+
+/// Why a configuration cannot be applied.
+#[derive(Debug, thiserror::Error)]
+#[error("plugin/{plugin}: cannot listen on {address}")]
+pub struct BindError {
+    /// The Corefile's word for what wants to listen.
+    pub plugin: &'static str,
+    /// The address as the Corefile has it.
+    pub address: String,
+    /// What the system says.
+    #[source]
+    pub source: io::Error,
+}
+
+/// The listeners of the process.
+pub struct Admin {
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+    limits: Limits,
+    listeners: Mutex<Listeners>,
+}
+
+/// By the address as the Corefile has it.
+type Listeners = BTreeMap<String, Listener>;
+
+/// What each address is to serve.
+type Wanted = BTreeMap<String, (Listen, BTreeSet<Page>)>;
+
+struct Listener {
+    addresses: Vec<SocketAddr>,
+    router: Arc<ArcSwap<Router>>,
+    tasks: Vec<JoinHandle<()>>,
+    check: Option<AbortHandle>,
+    /// Dropped, it ends the tasks and, once they have answered, the connections.
+    _stop: watch::Sender<()>,
+}
+
+/// A configuration that can be applied.
+pub struct Prepared {
+    wanted: Wanted,
+    bound: BTreeMap<String, Vec<TcpListener>>,
+}
+
+impl Admin {
+    /// No listeners yet.
+    pub fn new(metrics: Arc<Metrics>, readiness: Arc<Readiness>, limits: Limits) -> Self {
+        Self {
+            metrics,
+            readiness,
+            limits,
+            listeners: Mutex::default(),
+        }
+    }
+
+    /// Binds what is new of `endpoints` and changes nothing else. A port that is only held by a
+    /// listener of ours which goes is taken over when the configuration is applied.
+    pub async fn prepare(&self, endpoints: &[Endpoint]) -> Result<Prepared, BindError> {
+        let mut wanted = Wanted::new();
+        for Endpoint { listen, page } in endpoints {
+            let entry = wanted.entry(listen.to_string());
+            let (_, pages) = entry.or_insert_with(|| (listen.clone(), BTreeSet::new()));
+            pages.insert(*page);
+        }
+        let (known, going) = self.known(&wanted);
+        let mut bound = BTreeMap::new();
+        for (address, (listen, pages)) in &wanted {
+            if known.contains(address) {
+                continue;
+            }
+            match bind::bind(listen).await {
+                Ok(sockets) => {
+                    bound.insert(address.clone(), sockets);
+                }
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse && going.contains(&listen.port) => {
+                }
+                Err(source) => {
+                    let first = pages.first().expect("an address is wanted for a page");
+                    return Err(BindError {
+                        plugin: first.plugin(),
+                        address: address.clone(),
+                        source,
+                    });
+                }
+            }
+        }
+        Ok(Prepared { wanted, bound })
+    }
+
+    /// The addresses that are served, and the ports of those that will not be any more.
+    fn known(&self, wanted: &Wanted) -> (BTreeSet<String>, BTreeSet<u16>) {
+        let listeners = self.listeners.lock();
+        let going = listeners
+            .iter()
+            .filter(|(address, _)| !wanted.contains_key(*address))
+            .flat_map(|(_, listener)| listener.addresses.iter().map(SocketAddr::port));
+        (listeners.keys().cloned().collect(), going.collect())
+    }
+
+    /// Serves what was prepared and nothing else. One configuration after the other: a second call
+    /// must wait for the first.
+    pub async fn apply(&self, prepared: Prepared) {
+        let Prepared { wanted, mut bound } = prepared;
+        let mut kept = std::mem::take(&mut *self.listeners.lock());
+        let mut gone = Vec::new();
+        kept.retain(|address, listener| {
+            let keep = wanted.contains_key(address);
+            if !keep {
+                gone.append(&mut listener.tasks);
+            }
+            keep
+        });
+        for task in gone {
+            // Its listener is dropped: it has ended or is about to, and then its port is free.
+            let _ = task.await;
+        }
+        for (address, (listen, pages)) in wanted {
+            if let Some(listener) = kept.get_mut(&address) {
+                self.dress(listener, &pages);
+                continue;
+            }
+            let sockets = match bound.remove(&address) {
+                Some(sockets) => Ok(sockets),
+                None => bind::bind(&listen).await,
+            };
+            match sockets {
+                Ok(sockets) => {
+                    kept.insert(address, self.open(sockets, &pages));
+                }
+                Err(error) => tracing::error!("cannot listen on {address}: {error}"),
+            }
+        }
+        *self.listeners.lock() = kept;
+    }
+
+    /// The sockets behind an address of the Corefile.
+    pub fn addresses(&self, listen: &Listen) -> Vec<SocketAddr> {
+        let listeners = self.listeners.lock();
+        listeners
+            .get(&listen.to_string())
+            .map_or_else(Vec::new, |listener| listener.addresses.clone())
+    }
+
+    fn open(&self, sockets: Vec<TcpListener>, pages: &BTreeSet<Page>) -> Listener {
+        let addresses = sockets.iter().filter_map(|socket| socket.local_addr().ok());
+        let addresses: Vec<_> = addresses.collect();
+        let (stop, stopped) = watch::channel(());
+        let router = Arc::new(ArcSwap::from_pointee(Router::new()));
+        let places = serve::Places::new(self.limits);
+        let tasks = sockets
+            .into_iter()
+            .map(|socket| {
+                let (router, places) = (Arc::clone(&router), Arc::clone(&places));
+                tokio::spawn(serve::accept(socket, router, places, stopped.clone()))
+            })
+            .collect();
+        let mut listener = Listener {
+            addresses,
+            router,
+            tasks,
+            check: None,
+            _stop: stop,
+        };
+        self.dress(&mut listener, pages);
+        listener
+    }
+
+    /// Gives a listener its pages.
+    fn dress(&self, listener: &mut Listener, pages: &BTreeSet<Page>) {
+        let mut router = Router::new();
+        for page in pages {
+            router = match page {
+                Page::Health => router.route("/health", get(|| async { "OK" })),
+                Page::Ready => {
+                    let readiness = Arc::clone(&self.readiness);
+                    let report = move || std::future::ready(report(&readiness));
+                    router.route("/ready", get(report))
+                }
+                Page::Metrics => {
+                    let metrics = Arc::clone(&self.metrics);
+                    let encode = move || {
+                        let head = [(CONTENT_TYPE, metrics::CONTENT_TYPE)];
+                        std::future::ready((head, metrics.encode()))
+                    };
+                    router.route("/metrics", get(encode))
+                }
+            };
+        }
+        listener.router.store(Arc::new(router));
+        let checks = pages.contains(&Page::Health);
+        if !checks && let Some(check) = listener.check.take() {
+            check.abort();
+        }
+        if let (true, None, Some(address)) = (checks, &listener.check, listener.addresses.first()) {
+            let check = health::check_self(*address, self.metrics.health.clone());
+            listener.check = Some(tokio::spawn(check).abort_handle());
+        }
+    }
+}
+
+fn report(readiness: &Readiness) -> (StatusCode, String) {
+    match readiness.report() {
+        Ok(()) => (StatusCode::OK, "OK".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(check) = &self.check {
+            check.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -219,6 +219,11 @@ impl Metrics {
         self.before_scrape.lock().push(Box::new(refresh));
     }
 
+    /// The counters of a zone of a listener: what [`crate::plugin::Block::counters`] is for.
+    pub fn zone(&self, server: &str, zone: &str, view: &str) -> Arc<ZoneCounters> {
+        self.dns.zone(server, zone, view)
+    }
+
     /// Sets `coredns_plugin_enabled` to these plugins of a zone.
     pub fn enable_plugins(&self, labels: [&str; 3], names: impl Iterator<Item = &'static str>) {
         let [server, zone, view] = labels;

@@ -8,7 +8,10 @@
 //! settings, another type: see [`crate::config`].
 
 mod chain;
+pub mod errors;
+pub mod log;
 mod parts;
+pub mod prometheus;
 
 use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -84,8 +87,21 @@ pub enum Step {
 pub struct Written {
     /// Its octets.
     pub octets: usize,
+    /// Whether it was cut to what the client takes: the TC bit as it was sent.
+    pub truncated: bool,
     /// From the reading of the query to the sending of the reply.
     pub took: Duration,
+}
+
+impl Written {
+    /// What is known of `message`, a reply in wire form.
+    pub fn new(message: &[u8], took: Duration) -> Self {
+        Self {
+            octets: message.len(),
+            truncated: message.get(2).is_some_and(|flags| flags & 0x02 != 0),
+            took,
+        }
+    }
 }
 
 /// A reply that will come. It owns what it needs, so that the thread it was begun on is free.

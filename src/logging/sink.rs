@@ -1,84 +1,32 @@
-//! The log: lines on standard output that look like CoreDNS's, written by one thread of their own.
-//!
-//! `[INFO] plugin/ready: still waiting for kubernetes`: a level in brackets, the plugin that
-//! speaks where it is one, a message, no time (whoever collects the lines adds it). Events of
-//! [`tracing`] come out in this form; what is logged for each query goes to the [`Sink`] directly.
-//!
-//! Nobody who logs ever waits for whoever reads: lines go into a bounded buffer, and what does not
-//! fit is dropped, counted, and told.
+//! A bounded buffer of lines and the thread that writes them.
 
 use std::{
     cell::RefCell,
     fmt,
-    io::{self, IsTerminal, Write},
+    io::Write,
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread,
     time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
-use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_subscriber::{
-    Layer,
-    filter::filter_fn,
-    fmt::{
-        FmtContext, FormatEvent, FormatFields, MakeWriter,
-        format::{DefaultFields, Writer},
-    },
-    layer::SubscriberExt,
-    registry::LookupSpan,
-};
-
-use crate::metrics::Metrics;
+use tracing::Level;
 
 /// Octets of lines that may wait for the writer: several thousand queries.
-const CAPACITY: usize = 1024 * 1024;
+pub(super) const CAPACITY: usize = 1024 * 1024;
 
 /// How long the writer gathers lines once it has begun: a wake-up for each line would cost more
 /// than the line.
 const GATHER: Duration = Duration::from_millis(2);
 
-static DEBUG: AtomicBool = AtomicBool::new(false);
-
-/// The log of the process: standard output.
-pub fn sink() -> &'static Sink {
-    static SINK: OnceLock<Sink> = OnceLock::new();
-    SINK.get_or_init(|| {
-        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Sink::new(io::stdout(), CAPACITY, colour)
-    })
-}
-
-/// Sends the events of [`tracing`] to the log of the process. Later calls do nothing.
-pub fn init() {
-    // It fails only where there is a subscriber already: then this has been called before.
-    let _ = tracing::subscriber::set_global_default(subscriber(sink().clone()));
-}
-
-/// Shows or hides lines of level DEBUG: what the plugin `debug` is for.
-pub fn set_debug(on: bool) {
-    if DEBUG.swap(on, Relaxed) != on {
-        tracing::callsite::rebuild_interest_cache();
-    }
-}
-
-/// Has the metrics tell how many lines were dropped.
-pub fn count_drops(metrics: &Metrics) {
-    metrics.before_scrape(|metrics| {
-        let counter = &metrics.log_lines_dropped_total;
-        counter.inc_by(sink().dropped().saturating_sub(counter.get()));
-        true
-    });
-}
-
 /// Where lines go. Clones share one buffer and one writer, which ends with the last of them.
 #[derive(Clone)]
 pub struct Sink {
     buffer: Arc<Handle>,
-    colour: bool,
+    pub(super) colour: bool,
 }
 
 /// Ends the writer when it is dropped.
@@ -99,12 +47,21 @@ struct State {
     pending: Vec<u8>,
     /// Lines dropped since the writer last told.
     dropped: u64,
-    /// The writer sleeps until it is woken.
-    idle: bool,
-    writing: bool,
+    writer: Activity,
     /// Somebody waits for everything to be written.
     flushing: bool,
     closed: bool,
+}
+
+/// What the writer does.
+#[derive(Default, PartialEq, Eq)]
+enum Activity {
+    /// It will look for itself.
+    #[default]
+    Gathering,
+    /// It sleeps until it is woken.
+    Idle,
+    Writing,
 }
 
 impl Sink {
@@ -138,7 +95,7 @@ impl Sink {
 
     /// Takes a line of `plugin`, in the form of every other line.
     pub fn line(&self, level: Level, plugin: &str, text: fmt::Arguments<'_>) {
-        if level > Level::INFO && !DEBUG.load(Relaxed) {
+        if level > Level::INFO && !super::DEBUG.load(Relaxed) {
             return;
         }
         with_line(|line| {
@@ -154,7 +111,9 @@ impl Sink {
         let buffer = &self.buffer.0;
         let until = Instant::now() + limit;
         let mut state = buffer.state.lock();
-        while !state.closed && (state.writing || !state.pending.is_empty() || state.dropped > 0) {
+        while !state.closed
+            && (state.writer == Activity::Writing || !state.pending.is_empty() || state.dropped > 0)
+        {
             state.flushing = true;
             buffer.wake.notify_one();
             if buffer.drained.wait_until(&mut state, until).timed_out() {
@@ -201,7 +160,8 @@ impl Buffer {
         }
         state.pending.extend_from_slice(line);
         state.pending.push(b'\n');
-        if std::mem::take(&mut state.idle) {
+        if state.writer == Activity::Idle {
+            state.writer = Activity::Gathering;
             drop(state);
             self.wake.notify_one();
         }
@@ -212,23 +172,23 @@ impl Buffer {
         let mut taken = Vec::new();
         loop {
             let mut state = self.state.lock();
-            state.writing = false;
+            state.writer = Activity::Gathering;
             if state.pending.is_empty() && state.dropped == 0 {
                 state.flushing = false;
                 self.drained.notify_all();
                 if state.closed {
                     return;
                 }
-                state.idle = true;
+                state.writer = Activity::Idle;
                 self.wake.wait(&mut state);
-                state.idle = false;
+                state.writer = Activity::Gathering;
             }
             if !state.flushing && !state.closed {
                 self.wake.wait_for(&mut state, GATHER);
             }
             std::mem::swap(&mut taken, &mut state.pending);
             let dropped = std::mem::take(&mut state.dropped);
-            state.writing = true;
+            state.writer = Activity::Writing;
             drop(state);
             if dropped > 0 {
                 let label = Label(Level::WARN, false);
@@ -245,82 +205,8 @@ impl Buffer {
     }
 }
 
-/// What [`tracing`] is given: events of ours from INFO on (or DEBUG), of libraries from WARN on.
-fn subscriber(sink: Sink) -> impl Subscriber + Send + Sync {
-    let colour = sink.colour;
-    let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(false)
-        .fmt_fields(DefaultFields::new())
-        .event_format(Lines { colour })
-        .with_writer(Lend(sink));
-    tracing_subscriber::registry().with(lines.with_filter(filter_fn(is_shown)))
-}
-
-fn is_shown(metadata: &Metadata<'_>) -> bool {
-    let most = match origin(metadata.target()) {
-        Origin::Library(_) => Level::WARN,
-        _ if DEBUG.load(Relaxed) => Level::DEBUG,
-        _ => Level::INFO,
-    };
-    *metadata.level() <= most
-}
-
-/// Who speaks, by the target of an event.
-#[derive(Debug, PartialEq, Eq)]
-enum Origin<'a> {
-    Server,
-    Plugin(&'a str),
-    Library(&'a str),
-}
-
-/// A module is called as the Corefile calls what it does.
-fn origin(target: &str) -> Origin<'_> {
-    if let Some(plugin) = target.strip_prefix("plugin/") {
-        return Origin::Plugin(plugin);
-    }
-    let mut modules = target.split("::");
-    let library = modules.next().unwrap_or_default();
-    if library != env!("CARGO_PKG_NAME") {
-        return Origin::Library(library);
-    }
-    match (modules.next(), modules.next()) {
-        (Some("plugin"), Some(plugin)) if plugin != "chain" => Origin::Plugin(plugin),
-        (Some("cluster" | "zone"), _) => Origin::Plugin("kubernetes"),
-        (Some("upstream"), _) => Origin::Plugin("forward"),
-        (Some("reload"), _) => Origin::Plugin("reload"),
-        _ => Origin::Server,
-    }
-}
-
-/// The form of a line.
-struct Lines {
-    colour: bool,
-}
-
-impl<S, N> FormatEvent<S, N> for Lines
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut out: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let metadata = event.metadata();
-        write!(out, "{} ", Label(*metadata.level(), self.colour))?;
-        match origin(metadata.target()) {
-            Origin::Server => {}
-            Origin::Plugin(plugin) => write!(out, "plugin/{plugin}: ")?,
-            Origin::Library(library) => write!(out, "{library}: ")?,
-        }
-        context.format_fields(out, event)
-    }
-}
-
 /// A level as CoreDNS spells it, coloured on a terminal.
-struct Label(Level, bool);
+pub(super) struct Label(pub(super) Level, pub(super) bool);
 
 impl fmt::Display for Label {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -338,33 +224,9 @@ impl fmt::Display for Label {
     }
 }
 
-/// Gives [`tracing`] a writer: it writes one event at once.
-struct Lend(Sink);
-
-struct Lent<'a>(&'a Sink);
-
-impl<'a> MakeWriter<'a> for Lend {
-    type Writer = Lent<'a>;
-
-    fn make_writer(&'a self) -> Lent<'a> {
-        Lent(&self.0)
-    }
-}
-
-impl Write for Lent<'_> {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.0.push(octets.strip_suffix(b"\n").unwrap_or(octets));
-        Ok(octets.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::sync::mpsc;
+    use std::{io, sync::mpsc};
 
     use super::*;
 
@@ -394,45 +256,6 @@ pub(crate) mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
-        }
-    }
-
-    #[test]
-    fn events_look_like_those_of_coredns() {
-        let page = Page::default();
-        let sink = page.sink();
-        tracing::subscriber::with_default(subscriber(sink.clone()), || {
-            tracing::info!(target: "plugin/ready", "still waiting for {}", "kubernetes");
-            tracing::warn!(target: "lodestone::upstream::pool", to = "10.0.0.1:53", "is down");
-            tracing::error!(target: "lodestone::cli", "cannot start");
-            tracing::debug!(target: "lodestone::cli", "not shown");
-            tracing::info!(target: "kube::client", "not shown");
-            tracing::warn!(target: "kube::client", "lost");
-        });
-        sink.line(Level::ERROR, "errors", format_args!("2 a. A: x"));
-        sink.line(Level::DEBUG, "errors", format_args!("not shown"));
-        assert_eq!(
-            page.read(&sink),
-            "[INFO] plugin/ready: still waiting for kubernetes\n\
-             [WARNING] plugin/forward: is down to=\"10.0.0.1:53\"\n\
-             [ERROR] cannot start\n\
-             [WARNING] kube: lost\n\
-             [ERROR] plugin/errors: 2 a. A: x\n"
-        );
-    }
-
-    #[test]
-    fn modules_speak_as_their_plugins() {
-        for (target, wanted) in [
-            ("plugin/health", Origin::Plugin("health")),
-            ("lodestone::plugin::cache::entry", Origin::Plugin("cache")),
-            ("lodestone::plugin::chain", Origin::Server),
-            ("lodestone::cluster::api", Origin::Plugin("kubernetes")),
-            ("lodestone::server::udp", Origin::Server),
-            ("lodestone", Origin::Server),
-            ("hyper::proto", Origin::Library("hyper")),
-        ] {
-            assert_eq!(origin(target), wanted, "{target}");
         }
     }
 

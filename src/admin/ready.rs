@@ -1,0 +1,285 @@
+//! `ready`: whether the plugins can do their work; a setting, not a plugin.
+//!
+//! ```text
+//! ready [ADDRESS] {
+//!     monitor until-ready|continuously
+//! }
+//! ```
+//!
+//! The plugins of every block that carries `ready` are asked, all of them: a name that two blocks
+//! have stands for both.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+
+use crate::{
+    corefile::{Diagnostic, Directive, Listen, unknown_property},
+    plugin::Plugin,
+};
+
+/// Where readiness is served, and how long it is looked after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The listener's address: `:8181` unless said otherwise.
+    pub listen: Listen,
+    /// When a plugin is asked.
+    pub monitor: Monitor,
+}
+
+/// When a plugin is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Monitor {
+    /// Until it has been ready once.
+    #[default]
+    UntilReady,
+    /// Always.
+    Continuously,
+}
+
+/// Reads the one `ready` of a server block.
+pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
+    read(directive).map_err(|refused| {
+        let named = refused.into_iter().map(|one| one.in_plugin("ready"));
+        named.collect()
+    })
+}
+
+fn read(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
+    let mut config = Config {
+        listen: Listen {
+            host: "".into(),
+            port: 8181,
+        },
+        monitor: Monitor::default(),
+    };
+    let mut refused = Vec::new();
+    let mut arguments = directive.arguments();
+    if let Some(word) = arguments.next() {
+        match arguments.none_left().and_then(|()| word.listen()) {
+            Ok(listen) => config.listen = listen,
+            Err(diagnostic) => refused.push(diagnostic),
+        }
+    }
+    let choices = [
+        ("until-ready", Monitor::UntilReady),
+        ("continuously", Monitor::Continuously),
+    ];
+    for line in directive.properties() {
+        if *line.name() != "monitor" {
+            refused.push(unknown_property(line.name(), &["monitor"]));
+            continue;
+        }
+        let read = line.arguments().exactly::<1>("until-ready or continuously");
+        match read.and_then(|[word]| word.one_of(&choices)) {
+            Ok(monitor) => config.monitor = monitor,
+            Err(diagnostic) => refused.push(diagnostic),
+        }
+    }
+    if refused.is_empty() {
+        Ok(config)
+    } else {
+        Err(refused)
+    }
+}
+
+/// Whether the process can answer.
+#[derive(Default)]
+pub struct Readiness {
+    /// None until the first configuration is there.
+    checks: ArcSwapOption<Vec<Check>>,
+    leaving: AtomicBool,
+    /// What was last said, to log changes only.
+    told: Mutex<String>,
+}
+
+struct Check {
+    plugin: Arc<dyn Plugin>,
+    monitor: Monitor,
+    was_ready: AtomicBool,
+}
+
+impl Readiness {
+    /// Asks these plugins from now on: those of a new configuration.
+    pub fn watch(&self, plugins: impl IntoIterator<Item = (Arc<dyn Plugin>, Monitor)>) {
+        let checks = plugins.into_iter().map(|(plugin, monitor)| Check {
+            plugin,
+            monitor,
+            was_ready: AtomicBool::new(false),
+        });
+        self.checks.store(Some(Arc::new(checks.collect())));
+    }
+
+    /// The process is about to end: from now on it is not ready, whatever the plugins say.
+    pub fn leave(&self) {
+        self.leaving.store(true, Relaxed);
+    }
+
+    /// Whether all are ready; if not, the names of those that are not, or another reason.
+    pub fn report(&self) -> Result<(), String> {
+        if self.leaving.load(Relaxed) {
+            return Err("shutting down".to_owned());
+        }
+        let checks = self.checks.load();
+        let Some(checks) = checks.as_ref() else {
+            return Err("starting".to_owned());
+        };
+        let waiting: BTreeSet<_> = checks
+            .iter()
+            .filter(|check| !check.is_ready())
+            .map(|check| check.plugin.name())
+            .collect();
+        let waiting = waiting.into_iter().collect::<Vec<_>>().join(",");
+        self.tell(&waiting);
+        if waiting.is_empty() {
+            Ok(())
+        } else {
+            Err(waiting)
+        }
+    }
+
+    fn tell(&self, waiting: &str) {
+        let mut told = self.told.lock();
+        if *told == waiting {
+            return;
+        }
+        waiting.clone_into(&mut told);
+        drop(told);
+        if waiting.is_empty() {
+            tracing::info!("every plugin is ready");
+        } else {
+            tracing::info!("still waiting for {waiting}");
+        }
+    }
+}
+
+impl Check {
+    fn is_ready(&self) -> bool {
+        if self.monitor == Monitor::UntilReady && self.was_ready.load(Relaxed) {
+            return true;
+        }
+        let ready = self.plugin.is_ready();
+        if ready {
+            self.was_ready.store(true, Relaxed);
+        }
+        ready
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::{
+        corefile,
+        plugin::{Context, Step},
+        query::Query,
+        reply::Reply,
+    };
+
+    /// Ready when told so.
+    pub(in crate::admin) struct Probe(
+        pub(in crate::admin) &'static str,
+        pub(in crate::admin) AtomicBool,
+    );
+
+    impl Plugin for Probe {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+
+        fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
+            Step::Pass
+        }
+
+        fn is_ready(&self) -> bool {
+            self.1.load(Relaxed)
+        }
+    }
+
+    fn probe(name: &'static str) -> Arc<Probe> {
+        Arc::new(Probe(name, AtomicBool::new(false)))
+    }
+
+    #[test]
+    fn every_plugin_is_asked_until_it_was_ready() {
+        let readiness = Readiness::default();
+        assert_eq!(readiness.report().unwrap_err(), "starting");
+        let plugins = [probe("kubernetes"), probe("kubernetes"), probe("forward")];
+        let watched = plugins
+            .clone()
+            .map(|plugin| (plugin as _, Monitor::UntilReady));
+        readiness.watch(watched);
+        assert_eq!(readiness.report().unwrap_err(), "forward,kubernetes");
+        plugins[2].1.store(true, Relaxed);
+        plugins[1].1.store(true, Relaxed);
+        // One kubernetes is ready, the other is not: the name stands for both.
+        assert_eq!(readiness.report().unwrap_err(), "kubernetes");
+        plugins[0].1.store(true, Relaxed);
+        assert!(readiness.report().is_ok());
+        plugins[0].1.store(false, Relaxed);
+        assert!(readiness.report().is_ok());
+        readiness.leave();
+        assert_eq!(readiness.report().unwrap_err(), "shutting down");
+    }
+
+    #[test]
+    fn a_plugin_that_is_monitored_can_become_unready() {
+        let readiness = Readiness::default();
+        let plugin = probe("kubernetes");
+        plugin.1.store(true, Relaxed);
+        readiness.watch([(Arc::clone(&plugin) as _, Monitor::Continuously)]);
+        assert!(readiness.report().is_ok());
+        plugin.1.store(false, Relaxed);
+        assert_eq!(readiness.report().unwrap_err(), "kubernetes");
+    }
+
+    fn parsed(text: &str) -> Result<(String, Monitor), String> {
+        let text = format!(". {{\n{text}\n}}\n");
+        let memory = corefile::Memory::default();
+        let file = corefile::parse("Corefile", &text, &["ready"], &memory).unwrap();
+        match parse(&file.blocks[0].directives[0]) {
+            Ok(config) => Ok((config.listen.to_string(), config.monitor)),
+            Err(refused) => Err(refused.into_iter().map(|one| one.message + "\n").collect()),
+        }
+    }
+
+    #[test]
+    fn lines_of_a_corefile() {
+        for (text, listen, monitor) in [
+            ("ready", ":8181", Monitor::UntilReady),
+            ("ready localhost:81", "localhost:81", Monitor::UntilReady),
+            (
+                "ready {\nmonitor continuously\n}",
+                ":8181",
+                Monitor::Continuously,
+            ),
+            (
+                "ready :1 {\nmonitor until-ready\n}",
+                ":1",
+                Monitor::UntilReady,
+            ),
+        ] {
+            assert_eq!(
+                parsed(text).unwrap(),
+                (listen.to_owned(), monitor),
+                "{text}"
+            );
+        }
+        for (text, wanted) in [
+            ("ready 8181", "missing port"),
+            ("ready {\nmonitor\n}", "Wrong argument count"),
+            ("ready {\nmonitor forever\n}", "unknown value"),
+            ("ready {\nmonitors until-ready\n}", "unknown property"),
+        ] {
+            let refused = parsed(text).unwrap_err();
+            assert!(refused.contains(wanted), "{text}: {refused}");
+        }
+    }
+}

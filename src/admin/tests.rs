@@ -1,0 +1,231 @@
+//! The listeners, through real sockets.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{
+    ready::{Monitor, tests::Probe},
+    *,
+};
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn listen(host: &str, port: u16) -> Listen {
+    Listen {
+        host: host.into(),
+        port,
+    }
+}
+
+fn site(host: &str, page: Page) -> Endpoint {
+    Endpoint {
+        listen: listen(host, 0),
+        page,
+    }
+}
+
+fn admin(limits: Limits) -> Admin {
+    Admin::new(Metrics::new(), Arc::new(Readiness::default()), limits)
+}
+
+async fn set(admin: &Admin, sites: &[Endpoint]) {
+    let prepared = admin.prepare(sites).await.unwrap();
+    admin.apply(prepared).await;
+}
+
+/// The head and the body of the answer.
+async fn fetch(address: SocketAddr, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = timeout(LONG, stream.read_to_string(&mut answer)).await;
+    read.unwrap().unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_ascii_lowercase(), body.to_owned())
+}
+
+/// Waits for the other side to close; whether by an end or a reset.
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let read = timeout(LONG, stream.read(&mut [0; 1])).await.unwrap();
+    matches!(read, Ok(0) | Err(_))
+}
+
+#[tokio::test]
+async fn the_pages() {
+    let admin = admin(Limits::default());
+    let sites = [Page::Health, Page::Ready, Page::Metrics].map(|page| site("127.0.0.1", page));
+    set(&admin, &sites).await;
+    let address = admin.addresses(&sites[0].listen)[0];
+
+    let (head, body) = fetch(address, "/health").await;
+    assert!(head.starts_with("http/1.1 200 "), "{head}");
+    assert_eq!(body, "OK");
+
+    let (head, body) = fetch(address, "/metrics").await;
+    assert!(
+        head.contains("\r\ncontent-type: text/plain; version=0.0.4"),
+        "{head}"
+    );
+    assert!(
+        body.contains("# TYPE coredns_panics_total counter\n"),
+        "{body}"
+    );
+
+    assert_eq!(fetch(address, "/ready").await.1, "starting");
+    let plugin = Arc::new(Probe("kubernetes", AtomicBool::new(false)));
+    let watched: Arc<dyn crate::plugin::Plugin> = Arc::clone(&plugin) as _;
+    admin.readiness.watch([(watched, Monitor::UntilReady)]);
+    let (head, body) = fetch(address, "/ready").await;
+    assert!(head.starts_with("http/1.1 503 "), "{head}");
+    assert_eq!(body, "kubernetes");
+    plugin.1.store(true, Relaxed);
+    let (head, body) = fetch(address, "/ready").await;
+    assert!(head.starts_with("http/1.1 200 "), "{head}");
+    assert_eq!(body, "OK");
+    admin.readiness.leave();
+    assert_eq!(fetch(address, "/ready").await.1, "shutting down");
+
+    let (head, _) = fetch(address, "/nothing").await;
+    assert!(head.starts_with("http/1.1 404 "), "{head}");
+}
+
+#[tokio::test]
+async fn every_form_of_address() {
+    let admin = admin(Limits::default());
+    let hosts = ["", "::", "0.0.0.0", "127.0.0.1", "localhost"];
+    let sites = hosts.map(|host| site(host, Page::Metrics));
+    set(&admin, &sites).await;
+    for site in &sites {
+        let address = admin.addresses(&site.listen)[0];
+        let local = SocketAddr::from(([127, 0, 0, 1], address.port()));
+        let (head, _) = fetch(local, "/metrics").await;
+        assert!(head.starts_with("http/1.1 200 "), "{} {head}", site.listen);
+        let (head, _) = fetch(local, "/health").await;
+        assert!(head.starts_with("http/1.1 404 "), "{} {head}", site.listen);
+    }
+}
+
+#[tokio::test]
+async fn a_reload_keeps_adds_and_drops() {
+    let admin = admin(Limits::default());
+    let [kept, gone] = ["127.0.0.1", "localhost"].map(|host| site(host, Page::Metrics));
+    set(&admin, &[kept.clone(), gone.clone()]).await;
+    let [kept_at, gone_at] = [&kept, &gone].map(|site| admin.addresses(&site.listen)[0]);
+
+    let also = Endpoint {
+        page: Page::Health,
+        ..kept.clone()
+    };
+    set(&admin, &[kept.clone(), also]).await;
+    assert_eq!(admin.addresses(&kept.listen)[0], kept_at);
+    assert!(fetch(kept_at, "/health").await.0.contains(" 200 "));
+    assert!(TcpStream::connect(gone_at).await.is_err());
+
+    // A port that goes with one address and comes with another is taken over.
+    let widened = Endpoint {
+        listen: listen("0.0.0.0", kept_at.port()),
+        page: Page::Health,
+    };
+    set(&admin, std::slice::from_ref(&widened)).await;
+    assert!(fetch(kept_at, "/health").await.0.contains(" 200 "));
+    assert!(admin.addresses(&kept.listen).is_empty());
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told_before_anything_changes() {
+    let admin = admin(Limits::default());
+    let served = site("127.0.0.1", Page::Ready);
+    set(&admin, std::slice::from_ref(&served)).await;
+    let address = admin.addresses(&served.listen)[0];
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = Endpoint {
+        listen: listen("127.0.0.1", other.local_addr().unwrap().port()),
+        page: Page::Metrics,
+    };
+    let refused = admin
+        .prepare(std::slice::from_ref(&taken))
+        .await
+        .err()
+        .unwrap();
+    let wanted = format!("plugin/prometheus: cannot listen on {}", taken.listen);
+    assert_eq!(refused.to_string(), wanted);
+    assert_eq!(fetch(address, "/ready").await.1, "starting");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_its_time_is_cut_off() {
+    let admin = admin(Limits {
+        head: Duration::from_millis(50),
+        ..Limits::default()
+    });
+    let served = site("127.0.0.1", Page::Metrics);
+    set(&admin, std::slice::from_ref(&served)).await;
+    let address = admin.addresses(&served.listen)[0];
+    for start in [
+        "",
+        "GET /metrics HT",
+        "GET /metrics HTTP/1.1\r\nHost: x\r\n",
+    ] {
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.write_all(start.as_bytes()).await.unwrap();
+        assert!(is_closed(&mut slow).await, "{start:?}");
+    }
+}
+
+#[tokio::test]
+async fn connections_are_limited_and_come_free() {
+    let admin = admin(Limits {
+        connections: 8,
+        per_client: 3,
+        ..Limits::default()
+    });
+    let served = site("127.0.0.1", Page::Metrics);
+    set(&admin, std::slice::from_ref(&served)).await;
+    let address = admin.addresses(&served.listen)[0];
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        // The answer shows that the connection has its place.
+        assert!(stream.read(&mut [0; 64]).await.unwrap() > 0);
+        held.push(stream);
+    }
+    let mut extra = TcpStream::connect(address).await.unwrap();
+    assert!(is_closed(&mut extra).await);
+    drop(held);
+    let free = async {
+        loop {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+            let written = stream.write_all(request).await;
+            if written.is_ok() && matches!(stream.read(&mut [0; 64]).await, Ok(1..)) {
+                return;
+            }
+        }
+    };
+    timeout(LONG, free).await.unwrap();
+}
+
+#[tokio::test]
+async fn health_checks_itself() {
+    let admin = admin(Limits::default());
+    set(&admin, &[site("", Page::Health)]).await;
+    let checked = async {
+        let health = &admin.metrics.health;
+        while health.request_duration_seconds.get_sample_count() == 0 {
+            tokio::task::yield_now().await;
+        }
+        health.request_failures_total.get()
+    };
+    assert_eq!(timeout(LONG, checked).await.unwrap(), 0);
+}

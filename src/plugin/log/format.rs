@@ -1,0 +1,298 @@
+//! The format of a query's line: compiled once, written for each query.
+
+use std::{
+    io::{self, Write},
+    net::IpAddr,
+    time::Duration,
+};
+
+use crate::{plugin::Written, query::Query, reply::Reply};
+
+/// What a log line looks like by default.
+pub const COMMON: &str = "{remote}:{port} - {>id} \"{type} {class} {name} {proto} {size} {>do} {>bufsize}\" {rcode} {>rflags} {rsize} {duration}";
+
+/// [`COMMON`] with the opcode.
+const COMBINED: &str = "{common} \"{>opcode}\"";
+
+/// A format, ready to be filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Format {
+    pieces: Box<[Piece]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(Box<str>),
+    Field(Field),
+}
+
+/// What can be filled in. Those of the question tell it as asked, the name in lower case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    Type,
+    Name,
+    Class,
+    Protocol,
+    Remote,
+    Local,
+    Port,
+    Size,
+    ReplySize,
+    Duration,
+    Rcode,
+    Flags,
+    BufferSize,
+    DnssecOk,
+    Id,
+    Opcode,
+    /// Metadata, none of which is known.
+    Metadata,
+}
+
+const FIELDS: [(&str, Field); 16] = [
+    ("type", Field::Type),
+    ("name", Field::Name),
+    ("class", Field::Class),
+    ("proto", Field::Protocol),
+    ("remote", Field::Remote),
+    ("local", Field::Local),
+    ("port", Field::Port),
+    ("size", Field::Size),
+    ("rsize", Field::ReplySize),
+    ("duration", Field::Duration),
+    ("rcode", Field::Rcode),
+    (">rflags", Field::Flags),
+    (">bufsize", Field::BufferSize),
+    (">do", Field::DnssecOk),
+    (">id", Field::Id),
+    (">opcode", Field::Opcode),
+];
+
+impl Format {
+    /// Compiles a format. Braces that hold no field stand for themselves, so that a line can be
+    /// written as JSON.
+    pub fn new(text: &str) -> Self {
+        let text = text
+            .replace("{combined}", COMBINED)
+            .replace("{common}", COMMON);
+        let mut pieces = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text.as_str();
+        // The innermost braces count: a closing one and the last opening one before it.
+        while let Some(close) = rest.find('}') {
+            let inner = rest[..close].rfind('{').map(|open| (open, open + 1));
+            let field = inner.and_then(|(_, start)| field(&rest[start..close]));
+            if let (Some(field), Some((open, _))) = (field, inner) {
+                literal.push_str(&rest[..open]);
+                if !literal.is_empty() {
+                    pieces.push(Piece::Text(std::mem::take(&mut literal).into()));
+                }
+                pieces.push(Piece::Field(field));
+            } else {
+                literal.push_str(&rest[..=close]);
+            }
+            rest = &rest[close + 1..];
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            pieces.push(Piece::Text(literal.into()));
+        }
+        Self {
+            pieces: pieces.into(),
+        }
+    }
+
+    /// Fills in a query and the reply that was sent.
+    pub fn write(&self, out: &mut Vec<u8>, query: &Query, reply: &Reply, written: Written) {
+        for piece in &self.pieces {
+            // Writing to a vector cannot fail.
+            let _ = match piece {
+                Piece::Text(text) => out.write_all(text.as_bytes()),
+                Piece::Field(field) => field.write(out, query, reply, written),
+            };
+        }
+    }
+}
+
+fn field(name: &str) -> Option<Field> {
+    if name.starts_with('/') {
+        return Some(Field::Metadata);
+    }
+    let found = FIELDS.iter().find(|(known, _)| *known == name);
+    found.map(|(_, field)| *field)
+}
+
+impl Field {
+    fn write(
+        self,
+        out: &mut Vec<u8>,
+        query: &Query,
+        reply: &Reply,
+        written: Written,
+    ) -> io::Result<()> {
+        match self {
+            Self::Type => write!(out, "{}", query.asked.rtype),
+            Self::Name => write!(out, "{}", query.asked.lower),
+            Self::Class => write!(out, "{}", query.asked.class),
+            Self::Protocol => write!(out, "{}", query.transport.label()),
+            Self::Remote => address(out, query.client.ip()),
+            Self::Local => address(out, query.local.ip()),
+            Self::Port => write!(out, "{}", query.client.port()),
+            Self::Size => write!(out, "{}", query.size),
+            Self::ReplySize => write!(out, "{}", written.octets),
+            Self::Duration => duration(out, written.took),
+            Self::Rcode => write!(out, "{}", reply.rcode),
+            Self::Flags => flags(out, query, reply, written.truncated),
+            Self::BufferSize => write!(out, "{}", query.reply_limit()),
+            Self::DnssecOk => write!(out, "{}", query.dnssec_ok()),
+            Self::Id => write!(out, "{}", query.id),
+            Self::Opcode => write!(out, "{}", query.opcode.0),
+            Self::Metadata => out.write_all(b"-"),
+        }
+    }
+}
+
+/// An IPv6 address stands in brackets; an IPv4 address is one, also where it comes mapped.
+fn address(out: &mut Vec<u8>, address: IpAddr) -> io::Result<()> {
+    match address.to_canonical() {
+        IpAddr::V4(address) => write!(out, "{address}"),
+        IpAddr::V6(address) => write!(out, "[{address}]"),
+    }
+}
+
+/// Seconds with as many digits as it takes, at most nine.
+fn duration(out: &mut Vec<u8>, took: Duration) -> io::Result<()> {
+    write!(out, "{}", took.as_secs())?;
+    if took.subsec_nanos() > 0 {
+        write!(out, ".{:09}", took.subsec_nanos())?;
+        let digits = out.iter().rposition(|digit| *digit != b'0');
+        out.truncate(digits.map_or(0, |last| last + 1));
+    }
+    out.write_all(b"s")
+}
+
+fn flags(out: &mut Vec<u8>, query: &Query, reply: &Reply, truncated: bool) -> io::Result<()> {
+    out.write_all(b"qr")?;
+    for (set, flag) in [
+        (reply.authoritative, ",aa"),
+        (truncated, ",tc"),
+        (query.recursion_desired, ",rd"),
+        (reply.recursion_available, ",ra"),
+        (reply.authentic, ",ad"),
+        (query.checking_disabled, ",cd"),
+    ] {
+        if set {
+            out.write_all(flag.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        query::{Edns, Question, Transport},
+        reply::Why,
+        wire::{Class, Name, Opcode, Rcode, Type},
+    };
+
+    fn line(format: &str, change: impl FnOnce(&mut Query, &mut Reply)) -> String {
+        let name = Name::parse("Example.ORG.").unwrap();
+        let mut query = Query {
+            id: 29008,
+            client: "127.0.0.1:50759".parse().unwrap(),
+            local: "[::1]:53".parse().unwrap(),
+            size: 41,
+            edns: Some(Edns {
+                udp_payload: 4096,
+                version: 0,
+                dnssec_ok: false,
+                wants_nsid: false,
+            }),
+            ..Query::internal(Question::new(name, Type::A, Class::IN))
+        };
+        let mut reply = Reply::default();
+        reply.recursion_available = true;
+        reply.authentic = true;
+        change(&mut query, &mut reply);
+        let mut out = Vec::new();
+        let written = Written {
+            octets: 68,
+            truncated: reply.truncated,
+            took: Duration::from_nanos(37_990_251),
+        };
+        Format::new(format).write(&mut out, &query, &reply, written);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_common_line_is_that_of_coredns() {
+        let wanted = r#"127.0.0.1:50759 - 29008 "A IN example.org. udp 41 false 4096" NOERROR qr,rd,ra,ad 68 0.037990251s"#;
+        assert_eq!(line("{common}", |_, _| ()), wanted);
+        assert_eq!(line(COMMON, |_, _| ()), wanted);
+        assert_eq!(line("{combined}", |_, _| ()), format!("{wanted} \"0\""));
+        assert_eq!(line("<{common}>", |_, _| ()), format!("<{wanted}>"));
+    }
+
+    #[test]
+    fn every_field() {
+        for (format, wanted) in [
+            ("{type} {class} {name}", "TYPE65280 CH example.org."),
+            ("{proto} {size} {rsize}", "tcp 41 68"),
+            ("{remote} {port} {local}", "[2001:db8::9] 4242 [::1]"),
+            ("{rcode} {duration}", "NXDOMAIN 0.037990251s"),
+            ("{>rflags}", "qr,aa,tc,cd"),
+            ("{>bufsize} {>do} {>id} {>opcode}", "65535 true 29008 4"),
+            ("{/forward/upstream}", "-"),
+        ] {
+            let text = line(format, |query, reply| {
+                query.asked.rtype = Type(65280);
+                query.asked.class = Class::CH;
+                query.transport = Transport::Tls;
+                query.client = "[2001:db8::9]:4242".parse().unwrap();
+                query.recursion_desired = false;
+                query.checking_disabled = true;
+                query.opcode = Opcode(4);
+                query.edns.as_mut().unwrap().dnssec_ok = true;
+                reply.fail(Rcode::NXDOMAIN, Why::NoSuchService);
+                reply.authoritative = true;
+                reply.truncated = true;
+            });
+            assert_eq!(text, wanted, "{format}");
+        }
+        let plain = line("{>bufsize} {>do} {remote}", |query, _| {
+            query.edns = None;
+            query.client = "[::ffff:10.0.0.7]:1".parse().unwrap();
+        });
+        assert_eq!(plain, "512 false 10.0.0.7");
+    }
+
+    #[test]
+    fn braces_without_a_field_stand_for_themselves() {
+        for (format, wanted) in [
+            (r#"{"name":"{name}"}"#, r#"{"name":"example.org."}"#),
+            ("{ {type} }", "{ A }"),
+            ("a } {type} {", "a } A {"),
+            ("{nope} {>nope} {", "{nope} {>nope} {"),
+            ("", ""),
+        ] {
+            assert_eq!(line(format, |_, _| ()), wanted, "{format}");
+        }
+    }
+
+    #[test]
+    fn durations_have_the_digits_it_takes() {
+        for (nanoseconds, wanted) in [
+            (0, "0s"),
+            (1, "0.000000001s"),
+            (120_000, "0.00012s"),
+            (2_000_000_000, "2s"),
+            (10_500_000_000, "10.5s"),
+        ] {
+            let mut out = b"x".to_vec();
+            duration(&mut out, Duration::from_nanos(nanoseconds)).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), format!("x{wanted}"));
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! `prometheus`: counts each query of the block, and has the metrics served.
+//!
+//! ```text
+//! prometheus [ADDRESS] {
+//!     runtime_metrics
+//! }
+//! ```
+//!
+//! The listener is [`crate::admin`]'s, the families are in [`crate::metrics`].
+
+use std::sync::Arc;
+
+use crate::{
+    corefile::{Diagnostic, Directive, Listen, unknown_property},
+    plugin::{Block, Build, BuildError, Context, Plugin, Setup, Step, Written},
+    query::Query,
+    reply::Reply,
+};
+
+/// Where the metrics are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The listener's address: `localhost:9153` unless said otherwise.
+    pub listen: Listen,
+}
+
+/// Reads the one `prometheus` of a server block.
+pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
+    read(directive).map_err(|refused| {
+        let named = refused.into_iter().map(|one| one.in_plugin("prometheus"));
+        named.collect()
+    })
+}
+
+fn read(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
+    let mut refused = Vec::new();
+    let mut arguments = directive.arguments();
+    let listen = match arguments.next() {
+        None => Ok(Listen {
+            host: "localhost".into(),
+            port: 9153,
+        }),
+        Some(word) => arguments.none_left().and_then(|()| word.listen()),
+    };
+    for line in directive.properties() {
+        let outcome = match line.name().as_str() {
+            // The metrics of Go's runtime: there is none here, and all that is known is served.
+            "runtime_metrics" => line.arguments().none_left(),
+            "tls" => Err(line
+                .name()
+                .error("the metrics cannot be served over TLS here")
+                .help("serve them on a loopback address and put a TLS proxy in front")),
+            _ => Err(unknown_property(line.name(), &["runtime_metrics", "tls"])),
+        };
+        refused.extend(outcome.err());
+    }
+    match listen {
+        Ok(listen) if refused.is_empty() => Ok(Config { listen }),
+        Ok(_) => Err(refused),
+        Err(diagnostic) => {
+            refused.insert(0, diagnostic);
+            Err(refused)
+        }
+    }
+}
+
+impl Setup for Config {
+    fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+        Ok(Arc::new(Prometheus))
+    }
+}
+
+/// The plugin.
+pub struct Prometheus;
+
+impl Plugin for Prometheus {
+    fn name(&self) -> &'static str {
+        "prometheus"
+    }
+
+    fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
+        Step::Pass
+    }
+
+    fn observes(&self) -> bool {
+        true
+    }
+
+    fn wrote(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
+        block
+            .counters
+            .count(query, reply, written.octets, written.took);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corefile;
+
+    fn parsed(text: &str) -> Result<String, String> {
+        let text = format!(". {{\n{text}\n}}\n");
+        let memory = corefile::Memory::default();
+        let file = corefile::parse("Corefile", &text, &["prometheus"], &memory).unwrap();
+        match parse(&file.blocks[0].directives[0]) {
+            Ok(config) => Ok(config.listen.to_string()),
+            Err(refused) => Err(refused.into_iter().map(|one| one.message + "\n").collect()),
+        }
+    }
+
+    #[test]
+    fn lines_of_a_corefile() {
+        for (text, wanted) in [
+            ("prometheus", "localhost:9153"),
+            ("prometheus :9153", ":9153"),
+            ("prometheus 0.0.0.0:9253", "0.0.0.0:9253"),
+            ("prometheus [::]:9153 {\nruntime_metrics\n}", "[::]:9153"),
+        ] {
+            assert_eq!(parsed(text).unwrap(), wanted, "{text}");
+        }
+        for (text, wanted) in [
+            ("prometheus 9153", "missing port"),
+            ("prometheus :1 :2", "Wrong argument count"),
+            (
+                "prometheus {\nruntime_metrics yes\n}",
+                "Wrong argument count",
+            ),
+            ("prometheus {\nruntime_metric\n}", "unknown property"),
+            ("prometheus {\ntls web.yml\n}", "over TLS"),
+        ] {
+            let refused = parsed(text).unwrap_err();
+            assert!(refused.contains(wanted), "{text}: {refused}");
+        }
+    }
+}
