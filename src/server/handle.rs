@@ -386,9 +386,6 @@ fn write(writer: &mut Writer, block: &Block, query: &Query, reply: &mut Reply, o
     // AD is only for those who say that they understand it (RFC 6840 §5.8).
     reply.authentic &= query.authentic_data || query.dnssec_ok();
     writer.write(query, reply, out);
-    let written = Written {
-        octets: out.len(),
-        took: query.received.elapsed(),
-    };
+    let written = Written::new(out, query.received.elapsed());
     block.chain.wrote(block, query, reply, written);
 }

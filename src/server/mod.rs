@@ -18,7 +18,13 @@ mod tcp;
 pub mod tls;
 mod udp;
 
-use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt, io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{runtime::Handle, time::Instant};
 
@@ -65,7 +71,8 @@ pub struct Wanted {
     pub streams: StreamSettings,
     /// Threads, each with its socket, for an address of UDP; one for each core unless it is said.
     pub udp_threads: Option<usize>,
-    /// The certificate and what belongs to it, for [`Scheme::Tls`].
+    /// The certificate and what belongs to it, for [`Scheme::Tls`]. Another value means other
+    /// sockets and an end to the connections: a reload that changes nothing must pass the same one.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
@@ -137,16 +144,24 @@ impl Servers {
 
     /// Binds what is new of `wanted` and leaves everything else as it is.
     pub fn prepare(&self, wanted: Vec<Wanted>) -> Result<Prepared, BindError> {
-        let ours: Vec<_> = self
+        let mut ours: Vec<_> = self
             .running
             .values()
             .flat_map(|running| running.bound.addresses.iter().map(SocketAddr::port))
             .collect();
         let mut sockets = HashMap::new();
+        let mut seen = HashSet::new();
         for new in &wanted {
-            let kept = self.running.get(&new.listener);
+            let listener = new.listener;
+            if !seen.insert(listener) {
+                let twice = io::Error::new(io::ErrorKind::InvalidInput, "it is wanted twice");
+                return Err(BindError::new(listener, listener.address, twice));
+            }
+            let kept = self.running.get(&listener);
             if !kept.is_some_and(|running| running.shape.same_as(new)) {
-                sockets.insert(new.listener, Sockets::bind(new, &ours)?);
+                let bound = Sockets::bind(new, &ours)?;
+                ours.extend(bound.bound.addresses.iter().map(SocketAddr::port));
+                sockets.insert(listener, bound);
             }
         }
         Ok(Prepared { wanted, sockets })
@@ -237,7 +252,7 @@ impl Servers {
         listeners: Vec<std::net::TcpListener>,
         streams: StreamSettings,
         tls: &Arc<rustls::ServerConfig>,
-    ) -> std::io::Result<hickory_server::Server<Adapter>> {
+    ) -> io::Result<hickory_server::Server<Adapter>> {
         let _in_runtime = self.runtime.enter();
         let mut server = hickory_server::Server::new(adapter);
         for listener in listeners {

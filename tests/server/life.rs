@@ -170,6 +170,27 @@ async fn a_listener_that_goes_answers_what_it_was_asked_and_frees_its_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn several_addresses_share_a_port_and_the_closest_one_answers() {
+    let mut serving = serve();
+    let port = serving.at.port();
+    let [all, one, two] = ["[::]", "127.0.0.2", "127.0.0.3"].map(|ip| format!("{ip}:{port}"));
+    let listeners = [(&all, 10), (&one, 11), (&two, 12)]
+        .map(|(address, version)| wanted(address, &Labels::new(version)));
+    serving.servers.apply(listeners.into()).unwrap();
+    for (ip, version) in [("127.0.0.2", 11), ("127.0.0.3", 12), ("127.0.0.4", 10)] {
+        let at = SocketAddr::new(ip.parse().unwrap(), port);
+        for reply in [
+            ask_udp(at, &query("version.test")).await,
+            ask_tcp(at, &query("version.test")).await,
+        ] {
+            assert_eq!(first_answer(&reply)[3], version, "{ip}");
+        }
+    }
+    let twice = [13, 14].map(|version| wanted(&all, &Labels::new(version)));
+    assert!(serving.servers.apply(twice.into()).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_address_may_widen_on_the_same_port() {
     let mut serving = serve();
     let all = format!("[::]:{}", serving.at.port());

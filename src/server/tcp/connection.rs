@@ -198,6 +198,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if message(&self.received).is_some() {
                 self.take_received(room);
             } else {
+                if room.input.is_empty() {
+                    // A panic has come between its being taken and being put back.
+                    room.input = Room::default().input;
+                }
                 let mut buffer = ReadBuf::new(&mut room.input);
                 ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
                 let count = buffer.filled().len();
