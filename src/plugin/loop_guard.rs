@@ -25,7 +25,7 @@ use crate::{
     corefile::{Diagnostic, Directive},
     query::{Query, Question},
     reply::{Reply, Why},
-    upstream::{Member, Packet, Upstream, Way},
+    upstream::{Member, Upstream},
     wire::{Class, Name, Rcode, Type},
 };
 
@@ -191,8 +191,7 @@ impl Out {
             let (Some(upstream), 1..) = (upstream.upgrade(), self.guard.strong_count()) else {
                 return;
             };
-            let packet = Arc::new(Packet::probe(&question, true));
-            let asking = upstream.exchange(&packet, Way::Datagram);
+            let asking = upstream.probe(&question, true);
             let answer = tokio::time::timeout(PATIENCE, asking).await;
             if self.probe.looping.load(Ordering::Relaxed) {
                 return;

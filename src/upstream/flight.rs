@@ -27,11 +27,14 @@ type Work = Pin<Box<dyn Future<Output = Reply> + Send>>;
 /// The reply that several may wait for.
 pub type Flight = Shared<Work>;
 
+/// A flight and its number, which tells it from a later one for the same key.
+type Known = (u64, WeakShared<Work>);
+
 /// The questions of one forward that are under way.
 #[derive(Debug, Default)]
 pub struct Flights {
     /// The names are strangers' choice, hence the standard library's keyed hash.
-    under_way: Mutex<HashMap<Arc<[u8]>, (u64, WeakShared<Work>)>>,
+    under_way: Mutex<HashMap<Arc<[u8]>, Known>>,
     next_serial: AtomicU64,
 }
 

@@ -231,7 +231,9 @@ struct Try {
     begun: Instant,
     /// The upstream has been told on.
     counted: bool,
-    /// How it ended, if it did.
+    /// Nothing has come of it yet.
+    is_open: bool,
+    /// How it ended, if badly.
     failure: Option<Failure>,
 }
 
@@ -259,12 +261,13 @@ impl Round<'_> {
                         return reply;
                     }
                     Ok(reply) => {
-                        tries[number].counted = true;
+                        tries[number].is_open = false;
                         kept = Some(reply);
                         tries.len() < self.order.len()
                     }
                     Err(failure) => {
                         self.count(&mut tries[number], &failure);
+                        tries[number].is_open = false;
                         tries[number].failure = Some(failure);
                         // Who refuses every time is not asked in a tight circle.
                         tries.len() < 2 * self.order.len()
@@ -287,7 +290,7 @@ impl Round<'_> {
                 let number = tries.len() - 1;
                 running.push(Either::Right(Box::pin(self.exchange(place, number))));
             }
-            if running.is_empty() && (!self.may_try(&tries) || kept.is_some()) {
+            if (!self.may_try(&tries) || kept.is_some()) && is_hopeless(&tries) {
                 break;
             }
             timer.as_mut().reset(self.wake(&tries, deadline));
@@ -304,6 +307,7 @@ impl Round<'_> {
             place,
             begun: Instant::now(),
             counted: false,
+            is_open: true,
             failure: None,
         });
         Some(place)
@@ -339,7 +343,7 @@ impl Round<'_> {
     /// Tells on everyone who has been silent for too long.
     fn count_silent(&self, tries: &mut [Try]) {
         for one in tries {
-            if one.failure.is_none() && one.begun.elapsed() >= self.patience.fault {
+            if one.is_open && one.begun.elapsed() >= self.patience.fault {
                 self.count(one, &Failure::Silent);
             }
         }
@@ -348,30 +352,31 @@ impl Round<'_> {
     fn count(&self, one: &mut Try, failure: &Failure) {
         if !one.counted && failure.blames_upstream() {
             one.counted = true;
-            self.members[one.place].upstream.failed(self.way);
+            self.members[one.place].upstream.failed();
         }
     }
 
     /// SERVFAIL, and why: each upstream with what became of it.
     fn give_up(&self, tries: &[Try], begun: Instant) -> Reply {
         let silent = Failure::Silent;
-        let mut why = Why::UpstreamUnreachable;
+        let mut why = None;
         let mut text = String::new();
         for (number, one) in tries.iter().enumerate() {
+            // The last try of each upstream is what is known of it.
+            let mut later = tries[number + 1..].iter();
+            if later.any(|later| later.place == one.place) {
+                continue;
+            }
             let failure = one.failure.as_ref().unwrap_or(&silent);
             // Silence may have been any of the others as well, so it is told before them.
-            if number == 0 || *failure == silent {
-                why = failure.why();
+            if why.is_none() || *failure == silent {
+                why = Some(failure.why());
             }
-            let told = &self.members[one.place].upstream.label();
-            let again = tries[..number]
-                .iter()
-                .any(|earlier| earlier.place == one.place);
-            if !again {
-                let separator = if text.is_empty() { "" } else { "; " };
-                let _ = write!(text, "{separator}{told}: {failure}");
-            }
+            let separator = if text.is_empty() { "" } else { "; " };
+            let label = self.members[one.place].upstream.label();
+            let _ = write!(text, "{separator}{label}: {failure}");
         }
+        let mut why = why.unwrap_or(Why::UpstreamUnreachable);
         if self.packet.was_answered_wrongly() {
             why = Why::UpstreamMalformed;
             text.push_str(" but replies that do not fit the question");
@@ -384,6 +389,15 @@ impl Round<'_> {
         );
         failure(why, &text)
     }
+}
+
+/// Whether nothing can come of the tries any more: what is open was asked of upstreams that have
+/// failed outright since.
+fn is_hopeless(tries: &[Try]) -> bool {
+    tries.iter().enumerate().all(|(number, one)| {
+        let since = || tries[number..].iter();
+        !one.is_open || since().any(|later| later.place == one.place && later.failure.is_some())
+    })
 }
 
 #[cfg(test)]
@@ -407,11 +421,26 @@ mod tests {
         assert!(Patience::new(1, None, true).total <= Duration::from_secs(2));
     }
 
+    #[tokio::test]
+    async fn a_question_under_way_is_small() {
+        let metrics = crate::metrics::Metrics::new();
+        let desperate = metrics.forward.healthcheck_broken_total.clone();
+        let group = Arc::new(Group::new(Vec::new(), Plan::default(), desperate));
+        let question = crate::query::Question::new(
+            crate::wire::Name::ROOT,
+            crate::wire::Type::NS,
+            crate::wire::Class::IN,
+        );
+        let packet = Arc::new(Packet::probe(&question, true));
+        let size = size_of_val(&group.ask(packet, Way::Datagram));
+        assert!(size < 2048, "{size} octets");
+    }
+
     #[test]
     fn an_own_limit_holds_and_may_stretch_the_whole_a_little() {
         let short = Patience::new(2, Some(Duration::from_millis(100)), false);
         assert_eq!((short.step, short.last), (short.fault, short.step));
-        let long = Patience::new(1, Some(Duration::from_secs(60)), false);
+        let long = Patience::new(1, Some(Duration::from_mins(1)), false);
         assert_eq!(long.total, Duration::from_secs(5));
     }
 }

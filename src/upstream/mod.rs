@@ -31,7 +31,7 @@ mod waiters;
 use std::{
     net::IpAddr,
     sync::{Arc, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -49,11 +49,14 @@ pub use stream::Keeping;
 pub use target::{Target, TargetError, To};
 pub use tls::{TlsError, TlsFiles};
 
-use crate::{metrics::Metrics, reply::Reply};
+use crate::{metrics::Metrics, query::Question, reply::Reply};
 use health::Health;
 use stream::Streams;
 use tls::Tls;
 use udp::Udp;
+
+/// How long the whole of a cut answer is waited for.
+const STREAM_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One server to ask, with its sockets and its health.
 #[derive(Debug)]
@@ -61,6 +64,7 @@ pub struct Upstream {
     target: Target,
     label: Arc<str>,
     check: Check,
+    check_way: Way,
     health: Health,
     udp: Arc<Udp>,
     streams: Arc<Streams>,
@@ -77,6 +81,8 @@ pub struct Settings {
     pub max_fails: u32,
     /// How it is asked whether it is up again.
     pub check: Check,
+    /// Whether it is always asked by stream: then its checks go that way too.
+    pub by_stream: bool,
     /// Our address towards it; the kernel's choice without one.
     pub source: Option<IpAddr>,
     /// The name that TLS upstreams must prove, where none is written for the upstream itself.
@@ -115,6 +121,11 @@ impl Upstream {
             label,
             health: Health::new(settings.max_fails),
             check: settings.check,
+            check_way: if settings.by_stream {
+                Way::Stream
+            } else {
+                Way::Datagram
+            },
             udp: Udp::new(
                 address,
                 settings.source,
@@ -172,14 +183,25 @@ impl Upstream {
         }
         let reply = self.udp.exchange(packet).await?;
         if way == Way::DatagramFirst && reply.truncated {
+            let whole = timeout(STREAM_PATIENCE, self.streams.exchange(packet)).await;
             // A cut answer is better than none.
-            return Ok(self.streams.exchange(packet).await.unwrap_or(reply));
+            return Ok(whole.ok().and_then(Result::ok).unwrap_or(reply));
         }
         Ok(reply)
     }
 
+    /// Asks it something of our own, in the way in which it is usually asked.
+    pub async fn probe(
+        &self,
+        question: &Question,
+        recursion_desired: bool,
+    ) -> Result<Reply, Failure> {
+        let packet = Arc::new(Packet::probe(question, recursion_desired));
+        self.exchange(&packet, self.check_way).await
+    }
+
     /// It has failed; once that makes it down, it is checked until it answers.
-    pub fn failed(self: &Arc<Self>, way: Way) {
+    pub fn failed(self: &Arc<Self>) {
         if self.health.failed() {
             tracing::warn!(
                 target: "plugin/forward",
@@ -187,21 +209,24 @@ impl Upstream {
                 self.label,
                 self.check.pause()
             );
-            self.runtime
-                .spawn(check_until_up(Arc::downgrade(self), self.check, way));
+            self.runtime.spawn(check_until_up(Arc::downgrade(self)));
         }
     }
 }
 
-async fn check_until_up(upstream: Weak<Upstream>, check: Check, way: Way) {
-    let question = check.question();
+/// Holds the upstream only while it is being asked, so that it can go meanwhile.
+async fn check_until_up(weak: Weak<Upstream>) {
     loop {
-        tokio::time::sleep(check.pause()).await;
-        let Some(upstream) = upstream.upgrade() else {
+        let Some(pause) = weak.upgrade().map(|upstream| upstream.check.pause()) else {
             return;
         };
-        let packet = Arc::new(Packet::probe(&question, check.recursion_desired));
-        let answer = timeout(Check::PATIENCE, upstream.exchange(&packet, way)).await;
+        tokio::time::sleep(pause).await;
+        let Some(upstream) = weak.upgrade() else {
+            return;
+        };
+        let question = upstream.check.question();
+        let checking = upstream.probe(&question, upstream.check.recursion_desired);
+        let answer = timeout(Check::PATIENCE, checking).await;
         if !matches!(answer, Ok(Ok(_))) {
             upstream.meter.failed_check();
         }

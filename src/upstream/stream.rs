@@ -307,6 +307,9 @@ impl Life {
                     if self.waiters.close_if_empty() {
                         return Failure::Closed;
                     }
+                    // Somebody waits: however short the idle life, this is none.
+                    idle.as_mut().reset(Instant::now() + self.keeping.expire.max(STALLED));
+                    continue;
                 }
             }
             idle.as_mut().reset(Instant::now() + self.keeping.expire);

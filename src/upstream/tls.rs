@@ -67,13 +67,13 @@ impl TlsFiles {
     /// Changes when another file is named or the content of one changes, as far as its time tells.
     pub fn fingerprint(&self) -> String {
         let identity = self.identity.iter().flat_map(|(chain, key)| [chain, key]);
-        identity
-            .chain(&self.authorities)
-            .map(|path| {
-                let changed = std::fs::metadata(path).and_then(|file| file.modified());
-                format!("{path:?} {:?} ", changed.ok())
-            })
-            .collect()
+        let changed = |path| {
+            std::fs::metadata(path)
+                .and_then(|file| file.modified())
+                .ok()
+        };
+        let times: Vec<_> = identity.chain(&self.authorities).map(changed).collect();
+        format!("{self:?} {times:?}")
     }
 
     fn roots(&self) -> Result<RootCertStore, TlsError> {
@@ -125,7 +125,8 @@ impl Tls {
     fn explain(&self, error: &io::Error) -> Failure {
         if error
             .get_ref()
-            .is_some_and(|inner| inner.is::<rustls::Error>())
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+            .is_some()
         {
             let expected = self.name.to_str();
             return Failure::Tls(format!("{error} (expected {expected})").into());

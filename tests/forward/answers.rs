@@ -13,6 +13,7 @@ use crate::{
     upstream::{Act, Upstream, answer_of},
 };
 
+#[allow(clippy::unnecessary_wraps, reason = "as queries have it")]
 fn edns(udp_payload: u16, dnssec_ok: bool) -> Option<Edns> {
     Some(Edns {
         udp_payload,
@@ -89,8 +90,8 @@ async fn a_cut_reply_is_passed_on_or_asked_for_again_by_stream() {
     ));
     assert_eq!(answer_of(&force.ask("a.example").await), 1);
     let over: Vec<_> = upstream.asked().iter().map(|asked| asked.over).collect();
-    use Transport::{Tcp, Udp};
-    assert_eq!(over, [Udp, Tcp, Udp, Tcp, Tcp]);
+    let (udp, tcp) = (Transport::Udp, Transport::Tcp);
+    assert_eq!(over, [udp, tcp, udp, tcp, tcp]);
 }
 
 #[tokio::test]

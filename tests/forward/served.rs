@@ -52,7 +52,7 @@ impl Served {
         let zones = [".".to_owned()];
         let mut plugins: Vec<Arc<dyn Plugin>> = Vec::new();
         for word in known {
-            for directive in file.blocks[0].directives.iter() {
+            for directive in &file.blocks[0].directives {
                 let drawn = |list| file.report(list).to_string();
                 plugins.extend(match (word, directive.name.as_str() == word) {
                     ("loop", true) => {

@@ -103,10 +103,10 @@ async fn a_file_that_is_not_there_or_lists_nobody_is_an_error_that_names_it() {
     std::fs::write(&path, "search example\n").unwrap();
     let empty = format!("{:#}", anyhow::Error::from(build()));
     assert!(empty.contains("no nameservers found"), "{empty}");
-    let many: String = (1..=16)
-        .map(|last| format!("nameserver 127.0.1.{last}\n"))
+    let many: Vec<_> = (1..=16)
+        .map(|last| format!("nameserver 127.0.1.{last}"))
         .collect();
-    std::fs::write(&path, many).unwrap();
+    std::fs::write(&path, many.join("\n")).unwrap();
     let many = format!("{:#}", anyhow::Error::from(build()));
     assert!(many.contains("more than 15 TOs configured: 16"), "{many}");
 }

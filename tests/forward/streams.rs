@@ -55,6 +55,18 @@ async fn a_connection_is_used_again_until_it_expires() {
 }
 
 #[tokio::test]
+async fn no_idle_life_is_a_connection_for_each_question() {
+    let pause = Duration::from_millis(50);
+    let upstream = Upstream::start(move |_| vec![Act::After(pause), Act::Answer(1)]).await;
+    let served = over_tcp(&upstream, "expire 0s");
+    for name in ["a.example", "b.example"] {
+        answer_of(&served.ask(name).await);
+        tokio::time::sleep(pause).await;
+    }
+    assert_eq!(connections(&upstream), [1, 2]);
+}
+
+#[tokio::test]
 async fn an_old_connection_gets_no_new_question() {
     let upstream = Upstream::answering(1).await;
     let served = over_tcp(&upstream, "expire 100ms\n max_age 100ms");

@@ -72,7 +72,7 @@ async fn a_lost_datagram_costs_less_than_a_second() {
 #[tokio::test]
 async fn a_late_answer_of_the_first_try_still_counts() {
     let upstream = Upstream::start(|asked| match asked.number {
-        0 => vec![Act::After(Duration::from_millis(1000)), Act::Answer(4)],
+        0 => vec![Act::After(Duration::from_secs(1)), Act::Answer(4)],
         _ => vec![],
     })
     .await;
@@ -146,7 +146,7 @@ async fn a_stale_refusal_does_not_fail_the_next_question() {
     let address = upstream.address;
     let served = Served::new(&format!("forward . {address} {{\n max_fails 0\n}}"));
     assert_eq!(answer_of(&served.ask("a.example").await), 1);
-    drop(upstream);
+    upstream.end().await;
     for number in 0..8 {
         failed(
             &served.ask(&format!("n{number}.example")).await,
@@ -160,6 +160,22 @@ async fn a_stale_refusal_does_not_fail_the_next_question() {
             2
         );
     }
+}
+
+#[tokio::test]
+async fn an_upstream_that_goes_away_under_way_is_not_waited_for() {
+    let upstream = Upstream::silent().await;
+    let served = Served::new(&format!("forward . {}", upstream.address));
+    let begun = Instant::now();
+    let wait = tokio::spawn(served.begin(query("a.example", Type::A)));
+    upstream.came(1).await;
+    upstream.end().await;
+    failed(&wait.await.unwrap(), Why::UpstreamUnreachable);
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 #[tokio::test]

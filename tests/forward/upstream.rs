@@ -163,6 +163,19 @@ impl Upstream {
         }
     }
 
+    /// Ends it, and waits until nobody listens there any more.
+    pub async fn end(self) -> SocketAddr {
+        let address = self.address;
+        drop(self);
+        // The tasks end, and with them their sockets, once they are next run.
+        loop {
+            tokio::task::yield_now().await;
+            if UdpSocket::bind(address).await.is_ok() && TcpListener::bind(address).await.is_ok() {
+                return address;
+            }
+        }
+    }
+
     /// Lets one go on that waits for it.
     pub fn go(&self) {
         self.shared.go.notify_one();
@@ -203,7 +216,7 @@ impl Shared {
                     None => {
                         shared
                             .stream(stream, Transport::Tcp, from, connection)
-                            .await
+                            .await;
                     }
                     Some(acceptor) => {
                         if let Ok(stream) = acceptor.accept(stream).await {
@@ -299,7 +312,7 @@ impl Shared {
             Act::Truncated => reply.truncated = true,
             Act::WrongId => {
                 reply.answer(Type::A, 60, a_record(66));
-                let mut octets = written(asked, &reply, asked.question);
+                let mut octets = written(asked, &reply, &asked.question);
                 octets[1] ^= 0x55;
                 return Some(octets);
             }
@@ -307,7 +320,7 @@ impl Shared {
                 reply.answer(Type::A, 60, a_record(66));
                 let other = Name::parse("other.example").unwrap();
                 let other = Question::new(other, Type::A, Class::IN);
-                return Some(written(asked, &reply, other));
+                return Some(written(asked, &reply, &other));
             }
             Act::Octets(mut octets) => {
                 octets[..2].copy_from_slice(&asked.header.id.to_be_bytes());
@@ -323,7 +336,7 @@ impl Shared {
             }
             Act::Close => return None,
         }
-        Some(written(asked, &reply, asked.question))
+        Some(written(asked, &reply, &asked.question))
     }
 }
 
@@ -331,13 +344,13 @@ fn a_record(last: u8) -> Data<'static> {
     Data::A(Ipv4Addr::new(192, 0, 2, last))
 }
 
-fn written(asked: &Asked, reply: &Reply, question: Question) -> Vec<u8> {
+fn written(asked: &Asked, reply: &Reply, question: &Question) -> Vec<u8> {
     let query = Query {
         id: asked.header.id,
         edns: asked.edns,
         transport: asked.over,
         recursion_desired: asked.header.has(Header::RECURSION_DESIRED),
-        ..Query::internal(question)
+        ..Query::internal(*question)
     };
     let mut out = Vec::new();
     Writer::default().write(&query, reply, &mut out);
@@ -346,16 +359,7 @@ fn written(asked: &Asked, reply: &Reply, question: Question) -> Vec<u8> {
 
 /// A port on which nobody listens.
 pub async fn closed_port() -> SocketAddr {
-    let upstream = Upstream::silent().await;
-    let address = upstream.address;
-    drop(upstream);
-    // The tasks end, and with them their sockets, once they are next run.
-    loop {
-        tokio::task::yield_now().await;
-        if UdpSocket::bind(address).await.is_ok() && TcpListener::bind(address).await.is_ok() {
-            return address;
-        }
-    }
+    Upstream::silent().await.end().await
 }
 
 /// The last octet of the one A record of a reply.

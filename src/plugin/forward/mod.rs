@@ -1,7 +1,7 @@
 //! `forward`: questions about names that nobody here knows go to other servers.
 //!
-//! This file is the plugin; [`parse`] is its Corefile form, [`sources`] keeps its upstreams as
-//! the files that list them say, and how upstreams are asked is [`crate::upstream`]'s matter.
+//! This file is the plugin; `parse` is its Corefile form, `sources` keeps its upstreams as the
+//! files that list them say, and how upstreams are asked is [`crate::upstream`]'s matter.
 
 mod parse;
 mod sources;
@@ -39,6 +39,7 @@ pub const CEILING: usize = 32_768;
 
 /// What a `forward` directive says.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // switches of the Corefile, independent of each other
 pub struct Config {
     /// Names at and under this one are forwarded.
     pub from: Name,
@@ -142,11 +143,8 @@ impl Config {
             exists: AtomicBool::new(false),
         });
         // Forwards stand behind each other in a chain, nothing between them.
-        let before = build.offered.iter().rev();
-        if let Some(before) = before
-            .filter_map(|offer| offer.downcast_ref::<Next>())
-            .next()
-        {
+        let mut before = build.offered.iter().rev();
+        if let Some(before) = before.find_map(|offer| offer.downcast_ref::<Next>()) {
             before.exists.store(true, Ordering::Relaxed);
         }
         build.offered.push(Arc::clone(&next) as _);

@@ -120,7 +120,7 @@ fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
         "max_fails" => config.max_fails = number(left)?,
         "max_connect_attempts" => config.plan.max_attempts = Some(number(left)?),
         "health_check" => health_check(left, config)?,
-        "tls" => config.tls = tls_files(left)?,
+        "tls" => config.tls = tls_files(left),
         "tls_servername" => {
             let word = left.required("the name in the certificate")?;
             let name = ServerName::try_from(word.as_str().to_owned()).map_err(|_| {
@@ -293,7 +293,7 @@ fn health_check(arguments: &mut Arguments<'_>, config: &mut Config) -> Result<()
     Ok(())
 }
 
-fn tls_files(arguments: &mut Arguments<'_>) -> Result<TlsFiles, Diagnostic> {
+fn tls_files(arguments: &mut Arguments<'_>) -> TlsFiles {
     let path = |word: &Word| PathBuf::from(word.as_str());
     let words: Vec<_> = arguments.by_ref().take(3).map(path).collect();
     let (identity, authorities) = match &words[..] {
@@ -304,10 +304,10 @@ fn tls_files(arguments: &mut Arguments<'_>) -> Result<TlsFiles, Diagnostic> {
             (identity, rest.first().cloned())
         }
     };
-    Ok(TlsFiles {
+    TlsFiles {
         identity,
         authorities,
-    })
+    }
 }
 
 fn policy(arguments: &mut Arguments<'_>) -> Result<Policy, Diagnostic> {
@@ -397,7 +397,7 @@ mod tests {
         assert_eq!(config.to.len(), 2, "each server once");
         assert!(config.prefer_udp && !config.force_tcp && config.next_on_nodata);
         assert_eq!(config.keeping.expire, Duration::from_secs(20));
-        assert_eq!(config.keeping.max_age, Duration::from_secs(60));
+        assert_eq!(config.keeping.max_age, Duration::from_mins(1));
         assert_eq!(config.keeping.max_idle, 3);
         assert_eq!(config.plan.read_timeout, Some(Duration::from_secs(1)));
         assert_eq!(config.plan.max_attempts, Some(0));

@@ -58,6 +58,7 @@ impl Sources {
             keeping: config.keeping,
             max_fails: config.max_fails,
             check: config.check,
+            by_stream: config.force_tcp,
             source: config.source,
             tls_name: config.tls_name.clone(),
             tls: tls.map_err(|source| error("TLS".to_owned(), Some(source.into())))?,
@@ -165,7 +166,7 @@ fn open_all(config: &Config, build: &Build<'_>) -> Result<Vec<Source>, BuildErro
             let key = format!("resolv.conf {}", path.display());
             let open = || ResolvConf::open(path, build.runtime);
             let file = build.parts.keep(&key, open).map_err(|source| {
-                let action = format!("not an IP address or file {path:?}");
+                let action = format!("not an IP address or file \"{}\"", path.display());
                 error(action, Some(source.into()))
             })?;
             Ok(Source::File {
@@ -210,10 +211,11 @@ fn keep_all(
     targets: Vec<Target>,
 ) -> Vec<Arc<Upstream>> {
     let common = format!(
-        "{:?} {} {:?} {:?} {:?} {}",
+        "{:?} {} {:?} {} {:?} {:?} {}",
         settings.keeping,
         settings.max_fails,
         settings.check,
+        settings.by_stream,
         settings.source,
         settings.tls_name,
         config.tls.fingerprint(),
