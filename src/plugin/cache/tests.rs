@@ -432,7 +432,7 @@ async fn a_hit_is_nobodys_authority_and_shows_ad_to_those_who_asked() {
     reply.authentic = true;
     world.script(reply);
     let first = world.ask(0).await;
-    assert!(!first.authentic);
+    assert!(!first.authoritative && !first.authentic);
     let plain = world.ask(1).await;
     assert!(!plain.authoritative && !plain.authentic);
     let mut query = world.query("example.org", secs(1));
@@ -463,6 +463,27 @@ async fn the_owner_is_spelled_as_each_asker_spells_it() {
     let owner = reply.owner(&reply.section(Section::Answer)[0]);
     assert!(matches!(owner, Owner::Question), "{owner:?}");
     assert_eq!(world.asked(), 1);
+}
+
+#[test]
+fn a_hit_is_written_into_the_room_that_is_there() {
+    let query = Query::internal(Question::new(name("a.org"), Type::A, Class::IN));
+    let verdict = Verdict {
+        kind: Kind::Success,
+        ttl: 10,
+    };
+    let entry = Entry::new(verdict, &positive(10), Instant::now());
+    let mut reply = Reply::default();
+    let place = |reply: &Reply| {
+        let records = reply.section(Section::Answer);
+        (records.as_ptr(), reply.data(&records[0]).as_ptr())
+    };
+    entry.give(&query, &mut reply, 5, Why::Cached);
+    let first = place(&reply);
+    reply.clear();
+    entry.give(&query, &mut reply, 4, Why::Cached);
+    assert_eq!(place(&reply), first);
+    assert_eq!(ttls(&reply), [4]);
 }
 
 #[tokio::test]
