@@ -201,7 +201,7 @@ fn parse_loop(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setu
 }
 
 fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::forward::parse(one, &parsing.zone_names()).map(boxed)
+    plugin::forward::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
 
 fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

@@ -60,7 +60,7 @@ impl Served {
                         Some(config.map_err(drawn).unwrap().build(&mut build)?)
                     }
                     ("forward", true) => {
-                        let config = forward::parse(directive, &zones);
+                        let config = forward::parse(directive, &zones, &mut Vec::new());
                         Some(config.map_err(drawn).unwrap().build(&mut build)?)
                     }
                     _ => None,

@@ -20,7 +20,6 @@ pub use parse::parse;
 
 use super::{Build, BuildError, Context, Plugin, Resolved, Setup, Step, loop_guard::LoopGuard};
 use crate::{
-    corefile::Diagnostic,
     metrics::Metrics,
     query::{Query, Transport},
     reply::{Reply, Section, Why},
@@ -71,8 +70,6 @@ pub struct Config {
     pub next: Vec<Rcode>,
     /// Whether it does so with an empty answer.
     pub next_on_nodata: bool,
-    /// What was accepted although it is surely a mistake.
-    pub warnings: Vec<Diagnostic>,
 }
 
 impl Config {
@@ -98,7 +95,6 @@ impl Config {
             max_concurrent: 0,
             next: Vec::new(),
             next_on_nodata: false,
-            warnings: Vec::new(),
         }
     }
 }

@@ -42,10 +42,16 @@ const POLICIES: [(&str, Policy); 3] = [
     ("sequential", Policy::Sequential),
 ];
 
-/// Reads one directive. All that is wrong with it is told at once.
-pub fn parse(directive: &Directive, _zones: &[String]) -> Result<Config, Vec<Diagnostic>> {
+/// Reads one directive. All that is wrong with it is told at once; what is taken although it is
+/// surely a mistake goes to `warnings`.
+pub fn parse(
+    directive: &Directive,
+    _zones: &[String],
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Config, Vec<Diagnostic>> {
     let mut problems = Vec::new();
-    let (mut config, to) = head(directive).unwrap_or_else(|mut found| {
+    let mut doubts = Vec::new();
+    let (mut config, to) = head(directive, &mut doubts).unwrap_or_else(|mut found| {
         problems.append(&mut found);
         (Config::new(Name::ROOT, Vec::new()), &[])
     });
@@ -54,10 +60,10 @@ pub fn parse(directive: &Directive, _zones: &[String]) -> Result<Config, Vec<Dia
             problems.push(problem);
         }
     }
-    whole(directive, to, &mut config, &mut problems);
+    whole(directive, to, &config, &mut problems, &mut doubts);
     let in_plugin = |problem: Diagnostic| problem.in_plugin(NAME);
     if problems.is_empty() {
-        config.warnings = config.warnings.into_iter().map(in_plugin).collect();
+        warnings.extend(doubts.into_iter().map(in_plugin));
         Ok(config)
     } else {
         Err(problems.into_iter().map(in_plugin).collect())
@@ -65,7 +71,10 @@ pub fn parse(directive: &Directive, _zones: &[String]) -> Result<Config, Vec<Dia
 }
 
 /// FROM and TO; the words of TO come back, to be pointed at.
-fn head(directive: &Directive) -> Result<(Config, &[Word]), Vec<Diagnostic>> {
+fn head<'d>(
+    directive: &'d Directive,
+    doubts: &mut Vec<Diagnostic>,
+) -> Result<(Config, &'d [Word]), Vec<Diagnostic>> {
     let mut arguments = directive.arguments();
     let alone = |problem| vec![problem];
     let from = arguments.required("the zone to forward, such as .");
@@ -92,9 +101,9 @@ fn head(directive: &Directive) -> Result<(Config, &[Word]), Vec<Diagnostic>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    let mut config = Config::new(zones[0], to);
+    let config = Config::new(zones[0], to);
     if zones.len() > 1 {
-        config.warnings.push(from.warning(format!(
+        doubts.push(from.warning(format!(
             "Unsupported CIDR notation: '{from}' expands to multiple zones. Using only '{}'.",
             zones[0]
         )));
@@ -143,7 +152,13 @@ fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
 }
 
 /// What only shows once everything is read.
-fn whole(directive: &Directive, to: &[Word], config: &mut Config, problems: &mut Vec<Diagnostic>) {
+fn whole(
+    directive: &Directive,
+    to: &[Word],
+    config: &Config,
+    problems: &mut Vec<Diagnostic>,
+    doubts: &mut Vec<Diagnostic>,
+) {
     let at = |property: &str| {
         let lines = directive.properties().iter();
         lines.map(Line::name).rfind(|name| *name == property)
@@ -175,12 +190,12 @@ fn whole(directive: &Directive, to: &[Word], config: &mut Config, problems: &mut
     for property in ["tls", "tls_servername"] {
         if let (Some(name), false) = (at(property), uses_tls) {
             let message = format!("{property} does nothing: no upstream begins with tls://");
-            config.warnings.push(name.warning(message));
+            doubts.push(name.warning(message));
         }
     }
     if let (Some(name), true) = (at("prefer_udp"), config.force_tcp) {
         let message = "prefer_udp does nothing beside force_tcp";
-        config.warnings.push(name.warning(message));
+        doubts.push(name.warning(message));
     }
     let misfit = |source: &IpAddr| servers(config).any(|(is_v4, _)| is_v4 != source.is_ipv4());
     if let (Some(name), true) = (
@@ -348,10 +363,15 @@ mod tests {
     use crate::corefile::{self, Memory};
 
     fn parsed(text: &str) -> Result<Config, String> {
+        parsed_with(text, &mut Vec::new())
+    }
+
+    fn parsed_with(text: &str, warnings: &mut Vec<Diagnostic>) -> Result<Config, String> {
         let text = format!(".:53 {{\n{text}\n}}\n");
         let file = corefile::parse("Corefile", &text, &["forward"], &Memory::default()).unwrap();
         let directive = &file.blocks[0].directives[0];
-        parse(directive, &[".".to_owned()]).map_err(|list| file.report(list).to_string())
+        let parsed = parse(directive, &[".".to_owned()], warnings);
+        parsed.map_err(|list| file.report(list).to_string())
     }
 
     #[test]
@@ -361,12 +381,12 @@ mod tests {
         assert_eq!(config.max_concurrent, 1000);
         assert_eq!(config.from, Name::ROOT);
         assert_eq!((config.max_fails, config.plan.policy), (2, Policy::Random));
-        assert!(config.warnings.is_empty());
     }
 
     #[test]
     fn every_property_is_read() {
-        let config = parsed(
+        let mut warnings = Vec::new();
+        let config = parsed_with(
             "forward Example.org 10.0.0.1 tls://10.0.0.2 10.0.0.1 {
                 except a.example.org B.example.org
                 except c.example.org
@@ -388,6 +408,7 @@ mod tests {
                 failfast_all_unhealthy_upstreams
                 source_address 10.0.0.9
             }",
+            &mut warnings,
         )
         .unwrap();
         let named = |text: &str| Name::parse(text).unwrap();
@@ -409,7 +430,7 @@ mod tests {
         assert_eq!(config.plan.policy, Policy::Sequential);
         assert_eq!(config.next, [Rcode::NXDOMAIN, Rcode::REFUSED]);
         assert_eq!(*config.plan.failover, [Rcode::SERVFAIL]);
-        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+        assert!(warnings.is_empty(), "{warnings:?}");
     }
 
     #[test]
@@ -530,12 +551,10 @@ mod tests {
                 "prefer_udp does nothing",
             ),
         ] {
-            let config = parsed(line).unwrap();
-            assert!(
-                config.warnings[0].message.contains(words),
-                "{line}: {:?}",
-                config.warnings
-            );
+            let mut warnings = Vec::new();
+            parsed_with(line, &mut warnings).unwrap();
+            let message = &warnings[0].message;
+            assert!(message.contains(words), "{line}: {message}");
         }
         let config = parsed("forward 10.0.0.0/15 10.0.0.1").unwrap();
         assert_eq!(config.from, Name::parse("0.10.in-addr.arpa").unwrap());
