@@ -57,7 +57,7 @@ impl Running {
         let readiness = Arc::new(Readiness::default());
         let limits = admin::Limits::default();
         let admin = Admin::new(Arc::clone(&metrics), Arc::clone(&readiness), limits);
-        let mut servers = Servers::new(runtime, limits::Limits::default());
+        let mut servers = Servers::new(runtime, limits::Limits::default(), Arc::clone(&metrics));
 
         let site = Site::build(&config, default_port, Parts::default(), &metrics)?;
         let pages = admin.prepare(&site.pages).await?;
@@ -83,6 +83,8 @@ impl Running {
     /// it is.
     pub async fn replace(&mut self, config: Config) -> Result<(), StartError> {
         let parts = self.site.parts.succeed();
+        // What the new one has is set anew; what only the old one had must not stand on.
+        self.metrics.plugin_enabled.reset();
         let mut site = Site::build(&config, self.default_port, parts, &self.metrics)?;
         let pages = self.admin.prepare(&site.pages).await?;
         let sockets = self

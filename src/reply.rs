@@ -125,6 +125,9 @@ impl Why {
                 | Self::UpstreamTimeout
                 | Self::UpstreamUnreachable
                 | Self::UpstreamMalformed
+                | Self::UpstreamTls
+                | Self::UpstreamsDown
+                | Self::UpstreamLoop
         )
     }
 }

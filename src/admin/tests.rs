@@ -240,7 +240,7 @@ async fn health_checks_itself() {
 async fn metrics_over_tls() {
     use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 
-    let (_directory, file) = tls::tests::files("");
+    let (directory, file) = tls::tests::files("");
     let admin = admin(Limits::default());
     let served = Endpoint {
         tls: Some(file),
@@ -250,7 +250,7 @@ async fn metrics_over_tls() {
 
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = rustls::RootCertStore::empty();
-    let certificate = CertificateDer::from_pem_slice(tls::tests::CERTIFICATE.as_bytes());
+    let certificate = CertificateDer::from_pem_file(directory.path().join("cert.pem"));
     roots.add(certificate.unwrap()).unwrap();
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -171,15 +171,14 @@ fn unreadable(path: &Path, reason: &dyn std::fmt::Display) -> TlsError {
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::admin) const CERTIFICATE: &str = include_str!("testdata/cert.pem");
-    const KEY: &str = include_str!("testdata/key.pem");
-
-    /// A directory with a certificate, its key, and `web.yml` with these lines more.
+    /// A directory with a certificate for `localhost`, its key, and `web.yml` with these lines more.
     pub(in crate::admin) fn files(more: &str) -> (tempfile::TempDir, PathBuf) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web.yml");
-        fs::write(directory.path().join("cert.pem"), CERTIFICATE).unwrap();
-        fs::write(directory.path().join("key.pem"), KEY).unwrap();
+        fs::write(directory.path().join("cert.pem"), made.cert.pem()).unwrap();
+        let key = made.signing_key.serialize_pem();
+        fs::write(directory.path().join("key.pem"), key).unwrap();
         let text =
             format!("tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n{more}");
         fs::write(&path, text).unwrap();

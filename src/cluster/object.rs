@@ -3,7 +3,9 @@
 //! Memory follows these types: a field here is paid for once per Service, endpoint or pod of the
 //! whole cluster. Add one only where an answer, a metric or an explanation cannot be given
 //! without it, and write down next to it which. Strings that repeat across objects are shared
-//! (`Arc<str>`, see `intern`), others are boxed without spare capacity.
+//! (`Arc<str>`, see `intern`), others are boxed without spare capacity. Measured (`watch-cost`, see
+//! `tests/apiserver`): 10,000 Services with 50,000 endpoints take 17 MB, 150,000 Pods 25 MB more,
+//! and a list of all of it again 1 MB for as long as it lasts.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;

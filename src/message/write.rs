@@ -44,12 +44,12 @@ impl Writer {
         out.clear();
         self.compression.used = 0;
         out.extend([0; HEADER_LENGTH]);
-        self.name(query.asked.name.as_ref(), out);
+        self.question_name(query.asked.name.as_ref(), out);
         out.extend(query.asked.rtype.0.to_be_bytes());
         out.extend(query.asked.class.0.to_be_bytes());
 
         let extended = reply.extended_error.as_ref();
-        let text_length = extended.map_or(0, |error| error.text.len().min(EXTRA_TEXT));
+        let text_length = extended.map_or(0, |error| error.text.floor_char_boundary(EXTRA_TEXT));
         let opt_length = match (query.edns, extended) {
             (None, _) => 0,
             (Some(_), None) => OPT_LENGTH,
@@ -94,11 +94,13 @@ impl Writer {
             Owner::Question => out.extend((0xC000 | QUESTION_NAME).to_be_bytes()),
             Owner::Name(name) => self.name(name, out),
         }
-        out.extend(record.rtype.0.to_be_bytes());
-        out.extend(record.class.0.to_be_bytes());
-        out.extend(record.ttl.to_be_bytes());
-        let length_at = out.len();
-        out.extend([0; 2]);
+        // At once: each piece by itself would be checked for room by itself.
+        let mut fixed = [0; 10];
+        fixed[..2].copy_from_slice(&record.rtype.0.to_be_bytes());
+        fixed[2..4].copy_from_slice(&record.class.0.to_be_bytes());
+        fixed[4..8].copy_from_slice(&record.ttl.to_be_bytes());
+        out.extend_from_slice(&fixed);
+        let length_at = out.len() - 2;
         self.data(record.rtype, reply.data(record), out);
         let length = u16::try_from(out.len() - length_at - 2)
             .expect("data are never longer than in the arena");
@@ -110,10 +112,10 @@ impl Writer {
     fn data(&mut self, rtype: Type, data: &[u8], out: &mut Vec<u8>) {
         let names = (rtype.0 <= 16).then(|| reply::names_in(rtype)).flatten();
         let Some((before, names)) = names else {
-            return out.extend(data);
+            return out.extend_from_slice(data);
         };
         let (fixed, mut rest) = data.split_at(before.min(data.len()));
-        out.extend(fixed);
+        out.extend_from_slice(fixed);
         for _ in 0..names {
             let Ok(name) = NameRef::from_wire(rest) else {
                 break;
@@ -122,6 +124,16 @@ impl Writer {
             rest = &rest[name.as_wire().len()..];
         }
         out.extend(rest);
+    }
+
+    /// The first name of a message has none before it to point at, and is copied as it is.
+    fn question_name(&mut self, name: NameRef<'_>, out: &mut Vec<u8>) {
+        let mut place = out.len();
+        for label in name.labels() {
+            self.compression.remember(place);
+            place += label.len() + 1;
+        }
+        out.extend_from_slice(name.as_wire());
     }
 
     fn name(&mut self, name: NameRef<'_>, out: &mut Vec<u8>) {
@@ -306,6 +318,27 @@ mod tests {
             "{}",
             out.len()
         );
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        let mut query = query("x.cluster.local", Type::A);
+        query.edns = Some(Edns {
+            udp_payload: 1232,
+            version: 0,
+            dnssec_ok: false,
+            wants_nsid: false,
+        });
+        let mut reply = Reply::default();
+        reply.extended_error = Some(reply::ExtendedError {
+            code: 22,
+            text: "ä".repeat(EXTRA_TEXT).replacen('ä', "a", 1).into(),
+        });
+        let mut read = Reply::default();
+        read_reply(&written(&query, &reply), &mut read).unwrap();
+        let text = read.extended_error.unwrap().text;
+        assert_eq!(text.len(), EXTRA_TEXT - 1);
+        assert!(!text.contains(char::REPLACEMENT_CHARACTER));
     }
 
     #[test]

@@ -123,8 +123,6 @@ pub const ORDER: &[Word] = &[
     absent("rewrite"),
     absent("autopath"),
     absent("acl"),
-    // Outside of all that fetch; what the cluster itself says passes it by untouched.
-    word("cache", Repeat::Once, Kind::Plugin(parse_cache)),
     absent("header"),
     absent("dnssec"),
     word(
@@ -147,6 +145,10 @@ pub const ORDER: &[Word] = &[
     absent("auto"),
     absent("secondary"),
     absent("etcd"),
+    // Behind all that answers here, unlike CoreDNS's: a name that falls through to an upstream today
+    // and is the cluster's tomorrow is then answered from the cluster at once. Behind rewrite, so
+    // that a reply is kept under the name that was looked up.
+    word("cache", Repeat::Once, Kind::Plugin(parse_cache)),
     // Directly before forward: it recognises its own probe where it would be forwarded again.
     word("loop", Repeat::Once, Kind::Plugin(parse_loop)),
     word("forward", Repeat::Instances, Kind::Plugin(parse_forward)),

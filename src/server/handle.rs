@@ -7,10 +7,7 @@ use std::{
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Instant,
 };
 
@@ -21,7 +18,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{limits::Grants, route::Routes};
 use crate::{
     message::{Parsed, Writer, read_query, write_bare},
-    plugin::{self, Context, Door, Walk},
+    metrics::{Dns, Metrics, ZoneCounters},
+    plugin::{self, Block, Context, Door, Walk, Written},
     query::{Query, Transport},
     reply::{Reply, Why},
     wire::{Header, Opcode, Rcode, Type},
@@ -32,7 +30,9 @@ pub struct Server {
     label: Arc<str>,
     routes: ArcSwap<Routes>,
     grants: Grants,
-    panics: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
+    /// Where questions are counted that no block is for.
+    dropped: Arc<ZoneCounters>,
 }
 
 /// A server as a thread or a connection goes in to it.
@@ -78,6 +78,7 @@ pub enum Handled {
 /// A question that waits, with the grant to do so.
 pub struct Wait {
     waiting: Box<plugin::Waiting>,
+    block: Arc<Block>,
     entrance: Entrance,
     /// The question's message and its circumstances, to say SERVFAIL where the wait panics.
     octets: Box<[u8]>,
@@ -94,13 +95,14 @@ impl Server {
         label: Arc<str>,
         routes: Routes,
         grants: Grants,
-        panics: Arc<AtomicU64>,
+        metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            dropped: metrics.dns.zone(&label, Dns::DROPPED, ""),
             label,
             routes: ArcSwap::from_pointee(routes),
             grants,
-            panics,
+            metrics: Arc::clone(metrics),
         })
     }
 
@@ -121,15 +123,17 @@ impl Server {
     }
 
     fn panicked(&self, octets: &[u8]) {
-        self.panics.fetch_add(1, Ordering::Relaxed);
-        match Header::read(octets).map(|header| read_query(octets, &header)) {
-            Some(Ok(Parsed { question, .. })) => tracing::error!(
+        self.metrics.panics_total.inc();
+        let message = Header::read(octets).map(|header| read_query(octets, &header));
+        if let Some(Ok(Parsed { question, .. })) = message {
+            tracing::error!(
                 server = %self.label,
                 name = %question.name,
                 rtype = %question.rtype,
                 "a query made the server panic; SERVFAIL was answered"
-            ),
-            _ => tracing::error!(server = %self.label, "a message made the server panic"),
+            );
+        } else {
+            tracing::error!(server = %self.label, "a message made the server panic");
         }
     }
 }
@@ -187,10 +191,7 @@ impl Entrance {
             // Whatever state the panic left behind is thrown away. What panicked may be the reading
             // of this very message, so saying so is guarded too.
             *scratch = Scratch::default();
-            let failure = AssertUnwindSafe(|| {
-                self.server.panicked(arrival.octets);
-                arrival.fail(Why::Internal, out)
-            });
+            let failure = AssertUnwindSafe(|| self.fail(arrival, out));
             catch_unwind(failure).unwrap_or(Handled::Nothing)
         })
     }
@@ -212,30 +213,51 @@ impl Entrance {
                 return Handled::Reply;
             }
         };
-        if let Some(rcode) = not_served(&query) {
-            reply.fail(rcode, Why::NotServed);
-            writer.write(&query, reply, out);
-            return Handled::Reply;
-        }
-        let Some(block) = routes.find(&query) else {
-            reply.fail(Rcode::REFUSED, Why::NoZone);
-            writer.write(&query, reply, out);
-            return Handled::Reply;
+        let refused = match not_served(&query) {
+            Some(rcode) => Err((rcode, Why::NotServed)),
+            None => routes.find(&query).ok_or((Rcode::REFUSED, Why::NoZone)),
+        };
+        let block = match refused {
+            Ok(block) => block,
+            Err((rcode, why)) => {
+                reply.fail(rcode, why);
+                writer.write(&query, reply, out);
+                let took = arrival.received.elapsed();
+                self.server.dropped.count(&query, reply, out.len(), took);
+                return Handled::Reply;
+            }
         };
         let context = Context {
             door: &self.door,
             block,
         };
         match block.chain.walk(&context, &mut query, reply) {
-            Walk::Done => write(writer, &query, reply, out),
+            Walk::Done => {}
             Walk::Dropped => return Handled::Nothing,
             Walk::Waiting(waiting) => match self.server.grants.wait() {
-                Some(grant) => return Handled::Wait(arrival.wait(self, waiting, grant)),
-                None => {
-                    reply.fail(Rcode::SERVFAIL, Why::Overload);
-                    write(writer, &query, reply, out);
+                Some(grant) => {
+                    return Handled::Wait(arrival.wait(self, Arc::clone(block), waiting, grant));
                 }
+                None => reply.fail(Rcode::SERVFAIL, Why::Overload),
             },
+        }
+        write(writer, block, &query, reply, out);
+        Handled::Reply
+    }
+
+    /// Writes SERVFAIL to a message that made the server panic, as far as it can be read.
+    fn fail(&self, arrival: &Arrival<'_>, out: &mut Vec<u8>) -> Handled {
+        self.server.panicked(arrival.octets);
+        out.clear();
+        match arrival.read() {
+            Ok(query) => {
+                let reply = Reply::failure(Rcode::SERVFAIL, Why::Internal);
+                Writer::default().write(&query, &reply, out);
+                let took = arrival.received.elapsed();
+                self.server.dropped.count(&query, &reply, out.len(), took);
+            }
+            Err(Some((header, _))) => write_bare(&header, Rcode::SERVFAIL, out),
+            Err(None) => return Handled::Nothing,
         }
         Handled::Reply
     }
@@ -276,28 +298,16 @@ impl Arrival<'_> {
         })
     }
 
-    /// Writes SERVFAIL, as far as the message can be read.
-    fn fail(&self, why: Why, out: &mut Vec<u8>) -> Handled {
-        out.clear();
-        match self.read() {
-            Ok(query) => {
-                let reply = Reply::failure(Rcode::SERVFAIL, why);
-                Writer::default().write(&query, &reply, out);
-            }
-            Err(Some((header, _))) => write_bare(&header, Rcode::SERVFAIL, out),
-            Err(None) => return Handled::Nothing,
-        }
-        Handled::Reply
-    }
-
     fn wait(
         &self,
         entrance: &Entrance,
+        block: Arc<Block>,
         waiting: Box<plugin::Waiting>,
         grant: OwnedSemaphorePermit,
     ) -> Box<Wait> {
         Box::new(Wait {
             waiting,
+            block,
             entrance: entrance.clone(),
             octets: self.octets.into(),
             client: self.client,
@@ -325,6 +335,7 @@ impl Wait {
     pub async fn finish(self: Box<Self>, out: &mut Vec<u8>) -> bool {
         let Self {
             waiting,
+            block,
             entrance,
             octets,
             client,
@@ -341,16 +352,18 @@ impl Wait {
             transport,
             received,
         };
-        match AssertUnwindSafe(waiting.finish()).catch_unwind().await {
-            Ok((query, Some(mut reply))) => {
-                write(&mut Writer::default(), &query, &mut reply, out);
+        let answer = async {
+            let (query, reply) = waiting.finish().await;
+            if let Some(mut reply) = reply {
+                write(&mut Writer::default(), &block, &query, &mut reply, out);
                 true
+            } else {
+                false
             }
-            Ok((_, None)) => false,
-            Err(_) => {
-                entrance.server.panicked(&octets);
-                matches!(arrival.fail(Why::Internal, out), Handled::Reply)
-            }
+        };
+        match AssertUnwindSafe(answer).catch_unwind().await {
+            Ok(written) => written,
+            Err(_) => matches!(entrance.fail(&arrival, out), Handled::Reply),
         }
     }
 }
@@ -368,8 +381,11 @@ fn not_served(query: &Query) -> Option<Rcode> {
     (transfer && query.transport == Transport::Udp).then_some(Rcode::REFUSED)
 }
 
-fn write(writer: &mut Writer, query: &Query, reply: &mut Reply, out: &mut Vec<u8>) {
+/// Writes a block's reply, and tells those of its plugins that want to hear of it.
+fn write(writer: &mut Writer, block: &Block, query: &Query, reply: &mut Reply, out: &mut Vec<u8>) {
     // AD is only for those who say that they understand it (RFC 6840 §5.8).
     reply.authentic &= query.authentic_data || query.dnssec_ok();
     writer.write(query, reply, out);
+    let written = Written::new(out, query.received.elapsed());
+    block.chain.wrote(block, query, reply, written);
 }

@@ -19,13 +19,10 @@ pub mod tls;
 mod udp;
 
 use std::{
-    collections::HashMap,
-    fmt,
+    collections::{HashMap, HashSet},
+    fmt, io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -40,7 +37,7 @@ use self::{
     limits::{Grants, Limits, StreamSettings},
     route::Routes,
 };
-use crate::query::Transport;
+use crate::{metrics::Metrics, query::Transport};
 
 /// How questions arrive at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,7 +71,8 @@ pub struct Wanted {
     pub streams: StreamSettings,
     /// Threads, each with its socket, for an address of UDP; one for each core unless it is said.
     pub udp_threads: Option<usize>,
-    /// The certificate and what belongs to it, for [`Scheme::Tls`].
+    /// The certificate and what belongs to it, for [`Scheme::Tls`]. Another value means other
+    /// sockets and an end to the connections: a reload that changes nothing must pass the same one.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
@@ -83,7 +81,7 @@ pub struct Servers {
     runtime: Handle,
     grants: Grants,
     gate: tcp::Gate,
-    panics: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
     running: HashMap<Listener, Running>,
 }
 
@@ -121,19 +119,14 @@ struct Transports {
 
 impl Servers {
     /// No listener yet. What must wait is run on `runtime`.
-    pub fn new(runtime: Handle, limits: Limits) -> Self {
+    pub fn new(runtime: Handle, limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self {
             runtime,
             grants: Grants::new(limits),
             gate: tcp::Gate::new(limits.connections),
-            panics: Arc::default(),
+            metrics,
             running: HashMap::new(),
         }
-    }
-
-    /// Panics that were answered with SERVFAIL since the start.
-    pub fn panics(&self) -> u64 {
-        self.panics.load(Ordering::Relaxed)
     }
 
     /// The addresses of a listener, as the system knows them: the ports are the ones that it chose.
@@ -151,16 +144,24 @@ impl Servers {
 
     /// Binds what is new of `wanted` and leaves everything else as it is.
     pub fn prepare(&self, wanted: Vec<Wanted>) -> Result<Prepared, BindError> {
-        let ours: Vec<_> = self
+        let mut ours: Vec<_> = self
             .running
             .values()
             .flat_map(|running| running.bound.addresses.iter().map(SocketAddr::port))
             .collect();
         let mut sockets = HashMap::new();
+        let mut seen = HashSet::new();
         for new in &wanted {
-            let kept = self.running.get(&new.listener);
+            let listener = new.listener;
+            if !seen.insert(listener) {
+                let twice = io::Error::new(io::ErrorKind::InvalidInput, "it is wanted twice");
+                return Err(BindError::new(listener, listener.address, twice));
+            }
+            let kept = self.running.get(&listener);
             if !kept.is_some_and(|running| running.shape.same_as(new)) {
-                sockets.insert(new.listener, Sockets::bind(new, &ours)?);
+                let bound = Sockets::bind(new, &ours)?;
+                ours.extend(bound.bound.addresses.iter().map(SocketAddr::port));
+                sockets.insert(listener, bound);
             }
         }
         Ok(Prepared { wanted, sockets })
@@ -217,8 +218,7 @@ impl Servers {
             ..
         } = wanted;
         let failed = |source| BindError::new(listener, listener.address, source);
-        let panics = Arc::clone(&self.panics);
-        let server = Server::new(label, routes, self.grants.clone(), panics);
+        let server = Server::new(label, routes, self.grants.clone(), &self.metrics);
         let entrance = Entrance::new(Arc::clone(&server));
         let mut transports = Transports::default();
         for sockets in sockets.udp {
@@ -252,7 +252,7 @@ impl Servers {
         listeners: Vec<std::net::TcpListener>,
         streams: StreamSettings,
         tls: &Arc<rustls::ServerConfig>,
-    ) -> std::io::Result<hickory_server::Server<Adapter>> {
+    ) -> io::Result<hickory_server::Server<Adapter>> {
         let _in_runtime = self.runtime.enter();
         let mut server = hickory_server::Server::new(adapter);
         for listener in listeners {

@@ -137,7 +137,7 @@ mod tests {
             zone_label: zone.into(),
             view: "".into(),
             chain: Arc::new(Chain::new(Vec::new())),
-            counters: std::sync::Arc::default(),
+            counters: Arc::default(),
         })
     }
 

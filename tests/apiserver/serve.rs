@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Commands are read from standard input: `churn RATE SECONDS` changes so many slices a second,
-//! `relist` breaks all watches off and forgets all versions.
+//! `relist` breaks all watches off and forgets all versions, `apply FILE` puts the objects of a
+//! JSON list in.
 
 #[path = "mod.rs"]
 mod apiserver;
@@ -54,9 +55,32 @@ fn main() {
                     seconds.parse().unwrap_or(5),
                 );
             }
-            _ => println!("churn RATE SECONDS, or relist"),
+            ["apply", file] => match apply(&api, file) {
+                Ok(count) => println!("applied {count} objects"),
+                Err(error) => println!("cannot apply {file}: {error}"),
+            },
+            _ => println!("churn RATE SECONDS, relist, or apply FILE"),
         }
     }
+}
+
+/// Puts in the objects of a file that the server has a place for.
+fn apply(api: &ApiServer, file: &str) -> std::io::Result<usize> {
+    let objects: Vec<Value> = serde_json::from_slice(&std::fs::read(file)?)?;
+    let kinds = [
+        ("Namespace", Kind::Namespace),
+        ("Service", Kind::Service),
+        ("EndpointSlice", Kind::Slice),
+        ("Pod", Kind::Pod),
+    ];
+    let mut count = 0;
+    for object in &objects {
+        if let Some((_, kind)) = kinds.iter().find(|(name, _)| object["kind"] == *name) {
+            api.apply(*kind, object);
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
 fn churn(api: &ApiServer, services: usize, each: usize, rate: usize, seconds: usize) {

@@ -94,7 +94,6 @@ impl Entry {
     pub fn new(verdict: Verdict, reply: &Reply, now: Instant) -> Self {
         // A clone's vectors are exactly as long as what is in them.
         let mut reply = reply.clone();
-        reply.authoritative = false;
         // Told to the log when it happened.
         reply.cause = None;
         Self {
@@ -199,8 +198,10 @@ pub fn has_answer(reply: &Reply) -> bool {
 }
 
 /// Makes a reply of upstream data ready for one asker: every TTL is `ttl`, so that a reply is fresh
-/// or expired as a whole, and AD is for those who asked for it (RFC 6840 §5.8).
+/// or expired as a whole; AD is for those who asked for it (RFC 6840 §5.8); and we are nobody's
+/// authority, so that AA does not come and go with what is remembered.
 pub fn finish(query: &Query, reply: &mut Reply, ttl: u32) {
+    reply.authoritative = false;
     for record in reply.records_mut() {
         record.ttl = ttl;
     }

@@ -58,7 +58,8 @@ impl Refreshes {
     }
 
     /// Begins to fetch `entry` anew, in the background, and gives what will come of it. Nothing
-    /// begins where enough are under way, or one for this entry, or one has failed of late.
+    /// begins where enough are under way, or one for this entry, or one has failed of late; or for
+    /// a client that does not want recursion, whose reply would not be kept.
     pub fn begin(
         &self,
         context: &Context<'_>,
@@ -66,6 +67,9 @@ impl Refreshes {
         entry: &Arc<Entry>,
         rules: Rules,
     ) -> Option<oneshot::Receiver<Reply>> {
+        if !query.recursion_desired {
+            return None;
+        }
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
         if !rules.shared && !entry.begin_refresh(query.received) {
             return None;

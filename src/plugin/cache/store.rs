@@ -57,12 +57,13 @@ impl Store {
 
     /// Looks for an answer that is good at `now`, or good enough for `stale`.
     pub fn find(&self, key: KeyRef<'_>, now: Instant, stale: Option<&ServeStale>) -> Found {
-        let success = self.success.get(&key);
-        if let Some(entry) = &success
-            && let Some(remaining) = entry.remaining(now)
-        {
-            return Found::Fresh(Arc::clone(entry), remaining);
-        }
+        let success = match self.success.get(&key) {
+            Some(entry) => match entry.remaining(now) {
+                Some(remaining) => return Found::Fresh(entry, remaining),
+                None => Some(entry),
+            },
+            None => None,
+        };
         let denial = self.denial.get(&key);
         let fresh = denial
             .as_ref()

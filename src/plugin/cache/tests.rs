@@ -54,9 +54,29 @@ impl Plugin for Inner {
     }
 }
 
-/// A server of one block: a cache before an upstream.
+/// Plays `kubernetes` or `hosts`: answers for the names that it has, passes on the others.
+#[derive(Default)]
+struct Own(Mutex<Option<Name>>);
+
+impl Plugin for Own {
+    fn name(&self) -> &'static str {
+        "own"
+    }
+
+    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+        if *self.0.lock() != Some(query.question.lower) {
+            return Step::Pass;
+        }
+        reply.answer(Type::A, 0, Data::A(Ipv4Addr::LOCALHOST));
+        reply.why = Why::ClusterRecord;
+        Step::Answer
+    }
+}
+
+/// A server of one block: data of its own, a cache, an upstream.
 struct World {
     block: Arc<Block>,
+    own: Arc<Own>,
     inner: Arc<Inner>,
     cache: Cache,
     metrics: Arc<Metrics>,
@@ -96,6 +116,7 @@ impl World {
             config: Arc::new(config),
             refreshes: Refreshes::new(&tokio::runtime::Handle::current()),
         };
+        let own = Arc::new(Own::default());
         let inner = Arc::new(Inner {
             reply: Mutex::new(Some(positive(300))),
             asked: AtomicUsize::new(0),
@@ -106,6 +127,7 @@ impl World {
             zone_label: ".".into(),
             view: "".into(),
             chain: Arc::new(Chain::new(vec![
+                Arc::clone(&own) as _,
                 Arc::new(cache.clone()),
                 Arc::clone(&inner) as _,
             ])),
@@ -113,6 +135,7 @@ impl World {
         });
         Self {
             block,
+            own,
             inner,
             cache,
             metrics,
@@ -409,7 +432,7 @@ async fn a_hit_is_nobodys_authority_and_shows_ad_to_those_who_asked() {
     reply.authentic = true;
     world.script(reply);
     let first = world.ask(0).await;
-    assert!(!first.authentic);
+    assert!(!first.authoritative && !first.authentic);
     let plain = world.ask(1).await;
     assert!(!plain.authoritative && !plain.authentic);
     let mut query = world.query("example.org", secs(1));
@@ -440,6 +463,27 @@ async fn the_owner_is_spelled_as_each_asker_spells_it() {
     let owner = reply.owner(&reply.section(Section::Answer)[0]);
     assert!(matches!(owner, Owner::Question), "{owner:?}");
     assert_eq!(world.asked(), 1);
+}
+
+#[test]
+fn a_hit_is_written_into_the_room_that_is_there() {
+    let query = Query::internal(Question::new(name("a.org"), Type::A, Class::IN));
+    let verdict = Verdict {
+        kind: Kind::Success,
+        ttl: 10,
+    };
+    let entry = Entry::new(verdict, &positive(10), Instant::now());
+    let mut reply = Reply::default();
+    let place = |reply: &Reply| {
+        let records = reply.section(Section::Answer);
+        (records.as_ptr(), reply.data(&records[0]).as_ptr())
+    };
+    entry.give(&query, &mut reply, 5, Why::Cached);
+    let first = place(&reply);
+    reply.clear();
+    entry.give(&query, &mut reply, 4, Why::Cached);
+    assert_eq!(place(&reply), first);
+    assert_eq!(ttls(&reply), [4]);
 }
 
 #[tokio::test]
@@ -759,6 +803,46 @@ fn only_questions_for_data_are_kept() {
     assert!(judge(Type::A, Opcode::QUERY) && judge(Type::ANY, Opcode::QUERY));
     assert!(!judge(Type::AXFR, Opcode::QUERY) && !judge(Type::IXFR, Opcode::QUERY));
     assert!(!judge(Type::A, Opcode::NOTIFY));
+}
+
+#[tokio::test]
+async fn a_name_that_fell_through_is_its_owners_as_soon_as_it_has_one() {
+    let world = World::new(|_| {});
+    world.script(with_soa(upstream(Rcode::NXDOMAIN), 60, 60));
+    for _ in 0..2 {
+        assert_eq!(world.ask(0).await.rcode, Rcode::NXDOMAIN);
+    }
+    *world.own.0.lock() = Some(name("example.org"));
+    let reply = world.ask(1).await;
+    assert_eq!((reply.why, ttls(&reply)), (Why::ClusterRecord, vec![0]));
+    assert_eq!(world.asked(), 1);
+}
+
+#[test]
+fn its_place_is_between_data_of_our_own_and_upstreams() {
+    let place = |name| {
+        let mut words = crate::plugin::order::ORDER.iter();
+        words.position(|word| word.name == name).unwrap()
+    };
+    for outer in [
+        "loadbalance",
+        "acl",
+        "rewrite",
+        "autopath",
+        "template",
+        "hosts",
+        "k8s_external",
+        "kubernetes",
+        "file",
+        "auto",
+        "secondary",
+        "etcd",
+    ] {
+        assert!(place(outer) < place("cache"), "{outer}");
+    }
+    for inner in ["loop", "forward", "grpc"] {
+        assert!(place("cache") < place(inner), "{inner}");
+    }
 }
 
 #[tokio::test]

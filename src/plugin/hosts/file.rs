@@ -9,7 +9,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 use super::{
-    Config, NAME,
+    Config,
     table::{Rules, Table},
 };
 use crate::{
@@ -61,7 +61,7 @@ impl Watched {
             }
             Look::Failed(error) => {
                 let path = self.file.path().display();
-                tracing::warn!(target: NAME, "cannot read {path}: {error}");
+                tracing::warn!("cannot read {path}: {error}");
             }
         }
         true
@@ -74,12 +74,12 @@ impl Watched {
         let skipped = table.add_file(&self.rules, text);
         if let Some((line, why)) = skipped.first {
             let (path, count) = (path.display(), skipped.count);
-            tracing::warn!(target: NAME, "{path}: lines skipped: {count}, the first is line {line}: {why}");
+            tracing::warn!("{path}: lines skipped: {count}, the first is line {line}: {why}");
         }
         for (address, name) in &self.inline {
             // By themselves they fit in a table; beside those of a file they may be too many.
             if let Err(why) = table.add(&self.rules, *address, name) {
-                tracing::warn!(target: NAME, "a line of the Corefile is left out: {why}");
+                tracing::warn!("a line of the Corefile is left out: {why}");
             }
         }
         let entries = i64::try_from(table.entries()).unwrap_or(i64::MAX);

@@ -115,7 +115,7 @@ impl Watched {
             Ok(()) => Ok(()),
             Err(Trouble::Unreadable(error)) if may_come_later => {
                 let path = self.file.path().display();
-                tracing::warn!(target: NAME, "cannot read {path}, all weights are {DEFAULT}: {error}");
+                tracing::warn!("cannot read {path}, all weights are {DEFAULT}: {error}");
                 Ok(())
             }
             Err(trouble) => Err(BuildError {
@@ -131,7 +131,7 @@ impl Watched {
     pub fn look(&mut self) -> bool {
         if let Err(trouble) = self.read() {
             let path = self.file.path().display();
-            tracing::error!(target: NAME, "{path}: {trouble}; the weights stay as they are");
+            tracing::error!("{path}: {trouble}; the weights stay as they are");
         }
         self.weights.strong_count() > 0
     }

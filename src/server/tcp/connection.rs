@@ -118,8 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut stopping = pin!(async { drop(stop.wait_for(|stop| *stop).await) });
         let mut evicted = pin!(self.place.evicted());
         let mut stopped = false;
-        while !(self.closing && self.waiting.is_empty() && self.unsent.is_empty()) {
-            self.write().await?;
+        while !(self.closing && self.waiting.is_empty()) {
             tokio::select! {
                 progress = self.progress() => progress?,
                 // Both where it was said and where nobody is left to say it. What has arrived
@@ -136,6 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 () = evicted.as_mut(), if self.waiting.is_empty() => break,
             }
+            self.write().await?;
             if self.deadline < timer.deadline() {
                 self.rewind(timer.as_mut());
             }
@@ -198,6 +198,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if message(&self.received).is_some() {
                 self.take_received(room);
             } else {
+                if room.input.is_empty() {
+                    // A panic has come between its being taken and being put back.
+                    room.input = Room::default().input;
+                }
                 let mut buffer = ReadBuf::new(&mut room.input);
                 ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
                 let count = buffer.filled().len();

@@ -6,6 +6,8 @@
 //! Segmentation offload is of no use here: it joins datagrams of one flow, and replies go to many.
 
 #![allow(unsafe_code)]
+// Lengths of C structures are small, and their types differ from one C library to the other.
+#![allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)]
 
 use std::{
     io,
@@ -397,15 +399,15 @@ fn attach<T: Copy>(
     message.cmsg_level = level;
     message.cmsg_type = kind;
     message.cmsg_len = length as _;
-    let start = control.0.as_mut_ptr();
+    let first = ptr::from_mut(control).cast::<libc::cmsghdr>();
     // SAFETY: the control buffer is aligned for a control header and, as was just asserted, has
     // room for one, the padding behind it, and `info`; `CMSG_DATA` only computes where that is.
     unsafe {
-        start.cast::<libc::cmsghdr>().write(*message);
-        let data = libc::CMSG_DATA(start.cast());
+        first.write(*message);
+        let data = libc::CMSG_DATA(first);
         data.cast::<T>().write_unaligned(info);
     }
-    header.msg_control = start.cast();
+    header.msg_control = first.cast();
     header.msg_controllen = space as _;
 }
 

@@ -1,0 +1,11 @@
+//! Real sockets, real octets: what goes in to a listener and what comes out of it.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod client;
+mod life;
+mod plugins;
+mod streams;
+mod tls;
+mod udp;
+mod wire;

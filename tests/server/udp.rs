@@ -1,0 +1,165 @@
+//! What only datagrams do: sizes, addresses, many at once.
+
+use lodestone::{
+    reply::Section,
+    server::limits::Limits,
+    wire::{Header, Rcode},
+};
+
+use crate::{
+    client::{
+        ask_tcp, ask_udp, first_answer, query, rcode, read, receive, udp, with_edns, with_id,
+    },
+    plugins::{serve, serve_with},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_is_cut_at_a_record_and_whole_over_tcp() {
+    let serving = serve();
+    for (payload, room) in [(None, 512), (Some(100), 512), (Some(1232), 1232)] {
+        let message = match payload {
+            Some(payload) => with_edns(query("big.test"), payload, 0, false),
+            None => query("big.test"),
+        };
+        let cut = ask_udp(serving.at, &message).await;
+        assert!(cut.len() <= room && cut.len() > room - 28, "{}", cut.len());
+        let part = read(&cut);
+        assert!(part.header.has(Header::TRUNCATED));
+        let answers = part.reply.section(Section::Answer).len();
+        assert_eq!(answers, usize::from(part.header.counts[1]));
+        assert_eq!(part.header.counts[3], u16::from(payload.is_some()));
+
+        let whole = read(&ask_tcp(serving.at, &message).await);
+        assert!(!whole.header.has(Header::TRUNCATED));
+        assert_eq!(whole.reply.section(Section::Answer).len(), 200);
+    }
+    // It fits: nothing is cut.
+    let message = with_edns(query("big.test"), 65_535, 0, false);
+    let whole = read(&ask_udp(serving.at, &message).await);
+    assert!(!whole.header.has(Header::TRUNCATED));
+    assert_eq!(whole.reply.section(Section::Answer).len(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_leave_from_the_address_that_was_asked() {
+    let serving = serve_with(Limits::default(), |wanted| {
+        wanted.listener.address = "[::]:0".parse().unwrap();
+    });
+    for ip in ["127.0.0.1", "127.0.0.2", "127.0.0.3", "::1"] {
+        let at = std::net::SocketAddr::new(ip.parse().unwrap(), serving.at.port());
+        // A connected socket takes only what comes from there; the waiting kind too.
+        let reply = ask_udp(at, &query("local.test")).await;
+        let octets = match at.ip() {
+            std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
+            std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
+        };
+        assert_eq!(first_answer(&reply), octets);
+        let reply = ask_udp(at, &query("alias.test")).await;
+        assert_eq!(read(&reply).reply.section(Section::Answer).len(), 2, "{ip}");
+        let reply = ask_tcp(at, &query("local.test")).await;
+        assert_eq!(first_answer(&reply), octets);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_at_once_are_answered_and_the_bad_ones_among_them_hurt_nobody() {
+    let serving = serve();
+    let socket = udp(serving.at).await;
+    for id in 0..100 {
+        let message = match id % 5 {
+            0 => vec![0; 3],
+            1 => with_id(query("panic.test"), id),
+            2 => vec![0; 4000],
+            _ => with_id(query("a.test"), id),
+        };
+        socket.send(&message).await.unwrap();
+    }
+    let mut replies: Vec<_> = Vec::new();
+    for _ in 0..60 {
+        let reply = read(&receive(&socket).await);
+        replies.push((reply.header.id, reply.reply.rcode));
+    }
+    replies.sort_unstable();
+    let due = (0..100).filter(|id| id % 5 != 0 && id % 5 != 2).map(|id| {
+        let code = if id % 5 == 1 {
+            Rcode::SERVFAIL
+        } else {
+            Rcode::NOERROR
+        };
+        (id, code)
+    });
+    // Answers to 4,000 octets of nothing are none: they are responses to nobody's question.
+    assert_same(replies.into_iter().filter(|(id, _)| *id != 0), due);
+    assert_eq!(serving.metric("coredns_panics_total"), "20");
+}
+
+fn assert_same<T: PartialEq + std::fmt::Debug>(
+    left: impl Iterator<Item = T>,
+    right: impl Iterator<Item = T>,
+) {
+    assert_eq!(left.collect::<Vec<_>>(), right.collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_is_one_question_s_alone() {
+    let serving = serve();
+    for name in ["panic.test", "panic-later.test"] {
+        let message = with_edns(query(name), 1232, 0, false);
+        for reply in [
+            ask_udp(serving.at, &message).await,
+            ask_tcp(serving.at, &message).await,
+        ] {
+            let reply = read(&reply);
+            assert_eq!(reply.reply.rcode, Rcode::SERVFAIL);
+            assert_eq!(reply.header.counts, [1, 0, 0, 1]);
+        }
+        let next = ask_udp(serving.at, &query("a.test")).await;
+        assert_eq!(rcode(&next), Rcode::NOERROR);
+    }
+    assert_eq!(serving.metric("coredns_panics_total"), "4");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_the_limit_nothing_waits() {
+    let limits = Limits {
+        waiting: 2,
+        ..Limits::default()
+    };
+    let serving = serve_with(limits, |_| {});
+    let socket = udp(serving.at).await;
+    for id in 1..=2 {
+        socket.send(&with_id(query("wait.test"), id)).await.unwrap();
+    }
+    serving.begun(2).await;
+    // The third over either transport is told at once.
+    let third = with_id(query("wait.test"), 3);
+    assert_eq!(rcode(&ask_udp(serving.at, &third).await), Rcode::SERVFAIL);
+    assert_eq!(rcode(&ask_tcp(serving.at, &third).await), Rcode::SERVFAIL);
+    // What need not wait does not care.
+    let other = ask_udp(serving.at, &query("a.test")).await;
+    assert_eq!(rcode(&other), Rcode::NOERROR);
+    serving.plugin.release.add_permits(2);
+    let mut ids = [receive(&socket).await, receive(&socket).await].map(|reply| reply[1]);
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_reply_is_told_to_those_who_observe_with_its_size() {
+    let serving = serve();
+    let sizes = [
+        ask_udp(serving.at, &query("a.test")).await.len(),
+        ask_udp(serving.at, &query("big.test")).await.len(),
+        ask_tcp(serving.at, &query("big.test")).await.len(),
+        ask_udp(serving.at, &query("alias.test")).await.len(),
+    ];
+    assert_eq!(*serving.plugin.written.lock(), sizes, "and no sub-query");
+    ask_udp(serving.at, &query("a.elsewhere")).await;
+    let text = serving.metrics.encode();
+    let counted = text.lines().any(|line| {
+        line.starts_with("coredns_dns_responses_total")
+            && line.contains("zone=\"dropped\"")
+            && line.contains("rcode=\"REFUSED\"")
+    });
+    assert!(counted, "{text}");
+}
