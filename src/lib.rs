@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! cli        what a person types: serve, check, lab
-//! reload     Corefile -> the running whole; swap on change, keep the old on error
+//! life       a process from its start to its end: start, replace, drain
+//! reload     when to look at the Corefile again
+//! site       a configuration built: chains behind zones behind listeners
 //! server     transports and the one door: udp, tcp, tls; routing; limits
 //! admin      health, ready and metrics over HTTP
 //! plugin     one file a Corefile word; order.rs is the list, chain.rs walks it
@@ -20,7 +22,7 @@
 //! ```
 //!
 //! Imports point one way: `corefile` <- `config`; `cluster` <- `zone` <- `plugin::kubernetes`;
-//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `reload` <- `cli`. `corefile`, `zone`
+//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `site` <- `life` <- `cli`. `corefile`, `zone`
 //! and `wire` know neither tokio nor kube: they are values and functions.
 //!
 //! The way of one query:
@@ -43,6 +45,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod corefile;
+pub mod life;
 pub mod logging;
 pub mod message;
 pub mod metrics;
@@ -51,6 +54,7 @@ pub mod query;
 pub mod reload;
 pub mod reply;
 pub mod server;
+pub mod site;
 pub mod upstream;
 pub mod wire;
 pub mod zone;

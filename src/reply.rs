@@ -59,6 +59,10 @@ pub enum Why {
     NoReadyEndpoint,
     /// The Service has endpoints, none of this name.
     NoSuchEndpoint,
+    /// The Service has an endpoint of this name, which is not ready.
+    EndpointNotReady,
+    /// The Service has no ready endpoint, and the configuration hides such.
+    EmptyService,
     /// The Service has ports, none of this name and protocol.
     NoSuchPort,
     /// No pod has this address, or pods are not served.
@@ -71,6 +75,8 @@ pub enum Why {
     HostsRecord,
     /// The hosts table knows the name, without a record of this type.
     HostsNoData,
+    /// The hosts table does not know the name, and nobody else may be asked.
+    NoSuchHost,
     /// An upstream's word.
     Upstream,
     /// An upstream's word, remembered.
@@ -83,6 +89,12 @@ pub enum Why {
     UpstreamUnreachable,
     /// An upstream's reply made no sense.
     UpstreamMalformed,
+    /// An upstream could not prove who it is, or spoke no TLS.
+    UpstreamTls,
+    /// Every upstream is known to be down, and the configuration says not to try them.
+    UpstreamsDown,
+    /// Every upstream leads back to this server.
+    UpstreamLoop,
     /// Too many questions are under way at once.
     Overload,
     /// No server block is for this name.
@@ -101,6 +113,23 @@ pub enum Why {
     Synthesized,
     /// Something here broke.
     Internal,
+}
+
+impl Why {
+    /// Whether the reply is an upstream's fresh word, or its silence: what a cache may remember.
+    /// All else is made here, from data that change under a cache's hands, and is made again.
+    pub fn is_upstreams(self) -> bool {
+        matches!(
+            self,
+            Self::Upstream
+                | Self::UpstreamTimeout
+                | Self::UpstreamUnreachable
+                | Self::UpstreamMalformed
+                | Self::UpstreamTls
+                | Self::UpstreamsDown
+                | Self::UpstreamLoop
+        )
+    }
 }
 
 /// An extended DNS error (RFC 8914).
@@ -221,6 +250,36 @@ impl Reply {
         self.extended_error = None;
         self.cause = None;
         self.answered_by = "";
+    }
+
+    /// Becomes a copy of `other`, in the room that is there: once warm, this allocates nothing.
+    pub fn copy_from(&mut self, other: &Self) {
+        let Self {
+            rcode,
+            authoritative,
+            recursion_available,
+            authentic,
+            truncated,
+            why,
+            extended_error,
+            cause,
+            answered_by,
+            sections,
+            arena,
+        } = self;
+        *rcode = other.rcode;
+        *authoritative = other.authoritative;
+        *recursion_available = other.recursion_available;
+        *authentic = other.authentic;
+        *truncated = other.truncated;
+        *why = other.why;
+        *answered_by = other.answered_by;
+        extended_error.clone_from(&other.extended_error);
+        cause.clone_from(&other.cause);
+        for (section, copied) in sections.iter_mut().zip(&other.sections) {
+            section.clone_from(copied);
+        }
+        arena.clone_from(&other.arena);
     }
 
     /// Nothing but a code and the reason for it.

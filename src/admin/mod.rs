@@ -8,17 +8,20 @@ mod bind;
 pub mod health;
 pub mod ready;
 mod serve;
+mod tls;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
 };
 
 use arc_swap::ArcSwap;
 use axum::{Router, http::StatusCode, http::header::CONTENT_TYPE, routing::get};
 use parking_lot::Mutex;
+use rustls::ServerConfig;
 use tokio::{
     net::TcpListener,
     sync::watch,
@@ -28,6 +31,7 @@ use tokio::{
 pub use ready::Readiness;
 pub use serve::Limits;
 
+use self::serve::Face;
 use crate::{
     corefile::Listen,
     metrics::{self, Metrics},
@@ -62,6 +66,8 @@ pub struct Endpoint {
     pub listen: Listen,
     /// What.
     pub page: Page,
+    /// A file that says how to serve it over TLS: its `tls_server_config`. All pages of an address agree.
+    pub tls: Option<PathBuf>,
 }
 
 /// Why a configuration cannot be applied.
@@ -89,11 +95,18 @@ pub struct Admin {
 type Listeners = BTreeMap<String, Listener>;
 
 /// What each address is to serve.
-type Wanted = BTreeMap<String, (Listen, BTreeSet<Page>)>;
+type Wanted = BTreeMap<String, Place>;
+
+struct Place {
+    listen: Listen,
+    pages: BTreeSet<Page>,
+    tls_file: Option<PathBuf>,
+    tls: Option<Arc<ServerConfig>>,
+}
 
 struct Listener {
     addresses: Vec<SocketAddr>,
-    router: Arc<ArcSwap<Router>>,
+    face: Arc<ArcSwap<Face>>,
     tasks: Vec<JoinHandle<()>>,
     check: Option<AbortHandle>,
     /// Dropped, it ends the tasks and, once they have answered, the connections.
@@ -120,33 +133,27 @@ impl Admin {
     /// Binds what is new of `endpoints` and changes nothing else. A port that is only held by a
     /// listener of ours which goes is taken over when the configuration is applied.
     pub async fn prepare(&self, endpoints: &[Endpoint]) -> Result<Prepared, BindError> {
-        let mut wanted = Wanted::new();
-        for Endpoint { listen, page } in endpoints {
-            let entry = wanted.entry(listen.to_string());
-            let (_, pages) = entry.or_insert_with(|| (listen.clone(), BTreeSet::new()));
-            pages.insert(*page);
+        let mut wanted = gather(endpoints)?;
+        for (address, place) in &mut wanted {
+            if let Some(file) = &place.tls_file {
+                let loaded = tls::load(file).map_err(|error| place.refuse(address, error.into()));
+                place.tls = Some(loaded?);
+            }
         }
         let (known, going) = self.known(&wanted);
         let mut bound = BTreeMap::new();
-        for (address, (listen, pages)) in &wanted {
+        for (address, place) in &wanted {
             if known.contains(address) {
                 continue;
             }
-            match bind::bind(listen).await {
+            match bind::bind(&place.listen).await {
                 Ok(sockets) => {
                     bound.insert(address.clone(), sockets);
                 }
                 Err(error)
-                    if error.kind() == io::ErrorKind::AddrInUse && going.contains(&listen.port) => {
-                }
-                Err(source) => {
-                    let first = pages.first().expect("an address is wanted for a page");
-                    return Err(BindError {
-                        plugin: first.plugin(),
-                        address: address.clone(),
-                        source,
-                    });
-                }
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && going.contains(&place.listen.port) => {}
+                Err(error) => return Err(place.refuse(address, error)),
             }
         }
         Ok(Prepared { wanted, bound })
@@ -179,18 +186,18 @@ impl Admin {
             // Its listener is dropped: it has ended or is about to, and then its port is free.
             let _ = task.await;
         }
-        for (address, (listen, pages)) in wanted {
+        for (address, place) in wanted {
             if let Some(listener) = kept.get_mut(&address) {
-                self.dress(listener, &pages);
+                self.dress(listener, &place);
                 continue;
             }
             let sockets = match bound.remove(&address) {
                 Some(sockets) => Ok(sockets),
-                None => bind::bind(&listen).await,
+                None => bind::bind(&place.listen).await,
             };
             match sockets {
                 Ok(sockets) => {
-                    kept.insert(address, self.open(sockets, &pages));
+                    kept.insert(address, self.open(sockets, &place));
                 }
                 Err(error) => tracing::error!("cannot listen on {address}: {error}"),
             }
@@ -206,34 +213,34 @@ impl Admin {
             .map_or_else(Vec::new, |listener| listener.addresses.clone())
     }
 
-    fn open(&self, sockets: Vec<TcpListener>, pages: &BTreeSet<Page>) -> Listener {
+    fn open(&self, sockets: Vec<TcpListener>, place: &Place) -> Listener {
         let addresses = sockets.iter().filter_map(|socket| socket.local_addr().ok());
         let addresses: Vec<_> = addresses.collect();
         let (stop, stopped) = watch::channel(());
-        let router = Arc::new(ArcSwap::from_pointee(Router::new()));
+        let face = Arc::new(ArcSwap::from_pointee(Face::default()));
         let places = serve::Places::new(self.limits);
         let tasks = sockets
             .into_iter()
             .map(|socket| {
-                let (router, places) = (Arc::clone(&router), Arc::clone(&places));
-                tokio::spawn(serve::accept(socket, router, places, stopped.clone()))
+                let (face, places) = (Arc::clone(&face), Arc::clone(&places));
+                tokio::spawn(serve::accept(socket, face, places, stopped.clone()))
             })
             .collect();
         let mut listener = Listener {
             addresses,
-            router,
+            face,
             tasks,
             check: None,
             _stop: stop,
         };
-        self.dress(&mut listener, pages);
+        self.dress(&mut listener, place);
         listener
     }
 
     /// Gives a listener its pages.
-    fn dress(&self, listener: &mut Listener, pages: &BTreeSet<Page>) {
+    fn dress(&self, listener: &mut Listener, place: &Place) {
         let mut router = Router::new();
-        for page in pages {
+        for page in &place.pages {
             router = match page {
                 Page::Health => router.route("/health", get(|| async { "OK" })),
                 Page::Ready => {
@@ -251,14 +258,46 @@ impl Admin {
                 }
             };
         }
-        listener.router.store(Arc::new(router));
-        let checks = pages.contains(&Page::Health);
+        let tls = place.tls.clone();
+        listener.face.store(Arc::new(Face { router, tls }));
+        let checks = place.pages.contains(&Page::Health);
         if !checks && let Some(check) = listener.check.take() {
             check.abort();
         }
         if let (true, None, Some(address)) = (checks, &listener.check, listener.addresses.first()) {
             let check = health::check_self(*address, self.metrics.health.clone());
             listener.check = Some(tokio::spawn(check).abort_handle());
+        }
+    }
+}
+
+/// Puts together what each address is to serve.
+fn gather(endpoints: &[Endpoint]) -> Result<Wanted, BindError> {
+    let mut wanted = Wanted::new();
+    for Endpoint { listen, page, tls } in endpoints {
+        let address = listen.to_string();
+        let place = wanted.entry(address.clone()).or_insert_with(|| Place {
+            listen: listen.clone(),
+            pages: BTreeSet::new(),
+            tls_file: tls.clone(),
+            tls: None,
+        });
+        place.pages.insert(*page);
+        if place.tls_file != *tls {
+            let reason = "it is wanted with and without TLS, or with two kinds of it";
+            return Err(place.refuse(&address, io::Error::other(reason)));
+        }
+    }
+    Ok(wanted)
+}
+
+impl Place {
+    fn refuse(&self, address: &str, source: io::Error) -> BindError {
+        let last = self.pages.last().expect("an address is wanted for a page");
+        BindError {
+            plugin: last.plugin(),
+            address: address.to_owned(),
+            source,
         }
     }
 }

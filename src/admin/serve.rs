@@ -14,11 +14,14 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use parking_lot::Mutex;
+use rustls::ServerConfig;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::watch,
     time::{sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 
 /// What clients of a listener may take.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +57,13 @@ const MAX_HEAD: usize = 16 * 1024;
 
 /// How long to leave the system alone when it cannot give a connection (no descriptors left).
 const RECOVER: Duration = Duration::from_millis(100);
+
+/// What a listener shows to those who connect.
+#[derive(Default)]
+pub(super) struct Face {
+    pub(super) router: Router,
+    pub(super) tls: Option<Arc<ServerConfig>>,
+}
 
 /// The connections of a listener.
 pub(super) struct Places {
@@ -113,7 +123,7 @@ impl Drop for Place {
 /// Accepts until `stop` says so or its sender is gone.
 pub(super) async fn accept(
     listener: TcpListener,
-    router: Arc<ArcSwap<Router>>,
+    face: Arc<ArcSwap<Face>>,
     places: Arc<Places>,
     mut stop: watch::Receiver<()>,
 ) {
@@ -125,8 +135,7 @@ pub(super) async fn accept(
         match accepted {
             Ok((stream, client)) => {
                 if let Some(place) = places.take(client.ip()) {
-                    let router = Router::clone(&router.load());
-                    tokio::spawn(connection(stream, router, place, stop.clone()));
+                    tokio::spawn(connection(stream, face.load_full(), place, stop.clone()));
                 }
             }
             Err(error) => {
@@ -137,13 +146,24 @@ pub(super) async fn accept(
     }
 }
 
-async fn connection(
-    stream: TcpStream,
+async fn connection(stream: TcpStream, face: Arc<Face>, place: Place, stop: watch::Receiver<()>) {
+    let limits = place.places.limits;
+    let router = face.router.clone();
+    let Some(tls) = &face.tls else {
+        return serve(stream, router, limits, stop).await;
+    };
+    let accepted = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
+    if let Ok(Ok(stream)) = timeout(limits.head, accepted).await {
+        serve(stream, router, limits, stop).await;
+    }
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     router: Router,
-    place: Place,
+    limits: Limits,
     mut stop: watch::Receiver<()>,
 ) {
-    let limits = place.places.limits;
     let mut served = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())

@@ -29,6 +29,7 @@ fn site(host: &str, page: Page) -> Endpoint {
     Endpoint {
         listen: listen(host, 0),
         page,
+        tls: None,
     }
 }
 
@@ -121,6 +122,8 @@ async fn a_reload_keeps_adds_and_drops() {
     set(&admin, &[kept.clone(), gone.clone()]).await;
     let [kept_at, gone_at] = [&kept, &gone].map(|site| admin.addresses(&site.listen)[0]);
 
+    let mut open = TcpStream::connect(gone_at).await.unwrap();
+
     let also = Endpoint {
         page: Page::Health,
         ..kept.clone()
@@ -128,12 +131,14 @@ async fn a_reload_keeps_adds_and_drops() {
     set(&admin, &[kept.clone(), also]).await;
     assert_eq!(admin.addresses(&kept.listen)[0], kept_at);
     assert!(fetch(kept_at, "/health").await.0.contains(" 200 "));
-    assert!(TcpStream::connect(gone_at).await.is_err());
+    assert!(is_closed(&mut open).await);
+    assert!(admin.addresses(&gone.listen).is_empty());
 
     // A port that goes with one address and comes with another is taken over.
     let widened = Endpoint {
         listen: listen("0.0.0.0", kept_at.port()),
         page: Page::Health,
+        tls: None,
     };
     set(&admin, std::slice::from_ref(&widened)).await;
     assert!(fetch(kept_at, "/health").await.0.contains(" 200 "));
@@ -150,6 +155,7 @@ async fn a_port_that_is_taken_is_told_before_anything_changes() {
     let taken = Endpoint {
         listen: listen("127.0.0.1", other.local_addr().unwrap().port()),
         page: Page::Metrics,
+        tls: None,
     };
     let refused = admin
         .prepare(std::slice::from_ref(&taken))
@@ -228,4 +234,41 @@ async fn health_checks_itself() {
         health.request_failures_total.get()
     };
     assert_eq!(timeout(LONG, checked).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn metrics_over_tls() {
+    use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+
+    let (directory, file) = tls::tests::files("");
+    let admin = admin(Limits::default());
+    let served = Endpoint {
+        tls: Some(file),
+        ..site("127.0.0.1", Page::Metrics)
+    };
+    set(&admin, std::slice::from_ref(&served)).await;
+
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_file(directory.path().join("cert.pem"));
+    roots.add(certificate.unwrap()).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = TcpStream::connect(admin.addresses(&served.listen)[0]).await;
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = connector.connect(name, stream.unwrap()).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut status = [0; 15];
+    stream.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200 OK");
+
+    let plain = site("127.0.0.1", Page::Health);
+    let refused = admin.prepare(&[served, plain]).await.err().unwrap();
+    let source = std::error::Error::source(&refused).unwrap().to_string();
+    assert!(source.contains("with and without TLS"), "{source}");
 }

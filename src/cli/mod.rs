@@ -1,1 +1,193 @@
-//! Stub.
+//! What a person types: CoreDNS's flags without a verb, and verbs beside them.
+
+pub mod check;
+pub mod lab;
+pub mod serve;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::plugin::order::{Kind, ORDER};
+
+/// The DNS server of a Kubernetes cluster, configured by a CoreDNS Corefile.
+///
+/// Without a verb it serves: the flags are CoreDNS's, with one dash or two.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lodestone",
+    disable_version_flag = true,
+    args_conflicts_with_subcommands = true
+)]
+#[command(after_help = "Signals: TERM drains and ends, USR1 reloads the Corefile, HUP is ignored.")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve a sample cluster, or your own manifests, on this machine: for learning with dig.
+    Lab(lab::Arguments),
+    /// Read a Corefile as a start would, and tell everything that is wrong with it.
+    Check(check::Arguments),
+}
+
+/// CoreDNS's flags.
+#[derive(Args, Debug)]
+struct Serve {
+    /// Corefile to load ("stdin" reads standard input) [default: ./Corefile]
+    #[arg(long, value_name = "FILE")]
+    conf: Option<PathBuf>,
+    /// Port of server blocks that name none
+    #[arg(
+        long = "dns.port",
+        short = 'p',
+        value_name = "PORT",
+        default_value_t = 53
+    )]
+    port: u16,
+    /// Print nothing about the start
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    quiet: bool,
+    /// Print the version and end
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    version: bool,
+    /// Print the plugins that a Corefile can use and end
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    plugins: bool,
+    /// Write the process id to this file
+    #[arg(long, value_name = "FILE")]
+    pidfile: Option<PathBuf>,
+}
+
+/// Exit code for a command line that cannot be read, as Go's flag package has it.
+const USAGE: u8 = 2;
+
+/// Reads the command line, does what it says, and gives the exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(with_two_dashes(arguments)) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help is printed to standard output and is no failure.
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            // Nothing is left to tell it with where standard error is closed.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match arguments.verb {
+        Some(Verb::Lab(lab)) => lab::run(&lab),
+        Some(Verb::Check(check)) => check::run(&check),
+        None if arguments.serve.version => {
+            println!("{}", version());
+            ExitCode::SUCCESS
+        }
+        None if arguments.serve.plugins => {
+            print!("{}", plugins());
+            ExitCode::SUCCESS
+        }
+        None => serve::run(arguments.serve.into()),
+    }
+}
+
+impl From<Serve> for serve::Options {
+    fn from(serve: Serve) -> Self {
+        Self {
+            corefile: serve::Corefile::from_flag(serve.conf),
+            default_port: serve.port,
+            quiet: serve.quiet,
+            pid_file: serve.pidfile,
+            on_start: None,
+        }
+    }
+}
+
+/// Name, version and platform, in CoreDNS's two lines.
+pub fn version() -> String {
+    format!(
+        "Lodestone-{}\n{}/{}",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        std::env::consts::ARCH
+    )
+}
+
+/// The words that a server block can use, a line each, as CoreDNS prints them.
+fn plugins() -> String {
+    let mut names: Vec<&str> = ORDER
+        .iter()
+        .filter(|word| !matches!(word.kind, Kind::Absent(_)))
+        .map(|word| word.name)
+        .collect();
+    names.sort_unstable();
+    let lines: String = names.iter().map(|name| format!("  dns.{name}\n")).collect();
+    format!("Server types:\n  dns\n\nOther plugins:\n{lines}")
+}
+
+/// Gives every word of two or more letters behind one dash its second dash, as Go reads flags.
+/// Unknown words too, so that `-confg` is told apart from `-c`.
+fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut literal = false;
+    arguments
+        .into_iter()
+        .map(|argument| {
+            literal |= argument == "--";
+            match argument.to_str() {
+                Some(text) if !literal && is_single_dash_word(text) => format!("-{text}").into(),
+                _ => argument,
+            }
+        })
+        .collect()
+}
+
+fn is_single_dash_word(text: &str) -> bool {
+    let Some(word) = text.strip_prefix('-') else {
+        return false;
+    };
+    let name = word.split('=').next().unwrap_or(word);
+    name.len() > 1 && name.starts_with(|first: char| first.is_ascii_alphabetic())
+}
+
+/// The help text, for tests of the documents.
+pub fn help() -> String {
+    Arguments::command().render_long_help().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Arguments, clap::Error> {
+        let words = line.split_whitespace().map(OsString::from);
+        Arguments::try_parse_from(with_two_dashes(words))
+    }
+
+    #[test]
+    fn the_flags_of_coredns_are_read_with_one_dash_or_two() {
+        for line in [
+            "lodestone -conf /etc/coredns/Corefile -dns.port 1053 -quiet",
+            "lodestone --conf=/etc/coredns/Corefile --dns.port=1053 --quiet=true",
+            "lodestone -conf=/etc/coredns/Corefile -p 1053 -quiet=true",
+        ] {
+            let serve = parsed(line).unwrap().serve;
+            assert_eq!(
+                serve.conf.unwrap(),
+                PathBuf::from("/etc/coredns/Corefile"),
+                "{line}"
+            );
+            assert_eq!((serve.port, serve.quiet), (1053, true), "{line}");
+        }
+        assert!(!parsed("lodestone -quiet=false").unwrap().serve.quiet);
+        assert!(parsed("lodestone -version").unwrap().serve.version);
+    }
+
+    #[test]
+    fn a_misspelt_flag_is_told_its_neighbour() {
+        let error = parsed("lodestone -confg x").unwrap_err().to_string();
+        assert!(error.contains("--conf"), "{error}");
+        assert!(parsed("lodestone stray").is_err());
+    }
+}

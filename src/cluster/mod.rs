@@ -1,1 +1,36 @@
-//! Stub.
+//! What the cluster says: its objects, cut down to what names need, and how they are kept.
+//! There is no DNS here; [`crate::zone`] makes names and records of it.
+//!
+//! ```text
+//! api (list and watch)   \
+//!                         Event -> fold (one task) -> Writer -> Cluster <- readers, without locks
+//! manifests (directory)  /
+//! ```
+
+pub mod event;
+pub mod fold;
+pub mod manifests;
+pub mod object;
+pub mod selector;
+pub mod settings;
+pub mod source;
+pub mod state;
+pub mod stats;
+
+mod api;
+mod decode;
+mod intern;
+mod known;
+mod shards;
+
+pub use event::{Event, Key, Kind, Object};
+pub use fold::{Writer, load};
+pub use object::{
+    Endpoint, External, Namespace, Pod, Port, Protocol, Service, ServiceImport, ServiceKind, Slice,
+};
+pub use selector::{Selector, SelectorError};
+pub use settings::{Limits, Origin, Settings, Timing, Tls};
+pub use shards::{Found, Tagged};
+pub use source::{Source, SourceError};
+pub use state::{Cluster, Entry, EntryKey};
+pub use stats::Stats;

@@ -65,10 +65,7 @@ impl Directive {
             [only] => Ok(Some(only)),
             [first, second, ..] => Err(second
                 .name
-                .error(format!(
-                    "plugin/{}: this plugin can only be used once per Server Block",
-                    second.name
-                ))
+                .error("this plugin can only be used once per Server Block")
                 .label("the second use")
                 .also(first.name.place, "first used here")),
         }

@@ -1,10 +1,12 @@
-//! Errors and warnings, and how they are drawn: message, file:line:column, the line, a caret.
+//! Errors and warnings: what is wrong, where, and what to write instead.
 
 use std::fmt;
 
-use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
-
+use super::drawing;
 use super::source::{Place, Sources, Word};
+
+/// Bytes of a message, label or help.
+const LONGEST_MESSAGE: usize = 500;
 
 /// One thing to tell the author of a Corefile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +46,12 @@ pub struct Diagnostics {
 impl Diagnostic {
     /// An error that points nowhere yet.
     pub fn error(message: impl Into<String>) -> Self {
-        Self::new(Severity::Error, message.into())
+        Self::new(Severity::Error, short(message))
     }
 
     /// A warning that points nowhere yet.
     pub fn warning(message: impl Into<String>) -> Self {
-        Self::new(Severity::Warning, message.into())
+        Self::new(Severity::Warning, short(message))
     }
 
     fn new(severity: Severity, message: String) -> Self {
@@ -73,7 +75,7 @@ impl Diagnostic {
     /// Puts a text under the caret.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = Some(label.into());
+        self.label = Some(short(label));
         self
     }
 
@@ -86,21 +88,21 @@ impl Diagnostic {
     /// Says what to write instead.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(short(help));
         self
     }
 
     /// The same as [`help`](Self::help), when there is one.
     #[must_use]
     pub fn maybe_help(mut self, help: Option<String>) -> Self {
-        self.help = help.or(self.help);
+        self.help = help.map(short).or(self.help);
         self
     }
 
     /// Points at a second place.
     #[must_use]
     pub fn also(mut self, place: Place, label: impl Into<String>) -> Self {
-        self.also = Some(Box::new((place, label.into())));
+        self.also = Some(Box::new((place, short(label))));
         self
     }
 
@@ -113,46 +115,7 @@ impl Diagnostic {
 
     /// Draws this one alone.
     pub fn render(&self, sources: &Sources, colour: bool) -> String {
-        let renderer = if colour {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
-        };
-        let level = match self.severity {
-            Severity::Error => Level::ERROR,
-            Severity::Warning => Level::WARNING,
-        };
-        let marks = self.marks();
-        let together = marks.len() == 2 && near(marks[0].place, marks[1].place);
-        let groups = if together {
-            vec![&marks[..]]
-        } else {
-            marks.chunks(1).collect()
-        };
-        let mut group = Group::with_title(level.primary_title(self.message.as_str()));
-        for marks in groups {
-            if let Some(snippet) = snippet(sources, marks) {
-                group = group.element(snippet);
-            }
-        }
-        if let Some(help) = &self.help {
-            group = group.element(Level::HELP.message(help.as_str()));
-        }
-        renderer.render(&[group])
-    }
-
-    fn marks(&self) -> Vec<Mark<'_>> {
-        let main = self.place.map(|place| Mark {
-            kind: AnnotationKind::Primary,
-            place,
-            label: self.label.as_deref(),
-        });
-        let also = self.also.as_deref().map(|(place, label)| Mark {
-            kind: AnnotationKind::Context,
-            place: *place,
-            label: Some(label),
-        });
-        main.into_iter().chain(also).collect()
+        drawing::draw(self, sources, colour)
     }
 }
 
@@ -202,41 +165,14 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
-#[derive(Clone, Copy)]
-struct Mark<'a> {
-    kind: AnnotationKind,
-    place: Place,
-    label: Option<&'a str>,
-}
-
-/// Whether two places fit in one drawing.
-fn near(one: Place, other: Place) -> bool {
-    one.source == other.source && one.line.abs_diff(other.line) <= 30
-}
-
-/// The lines that the marks are on. Only those are handed to the renderer, which would otherwise
-/// walk the whole text for each diagnostic.
-fn snippet<'a>(sources: &'a Sources, marks: &[Mark<'a>]) -> Option<Snippet<'a, Annotation<'a>>> {
-    let first = marks.iter().min_by_key(|mark| mark.place.start)?.place;
-    let last = marks.iter().map(|mark| mark.place.end as usize).max()?;
-    let text = sources.text(first.source)?;
-    let start = text
-        .get(..first.start as usize)?
-        .rfind('\n')
-        .map_or(0, |newline| newline + 1);
-    let rest = text.get(last..)?.lines().next().unwrap_or_default();
-    let end = last + rest.len();
-    let shift = |mark: &Mark<'a>| {
-        let place = mark.place.range();
-        let annotation = mark.kind.span(place.start - start..place.end - start);
-        annotation.label(mark.label)
-    };
-    Some(
-        Snippet::source(&text[start..end])
-            .line_start(first.line as usize)
-            .path(sources.name(first.source))
-            .annotations(marks.iter().map(shift)),
-    )
+/// Words can be as long as a file; a message is not.
+fn short(text: impl Into<String>) -> String {
+    let mut text = text.into();
+    if text.len() > LONGEST_MESSAGE {
+        text.truncate(text.floor_char_boundary(LONGEST_MESSAGE));
+        text.push('…');
+    }
+    text
 }
 
 #[cfg(test)]

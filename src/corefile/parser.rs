@@ -12,15 +12,16 @@
 //! many as can be told soundly. Braces, `import` and line ends are looked for in the text as it is
 //! written: an environment variable cannot supply them.
 
+mod directive;
+
 use smol_str::SmolStr;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::feed::Feed;
 use super::lexer::Token;
 use super::loader::Loader;
-use super::nearest::nearest;
 use super::source::{Place, Word};
-use super::tree::{Body, Directive, File, Line, ServerBlock};
+use super::tree::{Directive, File, ServerBlock};
 
 /// Parses a Corefile: words, imports, snippets, environment references.
 ///
@@ -37,6 +38,7 @@ pub fn parse(
         feed,
         known,
         blocks: Vec::new(),
+        ended: false,
     };
     while parser.feed.peek().is_some() {
         parser.block();
@@ -61,6 +63,8 @@ struct Parser<'a> {
     feed: Feed<'a>,
     known: &'a [&'a str],
     blocks: Vec<ServerBlock>,
+    /// The end came too early and has been reported: braces that are open still are no news.
+    ended: bool,
 }
 
 impl Parser<'_> {
@@ -248,7 +252,9 @@ impl Parser<'_> {
                 directives.push(directive);
             }
         }
-        if let Some(open) = open {
+        if let Some(open) = open
+            && !self.has_ended()
+        {
             self.end_of_block(open);
         }
         directives
@@ -269,9 +275,10 @@ impl Parser<'_> {
     }
 
     fn not_closed(&mut self, open: Place, opened: &str) {
-        let Some(last) = self.feed.last.clone() else {
+        let Some(last) = self.feed.last.clone().filter(|_| !self.has_ended()) else {
             return;
         };
+        self.ended = true;
         let message = format!("Unexpected token '{}', expecting '}}'", last.word);
         self.feed.report(
             Diagnostic::error(message)
@@ -279,209 +286,6 @@ impl Parser<'_> {
                 .label("expected '}' before the end")
                 .also(open, opened),
         );
-    }
-
-    /// One directive with its body. `None` if its name is unknown, which is reported.
-    fn directive(&mut self, open: Option<Place>, key: Option<&Word>) -> Option<Directive> {
-        let token = self.feed.next()?;
-        let name = self.feed.resolve(token);
-        let mut arguments = Vec::new();
-        let mut body = None;
-        while let Some(token) = self.feed.peek_same_line() {
-            if token.is("{") {
-                self.feed.next();
-                body = Some(self.body(&token, name.as_ref()));
-                break;
-            }
-            if token.is("}") {
-                self.feed.report(unexpected_brace(&token.word));
-                break;
-            }
-            self.feed.next();
-            arguments.extend(self.feed.resolve(token));
-        }
-        if body.is_none() {
-            self.brace_on_next_line(name.as_ref());
-        }
-        let name = name?;
-        if !self.known.contains(&name.as_str()) {
-            let mut diagnostic = self.unknown_directive(&name);
-            // Names of plugins have no dots or colons: this may be the key of the next block.
-            if diagnostic.help.is_none() && body.is_some() && name.contains(['.', ':']) {
-                diagnostic = looks_like_key(diagnostic, open, key);
-            }
-            self.feed.report(diagnostic);
-            return None;
-        }
-        Some(Directive {
-            name,
-            arguments,
-            body,
-        })
-    }
-
-    /// A `{` at the start of a line belongs to the directive above it for the parser, but no
-    /// plugin would see it as its block: refused.
-    fn brace_on_next_line(&mut self, name: Option<&Word>) {
-        let Some(open) = self
-            .feed
-            .peek()
-            .filter(|token| token.new_line && token.is("{"))
-        else {
-            return;
-        };
-        let Some(name) = name else { return };
-        if !self.known.contains(&name.as_str()) {
-            return;
-        }
-        self.feed.report(
-            open.word
-                .error(format!(
-                    "Unexpected token '{{' after '{name}' on a line of its own"
-                ))
-                .label("a plugin's block opens on the line of its name")
-                .help(format!("move the brace to the end of the line of '{name}'")),
-        );
-        self.feed.next();
-        self.body(&open, None);
-    }
-
-    /// The property lines behind an opening brace that was just taken.
-    fn body(&mut self, open: &Token, name: Option<&Word>) -> Body {
-        self.warn_quoted(open);
-        let mut body = Body {
-            lines: Vec::new(),
-            open: open.word.place,
-            close: open.word.place,
-        };
-        while let Some(token) = self.feed.peek() {
-            if token.is("}") {
-                self.feed.next();
-                self.warn_quoted(&token);
-                body.close = token.word.place;
-                self.behind_body(name);
-                return body;
-            }
-            if token.new_line && token.is("import") {
-                self.feed.next();
-                self.feed.import(&token.word);
-                continue;
-            }
-            let (line, close) = self.line();
-            if !line.words.is_empty() {
-                body.lines.push(line);
-            }
-            if let Some(close) = close {
-                body.close = close;
-                self.behind_body(name);
-                return body;
-            }
-        }
-        let end = self
-            .feed
-            .last
-            .as_ref()
-            .map_or(open.word.place, |last| last.word.place);
-        let opened = name.map_or_else(
-            || "the block is opened here".to_owned(),
-            |name| format!("the block of '{name}' is opened here"),
-        );
-        self.feed.report(
-            Diagnostic::error("Unexpected EOF")
-                .at(end.after())
-                .expected("'}'")
-                .also(open.word.place, opened),
-        );
-        body
-    }
-
-    /// One property line. A `}` behind its words closes the block and, as in CoreDNS, is the last
-    /// argument too; its place is given then.
-    fn line(&mut self) -> (Line, Option<Place>) {
-        let mut words = Vec::new();
-        let mut is_first = true;
-        while let Some(token) = self.feed.peek().filter(|token| is_first || !token.new_line) {
-            self.feed.next();
-            is_first = false;
-            if token.is("{") {
-                self.nested(&token);
-                break;
-            }
-            if token.is("}") {
-                let place = token.word.place;
-                let property = words.first().map_or("", |word: &Word| word.as_str());
-                self.feed.report(
-                    token
-                        .word
-                        .warning(format!(
-                            "this '}}' is read as an argument of '{property}' too"
-                        ))
-                        .label("closes the block as well")
-                        .help("put the closing brace on its own line"),
-                );
-                words.push(token.word);
-                return (Line { words }, Some(place));
-            }
-            words.extend(self.feed.resolve(token));
-        }
-        (Line { words }, None)
-    }
-
-    /// A block within a plugin's block: no plugin takes one. Skipped up to its own brace.
-    fn nested(&mut self, open: &Token) {
-        self.feed.report(
-            open.word
-                .error("Unexpected token '{' in a property line")
-                .label("a plugin's block cannot hold another block"),
-        );
-        let mut depth = 1_usize;
-        while depth > 0 {
-            let Some(token) = self.feed.next() else {
-                return;
-            };
-            if token.is("{") {
-                depth += 1;
-            } else if token.is("}") {
-                depth -= 1;
-            }
-        }
-    }
-
-    /// Words behind the brace that closes a plugin's block. CoreDNS hands them to the plugin as
-    /// another use of it.
-    fn behind_body(&mut self, name: Option<&Word>) {
-        let Some(token) = self.feed.peek_same_line() else {
-            return;
-        };
-        if token.is("}") {
-            return self.feed.report(unexpected_brace(&token.word));
-        }
-        let plugin = name.map_or("the plugin", |name| name.as_str());
-        self.feed.report(
-            token
-                .word
-                .error(format!(
-                    "Unexpected token '{}' behind a closing brace",
-                    token.word
-                ))
-                .expected(format!("a line end behind the block of '{plugin}'")),
-        );
-        while let Some(token) = self.feed.peek_same_line() {
-            if token.is("}") {
-                return;
-            }
-            self.feed.next();
-            if token.is("{") {
-                return self.nested(&token);
-            }
-        }
-    }
-
-    fn unknown_directive(&self, name: &Word) -> Diagnostic {
-        let near = nearest(name, self.known.iter().copied());
-        name.error(format!("Unknown directive '{name}'"))
-            .expected("the name of a plugin")
-            .maybe_help(near.map(|known| format!("did you mean '{known}'?")))
     }
 
     fn no_keys(&mut self, first: &Token, open: Option<Place>) {
@@ -495,6 +299,11 @@ impl Parser<'_> {
                 .expected("a zone in front of it")
                 .help("write . { for the root zone"),
         );
+    }
+
+    /// Whether the end that was met is not the author's: it is reported already.
+    fn has_ended(&self) -> bool {
+        self.ended || self.feed.is_cut()
     }
 
     fn warn_quoted(&mut self, brace: &Token) {
@@ -515,29 +324,6 @@ impl Parser<'_> {
 
 fn snippet_name(key: &Word) -> Option<SmolStr> {
     key.strip_prefix('(')?.strip_suffix(')').map(SmolStr::new)
-}
-
-fn unexpected_brace(brace: &Word) -> Diagnostic {
-    brace
-        .error("Unexpected '}' because no matching opening brace")
-        .expected("a line end in front of it")
-        .help("put the closing brace on its own line")
-}
-
-fn looks_like_key(error: Diagnostic, open: Option<Place>, key: Option<&Word>) -> Diagnostic {
-    let error = error.label("this looks like the key of another server block");
-    match (open, key) {
-        (Some(open), _) => error
-            .also(open, "this block is still open")
-            .help("close the block above with '}' first"),
-        (None, Some(key)) => error
-            .also(
-                key.place,
-                format!("'{key}' is read as the key of a block without braces"),
-            )
-            .help(format!("remove '{key}', or put '{{' behind it")),
-        (None, None) => error,
-    }
 }
 
 fn stray_word(key: &Word) -> Diagnostic {

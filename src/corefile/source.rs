@@ -205,6 +205,11 @@ impl Sources {
         self.get(id).map(|source| source.text.as_str())
     }
 
+    /// Every text, in the order in which they were read.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.list.iter().map(|source| source.text.as_str())
+    }
+
     /// What is written at a place, quotes included.
     pub fn slice(&self, place: Place) -> Option<&str> {
         self.text(place.source)?.get(place.range())

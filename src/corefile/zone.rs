@@ -112,15 +112,17 @@ impl Zone {
         match network.network() {
             IpAddr::V4(address) => {
                 for octet in address.octets()[..length / 8].iter().rev() {
-                    name.push_str(&format!("{octet}."));
+                    name.push_str(&octet.to_string());
+                    name.push('.');
                 }
                 name.push_str("in-addr.arpa.");
             }
             IpAddr::V6(address) => {
                 let bits = u128::from(address);
                 for nibble in (0..length / 4).rev() {
-                    let value = bits >> (124 - 4 * nibble) & 0xf;
-                    name.push_str(&format!("{value:x}."));
+                    let digit = (bits >> (124 - 4 * nibble) & 0xf) as usize;
+                    name.push(char::from(b"0123456789abcdef"[digit]));
+                    name.push('.');
                 }
                 name.push_str("ip6.arpa.");
             }

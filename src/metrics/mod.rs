@@ -2,7 +2,7 @@
 //!
 //! Names, labels and buckets are CoreDNS's, so that its dashboards and alerts go on working; what
 //! is ours alone begins with `lodestone_`. What is counted for each query never looks a series up:
-//! see [`cells`] and [`dns`].
+//! see [`cells`] and [`ZoneCounters`].
 
 pub mod cells;
 mod dns;
@@ -128,6 +128,26 @@ pub struct Reload {
     pub last_successful: IntGauge,
     /// The first 48 bits of the hash of what is served: equal replicas show equal values (ours).
     pub config_hash: Gauge,
+}
+
+impl Reload {
+    /// The configuration with this hash is what is served from now on.
+    #[allow(clippy::cast_precision_loss)] // 48 bits fit
+    pub fn served(&self, hash: u64) {
+        self.version_info.reset();
+        let value = format!("{hash:016x}");
+        self.version_info
+            .with_label_values(&["siphash", &value])
+            .set(1);
+        self.config_hash.set((hash >> 16) as f64);
+        self.last_successful.set(1);
+    }
+
+    /// A configuration was read and refused; the one before is served on.
+    pub fn refused(&self) {
+        self.failed_total.inc();
+        self.last_successful.set(0);
+    }
 }
 
 /// Families of the cluster's API in CoreDNS's words.

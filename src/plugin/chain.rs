@@ -201,6 +201,11 @@ mod tests {
     }
 
     fn walk(steps: &[fn() -> Step]) -> (Rcode, Vec<&'static str>) {
+        let (reply, log) = reply_and_log(steps);
+        (reply.rcode, log)
+    }
+
+    fn reply_and_log(steps: &[fn() -> Step]) -> (Reply, Vec<&'static str>) {
         let log = Arc::new(Mutex::new(Vec::new()));
         let names = ["first", "second", "third"];
         let plugins = steps
@@ -238,7 +243,7 @@ mod tests {
                 .unwrap(),
         };
         let log = log.lock().clone();
-        (reply.rcode, log)
+        (reply, log)
     }
 
     fn wait_then_pass() -> Step {
@@ -264,6 +269,26 @@ mod tests {
             (Rcode::SERVFAIL, vec!["second", "first"])
         );
         assert_eq!(walk(&[]), (Rcode::REFUSED, vec![]));
+    }
+
+    #[test]
+    fn a_reply_says_which_plugin_it_is_from() {
+        let wait_then_answer: fn() -> Step = || {
+            Step::Wait(Box::pin(std::future::ready(Resolved::Answer(
+                Reply::default(),
+            ))))
+        };
+        for (steps, wanted) in [
+            (
+                &[(|| Step::Pass) as fn() -> Step, || Step::Answer][..],
+                "second",
+            ),
+            (&[wait_then_pass, wait_then_answer], "second"),
+            (&[wait_then_answer], "first"),
+            (&[|| Step::Pass], ""),
+        ] {
+            assert_eq!(reply_and_log(steps).0.answered_by, wanted);
+        }
     }
 
     #[test]

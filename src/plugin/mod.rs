@@ -7,18 +7,30 @@
 //! Words that configure a server block and never see a query (bind, health, reload, ...) are
 //! settings, another type: see [`crate::config`].
 
+pub mod cache;
 mod chain;
 pub mod errors;
+pub mod forward;
+pub mod hosts;
+pub mod kubernetes;
+pub mod loadbalance;
 pub mod log;
+pub mod loop_guard;
+pub mod order;
 mod parts;
+mod polled_file;
 pub mod prometheus;
+pub mod whoami;
+mod zone_list;
 
 use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 pub use chain::{Chain, Waiting, Walk};
 pub use parts::Parts;
+pub use zone_list::ZoneList;
 
 use crate::{
+    admin::Endpoint,
     metrics::{Metrics, ZoneCounters},
     query::{Query, Question},
     reply::{Reply, Why},
@@ -148,7 +160,18 @@ impl Context<'_> {
         query: &Query,
         question: Question,
     ) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
-        let sub_query = query.sub_query(question);
+        self.send(query.sub_query(question))
+    }
+
+    /// Asks the server itself once more what the client asked, past every cache, which then holds
+    /// what came.
+    pub fn refresh(&self, query: &Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        let mut sub_query = query.sub_query(query.asked);
+        sub_query.refresh = true;
+        self.send(sub_query)
+    }
+
+    fn send(&self, sub_query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         if sub_query.depth > MAX_DEPTH {
             let reply = Reply::failure(Rcode::SERVFAIL, Why::TooDeep);
             return Box::pin(std::future::ready(reply));
@@ -183,6 +206,11 @@ pub struct Block {
 pub trait Setup: fmt::Debug + Send + Sync {
     /// Makes the plugin. Called in plugin order, once for the block, whatever number of keys it has.
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError>;
+
+    /// A page that is to be served over HTTP for it.
+    fn page(&self) -> Option<Endpoint> {
+        None
+    }
 }
 
 /// Why a plugin cannot be built from a configuration that is well-formed.

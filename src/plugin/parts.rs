@@ -53,6 +53,28 @@ impl Parts {
         Ok(part)
     }
 
+    /// Like [`keep`](Self::keep), but never shared within one configuration: whoever asks for a key
+    /// that is taken gets a part of its own. Takers of one key are told apart by their order.
+    pub fn keep_own<T, E>(
+        &self,
+        key: &str,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Arc<T>, E>
+    where
+        T: Any + Send + Sync,
+    {
+        let taken = self.current.lock().len();
+        // Not all of the numbers up to the count of parts can be taken.
+        let free = (0..=taken)
+            .map(|number| format!("{number} {key}"))
+            .find(|key| {
+                let slot = (TypeId::of::<T>(), key.clone());
+                !self.current.lock().contains_key(&slot)
+            })
+            .expect("one more key than there are parts");
+        self.keep(&free, make)
+    }
+
     /// Forgets the configuration before this one, so that what it alone used can go.
     pub fn settle(&mut self) {
         self.previous.clear();
@@ -76,6 +98,20 @@ mod tests {
         let second = first.succeed();
         assert!(Arc::ptr_eq(&part, &keep(&second, "a", 2)));
         assert_eq!(*keep(&second, "b", 3), 3);
+    }
+
+    #[test]
+    fn parts_of_ones_own_are_not_shared_and_are_found_again() {
+        let make = || Ok::<_, std::convert::Infallible>(1u32);
+        let first = Parts::default();
+        let (one, other) = (
+            first.keep_own("a", make).unwrap(),
+            first.keep_own("a", make).unwrap(),
+        );
+        assert!(!Arc::ptr_eq(&one, &other));
+        let second = first.succeed();
+        assert!(Arc::ptr_eq(&one, &second.keep_own("a", make).unwrap()));
+        assert!(Arc::ptr_eq(&other, &second.keep_own("a", make).unwrap()));
     }
 
     #[test]

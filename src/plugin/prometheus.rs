@@ -3,14 +3,16 @@
 //! ```text
 //! prometheus [ADDRESS] {
 //!     runtime_metrics
+//!     tls FILE
 //! }
 //! ```
 //!
 //! The listener is [`crate::admin`]'s, the families are in [`crate::metrics`].
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use crate::{
+    admin::{Endpoint, Page},
     corefile::{Diagnostic, Directive, Listen, unknown_property},
     plugin::{Block, Build, BuildError, Context, Plugin, Setup, Step, Written},
     query::Query,
@@ -22,6 +24,8 @@ use crate::{
 pub struct Config {
     /// The listener's address: `localhost:9153` unless said otherwise.
     pub listen: Listen,
+    /// A file that says how to serve them over TLS, in the form that Prometheus's exporters share.
+    pub tls: Option<PathBuf>,
 }
 
 /// Reads the one `prometheus` of a server block.
@@ -34,6 +38,7 @@ pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
 
 fn read(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
     let mut refused = Vec::new();
+    let mut tls = None;
     let mut arguments = directive.arguments();
     let listen = match arguments.next() {
         None => Ok(Listen {
@@ -46,16 +51,16 @@ fn read(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
         let outcome = match line.name().as_str() {
             // The metrics of Go's runtime: there is none here, and all that is known is served.
             "runtime_metrics" => line.arguments().none_left(),
-            "tls" => Err(line
-                .name()
-                .error("the metrics cannot be served over TLS here")
-                .help("serve them on a loopback address and put a TLS proxy in front")),
+            "tls" => {
+                let file = line.arguments().exactly::<1>("a file");
+                file.map(|[file]| tls = Some(file.as_str().into()))
+            }
             _ => Err(unknown_property(line.name(), &["runtime_metrics", "tls"])),
         };
         refused.extend(outcome.err());
     }
     match listen {
-        Ok(listen) if refused.is_empty() => Ok(Config { listen }),
+        Ok(listen) if refused.is_empty() => Ok(Config { listen, tls }),
         Ok(_) => Err(refused),
         Err(diagnostic) => {
             refused.insert(0, diagnostic);
@@ -67,6 +72,14 @@ fn read(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
 impl Setup for Config {
     fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
         Ok(Arc::new(Prometheus))
+    }
+
+    fn page(&self) -> Option<Endpoint> {
+        Some(Endpoint {
+            listen: self.listen.clone(),
+            page: Page::Metrics,
+            tls: self.tls.clone(),
+        })
     }
 }
 
@@ -113,6 +126,7 @@ mod tests {
         for (text, wanted) in [
             ("prometheus", "localhost:9153"),
             ("prometheus :9153", ":9153"),
+            ("prometheus :1 {\ntls web.yml\n}", ":1"),
             ("prometheus 0.0.0.0:9253", "0.0.0.0:9253"),
             ("prometheus [::]:9153 {\nruntime_metrics\n}", "[::]:9153"),
         ] {
@@ -126,7 +140,7 @@ mod tests {
                 "Wrong argument count",
             ),
             ("prometheus {\nruntime_metric\n}", "unknown property"),
-            ("prometheus {\ntls web.yml\n}", "over TLS"),
+            ("prometheus {\ntls\n}", "Wrong argument count"),
         ] {
             let refused = parsed(text).unwrap_err();
             assert!(refused.contains(wanted), "{text}: {refused}");

@@ -58,6 +58,10 @@ impl FromStr for Type {
         {
             return Ok(Self(number));
         }
+        // The library writes this one and does not read it.
+        if upper == "IXFR" {
+            return Ok(Self::IXFR);
+        }
         RecordType::from_str(&upper)
             .map(|known| Self(known.into()))
             .map_err(|_| UnknownType(text.to_owned()))
@@ -171,7 +175,13 @@ mod tests {
 
     #[test]
     fn names_and_numbers_agree() {
-        for (text, number) in [("A", 1), ("aaaa", 28), ("HTTPS", 65), ("TYPE65280", 65280)] {
+        for (text, number) in [
+            ("A", 1),
+            ("aaaa", 28),
+            ("HTTPS", 65),
+            ("ixfr", 251),
+            ("TYPE65280", 65280),
+        ] {
             assert_eq!(text.parse::<Type>().unwrap(), Type(number));
         }
         assert_eq!(Type(65280).to_string(), "TYPE65280");

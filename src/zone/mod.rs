@@ -1,1 +1,213 @@
-//! Stub.
+//! The DNS view of the cluster: names in, records out. Pure: what the cluster is said to be and
+//! the rules of the configuration decide every answer, nothing here waits or reads anything.
+//!
+//! ```text
+//! name       what a name asks for: the grammar
+//! lookup     what is there: namespaces, Services, pods
+//! addresses  A and AAAA        srv      SRV, its weights and glue
+//! alias      ExternalName      reverse  PTR        apex  SOA, NS and the fixed names
+//! endpoint   endpoints, their names, which are meant
+//! target     names that records point to      distinct  each record once
+//! ```
+
+mod addresses;
+mod alias;
+mod apex;
+mod distinct;
+mod endpoint;
+mod lookup;
+mod name;
+mod reverse;
+mod srv;
+mod target;
+
+use std::{net::IpAddr, sync::Arc};
+
+pub use name::{Zone, Zones};
+
+use self::name::{Form, Labels};
+use crate::{
+    cluster::Cluster,
+    query::Question,
+    reply::{Owner, Reply, Why},
+    wire::{Name, NameRef, Rcode, Type},
+};
+
+/// The cluster's zones, ready to be asked.
+pub struct View {
+    cluster: Arc<Cluster>,
+    zones: Zones,
+    rules: Rules,
+    /// Where this server is reached; see [`apex`].
+    local: Box<[IpAddr]>,
+    /// For names of blocks of addresses; see [`reverse`].
+    blocks: reverse::Blocks,
+}
+
+/// What the configuration says about answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Seconds that a record may be kept.
+    pub ttl: u32,
+    /// Which names of pods exist.
+    pub pods: PodNames,
+    /// The namespaces that are shown; all where there are none.
+    pub namespaces: Box<[Box<str>]>,
+    /// Whether endpoints without a hostname are called by their pod's name.
+    pub endpoint_pod_names: bool,
+    /// Whether a Service that has cluster addresses and no ready endpoint is hidden.
+    pub ignore_empty_service: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            ttl: 5,
+            pods: PodNames::Disabled,
+            namespaces: Box::default(),
+            endpoint_pod_names: false,
+            ignore_empty_service: false,
+        }
+    }
+}
+
+/// Which names of pods exist.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodNames {
+    /// None.
+    #[default]
+    Disabled,
+    /// Those of every address, whether a pod has it or not.
+    Insecure,
+    /// Those of pods that run.
+    Verified,
+}
+
+/// What became of a question.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The name lies in none of the zones; nothing was written.
+    Outside,
+    /// The reply is complete: records, or none of this type (NODATA).
+    Answered,
+    /// The name does not exist, as far as is known. Nothing was written: whoever asks may know
+    /// somebody else to ask, and otherwise completes the reply with [`View::deny`].
+    Denied(Why),
+    /// The reply has aliases that lead to this name, which is none of the cluster's: its records
+    /// of the type that was asked for belong behind them.
+    Alias(Box<Name>),
+}
+
+impl View {
+    /// The view of `cluster` in these zones. `local` are the addresses under which this server is
+    /// reached: from them follows which Service is the zones' name server.
+    pub fn new(cluster: Arc<Cluster>, zones: Zones, rules: Rules, local: Box<[IpAddr]>) -> Self {
+        Self {
+            cluster,
+            zones,
+            rules,
+            local,
+            blocks: reverse::Blocks::default(),
+        }
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    /// The zones.
+    pub fn zones(&self) -> &Zones {
+        &self.zones
+    }
+
+    /// Answers a question of class IN into `reply`, which comes empty.
+    pub fn answer(&self, question: &Question, reply: &mut Reply) -> Outcome {
+        let labels = Labels::new(&question.name, &question.lower);
+        let Some(place) = self.zones.find(&labels) else {
+            return Outcome::Outside;
+        };
+        if matches!(question.rtype, Type::AXFR | Type::IXFR) {
+            reply.fail(Rcode::REFUSED, Why::Policy);
+            return Outcome::Answered;
+        }
+        let mut answer = Answer {
+            view: self,
+            rtype: question.rtype,
+            zone: place.suffix(),
+            owner: Owner::Question,
+            asked: question.lower.as_ref(),
+            reply,
+        };
+        let outside = match answer.form(place.form()) {
+            Ok(outside) => outside,
+            Err(why) => {
+                reply.clear();
+                return Outcome::Denied(why);
+            }
+        };
+        if reply.section(crate::reply::Section::Answer).is_empty() {
+            self.put_soa(place.suffix(), reply);
+            reply.why = Why::ClusterNoData;
+        } else {
+            reply.why = Why::ClusterRecord;
+        }
+        reply.authoritative = true;
+        outside.map_or(Outcome::Answered, Outcome::Alias)
+    }
+
+    /// Completes the reply to a question that came out as [`Outcome::Denied`]: NXDOMAIN, or
+    /// SERVFAIL where not everything is known yet, since what is not found may yet exist.
+    pub fn deny(&self, question: &Question, why: Why, reply: &mut Reply) {
+        if self.cluster.synced() {
+            reply.fail(Rcode::NXDOMAIN, why);
+        } else {
+            reply.fail(Rcode::SERVFAIL, Why::NotSynced);
+        }
+        reply.authoritative = true;
+        let labels = Labels::new(&question.name, &question.lower);
+        if let Some(place) = self.zones.find(&labels) {
+            self.put_soa(place.suffix(), reply);
+        }
+    }
+}
+
+/// An answer in the making, for one name and type.
+struct Answer<'a> {
+    view: &'a View,
+    rtype: Type,
+    /// The zone in the spelling of the question.
+    zone: NameRef<'a>,
+    /// Whose records are being added.
+    owner: Owner<'a>,
+    /// The name that was asked for.
+    asked: NameRef<'a>,
+    reply: &'a mut Reply,
+}
+
+/// That the name exists, whether it has records of the type or not, and the name outside of the
+/// zones that its records go on with; or why it does not exist.
+type Known = Result<Option<Box<Name>>, Why>;
+
+impl Answer<'_> {
+    /// Adds the records of a name of this form.
+    fn form(&mut self, form: Form<'_>) -> Known {
+        match form {
+            Form::Apex => self.apex(),
+            Form::Empty => {}
+            Form::Version => self.version(),
+            Form::NameServer => self.name_server(),
+            Form::Namespace(namespace) => self.namespace(namespace)?,
+            Form::PodNamespace(namespace) => self.pod_namespace(namespace)?,
+            Form::Pod { namespace, label } => self.pod(namespace, label)?,
+            Form::Service {
+                namespace,
+                service,
+                part,
+            } => return self.service(namespace, service, part),
+            Form::Address(network) => self.reverse(network)?,
+            Form::Unknown => return Err(Why::NoSuchForm),
+        }
+        Ok(None)
+    }
+}

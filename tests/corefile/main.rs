@@ -1,5 +1,7 @@
 //! The Corefile language through the library's public face.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod imports;
 mod lexical;
 mod mutations;
@@ -9,7 +11,7 @@ mod rows;
 use std::fmt::Write;
 
 use lodestone::corefile::{
-    Diagnostic, Diagnostics, Directive, File, Memory, Overlaps, ServerBlock, Severity, parse,
+    Diagnostic, Diagnostics, Directive, File, Memory, Overlaps, ServerBlock, Severity, Word, parse,
     unknown_property,
 };
 
@@ -43,7 +45,7 @@ fn read_with(text: &str, loader: &Memory) -> Result<File, Diagnostics> {
 /// What becomes of a text, in lines: `zone:port ... { directives }` for each block, then warnings;
 /// or the errors with their places.
 fn outcome(text: &str, loader: &Memory) -> String {
-    match read_with(text, loader).and_then(configure) {
+    match read_with(text, loader).and_then(|file| configure(&file)) {
         Ok(told) => told,
         Err(diagnostics) => {
             let mut told = String::new();
@@ -73,7 +75,7 @@ fn tell(told: &mut String, one: &Diagnostic) {
 }
 
 /// The least of a configuration: keys, overlaps and some of the checks of three plugins.
-fn configure(file: File) -> Result<String, Diagnostics> {
+fn configure(file: &File) -> Result<String, Diagnostics> {
     let mut told = String::new();
     let mut list = file.warnings.clone();
     let mut overlaps = Overlaps::default();
@@ -131,7 +133,7 @@ fn directives(block: &ServerBlock) -> String {
             write!(shown, " {:?}", argument.as_str()).unwrap();
         }
         for line in directive.properties() {
-            let words: Vec<_> = line.words.iter().map(|word| word.as_str()).collect();
+            let words: Vec<_> = line.words.iter().map(Word::as_str).collect();
             write!(shown, " [{}]", words.join(" ")).unwrap();
         }
         shown

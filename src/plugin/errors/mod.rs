@@ -248,12 +248,39 @@ fn failure(why: Why) -> Option<&'static str> {
         Why::UpstreamTimeout => "no upstream answered in time: i/o timeout",
         Why::UpstreamUnreachable => "no upstream can be reached",
         Why::UpstreamMalformed => "the upstream's reply makes no sense",
+        Why::UpstreamTls => "no trust in the upstream could be established",
+        Why::UpstreamsDown => "no healthy proxies",
+        Why::UpstreamLoop => "every upstream leads back here",
         Why::Overload => "too many questions are under way at once",
         Why::NobodyAnswered => "no next plugin found",
         Why::NotSynced => "the cluster's objects have not been read yet",
         Why::TooDeep => "aliases lead to aliases without end",
         Why::Internal => "internal error",
-        _ => return None,
+        // Answers, denials, other servers' words and refusals by rule.
+        Why::Unanswered
+        | Why::ClusterRecord
+        | Why::ClusterNoData
+        | Why::NoSuchForm
+        | Why::NoSuchNamespace
+        | Why::NoSuchService
+        | Why::NoReadyEndpoint
+        | Why::NoSuchEndpoint
+        | Why::EndpointNotReady
+        | Why::EmptyService
+        | Why::NoSuchPort
+        | Why::NoSuchPod
+        | Why::NoSuchAddress
+        | Why::HostsRecord
+        | Why::HostsNoData
+        | Why::NoSuchHost
+        | Why::Upstream
+        | Why::Cached
+        | Why::Stale
+        | Why::NoZone
+        | Why::Malformed
+        | Why::NotServed
+        | Why::Policy
+        | Why::Synthesized => return None,
     })
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{plugin::Written, query::Query, reply::Reply};
+use crate::{plugin::Written, query::Query, reply::Reply, wire::Name};
 
 /// What a log line looks like by default.
 pub const COMMON: &str = "{remote}:{port} - {>id} \"{type} {class} {name} {proto} {size} {>do} {>bufsize}\" {rcode} {>rflags} {rsize} {duration}";
@@ -132,7 +132,7 @@ impl Field {
     ) -> io::Result<()> {
         match self {
             Self::Type => write!(out, "{}", query.asked.rtype),
-            Self::Name => write!(out, "{}", query.asked.lower),
+            Self::Name => name(out, &query.asked.lower),
             Self::Class => write!(out, "{}", query.asked.class),
             Self::Protocol => write!(out, "{}", query.transport.label()),
             Self::Remote => address(out, query.client.ip()),
@@ -150,6 +150,20 @@ impl Field {
             Self::Metadata => out.write_all(b"-"),
         }
     }
+}
+
+/// Nearly every name is plain, and this is the longest field: its labels are copied as they are.
+fn name(out: &mut Vec<u8>, name: &Name) -> io::Result<()> {
+    let plain = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
+    let labels = || name.as_ref().labels();
+    if name.as_ref().is_root() || !labels().all(|label| label.iter().all(plain)) {
+        return write!(out, "{name}");
+    }
+    for label in labels() {
+        out.extend_from_slice(label);
+        out.push(b'.');
+    }
+    Ok(())
 }
 
 /// An IPv6 address stands in brackets; an IPv4 address is one, also where it comes mapped.
@@ -278,6 +292,21 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(line(format, |_, _| ()), wanted, "{format}");
+        }
+    }
+
+    #[test]
+    fn names_that_could_break_a_line_are_escaped() {
+        for (text, wanted) in [
+            (".", "."),
+            ("_http._tcp.Web-1.", "_http._tcp.web-1."),
+            (r#"a\010b\"c.d."#, r#"a\010b\"c.d."#),
+        ] {
+            let asked = Name::parse(text).unwrap();
+            let line = line("{name}", |query, _| {
+                query.asked = Question::new(asked, Type::A, Class::IN);
+            });
+            assert_eq!(line, wanted);
         }
     }
 

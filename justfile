@@ -1,0 +1,35 @@
+# `just` lists these. `just ci` is what a change has to pass; .ci/run runs the same on a bare machine.
+
+_default:
+    @just --list
+
+# Everything that a change has to pass
+ci: format lint doc test deny
+
+# Formatting is as rustfmt has it
+format:
+    cargo fmt --check
+
+# Clippy finds nothing, in tests either
+lint:
+    cargo clippy --locked --all-targets -- -D warnings
+
+# The documentation builds without a warning
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+# All tests
+test:
+    cargo test --locked
+
+# Licences, banned crates, sources and known faults of what is depended on
+deny:
+    cargo deny check
+
+# A sample cluster, or your own manifests: just lab DIR
+lab *ARGUMENTS:
+    cargo run --release -- lab {{ARGUMENTS}}
+
+# The container image
+image TAG="lodestone:0.1.0":
+    docker build -f deploy/Dockerfile -t {{TAG}} .

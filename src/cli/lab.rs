@@ -1,0 +1,292 @@
+//! `lodestone lab [DIR]`: the names of a cluster without a cluster, for whoever learns with `dig`.
+//!
+//! It serves a directory of manifests, the built-in sample or a person's own, through the ordinary
+//! server with a Corefile made here, and prints what to try. It is not for production: a
+//! Corefile with `manifests DIR` is.
+
+mod guide;
+mod objects;
+mod sample;
+
+use anyhow::{Context, bail};
+use guide::Place;
+use objects::Objects;
+use sample::{Left, Sample};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::serve::{self, Corefile};
+
+/// What errors call the Corefile made here.
+const NAME: &str = "Corefile of the lab";
+/// The port where none is asked for.
+const PORT: u16 = 1053;
+/// How many ports above [`PORT`] are tried where it is taken.
+const NEXT: u16 = 100;
+/// Where the machine's own name servers stand.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Serve a sample cluster, or your own manifests, on this machine and print what to ask it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Arguments {
+    /// A directory of manifests (*.yaml, *.yml, *.json). Without it: the sample cluster
+    pub directory: Option<PathBuf>,
+    /// The port to answer at; 0 for any. Without it: 1053, or the next one that is free
+    #[arg(long, short, value_name = "N")]
+    pub port: Option<u16>,
+    /// The address to answer at
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub address: IpAddr,
+    /// Print a line for each query
+    #[arg(long)]
+    pub log: bool,
+}
+
+/// What the server is to serve.
+#[derive(Debug)]
+pub struct Lab {
+    /// The text of a Corefile.
+    pub corefile: String,
+    /// What errors in it are said to be in.
+    pub name: &'static str,
+    /// Where it will answer; the Corefile says the same.
+    pub address: SocketAddr,
+}
+
+/// What to tell once the server answers.
+#[derive(Debug)]
+pub struct Started {
+    directory: PathBuf,
+    sample: bool,
+    outside: bool,
+    address: SocketAddr,
+    /// The port that was wished for; 0 for any.
+    wished: u16,
+}
+
+/// Serves until told to stop, and gives the exit code.
+pub fn run(arguments: &Arguments) -> ExitCode {
+    let served = run_with(arguments, |lab, started| {
+        serve::run(serve::Options {
+            corefile: Corefile::Text {
+                name: lab.name.to_owned(),
+                text: lab.corefile,
+            },
+            default_port: lab.address.port(),
+            quiet: true,
+            pid_file: None,
+            on_start: Some(Box::new(move |_| started.tell())),
+        })
+    });
+    served.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Serves until `serve` returns. `serve` runs the ordinary server on the Corefile, and calls
+/// [`Started::tell`] once the server answers.
+pub fn run_with<T>(
+    arguments: &Arguments,
+    serve: impl FnOnce(Lab, Started) -> T,
+) -> anyhow::Result<T> {
+    let sample = match &arguments.directory {
+        Some(directory) => {
+            check(directory)?;
+            None
+        }
+        None => Some(Sample::lay_out(&std::env::temp_dir())?),
+    };
+    let directory = match (&sample, &arguments.directory) {
+        (Some(sample), _) => sample.directory(),
+        (None, Some(directory)) => directory.as_path(),
+        (None, None) => unreachable!("without a directory there is a sample"),
+    };
+    let served = serve_directory(arguments, directory, sample.is_some(), serve);
+    if let Some(sample) = sample {
+        let directory = sample.directory().to_owned();
+        if sample.leave() == Left::Kept {
+            let directory = directory.display();
+            say(&format!(
+                "Your files are still there: lodestone lab {directory}\n"
+            ));
+        }
+    }
+    served
+}
+
+fn serve_directory<T>(
+    arguments: &Arguments,
+    directory: &Path,
+    sample: bool,
+    serve: impl FnOnce(Lab, Started) -> T,
+) -> anyhow::Result<T> {
+    let directory = std::path::absolute(directory)?;
+    let address = free_address(arguments.address, arguments.port)?;
+    let outside = names_a_server(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default());
+    let lab = Lab {
+        corefile: corefile(address, &directory, outside, arguments.log)?,
+        name: NAME,
+        address,
+    };
+    let started = Started {
+        directory,
+        sample,
+        outside,
+        address,
+        wished: arguments.port.unwrap_or(PORT),
+    };
+    Ok(serve(lab, started))
+}
+
+impl Started {
+    /// Prints what there is to try.
+    pub fn tell(&self) {
+        say(&self.page());
+    }
+
+    fn page(&self) -> String {
+        let mut page = String::new();
+        if self.wished != 0 && self.wished != self.address.port() {
+            let _ = writeln!(
+                page,
+                "Port {} is taken; this is the next free one.",
+                self.wished
+            );
+        }
+        let objects = Objects::read(&self.directory).unwrap_or_default();
+        let place = Place {
+            address: self.address,
+            directory: &self.directory,
+            sample: self.sample,
+            outside: self.outside,
+        };
+        page + &guide::text(&objects, &place)
+    }
+}
+
+/// Says before anything starts what is wrong with a directory.
+fn check(directory: &Path) -> anyhow::Result<()> {
+    let shown = directory.display();
+    if !directory.exists() {
+        bail!(
+            "{shown}: there is no such directory. Make it, or leave it out for the sample cluster"
+        );
+    }
+    if !directory.is_dir() {
+        bail!("{shown} is a file; the lab serves a directory of manifests");
+    }
+    std::fs::read_dir(directory).with_context(|| format!("cannot read {shown}"))?;
+    Ok(())
+}
+
+/// The Corefile that serves a directory: a stock cluster's, less what only a cluster needs.
+fn corefile(
+    address: SocketAddr,
+    directory: &Path,
+    outside: bool,
+    log: bool,
+) -> anyhow::Result<String> {
+    let directory = quoted(directory)?;
+    let log = if log { "    log\n" } else { "" };
+    let (fallthrough, forward) = if outside {
+        (
+            "        fallthrough in-addr.arpa ip6.arpa\n",
+            "    forward . /etc/resolv.conf\n    loop\n",
+        )
+    } else {
+        ("", "")
+    };
+    Ok(format!(
+        ".:{port} {{\n    \
+             bind {ip}\n    \
+             errors\n\
+         {log}    \
+             kubernetes cluster.local in-addr.arpa ip6.arpa {{\n        \
+                 manifests {directory}\n        \
+                 pods verified\n\
+         {fallthrough}    \
+             }}\n    \
+             cache 30\n\
+         {forward}    \
+             loadbalance\n\
+         }}\n",
+        port = address.port(),
+        ip = address.ip(),
+    ))
+}
+
+/// A path as a word of a Corefile.
+fn quoted(path: &Path) -> anyhow::Result<String> {
+    match path.to_str() {
+        // The language replaces environment references inside quotes too, and has no escape for
+        // them; a backslash before a quote is its only escape.
+        Some(text)
+            if !["{$", "{%", "\"", "\\", "\n", "\r"]
+                .iter()
+                .any(|it| text.contains(it)) =>
+        {
+            Ok(format!("\"{text}\""))
+        }
+        _ => bail!(
+            "{}: a Corefile cannot carry this path (quotes, backslashes, line ends, {{$ and {{% have a \
+             meaning there, and it must be UTF-8). Use another one",
+            path.display()
+        ),
+    }
+}
+
+/// Whether a resolv.conf names a server to forward to.
+fn names_a_server(resolv_conf: &str) -> bool {
+    resolv_conf.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.next() == Some("nameserver")
+            && words
+                .next()
+                .is_some_and(|it| it.starts_with(|it: char| it.is_ascii_hexdigit() || it == ':'))
+    })
+}
+
+/// An address at which nothing listens. A port that was asked for is that port or an error; the
+/// default one may move.
+///
+/// Another program can take it before the server does; the server then says so.
+fn free_address(ip: IpAddr, port: Option<u16>) -> anyhow::Result<SocketAddr> {
+    let first = port.unwrap_or(PORT);
+    let error = match probe(SocketAddr::new(ip, first)) {
+        Ok(address) => return Ok(address),
+        Err(error) => error,
+    };
+    let next = (first.saturating_add(1)..=first.saturating_add(NEXT))
+        .find_map(|port| probe(SocketAddr::new(ip, port)).ok())
+        .filter(|_| error.kind() == io::ErrorKind::AddrInUse);
+    match (port, next) {
+        (None, Some(address)) => Ok(address),
+        (Some(port), Some(free)) => bail!(
+            "port {port} of {ip} is taken; {free_port} is free: --port {free_port}",
+            free_port = free.port()
+        ),
+        _ => Err(error).with_context(|| format!("cannot listen at {ip} port {first}")),
+    }
+}
+
+/// Whether both sockets of a server could be had there. The server's own share their port with
+/// others of the same user, so two labs would each get half of the queries; these do not.
+fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
+    let tcp = TcpListener::bind(address)?;
+    let address = tcp.local_addr()?;
+    UdpSocket::bind(address)?;
+    Ok(address)
+}
+
+/// Prints. A reader that has gone away is no reason to stop serving.
+fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests;

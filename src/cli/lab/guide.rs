@@ -1,0 +1,132 @@
+//! The page that the lab prints: `dig` lines to try, made from the objects that are there, each
+//! with what it shows. Pure: objects and an address in, text out.
+
+mod examples;
+
+use super::objects::Objects;
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+/// Where the lab is and what it serves.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// Where it answers.
+    pub address: SocketAddr,
+    /// The directory that it serves.
+    pub directory: &'a Path,
+    /// Whether that is the sample cluster and not somebody's own.
+    pub sample: bool,
+    /// Whether names outside of the cluster are forwarded.
+    pub outside: bool,
+}
+
+/// A few lines to try under one head.
+struct Section {
+    title: &'static str,
+    examples: Vec<Example>,
+}
+
+/// One line to try.
+struct Example {
+    /// What it is an example of, and what is to be seen.
+    shows: String,
+    /// What follows `dig` and the server's address.
+    arguments: String,
+}
+
+/// The whole page.
+pub fn text(objects: &Objects, place: &Place<'_>) -> String {
+    let mut page = head(objects, place);
+    if objects.is_empty() {
+        page += &nothing_yet(place);
+        return page;
+    }
+    page += "\nPaste a line into another terminal; what it shows stands above it. Ctrl-C ends the lab.\n";
+    let dig = dig(place.address);
+    for section in examples::sections(objects, place.outside) {
+        if section.examples.is_empty() {
+            continue;
+        }
+        let _ = write!(page, "\n{}\n", section.title);
+        for Example { shows, arguments } in section.examples {
+            let _ = write!(page, "  # {shows}\n  {dig} {arguments}\n");
+        }
+    }
+    if let Some(service) = examples::star(objects) {
+        page += &search_list(&dig, &format!("{}.{}", service.name, service.namespace));
+    }
+    page
+}
+
+fn head(objects: &Objects, place: &Place<'_>) -> String {
+    let what = if place.sample {
+        "a sample cluster"
+    } else {
+        "your manifests"
+    };
+    let mut head = format!(
+        "lodestone lab: {what}, answered at {} port {}, UDP and TCP.\n",
+        place.address.ip(),
+        place.address.port()
+    );
+    let directory = place.directory.display();
+    if !objects.is_empty() {
+        let _ = writeln!(
+            head,
+            "{}, {} and {} in {directory}\nEdit those files: the answers follow within a second.",
+            count(objects.namespaces, "Namespace"),
+            count(objects.services.len(), "Service"),
+            count(objects.pods.len(), "Pod"),
+        );
+    }
+    for file in &objects.unread {
+        let _ = writeln!(
+            head,
+            "Not readable as YAML or JSON, and left out here: {file}"
+        );
+    }
+    if !place.outside {
+        head +=
+            "/etc/resolv.conf names no server, so names outside of the cluster get no answer.\n";
+    }
+    head
+}
+
+fn nothing_yet(place: &Place<'_>) -> String {
+    let directory = place.directory.display();
+    format!(
+        "\nThere is no Service and no Pod in {directory} yet. Put manifests there (*.yaml, *.yml,\n\
+         *.json) and they are answered within a second. What a cluster holds can be had with\n  \
+         kubectl get namespaces,services,endpointslices,pods --all-namespaces -o yaml > objects.yaml\n\
+         For a sample cluster and lines to try, leave the directory out: lodestone lab\n"
+    )
+}
+
+/// How a pod asks: its whole search list at once, which `dig` only takes from a file.
+fn search_list(dig: &str, name: &str) -> String {
+    format!(
+        "\nA pod's whole search list (dig reads it from /etc/resolv.conf only, so lend it another)\n  \
+         printf 'search default.svc.cluster.local svc.cluster.local cluster.local\\noptions ndots:5\\n' > /tmp/pod-resolv.conf\n  \
+         unshare -rm sh -c 'mount --bind /tmp/pod-resolv.conf /etc/resolv.conf && exec {dig} +search +short {name}'\n"
+    )
+}
+
+/// The beginning of every line.
+fn dig(address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        // A server bound to every address is asked at one of them.
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("dig -p {} @{ip}", address.port())
+}
+
+fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+#[cfg(test)]
+mod tests;

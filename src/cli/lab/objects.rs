@@ -1,0 +1,257 @@
+//! What the guide knows of a directory of manifests: what is served, and what a course tells apart
+//! beyond that.
+//!
+//! Addresses and endpoints are those of [`crate::cluster`], which also makes what the manifests
+//! leave to a cluster. It keeps only what names need; so the types of Services, and the order of
+//! the files, are read here once more. Nothing here fails: a file that cannot be read is named.
+
+use crate::cluster::{self, Cluster, Object};
+use k8s_openapi::api::core::v1::{self as core, ServicePort};
+use serde_json::Value;
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+use tracing::subscriber::{NoSubscriber, with_default};
+
+/// The objects of a directory, in the order of its files.
+#[derive(Debug, Default)]
+pub struct Objects {
+    /// How many Namespaces there are.
+    pub namespaces: usize,
+    /// Services of every type.
+    pub services: Vec<Service>,
+    /// Pods that have an address.
+    pub pods: Vec<Pod>,
+    /// Files that could not be read, below the directory.
+    pub unread: Vec<String>,
+}
+
+/// A Service.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// What it is, as DNS and as a course sees it.
+    pub kind: Kind,
+    /// Its cluster addresses; none when headless.
+    pub addresses: Vec<IpAddr>,
+    /// Its ports.
+    pub ports: Vec<Port>,
+    /// Whether it selects pods at all; one that does not has its endpoints from elsewhere.
+    pub selects: bool,
+    /// What is behind it, ready or not.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// The types of Service that a course tells apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Reached by its cluster address.
+    ClusterIp,
+    /// No address of its own.
+    Headless,
+    /// Reached by these ports of every node too.
+    NodePort(Vec<i32>),
+    /// Reached by this address or name from outside too, once the load balancer has one.
+    LoadBalancer(Option<String>),
+    /// Another name for this one.
+    ExternalName(String),
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Its name, if any.
+    pub name: Option<String>,
+    /// Its number.
+    pub number: i32,
+    /// The transport as names spell it.
+    pub protocol: String,
+}
+
+/// A Pod that has an address.
+#[derive(Debug)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its first address.
+    pub address: IpAddr,
+}
+
+/// One address behind a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its label below the Service's name.
+    pub label: String,
+    /// Where it is.
+    pub address: IpAddr,
+    /// Whether it is served.
+    pub ready: bool,
+    /// Whether the label is a host name, as those of a StatefulSet's pods are.
+    pub named: bool,
+}
+
+impl Objects {
+    /// Reads a directory.
+    pub fn read(directory: &Path) -> std::io::Result<Self> {
+        let mut objects = Self::default();
+        for path in cluster::manifests::files(directory)? {
+            let documents = fs::read_to_string(&path)
+                .ok()
+                .and_then(|text| documents(&text));
+            let Some(documents) = documents else {
+                let name = path.strip_prefix(directory).unwrap_or(&path);
+                objects.unread.push(name.display().to_string());
+                continue;
+            };
+            for document in documents {
+                objects.add(document);
+            }
+        }
+        // The running source has its say about files that it cannot read; once is enough.
+        let served = with_default(NoSubscriber::default(), || {
+            cluster::manifests::objects(directory)
+        });
+        objects.complete(served);
+        Ok(objects)
+    }
+
+    /// Whether there is nothing to give an example of.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.pods.is_empty()
+    }
+
+    /// Takes a Service up, or those of a list.
+    fn add(&mut self, mut value: Value) {
+        let kind = value["kind"].as_str().unwrap_or_default();
+        if kind == "Service" {
+            if let Some(service) = service(value) {
+                // Declared again: the later counts.
+                self.services
+                    .retain(|it| (&it.namespace, &it.name) != (&service.namespace, &service.name));
+                self.services.push(service);
+            }
+        } else if kind.ends_with("List")
+            && let Value::Array(items) = value["items"].take()
+        {
+            for item in items {
+                self.add(item);
+            }
+        }
+    }
+
+    /// Adds what is served.
+    fn complete(&mut self, served: Vec<Object>) {
+        self.pods = served.iter().filter_map(pod).collect();
+        let cluster = cluster::load(served);
+        self.namespaces = cluster.namespaces().count();
+        // One that is not served shows nothing.
+        self.services
+            .retain_mut(|service| service.complete(&cluster).is_some());
+    }
+}
+
+impl Service {
+    fn complete(&mut self, cluster: &Cluster) -> Option<()> {
+        let entry = cluster.entry(&self.namespace, &self.name)?;
+        self.addresses = entry.service.as_ref()?.cluster_ips.to_vec();
+        let endpoints = entry.endpoints().map(|endpoint| Endpoint {
+            label: endpoint
+                .hostname()
+                .map_or_else(|| dashed(endpoint.address), str::to_owned),
+            address: endpoint.address,
+            ready: endpoint.ready,
+            named: endpoint.hostname().is_some(),
+        });
+        self.endpoints = endpoints.collect();
+        Some(())
+    }
+
+    /// Those that are served.
+    pub fn ready(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter().filter(|it| it.ready)
+    }
+
+    /// Those that are not.
+    pub fn unready(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter().filter(|it| !it.ready)
+    }
+}
+
+impl From<ServicePort> for Port {
+    fn from(port: ServicePort) -> Self {
+        Self {
+            name: port.name,
+            number: port.port,
+            protocol: port
+                .protocol
+                .map_or("tcp".to_owned(), |it| it.to_lowercase()),
+        }
+    }
+}
+
+/// An address as a label: `10.0.0.1` is `10-0-0-1`. A label does not end in a dash.
+pub fn dashed(address: IpAddr) -> String {
+    let mut label = address.to_string().replace(['.', ':'], "-");
+    if label.ends_with('-') {
+        label.push('0');
+    }
+    label
+}
+
+/// All documents of a file; None where it is no YAML.
+fn documents(text: &str) -> Option<Vec<Value>> {
+    let options = serde_saphyr::options! {
+        // What `kubectl get -o yaml` makes of a whole cluster.
+        budget: serde_saphyr::budget! {
+            max_documents: 100_000, max_nodes: 5_000_000, max_events: 20_000_000,
+        },
+    };
+    serde_saphyr::from_multiple_with_options(text, options).ok()
+}
+
+fn service(value: Value) -> Option<Service> {
+    let core::Service {
+        metadata,
+        spec,
+        status,
+    } = serde_json::from_value(value).ok()?;
+    let spec = spec.unwrap_or_default();
+    let ports = spec.ports.unwrap_or_default();
+    let mut cluster_ips = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
+    let kind = match spec.type_.as_deref() {
+        Some("ExternalName") => Kind::ExternalName(spec.external_name.unwrap_or_default()),
+        _ if cluster_ips.next().is_some_and(|ip| ip == "None") => Kind::Headless,
+        Some("NodePort") => {
+            Kind::NodePort(ports.iter().filter_map(|port| port.node_port).collect())
+        }
+        Some("LoadBalancer") => Kind::LoadBalancer(
+            status
+                .and_then(|status| status.load_balancer?.ingress?.into_iter().next())
+                .and_then(|ingress| ingress.ip.or(ingress.hostname)),
+        ),
+        _ => Kind::ClusterIp,
+    };
+    Some(Service {
+        // As the API server fills it in.
+        namespace: metadata.namespace.unwrap_or_else(|| "default".to_owned()),
+        name: metadata.name?,
+        kind,
+        addresses: Vec::new(),
+        ports: ports.into_iter().map(Port::from).collect(),
+        selects: spec.selector.is_some_and(|selector| !selector.is_empty()),
+        endpoints: Vec::new(),
+    })
+}
+
+fn pod(object: &Object) -> Option<Pod> {
+    let Object::Pod(pod) = object else {
+        return None;
+    };
+    Some(Pod {
+        namespace: pod.namespace.to_string(),
+        address: pod.addresses().next()?,
+    })
+}

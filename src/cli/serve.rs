@@ -1,0 +1,352 @@
+//! Serving: from a Corefile to a process that answers, and to its end.
+
+use std::{
+    fmt, fs, io,
+    io::Read,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    cli,
+    config::{self, Config},
+    corefile::{Diagnostics, Disk, MAX_FILE},
+    life::Running,
+    logging,
+    metrics::Metrics,
+    reload::Changes,
+};
+
+/// What to serve and how.
+pub struct Options {
+    /// The configuration.
+    pub corefile: Corefile,
+    /// The port of keys that carry none.
+    pub default_port: u16,
+    /// Whether to keep quiet about the start.
+    pub quiet: bool,
+    /// Where to write the process id.
+    pub pid_file: Option<PathBuf>,
+    /// Called with the addresses once they are served.
+    pub on_start: Option<Box<dyn FnOnce(&[SocketAddr])>>,
+}
+
+/// Where a Corefile is.
+#[derive(Clone, Debug)]
+pub enum Corefile {
+    /// In a file that must exist.
+    File(PathBuf),
+    /// In `./Corefile`; where there is none, the built-in default is served.
+    WorkingDirectory,
+    /// On standard input, read once.
+    StandardInput,
+    /// In memory.
+    Text {
+        /// What errors call it.
+        name: String,
+        /// What it says.
+        text: String,
+    },
+}
+
+/// Why a Corefile cannot be used.
+#[derive(Debug)]
+pub enum ReadError {
+    /// It cannot be read.
+    Io {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is wrong.
+    Wrong(Box<Diagnostics>),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { name, source } => {
+                write!(out, "error: cannot read the Corefile {name}: {source}")
+            }
+            Self::Wrong(diagnostics) => diagnostics.fmt(out),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+impl Corefile {
+    /// Reads the `-conf` flag.
+    pub fn from_flag(flag: Option<PathBuf>) -> Self {
+        match flag {
+            None => Self::WorkingDirectory,
+            Some(path) if path == Path::new("stdin") => Self::StandardInput,
+            Some(path) => Self::File(path),
+        }
+    }
+
+    /// What errors call it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::WorkingDirectory => "Corefile".to_owned(),
+            Self::StandardInput => "/dev/stdin".to_owned(),
+            Self::Text { name, .. } => name.clone(),
+        }
+    }
+
+    /// The file to watch for changes, where there is one.
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => Some(path.clone()),
+            Self::WorkingDirectory => Some(PathBuf::from("Corefile")),
+            Self::StandardInput | Self::Text { .. } => None,
+        }
+    }
+
+    /// Reads and understands it.
+    pub fn read(&self, default_port: u16) -> Result<Config, ReadError> {
+        let name = self.name();
+        let text = match self.text() {
+            Ok(text) => text,
+            Err(source) => return Err(ReadError::Io { name, source }),
+        };
+        let source = config::Source {
+            name: &name,
+            text: &text,
+            loader: &Disk,
+            default_port,
+        };
+        Config::read(&source).map_err(|wrong| ReadError::Wrong(Box::new(wrong)))
+    }
+
+    fn text(&self) -> io::Result<String> {
+        let octets = match self {
+            Self::Text { text, .. } => return Ok(text.clone()),
+            Self::StandardInput => capped(io::stdin().lock())?,
+            Self::File(path) => capped(fs::File::open(path)?)?,
+            Self::WorkingDirectory => match fs::File::open("Corefile") {
+                Ok(file) => capped(file)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+                Err(error) => return Err(error),
+            },
+        };
+        Ok(String::from_utf8_lossy(&octets).into_owned())
+    }
+}
+
+/// Reads to the end, but no more than a Corefile may have.
+fn capped(from: impl Read) -> io::Result<Vec<u8>> {
+    let limit = u64::try_from(MAX_FILE).expect("a file size fits in 64 bits");
+    let mut octets = Vec::new();
+    from.take(limit + 1).read_to_end(&mut octets)?;
+    if octets.len() > MAX_FILE {
+        return Err(io::Error::other(format!(
+            "it is longer than {limit} octets"
+        )));
+    }
+    Ok(octets)
+}
+
+/// Serves until told to stop: 0 after an orderly end, 1 where it could not start.
+pub fn run(options: Options) -> ExitCode {
+    logging::install();
+    // One provider for every TLS connection of the process. A second install changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("error: cannot start the runtime: {error}")),
+    };
+    let code = runtime.block_on(life(options));
+    logging::flush();
+    code
+}
+
+fn failed(message: &str) -> ExitCode {
+    logging::flush();
+    eprintln!("{}", message.trim_end());
+    ExitCode::FAILURE
+}
+
+/// One process's life: start, serve, reload as often as asked, drain, end.
+async fn life(options: Options) -> ExitCode {
+    let started = async {
+        let signals = Signals::install().context("cannot listen for signals")?;
+        let server = Server::start(&options).await?;
+        write_pid(options.pid_file.as_deref())?;
+        anyhow::Ok((signals, server))
+    };
+    let (mut signals, mut server) = match started.await {
+        Ok(started) => started,
+        // What is wrong with a Corefile is drawn as it is, everything else in one line.
+        Err(error) => {
+            return failed(&match error.downcast_ref::<ReadError>() {
+                Some(wrong) => wrong.to_string(),
+                None => format!("error: {error:#}"),
+            });
+        }
+    };
+    if !options.quiet {
+        println!("{}{}", server.running.banner(), cli::version());
+    }
+    if let Some(on_start) = options.on_start {
+        on_start(&server.running.addresses());
+    }
+    loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::Reload => server.look(Why::Asked).await,
+                Told::Terminate => {
+                    server.running.lame_duck(signals.interrupted()).await;
+                    break;
+                }
+                Told::Interrupt => break,
+                Told::Quit => return ExitCode::SUCCESS,
+            },
+            () = server.changes.next() => server.look(Why::Changed).await,
+        }
+    }
+    tokio::select! {
+        () = server.running.drain() => ExitCode::SUCCESS,
+        () = signals.interrupted() => ExitCode::from(INTERRUPTED_TWICE),
+    }
+}
+
+/// Exit code where a second interrupt cuts the drain short, as in CoreDNS.
+const INTERRUPTED_TWICE: u8 = 2;
+
+/// A running configuration and the Corefile that it came from.
+struct Server {
+    corefile: Corefile,
+    default_port: u16,
+    running: Running,
+    changes: Changes,
+    /// What was last wrong with the Corefile: it is told once.
+    refused: Option<String>,
+}
+
+/// Why the Corefile is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// By signal: what is there is put to work even if it is what is served already.
+    Asked,
+    /// It may have changed.
+    Changed,
+}
+
+impl Server {
+    async fn start(options: &Options) -> anyhow::Result<Self> {
+        let config = options.corefile.read(options.default_port)?;
+        eprint!("{}", config.warnings);
+        let running = Running::start(config, options.default_port, Metrics::new()).await?;
+        logging::count_drops(running.metrics());
+        let corefile = options.corefile.clone();
+        let changes = follow(&corefile, &running);
+        Ok(Self {
+            corefile,
+            default_port: options.default_port,
+            running,
+            changes,
+            refused: None,
+        })
+    }
+
+    /// Reads the Corefile again and puts it to work. Where it is wrong or cannot be put to work,
+    /// the one that is served goes on, and that is said once.
+    async fn look(&mut self, why: Why) {
+        let config = match self.corefile.read(self.default_port) {
+            Ok(config) => config,
+            Err(error) => return self.refuse(why, error.to_string()),
+        };
+        if why == Why::Changed && config.hash == self.running.hash() {
+            self.refused = None;
+            return;
+        }
+        tracing::info!("Reloading");
+        for warning in config.warnings.to_string().lines() {
+            tracing::warn!(target: "plugin/reload", "{warning}");
+        }
+        match self.running.replace(config).await {
+            Ok(()) => {
+                self.refused = None;
+                self.changes = follow(&self.corefile, &self.running);
+                tracing::info!("Reloading complete");
+            }
+            Err(error) => self.refuse(why, format!("{:#}", anyhow::Error::from(error))),
+        }
+    }
+
+    fn refuse(&mut self, why: Why, error: String) {
+        if why == Why::Changed && self.refused.as_ref() == Some(&error) {
+            return;
+        }
+        self.running.metrics().reload.refused();
+        tracing::error!(target: "plugin/reload", "Corefile changed but reload failed: {error}");
+        self.refused = Some(error);
+    }
+}
+
+fn follow(corefile: &Corefile, running: &Running) -> Changes {
+    Changes::follow(
+        corefile.path().as_deref(),
+        running.imported(),
+        running.follows(),
+    )
+}
+
+fn write_pid(file: Option<&Path>) -> anyhow::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    fs::write(file, format!("{}\n", std::process::id()))
+        .with_context(|| format!("cannot write the process id to {}", file.display()))
+}
+
+/// The signals that mean something, as in CoreDNS.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    reload: Signal,
+    hang_up: Signal,
+}
+
+/// What a signal told.
+enum Told {
+    Reload,
+    Terminate,
+    Interrupt,
+    Quit,
+}
+
+impl Signals {
+    fn install() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            reload: signal(SignalKind::user_defined1())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        loop {
+            return tokio::select! {
+                _ = self.terminate.recv() => Told::Terminate,
+                _ = self.interrupt.recv() => Told::Interrupt,
+                _ = self.quit.recv() => Told::Quit,
+                _ = self.reload.recv() => Told::Reload,
+                _ = self.hang_up.recv() => continue,
+            };
+        }
+    }
+
+    /// Completes at the next interrupt.
+    async fn interrupted(&mut self) {
+        self.interrupt.recv().await;
+    }
+}

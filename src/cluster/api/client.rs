@@ -1,0 +1,184 @@
+//! Requests to the API server: whom to ask, how often, and for how long to wait.
+
+use super::super::settings::{Limits, Origin, Settings, Timing, Tls};
+use super::super::source::SourceError;
+use super::failure::Failure;
+use futures_util::FutureExt;
+use http::header::{ACCEPT, ACCEPT_ENCODING};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use kube::Config;
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use parking_lot::Mutex;
+use std::path::Path;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, sleep, timeout};
+
+/// The longest error that is read.
+const LONGEST_ERROR: usize = 64 << 10;
+
+/// How all watches ask the one API server.
+pub(super) struct Requests {
+    client: kube::Client,
+    bucket: Option<Bucket>,
+    in_flight: Option<Semaphore>,
+    timing: Timing,
+}
+
+impl Requests {
+    /// Reads the configuration; connects only when asked.
+    pub(super) fn new(settings: &Settings, runtime: &Handle) -> Result<Self, SourceError> {
+        let mut config = configuration(&settings.origin)?;
+        // Failures are retried by the watches, who know what they have read so far.
+        config.default_retry = false;
+        // The client's own tasks are started on the runtime.
+        let _entered = runtime.enter();
+        let client =
+            kube::Client::try_from(config).map_err(|error| SourceError::Client(error.into()))?;
+        let Limits { in_flight, .. } = settings.limits;
+        Ok(Self {
+            client,
+            bucket: Bucket::new(&settings.limits),
+            in_flight: (in_flight > 0).then(|| Semaphore::new(in_flight as usize)),
+            timing: settings.timing.clone(),
+        })
+    }
+
+    /// Asks, and waits for the head of a good response. The permit is to be kept while a list is
+    /// read, and dropped when a watch has begun.
+    pub(super) async fn get(
+        &self,
+        verb: &'static str,
+        path_and_query: &str,
+    ) -> Result<(Body, Option<SemaphorePermit<'_>>), Failure> {
+        if let Some(bucket) = &self.bucket {
+            sleep(bucket.take(Instant::now())).await;
+        }
+        let permit = match &self.in_flight {
+            Some(semaphore) => semaphore.acquire().await.ok(),
+            None => None,
+        };
+        let request = Request::get(path_and_query)
+            .header(ACCEPT, "application/json")
+            // Compressed, a stream would have to be unpacked event by event, and a list would be
+            // cheaper on the wire only.
+            .header(ACCEPT_ENCODING, "identity")
+            .body(Body::empty())
+            .map_err(|error| Failure::Malformed(error.to_string()))?;
+        let wait = self.timing.response;
+        let response = timeout(wait, self.client.send(request)).await;
+        let response = response
+            .map_err(|_| Failure::Stalled(wait))?
+            .map_err(Failure::connect)?;
+        if response.status() == StatusCode::OK {
+            return Ok((response.into_body(), permit));
+        }
+        Err(refusal(verb, response, wait).await)
+    }
+}
+
+/// Reads why a request was refused.
+async fn refusal(verb: &'static str, response: Response<Body>, wait: Duration) -> Failure {
+    let code = response.status().as_u16();
+    let body = Limited::new(response.into_body(), LONGEST_ERROR).collect();
+    let body = match timeout(wait, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        _ => bytes::Bytes::new(),
+    };
+    Failure::refused(verb, code, &body)
+}
+
+fn configuration(origin: &Origin) -> Result<Config, SourceError> {
+    match origin {
+        Origin::InCluster => Config::incluster().map_err(SourceError::InCluster),
+        Origin::Kubeconfig { file, context } => {
+            let kubeconfig = Kubeconfig::read_from(file).map_err(SourceError::Kubeconfig)?;
+            let options = KubeConfigOptions {
+                context: context.clone(),
+                ..Default::default()
+            };
+            // Asynchronous by signature only: it reads files.
+            let config = Config::from_custom_kubeconfig(kubeconfig, &options).now_or_never();
+            let config = config.unwrap_or(Err(kube::config::KubeconfigError::FindPath));
+            config.map_err(SourceError::Kubeconfig)
+        }
+        Origin::Endpoint { url, tls } => endpoint(url, tls.as_ref()),
+        // Not this source's; the caller has seen to it.
+        Origin::Manifests { .. } => Err(SourceError::Endpoint(String::new())),
+    }
+}
+
+fn endpoint(url: &str, tls: Option<&Tls>) -> Result<Config, SourceError> {
+    let bad = || SourceError::Endpoint(url.to_owned());
+    let uri: http::Uri = url.parse().map_err(|_| bad())?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
+        return Err(bad());
+    }
+    let mut config = Config::new(uri);
+    if let Some(Tls {
+        certificate,
+        key,
+        authority,
+    }) = tls
+    {
+        for file in [certificate, key, authority] {
+            std::fs::metadata(file).map_err(|error| SourceError::Read(file.clone(), error))?;
+        }
+        let text = |path: &Path| Some(path.to_string_lossy().into_owned());
+        config.root_cert_file = Some(authority.clone());
+        config.auth_info.client_certificate = text(certificate);
+        config.auth_info.client_key = text(key);
+    }
+    Ok(config)
+}
+
+/// A bucket of tokens: `burst` at once, then so many a second.
+struct Bucket {
+    per_second: f64,
+    burst: f64,
+    /// How many tokens there were, and when. Negative when they are promised already.
+    level: Mutex<(f64, Instant)>,
+}
+
+impl Bucket {
+    fn new(limits: &Limits) -> Option<Self> {
+        let burst = f64::from(limits.burst.max(1));
+        let per_second = limits.per_thousand_seconds as f64 / 1000.0;
+        (per_second > 0.0).then(|| Self {
+            per_second,
+            burst,
+            level: Mutex::new((burst, Instant::now())),
+        })
+    }
+
+    /// Takes a token; returns how long to wait for it.
+    fn take(&self, now: Instant) -> Duration {
+        let mut level = self.level.lock();
+        let gained = now.saturating_duration_since(level.1).as_secs_f64() * self.per_second;
+        let tokens = (level.0 + gained).min(self.burst) - 1.0;
+        *level = (tokens, now);
+        Duration::try_from_secs_f64(-tokens / self.per_second).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_its_burst_and_then_its_rate() {
+        let limits = Limits {
+            per_thousand_seconds: 2000,
+            burst: 2,
+            in_flight: 0,
+        };
+        let bucket = Bucket::new(&limits).unwrap();
+        let now = bucket.level.lock().1;
+        let waits: Vec<_> = (0..4).map(|_| bucket.take(now).as_millis()).collect();
+        assert_eq!(waits, [0, 0, 500, 1000]);
+        assert_eq!(bucket.take(now + Duration::from_mins(1)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,204 @@
+//! Keeps one kind of object in step with the API server: lists it, follows it, and begins again
+//! whenever that does not go on.
+//!
+//! ```text
+//!             +-- streamed list (sendInitialEvents) --+
+//! no version -+                                       +-> version -> watch -> watch -> ...
+//!             +-- list in pages, where that fails ----+      ^                 |
+//!      ^                                                     +--- cut, silent -+
+//!      +------------------------ 410 Gone ---------------------------------- --+
+//! ```
+//!
+//! Whatever goes wrong, what has been told of the cluster stays until a list is complete.
+
+use super::super::decode::Unreadable;
+use super::super::event::{Event, Key, Kind};
+use super::super::settings::{Settings, Timing};
+use super::client::Requests;
+use super::failure::Failure;
+use super::order::Order;
+use super::pause::Pause;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info, warn};
+
+/// So many refusals of a version in a row, and the list is read anew: the server may have been
+/// restored from a backup and not know the version at all.
+const TRUST: u32 = 5;
+
+/// The same complaint is logged again after so long.
+const REPEAT: Duration = Duration::from_mins(5);
+
+/// The watch of one kind.
+pub(super) struct Watch {
+    pub(super) kind: Kind,
+    pub(super) requests: Arc<Requests>,
+    events: mpsc::Sender<Event>,
+    pub(super) timing: Timing,
+    /// The selectors, encoded, each with a leading `&`.
+    pub(super) selectors: String,
+    /// Streamed lists are tried until one has failed in a way that speaks against them.
+    streaming: bool,
+    /// What to watch from; None until a list is complete.
+    pub(super) version: Option<String>,
+    pub(super) order: Order,
+    pause: Pause,
+    /// Streamed lists that broke off, since anything went well.
+    broken_lists: u32,
+    /// Failures since anything went well.
+    failures: u32,
+    complained: Option<(String, Instant)>,
+}
+
+impl Watch {
+    /// Will watch one kind with these settings.
+    pub(super) fn new(
+        kind: Kind,
+        settings: &Settings,
+        requests: Arc<Requests>,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        let mut selectors = String::new();
+        let labels = settings.selector(kind);
+        if !labels.is_empty() {
+            let _ = write!(selectors, "&labelSelector={}", encode(labels.as_str()));
+        }
+        if kind == Kind::Pod {
+            // Pods that have ended keep their address in the API, while others get it again.
+            let over = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown";
+            let _ = write!(selectors, "&fieldSelector={}", encode(over));
+        }
+        Self {
+            kind,
+            requests,
+            events,
+            timing: settings.timing.clone(),
+            selectors,
+            streaming: true,
+            version: None,
+            order: Order::default(),
+            pause: Pause::new(&settings.timing),
+            broken_lists: 0,
+            failures: 0,
+            complained: None,
+        }
+    }
+
+    /// Watches until nobody listens to the events any more.
+    pub(super) async fn run(mut self) {
+        loop {
+            let step = match &self.version {
+                Some(_) => self.follow(false).await,
+                None if self.streaming && self.broken_lists < 2 => self.follow(true).await,
+                None => self.list().await,
+            };
+            match step {
+                Ok(()) => {}
+                Err(Failure::Stopped) => return,
+                Err(failure) => self.recover(&failure).await,
+            }
+        }
+    }
+
+    /// Decides from where to go on, and waits.
+    async fn recover(&mut self, failure: &Failure) {
+        self.failures += 1;
+        let listing = self.version.is_none();
+        match failure {
+            Failure::Expired => self.version = None,
+            Failure::Unsupported(..) if listing && self.streaming => {
+                debug!(
+                    "{}: no streamed lists here: {failure}",
+                    self.kind.resource()
+                );
+                self.streaming = false;
+                return;
+            }
+            // A server that ignores what it does not know streams events but never ends the list.
+            Failure::Stalled(_) if listing => self.streaming = false,
+            Failure::Broken(_) | Failure::Malformed(_) | Failure::Status(..) if listing => {
+                self.broken_lists += 1;
+            }
+            Failure::Status(..) | Failure::Unsupported(..) | Failure::Malformed(_)
+                if self.failures >= TRUST =>
+            {
+                self.version = None;
+            }
+            _ => {}
+        }
+        match failure {
+            Failure::Expired => debug!("{}: {failure}; listing them again", self.kind.resource()),
+            // The ordinary end of a quiet connection: it is resumed, and nothing is lost.
+            Failure::Stalled(_) | Failure::Broken(_) if !listing && self.failures == 1 => {
+                debug!("{}: {failure}", self.kind.resource());
+            }
+            _ => self.complain(&failure.to_string()),
+        }
+        // The first time there is no reason to wait: versions expire in the ordinary course.
+        if matches!(failure, Failure::Expired) && self.failures == 1 {
+            return;
+        }
+        sleep(self.pause.take()).await;
+    }
+
+    /// A list is complete, at this version.
+    pub(super) async fn listed(&mut self, version: String) -> Result<(), Failure> {
+        self.order.settle(version.parse().ok());
+        self.version = Some(version);
+        self.send(Event::End(self.kind)).await
+    }
+
+    /// The server does as it should.
+    pub(super) fn went_well(&mut self) {
+        if self.failures > 0 && self.complained.take().is_some() {
+            info!("{}: watched again", self.kind.resource());
+        }
+        self.failures = 0;
+        self.broken_lists = 0;
+        self.pause.reset();
+    }
+
+    fn complain(&mut self, complaint: &str) {
+        let again = self
+            .complained
+            .as_ref()
+            .is_some_and(|(last, at)| last == complaint && at.elapsed() < REPEAT);
+        if !again {
+            warn!("{}: {complaint}", self.kind.resource());
+            self.complained = Some((complaint.to_owned(), Instant::now()));
+        }
+    }
+
+    pub(super) fn unreadable(&self, error: Unreadable) -> Event {
+        let why = error.to_string();
+        self.skipped(error.key, &why)
+    }
+
+    pub(super) fn skipped(&self, key: Option<Key>, why: &str) -> Event {
+        let which = key
+            .as_ref()
+            .map_or_else(|| "an object".into(), ToString::to_string);
+        warn!("{}: skipping {which}: {why}", self.kind.resource());
+        Event::Skip(self.kind, key)
+    }
+
+    pub(super) async fn send(&self, event: Event) -> Result<(), Failure> {
+        self.events.send(event).await.map_err(|_| Failure::Stopped)
+    }
+}
+
+/// Percent-encoding for the value of a query parameter (RFC 3986, section 2).
+pub(super) fn encode(value: &str) -> String {
+    let mut encoded = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}

@@ -1,0 +1,80 @@
+//! One copy of every string and port list that repeats: namespaces, service names, zones, ports.
+
+use super::event::Object;
+use super::object::Port;
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// What has been seen. Belongs to the writer; what nobody else uses is dropped now and then.
+#[derive(Default)]
+pub(super) struct Interner {
+    strings: Pool<str>,
+    ports: Pool<[Port]>,
+    zones: Pool<Box<str>>,
+}
+
+impl Interner {
+    /// Puts shared strings in place of the object's own.
+    pub(super) fn share(&mut self, object: &mut Object) {
+        match object {
+            Object::Namespace(namespace) => self.strings.share(&mut namespace.name),
+            Object::Service(service) => {
+                self.strings.share(&mut service.namespace);
+                self.strings.share(&mut service.name);
+                self.ports.share(&mut service.ports);
+            }
+            Object::Slice(slice, _) => {
+                self.strings.share(&mut slice.namespace);
+                self.strings.share(&mut slice.service);
+                self.ports.share(&mut slice.ports);
+                for endpoint in &mut slice.endpoints {
+                    if let Some(zone) = endpoint.zone_mut() {
+                        self.zones.share(zone);
+                    }
+                }
+            }
+            Object::Pod(pod) => self.strings.share(&mut pod.namespace),
+            Object::Import(import) => {
+                self.strings.share(&mut import.namespace);
+                self.strings.share(&mut import.name);
+                self.ports.share(&mut import.ports);
+            }
+        }
+    }
+}
+
+struct Pool<T: ?Sized> {
+    known: HashSet<Arc<T>, foldhash::fast::RandomState>,
+    /// At this size those that are no longer used are looked for.
+    sweep_at: usize,
+}
+
+impl<T: ?Sized> Default for Pool<T> {
+    fn default() -> Self {
+        Self {
+            known: HashSet::default(),
+            sweep_at: 1024,
+        }
+    }
+}
+
+impl<T: ?Sized + Hash + Eq> Pool<T> {
+    fn share(&mut self, value: &mut Arc<T>) {
+        if let Some(known) = self.known.get(value) {
+            *value = Arc::clone(known);
+        } else {
+            self.sweep();
+            self.known.insert(Arc::clone(value));
+        }
+    }
+
+    /// Costs nothing on average: a sweep comes after the pool has doubled.
+    fn sweep(&mut self) {
+        if self.known.len() >= self.sweep_at {
+            self.known.retain(|value| Arc::strong_count(value) > 1);
+            self.known.shrink_to_fit();
+            self.sweep_at = (self.known.len() * 2).max(1024);
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The published state: what readers see, without locks, without waiting and without allocation.
+//!
+//! Everything about one Service is one [`Entry`], replaced whole, so that its records change
+//! together. Two indices lead from an address to entries and pods; they are hints, put in place
+//! before the entry and taken away after it: what counts is what the entry itself says.
+
+use super::event::Kind;
+use super::object::{Namespace, Pod, Service, ServiceImport, Slice};
+use super::shards::{Found, Shards, Tagged, tag};
+use super::stats::Stats;
+use std::hash::{BuildHasher, Hash};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use tokio::sync::watch;
+
+/// All that is known of the cluster. Shared by all who ask; changed by one [`Writer`] alone.
+///
+/// [`Writer`]: super::fold::Writer
+pub struct Cluster {
+    /// Seeded at random, and no secret: what is hashed is what the cluster names.
+    hasher: foldhash::fast::RandomState,
+    pub(super) namespaces: Shards<Tagged<Namespace>>,
+    pub(super) entries: Shards<Tagged<Entry>>,
+    pub(super) owners: Shards<Owner>,
+    pub(super) pods: Shards<Tagged<Pod>>,
+    /// A bit for each kind that must be listed before anything can be denied.
+    wanted: u8,
+    /// A bit for each kind that has been listed at least once.
+    listed: AtomicU8,
+    serial: AtomicU32,
+    stats: Stats,
+    /// Counts publications; `true` beside it once all is listed.
+    published: watch::Sender<Published>,
+}
+
+/// What those who wait for changes are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Published {
+    revision: u64,
+    synced: bool,
+}
+
+/// Everything about one Service name, at one moment.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Which name it is.
+    pub key: Arc<EntryKey>,
+    /// The Service; without it there are only slices that claim to be its.
+    pub service: Option<Arc<Service>>,
+    /// Its slices, sorted by name.
+    pub slices: Box<[Arc<Slice>]>,
+    /// The import of the same name, from other clusters.
+    pub import: Option<Arc<ServiceImport>>,
+}
+
+/// The name of an [`Entry`].
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct EntryKey {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The Service's name.
+    pub name: Arc<str>,
+}
+
+/// An address that an entry has.
+#[derive(Clone)]
+pub(super) struct Owner {
+    pub(super) address: IpAddr,
+    /// How many times: in several slices, or as a cluster address too.
+    pub(super) count: u32,
+    pub(super) key: Arc<EntryKey>,
+}
+
+impl Cluster {
+    /// Of which nothing is known yet; it is synced once all `wanted` kinds have been listed.
+    pub fn new(wanted: &[Kind]) -> Self {
+        // 8,192 buckets hold some 20 of 150,000 pods each, 4,096 some 25 of 100,000 services: a
+        // change copies that many pointers, and an empty bucket costs 8 bytes.
+        Self::with_buckets(wanted, 12)
+    }
+
+    /// With `2^bits` buckets for entries, and more of what there is more of.
+    pub(super) fn with_buckets(wanted: &[Kind], bits: u32) -> Self {
+        Self {
+            hasher: foldhash::fast::RandomState::default(),
+            namespaces: Shards::new(bits.min(8)),
+            entries: Shards::new(bits),
+            owners: Shards::new(bits + 1),
+            pods: Shards::new(bits + 1),
+            wanted: wanted.iter().fold(0, |bits, kind| bits | bit(*kind)),
+            listed: AtomicU8::new(0),
+            serial: AtomicU32::new(0),
+            stats: Stats::default(),
+            published: watch::Sender::new(Published {
+                revision: 0,
+                synced: wanted.is_empty(),
+            }),
+        }
+    }
+
+    /// Whether there is such a namespace.
+    pub fn namespace(&self, name: &str) -> bool {
+        let hash = self.hash(name);
+        let tag = tag(hash);
+        let found = self
+            .namespaces
+            .find(hash, |it| it.tag == tag && *it.name == *name);
+        found.is_some()
+    }
+
+    /// What there is under a Service's name. Names are in lower case.
+    pub fn entry(&self, namespace: &str, service: &str) -> Option<Found<Tagged<Entry>>> {
+        let hash = self.hash((namespace, service));
+        let tag = tag(hash);
+        self.entries.find(hash, |it| {
+            it.tag == tag && *it.key.name == *service && *it.key.namespace == *namespace
+        })
+    }
+
+    /// The entries that may have this address: as a cluster address, an external one, or that of
+    /// an endpoint, ready or not. Whether they do, and in which role, is for the caller to see.
+    pub fn owners(&self, address: IpAddr) -> impl Iterator<Item = Found<Tagged<Entry>>> {
+        let bucket = self.owners.load(self.hash(address));
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            loop {
+                let owner = bucket.get(at)?;
+                at += 1;
+                if owner.address == address
+                    && let Some(entry) = self.entry(&owner.key.namespace, &owner.key.name)
+                {
+                    return Some(entry);
+                }
+            }
+        })
+    }
+
+    /// The pods that have this address; more than one where they share their node's.
+    pub fn pods(&self, address: IpAddr) -> impl Iterator<Item = Arc<Pod>> + use<> {
+        let hash = self.hash(address);
+        let tag = tag(hash);
+        let bucket = self.pods.load(hash);
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let is = |pod: &Tagged<Pod>| pod.tag == tag && pod.has(address);
+            let found = at + bucket.get(at..)?.iter().position(is)?;
+            at = found + 1;
+            Some(Arc::clone(&bucket[found].shared))
+        })
+    }
+
+    /// A pod of this namespace that has this address.
+    pub fn pod(&self, namespace: &str, address: IpAddr) -> Option<Found<Tagged<Pod>>> {
+        let hash = self.hash(address);
+        let tag = tag(hash);
+        self.pods.find(hash, |pod| {
+            pod.tag == tag && *pod.namespace == *namespace && pod.has(address)
+        })
+    }
+
+    /// Every entry, in no order; each is of one moment, all together need not be.
+    pub fn entries(&self) -> impl Iterator<Item = Arc<Entry>> {
+        self.entries.iter().map(|entry| entry.shared)
+    }
+
+    /// Every namespace, in no order.
+    pub fn namespaces(&self) -> impl Iterator<Item = Arc<Namespace>> {
+        self.namespaces.iter().map(|namespace| namespace.shared)
+    }
+
+    /// Whether everything has been listed at least once: until then, what is not found may yet
+    /// exist. It stays true when the source is lost: the last known names are served on.
+    pub fn synced(&self) -> bool {
+        self.listed.load(Ordering::Acquire) & self.wanted == self.wanted
+    }
+
+    /// The kinds that have not been listed yet.
+    pub fn unsynced(&self) -> impl Iterator<Item = Kind> + use<> {
+        let missing = self.wanted & !self.listed.load(Ordering::Acquire);
+        Kind::ALL
+            .into_iter()
+            .filter(move |kind| missing & bit(*kind) != 0)
+    }
+
+    /// Waits until [`synced`](Self::synced).
+    pub async fn synced_event(&self) {
+        let mut published = self.published.subscribe();
+        // An error says that the sender is gone; it lives as long as self.
+        let _ = published.wait_for(|published| published.synced).await;
+    }
+
+    /// Waits until `is` holds, looking again after each publication.
+    pub async fn wait_for(&self, mut is: impl FnMut(&Self) -> bool) {
+        let mut published = self.published.subscribe();
+        while !is(self) {
+            let _ = published.changed().await;
+        }
+    }
+
+    /// Unix time in seconds of the last change that an answer could show; 0 before the first.
+    /// The serial of the zone's SOA.
+    pub fn serial(&self) -> u32 {
+        self.serial.load(Ordering::Relaxed)
+    }
+
+    /// Counts and ages, for metrics and explanations.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The hash under which namespaces (a `&str`), entries (a pair of `&str`) and addresses are
+    /// kept.
+    pub(super) fn hash(&self, key: impl Hash) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    pub(super) fn set_listed(&self, kind: Kind) {
+        self.listed.fetch_or(bit(kind), Ordering::Release);
+    }
+
+    pub(super) fn set_serial(&self, serial: u32) {
+        self.serial.store(serial, Ordering::Relaxed);
+    }
+
+    /// Wakes those who wait.
+    pub(super) fn announce(&self) {
+        let synced = self.synced();
+        self.published.send_modify(|published| {
+            published.revision += 1;
+            published.synced = synced;
+        });
+    }
+}
+
+impl Entry {
+    /// Of which nothing is known.
+    pub(super) fn empty(key: Arc<EntryKey>) -> Self {
+        Self {
+            key,
+            service: None,
+            slices: Box::default(),
+            import: None,
+        }
+    }
+
+    /// Whether there is nothing left of it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.service.is_none() && self.slices.is_empty() && self.import.is_none()
+    }
+
+    /// Every endpoint of every slice, ready or not.
+    pub fn endpoints(&self) -> impl Iterator<Item = &super::object::Endpoint> {
+        self.slices.iter().flat_map(|slice| &slice.endpoints)
+    }
+}
+
+fn bit(kind: Kind) -> u8 {
+    1 << kind as u8
+}

@@ -1,0 +1,91 @@
+//! Writing a query to an upstream (RFC 1035 §4, RFC 6891).
+
+use crate::{
+    query::{Edns, Question},
+    wire::{HEADER_LENGTH, Header, Type},
+};
+
+/// Writes a query for `question`, in its spelling. An OPT record is written only for `edns`, and
+/// carries no options: what a client asks of this server's identity is not the upstream's matter.
+pub fn write_query(
+    id: u16,
+    question: &Question,
+    recursion_desired: bool,
+    checking_disabled: bool,
+    authentic_data: bool,
+    edns: Option<Edns>,
+) -> Vec<u8> {
+    let name = question.name.as_wire();
+    let mut out = Vec::with_capacity(HEADER_LENGTH + name.len() + 4 + OPT_LENGTH);
+    let mut flags = 0;
+    for (set, bit) in [
+        (recursion_desired, Header::RECURSION_DESIRED),
+        (checking_disabled, Header::CHECKING_DISABLED),
+        (authentic_data, Header::AUTHENTIC),
+    ] {
+        if set {
+            flags |= bit;
+        }
+    }
+    for word in [id, flags, 1, 0, 0, u16::from(edns.is_some())] {
+        out.extend(word.to_be_bytes());
+    }
+    out.extend(name);
+    out.extend(question.rtype.0.to_be_bytes());
+    out.extend(question.class.0.to_be_bytes());
+    if let Some(edns) = edns {
+        out.push(0);
+        out.extend(Type::OPT.0.to_be_bytes());
+        out.extend(edns.udp_payload.to_be_bytes());
+        // Extended rcode, version, flags, and no options (RFC 6891 §6.1.3).
+        out.extend([0, 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0, 0, 0]);
+    }
+    out
+}
+
+/// Octets of an OPT record without options.
+const OPT_LENGTH: usize = 11;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        message::read_query,
+        wire::{Class, Name},
+    };
+
+    fn question() -> Question {
+        Question::new(
+            Name::parse("Www.Example.org").unwrap(),
+            Type::AAAA,
+            Class::IN,
+        )
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let edns = Edns {
+            udp_payload: 1232,
+            version: 0,
+            dnssec_ok: true,
+            wants_nsid: false,
+        };
+        let octets = write_query(0xABCD, &question(), true, true, false, Some(edns));
+        let header = Header::read(&octets).unwrap();
+        assert_eq!(header.id, 0xABCD);
+        assert!(header.has(Header::RECURSION_DESIRED) && header.has(Header::CHECKING_DISABLED));
+        assert!(!header.has(Header::AUTHENTIC) && !header.has(Header::RESPONSE));
+        let parsed = read_query(&octets, &header).unwrap();
+        assert_eq!(parsed.question, question(), "spelling is kept");
+        assert_eq!(parsed.edns, Some(edns));
+    }
+
+    #[test]
+    fn no_opt_goes_out_where_none_came_in() {
+        let octets = write_query(1, &question(), false, false, true, None);
+        let header = Header::read(&octets).unwrap();
+        assert_eq!(header.counts, [1, 0, 0, 0]);
+        assert_eq!(header.flags, Header::AUTHENTIC);
+        assert_eq!(octets.len(), HEADER_LENGTH + 17 + 4);
+    }
+}

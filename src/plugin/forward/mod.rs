@@ -1,0 +1,273 @@
+//! `forward`: questions about names that nobody here knows go to other servers.
+//!
+//! This file is the plugin; `parse` is its Corefile form, `sources` keeps its upstreams as the
+//! files that list them say, and how upstreams are asked is [`crate::upstream`]'s matter.
+
+mod parse;
+mod sources;
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use rustls::pki_types::ServerName;
+
+pub use parse::parse;
+
+use super::{Build, BuildError, Context, Plugin, Resolved, Setup, Step, loop_guard::LoopGuard};
+use crate::{
+    metrics::Metrics,
+    query::{Query, Transport},
+    reply::{Reply, Section, Why},
+    upstream::{Check, Flights, Group, Keeping, Packet, Plan, TlsFiles, To, Way},
+    wire::{Name, Rcode},
+};
+use sources::Sources;
+
+/// The Corefile's word.
+const NAME: &str = "forward";
+
+/// Questions under way in one forward at most, whatever `max_concurrent` says. At about two
+/// kilobytes each they are 64 MiB; a fast upstream never gets near it, and a dead one must not
+/// take the server's memory with it.
+pub const CEILING: usize = 32_768;
+
+/// What a `forward` directive says.
+#[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // switches of the Corefile, independent of each other
+pub struct Config {
+    /// Names at and under this one are forwarded.
+    pub from: Name,
+    /// Names under these are not, `from` itself excepted.
+    pub except: Vec<Name>,
+    /// Where to.
+    pub to: Vec<To>,
+    /// Always by stream.
+    pub force_tcp: bool,
+    /// By datagram even for clients that came by stream, and again by stream where it was cut.
+    pub prefer_udp: bool,
+    /// How connections are kept.
+    pub keeping: Keeping,
+    /// Failures in a row after which an upstream is down; 0 for never.
+    pub max_fails: u32,
+    /// How an upstream that is down is asked whether it is up.
+    pub check: Check,
+    /// Files for TLS.
+    pub tls: TlsFiles,
+    /// The name that TLS upstreams must prove.
+    pub tls_name: Option<ServerName<'static>>,
+    /// Our address towards upstreams.
+    pub source: Option<IpAddr>,
+    /// How often, in which order, and for how long upstreams are tried.
+    pub plan: Plan,
+    /// Questions under way at most; 0 for [`CEILING`].
+    pub max_concurrent: usize,
+    /// Codes with which a question goes on to the forward behind this one.
+    pub next: Vec<Rcode>,
+    /// Whether it does so with an empty answer.
+    pub next_on_nodata: bool,
+}
+
+impl Config {
+    /// Everything forwarded to `to`, and all else as CoreDNS has it by default.
+    pub fn new(from: Name, to: Vec<To>) -> Self {
+        Self {
+            from,
+            to,
+            except: Vec::new(),
+            force_tcp: false,
+            prefer_udp: false,
+            keeping: Keeping {
+                expire: std::time::Duration::from_secs(10),
+                max_age: std::time::Duration::ZERO,
+                max_idle: 0,
+            },
+            max_fails: 2,
+            check: Check::default(),
+            tls: TlsFiles::default(),
+            tls_name: None,
+            source: None,
+            plan: Plan::default(),
+            max_concurrent: 0,
+            next: Vec::new(),
+            next_on_nodata: false,
+        }
+    }
+}
+
+/// The plugin.
+pub struct Forward {
+    from: Name,
+    except: Box<[Name]>,
+    force_tcp: bool,
+    prefer_udp: bool,
+    sources: Arc<Sources>,
+    flights: Arc<Flights>,
+    next: Arc<Next>,
+    max_concurrent: usize,
+    under_way: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+}
+
+/// When a question goes on to the forward behind this one.
+#[derive(Debug)]
+struct Next {
+    rcodes: Box<[Rcode]>,
+    on_nodata: bool,
+    /// There is one.
+    exists: AtomicBool,
+}
+
+impl Setup for Config {
+    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+        Ok(self.open(build)?)
+    }
+}
+
+impl Config {
+    /// Makes the plugin: reads the files that it names and begins to follow them.
+    pub fn open(&self, build: &mut Build<'_>) -> Result<Arc<Forward>, BuildError> {
+        let guard = build.offered::<LoopGuard>();
+        let sources = Sources::open(self, build, guard)?;
+        let next = Arc::new(Next {
+            rcodes: self.next.clone().into(),
+            on_nodata: self.next_on_nodata,
+            exists: AtomicBool::new(false),
+        });
+        // Forwards stand behind each other in a chain, nothing between them.
+        let mut before = build.offered.iter().rev();
+        if let Some(before) = before.find_map(|offer| offer.downcast_ref::<Next>()) {
+            before.exists.store(true, Ordering::Relaxed);
+        }
+        build.offered.push(Arc::clone(&next) as _);
+        Ok(Arc::new(Forward {
+            from: self.from.to_lower(),
+            except: self.except.iter().map(Name::to_lower).collect(),
+            force_tcp: self.force_tcp,
+            prefer_udp: self.prefer_udp,
+            sources,
+            flights: Arc::default(),
+            next,
+            max_concurrent: self.max_concurrent,
+            under_way: Arc::default(),
+            metrics: Arc::clone(build.metrics),
+        }))
+    }
+}
+
+impl Plugin for Forward {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+        if !self.is_for(&query.question.lower) {
+            return Step::Pass;
+        }
+        let Some(place) = self.enter(reply) else {
+            return Step::Answer;
+        };
+        let way = self.way(query.transport);
+        let packet = Packet::of(query);
+        let key = packet.key(way);
+        let group = self.group();
+        let flight = self
+            .flights
+            .join(key, || Arc::clone(group).ask(Arc::new(packet), way));
+        let next = Arc::clone(&self.next);
+        Step::Wait(Box::pin(async move {
+            let reply = flight.await;
+            drop(place);
+            if next.wants(&reply) {
+                Resolved::Pass
+            } else {
+                Resolved::Answer(reply)
+            }
+        }))
+    }
+
+    fn recurses(&self) -> bool {
+        true
+    }
+
+    fn serves_other_classes(&self) -> bool {
+        true
+    }
+}
+
+impl Forward {
+    /// Its upstreams.
+    pub fn group(&self) -> &Arc<Group> {
+        self.sources.group()
+    }
+
+    /// Whether the name, in lower case, is forwarded.
+    fn is_for(&self, name: &Name) -> bool {
+        let name_ref = name.as_ref();
+        let is_excepted = || {
+            let mut except = self.except.iter();
+            except.any(|zone| name_ref.is_under(zone.as_ref()))
+        };
+        name_ref.is_under(self.from.as_ref()) && (*name == self.from || !is_excepted())
+    }
+
+    fn way(&self, client: Transport) -> Way {
+        if self.force_tcp {
+            Way::Stream
+        } else if self.prefer_udp {
+            Way::DatagramFirst
+        } else if client == Transport::Udp {
+            Way::Datagram
+        } else {
+            Way::Stream
+        }
+    }
+
+    /// Takes a place among the questions under way, or says in `reply` why there is none.
+    fn enter(&self, reply: &mut Reply) -> Option<Place> {
+        let under_way = self.under_way.fetch_add(1, Ordering::Relaxed);
+        let place = Place(Arc::clone(&self.under_way));
+        let limit = match self.max_concurrent {
+            0 => CEILING,
+            own => own.min(CEILING),
+        };
+        if under_way < limit {
+            return Some(place);
+        }
+        // A limit of the configuration is answered as CoreDNS does. Ours is no rule against the
+        // client but a fault, after which it may ask elsewhere or again.
+        let rcode = if limit == self.max_concurrent {
+            self.metrics.forward.max_concurrent_rejects_total.inc();
+            Rcode::REFUSED
+        } else {
+            Rcode::SERVFAIL
+        };
+        reply.fail(rcode, Why::Overload);
+        reply.cause = Some(format!("concurrent queries exceeded maximum {limit}").into());
+        None
+    }
+}
+
+/// A place among the questions under way.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Next {
+    /// Whether the reply is not good enough. A failure of ours is no upstream's word.
+    fn wants(&self, reply: &Reply) -> bool {
+        if reply.why != Why::Upstream || !self.exists.load(Ordering::Relaxed) {
+            return false;
+        }
+        let is_nodata = reply.rcode == Rcode::NOERROR && reply.section(Section::Answer).is_empty();
+        self.rcodes.contains(&reply.rcode) || (self.on_nodata && is_nodata)
+    }
+}

@@ -1,0 +1,562 @@
+//! `forward FROM TO… { … }` as a Corefile has it.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use rustls::pki_types::ServerName;
+
+use super::{Config, NAME};
+use crate::{
+    corefile::{Arguments, Diagnostic, Directive, Line, Word, nearest, unknown_property},
+    upstream::{MAX_UPSTREAMS, Policy, TargetError, TlsFiles, To},
+    wire::{Name, Rcode},
+};
+
+/// Every property; the last two are known in order to be refused with a reason.
+const PROPERTIES: [&str; 21] = [
+    "except",
+    "expire",
+    "failfast_all_unhealthy_upstreams",
+    "failover",
+    "force_tcp",
+    "health_check",
+    "max_age",
+    "max_concurrent",
+    "max_connect_attempts",
+    "max_fails",
+    "max_idle_conns",
+    "next",
+    "next_on_nodata",
+    "policy",
+    "prefer_udp",
+    "read_timeout",
+    "source_address",
+    "tls",
+    "tls_servername",
+    "doh_method",
+    "resolver",
+];
+
+const POLICIES: [(&str, Policy); 3] = [
+    ("random", Policy::Random),
+    ("round_robin", Policy::RoundRobin),
+    ("sequential", Policy::Sequential),
+];
+
+/// Reads one directive. All that is wrong with it is told at once; what is taken although it is
+/// surely a mistake goes to `warnings`.
+pub fn parse(
+    directive: &Directive,
+    _zones: &[String],
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Config, Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let mut doubts = Vec::new();
+    let (mut config, to) = head(directive, &mut doubts).unwrap_or_else(|mut found| {
+        problems.append(&mut found);
+        (Config::new(Name::ROOT, Vec::new()), &[])
+    });
+    for line in directive.properties() {
+        if let Err(problem) = property(line, &mut config) {
+            problems.push(problem);
+        }
+    }
+    whole(directive, to, &config, &mut problems, &mut doubts);
+    let in_plugin = |problem: Diagnostic| problem.in_plugin(NAME);
+    if problems.is_empty() {
+        warnings.extend(doubts.into_iter().map(in_plugin));
+        Ok(config)
+    } else {
+        Err(problems.into_iter().map(in_plugin).collect())
+    }
+}
+
+/// FROM and TO; the words of TO come back, to be pointed at.
+fn head<'d>(
+    directive: &'d Directive,
+    doubts: &mut Vec<Diagnostic>,
+) -> Result<(Config, &'d [Word]), Vec<Diagnostic>> {
+    let mut arguments = directive.arguments();
+    let alone = |problem| vec![problem];
+    let from = arguments.required("the zone to forward, such as .");
+    let from = from.map_err(alone)?;
+    let zones = names(from).map_err(alone)?;
+    let words = arguments.at_least_one("where to: an address, or a file such as /etc/resolv.conf");
+    let words = words.map_err(alone)?;
+    let mut problems = Vec::new();
+    let mut to = Vec::new();
+    for word in words {
+        match word.parse() {
+            // Seen again, a server keeps its first place.
+            Ok(one) if to.contains(&one) => {}
+            Ok(one) => to.push(one),
+            Err(error) => problems.push(refuse_target(word, &error)),
+        }
+    }
+    if let (Some(extra), count @ MAX_UPSTREAMS..) = (words.get(MAX_UPSTREAMS), to.len())
+        && count > MAX_UPSTREAMS
+    {
+        let message = format!("more than {MAX_UPSTREAMS} TOs configured: {count}");
+        problems.push(extra.error(message).label("one too many"));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let config = Config::new(zones[0], to);
+    if zones.len() > 1 {
+        doubts.push(from.warning(format!(
+            "Unsupported CIDR notation: '{from}' expands to multiple zones. Using only '{}'.",
+            zones[0]
+        )));
+    }
+    Ok((config, words))
+}
+
+fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
+    let mut arguments = line.arguments();
+    let left = &mut arguments;
+    match line.name().as_str() {
+        "except" => {
+            for word in left.at_least_one("a zone that is not forwarded")? {
+                config.except.extend(names(word)?);
+            }
+        }
+        "force_tcp" => config.force_tcp = true,
+        "prefer_udp" => config.prefer_udp = true,
+        "expire" => config.keeping.expire = duration(left)?,
+        "max_age" => config.keeping.max_age = duration(left)?,
+        "max_idle_conns" => config.keeping.max_idle = number(left)?,
+        "read_timeout" => config.plan.read_timeout = Some(positive(left)?),
+        "max_fails" => config.max_fails = number(left)?,
+        "max_connect_attempts" => config.plan.max_attempts = Some(number(left)?),
+        "health_check" => health_check(left, config)?,
+        "tls" => config.tls = tls_files(left),
+        "tls_servername" => {
+            let word = left.required("the name in the certificate")?;
+            let name = ServerName::try_from(word.as_str().to_owned()).map_err(|_| {
+                word.error(format!("'{word}' is no name that a certificate can be for"))
+                    .expected("a host name such as dns.example.org")
+            })?;
+            config.tls_name = Some(name);
+        }
+        "policy" => config.plan.policy = policy(left)?,
+        "max_concurrent" => config.max_concurrent = number(left)?,
+        "next" => config.next = rcodes(left)?,
+        "next_on_nodata" => config.next_on_nodata = true,
+        "failover" => config.plan.failover = failover(left)?,
+        "failfast_all_unhealthy_upstreams" => config.plan.failfast = true,
+        "source_address" => config.source = Some(left.required("an IP address")?.address()?),
+        "resolver" | "doh_method" => return Err(not_yet(line.name())),
+        _ => return Err(unknown_property(line.name(), &PROPERTIES[..19])),
+    }
+    arguments.none_left()
+}
+
+/// What only shows once everything is read.
+fn whole(
+    directive: &Directive,
+    to: &[Word],
+    config: &Config,
+    problems: &mut Vec<Diagnostic>,
+    doubts: &mut Vec<Diagnostic>,
+) {
+    let at = |property: &str| {
+        let lines = directive.properties().iter();
+        lines.map(Line::name).rfind(|name| *name == property)
+    };
+    let (age, expire) = (config.keeping.max_age, config.keeping.expire);
+    if let Some(name) = at("max_age")
+        && !age.is_zero()
+        && age < expire
+    {
+        let message = format!("max_age ({age:?}) must not be less than expire ({expire:?})");
+        let problem = name.error(message);
+        problems.push(match at("expire") {
+            Some(expire) => problem.also(expire.place, "expire is set here"),
+            None => problem.help("10s is what expire is without being set"),
+        });
+    }
+    if let (Some(name), Some(common)) = (at("tls_servername"), &config.tls_name) {
+        for (word, own) in own_names(to) {
+            let message = format!(
+                "both forward ('{}') and proxy level ('{}') TLS servernames are set for upstream \
+                 proxy '{word}'",
+                common.to_str(),
+                own.to_str()
+            );
+            problems.push(word.error(message).also(name.place, "for all of them here"));
+        }
+    }
+    let uses_tls = servers(config).any(|(_, is_tls)| is_tls);
+    for property in ["tls", "tls_servername"] {
+        if let (Some(name), false) = (at(property), uses_tls) {
+            let message = format!("{property} does nothing: no upstream begins with tls://");
+            doubts.push(name.warning(message));
+        }
+    }
+    if let (Some(name), true) = (at("prefer_udp"), config.force_tcp) {
+        let message = "prefer_udp does nothing beside force_tcp";
+        doubts.push(name.warning(message));
+    }
+    let misfit = |source: &IpAddr| servers(config).any(|(is_v4, _)| is_v4 != source.is_ipv4());
+    if let (Some(name), true) = (
+        at("source_address"),
+        config.source.as_ref().is_some_and(misfit),
+    ) {
+        let message = "source_address is of another family than an upstream, which cannot be asked";
+        problems.push(name.error(message));
+    }
+}
+
+/// Whether each server is IPv4, and whether it is asked over TLS.
+fn servers(config: &Config) -> impl Iterator<Item = (bool, bool)> {
+    config.to.iter().filter_map(|to| match to {
+        To::Server(target) => Some((target.address.is_ipv4(), target.tls.is_some())),
+        To::File(_) => None,
+    })
+}
+
+fn own_names(to: &[Word]) -> impl Iterator<Item = (&Word, ServerName<'static>)> {
+    to.iter().filter_map(|word| match word.parse() {
+        Ok(To::Server(target)) => Some((word, target.tls??)),
+        _ => None,
+    })
+}
+
+fn refuse_target(word: &Word, error: &TargetError) -> Diagnostic {
+    let problem = word.error(error.to_string());
+    match error {
+        TargetError::Scheme { scheme, .. } if scheme == "https" => problem
+            .label("DNS over HTTPS is not supported yet")
+            .help("tls:// is DNS over TLS, which many of the same servers offer"),
+        TargetError::Scheme { .. } => problem.expected("dns:// or tls://, or no scheme"),
+        TargetError::HostName(_) => problem
+            .label("a host name as upstream is not supported yet")
+            .help("write its IP address"),
+        _ => problem.expected("an IP address, tls:// and an address, or a file"),
+    }
+}
+
+fn not_yet(name: &Word) -> Diagnostic {
+    let what = if *name == "resolver" {
+        "it is for upstreams given by host name"
+    } else {
+        "it is for https:// upstreams"
+    };
+    let message = format!("{name} is not supported yet");
+    name.error(message)
+        .label(format!("{what}, which are not supported yet either"))
+}
+
+fn names(word: &Word) -> Result<Vec<Name>, Diagnostic> {
+    let zones = word.zones()?;
+    zones.iter().map(|zone| name(word, zone.as_str())).collect()
+}
+
+fn name(word: &Word, text: &str) -> Result<Name, Diagnostic> {
+    let name = Name::parse(text).map(|name| name.to_lower());
+    name.map_err(|error| word.error(format!("unable to normalize '{word}': {error}")))
+}
+
+fn duration(arguments: &mut Arguments<'_>) -> Result<Duration, Diagnostic> {
+    arguments.required("a duration such as 5s")?.duration()
+}
+
+fn positive(arguments: &mut Arguments<'_>) -> Result<Duration, Diagnostic> {
+    let word = arguments.required("a duration such as 2s")?;
+    let duration = word.duration()?;
+    if duration.is_zero() {
+        let message = format!("{} must be positive: {word}", arguments.name());
+        return Err(word.error(message).expected("a duration such as 2s"));
+    }
+    Ok(duration)
+}
+
+/// As many as fit into 31 bits: nobody means more, and less cannot overflow anything.
+fn number<T: TryFrom<i64>>(arguments: &mut Arguments<'_>) -> Result<T, Diagnostic> {
+    let name = arguments.name();
+    let word = arguments.required("a number")?;
+    if word.starts_with('-') && word.parse::<i64>().is_ok() {
+        let message = format!("{name} can't be negative: {word}");
+        return Err(word.error(message).expected("a whole number from 0"));
+    }
+    let number: i64 = word.integer(0..=i64::from(i32::MAX))?;
+    T::try_from(number).map_err(|_| word.error(format!("'{word}' is out of range")))
+}
+
+fn health_check(arguments: &mut Arguments<'_>, config: &mut Config) -> Result<(), Diagnostic> {
+    config.check.interval = duration(arguments)?;
+    config.check.domain = Name::ROOT;
+    while let Some(word) = arguments.next() {
+        match word.as_str() {
+            "no_rec" => config.check.recursion_desired = false,
+            "domain" => {
+                let word = arguments.required("the name to ask for")?;
+                config.check.domain = Name::parse(word).map_err(|error| {
+                    word.error(format!("health_check: invalid domain name {word}"))
+                        .label(error.to_string())
+                })?;
+            }
+            _ => {
+                let near = nearest(word, ["no_rec", "domain"]);
+                return Err(word
+                    .error(format!("health_check: unknown option {word}"))
+                    .expected("no_rec or domain NAME")
+                    .maybe_help(near.map(|near| format!("did you mean '{near}'?"))));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn tls_files(arguments: &mut Arguments<'_>) -> TlsFiles {
+    let path = |word: &Word| PathBuf::from(word.as_str());
+    let words: Vec<_> = arguments.by_ref().take(3).map(path).collect();
+    let (identity, authorities) = match &words[..] {
+        [] => (None, None),
+        [authorities] => (None, Some(authorities.clone())),
+        [chain, key, rest @ ..] => {
+            let identity = Some((chain.clone(), key.clone()));
+            (identity, rest.first().cloned())
+        }
+    };
+    TlsFiles {
+        identity,
+        authorities,
+    }
+}
+
+fn policy(arguments: &mut Arguments<'_>) -> Result<Policy, Diagnostic> {
+    let word = arguments.required("random, round_robin or sequential")?;
+    word.one_of(&POLICIES).map_err(|mut problem| {
+        problem.message = format!("unknown policy '{word}'");
+        problem
+    })
+}
+
+fn rcodes(arguments: &mut Arguments<'_>) -> Result<Vec<Rcode>, Diagnostic> {
+    let words = arguments.at_least_one("a response code such as NXDOMAIN")?;
+    let rcode = |word: &Word| {
+        word.parse().map_err(|_| {
+            word.error(format!("{word} is not a valid rcode"))
+                .expected("a response code such as NXDOMAIN or SERVFAIL")
+        })
+    };
+    words.iter().map(rcode).collect()
+}
+
+fn failover(arguments: &mut Arguments<'_>) -> Result<Box<[Rcode]>, Diagnostic> {
+    let mut words = arguments.clone();
+    let rcodes = rcodes(arguments)?;
+    if rcodes.contains(&Rcode::NOERROR) {
+        let is_noerror = |word: &&Word| word.eq_ignore_ascii_case("NOERROR");
+        let word = words.find(is_noerror).unwrap_or(arguments.name());
+        return Err(word
+            .error("NoError cannot be used in failover")
+            .label("an answer is an answer"));
+    }
+    Ok(rcodes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corefile::{self, Memory};
+
+    fn parsed(text: &str) -> Result<Config, String> {
+        parsed_with(text, &mut Vec::new())
+    }
+
+    fn parsed_with(text: &str, warnings: &mut Vec<Diagnostic>) -> Result<Config, String> {
+        let text = format!(".:53 {{\n{text}\n}}\n");
+        let file = corefile::parse("Corefile", &text, &["forward"], &Memory::default()).unwrap();
+        let directive = &file.blocks[0].directives[0];
+        let parsed = parse(directive, &[".".to_owned()], warnings);
+        parsed.map_err(|list| file.report(list).to_string())
+    }
+
+    #[test]
+    fn the_stock_line() {
+        let config = parsed("forward . /etc/resolv.conf {\n max_concurrent 1000\n}").unwrap();
+        assert_eq!(config.to, [To::File("/etc/resolv.conf".into())]);
+        assert_eq!(config.max_concurrent, 1000);
+        assert_eq!(config.from, Name::ROOT);
+        assert_eq!((config.max_fails, config.plan.policy), (2, Policy::Random));
+    }
+
+    #[test]
+    fn every_property_is_read() {
+        let mut warnings = Vec::new();
+        let config = parsed_with(
+            "forward Example.org 10.0.0.1 tls://10.0.0.2 10.0.0.1 {
+                except a.example.org B.example.org
+                except c.example.org
+                prefer_udp
+                expire 20s
+                max_age 1m
+                max_idle_conns 3
+                read_timeout 1s
+                max_fails 0
+                max_connect_attempts 0
+                health_check 0.25s no_rec domain example.net
+                tls cert.pem key.pem ca.pem
+                tls_servername dns.example.org
+                policy sequential
+                max_concurrent 5
+                next NXDOMAIN refused
+                next_on_nodata
+                failover ServFail
+                failfast_all_unhealthy_upstreams
+                source_address 10.0.0.9
+            }",
+            &mut warnings,
+        )
+        .unwrap();
+        let named = |text: &str| Name::parse(text).unwrap();
+        assert_eq!(config.from, named("example.org"));
+        assert_eq!(config.except.len(), 3);
+        assert_eq!(config.except[1], named("b.example.org"));
+        assert_eq!(config.to.len(), 2, "each server once");
+        assert!(config.prefer_udp && !config.force_tcp && config.next_on_nodata);
+        assert_eq!(config.keeping.expire, Duration::from_secs(20));
+        assert_eq!(config.keeping.max_age, Duration::from_mins(1));
+        assert_eq!(config.keeping.max_idle, 3);
+        assert_eq!(config.plan.read_timeout, Some(Duration::from_secs(1)));
+        assert_eq!(config.plan.max_attempts, Some(0));
+        assert_eq!((config.max_fails, config.max_concurrent), (0, 5));
+        assert_eq!(config.check.interval, Duration::from_millis(250));
+        assert_eq!(config.check.domain, named("example.net"));
+        assert!(!config.check.recursion_desired && config.plan.failfast);
+        assert!(config.tls.identity.is_some() && config.tls.authorities.is_some());
+        assert_eq!(config.plan.policy, Policy::Sequential);
+        assert_eq!(config.next, [Rcode::NXDOMAIN, Rcode::REFUSED]);
+        assert_eq!(*config.plan.failover, [Rcode::SERVFAIL]);
+        assert!(warnings.is_empty(), "{warnings:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_in_known_words_at_its_place() {
+        for (line, words) in [
+            ("forward", "Wrong argument count"),
+            ("forward .", "Wrong argument count"),
+            ("forward . 10.0.0.1 {\n expire -1s\n}", "negative"),
+            ("forward . 10.0.0.1 {\n expire 5\n}", "missing unit"),
+            (
+                "forward . 10.0.0.1 {\n max_concurrent -1\n}",
+                "max_concurrent can't be negative: -1",
+            ),
+            ("forward . 10.0.0.1 {\n max_fails many\n}", "not a number"),
+            (
+                "forward . 10.0.0.1 {\n read_timeout 0s\n}",
+                "read_timeout must be positive: 0s",
+            ),
+            (
+                "forward . 10.0.0.1 {\n max_age 5s\n}",
+                "max_age (5s) must not be less than expire (10s)",
+            ),
+            (
+                "forward . 10.0.0.1 {\n health_check 1s norec\n}",
+                "health_check: unknown option norec",
+            ),
+            (
+                "forward . 10.0.0.1 {\n health_check 1s domain\n}",
+                "Wrong argument count",
+            ),
+            (
+                "forward . 10.0.0.1 {\n health_check 1s domain a..b\n}",
+                "health_check: invalid domain name a..b",
+            ),
+            (
+                "forward . 10.0.0.1 {\n policy randm\n}",
+                "unknown policy 'randm'",
+            ),
+            (
+                "forward . 10.0.0.1 {\n failover NOERROR\n}",
+                "NoError cannot be used in failover",
+            ),
+            (
+                "forward . 10.0.0.1 {\n next NOPE\n}",
+                "NOPE is not a valid rcode",
+            ),
+            (
+                "forward . 10.0.0.1 {\n force_tcp yes\n}",
+                "Wrong argument count",
+            ),
+            (
+                "forward . 10.0.0.1 {\n tls a b c d\n}",
+                "Wrong argument count",
+            ),
+            (
+                "forward . 10.0.0.1 {\n max_conc 5\n}",
+                "unknown property 'max_conc'",
+            ),
+            (
+                "forward . 10.0.0.1 {\n resolver 10.0.0.2\n}",
+                "resolver is not supported yet",
+            ),
+            (
+                "forward . 10.0.0.1 {\n doh_method GET\n}",
+                "doh_method is not supported yet",
+            ),
+            (
+                "forward . 10.0.0.1 {\n source_address fd00::1\n}",
+                "another family",
+            ),
+            (
+                "forward . https://dns.google",
+                "'https' is not supported as a destination protocol in forward",
+            ),
+            (
+                "forward . quic://1.1.1.1",
+                "'quic' is not supported as a destination protocol in forward",
+            ),
+            ("forward . dns.google", "not an IP address or file"),
+            (
+                "forward . 10.0.0.300",
+                "not an IP address, file, or valid domain",
+            ),
+            (
+                "forward . tls://10.0.0.1%a.example {\n tls_servername b.example\n}",
+                "both forward ('b.example') and proxy level ('a.example')",
+            ),
+        ] {
+            let drawn = parsed(line).unwrap_err();
+            assert!(drawn.contains(words), "{line}:\n{drawn}");
+            assert!(drawn.contains("plugin/forward: "), "{drawn}");
+            assert!(
+                drawn.contains('^') && drawn.contains("Corefile:2") || line.contains('\n'),
+                "{drawn}"
+            );
+        }
+        let many: Vec<_> = (1..=16).map(|last| format!("10.0.0.{last}")).collect();
+        let drawn = parsed(&format!("forward . {}", many.join(" "))).unwrap_err();
+        assert!(drawn.contains("more than 15 TOs configured: 16"), "{drawn}");
+        assert!(parsed(&format!("forward . {}", many[1..].join(" "))).is_ok());
+    }
+
+    #[test]
+    fn two_mistakes_are_told_at_once() {
+        let drawn = parsed("forward . 10.0.0.1 dns.google {\n expire 5\n policy x\n}").unwrap_err();
+        for words in ["dns.google", "missing unit", "unknown policy"] {
+            assert!(drawn.contains(words), "{drawn}");
+        }
+    }
+
+    #[test]
+    fn what_does_nothing_is_warned_of() {
+        for (line, words) in [
+            ("forward 10.0.0.0/15 10.0.0.1", "Unsupported CIDR notation"),
+            ("forward . 10.0.0.1 {\n tls\n}", "tls does nothing"),
+            (
+                "forward . 10.0.0.1 {\n force_tcp\n prefer_udp\n}",
+                "prefer_udp does nothing",
+            ),
+        ] {
+            let mut warnings = Vec::new();
+            parsed_with(line, &mut warnings).unwrap();
+            let message = &warnings[0].message;
+            assert!(message.contains(words), "{line}: {message}");
+        }
+        let config = parsed("forward 10.0.0.0/15 10.0.0.1").unwrap();
+        assert_eq!(config.from, Name::parse("0.10.in-addr.arpa").unwrap());
+    }
+}

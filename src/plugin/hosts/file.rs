@@ -1,0 +1,91 @@
+//! The table that follows the hosts file.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Weak},
+    time::UNIX_EPOCH,
+};
+
+use arc_swap::ArcSwap;
+
+use super::{
+    Config,
+    table::{Rules, Table},
+};
+use crate::{
+    metrics::Metrics,
+    plugin::polled_file::{Look, PolledFile},
+    wire::Name,
+};
+
+/// Octets of a file that is still read: ten times the longest blocking list.
+const MAX_FILE: u64 = 64 * 1024 * 1024;
+
+/// A hosts file, and the table that follows it.
+pub struct Watched {
+    file: PolledFile,
+    rules: Rules,
+    inline: Vec<(IpAddr, Name)>,
+    table: Weak<ArcSwap<Table>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Watched {
+    /// The file of `config`, not looked at yet, which `table` is to follow. Until then, and where
+    /// the file cannot be read, the table holds the lines of the Corefile.
+    pub fn new(config: &Config, table: &Arc<ArcSwap<Table>>, metrics: &Arc<Metrics>) -> Self {
+        let watched = Self {
+            file: PolledFile::new(&config.file, MAX_FILE),
+            rules: config.rules.clone(),
+            inline: config.inline.clone(),
+            table: Arc::downgrade(table),
+            metrics: Arc::clone(metrics),
+        };
+        watched.publish(table, "");
+        watched
+    }
+
+    /// Reads the file if it has changed; false once there is nothing left to do so for. A file
+    /// that cannot be read leaves what was read before.
+    pub fn look(&mut self) -> bool {
+        let Some(table) = self.table.upgrade() else {
+            return false;
+        };
+        match self.file.look() {
+            Look::Unchanged => {}
+            Look::Read(text, changed) => {
+                self.publish(&table, &text);
+                let since = changed.duration_since(UNIX_EPOCH).unwrap_or_default();
+                let gauge = &self.metrics.hosts.reload_timestamp_seconds;
+                gauge.set(since.as_secs_f64());
+            }
+            Look::Failed(error) => {
+                let path = self.file.path().display();
+                tracing::warn!("cannot read {path}: {error}");
+            }
+        }
+        true
+    }
+
+    /// Puts up the table of the file's text and the Corefile's lines.
+    fn publish(&self, published: &ArcSwap<Table>, text: &str) {
+        let mut table = Table::default();
+        let path = self.file.path();
+        let skipped = table.add_file(&self.rules, text);
+        if let Some((line, why)) = skipped.first {
+            let (path, count) = (path.display(), skipped.count);
+            tracing::warn!("{path}: lines skipped: {count}, the first is line {line}: {why}");
+        }
+        for (address, name) in &self.inline {
+            // By themselves they fit in a table; beside those of a file they may be too many.
+            if let Err(why) = table.add(&self.rules, *address, name) {
+                tracing::warn!("a line of the Corefile is left out: {why}");
+            }
+        }
+        let entries = i64::try_from(table.entries()).unwrap_or(i64::MAX);
+        let gauge = &self.metrics.hosts.entries;
+        let label = path.to_string_lossy();
+        gauge.with_label_values(&[&*label]).set(entries);
+        published.store(Arc::new(table));
+    }
+}

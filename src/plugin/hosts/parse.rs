@@ -1,0 +1,228 @@
+//! The option lines of `hosts`.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{
+    Config,
+    table::{Rules, Table, address},
+};
+use crate::{
+    corefile::{Diagnostic, Directive, Line, Word, unknown_property},
+    plugin::ZoneList,
+    wire::Name,
+};
+
+const PROPERTIES: [&str; 5] = [
+    "ttl",
+    "no_reverse",
+    "reload",
+    "fallthrough",
+    "fallthrough_unsupported",
+];
+
+/// The file that is read where none is named.
+const FILE: &str = "/etc/hosts";
+/// Seconds that an answer may be kept, where nothing else is said.
+const TTL: u32 = 3600;
+/// How often the file is looked at, where nothing else is said.
+const RELOAD: Duration = Duration::from_secs(5);
+
+/// Reads the directive. `block` are the zones of the block's keys, whose names are answered where
+/// the directive names no other. What is accepted although it does nothing goes to `warnings`.
+pub fn parse(
+    directive: &Directive,
+    block: &[String],
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Config, Vec<Diagnostic>> {
+    let mut errors = Vec::new();
+    let mut arguments = directive.arguments();
+    let file = arguments.next().map_or(FILE, Word::as_str);
+    let zones = ZoneList::read_or_block(arguments.rest(), block).unwrap_or_else(|error| {
+        errors.push(error);
+        ZoneList::all()
+    });
+    let mut reader = Reader {
+        config: Config {
+            file: PathBuf::from(file),
+            rules: Rules {
+                zones,
+                reverse: true,
+            },
+            inline: Vec::new(),
+            ttl: TTL,
+            reload: Some(RELOAD),
+            fallthrough: ZoneList::none(),
+            unsupported_falls_through: false,
+        },
+        fallthrough: None,
+        unsupported: None,
+        table: Table::default(),
+        warnings,
+    };
+    for line in directive.properties() {
+        if let Err(error) = reader.property(line) {
+            errors.push(error);
+        }
+    }
+    if let (Some(word), None) = (reader.unsupported, reader.fallthrough) {
+        errors.push(
+            word.error("fallthrough_unsupported requires fallthrough")
+                .help("add a line 'fallthrough'"),
+        );
+    }
+    if errors.is_empty() {
+        Ok(reader.config)
+    } else {
+        Err(errors)
+    }
+}
+
+struct Reader<'a> {
+    config: Config,
+    fallthrough: Option<&'a Word>,
+    unsupported: Option<&'a Word>,
+    table: Table,
+    warnings: &'a mut Vec<Diagnostic>,
+}
+
+impl<'a> Reader<'a> {
+    fn property(&mut self, line: &'a Line) -> Result<(), Diagnostic> {
+        let mut arguments = line.arguments();
+        match line.name().as_str() {
+            "ttl" => {
+                let ttl = arguments.required("seconds")?;
+                self.config.ttl = ttl.integer(1..=65_535)?;
+            }
+            "no_reverse" => self.config.rules.reverse = false,
+            "reload" => {
+                let reload = arguments.required("a duration, 0s for never")?.duration()?;
+                self.config.reload = (!reload.is_zero()).then_some(reload);
+            }
+            "fallthrough" => {
+                self.config.fallthrough = ZoneList::read_or_all(arguments.rest())?;
+                self.fallthrough = Some(line.name());
+            }
+            "fallthrough_unsupported" => {
+                self.config.unsupported_falls_through = true;
+                self.unsupported = Some(line.name());
+            }
+            _ => return self.inline(line),
+        }
+        arguments.none_left()
+    }
+
+    /// A line of the table. CoreDNS takes any unknown word for one and then finds no address in it,
+    /// so that a misspelt option vanishes; here it must begin with an address.
+    fn inline(&mut self, line: &'a Line) -> Result<(), Diagnostic> {
+        let first = line.name();
+        let Some(address) = address(first) else {
+            let error = unknown_property(first, &PROPERTIES);
+            return Err(error.label("expected an option, or an IP address and its names"));
+        };
+        if let Some(fallthrough) = self.fallthrough {
+            return Err(first
+                .error(format!("unknown property '{first}'"))
+                .label("a line of the hosts table stands here")
+                .also(fallthrough.place, "below this line there are options only")
+                .help("put the lines of the table above 'fallthrough'"));
+        }
+        for word in line.arguments().at_least_one("the names of this address")? {
+            let name = Name::parse(word).map_err(|error| {
+                word.error(format!("'{word}' is no name: {error}"))
+                    .expected("a host name")
+            })?;
+            let rules = &self.config.rules;
+            if rules.zones.covers(name.to_lower().as_ref()) {
+                // What a table cannot hold is refused where it can be pointed at.
+                let held = self.table.add(rules, address, &name);
+                held.map_err(|why| word.error(why))?;
+                self.config.inline.push((address, name));
+            } else {
+                let zones = rules.zones.label();
+                self.warnings.push(
+                    word.warning(format!("'{word}' is never answered"))
+                        .label(format!("lies outside of the table's zones: {zones}")),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corefile::{self, Memory};
+
+    fn read(text: &str) -> Result<(Config, Vec<String>), String> {
+        let text = format!(". {{\n{text}\n}}\n");
+        let file = corefile::parse("Corefile", &text, &["hosts"], &Memory::default()).unwrap();
+        let mut warnings = Vec::new();
+        let directive = &file.blocks[0].directives[0];
+        parse(directive, &[".".to_owned()], &mut warnings)
+            .map(|config| {
+                let warnings = warnings.iter().map(ToString::to_string).collect();
+                (config, warnings)
+            })
+            .map_err(|errors| file.report(errors).to_string())
+    }
+
+    #[test]
+    fn nothing_said_is_the_systems_table() {
+        let (config, _) = read("hosts").unwrap();
+        assert_eq!(config.file, PathBuf::from("/etc/hosts"));
+        assert_eq!(
+            (config.ttl, config.reload),
+            (3600, Some(Duration::from_secs(5)))
+        );
+        assert_eq!(config.rules.zones, ZoneList::all());
+        assert!(config.rules.reverse && config.fallthrough == ZoneList::none());
+    }
+
+    #[test]
+    fn every_option_is_read() {
+        let (config, warnings) = read(
+            "hosts /etc/coredns/NodeHosts example.org {
+                192.168.65.254 host.example.org Other.example.org elsewhere.net
+                ttl 60
+                no_reverse
+                reload 15s
+                fallthrough in-addr.arpa example.org
+                fallthrough_unsupported
+            }",
+        )
+        .unwrap();
+        assert_eq!(config.file, PathBuf::from("/etc/coredns/NodeHosts"));
+        assert_eq!(
+            (config.ttl, config.reload),
+            (60, Some(Duration::from_secs(15)))
+        );
+        assert_eq!(config.rules.zones.label(), "example.org.");
+        assert_eq!(config.fallthrough.label(), "in-addr.arpa.,example.org.");
+        assert!(!config.rules.reverse && config.unsupported_falls_through);
+        assert_eq!(config.inline.len(), 2);
+        assert_eq!(warnings, ["'elsewhere.net' is never answered"]);
+        assert_eq!(read("hosts {\nreload 0s\n}").unwrap().0.reload, None);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (lines, words) in [
+            ("ttl 0", "out of range"),
+            ("ttl 65536", "out of range"),
+            ("ttl 5s", "not a number"),
+            ("ttl 5 6", "takes one argument"),
+            ("reload 5", "write 5s"),
+            ("no_reverse yes", "takes no argument"),
+            ("falthrough", "did you mean 'fallthrough'?"),
+            ("fallthrough_unsupported", "requires fallthrough"),
+            ("fallthrough\n192.0.2.1 a", "above 'fallthrough'"),
+            ("192.0.2.1", "expected the names of this address"),
+            ("192.0.2.1 a..b", "is no name"),
+            ("192.0.2.256 a", "an IP address and its names"),
+        ] {
+            let text = read(&format!("hosts {{\n{lines}\n}}")).unwrap_err();
+            assert!(text.contains(words), "{lines}: {text}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! `kubernetes`: the cluster's names, from its objects.
+//!
+//! What a name means and which records it has is [`crate::zone`]'s; what the cluster is said to be
+//! is [`crate::cluster`]'s. Here are the option lines, and the ways on: to the next plugin, or to
+//! another name outside of the cluster.
+
+mod local;
+mod parse;
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+pub use parse::parse;
+
+use super::{Build, BuildError, Context, Pending, Plugin, Resolved, Setup, Step};
+use crate::{
+    cluster::{Kind, Settings, Source},
+    query::{Query, Question},
+    reply::{Owner, Reply, Section},
+    wire::{Class, Name},
+    zone::{Outcome, Rules, View, Zones},
+};
+
+/// The Corefile's word.
+const NAME: &str = "kubernetes";
+
+/// What the directive says.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the cluster is told of, and what of it is watched.
+    pub source: Settings,
+    /// The zones, as listed or those of the block.
+    pub zones: Zones,
+    /// How they are answered.
+    pub rules: Rules,
+    /// Zones in which the next plugin is asked for names that do not exist; `.` stands for all.
+    pub fallthrough: Box<[Name]>,
+    /// How long a start waits for the cluster's objects; zero does not wait.
+    pub startup_timeout: Duration,
+}
+
+impl Setup for Config {
+    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+        // A reload that asks for the same objects of the same cluster gets the source that runs.
+        let key = format!("{:?}", self.source);
+        let start = || Source::start(self.source.clone(), build.runtime);
+        let source = build.parts.keep(&key, start).map_err(|error| BuildError {
+            plugin: NAME,
+            action: "cannot watch the cluster".into(),
+            source: Some(error.into()),
+        })?;
+        let view = Arc::new(View::new(
+            Arc::clone(source.cluster()),
+            self.zones.clone(),
+            self.rules.clone(),
+            local::addresses(build.addresses),
+        ));
+        build.offered.push(Arc::clone(source.cluster()) as _);
+        build.offered.push(Arc::clone(&view) as _);
+        Ok(Arc::new(Kubernetes {
+            source: Some(source),
+            ..Kubernetes::new(view, self.fallthrough.clone(), self.startup_timeout)
+        }))
+    }
+}
+
+/// The plugin.
+pub struct Kubernetes {
+    view: Arc<View>,
+    fallthrough: Box<[Name]>,
+    startup_timeout: Duration,
+    /// Runs as long as a plugin that it feeds.
+    source: Option<Arc<Source>>,
+}
+
+impl Kubernetes {
+    /// A plugin that answers from `view`, whatever feeds it.
+    pub fn new(view: Arc<View>, fallthrough: Box<[Name]>, startup_timeout: Duration) -> Self {
+        Self {
+            view,
+            fallthrough,
+            startup_timeout,
+            source: None,
+        }
+    }
+
+    /// Whether the next plugin may know a name that the cluster denies. Until everything is known
+    /// nobody else is asked: a name of the cluster must not be looked for elsewhere.
+    fn falls_through(&self, question: &Question) -> bool {
+        let name = question.lower.as_ref();
+        self.fallthrough
+            .iter()
+            .any(|zone| name.is_under(zone.as_ref()))
+            && self.view.cluster().synced()
+    }
+}
+
+impl Plugin for Kubernetes {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+        let question = &query.question;
+        if question.class != Class::IN {
+            return Step::Pass;
+        }
+        match self.view.answer(question, reply) {
+            Outcome::Outside => Step::Pass,
+            Outcome::Answered => Step::Answer,
+            Outcome::Denied(_) if self.falls_through(question) => Step::Pass,
+            Outcome::Denied(why) => {
+                self.view.deny(question, why, reply);
+                Step::Answer
+            }
+            Outcome::Alias(target) => Step::Wait(follow(context, query, &target, reply)),
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.view.cluster().synced()
+    }
+
+    fn started(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        let limit = self.startup_timeout;
+        let cluster = Arc::clone(self.view.cluster());
+        if limit.is_zero() || cluster.synced() {
+            return None;
+        }
+        // The source is held too: a start that is given up must not stop it for those who wait.
+        let source = self.source.clone();
+        Some(Box::pin(async move {
+            let _source = source;
+            if tokio::time::timeout(limit, cluster.synced_event())
+                .await
+                .is_err()
+            {
+                let missing: Vec<_> = cluster.unsynced().map(Kind::resource).collect();
+                tracing::warn!(
+                    target: NAME,
+                    "starting without all of the cluster: not listed after {limit:?}: {}",
+                    missing.join(", ")
+                );
+            }
+        }))
+    }
+}
+
+/// Asks for the records of an alias' target, as the client could have done, and puts them behind
+/// the alias. Whatever comes of it, the alias stays.
+fn follow(context: &Context<'_>, query: &Query, target: &Name, reply: &mut Reply) -> Pending {
+    let question = Question::new(*target, query.question.rtype, query.question.class);
+    let found = context.again(query, question);
+    let mut reply = std::mem::take(reply);
+    let target = *target;
+    Box::pin(async move {
+        let found = found.await;
+        for record in found.section(Section::Answer) {
+            let owner = Owner::Name(target.as_ref());
+            reply.push_from(Section::Answer, owner, &found, record);
+        }
+        reply.truncated |= found.truncated;
+        Resolved::Answer(reply)
+    })
+}

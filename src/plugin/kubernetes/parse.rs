@@ -1,0 +1,317 @@
+//! The option lines of `kubernetes`.
+
+use std::time::Duration;
+
+use super::Config;
+use crate::{
+    cluster::{Origin, Settings, Tls},
+    corefile::{self, Arguments, Diagnostic, Directive, Line, Word, Zone, unknown_property},
+    wire::Name,
+    zone::{PodNames, Rules, Zones},
+};
+
+const PROPERTIES: [&str; 19] = [
+    "apiserver_burst",
+    "apiserver_max_inflight",
+    "apiserver_qps",
+    "endpoint",
+    "endpoint_pod_names",
+    "fallthrough",
+    "ignore",
+    "kubeconfig",
+    "labels",
+    "manifests",
+    "multicluster",
+    "namespace_labels",
+    "namespaces",
+    "noendpoints",
+    "pods",
+    "startup_timeout",
+    "tls",
+    "ttl",
+    "zonal",
+];
+
+/// How long a start waits for the cluster's objects where nothing is said.
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Seconds that a record may be kept at most.
+const MAX_TTL: u32 = 3600;
+
+/// Reads the directive. `block` are the zones of the block's keys, which are served where the
+/// directive names none. What is accepted although it does nothing goes to `warnings`.
+pub fn parse(
+    directive: &Directive,
+    block: &[String],
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Config, Vec<Diagnostic>> {
+    let mut errors = Vec::new();
+    let zones = zones(directive, block)
+        .map_err(|error| errors.push(error))
+        .ok();
+    let mut options = Options::default();
+    for line in directive.properties() {
+        if let Err(error) = options.read(line, warnings) {
+            errors.push(error);
+        }
+    }
+    let origin = options.origin(warnings).map_err(|error| errors.push(error));
+    match (zones, origin) {
+        (Some(zones), Ok(origin)) if errors.is_empty() => Ok(Config {
+            source: Settings {
+                origin,
+                ..options.source
+            },
+            zones,
+            rules: Rules {
+                namespaces: options.namespaces.into(),
+                ..options.rules
+            },
+            fallthrough: options.fallthrough.into(),
+            startup_timeout: options.startup_timeout.unwrap_or(STARTUP_TIMEOUT),
+        }),
+        _ => Err(errors),
+    }
+}
+
+/// What the lines have said so far.
+struct Options {
+    /// All but the origin, which several lines decide together.
+    source: Settings,
+    rules: Rules,
+    fallthrough: Vec<Name>,
+    startup_timeout: Option<Duration>,
+    namespaces: Vec<Box<str>>,
+    namespaces_at: Option<Word>,
+    namespace_labels_at: Option<Word>,
+    endpoint: Option<Word>,
+    tls: Option<(Word, Tls)>,
+    kubeconfig: Option<(Word, Origin)>,
+    manifests: Option<(Word, Origin)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            source: Settings::new(Origin::InCluster),
+            rules: Rules::default(),
+            fallthrough: Vec::new(),
+            startup_timeout: None,
+            namespaces: Vec::new(),
+            namespaces_at: None,
+            namespace_labels_at: None,
+            endpoint: None,
+            tls: None,
+            kubeconfig: None,
+            manifests: None,
+        }
+    }
+}
+
+impl Options {
+    fn read(&mut self, line: &Line, warnings: &mut Vec<Diagnostic>) -> Result<(), Diagnostic> {
+        let name = line.name();
+        let mut arguments = line.arguments();
+        match name.as_str() {
+            "endpoint" | "tls" | "kubeconfig" | "manifests" => {
+                return self.read_origin(name, arguments, warnings);
+            }
+            "apiserver_qps" | "apiserver_burst" | "apiserver_max_inflight" => {
+                return self.read_limit(name, arguments);
+            }
+            "namespaces" | "namespace_labels" | "labels" => {
+                return self.read_filter(name, arguments);
+            }
+            "pods" => {
+                let mode = arguments.required("disabled, insecure or verified")?;
+                self.rules.pods = mode.one_of(&[
+                    ("disabled", PodNames::Disabled),
+                    ("insecure", PodNames::Insecure),
+                    ("verified", PodNames::Verified),
+                ])?;
+                self.source.pods = self.rules.pods == PodNames::Verified;
+            }
+            "ttl" => {
+                let seconds = arguments.required("seconds")?;
+                self.rules.ttl = seconds.integer(0..=MAX_TTL)?;
+            }
+            "endpoint_pod_names" => self.rules.endpoint_pod_names = true,
+            "noendpoints" => self.source.slices = false,
+            "ignore" => {
+                let what = arguments.required("empty_service")?;
+                what.one_of(&[("empty_service", ())])?;
+                self.rules.ignore_empty_service = true;
+            }
+            "fallthrough" => {
+                let zones = match arguments.rest() {
+                    [] => vec![Name::ROOT],
+                    words => names(corefile::zones(words)?.iter().map(Zone::as_str), name)?,
+                };
+                self.fallthrough.extend(zones);
+            }
+            "startup_timeout" => {
+                let duration = arguments.required("a duration such as 5s")?;
+                self.startup_timeout = Some(duration.duration()?);
+            }
+            "zonal" | "multicluster" => {
+                let message = format!("'{name}' is not served yet");
+                return Err(name.error(message).help("take this line away"));
+            }
+            _ => return Err(unknown_property(name, &PROPERTIES)),
+        }
+        arguments.none_left()
+    }
+
+    fn read_origin(
+        &mut self,
+        name: &Word,
+        mut arguments: Arguments<'_>,
+        warnings: &mut Vec<Diagnostic>,
+    ) -> Result<(), Diagnostic> {
+        let path = |word: &Word| std::path::PathBuf::from(word.as_str());
+        match name.as_str() {
+            "endpoint" => {
+                self.endpoint = Some(arguments.required("a URL")?.clone());
+                if let Some(further) = arguments.rest().first() {
+                    let message = "only the first endpoint is used";
+                    warnings.push(further.warning(message).label("not used"));
+                }
+            }
+            "tls" => {
+                let [certificate, key, authority] = arguments.exactly("CERT KEY CA")?;
+                let tls = Tls {
+                    certificate: path(certificate),
+                    key: path(key),
+                    authority: path(authority),
+                };
+                self.tls = Some((name.clone(), tls));
+            }
+            "kubeconfig" => {
+                let origin = Origin::Kubeconfig {
+                    file: path(arguments.required("a file")?),
+                    context: arguments.next().map(|word| word.as_str().to_owned()),
+                };
+                self.kubeconfig = Some((name.clone(), origin));
+            }
+            _ => {
+                let origin = Origin::Manifests {
+                    directory: path(arguments.required("a directory")?),
+                };
+                self.manifests = Some((name.clone(), origin));
+            }
+        }
+        arguments.none_left()
+    }
+
+    fn read_limit(&mut self, name: &Word, mut arguments: Arguments<'_>) -> Result<(), Diagnostic> {
+        let number = arguments.required("a number")?;
+        let limits = &mut self.source.limits;
+        match name.as_str() {
+            "apiserver_qps" => limits.per_thousand_seconds = per_thousand(number)?,
+            "apiserver_burst" => limits.burst = number.integer(0..=u32::MAX)?,
+            _ => limits.in_flight = number.integer(0..=u32::MAX)?,
+        }
+        arguments.none_left()
+    }
+
+    fn read_filter(&mut self, name: &Word, mut arguments: Arguments<'_>) -> Result<(), Diagnostic> {
+        if name == "namespaces" {
+            let words = arguments.at_least_one("names of namespaces")?;
+            self.namespaces
+                .extend(words.iter().map(|word| Box::from(word.as_str())));
+            self.namespaces_at = Some(name.clone());
+        } else {
+            let words = arguments.at_least_one("a label selector")?;
+            let text: Vec<_> = words.iter().map(Word::as_str).collect();
+            let selector = text.join(" ").parse().map_err(|error| {
+                let place = words[0].place.to(words[words.len() - 1].place);
+                let diagnostic = Diagnostic::error(format!("{error}")).at(place);
+                diagnostic.expected("a label selector such as app=web,tier in (a, b)")
+            })?;
+            if name == "labels" {
+                self.source.labels = selector;
+            } else {
+                self.source.namespace_labels = selector;
+                self.namespace_labels_at = Some(name.clone());
+            }
+        }
+        exclusive(
+            self.namespaces_at.as_ref(),
+            self.namespace_labels_at.as_ref(),
+        )
+    }
+
+    /// Where the cluster is told of, from all lines that say it.
+    fn origin(&mut self, warnings: &mut Vec<Diagnostic>) -> Result<Origin, Diagnostic> {
+        if let Some((at, origin)) = self.manifests.take() {
+            exclusive(self.endpoint.as_ref(), Some(&at))?;
+            exclusive(self.kubeconfig.as_ref().map(|(at, _)| at), Some(&at))?;
+            exclusive(self.tls.as_ref().map(|(at, _)| at), Some(&at))?;
+            return Ok(origin);
+        }
+        if let Some((at, origin)) = self.kubeconfig.take() {
+            let unused = [self.endpoint.as_ref(), self.tls.as_ref().map(|(at, _)| at)];
+            warnings.extend(unused.into_iter().flatten().map(|word| {
+                let warning = word.warning("'kubeconfig' says where the API server is");
+                warning.label("not used").also(at.place, "used instead")
+            }));
+            return Ok(origin);
+        }
+        let tls = self.tls.take();
+        let Some(endpoint) = &self.endpoint else {
+            if let Some((at, _)) = tls {
+                let warning = at.warning("'tls' is for an 'endpoint', and there is none");
+                warnings.push(warning.label("not used"));
+            }
+            return Ok(Origin::InCluster);
+        };
+        // As ever, a bare host is asked over TLS where there are certificates for it.
+        let scheme = match (endpoint.contains("://"), &tls) {
+            (true, _) => "",
+            (false, Some(_)) => "https://",
+            (false, None) => "http://",
+        };
+        Ok(Origin::Endpoint {
+            url: format!("{scheme}{endpoint}"),
+            tls: tls.map(|(_, tls)| tls),
+        })
+    }
+}
+
+fn zones(directive: &Directive, block: &[String]) -> Result<Zones, Diagnostic> {
+    let listed = corefile::zones(&directive.arguments)?;
+    let names = if directive.arguments.is_empty() {
+        names(block.iter().map(String::as_str), &directive.name)?
+    } else {
+        names(listed.iter().map(Zone::as_str), &directive.name)?
+    };
+    Zones::new(&names).ok_or_else(|| {
+        let at = directive.arguments.first().unwrap_or(&directive.name);
+        at.error("non-reverse zone name must be used")
+            .expected("a zone such as cluster.local, besides reverse zones")
+            .help("Services are named in the first zone that is no reverse zone")
+    })
+}
+
+fn names<'z>(zones: impl Iterator<Item = &'z str>, at: &Word) -> Result<Vec<Name>, Diagnostic> {
+    let parse =
+        |zone| Name::parse(zone).map_err(|error| at.error(format!("'{zone}' is no zone: {error}")));
+    zones.map(parse).collect()
+}
+
+/// Refuses two properties that contradict each other.
+fn exclusive(one: Option<&Word>, other: Option<&Word>) -> Result<(), Diagnostic> {
+    let (Some(one), Some(other)) = (one, other) else {
+        return Ok(());
+    };
+    let message = format!("'{one}' and '{other}' cannot both be set");
+    Err(other.error(message).also(one.place, "set here"))
+}
+
+/// A rate for one second as one for a thousand.
+fn per_thousand(rate: &Word) -> Result<u64, Diagnostic> {
+    let rate = rate.float(0.0..=1e9)?;
+    // At most 1e12, not negative, and what is below a thousandth is cut.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let thousandfold = (rate * 1000.0).ceil() as u64;
+    Ok(thousandfold)
+}

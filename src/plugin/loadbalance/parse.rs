@@ -1,0 +1,134 @@
+//! The option lines of `loadbalance`.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{Config, Policy};
+use crate::corefile::{Diagnostic, Directive, Line, unknown_property};
+
+/// How often the file of weights is looked at, where nothing else is said.
+const RELOAD: Duration = Duration::from_secs(30);
+
+/// Reads every use of the directive in a block: the last policy holds, and networks add up.
+pub fn parse(uses: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
+    let mut errors = Vec::new();
+    let mut config = Config::default();
+    for directive in uses {
+        match policy(directive) {
+            Ok(policy) => config.policy = policy,
+            Err(error) => errors.push(error),
+        }
+        for line in directive.properties() {
+            if let Err(error) = property(line, &mut config) {
+                errors.push(error);
+            }
+        }
+    }
+    if errors.is_empty() {
+        Ok(config)
+    } else {
+        Err(errors)
+    }
+}
+
+/// `[round_robin | weighted FILE]`.
+fn policy(directive: &Directive) -> Result<Policy, Diagnostic> {
+    let mut arguments = directive.arguments();
+    let mut policy = Policy::RoundRobin;
+    if let Some(word) = arguments.next()
+        && word.one_of(&[("round_robin", false), ("weighted", true)])?
+    {
+        policy = Policy::Weighted {
+            file: PathBuf::from(arguments.required("a file of weights")?.as_str()),
+            reload: Some(RELOAD),
+        };
+    }
+    arguments.none_left()?;
+    Ok(policy)
+}
+
+fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
+    let mut arguments = line.arguments();
+    match line.name().as_str() {
+        "reload" => {
+            let interval = arguments.required("a duration, 0s for never")?.duration()?;
+            let Policy::Weighted { reload, .. } = &mut config.policy else {
+                let error = line.name().error("unknown property 'reload'");
+                return Err(error.label("only 'weighted FILE' has something to reload"));
+            };
+            *reload = (!interval.is_zero()).then_some(interval);
+        }
+        "prefer" => {
+            for word in arguments.at_least_one("a network such as 10.0.0.0/8")? {
+                config.prefer.push(word.network()?);
+            }
+        }
+        _ => return Err(unknown_property(line.name(), &["reload", "prefer"])),
+    }
+    arguments.none_left()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corefile::{self, Memory};
+
+    fn read(text: &str) -> Result<Config, String> {
+        let text = format!(". {{\n{text}\n}}\n");
+        let known = ["loadbalance"];
+        let file = corefile::parse("Corefile", &text, &known, &Memory::default()).unwrap();
+        let uses: Vec<_> = file.blocks[0].directives.iter().collect();
+        parse(&uses).map_err(|errors| file.report(errors).to_string())
+    }
+
+    #[test]
+    fn every_option_is_read() {
+        assert_eq!(read("loadbalance").unwrap(), Config::default());
+        assert_eq!(read("loadbalance round_robin").unwrap(), Config::default());
+        let weighted = |reload| Policy::Weighted {
+            file: "/w".into(),
+            reload,
+        };
+        let config = read("loadbalance weighted /w").unwrap();
+        assert_eq!(config.policy, weighted(Some(RELOAD)));
+        let config = read(
+            "loadbalance weighted /w {
+                reload 10s
+                prefer 10.0.0.0/8 fd00::/8
+                prefer 192.0.2.0/24
+            }",
+        )
+        .unwrap();
+        assert_eq!(config.policy, weighted(Some(Duration::from_secs(10))));
+        assert_eq!(config.prefer.len(), 3);
+        let config = read("loadbalance weighted /w {\nreload 0\n}").unwrap();
+        assert_eq!(config.policy, weighted(None));
+        let config = read(
+            "loadbalance weighted /a {\nprefer 10.0.0.0/8\n}\n\
+             loadbalance weighted /w {\nreload 0\nprefer fd00::/8\n}",
+        )
+        .unwrap();
+        assert_eq!((config.policy, config.prefer.len()), (weighted(None), 2));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (text, words) in [
+            ("loadbalance round_robbin", "did you mean 'round_robin'?"),
+            ("loadbalance random", "expected round_robin or weighted"),
+            ("loadbalance round_robin x", "takes one argument"),
+            ("loadbalance weighted", "expected a file of weights"),
+            ("loadbalance weighted a b", "takes 2 arguments"),
+            ("loadbalance {\nreload 5s\n}", "only 'weighted FILE'"),
+            ("loadbalance weighted a {\nreload 5\n}", "write 5s"),
+            ("loadbalance {\nprefer\n}", "expected a network"),
+            ("loadbalance {\nprefer 10.0.0.1\n}", "10.0.0.1/32"),
+            (
+                "loadbalance {\nprefre 10.0.0.0/8\n}",
+                "did you mean 'prefer'?",
+            ),
+        ] {
+            let told = read(text).unwrap_err();
+            assert!(told.contains(words), "{text}: {told}");
+        }
+    }
+}

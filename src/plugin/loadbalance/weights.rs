@@ -1,0 +1,219 @@
+//! The weights of addresses, from a file of blocks: a name on a line of its own, then a line for
+//! each of its addresses with the weight.
+//!
+//! ```text
+//! # a comment
+//! www.example.org
+//! 192.0.2.1 3
+//! 192.0.2.2 1
+//! ```
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    path::Path,
+    sync::{Arc, Weak},
+};
+
+use arc_swap::ArcSwap;
+
+use super::NAME;
+use crate::{
+    plugin::{
+        BuildError,
+        polled_file::{Look, PolledFile},
+    },
+    wire::{Name, NameRef},
+};
+
+/// Octets of a file that is still read.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+
+/// The weight of an address that the file does not name.
+const DEFAULT: u8 = 1;
+
+/// Weights by name in lower case and address.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Weights(HashMap<Box<[u8]>, HashMap<IpAddr, u8>>);
+
+/// A file's first line that cannot be read; a file with one is refused whole.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {what}")]
+pub struct BadLine {
+    line: usize,
+    what: String,
+}
+
+impl Weights {
+    /// The weight of an address of a name in lower case.
+    pub fn of(&self, lower: NameRef<'_>, address: IpAddr) -> u8 {
+        let weights = self.0.get(lower.as_wire());
+        let weight = weights.and_then(|weights| weights.get(&address));
+        weight.copied().unwrap_or(DEFAULT)
+    }
+
+    /// Reads the text of a file.
+    pub fn parse(text: &str) -> Result<Self, BadLine> {
+        let mut weights = Self::default();
+        let mut block = None;
+        for (line, content) in (1..).zip(text.lines()) {
+            weights
+                .line(content, &mut block)
+                .map_err(|what| BadLine { line, what })?;
+        }
+        Ok(weights)
+    }
+
+    fn line(&mut self, line: &str, block: &mut Option<Box<[u8]>>) -> Result<(), String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            [] => Ok(()),
+            [first, ..] if first.starts_with('#') => Ok(()),
+            [name] => {
+                if name.parse::<IpAddr>().is_ok() {
+                    return Err(format!("'{name}' has no weight"));
+                }
+                let name =
+                    Name::parse(name).map_err(|error| format!("'{name}' is no name: {error}"))?;
+                *block = Some(name.to_lower().as_wire().into());
+                Ok(())
+            }
+            [address, weight] => {
+                let address = address
+                    .parse()
+                    .map_err(|_| format!("'{address}' is no IP address"))?;
+                let weight = weight.parse().ok().filter(|weight| *weight > 0);
+                let weight = weight.ok_or("a weight is a number from 1 to 255")?;
+                let name = block.clone().ok_or("an address before the first name")?;
+                self.0.entry(name).or_default().insert(address, weight);
+                Ok(())
+            }
+            _ => Err("neither a name nor an address and its weight".to_owned()),
+        }
+    }
+}
+
+/// A file of weights, and the weights that follow it.
+pub struct Watched {
+    file: PolledFile,
+    weights: Weak<ArcSwap<Weights>>,
+}
+
+impl Watched {
+    /// A file that nobody has looked at yet, which `weights` are to follow.
+    pub fn new(path: &Path, weights: &Arc<ArcSwap<Weights>>) -> Self {
+        Self {
+            file: PolledFile::new(path, MAX_FILE),
+            weights: Arc::downgrade(weights),
+        }
+    }
+
+    /// Reads the file for the first time. One that cannot be read is no error where it may come
+    /// later; one that is bad is.
+    pub fn start(&mut self, may_come_later: bool) -> Result<(), BuildError> {
+        match self.read() {
+            Ok(()) => Ok(()),
+            Err(Trouble::Unreadable(error)) if may_come_later => {
+                let path = self.file.path().display();
+                tracing::warn!("cannot read {path}, all weights are {DEFAULT}: {error}");
+                Ok(())
+            }
+            Err(trouble) => Err(BuildError {
+                plugin: NAME,
+                action: format!("read the weights in {}", self.file.path().display()),
+                source: Some(trouble.into()),
+            }),
+        }
+    }
+
+    /// Reads the file if it has changed; false once there is nothing left to do so for. Whatever
+    /// is wrong with it is told once, and leaves the weights as they are.
+    pub fn look(&mut self) -> bool {
+        if let Err(trouble) = self.read() {
+            let path = self.file.path().display();
+            tracing::error!("{path}: {trouble}; the weights stay as they are");
+        }
+        self.weights.strong_count() > 0
+    }
+
+    fn read(&mut self) -> Result<(), Trouble> {
+        let text = match self.file.look() {
+            Look::Unchanged => return Ok(()),
+            Look::Read(text, _) => text,
+            Look::Failed(error) => return Err(Trouble::Unreadable(error)),
+        };
+        let weights = Weights::parse(&text)?;
+        if let Some(published) = self.weights.upgrade() {
+            published.store(Arc::new(weights));
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Unreadable(std::io::Error),
+    #[error(transparent)]
+    Bad(#[from] BadLine),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_give_weights() {
+        let text = "# all\n\nWWW.example.org\n192.0.2.1 3\r\n 2001:db8::1\t255\n\nb.org.\n192.0.2.1 2\n\
+                    www.example.org\n192.0.2.9 4\n";
+        let weights = Weights::parse(text).unwrap();
+        for (name, address, weight) in [
+            ("www.example.org", "192.0.2.1", 3),
+            ("www.example.org", "2001:db8::1", 255),
+            ("www.example.org", "192.0.2.9", 4),
+            ("www.example.org", "192.0.2.2", 1),
+            ("b.org", "192.0.2.1", 2),
+            ("c.org", "192.0.2.1", 1),
+        ] {
+            let name = Name::parse(name).unwrap();
+            assert_eq!(weights.of(name.as_ref(), address.parse().unwrap()), weight);
+        }
+    }
+
+    #[test]
+    fn a_bad_line_is_named() {
+        for (text, line, words) in [
+            ("a.org\n192.0.2.1 0", 2, "from 1 to 255"),
+            ("a.org\n192.0.2.1 256", 2, "from 1 to 255"),
+            ("a.org\n192.0.2.1", 2, "has no weight"),
+            ("a.org\n192.0.2 1", 2, "is no IP address"),
+            ("\n192.0.2.1 1", 2, "before the first name"),
+            ("a..b", 1, "is no name"),
+            ("a.org\n192.0.2.1 1 2", 2, "neither"),
+        ] {
+            let bad = Weights::parse(text).unwrap_err();
+            assert_eq!(bad.line, line, "{text}");
+            assert!(bad.what.contains(words), "{text}: {bad}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_may_come_and_a_bad_one_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("weights");
+        let weights = Arc::default();
+        assert!(Watched::new(&path, &weights).start(false).is_err());
+        let mut watched = Watched::new(&path, &weights);
+        watched.start(true).unwrap();
+        std::fs::write(&path, "a.org\n192.0.2.1 7\n").unwrap();
+        assert!(watched.look());
+        let good = weights.load_full();
+        assert_ne!(*good, Weights::default());
+        std::fs::write(&path, "bad line here").unwrap();
+        assert!(watched.look());
+        assert!(Arc::ptr_eq(&good, &weights.load()));
+        assert!(Watched::new(&path, &weights).start(true).is_err());
+        drop((good, weights));
+        assert!(!watched.look());
+    }
+}

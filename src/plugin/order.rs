@@ -1,0 +1,209 @@
+//! THE list: every word that a server block knows, in the order in which queries meet it.
+//!
+//! The order is CoreDNS's, never the file's: a plugin is affected by what stands above it and must
+//! not care what stands below. A position that matters has its reason beside it. Words that never
+//! see a query (settings) stand where they are set up.
+
+use crate::{
+    config::{Parsing, Settings},
+    corefile::{Diagnostic, Directive},
+    plugin::{self, Setup},
+};
+
+/// A word of the list.
+pub struct Word {
+    /// As written in a Corefile.
+    pub name: &'static str,
+    /// How often it may stand in a server block.
+    pub repeat: Repeat,
+    /// What it becomes.
+    pub kind: Kind,
+}
+
+/// How often a word may stand in a server block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// Once; again is an error.
+    Once,
+    /// Any number of times: each use is an instance of its own, in file order.
+    Instances,
+    /// Any number of times: all uses together make one.
+    Merged,
+    /// Any number of times: the first counts, and later ones are warned about.
+    First,
+}
+
+/// What a word becomes.
+pub enum Kind {
+    /// A plugin for each use.
+    Plugin(ParsePlugin),
+    /// One plugin for all uses.
+    MergedPlugin(ParseMerged),
+    /// A setting of the server block.
+    Setting(ParseSetting),
+    /// CoreDNS has it, Lodestone does not yet; what to do instead.
+    Absent(&'static str),
+}
+
+/// What a failed reading of a directive gives: everything that is wrong with it.
+pub type Errors = Vec<Diagnostic>;
+type ParsePlugin = fn(&Directive, &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors>;
+type ParseMerged = fn(&[&Directive], &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors>;
+type ParseSetting = fn(&[&Directive], &mut Parsing<'_>, &mut Settings) -> Result<(), Errors>;
+
+const fn word(name: &'static str, repeat: Repeat, kind: Kind) -> Word {
+    Word { name, repeat, kind }
+}
+
+const fn absent(name: &'static str) -> Word {
+    word(
+        name,
+        Repeat::Instances,
+        Kind::Absent("remove the line, or keep CoreDNS for this block"),
+    )
+}
+
+/// The list, outermost first.
+pub const ORDER: &[Word] = &[
+    absent("root"),
+    absent("metadata"),
+    absent("geoip"),
+    absent("cancel"),
+    absent("proxyproto"),
+    absent("quic"),
+    absent("grpc_server"),
+    absent("https"),
+    absent("https3"),
+    absent("timeouts"),
+    absent("multisocket"),
+    word(
+        "reload",
+        Repeat::First,
+        Kind::Setting(crate::config::settings::reload),
+    ),
+    absent("nsid"),
+    absent("bufsize"),
+    word(
+        "bind",
+        Repeat::Merged,
+        Kind::Setting(crate::config::settings::bind),
+    ),
+    absent("debug"),
+    absent("trace"),
+    word(
+        "ready",
+        Repeat::Once,
+        Kind::Setting(crate::config::settings::ready),
+    ),
+    word(
+        "health",
+        Repeat::Merged,
+        Kind::Setting(crate::config::settings::health),
+    ),
+    absent("pprof"),
+    absent("shed"),
+    // Outermost of those that see a reply, so that it counts what the client got.
+    word("prometheus", Repeat::Once, Kind::Plugin(parse_prometheus)),
+    // Outside of everything that can fail, cache included: a remembered failure is one.
+    word("errors", Repeat::Once, Kind::Plugin(parse_errors)),
+    // Outside of rewrite: the line shows the question as asked.
+    word("log", Repeat::Merged, Kind::MergedPlugin(parse_log)),
+    absent("dnstap"),
+    absent("local"),
+    absent("dns64"),
+    absent("any"),
+    absent("chaos"),
+    // Outside of cache, so that a remembered answer is shuffled anew for each client.
+    word(
+        "loadbalance",
+        Repeat::Merged,
+        Kind::MergedPlugin(parse_loadbalance),
+    ),
+    absent("tsig"),
+    absent("rewrite"),
+    absent("autopath"),
+    absent("acl"),
+    absent("header"),
+    absent("dnssec"),
+    word(
+        "tls",
+        Repeat::First,
+        Kind::Setting(crate::config::settings::tls),
+    ),
+    absent("minimal"),
+    absent("template"),
+    absent("transfer"),
+    // Before kubernetes: an administrator's line overrides the cluster.
+    word("hosts", Repeat::Once, Kind::Plugin(parse_hosts)),
+    absent("route53"),
+    absent("azure"),
+    absent("clouddns"),
+    absent("k8s_external"),
+    // Before forward: the cluster's names never leave the cluster.
+    word("kubernetes", Repeat::Once, Kind::Plugin(parse_kubernetes)),
+    absent("file"),
+    absent("auto"),
+    absent("secondary"),
+    absent("etcd"),
+    // Behind all that answers here, unlike CoreDNS's: a name that falls through to an upstream today
+    // and is the cluster's tomorrow is then answered from the cluster at once. Behind rewrite, so
+    // that a reply is kept under the name that was looked up.
+    word("cache", Repeat::Once, Kind::Plugin(parse_cache)),
+    // Directly before forward: it recognises its own probe where it would be forwarded again.
+    word("loop", Repeat::Once, Kind::Plugin(parse_loop)),
+    word("forward", Repeat::Instances, Kind::Plugin(parse_forward)),
+    absent("grpc"),
+    absent("erratic"),
+    // Answers everything that gets this far.
+    word("whoami", Repeat::First, Kind::Plugin(parse_whoami)),
+    absent("on"),
+    absent("sign"),
+    absent("view"),
+    absent("nomad"),
+];
+
+// Each plugin reads its own words; what is here only fits them to the list.
+
+fn boxed(setup: impl Setup + 'static) -> Box<dyn Setup> {
+    Box::new(setup)
+}
+
+fn parse_prometheus(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::prometheus::parse(one).map(boxed)
+}
+
+fn parse_errors(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::errors::parse(one).map(boxed)
+}
+
+fn parse_log(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::log::parse(uses).map(boxed)
+}
+
+fn parse_loadbalance(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::loadbalance::parse(uses).map(boxed)
+}
+
+fn parse_cache(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::cache::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_hosts(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::hosts::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_kubernetes(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::kubernetes::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_loop(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::loop_guard::parse(one, &parsing.zone_names()).map(boxed)
+}
+
+fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::forward::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::whoami::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}

@@ -1,0 +1,131 @@
+//! A file beside the Corefile that a plugin reads again when it has changed.
+//!
+//! It is looked at every few seconds rather than watched, since the interval is an option of those
+//! plugins, and since a look follows the links that a mounted ConfigMap is made of.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+/// A file, and what was last seen of it.
+#[derive(Debug)]
+pub struct PolledFile {
+    path: PathBuf,
+    limit: u64,
+    seen: Seen,
+}
+
+/// What a look shows.
+#[derive(Debug)]
+pub enum Look {
+    /// Nothing new: neither content nor trouble.
+    Unchanged,
+    /// The content, and when it was written.
+    Read(String, SystemTime),
+    /// It cannot be read; told once for each reason.
+    Failed(io::Error),
+}
+
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Nothing,
+    File(SystemTime, u64),
+    Trouble(String),
+}
+
+impl PolledFile {
+    /// A file that nobody has looked at yet. Larger than `limit` octets, it is not read.
+    pub fn new(path: &Path, limit: u64) -> Self {
+        Self {
+            path: path.to_owned(),
+            limit,
+            seen: Seen::Nothing,
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the file if its time or its size has changed. Blocks.
+    pub fn look(&mut self) -> Look {
+        match self.read() {
+            Ok(None) => Look::Unchanged,
+            Ok(Some((text, changed, length))) => {
+                self.seen = Seen::File(changed, length);
+                Look::Read(text, changed)
+            }
+            Err(error) => {
+                let trouble = Seen::Trouble(error.to_string());
+                if self.seen == trouble {
+                    return Look::Unchanged;
+                }
+                self.seen = trouble;
+                Look::Failed(error)
+            }
+        }
+    }
+
+    fn read(&self) -> io::Result<Option<(String, SystemTime, u64)>> {
+        // Looked at before it is opened: opening a pipe would wait for its writer.
+        let metadata = std::fs::metadata(&self.path)?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is no file"));
+        }
+        let (changed, length) = (metadata.modified()?, metadata.len());
+        if self.seen == Seen::File(changed, length) {
+            return Ok(None);
+        }
+        let mut octets = Vec::new();
+        let mut file = File::open(&self.path)?.take(self.limit + 1);
+        if file.read_to_end(&mut octets)? as u64 > self.limit {
+            let limit = self.limit;
+            return Err(io::Error::other(format!("it has more than {limit} octets")));
+        }
+        // Stray octets spoil a line, not the file.
+        let text = String::from_utf8_lossy(&octets).into_owned();
+        Ok(Some((text, changed, length)))
+    }
+}
+
+/// Calls `work`, which may block, after every `interval` until it says false.
+pub async fn poll(interval: Duration, mut work: impl FnMut() -> bool + Send + 'static) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let worked = tokio::task::spawn_blocking(move || work().then_some(work));
+        match worked.await {
+            Ok(Some(next)) => work = next,
+            // Nothing left to do, or the runtime is going down.
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_when_it_has_changed_and_trouble_is_told_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let mut file = PolledFile::new(&path, 10);
+        assert!(matches!(file.look(), Look::Failed(_)));
+        assert!(matches!(file.look(), Look::Unchanged));
+        std::fs::write(&path, "one").unwrap();
+        assert!(matches!(file.look(), Look::Read(text, _) if text == "one"));
+        assert!(matches!(file.look(), Look::Unchanged));
+        std::fs::write(&path, "longer").unwrap();
+        assert!(matches!(file.look(), Look::Read(text, _) if text == "longer"));
+        std::fs::write(&path, "longer than ten").unwrap();
+        assert!(matches!(file.look(), Look::Failed(_)));
+        std::fs::write(&path, b"\xFF").unwrap();
+        assert!(matches!(file.look(), Look::Read(text, _) if text == "\u{FFFD}"));
+        let mut directory = PolledFile::new(directory.path(), 10);
+        assert!(matches!(directory.look(), Look::Failed(_)));
+    }
+}

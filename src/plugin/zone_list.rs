@@ -1,0 +1,104 @@
+//! The ZONES that a directive is for, and its `fallthrough [ZONES...]`.
+
+use crate::{
+    corefile::{self, Diagnostic, Word},
+    wire::{Name, NameRef},
+};
+
+/// Zones, in lower case, as a Corefile lists them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ZoneList(Vec<Name>);
+
+impl ZoneList {
+    /// Every name.
+    pub fn all() -> Self {
+        Self(vec![Name::ROOT])
+    }
+
+    /// No name at all.
+    pub fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The zones that `words` name; networks stand for their reverse zones.
+    pub fn read(words: &[Word]) -> Result<Self, Diagnostic> {
+        let mut list = Vec::new();
+        for word in words {
+            for zone in corefile::zones(std::slice::from_ref(word))? {
+                let name = Name::parse(zone.as_str()).map_err(|error| {
+                    word.error(format!("'{zone}' is no zone: {error}"))
+                        .expected("a domain name or a network")
+                })?;
+                if !list.contains(&name) {
+                    list.push(name);
+                }
+            }
+        }
+        Ok(Self(list))
+    }
+
+    /// The zones that `words` name, or every name where there is none.
+    pub fn read_or_all(words: &[Word]) -> Result<Self, Diagnostic> {
+        if words.is_empty() {
+            return Ok(Self::all());
+        }
+        Self::read(words)
+    }
+
+    /// The zones that `words` name, or those of the block's keys where there is none.
+    pub fn read_or_block(words: &[Word], block: &[String]) -> Result<Self, Diagnostic> {
+        if words.is_empty() {
+            // Keys are checked before any directive is; one that is no name cannot be asked for.
+            let names = block.iter().filter_map(|zone| Name::parse(zone).ok());
+            return Ok(Self(names.map(|name| name.to_lower()).collect()));
+        }
+        Self::read(words)
+    }
+
+    /// Whether `name` is one of these zones or lies in one.
+    pub fn covers(&self, name: NameRef<'_>) -> bool {
+        self.0.iter().any(|zone| name.is_under(zone.as_ref()))
+    }
+
+    /// The zones joined by commas, as metrics show them.
+    pub fn label(&self) -> String {
+        let names: Vec<String> = self.0.iter().map(Name::to_string).collect();
+        names.join(",")
+    }
+}
+
+impl FromIterator<Name> for ZoneList {
+    fn from_iter<I: IntoIterator<Item = Name>>(names: I) -> Self {
+        Self(names.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(texts: &[&str]) -> Vec<Word> {
+        texts.iter().map(|text| Word::detached(text)).collect()
+    }
+
+    #[test]
+    fn names_and_networks_are_zones() {
+        let list = ZoneList::read(&words(&["Example.ORG", "10.0.0.0/8", "example.org."])).unwrap();
+        assert_eq!(list.label(), "example.org.,10.in-addr.arpa.");
+        let inside = Name::parse("a.EXAMPLE.org").unwrap();
+        assert!(list.covers(inside.as_ref()));
+        assert!(!list.covers(Name::ROOT.as_ref()));
+        assert!(ZoneList::read(&words(&["a..b"])).is_err());
+    }
+
+    #[test]
+    fn nothing_stands_for_the_block_or_for_everything() {
+        let block = ["Example.org.".to_owned()];
+        assert_eq!(
+            ZoneList::read_or_block(&[], &block).unwrap().label(),
+            "example.org."
+        );
+        assert_eq!(ZoneList::read_or_all(&[]).unwrap(), ZoneList::all());
+        assert!(!ZoneList::none().covers(Name::ROOT.as_ref()));
+    }
+}

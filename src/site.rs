@@ -1,0 +1,267 @@
+//! A configuration built: chains of plugins behind zones, behind listeners.
+//!
+//! Building opens no listener. What a plugin needs of the machine (files, connections, the
+//! cluster's state) it gets here, from the configuration before where nothing about it changed.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future;
+
+use crate::{
+    admin::{Endpoint, Page, ready::Monitor},
+    config::{
+        Config, ServerBlock,
+        settings::{Reload, Tls},
+    },
+    corefile::{Key, Transport, Zone},
+    metrics::Metrics,
+    plugin::{Block, Build, BuildError, Chain, Parts, Plugin},
+    server::{route::Route, tls},
+    wire::Name,
+};
+
+/// A configuration, built.
+pub struct Site {
+    /// What is to be listened on, and what is answered there.
+    pub listeners: Vec<Listener>,
+    /// Every plugin of every block.
+    pub plugins: Vec<Arc<dyn Plugin>>,
+    /// Those that `/ready` asks: the plugins of the blocks that say `ready`.
+    pub watched: Vec<(Arc<dyn Plugin>, Monitor)>,
+    /// The pages to be served over HTTP.
+    pub pages: Vec<Endpoint>,
+    /// How long to go on answering when told to stop: the longest that any block wants.
+    pub lame_duck: Duration,
+    /// How the Corefile is followed; the last block that says so counts, as in CoreDNS.
+    pub reload: Option<Reload>,
+    /// What outlives this site.
+    pub parts: Parts,
+    /// Follows the Corefile's text.
+    pub hash: u64,
+}
+
+/// One way in: a transport on one address, or on all of the machine.
+pub struct Listener {
+    /// What comes in there.
+    pub transport: Transport,
+    /// Where; `[::]` stands for all of the machine, IPv4 as well as IPv6.
+    pub address: SocketAddr,
+    /// What metrics and messages call it: `dns://:53`.
+    pub label: Arc<str>,
+    /// The certificate and its key, for TLS.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// What is answered.
+    pub routes: Vec<Route>,
+}
+
+/// What listeners are told apart by; without an address it is all of the machine.
+type Place = (Transport, Option<IpAddr>, u16);
+
+impl Site {
+    /// Builds every block of `config`. `parts` is empty at a start, and follows the parts of the
+    /// site before at a reload.
+    pub fn build(
+        config: &Config,
+        default_port: u16,
+        parts: Parts,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, BuildError> {
+        let mut places: BTreeMap<Place, (Option<Arc<rustls::ServerConfig>>, Vec<Route>)> =
+            BTreeMap::new();
+        let mut plugins = Vec::new();
+        let mut watched = Vec::new();
+        for block in &config.blocks {
+            let chain = build_chain(block, default_port, &parts, metrics)?;
+            plugins.extend(chain.plugins().iter().cloned());
+            if let Some(ready) = &block.settings.ready {
+                let asked = chain.plugins().iter().cloned();
+                watched.extend(asked.map(|plugin| (plugin, ready.monitor)));
+            }
+            let chain = Arc::new(chain);
+            let tls = block
+                .settings
+                .tls
+                .as_ref()
+                .map(|tls| certificate(tls, &parts))
+                .transpose()?;
+            for key in &block.keys {
+                for bound in bindings(block) {
+                    let place = (key.transport, bound, key.port_or(default_port));
+                    let built = built_block(key, &label(&place), &chain, metrics);
+                    let listener = places.entry(place).or_default();
+                    listener.0.clone_from(&tls);
+                    listener.1.push(Arc::new(built).into());
+                }
+            }
+        }
+        let listeners = places.into_iter().map(|(place, (tls, routes))| Listener {
+            transport: place.0,
+            address: addresses(place.1, place.2)[0],
+            label: label(&place),
+            tls,
+            routes,
+        });
+        let settings = || config.blocks.iter().map(|block| &block.settings);
+        Ok(Self {
+            listeners: listeners.collect(),
+            plugins,
+            watched,
+            pages: config.blocks.iter().flat_map(pages).collect(),
+            lame_duck: settings()
+                .filter_map(|settings| settings.health.as_ref())
+                .map(|health| health.lameduck)
+                .max()
+                .unwrap_or_default(),
+            reload: settings().filter_map(|settings| settings.reload).last(),
+            parts,
+            hash: config.hash,
+        })
+    }
+
+    /// Waits until every plugin has what it needs to start, or has waited long enough.
+    pub async fn started(&self) {
+        future::join_all(self.plugins.iter().filter_map(|plugin| plugin.started())).await;
+    }
+}
+
+/// The pages that a block wants served.
+fn pages(block: &ServerBlock) -> Vec<Endpoint> {
+    let settings = &block.settings;
+    let health = settings
+        .health
+        .as_ref()
+        .map(|health| (&health.listen, Page::Health));
+    let ready = settings
+        .ready
+        .as_ref()
+        .map(|ready| (&ready.listen, Page::Ready));
+    let own = [health, ready].into_iter().flatten();
+    let own = own.map(|(listen, page)| Endpoint {
+        listen: listen.clone(),
+        page,
+        tls: None,
+    });
+    own.chain(block.plugins.iter().filter_map(|(_, setup)| setup.page()))
+        .collect()
+}
+
+/// The TLS configuration for a certificate. As long as the files say the same it is the same one,
+/// and so its listener stays.
+fn certificate(files: &Tls, parts: &Parts) -> Result<Arc<rustls::ServerConfig>, BuildError> {
+    let failed = |source: anyhow::Error| BuildError {
+        plugin: "tls",
+        action: "cannot use the certificate".to_owned(),
+        source: Some(source),
+    };
+    let read = |path| std::fs::read(path).unwrap_or_default();
+    let key = format!(
+        "{files:?} {:x}",
+        content_hash(&[read(&files.certificate), read(&files.key)])
+    );
+    let make = || {
+        tls::server_config(
+            &files.certificate,
+            &files.key,
+            None,
+            tls::ClientAuth::default(),
+        )
+        .map_err(|error| failed(error.into()))
+    };
+    parts.keep(&key, make).map(|kept| Arc::clone(&*kept))
+}
+
+/// Tells two contents apart; not kept, and no secret.
+fn content_hash(contents: &[Vec<u8>]) -> u64 {
+    use std::hash::{Hash, Hasher};
+    let mut hasher = std::hash::DefaultHasher::new();
+    contents.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The chain of a block, built in plugin order.
+fn build_chain(
+    block: &ServerBlock,
+    default_port: u16,
+    parts: &Parts,
+    metrics: &Arc<Metrics>,
+) -> Result<Chain, BuildError> {
+    let zones: Vec<Name> = block.keys.iter().map(|key| wire_name(&key.zone)).collect();
+    let places = block.keys.iter().flat_map(|key| {
+        let port = key.port_or(default_port);
+        bindings(block)
+            .into_iter()
+            .map(move |bound| (key.transport, bound, port))
+    });
+    let places: Vec<Place> = places.collect();
+    let served: Vec<SocketAddr> = places
+        .iter()
+        .flat_map(|(_, bound, port)| addresses(*bound, *port))
+        .collect();
+    let server = places.first().map_or_else(|| "".into(), label);
+    let mut build = Build {
+        runtime: &tokio::runtime::Handle::current(),
+        parts,
+        metrics,
+        zones: &zones,
+        addresses: &served,
+        server: &server,
+        offered: Vec::new(),
+    };
+    let mut plugins = Vec::with_capacity(block.plugins.len());
+    for (_, setup) in &block.plugins {
+        plugins.push(setup.build(&mut build)?);
+    }
+    Ok(Chain::new(plugins))
+}
+
+fn built_block(key: &Key, server: &Arc<str>, chain: &Arc<Chain>, metrics: &Arc<Metrics>) -> Block {
+    let zone_label: Arc<str> = key.zone.as_str().into();
+    let names = chain.plugins().iter().map(|plugin| plugin.name());
+    metrics.enable_plugins([server, &zone_label, ""], names);
+    Block {
+        zone: wire_name(&key.zone),
+        server: Arc::clone(server),
+        counters: metrics.zone(server, &zone_label, ""),
+        zone_label,
+        view: "".into(),
+        chain: Arc::clone(chain),
+    }
+}
+
+/// The addresses that a block is bound to; nothing stands for all of the machine.
+fn bindings(block: &ServerBlock) -> Vec<Option<IpAddr>> {
+    match block.settings.bind.as_slice() {
+        [] => vec![None],
+        bound => bound.iter().copied().map(Some).collect(),
+    }
+}
+
+fn addresses(bound: Option<IpAddr>, port: u16) -> Vec<SocketAddr> {
+    match bound {
+        Some(address) => vec![SocketAddr::new(address, port)],
+        None => vec![
+            (Ipv6Addr::UNSPECIFIED, port).into(),
+            (Ipv4Addr::UNSPECIFIED, port).into(),
+        ],
+    }
+}
+
+/// CoreDNS's name of a listener: `dns://:53`, `dns://10.0.0.1:53`, `dns://[::1]:53`.
+fn label((transport, bound, port): &Place) -> Arc<str> {
+    match bound {
+        None => format!("{transport}://:{port}").into(),
+        Some(address) => format!("{transport}://{}", SocketAddr::new(*address, *port)).into(),
+    }
+}
+
+/// The wire form of a zone that the language has checked.
+pub fn wire_name(zone: &Zone) -> Name {
+    // The language accepts some names that are none on the wire: an escape that is cut short, say.
+    // No question can be for them, and the root must not stand in for them.
+    Name::parse(zone.as_str()).unwrap_or_else(|_| Name::parse("invalid.").expect("a name"))
+}

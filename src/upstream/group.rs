@@ -1,0 +1,446 @@
+//! The upstreams of one forward: whom to ask, when to ask the next one, when to give up.
+//!
+//! A stub resolver gives up after five seconds, so the answer, or the word that there is none, must
+//! be there before. An upstream that is silent is not waited out: after a while the next one is
+//! asked beside it, and whoever answers first has answered. With a single upstream it is the same
+//! one that is asked again. A refusal is seen at once and moves on at once.
+
+use std::{
+    fmt::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use futures_util::{StreamExt, future::Either, stream::FuturesUnordered};
+use tokio::time::{Instant, sleep_until};
+
+use super::{Failure, MAX_UPSTREAMS, Packet, Policy, Upstream, Way, policy::Order};
+use crate::{
+    reply::{Reply, Why},
+    wire::Rcode,
+};
+
+/// Whether, and how often, upstreams are tried for one question.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// How the first is chosen.
+    pub policy: Policy,
+    /// How long one upstream is given before the next is asked too; ours without one.
+    pub read_timeout: Option<Duration>,
+    /// Tries in all; twice the number of upstreams without one, and 0 for no limit.
+    pub max_attempts: Option<usize>,
+    /// Codes that are not believed while another upstream is left.
+    pub failover: Box<[Rcode]>,
+    /// Whether SERVFAIL is answered at once where all upstreams are down.
+    pub failfast: bool,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// From the first try to giving up.
+    pub total: Duration,
+    /// From one try to the next, where no answer has come.
+    pub step: Duration,
+    /// An upstream that has been silent for so long has failed.
+    pub fault: Duration,
+    /// From the last try to giving up.
+    pub last: Duration,
+}
+
+impl Patience {
+    /// Below what glibc and musl wait, with a margin for the way.
+    const TOTAL: Duration = Duration::from_millis(3800);
+    /// Where no upstream is believed to be up, the answer is likely to be none.
+    const TOTAL_DOWN: Duration = Duration::from_secs(2);
+    /// The most that an own `read_timeout` stretches it to: what CoreDNS allows.
+    const LONGEST: Duration = Duration::from_secs(5);
+
+    /// For a question that `upstreams` may answer.
+    pub fn new(upstreams: usize, read_timeout: Option<Duration>, all_down: bool) -> Self {
+        let total = if all_down {
+            Self::TOTAL_DOWN
+        } else {
+            Self::TOTAL
+        };
+        if let Some(limit) = read_timeout {
+            let total = total.max(limit.min(Self::LONGEST));
+            return Self {
+                total,
+                step: limit,
+                fault: limit,
+                last: limit,
+            };
+        }
+        let (step, fault) = match u32::try_from(upstreams) {
+            Ok(0 | 1) => (Duration::from_millis(800), Duration::from_secs(2)),
+            // All of them get their chance: a second each for three, less for more.
+            Ok(many) => {
+                let share = Duration::from_millis(3200) / many;
+                let step = share.clamp(Duration::from_millis(200), Duration::from_secs(1));
+                (step, step)
+            }
+            Err(_) => (Duration::from_millis(200), Duration::from_millis(200)),
+        };
+        Self {
+            total,
+            step,
+            fault: fault.min(total),
+            last: total,
+        }
+    }
+}
+
+/// One upstream as a forward has it.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The upstream, which several forwards may share.
+    pub upstream: Arc<Upstream>,
+    /// Questions to it come back to us: it is not asked.
+    pub looping: Arc<AtomicBool>,
+}
+
+/// The upstreams of one forward. The list may be exchanged under way: questions go on with the
+/// list that they began with.
+#[derive(Debug)]
+pub struct Group {
+    members: ArcSwap<Box<[Member]>>,
+    plan: Plan,
+    turn: AtomicUsize,
+    /// Questions for which every upstream was down and one was asked all the same.
+    desperate: prometheus::IntCounter,
+}
+
+impl Group {
+    /// A group; `desperate` counts the questions for which all upstreams were down.
+    pub fn new(
+        upstreams: Vec<Arc<Upstream>>,
+        plan: Plan,
+        desperate: prometheus::IntCounter,
+    ) -> Self {
+        Self {
+            members: ArcSwap::from_pointee(members(upstreams)),
+            plan,
+            turn: AtomicUsize::new(0),
+            desperate,
+        }
+    }
+
+    /// Its members.
+    pub fn members(&self) -> Arc<Box<[Member]>> {
+        self.members.load_full()
+    }
+
+    /// Exchanges the list. What is known of an upstream that stays is kept.
+    pub fn replace(&self, upstreams: Vec<Arc<Upstream>>) {
+        let known = self.members.load_full();
+        let mut list = members(upstreams);
+        for member in &mut list {
+            let same = |old: &&Member| Arc::ptr_eq(&old.upstream, &member.upstream);
+            if let Some(old) = known.iter().find(same) {
+                *member = old.clone();
+            }
+        }
+        self.members.store(Arc::new(list));
+    }
+
+    /// Asks until one answers or there is no more point. Failures are SERVFAIL with the reason.
+    pub async fn ask(self: Arc<Self>, packet: Arc<Packet>, way: Way) -> Reply {
+        let members = self.members.load_full();
+        match self.choose(&members) {
+            Ok((order, all_down)) => {
+                let patience = Patience::new(order.len(), self.plan.read_timeout, all_down);
+                let round = Round {
+                    plan: &self.plan,
+                    members: &members,
+                    order,
+                    patience,
+                    packet: &packet,
+                    way,
+                };
+                round.run().await
+            }
+            Err(reply) => *reply,
+        }
+    }
+
+    /// The members worth asking, in order, and whether they are all down.
+    fn choose(&self, members: &[Member]) -> Result<(Order, bool), Box<Reply>> {
+        let (mut up, mut down) = (Order::default(), Order::default());
+        for (place, member) in members.iter().enumerate() {
+            if !member.looping.load(Ordering::Relaxed) {
+                let order = if member.upstream.is_down() {
+                    &mut down
+                } else {
+                    &mut up
+                };
+                order.push(place);
+            }
+        }
+        if up.len() > 0 {
+            up.arrange(self.plan.policy, &self.turn);
+            return Ok((up, false));
+        }
+        if down.len() == 0 {
+            let text = "every upstream leads back to this server";
+            return Err(Box::new(failure(Why::UpstreamLoop, text)));
+        }
+        self.desperate.inc();
+        if self.plan.failfast {
+            return Err(Box::new(failure(Why::UpstreamsDown, "no healthy proxies")));
+        }
+        down.arrange(Policy::Random, &self.turn);
+        Ok((down, true))
+    }
+}
+
+fn members(upstreams: Vec<Arc<Upstream>>) -> Box<[Member]> {
+    upstreams
+        .into_iter()
+        .take(MAX_UPSTREAMS)
+        .map(|upstream| Member {
+            upstream,
+            looping: Arc::default(),
+        })
+        .collect()
+}
+
+fn failure(why: Why, text: &str) -> Reply {
+    let mut reply = Reply::failure(Rcode::SERVFAIL, why);
+    reply.cause = Some(text.into());
+    reply
+}
+
+/// One question's way through the upstreams.
+struct Round<'g> {
+    plan: &'g Plan,
+    members: &'g [Member],
+    order: Order,
+    patience: Patience,
+    packet: &'g Arc<Packet>,
+    way: Way,
+}
+
+/// One try.
+struct Try {
+    place: usize,
+    begun: Instant,
+    /// The upstream has been told on.
+    counted: bool,
+    /// Nothing has come of it yet.
+    is_open: bool,
+    /// How it ended, if badly.
+    failure: Option<Failure>,
+}
+
+impl Round<'_> {
+    async fn run(self) -> Reply {
+        let begun = Instant::now();
+        let deadline = begun + self.patience.total;
+        let mut tries: Vec<Try> = Vec::with_capacity(1);
+        let Some(first) = self.next(&mut tries) else {
+            return failure(Why::UpstreamUnreachable, "no forwarder defined");
+        };
+        // The usual case is one try and an answer: it needs no box and no set of futures.
+        let first = std::pin::pin!(self.exchange(first, 0));
+        let mut running = FuturesUnordered::new();
+        running.push(Either::Left(first));
+        let mut kept = None;
+        let timer = sleep_until(self.wake(&tries, deadline));
+        let mut timer = std::pin::pin!(timer);
+        loop {
+            let mut moves_on = tokio::select! {
+                biased;
+                Some((number, answer)) = running.next() => match answer {
+                    Ok(reply) if self.is_believed(&reply, &tries) => {
+                        self.count_silent(&mut tries);
+                        return reply;
+                    }
+                    Ok(reply) => {
+                        tries[number].is_open = false;
+                        kept = Some(reply);
+                        tries.len() < self.order.len()
+                    }
+                    Err(failure) => {
+                        self.count(&mut tries[number], &failure);
+                        tries[number].is_open = false;
+                        tries[number].failure = Some(failure);
+                        // Who refuses every time is not asked in a tight circle.
+                        tries.len() < 2 * self.order.len()
+                    }
+                },
+                () = &mut timer => {
+                    if Instant::now() >= deadline || !self.may_try(&tries) {
+                        break;
+                    }
+                    self.count_silent(&mut tries);
+                    true
+                }
+            };
+            // With an answer in hand, if a poor one, nobody is asked twice.
+            moves_on &= kept.is_none() || tries.len() < self.order.len();
+            if moves_on
+                && Instant::now() < deadline
+                && let Some(place) = self.next(&mut tries)
+            {
+                let number = tries.len() - 1;
+                running.push(Either::Right(Box::pin(self.exchange(place, number))));
+            }
+            if (!self.may_try(&tries) || kept.is_some()) && is_hopeless(&tries) {
+                break;
+            }
+            timer.as_mut().reset(self.wake(&tries, deadline));
+        }
+        drop(running);
+        self.count_silent(&mut tries);
+        kept.unwrap_or_else(|| self.give_up(&tries, begun))
+    }
+
+    /// The next place to try, entered into `tries`.
+    fn next(&self, tries: &mut Vec<Try>) -> Option<usize> {
+        let place = self.order.at(tries.len()).filter(|_| self.may_try(tries))?;
+        tries.push(Try {
+            place,
+            begun: Instant::now(),
+            counted: false,
+            is_open: true,
+            failure: None,
+        });
+        Some(place)
+    }
+
+    fn may_try(&self, tries: &[Try]) -> bool {
+        let limit = self.plan.max_attempts.unwrap_or(2 * self.order.len());
+        limit == 0 || tries.len() < limit
+    }
+
+    async fn exchange(&self, place: usize, number: usize) -> (usize, Result<Reply, Failure>) {
+        let upstream = &self.members[place].upstream;
+        (number, upstream.exchange(self.packet, self.way).await)
+    }
+
+    /// When to look again if nothing comes.
+    fn wake(&self, tries: &[Try], deadline: Instant) -> Instant {
+        let last = tries.last().map_or_else(Instant::now, |one| one.begun);
+        let pause = if self.may_try(tries) {
+            self.patience.step
+        } else {
+            self.patience.last
+        };
+        (last + pause).min(deadline)
+    }
+
+    /// Whether the reply is the answer: all are, but those of a code to fail over from while
+    /// there is another upstream to ask.
+    fn is_believed(&self, reply: &Reply, tries: &[Try]) -> bool {
+        !self.plan.failover.contains(&reply.rcode) || tries.len() >= self.order.len()
+    }
+
+    /// Tells on everyone who has been silent for too long.
+    fn count_silent(&self, tries: &mut [Try]) {
+        for one in tries {
+            if one.is_open && one.begun.elapsed() >= self.patience.fault {
+                self.count(one, &Failure::Silent);
+            }
+        }
+    }
+
+    fn count(&self, one: &mut Try, failure: &Failure) {
+        if !one.counted && failure.blames_upstream() {
+            one.counted = true;
+            self.members[one.place].upstream.failed();
+        }
+    }
+
+    /// SERVFAIL, and why: each upstream with what became of it.
+    fn give_up(&self, tries: &[Try], begun: Instant) -> Reply {
+        let silent = Failure::Silent;
+        let mut why = None;
+        let mut text = String::new();
+        for (number, one) in tries.iter().enumerate() {
+            // The last try of each upstream is what is known of it.
+            let mut later = tries[number + 1..].iter();
+            if later.any(|later| later.place == one.place) {
+                continue;
+            }
+            let failure = one.failure.as_ref().unwrap_or(&silent);
+            // Silence may have been any of the others as well, so it is told before them.
+            if why.is_none() || *failure == silent {
+                why = Some(failure.why());
+            }
+            let separator = if text.is_empty() { "" } else { "; " };
+            let label = self.members[one.place].upstream.label();
+            let _ = write!(text, "{separator}{label}: {failure}");
+        }
+        let mut why = why.unwrap_or(Why::UpstreamUnreachable);
+        if self.packet.was_answered_wrongly() {
+            why = Why::UpstreamMalformed;
+            text.push_str(" but replies that do not fit the question");
+        }
+        let _ = write!(
+            text,
+            " ({} tries in {:.1} s)",
+            tries.len(),
+            begun.elapsed().as_secs_f32()
+        );
+        failure(why, &text)
+    }
+}
+
+/// Whether nothing can come of the tries any more: what is open was asked of upstreams that have
+/// failed outright since.
+fn is_hopeless(tries: &[Try]) -> bool {
+    tries.iter().enumerate().all(|(number, one)| {
+        let since = || tries[number..].iter();
+        !one.is_open || since().any(|later| later.place == one.place && later.failure.is_some())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_upstreams_get_their_chance_before_the_client_gives_up() {
+        for upstreams in 1..=MAX_UPSTREAMS {
+            let patience = Patience::new(upstreams, None, false);
+            assert!(patience.total < Duration::from_secs(4));
+            let others = u32::try_from(upstreams - 1).unwrap();
+            assert!(patience.step * others < patience.total, "{upstreams}");
+            assert!(patience.step >= Duration::from_millis(200));
+        }
+        assert_eq!(
+            Patience::new(2, None, false).step,
+            Duration::from_secs(1),
+            "the first try does not eat it all"
+        );
+        assert!(Patience::new(1, None, true).total <= Duration::from_secs(2));
+    }
+
+    #[tokio::test]
+    async fn a_question_under_way_is_small() {
+        let metrics = crate::metrics::Metrics::new();
+        let desperate = metrics.forward.healthcheck_broken_total.clone();
+        let group = Arc::new(Group::new(Vec::new(), Plan::default(), desperate));
+        let question = crate::query::Question::new(
+            crate::wire::Name::ROOT,
+            crate::wire::Type::NS,
+            crate::wire::Class::IN,
+        );
+        let packet = Arc::new(Packet::probe(&question, true));
+        let size = size_of_val(&group.ask(packet, Way::Datagram));
+        assert!(size < 2048, "{size} octets");
+    }
+
+    #[test]
+    fn an_own_limit_holds_and_may_stretch_the_whole_a_little() {
+        let short = Patience::new(2, Some(Duration::from_millis(100)), false);
+        assert_eq!((short.step, short.last), (short.fault, short.step));
+        let long = Patience::new(1, Some(Duration::from_mins(1)), false);
+        assert_eq!(long.total, Duration::from_secs(5));
+    }
+}

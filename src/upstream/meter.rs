@@ -1,0 +1,116 @@
+//! What is counted about one upstream: the only place of `upstream` that knows metrics.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use prometheus::{Histogram, IntCounter};
+
+use crate::{
+    metrics::{Metrics, Tally},
+    wire::Rcode,
+};
+
+/// What a connection is made of, as metrics call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proto {
+    /// `udp`
+    Udp,
+    /// `tcp`
+    Tcp,
+    /// `tcp-tls`
+    Tls,
+}
+
+impl Proto {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tcp-tls",
+        }
+    }
+}
+
+/// The codes of RFC 1035; those beyond are rare enough to be looked up.
+const COMMON: usize = 6;
+
+/// The series of one upstream, looked up once each and only when first used: a scrape shows what
+/// has happened and nothing else.
+pub struct Meter {
+    metrics: Arc<Metrics>,
+    to: Box<str>,
+    hits: [OnceLock<Arc<Tally>>; 3],
+    misses: [OnceLock<Arc<Tally>>; 3],
+    durations: [OnceLock<Histogram>; COMMON],
+    failed_checks: OnceLock<IntCounter>,
+    wrong_replies: Tally,
+}
+
+/// What CoreDNS calls the user of a proxy; its other ones are none of ours.
+const PROXY: &str = "forward";
+
+impl Meter {
+    /// A meter for the upstream at `to`.
+    pub fn new(metrics: &Arc<Metrics>, to: &str) -> Self {
+        Self {
+            metrics: Arc::clone(metrics),
+            to: to.into(),
+            hits: Default::default(),
+            misses: Default::default(),
+            durations: Default::default(),
+            failed_checks: OnceLock::new(),
+            wrong_replies: Tally::default(),
+        }
+    }
+
+    /// A question went over a socket that was open already.
+    pub fn hit(&self, proto: Proto) {
+        let family = &self.metrics.forward.conn_cache_hits_total;
+        let series = || family.with(&[PROXY, &self.to, proto.label()]);
+        self.hits[proto as usize].get_or_init(series).inc();
+    }
+
+    /// A socket had to be opened for a question.
+    pub fn miss(&self, proto: Proto) {
+        let family = &self.metrics.forward.conn_cache_misses_total;
+        let series = || family.with(&[PROXY, &self.to, proto.label()]);
+        self.misses[proto as usize].get_or_init(series).inc();
+    }
+
+    /// A reply came that nobody asked for or that cannot be believed.
+    pub fn wrong_reply(&self) {
+        self.wrong_replies.inc();
+    }
+
+    /// How many replies were not believed.
+    pub fn wrong_replies(&self) -> u64 {
+        self.wrong_replies.get()
+    }
+
+    /// A health check failed.
+    pub fn failed_check(&self) {
+        let family = &self.metrics.forward.healthcheck_failures_total;
+        let series = || family.with_label_values(&[PROXY, &*self.to]);
+        self.failed_checks.get_or_init(series).inc();
+    }
+
+    /// An answer came after `took`.
+    pub fn answered(&self, rcode: Rcode, took: Duration) {
+        let family = &self.metrics.forward.request_duration_seconds;
+        let series = || family.with_label_values(&[PROXY, &*self.to, &rcode.to_string()]);
+        let took = took.as_secs_f64();
+        match self.durations.get(usize::from(rcode.0)) {
+            Some(known) => known.get_or_init(series).observe(took),
+            None => series().observe(took),
+        }
+    }
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Meter({})", self.to)
+    }
+}

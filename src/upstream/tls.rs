@@ -1,0 +1,145 @@
+//! TLS towards upstreams: whom to trust, who we are, and the name that the other side must prove.
+
+use std::{fmt, io, net::IpAddr, path::PathBuf, sync::Arc};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::failure::Failure;
+
+/// Files that TLS is set up from; without any, the system's roots and no certificate of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TlsFiles {
+    /// Our certificate chain and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The authorities that are trusted instead of the system's.
+    pub authorities: Option<PathBuf>,
+}
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each says it
+pub enum TlsError {
+    #[error("cannot read certificates or keys from {0}")]
+    Pem(PathBuf, #[source] rustls::pki_types::pem::Error),
+    #[error("no certificate in {0}")]
+    NoCertificate(PathBuf),
+    #[error("the certificate and key cannot be used")]
+    Identity(#[source] rustls::Error),
+    #[error("the system has no root certificates that can be read: name a CA file")]
+    NoSystemRoots,
+    #[error("TLS cannot be set up")]
+    Setup(#[source] rustls::Error),
+}
+
+/// TLS towards one upstream.
+#[derive(Clone)]
+pub(super) struct Tls {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl TlsFiles {
+    /// Reads the files.
+    pub fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Setup)?
+            .with_root_certificates(self.roots()?);
+        let config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some((certificates, key)) => {
+                let key = PrivateKeyDer::from_pem_file(key)
+                    .map_err(|error| TlsError::Pem(key.clone(), error))?;
+                builder
+                    .with_client_auth_cert(read_certificates(certificates)?, key)
+                    .map_err(TlsError::Identity)?
+            }
+        };
+        Ok(Arc::new(config))
+    }
+
+    /// Changes when another file is named or the content of one changes, as far as its time tells.
+    pub fn fingerprint(&self) -> String {
+        let identity = self.identity.iter().flat_map(|(chain, key)| [chain, key]);
+        let changed = |path| {
+            std::fs::metadata(path)
+                .and_then(|file| file.modified())
+                .ok()
+        };
+        let times: Vec<_> = identity.chain(&self.authorities).map(changed).collect();
+        format!("{self:?} {times:?}")
+    }
+
+    fn roots(&self) -> Result<RootCertStore, TlsError> {
+        let mut roots = RootCertStore::empty();
+        let Some(path) = &self.authorities else {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            return if roots.is_empty() {
+                Err(TlsError::NoSystemRoots)
+            } else {
+                Ok(roots)
+            };
+        };
+        for certificate in read_certificates(path)? {
+            roots.add(certificate).map_err(TlsError::Identity)?;
+        }
+        Ok(roots)
+    }
+}
+
+fn read_certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| TlsError::Pem(path.clone(), error))?;
+    if certificates.is_empty() {
+        return Err(TlsError::NoCertificate(path.clone()));
+    }
+    Ok(certificates)
+}
+
+impl Tls {
+    /// `name` is what the certificate must be for; without one, the address itself.
+    pub(super) fn new(
+        config: Arc<ClientConfig>,
+        name: Option<&ServerName<'static>>,
+        ip: IpAddr,
+    ) -> Self {
+        Self {
+            connector: TlsConnector::from(config),
+            name: name.cloned().unwrap_or_else(|| ServerName::from(ip)),
+        }
+    }
+
+    pub(super) async fn connect(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Failure> {
+        let name = self.name.clone();
+        let connecting = self.connector.connect(name, stream);
+        connecting.await.map_err(|error| self.explain(&error))
+    }
+
+    fn explain(&self, error: &io::Error) -> Failure {
+        if error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+            .is_some()
+        {
+            let expected = self.name.to_str();
+            return Failure::Tls(format!("{error} (expected {expected})").into());
+        }
+        match Failure::from(error) {
+            Failure::Closed => Failure::Tls("closed in the handshake".into()),
+            other => other,
+        }
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Tls({:?})", self.name)
+    }
+}

@@ -1,0 +1,244 @@
+//! Questions by datagram: a few connected sockets per upstream, renewed before they are learnt.
+//!
+//! A blind forger must hit the id (16 bits) and the port of the one socket that the question went
+//! over (some 28,000 ephemeral ports by default), so about 31 bits, for each datagram and within
+//! the time that the answer takes. Sockets are connected: the kernel drops what does not come from
+//! the upstream's own address and port, and does not tell scanners that the port is open. A socket
+//! takes questions for half a minute or about a thousand of them and is then replaced by one on
+//! another port of the kernel's random choice. Identical questions are under way once only (see
+//! [`super::flight`]), so that no birthday odds are offered (CVE-2023-30464). Mixed case in names
+//! would add bits and is left out: the client's own spelling is handed on.
+
+use std::{
+    cell::RefCell,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{io::Interest, net::UdpSocket, runtime::Handle, time::Instant};
+
+use super::{
+    failure::Failure,
+    meter::{Meter, Proto},
+    packet::{MAX_QUERY, Packet},
+    waiters::{Delivery, Waiters},
+};
+use crate::{reply::Reply, wire::MAX_MESSAGE};
+
+/// Sockets of one upstream that take questions at a time.
+const SOCKETS: usize = 4;
+/// How long a socket takes questions.
+const LIFETIME: Duration = Duration::from_secs(30);
+/// Questions that a socket takes: between one and two times this, so that nobody can count along.
+const QUESTIONS: u32 = 768;
+/// How often a socket looks whether it can go.
+const TICK: Duration = Duration::from_secs(2);
+/// Datagrams read in one go before others get their turn.
+const BURST: usize = 64;
+
+thread_local! {
+    /// One thread reads one datagram at a time: the largest fits, and only what is used is paid.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_MESSAGE].into());
+}
+
+/// The sockets towards one upstream.
+#[derive(Debug)]
+pub(super) struct Udp {
+    server: SocketAddr,
+    source: Option<IpAddr>,
+    runtime: Handle,
+    meter: Arc<Meter>,
+    sockets: [Mutex<Option<Arc<Socket>>>; SOCKETS],
+}
+
+#[derive(Debug)]
+struct Socket {
+    io: UdpSocket,
+    waiters: Arc<Waiters>,
+    opened: Instant,
+    questions_left: AtomicU32,
+}
+
+impl Udp {
+    pub(super) fn new(
+        server: SocketAddr,
+        source: Option<IpAddr>,
+        runtime: Handle,
+        meter: Arc<Meter>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            server,
+            source,
+            runtime,
+            meter,
+            sockets: Default::default(),
+        })
+    }
+
+    /// Asks once and waits for as long as the caller does.
+    pub(super) async fn exchange(self: &Arc<Self>, packet: &Arc<Packet>) -> Result<Reply, Failure> {
+        let (socket, ticket) = self.enter(packet)?;
+        let mut room = [0; MAX_QUERY];
+        let octets = packet.under(ticket.id(), &mut room);
+        if let Err(error) = socket.send(octets).await {
+            // The error may be the answer to an earlier datagram: it is its askers' (RFC 1122
+            // §4.1.3.3), and this one has not been sent yet.
+            let failure = Failure::from(&error);
+            socket.waiters.fail(&failure, Some(ticket.serial()));
+            socket
+                .send(octets)
+                .await
+                .map_err(|error| Failure::from(&error))?;
+        }
+        drop(socket);
+        ticket.await
+    }
+
+    /// A place on one of the sockets, which is opened where there is none that can be used.
+    fn enter(
+        self: &Arc<Self>,
+        packet: &Arc<Packet>,
+    ) -> Result<(Arc<Socket>, super::waiters::Ticket), Failure> {
+        let at = rand::random_range(0..SOCKETS);
+        let mut place = self.sockets[at].lock();
+        if let Some(socket) = place.as_ref().filter(|socket| socket.takes_one_more()) {
+            match socket.waiters.enter(packet) {
+                Ok(ticket) => {
+                    self.meter.hit(Proto::Udp);
+                    return Ok((Arc::clone(socket), ticket));
+                }
+                Err(Failure::Closed) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        self.meter.miss(Proto::Udp);
+        let socket = self.open().map_err(|error| Failure::from(&error))?;
+        let ticket = socket.waiters.enter(packet)?;
+        let reader = read(Arc::clone(&socket), Arc::downgrade(self), at);
+        self.runtime.spawn(reader);
+        *place = Some(Arc::clone(&socket));
+        Ok((socket, ticket))
+    }
+
+    fn open(&self) -> io::Result<Arc<Socket>> {
+        let any = match self.server {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let socket = std::net::UdpSocket::bind((self.source.unwrap_or(any), 0))?;
+        socket.connect(self.server)?;
+        socket.set_nonblocking(true)?;
+        let _inside = self.runtime.enter();
+        Ok(Arc::new(Socket {
+            io: UdpSocket::from_std(socket)?,
+            waiters: Arc::default(),
+            opened: Instant::now(),
+            questions_left: AtomicU32::new(rand::random_range(QUESTIONS..=2 * QUESTIONS)),
+        }))
+    }
+
+    /// Takes a socket out of its place, if it is still there.
+    fn forget(&self, at: usize, socket: &Arc<Socket>) {
+        let mut place = self.sockets[at].lock();
+        if place.as_ref().is_some_and(|one| Arc::ptr_eq(one, socket)) {
+            *place = None;
+        }
+    }
+}
+
+impl Drop for Udp {
+    fn drop(&mut self) {
+        for place in &self.sockets {
+            if let Some(socket) = place.lock().take() {
+                socket.waiters.close(&Failure::Closed);
+            }
+        }
+    }
+}
+
+impl Socket {
+    fn takes_one_more(&self) -> bool {
+        let left = self.questions_left.load(Ordering::Relaxed);
+        self.questions_left
+            .store(left.saturating_sub(1), Ordering::Relaxed);
+        left > 0 && self.opened.elapsed() < LIFETIME
+    }
+
+    /// An ICMP error says that nobody is there, for all that is under way. It shows as an error of
+    /// the socket, without anything to be read.
+    fn take_refusal(&self) {
+        let take = || {
+            Err(self
+                .io
+                .take_error()?
+                .unwrap_or(io::ErrorKind::WouldBlock.into()))
+        };
+        let taken: io::Result<()> = self.io.try_io(Interest::ERROR, take);
+        if let Err(error) = taken
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
+            self.waiters.fail(&Failure::from(&error), None);
+        }
+    }
+
+    async fn send(&self, octets: &[u8]) -> io::Result<()> {
+        self.io.send(octets).await.map(drop)
+    }
+}
+
+/// Reads until nobody waits any more and nobody will ask.
+async fn read(socket: Arc<Socket>, owner: Weak<Udp>, at: usize) {
+    let mut tick = tokio::time::interval(TICK);
+    tick.tick().await;
+    loop {
+        tokio::select! {
+            biased;
+            ready = socket.io.ready(Interest::READABLE | Interest::ERROR) => {
+                if ready.is_err() || owner.strong_count() == 0 {
+                    break;
+                }
+                socket.take_refusal();
+                drain(&socket, &owner);
+            }
+            _ = tick.tick() => {
+                if owner.strong_count() == 0 {
+                    break;
+                }
+                // Whoever has taken nobody in for a tick is idle or has been replaced.
+                let idle = socket.waiters.load().moved.is_none_or(|moved| moved.elapsed() > TICK);
+                if idle && socket.waiters.close_if_empty() {
+                    break;
+                }
+            }
+        }
+    }
+    socket.waiters.close(&Failure::Closed);
+    if let Some(udp) = owner.upgrade() {
+        udp.forget(at, &socket);
+    }
+}
+
+/// Takes what has come.
+fn drain(socket: &Socket, owner: &Weak<Udp>) {
+    BUFFER.with_borrow_mut(|buffer| {
+        for _ in 0..BURST {
+            match socket.io.try_recv(buffer) {
+                Ok(length) => {
+                    if socket.waiters.deliver(&buffer[..length]) == Delivery::Wrong
+                        && let Some(udp) = owner.upgrade()
+                    {
+                        udp.meter.wrong_reply();
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => socket.waiters.fail(&Failure::from(&error), None),
+            }
+        }
+    });
+}

@@ -1,0 +1,52 @@
+//! A and AAAA records.
+
+use std::net::IpAddr;
+
+use super::{Answer, distinct::Distinct};
+use crate::{
+    reply::{Data, Owner, Reply, Section},
+    wire::Type,
+};
+
+impl Answer<'_> {
+    /// Adds each address of the family that is asked for, once.
+    pub(super) fn addresses(&mut self, addresses: impl Iterator<Item = IpAddr>) {
+        let mut said = Distinct::new();
+        for address in addresses {
+            if self.wants(address) && said.insert(address) {
+                self.address(address);
+            }
+        }
+    }
+
+    /// Adds an address, if its family is asked for.
+    pub(super) fn address(&mut self, address: IpAddr) {
+        if self.wants(address) {
+            let ttl = self.view.rules.ttl;
+            put(self.reply, Section::Answer, self.owner, ttl, address);
+        }
+    }
+
+    fn wants(&self, address: IpAddr) -> bool {
+        self.rtype
+            == if address.is_ipv4() {
+                Type::A
+            } else {
+                Type::AAAA
+            }
+    }
+}
+
+/// Adds an address record of either family.
+pub(super) fn put(
+    reply: &mut Reply,
+    section: Section,
+    owner: Owner<'_>,
+    ttl: u32,
+    address: IpAddr,
+) {
+    match address {
+        IpAddr::V4(v4) => reply.push(section, owner, Type::A, ttl, Data::A(v4)),
+        IpAddr::V6(v6) => reply.push(section, owner, Type::AAAA, ttl, Data::Aaaa(v6)),
+    }
+}

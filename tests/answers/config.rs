@@ -1,0 +1,512 @@
+//! What the option lines change, and how they are read.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use lodestone::{
+    cluster::{Cluster, Event, Kind, Limits, Object, Origin, Settings, Writer},
+    corefile::{self, Diagnostic, Memory},
+    metrics::Metrics,
+    plugin::{
+        Build, Parts, Plugin, Setup,
+        kubernetes::{Config, parse},
+    },
+    query::Question,
+    wire::{Class, Type},
+    zone::{PodNames, Rules, View},
+};
+
+use crate::{
+    dialogue::{Server, Setting, ask, check, name},
+    fixture,
+};
+
+#[test]
+fn what_may_not_exist_falls_through_where_that_is_said() {
+    let with = |fallthrough| {
+        let setting = Setting {
+            fallthrough,
+            ..Setting::default()
+        };
+        setting.serve(fixture::cluster())
+    };
+    with(&["."]).check(
+        "
+        ? none.testns.svc.cluster.local. A
+        PASS
+        ? svc1.testns.svc.cluster.local. AAAA
+        NODATA ClusterNoData, cluster.local.
+        ? svc1.testns.svc.cluster.local. A
+        NOERROR ClusterRecord
+        svc1.testns.svc.cluster.local. 5 IN A 10.0.0.1
+        ",
+    );
+    with(&["in-addr.arpa.", "ip6.arpa."]).check(
+        "
+        ? none.testns.svc.cluster.local. A
+        NXDOMAIN NoSuchService, cluster.local.
+        ? 9.9.9.172.in-addr.arpa. PTR
+        PASS
+        ? 9.172.in-addr.arpa. NS
+        PASS
+        ? 0.172.in-addr.arpa. NS
+        NODATA ClusterNoData, 172.in-addr.arpa.
+        ? 1.ip6.arpa. PTR
+        PASS
+        ",
+    );
+}
+
+#[test]
+fn only_listed_namespaces_are_shown() {
+    let setting = Setting {
+        rules: Rules {
+            namespaces: ["kube-system", "absent"].map(Box::from).into(),
+            pods: PodNames::Insecure,
+            ..Rules::default()
+        },
+        ..Setting::default()
+    };
+    setting.serve(fixture::cluster()).check(
+        "
+        ? svc1.testns.svc.cluster.local. A
+        NXDOMAIN NoSuchNamespace, cluster.local.
+        ? testns.svc.cluster.local. A
+        NXDOMAIN NoSuchNamespace, cluster.local.
+        ? 1-2-3-4.testns.pod.cluster.local. A
+        NXDOMAIN NoSuchNamespace, cluster.local.
+        ? absent.svc.cluster.local. A
+        NXDOMAIN NoSuchNamespace, cluster.local.
+        ? 1.0.0.10.in-addr.arpa. PTR
+        NXDOMAIN NoSuchAddress, 0.10.in-addr.arpa.
+        ? 2.0.0.172.in-addr.arpa. PTR
+        NXDOMAIN NoSuchAddress, 172.in-addr.arpa.
+        ? 0.172.in-addr.arpa. PTR
+        NXDOMAIN NoSuchAddress, 172.in-addr.arpa.
+        ? kube-dns.kube-system.svc.cluster.local. A
+        NOERROR ClusterRecord
+        kube-dns.kube-system.svc.cluster.local. 5 IN A 10.96.0.10
+        ",
+    );
+    // What is hidden may still be this server.
+    let setting = Setting {
+        rules: Rules {
+            namespaces: ["testns"].map(Box::from).into(),
+            ..Rules::default()
+        },
+        ..Setting::default()
+    };
+    setting.serve(fixture::cluster()).check(
+        "
+        ? cluster.local. NS
+        NOERROR ClusterRecord
+        cluster.local. 5 IN NS kube-dns.kube-system.svc.cluster.local.
+        + kube-dns.kube-system.svc.cluster.local. 5 IN A 10.96.0.10
+        ",
+    );
+}
+
+#[test]
+fn empty_services_may_be_hidden() {
+    let setting = Setting {
+        rules: Rules {
+            ignore_empty_service: true,
+            ..Rules::default()
+        },
+        ..Setting::default()
+    };
+    setting.serve(fixture::cluster()).check(
+        "
+        ? svc1.testns.svc.cluster.local. A
+        NOERROR ClusterRecord
+        svc1.testns.svc.cluster.local. 5 IN A 10.0.0.1
+        ? dual.testns.svc.cluster.local. A
+        NXDOMAIN EmptyService, cluster.local.
+        ? dual.testns.svc.cluster.local. TXT
+        NXDOMAIN EmptyService, cluster.local.
+        ? _http._tcp.dual.testns.svc.cluster.local. SRV
+        NXDOMAIN EmptyService, cluster.local.
+        ? _tcp.dual.testns.svc.cluster.local. SRV
+        NXDOMAIN EmptyService, cluster.local.
+        ? noports.testns.svc.cluster.local. A
+        NXDOMAIN EmptyService, cluster.local.
+        ? outside.testns.svc.cluster.local. CNAME
+        NOERROR ClusterRecord
+        outside.testns.svc.cluster.local. 5 IN CNAME ghost.Example.net.
+        ? 3.0.0.10.in-addr.arpa. PTR
+        NOERROR ClusterRecord
+        3.0.0.10.in-addr.arpa. 5 IN PTR dual.testns.svc.cluster.local.
+        ",
+    );
+}
+
+#[test]
+fn without_endpoints_cluster_addresses_remain() {
+    let objects = fixture::cluster();
+    let objects = objects
+        .into_iter()
+        .filter(|object| object.kind() != Kind::Slice);
+    Setting::default().serve(objects.collect()).check(
+        "
+        ? svc1.testns.svc.cluster.local. A
+        NOERROR ClusterRecord
+        svc1.testns.svc.cluster.local. 5 IN A 10.0.0.1
+        ? hdls1.testns.svc.cluster.local. A
+        NXDOMAIN NoReadyEndpoint, cluster.local.
+        ? ep1a.svc1.testns.svc.cluster.local. A
+        NXDOMAIN NoSuchEndpoint, cluster.local.
+        ? 2.0.0.172.in-addr.arpa. PTR
+        NXDOMAIN NoSuchAddress, 172.in-addr.arpa.
+        ",
+    );
+}
+
+/// A server that has been told of these objects and not that there are no others.
+fn unsynced(objects: Vec<Object>, fallthrough: &'static [&'static str]) -> (Server, Writer) {
+    let cluster = Arc::new(Cluster::new(&Kind::ALL));
+    let mut writer = Writer::new(Arc::clone(&cluster));
+    for kind in Kind::ALL {
+        writer.fold(Event::Begin(kind));
+    }
+    for object in objects {
+        writer.fold(Event::Apply(object));
+    }
+    let setting = Setting {
+        fallthrough,
+        ..Setting::default()
+    };
+    (setting.serve_cluster(cluster), writer)
+}
+
+#[test]
+fn what_is_not_known_yet_is_not_denied() {
+    let (server, _writer) = unsynced(Vec::new(), &["."]);
+    assert!(!server.plugin.is_ready());
+    assert_eq!(server.cluster.serial(), 0);
+    server.check(
+        "
+        ? cluster.local. SOA
+        NOERROR ClusterRecord
+        cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. SERIAL 7200 1800 86400 5
+        ? svc.cluster.local. A
+        NODATA ClusterNoData, cluster.local.
+        ? testns.svc.cluster.local. A
+        SERVFAIL NotSynced, cluster.local.
+        ? svc1.testns.svc.cluster.local. A
+        SERVFAIL NotSynced, cluster.local.
+        ? 1.0.0.10.in-addr.arpa. PTR
+        SERVFAIL NotSynced, 0.10.in-addr.arpa.
+        ? 0.0.10.in-addr.arpa. PTR
+        SERVFAIL NotSynced, 0.10.in-addr.arpa.
+        ",
+    );
+    let (server, mut writer) = unsynced(fixture::cluster(), &[]);
+    server.check(
+        "
+        ? svc1.testns.svc.cluster.local. A
+        NOERROR ClusterRecord
+        svc1.testns.svc.cluster.local. 5 IN A 10.0.0.1
+        ? svc1.testns.svc.cluster.local. AAAA
+        NODATA ClusterNoData, cluster.local.
+        ? none.testns.svc.cluster.local. A
+        SERVFAIL NotSynced, cluster.local.
+        ? dangling.testns.svc.cluster.local. A
+        SERVFAIL NotSynced, cluster.local.
+        ? 9.172.in-addr.arpa. PTR
+        SERVFAIL NotSynced, 172.in-addr.arpa.
+        ",
+    );
+    for kind in Kind::ALL {
+        writer.fold(Event::End(kind));
+    }
+    assert!(server.plugin.is_ready());
+    server.check(
+        "
+        ? none.testns.svc.cluster.local. A
+        NXDOMAIN NoSuchService, cluster.local.
+        ? 9.172.in-addr.arpa. PTR
+        NXDOMAIN NoSuchAddress, 172.in-addr.arpa.
+        ",
+    );
+}
+
+#[tokio::test]
+async fn a_start_waits_for_the_cluster() {
+    let (server, mut writer) = unsynced(fixture::cluster(), &[]);
+    assert!(server.plugin.started().is_none(), "zero does not wait");
+    let waiting = server.waiting(Duration::from_hours(1));
+    let waiting = waiting.started().unwrap();
+    let told = async {
+        for kind in Kind::ALL {
+            writer.fold(Event::End(kind));
+        }
+        writer.announce();
+    };
+    tokio::join!(waiting, told);
+    // One that is never told gives up.
+    let (server, _writer) = unsynced(fixture::cluster(), &[]);
+    let impatient = server.waiting(Duration::from_millis(1));
+    impatient.started().unwrap().await;
+}
+
+#[test]
+fn other_classes_are_left_to_others() {
+    let server = Setting::default().serve(fixture::cluster());
+    let question = Question::new(name("svc1.testns.svc.cluster.local"), Type::A, Class::CH);
+    assert!(ask(&server.plugin, &question).is_none());
+}
+
+/// Reads a directive in a block of these two zones.
+fn read(directive: &str) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let text = format!("cluster.test 10.0.0.0/24 {{\n{directive}\n}}\n");
+    let file = corefile::parse("Corefile", &text, &["kubernetes"], &Memory::default()).unwrap();
+    let zones = ["cluster.test.", "0.0.10.in-addr.arpa."].map(str::to_owned);
+    let mut warnings = Vec::new();
+    let config = parse(&file.blocks[0].directives[0], &zones, &mut warnings)?;
+    Ok((config, warnings))
+}
+
+fn option(line: &str) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+    read(&format!("kubernetes cluster.local {{\n{line}\n}}"))
+}
+
+fn accepted(line: &str) -> Config {
+    let (config, warnings) = option(line).unwrap_or_else(|errors| panic!("{line}: {errors:?}"));
+    assert!(warnings.is_empty(), "{line}: {warnings:?}");
+    config
+}
+
+#[test]
+fn a_stock_directive() {
+    let (config, warnings) = read(
+        "kubernetes cluster.local in-addr.arpa ip6.arpa {
+            pods insecure
+            fallthrough in-addr.arpa ip6.arpa
+            ttl 30
+        }",
+    )
+    .unwrap();
+    assert!(warnings.is_empty());
+    assert_eq!(config.zones.primary(), &name("cluster.local"));
+    let rules = Rules {
+        ttl: 30,
+        pods: PodNames::Insecure,
+        ..Rules::default()
+    };
+    assert_eq!(config.rules, rules);
+    assert_eq!(*config.fallthrough, ["in-addr.arpa", "ip6.arpa"].map(name));
+    assert_eq!(config.startup_timeout, Duration::from_secs(5));
+    assert_eq!(config.source, Settings::new(Origin::InCluster));
+}
+
+#[test]
+fn zones_are_those_of_the_block_where_none_are_named() {
+    let (config, _) = read("kubernetes").unwrap();
+    assert_eq!(config.zones.primary(), &name("cluster.test"));
+    assert_eq!(config.fallthrough.len(), 0);
+    assert_eq!(config.rules, Rules::default());
+    let (config, _) = read("kubernetes 10.96.0.0/16 Example.ORG").unwrap();
+    assert_eq!(config.zones.primary(), &name("example.org"));
+    let errors = read("kubernetes 10.96.0.0/16 in-addr.arpa").unwrap_err();
+    assert_eq!(errors[0].message, "non-reverse zone name must be used");
+}
+
+#[test]
+fn every_option_is_read() {
+    let pods = |mode| accepted(&format!("pods {mode}"));
+    assert_eq!(pods("disabled").rules.pods, PodNames::Disabled);
+    assert_eq!(pods("verified").rules.pods, PodNames::Verified);
+    assert!(pods("verified").source.pods && !pods("insecure").source.pods);
+    assert_eq!(accepted("ttl 0").rules.ttl, 0);
+    assert_eq!(accepted("ttl 3600").rules.ttl, 3600);
+    assert!(accepted("endpoint_pod_names").rules.endpoint_pod_names);
+    assert!(!accepted("noendpoints").source.slices);
+    assert!(accepted("ignore empty_service").rules.ignore_empty_service);
+    assert_eq!(*accepted("fallthrough").fallthrough, [name(".")]);
+    assert_eq!(
+        *accepted("fallthrough 10.0.0.0/8").fallthrough,
+        [name("10.in-addr.arpa")]
+    );
+    let timeout = accepted("startup_timeout 1m30s").startup_timeout;
+    assert_eq!(timeout, Duration::from_secs(90));
+    assert!(accepted("startup_timeout 0s").startup_timeout.is_zero());
+    let namespaces = accepted("namespaces a b\nnamespaces c").rules.namespaces;
+    assert_eq!(*namespaces, ["a", "b", "c"].map(Box::from));
+    let labels = accepted("labels app=web, tier in (a, b)").source.labels;
+    assert_eq!(labels.as_str(), "app=web, tier in (a, b)");
+    let labels = accepted("namespace_labels team=x").source.namespace_labels;
+    assert_eq!(labels.as_str(), "team=x");
+    let limits = Limits {
+        per_thousand_seconds: 2500,
+        burst: 7,
+        in_flight: 3,
+    };
+    let text = "apiserver_qps 2.5\napiserver_burst 7\napiserver_max_inflight 3";
+    assert_eq!(accepted(text).source.limits, limits);
+}
+
+#[test]
+fn every_origin_is_read() {
+    let kubeconfig = |context: Option<&str>| Origin::Kubeconfig {
+        file: "/etc/k".into(),
+        context: context.map(str::to_owned),
+    };
+    assert_eq!(
+        accepted("kubeconfig /etc/k").source.origin,
+        kubeconfig(None)
+    );
+    let named = accepted("kubeconfig /etc/k prod").source.origin;
+    assert_eq!(named, kubeconfig(Some("prod")));
+    let Origin::Endpoint { url, tls } = accepted("endpoint localhost:8080").source.origin else {
+        panic!("an endpoint");
+    };
+    assert_eq!((url.as_str(), tls), ("http://localhost:8080", None));
+    let secure = accepted("tls cert key ca\nendpoint k8s:6443").source.origin;
+    let Origin::Endpoint { url, tls } = secure else {
+        panic!("an endpoint");
+    };
+    assert_eq!(url, "https://k8s:6443");
+    assert_eq!(tls.unwrap().authority.to_str(), Some("ca"));
+    let manifests = Origin::Manifests {
+        directory: "lab".into(),
+    };
+    assert_eq!(accepted("manifests lab").source.origin, manifests);
+}
+
+#[test]
+fn what_does_nothing_is_warned_of() {
+    for line in [
+        "endpoint http://a http://b",
+        "tls a b c",
+        "kubeconfig f\nendpoint http://a",
+    ] {
+        let (_, warnings) = option(line).unwrap();
+        assert_eq!(warnings.len(), 1, "{line}");
+    }
+}
+
+#[test]
+fn what_is_no_option_is_refused() {
+    for line in [
+        "pods",
+        "pods all",
+        "pods insecure verified",
+        "ttl",
+        "ttl -1",
+        "ttl 3601",
+        "ttl 5 6",
+        "ttl 5s",
+        "endpoint_pod_names yes",
+        "noendpoints yes",
+        "ignore",
+        "ignore everything",
+        "fallthrough a..b",
+        "startup_timeout",
+        "startup_timeout 5",
+        "startup_timeout -1s",
+        "namespaces",
+        "namespaces a\nnamespace_labels b=c",
+        "namespace_labels b=c\nnamespaces a",
+        "labels",
+        "labels a in b",
+        "endpoint",
+        "tls a b",
+        "tls a b c d",
+        "kubeconfig",
+        "kubeconfig a b c",
+        "manifests",
+        "manifests a b",
+        "manifests a\nendpoint http://b",
+        "kubeconfig b\nmanifests a",
+        "apiserver_qps",
+        "apiserver_qps -1",
+        "apiserver_qps 1 2",
+        "apiserver_burst 1.5",
+        "apiserver_max_inflight -1",
+        "resyncperiod 5m",
+        "upstream",
+        "transfer to *",
+        "federation a b",
+        "zonal",
+        "multicluster cluster.local",
+    ] {
+        let errors = option(line).expect_err(line);
+        assert_eq!(errors.len(), 1, "{line}: {errors:?}");
+        assert!(errors[0].place.is_some(), "{line} points at a word");
+    }
+    let errors = option("pod insecure\nttl x").unwrap_err();
+    assert_eq!(errors.len(), 2, "all mistakes are told");
+    assert_eq!(errors[0].help.as_deref(), Some("did you mean 'pods'?"));
+}
+
+/// Builds a plugin that reads manifests, as a start or a reload does.
+fn build(parts: &Parts, directory: &Path) -> Arc<dyn Plugin> {
+    let config = accepted(&format!("manifests {}", directory.display()));
+    let address: SocketAddr = "127.0.0.1:53".parse().unwrap();
+    let mut build = Build {
+        runtime: &tokio::runtime::Handle::current(),
+        parts,
+        metrics: &Metrics::new(),
+        zones: &[name("cluster.test")],
+        addresses: &[address],
+        server: &"dns://:53".into(),
+        offered: Vec::new(),
+    };
+    let plugin = config.build(&mut build).unwrap();
+    assert!(build.offered::<Cluster>().is_some() && build.offered::<View>().is_some());
+    plugin
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_keeps_the_cluster() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = "
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIP: 10.0.0.9, ports: [{name: http, port: 80}]}
+";
+    std::fs::write(directory.path().join("web.yaml"), manifest).unwrap();
+    let parts = Parts::default();
+    let plugin = build(&parts, directory.path());
+    if let Some(started) = plugin.started() {
+        started.await;
+    }
+    assert!(plugin.is_ready());
+    let dialogue = "
+        ? web.shop.svc.cluster.local. A
+        NOERROR ClusterRecord
+        web.shop.svc.cluster.local. 5 IN A 10.0.0.9
+        ? _http._tcp.web.shop.svc.cluster.local. SRV
+        NOERROR ClusterRecord
+        _http._tcp.web.shop.svc.cluster.local. 5 IN SRV 0 100 80 web.shop.svc.cluster.local.
+        + web.shop.svc.cluster.local. 5 IN A 10.0.0.9
+        ? cluster.local. NS
+        NOERROR ClusterRecord
+        cluster.local. 5 IN NS ns.dns.cluster.local.
+        + ns.dns.cluster.local. 5 IN A 127.0.0.1
+        ";
+    check(&*plugin, dialogue);
+    let next = build(&parts.succeed(), directory.path());
+    drop((plugin, parts));
+    assert!(next.is_ready(), "what was read is not read again");
+    check(&*next, dialogue);
+}
+
+#[tokio::test]
+async fn a_source_that_leads_nowhere_is_told() {
+    let config = accepted("manifests /nowhere/at/all");
+    let mut build = Build {
+        runtime: &tokio::runtime::Handle::current(),
+        parts: &Parts::default(),
+        metrics: &Metrics::new(),
+        zones: &[],
+        addresses: &[],
+        server: &"dns://:53".into(),
+        offered: Vec::new(),
+    };
+    let error = config.build(&mut build).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "plugin/kubernetes: cannot watch the cluster"
+    );
+}

@@ -1,0 +1,10 @@
+//! The cluster's names, asked as `dig` asks: a question, and all that comes of it.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod config;
+mod dialogue;
+mod fixture;
+mod names;
+mod random;
+mod records;

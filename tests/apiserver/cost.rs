@@ -1,0 +1,74 @@
+//! What it costs to watch an API server: time and memory of the lists, then of events and lists
+//! that come later, second by second.
+//!
+//! ```text
+//! cargo run --release --example watch-cost -- http://127.0.0.1:8001 SECONDS [pods] [pages]
+//! ```
+
+use lodestone::cluster::{Kind, Origin, Settings, Source};
+use std::time::{Duration, Instant};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let url = arguments
+        .first()
+        .cloned()
+        .unwrap_or_else(|| "http://127.0.0.1:8001".into());
+    let seconds = arguments.get(1).and_then(|it| it.parse().ok()).unwrap_or(5);
+    let mut settings = Settings::new(Origin::Endpoint { url, tls: None });
+    settings.pods = arguments.iter().any(|it| it == "pods");
+    println!("at start                     {}", memory());
+    let (begun, before) = (Instant::now(), cpu());
+    let source = Source::start(settings, &tokio::runtime::Handle::current()).expect("a source");
+    let cluster = source.cluster();
+    cluster.synced_event().await;
+    println!(
+        "synced after {:?}, CPU {:?}  {}",
+        begun.elapsed(),
+        cpu().saturating_sub(before),
+        memory()
+    );
+    for kind in Kind::ALL {
+        println!("  {:16} {}", kind.resource(), cluster.stats().objects(kind));
+    }
+    let events = || {
+        Kind::ALL
+            .iter()
+            .map(|kind| cluster.stats().events(*kind))
+            .sum::<u64>()
+    };
+    for _ in 0..seconds {
+        let (told, used) = (events(), cpu());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (told, used) = (events() - told, cpu().saturating_sub(used));
+        let each = used.as_micros() as f64 / told.max(1) as f64;
+        println!(
+            "{told:6} events, CPU {used:?}, {each:.1} us each   {}",
+            memory()
+        );
+    }
+}
+
+/// Resident memory now and at its highest, in MB.
+fn memory() -> String {
+    let status = procfs::process::Process::myself()
+        .and_then(|it| it.status())
+        .expect("procfs");
+    let megabytes = |kilobytes: Option<u64>| kilobytes.unwrap_or(0) as f64 / 1024.0;
+    format!(
+        "RSS {:.1} MB, highest {:.1} MB",
+        megabytes(status.vmrss),
+        megabytes(status.vmhwm)
+    )
+}
+
+fn cpu() -> Duration {
+    let stat = procfs::process::Process::myself()
+        .and_then(|it| it.stat())
+        .expect("procfs");
+    Duration::from_millis((stat.utime + stat.stime) * 1000 / procfs::ticks_per_second())
+}

@@ -1,0 +1,208 @@
+//! Responses: status objects, pages of a list, and the streams of watches.
+
+use super::store::{Filter, event};
+use super::{Fault, Shared, StreamedLists};
+use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use lodestone::cluster::Kind;
+use serde_json::json;
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+type Part = Result<Bytes, io::Error>;
+
+/// A response that is an error, with the API's Status as its body.
+pub fn status(code: u16) -> Response {
+    let body =
+        json!({"kind": "Status", "code": code, "status": "Failure", "message": "on request"});
+    (StatusCode::from_u16(code).unwrap(), body.to_string()).into_response()
+}
+
+/// A page of a list. A continuation is the version of the list and how far it has come.
+pub fn list(
+    shared: &Shared,
+    kind: Kind,
+    query: &HashMap<String, String>,
+    fault: Option<Fault>,
+) -> Response {
+    let inner = shared.inner.lock();
+    let (version, after) = match query.get("continue").map(|it| it.split_once('.').unwrap()) {
+        None => (inner.store.version, 0),
+        Some((version, after)) => (version.parse().unwrap(), after.parse().unwrap()),
+    };
+    if version < inner.store.oldest {
+        return status(410);
+    }
+    let limit = query
+        .get("limit")
+        .map_or(usize::MAX, |limit| limit.parse().unwrap());
+    let limit = limit.min(inner.page);
+    let filter = Filter::new(query);
+    let objects = inner
+        .store
+        .list(kind, &filter, after, limit.saturating_add(1));
+    drop(inner);
+    let more = objects.len() > limit;
+    let mut items: Vec<_> = objects
+        .iter()
+        .take(limit)
+        .map(|it| it.text.clone())
+        .collect();
+    match &fault {
+        Some(Fault::Insert(item)) => items.insert(0, item.clone()),
+        Some(Fault::Long(length)) => {
+            items.insert(0, format!("{{\"x\":\"{}\"}}", "x".repeat(*length)));
+        }
+        _ => {}
+    }
+    let mut metadata = json!({"resourceVersion": version.to_string()});
+    if more {
+        metadata["continue"] = json!(format!("{version}.{}", after + limit));
+    }
+    let text = format!(
+        "{{\"kind\":\"List\",\"apiVersion\":\"v1\",\"metadata\":{metadata},\"items\":[{}]}}\n",
+        items.join(",")
+    );
+    let (sender, body) = channel();
+    tokio::spawn(async move {
+        match fault {
+            Some(Fault::Stall) => sender.closed().await,
+            Some(Fault::Cut) => cut(&sender, &text).await,
+            _ => drop(sender.send(Ok(text.into())).await),
+        }
+    });
+    Response::new(body)
+}
+
+/// The stream of a watch, which goes on until the client goes away.
+pub fn watch(
+    shared: Arc<Shared>,
+    kind: Kind,
+    query: &HashMap<String, String>,
+    fault: Option<Fault>,
+) -> Response {
+    let filter = Filter::new(query);
+    let inner = shared.inner.lock();
+    let mut opening = Vec::new();
+    let from = match query
+        .get("resourceVersion")
+        .map(|it| it.parse::<u64>().unwrap())
+    {
+        Some(version) if version < inner.store.oldest => return status(410),
+        // As it says of a version that is still to come, once it has waited for it in vain.
+        Some(version) if version > inner.store.version => return status(504),
+        Some(version) => version,
+        None => {
+            if let StreamedLists::Refused(code) = inner.streamed_lists {
+                return status(code);
+            }
+            let all = inner.store.list(kind, &filter, 0, usize::MAX);
+            opening.extend(all.iter().map(|it| event("ADDED", &it.text)));
+            if inner.streamed_lists == StreamedLists::Spoken {
+                let annotations = json!({"k8s.io/initial-events-end": "true"});
+                opening.push(bookmark(inner.store.version, &annotations));
+            }
+            inner.store.version
+        }
+    };
+    drop(inner);
+    match &fault {
+        Some(Fault::Insert(line)) => opening.insert(0, line.clone() + "\n"),
+        Some(Fault::Long(length)) => opening.insert(0, "x".repeat(*length) + "\n"),
+        Some(Fault::Error(code)) => {
+            let status = json!({"kind": "Status", "code": code, "message": "on request"});
+            opening.insert(0, event("ERROR", &status.to_string()));
+        }
+        _ => {}
+    }
+    let (sender, body) = channel();
+    tokio::spawn(async move {
+        match fault {
+            Some(Fault::Stall) => sender.closed().await,
+            Some(Fault::End) => {}
+            _ => follow(&shared, kind, &filter, opening, from, fault, &sender).await,
+        }
+    });
+    Response::new(body)
+}
+
+/// Sends the opening, and then each change as it comes. Ends when the client is gone.
+async fn follow(
+    shared: &Shared,
+    kind: Kind,
+    filter: &Filter,
+    opening: Vec<String>,
+    mut version: u64,
+    fault: Option<Fault>,
+    sender: &mpsc::Sender<Part>,
+) {
+    let mut changed = shared.changed.subscribe();
+    let (mut bookmarks, hang_ups) = {
+        let inner = shared.inner.lock();
+        (inner.bookmarks, inner.hang_ups)
+    };
+    let mut lines = opening;
+    loop {
+        {
+            let inner = shared.inner.lock();
+            if inner.hang_ups > hang_ups {
+                return;
+            }
+            lines.extend(
+                inner
+                    .store
+                    .since(kind, version)
+                    .iter()
+                    .filter_map(|it| it.event(filter)),
+            );
+            version = version.max(inner.store.version);
+            if inner.bookmarks > bookmarks {
+                bookmarks = inner.bookmarks;
+                lines.push(bookmark(version, &json!({})));
+            }
+        }
+        let enough = lines.len() >= 2;
+        match &fault {
+            Some(Fault::Cut) if !lines.is_empty() => return cut(sender, &lines[0]).await,
+            Some(Fault::Twice) => {
+                lines = lines.into_iter().flat_map(|it| [it.clone(), it]).collect();
+            }
+            Some(Fault::Reorder) if enough => lines.reverse(),
+            _ => {}
+        }
+        if !matches!(fault, Some(Fault::Reorder)) || enough {
+            for line in lines.drain(..) {
+                if sender.send(Ok(line.into())).await.is_err() {
+                    return;
+                }
+            }
+        }
+        tokio::select! {
+            result = changed.changed() => if result.is_err() { return },
+            () = sender.closed() => return,
+        }
+    }
+}
+
+fn bookmark(version: u64, annotations: &serde_json::Value) -> String {
+    let metadata = json!({"resourceVersion": version.to_string(), "annotations": annotations});
+    event("BOOKMARK", &json!({"metadata": metadata}).to_string())
+}
+
+/// Sends the first half and breaks the connection.
+async fn cut(sender: &mpsc::Sender<Part>, text: &str) {
+    let half = text.as_bytes()[..text.len() / 2].to_vec();
+    let _ = sender.send(Ok(half.into())).await;
+    let _ = sender.send(Err(io::Error::other("cut on request"))).await;
+}
+
+fn channel() -> (mpsc::Sender<Part>, Body) {
+    let (sender, receiver) = mpsc::channel::<Part>(64);
+    let parts = futures_util::stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|part| (part, receiver))
+    });
+    (sender, Body::from_stream(parts))
+}

@@ -1,0 +1,220 @@
+//! The manifests in `deploy/` fit what they replace and each other. The names and numbers here are
+//! those that clusters, dashboards and probes expect of CoreDNS: change them only with a reason.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+
+const APP: &str = "lodestone";
+
+#[test]
+fn pods_stand_behind_the_service_that_every_pod_knows() {
+    let (deployment, service) = (one("Deployment"), one("Service"));
+    assert_eq!(service["metadata"]["name"], "kube-dns");
+    assert_eq!(service["spec"]["clusterIP"], "10.96.0.10");
+    assert_eq!(service["spec"]["selector"], json!({"k8s-app": "kube-dns"}));
+    let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+    let own = json!({"k8s-app": "kube-dns", "app.kubernetes.io/name": APP});
+    assert_eq!(*labels, own);
+    // Narrower than the Service's, so that CoreDNS's pods are not taken for ours.
+    assert_eq!(deployment["spec"]["selector"]["matchLabels"], own);
+    assert_eq!(
+        one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        json!({"app.kubernetes.io/name": APP})
+    );
+    for name in [
+        "Deployment",
+        "Service",
+        "ConfigMap",
+        "ServiceAccount",
+        "PodDisruptionBudget",
+    ] {
+        assert_eq!(one(name)["metadata"]["namespace"], "kube-system", "{name}");
+    }
+}
+
+#[test]
+fn ports_are_those_of_coredns() {
+    let expected = [
+        ("dns", 53, "UDP"),
+        ("dns-tcp", 53, "TCP"),
+        ("metrics", 9153, "TCP"),
+    ];
+    let rows = |ports: &Value, number: &str| {
+        let ports = ports.as_array().unwrap().clone();
+        ports
+            .into_iter()
+            .map(|port| {
+                let text = |key: &str| port[key].as_str().unwrap().to_owned();
+                (
+                    text("name"),
+                    port[number].as_i64().unwrap(),
+                    text("protocol"),
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    let expected: Vec<_> = expected
+        .map(|(name, port, protocol)| (name.to_owned(), port, protocol.to_owned()))
+        .into();
+    assert_eq!(rows(&container()["ports"], "containerPort"), expected);
+    assert_eq!(rows(&one("Service")["spec"]["ports"], "port"), expected);
+    assert_eq!(
+        rows(&one("Service")["spec"]["ports"], "targetPort"),
+        expected
+    );
+}
+
+#[test]
+fn the_container_is_started_probed_and_confined() {
+    let (pod, container) = (pod(), container());
+    for (pointer, expected) in [
+        ("/args", json!(["-conf", "/etc/coredns/Corefile"])),
+        ("/livenessProbe/httpGet/path", json!("/health")),
+        ("/livenessProbe/httpGet/port", json!(8080)),
+        ("/readinessProbe/httpGet/path", json!("/ready")),
+        ("/readinessProbe/httpGet/port", json!(8181)),
+        ("/resources/limits", json!({"memory": "170Mi"})),
+        ("/securityContext/allowPrivilegeEscalation", json!(false)),
+        ("/securityContext/readOnlyRootFilesystem", json!(true)),
+        (
+            "/securityContext/capabilities",
+            json!({"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}),
+        ),
+        ("/volumeMounts/0/mountPath", json!("/etc/coredns")),
+    ] {
+        assert_eq!(container.pointer(pointer), Some(&expected), "{pointer}");
+    }
+    for (pointer, expected) in [
+        ("/dnsPolicy", json!("Default")),
+        ("/priorityClassName", json!("system-cluster-critical")),
+        ("/serviceAccountName", json!(APP)),
+        ("/securityContext/runAsNonRoot", json!(true)),
+        ("/securityContext/runAsUser", json!(65532)),
+        (
+            "/securityContext/seccompProfile/type",
+            json!("RuntimeDefault"),
+        ),
+        ("/volumes/0/configMap/name", json!(APP)),
+        (
+            "/volumes/0/configMap/items",
+            json!([{"key": "Corefile", "path": "Corefile"}]),
+        ),
+    ] {
+        assert_eq!(pod.pointer(pointer), Some(&expected), "{pointer}");
+    }
+    assert_eq!(one("ConfigMap")["metadata"]["name"], APP);
+}
+
+#[test]
+fn it_may_list_and_watch_what_names_are_made_of_and_nothing_else() {
+    let role = one("ClusterRole");
+    let mut rights = Vec::new();
+    for rule in role["rules"].as_array().unwrap() {
+        assert_eq!(rule["verbs"], json!(["list", "watch"]));
+        let group = rule["apiGroups"][0].as_str().unwrap();
+        assert_eq!(rule["apiGroups"].as_array().unwrap().len(), 1);
+        let resources = rule["resources"].as_array().unwrap();
+        rights.extend(
+            resources
+                .iter()
+                .map(|it| format!("{group}/{}", it.as_str().unwrap())),
+        );
+    }
+    rights.sort();
+    assert_eq!(
+        rights,
+        [
+            "/namespaces",
+            "/pods",
+            "/services",
+            "discovery.k8s.io/endpointslices"
+        ]
+    );
+    let binding = one("ClusterRoleBinding");
+    assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    assert_eq!(
+        binding["subjects"],
+        json!([{"kind": "ServiceAccount", "name": APP, "namespace": "kube-system"}])
+    );
+    assert_eq!(one("ServiceAccount")["metadata"]["name"], APP);
+}
+
+#[test]
+fn the_deployed_corefile_is_the_one_that_is_explained() {
+    let config = one("ConfigMap");
+    let deployed = config["data"]["Corefile"].as_str().unwrap();
+    let example = read("Corefile.example");
+    assert_eq!(words(deployed), words(&example));
+    // The ports of the probes and of the Service are this text's, in part its defaults.
+    assert!(deployed.contains(".:53 {"));
+    assert!(deployed.contains("prometheus :9153\n"));
+    // Answers go on for this long after SIGTERM, within the grace period.
+    assert!(deployed.contains("lameduck 5s\n"));
+    assert!(pod()["terminationGracePeriodSeconds"].as_i64().unwrap() > 5);
+}
+
+#[test]
+fn the_image_is_built_with_the_pinned_toolchain_and_runs_as_the_deployments_user() {
+    let dockerfile = read("deploy/Dockerfile");
+    let pinned = read("rust-toolchain.toml");
+    let pinned = pinned.split('"').nth(1).unwrap();
+    assert!(dockerfile.contains(&format!("FROM rust:{pinned}-alpine AS build\n")));
+    assert!(dockerfile.contains(&format!("ENV RUSTUP_TOOLCHAIN={pinned}\n")));
+    assert!(dockerfile.contains("\nUSER 65532:65532\n"));
+    assert!(dockerfile.contains("setcap cap_net_bind_service=+ep /lodestone "));
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(container()["image"], format!("{APP}:{version}"));
+}
+
+/// Lines without comments, each as its words.
+fn words(corefile: &str) -> Vec<Vec<&str>> {
+    corefile
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default())
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|line| !line.is_empty())
+        .collect()
+}
+
+fn pod() -> Value {
+    one("Deployment")["spec"]["template"]["spec"].take()
+}
+
+fn container() -> Value {
+    let mut pod = pod();
+    assert_eq!(pod["containers"].as_array().unwrap().len(), 1);
+    pod["containers"][0].take()
+}
+
+/// The one object of this kind in `deploy/`.
+fn one(kind: &str) -> Value {
+    let mut found: Vec<Value> = objects()
+        .into_iter()
+        .filter(|it| it["kind"] == kind)
+        .collect();
+    assert_eq!(found.len(), 1, "{kind}");
+    found.remove(0)
+}
+
+fn objects() -> Vec<Value> {
+    let mut objects = Vec::new();
+    for entry in fs::read_dir(root().join("deploy")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|it| it == "yaml") {
+            let text = fs::read_to_string(&path).unwrap();
+            objects.extend(serde_saphyr::from_multiple::<Value>(&text).unwrap());
+        }
+    }
+    objects
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}

@@ -1,0 +1,62 @@
+//! The documents say what is so.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use lodestone::plugin::order::{Kind, ORDER};
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn the_readme_lists_the_words_that_work() {
+    let readme = read("README.md");
+    let list = readme.split("* Words of a Corefile that work: ").nth(1);
+    let list = list.unwrap().split("\n*").next().unwrap();
+    let listed: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
+    let words = ORDER
+        .iter()
+        .filter(|word| !matches!(word.kind, Kind::Absent(_)))
+        .map(|word| word.name);
+    // The language's own word.
+    let mut words: Vec<&str> = words.chain(["import"]).collect();
+    words.sort_unstable();
+    assert_eq!(listed, words);
+}
+
+#[test]
+fn the_tests_of_the_readme_are_those_that_ci_runs() {
+    let readme = read("README.md");
+    let commands: Vec<&str> = readme.lines().filter(|it| it.starts_with("    ")).collect();
+    assert_eq!(commands[0].trim(), "cargo run --release -- lab");
+    let ci = read(".ci/run");
+    assert!(
+        ci.lines().any(|line| line == commands[1].trim()),
+        "{}",
+        commands[1]
+    );
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    for name in [
+        "README.md",
+        "deploy/README.md",
+        "docs/lab.md",
+        "docs/differences.md",
+    ] {
+        let text = read(name);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        for target in text
+            .split("](")
+            .skip(1)
+            .filter_map(|it| it.split(')').next())
+        {
+            if !target.starts_with("http") {
+                assert!(folder.with_file_name(target).exists(), "{name}: {target}");
+            }
+        }
+    }
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}

@@ -1,0 +1,135 @@
+//! Whom to ask first, and when the word of one is not enough.
+
+use std::sync::Arc;
+
+use lodestone::{reply::Why, wire::Rcode};
+
+use crate::{
+    served::Served,
+    upstream::{Act, Upstream, answer_of},
+};
+
+async fn three() -> (Vec<Upstream>, String) {
+    let mut list = Vec::new();
+    for last in 1..=3 {
+        list.push(Upstream::answering(last).await);
+    }
+    let to: Vec<_> = list.iter().map(|one| one.address.to_string()).collect();
+    (list, to.join(" "))
+}
+
+async fn answers(policy: &str, count: usize) -> Vec<u8> {
+    let (_upstreams, to) = three().await;
+    let served = Served::new(&format!("forward . {to} {{\n policy {policy}\n}}"));
+    let mut answers = Vec::new();
+    for number in 0..count {
+        let reply = served.ask(&format!("n{number}.example")).await;
+        answers.push(answer_of(&reply));
+    }
+    answers
+}
+
+#[tokio::test]
+async fn policies_do_as_they_are_called() {
+    assert_eq!(answers("sequential", 4).await, [1, 1, 1, 1]);
+    assert_eq!(answers("round_robin", 7).await, [1, 2, 3, 1, 2, 3, 1]);
+    let random = answers("random", 90).await;
+    for last in 1..=3 {
+        let count: usize = random.iter().map(|one| usize::from(*one == last)).sum();
+        assert!((10..=60).contains(&count), "{last}: {count}");
+    }
+}
+
+#[tokio::test]
+async fn failover_asks_the_next_and_believes_the_last() {
+    let (upstreams, to) = three().await;
+    upstreams[0].now(|_| vec![Act::Code(Rcode::SERVFAIL)]);
+    upstreams[1].now(|_| vec![Act::Code(Rcode::REFUSED)]);
+    let lines = format!("forward . {to} {{\n policy sequential\n failover SERVFAIL REFUSED\n}}");
+    let served = Served::new(&lines);
+    assert_eq!(answer_of(&served.ask("a.example").await), 3);
+    upstreams[2].now(|_| vec![Act::Code(Rcode::SERVFAIL)]);
+    let reply = served.ask("a.example").await;
+    assert_eq!((reply.rcode, reply.why), (Rcode::SERVFAIL, Why::Upstream));
+    let counts: Vec<_> = upstreams.iter().map(Upstream::count).collect();
+    assert_eq!(counts, [2, 2, 2], "nobody is asked twice for it");
+    upstreams[0].now(|_| vec![Act::Code(Rcode::NXDOMAIN)]);
+    let reply = served.ask("a.example").await;
+    assert_eq!(
+        reply.rcode,
+        Rcode::NXDOMAIN,
+        "a code that is not named is believed"
+    );
+}
+
+#[tokio::test]
+async fn next_goes_on_to_the_forward_behind_and_no_further() {
+    let (upstreams, _) = three().await;
+    upstreams[0].now(|_| vec![Act::Code(Rcode::NXDOMAIN)]);
+    upstreams[1].now(|_| vec![Act::Many(0)]);
+    let [first, second, third] = &upstreams[..] else {
+        panic!()
+    };
+    let served = Served::new(&format!(
+        "forward . {} {{\n next nxdomain\n}}\nforward . {} {{\n next_on_nodata\n}}\n\
+         forward . {} {{\n next NOERROR\n}}",
+        first.address, second.address, third.address
+    ));
+    assert_eq!(answer_of(&served.ask("a.example").await), 3);
+    upstreams[1].now(|_| vec![Act::Answer(2)]);
+    assert_eq!(answer_of(&served.ask("a.example").await), 2);
+    upstreams[0].now(|_| vec![Act::Many(0)]);
+    let reply = served.ask("a.example").await;
+    assert_eq!((reply.rcode, reply.why), (Rcode::NOERROR, Why::Upstream));
+}
+
+#[tokio::test]
+async fn questions_go_on_with_the_list_that_they_began_with() {
+    use lodestone::{
+        metrics::Metrics,
+        query::{Query, Question},
+        upstream::{Check, Group, Keeping, Packet, Plan, Settings, Target, Way},
+        wire::{Class, Name, Type},
+    };
+    let slow = Upstream::start(|_| vec![Act::AfterGo, Act::Answer(1)]).await;
+    let new = Upstream::answering(2).await;
+    let metrics = Metrics::new();
+    let settings = Settings {
+        keeping: Keeping {
+            expire: std::time::Duration::from_secs(10),
+            max_age: std::time::Duration::ZERO,
+            max_idle: 0,
+        },
+        max_fails: 2,
+        check: Check::default(),
+        by_stream: false,
+        source: None,
+        tls_name: None,
+        tls: None,
+    };
+    let open = |upstream: &Upstream| {
+        let target = Target {
+            address: upstream.address,
+            tls: None,
+        };
+        let runtime = tokio::runtime::Handle::current();
+        Arc::new(lodestone::upstream::Upstream::new(
+            target, &settings, runtime, &metrics,
+        ))
+    };
+    let desperate = metrics.forward.healthcheck_broken_total.clone();
+    let group = Arc::new(Group::new(vec![open(&slow)], Plan::default(), desperate));
+    let question = Question::new(Name::parse("a.example").unwrap(), Type::A, Class::IN);
+    let packet = || Arc::new(Packet::of(&Query::internal(question)));
+    let under_way = tokio::spawn(Arc::clone(&group).ask(packet(), Way::Datagram));
+    slow.came(1).await;
+    let old = Arc::downgrade(&group.members()[0].upstream);
+    group.replace(vec![open(&new)]);
+    assert_eq!(
+        answer_of(&Arc::clone(&group).ask(packet(), Way::Datagram).await),
+        2
+    );
+    slow.go();
+    assert_eq!(answer_of(&under_way.await.unwrap()), 1);
+    assert!(old.upgrade().is_none(), "and then it goes");
+}

@@ -1,0 +1,131 @@
+//! Upstreams that lead back here.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lodestone::{
+    message::{Writer, read_query},
+    plugin::Parts,
+    query::{Query, Question},
+    reply::Why,
+    wire::{Class, Header, Name, Rcode, Type},
+};
+use tokio::{net::UdpSocket, sync::OnceCell};
+
+use crate::{
+    served::Served,
+    upstream::{Upstream, answer_of},
+};
+
+/// A stub that asks `back` whatever it is asked, once there is one.
+async fn stub(back: Arc<OnceCell<Arc<Served>>>) -> SocketAddr {
+    let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            let header = Header::read(&buffer).unwrap();
+            let parsed = read_query(&buffer[..length], &header).unwrap();
+            let (back, socket) = (Arc::clone(&back), Arc::clone(&socket));
+            tokio::spawn(async move {
+                let Some(served) = back.get() else { return };
+                let query = Query {
+                    id: header.id,
+                    client: address,
+                    ..Query::internal(parsed.question)
+                };
+                let reply = served.query(query.clone()).await;
+                let mut out = Vec::new();
+                Writer::default().write(&query, &reply, &mut out);
+                socket.send_to(&out, from).await.unwrap();
+            });
+        }
+    });
+    address
+}
+
+async fn until_found(served: &Served, name: &str) {
+    let begun = Instant::now();
+    while served.ask(name).await.why != Why::UpstreamLoop {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_asks_us_is_found_and_not_asked_any_more() {
+    let back = Arc::new(OnceCell::new());
+    let stub = stub(Arc::clone(&back)).await;
+    let served = Arc::new(Served::new(&format!("loop\nforward . {stub}")));
+    back.set(Arc::clone(&served)).ok().unwrap();
+    until_found(&served, "a.example").await;
+    let begun = Instant::now();
+    let reply = served.ask("b.example").await;
+    assert_eq!(
+        (reply.rcode, reply.why),
+        (Rcode::SERVFAIL, Why::UpstreamLoop)
+    );
+    assert!(
+        begun.elapsed() < Duration::from_millis(100),
+        "no melting: at once"
+    );
+}
+
+#[tokio::test]
+async fn the_other_upstreams_go_on() {
+    let back = Arc::new(OnceCell::new());
+    let (stub, good) = (stub(Arc::clone(&back)).await, Upstream::answering(1).await);
+    let lines = format!(
+        "loop\nforward . {stub} {} {{\n policy sequential\n}}",
+        good.address
+    );
+    let served = Arc::new(Served::new(&lines));
+    back.set(Arc::clone(&served)).ok().unwrap();
+    let begun = Instant::now();
+    loop {
+        let asked = Instant::now();
+        let reply = served.ask("a.example").await;
+        assert_eq!(answer_of(&reply), 1);
+        if asked.elapsed() < Duration::from_millis(200) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+}
+
+#[tokio::test]
+async fn our_own_address_is_told_at_once() {
+    let own: SocketAddr = "0.0.0.0:53530".parse().unwrap();
+    let lines = "loop\nforward . 127.0.0.53:53530";
+    let served = Served::build(lines, Parts::default(), &[own]).unwrap();
+    assert_eq!(served.ask("a.example").await.why, Why::UpstreamLoop);
+}
+
+#[tokio::test]
+async fn nobody_can_make_it_up() {
+    let good = Upstream::start(|asked| {
+        if asked.question.rtype == Type::HINFO {
+            vec![]
+        } else {
+            vec![crate::upstream::Act::Answer(1)]
+        }
+    })
+    .await;
+    let served = Served::new(&format!("loop\nforward . {}", good.address));
+    good.came(1).await;
+    let probe = good.asked()[0].question;
+    assert_eq!(
+        probe.name.as_ref().labels().next().unwrap().len(),
+        32,
+        "128 bits"
+    );
+    // While the probe is out, strangers guess.
+    for guess in 0..50_u128 {
+        let name = Name::parse(&format!("{guess:032x}")).unwrap();
+        let question = Question::new(name, Type::HINFO, Class::IN);
+        drop(served.begin(Query::internal(question)));
+    }
+    assert_eq!(answer_of(&served.ask("a.example").await), 1);
+}

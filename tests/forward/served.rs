@@ -1,0 +1,135 @@
+//! The `loop` and `forward` lines of a Corefile, built into a block that can be asked.
+
+use std::{net::SocketAddr, pin::Pin, sync::Arc};
+
+use lodestone::{
+    corefile::{self, Memory},
+    metrics::Metrics,
+    plugin::{
+        Block, Build, BuildError, Chain, Context, Door, Parts, Plugin, Setup, Walk, forward,
+        loop_guard,
+    },
+    query::{Query, Question},
+    reply::{Reply, Why},
+    wire::{Class, Name, Rcode, Type},
+};
+
+/// A block as a server has it.
+pub struct Served {
+    pub metrics: Arc<Metrics>,
+    pub parts: Parts,
+    block: Arc<Block>,
+    door: Arc<dyn Door>,
+}
+
+impl Served {
+    /// A block of these lines.
+    pub fn new(lines: &str) -> Self {
+        Self::build(lines, Parts::default(), &[]).unwrap()
+    }
+
+    /// The same after `self`, with what `self` had.
+    pub fn reload(&self, lines: &str) -> Self {
+        Self::build(lines, self.parts.succeed(), &[]).unwrap()
+    }
+
+    /// A block with everything said.
+    pub fn build(lines: &str, parts: Parts, addresses: &[SocketAddr]) -> Result<Self, BuildError> {
+        let text = format!(".:53 {{\n{lines}\n}}\n");
+        let known = ["loop", "forward"];
+        let file = corefile::parse("Corefile", &text, &known, &Memory::default()).unwrap();
+        let metrics = Metrics::new();
+        let server: Arc<str> = "dns://:53".into();
+        let mut build = Build {
+            runtime: &tokio::runtime::Handle::current(),
+            parts: &parts,
+            metrics: &metrics,
+            zones: &[Name::ROOT],
+            addresses,
+            server: &server,
+            offered: Vec::new(),
+        };
+        let zones = [".".to_owned()];
+        let mut plugins: Vec<Arc<dyn Plugin>> = Vec::new();
+        for word in known {
+            for directive in &file.blocks[0].directives {
+                let drawn = |list| file.report(list).to_string();
+                plugins.extend(match (word, directive.name.as_str() == word) {
+                    ("loop", true) => {
+                        let config = loop_guard::parse(directive, &zones);
+                        Some(config.map_err(drawn).unwrap().build(&mut build)?)
+                    }
+                    ("forward", true) => {
+                        let config = forward::parse(directive, &zones, &mut Vec::new());
+                        Some(config.map_err(drawn).unwrap().build(&mut build)?)
+                    }
+                    _ => None,
+                });
+            }
+        }
+        let block = Block {
+            zone: Name::ROOT,
+            server,
+            zone_label: ".".into(),
+            view: "".into(),
+            chain: Arc::new(Chain::new(plugins)),
+            counters: metrics.dns.zone("dns://:53", ".", ""),
+        };
+        Ok(Self {
+            metrics,
+            parts,
+            block: Arc::new(block),
+            door: Arc::new(Nowhere),
+        })
+    }
+
+    /// Asks for an A record as a plain client does.
+    pub async fn ask(&self, name: &str) -> Reply {
+        self.query(query(name, Type::A)).await
+    }
+
+    /// Asks as the query says.
+    pub async fn query(&self, query: Query) -> Reply {
+        self.begin(query).await
+    }
+
+    /// Takes the query in now, and gives the wait for its reply.
+    pub fn begin(&self, mut query: Query) -> impl Future<Output = Reply> + Send + 'static {
+        let mut reply = Reply::default();
+        let context = Context {
+            door: &self.door,
+            block: &self.block,
+        };
+        let walk = self.block.chain.walk(&context, &mut query, &mut reply);
+        async move {
+            match walk {
+                Walk::Done => reply,
+                Walk::Dropped => panic!("dropped"),
+                Walk::Waiting(waiting) => waiting.finish().await.1.unwrap(),
+            }
+        }
+    }
+
+    /// The value of a metric's series, 0 where there is none.
+    pub fn metric(&self, series: &str) -> f64 {
+        let text = self.metrics.encode();
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.map_or(0.0, |value| value.trim().parse().unwrap())
+    }
+}
+
+/// A query for `name`.
+pub fn query(name: &str, rtype: Type) -> Query {
+    Query::internal(Question::new(Name::parse(name).unwrap(), rtype, Class::IN))
+}
+
+struct Nowhere;
+
+impl Door for Nowhere {
+    fn answer(self: Arc<Self>, _: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        Box::pin(std::future::ready(Reply::failure(
+            Rcode::REFUSED,
+            Why::NoZone,
+        )))
+    }
+}

@@ -1,0 +1,155 @@
+//! Where upstreams come from: files that change, and configurations that follow each other.
+
+use std::{sync::Arc, time::Duration};
+
+use lodestone::{
+    plugin::Parts,
+    upstream::{ResolvConf, read_nameservers},
+};
+
+use crate::{
+    served::Served,
+    upstream::{Upstream, answer_of, loopback},
+};
+
+#[tokio::test]
+async fn a_change_of_the_file_is_seen_however_it_is_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("resolv.conf");
+    std::fs::write(&path, "nameserver 127.0.0.2\n").unwrap();
+    let file = ResolvConf::open(&path, &tokio::runtime::Handle::current()).unwrap();
+    let mut servers = file.servers();
+    assert_eq!(*servers.borrow_and_update(), [loopback(2)]);
+    let changed = async |servers: &mut tokio::sync::watch::Receiver<Vec<std::net::IpAddr>>| {
+        let wait = tokio::time::timeout(Duration::from_secs(10), servers.changed());
+        wait.await.unwrap().unwrap();
+        servers.borrow_and_update().clone()
+    };
+    // Written in place.
+    std::fs::write(&path, "nameserver 127.0.0.3\noptions odd-word\n").unwrap();
+    assert_eq!(changed(&mut servers).await, [loopback(3)]);
+    // Replaced, as editors and the kubelet do.
+    let other = directory.path().join("other");
+    std::fs::write(&other, "nameserver 127.0.0.4\nnameserver 127.0.0.5\n").unwrap();
+    std::fs::rename(&other, &path).unwrap();
+    assert_eq!(changed(&mut servers).await, [loopback(4), loopback(5)]);
+    // Emptied: the last servers stay. The next change shows that this one has been passed over.
+    std::fs::write(&path, "").unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    std::fs::write(&path, "nameserver 127.0.0.6\n").unwrap();
+    assert_eq!(changed(&mut servers).await, [loopback(6)]);
+    assert_eq!(read_nameservers(&path).unwrap(), [loopback(6)]);
+}
+
+#[tokio::test]
+async fn a_forward_follows_its_file_and_keeps_what_stays() {
+    use lodestone::{
+        plugin::{
+            Build,
+            forward::{Config, Forward},
+        },
+        upstream::To,
+        wire::Name,
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("resolv.conf");
+    std::fs::write(&path, "nameserver 127.0.0.2\nnameserver 127.0.0.3\n").unwrap();
+    let config = Config::new(
+        Name::ROOT,
+        vec![To::File(path.clone()), "127.0.0.9".parse().unwrap()],
+    );
+    let metrics = lodestone::metrics::Metrics::new();
+    let (parts, server) = (Parts::default(), Arc::from("dns://:53"));
+    let mut build = Build {
+        runtime: &tokio::runtime::Handle::current(),
+        parts: &parts,
+        metrics: &metrics,
+        zones: &[Name::ROOT],
+        addresses: &[],
+        server: &server,
+        offered: Vec::new(),
+    };
+    let forward: Arc<Forward> = config.open(&mut build).unwrap();
+    let labels = || -> Vec<String> {
+        let members = forward.group().members();
+        members
+            .iter()
+            .map(|one| one.upstream.label().to_string())
+            .collect()
+    };
+    assert_eq!(labels(), ["127.0.0.2:53", "127.0.0.3:53", "127.0.0.9:53"]);
+    let stays = Arc::clone(&forward.group().members()[1].upstream);
+    std::fs::write(&path, "nameserver 127.0.0.3\nnameserver 127.0.0.4\n").unwrap();
+    let wait = async {
+        while labels()[0] != "127.0.0.3:53" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), wait)
+        .await
+        .unwrap();
+    assert_eq!(labels(), ["127.0.0.3:53", "127.0.0.4:53", "127.0.0.9:53"]);
+    assert!(Arc::ptr_eq(&stays, &forward.group().members()[0].upstream));
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_or_lists_nobody_is_an_error_that_names_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("resolv.conf");
+    let lines = format!("forward . {}", path.display());
+    let build = || Served::build(&lines, Parts::default(), &[]).err().unwrap();
+    let missing = format!("{:#}", anyhow::Error::from(build()));
+    assert!(missing.contains("not an IP address or file") && missing.contains("resolv.conf"));
+    std::fs::write(&path, "search example\n").unwrap();
+    let empty = format!("{:#}", anyhow::Error::from(build()));
+    assert!(empty.contains("no nameservers found"), "{empty}");
+    let many: Vec<_> = (1..=16)
+        .map(|last| format!("nameserver 127.0.1.{last}"))
+        .collect();
+    std::fs::write(&path, many.join("\n")).unwrap();
+    let many = format!("{:#}", anyhow::Error::from(build()));
+    assert!(many.contains("more than 15 TOs configured: 16"), "{many}");
+}
+
+#[tokio::test]
+async fn sockets_and_health_survive_a_reload_of_the_same_settings() {
+    let upstream = Upstream::answering(1).await;
+    let lines = format!("forward . {} {{\n force_tcp\n}}", upstream.address);
+    let first = Served::new(&lines);
+    answer_of(&first.ask("a.example").await);
+    let second = first.reload(&lines);
+    drop(first);
+    answer_of(&second.ask("b.example").await);
+    let other = second.reload(&lines.replace("force_tcp", "force_tcp\n expire 5s"));
+    answer_of(&other.ask("c.example").await);
+    let connections: Vec<_> = upstream.asked().iter().map(|one| one.connection).collect();
+    assert_eq!(connections, [1, 1, 2]);
+}
+
+#[tokio::test]
+async fn everything_ends_with_the_configuration() {
+    let upstream = Upstream::answering(1).await;
+    let before = tokio::runtime::Handle::current()
+        .metrics()
+        .num_alive_tasks();
+    let lines = format!(
+        "loop\nforward . {0} {{\n prefer_udp\n}}\nforward . {0} {{\n force_tcp\n}}",
+        upstream.address
+    );
+    let served = Served::new(&lines);
+    answer_of(&served.ask("a.example").await);
+    drop(served);
+    let ended = async {
+        // The connection that the upstream itself still reads from ends when ours does.
+        while tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+            > before
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), ended)
+        .await
+        .unwrap();
+}

@@ -1,0 +1,318 @@
+//! TCP and TLS: connections are kept, shared and given up.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use lodestone::{
+    query::Transport,
+    reply::Why,
+    wire::{Rcode, Type},
+};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
+use rustls::{
+    ServerConfig,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    served::{Served, query},
+    upstream::{Act, Upstream, answer_of},
+};
+
+fn connections(upstream: &Upstream) -> Vec<usize> {
+    let asked = upstream.asked();
+    asked.iter().map(|one| one.connection).collect()
+}
+
+fn over_tcp(upstream: &Upstream, options: &str) -> Served {
+    let address = upstream.address;
+    Served::new(&format!(
+        "forward . {address} {{\n force_tcp\n {options}\n}}"
+    ))
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_until_it_expires() {
+    let upstream = Upstream::answering(1).await;
+    let served = over_tcp(&upstream, "expire 150ms");
+    for name in ["a.example", "b.example", "c.example"] {
+        answer_of(&served.ask(name).await);
+    }
+    assert_eq!(connections(&upstream), [1, 1, 1]);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    answer_of(&served.ask("d.example").await);
+    assert_eq!(connections(&upstream), [1, 1, 1, 2]);
+    let labels = format!(
+        "{{proto=\"tcp\",proxy_name=\"forward\",to=\"{}\"}}",
+        upstream.address
+    );
+    let hits = served.metric(&format!("coredns_proxy_conn_cache_hits_total{labels}"));
+    let misses = served.metric(&format!("coredns_proxy_conn_cache_misses_total{labels}"));
+    assert_eq!((hits, misses), (2.0, 2.0));
+}
+
+#[tokio::test]
+async fn no_idle_life_is_a_connection_for_each_question() {
+    let pause = Duration::from_millis(50);
+    let upstream = Upstream::start(move |_| vec![Act::After(pause), Act::Answer(1)]).await;
+    let served = over_tcp(&upstream, "expire 0s");
+    for name in ["a.example", "b.example"] {
+        answer_of(&served.ask(name).await);
+        tokio::time::sleep(pause).await;
+    }
+    assert_eq!(connections(&upstream), [1, 2]);
+}
+
+#[tokio::test]
+async fn an_old_connection_gets_no_new_question() {
+    let upstream = Upstream::answering(1).await;
+    let served = over_tcp(&upstream, "expire 100ms\n max_age 100ms");
+    answer_of(&served.ask("a.example").await);
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    answer_of(&served.ask("b.example").await);
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    answer_of(&served.ask("c.example").await);
+    assert_eq!(connections(&upstream), [1, 1, 2]);
+}
+
+#[tokio::test]
+async fn many_questions_share_few_connections_and_the_slow_hold_up_nobody() {
+    let upstream = Upstream::start(|asked| {
+        if asked.question.name.to_string().starts_with("slow") {
+            vec![Act::After(Duration::from_millis(400)), Act::Answer(1)]
+        } else {
+            vec![Act::After(Duration::from_millis(20)), Act::Answer(2)]
+        }
+    })
+    .await;
+    let served = over_tcp(&upstream, "");
+    let slow = tokio::spawn(served.begin(query("slow.example", Type::A)));
+    upstream.came(1).await;
+    let begun = std::time::Instant::now();
+    let waits = (0..64).map(|number| served.begin(query(&format!("n{number}.example"), Type::A)));
+    for reply in join_all(waits).await {
+        assert_eq!(answer_of(&reply), 2);
+    }
+    assert!(
+        begun.elapsed() < Duration::from_millis(350),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(answer_of(&slow.await.unwrap()), 1);
+    let most = connections(&upstream).into_iter().max().unwrap();
+    assert!(
+        (2..=16).contains(&most),
+        "{most} connections for 65 questions"
+    );
+}
+
+#[tokio::test]
+async fn idle_connections_beyond_the_limit_are_closed() {
+    let upstream =
+        Upstream::start(|_| vec![Act::After(Duration::from_millis(50)), Act::Answer(1)]).await;
+    let served = over_tcp(&upstream, "max_idle_conns 1");
+    let waits = (0..16).map(|number| served.begin(query(&format!("n{number}.example"), Type::A)));
+    join_all(waits).await;
+    let most = connections(&upstream).into_iter().max().unwrap();
+    assert!(most >= 3, "{most}");
+    let waits = (0..2).map(|number| served.begin(query(&format!("m{number}.example"), Type::A)));
+    join_all(waits).await;
+    let used = connections(&upstream).split_off(16);
+    assert!(
+        used.iter().any(|one| *one > most),
+        "one was kept, the other is new: {used:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_was_closed_meanwhile_is_no_failure() {
+    let upstream = Upstream::start(|asked| match asked.number {
+        0 => vec![Act::Answer(1), Act::Close],
+        1 => vec![Act::Answer(2)],
+        _ => vec![Act::Close],
+    })
+    .await;
+    let served = over_tcp(&upstream, "");
+    assert_eq!(answer_of(&served.ask("a.example").await), 1);
+    assert_eq!(answer_of(&served.ask("b.example").await), 2);
+    let reply = served.ask("c.example").await;
+    assert_eq!(
+        (reply.rcode, reply.why),
+        (Rcode::SERVFAIL, Why::UpstreamUnreachable)
+    );
+    assert!(reply.cause.unwrap().contains("connection closed"));
+}
+
+#[tokio::test]
+async fn a_connection_on_which_a_question_died_is_left() {
+    let upstream = Upstream::start(|asked| match asked.connection {
+        1 => vec![],
+        _ => vec![Act::Answer(2)],
+    })
+    .await;
+    let served = over_tcp(
+        &upstream,
+        "read_timeout 60ms\n max_connect_attempts 1\n max_fails 0",
+    );
+    assert_eq!(served.ask("a.example").await.why, Why::UpstreamTimeout);
+    assert_eq!(answer_of(&served.ask("b.example").await), 2);
+}
+
+#[tokio::test]
+async fn a_reply_may_be_as_long_as_a_message_can_be() {
+    let upstream = Upstream::start(|asked| {
+        let mut octets = vec![0, 0, 0x81, 0x80, 0, 1, 0, 0xFF, 0, 0, 0, 0];
+        octets.extend(asked.question.name.as_wire());
+        octets.extend([0, 1, 0, 1]);
+        for _ in 0..255 {
+            octets.extend([0xC0, 12, 0, 16, 0, 1, 0, 0, 0, 60, 0, 240, 239]);
+            octets.extend([b'x'; 239]);
+        }
+        vec![Act::Octets(octets)]
+    })
+    .await;
+    let served = over_tcp(&upstream, "");
+    let reply = served.ask("a.example").await;
+    assert_eq!(reply.section(lodestone::reply::Section::Answer).len(), 255);
+}
+
+struct Authority {
+    directory: tempfile::TempDir,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("ca.pem"), issuer.pem()).unwrap();
+        Self { directory, issuer }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    /// A certificate and its key, for `name`.
+    fn certify(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    fn acceptor(&self, name: &str, asks_for_certificate: bool) -> TlsAcceptor {
+        let (certificate, key) = self.certify(name);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let builder = if asks_for_certificate {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(self.issuer.der().clone()).unwrap();
+            let verifier =
+                rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        } else {
+            builder.with_no_client_auth()
+        };
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let chain = vec![certificate.der().clone()];
+        TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()))
+    }
+}
+
+fn over_tls(upstream: &Upstream, name: &str, options: &str) -> Served {
+    let address = upstream.address;
+    let to = format!("tls://{}{name}:{}", address.ip(), address.port());
+    Served::new(&format!("forward . {to} {{\n {options}\n}}"))
+}
+
+#[tokio::test]
+async fn tls_proves_the_name_given_for_all_or_for_one_or_the_address() {
+    let authority = Authority::new();
+    let ca = authority.path("ca.pem");
+    let named = Upstream::start_tls(authority.acceptor("dns.example", false), |_| {
+        vec![Act::Answer(1)]
+    })
+    .await;
+    let options = format!("tls {ca}\n tls_servername dns.example");
+    let served = over_tls(&named, "", &options);
+    assert_eq!(answer_of(&served.ask("a.example").await), 1);
+    assert_eq!(answer_of(&served.ask("b.example").await), 1);
+    assert_eq!(connections(&named), [1, 1], "kept");
+    assert_eq!(named.asked()[0].over, Transport::Tls);
+
+    let served = over_tls(&named, "%dns.example", &format!("tls {ca}"));
+    assert_eq!(answer_of(&served.ask("a.example").await), 1);
+
+    let numbered = Upstream::start_tls(authority.acceptor("127.0.0.1", false), |_| {
+        vec![Act::Answer(2)]
+    })
+    .await;
+    let served = over_tls(&numbered, "", &format!("tls {ca}"));
+    assert_eq!(answer_of(&served.ask("a.example").await), 2);
+}
+
+#[tokio::test]
+async fn another_name_or_authority_is_a_failure_that_says_so() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let upstream = Upstream::start_tls(authority.acceptor("dns.example", false), |_| {
+        vec![Act::Answer(1)]
+    })
+    .await;
+    for (ca, name) in [(&authority, "dns.example.net"), (&other, "dns.example")] {
+        let options = format!("tls {}\n tls_servername {name}", ca.path("ca.pem"));
+        let served = over_tls(&upstream, "", &options);
+        let reply = served.ask("a.example").await;
+        assert_eq!(
+            (reply.rcode, reply.why),
+            (Rcode::SERVFAIL, Why::UpstreamTls)
+        );
+        let cause = reply.cause.unwrap();
+        assert!(
+            cause.contains(name) && cause.contains("certificate"),
+            "{cause}"
+        );
+    }
+    assert_eq!(upstream.count(), 0, "nothing is asked of a stranger");
+    let plain = Upstream::answering(1).await;
+    let options = format!("tls {}", authority.path("ca.pem"));
+    let served = over_tls(
+        &plain,
+        "",
+        &format!(
+            "{options}
+ read_timeout 100ms"
+        ),
+    );
+    let wait = tokio::time::timeout(Duration::from_secs(6), served.ask("a.example"));
+    assert_eq!(wait.await.unwrap().rcode, Rcode::SERVFAIL, "no TLS there");
+}
+
+#[tokio::test]
+async fn our_certificate_is_shown_where_it_is_asked_for() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.certify("client.example");
+    let write =
+        |name: &str, text: String| std::fs::write(Path::new(&authority.path(name)), text).unwrap();
+    write("cert.pem", certificate.pem());
+    write("key.pem", key.serialize_pem());
+    let upstream = Upstream::start_tls(authority.acceptor("127.0.0.1", true), |_| {
+        vec![Act::Answer(1)]
+    })
+    .await;
+    let [ca, cert, key] = ["ca.pem", "cert.pem", "key.pem"].map(|name| authority.path(name));
+    let served = over_tls(&upstream, "", &format!("tls {cert} {key} {ca}"));
+    assert_eq!(answer_of(&served.ask("a.example").await), 1);
+    let served = over_tls(&upstream, "", &format!("tls {ca}"));
+    assert_eq!(served.ask("a.example").await.rcode, Rcode::SERVFAIL);
+}

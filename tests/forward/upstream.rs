@@ -1,0 +1,376 @@
+//! A name server on loopback that does as its script says.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use lodestone::{
+    message::{Writer, read_query},
+    query::{Edns, Query, Question, Transport},
+    reply::{Data, Reply, Why},
+    wire::{Class, Header, Name, Rcode, Type},
+};
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, UdpSocket},
+    sync::{Notify, mpsc},
+    task::AbortHandle,
+};
+use tokio_rustls::TlsAcceptor;
+
+/// What came.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// How many came before it.
+    pub number: usize,
+    pub header: Header,
+    pub question: Question,
+    pub edns: Option<Edns>,
+    pub over: Transport,
+    pub from: SocketAddr,
+    /// Tells the connections of a stream apart.
+    pub connection: usize,
+}
+
+/// What to do about it; several are done in turn.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Answer an A record of this last octet.
+    Answer(u8),
+    /// Answer with a code and nothing else.
+    Code(Rcode),
+    /// Answer these octets, the id of the question put in.
+    Octets(Vec<u8>),
+    /// Answer what is right but for the id.
+    WrongId,
+    /// Answer another question.
+    WrongQuestion,
+    /// Answer nothing, with TC.
+    Truncated,
+    /// Answer this many A records.
+    Many(u8),
+    /// Wait.
+    After(Duration),
+    /// Wait until the test says go.
+    AfterGo,
+    /// Close the stream.
+    Close,
+}
+
+type Script = dyn Fn(&Asked) -> Vec<Act> + Send + Sync;
+
+/// The server. It is gone when this is.
+pub struct Upstream {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+    tasks: Vec<AbortHandle>,
+}
+
+struct Shared {
+    script: Mutex<Arc<Script>>,
+    asked: Mutex<Vec<Asked>>,
+    came: Notify,
+    go: Notify,
+}
+
+impl Upstream {
+    /// UDP and TCP on one port.
+    pub async fn start(script: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static) -> Self {
+        Self::start_on(([127, 0, 0, 1], 0).into(), None, script).await
+    }
+
+    /// The same with TLS instead of TCP.
+    pub async fn start_tls(
+        acceptor: TlsAcceptor,
+        script: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_on(([127, 0, 0, 1], 0).into(), Some(acceptor), script).await
+    }
+
+    /// At an address of the caller's.
+    pub async fn start_on(
+        address: SocketAddr,
+        acceptor: Option<TlsAcceptor>,
+        script: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Self {
+        let (udp, tcp) = loop {
+            let tcp = TcpListener::bind(address).await.unwrap();
+            // Another process may have the port for UDP.
+            match UdpSocket::bind(tcp.local_addr().unwrap()).await {
+                Ok(udp) => break (udp, tcp),
+                Err(error) if address.port() != 0 => panic!("{error}"),
+                Err(_) => {}
+            }
+        };
+        let address = tcp.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            script: Mutex::new(Arc::new(script)),
+            asked: Mutex::default(),
+            came: Notify::new(),
+            go: Notify::new(),
+        });
+        let tasks = vec![
+            tokio::spawn(Arc::clone(&shared).datagrams(Arc::new(udp))).abort_handle(),
+            tokio::spawn(Arc::clone(&shared).listen(tcp, acceptor)).abort_handle(),
+        ];
+        Self {
+            address,
+            shared,
+            tasks,
+        }
+    }
+
+    /// One that never says a word.
+    pub async fn silent() -> Self {
+        Self::start(|_| vec![]).await
+    }
+
+    /// One that always answers the same.
+    pub async fn answering(last: u8) -> Self {
+        Self::start(move |_| vec![Act::Answer(last)]).await
+    }
+
+    /// Gives it another script.
+    pub fn now(&self, script: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static) {
+        *self.shared.script.lock() = Arc::new(script);
+    }
+
+    /// What came so far.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.shared.asked.lock().clone()
+    }
+
+    /// How many came so far for A records: health checks ask for others.
+    pub fn count(&self) -> usize {
+        let asked = self.shared.asked.lock();
+        asked
+            .iter()
+            .filter(|one| one.question.rtype == Type::A)
+            .count()
+    }
+
+    /// Waits until that many have come in all.
+    pub async fn came(&self, count: usize) {
+        loop {
+            let came = self.shared.came.notified();
+            if self.shared.asked.lock().len() >= count {
+                return;
+            }
+            came.await;
+        }
+    }
+
+    /// Ends it, and waits until nobody listens there any more.
+    pub async fn end(self) -> SocketAddr {
+        let address = self.address;
+        drop(self);
+        // The tasks end, and with them their sockets, once they are next run.
+        loop {
+            tokio::task::yield_now().await;
+            if UdpSocket::bind(address).await.is_ok() && TcpListener::bind(address).await.is_ok() {
+                return address;
+            }
+        }
+    }
+
+    /// Lets one go on that waits for it.
+    pub fn go(&self) {
+        self.shared.go.notify_one();
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Shared {
+    async fn datagrams(self: Arc<Self>, socket: Arc<UdpSocket>) {
+        let mut buffer = [0; 4096];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            let (asked, acts) = self.note(&buffer[..length], Transport::Udp, from, 0);
+            let (shared, socket) = (Arc::clone(&self), Arc::clone(&socket));
+            tokio::spawn(async move {
+                for act in acts {
+                    if let Some(octets) = shared.act(&asked, act).await {
+                        socket.send_to(&octets, from).await.unwrap();
+                    }
+                }
+            });
+        }
+    }
+
+    async fn listen(self: Arc<Self>, listener: TcpListener, acceptor: Option<TlsAcceptor>) {
+        let mut connection = 0;
+        // Aborted with the listener.
+        let mut connections = tokio::task::JoinSet::new();
+        while let Ok((stream, from)) = listener.accept().await {
+            connection += 1;
+            let (shared, acceptor) = (Arc::clone(&self), acceptor.clone());
+            connections.spawn(async move {
+                match acceptor {
+                    None => {
+                        shared
+                            .stream(stream, Transport::Tcp, from, connection)
+                            .await;
+                    }
+                    Some(acceptor) => {
+                        if let Ok(stream) = acceptor.accept(stream).await {
+                            shared
+                                .stream(stream, Transport::Tls, from, connection)
+                                .await;
+                        }
+                    }
+                }
+            });
+        }
+    }
+
+    async fn stream<S>(self: Arc<Self>, stream: S, over: Transport, from: SocketAddr, number: usize)
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (mut reading, mut writing) = tokio::io::split(stream);
+        let (outbox, mut inbox) = mpsc::unbounded_channel::<Option<Vec<u8>>>();
+        let writer = async move {
+            while let Some(Some(octets)) = inbox.recv().await {
+                let length = u16::try_from(octets.len()).unwrap();
+                let framed = [&length.to_be_bytes()[..], &octets].concat();
+                if writing.write_all(&framed).await.is_err() {
+                    return;
+                }
+                let _ = writing.flush().await;
+            }
+            let _ = writing.shutdown().await;
+        };
+        let reader = async move {
+            while let Ok(length) = reading.read_u16().await {
+                let mut message = vec![0; usize::from(length)];
+                if reading.read_exact(&mut message).await.is_err() {
+                    return;
+                }
+                let (asked, acts) = self.note(&message, over, from, number);
+                let (shared, outbox) = (Arc::clone(&self), outbox.clone());
+                tokio::spawn(async move {
+                    for act in acts {
+                        let closes = matches!(act, Act::Close);
+                        let octets = shared.act(&asked, act).await;
+                        if octets.is_some() || closes {
+                            let _ = outbox.send(octets);
+                        }
+                    }
+                });
+            }
+        };
+        // Whichever ends first ends the connection.
+        tokio::select! {
+            () = writer => {}
+            () = reader => {}
+        }
+    }
+
+    fn note(
+        &self,
+        message: &[u8],
+        over: Transport,
+        from: SocketAddr,
+        connection: usize,
+    ) -> (Asked, Vec<Act>) {
+        let header = Header::read(message).unwrap();
+        let parsed = read_query(message, &header).unwrap();
+        let mut list = self.asked.lock();
+        let asked = Asked {
+            number: list.len(),
+            header,
+            question: parsed.question,
+            edns: parsed.edns,
+            over,
+            from,
+            connection,
+        };
+        list.push(asked.clone());
+        drop(list);
+        let script = Arc::clone(&self.script.lock());
+        let acts = script(&asked);
+        self.came.notify_waiters();
+        (asked, acts)
+    }
+
+    async fn act(&self, asked: &Asked, act: Act) -> Option<Vec<u8>> {
+        let mut reply = Reply::default();
+        reply.recursion_available = true;
+        match act {
+            Act::Answer(last) => reply.answer(Type::A, 60, a_record(last)),
+            Act::Many(count) => {
+                (0..count).for_each(|last| reply.answer(Type::A, 60, a_record(last)));
+            }
+            Act::Code(rcode) => reply.rcode = rcode,
+            Act::Truncated => reply.truncated = true,
+            Act::WrongId => {
+                reply.answer(Type::A, 60, a_record(66));
+                let mut octets = written(asked, &reply, &asked.question);
+                octets[1] ^= 0x55;
+                return Some(octets);
+            }
+            Act::WrongQuestion => {
+                reply.answer(Type::A, 60, a_record(66));
+                let other = Name::parse("other.example").unwrap();
+                let other = Question::new(other, Type::A, Class::IN);
+                return Some(written(asked, &reply, &other));
+            }
+            Act::Octets(mut octets) => {
+                octets[..2].copy_from_slice(&asked.header.id.to_be_bytes());
+                return Some(octets);
+            }
+            Act::After(pause) => {
+                tokio::time::sleep(pause).await;
+                return None;
+            }
+            Act::AfterGo => {
+                self.go.notified().await;
+                return None;
+            }
+            Act::Close => return None,
+        }
+        Some(written(asked, &reply, &asked.question))
+    }
+}
+
+fn a_record(last: u8) -> Data<'static> {
+    Data::A(Ipv4Addr::new(192, 0, 2, last))
+}
+
+fn written(asked: &Asked, reply: &Reply, question: &Question) -> Vec<u8> {
+    let query = Query {
+        id: asked.header.id,
+        edns: asked.edns,
+        transport: asked.over,
+        recursion_desired: asked.header.has(Header::RECURSION_DESIRED),
+        ..Query::internal(*question)
+    };
+    let mut out = Vec::new();
+    Writer::default().write(&query, reply, &mut out);
+    out
+}
+
+/// A port on which nobody listens.
+pub async fn closed_port() -> SocketAddr {
+    Upstream::silent().await.end().await
+}
+
+/// The last octet of the one A record of a reply.
+pub fn answer_of(reply: &Reply) -> u8 {
+    let records = reply.section(lodestone::reply::Section::Answer);
+    assert_eq!(records.len(), 1, "{:?} {:?}", reply.why, reply.cause);
+    assert_eq!((reply.rcode, reply.why), (Rcode::NOERROR, Why::Upstream));
+    reply.data(&records[0])[3]
+}
+
+/// An address of loopback.
+pub fn loopback(last: u8) -> IpAddr {
+    IpAddr::from([127, 0, 0, last])
+}

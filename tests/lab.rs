@@ -1,0 +1,285 @@
+//! `lodestone lab` as its user meets it: the program is started, every line of the page that it
+//! prints is given to a shell, and what `dig` shows is compared with what the page promises.
+//!
+//! Needs `dig`; without it these tests say so and pass. Names outside of the cluster are asked of
+//! whatever this machine has, so that of those only what holds without a network is compared.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What a line shows.
+#[derive(Clone, Copy, Debug)]
+enum Shows {
+    /// Just these lines, in any order.
+    Lines(&'static [&'static str]),
+    /// This line first; what follows depends on the network.
+    First(&'static str),
+    /// This status.
+    Status(&'static str),
+    /// No address: some way upstream, or the lack of one, says so.
+    NotFound,
+    /// Nothing that can be foretold.
+    Anything,
+}
+
+use Shows::{Anything, First, Lines, NotFound, Status};
+
+const PAGE: &[(&str, Shows)] = &[
+    (
+        "+short web-service.payroll.svc.cluster.local",
+        Lines(&["10.96.42.10"]),
+    ),
+    (
+        "+short +domain=payroll.svc.cluster.local web-service",
+        Lines(&["10.96.42.10"]),
+    ),
+    (
+        "+short +ndots=5 +domain=svc.cluster.local web-service.payroll",
+        Lines(&["10.96.42.10"]),
+    ),
+    (
+        "+short +ndots=5 +domain=cluster.local web-service.payroll.svc",
+        Lines(&["10.96.42.10"]),
+    ),
+    (
+        "+short hashresponse-svc.default.svc.cluster.local",
+        Lines(&["10.43.0.61"]),
+    ),
+    (
+        "+short storefront.shop.svc.cluster.local",
+        Lines(&["10.96.30.1"]),
+    ),
+    (
+        "+short catalogue.shop.svc.cluster.local A catalogue.shop.svc.cluster.local AAAA",
+        Lines(&["10.96.30.6", "fd00:10:96::1e06"]),
+    ),
+    (
+        "+short db.shop.svc.cluster.local",
+        Lines(&["10.244.2.20", "10.244.2.21"]),
+    ),
+    (
+        "+short db-0.db.shop.svc.cluster.local",
+        Lines(&["10.244.2.20"]),
+    ),
+    (
+        "+short suppliers.shop.svc.cluster.local",
+        First("example.com."),
+    ),
+    (
+        "+short wages.shop.svc.cluster.local",
+        Lines(&["web-service.payroll.svc.cluster.local.", "10.96.42.10"]),
+    ),
+    (
+        "+short gift-cards.shop.svc.cluster.local",
+        Lines(&["10.96.30.7"]),
+    ),
+    (
+        "gift-wrap.shop.svc.cluster.local | grep status",
+        Status("NXDOMAIN"),
+    ),
+    (
+        "+short SRV _http._tcp.web-service.payroll.svc.cluster.local",
+        Lines(&["0 100 80 web-service.payroll.svc.cluster.local."]),
+    ),
+    (
+        "+short SRV _postgres._tcp.db.shop.svc.cluster.local",
+        Lines(&[
+            "0 50 5432 db-0.db.shop.svc.cluster.local.",
+            "0 50 5432 db-1.db.shop.svc.cluster.local.",
+        ]),
+    ),
+    (
+        "+short -x 10.96.42.10",
+        Lines(&["web-service.payroll.svc.cluster.local."]),
+    ),
+    (
+        "+short -x 10.244.2.20",
+        Lines(&["db-0.db.shop.svc.cluster.local."]),
+    ),
+    (
+        "+short 10-244-1-10.payroll.pod.cluster.local",
+        Lines(&["10.244.1.10"]),
+    ),
+    (
+        "db-2.db.shop.svc.cluster.local | grep status",
+        Status("NXDOMAIN"),
+    ),
+    ("+short example.com", Anything),
+    (
+        "+ndots=5 +domain=cluster.local web-service.payroll.svc.cluster | grep status",
+        NotFound,
+    ),
+    ("web-service.payroll | grep status", NotFound),
+    (
+        "web-service.default.svc.cluster.local | grep status",
+        Status("NXDOMAIN"),
+    ),
+];
+
+#[test]
+fn every_line_of_the_page_shows_what_it_promises() {
+    let Some(lab) = Lab::start() else { return };
+    let lines: Vec<&str> = lab.lines().collect();
+    assert!(lines.len() >= PAGE.len() - 1, "{}", lab.page);
+    thread::scope(|scope| {
+        for line in lines {
+            scope.spawn(|| {
+                let arguments = lab.arguments(line);
+                let row = PAGE.iter().find(|row| row.0 == arguments);
+                let (_, shows) = row.unwrap_or_else(|| panic!("no row for {arguments:?}"));
+                shows.check(line, &shell(line));
+            });
+        }
+    });
+    lab.end();
+}
+
+#[test]
+fn a_pod_that_becomes_ready_is_in_the_next_answers() {
+    let Some(lab) = Lab::start() else { return };
+    let directory = lab.directory.path().read_dir().unwrap().next().unwrap();
+    let path = directory.unwrap().path().join("50-shop.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("status: \"False\"", "status: \"True\"")).unwrap();
+    let edited = Instant::now();
+    let question = format!("{} +short db.shop.svc.cluster.local", lab.dig);
+    let expected = ["10.244.2.20", "10.244.2.21", "10.244.2.22"];
+    while sorted(&shell(&question)) != expected {
+        // A second is what is promised; the rest is for a busy machine.
+        assert!(
+            edited.elapsed() < Duration::from_secs(10),
+            "{}",
+            shell(&question)
+        );
+    }
+    let _directory = lab.interrupt();
+    // The edit is somebody's work.
+    assert!(path.is_file());
+}
+
+impl Shows {
+    fn check(self, line: &str, output: &str) {
+        let shown = sorted(output);
+        match self {
+            Lines(expected) => {
+                let mut expected = expected.to_vec();
+                expected.sort_unstable();
+                assert_eq!(shown, expected, "{line}");
+            }
+            First(expected) => assert_eq!(output.lines().next(), Some(expected), "{line}"),
+            Status(expected) => {
+                assert!(
+                    output.contains(&format!("status: {expected},")),
+                    "{line}: {output}"
+                );
+            }
+            NotFound => {
+                let codes = ["NXDOMAIN", "SERVFAIL", "REFUSED"];
+                let found = codes
+                    .iter()
+                    .any(|it| output.contains(&format!("status: {it},")));
+                assert!(found, "{line}: {output}");
+            }
+            Anything => {}
+        }
+    }
+}
+
+/// A running lab, killed when dropped.
+struct Lab {
+    child: Child,
+    /// Where the sample's directory is made.
+    directory: tempfile::TempDir,
+    page: String,
+    /// How every line begins.
+    dig: String,
+}
+
+impl Lab {
+    /// Starts it and reads its page; None where there is no `dig`.
+    fn start() -> Option<Self> {
+        if Command::new("dig").arg("-v").output().is_err() {
+            eprintln!("skipped: there is no dig on this machine");
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_lodestone"))
+            .args(["lab", "--port", "0"])
+            .env("TMPDIR", directory.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut page = String::new();
+        let mut reader = BufReader::new(child.stdout.take().unwrap());
+        // The last line of the page.
+        while !page.contains("unshare") {
+            let read = reader.read_line(&mut page).unwrap();
+            assert!(read > 0, "it ended after {page}");
+        }
+        // Whatever it prints later must not make it wait.
+        thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+        let line = page
+            .lines()
+            .find(|line| line.starts_with("  dig "))
+            .unwrap();
+        let words: Vec<&str> = line.split_whitespace().take(4).collect();
+        Some(Self {
+            child,
+            directory,
+            dig: words.join(" "),
+            page,
+        })
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        self.page
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.starts_with("dig "))
+    }
+
+    fn arguments<'a>(&self, line: &'a str) -> &'a str {
+        line.strip_prefix(&self.dig).unwrap().trim()
+    }
+
+    /// Ends it as Ctrl-C does; it leaves nothing behind.
+    fn end(self) {
+        let directory = self.interrupt();
+        assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+    }
+
+    fn interrupt(mut self) -> tempfile::TempDir {
+        let pid = self.child.id().to_string();
+        let kill = Command::new("kill").args(["-INT", &pid]).status().unwrap();
+        assert!(kill.success());
+        assert!(self.child.wait().unwrap().success());
+        std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn shell(line: &str) -> String {
+    let output = Command::new("sh").args(["-c", line]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Without the order, which `loadbalance` changes, and without what dig says of `.local`.
+fn sorted(output: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = output
+        .lines()
+        .filter(|line| !line.starts_with(';'))
+        .collect();
+    lines.sort_unstable();
+    lines
+}

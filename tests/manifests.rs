@@ -1,0 +1,368 @@
+//! The source that reads a directory, against directories that change as people change them.
+
+#![allow(clippy::unwrap_used)] // in the tests' helpers
+
+use lodestone::cluster::{Cluster, Entry, Kind, Origin, ServiceKind, Settings, Source};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+/// Beyond this a test has failed.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+const SHOP: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {team: a}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec:
+  selector: {app: web}
+  ports:
+  - {name: http, port: 80, targetPort: web}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-1, namespace: shop, labels: {app: web}}
+spec:
+  containers: [{name: c, image: i, ports: [{name: web, containerPort: 8080}]}]
+status:
+  podIP: 10.1.0.1
+  conditions: [{type: Ready, status: 'True'}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-2, namespace: shop, labels: {app: web}}
+status:
+  podIP: 10.1.0.2
+  conditions: [{type: Ready, status: 'False'}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: other, namespace: warehouse}
+spec: {selector: {matchLabels: {app: x}}}
+";
+
+const DATABASE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: db}
+spec: {clusterIP: None, selector: {app: db}, ports: [{name: sql, port: 5432}]}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: db-0
+  labels: {app: db, statefulset.kubernetes.io/pod-name: db-0}
+spec: {hostname: db-0, subdomain: db}
+status: {podIP: 10.1.1.1, podIPs: [{ip: 10.1.1.1}, {ip: 'fd00::1'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: db-1
+  labels: {app: db, statefulset.kubernetes.io/pod-name: db-1}
+status: {podIP: 10.1.1.2}
+";
+
+fn service(name: &str, spec: &str) -> String {
+    format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+}
+
+fn directory(files: &[(&str, &str)]) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    for (name, text) in files {
+        let path = directory.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    directory
+}
+
+fn settings(directory: &Path) -> Settings {
+    let mut settings = Settings::new(Origin::Manifests {
+        directory: directory.to_owned(),
+    });
+    settings.pods = true;
+    settings
+}
+
+async fn read_with(settings: Settings) -> Source {
+    let source = Source::start(settings, &Handle::current()).unwrap();
+    timeout(DEADLINE, source.cluster().synced_event())
+        .await
+        .expect("never synced");
+    source
+}
+
+async fn read(directory: &TempDir) -> Source {
+    read_with(settings(directory.path())).await
+}
+
+async fn until(source: &Source, what: &str, is: impl Fn(&Cluster) -> bool) {
+    let wait = source.cluster().wait_for(is);
+    assert!(
+        timeout(DEADLINE, wait).await.is_ok(),
+        "it never came about that {what}"
+    );
+}
+
+fn entry(source: &Source, namespace: &str, name: &str) -> Arc<Entry> {
+    source.cluster().entry(namespace, name).expect(name).share()
+}
+
+fn has(cluster: &Cluster, name: &str) -> bool {
+    cluster.entry("default", name).is_some()
+}
+
+#[tokio::test]
+async fn ordinary_manifests_in_every_form() {
+    let list = r#"{"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "one"},
+         "spec": {"clusterIP": "10.96.0.7"}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "two"},
+         "spec": {"type": "ExternalName", "externalName": "example.com"}}]}"#;
+    let knative =
+        "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: k}\nspec: 7\n";
+    let directory = directory(&[
+        ("shop.yaml", SHOP),
+        ("deep/er/database.yml", DATABASE),
+        ("list.json", list),
+        ("knative.yaml", knative),
+        ("README.md", "no manifest"),
+        (".git/config.yaml", "no: manifest"),
+    ]);
+    let source = read(&directory).await;
+    let cluster = source.cluster();
+    let mut namespaces: Vec<_> = cluster.namespaces().map(|it| it.name.to_string()).collect();
+    namespaces.sort();
+    assert_eq!(namespaces, ["default", "kube-system", "shop", "warehouse"]);
+    assert_eq!(cluster.stats().objects(Kind::Service), 4);
+    assert_eq!(cluster.stats().objects(Kind::Pod), 4);
+    let one = entry(&source, "default", "one");
+    assert_eq!(
+        one.service.as_ref().unwrap().cluster_ips[0].to_string(),
+        "10.96.0.7"
+    );
+    let two = entry(&source, "default", "two");
+    assert_eq!(
+        two.service.as_ref().unwrap().kind,
+        ServiceKind::ExternalName
+    );
+    assert_eq!(cluster.pods("fd00::1".parse().unwrap()).count(), 1);
+}
+
+#[tokio::test]
+async fn endpoints_are_made_of_the_pods_that_match() {
+    let directory = directory(&[("shop.yaml", SHOP), ("database.yaml", DATABASE)]);
+    let source = read(&directory).await;
+    let web = entry(&source, "shop", "web");
+    let port = |at: usize| {
+        web.slices[at]
+            .ports
+            .iter()
+            .map(|it| it.number)
+            .collect::<Vec<_>>()
+    };
+    // web-2 has no port of that name, so it is in a slice of its own, and it is not ready.
+    assert_eq!(web.slices.len(), 2);
+    assert_eq!((port(0), port(1)), (vec![], vec![Some(8080)]));
+    let ready: Vec<_> = web.slices.iter().flat_map(|it| it.ready()).collect();
+    assert_eq!(ready.len(), 1);
+    assert_eq!((ready[0].pod(), ready[0].hostname()), (Some("web-1"), None));
+
+    let database = entry(&source, "default", "db");
+    let hostnames: Vec<_> = database
+        .endpoints()
+        .map(|it| it.hostname().unwrap())
+        .collect();
+    assert_eq!(
+        hostnames,
+        ["db-0", "db-1"],
+        "of one family, as nothing asks for both"
+    );
+    assert_eq!(database.slices[0].ports[0].number, Some(5432));
+}
+
+#[tokio::test]
+async fn a_slice_in_the_directory_takes_the_place_of_a_derived_one() {
+    let slice = "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: db-x, labels: {kubernetes.io/service-name: db}}
+addressType: IPv4
+endpoints: [{addresses: [10.9.9.9]}]
+";
+    let directory = directory(&[("database.yaml", DATABASE), ("slice.yaml", slice)]);
+    let source = read(&directory).await;
+    let addresses = |source: &Source| {
+        let database = entry(source, "default", "db");
+        database
+            .endpoints()
+            .map(|it| it.address.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(addresses(&source), ["10.9.9.9"]);
+    fs::remove_file(directory.path().join("slice.yaml")).unwrap();
+    let first = "10.1.1.1".parse().unwrap();
+    until(&source, "the pods count again", |it| {
+        it.owners(first).count() == 1
+    })
+    .await;
+    assert_eq!(addresses(&source), ["10.1.1.1", "10.1.1.2"]);
+}
+
+#[tokio::test]
+async fn families_and_readiness_are_as_the_service_says() {
+    let pods = DATABASE.split_once("---").unwrap().1;
+    let unready = pods.replace(
+        "podIP: 10.1.1.2",
+        "podIP: 10.1.1.2, conditions: [{type: Ready, status: 'False'}]",
+    );
+    let all =
+        "{selector: {app: db}, ipFamilyPolicy: PreferDualStack, publishNotReadyAddresses: true}";
+    let six = "{selector: {app: db}, ipFamilies: [IPv6]}";
+    let text = [&service("all", all), &service("six", six), unready.as_str()]
+        .map(str::trim)
+        .join("\n---\n");
+    let directory = directory(&[("a.yaml", &text)]);
+    let source = read(&directory).await;
+    let all = entry(&source, "default", "all");
+    assert_eq!(all.endpoints().filter(|it| it.ready).count(), 3);
+    assert_eq!(all.service.as_ref().unwrap().cluster_ips.len(), 2);
+    let six = entry(&source, "default", "six");
+    assert!(six.endpoints().all(|it| it.address.is_ipv6()) && six.endpoints().count() == 1);
+    assert!(six.service.as_ref().unwrap().cluster_ips[0].is_ipv6());
+}
+
+#[tokio::test]
+async fn a_derived_address_is_stable_and_nobody_elses() {
+    let names: Vec<_> = (0..3000).map(|number| format!("s{number}")).collect();
+    let text: Vec<_> = names.iter().map(|name| service(name, "{}")).collect();
+    let directory = directory(&[("a.yaml", &text.join("---\n"))]);
+    let source = read(&directory).await;
+    let address = |name: &str| {
+        entry(&source, "default", name)
+            .service
+            .as_ref()
+            .unwrap()
+            .cluster_ips[0]
+    };
+    let mut all: Vec<_> = names.iter().map(|name| address(name)).collect();
+    assert_eq!(
+        address("s1").to_string(),
+        "10.101.22.78",
+        "it may never change"
+    );
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), names.len());
+    let range: ipnet::IpNet = "10.96.0.0/12".parse().unwrap();
+    assert!(all.iter().all(|it| range.contains(it)));
+}
+
+#[tokio::test]
+async fn labels_select_as_the_api_server_would() {
+    let directory = directory(&[("shop.yaml", SHOP), ("database.yaml", DATABASE)]);
+    let mut settings = settings(directory.path());
+    settings.namespace_labels = "team=a".parse().unwrap();
+    settings.labels = "app=db".parse().unwrap();
+    let source = read_with(settings).await;
+    let cluster = source.cluster();
+    assert!(cluster.namespace("shop") && !cluster.namespace("default"));
+    assert_eq!(cluster.stats().objects(Kind::Service), 0);
+    assert_eq!(cluster.stats().objects(Kind::Pod), 2);
+}
+
+#[tokio::test]
+async fn an_edited_file_is_read_again_however_it_is_saved() {
+    let directory = directory(&[("a.yaml", &service("a", "{}"))]);
+    let path = directory.path().join("a.yaml");
+    let source = read(&directory).await;
+    fs::write(&path, service("written", "{}")).unwrap();
+    until(&source, "it is written over", |it| {
+        has(it, "written") && !has(it, "a")
+    })
+    .await;
+    let new = directory.path().join("a.yaml~");
+    fs::write(&new, service("renamed", "{}")).unwrap();
+    fs::rename(&new, &path).unwrap();
+    until(&source, "it is renamed over", |it| {
+        has(it, "renamed") && !has(it, "written")
+    })
+    .await;
+    fs::create_dir(directory.path().join("sub")).unwrap();
+    fs::write(directory.path().join("sub/b.yaml"), service("b", "{}")).unwrap();
+    until(&source, "one in a new sub-directory is read", |it| {
+        has(it, "b")
+    })
+    .await;
+    fs::remove_file(&path).unwrap();
+    until(&source, "it is gone", |it| !has(it, "renamed")).await;
+    assert!(has(source.cluster(), "b"));
+}
+
+#[tokio::test]
+async fn the_volume_of_a_config_map_is_swapped() {
+    use std::os::unix::fs::symlink;
+    let directory = directory(&[
+        ("..one/a.yaml", &service("one", "{}")),
+        ("..two/a.yaml", &service("two", "{}")),
+    ]);
+    let at = |name: &str| directory.path().join(name);
+    symlink("..one", at("..data")).unwrap();
+    symlink("..data/a.yaml", at("a.yaml")).unwrap();
+    let source = read(&directory).await;
+    assert!(has(source.cluster(), "one") && !has(source.cluster(), "two"));
+    symlink("..two", at("..data_tmp")).unwrap();
+    fs::rename(at("..data_tmp"), at("..data")).unwrap();
+    until(&source, "the link is swapped", |it| {
+        has(it, "two") && !has(it, "one")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_bad_file_keeps_what_it_said_and_the_others_are_served() {
+    let directory = directory(&[
+        ("a.yaml", &service("a", "{}")),
+        ("b.yaml", &service("b", "{}")),
+        ("bad.yaml", "kind: ["),
+    ]);
+    let source = read(&directory).await;
+    assert!(has(source.cluster(), "a") && has(source.cluster(), "b"));
+    let half = format!("{}---\nkind: [", service("new", "{}"));
+    fs::write(directory.path().join("a.yaml"), half).unwrap();
+    fs::write(directory.path().join("b.yaml"), service("c", "{}")).unwrap();
+    until(&source, "the other file is read", |it| has(it, "c")).await;
+    assert!(has(source.cluster(), "a") && !has(source.cluster(), "new"));
+    fs::write(directory.path().join("a.yaml"), service("new", "{}")).unwrap();
+    until(&source, "the file is good again", |it| {
+        has(it, "new") && !has(it, "a")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_directory_that_is_replaced_is_read_again() {
+    let parent = directory(&[
+        ("d/a.yaml", &service("a", "{}")),
+        ("e/b.yaml", &service("b", "{}")),
+    ]);
+    let at = |name: &str| parent.path().join(name);
+    let source = read_with(settings(&at("d"))).await;
+    fs::rename(at("d"), at("old")).unwrap();
+    fs::rename(at("e"), at("d")).unwrap();
+    until(&source, "the other one is read", |it| {
+        has(it, "b") && !has(it, "a")
+    })
+    .await;
+    fs::write(at("d/c.yaml"), service("c", "{}")).unwrap();
+    until(&source, "and watched", |it| has(it, "c")).await;
+}

@@ -1,0 +1,157 @@
+//! CoreDNS's flags, and what is said to mistakes.
+
+use std::{
+    io::Write,
+    process::{Output, Stdio},
+};
+
+use hickory_proto::rr::RecordType;
+
+use super::server::{Server, program};
+
+fn run(arguments: &[&str]) -> Output {
+    let nowhere = tempfile::tempdir().unwrap();
+    program()
+        .args(arguments)
+        .current_dir(nowhere.path())
+        .output()
+        .unwrap()
+}
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8(octets.to_vec()).unwrap()
+}
+
+#[test]
+fn version_and_plugins_are_printed_with_one_dash_or_two() {
+    for flag in ["-version", "--version", "-version=true"] {
+        let output = run(&[flag]);
+        assert!(output.status.success());
+        assert!(text(&output.stdout).starts_with(concat!("Lodestone-", env!("CARGO_PKG_VERSION"))));
+    }
+    let plugins = text(&run(&["-plugins"]).stdout);
+    for name in [
+        "errors",
+        "log",
+        "health",
+        "ready",
+        "kubernetes",
+        "prometheus",
+        "forward",
+        "cache",
+        "loop",
+        "reload",
+        "loadbalance",
+        "hosts",
+    ] {
+        assert!(
+            plugins.lines().any(|line| line == format!("  dns.{name}")),
+            "{name}:\n{plugins}"
+        );
+    }
+}
+
+#[test]
+fn a_command_line_that_cannot_be_read_is_exit_code_2_and_says_what_was_meant() {
+    let output = run(&["-confg", "x"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr).contains("--conf"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(run(&["stray"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_corefile_that_is_not_there_is_exit_code_1_and_named() {
+    let output = run(&["-conf", "/nowhere/Corefile"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("/nowhere/Corefile"));
+}
+
+#[test]
+fn a_mistake_in_a_corefile_is_shown_where_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let corefile = ".:0 {\n    errors\n    cahce 30\n    forward . 127.0.0.1 {\n        max_fail 3\n    }\n}\n";
+    std::fs::write(directory.path().join("Corefile"), corefile).unwrap();
+    for arguments in [&["-conf", "Corefile"][..], &[], &["check"]] {
+        let output = program()
+            .args(arguments)
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let said = text(&output.stderr);
+        for part in [
+            "Unknown directive 'cahce'",
+            "Corefile:3:5",
+            "^^^^^",
+            "cache",
+        ] {
+            assert!(said.contains(part), "{arguments:?}: no {part} in\n{said}");
+        }
+    }
+}
+
+#[test]
+fn check_reads_standard_input_and_opens_nothing() {
+    let mut child = program()
+        .args(["check", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A port that cannot be had and a cluster that is not there are no matter for a check.
+    let corefile = b".:1 {\n    kubernetes cluster.local\n    prometheus 192.0.2.1:9153\n}\n";
+    child.stdin.take().unwrap().write_all(corefile).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(text(&output.stdout), "/dev/stdin: good, 1 server block\n");
+}
+
+#[test]
+fn the_process_id_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pid");
+    let mut child = program()
+        .args(["-quiet", "-p", "0", "-pidfile"])
+        .arg(&file)
+        .arg("-conf=stdin")
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let corefile = b". {\n    bind 127.0.0.1\n    whoami\n}\n";
+    child.stdin.take().unwrap().write_all(corefile).unwrap();
+    let id = format!("{}\n", child.id());
+    while std::fs::read_to_string(&file).unwrap_or_default() != id {
+        assert!(child.try_wait().unwrap().is_none(), "it ended");
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let directory = tempfile::tempdir().unwrap();
+    let corefile = format!(".:{port} {{\n    bind 127.0.0.1\n    whoami\n}}\n");
+    std::fs::write(directory.path().join("Corefile"), corefile).unwrap();
+    let output = program().current_dir(directory.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
+}
+
+#[test]
+fn a_cluster_name_and_a_hosts_line_are_answered() {
+    let server = Server::start(
+        ".:0 {\n    bind 127.0.0.1\n    hosts {\n        192.0.2.7 seven.example\n    }\n}\n",
+    );
+    assert_eq!(
+        server.ask("seven.example.", RecordType::A),
+        "NoError 192.0.2.7"
+    );
+}

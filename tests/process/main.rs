@@ -1,0 +1,8 @@
+//! The program as a user has it: started with a command line, told by signals, asked over sockets.
+
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod command_line;
+mod reload;
+mod server;
+mod shutdown;

@@ -1,0 +1,143 @@
+//! A Corefile that changes under a server that answers.
+
+use std::{
+    net::UdpSocket,
+    sync::atomic::{AtomicBool, AtomicU16, Ordering},
+};
+
+use hickory_proto::rr::RecordType;
+
+use super::server::{PATIENCE, Server, free_port, page, question};
+
+fn corefile(address: &str, rest: &str) -> String {
+    format!(
+        ".:0 {{\n    bind 127.0.0.1\n    hosts {{\n        {address} name.example\n    }}\n    {rest}\n}}\n"
+    )
+}
+
+#[test]
+fn a_saved_corefile_is_served() {
+    let server = Server::start(&corefile("192.0.2.1", "reload"));
+    assert_eq!(
+        server.ask("name.example.", RecordType::A),
+        "NoError 192.0.2.1"
+    );
+    server.edit(&corefile("192.0.2.2", "reload"));
+    server.line(|line| line == "[INFO] Reloading complete");
+    assert_eq!(
+        server.ask("name.example.", RecordType::A),
+        "NoError 192.0.2.2"
+    );
+}
+
+#[test]
+fn without_the_word_only_a_signal_reloads() {
+    let server = Server::start(&corefile("192.0.2.1", "errors"));
+    server.edit(&corefile("192.0.2.2", "errors"));
+    assert_eq!(
+        server.ask("name.example.", RecordType::A),
+        "NoError 192.0.2.1"
+    );
+    server.signal("USR1");
+    server.line(|line| line == "[INFO] Reloading complete");
+    assert_eq!(
+        server.ask("name.example.", RecordType::A),
+        "NoError 192.0.2.2"
+    );
+}
+
+#[test]
+fn a_change_in_an_imported_directory_is_served() {
+    let server = Server::start(&corefile(
+        "192.0.2.1",
+        "reload\n    import custom/*.override",
+    ));
+    let custom = server.directory().join("custom");
+    std::fs::create_dir(&custom).unwrap();
+    std::fs::write(custom.join("log.override"), "log\n").unwrap();
+    server.signal("USR1");
+    server.line(|line| line == "[INFO] Reloading complete");
+    server.ask("name.example.", RecordType::A);
+    server.line(|line| line.contains("\"A IN name.example. udp"));
+    std::fs::write(custom.join("log.override"), "log . \"changed {name}\"\n").unwrap();
+    server.line(|line| line == "[INFO] Reloading complete");
+    server.ask("name.example.", RecordType::A);
+    server.line(|line| line == "[INFO] changed name.example.");
+}
+
+#[test]
+fn a_bad_corefile_changes_nothing_and_is_told_where_it_is_bad() {
+    let port = free_port();
+    let rest = format!("reload\n    prometheus 127.0.0.1:{port}");
+    let server = Server::start(&corefile("192.0.2.1", &rest));
+    let hash = |metrics: &str| {
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("coredns_reload_version_info"));
+        line.unwrap().to_owned()
+    };
+    let before = hash(&page(port, "/metrics").unwrap().1);
+    server.edit(&corefile("192.0.2.2", &rest).replace("hosts", "hots"));
+    server.line(|line| line.contains("Corefile changed but reload failed"));
+    server.line(|line| line.contains("Corefile:3:5"));
+    assert_eq!(
+        server.ask("name.example.", RecordType::A),
+        "NoError 192.0.2.1"
+    );
+    let metrics = page(port, "/metrics").unwrap().1;
+    assert!(
+        metrics.contains("\ncoredns_reload_failed_total 1\n"),
+        "{metrics}"
+    );
+    assert_eq!(hash(&metrics), before, "the hash is that of what is served");
+}
+
+#[test]
+fn a_listener_that_cannot_be_had_changes_nothing() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let server = Server::start(&corefile("192.0.2.1", "reload"));
+    server.edit(&corefile(
+        "192.0.2.2",
+        &format!("reload\n    health 127.0.0.1:{port}"),
+    ));
+    server.line(|line| line.contains("reload failed") && line.contains(&port.to_string()));
+    assert_eq!(
+        server.ask("name.example.", RecordType::A),
+        "NoError 192.0.2.1"
+    );
+}
+
+/// Questions go on while the file is edited, one always under way: each must be answered.
+#[test]
+fn no_question_is_lost_by_a_reload() {
+    let server = Server::start(&corefile("192.0.2.1", "reload"));
+    let done = AtomicBool::new(false);
+    let asked = AtomicU16::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.connect(server.address).unwrap();
+            let mut octets = [0; 512];
+            while !done.load(Ordering::Relaxed) {
+                let id = asked.fetch_add(1, Ordering::Relaxed);
+                socket
+                    .send(&question(id, "name.example.", RecordType::A))
+                    .unwrap();
+                let length = socket
+                    .recv(&mut octets)
+                    .expect("every question is answered");
+                assert_eq!(octets[..2], id.to_be_bytes());
+                assert_eq!(octets[3] & 0x0F, 0, "NOERROR");
+                assert!(length > 12);
+            }
+        });
+        for last in 2..8 {
+            server.edit(&corefile(&format!("192.0.2.{last}"), "reload"));
+            server.line(|line| line == "[INFO] Reloading complete");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(asked.load(Ordering::Relaxed) > 6);
+}

@@ -1,0 +1,60 @@
+//! The end of a process: not ready at once, answering for a while, gone in order.
+
+use hickory_proto::rr::RecordType;
+
+use super::server::{Server, free_port, page};
+
+const HOSTS: &str = "hosts {\n        192.0.2.1 name.example\n    }";
+
+#[test]
+fn terminate_fails_readiness_at_once_and_answers_through_lameduck() {
+    let (health, ready) = (free_port(), free_port());
+    let mut server = Server::start(&format!(
+        ".:0 {{\n    bind 127.0.0.1\n    {HOSTS}\n    health 127.0.0.1:{health} {{\n        lameduck 2s\n    }}\n    ready 127.0.0.1:{ready}\n}}\n"
+    ));
+    assert_eq!(
+        page(health, "/health").unwrap(),
+        ("HTTP/1.1 200 OK".into(), "OK".into())
+    );
+    assert_eq!(
+        page(ready, "/ready").unwrap(),
+        ("HTTP/1.1 200 OK".into(), "OK".into())
+    );
+    server.signal("TERM");
+    server.line(|line| line.contains("Going into lameduck mode"));
+    let (status, body) = page(ready, "/ready").unwrap();
+    assert_eq!(status, "HTTP/1.1 503 Service Unavailable", "{body}");
+    assert_eq!(page(health, "/health").unwrap().0, "HTTP/1.1 200 OK");
+    assert_eq!(
+        server.ask("name.example.", RecordType::A),
+        "NoError 192.0.2.1"
+    );
+    assert_eq!(server.end().code(), Some(0));
+}
+
+#[test]
+fn an_interrupt_ends_without_lameduck_and_a_hang_up_means_nothing() {
+    let mut server = Server::start(&format!(
+        ".:0 {{\n    bind 127.0.0.1\n    {HOSTS}\n    health 127.0.0.1:{} {{\n        lameduck 1h\n    }}\n}}\n",
+        free_port()
+    ));
+    server.signal("HUP");
+    assert_eq!(
+        server.ask("name.example.", RecordType::A),
+        "NoError 192.0.2.1"
+    );
+    server.signal("INT");
+    assert_eq!(server.end().code(), Some(0));
+}
+
+#[test]
+fn an_interrupt_cuts_lameduck_short() {
+    let mut server = Server::start(&format!(
+        ".:0 {{\n    bind 127.0.0.1\n    {HOSTS}\n    health 127.0.0.1:{} {{\n        lameduck 1h\n    }}\n}}\n",
+        free_port()
+    ));
+    server.signal("TERM");
+    server.line(|line| line.contains("Going into lameduck mode"));
+    server.signal("INT");
+    assert_eq!(server.end().code(), Some(0));
+}

@@ -1,0 +1,548 @@
+//! The watch against an API server that does what real ones do, and what they do on bad days.
+//!
+//! With `KUBECONFIG` set, `a_real_api_server` watches that cluster too. With kind:
+//!
+//! ```text
+//! kind create cluster --name lodestone --kubeconfig /tmp/lodestone.kubeconfig
+//! KUBECONFIG=/tmp/lodestone.kubeconfig cargo test --test watch
+//! kind delete cluster --name lodestone
+//! ```
+
+#![allow(clippy::unwrap_used)] // in the tests' helpers
+
+mod apiserver;
+
+use apiserver::{ApiServer, Fault, On, StreamedLists};
+use lodestone::cluster::{Cluster, Kind, Origin, Settings, Source, Timing};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+/// Beyond this a test has failed. Nothing waits for as long.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn settings(api: &ApiServer) -> Settings {
+    let mut settings = Settings::new(Origin::Endpoint {
+        url: api.url(),
+        tls: None,
+    });
+    settings.timing = Timing {
+        response: Duration::from_secs(2),
+        initial: Duration::from_millis(300),
+        idle: Duration::from_mins(1),
+        watch: Duration::from_mins(1),
+        pause: Duration::from_millis(5),
+        longest_pause: Duration::from_millis(50),
+    };
+    settings
+}
+
+/// A source that watches this server, synced.
+async fn watch(api: &ApiServer) -> Source {
+    let source = Source::start(settings(api), &Handle::current()).unwrap();
+    timeout(DEADLINE, source.cluster().synced_event())
+        .await
+        .expect("never synced");
+    source
+}
+
+/// Waits until the cluster is as described.
+async fn until(source: &Source, what: &str, is: impl Fn(&Cluster) -> bool) {
+    let wait = source.cluster().wait_for(is);
+    assert!(
+        timeout(DEADLINE, wait).await.is_ok(),
+        "it never came about that {what}"
+    );
+}
+
+fn namespace(name: &str) -> Value {
+    json!({"metadata": {"name": name}})
+}
+
+fn service(name: &str, address: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "namespace": "ns", "labels": {"app": name}},
+        "spec": {"clusterIP": address, "ports": [{"port": 80, "protocol": "TCP"}]},
+    })
+}
+
+fn slice(name: &str, service: &str, addresses: &[&str]) -> Value {
+    json!({
+        "metadata": {
+            "name": name, "namespace": "ns", "labels": {"kubernetes.io/service-name": service},
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": addresses, "conditions": {"ready": true}}],
+        "ports": [{"port": 8080, "protocol": "TCP"}],
+    })
+}
+
+fn pod(name: &str, address: &str, phase: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "namespace": "ns"},
+        "status": {"podIP": address, "phase": phase},
+    })
+}
+
+/// With a namespace, two services and a slice.
+async fn server() -> ApiServer {
+    let api = ApiServer::start().await;
+    api.apply(Kind::Namespace, &namespace("ns"));
+    api.apply(Kind::Service, &service("a", "10.0.0.1"));
+    api.apply(Kind::Service, &service("b", "10.0.0.2"));
+    api.apply(Kind::Slice, &slice("a-1", "a", &["10.1.0.1", "10.1.0.2"]));
+    api
+}
+
+fn has(cluster: &Cluster, name: &str) -> bool {
+    cluster
+        .entry("ns", name)
+        .is_some_and(|entry| entry.service.is_some())
+}
+
+fn endpoints(cluster: &Cluster, name: &str) -> usize {
+    cluster
+        .entry("ns", name)
+        .map_or(0, |entry| entry.endpoints().count())
+}
+
+/// How many requests there were whose path and query contain this.
+fn count(api: &ApiServer, part: &str) -> usize {
+    api.requests().iter().filter(|it| it.contains(part)).count()
+}
+
+const LISTS: &str = "services?limit=";
+
+#[tokio::test]
+async fn it_lists_and_follows() {
+    let api = server().await;
+    let source = watch(&api).await;
+    let cluster = source.cluster();
+    assert!(cluster.namespace("ns"));
+    assert!(has(cluster, "a") && has(cluster, "b"));
+    assert_eq!(endpoints(cluster, "a"), 2);
+    assert_eq!(cluster.owners("10.1.0.2".parse().unwrap()).count(), 1);
+
+    api.apply(Kind::Slice, &slice("a-1", "a", &["10.1.0.3"]));
+    until(&source, "the slice changes", |it| endpoints(it, "a") == 1).await;
+    api.delete(Kind::Service, "ns", "b");
+    until(&source, "b is gone", |it| !has(it, "b")).await;
+    api.apply(Kind::Namespace, &namespace("new"));
+    until(&source, "a namespace comes", |it| it.namespace("new")).await;
+    assert_eq!(count(&api, LISTS), 0, "a streamed list needs no other");
+}
+
+#[tokio::test]
+async fn where_streamed_lists_are_refused_it_asks_for_pages() {
+    for code in [400, 422] {
+        let api = server().await;
+        api.streamed_lists(StreamedLists::Refused(code));
+        let source = watch(&api).await;
+        assert!(has(source.cluster(), "a"));
+        api.apply(Kind::Service, &service("c", "10.0.0.3"));
+        until(&source, "c comes", |it| has(it, "c")).await;
+        assert_eq!(count(&api, LISTS), 1);
+    }
+}
+
+#[tokio::test]
+async fn where_streamed_lists_never_end_it_asks_for_pages() {
+    let api = server().await;
+    api.streamed_lists(StreamedLists::Ignored);
+    let source = watch(&api).await;
+    assert!(has(source.cluster(), "a"));
+    assert_eq!(count(&api, LISTS), 1);
+}
+
+#[tokio::test]
+async fn a_list_of_many_pages_is_one_list() {
+    let api = server().await;
+    for number in 0..50 {
+        api.apply(
+            Kind::Service,
+            &service(&format!("s{number}"), &format!("10.0.1.{number}")),
+        );
+    }
+    api.streamed_lists(StreamedLists::Refused(422));
+    api.longest_page(7);
+    let source = watch(&api).await;
+    assert_eq!(source.cluster().stats().objects(Kind::Service), 52);
+    assert_eq!(count(&api, LISTS), 8);
+}
+
+#[tokio::test]
+async fn selectors_are_the_servers_work() {
+    let api = server().await;
+    api.apply(Kind::Pod, &pod("runs", "10.1.0.1", "Running"));
+    api.apply(Kind::Pod, &pod("over", "10.1.0.2", "Succeeded"));
+    let mut settings = settings(&api);
+    settings.labels = "app in (a, c)".parse().unwrap();
+    settings.slices = false;
+    let source = Source::start(settings.clone(), &Handle::current()).unwrap();
+    timeout(DEADLINE, source.cluster().synced_event())
+        .await
+        .unwrap();
+    assert!(has(source.cluster(), "a") && !has(source.cluster(), "b"));
+    assert_eq!(count(&api, "endpointslices"), 0);
+    assert_eq!(count(&api, "pods"), 0);
+
+    let mut relabelled = service("a", "10.0.0.1");
+    relabelled["metadata"]["labels"] = json!({"app": "other"});
+    api.apply(Kind::Service, &relabelled);
+    until(&source, "a is no longer selected", |it| !has(it, "a")).await;
+
+    settings.labels = "".parse().unwrap();
+    settings.pods = true;
+    let source = Source::start(settings, &Handle::current()).unwrap();
+    timeout(DEADLINE, source.cluster().synced_event())
+        .await
+        .unwrap();
+    let cluster = source.cluster();
+    assert!(cluster.pod("ns", "10.1.0.1".parse().unwrap()).is_some());
+    assert!(cluster.pod("ns", "10.1.0.2".parse().unwrap()).is_none());
+    api.apply(Kind::Pod, &pod("runs", "10.1.0.1", "Failed"));
+    until(&source, "the pod is over", |it| {
+        it.pods("10.1.0.1".parse().unwrap()).count() == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_cut_in_the_middle_of_an_object_is_resumed() {
+    let api = server().await;
+    let source = watch(&api).await;
+    api.fault(On::Watch(Kind::Service), Fault::Cut);
+    api.unseen(|store| store.apply(Kind::Service, &service("c", "10.0.0.3")));
+    until(&source, "c comes", |it| has(it, "c")).await;
+    assert_eq!(
+        count(&api, "services?watch=1") - count(&api, "sendInitialEvents=true") / 3,
+        2
+    );
+    assert_eq!(count(&api, LISTS), 0, "it lists again for a cut");
+}
+
+#[tokio::test]
+async fn a_stream_that_goes_silent_is_resumed() {
+    let api = server().await;
+    let mut settings = settings(&api);
+    settings.timing.idle = Duration::from_millis(300);
+    let source = Source::start(settings, &Handle::current()).unwrap();
+    timeout(DEADLINE, source.cluster().synced_event())
+        .await
+        .unwrap();
+    api.fault(On::Watch(Kind::Service), Fault::Stall);
+    api.unseen(|store| store.apply(Kind::Service, &service("c", "10.0.0.3")));
+    until(&source, "c comes", |it| has(it, "c")).await;
+    assert!(has(source.cluster(), "a"));
+}
+
+#[tokio::test]
+async fn streams_that_end_at_once_are_tried_again() {
+    let api = server().await;
+    let source = watch(&api).await;
+    for _ in 0..4 {
+        api.fault(On::Watch(Kind::Service), Fault::End);
+    }
+    api.unseen(|store| store.apply(Kind::Service, &service("c", "10.0.0.3")));
+    until(&source, "c comes", |it| has(it, "c")).await;
+}
+
+#[tokio::test]
+async fn what_expires_is_listed_again_and_the_deleted_is_gone() {
+    let fault = |code| [Some(Fault::Error(code)), Some(Fault::Status(code)), None];
+    for fault in fault(410) {
+        for streamed in [StreamedLists::Spoken, StreamedLists::Refused(422)] {
+            let api = server().await;
+            api.streamed_lists(streamed);
+            let source = watch(&api).await;
+            if let Some(fault) = fault.clone() {
+                api.fault(On::Watch(Kind::Service), fault);
+            }
+            let before = source.cluster().entry("ns", "a").unwrap().share();
+            api.unseen(|store| {
+                store.delete(Kind::Service, "ns", "b");
+                store.apply(Kind::Service, &service("c", "10.0.0.3"));
+                store.compact();
+            });
+            until(&source, "c comes and b goes", |it| {
+                has(it, "c") && !has(it, "b")
+            })
+            .await;
+            let after = source.cluster().entry("ns", "a").unwrap().share();
+            assert!(
+                Arc::ptr_eq(&before, &after),
+                "a list of the same must change nothing"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_waited_out() {
+    for code in [401, 403, 429, 500, 503] {
+        let api = server().await;
+        api.streamed_lists(StreamedLists::Refused(422));
+        for _ in 0..3 {
+            api.fault(On::List(Kind::Service), Fault::Status(code));
+            api.fault(On::Watch(Kind::Slice), Fault::Status(code));
+        }
+        let source = watch(&api).await;
+        assert!(has(source.cluster(), "a"), "{code}");
+        api.apply(Kind::Slice, &slice("a-1", "a", &["10.1.0.3"]));
+        until(&source, "the slice changes", |it| endpoints(it, "a") == 1).await;
+        assert_eq!(
+            count(&api, "endpointslices?limit"),
+            1,
+            "{code} is no reason to list again"
+        );
+    }
+}
+
+#[tokio::test]
+async fn refusals_of_a_streamed_list_are_waited_out() {
+    for code in [401, 403, 500] {
+        let api = server().await;
+        api.fault(On::Streamed(Kind::Service), Fault::Status(code));
+        let source = watch(&api).await;
+        assert!(has(source.cluster(), "a"), "{code}");
+    }
+    for fault in [
+        Fault::Cut,
+        Fault::End,
+        Fault::Stall,
+        Fault::Silence,
+        Fault::Error(500),
+    ] {
+        let api = server().await;
+        api.fault(On::Streamed(Kind::Service), fault);
+        let source = watch(&api).await;
+        assert!(has(source.cluster(), "a"));
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_fails_on_a_later_page_leaves_nothing_behind() {
+    for fault in [
+        Fault::Status(500),
+        Fault::Status(410),
+        Fault::Cut,
+        Fault::Stall,
+    ] {
+        let api = server().await;
+        api.streamed_lists(StreamedLists::Refused(422));
+        api.longest_page(1);
+        let mut settings = settings(&api);
+        settings.timing.response = Duration::from_millis(300);
+        let source = Source::start(settings, &Handle::current()).unwrap();
+        timeout(DEADLINE, source.cluster().synced_event())
+            .await
+            .unwrap();
+
+        api.fault(On::Page(Kind::Service), fault);
+        api.unseen(|store| {
+            store.delete(Kind::Service, "ns", "b");
+            store.apply(Kind::Service, &service("c", "10.0.0.3"));
+            store.compact();
+        });
+        until(&source, "the new list is complete", |it| {
+            has(it, "c") && !has(it, "b")
+        })
+        .await;
+        assert!(has(source.cluster(), "a"));
+        assert!(count(&api, LISTS) >= 5);
+    }
+}
+
+#[tokio::test]
+async fn events_told_twice_or_out_of_order_end_in_the_right_state() {
+    for fault in [Fault::Twice, Fault::Reorder] {
+        let api = server().await;
+        let source = watch(&api).await;
+        api.fault(On::Watch(Kind::Slice), fault);
+        api.unseen(|store| {
+            store.apply(Kind::Slice, &slice("a-1", "a", &["10.1.0.3"]));
+            store.apply(
+                Kind::Slice,
+                &slice("a-1", "a", &["10.1.0.4", "10.1.0.5", "10.1.0.6"]),
+            );
+        });
+        until(&source, "the slice changes", |it| endpoints(it, "a") == 3).await;
+        // Two more, so that whatever was sent before them has been taken.
+        api.unseen(|store| {
+            store.apply(Kind::Slice, &slice("b-1", "b", &["10.1.0.7"]));
+            store.apply(Kind::Slice, &slice("b-2", "b", &["10.1.0.8"]));
+        });
+        until(&source, "the other slices come", |it| {
+            endpoints(it, "b") == 2
+        })
+        .await;
+        assert_eq!(endpoints(source.cluster(), "a"), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_bad_object_is_skipped_and_the_others_are_served() {
+    let bad = r#"{"metadata":{"name":"bad","namespace":"ns"},"spec":{"clusterIP":"ten"}}"#;
+    let api = server().await;
+    api.streamed_lists(StreamedLists::Refused(422));
+    api.fault(On::List(Kind::Service), Fault::Insert(bad.into()));
+    let line = format!(r#"{{"type":"ADDED","object":{bad}}}"#);
+    api.fault(On::Watch(Kind::Service), Fault::Insert(line));
+    let source = watch(&api).await;
+    assert!(has(source.cluster(), "a") && has(source.cluster(), "b"));
+    until(&source, "two are skipped", |it| {
+        it.stats().skipped(Kind::Service) == 2
+    })
+    .await;
+    api.apply(Kind::Service, &service("c", "10.0.0.3"));
+    until(&source, "c comes", |it| has(it, "c")).await;
+}
+
+#[tokio::test]
+async fn an_object_that_turns_bad_stays_as_it_was() {
+    let api = server().await;
+    let source = watch(&api).await;
+    let mut bad = service("a", "ten");
+    api.apply(Kind::Service, &bad);
+    until(&source, "one is skipped", |it| {
+        it.stats().skipped(Kind::Service) == 1
+    })
+    .await;
+    assert!(has(source.cluster(), "a"));
+    // Nor does a list take it away.
+    api.unseen(apiserver::Store::compact);
+    until(&source, "it is skipped again", |it| {
+        it.stats().skipped(Kind::Service) == 2
+    })
+    .await;
+    api.apply(Kind::Service, &service("c", "10.0.0.3"));
+    until(&source, "c comes", |it| has(it, "c")).await;
+    assert!(has(source.cluster(), "a"));
+    bad["spec"]["clusterIP"] = json!("10.0.0.9");
+    api.apply(Kind::Service, &bad);
+    let nine = "10.0.0.9".parse().unwrap();
+    until(&source, "a is good again", |it| {
+        it.owners(nine).count() == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_line_without_end_is_dropped() {
+    let api = server().await;
+    api.streamed_lists(StreamedLists::Refused(422));
+    api.fault(On::List(Kind::Service), Fault::Long(17 << 20));
+    api.fault(On::Watch(Kind::Service), Fault::Long(17 << 20));
+    let source = watch(&api).await;
+    assert!(has(source.cluster(), "a"));
+    until(&source, "two are skipped", |it| {
+        it.stats().skipped(Kind::Service) == 2
+    })
+    .await;
+    api.apply(Kind::Service, &service("c", "10.0.0.3"));
+    until(&source, "c comes", |it| has(it, "c")).await;
+}
+
+#[tokio::test]
+async fn a_stream_of_nonsense_is_left_and_tried_again() {
+    let api = server().await;
+    let source = watch(&api).await;
+    for nonsense in [
+        "not JSON",
+        r#"{"type":"NEWS","object":{}}"#,
+        r#"{"type":"BOOKMARK","object":{}}"#,
+    ] {
+        api.fault(On::Watch(Kind::Service), Fault::Insert(nonsense.into()));
+    }
+    api.unseen(|store| store.apply(Kind::Service, &service("c", "10.0.0.3")));
+    until(&source, "c comes", |it| has(it, "c")).await;
+}
+
+#[tokio::test]
+async fn a_bookmark_moves_the_place_to_resume_from() {
+    let api = server().await;
+    let source = watch(&api).await;
+    api.apply(Kind::Namespace, &namespace("new"));
+    until(&source, "a namespace comes", |it| it.namespace("new")).await;
+    let before = source.cluster().stats().events(Kind::Service);
+    api.bookmark();
+    // The version that services were listed at is forgotten, the bookmark's is not: 5 objects.
+    api.unseen(|store| store.oldest = 5);
+    api.requested("services?watch=1", 2).await;
+    api.requested("resourceVersion=5", 1).await;
+    assert_eq!(source.cluster().stats().events(Kind::Service), before);
+    assert_eq!(count(&api, "services?watch=1"), 2);
+}
+
+#[tokio::test]
+async fn what_is_known_outlives_the_api_server() {
+    let api = server().await;
+    let source = watch(&api).await;
+    for _ in 0..4 {
+        api.fault(On::Watch(Kind::Service), Fault::Status(503));
+    }
+    // It returns restored from an older state: the version that was reached is in its future.
+    api.unseen(|store| {
+        *store = apiserver::Store::default();
+        store.apply(Kind::Service, &service("c", "10.0.0.3"));
+    });
+    api.requested("services?watch=1", 4).await;
+    assert!(source.cluster().synced() && has(source.cluster(), "a"));
+    until(&source, "the server is listed anew", |it| {
+        has(it, "c") && !has(it, "a")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn settings_that_lead_nowhere_are_refused() {
+    let refused = |origin| Source::start(Settings::new(origin), &Handle::current()).is_err();
+    for url in ["", "localhost:8080", "ftp://x", "http://"] {
+        assert!(
+            refused(Origin::Endpoint {
+                url: url.into(),
+                tls: None
+            }),
+            "{url}"
+        );
+    }
+    let file = "/nonexistent/kubeconfig".into();
+    assert!(refused(Origin::Kubeconfig {
+        file,
+        context: None
+    }));
+    assert!(refused(Origin::Manifests {
+        directory: "/nonexistent".into()
+    }));
+}
+
+/// Needs `KUBECONFIG`; see the head of this file.
+#[tokio::test]
+async fn a_real_api_server() {
+    let Some(file) = std::env::var_os("KUBECONFIG") else {
+        eprintln!("skipped: KUBECONFIG is not set");
+        return;
+    };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut settings = Settings::new(Origin::Kubeconfig {
+        file: file.into(),
+        context: None,
+    });
+    settings.pods = true;
+    let source = Source::start(settings, &Handle::current()).unwrap();
+    timeout(DEADLINE, source.cluster().synced_event())
+        .await
+        .expect("never synced");
+    let cluster = source.cluster();
+    assert!(cluster.namespace("default") && cluster.namespace("kube-system"));
+    let entry = cluster.entry("default", "kubernetes").unwrap();
+    let service = entry.service.as_ref().unwrap();
+    assert!(
+        cluster
+            .owners(service.cluster_ips[0])
+            .any(|it| it.key.name == entry.key.name)
+    );
+    assert!(entry.endpoints().count() > 0);
+}
