@@ -1,9 +1,9 @@
 //! Responses: status objects, pages of a list, and the streams of watches.
 
-use super::store::{Filter, event};
+use super::store::{Filter, event, named};
 use super::{Fault, Shared, StreamedLists};
 use axum::body::{Body, Bytes};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lodestone::cluster::Kind;
 use serde_json::json;
@@ -18,8 +18,12 @@ type Part = Result<Bytes, io::Error>;
 pub fn status(code: u16) -> Response {
     let body =
         json!({"kind": "Status", "code": code, "status": "Failure", "message": "on request"});
-    (StatusCode::from_u16(code).unwrap(), body.to_string()).into_response()
+    let code = StatusCode::from_u16(code).unwrap();
+    (code, [JSON], body.to_string()).into_response()
 }
+
+/// What clients of other languages decode by.
+const JSON: (header::HeaderName, &str) = (header::CONTENT_TYPE, "application/json");
 
 /// A page of a list. A continuation is the version of the list and how far it has come.
 pub fn list(
@@ -62,8 +66,9 @@ pub fn list(
     if more {
         metadata["continue"] = json!(format!("{version}.{}", after + limit));
     }
+    let (version, name) = named(kind);
     let text = format!(
-        "{{\"kind\":\"List\",\"apiVersion\":\"v1\",\"metadata\":{metadata},\"items\":[{}]}}\n",
+        "{{\"kind\":\"{name}List\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":[{}]}}\n",
         items.join(",")
     );
     let (sender, body) = channel();
@@ -74,7 +79,7 @@ pub fn list(
             _ => drop(sender.send(Ok(text.into())).await),
         }
     });
-    Response::new(body)
+    ([JSON], body).into_response()
 }
 
 /// The stream of a watch, which goes on until the client goes away.
@@ -103,7 +108,7 @@ pub fn watch(
             opening.extend(all.iter().map(|it| event("ADDED", &it.text)));
             if inner.streamed_lists == StreamedLists::Spoken {
                 let annotations = json!({"k8s.io/initial-events-end": "true"});
-                opening.push(bookmark(inner.store.version, &annotations));
+                opening.push(bookmark(kind, inner.store.version, &annotations));
             }
             inner.store.version
         }
@@ -126,7 +131,7 @@ pub fn watch(
             _ => follow(&shared, kind, &filter, opening, from, fault, &sender).await,
         }
     });
-    Response::new(body)
+    ([JSON], body).into_response()
 }
 
 /// Sends the opening, and then each change as it comes. Ends when the client is gone.
@@ -161,7 +166,7 @@ async fn follow(
             version = version.max(inner.store.version);
             if inner.bookmarks > bookmarks {
                 bookmarks = inner.bookmarks;
-                lines.push(bookmark(version, &json!({})));
+                lines.push(bookmark(kind, version, &json!({})));
             }
         }
         let enough = lines.len() >= 2;
@@ -187,9 +192,11 @@ async fn follow(
     }
 }
 
-fn bookmark(version: u64, annotations: &serde_json::Value) -> String {
+fn bookmark(kind: Kind, version: u64, annotations: &serde_json::Value) -> String {
     let metadata = json!({"resourceVersion": version.to_string(), "annotations": annotations});
-    event("BOOKMARK", &json!({"metadata": metadata}).to_string())
+    let (version, name) = named(kind);
+    let object = json!({"apiVersion": version, "kind": name, "metadata": metadata});
+    event("BOOKMARK", &object.to_string())
 }
 
 /// Sends the first half and breaks the connection.

@@ -45,6 +45,9 @@ impl Store {
         self.version += 1;
         let mut object = object.clone();
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let (version, name) = named(kind);
+        object["apiVersion"] = json!(version);
+        object["kind"] = json!(name);
         let meta = &object["metadata"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let key = (text(&meta["namespace"]), text(&meta["name"]));
@@ -159,4 +162,15 @@ impl Filter {
 /// A line of a watch.
 pub fn event(kind: &str, object: &str) -> String {
     format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")
+}
+
+/// The version and the name of a kind in the API.
+pub fn named(kind: Kind) -> (&'static str, &'static str) {
+    match kind {
+        Kind::Namespace => ("v1", "Namespace"),
+        Kind::Service => ("v1", "Service"),
+        Kind::Slice => ("discovery.k8s.io/v1", "EndpointSlice"),
+        Kind::Pod => ("v1", "Pod"),
+        Kind::Import => ("multicluster.x-k8s.io/v1alpha1", "ServiceImport"),
+    }
 }
