@@ -86,12 +86,11 @@ impl Running {
         // What the new one has is set anew; what only the old one had must not stand on.
         self.metrics.plugin_enabled.reset();
         let mut site = Site::build(&config, self.default_port, parts, &self.metrics)?;
-        let pages = self.admin.prepare(&site.pages).await?;
-        let sockets = self
-            .servers
-            .prepare(site.listeners.iter().map(wanted).collect())?;
+        // What is bound already takes questions in, so nothing is bound before it can be answered.
         site.started().await;
-        self.servers.commit(sockets)?;
+        let pages = self.admin.prepare(&site.pages).await?;
+        self.servers
+            .apply(site.listeners.iter().map(wanted).collect())?;
         self.admin.apply(pages).await;
         self.readiness.watch(site.watched.iter().cloned());
         site.parts.settle();

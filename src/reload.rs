@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     const RARELY: Reload = Reload {
-        interval: Duration::from_secs(600),
+        interval: Duration::from_mins(10),
         jitter: Duration::ZERO,
     };
 
@@ -147,7 +147,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_the_setting_nothing_is_followed() {
         let mut changes = Changes::follow(Some(Path::new("Corefile")), &[], None);
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         assert!(tokio::time::timeout(hour, changes.next()).await.is_err());
     }
 }

@@ -117,7 +117,7 @@ impl Site {
                 .map(|health| health.lameduck)
                 .max()
                 .unwrap_or_default(),
-            reload: settings().filter_map(|settings| settings.reload).last(),
+            reload: settings().rev().find_map(|settings| settings.reload),
             parts,
             hash: config.hash,
         })
@@ -212,11 +212,15 @@ fn build_chain(
         server: &server,
         offered: Vec::new(),
     };
-    let mut plugins = Vec::with_capacity(block.plugins.len());
-    for (_, setup) in &block.plugins {
-        plugins.push(setup.build(&mut build)?);
+    let mut built = BTreeMap::new();
+    for offering in [true, false] {
+        for (place, (_, setup)) in block.plugins.iter().enumerate() {
+            if setup.offers() == offering {
+                built.insert(place, setup.build(&mut build)?);
+            }
+        }
     }
-    Ok(Chain::new(plugins))
+    Ok(Chain::new(built.into_values().collect()))
 }
 
 fn built_block(key: &Key, server: &Arc<str>, chain: &Arc<Chain>, metrics: &Arc<Metrics>) -> Block {

@@ -20,7 +20,9 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     };
     match corefile.read(53) {
         Ok(config) => {
-            eprint!("{}", config.warnings);
+            if !config.warnings.list.is_empty() {
+                eprintln!("{}", config.warnings);
+            }
             println!("{}: {}", corefile.name(), summary(&config));
             ExitCode::SUCCESS
         }

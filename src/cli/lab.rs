@@ -78,7 +78,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             default_port: lab.address.port(),
             quiet: true,
             pid_file: None,
-            on_start: Some(Box::new(move |_| started.tell())),
+            on_start: Some(Box::new(move || started.tell())),
         })
     });
     served.unwrap_or_else(|error| {

@@ -123,8 +123,13 @@ fn plugins() -> String {
         .map(|word| word.name)
         .collect();
     names.sort_unstable();
-    let lines: String = names.iter().map(|name| format!("  dns.{name}\n")).collect();
-    format!("Server types:\n  dns\n\nOther plugins:\n{lines}")
+    let mut lines = vec!["Server types:", "  dns", "", "Other plugins:"];
+    let names: Vec<String> = names
+        .into_iter()
+        .map(|name| format!("  dns.{name}"))
+        .collect();
+    lines.extend(names.iter().map(String::as_str));
+    lines.join("\n") + "\n"
 }
 
 /// Gives every word of two or more letters behind one dash its second dash, as Go reads flags.

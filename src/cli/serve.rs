@@ -3,7 +3,6 @@
 use std::{
     fmt, fs, io,
     io::Read,
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -31,8 +30,8 @@ pub struct Options {
     pub quiet: bool,
     /// Where to write the process id.
     pub pid_file: Option<PathBuf>,
-    /// Called with the addresses once they are served.
-    pub on_start: Option<Box<dyn FnOnce(&[SocketAddr])>>,
+    /// Called once questions are answered.
+    pub on_start: Option<Box<dyn FnOnce()>>,
 }
 
 /// Where a Corefile is.
@@ -195,7 +194,7 @@ async fn life(options: Options) -> ExitCode {
         println!("{}{}", server.running.banner(), cli::version());
     }
     if let Some(on_start) = options.on_start {
-        on_start(&server.running.addresses());
+        on_start();
     }
     loop {
         tokio::select! {
@@ -242,7 +241,9 @@ enum Why {
 impl Server {
     async fn start(options: &Options) -> anyhow::Result<Self> {
         let config = options.corefile.read(options.default_port)?;
-        eprint!("{}", config.warnings);
+        if !config.warnings.list.is_empty() {
+            eprintln!("{}", config.warnings);
+        }
         let running = Running::start(config, options.default_port, Metrics::new()).await?;
         logging::count_drops(running.metrics());
         let corefile = options.corefile.clone();

@@ -1,7 +1,7 @@
 //! The source that reads a directory of ordinary manifests, and reads it again when it changes.
 //!
 //! It takes the part of the whole control plane: what `kubectl apply` would store, what the API
-//! server would add, and what the controllers would derive (see [`controller`]). A file that
+//! server would add, and what the controllers would derive (see `manifests/controller.rs`). A file that
 //! cannot be read keeps what it said before; the others are served.
 
 mod controller;

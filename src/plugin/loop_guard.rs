@@ -47,6 +47,10 @@ pub fn parse(directive: &Directive, _zones: &[String]) -> Result<Config, Vec<Dia
 }
 
 impl Setup for Config {
+    fn offers(&self) -> bool {
+        true
+    }
+
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
         let zone = build.zones.first().copied().unwrap_or(Name::ROOT);
         let guard = Arc::new(LoopGuard::new(zone, build.addresses));

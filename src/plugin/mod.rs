@@ -204,8 +204,14 @@ pub struct Block {
 
 /// A plugin's configuration, parsed and checked, not yet built.
 pub trait Setup: fmt::Debug + Send + Sync {
-    /// Makes the plugin. Called in plugin order, once for the block, whatever number of keys it has.
+    /// Makes the plugin. Called once for the block, whatever number of keys it has.
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError>;
+
+    /// Whether the plugin offers something to others of its block ([`Build::offered`]): those that
+    /// do are built before those that do not, wherever they stand in the chain.
+    fn offers(&self) -> bool {
+        false
+    }
 
     /// A page that is to be served over HTTP for it.
     fn page(&self) -> Option<Endpoint> {
@@ -240,7 +246,7 @@ pub struct Build<'a> {
     pub addresses: &'a [SocketAddr],
     /// What metrics call the block's first listener: `dns://:53`.
     pub server: &'a Arc<str>,
-    /// What plugins built earlier in this block offer to later ones.
+    /// What plugins of this block offer to those built after them: see [`Setup::offers`].
     pub offered: Vec<Arc<dyn Any + Send + Sync>>,
 }
 

@@ -39,6 +39,10 @@ pub struct Config {
 }
 
 impl Setup for Config {
+    fn offers(&self) -> bool {
+        true
+    }
+
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
         // A reload that asks for the same objects of the same cluster gets the source that runs.
         let key = format!("{:?}", self.source);
