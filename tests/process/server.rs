@@ -131,7 +131,7 @@ pub fn exchange(server: SocketAddr, name: &str, rtype: RecordType) -> std::io::R
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect(server)?;
     socket.send(&question(4711, name, rtype))?;
-    let mut octets = [0; 65_535];
+    let mut octets = vec![0; 65_535];
     let length = socket.recv(&mut octets)?;
     Ok(Message::from_vec(&octets[..length]).expect("a message"))
 }
