@@ -24,6 +24,8 @@ pub struct Query {
     pub authentic_data: bool,
     /// What the client's OPT record said, where it sent one.
     pub edns: Option<Edns>,
+    /// The serial of the zone that a secondary holds: an IXFR question must tell it (RFC 1995 §3).
+    pub held_serial: Option<u32>,
     /// Who asks.
     pub client: SocketAddr,
     /// The address that was asked.
@@ -54,6 +56,7 @@ impl Query {
             checking_disabled: false,
             authentic_data: false,
             edns: None,
+            held_serial: None,
             client: nobody,
             local: nobody,
             transport: Transport::Udp,
@@ -78,6 +81,16 @@ impl Query {
     /// Whether the client wants DNSSEC records (RFC 3225).
     pub fn dnssec_ok(&self) -> bool {
         self.edns.is_some_and(|edns| edns.dnssec_ok)
+    }
+
+    /// Whether the reply may be as many messages as it takes: that of a zone transfer over a stream
+    /// (RFC 5936 §2.2).
+    pub fn takes_several_messages(&self) -> bool {
+        matches!(self.asked.rtype, Type::AXFR | Type::IXFR)
+            && matches!(
+                self.transport,
+                Transport::Tcp | Transport::Tls | Transport::Quic
+            )
     }
 
     /// The largest reply that the client takes over this transport, in octets.

@@ -3,7 +3,7 @@
 use crate::{
     query::{Edns, Question},
     reply::{Reply, Section},
-    wire::{Header, MalformedMessage, RawRecord, Rcode, Reader, Type},
+    wire::{Header, MalformedMessage, Name, RawRecord, Rcode, Reader, Type},
 };
 
 /// A query as it came, before anything is made of it.
@@ -13,6 +13,9 @@ pub struct Parsed {
     pub question: Question,
     /// What the OPT record said, where there was one.
     pub edns: Option<Edns>,
+    /// The serial of the SOA record that an IXFR question comes with; nothing where it has none, or
+    /// one of another zone.
+    pub held_serial: Option<u32>,
 }
 
 /// Reads a query whose header is known to be one for us: exactly one question, and nothing beside
@@ -29,8 +32,12 @@ pub fn read_query(message: &[u8], header: &Header) -> Result<Parsed, MalformedMe
     }
     let mut reader = Reader::new(message);
     let question = question(&mut reader)?;
+    let mut held_serial = None;
     for _ in 0..authorities {
-        reader.record()?;
+        let record = reader.record()?;
+        if question.rtype == Type::IXFR && record.owner.to_lower() == question.lower {
+            held_serial = serial(message, &record);
+        }
     }
     let mut edns = None;
     for _ in 0..additionals {
@@ -42,7 +49,11 @@ pub fn read_query(message: &[u8], header: &Header) -> Result<Parsed, MalformedMe
             edns = Some(read_opt(message, &record)?);
         }
     }
-    Ok(Parsed { question, edns })
+    Ok(Parsed {
+        question,
+        edns,
+        held_serial,
+    })
 }
 
 /// Reads a whole reply into `reply` (cleared first) and gives its question. The reply's question
@@ -77,6 +88,19 @@ pub fn read_reply(message: &[u8], reply: &mut Reply) -> Result<Question, Malform
     reply.authentic = header.has(Header::AUTHENTIC);
     reply.truncated = header.has(Header::TRUNCATED);
     Ok(question)
+}
+
+/// The serial of an SOA record, which stands behind its two names (RFC 1035 §3.3.13).
+fn serial(message: &[u8], record: &RawRecord) -> Option<u32> {
+    if record.rtype != Type::SOA {
+        return None;
+    }
+    let (_, behind) = Name::read(message, record.data_start).ok()?;
+    let (_, behind) = Name::read(message, behind).ok()?;
+    let (serial, timers) = message
+        .get(behind..record.data_end)?
+        .split_first_chunk::<4>()?;
+    (timers.len() == 16).then(|| u32::from_be_bytes(*serial))
 }
 
 fn question(reader: &mut Reader<'_>) -> Result<Question, MalformedMessage> {
@@ -132,6 +156,36 @@ mod tests {
             (edns.udp_payload, edns.version, edns.dnssec_ok),
             (1232, 0, true)
         );
+    }
+
+    /// An IXFR question for `a.`, with these octets in the authority section.
+    fn incremental(authority: &[u8]) -> Vec<u8> {
+        let mut message = vec![0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0];
+        message.extend(b"\x01a\x00\x00\xFB\x00\x01");
+        message.extend(authority);
+        message
+    }
+
+    #[test]
+    fn the_serial_that_a_secondary_holds_is_read() {
+        let record = |owner: &[u8], length: u8, timers: usize| {
+            let mut record = owner.to_vec();
+            record.extend(b"\x00\x06\x00\x01\x00\x00\x00\x05\x00");
+            record.extend([length, 0xC0, 0x0C, 0xC0, 0x0C, 0, 0, 1, 2]);
+            record.extend(vec![0; timers]);
+            record
+        };
+        let serial = |authority: &[u8]| read(&incremental(authority)).unwrap().held_serial;
+        assert_eq!(serial(&record(b"\x01A\x00", 24, 16)), Some(258));
+        assert_eq!(serial(&record(b"\x01b\x00", 24, 16)), None, "another zone");
+        assert_eq!(serial(&record(b"\x01a\x00", 20, 12)), None, "cut");
+        let mut other = record(b"\x01a\x00", 24, 16);
+        other[4] = 16;
+        assert_eq!(serial(&other), None, "no SOA");
+        let whole = incremental(&record(b"\x01a\x00", 24, 16));
+        for end in HEADER_LENGTH..whole.len() {
+            assert!(read(&whole[..end]).is_err(), "{end}");
+        }
     }
 
     #[test]

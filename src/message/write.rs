@@ -3,7 +3,7 @@
 use crate::{
     query::{Edns, Query},
     reply::{self, Owner, Record, Reply, Section},
-    wire::{HEADER_LENGTH, Header, NameRef, Rcode, Type},
+    wire::{HEADER_LENGTH, Header, MAX_MESSAGE, NameRef, Rcode, Type},
 };
 
 /// Where the question's name stands in every message: right behind the header.
@@ -12,6 +12,10 @@ const QUESTION_NAME: u16 = 12;
 /// How many places names are remembered at. The names of one reply share their suffixes, which are
 /// among the first ones written; a longer list would make large replies quadratic.
 const REMEMBERED: usize = 48;
+
+/// Octets of a part of a transfer, unless a single record is longer: what a pointer of fourteen bits
+/// reaches, so that names in all of it can be compressed.
+const PART: usize = 0x4000;
 
 /// Places of names written so far, to be pointed at (RFC 1035 §4.1.4).
 #[derive(Debug)]
@@ -41,6 +45,50 @@ impl Writer {
     /// Where not everything fits, whole records are left out from the end and TC is set; the OPT
     /// record stays (RFC 2181 §9, RFC 6891 §7).
     pub fn write(&mut self, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
+        let next = self.message(query, reply, 0, query.reply_limit(), out);
+        if next < reply.records().count() || reply.truncated {
+            set_truncated(out);
+        }
+    }
+
+    /// Writes `reply` to `query` into `out` (cleared first) as messages of a stream, each with its
+    /// length before it (RFC 1035 §4.2.2): as many as it takes, so that nothing is left out. Each
+    /// repeats the question (RFC 5936 §2.2.1 asks it of the first).
+    pub fn write_several(&mut self, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
+        out.clear();
+        let count = reply.records().count();
+        let mut message = Vec::new();
+        let mut from = 0;
+        loop {
+            let mut next = self.message(query, reply, from, PART, &mut message);
+            if next == from && next < count {
+                next = self.message(query, reply, from, MAX_MESSAGE, &mut message);
+            }
+            // A record that fits into no message ends the transfer, and the client is told so.
+            let stuck = next == from && next < count;
+            if stuck || reply.truncated {
+                set_truncated(&mut message);
+            }
+            let length = u16::try_from(message.len()).expect("a message has at most 65,535 octets");
+            out.extend(length.to_be_bytes());
+            out.extend_from_slice(&message);
+            if next == count || stuck {
+                return;
+            }
+            from = next;
+        }
+    }
+
+    /// Writes a message of at most `limit` octets with the records from this one on, as many as
+    /// fit; which is the next.
+    fn message(
+        &mut self,
+        query: &Query,
+        reply: &Reply,
+        from: usize,
+        limit: usize,
+        out: &mut Vec<u8>,
+    ) -> usize {
         out.clear();
         self.compression.used = 0;
         out.extend([0; HEADER_LENGTH]);
@@ -55,38 +103,45 @@ impl Writer {
             (Some(_), None) => OPT_LENGTH,
             (Some(_), Some(_)) => OPT_LENGTH + 6 + text_length,
         };
-        let room = query.reply_limit().saturating_sub(opt_length);
+        let room = limit.saturating_sub(opt_length);
         let mut counts = [1u16, 0, 0, 0];
-        let truncated = !self.sections(reply, room, &mut counts, out) || reply.truncated;
+        let next = self.sections(reply, from, room, &mut counts, out);
         if query.edns.is_some() {
             write_opt(query, reply, text_length, out);
             counts[3] += 1;
         }
-        write_header(query, reply, truncated, counts, out);
+        write_header(query, reply, counts, out);
+        next
     }
 
-    /// Writes all records that fit; false where one did not.
+    /// Writes the records from this one on, as many as fit; which is the next.
     fn sections(
         &mut self,
         reply: &Reply,
+        from: usize,
         room: usize,
         counts: &mut [u16; 4],
         out: &mut Vec<u8>,
-    ) -> bool {
+    ) -> usize {
+        let mut next = 0;
         for section in Section::ALL {
-            for record in reply.section(section) {
+            let records = reply.section(section);
+            let skipped = from.saturating_sub(next).min(records.len());
+            next += skipped;
+            for record in &records[skipped..] {
                 let start = out.len();
                 let remembered = self.compression.used;
                 self.record(reply, record, out);
                 if out.len() > room {
                     out.truncate(start);
                     self.compression.used = remembered;
-                    return false;
+                    return next;
                 }
+                next += 1;
                 counts[section as usize + 1] += 1;
             }
         }
-        true
+        next
     }
 
     fn record(&mut self, reply: &Reply, record: &Record, out: &mut Vec<u8>) {
@@ -223,11 +278,14 @@ fn write_opt(query: &Query, reply: &Reply, text_length: usize, out: &mut Vec<u8>
     out.extend(&error.text.as_bytes()[..text_length]);
 }
 
-fn write_header(query: &Query, reply: &Reply, truncated: bool, counts: [u16; 4], out: &mut [u8]) {
+fn set_truncated(out: &mut [u8]) {
+    out[2] |= Header::TRUNCATED.to_be_bytes()[0];
+}
+
+fn write_header(query: &Query, reply: &Reply, counts: [u16; 4], out: &mut [u8]) {
     let mut flags = Header::RESPONSE | u16::from(query.opcode.0) << 11 | (reply.rcode.0 & 0x0F);
     for (set, bit) in [
         (reply.authoritative, Header::AUTHORITATIVE),
-        (truncated, Header::TRUNCATED),
         (query.recursion_desired, Header::RECURSION_DESIRED),
         (reply.recursion_available, Header::RECURSION_AVAILABLE),
         (reply.authentic, Header::AUTHENTIC),
@@ -339,6 +397,38 @@ mod tests {
         let text = read.extended_error.unwrap().text;
         assert_eq!(text.len(), EXTRA_TEXT - 1);
         assert!(!text.contains(char::REPLACEMENT_CHARACTER));
+    }
+
+    #[test]
+    fn a_transfer_is_as_many_messages_as_it_takes() {
+        let mut query = query("cluster.local", Type::AXFR);
+        query.transport = crate::query::Transport::Tcp;
+        let mut reply = Reply::default();
+        for number in 0..5000_u16 {
+            let [high, low] = number.to_be_bytes();
+            reply.answer(Type::A, 5, Data::A(Ipv4Addr::new(10, 0, high, low)));
+        }
+        let mut out = Vec::new();
+        Writer::default().write_several(&query, &reply, &mut out);
+        let mut rest = out.as_slice();
+        let mut told = Vec::new();
+        let mut messages = 0;
+        while let Some((length, behind)) = rest.split_first_chunk::<2>() {
+            let (message, behind) = behind.split_at(u16::from_be_bytes(*length).into());
+            let mut read = Reply::default();
+            assert!(
+                read_reply(message, &mut read)
+                    .unwrap()
+                    .same_as(&query.asked)
+            );
+            assert!(!read.truncated);
+            let records = read.section(Section::Answer).iter();
+            told.extend(records.map(|record| read.data(record).to_vec()));
+            rest = behind;
+            messages += 1;
+        }
+        assert_eq!((messages, told.len()), (5, 5000));
+        assert!(told.is_sorted());
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod order;
 mod parts;
 mod polled_file;
 pub mod prometheus;
+pub mod transfer;
 pub mod whoami;
 mod zone_list;
 

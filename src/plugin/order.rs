@@ -132,7 +132,12 @@ pub const ORDER: &[Word] = &[
     ),
     absent("minimal"),
     absent("template"),
-    absent("transfer"),
+    // Before all that has zones to tell: they refuse what it does not serve.
+    word(
+        "transfer",
+        Repeat::Merged,
+        Kind::MergedPlugin(parse_transfer),
+    ),
     // Before kubernetes: an administrator's line overrides the cluster.
     word("hosts", Repeat::Once, Kind::Plugin(parse_hosts)),
     absent("route53"),
@@ -186,6 +191,13 @@ fn parse_loadbalance(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn
 
 fn parse_cache(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::cache::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_transfer(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+) -> Result<Box<dyn Setup>, Errors> {
+    plugin::transfer::parse(uses, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
 
 fn parse_hosts(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

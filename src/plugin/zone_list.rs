@@ -60,6 +60,15 @@ impl ZoneList {
         self.0.iter().any(|zone| name.is_under(zone.as_ref()))
     }
 
+    /// How many labels the longest of these zones that has `name` has; nothing where none has it.
+    pub fn longest_over(&self, name: NameRef<'_>) -> Option<usize> {
+        let zones = self.0.iter().map(Name::as_ref);
+        zones
+            .filter(|zone| name.is_under(*zone))
+            .map(NameRef::label_count)
+            .max()
+    }
+
     /// The zones joined by commas, as metrics show them.
     pub fn label(&self) -> String {
         let names: Vec<String> = self.0.iter().map(Name::to_string).collect();

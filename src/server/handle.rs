@@ -69,6 +69,8 @@ pub struct Arrival<'a> {
 pub enum Handled {
     /// The reply has been written.
     Reply,
+    /// A zone transfer has been written: messages, each with its length before it.
+    Replies,
     /// Nothing is sent.
     Nothing,
     /// The reply will come.
@@ -241,6 +243,12 @@ impl Entrance {
                 None => reply.fail(Rcode::SERVFAIL, Why::Overload),
             },
         }
+        if query.takes_several_messages() {
+            write_several(writer, block, &query, reply, out);
+            // It may have held a whole zone, which is far more than any other reply needs.
+            *reply = Reply::default();
+            return Handled::Replies;
+        }
         write(writer, block, &query, reply, out);
         Handled::Reply
     }
@@ -288,6 +296,7 @@ impl Arrival<'_> {
             checking_disabled: header.has(Header::CHECKING_DISABLED),
             authentic_data: header.has(Header::AUTHENTIC),
             edns: parsed.edns,
+            held_serial: parsed.held_serial,
             client: self.client,
             local: self.local,
             transport: self.transport,
@@ -379,6 +388,23 @@ fn not_served(query: &Query) -> Option<Rcode> {
     // A zone does not fit into a datagram, and a spoofed sender would get much for little.
     let transfer = matches!(query.asked.rtype, Type::AXFR | Type::IXFR);
     (transfer && query.transport == Transport::Udp).then_some(Rcode::REFUSED)
+}
+
+/// Writes a block's reply to the question for a transfer.
+fn write_several(
+    writer: &mut Writer,
+    block: &Block,
+    query: &Query,
+    reply: &Reply,
+    out: &mut Vec<u8>,
+) {
+    writer.write_several(query, reply, out);
+    let written = Written {
+        octets: out.len(),
+        truncated: reply.truncated,
+        took: query.received.elapsed(),
+    };
+    block.chain.wrote(block, query, reply, written);
 }
 
 /// Writes a block's reply, and tells those of its plugins that want to hear of it.

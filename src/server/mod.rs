@@ -230,6 +230,7 @@ impl Servers {
                 entrance,
                 local: sockets.bound.addresses[0],
                 transport: Transport::Tls,
+                transfers: hickory::Adapter::transfers(),
             };
             let server = self.start_tls(adapter, sockets.tcp, streams, tls);
             transports.tls = Some(server.map_err(failed)?);

@@ -209,7 +209,8 @@ impl Worker {
             };
             match self.entrance.handle(&routes, scratch, &arrival, reply) {
                 Handled::Reply => {}
-                Handled::Nothing => reply.clear(),
+                // Several messages are for streams alone.
+                Handled::Nothing | Handled::Replies => reply.clear(),
                 Handled::Wait(wait) => {
                     reply.clear();
                     self.wait(wait);

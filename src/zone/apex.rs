@@ -28,17 +28,26 @@ const MAX_SOA_TTL: u32 = 300;
 impl View {
     /// Adds the zone's SOA record to the authority section, as denials want it (RFC 2308 §3).
     pub(super) fn put_soa(&self, zone: NameRef<'_>, reply: &mut Reply) {
-        self.soa(zone, Section::Authority, Owner::Name(zone), reply);
+        let serial = self.cluster.serial();
+        self.soa(zone, serial, Section::Authority, Owner::Name(zone), reply);
     }
 
-    fn soa(&self, zone: NameRef<'_>, section: Section, owner: Owner<'_>, reply: &mut Reply) {
+    /// Adds the zone's SOA record with this serial.
+    pub(super) fn soa(
+        &self,
+        zone: NameRef<'_>,
+        serial: u32,
+        section: Section,
+        owner: Owner<'_>,
+        reply: &mut Reply,
+    ) {
         let (mut primary, mut mailbox) = (name_server(zone), Target::zone(zone));
         // A zone too long for these names has itself in their place.
         let ttl = self.rules.ttl;
         let soa = Soa {
             primary: primary.as_mut().map_or(zone, |it| it.name()),
             mailbox: mailbox.below(b"hostmaster").unwrap_or(zone),
-            serial: self.cluster.serial(),
+            serial,
             refresh: 7200,
             retry: 1800,
             expire: 86_400,
@@ -66,7 +75,11 @@ impl View {
     }
 
     /// Tells each name server with each of its addresses.
-    fn each_name_server(&self, zone: NameRef<'_>, mut tell: impl FnMut(NameRef<'_>, IpAddr)) {
+    pub(super) fn each_name_server(
+        &self,
+        zone: NameRef<'_>,
+        mut tell: impl FnMut(NameRef<'_>, IpAddr),
+    ) {
         let mut found = false;
         for entry in self.own_entries() {
             let Some(service) = &entry.service else {
@@ -108,9 +121,11 @@ impl Answer<'_> {
     /// The zone itself.
     pub(super) fn apex(&mut self) {
         match self.rtype {
-            Type::SOA => self
-                .view
-                .soa(self.zone, Section::Answer, self.owner, self.reply),
+            Type::SOA => {
+                let serial = self.view.cluster.serial();
+                self.view
+                    .soa(self.zone, serial, Section::Answer, self.owner, self.reply);
+            }
             Type::NS => self.name_servers(),
             _ => {}
         }
@@ -163,7 +178,7 @@ impl Answer<'_> {
 }
 
 /// `ns.dns.ZONE`
-fn name_server(zone: NameRef<'_>) -> Option<Target> {
+pub(super) fn name_server(zone: NameRef<'_>) -> Option<Target> {
     let mut target = Target::zone(zone);
     target.put(b"dns")?;
     target.put(b"ns")?;

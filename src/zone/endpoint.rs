@@ -237,7 +237,8 @@ pub fn is_protocol_of<'a>(label: &str, ports: impl IntoIterator<Item = &'a Port>
         .any(|port| !port.name.is_empty() && protocol(port).eq_ignore_ascii_case(label))
 }
 
-fn protocol(port: &Port) -> &'static str {
+/// The protocol of a port, in lower case: one that is not stated is TCP.
+pub fn protocol(port: &Port) -> &'static str {
     match port.protocol.as_str() {
         "" => "tcp",
         stated => stated,

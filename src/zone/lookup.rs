@@ -152,6 +152,6 @@ impl Answer<'_> {
 }
 
 /// Whether any endpoint is ready.
-fn is_up(entry: &Entry) -> bool {
+pub(super) fn is_up(entry: &Entry) -> bool {
     entry.endpoints().any(|endpoint| endpoint.ready)
 }

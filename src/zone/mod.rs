@@ -8,6 +8,7 @@
 //! alias      ExternalName      reverse  PTR        apex  SOA, NS and the fixed names
 //! endpoint   endpoints, their names, which are meant
 //! target     names that records point to      distinct  each record once
+//! transfer   zones as a whole
 //! ```
 
 mod addresses;
@@ -20,6 +21,7 @@ mod name;
 mod reverse;
 mod srv;
 mod target;
+mod transfer;
 
 use std::{net::IpAddr, sync::Arc};
 

@@ -157,7 +157,12 @@ pub struct Place<'z, 'q> {
     left: usize,
 }
 
-impl<'q> Place<'_, 'q> {
+impl<'z, 'q> Place<'z, 'q> {
+    /// The zone.
+    pub fn zone(&self) -> &'z Zone {
+        self.zone
+    }
+
     /// The zone in the spelling of the name.
     pub fn suffix(&self) -> NameRef<'q> {
         let cut = usize::from(self.labels.starts[self.left]);

@@ -31,7 +31,7 @@ use lodestone::{
 /// A server that knows one cluster.
 pub struct Server {
     pub cluster: Arc<Cluster>,
-    view: Arc<View>,
+    pub view: Arc<View>,
     pub plugin: Kubernetes,
 }
 
@@ -122,12 +122,17 @@ pub fn check(plugin: &dyn Plugin, dialogue: &str) -> Vec<u32> {
     scribe.serials
 }
 
-fn question(name: &str, rtype: &str) -> Question {
+pub fn question(name: &str, rtype: &str) -> Question {
     Question::new(self::name(name), rtype.parse().unwrap(), Class::IN)
 }
 
 /// A plugin's reply; none where it leaves the question to the next one.
 pub fn ask(plugin: &dyn Plugin, question: &Question) -> Option<Reply> {
+    ask_as(plugin, Query::internal(*question))
+}
+
+/// A plugin's reply to whoever asks.
+pub fn ask_as(plugin: &dyn Plugin, mut query: Query) -> Option<Reply> {
     let door: Arc<dyn Door> = Arc::new(Outside);
     let block = Arc::new(Block {
         zone: Name::ROOT,
@@ -141,7 +146,6 @@ pub fn ask(plugin: &dyn Plugin, question: &Question) -> Option<Reply> {
         door: &door,
         block: &block,
     };
-    let mut query = Query::internal(*question);
     let mut reply = Reply::default();
     match plugin.ask(&context, &mut query, &mut reply) {
         Step::Pass => {
@@ -156,6 +160,11 @@ pub fn ask(plugin: &dyn Plugin, question: &Question) -> Option<Reply> {
             _ => panic!("a wait comes to an answer"),
         },
     }
+}
+
+/// What is said, written down.
+pub fn written(question: &Question, reply: &Reply) -> String {
+    Scribe::default().exchange(question, Some(reply))
 }
 
 /// Writes down what is said.

@@ -7,5 +7,6 @@ mod life;
 mod plugins;
 mod streams;
 mod tls;
+mod transfer;
 mod udp;
 mod wire;

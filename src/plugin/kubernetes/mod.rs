@@ -11,6 +11,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 pub use parse::parse;
 
+use super::transfer::{Offer, Transferable};
 use super::{Build, BuildError, Context, Pending, Plugin, Resolved, Setup, Step};
 use crate::{
     cluster::{Kind, Settings, Source},
@@ -60,10 +61,19 @@ impl Setup for Config {
         ));
         build.offered.push(Arc::clone(source.cluster()) as _);
         build.offered.push(Arc::clone(&view) as _);
+        build
+            .offered
+            .push(Arc::new(Offer(Arc::clone(&view) as _)) as _);
         Ok(Arc::new(Kubernetes {
             source: Some(source),
             ..Kubernetes::new(view, self.fallthrough.clone(), self.startup_timeout)
         }))
+    }
+}
+
+impl Transferable for View {
+    fn transfer(&self, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool {
+        Self::transfer(self, question, held, reply)
     }
 }
 

@@ -276,6 +276,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match self.entrance.handle(&routes, scratch, &arrival, reply) {
                 Handled::Nothing => continue, // which gives the connection no further time
                 Handled::Reply => frame(reply, output),
+                Handled::Replies => output.extend_from_slice(reply),
                 Handled::Wait(wait) => {
                     self.waiting.push(Box::pin(finish(wait)));
                     self.place.busy();

@@ -1,0 +1,137 @@
+//! transfer: hands whole zones to those who may have them (AXFR, RFC 5936; IXFR, RFC 1995).
+//!
+//! The zones are other plugins', which offer them ([`Offer`]). Whoever may not have a zone is
+//! refused; what is no zone of those plugins' is left to the next plugin. There is no history of
+//! changes: an IXFR question for an older serial is answered with the whole zone.
+
+mod parse;
+
+use std::{net::IpAddr, sync::Arc};
+
+use ipnet::IpNet;
+pub use parse::parse;
+
+use super::{Build, BuildError, Context, Plugin, Setup, Step, ZoneList};
+use crate::{
+    query::{Query, Question, Transport},
+    reply::{Reply, Why},
+    wire::{Class, Rcode, Type},
+};
+
+/// The Corefile's word.
+const NAME: &str = "transfer";
+
+/// Somebody who has zones that can be told as a whole.
+pub trait Transferable: Send + Sync {
+    /// Writes the zone whose name is asked for into `reply`, which comes empty: all of it, an SOA
+    /// record at either end; or where `held` is its serial or a later one, the SOA record alone. A
+    /// failure is a reply too. False, and nothing written, where the name is none of its zones'.
+    fn transfer(&self, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool;
+}
+
+/// What a plugin with zones puts into [`Build::offered`], for the transfers of its block.
+pub struct Offer(pub Arc<dyn Transferable>);
+
+/// What the directives say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// One for each directive.
+    pub rules: Vec<Rule>,
+}
+
+/// Who may have which zones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The zones.
+    pub zones: ZoneList,
+    /// Who.
+    pub to: Vec<Whom>,
+}
+
+/// Who may have a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// `*`
+    Anyone,
+    /// Whoever asks from here.
+    From(IpNet),
+}
+
+impl Rule {
+    fn allows(&self, client: IpAddr) -> bool {
+        self.to.iter().any(|whom| match whom {
+            Whom::Anyone => true,
+            Whom::From(network) => network.contains(&client),
+        })
+    }
+}
+
+impl Setup for Config {
+    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+        let offers = build.offered.iter();
+        let offers = offers.filter_map(|offer| Arc::clone(offer).downcast::<Offer>().ok());
+        let sources = offers.map(|offer| Arc::clone(&offer.0)).collect();
+        Ok(Arc::new(Transfers::new(self.clone(), sources)))
+    }
+}
+
+/// The plugin.
+pub struct Transfers {
+    rules: Vec<Rule>,
+    sources: Vec<Arc<dyn Transferable>>,
+}
+
+impl Transfers {
+    /// Transfers of the zones of `sources`.
+    pub fn new(config: Config, sources: Vec<Arc<dyn Transferable>>) -> Self {
+        Self {
+            rules: config.rules,
+            sources,
+        }
+    }
+
+    /// The rule for a name: of the longest zone that has it; the first of equals.
+    fn rule(&self, question: &Question) -> Option<&Rule> {
+        let name = question.lower.as_ref();
+        let rules = self.rules.iter().rev();
+        let matching = rules.filter_map(|rule| Some((rule.zones.longest_over(name)?, rule)));
+        matching
+            .max_by_key(|(labels, _)| *labels)
+            .map(|(_, rule)| rule)
+    }
+}
+
+impl Plugin for Transfers {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+        let question = &query.question;
+        let is_transfer = matches!(question.rtype, Type::AXFR | Type::IXFR);
+        if !is_transfer || question.class != Class::IN {
+            return Step::Pass;
+        }
+        let Some(rule) = self.rule(question) else {
+            return Step::Pass;
+        };
+        // A client of an IPv4 address may come to a socket of both families.
+        let client = query.client.ip().to_canonical();
+        if query.transport == Transport::Udp || !rule.allows(client) {
+            reply.fail(Rcode::REFUSED, Why::Policy);
+            return Step::Answer;
+        }
+        let is_incremental = question.rtype == Type::IXFR;
+        if is_incremental && query.held_serial.is_none() {
+            reply.fail(Rcode::FORMERR, Why::Malformed);
+            return Step::Answer;
+        }
+        let held = query.held_serial.filter(|_| is_incremental);
+        for source in &self.sources {
+            if source.transfer(question, held, reply) {
+                return Step::Answer;
+            }
+        }
+        Step::Pass
+    }
+}

@@ -1,0 +1,298 @@
+//! Whole zones: what is in them, in which order, and who may have them.
+
+use std::sync::Arc;
+
+use lodestone::{
+    cluster::{Cluster, Kind, Object},
+    plugin::transfer::{Config, Rule, Transfers, Whom},
+    query::{Query, Transport},
+    reply::{Reply, Section},
+    wire::{Rcode, Type},
+    zone::Rules,
+};
+
+use crate::{
+    dialogue::{Server, Setting, ask_as, name, question, written},
+    fixture,
+};
+
+/// Who asks for what, knowing which serial.
+struct Asker {
+    client: &'static str,
+    held: Option<u32>,
+    transport: Transport,
+}
+
+const ANYONE: Asker = Asker {
+    client: "192.0.2.1:4000",
+    held: None,
+    transport: Transport::Tcp,
+};
+
+fn rule(zone: &str, to: &[&str]) -> Rule {
+    Rule {
+        zones: [name(zone)].into_iter().collect(),
+        to: to
+            .iter()
+            .map(|text| match *text {
+                "*" => Whom::Anyone,
+                network => Whom::From(network.parse().unwrap()),
+            })
+            .collect(),
+    }
+}
+
+fn transfers(server: &Server, rules: Vec<Rule>) -> Transfers {
+    Transfers::new(Config { rules }, vec![Arc::clone(&server.view) as _])
+}
+
+impl Asker {
+    fn asks(&self, plugin: &Transfers, zone: &str, rtype: &str) -> Option<Reply> {
+        let query = Query {
+            client: self.client.parse().unwrap(),
+            held_serial: self.held,
+            transport: self.transport,
+            ..Query::internal(question(zone, rtype))
+        };
+        ask_as(plugin, query)
+    }
+}
+
+/// The records of a zone as anyone gets them.
+fn zone(setting: Setting, objects: Vec<Object>, zone: &str) -> String {
+    let server = setting.serve(objects);
+    let plugin = transfers(&server, vec![rule(".", &["*"])]);
+    let reply = ANYONE.asks(&plugin, zone, "AXFR").expect("the zone");
+    let text = written(&question(zone, "AXFR"), &reply);
+    text.lines()
+        .skip(2)
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+fn check(told: &str, expected: &str) {
+    let expected: String = expected
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert_eq!(told, expected);
+}
+
+fn small() -> Vec<Object> {
+    let web = ["http/TCP/80", "/UDP/9", "https/TCP/80"];
+    vec![
+        fixture::namespace("shop"),
+        fixture::namespace("aside"),
+        fixture::cluster_ip("shop", "web", &["10.0.0.1", "fd00::1"], &web),
+        fixture::slice("shop", "web", "web-a", &web, &["172.0.0.1"]),
+        fixture::cluster_ip("shop", "waiting", &[], &web),
+        fixture::cluster_ip("hidden", "web", &["10.0.0.9"], &web),
+        fixture::cluster_ip("aside", "web", &["10.0.0.2"], &[]),
+        fixture::headless("shop", "db", &[]),
+        fixture::slice(
+            "shop",
+            "db",
+            "db-a",
+            &["Sql/TCP/5432", "/TCP/1"],
+            &["172.0.0.2 hostname=db-0", "172.0.0.3", "172.0.0.4 unready"],
+        ),
+        fixture::slice("shop", "db", "db-b", &["Sql/TCP/5432"], &["172.0.0.3"]),
+        fixture::external("shop", "away", "Example.net"),
+        fixture::external("shop", "address", "192.0.2.7"),
+        fixture::external("shop", "nonsense", "a..b"),
+        fixture::cluster_ip("shop", "dns", &["10.0.0.10"], &[]),
+        fixture::slice("shop", "dns", "dns-a", &[], &["10.244.0.2", "10.244.0.3"]),
+        fixture::pod("shop", "web-0", "172.0.0.1", None),
+    ]
+}
+
+const SOA: &str = "cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. SERIAL 7200 1800 86400 5";
+
+#[test]
+fn a_zone_is_told_in_order_and_each_record_once() {
+    let told = zone(Setting::default(), small(), "cluster.local.");
+    check(
+        &told,
+        &format!(
+            "
+            {SOA}
+            cluster.local. 5 IN NS dns.shop.svc.cluster.local.
+            dns.shop.svc.cluster.local. 5 IN A 10.0.0.10
+            address.shop.svc.cluster.local. 5 IN A 192.0.2.7
+            away.shop.svc.cluster.local. 5 IN CNAME Example.net.
+            db.shop.svc.cluster.local. 5 IN A 172.0.0.2
+            db-0.db.shop.svc.cluster.local. 5 IN A 172.0.0.2
+            _sql._tcp.db.shop.svc.cluster.local. 5 IN SRV 0 50 5432 db-0.db.shop.svc.cluster.local.
+            db.shop.svc.cluster.local. 5 IN A 172.0.0.3
+            172-0-0-3.db.shop.svc.cluster.local. 5 IN A 172.0.0.3
+            _sql._tcp.db.shop.svc.cluster.local. 5 IN SRV 0 50 5432 172-0-0-3.db.shop.svc.cluster.local.
+            web.aside.svc.cluster.local. 5 IN A 10.0.0.2
+            web.shop.svc.cluster.local. 5 IN A 10.0.0.1
+            web.shop.svc.cluster.local. 5 IN AAAA fd00::1
+            web.shop.svc.cluster.local. 5 IN SRV 0 100 80 web.shop.svc.cluster.local.
+            web.shop.svc.cluster.local. 5 IN SRV 0 100 9 web.shop.svc.cluster.local.
+            _http._tcp.web.shop.svc.cluster.local. 5 IN SRV 0 100 80 web.shop.svc.cluster.local.
+            _https._tcp.web.shop.svc.cluster.local. 5 IN SRV 0 100 80 web.shop.svc.cluster.local.
+            {SOA}
+            "
+        ),
+    );
+}
+
+#[test]
+fn several_addresses_of_the_server_and_none_are_both_answered() {
+    let with = |local| Setting {
+        local,
+        ..Setting::default()
+    };
+    let head = |local| {
+        let told = zone(
+            with(local),
+            vec![fixture::namespace("shop")],
+            "cluster.local.",
+        );
+        told.replace(&format!("{SOA}\n"), "")
+    };
+    check(
+        &head(&["10.1.0.1", "10.1.0.2", "fd00::7"]),
+        "
+        cluster.local. 5 IN NS ns.dns.cluster.local.
+        ns.dns.cluster.local. 5 IN A 10.1.0.1
+        ns.dns.cluster.local. 5 IN A 10.1.0.2
+        ns.dns.cluster.local. 5 IN AAAA fd00::7
+        ",
+    );
+    check(&head(&[]), "cluster.local. 5 IN NS ns.dns.cluster.local.");
+    let both = zone(
+        with(&["10.244.0.2", "10.244.0.3"]),
+        small(),
+        "cluster.local.",
+    );
+    assert_eq!(both.matches(" NS ").count(), 1);
+    assert_eq!(both.matches(" 10.0.0.10\n").count(), 1);
+}
+
+#[test]
+fn the_configuration_hides_from_transfers_too() {
+    let setting = Setting {
+        rules: Rules {
+            namespaces: [Box::from("shop")].into(),
+            ignore_empty_service: true,
+            ttl: 3600,
+            ..Rules::default()
+        },
+        ..Setting::default()
+    };
+    let told = zone(setting, small(), "cluster.local.");
+    assert!(
+        !told.contains("aside") && !told.contains("hidden"),
+        "{told}"
+    );
+    assert!(told.contains("web.shop.svc.cluster.local. 3600 IN A 10.0.0.1\n"));
+    assert!(told.starts_with("cluster.local. 300 IN SOA"));
+    let setting = Setting {
+        rules: Rules {
+            ignore_empty_service: true,
+            ..Rules::default()
+        },
+        ..Setting::default()
+    };
+    let told = zone(setting, small(), "cluster.local.");
+    assert!(!told.contains("aside"), "it has no endpoint: {told}");
+}
+
+#[test]
+fn the_zone_is_spelled_as_it_was_asked_for() {
+    let told = zone(Setting::default(), small(), "Cluster.LOCAL.");
+    assert!(told.contains("web.shop.svc.Cluster.LOCAL. 5 IN A 10.0.0.1\n"));
+    assert!(!told.contains("cluster.local"), "{told}");
+}
+
+#[test]
+fn only_zones_are_told() {
+    let server = Setting::default().serve(small());
+    let plugin = transfers(&server, vec![rule(".", &["*"])]);
+    for zone in [
+        "shop.svc.cluster.local.",
+        "foo.cluster.local.",
+        "local.",
+        "0.10.in-addr.arpa.",
+        "ip6.arpa.",
+        "example.org.",
+    ] {
+        assert!(ANYONE.asks(&plugin, zone, "AXFR").is_none(), "{zone}");
+    }
+    assert!(ANYONE.asks(&plugin, "cluster.local.", "SOA").is_none());
+    // Those that are the cluster's are refused there.
+    server.check(
+        "
+        ? foo.cluster.local. AXFR
+        REFUSED Policy
+        ? 0.10.in-addr.arpa. AXFR
+        REFUSED Policy
+        ",
+    );
+}
+
+#[test]
+fn only_those_who_may_have_a_zone_get_it() {
+    let server = Setting::default().serve(small());
+    let rules = vec![
+        rule("local.", &["*"]),
+        rule("cluster.local.", &["192.0.2.0/24", "fd00::1/128"]),
+        rule("cluster.local.", &["*"]),
+    ];
+    let plugin = transfers(&server, rules);
+    for (client, transport, rcode) in [
+        ("192.0.2.7:1", Transport::Tcp, Rcode::NOERROR),
+        ("[::ffff:192.0.2.7]:1", Transport::Tcp, Rcode::NOERROR),
+        ("[fd00::1]:1", Transport::Tls, Rcode::NOERROR),
+        ("192.0.3.1:1", Transport::Tcp, Rcode::REFUSED),
+        ("[fd00::2]:1", Transport::Tcp, Rcode::REFUSED),
+        ("192.0.2.7:1", Transport::Udp, Rcode::REFUSED),
+    ] {
+        let asker = Asker {
+            client,
+            held: Some(0),
+            transport,
+        };
+        for rtype in ["AXFR", "IXFR"] {
+            let reply = asker.asks(&plugin, "cluster.local.", rtype).unwrap();
+            assert_eq!(reply.rcode, rcode, "{client} {transport:?}");
+            let is_empty = reply.section(Section::Answer).is_empty();
+            assert_eq!(is_empty, rcode == Rcode::REFUSED);
+        }
+    }
+    let elsewhere = transfers(&server, vec![rule("test.", &["*"])]);
+    assert!(ANYONE.asks(&elsewhere, "cluster.local.", "AXFR").is_none());
+}
+
+#[test]
+fn who_holds_the_zone_gets_its_soa_and_who_held_it_once_gets_all() {
+    let server = Setting::default().serve(small());
+    let serial = server.cluster.serial();
+    let plugin = transfers(&server, vec![rule(".", &["*"])]);
+    let records = |held, rtype: &str| {
+        let asker = Asker { held, ..ANYONE };
+        let reply = asker.asks(&plugin, "cluster.local.", rtype).unwrap();
+        (reply.rcode, reply.section(Section::Answer).len())
+    };
+    let whole = records(None, "AXFR");
+    assert_eq!(whole, (Rcode::NOERROR, 19));
+    assert_eq!(records(Some(serial), "IXFR"), (Rcode::NOERROR, 1));
+    assert_eq!(records(Some(serial + 1), "IXFR"), (Rcode::NOERROR, 1));
+    assert_eq!(records(Some(serial - 1), "IXFR"), whole);
+    assert_eq!(records(Some(serial), "AXFR"), whole);
+    assert_eq!(records(None, "IXFR"), (Rcode::FORMERR, 0));
+}
+
+#[test]
+fn what_is_not_known_yet_is_not_told() {
+    let server = Setting::default().serve_cluster(Arc::new(Cluster::new(&Kind::ALL)));
+    let plugin = transfers(&server, vec![rule(".", &["*"])]);
+    let reply = ANYONE.asks(&plugin, "cluster.local.", "AXFR").unwrap();
+    assert_eq!((reply.rcode, reply.records().count()), (Rcode::SERVFAIL, 0));
+    assert!(reply.records().all(|record| record.rtype != Type::SOA));
+}

@@ -1,0 +1,193 @@
+//! Zone transfers over real streams.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use hickory_proto::{
+    op::{Message, MessageType, OpCode, Query as Asked, ResponseCode},
+    rr::{Name as HickoryName, RecordType},
+};
+use lodestone::{
+    cluster::{Cluster, Namespace, Object, Port, Protocol, Service, ServiceKind, load},
+    metrics::Metrics,
+    plugin::{
+        Block, Chain, Plugin,
+        kubernetes::Kubernetes,
+        transfer::{Config, Rule, Transfers, Whom},
+    },
+    server::{
+        Listener, Scheme, Servers, Wanted,
+        limits::{Limits, StreamSettings},
+        route::{Route, Routes},
+    },
+    wire::{Name, Rcode, Type},
+    zone::{Rules, View, Zones},
+};
+use tokio::{net::TcpStream, runtime::Handle};
+
+use crate::client::{ask_tcp, ask_udp, next, query_for, rcode, send};
+
+/// A cluster of so many Services, each with one port of a name.
+fn cluster(services: u16) -> Arc<Cluster> {
+    let service = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        Object::Service(Service {
+            namespace: "shop".into(),
+            name: format!("service-{number:05}").into(),
+            kind: ServiceKind::ClusterIp,
+            cluster_ips: [[10, 96, high, low].into()].into(),
+            external_name: None,
+            ports: [Port {
+                name: "http".into(),
+                number: Some(80),
+                protocol: Protocol::Tcp,
+            }]
+            .into(),
+            external: None,
+        })
+    };
+    let namespace = Object::Namespace(Namespace {
+        name: "shop".into(),
+    });
+    load((0..services).map(service).chain([namespace]))
+}
+
+fn routes(cluster: Arc<Cluster>, local: &[&str], to: &str) -> Routes {
+    let name = Name::parse("cluster.local").unwrap();
+    let view = Arc::new(View::new(
+        cluster,
+        Zones::new(&[name]).unwrap(),
+        Rules::default(),
+        local.iter().map(|text| text.parse().unwrap()).collect(),
+    ));
+    let config = Config {
+        rules: vec![Rule {
+            zones: [name].into_iter().collect(),
+            to: vec![match to {
+                "*" => Whom::Anyone,
+                network => Whom::From(network.parse().unwrap()),
+            }],
+        }],
+    };
+    let plugins: Vec<Arc<dyn Plugin>> = vec![
+        Arc::new(Transfers::new(config, vec![Arc::clone(&view) as _])),
+        Arc::new(Kubernetes::new(view, Box::default(), Duration::ZERO)),
+    ];
+    Routes::new([Route::from(Arc::new(Block {
+        zone: Name::ROOT,
+        server: "dns://:0".into(),
+        zone_label: ".".into(),
+        view: "".into(),
+        chain: Arc::new(Chain::new(plugins)),
+        counters: Arc::default(),
+    }))])
+}
+
+fn serve(services: u16, local: &[&str], to: &str) -> (Servers, SocketAddr) {
+    let listener = Listener {
+        scheme: Scheme::Dns,
+        address: "127.0.0.1:0".parse().unwrap(),
+    };
+    let mut servers = Servers::new(Handle::current(), Limits::default(), Metrics::new());
+    servers
+        .apply(vec![Wanted {
+            listener,
+            label: "dns://:0".into(),
+            routes: routes(cluster(services), local, to),
+            streams: StreamSettings::default(),
+            udp_threads: Some(1),
+            tls: None,
+        }])
+        .unwrap();
+    let at = servers.bound(listener)[0];
+    (servers, at)
+}
+
+/// All messages of a transfer, as another implementation writes the question and reads the replies.
+async fn transfer(at: SocketAddr) -> Vec<Message> {
+    let mut question = Message::new(7, MessageType::Query, OpCode::Query);
+    let zone = HickoryName::from_ascii("cluster.local.").unwrap();
+    question.add_query(Asked::query(zone, RecordType::AXFR));
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    send(&mut stream, &question.to_vec().unwrap()).await;
+    let mut messages = Vec::new();
+    let mut ends = 0;
+    while ends < 2 {
+        let octets = next(&mut stream).await.expect("the transfer goes on");
+        let message = Message::from_vec(&octets).unwrap();
+        assert_eq!(message.metadata.response_code, ResponseCode::NoError);
+        assert!(message.metadata.authoritative && !message.metadata.truncation);
+        assert_eq!(message.queries, question.queries);
+        let is_soa = |it: &&hickory_proto::rr::Record| it.record_type() == RecordType::SOA;
+        ends += message.answers.iter().filter(is_soa).count();
+        messages.push(message);
+    }
+    messages
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zone_larger_than_a_message_comes_whole() {
+    let (_servers, at) = serve(3000, &["10.1.0.1", "10.1.0.2"], "127.0.0.0/8");
+    let messages = transfer(at).await;
+    assert!(messages.len() > 4, "{} messages", messages.len());
+    let records: Vec<_> = messages.iter().flat_map(|it| &it.answers).collect();
+    assert_eq!(records.len(), 2 + 1 + 2 + 3 * 3000);
+    for (record, rtype) in [
+        (records[0], RecordType::SOA),
+        (records[1], RecordType::NS),
+        (records[2], RecordType::A),
+        (records[records.len() - 1], RecordType::SOA),
+    ] {
+        assert_eq!(record.record_type(), rtype);
+    }
+    let first = HickoryName::from_ascii("service-00000.shop.svc.cluster.local.").unwrap();
+    assert_eq!(records[5].name, first);
+    let octets: usize = messages.iter().map(|it| it.to_vec().unwrap().len()).sum();
+    assert!(octets > 65_535, "{octets}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_addresses_tells_its_zones_too() {
+    let (_servers, at) = serve(2, &[], "*");
+    let messages = transfer(at).await;
+    let records: Vec<_> = messages.iter().flat_map(|it| &it.answers).collect();
+    assert_eq!(records.len(), 2 + 1 + 3 * 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_and_other_questions_share_a_connection() {
+    let (_servers, at) = serve(3000, &[], "*");
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    send(&mut stream, &query_for("cluster.local", Type::AXFR)).await;
+    send(&mut stream, &query_for("cluster.local", Type::AXFR)).await;
+    send(&mut stream, &query_for("cluster.local", Type::SOA)).await;
+    let mut ends = 0;
+    while ends < 5 {
+        let octets = next(&mut stream).await.unwrap();
+        let message = Message::from_vec(&octets).unwrap();
+        let answers = message.answers.iter();
+        ends += answers
+            .filter(|it| it.record_type() == RecordType::SOA)
+            .count();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_not_have_a_zone_is_refused() {
+    let (_servers, at) = serve(2, &[], "192.0.2.1/32");
+    let axfr = |name| query_for(name, Type::AXFR);
+    assert_eq!(
+        rcode(&ask_tcp(at, &axfr("cluster.local")).await),
+        Rcode::REFUSED
+    );
+    let (_servers, at) = serve(2, &[], "*");
+    assert_eq!(
+        rcode(&ask_udp(at, &axfr("cluster.local")).await),
+        Rcode::REFUSED
+    );
+    assert_eq!(
+        rcode(&ask_tcp(at, &axfr("foo.cluster.local")).await),
+        Rcode::REFUSED
+    );
+    let ixfr = query_for("cluster.local", Type::IXFR);
+    assert_eq!(rcode(&ask_tcp(at, &ixfr).await), Rcode::FORMERR);
+}
