@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::name::{PortName, bare};
+use super::name::{PortName, TopologyZone, bare};
 use crate::cluster::{Endpoint, Port, Slice};
 
 /// Octets of the longest address in dashes, with the `0` behind it.
@@ -143,6 +143,8 @@ pub enum Only<'q> {
     Named(Sought<'q>),
     /// Those that have this port.
     Port(PortName<'q>),
+    /// Those in this topology zone.
+    Near(TopologyZone<'q>),
 }
 
 /// A name that an endpoint is sought by.
@@ -196,6 +198,7 @@ impl<'a> Selection<'a> {
         slices.flat_map(move |slice| {
             let endpoints = slice.ready().filter(move |endpoint| match self.only {
                 Only::Named(sought) => sought.names(endpoint, self.by_pod),
+                Only::Near(zone) => endpoint.zone().is_some_and(|own| zone.is(own)),
                 _ => true,
             });
             endpoints.map(move |endpoint| (&**slice, endpoint))

@@ -3,7 +3,7 @@
 use super::{
     Answer, Known, PodNames, View,
     endpoint::{Only, Selection, Sought, is_protocol_of, parse_dashed},
-    name::Part,
+    name::{Part, TopologyZone, ZONAL},
 };
 use crate::{
     cluster::{Entry, Port, Service, ServiceKind},
@@ -66,6 +66,14 @@ impl Answer<'_> {
             (ServiceKind::ExternalName, Part::Whole) => return self.alias(service),
             (ServiceKind::ExternalName, Part::Endpoint(_)) => return Err(Why::NoSuchEndpoint),
             (ServiceKind::ExternalName, Part::Port(_)) => return Err(Why::NoSuchPort),
+            (ServiceKind::Headless, Part::Near { zone, elsewhere }) if self.view.rules.zonal => {
+                self.near(service, entry, zone, elsewhere);
+            }
+            // Every topology zone's name exists below, so these do (RFC 8020 §2).
+            (ServiceKind::Headless, Part::Zonal) if self.view.rules.zonal => {}
+            (ServiceKind::Headless, Part::Endpoint(label))
+                if self.view.rules.zonal && label.as_bytes() == ZONAL => {}
+            (_, Part::Near { .. } | Part::Zonal) => return Err(Why::NoSuchForm),
             (ServiceKind::ClusterIp, _) if self.is_hidden(entry) => return Err(Why::EmptyService),
             (ServiceKind::ClusterIp, Part::Whole) => self.by_cluster_ip(service, |_| true),
             (ServiceKind::ClusterIp, Part::Port(port)) => {
@@ -117,6 +125,11 @@ impl Answer<'_> {
         if selection.endpoints().next().is_none() {
             return Err(missing);
         }
+        self.of_endpoints(service, selection);
+        Ok(())
+    }
+
+    fn of_endpoints(&mut self, service: &Service, selection: Selection<'_>) {
         match self.rtype {
             Type::A | Type::AAAA => {
                 self.addresses(selection.endpoints().map(|(_, endpoint)| endpoint.address));
@@ -124,7 +137,17 @@ impl Answer<'_> {
             Type::SRV => self.endpoint_srv(service, selection),
             _ => {}
         }
-        Ok(())
+    }
+
+    /// `TZ.pin._zone.SVC.NS.svc`, or with `prefer`: the name exists, whatever the topology zone.
+    fn near(&mut self, service: &Service, entry: &Entry, zone: TopologyZone<'_>, elsewhere: bool) {
+        let near = self.view.select(entry, Only::Near(zone));
+        let selection = if elsewhere && near.endpoints().next().is_none() {
+            self.view.select(entry, Only::All)
+        } else {
+            near
+        };
+        self.of_endpoints(service, selection);
     }
 
     /// `EP.SVC.NS.svc`, or the protocol alone above names of ports, which exists for their sake

@@ -59,6 +59,8 @@ pub struct Rules {
     pub endpoint_pod_names: bool,
     /// Whether a Service that has cluster addresses and no ready endpoint is hidden.
     pub ignore_empty_service: bool,
+    /// Whether the endpoints of a headless Service have names by topology zone.
+    pub zonal: bool,
 }
 
 impl Default for Rules {
@@ -69,6 +71,7 @@ impl Default for Rules {
             namespaces: Box::default(),
             endpoint_pod_names: false,
             ignore_empty_service: false,
+            zonal: false,
         }
     }
 }

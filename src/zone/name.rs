@@ -201,19 +201,36 @@ impl<'z, 'q> Place<'z, 'q> {
                 namespace: text(1),
                 label: text(2),
             },
-            (b"svc", 3..=5) => Form::Service {
-                namespace: text(1),
-                service: text(2),
-                part: match self.left {
-                    3 => Part::Whole,
-                    4 => Part::Endpoint(text(3)),
-                    _ => Part::Port(PortName {
-                        protocol: bare(text(3)),
-                        port: bare(text(4)),
-                    }),
-                },
-            },
+            (b"svc", 3..) => self.service(),
             _ => Form::Unknown,
+        }
+    }
+
+    /// `SVC.NS.svc` and what is left of it.
+    fn service(&self) -> Form<'q> {
+        let text = |index| self.left_of_zone(index).map(text).unwrap_or_default();
+        let zonal = self.left_of_zone(3) == Some(ZONAL);
+        let part = match (self.left, text(4)) {
+            (3, _) => Part::Whole,
+            (4, _) => Part::Endpoint(text(3)),
+            (5, PIN | PREFER) if zonal => Part::Zonal,
+            (5, port) => Part::Port(PortName {
+                protocol: bare(text(3)),
+                port: bare(port),
+            }),
+            (_, word @ (PIN | PREFER)) if zonal => {
+                let end = self.labels.starts[self.left - 5];
+                Part::Near {
+                    zone: TopologyZone(&self.labels.lower[..usize::from(end)]),
+                    elsewhere: word == PREFER,
+                }
+            }
+            _ => return Form::Unknown,
+        };
+        Form::Service {
+            namespace: text(1),
+            service: text(2),
+            part,
         }
     }
 
@@ -286,6 +303,44 @@ pub enum Part<'q> {
     Endpoint(&'q str),
     /// One port: `_PORT._PROTO.SVC.NS.svc`.
     Port(PortName<'q>),
+    /// `pin._zone.SVC.NS.svc` or `prefer._zone.SVC.NS.svc`, which only others stand below.
+    Zonal,
+    /// The endpoints of one topology zone: `TZ.pin._zone.SVC.NS.svc`.
+    Near {
+        /// The topology zone.
+        zone: TopologyZone<'q>,
+        /// Whether those elsewhere will do where there are none: `prefer` for `pin`.
+        elsewhere: bool,
+    },
+}
+
+/// The label left of a Service that names of topology zones stand below.
+pub const ZONAL: &[u8] = b"_zone";
+const PIN: &str = "pin";
+const PREFER: &str = "prefer";
+
+/// The name of a topology zone: labels in lower case, each with its length before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopologyZone<'q>(&'q [u8]);
+
+impl TopologyZone<'_> {
+    /// Whether this is it, dots between labels.
+    pub fn is(self, zone: &str) -> bool {
+        let mut labels = self.0;
+        for part in zone.split('.') {
+            let Some((&length, rest)) = labels.split_first() else {
+                return false;
+            };
+            let Some((label, rest)) = rest.split_at_checked(length.into()) else {
+                return false;
+            };
+            if !label.eq_ignore_ascii_case(part.as_bytes()) {
+                return false;
+            }
+            labels = rest;
+        }
+        labels.is_empty()
+    }
 }
 
 /// A port by name and protocol. The labels' underscores may be missing: the names were once

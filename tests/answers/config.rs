@@ -319,6 +319,7 @@ fn every_option_is_read() {
     assert_eq!(accepted("ttl 0").rules.ttl, 0);
     assert_eq!(accepted("ttl 3600").rules.ttl, 3600);
     assert!(accepted("endpoint_pod_names").rules.endpoint_pod_names);
+    assert!(accepted("zonal").rules.zonal);
     assert!(!accepted("noendpoints").source.slices);
     assert!(accepted("ignore empty_service").rules.ignore_empty_service);
     assert_eq!(*accepted("fallthrough").fallthrough, [name(".")]);
@@ -426,7 +427,9 @@ fn what_is_no_option_is_refused() {
         "upstream",
         "transfer to *",
         "federation a b",
-        "zonal",
+        "zonal on",
+        "zonal\nnoendpoints",
+        "noendpoints\nzonal",
         "multicluster cluster.local",
     ] {
         let errors = option(line).expect_err(line);

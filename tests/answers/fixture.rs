@@ -29,7 +29,7 @@ pub fn external(namespace: &str, name: &str, target: &str) -> Object {
     })
 }
 
-/// A slice of the Service; endpoints are written `ADDRESS [hostname=X] [pod=X] [unready]`.
+/// A slice of the Service; endpoints are written `ADDRESS [hostname=X] [pod=X] [zone=X] [unready]`.
 pub fn slice(
     namespace: &str,
     service: &str,
@@ -88,15 +88,16 @@ fn ports(texts: &[&str]) -> Arc<[Port]> {
 fn endpoint(text: &str) -> Endpoint {
     let mut words = text.split(' ');
     let address = address(words.next().unwrap());
-    let (mut hostname, mut pod, mut ready) = (None, None, true);
+    let (mut hostname, mut pod, mut zone, mut ready) = (None, None, None, true);
     for word in words {
         match word.split_once('=') {
             Some(("hostname", name)) => hostname = Some(name),
             Some(("pod", name)) => pod = Some(name),
+            Some(("zone", name)) => zone = Some(name),
             _ => ready = word != "unready",
         }
     }
-    Endpoint::new(address, ready, hostname, pod, None)
+    Endpoint::new(address, ready, hostname, pod, zone)
 }
 
 fn address(text: &str) -> IpAddr {

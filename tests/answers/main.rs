@@ -9,3 +9,4 @@ mod names;
 mod random;
 mod records;
 mod transfers;
+mod zonal;

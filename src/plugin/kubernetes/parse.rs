@@ -83,6 +83,8 @@ struct Options {
     namespaces: Vec<Box<str>>,
     namespaces_at: Option<Word>,
     namespace_labels_at: Option<Word>,
+    noendpoints_at: Option<Word>,
+    zonal_at: Option<Word>,
     endpoint: Option<Word>,
     tls: Option<(Word, Tls)>,
     kubeconfig: Option<(Word, Origin)>,
@@ -99,6 +101,8 @@ impl Default for Options {
             namespaces: Vec::new(),
             namespaces_at: None,
             namespace_labels_at: None,
+            noendpoints_at: None,
+            zonal_at: None,
             endpoint: None,
             tls: None,
             kubeconfig: None,
@@ -134,8 +138,17 @@ impl Options {
                 let seconds = arguments.required("seconds")?;
                 self.rules.ttl = seconds.integer(0..=MAX_TTL)?;
             }
+            "zonal" => {
+                self.rules.zonal = true;
+                self.zonal_at = Some(name.clone());
+                exclusive(self.noendpoints_at.as_ref(), Some(name))?;
+            }
             "endpoint_pod_names" => self.rules.endpoint_pod_names = true,
-            "noendpoints" => self.source.slices = false,
+            "noendpoints" => {
+                self.source.slices = false;
+                self.noendpoints_at = Some(name.clone());
+                exclusive(self.zonal_at.as_ref(), Some(name))?;
+            }
             "ignore" => {
                 let what = arguments.required("empty_service")?;
                 what.one_of(&[("empty_service", ())])?;
@@ -152,7 +165,7 @@ impl Options {
                 let duration = arguments.required("a duration such as 5s")?;
                 self.startup_timeout = Some(duration.duration()?);
             }
-            "zonal" | "multicluster" => {
+            "multicluster" => {
                 let message = format!("'{name}' is not served yet");
                 return Err(name.error(message).help("take this line away"));
             }
