@@ -7,7 +7,8 @@ pub(super) mod wire;
 
 use super::event::{Key, Kind, Object};
 use super::object::{
-    Endpoint, External, Namespace, Pod, Port, Service, ServiceImport, ServiceKind, Slice,
+    Endpoint, External, ImportedFrom, Namespace, Pod, Port, Service, ServiceImport, ServiceKind,
+    Slice,
 };
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -174,13 +175,15 @@ impl Slim for wire::Slice<'_> {
 
     fn slim(&self) -> Result<Option<Object>, String> {
         let metadata = &self.metadata;
-        let service = metadata
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.service.as_deref());
-        let Some(service) = service.filter(|name| !name.is_empty()) else {
-            return Ok(None);
+        let label = |pick: for<'p> fn(&'p wire::Picked<'_>) -> Option<&'p str>| {
+            let value = metadata.labels.as_ref().and_then(pick);
+            value.unwrap_or_default()
         };
+        let service = label(|labels| labels.service.as_deref());
+        let import = label(|labels| labels.import.as_deref());
+        if service.is_empty() && import.is_empty() {
+            return Ok(None);
+        }
         if self.address_type.as_deref() == Some("FQDN") {
             return Ok(None);
         }
@@ -208,6 +211,12 @@ impl Slim for wire::Slice<'_> {
             namespace: (&*metadata.namespace).into(),
             name: (&*metadata.name).into(),
             service: service.into(),
+            import: (!import.is_empty()).then(|| {
+                Box::new(ImportedFrom {
+                    service: import.into(),
+                    cluster: label(|labels| labels.cluster.as_deref()).into(),
+                })
+            }),
             ports: ports(self.ports.as_deref()),
             endpoints: endpoints.into(),
         };

@@ -233,6 +233,10 @@ impl Writer {
         if old.zip(new).is_none_or(|(old, new)| !old.answers_like(new)) {
             self.touch_serial();
         }
+        self.set_imported(old, new);
+        // One without a Service is a ServiceImport's alone.
+        let old = old.filter(|old| !old.service.is_empty());
+        let new = new.filter(|new| !new.service.is_empty());
         // A slice may change hands: then it leaves one entry and joins another.
         let leaves = old.filter(|old| new.is_none_or(|new| new.service != old.service));
         if let Some(old) = leaves {
@@ -249,6 +253,27 @@ impl Writer {
             self.after.extend(slice_addresses(new));
             self.change_entry(&new.namespace, &new.service, |entry| {
                 entry.slices = with_slice(&entry.slices, &new.name, Some(new));
+            });
+        }
+    }
+
+    /// The same for the ServiceImport that a slice may belong to. No address leads there.
+    fn set_imported(&mut self, old: Option<&Arc<Slice>>, new: Option<&Arc<Slice>>) {
+        let of = |slice: &&Arc<Slice>| {
+            let import = slice.import.as_ref();
+            import.map(|import| Arc::clone(&import.service))
+        };
+        let (before, after) = (old.as_ref().and_then(of), new.as_ref().and_then(of));
+        if let (Some(old), Some(service)) = (old, &before)
+            && before != after
+        {
+            self.change_entry(&old.namespace, service, |entry| {
+                entry.imported = with_slice(&entry.imported, &old.name, None);
+            });
+        }
+        if let (Some(new), Some(service)) = (new, &after) {
+            self.change_entry(&new.namespace, service, |entry| {
+                entry.imported = with_slice(&entry.imported, &new.name, Some(new));
             });
         }
     }

@@ -27,6 +27,10 @@ impl Interner {
             Object::Slice(slice, _) => {
                 self.strings.share(&mut slice.namespace);
                 self.strings.share(&mut slice.service);
+                if let Some(import) = &mut slice.import {
+                    self.strings.share(&mut import.service);
+                    self.strings.share(&mut import.cluster);
+                }
                 self.ports.share(&mut slice.ports);
                 for endpoint in &mut slice.endpoints {
                     if let Some(zone) = endpoint.zone_mut() {

@@ -103,8 +103,11 @@ pub struct Slice {
     pub namespace: Arc<str>,
     /// The slice's own name.
     pub name: Box<str>,
-    /// The owning Service: the label `kubernetes.io/service-name`.
+    /// The owning Service: the label `kubernetes.io/service-name`. Empty where only a ServiceImport
+    /// owns it.
     pub service: Arc<str>,
+    /// The ServiceImport that it belongs to, for `multicluster` zones; boxed as few have one.
+    pub import: Option<Box<ImportedFrom>>,
     /// Ports that every endpoint of the slice has.
     pub ports: Arc<[Port]>,
     /// Endpoints, one for each address, in their order.
@@ -120,8 +123,21 @@ impl Slice {
     /// Whether every answer made from `self` would also be made from `other`. Endpoints that are
     /// not ready are kept but answer nothing.
     pub fn answers_like(&self, other: &Self) -> bool {
-        self.service == other.service && self.ports == other.ports && self.ready().eq(other.ready())
+        self.service == other.service
+            && self.import == other.import
+            && self.ports == other.ports
+            && self.ready().eq(other.ready())
     }
+}
+
+/// Where a slice of the multi-cluster services API comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportedFrom {
+    /// The ServiceImport: the label `multicluster.kubernetes.io/service-name`.
+    pub service: Arc<str>,
+    /// The cluster: the label `multicluster.kubernetes.io/source-cluster`. Empty where that is
+    /// missing; then its endpoints have no names.
+    pub cluster: Arc<str>,
 }
 
 /// One address of one endpoint: 48 bytes, and its names once on the heap.

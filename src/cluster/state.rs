@@ -52,6 +52,8 @@ pub struct Entry {
     pub slices: Box<[Arc<Slice>]>,
     /// The import of the same name, from other clusters.
     pub import: Option<Arc<ServiceImport>>,
+    /// The ServiceImport's slices, sorted by name.
+    pub imported: Box<[Arc<Slice>]>,
 }
 
 /// The name of an [`Entry`].
@@ -241,12 +243,16 @@ impl Entry {
             service: None,
             slices: Box::default(),
             import: None,
+            imported: Box::default(),
         }
     }
 
     /// Whether there is nothing left of it.
     pub(super) fn is_empty(&self) -> bool {
-        self.service.is_none() && self.slices.is_empty() && self.import.is_none()
+        self.service.is_none()
+            && self.slices.is_empty()
+            && self.import.is_none()
+            && self.imported.is_empty()
     }
 
     /// Every endpoint of every slice, ready or not.

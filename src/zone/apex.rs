@@ -81,6 +81,10 @@ impl View {
         mut tell: impl FnMut(NameRef<'_>, IpAddr),
     ) {
         let mut found = false;
+        // Services have no names in a multicluster zone.
+        let hidden = self.zones.is_multicluster(zone);
+        let named = hidden.then(|| name_server(zone)).flatten();
+        let named = named.as_ref().map(Target::name);
         for entry in self.own_entries() {
             let Some(service) = &entry.service else {
                 continue;
@@ -93,7 +97,7 @@ impl View {
                 ServiceKind::ClusterIp => {
                     for address in service.cluster_ips.iter().copied() {
                         found = true;
-                        tell(target.name(), address);
+                        tell(named.unwrap_or(target.name()), address);
                     }
                 }
                 ServiceKind::Headless => {
@@ -103,7 +107,7 @@ impl View {
                         let name = EndpointName::of(endpoint, selection.by_pod);
                         if let Some(name) = target.below(name.label(&mut buffer)) {
                             found = true;
-                            tell(name, endpoint.address);
+                            tell(named.unwrap_or(name), endpoint.address);
                         }
                     }
                 }

@@ -143,6 +143,8 @@ pub enum Only<'q> {
     Named(Sought<'q>),
     /// Those that have this port.
     Port(PortName<'q>),
+    /// Those of this cluster that have this name.
+    Member(&'q str, Sought<'q>),
     /// Those in this topology zone.
     Near(TopologyZone<'q>),
 }
@@ -186,6 +188,8 @@ pub struct Selection<'a> {
     pub only: Only<'a>,
     /// Whether pods' names are endpoints' names.
     pub by_pod: bool,
+    /// Whether their names stand below those of their clusters, as a ServiceImport's do.
+    pub imported: bool,
 }
 
 impl<'a> Selection<'a> {
@@ -193,11 +197,14 @@ impl<'a> Selection<'a> {
     pub fn endpoints(self) -> impl Iterator<Item = (&'a Slice, &'a Endpoint)> {
         let slices = self.slices.iter().filter(move |slice| match self.only {
             Only::Port(port) => slice.ports.iter().any(|it| port.is(it)),
+            Only::Member(cluster, _) => cluster_of(slice).eq_ignore_ascii_case(cluster),
             _ => true,
         });
         slices.flat_map(move |slice| {
             let endpoints = slice.ready().filter(move |endpoint| match self.only {
-                Only::Named(sought) => sought.names(endpoint, self.by_pod),
+                Only::Named(sought) | Only::Member(_, sought) => {
+                    sought.names(endpoint, self.by_pod)
+                }
                 Only::Near(zone) => endpoint.zone().is_some_and(|own| zone.is(own)),
                 _ => true,
             });
@@ -220,6 +227,11 @@ impl<'a> Selection<'a> {
             .map(|(slice, _)| self.ports(slice).count().max(1))
             .sum()
     }
+}
+
+/// The cluster that a slice of a ServiceImport comes from; empty where that is not said.
+pub fn cluster_of(slice: &Slice) -> &str {
+    slice.import.as_ref().map_or("", |import| &import.cluster)
 }
 
 impl PortName<'_> {

@@ -1,15 +1,49 @@
 //! What is there: namespaces, Services with their endpoints and ports, pods.
 
+use std::net::IpAddr;
+
 use super::{
     Answer, Known, PodNames, View,
     endpoint::{Only, Selection, Sought, is_protocol_of, parse_dashed},
     name::{Part, TopologyZone, ZONAL},
 };
 use crate::{
-    cluster::{Entry, Port, Service, ServiceKind},
+    cluster::{Entry, Port, Service, ServiceImport, ServiceKind},
     reply::Why,
     wire::Type,
 };
+
+/// What a Service and a ServiceImport have in common.
+#[derive(Clone, Copy)]
+pub struct Front<'a> {
+    pub namespace: &'a str,
+    pub name: &'a str,
+    /// Its own addresses; none where it is reached by its endpoints.
+    pub addresses: &'a [IpAddr],
+    pub ports: &'a [Port],
+}
+
+impl<'a> From<&'a Service> for Front<'a> {
+    fn from(service: &'a Service) -> Self {
+        Self {
+            namespace: &service.namespace,
+            name: &service.name,
+            addresses: &service.cluster_ips,
+            ports: &service.ports,
+        }
+    }
+}
+
+impl<'a> From<&'a ServiceImport> for Front<'a> {
+    fn from(import: &'a ServiceImport) -> Self {
+        Self {
+            namespace: &import.namespace,
+            name: &import.name,
+            addresses: &import.ips,
+            ports: &import.ports,
+        }
+    }
+}
 
 impl View {
     /// Whether a namespace exists and is shown.
@@ -25,6 +59,7 @@ impl View {
             slices: &entry.slices,
             only,
             by_pod: self.rules.endpoint_pod_names,
+            imported: false,
         }
     }
 }
@@ -62,28 +97,32 @@ impl Answer<'_> {
         let entry = self.view.cluster.entry(namespace, name);
         let entry = entry.as_deref().ok_or(Why::NoSuchService)?;
         let service = entry.service.as_deref().ok_or(Why::NoSuchService)?;
+        let front = Front::from(service);
         match (service.kind, part) {
             (ServiceKind::ExternalName, Part::Whole) => return self.alias(service),
             (ServiceKind::ExternalName, Part::Endpoint(_)) => return Err(Why::NoSuchEndpoint),
             (ServiceKind::ExternalName, Part::Port(_)) => return Err(Why::NoSuchPort),
             (ServiceKind::Headless, Part::Near { zone, elsewhere }) if self.view.rules.zonal => {
-                self.near(service, entry, zone, elsewhere);
+                self.near(front, entry, zone, elsewhere);
             }
             // Every topology zone's name exists below, so these do (RFC 8020 §2).
             (ServiceKind::Headless, Part::Zonal) if self.view.rules.zonal => {}
             (ServiceKind::Headless, Part::Endpoint(label))
                 if self.view.rules.zonal && label.as_bytes() == ZONAL => {}
-            (_, Part::Near { .. } | Part::Zonal) => return Err(Why::NoSuchForm),
+            (_, Part::Near { .. } | Part::Zonal | Part::Member { .. }) => {
+                return Err(Why::NoSuchForm);
+            }
             (ServiceKind::ClusterIp, _) if self.is_hidden(entry) => return Err(Why::EmptyService),
-            (ServiceKind::ClusterIp, Part::Whole) => self.by_cluster_ip(service, |_| true),
+            (ServiceKind::ClusterIp, Part::Whole) => self.by_own_addresses(front, |_| true),
             (ServiceKind::ClusterIp, Part::Port(port)) => {
                 if !service.ports.iter().any(|it| port.is(it)) {
                     return Err(Why::NoSuchPort);
                 }
-                self.by_cluster_ip(service, |it| port.is(it));
+                self.by_own_addresses(front, |it| port.is(it));
             }
             (ServiceKind::Headless, Part::Whole) => {
-                self.by_endpoints(service, entry, Only::All, Why::NoReadyEndpoint)?;
+                let all = self.view.select(entry, Only::All);
+                self.by_endpoints(front, all, Why::NoReadyEndpoint)?;
             }
             (ServiceKind::Headless, Part::Port(port)) => {
                 let missing = if is_up(entry) {
@@ -91,7 +130,8 @@ impl Answer<'_> {
                 } else {
                     Why::NoReadyEndpoint
                 };
-                self.by_endpoints(service, entry, Only::Port(port), missing)?;
+                let with_port = self.view.select(entry, Only::Port(port));
+                self.by_endpoints(front, with_port, missing)?;
             }
             (_, Part::Endpoint(label)) => self.endpoint(service, entry, label)?,
         }
@@ -105,57 +145,55 @@ impl Answer<'_> {
 
     /// A Service, or one of its ports, that is reached by its cluster addresses. It exists though
     /// nothing may listen.
-    fn by_cluster_ip(&mut self, service: &Service, is_meant: impl Fn(&Port) -> bool) {
+    pub(super) fn by_own_addresses(&mut self, front: Front<'_>, is_meant: impl Fn(&Port) -> bool) {
         match self.rtype {
-            Type::A | Type::AAAA => self.addresses(service.cluster_ips.iter().copied()),
-            Type::SRV => self.cluster_srv(service, is_meant),
+            Type::A | Type::AAAA => self.addresses(front.addresses.iter().copied()),
+            Type::SRV => self.cluster_srv(front, is_meant),
             _ => {}
         }
     }
 
     /// Ready endpoints. Without any, their common name does not exist (specification, §2.4).
-    fn by_endpoints(
+    pub(super) fn by_endpoints(
         &mut self,
-        service: &Service,
-        entry: &Entry,
-        only: Only<'_>,
+        front: Front<'_>,
+        selection: Selection<'_>,
         missing: Why,
     ) -> Result<(), Why> {
-        let selection = self.view.select(entry, only);
         if selection.endpoints().next().is_none() {
             return Err(missing);
         }
-        self.of_endpoints(service, selection);
+        self.of_endpoints(front, selection);
         Ok(())
     }
 
-    fn of_endpoints(&mut self, service: &Service, selection: Selection<'_>) {
+    fn of_endpoints(&mut self, front: Front<'_>, selection: Selection<'_>) {
         match self.rtype {
             Type::A | Type::AAAA => {
                 self.addresses(selection.endpoints().map(|(_, endpoint)| endpoint.address));
             }
-            Type::SRV => self.endpoint_srv(service, selection),
+            Type::SRV => self.endpoint_srv(front, selection),
             _ => {}
         }
     }
 
     /// `TZ.pin._zone.SVC.NS.svc`, or with `prefer`: the name exists, whatever the topology zone.
-    fn near(&mut self, service: &Service, entry: &Entry, zone: TopologyZone<'_>, elsewhere: bool) {
+    fn near(&mut self, front: Front<'_>, entry: &Entry, zone: TopologyZone<'_>, elsewhere: bool) {
         let near = self.view.select(entry, Only::Near(zone));
         let selection = if elsewhere && near.endpoints().next().is_none() {
             self.view.select(entry, Only::All)
         } else {
             near
         };
-        self.of_endpoints(service, selection);
+        self.of_endpoints(front, selection);
     }
 
     /// `EP.SVC.NS.svc`, or the protocol alone above names of ports, which exists for their sake
     /// (RFC 8020 §2).
     fn endpoint(&mut self, service: &Service, entry: &Entry, label: &str) -> Result<(), Why> {
         let sought = Sought::new(label);
-        let named = Only::Named(sought);
-        let missing = self.by_endpoints(service, entry, named, Why::NoSuchEndpoint);
+        let named = self.view.select(entry, Only::Named(sought));
+        let missing = self.by_endpoints(service.into(), named, Why::NoSuchEndpoint);
         let Err(why) = missing else { return Ok(()) };
         let is_protocol = match service.kind {
             ServiceKind::ClusterIp => is_protocol_of(label, &*service.ports),

@@ -4,6 +4,7 @@
 //! ```text
 //! name       what a name asks for: the grammar
 //! lookup     what is there: namespaces, Services, pods
+//! import     what is there in multicluster zones
 //! addresses  A and AAAA        srv      SRV, its weights and glue
 //! alias      ExternalName      reverse  PTR        apex  SOA, NS and the fixed names
 //! endpoint   endpoints, their names, which are meant
@@ -16,6 +17,7 @@ mod alias;
 mod apex;
 mod distinct;
 mod endpoint;
+mod import;
 mod lookup;
 mod name;
 mod reverse;
@@ -210,6 +212,11 @@ impl Answer<'_> {
                 service,
                 part,
             } => return self.service(namespace, service, part),
+            Form::Import {
+                namespace,
+                import,
+                part,
+            } => self.import(namespace, import, part)?,
             Form::Address(network) => self.reverse(network)?,
             Form::Unknown => return Err(Why::NoSuchForm),
         }

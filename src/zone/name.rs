@@ -59,6 +59,8 @@ pub struct Zone {
     name: Name,
     label_count: usize,
     content: Content,
+    /// Whether it holds ServiceImports in place of Services.
+    multicluster: bool,
 }
 
 /// What names a zone can hold.
@@ -87,6 +89,7 @@ impl Zone {
             name: lower,
             label_count: lower.as_ref().label_count(),
             content,
+            multicluster: false,
         }
     }
 
@@ -126,8 +129,21 @@ impl Zones {
     /// These zones; nothing where all of them are reverse zones, so that no name of a Service
     /// could be told.
     pub fn new(names: &[Name]) -> Option<Self> {
+        Self::with_imports(names, &[])
+    }
+
+    /// The same, where some of the zones hold ServiceImports in place of Services.
+    pub fn with_imports(names: &[Name], imports: &[Name]) -> Option<Self> {
         let mut list: Vec<Zone> = names.iter().map(Zone::new).collect();
-        let primary = list.iter().find(|zone| !zone.is_reverse())?.name;
+        for zone in &mut list {
+            zone.multicluster = imports.iter().any(|name| name.to_lower() == zone.name);
+        }
+        let mut naming = list.iter().filter(|zone| !zone.is_reverse());
+        let first = naming.clone().next()?.name;
+        // Services have no names in the others, so nothing may point there.
+        let primary = naming
+            .find(|zone| !zone.multicluster)
+            .map_or(first, |zone| zone.name);
         list.sort_by_key(|zone| std::cmp::Reverse(zone.label_count));
         Some(Self {
             list: list.into(),
@@ -138,6 +154,12 @@ impl Zones {
     /// The first zone, as configured, that names Services: the one that PTR records point into.
     pub fn primary(&self) -> &Name {
         &self.primary
+    }
+
+    /// Whether the zone of this name, in whatever spelling, holds ServiceImports.
+    pub fn is_multicluster(&self, zone: NameRef<'_>) -> bool {
+        let is = |it: &&Zone| it.name.as_ref().eq_ignore_case(zone);
+        self.list.iter().find(is).is_some_and(|it| it.multicluster)
     }
 
     /// Where a name lies: in the longest zone that holds it.
@@ -209,6 +231,9 @@ impl<'z, 'q> Place<'z, 'q> {
     /// `SVC.NS.svc` and what is left of it.
     fn service(&self) -> Form<'q> {
         let text = |index| self.left_of_zone(index).map(text).unwrap_or_default();
+        if self.zone.multicluster {
+            return self.import();
+        }
         let zonal = self.left_of_zone(3) == Some(ZONAL);
         let part = match (self.left, text(4)) {
             (3, _) => Part::Whole,
@@ -230,6 +255,28 @@ impl<'z, 'q> Place<'z, 'q> {
         Form::Service {
             namespace: text(1),
             service: text(2),
+            part,
+        }
+    }
+
+    /// The same in a multicluster zone, where an endpoint's name stands below its cluster's.
+    fn import(&self) -> Form<'q> {
+        let text = |index| self.left_of_zone(index).map(text).unwrap_or_default();
+        let part = match (self.left, text(3), text(4)) {
+            (3, ..) => Part::Whole,
+            (4, label, _) => Part::Endpoint(label),
+            (5, protocol, port) if protocol.starts_with('_') || port.starts_with('_') => {
+                Part::Port(PortName {
+                    protocol: bare(protocol),
+                    port: bare(port),
+                })
+            }
+            (5, cluster, endpoint) => Part::Member { cluster, endpoint },
+            _ => return Form::Unknown,
+        };
+        Form::Import {
+            namespace: text(1),
+            import: text(2),
             part,
         }
     }
@@ -288,6 +335,15 @@ pub enum Form<'q> {
         /// What of it.
         part: Part<'q>,
     },
+    /// The same in a multicluster zone.
+    Import {
+        /// The namespace.
+        namespace: &'q str,
+        /// The ServiceImport.
+        import: &'q str,
+        /// What of it; where that is [`Part::Endpoint`], it is a cluster's name.
+        part: Part<'q>,
+    },
     /// A reverse name: of one address, or of all addresses that begin alike.
     Address(IpNet),
     /// No form.
@@ -303,6 +359,13 @@ pub enum Part<'q> {
     Endpoint(&'q str),
     /// One port: `_PORT._PROTO.SVC.NS.svc`.
     Port(PortName<'q>),
+    /// One endpoint of one cluster: `EP.CLUSTER.SVC.NS.svc`, of a ServiceImport alone.
+    Member {
+        /// The cluster.
+        cluster: &'q str,
+        /// The endpoint.
+        endpoint: &'q str,
+    },
     /// `pin._zone.SVC.NS.svc` or `prefer._zone.SVC.NS.svc`, which only others stand below.
     Zonal,
     /// The endpoints of one topology zone: `TZ.pin._zone.SVC.NS.svc`.

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use super::{
     Answer, addresses,
     distinct::Distinct,
-    endpoint::{EndpointName, LabelBuffer, Selection},
+    endpoint::{EndpointName, LabelBuffer, Selection, cluster_of},
+    lookup::Front,
     target::Target,
 };
 use crate::{
-    cluster::{Port, Service},
+    cluster::Port,
     reply::{Data, Owner, Section},
     wire::{NameRef, Type},
 };
@@ -17,16 +18,16 @@ use crate::{
 impl Answer<'_> {
     /// The ports of a Service that is reached by its cluster addresses: each leads to the Service
     /// itself.
-    pub(super) fn cluster_srv(&mut self, service: &Service, is_meant: impl Fn(&Port) -> bool) {
-        let Some(target) = Target::service(&service.name, &service.namespace, self.zone) else {
+    pub(super) fn cluster_srv(&mut self, front: Front<'_>, is_meant: impl Fn(&Port) -> bool) {
+        let Some(target) = Target::service(front.name, front.namespace, self.zone) else {
             return;
         };
-        let ports = || service.ports.iter().filter(|port| is_meant(port));
-        let weight = weight(service.cluster_ips.len() * ports().count());
+        let ports = || front.ports.iter().filter(|port| is_meant(port));
+        let weight = weight(front.addresses.len() * ports().count());
         let mut numbers = Distinct::new();
         for number in ports().filter_map(|port| port.number) {
             // Without an address, nothing is behind the name that the record would lead to.
-            if !service.cluster_ips.is_empty() && numbers.insert(number) {
+            if !front.addresses.is_empty() && numbers.insert(number) {
                 self.srv(weight, number, target.name());
             }
         }
@@ -34,7 +35,7 @@ impl Answer<'_> {
             return;
         }
         let mut glue = Distinct::new();
-        for address in service.cluster_ips.iter().copied() {
+        for address in front.addresses.iter().copied() {
             if glue.insert(address) {
                 self.glue(target.name(), address);
             }
@@ -42,16 +43,31 @@ impl Answer<'_> {
     }
 
     /// The ports of endpoints: each leads to the endpoint's own name.
-    pub(super) fn endpoint_srv(&mut self, service: &Service, selection: Selection<'_>) {
-        let Some(mut target) = Target::service(&service.name, &service.namespace, self.zone) else {
-            return;
-        };
+    pub(super) fn endpoint_srv(&mut self, front: Front<'_>, selection: Selection<'_>) {
+        let service = Target::service(front.name, front.namespace, self.zone);
+        let Some(mut target) = service else { return };
+        let mut below = "";
         let weight = weight(selection.pairs());
         let mut records = Distinct::new();
         let mut glue = Distinct::new();
         let mut buffer = LabelBuffer::default();
         for (slice, endpoint) in selection.endpoints() {
             let name = EndpointName::of(endpoint, selection.by_pod);
+            let cluster = if selection.imported {
+                cluster_of(slice)
+            } else {
+                ""
+            };
+            if cluster != below {
+                let service = Target::service(front.name, front.namespace, self.zone);
+                let member = service.and_then(|mut it| it.put(cluster.as_bytes()).map(|()| it));
+                let Some(member) = member else { continue };
+                (target, below) = (member, cluster);
+            }
+            // Without its cluster's name an endpoint of a ServiceImport has none.
+            if selection.imported && cluster.is_empty() {
+                continue;
+            }
             // A name too long to exist cannot be pointed to.
             let Some(name_below) = target.below(name.label(&mut buffer)) else {
                 continue;
@@ -59,11 +75,11 @@ impl Answer<'_> {
             let mut is_target = false;
             for number in selection.ports(slice).filter_map(|port| port.number) {
                 is_target = true;
-                if records.insert((name, number)) {
+                if records.insert((cluster, name, number)) {
                     self.srv(weight, number, name_below);
                 }
             }
-            if is_target && glue.insert((name, endpoint.address)) {
+            if is_target && glue.insert((cluster, name, endpoint.address)) {
                 self.glue(name_below, endpoint.address);
             }
         }

@@ -10,13 +10,13 @@ use super::{
     View, addresses,
     apex::name_server,
     distinct::Distinct,
-    endpoint::{EndpointName, LabelBuffer, protocol},
+    endpoint::{EndpointName, LabelBuffer, Only, Selection, cluster_of, protocol},
     lookup::is_up,
     name::{Form, Labels},
     target::Target,
 };
 use crate::{
-    cluster::{Entry, Port, Service, ServiceKind, Slice},
+    cluster::{Entry, Port, Service, ServiceImport, ServiceKind},
     query::Question,
     reply::{Data, Owner, Reply, Section, Why},
     wire::{Name, NameRef, Rcode, Type},
@@ -111,15 +111,18 @@ impl Teller<'_> {
         let view = self.view;
         let entries = view.cluster.entries();
         let mut entries: Vec<Arc<Entry>> = entries
-            .filter(|entry| entry.service.is_some() && view.shows(&entry.key.namespace))
+            .filter(|entry| view.shows(&entry.key.namespace))
             .collect();
         entries.sort_unstable_by(|one, other| {
             let (one, other) = (&one.key, &other.key);
             (&one.name, &one.namespace).cmp(&(&other.name, &other.namespace))
         });
+        let imports = view.zones.is_multicluster(self.zone);
         for entry in entries {
-            if let Some(service) = &entry.service {
-                self.service(&entry, service);
+            match (&entry.service, &entry.import) {
+                (_, Some(import)) if imports => self.import(&entry, import),
+                (Some(service), _) if !imports => self.service(&entry, service),
+                _ => {}
             }
         }
     }
@@ -135,7 +138,21 @@ impl Teller<'_> {
                     self.front(&service.cluster_ips, &service.ports, &target);
                 }
             }
-            ServiceKind::Headless => self.endpoints(&entry.slices, target),
+            ServiceKind::Headless => {
+                self.endpoints(self.view.select(entry, Only::All), &target);
+            }
+        }
+    }
+
+    fn import(&mut self, entry: &Entry, import: &ServiceImport) {
+        let Some(target) = Target::service(&import.name, &import.namespace, self.zone) else {
+            return;
+        };
+        if import.headless {
+            let selection = self.view.select_imported(entry, Only::All);
+            self.endpoints(selection, &target);
+        } else {
+            self.front(&import.ips, &import.ports, &target);
         }
     }
 
@@ -184,32 +201,39 @@ impl Teller<'_> {
     }
 
     /// What is reached by its endpoints.
-    fn endpoints(&mut self, slices: &[Arc<Slice>], mut target: Target) {
+    fn endpoints(&mut self, selection: Selection<'_>, target: &Target) {
         let service = target.name().to_name();
-        let by_pod = self.view.rules.endpoint_pod_names;
         let mut addresses = Distinct::new();
         let mut named = Distinct::new();
         let mut ports = Distinct::new();
-        for slice in slices {
-            let count = slice.ready().count();
-            let weight = u16::try_from(100_usize.checked_div(count).unwrap_or(100).max(1));
-            let weight = weight.unwrap_or(1);
+        for slice in selection.slices {
+            let weight = u16::try_from(100 / slice.ready().count().clamp(1, 100));
+            let weight = weight.expect("at most 100");
+            let cluster = if selection.imported {
+                cluster_of(slice)
+            } else {
+                ""
+            };
+            let mut target = Target::zone(service.as_ref());
+            // Without its cluster's name an endpoint of a ServiceImport has none.
+            let has_names = !selection.imported || target.put(cluster.as_bytes()).is_some();
             for endpoint in slice.ready() {
-                let mut buffer = LabelBuffer::default();
-                let name = EndpointName::of(endpoint, by_pod);
                 if addresses.insert(endpoint.address) {
                     self.address(service.as_ref(), endpoint.address);
                 }
-                let Some(below) = target.below(name.label(&mut buffer)) else {
+                let mut buffer = LabelBuffer::default();
+                let name = EndpointName::of(endpoint, selection.by_pod);
+                let below = target.below(name.label(&mut buffer));
+                let Some(below) = below.filter(|_| has_names) else {
                     continue;
                 };
-                if named.insert((name, endpoint.address)) {
+                if named.insert((cluster, name, endpoint.address)) {
                     self.address(below, endpoint.address);
                 }
                 let below = below.to_name();
                 for port in &*slice.ports {
                     if let Some(number) = port.number
-                        && ports.insert((name, port))
+                        && ports.insert((cluster, name, port))
                         && let Some(owner) = port_name(service.as_ref(), port)
                     {
                         self.srv(owner.as_ref(), weight, number, below.as_ref());

@@ -319,6 +319,13 @@ fn every_option_is_read() {
     assert_eq!(accepted("ttl 0").rules.ttl, 0);
     assert_eq!(accepted("ttl 3600").rules.ttl, 3600);
     assert!(accepted("endpoint_pod_names").rules.endpoint_pod_names);
+    let imports = accepted("multicluster Cluster.local");
+    assert!(
+        imports.source.imports
+            && imports
+                .zones
+                .is_multicluster(name("cluster.local").as_ref())
+    );
     assert!(accepted("zonal").rules.zonal);
     assert!(!accepted("noendpoints").source.slices);
     assert!(accepted("ignore empty_service").rules.ignore_empty_service);
@@ -430,7 +437,8 @@ fn what_is_no_option_is_refused() {
         "zonal on",
         "zonal\nnoendpoints",
         "noendpoints\nzonal",
-        "multicluster cluster.local",
+        "multicluster clusterset.local",
+        "multicluster",
     ] {
         let errors = option(line).expect_err(line);
         assert_eq!(errors.len(), 1, "{line}: {errors:?}");

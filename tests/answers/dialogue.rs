@@ -40,6 +40,8 @@ pub struct Setting {
     pub zones: &'static str,
     pub local: &'static [&'static str],
     pub rules: Rules,
+    /// Those of the zones that hold ServiceImports.
+    pub multicluster: &'static [&'static str],
     pub fallthrough: &'static [&'static str],
 }
 
@@ -49,6 +51,7 @@ impl Default for Setting {
             zones: "cluster.local. 0.10.in-addr.arpa. 172.in-addr.arpa. ip6.arpa.",
             local: &["10.244.0.2"],
             rules: Rules::default(),
+            multicluster: &[],
             fallthrough: &[],
         }
     }
@@ -62,9 +65,10 @@ impl Setting {
 
     pub fn serve_cluster(self, cluster: Arc<Cluster>) -> Server {
         let zones: Vec<_> = self.zones.split(' ').map(name).collect();
+        let imports: Vec<_> = self.multicluster.iter().map(|zone| name(zone)).collect();
         let view = View::new(
             Arc::clone(&cluster),
-            Zones::new(&zones).unwrap(),
+            Zones::with_imports(&zones, &imports).unwrap(),
             self.rules,
             self.local
                 .iter()

@@ -3,7 +3,8 @@
 use std::{net::IpAddr, sync::Arc};
 
 use lodestone::cluster::{
-    Endpoint, Namespace, Object, Pod, Port, Protocol, Service, ServiceKind, Slice,
+    Endpoint, ImportedFrom, Namespace, Object, Pod, Port, Protocol, Service, ServiceImport,
+    ServiceKind, Slice,
 };
 
 pub fn namespace(name: &str) -> Object {
@@ -41,10 +42,38 @@ pub fn slice(
         namespace: namespace.into(),
         name: name.into(),
         service: service.into(),
+        import: None,
         ports: self::ports(ports),
         endpoints: endpoints.iter().map(|text| endpoint(text)).collect(),
     };
     Object::Slice(slice, None)
+}
+
+/// A ServiceImport; of type Headless where it has no addresses.
+pub fn import(namespace: &str, name: &str, addresses: &[&str], ports: &[&str]) -> Object {
+    Object::Import(ServiceImport {
+        namespace: namespace.into(),
+        name: name.into(),
+        headless: addresses.is_empty(),
+        ips: addresses.iter().map(|text| address(text)).collect(),
+        ports: self::ports(ports),
+    })
+}
+
+/// A slice of a ServiceImport, from a cluster, which is that of no Service.
+pub fn imported(import: &str, cluster: &str, slice: Object) -> Object {
+    let Object::Slice(slice, trigger) = slice else {
+        panic!("a slice is imported");
+    };
+    let import = ImportedFrom {
+        service: import.into(),
+        cluster: cluster.into(),
+    };
+    let slice = Slice {
+        import: Some(Box::new(import)),
+        ..slice
+    };
+    Object::Slice(slice, trigger)
 }
 
 pub fn pod(namespace: &str, name: &str, v4: &str, v6: Option<&str>) -> Object {

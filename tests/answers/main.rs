@@ -5,6 +5,7 @@
 mod config;
 mod dialogue;
 mod fixture;
+mod multicluster;
 mod names;
 mod random;
 mod records;

@@ -106,6 +106,9 @@ impl Watch {
     /// Decides from where to go on, and waits.
     async fn recover(&mut self, failure: &Failure) {
         self.failures += 1;
+        if self.kind == Kind::Import && matches!(failure, Failure::Status(404, _)) {
+            return self.have_none().await;
+        }
         let listing = self.version.is_none();
         match failure {
             Failure::Expired => self.version = None,
@@ -141,6 +144,18 @@ impl Watch {
         if matches!(failure, Failure::Expired) && self.failures == 1 {
             return;
         }
+        sleep(self.pause.take()).await;
+    }
+
+    /// The cluster does not know the kind, which is an extension: then there are none, and nobody
+    /// need wait for them. Whether it has come to know it is looked at again and again.
+    async fn have_none(&mut self) {
+        self.version = None;
+        for event in [Event::Begin(self.kind), Event::End(self.kind)] {
+            // The next attempt notices where nobody listens any more.
+            let _ = self.send(event).await;
+        }
+        self.complain("the cluster does not know the kind (404), so there are none");
         sleep(self.pause.take()).await;
     }
 

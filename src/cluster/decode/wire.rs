@@ -40,6 +40,10 @@ pub(in crate::cluster) struct Metadata<'a> {
 pub(in crate::cluster) struct Picked<'a> {
     /// `kubernetes.io/service-name`: the Service that owns a slice.
     pub service: Option<Text<'a>>,
+    /// `multicluster.kubernetes.io/service-name`: the ServiceImport that owns a slice.
+    pub import: Option<Text<'a>>,
+    /// `multicluster.kubernetes.io/source-cluster`: where such a slice comes from.
+    pub cluster: Option<Text<'a>>,
     /// `endpoints.kubernetes.io/last-change-trigger-time`.
     pub trigger: Option<Text<'a>>,
     /// `k8s.io/initial-events-end`: this bookmark ends the list at the head of a stream.
@@ -217,6 +221,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Picked<'a> {
                 while let Some(name) = map.next_key::<Text<'de>>()? {
                     match &*name {
                         "kubernetes.io/service-name" => picked.service = map.next_value()?,
+                        "multicluster.kubernetes.io/service-name" => {
+                            picked.import = map.next_value()?;
+                        }
+                        "multicluster.kubernetes.io/source-cluster" => {
+                            picked.cluster = map.next_value()?;
+                        }
                         "endpoints.kubernetes.io/last-change-trigger-time" => {
                             picked.trigger = map.next_value()?;
                         }

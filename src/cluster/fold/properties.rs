@@ -1,7 +1,7 @@
 //! Whatever the way, the state depends on what there is and not on how it came about.
 
 use super::*;
-use crate::cluster::{Endpoint, Key, Namespace, Port, Protocol, ServiceKind};
+use crate::cluster::{Endpoint, ImportedFrom, Key, Namespace, Port, Protocol, ServiceKind};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -65,7 +65,17 @@ fn object() -> impl Strategy<Value = Object> {
                     Slice {
                         namespace: namespace.into(),
                         name: name.into(),
-                        service: service.into(),
+                        service: if service == "c" {
+                            "".into()
+                        } else {
+                            service.as_str().into()
+                        },
+                        import: (service != "a").then(|| {
+                            Box::new(ImportedFrom {
+                                service: service.into(),
+                                cluster: "far".into(),
+                            })
+                        }),
                         ports,
                         endpoints: endpoints.into(),
                     },

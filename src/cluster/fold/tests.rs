@@ -78,6 +78,7 @@ fn slice(name: &str, service: &str, addresses: &[&str]) -> Object {
         namespace: "ns".into(),
         name: name.into(),
         service: service.into(),
+        import: None,
         ports: [Port {
             name: "http".into(),
             number: Some(8080),

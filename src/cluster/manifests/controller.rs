@@ -248,6 +248,7 @@ fn slices(service: &Service, declared: &Declared, pods: &BTreeMap<Key, &Running>
             // A name that no slice in the directory can have.
             name: format!("{}:{number}", service.name).into(),
             service: Arc::clone(&service.name),
+            import: None,
             ports: ports.into(),
             endpoints: endpoints.into(),
         };

@@ -45,9 +45,7 @@ pub fn parse(
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
     let mut errors = Vec::new();
-    let zones = zones(directive, block)
-        .map_err(|error| errors.push(error))
-        .ok();
+    let listed = zones(directive, block);
     let mut options = Options::default();
     for line in directive.properties() {
         if let Err(error) = options.read(line, warnings) {
@@ -55,6 +53,14 @@ pub fn parse(
         }
     }
     let origin = options.origin(warnings).map_err(|error| errors.push(error));
+    let zones = listed
+        .and_then(|listed| {
+            let imports = options.imports(&listed, block)?;
+            Ok(Zones::with_imports(&listed, &imports))
+        })
+        .map_err(|error| errors.push(error))
+        .ok()
+        .flatten();
     match (zones, origin) {
         (Some(zones), Ok(origin)) if errors.is_empty() => Ok(Config {
             source: Settings {
@@ -83,6 +89,7 @@ struct Options {
     namespaces: Vec<Box<str>>,
     namespaces_at: Option<Word>,
     namespace_labels_at: Option<Word>,
+    multicluster: Vec<(Word, Vec<Word>)>,
     noendpoints_at: Option<Word>,
     zonal_at: Option<Word>,
     endpoint: Option<Word>,
@@ -101,6 +108,7 @@ impl Default for Options {
             namespaces: Vec::new(),
             namespaces_at: None,
             namespace_labels_at: None,
+            multicluster: Vec::new(),
             noendpoints_at: None,
             zonal_at: None,
             endpoint: None,
@@ -166,8 +174,9 @@ impl Options {
                 self.startup_timeout = Some(duration.duration()?);
             }
             "multicluster" => {
-                let message = format!("'{name}' is not served yet");
-                return Err(name.error(message).help("take this line away"));
+                self.source.imports = true;
+                self.multicluster
+                    .push((name.clone(), arguments.rest().to_vec()));
             }
             _ => return Err(unknown_property(name, &PROPERTIES)),
         }
@@ -253,6 +262,27 @@ impl Options {
         )
     }
 
+    /// The zones that hold ServiceImports: some of those that are `listed`.
+    fn imports(&self, listed: &[Name], block: &[String]) -> Result<Vec<Name>, Diagnostic> {
+        let mut imports = Vec::new();
+        for (at, words) in &self.multicluster {
+            let named = match words.as_slice() {
+                [] => names(block.iter().map(String::as_str), at)?,
+                words => names(corefile::zones(words)?.iter().map(Zone::as_str), at)?,
+            };
+            let is_listed = |name: &Name| listed.iter().any(|it| it.to_lower() == name.to_lower());
+            if let Some(other) = named.iter().find(|name| !is_listed(name)) {
+                let message = format!("'{other}' is none of the zones of this plugin");
+                let at = words.first().unwrap_or(at);
+                return Err(at
+                    .error(message)
+                    .help("list it behind 'kubernetes' as well"));
+            }
+            imports.extend(named);
+        }
+        Ok(imports)
+    }
+
     /// Where the cluster is told of, from all lines that say it.
     fn origin(&mut self, warnings: &mut Vec<Diagnostic>) -> Result<Origin, Diagnostic> {
         if let Some((at, origin)) = self.manifests.take() {
@@ -290,14 +320,16 @@ impl Options {
     }
 }
 
-fn zones(directive: &Directive, block: &[String]) -> Result<Zones, Diagnostic> {
+/// The zones, of which at least one is no reverse zone.
+fn zones(directive: &Directive, block: &[String]) -> Result<Vec<Name>, Diagnostic> {
     let listed = corefile::zones(&directive.arguments)?;
     let names = if directive.arguments.is_empty() {
         names(block.iter().map(String::as_str), &directive.name)?
     } else {
         names(listed.iter().map(Zone::as_str), &directive.name)?
     };
-    Zones::new(&names).ok_or_else(|| {
+    let is_enough = Zones::new(&names).is_some();
+    is_enough.then_some(names).ok_or_else(|| {
         let at = directive.arguments.first().unwrap_or(&directive.name);
         at.error("non-reverse zone name must be used")
             .expected("a zone such as cluster.local, besides reverse zones")
