@@ -219,6 +219,37 @@ endpoints: [{addresses: [10.9.9.9]}]
 }
 
 #[tokio::test]
+async fn imports_and_their_slices_are_read() {
+    let text = "
+apiVersion: multicluster.x-k8s.io/v1alpha1
+kind: ServiceImport
+metadata: {name: spread, namespace: shop}
+spec: {type: Headless, ports: [{name: http, port: 80, protocol: TCP}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: spread-east
+  namespace: shop
+  labels:
+    multicluster.kubernetes.io/service-name: spread
+    multicluster.kubernetes.io/source-cluster: east
+addressType: IPv4
+endpoints: [{addresses: [10.9.0.1], hostname: db-0}]
+ports: [{name: http, port: 80, protocol: TCP}]
+";
+    let directory = directory(&[("far.yaml", text)]);
+    let mut settings = settings(directory.path());
+    settings.imports = true;
+    let source = read_with(settings).await;
+    let spread = entry(&source, "shop", "spread");
+    assert!(spread.import.as_ref().unwrap().headless);
+    assert!(spread.service.is_none() && spread.slices.is_empty());
+    let import = spread.imported[0].import.as_ref().unwrap();
+    assert_eq!((&*import.service, &*import.cluster), ("spread", "east"));
+}
+
+#[tokio::test]
 async fn families_and_readiness_are_as_the_service_says() {
     let pods = DATABASE.split_once("---").unwrap().1;
     let unready = pods.replace(

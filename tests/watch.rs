@@ -497,6 +497,48 @@ async fn what_is_known_outlives_the_api_server() {
 }
 
 #[tokio::test]
+async fn imports_are_watched_once_the_cluster_knows_the_kind() {
+    let api = server().await;
+    api.unknown(Some(Kind::Import));
+    let mut settings = settings(&api);
+    settings.imports = true;
+    let source = Source::start(settings, &Handle::current()).unwrap();
+    until(&source, "all is known without imports", Cluster::synced).await;
+    api.requested("serviceimports", 3).await;
+    api.apply(
+        Kind::Import,
+        &json!({
+            "metadata": {"name": "far", "namespace": "ns"},
+            "spec": {"type": "ClusterSetIP", "ips": ["10.2.0.1"], "ports": []},
+        }),
+    );
+    let far = |cluster: &Cluster| {
+        let entry = cluster.entry("ns", "far");
+        entry.is_some_and(|entry| entry.import.is_some())
+    };
+    assert!(!far(source.cluster()));
+    api.unknown(None);
+    until(&source, "the import is known", far).await;
+    let mut imported = slice("far-1", "", &["10.1.0.9"]);
+    imported["metadata"]["labels"] = json!({
+        "multicluster.kubernetes.io/service-name": "far",
+        "multicluster.kubernetes.io/source-cluster": "east",
+    });
+    api.apply(Kind::Slice, &imported);
+    until(&source, "its slice is known", |cluster| {
+        let entry = cluster.entry("ns", "far");
+        entry.is_some_and(|entry| entry.imported.len() == 1 && entry.slices.is_empty())
+    })
+    .await;
+    api.delete(Kind::Slice, "ns", "far-1");
+    until(&source, "its slice is gone", |cluster| {
+        let entry = cluster.entry("ns", "far");
+        entry.is_some_and(|entry| entry.imported.is_empty())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn settings_that_lead_nowhere_are_refused() {
     let refused = |origin| Source::start(Settings::new(origin), &Handle::current()).is_err();
     for url in ["", "localhost:8080", "ftp://x", "http://"] {

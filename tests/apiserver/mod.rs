@@ -50,6 +50,8 @@ struct Inner {
     /// Watches that began before this number grew break off.
     hang_ups: u64,
     page: usize,
+    /// A kind that is an extension and not installed.
+    unknown: Option<Kind>,
 }
 
 /// How it takes `sendInitialEvents`.
@@ -118,6 +120,7 @@ impl ApiServer {
                 bookmarks: 0,
                 hang_ups: 0,
                 page: usize::MAX,
+                unknown: None,
             }),
             changed: watch::Sender::new(0),
         });
@@ -170,6 +173,11 @@ impl ApiServer {
     /// How it takes streamed lists from now on.
     pub fn streamed_lists(&self, how: StreamedLists) {
         self.change(|inner| inner.streamed_lists = how);
+    }
+
+    /// Knows nothing of this kind, or of all kinds again.
+    pub fn unknown(&self, kind: Option<Kind>) {
+        self.change(|inner| inner.unknown = kind);
     }
 
     /// No page is longer than this, whatever the limit asked for.
@@ -251,8 +259,12 @@ async fn answer(
     let fault = {
         let mut inner = shared.inner.lock();
         inner.requests.push(uri.to_string());
-        let at = inner.faults.iter().position(|it| it.0 == on);
-        at.map(|at| inner.faults.remove(at).1)
+        if inner.unknown == Some(kind) {
+            Some(Fault::Status(404))
+        } else {
+            let at = inner.faults.iter().position(|it| it.0 == on);
+            at.map(|at| inner.faults.remove(at).1)
+        }
     };
     shared.changed.send_modify(|revision| *revision += 1);
     match fault {

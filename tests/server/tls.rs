@@ -9,7 +9,7 @@ use lodestone::{
     },
     wire::Type,
 };
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -18,24 +18,14 @@ use crate::{
     plugins::{Serving, serve, wanted},
 };
 
-/// Adds a TLS listener to what is served, and gives its address and what a client needs to know.
-fn add_tls(serving: &mut Serving) -> (SocketAddr, TlsConnector) {
+/// A server's certificate, and a client that trusts it.
+pub fn identity() -> (Arc<ServerConfig>, TlsConnector) {
     let identity = rcgen::generate_simple_self_signed(["dns.test".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let [certificate, key] = ["tls.crt", "tls.key"].map(|name| folder.path().join(name));
     std::fs::write(&certificate, identity.cert.pem()).unwrap();
     std::fs::write(&key, identity.signing_key.serialize_pem()).unwrap();
-
-    let mut plain = wanted("127.0.0.1:0", &serving.plugin);
-    plain.listener.address.set_port(0);
-    let mut tls = wanted("127.0.0.1:0", &serving.plugin);
-    tls.listener = Listener {
-        scheme: Scheme::Tls,
-        address: "127.0.0.1:0".parse().unwrap(),
-    };
-    tls.tls = Some(server_config(&certificate, &key, None, ClientAuth::default()).unwrap());
-    let listener = tls.listener;
-    serving.servers.apply(vec![plain, tls]).unwrap();
+    let server = server_config(&certificate, &key, None, ClientAuth::default()).unwrap();
 
     let mut roots = RootCertStore::empty();
     roots.add(identity.cert.der().clone()).unwrap();
@@ -45,11 +35,26 @@ fn add_tls(serving: &mut Serving) -> (SocketAddr, TlsConnector) {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-    let at = serving.servers.bound(listener)[0];
-    (at, TlsConnector::from(Arc::new(config)))
+    (server, TlsConnector::from(Arc::new(config)))
 }
 
-async fn connect(at: SocketAddr, connector: &TlsConnector) -> TlsStream<TcpStream> {
+/// Adds a TLS listener to what is served, and gives its address and what a client needs to know.
+fn add_tls(serving: &mut Serving) -> (SocketAddr, TlsConnector) {
+    let (server, connector) = identity();
+    let mut plain = wanted("127.0.0.1:0", &serving.plugin);
+    plain.listener.address.set_port(0);
+    let mut tls = wanted("127.0.0.1:0", &serving.plugin);
+    tls.listener = Listener {
+        scheme: Scheme::Tls,
+        address: "127.0.0.1:0".parse().unwrap(),
+    };
+    tls.tls = Some(server);
+    let listener = tls.listener;
+    serving.servers.apply(vec![plain, tls]).unwrap();
+    (serving.servers.bound(listener)[0], connector)
+}
+
+pub async fn connect(at: SocketAddr, connector: &TlsConnector) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(at).await.unwrap();
     let name = ServerName::try_from("dns.test").unwrap();
     connector.connect(name, stream).await.unwrap()

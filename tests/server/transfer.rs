@@ -22,9 +22,17 @@ use lodestone::{
     wire::{Name, Rcode, Type},
     zone::{Rules, View, Zones},
 };
-use tokio::{net::TcpStream, runtime::Handle};
+use rustls::ServerConfig;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    runtime::Handle,
+};
 
-use crate::client::{ask_tcp, ask_udp, next, query_for, rcode, send};
+use crate::{
+    client::{ask_tcp, ask_udp, next, query_for, rcode, send},
+    tls,
+};
 
 /// A cluster of so many Services, each with one port of a name.
 fn cluster(services: u16) -> Arc<Cluster> {
@@ -83,8 +91,21 @@ fn routes(cluster: Arc<Cluster>, local: &[&str], to: &str) -> Routes {
 }
 
 fn serve(services: u16, local: &[&str], to: &str) -> (Servers, SocketAddr) {
+    serve_over(None, services, local, to)
+}
+
+fn serve_over(
+    tls: Option<Arc<ServerConfig>>,
+    services: u16,
+    local: &[&str],
+    to: &str,
+) -> (Servers, SocketAddr) {
     let listener = Listener {
-        scheme: Scheme::Dns,
+        scheme: if tls.is_some() {
+            Scheme::Tls
+        } else {
+            Scheme::Dns
+        },
         address: "127.0.0.1:0".parse().unwrap(),
     };
     let mut servers = Servers::new(Handle::current(), Limits::default(), Metrics::new());
@@ -95,7 +116,7 @@ fn serve(services: u16, local: &[&str], to: &str) -> (Servers, SocketAddr) {
             routes: routes(cluster(services), local, to),
             streams: StreamSettings::default(),
             udp_threads: Some(1),
-            tls: None,
+            tls,
         }])
         .unwrap();
     let at = servers.bound(listener)[0];
@@ -104,10 +125,13 @@ fn serve(services: u16, local: &[&str], to: &str) -> (Servers, SocketAddr) {
 
 /// All messages of a transfer, as another implementation writes the question and reads the replies.
 async fn transfer(at: SocketAddr) -> Vec<Message> {
+    transfer_over(TcpStream::connect(at).await.unwrap()).await
+}
+
+async fn transfer_over(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Vec<Message> {
     let mut question = Message::new(7, MessageType::Query, OpCode::Query);
     let zone = HickoryName::from_ascii("cluster.local.").unwrap();
     question.add_query(Asked::query(zone, RecordType::AXFR));
-    let mut stream = TcpStream::connect(at).await.unwrap();
     send(&mut stream, &question.to_vec().unwrap()).await;
     let mut messages = Vec::new();
     let mut ends = 0;
@@ -143,6 +167,16 @@ async fn a_zone_larger_than_a_message_comes_whole() {
     assert_eq!(records[5].name, first);
     let octets: usize = messages.iter().map(|it| it.to_vec().unwrap().len()).sum();
     assert!(octets > 65_535, "{octets}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_over_tls_is_as_long_as_it_takes() {
+    let (server, connector) = tls::identity();
+    let (_servers, at) = serve_over(Some(server), 8000, &["10.1.0.1"], "*");
+    let messages = transfer_over(tls::connect(at, &connector).await).await;
+    assert!(messages.len() > 64, "{} messages", messages.len());
+    let records = messages.iter().map(|it| it.answers.len()).sum::<usize>();
+    assert_eq!(records, 2 + 1 + 1 + 3 * 8000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -324,7 +324,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.unsent.is_empty() {
             return Ok(());
         }
-        timeout(self.settings.write, self.stream.write_all(&self.unsent)).await??;
+        // Part by part: a zone may take longer than a client may stand still.
+        for part in self.unsent.chunks(OUTPUT) {
+            timeout(self.settings.write, self.stream.write_all(part)).await??;
+        }
         self.unsent = Vec::new();
         Ok(())
     }
