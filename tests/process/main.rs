@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
+#[path = "../apiserver/mod.rs"]
+mod apiserver;
 mod command_line;
 mod reload;
 mod server;
 mod shutdown;
+mod stock;
