@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::name::{PortName, TopologyZone, bare};
+use super::form::{PortName, TopologyZone, bare};
 use crate::cluster::{Endpoint, Port, Slice};
 
 /// Octets of the longest address in dashes, with the `0` behind it.

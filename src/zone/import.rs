@@ -4,8 +4,8 @@
 use super::{
     Answer, View,
     endpoint::{Only, Selection, Sought, cluster_of, is_protocol_of},
+    form::Part,
     lookup::Front,
-    name::Part,
 };
 use crate::{
     cluster::{Entry, Slice},

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{
     Answer, Known, PodNames, View,
     endpoint::{Only, Selection, Sought, is_protocol_of, parse_dashed},
-    name::{Part, TopologyZone, ZONAL},
+    form::{Part, TopologyZone, ZONAL},
 };
 use crate::{
     cluster::{Entry, Port, Service, ServiceImport, ServiceKind},

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! name       what a name asks for: the grammar
+//! form       the forms of names, as the grammar gives them
 //! lookup     what is there: namespaces, Services, pods
 //! import     what is there in multicluster zones
 //! addresses  A and AAAA        srv      SRV, its weights and glue
@@ -17,6 +18,7 @@ mod alias;
 mod apex;
 mod distinct;
 mod endpoint;
+mod form;
 mod import;
 mod lookup;
 mod name;
@@ -29,7 +31,7 @@ use std::{net::IpAddr, sync::Arc};
 
 pub use name::{Zone, Zones};
 
-use self::name::{Form, Labels};
+use self::{form::Form, name::Labels};
 use crate::{
     cluster::Cluster,
     query::Question,

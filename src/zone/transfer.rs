@@ -11,8 +11,9 @@ use super::{
     apex::name_server,
     distinct::Distinct,
     endpoint::{EndpointName, LabelBuffer, Only, Selection, cluster_of, protocol},
+    form::Form,
     lookup::is_up,
-    name::{Form, Labels},
+    name::Labels,
     target::Target,
 };
 use crate::{
