@@ -21,6 +21,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "goversion revision version",
         "",
     ),
+    ("coredns_autopath_success_total", "counter", "server", ""),
     (
         "coredns_cache_drops_total",
         "counter",

@@ -7,6 +7,7 @@
 //! Words that configure a server block and never see a query (bind, health, reload, ...) are
 //! settings, another type: see [`crate::config`].
 
+pub mod autopath;
 pub mod cache;
 mod chain;
 pub mod errors;

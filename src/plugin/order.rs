@@ -121,7 +121,12 @@ pub const ORDER: &[Word] = &[
     ),
     absent("tsig"),
     absent("rewrite"),
-    absent("autopath"),
+    // Outside of acl and of all that answers: each name that it tries is asked as if by the client.
+    word(
+        "autopath",
+        Repeat::Merged,
+        Kind::MergedPlugin(parse_autopath),
+    ),
     absent("acl"),
     absent("header"),
     absent("dnssec"),
@@ -182,6 +187,14 @@ fn parse_log(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>,
 
 fn parse_loadbalance(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::loadbalance::parse(uses).map(boxed)
+}
+
+fn parse_autopath(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+) -> Result<Box<dyn Setup>, Errors> {
+    let zones = parsing.zone_names();
+    plugin::autopath::parse(uses, &zones, parsing.directives, parsing.warnings).map(boxed)
 }
 
 fn parse_cache(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

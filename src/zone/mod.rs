@@ -7,6 +7,7 @@
 //! addresses  A and AAAA        srv      SRV, its weights and glue
 //! alias      ExternalName      reverse  PTR        apex  SOA, NS and the fixed names
 //! endpoint   endpoints, their names, which are meant
+//! search     where the resolver of a pod looks names up
 //! target     names that records point to      distinct  each record once
 //! ```
 
@@ -18,6 +19,7 @@ mod endpoint;
 mod lookup;
 mod name;
 mod reverse;
+mod search;
 mod srv;
 mod target;
 
