@@ -13,6 +13,7 @@ mod chain;
 pub mod errors;
 pub mod forward;
 pub mod hosts;
+pub mod k8s_external;
 pub mod kubernetes;
 pub mod loadbalance;
 pub mod log;

@@ -143,7 +143,12 @@ pub const ORDER: &[Word] = &[
     absent("route53"),
     absent("azure"),
     absent("clouddns"),
-    absent("k8s_external"),
+    // Before kubernetes: its zones may lie in those of the cluster.
+    word(
+        "k8s_external",
+        Repeat::Merged,
+        Kind::MergedPlugin(parse_k8s_external),
+    ),
     // Before forward: the cluster's names never leave the cluster.
     word("kubernetes", Repeat::Once, Kind::Plugin(parse_kubernetes)),
     absent("file"),
@@ -203,6 +208,14 @@ fn parse_cache(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Set
 
 fn parse_hosts(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::hosts::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_k8s_external(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+) -> Result<Box<dyn Setup>, Errors> {
+    let zones = parsing.zone_names();
+    plugin::k8s_external::parse(uses, &zones, parsing.directives, parsing.warnings).map(boxed)
 }
 
 fn parse_kubernetes(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

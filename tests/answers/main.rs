@@ -4,6 +4,7 @@
 
 mod config;
 mod dialogue;
+mod external;
 mod fixture;
 mod names;
 mod random;

@@ -206,7 +206,7 @@ fn both_families_of_a_name_come_to_the_same_name() {
         NODATA ClusterNoData, cluster.local.
         ? both.testns.svc.cluster.local. AAAA
         NODATA Upstream
-        ? www.example.org.testns.svc.cluster.local. TYPE65
+        ? www.example.org.testns.svc.cluster.local. HTTPS
         NODATA Upstream
         ",
     );
@@ -253,7 +253,7 @@ fn only_the_first_question_of_a_known_clients_search_is_walked() {
         "10.244.0.7",
         "
         ? www.example.org.svc.cluster.local. A
-        NXDOMAIN NoSuchForm, cluster.local.
+        NXDOMAIN NoSuchNamespace, cluster.local.
         ? testns.svc.cluster.local. A
         NODATA ClusterNoData, cluster.local.
         ? www.example.com. A

@@ -151,7 +151,12 @@ impl Plugin for Kubernetes {
 
 /// Asks for the records of an alias' target, as the client could have done, and puts them behind
 /// the alias. Whatever comes of it, the alias stays.
-fn follow(context: &Context<'_>, query: &Query, target: &Name, reply: &mut Reply) -> Pending {
+pub(super) fn follow(
+    context: &Context<'_>,
+    query: &Query,
+    target: &Name,
+    reply: &mut Reply,
+) -> Pending {
     let question = Question::new(*target, query.question.rtype, query.question.class);
     let found = context.again(query, question);
     let mut reply = std::mem::take(reply);
