@@ -18,6 +18,7 @@ pub mod kubernetes;
 pub mod loadbalance;
 pub mod log;
 pub mod loop_guard;
+pub mod metadata;
 pub mod order;
 mod parts;
 mod polled_file;
@@ -61,6 +62,13 @@ pub trait Plugin: Send + Sync + 'static {
     /// A reply of this block was sent, as `written` says. Only called where [`Plugin::observes`];
     /// it runs where the reply was sent, so it must neither block nor take long.
     fn wrote(&self, _block: &Block, _query: &Query, _reply: &Reply, _written: Written) {}
+
+    /// What it knows of a query under `label` (`PLUGIN/KEY`), which may be nothing or an empty
+    /// text; asked of every plugin of a block that has [`metadata`], and only once somebody reads
+    /// the label: see there.
+    fn metadata(&self, _query: &Query, _label: &str) -> Option<String> {
+        None
+    }
 
     /// Whether it can do its work yet; `/ready` asks this.
     fn is_ready(&self) -> bool {

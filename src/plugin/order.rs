@@ -66,7 +66,8 @@ const fn absent(name: &'static str) -> Word {
 /// The list, outermost first.
 pub const ORDER: &[Word] = &[
     absent("root"),
-    absent("metadata"),
+    // Nothing happens here: what it allows is read where it is needed.
+    word("metadata", Repeat::Once, Kind::Plugin(parse_metadata)),
     absent("geoip"),
     absent("cancel"),
     absent("proxyproto"),
@@ -176,6 +177,10 @@ pub const ORDER: &[Word] = &[
 
 fn boxed(setup: impl Setup + 'static) -> Box<dyn Setup> {
     Box::new(setup)
+}
+
+fn parse_metadata(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::metadata::parse(one, &parsing.zone_names()).map(boxed)
 }
 
 fn parse_prometheus(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

@@ -8,6 +8,7 @@
 //! alias      ExternalName      reverse  PTR        apex  SOA, NS and the fixed names
 //! endpoint   endpoints, their names, which are meant
 //! external   the same Services in zones for those outside of the cluster
+//! meaning    what a name means, in words, for metadata
 //! search     where the resolver of a pod looks names up
 //! target     names that records point to      distinct  each record once
 //! ```
@@ -19,6 +20,7 @@ mod distinct;
 mod endpoint;
 mod external;
 mod lookup;
+mod meaning;
 mod name;
 mod reverse;
 mod search;

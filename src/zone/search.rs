@@ -4,7 +4,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use super::{View, name::Labels};
-use crate::{query::Question, wire::Name};
+use crate::{cluster::Pod, query::Question, wire::Name};
 
 impl View {
     /// The domains in which the resolver at `client` looks for a name of this zone's pods:
@@ -17,6 +17,13 @@ impl View {
         let services = Name::from_labels([b"svc".as_slice()], zone).ok()?;
         let own = Name::from_labels([namespace.as_bytes()], services.as_ref()).ok()?;
         Some([own, services, zone.to_name()])
+    }
+
+    /// The pod at an address; nothing where several share it, or none is known.
+    pub fn client(&self, client: IpAddr) -> Option<Arc<Pod>> {
+        let mut pods = self.cluster.pods(client.to_canonical());
+        let only = pods.next()?;
+        pods.next().is_none().then_some(only)
     }
 
     /// The namespace of the pods at an address. Pods that share their node's address may be of

@@ -6,6 +6,7 @@ mod config;
 mod dialogue;
 mod external;
 mod fixture;
+mod metadata;
 mod names;
 mod random;
 mod records;

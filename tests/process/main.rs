@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod command_line;
+mod companions;
 mod reload;
 mod server;
 mod shutdown;

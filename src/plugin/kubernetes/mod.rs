@@ -120,6 +120,16 @@ impl Plugin for Kubernetes {
         }
     }
 
+    fn metadata(&self, query: &Query, label: &str) -> Option<String> {
+        let key = label.strip_prefix("kubernetes/")?;
+        let client = query.client.ip();
+        match key {
+            "client-namespace" => Some(self.view.client(client)?.namespace.to_string()),
+            "client-pod-name" => Some(self.view.client(client)?.name.to_string()),
+            _ => self.view.meaning(&query.asked, key),
+        }
+    }
+
     fn is_ready(&self) -> bool {
         self.view.cluster().synced()
     }
