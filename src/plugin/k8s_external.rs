@@ -118,7 +118,7 @@ impl Config {
                 if !is_label {
                     return Err(label.error(format!("'{label}' is no label")));
                 }
-                self.apex = label.trim_end_matches('.').to_owned();
+                self.apex = label.trim_end_matches('.').into();
             }
             "ttl" => self.ttl = arguments.required("seconds")?.integer(0..=MAX_TTL)?,
             "headless" => self.headless = true,
