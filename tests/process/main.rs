@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
+#[path = "../apiserver/mod.rs"]
+mod apiserver;
 mod command_line;
 mod companions;
 mod reload;
 mod server;
 mod shutdown;
+mod stock;
