@@ -14,6 +14,8 @@
 //! whether it exists (SERVFAIL and the like) ends the walk as well: to go on would be to answer
 //! with another name while the right one cannot be seen.
 //!
+//! A search list in a file is that of the start, or of the last reload.
+//!
 //! Each name is asked of the server's own door, as the client would have asked it: other server
 //! blocks, rules of access and the cache see it. Names of the cluster are answered there and then;
 //! only where a step has to wait does the walk go on elsewhere.

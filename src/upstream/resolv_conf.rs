@@ -20,6 +20,8 @@ use crate::wire::Name;
 
 /// A file is at most so long: a resolv.conf has some hundred octets.
 const MAX_FILE: u64 = 64 * 1024;
+/// Domains of a search list at most: as many as Kubernetes gives a pod.
+const MAX_SEARCH: usize = 32;
 /// Editors and ConfigMap updates touch a directory several times in a row.
 const SETTLE: Duration = Duration::from_millis(100);
 
@@ -117,7 +119,8 @@ pub fn read_nameservers(path: &Path) -> io::Result<Vec<IpAddr>> {
 }
 
 /// The domains in which the file's reader looks names up, in order. They are those of the last
-/// `search` or `domain` line (resolv.conf(5)); what is no name among them is left out.
+/// `search` or `domain` line (resolv.conf(5)); what is no name among them is left out, and what
+/// comes behind the 32nd.
 pub fn read_search(path: &Path) -> io::Result<Vec<Name>> {
     Ok(search(&read(path)?))
 }
@@ -137,7 +140,7 @@ fn search(text: &str) -> Vec<Name> {
     for line in text.lines() {
         let mut words = line.split_whitespace();
         let count = match words.next() {
-            Some("search") => usize::MAX,
+            Some("search") => MAX_SEARCH,
             Some("domain") => 1,
             _ => continue,
         };

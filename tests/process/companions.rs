@@ -46,16 +46,30 @@ fn names(reply: &hickory_proto::op::Message) -> String {
 fn a_pods_search_ends_at_its_first_question() {
     let manifests = tempfile::tempdir().unwrap();
     std::fs::write(manifests.path().join("all.yaml"), MANIFESTS).unwrap();
+    let empty = tempfile::tempdir().unwrap();
     let hosts = manifests.path().join("hosts");
     std::fs::write(&hosts, "").unwrap();
+    // The world outside: one host, and a cluster of nothing that denies all other names, those of
+    // this machine's search list among them.
+    let world = Server::start(&format!(
+        ".:0 {{
+            bind 127.0.0.1
+            hosts {} www.example {{
+                192.0.2.1 www.example
+            }}
+            kubernetes . {{
+                manifests {}
+            }}
+        }}",
+        hosts.display(),
+        empty.path().display()
+    ));
     let metrics = free_port();
     let server = Server::start(&format!(
         ".:0 {{
             bind 127.0.0.1
             prometheus 127.0.0.1:{metrics}
-            hosts {} . {{
-                192.0.2.1 www.example
-            }}
+            forward . {}
         }}
         cluster.local:0 outside.example:0 {{
             bind 127.0.0.1
@@ -68,7 +82,7 @@ fn a_pods_search_ends_at_its_first_question() {
                 manifests {}
             }}
         }}",
-        hosts.display(),
+        world.address,
         manifests.path().display()
     ));
     let ask = |name: &str, rtype| exchange(server.address, name, rtype).expect("an answer");
@@ -99,9 +113,8 @@ fn a_pods_search_ends_at_its_first_question() {
         );
         assert_eq!(names(&reply), wanted);
     }
-    // A hosts table does not say that a name does not exist, so the walk cannot go past it.
     let reply = ask("nothing.shop.svc.cluster.local.", RecordType::A);
-    assert_eq!(format!("{:?}", reply.metadata.response_code), "ServFail");
+    assert_eq!(format!("{:?}", reply.metadata.response_code), "NXDomain");
     let line = server.line(|line| line.contains("asked web.bank.shop"));
     assert_eq!(
         line,
