@@ -45,7 +45,7 @@ fn compare(view: &View, model: &Model<'_>, name: &str, rtype: &str) -> TestCaseR
 }
 
 proptest! {
-    #![proptest_config(cases(16))]
+    #![proptest_config(cases(8))]
 
     #[test]
     fn every_name_of_a_cluster_is_answered_as_the_model_says(
@@ -63,7 +63,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(100))]
+    #![proptest_config(cases(40))]
 
     #[test]
     fn every_part_of_a_history_leads_to_what_the_model_says(

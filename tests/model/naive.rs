@@ -83,12 +83,11 @@ impl Model<'_> {
         labels.reverse();
         match labels[..] {
             [] => self.apex(answer),
-            ["dns"] => {}
             ["dns-version"] if answer.rtype == "TXT" => {
                 let record = format!("{} 28800 TXT \"1.1.0\"", answer.owner);
                 answer.records.insert(record);
             }
-            ["dns-version"] => {}
+            ["dns" | "dns-version"] => {}
             ["dns", "ns"] => {
                 for (_, address) in self.name_servers(&answer.zone) {
                     self.address(answer, address);
