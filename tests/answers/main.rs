@@ -8,3 +8,4 @@ mod fixture;
 mod names;
 mod random;
 mod records;
+mod rows;

@@ -9,6 +9,7 @@ mod agreement;
 mod ask;
 mod generate;
 mod halves;
+mod large;
 mod naive;
 mod questions;
 mod told;
