@@ -59,14 +59,14 @@ pub fn measure(
 /// Median, 99 of a hundred, and the longest.
 pub fn summary(mut delays: Vec<Duration>) -> String {
     delays.sort_unstable();
-    let at =
-        |share: usize| delays.get((delays.len() * share / 100).min(delays.len().saturating_sub(1)));
+    let Some(last) = delays.len().checked_sub(1) else {
+        return "no change was seen".into();
+    };
+    let at = |share: usize| delays[last * share / 100];
+    let (half, most, longest) = (at(50), at(99), at(100));
     format!(
-        "{} changes: p50 {:?}, p99 {:?}, max {:?}",
-        delays.len(),
-        at(50),
-        at(99),
-        at(100)
+        "{} changes: p50 {half:?}, p99 {most:?}, max {longest:?}",
+        last + 1
     )
 }
 
