@@ -11,3 +11,4 @@ mod names;
 mod random;
 mod records;
 mod search;
+mod rows;
