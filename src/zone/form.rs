@@ -113,7 +113,7 @@ impl<'q> TopologyZone<'q> {
 
 /// A port by name and protocol. The labels' underscores may be missing: the names were once
 /// published without, and are still used so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortName<'q> {
     /// The port's name, without underscore.
     pub port: &'q str,

@@ -61,7 +61,7 @@ impl Answer<'_> {
             Part::Zonal | Part::Near { .. } => return Err(Why::NoSuchForm),
         };
         let selection = self.view.select_imported(entry, only);
-        self.by_endpoints(front, selection, missing)
+        self.by_endpoints(self.target(front), selection, missing)
     }
 
     /// Of type ClusterSetIP: its endpoints have no names.

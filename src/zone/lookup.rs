@@ -6,6 +6,7 @@ use super::{
     Answer, Known, PodNames, View,
     endpoint::{Only, Selection, Sought, is_protocol_of, parse_dashed},
     form::{Part, TopologyZone, ZONAL},
+    target::Target,
 };
 use crate::{
     cluster::{Entry, Port, Service, ServiceImport, ServiceKind},
@@ -122,7 +123,7 @@ impl Answer<'_> {
             }
             (ServiceKind::Headless, Part::Whole) => {
                 let all = self.view.select(entry, Only::All);
-                self.by_endpoints(front, all, Why::NoReadyEndpoint)?;
+                self.by_endpoints(self.target(front), all, Why::NoReadyEndpoint)?;
             }
             (ServiceKind::Headless, Part::Port(port)) => {
                 let missing = if is_up(entry) {
@@ -131,9 +132,11 @@ impl Answer<'_> {
                     Why::NoReadyEndpoint
                 };
                 let with_port = self.view.select(entry, Only::Port(port));
-                self.by_endpoints(front, with_port, missing)?;
+                self.by_endpoints(self.target(front), with_port, missing)?;
             }
-            (_, Part::Endpoint(label)) => self.endpoint(service, entry, label)?,
+            (_, Part::Endpoint(label)) => {
+                self.endpoint(self.target(front), service, entry, label)?;
+            }
         }
         Ok(None)
     }
@@ -148,31 +151,46 @@ impl Answer<'_> {
     pub(super) fn by_own_addresses(&mut self, front: Front<'_>, is_meant: impl Fn(&Port) -> bool) {
         match self.rtype {
             Type::A | Type::AAAA => self.addresses(front.addresses.iter().copied()),
-            Type::SRV => self.cluster_srv(front, is_meant),
+            Type::SRV => {
+                let ports = front.ports.iter().filter(|port| is_meant(port));
+                if let Some(target) = self.target(front) {
+                    self.service_srv(target.name(), front.addresses, ports);
+                }
+            }
             _ => {}
         }
     }
 
-    /// Ready endpoints. Without any, their common name does not exist (specification, §2.4).
+    /// The name in the cluster.
+    pub(super) fn target(&self, front: Front<'_>) -> Option<Target> {
+        Target::service(front.name, front.namespace, self.zone)
+    }
+
+    /// Ready endpoints, below the name of their Service. Without any, their common name does not
+    /// exist (specification, §2.4).
     pub(super) fn by_endpoints(
         &mut self,
-        front: Front<'_>,
+        target: Option<Target>,
         selection: Selection<'_>,
         missing: Why,
     ) -> Result<(), Why> {
         if selection.endpoints().next().is_none() {
             return Err(missing);
         }
-        self.of_endpoints(front, selection);
+        self.of_endpoints(target, selection);
         Ok(())
     }
 
-    fn of_endpoints(&mut self, front: Front<'_>, selection: Selection<'_>) {
+    fn of_endpoints(&mut self, target: Option<Target>, selection: Selection<'_>) {
         match self.rtype {
             Type::A | Type::AAAA => {
                 self.addresses(selection.endpoints().map(|(_, endpoint)| endpoint.address));
             }
-            Type::SRV => self.endpoint_srv(front, selection),
+            Type::SRV => {
+                if let Some(target) = target {
+                    self.endpoint_srv(target, selection);
+                }
+            }
             _ => {}
         }
     }
@@ -185,15 +203,21 @@ impl Answer<'_> {
         } else {
             near
         };
-        self.of_endpoints(front, selection);
+        self.of_endpoints(self.target(front), selection);
     }
 
     /// `EP.SVC.NS.svc`, or the protocol alone above names of ports, which exists for their sake
     /// (RFC 8020 §2).
-    fn endpoint(&mut self, service: &Service, entry: &Entry, label: &str) -> Result<(), Why> {
+    pub(super) fn endpoint(
+        &mut self,
+        target: Option<Target>,
+        service: &Service,
+        entry: &Entry,
+        label: &str,
+    ) -> Result<(), Why> {
         let sought = Sought::new(label);
         let named = self.view.select(entry, Only::Named(sought));
-        let missing = self.by_endpoints(service.into(), named, Why::NoSuchEndpoint);
+        let missing = self.by_endpoints(target, named, Why::NoSuchEndpoint);
         let Err(why) = missing else { return Ok(()) };
         let is_protocol = match service.kind {
             ServiceKind::ClusterIp => is_protocol_of(label, &*service.ports),

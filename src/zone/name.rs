@@ -204,48 +204,64 @@ impl<'z, 'q> Place<'z, 'q> {
             (b"dns-version", 1) => return Form::Version,
             _ => {}
         }
+        self.by_content(|| self.named(adjacent))
+    }
+
+    /// What the name asks for in a zone that shows Services to the outside: they stand right below
+    /// it, and its fixed names below `apex`.
+    pub fn external_form(&self, apex: &[u8]) -> Form<'q> {
+        match (self.left_of_zone(0), self.left_of_zone(1)) {
+            (None, _) => Form::Apex,
+            (Some(adjacent), None) if adjacent == apex => Form::Empty,
+            (Some(adjacent), Some(b"ns1")) if adjacent == apex && self.left == 2 => {
+                Form::NameServer
+            }
+            (Some(adjacent), _) if adjacent == apex => Form::Unknown,
+            _ => self.by_content(|| self.in_namespaces(0)),
+        }
+    }
+
+    /// Reads the name by what the zone can hold; `named` reads those of Services and pods.
+    fn by_content(&self, named: impl Fn() -> Form<'q>) -> Form<'q> {
         match self.zone.content {
-            Content::Names => self.named(adjacent),
+            Content::Names => named(),
             Content::Addresses => self.reverse(),
             Content::All => match self.reverse() {
-                Form::Unknown => self.named(adjacent),
+                Form::Unknown => named(),
                 reverse => reverse,
             },
         }
     }
 
     fn named(&self, adjacent: &[u8]) -> Form<'q> {
-        let text = |index| self.left_of_zone(index).map(text).unwrap_or_default();
         match (adjacent, self.left) {
             (b"svc" | b"pod", 1) => Form::Empty,
-            (b"svc", 2) => Form::Namespace(text(1)),
-            (b"pod", 2) => Form::PodNamespace(text(1)),
+            (b"svc", _) => self.in_namespaces(1),
+            (b"pod", 2) => Form::PodNamespace(self.text(1)),
             (b"pod", 3) => Form::Pod {
-                namespace: text(1),
-                label: text(2),
+                namespace: self.text(1),
+                label: self.text(2),
             },
-            (b"svc", 3..) => self.service(),
             _ => Form::Unknown,
         }
     }
 
-    /// `SVC.NS.svc` and what is left of it.
-    fn service(&self) -> Form<'q> {
-        let text = |index| self.left_of_zone(index).map(text).unwrap_or_default();
-        if self.zone.multicluster {
-            return self.import();
-        }
-        let zonal = self.left_of_zone(3) == Some(ZONAL);
-        let part = match (self.left, text(4)) {
-            (3, _) => Part::Whole,
-            (4, _) => Part::Endpoint(text(3)),
-            (5, PIN | PREFER) if zonal => Part::Zonal,
-            (5, port) => Part::Port(PortName {
-                protocol: bare(text(3)),
+    /// A namespace, whose label is at `index` left of the zone, or a Service in it.
+    fn in_namespaces(&self, index: usize) -> Form<'q> {
+        let text = |further| self.text(index + further);
+        let zonal = self.left_of_zone(index + 2) == Some(ZONAL);
+        let part = match (self.left - index, text(3)) {
+            (1, _) => return Form::Namespace(text(0)),
+            _ if self.zone.multicluster => return self.import(index),
+            (2, _) => Part::Whole,
+            (3, _) => Part::Endpoint(text(2)),
+            (4, PIN | PREFER) if zonal => Part::Zonal,
+            (4, port) => Part::Port(PortName {
+                protocol: bare(text(2)),
                 port: bare(port),
             }),
             (_, word @ (PIN | PREFER)) if zonal => {
-                let end = self.labels.starts[self.left - 5];
+                let end = self.labels.starts[self.left - index - 4];
                 Part::Near {
                     zone: TopologyZone::new(&self.labels.lower[..usize::from(end)]),
                     elsewhere: word == PREFER,
@@ -254,32 +270,36 @@ impl<'z, 'q> Place<'z, 'q> {
             _ => return Form::Unknown,
         };
         Form::Service {
-            namespace: text(1),
-            service: text(2),
+            namespace: text(0),
+            service: text(1),
             part,
         }
     }
 
-    /// The same in a multicluster zone, where an endpoint's name stands below its cluster's.
-    fn import(&self) -> Form<'q> {
-        let text = |index| self.left_of_zone(index).map(text).unwrap_or_default();
-        let part = match (self.left, text(3), text(4)) {
-            (3, ..) => Part::Whole,
-            (4, label, _) => Part::Endpoint(label),
-            (5, protocol, port) if protocol.starts_with('_') || port.starts_with('_') => {
+    /// A ServiceImport, where an endpoint's name stands below its cluster's.
+    fn import(&self, index: usize) -> Form<'q> {
+        let text = |further| self.text(index + further);
+        let part = match (self.left - index, text(2), text(3)) {
+            (2, ..) => Part::Whole,
+            (3, label, _) => Part::Endpoint(label),
+            (4, protocol, port) if protocol.starts_with('_') || port.starts_with('_') => {
                 Part::Port(PortName {
                     protocol: bare(protocol),
                     port: bare(port),
                 })
             }
-            (5, cluster, endpoint) => Part::Member { cluster, endpoint },
+            (4, cluster, endpoint) => Part::Member { cluster, endpoint },
             _ => return Form::Unknown,
         };
         Form::Import {
-            namespace: text(1),
-            import: text(2),
+            namespace: text(0),
+            import: text(1),
             part,
         }
+    }
+
+    fn text(&self, index: usize) -> &'q str {
+        self.left_of_zone(index).map(text).unwrap_or_default()
     }
 
     /// Reads the whole name, the zone's labels too, as that of an address or of a block of them.

@@ -6,68 +6,84 @@ use super::{
     Answer, addresses,
     distinct::Distinct,
     endpoint::{EndpointName, LabelBuffer, Selection, cluster_of},
-    lookup::Front,
     target::Target,
 };
 use crate::{
     cluster::Port,
     reply::{Data, Owner, Section},
-    wire::{NameRef, Type},
+    wire::{Name, NameRef, Type},
 };
 
 impl Answer<'_> {
-    /// The ports of a Service that is reached by its cluster addresses: each leads to the Service
-    /// itself.
-    pub(super) fn cluster_srv(&mut self, front: Front<'_>, is_meant: impl Fn(&Port) -> bool) {
-        let Some(target) = Target::service(front.name, front.namespace, self.zone) else {
-            return;
-        };
-        let ports = || front.ports.iter().filter(|port| is_meant(port));
-        let weight = weight(front.addresses.len() * ports().count());
+    /// The ports of a Service that is reached by addresses of its own: each leads to the Service
+    /// itself, which is `target`.
+    pub(super) fn service_srv<'p>(
+        &mut self,
+        target: NameRef<'_>,
+        addresses: &[IpAddr],
+        ports: impl Iterator<Item = &'p Port> + Clone,
+    ) {
+        let weight = weight(addresses.len() * ports.clone().count());
         let mut numbers = Distinct::new();
-        for number in ports().filter_map(|port| port.number) {
+        for number in ports.filter_map(|port| port.number) {
             // Without an address, nothing is behind the name that the record would lead to.
-            if !front.addresses.is_empty() && numbers.insert(number) {
-                self.srv(weight, number, target.name());
+            if !addresses.is_empty() && numbers.insert(number) {
+                self.srv(weight, number, target);
             }
         }
         if self.reply.section(Section::Answer).is_empty() {
             return;
         }
         let mut glue = Distinct::new();
-        for address in front.addresses.iter().copied() {
+        for address in addresses.iter().copied() {
             if glue.insert(address) {
-                self.glue(target.name(), address);
+                self.glue(target, address);
             }
         }
     }
 
-    /// The ports of endpoints: each leads to the endpoint's own name.
-    pub(super) fn endpoint_srv(&mut self, front: Front<'_>, selection: Selection<'_>) {
-        let service = Target::service(front.name, front.namespace, self.zone);
-        let Some(mut target) = service else { return };
-        let mut below = "";
+    /// The ports of a Service that is reached by host names of others.
+    pub(super) fn host_srv<'p>(
+        &mut self,
+        hosts: &[Name],
+        ports: impl Iterator<Item = &'p Port> + Clone,
+    ) {
+        let weight = weight(hosts.len() * ports.clone().count());
+        let mut numbers = Distinct::new();
+        for number in ports.filter_map(|port| port.number) {
+            if numbers.insert(number) {
+                for host in hosts {
+                    self.srv(weight, number, host.as_ref());
+                }
+            }
+        }
+    }
+
+    /// The ports of endpoints: each leads to the endpoint's own name, below that of its Service.
+    pub(super) fn endpoint_srv(&mut self, mut target: Target, selection: Selection<'_>) {
         let weight = weight(selection.pairs());
         let mut records = Distinct::new();
         let mut glue = Distinct::new();
         let mut buffer = LabelBuffer::default();
+        let service = selection.imported.then(|| target.name().to_name());
+        let mut below = "";
         for (slice, endpoint) in selection.endpoints() {
+            let mut cluster = "";
+            if let Some(service) = &service {
+                cluster = cluster_of(slice);
+                if cluster != below {
+                    target = Target::zone(service.as_ref());
+                    below = cluster;
+                    if target.put(cluster.as_bytes()).is_none() {
+                        below = "";
+                    }
+                }
+                // Without its cluster's name an endpoint of a ServiceImport has none.
+                if below.is_empty() {
+                    continue;
+                }
+            }
             let name = EndpointName::of(endpoint, selection.by_pod);
-            let cluster = if selection.imported {
-                cluster_of(slice)
-            } else {
-                ""
-            };
-            if cluster != below {
-                let service = Target::service(front.name, front.namespace, self.zone);
-                let member = service.and_then(|mut it| it.put(cluster.as_bytes()).map(|()| it));
-                let Some(member) = member else { continue };
-                (target, below) = (member, cluster);
-            }
-            // Without its cluster's name an endpoint of a ServiceImport has none.
-            if selection.imported && cluster.is_empty() {
-                continue;
-            }
             // A name too long to exist cannot be pointed to.
             let Some(name_below) = target.below(name.label(&mut buffer)) else {
                 continue;

@@ -4,10 +4,14 @@
 
 mod config;
 mod dialogue;
+mod external;
 mod fixture;
+mod metadata;
 mod multicluster;
 mod names;
 mod random;
 mod records;
+mod rows;
+mod search;
 mod transfers;
 mod zonal;

@@ -5,6 +5,7 @@
 #[path = "../apiserver/mod.rs"]
 mod apiserver;
 mod command_line;
+mod companions;
 mod reload;
 mod server;
 mod shutdown;
