@@ -10,5 +10,5 @@ mod metadata;
 mod names;
 mod random;
 mod records;
-mod search;
 mod rows;
+mod search;
