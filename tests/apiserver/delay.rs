@@ -1,5 +1,10 @@
 //! How long after a change at the API server a DNS server answers with it, and what changes cost
 //! that server.
+//!
+//! Of 10,000 Services with 50,000 endpoints, 1,000 slices changed each second: 7 to 10 % of a core,
+//! with questions or without. A change was answered with after 0.5 ms (median) and 4 to 13 ms (99 of
+//! 100), at most after 7 ms in one run and after 39 ms in another: all of it from the API server's
+//! event to the datagram, on two cores that other programs kept busy too (load 7).
 
 use super::apiserver::ApiServer;
 use lodestone::cluster::Kind;

@@ -1,7 +1,8 @@
 //! The cluster's names against a model of them: plain maps and texts, written from the
 //! specification, slow and without any of the server's own means.
 //!
-//! `PROPTEST_CASES=100000 cargo test --release --test model` tries as many sequences of events.
+//! `PROPTEST_CASES=100000 cargo test --release --test model` tries as many sequences of events:
+//! six minutes of one core, last without a difference.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
