@@ -17,6 +17,7 @@ mod watch;
 use super::event::{Event, Kind};
 use super::settings::Settings;
 use super::source::SourceError;
+use super::state::Cluster;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -28,14 +29,15 @@ use tracing::error;
 /// request limit), so what is longer is not an object.
 const LONGEST_OBJECT: usize = 16 << 20;
 
-/// Starts a task for each kind that is watched.
+/// Starts a task for each kind that is watched; requests are counted in the cluster's stats.
 pub(super) fn start(
     settings: &Settings,
+    cluster: &Arc<Cluster>,
     events: &mpsc::Sender<Event>,
     tasks: &mut JoinSet<()>,
     runtime: &Handle,
 ) -> Result<(), SourceError> {
-    let requests = Arc::new(client::Requests::new(settings, runtime)?);
+    let requests = Arc::new(client::Requests::new(settings, cluster, runtime)?);
     for kind in settings.kinds() {
         let watch = keep(
             kind,

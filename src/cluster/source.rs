@@ -55,7 +55,7 @@ impl Source {
         if let Origin::Manifests { directory } = &settings.origin {
             manifests::start(directory, &settings, sender, &mut tasks, runtime)?;
         } else {
-            api::start(&settings, &sender, &mut tasks, runtime)?;
+            api::start(&settings, &cluster, &sender, &mut tasks, runtime)?;
         }
         tasks.spawn_on(
             fold::run(Writer::new(Arc::clone(&cluster)), receiver),

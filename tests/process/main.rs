@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
+#[path = "../apiserver/mod.rs"]
+mod apiserver;
+mod cluster;
 mod command_line;
 mod reload;
 mod server;

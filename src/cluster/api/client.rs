@@ -2,6 +2,7 @@
 
 use super::super::settings::{Limits, Origin, Settings, Timing, Tls};
 use super::super::source::SourceError;
+use super::super::state::Cluster;
 use super::failure::Failure;
 use futures_util::FutureExt;
 use http::header::{ACCEPT, ACCEPT_ENCODING};
@@ -12,6 +13,7 @@ use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use parking_lot::Mutex;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -26,14 +28,23 @@ pub(super) struct Requests {
     bucket: Option<Bucket>,
     in_flight: Option<Semaphore>,
     timing: Timing,
+    /// Where requests are counted.
+    cluster: Arc<Cluster>,
 }
 
 impl Requests {
     /// Reads the configuration; connects only when asked.
-    pub(super) fn new(settings: &Settings, runtime: &Handle) -> Result<Self, SourceError> {
+    pub(super) fn new(
+        settings: &Settings,
+        cluster: &Arc<Cluster>,
+        runtime: &Handle,
+    ) -> Result<Self, SourceError> {
         let mut config = configuration(&settings.origin)?;
         // Failures are retried by the watches, who know what they have read so far.
         config.default_retry = false;
+        if let Some(host) = config.cluster_url.authority() {
+            cluster.stats().requests().set_host(host.as_str());
+        }
         // The client's own tasks are started on the runtime.
         let _entered = runtime.enter();
         let client =
@@ -44,6 +55,7 @@ impl Requests {
             bucket: Bucket::new(&settings.limits),
             in_flight: (in_flight > 0).then(|| Semaphore::new(in_flight as usize)),
             timing: settings.timing.clone(),
+            cluster: Arc::clone(cluster),
         })
     }
 
@@ -54,13 +66,10 @@ impl Requests {
         verb: &'static str,
         path_and_query: &str,
     ) -> Result<(Body, Option<SemaphorePermit<'_>>), Failure> {
-        if let Some(bucket) = &self.bucket {
-            sleep(bucket.take(Instant::now())).await;
-        }
-        let permit = match &self.in_flight {
-            Some(semaphore) => semaphore.acquire().await.ok(),
-            None => None,
-        };
+        let stats = self.cluster.stats().requests();
+        let asked = Instant::now();
+        let permit = self.turn().await;
+        stats.wait(asked.elapsed());
         let request = Request::get(path_and_query)
             .header(ACCEPT, "application/json")
             // Compressed, a stream would have to be unpacked event by event, and a list would be
@@ -69,7 +78,13 @@ impl Requests {
             .body(Body::empty())
             .map_err(|error| Failure::Malformed(error.to_string()))?;
         let wait = self.timing.response;
+        let sent = Instant::now();
         let response = timeout(wait, self.client.send(request)).await;
+        let code = match &response {
+            Ok(Ok(response)) => response.status().as_u16(),
+            _ => 0,
+        };
+        stats.end(code, sent.elapsed());
         let response = response
             .map_err(|_| Failure::Stalled(wait))?
             .map_err(Failure::connect)?;
@@ -77,6 +92,17 @@ impl Requests {
             return Ok((response.into_body(), permit));
         }
         Err(refusal(verb, response, wait).await)
+    }
+
+    /// Waits as long as the limits say.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        if let Some(bucket) = &self.bucket {
+            sleep(bucket.take(Instant::now())).await;
+        }
+        match &self.in_flight {
+            Some(semaphore) => semaphore.acquire().await.ok(),
+            None => None,
+        }
     }
 }
 
