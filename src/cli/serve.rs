@@ -43,13 +43,6 @@ pub enum Corefile {
     WorkingDirectory,
     /// On standard input, read once.
     StandardInput,
-    /// In memory.
-    Text {
-        /// What errors call it.
-        name: String,
-        /// What it says.
-        text: String,
-    },
 }
 
 /// Why a Corefile cannot be used.
@@ -95,7 +88,6 @@ impl Corefile {
             Self::File(path) => path.display().to_string(),
             Self::WorkingDirectory => "Corefile".to_owned(),
             Self::StandardInput => "/dev/stdin".to_owned(),
-            Self::Text { name, .. } => name.clone(),
         }
     }
 
@@ -104,7 +96,7 @@ impl Corefile {
         match self {
             Self::File(path) => Some(path.clone()),
             Self::WorkingDirectory => Some(PathBuf::from("Corefile")),
-            Self::StandardInput | Self::Text { .. } => None,
+            Self::StandardInput => None,
         }
     }
 
@@ -126,7 +118,6 @@ impl Corefile {
 
     fn text(&self) -> io::Result<String> {
         let octets = match self {
-            Self::Text { text, .. } => return Ok(text.clone()),
             Self::StandardInput => capped(io::stdin().lock())?,
             Self::File(path) => capped(fs::File::open(path)?)?,
             Self::WorkingDirectory => match fs::File::open("Corefile") {
