@@ -161,8 +161,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        query::Question,
-        wire::{Class, Name, Type},
+        plugin::testing::{self, Place},
+        wire::Type,
     };
 
     /// Does as told, and writes down that it amended.
@@ -186,20 +186,6 @@ mod tests {
         }
     }
 
-    struct Nowhere;
-
-    impl Door for Nowhere {
-        fn answer(
-            self: Arc<Self>,
-            _: Query,
-        ) -> std::pin::Pin<Box<dyn Future<Output = Reply> + Send>> {
-            Box::pin(std::future::ready(Reply::failure(
-                Rcode::REFUSED,
-                Why::NoZone,
-            )))
-        }
-    }
-
     fn walk(steps: &[fn() -> Step]) -> (Rcode, Vec<&'static str>) {
         let (reply, log) = reply_and_log(steps);
         (reply.rcode, log)
@@ -219,22 +205,14 @@ mod tests {
                 }) as Arc<dyn Plugin>
             })
             .collect();
-        let block = Arc::new(Block {
-            zone: Name::ROOT,
-            server: "dns://:53".into(),
-            zone_label: ".".into(),
-            view: "".into(),
-            chain: Arc::new(Chain::new(plugins)),
-            counters: Arc::default(),
-        });
-        let door: Arc<dyn Door> = Arc::new(Nowhere);
-        let mut query = Query::internal(Question::new(Name::ROOT, Type::A, Class::IN));
+        let place = Place::new(plugins);
+        let mut query = testing::query(".", Type::A);
         let mut reply = Reply::default();
-        let context = Context {
-            door: &door,
-            block: &block,
-        };
-        let reply = match block.chain.walk(&context, &mut query, &mut reply) {
+        let reply = match place
+            .block
+            .chain
+            .walk(&place.context(), &mut query, &mut reply)
+        {
             Walk::Done => reply,
             Walk::Dropped => Reply::failure(Rcode(99), Why::Unanswered),
             Walk::Waiting(waiting) => futures_util::FutureExt::now_or_never(waiting.finish())

@@ -180,8 +180,10 @@ impl Plugin for Forward {
             .join(key, || Arc::clone(group).ask(Arc::new(packet), way));
         let next = Arc::clone(&self.next);
         Step::Wait(Box::pin(async move {
-            let reply = flight.await;
+            let mut reply = flight.await;
             drop(place);
+            // Whoever the authority is, it is not this server.
+            reply.authoritative = false;
             if next.wants(&reply) {
                 Resolved::Pass
             } else {
