@@ -130,15 +130,20 @@ impl Corefile {
     }
 }
 
-/// Reads to the end, but no more than a Corefile may have.
+/// Reads to the end, but no more than a Corefile may have, and nothing but text.
 fn capped(from: impl Read) -> io::Result<Vec<u8>> {
     let limit = u64::try_from(MAX_FILE).expect("a file size fits in 64 bits");
     let mut octets = Vec::new();
     from.take(limit + 1).read_to_end(&mut octets)?;
     if octets.len() > MAX_FILE {
         return Err(io::Error::other(format!(
-            "it is longer than {limit} octets"
+            "it is longer than {} MiB",
+            limit >> 20
         )));
+    }
+    // Other octets may stand in a comment that was written long ago; this one stands in no text.
+    if octets.contains(&0) {
+        return Err(io::Error::other("it is no text: it holds a NUL octet"));
     }
     Ok(octets)
 }

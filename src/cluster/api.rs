@@ -1,6 +1,6 @@
 //! The source that watches a Kubernetes API server.
 //!
-//! `kube` reads the configuration, speaks TLS and presents credentials. Lists and watches are our
+//! `kube` reads the configuration, speaks TLS and presents credentials, tokens excepted. Lists and watches are our
 //! own: objects go from the wire into their slim forms one at a time, and neither a list nor an
 //! object is ever held whole in its API form. There is one task for each kind.
 
@@ -12,6 +12,7 @@ mod lines;
 mod list;
 mod order;
 mod pause;
+mod token;
 mod watch;
 
 use super::event::{Event, Kind};

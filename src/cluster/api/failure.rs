@@ -9,6 +9,9 @@ pub(super) enum Failure {
     /// No response: no connection, no TLS session, no credentials.
     #[error("no connection to the API server: {0}")]
     Connect(String),
+    /// The token cannot be read.
+    #[error("the token cannot be used: {0}: {1}")]
+    Token(String, String),
     /// 401. A rotated token is read again within a minute.
     #[error("the API server does not accept our credentials (401): {0}")]
     Unauthorized(String),
@@ -96,7 +99,7 @@ impl Failure {
 }
 
 /// An error and its causes: the outermost alone often says no more than "client error".
-fn chain(error: &dyn std::error::Error) -> String {
+pub(in crate::cluster) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -148,7 +148,7 @@ impl Plugin for Kubernetes {
             {
                 let missing: Vec<_> = cluster.unsynced().map(Kind::resource).collect();
                 tracing::warn!(
-                    target: NAME,
+                    target: "plugin/kubernetes",
                     "starting without all of the cluster: not listed after {limit:?}: {}",
                     missing.join(", ")
                 );
