@@ -30,7 +30,9 @@ pub enum Walk {
 pub struct Waiting {
     door: Arc<dyn Door>,
     block: Arc<Block>,
-    query: Query,
+    /// In a place of its own: it holds four names of 256 octets each, and the futures that it goes
+    /// through would each have room for it, and for a second one while it is moved.
+    query: Box<Query>,
     at: usize,
     pending: Pending,
 }
@@ -86,7 +88,7 @@ impl Chain {
                     return Walk::Waiting(Box::new(Waiting {
                         door: Arc::clone(context.door),
                         block: Arc::clone(context.block),
-                        query: query.clone(),
+                        query: Box::new(query.clone()),
                         at,
                         pending,
                     }));
@@ -119,14 +121,14 @@ impl Waiting {
     }
 
     /// Waits to the end of the walk: the query as it became, and its reply, if one is to be sent.
-    pub async fn finish(self) -> (Query, Option<Reply>) {
+    pub async fn finish(self: Box<Self>) -> (Box<Query>, Option<Reply>) {
         let Self {
             door,
             block,
             mut query,
             mut at,
             mut pending,
-        } = self;
+        } = *self;
         loop {
             let resolved = pending.await;
             let context = Context {
