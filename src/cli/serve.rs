@@ -14,7 +14,7 @@ use crate::{
     cli,
     config::{self, Config},
     corefile::{Diagnostics, Disk, MAX_FILE},
-    life::Running,
+    life::{Running, StartError},
     logging,
     metrics::Metrics,
     reload::Changes,
@@ -182,7 +182,10 @@ async fn life(options: Options) -> ExitCode {
         Err(error) => {
             return failed(&match error.downcast_ref::<ReadError>() {
                 Some(wrong) => wrong.to_string(),
-                None => format!("error: {error:#}"),
+                None => match advice(&error) {
+                    Some(advice) => format!("error: {error:#}\nhelp: {advice}"),
+                    None => format!("error: {error:#}"),
+                },
             });
         }
     };
@@ -209,6 +212,30 @@ async fn life(options: Options) -> ExitCode {
     tokio::select! {
         () = server.running.drain() => ExitCode::SUCCESS,
         () = signals.interrupted() => ExitCode::from(INTERRUPTED_TWICE),
+    }
+}
+
+/// What to do about a listener that cannot be had.
+fn advice(error: &anyhow::Error) -> Option<&'static str> {
+    let Some(StartError::Bind(_) | StartError::BindPage(_)) = error.downcast_ref() else {
+        return None;
+    };
+    let system = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<io::Error>())?;
+    match system.kind() {
+        io::ErrorKind::AddrInUse => Some(
+            "another program listens there; 'ss -lntup' tells which. Stop it, bind to an address \
+             that it leaves free (bind), or take another port",
+        ),
+        io::ErrorKind::PermissionDenied => Some(
+            "ports below 1024 are for root and for programs with the capability \
+             NET_BIND_SERVICE. Grant it, or take another port",
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            Some("no interface of this machine has this address; 'ip address' tells those it has")
+        }
+        _ => None,
     }
 }
 

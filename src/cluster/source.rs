@@ -47,6 +47,9 @@ pub enum SourceError {
     /// A token cannot be used, with where it is from.
     #[error("the token cannot be used: {0}: {1}")]
     Token(String, String),
+    /// There is a file of certificates to prove the API server by, without any.
+    #[error("the file of the certificate authority holds no certificate in PEM form")]
+    Authority,
     /// A file named by `tls` holds nothing of the kind it must, or something broken.
     #[error("{0}: no usable {1} in PEM form")]
     Pem(PathBuf, &'static str),

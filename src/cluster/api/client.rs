@@ -47,6 +47,9 @@ impl Requests {
         // Failures are retried by the watches, who know what they have read so far.
         config.default_retry = false;
         let token = Token::take(&mut config.auth_info)?;
+        if config.root_cert.as_ref().is_some_and(Vec::is_empty) {
+            return Err(SourceError::Authority);
+        }
         if let Some(host) = config.cluster_url.authority() {
             cluster.stats().requests().set_host(host.as_str());
         }
@@ -97,7 +100,7 @@ impl Requests {
         stats.end(code, sent.elapsed());
         let response = response
             .map_err(|_| Failure::Stalled(wait))?
-            .map_err(Failure::connect)?;
+            .map_err(|error| Failure::connect(stats.host(), error))?;
         if response.status() == StatusCode::OK {
             return Ok((response.into_body(), permit));
         }
