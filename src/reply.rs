@@ -63,6 +63,8 @@ pub enum Why {
     EndpointNotReady,
     /// The Service has no ready endpoint, and the configuration hides such.
     EmptyService,
+    /// The Service has no address outside of the cluster.
+    NotExternal,
     /// The Service has ports, none of this name and protocol.
     NoSuchPort,
     /// No pod has this address, or pods are not served.

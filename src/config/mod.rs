@@ -45,6 +45,8 @@ pub struct ServerBlock {
 pub struct Parsing<'a> {
     /// The zones of the block's keys.
     pub zones: &'a [Zone],
+    /// Every directive of the block: what a plugin that builds on another looks for it in.
+    pub directives: &'a [Directive],
     /// Where warnings go.
     pub warnings: &'a mut Vec<Diagnostic>,
 }
@@ -143,6 +145,7 @@ fn read_block(
         if !uses.is_empty() {
             let mut parsing = Parsing {
                 zones: &zones,
+                directives: &block.directives,
                 warnings: found,
             };
             if let Err(errors) = read_word(word, &uses, &mut parsing, &mut read) {

@@ -48,6 +48,8 @@ pub struct Metrics {
     pub cache: Cache,
     /// The hosts table.
     pub hosts: Hosts,
+    /// Names found by walking a client's search list for it: `server`.
+    pub autopath_success_total: TallyVec,
     /// The health listener's check of itself.
     pub health: Health,
     /// Reading the configuration anew.
@@ -226,6 +228,11 @@ impl Metrics {
             forward: Forward::new(&register),
             cache: Cache::new(&register),
             hosts: Hosts::new(&register),
+            autopath_success_total: register.add(TallyVec::new(
+                "coredns_autopath_success_total",
+                "Names found by walking a client's search list for it.",
+                &["server"],
+            )),
             health: Health::new(&register),
             reload: Reload::new(&register),
             kubernetes: Kubernetes::new(&register),

@@ -15,6 +15,7 @@ const REST: &str = "0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 +Inf";
 
 /// What CoreDNS exports, as its users know it: family, type, labels in their order, buckets.
 const TABLE: &[(&str, &str, &str, &str)] = &[
+    ("coredns_autopath_success_total", "counter", "server", ""),
     (
         "coredns_build_info",
         "gauge",
@@ -276,6 +277,7 @@ fn touch(metrics: &Metrics) {
         .entries
         .with_label_values(&["a", "success", "c", "d"])
         .set(1);
+    let _ = metrics.autopath_success_total.with(&["s"]);
     metrics
         .hosts
         .entries

@@ -7,15 +7,18 @@
 //! Words that configure a server block and never see a query (bind, health, reload, ...) are
 //! settings, another type: see [`crate::config`].
 
+pub mod autopath;
 pub mod cache;
 mod chain;
 pub mod errors;
 pub mod forward;
 pub mod hosts;
+pub mod k8s_external;
 pub mod kubernetes;
 pub mod loadbalance;
 pub mod log;
 pub mod loop_guard;
+pub mod metadata;
 pub mod order;
 mod parts;
 mod polled_file;
@@ -61,6 +64,13 @@ pub trait Plugin: Send + Sync + 'static {
     /// A reply of this block was sent, as `written` says. Only called where [`Plugin::observes`];
     /// it runs where the reply was sent, so it must neither block nor take long.
     fn wrote(&self, _block: &Block, _query: &Query, _reply: &Reply, _written: Written) {}
+
+    /// What it knows of a query under `label` (`PLUGIN/KEY`), which may be nothing or an empty
+    /// text; asked of every plugin of a block that has [`metadata`], and only once somebody reads
+    /// the label: see there.
+    fn metadata(&self, _query: &Query, _label: &str) -> Option<String> {
+        None
+    }
 
     /// Whether it can do its work yet; `/ready` asks this.
     fn is_ready(&self) -> bool {

@@ -66,7 +66,8 @@ const fn absent(name: &'static str) -> Word {
 /// The list, outermost first.
 pub const ORDER: &[Word] = &[
     absent("root"),
-    absent("metadata"),
+    // Nothing happens here: what it allows is read where it is needed.
+    word("metadata", Repeat::Once, Kind::Plugin(parse_metadata)),
     absent("geoip"),
     absent("cancel"),
     absent("proxyproto"),
@@ -121,7 +122,12 @@ pub const ORDER: &[Word] = &[
     ),
     absent("tsig"),
     absent("rewrite"),
-    absent("autopath"),
+    // Outside of acl and of all that answers: each name that it tries is asked as if by the client.
+    word(
+        "autopath",
+        Repeat::Merged,
+        Kind::MergedPlugin(parse_autopath),
+    ),
     absent("acl"),
     absent("header"),
     absent("dnssec"),
@@ -138,7 +144,12 @@ pub const ORDER: &[Word] = &[
     absent("route53"),
     absent("azure"),
     absent("clouddns"),
-    absent("k8s_external"),
+    // Before kubernetes: its zones may lie in those of the cluster.
+    word(
+        "k8s_external",
+        Repeat::Merged,
+        Kind::MergedPlugin(parse_k8s_external),
+    ),
     // Before forward: the cluster's names never leave the cluster.
     word("kubernetes", Repeat::Once, Kind::Plugin(parse_kubernetes)),
     absent("file"),
@@ -168,6 +179,10 @@ fn boxed(setup: impl Setup + 'static) -> Box<dyn Setup> {
     Box::new(setup)
 }
 
+fn parse_metadata(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::metadata::parse(one, &parsing.zone_names()).map(boxed)
+}
+
 fn parse_prometheus(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::prometheus::parse(one).map(boxed)
 }
@@ -184,12 +199,28 @@ fn parse_loadbalance(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn
     plugin::loadbalance::parse(uses).map(boxed)
 }
 
+fn parse_autopath(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+) -> Result<Box<dyn Setup>, Errors> {
+    let zones = parsing.zone_names();
+    plugin::autopath::parse(uses, &zones, parsing.directives, parsing.warnings).map(boxed)
+}
+
 fn parse_cache(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::cache::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
 
 fn parse_hosts(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::hosts::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_k8s_external(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+) -> Result<Box<dyn Setup>, Errors> {
+    let zones = parsing.zone_names();
+    plugin::k8s_external::parse(uses, &zones, parsing.directives, parsing.warnings).map(boxed)
 }
 
 fn parse_kubernetes(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

@@ -60,6 +60,11 @@ impl ZoneList {
         self.0.iter().any(|zone| name.is_under(zone.as_ref()))
     }
 
+    /// The zones, in the order of the file.
+    pub fn names(&self) -> &[Name] {
+        &self.0
+    }
+
     /// The zones joined by commas, as metrics show them.
     pub fn label(&self) -> String {
         let names: Vec<String> = self.0.iter().map(Name::to_string).collect();

@@ -44,7 +44,7 @@ pub use health::Check;
 pub use meter::{Meter, Proto};
 pub use packet::Packet;
 pub use policy::{MAX_UPSTREAMS, Policy};
-pub use resolv_conf::{ResolvConf, read_nameservers};
+pub use resolv_conf::{ResolvConf, read_nameservers, read_search};
 pub use stream::Keeping;
 pub use target::{Target, TargetError, To};
 pub use tls::{TlsError, TlsFiles};

@@ -16,8 +16,12 @@ use tokio::{
     task::AbortHandle,
 };
 
+use crate::wire::Name;
+
 /// A file is at most so long: a resolv.conf has some hundred octets.
 const MAX_FILE: u64 = 64 * 1024;
+/// Domains of a search list at most: as many as Kubernetes gives a pod.
+const MAX_SEARCH: usize = 32;
 /// Editors and ConfigMap updates touch a directory several times in a row.
 const SETTLE: Duration = Duration::from_millis(100);
 
@@ -104,13 +108,7 @@ async fn follow(path: PathBuf, changed: Arc<Notify>, servers: watch::Sender<Vec<
 /// The name servers that the file lists, in order. Lines of other words are none of ours, and one
 /// that cannot be read loses nothing but itself.
 pub fn read_nameservers(path: &Path) -> io::Result<Vec<IpAddr>> {
-    let length = std::fs::metadata(path)?.len();
-    if length > MAX_FILE {
-        let text = format!("{length} octets are no resolv.conf");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-    }
-    let octets = std::fs::read(path)?;
-    let servers = nameservers(&String::from_utf8_lossy(&octets));
+    let servers = nameservers(&read(path)?);
     if servers.is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
@@ -118,6 +116,46 @@ pub fn read_nameservers(path: &Path) -> io::Result<Vec<IpAddr>> {
         ));
     }
     Ok(servers)
+}
+
+/// The domains in which the file's reader looks names up, in order. They are those of the last
+/// `search` or `domain` line (resolv.conf(5)); what is no name among them is left out, and what
+/// comes behind the 32nd.
+pub fn read_search(path: &Path) -> io::Result<Vec<Name>> {
+    Ok(search(&read(path)?))
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let length = std::fs::metadata(path)?.len();
+    if length > MAX_FILE {
+        let text = format!("{length} octets are no resolv.conf");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    let octets = std::fs::read(path)?;
+    Ok(String::from_utf8_lossy(&octets).into_owned())
+}
+
+fn search(text: &str) -> Vec<Name> {
+    let mut domains: Vec<Name> = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let count = match words.next() {
+            Some("search") => MAX_SEARCH,
+            Some("domain") => 1,
+            _ => continue,
+        };
+        domains.clear();
+        for word in words.take(count) {
+            match Name::parse(word) {
+                Ok(name) if !domains.contains(&name.to_lower()) => domains.push(name.to_lower()),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(target: "resolv.conf", "{word:?} is no domain: {error}");
+                }
+            }
+        }
+    }
+    domains
 }
 
 fn nameservers(text: &str) -> Vec<IpAddr> {
@@ -165,6 +203,22 @@ mod tests {
             .map(|text| text.parse().unwrap())
             .collect();
         assert_eq!(nameservers(text), expected);
+    }
+
+    #[test]
+    fn the_last_line_of_domains_counts() {
+        let read = |text| {
+            let names = search(text);
+            let names: Vec<String> = names.iter().map(Name::to_string).collect();
+            names.join(" ")
+        };
+        assert_eq!(
+            read("search A.example b.example. a.example\n"),
+            "a.example. b.example."
+        );
+        assert_eq!(read("search a.example\nsearch b..c d\n"), "d.");
+        assert_eq!(read("search a.example\ndomain b.example c\n"), "b.example.");
+        assert_eq!(read("nameserver 10.0.0.1\n# search a\n"), "");
     }
 
     #[test]

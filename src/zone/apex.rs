@@ -50,7 +50,7 @@ impl View {
 
     /// The entries with a ready endpoint at one of this server's addresses, each once. What the
     /// configuration hides counts too: it is what this server is, not what it shows.
-    fn own_entries(&self) -> impl Iterator<Item = Found<Tagged<Entry>>> {
+    pub(super) fn own_entries(&self) -> impl Iterator<Item = Found<Tagged<Entry>>> {
         let cluster: &Cluster = &self.cluster;
         let has = |entry: &Entry, local: &IpAddr| {
             let mut endpoints = entry.endpoints();

@@ -4,6 +4,7 @@ use super::{
     Answer, Known, PodNames, View,
     endpoint::{Only, Selection, Sought, is_protocol_of, parse_dashed},
     name::Part,
+    target::Target,
 };
 use crate::{
     cluster::{Entry, Port, Service, ServiceKind},
@@ -75,7 +76,8 @@ impl Answer<'_> {
                 self.by_cluster_ip(service, |it| port.is(it));
             }
             (ServiceKind::Headless, Part::Whole) => {
-                self.by_endpoints(service, entry, Only::All, Why::NoReadyEndpoint)?;
+                let target = self.target(service);
+                self.by_endpoints(target, entry, Only::All, Why::NoReadyEndpoint)?;
             }
             (ServiceKind::Headless, Part::Port(port)) => {
                 let missing = if is_up(entry) {
@@ -83,9 +85,12 @@ impl Answer<'_> {
                 } else {
                     Why::NoReadyEndpoint
                 };
-                self.by_endpoints(service, entry, Only::Port(port), missing)?;
+                let target = self.target(service);
+                self.by_endpoints(target, entry, Only::Port(port), missing)?;
             }
-            (_, Part::Endpoint(label)) => self.endpoint(service, entry, label)?,
+            (_, Part::Endpoint(label)) => {
+                self.endpoint(self.target(service), service, entry, label)?;
+            }
         }
         Ok(None)
     }
@@ -100,15 +105,25 @@ impl Answer<'_> {
     fn by_cluster_ip(&mut self, service: &Service, is_meant: impl Fn(&Port) -> bool) {
         match self.rtype {
             Type::A | Type::AAAA => self.addresses(service.cluster_ips.iter().copied()),
-            Type::SRV => self.cluster_srv(service, is_meant),
+            Type::SRV => {
+                let ports = service.ports.iter().filter(|port| is_meant(port));
+                if let Some(target) = self.target(service) {
+                    self.service_srv(target.name(), &service.cluster_ips, ports);
+                }
+            }
             _ => {}
         }
     }
 
-    /// Ready endpoints. Without any, their common name does not exist (specification, §2.4).
-    fn by_endpoints(
+    /// The Service's name in the cluster.
+    fn target(&self, service: &Service) -> Option<Target> {
+        Target::service(&service.name, &service.namespace, self.zone)
+    }
+
+    /// Ready endpoints, below the name of their Service. Without any, their common name does not exist (specification, §2.4).
+    pub(super) fn by_endpoints(
         &mut self,
-        service: &Service,
+        target: Option<Target>,
         entry: &Entry,
         only: Only<'_>,
         missing: Why,
@@ -121,7 +136,11 @@ impl Answer<'_> {
             Type::A | Type::AAAA => {
                 self.addresses(selection.endpoints().map(|(_, endpoint)| endpoint.address));
             }
-            Type::SRV => self.endpoint_srv(service, selection),
+            Type::SRV => {
+                if let Some(target) = target {
+                    self.endpoint_srv(target, selection);
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -129,10 +148,16 @@ impl Answer<'_> {
 
     /// `EP.SVC.NS.svc`, or the protocol alone above names of ports, which exists for their sake
     /// (RFC 8020 §2).
-    fn endpoint(&mut self, service: &Service, entry: &Entry, label: &str) -> Result<(), Why> {
+    pub(super) fn endpoint(
+        &mut self,
+        target: Option<Target>,
+        service: &Service,
+        entry: &Entry,
+        label: &str,
+    ) -> Result<(), Why> {
         let sought = Sought::new(label);
         let named = Only::Named(sought);
-        let missing = self.by_endpoints(service, entry, named, Why::NoSuchEndpoint);
+        let missing = self.by_endpoints(target, entry, named, Why::NoSuchEndpoint);
         let Err(why) = missing else { return Ok(()) };
         let is_protocol = match service.kind {
             ServiceKind::ClusterIp => is_protocol_of(label, &*service.ports),
@@ -152,6 +177,6 @@ impl Answer<'_> {
 }
 
 /// Whether any endpoint is ready.
-fn is_up(entry: &Entry) -> bool {
+pub(super) fn is_up(entry: &Entry) -> bool {
     entry.endpoints().any(|endpoint| endpoint.ready)
 }

@@ -7,6 +7,9 @@
 //! addresses  A and AAAA        srv      SRV, its weights and glue
 //! alias      ExternalName      reverse  PTR        apex  SOA, NS and the fixed names
 //! endpoint   endpoints, their names, which are meant
+//! external   the same Services in zones for those outside of the cluster
+//! meaning    what a name means, in words, for metadata
+//! search     where the resolver of a pod looks names up
 //! target     names that records point to      distinct  each record once
 //! ```
 
@@ -15,17 +18,21 @@ mod alias;
 mod apex;
 mod distinct;
 mod endpoint;
+mod external;
 mod lookup;
+mod meaning;
 mod name;
 mod reverse;
+mod search;
 mod srv;
 mod target;
 
 use std::{net::IpAddr, sync::Arc};
 
+pub use external::External;
 pub use name::{Zone, Zones};
 
-use self::name::{Form, Labels};
+use self::name::{Form, Labels, Place};
 use crate::{
     cluster::Cluster,
     query::Question,
@@ -123,6 +130,20 @@ impl View {
 
     /// Answers a question of class IN into `reply`, which comes empty.
     pub fn answer(&self, question: &Question, reply: &mut Reply) -> Outcome {
+        let records = |answer: &mut Answer<'_>, place: &Place<'_, '_>| answer.form(place.form());
+        self.answer_by(question, reply, records, |zone, reply| {
+            self.put_soa(zone, reply);
+        })
+    }
+
+    /// Answers with what `records` knows; where that is nothing, `put_soa` adds the zone's SOA.
+    fn answer_by(
+        &self,
+        question: &Question,
+        reply: &mut Reply,
+        records: impl FnOnce(&mut Answer<'_>, &Place<'_, '_>) -> Known,
+        put_soa: impl FnOnce(NameRef<'_>, &mut Reply),
+    ) -> Outcome {
         let labels = Labels::new(&question.name, &question.lower);
         let Some(place) = self.zones.find(&labels) else {
             return Outcome::Outside;
@@ -139,7 +160,7 @@ impl View {
             asked: question.lower.as_ref(),
             reply,
         };
-        let outside = match answer.form(place.form()) {
+        let outside = match records(&mut answer, &place) {
             Ok(outside) => outside,
             Err(why) => {
                 reply.clear();
@@ -147,7 +168,7 @@ impl View {
             }
         };
         if reply.section(crate::reply::Section::Answer).is_empty() {
-            self.put_soa(place.suffix(), reply);
+            put_soa(place.suffix(), reply);
             reply.why = Why::ClusterNoData;
         } else {
             reply.why = Why::ClusterRecord;
@@ -159,6 +180,18 @@ impl View {
     /// Completes the reply to a question that came out as [`Outcome::Denied`]: NXDOMAIN, or
     /// SERVFAIL where not everything is known yet, since what is not found may yet exist.
     pub fn deny(&self, question: &Question, why: Why, reply: &mut Reply) {
+        self.deny_by(question, why, reply, |zone, reply| {
+            self.put_soa(zone, reply);
+        });
+    }
+
+    fn deny_by(
+        &self,
+        question: &Question,
+        why: Why,
+        reply: &mut Reply,
+        put_soa: impl FnOnce(NameRef<'_>, &mut Reply),
+    ) {
         if self.cluster.synced() {
             reply.fail(Rcode::NXDOMAIN, why);
         } else {
@@ -167,7 +200,7 @@ impl View {
         reply.authoritative = true;
         let labels = Labels::new(&question.name, &question.lower);
         if let Some(place) = self.zones.find(&labels) {
-            self.put_soa(place.suffix(), reply);
+            put_soa(place.suffix(), reply);
         }
     }
 }

@@ -176,40 +176,70 @@ impl<'q> Place<'_, 'q> {
             (b"dns-version", 1) => return Form::Version,
             _ => {}
         }
+        self.by_content(|| self.named(adjacent))
+    }
+
+    /// What the name asks for in a zone that shows Services to the outside: they stand right below
+    /// it, and its fixed names below `apex`.
+    pub fn external_form(&self, apex: &[u8]) -> Form<'q> {
+        match (self.left_of_zone(0), self.left_of_zone(1)) {
+            (None, _) => Form::Apex,
+            (Some(adjacent), None) if adjacent == apex => Form::Empty,
+            (Some(adjacent), Some(b"ns1")) if adjacent == apex && self.left == 2 => {
+                Form::NameServer
+            }
+            (Some(adjacent), _) if adjacent == apex => Form::Unknown,
+            _ => self.by_content(|| self.in_namespaces(0)),
+        }
+    }
+
+    /// Reads the name by what the zone can hold; `named` reads those of Services and pods.
+    fn by_content(&self, named: impl Fn() -> Form<'q>) -> Form<'q> {
         match self.zone.content {
-            Content::Names => self.named(adjacent),
+            Content::Names => named(),
             Content::Addresses => self.reverse(),
             Content::All => match self.reverse() {
-                Form::Unknown => self.named(adjacent),
+                Form::Unknown => named(),
                 reverse => reverse,
             },
         }
     }
 
     fn named(&self, adjacent: &[u8]) -> Form<'q> {
-        let text = |index| self.left_of_zone(index).map(text).unwrap_or_default();
         match (adjacent, self.left) {
             (b"svc" | b"pod", 1) => Form::Empty,
-            (b"svc", 2) => Form::Namespace(text(1)),
-            (b"pod", 2) => Form::PodNamespace(text(1)),
+            (b"svc", _) => self.in_namespaces(1),
+            (b"pod", 2) => Form::PodNamespace(self.text(1)),
             (b"pod", 3) => Form::Pod {
-                namespace: text(1),
-                label: text(2),
-            },
-            (b"svc", 3..=5) => Form::Service {
-                namespace: text(1),
-                service: text(2),
-                part: match self.left {
-                    3 => Part::Whole,
-                    4 => Part::Endpoint(text(3)),
-                    _ => Part::Port(PortName {
-                        protocol: bare(text(3)),
-                        port: bare(text(4)),
-                    }),
-                },
+                namespace: self.text(1),
+                label: self.text(2),
             },
             _ => Form::Unknown,
         }
+    }
+
+    /// A namespace, whose label is at `index` left of the zone, or a Service in it.
+    fn in_namespaces(&self, index: usize) -> Form<'q> {
+        let text = |further| self.text(index + further);
+        let part = match self.left - index {
+            1 => return Form::Namespace(text(0)),
+            2 => Part::Whole,
+            3 => Part::Endpoint(text(2)),
+            4 => Part::Port(PortName {
+                protocol: bare(text(2)),
+                port: bare(text(3)),
+            }),
+            _ => return Form::Unknown,
+        };
+        Form::Service {
+            namespace: text(0),
+            service: text(1),
+            part,
+        }
+    }
+
+    fn text(&self, index: usize) -> &'q str {
+        self.left_of_zone(index).map(text).unwrap_or_default()
     }
 
     /// Reads the whole name, the zone's labels too, as that of an address or of a block of them.
@@ -285,7 +315,7 @@ pub enum Part<'q> {
 
 /// A port by name and protocol. The labels' underscores may be missing: the names were once
 /// published without, and are still used so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortName<'q> {
     /// The port's name, without underscore.
     pub port: &'q str,

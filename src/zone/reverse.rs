@@ -26,7 +26,9 @@ impl Answer<'_> {
         let found = if network.prefix_len() == network.max_prefix_len() {
             self.pointers(network.addr())
         } else {
-            self.view.blocks.contain(self.view, network)
+            let view = self.view;
+            let synced = view.cluster.synced();
+            view.blocks.contain(network, synced, || Gathered::of(view))
         };
         found.then_some(()).ok_or(Why::NoSuchAddress)
     }
@@ -64,7 +66,7 @@ impl Answer<'_> {
     }
 
     /// Adds a pointer, unless it is there: slices may repeat each other while they change.
-    fn pointer(&mut self, target: NameRef<'_>) {
+    pub(super) fn pointer(&mut self, target: NameRef<'_>) {
         if self.rtype != Type::PTR {
             return;
         }
@@ -94,7 +96,7 @@ fn target(view: &View, key: &EntryKey) -> Option<Target> {
 #[derive(Default)]
 pub(super) struct Blocks(ArcSwapOption<Gathered>);
 
-struct Gathered {
+pub(super) struct Gathered {
     at: Instant,
     /// Sorted.
     addresses: Box<[IpAddr]>,
@@ -104,17 +106,23 @@ struct Gathered {
 const FRESH: Duration = Duration::from_secs(1);
 
 impl Blocks {
-    fn contain(&self, view: &View, network: IpNet) -> bool {
+    /// Whether the block holds one. What `gather` gives is used again, unless not everything is
+    /// known yet (`synced`).
+    pub(super) fn contain(
+        &self,
+        network: IpNet,
+        synced: bool,
+        gather: impl FnOnce() -> Gathered,
+    ) -> bool {
         if let Some(known) = &*self.0.load()
             && known.at.elapsed() < FRESH
         {
             return known.contain(network);
         }
         // What is gathered before everything is known must not be used after.
-        let complete = view.cluster.synced();
-        let gathered = Gathered::of(view);
+        let gathered = gather();
         let contain = gathered.contain(network);
-        if complete {
+        if synced {
             self.0.store(Some(gathered.into()));
         }
         contain
@@ -123,7 +131,6 @@ impl Blocks {
 
 impl Gathered {
     fn of(view: &View) -> Self {
-        let at = Instant::now();
         let mut addresses = Vec::new();
         for entry in view.cluster.entries() {
             if !view.shows(&entry.key.namespace) {
@@ -134,10 +141,15 @@ impl Gathered {
             let services = entry.service.iter();
             addresses.extend(services.flat_map(|service| &service.cluster_ips));
         }
+        Self::new(addresses)
+    }
+
+    /// Of these addresses.
+    pub(super) fn new(mut addresses: Vec<IpAddr>) -> Self {
         addresses.sort_unstable();
         addresses.dedup();
         Self {
-            at,
+            at: Instant::now(),
             addresses: addresses.into(),
         }
     }

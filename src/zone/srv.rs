@@ -9,43 +9,58 @@ use super::{
     target::Target,
 };
 use crate::{
-    cluster::{Port, Service},
+    cluster::Port,
     reply::{Data, Owner, Section},
-    wire::{NameRef, Type},
+    wire::{Name, NameRef, Type},
 };
 
 impl Answer<'_> {
-    /// The ports of a Service that is reached by its cluster addresses: each leads to the Service
-    /// itself.
-    pub(super) fn cluster_srv(&mut self, service: &Service, is_meant: impl Fn(&Port) -> bool) {
-        let Some(target) = Target::service(&service.name, &service.namespace, self.zone) else {
-            return;
-        };
-        let ports = || service.ports.iter().filter(|port| is_meant(port));
-        let weight = weight(service.cluster_ips.len() * ports().count());
+    /// The ports of a Service that is reached by addresses of its own: each leads to the Service
+    /// itself, which is `target`.
+    pub(super) fn service_srv<'p>(
+        &mut self,
+        target: NameRef<'_>,
+        addresses: &[IpAddr],
+        ports: impl Iterator<Item = &'p Port> + Clone,
+    ) {
+        let weight = weight(addresses.len() * ports.clone().count());
         let mut numbers = Distinct::new();
-        for number in ports().filter_map(|port| port.number) {
+        for number in ports.filter_map(|port| port.number) {
             // Without an address, nothing is behind the name that the record would lead to.
-            if !service.cluster_ips.is_empty() && numbers.insert(number) {
-                self.srv(weight, number, target.name());
+            if !addresses.is_empty() && numbers.insert(number) {
+                self.srv(weight, number, target);
             }
         }
         if self.reply.section(Section::Answer).is_empty() {
             return;
         }
         let mut glue = Distinct::new();
-        for address in service.cluster_ips.iter().copied() {
+        for address in addresses.iter().copied() {
             if glue.insert(address) {
-                self.glue(target.name(), address);
+                self.glue(target, address);
             }
         }
     }
 
-    /// The ports of endpoints: each leads to the endpoint's own name.
-    pub(super) fn endpoint_srv(&mut self, service: &Service, selection: Selection<'_>) {
-        let Some(mut target) = Target::service(&service.name, &service.namespace, self.zone) else {
-            return;
-        };
+    /// The ports of a Service that is reached by host names of others.
+    pub(super) fn host_srv<'p>(
+        &mut self,
+        hosts: &[Name],
+        ports: impl Iterator<Item = &'p Port> + Clone,
+    ) {
+        let weight = weight(hosts.len() * ports.clone().count());
+        let mut numbers = Distinct::new();
+        for number in ports.filter_map(|port| port.number) {
+            if numbers.insert(number) {
+                for host in hosts {
+                    self.srv(weight, number, host.as_ref());
+                }
+            }
+        }
+    }
+
+    /// The ports of endpoints: each leads to the endpoint's own name, below that of its Service.
+    pub(super) fn endpoint_srv(&mut self, mut target: Target, selection: Selection<'_>) {
         let weight = weight(selection.pairs());
         let mut records = Distinct::new();
         let mut glue = Distinct::new();

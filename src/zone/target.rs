@@ -32,6 +32,14 @@ impl Target {
         Some(target)
     }
 
+    /// `SVC.NS.ZONE`, as a zone that shows Services to the outside has it.
+    pub fn external(service: &str, namespace: &str, zone: NameRef<'_>) -> Option<Self> {
+        let mut target = Self::zone(zone);
+        target.put(namespace.as_bytes())?;
+        target.put(service.as_bytes())?;
+        Some(target)
+    }
+
     /// Puts a label in front; nothing where it is none, or the name grows too long.
     pub fn put(&mut self, label: &[u8]) -> Option<()> {
         self.start = self.write(label)?;

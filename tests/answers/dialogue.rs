@@ -31,7 +31,7 @@ use lodestone::{
 /// A server that knows one cluster.
 pub struct Server {
     pub cluster: Arc<Cluster>,
-    view: Arc<View>,
+    pub view: Arc<View>,
     pub plugin: Kubernetes,
 }
 
@@ -105,18 +105,30 @@ impl Server {
 /// Asks every question of a dialogue and compares what is said, question by question; gives the
 /// serials of all SOA records.
 pub fn check(plugin: &dyn Plugin, dialogue: &str) -> Vec<u32> {
+    converse(dialogue, soa, |question| ask(plugin, question))
+}
+
+/// The same with whoever `ask`s; SOA records read as `soa` says from their zone and TTL.
+pub fn converse(
+    dialogue: &str,
+    soa: fn(&str, &str) -> String,
+    ask: impl Fn(&Question) -> Option<Reply>,
+) -> Vec<u32> {
     let lines = dialogue.lines().map(str::trim);
     let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
     assert!(
         lines[0].starts_with("? "),
         "a dialogue begins with a question"
     );
-    let mut scribe = Scribe::default();
+    let mut scribe = Scribe {
+        serials: Vec::new(),
+        soa,
+    };
     for exchange in lines.chunk_by(|_, next| !next.starts_with("? ")) {
         let words = exchange[0].strip_prefix("? ").unwrap();
         let (name, rtype) = words.split_once(' ').unwrap();
         let question = question(name, rtype);
-        let said = scribe.exchange(&question, ask(plugin, &question).as_ref());
+        let said = scribe.exchange(&question, ask(&question).as_ref());
         assert_eq!(said.trim_end(), exchange.join("\n"));
     }
     scribe.serials
@@ -159,9 +171,15 @@ pub fn ask(plugin: &dyn Plugin, question: &Question) -> Option<Reply> {
 }
 
 /// Writes down what is said.
-#[derive(Default)]
 struct Scribe {
     serials: Vec<u32>,
+    soa: fn(&str, &str) -> String,
+}
+
+/// What an SOA record of the cluster's zones says.
+pub fn soa(zone: &str, ttl: &str) -> String {
+    let minimum = if ttl == "300" { "3600" } else { ttl };
+    format!("{zone} {ttl} IN SOA ns.dns.{zone} hostmaster.{zone} SERIAL 7200 1800 86400 {minimum}")
 }
 
 impl Scribe {
@@ -182,7 +200,7 @@ impl Scribe {
         for record in reply.section(Section::Authority) {
             let text = self.record(question, reply, record);
             let (zone, rest) = text.split_once(' ').unwrap();
-            let soa = Self::soa(zone, rest.split_once(' ').unwrap().0);
+            let soa = (self.soa)(zone, rest.split_once(' ').unwrap().0);
             assert_eq!(text, soa);
             write!(out, ", {zone}").unwrap();
         }
@@ -194,13 +212,6 @@ impl Scribe {
             writeln!(out, "+ {}", self.record(question, reply, record)).unwrap();
         }
         out
-    }
-
-    fn soa(zone: &str, ttl: &str) -> String {
-        let minimum = if ttl == "300" { "3600" } else { ttl };
-        format!(
-            "{zone} {ttl} IN SOA ns.dns.{zone} hostmaster.{zone} SERIAL 7200 1800 86400 {minimum}"
-        )
     }
 
     fn record(&mut self, question: &Question, reply: &Reply, record: &Record) -> String {

@@ -4,7 +4,11 @@
 
 mod config;
 mod dialogue;
+mod external;
 mod fixture;
+mod metadata;
 mod names;
 mod random;
 mod records;
+mod rows;
+mod search;

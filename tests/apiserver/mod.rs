@@ -15,6 +15,7 @@ use axum::extract::{Query, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
+use axum::serve::ListenerExt;
 use lodestone::cluster::Kind;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -130,6 +131,8 @@ impl ApiServer {
             .with_state(Arc::clone(&shared));
         let listener = tokio::net::TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
+        // As the real one does: an event must not wait for the last one to be acknowledged.
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self {
             address,

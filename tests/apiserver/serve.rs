@@ -6,10 +6,12 @@
 //!
 //! Commands are read from standard input: `churn RATE SECONDS` changes so many slices a second,
 //! `relist` breaks all watches off and forgets all versions, `apply FILE` puts the objects of a
-//! JSON list in.
+//! JSON list in, `delay ADDRESS PROCESS RATE SECONDS` measures a DNS server that watches this one:
+//! what the changes cost it, and how soon it answers with one.
 
 #[path = "mod.rs"]
 mod apiserver;
+mod delay;
 
 use apiserver::ApiServer;
 use lodestone::cluster::Kind;
@@ -59,9 +61,51 @@ fn main() {
                 Ok(count) => println!("applied {count} objects"),
                 Err(error) => println!("cannot apply {file}: {error}"),
             },
-            _ => println!("churn RATE SECONDS, relist, or apply FILE"),
+            ["delay", address, process, rate, seconds] => {
+                match (
+                    address.parse(),
+                    process.parse(),
+                    rate.parse(),
+                    seconds.parse(),
+                ) {
+                    (Ok(address), Ok(process), Ok(rate), Ok(seconds)) => {
+                        let churn = || churn(&api, services, each, rate, seconds);
+                        measure(&api, address, process, churn);
+                    }
+                    _ => println!("delay 127.0.0.1:53 PROCESS RATE SECONDS"),
+                }
+            }
+            _ => println!("churn RATE SECONDS, delay, relist, or apply FILE"),
         }
     }
+}
+
+/// What changes cost a DNS server: alone, and while it is asked about one of them.
+fn measure(
+    api: &ApiServer,
+    server: std::net::SocketAddr,
+    process: i32,
+    churn: impl Fn() + Send + Sync,
+) {
+    let costly = |work: &dyn Fn()| {
+        let (begun, before) = (Instant::now(), delay::cpu(process));
+        work();
+        let used = delay::cpu(process).saturating_sub(before);
+        let share = used.as_secs_f64() / begun.elapsed().as_secs_f64() * 100.0;
+        println!("CPU {used:?}, {share:.1} % of a core");
+    };
+    costly(&churn);
+    costly(&|| {
+        std::thread::scope(|scope| {
+            let changing = scope.spawn(&churn);
+            match delay::measure(api, server, || changing.is_finished()) {
+                Ok((delays, questions)) => {
+                    println!("{}, {questions} questions", delay::summary(delays));
+                }
+                Err(error) => println!("{server}: {error}"),
+            }
+        });
+    });
 }
 
 /// Puts in the objects of a file that the server has a place for.

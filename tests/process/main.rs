@@ -6,6 +6,8 @@
 mod apiserver;
 mod cluster;
 mod command_line;
+mod companions;
 mod reload;
 mod server;
 mod shutdown;
+mod stock;

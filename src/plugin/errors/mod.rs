@@ -269,6 +269,7 @@ fn failure(why: Why) -> Option<&'static str> {
         | Why::EmptyService
         | Why::NoSuchPort
         | Why::NoSuchPod
+        | Why::NotExternal
         | Why::NoSuchAddress
         | Why::HostsRecord
         | Why::HostsNoData

@@ -128,6 +128,16 @@ impl Plugin for Kubernetes {
         }
     }
 
+    fn metadata(&self, query: &Query, label: &str) -> Option<String> {
+        let key = label.strip_prefix("kubernetes/")?;
+        let client = query.client.ip();
+        match key {
+            "client-namespace" => Some(self.view.client(client)?.namespace.to_string()),
+            "client-pod-name" => Some(self.view.client(client)?.name.to_string()),
+            _ => self.view.meaning(&query.asked, key),
+        }
+    }
+
     fn is_ready(&self) -> bool {
         self.view.cluster().synced()
     }
@@ -159,7 +169,12 @@ impl Plugin for Kubernetes {
 
 /// Asks for the records of an alias' target, as the client could have done, and puts them behind
 /// the alias. Whatever comes of it, the alias stays.
-fn follow(context: &Context<'_>, query: &Query, target: &Name, reply: &mut Reply) -> Pending {
+pub(super) fn follow(
+    context: &Context<'_>,
+    query: &Query,
+    target: &Name,
+    reply: &mut Reply,
+) -> Pending {
     let question = Question::new(*target, query.question.rtype, query.question.class);
     let found = context.again(query, question);
     let mut reply = std::mem::take(reply);

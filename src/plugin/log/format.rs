@@ -24,6 +24,8 @@ pub struct Format {
 enum Piece {
     Text(Box<str>),
     Field(Field),
+    /// What plugins know under this label.
+    Metadata(Box<str>),
 }
 
 /// What can be filled in. Those of the question tell it as asked, the name in lower case.
@@ -45,8 +47,6 @@ enum Field {
     DnssecOk,
     Id,
     Opcode,
-    /// Metadata, none of which is known.
-    Metadata,
 }
 
 const FIELDS: [(&str, Field); 16] = [
@@ -81,13 +81,13 @@ impl Format {
         // The innermost braces count: a closing one and the last opening one before it.
         while let Some(close) = rest.find('}') {
             let inner = rest[..close].rfind('{').map(|open| (open, open + 1));
-            let field = inner.and_then(|(_, start)| field(&rest[start..close]));
+            let field = inner.and_then(|(_, start)| placeholder(&rest[start..close]));
             if let (Some(field), Some((open, _))) = (field, inner) {
                 literal.push_str(&rest[..open]);
                 if !literal.is_empty() {
                     pieces.push(Piece::Text(std::mem::take(&mut literal).into()));
                 }
-                pieces.push(Piece::Field(field));
+                pieces.push(field);
             } else {
                 literal.push_str(&rest[..=close]);
             }
@@ -102,24 +102,46 @@ impl Format {
         }
     }
 
-    /// Fills in a query and the reply that was sent.
-    pub fn write(&self, out: &mut Vec<u8>, query: &Query, reply: &Reply, written: Written) {
+    /// Fills in a query and the reply that was sent; `metadata` gives what is known under a label.
+    pub fn write(
+        &self,
+        out: &mut Vec<u8>,
+        query: &Query,
+        reply: &Reply,
+        written: Written,
+        metadata: impl Fn(&str) -> Option<String>,
+    ) {
         for piece in &self.pieces {
             // Writing to a vector cannot fail.
             let _ = match piece {
                 Piece::Text(text) => out.write_all(text.as_bytes()),
                 Piece::Field(field) => field.write(out, query, reply, written),
+                Piece::Metadata(label) => match metadata(label) {
+                    Some(value) => plain(out, &value),
+                    None => out.write_all(b"-"),
+                },
             };
         }
     }
 }
 
-fn field(name: &str) -> Option<Field> {
-    if name.starts_with('/') {
-        return Some(Field::Metadata);
+fn placeholder(name: &str) -> Option<Piece> {
+    if let Some(label) = name.strip_prefix('/') {
+        return Some(Piece::Metadata(label.into()));
     }
     let found = FIELDS.iter().find(|(known, _)| *known == name);
-    found.map(|(_, field)| *field)
+    found.map(|(_, field)| Piece::Field(*field))
+}
+
+/// Much of what is known comes from the name that was asked: nothing in it may end the line.
+fn plain(out: &mut Vec<u8>, value: &str) -> io::Result<()> {
+    for octet in value.bytes() {
+        match octet {
+            b' '..=b'~' if octet != b'"' && octet != b'\\' => out.push(octet),
+            _ => write!(out, "\\{octet:03}")?,
+        }
+    }
+    Ok(())
 }
 
 impl Field {
@@ -147,7 +169,6 @@ impl Field {
             Self::DnssecOk => write!(out, "{}", query.dnssec_ok()),
             Self::Id => write!(out, "{}", query.id),
             Self::Opcode => write!(out, "{}", query.opcode.0),
-            Self::Metadata => out.write_all(b"-"),
         }
     }
 }
@@ -237,7 +258,9 @@ mod tests {
             truncated: reply.truncated,
             took: Duration::from_nanos(37_990_251),
         };
-        Format::new(format).write(&mut out, &query, &reply, written);
+        Format::new(format).write(&mut out, &query, &reply, written, |label| {
+            (label == "plugin/key").then(|| "a\"b\n".to_owned())
+        });
         String::from_utf8(out).unwrap()
     }
 
@@ -260,6 +283,7 @@ mod tests {
             ("{>rflags}", "qr,aa,tc,cd"),
             ("{>bufsize} {>do} {>id} {>opcode}", "65535 true 29008 4"),
             ("{/forward/upstream}", "-"),
+            ("<{/plugin/key}>", r"<a\034b\010>"),
         ] {
             let text = line(format, |query, reply| {
                 query.asked.rtype = Type(65280);

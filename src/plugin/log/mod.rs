@@ -15,7 +15,9 @@ use std::sync::Arc;
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, Line, Word, unknown_property},
     logging::{self, Sink},
-    plugin::{Block, Build, BuildError, Context, Plugin, Setup, Step, Written},
+    plugin::{
+        Block, Build, BuildError, Context, Plugin, Setup, Step, Written, metadata::Published,
+    },
     query::Query,
     reply::{Reply, Section},
     wire::{Name, Opcode, Rcode, Type},
@@ -188,8 +190,10 @@ fn class(line: &Line) -> Result<u8, Diagnostic> {
 }
 
 impl Setup for Config {
-    fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(Arc::new(Log::new(self, logging::sink().clone())))
+    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+        let mut log = Log::new(self, logging::sink().clone());
+        log.published = build.offered();
+        Ok(Arc::new(log))
     }
 }
 
@@ -197,6 +201,8 @@ impl Setup for Config {
 pub struct Log {
     rules: Box<[Rule]>,
     sink: Sink,
+    /// What `{/LABEL}` is read from.
+    published: Option<Arc<Published>>,
 }
 
 impl Log {
@@ -205,6 +211,7 @@ impl Log {
         Self {
             rules: config.rules.clone().into(),
             sink,
+            published: None,
         }
     }
 }
@@ -222,16 +229,20 @@ impl Plugin for Log {
         true
     }
 
-    fn wrote(&self, _: &Block, query: &Query, reply: &Reply, written: Written) {
+    fn wrote(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
         let name = query.asked.lower.as_ref();
         let mut rules = self.rules.iter();
         let Some(rule) = rules.find(|rule| name.is_under(rule.zone.as_ref())) else {
             return;
         };
         if rule.classes == Classes::ALL || rule.classes.contains(Class::of(query, reply)) {
+            let metadata = |label: &str| {
+                let published = self.published.as_ref()?;
+                published.value(&block.chain, query, label)
+            };
             logging::with_line(|line| {
                 line.extend_from_slice(b"[INFO] ");
-                rule.format.write(line, query, reply, written);
+                rule.format.write(line, query, reply, written, metadata);
                 self.sink.push(line);
             });
         }

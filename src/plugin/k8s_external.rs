@@ -1,0 +1,185 @@
+//! `k8s_external`: the cluster's Services by the addresses that lead to them from outside.
+//!
+//! ```text
+//! k8s_external [ZONES...] {
+//!     apex LABEL
+//!     ttl SECONDS
+//!     headless
+//!     fallthrough [ZONES...]
+//! }
+//! ```
+//!
+//! It takes what it knows from the `kubernetes` of the same server block. What names mean is
+//! [`crate::zone::External`]'s.
+
+use std::sync::Arc;
+
+use super::{Build, BuildError, Context, Plugin, Setup, Step, ZoneList, kubernetes::follow};
+use crate::{
+    corefile::{Diagnostic, Directive, Line, unknown_property},
+    query::{Query, Question},
+    reply::Reply,
+    wire::{Class, Name},
+    zone::{External, Outcome, View, Zones},
+};
+
+/// The Corefile's word.
+const NAME: &str = "k8s_external";
+/// Seconds that a record may be kept, where nothing is said.
+const TTL: u32 = 5;
+/// And at most.
+const MAX_TTL: u32 = 3600;
+
+const PROPERTIES: [&str; 4] = ["apex", "ttl", "headless", "fallthrough"];
+
+/// What the directive says.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The zones, as listed or those of the block.
+    pub zones: Zones,
+    /// The label below which the name server stands.
+    pub apex: String,
+    /// Seconds that a record may be kept.
+    pub ttl: u32,
+    /// Whether headless Services are shown too.
+    pub headless: bool,
+    /// Zones in which the next plugin is asked for names that do not exist.
+    pub fallthrough: ZoneList,
+}
+
+/// Reads the directives of a block, of which the last one counts. `block` are the zones of its
+/// keys, `neighbours` all of its directives.
+pub fn parse(
+    uses: &[&Directive],
+    block: &[String],
+    neighbours: &[Directive],
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Config, Vec<Diagnostic>> {
+    let [earlier @ .., directive] = uses else {
+        return Err(Vec::new());
+    };
+    for unused in earlier {
+        let warning = unused
+            .name
+            .warning(format!("only the last '{NAME}' counts"));
+        warnings.push(warning.also(directive.name.place, "this one"));
+    }
+    let mut errors = Vec::new();
+    if !neighbours.iter().any(|one| one.name == "kubernetes") {
+        let error = directive
+            .name
+            .error("no 'kubernetes' in this server block")
+            .label("takes its Services from there")
+            .help("add a 'kubernetes' block beside it");
+        errors.push(error);
+    }
+    let zones = zones(directive, block).map_err(|error| errors.push(error));
+    let mut config = None;
+    if let Ok(zones) = zones {
+        config = Some(Config {
+            zones,
+            apex: "dns".to_owned(),
+            ttl: TTL,
+            headless: false,
+            fallthrough: ZoneList::none(),
+        });
+    }
+    for line in directive.properties() {
+        if let Some(config) = &mut config
+            && let Err(error) = config.read(line)
+        {
+            errors.push(error);
+        }
+    }
+    match config {
+        Some(config) if errors.is_empty() => Ok(config),
+        _ => Err(errors.into_iter().map(|one| one.in_plugin(NAME)).collect()),
+    }
+}
+
+fn zones(directive: &Directive, block: &[String]) -> Result<Zones, Diagnostic> {
+    let listed = ZoneList::read_or_block(&directive.arguments, block)?;
+    Zones::new(listed.names()).ok_or_else(|| {
+        let at = directive.arguments.first().unwrap_or(&directive.name);
+        at.error("only reverse zones are listed")
+            .expected("a zone such as example.org, besides reverse zones")
+            .help("Services are named in the first zone that is no reverse zone")
+    })
+}
+
+impl Config {
+    fn read(&mut self, line: &Line) -> Result<(), Diagnostic> {
+        let mut arguments = line.arguments();
+        match line.name().as_str() {
+            "apex" => {
+                let label = arguments.required("a label such as dns")?;
+                let is_label = Name::parse(label)
+                    .is_ok_and(|name| name.as_ref().label_count() == 1 && !label.contains('\\'));
+                if !is_label {
+                    return Err(label.error(format!("'{label}' is no label")));
+                }
+                self.apex = label.trim_end_matches('.').into();
+            }
+            "ttl" => self.ttl = arguments.required("seconds")?.integer(0..=MAX_TTL)?,
+            "headless" => self.headless = true,
+            "fallthrough" => self.fallthrough = ZoneList::read_or_all(arguments.rest())?,
+            _ => return Err(unknown_property(line.name(), &PROPERTIES)),
+        }
+        arguments.none_left()
+    }
+}
+
+impl Setup for Config {
+    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+        let inside = build.offered::<View>().ok_or_else(|| BuildError {
+            plugin: NAME,
+            action: "there is no 'kubernetes' in its server block".into(),
+            source: None,
+        })?;
+        Ok(Arc::new(K8sExternal::new(self, &inside)))
+    }
+}
+
+/// The plugin.
+pub struct K8sExternal {
+    outside: External,
+    fallthrough: ZoneList,
+}
+
+impl K8sExternal {
+    /// Shows what `inside` knows as `config` says.
+    pub fn new(config: &Config, inside: &View) -> Self {
+        let zones = config.zones.clone();
+        Self {
+            outside: External::new(inside, zones, config.ttl, &config.apex, config.headless),
+            fallthrough: config.fallthrough.clone(),
+        }
+    }
+
+    fn falls_through(&self, question: &Question) -> bool {
+        self.fallthrough.covers(question.lower.as_ref()) && self.outside.synced()
+    }
+}
+
+impl Plugin for K8sExternal {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+        let question = &query.question;
+        if question.class != Class::IN {
+            return Step::Pass;
+        }
+        match self.outside.answer(question, reply) {
+            Outcome::Outside => Step::Pass,
+            Outcome::Answered => Step::Answer,
+            Outcome::Denied(_) if self.falls_through(question) => Step::Pass,
+            Outcome::Denied(why) => {
+                self.outside.deny(question, why, reply);
+                Step::Answer
+            }
+            Outcome::Alias(target) => Step::Wait(follow(context, query, &target, reply)),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `metadata`: lets the plugins of a block tell each other what they know of a query.
+//!
+//! ```text
+//! metadata [ZONES...]
+//! ```
+//!
+//! What is known stands under a label, `PLUGIN/KEY`, and is read by whoever writes about queries:
+//! the placeholder `{/PLUGIN/KEY}` of `log`. Nothing is gathered beforehand. A reader asks
+//! [`Published::value`], which asks each plugin of the chain ([`Plugin::metadata`]) until one
+//! knows the label; where nobody reads, it costs nothing. Readers find [`Published`] among what
+//! the plugins of their block offer; without it, every label is unknown.
+//!
+//! Labels that are told: of `kubernetes`, for names of its zones, `kind`, `namespace`, `service`,
+//! `endpoint`, `port-name`, `protocol` and `parse-error`; where it knows its pods (`pods
+//! verified`), for every name, `client-namespace` and `client-pod-name`. The labels of pods
+//! (`kubernetes/client-label/KEY`) are not: they would cost more memory than all else that is kept
+//! of a pod.
+
+use std::sync::Arc;
+
+use super::{Build, BuildError, Chain, Context, Plugin, Setup, Step, ZoneList};
+use crate::{
+    corefile::{Diagnostic, Directive},
+    query::Query,
+    reply::Reply,
+};
+
+/// The Corefile's word.
+const NAME: &str = "metadata";
+
+/// Reads the directive. `block` are the zones of the block's keys.
+pub fn parse(directive: &Directive, block: &[String]) -> Result<Published, Vec<Diagnostic>> {
+    let zones = ZoneList::read_or_block(&directive.arguments, block);
+    let mut errors = Vec::new();
+    for line in directive.properties() {
+        let error = line
+            .name()
+            .error(format!("unknown property '{}'", line.name()));
+        errors.push(error.label("'metadata' has no properties"));
+    }
+    let zones = zones.map_err(|error| errors.push(error));
+    match zones {
+        Ok(zones) if errors.is_empty() => Ok(Published { zones }),
+        _ => Err(errors.into_iter().map(|one| one.in_plugin(NAME)).collect()),
+    }
+}
+
+/// That what plugins know may be read, and for which names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Only of names in these zones.
+    pub zones: ZoneList,
+}
+
+impl Published {
+    /// What a plugin of `chain` knows of the query under `label`.
+    pub fn value(&self, chain: &Chain, query: &Query, label: &str) -> Option<String> {
+        if !self.zones.covers(query.asked.lower.as_ref()) {
+            return None;
+        }
+        let mut plugins = chain.plugins().iter();
+        plugins.find_map(|plugin| plugin.metadata(query, label))
+    }
+}
+
+impl Setup for Published {
+    fn offers(&self) -> bool {
+        true
+    }
+
+    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+        build.offered.push(Arc::new(self.clone()) as _);
+        Ok(Arc::new(Metadata))
+    }
+}
+
+/// The plugin, which leaves every question to the next one.
+struct Metadata;
+
+impl Plugin for Metadata {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
+        Step::Pass
+    }
+}

@@ -1,0 +1,335 @@
+//! The view from outside of the cluster: Services by the addresses that lead to them from there.
+//!
+//! ```text
+//! SVC.NS.ZONE                  external addresses, or the load balancer's host name as an alias
+//! _PORT._PROTO.SVC.NS.ZONE     the same for a port; SRV
+//! EP.SVC.NS.ZONE               an endpoint of a headless Service, where those are shown
+//! ns1.dns.ZONE                 the name server; `dns` may be another label
+//! ```
+//!
+//! The serial of these zones is the cluster's: it changes with everything that can change an
+//! answer here, and sometimes without need. A secondary then transfers once too often, never once
+//! too seldom.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{
+    Answer, Known, Outcome, Rules, View, Zones, addresses,
+    distinct::Distinct,
+    endpoint::{EndpointName, LabelBuffer, Only, is_protocol_of},
+    lookup::is_up,
+    name::{Form, Part},
+    reverse::{Blocks, Gathered},
+    target::Target,
+};
+use crate::{
+    cluster::{Entry, External as Addresses, Port, Service, ServiceKind},
+    query::Question,
+    reply::{Data, Owner, Reply, Section, Soa, Why},
+    wire::{Name, NameRef, Type},
+};
+
+/// Zones that show Services to the outside, ready to be asked.
+pub struct External {
+    /// The same cluster by the same rules, in other zones.
+    view: View,
+    /// The label that the name server stands below, in lower case.
+    apex: Box<[u8]>,
+    headless: bool,
+    blocks: Blocks,
+}
+
+impl External {
+    /// The outside of what `inside` shows, in these zones. Records may be kept for `ttl` seconds;
+    /// `apex` is the label of the name server's parent; `headless` shows headless Services too.
+    pub fn new(inside: &View, zones: Zones, ttl: u32, apex: &str, headless: bool) -> Self {
+        let rules = Rules {
+            ttl,
+            ..inside.rules.clone()
+        };
+        let cluster = std::sync::Arc::clone(&inside.cluster);
+        Self {
+            view: View::new(cluster, zones, rules, inside.local.clone()),
+            apex: apex.to_ascii_lowercase().into_bytes().into(),
+            headless,
+            blocks: Blocks::default(),
+        }
+    }
+
+    /// The same as [`View::answer`].
+    pub fn answer(&self, question: &Question, reply: &mut Reply) -> Outcome {
+        self.view.answer_by(
+            question,
+            reply,
+            |answer, place| self.form(answer, place.external_form(&self.apex)),
+            |zone, reply| self.soa(zone, Section::Authority, Owner::Name(zone), reply),
+        )
+    }
+
+    /// The same as [`View::deny`].
+    pub fn deny(&self, question: &Question, why: Why, reply: &mut Reply) {
+        self.view.deny_by(question, why, reply, |zone, reply| {
+            self.soa(zone, Section::Authority, Owner::Name(zone), reply);
+        });
+    }
+
+    /// Whether everything is known: only then is what is not found not there.
+    pub fn synced(&self) -> bool {
+        self.view.cluster.synced()
+    }
+
+    fn soa(&self, zone: NameRef<'_>, section: Section, owner: Owner<'_>, reply: &mut Reply) {
+        let (mut primary, mut mailbox) = (Target::zone(zone), Target::zone(zone));
+        // A zone too long for these names has itself in their place.
+        let below = |target: &mut Target, label| -> Option<Name> {
+            target.put(&self.apex)?;
+            target.below(label).map(NameRef::to_name)
+        };
+        let primary = below(&mut primary, b"ns1".as_slice()).unwrap_or(zone.to_name());
+        let mailbox = below(&mut mailbox, b"hostmaster").unwrap_or(zone.to_name());
+        let ttl = self.view.rules.ttl;
+        let soa = Soa {
+            primary: primary.as_ref(),
+            mailbox: mailbox.as_ref(),
+            serial: self.view.cluster.serial(),
+            refresh: 7200,
+            retry: 1800,
+            expire: 86_400,
+            minimum: ttl,
+        };
+        reply.push(section, owner, Type::SOA, ttl, Data::Soa(soa));
+    }
+
+    /// Adds the records of a name of this form.
+    fn form(&self, answer: &mut Answer<'_>, form: Form<'_>) -> Known {
+        match form {
+            Form::Apex => self.apex(answer),
+            Form::Empty => {}
+            Form::NameServer => self.each_own_address(|address| answer.address(address)),
+            Form::Namespace(namespace) => answer.namespace(namespace)?,
+            Form::Service {
+                namespace,
+                service,
+                part,
+            } => return self.service(answer, namespace, service, part),
+            Form::Address(network) => self.reverse(answer, network)?,
+            _ => return Err(Why::NoSuchForm),
+        }
+        Ok(None)
+    }
+
+    fn apex(&self, answer: &mut Answer<'_>) {
+        let zone = answer.zone;
+        let ttl = self.view.rules.ttl;
+        match answer.rtype {
+            Type::SOA => self.soa(zone, Section::Answer, answer.owner, answer.reply),
+            Type::NS => {
+                let mut server = Target::zone(zone);
+                let put = server.put(&self.apex).and_then(|()| server.put(b"ns1"));
+                if put.is_none() {
+                    return;
+                }
+                let (reply, name) = (&mut *answer.reply, server.name());
+                let data = Data::Name(name);
+                reply.push(Section::Answer, answer.owner, Type::NS, ttl, data);
+                self.each_own_address(|address| {
+                    let owner = Owner::Name(name);
+                    addresses::put(reply, Section::Additional, owner, ttl, address);
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells where this server is reached from outside: at the external addresses of the Services
+    /// that lead to it; or at its own, where it is no endpoint of the cluster.
+    fn each_own_address(&self, mut tell: impl FnMut(IpAddr)) {
+        let mut said = Distinct::new();
+        let mut is_inside = false;
+        for entry in self.view.own_entries() {
+            is_inside = true;
+            let service = entry.service.iter();
+            let external = service.filter_map(|service| service.external.as_deref());
+            for address in external.flat_map(|external| external.addresses.iter().copied()) {
+                if said.insert(address) {
+                    tell(address);
+                }
+            }
+        }
+        if !is_inside {
+            self.view.local.iter().copied().for_each(tell);
+        }
+    }
+
+    /// `SVC.NS` and below.
+    fn service(
+        &self,
+        answer: &mut Answer<'_>,
+        namespace: &str,
+        name: &str,
+        part: Part<'_>,
+    ) -> Known {
+        answer.namespace(namespace)?;
+        let entry = self.view.cluster.entry(namespace, name);
+        let entry = entry.as_deref().ok_or(Why::NoSuchService)?;
+        let service = entry.service.as_deref().ok_or(Why::NoSuchService)?;
+        let Some(external) = service.external.as_deref() else {
+            self.headless(answer, entry, service, part)?;
+            return Ok(None);
+        };
+        match part {
+            Part::Whole => Ok(exposed(answer, service, external, |_| true)),
+            Part::Port(port) if service.ports.iter().any(|it| port.is(it)) => {
+                Ok(exposed(answer, service, external, |it| port.is(it)))
+            }
+            Part::Port(_) => Err(Why::NoSuchPort),
+            // Names of ports stand below it.
+            Part::Endpoint(label) if is_protocol_of(label, &*service.ports) => Ok(None),
+            Part::Endpoint(_) => Err(Why::NoSuchEndpoint),
+        }
+    }
+
+    /// A Service without an external address: shown where it is headless and such are.
+    fn headless(
+        &self,
+        answer: &mut Answer<'_>,
+        entry: &Entry,
+        service: &Service,
+        part: Part<'_>,
+    ) -> Result<(), Why> {
+        if !self.headless || service.kind != ServiceKind::Headless {
+            return Err(Why::NotExternal);
+        }
+        let target = Target::external(&service.name, &service.namespace, answer.zone);
+        match part {
+            Part::Whole => answer.by_endpoints(target, entry, Only::All, Why::NoReadyEndpoint),
+            Part::Port(port) => {
+                let missing = if is_up(entry) {
+                    Why::NoSuchPort
+                } else {
+                    Why::NoReadyEndpoint
+                };
+                answer.by_endpoints(target, entry, Only::Port(port), missing)
+            }
+            Part::Endpoint(label) => answer.endpoint(target, service, entry, label),
+        }
+    }
+
+    /// The name of an address, or of a block of them.
+    fn reverse(&self, answer: &mut Answer<'_>, network: IpNet) -> Result<(), Why> {
+        let found = if network.prefix_len() == network.max_prefix_len() {
+            self.pointers(answer, network.addr())
+        } else {
+            self.blocks.contain(network, self.synced(), || {
+                Gathered::new(self.all_addresses())
+            })
+        };
+        found.then_some(()).ok_or(Why::NoSuchAddress)
+    }
+
+    /// Points to every Service that is reached at the address; or else to the endpoints that are.
+    fn pointers(&self, answer: &mut Answer<'_>, address: IpAddr) -> bool {
+        let view = &self.view;
+        let zone = view.zones.primary().as_ref();
+        let owners = || {
+            let owners = view.cluster.owners(address);
+            let shown = owners.filter(|entry| view.shows(&entry.key.namespace));
+            shown.filter_map(|entry| Some((entry.service.clone()?, entry)))
+        };
+        let mut found = false;
+        for (service, _) in owners() {
+            let external = service.external.as_deref();
+            if external.is_some_and(|external| external.addresses.contains(&address)) {
+                found = true;
+                if let Some(target) = Target::external(&service.name, &service.namespace, zone) {
+                    answer.pointer(target.name());
+                }
+            }
+        }
+        if found || !self.headless {
+            return found;
+        }
+        for (service, entry) in owners().filter(|(service, _)| shows_endpoints(service)) {
+            let target = Target::external(&service.name, &service.namespace, zone);
+            let Some(mut target) = target else { continue };
+            let endpoints = entry.endpoints();
+            for endpoint in endpoints.filter(|it| it.ready && it.address == address) {
+                let mut buffer = LabelBuffer::default();
+                let name = EndpointName::of(endpoint, view.rules.endpoint_pod_names);
+                if let Some(name) = target.below(name.label(&mut buffer)) {
+                    found = true;
+                    answer.pointer(name);
+                }
+            }
+        }
+        found
+    }
+
+    /// Every address that has a name here.
+    fn all_addresses(&self) -> Vec<IpAddr> {
+        let mut all = Vec::new();
+        for entry in self.view.cluster.entries() {
+            let Some(service) = entry.service.as_deref() else {
+                continue;
+            };
+            if !self.view.shows(&service.namespace) {
+                continue;
+            }
+            let external = service.external.iter();
+            all.extend(external.flat_map(|external| external.addresses.iter().copied()));
+            if self.headless && shows_endpoints(service) {
+                let ready = entry.endpoints().filter(|endpoint| endpoint.ready);
+                all.extend(ready.map(|endpoint| endpoint.address));
+            }
+        }
+        all
+    }
+}
+
+fn shows_endpoints(service: &Service) -> bool {
+    service.kind == ServiceKind::Headless && service.external.is_none()
+}
+
+/// A Service that is reached from outside, or one of its ports. Where it has addresses, they are
+/// the answer; a host name stands for it only where it has none, since an alias must stand alone
+/// (RFC 1034 §3.6.2), and so one of several names has to do.
+fn exposed(
+    answer: &mut Answer<'_>,
+    service: &Service,
+    external: &Addresses,
+    is_meant: impl Fn(&Port) -> bool,
+) -> Option<Box<Name>> {
+    let ports = service.ports.iter().filter(|port| is_meant(port));
+    if !external.addresses.is_empty() {
+        match answer.rtype {
+            Type::A | Type::AAAA => answer.addresses(external.addresses.iter().copied()),
+            Type::SRV => {
+                let zone = answer.zone;
+                let target = Target::external(&service.name, &service.namespace, zone);
+                if let Some(target) = target {
+                    answer.service_srv(target.name(), &external.addresses, ports);
+                }
+            }
+            _ => {}
+        }
+        return None;
+    }
+    let names = external.hostnames.iter();
+    let hosts: Vec<Name> = names.filter_map(|name| Name::parse(name).ok()).collect();
+    match answer.rtype {
+        Type::SRV => answer.host_srv(&hosts, ports),
+        Type::A | Type::AAAA | Type::CNAME => {
+            let host = hosts.first()?;
+            let (ttl, data) = (answer.view.rules.ttl, Data::Name(host.as_ref()));
+            let (reply, owner) = (&mut *answer.reply, answer.owner);
+            reply.push(Section::Answer, owner, Type::CNAME, ttl, data);
+            let goes_on =
+                answer.rtype != Type::CNAME && !host.as_ref().eq_ignore_case(answer.asked);
+            return goes_on.then(|| Box::new(*host));
+        }
+        _ => {}
+    }
+    None
+}

@@ -1,0 +1,118 @@
+//! `metadata`: what the cluster knows of a query.
+
+use std::{net::IpAddr, sync::Arc};
+
+use lodestone::{
+    corefile::{self, Memory},
+    plugin::{
+        Chain, Plugin,
+        metadata::{Published, parse},
+    },
+    query::{Query, Question},
+    wire::{Class, Type},
+    zone::{PodNames, Rules},
+};
+
+use crate::{
+    dialogue::{Setting, name},
+    fixture,
+};
+
+fn published(line: &str) -> Result<Published, String> {
+    let text = format!("a.example:53 {{\n{line}\n}}\n");
+    let file = corefile::parse("Corefile", &text, &["metadata"], &Memory::default()).unwrap();
+    let parsed = parse(&file.blocks[0].directives[0], &["a.example.".to_owned()]);
+    parsed.map_err(|list| file.report(list).to_string())
+}
+
+/// What is known under the keys, separated by spaces; `-` where nothing is.
+fn told(line: &str, client: &str, asked: &str, keys: &str) -> String {
+    let rules = Rules {
+        pods: PodNames::Verified,
+        ..Rules::default()
+    };
+    let setting = Setting {
+        rules,
+        ..Setting::default()
+    };
+    let mut objects = fixture::cluster();
+    objects.push(fixture::pod("testns", "host-a", "10.1.1.1", None));
+    objects.push(fixture::pod("kube-system", "host-b", "10.1.1.1", None));
+    let plugin: Arc<dyn Plugin> = Arc::new(setting.serve(objects).plugin);
+    let chain = Chain::new(vec![plugin]);
+    let mut query = Query::internal(Question::new(name(asked), Type::A, Class::IN));
+    query.client = (client.parse::<IpAddr>().unwrap(), 4660).into();
+    let published = published(line).unwrap();
+    let values = keys.split(' ').map(|key| {
+        let value = published.value(&chain, &query, &format!("kubernetes/{key}"));
+        value.unwrap_or_else(|| "-".to_owned())
+    });
+    values.collect::<Vec<_>>().join("|")
+}
+
+#[test]
+fn a_name_says_what_it_means() {
+    let keys = "kind namespace service endpoint port-name protocol parse-error";
+    for (asked, wanted) in [
+        ("Web.Shop.svc.cluster.local", "svc|shop|web||||-"),
+        ("w0.web.shop.svc.cluster.local", "svc|shop|web|w0|||-"),
+        (
+            "_http._tcp.web.shop.svc.cluster.local",
+            "svc|shop|web||http|tcp|-",
+        ),
+        ("shop.svc.cluster.local", "svc|shop|||||-"),
+        ("10-0-0-1.shop.pod.cluster.local", "pod|shop|10-0-0-1||||-"),
+        ("cluster.local", "||||||-"),
+        ("1.0.0.10.in-addr.arpa", "||||||-"),
+        ("nonsense.cluster.local", "-|-|-|-|-|-|invalid query name"),
+        ("www.example.org", "-|-|-|-|-|-|-"),
+    ] {
+        assert_eq!(
+            told("metadata .", "10.9.9.9", asked, keys),
+            wanted,
+            "{asked}"
+        );
+    }
+}
+
+#[test]
+fn a_client_is_known_by_its_pod() {
+    let keys = "client-namespace client-pod-name client-label/app";
+    for (client, wanted) in [
+        ("10.244.0.7", "testns|web-0|-"),
+        ("fd00:244::7", "testns|web-0|-"),
+        ("10.9.9.9", "-|-|-"),
+        // Two pods share it.
+        ("10.1.1.1", "-|-|-"),
+    ] {
+        assert_eq!(told("metadata .", client, "www.example.org", keys), wanted);
+    }
+}
+
+#[test]
+fn only_names_of_its_zones_are_told_of() {
+    let told = |line| {
+        told(
+            line,
+            "10.244.0.7",
+            "svc1.testns.svc.cluster.local",
+            "service",
+        )
+    };
+    assert_eq!(told("metadata Cluster.local"), "svc1");
+    assert_eq!(told("metadata example.org 10.0.0.0/8"), "-");
+    assert_eq!(told("metadata"), "-", "the block is for another zone");
+}
+
+#[test]
+fn lines_of_a_corefile() {
+    assert_eq!(published("metadata").unwrap().zones.label(), "a.example.");
+    assert!(published("metadata {\n}").is_ok());
+    for (line, said) in [
+        ("metadata a..b", "a..b"),
+        ("metadata {\nttl 5\n}", "unknown property 'ttl'"),
+    ] {
+        let error = published(line).unwrap_err();
+        assert!(error.contains(said), "{error}");
+    }
+}

@@ -1,0 +1,375 @@
+//! `autopath`: a pod's search list, walked for it.
+
+use std::{pin::Pin, sync::Arc};
+
+use lodestone::{
+    corefile::{self, Diagnostic, Memory},
+    metrics::Metrics,
+    plugin::{
+        Block, Chain, Context, Door, Plugin, Resolved, Step, Walk, ZoneList,
+        autopath::{Autopath, Config, List, Search, parse},
+    },
+    query::{Query, Question},
+    reply::{Reply, Why},
+    wire::{Class, Name, Rcode, Type},
+    zone::{PodNames, Rules},
+};
+
+use crate::{
+    dialogue::{Setting, converse, name, soa},
+    fixture,
+};
+
+/// The world outside: one host, one failure, and nothing else. It is far away: every answer has to
+/// be waited for.
+struct World;
+
+impl Plugin for World {
+    fn name(&self) -> &'static str {
+        "world"
+    }
+
+    fn ask(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
+        let question = query.question;
+        Step::Wait(Box::pin(async move {
+            tokio::task::yield_now().await;
+            let mut reply = Reply::default();
+            reply.authoritative = true;
+            reply.why = Why::Upstream;
+            match (question.lower.to_string().as_str(), question.rtype) {
+                ("www.example.org." | "both.corp.example." | "both.", Type::A) => {
+                    reply.answer(
+                        Type::A,
+                        30,
+                        lodestone::reply::Data::A([203, 0, 113, 1].into()),
+                    );
+                }
+                ("www.example.org." | "both.corp.example." | "both.", _) => {}
+                ("broken.corp.example.", _) => reply.fail(Rcode::REFUSED, Why::Policy),
+                _ => reply.rcode = Rcode::NXDOMAIN,
+            }
+            reply.authoritative = true;
+            Resolved::Answer(reply)
+        }))
+    }
+}
+
+/// A server of one block.
+struct Served {
+    block: Arc<Block>,
+}
+
+impl Door for Served {
+    fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        Box::pin(async move {
+            let door: Arc<dyn Door> = Arc::clone(&self) as _;
+            let (mut query, mut reply) = (query, Reply::default());
+            let walk = {
+                let context = Context {
+                    door: &door,
+                    block: &self.block,
+                };
+                self.block.chain.walk(&context, &mut query, &mut reply)
+            };
+            match walk {
+                Walk::Done => reply,
+                Walk::Dropped => panic!("dropped"),
+                Walk::Waiting(waiting) => waiting.finish().await.1.unwrap(),
+            }
+        })
+    }
+}
+
+/// A server of the cluster and of the world, and its pods' search lists.
+struct Tried {
+    server: Arc<Served>,
+    runtime: tokio::runtime::Runtime,
+    metrics: Arc<Metrics>,
+}
+
+impl Tried {
+    fn new(zones: &[&str], search: impl FnOnce(&crate::dialogue::Server) -> Search) -> Self {
+        let rules = Rules {
+            pods: PodNames::Verified,
+            ..Rules::default()
+        };
+        let setting = Setting {
+            rules,
+            ..Setting::default()
+        };
+        let mut objects = fixture::cluster();
+        // Pods of two namespaces that share their node's address.
+        objects.push(fixture::pod("testns", "host-a", "10.1.1.1", None));
+        objects.push(fixture::pod("kube-system", "host-b", "10.1.1.1", None));
+        let cluster = setting.serve(objects);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let metrics = Metrics::new();
+        let autopath = Autopath::new(
+            zones.iter().map(|zone| name(zone)).collect::<ZoneList>(),
+            search(&cluster),
+            runtime.handle().clone(),
+            metrics.autopath_success_total.with(&["dns://:53"]),
+        );
+        let plugins: Vec<Arc<dyn Plugin>> = vec![
+            Arc::new(autopath),
+            Arc::new(cluster.plugin),
+            Arc::new(World),
+        ];
+        let block = Block {
+            zone: Name::ROOT,
+            server: "dns://:53".into(),
+            zone_label: ".".into(),
+            view: "".into(),
+            chain: Arc::new(Chain::new(plugins)),
+            counters: Arc::default(),
+        };
+        Self {
+            server: Arc::new(Served {
+                block: Arc::new(block),
+            }),
+            runtime,
+            metrics,
+        }
+    }
+
+    /// Of pods, on a node that searches `corp.example`.
+    fn pods() -> Self {
+        Self::new(&["cluster.local."], |cluster| Search::Pods {
+            view: Arc::clone(&cluster.view),
+            tail: vec![name("corp.example.")],
+        })
+    }
+
+    fn ask(&self, client: &str, question: &Question) -> Reply {
+        let mut query = Query::internal(*question);
+        query.client = (client.parse::<std::net::IpAddr>().unwrap(), 4660).into();
+        let door = Arc::clone(&self.server);
+        self.runtime.block_on(door.answer(query))
+    }
+
+    fn check(&self, client: &str, dialogue: &str) {
+        converse(dialogue, soa, |question| Some(self.ask(client, question)));
+    }
+
+    fn found(&self) -> String {
+        let text = self.metrics.encode();
+        let series = "coredns_autopath_success_total{server=\"dns://:53\"} ";
+        let value = text.lines().find_map(|line| line.strip_prefix(series));
+        value.unwrap_or("none").to_owned()
+    }
+}
+
+#[test]
+fn the_first_name_that_exists_is_the_answer_behind_an_alias() {
+    let tried = Tried::pods();
+    tried.check(
+        "10.244.0.7",
+        "
+        ? svc1.testns.svc.cluster.local. A
+        NOERROR ClusterRecord
+        svc1.testns.svc.cluster.local. 5 IN A 10.0.0.1
+        ? SVC1.testns.testns.svc.Cluster.local. A
+        NOERROR ClusterRecord
+        SVC1.testns.testns.svc.Cluster.local. 5 IN CNAME SVC1.testns.svc.Cluster.local.
+        SVC1.testns.svc.Cluster.local. 5 IN A 10.0.0.1
+        ? kube-dns.kube-system.svc.testns.svc.cluster.local. A
+        NOERROR ClusterRecord
+        kube-dns.kube-system.svc.testns.svc.cluster.local. 5 IN CNAME kube-dns.kube-system.svc.cluster.local.
+        kube-dns.kube-system.svc.cluster.local. 5 IN A 10.96.0.10
+        ? www.example.org.testns.svc.cluster.local. A
+        NOERROR Upstream
+        www.example.org.testns.svc.cluster.local. 30 IN CNAME www.example.org.
+        www.example.org. 30 IN A 203.0.113.1
+        ? both.testns.svc.cluster.local. A
+        NOERROR Upstream
+        both.testns.svc.cluster.local. 30 IN CNAME both.corp.example.
+        both.corp.example. 30 IN A 203.0.113.1
+        ? _http._tcp.svc1.testns.testns.svc.cluster.local. SRV
+        NOERROR ClusterRecord
+        _http._tcp.svc1.testns.testns.svc.cluster.local. 5 IN CNAME _http._tcp.svc1.testns.svc.cluster.local.
+        _http._tcp.svc1.testns.svc.cluster.local. 5 IN SRV 0 100 80 svc1.testns.svc.cluster.local.
+        + svc1.testns.svc.cluster.local. 5 IN A 10.0.0.1
+        ",
+    );
+    assert_eq!(tried.found(), "6");
+}
+
+#[test]
+fn both_families_of_a_name_come_to_the_same_name() {
+    // Each exists for A alone, and has namesakes further on.
+    Tried::pods().check(
+        "10.244.0.7",
+        "
+        ? svc1.testns.testns.svc.cluster.local. AAAA
+        NODATA ClusterNoData, cluster.local.
+        ? both.testns.svc.cluster.local. AAAA
+        NODATA Upstream
+        ? www.example.org.testns.svc.cluster.local. HTTPS
+        NODATA Upstream
+        ",
+    );
+}
+
+#[test]
+fn what_exists_nowhere_gets_the_first_reply_and_a_failure_ends_the_walk() {
+    let tried = Tried::pods();
+    tried.check(
+        "10.244.0.7",
+        "
+        ? nothing.testns.svc.cluster.local. A
+        NXDOMAIN NoSuchService, cluster.local.
+        ",
+    );
+    let question = Question::new(name("broken.testns.svc.cluster.local"), Type::A, Class::IN);
+    let reply = tried.ask("10.244.0.7", &question);
+    assert_eq!((reply.rcode, reply.why), (Rcode::SERVFAIL, Why::Policy));
+    assert_eq!(tried.found(), "0");
+}
+
+#[test]
+fn only_the_first_question_of_a_known_clients_search_is_walked() {
+    let tried = Tried::pods();
+    let no_service = "
+        ? www.example.org.testns.svc.cluster.local. A
+        NXDOMAIN NoSuchService, cluster.local.
+        ";
+    // Nobody's address, a pod of another namespace, and pods that share their node's address.
+    for client in ["10.9.9.9", "10.244.0.2", "10.1.1.1"] {
+        tried.check(client, no_service);
+    }
+    // The same pod by its other address, and by its first one as a socket of both families tells it.
+    for client in ["fd00:244::7", "::ffff:10.244.0.7"] {
+        tried.check(
+            client,
+            "
+            ? svc1.testns.testns.svc.cluster.local. AAAA
+            NODATA ClusterNoData, cluster.local.
+            ",
+        );
+    }
+    tried.check(
+        "10.244.0.7",
+        "
+        ? www.example.org.svc.cluster.local. A
+        NXDOMAIN NoSuchNamespace, cluster.local.
+        ? testns.svc.cluster.local. A
+        NODATA ClusterNoData, cluster.local.
+        ? www.example.com. A
+        NXDOMAIN Upstream
+        ",
+    );
+    // Another zone than those it is for.
+    let elsewhere = Tried::new(&["example.org."], |cluster| Search::Pods {
+        view: Arc::clone(&cluster.view),
+        tail: Vec::new(),
+    });
+    elsewhere.check("10.244.0.7", no_service);
+}
+
+#[test]
+fn a_list_of_a_file_is_for_every_client() {
+    let tried = Tried::new(&["corp.example."], |_| {
+        Search::Fixed(vec![name("eu.corp.example."), name("corp.example.")])
+    });
+    tried.check(
+        "192.0.2.1",
+        "
+        ? both.eu.corp.example. A
+        NOERROR Upstream
+        both.eu.corp.example. 30 IN CNAME both.corp.example.
+        both.corp.example. 30 IN A 203.0.113.1
+        ",
+    );
+}
+
+#[test]
+fn names_too_long_are_left_out_of_the_walk() {
+    let long = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(34));
+    let tried = Tried::new(&["."], |_| {
+        Search::Fixed(vec![name("a.b.c."), name(&"long.".repeat(20))])
+    });
+    let question = Question::new(name(&format!("{long}.a.b.c.")), Type::A, Class::IN);
+    assert_eq!(tried.ask("192.0.2.1", &question).rcode, Rcode::NXDOMAIN);
+}
+
+fn read(lines: &str) -> (Result<Config, Vec<Diagnostic>>, Vec<String>) {
+    let text = format!("a.example:53 {{\n{lines}\n}}\n");
+    let known = ["autopath", "kubernetes", "forward"];
+    let file = corefile::parse("Corefile", &text, &known, &Memory::default()).unwrap();
+    let directives = &file.blocks[0].directives;
+    let uses: Vec<_> = directives
+        .iter()
+        .filter(|one| one.name == "autopath")
+        .collect();
+    let mut warnings = Vec::new();
+    let config = parse(&uses, &["a.example.".to_owned()], directives, &mut warnings);
+    let drawn = |list: Vec<Diagnostic>| file.report(list).to_string();
+    let warnings = warnings.into_iter().map(|one| drawn(vec![one])).collect();
+    (config, warnings)
+}
+
+#[test]
+fn the_last_word_says_whose_list_it_is() {
+    let verified = "kubernetes {\npods verified\n}";
+    for (lines, zones, list) in [
+        (
+            format!("autopath @kubernetes\n{verified}"),
+            "a.example.",
+            List::Kubernetes,
+        ),
+        (
+            format!("{verified}\nautopath b.example 10.0.0.0/8 @kubernetes"),
+            "b.example.,10.in-addr.arpa.",
+            List::Kubernetes,
+        ),
+        (
+            "autopath /etc/resolv.conf".to_owned(),
+            "a.example.",
+            List::File("/etc/resolv.conf".into()),
+        ),
+    ] {
+        let (config, warnings) = read(&lines);
+        let config = config.unwrap();
+        assert_eq!((config.zones.label().as_str(), config.list), (zones, list));
+        assert!(warnings.is_empty(), "{warnings:?}");
+    }
+}
+
+#[test]
+fn what_does_nothing_is_told_when_the_file_is_read() {
+    for (lines, said) in [
+        (
+            "autopath @kubernetes\nkubernetes {\npods insecure\n}",
+            "'kubernetes' does not watch pods",
+        ),
+        (
+            "autopath @kubernetes\nkubernetes {\npods verified\npods disabled\n}",
+            "no line 'pods verified' in here",
+        ),
+        (
+            "autopath @kubernetes",
+            "no 'kubernetes' in this server block",
+        ),
+        ("autopath @erratic", "no 'erratic' in this server block"),
+        ("autopath a\nautopath b", "only the last 'autopath' counts"),
+    ] {
+        let (config, warnings) = read(lines);
+        config.unwrap();
+        assert_eq!(warnings.len(), 1, "{lines}");
+        assert!(warnings[0].contains(said), "{}", warnings[0]);
+    }
+    for (lines, said) in [
+        ("autopath", "Wrong argument count"),
+        (
+            "autopath @forward\nforward . 1.1.1.1",
+            "knows no search lists",
+        ),
+        ("autopath a..b @kubernetes\nkubernetes", "a..b"),
+        ("autopath x {\nttl 5\n}", "has no properties"),
+    ] {
+        let errors = read(lines).0.unwrap_err();
+        assert!(format!("{errors:?}").contains(said), "{errors:?}");
+    }
+}

@@ -1,0 +1,103 @@
+//! How long after a change at the API server a DNS server answers with it, and what changes cost
+//! that server.
+
+use super::apiserver::ApiServer;
+use lodestone::cluster::Kind;
+use lodestone::message::read_reply;
+use lodestone::reply::{Reply, Section};
+use lodestone::wire::Name;
+use serde_json::json;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+/// Between two questions, so that what asks does not take the processor from what is measured.
+const PAUSE: Duration = Duration::from_micros(200);
+/// Between two changes that are waited for.
+const REST: Duration = Duration::from_millis(20);
+/// A change that takes longer is lost.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Changes one Service again and again until `is_over`, and asks for it until the answer shows
+/// each change. Returns the delays and the number of questions.
+pub fn measure(
+    api: &ApiServer,
+    server: SocketAddr,
+    is_over: impl Fn() -> bool,
+) -> std::io::Result<(Vec<Duration>, u64)> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(server)?;
+    let metadata = json!({"namespace": "team-0", "name": "probe"});
+    let spec = json!({"clusterIP": "None", "ports": [{"name": "http", "port": 80}]});
+    let service = json!({"metadata": metadata, "spec": spec});
+    api.apply(Kind::Service, &service);
+    let (mut delays, mut questions) = (Vec::new(), 0);
+    while !is_over() {
+        let change = delays.len() + 1;
+        let low = u16::try_from(change % 65_536)
+            .unwrap_or_default()
+            .to_be_bytes();
+        let address = [10, 250, low[0], low[1]];
+        let begun = Instant::now();
+        api.apply(Kind::Slice, &slice(address));
+        loop {
+            questions += 1;
+            if ask(&socket)? == Some(address) {
+                break;
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(std::io::Error::other("a change was never answered with"));
+            }
+            std::thread::sleep(PAUSE);
+        }
+        delays.push(begun.elapsed());
+        std::thread::sleep(REST);
+    }
+    Ok((delays, questions))
+}
+
+/// Median, 99 of a hundred, and the longest.
+pub fn summary(mut delays: Vec<Duration>) -> String {
+    delays.sort_unstable();
+    let Some(last) = delays.len().checked_sub(1) else {
+        return "no change was seen".into();
+    };
+    let at = |share: usize| delays[last * share / 100];
+    let (half, most, longest) = (at(50), at(99), at(100));
+    format!(
+        "{} changes: p50 {half:?}, p99 {most:?}, max {longest:?}",
+        last + 1
+    )
+}
+
+/// Processor time that a process has used.
+pub fn cpu(process: i32) -> Duration {
+    let stat = procfs::process::Process::new(process).and_then(|it| it.stat());
+    let ticks = stat.map_or(0, |stat| stat.utime + stat.stime);
+    Duration::from_millis(ticks * 1000 / procfs::ticks_per_second())
+}
+
+fn slice(address: [u8; 4]) -> serde_json::Value {
+    let [a, b, c, d] = address;
+    json!({
+        "metadata": {"namespace": "team-0", "name": "probe-s",
+            "labels": {"kubernetes.io/service-name": "probe"}},
+        "addressType": "IPv4", "endpoints": [{"addresses": [format!("{a}.{b}.{c}.{d}")]}],
+        "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
+    })
+}
+
+/// The address that the Service has.
+fn ask(socket: &UdpSocket) -> std::io::Result<Option<[u8; 4]>> {
+    let name = Name::parse("probe.team-0.svc.cluster.local").expect("a name");
+    let mut octets = [[0, 1, 1, 0, 0, 1], [0; 6]].concat();
+    octets.extend(name.as_wire());
+    octets.extend([0, 1, 0, 1]);
+    socket.send(&octets)?;
+    octets.resize(512, 0);
+    let length = socket.recv(&mut octets)?;
+    let mut reply = Reply::default();
+    read_reply(&octets[..length], &mut reply).map_err(std::io::Error::other)?;
+    let answer = reply.section(Section::Answer).first();
+    Ok(answer.and_then(|record| reply.data(record).try_into().ok()))
+}

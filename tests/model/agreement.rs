@@ -1,0 +1,105 @@
+//! What is answered is what the model says: of any cluster, and after any part of any history.
+
+use std::{net::IpAddr, sync::Arc};
+
+use lodestone::{
+    cluster::{Cluster, Kind, Writer, load},
+    wire::Name,
+    zone::{Rules, View, Zones},
+};
+use proptest::{prelude::*, test_runner::TestCaseResult};
+
+use crate::{
+    ask::ask,
+    generate::{KINDS, history, local, rules, world},
+    naive::{Model, ZONES},
+    questions::{Dice, NAMES},
+    told::Told,
+};
+
+/// Cases of a test, unless `PROPTEST_CASES` says how many.
+fn cases(number: u32) -> ProptestConfig {
+    let config = ProptestConfig::default();
+    let is_set = std::env::var_os("PROPTEST_CASES").is_some();
+    ProptestConfig {
+        cases: if is_set { config.cases } else { number },
+        failure_persistence: None,
+        ..config
+    }
+}
+
+fn view(cluster: Arc<Cluster>, rules: &Rules, local: &[IpAddr]) -> View {
+    let zones = ZONES.map(|zone| Name::parse(zone).unwrap());
+    View::new(
+        cluster,
+        Zones::new(&zones).unwrap(),
+        rules.clone(),
+        local.into(),
+    )
+}
+
+fn compare(view: &View, model: &Model<'_>, name: &str, rtype: &str) -> TestCaseResult {
+    let (said, expected) = (ask(view, name, rtype), model.answer(name, rtype));
+    prop_assert_eq!(said, expected, "? {} {}", name, rtype);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(cases(8))]
+
+    #[test]
+    fn every_name_of_a_cluster_is_answered_as_the_model_says(
+        world in world(), rules in rules(), local in local(), seed in any::<u64>(),
+    ) {
+        let view = view(load(world.objects()), &rules, &local);
+        let model = Model { world: &world, rules: &rules, local: &local, synced: true };
+        let mut dice = Dice::new(seed);
+        for name in &*NAMES {
+            for _ in 0..2 {
+                compare(&view, &model, &dice.spell(name), dice.rtype())?;
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(40))]
+
+    #[test]
+    fn every_part_of_a_history_leads_to_what_the_model_says(
+        history in history(), rules in rules(), local in local(), seed in any::<u64>(),
+    ) {
+        let cluster = Arc::new(Cluster::new(&KINDS));
+        let mut writer = Writer::new(Arc::clone(&cluster));
+        let mut told = Told::default();
+        let mut dice = Dice::new(seed);
+        let stop = dice.roll(history.len());
+        for (at, say) in history.iter().enumerate() {
+            writer.fold(say.event());
+            told.hear(say);
+            let is_end = at + 1 == history.len();
+            if !is_end && at != stop {
+                continue;
+            }
+            let synced = told.is_synced(&KINDS);
+            let model = Model { world: &told.world, rules: &rules, local: &local, synced };
+            let view = view(Arc::clone(&cluster), &rules, &local);
+            for _ in 0..100 {
+                compare(&view, &model, &dice.name(), dice.rtype())?;
+            }
+        }
+        // And so does being told of the end alone.
+        let (folded, loaded) = (cluster, load(told.world.objects()));
+        prop_assert!(folded.synced());
+        for kind in Kind::ALL {
+            let counts = [&folded, &loaded].map(|it| it.stats().objects(kind));
+            prop_assert_eq!(counts[0], counts[1], "{:?}", kind);
+        }
+        let views = [folded, loaded].map(|cluster| view(cluster, &rules, &local));
+        for _ in 0..100 {
+            let (name, rtype) = (dice.name(), dice.rtype());
+            let [folded, loaded] = [0, 1].map(|it| ask(&views[it], &name, rtype));
+            prop_assert_eq!(folded, loaded, "? {} {}", name, rtype);
+        }
+    }
+}

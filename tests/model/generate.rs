@@ -1,0 +1,342 @@
+//! Random clusters and random histories: few names and few addresses, so that they meet.
+
+use std::net::IpAddr;
+
+use lodestone::{
+    cluster::Kind,
+    zone::{PodNames, Rules},
+};
+use proptest::{collection::vec, option, prelude::*, sample::select};
+
+use crate::{
+    told::Say,
+    world::{Endpoint, Key, Port, Service, Slice, Thing, World},
+};
+
+pub const NAMESPACES: &[&str] = &["a", "b", "svc"];
+pub const SERVICES: &[&str] = &["web", "db", "pod", "tcp"];
+/// Addresses of endpoints and pods; one may also be a Service's.
+pub const ADDRESSES: &[&str] = &[
+    "10.1.0.1",
+    "10.1.0.2",
+    "10.1.0.3",
+    "10.2.0.1",
+    "10.0.0.1",
+    "fd00::1",
+    "fd00::2",
+    "fd00:1::",
+    "192.0.2.1",
+];
+/// Each Service has its own of these, as the API server sees to: see [`cluster_ips`].
+pub const CLUSTER_ADDRESSES: &[&str] = &["10.0.0.0", "10.0.0.1", "10.0.1.2", "fd01::", "fd01::102"];
+/// One is also an address in dashes, one a protocol.
+pub const HOSTNAMES: &[&str] = &["web-0", "web-1", "tcp", "10-1-0-1"];
+/// One is no label.
+pub const PODS: &[&str] = &["pod-a", "web-0", "pod.b"];
+
+const TARGETS: &[&str] = &[
+    "web.a.svc.cluster.local",
+    "DB.a.svc.Cluster.LOCAL.",
+    "pod.b.svc.cluster.local",
+    "web.b.svc.cluster.local",
+    "tcp.svc.svc.cluster.local",
+    "none.a.svc.cluster.local",
+    "web-0.db.a.svc.cluster.local",
+    "_http._tcp.web.a.svc.cluster.local",
+    "10-1-0-1.a.pod.cluster.local",
+    "ns.dns.cluster.local",
+    "cluster.local",
+    "www.Example.net",
+    "1.0.0.10.in-addr.arpa",
+    "192.0.2.7",
+    "fd00::7",
+    "a..b",
+    "",
+];
+
+pub const KINDS: [Kind; 4] = [Kind::Namespace, Kind::Service, Kind::Slice, Kind::Pod];
+
+pub fn rules() -> impl Strategy<Value = Rules> {
+    let pods = select(vec![
+        PodNames::Disabled,
+        PodNames::Insecure,
+        PodNames::Verified,
+    ]);
+    let namespaces = select(vec![&[][..], &[], &["a", "svc"], &["b", "absent"]]);
+    let ttl = select(vec![5, 0, 3600]);
+    (pods, namespaces, ttl, any::<[bool; 2]>()).prop_map(
+        |(pods, namespaces, ttl, [by_pod, empty])| Rules {
+            ttl,
+            pods,
+            namespaces: namespaces.iter().map(|it| Box::from(*it)).collect(),
+            endpoint_pod_names: by_pod,
+            ignore_empty_service: empty,
+        },
+    )
+}
+
+/// The server's own addresses.
+pub fn local() -> impl Strategy<Value = Vec<IpAddr>> {
+    vec(address(), 0..3)
+}
+
+fn address() -> impl Strategy<Value = IpAddr> {
+    select(ADDRESSES).prop_map(|text| text.parse().unwrap())
+}
+
+fn ports(is_slice: bool) -> impl Strategy<Value = Vec<Port>> {
+    let number = select(vec![Some(80), Some(443), Some(53), None]);
+    let port = (
+        select(vec!["http", "dns", ""]),
+        number,
+        select(vec!["tcp", "udp", ""]),
+    );
+    let port = port.prop_map(move |(name, number, protocol)| Port {
+        name,
+        // A Service's port has a number.
+        number: number.or((!is_slice).then_some(8080)),
+        protocol,
+    });
+    vec(port, 0..4)
+}
+
+/// A Service's own addresses: no other has them. Which of them it has is drawn.
+fn cluster_ips((namespace, name): &Key, choice: u8) -> Vec<IpAddr> {
+    let at = |of: &[&str], name: &str| of.iter().position(|it| *it == name).unwrap();
+    let (ns, service) = (at(NAMESPACES, namespace), at(SERVICES, name));
+    let v4: IpAddr = format!("10.0.{ns}.{service}").parse().unwrap();
+    let v6 = format!("fd01::{ns}{service:02}").parse().unwrap();
+    let other = format!("10.0.{}.{service}", ns + 100).parse().unwrap();
+    match choice {
+        0 => vec![],
+        1 => vec![v6],
+        2 => vec![v4, v6],
+        3 => vec![v6, v4],
+        4 => vec![other],
+        _ => vec![v4],
+    }
+}
+
+fn key(names: &'static [&'static str]) -> impl Strategy<Value = Key> {
+    let pair = (select(NAMESPACES), select(names));
+    pair.prop_map(|(namespace, name)| (namespace.into(), name.into()))
+}
+
+fn service() -> impl Strategy<Value = (Key, Thing)> {
+    prop_oneof![
+        3 => (key(SERVICES), 0..9_u8, ports(false)).prop_map(|(key, choice, ports)| {
+            let ips = cluster_ips(&key, choice);
+            (key, Thing::Service(Service::Cluster(ips, ports)))
+        }),
+        3 => (key(SERVICES), ports(false))
+            .prop_map(|(key, ports)| (key, Thing::Service(Service::Headless(ports)))),
+        2 => (key(SERVICES), select(TARGETS))
+            .prop_map(|(key, target)| (key, Thing::Service(Service::External(target.into())))),
+    ]
+}
+
+fn slice() -> impl Strategy<Value = (Key, Thing)> {
+    let endpoint = (
+        address(),
+        prop::bool::weighted(0.8),
+        option::of(select(HOSTNAMES)),
+        option::of(select(PODS)),
+    );
+    let endpoint = endpoint.prop_map(|(address, ready, hostname, pod)| Endpoint {
+        address,
+        ready,
+        hostname,
+        pod,
+    });
+    let slice = (select(SERVICES), ports(true), vec(endpoint, 0..5));
+    (key(&["s0", "s1", "s2", "s3"]), slice).prop_map(|(key, (service, ports, endpoints))| {
+        let slice = Slice {
+            service: service.into(),
+            ports,
+            endpoints,
+        };
+        (key, Thing::Slice(slice))
+    })
+}
+
+fn pod() -> impl Strategy<Value = (Key, Thing)> {
+    let addresses = prop_oneof![
+        address().prop_map(|address| vec![address]),
+        select(&["10.1.0.1", "10.1.0.2"][..])
+            .prop_map(|v4| vec![v4.parse().unwrap(), "fd00::1".parse().unwrap()]),
+    ];
+    (key(&["p0", "p1"]), addresses).prop_map(|(key, addresses)| (key, Thing::Pod(addresses)))
+}
+
+/// Any object.
+fn thing() -> impl Strategy<Value = (Key, Thing)> {
+    let namespace =
+        select(NAMESPACES).prop_map(|it| ((String::new(), it.into()), Thing::Namespace));
+    prop_oneof![2 => namespace, 5 => service(), 6 => slice(), 2 => pod()]
+}
+
+/// A cluster.
+pub fn world() -> impl Strategy<Value = World> {
+    vec(thing(), 0..60).prop_map(|things| {
+        let mut world = World::default();
+        for (key, thing) in things {
+            world.put(key, thing);
+        }
+        world
+    })
+}
+
+/// One thing that happens to a source. The numbers choose among what there is then.
+#[derive(Clone, Debug)]
+enum Step {
+    Change(Key, Thing),
+    /// The same said twice, as after a watch that was resumed.
+    Twice(Key, Thing),
+    Delete(Kind, u8),
+    /// An object that cannot be read.
+    Unreadable(Kind, u8),
+    Alive(Kind),
+    List(Kind, Vec<Listed>),
+}
+
+/// What happens during a list.
+#[derive(Clone, Copy, Debug)]
+enum Listed {
+    /// The next object is told of.
+    Next,
+    /// It has gone unseen: it is not in the list.
+    Gone,
+    /// It cannot be read.
+    Unreadable,
+    /// An object, told of or not, is deleted before the list ends.
+    Delete(u8),
+    /// The list fails and starts anew.
+    Again,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let kind = || select(&KINDS[..]);
+    let listed = prop_oneof![
+        20 => Just(Listed::Next),
+        1 => Just(Listed::Gone),
+        1 => Just(Listed::Unreadable),
+        1 => any::<u8>().prop_map(Listed::Delete),
+        1 => Just(Listed::Again),
+    ];
+    prop_oneof![
+        12 => thing().prop_map(|(key, thing)| Step::Change(key, thing)),
+        1 => thing().prop_map(|(key, thing)| Step::Twice(key, thing)),
+        4 => (kind(), any::<u8>()).prop_map(|(kind, which)| Step::Delete(kind, which)),
+        1 => (kind(), any::<u8>()).prop_map(|(kind, which)| Step::Unreadable(kind, which)),
+        1 => kind().prop_map(Step::Alive),
+        2 => (kind(), vec(listed, 0..16)).prop_map(|(kind, course)| Step::List(kind, course)),
+    ]
+}
+
+/// What a source says from its start on. Kinds begin with a list, as sources do, and go on each
+/// for itself: a list of one kind is open while others change.
+pub fn history() -> impl Strategy<Value = Vec<Say>> {
+    (world(), vec(step(), 0..50), any::<u64>()).prop_map(|(world, steps, seed)| {
+        let mut queues = KINDS.map(|kind| {
+            let mut course = Course::new(kind, world.of(kind));
+            for step in &steps {
+                course.take(step);
+            }
+            course.said.into_iter()
+        });
+        let mut dice = crate::questions::Dice::new(seed);
+        let mut said = Vec::new();
+        while queues.iter().any(|queue| queue.len() > 0) {
+            said.extend(queues[dice.roll(KINDS.len())].next());
+        }
+        said
+    })
+}
+
+/// One kind's part of a history.
+struct Course {
+    kind: Kind,
+    said: Vec<Say>,
+    /// What there is.
+    there: World,
+}
+
+impl Course {
+    fn new(kind: Kind, objects: Vec<(Key, Thing)>) -> Self {
+        let mut course = Self {
+            kind,
+            said: vec![Say::Begin(kind)],
+            there: World::default(),
+        };
+        for (key, thing) in objects {
+            course.apply(key, thing);
+        }
+        course.said.push(Say::End(kind));
+        course
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Change(key, thing) if thing.kind() == self.kind => {
+                self.apply(key.clone(), thing.clone());
+            }
+            Step::Twice(key, thing) if thing.kind() == self.kind => {
+                self.apply(key.clone(), thing.clone());
+                self.apply(key.clone(), thing.clone());
+            }
+            Step::Delete(kind, which) if *kind == self.kind => self.delete(*which),
+            Step::Unreadable(kind, which) if *kind == self.kind => {
+                let there = self.there.of(*kind);
+                if let Some((key, _)) = there.get(usize::from(*which) % there.len().max(1)) {
+                    self.said.push(Say::Skip(*kind, key.clone()));
+                }
+            }
+            Step::Alive(kind) if *kind == self.kind => self.said.push(Say::Alive(*kind)),
+            Step::List(kind, course) if *kind == self.kind => self.list(course),
+            _ => {}
+        }
+    }
+
+    fn apply(&mut self, key: Key, thing: Thing) {
+        self.there.put(key.clone(), thing.clone());
+        self.said.push(Say::Apply(key, thing));
+    }
+
+    /// Deletes one of those that are there; now and then one that is not.
+    fn delete(&mut self, which: u8) {
+        let there = self.there.of(self.kind);
+        let absent = ("a".to_owned(), "absent".to_owned());
+        let key = there.get(usize::from(which) % (there.len() + 1));
+        let key = key.map_or(absent, |(key, _)| key.clone());
+        self.there.remove(self.kind, &key);
+        self.said.push(Say::Delete(self.kind, key));
+    }
+
+    fn list(&mut self, course: &[Listed]) {
+        self.said.push(Say::Begin(self.kind));
+        let mut rest = self.there.of(self.kind);
+        for listed in course {
+            match (listed, rest.pop()) {
+                (Listed::Again, _) => {
+                    self.said.push(Say::Begin(self.kind));
+                    rest = self.there.of(self.kind);
+                }
+                (Listed::Delete(which), next) => {
+                    rest.extend(next);
+                    self.delete(*which);
+                    let there = self.there.of(self.kind);
+                    rest.retain(|(key, _)| there.iter().any(|(known, _)| known == key));
+                }
+                (Listed::Next, Some((key, thing))) => self.said.push(Say::Apply(key, thing)),
+                (Listed::Gone, Some((key, _))) => self.there.remove(self.kind, &key),
+                (Listed::Unreadable, Some((key, _))) => {
+                    self.said.push(Say::Skip(self.kind, key));
+                }
+                (_, None) => {}
+            }
+        }
+        let rest = rest.into_iter().map(|(key, thing)| Say::Apply(key, thing));
+        self.said.extend(rest);
+        self.said.push(Say::End(self.kind));
+    }
+}

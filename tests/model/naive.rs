@@ -1,0 +1,496 @@
+//! The model: what each name answers, given what there is. Written from the Kubernetes DNS
+//! specification 1.1.0 and the table of deliberate differences, with texts for names and a search
+//! through everything for every question.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use lodestone::zone::{PodNames, Rules};
+
+use crate::{
+    ask::Said,
+    world::{Port, Service, World},
+};
+
+/// The zones that the model knows, the first of them the one of Services.
+pub const ZONES: [&str; 3] = ["cluster.local.", "10.in-addr.arpa.", "ip6.arpa."];
+
+pub struct Model<'a> {
+    pub world: &'a World,
+    pub rules: &'a Rules,
+    /// The server's own addresses.
+    pub local: &'a [IpAddr],
+    pub synced: bool,
+}
+
+/// The name does not exist.
+struct Missing;
+
+/// An endpoint that is ready: its name, its address, its slice's ports.
+type Ready<'a> = (String, IpAddr, &'a [Port]);
+
+/// An answer that grows.
+struct Answer<'a> {
+    asked: String,
+    owner: String,
+    rtype: &'a str,
+    /// The zone in the question's spelling.
+    zone: String,
+    targets: Vec<String>,
+    aliases: Vec<String>,
+    records: BTreeSet<String>,
+    additional: BTreeSet<String>,
+    onward: Option<String>,
+}
+
+impl Model<'_> {
+    /// What is said to a question; nothing where the name is in no zone.
+    pub fn answer(&self, name: &str, rtype: &str) -> Option<Said> {
+        let zone = spelled_zone(name)?;
+        let mut answer = Answer {
+            asked: name.into(),
+            owner: name.into(),
+            rtype,
+            zone: zone.clone(),
+            targets: Vec::new(),
+            aliases: Vec::new(),
+            records: BTreeSet::new(),
+            additional: BTreeSet::new(),
+            onward: None,
+        };
+        let mut said = Said::default();
+        match self.name(&mut answer) {
+            Ok(()) => {
+                said.rcode = "NOERROR".into();
+                said.answer = answer.aliases;
+                said.answer.extend(answer.records);
+                said.additional.extend(answer.additional);
+                said.onward = answer.onward;
+            }
+            Err(Missing) => said.rcode = if self.synced { "NXDOMAIN" } else { "SERVFAIL" }.into(),
+        }
+        if said.answer.is_empty() {
+            said.authority = vec![self.soa(&zone)];
+        }
+        Some(said)
+    }
+
+    fn name(&self, answer: &mut Answer<'_>) -> Result<(), Missing> {
+        let left = &answer.owner[..answer.owner.len() - answer.zone.len()].to_lowercase();
+        let mut labels: Vec<&str> = left.split_terminator('.').collect();
+        labels.reverse();
+        match labels[..] {
+            [] => self.apex(answer),
+            ["dns-version"] if answer.rtype == "TXT" => {
+                let record = format!("{} 28800 TXT \"1.1.0\"", answer.owner);
+                answer.records.insert(record);
+            }
+            ["dns" | "dns-version"] => {}
+            ["dns", "ns"] => {
+                for (_, address) in self.name_servers(&answer.zone) {
+                    self.address(answer, address);
+                }
+            }
+            _ if !answer.zone.eq_ignore_ascii_case(ZONES[0]) => return self.reverse(answer),
+            ["svc" | "pod"] => {}
+            ["svc", namespace] => return self.shown(namespace),
+            ["svc", namespace, service] => return self.service(answer, namespace, service),
+            ["svc", namespace, service, label] => {
+                return self.below(answer, namespace, service, label);
+            }
+            ["svc", namespace, service, protocol, port] => {
+                return self.port(answer, namespace, service, [port, protocol]);
+            }
+            ["pod", namespace] if self.rules.pods != PodNames::Disabled => {
+                return self.shown(namespace);
+            }
+            ["pod", namespace, label] => return self.pod(answer, namespace, label),
+            _ => return Err(Missing),
+        }
+        Ok(())
+    }
+
+    fn soa(&self, zone: &str) -> String {
+        let ttl = self.rules.ttl;
+        let capped = ttl.min(300);
+        format!("{zone} {capped} SOA ns.dns.{zone} hostmaster.{zone} SERIAL 7200 1800 86400 {ttl}")
+    }
+
+    fn apex(&self, answer: &mut Answer<'_>) {
+        if answer.rtype == "SOA" {
+            // The owner and the zone are one.
+            answer.records.insert(self.soa(&answer.owner));
+        }
+        if answer.rtype != "NS" {
+            return;
+        }
+        let ttl = self.rules.ttl;
+        for (name, address) in self.name_servers(&answer.zone) {
+            let record = format!("{} {ttl} NS {name}", answer.owner);
+            answer.records.insert(record);
+            answer.additional.insert(self.glue(&name, address));
+        }
+        if answer.records.is_empty() {
+            let record = format!("{} {ttl} NS ns.dns.{}", answer.owner, answer.zone);
+            answer.records.insert(record);
+        }
+    }
+
+    /// The Services whose ready endpoint this server is; or else its own addresses.
+    fn name_servers(&self, zone: &str) -> Vec<(String, IpAddr)> {
+        let mut found = Vec::new();
+        for ((namespace, name), service) in &self.world.services {
+            let ready = self.ready(namespace, name);
+            if !ready.iter().any(|(_, it, _)| self.local.contains(it)) {
+                continue;
+            }
+            let whole = format!("{name}.{namespace}.svc.{zone}");
+            match service {
+                Service::Cluster(ips, _) => {
+                    found.extend(ips.iter().map(|ip| (whole.clone(), *ip)));
+                }
+                Service::Headless(_) => {
+                    let each = ready.into_iter();
+                    found.extend(each.map(|(name, ip, _)| (format!("{name}.{whole}"), ip)));
+                }
+                Service::External(_) => {}
+            }
+        }
+        if found.is_empty() {
+            let own = self.local.iter();
+            found.extend(own.map(|ip| (format!("ns.dns.{zone}"), *ip)));
+        }
+        found
+    }
+
+    fn shown(&self, namespace: &str) -> Result<(), Missing> {
+        let listed = &self.rules.namespaces;
+        let is_listed = listed.is_empty() || listed.iter().any(|it| **it == *namespace);
+        let key = (String::new(), namespace.to_owned());
+        let exists = self.world.namespaces.contains(&key);
+        (is_listed && exists).then_some(()).ok_or(Missing)
+    }
+
+    /// The Service, unless it or its namespace is missing or hidden.
+    fn find(&self, namespace: &str, service: &str) -> Result<&Service, Missing> {
+        self.shown(namespace)?;
+        let key = (namespace.to_owned(), service.to_owned());
+        let found = self.world.services.get(&key).ok_or(Missing)?;
+        let is_empty = || self.ready(namespace, service).is_empty();
+        match found {
+            Service::Cluster(..) if self.rules.ignore_empty_service && is_empty() => Err(Missing),
+            found => Ok(found),
+        }
+    }
+
+    fn ready(&self, namespace: &str, service: &str) -> Vec<Ready<'_>> {
+        let mut ready = Vec::new();
+        for ((of, _), slice) in &self.world.slices {
+            if of != namespace || slice.service != service {
+                continue;
+            }
+            for endpoint in slice.endpoints.iter().filter(|it| it.ready) {
+                let pod = endpoint.pod.filter(|pod| {
+                    self.rules.endpoint_pod_names && pod.len() < 64 && !pod.contains('.')
+                });
+                let name = match endpoint.hostname.or(pod) {
+                    Some(name) => name.to_owned(),
+                    None => dashed(endpoint.address),
+                };
+                ready.push((name, endpoint.address, &*slice.ports));
+            }
+        }
+        ready
+    }
+
+    fn service(
+        &self,
+        answer: &mut Answer<'_>,
+        namespace: &str,
+        service: &str,
+    ) -> Result<(), Missing> {
+        let whole = format!("{service}.{namespace}.svc.{}", answer.zone);
+        match self.find(namespace, service)? {
+            Service::External(target) => return self.alias(answer, target),
+            Service::Cluster(ips, ports) => {
+                let ports: Vec<_> = ports.iter().collect();
+                self.cluster(answer, &whole, ips, &ports);
+            }
+            Service::Headless(_) => {
+                let ready = self.ready(namespace, service);
+                self.endpoints(answer, &whole, &ready, |_| true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One label below a Service: an endpoint, or the protocol above names of ports.
+    fn below(
+        &self,
+        answer: &mut Answer<'_>,
+        namespace: &str,
+        service: &str,
+        label: &str,
+    ) -> Result<(), Missing> {
+        let found = self.find(namespace, service)?;
+        let ready = self.ready(namespace, service);
+        let ports: Vec<&Port> = match found {
+            Service::External(_) => return Err(Missing),
+            Service::Cluster(_, ports) => ports.iter().collect(),
+            Service::Headless(_) => ready.iter().flat_map(|(_, _, ports)| *ports).collect(),
+        };
+        let named: Vec<_> = ready
+            .iter()
+            .filter(|(name, ..)| name == label)
+            .cloned()
+            .collect();
+        let whole = format!("{service}.{namespace}.svc.{}", answer.zone);
+        let missing = self.endpoints(answer, &whole, &named, |_| true);
+        let is_protocol = |port: &&Port| !port.name.is_empty() && protocol(port) == bare(label);
+        if ports.iter().any(is_protocol) {
+            return Ok(());
+        }
+        missing
+    }
+
+    fn port(
+        &self,
+        answer: &mut Answer<'_>,
+        namespace: &str,
+        service: &str,
+        labels: [&str; 2],
+    ) -> Result<(), Missing> {
+        let is =
+            |port: &Port| !port.name.is_empty() && [port.name, protocol(port)] == labels.map(bare);
+        let whole = format!("{service}.{namespace}.svc.{}", answer.zone);
+        match self.find(namespace, service)? {
+            Service::External(_) => Err(Missing),
+            Service::Cluster(ips, ports) => {
+                let ports: Vec<_> = ports.iter().filter(|port| is(port)).collect();
+                if ports.is_empty() {
+                    return Err(Missing);
+                }
+                self.cluster(answer, &whole, ips, &ports);
+                Ok(())
+            }
+            Service::Headless(_) => {
+                let ready = self.ready(namespace, service).into_iter();
+                let ready: Vec<_> = ready.filter(|(.., ports)| ports.iter().any(is)).collect();
+                self.endpoints(answer, &whole, &ready, is)
+            }
+        }
+    }
+
+    fn cluster(&self, answer: &mut Answer<'_>, whole: &str, ips: &[IpAddr], ports: &[&Port]) {
+        for ip in ips {
+            self.address(answer, *ip);
+        }
+        if answer.rtype != "SRV" {
+            return;
+        }
+        for ip in ips {
+            for number in ports.iter().filter_map(|port| port.number) {
+                self.srv(answer, ips.len() * ports.len(), number, whole);
+                answer.additional.insert(self.glue(whole, *ip));
+            }
+        }
+    }
+
+    fn endpoints(
+        &self,
+        answer: &mut Answer<'_>,
+        whole: &str,
+        ready: &[Ready<'_>],
+        is: impl Fn(&Port) -> bool,
+    ) -> Result<(), Missing> {
+        let pairs = |(.., ports): &Ready<'_>| ports.iter().filter(|port| is(port)).count().max(1);
+        let total = ready.iter().map(pairs).sum();
+        for (name, address, ports) in ready {
+            self.address(answer, *address);
+            for number in ports
+                .iter()
+                .filter(|port| is(port))
+                .filter_map(|port| port.number)
+            {
+                if answer.rtype == "SRV" {
+                    let target = format!("{name}.{whole}");
+                    self.srv(answer, total, number, &target);
+                    answer.additional.insert(self.glue(&target, *address));
+                }
+            }
+        }
+        if ready.is_empty() {
+            Err(Missing)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn alias(&self, answer: &mut Answer<'_>, target: &str) -> Result<(), Missing> {
+        if let Ok(address) = target.parse() {
+            self.address(answer, address);
+            return Ok(());
+        }
+        let target = target.strip_suffix('.').unwrap_or(target);
+        let is_name = target.split('.').all(|label| !label.is_empty());
+        if !["A", "AAAA", "CNAME"].contains(&answer.rtype) || !is_name {
+            return Ok(());
+        }
+        let target = format!("{target}.");
+        let met = answer.targets.iter().chain([&answer.asked]);
+        let is_loop = met.into_iter().any(|met| met.eq_ignore_ascii_case(&target));
+        let record = format!("{} {} CNAME {target}", answer.owner, self.rules.ttl);
+        answer.aliases.push(record);
+        answer.targets.push(target.clone());
+        if answer.rtype == "CNAME" || is_loop || answer.aliases.len() == 11 {
+            return Ok(());
+        }
+        match spelled_zone(&target) {
+            None => answer.onward = Some(target),
+            Some(zone) => {
+                (answer.owner, answer.zone) = (target, zone);
+                if self.name(answer).is_err() && !self.synced {
+                    return Err(Missing);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pod(&self, answer: &mut Answer<'_>, namespace: &str, label: &str) -> Result<(), Missing> {
+        if self.rules.pods == PodNames::Disabled {
+            return Err(Missing);
+        }
+        self.shown(namespace)?;
+        let dashes = label.matches('-').count();
+        let address: IpAddr = if dashes == 3 && !label.contains("--") {
+            let address: Ipv4Addr = label.replace('-', ".").parse().map_err(|_| Missing)?;
+            address.into()
+        } else {
+            let address: Ipv6Addr = label.replace('-', ":").parse().map_err(|_| Missing)?;
+            address.into()
+        };
+        let mut pods = self.world.pods.iter();
+        let runs = pods.any(|((of, _), pod)| of == namespace && pod.contains(&address));
+        if self.rules.pods == PodNames::Verified && !runs {
+            return Err(Missing);
+        }
+        self.address(answer, address);
+        Ok(())
+    }
+
+    fn reverse(&self, answer: &mut Answer<'_>) -> Result<(), Missing> {
+        let asked = answer.owner.to_lowercase();
+        let pointers = self.pointers();
+        for target in pointers.get(&asked).into_iter().flatten() {
+            if answer.rtype == "PTR" {
+                let record = format!("{} {} PTR {target}", answer.owner, self.rules.ttl);
+                answer.records.insert(record);
+            }
+        }
+        let below = format!(".{asked}");
+        let exists = |name: &String| *name == asked || name.ends_with(&below);
+        pointers.keys().any(exists).then_some(()).ok_or(Missing)
+    }
+
+    /// Every reverse name that has a record, and what it points to.
+    fn pointers(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let zone = ZONES[0];
+        let mut pointers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut services = BTreeSet::new();
+        for ((namespace, name), service) in &self.world.services {
+            if let (Service::Cluster(ips, _), Ok(())) = (service, self.shown(namespace)) {
+                for ip in ips {
+                    let target = format!("{name}.{namespace}.svc.{zone}");
+                    pointers.insert(reversed(*ip), [target].into());
+                    services.insert(*ip);
+                }
+            }
+        }
+        for ((namespace, _), slice) in &self.world.slices {
+            if self.shown(namespace).is_err() {
+                continue;
+            }
+            for (name, address, _) in self.ready(namespace, &slice.service) {
+                if !services.contains(&address) {
+                    let target = format!("{name}.{}.{namespace}.svc.{zone}", slice.service);
+                    pointers
+                        .entry(reversed(address))
+                        .or_default()
+                        .insert(target);
+                }
+            }
+        }
+        pointers
+    }
+
+    fn address(&self, answer: &mut Answer<'_>, address: IpAddr) {
+        if answer.rtype == family(address) {
+            let record = self.glue(&answer.owner, address);
+            answer.records.insert(record);
+        }
+    }
+
+    fn glue(&self, owner: &str, address: IpAddr) -> String {
+        format!("{owner} {} {} {address}", self.rules.ttl, family(address))
+    }
+
+    fn srv(&self, answer: &mut Answer<'_>, pairs: usize, port: u16, target: &str) {
+        let weight = (100 / pairs).max(1);
+        let (owner, ttl) = (&answer.owner, self.rules.ttl);
+        let record = format!("{owner} {ttl} SRV 0 {weight} {port} {target}");
+        answer.records.insert(record);
+    }
+}
+
+/// The zone of a name, as spelled there.
+fn spelled_zone(name: &str) -> Option<String> {
+    let is_under = |zone: &&&str| {
+        let name = name.to_lowercase();
+        name == **zone || name.ends_with(&format!(".{zone}"))
+    };
+    let zone = ZONES.iter().find(is_under)?;
+    Some(name[name.len() - zone.len()..].to_owned())
+}
+
+fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "A" } else { "AAAA" }
+}
+
+fn protocol(port: &Port) -> &'static str {
+    if port.protocol.is_empty() {
+        "tcp"
+    } else {
+        port.protocol
+    }
+}
+
+fn bare(label: &str) -> &str {
+    label.strip_prefix('_').unwrap_or(label)
+}
+
+pub fn dashed(address: IpAddr) -> String {
+    let text = address.to_string().replace(['.', ':'], "-");
+    if text.ends_with('-') {
+        text + "0"
+    } else {
+        text
+    }
+}
+
+pub fn reversed(address: IpAddr) -> String {
+    let (digits, zone) = match address {
+        IpAddr::V4(v4) => (
+            v4.octets().map(|it| it.to_string()).to_vec(),
+            "in-addr.arpa.",
+        ),
+        IpAddr::V6(v6) => {
+            let digits = format!("{:032x}", v6.to_bits());
+            (digits.chars().map(String::from).collect(), "ip6.arpa.")
+        }
+    };
+    let digits = digits.into_iter().rev();
+    digits.map(|it| it + ".").collect::<String>() + zone
+}

@@ -1,0 +1,183 @@
+//! What there is: the objects of a cluster, in plain maps.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use lodestone::cluster::{self, Kind, Object, Protocol, ServiceKind};
+
+/// Namespace and name; the namespace of a Namespace is empty.
+pub type Key = (String, String);
+
+/// Everything that exists.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    pub namespaces: BTreeSet<Key>,
+    pub services: BTreeMap<Key, Service>,
+    pub slices: BTreeMap<Key, Slice>,
+    pub pods: BTreeMap<Key, Pod>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Service {
+    Cluster(Vec<IpAddr>, Vec<Port>),
+    Headless(Vec<Port>),
+    External(String),
+}
+
+#[derive(Clone, Debug)]
+pub struct Slice {
+    pub service: String,
+    pub ports: Vec<Port>,
+    pub endpoints: Vec<Endpoint>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub address: IpAddr,
+    pub ready: bool,
+    pub hostname: Option<&'static str>,
+    pub pod: Option<&'static str>,
+}
+
+/// A port; its protocol is in lower case, and empty where it is not stated.
+#[derive(Clone, Debug)]
+pub struct Port {
+    pub name: &'static str,
+    pub number: Option<u16>,
+    pub protocol: &'static str,
+}
+
+/// The addresses of a pod, at most one of each family.
+pub type Pod = Vec<IpAddr>;
+
+/// One object.
+#[derive(Clone, Debug)]
+pub enum Thing {
+    Namespace,
+    Service(Service),
+    Slice(Slice),
+    Pod(Pod),
+}
+
+impl World {
+    pub fn put(&mut self, key: Key, thing: Thing) {
+        match thing {
+            Thing::Namespace => drop(self.namespaces.insert(key)),
+            Thing::Service(it) => drop(self.services.insert(key, it)),
+            Thing::Slice(it) => drop(self.slices.insert(key, it)),
+            Thing::Pod(it) => drop(self.pods.insert(key, it)),
+        }
+    }
+
+    pub fn remove(&mut self, kind: Kind, key: &Key) {
+        match kind {
+            Kind::Namespace => drop(self.namespaces.remove(key)),
+            Kind::Service => drop(self.services.remove(key)),
+            Kind::Slice => drop(self.slices.remove(key)),
+            Kind::Pod => drop(self.pods.remove(key)),
+            Kind::Import => {}
+        }
+    }
+
+    /// All objects of a kind.
+    pub fn of(&self, kind: Kind) -> Vec<(Key, Thing)> {
+        fn all<T: Clone>(map: &BTreeMap<Key, T>, thing: fn(T) -> Thing) -> Vec<(Key, Thing)> {
+            let pair = |(key, it): (&Key, &T)| (key.clone(), thing(it.clone()));
+            map.iter().map(pair).collect()
+        }
+        let namespace = |key: &Key| (key.clone(), Thing::Namespace);
+        match kind {
+            Kind::Namespace => self.namespaces.iter().map(namespace).collect(),
+            Kind::Service => all(&self.services, Thing::Service),
+            Kind::Slice => all(&self.slices, Thing::Slice),
+            Kind::Pod => all(&self.pods, Thing::Pod),
+            Kind::Import => Vec::new(),
+        }
+    }
+
+    /// All objects, as the server is told of them.
+    pub fn objects(&self) -> Vec<Object> {
+        let all = Kind::ALL.into_iter().flat_map(|kind| self.of(kind));
+        all.map(|(key, thing)| thing.object(&key)).collect()
+    }
+}
+
+impl Thing {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Namespace => Kind::Namespace,
+            Self::Service(_) => Kind::Service,
+            Self::Slice(_) => Kind::Slice,
+            Self::Pod(_) => Kind::Pod,
+        }
+    }
+
+    /// As the server is told of it.
+    pub fn object(&self, (namespace, name): &Key) -> Object {
+        let (namespace, name) = (&**namespace, &**name);
+        match self {
+            Self::Namespace => Object::Namespace(cluster::Namespace { name: name.into() }),
+            Self::Service(service) => {
+                let (kind, ips, target, ports): (_, &[IpAddr], _, &[Port]) = match service {
+                    Service::Cluster(ips, ports) => (ServiceKind::ClusterIp, ips, None, ports),
+                    Service::Headless(ports) => (ServiceKind::Headless, &[], None, ports),
+                    Service::External(target) => {
+                        (ServiceKind::ExternalName, &[], Some(target), &[])
+                    }
+                };
+                Object::Service(cluster::Service {
+                    namespace: namespace.into(),
+                    name: name.into(),
+                    kind,
+                    cluster_ips: ips.into(),
+                    external_name: target.map(|target| target.as_str().into()),
+                    ports: ports.iter().map(port).collect(),
+                    external: None,
+                })
+            }
+            Self::Slice(slice) => {
+                let endpoint = |it: &Endpoint| {
+                    cluster::Endpoint::new(it.address, it.ready, it.hostname, it.pod, None)
+                };
+                let slice = cluster::Slice {
+                    namespace: namespace.into(),
+                    name: name.into(),
+                    service: slice.service.as_str().into(),
+                    ports: slice.ports.iter().map(port).collect(),
+                    endpoints: slice.endpoints.iter().map(endpoint).collect(),
+                };
+                Object::Slice(slice, None)
+            }
+            Self::Pod(addresses) => {
+                let mut pod = cluster::Pod {
+                    namespace: namespace.into(),
+                    name: name.into(),
+                    v4: None,
+                    v6: None,
+                };
+                for address in addresses {
+                    match address {
+                        IpAddr::V4(v4) => pod.v4 = Some(*v4),
+                        IpAddr::V6(v6) => pod.v6 = Some(*v6),
+                    }
+                }
+                Object::Pod(pod)
+            }
+        }
+    }
+}
+
+fn port(port: &Port) -> cluster::Port {
+    cluster::Port {
+        name: port.name.into(),
+        number: port.number,
+        protocol: match port.protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            "" => Protocol::Unstated,
+            other => panic!("no protocol: {other}"),
+        },
+    }
+}

@@ -1,0 +1,153 @@
+//! What stands around `kubernetes` in a Corefile, from a file to an answer: `autopath`,
+//! `k8s_external`, `metadata`.
+
+use hickory_proto::rr::RecordType;
+
+use super::server::{Server, exchange, free_port, page, program};
+
+/// A Service that is reached from outside, and a pod at the address that tests ask from.
+const MANIFESTS: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: bank}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: bank}
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.80
+  ports: [{name: http, port: 80}]
+status:
+  loadBalancer: {ingress: [{ip: 198.51.100.7}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: cart, namespace: shop}
+status:
+  phase: Running
+  podIP: 127.0.0.1
+  podIPs: [{ip: 127.0.0.1}]
+";
+
+fn names(reply: &hickory_proto::op::Message) -> String {
+    let records = reply.answers.iter().map(|record| {
+        let owner = record.name.to_ascii().to_lowercase();
+        format!("{owner} {}", record.data)
+    });
+    records.collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn a_pods_search_ends_at_its_first_question() {
+    let manifests = tempfile::tempdir().unwrap();
+    std::fs::write(manifests.path().join("all.yaml"), MANIFESTS).unwrap();
+    let empty = tempfile::tempdir().unwrap();
+    let hosts = manifests.path().join("hosts");
+    std::fs::write(&hosts, "").unwrap();
+    // The world outside: one host, and a cluster of nothing that denies all other names, those of
+    // this machine's search list among them.
+    let world = Server::start(&format!(
+        ".:0 {{
+            bind 127.0.0.1
+            hosts {} www.example {{
+                192.0.2.1 www.example
+            }}
+            kubernetes . {{
+                manifests {}
+            }}
+        }}",
+        hosts.display(),
+        empty.path().display()
+    ));
+    let metrics = free_port();
+    let server = Server::start(&format!(
+        ".:0 {{
+            bind 127.0.0.1
+            prometheus 127.0.0.1:{metrics}
+            forward . {}
+        }}
+        cluster.local:0 outside.example:0 {{
+            bind 127.0.0.1
+            metadata
+            log . \"asked {{name}} {{/kubernetes/client-pod-name}} {{/kubernetes/namespace}} {{/kubernetes/zone}}\"
+            autopath @kubernetes
+            k8s_external outside.example
+            kubernetes cluster.local {{
+                pods verified
+                manifests {}
+            }}
+        }}",
+        world.address,
+        manifests.path().display()
+    ));
+    let ask = |name: &str, rtype| exchange(server.address, name, rtype).expect("an answer");
+    for (name, rtype, wanted) in [
+        (
+            "web.bank.shop.svc.cluster.local.",
+            RecordType::A,
+            "web.bank.shop.svc.cluster.local. web.bank.svc.cluster.local., \
+             web.bank.svc.cluster.local. 10.96.0.80",
+        ),
+        ("web.bank.shop.svc.cluster.local.", RecordType::AAAA, ""),
+        (
+            "www.example.shop.svc.cluster.local.",
+            RecordType::A,
+            "www.example.shop.svc.cluster.local. www.example., www.example. 192.0.2.1",
+        ),
+        (
+            "web.bank.outside.example.",
+            RecordType::A,
+            "web.bank.outside.example. 198.51.100.7",
+        ),
+    ] {
+        let reply = ask(name, rtype);
+        assert_eq!(
+            format!("{:?}", reply.metadata.response_code),
+            "NoError",
+            "{name}"
+        );
+        assert_eq!(names(&reply), wanted);
+    }
+    let reply = ask("nothing.shop.svc.cluster.local.", RecordType::A);
+    assert_eq!(format!("{:?}", reply.metadata.response_code), "NXDomain");
+    let line = server.line(|line| line.contains("asked web.bank.shop"));
+    assert_eq!(
+        line,
+        "[INFO] asked web.bank.shop.svc.cluster.local. cart shop -"
+    );
+    let (_, text) = page(metrics, "/metrics").unwrap();
+    let series = text
+        .lines()
+        .find(|line| line.starts_with("coredns_autopath_success_total"));
+    assert_eq!(
+        series,
+        Some("coredns_autopath_success_total{server=\"dns://127.0.0.1:0\"} 3")
+    );
+}
+
+#[test]
+fn check_tells_what_would_do_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let check = |text: &str| {
+        let path = directory.path().join("Corefile");
+        std::fs::write(&path, text).unwrap();
+        let output = program().arg("check").arg(&path).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    };
+    let (passed, said) = check(". {\n autopath @kubernetes\n kubernetes cluster.local\n}\n");
+    assert!(passed, "{said}");
+    assert!(said.contains("'kubernetes' does not watch pods"), "{said}");
+    let (passed, said) = check(". {\n k8s_external example.com\n}\n");
+    assert!(!passed);
+    assert!(
+        said.contains("no 'kubernetes' in this server block"),
+        "{said}"
+    );
+    assert!(said.contains("Corefile:2"), "{said}");
+}
