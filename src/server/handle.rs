@@ -355,6 +355,8 @@ impl Wait {
         let answer = async {
             let (query, reply) = waiting.finish().await;
             if let Some(reply) = reply {
+                // Not before: many wait, and few are written at a time.
+                out.reserve(crate::wire::MIN_UDP_PAYLOAD);
                 write(&mut Writer::default(), &block, &query, &reply, out);
                 true
             } else {
