@@ -93,6 +93,11 @@ impl Query {
             )
     }
 
+    /// Whether the client understands the AD bit (RFC 6840 §5.8).
+    pub fn takes_authentic(&self) -> bool {
+        self.authentic_data || self.dnssec_ok()
+    }
+
     /// The largest reply that the client takes over this transport, in octets.
     pub fn reply_limit(&self) -> usize {
         match (self.transport, self.edns) {

@@ -109,6 +109,8 @@ const PAGE: &[(&str, Shows)] = &[
         Status("NXDOMAIN"),
     ),
     ("+short example.com", Anything),
+    // Before the line above it was given to a shell.
+    ("+short wiki.intranet.test", Anything),
     (
         "+ndots=5 +domain=cluster.local web-service.payroll.svc.cluster | grep status",
         NotFound,
@@ -159,6 +161,29 @@ fn a_pod_that_becomes_ready_is_in_the_next_answers() {
     let _directory = lab.interrupt();
     // The edit is somebody's work.
     assert!(path.is_file());
+}
+
+#[test]
+fn a_zone_that_is_added_to_the_corefile_is_answered() {
+    let Some(lab) = Lab::start() else { return };
+    let edit = lab
+        .page
+        .lines()
+        .find(|line| line.contains("printf '\\nint"));
+    shell(edit.unwrap());
+    let edited = Instant::now();
+    let question = format!("{} +short wiki.intranet.test", lab.dig);
+    while shell(&question) != "192.0.2.80\n" {
+        assert!(
+            edited.elapsed() < Duration::from_secs(20),
+            "{}",
+            shell(&question)
+        );
+    }
+    // The edit is somebody's work.
+    let directory = lab.interrupt();
+    let lab = directory.path().read_dir().unwrap().next().unwrap();
+    assert!(lab.unwrap().path().join("Corefile").is_file());
 }
 
 impl Shows {

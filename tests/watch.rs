@@ -113,6 +113,34 @@ fn count(api: &ApiServer, part: &str) -> usize {
     api.requests().iter().filter(|it| it.contains(part)).count()
 }
 
+#[tokio::test]
+async fn the_line_end_of_a_token_file_is_no_part_of_the_token() {
+    let api = server().await;
+    let directory = tempfile::tempdir().unwrap();
+    let (token, kubeconfig) = (
+        directory.path().join("token"),
+        directory.path().join("config"),
+    );
+    std::fs::write(&token, "abc.def\n").unwrap();
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": api.url()}}],
+        "users": [{"name": "u", "user": {"tokenFile": token}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    });
+    std::fs::write(&kubeconfig, config.to_string()).unwrap();
+    let mut settings = settings(&api);
+    settings.origin = Origin::Kubeconfig {
+        file: kubeconfig,
+        context: None,
+    };
+    let source = Source::start(settings, &Handle::current()).unwrap();
+    timeout(DEADLINE, source.cluster().synced_event())
+        .await
+        .expect("never synced");
+    assert_eq!(api.authorization().as_deref(), Some("Bearer abc.def"));
+}
+
 const LISTS: &str = "services?limit=";
 
 #[tokio::test]

@@ -1,17 +1,19 @@
 //! `lodestone lab [DIR]`: the names of a cluster without a cluster, for whoever learns with `dig`.
 //!
 //! It serves a directory of manifests, the built-in sample or a person's own, through the ordinary
-//! server with a Corefile made here, and prints what to try. It is not for production: a
-//! Corefile with `manifests DIR` is.
+//! server with a Corefile made here, and prints what to try. Sample and Corefile lie in a temporary
+//! directory, to be edited; nothing is ever written into a person's own. It is not for production:
+//! a Corefile with `manifests DIR` is.
 
 mod guide;
 mod objects;
 mod sample;
+mod scratch;
 
 use anyhow::{Context, bail};
 use guide::Place;
 use objects::Objects;
-use sample::{Left, Sample};
+use scratch::{Left, Scratch};
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -20,8 +22,8 @@ use std::process::ExitCode;
 
 use super::serve::{self, Corefile};
 
-/// What errors call the Corefile made here.
-const NAME: &str = "Corefile of the lab";
+/// The name of the file that configures the server.
+const COREFILE: &str = "Corefile";
 /// The port where none is asked for.
 const PORT: u16 = 1053;
 /// How many ports above [`PORT`] are tried where it is taken.
@@ -48,10 +50,8 @@ pub struct Arguments {
 /// What the server is to serve.
 #[derive(Debug)]
 pub struct Lab {
-    /// The text of a Corefile.
-    pub corefile: String,
-    /// What errors in it are said to be in.
-    pub name: &'static str,
+    /// The Corefile, to be followed.
+    pub corefile: PathBuf,
     /// Where it will answer; the Corefile says the same.
     pub address: SocketAddr,
 }
@@ -60,6 +60,7 @@ pub struct Lab {
 #[derive(Debug)]
 pub struct Started {
     directory: PathBuf,
+    corefile: PathBuf,
     sample: bool,
     outside: bool,
     address: SocketAddr,
@@ -71,10 +72,7 @@ pub struct Started {
 pub fn run(arguments: &Arguments) -> ExitCode {
     let served = run_with(arguments, |lab, started| {
         serve::run(serve::Options {
-            corefile: Corefile::Text {
-                name: lab.name.to_owned(),
-                text: lab.corefile,
-            },
+            corefile: Corefile::File(lab.corefile),
             default_port: lab.address.port(),
             quiet: true,
             pid_file: None,
@@ -93,53 +91,49 @@ pub fn run_with<T>(
     arguments: &Arguments,
     serve: impl FnOnce(Lab, Started) -> T,
 ) -> anyhow::Result<T> {
-    let sample = match &arguments.directory {
-        Some(directory) => {
-            check(directory)?;
-            None
-        }
-        None => Some(Sample::lay_out(&std::env::temp_dir())?),
-    };
-    let directory = match (&sample, &arguments.directory) {
-        (Some(sample), _) => sample.directory(),
-        (None, Some(directory)) => directory.as_path(),
-        (None, None) => unreachable!("without a directory there is a sample"),
-    };
-    let served = serve_directory(arguments, directory, sample.is_some(), serve);
-    if let Some(sample) = sample {
-        let directory = sample.directory().to_owned();
-        if sample.leave() == Left::Kept {
-            let directory = directory.display();
-            say(&format!(
-                "Your files are still there: lodestone lab {directory}\n"
-            ));
-        }
+    if let Some(directory) = &arguments.directory {
+        check(directory)?;
+    }
+    let mut scratch = Scratch::make(&std::env::temp_dir())?;
+    let served = lay_out(arguments, &mut scratch).map(|(lab, started)| serve(lab, started));
+    let corefile = scratch.path(COREFILE);
+    if scratch.leave() == Left::Kept {
+        let corefile = corefile.display();
+        say(&format!(
+            "Your files are still there, to be served with: lodestone -conf {corefile}\n"
+        ));
     }
     served
 }
 
-fn serve_directory<T>(
-    arguments: &Arguments,
-    directory: &Path,
-    sample: bool,
-    serve: impl FnOnce(Lab, Started) -> T,
-) -> anyhow::Result<T> {
-    let directory = std::path::absolute(directory)?;
+/// Writes the files that are to be served.
+fn lay_out(arguments: &Arguments, scratch: &mut Scratch) -> anyhow::Result<(Lab, Started)> {
+    let directory = if let Some(directory) = &arguments.directory {
+        std::path::absolute(directory)?
+    } else {
+        sample::lay_out(scratch)?;
+        scratch.directory().to_owned()
+    };
     let address = free_address(arguments.address, arguments.port)?;
     let outside = names_a_server(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default());
+    scratch.write(
+        COREFILE,
+        corefile(address, &directory, outside, arguments.log)?,
+    )?;
+    let corefile = scratch.path(COREFILE);
     let lab = Lab {
-        corefile: corefile(address, &directory, outside, arguments.log)?,
-        name: NAME,
+        corefile: corefile.clone(),
         address,
     };
     let started = Started {
         directory,
-        sample,
+        corefile,
+        sample: arguments.directory.is_none(),
         outside,
         address,
         wished: arguments.port.unwrap_or(PORT),
     };
-    Ok(serve(lab, started))
+    Ok((lab, started))
 }
 
 impl Started {
@@ -161,6 +155,7 @@ impl Started {
         let place = Place {
             address: self.address,
             directory: &self.directory,
+            corefile: &self.corefile,
             sample: self.sample,
             outside: self.outside,
         };
@@ -203,7 +198,8 @@ fn corefile(
     Ok(format!(
         ".:{port} {{\n    \
              bind {ip}\n    \
-             errors\n\
+             errors\n    \
+             reload 2s\n\
          {log}    \
              kubernetes cluster.local in-addr.arpa ip6.arpa {{\n        \
                  manifests {directory}\n        \

@@ -14,7 +14,7 @@ use crate::{
     cli,
     config::{self, Config},
     corefile::{Diagnostics, Disk, MAX_FILE},
-    life::Running,
+    life::{Running, StartError},
     logging,
     metrics::Metrics,
     reload::Changes,
@@ -43,13 +43,6 @@ pub enum Corefile {
     WorkingDirectory,
     /// On standard input, read once.
     StandardInput,
-    /// In memory.
-    Text {
-        /// What errors call it.
-        name: String,
-        /// What it says.
-        text: String,
-    },
 }
 
 /// Why a Corefile cannot be used.
@@ -95,7 +88,6 @@ impl Corefile {
             Self::File(path) => path.display().to_string(),
             Self::WorkingDirectory => "Corefile".to_owned(),
             Self::StandardInput => "/dev/stdin".to_owned(),
-            Self::Text { name, .. } => name.clone(),
         }
     }
 
@@ -104,7 +96,7 @@ impl Corefile {
         match self {
             Self::File(path) => Some(path.clone()),
             Self::WorkingDirectory => Some(PathBuf::from("Corefile")),
-            Self::StandardInput | Self::Text { .. } => None,
+            Self::StandardInput => None,
         }
     }
 
@@ -126,7 +118,6 @@ impl Corefile {
 
     fn text(&self) -> io::Result<String> {
         let octets = match self {
-            Self::Text { text, .. } => return Ok(text.clone()),
             Self::StandardInput => capped(io::stdin().lock())?,
             Self::File(path) => capped(fs::File::open(path)?)?,
             Self::WorkingDirectory => match fs::File::open("Corefile") {
@@ -139,15 +130,20 @@ impl Corefile {
     }
 }
 
-/// Reads to the end, but no more than a Corefile may have.
+/// Reads to the end, but no more than a Corefile may have, and nothing but text.
 fn capped(from: impl Read) -> io::Result<Vec<u8>> {
     let limit = u64::try_from(MAX_FILE).expect("a file size fits in 64 bits");
     let mut octets = Vec::new();
     from.take(limit + 1).read_to_end(&mut octets)?;
     if octets.len() > MAX_FILE {
         return Err(io::Error::other(format!(
-            "it is longer than {limit} octets"
+            "it is longer than {} MiB",
+            limit >> 20
         )));
+    }
+    // Other octets may stand in a comment that was written long ago; this one stands in no text.
+    if octets.contains(&0) {
+        return Err(io::Error::other("it is no text: it holds a NUL octet"));
     }
     Ok(octets)
 }
@@ -186,7 +182,10 @@ async fn life(options: Options) -> ExitCode {
         Err(error) => {
             return failed(&match error.downcast_ref::<ReadError>() {
                 Some(wrong) => wrong.to_string(),
-                None => format!("error: {error:#}"),
+                None => match advice(&error) {
+                    Some(advice) => format!("error: {error:#}\nhelp: {advice}"),
+                    None => format!("error: {error:#}"),
+                },
             });
         }
     };
@@ -213,6 +212,30 @@ async fn life(options: Options) -> ExitCode {
     tokio::select! {
         () = server.running.drain() => ExitCode::SUCCESS,
         () = signals.interrupted() => ExitCode::from(INTERRUPTED_TWICE),
+    }
+}
+
+/// What to do about a listener that cannot be had.
+fn advice(error: &anyhow::Error) -> Option<&'static str> {
+    let Some(StartError::Bind(_) | StartError::BindPage(_)) = error.downcast_ref() else {
+        return None;
+    };
+    let system = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<io::Error>())?;
+    match system.kind() {
+        io::ErrorKind::AddrInUse => Some(
+            "another program listens there; 'ss -lntup' tells which. Stop it, bind to an address \
+             that it leaves free (bind), or take another port",
+        ),
+        io::ErrorKind::PermissionDenied => Some(
+            "ports below 1024 are for root and for programs with the capability \
+             NET_BIND_SERVICE. Grant it, or take another port",
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            Some("no interface of this machine has this address; 'ip address' tells those it has")
+        }
+        _ => None,
     }
 }
 

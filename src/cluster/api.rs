@@ -1,6 +1,6 @@
 //! The source that watches a Kubernetes API server.
 //!
-//! `kube` reads the configuration, speaks TLS and presents credentials. Lists and watches are our
+//! `kube` reads the configuration, speaks TLS and presents credentials, tokens excepted. Lists and watches are our
 //! own: objects go from the wire into their slim forms one at a time, and neither a list nor an
 //! object is ever held whole in its API form. There is one task for each kind.
 
@@ -12,11 +12,13 @@ mod lines;
 mod list;
 mod order;
 mod pause;
+mod token;
 mod watch;
 
 use super::event::{Event, Kind};
 use super::settings::Settings;
 use super::source::SourceError;
+use super::state::Cluster;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -28,14 +30,15 @@ use tracing::error;
 /// request limit), so what is longer is not an object.
 const LONGEST_OBJECT: usize = 16 << 20;
 
-/// Starts a task for each kind that is watched.
+/// Starts a task for each kind that is watched; requests are counted in the cluster's stats.
 pub(super) fn start(
     settings: &Settings,
+    cluster: &Arc<Cluster>,
     events: &mpsc::Sender<Event>,
     tasks: &mut JoinSet<()>,
     runtime: &Handle,
 ) -> Result<(), SourceError> {
-    let requests = Arc::new(client::Requests::new(settings, runtime)?);
+    let requests = Arc::new(client::Requests::new(settings, cluster, runtime)?);
     for kind in settings.kinds() {
         let watch = keep(
             kind,

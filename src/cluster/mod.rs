@@ -34,4 +34,4 @@ pub use settings::{Limits, Origin, Settings, Timing, Tls};
 pub use shards::{Found, Tagged};
 pub use source::{Source, SourceError};
 pub use state::{Cluster, Entry, EntryKey};
-pub use stats::Stats;
+pub use stats::{Histogram, Requests, Stats};

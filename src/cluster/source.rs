@@ -5,6 +5,7 @@ use super::fold::{self, Writer};
 use super::settings::{Origin, Settings};
 use super::state::Cluster;
 use super::{api, manifests};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -26,24 +27,44 @@ pub struct Source {
 /// an API server that is down, is no error but waited for.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The service account's files or the environment are missing.
-    #[error("not in a cluster, or without a service account: {0}")]
-    InCluster(#[source] kube::config::InClusterError),
+    /// The environment does not say where a cluster is.
+    #[error(
+        "this is no pod of a cluster (KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not \
+         set), and no other source is given. Inside 'kubernetes {{ }}' write one of: \
+         kubeconfig FILE, endpoint URL, manifests DIR"
+    )]
+    NoCluster,
+    /// The service account's files or the environment cannot be used.
+    #[error(
+        "the pod's service account cannot be used: {0}. Its token, ca.crt and namespace are \
+         expected in /var/run/secrets/kubernetes.io/serviceaccount (is automountServiceAccountToken \
+         off?)"
+    )]
+    InCluster(String),
     /// The kubeconfig cannot be used.
-    #[error("kubeconfig: {0}")]
-    Kubeconfig(#[source] kube::config::KubeconfigError),
+    #[error("kubeconfig {0}: {1}")]
+    Kubeconfig(PathBuf, String),
+    /// A token cannot be used, with where it is from.
+    #[error("the token cannot be used: {0}: {1}")]
+    Token(String, String),
+    /// There is a file of certificates to prove the API server by, without any.
+    #[error("the file of the certificate authority holds no certificate in PEM form")]
+    Authority,
+    /// A file named by `tls` holds nothing of the kind it must, or something broken.
+    #[error("{0}: no usable {1} in PEM form")]
+    Pem(PathBuf, &'static str),
     /// The endpoint's URL cannot be used.
     #[error("endpoint {0:?} is not a URL of the form https://HOST:PORT")]
     Endpoint(String),
-    /// A certificate, key or token cannot be used.
+    /// A certificate or key cannot be used.
     #[error("connection to the API server: {0}")]
-    Client(#[source] Box<kube::Error>),
-    /// A file named by `tls` cannot be read.
+    Client(String),
+    /// A file that is named cannot be read.
     #[error("cannot read {0}: {1}")]
-    Read(std::path::PathBuf, #[source] std::io::Error),
+    Read(PathBuf, std::io::Error),
     /// The directory of manifests cannot be read.
     #[error("manifests: cannot read directory {0}: {1}")]
-    Directory(std::path::PathBuf, #[source] std::io::Error),
+    Directory(PathBuf, std::io::Error),
 }
 
 impl Source {
@@ -55,7 +76,7 @@ impl Source {
         if let Origin::Manifests { directory } = &settings.origin {
             manifests::start(directory, &settings, sender, &mut tasks, runtime)?;
         } else {
-            api::start(&settings, &sender, &mut tasks, runtime)?;
+            api::start(&settings, &cluster, &sender, &mut tasks, runtime)?;
         }
         tasks.spawn_on(
             fold::run(Writer::new(Arc::clone(&cluster)), receiver),

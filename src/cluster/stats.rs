@@ -1,15 +1,19 @@
-//! Counts and ages of what is known, written by the fold and read at scrape time.
+//! Counts and ages of what is known, written by the fold and the API source, read at scrape time.
 
 use super::event::Kind;
 use super::object::ServiceKind;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Numbers for each kind of object, and the delay of endpoint changes.
+/// Numbers for each kind of object, the delay of endpoint changes, and what the API was asked.
 pub struct Stats {
     begun: Instant,
     kinds: [KindStats; Kind::ALL.len()],
     programming: [Histogram; 2],
+    requests: Requests,
 }
 
 #[derive(Default)]
@@ -21,13 +25,28 @@ struct KindStats {
     heard: AtomicU64,
 }
 
-/// Upper bounds in seconds of the programming histogram's buckets are `0.001 * 2^k`.
-pub const PROGRAMMING_BUCKETS: usize = 20;
+/// Requests to the API server. All are GET: of a list, or of a watch, which counts from its
+/// beginning and takes until the head of its response.
+pub struct Requests {
+    /// By status; 0 is no response at all.
+    codes: Mutex<BTreeMap<u16, u64>>,
+    host: OnceLock<String>,
+    took: Histogram,
+    waited: Histogram,
+}
+
+/// Upper bounds in seconds of the programming histogram's buckets are `0.001 * 2^k`, k below this.
+const PROGRAMMING_BUCKETS: i32 = 20;
+
+/// Upper bounds in seconds of the requests' histograms: those that Prometheus' clients have.
+const REQUEST_BOUNDS: [f64; 11] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
 
 /// Counts of durations, not cumulative; the last is of those beyond the last bound.
-#[derive(Default)]
 pub struct Histogram {
-    counts: [AtomicU64; PROGRAMMING_BUCKETS + 1],
+    bounds: Box<[f64]>,
+    counts: Box<[AtomicU64]>,
     sum_micros: AtomicU64,
 }
 
@@ -36,7 +55,15 @@ impl Default for Stats {
         Self {
             begun: Instant::now(),
             kinds: Default::default(),
-            programming: Default::default(),
+            programming: std::array::from_fn(|_| {
+                Histogram::new((0..PROGRAMMING_BUCKETS).map(|k| 0.001 * 2_f64.powi(k)))
+            }),
+            requests: Requests {
+                codes: Mutex::default(),
+                host: OnceLock::new(),
+                took: Histogram::new(REQUEST_BOUNDS),
+                waited: Histogram::new(REQUEST_BOUNDS),
+            },
         }
     }
 }
@@ -78,6 +105,11 @@ impl Stats {
         &self.programming[usize::from(kind == ServiceKind::Headless)]
     }
 
+    /// What the API server was asked; nothing where the source is another.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
     pub(super) fn set_objects(&self, kind: Kind, count: usize) {
         self.kind(kind)
             .objects
@@ -102,10 +134,61 @@ impl Stats {
     }
 }
 
+impl Requests {
+    /// How many requests came to each status; 0 is those without a response.
+    pub fn codes(&self) -> BTreeMap<u16, u64> {
+        self.codes.lock().clone()
+    }
+
+    /// How long the head of the response took, or the failure to get one.
+    pub fn took(&self) -> &Histogram {
+        &self.took
+    }
+
+    /// How long requests waited for their turn here before they were sent.
+    pub fn waited(&self) -> &Histogram {
+        &self.waited
+    }
+
+    /// Whom they went to, `HOST:PORT`; empty where nobody is asked.
+    pub fn host(&self) -> &str {
+        self.host.get().map_or("", String::as_str)
+    }
+
+    pub(super) fn set_host(&self, host: &str) {
+        // One source feeds one cluster; there is no second host to tell.
+        let _ = self.host.set(host.to_owned());
+    }
+
+    pub(super) fn wait(&self, waited: Duration) {
+        self.waited.observe(waited);
+    }
+
+    pub(super) fn end(&self, code: u16, took: Duration) {
+        *self.codes.lock().entry(code).or_default() += 1;
+        self.took.observe(took);
+    }
+}
+
 impl Histogram {
-    /// How many fell into each bucket; the last has no bound.
-    pub fn counts(&self) -> [u64; PROGRAMMING_BUCKETS + 1] {
-        std::array::from_fn(|at| self.counts[at].load(Ordering::Relaxed))
+    fn new(bounds: impl IntoIterator<Item = f64>) -> Self {
+        let bounds: Box<[f64]> = bounds.into_iter().collect();
+        Self {
+            counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+            bounds,
+            sum_micros: AtomicU64::new(0),
+        }
+    }
+
+    /// The upper bounds of the buckets, in seconds.
+    pub fn bounds(&self) -> &[f64] {
+        &self.bounds
+    }
+
+    /// How many fell into each bucket; one more than there are bounds.
+    pub fn counts(&self) -> Vec<u64> {
+        let counts = self.counts.iter();
+        counts.map(|count| count.load(Ordering::Relaxed)).collect()
     }
 
     /// The sum of all, in seconds.
@@ -114,12 +197,8 @@ impl Histogram {
     }
 
     pub(super) fn observe(&self, duration: Duration) {
-        let mut bound = Duration::from_millis(1);
-        let mut bucket = 0;
-        while bucket < PROGRAMMING_BUCKETS && duration > bound {
-            bound *= 2;
-            bucket += 1;
-        }
+        let seconds = duration.as_secs_f64();
+        let bucket = self.bounds.partition_point(|bound| *bound < seconds);
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.sum_micros.fetch_add(micros, Ordering::Relaxed);

@@ -114,6 +114,8 @@ fn subscriber(sink: Sink) -> impl Subscriber + Send + Sync {
 
 fn is_shown(metadata: &Metadata<'_>) -> bool {
     let most = match origin(metadata.target()) {
+        // What it complains of comes back as an error, and is told with what it means.
+        Origin::Library("kube_client") => return false,
         Origin::Library(_) => Level::WARN,
         _ if DEBUG.load(Relaxed) => Level::DEBUG,
         _ => Level::INFO,

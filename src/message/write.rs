@@ -288,7 +288,10 @@ fn write_header(query: &Query, reply: &Reply, counts: [u16; 4], out: &mut [u8]) 
         (reply.authoritative, Header::AUTHORITATIVE),
         (query.recursion_desired, Header::RECURSION_DESIRED),
         (reply.recursion_available, Header::RECURSION_AVAILABLE),
-        (reply.authentic, Header::AUTHENTIC),
+        (
+            reply.authentic && query.takes_authentic(),
+            Header::AUTHENTIC,
+        ),
         (query.checking_disabled, Header::CHECKING_DISABLED),
     ] {
         if set {
@@ -376,6 +379,29 @@ mod tests {
             "{}",
             out.len()
         );
+    }
+
+    #[test]
+    fn ad_is_for_those_who_understand_it() {
+        let plain = query("x.example", Type::A);
+        let mut knows = plain.clone();
+        knows.authentic_data = true;
+        let mut wants = plain.clone();
+        wants.edns = Some(Edns {
+            udp_payload: 1232,
+            version: 0,
+            dnssec_ok: true,
+            wants_nsid: false,
+        });
+        let mut reply = Reply::default();
+        reply.authentic = true;
+        for (query, shown) in [(&plain, false), (&knows, true), (&wants, true)] {
+            let header = Header::read(&written(query, &reply)).unwrap();
+            assert_eq!(header.has(Header::AUTHENTIC), shown);
+        }
+        reply.authentic = false;
+        let header = Header::read(&written(&wants, &reply)).unwrap();
+        assert!(!header.has(Header::AUTHENTIC));
     }
 
     #[test]

@@ -155,3 +155,73 @@ impl Collector for TallyVec {
         vec![family.with(series)]
     }
 }
+
+/// A histogram family whose observations come counted already, many at once.
+#[derive(Clone)]
+pub struct TimesVec {
+    inner: Arc<TimesSeries>,
+}
+
+struct TimesSeries {
+    family: Family,
+    /// Upper bounds in seconds.
+    bounds: Vec<f64>,
+    series: RwLock<HashMap<Vec<String>, Times>>,
+}
+
+struct Times {
+    counts: Vec<u64>,
+    sum: f64,
+}
+
+impl TimesVec {
+    pub(super) fn new(name: &str, help: &str, labels: &[&'static str], bounds: Vec<f64>) -> Self {
+        Self {
+            inner: Arc::new(TimesSeries {
+                family: Family::new(name, help, labels, proto::MetricType::HISTOGRAM),
+                bounds,
+                series: RwLock::default(),
+            }),
+        }
+    }
+
+    /// Adds to the series with these label values so many observations in each bucket, the last of
+    /// those beyond all bounds, and their sum in seconds.
+    pub fn add(&self, values: &[&str], counts: impl IntoIterator<Item = u64>, sum: f64) {
+        let key: Vec<String> = values.iter().map(|&value| value.to_owned()).collect();
+        let mut series = self.inner.series.write();
+        let times = series.entry(key).or_insert_with(|| Times {
+            counts: vec![0; self.inner.bounds.len() + 1],
+            sum: 0.0,
+        });
+        for (count, more) in times.counts.iter_mut().zip(counts) {
+            *count += more;
+        }
+        times.sum += sum;
+    }
+
+    /// The upper bounds of its buckets, in seconds.
+    pub fn bounds(&self) -> &[f64] {
+        &self.inner.bounds
+    }
+}
+
+impl Collector for TimesVec {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![self.inner.family.desc()]
+    }
+
+    fn collect(&self) -> Vec<proto::MetricFamily> {
+        let TimesSeries {
+            family,
+            bounds,
+            series,
+        } = &*self.inner;
+        let series = series.read();
+        let series = series.iter().map(|(values, times)| {
+            let values: Vec<&str> = values.iter().map(String::as_str).collect();
+            family.histogram(&values, bounds.iter().copied(), &times.counts, times.sum)
+        });
+        vec![family.with(series.collect())]
+    }
+}

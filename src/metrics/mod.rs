@@ -19,7 +19,7 @@ use prometheus::{
 
 pub use cells::Tally;
 pub use dns::{Dns, ZoneCounters};
-pub use family::TallyVec;
+pub use family::{TallyVec, TimesVec};
 
 /// The content type of what [`Metrics::encode`] writes.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -28,6 +28,8 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 pub struct Metrics {
     registry: Registry,
     before_scrape: Mutex<Vec<Refresh>>,
+    /// Held while gauges are brought up to date and read, which is no time for a second reader.
+    scrape: Mutex<()>,
     /// Panics that were caught.
     pub panics_total: IntCounter,
     /// 1 for each plugin of each zone: `server`, `zone`, `view`, `name`.
@@ -156,11 +158,11 @@ impl Reload {
 #[derive(Clone)]
 pub struct Kubernetes {
     /// From the change of an endpoint to its being served, seconds: `service_kind`.
-    pub dns_programming_duration_seconds: HistogramVec,
+    pub dns_programming_duration_seconds: TimesVec,
     /// Time each request to the API took, seconds: `verb`, `host`.
-    pub rest_client_request_duration_seconds: HistogramVec,
+    pub rest_client_request_duration_seconds: TimesVec,
     /// Time each request waited for its turn, seconds: `verb`, `host`.
-    pub rest_client_rate_limiter_duration_seconds: HistogramVec,
+    pub rest_client_rate_limiter_duration_seconds: TimesVec,
     /// Requests to the API: `code`, `method`, `host`.
     pub rest_client_requests_total: IntCounterVec,
 }
@@ -168,9 +170,11 @@ pub struct Kubernetes {
 /// Families of the cluster's data that CoreDNS does not have.
 #[derive(Clone)]
 pub struct Cluster {
-    /// Objects held: `kind`.
+    /// Objects held, by all sources together: `kind`, as RBAC rules call it. Each refresh adds
+    /// what its source holds; it is empty before them.
     pub objects: IntGaugeVec,
-    /// Seconds since the source last proved to be alive, brought up to date by a refresh: `kind`.
+    /// Seconds since the source last proved to be alive: `kind`. Each refresh raises it to the age
+    /// of its source; it is empty before them.
     pub age_seconds: GaugeVec,
     /// Objects left out because they cannot be understood: `kind`.
     pub skipped_objects_total: IntCounterVec,
@@ -210,6 +214,7 @@ impl Metrics {
         };
         Arc::new(Self {
             before_scrape: Mutex::default(),
+            scrape: Mutex::default(),
             panics_total: register.counter("coredns_panics_total", "Panics that were caught."),
             plugin_enabled: register.gauges(
                 "coredns_plugin_enabled",
@@ -262,8 +267,11 @@ impl Metrics {
 
     /// Everything in Prometheus's text format, version 0.0.4: see [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
-        self.refresh();
-        let families = self.registry.gather();
+        let families = {
+            let _alone = self.scrape.lock();
+            self.refresh();
+            self.registry.gather()
+        };
         let mut text = String::with_capacity(16 * 1024);
         // It fails for families without series and names that are none; the first are left out by
         // the registry, the second cannot be registered.
@@ -274,6 +282,8 @@ impl Metrics {
     }
 
     fn refresh(&self) {
+        self.cluster.objects.reset();
+        self.cluster.age_seconds.reset();
         // Taken out while they run, so that one may call back without a deadlock.
         let taken = std::mem::take(&mut *self.before_scrape.lock());
         let kept: Vec<_> = taken.into_iter().filter(|refresh| refresh(self)).collect();
@@ -438,19 +448,19 @@ impl Reload {
 impl Kubernetes {
     fn new(register: &Register) -> Self {
         Self {
-            dns_programming_duration_seconds: register.histograms(
+            dns_programming_duration_seconds: register.times(
                 "coredns_kubernetes_dns_programming_duration_seconds",
                 "Time from an endpoint's change to its being served, in seconds.",
                 &["service_kind"],
                 doubled(0.001, 20),
             ),
-            rest_client_request_duration_seconds: register.histograms(
+            rest_client_request_duration_seconds: register.times(
                 "coredns_kubernetes_rest_client_request_duration_seconds",
                 "Time of each request to the API server, in seconds.",
                 &["verb", "host"],
                 prometheus::DEFAULT_BUCKETS.into(),
             ),
-            rest_client_rate_limiter_duration_seconds: register.histograms(
+            rest_client_rate_limiter_duration_seconds: register.times(
                 "coredns_kubernetes_rest_client_rate_limiter_duration_seconds",
                 "Time that each request to the API server waited for its turn here, in seconds.",
                 &["verb", "host"],
@@ -518,6 +528,10 @@ impl Register {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
         self.add(IntGaugeVec::new(Opts::new(name, help), labels).expect(WELL_FORMED))
+    }
+
+    fn times(&self, name: &str, help: &str, labels: &[&'static str], bounds: Vec<f64>) -> TimesVec {
+        self.add(TimesVec::new(name, help, labels, bounds))
     }
 
     fn histograms(

@@ -294,23 +294,28 @@ fn touch(metrics: &Metrics) {
         .observe(0.1);
     kubernetes
         .dns_programming_duration_seconds
-        .with_label_values(&["cluster_ip"])
-        .observe(0.1);
+        .add(&["cluster_ip"], [1], 0.1);
     for vec in [
         &kubernetes.rest_client_request_duration_seconds,
         &kubernetes.rest_client_rate_limiter_duration_seconds,
     ] {
-        vec.with_label_values(&["GET", "h"]).observe(0.1);
+        vec.add(&["GET", "h"], [1], 0.1);
     }
     kubernetes
         .rest_client_requests_total
         .with_label_values(&["200", "GET", "h"])
         .inc();
-    cluster.objects.with_label_values(&["Service"]).set(1);
-    cluster.age_seconds.with_label_values(&["Service"]).set(0.5);
+    metrics.before_scrape(|Metrics { cluster, .. }| {
+        cluster.objects.with_label_values(&["services"]).set(1);
+        cluster
+            .age_seconds
+            .with_label_values(&["services"])
+            .set(0.5);
+        true
+    });
     cluster
         .skipped_objects_total
-        .with_label_values(&["Service"])
+        .with_label_values(&["services"])
         .inc();
 }
 

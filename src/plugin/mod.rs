@@ -23,6 +23,8 @@ pub mod order;
 mod parts;
 mod polled_file;
 pub mod prometheus;
+#[cfg(test)]
+mod testing;
 pub mod transfer;
 pub mod whoami;
 mod zone_list;

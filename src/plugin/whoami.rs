@@ -75,45 +75,21 @@ impl Plugin for Whoami {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::SocketAddr, pin::Pin};
+    use std::net::SocketAddr;
 
     use super::*;
     use crate::{
-        corefile::{self, Memory},
-        plugin::{Block, Chain, Door},
-        query::{Question, Transport},
-        wire::Class,
+        plugin::testing::{self, Place},
+        query::Transport,
     };
 
-    struct Nowhere;
-
-    impl Door for Nowhere {
-        fn answer(self: Arc<Self>, _: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
-            Box::pin(std::future::ready(Reply::default()))
-        }
-    }
-
     fn ask(name: &str, client: &str, transport: Transport) -> Vec<(String, Type, Vec<u8>)> {
-        let block = Arc::new(Block {
-            zone: Name::ROOT,
-            server: "dns://:53".into(),
-            zone_label: ".".into(),
-            view: "".into(),
-            chain: Arc::new(Chain::new(Vec::new())),
-            counters: Arc::default(),
-        });
-        let door: Arc<dyn Door> = Arc::new(Nowhere);
-        let context = Context {
-            door: &door,
-            block: &block,
-        };
-        let question = Question::new(Name::parse(name).unwrap(), Type::TXT, Class::IN);
-        let mut query = Query::internal(question);
+        let mut query = testing::query(name, Type::TXT);
         query.client = client.parse::<SocketAddr>().unwrap();
         query.transport = transport;
         let mut reply = Reply::default();
         assert!(matches!(
-            Whoami.ask(&context, &mut query, &mut reply),
+            Whoami.ask(&Place::new(Vec::new()).context(), &mut query, &mut reply),
             Step::Answer
         ));
         assert!(reply.section(Section::Answer).is_empty() && reply.authoritative);
@@ -155,10 +131,7 @@ mod tests {
             ("whoami x", false),
             ("whoami {\na\n}", false),
         ] {
-            let text = format!(". {{\n{text}\n}}\n");
-            let file = corefile::parse("Corefile", &text, &["whoami"], &Memory::default()).unwrap();
-            let parsed = parse(&file.blocks[0].directives[0], &[], &mut Vec::new());
-            assert_eq!(parsed.is_ok(), fits, "{text}");
+            assert_eq!(testing::read(text, ".", parse).is_ok(), fits, "{text}");
         }
     }
 }

@@ -363,8 +363,10 @@ impl Wait {
         };
         let answer = async {
             let (query, reply) = waiting.finish().await;
-            if let Some(mut reply) = reply {
-                write(&mut Writer::default(), &block, &query, &mut reply, out);
+            if let Some(reply) = reply {
+                // Not before: many wait, and few are written at a time.
+                out.reserve(crate::wire::MIN_UDP_PAYLOAD);
+                write(&mut Writer::default(), &block, &query, &reply, out);
                 true
             } else {
                 false
@@ -408,9 +410,7 @@ fn write_several(
 }
 
 /// Writes a block's reply, and tells those of its plugins that want to hear of it.
-fn write(writer: &mut Writer, block: &Block, query: &Query, reply: &mut Reply, out: &mut Vec<u8>) {
-    // AD is only for those who say that they understand it (RFC 6840 §5.8).
-    reply.authentic &= query.authentic_data || query.dnssec_ok();
+fn write(writer: &mut Writer, block: &Block, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
     writer.write(query, reply, out);
     let written = Written::new(out, query.received.elapsed());
     block.chain.wrote(block, query, reply, written);

@@ -228,7 +228,7 @@ impl Worker {
         let wildcard = self.bound.ip().is_unspecified();
         self.runtime.spawn(async move {
             let (client, local) = (wait.client(), wait.local());
-            let mut reply = Vec::with_capacity(512);
+            let mut reply = Vec::new();
             if wait.finish(&mut reply).await {
                 let from = wildcard.then_some(local.ip());
                 if let Err(error) = send_one(&socket, &reply, client, from) {

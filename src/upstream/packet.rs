@@ -23,7 +23,8 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// The question that `query` has become, with the client's wishes.
+    /// The question that `query` has become, with the client's wishes. AD is always asked for: it
+    /// goes to whoever understands it, so it must not depend on who asked first (RFC 6840 §5.7).
     pub fn of(query: &Query) -> Self {
         let edns = query.edns.map(|edns| Edns {
             udp_payload: edns
@@ -36,7 +37,7 @@ impl Packet {
             &query.question,
             query.recursion_desired,
             query.checking_disabled,
-            query.authentic_data,
+            true,
             edns,
         );
         Self::new(octets, &query.question)
@@ -192,6 +193,9 @@ mod tests {
             key,
             Packet::of(&query("WWW.example.ORG", Type::A)).key(Way::Datagram)
         );
+        let mut knowing = plain.clone();
+        knowing.authentic_data = true;
+        assert_eq!(key, Packet::of(&knowing).key(Way::Datagram));
         let mut checking = plain.clone();
         checking.checking_disabled = true;
         let mut signed = plain.clone();

@@ -12,7 +12,8 @@ mod store;
 
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::Uri;
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use axum::serve::ListenerExt;
 use lodestone::cluster::Kind;
@@ -46,6 +47,8 @@ struct Inner {
     faults: Vec<(On, Fault)>,
     /// Every request that has come, path and query.
     requests: Vec<String>,
+    /// What the last one was authorized with.
+    authorization: Option<String>,
     /// Each number is a bookmark to be sent by all watches.
     bookmarks: u64,
     /// Watches that began before this number grew break off.
@@ -118,6 +121,7 @@ impl ApiServer {
                 streamed_lists: StreamedLists::Spoken,
                 faults: Vec::new(),
                 requests: Vec::new(),
+                authorization: None,
                 bookmarks: 0,
                 hang_ups: 0,
                 page: usize::MAX,
@@ -198,6 +202,11 @@ impl ApiServer {
         self.shared.inner.lock().requests.clone()
     }
 
+    /// The header `authorization` of the last request.
+    pub fn authorization(&self) -> Option<String> {
+        self.shared.inner.lock().authorization.clone()
+    }
+
     /// Waits until so many requests have come whose path and query contain this.
     pub async fn requested(&self, part: &str, times: usize) {
         let mut changed = self.shared.changed.subscribe();
@@ -241,6 +250,7 @@ async fn answer(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
     Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
 ) -> Response {
     let kind = match uri.path() {
         "/api/v1/namespaces" => Kind::Namespace,
@@ -262,6 +272,8 @@ async fn answer(
     let fault = {
         let mut inner = shared.inner.lock();
         inner.requests.push(uri.to_string());
+        let authorization = headers.get(AUTHORIZATION);
+        inner.authorization = authorization.map(|it| it.to_str().unwrap().to_owned());
         if inner.unknown == Some(kind) {
             Some(Fault::Status(404))
         } else {

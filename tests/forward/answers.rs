@@ -29,7 +29,8 @@ async fn an_answer_comes_through_in_everyones_spelling() {
     let served = Served::new(&format!("forward . {}", upstream.address));
     let reply = served.ask("WwW.Example.ORG").await;
     assert_eq!(answer_of(&reply), 7);
-    assert!(reply.recursion_available && !reply.authoritative);
+    assert!(reply.recursion_available && reply.authentic);
+    assert!(!reply.authoritative, "although the upstream is");
     let asked = &upstream.asked()[0];
     assert_eq!(asked.question.name, Name::parse("WwW.Example.ORG").unwrap());
     assert!(asked.header.has(Header::RECURSION_DESIRED));
@@ -37,6 +38,8 @@ async fn an_answer_comes_through_in_everyones_spelling() {
     let mut out = Vec::new();
     Writer::default().write(&client, &reply, &mut out);
     assert_eq!(&out[12..16], b"\x03WwW");
+    let shown = Header::read(&out).unwrap();
+    assert!(!shown.has(Header::AUTHENTIC) && !shown.has(Header::AUTHORITATIVE));
 }
 
 #[tokio::test]
@@ -125,7 +128,11 @@ async fn the_clients_wishes_are_passed_on_and_none_are_added() {
     served.query(wishes).await;
     let asked = upstream.asked();
     assert_eq!(asked[0].edns, None);
-    assert_eq!(asked[0].header.flags, Header::RECURSION_DESIRED);
+    let flags = Header::RECURSION_DESIRED | Header::AUTHENTIC;
+    assert_eq!(
+        asked[0].header.flags, flags,
+        "AD does not depend on who asks first"
+    );
     assert_eq!(asked[1].edns, edns(1400, true));
     let flags = Header::CHECKING_DISABLED | Header::AUTHENTIC;
     assert_eq!(asked[1].header.flags, flags);
@@ -178,10 +185,6 @@ async fn differing_wishes_do_not_share_an_answer() {
         },
         Query {
             checking_disabled: true,
-            ..plain.clone()
-        },
-        Query {
-            authentic_data: true,
             ..plain.clone()
         },
         Query {

@@ -303,6 +303,8 @@ impl Shared {
     async fn act(&self, asked: &Asked, act: Act) -> Option<Vec<u8>> {
         let mut reply = Reply::default();
         reply.recursion_available = true;
+        reply.authoritative = true;
+        reply.authentic = true;
         match act {
             Act::Answer(last) => reply.answer(Type::A, 60, a_record(last)),
             Act::Many(count) => {
@@ -350,6 +352,7 @@ fn written(asked: &Asked, reply: &Reply, question: &Question) -> Vec<u8> {
         edns: asked.edns,
         transport: asked.over,
         recursion_desired: asked.header.has(Header::RECURSION_DESIRED),
+        authentic_data: asked.header.has(Header::AUTHENTIC),
         ..Query::internal(*question)
     };
     let mut out = Vec::new();

@@ -155,3 +155,46 @@ fn a_cluster_name_and_a_hosts_line_are_answered() {
         "NoError 192.0.2.7"
     );
 }
+
+#[test]
+fn a_start_that_cannot_be_says_why_once_and_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("Corefile");
+    let start = |corefile: &[u8]| {
+        std::fs::write(&path, corefile).unwrap();
+        let output = program()
+            .arg("-conf")
+            .arg(&path)
+            .env_remove("KUBERNETES_SERVICE_HOST")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        text(&output.stderr)
+    };
+    let kubernetes = |option: &str| {
+        let corefile = format!(".:0 {{\n    kubernetes cluster.local {{\n{option}\n}}\n}}\n");
+        start(corefile.as_bytes())
+    };
+    for (message, wanted) in [
+        (
+            kubernetes(""),
+            &["no pod of a cluster", "kubeconfig FILE"][..],
+        ),
+        (kubernetes("kubeconfig /nowhere"), &["/nowhere"]),
+        (
+            kubernetes("endpoint https://127.0.0.1:1\ntls /nowhere b c"),
+            &["cannot read /nowhere"],
+        ),
+        (start(b".:0 {\n\0\n}\n"), &["it is no text"]),
+        (
+            start(b".:0 {\n    whoami\n    bind 192.0.2.1\n}\n"),
+            &["192.0.2.1", "\nhelp: "],
+        ),
+    ] {
+        for wanted in wanted {
+            assert!(message.contains(wanted), "{wanted:?} is not in {message}");
+        }
+        let told = message.matches("os error").count();
+        assert!(told <= 1, "told twice: {message}");
+    }
+}

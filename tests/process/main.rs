@@ -4,6 +4,7 @@
 
 #[path = "../apiserver/mod.rs"]
 mod apiserver;
+mod cluster;
 mod command_line;
 mod companions;
 mod reload;

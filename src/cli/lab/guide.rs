@@ -13,6 +13,8 @@ use std::path::Path;
 pub struct Place<'a> {
     /// Where it answers.
     pub address: SocketAddr,
+    /// What configures the server.
+    pub corefile: &'a Path,
     /// The directory that it serves.
     pub directory: &'a Path,
     /// Whether that is the sample cluster and not somebody's own.
@@ -53,6 +55,7 @@ pub fn text(objects: &Objects, place: &Place<'_>) -> String {
             let _ = write!(page, "  # {shows}\n  {dig} {arguments}\n");
         }
     }
+    page += &another_zone(&dig, place);
     if let Some(service) = examples::star(objects) {
         page += &search_list(&dig, &format!("{}.{}", service.name, service.namespace));
     }
@@ -80,6 +83,11 @@ fn head(objects: &Objects, place: &Place<'_>) -> String {
             count(objects.pods.len(), "Pod"),
         );
     }
+    let _ = writeln!(
+        head,
+        "The Corefile, in a cluster a ConfigMap, is {}: edit it, and the server follows too.",
+        place.corefile.display()
+    );
     for file in &objects.unread {
         let _ = writeln!(
             head,
@@ -101,6 +109,30 @@ fn nothing_yet(place: &Place<'_>) -> String {
          kubectl get namespaces,services,endpointslices,pods --all-namespaces -o yaml > objects.yaml\n\
          For a sample cluster and lines to try, leave the directory out: lodestone lab\n"
     )
+}
+
+/// A line that edits the Corefile, and one that shows what came of it.
+fn another_zone(dig: &str, place: &Place<'_>) -> String {
+    let Place {
+        address, corefile, ..
+    } = place;
+    let (port, ip) = (address.port(), address.ip());
+    let corefile = quoted(&corefile.display().to_string());
+    format!(
+        "\nA zone of your own (every server block of a Corefile has its own plugins)\n  \
+         printf '\\nintranet.test:{port} {{\\n    bind {ip}\\n    hosts {{\\n        192.0.2.80 wiki.intranet.test\\n    }}\\n}}\\n' >> {corefile}\n  \
+         # 192.0.2.80, two seconds later; nothing before that, and nothing once those lines are gone\n  \
+         {dig} +short wiki.intranet.test\n"
+    )
+}
+
+/// A path as a word for a shell.
+fn quoted(path: &str) -> String {
+    let plain = |it: char| it.is_alphanumeric() || "/-_.+".contains(it);
+    if path.chars().all(plain) {
+        return path.to_owned();
+    }
+    format!("'{}'", path.replace('\'', r"'\''"))
 }
 
 /// How a pod asks: its whole search list at once, which `dig` only takes from a file.

@@ -19,6 +19,7 @@ fn the_corefile_is_a_stock_one_over_a_directory() {
         r#".:1053 {
     bind 127.0.0.1
     errors
+    reload 2s
     log
     kubernetes cluster.local in-addr.arpa ip6.arpa {
         manifests "/tmp/my lab"
@@ -48,6 +49,7 @@ fn without_a_server_to_ask_nothing_is_forwarded() {
         r#".:1053 {
     bind ::1
     errors
+    reload 2s
     kubernetes cluster.local in-addr.arpa ip6.arpa {
         manifests "/m"
         pods verified
@@ -111,10 +113,11 @@ fn a_directory_that_is_none_is_refused_before_anything_starts() {
 fn the_sample_is_there_while_it_is_served_and_gone_afterwards() {
     let seen = Cell::new(None);
     run_with(&arguments(None), |lab, started| {
-        let text = &lab.corefile;
+        let text = std::fs::read_to_string(&lab.corefile).unwrap();
         let start = text.find("manifests \"").unwrap() + "manifests \"".len();
         let directory = PathBuf::from(text[start..].split('"').next().unwrap());
         assert!(directory.join("10-payroll.yaml").is_file());
+        assert_eq!(lab.corefile, directory.join("Corefile"));
         assert!(text.starts_with(&format!(".:{} {{", lab.address.port())));
         let dig = format!("dig -p {} @127.0.0.1 ", lab.address.port());
         assert!(started.page().contains(&dig));
@@ -122,6 +125,21 @@ fn the_sample_is_there_while_it_is_served_and_gone_afterwards() {
     })
     .unwrap();
     assert!(!seen.take().unwrap().exists());
+}
+
+#[test]
+fn nothing_is_written_into_a_directory_of_somebody_elses() {
+    let mine = tempfile::tempdir().unwrap();
+    let corefile = run_with(&arguments(Some(mine.path())), |lab, _| {
+        let text = std::fs::read_to_string(&lab.corefile).unwrap();
+        let manifests = format!("manifests \"{}\"", mine.path().display());
+        assert!(text.contains(&manifests), "{text}");
+        assert_eq!(mine.path().read_dir().unwrap().count(), 0);
+        lab.corefile
+    })
+    .unwrap();
+    assert!(!corefile.parent().unwrap().exists());
+    assert_eq!(mine.path().read_dir().unwrap().count(), 0);
 }
 
 #[test]

@@ -2,16 +2,21 @@
 
 use super::super::settings::{Limits, Origin, Settings, Timing, Tls};
 use super::super::source::SourceError;
-use super::failure::Failure;
+use super::super::state::Cluster;
+use super::failure::{Failure, chain};
+use super::token::Token;
 use futures_util::FutureExt;
-use http::header::{ACCEPT, ACCEPT_ENCODING};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use kube::Config;
 use kube::client::Body;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use parking_lot::Mutex;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -23,27 +28,43 @@ const LONGEST_ERROR: usize = 64 << 10;
 /// How all watches ask the one API server.
 pub(super) struct Requests {
     client: kube::Client,
+    token: Option<Token>,
     bucket: Option<Bucket>,
     in_flight: Option<Semaphore>,
     timing: Timing,
+    /// Where requests are counted.
+    cluster: Arc<Cluster>,
 }
 
 impl Requests {
     /// Reads the configuration; connects only when asked.
-    pub(super) fn new(settings: &Settings, runtime: &Handle) -> Result<Self, SourceError> {
+    pub(super) fn new(
+        settings: &Settings,
+        cluster: &Arc<Cluster>,
+        runtime: &Handle,
+    ) -> Result<Self, SourceError> {
         let mut config = configuration(&settings.origin)?;
         // Failures are retried by the watches, who know what they have read so far.
         config.default_retry = false;
+        let token = Token::take(&mut config.auth_info)?;
+        if config.root_cert.as_ref().is_some_and(Vec::is_empty) {
+            return Err(SourceError::Authority);
+        }
+        if let Some(host) = config.cluster_url.authority() {
+            cluster.stats().requests().set_host(host.as_str());
+        }
         // The client's own tasks are started on the runtime.
         let _entered = runtime.enter();
         let client =
-            kube::Client::try_from(config).map_err(|error| SourceError::Client(error.into()))?;
+            kube::Client::try_from(config).map_err(|error| SourceError::Client(chain(&error)))?;
         let Limits { in_flight, .. } = settings.limits;
         Ok(Self {
             client,
+            token,
             bucket: Bucket::new(&settings.limits),
             in_flight: (in_flight > 0).then(|| Semaphore::new(in_flight as usize)),
             timing: settings.timing.clone(),
+            cluster: Arc::clone(cluster),
         })
     }
 
@@ -54,14 +75,15 @@ impl Requests {
         verb: &'static str,
         path_and_query: &str,
     ) -> Result<(Body, Option<SemaphorePermit<'_>>), Failure> {
-        if let Some(bucket) = &self.bucket {
-            sleep(bucket.take(Instant::now())).await;
+        let stats = self.cluster.stats().requests();
+        let asked = Instant::now();
+        let permit = self.turn().await;
+        stats.wait(asked.elapsed());
+        let mut request = Request::get(path_and_query);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, token.header()?);
         }
-        let permit = match &self.in_flight {
-            Some(semaphore) => semaphore.acquire().await.ok(),
-            None => None,
-        };
-        let request = Request::get(path_and_query)
+        let request = request
             .header(ACCEPT, "application/json")
             // Compressed, a stream would have to be unpacked event by event, and a list would be
             // cheaper on the wire only.
@@ -69,14 +91,31 @@ impl Requests {
             .body(Body::empty())
             .map_err(|error| Failure::Malformed(error.to_string()))?;
         let wait = self.timing.response;
+        let sent = Instant::now();
         let response = timeout(wait, self.client.send(request)).await;
+        let code = match &response {
+            Ok(Ok(response)) => response.status().as_u16(),
+            _ => 0,
+        };
+        stats.end(code, sent.elapsed());
         let response = response
             .map_err(|_| Failure::Stalled(wait))?
-            .map_err(Failure::connect)?;
+            .map_err(|error| Failure::connect(stats.host(), error))?;
         if response.status() == StatusCode::OK {
             return Ok((response.into_body(), permit));
         }
         Err(refusal(verb, response, wait).await)
+    }
+
+    /// Waits as long as the limits say.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        if let Some(bucket) = &self.bucket {
+            sleep(bucket.take(Instant::now())).await;
+        }
+        match &self.in_flight {
+            Some(semaphore) => semaphore.acquire().await.ok(),
+            None => None,
+        }
     }
 }
 
@@ -93,17 +132,21 @@ async fn refusal(verb: &'static str, response: Response<Body>, wait: Duration) -
 
 fn configuration(origin: &Origin) -> Result<Config, SourceError> {
     match origin {
-        Origin::InCluster => Config::incluster().map_err(SourceError::InCluster),
+        Origin::InCluster => in_cluster(),
         Origin::Kubeconfig { file, context } => {
-            let kubeconfig = Kubeconfig::read_from(file).map_err(SourceError::Kubeconfig)?;
+            let bad = |error| SourceError::Kubeconfig(file.clone(), chain(&error));
+            let kubeconfig = Kubeconfig::read_from(file).map_err(|error| match error {
+                KubeconfigError::ReadConfig(error, _) => SourceError::Read(file.clone(), error),
+                error => bad(error),
+            })?;
             let options = KubeConfigOptions {
                 context: context.clone(),
                 ..Default::default()
             };
             // Asynchronous by signature only: it reads files.
             let config = Config::from_custom_kubeconfig(kubeconfig, &options).now_or_never();
-            let config = config.unwrap_or(Err(kube::config::KubeconfigError::FindPath));
-            config.map_err(SourceError::Kubeconfig)
+            let config = config.unwrap_or(Err(KubeconfigError::FindPath));
+            config.map_err(bad)
         }
         Origin::Endpoint { url, tls } => endpoint(url, tls.as_ref()),
         // Not this source's; the caller has seen to it.
@@ -124,15 +167,39 @@ fn endpoint(url: &str, tls: Option<&Tls>) -> Result<Config, SourceError> {
         authority,
     }) = tls
     {
-        for file in [certificate, key, authority] {
-            std::fs::metadata(file).map_err(|error| SourceError::Read(file.clone(), error))?;
-        }
+        check_certificates(certificate)?;
+        check_certificates(authority)?;
+        let key_text = read(key)?;
+        PrivateKeyDer::from_pem_slice(&key_text)
+            .map_err(|_| SourceError::Pem(key.clone(), "private key"))?;
         let text = |path: &Path| Some(path.to_string_lossy().into_owned());
         config.root_cert_file = Some(authority.clone());
         config.auth_info.client_certificate = text(certificate);
         config.auth_info.client_key = text(key);
     }
     Ok(config)
+}
+
+/// The cluster that this process is a pod of.
+fn in_cluster() -> Result<Config, SourceError> {
+    Config::incluster().map_err(|error| match error {
+        InClusterError::ReadEnvironmentVariable(_) => SourceError::NoCluster,
+        error => SourceError::InCluster(chain(&error)),
+    })
+}
+
+/// Says which file it is that cannot be used, which the TLS library does not.
+fn check_certificates(file: &Path) -> Result<(), SourceError> {
+    let text = read(file)?;
+    let mut certificates = CertificateDer::pem_slice_iter(&text);
+    match certificates.next() {
+        Some(Ok(_)) if certificates.all(|it| it.is_ok()) => Ok(()),
+        _ => Err(SourceError::Pem(file.to_owned(), "certificate")),
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, SourceError> {
+    std::fs::read(file).map_err(|error| SourceError::Read(file.to_owned(), error))
 }
 
 /// A bucket of tokens: `burst` at once, then so many a second.

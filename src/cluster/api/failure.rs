@@ -7,8 +7,16 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// No response: no connection, no TLS session, no credentials.
-    #[error("no connection to the API server: {0}")]
-    Connect(String),
+    #[error("no connection to the API server at {host}: {why}")]
+    Connect {
+        /// `HOST:PORT`.
+        host: String,
+        /// The causes.
+        why: String,
+    },
+    /// The token cannot be read.
+    #[error("the token cannot be used: {0}: {1}")]
+    Token(String, String),
     /// 401. A rotated token is read again within a minute.
     #[error("the API server does not accept our credentials (401): {0}")]
     Unauthorized(String),
@@ -58,8 +66,17 @@ struct Status {
 impl Failure {
     /// No response.
     #[allow(clippy::needless_pass_by_value)] // made for map_err
-    pub(super) fn connect(error: kube::Error) -> Self {
-        Self::Connect(chain(&error))
+    pub(super) fn connect(host: &str, error: kube::Error) -> Self {
+        // The outermost ones only say that a client has failed to connect.
+        let why = match &error {
+            kube::Error::Service(error) => match error.source() {
+                Some(cause) => chain(cause),
+                None => error.to_string(),
+            },
+            error => chain(error),
+        };
+        let host = host.to_owned();
+        Self::Connect { host, why }
     }
 
     /// A response that says no.
@@ -96,7 +113,7 @@ impl Failure {
 }
 
 /// An error and its causes: the outermost alone often says no more than "client error".
-fn chain(error: &dyn std::error::Error) -> String {
+pub(in crate::cluster) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

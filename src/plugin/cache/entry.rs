@@ -126,10 +126,10 @@ impl Entry {
         self.kind != Kind::Failure && self.age(now) < self.lifetime() + up_to
     }
 
-    /// Gives it to whoever asked: as remembered, all TTLs `ttl`, the AD bit for those who know it.
-    pub fn give(&self, query: &Query, reply: &mut Reply, ttl: u32, why: Why) {
+    /// Gives it to whoever asked: as remembered, all TTLs `ttl`.
+    pub fn give(&self, reply: &mut Reply, ttl: u32, why: Why) {
         reply.copy_from(&self.reply);
-        finish(query, reply, ttl);
+        finish(reply, ttl);
         reply.why = why;
     }
 
@@ -197,15 +197,13 @@ pub fn has_answer(reply: &Reply) -> bool {
     reply.rcode == Rcode::NOERROR && !reply.section(Section::Answer).is_empty()
 }
 
-/// Makes a reply of upstream data ready for one asker: every TTL is `ttl`, so that a reply is fresh
-/// or expired as a whole; AD is for those who asked for it (RFC 6840 §5.8); and we are nobody's
-/// authority, so that AA does not come and go with what is remembered.
-pub fn finish(query: &Query, reply: &mut Reply, ttl: u32) {
+/// Makes a reply of upstream data ready: every TTL is `ttl`, so that a reply is fresh or expired as
+/// a whole; and we are nobody's authority, so that AA does not come and go with what is remembered.
+pub fn finish(reply: &mut Reply, ttl: u32) {
     reply.authoritative = false;
     for record in reply.records_mut() {
         record.ttl = ttl;
     }
-    reply.authentic &= query.authentic_data || query.dnssec_ok();
 }
 
 fn authority_has(reply: &Reply, rtype: Type) -> bool {

@@ -102,7 +102,7 @@ impl Plugin for Cache {
             Found::Fresh(entry, remaining) => {
                 counters.hits.of(entry.kind).inc();
                 self.prefetch(context, query, &entry, remaining);
-                self.give(query, reply, &entry, remaining);
+                self.give(reply, &entry, remaining);
                 Step::Answer
             }
             Found::Stale { entry, settled } => match stale {
@@ -143,7 +143,7 @@ impl Plugin for Cache {
             self.store.deny(key, stale);
         }
         // The limits hold for the first asker already: later ones must not see a longer TTL.
-        finish(query, reply, verdict.ttl);
+        finish(reply, verdict.ttl);
     }
 }
 
@@ -162,13 +162,13 @@ impl Cache {
         query.recursion_desired && !disabled.covers(query.question.lower.as_ref())
     }
 
-    fn give(&self, query: &Query, reply: &mut Reply, entry: &Entry, remaining: u32) {
+    fn give(&self, reply: &mut Reply, entry: &Entry, remaining: u32) {
         let ttl = if self.config.keep_ttl {
             entry.ttl()
         } else {
             remaining
         };
-        entry.give(query, reply, ttl, Why::Cached);
+        entry.give(reply, ttl, Why::Cached);
     }
 
     fn prefetch(&self, context: &Context<'_>, query: &Query, entry: &Arc<Entry>, remaining: u32) {
@@ -208,7 +208,7 @@ impl Cache {
             .flatten();
         let (Some(verify), Some(outcome)) = (stale.verify, outcome) else {
             self.counters.of(context.block).stale.inc();
-            entry.give(query, reply, stale.ttl, Why::Stale);
+            entry.give(reply, stale.ttl, Why::Stale);
             return Step::Answer;
         };
         let cache = self.clone();
@@ -239,14 +239,14 @@ impl Cache {
             let found = self.store.find(KeyRef::of(query), now(query), Some(&stale));
             return match found {
                 Found::Fresh(entry, remaining) => {
-                    self.give(query, &mut reply, &entry, remaining);
+                    self.give(&mut reply, &entry, remaining);
                     reply
                 }
                 _ => came,
             };
         }
         let mut reply = Reply::default();
-        expired.give(query, &mut reply, stale.ttl, Why::Stale);
+        expired.give(&mut reply, stale.ttl, Why::Stale);
         reply
     }
 }

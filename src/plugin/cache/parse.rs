@@ -225,22 +225,10 @@ fn at_most(word: &Word, most: Duration) -> Result<Duration, Diagnostic> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        corefile::{self, Memory},
-        wire::Name,
-    };
+    use crate::{plugin::testing, wire::Name};
 
     fn read(text: &str) -> Result<(Config, Vec<String>), String> {
-        let text = format!(". {{\n{text}\n}}\n");
-        let file = corefile::parse("Corefile", &text, &["cache"], &Memory::default()).unwrap();
-        let mut warnings = Vec::new();
-        let directive = &file.blocks[0].directives[0];
-        parse(directive, &["example.org.".to_owned()], &mut warnings)
-            .map(|config| {
-                let warnings = warnings.iter().map(ToString::to_string).collect();
-                (config, warnings)
-            })
-            .map_err(|errors| file.report(errors).to_string())
+        testing::read(text, "example.org.", parse)
     }
 
     fn good(text: &str) -> Config {

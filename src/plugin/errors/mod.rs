@@ -287,15 +287,12 @@ fn failure(why: Why) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::Pin;
-
     use super::*;
     use crate::{
         corefile,
         logging::Page,
-        plugin::{Block, Chain, Door},
-        query::Question,
-        wire::{Class, Name, Rcode, Type},
+        plugin::testing::{self, Place},
+        wire::{Rcode, Type},
     };
 
     fn parsed(text: &str) -> Result<Config, Vec<String>> {
@@ -361,33 +358,11 @@ mod tests {
         }
     }
 
-    struct Nowhere;
-
-    impl Door for Nowhere {
-        fn answer(self: Arc<Self>, _: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
-            Box::pin(std::future::ready(Reply::default()))
-        }
-    }
-
     fn fail(errors: &Errors, why: Why, cause: Option<&str>) {
-        let block = Arc::new(Block {
-            zone: Name::ROOT,
-            server: "dns://:53".into(),
-            zone_label: ".".into(),
-            view: "".into(),
-            chain: Arc::new(Chain::new(Vec::new())),
-            counters: Arc::default(),
-        });
-        let door: Arc<dyn Door> = Arc::new(Nowhere);
-        let context = Context {
-            door: &door,
-            block: &block,
-        };
-        let name = Name::parse("Web.example.").unwrap();
-        let query = Query::internal(Question::new(name, Type::AAAA, Class::IN));
+        let query = testing::query("Web.example.", Type::AAAA);
         let mut reply = Reply::failure(Rcode::SERVFAIL, why);
         reply.cause = cause.map(Into::into);
-        errors.amend(&context, &query, &mut reply);
+        errors.amend(&Place::new(Vec::new()).context(), &query, &mut reply);
     }
 
     #[tokio::test]

@@ -31,8 +31,8 @@ use sources::Sources;
 /// The Corefile's word.
 const NAME: &str = "forward";
 
-/// Questions under way in one forward at most, whatever `max_concurrent` says. At about two
-/// kilobytes each they are 64 MiB; a fast upstream never gets near it, and a dead one must not
+/// Questions under way in one forward at most, whatever `max_concurrent` says. At some six
+/// kilobytes each they are 200 MiB; a fast upstream never gets near it, and a dead one must not
 /// take the server's memory with it.
 pub const CEILING: usize = 32_768;
 
@@ -180,8 +180,10 @@ impl Plugin for Forward {
             .join(key, || Arc::clone(group).ask(Arc::new(packet), way));
         let next = Arc::clone(&self.next);
         Step::Wait(Box::pin(async move {
-            let reply = flight.await;
+            let mut reply = flight.await;
             drop(place);
+            // Whoever the authority is, it is not this server.
+            reply.authoritative = false;
             if next.wants(&reply) {
                 Resolved::Pass
             } else {

@@ -152,19 +152,10 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corefile::{self, Memory};
+    use crate::plugin::testing;
 
     fn read(text: &str) -> Result<(Config, Vec<String>), String> {
-        let text = format!(". {{\n{text}\n}}\n");
-        let file = corefile::parse("Corefile", &text, &["hosts"], &Memory::default()).unwrap();
-        let mut warnings = Vec::new();
-        let directive = &file.blocks[0].directives[0];
-        parse(directive, &[".".to_owned()], &mut warnings)
-            .map(|config| {
-                let warnings = warnings.iter().map(ToString::to_string).collect();
-                (config, warnings)
-            })
-            .map_err(|errors| file.report(errors).to_string())
+        testing::read(text, ".", parse)
     }
 
     #[test]

@@ -1,21 +1,14 @@
-use std::{fmt::Write, pin::Pin, time::Instant};
+use std::{fmt::Write, time::Instant};
 
 use super::*;
 use crate::{
     metrics::Metrics,
-    plugin::{Block, Chain, Door, Parts},
-    query::Question,
+    plugin::{
+        Parts,
+        testing::{self, Place},
+    },
     reply::Owner,
-    wire::Class,
 };
-
-struct Nowhere;
-
-impl Door for Nowhere {
-    fn answer(self: Arc<Self>, _: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
-        Box::pin(std::future::ready(Reply::default()))
-    }
-}
 
 fn config(file: &str) -> Config {
     Config {
@@ -51,22 +44,10 @@ fn build(config: &Config, metrics: &Arc<Metrics>) -> Arc<dyn Plugin> {
 
 /// What the plugin makes of a question: `pass`, or the rcode, the reason and the records.
 fn ask(hosts: &dyn Plugin, text: &str, rtype: Type) -> String {
-    let block = Arc::new(Block {
-        zone: Name::ROOT,
-        server: "dns://:53".into(),
-        zone_label: ".".into(),
-        view: "".into(),
-        chain: Arc::new(Chain::new(Vec::new())),
-        counters: Arc::default(),
-    });
-    let door: Arc<dyn Door> = Arc::new(Nowhere);
-    let context = Context {
-        door: &door,
-        block: &block,
-    };
-    let mut query = Query::internal(Question::new(name(text), rtype, Class::IN));
+    let place = Place::new(Vec::new());
+    let mut query = testing::query(text, rtype);
     let mut reply = Reply::default();
-    match hosts.ask(&context, &mut query, &mut reply) {
+    match hosts.ask(&place.context(), &mut query, &mut reply) {
         Step::Pass => "pass".to_owned(),
         Step::Answer => {
             let mut told = format!("{} {:?}", reply.rcode, reply.why);

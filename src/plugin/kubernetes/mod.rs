@@ -5,6 +5,7 @@
 //! another name outside of the cluster.
 
 mod local;
+mod numbers;
 mod parse;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
@@ -14,7 +15,7 @@ pub use parse::parse;
 use super::transfer::{Offer, Transferable};
 use super::{Build, BuildError, Context, Pending, Plugin, Resolved, Setup, Step};
 use crate::{
-    cluster::{Kind, Settings, Source},
+    cluster::{Kind, Settings, Source, SourceError},
     query::{Query, Question},
     reply::{Owner, Reply, Section},
     wire::{Class, Name},
@@ -47,12 +48,19 @@ impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
         // A reload that asks for the same objects of the same cluster gets the source that runs.
         let key = format!("{:?}", self.source);
-        let start = || Source::start(self.source.clone(), build.runtime);
-        let source = build.parts.keep(&key, start).map_err(|error| BuildError {
-            plugin: NAME,
-            action: "cannot watch the cluster".into(),
-            source: Some(error.into()),
-        })?;
+        let start = || {
+            let source = Source::start(self.source.clone(), build.runtime)?;
+            numbers::show(Arc::downgrade(source.cluster()), build.metrics);
+            Ok(source)
+        };
+        let source = build
+            .parts
+            .keep(&key, start)
+            .map_err(|error: SourceError| BuildError {
+                plugin: NAME,
+                action: "cannot watch the cluster".into(),
+                source: Some(error.into()),
+            })?;
         let view = Arc::new(View::new(
             Arc::clone(source.cluster()),
             self.zones.clone(),
@@ -160,7 +168,7 @@ impl Plugin for Kubernetes {
             {
                 let missing: Vec<_> = cluster.unsynced().map(Kind::resource).collect();
                 tracing::warn!(
-                    target: NAME,
+                    target: "plugin/kubernetes",
                     "starting without all of the cluster: not listed after {limit:?}: {}",
                     missing.join(", ")
                 );

@@ -1,22 +1,13 @@
-use std::{collections::HashMap, net::Ipv4Addr, pin::Pin};
+use std::{collections::HashMap, net::Ipv4Addr};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    plugin::{Block, Chain, Door},
-    query::Question,
+    plugin::testing::{self, Place},
     reply::{Data, Why},
-    wire::{Class, Name},
+    wire::Name,
 };
-
-struct Nowhere;
-
-impl Door for Nowhere {
-    fn answer(self: Arc<Self>, _: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
-        Box::pin(std::future::ready(Reply::default()))
-    }
-}
 
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
@@ -35,21 +26,8 @@ fn plugin(prefer: &[&str], weights: Option<&str>) -> LoadBalance {
 }
 
 fn amend(plugin: &LoadBalance, rtype: Type, reply: &mut Reply) {
-    let block = Arc::new(Block {
-        zone: Name::ROOT,
-        server: "dns://:53".into(),
-        zone_label: ".".into(),
-        view: "".into(),
-        chain: Arc::new(Chain::new(Vec::new())),
-        counters: Arc::default(),
-    });
-    let door: Arc<dyn Door> = Arc::new(Nowhere);
-    let context = Context {
-        door: &door,
-        block: &block,
-    };
-    let query = Query::internal(Question::new(name("A.org"), rtype, Class::IN));
-    plugin.amend(&context, &query, reply);
+    let query = testing::query("A.org", rtype);
+    plugin.amend(&Place::new(Vec::new()).context(), &query, reply);
 }
 
 /// A reply whose records have these types; their data are numbered from 0.

@@ -213,7 +213,7 @@ fn flags(out: &mut Vec<u8>, query: &Query, reply: &Reply, truncated: bool) -> io
         (truncated, ",tc"),
         (query.recursion_desired, ",rd"),
         (reply.recursion_available, ",ra"),
-        (reply.authentic, ",ad"),
+        (reply.authentic && query.takes_authentic(), ",ad"),
         (query.checking_disabled, ",cd"),
     ] {
         if set {
@@ -245,6 +245,7 @@ mod tests {
                 dnssec_ok: false,
                 wants_nsid: false,
             }),
+            authentic_data: true,
             ..Query::internal(Question::new(name, Type::A, Class::IN))
         };
         let mut reply = Reply::default();

@@ -257,7 +257,7 @@ mod tests {
     use crate::{
         corefile,
         logging::Page,
-        plugin::Chain,
+        plugin::testing::Place,
         query::Question,
         reply::{Data, Owner, Soa, Why},
         wire,
@@ -376,14 +376,7 @@ mod tests {
         let page = Page::default();
         let sink = page.sink();
         let log: Arc<dyn Plugin> = Arc::new(Log::new(&config, sink.clone()));
-        let block = Block {
-            zone: Name::ROOT,
-            server: "dns://:53".into(),
-            zone_label: ".".into(),
-            view: "".into(),
-            chain: Arc::new(Chain::new(vec![log])),
-            counters: Arc::default(),
-        };
+        let place = Place::new(vec![log]);
         let written = Written {
             octets: 30,
             truncated: false,
@@ -395,7 +388,8 @@ mod tests {
             ("c.quiet.", Rcode::REFUSED),
         ] {
             let reply = Reply::failure(rcode, Why::Upstream);
-            block.chain.wrote(&block, &question(name), &reply, written);
+            let Place { block, .. } = &place;
+            block.chain.wrote(block, &question(name), &reply, written);
         }
         assert_eq!(
             page.read(&sink),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::cli::lab::sample::Sample;
+use crate::cli::lab::{sample, scratch::Scratch};
 use std::fs;
 
 const ADDRESS: &str = "127.0.0.1:1053";
@@ -7,12 +7,14 @@ const ADDRESS: &str = "127.0.0.1:1053";
 #[test]
 fn the_sample_page_reads_as_it_should() {
     let parent = tempfile::tempdir().unwrap();
-    let sample = Sample::lay_out(parent.path()).unwrap();
-    let objects = Objects::read(sample.directory()).unwrap();
+    let mut scratch = Scratch::make(parent.path()).unwrap();
+    sample::lay_out(&mut scratch).unwrap();
+    let objects = Objects::read(scratch.directory()).unwrap();
     assert_eq!(objects.unread, [""; 0]);
     let place = Place {
         address: ADDRESS.parse().unwrap(),
         directory: Path::new("/tmp/lodestone-lab-000000"),
+        corefile: Path::new("/tmp/lodestone-lab-000000/Corefile"),
         sample: true,
         outside: true,
     };
@@ -30,6 +32,8 @@ fn a_page_speaks_of_what_is_there_and_of_nothing_else() {
     for line in [
         "lodestone lab: your manifests, answered at 127.0.0.1 port 1053, UDP and TCP.",
         "2 Namespaces, 1 Service and 0 Pods in ",
+        " is /tmp/Core file: edit it",
+        ">> '/tmp/Core file'\n",
         "  # in full: 10.0.0.9",
         "  dig -p 1053 @127.0.0.1 +short api.default.svc.cluster.local",
         "  dig -p 1053 @127.0.0.1 +short +ndots=5 +domain=svc.cluster.local api.default",
@@ -111,6 +115,7 @@ fn page_of(files: &[(&str, &str)]) -> String {
     let place = Place {
         address: ADDRESS.parse().unwrap(),
         directory: directory.path(),
+        corefile: Path::new("/tmp/Core file"),
         sample: false,
         outside: true,
     };

@@ -1,0 +1,92 @@
+//! A cluster behind the program, and what `/metrics` tells of it.
+
+use std::time::{Duration, Instant};
+
+use hickory_proto::rr::RecordType;
+use lodestone::cluster::Kind;
+use serde_json::json;
+
+use super::{
+    apiserver::ApiServer,
+    server::{PATIENCE, Server, free_port, page},
+};
+
+fn slice(addresses: &[&str], trigger: Option<&str>) -> serde_json::Value {
+    json!({
+        "metadata": {
+            "name": "a-1", "namespace": "ns", "labels": {"kubernetes.io/service-name": "a"},
+            "annotations": trigger.map(|it| json!({"endpoints.kubernetes.io/last-change-trigger-time": it})),
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": addresses, "conditions": {"ready": true}}],
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_of_the_objects_and_of_the_requests_for_them() {
+    let api = ApiServer::start().await;
+    api.apply(Kind::Namespace, &json!({"metadata": {"name": "ns"}}));
+    let service = |name: &str, address: &str| json!({"metadata": {"name": name, "namespace": "ns"}, "spec": {"clusterIP": address}});
+    api.apply(Kind::Service, &service("a", "10.0.0.1"));
+    api.apply(Kind::Service, &service("b", "10.0.0.2"));
+    api.apply(Kind::Service, &service("c", "no address"));
+    api.apply(Kind::Slice, &slice(&["10.1.0.1"], None));
+    let (port, url) = (free_port(), api.url());
+    let corefile = format!(
+        ".:0 {{\n    bind 127.0.0.1\n    kubernetes cluster.local {{\n        endpoint {url}\n    }}\n    prometheus 127.0.0.1:{port}\n}}\n"
+    );
+    let server = tokio::task::spawn_blocking(move || Server::start(&corefile));
+    let server = server.await.unwrap();
+    api.apply(
+        Kind::Slice,
+        &slice(&["10.1.0.1", "10.1.0.2"], Some("2026-01-02T03:04:05Z")),
+    );
+    let host = url.strip_prefix("http://").unwrap();
+    let expected = [
+        r#"lodestone_cluster_objects{kind="namespaces"} 1"#.to_owned(),
+        r#"lodestone_cluster_objects{kind="services"} 2"#.to_owned(),
+        r#"lodestone_cluster_objects{kind="endpointslices"} 1"#.to_owned(),
+        r#"lodestone_cluster_age_seconds{kind="services"} 0."#.to_owned(),
+        r#"lodestone_cluster_skipped_objects_total{kind="services"} 1"#.to_owned(),
+        r#"coredns_kubernetes_dns_programming_duration_seconds_count{service_kind="cluster_ip"} 1"#
+            .to_owned(),
+        format!(
+            r#"coredns_kubernetes_rest_client_requests_total{{code="200",host="{host}",method="GET"}} 3"#
+        ),
+        format!(
+            r#"coredns_kubernetes_rest_client_request_duration_seconds_count{{host="{host}",verb="GET"}} 3"#
+        ),
+        format!(
+            r#"coredns_kubernetes_rest_client_rate_limiter_duration_seconds_count{{host="{host}",verb="GET"}} 3"#
+        ),
+    ];
+    let begun = Instant::now();
+    loop {
+        let text = page(port, "/metrics").unwrap().1;
+        let missing = expected.iter().filter(|it| !text.contains(*it));
+        let missing: Vec<_> = missing.collect();
+        if missing.is_empty() {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{missing:#?}\n{text}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let name = "a.ns.svc.cluster.local.";
+    assert_eq!(server.ask(name, RecordType::A), "NoError 10.0.0.1");
+}
+
+#[test]
+fn requests_without_a_response_are_counted_as_errors() {
+    let (port, api) = (free_port(), free_port());
+    let _server = Server::start(&format!(
+        ".:0 {{\n    bind 127.0.0.1\n    kubernetes cluster.local {{\n        endpoint http://127.0.0.1:{api}\n        startup_timeout 0s\n    }}\n    prometheus 127.0.0.1:{port}\n}}\n"
+    ));
+    let expected = format!(
+        r#"coredns_kubernetes_rest_client_requests_total{{code="<error>",host="127.0.0.1:{api}",method="GET"}} "#
+    );
+    let begun = Instant::now();
+    while !page(port, "/metrics").unwrap().1.contains(&expected) {
+        assert!(begun.elapsed() < PATIENCE, "no {expected}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
