@@ -214,6 +214,8 @@ impl Writer {
                 .put(hash, Tagged::new(hash, new), is),
             None => self.cluster.namespaces.remove(hash, is),
         }
+        // What is shown of it comes or goes with it.
+        self.cluster.moves.put_all();
     }
 
     fn set_service(&mut self, old: Option<&Service>, new: Option<Arc<Service>>) {
@@ -225,7 +227,14 @@ impl Writer {
             .extend(old.into_iter().flat_map(service_addresses));
         self.after
             .extend(new.iter().flat_map(|new| service_addresses(new)));
+        // Whether endpoints are told outside depends on these of their Service.
+        let exposure = |it: &Service| (it.kind, it.external.is_some());
+        let exposed = old.map(exposure) != new.as_deref().map(exposure);
         self.change_entry(&namespace, &name, |entry| entry.service = new);
+        if exposed && let Some(entry) = self.cluster.entry(&namespace, &name) {
+            let endpoints = entry.endpoints().map(|endpoint| endpoint.address);
+            self.cluster.moves.put(endpoints);
+        }
         self.touch_serial();
     }
 
@@ -345,6 +354,8 @@ impl Writer {
         owners::difference(&before, &after, |it| {
             owners::remove(&self.cluster, it, &key);
         });
+        // All of them: one that stays may have become ready.
+        self.cluster.moves.put(before.iter().chain(&after).copied());
         before.clear();
         after.clear();
         (self.before, self.after) = (before, after);

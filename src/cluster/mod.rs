@@ -21,6 +21,7 @@ mod api;
 mod decode;
 mod intern;
 mod known;
+mod moves;
 mod shards;
 
 pub use event::{Event, Key, Kind, Object};

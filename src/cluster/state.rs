@@ -5,6 +5,7 @@
 //! before the entry and taken away after it: what counts is what the entry itself says.
 
 use super::event::Kind;
+use super::moves::Moves;
 use super::object::{Namespace, Pod, Service, ServiceImport, Slice};
 use super::shards::{Found, Shards, Tagged, tag};
 use super::stats::Stats;
@@ -24,6 +25,7 @@ pub struct Cluster {
     pub(super) entries: Shards<Tagged<Entry>>,
     pub(super) owners: Shards<Owner>,
     pub(super) pods: Shards<Tagged<Pod>>,
+    pub(super) moves: Moves,
     /// A bit for each kind that must be listed before anything can be denied.
     wanted: u8,
     /// A bit for each kind that has been listed at least once.
@@ -90,6 +92,7 @@ impl Cluster {
             entries: Shards::new(bits),
             owners: Shards::new(bits + 1),
             pods: Shards::new(bits + 1),
+            moves: Moves::default(),
             wanted: wanted.iter().fold(0, |bits, kind| bits | bit(*kind)),
             listed: AtomicU8::new(0),
             serial: AtomicU32::new(0),
@@ -136,6 +139,19 @@ impl Cluster {
                 }
             }
         })
+    }
+
+    /// A number that grows with every address that comes, goes or changes hands, for
+    /// [`moved_since`](Self::moved_since).
+    pub fn moves(&self) -> u64 {
+        self.moves.next()
+    }
+
+    /// The addresses of Services and endpoints that may have come, gone or changed hands since
+    /// [`moves`](Self::moves) was the number given, some of them several times; nothing where they
+    /// are too many to be remembered, or all of them, as when a namespace comes or goes.
+    pub fn moved_since(&self, moves: u64) -> Option<Vec<IpAddr>> {
+        self.moves.since(moves)
     }
 
     /// The pods that have this address; more than one where they share their node's.

@@ -21,11 +21,11 @@ use super::{
     endpoint::{EndpointName, LabelBuffer, Only, is_protocol_of},
     form::{Form, Part},
     lookup::is_up,
-    reverse::{Blocks, Gathered},
+    reverse::{self, Blocks},
     target::Target,
 };
 use crate::{
-    cluster::{Entry, External as Addresses, Port, Service, ServiceKind},
+    cluster::{Cluster, Entry, External as Addresses, Port, Service, ServiceKind},
     query::Question,
     reply::{Data, Owner, Reply, Section, Soa, Why},
     wire::{Name, NameRef, Type},
@@ -228,9 +228,7 @@ impl External {
         let found = if network.prefix_len() == network.max_prefix_len() {
             self.pointers(answer, network.addr())
         } else {
-            self.blocks.contain(network, self.synced(), || {
-                Gathered::new(self.all_addresses())
-            })
+            self.blocks.contain(network, self)
         };
         found.then_some(()).ok_or(Why::NoSuchAddress)
     }
@@ -272,9 +270,29 @@ impl External {
         }
         found
     }
+}
 
-    /// Every address that has a name here.
-    fn all_addresses(&self) -> Vec<IpAddr> {
+impl reverse::Addresses for External {
+    fn cluster(&self) -> &Cluster {
+        &self.view.cluster
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        let owners = self.view.cluster.owners(address);
+        let mut shown = owners.filter(|entry| self.view.shows(&entry.key.namespace));
+        shown.any(|entry| {
+            let Some(service) = entry.service.as_deref() else {
+                return false;
+            };
+            let mut endpoints = entry.endpoints();
+            let external = service.external.as_deref();
+            external.is_some_and(|external| external.addresses.contains(&address))
+                || (self.headless && shows_endpoints(service))
+                    && endpoints.any(|endpoint| endpoint.ready && endpoint.address == address)
+        })
+    }
+
+    fn all(&self) -> Vec<IpAddr> {
         let mut all = Vec::new();
         for entry in self.view.cluster.entries() {
             let Some(service) = entry.service.as_deref() else {

@@ -1,9 +1,6 @@
 //! PTR records, and the names between them and the zone.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::net::IpAddr;
 
 use arc_swap::ArcSwapOption;
 use ipnet::IpNet;
@@ -14,7 +11,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    cluster::{Entry, EntryKey},
+    cluster::{Cluster, Entry, EntryKey},
     reply::{Data, Section, Why},
     wire::{NameRef, Type},
 };
@@ -26,9 +23,7 @@ impl Answer<'_> {
         let found = if network.prefix_len() == network.max_prefix_len() {
             self.pointers(network.addr())
         } else {
-            let view = self.view;
-            let synced = view.cluster.synced();
-            view.blocks.contain(network, synced, || Gathered::of(view))
+            self.view.blocks.contain(network, self.view)
         };
         found.then_some(()).ok_or(Why::NoSuchAddress)
     }
@@ -89,51 +84,35 @@ fn target(view: &View, key: &EntryKey) -> Option<Target> {
     Target::service(&key.name, &key.namespace, view.zones.primary().as_ref())
 }
 
-/// Which blocks of addresses hold one that has a name: all such addresses in order, gathered when
-/// a block is asked for, and used for a second. Names of blocks are asked for by people, and by
-/// resolvers that tell a server no more of a name than it needs (RFC 9156); an index kept up to
-/// date at every change would cost more than they do.
-#[derive(Default)]
-pub(super) struct Blocks(ArcSwapOption<Gathered>);
-
-pub(super) struct Gathered {
-    at: Instant,
-    /// Sorted.
-    addresses: Box<[IpAddr]>,
+/// Who knows which addresses have names.
+pub(super) trait Addresses {
+    /// Of this cluster.
+    fn cluster(&self) -> &Cluster;
+    /// Whether this one has a name.
+    fn has(&self, address: IpAddr) -> bool;
+    /// All that have one, in any order, some perhaps several times.
+    fn all(&self) -> Vec<IpAddr>;
 }
 
-/// How long what was gathered is used: a gathering takes milliseconds in the largest clusters.
-const FRESH: Duration = Duration::from_secs(1);
-
-impl Blocks {
-    /// Whether the block holds one. What `gather` gives is used again, unless not everything is
-    /// known yet (`synced`).
-    pub(super) fn contain(
-        &self,
-        network: IpNet,
-        synced: bool,
-        gather: impl FnOnce() -> Gathered,
-    ) -> bool {
-        if let Some(known) = &*self.0.load()
-            && known.at.elapsed() < FRESH
-        {
-            return known.contain(network);
-        }
-        // What is gathered before everything is known must not be used after.
-        let gathered = gather();
-        let contain = gathered.contain(network);
-        if synced {
-            self.0.store(Some(gathered.into()));
-        }
-        contain
+impl Addresses for View {
+    fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
-}
 
-impl Gathered {
-    fn of(view: &View) -> Self {
+    fn has(&self, address: IpAddr) -> bool {
+        let owners = self.cluster.owners(address);
+        let mut shown = owners.filter(|entry| self.shows(&entry.key.namespace));
+        shown.any(|entry| {
+            let mut endpoints = entry.endpoints();
+            has_cluster_ip(&entry, address)
+                || endpoints.any(|endpoint| endpoint.ready && endpoint.address == address)
+        })
+    }
+
+    fn all(&self) -> Vec<IpAddr> {
         let mut addresses = Vec::new();
-        for entry in view.cluster.entries() {
-            if !view.shows(&entry.key.namespace) {
+        for entry in self.cluster.entries() {
+            if !self.shows(&entry.key.namespace) {
                 continue;
             }
             let ready = entry.endpoints().filter(|endpoint| endpoint.ready);
@@ -141,23 +120,85 @@ impl Gathered {
             let services = entry.service.iter();
             addresses.extend(services.flat_map(|service| &service.cluster_ips));
         }
-        Self::new(addresses)
+        addresses
     }
+}
 
-    /// Of these addresses.
-    pub(super) fn new(mut addresses: Vec<IpAddr>) -> Self {
-        addresses.sort_unstable();
+/// Which blocks of addresses hold one that has a name: all such addresses in order, gathered when
+/// a block is first asked for, and what has moved since. Names of blocks are asked for by people,
+/// and by resolvers that tell a server no more of a name than it needs (RFC 9156); an ordered
+/// index kept up to date at every change would cost more than they do.
+///
+/// Who asks pays, and a flood of questions during changes costs not much more than one without:
+/// up to [`FEW`] moves are looked at one by one, microseconds; more are merged into a new list,
+/// which takes a copy of it, a millisecond or so for 100,000 addresses, once in so many moves. All
+/// is gathered anew, some milliseconds in such a cluster, after a namespace has come or gone, or
+/// when more has moved since the last question than the cluster remembers: as often as the API
+/// server says so and no more often, however many ask.
+#[derive(Default)]
+pub(super) struct Blocks(ArcSwapOption<Gathered>);
+
+struct Gathered {
+    /// The cluster's moves before it was gathered.
+    moves: u64,
+    /// Sorted, each once.
+    addresses: Box<[IpAddr]>,
+}
+
+/// Moves that are not worth a new list.
+const FEW: usize = 256;
+
+impl Blocks {
+    /// Whether the block holds one.
+    pub(super) fn contain(&self, network: IpNet, all: &impl Addresses) -> bool {
+        // Before anything is read: what moves meanwhile is looked at again.
+        let moves = all.cluster().moves();
+        let known = self.0.load();
+        let addresses = match &*known {
+            None => all.all(),
+            Some(known) => match all.cluster().moved_since(known.moves) {
+                None => all.all(),
+                Some(moved) if moved.len() <= FEW => {
+                    return known.contain(network, &moved, |it| all.has(it));
+                }
+                Some(moved) => known.moved(moved, |it| all.has(it)),
+            },
+        };
+        let gathered = Gathered::new(moves, addresses);
+        let contain = gathered.contain(network, &[], |_| false);
+        self.0.store(Some(gathered.into()));
+        contain
+    }
+}
+
+impl Gathered {
+    fn new(moves: u64, mut addresses: Vec<IpAddr>) -> Self {
+        // The stable sort sees where the list was sorted already.
+        addresses.sort();
         addresses.dedup();
         Self {
-            at: Instant::now(),
+            moves,
             addresses: addresses.into(),
         }
     }
 
-    fn contain(&self, network: IpNet) -> bool {
+    /// Whether the block holds one that is here and has not `moved`, or that has and `is` there.
+    fn contain(&self, network: IpNet, moved: &[IpAddr], is: impl Fn(IpAddr) -> bool) -> bool {
         let first = network.network();
         let at = self.addresses.partition_point(|address| *address < first);
-        let next = self.addresses.get(at);
-        next.is_some_and(|address| network.contains(address))
+        let here = self.addresses[at..].iter();
+        let mut here = here.take_while(|address| network.contains(*address));
+        here.any(|address| !moved.contains(address))
+            || moved.iter().any(|it| network.contains(it) && is(*it))
+    }
+
+    /// What is here and has not `moved`, and of that what `is` there.
+    fn moved(&self, mut moved: Vec<IpAddr>, is: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
+        moved.sort_unstable();
+        moved.dedup();
+        let stay = self.addresses.iter().copied();
+        let mut all: Vec<_> = stay.filter(|it| moved.binary_search(it).is_err()).collect();
+        all.extend(moved.into_iter().filter(|it| is(*it)));
+        all
     }
 }

@@ -1,6 +1,12 @@
 //! SRV and PTR records.
 
-use lodestone::reply::Section;
+use std::sync::Arc;
+
+use lodestone::{
+    cluster::{Cluster, Event, Key, Kind, Writer},
+    reply::Section,
+    wire::Rcode,
+};
 
 use crate::{
     dialogue::{Server, Setting},
@@ -261,4 +267,66 @@ fn names_between_an_address_and_its_zone_exist() {
         NXDOMAIN NoSuchAddress, ip6.arpa.
         ",
     );
+}
+
+/// What is asked right after a change, many times over: of a name that the server has just denied,
+/// and of one that it has just known.
+#[test]
+fn names_of_blocks_come_and_go_with_their_addresses() {
+    let cluster = Arc::new(Cluster::new(&[]));
+    let mut writer = Writer::new(Arc::clone(&cluster));
+    let server = Setting::default().serve_cluster(cluster);
+    let check = |name: &str, exists: bool| {
+        let (_, reply) = server.ask(name, "A");
+        let rcode = if exists {
+            Rcode::NOERROR
+        } else {
+            Rcode::NXDOMAIN
+        };
+        assert_eq!(reply.unwrap().rcode, rcode, "{name}");
+    };
+    let web = ["http/TCP/80"];
+    let address = |third: usize| format!("10.0.{third}.1");
+    let block = |third: usize| format!("{third}.0.10.in-addr.arpa.");
+    check(&block(7), false);
+    let service = |name: &str, at: &str| fixture::cluster_ip("testns", name, &[at], &web);
+    writer.fold(Event::Apply(service("first", "10.0.7.1")));
+    check(&block(7), false);
+    writer.fold(Event::Apply(fixture::namespace("testns")));
+    check(&block(7), true);
+    writer.fold(Event::Apply(service("first", "10.0.8.1")));
+    check(&block(7), false);
+    check(&block(8), true);
+    // More at once than are looked at one by one, and more than are remembered.
+    for (count, width) in [(250, 1), (250, 4), (250, 40)] {
+        for third in 0..count {
+            for nth in 0..width {
+                let name = format!("s{third}-{nth}");
+                writer.fold(Event::Apply(service(&name, &address(third))));
+            }
+        }
+        (0..count).for_each(|third| check(&block(third), true));
+        for third in 0..count {
+            for nth in 0..width {
+                let key = Key::from(("testns", format!("s{third}-{nth}").as_str()));
+                writer.fold(Event::Delete(Kind::Service, key));
+            }
+        }
+        (0..count).for_each(|third| check(&block(third), third == 8));
+    }
+    let endpoint = |text| fixture::slice("testns", "first", "first-a", &web, &[text]);
+    for (text, exists) in [
+        ("172.1.0.1 unready", false),
+        ("172.1.0.1", true),
+        ("172.1.0.1 unready", false),
+        ("172.1.0.2", true),
+        ("172.2.0.2", false),
+    ] {
+        writer.fold(Event::Apply(endpoint(text)));
+        check("1.172.in-addr.arpa.", exists);
+    }
+    let namespace = Key::from(("", "testns"));
+    writer.fold(Event::Delete(Kind::Namespace, namespace));
+    check(&block(8), false);
+    check("2.172.in-addr.arpa.", false);
 }
