@@ -11,8 +11,9 @@
 //! the plugins of their block offer; without it, every label is unknown.
 //!
 //! Labels that are told: of `kubernetes`, for names of its zones, `kind`, `namespace`, `service`,
-//! `endpoint`, `port-name`, `protocol` and `parse-error`; where it knows its pods (`pods
-//! verified`), for every name, `client-namespace` and `client-pod-name`. The labels of pods
+//! `endpoint`, `port-name`, `protocol` and `parse-error`, in multicluster zones `cluster`, and with
+//! `zonal` `zone`; where it knows its pods (`pods verified`), for every name, `client-namespace` and
+//! `client-pod-name`. The labels of pods
 //! (`kubernetes/client-label/KEY`) are not: they would cost more memory than all else that is kept
 //! of a pod.
 

@@ -92,6 +92,23 @@ impl<'q> TopologyZone<'q> {
         Self(labels)
     }
 
+    /// Its labels with dots between them.
+    pub fn text(self) -> String {
+        let mut text = String::new();
+        let mut labels = self.0;
+        while let Some((&length, rest)) = labels.split_first() {
+            let Some((label, rest)) = rest.split_at_checked(length.into()) else {
+                break;
+            };
+            if !text.is_empty() {
+                text.push('.');
+            }
+            text.push_str(&String::from_utf8_lossy(label));
+            labels = rest;
+        }
+        text
+    }
+
     /// Whether this is it, dots between labels.
     pub fn is(self, zone: &str) -> bool {
         let mut labels = self.0;

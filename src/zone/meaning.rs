@@ -14,13 +14,15 @@ const PARSE_ERROR: &str = "invalid query name";
 impl View {
     /// What the question's name says of `key`: `kind` (`svc` or `pod`), `namespace`, `service`
     /// (of a pod's name, the pod's label), `endpoint`, `port-name` or `protocol`, in lower case;
-    /// empty where the name says nothing of it. A name in the zones that has no form has a
+    /// empty where the name says nothing of it. In multicluster zones also `cluster`, and with
+    /// names by topology zone also `zone`. A name in the zones that has no form has a
     /// `parse-error` and nothing else. Nothing of other keys, nor of names outside of the zones.
     pub fn meaning(&self, question: &Question, key: &str) -> Option<String> {
         let labels = Labels::new(&question.name, &question.lower);
         let place = self.zones.find(&labels)?;
         let form = place.form();
-        if form == Form::Unknown {
+        let zonal = self.rules.zonal;
+        if form == Form::Unknown || !zonal && is_near(&form) {
             return (key == "parse-error").then(|| PARSE_ERROR.to_owned());
         }
         let (kind, namespace, service, part) = match form {
@@ -47,7 +49,18 @@ impl View {
             } => (label, PortName::default()),
             Part::Port(port) => ("", port),
         };
+        let cluster = match part {
+            Part::Member { cluster, .. } => cluster,
+            _ => "",
+        };
         let value = match key {
+            "cluster" if self.zones.is_multicluster(place.suffix()) => cluster,
+            "zone" if zonal => {
+                return Some(match part {
+                    Part::Near { zone, .. } => zone.text(),
+                    _ => String::new(),
+                });
+            }
             "kind" => kind,
             "namespace" => namespace,
             "service" => service,
@@ -58,4 +71,15 @@ impl View {
         };
         Some(value.to_owned())
     }
+}
+
+/// Whether a name has its form by a topology zone alone.
+fn is_near(form: &Form<'_>) -> bool {
+    matches!(
+        form,
+        Form::Service {
+            part: Part::Near { .. },
+            ..
+        }
+    )
 }

@@ -27,14 +27,15 @@ fn published(line: &str) -> Result<Published, String> {
 
 /// What is known under the keys, separated by spaces; `-` where nothing is.
 fn told(line: &str, client: &str, asked: &str, keys: &str) -> String {
+    told_by(Setting::default(), line, client, asked, keys)
+}
+
+fn told_by(setting: Setting, line: &str, client: &str, asked: &str, keys: &str) -> String {
     let rules = Rules {
         pods: PodNames::Verified,
-        ..Rules::default()
+        ..setting.rules.clone()
     };
-    let setting = Setting {
-        rules,
-        ..Setting::default()
-    };
+    let setting = Setting { rules, ..setting };
     let mut objects = fixture::cluster();
     objects.push(fixture::pod("testns", "host-a", "10.1.1.1", None));
     objects.push(fixture::pod("kube-system", "host-b", "10.1.1.1", None));
@@ -72,6 +73,52 @@ fn a_name_says_what_it_means() {
             wanted,
             "{asked}"
         );
+    }
+}
+
+#[test]
+fn a_name_tells_of_its_cluster_and_its_topology_zone_where_there_are_such() {
+    let told = |zonal, asked| {
+        let setting = Setting {
+            zones: "cluster.local. clusterset.local.",
+            multicluster: &["clusterset.local."],
+            rules: Rules {
+                zonal,
+                ..Rules::default()
+            },
+            ..Setting::default()
+        };
+        let keys = "service endpoint cluster zone parse-error";
+        told_by(setting, "metadata .", "10.9.9.9", asked, keys)
+    };
+    for (zonal, asked, wanted) in [
+        (
+            false,
+            "w0.East.web.shop.svc.clusterset.local",
+            "web|w0|east|-|-",
+        ),
+        (false, "web.shop.svc.clusterset.local", "web|||-|-"),
+        (false, "clusterset.local", "|||-|-"),
+        (false, "web.shop.svc.cluster.local", "web||-|-|-"),
+        (true, "web.shop.svc.cluster.local", "web||-||-"),
+        (true, "cluster.local", "||-||-"),
+        (
+            true,
+            "West.Two.pin._zone.web.shop.svc.cluster.local",
+            "web||-|west.two|-",
+        ),
+        (
+            true,
+            "a.prefer._zone.web.shop.svc.cluster.local",
+            "web||-|a|-",
+        ),
+        (
+            false,
+            "a.prefer._zone.web.shop.svc.cluster.local",
+            "-|-|-|-|invalid query name",
+        ),
+    ] {
+        assert_eq!(told(zonal, asked), wanted, "{asked}");
     }
 }
 
