@@ -267,7 +267,8 @@ pub fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-/// The world outside of the cluster: one host of both families, at the end of an alias.
+/// The world outside of the cluster: one host of both families, at the end of an alias, and one
+/// with more addresses than fit.
 struct Outside;
 
 impl Door for Outside {
@@ -288,6 +289,9 @@ impl Door for Outside {
                 Type::AAAA => {}
                 other => panic!("nobody asked for {other}"),
             }
+        } else if query.question.lower == name("many.example.net") {
+            reply.answer(Type::A, 30, Data::A(Ipv4Addr::new(203, 0, 113, 2)));
+            reply.truncated = true;
         } else {
             reply.fail(Rcode::NXDOMAIN, Why::Upstream);
         }

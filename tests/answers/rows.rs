@@ -450,3 +450,22 @@ fn a_service_s_name_may_begin_with_a_digit() {
         ",
     );
 }
+
+#[test]
+fn an_outside_target_that_was_cut_short_makes_the_answer_short() {
+    let mut objects = fixture::cluster();
+    objects.push(fixture::external("testns", "many", "many.example.net"));
+    let server = Setting::default().serve(objects);
+    server.check(
+        "
+        ? many.testns.svc.cluster.local. A
+        NOERROR ClusterRecord
+        many.testns.svc.cluster.local. 5 IN CNAME many.example.net.
+        many.example.net. 30 IN A 203.0.113.2
+        ",
+    );
+    for (name, cut) in [("many", true), ("outside", false)] {
+        let (_, reply) = server.ask(&format!("{name}.testns.svc.cluster.local."), "A");
+        assert_eq!(reply.unwrap().truncated, cut, "{name}");
+    }
+}
