@@ -30,12 +30,8 @@ fn told(line: &str, client: &str, asked: &str, keys: &str) -> String {
     told_by(Setting::default(), line, client, asked, keys)
 }
 
-fn told_by(setting: Setting, line: &str, client: &str, asked: &str, keys: &str) -> String {
-    let rules = Rules {
-        pods: PodNames::Verified,
-        ..setting.rules.clone()
-    };
-    let setting = Setting { rules, ..setting };
+fn told_by(mut setting: Setting, line: &str, client: &str, asked: &str, keys: &str) -> String {
+    setting.rules.pods = PodNames::Verified;
     let mut objects = fixture::cluster();
     objects.push(fixture::pod("testns", "host-a", "10.1.1.1", None));
     objects.push(fixture::pod("kube-system", "host-b", "10.1.1.1", None));
