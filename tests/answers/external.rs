@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use lodestone::{
-    cluster::{External, Object},
+    cluster::{Cluster, Event, External, Object, Writer},
     corefile::{self, Memory},
     metrics::Metrics,
     plugin::{
         Build, Parts, Setup,
         k8s_external::{Config, K8sExternal, parse},
     },
+    wire::Rcode,
 };
 
 use crate::{
-    dialogue::{Setting, ask, converse},
+    dialogue::{Setting, ask, converse, question},
     fixture,
 };
 
@@ -361,4 +362,41 @@ async fn it_cannot_be_built_by_itself() {
     };
     let error = config.build(&mut build).err().unwrap().to_string();
     assert!(error.contains("plugin/k8s_external"), "{error}");
+}
+
+/// Endpoints are told outside as long as their Service has no addresses there.
+#[test]
+fn names_of_blocks_change_with_the_service_of_their_addresses() {
+    let known = Arc::new(Cluster::new(&[]));
+    let mut writer = Writer::new(Arc::clone(&known));
+    let view = Setting::default().serve_cluster(known).view;
+    let text = "k8s_external example.com in-addr.arpa {\nheadless\n}\nkubernetes";
+    let plugin = K8sExternal::new(&config(text).unwrap(), &view);
+    let exists = |name: &str| {
+        let reply = ask(&plugin, &question(name, "A")).unwrap();
+        reply.rcode == Rcode::NOERROR
+    };
+    let web = ["http/TCP/80"];
+    let service = || fixture::headless("testns", "web", &web);
+    assert!(!exists("5.172.in-addr.arpa."));
+    for (object, inside, outside) in [
+        (fixture::namespace("testns"), false, false),
+        (
+            fixture::slice("testns", "web", "web-a", &web, &["172.5.0.1"]),
+            false,
+            false,
+        ),
+        (service(), true, false),
+        (reached(service(), &["198.51.100.1"], &[]), false, true),
+        (service(), true, false),
+        (
+            fixture::cluster_ip("testns", "web", &["10.0.0.1"], &web),
+            false,
+            false,
+        ),
+    ] {
+        writer.fold(Event::Apply(object));
+        assert_eq!(exists("5.172.in-addr.arpa."), inside);
+        assert_eq!(exists("51.198.in-addr.arpa."), outside);
+    }
 }
