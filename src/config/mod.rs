@@ -82,6 +82,11 @@ impl Config {
             let text = corefile::DEFAULT_COREFILE;
             let mut default = corefile::parse("built-in", text, &known, source.loader)?;
             default.warnings.append(&mut file.warnings);
+            let message = format!("{} has no server block", source.name);
+            default.warnings.push(
+                Diagnostic::warning(message)
+                    .help("the built-in default is served: the root zone with whoami and log"),
+            );
             default.imported.append(&mut file.imported);
             file = default;
         }

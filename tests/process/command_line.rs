@@ -111,6 +111,21 @@ fn check_reads_standard_input_and_opens_nothing() {
 }
 
 #[test]
+fn a_corefile_that_serves_nothing_is_warned_of() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("Corefile"), "# nothing\n").unwrap();
+    let output = program()
+        .arg("check")
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let said = text(&output.stderr);
+    assert!(said.contains("Corefile has no server block"), "{said}");
+    assert!(said.contains("whoami and log"), "{said}");
+}
+
+#[test]
 fn the_process_id_is_written() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("pid");
