@@ -83,8 +83,6 @@ impl Running {
     /// it is.
     pub async fn replace(&mut self, config: Config) -> Result<(), StartError> {
         let parts = self.site.parts.succeed();
-        // What the new one has is set anew; what only the old one had must not stand on.
-        self.metrics.plugin_enabled.reset();
         let mut site = Site::build(&config, self.default_port, parts, &self.metrics)?;
         // What is bound already takes questions in, so nothing is bound before it can be answered.
         site.started().await;
@@ -103,6 +101,14 @@ impl Running {
     /// Tells the metrics what is served.
     fn report(&self, site: &Site) {
         self.metrics.reload.served(site.hash);
+        // What only the configuration before had must not stand on.
+        self.metrics.plugin_enabled.reset();
+        for route in site.listeners.iter().flat_map(|one| &one.routes) {
+            let block = &route.block;
+            let names = block.chain.plugins().iter().map(|plugin| plugin.name());
+            let labels = [&*block.server, &block.zone_label, &block.view];
+            self.metrics.enable_plugins(labels, names);
+        }
     }
 
     /// Not ready from now on, but answering: balancers and resolvers need a while to notice. Ends

@@ -225,8 +225,6 @@ fn build_chain(
 
 fn built_block(key: &Key, server: &Arc<str>, chain: &Arc<Chain>, metrics: &Arc<Metrics>) -> Block {
     let zone_label: Arc<str> = key.zone.as_str().into();
-    let names = chain.plugins().iter().map(|plugin| plugin.name());
-    metrics.enable_plugins([server, &zone_label, ""], names);
     Block {
         zone: wire_name(&key.zone),
         server: Arc::clone(server),

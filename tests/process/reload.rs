@@ -96,16 +96,21 @@ fn a_bad_corefile_changes_nothing_and_is_told_where_it_is_bad() {
 fn a_listener_that_cannot_be_had_changes_nothing() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let server = Server::start(&corefile("192.0.2.1", "reload"));
+    let metrics = free_port();
+    let rest = format!("reload\n    prometheus 127.0.0.1:{metrics}");
+    let server = Server::start(&corefile("192.0.2.1", &rest));
     server.edit(&corefile(
         "192.0.2.2",
-        &format!("reload\n    health 127.0.0.1:{port}"),
+        &format!("{rest}\n    whoami\n    health 127.0.0.1:{port}"),
     ));
     server.line(|line| line.contains("reload failed") && line.contains(&port.to_string()));
     assert_eq!(
         server.ask("name.example.", RecordType::A),
         "NoError 192.0.2.1"
     );
+    let text = page(metrics, "/metrics").unwrap().1;
+    let enabled = |name: &str| text.contains(&format!("coredns_plugin_enabled{{name=\"{name}\""));
+    assert!(enabled("hosts") && !enabled("whoami"), "{text}");
 }
 
 /// Questions go on while the file is edited, one always under way: each must be answered.
