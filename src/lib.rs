@@ -18,6 +18,7 @@
 //! reply      the answer: rcode, records, and why it is what it is
 //! wire       names, numbers and records as octets
 //! logging    the lines that people read
+//! interfaces the network interfaces of the machine
 //! metrics    every metric family, its name and its labels
 //! ```
 //!
@@ -45,6 +46,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod corefile;
+pub mod interfaces;
 pub mod life;
 pub mod logging;
 pub mod message;

@@ -11,6 +11,7 @@ pub use settings::Settings;
 
 use crate::{
     corefile::{self, Diagnostic, Diagnostics, Directive, Key, Loader, Severity, Zone},
+    interfaces::Interfaces,
     plugin::{
         Setup,
         order::{Errors, Kind, ORDER, Repeat, Word},
@@ -47,6 +48,8 @@ pub struct Parsing<'a> {
     pub zones: &'a [Zone],
     /// Every directive of the block: what a plugin that builds on another looks for it in.
     pub directives: &'a [Directive],
+    /// What names of interfaces mean.
+    pub interfaces: &'a Interfaces,
     /// Where warnings go.
     pub warnings: &'a mut Vec<Diagnostic>,
 }
@@ -69,6 +72,8 @@ pub struct Source<'a> {
     pub text: &'a str,
     /// How imports and the environment are read.
     pub loader: &'a dyn Loader,
+    /// What names of interfaces mean.
+    pub interfaces: &'a Interfaces,
     /// The port of keys that carry none.
     pub default_port: u16,
 }
@@ -94,12 +99,7 @@ impl Config {
         let mut overlaps = corefile::Overlaps::default();
         let mut blocks = Vec::new();
         for block in &file.blocks {
-            blocks.push(read_block(
-                block,
-                source.default_port,
-                &mut overlaps,
-                &mut found,
-            ));
+            blocks.push(read_block(block, source, &mut overlaps, &mut found));
         }
         file.warnings.append(&mut found);
         if file
@@ -121,7 +121,7 @@ impl Config {
 /// Reads one block; what is wrong with it goes to `found`.
 fn read_block(
     block: &corefile::ServerBlock,
-    default_port: u16,
+    source: &Source<'_>,
     overlaps: &mut corefile::Overlaps,
     found: &mut Vec<Diagnostic>,
 ) -> ServerBlock {
@@ -151,6 +151,7 @@ fn read_block(
             let mut parsing = Parsing {
                 zones: &zones,
                 directives: &block.directives,
+                interfaces: source.interfaces,
                 warnings: found,
             };
             if let Err(errors) = read_word(word, &uses, &mut parsing, &mut read) {
@@ -158,7 +159,7 @@ fn read_block(
             }
         }
     }
-    claim(&read, default_port, overlaps, found);
+    claim(&read, source.default_port, overlaps, found);
     read
 }
 
@@ -220,8 +221,18 @@ fn claim(
     found: &mut Vec<Diagnostic>,
 ) {
     let bound: Vec<_> = block.settings.bind.iter().copied().map(Some).collect();
-    let addresses = if bound.is_empty() { vec![None] } else { bound };
+    // Whether addresses that only another machine has clash cannot be known.
+    let everywhere = bound.is_empty() && !block.settings.bound_elsewhere;
+    let addresses = if everywhere { vec![None] } else { bound };
     for key in &block.keys {
+        if let (Some(shed), true) = (
+            block.settings.shed,
+            key.transport != corefile::Transport::Dns,
+        ) {
+            let error = Diagnostic::error("shed is for plain DNS alone").at(shed);
+            let error = error.also(key.place, "this is not");
+            found.push(error.in_plugin("shed").help("remove the line"));
+        }
         match key.transport {
             corefile::Transport::Dns => {}
             corefile::Transport::Tls if block.settings.tls.is_some() => {}
