@@ -234,12 +234,10 @@ fn build_chain(
         offered: Vec::new(),
     };
     let mut built = BTreeMap::new();
-    for offering in [true, false] {
-        for (place, (_, setup)) in block.plugins.iter().enumerate() {
-            if setup.offers() == offering {
-                built.insert(place, setup.build(&mut build)?);
-            }
-        }
+    let setups = || block.plugins.iter().map(|(_, setup)| setup).enumerate();
+    let offering = setups().rev().filter(|(_, setup)| setup.offers());
+    for (place, setup) in offering.chain(setups().filter(|(_, setup)| !setup.offers())) {
+        built.insert(place, setup.build(&mut build)?);
     }
     Ok(Chain::new(built.into_values().collect()))
 }
