@@ -13,7 +13,7 @@ use crate::{
     corefile::{self, Diagnostic, Diagnostics, Directive, Key, Loader, Severity, Zone},
     interfaces::Interfaces,
     plugin::{
-        Setup,
+        Setup, elsewhere,
         order::{Errors, Kind, ORDER, Repeat, Word},
     },
 };
@@ -65,6 +65,7 @@ impl Parsing<'_> {
 }
 
 /// Where a configuration is read from.
+#[derive(Clone, Copy)]
 pub struct Source<'a> {
     /// What errors call it; relative imports start from its directory.
     pub name: &'a str,
@@ -81,11 +82,14 @@ pub struct Source<'a> {
 impl Config {
     /// Reads a configuration, or tells everything that is wrong with it.
     pub fn read(source: &Source<'_>) -> Result<Self, Diagnostics> {
-        let known: Vec<&str> = ORDER.iter().map(|word| word.name).collect();
-        let mut file = corefile::parse(source.name, source.text, &known, source.loader)?;
+        let mut file = parse(source)?;
         if file.blocks.is_empty() {
             let text = corefile::DEFAULT_COREFILE;
-            let mut default = corefile::parse("built-in", text, &known, source.loader)?;
+            let mut default = parse(&Source {
+                name: "built-in",
+                text,
+                ..*source
+            })?;
             default.warnings.append(&mut file.warnings);
             let message = format!("{} has no server block", source.name);
             default.warnings.push(
@@ -118,6 +122,16 @@ impl Config {
     }
 }
 
+/// The words and blocks of a text. Words that are not served here are let through, for
+/// [`read_block`] to tell what to do about them.
+pub fn parse(source: &Source<'_>) -> Result<corefile::File, Diagnostics> {
+    let words = corefile::Words {
+        known: &ORDER.iter().map(|word| word.name).collect::<Vec<_>>(),
+        refused: &elsewhere::words().collect::<Vec<_>>(),
+    };
+    corefile::parse(source.name, source.text, words, source.loader)
+}
+
 /// Reads one block; what is wrong with it goes to `found`.
 fn read_block(
     block: &corefile::ServerBlock,
@@ -141,6 +155,11 @@ fn read_block(
         settings: Settings::default(),
         plugins: Vec::new(),
     };
+    for one in &block.directives {
+        if !ORDER.iter().any(|word| one.name == word.name) {
+            found.push(elsewhere::refuse(one));
+        }
+    }
     for word in ORDER {
         let uses: Vec<&Directive> = block
             .directives
@@ -203,11 +222,14 @@ fn read_word(
         Kind::Absent(instead) => Err(uses
             .iter()
             .map(|one| {
-                let message = format!("plugin/{}: not built into Lodestone yet", word.name);
-                one.name
-                    .error(message)
-                    .label("CoreDNS has it, Lodestone does not")
-                    .help(instead)
+                let message = format!("plugin/{}: not built into Lodestone", word.name);
+                let error = one.name.error(message);
+                match elsewhere::left_out(word.name) {
+                    Some(told) => error.label(told.why).help(told.instead(one)),
+                    None => error
+                        .label("CoreDNS has it, Lodestone does not yet")
+                        .help(instead),
+                }
             })
             .collect()),
     }

@@ -10,6 +10,7 @@
 pub mod autopath;
 pub mod cache;
 mod chain;
+pub mod elsewhere;
 pub mod errors;
 pub mod forward;
 pub mod hosts;

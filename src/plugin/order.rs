@@ -41,7 +41,8 @@ pub enum Kind {
     MergedPlugin(ParseMerged),
     /// A setting of the server block.
     Setting(ParseSetting),
-    /// CoreDNS has it, Lodestone does not yet; what to do instead.
+    /// CoreDNS has it, Lodestone does not; what to do instead, where
+    /// [`elsewhere`](crate::plugin::elsewhere) knows nothing better.
     Absent(&'static str),
 }
 
