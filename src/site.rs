@@ -22,7 +22,10 @@ use crate::{
     interfaces::HostAddress,
     metrics::Metrics,
     plugin::{Block, Build, BuildError, Chain, Parts, Plugin},
-    server::{route::Route, tls},
+    server::{
+        route::{Filter, Route},
+        tls,
+    },
     wire::Name,
 };
 
@@ -95,6 +98,7 @@ impl Site {
                 watched.extend(asked.map(|plugin| (plugin, ready.monitor)));
             }
             let chain = Arc::new(chain);
+            let filter = block.view().map(|_| filter(&chain));
             let tls = block
                 .settings
                 .tls
@@ -104,13 +108,17 @@ impl Site {
             for key in &block.keys {
                 for bound in bindings(block) {
                     let place = (key.transport, bound, key.port_or(default_port));
-                    let built = built_block(key, &label(&place), &chain, metrics);
+                    let view = block.view().unwrap_or_default();
+                    let built = built_block(key, &label(&place), view, &chain, metrics);
                     let listener = places.entry(place).or_insert_with(|| Built {
                         udp_threads: block.settings.udp_threads,
                         ..Built::default()
                     });
                     listener.tls.clone_from(&tls);
-                    listener.routes.push(Arc::new(built).into());
+                    listener.routes.push(Route {
+                        block: Arc::new(built),
+                        filter: filter.clone(),
+                    });
                 }
             }
         }
@@ -231,6 +239,7 @@ fn build_chain(
         zones: &zones,
         addresses: &served,
         server: &server,
+        view: block.view().unwrap_or_default(),
         offered: Vec::new(),
     };
     let mut built = BTreeMap::new();
@@ -242,14 +251,29 @@ fn build_chain(
     Ok(Chain::new(built.into_values().collect()))
 }
 
-fn built_block(key: &Key, server: &Arc<str>, chain: &Arc<Chain>, metrics: &Arc<Metrics>) -> Block {
+/// Decides whether a block with a view is for a query: whether all of its plugins admit it.
+fn filter(chain: &Arc<Chain>) -> Filter {
+    let chain = Arc::clone(chain);
+    Arc::new(move |query| {
+        let mut plugins = chain.plugins().iter();
+        plugins.all(|plugin| plugin.admits(&chain, query))
+    })
+}
+
+fn built_block(
+    key: &Key,
+    server: &Arc<str>,
+    view: &str,
+    chain: &Arc<Chain>,
+    metrics: &Arc<Metrics>,
+) -> Block {
     let zone_label: Arc<str> = key.zone.as_str().into();
     Block {
         zone: wire_name(&key.zone),
         server: Arc::clone(server),
-        counters: metrics.zone(server, &zone_label, ""),
+        counters: metrics.zone(server, &zone_label, view),
         zone_label,
-        view: "".into(),
+        view: view.into(),
         chain: Arc::clone(chain),
     }
 }

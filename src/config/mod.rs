@@ -42,6 +42,13 @@ pub struct ServerBlock {
     pub plugins: Vec<(&'static str, Box<dyn Setup>)>,
 }
 
+impl ServerBlock {
+    /// The name of its view, where it is for some queries of its zones only.
+    pub fn view(&self) -> Option<&str> {
+        self.plugins.iter().find_map(|(_, setup)| setup.view())
+    }
+}
+
 /// What the reading of a directive knows of its surroundings.
 pub struct Parsing<'a> {
     /// The zones of the block's keys.
@@ -269,8 +276,9 @@ fn claim(
             }
         }
         for address in &addresses {
-            if let Err(error) = overlaps.claim(key, key.port_or(default_port), *address, false) {
-                found.push(error);
+            let port = key.port_or(default_port);
+            if let Err(clash) = overlaps.claim(key, port, *address, block.view().is_some()) {
+                found.push(clash);
             }
         }
     }

@@ -191,7 +191,8 @@ pub const ORDER: &[Word] = &[
     word("whoami", Repeat::First, Kind::Plugin(parse_whoami)),
     absent("on"),
     absent("sign"),
-    absent("view"),
+    // It chooses the block before any plugin of it is asked.
+    word("view", Repeat::Once, Kind::Plugin(parse_view)),
     absent("nomad"),
 ];
 
@@ -266,4 +267,8 @@ fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn S
 
 fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::whoami::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_view(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::view::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
