@@ -10,7 +10,9 @@
 pub mod autopath;
 pub mod cache;
 mod chain;
+pub mod elsewhere;
 pub mod errors;
+mod expression;
 pub mod forward;
 pub mod hosts;
 pub mod k8s_external;
@@ -26,6 +28,7 @@ pub mod prometheus;
 #[cfg(test)]
 mod testing;
 pub mod transfer;
+pub mod view;
 pub mod whoami;
 mod zone_list;
 
@@ -87,6 +90,12 @@ pub trait Plugin: Send + Sync + 'static {
     /// Whether names that nobody here knows can be found by it: decides the RA bit.
     fn recurses(&self) -> bool {
         false
+    }
+
+    /// Whether the block is for this query at all: asked of every plugin of a block that has a
+    /// view ([`Setup::view`]), for each query that comes to its zone. `chain` is the block's.
+    fn admits(&self, _chain: &Chain, _query: &Query) -> bool {
+        true
     }
 
     /// Whether it can answer in classes other than IN.
@@ -227,6 +236,12 @@ pub trait Setup: fmt::Debug + Send + Sync {
         false
     }
 
+    /// The name of the view that it makes of its block: the block is then for those queries only
+    /// that its plugins admit ([`Plugin::admits`]).
+    fn view(&self) -> Option<&str> {
+        None
+    }
+
     /// A page that is to be served over HTTP for it.
     fn page(&self) -> Option<Endpoint> {
         None
@@ -260,6 +275,8 @@ pub struct Build<'a> {
     pub addresses: &'a [SocketAddr],
     /// What metrics call the block's first listener: `dns://:53`.
     pub server: &'a Arc<str>,
+    /// The block's view; empty without one.
+    pub view: &'a str,
     /// What plugins of this block offer to those built after them: see [`Setup::offers`].
     pub offered: Vec<Arc<dyn Any + Send + Sync>>,
 }

@@ -358,6 +358,7 @@ async fn it_cannot_be_built_by_itself() {
         zones: &[],
         addresses: &[],
         server: &server,
+        view: "",
         offered: Vec::new(),
     };
     let error = config.build(&mut build).err().unwrap().to_string();
