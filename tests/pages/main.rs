@@ -24,12 +24,10 @@ use served::Place;
 /// Words that work and have no page yet. A word that has one must leave this list.
 const WITHOUT_PAGE: &[&str] = &[
     "autopath",
-    "bind",
     "cache",
     "errors",
     "forward",
     "health",
-    "k8s_external",
     "kubernetes",
     "loadbalance",
     "log",
@@ -39,7 +37,6 @@ const WITHOUT_PAGE: &[&str] = &[
     "ready",
     "reload",
     "tls",
-    "transfer",
     "whoami",
 ];
 
