@@ -27,7 +27,7 @@ mod shards;
 pub use event::{Event, Key, Kind, Object};
 pub use fold::{Writer, load};
 pub use object::{
-    Endpoint, External, ImportedFrom, Namespace, Pod, Port, Protocol, Service, ServiceImport,
+    Endpoint, External, ImportedFrom, Namespace, Pod, PodLabels, Port, Protocol, Service, ServiceImport,
     ServiceKind, Slice,
 };
 pub use selector::{Selector, SelectorError};

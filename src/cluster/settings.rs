@@ -17,6 +17,8 @@ pub struct Settings {
     pub namespace_labels: Selector,
     /// Watch Pods: `pods verified`.
     pub pods: bool,
+    /// The labels of Pods that somebody reads, by name; all others are not kept.
+    pub pod_labels: Box<[Box<str>]>,
     /// Watch EndpointSlices: not `noendpoints`.
     pub slices: bool,
     /// Watch ServiceImports: `multicluster`.
@@ -103,6 +105,7 @@ impl Settings {
             labels: Selector::default(),
             namespace_labels: Selector::default(),
             pods: false,
+            pod_labels: Box::default(),
             slices: true,
             imports: false,
             limits: Limits::default(),

@@ -157,6 +157,7 @@ impl Thing {
                     name: name.into(),
                     v4: None,
                     v6: None,
+                    labels: None,
                 };
                 for address in addresses {
                     match address {
