@@ -37,6 +37,7 @@ const WITHOUT_PAGE: &[&str] = &[
     "ready",
     "reload",
     "tls",
+    "view",
     "whoami",
 ];
 
