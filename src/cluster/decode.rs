@@ -7,8 +7,8 @@ pub(super) mod wire;
 
 use super::event::{Key, Kind, Object};
 use super::object::{
-    Endpoint, External, ImportedFrom, Namespace, Pod, PodLabels, Port, Service, ServiceImport, ServiceKind,
-    Slice,
+    Endpoint, External, ImportedFrom, Namespace, Pod, PodLabels, Port, Service, ServiceImport,
+    ServiceKind, Slice,
 };
 use serde::Deserialize;
 use std::net::IpAddr;

@@ -255,7 +255,9 @@ fn parse_k8s_external(
 
 fn parse_kubernetes(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     let config = plugin::kubernetes::parse(one, &parsing.zone_names(), parsing.warnings)?;
-    Ok(boxed(config.with_readers(parsing.directives, parsing.warnings)))
+    Ok(boxed(
+        config.with_readers(parsing.directives, parsing.warnings),
+    ))
 }
 
 fn parse_loop(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

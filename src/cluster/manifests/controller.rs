@@ -9,7 +9,9 @@
 
 use super::document::{Declared, DeclaredPort, Document, Running, TargetPort};
 use crate::cluster::event::{Key, Object};
-use crate::cluster::object::{Endpoint, Namespace, PodLabels, Port, Protocol, Service, ServiceKind, Slice};
+use crate::cluster::object::{
+    Endpoint, Namespace, PodLabels, Port, Protocol, Service, ServiceKind, Slice,
+};
 use crate::cluster::settings::Settings;
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
