@@ -4,6 +4,7 @@ use std::{any::Any, net::SocketAddr, sync::Arc, time::Instant};
 
 use crate::{
     edns::Options,
+    tsig::{Signed, Signer},
     wire::{Class, Name, Opcode, Type},
 };
 
@@ -34,6 +35,10 @@ pub struct Query {
     pub rewritten: Option<Arc<dyn Any + Send + Sync>>,
     /// The serial of the zone that a secondary holds: an IXFR question must tell it (RFC 1995 §3).
     pub held_serial: Option<u32>,
+    /// The message, where it is signed.
+    pub signed: Option<Arc<Signed>>,
+    /// How the reply is to be signed; set by whoever has verified the query's signature.
+    pub signer: Option<Arc<Signer>>,
     /// Who asks.
     pub client: SocketAddr,
     /// The address that was asked.
@@ -67,6 +72,8 @@ impl Query {
             options: Options::default(),
             rewritten: None,
             held_serial: None,
+            signed: None,
+            signer: None,
             client: nobody,
             local: nobody,
             transport: Transport::Udp,

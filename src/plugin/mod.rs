@@ -28,6 +28,7 @@ pub mod prometheus;
 #[cfg(test)]
 mod testing;
 pub mod transfer;
+pub mod tsig;
 pub mod view;
 pub mod whoami;
 mod zone_list;

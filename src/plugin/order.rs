@@ -137,7 +137,8 @@ pub const ORDER: &[Word] = &[
         Repeat::Merged,
         Kind::MergedPlugin(parse_loadbalance),
     ),
-    absent("tsig"),
+    // Outside of all that answers from data: who may not ask is answered here.
+    word("tsig", Repeat::Once, Kind::Plugin(parse_tsig)),
     absent("rewrite"),
     // Outside of acl and of all that answers: each name that it tries is asked as if by the client.
     word(
@@ -239,6 +240,10 @@ fn parse_transfer(
     parsing: &mut Parsing<'_>,
 ) -> Result<Box<dyn Setup>, Errors> {
     plugin::transfer::parse(uses, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_tsig(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::tsig::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
 
 fn parse_hosts(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

@@ -22,6 +22,7 @@ use crate::{
     plugin::{self, Block, Context, Door, Walk, Written},
     query::{Query, Transport},
     reply::{Reply, Why},
+    tsig::Signed,
     wire::{Header, Opcode, Rcode, Type},
 };
 
@@ -299,6 +300,10 @@ impl Arrival<'_> {
             options: parsed.options,
             rewritten: None,
             held_serial: parsed.held_serial,
+            signed: parsed
+                .tsig_at
+                .map(|at| Arc::new(Signed::new(self.octets, at))),
+            signer: None,
             client: self.client,
             local: self.local,
             transport: self.transport,

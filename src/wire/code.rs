@@ -26,6 +26,7 @@ impl Type {
     pub const OPT: Self = Self(41);
     pub const DS: Self = Self(43);
     pub const RRSIG: Self = Self(46);
+    pub const TSIG: Self = Self(250);
     pub const IXFR: Self = Self(251);
     pub const AXFR: Self = Self(252);
     pub const ANY: Self = Self(255);
@@ -119,6 +120,7 @@ impl Rcode {
     pub const NXDOMAIN: Self = Self(3);
     pub const NOTIMP: Self = Self(4);
     pub const REFUSED: Self = Self(5);
+    pub const NOTAUTH: Self = Self(9);
     pub const BADVERS: Self = Self(16);
 }
 
