@@ -19,6 +19,7 @@
 //! edns       the options of an OPT record
 //! wire       names, numbers and records as octets
 //! logging    the lines that people read
+//! interfaces the network interfaces of the machine
 //! metrics    every metric family, its name and its labels
 //! ```
 //!
@@ -47,6 +48,7 @@ pub mod cluster;
 pub mod config;
 pub mod corefile;
 pub mod edns;
+pub mod interfaces;
 pub mod life;
 pub mod logging;
 pub mod message;

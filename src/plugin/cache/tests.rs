@@ -682,6 +682,7 @@ async fn a_store_outlives_a_reload_and_belongs_to_one_block() {
             zones: &[Name::ROOT],
             addresses: &[],
             server: &server,
+            view: "",
             offered: Vec::new(),
         };
         config.cache(&mut build).unwrap().store
