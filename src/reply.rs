@@ -389,6 +389,30 @@ impl Reply {
         });
     }
 
+    /// The same record with another owner, to be put in its place.
+    #[must_use]
+    pub fn with_owner(&mut self, record: &Record, owner: NameRef<'_>) -> Record {
+        let owner = self.store(|arena| arena.extend_from_slice(owner.as_wire()));
+        Record { owner, ..*record }
+    }
+
+    /// The same record with the owner that is the question's name, to be put in its place.
+    #[must_use]
+    pub fn owned_by_question(record: &Record) -> Record {
+        let owner = Span {
+            start: 0,
+            length: 0,
+        };
+        Record { owner, ..*record }
+    }
+
+    /// The same record with other data, to be put in its place.
+    #[must_use]
+    pub fn with_data(&mut self, record: &Record, data: Data<'_>) -> Record {
+        let data = self.store(|arena| data.append(arena));
+        Record { data, ..*record }
+    }
+
     /// The records of a section.
     pub fn section(&self, section: Section) -> &[Record] {
         &self.sections[section as usize]
