@@ -1,12 +1,12 @@
 //! Two server blocks that want the same zone on the same socket.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use super::address::{Key, Transport};
 use super::diagnostic::Diagnostic;
 use super::source::Place;
 use super::zone::Zone;
+use crate::interfaces::HostAddress;
 
 /// Collects what each block claims, in file order, and tells the first clash of each claim.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ struct Claim {
     transport: Transport,
     zone: Zone,
     port: u16,
-    on: Option<IpAddr>,
+    on: Option<HostAddress>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,7 @@ impl Overlaps {
         &mut self,
         key: &Key,
         port: u16,
-        on: Option<IpAddr>,
+        on: Option<HostAddress>,
         filtered: bool,
     ) -> Result<(), Diagnostic> {
         let claim = Claim {

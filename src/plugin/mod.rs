@@ -10,6 +10,7 @@
 pub mod autopath;
 pub mod cache;
 mod chain;
+pub mod elsewhere;
 pub mod errors;
 mod expression;
 pub mod forward;
@@ -228,8 +229,9 @@ pub trait Setup: fmt::Debug + Send + Sync {
     /// Makes the plugin. Called once for the block, whatever number of keys it has.
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError>;
 
-    /// Whether the plugin offers something to others of its block ([`Build::offered`]): those that
-    /// do are built before those that do not, wherever they stand in the chain.
+    /// Whether the plugin offers something to others of its block ([`Build::offered`]). Those that
+    /// do are built before those that do not, wherever they stand in the chain, and the innermost
+    /// of them first: an offer may be made of what those further in have offered.
     fn offers(&self) -> bool {
         false
     }
