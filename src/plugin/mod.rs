@@ -25,6 +25,7 @@ pub mod order;
 mod parts;
 mod polled_file;
 pub mod prometheus;
+pub mod template;
 #[cfg(test)]
 mod testing;
 pub mod transfer;
