@@ -80,7 +80,11 @@ fn translated(pattern: &str) -> String {
                 out.push('\\');
                 out.push(character);
             }
-            '-' if in_class && rest.starts_with("--") => out.push_str("\\-"),
+            // A range from the first one where that begins the class, or else to the second one.
+            '-' if in_class && rest.starts_with("--") => {
+                out.push_str(if was_first { "\\-" } else { "-\\-" });
+                length += usize::from(!was_first);
+            }
             _ => out.push(character),
         }
         rest = &rest[length..];

@@ -222,7 +222,7 @@ fn what_matches_is_answered_and_the_rest_goes_its_way() {
     }
     let text = plugin.metrics.encode();
     for line in [
-        r#"coredns_template_matches_total{class="IN",server="dns://:53",type="A",view="",zone="example.org."} 2"#,
+        r#"coredns_template_matches_total{class="IN",server="dns://:53",type="A",view="",zone="example.org."} 3"#,
         r#"coredns_template_matches_total{class="IN",server="dns://:53",type="TXT",view="",zone="other.example.org."} 1"#,
     ] {
         assert!(text.contains(line), "{line} in {text}");
@@ -331,7 +331,7 @@ fn mistakes_are_pointed_at() {
         ("template", "expected a class, IN or ANY"),
         ("template IN", "expected a type"),
         ("template XX A", "invalid query class XX"),
-        ("template IN AAA", "did you mean 'A'?"),
+        ("template IN AAA", "did you mean 'AAAA'?"),
         ("template IN A {\nansver x\n}", "did you mean 'answer'?"),
         (
             "template IN A {\nmatch (\n}",

@@ -115,6 +115,10 @@ impl Text {
                 .error("an empty template makes no record")
                 .expected("a record, such as \"{{ .Name }} 60 IN A 192.0.2.1\""));
         }
+        if let Some((place, what)) = unbalanced(word) {
+            let error = Diagnostic::error(format!("could not compile template: {what}"));
+            return Err(error.at(word.part(place)));
+        }
         let read = Template::new(MAIN).parse(word);
         let read = read.map_err(|error| refuse(word, &error))?;
         let mut walk = Walk {
@@ -188,6 +192,52 @@ fn refuse(word: &Word, error: &TemplateError) -> Diagnostic {
         _ => word.place,
     };
     diagnostic.at(place).label("here")
+}
+
+/// The word of a block that has no `{{end}}`, or an `{{end}}` of nothing, and what to say of it: the
+/// library misses neither.
+fn unbalanced(text: &str) -> Option<(Range<usize>, &'static str)> {
+    let mut open = Vec::new();
+    let mut at = 0;
+    while let Some(found) = text[at..].find("{{") {
+        at += found + 2;
+        let action = &text[at..];
+        let inner = action.trim_start_matches('-').trim_start();
+        let start = at + action.len() - inner.len();
+        let length = inner.bytes().take_while(u8::is_ascii_lowercase).count();
+        match &inner[..length] {
+            "if" | "range" | "with" | "define" | "block" => open.push(start..start + length),
+            "end" if open.pop().is_none() => {
+                return Some((start..start + length, "unexpected {{end}}"));
+            }
+            _ => {}
+        }
+        at += end_of_action(action);
+    }
+    let last = open.pop()?;
+    Some((last, "this has no {{end}}"))
+}
+
+/// Where an action ends, by its first `}}` outside of quotes and comments.
+fn end_of_action(action: &str) -> usize {
+    let octets = action.as_bytes();
+    let mut quote = None;
+    let mut at = 0;
+    while let Some(&octet) = octets.get(at) {
+        match (quote, octet) {
+            (Some(b'"' | b'\''), b'\\') => at += 1,
+            (Some(open), _) if octet == open => quote = None,
+            (Some(_), _) => {}
+            (None, b'"' | b'`' | b'\'') => quote = Some(octet),
+            (None, b'/') if action[at..].starts_with("/*") => {
+                at += action[at..].find("*/").unwrap_or(0);
+            }
+            (None, b'}') if action[at..].starts_with("}}") => return at,
+            (None, _) => {}
+        }
+        at += 1;
+    }
+    action.len()
 }
 
 /// The walk over a template that was read.
