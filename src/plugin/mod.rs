@@ -26,6 +26,7 @@ mod parts;
 mod polled_file;
 pub mod prometheus;
 pub mod rewrite;
+pub mod template;
 #[cfg(test)]
 mod testing;
 pub mod transfer;

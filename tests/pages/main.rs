@@ -36,6 +36,7 @@ const WITHOUT_PAGE: &[&str] = &[
     "prometheus",
     "ready",
     "reload",
+    "template",
     "tls",
     "view",
     "whoami",
