@@ -82,6 +82,18 @@ pub enum Why {
     HostsNoData,
     /// The hosts table does not know the name, and nobody else may be asked.
     NoSuchHost,
+    /// A record of a zone that is served from a file or from another server's copy.
+    ZoneRecord,
+    /// The zone knows the name, without a record of this type.
+    ZoneNoData,
+    /// The zone has no such name.
+    NoSuchName,
+    /// The name lies in a part of the zone that other servers have.
+    Delegated,
+    /// The zone is ours to serve, and has not been read yet.
+    NotLoaded,
+    /// The zone's own servers have been silent for longer than a copy may be served.
+    Expired,
     /// An upstream's word.
     Upstream,
     /// An upstream's word, remembered.
