@@ -73,6 +73,12 @@ pub trait Plugin: Send + Sync + 'static {
         None
     }
 
+    /// What it knows once the query has been answered: like [`Plugin::metadata`], for those who
+    /// read it when the reply has been sent.
+    fn metadata_after(&self, query: &Query, _reply: &Reply, label: &str) -> Option<String> {
+        self.metadata(query, label)
+    }
+
     /// Whether it can do its work yet; `/ready` asks this.
     fn is_ready(&self) -> bool {
         true

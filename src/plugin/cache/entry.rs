@@ -96,6 +96,7 @@ impl Entry {
         let mut reply = reply.clone();
         // Told to the log when it happened.
         reply.cause = None;
+        reply.heard = None;
         Self {
             kind: verdict.kind,
             reply,

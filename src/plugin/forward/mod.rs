@@ -7,7 +7,9 @@ mod parse;
 mod sources;
 
 use std::{
-    net::IpAddr,
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -23,13 +25,16 @@ use crate::{
     metrics::Metrics,
     query::{Query, Transport},
     reply::{Reply, Section, Why},
-    upstream::{Check, Flights, Group, Keeping, Packet, Plan, TlsFiles, To, Way},
+    upstream::{Check, DohMethod, Flights, Group, Keeping, Packet, Plan, TlsFiles, To, Way},
     wire::{Name, Rcode},
 };
 use sources::Sources;
 
 /// The Corefile's word.
 const NAME: &str = "forward";
+
+/// The metadata label of the upstream that answered.
+const UPSTREAM: &str = "forward/upstream";
 
 /// Questions under way in one forward at most, whatever `max_concurrent` says. At some six
 /// kilobytes each they are 200 MiB; a fast upstream never gets near it, and a dead one must not
@@ -60,6 +65,10 @@ pub struct Config {
     pub tls: TlsFiles,
     /// The name that TLS upstreams must prove.
     pub tls_name: Option<ServerName<'static>>,
+    /// How HTTPS upstreams are asked.
+    pub doh_method: DohMethod,
+    /// Whom the addresses of upstreams that are given by name are asked of; the system without any.
+    pub resolver: Box<[SocketAddr]>,
     /// Our address towards upstreams.
     pub source: Option<IpAddr>,
     /// How often, in which order, and for how long upstreams are tried.
@@ -90,6 +99,8 @@ impl Config {
             check: Check::default(),
             tls: TlsFiles::default(),
             tls_name: None,
+            doh_method: DohMethod::default(),
+            resolver: Box::default(),
             source: None,
             plan: Plan::default(),
             max_concurrent: 0,
@@ -190,6 +201,16 @@ impl Plugin for Forward {
                 Resolved::Answer(reply)
             }
         }))
+    }
+
+    fn metadata_after(&self, _: &Query, reply: &Reply, label: &str) -> Option<String> {
+        let heard = reply.heard.as_ref().filter(|_| label == UPSTREAM)?;
+        Some(heard.upstream.to_string())
+    }
+
+    fn started(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        let started = self.sources.started()?;
+        Some(Box::pin(started))
     }
 
     fn recurses(&self) -> bool {
