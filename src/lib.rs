@@ -16,8 +16,10 @@
 //! message    whole messages: octets to query or reply, reply to octets
 //! query      the question: as asked, as rewritten, who asks, over what
 //! reply      the answer: rcode, records, and why it is what it is
+//! edns       the options of an OPT record
 //! wire       names, numbers and records as octets
 //! logging    the lines that people read
+//! interfaces the network interfaces of the machine
 //! metrics    every metric family, its name and its labels
 //! ```
 //!
@@ -45,6 +47,8 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod corefile;
+pub mod edns;
+pub mod interfaces;
 pub mod life;
 pub mod logging;
 pub mod message;

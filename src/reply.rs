@@ -11,7 +11,8 @@ use std::{
 };
 
 use crate::{
-    query::{Edns, Question},
+    edns::{self, Options},
+    query::Question,
     wire::{Class, MalformedMessage, Name, NameRef, RawRecord, Rcode, Type},
 };
 
@@ -33,6 +34,8 @@ pub struct Reply {
     pub why: Why,
     /// An extended error that an upstream gave (RFC 8914).
     pub extended_error: Option<ExtendedError>,
+    /// Other EDNS options, sent to clients that speak EDNS.
+    pub options: Options,
     /// What happened, in words for the log, where [`Reply::why`] alone does not tell: set by
     /// whoever failed, never sent.
     pub cause: Option<Box<str>>,
@@ -266,6 +269,7 @@ impl Reply {
         self.truncated = false;
         self.why = Why::Unanswered;
         self.extended_error = None;
+        self.options.clear();
         self.cause = None;
         self.answered_by = "";
         self.heard = None;
@@ -281,6 +285,7 @@ impl Reply {
             truncated,
             why,
             extended_error,
+            options,
             cause,
             answered_by,
             heard,
@@ -296,6 +301,7 @@ impl Reply {
         *answered_by = other.answered_by;
         heard.clone_from(&other.heard);
         extended_error.clone_from(&other.extended_error);
+        options.copy_from(&other.options);
         cause.clone_from(&other.cause);
         for (section, copied) in sections.iter_mut().zip(&other.sections) {
             section.clone_from(copied);
@@ -448,7 +454,10 @@ impl Reply {
 
     /// Octets held: what a cache counts.
     pub fn weight(&self) -> usize {
-        size_of::<Self>() + self.arena.len() + self.records().count() * size_of::<Record>()
+        size_of::<Self>()
+            + self.options.as_wire().len()
+            + self.arena.len()
+            + self.records().count() * size_of::<Record>()
     }
 
     /// Gives back the room that is not used, before the reply is kept.
@@ -457,21 +466,28 @@ impl Reply {
         self.sections.iter_mut().for_each(Vec::shrink_to_fit);
     }
 
-    /// Reads the options of an upstream's OPT record: of them, only an extended error is kept.
-    pub fn read_options(&mut self, mut options: &[u8]) {
-        while let Some((head, rest)) = options.split_at_checked(4) {
-            let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
-            let Some((value, rest)) = rest.split_at_checked(length) else {
-                return;
-            };
-            let code = u16::from_be_bytes([head[0], head[1]]);
-            if let (Edns::EXTENDED_ERROR, Some((code, text))) = (code, value.split_at_checked(2)) {
-                self.extended_error = Some(ExtendedError {
-                    code: u16::from_be_bytes([code[0], code[1]]),
-                    text: String::from_utf8_lossy(text).into(),
-                });
+    /// Reads the options of an upstream's OPT record. Kept are an extended error and what is not
+    /// between the upstream and us alone.
+    pub fn read_options(&mut self, options: &[u8]) {
+        for (code, data) in edns::walk(options).map_while(Result::ok) {
+            match (code, data.split_first_chunk::<2>()) {
+                (Options::EXTENDED_ERROR, Some((code, text))) => {
+                    self.extended_error = Some(ExtendedError {
+                        code: u16::from_be_bytes(*code),
+                        text: String::from_utf8_lossy(text).into(),
+                    });
+                }
+                (
+                    Options::EXTENDED_ERROR
+                    | Options::COOKIE
+                    | Options::KEEPALIVE
+                    | Options::PADDING,
+                    _,
+                ) => {}
+                _ => {
+                    self.options.push(code, data);
+                }
             }
-            options = rest;
         }
     }
 

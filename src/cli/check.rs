@@ -18,7 +18,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         Some("-") => Corefile::StandardInput,
         _ => Corefile::File(arguments.file.clone()),
     };
-    match corefile.read(53) {
+    match corefile.read_elsewhere(53) {
         Ok(config) => {
             if !config.warnings.list.is_empty() {
                 eprintln!("{}", config.warnings);

@@ -216,6 +216,7 @@ impl Writer {
         }
         // What is shown of it comes or goes with it.
         self.cluster.moves.put_all();
+        self.touch_serial();
     }
 
     fn set_service(&mut self, old: Option<&Service>, new: Option<Arc<Service>>) {
@@ -239,9 +240,7 @@ impl Writer {
     }
 
     fn set_slice(&mut self, old: Option<&Arc<Slice>>, new: Option<&Arc<Slice>>) {
-        if old.zip(new).is_none_or(|(old, new)| !old.answers_like(new)) {
-            self.touch_serial();
-        }
+        let shows = old.zip(new).is_none_or(|(old, new)| !old.answers_like(new));
         self.set_imported(old, new);
         // One without a Service is a ServiceImport's alone.
         let old = old.filter(|old| !old.service.is_empty());
@@ -263,6 +262,9 @@ impl Writer {
             self.change_entry(&new.namespace, &new.service, |entry| {
                 entry.slices = with_slice(&entry.slices, &new.name, Some(new));
             });
+        }
+        if shows {
+            self.touch_serial();
         }
     }
 
@@ -379,14 +381,14 @@ impl Writer {
         }
     }
 
+    /// To be called once readers see the change.
     fn touch_serial(&self) {
         let now = SystemTime::UNIX_EPOCH
             .elapsed()
             .map_or(0, |now| now.as_secs());
         // Serials are 32 bits and wrap (RFC 1982); within this century they do not go back.
         #[allow(clippy::cast_possible_truncation)]
-        let serial = (now as u32).max(self.cluster.serial());
-        self.cluster.set_serial(serial);
+        self.cluster.touch_serial(now as u32);
     }
 }
 

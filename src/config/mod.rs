@@ -11,8 +11,9 @@ pub use settings::Settings;
 
 use crate::{
     corefile::{self, Diagnostic, Diagnostics, Directive, Key, Loader, Severity, Zone},
+    interfaces::Interfaces,
     plugin::{
-        Setup,
+        Setup, elsewhere,
         order::{Errors, Kind, ORDER, Repeat, Word},
     },
 };
@@ -41,12 +42,21 @@ pub struct ServerBlock {
     pub plugins: Vec<(&'static str, Box<dyn Setup>)>,
 }
 
+impl ServerBlock {
+    /// The name of its view, where it is for some queries of its zones only.
+    pub fn view(&self) -> Option<&str> {
+        self.plugins.iter().find_map(|(_, setup)| setup.view())
+    }
+}
+
 /// What the reading of a directive knows of its surroundings.
 pub struct Parsing<'a> {
     /// The zones of the block's keys.
     pub zones: &'a [Zone],
     /// Every directive of the block: what a plugin that builds on another looks for it in.
     pub directives: &'a [Directive],
+    /// What names of interfaces mean.
+    pub interfaces: &'a Interfaces,
     /// Where warnings go.
     pub warnings: &'a mut Vec<Diagnostic>,
 }
@@ -62,6 +72,7 @@ impl Parsing<'_> {
 }
 
 /// Where a configuration is read from.
+#[derive(Clone, Copy)]
 pub struct Source<'a> {
     /// What errors call it; relative imports start from its directory.
     pub name: &'a str,
@@ -69,6 +80,8 @@ pub struct Source<'a> {
     pub text: &'a str,
     /// How imports and the environment are read.
     pub loader: &'a dyn Loader,
+    /// What names of interfaces mean.
+    pub interfaces: &'a Interfaces,
     /// The port of keys that carry none.
     pub default_port: u16,
 }
@@ -76,11 +89,14 @@ pub struct Source<'a> {
 impl Config {
     /// Reads a configuration, or tells everything that is wrong with it.
     pub fn read(source: &Source<'_>) -> Result<Self, Diagnostics> {
-        let known: Vec<&str> = ORDER.iter().map(|word| word.name).collect();
-        let mut file = corefile::parse(source.name, source.text, &known, source.loader)?;
+        let mut file = parse(source)?;
         if file.blocks.is_empty() {
             let text = corefile::DEFAULT_COREFILE;
-            let mut default = corefile::parse("built-in", text, &known, source.loader)?;
+            let mut default = parse(&Source {
+                name: "built-in",
+                text,
+                ..*source
+            })?;
             default.warnings.append(&mut file.warnings);
             let message = format!("{} has no server block", source.name);
             default.warnings.push(
@@ -94,12 +110,7 @@ impl Config {
         let mut overlaps = corefile::Overlaps::default();
         let mut blocks = Vec::new();
         for block in &file.blocks {
-            blocks.push(read_block(
-                block,
-                source.default_port,
-                &mut overlaps,
-                &mut found,
-            ));
+            blocks.push(read_block(block, source, &mut overlaps, &mut found));
         }
         file.warnings.append(&mut found);
         if file
@@ -118,10 +129,20 @@ impl Config {
     }
 }
 
+/// The words and blocks of a text. Words that are not served here are let through, for
+/// [`read_block`] to tell what to do about them.
+pub fn parse(source: &Source<'_>) -> Result<corefile::File, Diagnostics> {
+    let words = corefile::Words {
+        known: &ORDER.iter().map(|word| word.name).collect::<Vec<_>>(),
+        refused: &elsewhere::words().collect::<Vec<_>>(),
+    };
+    corefile::parse(source.name, source.text, words, source.loader)
+}
+
 /// Reads one block; what is wrong with it goes to `found`.
 fn read_block(
     block: &corefile::ServerBlock,
-    default_port: u16,
+    source: &Source<'_>,
     overlaps: &mut corefile::Overlaps,
     found: &mut Vec<Diagnostic>,
 ) -> ServerBlock {
@@ -141,6 +162,11 @@ fn read_block(
         settings: Settings::default(),
         plugins: Vec::new(),
     };
+    for one in &block.directives {
+        if !ORDER.iter().any(|word| one.name == word.name) {
+            found.push(elsewhere::refuse(one));
+        }
+    }
     for word in ORDER {
         let uses: Vec<&Directive> = block
             .directives
@@ -151,6 +177,7 @@ fn read_block(
             let mut parsing = Parsing {
                 zones: &zones,
                 directives: &block.directives,
+                interfaces: source.interfaces,
                 warnings: found,
             };
             if let Err(errors) = read_word(word, &uses, &mut parsing, &mut read) {
@@ -158,7 +185,7 @@ fn read_block(
             }
         }
     }
-    claim(&read, default_port, overlaps, found);
+    claim(&read, source.default_port, overlaps, found);
     read
 }
 
@@ -202,11 +229,14 @@ fn read_word(
         Kind::Absent(instead) => Err(uses
             .iter()
             .map(|one| {
-                let message = format!("plugin/{}: not built into Lodestone yet", word.name);
-                one.name
-                    .error(message)
-                    .label("CoreDNS has it, Lodestone does not")
-                    .help(instead)
+                let message = format!("plugin/{}: not built into Lodestone", word.name);
+                let error = one.name.error(message);
+                match elsewhere::left_out(word.name) {
+                    Some(told) => error.label(told.why).help(told.instead(one)),
+                    None => error
+                        .label("CoreDNS has it, Lodestone does not yet")
+                        .help(instead),
+                }
             })
             .collect()),
     }
@@ -220,8 +250,18 @@ fn claim(
     found: &mut Vec<Diagnostic>,
 ) {
     let bound: Vec<_> = block.settings.bind.iter().copied().map(Some).collect();
-    let addresses = if bound.is_empty() { vec![None] } else { bound };
+    // Whether addresses that only another machine has clash cannot be known.
+    let everywhere = bound.is_empty() && !block.settings.bound_elsewhere;
+    let addresses = if everywhere { vec![None] } else { bound };
     for key in &block.keys {
+        if let (Some(shed), true) = (
+            block.settings.shed,
+            key.transport != corefile::Transport::Dns,
+        ) {
+            let error = Diagnostic::error("shed is for plain DNS alone").at(shed);
+            let error = error.also(key.place, "this is not");
+            found.push(error.in_plugin("shed").help("remove the line"));
+        }
         match key.transport {
             corefile::Transport::Dns => {}
             corefile::Transport::Tls if block.settings.tls.is_some() => {}
@@ -236,8 +276,9 @@ fn claim(
             }
         }
         for address in &addresses {
-            if let Err(error) = overlaps.claim(key, key.port_or(default_port), *address, false) {
-                found.push(error);
+            let port = key.port_or(default_port);
+            if let Err(clash) = overlaps.claim(key, port, *address, block.view().is_some()) {
+                found.push(clash);
             }
         }
     }

@@ -42,7 +42,7 @@ pub use duration::{DurationError, parse_duration};
 pub use loader::{Disk, Loader, MAX_FILE, Memory};
 pub use nearest::nearest;
 pub use overlap::Overlaps;
-pub use parser::parse;
+pub use parser::{Words, parse};
 pub use source::{Place, SourceId, Sources, Word};
 pub use tree::{Body, Directive, File, Line, ServerBlock};
 pub use value::{Listen, zones};

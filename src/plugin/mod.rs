@@ -10,7 +10,9 @@
 pub mod autopath;
 pub mod cache;
 mod chain;
+pub mod elsewhere;
 pub mod errors;
+mod expression;
 pub mod forward;
 pub mod hosts;
 pub mod k8s_external;
@@ -26,6 +28,7 @@ pub mod prometheus;
 #[cfg(test)]
 mod testing;
 pub mod transfer;
+pub mod view;
 pub mod whoami;
 mod zone_list;
 
@@ -93,6 +96,12 @@ pub trait Plugin: Send + Sync + 'static {
     /// Whether names that nobody here knows can be found by it: decides the RA bit.
     fn recurses(&self) -> bool {
         false
+    }
+
+    /// Whether the block is for this query at all: asked of every plugin of a block that has a
+    /// view ([`Setup::view`]), for each query that comes to its zone. `chain` is the block's.
+    fn admits(&self, _chain: &Chain, _query: &Query) -> bool {
+        true
     }
 
     /// Whether it can answer in classes other than IN.
@@ -226,10 +235,17 @@ pub trait Setup: fmt::Debug + Send + Sync {
     /// Makes the plugin. Called once for the block, whatever number of keys it has.
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError>;
 
-    /// Whether the plugin offers something to others of its block ([`Build::offered`]): those that
-    /// do are built before those that do not, wherever they stand in the chain.
+    /// Whether the plugin offers something to others of its block ([`Build::offered`]). Those that
+    /// do are built before those that do not, wherever they stand in the chain, and the innermost
+    /// of them first: an offer may be made of what those further in have offered.
     fn offers(&self) -> bool {
         false
+    }
+
+    /// The name of the view that it makes of its block: the block is then for those queries only
+    /// that its plugins admit ([`Plugin::admits`]).
+    fn view(&self) -> Option<&str> {
+        None
     }
 
     /// A page that is to be served over HTTP for it.
@@ -265,6 +281,8 @@ pub struct Build<'a> {
     pub addresses: &'a [SocketAddr],
     /// What metrics call the block's first listener: `dns://:53`.
     pub server: &'a Arc<str>,
+    /// The block's view; empty without one.
+    pub view: &'a str,
     /// What plugins of this block offer to those built after them: see [`Setup::offers`].
     pub offered: Vec<Arc<dyn Any + Send + Sync>>,
 }

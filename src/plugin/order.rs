@@ -41,7 +41,8 @@ pub enum Kind {
     MergedPlugin(ParseMerged),
     /// A setting of the server block.
     Setting(ParseSetting),
-    /// CoreDNS has it, Lodestone does not yet; what to do instead.
+    /// CoreDNS has it, Lodestone does not; what to do instead, where
+    /// [`elsewhere`](crate::plugin::elsewhere) knows nothing better.
     Absent(&'static str),
 }
 
@@ -76,7 +77,11 @@ pub const ORDER: &[Word] = &[
     absent("https"),
     absent("https3"),
     absent("timeouts"),
-    absent("multisocket"),
+    word(
+        "multisocket",
+        Repeat::Once,
+        Kind::Setting(crate::config::settings::multisocket),
+    ),
     word(
         "reload",
         Repeat::First,
@@ -89,7 +94,11 @@ pub const ORDER: &[Word] = &[
         Repeat::Merged,
         Kind::Setting(crate::config::settings::bind),
     ),
-    absent("debug"),
+    word(
+        "debug",
+        Repeat::Merged,
+        Kind::Setting(crate::config::settings::debug),
+    ),
     absent("trace"),
     word(
         "ready",
@@ -101,8 +110,16 @@ pub const ORDER: &[Word] = &[
         Repeat::Merged,
         Kind::Setting(crate::config::settings::health),
     ),
-    absent("pprof"),
-    absent("shed"),
+    word(
+        "pprof",
+        Repeat::Once,
+        Kind::Setting(crate::config::settings::pprof),
+    ),
+    word(
+        "shed",
+        Repeat::Once,
+        Kind::Setting(crate::config::settings::shed),
+    ),
     // Outermost of those that see a reply, so that it counts what the client got.
     word("prometheus", Repeat::Once, Kind::Plugin(parse_prometheus)),
     // Outside of everything that can fail, cache included: a remembered failure is one.
@@ -174,7 +191,8 @@ pub const ORDER: &[Word] = &[
     word("whoami", Repeat::First, Kind::Plugin(parse_whoami)),
     absent("on"),
     absent("sign"),
-    absent("view"),
+    // It chooses the block before any plugin of it is asked.
+    word("view", Repeat::Once, Kind::Plugin(parse_view)),
     absent("nomad"),
 ];
 
@@ -249,4 +267,8 @@ fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn S
 
 fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::whoami::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_view(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::view::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
 }

@@ -4,14 +4,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Way;
 use crate::{
+    edns::Options,
     message::{read_reply, write_query},
     query::{Edns, Query, Question},
     reply::{Reply, Why},
     wire::{HEADER_LENGTH, Header, MIN_UDP_PAYLOAD, Opcode, Rcode},
 };
 
-/// Octets of a query at most: header, the longest name, type and class, an OPT without options.
-pub(super) const MAX_QUERY: usize = HEADER_LENGTH + 255 + 4 + 11;
+/// Octets of a query at most: header, the longest name, type and class, an OPT.
+pub(super) const MAX_QUERY: usize = HEADER_LENGTH + 255 + 4 + 11 + Options::MAX;
 
 /// A query in octets, its id left open: each try puts its own.
 #[derive(Debug)]
@@ -39,13 +40,22 @@ impl Packet {
             query.checking_disabled,
             true,
             edns,
+            &query.options,
         );
         Self::new(octets, &query.question)
     }
 
     /// A question of our own: no EDNS, no wishes.
     pub fn probe(question: &Question, recursion_desired: bool) -> Self {
-        let octets = write_query(0, question, recursion_desired, false, false, None);
+        let octets = write_query(
+            0,
+            question,
+            recursion_desired,
+            false,
+            false,
+            None,
+            &Options::default(),
+        );
         Self::new(octets, question)
     }
 
@@ -207,8 +217,10 @@ mod tests {
         });
         let mut iterative = plain.clone();
         iterative.recursion_desired = false;
+        let mut from = plain.clone();
+        from.options.push(Options::SUBNET, b"net");
         assert_ne!(key, Packet::of(&plain).key(Way::Stream));
-        for other in [checking, signed, iterative] {
+        for other in [checking, signed, iterative, from] {
             assert_ne!(key, Packet::of(&other).key(Way::Datagram));
         }
     }

@@ -770,7 +770,7 @@ fn a_filtered_block_may_repeat_a_zone_in_either_order() {
         let mut overlaps = lodestone::corefile::Overlaps::default();
         assert!(overlaps.claim(&keys(0), 53, None, first).is_ok());
         assert!(overlaps.claim(&keys(1), 53, None, second).is_ok());
-        let bound = Some(std::net::IpAddr::from([127, 0, 0, 1]));
+        let bound = Some(std::net::IpAddr::from([127, 0, 0, 1]).into());
         assert!(
             overlaps.claim(&keys(1), 53, bound, true).is_err(),
             "not for bind overlaps"

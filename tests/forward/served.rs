@@ -47,6 +47,7 @@ impl Served {
             zones: &[Name::ROOT],
             addresses,
             server: &server,
+            view: "",
             offered: Vec::new(),
         };
         let zones = [".".to_owned()];

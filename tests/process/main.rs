@@ -10,5 +10,6 @@ mod companions;
 mod reference;
 mod reload;
 mod server;
+mod settings;
 mod shutdown;
 mod stock;

@@ -6,6 +6,7 @@ use super::Config;
 use crate::{
     cluster::{Origin, Settings, Tls},
     corefile::{self, Arguments, Diagnostic, Directive, Line, Word, Zone, unknown_property},
+    plugin::elsewhere,
     wire::Name,
     zone::{PodNames, Rules, Zones},
 };
@@ -49,7 +50,11 @@ pub fn parse(
     let mut options = Options::default();
     for line in directive.properties() {
         if let Err(error) = options.read(line, warnings) {
-            errors.push(error);
+            errors.push(elsewhere::kubernetes_option(
+                line,
+                &directive.arguments,
+                error,
+            ));
         }
     }
     let origin = options.origin(warnings).map_err(|error| errors.push(error));

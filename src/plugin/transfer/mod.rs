@@ -6,27 +6,58 @@
 
 mod parse;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, pin::Pin, sync::Arc};
 
+use futures_util::{Stream, stream};
 use ipnet::IpNet;
 pub use parse::parse;
+use tokio::sync::watch;
 
 use super::{Build, BuildError, Context, Plugin, Setup, Step, ZoneList};
 use crate::{
     query::{Query, Question, Transport},
     reply::{Reply, Why},
-    wire::{Class, Rcode, Type},
+    wire::{Class, Name, Rcode, Type},
 };
 
 /// The Corefile's word.
 const NAME: &str = "transfer";
 
 /// Somebody who has zones that can be told as a whole.
+///
+/// A zone has a serial, and its records as they stand at one moment: what is told together must
+/// never have been two states of the zone, and whatever changes after it was told must give it
+/// another serial, a later one (RFC 1982, [`crate::wire::is_later`]), even if that is within the
+/// same second. A plugin that holds a zone as one immutable value behind an `Arc`, with the serial
+/// in it, has both for nothing.
 pub trait Transferable: Send + Sync {
     /// Writes the zone whose name is asked for into `reply`, which comes empty: all of it, an SOA
     /// record at either end; or where `held` is its serial or a later one, the SOA record alone. A
     /// failure is a reply too. False, and nothing written, where the name is none of its zones'.
     fn transfer(&self, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool;
+
+    /// Its zones, in lower case, each with its serial at present. A zone that cannot be told yet,
+    /// or not any more (not loaded, expired), is not among them.
+    fn serials(&self) -> Vec<(Name, u32)>;
+
+    /// How it tells that a serial may have changed, so that secondaries are notified (RFC 1996):
+    /// with an item of this stream, after which [`serials`](Self::serials) is read. Too many items
+    /// do no harm, and several may be one. The stream must not keep the plugin alive, and ends with
+    /// it. None where nothing ever changes.
+    ///
+    /// A [`tokio::sync::watch`] channel becomes such a stream by [`changes_of`].
+    fn changes(&self) -> Option<Changes>;
+}
+
+/// See [`Transferable::changes`].
+pub type Changes = Pin<Box<dyn Stream<Item = ()> + Send>>;
+
+/// The changes that a channel tells of.
+pub fn changes_of<T: Send + Sync + 'static>(channel: watch::Receiver<T>) -> Changes {
+    Box::pin(stream::unfold(channel, async |mut channel| {
+        channel.changed().await.ok()?;
+        Some(((), channel))
+    }))
 }
 
 /// What a plugin with zones puts into [`Build::offered`], for the transfers of its block.
