@@ -10,6 +10,7 @@
 pub mod autopath;
 pub mod cache;
 mod chain;
+pub mod dnstap;
 pub mod elsewhere;
 pub mod errors;
 mod expression;

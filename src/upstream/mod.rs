@@ -10,7 +10,7 @@
 //! target       how a Corefile names an upstream; resolv_conf is the file that lists some, resolve
 //!              finds the addresses of a host
 //! tls          whom to trust
-//! meter        what is counted
+//! meter        what is counted; witness is told of every try, where there is one
 //! ```
 //!
 //! Nothing here knows a Corefile, a chain or a plugin. Whatever is spawned ends when its
@@ -34,6 +34,7 @@ mod target;
 mod tls;
 mod udp;
 mod waiters;
+mod witness;
 
 use std::{
     net::IpAddr,
@@ -57,6 +58,7 @@ pub use resolve::{ResolveError, resolve};
 pub use stream::Keeping;
 pub use target::{Host, Over, Target, TargetError, To};
 pub use tls::{TlsError, TlsFiles};
+pub use witness::{Tried, Witness};
 
 use crate::{metrics::Metrics, query::Question, reply::Reply};
 use health::Health;
@@ -180,6 +182,21 @@ impl Upstream {
     pub async fn exchange(&self, packet: &Arc<Packet>, way: Way) -> Result<Reply, Failure> {
         let asked = Instant::now();
         let answer = self.ask(packet, way).await;
+        if let Some(witness) = packet.witness() {
+            let heard = answer.as_ref().ok().and_then(|reply| reply.heard.as_ref());
+            let usual = match self.link {
+                Link::Plain { .. } => way != Way::Stream,
+                Link::Quic(_) => true,
+                _ => false,
+            };
+            witness.tried(&Tried {
+                upstream: self.target.address,
+                by_datagram: heard.map_or(usual, |heard| heard.by_datagram),
+                begun: asked,
+                took: asked.elapsed(),
+                reply: answer.as_ref().ok(),
+            });
+        }
         if let Ok(reply) = &answer {
             self.health.answered();
             self.meter.answered(reply.rcode, asked.elapsed());

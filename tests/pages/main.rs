@@ -27,7 +27,6 @@ const WITHOUT_PAGE: &[&str] = &[
     "bind",
     "cache",
     "errors",
-    "forward",
     "health",
     "k8s_external",
     "kubernetes",

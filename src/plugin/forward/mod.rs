@@ -20,7 +20,11 @@ use rustls::pki_types::ServerName;
 
 pub use parse::parse;
 
-use super::{Build, BuildError, Context, Plugin, Resolved, Setup, Step, loop_guard::LoopGuard};
+use super::{
+    Build, BuildError, Context, Plugin, Resolved, Setup, Step,
+    dnstap::tap::{self, Tap},
+    loop_guard::LoopGuard,
+};
 use crate::{
     metrics::Metrics,
     query::{Query, Transport},
@@ -122,6 +126,7 @@ pub struct Forward {
     max_concurrent: usize,
     under_way: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
+    taps: Box<[Arc<Tap>]>,
 }
 
 /// When a question goes on to the forward behind this one.
@@ -166,6 +171,7 @@ impl Config {
             max_concurrent: self.max_concurrent,
             under_way: Arc::default(),
             metrics: Arc::clone(build.metrics),
+            taps: Tap::offered(build),
         }))
     }
 }
@@ -175,7 +181,7 @@ impl Plugin for Forward {
         NAME
     }
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         if !self.is_for(&query.question.lower) {
             return Step::Pass;
         }
@@ -183,7 +189,10 @@ impl Plugin for Forward {
             return Step::Answer;
         };
         let way = self.way(query.transport);
-        let packet = Packet::of(query);
+        let mut packet = Packet::of(query);
+        if let Some(witness) = tap::witness(&self.taps, context, query) {
+            packet.witnessed(witness);
+        }
         let key = packet.key(way);
         let group = self.group();
         let flight = self

@@ -8,7 +8,7 @@
 //!
 //! The first rule whose name the question lies under decides; later ones are not looked at.
 
-mod format;
+pub mod format;
 
 use std::sync::Arc;
 
