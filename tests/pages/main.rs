@@ -24,7 +24,6 @@ use served::Place;
 /// Words that work and have no page yet. A word that has one must leave this list.
 const WITHOUT_PAGE: &[&str] = &[
     "autopath",
-    "bind",
     "cache",
     "errors",
     "health",
@@ -39,6 +38,7 @@ const WITHOUT_PAGE: &[&str] = &[
     "reload",
     "tls",
     "transfer",
+    "view",
     "whoami",
 ];
 
