@@ -10,6 +10,7 @@
 pub mod autopath;
 pub mod cache;
 mod chain;
+pub mod dnstap;
 pub mod elsewhere;
 pub mod errors;
 mod expression;
@@ -93,6 +94,12 @@ pub trait Plugin: Send + Sync + 'static {
     /// the label: see there.
     fn metadata(&self, _query: &Query, _label: &str) -> Option<String> {
         None
+    }
+
+    /// What it knows once the query has been answered: like [`Plugin::metadata`], for those who
+    /// read it when the reply has been sent.
+    fn metadata_after(&self, query: &Query, _reply: &Reply, label: &str) -> Option<String> {
+        self.metadata(query, label)
     }
 
     /// Whether it can do its work yet; `/ready` asks this.

@@ -126,7 +126,8 @@ pub const ORDER: &[Word] = &[
     word("errors", Repeat::Once, Kind::Plugin(parse_errors)),
     // Outside of rewrite: the line shows the question as asked.
     word("log", Repeat::Merged, Kind::MergedPlugin(parse_log)),
-    absent("dnstap"),
+    // Outside of rewrite, as log is: what is told is what the client asked.
+    word("dnstap", Repeat::Instances, Kind::Plugin(parse_dnstap)),
     absent("local"),
     absent("dns64"),
     absent("any"),
@@ -222,6 +223,10 @@ fn parse_errors(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, 
 
 fn parse_log(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::log::parse(uses).map(boxed)
+}
+
+fn parse_dnstap(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::dnstap::parse(one, parsing.warnings).map(boxed)
 }
 
 fn parse_loadbalance(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

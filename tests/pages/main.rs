@@ -26,7 +26,6 @@ const WITHOUT_PAGE: &[&str] = &[
     "autopath",
     "cache",
     "errors",
-    "forward",
     "health",
     "kubernetes",
     "loadbalance",
