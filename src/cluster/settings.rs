@@ -17,6 +17,9 @@ pub struct Settings {
     pub namespace_labels: Selector,
     /// Watch Pods: `pods verified`.
     pub pods: bool,
+    /// Keep the names of the pods behind endpoints: `endpoint_pod_names`. Nobody else asks for
+    /// them, and they are the longest part of an endpoint.
+    pub pod_names: bool,
     /// Watch EndpointSlices: not `noendpoints`.
     pub slices: bool,
     /// Watch ServiceImports: `multicluster`.
@@ -103,6 +106,7 @@ impl Settings {
             labels: Selector::default(),
             namespace_labels: Selector::default(),
             pods: false,
+            pod_names: false,
             slices: true,
             imports: false,
             limits: Limits::default(),
