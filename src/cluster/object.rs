@@ -190,6 +190,14 @@ impl Endpoint {
         (!pod.is_empty()).then_some(pod)
     }
 
+    /// Gives the room of the pod's name back.
+    pub(super) fn forget_pod(&mut self) {
+        let hostname = &self.names[..self.hostname_length.into()];
+        if hostname.len() < self.names.len() {
+            self.names = hostname.into();
+        }
+    }
+
     /// The topology zone it runs in, for `zonal`.
     pub fn zone(&self) -> Option<&str> {
         self.zone.as_deref().map(|zone| &**zone)
@@ -301,6 +309,12 @@ mod tests {
             (bare.hostname(), bare.pod(), bare.zone()),
             (None, Some("pod-a"), None)
         );
+        for mut endpoint in [full, bare] {
+            let hostname = endpoint.hostname().map(str::to_owned);
+            endpoint.forget_pod();
+            assert_eq!(endpoint.pod(), None);
+            assert_eq!(endpoint.hostname(), hostname.as_deref());
+        }
         let long = "x".repeat(64);
         assert_eq!(
             Endpoint::new(address, true, Some(&long), None, None).hostname(),

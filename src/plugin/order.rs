@@ -126,7 +126,8 @@ pub const ORDER: &[Word] = &[
     word("errors", Repeat::Once, Kind::Plugin(parse_errors)),
     // Outside of rewrite: the line shows the question as asked.
     word("log", Repeat::Merged, Kind::MergedPlugin(parse_log)),
-    absent("dnstap"),
+    // Outside of rewrite, as log is: what is told is what the client asked.
+    word("dnstap", Repeat::Instances, Kind::Plugin(parse_dnstap)),
     absent("local"),
     absent("dns64"),
     absent("any"),
@@ -139,7 +140,8 @@ pub const ORDER: &[Word] = &[
     ),
     // Outside of all that answers from data: who may not ask is answered here.
     word("tsig", Repeat::Once, Kind::Plugin(parse_tsig)),
-    absent("rewrite"),
+    // Above all that answers: they see the question as it became.
+    word("rewrite", Repeat::Merged, Kind::MergedPlugin(parse_rewrite)),
     // Outside of acl and of all that answers: each name that it tries is asked as if by the client.
     word(
         "autopath",
@@ -155,7 +157,12 @@ pub const ORDER: &[Word] = &[
         Kind::Setting(crate::config::settings::tls),
     ),
     absent("minimal"),
-    absent("template"),
+    // Before all that looks names up: what is written in the Corefile overrides them.
+    word(
+        "template",
+        Repeat::Merged,
+        Kind::MergedPlugin(parse_template),
+    ),
     // Before all that has zones to tell: they refuse what it does not serve.
     word(
         "transfer",
@@ -219,8 +226,16 @@ fn parse_log(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>,
     plugin::log::parse(uses).map(boxed)
 }
 
+fn parse_dnstap(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::dnstap::parse(one, parsing.warnings).map(boxed)
+}
+
 fn parse_loadbalance(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::loadbalance::parse(uses).map(boxed)
+}
+
+fn parse_rewrite(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::rewrite::parse(uses, parsing.directives, parsing.warnings).map(boxed)
 }
 
 fn parse_autopath(
@@ -275,6 +290,13 @@ fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn S
 
 fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::whoami::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_template(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+) -> Result<Box<dyn Setup>, Errors> {
+    plugin::template::parse(uses, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
 
 fn parse_view(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
