@@ -23,15 +23,12 @@ use served::Place;
 
 /// Words that work and have no page yet. A word that has one must leave this list.
 const WITHOUT_PAGE: &[&str] = &[
-    "autopath",
     "cache",
     "errors",
     "health",
-    "kubernetes",
     "loadbalance",
     "log",
     "loop",
-    "metadata",
     "prometheus",
     "ready",
     "reload",
