@@ -25,14 +25,10 @@ use served::Place;
 const WITHOUT_PAGE: &[&str] = &[
     "autopath",
     "cache",
-    "errors",
     "forward",
     "health",
     "k8s_external",
     "kubernetes",
-    "loadbalance",
-    "log",
-    "loop",
     "metadata",
     "prometheus",
     "ready",
@@ -40,7 +36,6 @@ const WITHOUT_PAGE: &[&str] = &[
     "tls",
     "transfer",
     "view",
-    "whoami",
 ];
 
 /// How many pages are tried at a time: most of the time is spent waiting.
