@@ -13,6 +13,7 @@ pub mod bufsize;
 pub mod cache;
 mod chain;
 pub mod chaos;
+pub mod dnstap;
 pub mod elsewhere;
 pub mod errors;
 mod expression;
@@ -33,6 +34,7 @@ mod parts;
 mod polled_file;
 pub mod prometheus;
 pub mod rewrite;
+pub mod template;
 #[cfg(test)]
 mod testing;
 pub mod transfer;
@@ -99,6 +101,12 @@ pub trait Plugin: Send + Sync + 'static {
     /// the label: see there.
     fn metadata(&self, _query: &Query, _label: &str) -> Option<String> {
         None
+    }
+
+    /// What it knows once the query has been answered: like [`Plugin::metadata`], for those who
+    /// read it when the reply has been sent.
+    fn metadata_after(&self, query: &Query, _reply: &Reply, label: &str) -> Option<String> {
+        self.metadata(query, label)
     }
 
     /// Whether it can do its work yet; `/ready` asks this.

@@ -128,7 +128,8 @@ pub const ORDER: &[Word] = &[
     word("errors", Repeat::Once, Kind::Plugin(parse_errors)),
     // Outside of rewrite: the line shows the question as asked.
     word("log", Repeat::Merged, Kind::MergedPlugin(parse_log)),
-    absent("dnstap"),
+    // Outside of rewrite, as log is: what is told is what the client asked.
+    word("dnstap", Repeat::Instances, Kind::Plugin(parse_dnstap)),
     absent("local"),
     absent("dns64"),
     word("any", Repeat::First, Kind::Plugin(parse_any)),
@@ -157,7 +158,12 @@ pub const ORDER: &[Word] = &[
         Kind::Setting(crate::config::settings::tls),
     ),
     word("minimal", Repeat::First, Kind::Plugin(parse_minimal)),
-    absent("template"),
+    // Before all that looks names up: what is written in the Corefile overrides them.
+    word(
+        "template",
+        Repeat::Merged,
+        Kind::MergedPlugin(parse_template),
+    ),
     // Before all that has zones to tell: they refuse what it does not serve.
     word(
         "transfer",
@@ -219,6 +225,10 @@ fn parse_errors(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, 
 
 fn parse_log(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::log::parse(uses).map(boxed)
+}
+
+fn parse_dnstap(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::dnstap::parse(one, parsing.warnings).map(boxed)
 }
 
 fn parse_loadbalance(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
@@ -285,7 +295,10 @@ fn parse_k8s_external(
 }
 
 fn parse_kubernetes(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::kubernetes::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+    let config = plugin::kubernetes::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    Ok(boxed(
+        config.with_readers(parsing.directives, parsing.warnings),
+    ))
 }
 
 fn parse_loop(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
@@ -298,6 +311,13 @@ fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn S
 
 fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::whoami::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_template(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+) -> Result<Box<dyn Setup>, Errors> {
+    plugin::template::parse(uses, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
 
 fn parse_view(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

@@ -25,16 +25,14 @@ use served::Place;
 const WITHOUT_PAGE: &[&str] = &[
     "autopath",
     "cache",
-    "forward",
     "health",
-    "k8s_external",
     "kubernetes",
     "metadata",
     "prometheus",
     "ready",
     "reload",
+    "template",
     "tls",
-    "transfer",
     "view",
 ];
 
