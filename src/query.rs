@@ -22,6 +22,8 @@ pub struct Query {
     pub opcode: Opcode,
     /// The client wants recursion.
     pub recursion_desired: bool,
+    /// What `header` makes of that wish towards upstreams.
+    pub onward_recursion: Option<bool>,
     /// The client checks signatures for itself; handed on to upstreams, part of a cache's key.
     pub checking_disabled: bool,
     /// The client understands the AD bit (RFC 6840 §5.7).
@@ -66,6 +68,7 @@ impl Query {
             question,
             opcode: Opcode::QUERY,
             recursion_desired: true,
+            onward_recursion: None,
             checking_disabled: false,
             authentic_data: false,
             edns: None,

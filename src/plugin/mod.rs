@@ -7,14 +7,19 @@
 //! Words that configure a server block and never see a query (bind, health, reload, ...) are
 //! settings, another type: see [`crate::config`].
 
+pub mod any;
 pub mod autopath;
+pub mod bufsize;
 pub mod cache;
 mod chain;
+pub mod chaos;
 pub mod dnstap;
 pub mod elsewhere;
 pub mod errors;
 mod expression;
 pub mod forward;
+pub mod header;
+mod host_name;
 pub mod hosts;
 pub mod k8s_external;
 pub mod kubernetes;
@@ -22,6 +27,8 @@ pub mod loadbalance;
 pub mod log;
 pub mod loop_guard;
 pub mod metadata;
+pub mod minimal;
+pub mod nsid;
 pub mod order;
 mod parts;
 mod polled_file;

@@ -87,8 +87,10 @@ pub const ORDER: &[Word] = &[
         Repeat::First,
         Kind::Setting(crate::config::settings::reload),
     ),
-    absent("nsid"),
-    absent("bufsize"),
+    // Whoever answered, it is this server that did.
+    word("nsid", Repeat::Once, Kind::Plugin(parse_nsid)),
+    // In front of all that looks at what a client takes.
+    word("bufsize", Repeat::First, Kind::Plugin(parse_bufsize)),
     word(
         "bind",
         Repeat::Merged,
@@ -130,8 +132,8 @@ pub const ORDER: &[Word] = &[
     word("dnstap", Repeat::Instances, Kind::Plugin(parse_dnstap)),
     absent("local"),
     absent("dns64"),
-    absent("any"),
-    absent("chaos"),
+    word("any", Repeat::First, Kind::Plugin(parse_any)),
+    word("chaos", Repeat::First, Kind::Plugin(parse_chaos)),
     // Outside of cache, so that a remembered answer is shuffled anew for each client.
     word(
         "loadbalance",
@@ -149,14 +151,14 @@ pub const ORDER: &[Word] = &[
         Kind::MergedPlugin(parse_autopath),
     ),
     absent("acl"),
-    absent("header"),
+    word("header", Repeat::Merged, Kind::MergedPlugin(parse_header)),
     absent("dnssec"),
     word(
         "tls",
         Repeat::First,
         Kind::Setting(crate::config::settings::tls),
     ),
-    absent("minimal"),
+    word("minimal", Repeat::First, Kind::Plugin(parse_minimal)),
     // Before all that looks names up: what is written in the Corefile overrides them.
     word(
         "template",
@@ -232,6 +234,30 @@ fn parse_dnstap(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Se
 
 fn parse_loadbalance(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::loadbalance::parse(uses).map(boxed)
+}
+
+fn parse_nsid(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::nsid::parse(one).map(boxed)
+}
+
+fn parse_bufsize(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::bufsize::parse(one).map(boxed)
+}
+
+fn parse_any(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::any::parse(one).map(boxed)
+}
+
+fn parse_minimal(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::minimal::parse(one).map(boxed)
+}
+
+fn parse_chaos(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::chaos::parse(one, parsing.warnings).map(boxed)
+}
+
+fn parse_header(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::header::parse(uses, parsing.warnings).map(boxed)
 }
 
 fn parse_rewrite(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

@@ -294,6 +294,7 @@ impl Arrival<'_> {
             question: parsed.question,
             opcode: header.opcode(),
             recursion_desired: header.has(Header::RECURSION_DESIRED),
+            onward_recursion: None,
             checking_disabled: header.has(Header::CHECKING_DISABLED),
             authentic_data: header.has(Header::AUTHENTIC),
             edns: parsed.edns,
