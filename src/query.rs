@@ -48,6 +48,8 @@ pub struct Query {
     pub depth: u8,
     /// Whether a cache must fetch anew rather than answer from what it holds.
     pub refresh: bool,
+    /// Whether addresses are to be told as they are, and none made of others.
+    pub untranslated: bool,
 }
 
 impl Query {
@@ -74,6 +76,7 @@ impl Query {
             received: Instant::now(),
             depth: 0,
             refresh: false,
+            untranslated: false,
         }
     }
 

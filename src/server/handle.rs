@@ -306,6 +306,7 @@ impl Arrival<'_> {
             received: self.received,
             depth: 0,
             refresh: false,
+            untranslated: false,
         })
     }
 

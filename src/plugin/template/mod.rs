@@ -147,7 +147,8 @@ impl Plugin for Templates {
 
     fn serves_other_classes(&self) -> bool {
         let mut templates = self.templates.iter();
-        templates.any(|template| template.class != Class::IN)
+        // One for any class takes what comes; it is not there for the sake of other classes.
+        templates.any(|template| !matches!(template.class, Class::IN | Class::ANY))
     }
 }
 
