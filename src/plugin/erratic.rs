@@ -24,7 +24,7 @@ use std::{
 
 use super::{Build, BuildError, Context, Plugin, Resolved, Setup, Step};
 use crate::{
-    corefile::{Arguments, Diagnostic, Directive, Line, unknown_property},
+    corefile::{Arguments, Diagnostic, Directive, Line, Word, unknown_property},
     query::Query,
     reply::{Data, Owner, Reply, Section, Soa, Why},
     wire::{Name, Rcode, Type},
@@ -89,7 +89,7 @@ fn property(line: &Line, config: &mut Config, drop: &mut Option<u64>) -> Result<
         "truncate" => config.truncate = amount(&mut arguments)?.unwrap_or(AMOUNT),
         "delay" => {
             config.delay = amount(&mut arguments)?.unwrap_or(AMOUNT);
-            let duration = arguments.next().map(|word| word.duration()).transpose()?;
+            let duration = arguments.next().map(Word::duration).transpose()?;
             config.duration = duration.unwrap_or(DELAY);
         }
         "large" => config.large = true,
@@ -130,7 +130,7 @@ impl Plugin for Erratic {
 
     fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let number = self.count.fetch_add(1, Relaxed);
-        let is_turn = |amount: u64| amount > 0 && number % amount == 0;
+        let is_turn = |amount: u64| amount > 0 && number.is_multiple_of(amount);
         let config = &self.config;
         if is_turn(config.drop) {
             return Step::Drop;

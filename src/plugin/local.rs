@@ -113,7 +113,7 @@ impl Local {
     }
 
     /// The answer for a name that stands for the machine; whether there is one.
-    fn addresses(&self, rtype: Type, reply: &mut Reply) -> bool {
+    fn addresses(rtype: Type, reply: &mut Reply) -> bool {
         let data = match rtype {
             Type::A => Data::A(Ipv4Addr::LOCALHOST),
             Type::AAAA => Data::Aaaa(Ipv6Addr::LOCALHOST),
@@ -162,7 +162,7 @@ impl Plugin for Local {
         let mut says_no = Owner::Question;
         let answered = if self.is_localhosts(name) {
             self.asked.inc();
-            self.addresses(rtype, reply)
+            Self::addresses(rtype, reply)
         } else {
             let mut zones = self.zones.iter();
             let Some(zone) = zones.find(|zone| name.is_under(zone.as_ref())) else {
@@ -170,7 +170,7 @@ impl Plugin for Local {
             };
             if question.lower == *zone {
                 let is_localhost = zone == self.localhost();
-                (is_localhost && self.addresses(rtype, reply)) || self.apex(rtype, reply)
+                (is_localhost && Self::addresses(rtype, reply)) || self.apex(rtype, reply)
             } else {
                 says_no = Owner::Name(zone.as_ref());
                 let is_loopback = question.lower == self.loopback;
@@ -192,6 +192,8 @@ impl Plugin for Local {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use super::*;
     use crate::plugin::testing::{self, Place};
 
@@ -211,7 +213,7 @@ mod tests {
                 Owner::Name(name) => name.to_string(),
             };
             assert_eq!(record.ttl, TTL);
-            text.push_str(&format!(" {owner} {}", record.rtype));
+            write!(text, " {owner} {}", record.rtype).unwrap();
         }
         format!("{text} {}", local.asked.get())
     }

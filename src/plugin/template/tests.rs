@@ -47,7 +47,7 @@ impl Asked {
         let (config, _) = read(text).unwrap_or_else(|error| panic!("{error}"));
         let metrics = Metrics::new();
         let plugin = Templates {
-            templates: config.templates,
+            list: config.templates,
             published: None,
             counters: Counters::new(&metrics),
         };
