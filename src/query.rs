@@ -55,6 +55,8 @@ pub struct Query {
     pub depth: u8,
     /// Whether a cache must fetch anew rather than answer from what it holds.
     pub refresh: bool,
+    /// Whether addresses are to be told as they are, and none made of others.
+    pub untranslated: bool,
 }
 
 impl Query {
@@ -84,6 +86,7 @@ impl Query {
             received: Instant::now(),
             depth: 0,
             refresh: false,
+            untranslated: false,
         }
     }
 

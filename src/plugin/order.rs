@@ -130,8 +130,10 @@ pub const ORDER: &[Word] = &[
     word("log", Repeat::Merged, Kind::MergedPlugin(parse_log)),
     // Outside of rewrite, as log is: what is told is what the client asked.
     word("dnstap", Repeat::Instances, Kind::Plugin(parse_dnstap)),
-    absent("local"),
-    absent("dns64"),
+    // Outside of all that could send these names elsewhere.
+    word("local", Repeat::Merged, Kind::MergedPlugin(parse_local)),
+    // Outside of all that answers: it asks again for what it makes addresses of.
+    word("dns64", Repeat::Merged, Kind::MergedPlugin(parse_dns64)),
     word("any", Repeat::First, Kind::Plugin(parse_any)),
     word("chaos", Repeat::First, Kind::Plugin(parse_chaos)),
     // Outside of cache, so that a remembered answer is shuffled anew for each client.
@@ -150,7 +152,9 @@ pub const ORDER: &[Word] = &[
         Repeat::Merged,
         Kind::MergedPlugin(parse_autopath),
     ),
-    absent("acl"),
+    // Outside of cache and of all that answers, and inside of what changes the question: rules are
+    // for the name that is looked up.
+    word("acl", Repeat::Merged, Kind::MergedPlugin(parse_acl)),
     word("header", Repeat::Merged, Kind::MergedPlugin(parse_header)),
     absent("dnssec"),
     word(
@@ -196,7 +200,7 @@ pub const ORDER: &[Word] = &[
     word("loop", Repeat::Once, Kind::Plugin(parse_loop)),
     word("forward", Repeat::Instances, Kind::Plugin(parse_forward)),
     absent("grpc"),
-    absent("erratic"),
+    word("erratic", Repeat::Merged, Kind::MergedPlugin(parse_erratic)),
     // Answers everything that gets this far.
     word("whoami", Repeat::First, Kind::Plugin(parse_whoami)),
     absent("on"),
@@ -316,6 +320,22 @@ fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn S
 
 fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::whoami::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_local(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::local::parse(uses).map(boxed)
+}
+
+fn parse_dns64(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::dns64::parse(uses, parsing.warnings).map(boxed)
+}
+
+fn parse_acl(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::acl::parse(uses, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_erratic(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::erratic::parse(uses).map(boxed)
 }
 
 fn parse_template(

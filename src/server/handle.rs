@@ -312,6 +312,7 @@ impl Arrival<'_> {
             received: self.received,
             depth: 0,
             refresh: false,
+            untranslated: false,
         })
     }
 
