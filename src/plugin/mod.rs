@@ -7,12 +7,14 @@
 //! Words that configure a server block and never see a query (bind, health, reload, ...) are
 //! settings, another type: see [`crate::config`].
 
+mod authority;
 pub mod autopath;
 pub mod cache;
 mod chain;
 pub mod elsewhere;
 pub mod errors;
 mod expression;
+pub mod file;
 pub mod forward;
 pub mod hosts;
 pub mod k8s_external;
@@ -96,6 +98,12 @@ pub trait Plugin: Send + Sync + 'static {
     /// view ([`Setup::view`]), for each query that comes to its zone. `chain` is the block's.
     fn admits(&self, _chain: &Chain, _query: &Query) -> bool {
         true
+    }
+
+    /// Whether a question that it passes on, and that nobody after it takes, is for another server:
+    /// it serves zones and nothing else. Otherwise nobody knowing an answer is a failure.
+    fn refuses_others(&self) -> bool {
+        false
     }
 
     /// Whether it can answer in classes other than IN.

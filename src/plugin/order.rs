@@ -174,7 +174,8 @@ pub const ORDER: &[Word] = &[
     ),
     // Before forward: the cluster's names never leave the cluster.
     word("kubernetes", Repeat::Once, Kind::Plugin(parse_kubernetes)),
-    absent("file"),
+    // Instances in the file, one for queries: the longest zone of all of them counts.
+    word("file", Repeat::Merged, Kind::MergedPlugin(parse_file)),
     absent("auto"),
     absent("secondary"),
     absent("etcd"),
@@ -255,6 +256,14 @@ fn parse_k8s_external(
 
 fn parse_kubernetes(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::kubernetes::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_file(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    let mut config = plugin::file::parse(uses, &parsing.zone_names(), parsing.warnings)?;
+    for one in &mut config.files {
+        one.path = parsing.path(&one.path);
+    }
+    Ok(boxed(config))
 }
 
 fn parse_loop(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
