@@ -5,7 +5,10 @@
 //! record's data in fields decodes it with hickory-proto; whoever shuffles or clamps TTLs works on
 //! the small [`Record`]s and leaves the arena alone.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use crate::{
     edns::{self, Options},
@@ -38,8 +41,21 @@ pub struct Reply {
     pub cause: Option<Box<str>>,
     /// The plugin that answered, set by the chain; empty where none did.
     pub answered_by: &'static str,
+    /// Which upstream this came from just now; nothing for what is made or remembered here.
+    pub heard: Option<Arc<Heard>>,
     sections: [Vec<Record>; 3],
     arena: Vec<u8>,
+}
+
+/// Where an upstream's reply came from. One is made for each socket, and its replies share it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// What metrics and logs call the upstream.
+    pub upstream: Arc<str>,
+    /// Our end of the socket, where it is known.
+    pub local: Option<SocketAddr>,
+    /// Whether it came by datagram.
+    pub by_datagram: bool,
 }
 
 /// The reason for a reply, as a value: logs, metrics and explanations all read this one.
@@ -268,6 +284,7 @@ impl Reply {
         self.options.clear();
         self.cause = None;
         self.answered_by = "";
+        self.heard = None;
     }
 
     /// Becomes a copy of `other`, in the room that is there: once warm, this allocates nothing.
@@ -283,6 +300,7 @@ impl Reply {
             options,
             cause,
             answered_by,
+            heard,
             sections,
             arena,
         } = self;
@@ -293,6 +311,7 @@ impl Reply {
         *truncated = other.truncated;
         *why = other.why;
         *answered_by = other.answered_by;
+        heard.clone_from(&other.heard);
         extended_error.clone_from(&other.extended_error);
         options.copy_from(&other.options);
         cause.clone_from(&other.cause);
@@ -399,6 +418,30 @@ impl Reply {
             data,
             ..*record
         });
+    }
+
+    /// The same record with another owner, to be put in its place.
+    #[must_use]
+    pub fn with_owner(&mut self, record: &Record, owner: NameRef<'_>) -> Record {
+        let owner = self.store(|arena| arena.extend_from_slice(owner.as_wire()));
+        Record { owner, ..*record }
+    }
+
+    /// The same record with the owner that is the question's name, to be put in its place.
+    #[must_use]
+    pub fn owned_by_question(record: &Record) -> Record {
+        let owner = Span {
+            start: 0,
+            length: 0,
+        };
+        Record { owner, ..*record }
+    }
+
+    /// The same record with other data, to be put in its place.
+    #[must_use]
+    pub fn with_data(&mut self, record: &Record, data: Data<'_>) -> Record {
+        let data = self.store(|arena| data.append(arena));
+        Record { data, ..*record }
     }
 
     /// The records of a section.

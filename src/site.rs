@@ -3,6 +3,8 @@
 //! Building opens no listener. What a plugin needs of the machine (files, connections, the
 //! cluster's state) it gets here, from the configuration before where nothing about it changed.
 
+mod trial;
+
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -13,7 +15,7 @@ use std::{
 use futures_util::future;
 
 use crate::{
-    admin::{Endpoint, Page, ready::Monitor},
+    admin::{Endpoint, ready::Monitor},
     config::{
         Config, ServerBlock,
         settings::{Reload, Tls},
@@ -28,6 +30,8 @@ use crate::{
     },
     wire::Name,
 };
+
+pub use trial::trial;
 
 /// A configuration, built.
 pub struct Site {
@@ -91,6 +95,7 @@ impl Site {
         let mut plugins = Vec::new();
         let mut watched = Vec::new();
         for block in &config.blocks {
+            warn_of_root(block);
             let chain = build_chain(block, default_port, &parts, metrics)?;
             plugins.extend(chain.plugins().iter().cloned());
             if let Some(ready) = &block.settings.ready {
@@ -135,7 +140,7 @@ impl Site {
             listeners: listeners.collect(),
             plugins,
             watched,
-            pages: config.blocks.iter().flat_map(pages).collect(),
+            pages: config.blocks.iter().flat_map(ServerBlock::pages).collect(),
             lame_duck: settings()
                 .filter_map(|settings| settings.health.as_ref())
                 .map(|health| health.lameduck)
@@ -152,31 +157,6 @@ impl Site {
     pub async fn started(&self) {
         future::join_all(self.plugins.iter().filter_map(|plugin| plugin.started())).await;
     }
-}
-
-/// The pages that a block wants served.
-fn pages(block: &ServerBlock) -> Vec<Endpoint> {
-    let settings = &block.settings;
-    let health = settings
-        .health
-        .as_ref()
-        .map(|health| (&health.listen, Page::Health));
-    let ready = settings
-        .ready
-        .as_ref()
-        .map(|ready| (&ready.listen, Page::Ready));
-    let profile = settings
-        .pprof
-        .as_ref()
-        .map(|listen| (listen, Page::Profile));
-    let own = [health, ready, profile].into_iter().flatten();
-    let own = own.map(|(listen, page)| Endpoint {
-        listen: listen.clone(),
-        page,
-        tls: None,
-    });
-    own.chain(block.plugins.iter().filter_map(|(_, setup)| setup.page()))
-        .collect()
 }
 
 /// The TLS configuration for a certificate. As long as the files say the same it is the same one,
@@ -210,6 +190,17 @@ fn content_hash(contents: &[Vec<u8>]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     contents.hash(&mut hasher);
     hasher.finish()
+}
+
+/// Says so where the directory that a block's files are under is not there (yet).
+fn warn_of_root(block: &ServerBlock) {
+    let Some(root) = &block.settings.root else {
+        return;
+    };
+    if let Err(error) = std::fs::metadata(root) {
+        let root = root.display();
+        tracing::warn!("plugin/root: the directory {root} cannot be seen: {error}");
+    }
 }
 
 /// The chain of a block, built in plugin order.

@@ -11,6 +11,7 @@ mod authority;
 pub mod autopath;
 pub mod cache;
 mod chain;
+pub mod dnstap;
 pub mod elsewhere;
 pub mod errors;
 mod expression;
@@ -27,6 +28,8 @@ pub mod order;
 mod parts;
 mod polled_file;
 pub mod prometheus;
+pub mod rewrite;
+pub mod template;
 #[cfg(test)]
 mod testing;
 pub mod transfer;
@@ -62,6 +65,23 @@ pub trait Plugin: Send + Sync + 'static {
     /// The way out, for a plugin that passed the question on and whose inner plugins replied.
     fn amend(&self, _context: &Context<'_>, _query: &Query, _reply: &mut Reply) {}
 
+    /// Whether it may have to wait before it amends: see [`Plugin::follow`].
+    fn follows(&self) -> bool {
+        false
+    }
+
+    /// The way out, before [`Plugin::amend`]: a plugin that must ask something before the reply is
+    /// whole takes the reply, and gives the one that will be amended. Only called where
+    /// [`Plugin::follows`].
+    fn follow(
+        &self,
+        _context: &Context<'_>,
+        _query: &Query,
+        _reply: &mut Reply,
+    ) -> Option<Pending> {
+        None
+    }
+
     /// Whether it wants to hear of every reply that was sent: see [`Plugin::wrote`].
     fn observes(&self) -> bool {
         false
@@ -76,6 +96,12 @@ pub trait Plugin: Send + Sync + 'static {
     /// the label: see there.
     fn metadata(&self, _query: &Query, _label: &str) -> Option<String> {
         None
+    }
+
+    /// What it knows once the query has been answered: like [`Plugin::metadata`], for those who
+    /// read it when the reply has been sent.
+    fn metadata_after(&self, query: &Query, _reply: &Reply, label: &str) -> Option<String> {
+        self.metadata(query, label)
     }
 
     /// Whether it can do its work yet; `/ready` asks this.

@@ -66,7 +66,12 @@ const fn absent(name: &'static str) -> Word {
 
 /// The list, outermost first.
 pub const ORDER: &[Word] = &[
-    absent("root"),
+    // Read where a file is named: `Parsing::path`.
+    word(
+        "root",
+        Repeat::Merged,
+        Kind::Setting(crate::config::settings::root),
+    ),
     // Nothing happens here: what it allows is read where it is needed.
     word("metadata", Repeat::Once, Kind::Plugin(parse_metadata)),
     absent("geoip"),
@@ -126,7 +131,8 @@ pub const ORDER: &[Word] = &[
     word("errors", Repeat::Once, Kind::Plugin(parse_errors)),
     // Outside of rewrite: the line shows the question as asked.
     word("log", Repeat::Merged, Kind::MergedPlugin(parse_log)),
-    absent("dnstap"),
+    // Outside of rewrite, as log is: what is told is what the client asked.
+    word("dnstap", Repeat::Instances, Kind::Plugin(parse_dnstap)),
     absent("local"),
     absent("dns64"),
     absent("any"),
@@ -138,7 +144,8 @@ pub const ORDER: &[Word] = &[
         Kind::MergedPlugin(parse_loadbalance),
     ),
     absent("tsig"),
-    absent("rewrite"),
+    // Above all that answers: they see the question as it became.
+    word("rewrite", Repeat::Merged, Kind::MergedPlugin(parse_rewrite)),
     // Outside of acl and of all that answers: each name that it tries is asked as if by the client.
     word(
         "autopath",
@@ -154,7 +161,12 @@ pub const ORDER: &[Word] = &[
         Kind::Setting(crate::config::settings::tls),
     ),
     absent("minimal"),
-    absent("template"),
+    // Before all that looks names up: what is written in the Corefile overrides them.
+    word(
+        "template",
+        Repeat::Merged,
+        Kind::MergedPlugin(parse_template),
+    ),
     // Before all that has zones to tell: they refuse what it does not serve.
     word(
         "transfer",
@@ -219,8 +231,23 @@ fn parse_log(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>,
     plugin::log::parse(uses).map(boxed)
 }
 
-fn parse_loadbalance(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::loadbalance::parse(uses).map(boxed)
+fn parse_dnstap(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::dnstap::parse(one, parsing.warnings).map(boxed)
+}
+
+fn parse_loadbalance(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+) -> Result<Box<dyn Setup>, Errors> {
+    let mut config = plugin::loadbalance::parse(uses)?;
+    if let plugin::loadbalance::Policy::Weighted { file, .. } = &mut config.policy {
+        *file = parsing.path(file);
+    }
+    Ok(boxed(config))
+}
+
+fn parse_rewrite(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::rewrite::parse(uses, parsing.directives, parsing.warnings).map(boxed)
 }
 
 fn parse_autopath(
@@ -243,7 +270,9 @@ fn parse_transfer(
 }
 
 fn parse_hosts(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::hosts::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+    let mut config = plugin::hosts::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    config.file = parsing.path(&config.file);
+    Ok(boxed(config))
 }
 
 fn parse_k8s_external(
@@ -255,7 +284,10 @@ fn parse_k8s_external(
 }
 
 fn parse_kubernetes(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::kubernetes::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+    let config = plugin::kubernetes::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    Ok(boxed(
+        config.with_readers(parsing.directives, parsing.warnings),
+    ))
 }
 
 fn parse_file(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
@@ -271,11 +303,30 @@ fn parse_loop(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setu
 }
 
 fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::forward::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+    let mut config = plugin::forward::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    let tls = &mut config.tls;
+    let (certificate, key) = tls
+        .identity
+        .as_mut()
+        .map_or((None, None), |it| (Some(&mut it.0), Some(&mut it.1)));
+    for file in [certificate, key, tls.authorities.as_mut()]
+        .into_iter()
+        .flatten()
+    {
+        *file = parsing.path(file);
+    }
+    Ok(boxed(config))
 }
 
 fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::whoami::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_template(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+) -> Result<Box<dyn Setup>, Errors> {
+    plugin::template::parse(uses, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
 
 fn parse_view(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

@@ -1,8 +1,11 @@
 //! One question as it goes to upstreams, shared by every try to have it answered.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use super::Way;
+use super::{Way, Witness};
 use crate::{
     edns::Options,
     message::{read_reply, write_query},
@@ -21,6 +24,7 @@ pub struct Packet {
     question_end: usize,
     /// A reply came for it that cannot be believed.
     wrong: AtomicBool,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 impl Packet {
@@ -64,7 +68,18 @@ impl Packet {
             octets: octets.into(),
             question_end: HEADER_LENGTH + question.name.as_wire().len() + 4,
             wrong: AtomicBool::new(false),
+            witness: None,
         }
+    }
+
+    /// Lets somebody hear of what becomes of it.
+    pub fn witnessed(&mut self, witness: Arc<dyn Witness>) {
+        self.witness = Some(witness);
+    }
+
+    /// Who hears of what becomes of it.
+    pub(super) fn witness(&self) -> Option<&dyn Witness> {
+        self.witness.as_deref()
     }
 
     /// Two packets of the same key ask the same in the same way: every octet but for spelling

@@ -7,6 +7,7 @@ mod apiserver;
 mod cluster;
 mod command_line;
 mod companions;
+mod dnstap;
 mod reference;
 mod reload;
 mod server;
