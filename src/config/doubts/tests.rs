@@ -9,6 +9,7 @@ fn read(text: &str) -> Vec<Diagnostic> {
         name: "Corefile",
         text,
         loader: &loader,
+        interfaces: &crate::interfaces::Interfaces::default(),
         default_port: 53,
     };
     let read = Config::read(&source);
