@@ -8,6 +8,7 @@
 //! settings, another type: see [`crate::config`].
 
 mod authority;
+pub mod auto;
 pub mod autopath;
 pub mod cache;
 mod chain;
@@ -29,6 +30,7 @@ mod parts;
 mod polled_file;
 pub mod prometheus;
 pub mod rewrite;
+pub mod secondary;
 pub mod template;
 #[cfg(test)]
 mod testing;
@@ -124,6 +126,12 @@ pub trait Plugin: Send + Sync + 'static {
     /// view ([`Setup::view`]), for each query that comes to its zone. `chain` is the block's.
     fn admits(&self, _chain: &Chain, _query: &Query) -> bool {
         true
+    }
+
+    /// Somebody says that the zone of the query's name has changed (NOTIFY, RFC 1996): what to answer,
+    /// where the plugin has to do with that. Whatever follows must not be waited for here.
+    fn notified(&self, _query: &Query) -> Option<Rcode> {
+        None
     }
 
     /// Whether a question that it passes on, and that nobody after it takes, is for another server:

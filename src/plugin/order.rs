@@ -188,8 +188,12 @@ pub const ORDER: &[Word] = &[
     word("kubernetes", Repeat::Once, Kind::Plugin(parse_kubernetes)),
     // Instances in the file, one for queries: the longest zone of all of them counts.
     word("file", Repeat::Merged, Kind::MergedPlugin(parse_file)),
-    absent("auto"),
-    absent("secondary"),
+    word("auto", Repeat::Instances, Kind::Plugin(parse_auto)),
+    word(
+        "secondary",
+        Repeat::Merged,
+        Kind::MergedPlugin(parse_secondary),
+    ),
     absent("etcd"),
     // Behind all that answers here, unlike CoreDNS's: a name that falls through to an upstream today
     // and is the cluster's tomorrow is then answered from the cluster at once. Behind rewrite, so
@@ -296,6 +300,19 @@ fn parse_file(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn 
         one.path = parsing.path(&one.path);
     }
     Ok(boxed(config))
+}
+
+fn parse_auto(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    let mut config = plugin::auto::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    config.directory = parsing.path(&config.directory);
+    Ok(boxed(config))
+}
+
+fn parse_secondary(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+) -> Result<Box<dyn Setup>, Errors> {
+    plugin::secondary::parse(uses, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
 
 fn parse_loop(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
