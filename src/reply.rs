@@ -605,7 +605,12 @@ pub(crate) fn names_in(rtype: Type) -> Option<(usize, usize)> {
     }
 }
 
-fn expand(message: &[u8], raw: &RawRecord, arena: &mut Vec<u8>) -> Result<(), MalformedMessage> {
+/// Puts the data of a record of `message` behind what is in `arena`, the names in them decompressed.
+pub(crate) fn expand(
+    message: &[u8],
+    raw: &RawRecord,
+    arena: &mut Vec<u8>,
+) -> Result<(), MalformedMessage> {
     let start = arena.len();
     let mut position = raw.data_start;
     if let Some((before, names)) = names_in(raw.rtype) {

@@ -14,6 +14,7 @@ pub struct Chain {
     plugins: Box<[Arc<dyn Plugin>]>,
     observers: Box<[Arc<dyn Plugin>]>,
     recurses: bool,
+    refuses_others: bool,
     follows: bool,
 }
 
@@ -52,10 +53,17 @@ impl Chain {
         let recurses = plugins.iter().any(|plugin| plugin.recurses());
         let follows = plugins.iter().any(|plugin| plugin.follows());
         let observers = plugins.iter().filter(|plugin| plugin.observes());
+        // A cache does not answer by itself. CoreDNS has it before those that serve zones.
+        let mut last = plugins
+            .iter()
+            .rev()
+            .filter(|plugin| plugin.name() != "cache");
+        let refuses_others = last.next().is_none_or(|last| last.refuses_others());
         Self {
             observers: observers.cloned().collect(),
             plugins: plugins.into(),
             recurses,
+            refuses_others,
             follows,
         }
     }
@@ -100,8 +108,9 @@ impl Chain {
                 }
             }
         }
-        // A block without plugins refuses; one whose plugins all passed has failed to do its work.
-        if self.plugins.is_empty() {
+        // A block without plugins refuses, and one that ends with zones; any other whose plugins all
+        // passed has failed to do its work.
+        if self.refuses_others {
             reply.fail(Rcode::REFUSED, Why::NoZone);
         } else {
             reply.fail(Rcode::SERVFAIL, Why::NobodyAnswered);

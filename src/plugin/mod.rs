@@ -9,6 +9,8 @@
 
 pub mod acl;
 pub mod any;
+mod authority;
+pub mod auto;
 pub mod autopath;
 pub mod bufsize;
 pub mod cache;
@@ -20,6 +22,7 @@ pub mod elsewhere;
 pub mod erratic;
 pub mod errors;
 mod expression;
+pub mod file;
 pub mod forward;
 pub mod header;
 mod host_name;
@@ -38,6 +41,7 @@ mod parts;
 mod polled_file;
 pub mod prometheus;
 pub mod rewrite;
+pub mod secondary;
 pub mod template;
 #[cfg(test)]
 mod testing;
@@ -134,6 +138,18 @@ pub trait Plugin: Send + Sync + 'static {
     /// view ([`Setup::view`]), for each query that comes to its zone. `chain` is the block's.
     fn admits(&self, _chain: &Chain, _query: &Query) -> bool {
         true
+    }
+
+    /// Somebody says that the zone of the query's name has changed (NOTIFY, RFC 1996): what to answer,
+    /// where the plugin has to do with that. Whatever follows must not be waited for here.
+    fn notified(&self, _query: &Query) -> Option<Rcode> {
+        None
+    }
+
+    /// Whether a question that it passes on, and that nobody after it takes, is for another server:
+    /// it serves zones and nothing else. Otherwise nobody knowing an answer is a failure.
+    fn refuses_others(&self) -> bool {
+        false
     }
 
     /// Whether it can answer in classes other than IN.

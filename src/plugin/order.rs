@@ -66,7 +66,12 @@ const fn absent(name: &'static str) -> Word {
 
 /// The list, outermost first.
 pub const ORDER: &[Word] = &[
-    absent("root"),
+    // Read where a file is named: `Parsing::path`.
+    word(
+        "root",
+        Repeat::Merged,
+        Kind::Setting(crate::config::settings::root),
+    ),
     // Nothing happens here: what it allows is read where it is needed.
     word("metadata", Repeat::Once, Kind::Plugin(parse_metadata)),
     absent("geoip"),
@@ -188,9 +193,14 @@ pub const ORDER: &[Word] = &[
     ),
     // Before forward: the cluster's names never leave the cluster.
     word("kubernetes", Repeat::Once, Kind::Plugin(parse_kubernetes)),
-    absent("file"),
-    absent("auto"),
-    absent("secondary"),
+    // Instances in the file, one for queries: the longest zone of all of them counts.
+    word("file", Repeat::Merged, Kind::MergedPlugin(parse_file)),
+    word("auto", Repeat::Instances, Kind::Plugin(parse_auto)),
+    word(
+        "secondary",
+        Repeat::Merged,
+        Kind::MergedPlugin(parse_secondary),
+    ),
     absent("etcd"),
     // Behind all that answers here, unlike CoreDNS's: a name that falls through to an upstream today
     // and is the cluster's tomorrow is then answered from the cluster at once. Behind rewrite, so
@@ -236,8 +246,15 @@ fn parse_dnstap(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Se
     plugin::dnstap::parse(one, parsing.warnings).map(boxed)
 }
 
-fn parse_loadbalance(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::loadbalance::parse(uses).map(boxed)
+fn parse_loadbalance(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+) -> Result<Box<dyn Setup>, Errors> {
+    let mut config = plugin::loadbalance::parse(uses)?;
+    if let plugin::loadbalance::Policy::Weighted { file, .. } = &mut config.policy {
+        *file = parsing.path(file);
+    }
+    Ok(boxed(config))
 }
 
 fn parse_nsid(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
@@ -292,7 +309,9 @@ fn parse_tsig(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setu
 }
 
 fn parse_hosts(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::hosts::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+    let mut config = plugin::hosts::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    config.file = parsing.path(&config.file);
+    Ok(boxed(config))
 }
 
 fn parse_k8s_external(
@@ -310,12 +329,45 @@ fn parse_kubernetes(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dy
     ))
 }
 
+fn parse_file(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    let mut config = plugin::file::parse(uses, &parsing.zone_names(), parsing.warnings)?;
+    for one in &mut config.files {
+        one.path = parsing.path(&one.path);
+    }
+    Ok(boxed(config))
+}
+
+fn parse_auto(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    let mut config = plugin::auto::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    config.directory = parsing.path(&config.directory);
+    Ok(boxed(config))
+}
+
+fn parse_secondary(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+) -> Result<Box<dyn Setup>, Errors> {
+    plugin::secondary::parse(uses, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
 fn parse_loop(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::loop_guard::parse(one, &parsing.zone_names()).map(boxed)
 }
 
 fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::forward::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+    let mut config = plugin::forward::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    let tls = &mut config.tls;
+    let (certificate, key) = tls
+        .identity
+        .as_mut()
+        .map_or((None, None), |it| (Some(&mut it.0), Some(&mut it.1)));
+    for file in [certificate, key, tls.authorities.as_mut()]
+        .into_iter()
+        .flatten()
+    {
+        *file = parsing.path(file);
+    }
+    Ok(boxed(config))
 }
 
 fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
