@@ -178,7 +178,7 @@ pub const ORDER: &[Word] = &[
     absent("file"),
     absent("auto"),
     absent("secondary"),
-    absent("etcd"),
+    word("etcd", Repeat::First, Kind::Plugin(parse_etcd)),
     // Behind all that answers here, unlike CoreDNS's: a name that falls through to an upstream today
     // and is the cluster's tomorrow is then answered from the cluster at once. Behind rewrite, so
     // that a reply is kept under the name that was looked up.
@@ -186,7 +186,7 @@ pub const ORDER: &[Word] = &[
     // Directly before forward: it recognises its own probe where it would be forwarded again.
     word("loop", Repeat::Once, Kind::Plugin(parse_loop)),
     word("forward", Repeat::Instances, Kind::Plugin(parse_forward)),
-    absent("grpc"),
+    word("grpc", Repeat::Once, Kind::Plugin(parse_grpc)),
     absent("erratic"),
     // Answers everything that gets this far.
     word("whoami", Repeat::First, Kind::Plugin(parse_whoami)),
@@ -235,6 +235,10 @@ fn parse_autopath(
     plugin::autopath::parse(uses, &zones, parsing.directives, parsing.warnings).map(boxed)
 }
 
+fn parse_etcd(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::etcd::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
 fn parse_cache(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::cache::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
@@ -268,6 +272,10 @@ fn parse_loop(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setu
 
 fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::forward::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_grpc(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::grpc::parse(one, parsing.warnings).map(boxed)
 }
 
 fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

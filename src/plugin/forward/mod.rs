@@ -19,6 +19,7 @@ use std::{
 use rustls::pki_types::ServerName;
 
 pub use parse::parse;
+pub(super) use parse::{names, policy, tls_files};
 
 use super::{
     Build, BuildError, Context, Plugin, Resolved, Setup, Step,
