@@ -10,6 +10,7 @@
 //! plugin     one file a Corefile word; order.rs is the list, chain.rs walks it
 //! upstream   asking other servers: exchange, pool, policy, health
 //! zone       the DNS view of the cluster: names in, records out; pure
+//! authority  zones of records that somebody wrote down: files and copies of them; pure
 //! cluster    what the cluster says, no DNS: objects, events, state; its two sources
 //! config     the Corefile's meaning: keys, settings, plugins, typed
 //! corefile   the Corefile language, knowing no plugin
@@ -24,8 +25,8 @@
 //! ```
 //!
 //! Imports point one way: `corefile` <- `config`; `cluster` <- `zone` <- `plugin::kubernetes`;
-//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `site` <- `life` <- `cli`. `corefile`, `zone`
-//! and `wire` know neither tokio nor kube: they are values and functions.
+//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `site` <- `life` <- `cli`. `corefile`, `zone`,
+//! `authority` and `wire` know neither tokio nor kube: they are values and functions.
 //!
 //! The way of one query:
 //!
@@ -43,6 +44,7 @@
 //! answered where its datagram was read.
 
 pub mod admin;
+pub mod authority;
 pub mod cli;
 pub mod cluster;
 pub mod config;

@@ -98,6 +98,18 @@ pub enum Why {
     HostsNoData,
     /// The hosts table does not know the name, and nobody else may be asked.
     NoSuchHost,
+    /// A record of a zone that is served from a file or from another server's copy.
+    ZoneRecord,
+    /// The zone knows the name, without a record of this type.
+    ZoneNoData,
+    /// The zone has no such name.
+    NoSuchName,
+    /// The name lies in a part of the zone that other servers have.
+    Delegated,
+    /// The zone is ours to serve, and has not been read yet.
+    NotLoaded,
+    /// The zone's own servers have been silent for longer than a copy may be served.
+    Expired,
     /// An upstream's word.
     Upstream,
     /// An upstream's word, remembered.
@@ -406,6 +418,30 @@ impl Reply {
             data,
             ..*record
         });
+    }
+
+    /// The same record with another owner, to be put in its place.
+    #[must_use]
+    pub fn with_owner(&mut self, record: &Record, owner: NameRef<'_>) -> Record {
+        let owner = self.store(|arena| arena.extend_from_slice(owner.as_wire()));
+        Record { owner, ..*record }
+    }
+
+    /// The same record with the owner that is the question's name, to be put in its place.
+    #[must_use]
+    pub fn owned_by_question(record: &Record) -> Record {
+        let owner = Span {
+            start: 0,
+            length: 0,
+        };
+        Record { owner, ..*record }
+    }
+
+    /// The same record with other data, to be put in its place.
+    #[must_use]
+    pub fn with_data(&mut self, record: &Record, data: Data<'_>) -> Record {
+        let data = self.store(|arena| data.append(arena));
+        Record { data, ..*record }
     }
 
     /// The records of a section.

@@ -3,6 +3,8 @@
 //! Building opens no listener. What a plugin needs of the machine (files, connections, the
 //! cluster's state) it gets here, from the configuration before where nothing about it changed.
 
+mod trial;
+
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -13,7 +15,7 @@ use std::{
 use futures_util::future;
 
 use crate::{
-    admin::{Endpoint, Page, ready::Monitor},
+    admin::{Endpoint, ready::Monitor},
     config::{
         Config, ServerBlock,
         settings::{Reload, Tls},
@@ -28,6 +30,8 @@ use crate::{
     },
     wire::Name,
 };
+
+pub use trial::trial;
 
 /// A configuration, built.
 pub struct Site {
@@ -135,7 +139,7 @@ impl Site {
             listeners: listeners.collect(),
             plugins,
             watched,
-            pages: config.blocks.iter().flat_map(pages).collect(),
+            pages: config.blocks.iter().flat_map(ServerBlock::pages).collect(),
             lame_duck: settings()
                 .filter_map(|settings| settings.health.as_ref())
                 .map(|health| health.lameduck)
@@ -152,31 +156,6 @@ impl Site {
     pub async fn started(&self) {
         future::join_all(self.plugins.iter().filter_map(|plugin| plugin.started())).await;
     }
-}
-
-/// The pages that a block wants served.
-fn pages(block: &ServerBlock) -> Vec<Endpoint> {
-    let settings = &block.settings;
-    let health = settings
-        .health
-        .as_ref()
-        .map(|health| (&health.listen, Page::Health));
-    let ready = settings
-        .ready
-        .as_ref()
-        .map(|ready| (&ready.listen, Page::Ready));
-    let profile = settings
-        .pprof
-        .as_ref()
-        .map(|listen| (listen, Page::Profile));
-    let own = [health, ready, profile].into_iter().flatten();
-    let own = own.map(|(listen, page)| Endpoint {
-        listen: listen.clone(),
-        page,
-        tls: None,
-    });
-    own.chain(block.plugins.iter().filter_map(|(_, setup)| setup.page()))
-        .collect()
 }
 
 /// The TLS configuration for a certificate. As long as the files say the same it is the same one,
@@ -243,10 +222,8 @@ fn build_chain(
         offered: Vec::new(),
     };
     let mut built = BTreeMap::new();
-    let setups = || block.plugins.iter().map(|(_, setup)| setup).enumerate();
-    let offering = setups().rev().filter(|(_, setup)| setup.offers());
-    for (place, setup) in offering.chain(setups().filter(|(_, setup)| !setup.offers())) {
-        built.insert(place, setup.build(&mut build)?);
+    for place in block.building_order() {
+        built.insert(place, block.plugins[place].1.build(&mut build)?);
     }
     Ok(Chain::new(built.into_values().collect()))
 }

@@ -83,6 +83,14 @@ impl Corefile {
         }
     }
 
+    /// Reads a verb's argument, where `-` is standard input.
+    pub fn from_argument(file: &Path) -> Self {
+        match file.to_str() {
+            Some("-") => Self::StandardInput,
+            _ => Self::File(file.to_owned()),
+        }
+    }
+
     /// What errors call it.
     pub fn name(&self) -> String {
         match self {

@@ -5,7 +5,7 @@ mod owners;
 use super::event::{Event, Kind, Object};
 use super::intern::Interner;
 use super::known::{Known, Listing};
-use super::object::{Namespace, Pod, Service, ServiceImport, Slice};
+use super::object::{Endpoint, Namespace, Pod, Service, ServiceImport, Slice};
 use super::shards::{Tagged, tag};
 use super::state::{Cluster, Entry, EntryKey};
 use std::net::IpAddr;
@@ -55,6 +55,7 @@ pub struct Writer {
     slices: Known<Slice>,
     pods: Known<Pod>,
     imports: Known<ServiceImport>,
+    pod_names: bool,
     /// Something has happened since the last announcement.
     news: bool,
     /// The addresses that a change takes from an entry and gives to it; kept for their capacity.
@@ -73,10 +74,16 @@ impl Writer {
             slices: Known::default(),
             pods: Known::default(),
             imports: Known::default(),
+            pod_names: true,
             news: false,
             before: Vec::new(),
             after: Vec::new(),
         }
+    }
+
+    /// Whether the names of the pods behind endpoints are kept, as they are unless it is said.
+    pub fn keep_pod_names(&mut self, keep: bool) {
+        self.pod_names = keep;
     }
 
     /// Takes one event into the state, where readers see it at once.
@@ -90,6 +97,11 @@ impl Writer {
             Event::Apply(mut object) => {
                 let kind = object.kind();
                 self.cluster.stats().event(kind);
+                if let Object::Slice(slice, _) = &mut object
+                    && !self.pod_names
+                {
+                    slice.endpoints.iter_mut().for_each(Endpoint::forget_pod);
+                }
                 self.interner.share(&mut object);
                 self.apply(object);
                 kind
@@ -316,7 +328,11 @@ impl Writer {
                     .remove(hash, |it| it.tag == tag && same(it, old));
             }
         }
-        self.touch_serial();
+        // Labels stand in no answer.
+        let addresses = |pod: &Pod| (pod.v4, pod.v6);
+        if old.map(addresses) != new.map(|new| addresses(new)) {
+            self.touch_serial();
+        }
     }
 
     /// Replaces an entry by an edited one; `self.before` and `self.after` hold the addresses that

@@ -3,6 +3,7 @@
 //! Reading a configuration has no effect on anything: no socket is opened, no file but the
 //! Corefile and its imports is read. Everything that is wrong with it is found in one pass.
 
+mod doubts;
 pub mod settings;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 pub use settings::Settings;
 
 use crate::{
+    admin::{Endpoint, Page},
     corefile::{self, Diagnostic, Diagnostics, Directive, Key, Loader, Severity, Zone},
     interfaces::Interfaces,
     plugin::{
@@ -40,9 +42,39 @@ pub struct ServerBlock {
     pub settings: Settings,
     /// Its plugins in the order of [`ORDER`], each with its word.
     pub plugins: Vec<(&'static str, Box<dyn Setup>)>,
+    /// What it was read from, in file order.
+    pub directives: Vec<Directive>,
 }
 
 impl ServerBlock {
+    /// The pages that it wants served over HTTP.
+    pub fn pages(&self) -> Vec<Endpoint> {
+        let health = self.settings.health.as_ref();
+        let health = health.map(|health| (&health.listen, Page::Health));
+        let ready = self.settings.ready.as_ref();
+        let ready = ready.map(|ready| (&ready.listen, Page::Ready));
+        let profile = self.settings.pprof.as_ref();
+        let profile = profile.map(|listen| (listen, Page::Profile));
+        let own = [health, ready, profile].into_iter().flatten();
+        let own = own.map(|(listen, page)| Endpoint {
+            listen: listen.clone(),
+            page,
+            tls: None,
+        });
+        own.chain(self.plugins.iter().filter_map(|(_, setup)| setup.page()))
+            .collect()
+    }
+
+    /// The places of [`Self::plugins`] in the order in which they are built: those that offer
+    /// something first, the last of them first, since `kubernetes` offers to `k8s_external` and
+    /// both to `transfer`.
+    pub fn building_order(&self) -> impl Iterator<Item = usize> {
+        let offers = |place: &usize| self.plugins[*place].1.offers();
+        let places = || 0..self.plugins.len();
+        let offering = places().rev().filter(offers);
+        offering.chain(places().filter(move |place| !offers(place)))
+    }
+
     /// The name of its view, where it is for some queries of its zones only.
     pub fn view(&self) -> Option<&str> {
         self.plugins.iter().find_map(|(_, setup)| setup.view())
@@ -112,6 +144,9 @@ impl Config {
         for block in &file.blocks {
             blocks.push(read_block(block, source, &mut overlaps, &mut found));
         }
+        if !found.iter().any(|one| one.severity == Severity::Error) {
+            found.extend(doubts::doubts(&blocks, source.default_port));
+        }
         file.warnings.append(&mut found);
         if file
             .warnings
@@ -161,6 +196,7 @@ fn read_block(
         keys,
         settings: Settings::default(),
         plugins: Vec::new(),
+        directives: block.directives.clone(),
     };
     for one in &block.directives {
         if !ORDER.iter().any(|word| one.name == word.name) {

@@ -20,6 +20,7 @@
 
 mod address;
 mod arguments;
+mod code;
 mod diagnostic;
 mod drawing;
 mod duration;
@@ -37,6 +38,7 @@ mod zone;
 
 pub use address::{Key, Keys, Transport};
 pub use arguments::{Arguments, unknown_property};
+pub use code::codes;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use duration::{DurationError, parse_duration};
 pub use loader::{Disk, Loader, MAX_FILE, Memory};

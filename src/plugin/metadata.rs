@@ -13,9 +13,9 @@
 //! Labels that are told: of `kubernetes`, for names of its zones, `kind`, `namespace`, `service`,
 //! `endpoint`, `port-name`, `protocol` and `parse-error`, in multicluster zones `cluster`, and with
 //! `zonal` `zone`; where it knows its pods (`pods verified`), for every name, `client-namespace` and
-//! `client-pod-name`. The labels of pods
-//! (`kubernetes/client-label/KEY`) are not: they would cost more memory than all else that is kept
-//! of a pod. Of `forward`, once the reply is there, `upstream`: who answered.
+//! `client-pod-name`, and of the pod's labels, `client-label/KEY`, those that some plugin of the
+//! block names: others are not kept (see [`kubernetes`](super::kubernetes)).
+//! Of `forward`, once the reply is there, `upstream`: who answered.
 
 use std::sync::Arc;
 

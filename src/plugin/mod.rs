@@ -28,6 +28,8 @@ pub mod order;
 mod parts;
 mod polled_file;
 pub mod prometheus;
+pub mod rewrite;
+pub mod template;
 #[cfg(test)]
 mod testing;
 pub mod transfer;
@@ -62,6 +64,23 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// The way out, for a plugin that passed the question on and whose inner plugins replied.
     fn amend(&self, _context: &Context<'_>, _query: &Query, _reply: &mut Reply) {}
+
+    /// Whether it may have to wait before it amends: see [`Plugin::follow`].
+    fn follows(&self) -> bool {
+        false
+    }
+
+    /// The way out, before [`Plugin::amend`]: a plugin that must ask something before the reply is
+    /// whole takes the reply, and gives the one that will be amended. Only called where
+    /// [`Plugin::follows`].
+    fn follow(
+        &self,
+        _context: &Context<'_>,
+        _query: &Query,
+        _reply: &mut Reply,
+    ) -> Option<Pending> {
+        None
+    }
 
     /// Whether it wants to hear of every reply that was sent: see [`Plugin::wrote`].
     fn observes(&self) -> bool {

@@ -27,7 +27,6 @@ const WITHOUT_PAGE: &[&str] = &[
     "cache",
     "errors",
     "health",
-    "k8s_external",
     "kubernetes",
     "loadbalance",
     "log",
@@ -36,8 +35,8 @@ const WITHOUT_PAGE: &[&str] = &[
     "prometheus",
     "ready",
     "reload",
+    "template",
     "tls",
-    "transfer",
     "view",
     "whoami",
 ];

@@ -134,7 +134,7 @@ pub(super) fn whole(words: &[Word]) -> Place {
 }
 
 /// Whether a variable can have this name.
-pub(super) fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     let mut octets = text.bytes();
     octets
         .next()
@@ -143,7 +143,7 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 /// What a name cannot be that is meant for a variable, because it means something already.
-pub(super) fn is_taken(name: &str) -> bool {
+pub fn is_taken(name: &str) -> bool {
     KEYWORDS.contains(&name)
         || is_builtin(name)
         || FACTS.contains(&name)
