@@ -48,6 +48,17 @@ pub struct Query {
     pub depth: u8,
     /// Whether a cache must fetch anew rather than answer from what it holds.
     pub refresh: bool,
+    /// When whoever is still waited for is given up: nothing but what `cancel` says.
+    pub deadline: Option<Instant>,
+    /// The trace that the query is part of, if it is in one.
+    pub traced: Option<Traced>,
+}
+
+/// A query's place in a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// The number of the trace, and of the span of the whole query in it.
+    pub id: u64,
 }
 
 impl Query {
@@ -74,6 +85,8 @@ impl Query {
             received: Instant::now(),
             depth: 0,
             refresh: false,
+            deadline: None,
+            traced: None,
         }
     }
 

@@ -9,6 +9,7 @@
 
 pub mod autopath;
 pub mod cache;
+pub mod cancel;
 mod chain;
 pub mod dnstap;
 pub mod elsewhere;
@@ -32,6 +33,7 @@ pub mod rewrite;
 pub mod template;
 #[cfg(test)]
 mod testing;
+pub mod trace;
 pub mod transfer;
 pub mod view;
 pub mod whoami;

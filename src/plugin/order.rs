@@ -70,7 +70,8 @@ pub const ORDER: &[Word] = &[
     // Nothing happens here: what it allows is read where it is needed.
     word("metadata", Repeat::Once, Kind::Plugin(parse_metadata)),
     absent("geoip"),
-    absent("cancel"),
+    // Outside of all that can wait.
+    word("cancel", Repeat::Merged, Kind::MergedPlugin(parse_cancel)),
     absent("proxyproto"),
     absent("quic"),
     absent("grpc_server"),
@@ -99,7 +100,8 @@ pub const ORDER: &[Word] = &[
         Repeat::Merged,
         Kind::Setting(crate::config::settings::debug),
     ),
-    absent("trace"),
+    // Outside of all that answers: its spans are of the whole.
+    word("trace", Repeat::Merged, Kind::MergedPlugin(parse_trace)),
     word(
         "ready",
         Repeat::Once,
@@ -211,6 +213,14 @@ fn boxed(setup: impl Setup + 'static) -> Box<dyn Setup> {
 
 fn parse_metadata(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::metadata::parse(one, &parsing.zone_names()).map(boxed)
+}
+
+fn parse_cancel(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::cancel::parse(uses).map(boxed)
+}
+
+fn parse_trace(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::trace::parse(uses, parsing.warnings).map(boxed)
 }
 
 fn parse_prometheus(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

@@ -306,6 +306,8 @@ impl Arrival<'_> {
             received: self.received,
             depth: 0,
             refresh: false,
+            deadline: None,
+            traced: None,
         })
     }
 

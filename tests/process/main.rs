@@ -17,3 +17,4 @@ mod server;
 mod settings;
 mod shutdown;
 mod stock;
+mod trace;
