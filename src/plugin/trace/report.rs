@@ -210,13 +210,12 @@ impl Collector {
             .header(header::HOST, host)
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))?;
-        let sending = sender.send_request(request);
+        let mut sending = std::pin::pin!(sender.send_request(request));
         let response = tokio::select! {
-            response = sending => response?,
-            ended = connection => {
-                ended?;
-                bail!("the connection was closed before the answer");
-            }
+            biased;
+            response = &mut sending => response?,
+            // It may have been closed right behind the answer.
+            _ = connection => sending.await?,
         };
         if !response.status().is_success() {
             bail!("status {}", response.status());
