@@ -57,6 +57,17 @@ pub struct Query {
     pub refresh: bool,
     /// Whether addresses are to be told as they are, and none made of others.
     pub untranslated: bool,
+    /// When whoever is still waited for is given up: nothing but what `cancel` says.
+    pub deadline: Option<Instant>,
+    /// The trace that the query is part of, if it is in one.
+    pub traced: Option<Traced>,
+}
+
+/// A query's place in a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// The number of the trace, and of the span of the whole query in it.
+    pub id: u64,
 }
 
 impl Query {
@@ -87,6 +98,8 @@ impl Query {
             depth: 0,
             refresh: false,
             untranslated: false,
+            deadline: None,
+            traced: None,
         }
     }
 

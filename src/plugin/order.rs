@@ -75,7 +75,8 @@ pub const ORDER: &[Word] = &[
     // Nothing happens here: what it allows is read where it is needed.
     word("metadata", Repeat::Once, Kind::Plugin(parse_metadata)),
     absent("geoip"),
-    absent("cancel"),
+    // Outside of all that can wait.
+    word("cancel", Repeat::Merged, Kind::MergedPlugin(parse_cancel)),
     absent("proxyproto"),
     absent("quic"),
     absent("grpc_server"),
@@ -106,7 +107,8 @@ pub const ORDER: &[Word] = &[
         Repeat::Merged,
         Kind::Setting(crate::config::settings::debug),
     ),
-    absent("trace"),
+    // Outside of all that answers: its spans are of the whole.
+    word("trace", Repeat::Merged, Kind::MergedPlugin(parse_trace)),
     word(
         "ready",
         Repeat::Once,
@@ -201,7 +203,7 @@ pub const ORDER: &[Word] = &[
         Repeat::Merged,
         Kind::MergedPlugin(parse_secondary),
     ),
-    absent("etcd"),
+    word("etcd", Repeat::First, Kind::Plugin(parse_etcd)),
     // Behind all that answers here, unlike CoreDNS's: a name that falls through to an upstream today
     // and is the cluster's tomorrow is then answered from the cluster at once. Behind rewrite, so
     // that a reply is kept under the name that was looked up.
@@ -209,7 +211,7 @@ pub const ORDER: &[Word] = &[
     // Directly before forward: it recognises its own probe where it would be forwarded again.
     word("loop", Repeat::Once, Kind::Plugin(parse_loop)),
     word("forward", Repeat::Instances, Kind::Plugin(parse_forward)),
-    absent("grpc"),
+    word("grpc", Repeat::Once, Kind::Plugin(parse_grpc)),
     word("erratic", Repeat::Merged, Kind::MergedPlugin(parse_erratic)),
     // Answers everything that gets this far.
     word("whoami", Repeat::First, Kind::Plugin(parse_whoami)),
@@ -228,6 +230,14 @@ fn boxed(setup: impl Setup + 'static) -> Box<dyn Setup> {
 
 fn parse_metadata(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::metadata::parse(one, &parsing.zone_names()).map(boxed)
+}
+
+fn parse_cancel(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::cancel::parse(uses).map(boxed)
+}
+
+fn parse_trace(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::trace::parse(uses, parsing.warnings).map(boxed)
 }
 
 fn parse_prometheus(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
@@ -291,6 +301,10 @@ fn parse_autopath(
 ) -> Result<Box<dyn Setup>, Errors> {
     let zones = parsing.zone_names();
     plugin::autopath::parse(uses, &zones, parsing.directives, parsing.warnings).map(boxed)
+}
+
+fn parse_etcd(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::etcd::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
 
 fn parse_cache(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
@@ -368,6 +382,10 @@ fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn S
         *file = parsing.path(file);
     }
     Ok(boxed(config))
+}
+
+fn parse_grpc(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::grpc::parse(one, parsing.warnings).map(boxed)
 }
 
 fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

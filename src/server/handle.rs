@@ -316,6 +316,8 @@ impl Arrival<'_> {
             depth: 0,
             refresh: false,
             untranslated: false,
+            deadline: None,
+            traced: None,
         })
     }
 
