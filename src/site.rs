@@ -14,14 +14,16 @@ use futures_util::future;
 
 use crate::{
     admin::{Endpoint, Page, ready::Monitor},
-    config::{
-        Config, ServerBlock,
-        settings::{Reload, Tls},
-    },
+    config::{Config, ServerBlock, settings::Reload},
     corefile::{Key, Transport, Zone},
     metrics::Metrics,
     plugin::{Block, Build, BuildError, Chain, Parts, Plugin},
-    server::{route::Route, tls},
+    server::{
+        limits::StreamSettings,
+        proxy::Trust,
+        route::Route,
+        tls::{self, Files, Identity},
+    },
     wire::Name,
 };
 
@@ -53,8 +55,12 @@ pub struct Listener {
     pub address: SocketAddr,
     /// What metrics and messages call it: `dns://:53`.
     pub label: Arc<str>,
-    /// The certificate and its key, for TLS.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// The certificate and its key, where there is one.
+    pub tls: Option<Arc<Identity>>,
+    /// How connections are treated: by what the first block says, with the times of the last one.
+    pub streams: StreamSettings,
+    /// Whose PROXY headers are believed; the last block that says so counts.
+    pub proxy: Option<Arc<Trust>>,
     /// What is answered.
     pub routes: Vec<Route>,
 }
@@ -71,8 +77,7 @@ impl Site {
         parts: Parts,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, BuildError> {
-        let mut places: BTreeMap<Place, (Option<Arc<rustls::ServerConfig>>, Vec<Route>)> =
-            BTreeMap::new();
+        let mut listeners: BTreeMap<Place, Listener> = BTreeMap::new();
         let mut plugins = Vec::new();
         let mut watched = Vec::new();
         for block in &config.blocks {
@@ -83,32 +88,35 @@ impl Site {
                 watched.extend(asked.map(|plugin| (plugin, ready.monitor)));
             }
             let chain = Arc::new(chain);
-            let tls = block
-                .settings
+            let listening = &block.settings.listening;
+            let tls = listening
                 .tls
                 .as_ref()
-                .map(|tls| certificate(tls, &parts))
+                .map(|files| identity(files, &parts))
                 .transpose()?;
+            let proxy = listening.proxy.clone().map(Arc::new);
             for key in &block.keys {
                 for bound in bindings(block) {
                     let place = (key.transport, bound, key.port_or(default_port));
                     let built = built_block(key, &label(&place), &chain, metrics);
-                    let listener = places.entry(place).or_default();
-                    listener.0.clone_from(&tls);
-                    listener.1.push(Arc::new(built).into());
+                    let listener = listeners.entry(place).or_insert_with(|| Listener {
+                        transport: place.0,
+                        address: addresses(place.1, place.2)[0],
+                        label: label(&place),
+                        tls: tls.clone(),
+                        streams: listening.settings(place.0),
+                        proxy: None,
+                        routes: Vec::new(),
+                    });
+                    listening.timeouts.apply(&mut listener.streams);
+                    listener.proxy = proxy.clone().or(listener.proxy.take());
+                    listener.routes.push(Arc::new(built).into());
                 }
             }
         }
-        let listeners = places.into_iter().map(|(place, (tls, routes))| Listener {
-            transport: place.0,
-            address: addresses(place.1, place.2)[0],
-            label: label(&place),
-            tls,
-            routes,
-        });
         let settings = || config.blocks.iter().map(|block| &block.settings);
         Ok(Self {
-            listeners: listeners.collect(),
+            listeners: listeners.into_values().collect(),
             plugins,
             watched,
             pages: config.blocks.iter().flat_map(pages).collect(),
@@ -150,37 +158,22 @@ fn pages(block: &ServerBlock) -> Vec<Endpoint> {
         .collect()
 }
 
-/// The TLS configuration for a certificate. As long as the files say the same it is the same one,
-/// and so its listener stays.
-fn certificate(files: &Tls, parts: &Parts) -> Result<Arc<rustls::ServerConfig>, BuildError> {
-    let failed = |source: anyhow::Error| BuildError {
+/// What the files of a `tls` line say. It outlives reloads, and follows its files without one.
+fn identity(files: &Files, parts: &Parts) -> Result<Arc<Identity>, BuildError> {
+    let failed = |source: tls::TlsError| BuildError {
         plugin: "tls",
         action: "cannot use the certificate".to_owned(),
-        source: Some(source),
+        source: Some(source.into()),
     };
-    let read = |path| std::fs::read(path).unwrap_or_default();
-    let key = format!(
-        "{files:?} {:x}",
-        content_hash(&[read(&files.certificate), read(&files.key)])
-    );
     let make = || {
-        tls::server_config(
-            &files.certificate,
-            &files.key,
-            None,
-            tls::ClientAuth::default(),
-        )
-        .map_err(|error| failed(error.into()))
+        let identity = Identity::load(files.clone()).map_err(failed)?;
+        identity.follow(tls::INTERVAL);
+        Ok(identity)
     };
-    parts.keep(&key, make).map(|kept| Arc::clone(&*kept))
-}
-
-/// Tells two contents apart; not kept, and no secret.
-fn content_hash(contents: &[Vec<u8>]) -> u64 {
-    use std::hash::{Hash, Hasher};
-    let mut hasher = std::hash::DefaultHasher::new();
-    contents.hash(&mut hasher);
-    hasher.finish()
+    let kept = parts.keep(&format!("{files:?}"), make)?;
+    // A reload is as good a time as any to look whether they have changed.
+    kept.refresh().map_err(failed)?;
+    Ok(Arc::clone(&kept))
 }
 
 /// The chain of a block, built in plugin order.

@@ -3,10 +3,12 @@
 //! Reading a configuration has no effect on anything: no socket is opened, no file but the
 //! Corefile and its imports is read. Everything that is wrong with it is found in one pass.
 
+pub mod listening;
 pub mod settings;
 
-use std::path::PathBuf;
+use std::{collections::HashMap, path::PathBuf};
 
+pub use listening::Listening;
 pub use settings::Settings;
 
 use crate::{
@@ -101,6 +103,7 @@ impl Config {
                 &mut found,
             ));
         }
+        check_certificates(&blocks, source.default_port, &mut found);
         file.warnings.append(&mut found);
         if file
             .warnings
@@ -158,6 +161,7 @@ fn read_block(
             }
         }
     }
+    listening::warn_of_unheeded(&read, block, found);
     claim(&read, default_port, overlaps, found);
     read
 }
@@ -212,32 +216,70 @@ fn read_word(
     }
 }
 
-/// Claims the block's zones on its addresses, and refuses transports that are not built.
+/// Claims the block's zones on its addresses, and refuses keys that cannot be served as they are.
 fn claim(
     block: &ServerBlock,
     default_port: u16,
     overlaps: &mut corefile::Overlaps,
     found: &mut Vec<Diagnostic>,
 ) {
-    let bound: Vec<_> = block.settings.bind.iter().copied().map(Some).collect();
-    let addresses = if bound.is_empty() { vec![None] } else { bound };
+    use corefile::Transport;
+    let listening = &block.settings.listening;
     for key in &block.keys {
-        match key.transport {
-            corefile::Transport::Dns => {}
-            corefile::Transport::Tls if block.settings.tls.is_some() => {}
-            corefile::Transport::Tls => {
-                let error = Diagnostic::error("a tls:// server needs a certificate").at(key.place);
-                found.push(error.help("add a line 'tls CERTIFICATE KEY' to the block"));
-            }
-            other => {
-                let message = format!("{other}:// servers are not built into Lodestone yet");
-                let error = Diagnostic::error(message).at(key.place);
-                found.push(error.help("serve dns:// or tls://"));
+        let transport = key.transport;
+        let bare = matches!(
+            transport,
+            Transport::Dns | Transport::Https | Transport::Grpc
+        );
+        if !bare && listening.tls.is_none() {
+            let message = format!("a {transport}:// server needs a certificate");
+            let error = Diagnostic::error(message).at(key.place);
+            found.push(error.help("add a line 'tls CERTIFICATE KEY' to the block"));
+        }
+        let quic = matches!(transport, Transport::Quic | Transport::Https3);
+        if quic && listening.proxy.is_some() {
+            let message = format!("PROXY headers are not read from packets of {transport}://");
+            let error = Diagnostic::error(message).at(key.place);
+            found.push(error.help("serve it in a block without 'proxyproto'"));
+        }
+        for address in bindings(block) {
+            if let Err(error) = overlaps.claim(key, key.port_or(default_port), address, false) {
+                found.push(error);
             }
         }
-        for address in &addresses {
-            if let Err(error) = overlaps.claim(key, key.port_or(default_port), *address, false) {
-                found.push(error);
+    }
+}
+
+/// The addresses that a block is bound to; nothing stands for all of the machine.
+fn bindings(block: &ServerBlock) -> Vec<Option<std::net::IpAddr>> {
+    let bound: Vec<_> = block.settings.bind.iter().copied().map(Some).collect();
+    if bound.is_empty() { vec![None] } else { bound }
+}
+
+/// Refuses two certificates for one listener: which of them a client is shown is decided before it
+/// says what zone it asks for.
+fn check_certificates(blocks: &[ServerBlock], default_port: u16, found: &mut Vec<Diagnostic>) {
+    let mut shown = HashMap::new();
+    for block in blocks {
+        for key in &block.keys {
+            if key.transport == corefile::Transport::Dns {
+                continue;
+            }
+            for address in bindings(block) {
+                let listener = (key.transport, address, key.port_or(default_port));
+                let files = block.settings.listening.tls.as_ref();
+                let (first, place) = *shown.entry(listener).or_insert((files, key.place));
+                if first != files {
+                    let (transport, port) = (key.transport, listener.2);
+                    let message =
+                        format!("{transport}:// at port {port} cannot have two certificates");
+                    let error = Diagnostic::error(message).at(key.place);
+                    found.push(
+                        error
+                            .also(place, "the other one is of this block")
+                            .help("write the same 'tls' line in both blocks, or another port"),
+                    );
+                }
             }
         }
     }

@@ -1,11 +1,11 @@
 //! Words that configure a server block and never see a query.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
-use super::Parsing;
+use super::{Listening, Parsing};
 use crate::{
     admin,
-    corefile::{Diagnostic, Directive, unknown_property},
+    corefile::{Diagnostic, Directive},
     plugin::order::Errors,
 };
 
@@ -20,8 +20,8 @@ pub struct Settings {
     pub ready: Option<admin::ready::Config>,
     /// Whether the Corefile is followed, and how.
     pub reload: Option<Reload>,
-    /// The certificate of tls:// servers.
-    pub tls: Option<Tls>,
+    /// How listeners and their connections are treated.
+    pub listening: Listening,
 }
 
 /// How a Corefile is followed.
@@ -40,15 +40,6 @@ impl Default for Reload {
             jitter: Duration::from_secs(15),
         }
     }
-}
-
-/// The files of a TLS server.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Tls {
-    /// Its certificate and those above it, PEM.
-    pub certificate: PathBuf,
-    /// Its private key, PEM.
-    pub key: PathBuf,
 }
 
 /// `bind ADDRESS…`
@@ -113,29 +104,6 @@ pub fn reload(
         Ok(reload)
     };
     settings.reload = Some(read(uses[0]).map_err(|error| vec![error.in_plugin("reload")])?);
-    Ok(())
-}
-
-/// `tls CERTIFICATE KEY`
-pub fn tls(
-    uses: &[&Directive],
-    _: &mut Parsing<'_>,
-    settings: &mut Settings,
-) -> Result<(), Errors> {
-    let read = |one: &Directive| -> Result<Tls, Diagnostic> {
-        if let Some(line) = one.properties().first() {
-            return Err(unknown_property(line.name(), &[]));
-        }
-        let mut arguments = one.arguments();
-        let certificate = arguments.required("a certificate file")?.as_str().into();
-        let key = arguments.required("a key file")?.as_str().into();
-        if let Some(authorities) = arguments.next() {
-            let message = "asking clients for certificates is not built into Lodestone yet";
-            return Err(authorities.error(message));
-        }
-        Ok(Tls { certificate, key })
-    };
-    settings.tls = Some(read(uses[0]).map_err(|error| vec![error.in_plugin("tls")])?);
     Ok(())
 }
 

@@ -70,12 +70,36 @@ pub const ORDER: &[Word] = &[
     word("metadata", Repeat::Once, Kind::Plugin(parse_metadata)),
     absent("geoip"),
     absent("cancel"),
-    absent("proxyproto"),
-    absent("quic"),
-    absent("grpc_server"),
-    absent("https"),
-    absent("https3"),
-    absent("timeouts"),
+    word(
+        "proxyproto",
+        Repeat::Merged,
+        Kind::Setting(crate::config::listening::proxyproto),
+    ),
+    word(
+        "quic",
+        Repeat::First,
+        Kind::Setting(crate::config::listening::quic),
+    ),
+    word(
+        "grpc_server",
+        Repeat::First,
+        Kind::Setting(crate::config::listening::grpc_server),
+    ),
+    word(
+        "https",
+        Repeat::First,
+        Kind::Setting(crate::config::listening::https),
+    ),
+    word(
+        "https3",
+        Repeat::First,
+        Kind::Setting(crate::config::listening::https3),
+    ),
+    word(
+        "timeouts",
+        Repeat::Merged,
+        Kind::Setting(crate::config::listening::timeouts),
+    ),
     absent("multisocket"),
     word(
         "reload",
@@ -133,8 +157,8 @@ pub const ORDER: &[Word] = &[
     absent("dnssec"),
     word(
         "tls",
-        Repeat::First,
-        Kind::Setting(crate::config::settings::tls),
+        Repeat::Merged,
+        Kind::Setting(crate::config::listening::tls),
     ),
     absent("minimal"),
     absent("template"),

@@ -27,6 +27,7 @@ use self::single::Single;
 use super::{
     handle::{Arrival, Entrance, Handled, Scratch, Wait},
     limits::{Work, Working},
+    proxy::{Trust, sessions::Relay},
 };
 use crate::query::Transport;
 
@@ -108,8 +109,10 @@ impl Threads {
     pub(super) fn start(
         sockets: Vec<UdpSocket>,
         entrance: &Entrance,
+        proxy: Option<&Arc<Trust>>,
         runtime: &Handle,
     ) -> io::Result<Self> {
+        let threads = sockets.len();
         let work = Work::new();
         let mut stop = Stop::default();
         for socket in sockets {
@@ -125,9 +128,10 @@ impl Threads {
                 stop: Arc::clone(&stop.flag),
                 working: work.begin(),
             };
+            let relay = proxy.map(|trust| Relay::new(trust, threads));
             thread::Builder::new()
                 .name(format!("udp-{}", bound.port()))
-                .spawn(move || worker.run())?;
+                .spawn(move || worker.run(relay))?;
         }
         Ok(Self { stop, work })
     }
@@ -162,22 +166,30 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(self) {
+    /// Works until it is to stop; behind a proxy, `relay` takes its headers off.
+    fn run(self, mut relay: Option<Relay>) {
         let mut datagrams = Datagrams::new(self.bound);
         let mut scratch = Scratch::default();
         while !self.stop.load(Ordering::Acquire) {
-            self.turn(&mut datagrams, &mut scratch);
+            self.turn(&mut datagrams, &mut scratch, relay.as_mut());
         }
         // What the system has taken in is answered, and no more than that: under load the queue
         // would never be empty.
         let end = Instant::now() + DRAIN;
         if self.socket.set_nonblocking(true).is_ok() {
-            while Instant::now() < end && self.turn(&mut datagrams, &mut scratch) > 0 {}
+            while Instant::now() < end
+                && self.turn(&mut datagrams, &mut scratch, relay.as_mut()) > 0
+            {}
         }
     }
 
     /// Takes what has come, answers it, sends the replies; how many datagrams it was.
-    fn turn(&self, datagrams: &mut Datagrams, scratch: &mut Scratch) -> usize {
+    fn turn(
+        &self,
+        datagrams: &mut Datagrams,
+        scratch: &mut Scratch,
+        mut relay: Option<&mut Relay>,
+    ) -> usize {
         let count = match datagrams.receive(&self.socket) {
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::Unsupported => {
@@ -200,9 +212,17 @@ impl Worker {
             let Some((datagram, reply)) = datagrams.datagram(index) else {
                 continue;
             };
+            let (mut octets, mut client) = (datagram.octets, datagram.client);
+            if let Some(relay) = &mut relay {
+                let Some(relayed) = relay.read(octets, client, received) else {
+                    reply.clear();
+                    continue;
+                };
+                (octets, client) = (relayed.octets, relayed.client);
+            }
             let arrival = Arrival {
-                octets: datagram.octets,
-                client: datagram.client,
+                octets,
+                client,
                 local: datagram.local,
                 transport: Transport::Udp,
                 received,
@@ -213,7 +233,7 @@ impl Worker {
                 Handled::Nothing | Handled::Replies => reply.clear(),
                 Handled::Wait(wait) => {
                     reply.clear();
-                    self.wait(wait);
+                    self.wait(wait, datagram.client);
                 }
             }
         }
@@ -222,17 +242,18 @@ impl Worker {
         count
     }
 
-    fn wait(&self, wait: Box<Wait>) {
+    /// Sends the reply to `peer`, which may be a proxy, once it is there.
+    fn wait(&self, wait: Box<Wait>, peer: SocketAddr) {
         let socket = Arc::clone(&self.socket);
         let working = self.working.clone();
         let wildcard = self.bound.ip().is_unspecified();
         self.runtime.spawn(async move {
-            let (client, local) = (wait.client(), wait.local());
+            let local = wait.local();
             let mut reply = Vec::new();
             if wait.finish(&mut reply).await {
                 let from = wildcard.then_some(local.ip());
-                if let Err(error) = send_one(&socket, &reply, client, from) {
-                    tracing::debug!(%error, %client, "a reply could not be sent");
+                if let Err(error) = send_one(&socket, &reply, peer, from) {
+                    tracing::debug!(%error, %peer, "a reply could not be sent");
                 }
             }
             drop(working);

@@ -3,10 +3,17 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod client;
+mod grpc;
+mod http3;
+mod https;
+mod identity;
 mod life;
 mod plugins;
+mod proxy;
+mod quic;
 mod streams;
 mod tls;
 mod transfer;
+mod transports;
 mod udp;
 mod wire;
