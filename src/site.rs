@@ -3,9 +3,11 @@
 //! Building opens no listener. What a plugin needs of the machine (files, connections, the
 //! cluster's state) it gets here, from the configuration before where nothing about it changed.
 
+mod trial;
+
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -13,19 +15,22 @@ use std::{
 use futures_util::future;
 
 use crate::{
-    admin::{Endpoint, Page, ready::Monitor},
+    admin::{Endpoint, ready::Monitor},
     config::{Config, ServerBlock, settings::Reload},
     corefile::{Key, Transport, Zone},
+    interfaces::HostAddress,
     metrics::Metrics,
     plugin::{Block, Build, BuildError, Chain, Parts, Plugin},
     server::{
         limits::StreamSettings,
         proxy::Trust,
-        route::Route,
+        route::{Filter, Route},
         tls::{self, Files, Identity},
     },
     wire::Name,
 };
+
+pub use trial::trial;
 
 /// A configuration, built.
 pub struct Site {
@@ -39,6 +44,8 @@ pub struct Site {
     pub pages: Vec<Endpoint>,
     /// How long to go on answering when told to stop: the longest that any block wants.
     pub lame_duck: Duration,
+    /// Whether lines of level DEBUG are logged.
+    pub debug: bool,
     /// How the Corefile is followed; the last block that says so counts, as in CoreDNS.
     pub reload: Option<Reload>,
     /// What outlives this site.
@@ -61,12 +68,14 @@ pub struct Listener {
     pub streams: StreamSettings,
     /// Whose PROXY headers are believed; the last block that says so counts.
     pub proxy: Option<Arc<Trust>>,
+    /// Threads for each address of UDP, if it is said: the first block of the listener decides.
+    pub udp_threads: Option<usize>,
     /// What is answered.
     pub routes: Vec<Route>,
 }
 
 /// What listeners are told apart by; without an address it is all of the machine.
-type Place = (Transport, Option<IpAddr>, u16);
+type Place = (Transport, Option<HostAddress>, u16);
 
 impl Site {
     /// Builds every block of `config`. `parts` is empty at a start, and follows the parts of the
@@ -88,6 +97,7 @@ impl Site {
                 watched.extend(asked.map(|plugin| (plugin, ready.monitor)));
             }
             let chain = Arc::new(chain);
+            let filter = block.view().map(|_| filter(&chain));
             let listening = &block.settings.listening;
             let tls = listening
                 .tls
@@ -98,19 +108,25 @@ impl Site {
             for key in &block.keys {
                 for bound in bindings(block) {
                     let place = (key.transport, bound, key.port_or(default_port));
-                    let built = built_block(key, &label(&place), &chain, metrics);
+                    let view = block.view().unwrap_or_default();
+                    let built = built_block(key, &label(&place), view, &chain, metrics);
                     let listener = listeners.entry(place).or_insert_with(|| Listener {
                         transport: place.0,
                         address: addresses(place.1, place.2)[0],
                         label: label(&place),
-                        tls: tls.clone(),
+                        tls: None,
                         streams: listening.settings(place.0),
                         proxy: None,
+                        udp_threads: block.settings.udp_threads,
                         routes: Vec::new(),
                     });
                     listening.timeouts.apply(&mut listener.streams);
+                    listener.tls = tls.clone().or(listener.tls.take());
                     listener.proxy = proxy.clone().or(listener.proxy.take());
-                    listener.routes.push(Arc::new(built).into());
+                    listener.routes.push(Route {
+                        block: Arc::new(built),
+                        filter: filter.clone(),
+                    });
                 }
             }
         }
@@ -119,12 +135,13 @@ impl Site {
             listeners: listeners.into_values().collect(),
             plugins,
             watched,
-            pages: config.blocks.iter().flat_map(pages).collect(),
+            pages: config.blocks.iter().flat_map(ServerBlock::pages).collect(),
             lame_duck: settings()
                 .filter_map(|settings| settings.health.as_ref())
                 .map(|health| health.lameduck)
                 .max()
                 .unwrap_or_default(),
+            debug: settings().any(|settings| settings.debug),
             reload: settings().rev().find_map(|settings| settings.reload),
             parts,
             hash: config.hash,
@@ -135,27 +152,6 @@ impl Site {
     pub async fn started(&self) {
         future::join_all(self.plugins.iter().filter_map(|plugin| plugin.started())).await;
     }
-}
-
-/// The pages that a block wants served.
-fn pages(block: &ServerBlock) -> Vec<Endpoint> {
-    let settings = &block.settings;
-    let health = settings
-        .health
-        .as_ref()
-        .map(|health| (&health.listen, Page::Health));
-    let ready = settings
-        .ready
-        .as_ref()
-        .map(|ready| (&ready.listen, Page::Ready));
-    let own = [health, ready].into_iter().flatten();
-    let own = own.map(|(listen, page)| Endpoint {
-        listen: listen.clone(),
-        page,
-        tls: None,
-    });
-    own.chain(block.plugins.iter().filter_map(|(_, setup)| setup.page()))
-        .collect()
 }
 
 /// What the files of a `tls` line say. It outlives reloads, and follows its files without one.
@@ -203,42 +199,56 @@ fn build_chain(
         zones: &zones,
         addresses: &served,
         server: &server,
+        view: block.view().unwrap_or_default(),
         offered: Vec::new(),
     };
     let mut built = BTreeMap::new();
-    for offering in [true, false] {
-        for (place, (_, setup)) in block.plugins.iter().enumerate() {
-            if setup.offers() == offering {
-                built.insert(place, setup.build(&mut build)?);
-            }
-        }
+    let setups = || block.plugins.iter().map(|(_, setup)| setup).enumerate();
+    let offering = setups().rev().filter(|(_, setup)| setup.offers());
+    for (place, setup) in offering.chain(setups().filter(|(_, setup)| !setup.offers())) {
+        built.insert(place, setup.build(&mut build)?);
     }
     Ok(Chain::new(built.into_values().collect()))
 }
 
-fn built_block(key: &Key, server: &Arc<str>, chain: &Arc<Chain>, metrics: &Arc<Metrics>) -> Block {
+/// Decides whether a block with a view is for a query: whether all of its plugins admit it.
+fn filter(chain: &Arc<Chain>) -> Filter {
+    let chain = Arc::clone(chain);
+    Arc::new(move |query| {
+        let mut plugins = chain.plugins().iter();
+        plugins.all(|plugin| plugin.admits(&chain, query))
+    })
+}
+
+fn built_block(
+    key: &Key,
+    server: &Arc<str>,
+    view: &str,
+    chain: &Arc<Chain>,
+    metrics: &Arc<Metrics>,
+) -> Block {
     let zone_label: Arc<str> = key.zone.as_str().into();
     Block {
         zone: wire_name(&key.zone),
         server: Arc::clone(server),
-        counters: metrics.zone(server, &zone_label, ""),
+        counters: metrics.zone(server, &zone_label, view),
         zone_label,
-        view: "".into(),
+        view: view.into(),
         chain: Arc::clone(chain),
     }
 }
 
 /// The addresses that a block is bound to; nothing stands for all of the machine.
-fn bindings(block: &ServerBlock) -> Vec<Option<IpAddr>> {
+fn bindings(block: &ServerBlock) -> Vec<Option<HostAddress>> {
     match block.settings.bind.as_slice() {
         [] => vec![None],
         bound => bound.iter().copied().map(Some).collect(),
     }
 }
 
-fn addresses(bound: Option<IpAddr>, port: u16) -> Vec<SocketAddr> {
+fn addresses(bound: Option<HostAddress>, port: u16) -> Vec<SocketAddr> {
     match bound {
-        Some(address) => vec![SocketAddr::new(address, port)],
+        Some(address) => vec![address.with_port(port)],
         None => vec![
             (Ipv6Addr::UNSPECIFIED, port).into(),
             (Ipv4Addr::UNSPECIFIED, port).into(),
@@ -250,7 +260,7 @@ fn addresses(bound: Option<IpAddr>, port: u16) -> Vec<SocketAddr> {
 fn label((transport, bound, port): &Place) -> Arc<str> {
     match bound {
         None => format!("{transport}://:{port}").into(),
-        Some(address) => format!("{transport}://{}", SocketAddr::new(*address, *port)).into(),
+        Some(address) => format!("{transport}://{}", address.with_port(*port)).into(),
     }
 }
 

@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod dig;
+
+use dig::shell;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -227,8 +230,7 @@ struct Lab {
 impl Lab {
     /// Starts it and reads its page; None where there is no `dig`.
     fn start() -> Option<Self> {
-        if Command::new("dig").arg("-v").output().is_err() {
-            eprintln!("skipped: there is no dig on this machine");
+        if !dig::is_here() {
             return None;
         }
         let directory = tempfile::tempdir().unwrap();
@@ -292,11 +294,6 @@ impl Drop for Lab {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn shell(line: &str) -> String {
-    let output = Command::new("sh").args(["-c", line]).output().unwrap();
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Without the order, which `loadbalance` changes, and without what dig says of `.local`.

@@ -3,18 +3,21 @@
 //! Reading a configuration has no effect on anything: no socket is opened, no file but the
 //! Corefile and its imports is read. Everything that is wrong with it is found in one pass.
 
+mod doubts;
 pub mod listening;
 pub mod settings;
 
-use std::{collections::HashMap, path::PathBuf};
+use std::path::PathBuf;
 
 pub use listening::Listening;
 pub use settings::Settings;
 
 use crate::{
+    admin::{Endpoint, Page},
     corefile::{self, Diagnostic, Diagnostics, Directive, Key, Loader, Severity, Zone},
+    interfaces::Interfaces,
     plugin::{
-        Setup,
+        Setup, elsewhere,
         order::{Errors, Kind, ORDER, Repeat, Word},
     },
 };
@@ -41,6 +44,35 @@ pub struct ServerBlock {
     pub settings: Settings,
     /// Its plugins in the order of [`ORDER`], each with its word.
     pub plugins: Vec<(&'static str, Box<dyn Setup>)>,
+    /// What it was read from, in file order.
+    pub directives: Vec<Directive>,
+}
+
+impl ServerBlock {
+    /// The pages that it wants served over HTTP.
+    pub fn pages(&self) -> Vec<Endpoint> {
+        let health = self.settings.health.as_ref();
+        let health = health.map(|health| (&health.listen, Page::Health));
+        let ready = self.settings.ready.as_ref();
+        let ready = ready.map(|ready| (&ready.listen, Page::Ready));
+        let profile = self.settings.pprof.as_ref();
+        let profile = profile.map(|listen| (listen, Page::Profile));
+        let own = [health, ready, profile].into_iter().flatten();
+        let own = own.map(|(listen, page)| Endpoint {
+            listen: listen.clone(),
+            page,
+            tls: None,
+        });
+        own.chain(self.plugins.iter().filter_map(|(_, setup)| setup.page()))
+            .collect()
+    }
+}
+
+impl ServerBlock {
+    /// The name of its view, where it is for some queries of its zones only.
+    pub fn view(&self) -> Option<&str> {
+        self.plugins.iter().find_map(|(_, setup)| setup.view())
+    }
 }
 
 /// What the reading of a directive knows of its surroundings.
@@ -49,6 +81,8 @@ pub struct Parsing<'a> {
     pub zones: &'a [Zone],
     /// Every directive of the block: what a plugin that builds on another looks for it in.
     pub directives: &'a [Directive],
+    /// What names of interfaces mean.
+    pub interfaces: &'a Interfaces,
     /// Where warnings go.
     pub warnings: &'a mut Vec<Diagnostic>,
 }
@@ -64,6 +98,7 @@ impl Parsing<'_> {
 }
 
 /// Where a configuration is read from.
+#[derive(Clone, Copy)]
 pub struct Source<'a> {
     /// What errors call it; relative imports start from its directory.
     pub name: &'a str,
@@ -71,6 +106,8 @@ pub struct Source<'a> {
     pub text: &'a str,
     /// How imports and the environment are read.
     pub loader: &'a dyn Loader,
+    /// What names of interfaces mean.
+    pub interfaces: &'a Interfaces,
     /// The port of keys that carry none.
     pub default_port: u16,
 }
@@ -78,11 +115,14 @@ pub struct Source<'a> {
 impl Config {
     /// Reads a configuration, or tells everything that is wrong with it.
     pub fn read(source: &Source<'_>) -> Result<Self, Diagnostics> {
-        let known: Vec<&str> = ORDER.iter().map(|word| word.name).collect();
-        let mut file = corefile::parse(source.name, source.text, &known, source.loader)?;
+        let mut file = parse(source)?;
         if file.blocks.is_empty() {
             let text = corefile::DEFAULT_COREFILE;
-            let mut default = corefile::parse("built-in", text, &known, source.loader)?;
+            let mut default = parse(&Source {
+                name: "built-in",
+                text,
+                ..*source
+            })?;
             default.warnings.append(&mut file.warnings);
             let message = format!("{} has no server block", source.name);
             default.warnings.push(
@@ -96,14 +136,11 @@ impl Config {
         let mut overlaps = corefile::Overlaps::default();
         let mut blocks = Vec::new();
         for block in &file.blocks {
-            blocks.push(read_block(
-                block,
-                source.default_port,
-                &mut overlaps,
-                &mut found,
-            ));
+            blocks.push(read_block(block, source, &mut overlaps, &mut found));
         }
-        check_certificates(&blocks, source.default_port, &mut found);
+        if !found.iter().any(|one| one.severity == Severity::Error) {
+            found.extend(doubts::doubts(&blocks, source.default_port));
+        }
         file.warnings.append(&mut found);
         if file
             .warnings
@@ -121,10 +158,20 @@ impl Config {
     }
 }
 
+/// The words and blocks of a text. Words that are not served here are let through, for
+/// [`read_block`] to tell what to do about them.
+pub fn parse(source: &Source<'_>) -> Result<corefile::File, Diagnostics> {
+    let words = corefile::Words {
+        known: &ORDER.iter().map(|word| word.name).collect::<Vec<_>>(),
+        refused: &elsewhere::words().collect::<Vec<_>>(),
+    };
+    corefile::parse(source.name, source.text, words, source.loader)
+}
+
 /// Reads one block; what is wrong with it goes to `found`.
 fn read_block(
     block: &corefile::ServerBlock,
-    default_port: u16,
+    source: &Source<'_>,
     overlaps: &mut corefile::Overlaps,
     found: &mut Vec<Diagnostic>,
 ) -> ServerBlock {
@@ -143,7 +190,13 @@ fn read_block(
         keys,
         settings: Settings::default(),
         plugins: Vec::new(),
+        directives: block.directives.clone(),
     };
+    for one in &block.directives {
+        if !ORDER.iter().any(|word| one.name == word.name) {
+            found.push(elsewhere::refuse(one));
+        }
+    }
     for word in ORDER {
         let uses: Vec<&Directive> = block
             .directives
@@ -154,6 +207,7 @@ fn read_block(
             let mut parsing = Parsing {
                 zones: &zones,
                 directives: &block.directives,
+                interfaces: source.interfaces,
                 warnings: found,
             };
             if let Err(errors) = read_word(word, &uses, &mut parsing, &mut read) {
@@ -162,7 +216,7 @@ fn read_block(
         }
     }
     listening::warn_of_unheeded(&read, block, found);
-    claim(&read, default_port, overlaps, found);
+    claim(&read, source.default_port, overlaps, found);
     read
 }
 
@@ -206,11 +260,14 @@ fn read_word(
         Kind::Absent(instead) => Err(uses
             .iter()
             .map(|one| {
-                let message = format!("plugin/{}: not built into Lodestone yet", word.name);
-                one.name
-                    .error(message)
-                    .label("CoreDNS has it, Lodestone does not")
-                    .help(instead)
+                let message = format!("plugin/{}: not built into Lodestone", word.name);
+                let error = one.name.error(message);
+                match elsewhere::left_out(word.name) {
+                    Some(told) => error.label(told.why).help(told.instead(one)),
+                    None => error
+                        .label("CoreDNS has it, Lodestone does not yet")
+                        .help(instead),
+                }
             })
             .collect()),
     }
@@ -225,8 +282,17 @@ fn claim(
 ) {
     use corefile::Transport;
     let listening = &block.settings.listening;
+    let bound: Vec<_> = block.settings.bind.iter().copied().map(Some).collect();
+    // Whether addresses that only another machine has clash cannot be known.
+    let everywhere = bound.is_empty() && !block.settings.bound_elsewhere;
+    let addresses = if everywhere { vec![None] } else { bound };
     for key in &block.keys {
         let transport = key.transport;
+        if let (Some(shed), true) = (block.settings.shed, transport != Transport::Dns) {
+            let error = Diagnostic::error("shed is for plain DNS alone").at(shed);
+            let error = error.also(key.place, "this is not");
+            found.push(error.in_plugin("shed").help("remove the line"));
+        }
         let bare = matches!(
             transport,
             Transport::Dns | Transport::Https | Transport::Grpc
@@ -242,44 +308,10 @@ fn claim(
             let error = Diagnostic::error(message).at(key.place);
             found.push(error.help("serve it in a block without 'proxyproto'"));
         }
-        for address in bindings(block) {
-            if let Err(error) = overlaps.claim(key, key.port_or(default_port), address, false) {
-                found.push(error);
-            }
-        }
-    }
-}
-
-/// The addresses that a block is bound to; nothing stands for all of the machine.
-fn bindings(block: &ServerBlock) -> Vec<Option<std::net::IpAddr>> {
-    let bound: Vec<_> = block.settings.bind.iter().copied().map(Some).collect();
-    if bound.is_empty() { vec![None] } else { bound }
-}
-
-/// Refuses two certificates for one listener: which of them a client is shown is decided before it
-/// says what zone it asks for.
-fn check_certificates(blocks: &[ServerBlock], default_port: u16, found: &mut Vec<Diagnostic>) {
-    let mut shown = HashMap::new();
-    for block in blocks {
-        for key in &block.keys {
-            if key.transport == corefile::Transport::Dns {
-                continue;
-            }
-            for address in bindings(block) {
-                let listener = (key.transport, address, key.port_or(default_port));
-                let files = block.settings.listening.tls.as_ref();
-                let (first, place) = *shown.entry(listener).or_insert((files, key.place));
-                if first != files {
-                    let (transport, port) = (key.transport, listener.2);
-                    let message =
-                        format!("{transport}:// at port {port} cannot have two certificates");
-                    let error = Diagnostic::error(message).at(key.place);
-                    found.push(
-                        error
-                            .also(place, "the other one is of this block")
-                            .help("write the same 'tls' line in both blocks, or another port"),
-                    );
-                }
+        for address in &addresses {
+            let port = key.port_or(default_port);
+            if let Err(clash) = overlaps.claim(key, port, *address, block.view().is_some()) {
+                found.push(clash);
             }
         }
     }

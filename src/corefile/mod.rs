@@ -20,6 +20,7 @@
 
 mod address;
 mod arguments;
+mod code;
 mod diagnostic;
 mod drawing;
 mod duration;
@@ -37,12 +38,13 @@ mod zone;
 
 pub use address::{Key, Keys, Transport};
 pub use arguments::{Arguments, unknown_property};
+pub use code::codes;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use duration::{DurationError, parse_duration};
 pub use loader::{Disk, Loader, MAX_FILE, Memory};
 pub use nearest::nearest;
 pub use overlap::Overlaps;
-pub use parser::parse;
+pub use parser::{Words, parse};
 pub use source::{Place, SourceId, Sources, Word};
 pub use tree::{Body, Directive, File, Line, ServerBlock};
 pub use value::{Listen, zones};

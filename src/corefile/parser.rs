@@ -25,18 +25,18 @@ use super::tree::{Directive, File, ServerBlock};
 
 /// Parses a Corefile: words, imports, snippets, environment references.
 ///
-/// `source_name` is shown in errors, and relative imports start from its directory. `known` lists
+/// `source_name` is shown in errors, and relative imports start from its directory. `words` lists
 /// the directive names; any other is refused with the nearest one named.
-pub fn parse(
+pub fn parse<'a>(
     source_name: &str,
     text: &str,
-    known: &[&str],
-    loader: &dyn Loader,
+    words: impl Into<Words<'a>>,
+    loader: &'a dyn Loader,
 ) -> Result<File, Diagnostics> {
     let feed = Feed::new(source_name, text, loader);
     let mut parser = Parser {
         feed,
-        known,
+        words: words.into(),
         blocks: Vec::new(),
         ended: false,
     };
@@ -59,9 +59,46 @@ pub fn parse(
     })
 }
 
+/// The directive names.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'a> {
+    /// Those that mean something: what "did you mean" looks among.
+    pub known: &'a [&'a str],
+    /// Those that are read like the others, because whoever asks for the parse refuses them with
+    /// more to say than "unknown".
+    pub refused: &'a [&'a str],
+}
+
+impl Words<'_> {
+    fn contain(&self, name: &str) -> bool {
+        self.known.contains(&name) || self.refused.contains(&name)
+    }
+}
+
+impl<'a> From<&'a [&'a str]> for Words<'a> {
+    fn from(known: &'a [&'a str]) -> Self {
+        Self {
+            known,
+            refused: &[],
+        }
+    }
+}
+
+impl<'a, const N: usize> From<&'a [&'a str; N]> for Words<'a> {
+    fn from(known: &'a [&'a str; N]) -> Self {
+        known.as_slice().into()
+    }
+}
+
+impl<'a> From<&'a Vec<&'a str>> for Words<'a> {
+    fn from(known: &'a Vec<&'a str>) -> Self {
+        known.as_slice().into()
+    }
+}
+
 struct Parser<'a> {
     feed: Feed<'a>,
-    known: &'a [&'a str],
+    words: Words<'a>,
     blocks: Vec<ServerBlock>,
     /// The end came too early and has been reported: braces that are open still are no news.
     ended: bool,

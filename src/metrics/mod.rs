@@ -7,6 +7,7 @@
 pub mod cells;
 mod dns;
 mod family;
+mod made;
 mod process;
 
 use std::{fmt, sync::Arc};
@@ -20,6 +21,7 @@ use prometheus::{
 pub use cells::Tally;
 pub use dns::{Dns, ZoneCounters};
 pub use family::{TallyVec, TimesVec};
+pub use made::Made;
 
 /// The content type of what [`Metrics::encode`] writes.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -50,6 +52,8 @@ pub struct Metrics {
     pub hosts: Hosts,
     /// Names found by walking a client's search list for it: `server`.
     pub autopath_success_total: TallyVec,
+    /// Answers made up, changed or refused.
+    pub made: Made,
     /// The health listener's check of itself.
     pub health: Health,
     /// Reading the configuration anew.
@@ -205,12 +209,9 @@ impl Metrics {
         register.build_info();
         register.add(process::Process::new());
         let dns = register.add(Dns::new());
-        let responses = |protocol: &str| {
-            register.counters(
-                &format!("coredns_dns_{protocol}_responses_total"),
-                "Replies by HTTP or QUIC status.",
-                &["server", "status"],
-            )
+        let responses = |name: &str| {
+            let help = "Replies by HTTP or QUIC status.";
+            register.counters(name, help, &["server", "status"])
         };
         Arc::new(Self {
             before_scrape: Mutex::default(),
@@ -222,9 +223,9 @@ impl Metrics {
                 &["server", "zone", "view", "name"],
             ),
             dns,
-            https_responses_total: responses("https"),
-            https3_responses_total: responses("https3"),
-            quic_responses_total: responses("quic"),
+            https_responses_total: responses("coredns_dns_https_responses_total"),
+            https3_responses_total: responses("coredns_dns_https3_responses_total"),
+            quic_responses_total: responses("coredns_dns_quic_responses_total"),
             forward: Forward::new(&register),
             cache: Cache::new(&register),
             hosts: Hosts::new(&register),
@@ -233,6 +234,7 @@ impl Metrics {
                 "Names found by walking a client's search list for it.",
                 &["server"],
             )),
+            made: Made::new(&register),
             health: Health::new(&register),
             reload: Reload::new(&register),
             kubernetes: Kubernetes::new(&register),

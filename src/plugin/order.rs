@@ -41,7 +41,8 @@ pub enum Kind {
     MergedPlugin(ParseMerged),
     /// A setting of the server block.
     Setting(ParseSetting),
-    /// CoreDNS has it, Lodestone does not yet; what to do instead.
+    /// CoreDNS has it, Lodestone does not; what to do instead, where
+    /// [`elsewhere`](crate::plugin::elsewhere) knows nothing better.
     Absent(&'static str),
 }
 
@@ -100,7 +101,11 @@ pub const ORDER: &[Word] = &[
         Repeat::Merged,
         Kind::Setting(crate::config::listening::timeouts),
     ),
-    absent("multisocket"),
+    word(
+        "multisocket",
+        Repeat::Once,
+        Kind::Setting(crate::config::settings::multisocket),
+    ),
     word(
         "reload",
         Repeat::First,
@@ -113,7 +118,11 @@ pub const ORDER: &[Word] = &[
         Repeat::Merged,
         Kind::Setting(crate::config::settings::bind),
     ),
-    absent("debug"),
+    word(
+        "debug",
+        Repeat::Merged,
+        Kind::Setting(crate::config::settings::debug),
+    ),
     absent("trace"),
     word(
         "ready",
@@ -125,15 +134,24 @@ pub const ORDER: &[Word] = &[
         Repeat::Merged,
         Kind::Setting(crate::config::settings::health),
     ),
-    absent("pprof"),
-    absent("shed"),
+    word(
+        "pprof",
+        Repeat::Once,
+        Kind::Setting(crate::config::settings::pprof),
+    ),
+    word(
+        "shed",
+        Repeat::Once,
+        Kind::Setting(crate::config::settings::shed),
+    ),
     // Outermost of those that see a reply, so that it counts what the client got.
     word("prometheus", Repeat::Once, Kind::Plugin(parse_prometheus)),
     // Outside of everything that can fail, cache included: a remembered failure is one.
     word("errors", Repeat::Once, Kind::Plugin(parse_errors)),
     // Outside of rewrite: the line shows the question as asked.
     word("log", Repeat::Merged, Kind::MergedPlugin(parse_log)),
-    absent("dnstap"),
+    // Outside of rewrite, as log is: what is told is what the client asked.
+    word("dnstap", Repeat::Instances, Kind::Plugin(parse_dnstap)),
     absent("local"),
     absent("dns64"),
     absent("any"),
@@ -145,7 +163,8 @@ pub const ORDER: &[Word] = &[
         Kind::MergedPlugin(parse_loadbalance),
     ),
     absent("tsig"),
-    absent("rewrite"),
+    // Above all that answers: they see the question as it became.
+    word("rewrite", Repeat::Merged, Kind::MergedPlugin(parse_rewrite)),
     // Outside of acl and of all that answers: each name that it tries is asked as if by the client.
     word(
         "autopath",
@@ -161,7 +180,12 @@ pub const ORDER: &[Word] = &[
         Kind::Setting(crate::config::listening::tls),
     ),
     absent("minimal"),
-    absent("template"),
+    // Before all that looks names up: what is written in the Corefile overrides them.
+    word(
+        "template",
+        Repeat::Merged,
+        Kind::MergedPlugin(parse_template),
+    ),
     // Before all that has zones to tell: they refuse what it does not serve.
     word(
         "transfer",
@@ -198,7 +222,8 @@ pub const ORDER: &[Word] = &[
     word("whoami", Repeat::First, Kind::Plugin(parse_whoami)),
     absent("on"),
     absent("sign"),
-    absent("view"),
+    // It chooses the block before any plugin of it is asked.
+    word("view", Repeat::Once, Kind::Plugin(parse_view)),
     absent("nomad"),
 ];
 
@@ -224,8 +249,16 @@ fn parse_log(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>,
     plugin::log::parse(uses).map(boxed)
 }
 
+fn parse_dnstap(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::dnstap::parse(one, parsing.warnings).map(boxed)
+}
+
 fn parse_loadbalance(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::loadbalance::parse(uses).map(boxed)
+}
+
+fn parse_rewrite(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::rewrite::parse(uses, parsing.directives, parsing.warnings).map(boxed)
 }
 
 fn parse_autopath(
@@ -260,7 +293,10 @@ fn parse_k8s_external(
 }
 
 fn parse_kubernetes(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::kubernetes::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+    let config = plugin::kubernetes::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    Ok(boxed(
+        config.with_readers(parsing.directives, parsing.warnings),
+    ))
 }
 
 fn parse_loop(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
@@ -273,4 +309,15 @@ fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn S
 
 fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::whoami::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_template(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+) -> Result<Box<dyn Setup>, Errors> {
+    plugin::template::parse(uses, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_view(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::view::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
 }

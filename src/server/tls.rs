@@ -109,7 +109,7 @@ impl Files {
     }
 
     /// Reads them all. What is spoken within TLS is not said yet.
-    fn load(&self) -> Result<ServerConfig, TlsError> {
+    pub fn load(&self) -> Result<ServerConfig, TlsError> {
         let chain = certificates(&self.certificate, "a certificate")?;
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|source| TlsError::File {
             what: "a private key",

@@ -7,6 +7,7 @@
 #[cfg(target_os = "linux")]
 mod batch;
 mod single;
+mod waits;
 
 use std::{
     io::{self, ErrorKind},
@@ -23,7 +24,14 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::runtime::Handle;
 
-use self::single::Single;
+#[cfg(target_os = "linux")]
+use self::batch::Outbox;
+#[cfg(not(target_os = "linux"))]
+use self::single::Outbox;
+use self::{
+    single::Single,
+    waits::{Late, Waits},
+};
 use super::{
     handle::{Arrival, Entrance, Handled, Scratch, Wait},
     limits::{Work, Working},
@@ -120,13 +128,14 @@ impl Threads {
             let bound = socket.local_addr()?;
             let socket = Arc::new(socket);
             stop.sockets.push(Arc::clone(&socket));
+            let wildcard = bound.ip().is_unspecified();
             let worker = Worker {
+                waits: Waits::start(Arc::clone(&socket), wildcard, work.begin(), runtime),
                 socket,
                 bound,
                 entrance: entrance.clone(),
-                runtime: runtime.clone(),
                 stop: Arc::clone(&stop.flag),
-                working: work.begin(),
+                _working: work.begin(),
             };
             let relay = proxy.map(|trust| Relay::new(trust, threads));
             thread::Builder::new()
@@ -160,14 +169,14 @@ struct Worker {
     socket: Arc<UdpSocket>,
     bound: SocketAddr,
     entrance: Entrance,
-    runtime: Handle,
+    waits: Waits,
     stop: Arc<AtomicBool>,
-    working: Working,
+    _working: Working,
 }
 
 impl Worker {
     /// Works until it is to stop; behind a proxy, `relay` takes its headers off.
-    fn run(self, mut relay: Option<Relay>) {
+    fn run(mut self, mut relay: Option<Relay>) {
         let mut datagrams = Datagrams::new(self.bound);
         let mut scratch = Scratch::default();
         while !self.stop.load(Ordering::Acquire) {
@@ -185,7 +194,7 @@ impl Worker {
 
     /// Takes what has come, answers it, sends the replies; how many datagrams it was.
     fn turn(
-        &self,
+        &mut self,
         datagrams: &mut Datagrams,
         scratch: &mut Scratch,
         mut relay: Option<&mut Relay>,
@@ -233,31 +242,14 @@ impl Worker {
                 Handled::Nothing | Handled::Replies => reply.clear(),
                 Handled::Wait(wait) => {
                     reply.clear();
-                    self.wait(wait, datagram.client);
+                    self.waits.push(wait, datagram.client);
                 }
             }
         }
         drop(routes);
         datagrams.send(&self.socket);
+        self.waits.hand_over();
         count
-    }
-
-    /// Sends the reply to `peer`, which may be a proxy, once it is there.
-    fn wait(&self, wait: Box<Wait>, peer: SocketAddr) {
-        let socket = Arc::clone(&self.socket);
-        let working = self.working.clone();
-        let wildcard = self.bound.ip().is_unspecified();
-        self.runtime.spawn(async move {
-            let local = wait.local();
-            let mut reply = Vec::new();
-            if wait.finish(&mut reply).await {
-                let from = wildcard.then_some(local.ip());
-                if let Err(error) = send_one(&socket, &reply, peer, from) {
-                    tracing::debug!(%error, %peer, "a reply could not be sent");
-                }
-            }
-            drop(working);
-        });
     }
 }
 
@@ -302,17 +294,4 @@ impl Datagrams {
             Self::Single(single) => single.send(socket),
         };
     }
-}
-
-#[cfg(target_os = "linux")]
-use batch::send_one;
-
-#[cfg(not(target_os = "linux"))]
-fn send_one(
-    socket: &UdpSocket,
-    octets: &[u8],
-    client: SocketAddr,
-    _local: Option<std::net::IpAddr>,
-) -> io::Result<()> {
-    socket.send_to(octets, client).map(|_| ())
 }

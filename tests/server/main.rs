@@ -8,6 +8,7 @@ mod http3;
 mod https;
 mod identity;
 mod life;
+mod notify;
 mod plugins;
 mod proxy;
 mod quic;

@@ -42,7 +42,7 @@ impl Parser<'_> {
             self.brace_on_next_line(name.as_ref());
         }
         let name = name?;
-        if !self.known.contains(&name.as_str()) {
+        if !self.words.contain(&name) {
             let mut diagnostic = self.unknown_directive(&name);
             // Names of plugins have no dots or colons: this may be the key of the next block.
             if diagnostic.help.is_none() && body.is_some() && name.contains(['.', ':']) {
@@ -69,7 +69,7 @@ impl Parser<'_> {
             return;
         };
         let Some(name) = name else { return };
-        if !self.known.contains(&name.as_str()) {
+        if !self.words.contain(&name) {
             return;
         }
         self.feed.report(
@@ -226,7 +226,7 @@ impl Parser<'_> {
     }
 
     fn unknown_directive(&self, name: &Word) -> Diagnostic {
-        let near = nearest(name, self.known.iter().copied());
+        let near = nearest(name, self.words.known.iter().copied());
         name.error(format!("Unknown directive '{name}'"))
             .expected("the name of a plugin")
             .maybe_help(near.map(|known| format!("did you mean '{known}'?")))

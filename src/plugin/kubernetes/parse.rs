@@ -6,6 +6,7 @@ use super::Config;
 use crate::{
     cluster::{Origin, Settings, Tls},
     corefile::{self, Arguments, Diagnostic, Directive, Line, Word, Zone, unknown_property},
+    plugin::elsewhere,
     wire::Name,
     zone::{PodNames, Rules, Zones},
 };
@@ -49,7 +50,11 @@ pub fn parse(
     let mut options = Options::default();
     for line in directive.properties() {
         if let Err(error) = options.read(line, warnings) {
-            errors.push(error);
+            errors.push(elsewhere::kubernetes_option(
+                line,
+                &directive.arguments,
+                error,
+            ));
         }
     }
     let origin = options.origin(warnings).map_err(|error| errors.push(error));
@@ -151,7 +156,10 @@ impl Options {
                 self.zonal_at = Some(name.clone());
                 exclusive(self.noendpoints_at.as_ref(), Some(name))?;
             }
-            "endpoint_pod_names" => self.rules.endpoint_pod_names = true,
+            "endpoint_pod_names" => {
+                self.rules.endpoint_pod_names = true;
+                self.source.pod_names = true;
+            }
             "noendpoints" => {
                 self.source.slices = false;
                 self.noendpoints_at = Some(name.clone());

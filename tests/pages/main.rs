@@ -1,0 +1,182 @@
+//! The pages of plugins, `docs/plugins/NAME.md`, say what is so.
+//!
+//! Each example is read by `lodestone check`; each `console` block behind one is run: the example
+//! is served by a process of its own and the block's `dig` lines are asked. What a page has to look
+//! like is in [`page`], what is changed in an example before it is served in [`served`].
+//!
+//! Without `dig` the `console` blocks are skipped, which is said.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "../dig/mod.rs"]
+mod dig;
+mod page;
+mod served;
+mod transcript;
+
+use std::{fs, path::Path, sync::Mutex, thread};
+
+use lodestone::plugin::order::{Kind, ORDER};
+
+use page::Page;
+use served::Place;
+
+/// Words that work and have no page yet. A word that has one must leave this list.
+const WITHOUT_PAGE: &[&str] = &[
+    "autopath",
+    "cache",
+    "errors",
+    "health",
+    "kubernetes",
+    "loadbalance",
+    "log",
+    "loop",
+    "metadata",
+    "prometheus",
+    "ready",
+    "reload",
+    "template",
+    "view",
+    "whoami",
+];
+
+/// How many pages are tried at a time: most of the time is spent waiting.
+const AT_A_TIME: usize = 4;
+
+#[test]
+fn every_word_has_a_page() {
+    let pages = Page::all();
+    let has_page = |name: &str| pages.iter().any(|page| page.name == name);
+    for word in ORDER {
+        let listed = WITHOUT_PAGE.contains(&word.name);
+        match (&word.kind, has_page(word.name)) {
+            (Kind::Absent(_), true) => panic!("{} has a page and does not work", word.name),
+            (Kind::Absent(_), false) => assert!(!listed, "{} does not work", word.name),
+            (_, true) => assert!(
+                !listed,
+                "{} has a page: remove it from WITHOUT_PAGE",
+                word.name
+            ),
+            (_, false) => assert!(listed, "write docs/plugins/{}.md", word.name),
+        }
+    }
+    for page in &pages {
+        let known = ORDER.iter().any(|word| word.name == page.name) || page.name == "import";
+        assert!(
+            known,
+            "docs/plugins/{}.md is the page of no word",
+            page.name
+        );
+    }
+}
+
+#[test]
+fn every_page_has_its_parts() {
+    for page in Page::all() {
+        page.check_parts();
+    }
+}
+
+#[test]
+fn every_metric_of_a_page_exists() {
+    let mut source = String::new();
+    read_all(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut source,
+    );
+    for page in Page::all() {
+        for family in page.metrics() {
+            assert!(
+                source.contains(&format!("\"{family}\"")),
+                "docs/plugins/{}.md: nothing in the source is called {family}",
+                page.name
+            );
+        }
+    }
+}
+
+#[test]
+fn every_example_is_accepted() {
+    each_page(|page| {
+        for example in page.examples() {
+            let place = Place::new(&page, &example);
+            let output = place.check();
+            if !output.status.success() {
+                return Err(format!(
+                    "docs/plugins/{}.md, line {}: this example is refused\n{}",
+                    page.name,
+                    example.line,
+                    String::from_utf8_lossy(&output.stderr)
+                ));
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn every_example_answers_what_its_page_shows() {
+    if !dig::is_here() {
+        return;
+    }
+    each_page(|page| {
+        for example in page.examples() {
+            let Some(console) = &example.console else {
+                continue;
+            };
+            let at = format!("docs/plugins/{}.md, line {}", page.name, console.line);
+            let place = Place::new(&page, &example);
+            let served = place.serve().map_err(|error| format!("{at}: {error}"))?;
+            let shuffled = example.corefile.contains("loadbalance");
+            for step in
+                transcript::steps(&console.text).map_err(|error| format!("{at}: {error}"))?
+            {
+                let output = dig::shell(&served.line(&step.line));
+                let shown = transcript::shown(&served.as_written(&output), shuffled);
+                let promised = transcript::shown(&step.output, shuffled);
+                if shown != promised {
+                    return Err(format!(
+                        "{at}:\n$ {}\nthe page shows:\n{}\ndig shows:\n{}\n",
+                        step.line,
+                        promised.join("\n"),
+                        shown.join("\n")
+                    ));
+                }
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Tries every page, and fails with what is wrong with all of them.
+fn each_page(what: impl Fn(Page) -> Result<(), String> + Sync) {
+    let pages = Mutex::new(Page::all());
+    let wrong = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                loop {
+                    let page = pages.lock().unwrap().pop();
+                    let Some(page) = page else { return };
+                    if let Err(error) = what(page) {
+                        wrong.lock().unwrap().push(error);
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// Every Rust source below a directory, one behind the other.
+fn read_all(directory: &Path, into: &mut String) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_all(&path, into);
+        } else if path.extension().is_some_and(|it| it == "rs") {
+            into.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+}

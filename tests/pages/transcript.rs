@@ -1,0 +1,106 @@
+//! What a `console` block says: lines that are asked, and what they show.
+
+/// A line and what it shows.
+pub struct Step {
+    /// What is behind the `$`.
+    pub line: String,
+    /// The lines below it.
+    pub output: String,
+}
+
+/// What every line begins with.
+const DIG: &str = "dig -p 105";
+
+/// The steps of a block.
+pub fn steps(text: &str) -> Result<Vec<Step>, String> {
+    let mut steps: Vec<Step> = Vec::new();
+    for line in text.lines() {
+        if let Some(line) = line.strip_prefix("$ ") {
+            if !line.starts_with(DIG) || !line.contains(" @127.0.0.1 ") {
+                return Err(format!(
+                    "'{line}' cannot be run: a line is '$ dig -p 1053 @127.0.0.1 ...'"
+                ));
+            }
+            steps.push(Step {
+                line: line.to_owned(),
+                output: String::new(),
+            });
+        } else if let Some(step) = steps.last_mut() {
+            step.output.push_str(line);
+            step.output.push('\n');
+        } else {
+            return Err(format!("'{line}' stands in front of the first '$'"));
+        }
+    }
+    if steps.is_empty() {
+        return Err("no line begins with '$ '".to_owned());
+    }
+    Ok(steps)
+}
+
+/// The lines that count, less what differs from one time to the next: empty lines, what dig says of
+/// `.local`, ids, times. In alphabetical order where the server shuffles.
+pub fn shown(output: &str, shuffled: bool) -> Vec<String> {
+    let counts = |line: &&str| {
+        !line.is_empty()
+            && !line.starts_with(";; WHEN:")
+            && !line.starts_with(";; Query time:")
+            && !line.starts_with(";; WARNING: .local")
+            && !line.starts_with(";; You are currently testing what happens when an mDNS")
+    };
+    let lines = output.lines().map(str::trim_end).filter(counts);
+    let mut lines: Vec<String> = lines.map(without_id).collect();
+    if shuffled {
+        lines.sort_unstable();
+    }
+    lines
+}
+
+/// A header line with another's id.
+fn without_id(line: &str) -> String {
+    match line.split_once(", id: ") {
+        Some((before, _)) if line.starts_with(";; ->>HEADER<<-") => format!("{before}, id: 0"),
+        _ => line.to_owned(),
+    }
+}
+
+#[test]
+fn steps_are_lines_with_what_is_below_them() {
+    let text = "$ dig -p 1053 @127.0.0.1 +short a\n1.2.3.4\n\n$ dig -p 1053 @127.0.0.1 b\n";
+    let steps = steps(text).unwrap();
+    let read: Vec<_> = steps.iter().map(|it| (&*it.line, &*it.output)).collect();
+    assert_eq!(
+        read,
+        [
+            ("dig -p 1053 @127.0.0.1 +short a", "1.2.3.4\n\n"),
+            ("dig -p 1053 @127.0.0.1 b", "")
+        ]
+    );
+}
+
+#[test]
+fn what_is_no_dig_line_is_refused() {
+    for text in [
+        "",
+        "1.2.3.4\n",
+        "$ rm -rf x\n",
+        "$ dig -p 1053 a\n",
+        "$ dig a\n",
+    ] {
+        assert!(steps(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn what_differs_each_time_does_not_count() {
+    let output = ";; ->>HEADER<<- opcode: QUERY, status: NOERROR, id: 4711\n\nb\na\n;; WHEN: now\n";
+    assert_eq!(
+        shown(output, true),
+        [
+            ";; ->>HEADER<<- opcode: QUERY, status: NOERROR, id: 0",
+            "a",
+            "b"
+        ]
+    );
+    assert_eq!(shown("b\na\n", false), ["b", "a"]);
+}
