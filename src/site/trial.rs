@@ -100,25 +100,21 @@ impl Trial<'_> {
         // What is built hands on what others ask for, and must live as long as they are tried.
         let mut built = Vec::new();
         let mut lacking = false;
-        for offering in [true, false] {
-            for (place, (word, setup)) in block.plugins.iter().enumerate() {
-                if setup.offers() != offering {
-                    continue;
-                }
-                let outcome = setup.build(&mut build);
-                let before = block.plugins[..place].iter();
-                let nth = before.filter(|(other, _)| other == word).count();
-                let directive = uses(block, word).nth(nth);
-                self.tell_warnings(directive);
-                match outcome {
-                    Ok(plugin) => built.push(plugin),
-                    Err(error) => {
-                        // What lacks an offer fails for want of it, and that is told already.
-                        if !(lacking && error.source.is_none()) && !is_elsewhere(&error) {
-                            self.found.push(refusal(&error, directive));
-                        }
-                        lacking |= offering;
+        for place in block.building_order() {
+            let (word, setup) = &block.plugins[place];
+            let outcome = setup.build(&mut build);
+            let before = block.plugins[..place].iter();
+            let nth = before.filter(|(other, _)| other == word).count();
+            let directive = uses(block, word).nth(nth);
+            self.tell_warnings(directive);
+            match outcome {
+                Ok(plugin) => built.push(plugin),
+                Err(error) => {
+                    // What lacks an offer fails for want of it, and that is told already.
+                    if !(lacking && error.source.is_none()) && !is_elsewhere(&error) {
+                        self.found.push(refusal(&error, directive));
                     }
+                    lacking |= setup.offers();
                 }
             }
         }
