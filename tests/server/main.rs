@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod client;
+mod corefile;
 mod grpc;
 mod http3;
 mod https;

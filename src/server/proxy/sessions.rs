@@ -18,7 +18,12 @@ use super::{Header, Start, Treatment, Trust};
 pub struct Relay {
     trust: Arc<Trust>,
     known: Option<Known>,
+    /// When a datagram was last told to be dropped.
+    told: Option<Instant>,
 }
+
+/// How often it is told that datagrams are dropped: anybody can send some.
+const TELL: Duration = Duration::from_mins(1);
 
 /// Who was last told to ask behind a peer's port, and when that was.
 struct Known {
@@ -45,6 +50,7 @@ impl Relay {
         Self {
             trust: Arc::clone(trust),
             known,
+            told: None,
         }
     }
 
@@ -76,18 +82,26 @@ impl Relay {
                 });
             }
             Err(error) => {
-                tracing::debug!(%peer, %error, "a datagram is dropped");
+                self.tell(peer, &error, now);
                 return None;
             }
         };
         // Version 1 knows no datagrams, and nobody hands on a stream as one.
         let fits = header.version == 2 && header.addresses.is_none_or(|ends| ends.datagrams);
-        if !fits || treatment == Treatment::Reject {
-            tracing::debug!(%peer, "a datagram is dropped for its PROXY header");
+        if !fits {
+            self.tell(peer, &"a PROXY header that is not one of datagrams", now);
+            return None;
+        }
+        if treatment == Treatment::Reject {
+            self.tell(
+                peer,
+                &"a PROXY header of somebody who is not allowed one",
+                now,
+            );
             return None;
         }
         let client = if treatment == Treatment::Use {
-            self.told(&header, peer, now)
+            self.client(&header, peer, now)
         } else {
             peer
         };
@@ -95,7 +109,17 @@ impl Relay {
         (!octets.is_empty()).then_some(Relayed { octets, client })
     }
 
-    fn told(&mut self, header: &Header, peer: SocketAddr, now: Instant) -> SocketAddr {
+    fn tell(&mut self, peer: SocketAddr, why: &dyn std::fmt::Display, now: Instant) {
+        if self
+            .told
+            .is_none_or(|last| now.duration_since(last) >= TELL)
+        {
+            self.told = Some(now);
+            tracing::warn!(target: "plugin/proxyproto", "a datagram of {peer} is dropped: {why}");
+        }
+    }
+
+    fn client(&mut self, header: &Header, peer: SocketAddr, now: Instant) -> SocketAddr {
         let client = header.addresses.map_or(peer, |ends| ends.client);
         if let Some(known) = &mut self.known {
             known.peers.insert(peer, (client, now));

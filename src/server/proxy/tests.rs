@@ -1,4 +1,18 @@
+use proptest::prelude::*;
+
 use super::*;
+
+proptest! {
+    #[test]
+    fn no_octets_are_too_odd(start in 0..3_usize, rest in prop::collection::vec(any::<u8>(), 0..300)) {
+        let start = [&b""[..], LINE_START, SIGNATURE][start];
+        let octets = [start, &rest].concat();
+        if let Ok(Start::Header(header)) = Start::read(&octets) {
+            prop_assert!(header.length <= octets.len());
+            prop_assert_eq!(Start::read(&octets[..header.length - 1]), Ok(Start::Unfinished));
+        }
+    }
+}
 
 /// A header of version 2.
 fn binary_header(command: u8, family: u8, body: &[u8]) -> Vec<u8> {

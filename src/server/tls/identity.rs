@@ -88,6 +88,8 @@ impl Identity {
         }
         *seen = stamps;
         self.current.store(Arc::new(configs(&self.files)?));
+        let certificate = self.files.certificate.display();
+        tracing::info!(target: "plugin/tls", "{certificate} has changed and is used");
         Ok(true)
     }
 
@@ -104,17 +106,13 @@ async fn follow(identity: Weak<Identity>, interval: Duration) {
             return;
         };
         let refreshed = tokio::task::spawn_blocking(move || {
-            let certificate = identity.files.certificate.display();
-            match identity.refresh() {
-                Ok(false) => {}
-                Ok(true) => {
-                    tracing::info!(target: "plugin/tls", "{certificate} has changed and is used");
-                }
-                Err(error) => tracing::warn!(
+            if let Err(error) = identity.refresh() {
+                let certificate = identity.files.certificate.display();
+                let error = anyhow::Error::from(error);
+                tracing::warn!(
                     target: "plugin/tls",
-                    "{certificate} has changed and the one before is used on: {:#}",
-                    anyhow::Error::from(error)
-                ),
+                    "{certificate} has changed and the one before is used on: {error:#}"
+                );
             }
         });
         if refreshed.await.is_err() {
