@@ -34,11 +34,17 @@ pub fn layout(name: &str, text: &str, plugins: &[&str]) -> Result<String, Diagno
     let layout = Layout::new(&text, &lexed.tokens, plugins);
     let form = layout.form;
     let written = layout.write();
-    if is_same(&lexed.tokens, &lex(id, &written).tokens, form) {
+    // As it is read from a file: less the mark that an editor may have put there.
+    let read = written.strip_prefix('\u{feff}').unwrap_or(&written);
+    if is_same(&lexed.tokens, &lex(id, read).tokens, form) {
         return Ok(written);
     }
     let message = format!("{name} cannot be laid out anew without changing what it says");
-    list.push(Diagnostic::error(message));
+    let error = Diagnostic::error(message);
+    list.push(match lexed.tokens.first() {
+        Some(first) => error.at(first.word.place),
+        None => error,
+    });
     Err(Diagnostics { list, sources })
 }
 
