@@ -30,6 +30,11 @@ deny:
 lab *ARGUMENTS:
     cargo run --release -- lab {{ARGUMENTS}}
 
+# What a query costs here and in other servers, in turns: see docs/bench.md
+bench *ARGUMENTS:
+    cargo build --release --locked --bin lodestone --example apiserver --example watch-cost
+    python3 tests/bench/bench.py {{ARGUMENTS}}
+
 # The container image
 image TAG="lodestone:0.1.0":
     docker build -f deploy/Dockerfile -t {{TAG}} .

@@ -10,20 +10,23 @@
 //! plugin     one file a Corefile word; order.rs is the list, chain.rs walks it
 //! upstream   asking other servers: exchange, pool, policy, health
 //! zone       the DNS view of the cluster: names in, records out; pure
+//! authority  zones of records that somebody wrote down: files and copies of them; pure
 //! cluster    what the cluster says, no DNS: objects, events, state; its two sources
 //! config     the Corefile's meaning: keys, settings, plugins, typed
 //! corefile   the Corefile language, knowing no plugin
 //! message    whole messages: octets to query or reply, reply to octets
 //! query      the question: as asked, as rewritten, who asks, over what
 //! reply      the answer: rcode, records, and why it is what it is
+//! edns       the options of an OPT record
 //! wire       names, numbers and records as octets
 //! logging    the lines that people read
+//! interfaces the network interfaces of the machine
 //! metrics    every metric family, its name and its labels
 //! ```
 //!
 //! Imports point one way: `corefile` <- `config`; `cluster` <- `zone` <- `plugin::kubernetes`;
-//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `site` <- `life` <- `cli`. `corefile`, `zone`
-//! and `wire` know neither tokio nor kube: they are values and functions.
+//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `site` <- `life` <- `cli`. `corefile`, `zone`,
+//! `authority` and `wire` know neither tokio nor kube: they are values and functions.
 //!
 //! The way of one query:
 //!
@@ -41,10 +44,13 @@
 //! answered where its datagram was read.
 
 pub mod admin;
+pub mod authority;
 pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod corefile;
+pub mod edns;
+pub mod interfaces;
 pub mod life;
 pub mod logging;
 pub mod message;

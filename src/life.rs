@@ -10,6 +10,7 @@ use crate::{
     admin::{self, Admin, Readiness},
     config::{Config, settings::Reload},
     corefile::Transport,
+    logging,
     metrics::Metrics,
     plugin::{BuildError, Parts},
     server::{self, Scheme, Servers, Wanted, limits, route::Routes},
@@ -98,8 +99,9 @@ impl Running {
         Ok(())
     }
 
-    /// Tells the metrics what is served.
+    /// Tells the log and the metrics what is served.
     fn report(&self, site: &Site) {
+        logging::set_debug(site.debug);
         self.metrics.reload.served(site.hash);
         // What only the configuration before had must not stand on.
         self.metrics.plugin_enabled.reset();
@@ -216,7 +218,7 @@ fn wanted(listener: &Listener) -> Wanted {
         label: Arc::clone(&listener.label),
         routes: Routes::new(listener.routes.iter().cloned()),
         streams: limits::StreamSettings::default(),
-        udp_threads: None,
+        udp_threads: listener.udp_threads,
         tls: listener.tls.clone(),
     }
 }

@@ -1,8 +1,11 @@
 //! The question: as asked (kept), as rewritten, who asks, over what.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{any::Any, net::SocketAddr, sync::Arc, time::Instant};
 
-use crate::wire::{Class, Name, Opcode, Type};
+use crate::{
+    edns::Options,
+    wire::{Class, Name, Opcode, Type},
+};
 
 /// One query on its way through the chain.
 #[derive(Clone, Debug)]
@@ -24,6 +27,11 @@ pub struct Query {
     pub authentic_data: bool,
     /// What the client's OPT record said, where it sent one.
     pub edns: Option<Edns>,
+    /// The options of that record that concern more than the client and us, as the plugins so far
+    /// have made them: they go on to upstreams, and answers differ by them.
+    pub options: Options,
+    /// What `rewrite` did on the way in, for its way out.
+    pub rewritten: Option<Arc<dyn Any + Send + Sync>>,
     /// The serial of the zone that a secondary holds: an IXFR question must tell it (RFC 1995 §3).
     pub held_serial: Option<u32>,
     /// Who asks.
@@ -56,6 +64,8 @@ impl Query {
             checking_disabled: false,
             authentic_data: false,
             edns: None,
+            options: Options::default(),
+            rewritten: None,
             held_serial: None,
             client: nobody,
             local: nobody,
@@ -74,6 +84,7 @@ impl Query {
             asked: question,
             question,
             depth: self.depth.saturating_add(1),
+            rewritten: None,
             ..self.clone()
         }
     }
@@ -153,10 +164,6 @@ pub struct Edns {
 }
 
 impl Edns {
-    /// The option code of NSID.
-    pub const NSID: u16 = 3;
-    /// The option code of extended DNS errors (RFC 8914).
-    pub const EXTENDED_ERROR: u16 = 15;
     /// Octets of a UDP message that we take, small enough never to be fragmented.
     pub const OUR_UDP_PAYLOAD: u16 = 1232;
 }

@@ -5,10 +5,14 @@
 //! record's data in fields decodes it with hickory-proto; whoever shuffles or clamps TTLs works on
 //! the small [`Record`]s and leaves the arena alone.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use crate::{
-    query::{Edns, Question},
+    edns::{self, Options},
+    query::Question,
     wire::{Class, MalformedMessage, Name, NameRef, RawRecord, Rcode, Type},
 };
 
@@ -30,13 +34,28 @@ pub struct Reply {
     pub why: Why,
     /// An extended error that an upstream gave (RFC 8914).
     pub extended_error: Option<ExtendedError>,
+    /// Other EDNS options, sent to clients that speak EDNS.
+    pub options: Options,
     /// What happened, in words for the log, where [`Reply::why`] alone does not tell: set by
     /// whoever failed, never sent.
     pub cause: Option<Box<str>>,
     /// The plugin that answered, set by the chain; empty where none did.
     pub answered_by: &'static str,
+    /// Which upstream this came from just now; nothing for what is made or remembered here.
+    pub heard: Option<Arc<Heard>>,
     sections: [Vec<Record>; 3],
     arena: Vec<u8>,
+}
+
+/// Where an upstream's reply came from. One is made for each socket, and its replies share it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// What metrics and logs call the upstream.
+    pub upstream: Arc<str>,
+    /// Our end of the socket, where it is known.
+    pub local: Option<SocketAddr>,
+    /// Whether it came by datagram.
+    pub by_datagram: bool,
 }
 
 /// The reason for a reply, as a value: logs, metrics and explanations all read this one.
@@ -79,6 +98,18 @@ pub enum Why {
     HostsNoData,
     /// The hosts table does not know the name, and nobody else may be asked.
     NoSuchHost,
+    /// A record of a zone that is served from a file or from another server's copy.
+    ZoneRecord,
+    /// The zone knows the name, without a record of this type.
+    ZoneNoData,
+    /// The zone has no such name.
+    NoSuchName,
+    /// The name lies in a part of the zone that other servers have.
+    Delegated,
+    /// The zone is ours to serve, and has not been read yet.
+    NotLoaded,
+    /// The zone's own servers have been silent for longer than a copy may be served.
+    Expired,
     /// An upstream's word.
     Upstream,
     /// An upstream's word, remembered.
@@ -250,8 +281,10 @@ impl Reply {
         self.truncated = false;
         self.why = Why::Unanswered;
         self.extended_error = None;
+        self.options.clear();
         self.cause = None;
         self.answered_by = "";
+        self.heard = None;
     }
 
     /// Becomes a copy of `other`, in the room that is there: once warm, this allocates nothing.
@@ -264,8 +297,10 @@ impl Reply {
             truncated,
             why,
             extended_error,
+            options,
             cause,
             answered_by,
+            heard,
             sections,
             arena,
         } = self;
@@ -276,7 +311,9 @@ impl Reply {
         *truncated = other.truncated;
         *why = other.why;
         *answered_by = other.answered_by;
+        heard.clone_from(&other.heard);
         extended_error.clone_from(&other.extended_error);
+        options.copy_from(&other.options);
         cause.clone_from(&other.cause);
         for (section, copied) in sections.iter_mut().zip(&other.sections) {
             section.clone_from(copied);
@@ -383,6 +420,30 @@ impl Reply {
         });
     }
 
+    /// The same record with another owner, to be put in its place.
+    #[must_use]
+    pub fn with_owner(&mut self, record: &Record, owner: NameRef<'_>) -> Record {
+        let owner = self.store(|arena| arena.extend_from_slice(owner.as_wire()));
+        Record { owner, ..*record }
+    }
+
+    /// The same record with the owner that is the question's name, to be put in its place.
+    #[must_use]
+    pub fn owned_by_question(record: &Record) -> Record {
+        let owner = Span {
+            start: 0,
+            length: 0,
+        };
+        Record { owner, ..*record }
+    }
+
+    /// The same record with other data, to be put in its place.
+    #[must_use]
+    pub fn with_data(&mut self, record: &Record, data: Data<'_>) -> Record {
+        let data = self.store(|arena| data.append(arena));
+        Record { data, ..*record }
+    }
+
     /// The records of a section.
     pub fn section(&self, section: Section) -> &[Record] {
         &self.sections[section as usize]
@@ -429,7 +490,10 @@ impl Reply {
 
     /// Octets held: what a cache counts.
     pub fn weight(&self) -> usize {
-        size_of::<Self>() + self.arena.len() + self.records().count() * size_of::<Record>()
+        size_of::<Self>()
+            + self.options.as_wire().len()
+            + self.arena.len()
+            + self.records().count() * size_of::<Record>()
     }
 
     /// Gives back the room that is not used, before the reply is kept.
@@ -438,21 +502,28 @@ impl Reply {
         self.sections.iter_mut().for_each(Vec::shrink_to_fit);
     }
 
-    /// Reads the options of an upstream's OPT record: of them, only an extended error is kept.
-    pub fn read_options(&mut self, mut options: &[u8]) {
-        while let Some((head, rest)) = options.split_at_checked(4) {
-            let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
-            let Some((value, rest)) = rest.split_at_checked(length) else {
-                return;
-            };
-            let code = u16::from_be_bytes([head[0], head[1]]);
-            if let (Edns::EXTENDED_ERROR, Some((code, text))) = (code, value.split_at_checked(2)) {
-                self.extended_error = Some(ExtendedError {
-                    code: u16::from_be_bytes([code[0], code[1]]),
-                    text: String::from_utf8_lossy(text).into(),
-                });
+    /// Reads the options of an upstream's OPT record. Kept are an extended error and what is not
+    /// between the upstream and us alone.
+    pub fn read_options(&mut self, options: &[u8]) {
+        for (code, data) in edns::walk(options).map_while(Result::ok) {
+            match (code, data.split_first_chunk::<2>()) {
+                (Options::EXTENDED_ERROR, Some((code, text))) => {
+                    self.extended_error = Some(ExtendedError {
+                        code: u16::from_be_bytes(*code),
+                        text: String::from_utf8_lossy(text).into(),
+                    });
+                }
+                (
+                    Options::EXTENDED_ERROR
+                    | Options::COOKIE
+                    | Options::KEEPALIVE
+                    | Options::PADDING,
+                    _,
+                ) => {}
+                _ => {
+                    self.options.push(code, data);
+                }
             }
-            options = rest;
         }
     }
 

@@ -7,7 +7,7 @@ mod trial;
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -21,9 +21,13 @@ use crate::{
         settings::{Reload, Tls},
     },
     corefile::{Key, Transport, Zone},
+    interfaces::HostAddress,
     metrics::Metrics,
     plugin::{Block, Build, BuildError, Chain, Parts, Plugin},
-    server::{route::Route, tls},
+    server::{
+        route::{Filter, Route},
+        tls,
+    },
     wire::Name,
 };
 
@@ -41,6 +45,8 @@ pub struct Site {
     pub pages: Vec<Endpoint>,
     /// How long to go on answering when told to stop: the longest that any block wants.
     pub lame_duck: Duration,
+    /// Whether lines of level DEBUG are logged.
+    pub debug: bool,
     /// How the Corefile is followed; the last block that says so counts, as in CoreDNS.
     pub reload: Option<Reload>,
     /// What outlives this site.
@@ -59,12 +65,22 @@ pub struct Listener {
     pub label: Arc<str>,
     /// The certificate and its key, for TLS.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Threads for each address of UDP, if it is said: the first block of the listener decides.
+    pub udp_threads: Option<usize>,
     /// What is answered.
     pub routes: Vec<Route>,
 }
 
 /// What listeners are told apart by; without an address it is all of the machine.
-type Place = (Transport, Option<IpAddr>, u16);
+type Place = (Transport, Option<HostAddress>, u16);
+
+/// What the blocks of a listener make of it.
+#[derive(Default)]
+struct Built {
+    tls: Option<Arc<rustls::ServerConfig>>,
+    udp_threads: Option<usize>,
+    routes: Vec<Route>,
+}
 
 impl Site {
     /// Builds every block of `config`. `parts` is empty at a start, and follows the parts of the
@@ -75,8 +91,7 @@ impl Site {
         parts: Parts,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, BuildError> {
-        let mut places: BTreeMap<Place, (Option<Arc<rustls::ServerConfig>>, Vec<Route>)> =
-            BTreeMap::new();
+        let mut places: BTreeMap<Place, Built> = BTreeMap::new();
         let mut plugins = Vec::new();
         let mut watched = Vec::new();
         for block in &config.blocks {
@@ -87,6 +102,7 @@ impl Site {
                 watched.extend(asked.map(|plugin| (plugin, ready.monitor)));
             }
             let chain = Arc::new(chain);
+            let filter = block.view().map(|_| filter(&chain));
             let tls = block
                 .settings
                 .tls
@@ -96,19 +112,27 @@ impl Site {
             for key in &block.keys {
                 for bound in bindings(block) {
                     let place = (key.transport, bound, key.port_or(default_port));
-                    let built = built_block(key, &label(&place), &chain, metrics);
-                    let listener = places.entry(place).or_default();
-                    listener.0.clone_from(&tls);
-                    listener.1.push(Arc::new(built).into());
+                    let view = block.view().unwrap_or_default();
+                    let built = built_block(key, &label(&place), view, &chain, metrics);
+                    let listener = places.entry(place).or_insert_with(|| Built {
+                        udp_threads: block.settings.udp_threads,
+                        ..Built::default()
+                    });
+                    listener.tls.clone_from(&tls);
+                    listener.routes.push(Route {
+                        block: Arc::new(built),
+                        filter: filter.clone(),
+                    });
                 }
             }
         }
-        let listeners = places.into_iter().map(|(place, (tls, routes))| Listener {
+        let listeners = places.into_iter().map(|(place, built)| Listener {
             transport: place.0,
             address: addresses(place.1, place.2)[0],
             label: label(&place),
-            tls,
-            routes,
+            tls: built.tls,
+            udp_threads: built.udp_threads,
+            routes: built.routes,
         });
         let settings = || config.blocks.iter().map(|block| &block.settings);
         Ok(Self {
@@ -121,6 +145,7 @@ impl Site {
                 .map(|health| health.lameduck)
                 .max()
                 .unwrap_or_default(),
+            debug: settings().any(|settings| settings.debug),
             reload: settings().rev().find_map(|settings| settings.reload),
             parts,
             hash: config.hash,
@@ -193,42 +218,56 @@ fn build_chain(
         zones: &zones,
         addresses: &served,
         server: &server,
+        view: block.view().unwrap_or_default(),
         offered: Vec::new(),
     };
     let mut built = BTreeMap::new();
-    for offering in [true, false] {
-        for (place, (_, setup)) in block.plugins.iter().enumerate() {
-            if setup.offers() == offering {
-                built.insert(place, setup.build(&mut build)?);
-            }
-        }
+    let setups = || block.plugins.iter().map(|(_, setup)| setup).enumerate();
+    let offering = setups().rev().filter(|(_, setup)| setup.offers());
+    for (place, setup) in offering.chain(setups().filter(|(_, setup)| !setup.offers())) {
+        built.insert(place, setup.build(&mut build)?);
     }
     Ok(Chain::new(built.into_values().collect()))
 }
 
-fn built_block(key: &Key, server: &Arc<str>, chain: &Arc<Chain>, metrics: &Arc<Metrics>) -> Block {
+/// Decides whether a block with a view is for a query: whether all of its plugins admit it.
+fn filter(chain: &Arc<Chain>) -> Filter {
+    let chain = Arc::clone(chain);
+    Arc::new(move |query| {
+        let mut plugins = chain.plugins().iter();
+        plugins.all(|plugin| plugin.admits(&chain, query))
+    })
+}
+
+fn built_block(
+    key: &Key,
+    server: &Arc<str>,
+    view: &str,
+    chain: &Arc<Chain>,
+    metrics: &Arc<Metrics>,
+) -> Block {
     let zone_label: Arc<str> = key.zone.as_str().into();
     Block {
         zone: wire_name(&key.zone),
         server: Arc::clone(server),
-        counters: metrics.zone(server, &zone_label, ""),
+        counters: metrics.zone(server, &zone_label, view),
         zone_label,
-        view: "".into(),
+        view: view.into(),
         chain: Arc::clone(chain),
     }
 }
 
 /// The addresses that a block is bound to; nothing stands for all of the machine.
-fn bindings(block: &ServerBlock) -> Vec<Option<IpAddr>> {
+fn bindings(block: &ServerBlock) -> Vec<Option<HostAddress>> {
     match block.settings.bind.as_slice() {
         [] => vec![None],
         bound => bound.iter().copied().map(Some).collect(),
     }
 }
 
-fn addresses(bound: Option<IpAddr>, port: u16) -> Vec<SocketAddr> {
+fn addresses(bound: Option<HostAddress>, port: u16) -> Vec<SocketAddr> {
     match bound {
-        Some(address) => vec![SocketAddr::new(address, port)],
+        Some(address) => vec![address.with_port(port)],
         None => vec![
             (Ipv6Addr::UNSPECIFIED, port).into(),
             (Ipv4Addr::UNSPECIFIED, port).into(),
@@ -240,7 +279,7 @@ fn addresses(bound: Option<IpAddr>, port: u16) -> Vec<SocketAddr> {
 fn label((transport, bound, port): &Place) -> Arc<str> {
     match bound {
         None => format!("{transport}://:{port}").into(),
-        Some(address) => format!("{transport}://{}", SocketAddr::new(*address, *port)).into(),
+        Some(address) => format!("{transport}://{}", address.with_port(*port)).into(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Health, readiness and metrics over HTTP, for kubelet and Prometheus.
+//! Health, readiness, metrics and profiles over HTTP, for kubelet, Prometheus and people.
 //!
 //! Listeners are known by the address as the Corefile has it and stay as they are across reloads.
 //! A new configuration is prepared first, which binds what is new and can fail, and applied after,
@@ -6,6 +6,7 @@
 
 mod bind;
 pub mod health;
+pub mod profile;
 pub mod ready;
 mod serve;
 mod tls;
@@ -46,6 +47,8 @@ pub enum Page {
     Ready,
     /// `/metrics`, in Prometheus's text format.
     Metrics,
+    /// `/debug/pprof/`: what the process costs.
+    Profile,
 }
 
 impl Page {
@@ -55,6 +58,7 @@ impl Page {
             Self::Health => "health",
             Self::Ready => "ready",
             Self::Metrics => "prometheus",
+            Self::Profile => "pprof",
         }
     }
 }
@@ -261,6 +265,7 @@ impl Admin {
                     };
                     router.route("/metrics", get(encode))
                 }
+                Page::Profile => router.merge(profile::pages()),
             };
         }
         let tls = place.tls.clone();

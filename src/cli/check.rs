@@ -60,7 +60,7 @@ struct Checked {
 }
 
 fn check(corefile: &Corefile, arguments: &Arguments) -> Checked {
-    let mut config = match corefile.read(arguments.port) {
+    let mut config = match corefile.read_elsewhere(arguments.port) {
         Ok(config) => config,
         Err(ReadError::Wrong(found)) => {
             let blocks = 0;

@@ -14,6 +14,7 @@ use crate::{
     cli,
     config::{self, Config},
     corefile::{Diagnostics, Disk, MAX_FILE},
+    interfaces::Interfaces,
     life::{Running, StartError},
     logging,
     metrics::Metrics,
@@ -108,8 +109,21 @@ impl Corefile {
         }
     }
 
-    /// Reads and understands it.
+    /// Reads and understands it, to be served on this machine.
     pub fn read(&self, default_port: u16) -> Result<Config, ReadError> {
+        self.read_for(default_port, &interfaces())
+    }
+
+    /// Reads and understands it, to be served on this machine or another one.
+    pub fn read_elsewhere(&self, default_port: u16) -> Result<Config, ReadError> {
+        let elsewhere = Interfaces {
+            elsewhere: true,
+            ..interfaces()
+        };
+        self.read_for(default_port, &elsewhere)
+    }
+
+    fn read_for(&self, default_port: u16, interfaces: &Interfaces) -> Result<Config, ReadError> {
         let name = self.name();
         let text = match self.text() {
             Ok(text) => text,
@@ -119,6 +133,7 @@ impl Corefile {
             name: &name,
             text: &text,
             loader: &Disk,
+            interfaces,
             default_port,
         };
         Config::read(&source).map_err(|wrong| ReadError::Wrong(Box::new(wrong)))
@@ -137,6 +152,14 @@ impl Corefile {
         };
         Ok(String::from_utf8_lossy(&octets).into_owned())
     }
+}
+
+/// The interfaces of this machine. Without them `bind` still knows addresses.
+fn interfaces() -> Interfaces {
+    Interfaces::here().unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot list the interfaces of this machine");
+        Interfaces::default()
+    })
 }
 
 /// Reads to the end, but no more than a Corefile may have, and nothing but text.

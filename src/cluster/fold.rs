@@ -5,7 +5,7 @@ mod owners;
 use super::event::{Event, Kind, Object};
 use super::intern::Interner;
 use super::known::{Known, Listing};
-use super::object::{Namespace, Pod, Service, ServiceImport, Slice};
+use super::object::{Endpoint, Namespace, Pod, Service, ServiceImport, Slice};
 use super::shards::{Tagged, tag};
 use super::state::{Cluster, Entry, EntryKey};
 use std::net::IpAddr;
@@ -55,6 +55,7 @@ pub struct Writer {
     slices: Known<Slice>,
     pods: Known<Pod>,
     imports: Known<ServiceImport>,
+    pod_names: bool,
     /// Something has happened since the last announcement.
     news: bool,
     /// The addresses that a change takes from an entry and gives to it; kept for their capacity.
@@ -73,10 +74,16 @@ impl Writer {
             slices: Known::default(),
             pods: Known::default(),
             imports: Known::default(),
+            pod_names: true,
             news: false,
             before: Vec::new(),
             after: Vec::new(),
         }
+    }
+
+    /// Whether the names of the pods behind endpoints are kept, as they are unless it is said.
+    pub fn keep_pod_names(&mut self, keep: bool) {
+        self.pod_names = keep;
     }
 
     /// Takes one event into the state, where readers see it at once.
@@ -90,6 +97,11 @@ impl Writer {
             Event::Apply(mut object) => {
                 let kind = object.kind();
                 self.cluster.stats().event(kind);
+                if let Object::Slice(slice, _) = &mut object
+                    && !self.pod_names
+                {
+                    slice.endpoints.iter_mut().for_each(Endpoint::forget_pod);
+                }
                 self.interner.share(&mut object);
                 self.apply(object);
                 kind
@@ -216,6 +228,7 @@ impl Writer {
         }
         // What is shown of it comes or goes with it.
         self.cluster.moves.put_all();
+        self.touch_serial();
     }
 
     fn set_service(&mut self, old: Option<&Service>, new: Option<Arc<Service>>) {
@@ -239,9 +252,7 @@ impl Writer {
     }
 
     fn set_slice(&mut self, old: Option<&Arc<Slice>>, new: Option<&Arc<Slice>>) {
-        if old.zip(new).is_none_or(|(old, new)| !old.answers_like(new)) {
-            self.touch_serial();
-        }
+        let shows = old.zip(new).is_none_or(|(old, new)| !old.answers_like(new));
         self.set_imported(old, new);
         // One without a Service is a ServiceImport's alone.
         let old = old.filter(|old| !old.service.is_empty());
@@ -263,6 +274,9 @@ impl Writer {
             self.change_entry(&new.namespace, &new.service, |entry| {
                 entry.slices = with_slice(&entry.slices, &new.name, Some(new));
             });
+        }
+        if shows {
+            self.touch_serial();
         }
     }
 
@@ -314,7 +328,11 @@ impl Writer {
                     .remove(hash, |it| it.tag == tag && same(it, old));
             }
         }
-        self.touch_serial();
+        // Labels stand in no answer.
+        let addresses = |pod: &Pod| (pod.v4, pod.v6);
+        if old.map(addresses) != new.map(|new| addresses(new)) {
+            self.touch_serial();
+        }
     }
 
     /// Replaces an entry by an edited one; `self.before` and `self.after` hold the addresses that
@@ -379,14 +397,14 @@ impl Writer {
         }
     }
 
+    /// To be called once readers see the change.
     fn touch_serial(&self) {
         let now = SystemTime::UNIX_EPOCH
             .elapsed()
             .map_or(0, |now| now.as_secs());
         // Serials are 32 bits and wrap (RFC 1982); within this century they do not go back.
         #[allow(clippy::cast_possible_truncation)]
-        let serial = (now as u32).max(self.cluster.serial());
-        self.cluster.set_serial(serial);
+        self.cluster.touch_serial(now as u32);
     }
 }
 

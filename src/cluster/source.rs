@@ -71,22 +71,32 @@ impl Source {
     /// Starts to watch; returns at once, with a state of which nothing is known yet.
     pub fn start(settings: Settings, runtime: &Handle) -> Result<Self, SourceError> {
         let cluster = Arc::new(Cluster::new(&settings.kinds()));
-        let (sender, receiver) = mpsc::channel::<Event>(WAITING);
-        let mut tasks = JoinSet::new();
-        if let Origin::Manifests { directory } = &settings.origin {
-            manifests::start(directory, &settings, sender, &mut tasks, runtime)?;
-        } else {
-            api::start(&settings, &cluster, &sender, &mut tasks, runtime)?;
-        }
-        tasks.spawn_on(
-            fold::run(Writer::new(Arc::clone(&cluster)), receiver),
-            runtime,
-        );
+        let (receiver, mut tasks) = Self::events(&settings, &cluster, runtime)?;
+        let mut writer = Writer::new(Arc::clone(&cluster));
+        writer.keep_pod_names(settings.pod_names);
+        tasks.spawn_on(fold::run(writer, receiver), runtime);
         Ok(Self {
             settings,
             cluster,
             _tasks: tasks,
         })
+    }
+
+    /// What a source tells, for as long as its tasks live, and nobody who folds it: to measure the
+    /// telling alone. Requests are counted in `cluster`.
+    pub fn events(
+        settings: &Settings,
+        cluster: &Arc<Cluster>,
+        runtime: &Handle,
+    ) -> Result<(mpsc::Receiver<Event>, JoinSet<()>), SourceError> {
+        let (sender, receiver) = mpsc::channel::<Event>(WAITING);
+        let mut tasks = JoinSet::new();
+        if let Origin::Manifests { directory } = &settings.origin {
+            manifests::start(directory, settings, sender, &mut tasks, runtime)?;
+        } else {
+            api::start(settings, cluster, &sender, &mut tasks, runtime)?;
+        }
+        Ok((receiver, tasks))
     }
 
     /// What the source has told of.

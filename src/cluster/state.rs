@@ -9,6 +9,7 @@ use super::moves::Moves;
 use super::object::{Namespace, Pod, Service, ServiceImport, Slice};
 use super::shards::{Found, Shards, Tagged, tag};
 use super::stats::Stats;
+use futures_util::Stream;
 use std::hash::{BuildHasher, Hash};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub struct Cluster {
     /// A bit for each kind that has been listed at least once.
     listed: AtomicU8,
     serial: AtomicU32,
+    /// The last serial under which a whole zone was told.
+    told: AtomicU32,
     stats: Stats,
     /// Counts publications; `true` beside it once all is listed.
     published: watch::Sender<Published>,
@@ -96,6 +99,7 @@ impl Cluster {
             wanted: wanted.iter().fold(0, |bits, kind| bits | bit(*kind)),
             listed: AtomicU8::new(0),
             serial: AtomicU32::new(0),
+            told: AtomicU32::new(0),
             stats: Stats::default(),
             published: watch::Sender::new(Published {
                 revision: 0,
@@ -222,6 +226,28 @@ impl Cluster {
         self.serial.load(Ordering::Relaxed)
     }
 
+    /// The [`serial`](Self::serial), for somebody who is told everything under it, to be taken
+    /// before anything is read. What changes from now on has a later one, though it be within the
+    /// same second: who holds a copy could not tell otherwise that it is old.
+    pub fn tell_serial(&self) -> u32 {
+        loop {
+            let serial = self.serial.load(Ordering::SeqCst);
+            self.told.store(serial, Ordering::SeqCst);
+            if self.serial.load(Ordering::SeqCst) == serial {
+                return serial;
+            }
+        }
+    }
+
+    /// An item whenever something may have changed that an answer shows, for as long as there is
+    /// this cluster. Changes are told of together; how often is for whoever listens to say.
+    pub fn changes(&self) -> impl Stream<Item = ()> + Send + use<> {
+        futures_util::stream::unfold(self.published.subscribe(), async |mut published| {
+            published.changed().await.ok()?;
+            Some(((), published))
+        })
+    }
+
     /// Counts and ages, for metrics and explanations.
     pub fn stats(&self) -> &Stats {
         &self.stats
@@ -237,8 +263,21 @@ impl Cluster {
         self.listed.fetch_or(bit(kind), Ordering::Release);
     }
 
+    /// Something has changed, and readers see it. `now` is Unix time in seconds; by one writer.
+    pub(super) fn touch_serial(&self, now: u32) {
+        let serial = self.serial.load(Ordering::SeqCst);
+        let next = if self.told.load(Ordering::SeqCst) == serial {
+            serial.wrapping_add(1)
+        } else {
+            serial
+        };
+        self.serial.store(now.max(next), Ordering::SeqCst);
+    }
+
+    /// As if the last change had been then.
+    #[cfg(test)]
     pub(super) fn set_serial(&self, serial: u32) {
-        self.serial.store(serial, Ordering::Relaxed);
+        self.serial.store(serial, Ordering::SeqCst);
     }
 
     /// Wakes those who wait.

@@ -13,6 +13,7 @@ pub use settings::Settings;
 use crate::{
     admin::{Endpoint, Page},
     corefile::{self, Diagnostic, Diagnostics, Directive, Key, Loader, Severity, Zone},
+    interfaces::Interfaces,
     plugin::{
         Setup, elsewhere,
         order::{Errors, Kind, ORDER, Repeat, Word},
@@ -52,7 +53,9 @@ impl ServerBlock {
         let health = health.map(|health| (&health.listen, Page::Health));
         let ready = self.settings.ready.as_ref();
         let ready = ready.map(|ready| (&ready.listen, Page::Ready));
-        let own = [health, ready].into_iter().flatten();
+        let profile = self.settings.pprof.as_ref();
+        let profile = profile.map(|listen| (listen, Page::Profile));
+        let own = [health, ready, profile].into_iter().flatten();
         let own = own.map(|(listen, page)| Endpoint {
             listen: listen.clone(),
             page,
@@ -63,12 +66,21 @@ impl ServerBlock {
     }
 }
 
+impl ServerBlock {
+    /// The name of its view, where it is for some queries of its zones only.
+    pub fn view(&self) -> Option<&str> {
+        self.plugins.iter().find_map(|(_, setup)| setup.view())
+    }
+}
+
 /// What the reading of a directive knows of its surroundings.
 pub struct Parsing<'a> {
     /// The zones of the block's keys.
     pub zones: &'a [Zone],
     /// Every directive of the block: what a plugin that builds on another looks for it in.
     pub directives: &'a [Directive],
+    /// What names of interfaces mean.
+    pub interfaces: &'a Interfaces,
     /// Where warnings go.
     pub warnings: &'a mut Vec<Diagnostic>,
 }
@@ -92,6 +104,8 @@ pub struct Source<'a> {
     pub text: &'a str,
     /// How imports and the environment are read.
     pub loader: &'a dyn Loader,
+    /// What names of interfaces mean.
+    pub interfaces: &'a Interfaces,
     /// The port of keys that carry none.
     pub default_port: u16,
 }
@@ -120,12 +134,7 @@ impl Config {
         let mut overlaps = corefile::Overlaps::default();
         let mut blocks = Vec::new();
         for block in &file.blocks {
-            blocks.push(read_block(
-                block,
-                source.default_port,
-                &mut overlaps,
-                &mut found,
-            ));
+            blocks.push(read_block(block, source, &mut overlaps, &mut found));
         }
         if !found.iter().any(|one| one.severity == Severity::Error) {
             found.extend(doubts::doubts(&blocks, source.default_port));
@@ -160,7 +169,7 @@ pub fn parse(source: &Source<'_>) -> Result<corefile::File, Diagnostics> {
 /// Reads one block; what is wrong with it goes to `found`.
 fn read_block(
     block: &corefile::ServerBlock,
-    default_port: u16,
+    source: &Source<'_>,
     overlaps: &mut corefile::Overlaps,
     found: &mut Vec<Diagnostic>,
 ) -> ServerBlock {
@@ -196,6 +205,7 @@ fn read_block(
             let mut parsing = Parsing {
                 zones: &zones,
                 directives: &block.directives,
+                interfaces: source.interfaces,
                 warnings: found,
             };
             if let Err(errors) = read_word(word, &uses, &mut parsing, &mut read) {
@@ -203,7 +213,7 @@ fn read_block(
             }
         }
     }
-    claim(&read, default_port, overlaps, found);
+    claim(&read, source.default_port, overlaps, found);
     read
 }
 
@@ -268,8 +278,18 @@ fn claim(
     found: &mut Vec<Diagnostic>,
 ) {
     let bound: Vec<_> = block.settings.bind.iter().copied().map(Some).collect();
-    let addresses = if bound.is_empty() { vec![None] } else { bound };
+    // Whether addresses that only another machine has clash cannot be known.
+    let everywhere = bound.is_empty() && !block.settings.bound_elsewhere;
+    let addresses = if everywhere { vec![None] } else { bound };
     for key in &block.keys {
+        if let (Some(shed), true) = (
+            block.settings.shed,
+            key.transport != corefile::Transport::Dns,
+        ) {
+            let error = Diagnostic::error("shed is for plain DNS alone").at(shed);
+            let error = error.also(key.place, "this is not");
+            found.push(error.in_plugin("shed").help("remove the line"));
+        }
         match key.transport {
             corefile::Transport::Dns => {}
             corefile::Transport::Tls if block.settings.tls.is_some() => {}
@@ -284,8 +304,9 @@ fn claim(
             }
         }
         for address in &addresses {
-            if let Err(error) = overlaps.claim(key, key.port_or(default_port), *address, false) {
-                found.push(error);
+            let port = key.port_or(default_port);
+            if let Err(clash) = overlaps.claim(key, port, *address, block.view().is_some()) {
+                found.push(clash);
             }
         }
     }

@@ -1,11 +1,16 @@
 //! Words that configure a server block and never see a query.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+mod bind;
+
+pub use bind::bind;
+
+use std::{path::PathBuf, time::Duration};
 
 use super::Parsing;
 use crate::{
     admin,
-    corefile::{Diagnostic, Directive, unknown_property},
+    corefile::{Diagnostic, Directive, Listen, Place, unknown_property},
+    interfaces::HostAddress,
     plugin::order::Errors,
 };
 
@@ -13,11 +18,21 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Settings {
     /// The addresses to serve on; none means all of the machine.
-    pub bind: Vec<IpAddr>,
+    pub bind: Vec<HostAddress>,
+    /// Whether there are more, of interfaces that only another machine has.
+    pub bound_elsewhere: bool,
     /// Where liveness is told, and how long to go on when told to stop.
     pub health: Option<admin::health::Config>,
     /// Where readiness is told.
     pub ready: Option<admin::ready::Config>,
+    /// Whether lines of level DEBUG are logged; one block that says so says it for all.
+    pub debug: bool,
+    /// Threads, each with a socket, for each address of UDP; as many as there are cores unless said.
+    pub udp_threads: Option<usize>,
+    /// Where profiles are served.
+    pub pprof: Option<Listen>,
+    /// Where `shed` stands, which is for plain DNS alone.
+    pub shed: Option<Place>,
     /// Whether the Corefile is followed, and how.
     pub reload: Option<Reload>,
     /// The certificate of tls:// servers.
@@ -49,41 +64,6 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
-}
-
-/// `bind ADDRESS…`
-pub fn bind(
-    uses: &[&Directive],
-    _: &mut Parsing<'_>,
-    settings: &mut Settings,
-) -> Result<(), Errors> {
-    let mut errors = Vec::new();
-    for one in uses {
-        if let Err(error) = one.no_body() {
-            errors.push(error);
-        }
-        match one.arguments().at_least_one("an address") {
-            Ok(words) => {
-                for word in words {
-                    match word.address() {
-                        Ok(address) if settings.bind.contains(&address) => {}
-                        Ok(address) => settings.bind.push(address),
-                        Err(error) => errors.push(
-                            error
-                                .in_plugin("bind")
-                                .help("name addresses; interfaces are not built in yet"),
-                        ),
-                    }
-                }
-            }
-            Err(error) => errors.push(error.in_plugin("bind")),
-        }
-    }
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(errors)
-    }
 }
 
 /// `reload [INTERVAL [JITTER]]`
@@ -136,6 +116,69 @@ pub fn tls(
         Ok(Tls { certificate, key })
     };
     settings.tls = Some(read(uses[0]).map_err(|error| vec![error.in_plugin("tls")])?);
+    Ok(())
+}
+
+/// `debug`
+pub fn debug(
+    uses: &[&Directive],
+    _: &mut Parsing<'_>,
+    settings: &mut Settings,
+) -> Result<(), Errors> {
+    bare(uses, "debug")?;
+    settings.debug = true;
+    Ok(())
+}
+
+/// `shed`: here there is always one writer a socket and a bound to what waits, so that it only
+/// has to be in a place where CoreDNS takes it.
+pub fn shed(
+    uses: &[&Directive],
+    _: &mut Parsing<'_>,
+    settings: &mut Settings,
+) -> Result<(), Errors> {
+    bare(uses, "shed")?;
+    settings.shed = uses.first().map(|one| one.name.place);
+    Ok(())
+}
+
+/// Neither arguments nor a body.
+fn bare(uses: &[&Directive], plugin: &str) -> Result<(), Errors> {
+    let read = |one: &&Directive| one.no_arguments().and_then(|()| one.no_body());
+    let errors = uses.iter().filter_map(|one| read(one).err());
+    let errors: Errors = errors.map(|error| error.in_plugin(plugin)).collect();
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(errors)
+    }
+}
+
+/// `multisocket [SOCKETS]`
+pub fn multisocket(
+    uses: &[&Directive],
+    _: &mut Parsing<'_>,
+    settings: &mut Settings,
+) -> Result<(), Errors> {
+    let read = |one: &Directive| -> Result<Option<usize>, Diagnostic> {
+        one.no_body()?;
+        let mut arguments = one.arguments();
+        let sockets = arguments.next().map(|word| word.integer(1..=1024));
+        arguments.none_left()?;
+        sockets.transpose()
+    };
+    settings.udp_threads = read(uses[0]).map_err(|error| vec![error.in_plugin("multisocket")])?;
+    Ok(())
+}
+
+/// `pprof [ADDRESS] { block [RATE] }`
+pub fn pprof(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+    settings: &mut Settings,
+) -> Result<(), Errors> {
+    let read = admin::profile::parse(uses[0], parsing.warnings);
+    settings.pprof = Some(read.map_err(|error| vec![error.in_plugin("pprof")])?);
     Ok(())
 }
 

@@ -1,12 +1,12 @@
 //! Two server blocks that want the same zone on the same socket.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use super::address::{Key, Transport};
 use super::diagnostic::Diagnostic;
 use super::source::Place;
 use super::zone::Zone;
+use crate::interfaces::HostAddress;
 
 /// Collects what each block claims, in file order, and tells the first clash of each claim.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ struct Claim {
     transport: Transport,
     zone: Zone,
     port: u16,
-    on: Option<IpAddr>,
+    on: Option<HostAddress>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -35,12 +35,13 @@ impl Overlaps {
     ///
     /// Refused when the zone is already defined there, unless one of the two blocks is `filtered`
     /// (has a plugin such as `view` that picks its queries); and when one block is bound to an
-    /// address and the other one to none.
+    /// address and the other one to none. Warned of when the block before takes every query, so
+    /// that this one, `filtered` as it is, never gets any.
     pub fn claim(
         &mut self,
         key: &Key,
         port: u16,
-        on: Option<IpAddr>,
+        on: Option<HostAddress>,
         filtered: bool,
     ) -> Result<(), Diagnostic> {
         let claim = Claim {
@@ -53,9 +54,21 @@ impl Overlaps {
             place: key.place,
             filtered,
         };
-        if let Some(first) = self.claims.get(&claim) {
-            if first.filtered || filtered {
+        if let Some(first) = self.claims.get_mut(&claim) {
+            if first.filtered {
+                // Of several, the one that takes every query is what a later one clashes with.
+                if !filtered {
+                    *first = claimant;
+                }
                 return Ok(());
+            }
+            if filtered {
+                let message = format!("the view of {claim} is never asked");
+                return Err(Diagnostic::warning(message)
+                    .at(key.place)
+                    .label("stands behind a block that takes every query of the zone")
+                    .also(first.place, "this one")
+                    .help("put the block without a view last"));
             }
             let message = format!("cannot serve {claim} - it is already defined");
             return Err(Diagnostic::error(message)

@@ -1,12 +1,14 @@
 //! Writing a query to an upstream (RFC 1035 §4, RFC 6891).
 
 use crate::{
+    edns::Options,
     query::{Edns, Question},
     wire::{HEADER_LENGTH, Header, Type},
 };
 
-/// Writes a query for `question`, in its spelling. An OPT record is written only for `edns`, and
-/// carries no options: what a client asks of this server's identity is not the upstream's matter.
+/// Writes a query for `question`, in its spelling. An OPT record is written for `edns`, or where
+/// there are `options` to carry. Whether a client asks for this server's identity is not the
+/// upstream's matter.
 pub fn write_query(
     id: u16,
     question: &Question,
@@ -14,9 +16,18 @@ pub fn write_query(
     checking_disabled: bool,
     authentic_data: bool,
     edns: Option<Edns>,
+    options: &Options,
 ) -> Vec<u8> {
     let name = question.name.as_wire();
-    let mut out = Vec::with_capacity(HEADER_LENGTH + name.len() + 4 + OPT_LENGTH);
+    let mut out =
+        Vec::with_capacity(HEADER_LENGTH + name.len() + 4 + OPT_LENGTH + options.as_wire().len());
+    let ours = || Edns {
+        udp_payload: Edns::OUR_UDP_PAYLOAD,
+        version: 0,
+        dnssec_ok: false,
+        wants_nsid: false,
+    };
+    let edns = edns.or_else(|| (!options.is_empty()).then(ours));
     let mut flags = 0;
     for (set, bit) in [
         (recursion_desired, Header::RECURSION_DESIRED),
@@ -37,8 +48,11 @@ pub fn write_query(
         out.push(0);
         out.extend(Type::OPT.0.to_be_bytes());
         out.extend(edns.udp_payload.to_be_bytes());
-        // Extended rcode, version, flags, and no options (RFC 6891 §6.1.3).
-        out.extend([0, 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0, 0, 0]);
+        // Extended rcode, version, flags (RFC 6891 §6.1.3).
+        out.extend([0, 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0]);
+        let length = u16::try_from(options.as_wire().len()).expect("at most Options::MAX");
+        out.extend(length.to_be_bytes());
+        out.extend(options.as_wire());
     }
     out
 }
@@ -70,7 +84,9 @@ mod tests {
             dnssec_ok: true,
             wants_nsid: false,
         };
-        let octets = write_query(0xABCD, &question(), true, true, false, Some(edns));
+        let mut options = Options::default();
+        options.push(Options::SUBNET, b"net");
+        let octets = write_query(0xABCD, &question(), true, true, false, Some(edns), &options);
         let header = Header::read(&octets).unwrap();
         assert_eq!(header.id, 0xABCD);
         assert!(header.has(Header::RECURSION_DESIRED) && header.has(Header::CHECKING_DISABLED));
@@ -78,14 +94,33 @@ mod tests {
         let parsed = read_query(&octets, &header).unwrap();
         assert_eq!(parsed.question, question(), "spelling is kept");
         assert_eq!(parsed.edns, Some(edns));
+        assert_eq!(parsed.options, options);
     }
 
     #[test]
     fn no_opt_goes_out_where_none_came_in() {
-        let octets = write_query(1, &question(), false, false, true, None);
+        let octets = write_query(
+            1,
+            &question(),
+            false,
+            false,
+            true,
+            None,
+            &Options::default(),
+        );
         let header = Header::read(&octets).unwrap();
         assert_eq!(header.counts, [1, 0, 0, 0]);
         assert_eq!(header.flags, Header::AUTHENTIC);
         assert_eq!(octets.len(), HEADER_LENGTH + 17 + 4);
+    }
+
+    #[test]
+    fn options_bring_an_opt_of_ours() {
+        let mut options = Options::default();
+        options.push(65001, b"x");
+        let octets = write_query(1, &question(), true, false, true, None, &options);
+        let parsed = read_query(&octets, &Header::read(&octets).unwrap()).unwrap();
+        assert_eq!(parsed.edns.unwrap().udp_payload, Edns::OUR_UDP_PAYLOAD);
+        assert_eq!(parsed.options, options);
     }
 }

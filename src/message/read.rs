@@ -1,18 +1,21 @@
 //! Reading messages: a query from anyone, a reply from an upstream (RFC 1035 §4, RFC 6891).
 
 use crate::{
+    edns::{self, Options},
     query::{Edns, Question},
     reply::{Reply, Section},
     wire::{Header, MalformedMessage, Name, RawRecord, Rcode, Reader, Type},
 };
 
 /// A query as it came, before anything is made of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Parsed {
     /// The one question.
     pub question: Question,
     /// What the OPT record said, where there was one.
     pub edns: Option<Edns>,
+    /// Its options that are not for us alone.
+    pub options: Options,
     /// The serial of the SOA record that an IXFR question comes with; nothing where it has none, or
     /// one of another zone.
     pub held_serial: Option<u32>,
@@ -40,18 +43,20 @@ pub fn read_query(message: &[u8], header: &Header) -> Result<Parsed, MalformedMe
         }
     }
     let mut edns = None;
+    let mut options = Options::default();
     for _ in 0..additionals {
         let record = reader.record()?;
         if record.rtype == Type::OPT {
             if edns.is_some() || !record.owner.as_ref().is_root() {
                 return Err(MalformedMessage::BadOpt);
             }
-            edns = Some(read_opt(message, &record)?);
+            edns = Some(read_opt(message, &record, &mut options)?);
         }
     }
     Ok(Parsed {
         question,
         edns,
+        options,
         held_serial,
     })
 }
@@ -108,7 +113,11 @@ fn question(reader: &mut Reader<'_>) -> Result<Question, MalformedMessage> {
     Ok(Question::new(name, rtype, class))
 }
 
-fn read_opt(message: &[u8], record: &RawRecord) -> Result<Edns, MalformedMessage> {
+fn read_opt(
+    message: &[u8],
+    record: &RawRecord,
+    options: &mut Options,
+) -> Result<Edns, MalformedMessage> {
     // The TTL of an OPT holds extended rcode, version and flags (RFC 6891 §6.1.3).
     let [_, version, flags, _] = record.ttl.to_be_bytes();
     let mut edns = Edns {
@@ -117,17 +126,17 @@ fn read_opt(message: &[u8], record: &RawRecord) -> Result<Edns, MalformedMessage
         dnssec_ok: flags & 0x80 != 0,
         wants_nsid: false,
     };
-    let mut options = record.data(message);
-    while let Some((head, rest)) = options.split_at_checked(4) {
-        let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
-        edns.wants_nsid |= u16::from_be_bytes([head[0], head[1]]) == Edns::NSID;
-        options = rest.get(length..).ok_or(MalformedMessage::Truncated)?;
+    for option in edns::walk(record.data(message)) {
+        match option? {
+            (Options::NSID, _) => edns.wants_nsid = true,
+            (Options::COOKIE | Options::KEEPALIVE | Options::PADDING, _) => {}
+            (code, data) => {
+                // What finds no room is left out: options are wishes.
+                options.push(code, data);
+            }
+        }
     }
-    if options.is_empty() {
-        Ok(edns)
-    } else {
-        Err(MalformedMessage::Truncated)
-    }
+    Ok(edns)
 }
 
 #[cfg(test)]
@@ -156,6 +165,29 @@ mod tests {
             (edns.udp_payload, edns.version, edns.dnssec_ok),
             (1232, 0, true)
         );
+    }
+
+    /// The sample with these options.
+    fn with_options(options: &[u8]) -> Vec<u8> {
+        let mut message = sample();
+        let at = message.len() - 1;
+        message[at] = u8::try_from(options.len()).unwrap();
+        message.extend(options);
+        message
+    }
+
+    #[test]
+    fn options_are_kept_but_those_between_neighbours() {
+        let message =
+            with_options(b"\0\x0A\0\x08cookie!!\0\x08\0\x04\0\x01\0\0\0\x03\0\0\0\x0C\0\0");
+        let parsed = read(&message).unwrap();
+        assert_eq!(parsed.options.as_wire(), b"\0\x08\0\x04\0\x01\0\0");
+        assert!(parsed.edns.unwrap().wants_nsid);
+        for end in sample().len()..message.len() {
+            assert!(read(&message[..end]).is_err(), "{end}");
+        }
+        let lying = read(&with_options(b"\0\x08\0\x09x"));
+        assert_eq!(lying.unwrap_err(), MalformedMessage::Truncated);
     }
 
     /// An IXFR question for `a.`, with these octets in the authority section.

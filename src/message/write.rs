@@ -1,6 +1,7 @@
 //! Writing a reply: restored to the question as asked, compressed, cut to what the client takes.
 
 use crate::{
+    edns::Options,
     query::{Edns, Query},
     reply::{self, Owner, Record, Reply, Section},
     wire::{HEADER_LENGTH, Header, MAX_MESSAGE, NameRef, Rcode, Type},
@@ -96,18 +97,17 @@ impl Writer {
         out.extend(query.asked.rtype.0.to_be_bytes());
         out.extend(query.asked.class.0.to_be_bytes());
 
-        let extended = reply.extended_error.as_ref();
-        let text_length = extended.map_or(0, |error| error.text.floor_char_boundary(EXTRA_TEXT));
-        let opt_length = match (query.edns, extended) {
-            (None, _) => 0,
-            (Some(_), None) => OPT_LENGTH,
-            (Some(_), Some(_)) => OPT_LENGTH + 6 + text_length,
+        let opt = Opt::of(reply, limit);
+        let opt_length = if query.edns.is_some() {
+            opt.length()
+        } else {
+            0
         };
         let room = limit.saturating_sub(opt_length);
         let mut counts = [1u16, 0, 0, 0];
         let next = self.sections(reply, from, room, &mut counts, out);
         if query.edns.is_some() {
-            write_opt(query, reply, text_length, out);
+            opt.write(query, reply, out);
             counts[3] += 1;
         }
         write_header(query, reply, counts, out);
@@ -260,22 +260,60 @@ const OPT_LENGTH: usize = 11;
 /// Octets of an extended error's text that are sent: it must not crowd out records.
 const EXTRA_TEXT: usize = 200;
 
-fn write_opt(query: &Query, reply: &Reply, text_length: usize, out: &mut Vec<u8>) {
-    out.push(0);
-    out.extend(Type::OPT.0.to_be_bytes());
-    out.extend(Edns::OUR_UDP_PAYLOAD.to_be_bytes());
-    let extended_rcode = (reply.rcode.0 >> 4).to_be_bytes()[1];
-    let flags = if query.dnssec_ok() { 0x80 } else { 0 };
-    out.extend([extended_rcode, 0, flags, 0]);
-    let Some(error) = &reply.extended_error else {
-        return out.extend([0; 2]);
-    };
-    let option_length = u16::try_from(text_length + 2).expect("text is cut to EXTRA_TEXT");
-    out.extend((option_length + 4).to_be_bytes());
-    out.extend(Edns::EXTENDED_ERROR.to_be_bytes());
-    out.extend(option_length.to_be_bytes());
-    out.extend(error.code.to_be_bytes());
-    out.extend(&error.text.as_bytes()[..text_length]);
+/// The options of a reply's OPT record, as far as they are sent.
+#[derive(Clone, Copy)]
+struct Opt<'r> {
+    options: &'r [u8],
+    extended: Option<(u16, &'r [u8])>,
+}
+
+impl<'r> Opt<'r> {
+    /// What is sent of `reply` in a message of at most `limit` octets: the options are left out
+    /// where they would take half of it.
+    fn of(reply: &'r Reply, limit: usize) -> Self {
+        let extended = reply.extended_error.as_ref().map(|error| {
+            let length = error.text.floor_char_boundary(EXTRA_TEXT);
+            (error.code, &error.text.as_bytes()[..length])
+        });
+        let options = reply.options.as_wire();
+        let options = if options.len() < limit / 2 {
+            options
+        } else {
+            &[]
+        };
+        Self { options, extended }
+    }
+
+    /// Octets of the record.
+    fn length(self) -> usize {
+        OPT_LENGTH + self.data_length()
+    }
+
+    fn data_length(self) -> usize {
+        self.options.len() + self.extended.map_or(0, |(_, text)| 6 + text.len())
+    }
+
+    fn write(self, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
+        let word = |length: usize| {
+            u16::try_from(length)
+                .expect("far below 65,536")
+                .to_be_bytes()
+        };
+        out.push(0);
+        out.extend(Type::OPT.0.to_be_bytes());
+        out.extend(Edns::OUR_UDP_PAYLOAD.to_be_bytes());
+        let extended_rcode = (reply.rcode.0 >> 4).to_be_bytes()[1];
+        let flags = if query.dnssec_ok() { 0x80 } else { 0 };
+        out.extend([extended_rcode, 0, flags, 0]);
+        out.extend(word(self.data_length()));
+        out.extend_from_slice(self.options);
+        if let Some((code, text)) = self.extended {
+            out.extend(Options::EXTENDED_ERROR.to_be_bytes());
+            out.extend(word(text.len() + 2));
+            out.extend(code.to_be_bytes());
+            out.extend_from_slice(text);
+        }
+    }
 }
 
 fn set_truncated(out: &mut [u8]) {
@@ -402,6 +440,35 @@ mod tests {
         reply.authentic = false;
         let header = Header::read(&written(&wants, &reply)).unwrap();
         assert!(!header.has(Header::AUTHENTIC));
+    }
+
+    #[test]
+    fn options_go_to_those_who_speak_edns_and_never_crowd_out_records() {
+        let mut query = query("x.cluster.local", Type::A);
+        let mut reply = Reply::default();
+        reply.options.push(Options::NSID, b"ns1");
+        reply.extended_error = Some(reply::ExtendedError {
+            code: 22,
+            text: "why".into(),
+        });
+        let read = |query: &Query, reply: &Reply| {
+            let mut read = Reply::default();
+            read_reply(&written(query, reply), &mut read).unwrap();
+            read
+        };
+        assert!(read(&query, &reply).options.is_empty());
+        query.edns = Some(Edns {
+            udp_payload: 512,
+            version: 0,
+            dnssec_ok: false,
+            wants_nsid: true,
+        });
+        let seen = read(&query, &reply);
+        assert_eq!(seen.options, reply.options);
+        assert_eq!(seen.extended_error, reply.extended_error);
+        reply.options.push(65001, &[0; 300]);
+        let seen = read(&query, &reply);
+        assert!(seen.options.is_empty() && seen.extended_error.is_some());
     }
 
     #[test]

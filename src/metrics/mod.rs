@@ -7,6 +7,7 @@
 pub mod cells;
 mod dns;
 mod family;
+mod made;
 mod process;
 
 use std::{fmt, sync::Arc};
@@ -20,6 +21,7 @@ use prometheus::{
 pub use cells::Tally;
 pub use dns::{Dns, ZoneCounters};
 pub use family::{TallyVec, TimesVec};
+pub use made::Made;
 
 /// The content type of what [`Metrics::encode`] writes.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -50,6 +52,8 @@ pub struct Metrics {
     pub hosts: Hosts,
     /// Names found by walking a client's search list for it: `server`.
     pub autopath_success_total: TallyVec,
+    /// Answers made up, changed or refused.
+    pub made: Made,
     /// The health listener's check of itself.
     pub health: Health,
     /// Reading the configuration anew.
@@ -233,6 +237,7 @@ impl Metrics {
                 "Names found by walking a client's search list for it.",
                 &["server"],
             )),
+            made: Made::new(&register),
             health: Health::new(&register),
             reload: Reload::new(&register),
             kubernetes: Kubernetes::new(&register),

@@ -14,6 +14,7 @@ pub struct Chain {
     plugins: Box<[Arc<dyn Plugin>]>,
     observers: Box<[Arc<dyn Plugin>]>,
     recurses: bool,
+    follows: bool,
 }
 
 /// What became of a query.
@@ -34,18 +35,28 @@ pub struct Waiting {
     /// through would each have room for it, and for a second one while it is moved.
     query: Box<Query>,
     at: usize,
+    way: Way,
     pending: Pending,
+}
+
+/// Which way a walk goes that waits.
+#[derive(Clone, Copy)]
+enum Way {
+    In,
+    Out,
 }
 
 impl Chain {
     /// A chain of `plugins`, outermost first.
     pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Self {
         let recurses = plugins.iter().any(|plugin| plugin.recurses());
+        let follows = plugins.iter().any(|plugin| plugin.follows());
         let observers = plugins.iter().filter(|plugin| plugin.observes());
         Self {
             observers: observers.cloned().collect(),
             plugins: plugins.into(),
             recurses,
+            follows,
         }
     }
 
@@ -80,18 +91,11 @@ impl Chain {
                 Step::Pass => {}
                 Step::Answer => {
                     reply.answered_by = plugin.name();
-                    self.outward(context, query, reply, at);
-                    return Walk::Done;
+                    return self.outward(context, query, reply, at);
                 }
                 Step::Drop => return Walk::Dropped,
                 Step::Wait(pending) => {
-                    return Walk::Waiting(Box::new(Waiting {
-                        door: Arc::clone(context.door),
-                        block: Arc::clone(context.block),
-                        query: Box::new(query.clone()),
-                        at,
-                        pending,
-                    }));
+                    return Waiting::at(context, query, at, Way::In, pending);
                 }
             }
         }
@@ -101,20 +105,36 @@ impl Chain {
         } else {
             reply.fail(Rcode::SERVFAIL, Why::NobodyAnswered);
         }
-        self.outward(context, query, reply, self.plugins.len());
-        Walk::Done
+        self.outward(context, query, reply, self.plugins.len())
     }
 
     /// Amends the reply by every plugin before `end`, innermost first.
-    fn outward(&self, context: &Context<'_>, query: &Query, reply: &mut Reply, end: usize) {
+    fn outward(&self, context: &Context<'_>, query: &Query, reply: &mut Reply, end: usize) -> Walk {
         reply.recursion_available |= self.recurses;
-        for plugin in self.plugins[..end].iter().rev() {
+        for (at, plugin) in self.plugins[..end].iter().enumerate().rev() {
+            if self.follows
+                && let Some(pending) = plugin.follow(context, query, reply)
+            {
+                return Waiting::at(context, query, at, Way::Out, pending);
+            }
             plugin.amend(context, query, reply);
         }
+        Walk::Done
     }
 }
 
 impl Waiting {
+    fn at(context: &Context<'_>, query: &Query, at: usize, way: Way, pending: Pending) -> Walk {
+        Walk::Waiting(Box::new(Self {
+            door: Arc::clone(context.door),
+            block: Arc::clone(context.block),
+            query: Box::new(query.clone()),
+            at,
+            way,
+            pending,
+        }))
+    }
+
     /// The query that waits.
     pub fn query(&self) -> &Query {
         &self.query
@@ -127,6 +147,7 @@ impl Waiting {
             block,
             mut query,
             mut at,
+            mut way,
             mut pending,
         } = *self;
         loop {
@@ -135,20 +156,26 @@ impl Waiting {
                 door: &door,
                 block: &block,
             };
-            let mut reply = match resolved {
-                Resolved::Answer(mut reply) => {
-                    reply.answered_by = block.chain.plugins[at].name();
-                    block.chain.outward(&context, &query, &mut reply, at);
-                    return (query, Some(reply));
+            let chain = &block.chain;
+            let mut reply = Reply::default();
+            let walk = match resolved {
+                Resolved::Answer(answer) => {
+                    reply = answer;
+                    match way {
+                        Way::In => reply.answered_by = chain.plugins[at].name(),
+                        Way::Out => chain.plugins[at].amend(&context, &query, &mut reply),
+                    }
+                    chain.outward(&context, &query, &mut reply, at)
                 }
-                Resolved::Drop => return (query, None),
-                Resolved::Pass => Reply::default(),
+                Resolved::Drop => Walk::Dropped,
+                Resolved::Pass => chain.inward(&context, &mut query, &mut reply, at + 1),
             };
-            match block.chain.inward(&context, &mut query, &mut reply, at + 1) {
+            match walk {
                 Walk::Done => return (query, Some(reply)),
                 Walk::Dropped => return (query, None),
                 Walk::Waiting(next) => {
                     at = next.at;
+                    way = next.way;
                     pending = next.pending;
                     query = next.query;
                 }

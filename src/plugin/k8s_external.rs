@@ -14,13 +14,17 @@
 
 use std::sync::Arc;
 
-use super::{Build, BuildError, Context, Plugin, Setup, Step, ZoneList, kubernetes::follow};
+use super::{
+    Build, BuildError, Context, Plugin, Setup, Step, ZoneList,
+    kubernetes::ask,
+    transfer::{Changes, Offer, Transferable},
+};
 use crate::{
     corefile::{Diagnostic, Directive, Line, unknown_property},
     query::{Query, Question},
     reply::Reply,
-    wire::{Class, Name},
-    zone::{External, Outcome, View, Zones},
+    wire::Name,
+    zone::{External, View, Zones},
 };
 
 /// The Corefile's word.
@@ -130,34 +134,61 @@ impl Config {
 }
 
 impl Setup for Config {
+    fn offers(&self) -> bool {
+        true
+    }
+
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
         let inside = build.offered::<View>().ok_or_else(|| BuildError {
             plugin: NAME,
             action: "there is no 'kubernetes' in its server block".into(),
             source: None,
         })?;
-        Ok(Arc::new(K8sExternal::new(self, &inside)))
+        let plugin = K8sExternal::new(self, &inside);
+        build.offered.push(Arc::new(Offer(plugin.zones())) as _);
+        Ok(Arc::new(plugin))
     }
 }
 
 /// The plugin.
 pub struct K8sExternal {
-    outside: External,
+    outside: Arc<External>,
     fallthrough: ZoneList,
 }
 
 impl K8sExternal {
     /// Shows what `inside` knows as `config` says.
     pub fn new(config: &Config, inside: &View) -> Self {
+        let Config {
+            ttl,
+            apex,
+            headless,
+            ..
+        } = config;
         let zones = config.zones.clone();
         Self {
-            outside: External::new(inside, zones, config.ttl, &config.apex, config.headless),
+            outside: Arc::new(External::new(inside, zones, *ttl, apex, *headless)),
             fallthrough: config.fallthrough.clone(),
         }
     }
 
-    fn falls_through(&self, question: &Question) -> bool {
-        self.fallthrough.covers(question.lower.as_ref()) && self.outside.synced()
+    /// Its zones as a whole.
+    pub fn zones(&self) -> Arc<dyn Transferable> {
+        Arc::clone(&self.outside) as _
+    }
+}
+
+impl Transferable for External {
+    fn transfer(&self, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool {
+        Self::transfer(self, question, held, reply)
+    }
+
+    fn serials(&self) -> Vec<(Name, u32)> {
+        Self::serials(self)
+    }
+
+    fn changes(&self) -> Option<Changes> {
+        Some(Box::pin(self.cluster().changes()))
     }
 }
 
@@ -167,19 +198,8 @@ impl Plugin for K8sExternal {
     }
 
     fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
-        let question = &query.question;
-        if question.class != Class::IN {
-            return Step::Pass;
-        }
-        match self.outside.answer(question, reply) {
-            Outcome::Outside => Step::Pass,
-            Outcome::Answered => Step::Answer,
-            Outcome::Denied(_) if self.falls_through(question) => Step::Pass,
-            Outcome::Denied(why) => {
-                self.outside.deny(question, why, reply);
-                Step::Answer
-            }
-            Outcome::Alias(target) => Step::Wait(follow(context, query, &target, reply)),
-        }
+        ask(&*self.outside, context, query, reply, |name| {
+            self.fallthrough.covers(name)
+        })
     }
 }

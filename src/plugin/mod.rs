@@ -10,8 +10,10 @@
 pub mod autopath;
 pub mod cache;
 mod chain;
+pub mod dnstap;
 pub mod elsewhere;
 pub mod errors;
+mod expression;
 pub mod forward;
 pub mod hosts;
 pub mod k8s_external;
@@ -24,9 +26,12 @@ pub mod order;
 mod parts;
 mod polled_file;
 pub mod prometheus;
+pub mod rewrite;
+pub mod template;
 #[cfg(test)]
 mod testing;
 pub mod transfer;
+pub mod view;
 pub mod whoami;
 mod zone_list;
 
@@ -58,6 +63,23 @@ pub trait Plugin: Send + Sync + 'static {
     /// The way out, for a plugin that passed the question on and whose inner plugins replied.
     fn amend(&self, _context: &Context<'_>, _query: &Query, _reply: &mut Reply) {}
 
+    /// Whether it may have to wait before it amends: see [`Plugin::follow`].
+    fn follows(&self) -> bool {
+        false
+    }
+
+    /// The way out, before [`Plugin::amend`]: a plugin that must ask something before the reply is
+    /// whole takes the reply, and gives the one that will be amended. Only called where
+    /// [`Plugin::follows`].
+    fn follow(
+        &self,
+        _context: &Context<'_>,
+        _query: &Query,
+        _reply: &mut Reply,
+    ) -> Option<Pending> {
+        None
+    }
+
     /// Whether it wants to hear of every reply that was sent: see [`Plugin::wrote`].
     fn observes(&self) -> bool {
         false
@@ -74,6 +96,12 @@ pub trait Plugin: Send + Sync + 'static {
         None
     }
 
+    /// What it knows once the query has been answered: like [`Plugin::metadata`], for those who
+    /// read it when the reply has been sent.
+    fn metadata_after(&self, query: &Query, _reply: &Reply, label: &str) -> Option<String> {
+        self.metadata(query, label)
+    }
+
     /// Whether it can do its work yet; `/ready` asks this.
     fn is_ready(&self) -> bool {
         true
@@ -88,6 +116,12 @@ pub trait Plugin: Send + Sync + 'static {
     /// Whether names that nobody here knows can be found by it: decides the RA bit.
     fn recurses(&self) -> bool {
         false
+    }
+
+    /// Whether the block is for this query at all: asked of every plugin of a block that has a
+    /// view ([`Setup::view`]), for each query that comes to its zone. `chain` is the block's.
+    fn admits(&self, _chain: &Chain, _query: &Query) -> bool {
+        true
     }
 
     /// Whether it can answer in classes other than IN.
@@ -221,10 +255,17 @@ pub trait Setup: fmt::Debug + Send + Sync {
     /// Makes the plugin. Called once for the block, whatever number of keys it has.
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError>;
 
-    /// Whether the plugin offers something to others of its block ([`Build::offered`]): those that
-    /// do are built before those that do not, wherever they stand in the chain.
+    /// Whether the plugin offers something to others of its block ([`Build::offered`]). Those that
+    /// do are built before those that do not, wherever they stand in the chain, and the innermost
+    /// of them first: an offer may be made of what those further in have offered.
     fn offers(&self) -> bool {
         false
+    }
+
+    /// The name of the view that it makes of its block: the block is then for those queries only
+    /// that its plugins admit ([`Plugin::admits`]).
+    fn view(&self) -> Option<&str> {
+        None
     }
 
     /// A page that is to be served over HTTP for it.
@@ -260,6 +301,8 @@ pub struct Build<'a> {
     pub addresses: &'a [SocketAddr],
     /// What metrics call the block's first listener: `dns://:53`.
     pub server: &'a Arc<str>,
+    /// The block's view; empty without one.
+    pub view: &'a str,
     /// What plugins of this block offer to those built after them: see [`Setup::offers`].
     pub offered: Vec<Arc<dyn Any + Send + Sync>>,
 }

@@ -77,7 +77,11 @@ pub const ORDER: &[Word] = &[
     absent("https"),
     absent("https3"),
     absent("timeouts"),
-    absent("multisocket"),
+    word(
+        "multisocket",
+        Repeat::Once,
+        Kind::Setting(crate::config::settings::multisocket),
+    ),
     word(
         "reload",
         Repeat::First,
@@ -90,7 +94,11 @@ pub const ORDER: &[Word] = &[
         Repeat::Merged,
         Kind::Setting(crate::config::settings::bind),
     ),
-    absent("debug"),
+    word(
+        "debug",
+        Repeat::Merged,
+        Kind::Setting(crate::config::settings::debug),
+    ),
     absent("trace"),
     word(
         "ready",
@@ -102,15 +110,24 @@ pub const ORDER: &[Word] = &[
         Repeat::Merged,
         Kind::Setting(crate::config::settings::health),
     ),
-    absent("pprof"),
-    absent("shed"),
+    word(
+        "pprof",
+        Repeat::Once,
+        Kind::Setting(crate::config::settings::pprof),
+    ),
+    word(
+        "shed",
+        Repeat::Once,
+        Kind::Setting(crate::config::settings::shed),
+    ),
     // Outermost of those that see a reply, so that it counts what the client got.
     word("prometheus", Repeat::Once, Kind::Plugin(parse_prometheus)),
     // Outside of everything that can fail, cache included: a remembered failure is one.
     word("errors", Repeat::Once, Kind::Plugin(parse_errors)),
     // Outside of rewrite: the line shows the question as asked.
     word("log", Repeat::Merged, Kind::MergedPlugin(parse_log)),
-    absent("dnstap"),
+    // Outside of rewrite, as log is: what is told is what the client asked.
+    word("dnstap", Repeat::Instances, Kind::Plugin(parse_dnstap)),
     absent("local"),
     absent("dns64"),
     absent("any"),
@@ -122,7 +139,8 @@ pub const ORDER: &[Word] = &[
         Kind::MergedPlugin(parse_loadbalance),
     ),
     absent("tsig"),
-    absent("rewrite"),
+    // Above all that answers: they see the question as it became.
+    word("rewrite", Repeat::Merged, Kind::MergedPlugin(parse_rewrite)),
     // Outside of acl and of all that answers: each name that it tries is asked as if by the client.
     word(
         "autopath",
@@ -138,7 +156,12 @@ pub const ORDER: &[Word] = &[
         Kind::Setting(crate::config::settings::tls),
     ),
     absent("minimal"),
-    absent("template"),
+    // Before all that looks names up: what is written in the Corefile overrides them.
+    word(
+        "template",
+        Repeat::Merged,
+        Kind::MergedPlugin(parse_template),
+    ),
     // Before all that has zones to tell: they refuse what it does not serve.
     word(
         "transfer",
@@ -175,7 +198,8 @@ pub const ORDER: &[Word] = &[
     word("whoami", Repeat::First, Kind::Plugin(parse_whoami)),
     absent("on"),
     absent("sign"),
-    absent("view"),
+    // It chooses the block before any plugin of it is asked.
+    word("view", Repeat::Once, Kind::Plugin(parse_view)),
     absent("nomad"),
 ];
 
@@ -201,8 +225,16 @@ fn parse_log(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>,
     plugin::log::parse(uses).map(boxed)
 }
 
+fn parse_dnstap(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::dnstap::parse(one, parsing.warnings).map(boxed)
+}
+
 fn parse_loadbalance(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::loadbalance::parse(uses).map(boxed)
+}
+
+fn parse_rewrite(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::rewrite::parse(uses, parsing.directives, parsing.warnings).map(boxed)
 }
 
 fn parse_autopath(
@@ -237,7 +269,10 @@ fn parse_k8s_external(
 }
 
 fn parse_kubernetes(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::kubernetes::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+    let config = plugin::kubernetes::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    Ok(boxed(
+        config.with_readers(parsing.directives, parsing.warnings),
+    ))
 }
 
 fn parse_loop(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
@@ -250,4 +285,15 @@ fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn S
 
 fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::whoami::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_template(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+) -> Result<Box<dyn Setup>, Errors> {
+    plugin::template::parse(uses, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_view(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::view::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
 }

@@ -296,6 +296,8 @@ impl Arrival<'_> {
             checking_disabled: header.has(Header::CHECKING_DISABLED),
             authentic_data: header.has(Header::AUTHENTIC),
             edns: parsed.edns,
+            options: parsed.options,
+            rewritten: None,
             held_serial: parsed.held_serial,
             client: self.client,
             local: self.local,

@@ -7,6 +7,7 @@
 #[cfg(target_os = "linux")]
 mod batch;
 mod single;
+mod waits;
 
 use std::{
     io::{self, ErrorKind},
@@ -23,7 +24,14 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::runtime::Handle;
 
-use self::single::Single;
+#[cfg(target_os = "linux")]
+use self::batch::Outbox;
+#[cfg(not(target_os = "linux"))]
+use self::single::Outbox;
+use self::{
+    single::Single,
+    waits::{Late, Waits},
+};
 use super::{
     handle::{Arrival, Entrance, Handled, Scratch, Wait},
     limits::{Work, Working},
@@ -117,13 +125,14 @@ impl Threads {
             let bound = socket.local_addr()?;
             let socket = Arc::new(socket);
             stop.sockets.push(Arc::clone(&socket));
+            let wildcard = bound.ip().is_unspecified();
             let worker = Worker {
+                waits: Waits::start(Arc::clone(&socket), wildcard, work.begin(), runtime),
                 socket,
                 bound,
                 entrance: entrance.clone(),
-                runtime: runtime.clone(),
                 stop: Arc::clone(&stop.flag),
-                working: work.begin(),
+                _working: work.begin(),
             };
             thread::Builder::new()
                 .name(format!("udp-{}", bound.port()))
@@ -156,13 +165,13 @@ struct Worker {
     socket: Arc<UdpSocket>,
     bound: SocketAddr,
     entrance: Entrance,
-    runtime: Handle,
+    waits: Waits,
     stop: Arc<AtomicBool>,
-    working: Working,
+    _working: Working,
 }
 
 impl Worker {
-    fn run(self) {
+    fn run(mut self) {
         let mut datagrams = Datagrams::new(self.bound);
         let mut scratch = Scratch::default();
         while !self.stop.load(Ordering::Acquire) {
@@ -177,7 +186,7 @@ impl Worker {
     }
 
     /// Takes what has come, answers it, sends the replies; how many datagrams it was.
-    fn turn(&self, datagrams: &mut Datagrams, scratch: &mut Scratch) -> usize {
+    fn turn(&mut self, datagrams: &mut Datagrams, scratch: &mut Scratch) -> usize {
         let count = match datagrams.receive(&self.socket) {
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::Unsupported => {
@@ -213,30 +222,14 @@ impl Worker {
                 Handled::Nothing | Handled::Replies => reply.clear(),
                 Handled::Wait(wait) => {
                     reply.clear();
-                    self.wait(wait);
+                    self.waits.push(wait);
                 }
             }
         }
         drop(routes);
         datagrams.send(&self.socket);
+        self.waits.hand_over();
         count
-    }
-
-    fn wait(&self, wait: Box<Wait>) {
-        let socket = Arc::clone(&self.socket);
-        let working = self.working.clone();
-        let wildcard = self.bound.ip().is_unspecified();
-        self.runtime.spawn(async move {
-            let (client, local) = (wait.client(), wait.local());
-            let mut reply = Vec::new();
-            if wait.finish(&mut reply).await {
-                let from = wildcard.then_some(local.ip());
-                if let Err(error) = send_one(&socket, &reply, client, from) {
-                    tracing::debug!(%error, %client, "a reply could not be sent");
-                }
-            }
-            drop(working);
-        });
     }
 }
 
@@ -281,17 +274,4 @@ impl Datagrams {
             Self::Single(single) => single.send(socket),
         };
     }
-}
-
-#[cfg(target_os = "linux")]
-use batch::send_one;
-
-#[cfg(not(target_os = "linux"))]
-fn send_one(
-    socket: &UdpSocket,
-    octets: &[u8],
-    client: SocketAddr,
-    _local: Option<std::net::IpAddr>,
-) -> io::Result<()> {
-    socket.send_to(octets, client).map(|_| ())
 }

@@ -1,17 +1,21 @@
 //! One question as it goes to upstreams, shared by every try to have it answered.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use super::Way;
+use super::{Way, Witness};
 use crate::{
+    edns::Options,
     message::{read_reply, write_query},
     query::{Edns, Query, Question},
     reply::{Reply, Why},
     wire::{HEADER_LENGTH, Header, MIN_UDP_PAYLOAD, Opcode, Rcode},
 };
 
-/// Octets of a query at most: header, the longest name, type and class, an OPT without options.
-pub(super) const MAX_QUERY: usize = HEADER_LENGTH + 255 + 4 + 11;
+/// Octets of a query at most: header, the longest name, type and class, an OPT.
+pub(super) const MAX_QUERY: usize = HEADER_LENGTH + 255 + 4 + 11 + Options::MAX;
 
 /// A query in octets, its id left open: each try puts its own.
 #[derive(Debug)]
@@ -20,6 +24,7 @@ pub struct Packet {
     question_end: usize,
     /// A reply came for it that cannot be believed.
     wrong: AtomicBool,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 impl Packet {
@@ -39,13 +44,22 @@ impl Packet {
             query.checking_disabled,
             true,
             edns,
+            &query.options,
         );
         Self::new(octets, &query.question)
     }
 
     /// A question of our own: no EDNS, no wishes.
     pub fn probe(question: &Question, recursion_desired: bool) -> Self {
-        let octets = write_query(0, question, recursion_desired, false, false, None);
+        let octets = write_query(
+            0,
+            question,
+            recursion_desired,
+            false,
+            false,
+            None,
+            &Options::default(),
+        );
         Self::new(octets, question)
     }
 
@@ -54,7 +68,18 @@ impl Packet {
             octets: octets.into(),
             question_end: HEADER_LENGTH + question.name.as_wire().len() + 4,
             wrong: AtomicBool::new(false),
+            witness: None,
         }
+    }
+
+    /// Lets somebody hear of what becomes of it.
+    pub fn witnessed(&mut self, witness: Arc<dyn Witness>) {
+        self.witness = Some(witness);
+    }
+
+    /// Who hears of what becomes of it.
+    pub(super) fn witness(&self) -> Option<&dyn Witness> {
+        self.witness.as_deref()
     }
 
     /// Two packets of the same key ask the same in the same way: every octet but for spelling
@@ -207,8 +232,10 @@ mod tests {
         });
         let mut iterative = plain.clone();
         iterative.recursion_desired = false;
+        let mut from = plain.clone();
+        from.options.push(Options::SUBNET, b"net");
         assert_ne!(key, Packet::of(&plain).key(Way::Stream));
-        for other in [checking, signed, iterative] {
+        for other in [checking, signed, iterative, from] {
             assert_ne!(key, Packet::of(&other).key(Way::Datagram));
         }
     }

@@ -119,10 +119,12 @@ impl Rcode {
     pub const NXDOMAIN: Self = Self(3);
     pub const NOTIMP: Self = Self(4);
     pub const REFUSED: Self = Self(5);
+    pub const YXDOMAIN: Self = Self(6);
     pub const BADVERS: Self = Self(16);
 }
 
-const RCODE_NAMES: [(u16, &str); 17] = [
+/// The first name of a number is the one that is written; others are read as well.
+const RCODE_NAMES: [(u16, &str); 22] = [
     (0, "NOERROR"),
     (1, "FORMERR"),
     (2, "SERVFAIL"),
@@ -134,12 +136,17 @@ const RCODE_NAMES: [(u16, &str); 17] = [
     (8, "NXRRSET"),
     (9, "NOTAUTH"),
     (10, "NOTZONE"),
+    (11, "DSOTYPENI"),
     (16, "BADVERS"),
     (17, "BADKEY"),
     (18, "BADTIME"),
+    (19, "BADMODE"),
     (20, "BADNAME"),
     (21, "BADALG"),
+    (22, "BADTRUNC"),
     (23, "BADCOOKIE"),
+    (4, "NOTIMPL"),
+    (16, "BADSIG"),
 ];
 
 impl fmt::Display for Rcode {

@@ -5,10 +5,12 @@
 mod code;
 mod name;
 mod reader;
+mod serial;
 
 pub use code::{Class, Opcode, Rcode, Type};
 pub use name::{Labels, Name, NameError, NameRef};
 pub use reader::{Header, MalformedMessage, RawRecord, Reader};
+pub use serial::is_later;
 
 /// Octets of a message header (RFC 1035 §4.1.1).
 pub const HEADER_LENGTH: usize = 12;

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{
-    Answer, Known, Outcome, Rules, View, Zones, addresses,
+    Answer, Answers, Known, Outcome, Rules, View, Zones, addresses,
     distinct::Distinct,
     endpoint::{EndpointName, LabelBuffer, Only, is_protocol_of},
     form::{Form, Part},
@@ -34,11 +34,32 @@ use crate::{
 /// Zones that show Services to the outside, ready to be asked.
 pub struct External {
     /// The same cluster by the same rules, in other zones.
-    view: View,
+    pub(super) view: View,
     /// The label that the name server stands below, in lower case.
-    apex: Box<[u8]>,
+    pub(super) apex: Box<[u8]>,
     headless: bool,
     blocks: Blocks,
+}
+
+impl Answers for External {
+    fn answer(&self, question: &Question, reply: &mut Reply) -> Outcome {
+        self.view.answer_by(
+            question,
+            reply,
+            |answer, place| self.form(answer, place.external_form(&self.apex)),
+            |zone, reply| self.authority(zone, reply),
+        )
+    }
+
+    fn deny(&self, question: &Question, why: Why, reply: &mut Reply) {
+        self.view.deny_by(question, why, reply, |zone, reply| {
+            self.authority(zone, reply);
+        });
+    }
+
+    fn synced(&self) -> bool {
+        self.view.synced()
+    }
 }
 
 impl External {
@@ -58,42 +79,27 @@ impl External {
         }
     }
 
-    /// The same as [`View::answer`].
-    pub fn answer(&self, question: &Question, reply: &mut Reply) -> Outcome {
-        self.view.answer_by(
-            question,
-            reply,
-            |answer, place| self.form(answer, place.external_form(&self.apex)),
-            |zone, reply| self.soa(zone, Section::Authority, Owner::Name(zone), reply),
-        )
+    fn authority(&self, zone: NameRef<'_>, reply: &mut Reply) {
+        let serial = self.view.cluster.serial();
+        self.soa(zone, serial, Section::Authority, Owner::Name(zone), reply);
     }
 
-    /// The same as [`View::deny`].
-    pub fn deny(&self, question: &Question, why: Why, reply: &mut Reply) {
-        self.view.deny_by(question, why, reply, |zone, reply| {
-            self.soa(zone, Section::Authority, Owner::Name(zone), reply);
-        });
-    }
-
-    /// Whether everything is known: only then is what is not found not there.
-    pub fn synced(&self) -> bool {
-        self.view.cluster.synced()
-    }
-
-    fn soa(&self, zone: NameRef<'_>, section: Section, owner: Owner<'_>, reply: &mut Reply) {
-        let (mut primary, mut mailbox) = (Target::zone(zone), Target::zone(zone));
+    pub(super) fn soa(
+        &self,
+        zone: NameRef<'_>,
+        serial: u32,
+        section: Section,
+        owner: Owner<'_>,
+        reply: &mut Reply,
+    ) {
         // A zone too long for these names has itself in their place.
-        let below = |target: &mut Target, label| -> Option<Name> {
-            target.put(&self.apex)?;
-            target.below(label).map(NameRef::to_name)
-        };
-        let primary = below(&mut primary, b"ns1".as_slice()).unwrap_or(zone.to_name());
-        let mailbox = below(&mut mailbox, b"hostmaster").unwrap_or(zone.to_name());
+        let below = |label| self.below_apex(zone, label).unwrap_or(zone.to_name());
+        let (primary, mailbox) = (below(b"ns1".as_slice()), below(b"hostmaster"));
         let ttl = self.view.rules.ttl;
         let soa = Soa {
             primary: primary.as_ref(),
             mailbox: mailbox.as_ref(),
-            serial: self.view.cluster.serial(),
+            serial,
             refresh: 7200,
             retry: 1800,
             expire: 86_400,
@@ -124,14 +130,15 @@ impl External {
         let zone = answer.zone;
         let ttl = self.view.rules.ttl;
         match answer.rtype {
-            Type::SOA => self.soa(zone, Section::Answer, answer.owner, answer.reply),
+            Type::SOA => {
+                let serial = self.view.cluster.serial();
+                self.soa(zone, serial, Section::Answer, answer.owner, answer.reply);
+            }
             Type::NS => {
-                let mut server = Target::zone(zone);
-                let put = server.put(&self.apex).and_then(|()| server.put(b"ns1"));
-                if put.is_none() {
+                let Some(server) = self.name_server(zone) else {
                     return;
-                }
-                let (reply, name) = (&mut *answer.reply, server.name());
+                };
+                let (reply, name) = (&mut *answer.reply, server.as_ref());
                 let data = Data::Name(name);
                 reply.push(Section::Answer, answer.owner, Type::NS, ttl, data);
                 self.each_own_address(|address| {
@@ -143,9 +150,35 @@ impl External {
         }
     }
 
+    /// `ns1.dns.ZONE`; nothing where that is too long for a name.
+    pub(super) fn name_server(&self, zone: NameRef<'_>) -> Option<Name> {
+        self.below_apex(zone, b"ns1")
+    }
+
+    fn below_apex(&self, zone: NameRef<'_>, label: &[u8]) -> Option<Name> {
+        let mut target = Target::zone(zone);
+        target.put(&self.apex)?;
+        target.below(label).map(NameRef::to_name)
+    }
+
+    /// Seconds that a record may be kept.
+    pub(super) fn ttl(&self) -> u32 {
+        self.view.rules.ttl
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> &std::sync::Arc<Cluster> {
+        &self.view.cluster
+    }
+
+    /// Whether the endpoints of a Service are shown.
+    pub(super) fn shows_endpoints_of(&self, service: &Service) -> bool {
+        self.headless && shows_endpoints(service)
+    }
+
     /// Tells where this server is reached from outside: at the external addresses of the Services
     /// that lead to it; or at its own, where it is no endpoint of the cluster.
-    fn each_own_address(&self, mut tell: impl FnMut(IpAddr)) {
+    pub(super) fn each_own_address(&self, mut tell: impl FnMut(IpAddr)) {
         let mut said = Distinct::new();
         let mut is_inside = false;
         for entry in self.view.own_entries() {
@@ -287,7 +320,7 @@ impl reverse::Addresses for External {
             let mut endpoints = entry.endpoints();
             let external = service.external.as_deref();
             external.is_some_and(|external| external.addresses.contains(&address))
-                || (self.headless && shows_endpoints(service))
+                || self.shows_endpoints_of(service)
                     && endpoints.any(|endpoint| endpoint.ready && endpoint.address == address)
         })
     }
@@ -303,7 +336,7 @@ impl reverse::Addresses for External {
             }
             let external = service.external.iter();
             all.extend(external.flat_map(|external| external.addresses.iter().copied()));
-            if self.headless && shows_endpoints(service) {
+            if self.shows_endpoints_of(service) {
                 let ready = entry.endpoints().filter(|endpoint| endpoint.ready);
                 all.extend(ready.map(|endpoint| endpoint.address));
             }

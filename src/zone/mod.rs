@@ -110,11 +110,43 @@ pub enum Outcome {
     /// The reply is complete: records, or none of this type (NODATA).
     Answered,
     /// The name does not exist, as far as is known. Nothing was written: whoever asks may know
-    /// somebody else to ask, and otherwise completes the reply with [`View::deny`].
+    /// somebody else to ask, and otherwise completes the reply with [`Answers::deny`].
     Denied(Why),
     /// The reply has aliases that lead to this name, which is none of the cluster's: its records
     /// of the type that was asked for belong behind them.
     Alias(Box<Name>),
+}
+
+/// Zones of the cluster that can be asked: its own, or those that show it to the outside.
+pub trait Answers {
+    /// Answers a question of class IN into `reply`, which comes empty.
+    fn answer(&self, question: &Question, reply: &mut Reply) -> Outcome;
+
+    /// Completes the reply to a question that came out as [`Outcome::Denied`]: NXDOMAIN, or
+    /// SERVFAIL where not everything is known yet, since what is not found may yet exist.
+    fn deny(&self, question: &Question, why: Why, reply: &mut Reply);
+
+    /// Whether everything is known: only then is what is not found not there.
+    fn synced(&self) -> bool;
+}
+
+impl Answers for View {
+    fn answer(&self, question: &Question, reply: &mut Reply) -> Outcome {
+        let records = |answer: &mut Answer<'_>, place: &Place<'_, '_>| answer.form(place.form());
+        self.answer_by(question, reply, records, |zone, reply| {
+            self.put_soa(zone, reply);
+        })
+    }
+
+    fn deny(&self, question: &Question, why: Why, reply: &mut Reply) {
+        self.deny_by(question, why, reply, |zone, reply| {
+            self.put_soa(zone, reply);
+        });
+    }
+
+    fn synced(&self) -> bool {
+        self.cluster.synced()
+    }
 }
 
 impl View {
@@ -138,14 +170,6 @@ impl View {
     /// The zones.
     pub fn zones(&self) -> &Zones {
         &self.zones
-    }
-
-    /// Answers a question of class IN into `reply`, which comes empty.
-    pub fn answer(&self, question: &Question, reply: &mut Reply) -> Outcome {
-        let records = |answer: &mut Answer<'_>, place: &Place<'_, '_>| answer.form(place.form());
-        self.answer_by(question, reply, records, |zone, reply| {
-            self.put_soa(zone, reply);
-        })
     }
 
     /// Answers with what `records` knows; where that is nothing, `put_soa` adds the zone's SOA.
@@ -187,14 +211,6 @@ impl View {
         }
         reply.authoritative = true;
         outside.map_or(Outcome::Answered, Outcome::Alias)
-    }
-
-    /// Completes the reply to a question that came out as [`Outcome::Denied`]: NXDOMAIN, or
-    /// SERVFAIL where not everything is known yet, since what is not found may yet exist.
-    pub fn deny(&self, question: &Question, why: Why, reply: &mut Reply) {
-        self.deny_by(question, why, reply, |zone, reply| {
-            self.put_soa(zone, reply);
-        });
     }
 
     fn deny_by(

@@ -163,6 +163,11 @@ impl Zones {
         self.list.iter().find(is).is_some_and(|it| it.multicluster)
     }
 
+    /// All of them, the longest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Zone> {
+        self.list.iter()
+    }
+
     /// Where a name lies: in the longest zone that holds it.
     pub fn find<'z, 'q>(&'z self, labels: &'z Labels<'q>) -> Option<Place<'z, 'q>> {
         self.list.iter().find_map(|zone| {

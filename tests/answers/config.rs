@@ -460,6 +460,7 @@ fn build(parts: &Parts, directory: &Path) -> Arc<dyn Plugin> {
         zones: &[name("cluster.test")],
         addresses: &[address],
         server: &"dns://:53".into(),
+        view: "",
         offered: Vec::new(),
     };
     let plugin = config.build(&mut build).unwrap();
@@ -513,6 +514,7 @@ async fn a_source_that_leads_nowhere_is_told() {
         zones: &[],
         addresses: &[],
         server: &"dns://:53".into(),
+        view: "",
         offered: Vec::new(),
     };
     let error = config.build(&mut build).err().unwrap();

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The same Service, reached from outside.
-fn reached(object: Object, addresses: &[&str], hostnames: &[&str]) -> Object {
+pub fn reached(object: Object, addresses: &[&str], hostnames: &[&str]) -> Object {
     let Object::Service(mut service) = object else {
         panic!("only Services are reached");
     };
@@ -65,7 +65,7 @@ fn cluster() -> Vec<Object> {
     objects
 }
 
-fn config(lines: &str) -> Result<Config, String> {
+pub fn config(lines: &str) -> Result<Config, String> {
     let text = format!("a.example:53 {{\n{lines}\n}}\n");
     let known = ["k8s_external", "kubernetes"];
     let file = corefile::parse("Corefile", &text, &known, &Memory::default()).unwrap();
@@ -358,6 +358,7 @@ async fn it_cannot_be_built_by_itself() {
         zones: &[],
         addresses: &[],
         server: &server,
+        view: "",
         offered: Vec::new(),
     };
     let error = config.build(&mut build).err().unwrap().to_string();

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use lodestone::{
-    cluster::{Cluster, Kind, Object},
-    plugin::transfer::{Config, Rule, Transfers, Whom},
+    cluster::{Cluster, Event, Kind, Object, Writer},
+    plugin::{
+        k8s_external::K8sExternal,
+        transfer::{Config, Rule, Transferable, Transfers, Whom},
+    },
     query::{Query, Transport},
     reply::{Reply, Section},
     wire::{Rcode, Type},
@@ -12,7 +15,8 @@ use lodestone::{
 };
 
 use crate::{
-    dialogue::{Server, Setting, ask_as, name, question, written},
+    dialogue::{Server, Setting, ask, ask_as, name, question, written},
+    external::{config, reached},
     fixture,
 };
 
@@ -39,6 +43,7 @@ fn rule(zone: &str, to: &[&str]) -> Rule {
                 network => Whom::From(network.parse().unwrap()),
             })
             .collect(),
+        ..Rule::default()
     }
 }
 
@@ -288,4 +293,138 @@ fn what_is_not_known_yet_is_not_told() {
     let reply = ANYONE.asks(&plugin, "cluster.local.", "AXFR").unwrap();
     assert_eq!((reply.rcode, reply.records().count()), (Rcode::SERVFAIL, 0));
     assert!(reply.records().all(|record| record.rtype != Type::SOA));
+}
+
+/// The zones for the outside, of Services that are reached in each way that there is.
+fn outside(options: &str) -> K8sExternal {
+    let ports = ["http/TCP/80", "/UDP/53"];
+    let service = |name| fixture::cluster_ip("shop", name, &["10.0.0.70"], &ports);
+    let server = Setting::default().serve(vec![
+        fixture::namespace("shop"),
+        fixture::namespace("dns"),
+        reached(service("web"), &["198.51.100.1", "2001:db8::1"], &[]),
+        reached(service("elb"), &[], &["One.example.net", "two.example.net"]),
+        reached(service("bad"), &[], &["a..b"]),
+        reached(
+            fixture::cluster_ip("dns", "ns1", &["10.0.0.71"], &ports),
+            &["198.51.100.7"],
+            &[],
+        ),
+        reached(
+            fixture::cluster_ip("hidden", "web", &["10.0.0.72"], &ports),
+            &["198.51.100.8"],
+            &[],
+        ),
+        service("inner"),
+        fixture::headless("shop", "db", &ports),
+        fixture::slice(
+            "shop",
+            "db",
+            "db-a",
+            &ports,
+            &["172.0.0.2 hostname=db-0", "172.0.0.3 unready"],
+        ),
+    ]);
+    let text = format!("k8s_external Example.com 172.in-addr.arpa {{\n{options}\n}}\nkubernetes");
+    K8sExternal::new(&config(&text).unwrap(), &server.view)
+}
+
+fn told_outside(plugin: &K8sExternal) -> String {
+    let rules = vec![rule(".", &["*"])];
+    let transfers = Transfers::new(Config { rules }, vec![plugin.zones()]);
+    let reply = ANYONE.asks(&transfers, "example.com.", "AXFR").unwrap();
+    let text = written(&question("example.com.", "AXFR"), &reply);
+    text.split_inclusive('\n').skip(2).collect()
+}
+
+const OUTSIDE: &str = "
+    example.com. 9 IN SOA ns1.dns.example.com. hostmaster.dns.example.com. SERIAL 7200 1800 86400 9
+    example.com. 9 IN NS ns1.dns.example.com.
+    ns1.dns.example.com. 9 IN A 10.244.0.2
+";
+
+#[test]
+fn zones_for_the_outside_are_told_too() {
+    let soa = OUTSIDE.trim().lines().next().unwrap();
+    check(
+        &told_outside(&outside("ttl 9")),
+        &format!(
+            "{OUTSIDE}
+            elb.shop.example.com. 9 IN CNAME One.example.net.
+            _http._tcp.elb.shop.example.com. 9 IN SRV 0 100 80 One.example.net.
+            _http._tcp.elb.shop.example.com. 9 IN SRV 0 100 80 two.example.net.
+            web.shop.example.com. 9 IN A 198.51.100.1
+            web.shop.example.com. 9 IN AAAA 2001:db8::1
+            web.shop.example.com. 9 IN SRV 0 100 80 web.shop.example.com.
+            web.shop.example.com. 9 IN SRV 0 100 53 web.shop.example.com.
+            _http._tcp.web.shop.example.com. 9 IN SRV 0 100 80 web.shop.example.com.
+            {soa}"
+        ),
+    );
+    let told = told_outside(&outside("headless"));
+    let db: Vec<_> = told.lines().filter(|line| line.contains("db.")).collect();
+    check(
+        &db.join("\n"),
+        "
+        db.shop.example.com. 5 IN A 172.0.0.2
+        db-0.db.shop.example.com. 5 IN A 172.0.0.2
+        db.shop.example.com. 5 IN SRV 0 100 80 db-0.db.shop.example.com.
+        db-0.db.shop.example.com. 5 IN SRV 0 100 80 db-0.db.shop.example.com.
+        _http._tcp.db.shop.example.com. 5 IN SRV 0 100 80 db-0.db.shop.example.com.
+        db.shop.example.com. 5 IN SRV 0 100 53 db-0.db.shop.example.com.
+        db-0.db.shop.example.com. 5 IN SRV 0 100 53 db-0.db.shop.example.com.
+        ",
+    );
+}
+
+#[test]
+fn a_copy_of_a_zone_for_the_outside_answers_as_the_zone_does() {
+    let plugin = outside("headless");
+    for line in told_outside(&plugin).lines() {
+        let mut words = line.split(' ');
+        let (owner, rtype) = (words.next().unwrap(), words.nth(2).unwrap());
+        let question = question(owner, rtype);
+        let reply = ask(&plugin, &question).unwrap();
+        let said = written(&question, &reply);
+        // Weights are shares of an answer, of which a zone as a whole has none.
+        let but_weight = |line: &str| -> Vec<String> {
+            let words = line.split(' ').enumerate();
+            let kept = words.filter(|(at, _)| rtype != "SRV" || *at != 5);
+            kept.map(|(_, word)| word.to_owned()).collect()
+        };
+        let mut lines = said.lines().map(but_weight);
+        assert!(lines.any(|it| it == but_weight(line)), "{line}\n{said}");
+    }
+    let refused = ask(&plugin, &question("example.com.", "AXFR")).unwrap();
+    assert_eq!(refused.rcode, Rcode::REFUSED);
+}
+
+#[test]
+fn what_changes_after_a_zone_was_told_has_a_later_serial_within_the_same_second() {
+    let cluster = Arc::new(Cluster::new(&[]));
+    let mut writer = Writer::new(Arc::clone(&cluster));
+    let server = Setting::default().serve_cluster(Arc::clone(&cluster));
+    let plugin = transfers(&server, vec![rule(".", &["*"])]);
+    let mut put = |number: u8| {
+        let address = format!("10.0.0.{number}");
+        let service = fixture::cluster_ip("shop", "web", &[&address], &[]);
+        writer.fold(Event::Apply(service));
+        cluster.serial()
+    };
+    // Whatever second it is: changes that nobody was told between share a serial or follow time.
+    let mut last = put(1);
+    for number in 2..10 {
+        ANYONE.asks(&plugin, "cluster.local.", "AXFR").unwrap();
+        let next = put(number);
+        assert!(next > last, "{next} after {last}");
+        assert_eq!(server.view.serials()[0].1, next);
+        last = next;
+    }
+    put(10);
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let ahead = u64::from(put(11)).saturating_sub(now.as_secs().max(last.into()));
+    assert!(ahead <= 1, "only what was told is counted past");
+    let zones = Transferable::serials(&*server.view);
+    let names: Vec<_> = zones.iter().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(names, ["cluster.local."], "reverse zones are not told");
 }

@@ -2,10 +2,13 @@
 //! that come later, second by second.
 //!
 //! ```text
-//! cargo run --release --example watch-cost -- http://127.0.0.1:8001 SECONDS [pods] [pages]
+//! cargo run --release --example watch-cost -- http://127.0.0.1:8001 SECONDS [pods] [decode]
 //! ```
+//!
+//! With `decode` the lists are read and decoded once, and nothing is kept of them.
 
-use lodestone::cluster::{Kind, Origin, Settings, Source};
+use lodestone::cluster::{Cluster, Event, Kind, Origin, Settings, Source};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 #[global_allocator]
@@ -21,6 +24,9 @@ async fn main() {
     let seconds = arguments.get(1).and_then(|it| it.parse().ok()).unwrap_or(5);
     let mut settings = Settings::new(Origin::Endpoint { url, tls: None });
     settings.pods = arguments.iter().any(|it| it == "pods");
+    if arguments.iter().any(|it| it == "decode") {
+        return decode(&settings).await;
+    }
     println!("at start                     {}", memory());
     let (begun, before) = (Instant::now(), cpu());
     let source = Source::start(settings, &tokio::runtime::Handle::current()).expect("a source");
@@ -51,6 +57,27 @@ async fn main() {
             memory()
         );
     }
+}
+
+/// Reads the lists to their ends and lets go of what they hold.
+async fn decode(settings: &Settings) {
+    let begun = Instant::now();
+    let cluster = Arc::new(Cluster::new(&[]));
+    let runtime = tokio::runtime::Handle::current();
+    let (mut events, _tasks) = Source::events(settings, &cluster, &runtime).expect("a source");
+    let (mut open, mut objects) = (settings.kinds().len(), 0);
+    let mut batch = Vec::new();
+    while open > 0 && events.recv_many(&mut batch, 256).await > 0 {
+        for event in batch.drain(..) {
+            open -= usize::from(matches!(event, Event::End(_)));
+            objects += usize::from(matches!(event, Event::Apply(_)));
+        }
+    }
+    let took = begun.elapsed().as_secs_f64() * 1000.0;
+    println!(
+        "{objects} objects decoded after {took:.1} ms, CPU {:?}",
+        cpu()
+    );
 }
 
 /// Resident memory now and at its highest, in MB.

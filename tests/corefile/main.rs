@@ -107,7 +107,11 @@ fn configure(file: &File) -> Result<String, Diagnostics> {
                             .flat_map(|key| bound.iter().map(move |address| (key, *address)));
                         for (key, address) in claims {
                             let port = key.port_or(53);
-                            list.extend(overlaps.claim(key, port, address, false).err());
+                            list.extend(
+                                overlaps
+                                    .claim(key, port, address.map(Into::into), false)
+                                    .err(),
+                            );
                         }
                     }
                     Err(diagnostic) => list.push(diagnostic),

@@ -47,6 +47,7 @@ impl Served {
             zones: &[Name::ROOT],
             addresses,
             server: &server,
+            view: "",
             offered: Vec::new(),
         };
         let zones = [".".to_owned()];
@@ -81,6 +82,16 @@ impl Served {
             block: Arc::new(block),
             door: Arc::new(Nowhere),
         })
+    }
+
+    /// Waits until every plugin has what it needs.
+    pub async fn started(self) -> Self {
+        for plugin in self.block.chain.plugins() {
+            if let Some(started) = plugin.started() {
+                started.await;
+            }
+        }
+        self
     }
 
     /// Asks for an A record as a plain client does.

@@ -67,6 +67,7 @@ async fn a_forward_follows_its_file_and_keeps_what_stays() {
         zones: &[Name::ROOT],
         addresses: &[],
         server: &server,
+        view: "",
         offered: Vec::new(),
     };
     let forward: Arc<Forward> = config.open(&mut build).unwrap();

@@ -24,12 +24,9 @@ use served::Place;
 /// Words that work and have no page yet. A word that has one must leave this list.
 const WITHOUT_PAGE: &[&str] = &[
     "autopath",
-    "bind",
     "cache",
     "errors",
-    "forward",
     "health",
-    "k8s_external",
     "kubernetes",
     "loadbalance",
     "log",
@@ -38,8 +35,9 @@ const WITHOUT_PAGE: &[&str] = &[
     "prometheus",
     "ready",
     "reload",
+    "template",
     "tls",
-    "transfer",
+    "view",
     "whoami",
 ];
 

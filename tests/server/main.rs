@@ -4,6 +4,7 @@
 
 mod client;
 mod life;
+mod notify;
 mod plugins;
 mod streams;
 mod tls;

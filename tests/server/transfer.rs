@@ -74,6 +74,7 @@ fn routes(cluster: Arc<Cluster>, local: &[&str], to: &str) -> Routes {
                 "*" => Whom::Anyone,
                 network => Whom::From(network.parse().unwrap()),
             }],
+            ..Rule::default()
         }],
     };
     let plugins: Vec<Arc<dyn Plugin>> = vec![

@@ -8,6 +8,7 @@ use std::{
 
 use super::config::{Bounds, Config, Prefetch};
 use crate::{
+    edns::Options,
     query::Query,
     reply::{Reply, Section, Why},
     wire::{NameRef, Opcode, Rcode, Type},
@@ -96,6 +97,9 @@ impl Entry {
         let mut reply = reply.clone();
         // Told to the log when it happened.
         reply.cause = None;
+        reply.heard = None;
+        // Of an OPT record, nothing is remembered but what went wrong (RFC 6891 §6.2.1).
+        reply.options = Options::default();
         Self {
             kind: verdict.kind,
             reply,

@@ -1,6 +1,8 @@
 //! What two questions must have in common to share an answer.
 //!
-//! In the key: name whatever its case, type, class, DO, CD. Shared on purpose, because the answer
+//! In the key: name whatever its case, type, class, DO, CD, and the EDNS options that go on to
+//! upstreams, such as the client's network: an answer that was made for one must not be given to
+//! another. Shared on purpose, because the answer
 //! does not depend on them: transport, message id, payload size, spelling, the asker's address, the
 //! AD bit (it only decides whether AD is shown). RD is shared for reading alone: what came for a
 //! question without it is not kept, since an upstream that does not recurse may say anything less.
@@ -18,6 +20,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Key {
     name: Box<[u8]>,
+    /// Nearly always empty, and then no allocation.
+    options: Box<[u8]>,
     rest: Rest,
 }
 
@@ -25,6 +29,7 @@ pub struct Key {
 #[derive(Clone, Copy, Debug)]
 pub struct KeyRef<'a> {
     name: &'a [u8],
+    options: &'a [u8],
     rest: Rest,
 }
 
@@ -43,6 +48,7 @@ impl<'a> KeyRef<'a> {
         let lower: &Name = &question.lower;
         Self {
             name: lower.as_wire(),
+            options: query.options.as_wire(),
             rest: Rest {
                 rtype: question.rtype,
                 class: question.class,
@@ -56,6 +62,7 @@ impl<'a> KeyRef<'a> {
     pub fn to_key(self) -> Key {
         Key {
             name: self.name.into(),
+            options: self.options.into(),
             rest: self.rest,
         }
     }
@@ -66,19 +73,21 @@ impl Key {
     pub fn as_ref(&self) -> KeyRef<'_> {
         KeyRef {
             name: &self.name,
+            options: &self.options,
             rest: self.rest,
         }
     }
 
     /// Octets held.
     pub fn weight(&self) -> usize {
-        size_of::<Self>() + self.name.len()
+        size_of::<Self>() + self.name.len() + self.options.len()
     }
 }
 
 impl Hash for KeyRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.name.hash(state);
+        self.options.hash(state);
         self.rest.hash(state);
     }
 }
@@ -91,7 +100,7 @@ impl Hash for Key {
 
 impl PartialEq for KeyRef<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.rest == other.rest
+        self.name == other.name && self.options == other.options && self.rest == other.rest
     }
 }
 

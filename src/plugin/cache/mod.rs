@@ -66,10 +66,11 @@ impl Setup for Config {
 
 impl Config {
     fn cache(&self, build: &mut Build<'_>) -> Result<Cache, BuildError> {
-        // Never shared between blocks: another block may ask other upstreams.
+        // Never shared between blocks: another block may ask other upstreams. Two blocks for one
+        // zone are told apart by their views.
         let key = format!(
-            "{} {:?} {:?} {self:?}",
-            build.server, build.addresses, build.zones
+            "{} {:?} {:?} {:?} {self:?}",
+            build.server, build.addresses, build.zones, build.view
         );
         let make = || Ok::<_, BuildError>(Store::new(self));
         let store = build.parts.keep_own(&key, make)?;

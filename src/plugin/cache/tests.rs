@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::{config::*, *};
 use crate::{
+    edns::Options,
     metrics::Metrics,
     plugin::{Block, Chain, Door, Walk, ZoneList},
     query::{Edns, Question, Transport},
@@ -681,6 +682,7 @@ async fn a_store_outlives_a_reload_and_belongs_to_one_block() {
             zones: &[Name::ROOT],
             addresses: &[],
             server: &server,
+            view: "",
             offered: Vec::new(),
         };
         config.cache(&mut build).unwrap().store
@@ -710,6 +712,7 @@ struct Bits {
     authentic_data: bool,
     tcp: bool,
     id: u16,
+    network: &'static [u8],
 }
 
 fn bits() -> impl Strategy<Value = Bits> {
@@ -717,13 +720,15 @@ fn bits() -> impl Strategy<Value = Bits> {
     let rtypes = prop::sample::select(vec![1, 28, 255, 256, 65535]);
     let classes = prop::sample::select(vec![1, 3, 255, 257]);
     let flags = any::<(bool, bool, bool, bool, bool)>();
-    (names, rtypes, classes, flags, any::<(u16, u16)>()).prop_map(
+    let networks = prop::sample::select(vec![&b""[..], b"here", b"there"]);
+    let numbers = (any::<u16>(), any::<u16>(), networks);
+    (names, rtypes, classes, flags, numbers).prop_map(
         |(
             name,
             rtype,
             class,
             (dnssec_ok, checking_disabled, edns, authentic_data, tcp),
-            (payload, id),
+            (payload, id, network),
         )| Bits {
             name,
             rtype,
@@ -735,6 +740,7 @@ fn bits() -> impl Strategy<Value = Bits> {
             authentic_data,
             tcp,
             id,
+            network,
         },
     )
 }
@@ -757,17 +763,21 @@ impl Bits {
             Transport::Udp
         };
         query.id = self.id;
+        if !self.network.is_empty() {
+            query.options.push(Options::SUBNET, self.network);
+        }
         query
     }
 
     /// Everything that an upstream's answer may depend on.
-    fn telling(&self) -> (String, u16, u16, bool, bool) {
+    fn telling(&self) -> (String, u16, u16, bool, bool, &[u8]) {
         (
             self.name.to_lowercase(),
             self.rtype,
             self.class,
             self.dnssec_ok,
             self.checking_disabled,
+            self.network,
         )
     }
 }

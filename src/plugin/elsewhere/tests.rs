@@ -13,6 +13,7 @@ fn told(lines: &str) -> String {
         name: "Corefile",
         text: &text,
         loader: &loader,
+        interfaces: &crate::interfaces::Interfaces::default(),
         default_port: 53,
     };
     let told = Config::read(&source).unwrap_err();

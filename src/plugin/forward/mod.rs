@@ -7,7 +7,9 @@ mod parse;
 mod sources;
 
 use std::{
-    net::IpAddr,
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -18,18 +20,25 @@ use rustls::pki_types::ServerName;
 
 pub use parse::parse;
 
-use super::{Build, BuildError, Context, Plugin, Resolved, Setup, Step, loop_guard::LoopGuard};
+use super::{
+    Build, BuildError, Context, Plugin, Resolved, Setup, Step,
+    dnstap::tap::{self, Tap},
+    loop_guard::LoopGuard,
+};
 use crate::{
     metrics::Metrics,
     query::{Query, Transport},
     reply::{Reply, Section, Why},
-    upstream::{Check, Flights, Group, Keeping, Packet, Plan, TlsFiles, To, Way},
+    upstream::{Check, DohMethod, Flights, Group, Keeping, Packet, Plan, TlsFiles, To, Way},
     wire::{Name, Rcode},
 };
 use sources::Sources;
 
 /// The Corefile's word.
 const NAME: &str = "forward";
+
+/// The metadata label of the upstream that answered.
+const UPSTREAM: &str = "forward/upstream";
 
 /// Questions under way in one forward at most, whatever `max_concurrent` says. At some six
 /// kilobytes each they are 200 MiB; a fast upstream never gets near it, and a dead one must not
@@ -60,6 +69,10 @@ pub struct Config {
     pub tls: TlsFiles,
     /// The name that TLS upstreams must prove.
     pub tls_name: Option<ServerName<'static>>,
+    /// How HTTPS upstreams are asked.
+    pub doh_method: DohMethod,
+    /// Whom the addresses of upstreams that are given by name are asked of; the system without any.
+    pub resolver: Box<[SocketAddr]>,
     /// Our address towards upstreams.
     pub source: Option<IpAddr>,
     /// How often, in which order, and for how long upstreams are tried.
@@ -90,6 +103,8 @@ impl Config {
             check: Check::default(),
             tls: TlsFiles::default(),
             tls_name: None,
+            doh_method: DohMethod::default(),
+            resolver: Box::default(),
             source: None,
             plan: Plan::default(),
             max_concurrent: 0,
@@ -111,6 +126,7 @@ pub struct Forward {
     max_concurrent: usize,
     under_way: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
+    taps: Box<[Arc<Tap>]>,
 }
 
 /// When a question goes on to the forward behind this one.
@@ -155,6 +171,7 @@ impl Config {
             max_concurrent: self.max_concurrent,
             under_way: Arc::default(),
             metrics: Arc::clone(build.metrics),
+            taps: Tap::offered(build),
         }))
     }
 }
@@ -164,7 +181,7 @@ impl Plugin for Forward {
         NAME
     }
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         if !self.is_for(&query.question.lower) {
             return Step::Pass;
         }
@@ -172,7 +189,10 @@ impl Plugin for Forward {
             return Step::Answer;
         };
         let way = self.way(query.transport);
-        let packet = Packet::of(query);
+        let mut packet = Packet::of(query);
+        if let Some(witness) = tap::witness(&self.taps, context, query) {
+            packet.witnessed(witness);
+        }
         let key = packet.key(way);
         let group = self.group();
         let flight = self
@@ -190,6 +210,16 @@ impl Plugin for Forward {
                 Resolved::Answer(reply)
             }
         }))
+    }
+
+    fn metadata_after(&self, _: &Query, reply: &Reply, label: &str) -> Option<String> {
+        let heard = reply.heard.as_ref().filter(|_| label == UPSTREAM)?;
+        Some(heard.upstream.to_string())
+    }
+
+    fn started(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        let started = self.sources.started()?;
+        Some(Box::pin(started))
     }
 
     fn recurses(&self) -> bool {

@@ -37,6 +37,7 @@ fn build(config: &Config, metrics: &Arc<Metrics>) -> Arc<dyn Plugin> {
         zones: &[Name::ROOT],
         addresses: &[],
         server: &"dns://:53".into(),
+        view: "",
         offered: Vec::new(),
     };
     config.build(&mut build).unwrap()

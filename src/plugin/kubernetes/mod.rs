@@ -4,6 +4,7 @@
 //! is [`crate::cluster`]'s. Here are the option lines, and the ways on: to the next plugin, or to
 //! another name outside of the cluster.
 
+mod labels;
 mod local;
 mod numbers;
 mod parse;
@@ -12,14 +13,15 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 pub use parse::parse;
 
-use super::transfer::{Offer, Transferable};
+use super::transfer::{Changes, Offer, Transferable};
 use super::{Build, BuildError, Context, Pending, Plugin, Resolved, Setup, Step};
 use crate::{
     cluster::{Kind, Settings, Source, SourceError},
+    corefile::{Diagnostic, Directive},
     query::{Query, Question},
     reply::{Owner, Reply, Section},
-    wire::{Class, Name},
-    zone::{Outcome, Rules, View, Zones},
+    wire::{Class, Name, NameRef},
+    zone::{Answers, Outcome, Rules, View, Zones},
 };
 
 /// The Corefile's word.
@@ -38,6 +40,20 @@ pub struct Config {
     pub fallthrough: Box<[Name]>,
     /// How long a start waits for the cluster's objects; zero does not wait.
     pub startup_timeout: Duration,
+}
+
+impl Config {
+    /// The same, where of pods those labels are kept that the block's plugins read. What is read
+    /// and cannot be known goes to `warnings`.
+    #[must_use]
+    pub fn with_readers(
+        mut self,
+        neighbours: &[Directive],
+        warnings: &mut Vec<Diagnostic>,
+    ) -> Self {
+        self.source.pod_labels = labels::read(neighbours, self.source.pods, warnings);
+        self
+    }
 }
 
 impl Setup for Config {
@@ -83,6 +99,14 @@ impl Transferable for View {
     fn transfer(&self, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool {
         Self::transfer(self, question, held, reply)
     }
+
+    fn serials(&self) -> Vec<(Name, u32)> {
+        Self::serials(self)
+    }
+
+    fn changes(&self) -> Option<Changes> {
+        Some(Box::pin(self.cluster().changes()))
+    }
 }
 
 /// The plugin.
@@ -104,16 +128,6 @@ impl Kubernetes {
             source: None,
         }
     }
-
-    /// Whether the next plugin may know a name that the cluster denies. Until everything is known
-    /// nobody else is asked: a name of the cluster must not be looked for elsewhere.
-    fn falls_through(&self, question: &Question) -> bool {
-        let name = question.lower.as_ref();
-        self.fallthrough
-            .iter()
-            .any(|zone| name.is_under(zone.as_ref()))
-            && self.view.cluster().synced()
-    }
 }
 
 impl Plugin for Kubernetes {
@@ -122,20 +136,10 @@ impl Plugin for Kubernetes {
     }
 
     fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
-        let question = &query.question;
-        if question.class != Class::IN {
-            return Step::Pass;
-        }
-        match self.view.answer(question, reply) {
-            Outcome::Outside => Step::Pass,
-            Outcome::Answered => Step::Answer,
-            Outcome::Denied(_) if self.falls_through(question) => Step::Pass,
-            Outcome::Denied(why) => {
-                self.view.deny(question, why, reply);
-                Step::Answer
-            }
-            Outcome::Alias(target) => Step::Wait(follow(context, query, &target, reply)),
-        }
+        ask(&*self.view, context, query, reply, |name| {
+            let mut zones = self.fallthrough.iter();
+            zones.any(|zone| name.is_under(zone.as_ref()))
+        })
     }
 
     fn metadata(&self, query: &Query, label: &str) -> Option<String> {
@@ -144,6 +148,10 @@ impl Plugin for Kubernetes {
         match key {
             "client-namespace" => Some(self.view.client(client)?.namespace.to_string()),
             "client-pod-name" => Some(self.view.client(client)?.name.to_string()),
+            _ if key.starts_with(labels::PREFIX) => {
+                let pod = self.view.client(client)?;
+                pod.label(&key[labels::PREFIX.len()..]).map(str::to_owned)
+            }
             _ => self.view.meaning(&query.asked, key),
         }
     }
@@ -177,14 +185,37 @@ impl Plugin for Kubernetes {
     }
 }
 
-/// Asks for the records of an alias' target, as the client could have done, and puts them behind
-/// the alias. Whatever comes of it, the alias stays.
-pub(super) fn follow(
+/// Asks zones of the cluster. The next plugin may know a name that they deny, where the name
+/// `falls_through`; but until everything is known nobody else is asked: a name of the cluster must
+/// not be looked for elsewhere.
+pub(super) fn ask(
+    zones: &impl Answers,
     context: &Context<'_>,
     query: &Query,
-    target: &Name,
     reply: &mut Reply,
-) -> Pending {
+    falls_through: impl FnOnce(NameRef<'_>) -> bool,
+) -> Step {
+    let question = &query.question;
+    if question.class != Class::IN {
+        return Step::Pass;
+    }
+    match zones.answer(question, reply) {
+        Outcome::Outside => Step::Pass,
+        Outcome::Answered => Step::Answer,
+        Outcome::Denied(_) if falls_through(question.lower.as_ref()) && zones.synced() => {
+            Step::Pass
+        }
+        Outcome::Denied(why) => {
+            zones.deny(question, why, reply);
+            Step::Answer
+        }
+        Outcome::Alias(target) => Step::Wait(follow(context, query, &target, reply)),
+    }
+}
+
+/// Asks for the records of an alias' target, as the client could have done, and puts them behind
+/// the alias. Whatever comes of it, the alias stays.
+fn follow(context: &Context<'_>, query: &Query, target: &Name, reply: &mut Reply) -> Pending {
     let question = Question::new(*target, query.question.rtype, query.question.class);
     let found = context.again(query, question);
     let mut reply = std::mem::take(reply);

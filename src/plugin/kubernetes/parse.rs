@@ -156,7 +156,10 @@ impl Options {
                 self.zonal_at = Some(name.clone());
                 exclusive(self.noendpoints_at.as_ref(), Some(name))?;
             }
-            "endpoint_pod_names" => self.rules.endpoint_pod_names = true,
+            "endpoint_pod_names" => {
+                self.rules.endpoint_pod_names = true;
+                self.source.pod_names = true;
+            }
             "noendpoints" => {
                 self.source.slices = false;
                 self.noendpoints_at = Some(name.clone());

@@ -13,11 +13,11 @@ use std::{
     io,
     mem::{self, MaybeUninit},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, RawFd},
     ptr,
 };
 
-use super::{Datagram, REPLY_ROOM};
+use super::{Datagram, Late, REPLY_ROOM};
 
 /// Datagrams of one call. More of them would save less and less, and wait longer for each other.
 const BATCH: usize = 32;
@@ -31,6 +31,18 @@ const PACKET: usize = 1280 + 64;
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
+/// The system's calls, as values: one that a kernel or a sandbox does not have is exchanged for one
+/// that does the same for a single datagram, and a test puts its own in place.
+#[derive(Clone, Copy)]
+struct Calls {
+    receive: Call,
+    send: Call,
+}
+
+/// Takes a socket, headers and their number, and flags; gives the number of headers that are done,
+/// or -1 with an error. What the headers point to must live for the length of the call.
+type Call = unsafe fn(RawFd, *mut libc::mmsghdr, usize, libc::c_int) -> libc::c_int;
+
 const NAME_LENGTH: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
 
 /// Datagrams received together, and the replies to them that are sent together.
@@ -43,6 +55,7 @@ pub struct Batch {
     vectors: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
     slots: Box<[Slot]>,
+    calls: Calls,
     /// The address that the socket is bound to.
     bound: SocketAddr,
 }
@@ -78,6 +91,7 @@ impl Batch {
             vectors: vec![vector; BATCH].into(),
             headers: vec![header; BATCH].into(),
             slots: slots.collect(),
+            calls: Calls::MANY,
             bound,
         }
     }
@@ -102,20 +116,21 @@ impl Batch {
             header.msg_controllen = control.0.len() as _;
             header.msg_flags = 0;
         }
-        // SAFETY: `headers` holds BATCH headers. Each points to a name, a vector and a control
-        // buffer of its own, with their true lengths, and the vector to its own PACKET octets. All
-        // of them live in boxes of `self`, which is borrowed for the length of the call.
-        let count = unsafe {
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                self.headers.as_mut_ptr(),
-                BATCH as _,
-                libc::MSG_WAITFORONE as _,
-                ptr::null_mut(),
-            )
-        };
-        let Ok(count) = usize::try_from(count) else {
-            return none_or(io::Error::last_os_error());
+        let count = loop {
+            // SAFETY: `headers` holds BATCH headers. Each points to a name, a vector and a control
+            // buffer of its own, with their true lengths, and the vector to its own PACKET octets.
+            // All of them live in boxes of `self`, which is borrowed for the length of the call.
+            let count = unsafe {
+                (self.calls.receive)(socket.as_raw_fd(), self.headers.as_mut_ptr(), BATCH, 0)
+            };
+            let Ok(count) = usize::try_from(count) else {
+                let error = io::Error::last_os_error();
+                if Calls::is_missing(&error, &mut self.calls.receive, receive_one) {
+                    continue;
+                }
+                return none_or(error);
+            };
+            break count;
         };
         let received = self.headers.iter().zip(&self.names).take(count);
         for (slot, (message, name)) in self.slots.iter_mut().zip(received) {
@@ -154,39 +169,11 @@ impl Batch {
     /// cannot be sent are left out and counted; the others are sent all the same.
     pub fn send(&mut self, socket: &UdpSocket) -> usize {
         let count = self.address_replies();
-        let (mut done, mut failed, mut refused) = (0, 0, false);
-        while done < count {
-            let messages = &mut self.headers[done..count];
-            // SAFETY: `messages` are headers that `address_replies` has just filled. Each points to
-            // a name, a vector and a control buffer of its own, with their true lengths, and the
-            // vector to a reply's initialized octets. All of them live in boxes and vectors of
-            // `self`, which is borrowed for the length of the call, and are only read.
-            let sent = unsafe {
-                libc::sendmmsg(
-                    socket.as_raw_fd(),
-                    messages.as_mut_ptr(),
-                    messages.len() as _,
-                    libc::MSG_NOSIGNAL as _,
-                )
-            };
-            if let Ok(sent @ 1..) = usize::try_from(sent) {
-                // It may have sent fewer: then the first of the rest tells why, or goes.
-                done += sent;
-                continue;
-            }
-            let error = io::Error::last_os_error();
-            match error.raw_os_error() {
-                Some(libc::EINTR) => {}
-                // What some earlier datagram met; this one has not been tried.
-                Some(libc::ECONNREFUSED) if !refused => refused = true,
-                _ => {
-                    tracing::debug!(%error, "a reply could not be sent");
-                    done += 1;
-                    failed += 1;
-                    refused = false;
-                }
-            }
-        }
+        // SAFETY: `address_replies` has just filled these headers. Each points to a name, a vector
+        // and a control buffer of its own, with their true lengths, and the vector to a reply's
+        // initialized octets. All of them live in boxes and vectors of `self`, which is borrowed for
+        // the length of the call.
+        let failed = unsafe { self.calls.send_all(socket, &mut self.headers[..count], 0) };
         for slot in &mut self.slots {
             slot.reply.clear();
             slot.reply.shrink_to(REPLY_ROOM);
@@ -221,36 +208,186 @@ impl Batch {
     }
 }
 
-/// Sends one datagram at once, from `local` where that is given; `WouldBlock` where the socket is
-/// full.
-pub fn send_one(
-    socket: &UdpSocket,
-    octets: &[u8],
-    client: SocketAddr,
-    local: Option<IpAddr>,
-) -> io::Result<()> {
-    let client = socket2::SockAddr::from(client);
-    let mut control = Control([0; 64]);
-    let mut vector = libc::iovec {
-        iov_base: octets.as_ptr().cast_mut().cast(),
-        iov_len: octets.len(),
+/// Sends replies that come later than the rest of their batch, as many at once as there are.
+pub struct Outbox {
+    names: Vec<socket2::SockAddr>,
+    controls: Box<[Control]>,
+    vectors: Box<[libc::iovec]>,
+    headers: Box<[libc::mmsghdr]>,
+    calls: Calls,
+}
+
+// SAFETY: the pointers in it are made anew before each call and are never used after it; whichever
+// thread makes them makes the call.
+unsafe impl Send for Outbox {}
+
+impl Outbox {
+    /// An outbox for any socket.
+    pub fn new() -> Self {
+        // SAFETY: these are plain C structures of numbers and raw pointers, for which zero octets
+        // are a value.
+        let (vector, header) = unsafe { (mem::zeroed(), mem::zeroed()) };
+        Self {
+            names: Vec::with_capacity(BATCH),
+            controls: vec![Control([0; 64]); BATCH].into(),
+            vectors: vec![vector; BATCH].into(),
+            headers: vec![header; BATCH].into(),
+            calls: Calls::MANY,
+        }
+    }
+
+    /// Sends all of `replies`, which is empty afterwards, without waiting for room in the socket;
+    /// how many could not be sent.
+    pub fn send(&mut self, socket: &UdpSocket, replies: &mut Vec<Late>) -> usize {
+        let mut failed = 0;
+        for some in replies.chunks(BATCH) {
+            self.names.clear();
+            self.names
+                .extend(some.iter().map(|it| socket2::SockAddr::from(it.client)));
+            let meta = self.controls.iter_mut().zip(&mut self.vectors);
+            let headers = meta.zip(&mut self.headers);
+            for ((reply, name), ((control, vector), message)) in
+                some.iter().zip(&self.names).zip(headers)
+            {
+                vector.iov_base = reply.octets.as_ptr().cast_mut().cast();
+                vector.iov_len = reply.octets.len();
+                let header = &mut message.msg_hdr;
+                header.msg_name = name.as_ptr().cast_mut().cast();
+                header.msg_namelen = name.len();
+                header.msg_iov = vector;
+                header.msg_iovlen = 1;
+                header.msg_flags = 0;
+                send_from(header, control, reply.local);
+            }
+            let headers = &mut self.headers[..some.len()];
+            // SAFETY: a chunk is no longer than the headers. Each of them was just pointed to a
+            // name, a vector and a control buffer of its own, with their true lengths, and the
+            // vector to a reply's octets. All of them live in `self` and in `replies`, which are
+            // borrowed for the length of the call. Sending only reads them, although the
+            // structure's pointers are mutable.
+            failed += unsafe { self.calls.send_all(socket, headers, libc::MSG_DONTWAIT) };
+        }
+        replies.clear();
+        failed
+    }
+}
+
+impl Calls {
+    /// What every Linux since 3.0 has.
+    const MANY: Self = Self {
+        receive: receive_many,
+        send: send_many,
     };
-    // SAFETY: a plain C structure of numbers and raw pointers, for which zero octets are a value.
-    let mut header: libc::msghdr = unsafe { mem::zeroed() };
-    header.msg_name = client.as_ptr().cast_mut().cast();
-    header.msg_namelen = client.len();
-    header.msg_iov = &raw mut vector;
-    header.msg_iovlen = 1;
-    send_from(&mut header, &mut control, local);
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the header points to an address, a vector and a control buffer with their true
-    // lengths, all of which live to the end of this function. Sending only reads them, although
-    // the structure's pointers are mutable.
-    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags) };
-    if sent < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
+
+    /// Whether an error says that there is no such call, while there is one to put in its place.
+    fn is_missing(error: &io::Error, call: &mut Call, one: Call) -> bool {
+        if error.raw_os_error() != Some(libc::ENOSYS) || ptr::fn_addr_eq(*call, one) {
+            return false;
+        }
+        *call = one;
+        true
+    }
+
+    /// Sends messages, all that can be sent; says how many could not.
+    ///
+    /// # Safety
+    /// Each header points to a name, vectors and a control buffer with their true lengths, or says
+    /// that there are none, and the vectors to octets that may be read, for the length of the call.
+    unsafe fn send_all(
+        &mut self,
+        socket: &UdpSocket,
+        headers: &mut [libc::mmsghdr],
+        flags: libc::c_int,
+    ) -> usize {
+        let (mut done, mut failed, mut refused) = (0, 0, false);
+        while done < headers.len() {
+            let messages = &mut headers[done..];
+            let flags = flags | libc::MSG_NOSIGNAL;
+            // SAFETY: `messages` are that many headers, and of the rest the caller has made sure.
+            let sent = unsafe {
+                (self.send)(
+                    socket.as_raw_fd(),
+                    messages.as_mut_ptr(),
+                    messages.len(),
+                    flags,
+                )
+            };
+            if let Ok(sent @ 1..) = usize::try_from(sent) {
+                // It may have sent fewer: then the first of the rest tells why, or goes.
+                done += sent;
+                continue;
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                // What some earlier datagram met; this one has not been tried.
+                Some(libc::ECONNREFUSED) if !refused => refused = true,
+                _ if Self::is_missing(&error, &mut self.send, send_one) => {}
+                _ => {
+                    tracing::debug!(%error, "a reply could not be sent");
+                    done += 1;
+                    failed += 1;
+                    refused = false;
+                }
+            }
+        }
+        failed
+    }
+}
+
+/// # Safety
+/// See [`Call`].
+unsafe fn receive_many(
+    socket: RawFd,
+    headers: *mut libc::mmsghdr,
+    count: usize,
+    flags: libc::c_int,
+) -> libc::c_int {
+    let flags = flags | libc::MSG_WAITFORONE as libc::c_int;
+    // SAFETY: the caller's promise is the call's.
+    unsafe { libc::recvmmsg(socket, headers, count as _, flags as _, ptr::null_mut()) }
+}
+
+/// # Safety
+/// See [`Call`].
+unsafe fn send_many(
+    socket: RawFd,
+    headers: *mut libc::mmsghdr,
+    count: usize,
+    flags: libc::c_int,
+) -> libc::c_int {
+    // SAFETY: the caller's promise is the call's.
+    unsafe { libc::sendmmsg(socket, headers, count as _, flags as _) }
+}
+
+/// # Safety
+/// See [`Call`]; there is at least one header.
+unsafe fn receive_one(
+    socket: RawFd,
+    headers: *mut libc::mmsghdr,
+    _count: usize,
+    flags: libc::c_int,
+) -> libc::c_int {
+    // SAFETY: the caller's promise, for the first header.
+    unsafe {
+        let length = libc::recvmsg(socket, &raw mut (*headers).msg_hdr, flags);
+        (*headers).msg_len = libc::c_uint::try_from(length).unwrap_or(0);
+        if length < 0 { -1 } else { 1 }
+    }
+}
+
+/// # Safety
+/// See [`Call`]; there is at least one header.
+unsafe fn send_one(
+    socket: RawFd,
+    headers: *mut libc::mmsghdr,
+    _count: usize,
+    flags: libc::c_int,
+) -> libc::c_int {
+    // SAFETY: the caller's promise, for the first header.
+    unsafe {
+        let length = libc::sendmsg(socket, &raw const (*headers).msg_hdr, flags);
+        if length < 0 { -1 } else { 1 }
     }
 }
 
@@ -513,16 +650,159 @@ mod tests {
             reply.push(b'!');
         }
         batch.send(&server);
-        send_one(
-            &server,
-            b"later",
-            client.local_addr().unwrap(),
-            Some(asked[1].ip()),
-        )
-        .unwrap();
+        let late = |to: SocketAddr| Late {
+            octets: b"later".to_vec(),
+            client: client.local_addr().unwrap(),
+            local: Some(to.ip()),
+        };
+        let mut replies = vec![late(asked[1]), late(asked[0])];
+        assert_eq!(Outbox::new().send(&server, &mut replies), 0);
+        assert!(replies.is_empty());
         let mut buffer = [0; 16];
-        for from in asked.into_iter().chain([asked[1]]) {
+        for from in asked.into_iter().chain([asked[1], asked[0]]) {
             assert_eq!(client.recv_from(&mut buffer).unwrap().1, from);
         }
+    }
+
+    #[test]
+    fn more_replies_than_a_batch_all_go_late() {
+        let (server, client) = pair();
+        let to = client.local_addr().unwrap();
+        let numbers = 0..u8::try_from(BATCH).unwrap() + 3;
+        let late = |number| Late {
+            octets: vec![number],
+            client: to,
+            local: None,
+        };
+        let mut replies = numbers.clone().map(late).collect();
+        assert_eq!(Outbox::new().send(&server, &mut replies), 0);
+        let mut buffer = [0; 16];
+        for number in numbers {
+            assert_eq!(client.recv(&mut buffer).unwrap(), 1);
+            assert_eq!(buffer[0], number);
+        }
+    }
+
+    /// Three datagrams come and three replies go, by other calls than the system's.
+    fn three_by(calls: Calls) -> (Batch, usize, Vec<Vec<u8>>) {
+        let (server, client) = pair();
+        let texts = [&b"one"[..], b"two", b"three"];
+        for text in texts {
+            client.send(text).unwrap();
+        }
+        let mut batch = Batch::new(server.local_addr().unwrap());
+        batch.calls = calls;
+        let (mut taken, mut failed) = (0, 0);
+        while taken < texts.len() {
+            let count = batch.receive(&server).unwrap();
+            for index in 0..count {
+                let (datagram, reply) = batch.datagram(index).unwrap();
+                assert_eq!(datagram.octets, texts[taken + index]);
+                assert_eq!(datagram.client, client.local_addr().unwrap());
+                reply.extend(datagram.octets);
+            }
+            failed += batch.send(&server);
+            taken += count;
+        }
+        let mut buffer = [0; 16];
+        let replies = (0..texts.len() - failed).map(|_| {
+            let length = client.recv(&mut buffer).unwrap();
+            buffer[..length].to_vec()
+        });
+        let replies = replies.collect();
+        (batch, failed, replies)
+    }
+
+    fn fails_with(error: i32) -> libc::c_int {
+        // SAFETY: the place of this thread's error number, which may be written at any time.
+        unsafe { *libc::__errno_location() = error };
+        -1
+    }
+
+    #[test]
+    fn a_short_send_goes_on_where_it_stopped() {
+        unsafe fn two(
+            socket: RawFd,
+            headers: *mut libc::mmsghdr,
+            count: usize,
+            flags: libc::c_int,
+        ) -> libc::c_int {
+            // SAFETY: fewer headers than the caller has.
+            unsafe { send_many(socket, headers, count.min(2), flags) }
+        }
+        let calls = Calls {
+            send: two,
+            ..Calls::MANY
+        };
+        let (_, failed, replies) = three_by(calls);
+        assert_eq!(
+            (failed, replies),
+            (0, vec![b"one".to_vec(), b"two".to_vec(), b"three".to_vec()])
+        );
+    }
+
+    #[test]
+    fn a_reply_without_room_is_left_out_and_the_rest_goes() {
+        thread_local!(static CALLS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) });
+        unsafe fn full_at_first(
+            socket: RawFd,
+            headers: *mut libc::mmsghdr,
+            count: usize,
+            flags: libc::c_int,
+        ) -> libc::c_int {
+            match CALLS.replace(CALLS.get() + 1) {
+                0 => fails_with(libc::EINTR),
+                1 => fails_with(libc::EAGAIN),
+                // SAFETY: as the caller has it.
+                _ => unsafe { send_many(socket, headers, count, flags) },
+            }
+        }
+        let calls = Calls {
+            send: full_at_first,
+            ..Calls::MANY
+        };
+        let (_, failed, replies) = three_by(calls);
+        assert_eq!(
+            (failed, replies),
+            (1, vec![b"two".to_vec(), b"three".to_vec()])
+        );
+    }
+
+    #[test]
+    fn a_system_without_the_calls_for_many_is_served_one_by_one() {
+        unsafe fn missing(
+            _: RawFd,
+            _: *mut libc::mmsghdr,
+            _: usize,
+            _: libc::c_int,
+        ) -> libc::c_int {
+            fails_with(libc::ENOSYS)
+        }
+        let calls = Calls {
+            receive: missing,
+            send: missing,
+        };
+        let (batch, failed, replies) = three_by(calls);
+        assert_eq!(
+            (failed, replies),
+            (0, vec![b"one".to_vec(), b"two".to_vec(), b"three".to_vec()])
+        );
+        assert!(ptr::fn_addr_eq(batch.calls.receive, receive_one as Call));
+        assert!(ptr::fn_addr_eq(batch.calls.send, send_one as Call));
+    }
+
+    #[test]
+    fn one_by_one_a_datagram_that_was_cut_is_left_out_too() {
+        let (server, client) = pair();
+        client.send(&[7; PACKET + 1]).unwrap();
+        client.send(b"short").unwrap();
+        let mut batch = Batch::new(server.local_addr().unwrap());
+        batch.calls.receive = receive_one;
+        assert_eq!(batch.receive(&server).unwrap(), 1);
+        assert!(batch.datagram(0).is_none());
+        assert_eq!(batch.receive(&server).unwrap(), 1);
+        assert_eq!(batch.datagram(0).unwrap().0.octets, b"short");
+        server.set_nonblocking(true).unwrap();
+        assert_eq!(batch.receive(&server).unwrap(), 0);
     }
 }

@@ -72,6 +72,23 @@ impl Single {
     }
 }
 
+/// Sends replies that come later than the rest.
+#[cfg(not(target_os = "linux"))]
+pub struct Outbox;
+
+#[cfg(not(target_os = "linux"))]
+impl Outbox {
+    pub fn new() -> Self {
+        Self
+    }
+
+    /// Sends all of `replies`; how many could not be sent.
+    pub fn send(&mut self, socket: &UdpSocket, replies: &mut Vec<super::Late>) -> usize {
+        let is_unsent = |it: &super::Late| socket.send_to(&it.octets, it.client).is_err();
+        replies.drain(..).filter(is_unsent).count()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,130 @@
+//! The cluster's own zones.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{Teller, Whole};
+use crate::{
+    cluster::{Cluster, Entry, Service, ServiceImport, ServiceKind},
+    query::Question,
+    reply::{Owner, Reply, Section},
+    wire::{Name, NameRef},
+    zone::{View, Zones, apex::name_server, endpoint::Only, lookup::is_up, target::Target},
+};
+
+impl View {
+    /// Writes the zone whose name is asked for into `reply`, which comes empty; false where that is
+    /// the name of no zone, or of a reverse zone: those are not told as a whole.
+    ///
+    /// Who holds it at this serial already, or at a later one, is told the SOA record alone
+    /// (RFC 1995 §2). Until everything is known the answer is SERVFAIL: half a zone would deny the
+    /// rest.
+    pub fn transfer(&self, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool {
+        self.tell(question, held, reply)
+    }
+
+    /// The zones that can be told as a whole, with their serial; none before everything is known.
+    pub fn serials(&self) -> Vec<(Name, u32)> {
+        Whole::serials(self)
+    }
+
+    fn tell_name_servers(&self, teller: &mut Teller<'_>) {
+        let zone = teller.zone();
+        let mut names: Vec<Name> = Vec::new();
+        let mut glue = Vec::new();
+        self.each_name_server(zone, |name, address| {
+            let name = name.to_name();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+            if !glue.contains(&(name, address)) {
+                glue.push((name, address));
+            }
+        });
+        // A zone has a name server, though where it is may not be known.
+        if names.is_empty() {
+            names.extend(name_server(zone).map(|it| it.name().to_name()));
+        }
+        teller.name_servers(&names, glue);
+    }
+
+    /// The entries of the namespaces that are shown, by name.
+    pub(super) fn sorted_entries(&self) -> Vec<Arc<Entry>> {
+        let entries = self.cluster.entries();
+        let mut entries: Vec<Arc<Entry>> = entries
+            .filter(|entry| self.shows(&entry.key.namespace))
+            .collect();
+        entries.sort_unstable_by(|one, other| {
+            let (one, other) = (&one.key, &other.key);
+            (&one.name, &one.namespace).cmp(&(&other.name, &other.namespace))
+        });
+        entries
+    }
+
+    fn tell_service(&self, entry: &Entry, service: &Service, teller: &mut Teller<'_>) {
+        let zone = teller.zone();
+        let Some(target) = Target::service(&service.name, &service.namespace, zone) else {
+            return;
+        };
+        match service.kind {
+            ServiceKind::ExternalName => tell_alias(service, target.name(), teller),
+            ServiceKind::ClusterIp => {
+                if !self.rules.ignore_empty_service || is_up(entry) {
+                    teller.front(&service.cluster_ips, &service.ports, &target);
+                }
+            }
+            ServiceKind::Headless => {
+                teller.endpoints(self.select(entry, Only::All), &target, false);
+            }
+        }
+    }
+
+    fn tell_import(&self, entry: &Entry, import: &ServiceImport, teller: &mut Teller<'_>) {
+        let zone = teller.zone();
+        let Some(target) = Target::service(&import.name, &import.namespace, zone) else {
+            return;
+        };
+        if import.headless {
+            teller.endpoints(self.select_imported(entry, Only::All), &target, false);
+        } else {
+            teller.front(&import.ips, &import.ports, &target);
+        }
+    }
+}
+
+impl Whole for View {
+    fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    fn zones(&self) -> &Zones {
+        &self.zones
+    }
+
+    fn start(&self, zone: NameRef<'_>, serial: u32, reply: &mut Reply) {
+        self.soa(zone, serial, Section::Answer, Owner::Question, reply);
+    }
+
+    fn content(&self, zone: NameRef<'_>, reply: &mut Reply) {
+        let mut teller = Teller::new(zone, self.rules.ttl, reply);
+        self.tell_name_servers(&mut teller);
+        let imports = self.zones.is_multicluster(zone);
+        for entry in self.sorted_entries() {
+            match (&entry.service, &entry.import) {
+                (_, Some(import)) if imports => self.tell_import(&entry, import, &mut teller),
+                (Some(service), _) if !imports => self.tell_service(&entry, service, &mut teller),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn tell_alias(service: &Service, owner: NameRef<'_>, teller: &mut Teller<'_>) {
+    let text = service.external_name.as_deref().unwrap_or_default();
+    if let Ok(address) = text.parse::<IpAddr>() {
+        teller.address(owner, address);
+    } else if let Ok(target) = Name::parse(text)
+        && !target.as_ref().is_root()
+    {
+        teller.alias(owner, target.as_ref());
+    }
+}

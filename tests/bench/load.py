@@ -1,0 +1,101 @@
+"""Asks servers and reads what it cost them: dnsperf, /proc, and the numbers drawn from rounds."""
+
+import re
+import statistics
+import subprocess
+from pathlib import Path
+
+TICKS = 100  # of a second; what Linux gives to user space on every architecture
+
+
+class Sample:
+    """What one run of dnsperf came to."""
+
+    def __init__(self, text, ticks):
+        def number(label, default=0.0):
+            found = re.search(rf"{label}:\s+([\d.]+)", text)
+            return float(found[1]) if found else default
+
+        self.answered = number("Queries completed")
+        self.lost = number("Queries lost")
+        self.per_second = number("Queries per second")
+        codes = re.search(r"Response codes:\s+(.*)", text)
+        self.codes = dict(re.findall(r"(\w+) (\d+)", codes[1])) if codes else {}
+        self.micros = ticks * 1e6 / TICKS / max(self.answered, 1)
+        if self.answered == 0:
+            raise SystemExit(f"dnsperf had no answer:\n{text}")
+
+    def expect(self, server, row, code):
+        """A server that answers something else is not measured but found out."""
+        other = {name: count for name, count in self.codes.items() if name != code}
+        if sum(map(int, other.values())) > self.answered * 0.001:
+            raise SystemExit(f"{row}: {server} answers {self.codes}, not {code}")
+        if self.lost > self.answered * 0.01:
+            print(f"  {row}: {server} lost {self.lost:.0f} of {self.answered:.0f}", flush=True)
+
+
+def processes(leader):
+    """All processes of the session that a server was started in: some fork."""
+    members = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if fields(entry.name)[3] == str(leader):
+                    members.append(int(entry.name))
+            except OSError:
+                pass
+    return members
+
+
+def fields(pid):
+    """The fields of /proc/PID/stat from the state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+
+
+def ticks(leader):
+    """Processor time that a server has used, its ended children left out."""
+    return sum(sum(map(int, fields(pid)[11:13])) for pid in processes(leader))
+
+
+def megabytes(leader, what="VmRSS"):
+    """Memory of a server. Of several processes, what they share is counted once (PSS)."""
+    members = processes(leader)
+    if len(members) == 1:
+        text = Path(f"/proc/{leader}/status").read_text()
+        return int(re.search(rf"{what}:\s+(\d+)", text)[1]) / 1024
+    text = "".join(Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in members)
+    return sum(map(int, re.findall(r"^Pss:\s+(\d+)", text, re.M))) / 1024
+
+
+def forget_peak(leader):
+    """Makes VmHWM begin anew."""
+    Path(f"/proc/{leader}/clear_refs").write_text("5")
+
+
+def dnsperf(port, names, seconds, *more):
+    command = ["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", str(names), "-l", str(seconds)]
+    run = subprocess.run([*command, *more], capture_output=True, text=True)
+    if run.returncode:
+        raise SystemExit(f"{' '.join(command)}: {run.stderr}")
+    return run.stdout
+
+
+def flood(server, names, seconds, *more):
+    """As many questions as the server answers, 200 at a time from 16 sockets."""
+    before = ticks(server.pid)
+    text = dnsperf(server.port, names, seconds, "-c", "16", "-q", "200", *more)
+    return Sample(text, ticks(server.pid) - before)
+
+
+def delays(server, names, seconds, rate):
+    """Milliseconds from question to answer at a steady rate, in order."""
+    text = dnsperf(server.port, names, seconds, "-c", "16", "-q", "1000", "-Q", str(rate), "-v")
+    found = re.findall(r"^> \S+ \S+ \S+ ([\d.]+)$", text, re.M)
+    return sorted(float(it) * 1000 for it in found)
+
+
+def at(ordered, share):
+    return ordered[int((len(ordered) - 1) * share)]
+
+
+median = statistics.median
