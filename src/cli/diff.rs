@@ -12,6 +12,7 @@ use crate::{
     cli::serve::{Corefile, ReadError},
     config,
     corefile::{Disk, File},
+    interfaces::Interfaces,
 };
 
 /// What to compare.
@@ -66,6 +67,7 @@ fn parse(corefile: &Corefile) -> Result<File, ReadError> {
         name: &name,
         text: &text,
         loader: &Disk,
+        interfaces: &Interfaces::default(),
         default_port: 53,
     };
     let wrong = |wrong| ReadError::Wrong(Box::new(wrong));

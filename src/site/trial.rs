@@ -93,30 +93,29 @@ impl Trial<'_> {
             zones: &zones,
             addresses: &served,
             server: &server,
+            view: block.view().unwrap_or_default(),
             offered: Vec::new(),
         };
         // What is built hands on what others ask for, and must live as long as they are tried.
         let mut built = Vec::new();
         let mut lacking = false;
-        for offering in [true, false] {
-            for (place, (word, setup)) in block.plugins.iter().enumerate() {
-                if setup.offers() != offering {
-                    continue;
-                }
-                let outcome = setup.build(&mut build);
-                let before = block.plugins[..place].iter();
-                let nth = before.filter(|(other, _)| other == word).count();
-                let directive = uses(block, word).nth(nth);
-                self.tell_warnings(directive);
-                match outcome {
-                    Ok(plugin) => built.push(plugin),
-                    Err(error) => {
-                        // What lacks an offer fails for want of it, and that is told already.
-                        if !(lacking && error.source.is_none()) && !is_elsewhere(&error) {
-                            self.found.push(refusal(&error, directive));
-                        }
-                        lacking |= offering;
+        let setups = || block.plugins.iter().enumerate();
+        let offering = setups().rev().filter(|(_, (_, setup))| setup.offers());
+        let others = setups().filter(|(_, (_, setup))| !setup.offers());
+        for (place, (word, setup)) in offering.chain(others) {
+            let outcome = setup.build(&mut build);
+            let before = block.plugins[..place].iter();
+            let nth = before.filter(|(other, _)| other == word).count();
+            let directive = uses(block, word).nth(nth);
+            self.tell_warnings(directive);
+            match outcome {
+                Ok(plugin) => built.push(plugin),
+                Err(error) => {
+                    // What lacks an offer fails for want of it, and that is told already.
+                    if !(lacking && error.source.is_none()) && !is_elsewhere(&error) {
+                        self.found.push(refusal(&error, directive));
                     }
+                    lacking |= setup.offers();
                 }
             }
         }
@@ -227,6 +226,7 @@ mod tests {
     use crate::{
         config::Source,
         corefile::{Disk, Severity},
+        interfaces::Interfaces,
     };
 
     /// `SEVERITY LINE: MESSAGE` of each, with DIR for the directory.
@@ -237,6 +237,7 @@ mod tests {
             name: "Corefile",
             text: &text,
             loader: &Disk,
+            interfaces: &Interfaces::default(),
             default_port: 53,
         };
         let config = Config::read(&source).unwrap();

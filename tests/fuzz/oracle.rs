@@ -4,6 +4,7 @@
 use lodestone::{
     config::{Config, Source},
     corefile::{Diagnostics, Memory, Severity, layout},
+    interfaces::Interfaces,
     plugin::{elsewhere, order::ORDER},
 };
 
@@ -15,6 +16,7 @@ pub fn examine(text: &str) {
         name: "Corefile",
         text,
         loader: &loader,
+        interfaces: &Interfaces::default(),
         default_port: 53,
     };
     match Config::read(&source) {

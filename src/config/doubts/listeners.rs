@@ -25,7 +25,7 @@ struct Listener<'a> {
     block: usize,
     key: &'a Key,
     port: u16,
-    bound: &'a [IpAddr],
+    bound: Vec<IpAddr>,
 }
 
 /// Looks at all blocks together.
@@ -51,7 +51,7 @@ fn listeners(blocks: &[ServerBlock], default_port: u16) -> Vec<Listener<'_>> {
                 block: number,
                 key,
                 port: key.port_or(default_port),
-                bound: &block.settings.bind,
+                bound: block.settings.bind.iter().map(|it| it.ip).collect(),
             })
         })
         .collect()

@@ -1,6 +1,7 @@
 use crate::{
     config::{Config, Source},
     corefile::{Diagnostic, Memory, Severity},
+    interfaces::Interfaces,
 };
 
 fn read(text: &str) -> Vec<Diagnostic> {
@@ -9,6 +10,7 @@ fn read(text: &str) -> Vec<Diagnostic> {
         name: "Corefile",
         text,
         loader: &loader,
+        interfaces: &Interfaces::default(),
         default_port: 53,
     };
     let read = Config::read(&source);
