@@ -222,10 +222,8 @@ fn build_chain(
         offered: Vec::new(),
     };
     let mut built = BTreeMap::new();
-    let setups = || block.plugins.iter().map(|(_, setup)| setup).enumerate();
-    let offering = setups().rev().filter(|(_, setup)| setup.offers());
-    for (place, setup) in offering.chain(setups().filter(|(_, setup)| !setup.offers())) {
-        built.insert(place, setup.build(&mut build)?);
+    for place in block.building_order() {
+        built.insert(place, block.plugins[place].1.build(&mut build)?);
     }
     Ok(Chain::new(built.into_values().collect()))
 }

@@ -64,9 +64,17 @@ impl ServerBlock {
         own.chain(self.plugins.iter().filter_map(|(_, setup)| setup.page()))
             .collect()
     }
-}
 
-impl ServerBlock {
+    /// The places of [`Self::plugins`] in the order in which they are built: those that offer
+    /// something first, the last of them first, since `kubernetes` offers to `k8s_external` and
+    /// both to `transfer`.
+    pub fn building_order(&self) -> impl Iterator<Item = usize> {
+        let offers = |place: &usize| self.plugins[*place].1.offers();
+        let places = || 0..self.plugins.len();
+        let offering = places().rev().filter(offers);
+        offering.chain(places().filter(move |place| !offers(place)))
+    }
+
     /// The name of its view, where it is for some queries of its zones only.
     pub fn view(&self) -> Option<&str> {
         self.plugins.iter().find_map(|(_, setup)| setup.view())

@@ -99,10 +99,8 @@ impl Trial<'_> {
         // What is built hands on what others ask for, and must live as long as they are tried.
         let mut built = Vec::new();
         let mut lacking = false;
-        let setups = || block.plugins.iter().enumerate();
-        let offering = setups().rev().filter(|(_, (_, setup))| setup.offers());
-        let others = setups().filter(|(_, (_, setup))| !setup.offers());
-        for (place, (word, setup)) in offering.chain(others) {
+        for place in block.building_order() {
+            let (word, setup) = &block.plugins[place];
             let outcome = setup.build(&mut build);
             let before = block.plugins[..place].iter();
             let nth = before.filter(|(other, _)| other == word).count();
@@ -226,7 +224,6 @@ mod tests {
     use crate::{
         config::Source,
         corefile::{Disk, Severity},
-        interfaces::Interfaces,
     };
 
     /// `SEVERITY LINE: MESSAGE` of each, with DIR for the directory.
@@ -237,7 +234,7 @@ mod tests {
             name: "Corefile",
             text: &text,
             loader: &Disk,
-            interfaces: &Interfaces::default(),
+            interfaces: &crate::interfaces::Interfaces::default(),
             default_port: 53,
         };
         let config = Config::read(&source).unwrap();

@@ -6,6 +6,7 @@ use super::{ServerBlock, is_under};
 use crate::{
     admin::Endpoint,
     corefile::{Diagnostic, Directive, Key, Listen, Transport, Word, Zone},
+    interfaces::HostAddress,
 };
 
 /// Addresses that installers give to a cluster's own DNS.
@@ -25,7 +26,7 @@ struct Listener<'a> {
     block: usize,
     key: &'a Key,
     port: u16,
-    bound: Vec<IpAddr>,
+    bound: &'a [HostAddress],
 }
 
 /// Looks at all blocks together.
@@ -51,7 +52,7 @@ fn listeners(blocks: &[ServerBlock], default_port: u16) -> Vec<Listener<'_>> {
                 block: number,
                 key,
                 port: key.port_or(default_port),
-                bound: block.settings.bind.iter().map(|it| it.ip).collect(),
+                bound: &block.settings.bind,
             })
         })
         .collect()
@@ -84,7 +85,7 @@ impl Listener<'_> {
     fn hears(&self, address: SocketAddr) -> bool {
         let ip = address.ip();
         self.port == address.port()
-            && (self.bound.contains(&ip) || self.bound.is_empty() && ip.is_loopback())
+            && (self.bound.contains(&ip.into()) || self.bound.is_empty() && ip.is_loopback())
     }
 }
 
@@ -119,7 +120,9 @@ fn shares(one: &Listener<'_>, listen: &Listen) -> bool {
     match host {
         // A name: nobody knows here what it stands for.
         None if !listen.host.is_empty() => false,
-        Some(host) if !host.is_unspecified() => one.bound.is_empty() || one.bound.contains(&host),
+        Some(host) if !host.is_unspecified() => {
+            one.bound.is_empty() || one.bound.contains(&host.into())
+        }
         _ => true,
     }
 }

@@ -1,7 +1,6 @@
 use crate::{
     config::{Config, Source},
     corefile::{Diagnostic, Memory, Severity},
-    interfaces::Interfaces,
 };
 
 fn read(text: &str) -> Vec<Diagnostic> {
@@ -10,7 +9,7 @@ fn read(text: &str) -> Vec<Diagnostic> {
         name: "Corefile",
         text,
         loader: &loader,
-        interfaces: &Interfaces::default(),
+        interfaces: &crate::interfaces::Interfaces::default(),
         default_port: 53,
     };
     let read = Config::read(&source);
