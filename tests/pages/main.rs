@@ -27,7 +27,6 @@ use served::Place;
 /// Words that work and have no page yet. A word that has one must leave this list.
 const WITHOUT_PAGE: &[&str] = &[
     "autopath",
-    "cache",
     "errors",
     "health",
     "kubernetes",
