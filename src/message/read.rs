@@ -4,7 +4,7 @@ use crate::{
     edns::{self, Options},
     query::{Edns, Question},
     reply::{Reply, Section},
-    wire::{Header, MalformedMessage, Name, RawRecord, Rcode, Reader, Type},
+    wire::{Header, MalformedMessage, Name, Opcode, RawRecord, Rcode, Reader, Type},
 };
 
 /// A query as it came, before anything is made of it.
@@ -32,11 +32,16 @@ pub fn read_query(message: &[u8], header: &Header) -> Result<Parsed, MalformedMe
     if questions != 1 {
         return Err(MalformedMessage::QuestionCount);
     }
-    if answers > 0 || authorities > 1 || additionals > 2 {
+    // A notification may tell the SOA record that is the news (RFC 1996 §3.7).
+    let told = u16::from(header.opcode() == Opcode::NOTIFY);
+    if answers > told || authorities > 1 || additionals > 2 {
         return Err(MalformedMessage::RecordCount);
     }
     let mut reader = Reader::new(message);
     let question = question(&mut reader)?;
+    for _ in 0..answers {
+        reader.record()?;
+    }
     let mut held_serial = None;
     for _ in 0..authorities {
         let record = reader.record()?;

@@ -337,7 +337,10 @@ fn write_header(query: &Query, reply: &Reply, counts: [u16; 4], out: &mut [u8]) 
     let mut flags = Header::RESPONSE | u16::from(query.opcode.0) << 11 | (reply.rcode.0 & 0x0F);
     for (set, bit) in [
         (reply.authoritative, Header::AUTHORITATIVE),
-        (query.recursion_desired, Header::RECURSION_DESIRED),
+        (
+            reply.recursion_desired.unwrap_or(query.recursion_desired),
+            Header::RECURSION_DESIRED,
+        ),
         (reply.recursion_available, Header::RECURSION_AVAILABLE),
         (
             reply.authentic && query.takes_authentic(),
