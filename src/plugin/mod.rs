@@ -145,8 +145,9 @@ pub trait Plugin: Send + Sync + 'static {
     }
 
     /// Somebody says that the zone of the query's name has changed (NOTIFY, RFC 1996): what to answer,
-    /// where the plugin has to do with that. Whatever follows must not be waited for here.
-    fn notified(&self, _query: &Query) -> Option<Rcode> {
+    /// where the plugin has to do with that. The plugins of a block are asked in their order, until
+    /// one answers. Whatever follows must not be waited for here.
+    fn notified(&self, _query: &mut Query) -> Option<Rcode> {
         None
     }
 

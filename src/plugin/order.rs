@@ -343,7 +343,11 @@ fn parse_transfer(
 }
 
 fn parse_tsig(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::tsig::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+    let mut config = plugin::tsig::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    for file in &mut config.files {
+        *file = parsing.path(file);
+    }
+    Ok(boxed(config))
 }
 
 fn parse_hosts(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

@@ -173,14 +173,14 @@ async fn a_copy_is_fetched_and_follows_its_master() {
     // A notification is believed of masters alone, and of zones that are copied.
     let local = IpAddr::from(Ipv4Addr::LOCALHOST);
     assert_eq!(
-        plugin.notified(&notification([192, 0, 2, 1].into())),
+        plugin.notified(&mut notification([192, 0, 2, 1].into())),
         Some(Rcode::REFUSED)
     );
     let mut other = notification(local);
     other.question = testing::query("a.example.test", Type::SOA).question;
-    assert_eq!(plugin.notified(&other), None);
+    assert_eq!(plugin.notified(&mut other), None);
     *master.zone.lock() = Some(zone(2, "new 1 A 192.0.2.2\n"));
-    assert_eq!(plugin.notified(&notification(local)), Some(Rcode::NOERROR));
+    assert_eq!(plugin.notified(&mut notification(local)), Some(Rcode::NOERROR));
     becomes(
         &*plugin,
         "new.example.test",
@@ -190,7 +190,7 @@ async fn a_copy_is_fetched_and_follows_its_master() {
     assert_eq!(ask(&*plugin, "host-7.example.test").0, Rcode::NXDOMAIN);
     master.was_asked(2).await;
     // Nothing new: the serial is asked for and nothing else.
-    assert_eq!(plugin.notified(&notification(local)), Some(Rcode::NOERROR));
+    assert_eq!(plugin.notified(&mut notification(local)), Some(Rcode::NOERROR));
     master.was_asked(1).await;
     assert_eq!(
         *master.types.lock(),
