@@ -180,7 +180,10 @@ async fn a_copy_is_fetched_and_follows_its_master() {
     other.question = testing::query("a.example.test", Type::SOA).question;
     assert_eq!(plugin.notified(&mut other), None);
     *master.zone.lock() = Some(zone(2, "new 1 A 192.0.2.2\n"));
-    assert_eq!(plugin.notified(&mut notification(local)), Some(Rcode::NOERROR));
+    assert_eq!(
+        plugin.notified(&mut notification(local)),
+        Some(Rcode::NOERROR)
+    );
     becomes(
         &*plugin,
         "new.example.test",
@@ -190,7 +193,10 @@ async fn a_copy_is_fetched_and_follows_its_master() {
     assert_eq!(ask(&*plugin, "host-7.example.test").0, Rcode::NXDOMAIN);
     master.was_asked(2).await;
     // Nothing new: the serial is asked for and nothing else.
-    assert_eq!(plugin.notified(&mut notification(local)), Some(Rcode::NOERROR));
+    assert_eq!(
+        plugin.notified(&mut notification(local)),
+        Some(Rcode::NOERROR)
+    );
     master.was_asked(1).await;
     assert_eq!(
         *master.types.lock(),
