@@ -223,7 +223,7 @@ impl Reading<'_> {
             );
         }
         Ok(match kind {
-            Kind::Exact => Pattern::Exact(whole(word)?),
+            Kind::Exact => Pattern::Exact(whole(word)?.into()),
             Kind::Prefix => Pattern::Prefix(text.into()),
             Kind::Suffix => Pattern::Suffix(text.into()),
             Kind::Substring => Pattern::Substring(text.into()),
@@ -529,7 +529,7 @@ fn cname(words: &mut Arguments<'_>, warnings: &mut Vec<Diagnostic>) -> Result<Ac
     let (targets, to) = match kind {
         Kind::Exact => {
             let to = Replacement::plain(&whole(to)?.to_string());
-            (Pattern::Exact(whole(from)?), to)
+            (Pattern::Exact(whole(from)?.into()), to)
         }
         Kind::Prefix => (Pattern::Prefix(part()), plain()),
         Kind::Suffix => (Pattern::Suffix(part()), plain()),
@@ -605,7 +605,7 @@ fn option_code(word: &Word) -> Result<u16, Diagnostic> {
 }
 
 fn unhex(digits: &str) -> Option<Box<[u8]>> {
-    if digits.len() % 2 != 0 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+    if !digits.len().is_multiple_of(2) || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }
     let octets = (0..digits.len()).step_by(2);
