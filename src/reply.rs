@@ -132,6 +132,8 @@ pub enum Why {
     UpstreamLoop,
     /// Too many questions are under way at once.
     Overload,
+    /// The answer did not come within the time that the configuration gives it.
+    TooLate,
     /// No server block is for this name.
     NoZone,
     /// The block's plugins all passed the question on.
@@ -605,7 +607,12 @@ pub(crate) fn names_in(rtype: Type) -> Option<(usize, usize)> {
     }
 }
 
-fn expand(message: &[u8], raw: &RawRecord, arena: &mut Vec<u8>) -> Result<(), MalformedMessage> {
+/// Puts the data of a record of `message` behind what is in `arena`, the names in them decompressed.
+pub(crate) fn expand(
+    message: &[u8],
+    raw: &RawRecord,
+    arena: &mut Vec<u8>,
+) -> Result<(), MalformedMessage> {
     let start = arena.len();
     let mut position = raw.data_start;
     if let Some((before, names)) = names_in(raw.rtype) {
