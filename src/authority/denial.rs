@@ -2,15 +2,13 @@
 //! signatures the NSEC records that prove it (RFC 4035 §3.1.3).
 
 use super::{
-    answer::Answering,
+    answer::{Answering, NSEC},
     zone::{Place, Zone},
 };
 use crate::{
     reply::{Owner, Section, Why},
     wire::{Rcode, Type},
 };
-
-const NSEC: Type = Type(47);
 
 impl Answering<'_> {
     /// The name does not exist, and no wildcard stands for it.

@@ -19,6 +19,8 @@ pub struct Parsed {
     /// The serial of the SOA record that an IXFR question comes with; nothing where it has none, or
     /// one of another zone.
     pub held_serial: Option<u32>,
+    /// Where a TSIG record begins, the last of the message (RFC 8945 §5.1).
+    pub tsig_at: Option<usize>,
 }
 
 /// Reads a query whose header is known to be one for us: exactly one question, and nothing beside
@@ -49,8 +51,16 @@ pub fn read_query(message: &[u8], header: &Header) -> Result<Parsed, MalformedMe
     }
     let mut edns = None;
     let mut options = Options::default();
+    let mut tsig_at = None;
     for _ in 0..additionals {
+        let at = reader.position();
         let record = reader.record()?;
+        if tsig_at.is_some() {
+            return Err(MalformedMessage::BadTsig);
+        }
+        if record.rtype == Type::TSIG {
+            tsig_at = Some(at);
+        }
         if record.rtype == Type::OPT {
             if edns.is_some() || !record.owner.as_ref().is_root() {
                 return Err(MalformedMessage::BadOpt);
@@ -63,6 +73,7 @@ pub fn read_query(message: &[u8], header: &Header) -> Result<Parsed, MalformedMe
         edns,
         options,
         held_serial,
+        tsig_at,
     })
 }
 

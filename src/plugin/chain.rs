@@ -99,6 +99,7 @@ impl Chain {
                 Step::Pass => {}
                 Step::Answer => {
                     reply.answered_by = plugin.name();
+                    reply.recursion_available |= self.recurses;
                     return self.outward(context, query, reply, at);
                 }
                 Step::Drop => return Walk::Dropped,
@@ -114,12 +115,12 @@ impl Chain {
         } else {
             reply.fail(Rcode::SERVFAIL, Why::NobodyAnswered);
         }
+        reply.recursion_available |= self.recurses;
         self.outward(context, query, reply, self.plugins.len())
     }
 
     /// Amends the reply by every plugin before `end`, innermost first.
     fn outward(&self, context: &Context<'_>, query: &Query, reply: &mut Reply, end: usize) -> Walk {
-        reply.recursion_available |= self.recurses;
         for (at, plugin) in self.plugins[..end].iter().enumerate().rev() {
             if self.follows
                 && let Some(pending) = plugin.follow(context, query, reply)
@@ -171,7 +172,10 @@ impl Waiting {
                 Resolved::Answer(answer) => {
                     reply = answer;
                     match way {
-                        Way::In => reply.answered_by = chain.plugins[at].name(),
+                        Way::In => {
+                            reply.answered_by = chain.plugins[at].name();
+                            reply.recursion_available |= chain.recurses;
+                        }
                         Way::Out => chain.plugins[at].amend(&context, &query, &mut reply),
                     }
                     chain.outward(&context, &query, &mut reply, at)

@@ -7,17 +7,22 @@
 //! Words that configure a server block and never see a query (bind, health, reload, ...) are
 //! settings, another type: see [`crate::config`].
 
+pub mod any;
 mod authority;
 pub mod auto;
 pub mod autopath;
+pub mod bufsize;
 pub mod cache;
 mod chain;
+pub mod chaos;
 pub mod dnstap;
 pub mod elsewhere;
 pub mod errors;
 mod expression;
 pub mod file;
 pub mod forward;
+pub mod header;
+mod host_name;
 pub mod hosts;
 pub mod k8s_external;
 pub mod kubernetes;
@@ -25,6 +30,8 @@ pub mod loadbalance;
 pub mod log;
 pub mod loop_guard;
 pub mod metadata;
+pub mod minimal;
+pub mod nsid;
 pub mod order;
 mod parts;
 mod polled_file;
@@ -35,6 +42,7 @@ pub mod template;
 #[cfg(test)]
 mod testing;
 pub mod transfer;
+pub mod tsig;
 pub mod view;
 pub mod whoami;
 mod zone_list;

@@ -92,8 +92,10 @@ pub const ORDER: &[Word] = &[
         Repeat::First,
         Kind::Setting(crate::config::settings::reload),
     ),
-    absent("nsid"),
-    absent("bufsize"),
+    // Whoever answered, it is this server that did.
+    word("nsid", Repeat::Once, Kind::Plugin(parse_nsid)),
+    // In front of all that looks at what a client takes.
+    word("bufsize", Repeat::First, Kind::Plugin(parse_bufsize)),
     word(
         "bind",
         Repeat::Merged,
@@ -135,15 +137,16 @@ pub const ORDER: &[Word] = &[
     word("dnstap", Repeat::Instances, Kind::Plugin(parse_dnstap)),
     absent("local"),
     absent("dns64"),
-    absent("any"),
-    absent("chaos"),
+    word("any", Repeat::First, Kind::Plugin(parse_any)),
+    word("chaos", Repeat::First, Kind::Plugin(parse_chaos)),
     // Outside of cache, so that a remembered answer is shuffled anew for each client.
     word(
         "loadbalance",
         Repeat::Merged,
         Kind::MergedPlugin(parse_loadbalance),
     ),
-    absent("tsig"),
+    // Outside of all that answers from data: who may not ask is answered here.
+    word("tsig", Repeat::Once, Kind::Plugin(parse_tsig)),
     // Above all that answers: they see the question as it became.
     word("rewrite", Repeat::Merged, Kind::MergedPlugin(parse_rewrite)),
     // Outside of acl and of all that answers: each name that it tries is asked as if by the client.
@@ -153,14 +156,14 @@ pub const ORDER: &[Word] = &[
         Kind::MergedPlugin(parse_autopath),
     ),
     absent("acl"),
-    absent("header"),
+    word("header", Repeat::Merged, Kind::MergedPlugin(parse_header)),
     absent("dnssec"),
     word(
         "tls",
         Repeat::First,
         Kind::Setting(crate::config::settings::tls),
     ),
-    absent("minimal"),
+    word("minimal", Repeat::First, Kind::Plugin(parse_minimal)),
     // Before all that looks names up: what is written in the Corefile overrides them.
     word(
         "template",
@@ -250,6 +253,30 @@ fn parse_loadbalance(
     Ok(boxed(config))
 }
 
+fn parse_nsid(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::nsid::parse(one).map(boxed)
+}
+
+fn parse_bufsize(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::bufsize::parse(one).map(boxed)
+}
+
+fn parse_any(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::any::parse(one).map(boxed)
+}
+
+fn parse_minimal(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::minimal::parse(one).map(boxed)
+}
+
+fn parse_chaos(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::chaos::parse(one, parsing.warnings).map(boxed)
+}
+
+fn parse_header(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::header::parse(uses, parsing.warnings).map(boxed)
+}
+
 fn parse_rewrite(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::rewrite::parse(uses, parsing.directives, parsing.warnings).map(boxed)
 }
@@ -271,6 +298,10 @@ fn parse_transfer(
     parsing: &mut Parsing<'_>,
 ) -> Result<Box<dyn Setup>, Errors> {
     plugin::transfer::parse(uses, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_tsig(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::tsig::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
 
 fn parse_hosts(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

@@ -22,6 +22,7 @@ use crate::{
     plugin::{self, Block, Context, Door, Walk, Written},
     query::{Query, Transport},
     reply::{Reply, Why},
+    tsig::Signed,
     wire::{Header, Opcode, Rcode, Type},
 };
 
@@ -296,12 +297,17 @@ impl Arrival<'_> {
             question: parsed.question,
             opcode: header.opcode(),
             recursion_desired: header.has(Header::RECURSION_DESIRED),
+            onward_recursion: None,
             checking_disabled: header.has(Header::CHECKING_DISABLED),
             authentic_data: header.has(Header::AUTHENTIC),
             edns: parsed.edns,
             options: parsed.options,
             rewritten: None,
             held_serial: parsed.held_serial,
+            signed: parsed
+                .tsig_at
+                .map(|at| Arc::new(Signed::new(self.octets, at))),
+            signer: None,
             client: self.client,
             local: self.local,
             transport: self.transport,

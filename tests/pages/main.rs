@@ -23,22 +23,13 @@ use served::Place;
 
 /// Words that work and have no page yet. A word that has one must leave this list.
 const WITHOUT_PAGE: &[&str] = &[
-    "autopath",
-    "cache",
-    "errors",
     "health",
-    "kubernetes",
-    "loadbalance",
-    "log",
-    "loop",
-    "metadata",
     "prometheus",
     "ready",
     "reload",
     "template",
     "tls",
     "view",
-    "whoami",
 ];
 
 /// How many pages are tried at a time: most of the time is spent waiting.
