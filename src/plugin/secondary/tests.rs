@@ -258,8 +258,11 @@ async fn what_is_no_transfer_is_refused() {
             "the answer cannot be read",
         ),
         (
-            message(good, &[soa, b"\0\0\x32\0\x01\0\0\0\0\0\0"]),
-            "the answer cannot be read",
+            message(
+                good,
+                &[soa, b"\x07example\x04test\0\0\x32\0\x01\0\0\0\0\0\0"],
+            ),
+            "example.test. NSEC3: zones signed with NSEC3",
         ),
         (message([0x84, 5], &[]), "it answers REFUSED"),
         (
