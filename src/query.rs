@@ -55,6 +55,19 @@ pub struct Query {
     pub depth: u8,
     /// Whether a cache must fetch anew rather than answer from what it holds.
     pub refresh: bool,
+    /// Whether addresses are to be told as they are, and none made of others.
+    pub untranslated: bool,
+    /// When whoever is still waited for is given up: nothing but what `cancel` says.
+    pub deadline: Option<Instant>,
+    /// The trace that the query is part of, if it is in one.
+    pub traced: Option<Traced>,
+}
+
+/// A query's place in a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// The number of the trace, and of the span of the whole query in it.
+    pub id: u64,
 }
 
 impl Query {
@@ -84,6 +97,9 @@ impl Query {
             received: Instant::now(),
             depth: 0,
             refresh: false,
+            untranslated: false,
+            deadline: None,
+            traced: None,
         }
     }
 
@@ -193,11 +209,16 @@ pub enum Transport {
     Https3,
     /// DNS over QUIC (RFC 9250).
     Quic,
+    /// CoreDNS's service of gRPC.
+    Grpc,
 }
 
 impl Transport {
-    /// The word for it in metrics and logs: only UDP is datagrams.
+    /// The word for it in metrics and logs: what packets it comes in, as CoreDNS has it.
     pub fn label(self) -> &'static str {
-        if self == Self::Udp { "udp" } else { "tcp" }
+        match self {
+            Self::Udp | Self::Quic | Self::Https3 => "udp",
+            Self::Tcp | Self::Tls | Self::Https | Self::Grpc => "tcp",
+        }
     }
 }

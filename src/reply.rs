@@ -132,6 +132,8 @@ pub enum Why {
     UpstreamLoop,
     /// Too many questions are under way at once.
     Overload,
+    /// The answer did not come within the time that the configuration gives it.
+    TooLate,
     /// No server block is for this name.
     NoZone,
     /// The block's plugins all passed the question on.

@@ -1,6 +1,8 @@
 //! The walk of a question inward and of its reply outward: a slice and a loop.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
+
+use tokio::time::timeout_at;
 
 use super::{Block, Context, Door, Pending, Plugin, Resolved, Step, Written};
 use crate::{
@@ -161,7 +163,10 @@ impl Waiting {
             mut pending,
         } = *self;
         loop {
-            let resolved = pending.await;
+            let resolved = match query.deadline {
+                None => pending.await,
+                Some(deadline) => within(deadline, pending).await,
+            };
             let context = Context {
                 door: &door,
                 block: &block,
@@ -195,6 +200,17 @@ impl Waiting {
             }
         }
     }
+}
+
+/// What comes of a wait that is given up when its time is over. In a place of its own: those who
+/// set no deadline pay nothing for it.
+fn within(deadline: Instant, pending: Pending) -> Pending {
+    Box::pin(async move {
+        let late = |_| Resolved::Answer(Reply::failure(Rcode::SERVFAIL, Why::TooLate));
+        timeout_at(deadline.into(), pending)
+            .await
+            .unwrap_or_else(late)
+    })
 }
 
 #[cfg(test)]

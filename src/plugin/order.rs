@@ -75,13 +75,38 @@ pub const ORDER: &[Word] = &[
     // Nothing happens here: what it allows is read where it is needed.
     word("metadata", Repeat::Once, Kind::Plugin(parse_metadata)),
     absent("geoip"),
-    absent("cancel"),
-    absent("proxyproto"),
-    absent("quic"),
-    absent("grpc_server"),
-    absent("https"),
-    absent("https3"),
-    absent("timeouts"),
+    // Outside of all that can wait.
+    word("cancel", Repeat::Merged, Kind::MergedPlugin(parse_cancel)),
+    word(
+        "proxyproto",
+        Repeat::Merged,
+        Kind::Setting(crate::config::listening::proxyproto),
+    ),
+    word(
+        "quic",
+        Repeat::First,
+        Kind::Setting(crate::config::listening::quic),
+    ),
+    word(
+        "grpc_server",
+        Repeat::First,
+        Kind::Setting(crate::config::listening::grpc_server),
+    ),
+    word(
+        "https",
+        Repeat::First,
+        Kind::Setting(crate::config::listening::https),
+    ),
+    word(
+        "https3",
+        Repeat::First,
+        Kind::Setting(crate::config::listening::https3),
+    ),
+    word(
+        "timeouts",
+        Repeat::Merged,
+        Kind::Setting(crate::config::listening::timeouts),
+    ),
     word(
         "multisocket",
         Repeat::Once,
@@ -106,7 +131,8 @@ pub const ORDER: &[Word] = &[
         Repeat::Merged,
         Kind::Setting(crate::config::settings::debug),
     ),
-    absent("trace"),
+    // Outside of all that answers: its spans are of the whole.
+    word("trace", Repeat::Merged, Kind::MergedPlugin(parse_trace)),
     word(
         "ready",
         Repeat::Once,
@@ -135,8 +161,10 @@ pub const ORDER: &[Word] = &[
     word("log", Repeat::Merged, Kind::MergedPlugin(parse_log)),
     // Outside of rewrite, as log is: what is told is what the client asked.
     word("dnstap", Repeat::Instances, Kind::Plugin(parse_dnstap)),
-    absent("local"),
-    absent("dns64"),
+    // Outside of all that could send these names elsewhere.
+    word("local", Repeat::Merged, Kind::MergedPlugin(parse_local)),
+    // Outside of all that answers: it asks again for what it makes addresses of.
+    word("dns64", Repeat::Merged, Kind::MergedPlugin(parse_dns64)),
     word("any", Repeat::First, Kind::Plugin(parse_any)),
     word("chaos", Repeat::First, Kind::Plugin(parse_chaos)),
     // Outside of cache, so that a remembered answer is shuffled anew for each client.
@@ -155,13 +183,15 @@ pub const ORDER: &[Word] = &[
         Repeat::Merged,
         Kind::MergedPlugin(parse_autopath),
     ),
-    absent("acl"),
+    // Outside of cache and of all that answers, and inside of what changes the question: rules are
+    // for the name that is looked up.
+    word("acl", Repeat::Merged, Kind::MergedPlugin(parse_acl)),
     word("header", Repeat::Merged, Kind::MergedPlugin(parse_header)),
     absent("dnssec"),
     word(
         "tls",
-        Repeat::First,
-        Kind::Setting(crate::config::settings::tls),
+        Repeat::Merged,
+        Kind::Setting(crate::config::listening::tls),
     ),
     word("minimal", Repeat::First, Kind::Plugin(parse_minimal)),
     // Before all that looks names up: what is written in the Corefile overrides them.
@@ -197,7 +227,7 @@ pub const ORDER: &[Word] = &[
         Repeat::Merged,
         Kind::MergedPlugin(parse_secondary),
     ),
-    absent("etcd"),
+    word("etcd", Repeat::First, Kind::Plugin(parse_etcd)),
     // Behind all that answers here, unlike CoreDNS's: a name that falls through to an upstream today
     // and is the cluster's tomorrow is then answered from the cluster at once. Behind rewrite, so
     // that a reply is kept under the name that was looked up.
@@ -205,8 +235,8 @@ pub const ORDER: &[Word] = &[
     // Directly before forward: it recognises its own probe where it would be forwarded again.
     word("loop", Repeat::Once, Kind::Plugin(parse_loop)),
     word("forward", Repeat::Instances, Kind::Plugin(parse_forward)),
-    absent("grpc"),
-    absent("erratic"),
+    word("grpc", Repeat::Once, Kind::Plugin(parse_grpc)),
+    word("erratic", Repeat::Merged, Kind::MergedPlugin(parse_erratic)),
     // Answers everything that gets this far.
     word("whoami", Repeat::First, Kind::Plugin(parse_whoami)),
     absent("on"),
@@ -224,6 +254,14 @@ fn boxed(setup: impl Setup + 'static) -> Box<dyn Setup> {
 
 fn parse_metadata(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::metadata::parse(one, &parsing.zone_names()).map(boxed)
+}
+
+fn parse_cancel(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::cancel::parse(uses).map(boxed)
+}
+
+fn parse_trace(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::trace::parse(uses, parsing.warnings).map(boxed)
 }
 
 fn parse_prometheus(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
@@ -287,6 +325,10 @@ fn parse_autopath(
 ) -> Result<Box<dyn Setup>, Errors> {
     let zones = parsing.zone_names();
     plugin::autopath::parse(uses, &zones, parsing.directives, parsing.warnings).map(boxed)
+}
+
+fn parse_etcd(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::etcd::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
 
 fn parse_cache(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
@@ -366,8 +408,28 @@ fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn S
     Ok(boxed(config))
 }
 
+fn parse_grpc(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::grpc::parse(one, parsing.warnings).map(boxed)
+}
+
 fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::whoami::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_local(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::local::parse(uses).map(boxed)
+}
+
+fn parse_dns64(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::dns64::parse(uses, parsing.warnings).map(boxed)
+}
+
+fn parse_acl(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::acl::parse(uses, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_erratic(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::erratic::parse(uses).map(boxed)
 }
 
 fn parse_template(

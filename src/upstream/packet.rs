@@ -99,6 +99,17 @@ impl Packet {
         out
     }
 
+    /// The whole message, under `id`.
+    pub fn message(&self, id: u16) -> Vec<u8> {
+        let mut room = [0; MAX_QUERY];
+        self.under(id, &mut room).to_vec()
+    }
+
+    /// Reads an answer that came alone, so that its id tells nothing.
+    pub fn read(&self, message: &[u8], header: &Header) -> Option<Reply> {
+        self.read_answer(message, header)
+    }
+
     /// Reads `message`, whose id has been found right, into a reply, if it is an answer to this
     /// question and whole. What is not is noted: it is ignored, and explains a silence.
     pub(super) fn read_answer(&self, message: &[u8], header: &Header) -> Option<Reply> {

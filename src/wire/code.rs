@@ -152,6 +152,34 @@ impl fmt::Display for Class {
     }
 }
 
+/// A word that is no class.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("'{0}' is no class")]
+pub struct UnknownClass(String);
+
+impl FromStr for Class {
+    type Err = UnknownClass;
+
+    /// Reads a mnemonic in any case, or `CLASS` and a number (RFC 3597 §5).
+    fn from_str(text: &str) -> Result<Self, UnknownClass> {
+        let upper = text.to_ascii_uppercase();
+        let number = match upper.as_str() {
+            "IN" => Some(1),
+            "CS" => Some(2),
+            "CH" => Some(3),
+            "HS" => Some(4),
+            "NONE" => Some(254),
+            "ANY" => Some(255),
+            other => other
+                .strip_prefix("CLASS")
+                .and_then(|digits| digits.parse().ok()),
+        };
+        number
+            .map(Self)
+            .ok_or_else(|| UnknownClass(text.to_owned()))
+    }
+}
+
 /// What a message wants (RFC 1035 §4.1.1); four bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Opcode(pub u8);
