@@ -180,7 +180,7 @@ fn warn_of_root(block: &ServerBlock) {
     };
     if let Err(error) = std::fs::metadata(root) {
         let root = root.display();
-        tracing::warn!("plugin/root: the directory {root} cannot be seen: {error}");
+        tracing::warn!(target: "plugin/root", "the directory {root} cannot be seen: {error}");
     }
 }
 
