@@ -15,8 +15,9 @@ use super::server::{PATIENCE, Server, exchange};
 
 const CONTENT: &[u8] = b"protobuf:dnstap.Dnstap";
 
-/// Takes what comes over `stream`, from the handshake to the good-bye.
-fn read(mut stream: impl Read + Write, tell: &std::sync::mpsc::Sender<Dnstap>) {
+/// Takes what comes over `stream`, from the handshake to the good-bye, and says whether there was
+/// one.
+fn read(mut stream: impl Read + Write, tell: &std::sync::mpsc::Sender<Dnstap>) -> bool {
     let ready = control(&mut stream);
     assert_eq!(ready[..4], 4u32.to_be_bytes(), "READY");
     assert!(ready.ends_with(CONTENT));
@@ -29,13 +30,14 @@ fn read(mut stream: impl Read + Write, tell: &std::sync::mpsc::Sender<Dnstap>) {
         if length == 0 {
             // STOP, whose escape has just been read.
             send(&mut stream, 5, false);
-            return;
+            return true;
         }
         stream.read_exact(&mut frame).unwrap();
         if tell.send(Dnstap::decode(&frame[..]).unwrap()).is_err() {
-            return;
+            break;
         }
     }
+    false
 }
 
 fn control(stream: &mut impl Read) -> Vec<u8> {
@@ -194,7 +196,7 @@ fn all_who_connect_to_us_are_told_and_get_a_good_bye() {
     server.signal("TERM");
     assert!(server.end().success());
     for reader in readers {
-        reader.join().unwrap();
+        assert!(reader.join().unwrap(), "a good-bye");
     }
     assert!(!path.exists(), "the socket's file goes with it");
 }

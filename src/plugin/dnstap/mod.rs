@@ -15,7 +15,7 @@ mod parse;
 mod sink;
 pub mod tap;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
 
 pub use parse::parse;
 
@@ -110,6 +110,10 @@ impl Plugin for Dnstap {
 
     fn observes(&self) -> bool {
         true
+    }
+
+    fn ended(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        Some(Box::pin(self.0.sink().end()))
     }
 
     fn wrote(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {

@@ -55,6 +55,11 @@ impl Tap {
             .collect()
     }
 
+    /// Where its messages go.
+    pub(super) fn sink(&self) -> &Sink {
+        &self.sink
+    }
+
     /// A client asks.
     pub(super) fn client_query(&self, block: &Block, query: &Query) {
         let mut message = Message::of(Kind::ClientQuery);
