@@ -40,7 +40,7 @@ impl Packet {
         let octets = write_query(
             0,
             &query.question,
-            query.recursion_desired,
+            query.onward_recursion.unwrap_or(query.recursion_desired),
             query.checking_disabled,
             true,
             edns,
@@ -243,6 +243,13 @@ mod tests {
         });
         let mut iterative = plain.clone();
         iterative.recursion_desired = false;
+        let mut made_iterative = plain.clone();
+        made_iterative.onward_recursion = Some(false);
+        let iterative_key = Packet::of(&iterative).key(Way::Datagram);
+        assert_eq!(
+            iterative_key,
+            Packet::of(&made_iterative).key(Way::Datagram)
+        );
         let mut from = plain.clone();
         from.options.push(Options::SUBNET, b"net");
         assert_ne!(key, Packet::of(&plain).key(Way::Stream));
