@@ -87,15 +87,16 @@ fn a_query_and_its_reply_are_told_in_full_over_tcp() {
         "dnstap tcp://{address} full {{
             identity me
             version 7
-            extra \"{{name}} {{rcode}} {{/forward/upstream}}\"
-        }}"
+            extra \"{{name}} {{rcode}} {{/view/name}}\"
+        }}
+        view mine"
     )));
     std::thread::spawn(move || read(listener.accept().unwrap().0, &tell));
     let reply = exchange(server.address, "Name.example.", RecordType::A).unwrap();
     let query = next(&messages);
     assert_eq!(query.identity.as_deref(), Some(&b"me"[..]));
     assert_eq!(query.version.as_deref(), Some(&b"7"[..]));
-    assert_eq!(query.extra.as_deref(), Some(&b"name.example. - -"[..]));
+    assert_eq!(query.extra.as_deref(), Some(&b"name.example. - mine"[..]));
     let query = query.message.unwrap();
     assert_eq!(query.kind, Kind::ClientQuery as i32);
     let (family, protocol) = (query.socket_family, query.socket_protocol);
