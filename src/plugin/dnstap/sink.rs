@@ -376,8 +376,10 @@ impl Listener {
                     std::fs::remove_file(path)?;
                 }
                 let listener = UnixListener::bind(path)?;
-                let _file = Unlink(path.clone());
-                Ok(Bound::Unix { listener, _file })
+                Ok(Bound::Unix {
+                    _file: Unlink(path.clone()),
+                    listener,
+                })
             }
             Socket::Tcp(host, port) | Socket::Tls(host, port) => {
                 let host = if host.is_empty() { "::" } else { host };
