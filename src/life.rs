@@ -40,6 +40,9 @@ pub enum StartError {
     BindPage(#[from] admin::BindError),
 }
 
+/// How long plugins may take to tell what they still have to tell.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// How long questions under way may take to be answered once nothing new is taken in. Forwarded
 /// ones end by themselves before.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -133,6 +136,8 @@ impl Running {
         if !self.servers.drain(PATIENCE).await {
             tracing::warn!("questions were still under way after {PATIENCE:?}");
         }
+        // Whoever they tell may be gone, which is no reason to stay.
+        let _ = tokio::time::timeout(FAREWELL, self.site.ended()).await;
     }
 
     /// What is served, in CoreDNS's form: a line for each zone of each listener.

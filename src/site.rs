@@ -149,6 +149,11 @@ impl Site {
         })
     }
 
+    /// Waits until every plugin has told what it still has to tell.
+    pub async fn ended(&self) {
+        future::join_all(self.plugins.iter().filter_map(|plugin| plugin.ended())).await;
+    }
+
     /// Waits until every plugin has what it needs to start, or has waited long enough.
     pub async fn started(&self) {
         future::join_all(self.plugins.iter().filter_map(|plugin| plugin.started())).await;

@@ -133,6 +133,12 @@ pub trait Plugin: Send + Sync + 'static {
         None
     }
 
+    /// The process ends and has answered its last question: completes when the plugin has told
+    /// others what it still has to tell. Nobody waits longer than a moment.
+    fn ended(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        None
+    }
+
     /// Whether names that nobody here knows can be found by it: decides the RA bit.
     fn recurses(&self) -> bool {
         false
