@@ -90,6 +90,7 @@ impl Site {
         let mut plugins = Vec::new();
         let mut watched = Vec::new();
         for block in &config.blocks {
+            warn_of_root(block);
             let chain = build_chain(block, default_port, &parts, metrics)?;
             plugins.extend(chain.plugins().iter().cloned());
             if let Some(ready) = &block.settings.ready {
@@ -170,6 +171,17 @@ fn identity(files: &Files, parts: &Parts) -> Result<Arc<Identity>, BuildError> {
     // A reload is as good a time as any to look whether they have changed.
     kept.refresh().map_err(failed)?;
     Ok(Arc::clone(&kept))
+}
+
+/// Says so where the directory that a block's files are under is not there (yet).
+fn warn_of_root(block: &ServerBlock) {
+    let Some(root) = &block.settings.root else {
+        return;
+    };
+    if let Err(error) = std::fs::metadata(root) {
+        let root = root.display();
+        tracing::warn!("plugin/root: the directory {root} cannot be seen: {error}");
+    }
 }
 
 /// The chain of a block, built in plugin order.

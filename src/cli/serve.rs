@@ -139,7 +139,8 @@ impl Corefile {
         Config::read(&source).map_err(|wrong| ReadError::Wrong(Box::new(wrong)))
     }
 
-    fn text(&self) -> io::Result<String> {
+    /// Its text.
+    pub fn text(&self) -> io::Result<String> {
         let octets = match self {
             Self::StandardInput => capped(io::stdin().lock())?,
             Self::File(path) => capped(fs::File::open(path)?)?,

@@ -21,6 +21,8 @@ pub struct Settings {
     pub bind: Vec<HostAddress>,
     /// Whether there are more, of interfaces that only another machine has.
     pub bound_elsewhere: bool,
+    /// What relative names of files are under, which the parsers have seen to.
+    pub root: Option<PathBuf>,
     /// Where liveness is told, and how long to go on when told to stop.
     pub health: Option<admin::health::Config>,
     /// Where readiness is told.
@@ -85,6 +87,31 @@ pub fn reload(
     };
     settings.reload = Some(read(uses[0]).map_err(|error| vec![error.in_plugin("reload")])?);
     Ok(())
+}
+
+/// `root PATH`; the last one counts. See [`Parsing::path`].
+pub fn root(
+    uses: &[&Directive],
+    _: &mut Parsing<'_>,
+    settings: &mut Settings,
+) -> Result<(), Errors> {
+    let mut errors = Vec::new();
+    for one in uses {
+        let mut arguments = one.arguments();
+        let path = arguments.required("a directory");
+        let read = path.and_then(|path| {
+            arguments.none_left()?;
+            one.no_body()?;
+            settings.root = Some(path.as_str().into());
+            Ok(())
+        });
+        errors.extend(read.err().map(|error| error.in_plugin("root")));
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(errors)
+    }
 }
 
 /// `debug`

@@ -17,5 +17,6 @@ mod streams;
 mod tls;
 mod transfer;
 mod transports;
+mod tsig;
 mod udp;
 mod wire;
