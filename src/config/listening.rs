@@ -174,11 +174,13 @@ fn read_tls(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Files, Diagnos
              Secret) and write 'tls CERTIFICATE KEY'; files that change are read again",
         ));
     }
-    let certificate = arguments.required("a certificate file")?.as_str();
-    let key = arguments.required("a key file")?.as_str();
+    let mut file = |what| -> Result<_, Diagnostic> {
+        Ok(parsing.path(arguments.required(what)?.as_str().as_ref()))
+    };
+    let (certificate, key) = (file("a certificate file")?, file("a key file")?);
     let mut files = Files::new(certificate, key);
     let authority = arguments.next();
-    files.authority = authority.map(|word| word.as_str().into());
+    files.authority = authority.map(|word| parsing.path(word.as_str().as_ref()));
     arguments.none_left()?;
     for line in one.properties() {
         let mut arguments = line.arguments();
@@ -198,7 +200,10 @@ fn read_tls(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Files, Diagnos
                     return Err(error.help(help));
                 }
             }
-            "keylog" => files.key_log = Some(arguments.required("a file")?.as_str().into()),
+            "keylog" => {
+                let file = arguments.required("a file")?;
+                files.key_log = Some(parsing.path(file.as_str().as_ref()));
+            }
             _ => return Err(unknown_property(line.name(), &["client_auth", "keylog"])),
         }
         arguments.none_left()?;

@@ -4,7 +4,7 @@ mod bind;
 
 pub use bind::bind;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use super::{Listening, Parsing};
 use crate::{
