@@ -17,6 +17,7 @@
 //! message    whole messages: octets to query or reply, reply to octets
 //! query      the question: as asked, as rewritten, who asks, over what
 //! reply      the answer: rcode, records, and why it is what it is
+//! tsig       messages signed by shared secrets
 //! edns       the options of an OPT record
 //! wire       names, numbers and records as octets
 //! logging    the lines that people read
@@ -61,6 +62,7 @@ pub mod reload;
 pub mod reply;
 pub mod server;
 pub mod site;
+pub mod tsig;
 pub mod upstream;
 pub mod wire;
 pub mod zone;

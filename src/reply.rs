@@ -26,6 +26,8 @@ pub struct Reply {
     pub authoritative: bool,
     /// Recursion is to be had here (the RA bit).
     pub recursion_available: bool,
+    /// What the RD bit says, where it is not the query's.
+    pub recursion_desired: Option<bool>,
     /// An upstream vouches for the data (the AD bit).
     pub authentic: bool,
     /// Records are missing for want of room (the TC bit): set by an upstream, or by the writer.
@@ -130,6 +132,8 @@ pub enum Why {
     UpstreamLoop,
     /// Too many questions are under way at once.
     Overload,
+    /// The answer did not come within the time that the configuration gives it.
+    TooLate,
     /// No server block is for this name.
     NoZone,
     /// The block's plugins all passed the question on.
@@ -277,6 +281,7 @@ impl Reply {
         self.rcode = Rcode::NOERROR;
         self.authoritative = false;
         self.recursion_available = false;
+        self.recursion_desired = None;
         self.authentic = false;
         self.truncated = false;
         self.why = Why::Unanswered;
@@ -293,6 +298,7 @@ impl Reply {
             rcode,
             authoritative,
             recursion_available,
+            recursion_desired,
             authentic,
             truncated,
             why,
@@ -307,6 +313,7 @@ impl Reply {
         *rcode = other.rcode;
         *authoritative = other.authoritative;
         *recursion_available = other.recursion_available;
+        *recursion_desired = other.recursion_desired;
         *authentic = other.authentic;
         *truncated = other.truncated;
         *why = other.why;
@@ -600,7 +607,12 @@ pub(crate) fn names_in(rtype: Type) -> Option<(usize, usize)> {
     }
 }
 
-fn expand(message: &[u8], raw: &RawRecord, arena: &mut Vec<u8>) -> Result<(), MalformedMessage> {
+/// Puts the data of a record of `message` behind what is in `arena`, the names in them decompressed.
+pub(crate) fn expand(
+    message: &[u8],
+    raw: &RawRecord,
+    arena: &mut Vec<u8>,
+) -> Result<(), MalformedMessage> {
     let start = arena.len();
     let mut position = raw.data_start;
     if let Some((before, names)) = names_in(raw.rtype) {

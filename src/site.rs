@@ -95,6 +95,7 @@ impl Site {
         let mut plugins = Vec::new();
         let mut watched = Vec::new();
         for block in &config.blocks {
+            warn_of_root(block);
             let chain = build_chain(block, default_port, &parts, metrics)?;
             plugins.extend(chain.plugins().iter().cloned());
             if let Some(ready) = &block.settings.ready {
@@ -189,6 +190,17 @@ fn content_hash(contents: &[Vec<u8>]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     contents.hash(&mut hasher);
     hasher.finish()
+}
+
+/// Says so where the directory that a block's files are under is not there (yet).
+fn warn_of_root(block: &ServerBlock) {
+    let Some(root) = &block.settings.root else {
+        return;
+    };
+    if let Err(error) = std::fs::metadata(root) {
+        let root = root.display();
+        tracing::warn!("plugin/root: the directory {root} cannot be seen: {error}");
+    }
 }
 
 /// The chain of a block, built in plugin order.

@@ -1,33 +1,48 @@
 //! What goes with an answer: the zone's name servers, and the addresses of names in it (RFC 1034
 //! §4.3.2 step 6).
 
-use super::{answer::Answering, zone::Set};
+use super::{
+    answer::{Answering, Want},
+    zone::{Set, Zone},
+};
 use crate::{
-    reply::{Owner, Section},
+    reply::{Owner, Reply, Section},
     wire::{NameRef, Type},
 };
 
 const SVCB: Type = Type(64);
 const HTTPS: Type = Type(65);
 
+impl Zone {
+    /// Puts the zone's name servers beside an answer that was completed elsewhere.
+    pub fn authority(&self, want: Want, reply: &mut Reply) {
+        let mut answering = Answering {
+            zone: self,
+            rtype: Type::NS,
+            want,
+            reply,
+        };
+        answering.authority();
+    }
+}
+
 impl Answering<'_> {
     /// Puts beside the records that were found at `node` what belongs to them.
     pub(super) fn complete(&mut self, node: usize) {
         let zone = self.zone;
-        let names_servers = node == 0 && matches!(self.rtype, Type::NS | Type::ANY);
+        let answers = self.reply.section(Section::Answer);
+        let names_servers = node == 0 && answers.iter().any(|record| record.rtype == Type::NS);
         if !names_servers {
             self.authority();
         }
-        for rtype in [Type::MX, Type::SRV, SVCB, HTTPS, Type::NS] {
-            if (self.rtype == rtype || self.rtype == Type::ANY)
-                && let Some(set) = zone.set(node, rtype)
-            {
-                self.addresses_of(set);
-            }
+        if matches!(self.rtype, Type::MX | Type::SRV | SVCB | HTTPS | Type::NS)
+            && let Some(set) = zone.set(node, self.rtype)
+        {
+            self.addresses_of(set);
         }
     }
 
-    /// The zone's name servers.
+    /// The zone's name servers, which go with every answer of its own.
     pub(super) fn authority(&mut self) {
         let zone = self.zone;
         if let Some(set) = zone.set(0, Type::NS) {

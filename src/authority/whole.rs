@@ -3,7 +3,7 @@
 use super::zone::{Set, Zone};
 use crate::{
     reply::{Data, Owner, Reply, Section, Why},
-    wire::{NameRef, Type},
+    wire::{NameRef, Type, is_later},
 };
 
 impl Zone {
@@ -41,9 +41,4 @@ impl Zone {
             reply.push(Section::Answer, owner, set.rtype, set.ttl, data);
         }
     }
-}
-
-/// Whether a serial comes after another one (RFC 1982 §3.2).
-pub fn is_later(serial: u32, other: u32) -> bool {
-    serial != other && serial.wrapping_sub(other) < 1 << 31
 }

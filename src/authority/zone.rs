@@ -52,7 +52,7 @@ pub(super) struct Node {
 pub(super) const NOWHERE: u32 = u32::MAX;
 
 /// The records of one type at one name, and the signatures over them.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Set {
     pub(super) rtype: Type,
     pub(super) ttl: u32,
@@ -99,6 +99,11 @@ impl Zone {
     /// How many records it has.
     pub fn records(&self) -> usize {
         self.records
+    }
+
+    /// Whether both hold the same, record for record.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.arena == other.arena && self.sets == other.sets
     }
 
     /// Looks for a name among those that exist.

@@ -6,7 +6,7 @@
 mod doubts;
 pub mod settings;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use settings::Settings;
 
@@ -100,6 +100,16 @@ impl Parsing<'_> {
             .iter()
             .map(|zone| zone.as_str().to_owned())
             .collect()
+    }
+
+    /// A file of the block: a relative one is under what `root` says, the last one that does.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        let mut roots = self.directives.iter().filter(|it| it.name == "root");
+        let root = roots.next_back().and_then(|root| root.arguments.first());
+        root.map_or_else(
+            || path.to_owned(),
+            |root| Path::new(root.as_str()).join(path),
+        )
     }
 }
 

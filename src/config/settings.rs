@@ -21,6 +21,8 @@ pub struct Settings {
     pub bind: Vec<HostAddress>,
     /// Whether there are more, of interfaces that only another machine has.
     pub bound_elsewhere: bool,
+    /// What relative names of files are under, which the parsers have seen to.
+    pub root: Option<PathBuf>,
     /// Where liveness is told, and how long to go on when told to stop.
     pub health: Option<admin::health::Config>,
     /// Where readiness is told.
@@ -96,10 +98,35 @@ pub fn reload(
     Ok(())
 }
 
+/// `root PATH`; the last one counts. See [`Parsing::path`].
+pub fn root(
+    uses: &[&Directive],
+    _: &mut Parsing<'_>,
+    settings: &mut Settings,
+) -> Result<(), Errors> {
+    let mut errors = Vec::new();
+    for one in uses {
+        let mut arguments = one.arguments();
+        let path = arguments.required("a directory");
+        let read = path.and_then(|path| {
+            arguments.none_left()?;
+            one.no_body()?;
+            settings.root = Some(path.as_str().into());
+            Ok(())
+        });
+        errors.extend(read.err().map(|error| error.in_plugin("root")));
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(errors)
+    }
+}
+
 /// `tls CERTIFICATE KEY`
 pub fn tls(
     uses: &[&Directive],
-    _: &mut Parsing<'_>,
+    parsing: &mut Parsing<'_>,
     settings: &mut Settings,
 ) -> Result<(), Errors> {
     let read = |one: &Directive| -> Result<Tls, Diagnostic> {
@@ -107,13 +134,16 @@ pub fn tls(
             return Err(unknown_property(line.name(), &[]));
         }
         let mut arguments = one.arguments();
-        let certificate = arguments.required("a certificate file")?.as_str().into();
-        let key = arguments.required("a key file")?.as_str().into();
+        let certificate = arguments.required("a certificate file")?.as_str();
+        let key = arguments.required("a key file")?.as_str();
         if let Some(authorities) = arguments.next() {
             let message = "asking clients for certificates is not built into Lodestone yet";
             return Err(authorities.error(message));
         }
-        Ok(Tls { certificate, key })
+        Ok(Tls {
+            certificate: parsing.path(certificate.as_ref()),
+            key: parsing.path(key.as_ref()),
+        })
     };
     settings.tls = Some(read(uses[0]).map_err(|error| vec![error.in_plugin("tls")])?);
     Ok(())

@@ -46,6 +46,8 @@ pub struct Metrics {
     pub quic_responses_total: IntCounterVec,
     /// Asking upstreams.
     pub forward: Forward,
+    /// Servers that are asked by gRPC.
+    pub grpc: Grpc,
     /// The cache of other servers' answers.
     pub cache: Cache,
     /// The hosts table.
@@ -230,6 +232,7 @@ impl Metrics {
             https3_responses_total: responses("https3"),
             quic_responses_total: responses("quic"),
             forward: Forward::new(&register),
+            grpc: Grpc::new(&register),
             cache: Cache::new(&register),
             hosts: Hosts::new(&register),
             autopath_success_total: register.add(TallyVec::new(
@@ -333,6 +336,39 @@ impl Forward {
             max_concurrent_rejects_total: register.counter(
                 "coredns_forward_max_concurrent_rejects_total",
                 "Questions refused because as many as allowed were under way.",
+            ),
+        }
+    }
+}
+
+/// Servers that are asked by gRPC; `to` is host and port.
+pub struct Grpc {
+    /// Time that they took to answer.
+    pub request_duration_seconds: HistogramVec,
+    /// Questions that they answered.
+    pub requests_total: IntCounterVec,
+    /// The same by code.
+    pub responses_total: IntCounterVec,
+}
+
+impl Grpc {
+    fn new(register: &Register) -> Self {
+        Self {
+            request_duration_seconds: register.histograms(
+                "coredns_grpc_request_duration_seconds",
+                "Time that a server took to answer by gRPC, in seconds.",
+                &["to"],
+                time_buckets(),
+            ),
+            requests_total: register.counters(
+                "coredns_grpc_requests_total",
+                "Questions that a server answered by gRPC.",
+                &["to"],
+            ),
+            responses_total: register.counters(
+                "coredns_grpc_responses_total",
+                "Replies of a server by gRPC, by code.",
+                &["rcode", "to"],
             ),
         }
     }

@@ -1,6 +1,8 @@
 //! The walk of a question inward and of its reply outward: a slice and a loop.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
+
+use tokio::time::timeout_at;
 
 use super::{Block, Context, Door, Pending, Plugin, Resolved, Step, Written};
 use crate::{
@@ -14,6 +16,7 @@ pub struct Chain {
     plugins: Box<[Arc<dyn Plugin>]>,
     observers: Box<[Arc<dyn Plugin>]>,
     recurses: bool,
+    refuses_others: bool,
     follows: bool,
 }
 
@@ -52,10 +55,17 @@ impl Chain {
         let recurses = plugins.iter().any(|plugin| plugin.recurses());
         let follows = plugins.iter().any(|plugin| plugin.follows());
         let observers = plugins.iter().filter(|plugin| plugin.observes());
+        // A cache does not answer by itself. CoreDNS has it before those that serve zones.
+        let mut last = plugins
+            .iter()
+            .rev()
+            .filter(|plugin| plugin.name() != "cache");
+        let refuses_others = last.next().is_none_or(|last| last.refuses_others());
         Self {
             observers: observers.cloned().collect(),
             plugins: plugins.into(),
             recurses,
+            refuses_others,
             follows,
         }
     }
@@ -91,6 +101,7 @@ impl Chain {
                 Step::Pass => {}
                 Step::Answer => {
                     reply.answered_by = plugin.name();
+                    reply.recursion_available |= self.recurses;
                     return self.outward(context, query, reply, at);
                 }
                 Step::Drop => return Walk::Dropped,
@@ -99,18 +110,19 @@ impl Chain {
                 }
             }
         }
-        // A block without plugins refuses; one whose plugins all passed has failed to do its work.
-        if self.plugins.is_empty() {
+        // A block without plugins refuses, and one that ends with zones; any other whose plugins all
+        // passed has failed to do its work.
+        if self.refuses_others {
             reply.fail(Rcode::REFUSED, Why::NoZone);
         } else {
             reply.fail(Rcode::SERVFAIL, Why::NobodyAnswered);
         }
+        reply.recursion_available |= self.recurses;
         self.outward(context, query, reply, self.plugins.len())
     }
 
     /// Amends the reply by every plugin before `end`, innermost first.
     fn outward(&self, context: &Context<'_>, query: &Query, reply: &mut Reply, end: usize) -> Walk {
-        reply.recursion_available |= self.recurses;
         for (at, plugin) in self.plugins[..end].iter().enumerate().rev() {
             if self.follows
                 && let Some(pending) = plugin.follow(context, query, reply)
@@ -151,7 +163,10 @@ impl Waiting {
             mut pending,
         } = *self;
         loop {
-            let resolved = pending.await;
+            let resolved = match query.deadline {
+                None => pending.await,
+                Some(deadline) => within(deadline, pending).await,
+            };
             let context = Context {
                 door: &door,
                 block: &block,
@@ -162,7 +177,10 @@ impl Waiting {
                 Resolved::Answer(answer) => {
                     reply = answer;
                     match way {
-                        Way::In => reply.answered_by = chain.plugins[at].name(),
+                        Way::In => {
+                            reply.answered_by = chain.plugins[at].name();
+                            reply.recursion_available |= chain.recurses;
+                        }
                         Way::Out => chain.plugins[at].amend(&context, &query, &mut reply),
                     }
                     chain.outward(&context, &query, &mut reply, at)
@@ -182,6 +200,17 @@ impl Waiting {
             }
         }
     }
+}
+
+/// What comes of a wait that is given up when its time is over. In a place of its own: those who
+/// set no deadline pay nothing for it.
+fn within(deadline: Instant, pending: Pending) -> Pending {
+    Box::pin(async move {
+        let late = |_| Resolved::Answer(Reply::failure(Rcode::SERVFAIL, Why::TooLate));
+        timeout_at(deadline.into(), pending)
+            .await
+            .unwrap_or_else(late)
+    })
 }
 
 #[cfg(test)]

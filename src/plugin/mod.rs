@@ -7,30 +7,50 @@
 //! Words that configure a server block and never see a query (bind, health, reload, ...) are
 //! settings, another type: see [`crate::config`].
 
+pub mod acl;
+pub mod any;
+mod authority;
+pub mod auto;
 pub mod autopath;
+pub mod bufsize;
 pub mod cache;
+pub mod cancel;
 mod chain;
+pub mod chaos;
+pub mod dns64;
 pub mod dnstap;
 pub mod elsewhere;
+pub mod erratic;
 pub mod errors;
+pub mod etcd;
 mod expression;
+pub mod file;
 pub mod forward;
+pub mod grpc;
+pub mod header;
+mod host_name;
 pub mod hosts;
 pub mod k8s_external;
 pub mod kubernetes;
 pub mod loadbalance;
+pub mod local;
 pub mod log;
 pub mod loop_guard;
 pub mod metadata;
+pub mod minimal;
+pub mod nsid;
 pub mod order;
 mod parts;
 mod polled_file;
 pub mod prometheus;
 pub mod rewrite;
+pub mod secondary;
 pub mod template;
 #[cfg(test)]
 mod testing;
+pub mod trace;
 pub mod transfer;
+pub mod tsig;
 pub mod view;
 pub mod whoami;
 mod zone_list;
@@ -122,6 +142,18 @@ pub trait Plugin: Send + Sync + 'static {
     /// view ([`Setup::view`]), for each query that comes to its zone. `chain` is the block's.
     fn admits(&self, _chain: &Chain, _query: &Query) -> bool {
         true
+    }
+
+    /// Somebody says that the zone of the query's name has changed (NOTIFY, RFC 1996): what to answer,
+    /// where the plugin has to do with that. Whatever follows must not be waited for here.
+    fn notified(&self, _query: &Query) -> Option<Rcode> {
+        None
+    }
+
+    /// Whether a question that it passes on, and that nobody after it takes, is for another server:
+    /// it serves zones and nothing else. Otherwise nobody knowing an answer is a failure.
+    fn refuses_others(&self) -> bool {
+        false
     }
 
     /// Whether it can answer in classes other than IN.
@@ -216,6 +248,18 @@ impl Context<'_> {
     pub fn refresh(&self, query: &Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         let mut sub_query = query.sub_query(query.asked);
         sub_query.refresh = true;
+        self.send(sub_query)
+    }
+
+    /// Asks the server itself, as the same client would, for addresses as they are: none are made of
+    /// others by `dns64`.
+    pub fn untranslated(
+        &self,
+        query: &Query,
+        question: Question,
+    ) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        let mut sub_query = query.sub_query(question);
+        sub_query.untranslated = true;
         self.send(sub_query)
     }
 

@@ -7,6 +7,7 @@
 //! udp, stream  sockets and connections to one upstream; waiters is who waits on them for what
 //! https, quic  the same in other clothes, on one connection each: line keeps it, http2 speaks it
 //! health       whether an upstream is worth asking
+//! rpc          calls of gRPC, over http2 and a line too
 //! target       how a Corefile names an upstream; resolv_conf is the file that lists some, resolve
 //!              finds the addresses of a host
 //! tls          whom to trust
@@ -29,6 +30,7 @@ mod policy;
 mod quic;
 mod resolv_conf;
 mod resolve;
+mod rpc;
 mod stream;
 mod target;
 mod tls;
@@ -55,6 +57,7 @@ pub use packet::Packet;
 pub use policy::{MAX_UPSTREAMS, Policy};
 pub use resolv_conf::{ResolvConf, read_nameservers, read_search};
 pub use resolve::{ResolveError, resolve};
+pub use rpc::{Rpc, RpcError};
 pub use stream::Keeping;
 pub use target::{Host, Over, Target, TargetError, To};
 pub use tls::{TlsError, TlsFiles};

@@ -40,7 +40,7 @@ impl Packet {
         let octets = write_query(
             0,
             &query.question,
-            query.recursion_desired,
+            query.onward_recursion.unwrap_or(query.recursion_desired),
             query.checking_disabled,
             true,
             edns,
@@ -97,6 +97,17 @@ impl Packet {
         out.copy_from_slice(&self.octets);
         out[..2].copy_from_slice(&id.to_be_bytes());
         out
+    }
+
+    /// The whole message, under `id`.
+    pub fn message(&self, id: u16) -> Vec<u8> {
+        let mut room = [0; MAX_QUERY];
+        self.under(id, &mut room).to_vec()
+    }
+
+    /// Reads an answer that came alone, so that its id tells nothing.
+    pub fn read(&self, message: &[u8], header: &Header) -> Option<Reply> {
+        self.read_answer(message, header)
     }
 
     /// Reads `message`, whose id has been found right, into a reply, if it is an answer to this
@@ -232,6 +243,13 @@ mod tests {
         });
         let mut iterative = plain.clone();
         iterative.recursion_desired = false;
+        let mut made_iterative = plain.clone();
+        made_iterative.onward_recursion = Some(false);
+        let iterative_key = Packet::of(&iterative).key(Way::Datagram);
+        assert_eq!(
+            iterative_key,
+            Packet::of(&made_iterative).key(Way::Datagram)
+        );
         let mut from = plain.clone();
         from.options.push(Options::SUBNET, b"net");
         assert_ne!(key, Packet::of(&plain).key(Way::Stream));

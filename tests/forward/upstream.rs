@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use lodestone::{
+    edns::Options,
     message::{Writer, read_query},
     query::{Edns, Query, Question, Transport},
     reply::{Data, Reply, Why},
@@ -37,6 +38,8 @@ pub struct Asked {
     pub header: Header,
     pub question: Question,
     pub edns: Option<Edns>,
+    /// Given back with every answer.
+    pub options: Options,
     pub over: Transport,
     pub from: SocketAddr,
     /// Tells the connections of a stream apart.
@@ -446,6 +449,7 @@ impl Shared {
             header,
             question: parsed.question,
             edns: parsed.edns,
+            options: parsed.options,
             over,
             from,
             connection,
@@ -464,7 +468,10 @@ impl Shared {
         reply.authoritative = true;
         reply.authentic = true;
         match act {
-            Act::Answer(last) => reply.answer(Type::A, 60, a_record(last)),
+            Act::Answer(last) => {
+                reply.answer(Type::A, 60, a_record(last));
+                reply.options.copy_from(&asked.options);
+            }
             Act::Many(count) => {
                 (0..count).for_each(|last| reply.answer(Type::A, 60, a_record(last)));
             }

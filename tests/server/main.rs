@@ -9,5 +9,6 @@ mod plugins;
 mod streams;
 mod tls;
 mod transfer;
+mod tsig;
 mod udp;
 mod wire;

@@ -7,10 +7,12 @@
 mod data;
 mod generate;
 mod lexer;
+mod line;
 mod parameters;
 mod value;
 
 use self::lexer::{Entry, Lexer, Word};
+pub use self::line::Line;
 use super::{
     builder::{Builder, HASHED, Refusal},
     format::named,

@@ -14,13 +14,13 @@ use super::{
 use crate::{
     message::{Writer, write_query},
     plugin::{
-        Block, Build, Context, Written,
+        Block, Build, Written,
         log::format::{COMMON, Format},
         metadata::Published,
     },
     query::{Query, Transport},
     reply::Reply,
-    upstream::{Tried, Witness},
+    upstream::Tried,
 };
 
 /// One `dnstap` of a block, as others see it.
@@ -88,7 +88,7 @@ impl Tap {
     }
 
     /// An upstream was asked, and has answered or not.
-    fn forwarded(&self, block: &Block, query: &Query, tried: &Tried<'_>) {
+    pub fn forwarded(&self, block: &Block, query: &Query, tried: &Tried<'_>) {
         let heard = tried.reply.and_then(|reply| reply.heard.as_ref());
         let local: Option<SocketAddr> = heard.and_then(|heard| heard.local);
         let begun = wall(tried.begun);
@@ -139,42 +139,6 @@ impl Tap {
         });
         self.sink
             .push(message.wrapped(&self.identity, &self.version, extra));
-    }
-}
-
-/// Who hears of what becomes of `query` at upstreams; nobody where there are no taps.
-pub fn witness(
-    taps: &[Arc<Tap>],
-    context: &Context<'_>,
-    query: &Query,
-) -> Option<Arc<dyn Witness>> {
-    if taps.is_empty() {
-        return None;
-    }
-    Some(Arc::new(Onlooker {
-        taps: taps.into(),
-        block: Arc::clone(context.block),
-        query: query.clone(),
-    }))
-}
-
-struct Onlooker {
-    taps: Box<[Arc<Tap>]>,
-    block: Arc<Block>,
-    query: Query,
-}
-
-impl Witness for Onlooker {
-    fn tried(&self, tried: &Tried<'_>) {
-        for tap in &self.taps {
-            tap.forwarded(&self.block, &self.query, tried);
-        }
-    }
-}
-
-impl std::fmt::Debug for Onlooker {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "Onlooker({})", self.query.question.name)
     }
 }
 

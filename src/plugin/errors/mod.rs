@@ -257,6 +257,7 @@ fn failure(why: Why) -> Option<&'static str> {
         Why::NotLoaded => "the zone has not been read yet",
         Why::Expired => "the copy of the zone is too old",
         Why::TooDeep => "aliases lead to aliases without end",
+        Why::TooLate => "context deadline exceeded",
         Why::Internal => "internal error",
         // Answers, denials, other servers' words and refusals by rule.
         Why::Unanswered

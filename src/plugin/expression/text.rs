@@ -500,9 +500,9 @@ impl<'a> Text<'a> {
             first = before;
         }
         let mut last = at + 1;
-        for behind in at + 2..tokens.len() {
-            match self.of(&tokens[behind]) {
-                _ if tokens[behind].kind == Kind::Quoted => {}
+        for (behind, token) in tokens.iter().enumerate().skip(at + 2) {
+            match self.of(token) {
+                _ if token.kind == Kind::Quoted => {}
                 "(" | "[" | "{" => depth += 1,
                 ")" | "]" | "}" if depth == 0 => break,
                 ")" | "]" | "}" => depth -= 1,

@@ -3,6 +3,7 @@
 //! This file is the plugin; `parse` is its Corefile form, `sources` keeps its upstreams as the
 //! files that list them say, and how upstreams are asked is [`crate::upstream`]'s matter.
 
+mod onlookers;
 mod parse;
 mod sources;
 
@@ -19,12 +20,9 @@ use std::{
 use rustls::pki_types::ServerName;
 
 pub use parse::parse;
+pub(super) use parse::{names, policy, tls_files};
 
-use super::{
-    Build, BuildError, Context, Plugin, Resolved, Setup, Step,
-    dnstap::tap::{self, Tap},
-    loop_guard::LoopGuard,
-};
+use super::{Build, BuildError, Context, Plugin, Resolved, Setup, Step, loop_guard::LoopGuard};
 use crate::{
     metrics::Metrics,
     query::{Query, Transport},
@@ -32,6 +30,7 @@ use crate::{
     upstream::{Check, DohMethod, Flights, Group, Keeping, Packet, Plan, TlsFiles, To, Way},
     wire::{Name, Rcode},
 };
+use onlookers::Onlookers;
 use sources::Sources;
 
 /// The Corefile's word.
@@ -126,7 +125,7 @@ pub struct Forward {
     max_concurrent: usize,
     under_way: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
-    taps: Box<[Arc<Tap>]>,
+    onlookers: Onlookers,
 }
 
 /// When a question goes on to the forward behind this one.
@@ -171,7 +170,7 @@ impl Config {
             max_concurrent: self.max_concurrent,
             under_way: Arc::default(),
             metrics: Arc::clone(build.metrics),
-            taps: Tap::offered(build),
+            onlookers: Onlookers::offered(build),
         }))
     }
 }
@@ -190,7 +189,7 @@ impl Plugin for Forward {
         };
         let way = self.way(query.transport);
         let mut packet = Packet::of(query);
-        if let Some(witness) = tap::witness(&self.taps, context, query) {
+        if let Some(witness) = self.onlookers.of(context, query) {
             packet.witnessed(witness);
         }
         let key = packet.key(way);

@@ -297,7 +297,8 @@ fn resolver(arguments: &mut Arguments<'_>) -> Result<Box<[SocketAddr]>, Diagnost
     words.iter().map(read).collect()
 }
 
-fn names(word: &Word) -> Result<Vec<Name>, Diagnostic> {
+/// The zones that a word stands for.
+pub(in crate::plugin) fn names(word: &Word) -> Result<Vec<Name>, Diagnostic> {
     let zones = word.zones()?;
     zones.iter().map(|zone| name(word, zone.as_str())).collect()
 }
@@ -358,7 +359,8 @@ fn health_check(arguments: &mut Arguments<'_>, config: &mut Config) -> Result<()
     Ok(())
 }
 
-fn tls_files(arguments: &mut Arguments<'_>) -> TlsFiles {
+/// `[CERT KEY [CA]] | [CA]`, as the words left of a line say.
+pub(in crate::plugin) fn tls_files(arguments: &mut Arguments<'_>) -> TlsFiles {
     let path = |word: &Word| PathBuf::from(word.as_str());
     let words: Vec<_> = arguments.by_ref().take(3).map(path).collect();
     let (identity, authorities) = match &words[..] {
@@ -375,7 +377,8 @@ fn tls_files(arguments: &mut Arguments<'_>) -> TlsFiles {
     }
 }
 
-fn policy(arguments: &mut Arguments<'_>) -> Result<Policy, Diagnostic> {
+/// Who is asked first.
+pub(in crate::plugin) fn policy(arguments: &mut Arguments<'_>) -> Result<Policy, Diagnostic> {
     let word = arguments.required("random, round_robin or sequential")?;
     word.one_of(&POLICIES).map_err(|mut problem| {
         problem.message = format!("unknown policy '{word}'");

@@ -96,7 +96,7 @@ impl Plugin for Rewrite {
                 Ruling::Applied(step) => steps.extend(step),
                 Ruling::NoName(text) => {
                     query.question = query.asked;
-                    reply.fail(Rcode::SERVFAIL, Why::Policy);
+                    reply.fail(Rcode::SERVFAIL, Why::Internal);
                     reply.cause = Some(format!("invalid name after rewrite: {text}").into());
                     return Step::Answer;
                 }

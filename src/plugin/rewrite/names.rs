@@ -3,6 +3,8 @@
 //! But for whole names, all of it is text: a name in presentation form, in lower case, with its
 //! final dot.
 
+use std::collections::BTreeSet;
+
 use regex::{Captures, Regex};
 
 use crate::wire::{Name, NameError};
@@ -122,13 +124,13 @@ impl Replacement {
         Self(pieces)
     }
 
-    /// The highest number of a group in it.
-    pub fn last_group(&self) -> usize {
-        let groups = self.0.iter().map(|piece| match piece {
-            Piece::Group(number) => *number,
-            Piece::Text(_) => 0,
+    /// The groups in it, each once, in order.
+    pub fn groups(&self) -> BTreeSet<usize> {
+        let groups = self.0.iter().filter_map(|piece| match piece {
+            Piece::Group(number) => Some(*number),
+            Piece::Text(_) => None,
         });
-        groups.max().unwrap_or(0)
+        groups.collect()
     }
 
     fn literal(&self) -> &str {
@@ -138,12 +140,16 @@ impl Replacement {
         }
     }
 
-    /// The text with the groups put in; one that took no part is empty.
+    /// The text with the groups put in; one that took no part is empty, one that there is not is
+    /// text.
     fn expand(&self, found: &Captures<'_>) -> String {
         let mut text = String::new();
         for piece in &self.0 {
             match piece {
                 Piece::Text(literal) => text.push_str(literal),
+                Piece::Group(number) if *number >= found.len() => {
+                    text.push_str(&format!("{{{number}}}"));
+                }
                 Piece::Group(number) => {
                     text.push_str(found.get(*number).map_or("", |group| group.as_str()));
                 }
@@ -234,7 +240,7 @@ mod tests {
                 regex(r"^(.*)\.(a|b)\.(c)?"),
                 "x.y.b.d",
                 "{2}-{1}.{3}{0}e{4}",
-                Some("b-x.y.x.y.b.e"),
+                Some("b-x.y.x.y.b.e{4}"),
             ),
             (regex(r"\.org$"), "a.org", "x", None),
             (regex(r"\.org\.$"), "a.org", "x{y}{01}{", Some("x{y}{01}{")),

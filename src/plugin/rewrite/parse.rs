@@ -143,7 +143,7 @@ impl Reading<'_> {
             Field::Type => self.rtype(field, &mut words)?,
             Field::Ttl => self.ttl(&mut words)?,
             Field::Rcode => self.rcode(&mut words)?,
-            Field::Cname => cname(&mut words)?,
+            Field::Cname => cname(&mut words, self.warnings)?,
             Field::Edns0 => self.edns0(&mut words)?,
         };
         words.none_left()?;
@@ -161,7 +161,7 @@ impl Reading<'_> {
         let to = words.required("the name to ask for instead")?;
         let names = self.pattern(kind, from)?;
         let replacement = match (&names, kind) {
-            (Pattern::Regex(regex), _) => with_groups(regex, to)?,
+            (Pattern::Regex(regex), _) => with_groups(regex, to, self.warnings)?,
             (_, Kind::Exact) => Replacement::plain(&whole(to)?.to_string()),
             _ => Replacement::plain(&text_of(to)),
         };
@@ -172,7 +172,7 @@ impl Reading<'_> {
             owners: Vec::new(),
             values: Vec::new(),
         };
-        let answers = answers(words, &mut rule)?;
+        let answers = answers(words, &mut rule, self.warnings)?;
         if answers.auto {
             // Of a suffix it is known what became of every name that has it.
             if kind == Kind::Suffix {
@@ -316,7 +316,12 @@ impl Reading<'_> {
                 rule.code = option_code(words.required("an option's code")?)?;
                 if is_set {
                     let what = "text, 0x and hexadecimal digits, or a variable such as {client_ip}";
-                    rule.data = self.data(words.required(what)?)?;
+                    let word = words.required(what)?;
+                    // The last word alone is never data.
+                    if *word == "revert" && words.left() == 0 {
+                        return Err(word.error("there is nothing to say").expected(what));
+                    }
+                    rule.data = self.data(word)?;
                 }
             }
         }
@@ -417,18 +422,29 @@ fn regex(word: &Word) -> Result<Regex, Diagnostic> {
 }
 
 /// What is put in place of what `regex` finds, whose groups may be in it.
-fn with_groups(regex: &Regex, to: &Word) -> Result<Replacement, Diagnostic> {
+fn with_groups(
+    regex: &Regex,
+    to: &Word,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Replacement, Diagnostic> {
     let replacement = Replacement::with_groups(&text_of(to));
     let groups = regex.captures_len() - 1;
-    let last = replacement.last_group();
-    if last > groups {
-        let error = to.error(format!("there is no group {{{last}}}"));
-        return Err(error.label(match groups {
-            0 => "the regular expression has no groups".to_owned(),
-            1 => "the regular expression has one group".to_owned(),
-            many => format!("the regular expression has {many} groups"),
-        }));
+    let used = replacement.groups();
+    let Some(last) = used.last().filter(|last| **last > groups) else {
+        return Ok(replacement);
+    };
+    let message = format!("there is no group {{{last}}}");
+    let label = match groups {
+        0 => "the regular expression has no groups".to_owned(),
+        1 => "the regular expression has one group".to_owned(),
+        many => format!("the regular expression has {many} groups"),
+    };
+    // CoreDNS counts how many there are, and starts where that is no more than there could be.
+    if used.len() > groups {
+        return Err(to.error(message).label(label));
     }
+    let warning = to.warning(message).label(label);
+    warnings.push(warning.help("it stands for itself"));
     Ok(replacement)
 }
 
@@ -449,7 +465,11 @@ struct Answers {
 
 /// `[answer] auto`, `[answer] name FROM TO`, `[answer] value FROM TO`, in any number; the first one
 /// with the word `answer`.
-fn answers(words: &mut Arguments<'_>, rule: &mut NameRule) -> Result<Answers, Diagnostic> {
+fn answers(
+    words: &mut Arguments<'_>,
+    rule: &mut NameRule,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Answers, Diagnostic> {
     let mut auto = None;
     let mut owners = None;
     let mut is_first = true;
@@ -466,10 +486,10 @@ fn answers(words: &mut Arguments<'_>, rule: &mut NameRule) -> Result<Answers, Di
         match word.as_str() {
             "auto" => auto = Some(word),
             "name" => {
-                rule.owners.push(answer(words)?);
+                rule.owners.push(answer(words, warnings)?);
                 owners = Some(word);
             }
-            "value" => rule.values.push(answer(words)?),
+            "value" => rule.values.push(answer(words, warnings)?),
             _ => {
                 let error = word.error(format!("invalid type '{word}' for an answer rule"));
                 return Err(error.expected("auto, name or value"));
@@ -486,16 +506,16 @@ fn answers(words: &mut Arguments<'_>, rule: &mut NameRule) -> Result<Answers, Di
     })
 }
 
-fn answer(words: &mut Arguments<'_>) -> Result<Change, Diagnostic> {
+fn answer(words: &mut Arguments<'_>, warnings: &mut Vec<Diagnostic>) -> Result<Change, Diagnostic> {
     let from = words.required("a regular expression, and what to put in its place")?;
     let to = words.required("what to put in its place")?;
     let regex = regex(from)?;
-    let to = with_groups(&regex, to)?;
+    let to = with_groups(&regex, to, warnings)?;
     Ok(Change::Replace(Pattern::Regex(regex), to))
 }
 
 /// `[KIND] FROM TO`. Parts of names are compared as they are written.
-fn cname(words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
+fn cname(words: &mut Arguments<'_>, warnings: &mut Vec<Diagnostic>) -> Result<Action, Diagnostic> {
     let what = "a target, and the one to lead to instead";
     let kind = if words.left() > 2 {
         any_case(words.required(what)?, &KINDS)?
@@ -516,7 +536,7 @@ fn cname(words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
         Kind::Substring => (Pattern::Substring(part()), plain()),
         Kind::Regex => {
             let regex = regex(from)?;
-            let to = with_groups(&regex, to)?;
+            let to = with_groups(&regex, to, warnings)?;
             (Pattern::Regex(regex), to)
         }
     };

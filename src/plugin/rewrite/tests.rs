@@ -618,6 +618,7 @@ fn what_is_surely_not_meant_is_warned_of() {
         (r"rewrite ttl regex \w$ 5", ""),
         (r"rewrite ttl regex org\.$ 5", ""),
         ("rewrite type ANY HINFO", ""),
+        ("rewrite cname regex (a) {2}", "there is no group {2}"),
         ("rewrite type AAAA A", "clients that ask for AAAA get none"),
         (
             "rewrite edns0 local set 1 {a/b}",
@@ -645,7 +646,7 @@ fn what_cannot_be_meant_is_refused() {
         ("rewrite name a b..c", "no empty label"),
         ("rewrite name regex ( b", "not a regular expression"),
         (
-            "rewrite name regex (a) {2}",
+            "rewrite name regex (a) {2}{3}",
             "the regular expression has one group",
         ),
         ("rewrite name regex a {1} answer auto", "has no groups"),
@@ -692,6 +693,10 @@ fn what_cannot_be_meant_is_refused() {
             "unsupported variable name",
         ),
         ("rewrite edns0 local set 1 a b", "unknown value 'b'"),
+        (
+            "rewrite edns0 local set 1 revert",
+            "there is nothing to say",
+        ),
         ("rewrite edns0 local unset 1 a", "takes 4 arguments"),
         ("rewrite edns0 subnet set 24", "expected lengths"),
         ("rewrite edns0 subnet set 33 56", "out of range"),

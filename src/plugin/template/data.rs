@@ -115,12 +115,12 @@ impl Match<'_> {
 }
 
 fn meta(metadata: Metadata) -> Value {
-    Value::Function(Arc::new(move |arguments| match arguments {
-        [Value::String(label)] => Ok(text(&metadata(label))),
-        _ => {
+    Value::Function(Arc::new(move |arguments| {
+        let [Value::String(label)] = arguments else {
             let message = "Meta takes one text".to_owned();
-            Err(gotmpl::TemplateError::Exec(message))
-        }
+            return Err(gotmpl::TemplateError::Exec(message));
+        };
+        Ok(text(&metadata(label)))
     }))
 }
 

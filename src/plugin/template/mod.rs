@@ -15,7 +15,8 @@
 //! A question meets the templates of a block one after the other. One whose zones, class or type it
 //! is not of lets it pass. In one whose patterns do not match its name, or whose expressions are not
 //! all true, it falls through or is answered with SERVFAIL. The one that matches makes the reply:
-//! each record is the text that its template makes, read as a line of a zone file. An alias made
+//! each record is the text that its template makes, read as a line of a zone file
+//! ([`Record`]). An alias made
 //! for a question about addresses is followed, as if the client asked for its target.
 //!
 //! ```text
@@ -23,7 +24,6 @@
 //! pattern  regular expressions as Go writes them
 //! text     one Go template: read, checked, executed
 //! data     what a template finds
-//! record   a record from its text
 //! counters the metrics
 //! ```
 
@@ -31,7 +31,6 @@ mod counters;
 mod data;
 mod parse;
 mod pattern;
-mod record;
 mod text;
 
 use std::{cell::LazyCell, collections::BTreeSet, pin::Pin, sync::Arc};
@@ -43,7 +42,6 @@ pub use parse::parse;
 use self::{
     counters::{Counters, Failure},
     data::{Match, Metadata},
-    record::Record,
     text::Text,
 };
 use super::{
@@ -52,6 +50,7 @@ use super::{
     metadata::Published,
 };
 use crate::{
+    authority::text::Line as Record,
     query::{Query, Question},
     reply::{ExtendedError, Owner, Reply, Section, Why},
     wire::{Class, Name, NameRef, Rcode, Type},
@@ -99,7 +98,7 @@ enum Found<'a> {
 impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
         Ok(Arc::new(Templates {
-            templates: Arc::clone(&self.templates),
+            list: Arc::clone(&self.templates),
             published: build.offered(),
             counters: Counters::new(build.metrics),
         }))
@@ -108,7 +107,7 @@ impl Setup for Config {
 
 /// The plugin.
 pub struct Templates {
-    templates: Arc<[Template]>,
+    list: Arc<[Template]>,
     published: Option<Arc<Published>>,
     counters: Counters,
 }
@@ -122,7 +121,7 @@ impl Plugin for Templates {
         let query = &*query;
         // Most questions are for none of the templates, and need no text of their name.
         let name = LazyCell::new(|| query.question.lower.to_string());
-        for template in self.templates.iter() {
+        for template in self.list.iter() {
             let Some(zone) = template.covers(&query.question) else {
                 continue;
             };
@@ -146,8 +145,9 @@ impl Plugin for Templates {
     }
 
     fn serves_other_classes(&self) -> bool {
-        let mut templates = self.templates.iter();
-        templates.any(|template| template.class != Class::IN)
+        let mut templates = self.list.iter();
+        // One for any class takes what comes; it is not there for the sake of other classes.
+        templates.any(|template| !matches!(template.class, Class::IN | Class::ANY))
     }
 }
 
@@ -352,7 +352,7 @@ impl Template {
 }
 
 /// What is asked for, or where that is anything, what a template says.
-fn specific<T: PartialEq>(asked: T, any: T, otherwise: T) -> T {
+fn specific<T: PartialEq + Copy>(asked: T, any: T, otherwise: T) -> T {
     if asked == any { otherwise } else { asked }
 }
 

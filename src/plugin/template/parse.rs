@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use super::{
     Config, NAME, Template, pattern,
-    record::{Record, read_class},
     text::{Scope, Text},
 };
 use crate::{
+    authority::text::Line as Record,
     corefile::{Arguments, Diagnostic, Directive, Line, Word, nearest, unknown_property},
     plugin::{
         ZoneList,
@@ -232,7 +232,7 @@ fn explain_split(word: &Word, error: Diagnostic) -> Diagnostic {
 }
 
 fn class(word: &Word) -> Result<Class, Diagnostic> {
-    read_class(word).ok_or_else(|| {
+    word.parse().map_err(|_| {
         word.error(format!("invalid query class {word}"))
             .expected("IN, CH, HS or ANY")
     })

@@ -47,7 +47,7 @@ impl Asked {
         let (config, _) = read(text).unwrap_or_else(|error| panic!("{error}"));
         let metrics = Metrics::new();
         let plugin = Templates {
-            templates: config.templates,
+            list: config.templates,
             published: None,
             counters: Counters::new(&metrics),
         };
@@ -315,7 +315,9 @@ fn a_template_that_fails_is_a_failure_with_its_cause() {
 
 #[test]
 fn other_classes_are_for_those_who_say_so() {
-    assert!(!Asked::new("template IN A").plugin.serves_other_classes());
+    for text in ["template IN A", "template ANY ANY"] {
+        assert!(!Asked::new(text).plugin.serves_other_classes(), "{text}");
+    }
     let chaos = Asked::new("template CH TXT {\nanswer \"{{ .Name }} CH TXT x\"\n}");
     assert!(chaos.plugin.serves_other_classes());
     let mut query = testing::query("example.org", Type::TXT);

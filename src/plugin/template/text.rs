@@ -227,13 +227,12 @@ fn end_of_action(action: &str) -> usize {
         match (quote, octet) {
             (Some(b'"' | b'\''), b'\\') => at += 1,
             (Some(open), _) if octet == open => quote = None,
-            (Some(_), _) => {}
             (None, b'"' | b'`' | b'\'') => quote = Some(octet),
             (None, b'/') if action[at..].starts_with("/*") => {
                 at += action[at..].find("*/").unwrap_or(0);
             }
             (None, b'}') if action[at..].starts_with("}}") => return at,
-            (None, _) => {}
+            _ => {}
         }
         at += 1;
     }
