@@ -35,6 +35,10 @@ bench *ARGUMENTS:
     cargo build --release --locked --bin lodestone --example apiserver --example watch-cost
     python3 tests/bench/bench.py {{ARGUMENTS}}
 
+# Instructions of a query, against what they may be: --record writes them down anew
+budget *ARGUMENTS:
+    tests/bench/budget.py {{ARGUMENTS}}
+
 # The container image
 image TAG="lodestone:0.1.0":
     docker build -f deploy/Dockerfile -t {{TAG}} .

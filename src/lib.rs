@@ -5,7 +5,7 @@
 //! life       a process from its start to its end: start, replace, drain
 //! reload     when to look at the Corefile again
 //! site       a configuration built: chains behind zones behind listeners
-//! server     transports and the one door: udp, tcp, tls; routing; limits
+//! server     transports and the one door: udp, tcp, tls, http, quic; routing; limits
 //! admin      health, ready and metrics over HTTP
 //! plugin     one file a Corefile word; order.rs is the list, chain.rs walks it
 //! upstream   asking other servers: exchange, pool, policy, health

@@ -209,11 +209,16 @@ pub enum Transport {
     Https3,
     /// DNS over QUIC (RFC 9250).
     Quic,
+    /// CoreDNS's service of gRPC.
+    Grpc,
 }
 
 impl Transport {
-    /// The word for it in metrics and logs: only UDP is datagrams.
+    /// The word for it in metrics and logs: what packets it comes in, as CoreDNS has it.
     pub fn label(self) -> &'static str {
-        if self == Self::Udp { "udp" } else { "tcp" }
+        match self {
+            Self::Udp | Self::Quic | Self::Https3 => "udp",
+            Self::Tcp | Self::Tls | Self::Https | Self::Grpc => "tcp",
+        }
     }
 }

@@ -4,10 +4,12 @@
 //! Corefile and its imports is read. Everything that is wrong with it is found in one pass.
 
 mod doubts;
+pub mod listening;
 pub mod settings;
 
 use std::path::{Path, PathBuf};
 
+pub use listening::Listening;
 pub use settings::Settings;
 
 use crate::{
@@ -231,6 +233,7 @@ fn read_block(
             }
         }
     }
+    listening::warn_of_unheeded(&read, block, found);
     claim(&read, source.default_port, overlaps, found);
     read
 }
@@ -288,38 +291,40 @@ fn read_word(
     }
 }
 
-/// Claims the block's zones on its addresses, and refuses transports that are not built.
+/// Claims the block's zones on its addresses, and refuses keys that cannot be served as they are.
 fn claim(
     block: &ServerBlock,
     default_port: u16,
     overlaps: &mut corefile::Overlaps,
     found: &mut Vec<Diagnostic>,
 ) {
+    use corefile::Transport;
+    let listening = &block.settings.listening;
     let bound: Vec<_> = block.settings.bind.iter().copied().map(Some).collect();
     // Whether addresses that only another machine has clash cannot be known.
     let everywhere = bound.is_empty() && !block.settings.bound_elsewhere;
     let addresses = if everywhere { vec![None] } else { bound };
     for key in &block.keys {
-        if let (Some(shed), true) = (
-            block.settings.shed,
-            key.transport != corefile::Transport::Dns,
-        ) {
+        let transport = key.transport;
+        if let (Some(shed), true) = (block.settings.shed, transport != Transport::Dns) {
             let error = Diagnostic::error("shed is for plain DNS alone").at(shed);
             let error = error.also(key.place, "this is not");
             found.push(error.in_plugin("shed").help("remove the line"));
         }
-        match key.transport {
-            corefile::Transport::Dns => {}
-            corefile::Transport::Tls if block.settings.tls.is_some() => {}
-            corefile::Transport::Tls => {
-                let error = Diagnostic::error("a tls:// server needs a certificate").at(key.place);
-                found.push(error.help("add a line 'tls CERTIFICATE KEY' to the block"));
-            }
-            other => {
-                let message = format!("{other}:// servers are not built into Lodestone yet");
-                let error = Diagnostic::error(message).at(key.place);
-                found.push(error.help("serve dns:// or tls://"));
-            }
+        let bare = matches!(
+            transport,
+            Transport::Dns | Transport::Https | Transport::Grpc
+        );
+        if !bare && listening.tls.is_none() {
+            let message = format!("a {transport}:// server needs a certificate");
+            let error = Diagnostic::error(message).at(key.place);
+            found.push(error.help("add a line 'tls CERTIFICATE KEY' to the block"));
+        }
+        let quic = matches!(transport, Transport::Quic | Transport::Https3);
+        if quic && listening.proxy.is_some() {
+            let message = format!("PROXY headers are not read from packets of {transport}://");
+            let error = Diagnostic::error(message).at(key.place);
+            found.push(error.help("serve it in a block without 'proxyproto'"));
         }
         for address in &addresses {
             let port = key.port_or(default_port);

@@ -6,10 +6,10 @@ pub use bind::bind;
 
 use std::{path::PathBuf, time::Duration};
 
-use super::Parsing;
+use super::{Listening, Parsing};
 use crate::{
     admin,
-    corefile::{Diagnostic, Directive, Listen, Place, unknown_property},
+    corefile::{Diagnostic, Directive, Listen, Place},
     interfaces::HostAddress,
     plugin::order::Errors,
 };
@@ -37,8 +37,8 @@ pub struct Settings {
     pub shed: Option<Place>,
     /// Whether the Corefile is followed, and how.
     pub reload: Option<Reload>,
-    /// The certificate of tls:// servers.
-    pub tls: Option<Tls>,
+    /// How listeners and their connections are treated.
+    pub listening: Listening,
 }
 
 /// How a Corefile is followed.
@@ -57,15 +57,6 @@ impl Default for Reload {
             jitter: Duration::from_secs(15),
         }
     }
-}
-
-/// The files of a TLS server.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Tls {
-    /// Its certificate and those above it, PEM.
-    pub certificate: PathBuf,
-    /// Its private key, PEM.
-    pub key: PathBuf,
 }
 
 /// `reload [INTERVAL [JITTER]]`
@@ -121,32 +112,6 @@ pub fn root(
     } else {
         Err(errors)
     }
-}
-
-/// `tls CERTIFICATE KEY`
-pub fn tls(
-    uses: &[&Directive],
-    parsing: &mut Parsing<'_>,
-    settings: &mut Settings,
-) -> Result<(), Errors> {
-    let read = |one: &Directive| -> Result<Tls, Diagnostic> {
-        if let Some(line) = one.properties().first() {
-            return Err(unknown_property(line.name(), &[]));
-        }
-        let mut arguments = one.arguments();
-        let certificate = arguments.required("a certificate file")?.as_str();
-        let key = arguments.required("a key file")?.as_str();
-        if let Some(authorities) = arguments.next() {
-            let message = "asking clients for certificates is not built into Lodestone yet";
-            return Err(authorities.error(message));
-        }
-        Ok(Tls {
-            certificate: parsing.path(certificate.as_ref()),
-            key: parsing.path(key.as_ref()),
-        })
-    };
-    settings.tls = Some(read(uses[0]).map_err(|error| vec![error.in_plugin("tls")])?);
-    Ok(())
 }
 
 /// `debug`

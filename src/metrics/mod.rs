@@ -211,12 +211,9 @@ impl Metrics {
         register.build_info();
         register.add(process::Process::new());
         let dns = register.add(Dns::new());
-        let responses = |protocol: &str| {
-            register.counters(
-                &format!("coredns_dns_{protocol}_responses_total"),
-                "Replies by HTTP or QUIC status.",
-                &["server", "status"],
-            )
+        let responses = |name: &str| {
+            let help = "Replies by HTTP or QUIC status.";
+            register.counters(name, help, &["server", "status"])
         };
         Arc::new(Self {
             before_scrape: Mutex::default(),
@@ -228,9 +225,9 @@ impl Metrics {
                 &["server", "zone", "view", "name"],
             ),
             dns,
-            https_responses_total: responses("https"),
-            https3_responses_total: responses("https3"),
-            quic_responses_total: responses("quic"),
+            https_responses_total: responses("coredns_dns_https_responses_total"),
+            https3_responses_total: responses("coredns_dns_https3_responses_total"),
+            quic_responses_total: responses("coredns_dns_quic_responses_total"),
             forward: Forward::new(&register),
             grpc: Grpc::new(&register),
             cache: Cache::new(&register),

@@ -77,12 +77,36 @@ pub const ORDER: &[Word] = &[
     absent("geoip"),
     // Outside of all that can wait.
     word("cancel", Repeat::Merged, Kind::MergedPlugin(parse_cancel)),
-    absent("proxyproto"),
-    absent("quic"),
-    absent("grpc_server"),
-    absent("https"),
-    absent("https3"),
-    absent("timeouts"),
+    word(
+        "proxyproto",
+        Repeat::Merged,
+        Kind::Setting(crate::config::listening::proxyproto),
+    ),
+    word(
+        "quic",
+        Repeat::First,
+        Kind::Setting(crate::config::listening::quic),
+    ),
+    word(
+        "grpc_server",
+        Repeat::First,
+        Kind::Setting(crate::config::listening::grpc_server),
+    ),
+    word(
+        "https",
+        Repeat::First,
+        Kind::Setting(crate::config::listening::https),
+    ),
+    word(
+        "https3",
+        Repeat::First,
+        Kind::Setting(crate::config::listening::https3),
+    ),
+    word(
+        "timeouts",
+        Repeat::Merged,
+        Kind::Setting(crate::config::listening::timeouts),
+    ),
     word(
         "multisocket",
         Repeat::Once,
@@ -166,8 +190,8 @@ pub const ORDER: &[Word] = &[
     absent("dnssec"),
     word(
         "tls",
-        Repeat::First,
-        Kind::Setting(crate::config::settings::tls),
+        Repeat::Merged,
+        Kind::Setting(crate::config::listening::tls),
     ),
     word("minimal", Repeat::First, Kind::Plugin(parse_minimal)),
     // Before all that looks names up: what is written in the Corefile overrides them.

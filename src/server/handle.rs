@@ -114,6 +114,11 @@ impl Server {
         &self.label
     }
 
+    /// Every metric.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// The routes as they are now. To be held for a batch and not while waiting for the next:
     /// what is held keeps the plugins of an old configuration alive.
     pub fn routes(&self) -> Guard<Arc<Routes>> {
@@ -413,9 +418,10 @@ fn not_served(query: &Query) -> Option<Rcode> {
     if query.edns.is_some_and(|edns| edns.version > 0) {
         return Some(Rcode::BADVERS);
     }
-    // A zone does not fit into a datagram, and a spoofed sender would get much for little.
+    // A zone does not fit into a datagram, and a spoofed sender would get much for little; nor does
+    // it fit into a response of HTTP, which holds one message.
     let transfer = matches!(query.asked.rtype, Type::AXFR | Type::IXFR);
-    (transfer && query.transport == Transport::Udp).then_some(Rcode::REFUSED)
+    (transfer && !query.takes_several_messages()).then_some(Rcode::REFUSED)
 }
 
 /// Writes a block's reply to the question for a transfer.

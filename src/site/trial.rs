@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tracing::{Event, Level, Subscriber, field::Visit};
 use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt};
 
-use super::{Place, addresses, bindings, certificate, label, wire_name};
+use super::{Place, addresses, bindings, identity, label, wire_name};
 use crate::{
     admin,
     cluster::SourceError,
@@ -18,6 +18,7 @@ use crate::{
     corefile::{Diagnostic, Directive, Word},
     metrics::Metrics,
     plugin::{Build, BuildError, Parts},
+    server::tls::Files,
 };
 
 /// Builds `config` and gives what is wrong with the files that it names: errors where a start
@@ -121,8 +122,14 @@ impl Trial<'_> {
     }
 
     fn certificates(&mut self, parts: &Parts) {
-        if let Some(files) = &self.block.settings.tls
-            && let Err(error) = certificate(files, parts)
+        // A look must not begin to write a key log.
+        let files = self.block.settings.listening.tls.clone();
+        let files = files.map(|files| Files {
+            key_log: None,
+            ..files
+        });
+        if let Some(files) = files
+            && let Err(error) = identity(&files, parts)
         {
             self.found
                 .push(refusal(&error, uses(self.block, "tls").next()));

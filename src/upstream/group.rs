@@ -15,7 +15,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use futures_util::{StreamExt, future::Either, stream::FuturesUnordered};
+use futures_util::{
+    StreamExt,
+    future::{Either, ready},
+    stream::FuturesUnordered,
+};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Failure, MAX_UPSTREAMS, Packet, Policy, Upstream, Way, policy::Order};
@@ -249,13 +253,27 @@ impl Round<'_> {
         let Some(first) = self.next(&mut tries) else {
             return failure(Why::UpstreamUnreachable, "no forwarder defined");
         };
+        let mut first = std::pin::pin!(self.exchange(first, 0));
+        let timer = sleep_until(self.wake(&tries, deadline));
+        let mut timer = std::pin::pin!(timer);
         // The usual case is one try and an answer: it needs no box and no set of futures.
-        let first = std::pin::pin!(self.exchange(first, 0));
+        let early = tokio::select! {
+            biased;
+            (_, answer) = &mut first => Some(answer),
+            () = &mut timer => None,
+        };
+        let first = match early {
+            Some(Ok(reply)) if self.is_believed(&reply, &tries) => {
+                self.count_silent(&mut tries);
+                return reply;
+            }
+            Some(answer) => Either::Left(ready((0, answer))),
+            None => Either::Right(first),
+        };
+        // Whatever came, or that time has passed, is seen again below.
         let mut running = FuturesUnordered::new();
         running.push(Either::Left(first));
         let mut kept = None;
-        let timer = sleep_until(self.wake(&tries, deadline));
-        let mut timer = std::pin::pin!(timer);
         loop {
             let mut moves_on = tokio::select! {
                 biased;

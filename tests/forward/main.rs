@@ -8,6 +8,7 @@
 mod answers;
 mod authority;
 mod choice;
+mod hickory;
 mod hosts;
 mod https;
 mod loops;

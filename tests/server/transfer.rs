@@ -18,11 +18,11 @@ use lodestone::{
         Listener, Scheme, Servers, Wanted,
         limits::{Limits, StreamSettings},
         route::{Route, Routes},
+        tls::Identity,
     },
     wire::{Name, Rcode, Type},
     zone::{Rules, View, Zones},
 };
-use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -31,7 +31,7 @@ use tokio::{
 
 use crate::{
     client::{ask_tcp, ask_udp, next, query_for, rcode, send},
-    tls,
+    identity::{Certificate, connect},
 };
 
 /// A cluster of so many Services, each with one port of a name.
@@ -108,7 +108,7 @@ pub fn serve_behind(front: Arc<dyn Plugin>, services: u16) -> (Servers, SocketAd
 
 fn serve_over(
     front: Option<Arc<dyn Plugin>>,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Arc<Identity>>,
     services: u16,
     local: &[&str],
     to: &str,
@@ -130,6 +130,7 @@ fn serve_over(
             streams: StreamSettings::default(),
             udp_threads: Some(1),
             tls,
+            proxy: None,
         }])
         .unwrap();
     let at = servers.bound(listener)[0];
@@ -184,9 +185,11 @@ async fn a_zone_larger_than_a_message_comes_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_over_tls_is_as_long_as_it_takes() {
-    let (server, connector) = tls::identity();
-    let (_servers, at) = serve_over(None, Some(server), 8000, &["10.1.0.1"], "*");
-    let messages = transfer_over(tls::connect(at, &connector).await).await;
+    let certificate = Certificate::new();
+    let identity = Some(certificate.identity());
+    let (_servers, at) = serve_over(None, identity, 8000, &["10.1.0.1"], "*");
+    let stream = connect(at, certificate.client(&["dot"])).await;
+    let messages = transfer_over(stream).await;
     assert!(messages.len() > 64, "{} messages", messages.len());
     let records = messages.iter().map(|it| it.answers.len()).sum::<usize>();
     assert_eq!(records, 2 + 1 + 1 + 3 * 8000);

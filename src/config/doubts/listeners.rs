@@ -183,12 +183,12 @@ fn two_certificates(
     found: &mut Vec<Diagnostic>,
 ) {
     for (place, one) in listeners.iter().enumerate() {
-        let mine = &blocks[one.block].settings.tls;
+        let mine = &blocks[one.block].settings.listening.tls;
         let differs = |other: &&Listener<'_>| {
             one.key.transport != Transport::Dns
                 && other.key.transport == one.key.transport
                 && other.meets(one)
-                && blocks[other.block].settings.tls != *mine
+                && blocks[other.block].settings.listening.tls != *mine
         };
         let directive = blocks[one.block].uses("tls").next();
         if let (Some(first), Some(tls)) = (listeners[..place].iter().find(differs), directive) {

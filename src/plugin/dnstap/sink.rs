@@ -34,7 +34,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{Config, Socket, frames};
 use crate::{
-    server::tls::{ClientAuth, server_config},
+    server::tls::{ClientAuth, Files},
     upstream::TlsFiles,
 };
 
@@ -419,8 +419,12 @@ fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, anyhow::Error> {
         (Some(_), true) => ClientAuth::VerifyIfGiven,
         (Some(_), false) => ClientAuth::RequireAndVerify,
     };
-    let server = server_config(certificate, key, authority.as_deref(), client_auth)?;
-    Ok(Some(TlsAcceptor::from(server)))
+    let files = Files {
+        authority: authority.clone(),
+        client_auth,
+        ..Files::new(certificate, key)
+    };
+    Ok(Some(TlsAcceptor::from(Arc::new(files.load()?))))
 }
 
 /// Takes any certificate: what `skipverify` asks for.

@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Counts the instructions of each kind of query, and compares them with what they may be.
+
+    tests/bench/budget.py [--record]
+
+The counts are valgrind's, of `instructions.rs` beside this: no socket, no other program, no noise of
+the machine. The budget is `budget.txt`; a kind that takes more than 3 % above it fails, one that
+takes less is told, so that the budget can be recorded anew. Only this package is optimized: what it
+depends on is taken from the tests' build, which is there already.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BUDGET = HERE / "budget.txt"
+ABOVE, BELOW = 1.03, 0.95
+QUESTIONS = 2000  # as in instructions.rs
+KINDS = [
+    "a_of_a_service",
+    "aaaa_without_data",
+    "name_that_does_not_exist",
+    "srv_of_a_headless_service",
+    "ptr_of_a_service",
+    "cached_outside_name",
+    "forwarded",
+]
+
+
+def measure():
+    build = ["cargo", "build", "--locked", "--example", "instructions"]
+    subprocess.run([*build, "--config", "profile.dev.package.lodestone.opt-level=3"], check=True)
+    with tempfile.NamedTemporaryFile() as file:
+        program = HERE.parent.parent / "target/debug/examples/instructions"
+        grind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={file.name}", program]
+        run = subprocess.run(grind, capture_output=True, text=True)
+        if run.returncode:
+            raise SystemExit(run.stdout + run.stderr)
+        annotate = ["callgrind_annotate", "--inclusive=yes", "--threshold=100", file.name]
+        text = subprocess.run(annotate, capture_output=True, text=True, check=True).stdout
+    counts = {}
+    for kind in KINDS:
+        found = re.findall(rf"^\s*([\d,]+) .*instructions::{kind}(?:::h[0-9a-f]+)? ", text, re.M)
+        if not found:
+            raise SystemExit(f"callgrind has not seen {kind}")
+        counts[kind] = max(int(it.replace(",", "")) for it in found) // QUESTIONS
+    return counts
+
+
+def main():
+    counts = measure()
+    if "--record" in sys.argv:
+        lines = "".join(f"{kind} {count}\n" for kind, count in counts.items())
+        BUDGET.write_text("# Instructions a query, as budget.py --record has counted them.\n" + lines)
+    lines = (line.split() for line in BUDGET.read_text().splitlines() if not line.startswith("#"))
+    budget = {kind: int(count) for kind, count in lines}
+    failed = False
+    for kind, count in counts.items():
+        ratio = count / budget[kind]
+        word = "too many" if ratio > ABOVE else "fewer: record the budget anew" if ratio < BELOW else "ok"
+        failed |= ratio > ABOVE
+        print(f"{kind:28} {count:7} of {budget[kind]:7}  {(ratio - 1) * 100:+6.1f} %  {word}")
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()

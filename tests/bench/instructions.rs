@@ -1,0 +1,295 @@
+//! What a query costs in instructions, without a socket: for callgrind, by `budget.py` beside this.
+//!
+//! Each kind of question is asked in a function of its own, whose inclusive count is read. The
+//! configuration is the stock one; the cluster is a directory, the upstream a thread.
+
+use std::{
+    hint::black_box,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use lodestone::{
+    config::{Config, Source},
+    corefile::Memory,
+    edns::Options,
+    interfaces::Interfaces,
+    message::{Writer, read_query, write_query},
+    metrics::Metrics,
+    plugin::Parts,
+    query::{Query, Question, Transport},
+    reply::{Data, Reply},
+    server::{
+        handle::{Arrival, Entrance, Handled, Scratch, Server},
+        limits::{Grants, Limits},
+        route::Routes,
+    },
+    site::Site,
+    wire::{Class, Header, Name, Type},
+};
+
+/// Services, each with a headless one beside it.
+const SERVICES: usize = 100;
+
+/// Questions of each kind.
+const QUESTIONS: usize = 2000;
+
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(run())
+}
+
+async fn run() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    std::fs::write(directory.path().join("cluster.yaml"), manifests())?;
+    let upstream = upstream()?;
+    let corefile = format!(
+        ".:53 {{
+            errors
+            kubernetes cluster.local in-addr.arpa ip6.arpa {{
+                manifests {}
+                pods insecure
+                fallthrough in-addr.arpa ip6.arpa
+                ttl 30
+                startup_timeout 10m
+            }}
+            prometheus 127.0.0.1:0
+            forward . {upstream} {{
+                max_concurrent 1000
+            }}
+            cache 30
+            loop
+            reload
+            loadbalance
+        }}",
+        directory.path().display()
+    );
+    let files = Memory::default();
+    let source = Source {
+        name: "Corefile",
+        text: &corefile,
+        loader: &files,
+        interfaces: &Interfaces::default(),
+        default_port: 53,
+    };
+    let config = Config::read(&source).map_err(|wrong| anyhow::anyhow!("{wrong}"))?;
+    let metrics = Metrics::new();
+    let site = Site::build(&config, 53, Parts::default(), &metrics)?;
+    site.started().await;
+    let listener = site.listeners.first().context("a listener")?;
+    let routes = Routes::new(listener.routes.iter().cloned());
+    let grants = Grants::new(Limits::default());
+    let server = Server::new(Arc::clone(&listener.label), routes, grants, &metrics);
+    let mut asker = Asker {
+        entrance: Entrance::new(server),
+        scratch: Scratch::default(),
+        out: Vec::with_capacity(2048),
+    };
+
+    let of = |number: usize, kind: &str| format!("{kind}-{number}.team.svc.cluster.local");
+    let name = |text: String| Name::parse(&text).expect("a name");
+    let messages = |rtype, name: &dyn Fn(usize) -> Name| -> Vec<Vec<u8>> {
+        let question = |number| Question::new(name(number), rtype, Class::IN);
+        (0..SERVICES)
+            .map(|number| {
+                write_query(
+                    7,
+                    &question(number),
+                    true,
+                    false,
+                    false,
+                    None,
+                    &Options::default(),
+                )
+            })
+            .collect()
+    };
+    let service = messages(Type::A, &|it| name(of(it, "web")));
+    let nodata = messages(Type::AAAA, &|it| name(of(it, "web")));
+    let walk = |it| name(format!("www.example.{}", of(it, "web")));
+    let denied = messages(Type::A, &walk);
+    let port = |it| name(format!("_http._tcp.{}", of(it, "db")));
+    let srv = messages(Type::SRV, &port);
+    let reverse = |it| name(format!("{it}.0.96.10.in-addr.arpa"));
+    let ptr = messages(Type::PTR, &reverse);
+    let outside = |it| name(format!("host-{it}.example"));
+    let kept = messages(Type::A, &outside);
+
+    for message in [&service, &nodata, &denied, &srv, &ptr]
+        .into_iter()
+        .flatten()
+    {
+        if !asker.ask(message) {
+            bail!("the cluster is asked of an upstream");
+        }
+    }
+    for message in &kept {
+        asker.wait(message).await?;
+    }
+    a_of_a_service(&mut asker, &service);
+    aaaa_without_data(&mut asker, &nodata);
+    name_that_does_not_exist(&mut asker, &denied);
+    srv_of_a_headless_service(&mut asker, &srv);
+    ptr_of_a_service(&mut asker, &ptr);
+    cached_outside_name(&mut asker, &kept);
+    for round in 0..QUESTIONS / SERVICES {
+        let fresh = |it| name(format!("host-{it}.round-{round}.example"));
+        let fresh = messages(Type::A, &fresh);
+        for message in &fresh {
+            forwarded_up_to_the_wait(&mut asker, message).await?;
+        }
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn a_of_a_service(asker: &mut Asker, messages: &[Vec<u8>]) {
+    asker.ask_all(messages, "a_of_a_service");
+}
+
+#[inline(never)]
+fn aaaa_without_data(asker: &mut Asker, messages: &[Vec<u8>]) {
+    asker.ask_all(messages, "aaaa_without_data");
+}
+
+#[inline(never)]
+fn name_that_does_not_exist(asker: &mut Asker, messages: &[Vec<u8>]) {
+    asker.ask_all(messages, "name_that_does_not_exist");
+}
+
+#[inline(never)]
+fn srv_of_a_headless_service(asker: &mut Asker, messages: &[Vec<u8>]) {
+    asker.ask_all(messages, "srv_of_a_headless_service");
+}
+
+#[inline(never)]
+fn ptr_of_a_service(asker: &mut Asker, messages: &[Vec<u8>]) {
+    asker.ask_all(messages, "ptr_of_a_service");
+}
+
+#[inline(never)]
+fn cached_outside_name(asker: &mut Asker, messages: &[Vec<u8>]) {
+    asker.ask_all(messages, "cached_outside_name");
+}
+
+/// What comes after it depends on the scheduler, and is not counted.
+async fn forwarded_up_to_the_wait(asker: &mut Asker, message: &[u8]) -> anyhow::Result<()> {
+    match forwarded(asker, message) {
+        Handled::Wait(wait) => {
+            wait.finish(&mut asker.out).await;
+            answered(&asker.out)
+        }
+        _ => bail!("not forwarded"),
+    }
+}
+
+#[inline(never)]
+fn forwarded(asker: &mut Asker, message: &[u8]) -> Handled {
+    asker.handle(message)
+}
+
+/// One who asks as a thread of a UDP listener does.
+struct Asker {
+    entrance: Entrance,
+    scratch: Scratch,
+    out: Vec<u8>,
+}
+
+impl Asker {
+    fn handle(&mut self, octets: &[u8]) -> Handled {
+        let routes = self.entrance.server().routes();
+        let arrival = Arrival {
+            octets,
+            client: SocketAddr::from(([10, 0, 0, 9], 4000)),
+            local: SocketAddr::from(([10, 0, 0, 1], 53)),
+            transport: Transport::Udp,
+            received: Instant::now(),
+        };
+        self.entrance
+            .handle(&routes, &mut self.scratch, &arrival, &mut self.out)
+    }
+
+    /// Whether it was answered at once.
+    fn ask(&mut self, octets: &[u8]) -> bool {
+        matches!(self.handle(octets), Handled::Reply)
+    }
+
+    /// `kind` also keeps the compiler from making one function of several.
+    fn ask_all(&mut self, messages: &[Vec<u8>], kind: &str) {
+        for message in messages.iter().cycle().take(QUESTIONS) {
+            assert!(self.ask(black_box(message)), "{kind}: answered at once");
+        }
+    }
+
+    async fn wait(&mut self, octets: &[u8]) -> anyhow::Result<()> {
+        if let Handled::Wait(wait) = self.handle(octets) {
+            wait.finish(&mut self.out).await;
+        }
+        answered(&self.out)
+    }
+}
+
+/// Fails where an upstream's answer has not come.
+fn answered(reply: &[u8]) -> anyhow::Result<()> {
+    let header = Header::read(reply).context("no reply")?;
+    if header.counts[1] != 1 {
+        bail!("no answer: {header:?}");
+    }
+    Ok(())
+}
+
+/// Answers every question with one address.
+fn upstream() -> anyhow::Result<SocketAddr> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    let address = socket.local_addr()?;
+    std::thread::spawn(move || -> anyhow::Result<()> {
+        let (mut room, mut out) = ([0; 1500], Vec::new());
+        let mut writer = Writer::default();
+        loop {
+            let (length, client) = socket.recv_from(&mut room)?;
+            let message = &room[..length];
+            let header = Header::read(message).context("a header")?;
+            let Ok(parsed) = read_query(message, &header) else {
+                continue;
+            };
+            let mut query = Query::internal(parsed.question);
+            (query.id, query.edns) = (header.id, parsed.edns);
+            let mut reply = Reply::default();
+            reply.answer(Type::A, 3600, Data::A([192, 0, 2, 1].into()));
+            writer.write(&query, &reply, &mut out);
+            // A little later, as from another machine.
+            std::thread::sleep(Duration::from_micros(50));
+            socket.send_to(&out, client)?;
+        }
+    });
+    Ok(address)
+}
+
+fn manifests() -> String {
+    let mut text = "{apiVersion: v1, kind: Namespace, metadata: {name: team}}\n".to_owned();
+    for number in 0..SERVICES {
+        for (name, ip) in [
+            (format!("web-{number}"), format!("10.96.0.{number}")),
+            (format!("db-{number}"), "None".to_owned()),
+        ] {
+            text += &format!(
+                "---\n{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: team}}, \
+                 spec: {{clusterIP: {ip}, ports: [{{name: http, port: 80, protocol: TCP}}]}}}}\n"
+            );
+        }
+        text += &format!(
+            "---\n{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: db-{number}-x, \
+             namespace: team, labels: {{kubernetes.io/service-name: db-{number}}}}}, \
+             addressType: IPv4, ports: [{{name: http, port: 80, protocol: TCP}}], endpoints: ["
+        );
+        for last in 0..3 {
+            text += &format!("{{addresses: [10.1.{number}.{last}], hostname: db-{last}}},");
+        }
+        text += "]}\n";
+    }
+    text
+}
