@@ -2,7 +2,8 @@
 //! somewhere, and soon.
 //!
 //! The files are the examples of the repository and, where `LODESTONE_COREFILES` names a directory,
-//! those in it. What a fuzzer found is in [`FOUND`].
+//! those in it. `LODESTONE_MUTANTS` makes another number of them, and `LODESTONE_SEED` others. What a
+//! fuzzer found is in [`FOUND`].
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -20,8 +21,8 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-/// How many are made.
-const MUTANTS: usize = 10_000;
+/// How many are made where nothing else is said.
+const MUTANTS: u64 = 10_000;
 
 /// How long one may take. None takes a hundredth of it, but on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -106,10 +107,13 @@ fn whatever_the_slip_there_is_a_configuration_or_errors_with_places() {
     for sample in &samples {
         oracle::examine(sample);
     }
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let mutants = number("LODESTONE_MUTANTS").unwrap_or(MUTANTS);
+    let seed = number("LODESTONE_SEED").unwrap_or_default();
     let (send, receive) = channel();
     thread::spawn(move || {
-        let mut random = SmallRng::seed_from_u64(0x10de);
-        for _ in 0..MUTANTS {
+        let mut random = SmallRng::seed_from_u64(seed);
+        for _ in 0..mutants {
             let text = mutant(&samples, &mut random);
             if send.send(Some(text.clone())).is_err() {
                 return;
@@ -132,7 +136,7 @@ fn whatever_the_slip_there_is_a_configuration_or_errors_with_places() {
             }
             Ok(None) => panic!("this text fails, or takes long: {last:?}"),
             Err(error) => {
-                assert_eq!(count, MUTANTS, "{error}: no end of {last:?}");
+                assert_eq!(count, mutants, "{error}: no end of {last:?}");
                 return;
             }
         }

@@ -111,7 +111,8 @@ impl Trial<'_> {
                 Ok(plugin) => built.push(plugin),
                 Err(error) => {
                     // What lacks an offer fails for want of it, and that is told already.
-                    if !(lacking && error.source.is_none()) && !is_elsewhere(&error) {
+                    let follows = lacking && error.source.is_none();
+                    if !follows && !is_elsewhere(&error) {
                         self.found.push(refusal(&error, directive));
                     }
                     lacking |= setup.offers();

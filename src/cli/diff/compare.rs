@@ -227,10 +227,11 @@ fn uses<'a>(name: &str, old: &'a ServerBlock, new: &'a ServerBlock) -> Vec<Chang
         found.map(|place| before.remove(place)).is_none()
     });
     if let (Some(first), true, true) = (first, before.is_empty(), after.is_empty()) {
-        return match SETS.contains(&name) {
-            true => Vec::new(),
-            false => vec![Change::Reordered(first)],
-        };
+        let counts = !SETS.contains(&name);
+        return counts
+            .then_some(Change::Reordered(first))
+            .into_iter()
+            .collect();
     }
     let paired = before.len().min(after.len());
     let pairs = before.iter().zip(&after);

@@ -5,7 +5,7 @@ use crate::corefile::{self, Diagnostic, Directive, Line, Word, Zone};
 
 /// A word that answers questions.
 pub(super) struct Answerer {
-    name: &'static str,
+    pub(super) name: &'static str,
     zones: Zones,
 }
 

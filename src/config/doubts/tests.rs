@@ -157,3 +157,14 @@ fn two_transports_on_a_port_and_two_certificates_are_told() {
         ["6: two blocks on one port have different certificates"]
     );
 }
+
+#[test]
+fn what_answers_is_known_in_the_order_in_which_it_is_asked() {
+    let words = crate::plugin::order::ORDER.iter().map(|word| word.name);
+    let words: Vec<&str> = words.collect();
+    let places = super::chain::ANSWERERS.iter().map(|one| {
+        let place = words.iter().position(|word| *word == one.name);
+        place.unwrap_or_else(|| panic!("{} is no word", one.name))
+    });
+    assert!(places.is_sorted());
+}

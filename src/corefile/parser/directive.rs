@@ -69,7 +69,7 @@ impl Parser<'_> {
             return;
         };
         let Some(name) = name else { return };
-        if !self.words.contain(&name) {
+        if !self.words.contain(name) {
             return;
         }
         self.feed.report(

@@ -10,7 +10,7 @@ mod removed;
 
 pub use removed::kubernetes_option;
 
-use crate::corefile::{Diagnostic, Directive};
+use crate::corefile::{Diagnostic, Directive, Word};
 
 /// A word that is not served.
 #[derive(Clone, Copy, Debug)]
@@ -141,11 +141,7 @@ pub fn refuse(directive: &Directive) -> Diagnostic {
 impl Elsewhere {
     /// What to do instead of this use.
     pub fn instead(&self, directive: &Directive) -> String {
-        let arguments: Vec<&str> = directive
-            .arguments
-            .iter()
-            .map(|word| word.as_str())
-            .collect();
+        let arguments: Vec<&str> = directive.arguments.iter().map(Word::as_str).collect();
         let zone = arguments
             .first()
             .and_then(|first| zone_of(self.name, first));

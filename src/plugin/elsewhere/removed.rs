@@ -109,7 +109,7 @@ pub fn kubernetes_option(line: &Line, zones: &[Word], error: Diagnostic) -> Diag
             let forward = zones
                 .iter()
                 .filter(|zone| !zone.ends_with(".arpa") && !zone.contains('/'));
-            let forward: Vec<&str> = forward.map(|zone| zone.as_str()).collect();
+            let forward: Vec<&str> = forward.map(Word::as_str).collect();
             let transfer = format!("transfer {}", forward.join(" "));
             let lines = [joined(arguments)];
             (
@@ -135,6 +135,5 @@ fn block(head: &str, lines: &[String]) -> String {
     if lines.is_empty() {
         return head.to_owned();
     }
-    let lines: String = lines.iter().map(|line| format!("    {line}\n")).collect();
-    format!("{head} {{\n{lines}}}")
+    format!("{head} {{\n    {}\n}}", lines.join("\n    "))
 }
