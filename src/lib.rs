@@ -5,17 +5,19 @@
 //! life       a process from its start to its end: start, replace, drain
 //! reload     when to look at the Corefile again
 //! site       a configuration built: chains behind zones behind listeners
-//! server     transports and the one door: udp, tcp, tls; routing; limits
+//! server     transports and the one door: udp, tcp, tls, http, quic; routing; limits
 //! admin      health, ready and metrics over HTTP
 //! plugin     one file a Corefile word; order.rs is the list, chain.rs walks it
 //! upstream   asking other servers: exchange, pool, policy, health
 //! zone       the DNS view of the cluster: names in, records out; pure
+//! authority  zones of records that somebody wrote down: files and copies of them; pure
 //! cluster    what the cluster says, no DNS: objects, events, state; its two sources
 //! config     the Corefile's meaning: keys, settings, plugins, typed
 //! corefile   the Corefile language, knowing no plugin
 //! message    whole messages: octets to query or reply, reply to octets
 //! query      the question: as asked, as rewritten, who asks, over what
 //! reply      the answer: rcode, records, and why it is what it is
+//! tsig       messages signed by shared secrets
 //! edns       the options of an OPT record
 //! wire       names, numbers and records as octets
 //! logging    the lines that people read
@@ -24,8 +26,8 @@
 //! ```
 //!
 //! Imports point one way: `corefile` <- `config`; `cluster` <- `zone` <- `plugin::kubernetes`;
-//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `site` <- `life` <- `cli`. `corefile`, `zone`
-//! and `wire` know neither tokio nor kube: they are values and functions.
+//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `site` <- `life` <- `cli`. `corefile`, `zone`,
+//! `authority` and `wire` know neither tokio nor kube: they are values and functions.
 //!
 //! The way of one query:
 //!
@@ -43,6 +45,7 @@
 //! answered where its datagram was read.
 
 pub mod admin;
+pub mod authority;
 pub mod cli;
 pub mod cluster;
 pub mod config;
@@ -59,6 +62,7 @@ pub mod reload;
 pub mod reply;
 pub mod server;
 pub mod site;
+pub mod tsig;
 pub mod upstream;
 pub mod wire;
 pub mod zone;

@@ -208,9 +208,12 @@ impl Running {
 
 fn known_by(listener: &Listener) -> server::Listener {
     let scheme = match listener.transport {
+        Transport::Dns => Scheme::Dns,
         Transport::Tls => Scheme::Tls,
-        // The configuration refuses every other one.
-        _ => Scheme::Dns,
+        Transport::Quic => Scheme::Quic,
+        Transport::Https => Scheme::Https,
+        Transport::Https3 => Scheme::Https3,
+        Transport::Grpc => Scheme::Grpc,
     };
     server::Listener {
         scheme,
@@ -223,8 +226,9 @@ fn wanted(listener: &Listener) -> Wanted {
         listener: known_by(listener),
         label: Arc::clone(&listener.label),
         routes: Routes::new(listener.routes.iter().cloned()),
-        streams: limits::StreamSettings::default(),
+        streams: listener.streams,
         udp_threads: listener.udp_threads,
         tls: listener.tls.clone(),
+        proxy: listener.proxy.clone(),
     }
 }

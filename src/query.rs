@@ -4,6 +4,7 @@ use std::{any::Any, net::SocketAddr, sync::Arc, time::Instant};
 
 use crate::{
     edns::Options,
+    tsig::{Signed, Signer},
     wire::{Class, Name, Opcode, Type},
 };
 
@@ -21,6 +22,8 @@ pub struct Query {
     pub opcode: Opcode,
     /// The client wants recursion.
     pub recursion_desired: bool,
+    /// What `header` makes of that wish towards upstreams.
+    pub onward_recursion: Option<bool>,
     /// The client checks signatures for itself; handed on to upstreams, part of a cache's key.
     pub checking_disabled: bool,
     /// The client understands the AD bit (RFC 6840 §5.7).
@@ -34,6 +37,10 @@ pub struct Query {
     pub rewritten: Option<Arc<dyn Any + Send + Sync>>,
     /// The serial of the zone that a secondary holds: an IXFR question must tell it (RFC 1995 §3).
     pub held_serial: Option<u32>,
+    /// The message, where it is signed.
+    pub signed: Option<Arc<Signed>>,
+    /// How the reply is to be signed; set by whoever has verified the query's signature.
+    pub signer: Option<Arc<Signer>>,
     /// Who asks.
     pub client: SocketAddr,
     /// The address that was asked.
@@ -48,6 +55,19 @@ pub struct Query {
     pub depth: u8,
     /// Whether a cache must fetch anew rather than answer from what it holds.
     pub refresh: bool,
+    /// Whether addresses are to be told as they are, and none made of others.
+    pub untranslated: bool,
+    /// When whoever is still waited for is given up: nothing but what `cancel` says.
+    pub deadline: Option<Instant>,
+    /// The trace that the query is part of, if it is in one.
+    pub traced: Option<Traced>,
+}
+
+/// A query's place in a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// The number of the trace, and of the span of the whole query in it.
+    pub id: u64,
 }
 
 impl Query {
@@ -61,12 +81,15 @@ impl Query {
             question,
             opcode: Opcode::QUERY,
             recursion_desired: true,
+            onward_recursion: None,
             checking_disabled: false,
             authentic_data: false,
             edns: None,
             options: Options::default(),
             rewritten: None,
             held_serial: None,
+            signed: None,
+            signer: None,
             client: nobody,
             local: nobody,
             transport: Transport::Udp,
@@ -74,6 +97,9 @@ impl Query {
             received: Instant::now(),
             depth: 0,
             refresh: false,
+            untranslated: false,
+            deadline: None,
+            traced: None,
         }
     }
 
@@ -183,11 +209,16 @@ pub enum Transport {
     Https3,
     /// DNS over QUIC (RFC 9250).
     Quic,
+    /// CoreDNS's service of gRPC.
+    Grpc,
 }
 
 impl Transport {
-    /// The word for it in metrics and logs: only UDP is datagrams.
+    /// The word for it in metrics and logs: what packets it comes in, as CoreDNS has it.
     pub fn label(self) -> &'static str {
-        if self == Self::Udp { "udp" } else { "tcp" }
+        match self {
+            Self::Udp | Self::Quic | Self::Https3 => "udp",
+            Self::Tcp | Self::Tls | Self::Https | Self::Grpc => "tcp",
+        }
     }
 }

@@ -5,7 +5,10 @@
 //! record's data in fields decodes it with hickory-proto; whoever shuffles or clamps TTLs works on
 //! the small [`Record`]s and leaves the arena alone.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use crate::{
     edns::{self, Options},
@@ -23,6 +26,8 @@ pub struct Reply {
     pub authoritative: bool,
     /// Recursion is to be had here (the RA bit).
     pub recursion_available: bool,
+    /// What the RD bit says, where it is not the query's.
+    pub recursion_desired: Option<bool>,
     /// An upstream vouches for the data (the AD bit).
     pub authentic: bool,
     /// Records are missing for want of room (the TC bit): set by an upstream, or by the writer.
@@ -38,8 +43,21 @@ pub struct Reply {
     pub cause: Option<Box<str>>,
     /// The plugin that answered, set by the chain; empty where none did.
     pub answered_by: &'static str,
+    /// Which upstream this came from just now; nothing for what is made or remembered here.
+    pub heard: Option<Arc<Heard>>,
     sections: [Vec<Record>; 3],
     arena: Vec<u8>,
+}
+
+/// Where an upstream's reply came from. One is made for each socket, and its replies share it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// What metrics and logs call the upstream.
+    pub upstream: Arc<str>,
+    /// Our end of the socket, where it is known.
+    pub local: Option<SocketAddr>,
+    /// Whether it came by datagram.
+    pub by_datagram: bool,
 }
 
 /// The reason for a reply, as a value: logs, metrics and explanations all read this one.
@@ -82,6 +100,18 @@ pub enum Why {
     HostsNoData,
     /// The hosts table does not know the name, and nobody else may be asked.
     NoSuchHost,
+    /// A record of a zone that is served from a file or from another server's copy.
+    ZoneRecord,
+    /// The zone knows the name, without a record of this type.
+    ZoneNoData,
+    /// The zone has no such name.
+    NoSuchName,
+    /// The name lies in a part of the zone that other servers have.
+    Delegated,
+    /// The zone is ours to serve, and has not been read yet.
+    NotLoaded,
+    /// The zone's own servers have been silent for longer than a copy may be served.
+    Expired,
     /// An upstream's word.
     Upstream,
     /// An upstream's word, remembered.
@@ -102,6 +132,8 @@ pub enum Why {
     UpstreamLoop,
     /// Too many questions are under way at once.
     Overload,
+    /// The answer did not come within the time that the configuration gives it.
+    TooLate,
     /// No server block is for this name.
     NoZone,
     /// The block's plugins all passed the question on.
@@ -249,6 +281,7 @@ impl Reply {
         self.rcode = Rcode::NOERROR;
         self.authoritative = false;
         self.recursion_available = false;
+        self.recursion_desired = None;
         self.authentic = false;
         self.truncated = false;
         self.why = Why::Unanswered;
@@ -256,6 +289,7 @@ impl Reply {
         self.options.clear();
         self.cause = None;
         self.answered_by = "";
+        self.heard = None;
     }
 
     /// Becomes a copy of `other`, in the room that is there: once warm, this allocates nothing.
@@ -264,6 +298,7 @@ impl Reply {
             rcode,
             authoritative,
             recursion_available,
+            recursion_desired,
             authentic,
             truncated,
             why,
@@ -271,16 +306,19 @@ impl Reply {
             options,
             cause,
             answered_by,
+            heard,
             sections,
             arena,
         } = self;
         *rcode = other.rcode;
         *authoritative = other.authoritative;
         *recursion_available = other.recursion_available;
+        *recursion_desired = other.recursion_desired;
         *authentic = other.authentic;
         *truncated = other.truncated;
         *why = other.why;
         *answered_by = other.answered_by;
+        heard.clone_from(&other.heard);
         extended_error.clone_from(&other.extended_error);
         options.copy_from(&other.options);
         cause.clone_from(&other.cause);
@@ -387,6 +425,30 @@ impl Reply {
             data,
             ..*record
         });
+    }
+
+    /// The same record with another owner, to be put in its place.
+    #[must_use]
+    pub fn with_owner(&mut self, record: &Record, owner: NameRef<'_>) -> Record {
+        let owner = self.store(|arena| arena.extend_from_slice(owner.as_wire()));
+        Record { owner, ..*record }
+    }
+
+    /// The same record with the owner that is the question's name, to be put in its place.
+    #[must_use]
+    pub fn owned_by_question(record: &Record) -> Record {
+        let owner = Span {
+            start: 0,
+            length: 0,
+        };
+        Record { owner, ..*record }
+    }
+
+    /// The same record with other data, to be put in its place.
+    #[must_use]
+    pub fn with_data(&mut self, record: &Record, data: Data<'_>) -> Record {
+        let data = self.store(|arena| data.append(arena));
+        Record { data, ..*record }
     }
 
     /// The records of a section.
@@ -545,7 +607,12 @@ pub(crate) fn names_in(rtype: Type) -> Option<(usize, usize)> {
     }
 }
 
-fn expand(message: &[u8], raw: &RawRecord, arena: &mut Vec<u8>) -> Result<(), MalformedMessage> {
+/// Puts the data of a record of `message` behind what is in `arena`, the names in them decompressed.
+pub(crate) fn expand(
+    message: &[u8],
+    raw: &RawRecord,
+    arena: &mut Vec<u8>,
+) -> Result<(), MalformedMessage> {
     let start = arena.len();
     let mut position = raw.data_start;
     if let Some((before, names)) = names_in(raw.rtype) {

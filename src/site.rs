@@ -3,6 +3,8 @@
 //! Building opens no listener. What a plugin needs of the machine (files, connections, the
 //! cluster's state) it gets here, from the configuration before where nothing about it changed.
 
+mod trial;
+
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -13,21 +15,22 @@ use std::{
 use futures_util::future;
 
 use crate::{
-    admin::{Endpoint, Page, ready::Monitor},
-    config::{
-        Config, ServerBlock,
-        settings::{Reload, Tls},
-    },
+    admin::{Endpoint, ready::Monitor},
+    config::{Config, ServerBlock, settings::Reload},
     corefile::{Key, Transport, Zone},
     interfaces::HostAddress,
     metrics::Metrics,
     plugin::{Block, Build, BuildError, Chain, Parts, Plugin},
     server::{
+        limits::StreamSettings,
+        proxy::Trust,
         route::{Filter, Route},
-        tls,
+        tls::{self, Files, Identity},
     },
     wire::Name,
 };
+
+pub use trial::trial;
 
 /// A configuration, built.
 pub struct Site {
@@ -59,8 +62,12 @@ pub struct Listener {
     pub address: SocketAddr,
     /// What metrics and messages call it: `dns://:53`.
     pub label: Arc<str>,
-    /// The certificate and its key, for TLS.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// The certificate and its key, where there is one.
+    pub tls: Option<Arc<Identity>>,
+    /// How connections are treated: by what the first block says, with the times of the last one.
+    pub streams: StreamSettings,
+    /// Whose PROXY headers are believed; the last block that says so counts.
+    pub proxy: Option<Arc<Trust>>,
     /// Threads for each address of UDP, if it is said: the first block of the listener decides.
     pub udp_threads: Option<usize>,
     /// What is answered.
@@ -69,14 +76,6 @@ pub struct Listener {
 
 /// What listeners are told apart by; without an address it is all of the machine.
 type Place = (Transport, Option<HostAddress>, u16);
-
-/// What the blocks of a listener make of it.
-#[derive(Default)]
-struct Built {
-    tls: Option<Arc<rustls::ServerConfig>>,
-    udp_threads: Option<usize>,
-    routes: Vec<Route>,
-}
 
 impl Site {
     /// Builds every block of `config`. `parts` is empty at a start, and follows the parts of the
@@ -87,10 +86,11 @@ impl Site {
         parts: Parts,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, BuildError> {
-        let mut places: BTreeMap<Place, Built> = BTreeMap::new();
+        let mut listeners: BTreeMap<Place, Listener> = BTreeMap::new();
         let mut plugins = Vec::new();
         let mut watched = Vec::new();
         for block in &config.blocks {
+            warn_of_root(block);
             let chain = build_chain(block, default_port, &parts, metrics)?;
             plugins.extend(chain.plugins().iter().cloned());
             if let Some(ready) = &block.settings.ready {
@@ -99,22 +99,31 @@ impl Site {
             }
             let chain = Arc::new(chain);
             let filter = block.view().map(|_| filter(&chain));
-            let tls = block
-                .settings
+            let listening = &block.settings.listening;
+            let tls = listening
                 .tls
                 .as_ref()
-                .map(|tls| certificate(tls, &parts))
+                .map(|files| identity(files, &parts))
                 .transpose()?;
+            let proxy = listening.proxy.clone().map(Arc::new);
             for key in &block.keys {
                 for bound in bindings(block) {
                     let place = (key.transport, bound, key.port_or(default_port));
                     let view = block.view().unwrap_or_default();
                     let built = built_block(key, &label(&place), view, &chain, metrics);
-                    let listener = places.entry(place).or_insert_with(|| Built {
+                    let listener = listeners.entry(place).or_insert_with(|| Listener {
+                        transport: place.0,
+                        address: addresses(place.1, place.2)[0],
+                        label: label(&place),
+                        tls: None,
+                        streams: listening.settings(place.0),
+                        proxy: None,
                         udp_threads: block.settings.udp_threads,
-                        ..Built::default()
+                        routes: Vec::new(),
                     });
-                    listener.tls.clone_from(&tls);
+                    listening.timeouts.apply(&mut listener.streams);
+                    listener.tls = tls.clone().or(listener.tls.take());
+                    listener.proxy = proxy.clone().or(listener.proxy.take());
                     listener.routes.push(Route {
                         block: Arc::new(built),
                         filter: filter.clone(),
@@ -122,20 +131,12 @@ impl Site {
                 }
             }
         }
-        let listeners = places.into_iter().map(|(place, built)| Listener {
-            transport: place.0,
-            address: addresses(place.1, place.2)[0],
-            label: label(&place),
-            tls: built.tls,
-            udp_threads: built.udp_threads,
-            routes: built.routes,
-        });
         let settings = || config.blocks.iter().map(|block| &block.settings);
         Ok(Self {
-            listeners: listeners.collect(),
+            listeners: listeners.into_values().collect(),
             plugins,
             watched,
-            pages: config.blocks.iter().flat_map(pages).collect(),
+            pages: config.blocks.iter().flat_map(ServerBlock::pages).collect(),
             lame_duck: settings()
                 .filter_map(|settings| settings.health.as_ref())
                 .map(|health| health.lameduck)
@@ -154,62 +155,33 @@ impl Site {
     }
 }
 
-/// The pages that a block wants served.
-fn pages(block: &ServerBlock) -> Vec<Endpoint> {
-    let settings = &block.settings;
-    let health = settings
-        .health
-        .as_ref()
-        .map(|health| (&health.listen, Page::Health));
-    let ready = settings
-        .ready
-        .as_ref()
-        .map(|ready| (&ready.listen, Page::Ready));
-    let profile = settings
-        .pprof
-        .as_ref()
-        .map(|listen| (listen, Page::Profile));
-    let own = [health, ready, profile].into_iter().flatten();
-    let own = own.map(|(listen, page)| Endpoint {
-        listen: listen.clone(),
-        page,
-        tls: None,
-    });
-    own.chain(block.plugins.iter().filter_map(|(_, setup)| setup.page()))
-        .collect()
-}
-
-/// The TLS configuration for a certificate. As long as the files say the same it is the same one,
-/// and so its listener stays.
-fn certificate(files: &Tls, parts: &Parts) -> Result<Arc<rustls::ServerConfig>, BuildError> {
-    let failed = |source: anyhow::Error| BuildError {
+/// What the files of a `tls` line say. It outlives reloads, and follows its files without one.
+fn identity(files: &Files, parts: &Parts) -> Result<Arc<Identity>, BuildError> {
+    let failed = |source: tls::TlsError| BuildError {
         plugin: "tls",
         action: "cannot use the certificate".to_owned(),
-        source: Some(source),
+        source: Some(source.into()),
     };
-    let read = |path| std::fs::read(path).unwrap_or_default();
-    let key = format!(
-        "{files:?} {:x}",
-        content_hash(&[read(&files.certificate), read(&files.key)])
-    );
     let make = || {
-        tls::server_config(
-            &files.certificate,
-            &files.key,
-            None,
-            tls::ClientAuth::default(),
-        )
-        .map_err(|error| failed(error.into()))
+        let identity = Identity::load(files.clone()).map_err(failed)?;
+        identity.follow(tls::INTERVAL);
+        Ok(identity)
     };
-    parts.keep(&key, make).map(|kept| Arc::clone(&*kept))
+    let kept = parts.keep(&format!("{files:?}"), make)?;
+    // A reload is as good a time as any to look whether they have changed.
+    kept.refresh().map_err(failed)?;
+    Ok(Arc::clone(&kept))
 }
 
-/// Tells two contents apart; not kept, and no secret.
-fn content_hash(contents: &[Vec<u8>]) -> u64 {
-    use std::hash::{Hash, Hasher};
-    let mut hasher = std::hash::DefaultHasher::new();
-    contents.hash(&mut hasher);
-    hasher.finish()
+/// Says so where the directory that a block's files are under is not there (yet).
+fn warn_of_root(block: &ServerBlock) {
+    let Some(root) = &block.settings.root else {
+        return;
+    };
+    if let Err(error) = std::fs::metadata(root) {
+        let root = root.display();
+        tracing::warn!("plugin/root: the directory {root} cannot be seen: {error}");
+    }
 }
 
 /// The chain of a block, built in plugin order.
@@ -243,10 +215,8 @@ fn build_chain(
         offered: Vec::new(),
     };
     let mut built = BTreeMap::new();
-    let setups = || block.plugins.iter().map(|(_, setup)| setup).enumerate();
-    let offering = setups().rev().filter(|(_, setup)| setup.offers());
-    for (place, setup) in offering.chain(setups().filter(|(_, setup)| !setup.offers())) {
-        built.insert(place, setup.build(&mut build)?);
+    for place in block.building_order() {
+        built.insert(place, block.plugins[place].1.build(&mut build)?);
     }
     Ok(Chain::new(built.into_values().collect()))
 }

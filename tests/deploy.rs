@@ -68,6 +68,28 @@ fn ports_are_those_of_coredns() {
 }
 
 #[test]
+fn what_multicluster_needs_beyond_the_rest_is_ready_to_be_allowed() {
+    let role = fs::read_to_string(Path::new("deploy/rbac.yaml")).unwrap();
+    let with_imports = role
+        .replace("  # - api", "  - api")
+        .replace("  #   ", "    ");
+    let rules = |text: &str| -> Vec<Value> {
+        let documents = text.split("---\n");
+        let documents = documents.filter_map(|text| serde_saphyr::from_str::<Value>(text).ok());
+        let mut roles = documents.filter(|document| document["kind"] == "ClusterRole");
+        roles.next().unwrap()["rules"].as_array().unwrap().clone()
+    };
+    let (plain, more) = (rules(&role), rules(&with_imports));
+    assert_eq!(plain.len() + 1, more.len());
+    let imports = json!({
+        "apiGroups": ["multicluster.x-k8s.io"],
+        "resources": ["serviceimports"],
+        "verbs": ["list", "watch"],
+    });
+    assert_eq!(more.last(), Some(&imports));
+}
+
+#[test]
 fn the_container_is_started_probed_and_confined() {
     let (pod, container) = (pod(), container());
     for (pointer, expected) in [

@@ -42,6 +42,7 @@ fn links_between_documents_lead_somewhere() {
         "deploy/README.md",
         "docs/lab.md",
         "docs/differences.md",
+        "docs/check.md",
     ] {
         let text = read(name);
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);

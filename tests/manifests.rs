@@ -90,6 +90,7 @@ fn settings(directory: &Path) -> Settings {
         directory: directory.to_owned(),
     });
     settings.pods = true;
+    settings.pod_names = true;
     settings
 }
 

@@ -123,6 +123,11 @@ pub struct Prepared {
     bound: BTreeMap<String, Vec<TcpListener>>,
 }
 
+/// Reads a file that says how to serve TLS, as a start would.
+pub fn check_tls(file: &std::path::Path) -> Result<(), impl std::fmt::Display + use<>> {
+    tls::load(file).map(drop)
+}
+
 impl Admin {
     /// No listeners yet.
     pub fn new(metrics: Arc<Metrics>, readiness: Arc<Readiness>, limits: Limits) -> Self {

@@ -1,6 +1,8 @@
 //! What a person types: CoreDNS's flags without a verb, and verbs beside them.
 
 pub mod check;
+pub mod diff;
+pub mod fmt;
 pub mod lab;
 pub mod serve;
 
@@ -33,6 +35,10 @@ enum Verb {
     Lab(lab::Arguments),
     /// Read a Corefile as a start would, and tell everything that is wrong with it.
     Check(check::Arguments),
+    /// Give a Corefile its one layout, comments kept.
+    Fmt(fmt::Arguments),
+    /// Tell what two Corefiles say differently, whatever their layout.
+    Diff(diff::Arguments),
 }
 
 /// CoreDNS's flags.
@@ -81,6 +87,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match arguments.verb {
         Some(Verb::Lab(lab)) => lab::run(&lab),
         Some(Verb::Check(check)) => check::run(&check),
+        Some(Verb::Fmt(fmt)) => fmt::run(&fmt),
+        Some(Verb::Diff(diff)) => diff::run(&diff),
         None if arguments.serve.version => {
             println!("{}", version());
             ExitCode::SUCCESS

@@ -83,6 +83,14 @@ impl Corefile {
         }
     }
 
+    /// Reads a verb's argument, where `-` is standard input.
+    pub fn from_argument(file: &Path) -> Self {
+        match file.to_str() {
+            Some("-") => Self::StandardInput,
+            _ => Self::File(file.to_owned()),
+        }
+    }
+
     /// What errors call it.
     pub fn name(&self) -> String {
         match self {
@@ -131,7 +139,8 @@ impl Corefile {
         Config::read(&source).map_err(|wrong| ReadError::Wrong(Box::new(wrong)))
     }
 
-    fn text(&self) -> io::Result<String> {
+    /// Its text.
+    pub fn text(&self) -> io::Result<String> {
         let octets = match self {
             Self::StandardInput => capped(io::stdin().lock())?,
             Self::File(path) => capped(fs::File::open(path)?)?,

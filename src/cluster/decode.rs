@@ -7,11 +7,12 @@ pub(super) mod wire;
 
 use super::event::{Key, Kind, Object};
 use super::object::{
-    Endpoint, External, ImportedFrom, Namespace, Pod, Port, Service, ServiceImport, ServiceKind,
-    Slice,
+    Endpoint, External, ImportedFrom, Namespace, Pod, PodLabels, Port, Service, ServiceImport,
+    ServiceKind, Slice,
 };
 use serde::Deserialize;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use wire::{Metadata, Shell};
 
@@ -48,15 +49,21 @@ impl Unreadable {
     }
 }
 
-/// Reads one object of a known kind from JSON.
-pub(super) fn json(kind: Kind, text: &str) -> Result<Read, Unreadable> {
-    let read = match kind {
+/// Reads one object of a known kind from JSON, and of a Pod those of its labels that are `wanted`.
+pub(super) fn json(kind: Kind, text: &str, wanted: &[Box<str>]) -> Result<Read, Unreadable> {
+    let mut read = match kind {
         Kind::Namespace => whole::<wire::Namespace>(text),
         Kind::Service => whole::<wire::Service>(text),
         Kind::Slice => whole::<wire::Slice>(text),
         Kind::Pod => whole::<wire::Pod>(text),
         Kind::Import => whole::<wire::Import>(text),
     };
+    if let Ok(read) = &mut read
+        && let Some(Object::Pod(pod)) = &mut read.object
+        && !wanted.is_empty()
+    {
+        pod.labels = pod_labels(text, wanted);
+    }
     read.map_err(|why| {
         let metadata = serde_json::from_str::<Shell>(text)
             .ok()
@@ -69,6 +76,14 @@ pub(super) fn json(kind: Kind, text: &str) -> Result<Read, Unreadable> {
             why,
         }
     })
+}
+
+/// The labels of a Pod that are wanted. They are read by themselves: so a Pod costs nothing more
+/// where none are. Labels that are none are as if they were absent.
+fn pod_labels(text: &str, wanted: &[Box<str>]) -> Option<Arc<PodLabels>> {
+    let labelled: wire::Labelled<'_> = serde_json::from_str(text).ok()?;
+    let labels = labelled.metadata.labels?;
+    PodLabels::pick(wanted, |name| labels.get(name).map(|value| &**value))
 }
 
 /// Reads which object this is and no more: what is told of one that is deleted.
@@ -249,6 +264,7 @@ impl Slim for wire::Pod<'_> {
             name: (&*self.metadata.name).into(),
             v4: None,
             v6: None,
+            labels: None,
         };
         let listed = status
             .pod_ips

@@ -328,7 +328,11 @@ impl Writer {
                     .remove(hash, |it| it.tag == tag && same(it, old));
             }
         }
-        self.touch_serial();
+        // Labels stand in no answer.
+        let addresses = |pod: &Pod| (pod.v4, pod.v6);
+        if old.map(addresses) != new.map(|new| addresses(new)) {
+            self.touch_serial();
+        }
     }
 
     /// Replaces an entry by an edited one; `self.before` and `self.after` hold the addresses that

@@ -1,7 +1,7 @@
 //! One copy of every string and port list that repeats: namespaces, service names, zones, ports.
 
 use super::event::Object;
-use super::object::Port;
+use super::object::{PodLabels, Port};
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ pub(super) struct Interner {
     strings: Pool<str>,
     ports: Pool<[Port]>,
     zones: Pool<Box<str>>,
+    labels: Pool<PodLabels>,
 }
 
 impl Interner {
@@ -38,7 +39,12 @@ impl Interner {
                     }
                 }
             }
-            Object::Pod(pod) => self.strings.share(&mut pod.namespace),
+            Object::Pod(pod) => {
+                self.strings.share(&mut pod.namespace);
+                if let Some(labels) = &mut pod.labels {
+                    self.labels.share(labels);
+                }
+            }
             Object::Import(import) => {
                 self.strings.share(&mut import.namespace);
                 self.strings.share(&mut import.name);

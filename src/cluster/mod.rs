@@ -27,8 +27,8 @@ mod shards;
 pub use event::{Event, Key, Kind, Object};
 pub use fold::{Writer, load};
 pub use object::{
-    Endpoint, External, ImportedFrom, Namespace, Pod, Port, Protocol, Service, ServiceImport,
-    ServiceKind, Slice,
+    Endpoint, External, ImportedFrom, Namespace, Pod, PodLabels, Port, Protocol, Service,
+    ServiceImport, ServiceKind, Slice,
 };
 pub use selector::{Selector, SelectorError};
 pub use settings::{Limits, Origin, Settings, Timing, Tls};

@@ -18,6 +18,8 @@ pub struct Settings {
     pub namespace_labels: Selector,
     /// Watch Pods: `pods verified`.
     pub pods: bool,
+    /// The labels of Pods that somebody reads, by name; all others are not kept.
+    pub pod_labels: Box<[Box<str>]>,
     /// Keep the names of the pods behind endpoints: `endpoint_pod_names`. Nobody else asks for
     /// them, and they are the longest part of an endpoint.
     pub pod_names: bool,
@@ -107,6 +109,7 @@ impl Settings {
             labels: Selector::default(),
             namespace_labels: Selector::default(),
             pods: false,
+            pod_labels: Box::default(),
             pod_names: false,
             slices: true,
             imports: false,

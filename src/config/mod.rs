@@ -3,13 +3,17 @@
 //! Reading a configuration has no effect on anything: no socket is opened, no file but the
 //! Corefile and its imports is read. Everything that is wrong with it is found in one pass.
 
+mod doubts;
+pub mod listening;
 pub mod settings;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+pub use listening::Listening;
 pub use settings::Settings;
 
 use crate::{
+    admin::{Endpoint, Page},
     corefile::{self, Diagnostic, Diagnostics, Directive, Key, Loader, Severity, Zone},
     interfaces::Interfaces,
     plugin::{
@@ -40,9 +44,39 @@ pub struct ServerBlock {
     pub settings: Settings,
     /// Its plugins in the order of [`ORDER`], each with its word.
     pub plugins: Vec<(&'static str, Box<dyn Setup>)>,
+    /// What it was read from, in file order.
+    pub directives: Vec<Directive>,
 }
 
 impl ServerBlock {
+    /// The pages that it wants served over HTTP.
+    pub fn pages(&self) -> Vec<Endpoint> {
+        let health = self.settings.health.as_ref();
+        let health = health.map(|health| (&health.listen, Page::Health));
+        let ready = self.settings.ready.as_ref();
+        let ready = ready.map(|ready| (&ready.listen, Page::Ready));
+        let profile = self.settings.pprof.as_ref();
+        let profile = profile.map(|listen| (listen, Page::Profile));
+        let own = [health, ready, profile].into_iter().flatten();
+        let own = own.map(|(listen, page)| Endpoint {
+            listen: listen.clone(),
+            page,
+            tls: None,
+        });
+        own.chain(self.plugins.iter().filter_map(|(_, setup)| setup.page()))
+            .collect()
+    }
+
+    /// The places of [`Self::plugins`] in the order in which they are built: those that offer
+    /// something first, the last of them first, since `kubernetes` offers to `k8s_external` and
+    /// both to `transfer`.
+    pub fn building_order(&self) -> impl Iterator<Item = usize> {
+        let offers = |place: &usize| self.plugins[*place].1.offers();
+        let places = || 0..self.plugins.len();
+        let offering = places().rev().filter(offers);
+        offering.chain(places().filter(move |place| !offers(place)))
+    }
+
     /// The name of its view, where it is for some queries of its zones only.
     pub fn view(&self) -> Option<&str> {
         self.plugins.iter().find_map(|(_, setup)| setup.view())
@@ -68,6 +102,16 @@ impl Parsing<'_> {
             .iter()
             .map(|zone| zone.as_str().to_owned())
             .collect()
+    }
+
+    /// A file of the block: a relative one is under what `root` says, the last one that does.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        let mut roots = self.directives.iter().filter(|it| it.name == "root");
+        let root = roots.next_back().and_then(|root| root.arguments.first());
+        root.map_or_else(
+            || path.to_owned(),
+            |root| Path::new(root.as_str()).join(path),
+        )
     }
 }
 
@@ -111,6 +155,9 @@ impl Config {
         let mut blocks = Vec::new();
         for block in &file.blocks {
             blocks.push(read_block(block, source, &mut overlaps, &mut found));
+        }
+        if !found.iter().any(|one| one.severity == Severity::Error) {
+            found.extend(doubts::doubts(&blocks, source.default_port));
         }
         file.warnings.append(&mut found);
         if file
@@ -161,6 +208,7 @@ fn read_block(
         keys,
         settings: Settings::default(),
         plugins: Vec::new(),
+        directives: block.directives.clone(),
     };
     for one in &block.directives {
         if !ORDER.iter().any(|word| one.name == word.name) {
@@ -185,6 +233,7 @@ fn read_block(
             }
         }
     }
+    listening::warn_of_unheeded(&read, block, found);
     claim(&read, source.default_port, overlaps, found);
     read
 }
@@ -242,38 +291,40 @@ fn read_word(
     }
 }
 
-/// Claims the block's zones on its addresses, and refuses transports that are not built.
+/// Claims the block's zones on its addresses, and refuses keys that cannot be served as they are.
 fn claim(
     block: &ServerBlock,
     default_port: u16,
     overlaps: &mut corefile::Overlaps,
     found: &mut Vec<Diagnostic>,
 ) {
+    use corefile::Transport;
+    let listening = &block.settings.listening;
     let bound: Vec<_> = block.settings.bind.iter().copied().map(Some).collect();
     // Whether addresses that only another machine has clash cannot be known.
     let everywhere = bound.is_empty() && !block.settings.bound_elsewhere;
     let addresses = if everywhere { vec![None] } else { bound };
     for key in &block.keys {
-        if let (Some(shed), true) = (
-            block.settings.shed,
-            key.transport != corefile::Transport::Dns,
-        ) {
+        let transport = key.transport;
+        if let (Some(shed), true) = (block.settings.shed, transport != Transport::Dns) {
             let error = Diagnostic::error("shed is for plain DNS alone").at(shed);
             let error = error.also(key.place, "this is not");
             found.push(error.in_plugin("shed").help("remove the line"));
         }
-        match key.transport {
-            corefile::Transport::Dns => {}
-            corefile::Transport::Tls if block.settings.tls.is_some() => {}
-            corefile::Transport::Tls => {
-                let error = Diagnostic::error("a tls:// server needs a certificate").at(key.place);
-                found.push(error.help("add a line 'tls CERTIFICATE KEY' to the block"));
-            }
-            other => {
-                let message = format!("{other}:// servers are not built into Lodestone yet");
-                let error = Diagnostic::error(message).at(key.place);
-                found.push(error.help("serve dns:// or tls://"));
-            }
+        let bare = matches!(
+            transport,
+            Transport::Dns | Transport::Https | Transport::Grpc
+        );
+        if !bare && listening.tls.is_none() {
+            let message = format!("a {transport}:// server needs a certificate");
+            let error = Diagnostic::error(message).at(key.place);
+            found.push(error.help("add a line 'tls CERTIFICATE KEY' to the block"));
+        }
+        let quic = matches!(transport, Transport::Quic | Transport::Https3);
+        if quic && listening.proxy.is_some() {
+            let message = format!("PROXY headers are not read from packets of {transport}://");
+            let error = Diagnostic::error(message).at(key.place);
+            found.push(error.help("serve it in a block without 'proxyproto'"));
         }
         for address in &addresses {
             let port = key.port_or(default_port);

@@ -6,10 +6,10 @@ pub use bind::bind;
 
 use std::{path::PathBuf, time::Duration};
 
-use super::Parsing;
+use super::{Listening, Parsing};
 use crate::{
     admin,
-    corefile::{Diagnostic, Directive, Listen, Place, unknown_property},
+    corefile::{Diagnostic, Directive, Listen, Place},
     interfaces::HostAddress,
     plugin::order::Errors,
 };
@@ -21,6 +21,8 @@ pub struct Settings {
     pub bind: Vec<HostAddress>,
     /// Whether there are more, of interfaces that only another machine has.
     pub bound_elsewhere: bool,
+    /// What relative names of files are under, which the parsers have seen to.
+    pub root: Option<PathBuf>,
     /// Where liveness is told, and how long to go on when told to stop.
     pub health: Option<admin::health::Config>,
     /// Where readiness is told.
@@ -35,8 +37,8 @@ pub struct Settings {
     pub shed: Option<Place>,
     /// Whether the Corefile is followed, and how.
     pub reload: Option<Reload>,
-    /// The certificate of tls:// servers.
-    pub tls: Option<Tls>,
+    /// How listeners and their connections are treated.
+    pub listening: Listening,
 }
 
 /// How a Corefile is followed.
@@ -55,15 +57,6 @@ impl Default for Reload {
             jitter: Duration::from_secs(15),
         }
     }
-}
-
-/// The files of a TLS server.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Tls {
-    /// Its certificate and those above it, PEM.
-    pub certificate: PathBuf,
-    /// Its private key, PEM.
-    pub key: PathBuf,
 }
 
 /// `reload [INTERVAL [JITTER]]`
@@ -96,27 +89,29 @@ pub fn reload(
     Ok(())
 }
 
-/// `tls CERTIFICATE KEY`
-pub fn tls(
+/// `root PATH`; the last one counts. See [`Parsing::path`].
+pub fn root(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
 ) -> Result<(), Errors> {
-    let read = |one: &Directive| -> Result<Tls, Diagnostic> {
-        if let Some(line) = one.properties().first() {
-            return Err(unknown_property(line.name(), &[]));
-        }
+    let mut errors = Vec::new();
+    for one in uses {
         let mut arguments = one.arguments();
-        let certificate = arguments.required("a certificate file")?.as_str().into();
-        let key = arguments.required("a key file")?.as_str().into();
-        if let Some(authorities) = arguments.next() {
-            let message = "asking clients for certificates is not built into Lodestone yet";
-            return Err(authorities.error(message));
-        }
-        Ok(Tls { certificate, key })
-    };
-    settings.tls = Some(read(uses[0]).map_err(|error| vec![error.in_plugin("tls")])?);
-    Ok(())
+        let path = arguments.required("a directory");
+        let read = path.and_then(|path| {
+            arguments.none_left()?;
+            one.no_body()?;
+            settings.root = Some(path.as_str().into());
+            Ok(())
+        });
+        errors.extend(read.err().map(|error| error.in_plugin("root")));
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(errors)
+    }
 }
 
 /// `debug`

@@ -20,11 +20,13 @@
 
 mod address;
 mod arguments;
+mod code;
 mod diagnostic;
 mod drawing;
 mod duration;
 mod environment;
 mod feed;
+mod layout;
 mod lexer;
 mod loader;
 mod nearest;
@@ -37,8 +39,10 @@ mod zone;
 
 pub use address::{Key, Keys, Transport};
 pub use arguments::{Arguments, unknown_property};
+pub use code::codes;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use duration::{DurationError, parse_duration};
+pub use layout::layout;
 pub use loader::{Disk, Loader, MAX_FILE, Memory};
 pub use nearest::nearest;
 pub use overlap::Overlaps;

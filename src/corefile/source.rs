@@ -73,15 +73,20 @@ impl Word {
         }
     }
 
-    /// The place of part of the text, as far as it can be told: a word with quotes or replaced
-    /// references gives its whole place.
+    /// The place of part of the text, as far as it can be told: a word with escaped quotes or
+    /// replaced references gives its whole place.
     pub fn part(&self, part: Range<usize>) -> Place {
-        let plain = !self.quoted
-            && self.text.is_ascii()
-            && self.place.range().len() == self.text.len()
+        // Quotes stand around the text; where nothing else is more, nothing in it is escaped.
+        let quote = usize::from(self.quoted);
+        let plain = self.text.is_ascii()
+            && self.place.line == self.place.end_line
+            && self.place.range().len() == self.text.len() + 2 * quote
             && part.end <= self.text.len()
             && part.start <= part.end;
-        let (Ok(start), Ok(end)) = (u32::try_from(part.start), u32::try_from(part.end)) else {
+        let (Ok(start), Ok(end)) = (
+            u32::try_from(part.start + quote),
+            u32::try_from(part.end + quote),
+        ) else {
             return self.place;
         };
         if !plain {

@@ -4,7 +4,7 @@ use crate::{
     edns::{self, Options},
     query::{Edns, Question},
     reply::{Reply, Section},
-    wire::{Header, MalformedMessage, Name, RawRecord, Rcode, Reader, Type},
+    wire::{Header, MalformedMessage, Name, Opcode, RawRecord, Rcode, Reader, Type},
 };
 
 /// A query as it came, before anything is made of it.
@@ -19,6 +19,8 @@ pub struct Parsed {
     /// The serial of the SOA record that an IXFR question comes with; nothing where it has none, or
     /// one of another zone.
     pub held_serial: Option<u32>,
+    /// Where a TSIG record begins, the last of the message (RFC 8945 §5.1).
+    pub tsig_at: Option<usize>,
 }
 
 /// Reads a query whose header is known to be one for us: exactly one question, and nothing beside
@@ -30,11 +32,16 @@ pub fn read_query(message: &[u8], header: &Header) -> Result<Parsed, MalformedMe
     if questions != 1 {
         return Err(MalformedMessage::QuestionCount);
     }
-    if answers > 0 || authorities > 1 || additionals > 2 {
+    // A notification may tell the SOA record that is the news (RFC 1996 §3.7).
+    let told = u16::from(header.opcode() == Opcode::NOTIFY);
+    if answers > told || authorities > 1 || additionals > 2 {
         return Err(MalformedMessage::RecordCount);
     }
     let mut reader = Reader::new(message);
     let question = question(&mut reader)?;
+    for _ in 0..answers {
+        reader.record()?;
+    }
     let mut held_serial = None;
     for _ in 0..authorities {
         let record = reader.record()?;
@@ -44,8 +51,16 @@ pub fn read_query(message: &[u8], header: &Header) -> Result<Parsed, MalformedMe
     }
     let mut edns = None;
     let mut options = Options::default();
+    let mut tsig_at = None;
     for _ in 0..additionals {
+        let at = reader.position();
         let record = reader.record()?;
+        if tsig_at.is_some() {
+            return Err(MalformedMessage::BadTsig);
+        }
+        if record.rtype == Type::TSIG {
+            tsig_at = Some(at);
+        }
         if record.rtype == Type::OPT {
             if edns.is_some() || !record.owner.as_ref().is_root() {
                 return Err(MalformedMessage::BadOpt);
@@ -58,6 +73,7 @@ pub fn read_query(message: &[u8], header: &Header) -> Result<Parsed, MalformedMe
         edns,
         options,
         held_serial,
+        tsig_at,
     })
 }
 

@@ -46,9 +46,13 @@ impl Writer {
     /// Where not everything fits, whole records are left out from the end and TC is set; the OPT
     /// record stays (RFC 2181 §9, RFC 6891 §7).
     pub fn write(&mut self, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
-        let next = self.message(query, reply, 0, query.reply_limit(), out);
+        let limit = query.reply_limit() - room(query);
+        let next = self.message(query, reply, 0, limit, out);
         if next < reply.records().count() || reply.truncated {
             set_truncated(out);
+        }
+        if let Some(signer) = &query.signer {
+            signer.sign(out);
         }
     }
 
@@ -59,16 +63,20 @@ impl Writer {
         out.clear();
         let count = reply.records().count();
         let mut message = Vec::new();
+        let mut signature = None;
         let mut from = 0;
         loop {
             let mut next = self.message(query, reply, from, PART, &mut message);
             if next == from && next < count {
-                next = self.message(query, reply, from, MAX_MESSAGE, &mut message);
+                next = self.message(query, reply, from, MAX_MESSAGE - room(query), &mut message);
             }
             // A record that fits into no message ends the transfer, and the client is told so.
             let stuck = next == from && next < count;
             if stuck || reply.truncated {
                 set_truncated(&mut message);
+            }
+            if let Some(signer) = &query.signer {
+                signature = Some(signer.next(&mut message, signature.as_deref()));
             }
             let length = u16::try_from(message.len()).expect("a message has at most 65,535 octets");
             out.extend(length.to_be_bytes());
@@ -254,6 +262,11 @@ fn stands_at(mut name: &[u8], out: &[u8], mut place: usize) -> bool {
     }
 }
 
+/// Octets that are left for a signature.
+fn room(query: &Query) -> usize {
+    query.signer.as_ref().map_or(0, |signer| signer.room())
+}
+
 /// Octets of an OPT record without options.
 const OPT_LENGTH: usize = 11;
 
@@ -324,7 +337,10 @@ fn write_header(query: &Query, reply: &Reply, counts: [u16; 4], out: &mut [u8]) 
     let mut flags = Header::RESPONSE | u16::from(query.opcode.0) << 11 | (reply.rcode.0 & 0x0F);
     for (set, bit) in [
         (reply.authoritative, Header::AUTHORITATIVE),
-        (query.recursion_desired, Header::RECURSION_DESIRED),
+        (
+            reply.recursion_desired.unwrap_or(query.recursion_desired),
+            Header::RECURSION_DESIRED,
+        ),
         (reply.recursion_available, Header::RECURSION_AVAILABLE),
         (
             reply.authentic && query.takes_authentic(),

@@ -7,6 +7,7 @@
 pub mod cells;
 mod dns;
 mod family;
+mod made;
 mod process;
 
 use std::{fmt, sync::Arc};
@@ -20,6 +21,7 @@ use prometheus::{
 pub use cells::Tally;
 pub use dns::{Dns, ZoneCounters};
 pub use family::{TallyVec, TimesVec};
+pub use made::Made;
 
 /// The content type of what [`Metrics::encode`] writes.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -44,12 +46,16 @@ pub struct Metrics {
     pub quic_responses_total: IntCounterVec,
     /// Asking upstreams.
     pub forward: Forward,
+    /// Servers that are asked by gRPC.
+    pub grpc: Grpc,
     /// The cache of other servers' answers.
     pub cache: Cache,
     /// The hosts table.
     pub hosts: Hosts,
     /// Names found by walking a client's search list for it: `server`.
     pub autopath_success_total: TallyVec,
+    /// Answers made up, changed or refused.
+    pub made: Made,
     /// The health listener's check of itself.
     pub health: Health,
     /// Reading the configuration anew.
@@ -205,12 +211,9 @@ impl Metrics {
         register.build_info();
         register.add(process::Process::new());
         let dns = register.add(Dns::new());
-        let responses = |protocol: &str| {
-            register.counters(
-                &format!("coredns_dns_{protocol}_responses_total"),
-                "Replies by HTTP or QUIC status.",
-                &["server", "status"],
-            )
+        let responses = |name: &str| {
+            let help = "Replies by HTTP or QUIC status.";
+            register.counters(name, help, &["server", "status"])
         };
         Arc::new(Self {
             before_scrape: Mutex::default(),
@@ -222,10 +225,11 @@ impl Metrics {
                 &["server", "zone", "view", "name"],
             ),
             dns,
-            https_responses_total: responses("https"),
-            https3_responses_total: responses("https3"),
-            quic_responses_total: responses("quic"),
+            https_responses_total: responses("coredns_dns_https_responses_total"),
+            https3_responses_total: responses("coredns_dns_https3_responses_total"),
+            quic_responses_total: responses("coredns_dns_quic_responses_total"),
             forward: Forward::new(&register),
+            grpc: Grpc::new(&register),
             cache: Cache::new(&register),
             hosts: Hosts::new(&register),
             autopath_success_total: register.add(TallyVec::new(
@@ -233,6 +237,7 @@ impl Metrics {
                 "Names found by walking a client's search list for it.",
                 &["server"],
             )),
+            made: Made::new(&register),
             health: Health::new(&register),
             reload: Reload::new(&register),
             kubernetes: Kubernetes::new(&register),
@@ -328,6 +333,39 @@ impl Forward {
             max_concurrent_rejects_total: register.counter(
                 "coredns_forward_max_concurrent_rejects_total",
                 "Questions refused because as many as allowed were under way.",
+            ),
+        }
+    }
+}
+
+/// Servers that are asked by gRPC; `to` is host and port.
+pub struct Grpc {
+    /// Time that they took to answer.
+    pub request_duration_seconds: HistogramVec,
+    /// Questions that they answered.
+    pub requests_total: IntCounterVec,
+    /// The same by code.
+    pub responses_total: IntCounterVec,
+}
+
+impl Grpc {
+    fn new(register: &Register) -> Self {
+        Self {
+            request_duration_seconds: register.histograms(
+                "coredns_grpc_request_duration_seconds",
+                "Time that a server took to answer by gRPC, in seconds.",
+                &["to"],
+                time_buckets(),
+            ),
+            requests_total: register.counters(
+                "coredns_grpc_requests_total",
+                "Questions that a server answered by gRPC.",
+                &["to"],
+            ),
+            responses_total: register.counters(
+                "coredns_grpc_responses_total",
+                "Replies of a server by gRPC, by code.",
+                &["rcode", "to"],
             ),
         }
     }

@@ -1,6 +1,8 @@
 //! The walk of a question inward and of its reply outward: a slice and a loop.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
+
+use tokio::time::timeout_at;
 
 use super::{Block, Context, Door, Pending, Plugin, Resolved, Step, Written};
 use crate::{
@@ -14,6 +16,8 @@ pub struct Chain {
     plugins: Box<[Arc<dyn Plugin>]>,
     observers: Box<[Arc<dyn Plugin>]>,
     recurses: bool,
+    refuses_others: bool,
+    follows: bool,
 }
 
 /// What became of a query.
@@ -34,18 +38,35 @@ pub struct Waiting {
     /// through would each have room for it, and for a second one while it is moved.
     query: Box<Query>,
     at: usize,
+    way: Way,
     pending: Pending,
+}
+
+/// Which way a walk goes that waits.
+#[derive(Clone, Copy)]
+enum Way {
+    In,
+    Out,
 }
 
 impl Chain {
     /// A chain of `plugins`, outermost first.
     pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Self {
         let recurses = plugins.iter().any(|plugin| plugin.recurses());
+        let follows = plugins.iter().any(|plugin| plugin.follows());
         let observers = plugins.iter().filter(|plugin| plugin.observes());
+        // A cache does not answer by itself. CoreDNS has it before those that serve zones.
+        let mut last = plugins
+            .iter()
+            .rev()
+            .filter(|plugin| plugin.name() != "cache");
+        let refuses_others = last.next().is_none_or(|last| last.refuses_others());
         Self {
             observers: observers.cloned().collect(),
             plugins: plugins.into(),
             recurses,
+            refuses_others,
+            follows,
         }
     }
 
@@ -80,41 +101,52 @@ impl Chain {
                 Step::Pass => {}
                 Step::Answer => {
                     reply.answered_by = plugin.name();
-                    self.outward(context, query, reply, at);
-                    return Walk::Done;
+                    reply.recursion_available |= self.recurses;
+                    return self.outward(context, query, reply, at);
                 }
                 Step::Drop => return Walk::Dropped,
                 Step::Wait(pending) => {
-                    return Walk::Waiting(Box::new(Waiting {
-                        door: Arc::clone(context.door),
-                        block: Arc::clone(context.block),
-                        query: Box::new(query.clone()),
-                        at,
-                        pending,
-                    }));
+                    return Waiting::at(context, query, at, Way::In, pending);
                 }
             }
         }
-        // A block without plugins refuses; one whose plugins all passed has failed to do its work.
-        if self.plugins.is_empty() {
+        // A block without plugins refuses, and one that ends with zones; any other whose plugins all
+        // passed has failed to do its work.
+        if self.refuses_others {
             reply.fail(Rcode::REFUSED, Why::NoZone);
         } else {
             reply.fail(Rcode::SERVFAIL, Why::NobodyAnswered);
         }
-        self.outward(context, query, reply, self.plugins.len());
-        Walk::Done
+        reply.recursion_available |= self.recurses;
+        self.outward(context, query, reply, self.plugins.len())
     }
 
     /// Amends the reply by every plugin before `end`, innermost first.
-    fn outward(&self, context: &Context<'_>, query: &Query, reply: &mut Reply, end: usize) {
-        reply.recursion_available |= self.recurses;
-        for plugin in self.plugins[..end].iter().rev() {
+    fn outward(&self, context: &Context<'_>, query: &Query, reply: &mut Reply, end: usize) -> Walk {
+        for (at, plugin) in self.plugins[..end].iter().enumerate().rev() {
+            if self.follows
+                && let Some(pending) = plugin.follow(context, query, reply)
+            {
+                return Waiting::at(context, query, at, Way::Out, pending);
+            }
             plugin.amend(context, query, reply);
         }
+        Walk::Done
     }
 }
 
 impl Waiting {
+    fn at(context: &Context<'_>, query: &Query, at: usize, way: Way, pending: Pending) -> Walk {
+        Walk::Waiting(Box::new(Self {
+            door: Arc::clone(context.door),
+            block: Arc::clone(context.block),
+            query: Box::new(query.clone()),
+            at,
+            way,
+            pending,
+        }))
+    }
+
     /// The query that waits.
     pub fn query(&self) -> &Query {
         &self.query
@@ -127,34 +159,58 @@ impl Waiting {
             block,
             mut query,
             mut at,
+            mut way,
             mut pending,
         } = *self;
         loop {
-            let resolved = pending.await;
+            let resolved = match query.deadline {
+                None => pending.await,
+                Some(deadline) => within(deadline, pending).await,
+            };
             let context = Context {
                 door: &door,
                 block: &block,
             };
-            let mut reply = match resolved {
-                Resolved::Answer(mut reply) => {
-                    reply.answered_by = block.chain.plugins[at].name();
-                    block.chain.outward(&context, &query, &mut reply, at);
-                    return (query, Some(reply));
+            let chain = &block.chain;
+            let mut reply = Reply::default();
+            let walk = match resolved {
+                Resolved::Answer(answer) => {
+                    reply = answer;
+                    match way {
+                        Way::In => {
+                            reply.answered_by = chain.plugins[at].name();
+                            reply.recursion_available |= chain.recurses;
+                        }
+                        Way::Out => chain.plugins[at].amend(&context, &query, &mut reply),
+                    }
+                    chain.outward(&context, &query, &mut reply, at)
                 }
-                Resolved::Drop => return (query, None),
-                Resolved::Pass => Reply::default(),
+                Resolved::Drop => Walk::Dropped,
+                Resolved::Pass => chain.inward(&context, &mut query, &mut reply, at + 1),
             };
-            match block.chain.inward(&context, &mut query, &mut reply, at + 1) {
+            match walk {
                 Walk::Done => return (query, Some(reply)),
                 Walk::Dropped => return (query, None),
                 Walk::Waiting(next) => {
                     at = next.at;
+                    way = next.way;
                     pending = next.pending;
                     query = next.query;
                 }
             }
         }
     }
+}
+
+/// What comes of a wait that is given up when its time is over. In a place of its own: those who
+/// set no deadline pay nothing for it.
+fn within(deadline: Instant, pending: Pending) -> Pending {
+    Box::pin(async move {
+        let late = |_| Resolved::Answer(Reply::failure(Rcode::SERVFAIL, Why::TooLate));
+        timeout_at(deadline.into(), pending)
+            .await
+            .unwrap_or_else(late)
+    })
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@
 //! Labels that are told: of `kubernetes`, for names of its zones, `kind`, `namespace`, `service`,
 //! `endpoint`, `port-name`, `protocol` and `parse-error`, in multicluster zones `cluster`, and with
 //! `zonal` `zone`; where it knows its pods (`pods verified`), for every name, `client-namespace` and
-//! `client-pod-name`. The labels of pods
-//! (`kubernetes/client-label/KEY`) are not: they would cost more memory than all else that is kept
-//! of a pod.
+//! `client-pod-name`, and of the pod's labels, `client-label/KEY`, those that some plugin of the
+//! block names: others are not kept (see [`kubernetes`](super::kubernetes)).
+//! Of `forward`, once the reply is there, `upstream`: who answered.
 
 use std::sync::Arc;
 
@@ -61,6 +61,23 @@ impl Published {
         }
         let mut plugins = chain.plugins().iter();
         plugins.find_map(|plugin| plugin.metadata(query, label))
+    }
+}
+
+impl Published {
+    /// What a plugin of `chain` knows under `label` of the query that `reply` was sent to.
+    pub fn value_after(
+        &self,
+        chain: &Chain,
+        query: &Query,
+        reply: &Reply,
+        label: &str,
+    ) -> Option<String> {
+        if !self.zones.covers(query.asked.lower.as_ref()) {
+            return None;
+        }
+        let mut plugins = chain.plugins().iter();
+        plugins.find_map(|plugin| plugin.metadata_after(query, reply, label))
     }
 }
 

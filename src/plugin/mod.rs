@@ -7,27 +7,50 @@
 //! Words that configure a server block and never see a query (bind, health, reload, ...) are
 //! settings, another type: see [`crate::config`].
 
+pub mod acl;
+pub mod any;
+mod authority;
+pub mod auto;
 pub mod autopath;
+pub mod bufsize;
 pub mod cache;
+pub mod cancel;
 mod chain;
+pub mod chaos;
+pub mod dns64;
+pub mod dnstap;
 pub mod elsewhere;
+pub mod erratic;
 pub mod errors;
+pub mod etcd;
 mod expression;
+pub mod file;
 pub mod forward;
+pub mod grpc;
+pub mod header;
+mod host_name;
 pub mod hosts;
 pub mod k8s_external;
 pub mod kubernetes;
 pub mod loadbalance;
+pub mod local;
 pub mod log;
 pub mod loop_guard;
 pub mod metadata;
+pub mod minimal;
+pub mod nsid;
 pub mod order;
 mod parts;
 mod polled_file;
 pub mod prometheus;
+pub mod rewrite;
+pub mod secondary;
+pub mod template;
 #[cfg(test)]
 mod testing;
+pub mod trace;
 pub mod transfer;
+pub mod tsig;
 pub mod view;
 pub mod whoami;
 mod zone_list;
@@ -60,6 +83,23 @@ pub trait Plugin: Send + Sync + 'static {
     /// The way out, for a plugin that passed the question on and whose inner plugins replied.
     fn amend(&self, _context: &Context<'_>, _query: &Query, _reply: &mut Reply) {}
 
+    /// Whether it may have to wait before it amends: see [`Plugin::follow`].
+    fn follows(&self) -> bool {
+        false
+    }
+
+    /// The way out, before [`Plugin::amend`]: a plugin that must ask something before the reply is
+    /// whole takes the reply, and gives the one that will be amended. Only called where
+    /// [`Plugin::follows`].
+    fn follow(
+        &self,
+        _context: &Context<'_>,
+        _query: &Query,
+        _reply: &mut Reply,
+    ) -> Option<Pending> {
+        None
+    }
+
     /// Whether it wants to hear of every reply that was sent: see [`Plugin::wrote`].
     fn observes(&self) -> bool {
         false
@@ -74,6 +114,12 @@ pub trait Plugin: Send + Sync + 'static {
     /// the label: see there.
     fn metadata(&self, _query: &Query, _label: &str) -> Option<String> {
         None
+    }
+
+    /// What it knows once the query has been answered: like [`Plugin::metadata`], for those who
+    /// read it when the reply has been sent.
+    fn metadata_after(&self, query: &Query, _reply: &Reply, label: &str) -> Option<String> {
+        self.metadata(query, label)
     }
 
     /// Whether it can do its work yet; `/ready` asks this.
@@ -96,6 +142,18 @@ pub trait Plugin: Send + Sync + 'static {
     /// view ([`Setup::view`]), for each query that comes to its zone. `chain` is the block's.
     fn admits(&self, _chain: &Chain, _query: &Query) -> bool {
         true
+    }
+
+    /// Somebody says that the zone of the query's name has changed (NOTIFY, RFC 1996): what to answer,
+    /// where the plugin has to do with that. Whatever follows must not be waited for here.
+    fn notified(&self, _query: &Query) -> Option<Rcode> {
+        None
+    }
+
+    /// Whether a question that it passes on, and that nobody after it takes, is for another server:
+    /// it serves zones and nothing else. Otherwise nobody knowing an answer is a failure.
+    fn refuses_others(&self) -> bool {
+        false
     }
 
     /// Whether it can answer in classes other than IN.
@@ -190,6 +248,18 @@ impl Context<'_> {
     pub fn refresh(&self, query: &Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         let mut sub_query = query.sub_query(query.asked);
         sub_query.refresh = true;
+        self.send(sub_query)
+    }
+
+    /// Asks the server itself, as the same client would, for addresses as they are: none are made of
+    /// others by `dns64`.
+    pub fn untranslated(
+        &self,
+        query: &Query,
+        question: Question,
+    ) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        let mut sub_query = query.sub_query(question);
+        sub_query.untranslated = true;
         self.send(sub_query)
     }
 

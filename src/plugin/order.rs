@@ -66,17 +66,47 @@ const fn absent(name: &'static str) -> Word {
 
 /// The list, outermost first.
 pub const ORDER: &[Word] = &[
-    absent("root"),
+    // Read where a file is named: `Parsing::path`.
+    word(
+        "root",
+        Repeat::Merged,
+        Kind::Setting(crate::config::settings::root),
+    ),
     // Nothing happens here: what it allows is read where it is needed.
     word("metadata", Repeat::Once, Kind::Plugin(parse_metadata)),
     absent("geoip"),
-    absent("cancel"),
-    absent("proxyproto"),
-    absent("quic"),
-    absent("grpc_server"),
-    absent("https"),
-    absent("https3"),
-    absent("timeouts"),
+    // Outside of all that can wait.
+    word("cancel", Repeat::Merged, Kind::MergedPlugin(parse_cancel)),
+    word(
+        "proxyproto",
+        Repeat::Merged,
+        Kind::Setting(crate::config::listening::proxyproto),
+    ),
+    word(
+        "quic",
+        Repeat::First,
+        Kind::Setting(crate::config::listening::quic),
+    ),
+    word(
+        "grpc_server",
+        Repeat::First,
+        Kind::Setting(crate::config::listening::grpc_server),
+    ),
+    word(
+        "https",
+        Repeat::First,
+        Kind::Setting(crate::config::listening::https),
+    ),
+    word(
+        "https3",
+        Repeat::First,
+        Kind::Setting(crate::config::listening::https3),
+    ),
+    word(
+        "timeouts",
+        Repeat::Merged,
+        Kind::Setting(crate::config::listening::timeouts),
+    ),
     word(
         "multisocket",
         Repeat::Once,
@@ -87,8 +117,10 @@ pub const ORDER: &[Word] = &[
         Repeat::First,
         Kind::Setting(crate::config::settings::reload),
     ),
-    absent("nsid"),
-    absent("bufsize"),
+    // Whoever answered, it is this server that did.
+    word("nsid", Repeat::Once, Kind::Plugin(parse_nsid)),
+    // In front of all that looks at what a client takes.
+    word("bufsize", Repeat::First, Kind::Plugin(parse_bufsize)),
     word(
         "bind",
         Repeat::Merged,
@@ -99,7 +131,8 @@ pub const ORDER: &[Word] = &[
         Repeat::Merged,
         Kind::Setting(crate::config::settings::debug),
     ),
-    absent("trace"),
+    // Outside of all that answers: its spans are of the whole.
+    word("trace", Repeat::Merged, Kind::MergedPlugin(parse_trace)),
     word(
         "ready",
         Repeat::Once,
@@ -126,35 +159,47 @@ pub const ORDER: &[Word] = &[
     word("errors", Repeat::Once, Kind::Plugin(parse_errors)),
     // Outside of rewrite: the line shows the question as asked.
     word("log", Repeat::Merged, Kind::MergedPlugin(parse_log)),
-    absent("dnstap"),
-    absent("local"),
-    absent("dns64"),
-    absent("any"),
-    absent("chaos"),
+    // Outside of rewrite, as log is: what is told is what the client asked.
+    word("dnstap", Repeat::Instances, Kind::Plugin(parse_dnstap)),
+    // Outside of all that could send these names elsewhere.
+    word("local", Repeat::Merged, Kind::MergedPlugin(parse_local)),
+    // Outside of all that answers: it asks again for what it makes addresses of.
+    word("dns64", Repeat::Merged, Kind::MergedPlugin(parse_dns64)),
+    word("any", Repeat::First, Kind::Plugin(parse_any)),
+    word("chaos", Repeat::First, Kind::Plugin(parse_chaos)),
     // Outside of cache, so that a remembered answer is shuffled anew for each client.
     word(
         "loadbalance",
         Repeat::Merged,
         Kind::MergedPlugin(parse_loadbalance),
     ),
-    absent("tsig"),
-    absent("rewrite"),
+    // Outside of all that answers from data: who may not ask is answered here.
+    word("tsig", Repeat::Once, Kind::Plugin(parse_tsig)),
+    // Above all that answers: they see the question as it became.
+    word("rewrite", Repeat::Merged, Kind::MergedPlugin(parse_rewrite)),
     // Outside of acl and of all that answers: each name that it tries is asked as if by the client.
     word(
         "autopath",
         Repeat::Merged,
         Kind::MergedPlugin(parse_autopath),
     ),
-    absent("acl"),
-    absent("header"),
+    // Outside of cache and of all that answers, and inside of what changes the question: rules are
+    // for the name that is looked up.
+    word("acl", Repeat::Merged, Kind::MergedPlugin(parse_acl)),
+    word("header", Repeat::Merged, Kind::MergedPlugin(parse_header)),
     absent("dnssec"),
     word(
         "tls",
-        Repeat::First,
-        Kind::Setting(crate::config::settings::tls),
+        Repeat::Merged,
+        Kind::Setting(crate::config::listening::tls),
     ),
-    absent("minimal"),
-    absent("template"),
+    word("minimal", Repeat::First, Kind::Plugin(parse_minimal)),
+    // Before all that looks names up: what is written in the Corefile overrides them.
+    word(
+        "template",
+        Repeat::Merged,
+        Kind::MergedPlugin(parse_template),
+    ),
     // Before all that has zones to tell: they refuse what it does not serve.
     word(
         "transfer",
@@ -174,10 +219,15 @@ pub const ORDER: &[Word] = &[
     ),
     // Before forward: the cluster's names never leave the cluster.
     word("kubernetes", Repeat::Once, Kind::Plugin(parse_kubernetes)),
-    absent("file"),
-    absent("auto"),
-    absent("secondary"),
-    absent("etcd"),
+    // Instances in the file, one for queries: the longest zone of all of them counts.
+    word("file", Repeat::Merged, Kind::MergedPlugin(parse_file)),
+    word("auto", Repeat::Instances, Kind::Plugin(parse_auto)),
+    word(
+        "secondary",
+        Repeat::Merged,
+        Kind::MergedPlugin(parse_secondary),
+    ),
+    word("etcd", Repeat::First, Kind::Plugin(parse_etcd)),
     // Behind all that answers here, unlike CoreDNS's: a name that falls through to an upstream today
     // and is the cluster's tomorrow is then answered from the cluster at once. Behind rewrite, so
     // that a reply is kept under the name that was looked up.
@@ -185,8 +235,8 @@ pub const ORDER: &[Word] = &[
     // Directly before forward: it recognises its own probe where it would be forwarded again.
     word("loop", Repeat::Once, Kind::Plugin(parse_loop)),
     word("forward", Repeat::Instances, Kind::Plugin(parse_forward)),
-    absent("grpc"),
-    absent("erratic"),
+    word("grpc", Repeat::Once, Kind::Plugin(parse_grpc)),
+    word("erratic", Repeat::Merged, Kind::MergedPlugin(parse_erratic)),
     // Answers everything that gets this far.
     word("whoami", Repeat::First, Kind::Plugin(parse_whoami)),
     absent("on"),
@@ -206,6 +256,14 @@ fn parse_metadata(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn 
     plugin::metadata::parse(one, &parsing.zone_names()).map(boxed)
 }
 
+fn parse_cancel(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::cancel::parse(uses).map(boxed)
+}
+
+fn parse_trace(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::trace::parse(uses, parsing.warnings).map(boxed)
+}
+
 fn parse_prometheus(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::prometheus::parse(one).map(boxed)
 }
@@ -218,8 +276,47 @@ fn parse_log(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>,
     plugin::log::parse(uses).map(boxed)
 }
 
-fn parse_loadbalance(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::loadbalance::parse(uses).map(boxed)
+fn parse_dnstap(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::dnstap::parse(one, parsing.warnings).map(boxed)
+}
+
+fn parse_loadbalance(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+) -> Result<Box<dyn Setup>, Errors> {
+    let mut config = plugin::loadbalance::parse(uses)?;
+    if let plugin::loadbalance::Policy::Weighted { file, .. } = &mut config.policy {
+        *file = parsing.path(file);
+    }
+    Ok(boxed(config))
+}
+
+fn parse_nsid(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::nsid::parse(one).map(boxed)
+}
+
+fn parse_bufsize(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::bufsize::parse(one).map(boxed)
+}
+
+fn parse_any(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::any::parse(one).map(boxed)
+}
+
+fn parse_minimal(one: &Directive, _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::minimal::parse(one).map(boxed)
+}
+
+fn parse_chaos(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::chaos::parse(one, parsing.warnings).map(boxed)
+}
+
+fn parse_header(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::header::parse(uses, parsing.warnings).map(boxed)
+}
+
+fn parse_rewrite(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::rewrite::parse(uses, parsing.directives, parsing.warnings).map(boxed)
 }
 
 fn parse_autopath(
@@ -228,6 +325,10 @@ fn parse_autopath(
 ) -> Result<Box<dyn Setup>, Errors> {
     let zones = parsing.zone_names();
     plugin::autopath::parse(uses, &zones, parsing.directives, parsing.warnings).map(boxed)
+}
+
+fn parse_etcd(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::etcd::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
 
 fn parse_cache(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
@@ -241,8 +342,14 @@ fn parse_transfer(
     plugin::transfer::parse(uses, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
 
+fn parse_tsig(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::tsig::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
 fn parse_hosts(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::hosts::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+    let mut config = plugin::hosts::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    config.file = parsing.path(&config.file);
+    Ok(boxed(config))
 }
 
 fn parse_k8s_external(
@@ -254,7 +361,31 @@ fn parse_k8s_external(
 }
 
 fn parse_kubernetes(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::kubernetes::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+    let config = plugin::kubernetes::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    Ok(boxed(
+        config.with_readers(parsing.directives, parsing.warnings),
+    ))
+}
+
+fn parse_file(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    let mut config = plugin::file::parse(uses, &parsing.zone_names(), parsing.warnings)?;
+    for one in &mut config.files {
+        one.path = parsing.path(&one.path);
+    }
+    Ok(boxed(config))
+}
+
+fn parse_auto(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    let mut config = plugin::auto::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    config.directory = parsing.path(&config.directory);
+    Ok(boxed(config))
+}
+
+fn parse_secondary(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+) -> Result<Box<dyn Setup>, Errors> {
+    plugin::secondary::parse(uses, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
 
 fn parse_loop(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
@@ -262,11 +393,50 @@ fn parse_loop(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setu
 }
 
 fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::forward::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+    let mut config = plugin::forward::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    let tls = &mut config.tls;
+    let (certificate, key) = tls
+        .identity
+        .as_mut()
+        .map_or((None, None), |it| (Some(&mut it.0), Some(&mut it.1)));
+    for file in [certificate, key, tls.authorities.as_mut()]
+        .into_iter()
+        .flatten()
+    {
+        *file = parsing.path(file);
+    }
+    Ok(boxed(config))
+}
+
+fn parse_grpc(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::grpc::parse(one, parsing.warnings).map(boxed)
 }
 
 fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     plugin::whoami::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_local(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::local::parse(uses).map(boxed)
+}
+
+fn parse_dns64(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::dns64::parse(uses, parsing.warnings).map(boxed)
+}
+
+fn parse_acl(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::acl::parse(uses, &parsing.zone_names(), parsing.warnings).map(boxed)
+}
+
+fn parse_erratic(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::erratic::parse(uses).map(boxed)
+}
+
+fn parse_template(
+    uses: &[&Directive],
+    parsing: &mut Parsing<'_>,
+) -> Result<Box<dyn Setup>, Errors> {
+    plugin::template::parse(uses, &parsing.zone_names(), parsing.warnings).map(boxed)
 }
 
 fn parse_view(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

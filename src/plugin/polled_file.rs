@@ -24,7 +24,7 @@ pub enum Look {
     /// Nothing new: neither content nor trouble.
     Unchanged,
     /// The content, and when it was written.
-    Read(String, SystemTime),
+    Read(Vec<u8>, SystemTime),
     /// It cannot be read; told once for each reason.
     Failed(io::Error),
 }
@@ -51,13 +51,18 @@ impl PolledFile {
         &self.path
     }
 
+    /// Forgets what was seen, so that the next look reads the file again.
+    pub fn forget(&mut self) {
+        self.seen = Seen::Nothing;
+    }
+
     /// Reads the file if its time or its size has changed. Blocks.
     pub fn look(&mut self) -> Look {
         match self.read() {
             Ok(None) => Look::Unchanged,
-            Ok(Some((text, changed, length))) => {
+            Ok(Some((octets, changed, length))) => {
                 self.seen = Seen::File(changed, length);
-                Look::Read(text, changed)
+                Look::Read(octets, changed)
             }
             Err(error) => {
                 let trouble = Seen::Trouble(error.to_string());
@@ -70,7 +75,7 @@ impl PolledFile {
         }
     }
 
-    fn read(&self) -> io::Result<Option<(String, SystemTime, u64)>> {
+    fn read(&self) -> io::Result<Option<(Vec<u8>, SystemTime, u64)>> {
         // Looked at before it is opened: opening a pipe would wait for its writer.
         let metadata = std::fs::metadata(&self.path)?;
         if !metadata.is_file() {
@@ -86,9 +91,7 @@ impl PolledFile {
             let limit = self.limit;
             return Err(io::Error::other(format!("it has more than {limit} octets")));
         }
-        // Stray octets spoil a line, not the file.
-        let text = String::from_utf8_lossy(&octets).into_owned();
-        Ok(Some((text, changed, length)))
+        Ok(Some((octets, changed, length)))
     }
 }
 
@@ -117,14 +120,16 @@ mod tests {
         assert!(matches!(file.look(), Look::Failed(_)));
         assert!(matches!(file.look(), Look::Unchanged));
         std::fs::write(&path, "one").unwrap();
-        assert!(matches!(file.look(), Look::Read(text, _) if text == "one"));
+        assert!(matches!(file.look(), Look::Read(text, _) if text == b"one"));
         assert!(matches!(file.look(), Look::Unchanged));
         std::fs::write(&path, "longer").unwrap();
-        assert!(matches!(file.look(), Look::Read(text, _) if text == "longer"));
+        assert!(matches!(file.look(), Look::Read(text, _) if text == b"longer"));
         std::fs::write(&path, "longer than ten").unwrap();
         assert!(matches!(file.look(), Look::Failed(_)));
         std::fs::write(&path, b"\xFF").unwrap();
-        assert!(matches!(file.look(), Look::Read(text, _) if text == "\u{FFFD}"));
+        assert!(matches!(file.look(), Look::Read(text, _) if text == b"\xFF"));
+        file.forget();
+        assert!(matches!(file.look(), Look::Read(..)));
         let mut directory = PolledFile::new(directory.path(), 10);
         assert!(matches!(directory.look(), Look::Failed(_)));
     }

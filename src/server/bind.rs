@@ -49,8 +49,8 @@ impl Sockets {
     pub(super) fn bind(wanted: &Wanted, ours: &[u16]) -> Result<Self, BindError> {
         let listener = wanted.listener;
         let failed = |(address, source)| BindError::new(listener, address, source);
-        if listener.scheme == Scheme::Tls && wanted.tls.is_none() {
-            let source = io::Error::new(ErrorKind::InvalidInput, "TLS needs a certificate");
+        if listener.scheme.needs_certificate() && wanted.tls.is_none() {
+            let source = io::Error::new(ErrorKind::InvalidInput, "it needs a certificate");
             return Err(failed((listener.address, source)));
         }
         let port = listener.address.port();
@@ -106,10 +106,15 @@ impl Sockets {
         mut address: SocketAddr,
         threads: usize,
     ) -> io::Result<SocketAddr> {
-        if scheme == Scheme::Dns {
-            let sockets = udp::bind(address, threads)?;
+        if scheme == Scheme::Dns || scheme.is_quic() {
+            // The packets of a connection of QUIC must all come to the socket that knows it.
+            let count = if scheme.is_quic() { 1 } else { threads };
+            let sockets = udp::bind(address, count)?;
             address = sockets[0].local_addr()?;
             self.udp.push(sockets);
+        }
+        if scheme.is_quic() {
+            return Ok(address);
         }
         let listener = tcp::bind(address)?;
         let address = listener.local_addr()?;
@@ -143,8 +148,12 @@ fn is_free(address: SocketAddr, scheme: Scheme) -> io::Result<()> {
         }
         socket.bind(&address.into())
     };
-    let tcp = probe(Type::STREAM);
-    let udp = if scheme == Scheme::Dns {
+    let tcp = if scheme.is_quic() {
+        Ok(())
+    } else {
+        probe(Type::STREAM)
+    };
+    let udp = if scheme == Scheme::Dns || scheme.is_quic() {
         probe(Type::DGRAM)
     } else {
         Ok(())

@@ -22,6 +22,7 @@ use crate::{
     plugin::{self, Block, Context, Door, Walk, Written},
     query::{Query, Transport},
     reply::{Reply, Why},
+    tsig::Signed,
     wire::{Header, Opcode, Rcode, Type},
 };
 
@@ -111,6 +112,11 @@ impl Server {
     /// What metrics call it.
     pub fn label(&self) -> &Arc<str> {
         &self.label
+    }
+
+    /// Every metric.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The routes as they are now. To be held for a batch and not while waiting for the next:
@@ -216,6 +222,7 @@ impl Entrance {
             }
         };
         let refused = match not_served(&query) {
+            Some(_) if query.opcode == Opcode::NOTIFY => Err(notified(routes, &query)),
             Some(rcode) => Err((rcode, Why::NotServed)),
             None => routes.find(&query).ok_or((Rcode::REFUSED, Why::NoZone)),
         };
@@ -223,6 +230,8 @@ impl Entrance {
             Ok(block) => block,
             Err((rcode, why)) => {
                 reply.fail(rcode, why);
+                // Only of a notification that is taken: that zone is served here.
+                reply.authoritative = rcode == Rcode::NOERROR;
                 writer.write(&query, reply, out);
                 let took = arrival.received.elapsed();
                 self.server.dropped.count(&query, reply, out.len(), took);
@@ -293,12 +302,17 @@ impl Arrival<'_> {
             question: parsed.question,
             opcode: header.opcode(),
             recursion_desired: header.has(Header::RECURSION_DESIRED),
+            onward_recursion: None,
             checking_disabled: header.has(Header::CHECKING_DISABLED),
             authentic_data: header.has(Header::AUTHENTIC),
             edns: parsed.edns,
             options: parsed.options,
             rewritten: None,
             held_serial: parsed.held_serial,
+            signed: parsed
+                .tsig_at
+                .map(|at| Arc::new(Signed::new(self.octets, at))),
+            signer: None,
             client: self.client,
             local: self.local,
             transport: self.transport,
@@ -306,6 +320,9 @@ impl Arrival<'_> {
             received: self.received,
             depth: 0,
             refresh: false,
+            untranslated: false,
+            deadline: None,
+            traced: None,
         })
     }
 
@@ -381,6 +398,18 @@ impl Wait {
     }
 }
 
+/// The answer to somebody who says that a zone has changed (RFC 1996 §3.11).
+fn notified(routes: &Routes, query: &Query) -> (Rcode, Why) {
+    let plugins = routes.find(query).map(|block| block.chain.plugins());
+    let told = plugins.into_iter().flatten();
+    let mut told = told.filter_map(|plugin| plugin.notified(query));
+    match told.next() {
+        Some(Rcode::NOERROR) => (Rcode::NOERROR, Why::Synthesized),
+        Some(rcode) => (rcode, Why::Policy),
+        None => (Rcode::NOTIMP, Why::NotServed),
+    }
+}
+
 /// The code for a query that is readable and yet not one for us.
 fn not_served(query: &Query) -> Option<Rcode> {
     if query.opcode != Opcode::QUERY {
@@ -389,9 +418,10 @@ fn not_served(query: &Query) -> Option<Rcode> {
     if query.edns.is_some_and(|edns| edns.version > 0) {
         return Some(Rcode::BADVERS);
     }
-    // A zone does not fit into a datagram, and a spoofed sender would get much for little.
+    // A zone does not fit into a datagram, and a spoofed sender would get much for little; nor does
+    // it fit into a response of HTTP, which holds one message.
     let transfer = matches!(query.asked.rtype, Type::AXFR | Type::IXFR);
-    (transfer && query.transport == Transport::Udp).then_some(Rcode::REFUSED)
+    (transfer && !query.takes_several_messages()).then_some(Rcode::REFUSED)
 }
 
 /// Writes a block's reply to the question for a transfer.

@@ -43,10 +43,16 @@ pub struct StreamSettings {
     pub idle: Duration,
     /// For the client to take what is written.
     pub write: Duration,
-    /// Questions of one connection that may wait at once; while so many do, none is read.
+    /// Questions of one connection that may wait at once; while so many do, none is read. Where each
+    /// has a stream of its own, so many streams may be open (`max_streams`).
     pub in_flight: usize,
     /// Questions of one connection, if they are numbered at all.
     pub queries: Option<u64>,
+    /// Connections of this listener alone, within what holds for the process (`max_connections`).
+    pub connections: Option<usize>,
+    /// Questions of this listener that are read and answered at once, where each has a stream of
+    /// QUIC (`worker_pool_size`).
+    pub workers: Option<usize>,
 }
 
 impl Default for StreamSettings {
@@ -57,6 +63,8 @@ impl Default for StreamSettings {
             write: Duration::from_secs(5),
             in_flight: 128,
             queries: None,
+            connections: None,
+            workers: None,
         }
     }
 }

@@ -4,17 +4,28 @@
 //! handle    octets in, octets out: every transport goes in here
 //! route     a question's block, by the longest zone
 //! udp       threads of its own, a batch of datagrams a system call
-//! tcp       streams: accept loop, pipelining, limits
-//! hickory   hickory-server's transports, by one adapter; DNS over TLS
+//! tcp       connections: accept loop; DNS over TCP and TLS, pipelining
+//! http      on such a connection: DNS over HTTPS, gRPC
+//! quic      accept loop; DNS over QUIC, DNS over HTTPS with HTTP/3
+//! caller    the door for whoever has a way back for each question: http and quic
+//! tls       certificates, and following their files
+//! proxy     who really asks, where a load balancer tells
+//! gate      places for connections, and who has to go for another
+//! terms     what connections are treated by, changed by a reload
 //! limits    what is granted at most, and for how long
 //! ```
 
 mod bind;
+mod caller;
+mod gate;
 pub mod handle;
-mod hickory;
+mod http;
 pub mod limits;
+pub mod proxy;
+mod quic;
 pub mod route;
 mod tcp;
+mod terms;
 pub mod tls;
 mod udp;
 
@@ -33,11 +44,13 @@ pub use bind::BindError;
 use self::{
     bind::{Bound, Sockets},
     handle::{Entrance, Server},
-    hickory::Adapter,
     limits::{Grants, Limits, StreamSettings},
+    proxy::Trust,
     route::Routes,
+    terms::Terms,
+    tls::Identity,
 };
-use crate::{metrics::Metrics, query::Transport};
+use crate::metrics::Metrics;
 
 /// How questions arrive at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +59,14 @@ pub enum Scheme {
     Dns,
     /// DNS over TLS (RFC 7858).
     Tls,
+    /// DNS over QUIC (RFC 9250).
+    Quic,
+    /// DNS over HTTPS (RFC 8484), HTTP/1.1 and HTTP/2; without a certificate it is bare HTTP/1.1.
+    Https,
+    /// DNS over HTTPS with HTTP/3.
+    Https3,
+    /// CoreDNS's service of gRPC; without a certificate it is bare HTTP/2.
+    Grpc,
 }
 
 /// Something to listen on: what a listener is known by from one configuration to the next.
@@ -71,16 +92,17 @@ pub struct Wanted {
     pub streams: StreamSettings,
     /// Threads, each with its socket, for an address of UDP; one for each core unless it is said.
     pub udp_threads: Option<usize>,
-    /// The certificate and what belongs to it, for [`Scheme::Tls`]. Another value means other
-    /// sockets and an end to the connections: a reload that changes nothing must pass the same one.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// The certificate; [`Scheme::Dns`] does without.
+    pub tls: Option<Arc<Identity>>,
+    /// Whose PROXY headers are believed; without this nobody's are looked for.
+    pub proxy: Option<Arc<Trust>>,
 }
 
 /// Every listener of the process.
 pub struct Servers {
     runtime: Handle,
     grants: Grants,
-    gate: tcp::Gate,
+    gate: gate::Gate,
     metrics: Arc<Metrics>,
     running: HashMap<Listener, Running>,
 }
@@ -107,14 +129,15 @@ struct Running {
 struct Shape {
     label: Arc<str>,
     udp_threads: Option<usize>,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    /// Of datagrams alone: connections can change it without another socket.
+    proxy: Option<Arc<Trust>>,
 }
 
 #[derive(Default)]
 struct Transports {
     udp: Vec<udp::Threads>,
     tcp: Option<tcp::Streams>,
-    tls: Option<hickory_server::Server<Adapter>>,
+    quic: Option<quic::Endpoints>,
 }
 
 impl Servers {
@@ -123,7 +146,7 @@ impl Servers {
         Self {
             runtime,
             grants: Grants::new(limits),
-            gate: tcp::Gate::new(limits.connections),
+            gate: gate::Gate::new(limits.connections),
             metrics,
             running: HashMap::new(),
         }
@@ -215,29 +238,30 @@ impl Servers {
             label,
             routes,
             streams,
+            tls,
+            proxy,
             ..
         } = wanted;
         let failed = |source| BindError::new(listener, listener.address, source);
         let server = Server::new(label, routes, self.grants.clone(), &self.metrics);
         let entrance = Entrance::new(Arc::clone(&server));
         let mut transports = Transports::default();
-        for sockets in sockets.udp {
-            let threads = udp::Threads::start(sockets, &entrance, &self.runtime);
-            transports.udp.push(threads.map_err(failed)?);
-        }
-        if let Some(tls) = &shape.tls {
-            let adapter = Adapter {
-                entrance,
-                local: sockets.bound.addresses[0],
-                transport: Transport::Tls,
-                transfers: hickory::Adapter::transfers(),
-            };
-            let server = self.start_tls(adapter, sockets.tcp, streams, tls);
-            transports.tls = Some(server.map_err(failed)?);
+        let terms = Terms::new(streams, tls, proxy);
+        let (gate, runtime) = (&self.gate, &self.runtime);
+        if listener.scheme.is_quic() {
+            let sockets = sockets.udp.into_iter().flatten().collect();
+            let scheme = listener.scheme;
+            let quic = quic::Endpoints::start(sockets, scheme, &entrance, terms, gate, runtime);
+            transports.quic = Some(quic.map_err(failed)?);
         } else {
-            let streams =
-                tcp::Streams::start(sockets.tcp, &entrance, streams, &self.gate, &self.runtime);
-            transports.tcp = Some(streams.map_err(failed)?);
+            for sockets in sockets.udp {
+                let proxy = terms.proxy.as_ref();
+                let threads = udp::Threads::start(sockets, &entrance, proxy, runtime);
+                transports.udp.push(threads.map_err(failed)?);
+            }
+            let (listeners, scheme) = (sockets.tcp, listener.scheme);
+            let tcp = tcp::Streams::start(listeners, scheme, &entrance, terms, gate, runtime);
+            transports.tcp = Some(tcp.map_err(failed)?);
         }
         Ok(Running {
             server,
@@ -246,38 +270,23 @@ impl Servers {
             shape,
         })
     }
-
-    fn start_tls(
-        &self,
-        adapter: Adapter,
-        listeners: Vec<std::net::TcpListener>,
-        streams: StreamSettings,
-        tls: &Arc<rustls::ServerConfig>,
-    ) -> io::Result<hickory_server::Server<Adapter>> {
-        let _in_runtime = self.runtime.enter();
-        let mut server = hickory_server::Server::new(adapter);
-        for listener in listeners {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            // It knows one time for the handshake and for every question after it.
-            let patience = streams.first_query.max(streams.idle);
-            server.register_tls_listener_with_tls_config(listener, patience, Arc::clone(tls))?;
-        }
-        Ok(server)
-    }
 }
 
 impl Running {
     /// The same listener with what a new configuration says.
     fn with(self, new: Wanted) -> Self {
         self.server.swap(Arc::new(new.routes));
+        let terms = Terms::new(new.streams, new.tls, new.proxy);
         if let Some(tcp) = &self.transports.tcp {
-            tcp.set(new.streams);
+            tcp.set(terms);
+        } else if let Some(quic) = &self.transports.quic {
+            quic.set(terms);
         }
         self
     }
 
     async fn drain(self, deadline: Instant) -> bool {
-        let Transports { udp, tcp, tls } = self.transports;
+        let Transports { udp, tcp, quic } = self.transports;
         let udp = futures_util::future::join_all(udp.into_iter().map(|udp| udp.drain(deadline)));
         let tcp = async {
             match tcp {
@@ -285,16 +294,14 @@ impl Running {
                 None => true,
             }
         };
-        let tls = async {
-            match tls {
-                Some(mut tls) => tokio::time::timeout_at(deadline, tls.shutdown_gracefully())
-                    .await
-                    .is_ok(),
+        let quic = async {
+            match quic {
+                Some(quic) => quic.drain(deadline).await,
                 None => true,
             }
         };
-        let (udp, tcp, tls) = tokio::join!(udp, tcp, tls);
-        udp.into_iter().all(|udp| udp) && tcp && tls
+        let (udp, tcp, quic) = tokio::join!(udp, tcp, quic);
+        udp.into_iter().all(|udp| udp) && tcp && quic
     }
 }
 
@@ -303,17 +310,33 @@ impl Shape {
         Self {
             label: Arc::clone(&wanted.label),
             udp_threads: wanted.udp_threads,
-            tls: wanted.tls.clone(),
+            proxy: wanted.datagram_proxy().cloned(),
         }
     }
 
     fn same_as(&self, wanted: &Wanted) -> bool {
-        let same_tls = match (&self.tls, &wanted.tls) {
-            (None, None) => true,
-            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
-            _ => false,
-        };
-        self.label == wanted.label && self.udp_threads == wanted.udp_threads && same_tls
+        self.label == wanted.label
+            && self.udp_threads == wanted.udp_threads
+            && self.proxy.as_ref() == wanted.datagram_proxy()
+    }
+}
+
+impl Wanted {
+    fn datagram_proxy(&self) -> Option<&Arc<Trust>> {
+        let datagrams = self.listener.scheme == Scheme::Dns;
+        self.proxy.as_ref().filter(|_| datagrams)
+    }
+}
+
+impl Scheme {
+    /// Whether it comes in datagrams of QUIC.
+    fn is_quic(self) -> bool {
+        matches!(self, Self::Quic | Self::Https3)
+    }
+
+    /// Whether there is no such thing without a certificate.
+    fn needs_certificate(self) -> bool {
+        matches!(self, Self::Tls | Self::Quic | Self::Https3)
     }
 }
 
@@ -322,6 +345,10 @@ impl fmt::Display for Listener {
         let scheme = match self.scheme {
             Scheme::Dns => "dns",
             Scheme::Tls => "tls",
+            Scheme::Quic => "quic",
+            Scheme::Https => "https",
+            Scheme::Https3 => "https3",
+            Scheme::Grpc => "grpc",
         };
         write!(out, "{scheme}://{}", self.address)
     }

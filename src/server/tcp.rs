@@ -1,14 +1,12 @@
-//! Streams: an accept loop of our own, bytes to bytes into the same door (RFC 7766).
+//! Connections: one accept loop for TCP, TLS, HTTPS and gRPC, into the same door.
 //!
-//! hickory-server has a TCP listener too. It answers a connection's questions one after the other,
-//! so that one slow forward holds up the cluster names that were asked behind it; it takes any
-//! number of connections, cuts them off where it shuts down, and logs two lines a question. Here
-//! connections are counted, a connection's questions wait side by side and are answered as they
-//! come to be (§6.2.1.1), and what was asked is answered before the end. Sixteen connections with
-//! pipelined questions cost 1.7 us of CPU a question here and 6.7 us there, by way of the adapter.
+//! DNS over TCP and over TLS (RFC 7766, RFC 7858) is spoken here. A connection's questions wait side
+//! by side and are answered as they come to be (RFC 7766 §6.2.1.1); a slow forward does not hold up
+//! the cluster names that were asked behind it. [`super::http`] speaks what is based on HTTP.
 
 mod connection;
-mod gate;
+mod front;
+mod visit;
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -19,12 +17,15 @@ use tokio::{
     sync::watch,
 };
 
-pub use gate::Gate;
+pub(super) use front::Wire;
 
-use self::connection::Connection;
+use self::visit::Visit;
 use super::{
+    Scheme,
+    gate::{Gate, Places},
     handle::Entrance,
-    limits::{StreamSettings, Work, Working},
+    limits::{Work, Working},
+    terms::Terms,
 };
 
 /// Connections that the system keeps until they are accepted; it cuts this to what it allows.
@@ -36,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The accept loops of one listener. They and their connections end when this is dropped.
 pub(super) struct Streams {
     stop: watch::Sender<bool>,
-    settings: watch::Sender<StreamSettings>,
+    terms: watch::Sender<Terms>,
     work: Work,
 }
 
@@ -61,22 +62,24 @@ impl Streams {
     /// Begins to serve.
     pub(super) fn start(
         listeners: Vec<std::net::TcpListener>,
+        scheme: Scheme,
         entrance: &Entrance,
-        settings: StreamSettings,
+        terms: Terms,
         gate: &Gate,
         runtime: &Handle,
     ) -> io::Result<Self> {
         let _in_runtime = runtime.enter();
         let streams = Self {
             stop: watch::Sender::new(false),
-            settings: watch::Sender::new(settings),
+            terms: watch::Sender::new(terms),
             work: Work::new(),
         };
         for listener in listeners {
             let acceptor = Acceptor {
                 listener: TcpListener::from_std(listener)?,
+                scheme,
                 entrance: entrance.clone(),
-                settings: streams.settings.subscribe(),
+                terms: streams.terms.subscribe(),
                 gate: gate.clone(),
                 stop: streams.stop.subscribe(),
                 working: streams.work.begin(),
@@ -87,8 +90,9 @@ impl Streams {
     }
 
     /// Treats connections from now on like this.
-    pub(super) fn set(&self, settings: StreamSettings) {
-        self.settings.send_replace(settings);
+    pub(super) fn set(&self, terms: Terms) {
+        self.terms
+            .send_modify(|before| *before = terms.after(before));
     }
 
     /// Takes no more connections and no more questions, and waits until those that were taken are
@@ -101,8 +105,9 @@ impl Streams {
 
 struct Acceptor {
     listener: TcpListener,
+    scheme: Scheme,
     entrance: Entrance,
-    settings: watch::Receiver<StreamSettings>,
+    terms: watch::Receiver<Terms>,
     gate: Gate,
     stop: watch::Receiver<bool>,
     working: Working,
@@ -130,7 +135,8 @@ impl Acceptor {
     }
 
     async fn admit(&self, stream: TcpStream, client: SocketAddr) {
-        let Some(place) = self.gate.enter().await else {
+        let terms = self.terms.borrow().clone();
+        let Some(places) = Places::enter(&self.gate, terms.own_gate.as_ref()).await else {
             tracing::debug!(%client, "all connections are busy, one more is refused");
             return;
         };
@@ -139,18 +145,17 @@ impl Acceptor {
         };
         // Replies are written whole; to hold them back would only delay them.
         let _ = stream.set_nodelay(true);
-        let settings = *self.settings.borrow();
-        let connection = Connection::new(
+        let visit = Visit {
             stream,
-            self.entrance.clone(),
-            settings,
-            client,
-            local,
-            place,
-        );
+            scheme: self.scheme,
+            entrance: self.entrance.clone(),
+            terms,
+            ends: (client, local),
+            places,
+        };
         let (stop, working) = (self.stop.clone(), self.working.clone());
         tokio::spawn(async move {
-            if let Err(error) = connection.serve(stop).await {
+            if let Err(error) = visit.serve(stop).await {
                 tracing::debug!(%error, %client, "a connection ended");
             }
             drop(working);

@@ -1,19 +1,53 @@
-//! What a `tls CERT KEY [CA]` line becomes: rustls's configuration for DNS over TLS (RFC 7858).
+//! What a `tls CERT KEY [CA]` line becomes: rustls's configuration for whatever is spoken within.
+//!
+//! The files are read here; [`Identity`] holds what they say and reads them again.
 
-use std::{path::Path, sync::Arc};
+mod any_client;
+mod identity;
+mod key_log;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{
     RootCertStore, ServerConfig,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
+use self::{any_client::AnyClient, key_log::KeyLogFile};
+
+pub use identity::{INTERVAL, Identity, Protocol};
+
+/// The files of a TLS server, and what it asks of its clients.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Files {
+    /// Its certificate and those above it, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// Certificates of the authorities that clients' certificates are checked by, PEM.
+    pub authority: Option<PathBuf>,
+    /// Whether clients show a certificate.
+    pub client_auth: ClientAuth,
+    /// Where the secrets of every connection are written, for a look into captured traffic.
+    pub key_log: Option<PathBuf>,
+}
+
 /// Whether clients show a certificate (`client_auth`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ClientAuth {
     /// None is asked for: `nocert`, and what is done unless it is said.
     #[default]
     NoCertificate,
+    /// One is asked for, and any is taken, none too: `request`.
+    Request,
+    /// There must be one, and any is taken: `require`.
+    Require,
     /// One is asked for, and checked where it is shown: `verify_if_given`.
     VerifyIfGiven,
     /// Without a valid one there is no connection: `require_and_verify`.
@@ -39,61 +73,112 @@ pub enum TlsError {
     Authority { path: String, reason: String },
     #[error("clients' certificates are to be checked, but no authority is given to check them by")]
     NoAuthority,
+    #[error("cannot write the key log {path}")]
+    KeyLog {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
 }
 
-/// A configuration from PEM files: the server's certificate with its chain, its key, and the
-/// authority by which clients' certificates are checked.
-pub fn server_config(
-    certificate: &Path,
-    key: &Path,
-    authority: Option<&Path>,
-    client_auth: ClientAuth,
-) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = certificates(certificate, "a certificate")?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::File {
-        what: "a private key",
-        path: key.display().to_string(),
-        source,
-    })?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(TlsError::Identity)?;
-    let builder = if client_auth == ClientAuth::NoCertificate {
-        builder.with_no_client_auth()
-    } else {
-        let authority = authority.ok_or(TlsError::NoAuthority)?;
-        let required = client_auth == ClientAuth::RequireAndVerify;
-        builder.with_client_cert_verifier(verifier(authority, required, provider)?)
-    };
-    let mut config = builder
-        .with_single_cert(chain, key)
-        .map_err(TlsError::Identity)?;
-    config.alpn_protocols = vec![b"dot".to_vec()];
-    Ok(Arc::new(config))
-}
-
-fn verifier(
-    authority: &Path,
-    required: bool,
-    provider: Arc<rustls::crypto::CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let unusable = |reason: String| TlsError::Authority {
-        path: authority.display().to_string(),
-        reason,
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(authority, "an authority's certificate")? {
-        let added = roots.add(certificate);
-        added.map_err(|error| unusable(error.to_string()))?;
+impl ClientAuth {
+    /// Whether what clients show is checked against authorities.
+    pub fn verifies(self) -> bool {
+        matches!(self, Self::VerifyIfGiven | Self::RequireAndVerify)
     }
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    let builder = if required {
-        builder
-    } else {
-        builder.allow_unauthenticated()
-    };
-    builder.build().map_err(|error| unusable(error.to_string()))
+}
+
+impl Files {
+    /// A certificate and its key, and nothing asked of clients.
+    pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self {
+            certificate: certificate.into(),
+            key: key.into(),
+            authority: None,
+            client_auth: ClientAuth::default(),
+            key_log: None,
+        }
+    }
+
+    /// The files that are read, and read again when they change.
+    fn read(&self) -> impl Iterator<Item = &Path> {
+        [&self.certificate, &self.key]
+            .into_iter()
+            .chain(&self.authority)
+            .map(PathBuf::as_path)
+    }
+
+    /// Reads them all. What is spoken within TLS is not said yet.
+    pub fn load(&self) -> Result<ServerConfig, TlsError> {
+        let chain = certificates(&self.certificate, "a certificate")?;
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|source| TlsError::File {
+            what: "a private key",
+            path: self.key.display().to_string(),
+            source,
+        })?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Identity)?;
+        let builder = match self.verifier(provider)? {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder
+            .with_single_cert(chain, key)
+            .map_err(TlsError::Identity)?;
+        if let Some(path) = &self.key_log {
+            let log = KeyLogFile::open(path).map_err(|source| TlsError::KeyLog {
+                path: path.display().to_string(),
+                source,
+            })?;
+            config.key_log = Arc::new(log);
+        }
+        Ok(config)
+    }
+
+    fn verifier(
+        &self,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
+        // Read where it is not needed too: a file that is named and is none is a mistake.
+        let roots = self.authority.as_deref().map(authorities).transpose()?;
+        Ok(match self.client_auth {
+            ClientAuth::NoCertificate => None,
+            ClientAuth::Request => Some(Arc::new(AnyClient::new(false, &provider))),
+            ClientAuth::Require => Some(Arc::new(AnyClient::new(true, &provider))),
+            ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify => {
+                let (path, roots) = self
+                    .authority
+                    .as_deref()
+                    .zip(roots)
+                    .ok_or(TlsError::NoAuthority)?;
+                let mut builder =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                if self.client_auth == ClientAuth::VerifyIfGiven {
+                    builder = builder.allow_unauthenticated();
+                }
+                let built = builder.build();
+                Some(built.map_err(|error| unusable(path, error.to_string()))?)
+            }
+        })
+    }
+}
+
+fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path, "an authority's certificate")? {
+        let added = roots.add(certificate);
+        added.map_err(|error| unusable(path, error.to_string()))?;
+    }
+    Ok(roots)
+}
+
+fn unusable(path: &Path, reason: String) -> TlsError {
+    TlsError::Authority {
+        path: path.display().to_string(),
+        reason,
+    }
 }
 
 fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -116,7 +201,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let nowhere = Path::new("/nonexistent/tls.crt");
-        let error = server_config(nowhere, nowhere, None, ClientAuth::default()).unwrap_err();
+        let error = Files::new(nowhere, nowhere).load().unwrap_err();
         assert!(
             error.to_string().contains("/nonexistent/tls.crt"),
             "{error}"
@@ -127,16 +212,34 @@ mod tests {
         let [certificate, key] = ["tls.crt", "tls.key"].map(|name| folder.path().join(name));
         std::fs::write(&certificate, identity.cert.pem()).unwrap();
         std::fs::write(&key, identity.signing_key.serialize_pem()).unwrap();
-        assert!(server_config(&certificate, &key, None, ClientAuth::default()).is_ok());
+        let files = Files::new(&certificate, &key);
+        assert!(files.load().is_ok());
+        let with = |client_auth, authority: Option<&PathBuf>| Files {
+            client_auth,
+            authority: authority.cloned(),
+            ..files.clone()
+        };
         assert!(matches!(
-            server_config(&certificate, &key, None, ClientAuth::RequireAndVerify),
+            with(ClientAuth::RequireAndVerify, None).load(),
             Err(TlsError::NoAuthority)
         ));
-        let verified = ClientAuth::VerifyIfGiven;
-        assert!(server_config(&certificate, &key, Some(&certificate), verified).is_ok());
+        for client_auth in [
+            ClientAuth::Request,
+            ClientAuth::Require,
+            ClientAuth::VerifyIfGiven,
+            ClientAuth::RequireAndVerify,
+        ] {
+            assert!(with(client_auth, Some(&certificate)).load().is_ok());
+        }
         assert!(matches!(
-            server_config(&key, &key, None, ClientAuth::default()),
+            Files::new(&key, &key).load(),
             Err(TlsError::Empty(_))
         ));
+        assert!(with(ClientAuth::NoCertificate, Some(&key)).load().is_err());
+        let unwritable = Files {
+            key_log: Some("/nonexistent/keys".into()),
+            ..files.clone()
+        };
+        assert!(matches!(unwritable.load(), Err(TlsError::KeyLog { .. })));
     }
 }

@@ -35,6 +35,7 @@ use self::{
 use super::{
     handle::{Arrival, Entrance, Handled, Scratch, Wait},
     limits::{Work, Working},
+    proxy::{Trust, sessions::Relay},
 };
 use crate::query::Transport;
 
@@ -116,8 +117,10 @@ impl Threads {
     pub(super) fn start(
         sockets: Vec<UdpSocket>,
         entrance: &Entrance,
+        proxy: Option<&Arc<Trust>>,
         runtime: &Handle,
     ) -> io::Result<Self> {
+        let threads = sockets.len();
         let work = Work::new();
         let mut stop = Stop::default();
         for socket in sockets {
@@ -134,9 +137,10 @@ impl Threads {
                 stop: Arc::clone(&stop.flag),
                 _working: work.begin(),
             };
+            let relay = proxy.map(|trust| Relay::new(trust, threads));
             thread::Builder::new()
                 .name(format!("udp-{}", bound.port()))
-                .spawn(move || worker.run())?;
+                .spawn(move || worker.run(relay))?;
         }
         Ok(Self { stop, work })
     }
@@ -171,22 +175,30 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self) {
+    /// Works until it is to stop; behind a proxy, `relay` takes its headers off.
+    fn run(mut self, mut relay: Option<Relay>) {
         let mut datagrams = Datagrams::new(self.bound);
         let mut scratch = Scratch::default();
         while !self.stop.load(Ordering::Acquire) {
-            self.turn(&mut datagrams, &mut scratch);
+            self.turn(&mut datagrams, &mut scratch, relay.as_mut());
         }
         // What the system has taken in is answered, and no more than that: under load the queue
         // would never be empty.
         let end = Instant::now() + DRAIN;
         if self.socket.set_nonblocking(true).is_ok() {
-            while Instant::now() < end && self.turn(&mut datagrams, &mut scratch) > 0 {}
+            while Instant::now() < end
+                && self.turn(&mut datagrams, &mut scratch, relay.as_mut()) > 0
+            {}
         }
     }
 
     /// Takes what has come, answers it, sends the replies; how many datagrams it was.
-    fn turn(&mut self, datagrams: &mut Datagrams, scratch: &mut Scratch) -> usize {
+    fn turn(
+        &mut self,
+        datagrams: &mut Datagrams,
+        scratch: &mut Scratch,
+        mut relay: Option<&mut Relay>,
+    ) -> usize {
         let count = match datagrams.receive(&self.socket) {
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::Unsupported => {
@@ -209,9 +221,17 @@ impl Worker {
             let Some((datagram, reply)) = datagrams.datagram(index) else {
                 continue;
             };
+            let (mut octets, mut client) = (datagram.octets, datagram.client);
+            if let Some(relay) = &mut relay {
+                let Some(relayed) = relay.read(octets, client, received) else {
+                    reply.clear();
+                    continue;
+                };
+                (octets, client) = (relayed.octets, relayed.client);
+            }
             let arrival = Arrival {
-                octets: datagram.octets,
-                client: datagram.client,
+                octets,
+                client,
                 local: datagram.local,
                 transport: Transport::Udp,
                 received,
@@ -222,7 +242,7 @@ impl Worker {
                 Handled::Nothing | Handled::Replies => reply.clear(),
                 Handled::Wait(wait) => {
                     reply.clear();
-                    self.waits.push(wait);
+                    self.waits.push(wait, datagram.client);
                 }
             }
         }

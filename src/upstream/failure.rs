@@ -17,6 +17,10 @@ pub enum Failure {
     Closed,
     /// The TLS handshake failed: the library's words for it.
     Tls(Arc<str>),
+    /// The HTTP request was answered with another status than 200.
+    Http(u16),
+    /// An answer came, over a stream of its own, that does not fit the question or is none.
+    Malformed,
     /// Too many questions to this upstream are under way.
     Busy,
 }
@@ -28,6 +32,7 @@ impl Failure {
             Self::Silent => Why::UpstreamTimeout,
             Self::Refused | Self::Unreachable(_) | Self::Closed => Why::UpstreamUnreachable,
             Self::Tls(_) => Why::UpstreamTls,
+            Self::Http(_) | Self::Malformed => Why::UpstreamMalformed,
             Self::Busy => Why::Overload,
         }
     }
@@ -60,6 +65,8 @@ impl fmt::Display for Failure {
             Self::Unreachable(kind) => write!(out, "unreachable: {kind}"),
             Self::Closed => out.write_str("connection closed before the answer"),
             Self::Tls(text) => write!(out, "TLS: {text}"),
+            Self::Http(status) => write!(out, "HTTP status {status}"),
+            Self::Malformed => out.write_str("an answer that does not fit the question"),
             Self::Busy => out.write_str("too many questions under way"),
         }
     }

@@ -189,6 +189,10 @@ impl Group {
             up.arrange(self.plan.policy, &self.turn);
             return Ok((up, false));
         }
+        if members.is_empty() {
+            let text = "no address of an upstream is known yet";
+            return Err(Box::new(failure(Why::UpstreamUnreachable, text)));
+        }
         if down.len() == 0 {
             let text = "every upstream leads back to this server";
             return Err(Box::new(failure(Why::UpstreamLoop, text)));

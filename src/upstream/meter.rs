@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -10,6 +11,7 @@ use prometheus::{Histogram, IntCounter};
 
 use crate::{
     metrics::{Metrics, Tally},
+    reply::Heard,
     wire::Rcode,
 };
 
@@ -22,14 +24,25 @@ pub enum Proto {
     Tcp,
     /// `tcp-tls`
     Tls,
+    /// `https`
+    Https,
+    /// `quic`
+    Quic,
 }
 
 impl Proto {
+    /// Whether it is made of datagrams, as far as dnstap has words for it.
+    pub fn is_datagram(self) -> bool {
+        matches!(self, Self::Udp | Self::Quic)
+    }
+
     fn label(self) -> &'static str {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
             Self::Tls => "tcp-tls",
+            Self::Https => "https",
+            Self::Quic => "quic",
         }
     }
 }
@@ -41,9 +54,9 @@ const COMMON: usize = 6;
 /// has happened and nothing else.
 pub struct Meter {
     metrics: Arc<Metrics>,
-    to: Box<str>,
-    hits: [OnceLock<Arc<Tally>>; 3],
-    misses: [OnceLock<Arc<Tally>>; 3],
+    to: Arc<str>,
+    hits: [OnceLock<Arc<Tally>>; 5],
+    misses: [OnceLock<Arc<Tally>>; 5],
     durations: [OnceLock<Histogram>; COMMON],
     failed_checks: OnceLock<IntCounter>,
     wrong_replies: Tally,
@@ -63,6 +76,15 @@ impl Meter {
             durations: Default::default(),
             failed_checks: OnceLock::new(),
             wrong_replies: Tally::default(),
+        }
+    }
+
+    /// Where what is heard from it over a socket comes from.
+    pub fn heard(&self, local: Option<SocketAddr>, proto: Proto) -> Heard {
+        Heard {
+            upstream: Arc::clone(&self.to),
+            local,
+            by_datagram: proto.is_datagram(),
         }
     }
 

@@ -5,10 +5,13 @@
 //! flight       identical questions under way are asked once
 //! packet       one question in octets, and whether a message answers it
 //! udp, stream  sockets and connections to one upstream; waiters is who waits on them for what
+//! https, quic  the same in other clothes, on one connection each: line keeps it, http2 speaks it
 //! health       whether an upstream is worth asking
-//! target       how a Corefile names an upstream; resolv_conf is the file that lists some
+//! rpc          calls of gRPC, over http2 and a line too
+//! target       how a Corefile names an upstream; resolv_conf is the file that lists some, resolve
+//!              finds the addresses of a host
 //! tls          whom to trust
-//! meter        what is counted
+//! meter        what is counted; witness is told of every try, where there is one
 //! ```
 //!
 //! Nothing here knows a Corefile, a chain or a plugin. Whatever is spawned ends when its
@@ -18,15 +21,22 @@ mod failure;
 mod flight;
 mod group;
 mod health;
+mod http2;
+mod https;
+mod line;
 mod meter;
 mod packet;
 mod policy;
+mod quic;
 mod resolv_conf;
+mod resolve;
+mod rpc;
 mod stream;
 mod target;
 mod tls;
 mod udp;
 mod waiters;
+mod witness;
 
 use std::{
     net::IpAddr,
@@ -41,16 +51,23 @@ pub use failure::Failure;
 pub use flight::{Flight, Flights};
 pub use group::{Group, Member, Patience, Plan};
 pub use health::Check;
+pub use https::DohMethod;
 pub use meter::{Meter, Proto};
 pub use packet::Packet;
 pub use policy::{MAX_UPSTREAMS, Policy};
 pub use resolv_conf::{ResolvConf, read_nameservers, read_search};
+pub use resolve::{ResolveError, resolve};
+pub use rpc::{Rpc, RpcError};
 pub use stream::Keeping;
-pub use target::{Target, TargetError, To};
+pub use target::{Host, Over, Target, TargetError, To};
 pub use tls::{TlsError, TlsFiles};
+pub use witness::{Tried, Witness};
 
 use crate::{metrics::Metrics, query::Question, reply::Reply};
 use health::Health;
+use https::Https;
+use line::Line;
+use quic::Quic;
 use stream::Streams;
 use tls::Tls;
 use udp::Udp;
@@ -66,10 +83,23 @@ pub struct Upstream {
     check: Check,
     check_way: Way,
     health: Health,
-    udp: Arc<Udp>,
-    streams: Arc<Streams>,
+    link: Link,
     meter: Arc<Meter>,
     runtime: Handle,
+}
+
+/// The sockets of an upstream.
+#[derive(Debug)]
+enum Link {
+    Plain {
+        udp: Arc<Udp>,
+        streams: Arc<Streams>,
+    },
+    Tls(Arc<Streams>),
+    Https(Box<Https>),
+    Quic(Box<Quic>),
+    /// TLS is wanted and cannot be had: the reason.
+    Broken(Failure),
 }
 
 /// How upstreams of one forward are treated: what, with the target, makes two of them the same.
@@ -89,9 +119,11 @@ pub struct Settings {
     pub tls_name: Option<ServerName<'static>>,
     /// How TLS is spoken, where any upstream wants it.
     pub tls: Option<Arc<ClientConfig>>,
+    /// How HTTPS upstreams are asked.
+    pub doh_method: DohMethod,
 }
 
-/// What a question is sent over. Upstreams with TLS are always asked by stream.
+/// What a question is sent over. Upstreams that prove who they are have a way of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// By datagram.
@@ -112,11 +144,7 @@ impl Upstream {
     ) -> Self {
         let label: Arc<str> = target.to_string().into();
         let meter = Arc::new(Meter::new(metrics, &label));
-        let address = target.address;
-        let own_name = target.tls.as_ref().and_then(Option::as_ref);
-        let name = own_name.or(settings.tls_name.as_ref());
-        let config = settings.tls.clone().filter(|_| target.tls.is_some());
-        let tls = config.map(|config| Tls::new(config, name, address.ip()));
+        let link = Link::new(&target, settings, &runtime, &meter);
         Self {
             label,
             health: Health::new(settings.max_fails),
@@ -126,20 +154,7 @@ impl Upstream {
             } else {
                 Way::Datagram
             },
-            udp: Udp::new(
-                address,
-                settings.source,
-                runtime.clone(),
-                Arc::clone(&meter),
-            ),
-            streams: Streams::new(
-                address,
-                settings.source,
-                tls,
-                settings.keeping,
-                runtime.clone(),
-                Arc::clone(&meter),
-            ),
+            link,
             target,
             meter,
             runtime,
@@ -170,6 +185,21 @@ impl Upstream {
     pub async fn exchange(&self, packet: &Arc<Packet>, way: Way) -> Result<Reply, Failure> {
         let asked = Instant::now();
         let answer = self.ask(packet, way).await;
+        if let Some(witness) = packet.witness() {
+            let heard = answer.as_ref().ok().and_then(|reply| reply.heard.as_ref());
+            let usual = match self.link {
+                Link::Plain { .. } => way != Way::Stream,
+                Link::Quic(_) => true,
+                _ => false,
+            };
+            witness.tried(&Tried {
+                upstream: self.target.address,
+                by_datagram: heard.map_or(usual, |heard| heard.by_datagram),
+                begun: asked,
+                took: asked.elapsed(),
+                reply: answer.as_ref().ok(),
+            });
+        }
         if let Ok(reply) = &answer {
             self.health.answered();
             self.meter.answered(reply.rcode, asked.elapsed());
@@ -178,12 +208,20 @@ impl Upstream {
     }
 
     async fn ask(&self, packet: &Arc<Packet>, way: Way) -> Result<Reply, Failure> {
-        if way == Way::Stream || self.target.tls.is_some() {
-            return self.streams.exchange(packet).await;
+        let (udp, streams) = match &self.link {
+            Link::Plain { udp, streams } => (udp, streams),
+            Link::Tls(streams) => return streams.exchange(packet).await,
+            // Futures of their own: they are large, and most questions need none.
+            Link::Https(https) => return Box::pin(https.exchange(packet)).await,
+            Link::Quic(quic) => return Box::pin(quic.exchange(packet)).await,
+            Link::Broken(failure) => return Err(failure.clone()),
+        };
+        if way == Way::Stream {
+            return streams.exchange(packet).await;
         }
-        let reply = self.udp.exchange(packet).await?;
+        let reply = udp.exchange(packet).await?;
         if way == Way::DatagramFirst && reply.truncated {
-            let whole = timeout(STREAM_PATIENCE, self.streams.exchange(packet)).await;
+            let whole = timeout(STREAM_PATIENCE, streams.exchange(packet)).await;
             // A cut answer is better than none.
             return Ok(whole.ok().and_then(Result::ok).unwrap_or(reply));
         }
@@ -210,6 +248,48 @@ impl Upstream {
                 self.check.pause()
             );
             self.runtime.spawn(check_until_up(Arc::downgrade(self)));
+        }
+    }
+}
+
+impl Link {
+    fn new(target: &Target, settings: &Settings, runtime: &Handle, meter: &Arc<Meter>) -> Self {
+        let (address, source, keeping) = (target.address, settings.source, settings.keeping);
+        let streams = |tls| {
+            let (runtime, meter) = (runtime.clone(), Arc::clone(meter));
+            Streams::new(address, source, tls, keeping, runtime, meter)
+        };
+        if target.over == Over::Dns {
+            let udp = Udp::new(address, source, runtime.clone(), Arc::clone(meter));
+            let streams = streams(None);
+            return Self::Plain { udp, streams };
+        }
+        let Some(config) = &settings.tls else {
+            return Self::Broken(Failure::Tls("not set up".into()));
+        };
+        let name = target.name.as_ref().or(settings.tls_name.as_ref());
+        let speaking = |protocol| Tls::speaking(config, name, address.ip(), protocol);
+        let (meter, runtime) = (Arc::clone(meter), runtime.clone());
+        match target.over {
+            Over::Dns | Over::Tls => Self::Tls(streams(Some(Tls::new(
+                Arc::clone(config),
+                name,
+                address.ip(),
+            )))),
+            Over::Https => {
+                let line = Line::new(keeping, runtime, Some((Arc::clone(&meter), Proto::Https)));
+                let (tls, method) = (speaking(b"h2"), settings.doh_method);
+                Self::Https(Box::new(Https::new(
+                    address, source, tls, method, line, meter,
+                )))
+            }
+            Over::Quic => {
+                let line = Line::new(keeping, runtime, Some((Arc::clone(&meter), Proto::Quic)));
+                match Quic::new(address, source, &speaking(b"doq"), line, meter) {
+                    Ok(quic) => Self::Quic(Box::new(quic)),
+                    Err(error) => Self::Broken(Failure::Tls(error.to_string().into())),
+                }
+            }
         }
     }
 }

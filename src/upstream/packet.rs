@@ -1,8 +1,11 @@
 //! One question as it goes to upstreams, shared by every try to have it answered.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use super::Way;
+use super::{Way, Witness};
 use crate::{
     edns::Options,
     message::{read_reply, write_query},
@@ -21,6 +24,7 @@ pub struct Packet {
     question_end: usize,
     /// A reply came for it that cannot be believed.
     wrong: AtomicBool,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 impl Packet {
@@ -36,7 +40,7 @@ impl Packet {
         let octets = write_query(
             0,
             &query.question,
-            query.recursion_desired,
+            query.onward_recursion.unwrap_or(query.recursion_desired),
             query.checking_disabled,
             true,
             edns,
@@ -64,7 +68,18 @@ impl Packet {
             octets: octets.into(),
             question_end: HEADER_LENGTH + question.name.as_wire().len() + 4,
             wrong: AtomicBool::new(false),
+            witness: None,
         }
+    }
+
+    /// Lets somebody hear of what becomes of it.
+    pub fn witnessed(&mut self, witness: Arc<dyn Witness>) {
+        self.witness = Some(witness);
+    }
+
+    /// Who hears of what becomes of it.
+    pub(super) fn witness(&self) -> Option<&dyn Witness> {
+        self.witness.as_deref()
     }
 
     /// Two packets of the same key ask the same in the same way: every octet but for spelling
@@ -82,6 +97,17 @@ impl Packet {
         out.copy_from_slice(&self.octets);
         out[..2].copy_from_slice(&id.to_be_bytes());
         out
+    }
+
+    /// The whole message, under `id`.
+    pub fn message(&self, id: u16) -> Vec<u8> {
+        let mut room = [0; MAX_QUERY];
+        self.under(id, &mut room).to_vec()
+    }
+
+    /// Reads an answer that came alone, so that its id tells nothing.
+    pub fn read(&self, message: &[u8], header: &Header) -> Option<Reply> {
+        self.read_answer(message, header)
     }
 
     /// Reads `message`, whose id has been found right, into a reply, if it is an answer to this
@@ -217,6 +243,13 @@ mod tests {
         });
         let mut iterative = plain.clone();
         iterative.recursion_desired = false;
+        let mut made_iterative = plain.clone();
+        made_iterative.onward_recursion = Some(false);
+        let iterative_key = Packet::of(&iterative).key(Way::Datagram);
+        assert_eq!(
+            iterative_key,
+            Packet::of(&made_iterative).key(Way::Datagram)
+        );
         let mut from = plain.clone();
         from.options.push(Options::SUBNET, b"net");
         assert_ne!(key, Packet::of(&plain).key(Way::Stream));

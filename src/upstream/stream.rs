@@ -212,7 +212,7 @@ impl Streams {
     }
 }
 
-async fn dial(server: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+pub(super) async fn dial(server: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = match server {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -259,6 +259,13 @@ impl Life {
     ) -> Result<Connected, Failure> {
         let connecting = async {
             let stream = dial.await.map_err(|error| Failure::from(&error))?;
+            let proto = if tls.is_some() {
+                Proto::Tls
+            } else {
+                Proto::Tcp
+            };
+            self.waiters
+                .hears(self.meter.heard(stream.local_addr().ok(), proto));
             Ok(match tls {
                 None => Connected::Plain(stream),
                 Some(tls) => Connected::Tls(Box::new(tls.connect(stream).await?)),

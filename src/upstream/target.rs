@@ -9,6 +9,8 @@ use std::{
 
 use rustls::pki_types::ServerName;
 
+use crate::wire::Name;
+
 /// What is written behind `forward FROM`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum To {
@@ -16,6 +18,8 @@ pub enum To {
     Server(Target),
     /// A file in the form of resolv.conf that lists servers.
     File(PathBuf),
+    /// A host whose addresses are looked up when serving begins.
+    Host(Host),
 }
 
 /// One server.
@@ -23,8 +27,36 @@ pub enum To {
 pub struct Target {
     /// Its address and port.
     pub address: SocketAddr,
-    /// Whether it is asked over TLS, and the name it must prove where one is written for it.
-    pub tls: Option<Option<ServerName<'static>>>,
+    /// What it is spoken to over.
+    pub over: Over,
+    /// The name that it must prove, and is called by, where one is written for it.
+    pub name: Option<ServerName<'static>>,
+}
+
+/// A server known by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Host {
+    /// The name, as written.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// What it is spoken to over.
+    pub over: Over,
+    /// The name that it must prove, where another one than [`Host::host`] is written.
+    pub name: Option<ServerName<'static>>,
+}
+
+/// What an upstream is spoken to over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Over {
+    /// Datagrams and plain streams.
+    Dns,
+    /// DNS over TLS (RFC 7858).
+    Tls,
+    /// DNS over HTTPS (RFC 8484), HTTP/2.
+    Https,
+    /// DNS over QUIC (RFC 9250).
+    Quic,
 }
 
 /// Why a word is no upstream.
@@ -35,8 +67,11 @@ pub enum TargetError {
     Empty(String),
     #[error("'{scheme}' is not supported as a destination protocol in forward: {word}")]
     Scheme { scheme: String, word: String },
-    #[error("not an IP address or file: {0:?}; host names are not supported yet, write an address")]
-    HostName(String),
+    #[error(
+        "paths are not allowed in HTTPS upstream addresses (the /dns-query path is used by \
+         default): {0}"
+    )]
+    Path(String),
     #[error("not an IP address, file, or valid domain: {0:?}")]
     Nothing(String),
     #[error("{0:?} is no port")]
@@ -47,17 +82,49 @@ pub enum TargetError {
     Interface(String),
 }
 
-/// The port of plain DNS.
-const DNS_PORT: u16 = 53;
-/// The port of DNS over TLS (RFC 7858 §3.1).
-const TLS_PORT: u16 = 853;
+impl Over {
+    /// Where it is served if nothing else is said (RFC 7858 §3.1, RFC 8484, RFC 9250 §8.1).
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Dns => 53,
+            Self::Tls | Self::Quic => 853,
+            Self::Https => 443,
+        }
+    }
+
+    /// Whether the other side proves who it is.
+    pub fn is_secure(self) -> bool {
+        self != Self::Dns
+    }
+}
 
 impl Target {
     /// A server asked in plain at its usual port.
     pub fn plain(address: IpAddr) -> Self {
+        Self::at((address, Over::Dns.default_port()).into())
+    }
+
+    /// A server asked in plain.
+    pub fn at(address: SocketAddr) -> Self {
         Self {
-            address: (address, DNS_PORT).into(),
-            tls: None,
+            address,
+            over: Over::Dns,
+            name: None,
+        }
+    }
+}
+
+impl Host {
+    /// The server at one of its addresses. It must prove the name that it was looked up by.
+    pub fn at(&self, address: IpAddr) -> Target {
+        let own = || ServerName::try_from(self.host.trim_end_matches('.').to_owned()).ok();
+        Target {
+            address: (address, self.port).into(),
+            over: self.over,
+            name: self
+                .name
+                .clone()
+                .or_else(|| self.over.is_secure().then(own).flatten()),
         }
     }
 }
@@ -74,9 +141,11 @@ impl FromStr for To {
 
     fn from_str(word: &str) -> Result<Self, TargetError> {
         let (scheme, rest) = word.split_once("://").unwrap_or(("", word));
-        let tls = match scheme.to_ascii_lowercase().as_str() {
-            "" | "dns" => false,
-            "tls" => true,
+        let over = match scheme.to_ascii_lowercase().as_str() {
+            "" | "dns" => Over::Dns,
+            "tls" => Over::Tls,
+            "https" => Over::Https,
+            "quic" => Over::Quic,
             _ => {
                 let (scheme, word) = (scheme.to_owned(), word.to_owned());
                 return Err(TargetError::Scheme { scheme, word });
@@ -85,25 +154,30 @@ impl FromStr for To {
         if rest.is_empty() {
             return Err(TargetError::Empty(word.to_owned()));
         }
-        let default_port = if tls { TLS_PORT } else { DNS_PORT };
-        let (host, percent, port) = split(rest, default_port)?;
+        if over == Over::Https && rest.contains('/') {
+            return Err(TargetError::Path(word.to_owned()));
+        }
+        let (host, percent, port) = split(rest, over.default_port())?;
         let Ok(ip) = host.parse::<IpAddr>() else {
-            return file_or_nothing(word, scheme, rest, host);
+            return file_or_host(word, scheme, rest, over);
         };
         let mut address = SocketAddr::new(ip, port);
-        if !tls {
-            if let Some(zone) = percent {
-                address = scoped(address, zone)?;
-            }
-            return Ok(Self::Server(Target { address, tls: None }));
+        let mut name = None;
+        match percent {
+            Some(zone) if over == Over::Dns => address = scoped(address, zone)?,
+            Some(proven) => name = Some(server_name(proven)?),
+            None => {}
         }
-        let name = percent.map(|name| {
-            ServerName::try_from(name.to_owned())
-                .map_err(|_| TargetError::ServerName(name.to_owned()))
-        });
-        let tls = Some(name.transpose()?);
-        Ok(Self::Server(Target { address, tls }))
+        Ok(Self::Server(Target {
+            address,
+            over,
+            name,
+        }))
     }
+}
+
+fn server_name(text: &str) -> Result<ServerName<'static>, TargetError> {
+    ServerName::try_from(text.to_owned()).map_err(|_| TargetError::ServerName(text.to_owned()))
 }
 
 /// Host, what stands behind a percent sign, and port: `1.2.3.4%name:853`, `[::1%eth0]:53`, `::1`.
@@ -169,20 +243,46 @@ fn interface_number(name: &str) -> Option<u32> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-fn file_or_nothing(word: &str, scheme: &str, rest: &str, host: &str) -> Result<To, TargetError> {
+fn file_or_host(word: &str, scheme: &str, rest: &str, over: Over) -> Result<To, TargetError> {
     let path = PathBuf::from(rest);
     if scheme.is_empty() && (rest.contains('/') || path.is_file()) {
         return Ok(To::File(path));
     }
+    // `dns.example.org%name:853`, of which name and port may be missing.
+    let (before, port) = match rest.rsplit_once(':') {
+        Some((before, port)) => (before, Some(port)),
+        None => (rest, None),
+    };
+    let (host, percent) = match before.split_once('%') {
+        Some((host, percent)) => (host, Some(percent)),
+        None => (before, None),
+    };
     let mut octets = host.bytes();
-    let is_name = octets.all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet));
-    // Digits and dots alone are a mistyped address.
-    let is_name = is_name && host.bytes().any(|octet| octet.is_ascii_alphabetic());
-    Err(if is_name {
-        TargetError::HostName(word.to_owned())
-    } else {
-        TargetError::Nothing(word.to_owned())
-    })
+    let is_name = octets.all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet))
+        // Digits and dots alone are a mistyped address.
+        && host.bytes().any(|octet| octet.is_ascii_alphabetic())
+        && Name::parse(host).is_ok();
+    if !is_name {
+        return Err(TargetError::Nothing(word.to_owned()));
+    }
+    let port = match port {
+        None => over.default_port(),
+        Some(port) => match port.parse() {
+            Ok(port) if port > 0 => port,
+            _ => return Err(TargetError::Port(port.to_owned())),
+        },
+    };
+    let name = match percent {
+        Some(zone) if over == Over::Dns => return Err(TargetError::Interface(zone.to_owned())),
+        Some(proven) => Some(server_name(proven)?),
+        None => None,
+    };
+    Ok(To::Host(Host {
+        host: host.to_owned(),
+        port,
+        over,
+        name,
+    }))
 }
 
 #[cfg(test)]
@@ -192,8 +292,8 @@ mod tests {
     fn server(word: &str) -> (String, Option<String>) {
         match word.parse() {
             Ok(To::Server(target)) => {
-                let name = target.tls.as_ref().map(|name| {
-                    let name = name.as_ref().map(|name| name.to_str().into_owned());
+                let name = target.over.is_secure().then(|| {
+                    let name = target.name.as_ref().map(|name| name.to_str().into_owned());
                     name.unwrap_or_default()
                 });
                 (target.to_string(), name)
@@ -241,6 +341,14 @@ mod tests {
                 "[2620:fe::fe]:8853",
                 Some("dns.quad9.net"),
             ),
+            ("https://9.9.9.9", "9.9.9.9:443", Some("")),
+            ("https://[2620:fe::fe]:8443", "[2620:fe::fe]:8443", Some("")),
+            (
+                "https://9.9.9.9%dns.quad9.net",
+                "9.9.9.9:443",
+                Some("dns.quad9.net"),
+            ),
+            ("quic://9.9.9.9", "9.9.9.9:853", Some("")),
         ] {
             assert_eq!(
                 server(word),
@@ -258,19 +366,53 @@ mod tests {
     }
 
     #[test]
+    fn a_host_name_is_looked_up_later() {
+        for (word, host, port, over, name) in [
+            ("dns.google", "dns.google", 53, Over::Dns, None),
+            ("dns.google:54", "dns.google", 54, Over::Dns, None),
+            ("tls://dns.google", "dns.google", 853, Over::Tls, None),
+            (
+                "tls://lb.example%dns.example:8853",
+                "lb.example",
+                8853,
+                Over::Tls,
+                Some("dns.example"),
+            ),
+            ("https://dns.google", "dns.google", 443, Over::Https, None),
+            (
+                "quic://dns.google:8853",
+                "dns.google",
+                8853,
+                Over::Quic,
+                None,
+            ),
+        ] {
+            let Ok(To::Host(read)) = word.parse() else {
+                panic!("{word}");
+            };
+            let told = read.name.as_ref().map(|name| name.to_str().into_owned());
+            assert_eq!(
+                (&*read.host, read.port, read.over, told.as_deref()),
+                (host, port, over, name)
+            );
+            let target = read.at([192, 0, 2, 1].into());
+            let proven = target.name.map(|name| name.to_str().into_owned());
+            let wanted = over.is_secure().then(|| name.unwrap_or(host));
+            assert_eq!(proven.as_deref(), wanted, "{word}");
+        }
+    }
+
+    #[test]
     fn what_is_no_upstream_is_told_apart() {
         let error = |word: &str| word.parse::<To>().unwrap_err();
-        for word in [
-            "https://dns.google",
-            "quic://1.1.1.1",
-            "grpc://1.1.1.1",
-            "ftp://x",
-        ] {
+        for word in ["grpc://1.1.1.1", "ftp://x"] {
             assert!(matches!(error(word), TargetError::Scheme { .. }), "{word}");
         }
-        for word in ["dns.google", "dns.google:53", "tls://dns.google"] {
-            assert!(matches!(error(word), TargetError::HostName(_)), "{word}");
+        for word in ["https://dns.google/dns-query", "https://1.1.1.1/"] {
+            assert!(matches!(error(word), TargetError::Path(_)), "{word}");
         }
+        assert!(matches!(error("dns.google:0"), TargetError::Port(_)));
+        assert!(matches!(error("dns.google%x"), TargetError::Interface(_)));
         for word in ["8.8.8", "8.8.8.8.8", "1.2.3.4/24x", "::g", "[::1", "a b"] {
             let told = error_or_file(word);
             assert!(told, "{word}");

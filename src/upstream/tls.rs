@@ -32,6 +32,8 @@ pub enum TlsError {
     Identity(#[source] rustls::Error),
     #[error("the system has no root certificates that can be read: name a CA file")]
     NoSystemRoots,
+    #[error("QUIC cannot be set up: it needs TLS 1.3")]
+    Quic,
     #[error("TLS cannot be set up")]
     Setup(#[source] rustls::Error),
 }
@@ -114,6 +116,28 @@ impl Tls {
             connector: TlsConnector::from(config),
             name: name.cloned().unwrap_or_else(|| ServerName::from(ip)),
         }
+    }
+
+    /// The same for a protocol that is to be agreed on in the handshake (RFC 7301).
+    pub(super) fn speaking(
+        config: &Arc<ClientConfig>,
+        name: Option<&ServerName<'static>>,
+        ip: IpAddr,
+        protocol: &[u8],
+    ) -> Self {
+        let mut config = ClientConfig::clone(config);
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Self::new(Arc::new(config), name, ip)
+    }
+
+    /// The name that the other side must prove.
+    pub(super) fn name(&self) -> &ServerName<'static> {
+        &self.name
+    }
+
+    /// How TLS is spoken.
+    pub(super) fn config(&self) -> &Arc<ClientConfig> {
+        self.connector.config()
     }
 
     pub(super) async fn connect(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Failure> {

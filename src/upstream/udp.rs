@@ -137,10 +137,12 @@ impl Udp {
         let socket = std::net::UdpSocket::bind((self.source.unwrap_or(any), 0))?;
         socket.connect(self.server)?;
         socket.set_nonblocking(true)?;
+        let waiters = Arc::new(Waiters::default());
+        waiters.hears(self.meter.heard(socket.local_addr().ok(), Proto::Udp));
         let _inside = self.runtime.enter();
         Ok(Arc::new(Socket {
             io: UdpSocket::from_std(socket)?,
-            waiters: Arc::default(),
+            waiters,
             opened: Instant::now(),
             questions_left: AtomicU32::new(rand::random_range(QUESTIONS..=2 * QUESTIONS)),
         }))

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -12,7 +12,10 @@ use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{failure::Failure, packet::Packet};
-use crate::{reply::Reply, wire::Header};
+use crate::{
+    reply::{Heard, Reply},
+    wire::Header,
+};
 
 /// Questions under way on one socket at most. Ids are drawn from the 65,536 less these, so a
 /// stranger's guess stays as hard as one in sixty thousand, times the port.
@@ -20,7 +23,10 @@ pub(super) const MAX_WAITING: usize = 4096;
 
 /// The questions under way on one socket.
 #[derive(Debug, Default)]
-pub(super) struct Waiters(Mutex<Table>);
+pub(super) struct Waiters {
+    table: Mutex<Table>,
+    heard: OnceLock<Arc<Heard>>,
+}
 
 #[derive(Debug, Default)]
 struct Table {
@@ -60,10 +66,15 @@ pub(super) struct Load {
 }
 
 impl Waiters {
+    /// The socket is open: what is heard on it is heard from there.
+    pub(super) fn hears(&self, heard: Heard) {
+        let _ = self.heard.set(Arc::new(heard));
+    }
+
     /// Takes a place under a random id. Full or closed tables give none.
     pub(super) fn enter(self: &Arc<Self>, packet: &Arc<Packet>) -> Result<Ticket, Failure> {
         let (answer, receiver) = oneshot::channel();
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         if table.closed {
             return Err(Failure::Closed);
         }
@@ -104,13 +115,14 @@ impl Waiters {
         let Some(header) = Header::read(message) else {
             return Delivery::Wrong;
         };
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         let Some(slot) = table.slots.get(&header.id) else {
             return Delivery::Wrong;
         };
-        let Some(reply) = slot.packet.read_answer(message, &header) else {
+        let Some(mut reply) = slot.packet.read_answer(message, &header) else {
             return Delivery::Wrong;
         };
+        reply.heard = self.heard.get().cloned();
         let slot = table.slots.remove(&header.id);
         table.abandoned = false;
         table.moved = Some(Instant::now());
@@ -125,7 +137,7 @@ impl Waiters {
     /// Ends every wait but that of `except`.
     pub(super) fn fail(&self, failure: &Failure, except: Option<u64>) {
         let failed: Vec<Slot> = {
-            let mut table = self.0.lock();
+            let mut table = self.table.lock();
             let gone = |_: &u16, slot: &mut Slot| Some(slot.serial) != except;
             table.slots.extract_if(gone).map(|(_, slot)| slot).collect()
         };
@@ -136,20 +148,20 @@ impl Waiters {
 
     /// Ends every wait and takes nobody in from now on.
     pub(super) fn close(&self, failure: &Failure) {
-        self.0.lock().closed = true;
+        self.table.lock().closed = true;
         self.fail(failure, None);
     }
 
     /// Closes if nobody waits; says whether it is closed now.
     pub(super) fn close_if_empty(&self) -> bool {
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         table.closed |= table.slots.is_empty();
         table.closed
     }
 
     /// How it stands.
     pub(super) fn load(&self) -> Load {
-        let table = self.0.lock();
+        let table = self.table.lock();
         Load {
             waiting: table.slots.len(),
             closed: table.closed,
@@ -192,7 +204,7 @@ impl Future for Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut table = self.waiters.0.lock();
+        let mut table = self.waiters.table.lock();
         let is_ours = table
             .slots
             .get(&self.id)

@@ -26,16 +26,70 @@ impl Type {
     pub const OPT: Self = Self(41);
     pub const DS: Self = Self(43);
     pub const RRSIG: Self = Self(46);
+    pub const TSIG: Self = Self(250);
     pub const IXFR: Self = Self(251);
     pub const AXFR: Self = Self(252);
     pub const ANY: Self = Self(255);
 }
 
+/// Types of the IANA registry that the library does not know by name.
+const OTHER_TYPES: [(u16, &str); 43] = [
+    (3, "MD"),
+    (4, "MF"),
+    (7, "MB"),
+    (8, "MG"),
+    (9, "MR"),
+    (14, "MINFO"),
+    (17, "RP"),
+    (18, "AFSDB"),
+    (19, "X25"),
+    (20, "ISDN"),
+    (21, "RT"),
+    (23, "NSAP-PTR"),
+    (26, "PX"),
+    (27, "GPOS"),
+    (29, "LOC"),
+    (30, "NXT"),
+    (31, "EID"),
+    (32, "NIMLOC"),
+    (34, "ATMA"),
+    (36, "KX"),
+    (42, "APL"),
+    (49, "DHCID"),
+    (55, "HIP"),
+    (56, "NINFO"),
+    (57, "RKEY"),
+    (58, "TALINK"),
+    (63, "ZONEMD"),
+    (99, "SPF"),
+    (100, "UINFO"),
+    (101, "UID"),
+    (102, "GID"),
+    (103, "UNSPEC"),
+    (104, "NID"),
+    (105, "L32"),
+    (106, "L64"),
+    (107, "LP"),
+    (108, "EUI48"),
+    (109, "EUI64"),
+    (249, "TKEY"),
+    (253, "MAILB"),
+    (254, "MAILA"),
+    (256, "URI"),
+    (260, "AMTRELAY"),
+];
+
 impl fmt::Display for Type {
     /// The mnemonic, or `TYPE` and the number (RFC 3597 §5).
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match RecordType::from(self.0) {
-            RecordType::Unknown(number) => write!(out, "TYPE{number}"),
+            RecordType::Unknown(number) => {
+                let mut others = OTHER_TYPES.iter();
+                match others.find(|(known, _)| *known == number) {
+                    Some((_, name)) => out.write_str(name),
+                    None => write!(out, "TYPE{number}"),
+                }
+            }
             known => write!(out, "{known}"),
         }
     }
@@ -61,6 +115,10 @@ impl FromStr for Type {
         // The library writes this one and does not read it.
         if upper == "IXFR" {
             return Ok(Self::IXFR);
+        }
+        let mut others = OTHER_TYPES.iter();
+        if let Some((number, _)) = others.find(|(_, name)| *name == upper) {
+            return Ok(Self(*number));
         }
         RecordType::from_str(&upper)
             .map(|known| Self(known.into()))
@@ -94,6 +152,34 @@ impl fmt::Display for Class {
     }
 }
 
+/// A word that is no class.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("'{0}' is no class")]
+pub struct UnknownClass(String);
+
+impl FromStr for Class {
+    type Err = UnknownClass;
+
+    /// Reads a mnemonic in any case, or `CLASS` and a number (RFC 3597 §5).
+    fn from_str(text: &str) -> Result<Self, UnknownClass> {
+        let upper = text.to_ascii_uppercase();
+        let number = match upper.as_str() {
+            "IN" => Some(1),
+            "CS" => Some(2),
+            "CH" => Some(3),
+            "HS" => Some(4),
+            "NONE" => Some(254),
+            "ANY" => Some(255),
+            other => other
+                .strip_prefix("CLASS")
+                .and_then(|digits| digits.parse().ok()),
+        };
+        number
+            .map(Self)
+            .ok_or_else(|| UnknownClass(text.to_owned()))
+    }
+}
+
 /// What a message wants (RFC 1035 §4.1.1); four bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Opcode(pub u8);
@@ -119,10 +205,13 @@ impl Rcode {
     pub const NXDOMAIN: Self = Self(3);
     pub const NOTIMP: Self = Self(4);
     pub const REFUSED: Self = Self(5);
+    pub const YXDOMAIN: Self = Self(6);
+    pub const NOTAUTH: Self = Self(9);
     pub const BADVERS: Self = Self(16);
 }
 
-const RCODE_NAMES: [(u16, &str); 17] = [
+/// The first name of a number is the one that is written; others are read as well.
+const RCODE_NAMES: [(u16, &str); 22] = [
     (0, "NOERROR"),
     (1, "FORMERR"),
     (2, "SERVFAIL"),
@@ -134,12 +223,17 @@ const RCODE_NAMES: [(u16, &str); 17] = [
     (8, "NXRRSET"),
     (9, "NOTAUTH"),
     (10, "NOTZONE"),
+    (11, "DSOTYPENI"),
     (16, "BADVERS"),
     (17, "BADKEY"),
     (18, "BADTIME"),
+    (19, "BADMODE"),
     (20, "BADNAME"),
     (21, "BADALG"),
+    (22, "BADTRUNC"),
     (23, "BADCOOKIE"),
+    (4, "NOTIMPL"),
+    (16, "BADSIG"),
 ];
 
 impl fmt::Display for Rcode {
@@ -180,12 +274,19 @@ mod tests {
             ("aaaa", 28),
             ("HTTPS", 65),
             ("ixfr", 251),
+            ("loc", 29),
             ("TYPE65280", 65280),
         ] {
             assert_eq!(text.parse::<Type>().unwrap(), Type(number));
         }
         assert_eq!(Type(65280).to_string(), "TYPE65280");
         assert_eq!(Type::SRV.to_string(), "SRV");
+        for (number, name) in OTHER_TYPES {
+            let known = RecordType::from(number);
+            assert!(matches!(known, RecordType::Unknown(_)), "{known} is known");
+            assert_eq!(name.parse::<Type>().unwrap(), Type(number));
+            assert_eq!(Type(number).to_string(), name);
+        }
         assert!("NOPE".parse::<Type>().is_err());
         assert_eq!("nxdomain".parse::<Rcode>().unwrap(), Rcode::NXDOMAIN);
         assert_eq!(Rcode(42).to_string(), "RCODE42");

@@ -69,6 +69,8 @@ pub enum MalformedMessage {
     Truncated,
     #[error("more than one OPT record, or one that is not at the root")]
     BadOpt,
+    #[error("a TSIG record that is not the last one, or makes no sense")]
+    BadTsig,
     #[error("a name that is none: {0}")]
     Name(#[from] NameError),
     #[error("an opcode that is not served")]
@@ -114,6 +116,16 @@ impl<'m> Reader<'m> {
             message,
             position: HEADER_LENGTH,
         }
+    }
+
+    /// Begins at a record, say, that was read before.
+    pub fn at(message: &'m [u8], position: usize) -> Self {
+        Self { message, position }
+    }
+
+    /// Where the next question or record is.
+    pub fn position(&self) -> usize {
+        self.position
     }
 
     /// The next question.

@@ -82,6 +82,7 @@ pub fn pod(namespace: &str, name: &str, v4: &str, v6: Option<&str>) -> Object {
         name: name.into(),
         v4: Some(v4.parse().unwrap()),
         v6: v6.map(|text| text.parse().unwrap()),
+        labels: None,
     })
 }
 

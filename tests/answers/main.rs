@@ -15,3 +15,4 @@ mod rows;
 mod search;
 mod transfers;
 mod zonal;
+mod zones;

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use lodestone::{
+    cluster::{Object, PodLabels},
     corefile::{self, Memory},
     plugin::{
         Chain, Plugin,
@@ -34,6 +35,7 @@ fn told_by(mut setting: Setting, line: &str, client: &str, asked: &str, keys: &s
     setting.rules.pods = PodNames::Verified;
     let mut objects = fixture::cluster();
     objects.push(fixture::pod("testns", "host-a", "10.1.1.1", None));
+    objects.push(labelled(fixture::pod("testns", "web-1", "10.1.1.2", None)));
     objects.push(fixture::pod("kube-system", "host-b", "10.1.1.1", None));
     let plugin: Arc<dyn Plugin> = Arc::new(setting.serve(objects).plugin);
     let chain = Chain::new(vec![plugin]);
@@ -118,12 +120,26 @@ fn a_name_tells_of_its_cluster_and_its_topology_zone_where_there_are_such() {
     }
 }
 
+/// The same pod with a label.
+fn labelled(object: Object) -> Object {
+    let Object::Pod(mut pod) = object else {
+        panic!("only pods are labelled");
+    };
+    let wanted = ["app".into(), "team".into()];
+    pod.labels = PodLabels::pick(&wanted, |name| (name == "app").then_some("web"));
+    Object::Pod(pod)
+}
+
 #[test]
 fn a_client_is_known_by_its_pod() {
     let keys = "client-namespace client-pod-name client-label/app";
+    let team = "client-label/team client-label/ client-label";
+    let asked = "www.example.org";
+    assert_eq!(told("metadata .", "10.1.1.2", asked, team), "-|-|-");
     for (client, wanted) in [
         ("10.244.0.7", "testns|web-0|-"),
         ("fd00:244::7", "testns|web-0|-"),
+        ("10.1.1.2", "testns|web-1|web"),
         ("10.9.9.9", "-|-|-"),
         // Two pods share it.
         ("10.1.1.1", "-|-|-"),

@@ -173,6 +173,7 @@ fn imports_are_transferred_under_the_names_that_they_have() {
         rules: vec![Rule {
             zones: [name(".")].into_iter().collect(),
             to: vec![Whom::Anyone],
+            ..Rule::default()
         }],
     };
     let plugin = Transfers::new(config, vec![Arc::clone(&server.view) as _]);

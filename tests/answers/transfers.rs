@@ -43,6 +43,7 @@ fn rule(zone: &str, to: &[&str]) -> Rule {
                 network => Whom::From(network.parse().unwrap()),
             })
             .collect(),
+        ..Rule::default()
     }
 }
 

@@ -12,6 +12,7 @@ use lodestone::message::read_reply;
 use lodestone::reply::{Reply, Section};
 use lodestone::wire::Name;
 use serde_json::json;
+use std::fmt::Write;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -22,13 +23,26 @@ const REST: Duration = Duration::from_millis(20);
 /// A change that takes longer is lost.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A change, from the API server's event to the answer that shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Delay {
+    /// All of it.
+    pub whole: Duration,
+    /// How long threads of the server were ready meanwhile and had no processor, taken together;
+    /// and those of this process, which plays the API server and asks.
+    pub waited: [Duration; 2],
+}
+
 /// Changes one Service again and again until `is_over`, and asks for it until the answer shows
 /// each change. Returns the delays and the number of questions.
 pub fn measure(
     api: &ApiServer,
     server: SocketAddr,
+    process: i32,
     is_over: impl Fn() -> bool,
-) -> std::io::Result<(Vec<Duration>, u64)> {
+) -> std::io::Result<(Vec<Delay>, u64)> {
+    let own = i32::try_from(std::process::id()).map_err(std::io::Error::other)?;
+    let waited = || [process, own].map(waited);
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect(server)?;
@@ -43,6 +57,7 @@ pub fn measure(
             .unwrap_or_default()
             .to_be_bytes();
         let address = [10, 250, low[0], low[1]];
+        let before = waited();
         let begun = Instant::now();
         api.apply(Kind::Slice, &slice(address));
         loop {
@@ -55,24 +70,44 @@ pub fn measure(
             }
             std::thread::sleep(PAUSE);
         }
-        delays.push(begun.elapsed());
+        let whole = begun.elapsed();
+        let after = waited();
+        let waited = [0, 1].map(|of| after[of].saturating_sub(before[of]));
+        delays.push(Delay { whole, waited });
         std::thread::sleep(REST);
     }
     Ok((delays, questions))
 }
 
-/// Median, 99 of a hundred, and the longest.
-pub fn summary(mut delays: Vec<Duration>) -> String {
+/// Median, 99 of a hundred, and the longest; and how much of the longest ones was waiting for a
+/// processor, which is the machine's doing.
+pub fn summary(mut delays: Vec<Delay>) -> String {
     delays.sort_unstable();
     let Some(last) = delays.len().checked_sub(1) else {
         return "no change was seen".into();
     };
-    let at = |share: usize| delays[last * share / 100];
+    let at = |share: usize| delays[last * share / 100].whole;
     let (half, most, longest) = (at(50), at(99), at(100));
-    format!(
+    let mut text = format!(
         "{} changes: p50 {half:?}, p99 {most:?}, max {longest:?}",
         last + 1
-    )
+    );
+    for Delay { whole, waited } in delays.iter().rev().take(5) {
+        let [server, own] = waited;
+        let _ = write!(
+            text,
+            "\n  {whole:?}, while the server waited {server:?} for a processor, this one {own:?}"
+        );
+    }
+    text
+}
+
+/// How long the threads of a process have been ready and had no processor, taken together.
+fn waited(process: i32) -> Duration {
+    let tasks = procfs::process::Process::new(process).and_then(|it| it.tasks());
+    let tasks = tasks.into_iter().flatten().flatten();
+    let waits = tasks.filter_map(|task| task.schedstat().ok());
+    Duration::from_nanos(waits.map(|it| it.run_delay).sum())
 }
 
 /// Processor time that a process has used.

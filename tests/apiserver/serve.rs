@@ -98,7 +98,7 @@ fn measure(
     costly(&|| {
         std::thread::scope(|scope| {
             let changing = scope.spawn(&churn);
-            match delay::measure(api, server, || changing.is_finished()) {
+            match delay::measure(api, server, process, || changing.is_finished()) {
                 Ok((delays, questions)) => {
                     println!("{}, {questions} questions", delay::summary(delays));
                 }

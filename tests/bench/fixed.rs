@@ -89,6 +89,7 @@ async fn main() -> anyhow::Result<()> {
         streams: StreamSettings::default(),
         udp_threads: None,
         tls: None,
+        proxy: None,
     }])?;
     tokio::signal::ctrl_c().await?;
     servers.drain(std::time::Duration::from_secs(5)).await;

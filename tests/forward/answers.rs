@@ -2,6 +2,7 @@
 
 use futures_util::future::join_all;
 use lodestone::{
+    edns::Options,
     message::Writer,
     query::{Edns, Query, Transport},
     reply::{Reply, Section, Why},
@@ -124,8 +125,16 @@ async fn the_clients_wishes_are_passed_on_and_none_are_added() {
         recursion_desired: false,
         ..plain.clone()
     };
+    let mut asked_from = Query {
+        edns: edns(1232, false),
+        ..plain.clone()
+    };
+    asked_from
+        .options
+        .push(Options::SUBNET, b"\0\x01\x08\0\x0A");
     served.query(plain).await;
     served.query(wishes).await;
+    let answered = served.query(asked_from.clone()).await;
     let asked = upstream.asked();
     assert_eq!(asked[0].edns, None);
     let flags = Header::RECURSION_DESIRED | Header::AUTHENTIC;
@@ -136,6 +145,9 @@ async fn the_clients_wishes_are_passed_on_and_none_are_added() {
     assert_eq!(asked[1].edns, edns(1400, true));
     let flags = Header::CHECKING_DISABLED | Header::AUTHENTIC;
     assert_eq!(asked[1].header.flags, flags);
+    assert!(asked[1].options.is_empty());
+    assert_eq!(asked[2].options, asked_from.options);
+    assert_eq!(answered.options, asked_from.options, "and back");
 }
 
 #[tokio::test]

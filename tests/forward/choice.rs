@@ -106,12 +106,10 @@ async fn questions_go_on_with_the_list_that_they_began_with() {
         source: None,
         tls_name: None,
         tls: None,
+        doh_method: lodestone::upstream::DohMethod::default(),
     };
     let open = |upstream: &Upstream| {
-        let target = Target {
-            address: upstream.address,
-            tls: None,
-        };
+        let target = Target::at(upstream.address);
         let runtime = tokio::runtime::Handle::current();
         Arc::new(lodestone::upstream::Upstream::new(
             target, &settings, runtime, &metrics,

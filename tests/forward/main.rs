@@ -6,8 +6,13 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod answers;
+mod authority;
 mod choice;
+mod hickory;
+mod hosts;
+mod https;
 mod loops;
+mod quic;
 mod served;
 mod sources;
 mod streams;

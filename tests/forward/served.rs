@@ -84,6 +84,16 @@ impl Served {
         })
     }
 
+    /// Waits until every plugin has what it needs.
+    pub async fn started(self) -> Self {
+        for plugin in self.block.chain.plugins() {
+            if let Some(started) = plugin.started() {
+                started.await;
+            }
+        }
+        self
+    }
+
     /// Asks for an A record as a plain client does.
     pub async fn ask(&self, name: &str) -> Reply {
         self.query(query(name, Type::A)).await

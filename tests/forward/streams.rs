@@ -1,6 +1,6 @@
 //! TCP and TLS: connections are kept, shared and given up.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
 use futures_util::future::join_all;
 use lodestone::{
@@ -8,16 +8,9 @@ use lodestone::{
     reply::Why,
     wire::{Rcode, Type},
 };
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-};
-use rustls::{
-    ServerConfig,
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
-};
-use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    authority::Authority,
     served::{Served, query},
     upstream::{Act, Upstream, answer_of},
 };
@@ -177,57 +170,6 @@ async fn a_reply_may_be_as_long_as_a_message_can_be() {
     let served = over_tcp(&upstream, "");
     let reply = served.ask("a.example").await;
     assert_eq!(reply.section(lodestone::reply::Section::Answer).len(), 255);
-}
-
-struct Authority {
-    directory: tempfile::TempDir,
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("ca.pem"), issuer.pem()).unwrap();
-        Self { directory, issuer }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.directory.path().join(name).display().to_string()
-    }
-
-    /// A certificate and its key, for `name`.
-    fn certify(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap(), key)
-    }
-
-    fn acceptor(&self, name: &str, asks_for_certificate: bool) -> TlsAcceptor {
-        let (certificate, key) = self.certify(name);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .unwrap();
-        let builder = if asks_for_certificate {
-            let mut roots = rustls::RootCertStore::empty();
-            roots.add(self.issuer.der().clone()).unwrap();
-            let verifier =
-                rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
-            builder.with_client_cert_verifier(verifier.build().unwrap())
-        } else {
-            builder.with_no_client_auth()
-        };
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let chain = vec![certificate.der().clone()];
-        TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()))
-    }
 }
 
 fn over_tls(upstream: &Upstream, name: &str, options: &str) -> Served {

@@ -6,7 +6,13 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use lodestone::{
+    edns::Options,
     message::{Writer, read_query},
     query::{Edns, Query, Question, Transport},
     reply::{Data, Reply, Why},
@@ -21,6 +27,9 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+/// What DNS messages are called in HTTP.
+const MESSAGE: &str = "application/dns-message";
+
 /// What came.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -29,6 +38,8 @@ pub struct Asked {
     pub header: Header,
     pub question: Question,
     pub edns: Option<Edns>,
+    /// Given back with every answer.
+    pub options: Options,
     pub over: Transport,
     pub from: SocketAddr,
     /// Tells the connections of a stream apart.
@@ -56,7 +67,9 @@ pub enum Act {
     After(Duration),
     /// Wait until the test says go.
     AfterGo,
-    /// Close the stream.
+    /// Answer with this status of HTTP.
+    Status(u16),
+    /// Close the stream, or the connection where there is one for all.
     Close,
 }
 
@@ -72,6 +85,7 @@ pub struct Upstream {
 struct Shared {
     script: Mutex<Arc<Script>>,
     asked: Mutex<Vec<Asked>>,
+    requests: Mutex<Vec<(String, String, String)>>,
     came: Notify,
     go: Notify,
 }
@@ -106,12 +120,7 @@ impl Upstream {
             }
         };
         let address = tcp.local_addr().unwrap();
-        let shared = Arc::new(Shared {
-            script: Mutex::new(Arc::new(script)),
-            asked: Mutex::default(),
-            came: Notify::new(),
-            go: Notify::new(),
-        });
+        let shared = Shared::new(script);
         let tasks = vec![
             tokio::spawn(Arc::clone(&shared).datagrams(Arc::new(udp))).abort_handle(),
             tokio::spawn(Arc::clone(&shared).listen(tcp, acceptor)).abort_handle(),
@@ -121,6 +130,45 @@ impl Upstream {
             shared,
             tasks,
         }
+    }
+
+    /// HTTP/2 over TLS, DNS messages at `/dns-query` (RFC 8484).
+    pub async fn start_https(
+        tls: Arc<rustls::ServerConfig>,
+        script: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Shared::new(script);
+        let serve = Arc::clone(&shared).https(listener, tls.into());
+        Self {
+            address,
+            tasks: vec![tokio::spawn(serve).abort_handle()],
+            shared,
+        }
+    }
+
+    /// DNS over QUIC (RFC 9250).
+    pub async fn start_quic(
+        tls: Arc<rustls::ServerConfig>,
+        script: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Self {
+        let tls = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
+        let config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+        let endpoint = quinn::Endpoint::server(config, ([127, 0, 0, 1], 0).into()).unwrap();
+        let address = endpoint.local_addr().unwrap();
+        let shared = Shared::new(script);
+        let serve = Arc::clone(&shared).quic(endpoint);
+        Self {
+            address,
+            tasks: vec![tokio::spawn(serve).abort_handle()],
+            shared,
+        }
+    }
+
+    /// What requests of HTTP came: method, address, and what they were said to be.
+    pub fn requests(&self) -> Vec<(String, String, String)> {
+        self.shared.requests.lock().clone()
     }
 
     /// One that never says a word.
@@ -189,6 +237,119 @@ impl Drop for Upstream {
 }
 
 impl Shared {
+    fn new(script: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            script: Mutex::new(Arc::new(script)),
+            asked: Mutex::default(),
+            requests: Mutex::default(),
+            came: Notify::new(),
+            go: Notify::new(),
+        })
+    }
+
+    async fn https(self: Arc<Self>, listener: TcpListener, acceptor: TlsAcceptor) {
+        let mut connection = 0;
+        let mut connections = tokio::task::JoinSet::new();
+        while let Ok((stream, from)) = listener.accept().await {
+            connection += 1;
+            let (shared, acceptor) = (Arc::clone(&self), acceptor.clone());
+            connections.spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let stop = Arc::new(Notify::new());
+                let stopped = Arc::clone(&stop);
+                let serve = move |request| {
+                    let (shared, stop) = (Arc::clone(&shared), Arc::clone(&stop));
+                    async move { shared.request(request, from, connection, &stop).await }
+                };
+                let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service_fn(serve));
+                tokio::select! {
+                    _ = serving => {}
+                    () = stopped.notified() => {}
+                }
+            });
+        }
+    }
+
+    async fn request(
+        &self,
+        request: http::Request<hyper::body::Incoming>,
+        from: SocketAddr,
+        connection: usize,
+        stop: &Notify,
+    ) -> Result<http::Response<Full<Bytes>>, std::convert::Infallible> {
+        let (head, body) = request.into_parts();
+        let kind = head.headers.get("content-type");
+        let kind = kind.map_or("", |kind| kind.to_str().unwrap()).to_owned();
+        let told = (head.method.to_string(), head.uri.to_string(), kind);
+        self.requests.lock().push(told);
+        let message = match head
+            .uri
+            .query()
+            .and_then(|query| query.strip_prefix("dns="))
+        {
+            Some(text) => URL_SAFE_NO_PAD.decode(text).unwrap(),
+            None => body.collect().await.unwrap().to_bytes().to_vec(),
+        };
+        let (asked, acts) = self.note(&message, Transport::Https, from, connection);
+        for act in acts {
+            if let Act::Status(status) = act {
+                let answer = http::Response::builder().status(status);
+                return Ok(answer.body(Full::default()).unwrap());
+            }
+            if matches!(act, Act::Close) {
+                stop.notify_one();
+                std::future::pending::<()>().await;
+            }
+            if let Some(octets) = self.act(&asked, act).await {
+                let answer = http::Response::builder().header("content-type", MESSAGE);
+                return Ok(answer.body(Full::new(octets.into())).unwrap());
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn quic(self: Arc<Self>, endpoint: quinn::Endpoint) {
+        let mut connection = 0;
+        let mut connections = tokio::task::JoinSet::new();
+        while let Some(incoming) = endpoint.accept().await {
+            connection += 1;
+            let shared = Arc::clone(&self);
+            connections.spawn(async move {
+                let Ok(quic) = incoming.await else { return };
+                let mut streams = tokio::task::JoinSet::new();
+                while let Ok((mut sending, mut receiving)) = quic.accept_bi().await {
+                    let (shared, quic) = (Arc::clone(&shared), quic.clone());
+                    streams.spawn(async move {
+                        let framed = receiving.read_to_end(4096).await.unwrap();
+                        let from = quic.remote_address();
+                        let length = usize::from(u16::from_be_bytes([framed[0], framed[1]]));
+                        assert_eq!(length, framed.len() - 2);
+                        let (asked, acts) =
+                            shared.note(&framed[2..], Transport::Quic, from, connection);
+                        for act in acts {
+                            if matches!(act, Act::Close) {
+                                quic.close(0u32.into(), b"");
+                                return;
+                            }
+                            if let Some(octets) = shared.act(&asked, act).await {
+                                let length = u16::try_from(octets.len()).unwrap();
+                                sending.write_all(&length.to_be_bytes()).await.unwrap();
+                                sending.write_all(&octets).await.unwrap();
+                                sending.finish().unwrap();
+                                let _ = sending.stopped().await;
+                                return;
+                            }
+                        }
+                        std::future::pending::<()>().await;
+                    });
+                }
+            });
+        }
+    }
+
     async fn datagrams(self: Arc<Self>, socket: Arc<UdpSocket>) {
         let mut buffer = [0; 4096];
         while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
@@ -288,6 +449,7 @@ impl Shared {
             header,
             question: parsed.question,
             edns: parsed.edns,
+            options: parsed.options,
             over,
             from,
             connection,
@@ -306,7 +468,10 @@ impl Shared {
         reply.authoritative = true;
         reply.authentic = true;
         match act {
-            Act::Answer(last) => reply.answer(Type::A, 60, a_record(last)),
+            Act::Answer(last) => {
+                reply.answer(Type::A, 60, a_record(last));
+                reply.options.copy_from(&asked.options);
+            }
             Act::Many(count) => {
                 (0..count).for_each(|last| reply.answer(Type::A, 60, a_record(last)));
             }
@@ -336,7 +501,7 @@ impl Shared {
                 self.go.notified().await;
                 return None;
             }
-            Act::Close => return None,
+            Act::Close | Act::Status(_) => return None,
         }
         Some(written(asked, &reply, &asked.question))
     }

@@ -12,7 +12,7 @@ use proptest::{prelude::*, test_runner::TestCaseResult};
 use crate::{
     ask::ask,
     generate::{KINDS, history, local, rules, world},
-    naive::{Model, ZONES},
+    naive::{IMPORTS, Model, ZONES},
     questions::{Dice, NAMES},
     told::Told,
 };
@@ -32,7 +32,7 @@ fn view(cluster: Arc<Cluster>, rules: &Rules, local: &[IpAddr]) -> View {
     let zones = ZONES.map(|zone| Name::parse(zone).unwrap());
     View::new(
         cluster,
-        Zones::new(&zones).unwrap(),
+        Zones::with_imports(&zones, &[Name::parse(IMPORTS).unwrap()]).unwrap(),
         rules.clone(),
         local.into(),
     )

@@ -10,7 +10,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use crate::{
     told::Say,
-    world::{Endpoint, Key, Port, Service, Slice, Thing, World},
+    world::{Endpoint, Import, Key, Port, Service, Slice, Thing, World},
 };
 
 pub const NAMESPACES: &[&str] = &["a", "b", "svc"];
@@ -34,7 +34,15 @@ pub const HOSTNAMES: &[&str] = &["web-0", "web-1", "tcp", "10-1-0-1"];
 /// One is no label.
 pub const PODS: &[&str] = &["pod-a", "web-0", "pod.b"];
 
+/// Topology zones; one has two labels.
+pub const TOPOLOGY_ZONES: &[&str] = &["z1", "Z2", "z1.east"];
+/// Clusters that endpoints are imported from; one has no name.
+pub const CLUSTERS: &[&str] = &["east", "West", "tcp", ""];
+
 const TARGETS: &[&str] = &[
+    "z1.prefer._zone.db.a.svc.cluster.local",
+    "web.a.svc.clusterset.local",
+    "web-0.East.db.a.svc.clusterset.local",
     "web.a.svc.cluster.local",
     "DB.a.svc.Cluster.LOCAL.",
     "pod.b.svc.cluster.local",
@@ -54,7 +62,7 @@ const TARGETS: &[&str] = &[
     "",
 ];
 
-pub const KINDS: [Kind; 4] = [Kind::Namespace, Kind::Service, Kind::Slice, Kind::Pod];
+pub const KINDS: [Kind; 5] = Kind::ALL;
 
 pub fn rules() -> impl Strategy<Value = Rules> {
     let pods = select(vec![
@@ -64,9 +72,9 @@ pub fn rules() -> impl Strategy<Value = Rules> {
     ]);
     let namespaces = select(vec![&[][..], &[], &["a", "svc"], &["b", "absent"]]);
     let ttl = select(vec![5, 0, 3600]);
-    (pods, namespaces, ttl, any::<[bool; 2]>()).prop_map(
-        |(pods, namespaces, ttl, [by_pod, empty])| Rules {
-            zonal: false,
+    (pods, namespaces, ttl, any::<[bool; 3]>()).prop_map(
+        |(pods, namespaces, ttl, [by_pod, empty, zonal])| Rules {
+            zonal,
             ttl,
             pods,
             namespaces: namespaces.iter().map(|it| Box::from(*it)).collect(),
@@ -142,17 +150,33 @@ fn slice() -> impl Strategy<Value = (Key, Thing)> {
         prop::bool::weighted(0.8),
         option::of(select(HOSTNAMES)),
         option::of(select(PODS)),
+        option::of(select(TOPOLOGY_ZONES)),
     );
-    let endpoint = endpoint.prop_map(|(address, ready, hostname, pod)| Endpoint {
+    let endpoint = endpoint.prop_map(|(address, ready, hostname, pod, zone)| Endpoint {
         address,
         ready,
         hostname,
         pod,
+        zone,
     });
-    let slice = (select(SERVICES), ports(true), vec(endpoint, 0..5));
-    (key(&["s0", "s1", "s2", "s3"]), slice).prop_map(|(key, (service, ports, endpoints))| {
+    // Most are a Service's; some an import's, and a few belong to both.
+    let owner = prop_oneof![
+        6 => (Just(true), Just(false)),
+        3 => (Just(false), Just(true)),
+        1 => (Just(true), Just(true)),
+    ];
+    let owners = (owner, select(SERVICES), select(SERVICES), select(CLUSTERS)).prop_map(
+        |((is_owned, is_imported), service, import, cluster)| {
+            let service = if is_owned { service } else { "" };
+            (service, is_imported.then_some((import, cluster)))
+        },
+    );
+    let slice = (owners, ports(true), vec(endpoint, 0..5));
+    (key(&["s0", "s1", "s2", "s3"]), slice).prop_map(|(key, (owners, ports, endpoints))| {
+        let (service, import) = owners;
         let slice = Slice {
             service: service.into(),
+            import,
             ports,
             endpoints,
         };
@@ -169,11 +193,23 @@ fn pod() -> impl Strategy<Value = (Key, Thing)> {
     (key(&["p0", "p1"]), addresses).prop_map(|(key, addresses)| (key, Thing::Pod(addresses)))
 }
 
+fn import() -> impl Strategy<Value = (Key, Thing)> {
+    prop_oneof![
+        (key(SERVICES), vec(address(), 0..3), ports(false)).prop_map(|(key, mut ips, ports)| {
+            ips.sort_unstable();
+            ips.dedup();
+            (key, Thing::Import(Import::Addresses(ips, ports)))
+        }),
+        (key(SERVICES), ports(false))
+            .prop_map(|(key, ports)| (key, Thing::Import(Import::Headless(ports)))),
+    ]
+}
+
 /// Any object.
 fn thing() -> impl Strategy<Value = (Key, Thing)> {
     let namespace =
         select(NAMESPACES).prop_map(|it| ((String::new(), it.into()), Thing::Namespace));
-    prop_oneof![2 => namespace, 5 => service(), 6 => slice(), 2 => pod()]
+    prop_oneof![2 => namespace, 5 => service(), 6 => slice(), 2 => pod(), 2 => import()]
 }
 
 /// A cluster.

@@ -120,15 +120,18 @@ fn slice(number: u8) -> Object {
         ready: true,
         hostname: (last == 1).then_some("web-0"),
         pod: None,
+        zone: None,
     };
     let v6 = |last: u16| Endpoint {
         address: IpAddr::from([0xfd00, 0, 0, 0, 0, 0, number.into(), last]),
         ready: true,
         hostname: None,
         pod: None,
+        zone: None,
     };
     let slice = Slice {
         service: "web".into(),
+        import: None,
         ports: port(80 + u16::from(number)),
         endpoints: (0..24).map(endpoint).chain((1..24).map(v6)).collect(),
     };

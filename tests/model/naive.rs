@@ -11,11 +11,13 @@ use lodestone::zone::{PodNames, Rules};
 
 use crate::{
     ask::Said,
-    world::{Port, Service, World},
+    world::{Endpoint, Import, Port, Service, World},
 };
 
 /// The zones that the model knows, the first of them the one of Services.
-pub const ZONES: [&str; 3] = ["cluster.local.", "10.in-addr.arpa.", "ip6.arpa."];
+pub const ZONES: [&str; 4] = ["cluster.local.", "10.in-addr.arpa.", "ip6.arpa.", IMPORTS];
+/// The one of them that holds ServiceImports.
+pub const IMPORTS: &str = "clusterset.local.";
 
 pub struct Model<'a> {
     pub world: &'a World,
@@ -28,7 +30,7 @@ pub struct Model<'a> {
 /// The name does not exist.
 struct Missing;
 
-/// An endpoint that is ready: its name, its address, its slice's ports.
+/// An endpoint that is ready: its name, which may be none, its address, its slice's ports.
 type Ready<'a> = (String, IpAddr, &'a [Port]);
 
 /// An answer that grows.
@@ -93,9 +95,17 @@ impl Model<'_> {
                     self.address(answer, address);
                 }
             }
-            _ if !answer.zone.eq_ignore_ascii_case(ZONES[0]) => return self.reverse(answer),
+            _ if answer.zone.to_lowercase().ends_with(".arpa.") => return self.reverse(answer),
             ["svc" | "pod"] => {}
             ["svc", namespace] => return self.shown(namespace),
+            ["svc", namespace, import, ref below @ ..] if is_imports(&answer.zone) => {
+                return self.import(answer, namespace, import, below);
+            }
+            ["svc", namespace, service, "_zone", ref below @ ..]
+                if below.is_empty() || ["pin", "prefer"].contains(&below[0]) =>
+            {
+                return self.zonal(answer, namespace, service, below);
+            }
             ["svc", namespace, service] => return self.service(answer, namespace, service),
             ["svc", namespace, service, label] => {
                 return self.below(answer, namespace, service, label);
@@ -158,6 +168,12 @@ impl Model<'_> {
                 Service::External(_) => {}
             }
         }
+        // Services have no names among imports.
+        if is_imports(zone) {
+            for (name, _) in &mut found {
+                *name = format!("ns.dns.{zone}");
+            }
+        }
         if found.is_empty() {
             let own = self.local.iter();
             found.extend(own.map(|ip| (format!("ns.dns.{zone}"), *ip)));
@@ -186,23 +202,160 @@ impl Model<'_> {
     }
 
     fn ready(&self, namespace: &str, service: &str) -> Vec<Ready<'_>> {
+        self.near(namespace, service, |_| true)
+    }
+
+    /// The ready ones of those in some topology zone.
+    fn near(
+        &self,
+        namespace: &str,
+        service: &str,
+        is_meant: impl Fn(&Endpoint) -> bool,
+    ) -> Vec<Ready<'_>> {
         let mut ready = Vec::new();
         for ((of, _), slice) in &self.world.slices {
             if of != namespace || slice.service != service {
                 continue;
             }
-            for endpoint in slice.endpoints.iter().filter(|it| it.ready) {
-                let pod = endpoint.pod.filter(|pod| {
-                    self.rules.endpoint_pod_names && pod.len() < 64 && !pod.contains('.')
-                });
-                let name = match endpoint.hostname.or(pod) {
-                    Some(name) => name.to_owned(),
-                    None => dashed(endpoint.address),
-                };
-                ready.push((name, endpoint.address, &*slice.ports));
+            let endpoints = slice.endpoints.iter();
+            for endpoint in endpoints.filter(|it| it.ready && is_meant(it)) {
+                ready.push((self.label(endpoint), endpoint.address, &*slice.ports));
             }
         }
         ready
+    }
+
+    /// What an endpoint is called.
+    fn label(&self, endpoint: &Endpoint) -> String {
+        let pod = endpoint
+            .pod
+            .filter(|pod| self.rules.endpoint_pod_names && pod.len() < 64 && !pod.contains('.'));
+        match endpoint.hostname.or(pod) {
+            Some(name) => name.to_owned(),
+            None => dashed(endpoint.address),
+        }
+    }
+
+    /// `_zone` below a headless Service, and `TZ.pin` or `TZ.prefer` below that; `below` is read
+    /// from the right.
+    fn zonal(
+        &self,
+        answer: &mut Answer<'_>,
+        namespace: &str,
+        service: &str,
+        below: &[&str],
+    ) -> Result<(), Missing> {
+        let found = self.find(namespace, service)?;
+        if !self.rules.zonal || !matches!(found, Service::Headless(_)) {
+            return Err(Missing);
+        }
+        let [word, zone @ ..] = below else {
+            return Ok(());
+        };
+        if zone.is_empty() {
+            return Ok(());
+        }
+        let zone: Vec<_> = zone.iter().rev().copied().collect();
+        let zone = zone.join(".");
+        let is_near = |it: &Endpoint| it.zone.is_some_and(|own| own.to_lowercase() == zone);
+        let mut ready = self.near(namespace, service, is_near);
+        if ready.is_empty() && *word == "prefer" {
+            ready = self.ready(namespace, service);
+        }
+        let whole = format!("{service}.{namespace}.svc.{}", answer.zone);
+        // The name is there, whoever is near.
+        let _ = self.endpoints(answer, &whole, &ready, |_| true);
+        Ok(())
+    }
+
+    /// A ServiceImport and what stands below it, read from the right.
+    fn import(
+        &self,
+        answer: &mut Answer<'_>,
+        namespace: &str,
+        import: &str,
+        below: &[&str],
+    ) -> Result<(), Missing> {
+        self.shown(namespace)?;
+        let key = (namespace.to_owned(), import.to_owned());
+        let found = self.world.imports.get(&key).ok_or(Missing)?;
+        let whole = format!("{import}.{namespace}.svc.{}", answer.zone);
+        // Of two labels, one underscore makes a port of them.
+        let port = match below {
+            [protocol, port] if protocol.starts_with('_') || port.starts_with('_') => {
+                Some([*port, *protocol].map(bare))
+            }
+            [] | [_] | [_, _] => None,
+            _ => return Err(Missing),
+        };
+        let is = |it: &Port| {
+            port.is_none_or(|port| !it.name.is_empty() && [it.name, protocol(it)] == port)
+        };
+        let is_protocol =
+            |port: &Port, label: &str| !port.name.is_empty() && protocol(port) == bare(label);
+        match (found, below) {
+            (Import::Addresses(_, ports), [label]) => {
+                let mut ports = ports.iter();
+                let exists = ports.any(|port| is_protocol(port, label));
+                exists.then_some(()).ok_or(Missing)
+            }
+            (Import::Addresses(ips, ports), _) => {
+                let meant: Vec<_> = ports.iter().filter(|it| is(it)).collect();
+                if !below.is_empty() && (port.is_none() || meant.is_empty()) {
+                    return Err(Missing);
+                }
+                self.cluster(answer, &whole, ips, &meant);
+                Ok(())
+            }
+            (Import::Headless(_), [label]) => {
+                let members = self.members(namespace, import);
+                let mut members = members.into_iter();
+                let exists = members.any(|(cluster, (.., ports))| {
+                    let mut ports = ports.iter();
+                    cluster.to_lowercase() == *label || ports.any(|it| is_protocol(it, label))
+                });
+                exists.then_some(()).ok_or(Missing)
+            }
+            (Import::Headless(_), _) => {
+                let members = self.members(namespace, import).into_iter();
+                let ready = members.filter_map(|(cluster, (label, address, ports))| {
+                    if let ([of, endpoint], None) = (below, port)
+                        && (cluster.to_lowercase(), label.to_lowercase())
+                            != ((*of).to_owned(), (*endpoint).to_owned())
+                    {
+                        return None;
+                    }
+                    if port.is_some() && !ports.iter().any(is) {
+                        return None;
+                    }
+                    // Without its cluster's name an endpoint has none.
+                    let name = if cluster.is_empty() {
+                        String::new()
+                    } else {
+                        format!("{label}.{cluster}")
+                    };
+                    Some((name, address, ports))
+                });
+                let ready: Vec<_> = ready.collect();
+                self.endpoints(answer, &whole, &ready, is)
+            }
+        }
+    }
+
+    /// The ready endpoints of a ServiceImport, each with its cluster.
+    fn members(&self, namespace: &str, import: &str) -> Vec<(&'static str, Ready<'_>)> {
+        let mut members = Vec::new();
+        for ((of, _), slice) in &self.world.slices {
+            let Some((service, cluster)) = slice.import else {
+                continue;
+            };
+            if of == namespace && service == import {
+                let ready = slice.endpoints.iter().filter(|it| it.ready);
+                members
+                    .extend(ready.map(|it| (cluster, (self.label(it), it.address, &*slice.ports))));
+            }
+        }
+        members
     }
 
     fn service(
@@ -314,7 +467,7 @@ impl Model<'_> {
                 .filter(|port| is(port))
                 .filter_map(|port| port.number)
             {
-                if answer.rtype == "SRV" {
+                if answer.rtype == "SRV" && !name.is_empty() {
                     let target = format!("{name}.{whole}");
                     self.srv(answer, total, number, &target);
                     answer.additional.insert(self.glue(&target, *address));
@@ -410,7 +563,7 @@ impl Model<'_> {
             }
         }
         for ((namespace, _), slice) in &self.world.slices {
-            if self.shown(namespace).is_err() {
+            if slice.service.is_empty() || self.shown(namespace).is_err() {
                 continue;
             }
             for (name, address, _) in self.ready(namespace, &slice.service) {
@@ -453,6 +606,10 @@ fn spelled_zone(name: &str) -> Option<String> {
     };
     let zone = ZONES.iter().find(is_under)?;
     Some(name[name.len() - zone.len()..].to_owned())
+}
+
+fn is_imports(zone: &str) -> bool {
+    zone.eq_ignore_ascii_case(IMPORTS)
 }
 
 fn family(address: IpAddr) -> &'static str {

@@ -3,7 +3,10 @@
 use std::sync::LazyLock;
 
 use crate::{
-    generate::{ADDRESSES, CLUSTER_ADDRESSES, HOSTNAMES, NAMESPACES, PODS, SERVICES},
+    generate::{
+        ADDRESSES, CLUSTER_ADDRESSES, CLUSTERS, HOSTNAMES, NAMESPACES, PODS, SERVICES,
+        TOPOLOGY_ZONES,
+    },
     naive::{dashed, reversed},
 };
 
@@ -37,7 +40,12 @@ const PORTS: [&str; 10] = [
     "a._http._tcp",
 ];
 
-const FIXED: [&str; 16] = [
+const FIXED: [&str; 21] = [
+    "clusterset.local.",
+    "svc.clusterset.local.",
+    "ns.dns.clusterset.local.",
+    "10-1-0-1.a.pod.clusterset.local.",
+    "none.clusterset.local.",
     "cluster.local.",
     "svc.cluster.local.",
     "pod.cluster.local.",
@@ -69,7 +77,14 @@ pub static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
             names.extend(fixed.map(|label| format!("{label}.{service}")));
             let addresses = ADDRESSES.iter().map(|it| dashed(it.parse().unwrap()));
             names.extend(addresses.map(|label| format!("{label}.{service}")));
+            names.extend(zonal(&service));
             names.push(service);
+        }
+        names.push(format!("{namespace}.svc.clusterset.local."));
+        for import in SERVICES.iter().chain(&["none"]) {
+            names.extend(imported(&format!(
+                "{import}.{namespace}.svc.clusterset.local."
+            )));
         }
         let pods = ADDRESSES.iter().map(|it| dashed(it.parse().unwrap()));
         let wrong = ["10-1-0", "web-0", "10-1-0-256", "a.10-1-0-1", "fd00-0--1"];
@@ -94,6 +109,39 @@ pub static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
     names.dedup();
     names
 });
+
+/// Names below a Service that are about topology zones.
+fn zonal(service: &str) -> Vec<String> {
+    let zones = TOPOLOGY_ZONES.iter().chain(&["z9", "east"]);
+    let near = zones.flat_map(|zone| ["pin", "prefer"].map(|it| format!("{zone}.{it}._zone")));
+    let others = [
+        "_zone",
+        "pin._zone",
+        "prefer._zone",
+        "z1._zone",
+        "z1.any._zone",
+    ];
+    let labels = near.chain(others.map(String::from));
+    labels.map(|label| format!("{label}.{service}")).collect()
+}
+
+/// A ServiceImport's name and those below it.
+fn imported(import: &str) -> Vec<String> {
+    let mut names = vec![import.to_owned()];
+    let addresses = ADDRESSES.iter().map(|it| dashed(it.parse().unwrap()));
+    let named = HOSTNAMES.iter().chain(PODS).map(|it| (*it).to_owned());
+    let endpoints: Vec<_> = named.chain(addresses).collect();
+    for cluster in CLUSTERS.iter().filter(|it| !it.is_empty()).chain(&["none"]) {
+        let cluster = format!("{cluster}.{import}");
+        names.extend(endpoints.iter().map(|label| format!("{label}.{cluster}")));
+        names.push(cluster);
+    }
+    let below = LABELS.iter().chain(&PORTS).chain(HOSTNAMES);
+    names.extend(below.map(|label| format!("{label}.{import}")));
+    names.push(format!("z1.pin._zone.{import}"));
+    names.push(format!("pin._zone.{import}"));
+    names
+}
 
 /// Chooses questions: a few lines instead of a crate, and the same ones for the same seed.
 pub struct Dice(u64);

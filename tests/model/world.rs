@@ -17,6 +17,7 @@ pub struct World {
     pub services: BTreeMap<Key, Service>,
     pub slices: BTreeMap<Key, Slice>,
     pub pods: BTreeMap<Key, Pod>,
+    pub imports: BTreeMap<Key, Import>,
 }
 
 #[derive(Clone, Debug)]
@@ -26,9 +27,19 @@ pub enum Service {
     External(String),
 }
 
+/// A ServiceImport: of type ClusterSetIP, or headless.
+#[derive(Clone, Debug)]
+pub enum Import {
+    Addresses(Vec<IpAddr>, Vec<Port>),
+    Headless(Vec<Port>),
+}
+
 #[derive(Clone, Debug)]
 pub struct Slice {
+    /// Empty where it is no Service's.
     pub service: String,
+    /// The ServiceImport that it belongs to, and the cluster that it is from.
+    pub import: Option<(&'static str, &'static str)>,
     pub ports: Vec<Port>,
     pub endpoints: Vec<Endpoint>,
 }
@@ -39,6 +50,8 @@ pub struct Endpoint {
     pub ready: bool,
     pub hostname: Option<&'static str>,
     pub pod: Option<&'static str>,
+    /// The topology zone.
+    pub zone: Option<&'static str>,
 }
 
 /// A port; its protocol is in lower case, and empty where it is not stated.
@@ -59,6 +72,7 @@ pub enum Thing {
     Service(Service),
     Slice(Slice),
     Pod(Pod),
+    Import(Import),
 }
 
 impl World {
@@ -68,6 +82,7 @@ impl World {
             Thing::Service(it) => drop(self.services.insert(key, it)),
             Thing::Slice(it) => drop(self.slices.insert(key, it)),
             Thing::Pod(it) => drop(self.pods.insert(key, it)),
+            Thing::Import(it) => drop(self.imports.insert(key, it)),
         }
     }
 
@@ -77,7 +92,7 @@ impl World {
             Kind::Service => drop(self.services.remove(key)),
             Kind::Slice => drop(self.slices.remove(key)),
             Kind::Pod => drop(self.pods.remove(key)),
-            Kind::Import => {}
+            Kind::Import => drop(self.imports.remove(key)),
         }
     }
 
@@ -93,7 +108,7 @@ impl World {
             Kind::Service => all(&self.services, Thing::Service),
             Kind::Slice => all(&self.slices, Thing::Slice),
             Kind::Pod => all(&self.pods, Thing::Pod),
-            Kind::Import => Vec::new(),
+            Kind::Import => all(&self.imports, Thing::Import),
         }
     }
 
@@ -111,6 +126,7 @@ impl Thing {
             Self::Service(_) => Kind::Service,
             Self::Slice(_) => Kind::Slice,
             Self::Pod(_) => Kind::Pod,
+            Self::Import(_) => Kind::Import,
         }
     }
 
@@ -139,10 +155,16 @@ impl Thing {
             }
             Self::Slice(slice) => {
                 let endpoint = |it: &Endpoint| {
-                    cluster::Endpoint::new(it.address, it.ready, it.hostname, it.pod, None)
+                    cluster::Endpoint::new(it.address, it.ready, it.hostname, it.pod, it.zone)
                 };
+                let import = slice
+                    .import
+                    .map(|(service, cluster)| cluster::ImportedFrom {
+                        service: service.into(),
+                        cluster: cluster.into(),
+                    });
                 let slice = cluster::Slice {
-                    import: None,
+                    import: import.map(Box::new),
                     namespace: namespace.into(),
                     name: name.into(),
                     service: slice.service.as_str().into(),
@@ -157,6 +179,7 @@ impl Thing {
                     name: name.into(),
                     v4: None,
                     v6: None,
+                    labels: None,
                 };
                 for address in addresses {
                     match address {
@@ -165,6 +188,19 @@ impl Thing {
                     }
                 }
                 Object::Pod(pod)
+            }
+            Self::Import(import) => {
+                let (ips, ports): (&[IpAddr], _) = match import {
+                    Import::Addresses(ips, ports) => (ips, ports),
+                    Import::Headless(ports) => (&[], ports),
+                };
+                Object::Import(cluster::ServiceImport {
+                    namespace: namespace.into(),
+                    name: name.into(),
+                    headless: matches!(import, Import::Headless(_)),
+                    ips: ips.into(),
+                    ports: ports.iter().map(port).collect(),
+                })
             }
         }
     }

@@ -67,11 +67,14 @@ impl Place {
         }
     }
 
-    /// Reads it as a person would before putting it to work.
+    /// Reads it as a person would before putting it to work on another machine.
     pub fn check(&self) -> Output {
         fs::write(self.directory.path().join("Corefile"), &self.corefile).unwrap();
         let mut program = self.program();
-        program.args(["check", "Corefile"]).output().unwrap()
+        program
+            .args(["check", "--no-files", "Corefile"])
+            .output()
+            .unwrap()
     }
 
     /// Serves it.

@@ -27,7 +27,7 @@ status:
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: cart, namespace: shop}
+metadata: {name: cart, namespace: shop, labels: {app: cart-app, team: blue}}
 status:
   phase: Running
   podIP: 127.0.0.1
@@ -74,7 +74,7 @@ fn a_pods_search_ends_at_its_first_question() {
         cluster.local:0 outside.example:0 {{
             bind 127.0.0.1
             metadata
-            log . \"asked {{name}} {{/kubernetes/client-pod-name}} {{/kubernetes/namespace}} {{/kubernetes/zone}}\"
+            log . \"asked {{name}} {{/kubernetes/client-pod-name}} {{/kubernetes/namespace}} {{/kubernetes/zone}} {{/kubernetes/client-label/app}} {{/kubernetes/client-label/none}}\"
             autopath @kubernetes
             k8s_external outside.example
             kubernetes cluster.local {{
@@ -118,7 +118,7 @@ fn a_pods_search_ends_at_its_first_question() {
     let line = server.line(|line| line.contains("asked web.bank.shop"));
     assert_eq!(
         line,
-        "[INFO] asked web.bank.shop.svc.cluster.local. cart shop -"
+        "[INFO] asked web.bank.shop.svc.cluster.local. cart shop - cart-app -"
     );
     let (_, text) = page(metrics, "/metrics").unwrap();
     let series = text
@@ -143,6 +143,12 @@ fn check_tells_what_would_do_nothing() {
     let (passed, said) = check(". {\n autopath @kubernetes\n kubernetes cluster.local\n}\n");
     assert!(passed, "{said}");
     assert!(said.contains("'kubernetes' does not watch pods"), "{said}");
+    let log = "log . \"{/kubernetes/client-label/app}\"";
+    let text = format!(". {{\n metadata\n {log}\n kubernetes cluster.local\n}}\n");
+    let (passed, said) = check(&text);
+    assert!(passed, "{said}");
+    let told = "'kubernetes/client-label/app' is never known";
+    assert!(said.contains(told) && said.contains("Corefile:3"), "{said}");
     let (passed, said) = check(". {\n k8s_external example.com\n}\n");
     assert!(!passed);
     assert!(

@@ -92,6 +92,26 @@ fn a_network_among_the_zones_is_its_reverse_zone() {
 }
 
 #[test]
+fn what_falls_through_to_nobody_is_a_failure() {
+    let (server, _manifests) = serve(
+        ".:0 {\n    bind 127.0.0.1\n    kubernetes cluster.local {\n        manifests {}\n        fallthrough\n    }\n}\n",
+    );
+    let reply = |name| exchange(server.address, name, RecordType::A).unwrap();
+    let missing = reply("none.shop.svc.cluster.local.");
+    assert_eq!(format!("{:?}", missing.metadata.response_code), "ServFail");
+    assert!(!missing.metadata.authoritative && missing.authorities.is_empty());
+    // A name that is there does not fall through, whatever the type.
+    let there = exchange(
+        server.address,
+        "web.shop.svc.cluster.local.",
+        RecordType::AAAA,
+    );
+    let there = there.unwrap();
+    assert_eq!(format!("{:?}", there.metadata.response_code), "NoError");
+    assert!(there.metadata.authoritative && there.answers.is_empty());
+}
+
+#[test]
 fn namespaces_that_labels_hide_have_no_pointers_either() {
     let (server, _manifests) = serve(
         ".:0 {\n    bind 127.0.0.1\n    kubernetes cluster.local in-addr.arpa {\n        manifests {}\n        namespace_labels team=a\n    }\n}\n",

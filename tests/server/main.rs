@@ -3,10 +3,20 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod client;
+mod corefile;
+mod grpc;
+mod http3;
+mod https;
+mod identity;
 mod life;
+mod notify;
 mod plugins;
+mod proxy;
+mod quic;
 mod streams;
 mod tls;
 mod transfer;
+mod transports;
+mod tsig;
 mod udp;
 mod wire;

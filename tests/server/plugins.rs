@@ -75,6 +75,10 @@ impl Plugin for Labels {
                 IpAddr::V4(ip) => reply.answer(Type::A, 5, Data::A(ip)),
                 IpAddr::V6(ip) => reply.answer(Type::AAAA, 5, Data::Aaaa(ip)),
             },
+            b"client" => match query.client.ip() {
+                IpAddr::V4(ip) => reply.answer(Type::A, 5, Data::A(ip)),
+                IpAddr::V6(ip) => reply.answer(Type::AAAA, 5, Data::Aaaa(ip)),
+            },
             b"alias" => {
                 let target = Name::parse("a.test").unwrap();
                 let again = context.again(query, Question::new(target, Type::A, Class::IN));
@@ -142,6 +146,7 @@ pub fn wanted(address: &str, plugin: &Arc<Labels>) -> Wanted {
         streams: StreamSettings::default(),
         udp_threads: Some(2),
         tls: None,
+        proxy: None,
     }
 }
 

@@ -1,127 +1,223 @@
-//! The same question gets the same reply over every transport.
+//! DNS over TLS: handshakes, certificates, limits, and the end.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, time::Duration};
 
 use lodestone::{
     server::{
-        Listener, Scheme,
-        tls::{ClientAuth, server_config},
+        Scheme,
+        limits::Limits,
+        tls::{ClientAuth, Identity},
     },
-    wire::Type,
+    wire::Rcode,
 };
-use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::ServerName};
-use tokio::net::TcpStream;
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use rustls::ClientConfig;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{
-    client::{ask_tcp, ask_udp, describe, next, query, query_for, send, with_edns},
-    plugins::{Serving, serve, wanted},
+    client::{PATIENCE, framed, next, query, rcode, read, send, with_id},
+    identity::{Certificate, connect, listener, serve_over, try_connect},
+    plugins::{Serving, serve_with, wanted},
 };
 
-/// A server's certificate, and a client that trusts it.
-pub fn identity() -> (Arc<ServerConfig>, TlsConnector) {
-    let identity = rcgen::generate_simple_self_signed(["dns.test".to_owned()]).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let [certificate, key] = ["tls.crt", "tls.key"].map(|name| folder.path().join(name));
-    std::fs::write(&certificate, identity.cert.pem()).unwrap();
-    std::fs::write(&key, identity.signing_key.serialize_pem()).unwrap();
-    let server = server_config(&certificate, &key, None, ClientAuth::default()).unwrap();
-
-    let mut roots = RootCertStore::empty();
-    roots.add(identity.cert.der().clone()).unwrap();
-    let config =
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-    (server, TlsConnector::from(Arc::new(config)))
-}
-
-/// Adds a TLS listener to what is served, and gives its address and what a client needs to know.
-fn add_tls(serving: &mut Serving) -> (SocketAddr, TlsConnector) {
-    let (server, connector) = identity();
-    let mut plain = wanted("127.0.0.1:0", &serving.plugin);
-    plain.listener.address.set_port(0);
-    let mut tls = wanted("127.0.0.1:0", &serving.plugin);
-    tls.listener = Listener {
-        scheme: Scheme::Tls,
-        address: "127.0.0.1:0".parse().unwrap(),
-    };
-    tls.tls = Some(server);
-    let listener = tls.listener;
-    serving.servers.apply(vec![plain, tls]).unwrap();
-    (serving.servers.bound(listener)[0], connector)
-}
-
-pub async fn connect(at: SocketAddr, connector: &TlsConnector) -> TlsStream<TcpStream> {
-    let stream = TcpStream::connect(at).await.unwrap();
-    let name = ServerName::try_from("dns.test").unwrap();
-    connector.connect(name, stream).await.unwrap()
+fn serve_with_settings(
+    certificate: &Certificate,
+    change: impl FnOnce(&mut lodestone::server::limits::StreamSettings),
+) -> Serving {
+    let identity = certificate.identity();
+    serve_with(Limits::default(), |wanted| {
+        wanted.listener = listener(Scheme::Tls);
+        wanted.tls = Some(identity);
+        change(&mut wanted.streams);
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn udp_tcp_and_tls_say_the_same() {
-    let mut serving = serve();
-    let (at, connector) = add_tls(&mut serving);
-    let mut notify = query("a.test");
-    notify[2] |= 4 << 3;
-    let mut two_questions = query("a.test");
-    two_questions[5] = 2;
-    two_questions.extend(b"\x01b\x00\x00\x01\x00\x01");
-    let mut understands = query("signed.test");
-    understands[3] |= 0x30;
-    let table = [
-        ("a name", query("a.test")),
-        ("a name as spelled", query("A.tEsT")),
-        (
-            "no such name, with a record that says so",
-            query("soa.test"),
-        ),
-        ("EDNS", with_edns(query("a.test"), 4096, 0, false)),
-        ("DNSSEC", with_edns(query("signed.test"), 4096, 0, true)),
-        ("AD and CD", understands),
-        ("no EDNS, signed", query("signed.test")),
-        (
-            "a long reply",
-            with_edns(query("big.test"), 65_535, 0, false),
-        ),
-        ("a sub-query", query("alias.test")),
-        ("nobody's name", query("nobody.test")),
-        ("another zone", query("a.example")),
-        ("a panic", query("panic.test")),
-        ("a later panic", query("panic-later.test")),
-        ("a later EDNS", with_edns(query("a.test"), 1232, 9, false)),
-        ("another opcode", notify),
-        ("two questions", two_questions),
-        ("an odd type", query_for("a.test", Type(65_280))),
-        ("nothing behind the header", query("a.test")[..12].to_vec()),
-    ];
-    let mut stream = connect(at, &connector).await;
-    for (what, message) in table {
-        let udp = describe(&ask_udp(serving.at, &message).await);
-        let tcp = describe(&ask_tcp(serving.at, &message).await);
-        assert_eq!(udp, tcp, "{what}");
-        send(&mut stream, &message).await;
-        let tls = describe(&next(&mut stream).await.expect(what));
-        assert_eq!(tcp, tls, "{what}");
+async fn a_slow_question_does_not_hold_up_those_behind_it() {
+    let certificate = Certificate::new();
+    let serving = serve_over(Scheme::Tls, &certificate);
+    let mut stream = connect(serving.at, certificate.client(&["dot"])).await;
+    let mut together = framed(&with_id(query("wait.test"), 1));
+    together.extend(framed(&with_id(query("a.test"), 2)));
+    stream.write_all(&together).await.unwrap();
+    assert_eq!(read(&next(&mut stream).await.unwrap()).header.id, 2);
+    serving.plugin.release.add_permits(1);
+    assert_eq!(read(&next(&mut stream).await.unwrap()).header.id, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_every_buffer_holds_is_answered_whole() {
+    let certificate = Certificate::new();
+    let serving = serve_over(Scheme::Tls, &certificate);
+    let stream = connect(serving.at, certificate.client(&[])).await;
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let writing = tokio::spawn(async move {
+        for id in 0..1_000 {
+            let question = framed(&with_id(query("big.test"), id));
+            writer.write_all(&question).await.unwrap();
+        }
+        writer.flush().await.unwrap();
+        writer
+    });
+    for id in 0..1_000 {
+        let reply = read(&next(&mut reader).await.unwrap());
+        assert_eq!((reply.header.id, reply.header.counts[1]), (id, 200));
+    }
+    drop(writing.await.unwrap());
+}
+
+/// Whether a client gets an answer.
+async fn is_answered(at: SocketAddr, config: ClientConfig) -> bool {
+    let asking = async {
+        let mut stream = try_connect(at, config).await?;
+        stream.write_all(&framed(&query("a.test"))).await?;
+        stream.read_u16().await
+    };
+    // With TLS 1.3 a client hears of its refusal when it reads.
+    asking.await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_show_what_they_are_asked_for() {
+    let (server, stranger) = (Certificate::new(), Certificate::new());
+    for (client_auth, without, strange, known) in [
+        (ClientAuth::NoCertificate, true, true, true),
+        (ClientAuth::Request, true, true, true),
+        (ClientAuth::Require, false, true, true),
+        (ClientAuth::VerifyIfGiven, true, false, true),
+        (ClientAuth::RequireAndVerify, false, false, true),
+    ] {
+        let identity = server.asking(client_auth);
+        let serving = serve_with(Limits::default(), |wanted| {
+            wanted.listener = listener(Scheme::Tls);
+            wanted.tls = Some(identity);
+        });
+        let answered = [
+            is_answered(serving.at, server.client(&[])).await,
+            is_answered(serving.at, server.client_with(&stranger)).await,
+            is_answered(serving.at, server.client_with(&server)).await,
+        ];
+        assert_eq!(answered, [without, strange, known], "{client_auth:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_swap_of_routes_reaches_tls_connections_that_are_open() {
-    let mut serving = serve();
-    let (at, connector) = add_tls(&mut serving);
-    let mut stream = connect(at, &connector).await;
-    send(&mut stream, &query("drop.test")).await;
-    send(&mut stream, &query("a.test")).await;
-    assert!(
-        next(&mut stream).await.is_some(),
-        "silence is possible here too"
-    );
-    assert!(serving.servers.drain(crate::client::PATIENCE).await);
-    // The stream ends in one way or the other; no reply comes any more.
-    let mut octet = [0];
-    let read = tokio::io::AsyncReadExt::read(&mut stream, &mut octet).await;
-    assert!(matches!(read, Ok(0) | Err(_)));
+async fn a_renewed_certificate_is_shown_to_whoever_connects_next() {
+    let mut certificate = Certificate::new();
+    let identity = certificate.identity();
+    identity.follow(Duration::from_millis(5));
+    let serving = serve_with(Limits::default(), |wanted| {
+        wanted.listener = listener(Scheme::Tls);
+        wanted.tls = Some(identity);
+    });
+    let mut before = connect(serving.at, certificate.client(&[])).await;
+    certificate.renew();
+    let renewed = async {
+        while !is_answered(serving.at, certificate.client(&[])).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, renewed).await.is_ok());
+    send(&mut before, &query("a.test")).await;
+    assert!(next(&mut before).await.is_some(), "who was there stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_certificate_in_a_new_configuration_keeps_sockets_and_connections() {
+    let (first, second) = (Certificate::new(), Certificate::new());
+    let mut serving = serve_over(Scheme::Tls, &first);
+    let mut before = connect(serving.at, first.client(&[])).await;
+    send(&mut before, &query("a.test")).await;
+    assert!(next(&mut before).await.is_some());
+    let mut other = wanted("127.0.0.1:0", &serving.plugin);
+    other.listener = listener(Scheme::Tls);
+    other.tls = Some(second.identity());
+    serving.servers.apply(vec![other]).unwrap();
+    assert_eq!(serving.servers.bound(listener(Scheme::Tls))[0], serving.at);
+    assert!(is_answered(serving.at, second.client(&[])).await);
+    assert!(!is_answered(serving.at, first.client(&[])).await);
+    send(&mut before, &query("a.test")).await;
+    assert!(next(&mut before).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_does_not_go_on_is_ended() {
+    let certificate = Certificate::new();
+    let serving = serve_with_settings(&certificate, |settings| {
+        settings.first_query = Duration::from_millis(50);
+    });
+    for begun in [
+        &b""[..],
+        b"\x16\x03\x01\x02\x00\x01",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(serving.at).await.unwrap();
+        stream.write_all(begun).await.unwrap();
+        let mut said = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut said)).await;
+        assert!(ended.is_ok(), "{begun:?}");
+    }
+    let mut silent = connect(serving.at, certificate.client(&[])).await;
+    assert!(next(&mut silent).await.is_none(), "nor is silence after it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_open_handshakes_go_first_where_there_is_no_room() {
+    let certificate = Certificate::new();
+    let identity = certificate.identity();
+    let limits = Limits {
+        connections: 2,
+        ..Limits::default()
+    };
+    let serving = serve_with(limits, |wanted| {
+        wanted.listener = listener(Scheme::Tls);
+        wanted.tls = Some(identity);
+    });
+    let mut busy = connect(serving.at, certificate.client(&[])).await;
+    send(&mut busy, &query("wait.test")).await;
+    serving.begun(1).await;
+    let mut half_open = TcpStream::connect(serving.at).await.unwrap();
+    half_open.write_all(b"\x16\x03\x01").await.unwrap();
+    assert!(is_answered(serving.at, certificate.client(&[])).await);
+    assert!(matches!(half_open.read(&mut [0]).await, Ok(0) | Err(_)));
+    serving.plugin.release.add_permits(1);
+    assert!(next(&mut busy).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn draining_answers_what_was_asked() {
+    let certificate = Certificate::new();
+    let mut serving = serve_over(Scheme::Tls, &certificate);
+    let mut stream = connect(serving.at, certificate.client(&[])).await;
+    send(&mut stream, &query("wait.test")).await;
+    let mut half_open = TcpStream::connect(serving.at).await.unwrap();
+    serving.begun(1).await;
+    let plugin = std::sync::Arc::clone(&serving.plugin);
+    let draining = tokio::spawn(async move { serving.servers.drain(PATIENCE).await });
+    assert!(matches!(half_open.read(&mut [0]).await, Ok(0) | Err(_)));
+    plugin.release.add_permits(1);
+    assert_eq!(rcode(&next(&mut stream).await.unwrap()), Rcode::NOERROR);
+    assert!(next(&mut stream).await.is_none());
+    drop(stream);
+    assert!(draining.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_log_holds_the_secrets_of_each_connection() {
+    let certificate = Certificate::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys");
+    let mut files = certificate.files();
+    files.key_log = Some(path.clone());
+    let identity = Identity::load(files).unwrap();
+    let serving = serve_with(Limits::default(), |wanted| {
+        wanted.listener = listener(Scheme::Tls);
+        wanted.tls = Some(identity);
+    });
+    assert!(is_answered(serving.at, certificate.client(&[])).await);
+    let text = std::fs::read_to_string(path).unwrap();
+    assert!(text.contains("CLIENT_TRAFFIC_SECRET_0 "), "{text}");
+    assert!(text.lines().all(|line| line.split(' ').count() == 3));
 }

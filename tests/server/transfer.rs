@@ -18,11 +18,11 @@ use lodestone::{
         Listener, Scheme, Servers, Wanted,
         limits::{Limits, StreamSettings},
         route::{Route, Routes},
+        tls::Identity,
     },
     wire::{Name, Rcode, Type},
     zone::{Rules, View, Zones},
 };
-use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -31,7 +31,7 @@ use tokio::{
 
 use crate::{
     client::{ask_tcp, ask_udp, next, query_for, rcode, send},
-    tls,
+    identity::{Certificate, connect},
 };
 
 /// A cluster of so many Services, each with one port of a name.
@@ -59,7 +59,12 @@ fn cluster(services: u16) -> Arc<Cluster> {
     load((0..services).map(service).chain([namespace]))
 }
 
-fn routes(cluster: Arc<Cluster>, local: &[&str], to: &str) -> Routes {
+fn routes(
+    front: Option<Arc<dyn Plugin>>,
+    cluster: Arc<Cluster>,
+    local: &[&str],
+    to: &str,
+) -> Routes {
     let name = Name::parse("cluster.local").unwrap();
     let view = Arc::new(View::new(
         cluster,
@@ -74,12 +79,14 @@ fn routes(cluster: Arc<Cluster>, local: &[&str], to: &str) -> Routes {
                 "*" => Whom::Anyone,
                 network => Whom::From(network.parse().unwrap()),
             }],
+            ..Rule::default()
         }],
     };
-    let plugins: Vec<Arc<dyn Plugin>> = vec![
+    let behind: [Arc<dyn Plugin>; 2] = [
         Arc::new(Transfers::new(config, vec![Arc::clone(&view) as _])),
         Arc::new(Kubernetes::new(view, Box::default(), Duration::ZERO)),
     ];
+    let plugins = front.into_iter().chain(behind).collect();
     Routes::new([Route::from(Arc::new(Block {
         zone: Name::ROOT,
         server: "dns://:0".into(),
@@ -91,11 +98,17 @@ fn routes(cluster: Arc<Cluster>, local: &[&str], to: &str) -> Routes {
 }
 
 fn serve(services: u16, local: &[&str], to: &str) -> (Servers, SocketAddr) {
-    serve_over(None, services, local, to)
+    serve_over(None, None, services, local, to)
+}
+
+/// A server that tells its zone to anyone whom this plugin lets through.
+pub fn serve_behind(front: Arc<dyn Plugin>, services: u16) -> (Servers, SocketAddr) {
+    serve_over(Some(front), None, services, &["10.1.0.1"], "*")
 }
 
 fn serve_over(
-    tls: Option<Arc<ServerConfig>>,
+    front: Option<Arc<dyn Plugin>>,
+    tls: Option<Arc<Identity>>,
     services: u16,
     local: &[&str],
     to: &str,
@@ -113,10 +126,11 @@ fn serve_over(
         .apply(vec![Wanted {
             listener,
             label: "dns://:0".into(),
-            routes: routes(cluster(services), local, to),
+            routes: routes(front, cluster(services), local, to),
             streams: StreamSettings::default(),
             udp_threads: Some(1),
             tls,
+            proxy: None,
         }])
         .unwrap();
     let at = servers.bound(listener)[0];
@@ -171,9 +185,11 @@ async fn a_zone_larger_than_a_message_comes_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_over_tls_is_as_long_as_it_takes() {
-    let (server, connector) = tls::identity();
-    let (_servers, at) = serve_over(Some(server), 8000, &["10.1.0.1"], "*");
-    let messages = transfer_over(tls::connect(at, &connector).await).await;
+    let certificate = Certificate::new();
+    let identity = Some(certificate.identity());
+    let (_servers, at) = serve_over(None, identity, 8000, &["10.1.0.1"], "*");
+    let stream = connect(at, certificate.client(&["dot"])).await;
+    let messages = transfer_over(stream).await;
     assert!(messages.len() > 64, "{} messages", messages.len());
     let records = messages.iter().map(|it| it.answers.len()).sum::<usize>();
     assert_eq!(records, 2 + 1 + 1 + 3 * 8000);

@@ -97,7 +97,7 @@ impl Watch {
         let told: Told<'_> = serde_json::from_slice(line).map_err(malformed)?;
         let text = told.object.get();
         let read = match &*told.r#type {
-            "ADDED" | "MODIFIED" => decode::json(self.kind, text),
+            "ADDED" | "MODIFIED" => decode::json(self.kind, text, &self.pod_labels),
             "DELETED" => decode::json_key(text),
             "BOOKMARK" => return self.bookmark(text).await,
             "ERROR" => return Err(Failure::told("watch", text)),

@@ -91,7 +91,7 @@ impl Watch {
 
     /// An item of a list. One that is of no use is not told of, and gone when the list is.
     fn item(&self, text: &[u8]) -> Option<Event> {
-        match text_of(text).and_then(|text| decode::json(self.kind, text)) {
+        match text_of(text).and_then(|text| decode::json(self.kind, text, &self.pod_labels)) {
             Ok(read) => read.object.map(Event::Apply),
             Err(error) => Some(self.unreadable(error)),
         }

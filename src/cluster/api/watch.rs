@@ -40,6 +40,8 @@ pub(super) struct Watch {
     pub(super) timing: Timing,
     /// The selectors, encoded, each with a leading `&`.
     pub(super) selectors: String,
+    /// The labels of Pods that are kept.
+    pub(super) pod_labels: Box<[Box<str>]>,
     /// Streamed lists are tried until one has failed in a way that speaks against them.
     streaming: bool,
     /// What to watch from; None until a list is complete.
@@ -77,6 +79,7 @@ impl Watch {
             events,
             timing: settings.timing.clone(),
             selectors,
+            pod_labels: settings.pod_labels.clone(),
             streaming: true,
             version: None,
             order: Order::default(),

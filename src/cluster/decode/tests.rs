@@ -2,7 +2,7 @@ use super::*;
 use crate::cluster::object::Protocol;
 
 fn object(kind: Kind, text: &str) -> Option<Object> {
-    json(kind, text).unwrap().object
+    json(kind, text, &[]).unwrap().object
 }
 
 fn service(spec: &str) -> Service {
@@ -97,7 +97,7 @@ fn what_names_have_no_use_for_is_not_kept() {
         (Kind::Pod, r#"},"status":{"phase":"Pending"}"#),
     ] {
         let text = format!("{{{meta}{rest}}}");
-        let read = json(kind, &text).unwrap();
+        let read = json(kind, &text, &[]).unwrap();
         assert!(read.object.is_none(), "{text}");
         assert_eq!((read.key, read.version), (("n", "x").into(), Some(7)));
     }
@@ -128,15 +128,40 @@ fn a_bad_object_is_an_error_that_tells_which_it_is() {
         (Kind::Pod, r#""status":{"podIP":7}"#),
     ] {
         let text = format!("{{{meta},{rest}}}");
-        let error = json(kind, &text).unwrap_err();
+        let error = json(kind, &text, &[]).unwrap_err();
         assert_eq!(error.key, Some(("n", "x").into()), "{text}");
         assert_eq!(error.version, Some(7));
     }
     assert!(
-        json(Kind::Pod, r#"{"metadata":{}}"#)
+        json(Kind::Pod, r#"{"metadata":{}}"#, &[])
             .unwrap_err()
             .key
             .is_none()
     );
-    assert!(json(Kind::Pod, "{").is_err());
+    assert!(json(Kind::Pod, "{", &[]).is_err());
+}
+
+#[test]
+fn of_a_pods_labels_those_are_kept_that_are_wanted() {
+    let text = r#"{"metadata":{"namespace":"ns","name":"a","labels":{"app":"w\u0065b","tier":"x",
+        "app.kubernetes.io/name":""}},"status":{"podIP":"10.0.0.1"}}"#;
+    let read = |text: &str, wanted: &[&str]| {
+        let wanted: Vec<Box<str>> = wanted.iter().map(|it| (*it).into()).collect();
+        match json(Kind::Pod, text, &wanted).unwrap().object {
+            Some(Object::Pod(pod)) => pod,
+            other => panic!("{other:?}"),
+        }
+    };
+    let pod = read(text, &["app", "app.kubernetes.io/name", "team"]);
+    let labels = ["app", "app.kubernetes.io/name", "team", "tier"].map(|name| pod.label(name));
+    assert_eq!(labels, [Some("web"), Some(""), None, None]);
+    assert_eq!(read(text, &[]).labels, None);
+    assert_eq!(read(text, &["team"]).labels, None, "nothing is kept of it");
+    for odd in ["null", "{}", r#"{"app":7}"#] {
+        let text = text.replace(
+            &text[text.find("{\"app\"").unwrap()..=text.find("}}").unwrap()],
+            odd,
+        );
+        assert_eq!(read(&text, &["app"]).labels, None, "{odd}");
+    }
 }

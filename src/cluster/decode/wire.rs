@@ -7,12 +7,13 @@ use crate::cluster::event::Key;
 use crate::cluster::object::Protocol;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
 
 /// Borrowed from the input where it has no escapes.
-#[derive(Default, Deserialize)]
+#[derive(Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(transparent)]
 pub(in crate::cluster) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -21,6 +22,19 @@ pub(in crate::cluster) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 pub(in crate::cluster) struct Shell<'a> {
     #[serde(borrow)]
     pub metadata: Metadata<'a>,
+}
+
+/// Any object, for its labels alone.
+#[derive(Deserialize)]
+pub(in crate::cluster) struct Labelled<'a> {
+    #[serde(borrow)]
+    pub metadata: LabelledMetadata<'a>,
+}
+
+#[derive(Deserialize)]
+pub(in crate::cluster) struct LabelledMetadata<'a> {
+    #[serde(borrow)]
+    pub labels: Option<HashMap<Text<'a>, Text<'a>>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -195,6 +209,12 @@ impl Deref for Text<'_> {
     type Target = str;
 
     fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Text<'_> {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

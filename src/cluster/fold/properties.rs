@@ -96,6 +96,7 @@ fn object() -> impl Strategy<Value = Object> {
                 name: name.into(),
                 v4,
                 v6,
+                labels: None,
             })
         }),
         (key(), prop::collection::vec(address(), 0..2)).prop_map(|((namespace, name), ips)| {

@@ -96,6 +96,7 @@ fn pod(name: &str, address: &str) -> Object {
         name: name.into(),
         v4: Some(address.parse().unwrap()),
         v6: None,
+        labels: None,
     })
 }
 

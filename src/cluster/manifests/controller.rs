@@ -9,7 +9,9 @@
 
 use super::document::{Declared, DeclaredPort, Document, Running, TargetPort};
 use crate::cluster::event::{Key, Object};
-use crate::cluster::object::{Endpoint, Namespace, Port, Protocol, Service, ServiceKind, Slice};
+use crate::cluster::object::{
+    Endpoint, Namespace, PodLabels, Port, Protocol, Service, ServiceKind, Slice,
+};
 use crate::cluster::settings::Settings;
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -82,6 +84,8 @@ pub(super) fn objects(files: &[Arc<Vec<Document>>], settings: &Settings) -> Vec<
         let served = running.pod.clone();
         objects.extend(served.map(|mut pod| {
             pod.namespace = (&*key.namespace).into();
+            let label = |name: &str| running.labels.get(name).map(String::as_str);
+            pod.labels = PodLabels::pick(&settings.pod_labels, label);
             Object::Pod(pod)
         }));
     }

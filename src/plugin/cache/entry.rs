@@ -97,6 +97,7 @@ impl Entry {
         let mut reply = reply.clone();
         // Told to the log when it happened.
         reply.cause = None;
+        reply.heard = None;
         // Of an OPT record, nothing is remembered but what went wrong (RFC 6891 §6.2.1).
         reply.options = Options::default();
         Self {

@@ -254,7 +254,10 @@ fn failure(why: Why) -> Option<&'static str> {
         Why::Overload => "too many questions are under way at once",
         Why::NobodyAnswered => "no next plugin found",
         Why::NotSynced => "the cluster's objects have not been read yet",
+        Why::NotLoaded => "the zone has not been read yet",
+        Why::Expired => "the copy of the zone is too old",
         Why::TooDeep => "aliases lead to aliases without end",
+        Why::TooLate => "context deadline exceeded",
         Why::Internal => "internal error",
         // Answers, denials, other servers' words and refusals by rule.
         Why::Unanswered
@@ -274,6 +277,10 @@ fn failure(why: Why) -> Option<&'static str> {
         | Why::HostsRecord
         | Why::HostsNoData
         | Why::NoSuchHost
+        | Why::ZoneRecord
+        | Why::ZoneNoData
+        | Why::NoSuchName
+        | Why::Delegated
         | Why::Upstream
         | Why::Cached
         | Why::Stale

@@ -134,7 +134,7 @@ pub(super) fn whole(words: &[Word]) -> Place {
 }
 
 /// Whether a variable can have this name.
-pub(super) fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     let mut octets = text.bytes();
     octets
         .next()
@@ -143,7 +143,7 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 /// What a name cannot be that is meant for a variable, because it means something already.
-pub(super) fn is_taken(name: &str) -> bool {
+pub fn is_taken(name: &str) -> bool {
     KEYWORDS.contains(&name)
         || is_builtin(name)
         || FACTS.contains(&name)
@@ -500,9 +500,9 @@ impl<'a> Text<'a> {
             first = before;
         }
         let mut last = at + 1;
-        for behind in at + 2..tokens.len() {
-            match self.of(&tokens[behind]) {
-                _ if tokens[behind].kind == Kind::Quoted => {}
+        for (behind, token) in tokens.iter().enumerate().skip(at + 2) {
+            match self.of(token) {
+                _ if token.kind == Kind::Quoted => {}
                 "(" | "[" | "{" => depth += 1,
                 ")" | "]" | "}" if depth == 0 => break,
                 ")" | "]" | "}" => depth -= 1,

@@ -3,11 +3,14 @@
 //! This file is the plugin; `parse` is its Corefile form, `sources` keeps its upstreams as the
 //! files that list them say, and how upstreams are asked is [`crate::upstream`]'s matter.
 
+mod onlookers;
 mod parse;
 mod sources;
 
 use std::{
-    net::IpAddr,
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -17,19 +20,24 @@ use std::{
 use rustls::pki_types::ServerName;
 
 pub use parse::parse;
+pub(super) use parse::{names, policy, tls_files};
 
 use super::{Build, BuildError, Context, Plugin, Resolved, Setup, Step, loop_guard::LoopGuard};
 use crate::{
     metrics::Metrics,
     query::{Query, Transport},
     reply::{Reply, Section, Why},
-    upstream::{Check, Flights, Group, Keeping, Packet, Plan, TlsFiles, To, Way},
+    upstream::{Check, DohMethod, Flights, Group, Keeping, Packet, Plan, TlsFiles, To, Way},
     wire::{Name, Rcode},
 };
+use onlookers::Onlookers;
 use sources::Sources;
 
 /// The Corefile's word.
 const NAME: &str = "forward";
+
+/// The metadata label of the upstream that answered.
+const UPSTREAM: &str = "forward/upstream";
 
 /// Questions under way in one forward at most, whatever `max_concurrent` says. At some eight
 /// kilobytes each they are 256 MiB; a fast upstream never gets near it, and a dead one must not
@@ -60,6 +68,10 @@ pub struct Config {
     pub tls: TlsFiles,
     /// The name that TLS upstreams must prove.
     pub tls_name: Option<ServerName<'static>>,
+    /// How HTTPS upstreams are asked.
+    pub doh_method: DohMethod,
+    /// Whom the addresses of upstreams that are given by name are asked of; the system without any.
+    pub resolver: Box<[SocketAddr]>,
     /// Our address towards upstreams.
     pub source: Option<IpAddr>,
     /// How often, in which order, and for how long upstreams are tried.
@@ -90,6 +102,8 @@ impl Config {
             check: Check::default(),
             tls: TlsFiles::default(),
             tls_name: None,
+            doh_method: DohMethod::default(),
+            resolver: Box::default(),
             source: None,
             plan: Plan::default(),
             max_concurrent: 0,
@@ -111,6 +125,7 @@ pub struct Forward {
     max_concurrent: usize,
     under_way: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
+    onlookers: Onlookers,
 }
 
 /// When a question goes on to the forward behind this one.
@@ -155,6 +170,7 @@ impl Config {
             max_concurrent: self.max_concurrent,
             under_way: Arc::default(),
             metrics: Arc::clone(build.metrics),
+            onlookers: Onlookers::offered(build),
         }))
     }
 }
@@ -164,7 +180,7 @@ impl Plugin for Forward {
         NAME
     }
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         if !self.is_for(&query.question.lower) {
             return Step::Pass;
         }
@@ -172,7 +188,10 @@ impl Plugin for Forward {
             return Step::Answer;
         };
         let way = self.way(query.transport);
-        let packet = Packet::of(query);
+        let mut packet = Packet::of(query);
+        if let Some(witness) = self.onlookers.of(context, query) {
+            packet.witnessed(witness);
+        }
         let key = packet.key(way);
         let group = self.group();
         let flight = self
@@ -190,6 +209,16 @@ impl Plugin for Forward {
                 Resolved::Answer(reply)
             }
         }))
+    }
+
+    fn metadata_after(&self, _: &Query, reply: &Reply, label: &str) -> Option<String> {
+        let heard = reply.heard.as_ref().filter(|_| label == UPSTREAM)?;
+        Some(heard.upstream.to_string())
+    }
+
+    fn started(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        let started = self.sources.started()?;
+        Some(Box::pin(started))
     }
 
     fn recurses(&self) -> bool {

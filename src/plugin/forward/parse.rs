@@ -1,18 +1,23 @@
 //! `forward FROM TO… { … }` as a Corefile has it.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use rustls::pki_types::ServerName;
 
 use super::{Config, NAME};
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, Line, Word, nearest, unknown_property},
-    upstream::{MAX_UPSTREAMS, Policy, TargetError, TlsFiles, To},
+    upstream::{DohMethod, MAX_UPSTREAMS, Over, Policy, TargetError, TlsFiles, To},
     wire::{Name, Rcode},
 };
 
-/// Every property; the last two are known in order to be refused with a reason.
+/// Every property.
 const PROPERTIES: [&str; 21] = [
+    "doh_method",
     "except",
     "expire",
     "failfast_all_unhealthy_upstreams",
@@ -29,12 +34,13 @@ const PROPERTIES: [&str; 21] = [
     "policy",
     "prefer_udp",
     "read_timeout",
+    "resolver",
     "source_address",
     "tls",
     "tls_servername",
-    "doh_method",
-    "resolver",
 ];
+
+const DOH_METHODS: [(&str, DohMethod); 2] = [("POST", DohMethod::Post), ("GET", DohMethod::Get)];
 
 const POLICIES: [(&str, Policy); 3] = [
     ("random", Policy::Random),
@@ -145,8 +151,9 @@ fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
         "failover" => config.plan.failover = failover(left)?,
         "failfast_all_unhealthy_upstreams" => config.plan.failfast = true,
         "source_address" => config.source = Some(left.required("an IP address")?.address()?),
-        "resolver" | "doh_method" => return Err(not_yet(line.name())),
-        _ => return Err(unknown_property(line.name(), &PROPERTIES[..19])),
+        "doh_method" => config.doh_method = doh_method(left)?,
+        "resolver" => config.resolver = resolver(left)?,
+        _ => return Err(unknown_property(line.name(), &PROPERTIES)),
     }
     arguments.none_left()
 }
@@ -186,10 +193,36 @@ fn whole(
             problems.push(word.error(message).also(name.place, "for all of them here"));
         }
     }
-    let uses_tls = servers(config).any(|(_, is_tls)| is_tls);
-    for property in ["tls", "tls_servername"] {
-        if let (Some(name), false) = (at(property), uses_tls) {
-            let message = format!("{property} does nothing: no upstream begins with tls://");
+    let uses = |wanted: fn(Over) -> bool| config.to.iter().any(|to| over(to).is_some_and(wanted));
+    let is_by_name = || config.to.iter().any(|to| matches!(to, To::Host(_)));
+    let uses_tls = uses(Over::is_secure);
+    for (property, used, lack) in [
+        (
+            "tls",
+            uses_tls,
+            "no upstream begins with tls://, https:// or quic://",
+        ),
+        (
+            "tls_servername",
+            uses_tls,
+            "no upstream begins with tls://, https:// or quic://",
+        ),
+        (
+            "doh_method",
+            uses(|over| over == Over::Https),
+            "no upstream begins with https://",
+        ),
+        ("resolver", is_by_name(), "no upstream is given by name"),
+    ] {
+        if let (Some(name), false) = (at(property), used) {
+            let message = format!("{property} does nothing: {lack}");
+            doubts.push(name.warning(message));
+        }
+    }
+    for property in ["force_tcp", "prefer_udp"] {
+        let is_plain = |to: &To| over(to).is_none_or(|over| over == Over::Dns);
+        if let (Some(name), false) = (at(property), config.to.iter().any(is_plain)) {
+            let message = format!("{property} does nothing: no upstream is asked in plain");
             doubts.push(name.warning(message));
         }
     }
@@ -197,7 +230,13 @@ fn whole(
         let message = "prefer_udp does nothing beside force_tcp";
         doubts.push(name.warning(message));
     }
-    let misfit = |source: &IpAddr| servers(config).any(|(is_v4, _)| is_v4 != source.is_ipv4());
+    let misfit = |source: &IpAddr| {
+        let mut servers = config.to.iter();
+        servers.any(|to| match to {
+            To::Server(target) => target.address.is_ipv4() != source.is_ipv4(),
+            To::File(_) | To::Host(_) => false,
+        })
+    };
     if let (Some(name), true) = (
         at("source_address"),
         config.source.as_ref().is_some_and(misfit),
@@ -207,17 +246,19 @@ fn whole(
     }
 }
 
-/// Whether each server is IPv4, and whether it is asked over TLS.
-fn servers(config: &Config) -> impl Iterator<Item = (bool, bool)> {
-    config.to.iter().filter_map(|to| match to {
-        To::Server(target) => Some((target.address.is_ipv4(), target.tls.is_some())),
+/// What the servers of a word are spoken to over; those of a file are not told.
+fn over(to: &To) -> Option<Over> {
+    match to {
+        To::Server(target) => Some(target.over),
+        To::Host(host) => Some(host.over),
         To::File(_) => None,
-    })
+    }
 }
 
 fn own_names(to: &[Word]) -> impl Iterator<Item = (&Word, ServerName<'static>)> {
     to.iter().filter_map(|word| match word.parse() {
-        Ok(To::Server(target)) => Some((word, target.tls??)),
+        Ok(To::Server(target)) => Some((word, target.name?)),
+        Ok(To::Host(host)) => Some((word, host.name?)),
         _ => None,
     })
 }
@@ -225,29 +266,39 @@ fn own_names(to: &[Word]) -> impl Iterator<Item = (&Word, ServerName<'static>)> 
 fn refuse_target(word: &Word, error: &TargetError) -> Diagnostic {
     let problem = word.error(error.to_string());
     match error {
-        TargetError::Scheme { scheme, .. } if scheme == "https" => problem
-            .label("DNS over HTTPS is not supported yet")
-            .help("tls:// is DNS over TLS, which many of the same servers offer"),
-        TargetError::Scheme { .. } => problem.expected("dns:// or tls://, or no scheme"),
-        TargetError::HostName(_) => problem
-            .label("a host name as upstream is not supported yet")
-            .help("write its IP address"),
-        _ => problem.expected("an IP address, tls:// and an address, or a file"),
+        TargetError::Scheme { .. } => {
+            problem.expected("dns://, tls://, https:// or quic://, or no scheme")
+        }
+        TargetError::Path(_) => problem.expected("https:// and a host"),
+        _ => problem.expected("an IP address, a host name or a file, with or without a scheme"),
     }
 }
 
-fn not_yet(name: &Word) -> Diagnostic {
-    let what = if *name == "resolver" {
-        "it is for upstreams given by host name"
-    } else {
-        "it is for https:// upstreams"
-    };
-    let message = format!("{name} is not supported yet");
-    name.error(message)
-        .label(format!("{what}, which are not supported yet either"))
+fn doh_method(arguments: &mut Arguments<'_>) -> Result<DohMethod, Diagnostic> {
+    let word = arguments.required("POST or GET")?;
+    word.one_of(&DOH_METHODS).map_err(|mut problem| {
+        problem.message = "doh_method must be either POST or GET".to_owned();
+        problem
+    })
 }
 
-fn names(word: &Word) -> Result<Vec<Name>, Diagnostic> {
+fn resolver(arguments: &mut Arguments<'_>) -> Result<Box<[SocketAddr]>, Diagnostic> {
+    let words = arguments.at_least_one("the IP address of a name server")?;
+    let read = |word: &Word| {
+        let bare = word.trim_start_matches('[').trim_end_matches(']');
+        let address = bare.parse::<IpAddr>().map(|ip| (ip, 53).into());
+        address.or_else(|_| word.parse()).map_err(|_| {
+            word.error(format!(
+                "resolver must be an IP address or IP:port: \"{word}\""
+            ))
+            .expected("the IP address of a name server, with or without a port")
+        })
+    };
+    words.iter().map(read).collect()
+}
+
+/// The zones that a word stands for.
+pub(in crate::plugin) fn names(word: &Word) -> Result<Vec<Name>, Diagnostic> {
     let zones = word.zones()?;
     zones.iter().map(|zone| name(word, zone.as_str())).collect()
 }
@@ -308,7 +359,8 @@ fn health_check(arguments: &mut Arguments<'_>, config: &mut Config) -> Result<()
     Ok(())
 }
 
-fn tls_files(arguments: &mut Arguments<'_>) -> TlsFiles {
+/// `[CERT KEY [CA]] | [CA]`, as the words left of a line say.
+pub(in crate::plugin) fn tls_files(arguments: &mut Arguments<'_>) -> TlsFiles {
     let path = |word: &Word| PathBuf::from(word.as_str());
     let words: Vec<_> = arguments.by_ref().take(3).map(path).collect();
     let (identity, authorities) = match &words[..] {
@@ -325,7 +377,8 @@ fn tls_files(arguments: &mut Arguments<'_>) -> TlsFiles {
     }
 }
 
-fn policy(arguments: &mut Arguments<'_>) -> Result<Policy, Diagnostic> {
+/// Who is asked first.
+pub(in crate::plugin) fn policy(arguments: &mut Arguments<'_>) -> Result<Policy, Diagnostic> {
     let word = arguments.required("random, round_robin or sequential")?;
     word.one_of(&POLICIES).map_err(|mut problem| {
         problem.message = format!("unknown policy '{word}'");
@@ -434,6 +487,25 @@ mod tests {
     }
 
     #[test]
+    fn names_and_what_is_for_them() {
+        let mut warnings = Vec::new();
+        let config = parsed_with(
+            "forward . dns.example https://dns.google quic://10.0.0.1 {
+                resolver 10.0.0.2 10.0.0.3:54 [fd00::1]:55 fd00::2
+                doh_method GET
+            }",
+            &mut warnings,
+        )
+        .unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let servers: Vec<_> = config.resolver.iter().map(ToString::to_string).collect();
+        let wanted = ["10.0.0.2:53", "10.0.0.3:54", "[fd00::1]:55", "[fd00::2]:53"];
+        assert_eq!(servers, wanted);
+        assert_eq!(config.doh_method, DohMethod::Get);
+        assert!(matches!(&config.to[0], To::Host(host) if host.host == "dns.example"));
+    }
+
+    #[test]
     fn what_is_wrong_is_refused_in_known_words_at_its_place() {
         for (line, words) in [
             ("forward", "Wrong argument count"),
@@ -490,26 +562,29 @@ mod tests {
                 "unknown property 'max_conc'",
             ),
             (
-                "forward . 10.0.0.1 {\n resolver 10.0.0.2\n}",
-                "resolver is not supported yet",
+                "forward . dns.google {\n resolver dns.example\n}",
+                "resolver must be an IP address or IP:port: \"dns.example\"",
             ),
             (
-                "forward . 10.0.0.1 {\n doh_method GET\n}",
-                "doh_method is not supported yet",
+                "forward . dns.google {\n resolver\n}",
+                "Wrong argument count",
+            ),
+            (
+                "forward . https://10.0.0.1 {\n doh_method get\n}",
+                "doh_method must be either POST or GET",
             ),
             (
                 "forward . 10.0.0.1 {\n source_address fd00::1\n}",
                 "another family",
             ),
             (
-                "forward . https://dns.google",
-                "'https' is not supported as a destination protocol in forward",
+                "forward . grpc://1.1.1.1",
+                "'grpc' is not supported as a destination protocol in forward",
             ),
             (
-                "forward . quic://1.1.1.1",
-                "'quic' is not supported as a destination protocol in forward",
+                "forward . https://dns.google/dns-query",
+                "paths are not allowed in HTTPS upstream addresses",
             ),
-            ("forward . dns.google", "not an IP address or file"),
             (
                 "forward . 10.0.0.300",
                 "not an IP address, file, or valid domain",
@@ -535,8 +610,8 @@ mod tests {
 
     #[test]
     fn two_mistakes_are_told_at_once() {
-        let drawn = parsed("forward . 10.0.0.1 dns.google {\n expire 5\n policy x\n}").unwrap_err();
-        for words in ["dns.google", "missing unit", "unknown policy"] {
+        let drawn = parsed("forward . 10.0.0.1 10.0.0.300 {\n expire 5\n policy x\n}").unwrap_err();
+        for words in ["10.0.0.300", "missing unit", "unknown policy"] {
             assert!(drawn.contains(words), "{drawn}");
         }
     }
@@ -546,6 +621,18 @@ mod tests {
         for (line, words) in [
             ("forward 10.0.0.0/15 10.0.0.1", "Unsupported CIDR notation"),
             ("forward . 10.0.0.1 {\n tls\n}", "tls does nothing"),
+            (
+                "forward . 10.0.0.1 {\n doh_method GET\n}",
+                "doh_method does nothing",
+            ),
+            (
+                "forward . 10.0.0.1 {\n resolver 10.0.0.2\n}",
+                "resolver does nothing",
+            ),
+            (
+                "forward . tls://10.0.0.1 {\n force_tcp\n}",
+                "force_tcp does nothing",
+            ),
             (
                 "forward . 10.0.0.1 {\n force_tcp\n prefer_udp\n}",
                 "prefer_udp does nothing",

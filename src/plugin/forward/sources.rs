@@ -2,17 +2,19 @@
 
 use std::{
     convert::Infallible,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock, Weak},
+    time::Duration,
 };
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
-use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
+use tokio::{runtime::Handle, sync::watch, task::AbortHandle, time::timeout};
 
 use super::{Build, BuildError, Config, LoopGuard, NAME};
 use crate::{
     metrics::Metrics,
-    upstream::{Group, MAX_UPSTREAMS, ResolvConf, Settings, Target, To, Upstream},
+    upstream::{Group, Host, MAX_UPSTREAMS, ResolvConf, Settings, Target, To, Upstream, resolve},
 };
 
 /// Where the upstreams of a forward come from, and the group that they make.
@@ -35,6 +37,25 @@ enum Source {
         /// Watches the file for as long as it is held.
         _file: Arc<ResolvConf>,
     },
+    Host {
+        host: Host,
+        addresses: watch::Receiver<Vec<IpAddr>>,
+        lookup: AbortHandle,
+    },
+}
+
+/// Between two attempts to look a host up: at first, and at the most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// How long a start waits for the addresses of hosts.
+const START: Duration = Duration::from_secs(5);
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if let Self::Host { lookup, .. } = self {
+            lookup.abort();
+        }
+    }
 }
 
 impl Sources {
@@ -52,7 +73,11 @@ impl Sources {
             let action = format!("more than {MAX_UPSTREAMS} TOs configured: {count}");
             return Err(error(action, None));
         }
-        let wants_tls = targets.iter().any(|target| target.tls.is_some());
+        let wants_tls = config.to.iter().any(|to| match to {
+            To::Server(target) => target.over.is_secure(),
+            To::Host(host) => host.over.is_secure(),
+            To::File(_) => false,
+        });
         let tls = wants_tls.then(|| config.tls.load()).transpose();
         let settings = Settings {
             keeping: config.keeping,
@@ -62,6 +87,7 @@ impl Sources {
             source: config.source,
             tls_name: config.tls_name.clone(),
             tls: tls.map_err(|source| error("TLS".to_owned(), Some(source.into())))?,
+            doh_method: config.doh_method,
         };
         let upstreams = keep_all(config, build, &settings, targets);
         let desperate = build.metrics.forward.healthcheck_broken_total.clone();
@@ -85,10 +111,30 @@ impl Sources {
         &self.group
     }
 
+    /// Completes when every host has addresses, which are then asked, or after a while; nothing
+    /// where there are no hosts.
+    pub(super) fn started(self: &Arc<Self>) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let hosts = self.list.iter().filter_map(|source| match source {
+            Source::Host { addresses, .. } => Some(addresses.clone()),
+            _ => None,
+        });
+        let hosts: Vec<_> = hosts.collect();
+        let sources = Arc::clone(self);
+        (!hosts.is_empty()).then(|| async move {
+            let all = hosts.into_iter().map(|mut addresses| async move {
+                // An error says that nobody looks any more.
+                let _ = addresses.wait_for(|found| !found.is_empty()).await;
+            });
+            let _ = timeout(START, join_all(all)).await;
+            sources.change();
+        })
+    }
+
     fn follow(self: &Arc<Self>) -> Vec<AbortHandle> {
         let files = self.list.iter().filter_map(|source| match source {
             Source::Server(_) => None,
             Source::File { servers, .. } => Some(servers.clone()),
+            Source::Host { addresses, .. } => Some(addresses.clone()),
         });
         files
             .map(|servers| self.runtime.spawn(follow(servers, Arc::downgrade(self))))
@@ -109,6 +155,10 @@ impl Sources {
             targets.truncate(MAX_UPSTREAMS);
         }
         let members = self.group.members();
+        let known = members.iter().map(|member| member.upstream.target());
+        if known.eq(&targets) {
+            return;
+        }
         let upstreams: Vec<_> = targets
             .into_iter()
             .map(|target| {
@@ -159,9 +209,47 @@ async fn follow(mut servers: watch::Receiver<Vec<IpAddr>>, sources: Weak<Sources
     }
 }
 
+/// Looks the host up until it is found.
+async fn look_up(
+    host: Host,
+    servers: Box<[SocketAddr]>,
+    runtime: Handle,
+    found: watch::Sender<Vec<IpAddr>>,
+) {
+    let (mut pause, longest) = PAUSES;
+    loop {
+        match resolve(&host, &servers, &runtime).await {
+            Ok(addresses) => {
+                found.send_replace(addresses);
+                // Nothing is sent any more; whoever follows sees the channel closed.
+                return;
+            }
+            Err(error) => {
+                let name = &host.host;
+                tracing::warn!(
+                    target: "plugin/forward",
+                    "Cannot look up the upstream {name:?}: {error}; trying again in {pause:?}"
+                );
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(longest);
+    }
+}
+
 fn open_all(config: &Config, build: &Build<'_>) -> Result<Vec<Source>, BuildError> {
     let open = |to: &To| match to {
         To::Server(target) => Ok(Source::Server(target.clone())),
+        To::Host(host) => {
+            let (found, addresses) = watch::channel(Vec::new());
+            let runtime = build.runtime.clone();
+            let lookup = look_up(host.clone(), config.resolver.clone(), runtime, found);
+            Ok(Source::Host {
+                host: host.clone(),
+                addresses,
+                lookup: build.runtime.spawn(lookup).abort_handle(),
+            })
+        }
         To::File(path) => {
             let key = format!("resolv.conf {}", path.display());
             let open = || ResolvConf::open(path, build.runtime);
@@ -197,6 +285,15 @@ fn targets(list: &[Source]) -> Vec<Target> {
                     .map(Target::plain)
                     .for_each(&mut add);
             }
+            Source::Host {
+                host, addresses, ..
+            } => {
+                let addresses = addresses.borrow();
+                addresses
+                    .iter()
+                    .map(|address| host.at(*address))
+                    .for_each(&mut add);
+            }
         }
     }
     targets
@@ -211,13 +308,14 @@ fn keep_all(
     targets: Vec<Target>,
 ) -> Vec<Arc<Upstream>> {
     let common = format!(
-        "{:?} {} {:?} {} {:?} {:?} {}",
+        "{:?} {} {:?} {} {:?} {:?} {:?} {}",
         settings.keeping,
         settings.max_fails,
         settings.check,
         settings.by_stream,
         settings.source,
         settings.tls_name,
+        settings.doh_method,
         config.tls.fingerprint(),
     );
     targets

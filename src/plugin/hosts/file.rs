@@ -53,8 +53,9 @@ impl Watched {
         };
         match self.file.look() {
             Look::Unchanged => {}
-            Look::Read(text, changed) => {
-                self.publish(&table, &text);
+            Look::Read(octets, changed) => {
+                // Stray octets spoil a line, not the file.
+                self.publish(&table, &String::from_utf8_lossy(&octets));
                 let since = changed.duration_since(UNIX_EPOCH).unwrap_or_default();
                 let gauge = &self.metrics.hosts.reload_timestamp_seconds;
                 gauge.set(since.as_secs_f64());

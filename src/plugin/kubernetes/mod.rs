@@ -4,6 +4,7 @@
 //! is [`crate::cluster`]'s. Here are the option lines, and the ways on: to the next plugin, or to
 //! another name outside of the cluster.
 
+mod labels;
 mod local;
 mod numbers;
 mod parse;
@@ -16,6 +17,7 @@ use super::transfer::{Changes, Offer, Transferable};
 use super::{Build, BuildError, Context, Pending, Plugin, Resolved, Setup, Step};
 use crate::{
     cluster::{Kind, Settings, Source, SourceError},
+    corefile::{Diagnostic, Directive},
     query::{Query, Question},
     reply::{Owner, Reply, Section},
     wire::{Class, Name, NameRef},
@@ -38,6 +40,20 @@ pub struct Config {
     pub fallthrough: Box<[Name]>,
     /// How long a start waits for the cluster's objects; zero does not wait.
     pub startup_timeout: Duration,
+}
+
+impl Config {
+    /// The same, where of pods those labels are kept that the block's plugins read. What is read
+    /// and cannot be known goes to `warnings`.
+    #[must_use]
+    pub fn with_readers(
+        mut self,
+        neighbours: &[Directive],
+        warnings: &mut Vec<Diagnostic>,
+    ) -> Self {
+        self.source.pod_labels = labels::read(neighbours, self.source.pods, warnings);
+        self
+    }
 }
 
 impl Setup for Config {
@@ -132,6 +148,10 @@ impl Plugin for Kubernetes {
         match key {
             "client-namespace" => Some(self.view.client(client)?.namespace.to_string()),
             "client-pod-name" => Some(self.view.client(client)?.name.to_string()),
+            _ if key.starts_with(labels::PREFIX) => {
+                let pod = self.view.client(client)?;
+                pod.label(&key[labels::PREFIX.len()..]).map(str::to_owned)
+            }
             _ => self.view.meaning(&query.asked, key),
         }
     }

@@ -34,7 +34,7 @@ const NAME: &str = "loadbalance";
 pub struct Config {
     /// How the order is chosen.
     pub policy: Policy,
-    /// Addresses in these networks come before the others.
+    /// Addresses in these networks come before the others, those of the first network first.
     pub prefer: Vec<IpNet>,
 }
 
@@ -123,14 +123,22 @@ impl LoadBalance {
             }
         }
         if !self.prefer.is_empty() {
-            // Stable: among the preferred and among the others the order just made holds.
-            addresses.sort_by_key(|record| !self.prefers(reply, record));
+            // Stable: among those of a network and among the others the order just made holds.
+            addresses.sort_by_key(|record| self.rank(reply, record));
         }
     }
 
-    fn prefers(&self, reply: &Reply, record: &Record) -> bool {
+    /// Which preferred network is the first that the record's address is in; behind all of them
+    /// where none is.
+    fn rank(&self, reply: &Reply, record: &Record) -> usize {
+        let networks = &self.prefer;
         address(reply, record)
-            .is_some_and(|address| self.prefer.iter().any(|network| network.contains(&address)))
+            .and_then(|address| {
+                networks
+                    .iter()
+                    .position(|network| network.contains(&address))
+            })
+            .unwrap_or(networks.len())
     }
 }
 

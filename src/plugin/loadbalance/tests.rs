@@ -131,8 +131,8 @@ proptest! {
 }
 
 #[test]
-fn preferred_networks_come_first_in_any_order() {
-    let plugin = plugin(&["192.0.2.6/31", "2001:db8::1/128"], None);
+fn preferred_networks_come_first_in_their_order() {
+    let plugin = plugin(&["192.0.2.6/31", "2001:db8::1/128", "192.0.2.4/30"], None);
     let mut types = [Type::A; 8];
     types[1] = Type::AAAA;
     let mut firsts = std::collections::HashSet::new();
@@ -140,12 +140,15 @@ fn preferred_networks_come_first_in_any_order() {
         let mut reply = reply(Section::Answer, &types);
         amend(&plugin, Type::A, &mut reply);
         let order = order(&reply, Section::Answer);
-        let mut preferred = order[..3].to_vec();
-        preferred.sort_unstable();
-        assert_eq!(preferred, [1, 6, 7]);
-        firsts.insert(order[0]);
+        let mut first = order[..2].to_vec();
+        first.sort_unstable();
+        assert_eq!(first, [6, 7]);
+        let mut third = order[3..5].to_vec();
+        third.sort_unstable();
+        assert_eq!((order[2], third), (1, vec![4, 5]));
+        firsts.insert((order[0], order[3]));
     }
-    assert_eq!(firsts.len(), 3);
+    assert_eq!(firsts.len(), 4, "within a network any order");
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Watched {
     fn read(&mut self) -> Result<(), Trouble> {
         let text = match self.file.look() {
             Look::Unchanged => return Ok(()),
-            Look::Read(text, _) => text,
+            Look::Read(octets, _) => String::from_utf8_lossy(&octets).into_owned(),
             Look::Failed(error) => return Err(Trouble::Unreadable(error)),
         };
         let weights = Weights::parse(&text)?;

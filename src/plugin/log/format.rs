@@ -211,7 +211,10 @@ fn flags(out: &mut Vec<u8>, query: &Query, reply: &Reply, truncated: bool) -> io
     for (set, flag) in [
         (reply.authoritative, ",aa"),
         (truncated, ",tc"),
-        (query.recursion_desired, ",rd"),
+        (
+            reply.recursion_desired.unwrap_or(query.recursion_desired),
+            ",rd",
+        ),
         (reply.recursion_available, ",ra"),
         (reply.authentic && query.takes_authentic(), ",ad"),
         (query.checking_disabled, ",cd"),

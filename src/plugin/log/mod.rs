@@ -8,7 +8,7 @@
 //!
 //! The first rule whose name the question lies under decides; later ones are not looked at.
 
-mod format;
+pub mod format;
 
 use std::sync::Arc;
 
@@ -238,7 +238,7 @@ impl Plugin for Log {
         if rule.classes == Classes::ALL || rule.classes.contains(Class::of(query, reply)) {
             let metadata = |label: &str| {
                 let published = self.published.as_ref()?;
-                published.value(&block.chain, query, label)
+                published.value_after(&block.chain, query, reply, label)
             };
             logging::with_line(|line| {
                 line.extend_from_slice(b"[INFO] ");

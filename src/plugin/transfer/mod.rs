@@ -2,22 +2,30 @@
 //!
 //! The zones are other plugins', which offer them ([`Offer`]). Whoever may not have a zone is
 //! refused; what is no zone of those plugins' is left to the next plugin. There is no history of
-//! changes: an IXFR question for an older serial is answered with the whole zone.
+//! changes: an IXFR question for an older serial is answered with the whole zone. Secondaries that
+//! are named by their address are told when a zone has changed: see [`notify`].
 
+mod notify;
 mod parse;
 
-use std::{net::IpAddr, pin::Pin, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+};
 
 use futures_util::{Stream, stream};
 use ipnet::IpNet;
+use notify::Notifier;
+pub use notify::{Pace, Told};
 pub use parse::parse;
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
 use super::{Build, BuildError, Context, Plugin, Setup, Step, ZoneList};
 use crate::{
     query::{Query, Question, Transport},
     reply::{Reply, Why},
-    wire::{Class, Name, Rcode, Type},
+    wire::{Class, Name, NameRef, Rcode, Type},
 };
 
 /// The Corefile's word.
@@ -71,12 +79,16 @@ pub struct Config {
 }
 
 /// Who may have which zones.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
     /// The zones.
     pub zones: ZoneList,
     /// Who.
     pub to: Vec<Whom>,
+    /// Who is told when a zone has changed.
+    pub notify: Vec<SocketAddr>,
+    /// The address that they are told from; the system's choice where there is none.
+    pub source: Option<IpAddr>,
 }
 
 /// Who may have a zone.
@@ -102,34 +114,56 @@ impl Setup for Config {
         let offers = build.offered.iter();
         let offers = offers.filter_map(|offer| Arc::clone(offer).downcast::<Offer>().ok());
         let sources = offers.map(|offer| Arc::clone(&offer.0)).collect();
-        Ok(Arc::new(Transfers::new(self.clone(), sources)))
+        let mut transfers = Transfers::new(self.clone(), sources);
+        let key = format!("{:?}", self.rules);
+        let none = || Ok::<_, BuildError>(Told::default());
+        let told = build.parts.keep_own(&key, none)?;
+        transfers.notify(&told, Pace::default(), build.runtime);
+        Ok(Arc::new(transfers))
     }
 }
 
 /// The plugin.
 pub struct Transfers {
-    rules: Vec<Rule>,
-    sources: Vec<Arc<dyn Transferable>>,
+    rules: Arc<[Rule]>,
+    sources: Arc<[Arc<dyn Transferable>]>,
+    /// One for each secondary that is notified; they end with the plugin.
+    notifying: JoinSet<()>,
 }
 
 impl Transfers {
     /// Transfers of the zones of `sources`.
     pub fn new(config: Config, sources: Vec<Arc<dyn Transferable>>) -> Self {
         Self {
-            rules: config.rules,
-            sources,
+            rules: config.rules.into(),
+            sources: sources.into(),
+            notifying: JoinSet::new(),
         }
     }
 
-    /// The rule for a name: of the longest zone that has it; the first of equals.
-    fn rule(&self, question: &Question) -> Option<&Rule> {
-        let name = question.lower.as_ref();
-        let rules = self.rules.iter().rev();
-        let matching = rules.filter_map(|rule| Some((rule.zones.longest_over(name)?, rule)));
-        matching
-            .max_by_key(|(labels, _)| *labels)
-            .map(|(_, rule)| rule)
+    /// Begins to notify the secondaries of changes, other than those that they were `told` of.
+    pub fn notify(&mut self, told: &Arc<Told>, pace: Pace, runtime: &Handle) {
+        for (number, rule) in self.rules.iter().enumerate() {
+            for to in &rule.notify {
+                let notifier = Notifier {
+                    to: *to,
+                    rule: number,
+                    rules: Arc::clone(&self.rules),
+                    sources: Arc::clone(&self.sources),
+                    told: Arc::clone(told),
+                    pace,
+                };
+                self.notifying.spawn_on(notifier.run(), runtime);
+            }
+        }
     }
+}
+
+/// The number of the rule for a name: of the longest zone that has it; the first of equals.
+fn rule(rules: &[Rule], name: NameRef<'_>) -> Option<usize> {
+    let rules = rules.iter().enumerate().rev();
+    let matching = rules.filter_map(|(at, rule)| Some((rule.zones.longest_over(name)?, at)));
+    matching.max_by_key(|(labels, _)| *labels).map(|(_, at)| at)
 }
 
 impl Plugin for Transfers {
@@ -143,9 +177,10 @@ impl Plugin for Transfers {
         if !is_transfer || question.class != Class::IN {
             return Step::Pass;
         }
-        let Some(rule) = self.rule(question) else {
+        let Some(rule) = rule(&self.rules, question.lower.as_ref()) else {
             return Step::Pass;
         };
+        let rule = &self.rules[rule];
         // A client of an IPv4 address may come to a socket of both families.
         let client = query.client.ip().to_canonical();
         if query.transport == Transport::Udp || !rule.allows(client) {
@@ -158,7 +193,7 @@ impl Plugin for Transfers {
             return Step::Answer;
         }
         let held = query.held_serial.filter(|_| is_incremental);
-        for source in &self.sources {
+        for source in &*self.sources {
             if source.transfer(question, held, reply) {
                 return Step::Answer;
             }

@@ -21,22 +21,20 @@ pub fn parse(
     let mut rules = Vec::new();
     for directive in uses {
         let zones = ZoneList::read_or_block(&directive.arguments, block);
-        let mut to = Vec::new();
-        let mut source = None;
-        let mut is_said = false;
+        let mut lines = Lines::default();
         for line in directive.properties() {
-            is_said |= line.name() == "to";
-            if let Err(error) = read(line, &mut to, &mut source, warnings) {
+            if let Err(error) = lines.read(line) {
                 errors.push(error);
             }
         }
-        if !is_said {
+        if !lines.is_said {
             let error = directive.name.error("'to' is missing");
             let help = "'to *' lets anyone have the zone, 'to 10.0.0.53' one address";
             errors.push(error.label("nobody may have the zone").help(help));
         }
+        lines.warn(warnings);
         match zones {
-            Ok(zones) => rules.push(Rule { zones, to }),
+            Ok(zones) => rules.push(lines.rule(zones)),
             Err(error) => errors.push(error),
         }
     }
@@ -47,58 +45,106 @@ pub fn parse(
     }
 }
 
-fn read(
-    line: &Line,
-    to: &mut Vec<Whom>,
-    source: &mut Option<Word>,
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<(), Diagnostic> {
-    let mut arguments = line.arguments();
-    match line.name().as_str() {
-        "to" => {
-            for word in arguments.at_least_one("addresses, networks or '*'")? {
-                to.push(whom(word, warnings)?);
+/// What the lines of a directive say.
+#[derive(Default)]
+struct Lines {
+    /// A line `to` stands there, right or wrong.
+    is_said: bool,
+    to: Vec<Whom>,
+    notify: Vec<(Word, SocketAddr)>,
+    source: Option<(Word, IpAddr)>,
+}
+
+impl Lines {
+    fn read(&mut self, line: &Line) -> Result<(), Diagnostic> {
+        let mut arguments = line.arguments();
+        match line.name().as_str() {
+            "to" => {
+                self.is_said = true;
+                for word in arguments.at_least_one("addresses, networks or '*'")? {
+                    self.whom(word)?;
+                }
+                Ok(())
             }
-            Ok(())
-        }
-        "source" => {
-            let word = arguments.required("an address")?;
-            word.address()?;
-            arguments.none_left()?;
-            if let Some(first) = source {
-                let error = line.name().error("'source' may be said once");
-                return Err(error.also(first.place, "said here"));
+            "source" => {
+                let word = arguments.required("an address")?;
+                let address = word.address()?;
+                arguments.none_left()?;
+                if let Some((first, _)) = &self.source {
+                    let error = line.name().error("'source' may be said once");
+                    return Err(error.also(first.place, "said here"));
+                }
+                self.source = Some((line.name().clone(), address.to_canonical()));
+                Ok(())
             }
-            let warning = line.name().warning("no NOTIFY is sent yet");
-            warnings.push(warning.label("nothing is sent from this address"));
-            *source = Some(line.name().clone());
-            Ok(())
+            _ => Err(unknown_property(line.name(), &["source", "to"])),
         }
-        _ => Err(unknown_property(line.name(), &["source", "to"])),
+    }
+
+    /// Who is meant: `*`, an address with or without the port that it is notified at, or a network.
+    fn whom(&mut self, word: &Word) -> Result<(), Diagnostic> {
+        let text = word.as_str();
+        if text == "*" {
+            self.to.push(Whom::Anyone);
+            return Ok(());
+        }
+        if let Ok(network) = text.parse::<IpNet>() {
+            self.to.push(Whom::From(network.trunc()));
+            return Ok(());
+        }
+        let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        let address = bare.unwrap_or(text).parse::<IpAddr>();
+        let address = address.map(|address| SocketAddr::new(address, PORT));
+        let Ok(address) = address.or_else(|_| text.parse::<SocketAddr>()) else {
+            let error = word.error(format!("'{word}' is no address"));
+            return Err(error.expected("an IP address, a network such as 10.0.0.0/8, or '*'"));
+        };
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        self.to.push(Whom::From(address.ip().into()));
+        if self.notify.iter().all(|(_, known)| *known != address) {
+            self.notify.push((word.clone(), address));
+        }
+        Ok(())
+    }
+
+    /// Tells of what is said and cannot have an effect.
+    fn warn(&self, warnings: &mut Vec<Diagnostic>) {
+        let Some((word, source)) = &self.source else {
+            return;
+        };
+        if self.notify.is_empty() && self.is_said {
+            let warning = word.warning("'source' does nothing: nobody is notified");
+            let help = "those are notified that a line 'to' names by their address";
+            warnings.push(warning.help(help));
+        }
+        for (to, _) in self.misfits(*source) {
+            let warning = to.warning(format!("'{to}' is not notified"));
+            let label = "of another family of addresses than 'source'";
+            warnings.push(warning.label(label).also(word.place, "this one"));
+        }
+    }
+
+    /// Who cannot be told from an address of this family.
+    fn misfits(&self, source: IpAddr) -> impl Iterator<Item = &(Word, SocketAddr)> {
+        let told = self.notify.iter();
+        told.filter(move |(_, to)| to.is_ipv4() != source.is_ipv4())
+    }
+
+    fn rule(self, zones: ZoneList) -> Rule {
+        let source = self.source.map(|(_, address)| address);
+        let fits = |to: &SocketAddr| source.is_none_or(|source| source.is_ipv4() == to.is_ipv4());
+        let notify = self.notify.into_iter().map(|(_, to)| to);
+        Rule {
+            zones,
+            to: self.to,
+            notify: notify.filter(fits).collect(),
+            source,
+        }
     }
 }
 
-/// Who is meant: `*`, an address with or without the port that CoreDNS notifies, or a network.
-fn whom(word: &Word, warnings: &mut Vec<Diagnostic>) -> Result<Whom, Diagnostic> {
-    let text = word.as_str();
-    if text == "*" {
-        return Ok(Whom::Anyone);
-    }
-    if let Ok(network) = text.parse::<IpNet>() {
-        return Ok(Whom::From(network.trunc()));
-    }
-    let with_port = || text.parse::<SocketAddr>().ok().map(|it| it.ip());
-    let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
-    let address = bare.unwrap_or(text).parse::<IpAddr>().ok();
-    let Some(address) = address.or_else(with_port) else {
-        let error = word.error(format!("'{word}' is no address"));
-        return Err(error.expected("an IP address, a network such as 10.0.0.0/8, or '*'"));
-    };
-    let warning = word.warning("this address may have the zone, but no NOTIFY is sent to it yet");
-    let help = "secondaries look for changes by themselves, as often as the SOA record says";
-    warnings.push(warning.label("not notified").help(help));
-    Ok(Whom::From(address.to_canonical().into()))
-}
+/// Where a secondary listens, unless it is said.
+const PORT: u16 = 53;
 
 #[cfg(test)]
 mod tests {
@@ -142,10 +188,21 @@ mod tests {
             "10.1.0.0/16",
         ];
         let networks = networks.map(|it| Whom::From(it.parse().unwrap()));
-        assert_eq!(
-            (config.rules[0].to.as_slice(), warnings),
-            (&networks[..], 6)
-        );
+        assert_eq!(config.rules[0].to, networks);
+        let notified = ["10.0.0.1:53", "10.0.0.2:5353"].map(|it| it.parse().unwrap());
+        assert_eq!(config.rules[0].notify, notified);
+        assert_eq!(config.rules[0].source, Some([10, 0, 0, 9].into()));
+        assert_eq!(warnings, 3, "IPv6 is not told from IPv4");
+        let (config, _) = read("transfer {\nto [fd00::3]:54 fd00::3 [fd00::3]:54 *\n}").unwrap();
+        let notified = ["[fd00::3]:54", "[fd00::3]:53"].map(|it| it.parse().unwrap());
+        assert_eq!(config.rules[0].notify, notified);
+        assert!(config.rules[0].to.contains(&Whom::Anyone));
+    }
+
+    #[test]
+    fn a_source_that_nobody_is_told_from_is_warned_of() {
+        let (config, warnings) = read("transfer {\nto * 10.0.0.0/8\nsource 10.0.0.9\n}").unwrap();
+        assert_eq!((config.rules[0].notify.len(), warnings), (0, 1));
     }
 
     #[test]

@@ -8,7 +8,6 @@ use std::{
     cell::RefCell,
     future::poll_fn,
     io,
-    net::SocketAddr,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
@@ -21,13 +20,11 @@ use tokio::{
     time::{Instant, Sleep, sleep_until, timeout},
 };
 
-use super::gate::Place;
-use crate::{
-    query::Transport,
-    server::{
-        handle::{Arrival, Entrance, Handled, Scratch, Wait},
-        limits::StreamSettings,
-    },
+use crate::server::{
+    caller::Caller,
+    gate::Places,
+    handle::{Handled, Scratch, Wait},
+    limits::StreamSettings,
 };
 
 /// Octets that are read at once.
@@ -68,15 +65,15 @@ type Pending = Pin<Box<dyn Future<Output = Vec<u8>> + Send>>;
 /// One connection.
 pub(super) struct Connection<S> {
     stream: S,
-    entrance: Entrance,
+    caller: Caller,
     settings: StreamSettings,
-    client: SocketAddr,
-    local: SocketAddr,
-    place: Place,
+    places: Places,
     /// What has come and is not taken in yet.
     received: Vec<u8>,
     /// What the client has not taken yet.
     unsent: Vec<u8>,
+    /// Something may still lie in the stream itself, as what TLS has encrypted does.
+    unflushed: bool,
     waiting: FuturesUnordered<Pending>,
     /// Questions that may still be asked.
     questions: u64,
@@ -87,23 +84,15 @@ pub(super) struct Connection<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    pub(super) fn new(
-        stream: S,
-        entrance: Entrance,
-        settings: StreamSettings,
-        client: SocketAddr,
-        local: SocketAddr,
-        place: Place,
-    ) -> Self {
+    pub(super) fn new(stream: S, caller: Caller, settings: StreamSettings, places: Places) -> Self {
         Self {
             stream,
-            entrance,
+            caller,
             settings,
-            client,
-            local,
-            place,
+            places,
             received: Vec::new(),
             unsent: Vec::new(),
+            unflushed: false,
             waiting: FuturesUnordered::new(),
             questions: settings.queries.unwrap_or(u64::MAX),
             deadline: Instant::now() + settings.first_query,
@@ -116,7 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // Made once: what is made anew for each question would cost as much as the question.
         let mut timer = pin!(sleep_until(self.deadline));
         let mut stopping = pin!(async { drop(stop.wait_for(|stop| *stop).await) });
-        let mut evicted = pin!(self.place.evicted());
+        let mut evicted = pin!(self.places.evicted());
         let mut stopped = false;
         while !(self.closing && self.waiting.is_empty()) {
             tokio::select! {
@@ -213,12 +202,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             // What was left over earlier may begin within a reply: nothing may overtake it.
             let mut sent = 0;
+            let mut stream = Pin::new(&mut self.stream);
             if self.unsent.is_empty()
                 && !room.output.is_empty()
-                && let Poll::Ready(result) =
-                    Pin::new(&mut self.stream).poll_write(context, &room.output)
+                && let Poll::Ready(result) = stream.as_mut().poll_write(context, &room.output)
             {
                 sent = result?;
+                self.unflushed = match stream.poll_flush(context) {
+                    Poll::Ready(result) => result.map(|()| false)?,
+                    Poll::Pending => true,
+                };
             }
             self.unsent.extend(&room.output[sent..]);
             room.output.shrink_to(OUTPUT);
@@ -258,7 +251,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             scratch,
             ..
         } = room;
-        let routes = self.entrance.server().routes();
+        let routes = self.caller.entrance.server().routes();
         let now = Instant::now();
         let mut taken = 0;
         while self.reads()
@@ -266,20 +259,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             && let Some(question) = message(&octets[taken..])
         {
             taken += question.len() + 2;
-            let arrival = Arrival {
-                octets: question,
-                client: self.client,
-                local: self.local,
-                transport: Transport::Tcp,
-                received: now.into_std(),
-            };
-            match self.entrance.handle(&routes, scratch, &arrival, reply) {
+            let arrival = self.caller.arrival(question, now.into_std());
+            let entrance = &self.caller.entrance;
+            match entrance.handle(&routes, scratch, &arrival, reply) {
                 Handled::Nothing => continue, // which gives the connection no further time
                 Handled::Reply => frame(reply, output),
                 Handled::Replies => output.extend_from_slice(reply),
                 Handled::Wait(wait) => {
                     self.waiting.push(Box::pin(finish(wait)));
-                    self.place.busy();
+                    self.places.busy();
                 }
             }
             self.deadline = now + self.settings.idle;
@@ -287,7 +275,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.closing |= self.questions == 0;
         }
         if self.waiting.is_empty() {
-            self.place.idle();
+            self.places.idle();
         }
         taken
     }
@@ -295,7 +283,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn answered(&mut self) {
         self.deadline = Instant::now() + self.settings.idle;
         if self.waiting.is_empty() {
-            self.place.idle();
+            self.places.idle();
         }
     }
 
@@ -321,14 +309,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     async fn write(&mut self) -> io::Result<()> {
-        if self.unsent.is_empty() {
+        if self.unsent.is_empty() && !self.unflushed {
             return Ok(());
         }
         // Part by part: a zone may take longer than a client may stand still.
         for part in self.unsent.chunks(OUTPUT) {
             timeout(self.settings.write, self.stream.write_all(part)).await??;
         }
+        timeout(self.settings.write, self.stream.flush()).await??;
         self.unsent = Vec::new();
+        self.unflushed = false;
         Ok(())
     }
 
@@ -336,10 +326,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// socket closed with unread data is reset, and replies under way would be lost with it.
     async fn close(self) -> io::Result<()> {
         let Self {
-            mut stream, place, ..
+            mut stream,
+            places,
+            settings,
+            ..
         } = self;
-        drop(place);
-        stream.shutdown().await?;
+        drop(places);
+        timeout(settings.write, stream.shutdown()).await??;
         let mut rest = [0; 512];
         let unread = async { while !matches!(stream.read(&mut rest).await, Ok(0) | Err(_)) {} };
         let _ = timeout(LINGER, unread).await;

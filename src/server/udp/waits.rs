@@ -40,13 +40,16 @@ pub struct Late {
     pub local: Option<IpAddr>,
 }
 
+/// A question that waits, and to whom its reply goes: whoever asked, or a proxy in front of it.
+type Waiting = (Box<Wait>, SocketAddr);
+
 /// Where a thread hands its questions that wait over. The task ends with the last of them once
 /// this is dropped.
 pub(super) struct Waits {
     /// The questions of one batch.
-    batch: Vec<Box<Wait>>,
+    batch: Vec<Waiting>,
     /// Not bounded by itself: every question holds a grant, of which there are so many.
-    sender: UnboundedSender<Vec<Box<Wait>>>,
+    sender: UnboundedSender<Vec<Waiting>>,
 }
 
 impl Waits {
@@ -71,9 +74,9 @@ impl Waits {
         }
     }
 
-    /// Takes a question in, for the next hand-over.
-    pub(super) fn push(&mut self, wait: Box<Wait>) {
-        self.batch.push(wait);
+    /// Takes a question in, for the next hand-over; its reply goes to `peer`.
+    pub(super) fn push(&mut self, wait: Box<Wait>, peer: SocketAddr) {
+        self.batch.push((wait, peer));
     }
 
     /// Hands over what was taken in.
@@ -85,11 +88,7 @@ impl Waits {
     }
 }
 
-async fn drive(
-    mut arrivals: UnboundedReceiver<Vec<Box<Wait>>>,
-    socket: &UdpSocket,
-    wildcard: bool,
-) {
+async fn drive(mut arrivals: UnboundedReceiver<Vec<Waiting>>, socket: &UdpSocket, wildcard: bool) {
     let mut waiting = FuturesUnordered::new();
     let mut out = Out {
         socket,
@@ -156,8 +155,8 @@ impl Out<'_> {
     }
 }
 
-async fn finish(wait: Box<Wait>, wildcard: bool) -> Option<Late> {
-    let (client, local) = (wait.client(), wait.local());
+async fn finish((wait, client): Waiting, wildcard: bool) -> Option<Late> {
+    let local = wait.local();
     let mut octets = Vec::new();
     wait.finish(&mut octets).await.then(|| Late {
         octets,

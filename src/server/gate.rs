@@ -40,7 +40,7 @@ struct Visitor {
 const BUSY: u64 = u64::MAX;
 
 /// A connection's place, free again when this is dropped.
-pub(super) struct Place {
+struct Place {
     shared: Arc<Shared>,
     visitor: Arc<Visitor>,
     id: u64,
@@ -59,7 +59,7 @@ impl Gate {
     }
 
     /// A place, or nothing where none is free and nobody idle leaves.
-    pub(super) async fn enter(&self) -> Option<Place> {
+    async fn enter(&self) -> Option<Place> {
         let free = Arc::clone(&self.0.free);
         let permit = if let Ok(permit) = Arc::clone(&free).try_acquire_owned() {
             permit
@@ -109,20 +109,68 @@ impl Shared {
 
 impl Place {
     /// The connection has something to do.
-    pub(super) fn busy(&self) {
+    fn busy(&self) {
         self.visitor.idle_since.store(BUSY, Ordering::Relaxed);
     }
 
     /// The connection has nothing to do.
-    pub(super) fn idle(&self) {
+    fn idle(&self) {
         let now = self.shared.millis();
         self.visitor.idle_since.store(now, Ordering::Relaxed);
     }
 
     /// Completes when the connection is to close for another one.
-    pub(super) fn evicted(&self) -> impl Future<Output = ()> + use<> {
+    fn evicted(&self) -> impl Future<Output = ()> + use<> {
         let visitor = Arc::clone(&self.visitor);
         async move { visitor.close.notified().await }
+    }
+}
+
+/// A connection's places: the process's, and one of its listener's own where that has a limit of
+/// its own (`max_connections`).
+pub(super) struct Places {
+    process: Place,
+    own: Option<Place>,
+}
+
+impl Places {
+    /// Both places, or nothing where one of them cannot be had.
+    pub(super) async fn enter(process: &Gate, own: Option<&Gate>) -> Option<Self> {
+        let own = match own {
+            Some(gate) => Some(gate.enter().await?),
+            None => None,
+        };
+        let process = process.enter().await?;
+        Some(Self { process, own })
+    }
+
+    /// The connection has something to do.
+    pub(super) fn busy(&self) {
+        self.each().for_each(Place::busy);
+    }
+
+    /// The connection has nothing to do.
+    pub(super) fn idle(&self) {
+        self.each().for_each(Place::idle);
+    }
+
+    /// Completes when the connection is to close for another one.
+    pub(super) fn evicted(&self) -> impl Future<Output = ()> + Send + use<> {
+        let process = self.process.evicted();
+        let own = self.own.as_ref().map(Place::evicted);
+        async move {
+            match own {
+                Some(own) => tokio::select! {
+                    () = process => {}
+                    () = own => {}
+                },
+                None => process.await,
+            }
+        }
+    }
+
+    fn each(&self) -> impl Iterator<Item = &Place> {
+        std::iter::once(&self.process).chain(&self.own)
     }
 }
 

@@ -1,0 +1,184 @@
+//! A zone from a file, read again when that has changed.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
+    time::SystemTime,
+};
+
+use super::Held;
+use crate::{
+    authority::{
+        Builder, Zone,
+        text::{self, Outside, TextError},
+    },
+    plugin::polled_file::{Look, PolledFile},
+};
+
+/// Octets of a zone file, with all that it includes, that are still read.
+const MAX_FILE: u64 = 64 * 1024 * 1024;
+
+/// A zone file, and the place of the zone that follows it.
+pub struct Loader {
+    file: PolledFile,
+    /// What it included when it was last read.
+    included: Vec<Seen>,
+    held: Weak<Held>,
+    /// Whether whatever is new is taken, not only what has another serial.
+    by_time: bool,
+    /// The plugin that reads it, for the log.
+    plugin: &'static str,
+}
+
+/// What is wrong with a zone file.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// It cannot be read; it may come.
+    #[error("cannot read {}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// It is no zone file.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// It is the file of no zone.
+    #[error("{}: {error}", path.display())]
+    NoZone {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: String,
+    },
+}
+
+/// A file as it was when it was included.
+struct Seen {
+    path: PathBuf,
+    state: Option<(SystemTime, u64)>,
+}
+
+impl Seen {
+    fn now(path: &Path) -> Self {
+        let metadata = std::fs::metadata(path).ok();
+        let state = metadata.and_then(|it| Some((it.modified().ok()?, it.len())));
+        Self {
+            path: path.to_owned(),
+            state,
+        }
+    }
+
+    fn has_changed(&self) -> bool {
+        Self::now(&self.path).state != self.state
+    }
+}
+
+impl Loader {
+    /// A file that nobody has looked at yet, for the zone in this place.
+    pub fn new(path: &Path, held: &Arc<Held>, by_time: bool, plugin: &'static str) -> Self {
+        Self {
+            file: PolledFile::new(path, MAX_FILE),
+            included: Vec::new(),
+            held: Arc::downgrade(held),
+            by_time,
+            plugin,
+        }
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Reads the file if it has changed, and puts its zone up; trouble leaves the zone as it was,
+    /// and is told once for each change of the file. Blocks.
+    pub fn look(&mut self) -> Result<(), Trouble> {
+        let Some(held) = self.held.upgrade() else {
+            return Ok(());
+        };
+        if self.included.iter().any(Seen::has_changed) {
+            self.file.forget();
+        }
+        match self.file.look() {
+            Look::Unchanged => Ok(()),
+            Look::Failed(error) => Err(Trouble::Unreadable {
+                path: self.path().to_owned(),
+                error,
+            }),
+            Look::Read(octets, _) => {
+                let zone = self.read(&held, &octets)?;
+                self.put(&held, zone);
+                Ok(())
+            }
+        }
+    }
+
+    /// The same in the background; false once there is nobody left to do so for.
+    pub fn look_again(&mut self) -> bool {
+        if let Err(trouble) = self.look()
+            && let Some(held) = self.held.upgrade()
+        {
+            let zone = held.apex().to_string();
+            let plugin = self.plugin;
+            tracing::error!("plugin/{plugin}: zone {zone} stays as it is: {trouble}");
+        }
+        self.held.strong_count() > 0
+    }
+
+    fn put(&self, held: &Held, zone: Zone) {
+        let (plugin, name, file) = (self.plugin, held.apex(), self.path().display());
+        let serial = zone.timers().serial;
+        if let Some(old) = held.zone() {
+            if old.is_same(&zone) {
+                return;
+            }
+            if old.timers().serial == serial && !self.by_time {
+                tracing::warn!(
+                    "plugin/{plugin}: {file} has changed and its serial has not: zone {name} stays \
+                     as it was; raise the serial {serial}"
+                );
+                return;
+            }
+            tracing::info!("plugin/{plugin}: zone {name} read again from {file}: serial {serial}");
+        }
+        held.put(zone);
+    }
+
+    fn read(&mut self, held: &Held, octets: &[u8]) -> Result<Zone, Trouble> {
+        let path = self.path().to_owned();
+        let mut builder = Builder::new(held.apex().to_name());
+        let mut left = MAX_FILE.saturating_sub(octets.len() as u64);
+        self.included.clear();
+        let included = &mut self.included;
+        let mut include = |from: &str, name: &str| {
+            let path = Path::new(from).parent().unwrap_or(Path::new("")).join(name);
+            included.push(Seen::now(&path));
+            match PolledFile::new(&path, left).look() {
+                Look::Read(octets, _) => {
+                    left -= octets.len() as u64;
+                    Ok((path.to_string_lossy().into_owned(), octets))
+                }
+                Look::Failed(error) => Err(error.to_string()),
+                Look::Unchanged => Err("it cannot be read".to_owned()),
+            }
+        };
+        let name = path.to_string_lossy();
+        let outside = text::read(&mut builder, &name, octets, &mut include)?;
+        let Outside { count, first } = outside;
+        if let Some((file, line)) = first {
+            let (plugin, zone) = (self.plugin, held.apex());
+            tracing::warn!(
+                "plugin/{plugin}: records that lie outside of zone {zone} are left out: {count}, \
+                 the first at {file}:{line}"
+            );
+        }
+        let failed = |error: crate::authority::Refusal| Trouble::NoZone {
+            path,
+            error: format!("{error} for {}", held.apex()),
+        };
+        builder.finish().map_err(failed)
+    }
+}

@@ -1,0 +1,161 @@
+//! The option lines of `auto`.
+
+use std::{path::PathBuf, time::Duration};
+
+use regex::Regex;
+
+use super::Config;
+use crate::{
+    corefile::{Arguments, Diagnostic, Directive, Line, unknown_property},
+    plugin::ZoneList,
+};
+
+const PROPERTIES: [&str; 3] = ["directory", "reload", "upstream"];
+
+/// How often the directory is looked at, where nothing else is said.
+const RELOAD: Duration = Duration::from_mins(1);
+
+/// Octets of a regular expression at most, as in CoreDNS.
+const MAX_PATTERN: usize = 10_000;
+
+/// Reads the directive. `block` are the zones of the block's keys, whose names are answered where
+/// the directive names no other. What is accepted although it does nothing goes to `warnings`.
+pub fn parse(
+    directive: &Directive,
+    block: &[String],
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Config, Vec<Diagnostic>> {
+    let mut errors = Vec::new();
+    let zones = ZoneList::read_or_block(&directive.arguments, block);
+    let zones = zones.unwrap_or_else(|error| {
+        errors.push(error);
+        ZoneList::all()
+    });
+    let mut config = Config {
+        zones,
+        directory: PathBuf::new(),
+        pattern: Regex::new(r"db\.(.*)").expect("a regular expression"),
+        template: "${1}".to_owned(),
+        reload: Some(RELOAD),
+    };
+    for line in directive.properties() {
+        if let Err(error) = property(line, &mut config, warnings) {
+            errors.push(error);
+        }
+    }
+    if config.directory.as_os_str().is_empty() && errors.is_empty() {
+        let error = directive.name.error("'directory' is missing");
+        let help = "add a line 'directory DIR', where DIR holds zone files";
+        errors.push(error.label("there is nowhere to look for zones").help(help));
+    }
+    if errors.is_empty() {
+        Ok(config)
+    } else {
+        Err(errors)
+    }
+}
+
+fn property(
+    line: &Line,
+    config: &mut Config,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<(), Diagnostic> {
+    let mut arguments = line.arguments();
+    match line.name().as_str() {
+        "directory" => {
+            let path = arguments.required("a directory")?;
+            config.directory = PathBuf::from(path.as_str());
+            if arguments.left() > 0 {
+                (config.pattern, config.template) = naming(&mut arguments)?;
+            }
+        }
+        "reload" => {
+            let reload = arguments.required("a duration, 0s for never")?.duration()?;
+            config.reload = (!reload.is_zero()).then_some(reload);
+        }
+        "upstream" => {
+            arguments.rest();
+            warnings.push(
+                line.name()
+                    .warning("'upstream' does nothing")
+                    .label("aliases are followed by asking this server")
+                    .help("remove the line"),
+            );
+        }
+        _ => return Err(unknown_property(line.name(), &PROPERTIES)),
+    }
+    arguments.none_left()
+}
+
+/// `REGEXP TEMPLATE`
+fn naming(arguments: &mut Arguments<'_>) -> Result<(Regex, String), Diagnostic> {
+    let word = arguments.required("a regular expression")?;
+    if word.len() > MAX_PATTERN {
+        return Err(word
+            .error("regexp too large")
+            .expected("at most 10000 octets"));
+    }
+    let pattern = Regex::new(word).map_err(|error| {
+        let text = error.to_string();
+        let last = text.lines().last().unwrap_or_default().to_owned();
+        word.error(format!("no regular expression: {last}"))
+    })?;
+    if pattern.captures_len() < 2 {
+        let error = word.error("Need at least one sub expression");
+        return Err(error.expected("parentheses around what is the zone's name"));
+    }
+    let template = arguments.required("a template such as {1}")?;
+    // CoreDNS's spelling of a group is without the dollar.
+    Ok((pattern, template.replace('{', "${")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::testing;
+
+    fn read(text: &str) -> Result<(Config, Vec<String>), String> {
+        testing::read(text, "example.org.", parse)
+    }
+
+    #[test]
+    fn every_option_is_read() {
+        let (config, _) = read("auto {\ndirectory zones\n}").unwrap();
+        assert_eq!(config.zones.label(), "example.org.");
+        assert_eq!(config.directory, PathBuf::from("zones"));
+        assert_eq!(config.pattern.as_str(), r"db\.(.*)");
+        assert_eq!(config.reload, Some(Duration::from_mins(1)));
+        let text = r"auto a.test b.test {
+            directory /z (.*)\.zone {1}.test
+            reload 10s
+            upstream
+        }";
+        let (config, warnings) = read(text).unwrap();
+        assert_eq!(config.zones.label(), "a.test.,b.test.");
+        assert_eq!(config.template, "${1}.test");
+        assert_eq!(config.reload, Some(Duration::from_secs(10)));
+        assert_eq!(warnings, ["'upstream' does nothing"]);
+        let (config, _) = read("auto {\ndirectory z\nreload 0\n}").unwrap();
+        assert_eq!(config.reload, None);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (text, error) in [
+            ("auto", "'directory' is missing"),
+            ("auto {\ndirectory\n}", "a directory"),
+            (
+                "auto {\ndirectory z x {1}\n}",
+                "Need at least one sub expression",
+            ),
+            ("auto {\ndirectory z (.*)\n}", "a template"),
+            ("auto {\ndirectory z (.* {1}\n}", "no regular expression"),
+            ("auto {\ndirectory z (.*) {1} x\n}", "argument"),
+            ("auto {\ndirectory z\nreload 5\n}", "write 5s"),
+            ("auto {\ndirectory z\nfallthrough\n}", "unknown property"),
+        ] {
+            let report = read(text).unwrap_err();
+            assert!(report.contains(error), "{text}: {report}");
+        }
+    }
+}

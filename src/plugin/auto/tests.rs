@@ -1,0 +1,109 @@
+use std::{fs, path::Path};
+
+use super::*;
+use crate::{
+    plugin::testing::{self, Place},
+    wire::{Rcode, Type},
+};
+
+fn config(directory: &Path) -> Config {
+    let text = format!(
+        "auto example.test {{\ndirectory {}\n}}",
+        directory.display()
+    );
+    testing::read(&text, ".", parse).unwrap().0
+}
+
+fn write(path: &Path, serial: u32) {
+    let text = format!("@ 1 SOA a a {serial} 1 1 1 1\nwww 1 A 192.0.2.1\n; {serial}\n");
+    fs::write(path, text).unwrap();
+}
+
+/// The zones with their serials, in order.
+fn zones(zones: &Zones) -> Vec<String> {
+    let serials = zones.serials().into_iter();
+    let mut told: Vec<_> = serials
+        .map(|(zone, serial)| format!("{zone} {serial}"))
+        .collect();
+    told.sort_unstable();
+    told
+}
+
+#[test]
+fn zones_come_and_go_with_their_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let served = Arc::new(Zones {
+        table: ArcSwap::default(),
+        changed: watch::Sender::new(()),
+    });
+    let mut changes = served.changed.subscribe();
+    let mut watched = Directory::new(&config(directory.path()), &served);
+    write(&path("db.a.example.test"), 1);
+    write(&path("readme"), 1);
+    fs::create_dir(path("more")).unwrap();
+    write(&path("more/db.B.example.test"), 1);
+    fs::write(path("db.bad.example.test"), "nothing").unwrap();
+    assert!(watched.look());
+    assert_eq!(zones(&served), ["a.example.test. 1", "b.example.test. 1"]);
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+    assert!(watched.look());
+    assert!(!changes.has_changed().unwrap(), "nothing new");
+    write(&path("db.a.example.test"), 22);
+    fs::remove_file(path("more/db.B.example.test")).unwrap();
+    write(&path("db.bad.example.test"), 3);
+    assert!(watched.look());
+    assert_eq!(
+        zones(&served),
+        ["a.example.test. 22", "bad.example.test. 3"]
+    );
+    assert!(changes.has_changed().unwrap());
+    // The first in the order of names counts, until it goes.
+    write(&path("more/db.a.example.test"), 444);
+    assert!(watched.look());
+    assert_eq!(zones(&served).len(), 2);
+    fs::remove_file(path("db.a.example.test")).unwrap();
+    assert!(watched.look());
+    assert_eq!(
+        zones(&served),
+        ["a.example.test. 444", "bad.example.test. 3"]
+    );
+    // Nobody knows what is in a directory that cannot be read.
+    let elsewhere = directory.path().with_extension("away");
+    fs::rename(directory.path(), &elsewhere).unwrap();
+    assert!(watched.look());
+    assert_eq!(zones(&served).len(), 2);
+    fs::rename(&elsewhere, directory.path()).unwrap();
+    drop(served);
+    assert!(!watched.look());
+}
+
+#[test]
+fn names_within_the_zones_are_answered_and_others_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    write(&directory.path().join("db.test"), 1);
+    let config = config(directory.path());
+    let zones = Arc::new(Zones {
+        table: ArcSwap::default(),
+        changed: watch::Sender::new(()),
+    });
+    Directory::new(&config, &zones).look();
+    let auto = Auto {
+        within: config.zones,
+        zones,
+        _watching: JoinSet::new(),
+    };
+    let place = Place::new(Vec::new());
+    let mut reply = Reply::default();
+    let mut ask = |name| {
+        auto.ask(
+            &place.context(),
+            &mut testing::query(name, Type::A),
+            &mut reply,
+        )
+    };
+    assert!(matches!(ask("www.test"), Step::Pass));
+    assert!(matches!(ask("www.example.test"), Step::Answer));
+    assert_eq!(reply.rcode, Rcode::NXDOMAIN);
+}

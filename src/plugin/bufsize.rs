@@ -1,0 +1,112 @@
+//! `bufsize`: lowers the size of UDP replies that clients say they take, so that none is cut into
+//! fragments on its way.
+//!
+//! ```text
+//! bufsize [SIZE]
+//! ```
+//!
+//! It holds for replies to clients and for what is asked of upstreams alike.
+
+use std::sync::Arc;
+
+use super::{Build, BuildError, Context, Plugin, Setup, Step};
+use crate::{
+    corefile::{Diagnostic, Directive},
+    query::{Edns, Query},
+    reply::Reply,
+};
+
+/// The Corefile's word.
+const NAME: &str = "bufsize";
+
+/// The plugin, and what the directive says: octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bufsize(pub u16);
+
+/// Reads the directive.
+pub fn parse(directive: &Directive) -> Result<Bufsize, Vec<Diagnostic>> {
+    let read = || {
+        directive.no_body()?;
+        let mut arguments = directive.arguments();
+        let size = match arguments.next() {
+            Some(word) => word.integer(512..=4096)?,
+            None => Edns::OUR_UDP_PAYLOAD,
+        };
+        arguments.none_left()?;
+        Ok(Bufsize(size))
+    };
+    read().map_err(|error: Diagnostic| vec![error.in_plugin(NAME)])
+}
+
+impl Setup for Bufsize {
+    fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+        Ok(Arc::new(*self))
+    }
+}
+
+impl Plugin for Bufsize {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn ask(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
+        if let Some(edns) = &mut query.edns {
+            edns.udp_payload = edns.udp_payload.min(self.0);
+        }
+        Step::Pass
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        plugin::testing::{self, Place},
+        wire::Type,
+    };
+
+    fn read(text: &str) -> Result<Bufsize, String> {
+        testing::read(text, ".", |one, _, _| parse(one)).map(|(config, _)| config)
+    }
+
+    #[test]
+    fn sizes_are_lowered_and_never_raised() {
+        for (text, own, wanted) in [
+            ("bufsize", 4096, 1232),
+            ("bufsize", 600, 600),
+            ("bufsize 512", 1232, 512),
+            ("bufsize 4096", 4096, 4096),
+            ("bufsize 4096", 0, 0),
+        ] {
+            let mut query = testing::query("example.org", Type::A);
+            query.edns = Some(Edns {
+                udp_payload: own,
+                version: 0,
+                dnssec_ok: false,
+                wants_nsid: false,
+            });
+            let place = Place::new(Vec::new());
+            let plugin = read(text).unwrap();
+            plugin.ask(&place.context(), &mut query, &mut Reply::default());
+            assert_eq!(query.edns.unwrap().udp_payload, wanted, "{text}");
+            assert_eq!(query.reply_limit(), usize::from(wanted.max(512)));
+            query.edns = None;
+            plugin.ask(&place.context(), &mut query, &mut Reply::default());
+            assert_eq!(query.edns, None);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (text, words) in [
+            ("bufsize 511", "512 to 4096"),
+            ("bufsize 4097", "512 to 4096"),
+            ("bufsize x", "512 to 4096"),
+            ("bufsize 512 512", "takes one argument"),
+            ("bufsize {\na\n}", "has no properties"),
+        ] {
+            let told = read(text).unwrap_err();
+            assert!(told.contains(words), "{text}: {told}");
+        }
+    }
+}

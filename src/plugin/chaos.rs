@@ -1,0 +1,192 @@
+//! `chaos`: answers the questions of class CH that ask about the server itself.
+//!
+//! ```text
+//! chaos [VERSION] [AUTHORS...]
+//! ```
+//!
+//! `version.bind` and `version.server` are its version, `authors.bind` who wrote it, `hostname.bind`
+//! and `id.server` the machine's name (RFC 4892).
+
+use std::sync::Arc;
+
+use super::{Build, BuildError, Context, Plugin, Setup, Step, host_name::host_name};
+use crate::{
+    corefile::{Diagnostic, Directive},
+    query::Query,
+    reply::{Data, Reply, Why},
+    wire::{Class, Name, NameError, Type},
+};
+
+/// The Corefile's word.
+const NAME: &str = "chaos";
+
+/// What is told of who wrote the server.
+const AUTHORS: &str = "The Lodestone authors";
+
+/// What the directive says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    version: String,
+    authors: Vec<String>,
+}
+
+/// Reads the directive.
+pub fn parse(
+    directive: &Directive,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Config, Vec<Diagnostic>> {
+    let refuse = |error: Diagnostic| vec![error.in_plugin(NAME)];
+    if let Some(line) = directive.properties().first() {
+        let error = line
+            .name()
+            .error(format!("unknown property '{}'", line.name()));
+        return Err(refuse(error.label("'chaos' has no properties")));
+    }
+    for word in directive.arguments.iter().filter(|word| word.len() > 255) {
+        let warning = word.warning("only the first 255 octets are told");
+        warnings.push(warning.in_plugin(NAME));
+    }
+    let mut words = directive.arguments.iter().map(|word| word.as_str());
+    let version = words.next().map(str::to_owned);
+    let mut authors: Vec<_> = words.map(str::to_owned).collect();
+    authors.sort_unstable();
+    authors.dedup();
+    if authors.is_empty() {
+        authors.push(AUTHORS.to_owned());
+    }
+    let own = || format!("Lodestone-{}", env!("CARGO_PKG_VERSION"));
+    Ok(Config {
+        version: version.unwrap_or_else(own),
+        authors,
+    })
+}
+
+impl Setup for Config {
+    fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+        Ok(Arc::new(self.open().map_err(|error| BuildError {
+            plugin: NAME,
+            action: "cannot make its names".to_owned(),
+            source: Some(error.into()),
+        })?))
+    }
+}
+
+impl Config {
+    fn open(&self) -> Result<Chaos, NameError> {
+        let version = vec![self.version.clone()];
+        let machine = vec![host_name()];
+        let tell = |text: &str, told: &[String]| Ok((Name::parse(text)?, told.to_vec()));
+        Ok(Chaos {
+            told: vec![
+                tell("version.bind", &version)?,
+                tell("version.server", &version)?,
+                tell("authors.bind", &self.authors)?,
+                tell("hostname.bind", &machine)?,
+                tell("id.server", &machine)?,
+            ],
+        })
+    }
+}
+
+/// The plugin.
+struct Chaos {
+    /// Names, and what is told of them.
+    told: Vec<(Name, Vec<String>)>,
+}
+
+impl Plugin for Chaos {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+        let question = &query.question;
+        if question.class != Class::CH || question.rtype != Type::TXT {
+            return Step::Pass;
+        }
+        let mut told = self.told.iter();
+        let Some((_, texts)) = told.find(|(name, _)| *name == question.lower) else {
+            return Step::Pass;
+        };
+        reply.why = Why::Synthesized;
+        for text in texts {
+            reply.answer(Type::TXT, 0, Data::Txt(text.as_bytes()));
+        }
+        for record in reply.records_mut() {
+            record.class = Class::CH;
+        }
+        Step::Answer
+    }
+
+    fn serves_other_classes(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        plugin::testing::{self, Place},
+        reply::Section,
+    };
+
+    fn told(text: &str, name: &str, rtype: Type, class: Class) -> Option<Vec<String>> {
+        let (config, _) =
+            testing::read(text, ".", |one, _, warnings| parse(one, warnings)).unwrap();
+        let mut query = testing::query(name, rtype);
+        query.question.class = class;
+        let mut reply = Reply::default();
+        let place = Place::new(Vec::new());
+        let plugin = config.open().unwrap();
+        match plugin.ask(&place.context(), &mut query, &mut reply) {
+            Step::Answer => {}
+            _ => return None,
+        }
+        let records = reply.section(Section::Answer).iter();
+        let tell = |record: &crate::reply::Record| {
+            assert_eq!((record.class, record.ttl), (Class::CH, 0));
+            let data = reply.data(record);
+            assert_eq!(usize::from(data[0]), data.len() - 1);
+            String::from_utf8_lossy(&data[1..]).into_owned()
+        };
+        Some(records.map(tell).collect())
+    }
+
+    #[test]
+    fn the_server_tells_of_itself() {
+        let ask = |text, name| told(text, name, Type::TXT, Class::CH).unwrap().join(" ");
+        let own = concat!("Lodestone-", env!("CARGO_PKG_VERSION"));
+        assert_eq!(ask("chaos", "Version.BIND"), own);
+        assert_eq!(ask("chaos", "version.server"), own);
+        assert_eq!(ask("chaos", "authors.bind"), AUTHORS);
+        assert_eq!(ask("chaos", "hostname.bind"), host_name());
+        assert_eq!(ask("chaos", "id.server"), host_name());
+        assert_eq!(ask("chaos v1", "version.bind"), "v1");
+        assert_eq!(ask("chaos v1", "authors.bind"), AUTHORS);
+        assert_eq!(ask("chaos v1 bo al bo", "authors.bind"), "al bo");
+        let long = format!("chaos {}", "v".repeat(300));
+        assert_eq!(ask(&long, "version.bind").len(), 255);
+    }
+
+    #[test]
+    fn other_questions_go_on() {
+        for (name, rtype, class) in [
+            ("version.bind", Type::TXT, Class::IN),
+            ("version.bind", Type::A, Class::CH),
+            ("other.bind", Type::TXT, Class::CH),
+        ] {
+            assert_eq!(told("chaos", name, rtype, class), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_or_warned_of() {
+        let read = |text: &str| testing::read(text, ".", |one, _, warnings| parse(one, warnings));
+        let told = read("chaos {\nv1\n}").unwrap_err();
+        assert!(told.contains("unknown property 'v1'"), "{told}");
+        assert!(read("chaos {\n}").unwrap().1.is_empty());
+        let long = read(&format!("chaos {}", "v".repeat(256))).unwrap();
+        assert!(long.1[0].contains("255"));
+    }
+}

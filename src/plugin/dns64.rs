@@ -1,0 +1,435 @@
+//! `dns64`: IPv6 addresses made of IPv4 ones, for clients that have no IPv4 (RFC 6147).
+//!
+//! ```text
+//! dns64 [PREFIX] {
+//!     prefix PREFIX
+//!     translate_all
+//!     allow_ipv4
+//! }
+//! ```
+//!
+//! Where a question for AAAA is answered with no such record, and not with NXDOMAIN, the A records
+//! of the name are asked for, and each is told as an AAAA record: the prefix with the IPv4 address
+//! in it (RFC 6052 §2.2). A gateway of the network (NAT64) leads packets for such addresses to the
+//! IPv4 ones.
+//!
+//! Both questions are asked of the server itself. Where they are answered there and then, as for
+//! names of the cluster, nothing waits.
+
+use std::{net::Ipv6Addr, sync::Arc};
+
+use futures_util::FutureExt;
+use ipnet::{IpNet, Ipv6Net};
+use tokio::runtime::Handle;
+
+use super::{Block, Build, BuildError, Context, Door, Plugin, Resolved, Setup, Step};
+use crate::{
+    corefile::{Diagnostic, Directive, Line, Word, unknown_property},
+    metrics::Tally,
+    query::{Query, Question},
+    reply::{Data, Owner, Reply, Section, Why},
+    wire::{Class, Rcode, Type},
+};
+
+/// The Corefile's word.
+const NAME: &str = "dns64";
+/// The prefix for whoever has none of its own (RFC 6052 §2.1).
+const WELL_KNOWN: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
+/// Seconds that an answer may be kept where no SOA record says how long it is true that there is
+/// none (RFC 6147 §5.1.7).
+const NEGATIVE_TTL: u32 = 600;
+
+/// What the directives of a block say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What IPv4 addresses are put into.
+    pub prefix: Ipv6Net,
+    /// Whether AAAA records that there are give way to such made of A records.
+    pub translate_all: bool,
+    /// Whether clients that ask over IPv4 get them too.
+    pub allow_ipv4: bool,
+}
+
+/// Reads the directives of a block, as one.
+pub fn parse(
+    uses: &[&Directive],
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Config, Vec<Diagnostic>> {
+    let mut config = Config {
+        prefix: WELL_KNOWN,
+        translate_all: false,
+        allow_ipv4: false,
+    };
+    let mut errors = Vec::new();
+    for directive in uses {
+        let mut arguments = directive.arguments();
+        if let Some(word) = arguments.next() {
+            match prefix(word, warnings) {
+                Ok(prefix) => config.prefix = prefix,
+                Err(error) => errors.push(error),
+            }
+        }
+        errors.extend(arguments.none_left().err());
+        for line in directive.properties() {
+            errors.extend(property(line, &mut config, warnings).err());
+        }
+    }
+    if errors.is_empty() {
+        Ok(config)
+    } else {
+        Err(errors.into_iter().map(|one| one.in_plugin(NAME)).collect())
+    }
+}
+
+fn property(
+    line: &Line,
+    config: &mut Config,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<(), Diagnostic> {
+    let mut arguments = line.arguments();
+    match line.name().as_str() {
+        "prefix" => {
+            let word = arguments.required("a prefix such as 64:ff9b::/96")?;
+            config.prefix = prefix(word, warnings)?;
+        }
+        "translate_all" => config.translate_all = true,
+        "allow_ipv4" => config.allow_ipv4 = true,
+        _ => {
+            let known = ["prefix", "translate_all", "allow_ipv4"];
+            return Err(unknown_property(line.name(), &known));
+        }
+    }
+    arguments.none_left()
+}
+
+fn prefix(word: &Word, warnings: &mut Vec<Diagnostic>) -> Result<Ipv6Net, Diagnostic> {
+    match word.network()? {
+        IpNet::V6(prefix)
+            if matches!(prefix.prefix_len(), 32..=96) && prefix.prefix_len() % 8 == 0 =>
+        {
+            // CoreDNS takes these too.
+            if matches!(prefix.prefix_len(), 72 | 80 | 88) {
+                let warning = word.warning("no gateway knows a prefix of this length");
+                warnings.push(warning.expected("32, 40, 48, 56, 64 or 96 bits (RFC 6052)"));
+            }
+            Ok(prefix.trunc())
+        }
+        IpNet::V6(prefix) => Err(word
+            .error(format!("invalid prefix length \"{prefix}\""))
+            .expected("a length of 32, 40, 48, 56, 64 or 96 (RFC 6052)")),
+        IpNet::V4(_) => Err(word
+            .error("the prefix is one of IPv4")
+            .expected("a prefix of IPv6 such as 64:ff9b::/96")),
+    }
+}
+
+impl Setup for Config {
+    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+        let translated = &build.metrics.made.dns64_requests_translated_total;
+        Ok(Arc::new(Dns64 {
+            config: *self,
+            runtime: build.runtime.clone(),
+            translated: translated.with(&[build.server]),
+        }))
+    }
+}
+
+/// The plugin.
+pub struct Dns64 {
+    config: Config,
+    /// Where a question goes on that has to wait.
+    runtime: Handle,
+    /// Questions that were answered with addresses made up.
+    translated: Arc<Tally>,
+}
+
+impl Plugin for Dns64 {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+        let question = &query.question;
+        let is_asked = question.rtype == Type::AAAA && question.class == Class::IN;
+        let is_ipv4 = query.client.ip().to_canonical().is_ipv4();
+        if !is_asked || query.untranslated || (is_ipv4 && !self.config.allow_ipv4) {
+            return Step::Pass;
+        }
+        let lookup = Lookup {
+            config: self.config,
+            door: Arc::clone(context.door),
+            block: Arc::clone(context.block),
+            query: query.clone(),
+            translated: Arc::clone(&self.translated),
+        };
+        let mut lookup = Box::pin(lookup.go());
+        // What waits may need the runtime from its first step on.
+        let _inside = self.runtime.enter();
+        match (&mut lookup).now_or_never() {
+            Some(Resolved::Answer(found)) => {
+                *reply = found;
+                Step::Answer
+            }
+            Some(Resolved::Drop) => Step::Drop,
+            Some(Resolved::Pass) => Step::Pass,
+            None => Step::Wait(lookup),
+        }
+    }
+}
+
+/// A question that is answered here.
+struct Lookup {
+    config: Config,
+    door: Arc<dyn Door>,
+    block: Arc<Block>,
+    query: Query,
+    translated: Arc<Tally>,
+}
+
+impl Lookup {
+    async fn go(self) -> Resolved {
+        let six = self.ask(Type::AAAA).await;
+        // What is to be left without an answer comes as a failure by rule.
+        if six.rcode == Rcode::SERVFAIL && six.why == Why::Policy {
+            return Resolved::Drop;
+        }
+        // That a name does not exist is true of every type (RFC 6147 §5.1.2).
+        let is_enough = !self.config.translate_all && has(&six, Type::AAAA);
+        if is_enough || six.rcode == Rcode::NXDOMAIN {
+            return Resolved::Answer(six);
+        }
+        let four = self.ask(Type::A).await;
+        if !has(&four, Type::A) {
+            return Resolved::Answer(six);
+        }
+        self.translated.inc();
+        Resolved::Answer(self.synthesize(&six, &four))
+    }
+
+    async fn ask(&self, rtype: Type) -> Reply {
+        let context = Context {
+            door: &self.door,
+            block: &self.block,
+        };
+        let asked = &self.query.question;
+        let question = Question::new(asked.name, rtype, asked.class);
+        context.untranslated(&self.query, question).await
+    }
+
+    /// The reply about A records with AAAA records in their place.
+    fn synthesize(&self, six: &Reply, four: &Reply) -> Reply {
+        let mut authority = six.section(Section::Authority).iter();
+        let longest = authority
+            .find(|record| record.rtype == Type::SOA)
+            .map_or(NEGATIVE_TTL, |soa| soa.ttl);
+        let mut reply = Reply::failure(four.rcode, four.why);
+        reply.truncated = four.truncated;
+        reply.extended_error.clone_from(&four.extended_error);
+        for section in Section::ALL {
+            for record in four.section(section) {
+                let address = (section == Section::Answer && record.rtype == Type::A)
+                    .then(|| <[u8; 4]>::try_from(four.data(record)).ok())
+                    .flatten();
+                let Some(address) = address else {
+                    reply.push_from(section, Owner::Question, four, record);
+                    continue;
+                };
+                let data = Data::Aaaa(embed(self.config.prefix, address));
+                let ttl = record.ttl.min(longest);
+                reply.push(section, four.owner(record), Type::AAAA, ttl, data);
+            }
+        }
+        reply
+    }
+}
+
+fn has(reply: &Reply, rtype: Type) -> bool {
+    let mut answer = reply.section(Section::Answer).iter();
+    answer.any(|record| record.rtype == rtype)
+}
+
+/// An IPv4 address in a prefix: right behind it, around the octet of bits 64 to 71, which is zero
+/// (RFC 6052 §2.2).
+fn embed(prefix: Ipv6Net, address: [u8; 4]) -> Ipv6Addr {
+    let mut octets = prefix.network().octets();
+    let start = usize::from(prefix.prefix_len()) / 8;
+    let places = (start..16).filter(|place| *place != 8);
+    for (place, octet) in places.zip(address) {
+        octets[place] = octet;
+    }
+    octets.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use super::*;
+    use crate::{
+        plugin::testing::{self, Place},
+        reply::Soa,
+        wire::Name,
+    };
+
+    /// A server whose names say what there is of them.
+    struct Server;
+
+    impl Door for Server {
+        fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+            assert!(query.untranslated);
+            let mut reply = Reply::default();
+            let name = query.question.lower.to_string();
+            let root = Name::ROOT;
+            match (query.question.rtype, name.split('.').next()) {
+                (_, Some("gone")) => reply.rcode = Rcode::NXDOMAIN,
+                (_, Some("broken")) => reply.fail(Rcode::SERVFAIL, Why::UpstreamTimeout),
+                (Type::AAAA, Some("six" | "both")) => {
+                    reply.answer(Type::AAAA, 30, Data::Aaaa(Ipv6Addr::LOCALHOST));
+                }
+                (Type::A, Some("four" | "both" | "signed")) => {
+                    let alias = Data::Name(root.as_ref());
+                    reply.answer(Type::CNAME, 900, alias);
+                    let owner = Owner::Name(root.as_ref());
+                    let address = Data::A([192, 0, 2, 33].into());
+                    reply.push(Section::Answer, owner, Type::A, 900, address);
+                    reply.authentic = true;
+                }
+                (Type::AAAA, Some("signed")) => {
+                    let soa = Data::Soa(Soa {
+                        primary: root.as_ref(),
+                        mailbox: root.as_ref(),
+                        serial: 1,
+                        refresh: 1,
+                        retry: 1,
+                        expire: 1,
+                        minimum: 1,
+                    });
+                    reply.push(Section::Authority, Owner::Question, Type::SOA, 60, soa);
+                }
+                _ => {}
+            }
+            Box::pin(std::future::ready(reply))
+        }
+    }
+
+    /// The code and the records of the answer, and how many questions were translated.
+    fn ask(text: &str, name: &str, rtype: Type, client: &str) -> String {
+        let (config, _) =
+            testing::read(text, ".", |one, _, warnings| parse(&[one], warnings)).unwrap();
+        let plugin = Dns64 {
+            config,
+            runtime: Handle::current(),
+            translated: Arc::default(),
+        };
+        let place = Place::new(Vec::new());
+        let door: Arc<dyn Door> = Arc::new(Server);
+        let context = Context {
+            door: &door,
+            block: &place.block,
+        };
+        let mut query = testing::query(name, rtype);
+        query.client = (client.parse::<std::net::IpAddr>().unwrap(), 4000).into();
+        let mut reply = Reply::default();
+        match plugin.ask(&context, &mut query, &mut reply) {
+            Step::Answer => {}
+            _ => return "pass".to_owned(),
+        }
+        assert!(!reply.authentic);
+        let mut words = vec![reply.rcode.to_string()];
+        for record in reply.section(Section::Answer) {
+            words.push(format!("{} {}", record.ttl, record.rtype));
+            if let Ok(octets) = <[u8; 16]>::try_from(reply.data(record)) {
+                words.push(Ipv6Addr::from(octets).to_string());
+            }
+        }
+        format!("{} {}", words.join(" "), plugin.translated.get())
+    }
+
+    #[tokio::test]
+    async fn names_without_an_address_of_ipv6_get_one() {
+        const CLIENT: &str = "2001:db8::1";
+        for (text, name, client, wanted) in [
+            (
+                "dns64",
+                "four",
+                CLIENT,
+                "NOERROR 900 CNAME 600 AAAA 64:ff9b::c000:221 1",
+            ),
+            (
+                "dns64",
+                "signed",
+                CLIENT,
+                "NOERROR 900 CNAME 60 AAAA 64:ff9b::c000:221 1",
+            ),
+            ("dns64", "six", CLIENT, "NOERROR 30 AAAA ::1 0"),
+            ("dns64", "both", CLIENT, "NOERROR 30 AAAA ::1 0"),
+            ("dns64", "neither", CLIENT, "NOERROR 0"),
+            ("dns64", "gone", CLIENT, "NXDOMAIN 0"),
+            ("dns64", "broken", CLIENT, "SERVFAIL 0"),
+            ("dns64", "four", "192.0.2.1", "pass"),
+            ("dns64", "four", "::ffff:192.0.2.1", "pass"),
+            (
+                "dns64 {\nallow_ipv4\nprefix 2001:db8::/32\n}",
+                "four",
+                "192.0.2.1",
+                "NOERROR 900 CNAME 600 AAAA 2001:db8:c000:221:: 1",
+            ),
+            (
+                "dns64 2001:db8::/96 {\ntranslate_all\n}",
+                "both",
+                CLIENT,
+                "NOERROR 900 CNAME 600 AAAA 2001:db8::c000:221 1",
+            ),
+            (
+                "dns64 {\ntranslate_all\n}",
+                "six",
+                CLIENT,
+                "NOERROR 30 AAAA ::1 0",
+            ),
+        ] {
+            assert_eq!(ask(text, name, Type::AAAA, client), wanted, "{text} {name}");
+        }
+        assert_eq!(ask("dns64", "four", Type::A, CLIENT), "pass");
+    }
+
+    #[test]
+    fn addresses_are_embedded_as_in_rfc_6052() {
+        // The table of §2.4.
+        for (prefix, wanted) in [
+            ("2001:db8::/32", "2001:db8:c000:221::"),
+            ("2001:db8:100::/40", "2001:db8:1c0:2:21::"),
+            ("2001:db8:122::/48", "2001:db8:122:c000:2:2100::"),
+            ("2001:db8:122:300::/56", "2001:db8:122:3c0:0:221::"),
+            ("2001:db8:122:344::/64", "2001:db8:122:344:c0:2:2100::"),
+            ("2001:db8:122:344::/96", "2001:db8:122:344::192.0.2.33"),
+        ] {
+            let made = embed(prefix.parse().unwrap(), [192, 0, 2, 33]);
+            assert_eq!(made, wanted.parse::<Ipv6Addr>().unwrap(), "{prefix}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_pointed_at() {
+        for (text, words) in [
+            ("dns64 64:ff9b::/95", "a length of 32, 40, 48, 56, 64 or 96"),
+            ("dns64 64:ff9b::/24", "a length of 32, 40, 48, 56, 64 or 96"),
+            ("dns64 192.0.2.0/24", "one of IPv4"),
+            ("dns64 64:ff9b::", "write 64:ff9b::/128"),
+            ("dns64 64:ff9b::/96 x", "takes one argument"),
+            ("dns64 {\nprefix\n}", "a prefix such as"),
+            ("dns64 {\ntranslate\n}", "unknown property"),
+            ("dns64 {\nallow_ipv4 yes\n}", "takes no argument"),
+        ] {
+            let error = testing::read(text, ".", |one, _, warnings| parse(&[one], warnings));
+            let error = error.unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        let read = testing::read("dns64 2001:db8::/72", ".", |one, _, warnings| {
+            parse(&[one], warnings)
+        });
+        assert_eq!(
+            read.unwrap().1,
+            ["no gateway knows a prefix of this length"]
+        );
+    }
+}

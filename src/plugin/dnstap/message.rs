@@ -1,0 +1,155 @@
+//! What a dnstap message holds: the parts of `dnstap.proto` that a server of this kind fills in.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use prost::Message as _;
+
+/// The one kind of payload there is.
+const MESSAGE: i32 = 1;
+
+/// The outermost message.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Dnstap {
+    /// Who tells.
+    #[prost(bytes = "vec", optional, tag = "1")]
+    pub identity: Option<Vec<u8>>,
+    /// What tells.
+    #[prost(bytes = "vec", optional, tag = "2")]
+    pub version: Option<Vec<u8>>,
+    /// Whatever else.
+    #[prost(bytes = "vec", optional, tag = "3")]
+    pub extra: Option<Vec<u8>>,
+    /// What happened.
+    #[prost(message, optional, tag = "14")]
+    pub message: Option<Message>,
+    /// Always [`MESSAGE`].
+    #[prost(int32, required, tag = "15")]
+    pub kind: i32,
+}
+
+/// One query or reply.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Message {
+    /// A [`Kind`].
+    #[prost(int32, required, tag = "1")]
+    pub kind: i32,
+    /// 1 for IPv4, 2 for IPv6.
+    #[prost(int32, optional, tag = "2")]
+    pub socket_family: Option<i32>,
+    /// 1 for UDP, 2 for TCP.
+    #[prost(int32, optional, tag = "3")]
+    pub socket_protocol: Option<i32>,
+    /// Who asks.
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub query_address: Option<Vec<u8>>,
+    /// Who is asked.
+    #[prost(bytes = "vec", optional, tag = "5")]
+    pub response_address: Option<Vec<u8>>,
+    /// Who asks.
+    #[prost(uint32, optional, tag = "6")]
+    pub query_port: Option<u32>,
+    /// Who is asked.
+    #[prost(uint32, optional, tag = "7")]
+    pub response_port: Option<u32>,
+    /// When it was asked.
+    #[prost(uint64, optional, tag = "8")]
+    pub query_time_sec: Option<u64>,
+    /// And the part of the second.
+    #[prost(fixed32, optional, tag = "9")]
+    pub query_time_nsec: Option<u32>,
+    /// The query.
+    #[prost(bytes = "vec", optional, tag = "10")]
+    pub query_message: Option<Vec<u8>>,
+    /// When it was answered.
+    #[prost(uint64, optional, tag = "12")]
+    pub response_time_sec: Option<u64>,
+    /// And the part of the second.
+    #[prost(fixed32, optional, tag = "13")]
+    pub response_time_nsec: Option<u32>,
+    /// The reply.
+    #[prost(bytes = "vec", optional, tag = "14")]
+    pub response_message: Option<Vec<u8>>,
+}
+
+/// What a message is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A client's query, as the server got it.
+    ClientQuery = 5,
+    /// The reply to it.
+    ClientResponse = 6,
+    /// A query to an upstream.
+    ForwarderQuery = 7,
+    /// The upstream's reply.
+    ForwarderResponse = 8,
+}
+
+impl Message {
+    /// One that says nothing yet but what it is of.
+    pub fn of(kind: Kind) -> Self {
+        Self {
+            kind: kind as i32,
+            ..Self::default()
+        }
+    }
+
+    /// Who asks, and over what.
+    pub fn asked_from(&mut self, address: SocketAddr, by_datagram: bool) {
+        self.query_address = Some(self.over(address, by_datagram));
+        self.query_port = Some(address.port().into());
+    }
+
+    /// Who is asked, and over what.
+    pub fn asked_of(&mut self, address: SocketAddr, by_datagram: bool) {
+        self.response_address = Some(self.over(address, by_datagram));
+        self.response_port = Some(address.port().into());
+    }
+
+    fn over(&mut self, address: SocketAddr, by_datagram: bool) -> Vec<u8> {
+        self.socket_protocol = Some(if by_datagram { 1 } else { 2 });
+        match address.ip().to_canonical() {
+            IpAddr::V4(ip) => {
+                self.socket_family = Some(1);
+                ip.octets().to_vec()
+            }
+            IpAddr::V6(ip) => {
+                self.socket_family = Some(2);
+                ip.octets().to_vec()
+            }
+        }
+    }
+
+    /// When it was asked.
+    pub fn asked_at(&mut self, time: SystemTime) {
+        let (seconds, nanoseconds) = parts(time);
+        self.query_time_sec = Some(seconds);
+        self.query_time_nsec = Some(nanoseconds);
+    }
+
+    /// When it was answered.
+    pub fn answered_at(&mut self, time: SystemTime) {
+        let (seconds, nanoseconds) = parts(time);
+        self.response_time_sec = Some(seconds);
+        self.response_time_nsec = Some(nanoseconds);
+    }
+
+    /// As it goes over the wire, in its outermost message.
+    pub fn wrapped(self, identity: &[u8], version: &[u8], extra: Option<Vec<u8>>) -> Vec<u8> {
+        let outer = Dnstap {
+            identity: Some(identity.to_vec()),
+            version: Some(version.to_vec()),
+            extra,
+            message: Some(self),
+            kind: MESSAGE,
+        };
+        outer.encode_to_vec()
+    }
+}
+
+fn parts(time: SystemTime) -> (u64, u32) {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    (since.as_secs(), since.subsec_nanos())
+}

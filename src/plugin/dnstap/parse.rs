@@ -1,0 +1,242 @@
+//! `dnstap [listen] SOCKET [full] [WRITEBUF [QUEUE]] { ... }` as a Corefile has it.
+
+use std::path::PathBuf;
+
+use super::{Config, NAME, QUEUE, Socket, WRITE_BUFFER};
+use crate::corefile::{Diagnostic, Directive, Line, Word, unknown_property};
+
+const PROPERTIES: [&str; 5] = ["extra", "identity", "skipverify", "tls", "version"];
+
+/// Reads one directive. What is taken although it does nothing goes to `warnings`.
+pub fn parse(
+    directive: &Directive,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Config, Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let mut config = head(directive).unwrap_or_else(|problem| {
+        problems.push(problem);
+        Config::new(Socket::Unix(PathBuf::new()))
+    });
+    if problems.is_empty() {
+        for line in directive.properties() {
+            if let Err(problem) = property(line, &mut config) {
+                problems.push(problem);
+            }
+        }
+    }
+    if problems.is_empty() {
+        problems.extend(whole(directive, &config, warnings));
+    }
+    if problems.is_empty() {
+        Ok(config)
+    } else {
+        let problems = problems.into_iter();
+        Err(problems.map(|one| one.in_plugin(NAME)).collect())
+    }
+}
+
+impl Config {
+    /// A connection to `socket`, and all else as it is where nothing is said.
+    pub fn new(socket: Socket) -> Self {
+        Self {
+            listen: false,
+            socket,
+            full: false,
+            write_buffer: WRITE_BUFFER,
+            queue: QUEUE,
+            identity: None,
+            version: concat!(env!("CARGO_PKG_NAME"), "-", env!("CARGO_PKG_VERSION")).to_owned(),
+            extra: None,
+            skip_verify: false,
+            tls: None,
+        }
+    }
+}
+
+fn head(directive: &Directive) -> Result<Config, Diagnostic> {
+    const WHERE: &str = "a socket: a path, tcp://HOST:PORT or tls://HOST:PORT";
+    let mut arguments = directive.arguments();
+    let mut word = arguments.required(WHERE)?;
+    let listen = *word == "listen";
+    if listen {
+        word = arguments.required(WHERE)?;
+    }
+    let mut config = Config::new(socket(word)?);
+    config.listen = listen;
+    if let Some(word) = arguments.next() {
+        // CoreDNS takes any other word for its place and does without messages.
+        if *word != "full" {
+            return Err(word
+                .error(format!("unknown option '{word}'"))
+                .expected("full"));
+        }
+        config.full = true;
+    }
+    if let Some(word) = arguments.next() {
+        config.write_buffer = word.integer(1..=1024)? * WRITE_BUFFER;
+    }
+    if let Some(word) = arguments.next() {
+        config.queue = word.integer(1..=4096)? * QUEUE;
+    }
+    arguments.none_left()?;
+    Ok(config)
+}
+
+fn socket(word: &Word) -> Result<Socket, Diagnostic> {
+    for (scheme, make) in [
+        ("tcp://", Socket::Tcp as fn(String, u16) -> Socket),
+        ("tls://", Socket::Tls),
+    ] {
+        let Some(rest) = word.strip_prefix(scheme) else {
+            continue;
+        };
+        let rest = rest.trim_end_matches('/');
+        let (host, port) = rest.rsplit_once(':').unwrap_or((rest, ""));
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = port.parse().ok().filter(|port| *port > 0);
+        let port = port.filter(|_| !host.contains(['/', '?', '@']));
+        return port.map(|port| make(host.to_owned(), port)).ok_or_else(|| {
+            word.error(format!("'{word}' is no dnstap endpoint"))
+                .expected(format!("{scheme}HOST:PORT"))
+        });
+    }
+    let path = word.strip_prefix("unix://").unwrap_or(word.as_str());
+    if path.is_empty() || path.contains("://") {
+        return Err(word
+            .error(format!("'{word}' is no dnstap endpoint"))
+            .expected("a path, unix://PATH, tcp://HOST:PORT or tls://HOST:PORT"));
+    }
+    Ok(Socket::Unix(PathBuf::from(path)))
+}
+
+fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
+    let mut arguments = line.arguments();
+    match line.name().as_str() {
+        "skipverify" => config.skip_verify = true,
+        "identity" => config.identity = Some(arguments.required("a text")?.as_str().to_owned()),
+        "version" => arguments
+            .required("a text")?
+            .as_str()
+            .clone_into(&mut config.version),
+        "extra" => {
+            let text = arguments.required("a text, placeholders in it")?;
+            config.extra = Some(text.as_str().to_owned()).filter(|text| !text.is_empty());
+        }
+        "tls" => {
+            if !config.listen {
+                return Err(line
+                    .name()
+                    .error("tls directive only valid for listeners")
+                    .help("a connection of ours trusts what the system trusts"));
+            }
+            let path = |word: &Word| PathBuf::from(word.as_str());
+            let certificate = path(arguments.required("the file of a certificate")?);
+            let key = path(arguments.required("the file of its key")?);
+            config.tls = Some((certificate, key, arguments.next().map(path)));
+        }
+        _ => return Err(unknown_property(line.name(), &PROPERTIES)),
+    }
+    arguments.none_left()
+}
+
+/// What only shows once everything is read.
+fn whole(
+    directive: &Directive,
+    config: &Config,
+    warnings: &mut Vec<Diagnostic>,
+) -> Option<Diagnostic> {
+    let at = |property: &str| {
+        let mut lines = directive.properties().iter().map(Line::name);
+        lines.find(|name| **name == property)
+    };
+    let is_tls = matches!(config.socket, Socket::Tls(..));
+    if config.listen && is_tls && config.tls.is_none() {
+        let problem = directive
+            .name
+            .error("a TLS listener requires a certificate and its key");
+        return Some(problem.help("add a line 'tls CERT KEY'"));
+    }
+    for property in ["tls", "skipverify"] {
+        if let (Some(name), false) = (at(property), is_tls) {
+            let message = format!("{property} does nothing: the endpoint is not tls://");
+            warnings.push(name.warning(message).in_plugin(NAME));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::testing;
+
+    fn read(text: &str) -> Result<(Config, Vec<String>), String> {
+        testing::read(text, ".", |directive, _, warnings| {
+            parse(directive, warnings)
+        })
+    }
+
+    #[test]
+    fn every_form_is_read() {
+        let tcp = |host: &str| Socket::Tcp(host.to_owned(), 6000);
+        for (line, socket) in [
+            ("dnstap /tmp/d.sock", Socket::Unix("/tmp/d.sock".into())),
+            (
+                "dnstap unix:///tmp/d.sock",
+                Socket::Unix("/tmp/d.sock".into()),
+            ),
+            ("dnstap tcp://127.0.0.1:6000", tcp("127.0.0.1")),
+            ("dnstap tcp://[::1]:6000", tcp("::1")),
+            ("dnstap tcp://tap.example:6000", tcp("tap.example")),
+            (
+                "dnstap tls://tap.example:6000",
+                Socket::Tls("tap.example".to_owned(), 6000),
+            ),
+        ] {
+            let (config, warnings) = read(line).unwrap();
+            assert_eq!(config, Config::new(socket), "{line}");
+            assert!(warnings.is_empty());
+        }
+        let (config, _) = read(
+            "dnstap listen tls://:6000 full 2 3 {
+                identity me
+                version 7
+                extra \"{name} of {remote}\"
+                skipverify
+                tls cert.pem key.pem ca.pem
+            }",
+        )
+        .unwrap();
+        assert!(config.listen && config.full && config.skip_verify);
+        assert_eq!((config.write_buffer, config.queue), (2 << 20, 30_000));
+        assert_eq!(config.identity.as_deref(), Some("me"));
+        assert_eq!(config.version, "7");
+        assert_eq!(config.extra.as_deref(), Some("{name} of {remote}"));
+        assert!(config.tls.unwrap().2.is_some());
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused() {
+        for (line, words) in [
+            ("dnstap", "Wrong argument count"),
+            ("dnstap listen", "Wrong argument count"),
+            ("dnstap tcp://127.0.0.1", "no dnstap endpoint"),
+            ("dnstap udp://127.0.0.1:6000", "no dnstap endpoint"),
+            ("dnstap /s ful", "unknown option 'ful'"),
+            ("dnstap /s full 0", "out of range"),
+            ("dnstap /s full 1025", "out of range"),
+            ("dnstap /s full 1 4097", "out of range"),
+            ("dnstap /s full 1 1 1", "Wrong argument count"),
+            ("dnstap /s {\n identity\n}", "Wrong argument count"),
+            ("dnstap /s {\n identiy x\n}", "unknown property 'identiy'"),
+            ("dnstap /s {\n tls a b\n}", "only valid for listeners"),
+            ("dnstap listen tls://:6000", "requires a certificate"),
+        ] {
+            let drawn = read(line).unwrap_err();
+            assert!(drawn.contains(words), "{line}:\n{drawn}");
+            assert!(drawn.contains("plugin/dnstap: "), "{drawn}");
+        }
+        let (_, warnings) = read("dnstap /s {\n skipverify\n}").unwrap();
+        assert!(warnings[0].contains("does nothing"), "{warnings:?}");
+    }
+}

@@ -1,0 +1,196 @@
+//! Messages made of queries and replies, for those who have them: the plugin itself, and `forward`.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::{
+    Config,
+    message::{Kind, Message},
+    sink::Sink,
+};
+use crate::{
+    message::{Writer, write_query},
+    plugin::{
+        Block, Build, Written,
+        log::format::{COMMON, Format},
+        metadata::Published,
+    },
+    query::{Query, Transport},
+    reply::Reply,
+    upstream::Tried,
+};
+
+/// One `dnstap` of a block, as others see it.
+pub struct Tap {
+    sink: Arc<Sink>,
+    full: bool,
+    identity: Box<[u8]>,
+    version: Box<[u8]>,
+    extra: Option<Format>,
+    published: Option<Arc<Published>>,
+}
+
+impl Tap {
+    /// A tap that tells `sink`.
+    pub(super) fn new(config: &Config, sink: Arc<Sink>, published: Option<Arc<Published>>) -> Self {
+        let identity = config.identity.clone().unwrap_or_else(host_name);
+        Self {
+            sink,
+            full: config.full,
+            identity: identity.into_bytes().into(),
+            version: config.version.clone().into_bytes().into(),
+            extra: config.extra.as_deref().map(of_queries),
+            published,
+        }
+    }
+
+    /// The taps among what plugins of a block offer.
+    pub fn offered(build: &Build<'_>) -> Box<[Arc<Self>]> {
+        let offers = build.offered.iter();
+        offers
+            .filter_map(|offer| Arc::clone(offer).downcast().ok())
+            .collect()
+    }
+
+    /// A client asks.
+    pub(super) fn client_query(&self, block: &Block, query: &Query) {
+        let mut message = Message::of(Kind::ClientQuery);
+        message.asked_from(query.client, is_datagram(query.transport));
+        message.asked_at(wall(query.received));
+        if self.full {
+            message.query_message = Some(as_asked(query));
+        }
+        self.tell(message, block, query);
+    }
+
+    /// A client was answered.
+    pub(super) fn client_response(
+        &self,
+        block: &Block,
+        query: &Query,
+        reply: &Reply,
+        written: Written,
+    ) {
+        let mut message = Message::of(Kind::ClientResponse);
+        message.asked_from(query.client, is_datagram(query.transport));
+        let asked = wall(query.received);
+        message.asked_at(asked);
+        message.answered_at(asked + written.took);
+        if self.full {
+            let mut octets = Vec::with_capacity(written.octets);
+            Writer::default().write(query, reply, &mut octets);
+            message.response_message = Some(octets);
+        }
+        self.tell(message, block, query);
+    }
+
+    /// An upstream was asked, and has answered or not.
+    pub fn forwarded(&self, block: &Block, query: &Query, tried: &Tried<'_>) {
+        let heard = tried.reply.and_then(|reply| reply.heard.as_ref());
+        let local: Option<SocketAddr> = heard.and_then(|heard| heard.local);
+        let begun = wall(tried.begun);
+        let begin = |kind| {
+            let mut message = Message::of(kind);
+            if let Some(local) = local {
+                message.asked_from(local, tried.by_datagram);
+            }
+            message.asked_of(tried.upstream, tried.by_datagram);
+            message.asked_at(begun);
+            message
+        };
+        let mut message = begin(Kind::ForwarderQuery);
+        if self.full {
+            message.query_message = Some(as_rewritten(query));
+        }
+        self.tell(message, block, query);
+        let Some(reply) = tried.reply else { return };
+        let mut message = begin(Kind::ForwarderResponse);
+        message.answered_at(begun + tried.took);
+        if self.full {
+            let mut octets = Vec::new();
+            let as_asked_of_upstream = Query {
+                asked: query.question,
+                transport: Transport::Tcp,
+                ..query.clone()
+            };
+            Writer::default().write(&as_asked_of_upstream, reply, &mut octets);
+            message.response_message = Some(octets);
+        }
+        self.tell(message, block, query);
+    }
+
+    fn tell(&self, message: Message, block: &Block, query: &Query) {
+        let extra = self.extra.as_ref().map(|format| {
+            let mut out = Vec::new();
+            let nothing = Written {
+                octets: 0,
+                truncated: false,
+                took: Duration::ZERO,
+            };
+            let metadata = |label: &str| {
+                let published = self.published.as_ref()?;
+                published.value(&block.chain, query, label)
+            };
+            format.write(&mut out, query, &Reply::default(), nothing, metadata);
+            out
+        });
+        self.sink
+            .push(message.wrapped(&self.identity, &self.version, extra));
+    }
+}
+
+/// A format that is filled in before there is a reply: what would tell of one is `-`, as in
+/// CoreDNS, also beside replies.
+fn of_queries(text: &str) -> Format {
+    let mut text = text.replace("{common}", COMMON);
+    for field in ["{rcode}", "{rsize}", "{duration}", "{>rflags}"] {
+        text = text.replace(field, "-");
+    }
+    Format::new(&text)
+}
+
+/// The time of a moment: the clock is read now, so that a correction of it shows at once.
+fn wall(moment: Instant) -> SystemTime {
+    SystemTime::now() - moment.elapsed()
+}
+
+fn is_datagram(transport: Transport) -> bool {
+    matches!(
+        transport,
+        Transport::Udp | Transport::Quic | Transport::Https3
+    )
+}
+
+/// The query as it came, as far as it is kept.
+fn as_asked(query: &Query) -> Vec<u8> {
+    write_query(
+        query.id,
+        &query.asked,
+        query.recursion_desired,
+        query.checking_disabled,
+        query.authentic_data,
+        query.edns,
+        &query.options,
+    )
+}
+
+/// The query as it goes to upstreams, under the client's id.
+fn as_rewritten(query: &Query) -> Vec<u8> {
+    write_query(
+        query.id,
+        &query.question,
+        query.recursion_desired,
+        query.checking_disabled,
+        true,
+        query.edns,
+        &query.options,
+    )
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}

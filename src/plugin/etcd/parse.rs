@@ -1,0 +1,203 @@
+//! `etcd [ZONES...] { ... }` as a Corefile has it.
+
+use super::{Config, Endpoint, NAME};
+use crate::{
+    corefile::{Diagnostic, Directive, Line, Word, unknown_property},
+    plugin::{ZoneList, forward::tls_files},
+    upstream::TlsFiles,
+};
+
+const PROPERTIES: [&str; 7] = [
+    "credentials",
+    "endpoint",
+    "fallthrough",
+    "max-lease-ttl",
+    "min-lease-ttl",
+    "path",
+    "tls",
+];
+
+/// Seconds that an answer about a leased key may be kept, at least and at most.
+const LEASE_TTL: (u32, u32) = (30, 86_400);
+
+/// Reads the directive. `block` are the zones of the block's keys. What is taken although it does
+/// nothing goes to `warnings`.
+pub fn parse(
+    directive: &Directive,
+    block: &[String],
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Config, Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let zones = ZoneList::read_or_block(&directive.arguments, block).unwrap_or_else(|problem| {
+        problems.push(problem);
+        ZoneList::none()
+    });
+    let mut config = Config {
+        zones,
+        path: "/skydns".to_owned(),
+        endpoints: vec![Endpoint {
+            host: "localhost".to_owned(),
+            port: 2379,
+            secure: false,
+        }],
+        credentials: None,
+        tls: TlsFiles::default(),
+        lease_ttl: LEASE_TTL,
+        fallthrough: ZoneList::none(),
+    };
+    let mut doubts = Vec::new();
+    for line in directive.properties() {
+        if let Err(problem) = property(line, &mut config, &mut doubts) {
+            problems.push(problem);
+        }
+    }
+    let mut lines = directive.properties().iter().map(Line::name);
+    if let Some(name) = lines.find(|name| **name == "tls")
+        && !config.endpoints.iter().any(|endpoint| endpoint.secure)
+    {
+        let message = "tls does nothing: no endpoint begins with https://";
+        doubts.push(name.warning(message));
+    }
+    let in_plugin = |problem: Diagnostic| problem.in_plugin(NAME);
+    if problems.is_empty() {
+        warnings.extend(doubts.into_iter().map(in_plugin));
+        Ok(config)
+    } else {
+        Err(problems.into_iter().map(in_plugin).collect())
+    }
+}
+
+fn property(
+    line: &Line,
+    config: &mut Config,
+    doubts: &mut Vec<Diagnostic>,
+) -> Result<(), Diagnostic> {
+    let mut arguments = line.arguments();
+    let left = &mut arguments;
+    match line.name().as_str() {
+        "path" => {
+            let word = left.required("where in etcd the names are, such as /skydns")?;
+            let parts = word.split('/').filter(|part| !part.is_empty());
+            config.path = parts.map(|part| format!("/{part}")).collect();
+        }
+        "endpoint" => {
+            let words = left.at_least_one("a server of etcd, such as http://localhost:2379")?;
+            config.endpoints = words.iter().map(endpoint).collect::<Result<_, _>>()?;
+        }
+        "credentials" => {
+            let [name, password] = left.exactly("a name and a password")?;
+            let text = |word: &Word| word.as_str().to_owned();
+            // As in CoreDNS, an empty one is none.
+            let given = !name.is_empty() && !password.is_empty();
+            config.credentials = given.then(|| (text(name), text(password)));
+        }
+        "tls" => config.tls = tls_files(left),
+        "min-lease-ttl" => config.lease_ttl.0 = seconds(left.required("a time such as 30s")?)?,
+        "max-lease-ttl" => config.lease_ttl.1 = seconds(left.required("a time such as 24h")?)?,
+        "fallthrough" => config.fallthrough = ZoneList::read_or_all(left.rest())?,
+        "stubzones" | "upstream" | "debug" => {
+            left.rest();
+            let message = format!("{} does nothing, as in CoreDNS", line.name());
+            doubts.push(line.name().warning(message));
+        }
+        _ => return Err(unknown_property(line.name(), &PROPERTIES)),
+    }
+    arguments.none_left()
+}
+
+fn endpoint(word: &Word) -> Result<Endpoint, Diagnostic> {
+    let (scheme, rest) = word.split_once("://").unwrap_or(("http", word));
+    let rest = rest.trim_end_matches('/');
+    let refuse = || {
+        word.error(format!("'{word}' is no endpoint of etcd"))
+            .expected("http://HOST:PORT or https://HOST:PORT")
+    };
+    let secure = match scheme {
+        "http" => false,
+        "https" => true,
+        _ => return Err(refuse()),
+    };
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => {
+            (host, port.parse().ok().filter(|port| *port > 0))
+        }
+        _ => (rest, Some(2379)),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match port {
+        Some(port) if !host.is_empty() && !host.contains(['/', '?', '@']) => Ok(Endpoint {
+            host: host.to_owned(),
+            port,
+            secure,
+        }),
+        _ => Err(refuse()),
+    }
+}
+
+/// A Go duration, or plain seconds.
+fn seconds(word: &Word) -> Result<u32, Diagnostic> {
+    if let Ok(seconds) = word.parse() {
+        return Ok(seconds);
+    }
+    u32::try_from(word.duration()?.as_secs())
+        .map_err(|_| word.error(format!("'{word}' is out of range")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::testing::read;
+
+    #[test]
+    fn everything_is_read() {
+        let (config, warnings) = read(
+            "etcd skydns.local {
+                path /a/b/
+                endpoint http://10.0.0.1:2379 https://etcd.example 10.0.0.2:4001
+                credentials root secret
+                tls ca.pem
+                min-lease-ttl 10
+                max-lease-ttl 2h
+                fallthrough a.skydns.local
+            }",
+            ".",
+            parse,
+        )
+        .unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!(config.path, "/a/b");
+        let told = config.endpoints.iter();
+        let told = told.map(|one| format!("{}:{} {}", one.host, one.port, one.secure));
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [
+                "10.0.0.1:2379 false",
+                "etcd.example:2379 true",
+                "10.0.0.2:4001 false"
+            ]
+        );
+        assert_eq!(config.lease_ttl, (10, 7200));
+        assert!(config.tls.authorities.is_some() && config.credentials.is_some());
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_and_what_does_nothing_is_told() {
+        for (line, words) in [
+            ("etcd {\n endpoint\n}", "Wrong argument count"),
+            ("etcd {\n endpoint unix:///x\n}", "no endpoint of etcd"),
+            ("etcd {\n endpoint http://a:x\n}", "no endpoint of etcd"),
+            ("etcd {\n credentials a\n}", "Wrong argument count"),
+            ("etcd {\n min-lease-ttl soon\n}", "soon"),
+            ("etcd {\n pth x\n}", "unknown property 'pth'"),
+        ] {
+            let drawn = read(line, ".", parse).unwrap_err();
+            assert!(drawn.contains(words), "{line}:\n{drawn}");
+            assert!(drawn.contains("plugin/etcd: "), "{drawn}");
+        }
+        for property in ["stubzones", "upstream", "debug", "tls"] {
+            let line = format!("etcd {{\n {property}\n}}");
+            let (_, warnings) = read(&line, ".", parse).unwrap();
+            assert!(warnings[0].contains("does nothing"), "{warnings:?}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The option lines of `file`.
+
+use std::{collections::HashMap, path::PathBuf, time::Duration};
+
+use super::{Config, ZoneFile};
+use crate::{
+    corefile::{Diagnostic, Directive, Line, Word, unknown_property},
+    plugin::ZoneList,
+    wire::Name,
+};
+
+const PROPERTIES: [&str; 4] = ["reload", "reload_by_mtime", "fallthrough", "upstream"];
+
+/// How often a file is looked at, where nothing else is said.
+const RELOAD: Duration = Duration::from_mins(1);
+
+/// Reads all directives of a block. `block` are the zones of its keys, which a directive without
+/// zones is for. What is accepted although it does nothing goes to `warnings`.
+pub fn parse(
+    uses: &[&Directive],
+    block: &[String],
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Config, Vec<Diagnostic>> {
+    let mut errors = Vec::new();
+    let mut files = Vec::new();
+    let mut known: HashMap<Name, &Word> = HashMap::new();
+    for directive in uses {
+        match file(directive, block, &mut errors, warnings) {
+            Ok(file) => {
+                for zone in file.zones.names() {
+                    if let Some(first) = known.insert(zone.to_lower(), &directive.name) {
+                        let message = format!("zone {zone} has two files");
+                        let warning = directive.name.warning(message).label("this one is served");
+                        warnings.push(warning.also(first.place, "this one is not"));
+                    }
+                }
+                files.push(file);
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() {
+        Ok(Config { files })
+    } else {
+        Err(errors)
+    }
+}
+
+fn file(
+    directive: &Directive,
+    block: &[String],
+    errors: &mut Vec<Diagnostic>,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<ZoneFile, Diagnostic> {
+    let mut arguments = directive.arguments();
+    let path = arguments.required("a zone file, and the zones that it is for")?;
+    let mut file = ZoneFile {
+        path: PathBuf::from(path.as_str()),
+        zones: ZoneList::read_or_block(arguments.rest(), block)?,
+        reload: Some(RELOAD),
+        reload_by_mtime: false,
+        fallthrough: ZoneList::none(),
+    };
+    for line in directive.properties() {
+        if let Err(error) = property(line, &mut file, warnings) {
+            errors.push(error);
+        }
+    }
+    Ok(file)
+}
+
+fn property(
+    line: &Line,
+    file: &mut ZoneFile,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<(), Diagnostic> {
+    let mut arguments = line.arguments();
+    match line.name().as_str() {
+        "reload" => {
+            let reload = arguments.required("a duration, 0s for never")?.duration()?;
+            file.reload = (!reload.is_zero()).then_some(reload);
+        }
+        "reload_by_mtime" => file.reload_by_mtime = true,
+        "fallthrough" => file.fallthrough = ZoneList::read_or_all(arguments.rest())?,
+        "upstream" => {
+            arguments.rest();
+            warnings.push(
+                line.name()
+                    .warning("'upstream' does nothing")
+                    .label("aliases are followed by asking this server")
+                    .help("remove the line"),
+            );
+        }
+        _ => return Err(unknown_property(line.name(), &PROPERTIES)),
+    }
+    arguments.none_left()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::testing;
+
+    fn read(text: &str) -> Result<(Config, Vec<String>), String> {
+        testing::read(text, "example.org.", |directive, block, warnings| {
+            parse(&[directive], block, warnings)
+        })
+    }
+
+    #[test]
+    fn every_option_is_read() {
+        let (config, warnings) = read("file db.example").unwrap();
+        let wanted = ZoneFile {
+            path: "db.example".into(),
+            zones: ["example.org"
+                .parse::<String>()
+                .map(|it| Name::parse(&it).unwrap())
+                .unwrap()]
+            .into_iter()
+            .collect(),
+            reload: Some(Duration::from_mins(1)),
+            reload_by_mtime: false,
+            fallthrough: ZoneList::none(),
+        };
+        assert_eq!(config.files, [wanted]);
+        assert_eq!(warnings.len(), 0);
+        let text = "file /db a.test 10.0.0.0/8 {
+            reload 10s
+            reload_by_mtime
+            fallthrough b.a.test
+            upstream 8.8.8.8
+        }";
+        let (config, warnings) = read(text).unwrap();
+        let file = &config.files[0];
+        assert_eq!(file.zones.label(), "a.test.,10.in-addr.arpa.");
+        assert_eq!(file.fallthrough.label(), "b.a.test.");
+        assert_eq!(file.reload, Some(Duration::from_secs(10)));
+        assert!(file.reload_by_mtime);
+        assert_eq!(warnings, ["'upstream' does nothing"]);
+        assert_eq!(
+            read("file db {\nreload 0\n}").unwrap().0.files[0].reload,
+            None
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (text, error) in [
+            ("file", "a zone file"),
+            ("file db a..b", "a..b"),
+            ("file db {\nreload\n}", "a duration"),
+            ("file db {\nreload 5\n}", "write 5s"),
+            ("file db {\nreload_by_mtime yes\n}", "takes no argument"),
+            ("file db {\ntransfer to *\n}", "unknown property"),
+        ] {
+            let report = read(text).unwrap_err();
+            assert!(report.contains(error), "{text}: {report}");
+        }
+    }
+}

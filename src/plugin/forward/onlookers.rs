@@ -1,0 +1,63 @@
+//! Plugins that are told of every try at an upstream: `dnstap` and `trace`.
+
+use std::sync::Arc;
+
+use crate::{
+    plugin::{Block, Build, Context, dnstap::tap::Tap, trace::Tracer},
+    query::Query,
+    upstream::{Tried, Witness},
+};
+
+/// Those of one block.
+pub(super) struct Onlookers {
+    taps: Arc<[Arc<Tap>]>,
+    tracer: Option<Arc<Tracer>>,
+}
+
+impl Onlookers {
+    /// Those among what plugins of the block offer.
+    pub(super) fn offered(build: &Build<'_>) -> Self {
+        Self {
+            taps: Tap::offered(build).into(),
+            tracer: build.offered(),
+        }
+    }
+
+    /// Whoever is to hear of what becomes of `query`; usually nobody.
+    pub(super) fn of(&self, context: &Context<'_>, query: &Query) -> Option<Arc<dyn Witness>> {
+        let tracer = self.tracer.as_ref().filter(|_| query.traced.is_some());
+        if self.taps.is_empty() && tracer.is_none() {
+            return None;
+        }
+        Some(Arc::new(Onlooker {
+            taps: Arc::clone(&self.taps),
+            tracer: tracer.cloned(),
+            block: Arc::clone(context.block),
+            query: query.clone(),
+        }))
+    }
+}
+
+struct Onlooker {
+    taps: Arc<[Arc<Tap>]>,
+    tracer: Option<Arc<Tracer>>,
+    block: Arc<Block>,
+    query: Query,
+}
+
+impl Witness for Onlooker {
+    fn tried(&self, tried: &Tried<'_>) {
+        for tap in &*self.taps {
+            tap.forwarded(&self.block, &self.query, tried);
+        }
+        if let (Some(tracer), Some(traced)) = (&self.tracer, self.query.traced) {
+            tracer.connected(traced, tried);
+        }
+    }
+}
+
+impl std::fmt::Debug for Onlooker {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Onlooker({})", self.query.question.name)
+    }
+}

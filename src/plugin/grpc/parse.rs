@@ -1,0 +1,204 @@
+//! `grpc FROM TO... { ... }` as a Corefile has it.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use rustls::pki_types::ServerName;
+
+use super::{Config, NAME, To};
+use crate::{
+    corefile::{Diagnostic, Directive, Line, Word, unknown_property},
+    plugin::{
+        ZoneList,
+        forward::{names, policy, tls_files},
+    },
+    upstream::{MAX_UPSTREAMS, Policy, TlsFiles},
+    wire::Name,
+};
+
+const PROPERTIES: [&str; 5] = ["except", "fallthrough", "policy", "tls", "tls_servername"];
+
+/// The port of a server without one: that of plain DNS, as in CoreDNS, or with `grpc://` its own.
+const PORTS: (u16, u16) = (53, 443);
+
+/// Reads one directive. What is taken although it is likely a mistake goes to `warnings`.
+pub fn parse(
+    directive: &Directive,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Config, Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let mut doubts = Vec::new();
+    let mut config = Config {
+        from: Name::ROOT,
+        except: Vec::new(),
+        to: Vec::new(),
+        tls: None,
+        tls_name: None,
+        policy: Policy::Random,
+        fallthrough: ZoneList::none(),
+    };
+    if let Err(problem) = head(directive, &mut config, &mut doubts) {
+        problems.push(problem);
+    }
+    for line in directive.properties() {
+        if let Err(problem) = property(line, &mut config) {
+            problems.push(problem);
+        }
+    }
+    if config.tls_name.is_some() && config.tls.is_none() {
+        config.tls = Some(TlsFiles::default());
+    }
+    let in_plugin = |problem: Diagnostic| problem.in_plugin(NAME);
+    if problems.is_empty() {
+        warnings.extend(doubts.into_iter().map(in_plugin));
+        Ok(config)
+    } else {
+        Err(problems.into_iter().map(in_plugin).collect())
+    }
+}
+
+fn head(
+    directive: &Directive,
+    config: &mut Config,
+    doubts: &mut Vec<Diagnostic>,
+) -> Result<(), Diagnostic> {
+    let mut arguments = directive.arguments();
+    let from = arguments.required("the zone to ask for, such as .")?;
+    let zones = names(from)?;
+    config.from = zones[0];
+    if zones.len() > 1 {
+        doubts.push(from.warning(format!(
+            "'{from}' is several zones: only '{}' is used",
+            zones[0]
+        )));
+    }
+    let words = arguments.at_least_one("where to: an address and a port")?;
+    for word in words {
+        config.to.push(target(word, doubts)?);
+    }
+    if let Some(extra) = words.get(MAX_UPSTREAMS) {
+        let count = words.len();
+        let message = format!("more than {MAX_UPSTREAMS} TOs configured: {count}");
+        return Err(extra.error(message).label("one too many"));
+    }
+    Ok(())
+}
+
+fn target(word: &Word, doubts: &mut Vec<Diagnostic>) -> Result<To, Diagnostic> {
+    let (scheme, rest) = word.split_once("://").unwrap_or(("", word));
+    let default = match scheme {
+        "" | "dns" => PORTS.0,
+        "grpc" => PORTS.1,
+        _ => {
+            let message = format!("'{scheme}' is not supported as a destination protocol in grpc");
+            return Err(word.error(message).expected("an address, or grpc://"));
+        }
+    };
+    let bare = rest.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        if default == PORTS.0 {
+            let message = format!("'{word}' has no port: it is asked at port {default}");
+            doubts.push(word.warning(message).help("gRPC is usually at 443"));
+        }
+        return Ok(To::Server(address.to_string(), default));
+    }
+    let address = rest.rsplit_once(':').and_then(|(host, port)| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = port.parse().ok().filter(|port| *port > 0)?;
+        Some((host.parse::<IpAddr>().ok()?, port))
+    });
+    if let Some((address, port)) = address {
+        return Ok(To::Server(address.to_string(), port));
+    }
+    let path = PathBuf::from(rest);
+    if scheme.is_empty() && (rest.contains('/') || path.is_file()) {
+        return Ok(To::File(path));
+    }
+    Err(word
+        .error(format!("not an IP address or file: \"{word}\""))
+        .expected("an address and a port, or a file in the form of resolv.conf"))
+}
+
+fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
+    let mut arguments = line.arguments();
+    let left = &mut arguments;
+    match line.name().as_str() {
+        "except" => {
+            for word in left.at_least_one("a zone that is not asked for")? {
+                config.except.extend(names(word)?);
+            }
+        }
+        "tls" => config.tls = Some(tls_files(left)),
+        "tls_servername" => {
+            let word = left.required("the name in the certificate")?;
+            let name = ServerName::try_from(word.as_str().to_owned()).map_err(|_| {
+                word.error(format!("'{word}' is no name that a certificate can be for"))
+                    .expected("a host name such as dns.example.org")
+            })?;
+            config.tls_name = Some(name);
+        }
+        "policy" => config.policy = policy(left)?,
+        "fallthrough" => config.fallthrough = ZoneList::read_or_all(left.rest())?,
+        _ => return Err(unknown_property(line.name(), &PROPERTIES)),
+    }
+    arguments.none_left()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::testing;
+
+    fn read(text: &str) -> Result<(Config, Vec<String>), String> {
+        testing::read(text, ".", |directive, _, warnings| {
+            parse(directive, warnings)
+        })
+    }
+
+    #[test]
+    fn everything_is_read() {
+        let (config, warnings) = read(
+            "grpc example.org 10.0.0.1:443 grpc://10.0.0.2 [fd00::1]:444 {
+                except a.example.org
+                tls ca.pem
+                tls_servername dns.example
+                policy sequential
+                fallthrough
+            }",
+        )
+        .unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let server = |host: &str, port| To::Server(host.to_owned(), port);
+        assert_eq!(
+            config.to,
+            [
+                server("10.0.0.1", 443),
+                server("10.0.0.2", 443),
+                server("fd00::1", 444)
+            ]
+        );
+        assert!(config.tls_name.is_some() && config.tls.unwrap().authorities.is_some());
+        assert_eq!(config.policy, Policy::Sequential);
+        let (config, warnings) = read("grpc . 10.0.0.1 {\n tls_servername a.example\n}").unwrap();
+        assert_eq!(config.to, [server("10.0.0.1", 53)]);
+        assert!(warnings[0].contains("port 53"), "{warnings:?}");
+        assert!(config.tls.is_some(), "a name to prove means TLS");
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused() {
+        for (line, words) in [
+            ("grpc", "Wrong argument count"),
+            ("grpc .", "Wrong argument count"),
+            ("grpc . dns.example", "not an IP address or file"),
+            ("grpc . tls://10.0.0.1", "'tls' is not supported"),
+            ("grpc . 10.0.0.1:x", "not an IP address or file"),
+            ("grpc . 10.0.0.1:53 {\n policy x\n}", "unknown policy 'x'"),
+            ("grpc . 10.0.0.1:53 {\n except\n}", "Wrong argument count"),
+            ("grpc . 10.0.0.1:53 {\n max_fails 1\n}", "unknown property"),
+        ] {
+            let drawn = read(line).unwrap_err();
+            assert!(drawn.contains(words), "{line}:\n{drawn}");
+            assert!(drawn.contains("plugin/grpc: "), "{drawn}");
+        }
+    }
+}

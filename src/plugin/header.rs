@@ -1,0 +1,219 @@
+//! `header`: sets and clears flags of queries and of replies.
+//!
+//! ```text
+//! header {
+//!     query|response set|clear FLAG...
+//! }
+//! ```
+//!
+//! Of a query, RD matters alone: whether upstreams are asked to recurse. What the client wished for
+//! itself stays as it is, so that the reply repeats it.
+
+use std::sync::Arc;
+
+use super::{Build, BuildError, Context, Plugin, Setup, Step};
+use crate::{
+    corefile::{Diagnostic, Directive, Line},
+    query::Query,
+    reply::Reply,
+};
+
+/// The Corefile's word.
+const NAME: &str = "header";
+
+/// The plugin, and what the directive says: what becomes of each flag, if anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    query_rd: Option<bool>,
+    aa: Option<bool>,
+    ra: Option<bool>,
+    rd: Option<bool>,
+}
+
+/// A flag that can be changed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flag {
+    Authoritative,
+    RecursionAvailable,
+    RecursionDesired,
+}
+
+const FLAGS: [(&str, Flag); 3] = [
+    ("aa", Flag::Authoritative),
+    ("ra", Flag::RecursionAvailable),
+    ("rd", Flag::RecursionDesired),
+];
+
+/// Reads the directives of a block, of which the first one counts that has any rule.
+pub fn parse(
+    uses: &[&Directive],
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Header, Vec<Diagnostic>> {
+    let mut used = None;
+    let mut header = Header::default();
+    let mut errors = Vec::new();
+    for directive in uses {
+        errors.extend(directive.no_arguments().err());
+        if let Some(first) = used {
+            let warning = directive.name.warning("only the first 'header' counts");
+            warnings.push(warning.also(first, "this one").in_plugin(NAME));
+            continue;
+        }
+        for line in directive.properties() {
+            used = Some(directive.name.place);
+            errors.extend(rule(line, &mut header, warnings).err());
+        }
+    }
+    if let (None, [directive, ..]) = (used, uses)
+        && errors.is_empty()
+    {
+        let error = directive.name.error("there is no rule");
+        errors.push(error.expected("lines such as 'response set aa' in a block"));
+    }
+    if errors.is_empty() {
+        Ok(header)
+    } else {
+        Err(errors.into_iter().map(|one| one.in_plugin(NAME)).collect())
+    }
+}
+
+/// `query|response set|clear FLAG...`, all in any case.
+fn rule(
+    line: &Line,
+    header: &mut Header,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<(), Diagnostic> {
+    let any_case = |word: &crate::corefile::Word, choices: &[(&str, bool)]| {
+        let mut known = choices.iter();
+        let found = known.find(|(name, _)| word.eq_ignore_ascii_case(name));
+        found.map_or_else(|| word.one_of(choices), |(_, value)| Ok(*value))
+    };
+    let is_query = any_case(line.name(), &[("query", true), ("response", false)])?;
+    let mut arguments = line.arguments();
+    let action = arguments.required("set or clear")?;
+    let state = Some(any_case(action, &[("set", true), ("clear", false)])?);
+    for word in arguments.at_least_one("a flag: aa, ra or rd")? {
+        let mut known = FLAGS.iter();
+        let flag = known.find(|(name, _)| word.eq_ignore_ascii_case(name));
+        let flag = flag.map_or_else(|| word.one_of(&FLAGS), |(_, flag)| Ok(*flag))?;
+        match (is_query, flag) {
+            (true, Flag::RecursionDesired) => header.query_rd = state,
+            (true, _) => {
+                let warning = word.warning(format!("'{word}' means nothing in a query"));
+                warnings.push(warning.label("this has no effect").in_plugin(NAME));
+            }
+            (false, Flag::Authoritative) => header.aa = state,
+            (false, Flag::RecursionAvailable) => header.ra = state,
+            (false, Flag::RecursionDesired) => header.rd = state,
+        }
+    }
+    Ok(())
+}
+
+impl Setup for Header {
+    fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+        Ok(Arc::new(*self))
+    }
+}
+
+impl Plugin for Header {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn ask(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
+        if self.query_rd.is_some() {
+            query.onward_recursion = self.query_rd;
+        }
+        Step::Pass
+    }
+
+    fn amend(&self, _: &Context<'_>, _: &Query, reply: &mut Reply) {
+        let Self { aa, ra, rd, .. } = *self;
+        reply.authoritative = aa.unwrap_or(reply.authoritative);
+        reply.recursion_available = ra.unwrap_or(reply.recursion_available);
+        reply.recursion_desired = rd.or(reply.recursion_desired);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        corefile::{self, Memory},
+        plugin::testing::{self, Place},
+        wire::Type,
+    };
+
+    fn read(text: &str) -> Result<(Header, usize), String> {
+        let text = format!(". {{\n{text}\n}}\n");
+        let file = corefile::parse("Corefile", &text, &["header"], &Memory::default()).unwrap();
+        let uses: Vec<_> = file.blocks[0].directives.iter().collect();
+        let mut warnings = Vec::new();
+        parse(&uses, &mut warnings)
+            .map(|header| (header, warnings.len()))
+            .map_err(|errors| file.report(errors).to_string())
+    }
+
+    #[test]
+    fn flags_become_what_the_last_line_says() {
+        let (header, warned) = read(
+            "header {
+                Response SET AA ra rd
+                response clear ra
+                query clear rd
+            }",
+        )
+        .unwrap();
+        assert_eq!(warned, 0);
+        let place = Place::new(Vec::new());
+        let mut query = testing::query("example.org", Type::A);
+        let mut reply = Reply::default();
+        reply.recursion_available = true;
+        header.ask(&place.context(), &mut query, &mut reply);
+        assert_eq!(query.onward_recursion, Some(false));
+        assert!(query.recursion_desired, "the client's own wish");
+        header.amend(&place.context(), &query, &mut reply);
+        assert!(reply.authoritative && !reply.recursion_available);
+        assert_eq!(reply.recursion_desired, Some(true));
+    }
+
+    #[test]
+    fn flags_without_a_rule_are_left_alone() {
+        let (header, _) = read("header {\nresponse set aa\n}").unwrap();
+        let place = Place::new(Vec::new());
+        let mut query = testing::query("example.org", Type::A);
+        let mut reply = Reply::default();
+        reply.recursion_available = true;
+        header.ask(&place.context(), &mut query, &mut reply);
+        header.amend(&place.context(), &query, &mut reply);
+        assert_eq!(query.onward_recursion, None);
+        assert!(reply.recursion_available && reply.recursion_desired.is_none());
+    }
+
+    #[test]
+    fn the_first_directive_with_a_rule_counts() {
+        let text = "header {\n}\nheader {\nresponse set aa\n}\nheader {\nresponse clear aa\n}";
+        let (header, warned) = read(text).unwrap();
+        assert_eq!((header.aa, warned), (Some(true), 1));
+        let (header, warned) = read("header {\nquery set aa rd\n}").unwrap();
+        assert_eq!((header.query_rd, warned), (Some(true), 1));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (text, words) in [
+            ("header", "there is no rule"),
+            ("header {\n}", "there is no rule"),
+            ("header x {\nresponse set aa\n}", "takes no argument"),
+            ("header {\nanswer set aa\n}", "expected query or response"),
+            ("header {\nresponse\n}", "expected set or clear"),
+            ("header {\nresponse put aa\n}", "expected set or clear"),
+            ("header {\nresponse set\n}", "expected a flag"),
+            ("header {\nresponse set tc\n}", "expected aa, ra or rd"),
+        ] {
+            let told = read(text).unwrap_err();
+            assert!(told.contains(words), "{text}: {told}");
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Which names a rule is for, and what is put in their place.
+//!
+//! But for whole names, all of it is text: a name in presentation form, in lower case, with its
+//! final dot.
+
+use std::collections::BTreeSet;
+
+use regex::{Captures, Regex};
+
+use crate::wire::{Name, NameError};
+
+/// A name in lower case, and its text, which is made once somebody wants it.
+pub struct Subject {
+    name: Name,
+    text: Option<String>,
+}
+
+impl Subject {
+    /// That of `name`, which is in lower case.
+    pub fn new(name: Name) -> Self {
+        Self { name, text: None }
+    }
+
+    fn text(&mut self) -> &str {
+        self.text.get_or_insert_with(|| self.name.to_string())
+    }
+}
+
+/// Which names.
+#[derive(Clone, Debug)]
+pub enum Pattern {
+    /// This one.
+    Exact(Name),
+    /// Those that begin so.
+    Prefix(Box<str>),
+    /// Those that end so.
+    Suffix(Box<str>),
+    /// Those in which it occurs.
+    Substring(Box<str>),
+    /// Those in which it is found.
+    Regex(Regex),
+}
+
+impl Pattern {
+    /// Whether it is one of them.
+    pub fn matches(&self, subject: &mut Subject) -> bool {
+        match self {
+            Self::Exact(name) => *name == subject.name,
+            Self::Prefix(prefix) => subject.text().starts_with(&**prefix),
+            Self::Suffix(suffix) => subject.text().ends_with(&**suffix),
+            Self::Substring(part) => subject.text().contains(&**part),
+            Self::Regex(regex) => regex.is_match(subject.text()),
+        }
+    }
+
+    /// The text with what matches replaced, if anything does: a whole name is replaced where it is
+    /// this one or has something of a regular expression in it.
+    pub fn replace(&self, subject: &mut Subject, by: &Replacement) -> Option<String> {
+        let text = match self {
+            Self::Exact(name) => {
+                return (*name == subject.name).then(|| by.literal().to_owned());
+            }
+            _ => subject.text(),
+        };
+        match self {
+            Self::Exact(_) => None,
+            Self::Prefix(prefix) => {
+                let rest = text.strip_prefix(&**prefix)?;
+                Some(format!("{}{rest}", by.literal()))
+            }
+            Self::Suffix(suffix) => {
+                let rest = text.strip_suffix(&**suffix)?;
+                Some(format!("{rest}{}", by.literal()))
+            }
+            Self::Substring(part) => text
+                .contains(&**part)
+                .then(|| text.replace(&**part, by.literal())),
+            Self::Regex(regex) => regex.captures(text).map(|found| by.expand(&found)),
+        }
+    }
+}
+
+/// What is put in place of a name: text, with groups of a regular expression in it as `{1}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replacement(Vec<Piece>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(Box<str>),
+    Group(usize),
+}
+
+impl Replacement {
+    /// Text without groups.
+    pub fn plain(text: &str) -> Self {
+        Self(vec![Piece::Text(text.into())])
+    }
+
+    /// Text in which `{N}` is the Nth group.
+    pub fn with_groups(text: &str) -> Self {
+        let mut pieces = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some((before, behind)) = rest.split_once('{') {
+            literal.push_str(before);
+            let number = behind.split_once('}');
+            let group = number.and_then(|(digits, behind)| {
+                let is_number = digits.bytes().all(|digit| digit.is_ascii_digit());
+                let is_plain = digits == "0" || !digits.starts_with('0');
+                let group = digits.parse::<usize>().ok()?;
+                (is_number && is_plain && group <= LAST_GROUP).then_some((group, behind))
+            });
+            if let Some((group, behind)) = group {
+                pieces.push(Piece::Text(std::mem::take(&mut literal).into()));
+                pieces.push(Piece::Group(group));
+                rest = behind;
+            } else {
+                literal.push('{');
+                rest = behind;
+            }
+        }
+        literal.push_str(rest);
+        pieces.push(Piece::Text(literal.into()));
+        Self(pieces)
+    }
+
+    /// The groups in it, each once, in order.
+    pub fn groups(&self) -> BTreeSet<usize> {
+        let groups = self.0.iter().filter_map(|piece| match piece {
+            Piece::Group(number) => Some(*number),
+            Piece::Text(_) => None,
+        });
+        groups.collect()
+    }
+
+    fn literal(&self) -> &str {
+        match self.0.first() {
+            Some(Piece::Text(text)) => text,
+            _ => "",
+        }
+    }
+
+    /// The text with the groups put in; one that took no part is empty, one that there is not is
+    /// text.
+    fn expand(&self, found: &Captures<'_>) -> String {
+        let mut text = String::new();
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(literal) => text.push_str(literal),
+                Piece::Group(number) if *number >= found.len() => {
+                    text.push_str(&format!("{{{number}}}"));
+                }
+                Piece::Group(number) => {
+                    text.push_str(found.get(*number).map_or("", |group| group.as_str()));
+                }
+            }
+        }
+        text
+    }
+}
+
+/// Numbers above are text.
+const LAST_GROUP: usize = 100;
+
+/// The name that a text has become. A group may have taken the name's final dot along, which then
+/// stands there twice.
+pub fn read(text: &str) -> Result<Name, NameError> {
+    let is_doubled = text.len() > 2 && text.ends_with("..");
+    Name::parse(&text[..text.len() - usize::from(is_doubled)])
+}
+
+/// A change of the names in a reply.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// What matches is replaced.
+    Replace(Pattern, Replacement),
+    /// This name, and names under it, become the other one, and names under that.
+    Remap {
+        /// The name.
+        from: Name,
+        /// The other one.
+        to: Name,
+    },
+}
+
+impl Change {
+    /// The name that comes of it, where it is another.
+    pub fn apply(&self, subject: &mut Subject) -> Option<Name> {
+        let changed = match self {
+            Self::Replace(pattern, by) => read(&pattern.replace(subject, by)?).ok()?,
+            Self::Remap { from, to } => {
+                let labels = subject.name.as_ref().strip(from.as_ref())?;
+                Name::from_labels(labels, to.as_ref()).ok()?
+            }
+        };
+        (changed != subject.name).then_some(changed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn replaced(pattern: &Pattern, text: &str, by: &str) -> Option<String> {
+        let by = Replacement::with_groups(by);
+        let mut subject = Subject::new(name(text));
+        let replaced = pattern.replace(&mut subject, &by);
+        assert_eq!(replaced.is_some(), pattern.matches(&mut subject), "{text}");
+        replaced
+    }
+
+    #[test]
+    fn each_kind_replaces_its_part() {
+        let regex = |text| Pattern::Regex(Regex::new(text).unwrap());
+        for (pattern, text, by, wanted) in [
+            (Pattern::Exact(name("a.b")), "a.b", "c.", Some("c.")),
+            (Pattern::Exact(name("a.b")), "x.a.b", "c.", None),
+            (Pattern::Prefix("a.".into()), "a.b", "c.", Some("c.b.")),
+            (Pattern::Prefix("a.".into()), "aa.b", "c.", None),
+            (
+                Pattern::Suffix(".b.".into()),
+                "x.a.b",
+                ".c.d.",
+                Some("x.a.c.d."),
+            ),
+            (Pattern::Suffix("b.".into()), "x.ab", "c.", Some("x.ac.")),
+            (Pattern::Suffix(".b.".into()), "b", "c.", None),
+            (
+                Pattern::Substring("a.".into()),
+                "xa.ya.b",
+                "z.",
+                Some("xz.yz.b."),
+            ),
+            (Pattern::Substring("c.".into()), "a.b", "z.", None),
+            (
+                regex(r"^(.*)\.(a|b)\.(c)?"),
+                "x.y.b.d",
+                "{2}-{1}.{3}{0}e{4}",
+                Some("b-x.y.x.y.b.e{4}"),
+            ),
+            (regex(r"\.org$"), "a.org", "x", None),
+            (regex(r"\.org\.$"), "a.org", "x{y}{01}{", Some("x{y}{01}{")),
+        ] {
+            assert_eq!(replaced(&pattern, text, by).as_deref(), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_remap_minds_labels() {
+        let remap = Change::Remap {
+            from: name("b.c"),
+            to: name("x"),
+        };
+        let applied = |text| remap.apply(&mut Subject::new(name(text)));
+        assert_eq!(applied("b.c"), Some(name("x")));
+        assert_eq!(applied("a.b.c"), Some(name("a.x")));
+        assert_eq!(applied("ab.c"), None);
+        assert_eq!(applied("c"), None);
+    }
+
+    #[test]
+    fn a_change_that_makes_no_name_changes_nothing() {
+        let change = Change::Replace(Pattern::Suffix("b.".into()), Replacement::plain("..c."));
+        assert_eq!(change.apply(&mut Subject::new(name("a.b"))), None);
+    }
+}

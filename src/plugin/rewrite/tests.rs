@@ -1,0 +1,709 @@
+use std::{future::Future, pin::Pin};
+
+use parking_lot::Mutex;
+
+use super::*;
+use crate::{
+    corefile::{self, Memory},
+    edns::Options,
+    plugin::{
+        Block, Chain, Door, Walk,
+        testing::{self, Place},
+    },
+    query::{Edns, Question},
+    reply::{Data, Soa},
+    wire::{Class, Type},
+};
+
+/// Reads the rules of a block; the headlines of its warnings, or the report of its errors.
+fn read(text: &str) -> Result<(Config, Vec<String>), String> {
+    let text = format!(". {{\n{text}\n}}\n");
+    let known = ["rewrite", "metadata"];
+    let file = corefile::parse("Corefile", &text, &known, &Memory::default()).unwrap();
+    let directives = &file.blocks[0].directives;
+    let uses: Vec<_> = directives
+        .iter()
+        .filter(|one| one.name == "rewrite")
+        .collect();
+    let mut warnings = Vec::new();
+    parse(&uses, directives, &mut warnings)
+        .map(|config| (config, warnings.iter().map(ToString::to_string).collect()))
+        .map_err(|errors| file.report(errors).to_string())
+}
+
+fn warnings(text: &str) -> Vec<String> {
+    read(text).unwrap().1
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+/// What stands behind the plugin: one reply to everything. It keeps what it was asked.
+#[derive(Default)]
+struct Inner {
+    reply: Reply,
+    asked: Mutex<Option<Query>>,
+}
+
+impl Plugin for Inner {
+    fn name(&self) -> &'static str {
+        "inner"
+    }
+
+    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+        *self.asked.lock() = Some(query.clone());
+        reply.copy_from(&self.reply);
+        Step::Answer
+    }
+}
+
+/// Gives this to whoever asks again, and keeps what was asked.
+struct Outside(Reply, Mutex<Option<Question>>);
+
+impl Door for Outside {
+    fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        *self.1.lock() = Some(query.question);
+        Box::pin(std::future::ready(self.0.clone()))
+    }
+}
+
+/// What a query under rules came to: what was asked behind them, and the reply.
+fn walk(rules: &str, mut query: Query, inner: Reply) -> (Option<Query>, Reply) {
+    let place = Place::new(Vec::new());
+    let context = place.context();
+    through(rules, &mut query, inner, context.door)
+}
+
+fn through(
+    rules: &str,
+    query: &mut Query,
+    inner: Reply,
+    door: &Arc<dyn Door>,
+) -> (Option<Query>, Reply) {
+    let (config, _) = read(rules).unwrap();
+    let rewrite = Rewrite {
+        rules: config.rules,
+        metadata: None,
+    };
+    let inner = Arc::new(Inner {
+        reply: inner,
+        asked: Mutex::default(),
+    });
+    let block = Arc::new(Block {
+        zone: Name::ROOT,
+        server: "dns://:53".into(),
+        zone_label: ".".into(),
+        view: "".into(),
+        chain: Arc::new(Chain::new(vec![
+            Arc::new(rewrite) as _,
+            Arc::clone(&inner) as _,
+        ])),
+        counters: Arc::default(),
+    });
+    let context = Context {
+        door,
+        block: &block,
+    };
+    let mut reply = Reply::default();
+    match block.chain.walk(&context, query, &mut reply) {
+        Walk::Done => {}
+        Walk::Dropped => panic!("nothing here drops"),
+        Walk::Waiting(waiting) => {
+            let finished = futures_util::FutureExt::now_or_never(waiting.finish());
+            reply = finished.unwrap().1.unwrap();
+        }
+    }
+    let asked = inner.asked.lock().take();
+    (asked, reply)
+}
+
+/// The name that is asked behind the rules.
+fn becomes(rules: &str, text: &str) -> String {
+    let (asked, _) = walk(rules, testing::query(text, Type::A), Reply::default());
+    asked.unwrap().question.name.to_string()
+}
+
+/// `OWNER TYPE NAME` of each record, the owner as the client sees it.
+fn told(query: &Query, reply: &Reply) -> Vec<String> {
+    let tell = |record| {
+        let owner = match reply.owner(record) {
+            Owner::Question => query.asked.name,
+            Owner::Name(name) => name.to_name(),
+        };
+        let target = reply.data_name(record).map(|name| name.to_string());
+        let target = target.unwrap_or_default();
+        format!("{owner} {} {target}", record.rtype)
+            .trim()
+            .to_owned()
+    };
+    reply.records().map(tell).collect()
+}
+
+#[test]
+fn names_are_changed_by_the_first_rule_that_applies() {
+    let rules = "rewrite name Old.example new.example
+        rewrite name exact second.example third.example.
+        rewrite stop name prefix api. web.
+        rewrite name suffix .corp .svc.cluster.local answer auto
+        rewrite {
+            name regex ^([^.]+)\\.([^.]+)\\.Pod\\.$ never.example
+        }
+        rewrite stop {
+            name regex ^([^.]+)\\.([^.]+)\\.pod\\.$ {2}-{1}.Svc answer auto
+        }
+        rewrite continue name substring .a. .b. answer auto
+        rewrite name substring .b. .c. answer auto";
+    for (asked, wanted) in [
+        ("OLD.example", "new.example."),
+        ("x.old.example", "x.old.example."),
+        ("second.example", "third.example."),
+        ("api.old.example", "web.old.example."),
+        ("web.shop.corp", "web.shop.svc.cluster.local."),
+        ("ip.ns.pod", "ns-ip.svc."),
+        ("x.a.y.a.z", "x.c.y.c.z."),
+        ("other.example", "other.example."),
+        (".", "."),
+    ] {
+        assert_eq!(becomes(rules, asked), wanted, "{asked}");
+    }
+}
+
+#[test]
+fn a_question_that_no_rule_is_for_is_left_alone() {
+    let query = testing::query("Other.example", Type::A);
+    let (asked, _) = walk("rewrite name a.example b.example", query, Reply::default());
+    let asked = asked.unwrap();
+    assert_eq!(asked.question, asked.asked, "spelling is kept");
+    assert!(asked.rewritten.is_none());
+}
+
+#[test]
+fn a_name_that_is_none_fails() {
+    let query = testing::query("aaaaaaaaaa.example", Type::A);
+    let long = "b".repeat(60);
+    let rule = format!("rewrite name regex ^(.*)\\.example\\.$ {{1}}{long}.example answer auto");
+    let (asked, reply) = walk(&rule, query, Reply::default());
+    assert!(asked.is_none());
+    assert_eq!(reply.rcode, Rcode::SERVFAIL);
+    assert!(
+        reply
+            .cause
+            .unwrap()
+            .starts_with("invalid name after rewrite: aaaaaaaaaab")
+    );
+}
+
+/// A reply to a question for `web.svc.local`, with names in all places.
+fn names_everywhere() -> Reply {
+    let mut reply = Reply::default();
+    let web = name("Web.svc.local");
+    let alias = name("alias.web.svc.local");
+    let (other, soa) = (name("Other.svc.local"), name("ns.svc.local"));
+    reply.answer(Type::CNAME, 5, Data::Name(alias.as_ref()));
+    let owned = Owner::Name(alias.as_ref());
+    reply.push(
+        Section::Answer,
+        owned,
+        Type::PTR,
+        5,
+        Data::Name(web.as_ref()),
+    );
+    let explicit = Owner::Name(web.as_ref());
+    reply.push(
+        Section::Answer,
+        explicit,
+        Type::A,
+        5,
+        Data::A([10, 0, 0, 1].into()),
+    );
+    let data = Data::Soa(Soa {
+        primary: soa.as_ref(),
+        mailbox: soa.as_ref(),
+        serial: 1,
+        refresh: 2,
+        retry: 3,
+        expire: 4,
+        minimum: 5,
+    });
+    let owned = Owner::Name(other.as_ref());
+    reply.push(Section::Authority, owned, Type::SOA, 5, data);
+    let data = Data::Srv {
+        priority: 1,
+        weight: 2,
+        port: 3,
+        target: alias.as_ref(),
+    };
+    reply.push(Section::Additional, owned, Type::SRV, 5, data);
+    reply
+}
+
+#[test]
+fn names_in_replies_are_restored_as_the_rule_says() {
+    let other = "Other.svc.local. SOA";
+    let srv = "Other.svc.local. SRV";
+    for (rule, wanted) in [
+        (
+            "rewrite name asked.example web.svc.local",
+            [
+                "Asked.example. CNAME alias.asked.example.",
+                "alias.asked.example. PTR asked.example.",
+                "Asked.example. A",
+                other,
+                srv,
+            ],
+        ),
+        (
+            "rewrite name regex ^asked\\.example\\.$ web.svc.local answer auto",
+            [
+                "Asked.example. CNAME alias.asked.example.",
+                "alias.asked.example. PTR asked.example.",
+                "Asked.example. A",
+                other,
+                srv,
+            ],
+        ),
+        (
+            "rewrite name regex ^asked\\.example\\.$ web.svc.local",
+            [
+                "Asked.example. CNAME alias.web.svc.local.",
+                "alias.web.svc.local. PTR Web.svc.local.",
+                "Asked.example. A",
+                other,
+                srv,
+            ],
+        ),
+        (
+            "rewrite name regex ^(asked)\\.example\\.$ web.svc.local \
+             answer name (.*)\\.web\\.svc\\.local {1}.there \
+             value ^web\\.(.*) x.{1} answer value ^alias w.{0}",
+            [
+                "Asked.example. CNAME w.alias.",
+                "alias.there. PTR x.svc.local.",
+                "Asked.example. A",
+                other,
+                srv,
+            ],
+        ),
+    ] {
+        let mut query = testing::query("Asked.example", Type::A);
+        let place = Place::new(Vec::new());
+        let context = place.context();
+        let inner = names_everywhere();
+        let (_, reply) = through(rule, &mut query, inner, context.door);
+        assert_eq!(told(&query, &reply), wanted, "{rule}");
+    }
+}
+
+#[test]
+fn a_suffix_is_restored_in_every_name_that_has_it() {
+    let rule = "rewrite name suffix .corp .svc.local answer auto";
+    let mut query = testing::query("WEB.corp", Type::A);
+    let place = Place::new(Vec::new());
+    let context = place.context();
+    let (asked, reply) = through(rule, &mut query, names_everywhere(), context.door);
+    assert_eq!(asked.unwrap().question.name, name("web.svc.local"));
+    let wanted = [
+        "WEB.corp. CNAME alias.web.corp.",
+        "alias.web.corp. PTR web.corp.",
+        "WEB.corp. A",
+        "other.corp. SOA",
+        "other.corp. SRV",
+    ];
+    assert_eq!(told(&query, &reply), wanted);
+    let srv = reply.section(Section::Additional)[0];
+    let data = reply.data(&srv);
+    assert_eq!(&data[..6], [0, 1, 0, 2, 0, 3]);
+    assert_eq!(&data[6..], name("alias.web.corp").as_wire());
+    let soa = reply.section(Section::Authority)[0];
+    let data = reply.data(&soa);
+    let primary = name("ns.corp");
+    assert!(data.starts_with(primary.as_wire()));
+    let mailbox = name("ns.svc.local");
+    assert!(data[primary.as_wire().len()..].starts_with(mailbox.as_wire()));
+    assert!(data.ends_with(&[0, 0, 0, 5]));
+}
+
+#[test]
+fn several_renamings_are_undone_one_by_one() {
+    let rules = "rewrite continue name a.example b.example
+        rewrite name b.example web.svc.local";
+    let mut query = testing::query("a.example", Type::A);
+    let place = Place::new(Vec::new());
+    let context = place.context();
+    let (asked, reply) = through(rules, &mut query, names_everywhere(), context.door);
+    assert_eq!(asked.unwrap().question.name, name("web.svc.local"));
+    assert_eq!(told(&query, &reply)[1], "alias.a.example. PTR a.example.");
+}
+
+#[test]
+fn the_name_of_a_naptr_is_behind_its_texts() {
+    let rule = "rewrite name suffix .corp .svc.local answer auto";
+    let texts = b"\0\x01\0\x02\x01s\x03SIP\0";
+    let data = [&texts[..], name("a.svc.local").as_wire()].concat();
+    let mut inner = Reply::default();
+    inner.answer(Type(35), 5, Data::Raw(&data));
+    inner.answer(Type(35), 5, Data::Raw(&texts[..7]));
+    let (_, reply) = walk(rule, testing::query("web.corp", Type(35)), inner);
+    let records = reply.section(Section::Answer);
+    let wanted = [&texts[..], name("a.corp").as_wire()].concat();
+    assert_eq!(reply.data(&records[0]), wanted);
+    assert_eq!(reply.data(&records[1]), &texts[..7], "left as it is");
+}
+
+#[test]
+fn types_classes_ttls_and_codes_are_changed() {
+    let rules = "rewrite continue type ANY HINFO
+        rewrite continue class CH IN
+        rewrite continue ttl example. 7
+        rewrite continue ttl suffix .example. 10-20
+        rewrite continue ttl regex ^least 100-
+        rewrite continue ttl prefix most. -1
+        rewrite continue rcode regex . NXDOMAIN REFUSED
+        rewrite continue rcode nothing.example 5 NOERROR";
+    let ask = |text: &str, rcode| {
+        let mut query = testing::query(text, Type::ANY);
+        query.asked.class = Class::CH;
+        query.question.class = Class::CH;
+        let mut inner = Reply::failure(rcode, Why::Upstream);
+        for ttl in [0, 15, 1000] {
+            inner.answer(Type::A, ttl, Data::A([10, 0, 0, 1].into()));
+        }
+        let (asked, reply) = walk(rules, query, inner);
+        let asked = asked.unwrap().question;
+        assert_eq!((asked.rtype, asked.class), (Type::HINFO, Class::IN));
+        assert!(reply.records().all(|record| record.class == Class::CH));
+        let ttls: Vec<_> = reply.records().map(|record| record.ttl).collect();
+        (ttls, reply.rcode)
+    };
+    for (text, ttls) in [
+        ("Example", vec![7, 7, 7]),
+        ("a.example", vec![10, 15, 20]),
+        ("least", vec![100, 100, 1000]),
+        ("most.x", vec![0, 1, 1]),
+        ("other", vec![0, 15, 1000]),
+    ] {
+        assert_eq!(ask(text, Rcode::NOERROR), (ttls, Rcode::NOERROR), "{text}");
+    }
+    assert_eq!(ask("other", Rcode::NXDOMAIN).1, Rcode::REFUSED);
+    assert_eq!(ask("nothing.example", Rcode::REFUSED).1, Rcode::NOERROR);
+    assert_eq!(ask("nothing.example", Rcode::SERVFAIL).1, Rcode::SERVFAIL);
+}
+
+#[test]
+fn an_alias_is_led_elsewhere_with_what_is_found_there() {
+    let alias = |reply: &mut Reply, owner: Owner<'_>, target: &str| {
+        let target = name(target);
+        let data = Data::Name(target.as_ref());
+        reply.push(Section::Answer, owner, Type::CNAME, 5, data);
+    };
+    let mut inner = Reply::failure(Rcode::NXDOMAIN, Why::Upstream);
+    alias(&mut inner, Owner::Question, "one.example");
+    let one = name("one.example");
+    alias(&mut inner, Owner::Name(one.as_ref()), "Web.cdn.example");
+    let web = name("web.cdn.example");
+    let address = Data::A([192, 0, 2, 1].into());
+    inner.push(
+        Section::Answer,
+        Owner::Name(web.as_ref()),
+        Type::A,
+        5,
+        address,
+    );
+    let mut found = Reply::failure(Rcode::NOERROR, Why::ClusterRecord);
+    found.answer(Type::A, 5, Data::A([10, 0, 0, 1].into()));
+    for (rule, target) in [
+        ("rewrite cname web.cdn.example. there.local", "there.local."),
+        (
+            "rewrite cname exact Web.CDN.example there.local.",
+            "there.local.",
+        ),
+        ("rewrite cname prefix web. x.", "x.cdn.example."),
+        ("rewrite cname suffix .cdn.example. .local.", "web.local."),
+        ("rewrite cname substring .cdn. .", "web.example."),
+        ("rewrite cname regex ^(.*)\\.cdn\\. {1}.{1}", "web.web."),
+        (
+            "rewrite continue cname other. x.\nrewrite cname web.cdn.example there.local",
+            "there.local.",
+        ),
+    ] {
+        let door = Arc::new(Outside(found.clone(), Mutex::default()));
+        let as_door: Arc<dyn Door> = Arc::clone(&door) as _;
+        let mut query = testing::query("asked.example", Type::A);
+        let (_, reply) = through(rule, &mut query, inner.clone(), &as_door);
+        let again = door.1.lock().unwrap();
+        assert_eq!(again.name.to_string(), target, "{rule}");
+        assert_eq!(again.rtype, Type::A);
+        let wanted = [
+            "asked.example. CNAME one.example.".to_owned(),
+            format!("one.example. CNAME {target}"),
+            format!("{target} A"),
+        ];
+        assert_eq!(told(&query, &reply), wanted, "{rule}");
+        assert_eq!(reply.rcode, Rcode::NOERROR);
+        assert_eq!((reply.why, reply.answered_by), (Why::Upstream, "inner"));
+    }
+    let door: Arc<dyn Door> = Arc::new(Outside(found, Mutex::default()));
+    let mut query = testing::query("asked.example", Type::A);
+    let rule = "rewrite cname other. x.";
+    let (_, reply) = through(rule, &mut query, inner.clone(), &door);
+    assert_eq!(told(&query, &reply), told(&query, &inner));
+}
+
+#[test]
+fn an_alias_to_nowhere_says_so() {
+    let target = name("old.example");
+    let mut inner = Reply::failure(Rcode::NOERROR, Why::Upstream);
+    inner.answer(Type::CNAME, 5, Data::Name(target.as_ref()));
+    let mut failed = Reply::failure(Rcode::SERVFAIL, Why::UpstreamTimeout);
+    failed.cause = Some("no answer".into());
+    let door: Arc<dyn Door> = Arc::new(Outside(failed, Mutex::default()));
+    let mut query = testing::query("asked.example", Type::A);
+    let (_, reply) = through(
+        "rewrite cname old.example new.example",
+        &mut query,
+        inner,
+        &door,
+    );
+    assert_eq!(
+        (reply.rcode, reply.why),
+        (Rcode::SERVFAIL, Why::UpstreamTimeout)
+    );
+    assert_eq!(reply.cause.as_deref(), Some("no answer"));
+}
+
+/// The options that a query with these goes on with, and those of the reply, which gives the
+/// options of the query back and one of its own.
+fn options(rules: &str, own: &[(u16, &[u8])]) -> (Options, Options) {
+    let mut query = testing::query("Web.example", Type::AAAA);
+    query.client = "192.0.2.77:4321".parse().unwrap();
+    query.local = "[2001:db8::1]:53".parse().unwrap();
+    query.edns = Some(Edns {
+        udp_payload: 1232,
+        version: 0,
+        dnssec_ok: false,
+        wants_nsid: own.iter().any(|(code, _)| *code == Options::NSID),
+    });
+    for (code, data) in own.iter().filter(|(code, _)| *code != Options::NSID) {
+        assert!(query.options.push(*code, data));
+    }
+    let (asked, _) = walk(rules, query.clone(), Reply::default());
+    let asked = asked.unwrap().options;
+    let mut inner = Reply::default();
+    inner.options.copy_from(&asked);
+    let (_, reply) = walk(rules, query, inner);
+    (asked, reply.options)
+}
+
+#[test]
+fn options_are_set_added_replaced_and_taken_away() {
+    let is = |rules: &str, own: &[(u16, &[u8])], wanted: &[(u16, &[u8])]| {
+        let (asked, _) = options(rules, own);
+        let asked: Vec<_> = asked.iter().collect();
+        assert_eq!(asked, wanted, "{rules}");
+    };
+    let set = "rewrite edns0 local set 0xffee hello";
+    is(set, &[], &[(0xFFEE, b"hello")]);
+    is(
+        set,
+        &[(0xFFEE, b"x"), (1, b"y")],
+        &[(0xFFEE, b"hello"), (1, b"y")],
+    );
+    let append = "rewrite edns0 local append 65518 0x00fF";
+    is(append, &[], &[(0xFFEE, b"\x00\xFF")]);
+    is(
+        append,
+        &[(0xFFEE, b"x")],
+        &[(0xFFEE, b"x"), (0xFFEE, b"\x00\xFF")],
+    );
+    is(append, &[(0xFFEE, b"\x00\xFF")], &[(0xFFEE, b"\x00\xFF")]);
+    let replace = "rewrite edns0 local replace 0xffee new";
+    is(replace, &[], &[]);
+    is(replace, &[(0xFFEE, b"x")], &[(0xFFEE, b"new")]);
+    is(
+        "rewrite edns0 local unset 0xffee",
+        &[(0xFFEE, b"x"), (1, b"y")],
+        &[(1, b"y")],
+    );
+    is("rewrite edns0 nsid set", &[], &[(3, b"")]);
+    is("rewrite edns0 nsid replace", &[], &[]);
+    is("rewrite edns0 nsid replace", &[(3, b"")], &[(3, b"")]);
+    is("rewrite edns0 nsid unset", &[(3, b"")], &[]);
+    is(
+        "rewrite edns0 subnet set 20 56",
+        &[(8, b"old")],
+        &[(8, b"\0\x01\x14\0\xC0\0\0")],
+    );
+    is(
+        "rewrite edns0 subnet append 0 0",
+        &[],
+        &[(8, b"\0\x01\0\0")],
+    );
+    is(
+        "rewrite edns0 subnet append 32 0",
+        &[(8, b"old")],
+        &[(8, b"old")],
+    );
+    is("rewrite edns0 subnet unset", &[(8, b"old")], &[]);
+}
+
+#[test]
+fn options_can_tell_of_the_query() {
+    for (variable, wanted) in [
+        ("{qname}", &b"Web.example."[..]),
+        ("{qtype}", &[0, 28]),
+        ("{client_ip}", &[192, 0, 2, 77]),
+        ("{client_port}", &[0x10, 0xE1]),
+        ("{protocol}", b"udp"),
+        (
+            "{server_ip}",
+            &[0x20, 1, 0x0D, 0xB8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+        ),
+        ("{server_port}", &[0, 53]),
+    ] {
+        let rule = format!("rewrite edns0 local set 0xffee {variable}");
+        assert_eq!(options(&rule, &[]).0.get(0xFFEE), Some(wanted), "{rule}");
+        let rule = format!("rewrite edns0 local append 0xffee {variable}");
+        let own = options(&rule, &[(0xFFEE, b"own")]).0;
+        assert_eq!(own.iter().count(), 1, "what is there is left alone");
+    }
+    let unknown = "rewrite edns0 local set 0xffee {kubernetes/namespace}
+        rewrite edns0 local set 0xffef next";
+    let (asked, _) = options(unknown, &[]);
+    assert_eq!(asked.iter().collect::<Vec<_>>(), [(0xFFEF, &b"next"[..])]);
+}
+
+#[test]
+fn a_client_cannot_leave_no_room_for_a_rule() {
+    let own = [(1, &[0; Options::MAX - 8][..])];
+    let (asked, _) = options("rewrite edns0 local set 0xffee {client_ip}", &own);
+    assert_eq!(asked.get(0xFFEE), Some(&[192, 0, 2, 77][..]));
+}
+
+#[test]
+fn what_was_done_to_options_can_be_hidden() {
+    for (rule, own, wanted) in [
+        ("local set 0xffee a", None, Some("a")),
+        ("local set 0xffee a revert", None, None),
+        ("local append 0xffee a revert", None, None),
+        ("local set 0xffee a", Some("own"), Some("a")),
+        ("local set 0xffee a revert", Some("own"), Some("own")),
+        ("local replace 0xffee a revert", Some("own"), Some("own")),
+    ] {
+        let own: Vec<_> = own.iter().map(|own| (0xFFEE, own.as_bytes())).collect();
+        let (_, reply) = options(&format!("rewrite edns0 {rule}"), &own);
+        assert_eq!(reply.get(0xFFEE), wanted.map(str::as_bytes), "{rule}");
+    }
+    let (_, reply) = options("rewrite edns0 subnet set 24 56 revert", &[]);
+    assert!(reply.is_empty());
+}
+
+#[test]
+fn what_is_surely_not_meant_is_warned_of() {
+    for (text, wanted) in [
+        ("rewrite name a.example b.example", ""),
+        ("rewrite name suffix .a .b answer auto", ""),
+        ("rewrite name suffix .a .b answer name a b", ""),
+        ("rewrite name suffix .a .b", "are left as they were found"),
+        (
+            "rewrite name regex a b answer value a b",
+            "are left as they were found",
+        ),
+        (
+            "rewrite name prefix a- b. answer auto",
+            "only whole labels match: 'a-.'",
+        ),
+        ("rewrite ttl substring a 5", "only whole labels match: 'a.'"),
+        ("rewrite ttl regex org$ 5", "a name ends in a dot"),
+        (r"rewrite ttl regex \w$ 5", ""),
+        (r"rewrite ttl regex org\.$ 5", ""),
+        ("rewrite type ANY HINFO", ""),
+        ("rewrite cname regex (a) {2}", "there is no group {2}"),
+        ("rewrite type AAAA A", "clients that ask for AAAA get none"),
+        (
+            "rewrite edns0 local set 1 {a/b}",
+            "nothing is known under this label",
+        ),
+        ("metadata\nrewrite edns0 local set 1 {a/b}", ""),
+    ] {
+        let told = warnings(text);
+        assert_eq!(told.is_empty(), wanted.is_empty(), "{text}: {told:?}");
+        assert!(told.concat().contains(wanted), "{text}: {told:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    for (text, words) in [
+        ("rewrite", "expected what to rewrite"),
+        ("rewrite stop", "expected what to rewrite"),
+        ("rewrite nme a b", "did you mean 'name'?"),
+        ("rewrite answer name a b", "must begin with a name rule"),
+        ("rewrite name a", "expected the name to ask for"),
+        ("rewrite name a b c", "unknown value 'a'"),
+        ("rewrite name sufix a b", "did you mean 'suffix'?"),
+        ("rewrite name a..b c", "no empty label"),
+        ("rewrite name a b..c", "no empty label"),
+        ("rewrite name regex ( b", "not a regular expression"),
+        (
+            "rewrite name regex (a) {2}{3}",
+            "the regular expression has one group",
+        ),
+        ("rewrite name regex a {1} answer auto", "has no groups"),
+        ("rewrite name regex a b auto", "goes on with 'answer'"),
+        (
+            "rewrite name regex a b answer",
+            "expected auto, name or value",
+        ),
+        ("rewrite name regex a b answer all", "invalid type 'all'"),
+        (
+            "rewrite name regex a b answer name x",
+            "expected what to put",
+        ),
+        ("rewrite name regex a b answer name x {1}", "has no groups"),
+        (
+            "rewrite name regex a b answer auto name x y",
+            "cannot be combined",
+        ),
+        (
+            "rewrite name a b {\nanswer auto\n}",
+            "on its line or in its block",
+        ),
+        ("rewrite class IN", "expected a class"),
+        ("rewrite class IN XX", "unknown value 'XX'"),
+        ("rewrite class IN CH IN", "takes 3 arguments"),
+        ("rewrite type A NOPE", "invalid type 'NOPE'"),
+        ("rewrite ttl a", "expected a TTL"),
+        ("rewrite ttl a -", "invalid TTL '-'"),
+        ("rewrite ttl a 5-4", "invalid TTL '5-4'"),
+        ("rewrite ttl a 5s", "invalid TTL '5s'"),
+        ("rewrite ttl a +5", "invalid TTL '+5'"),
+        ("rewrite ttl a 2147483648", "invalid TTL"),
+        ("rewrite rcode a NXDOMAIN", "expected a response code"),
+        ("rewrite rcode a NXDOMAIN 24", "'24' is no response code"),
+        ("rewrite cname a", "expected the target"),
+        ("rewrite cname kind a b", "unknown value 'kind'"),
+        ("rewrite edns0", "expected local, nsid or subnet"),
+        ("rewrite edns0 local put 1 a", "unknown value 'put'"),
+        ("rewrite edns0 local set x a", "'x' is no option code"),
+        ("rewrite edns0 local set 65536 a", "no option code"),
+        ("rewrite edns0 local set 1 0xabc", "an even number"),
+        (
+            "rewrite edns0 local set 1 {what}",
+            "unsupported variable name",
+        ),
+        ("rewrite edns0 local set 1 a b", "unknown value 'b'"),
+        (
+            "rewrite edns0 local set 1 revert",
+            "there is nothing to say",
+        ),
+        ("rewrite edns0 local unset 1 a", "takes 4 arguments"),
+        ("rewrite edns0 subnet set 24", "expected lengths"),
+        ("rewrite edns0 subnet set 33 56", "out of range"),
+        ("rewrite edns0 nsid set 1", "unknown value '1'"),
+    ] {
+        let told = read(text).map(|_| ()).unwrap_err();
+        assert!(told.contains(words), "{text}: {told}");
+        assert!(told.contains("plugin/rewrite"), "{text}: {told}");
+    }
+}

@@ -1,0 +1,120 @@
+//! secondary: serves copies of zones that other servers have (RFC 1034 §4.3.5).
+//!
+//! A copy is fetched whole (AXFR), looked after as its SOA record says, and at once when one of its
+//! masters notifies of a change (RFC 1996). It outlives a reload that leaves its masters as they
+//! are. Until there is a copy, and once it is too old, its names are SERVFAIL.
+
+mod copy;
+mod fetch;
+mod parse;
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+
+pub use parse::parse;
+
+use self::copy::Copied;
+use super::{
+    Build, BuildError, Context, Plugin, Setup, Step, ZoneList,
+    authority::Table,
+    transfer::{Changes, Offer, Transferable},
+};
+use crate::{
+    query::{Query, Question},
+    reply::Reply,
+    wire::{Class, Name, Rcode, Type},
+};
+
+/// The Corefile's word.
+const NAME: &str = "secondary";
+
+/// What the directives say.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// One for each directive.
+    pub copies: Vec<Copies>,
+}
+
+/// One directive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copies {
+    /// The zones that are copied.
+    pub zones: ZoneList,
+    /// Whom from; the first that has the zone.
+    pub masters: Vec<SocketAddr>,
+    /// Names here go to the next plugin where the zone does not have them.
+    pub fallthrough: ZoneList,
+}
+
+impl Setup for Config {
+    fn offers(&self) -> bool {
+        true
+    }
+
+    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+        let mut table = Table::default();
+        let mut copies = Vec::new();
+        for group in &self.copies {
+            for zone in group.zones.names() {
+                let masters: Arc<[SocketAddr]> = group.masters.as_slice().into();
+                let key = format!("{zone} {masters:?}");
+                let start = || Ok::<_, Infallible>(Copied::start(*zone, masters, build.runtime));
+                let Ok(copy) = build.parts.keep(&key, start);
+                table.insert(Arc::clone(copy.held()), group.fallthrough.clone());
+                copies.push(copy);
+            }
+        }
+        let zones = Arc::new(Zones(table));
+        build.offered.push(Arc::new(Offer(Arc::clone(&zones) as _)));
+        Ok(Arc::new(Secondary { zones, copies }))
+    }
+}
+
+/// The plugin.
+pub struct Secondary {
+    zones: Arc<Zones>,
+    copies: Vec<Arc<Copied>>,
+}
+
+struct Zones(Table);
+
+impl Plugin for Secondary {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+        self.zones.0.ask(context, query, reply)
+    }
+
+    fn notified(&self, query: &Query) -> Option<Rcode> {
+        let question = &query.question;
+        if question.rtype != Type::SOA || question.class != Class::IN {
+            return None;
+        }
+        let apex = question.lower.as_ref();
+        let of_zone = |copy: &&Arc<Copied>| copy.held().apex().as_wire() == apex.as_wire();
+        let copy = self.copies.iter().find(of_zone)?;
+        Some(copy.notified(query.client.ip().to_canonical()))
+    }
+
+    fn refuses_others(&self) -> bool {
+        true
+    }
+}
+
+impl Transferable for Zones {
+    fn transfer(&self, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool {
+        self.0.transfer(question, held, reply)
+    }
+
+    fn serials(&self) -> Vec<(Name, u32)> {
+        self.0.serials()
+    }
+
+    fn changes(&self) -> Option<Changes> {
+        Some(self.0.changes())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,289 @@
+//! A master on a real socket, and a secondary that copies from it.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    runtime::Handle,
+    sync::Semaphore,
+    time::timeout,
+};
+
+use super::*;
+use crate::{
+    authority::{Builder, Want, Zone, text},
+    message::{Writer, read_query},
+    metrics::Metrics,
+    plugin::{
+        Parts,
+        testing::{self, Place},
+    },
+    query::Transport,
+    reply::{Section, Why},
+    wire::Header,
+};
+
+/// Longer than anything takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server with one zone, or none.
+struct Master {
+    zone: Mutex<Option<Arc<Zone>>>,
+    /// A permit for each question that was answered.
+    asked: Semaphore,
+    types: Mutex<Vec<Type>>,
+}
+
+impl Master {
+    async fn start(zone: Option<Arc<Zone>>) -> (Arc<Self>, SocketAddr) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let master = Arc::new(Self {
+            zone: Mutex::new(zone),
+            asked: Semaphore::new(0),
+            types: Mutex::default(),
+        });
+        let serving = Arc::clone(&master);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                _ = serving.serve(stream).await;
+            }
+        });
+        (master, address)
+    }
+
+    async fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
+        let length = stream.read_u16().await?;
+        let mut message = vec![0; length.into()];
+        stream.read_exact(&mut message).await?;
+        let header = Header::read(&message).unwrap();
+        let question = read_query(&message, &header).unwrap().question;
+        let mut query = Query::internal(question);
+        query.id = header.id;
+        query.transport = Transport::Tcp;
+        let mut reply = Reply::default();
+        match (self.zone.lock().as_ref(), question.rtype) {
+            (None, _) => reply.fail(Rcode::REFUSED, Why::Policy),
+            (Some(zone), Type::AXFR) => zone.tell(None, &mut reply),
+            (Some(zone), _) => {
+                zone.answer(&question, Want::default(), &mut reply);
+            }
+        }
+        let mut out = Vec::new();
+        Writer::default().write_several(&query, &reply, &mut out);
+        self.types.lock().push(question.rtype);
+        stream.write_all(&out).await?;
+        self.asked.add_permits(1);
+        Ok(())
+    }
+
+    async fn was_asked(&self, times: u32) {
+        let asked = timeout(PATIENCE, self.asked.acquire_many(times)).await;
+        asked.unwrap().unwrap().forget();
+    }
+}
+
+fn zone(serial: u32, lines: &str) -> Arc<Zone> {
+    let mut builder = Builder::new(Name::parse("example.test").unwrap());
+    let text = format!("@ 1 SOA a a {serial} 100 100 1000 1\n{lines}");
+    let mut include = |_: &str, _: &str| Err(String::new());
+    text::read(&mut builder, "db", text.as_bytes(), &mut include).unwrap();
+    Arc::new(builder.finish().unwrap())
+}
+
+fn build(parts: &Parts, masters: &[SocketAddr]) -> Arc<dyn Plugin> {
+    let copies = Copies {
+        zones: [Name::parse("example.test").unwrap()].into_iter().collect(),
+        masters: masters.to_vec(),
+        fallthrough: ZoneList::none(),
+    };
+    let config = Config {
+        copies: vec![copies],
+    };
+    let mut build = Build {
+        runtime: &Handle::current(),
+        parts,
+        metrics: &Metrics::new(),
+        zones: &[Name::ROOT],
+        addresses: &[],
+        server: &"dns://:53".into(),
+        view: "",
+        offered: Vec::new(),
+    };
+    config.build(&mut build).unwrap()
+}
+
+fn ask(plugin: &dyn Plugin, name: &str) -> (Rcode, Why, usize) {
+    let place = Place::new(Vec::new());
+    let mut reply = Reply::default();
+    let mut query = testing::query(name, Type::A);
+    let step = plugin.ask(&place.context(), &mut query, &mut reply);
+    assert!(matches!(step, Step::Answer));
+    let answers = reply.section(Section::Answer).len();
+    (reply.rcode, reply.why, answers)
+}
+
+/// Asks until the answer is this one.
+async fn becomes(plugin: &dyn Plugin, name: &str, wanted: (Rcode, Why, usize)) {
+    let asking = async {
+        while ask(plugin, name) != wanted {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let reached = timeout(PATIENCE, asking).await;
+    assert!(
+        reached.is_ok(),
+        "{:?} instead of {wanted:?}",
+        ask(plugin, name)
+    );
+}
+
+fn notification(from: IpAddr) -> Query {
+    let mut query = testing::query("Example.test", Type::SOA);
+    query.client = (from, 1053).into();
+    query
+}
+
+use std::net::IpAddr;
+
+#[tokio::test]
+async fn a_copy_is_fetched_and_follows_its_master() {
+    // Two masters, of which the first does not have the zone. The copy takes several messages.
+    let (_, without) = Master::start(None).await;
+    let lines: String = (0..2000)
+        .map(|number| format!("host-{number} 1 A 192.0.2.1\n"))
+        .collect();
+    let (master, address) = Master::start(Some(zone(1, &lines))).await;
+    let parts = Parts::default();
+    let plugin = build(&parts, &[without, address]);
+    assert_eq!(
+        ask(&*plugin, "host-7.example.test"),
+        (Rcode::SERVFAIL, Why::NotLoaded, 0)
+    );
+    becomes(
+        &*plugin,
+        "host-1999.example.test",
+        (Rcode::NOERROR, Why::ZoneRecord, 1),
+    )
+    .await;
+    master.was_asked(1).await;
+    // A notification is believed of masters alone, and of zones that are copied.
+    let local = IpAddr::from(Ipv4Addr::LOCALHOST);
+    assert_eq!(
+        plugin.notified(&notification([192, 0, 2, 1].into())),
+        Some(Rcode::REFUSED)
+    );
+    let mut other = notification(local);
+    other.question = testing::query("a.example.test", Type::SOA).question;
+    assert_eq!(plugin.notified(&other), None);
+    *master.zone.lock() = Some(zone(2, "new 1 A 192.0.2.2\n"));
+    assert_eq!(plugin.notified(&notification(local)), Some(Rcode::NOERROR));
+    becomes(
+        &*plugin,
+        "new.example.test",
+        (Rcode::NOERROR, Why::ZoneRecord, 1),
+    )
+    .await;
+    assert_eq!(ask(&*plugin, "host-7.example.test").0, Rcode::NXDOMAIN);
+    master.was_asked(2).await;
+    // Nothing new: the serial is asked for and nothing else.
+    assert_eq!(plugin.notified(&notification(local)), Some(Rcode::NOERROR));
+    master.was_asked(1).await;
+    assert_eq!(
+        *master.types.lock(),
+        [Type::AXFR, Type::SOA, Type::AXFR, Type::SOA]
+    );
+    // A reload keeps the copy.
+    let again = build(&parts.succeed(), &[without, address]);
+    assert_eq!(
+        ask(&*again, "new.example.test"),
+        (Rcode::NOERROR, Why::ZoneRecord, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_copy_whose_master_is_gone_expires() {
+    let mut text = Builder::new(Name::parse("example.test").unwrap());
+    let line = b"@ 1 SOA a a 1 1 1 1 1\nwww 1 A 192.0.2.1\n";
+    let mut include = |_: &str, _: &str| Err(String::new());
+    text::read(&mut text, "db", line, &mut include).unwrap();
+    let zone = Arc::new(text.finish().unwrap());
+    let (master, address) = Master::start(Some(Arc::clone(&zone))).await;
+    let plugin = build(&Parts::default(), &[address]);
+    becomes(
+        &*plugin,
+        "www.example.test",
+        (Rcode::NOERROR, Why::ZoneRecord, 1),
+    )
+    .await;
+    *master.zone.lock() = None;
+    becomes(
+        &*plugin,
+        "www.example.test",
+        (Rcode::SERVFAIL, Why::Expired, 0),
+    )
+    .await;
+    // It is as good as ever once the master says so.
+    *master.zone.lock() = Some(zone);
+    becomes(
+        &*plugin,
+        "www.example.test",
+        (Rcode::NOERROR, Why::ZoneRecord, 1),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_no_transfer_is_refused() {
+    let apex = Name::parse("example.test").unwrap();
+    let soa = b"\x07example\x04test\0\0\x06\0\x01\0\0\0\x01\0\x16\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let address = b"\x01a\x07example\x04test\0\0\x01\0\x01\0\0\0\x01\0\x04\x01\x02\x03\x04";
+    let message = |flags: [u8; 2], records: &[&[u8]]| {
+        let count = u8::try_from(records.len()).unwrap();
+        let head = [&[flags[0], flags[1], 0, 0, 0, count, 0, 0, 0, 0][..]];
+        [&head, records].concat().concat()
+    };
+    let good = [0x84, 0];
+    for (tail, wanted) in [
+        (message(good, &[soa, address, soa]), "2"),
+        (message(good, &[soa, address]), "unexpected end of file"),
+        (
+            message(good, &[address, soa]),
+            "the answer has no SOA record where one belongs",
+        ),
+        (
+            message(good, &[soa, &address[..20]]),
+            "the answer cannot be read",
+        ),
+        (
+            message(good, &[soa, b"\0\0\x32\0\x01\0\0\0\0\0\0"]),
+            "the answer cannot be read",
+        ),
+        (message([0x84, 5], &[]), "it answers REFUSED"),
+        (
+            message([0x04, 0], &[soa]),
+            "the answer is to another question",
+        ),
+    ] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let master = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let length = stream.read_u16().await.unwrap();
+            let mut asked = vec![0; length.into()];
+            stream.read_exact(&mut asked).await.unwrap();
+            let message = [&asked[..2], &tail].concat();
+            let length = u16::try_from(message.len()).unwrap();
+            stream.write_u16(length).await.unwrap();
+            stream.write_all(&message).await.unwrap();
+        });
+        let told = match timeout(PATIENCE, fetch::zone(master, apex)).await.unwrap() {
+            Ok(zone) => zone.records().to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(told.starts_with(wanted), "{told} instead of {wanted}");
+    }
+}

@@ -1,0 +1,424 @@
+//! `template`: answers made of the question, as Go templates write them.
+//!
+//! ```text
+//! template CLASS TYPE [ZONES...] {
+//!     match REGEX...
+//!     var NAME EXPRESSION
+//!     expr EXPRESSION
+//!     answer|additional|authority RECORD...
+//!     rcode RCODE
+//!     ederror CODE [TEXT]
+//!     fallthrough [ZONES...]
+//! }
+//! ```
+//!
+//! A question meets the templates of a block one after the other. One whose zones, class or type it
+//! is not of lets it pass. In one whose patterns do not match its name, or whose expressions are not
+//! all true, it falls through or is answered with SERVFAIL. The one that matches makes the reply:
+//! each record is the text that its template makes, read as a line of a zone file
+//! ([`Record`]). An alias made
+//! for a question about addresses is followed, as if the client asked for its target.
+//!
+//! ```text
+//! parse    the option lines
+//! pattern  regular expressions as Go writes them
+//! text     one Go template: read, checked, executed
+//! data     what a template finds
+//! counters the metrics
+//! ```
+
+mod counters;
+mod data;
+mod parse;
+mod pattern;
+mod text;
+
+use std::{cell::LazyCell, collections::BTreeSet, pin::Pin, sync::Arc};
+
+use regex::Regex;
+
+pub use parse::parse;
+
+use self::{
+    counters::{Counters, Failure},
+    data::{Match, Metadata},
+    text::Text,
+};
+use super::{
+    Block, Build, BuildError, Context, Plugin, Resolved, Setup, Step, ZoneList,
+    expression::{Expression, Facts, Value},
+    metadata::Published,
+};
+use crate::{
+    authority::text::Line as Record,
+    query::{Query, Question},
+    reply::{ExtendedError, Owner, Reply, Section, Why},
+    wire::{Class, Name, NameRef, Rcode, Type},
+};
+
+/// The Corefile's word.
+const NAME: &str = "template";
+
+/// The templates of a block.
+#[derive(Clone, Debug)]
+pub struct Config {
+    templates: Arc<[Template]>,
+}
+
+/// What one directive says.
+#[derive(Debug)]
+struct Template {
+    class: Class,
+    rtype: Type,
+    zones: ZoneList,
+    /// What templates and metrics call each zone.
+    labels: Vec<String>,
+    /// At least one.
+    patterns: Vec<Regex>,
+    variables: Vec<(String, Expression)>,
+    conditions: Vec<Expression>,
+    /// By section.
+    records: [Vec<Text>; 3],
+    rcode: Rcode,
+    error: Option<ExtendedError>,
+    fallthrough: ZoneList,
+    /// What the records name of a match.
+    uses: BTreeSet<&'static str>,
+}
+
+/// What a template makes of a question.
+enum Found<'a> {
+    Match(Match<'a>),
+    /// The next template is asked.
+    Next,
+    /// The question fails here, with what went wrong if something did.
+    Fail(Option<String>),
+}
+
+impl Setup for Config {
+    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+        Ok(Arc::new(Templates {
+            list: Arc::clone(&self.templates),
+            published: build.offered(),
+            counters: Counters::new(build.metrics),
+        }))
+    }
+}
+
+/// The plugin.
+pub struct Templates {
+    list: Arc<[Template]>,
+    published: Option<Arc<Published>>,
+    counters: Counters,
+}
+
+impl Plugin for Templates {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+        let query = &*query;
+        // Most questions are for none of the templates, and need no text of their name.
+        let name = LazyCell::new(|| query.question.lower.to_string());
+        for template in self.list.iter() {
+            let Some(zone) = template.covers(&query.question) else {
+                continue;
+            };
+            let tell = |label: &str| self.tell(context.block, query, label);
+            match template.find(query, &name, zone, &tell) {
+                Found::Match(found) => return self.answer(context, template, &found, reply),
+                Found::Next => {}
+                Found::Fail(cause) => {
+                    let why = if cause.is_some() {
+                        Why::Internal
+                    } else {
+                        Why::NobodyAnswered
+                    };
+                    reply.fail(Rcode::SERVFAIL, why);
+                    reply.cause = cause.map(Into::into);
+                    return Step::Answer;
+                }
+            }
+        }
+        Step::Pass
+    }
+
+    fn serves_other_classes(&self) -> bool {
+        let mut templates = self.list.iter();
+        // One for any class takes what comes; it is not there for the sake of other classes.
+        templates.any(|template| !matches!(template.class, Class::IN | Class::ANY))
+    }
+}
+
+impl Templates {
+    /// What the plugins of a block know of a query under a label.
+    fn tell(&self, block: &Block, query: &Query, label: &str) -> Option<String> {
+        self.published.as_ref()?.value(&block.chain, query, label)
+    }
+
+    /// The same for a template to keep.
+    fn metadata(&self, block: &Arc<Block>, query: &Query) -> Metadata {
+        let Some(published) = self.published.clone() else {
+            return Arc::new(|_| String::new());
+        };
+        let (block, query) = (Arc::clone(block), query.clone());
+        Arc::new(move |label| {
+            published
+                .value(&block.chain, &query, label)
+                .unwrap_or_default()
+        })
+    }
+
+    /// Makes the reply that a template has for a match.
+    fn answer(
+        &self,
+        context: &Context<'_>,
+        template: &Template,
+        found: &Match<'_>,
+        reply: &mut Reply,
+    ) -> Step {
+        let block = context.block;
+        self.counters
+            .matched(block, found.zone, found.class, found.rtype);
+        reply.fail(template.rcode, Why::Synthesized);
+        reply.extended_error.clone_from(&template.error);
+        if template.rcode == Rcode::SERVFAIL {
+            return Step::Answer;
+        }
+        reply.authoritative = true;
+        let data = found.data(&template.uses, || self.metadata(block, found.query));
+        let mut aliases = Vec::new();
+        for section in Section::ALL {
+            for text in &template.records[section as usize] {
+                let made = text
+                    .execute(&data)
+                    .map_err(|error| (Failure::Template, error));
+                let record = made.and_then(|made| {
+                    let record = Record::parse(&made);
+                    record.map_err(|error| (Failure::Record, format!("'{made}': {error}")))
+                });
+                match record {
+                    Ok(record) => {
+                        let target = push(reply, section, &record, found.query);
+                        aliases.extend(target.map(|target| (reply.section(section).len(), target)));
+                    }
+                    Err((failure, error)) => {
+                        let source = text.source();
+                        self.counters.failed(block, found, section, source, failure);
+                        reply.fail(Rcode::SERVFAIL, Why::Internal);
+                        reply.cause = Some(format!("template \"{source}\": {error}").into());
+                        return Step::Answer;
+                    }
+                }
+            }
+        }
+        if aliases.is_empty() {
+            return Step::Answer;
+        }
+        let asked = found.query.question;
+        let followed = aliases.into_iter().map(|(behind, target)| Followed {
+            behind,
+            target,
+            reply: context.again(found.query, Question::new(target, asked.rtype, asked.class)),
+        });
+        let (made, followed) = (std::mem::take(reply), followed.collect());
+        Step::Wait(Box::pin(async {
+            Resolved::Answer(follow(made, followed).await)
+        }))
+    }
+}
+
+impl Template {
+    /// The zone of this template that a question is for, if it is for it at all.
+    fn covers(&self, question: &Question) -> Option<&str> {
+        let is_class = self.class == Class::ANY
+            || question.class == Class::ANY
+            || self.class == question.class;
+        let is_type =
+            self.rtype == Type::ANY || question.rtype == Type::ANY || self.rtype == question.rtype;
+        if !is_class || !is_type {
+            return None;
+        }
+        let name = question.lower.as_ref();
+        let zones = self.zones.names().iter().zip(&self.labels);
+        zones
+            .filter(|(zone, _)| name.is_under(zone.as_ref()))
+            .max_by_key(|(zone, _)| zone.as_ref().label_count())
+            .map(|(_, label)| label.as_str())
+    }
+
+    /// Whether a question of this zone matches.
+    fn find<'a>(
+        &'a self,
+        query: &'a Query,
+        name: &'a str,
+        zone: &'a str,
+        tell: &dyn Fn(&str) -> Option<String>,
+    ) -> Found<'a> {
+        let missed = || {
+            if self.fallthrough.covers(query.question.lower.as_ref()) {
+                Found::Next
+            } else {
+                Found::Fail(None)
+            }
+        };
+        let Some((regex, groups)) = self.groups(name) else {
+            return missed();
+        };
+        let question = &query.question;
+        let mut found = Match {
+            query,
+            name,
+            zone,
+            regex,
+            groups,
+            class: specific(question.class, Class::ANY, self.class),
+            rtype: specific(question.rtype, Type::ANY, self.rtype),
+            variables: Vec::new(),
+        };
+        match self.evaluate(&found, tell) {
+            Ok(Some(variables)) => {
+                found.variables = variables;
+                Found::Match(found)
+            }
+            Ok(None) => missed(),
+            Err(error) => Found::Fail(Some(error)),
+        }
+    }
+
+    /// The first pattern that a name matches, and the pieces that its groups match.
+    fn groups<'a>(&'a self, name: &'a str) -> Option<(&'a Regex, Vec<&'a str>)> {
+        self.patterns.iter().find_map(|regex| {
+            let captures = regex.captures(name)?;
+            let groups = captures.iter();
+            let groups = groups.map(|group| group.map_or("", |group| group.as_str()));
+            Some((regex, groups.collect()))
+        })
+    }
+
+    /// The values of the variables, where all conditions hold.
+    fn evaluate<'a>(
+        &'a self,
+        found: &Match<'_>,
+        tell: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Option<Vec<(&'a str, Value)>>, String> {
+        let mut variables = Vec::with_capacity(self.variables.len());
+        if self.variables.is_empty() && self.conditions.is_empty() {
+            return Ok(Some(variables));
+        }
+        let groups = |group: &str| found.group(group).map(str::to_owned);
+        let mut facts = Facts::new(found.query)
+            .with_metadata(tell)
+            .with_groups(&groups);
+        for (name, expression) in &self.variables {
+            let value = expression.value(&facts);
+            let value = value.map_err(|error| format!("template var {name}: {error}"))?;
+            facts.set(name, value.clone());
+            variables.push((name.as_str(), value));
+        }
+        for condition in &self.conditions {
+            match condition.value(&facts) {
+                Ok(Value::Bool(true)) => {}
+                Ok(_) => return Ok(None),
+                Err(error) => return Err(format!("template expr {condition:?}: {error}")),
+            }
+        }
+        Ok(Some(variables))
+    }
+
+    /// What a text makes of a question made up for this template.
+    fn sample(&self, text: &Text) -> Result<String, String> {
+        let zone = self.zones.names().first().copied().unwrap_or(Name::ROOT);
+        let name = Name::from_labels([&b"sample"[..]], zone.as_ref()).unwrap_or(zone);
+        let rtype = specific(Type::ANY, Type::ANY, self.rtype);
+        let rtype = specific(rtype, Type::ANY, Type::A);
+        let class = specific(self.class, Class::ANY, Class::IN);
+        let query = Query::internal(Question::new(name, rtype, class));
+        let every = pattern::every_name();
+        let found = Match {
+            query: &query,
+            name: &query.question.lower.to_string(),
+            zone: self.labels.first().map_or(".", String::as_str),
+            regex: &every,
+            groups: Vec::new(),
+            class,
+            rtype,
+            variables: Vec::new(),
+        };
+        let uses = text.uses().collect();
+        text.execute(&found.data(&uses, || Arc::new(|_| String::new())))
+    }
+}
+
+/// What is asked for, or where that is anything, what a template says.
+fn specific<T: PartialEq + Copy>(asked: T, any: T, otherwise: T) -> T {
+    if asked == any { otherwise } else { asked }
+}
+
+/// Puts a record into a reply; the target to follow, if it is an alias in an answer about addresses.
+fn push(reply: &mut Reply, section: Section, record: &Record, query: &Query) -> Option<Name> {
+    let question = &query.question;
+    let owner = if record.owner.as_ref().eq_ignore_case(question.name.as_ref()) {
+        Owner::Question
+    } else {
+        Owner::Name(record.owner.as_ref())
+    };
+    let data = crate::reply::Data::Raw(&record.data);
+    reply.push(section, owner, record.rtype, record.ttl, data);
+    if let Some(last) = reply.section_mut(section).last_mut() {
+        last.class = record.class;
+    }
+    let is_followed = section == Section::Answer
+        && record.rtype == Type::CNAME
+        && matches!(question.rtype, Type::A | Type::AAAA);
+    is_followed
+        .then(|| Name::from_wire(&record.data).ok())
+        .flatten()
+}
+
+/// An alias that is followed.
+struct Followed {
+    /// The records of its target stand behind so many of the template's own.
+    behind: usize,
+    target: Name,
+    reply: Pin<Box<dyn Future<Output = Reply> + Send>>,
+}
+
+/// The reply with the records that aliases lead to, each behind its alias.
+async fn follow(made: Reply, followed: Vec<Followed>) -> Reply {
+    let mut reply = Reply::failure(made.rcode, made.why);
+    reply.authoritative = made.authoritative;
+    reply.extended_error.clone_from(&made.extended_error);
+    let mut copied = 0;
+    for alias in followed {
+        copy(&mut reply, &made, copied..alias.behind);
+        copied = alias.behind;
+        let found = alias.reply.await;
+        reply.truncated |= found.truncated;
+        let target: NameRef<'_> = alias.target.as_ref();
+        for record in found.section(Section::Answer) {
+            reply.push_from(Section::Answer, Owner::Name(target), &found, record);
+        }
+    }
+    copy(
+        &mut reply,
+        &made,
+        copied..made.section(Section::Answer).len(),
+    );
+    for section in [Section::Authority, Section::Additional] {
+        for record in made.section(section) {
+            reply.push_from(section, Owner::Question, &made, record);
+        }
+    }
+    reply
+}
+
+fn copy(reply: &mut Reply, made: &Reply, range: std::ops::Range<usize>) {
+    for record in &made.section(Section::Answer)[range] {
+        reply.push_from(Section::Answer, Owner::Question, made, record);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! Regular expressions as Go writes them.
+//!
+//! Both engines are of one family (RE2), and what is legal in Go means the same here but for two
+//! things: the brackets of a class, in which this engine knows classes in classes and differences
+//! of classes, and `\Q...\E`, which it does not know. Both are put into other words.
+
+use regex::Regex;
+
+use crate::corefile::{Diagnostic, Word};
+
+/// Octets of the longest expression: CoreDNS's limit.
+const LONGEST: usize = 10_000;
+
+/// Reads a regular expression.
+pub fn read(word: &Word) -> Result<Regex, Diagnostic> {
+    if word.len() > LONGEST {
+        let message = format!("regex pattern too long: {} > {LONGEST}", word.len());
+        return Err(word.error(message));
+    }
+    Regex::new(&translated(word)).map_err(|error| {
+        // The engine draws the pattern over several lines; what is wrong stands in the last one.
+        let error = error.to_string();
+        let why = error.lines().last().unwrap_or_default().trim();
+        let why = why.strip_prefix("error: ").unwrap_or(why);
+        word.error(format!("could not parse regex: {why}"))
+            .label("this is no regular expression")
+    })
+}
+
+/// What matches every name: the pattern of a template that says none.
+pub fn every_name() -> Regex {
+    Regex::new(".*").expect("a regular expression")
+}
+
+fn translated(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    let mut rest = pattern;
+    let mut in_class = false;
+    // A closing bracket that comes first in a class is one of its characters.
+    let mut first = false;
+    while let Some(character) = rest.chars().next() {
+        let mut length = character.len_utf8();
+        let was_first = std::mem::take(&mut first);
+        match character {
+            '\\' if !in_class && rest.starts_with("\\Q") => {
+                let quoted = &rest[2..];
+                let end = quoted.find("\\E").unwrap_or(quoted.len());
+                out.push_str(&regex::escape(&quoted[..end]));
+                rest = quoted[end..].strip_prefix("\\E").unwrap_or_default();
+                continue;
+            }
+            '\\' => {
+                length += rest[1..].chars().next().map_or(0, char::len_utf8);
+                out.push_str(&rest[..length]);
+            }
+            '[' if !in_class => {
+                in_class = true;
+                first = true;
+                out.push('[');
+                if rest[1..].starts_with('^') {
+                    out.push('^');
+                    length += 1;
+                }
+            }
+            // A named class, `[:alpha:]`.
+            '[' if rest.starts_with("[:") => match rest.find(":]") {
+                Some(end) => {
+                    length = end + 2;
+                    out.push_str(&rest[..length]);
+                }
+                None => out.push_str("\\["),
+            },
+            '[' => out.push_str("\\["),
+            ']' if in_class && !was_first => {
+                in_class = false;
+                out.push(']');
+            }
+            ']' if in_class => out.push_str("\\]"),
+            '&' | '~' if in_class => {
+                out.push('\\');
+                out.push(character);
+            }
+            // A range from the first one where that begins the class, or else to the second one.
+            '-' if in_class && rest.starts_with("--") => {
+                out.push_str(if was_first { "\\-" } else { "-\\-" });
+                length += usize::from(!was_first);
+            }
+            _ => out.push(character),
+        }
+        rest = &rest[length..];
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_go_means_is_what_matches() {
+        for (pattern, name, matches) in [
+            (
+                r"^(?P<a>[^.]*)\.(?P<b>[^.]*)\.example[.]$",
+                "x.y.example.",
+                true,
+            ),
+            (r"^ip-(?<a>[0-9]+)-[0-9]+\.", "ip-10-1.", true),
+            (r"^\Qa.b\E\.$", "a.b.", true),
+            (r"^\Qa.b\E\.$", "axb.", false),
+            (r"\Qa.b", "xa.b", true),
+            // Classes in classes and differences are this engine's own.
+            (r"^[a&&b]$", "&", true),
+            (r"^[[a]$", "[", true),
+            (r"^[]a]+$", "a]", true),
+            (r"^[^]a]$", "a", false),
+            (r"^[+--]$", ",", true),
+            (r"^[[:digit:]x]+$", "1x", true),
+            (r"(?i)^WWW\.", "www.", true),
+        ] {
+            let regex = read(&Word::detached(pattern)).unwrap();
+            assert_eq!(regex.is_match(name), matches, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused() {
+        for (pattern, why) in [
+            ("(", "unclosed group"),
+            ("a{2,1}", "invalid repetition"),
+            (&"a".repeat(LONGEST + 1), "too long"),
+        ] {
+            let error = read(&Word::detached(pattern)).unwrap_err();
+            assert!(error.message.contains(why), "{}", error.message);
+        }
+    }
+}

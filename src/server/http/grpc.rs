@@ -1,0 +1,133 @@
+//! CoreDNS's own service of gRPC: `coredns.dns.DnsService`, whose one method `Query` takes a DNS
+//! message and gives one.
+//!
+//! gRPC is HTTP/2 with a frame around each message and the outcome in the trailers (gRPC over HTTP2,
+//! "Requests" and "Responses"). One method of one kind needs nothing more than that.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{CONTENT_TYPE, HeaderName, HeaderValue},
+};
+use prost::Message;
+
+use super::{Body, Guest, NoBody};
+use crate::server::caller::{Replies, is_query};
+
+const METHOD: &str = "/coredns.dns.DnsService/Query";
+const CONTENT: &str = "application/grpc";
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// Octets before each message: whether it is compressed, and its length.
+const FRAME: usize = 5;
+
+/// Octets of a request: a frame, the field's tag and length, and the longest message.
+const MAX_REQUEST: usize = FRAME + 4 + crate::wire::MAX_MESSAGE;
+
+/// What is asked and answered.
+#[derive(Clone, PartialEq, prost::Message)]
+struct DnsPacket {
+    /// A message in wire form.
+    #[prost(bytes = "bytes", tag = "1")]
+    msg: Bytes,
+}
+
+/// Why there is no reply: a number of gRPC's, and a few words.
+struct Failure(u8, &'static str);
+
+impl Failure {
+    const TOO_SLOW: Self = Self(4, "the message came too slowly");
+    const NO_QUERY: Self = Self(3, "this is no DNS query");
+    const TOO_LARGE: Self = Self(8, "a DNS message has 65535 octets at most");
+    const NO_REPLY: Self = Self(10, "this question is not answered");
+    const UNKNOWN_METHOD: Self = Self(12, "the one method is coredns.dns.DnsService/Query");
+    const COMPRESSED: Self = Self(12, "compressed messages are not read");
+    const BROKEN: Self = Self(13, "the message did not come whole");
+}
+
+pub(super) async fn answer(guest: Arc<Guest>, request: Request<Incoming>) -> Response<Body> {
+    let _busy = guest.begin();
+    let given = request.headers().get(CONTENT_TYPE);
+    let is_grpc = given.is_some_and(|given| given.as_bytes().starts_with(CONTENT.as_bytes()));
+    if request.method() != Method::POST || !is_grpc {
+        // Not even in gRPC's own terms can this be answered.
+        let mut response = Response::new(Empty::new().boxed());
+        *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return response;
+    }
+    match reply(&guest, request).await {
+        Ok(message) => success(&DnsPacket { msg: message }),
+        Err(failure) => failed(&failure),
+    }
+}
+
+async fn reply(guest: &Guest, request: Request<Incoming>) -> Result<Bytes, Failure> {
+    if request.uri().path() != METHOD {
+        return Err(Failure::UNKNOWN_METHOD);
+    }
+    let body = guest.body(request.into_body(), MAX_REQUEST).await;
+    let body = body.map_err(|why| match why {
+        NoBody::TooLarge => Failure::TOO_LARGE,
+        NoBody::TooSlow => Failure::TOO_SLOW,
+        NoBody::Broken => Failure::BROKEN,
+    })?;
+    let asked = unframed(body)?;
+    if !is_query(&asked) {
+        return Err(Failure::NO_QUERY);
+    }
+    match guest.caller.ask(&asked).await {
+        Replies::One(octets) => Ok(octets.into()),
+        Replies::None | Replies::Several(_) => Err(Failure::NO_REPLY),
+    }
+}
+
+/// The message of a request, which must be the only one.
+fn unframed(mut body: Bytes) -> Result<Bytes, Failure> {
+    if body.len() < FRAME {
+        return Err(Failure::BROKEN);
+    }
+    if body.get_u8() != 0 {
+        return Err(Failure::COMPRESSED);
+    }
+    let length = body.get_u32();
+    if usize::try_from(length) != Ok(body.len()) {
+        return Err(Failure::BROKEN);
+    }
+    let packet = DnsPacket::decode(body);
+    packet.map(|packet| packet.msg).map_err(|_| Failure::BROKEN)
+}
+
+fn success(packet: &DnsPacket) -> Response<Body> {
+    let length = packet.encoded_len();
+    let mut framed = BytesMut::with_capacity(FRAME + length);
+    framed.put_u8(0);
+    framed.put_u32(u32::try_from(length).expect("a DNS message and a few octets"));
+    packet
+        .encode(&mut framed)
+        .expect("there is room for as much as it said");
+    let mut trailers = HeaderMap::new();
+    trailers.insert(STATUS, HeaderValue::from_static("0"));
+    let body = Full::new(framed.freeze());
+    let body = body.with_trailers(std::future::ready(Some(Ok(trailers))));
+    with_content(body.boxed())
+}
+
+fn failed(Failure(number, reason): &Failure) -> Response<Body> {
+    let mut response = with_content(Empty::new().boxed());
+    let headers = response.headers_mut();
+    headers.insert(STATUS, HeaderValue::from(u16::from(*number)));
+    headers.insert(MESSAGE, HeaderValue::from_static(reason));
+    response
+}
+
+fn with_content(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let content = HeaderValue::from_static(CONTENT);
+    response.headers_mut().insert(CONTENT_TYPE, content);
+    response
+}

@@ -1,0 +1,301 @@
+//! A configuration built on trial: what a start would find in the files that it names.
+//!
+//! Every plugin is built as for a start, on a runtime that never runs: what a plugin spawns, and so
+//! every connection, stays undone. What it logs meanwhile is caught; what it refuses is told with
+//! its place. No listener is opened, and no cluster is asked: that there is none here is no fault.
+
+use std::{fmt::Write, sync::Arc};
+
+use parking_lot::Mutex;
+use tracing::{Event, Level, Subscriber, field::Visit};
+use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt};
+
+use super::{Place, addresses, bindings, identity, label, wire_name};
+use crate::{
+    admin,
+    cluster::SourceError,
+    config::{Config, ServerBlock},
+    corefile::{Diagnostic, Directive, Word},
+    metrics::Metrics,
+    plugin::{Build, BuildError, Parts},
+    server::tls::Files,
+};
+
+/// Builds `config` and gives what is wrong with the files that it names: errors where a start
+/// fails, warnings where it only says so.
+pub fn trial(config: &Config, default_port: u16) -> Vec<Diagnostic> {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let message = format!("the files that are named cannot be tried: {error}");
+            return vec![Diagnostic::warning(message)];
+        }
+    };
+    // A second install changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let told = Told::default();
+    let subscriber = tracing_subscriber::registry().with(told.clone());
+    let mut found = Vec::new();
+    tracing::subscriber::with_default(subscriber, || {
+        let _entered = runtime.enter();
+        let parts = Parts::default();
+        let metrics = Metrics::new();
+        for block in &config.blocks {
+            let mut trial = Trial {
+                block,
+                told: &told,
+                found: &mut found,
+            };
+            trial.plugins(default_port, &parts, &metrics, runtime.handle());
+            trial.certificates(&parts);
+        }
+    });
+    runtime.shutdown_background();
+    found
+}
+
+struct Trial<'a> {
+    block: &'a ServerBlock,
+    told: &'a Told,
+    found: &'a mut Vec<Diagnostic>,
+}
+
+impl Trial<'_> {
+    fn plugins(
+        &mut self,
+        default_port: u16,
+        parts: &Parts,
+        metrics: &Arc<Metrics>,
+        runtime: &tokio::runtime::Handle,
+    ) {
+        let block = self.block;
+        let zones: Vec<_> = block.keys.iter().map(|key| wire_name(&key.zone)).collect();
+        let places: Vec<Place> = block
+            .keys
+            .iter()
+            .flat_map(|key| {
+                let port = key.port_or(default_port);
+                let bound = bindings(block).into_iter();
+                bound.map(move |bound| (key.transport, bound, port))
+            })
+            .collect();
+        let served: Vec<_> = places
+            .iter()
+            .flat_map(|(_, bound, port)| addresses(*bound, *port))
+            .collect();
+        let server = places.first().map_or_else(|| "".into(), label);
+        let mut build = Build {
+            runtime,
+            parts,
+            metrics,
+            zones: &zones,
+            addresses: &served,
+            server: &server,
+            view: block.view().unwrap_or_default(),
+            offered: Vec::new(),
+        };
+        // What is built hands on what others ask for, and must live as long as they are tried.
+        let mut built = Vec::new();
+        let mut lacking = false;
+        for place in block.building_order() {
+            let (word, setup) = &block.plugins[place];
+            let outcome = setup.build(&mut build);
+            let before = block.plugins[..place].iter();
+            let nth = before.filter(|(other, _)| other == word).count();
+            let directive = uses(block, word).nth(nth);
+            self.tell_warnings(directive);
+            match outcome {
+                Ok(plugin) => built.push(plugin),
+                Err(error) => {
+                    // What lacks an offer fails for want of it, and that is told already.
+                    if !(lacking && error.source.is_none()) && !is_elsewhere(&error) {
+                        self.found.push(refusal(&error, directive));
+                    }
+                    lacking |= setup.offers();
+                }
+            }
+        }
+    }
+
+    fn certificates(&mut self, parts: &Parts) {
+        // A look must not begin to write a key log.
+        let files = self.block.settings.listening.tls.clone();
+        let files = files.map(|files| Files {
+            key_log: None,
+            ..files
+        });
+        if let Some(files) = files
+            && let Err(error) = identity(&files, parts)
+        {
+            self.found
+                .push(refusal(&error, uses(self.block, "tls").next()));
+        }
+        for page in self.block.pages() {
+            let word = page.page.plugin();
+            if let Some(file) = &page.tls
+                && let Err(error) = admin::check_tls(file)
+            {
+                let message = format!("plugin/{word}: {error}");
+                self.found.push(at(
+                    Diagnostic::error(message),
+                    uses(self.block, word).next(),
+                ));
+            }
+        }
+    }
+
+    fn tell_warnings(&mut self, directive: Option<&Directive>) {
+        for line in self.told.take() {
+            let name = directive.map_or("", |directive| directive.name.as_str());
+            let warning = Diagnostic::warning(line).in_plugin(name);
+            self.found.push(at(warning, directive));
+        }
+    }
+}
+
+fn uses<'a>(block: &'a ServerBlock, word: &'a str) -> impl Iterator<Item = &'a Directive> {
+    let uses = block.directives.iter();
+    uses.filter(move |directive| directive.name == word)
+}
+
+/// Whether it failed only because this machine is not in the cluster.
+fn is_elsewhere(error: &BuildError) -> bool {
+    let source = error.source.as_ref().and_then(|it| it.downcast_ref());
+    matches!(
+        source,
+        Some(SourceError::NoCluster | SourceError::InCluster(_))
+    )
+}
+
+/// The error with all of its causes, at the line of the directive that names what it is about.
+fn refusal(error: &BuildError, directive: Option<&Directive>) -> Diagnostic {
+    let mut message = error.to_string();
+    if let Some(source) = &error.source {
+        let _ = write!(message, ": {source:#}");
+    }
+    at(Diagnostic::error(message), directive)
+}
+
+/// Points at the word that the message is about: a file that both name, else the directive.
+fn at(diagnostic: Diagnostic, directive: Option<&Directive>) -> Diagnostic {
+    let Some(directive) = directive else {
+        return diagnostic;
+    };
+    let lines = directive.properties().iter();
+    let lines = lines.flat_map(|line| &line.words[1..]);
+    let is_named = |word: &&Word| {
+        word.contains(['/', '.']) && word.len() > 2 && diagnostic.message.contains(word.as_str())
+    };
+    let named = directive.arguments.iter().chain(lines).find(is_named);
+    let place = named.unwrap_or(&directive.name).place;
+    diagnostic.at(place)
+}
+
+/// What is logged from warnings on.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<String>>>);
+
+impl Told {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock())
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Told {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() <= Level::WARN {
+            let mut message = Message(String::new());
+            event.record(&mut message);
+            self.0.lock().push(message.0);
+        }
+    }
+}
+
+/// The text of an event.
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            let _ = write!(self.0, "{value:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Source,
+        corefile::{Disk, Severity},
+    };
+
+    /// `SEVERITY LINE: MESSAGE` of each, with DIR for the directory.
+    fn told(directory: &std::path::Path, text: &str) -> Vec<String> {
+        let shown = directory.display().to_string();
+        let text = text.replace("DIR", &shown);
+        let source = Source {
+            name: "Corefile",
+            text: &text,
+            loader: &Disk,
+            interfaces: &crate::interfaces::Interfaces::default(),
+            default_port: 53,
+        };
+        let config = Config::read(&source).unwrap();
+        let found = trial(&config, 53).into_iter().map(|one| {
+            let severity = match one.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            };
+            let place = one.place.unwrap();
+            let message = one.message.replace(&shown, "DIR");
+            format!("{severity} {}:{}: {message}", place.line, place.column)
+        });
+        found.collect()
+    }
+
+    #[test]
+    fn files_are_read_as_for_a_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let host = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+        write("cert.pem", &host.cert.pem());
+        write("key.pem", &host.signing_key.serialize_pem());
+        write("hosts", "192.0.2.1 a\n");
+        write("empty", "");
+        let good = "tls://. {\n    tls DIR/cert.pem DIR/key.pem\n    hosts DIR/hosts\n}\n";
+        assert_eq!(told(directory.path(), good), [""; 0]);
+        let bad = "tls://. {\n    tls DIR/cert.pem DIR/empty\n    hosts DIR/none\n    \
+            forward . DIR/resolv.conf\n}\n";
+        let found = told(directory.path(), bad);
+        assert_eq!(found.len(), 3, "{found:#?}");
+        assert!(
+            found[0].starts_with("warning 3:11: plugin/hosts: "),
+            "{found:#?}"
+        );
+        assert!(
+            found[1].starts_with("error 4:15: plugin/forward: "),
+            "{found:#?}"
+        );
+        assert!(found[2].starts_with("error 2:"), "{found:#?}");
+    }
+
+    #[test]
+    fn a_machine_outside_of_the_cluster_is_no_fault() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = ".:53 {\n    kubernetes cluster.local {\n        pods verified\n    }\n    \
+            k8s_external a.example\n    autopath @kubernetes\n    transfer {\n        to *\n    }\n}\n";
+        assert_eq!(told(directory.path(), text), [""; 0]);
+        let text =
+            ".:53 {\n    kubernetes cluster.local {\n        kubeconfig DIR/none\n    }\n}\n";
+        let found = told(directory.path(), text);
+        assert!(
+            found[0].starts_with("error 3:20: plugin/kubernetes: "),
+            "{found:#?}"
+        );
+    }
+}

@@ -1,0 +1,143 @@
+//! Questions over HTTPS (RFC 8484): requests on one kept HTTP/2 connection.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, OnceLock},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::Full;
+
+use super::{
+    failure::Failure,
+    http2::{self, Answer, Sender},
+    line::Line,
+    meter::{Meter, Proto},
+    packet::{MAX_QUERY, Packet},
+    tls::Tls,
+};
+use crate::{
+    reply::{Heard, Reply},
+    wire::{Header, MAX_MESSAGE},
+};
+
+/// What DNS messages are called in HTTP.
+const MESSAGE: &str = "application/dns-message";
+
+/// How questions are put into requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DohMethod {
+    /// As a body.
+    #[default]
+    Post,
+    /// In the address, where HTTP's own caches can know it.
+    Get,
+}
+
+/// The connection to one upstream.
+#[derive(Debug)]
+pub(super) struct Https {
+    server: SocketAddr,
+    source: Option<IpAddr>,
+    tls: Tls,
+    /// `https://HOST[:PORT]/dns-query`
+    address: String,
+    method: DohMethod,
+    line: Arc<Line<Sender>>,
+    meter: Arc<Meter>,
+    heard: Arc<OnceLock<Arc<Heard>>>,
+}
+
+impl Https {
+    pub(super) fn new(
+        server: SocketAddr,
+        source: Option<IpAddr>,
+        tls: Tls,
+        method: DohMethod,
+        line: Arc<Line<Sender>>,
+        meter: Arc<Meter>,
+    ) -> Self {
+        // The server goes by the name that it proves; where that is its address, by that.
+        let authority = match (tls.name().to_str(), server.port()) {
+            (name, _) if name.parse::<IpAddr>().is_ok() && server.port() != 443 => {
+                server.to_string()
+            }
+            (name, _) if name.contains(':') => format!("[{name}]"),
+            (name, 443) => name.into_owned(),
+            (name, port) => format!("{name}:{port}"),
+        };
+        Self {
+            server,
+            source,
+            tls,
+            address: format!("https://{authority}/dns-query"),
+            method,
+            line,
+            meter,
+            heard: Arc::default(),
+        }
+    }
+
+    /// Asks and waits for as long as the caller does.
+    pub(super) async fn exchange(&self, packet: &Packet) -> Result<Reply, Failure> {
+        let dial = || {
+            let (heard, meter) = (Arc::clone(&self.heard), Arc::clone(&self.meter));
+            http2::connect(
+                self.server,
+                self.source,
+                Some(self.tls.clone()),
+                move |local| {
+                    let _ = heard.set(Arc::new(meter.heard(local, Proto::Https)));
+                },
+            )
+        };
+        let ask = |sender| async {
+            let answer = http2::send(sender, self.request(packet)?, MAX_MESSAGE).await?;
+            self.read(packet, &answer)
+        };
+        self.line.ask(dial, ask).await
+    }
+
+    fn request(&self, packet: &Packet) -> Result<Request<Full<Bytes>>, Failure> {
+        let mut room = [0; MAX_QUERY];
+        // The same question is to be the same request (RFC 8484 §4.1).
+        let octets = packet.under(0, &mut room);
+        let request = Request::builder().header(header::ACCEPT, MESSAGE);
+        let request = match self.method {
+            DohMethod::Post => request
+                .method(Method::POST)
+                .uri(&self.address)
+                .header(header::CONTENT_TYPE, MESSAGE)
+                .body(Full::new(Bytes::copy_from_slice(octets))),
+            DohMethod::Get => {
+                let text = URL_SAFE_NO_PAD.encode(octets);
+                request
+                    .method(Method::GET)
+                    .uri(format!("{}?dns={text}", self.address))
+                    .body(Full::default())
+            }
+        };
+        // A name that TLS takes may yet be none that HTTP takes.
+        request.map_err(|_| Failure::Unreachable(std::io::ErrorKind::InvalidInput))
+    }
+
+    fn read(&self, packet: &Packet, answer: &Answer) -> Result<Reply, Failure> {
+        if answer.status != 200 {
+            return Err(Failure::Http(answer.status));
+        }
+        let kind = answer.head.get(header::CONTENT_TYPE);
+        if kind.is_none_or(|kind| kind != MESSAGE) {
+            self.meter.wrong_reply();
+            return Err(Failure::Malformed);
+        }
+        let header = Header::read(&answer.body).ok_or(Failure::Malformed)?;
+        let Some(mut reply) = packet.read_answer(&answer.body, &header) else {
+            self.meter.wrong_reply();
+            return Err(Failure::Malformed);
+        };
+        reply.heard = self.heard.get().cloned();
+        Ok(reply)
+    }
+}

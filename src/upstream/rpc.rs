@@ -1,0 +1,239 @@
+//! gRPC, as far as one question with one answer needs it (unary calls over HTTP/2).
+//!
+//! A message goes as one frame: a flag that says whether it is compressed, which ours never are,
+//! and its length. How a call ended stands in `grpc-status`, behind the answer or, where there is
+//! none, in the head.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, Request, header};
+use http_body_util::Full;
+use prost::Message;
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::runtime::Handle;
+
+use super::{
+    failure::Failure,
+    http2::{self, Answer, Sender},
+    line::{Dialled, Line},
+    stream::Keeping,
+    tls::Tls,
+};
+
+/// Octets of an answer at most: what gRPC's own clients take.
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
+
+/// A connection on which nothing was asked for so long is closed.
+const EXPIRE: Duration = Duration::from_mins(1);
+
+/// A server that is called.
+#[derive(Debug)]
+pub struct Rpc {
+    host: Arc<str>,
+    port: u16,
+    authority: String,
+    tls: Option<Tls>,
+    line: Arc<Line<Sender>>,
+}
+
+/// Why a call gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RpcError {
+    /// The server was not reached, or did not answer.
+    #[error("{0}")]
+    Failed(Failure),
+    /// It said no.
+    #[error("status {code}: {message}")]
+    Status {
+        /// What gRPC calls it: 5 is "not found", 16 "unauthenticated".
+        code: u32,
+        /// In its words.
+        message: String,
+    },
+}
+
+impl RpcError {
+    /// The thing asked for does not exist.
+    pub const NOT_FOUND: u32 = 5;
+    /// Who asks is not known, or no longer.
+    pub const UNAUTHENTICATED: u32 = 16;
+}
+
+impl Rpc {
+    /// A server at a name or an address, called in plain or over TLS, where it must prove `name` or
+    /// else `host`. Nothing is opened yet.
+    pub fn new(
+        host: &str,
+        port: u16,
+        tls: Option<&Arc<ClientConfig>>,
+        name: Option<&ServerName<'static>>,
+        runtime: Handle,
+    ) -> Self {
+        let own = ServerName::try_from(host.to_owned()).ok();
+        let name = name.or(own.as_ref());
+        let nowhere = Ipv4Addr::UNSPECIFIED.into();
+        let tls = tls.map(|config| Tls::speaking(config, name, nowhere, b"h2"));
+        let keeping = Keeping {
+            expire: EXPIRE,
+            max_age: Duration::ZERO,
+            max_idle: 0,
+        };
+        let authority = if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        };
+        Self {
+            host: host.into(),
+            port,
+            authority,
+            tls,
+            line: Line::new(keeping, runtime, None),
+        }
+    }
+
+    /// Host and port.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Calls `path`, such as `/package.Service/Method`, and waits for as long as the caller does.
+    /// `token` goes along where there is one.
+    pub async fn call<Q, A>(
+        &self,
+        path: &str,
+        question: &Q,
+        token: Option<&str>,
+    ) -> Result<A, RpcError>
+    where
+        Q: Message,
+        A: Message + Default,
+    {
+        let dial = || connect(Arc::clone(&self.host), self.port, self.tls.clone());
+        let ask = |sender| async move {
+            let request = self.request(path, question, token)?;
+            http2::send(sender, request, MAX_ANSWER).await
+        };
+        let asking = self.line.ask(dial, ask);
+        let answer = Box::pin(asking).await.map_err(RpcError::Failed)?;
+        read(&answer)
+    }
+
+    fn request(
+        &self,
+        path: &str,
+        question: &impl Message,
+        token: Option<&str>,
+    ) -> Result<Request<Full<Bytes>>, Failure> {
+        let length = question.encoded_len();
+        let mut body = BytesMut::with_capacity(5 + length);
+        body.put_u8(0);
+        body.put_u32(u32::try_from(length).map_err(|_| Failure::Malformed)?);
+        question.encode(&mut body).map_err(|_| Failure::Malformed)?;
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let mut request = Request::post(format!("{scheme}://{}{path}", self.authority))
+            .header(header::CONTENT_TYPE, "application/grpc")
+            .header(header::TE, "trailers");
+        if let Some(token) = token {
+            request = request.header("token", token);
+        }
+        let request = request.body(Full::new(body.freeze()));
+        request.map_err(|_| Failure::Unreachable(io::ErrorKind::InvalidInput))
+    }
+}
+
+/// Connects to the first of the host's addresses that takes us.
+async fn connect(host: Arc<str>, port: u16, tls: Option<Tls>) -> Dialled<Sender> {
+    let found = tokio::net::lookup_host((&*host, port)).await;
+    let addresses: Vec<SocketAddr> = found.map_err(|error| Failure::from(&error))?.collect();
+    let mut last = Failure::Unreachable(io::ErrorKind::NotFound);
+    for address in addresses {
+        match http2::connect(address, None, tls.clone(), |_| ()).await {
+            Ok(connected) => return Ok(connected),
+            Err(failure) => last = failure,
+        }
+    }
+    Err(last)
+}
+
+fn read<A: Message + Default>(answer: &Answer) -> Result<A, RpcError> {
+    if answer.status != 200 {
+        return Err(RpcError::Failed(Failure::Http(answer.status)));
+    }
+    let malformed = || RpcError::Failed(Failure::Malformed);
+    let status = status(&answer.trailers).or_else(|| status(&answer.head));
+    let (code, message) = status.ok_or_else(malformed)?;
+    if code != 0 {
+        return Err(RpcError::Status { code, message });
+    }
+    let (head, body) = answer.body.split_first_chunk::<5>().ok_or_else(malformed)?;
+    let [compressed, length @ ..] = *head;
+    if compressed != 0 || u32::from_be_bytes(length) as usize != body.len() {
+        return Err(malformed());
+    }
+    A::decode(body).map_err(|_| malformed())
+}
+
+fn status(fields: &HeaderMap) -> Option<(u32, String)> {
+    let code = fields.get("grpc-status")?.to_str().ok()?.parse().ok()?;
+    let message = fields.get("grpc-message");
+    let message = message.map_or(Ok(""), |message| message.to_str());
+    Some((code, message.unwrap_or_default().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Text {
+        #[prost(string, tag = "1")]
+        text: String,
+    }
+
+    fn answer(body: &[u8], status: &str, in_head: bool) -> Answer {
+        let mut fields = HeaderMap::new();
+        fields.insert("grpc-status", status.parse().unwrap());
+        fields.insert("grpc-message", "why".parse().unwrap());
+        let (head, trailers) = if in_head {
+            (fields, HeaderMap::new())
+        } else {
+            (HeaderMap::new(), fields)
+        };
+        Answer {
+            status: 200,
+            head,
+            body: Bytes::copy_from_slice(body),
+            trailers,
+        }
+    }
+
+    #[test]
+    fn an_answer_is_one_whole_frame() {
+        let good = b"\0\0\0\0\x04\x0a\x02hi";
+        assert_eq!(read::<Text>(&answer(good, "0", false)).unwrap().text, "hi");
+        let malformed = Err(RpcError::Failed(Failure::Malformed));
+        for end in 0..good.len() {
+            assert_eq!(read::<Text>(&answer(&good[..end], "0", false)), malformed);
+        }
+        for bad in [&b"\x01\0\0\0\x04\x0a\x02hi"[..], b"\0\0\0\0\x02\x0a\x02"] {
+            assert_eq!(read::<Text>(&answer(bad, "0", false)), malformed);
+        }
+        assert_eq!(read::<Text>(&answer(good, "x", false)), malformed);
+    }
+
+    #[test]
+    fn a_refusal_may_come_in_the_head() {
+        for in_head in [true, false] {
+            let told = read::<Text>(&answer(b"", "16", in_head)).unwrap_err();
+            let (code, message) = (RpcError::UNAUTHENTICATED, "why".to_owned());
+            assert_eq!(told, RpcError::Status { code, message });
+        }
+    }
+}

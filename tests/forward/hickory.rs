@@ -1,0 +1,105 @@
+//! An upstream that others have written: hickory-server, over UDP, TCP and TLS.
+//!
+//! What both sides of a test have in common may be wrong on both; this server has nothing in common
+//! with ours.
+
+use std::{net::SocketAddr, time::Duration};
+
+use hickory_proto::{
+    op::{Header, HeaderCounts, Metadata},
+    rr::{RData, Record, rdata::A},
+};
+use hickory_server::{
+    Server,
+    net::runtime::Time,
+    server::{Request, RequestHandler, ResponseHandler, ResponseInfo},
+    zone_handler::MessageResponseBuilder,
+};
+use lodestone::{
+    query::Transport,
+    reply::Section,
+    wire::{Rcode, Type},
+};
+use tokio::net::{TcpListener, UdpSocket};
+
+use crate::{
+    authority::Authority,
+    served::{Served, query},
+};
+
+const NAME: &str = "dns.example";
+
+/// How many addresses a name has that begins with `many`: more than a datagram holds.
+const MANY: u8 = 200;
+
+/// Knows every name.
+struct Names;
+
+#[async_trait::async_trait]
+impl RequestHandler for Names {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        mut response: R,
+    ) -> ResponseInfo {
+        let name = request.queries.queries()[0].original().name().clone();
+        let many = name.to_string().starts_with("many");
+        let records: Vec<Record> = (1..=if many { MANY } else { 1 })
+            .map(|last| Record::from_rdata(name.clone(), 60, RData::A(A::new(192, 0, 2, last))))
+            .collect();
+        let metadata = Metadata::response_from_request(&request.metadata);
+        let builder = MessageResponseBuilder::from_message_request(request);
+        let built = builder.build(metadata, &records, [], [], []);
+        let sent = response.send_response(built).await;
+        sent.unwrap_or_else(|_| {
+            let counts = HeaderCounts::default();
+            Header { metadata, counts }.into()
+        })
+    }
+}
+
+/// Such a server, and where it answers over UDP and TCP, and over TLS.
+async fn start(authority: &Authority) -> (Server<Names>, SocketAddr, SocketAddr) {
+    let mut server = Server::new(Names);
+    let patience = Duration::from_secs(5);
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plain = tcp.local_addr().unwrap();
+    server.register_socket(UdpSocket::bind(plain).await.unwrap());
+    server.register_listener(tcp, patience, 16);
+    let tls = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let encrypted = tls.local_addr().unwrap();
+    let config = authority.speaking(NAME, b"dot");
+    server
+        .register_tls_listener_with_tls_config(tls, patience, config)
+        .unwrap();
+    (server, plain, encrypted)
+}
+
+#[tokio::test]
+async fn its_answers_are_handed_on() {
+    let authority = Authority::new();
+    let (_server, plain, encrypted) = start(&authority).await;
+    let (ip, port, ca) = (encrypted.ip(), encrypted.port(), authority.path("ca.pem"));
+    for to in [
+        format!("forward . {plain}"),
+        format!("forward . {plain} {{\nforce_tcp\n}}"),
+        format!("forward . tls://{ip}%{NAME}:{port} {{\ntls {ca}\n}}"),
+    ] {
+        let served = Served::new(&to);
+        for (name, count) in [("one.example", 1), ("many.example", usize::from(MANY))] {
+            let mut query = query(name, Type::A);
+            query.transport = Transport::Tcp;
+            let reply = served.query(query).await;
+            let answers = reply.section(Section::Answer);
+            assert_eq!(
+                (reply.rcode, answers.len()),
+                (Rcode::NOERROR, count),
+                "{to}"
+            );
+        }
+    }
+    // A datagram is cut, and the client is told so.
+    let served = Served::new(&format!("forward . {plain}"));
+    let reply = served.ask("many.example").await;
+    assert!(reply.truncated);
+}

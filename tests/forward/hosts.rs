@@ -1,0 +1,97 @@
+//! Upstreams that are given by name: looked up when serving begins.
+
+use lodestone::{reply::Why, wire::Rcode};
+
+use crate::{
+    authority::Authority,
+    served::Served,
+    upstream::{Act, Asked, Upstream, answer_of},
+};
+
+/// A name server that knows one address for every name: 127.0.0.1.
+fn knows_loopback(asked: &Asked) -> Vec<Act> {
+    let mut octets = vec![0, 0, 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0];
+    octets.extend(asked.question.name.as_wire());
+    octets.extend(asked.question.rtype.0.to_be_bytes());
+    octets.extend([0, 1]);
+    if asked.question.rtype == lodestone::wire::Type::A {
+        octets[7] = 1;
+        octets.extend([0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+    }
+    vec![Act::Octets(octets)]
+}
+
+#[tokio::test]
+async fn a_name_is_asked_of_the_resolvers_in_turn() {
+    let broken = Upstream::start(|_| vec![Act::Code(Rcode::REFUSED)]).await;
+    let resolver = Upstream::start(knows_loopback).await;
+    let upstream = Upstream::answering(1).await;
+    let port = upstream.address.port();
+    let served = Served::new(&format!(
+        "forward . dns.example:{port} {{\n resolver {} {}\n}}",
+        broken.address, resolver.address
+    ));
+    let served = served.started().await;
+    assert_eq!(answer_of(&served.ask("a.example").await), 1);
+    assert_eq!((broken.asked().len(), resolver.asked().len()), (2, 2));
+    assert_eq!(
+        resolver.asked()[0].question.name.to_string(),
+        "dns.example."
+    );
+    assert_eq!(answer_of(&served.ask("b.example").await), 1);
+    assert_eq!(resolver.asked().len(), 2, "once");
+}
+
+#[tokio::test]
+async fn the_system_is_asked_where_nobody_is_named() {
+    let upstream = Upstream::answering(1).await;
+    let port = upstream.address.port();
+    let served = Served::new(&format!("forward . localhost:{port}"));
+    let served = served.started().await;
+    assert_eq!(answer_of(&served.ask("a.example").await), 1);
+}
+
+#[tokio::test]
+async fn a_host_must_prove_the_name_that_it_was_looked_up_by() {
+    let authority = Authority::new();
+    let resolver = Upstream::start(knows_loopback).await;
+    let tls = authority.speaking("dns.example", b"h2");
+    let upstream = Upstream::start_https(tls, |_| vec![Act::Answer(1)]).await;
+    let (port, ca) = (upstream.address.port(), authority.path("ca.pem"));
+    for (name, proven) in [("dns.example", true), ("other.example", false)] {
+        let served = Served::new(&format!(
+            "forward . https://{name}:{port} {{\n tls {ca}\n resolver {}\n}}",
+            resolver.address
+        ));
+        let reply = served.started().await.ask("a.example").await;
+        assert_eq!(reply.rcode == Rcode::NOERROR, proven, "{:?}", reply.cause);
+    }
+}
+
+#[tokio::test]
+async fn until_a_name_is_found_it_is_tried_again_and_others_are_asked() {
+    let resolver = Upstream::start(|_| vec![Act::Code(Rcode::SERVFAIL)]).await;
+    let upstream = Upstream::answering(1).await;
+    let port = upstream.address.port();
+    let resolvers = format!("resolver {}", resolver.address);
+    let alone = Served::new(&format!(
+        "forward . dns.example:{port} {{\n {resolvers}\n}}"
+    ));
+    let reply = alone.ask("a.example").await;
+    assert_eq!(
+        (reply.rcode, reply.why),
+        (Rcode::SERVFAIL, Why::UpstreamUnreachable)
+    );
+    assert!(reply.cause.unwrap().contains("no address"));
+
+    let other = Upstream::answering(2).await;
+    let both = Served::new(&format!(
+        "forward . dns.example:{port} {} {{\n {resolvers}\n}}",
+        other.address
+    ));
+    assert_eq!(answer_of(&both.ask("a.example").await), 2);
+
+    resolver.now(knows_loopback);
+    let alone = alone.started().await;
+    assert_eq!(answer_of(&alone.ask("a.example").await), 1);
+}

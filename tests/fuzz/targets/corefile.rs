@@ -1,0 +1,12 @@
+//! Any text for a Corefile: see `oracle`.
+
+#![no_main]
+
+#[path = "../oracle.rs"]
+mod oracle;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|octets: &[u8]| {
+    oracle::examine(&String::from_utf8_lossy(octets));
+});

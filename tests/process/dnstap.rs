@@ -1,0 +1,219 @@
+//! `dnstap`, read by a reader of frame streams of our own.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    os::unix::net::{UnixListener, UnixStream},
+    sync::mpsc::{Receiver, channel},
+};
+
+use hickory_proto::{op::Message, rr::RecordType};
+use lodestone::plugin::dnstap::message::{Dnstap, Kind};
+use prost::Message as _;
+
+use super::server::{PATIENCE, Server, exchange};
+
+const CONTENT: &[u8] = b"protobuf:dnstap.Dnstap";
+
+/// Takes what comes over `stream`, from the handshake to the good-bye.
+fn read(mut stream: impl Read + Write, tell: &std::sync::mpsc::Sender<Dnstap>) {
+    let ready = control(&mut stream);
+    assert_eq!(ready[..4], 4u32.to_be_bytes(), "READY");
+    assert!(ready.ends_with(CONTENT));
+    send(&mut stream, 1, true);
+    assert_eq!(control(&mut stream)[..4], 2u32.to_be_bytes(), "START");
+    let mut length = [0; 4];
+    while stream.read_exact(&mut length).is_ok() {
+        let length = u32::from_be_bytes(length) as usize;
+        let mut frame = vec![0; length];
+        if length == 0 {
+            // STOP, whose escape has just been read.
+            send(&mut stream, 5, false);
+            return;
+        }
+        stream.read_exact(&mut frame).unwrap();
+        if tell.send(Dnstap::decode(&frame[..]).unwrap()).is_err() {
+            return;
+        }
+    }
+}
+
+fn control(stream: &mut impl Read) -> Vec<u8> {
+    let mut head = [0; 8];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(head[..4], [0; 4]);
+    let mut body = vec![0; u32::from_be_bytes(head[4..].try_into().unwrap()) as usize];
+    stream.read_exact(&mut body).unwrap();
+    body
+}
+
+fn send(stream: &mut impl Write, kind: u32, with_content: bool) {
+    let mut body = kind.to_be_bytes().to_vec();
+    if with_content {
+        body.extend([0, 0, 0, 1, 0, 0, 0, 22]);
+        body.extend(CONTENT);
+    }
+    let length = u32::try_from(body.len()).unwrap();
+    stream.write_all(&[0; 4]).unwrap();
+    stream.write_all(&length.to_be_bytes()).unwrap();
+    stream.write_all(&body).unwrap();
+}
+
+fn next(messages: &Receiver<Dnstap>) -> Dnstap {
+    messages.recv_timeout(PATIENCE).expect("a message")
+}
+
+fn corefile(dnstap: &str) -> String {
+    format!(
+        ".:0 {{
+            bind 127.0.0.1
+            metadata
+            {dnstap}
+            hosts {{
+                192.0.2.1 name.example
+            }}
+        }}\n"
+    )
+}
+
+#[test]
+fn a_query_and_its_reply_are_told_in_full_over_tcp() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (tell, messages) = channel();
+    let address = listener.local_addr().unwrap();
+    let server = Server::start(&corefile(&format!(
+        "dnstap tcp://{address} full {{
+            identity me
+            version 7
+            extra \"{{name}} {{rcode}} {{/forward/upstream}}\"
+        }}"
+    )));
+    std::thread::spawn(move || read(listener.accept().unwrap().0, &tell));
+    let reply = exchange(server.address, "Name.example.", RecordType::A).unwrap();
+    let query = next(&messages);
+    assert_eq!(query.identity.as_deref(), Some(&b"me"[..]));
+    assert_eq!(query.version.as_deref(), Some(&b"7"[..]));
+    assert_eq!(query.extra.as_deref(), Some(&b"name.example. - -"[..]));
+    let query = query.message.unwrap();
+    assert_eq!(query.kind, Kind::ClientQuery as i32);
+    let (family, protocol) = (query.socket_family, query.socket_protocol);
+    assert_eq!((family, protocol), (Some(1), Some(1)));
+    assert_eq!(query.query_address.as_deref(), Some(&[127, 0, 0, 1][..]));
+    assert!(query.response_address.is_none() && query.response_message.is_none());
+    let asked = Message::from_vec(&query.query_message.unwrap()).unwrap();
+    assert_eq!(asked.metadata.id, 4711);
+    assert_eq!(asked.queries[0].name().to_ascii(), "Name.example.");
+
+    let response = next(&messages).message.unwrap();
+    assert_eq!(response.kind, Kind::ClientResponse as i32);
+    assert_eq!(response.query_port, query.query_port);
+    assert!(response.query_message.is_none());
+    let told = Message::from_vec(&response.response_message.unwrap()).unwrap();
+    assert_eq!(told, reply);
+    let asked_at = (response.query_time_sec, response.query_time_nsec);
+    assert!(asked_at <= (response.response_time_sec, response.response_time_nsec));
+}
+
+#[test]
+fn what_goes_to_upstreams_is_told_too() {
+    let upstream =
+        Server::start(".:0 {\n bind 127.0.0.1\n hosts {\n 192.0.2.1 name.example\n }\n}\n");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tap.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let (tell, messages) = channel();
+    std::thread::spawn(move || read(listener.accept().unwrap().0, &tell));
+    let to = upstream.address;
+    let server = Server::start(&format!(
+        ".:0 {{\n bind 127.0.0.1\n dnstap {}\n forward . {to}\n}}\n",
+        path.display()
+    ));
+    let reply = server.ask("name.example.", RecordType::A);
+    assert_eq!(reply, "NoError 192.0.2.1");
+    let wanted = [
+        Kind::ClientQuery,
+        Kind::ForwarderQuery,
+        Kind::ForwarderResponse,
+        Kind::ClientResponse,
+    ];
+    let told = wanted.map(|kind| {
+        let message = next(&messages).message.unwrap();
+        assert_eq!(message.kind, kind as i32);
+        message
+    });
+    for forwarded in &told[1..3] {
+        assert_eq!(forwarded.response_port, Some(to.port().into()));
+        assert_eq!(forwarded.socket_protocol, Some(1));
+        assert!(forwarded.query_message.is_none(), "not in full");
+    }
+    assert!(told[2].query_port.is_some_and(|port| port > 0));
+    assert!(told[1].response_time_sec.is_none() && told[2].response_time_sec.is_some());
+}
+
+#[test]
+fn a_reader_that_goes_is_connected_to_again_and_nobody_waits_for_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server::start(&corefile(&format!("dnstap tcp://{address}")));
+    // This one goes in the middle of the handshake.
+    drop(listener.accept().unwrap());
+    for _ in 0..20 {
+        let reply = server.ask("name.example.", RecordType::A);
+        assert_eq!(reply, "NoError 192.0.2.1");
+    }
+    let (tell, messages) = channel();
+    std::thread::spawn(move || read(listener.accept().unwrap().0, &tell));
+    for _ in 0..40 {
+        next(&messages);
+    }
+    assert!(messages.try_recv().is_err(), "two a question");
+}
+
+#[test]
+fn all_who_connect_to_us_are_told_and_get_a_good_bye() {
+    let mut server = Server::start(&corefile("dnstap listen tap.sock"));
+    let path = server.directory().join("tap.sock");
+    let connect = || loop {
+        match UnixStream::connect(&path) {
+            Ok(stream) => break stream,
+            Err(_) => std::thread::yield_now(),
+        }
+    };
+    let (tell, messages) = channel();
+    let readers = [connect(), connect()].map(|stream| {
+        let tell = tell.clone();
+        std::thread::spawn(move || read(stream, &tell))
+    });
+    drop(tell);
+    // Who has just connected hears of one of the next questions.
+    let mut heard = 0;
+    while heard < 12 {
+        server.ask("name.example.", RecordType::A);
+        heard += messages.try_iter().count();
+    }
+    server.signal("TERM");
+    assert!(server.end().success());
+    for reader in readers {
+        reader.join().unwrap();
+    }
+    assert!(!path.exists(), "the socket's file goes with it");
+}
+
+#[test]
+fn a_listener_over_tcp() {
+    let port = super::server::free_port();
+    let server = Server::start(&corefile(&format!(
+        "dnstap listen tcp://127.0.0.1:{port} full"
+    )));
+    let stream = loop {
+        match TcpStream::connect(("127.0.0.1", port)) {
+            Ok(stream) => break stream,
+            Err(_) => std::thread::yield_now(),
+        }
+    };
+    let (tell, messages) = channel();
+    std::thread::spawn(move || read(stream, &tell));
+    while messages.try_recv().is_err() {
+        server.ask("name.example.", RecordType::A);
+    }
+}

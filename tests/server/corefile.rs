@@ -1,0 +1,112 @@
+//! From the keys of a Corefile to what answers there, through a reload to the end.
+
+use std::{net::SocketAddr, path::Path};
+
+use lodestone::{
+    config::{Config, Source},
+    corefile::Disk,
+    interfaces::Interfaces,
+    life::Running,
+    metrics::Metrics,
+    wire::Rcode,
+};
+use tokio::{io::AsyncReadExt, net::TcpStream};
+
+use crate::{
+    client::{ask_udp, next, query, rcode, send},
+    grpc, http3, https,
+    identity::{Certificate, connect},
+    quic,
+};
+
+/// What there is a key for, in the order of the listeners.
+const SCHEMES: [&str; 6] = ["dns", "tls", "quic", "grpc", "https", "https3"];
+
+fn config(certificate: &Certificate, lines: &str) -> Config {
+    let files = certificate.files();
+    let path = |path: &Path| path.display().to_string();
+    let (certificate, key) = (path(&files.certificate), path(&files.key));
+    let keys = SCHEMES.map(|scheme| format!("{scheme}://test:0")).join(" ");
+    let text = format!(
+        "{keys} {{\n\
+         bind 127.0.0.1\n\
+         tls {certificate} {key}\n\
+         {lines}\n\
+         hosts {{\n192.0.2.1 a.test\n}}\n\
+         }}\n"
+    );
+    let source = Source {
+        name: "Corefile",
+        text: &text,
+        loader: &Disk,
+        interfaces: &Interfaces::default(),
+        default_port: 53,
+    };
+    Config::read(&source).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn addresses(running: &Running) -> [SocketAddr; 6] {
+    running.addresses().try_into().expect("one for each key")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_key_is_served_and_a_reload_keeps_its_connections() {
+    let (first, second) = (Certificate::new(), Certificate::new());
+    let mut running = Running::start(config(&first, ""), 53, Metrics::new())
+        .await
+        .unwrap();
+    let at = addresses(&running);
+    let [dns, tls, doq, rpc, doh, doh3] = at;
+    let message = query("a.test");
+    assert_eq!(rcode(&ask_udp(dns, &message).await), Rcode::NOERROR);
+    let mut stream = connect(tls, first.client(&["dot"])).await;
+    send(&mut stream, &message).await;
+    assert_eq!(rcode(&next(&mut stream).await.unwrap()), Rcode::NOERROR);
+    let (_endpoint, connection) = quic::connect(doq, &first, "doq").await.unwrap();
+    assert_eq!(
+        rcode(&quic::ask(&connection, &message).await),
+        Rcode::NOERROR
+    );
+    let mut calls = https::second(rpc, &first).await;
+    assert_eq!(
+        rcode(&grpc::ask(&mut calls, &message).await),
+        Rcode::NOERROR
+    );
+    let mut requests = https::second(doh, &first).await;
+    assert_eq!(
+        rcode(&https::ask(&mut requests, &message).await),
+        Rcode::NOERROR
+    );
+    let (_endpoint3, mut third) = http3::connect(doh3, &first).await;
+    assert_eq!(
+        rcode(&http3::ask(&mut third, &message).await),
+        Rcode::NOERROR
+    );
+
+    // Another certificate, other times, other limits: who is there stays as before.
+    let other = "timeouts {\nread 1s\n}\nhttps {\nmax_connections 2\n}\nquic {\nmax_streams 2\n}";
+    running.replace(config(&second, other)).await.unwrap();
+    assert_eq!(addresses(&running), at);
+    send(&mut stream, &message).await;
+    assert!(next(&mut stream).await.is_some());
+    quic::ask(&connection, &message).await;
+    grpc::ask(&mut calls, &message).await;
+    https::ask(&mut requests, &message).await;
+    http3::ask(&mut third, &message).await;
+    // Who comes now meets the new certificate and the new times.
+    https::ask(&mut https::second(doh, &second).await, &message).await;
+    let (_endpoint, connection) = quic::connect(doq, &second, "doq").await.unwrap();
+    quic::ask(&connection, &message).await;
+    let start = std::time::Instant::now();
+    let mut silent = TcpStream::connect(tls).await.unwrap();
+    assert!(matches!(silent.read(&mut [0]).await, Ok(0) | Err(_)));
+    assert!(start.elapsed() < std::time::Duration::from_secs(3));
+
+    let banner = running.banner();
+    for scheme in &SCHEMES[1..] {
+        assert!(banner.contains(&format!("{scheme}://test.:")), "{banner}");
+    }
+    running.drain().await;
+    assert!(TcpStream::connect(doh).await.is_err());
+    assert!(next(&mut stream).await.is_none());
+}

@@ -1,0 +1,219 @@
+//! Signed queries over real sockets, signed and verified by another implementation.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use hickory_proto::{
+    op::{Edns, Message, MessageType, OpCode, Query as Asked, ResponseCode},
+    rr::{
+        Name as HickoryName, RecordType, TSigVerifier, TSigner,
+        rdata::tsig::{TsigAlgorithm, TsigError},
+    },
+};
+use lodestone::{
+    plugin::{
+        Plugin, ZoneList,
+        tsig::{Config, Required, Secret, Tsig},
+    },
+    server::Servers,
+    tsig,
+    wire::{Name, Type},
+};
+use tokio::net::TcpStream;
+
+use crate::{
+    client::{ask_tcp, ask_udp, next, query_for, receive, send, udp},
+    transfer::serve_behind,
+};
+
+const KEY: &[u8] = b"a secret of some length, as secrets should have";
+
+fn serve(types: Required<Type>, services: u16) -> (Servers, SocketAddr) {
+    let key = Name::parse("transfer.example").unwrap();
+    let config = Config {
+        zones: ZoneList::all(),
+        keys: [(key, Secret(KEY.into()))].into(),
+        files: Vec::new(),
+        types,
+        opcodes: Required::default(),
+    };
+    let front: Arc<dyn Plugin> = Arc::new(Tsig::new(config));
+    serve_behind(front, services)
+}
+
+fn signer(name: &str, key: &[u8], algorithm: TsigAlgorithm) -> TSigner {
+    let name = HickoryName::from_ascii(name).unwrap();
+    TSigner::new(key.to_vec(), algorithm, name, 300).unwrap()
+}
+
+fn right() -> TSigner {
+    signer("transfer.example.", KEY, TsigAlgorithm::HmacSha256)
+}
+
+/// A query as signed at this time.
+fn signed(name: &str, rtype: RecordType, signer: &TSigner, at: u64) -> (Vec<u8>, TSigVerifier) {
+    let mut question = Message::new(7, MessageType::Query, OpCode::Query);
+    question.add_query(Asked::query(HickoryName::from_ascii(name).unwrap(), rtype));
+    if rtype != RecordType::AXFR {
+        question.edns = Some(Edns::new());
+    }
+    let verifier = question.finalize(signer, at).unwrap().unwrap();
+    (question.to_vec().unwrap(), verifier)
+}
+
+const NAME: &str = "service-00000.shop.svc.cluster.local.";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_query_is_answered_signed() {
+    let (_servers, at) = serve(Required::All, 1);
+    for algorithm in [
+        TsigAlgorithm::HmacSha256,
+        TsigAlgorithm::HmacSha384,
+        TsigAlgorithm::HmacSha512,
+    ] {
+        // Names of keys are compared without regard to case.
+        for key in ["transfer.example.", "Transfer.EXAMPLE."] {
+            let signer = signer(key, KEY, algorithm.clone());
+            for (name, rcode) in [
+                (NAME, ResponseCode::NoError),
+                ("none.cluster.local.", ResponseCode::NXDomain),
+            ] {
+                let (octets, mut verifier) = signed(name, RecordType::A, &signer, tsig::now());
+                let socket = udp(at).await;
+                socket.send(&octets).await.unwrap();
+                let reply = verifier.verify(&receive(&socket).await).unwrap();
+                assert_eq!(reply.metadata.response_code, rcode, "{name}");
+                assert!(reply.edns.is_some());
+            }
+        }
+    }
+    let (octets, mut verifier) = signed(NAME, RecordType::A, &right(), tsig::now());
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    send(&mut stream, &octets).await;
+    verifier.verify(&next(&mut stream).await.unwrap()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_message_of_a_transfer_is_signed_over_the_one_before() {
+    let (_servers, at) = serve(Required::Only([Type::AXFR].into()), 3000);
+    let (octets, mut verifier) = signed("cluster.local.", RecordType::AXFR, &right(), tsig::now());
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    send(&mut stream, &octets).await;
+    let (mut ends, mut messages) = (0, 0);
+    while ends < 2 {
+        let octets = next(&mut stream).await.expect("the transfer goes on");
+        let message = verifier.verify(&octets).unwrap();
+        let records = message.answers.iter();
+        ends += records
+            .filter(|it| it.record_type() == RecordType::SOA)
+            .count();
+        messages += 1;
+    }
+    assert!(messages > 4, "{messages}");
+}
+
+/// The code of a reply and that of its TSIG record, with whether it is signed.
+fn said(octets: &[u8]) -> (ResponseCode, TsigError, bool) {
+    let message = Message::from_vec(octets).unwrap();
+    let record = message.signature().expect("a TSIG record");
+    let data = &record.data;
+    let error = data.error.unwrap_or_else(|| panic!("{data:?}"));
+    (message.metadata.response_code, error, !data.mac.is_empty())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_that_is_wrong_is_told_what_is_wrong() {
+    let (_servers, at) = serve(Required::default(), 1);
+    let now = tsig::now();
+    let algorithm = TsigAlgorithm::HmacSha256;
+    for (signer, time, error, is_signed) in [
+        (
+            signer("transfer.example.", b"another", algorithm.clone()),
+            now,
+            TsigError::BadSig,
+            false,
+        ),
+        (
+            signer("other.example.", KEY, algorithm),
+            now,
+            TsigError::BadKey,
+            false,
+        ),
+        (right(), now - 400, TsigError::BadTime, true),
+        (right(), now + 400, TsigError::BadTime, true),
+    ] {
+        let (octets, mut verifier) = signed(NAME, RecordType::A, &signer, time);
+        let reply = ask_udp(at, &octets).await;
+        let wanted = (ResponseCode::NotAuth, error, is_signed);
+        assert_eq!(said(&reply), wanted);
+        let message = Message::from_vec(&reply).unwrap();
+        assert!(message.answers.is_empty());
+        if is_signed {
+            // It carries the client's time, so that the client can verify it, and ours.
+            verifier.verify(&reply).unwrap();
+            let other = &message.signature().unwrap().data.other;
+            let ours = other
+                .iter()
+                .fold(0, |time, octet| time << 8 | u64::from(*octet));
+            assert!(ours.abs_diff(now) < 60, "{other:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_octet_that_is_changed_is_seen() {
+    let (_servers, at) = serve(Required::default(), 1);
+    let (octets, _) = signed(NAME, RecordType::A, &right(), tsig::now());
+    let socket = udp(at).await;
+    // The id is not signed, and a response or another opcode is not read as a query.
+    for place in (3..octets.len()).filter(|at| !(4..12).contains(at)) {
+        let mut changed = octets.clone();
+        changed[place] ^= 1;
+        socket.send(&changed).await.unwrap();
+        let reply = receive(&socket).await;
+        let rcode = reply[3] & 0x0F;
+        // FORMERR, REFUSED for another class, NOTAUTH; or no such name, where the TSIG record has
+        // become another one and so counts for nothing.
+        let is_signed = Message::from_vec(&reply).is_ok_and(|message| {
+            message
+                .signature()
+                .is_some_and(|it| !it.data.mac.is_empty())
+        });
+        assert!(!is_signed || rcode == 9, "octet {place}: rcode {rcode}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_must_be_signed_and_is_not_is_refused() {
+    let (_servers, at) = serve(Required::Only([Type::AXFR, Type::TXT].into()), 1);
+    for (rtype, rcode) in [(Type::AXFR, 5), (Type::TXT, 5), (Type::A, 0)] {
+        let reply = ask_tcp(at, &query_for(NAME, rtype)).await;
+        assert_eq!(reply[3] & 0x0F, rcode, "{rtype}");
+        let message = Message::from_vec(&reply).unwrap();
+        assert!(
+            message.signature().is_none(),
+            "who does not sign gets no signature"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_makes_no_sense_is_a_bad_message() {
+    let (_servers, at) = serve(Required::default(), 1);
+    let (octets, _) = signed(NAME, RecordType::A, &right(), tsig::now());
+    // An OPT record behind it.
+    let mut behind = octets.clone();
+    behind[11] = 3;
+    behind.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+    // A MAC shorter than any may be: the last fields are 6 octets, the MAC 32 before them.
+    let mac_at = octets.len() - 6 - 32;
+    let mut short = octets[..mac_at].to_vec();
+    short.extend(&octets[octets.len() - 6..]);
+    let length_at = mac_at - 2 - 8 - 13 - 2;
+    let length = u16::from_be_bytes([short[length_at], short[length_at + 1]]) - 32;
+    short[length_at..length_at + 2].copy_from_slice(&length.to_be_bytes());
+    short[mac_at - 2..mac_at].copy_from_slice(&[0, 0]);
+    for message in [behind, short] {
+        let reply = ask_udp(at, &message).await;
+        assert_eq!(reply[3] & 0x0F, 1, "FORMERR");
+    }
+}
