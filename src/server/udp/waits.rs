@@ -4,9 +4,6 @@
 //! send its reply by itself. Answers come in bursts: here a burst wakes one task, which writes all
 //! the replies and sends them together.
 
-// They come boxed, and a pointer is what is handed over.
-#![allow(clippy::vec_box)]
-
 use std::{
     future::poll_fn,
     net::{IpAddr, SocketAddr, UdpSocket},
