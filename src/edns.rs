@@ -7,9 +7,11 @@
 
 use crate::wire::MalformedMessage;
 
-/// Options of a query or a reply.
+/// Options of a query or a reply. Where there are none it is a null pointer: every question that
+/// waits holds some of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options(Vec<u8>);
+#[allow(clippy::box_collection)] // see above
+pub struct Options(Option<Box<Vec<u8>>>);
 
 impl Options {
     /// The server's identity (RFC 5001).
@@ -31,27 +33,27 @@ impl Options {
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// As in an OPT record.
     pub fn as_wire(&self) -> &[u8] {
-        &self.0
+        self.0.as_deref().map_or(&[], Vec::as_slice)
     }
 
-    /// Back to none, room kept.
+    /// Back to none.
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.0 = None;
     }
 
-    /// Becomes a copy of `other`, in the room that is there.
+    /// Becomes a copy of `other`.
     pub fn copy_from(&mut self, other: &Self) {
         self.0.clone_from(&other.0);
     }
 
     /// Codes and data, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (u16, &[u8])> {
-        walk(&self.0).map_while(Result::ok)
+        walk(self.as_wire()).map_while(Result::ok)
     }
 
     /// The data of the first option with this code.
@@ -62,13 +64,14 @@ impl Options {
 
     /// Adds an option behind the others; false where there is no room for it.
     pub fn push(&mut self, code: u16, data: &[u8]) -> bool {
-        if self.0.len() + 4 + data.len() > Self::MAX {
+        if self.as_wire().len() + 4 + data.len() > Self::MAX {
             return false;
         }
         let length = u16::try_from(data.len()).expect("far below the limit of all");
-        self.0.extend(code.to_be_bytes());
-        self.0.extend(length.to_be_bytes());
-        self.0.extend(data);
+        let octets = self.0.get_or_insert_default();
+        octets.extend(code.to_be_bytes());
+        octets.extend(length.to_be_bytes());
+        octets.extend(data);
         true
     }
 
