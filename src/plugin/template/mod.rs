@@ -22,16 +22,18 @@
 //! ```text
 //! parse    the option lines
 //! pattern  regular expressions as Go writes them
-//! text     one Go template: read, checked, executed
+//! text     one Go template: read, checked by walk.rs, executed with functions.rs
 //! data     what a template finds
 //! counters the metrics
 //! ```
 
 mod counters;
 mod data;
+mod functions;
 mod parse;
 mod pattern;
 mod text;
+mod walk;
 
 use std::{cell::LazyCell, collections::BTreeSet, pin::Pin, sync::Arc};
 
