@@ -8,6 +8,7 @@ use crate::{
     config::{Parsing, Settings},
     corefile::{Diagnostic, Directive},
     plugin::{self, Setup},
+    upstream::TlsFiles,
 };
 
 /// A word of the list.
@@ -328,7 +329,9 @@ fn parse_autopath(
 }
 
 fn parse_etcd(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::etcd::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+    let mut config = plugin::etcd::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    under_root(&mut config.tls, parsing);
+    Ok(boxed(config))
 }
 
 fn parse_cache(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
@@ -392,24 +395,27 @@ fn parse_loop(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setu
     plugin::loop_guard::parse(one, &parsing.zone_names()).map(boxed)
 }
 
-fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    let mut config = plugin::forward::parse(one, &parsing.zone_names(), parsing.warnings)?;
-    let tls = &mut config.tls;
-    let (certificate, key) = tls
-        .identity
-        .as_mut()
-        .map_or((None, None), |it| (Some(&mut it.0), Some(&mut it.1)));
-    for file in [certificate, key, tls.authorities.as_mut()]
-        .into_iter()
-        .flatten()
-    {
+/// The files of a connection to an upstream, where `root` says.
+fn under_root(tls: &mut TlsFiles, parsing: &Parsing<'_>) {
+    let identity = tls.identity.iter_mut();
+    let files = identity.flat_map(|(certificate, key)| [certificate, key]);
+    for file in files.chain(&mut tls.authorities) {
         *file = parsing.path(file);
     }
+}
+
+fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    let mut config = plugin::forward::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    under_root(&mut config.tls, parsing);
     Ok(boxed(config))
 }
 
 fn parse_grpc(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::grpc::parse(one, parsing.warnings).map(boxed)
+    let mut config = plugin::grpc::parse(one, parsing.warnings)?;
+    if let Some(tls) = &mut config.tls {
+        under_root(tls, parsing);
+    }
+    Ok(boxed(config))
 }
 
 fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
