@@ -408,6 +408,15 @@ fn parse_loop(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setu
     plugin::loop_guard::parse(one, &parsing.zone_names()).map(boxed)
 }
 
+/// The files of a connection to an upstream, where `root` says.
+fn under_root(tls: &mut TlsFiles, parsing: &Parsing<'_>) {
+    let identity = tls.identity.iter_mut();
+    let files = identity.flat_map(|(certificate, key)| [certificate, key]);
+    for file in files.chain(&mut tls.authorities) {
+        *file = parsing.path(file);
+    }
+}
+
 fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     let mut config = plugin::forward::parse(one, &parsing.zone_names(), parsing.warnings)?;
     under_root(&mut config.tls, parsing);
