@@ -61,7 +61,8 @@ impl Running {
         let readiness = Arc::new(Readiness::default());
         let limits = admin::Limits::default();
         let admin = Admin::new(Arc::clone(&metrics), Arc::clone(&readiness), limits);
-        let mut servers = Servers::new(runtime, limits::Limits::default(), Arc::clone(&metrics));
+        let granted = limits::Limits::default();
+        let mut servers = Servers::new(runtime, granted, Arc::clone(&metrics));
 
         let site = Site::build(&config, default_port, Parts::default(), &metrics)?;
         let pages = admin.prepare(&site.pages).await?;
@@ -80,6 +81,11 @@ impl Running {
             imported: config.imported,
         };
         running.report(&running.site);
+        tracing::info!(
+            "At most {} questions wait at a time, in at most {} MiB",
+            granted.waiting,
+            granted.waiting_octets() >> 20
+        );
         Ok(running)
     }
 
