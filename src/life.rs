@@ -40,6 +40,9 @@ pub enum StartError {
     BindPage(#[from] admin::BindError),
 }
 
+/// How long plugins may take to tell what they still have to tell.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// How long questions under way may take to be answered once nothing new is taken in. Forwarded
 /// ones end by themselves before.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -58,7 +61,8 @@ impl Running {
         let readiness = Arc::new(Readiness::default());
         let limits = admin::Limits::default();
         let admin = Admin::new(Arc::clone(&metrics), Arc::clone(&readiness), limits);
-        let mut servers = Servers::new(runtime, limits::Limits::default(), Arc::clone(&metrics));
+        let granted = limits::Limits::default();
+        let mut servers = Servers::new(runtime, granted, Arc::clone(&metrics));
 
         let site = Site::build(&config, default_port, Parts::default(), &metrics)?;
         let pages = admin.prepare(&site.pages).await?;
@@ -77,6 +81,11 @@ impl Running {
             imported: config.imported,
         };
         running.report(&running.site);
+        tracing::info!(
+            "At most {} questions wait at a time, in at most {} MiB",
+            granted.waiting,
+            granted.waiting_octets() >> 20
+        );
         Ok(running)
     }
 
@@ -133,6 +142,8 @@ impl Running {
         if !self.servers.drain(PATIENCE).await {
             tracing::warn!("questions were still under way after {PATIENCE:?}");
         }
+        // Whoever they tell may be gone, which is no reason to stay.
+        let _ = tokio::time::timeout(FAREWELL, self.site.ended()).await;
     }
 
     /// What is served, in CoreDNS's form: a line for each zone of each listener.

@@ -149,6 +149,11 @@ impl Site {
         })
     }
 
+    /// Waits until every plugin has told what it still has to tell.
+    pub async fn ended(&self) {
+        future::join_all(self.plugins.iter().filter_map(|plugin| plugin.ended())).await;
+    }
+
     /// Waits until every plugin has what it needs to start, or has waited long enough.
     pub async fn started(&self) {
         future::join_all(self.plugins.iter().filter_map(|plugin| plugin.started())).await;
@@ -180,7 +185,7 @@ fn warn_of_root(block: &ServerBlock) {
     };
     if let Err(error) = std::fs::metadata(root) {
         let root = root.display();
-        tracing::warn!("plugin/root: the directory {root} cannot be seen: {error}");
+        tracing::warn!(target: "plugin/root", "the directory {root} cannot be seen: {error}");
     }
 }
 

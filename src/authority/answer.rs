@@ -10,6 +10,8 @@ use crate::{
     wire::{Name, NameRef, Rcode, Type},
 };
 
+pub(super) const NSEC: Type = Type(47);
+
 /// Aliases that are followed within the zone for one question.
 const MAX_ALIASES: usize = 8;
 
@@ -24,6 +26,7 @@ pub struct Want {
 
 /// What came of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // a name is copied, not allocated
 pub enum Outcome {
     /// The name is not of this zone; nothing was written.
     Outside,
@@ -134,13 +137,11 @@ impl Answering<'_> {
         if let Some(node) = place.exact {
             return self.tell(owner, node, None);
         }
-        match self.wildcard(place) {
-            Some(wildcard) => self.tell(owner, wildcard, Some(place)),
-            None => {
-                self.deny(place);
-                Step::Done(Outcome::Denied)
-            }
+        if let Some(wildcard) = self.wildcard(place) {
+            return self.tell(owner, wildcard, Some(place));
         }
+        self.deny(place);
+        Step::Done(Outcome::Denied)
     }
 
     /// The node whose records stand for a name that does not exist (RFC 4592 §3.3).
@@ -163,7 +164,8 @@ impl Answering<'_> {
                 }
             }
             rtype => {
-                if rtype != Type::CNAME
+                // An alias' own NSEC record stands beside it (RFC 4035 §2.3).
+                if !matches!(rtype, Type::CNAME | NSEC)
                     && let Some(set) = zone.set(node, Type::CNAME)
                 {
                     self.put(Section::Answer, owner, set);
@@ -193,7 +195,7 @@ impl Answering<'_> {
     fn any(&mut self, owner: Owner<'_>, node: usize) {
         let zone = self.zone;
         // Nobody asks ANY for the sake of signatures and denials, unless there is nothing else.
-        let is_plain = |set: &&Set| !set.is_empty() && !matches!(set.rtype.0, 47 | 46);
+        let is_plain = |set: &&Set| !set.is_empty() && !matches!(set.rtype, NSEC | Type::RRSIG);
         let sets = zone.sets(node);
         if self.want.everything {
             for set in sets.iter().filter(|set| !set.is_empty()) {

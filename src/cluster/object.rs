@@ -140,7 +140,7 @@ pub struct ImportedFrom {
     pub cluster: Arc<str>,
 }
 
-/// One address of one endpoint: 48 bytes, and its names once on the heap.
+/// One address of one endpoint: 40 bytes, and its names, where it has any, once on the heap.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Where it is. Slices of address type FQDN are not kept: they are deprecated, and a name is
@@ -151,7 +151,8 @@ pub struct Endpoint {
     pub ready: bool,
     /// How many octets of `names` are the hostname; the rest is the pod's name.
     hostname_length: u16,
-    names: Box<str>,
+    /// A thin pointer: few endpoints have any.
+    names: Option<Box<Box<str>>>,
     /// A thin pointer, 8 bytes and not 16; a cluster has a handful of zones.
     zone: Option<Arc<Box<str>>>,
 }
@@ -171,7 +172,7 @@ impl Endpoint {
             address,
             ready,
             hostname_length: u16::try_from(hostname.len()).unwrap_or_default(),
-            names: [hostname, pod.unwrap_or_default()].concat().into(),
+            names: thin(&[hostname, pod.unwrap_or_default()].concat()),
             zone: zone
                 .filter(|zone| !zone.is_empty())
                 .map(|zone| Arc::new(zone.into())),
@@ -180,21 +181,20 @@ impl Endpoint {
 
     /// `hostname`, which names it below its Service.
     pub fn hostname(&self) -> Option<&str> {
-        let hostname = self.names.get(..self.hostname_length.into())?;
+        let hostname = self.names.as_ref()?.get(..self.hostname_length.into())?;
         (!hostname.is_empty()).then_some(hostname)
     }
 
     /// The name of the Pod behind it (`targetRef` of kind Pod), for `endpoint_pod_names`.
     pub fn pod(&self) -> Option<&str> {
-        let pod = self.names.get(self.hostname_length.into()..)?;
+        let pod = self.names.as_ref()?.get(self.hostname_length.into()..)?;
         (!pod.is_empty()).then_some(pod)
     }
 
     /// Gives the room of the pod's name back.
     pub(super) fn forget_pod(&mut self) {
-        let hostname = &self.names[..self.hostname_length.into()];
-        if hostname.len() < self.names.len() {
-            self.names = hostname.into();
+        if self.pod().is_some() {
+            self.names = thin(self.hostname().unwrap_or_default());
         }
     }
 
@@ -207,6 +207,11 @@ impl Endpoint {
     pub(super) fn zone_mut(&mut self) -> Option<&mut Arc<Box<str>>> {
         self.zone.as_mut()
     }
+}
+
+/// The text behind one pointer; nothing where it is empty.
+fn thin(text: &str) -> Option<Box<Box<str>>> {
+    (!text.is_empty()).then(|| Box::new(text.into()))
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -295,7 +300,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_small_and_keeps_its_names() {
-        assert!(size_of::<Endpoint>() <= 48, "{}", size_of::<Endpoint>());
+        assert!(size_of::<Endpoint>() <= 40, "{}", size_of::<Endpoint>());
         // With an Arc's counts 80 octets, which is what jemalloc gives for anything above 64.
         assert!(size_of::<Pod>() <= 64, "{}", size_of::<Pod>());
         let address = IpAddr::from([10, 0, 0, 1]);

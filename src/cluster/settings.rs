@@ -8,6 +8,7 @@ use std::time::Duration;
 
 /// Everything a source needs to know.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::struct_excessive_bools)] // independent of each other
 pub struct Settings {
     /// Where the cluster is told of.
     pub origin: Origin,

@@ -70,10 +70,11 @@ pub struct EntryKey {
     pub name: Arc<str>,
 }
 
-/// An address that an entry has.
+/// An address that an entry has, or one that shares the tag and the bucket with it: there is one
+/// for each address of a cluster, so it is small and not exact.
 #[derive(Clone)]
 pub(super) struct Owner {
-    pub(super) address: IpAddr,
+    pub(super) tag: u32,
     /// How many times: in several slices, or as a cluster address too.
     pub(super) count: u32,
     pub(super) key: Arc<EntryKey>,
@@ -130,13 +131,14 @@ impl Cluster {
     /// The entries that may have this address: as a cluster address, an external one, or that of
     /// an endpoint, ready or not. Whether they do, and in which role, is for the caller to see.
     pub fn owners(&self, address: IpAddr) -> impl Iterator<Item = Found<Tagged<Entry>>> {
-        let bucket = self.owners.load(self.hash(address));
+        let hash = self.hash(address);
+        let (bucket, tag) = (self.owners.load(hash), tag(hash));
         let mut at = 0;
         std::iter::from_fn(move || {
             loop {
                 let owner = bucket.get(at)?;
                 at += 1;
-                if owner.address == address
+                if owner.tag == tag
                     && let Some(entry) = self.entry(&owner.key.namespace, &owner.key.name)
                 {
                     return Some(entry);

@@ -35,9 +35,11 @@ pub struct Timeouts {
     read: Option<Duration>,
     write: Option<Duration>,
     idle: Option<Duration>,
-    /// `Some(None)` where it is said that there is no limit.
-    queries: Option<Option<u64>>,
+    /// [`NO_LIMIT`] where it is said that there is none.
+    queries: Option<u64>,
 }
+
+const NO_LIMIT: u64 = u64::MAX;
 
 /// Limits of one transport, as far as they are said; 0 where there shall be none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,7 +112,9 @@ impl Timeouts {
         settings.first_query = self.read.unwrap_or(settings.first_query);
         settings.write = self.write.unwrap_or(settings.write);
         settings.idle = self.idle.unwrap_or(settings.idle);
-        settings.queries = self.queries.unwrap_or(settings.queries);
+        if let Some(queries) = self.queries {
+            settings.queries = (queries != NO_LIMIT).then_some(queries);
+        }
     }
 }
 
@@ -245,7 +249,7 @@ fn read_timeouts(one: &Directive, timeouts: &mut Timeouts) -> Result<(), Diagnos
                     let error = word.error("no query could be asked");
                     return Err(error.expected("-1 for no limit, or a positive number"));
                 }
-                timeouts.queries = Some(u64::try_from(number).ok());
+                timeouts.queries = Some(u64::try_from(number).unwrap_or(NO_LIMIT));
             }
             _ => return Err(unknown_property(line.name(), &KNOWN)),
         }
@@ -261,7 +265,7 @@ fn time(arguments: &mut Arguments<'_>) -> Result<Duration, Diagnostic> {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => word.duration()?,
     };
-    let day = Duration::from_secs(24 * 60 * 60);
+    let day = Duration::from_hours(24);
     if (Duration::from_secs(1)..=day).contains(&time) {
         return Ok(time);
     }

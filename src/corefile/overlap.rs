@@ -35,8 +35,7 @@ impl Overlaps {
     ///
     /// Refused when the zone is already defined there, unless one of the two blocks is `filtered`
     /// (has a plugin such as `view` that picks its queries); and when one block is bound to an
-    /// address and the other one to none. Warned of when the block before takes every query, so
-    /// that this one, `filtered` as it is, never gets any.
+    /// address and the other one to none.
     pub fn claim(
         &mut self,
         key: &Key,
@@ -63,12 +62,7 @@ impl Overlaps {
                 return Ok(());
             }
             if filtered {
-                let message = format!("the view of {claim} is never asked");
-                return Err(Diagnostic::warning(message)
-                    .at(key.place)
-                    .label("stands behind a block that takes every query of the zone")
-                    .also(first.place, "this one")
-                    .help("put the block without a view last"));
+                return Ok(());
             }
             let message = format!("cannot serve {claim} - it is already defined");
             return Err(Diagnostic::error(message)

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::{Build, BuildError, Context, Plugin, Setup, Step, host_name::host_name};
 use crate::{
-    corefile::{Diagnostic, Directive},
+    corefile::{Diagnostic, Directive, Word},
     query::Query,
     reply::{Data, Reply, Why},
     wire::{Class, Name, NameError, Type},
@@ -46,7 +46,7 @@ pub fn parse(
         let warning = word.warning("only the first 255 octets are told");
         warnings.push(warning.in_plugin(NAME));
     }
-    let mut words = directive.arguments.iter().map(|word| word.as_str());
+    let mut words = directive.arguments.iter().map(Word::as_str);
     let version = words.next().map(str::to_owned);
     let mut authors: Vec<_> = words.map(str::to_owned).collect();
     authors.sort_unstable();

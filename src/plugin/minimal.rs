@@ -90,7 +90,7 @@ mod tests {
             let query = testing::query("example.org", asked);
             Minimal.amend(&Place::new(Vec::new()).context(), &query, &mut reply);
             assert_eq!(reply.section(Section::Answer).len(), answers);
-            let left = if is_cut { 0 } else { 1 };
+            let left = usize::from(!is_cut);
             for section in [Section::Authority, Section::Additional] {
                 assert_eq!(reply.section(section).len(), left, "{rcode} {authority}");
             }

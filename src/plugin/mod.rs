@@ -133,6 +133,12 @@ pub trait Plugin: Send + Sync + 'static {
         None
     }
 
+    /// The process ends and has answered its last question: completes when the plugin has told
+    /// others what it still has to tell. Nobody waits longer than a moment.
+    fn ended(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        None
+    }
+
     /// Whether names that nobody here knows can be found by it: decides the RA bit.
     fn recurses(&self) -> bool {
         false
@@ -145,8 +151,9 @@ pub trait Plugin: Send + Sync + 'static {
     }
 
     /// Somebody says that the zone of the query's name has changed (NOTIFY, RFC 1996): what to answer,
-    /// where the plugin has to do with that. Whatever follows must not be waited for here.
-    fn notified(&self, _query: &Query) -> Option<Rcode> {
+    /// where the plugin has to do with that. The plugins of a block are asked in their order, until
+    /// one answers. Whatever follows must not be waited for here.
+    fn notified(&self, _query: &mut Query) -> Option<Rcode> {
         None
     }
 

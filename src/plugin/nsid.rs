@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Build, BuildError, Context, Plugin, Setup, Step, host_name::host_name};
 use crate::{
-    corefile::{Diagnostic, Directive},
+    corefile::{Diagnostic, Directive, Word},
     edns::Options,
     query::Query,
     reply::Reply,
@@ -31,11 +31,7 @@ pub struct Config {
 pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
     let read = || {
         directive.no_body()?;
-        let words: Vec<_> = directive
-            .arguments
-            .iter()
-            .map(|word| word.as_str())
-            .collect();
+        let words: Vec<_> = directive.arguments.iter().map(Word::as_str).collect();
         let data = words.join(" ");
         if data.len() > MAX_DATA {
             let error = directive.name.error("the identity is too long");

@@ -8,6 +8,7 @@ use crate::{
     config::{Parsing, Settings},
     corefile::{Diagnostic, Directive},
     plugin::{self, Setup},
+    upstream::TlsFiles,
 };
 
 /// A word of the list.
@@ -277,7 +278,16 @@ fn parse_log(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>,
 }
 
 fn parse_dnstap(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::dnstap::parse(one, parsing.warnings).map(boxed)
+    let mut config = plugin::dnstap::parse(one, parsing.warnings)?;
+    // What metadata offers comes too late: it is built behind those that offer something too.
+    let mut directives = parsing.directives.iter();
+    let metadata = directives.find(|directive| directive.name == "metadata");
+    config.metadata = metadata.and_then(|directive| {
+        let published = plugin::metadata::parse(directive, &parsing.zone_names());
+        // Whatever is wrong with it is told where it is read.
+        published.ok()
+    });
+    Ok(boxed(config))
 }
 
 fn parse_loadbalance(
@@ -328,7 +338,9 @@ fn parse_autopath(
 }
 
 fn parse_etcd(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::etcd::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+    let mut config = plugin::etcd::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    under_root(&mut config.tls, parsing);
+    Ok(boxed(config))
 }
 
 fn parse_cache(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
@@ -343,7 +355,11 @@ fn parse_transfer(
 }
 
 fn parse_tsig(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::tsig::parse(one, &parsing.zone_names(), parsing.warnings).map(boxed)
+    let mut config = plugin::tsig::parse(one, &parsing.zone_names(), parsing.warnings)?;
+    for file in &mut config.files {
+        *file = parsing.path(file);
+    }
+    Ok(boxed(config))
 }
 
 fn parse_hosts(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
@@ -394,22 +410,27 @@ fn parse_loop(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setu
 
 fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     let mut config = plugin::forward::parse(one, &parsing.zone_names(), parsing.warnings)?;
-    let tls = &mut config.tls;
-    let (certificate, key) = tls
-        .identity
-        .as_mut()
-        .map_or((None, None), |it| (Some(&mut it.0), Some(&mut it.1)));
-    for file in [certificate, key, tls.authorities.as_mut()]
-        .into_iter()
-        .flatten()
-    {
-        *file = parsing.path(file);
-    }
+    under_root(&mut config.tls, parsing);
     Ok(boxed(config))
 }
 
+/// Puts files that are not named from the top under what `root` says.
+fn under_root(tls: &mut TlsFiles, parsing: &Parsing<'_>) {
+    let identity = tls
+        .identity
+        .iter_mut()
+        .flat_map(|(chain, key)| [chain, key]);
+    for path in identity.chain(&mut tls.authorities) {
+        *path = parsing.path(path);
+    }
+}
+
 fn parse_grpc(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::grpc::parse(one, parsing.warnings).map(boxed)
+    let mut config = plugin::grpc::parse(one, parsing.warnings)?;
+    if let Some(tls) = &mut config.tls {
+        under_root(tls, parsing);
+    }
+    Ok(boxed(config))
 }
 
 fn parse_whoami(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

@@ -222,7 +222,7 @@ impl Entrance {
             }
         };
         let refused = match not_served(&query) {
-            Some(_) if query.opcode == Opcode::NOTIFY => Err(notified(routes, &query)),
+            Some(_) if query.opcode == Opcode::NOTIFY => Err(notified(routes, &mut query)),
             Some(rcode) => Err((rcode, Why::NotServed)),
             None => routes.find(&query).ok_or((Rcode::REFUSED, Why::NoZone)),
         };
@@ -399,7 +399,7 @@ impl Wait {
 }
 
 /// The answer to somebody who says that a zone has changed (RFC 1996 §3.11).
-fn notified(routes: &Routes, query: &Query) -> (Rcode, Why) {
+fn notified(routes: &Routes, query: &mut Query) -> (Rcode, Why) {
     let plugins = routes.find(query).map(|block| block.chain.plugins());
     let told = plugins.into_iter().flatten();
     let mut told = told.filter_map(|plugin| plugin.notified(query));

@@ -121,22 +121,15 @@ impl Trust {
 impl Start {
     /// Reads what `octets` begin with.
     pub fn read(octets: &[u8]) -> Result<Self, Malformed> {
-        if let Some(rest) = begins(octets, SIGNATURE) {
-            return rest.map_or(Ok(Self::Unfinished), |_| binary(octets));
+        if octets.starts_with(SIGNATURE) {
+            binary(octets)
+        } else if let Some(rest) = octets.strip_prefix(LINE_START) {
+            line(rest)
+        } else if SIGNATURE.starts_with(octets) || LINE_START.starts_with(octets) {
+            Ok(Self::Unfinished)
+        } else {
+            Ok(Self::Bare)
         }
-        match begins(octets, LINE_START) {
-            Some(None) => Ok(Self::Unfinished),
-            Some(Some(rest)) => line(rest),
-            None => Ok(Self::Bare),
-        }
-    }
-}
-
-/// Nothing where `octets` do not begin with `start`; what is behind it, where they hold it whole.
-fn begins<'a>(octets: &'a [u8], start: &[u8]) -> Option<Option<&'a [u8]>> {
-    match octets.strip_prefix(start) {
-        Some(rest) => Some(Some(rest)),
-        None => start.starts_with(octets).then_some(None),
     }
 }
 
@@ -155,16 +148,17 @@ fn line(rest: &[u8]) -> Result<Start, Malformed> {
     Ok(Start::Header(Header {
         length: LINE_START.len() + end + 1,
         version: 1,
-        addresses: line_addresses(text).ok_or(Malformed::Text)?,
+        // Whatever stands behind this word.
+        addresses: match text.strip_prefix("UNKNOWN") {
+            Some(rest) if rest.is_empty() || rest.starts_with(' ') => None,
+            _ => Some(line_addresses(text).ok_or(Malformed::Text)?),
+        },
     }))
 }
 
-fn line_addresses(text: &str) -> Option<Option<Addresses>> {
+fn line_addresses(text: &str) -> Option<Addresses> {
     let mut words = text.split(' ');
     let family = words.next()?;
-    if family == "UNKNOWN" {
-        return Some(None); // whatever stands behind it
-    }
     let (client, asked) = (words.next()?, words.next()?);
     let (client_port, asked_port) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     let ips: (IpAddr, IpAddr) = match family {
@@ -178,11 +172,11 @@ fn line_addresses(text: &str) -> Option<Option<Addresses>> {
         ),
         _ => return None,
     };
-    words.next().is_none().then_some(Some(Addresses {
+    words.next().is_none().then_some(Addresses {
         client: SocketAddr::new(ips.0, client_port),
         asked: SocketAddr::new(ips.1, asked_port),
         datagrams: false,
-    }))
+    })
 }
 
 /// Version 2, from its first octet.

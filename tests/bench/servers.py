@@ -149,6 +149,7 @@ class Stage:
   listen: 127.0.0.1@{port}
   udp-workers: {CORES}
   tcp-workers: {CORES}
+  tcp-io-timeout: 5000
 log:
   - target: stderr
     any: warning

@@ -1,9 +1,14 @@
 //! What stands around `kubernetes` in a Corefile, from a file to an answer: `autopath`,
 //! `k8s_external`, `metadata`.
 
-use hickory_proto::rr::RecordType;
+use std::net::UdpSocket;
 
-use super::server::{Server, exchange, free_port, page, program};
+use hickory_proto::{
+    op::{Message, OpCode},
+    rr::RecordType,
+};
+
+use super::server::{PATIENCE, Server, exchange, free_port, page, program};
 
 /// A Service that is reached from outside, and a pod at the address that tests ask from.
 const MANIFESTS: &str = "
@@ -156,4 +161,39 @@ fn check_tells_what_would_do_nothing() {
         "{said}"
     );
     assert!(said.contains("Corefile:2"), "{said}");
+}
+
+#[test]
+fn a_secondary_hears_of_every_zone_of_the_block() {
+    let manifests = tempfile::tempdir().unwrap();
+    std::fs::write(manifests.path().join("all.yaml"), MANIFESTS).unwrap();
+    let secondary = UdpSocket::bind("127.0.0.1:0").unwrap();
+    secondary.set_read_timeout(Some(PATIENCE)).unwrap();
+    let at = secondary.local_addr().unwrap();
+    let _server = Server::start(&format!(
+        ".:0 {{
+            bind 127.0.0.1
+            transfer {{
+                to * {at}
+                source 127.0.0.1
+            }}
+            k8s_external outside.example
+            kubernetes cluster.local in-addr.arpa {{
+                manifests {}
+            }}
+        }}",
+        manifests.path().display()
+    ));
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let mut message = [0; 512];
+        let (length, from) = secondary.recv_from(&mut message).expect("a NOTIFY");
+        let parsed = Message::from_vec(&message[..length]).unwrap();
+        assert_eq!(parsed.metadata.op_code, OpCode::Notify);
+        told.push(parsed.queries[0].to_string());
+        message[2] |= 0x80;
+        secondary.send_to(&message[..length], from).unwrap();
+    }
+    told.sort();
+    assert_eq!(told, ["cluster.local. IN SOA", "outside.example. IN SOA"]);
 }

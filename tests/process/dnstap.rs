@@ -15,8 +15,9 @@ use super::server::{PATIENCE, Server, exchange};
 
 const CONTENT: &[u8] = b"protobuf:dnstap.Dnstap";
 
-/// Takes what comes over `stream`, from the handshake to the good-bye.
-fn read(mut stream: impl Read + Write, tell: &std::sync::mpsc::Sender<Dnstap>) {
+/// Takes what comes over `stream`, from the handshake to the good-bye, and says whether there was
+/// one.
+fn read(mut stream: impl Read + Write, tell: &std::sync::mpsc::Sender<Dnstap>) -> bool {
     let ready = control(&mut stream);
     assert_eq!(ready[..4], 4u32.to_be_bytes(), "READY");
     assert!(ready.ends_with(CONTENT));
@@ -29,13 +30,14 @@ fn read(mut stream: impl Read + Write, tell: &std::sync::mpsc::Sender<Dnstap>) {
         if length == 0 {
             // STOP, whose escape has just been read.
             send(&mut stream, 5, false);
-            return;
+            return true;
         }
         stream.read_exact(&mut frame).unwrap();
         if tell.send(Dnstap::decode(&frame[..]).unwrap()).is_err() {
-            return;
+            break;
         }
     }
+    false
 }
 
 fn control(stream: &mut impl Read) -> Vec<u8> {
@@ -85,15 +87,16 @@ fn a_query_and_its_reply_are_told_in_full_over_tcp() {
         "dnstap tcp://{address} full {{
             identity me
             version 7
-            extra \"{{name}} {{rcode}} {{/forward/upstream}}\"
-        }}"
+            extra \"{{name}} {{rcode}} {{/view/name}}\"
+        }}
+        view mine"
     )));
     std::thread::spawn(move || read(listener.accept().unwrap().0, &tell));
     let reply = exchange(server.address, "Name.example.", RecordType::A).unwrap();
     let query = next(&messages);
     assert_eq!(query.identity.as_deref(), Some(&b"me"[..]));
     assert_eq!(query.version.as_deref(), Some(&b"7"[..]));
-    assert_eq!(query.extra.as_deref(), Some(&b"name.example. - -"[..]));
+    assert_eq!(query.extra.as_deref(), Some(&b"name.example. - mine"[..]));
     let query = query.message.unwrap();
     assert_eq!(query.kind, Kind::ClientQuery as i32);
     let (family, protocol) = (query.socket_family, query.socket_protocol);
@@ -194,7 +197,7 @@ fn all_who_connect_to_us_are_told_and_get_a_good_bye() {
     server.signal("TERM");
     assert!(server.end().success());
     for reader in readers {
-        reader.join().unwrap();
+        assert!(reader.join().unwrap(), "a good-bye");
     }
     assert!(!path.exists(), "the socket's file goes with it");
 }

@@ -113,7 +113,7 @@ async fn what_is_no_question_is_told_by_its_status() {
         ("13", METHOD, Vec::new()),
         ("13", METHOD, whole[..10].to_vec()),
         ("13", METHOD, vec![0, 0, 0, 0, 2, 0xFF, 0xFF]),
-        ("8", METHOD, framed(&[0; 65_536])),
+        ("8", METHOD, framed(&vec![0; 65_536])),
         ("3", METHOD, framed(b"no query")),
         ("3", METHOD, framed(b"")),
         ("10", METHOD, framed(&query("drop.test"))),

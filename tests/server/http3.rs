@@ -84,7 +84,7 @@ async fn questions_are_answered_and_what_is_none_is_told() {
         (404, get("/")),
         (400, get("/dns-query")),
         (400, post(b"no query")),
-        (413, post(&[0; 70_000])),
+        (413, post(&vec![0; 70_000])),
         (500, post(&query("drop.test"))),
     ] {
         assert_eq!(exchange(&mut sender, request).await.0, status);

@@ -112,6 +112,14 @@ impl Plugin for Labels {
         Step::Answer
     }
 
+    fn notified(&self, query: &Query) -> Option<Rcode> {
+        match query.question.lower.as_ref().labels().next()? {
+            b"copied" => Some(Rcode::NOERROR),
+            b"guarded" => Some(Rcode::REFUSED),
+            _ => None,
+        }
+    }
+
     fn observes(&self) -> bool {
         true
     }

@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     client::{PATIENCE, first_answer, framed, next, query, rcode, receive, send, udp, with_id},
     identity::{Certificate, listener, within},
-    plugins::{Serving, serve_with},
+    plugins::{Serving, serve_with, wanted},
 };
 
 const LINE: &[u8] = b"PROXY TCP4 192.0.2.77 198.51.100.1 4660 53\r\n";
@@ -169,4 +169,47 @@ async fn datagrams_carry_their_own_headers_or_follow_one() {
     other.send(&binary(true)).await.unwrap();
     other.send(&ask(false, "client.test")).await.unwrap();
     assert_eq!(first_answer(&receive(&other).await), [192, 0, 2, 77]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_begins_and_ends_it() {
+    let mut serving = behind(Treatment::Use, false, listener(Scheme::Dns));
+    let ask = async |at| {
+        let socket = udp(at).await;
+        let datagram = [binary(true), query("client.test")].concat();
+        socket.send(&datagram).await.unwrap();
+        timeout(Duration::from_millis(300), receive(&socket)).await
+    };
+    assert_eq!(
+        first_answer(&ask(serving.at).await.unwrap()),
+        [192, 0, 2, 77]
+    );
+    let port = serving.at.port();
+    let plain = |proxy: Option<Trust>| {
+        let mut plain = wanted("127.0.0.1:0", &serving.plugin);
+        plain.listener.address.set_port(port);
+        plain.proxy = proxy.map(Arc::new);
+        plain
+    };
+    let without = plain(None);
+    let trust = Trust {
+        allow: Vec::new(),
+        others: Treatment::Ignore,
+        sessions: None,
+    };
+    let ignoring = plain(Some(trust));
+    serving.servers.apply(vec![without]).unwrap();
+    // Datagrams that arrive meanwhile may still be met by what was before.
+    let in_the_end = async |wanted: &dyn Fn(&[u8]) -> bool| {
+        while !ask(serving.at).await.is_ok_and(|reply| wanted(&reply)) {}
+    };
+    let malformed = in_the_end(&|reply| reply.len() == 12);
+    timeout(PATIENCE, malformed)
+        .await
+        .expect("it is no question");
+    serving.servers.apply(vec![ignoring]).unwrap();
+    let ignored = in_the_end(&|reply| reply.len() > 12 && first_answer(reply) == [127, 0, 0, 1]);
+    timeout(PATIENCE, ignored)
+        .await
+        .expect("it is not believed");
 }

@@ -68,6 +68,33 @@ async fn more_than_every_buffer_holds_is_answered_whole() {
     drop(writing.await.unwrap());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_asked_before_the_client_closed_its_side_is_answered() {
+    let certificate = Certificate::new();
+    let serving = serve_over(Scheme::Tls, &certificate);
+    let mut stream = connect(serving.at, certificate.client(&[])).await;
+    send(&mut stream, &query("wait.test")).await;
+    serving.begun(1).await;
+    // It closes the connection and not what is spoken on it.
+    stream.get_mut().0.shutdown().await.unwrap();
+    serving.plugin.release.add_permits(1);
+    assert_eq!(rcode(&next(&mut stream).await.unwrap()), Rcode::NOERROR);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_nothing_is_let_go() {
+    let certificate = Certificate::new();
+    let serving = serve_with_settings(&certificate, |settings| {
+        settings.write = Duration::from_millis(100);
+        settings.idle = Duration::from_mins(1);
+    });
+    let mut stream = connect(serving.at, certificate.client(&[])).await;
+    let question = framed(&query("big.test"));
+    let asking = async { while stream.write_all(&question).await.is_ok() {} };
+    let gave_up = tokio::time::timeout(Duration::from_secs(20), asking).await;
+    assert!(gave_up.is_ok());
+}
+
 /// Whether a client gets an answer.
 async fn is_answered(at: SocketAddr, config: ClientConfig) -> bool {
     let asking = async {

@@ -111,6 +111,30 @@ async fn each_message_of_a_transfer_is_signed_over_the_one_before() {
     assert!(messages > 4, "{messages}");
 }
 
+/// Signed notifications reach whoever has the zone, which here is nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notification_is_verified_and_its_answer_signed() {
+    let (_servers, at) = serve(Required::All, 1);
+    let notify = |signer: &TSigner| {
+        let mut message = Message::new(9, MessageType::Query, OpCode::Notify);
+        let zone = HickoryName::from_ascii("cluster.local.").unwrap();
+        message.add_query(Asked::query(zone, RecordType::SOA));
+        let verifier = message.finalize(signer, tsig::now()).unwrap().unwrap();
+        (message.to_vec().unwrap(), verifier)
+    };
+    let (octets, mut verifier) = notify(&right());
+    let reply = verifier.verify(&ask_udp(at, &octets).await).unwrap();
+    assert_eq!(reply.metadata.response_code, ResponseCode::NotImp);
+    let wrong = signer("other.example.", KEY, TsigAlgorithm::HmacSha256);
+    let (octets, _) = notify(&wrong);
+    let reply = ask_udp(at, &octets).await;
+    let wanted = (ResponseCode::NotAuth, TsigError::BadKey, false);
+    assert_eq!(said(&reply), wanted);
+    let mut unsigned = query_for("cluster.local", Type::SOA);
+    unsigned[2] = 4 << 3;
+    assert_eq!(ask_udp(at, &unsigned).await[3] & 0x0F, 5);
+}
+
 /// The code of a reply and that of its TSIG record, with whether it is signed.
 fn said(octets: &[u8]) -> (ResponseCode, TsigError, bool) {
     let message = Message::from_vec(octets).unwrap();

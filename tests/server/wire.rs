@@ -186,6 +186,33 @@ async fn the_opcode_and_the_question_of_a_notify_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_notify_goes_to_the_plugin_that_copies_the_zone() {
+    let serving = serve();
+    for (name, code) in [
+        ("copied.test", Rcode::NOERROR),
+        ("guarded.test", Rcode::REFUSED),
+        ("a.test", Rcode::NOTIMP),
+        ("copied.example", Rcode::NOTIMP),
+    ] {
+        let mut notify = query_for(name, Type::SOA);
+        notify[2] |= 4 << 3;
+        // With the SOA record that is the news, and without (RFC 1996 §3.7).
+        let mut telling = notify.clone();
+        telling[7] = 1;
+        telling.extend(b"\xC0\x0C\0\x06\0\x01\0\0\0\x01\0\x16\0\0\0\0\0\x01");
+        telling.extend([0; 16]);
+        for message in [notify, telling] {
+            let udp = ask_udp(serving.at, &message).await;
+            let header = Header::read(&udp).unwrap();
+            assert_eq!((rcode(&udp), header.opcode().0), (code, 4), "{name}");
+            assert_eq!(header.has(Header::AUTHORITATIVE), code == Rcode::NOERROR);
+            let tcp = ask_tcp(serving.at, &message).await;
+            assert_eq!(describe(&udp), describe(&tcp), "{name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_later_edns_is_told_that_ours_is_zero() {
     let serving = serve();
     let message = with_edns(query("a.test"), 1232, 7, true);

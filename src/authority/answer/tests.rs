@@ -265,8 +265,10 @@ a.b   A 192.0.2.1
       RRSIG A 13 4 300 20300101000000 20200101000000 1 @ aaaa
       NSEC cut A RRSIG NSEC
 cut   NS ns.cut
-      NSEC ns1 NS RRSIG NSEC
+      NSEC l NS RRSIG NSEC
 ns.cut A 192.0.2.2
+l     CNAME a.b
+      NSEC ns1 CNAME RRSIG NSEC
 ns1   A 192.0.2.3
       NSEC *.w A RRSIG NSEC
 *.w   A 192.0.2.4
@@ -313,6 +315,7 @@ fn denials_of_a_signed_zone_are_proved() {
             format!("NOERROR\n? 300 A 192.0.2.4\n? 300 RRSIG\n{ns}\nns *.w 300 NSEC"),
         ),
         ("x.w", "TXT", format!("NOERROR\n{soa}\nns *.w 300 NSEC")),
+        ("l", "NSEC", format!("NOERROR\n? 300 NSEC\n{ns}")),
         ("a.b", "RRSIG", format!("NOERROR\n? 300 RRSIG\n{ns}")),
     ] {
         let (_, reply) = ask(&zone, name, rtype, want);

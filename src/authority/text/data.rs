@@ -1,5 +1,7 @@
 //! Record data, from the words of a zone file to wire form.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
@@ -94,10 +96,10 @@ fn write(
         Field::U32 => out.extend(number::<u32>(&one())?.to_be_bytes()),
         Field::Seconds => out.extend(seconds(&one())?.to_be_bytes()),
         Field::Ipv4 => {
-            out.extend(value::parsed::<std::net::Ipv4Addr>(&one(), "an IPv4 address")?.octets())
+            out.extend(value::parsed::<Ipv4Addr>(&one(), "an IPv4 address")?.octets());
         }
         Field::Ipv6 => {
-            out.extend(value::parsed::<std::net::Ipv6Addr>(&one(), "an IPv6 address")?.octets())
+            out.extend(value::parsed::<Ipv6Addr>(&one(), "an IPv6 address")?.octets());
         }
         Field::Text => text(&one(), out)?,
         Field::Texts if words.is_empty() => return Err("one text at least is expected".to_owned()),

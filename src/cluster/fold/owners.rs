@@ -1,6 +1,7 @@
 //! The index from addresses to entries, kept by differences: what an event does not change is
 //! not touched.
 
+use crate::cluster::shards::tag;
 use crate::cluster::state::{Cluster, EntryKey, Owner};
 use std::cmp::Ordering;
 use std::net::IpAddr;
@@ -9,7 +10,8 @@ use std::sync::Arc;
 /// Another occurrence of this address in that entry.
 pub(super) fn add(cluster: &Cluster, address: IpAddr, key: &Arc<EntryKey>) {
     let hash = cluster.hash(address);
-    let is = |it: &Owner| it.address == address && it.key == *key;
+    let tag = tag(hash);
+    let is = |it: &Owner| it.tag == tag && it.key == *key;
     let known = cluster.owners.load(hash).iter().find(|it| is(it)).cloned();
     let owner = match known {
         Some(known) => Owner {
@@ -17,7 +19,7 @@ pub(super) fn add(cluster: &Cluster, address: IpAddr, key: &Arc<EntryKey>) {
             ..known
         },
         None => Owner {
-            address,
+            tag,
             count: 1,
             key: Arc::clone(key),
         },
@@ -28,7 +30,8 @@ pub(super) fn add(cluster: &Cluster, address: IpAddr, key: &Arc<EntryKey>) {
 /// One occurrence less.
 pub(super) fn remove(cluster: &Cluster, address: IpAddr, key: &Arc<EntryKey>) {
     let hash = cluster.hash(address);
-    let is = |it: &Owner| it.address == address && it.key == *key;
+    let tag = tag(hash);
+    let is = |it: &Owner| it.tag == tag && it.key == *key;
     let known = cluster.owners.load(hash).iter().find(|it| is(it)).cloned();
     match known {
         Some(known) if known.count > 1 => {

@@ -1,7 +1,8 @@
 //! Whatever the way, the state depends on what there is and not on how it came about.
 
 use super::*;
-use crate::cluster::{Endpoint, ImportedFrom, Key, Namespace, Port, Protocol, ServiceKind};
+use crate::cluster::state::Owner;
+use crate::cluster::{ImportedFrom, Key, Namespace, Port, Protocol, ServiceKind};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -146,21 +147,24 @@ fn picture(cluster: &Cluster) -> Vec<BTreeSet<String>> {
     fn set<T: Debug>(all: impl Iterator<Item = T>) -> BTreeSet<String> {
         all.map(|it| format!("{it:?}")).collect()
     }
+    let addresses = || {
+        (0..4).map(|last| match last {
+            0..3 => IpAddr::from([10, 0, 0, last]),
+            _ => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1_u16]),
+        })
+    };
+    let address_of = |it: &Owner| addresses().find(|one| tag(cluster.hash(*one)) == it.tag);
     vec![
         set(cluster.namespaces()),
         set(cluster.entries()),
         set(cluster
             .owners
             .iter()
-            .map(|it| (it.address, it.count, it.key))),
+            .map(|it| (address_of(&it), it.count, it.key))),
         // By address, so that one that is found under an address it no longer has shows.
-        set((0..4).flat_map(|last| {
-            let address = if last < 3 {
-                [10, 0, 0, last].into()
-            } else {
-                IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1_u16])
-            };
-            cluster.pods(address).map(move |pod| (address, pod))
+        set(addresses().flat_map(|address| {
+            let pods = cluster.pods(address);
+            pods.map(move |pod| (address, pod))
         })),
         [cluster.pods.iter().count().to_string()].into(),
     ]

@@ -43,6 +43,8 @@ fn a_certificate_and_what_is_asked_of_clients() {
     assert_eq!(files.client_auth, ClientAuth::VerifyIfGiven);
     assert_eq!(files.key_log.unwrap().to_str(), Some("k"));
     assert!(warnings.is_empty(), "{warnings:?}");
+    let (files, _) = tls("root /x\ntls a /b");
+    assert_eq!(files, Files::new("/x/a", "/b"));
     for (lines, warning) in [
         ("tls a b c", "no client is checked by this authority"),
         ("tls x y\ntls a b", "only the last 'tls' counts"),

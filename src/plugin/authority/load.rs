@@ -7,6 +7,8 @@ use std::{
     time::SystemTime,
 };
 
+use tracing::Level;
+
 use super::Held;
 use crate::{
     authority::{
@@ -121,28 +123,43 @@ impl Loader {
         if let Err(trouble) = self.look()
             && let Some(held) = self.held.upgrade()
         {
-            let zone = held.apex().to_string();
-            let plugin = self.plugin;
-            tracing::error!("plugin/{plugin}: zone {zone} stays as it is: {trouble}");
+            let zone = held.apex();
+            self.log(
+                Level::ERROR,
+                &format!("zone {zone} stays as it is: {trouble}"),
+            );
         }
         self.held.strong_count() > 0
     }
 
+    /// Logs in the name of the plugin that reads the file.
+    fn log(&self, level: Level, text: &str) {
+        match (self.plugin, level) {
+            ("auto", Level::ERROR) => tracing::error!(target: "plugin/auto", "{text}"),
+            ("auto", Level::WARN) => tracing::warn!(target: "plugin/auto", "{text}"),
+            ("auto", _) => tracing::info!(target: "plugin/auto", "{text}"),
+            (_, Level::ERROR) => tracing::error!(target: "plugin/file", "{text}"),
+            (_, Level::WARN) => tracing::warn!(target: "plugin/file", "{text}"),
+            (_, _) => tracing::info!(target: "plugin/file", "{text}"),
+        }
+    }
+
     fn put(&self, held: &Held, zone: Zone) {
-        let (plugin, name, file) = (self.plugin, held.apex(), self.path().display());
+        let (name, file) = (held.apex(), self.path().display());
         let serial = zone.timers().serial;
         if let Some(old) = held.zone() {
             if old.is_same(&zone) {
                 return;
             }
             if old.timers().serial == serial && !self.by_time {
-                tracing::warn!(
-                    "plugin/{plugin}: {file} has changed and its serial has not: zone {name} stays \
-                     as it was; raise the serial {serial}"
+                let text = format!(
+                    "{file} has changed and its serial has not: zone {name} stays as it was; raise \
+                     the serial {serial}"
                 );
-                return;
+                return self.log(Level::WARN, &text);
             }
-            tracing::info!("plugin/{plugin}: zone {name} read again from {file}: serial {serial}");
+            let text = format!("zone {name} read again from {file}: serial {serial}");
+            self.log(Level::INFO, &text);
         }
         held.put(zone);
     }
@@ -169,11 +186,12 @@ impl Loader {
         let outside = text::read(&mut builder, &name, octets, &mut include)?;
         let Outside { count, first } = outside;
         if let Some((file, line)) = first {
-            let (plugin, zone) = (self.plugin, held.apex());
-            tracing::warn!(
-                "plugin/{plugin}: records that lie outside of zone {zone} are left out: {count}, \
-                 the first at {file}:{line}"
+            let zone = held.apex();
+            let text = format!(
+                "records that lie outside of zone {zone} are left out: {count}, the first at \
+                 {file}:{line}"
             );
+            self.log(Level::WARN, &text);
         }
         let failed = |error: crate::authority::Refusal| Trouble::NoZone {
             path,

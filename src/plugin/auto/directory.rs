@@ -68,7 +68,7 @@ impl Directory {
             .filter(|it| self.trouble.as_ref() != Some(it))
         {
             let path = self.path.display();
-            tracing::warn!("plugin/{NAME}: cannot read the directory {path}: {trouble}");
+            tracing::warn!("cannot read the directory {path}: {trouble}");
         }
         self.trouble = trouble;
         if self.trouble.is_none() && self.update(files) {
@@ -95,7 +95,7 @@ impl Directory {
             if let Some(first) = named.get(&zone.to_string()) {
                 if known.is_none_or(|known| known.serial.is_some()) {
                     let (path, first) = (path.display(), first.display());
-                    tracing::warn!("plugin/{NAME}: {path} is left out: zone {zone} is in {first}");
+                    tracing::warn!("{path} is left out: zone {zone} is in {first}");
                 }
                 let held = Arc::new(Held::new(zone));
                 let loader = Loader::new(&path, &held, false, NAME);
@@ -125,10 +125,7 @@ impl Directory {
         }
         for gone in self.found.values().filter(|it| it.serial.is_some()) {
             changed = true;
-            tracing::info!(
-                "plugin/{NAME}: zone {} is gone with its file",
-                gone.held.apex()
-            );
+            tracing::info!("zone {} is gone with its file", gone.held.apex());
         }
         self.found = found;
         changed
@@ -151,7 +148,7 @@ impl Found {
         let serial = self.held.zone().map(|zone| zone.timers().serial);
         if let (None, Some(serial)) = (self.serial, serial) {
             let (zone, file) = (self.held.apex(), self.loader.path().display());
-            tracing::info!("plugin/{NAME}: zone {zone} from {file}: serial {serial}");
+            tracing::info!("zone {zone} from {file}: serial {serial}");
         }
         let changed = self.serial != serial;
         self.serial = serial;

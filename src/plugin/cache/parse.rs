@@ -115,7 +115,9 @@ fn property<'a>(
                 return Err(again.label("the second one"));
             }
             let word = arguments.required("prefer_positive")?;
-            word.one_of(&[("prefer_positive", ())])?;
+            if !word.eq_ignore_ascii_case("prefer_positive") {
+                word.one_of(&[("prefer_positive", ())])?;
+            }
             *policy = Some(line.name());
         }
         "servfail" => {
@@ -264,7 +266,7 @@ mod tests {
                 denial 2000
                 prefetch 10 2m 20%
                 serve_stale 2h VERIFY 100ms 30s 1m
-                serve_stale_policy prefer_positive
+                serve_stale_policy Prefer_Positive
                 servfail 1s
                 disable success example.com
                 disable denial

@@ -674,7 +674,7 @@ async fn a_store_outlives_a_reload_and_belongs_to_one_block() {
     let parts = crate::plugin::Parts::default();
     let metrics = Metrics::new();
     let server: Arc<str> = "dns://:53".into();
-    let build = |parts: &crate::plugin::Parts, config: &Config| {
+    let build_in = |view, parts: &crate::plugin::Parts, config: &Config| {
         let mut build = Build {
             runtime: &tokio::runtime::Handle::current(),
             parts,
@@ -682,11 +682,12 @@ async fn a_store_outlives_a_reload_and_belongs_to_one_block() {
             zones: &[Name::ROOT],
             addresses: &[],
             server: &server,
-            view: "",
+            view,
             offered: Vec::new(),
         };
         config.cache(&mut build).unwrap().store
     };
+    let build = |parts: &_, config: &_| build_in("", parts, config);
     let config = Config::new(ZoneList::all());
     let mut other = config.clone();
     other.servfail = secs(1);
@@ -696,6 +697,12 @@ async fn a_store_outlives_a_reload_and_belongs_to_one_block() {
     let parts = parts.succeed();
     assert!(Arc::ptr_eq(&first, &build(&parts, &config)));
     assert!(!Arc::ptr_eq(&first, &build(&parts, &other)));
+    // Two views of one zone keep theirs, whichever stands first.
+    let (inner, outer) = ("inner", "outer");
+    let stores = [inner, outer].map(|view| build_in(view, &parts, &config));
+    let parts = parts.succeed();
+    let [second, first] = [outer, inner].map(|view| build_in(view, &parts, &config));
+    assert!(Arc::ptr_eq(&stores[0], &first) && Arc::ptr_eq(&stores[1], &second));
 }
 
 /// The bits of a query that an answer may depend on, and those that it may not.

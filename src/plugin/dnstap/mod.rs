@@ -15,7 +15,7 @@ mod parse;
 mod sink;
 pub mod tap;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
 
 pub use parse::parse;
 
@@ -33,7 +33,7 @@ const QUEUE: usize = 10_000;
 const WRITE_BUFFER: usize = 1024 * 1024;
 
 /// What a directive says.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Whether whoever wants messages connects to us.
     pub listen: bool,
@@ -51,6 +51,8 @@ pub struct Config {
     pub version: String,
     /// What is told beside each message, placeholders in it.
     pub extra: Option<String>,
+    /// What may be known beside a query, where the block has `metadata`.
+    pub metadata: Option<Published>,
     /// Whether a certificate need not be valid.
     pub skip_verify: bool,
     /// Our certificate and key where we listen, and the authority that clients must be of.
@@ -84,9 +86,7 @@ impl Setup for Config {
             action: "TLS".to_owned(),
             source: Some(source),
         })?;
-        // Built before it: metadata stands outside.
-        let published = build.offered::<Published>();
-        let tap = Arc::new(Tap::new(self, sink, published));
+        let tap = Arc::new(Tap::new(self, sink));
         build.offered.push(Arc::clone(&tap) as _);
         Ok(Arc::new(Dnstap(tap)))
     }
@@ -110,6 +110,10 @@ impl Plugin for Dnstap {
 
     fn observes(&self) -> bool {
         true
+    }
+
+    fn ended(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        Some(Box::pin(self.0.sink().end()))
     }
 
     fn wrote(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {

@@ -47,6 +47,7 @@ impl Config {
             identity: None,
             version: concat!(env!("CARGO_PKG_NAME"), "-", env!("CARGO_PKG_VERSION")).to_owned(),
             extra: None,
+            metadata: None,
             skip_verify: false,
             tls: None,
         }

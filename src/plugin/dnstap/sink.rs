@@ -26,7 +26,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     runtime::Handle,
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{AbortHandle, JoinSet},
     time::timeout,
 };
@@ -55,7 +55,11 @@ const MAX_LISTENERS: usize = 64;
 pub(super) struct Sink {
     out: Out,
     dropped: Arc<AtomicU64>,
-    tasks: Vec<AbortHandle>,
+    /// Once it says so, or goes, what waits is sent and connections are closed.
+    closing: watch::Sender<bool>,
+    /// Ends when all tasks have.
+    done: Mutex<Option<mpsc::Receiver<()>>>,
+    telling: AbortHandle,
 }
 
 enum Out {
@@ -69,19 +73,24 @@ impl Sink {
     /// Begins to connect or to listen. Only what can never work is an error.
     pub(super) fn open(config: &Config, runtime: &Handle) -> Result<Self, anyhow::Error> {
         let dropped = Arc::new(AtomicU64::new(0));
-        let (out, task) = if config.listen {
+        let (closing, closes) = watch::channel(false);
+        let (alive, done) = mpsc::channel(1);
+        let fate = Fate {
+            closes,
+            dropped: Arc::clone(&dropped),
+            _alive: alive,
+        };
+        let out = if config.listen {
             let list = Arc::new(Mutex::new(Vec::new()));
             let listener = Listener {
                 socket: config.socket.clone(),
                 acceptor: acceptor(config)?,
                 queue: config.queue,
                 list: Arc::clone(&list),
-                dropped: Arc::clone(&dropped),
+                fate,
             };
-            (
-                Out::All(list),
-                Some(runtime.spawn(listener.run()).abort_handle()),
-            )
+            runtime.spawn(listener.run());
+            Out::All(list)
         } else {
             let (sender, queue) = mpsc::channel(config.queue);
             let connection = Connection {
@@ -89,18 +98,30 @@ impl Sink {
                 connector: connector(config)?,
                 write_buffer: config.write_buffer,
                 queue,
-                dropped: Arc::clone(&dropped),
+                fate,
             };
-            // It is not aborted: it says good-bye.
             runtime.spawn(connection.run());
-            (Out::One(sender), None)
+            Out::One(sender)
         };
         let telling = runtime.spawn(tell_dropped(Arc::clone(&dropped)));
         Ok(Self {
             out,
             dropped,
-            tasks: task.into_iter().chain([telling.abort_handle()]).collect(),
+            closing,
+            done: Mutex::new(Some(done)),
+            telling: telling.abort_handle(),
         })
+    }
+
+    /// Sends what waits, says good-bye, and ends.
+    pub(super) fn end(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.closing.send_replace(true);
+        let done = self.done.lock().take();
+        async move {
+            if let Some(mut done) = done {
+                done.recv().await;
+            }
+        }
     }
 
     /// Adds a message to the queue, if there is room.
@@ -125,7 +146,23 @@ impl Sink {
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
+        self.telling.abort();
+    }
+}
+
+/// What the tasks of a sink know of its end.
+#[derive(Clone)]
+struct Fate {
+    closes: watch::Receiver<bool>,
+    dropped: Arc<AtomicU64>,
+    _alive: mpsc::Sender<()>,
+}
+
+impl Fate {
+    /// Completes when it is time to close.
+    async fn closes(&mut self) {
+        // An error says that the sink is gone.
+        let _ = self.closes.wait_for(|closing| *closing).await;
     }
 }
 
@@ -145,7 +182,7 @@ struct Connection {
     connector: Option<TlsConnector>,
     write_buffer: usize,
     queue: mpsc::Receiver<Bytes>,
-    dropped: Arc<AtomicU64>,
+    fate: Fate,
 }
 
 /// Why a connection is over.
@@ -165,7 +202,7 @@ impl Connection {
             let end = match timeout(PATIENCE, self.connect()).await {
                 Ok(Ok(mut stream)) => {
                     (pause, told) = (shortest, false);
-                    feed(&mut stream, &mut self.queue, &self.dropped).await
+                    feed(&mut stream, &mut self.queue, &mut self.fate).await
                 }
                 Ok(Err(error)) => End::Broken(error),
                 Err(_) => End::Broken(io::ErrorKind::TimedOut.into()),
@@ -182,10 +219,10 @@ impl Connection {
                     }
                 }
             }
-            if self.queue.is_closed() {
-                return;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.fate.closes() => return,
             }
-            tokio::time::sleep(pause).await;
             pause = (2 * pause).min(longest);
         }
     }
@@ -213,16 +250,25 @@ impl Connection {
 }
 
 /// Writes what comes, until there is no more or the stream breaks.
-async fn feed<S>(stream: &mut S, queue: &mut mpsc::Receiver<Bytes>, dropped: &AtomicU64) -> End
+async fn feed<S>(stream: &mut S, queue: &mut mpsc::Receiver<Bytes>, fate: &mut Fate) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut batch = Vec::with_capacity(BATCH);
     let mut octets = Vec::new();
+    let mut closing = false;
     loop {
         batch.clear();
         octets.clear();
-        let count = queue.recv_many(&mut batch, BATCH).await;
+        let count = tokio::select! {
+            biased;
+            count = queue.recv_many(&mut batch, BATCH) => count,
+            () = fate.closes(), if !closing => {
+                closing = true;
+                queue.close();
+                continue;
+            }
+        };
         if count == 0 {
             let _ = timeout(FAREWELL, frames::close(stream)).await;
             return End::Done;
@@ -236,7 +282,7 @@ where
         };
         let written = timeout(PATIENCE, writing).await;
         if let Err(error) = written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            dropped.fetch_add(count as u64, Ordering::Relaxed);
+            fate.dropped.fetch_add(count as u64, Ordering::Relaxed);
             return End::Broken(error);
         }
     }
@@ -248,13 +294,14 @@ struct Listener {
     acceptor: Option<TlsAcceptor>,
     queue: usize,
     list: Arc<Mutex<Vec<mpsc::Sender<Bytes>>>>,
-    dropped: Arc<AtomicU64>,
+    fate: Fate,
 }
 
 enum Bound {
     Unix {
-        listener: UnixListener,
+        // Goes first: another listener may stand there at once.
         _file: Unlink,
+        listener: UnixListener,
     },
     Tcp(TcpListener),
 }
@@ -269,7 +316,7 @@ impl Drop for Unlink {
 }
 
 impl Listener {
-    async fn run(self) {
+    async fn run(mut self) {
         let (mut pause, longest) = PAUSES;
         let bound = loop {
             match self.bind().await {
@@ -282,21 +329,24 @@ impl Listener {
                     );
                 }
             }
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.fate.closes() => return,
+            }
             pause = (2 * pause).min(longest);
         };
-        // They go with this task.
         let mut clients = JoinSet::new();
         loop {
             let accepted: io::Result<Box<dyn Stream>> = tokio::select! {
                 accepted = bound.accept() => accepted,
                 Some(_) = clients.join_next() => continue,
+                () = self.fate.closes() => break,
             };
             match accepted {
                 Ok(stream) if clients.len() < MAX_LISTENERS => {
-                    let (list, dropped) = (Arc::clone(&self.list), Arc::clone(&self.dropped));
+                    let (list, fate) = (Arc::clone(&self.list), self.fate.clone());
                     let acceptor = self.acceptor.clone();
-                    clients.spawn(serve(stream, acceptor, self.queue, list, dropped));
+                    clients.spawn(serve(stream, acceptor, self.queue, list, fate));
                 }
                 Ok(_) => {
                     tracing::warn!(
@@ -314,6 +364,8 @@ impl Listener {
                 }
             }
         }
+        drop(bound);
+        while clients.join_next().await.is_some() {}
     }
 
     async fn bind(&self) -> io::Result<Bound> {
@@ -324,8 +376,10 @@ impl Listener {
                     std::fs::remove_file(path)?;
                 }
                 let listener = UnixListener::bind(path)?;
-                let _file = Unlink(path.clone());
-                Ok(Bound::Unix { listener, _file })
+                Ok(Bound::Unix {
+                    _file: Unlink(path.clone()),
+                    listener,
+                })
             }
             Socket::Tcp(host, port) | Socket::Tls(host, port) => {
                 let host = if host.is_empty() { "::" } else { host };
@@ -354,7 +408,7 @@ async fn serve(
     acceptor: Option<TlsAcceptor>,
     room: usize,
     list: Arc<Mutex<Vec<mpsc::Sender<Bytes>>>>,
-    dropped: Arc<AtomicU64>,
+    mut fate: Fate,
 ) {
     let opening = async {
         let mut stream: Box<dyn Stream> = match acceptor {
@@ -374,7 +428,7 @@ async fn serve(
     };
     let (sender, mut queue) = mpsc::channel(room);
     list.lock().push(sender.clone());
-    feed(&mut stream, &mut queue, &dropped).await;
+    feed(&mut stream, &mut queue, &mut fate).await;
     list.lock().retain(|one| !one.same_channel(&sender));
 }
 

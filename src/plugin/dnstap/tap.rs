@@ -30,12 +30,12 @@ pub struct Tap {
     identity: Box<[u8]>,
     version: Box<[u8]>,
     extra: Option<Format>,
-    published: Option<Arc<Published>>,
+    published: Option<Published>,
 }
 
 impl Tap {
     /// A tap that tells `sink`.
-    pub(super) fn new(config: &Config, sink: Arc<Sink>, published: Option<Arc<Published>>) -> Self {
+    pub(super) fn new(config: &Config, sink: Arc<Sink>) -> Self {
         let identity = config.identity.clone().unwrap_or_else(host_name);
         Self {
             sink,
@@ -43,7 +43,7 @@ impl Tap {
             identity: identity.into_bytes().into(),
             version: config.version.clone().into_bytes().into(),
             extra: config.extra.as_deref().map(of_queries),
-            published,
+            published: config.metadata.clone(),
         }
     }
 
@@ -53,6 +53,11 @@ impl Tap {
         offers
             .filter_map(|offer| Arc::clone(offer).downcast().ok())
             .collect()
+    }
+
+    /// Where its messages go.
+    pub(super) fn sink(&self) -> &Sink {
+        &self.sink
     }
 
     /// A client asks.

@@ -79,7 +79,7 @@ impl Lookup {
                 return Some(reply);
             }
         };
-        let mut reply = self.ours();
+        let mut reply = ours();
         self.put(&mut reply, Section::Answer, &records.answer);
         self.put(&mut reply, Section::Additional, &records.additional);
         if records.answer.is_empty() {
@@ -90,16 +90,9 @@ impl Lookup {
 
     /// The reply for a name that has no key.
     pub(super) fn nobody(&self) -> Reply {
-        let mut reply = self.ours();
+        let mut reply = ours();
         reply.rcode = Rcode::NXDOMAIN;
         self.put_soa(&mut reply, Section::Authority);
-        reply
-    }
-
-    fn ours(&self) -> Reply {
-        let mut reply = Reply::default();
-        reply.authoritative = true;
-        reply.why = Why::Synthesized;
         reply
     }
 
@@ -184,12 +177,15 @@ impl Lookup {
             }
             let mut left = None;
             if one.lease != 0 {
-                if !leases.contains_key(&one.lease) {
+                let known = leases.get(&one.lease).copied();
+                left = if let Some(known) = known {
+                    known
+                } else {
                     // A lease that cannot be asked for tells nothing.
                     let told = client.time_to_live(one.lease).await.ok();
                     leases.insert(one.lease, told);
-                }
-                left = leases.get(&one.lease).copied().flatten();
+                    told
+                };
             }
             service.ttl = self.store.leases.ttl(service.ttl, left);
             if !service.host.is_empty() || (rtype == Type::TXT && !service.text.is_empty()) {
@@ -501,6 +497,14 @@ impl Lookup {
             reply.push(section, owner, made.rtype, made.ttl, Data::Raw(&made.data));
         }
     }
+}
+
+/// An empty reply of our zone.
+fn ours() -> Reply {
+    let mut reply = Reply::default();
+    reply.authoritative = true;
+    reply.why = Why::Synthesized;
+    reply
 }
 
 /// `label` below `zone`, unless that is too long for a name.

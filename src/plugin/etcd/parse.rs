@@ -78,7 +78,7 @@ fn property(
         "path" => {
             let word = left.required("where in etcd the names are, such as /skydns")?;
             let parts = word.split('/').filter(|part| !part.is_empty());
-            config.path = parts.map(|part| format!("/{part}")).collect();
+            config.path = parts.flat_map(|part| ["/", part]).collect();
         }
         "endpoint" => {
             let words = left.at_least_one("a server of etcd, such as http://localhost:2379")?;

@@ -63,7 +63,7 @@ impl Setup for Config {
                 match (loader.look(), file.reload) {
                     (Ok(()), _) => {}
                     (Err(trouble @ Trouble::Unreadable { .. }), Some(reload)) => {
-                        tracing::warn!("plugin/{NAME}: {trouble}; it is tried again in {reload:?}");
+                        tracing::warn!("{trouble}; it is tried again in {reload:?}");
                     }
                     (Err(trouble), _) => return Err(failed(*zone, trouble)),
                 }

@@ -39,8 +39,8 @@ const NAME: &str = "forward";
 /// The metadata label of the upstream that answered.
 const UPSTREAM: &str = "forward/upstream";
 
-/// Questions under way in one forward at most, whatever `max_concurrent` says. At some six
-/// kilobytes each they are 200 MiB; a fast upstream never gets near it, and a dead one must not
+/// Questions under way in one forward at most, whatever `max_concurrent` says. At some eight
+/// kilobytes each they are 256 MiB; a fast upstream never gets near it, and a dead one must not
 /// take the server's memory with it.
 pub const CEILING: usize = 32_768;
 

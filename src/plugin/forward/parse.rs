@@ -277,7 +277,7 @@ fn refuse_target(word: &Word, error: &TargetError) -> Diagnostic {
 fn doh_method(arguments: &mut Arguments<'_>) -> Result<DohMethod, Diagnostic> {
     let word = arguments.required("POST or GET")?;
     word.one_of(&DOH_METHODS).map_err(|mut problem| {
-        problem.message = "doh_method must be either POST or GET".to_owned();
+        "doh_method must be either POST or GET".clone_into(&mut problem.message);
         problem
     })
 }

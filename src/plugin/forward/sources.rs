@@ -120,7 +120,7 @@ impl Sources {
         });
         let hosts: Vec<_> = hosts.collect();
         let sources = Arc::clone(self);
-        (!hosts.is_empty()).then(|| async move {
+        (!hosts.is_empty()).then_some(async move {
             let all = hosts.into_iter().map(|mut addresses| async move {
                 // An error says that nobody looks any more.
                 let _ = addresses.wait_for(|found| !found.is_empty()).await;

@@ -3,7 +3,7 @@
 //! But for whole names, all of it is text: a name in presentation form, in lower case, with its
 //! final dot.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write};
 
 use regex::{Captures, Regex};
 
@@ -30,7 +30,7 @@ impl Subject {
 #[derive(Clone, Debug)]
 pub enum Pattern {
     /// This one.
-    Exact(Name),
+    Exact(Box<Name>),
     /// Those that begin so.
     Prefix(Box<str>),
     /// Those that end so.
@@ -45,7 +45,7 @@ impl Pattern {
     /// Whether it is one of them.
     pub fn matches(&self, subject: &mut Subject) -> bool {
         match self {
-            Self::Exact(name) => *name == subject.name,
+            Self::Exact(name) => **name == subject.name,
             Self::Prefix(prefix) => subject.text().starts_with(&**prefix),
             Self::Suffix(suffix) => subject.text().ends_with(&**suffix),
             Self::Substring(part) => subject.text().contains(&**part),
@@ -58,7 +58,7 @@ impl Pattern {
     pub fn replace(&self, subject: &mut Subject, by: &Replacement) -> Option<String> {
         let text = match self {
             Self::Exact(name) => {
-                return (*name == subject.name).then(|| by.literal().to_owned());
+                return (**name == subject.name).then(|| by.literal().to_owned());
             }
             _ => subject.text(),
         };
@@ -148,7 +148,7 @@ impl Replacement {
             match piece {
                 Piece::Text(literal) => text.push_str(literal),
                 Piece::Group(number) if *number >= found.len() => {
-                    text.push_str(&format!("{{{number}}}"));
+                    let _ = write!(text, "{{{number}}}");
                 }
                 Piece::Group(number) => {
                     text.push_str(found.get(*number).map_or("", |group| group.as_str()));
@@ -174,13 +174,17 @@ pub fn read(text: &str) -> Result<Name, NameError> {
 pub enum Change {
     /// What matches is replaced.
     Replace(Pattern, Replacement),
-    /// This name, and names under it, become the other one, and names under that.
-    Remap {
-        /// The name.
-        from: Name,
-        /// The other one.
-        to: Name,
-    },
+    /// A name, and names under it, become the other one, and names under that.
+    Remap(Box<Remap>),
+}
+
+/// A name, and the one that it becomes.
+#[derive(Clone, Copy, Debug)]
+pub struct Remap {
+    /// The name, in lower case.
+    pub from: Name,
+    /// The other one.
+    pub to: Name,
 }
 
 impl Change {
@@ -188,9 +192,9 @@ impl Change {
     pub fn apply(&self, subject: &mut Subject) -> Option<Name> {
         let changed = match self {
             Self::Replace(pattern, by) => read(&pattern.replace(subject, by)?).ok()?,
-            Self::Remap { from, to } => {
-                let labels = subject.name.as_ref().strip(from.as_ref())?;
-                Name::from_labels(labels, to.as_ref()).ok()?
+            Self::Remap(remap) => {
+                let labels = subject.name.as_ref().strip(remap.from.as_ref())?;
+                Name::from_labels(labels, remap.to.as_ref()).ok()?
             }
         };
         (changed != subject.name).then_some(changed)
@@ -217,8 +221,8 @@ mod tests {
     fn each_kind_replaces_its_part() {
         let regex = |text| Pattern::Regex(Regex::new(text).unwrap());
         for (pattern, text, by, wanted) in [
-            (Pattern::Exact(name("a.b")), "a.b", "c.", Some("c.")),
-            (Pattern::Exact(name("a.b")), "x.a.b", "c.", None),
+            (Pattern::Exact(name("a.b").into()), "a.b", "c.", Some("c.")),
+            (Pattern::Exact(name("a.b").into()), "x.a.b", "c.", None),
             (Pattern::Prefix("a.".into()), "a.b", "c.", Some("c.b.")),
             (Pattern::Prefix("a.".into()), "aa.b", "c.", None),
             (
@@ -251,10 +255,10 @@ mod tests {
 
     #[test]
     fn a_remap_minds_labels() {
-        let remap = Change::Remap {
+        let remap = Change::Remap(Box::new(Remap {
             from: name("b.c"),
             to: name("x"),
-        };
+        }));
         let applied = |text| remap.apply(&mut Subject::new(name(text)));
         assert_eq!(applied("b.c"), Some(name("x")));
         assert_eq!(applied("a.b.c"), Some(name("a.x")));

@@ -67,6 +67,17 @@ pub enum Variable {
     Metadata(Box<str>),
 }
 
+/// What became of a query at a rule.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There was nothing to apply it to, or nothing to say.
+    Ignored,
+    /// It was applied.
+    Done,
+    /// It was applied, and the reply is to look as if it had not been.
+    Reverts(Revert),
+}
+
 /// What is to be done to the reply's options.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Revert {
@@ -77,29 +88,33 @@ pub enum Revert {
 }
 
 impl OptionRule {
-    /// Applies the rule; nothing where there is nothing to apply it to, or nothing to say.
+    /// Applies the rule.
     pub fn ask(
         &self,
         query: &mut Query,
         metadata: &dyn Fn(&Query, &str) -> Option<String>,
-    ) -> Option<Option<Revert>> {
+    ) -> Outcome {
         if self.deed == Deed::Unset {
             query.options.remove(self.code);
-            return Some(None);
+            return Outcome::Done;
         }
-        let data = self.data.of(query, metadata)?;
+        let Some(data) = self.data.of(query, metadata) else {
+            return Outcome::Ignored;
+        };
         // A client's NSID is not among the options: it is not the upstream's matter.
         let is_wanted_nsid =
             self.code == Options::NSID && query.edns.is_some_and(|edns| edns.wants_nsid);
         let own = query.options.get(self.code);
         let own = own.or(is_wanted_nsid.then_some(&[]));
         let revert = match (self.deed, own) {
-            (Deed::Replace, None) => return None,
+            (Deed::Replace, None) => return Outcome::Ignored,
             (Deed::Set | Deed::Replace, Some(own)) => Revert::Restore(own.into()),
             // A rule that computes something leaves what is there alone.
-            (Deed::Append, Some(_)) if !matches!(self.data, Source::Fixed(_)) => return None,
+            (Deed::Append, Some(_)) if !matches!(self.data, Source::Fixed(_)) => {
+                return Outcome::Ignored;
+            }
             // A sub-query comes by with what it had the first time.
-            (Deed::Append, Some(own)) if *own == *data => return Some(None),
+            (Deed::Append, Some(own)) if *own == *data => return Outcome::Done,
             _ => Revert::Remove,
         };
         let is_put = match self.deed {
@@ -111,7 +126,11 @@ impl OptionRule {
             query.options.clear();
             query.options.push(self.code, &data);
         }
-        Some(self.reverts.then_some(revert))
+        if self.reverts {
+            Outcome::Reverts(revert)
+        } else {
+            Outcome::Done
+        }
     }
 
     /// Makes the reply's options look as if nothing had been done.

@@ -3,8 +3,8 @@
 use std::ops::RangeInclusive;
 
 use super::{
-    names::{self, Change, Pattern, Replacement, Subject},
-    option::{OptionRule, Revert},
+    names::{self, Change, Pattern, Remap, Replacement, Subject},
+    option::{OptionRule, Outcome, Revert},
     target::TargetRule,
 };
 use crate::{
@@ -100,11 +100,8 @@ pub struct Applied {
 #[derive(Debug)]
 enum Note {
     Nothing,
-    /// The name was this one, and became that one.
-    Renamed {
-        from: Name,
-        to: Name,
-    },
+    /// How names that lie under the new one are restored.
+    Restores(Change),
     Option(Revert),
 }
 
@@ -129,10 +126,13 @@ impl Rule {
                 };
                 query.question = Question::new(name, question.rtype, question.class);
                 *subject = Subject::new(query.question.lower);
-                applied(Note::Renamed {
-                    from: question.lower,
-                    to: query.question.lower,
-                })
+                if !rule.restores {
+                    return applied(Note::Nothing);
+                }
+                applied(Note::Restores(Change::Remap(Box::new(Remap {
+                    from: query.question.lower,
+                    to: question.lower,
+                }))))
             }
             Action::Class { from, to } if question.class == *from => {
                 query.question.class = *to;
@@ -147,9 +147,9 @@ impl Rule {
             }
             Action::Cname(_) => applied(Note::Nothing),
             Action::Option(rule) => match rule.ask(query, metadata) {
-                None => Ruling::Ignored,
-                Some(None) => Ruling::Applied(None),
-                Some(Some(revert)) => applied(Note::Option(revert)),
+                Outcome::Ignored => Ruling::Ignored,
+                Outcome::Done => Ruling::Applied(None),
+                Outcome::Reverts(revert) => applied(Note::Option(revert)),
             },
             _ => Ruling::Ignored,
         }
@@ -158,18 +158,18 @@ impl Rule {
     /// Does to the reply what is left to do.
     pub fn amend(&self, applied: &Applied, reply: &mut Reply) {
         match (&self.action, &applied.note) {
-            (Action::Name(rule), Note::Renamed { from, to }) => {
-                let remap = rule.restores.then_some(Change::Remap {
-                    from: *to,
-                    to: *from,
-                });
-                rename(reply, remap.iter().chain(&rule.owners), |reply, record| {
+            (Action::Name(rule), note) => {
+                let restored = match note {
+                    Note::Restores(change) => std::slice::from_ref(change),
+                    _ => &[],
+                };
+                rename(reply, [restored, &rule.owners], |reply, record| {
                     let Owner::Name(owner) = reply.owner(record) else {
                         return None;
                     };
                     Some((owner.to_name(), Place::Owner))
                 });
-                rename(reply, remap.iter().chain(&rule.values), |reply, record| {
+                rename(reply, [restored, &rule.values], |reply, record| {
                     let (name, before) = name_in(record.rtype, reply.data(record))?;
                     Some((name.to_name(), Place::Data { before }))
                 });
@@ -216,12 +216,13 @@ enum Place {
 
 /// Applies changes to the name of each record that `pick` picks, all of them to each, the last one
 /// first.
-fn rename<'c>(
+fn rename(
     reply: &mut Reply,
-    changes: impl DoubleEndedIterator<Item = &'c Change> + Clone,
+    changes: [&[Change]; 2],
     pick: impl Fn(&Reply, &Record) -> Option<(Name, Place)>,
 ) {
-    if changes.clone().next().is_none() {
+    let changes = || changes.into_iter().flatten().rev();
+    if changes().next().is_none() {
         return;
     }
     for section in Section::ALL {
@@ -232,7 +233,7 @@ fn rename<'c>(
             };
             let lower = name.to_lower();
             let mut changed = lower;
-            for change in changes.clone().rev() {
+            for change in changes() {
                 if let Some(next) = change.apply(&mut Subject::new(changed)) {
                     changed = next;
                 }

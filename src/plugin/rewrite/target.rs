@@ -45,13 +45,13 @@ pub fn follow<'r>(
     let again = context.again(query, Question::new(target, asked.rtype, asked.class));
     let reply = std::mem::take(reply);
     Some(Box::pin(async move {
-        Resolved::Answer(lead(&reply, at, &target, again.await))
+        Resolved::Answer(lead(&reply, at, &target, &again.await))
     }))
 }
 
 /// The aliases of `reply` up to the one at `at`, which leads to `target` now, and what was `found`
 /// there.
-fn lead(reply: &Reply, at: usize, target: &Name, found: Reply) -> Reply {
+fn lead(reply: &Reply, at: usize, target: &Name, found: &Reply) -> Reply {
     let mut led = Reply::failure(found.rcode, reply.why);
     led.authoritative = reply.authoritative;
     led.recursion_available = reply.recursion_available;
@@ -74,7 +74,7 @@ fn lead(reply: &Reply, at: usize, target: &Name, found: Reply) -> Reply {
     }
     for section in Section::ALL {
         for record in found.section(section) {
-            led.push_from(section, Owner::Name(target.as_ref()), &found, record);
+            led.push_from(section, Owner::Name(target.as_ref()), found, record);
         }
     }
     led

@@ -13,10 +13,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{
-    NAME,
-    fetch::{self, FetchError},
-};
+use super::fetch::{self, FetchError};
 use crate::{
     plugin::authority::Held,
     wire::{Name, Rcode, is_later},
@@ -72,10 +69,10 @@ impl Copied {
             .iter()
             .all(|master| master.ip().to_canonical() != client)
         {
-            tracing::info!("plugin/{NAME}: {client} notifies of {zone} and is no master of it");
+            tracing::info!("{client} notifies of {zone} and is no master of it");
             return Rcode::REFUSED;
         }
-        tracing::debug!("plugin/{NAME}: {client} notifies of {zone}");
+        tracing::debug!("{client} notifies of {zone}");
         self.news.notify_one();
         Rcode::NOERROR
     }
@@ -124,7 +121,7 @@ impl Keeper {
                 () = sleep_until(expires), if !expired => {
                     expired = true;
                     let zone = self.held.apex();
-                    tracing::error!("plugin/{NAME}: the copy of {zone} is too old to be served");
+                    tracing::error!("the copy of {zone} is too old to be served");
                     self.held.expire();
                     continue;
                 }
@@ -156,7 +153,7 @@ impl Keeper {
         // Once for each kind of trouble, not once for each try.
         if trouble != self.trouble {
             let zone = self.held.apex();
-            tracing::warn!("plugin/{NAME}: zone {zone} cannot be fetched: {trouble}");
+            tracing::warn!("zone {zone} cannot be fetched: {trouble}");
         }
         self.trouble = trouble;
         false
@@ -173,9 +170,7 @@ impl Keeper {
         }
         let zone = fetch::zone(master, apex).await?;
         let (serial, records) = (zone.timers().serial, zone.records());
-        tracing::info!(
-            "plugin/{NAME}: zone {apex} from {master}: serial {serial}, {records} records"
-        );
+        tracing::info!("zone {apex} from {master}: serial {serial}, {records} records");
         self.held.put(zone);
         Ok(())
     }

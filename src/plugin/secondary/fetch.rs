@@ -44,7 +44,7 @@ pub enum FetchError {
     NoSoa,
     #[error("{owner} {rtype}: {refusal}")]
     Record {
-        owner: Name,
+        owner: Box<Name>,
         rtype: Type,
         refusal: Refusal,
     },
@@ -97,7 +97,7 @@ async fn fetch(master: SocketAddr, zone: Name) -> Result<Zone, FetchError> {
                 Ok(()) | Err(Refusal::Outside) => {}
                 Err(refusal) => {
                     return Err(FetchError::Record {
-                        owner,
+                        owner: Box::new(owner),
                         rtype,
                         refusal,
                     });

@@ -86,7 +86,7 @@ impl Plugin for Secondary {
         self.zones.0.ask(context, query, reply)
     }
 
-    fn notified(&self, query: &Query) -> Option<Rcode> {
+    fn notified(&self, query: &mut Query) -> Option<Rcode> {
         let question = &query.question;
         if question.rtype != Type::SOA || question.class != Class::IN {
             return None;

@@ -8,7 +8,9 @@ mod parse;
 mod report;
 
 use std::{
+    future::Future,
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -125,6 +127,10 @@ impl Plugin for Trace {
         if let Some(traced) = query.traced {
             self.tracer.answered(traced, query, reply, written);
         }
+    }
+
+    fn ended(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        Some(Box::pin(self.tracer.reporter.end()))
     }
 
     fn metadata(&self, query: &Query, label: &str) -> Option<String> {

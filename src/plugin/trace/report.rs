@@ -40,7 +40,13 @@ const AT_ONCE: usize = 1000;
 /// The backlog; its task posts what is left and ends when this goes.
 pub(super) struct Reporter {
     backlog: Arc<Backlog>,
-    _alive: oneshot::Sender<()>,
+    task: Mutex<Option<Task>>,
+}
+
+/// The task that posts: it ends when the first one goes, and so does the second one's other end.
+struct Task {
+    held: oneshot::Sender<()>,
+    done: oneshot::Receiver<()>,
 }
 
 /// Spans that wait, each as JSON, with the number that it came under.
@@ -65,13 +71,29 @@ impl Reporter {
             full: Notify::new(),
             dropped: AtomicU64::new(0),
         });
-        let (alive, gone) = oneshot::channel();
+        let (held, gone) = oneshot::channel();
+        let (finish, done) = oneshot::channel();
         let posting = post_all(collector, Arc::clone(&backlog), config.interval, gone);
-        runtime.spawn(posting);
+        runtime.spawn(async move {
+            posting.await;
+            // Nobody may be waiting for it.
+            let _ = finish.send(());
+        });
         Ok(Self {
             backlog,
-            _alive: alive,
+            task: Mutex::new(Some(Task { held, done })),
         })
+    }
+
+    /// Posts what is left, and ends.
+    pub(super) fn end(&self) -> impl Future<Output = ()> + Send + 'static {
+        let task = self.task.lock().take();
+        async move {
+            if let Some(Task { held, done }) = task {
+                drop(held);
+                let _ = done.await;
+            }
+        }
     }
 
     /// Adds a span; the oldest makes room for it.

@@ -123,35 +123,69 @@ impl Plugin for Tsig {
     }
 
     fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+        let Some(objection) = self.objection(query) else {
+            return Step::Pass;
+        };
+        let why = match objection.rcode {
+            Rcode::FORMERR => Why::Malformed,
+            _ => Why::Policy,
+        };
+        reply.fail(objection.rcode, why);
+        reply.cause = Some(objection.cause);
+        Step::Answer
+    }
+
+    fn notified(&self, query: &mut Query) -> Option<Rcode> {
+        self.objection(query).map(|objection| objection.rcode)
+    }
+}
+
+/// Why something is not done that is asked for.
+struct Objection {
+    rcode: Rcode,
+    /// In words for the log.
+    cause: Box<str>,
+}
+
+impl Tsig {
+    /// Looks at a query's signature, and sees to that of its reply.
+    fn objection(&self, query: &mut Query) -> Option<Objection> {
         let question = &query.question;
         // A sub-query of what was verified before needs no other signature.
         if query.signer.is_some() || !self.config.zones.covers(question.lower.as_ref()) {
-            return Step::Pass;
+            return None;
         }
         let Some(signed) = &query.signed else {
-            if self.requires(question.rtype, query.opcode) {
-                reply.fail(Rcode::REFUSED, Why::Policy);
-                reply.cause = Some("it is not signed".into());
-                return Step::Answer;
-            }
-            return Step::Pass;
+            let refused = || Objection {
+                rcode: Rcode::REFUSED,
+                cause: "it is not signed".into(),
+            };
+            let is_required = self.requires(question.rtype, query.opcode);
+            return is_required.then(refused);
         };
         let secret = |name: &Name| {
             let Secret(secret) = self.config.keys.get(name)?;
             Some(Arc::clone(secret))
         };
-        let Ok(verdict) = signed.verify(secret, tsig::now()) else {
-            reply.fail(Rcode::FORMERR, Why::Malformed);
-            return Step::Answer;
+        let verdict = match signed.verify(secret, tsig::now()) {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                return Some(Objection {
+                    rcode: Rcode::FORMERR,
+                    cause: error.to_string().into(),
+                });
+            }
         };
-        let is_wrong = verdict.error != Rcode::NOERROR;
-        if is_wrong {
-            reply.fail(Rcode::NOTAUTH, Why::Policy);
-            let (error, key) = (tsig::error_name(verdict.error), verdict.signer.key());
-            reply.cause = Some(format!("its signature by the key '{key}': {error}").into());
-        }
+        let (error, key) = (verdict.error, *verdict.signer.key());
         query.signer = Some(Arc::new(verdict.signer));
-        if is_wrong { Step::Answer } else { Step::Pass }
+        (error != Rcode::NOERROR).then(|| Objection {
+            rcode: Rcode::NOTAUTH,
+            cause: format!(
+                "its signature by the key '{key}': {}",
+                tsig::error_name(error)
+            )
+            .into(),
+        })
     }
 }
 

@@ -14,14 +14,16 @@ use crate::{
 
 const PROPERTIES: [&str; 4] = ["require", "require_opcode", "secret", "secrets"];
 
-/// What messages can be for; only [`Opcode::QUERY`] is served.
+/// What messages can be for.
 const OPCODES: [(&str, u8); 5] = [
     ("QUERY", Opcode::QUERY.0),
+    ("NOTIFY", Opcode::NOTIFY.0),
     ("IQUERY", 1),
     ("STATUS", 2),
-    ("NOTIFY", Opcode::NOTIFY.0),
     ("UPDATE", Opcode::UPDATE.0),
 ];
+/// How many of them are served, the first ones: NOTIFY where there is a `secondary`.
+const SERVED: usize = 2;
 
 /// Reads the directive. `block` are the zones of the block's keys. What is accepted although it
 /// does nothing goes to `warnings`.
@@ -129,7 +131,7 @@ impl Reader<'_> {
     /// Messages that nothing is done with, signed or not.
     fn unserved(&mut self, words: &[Word]) {
         let unserved = words.iter().filter(|word| {
-            OPCODES[1..]
+            OPCODES[SERVED..]
                 .iter()
                 .any(|(name, _)| word.eq_ignore_ascii_case(name))
         });

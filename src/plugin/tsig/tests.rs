@@ -39,7 +39,7 @@ fn every_option_is_read() {
         (Required::All, Required::default())
     );
     let (_, warnings) = read(&format!(
-        "tsig {{\n{key}\nrequire_opcode UPDATE QUERY notify\n}}"
+        "tsig {{\n{key}\nrequire_opcode UPDATE QUERY notify iquery\n}}"
     ))
     .unwrap();
     assert_eq!(warnings.len(), 2, "{warnings:?}");

@@ -127,11 +127,11 @@ async fn answer(
 /// The question of a stream; nothing where the client or the connection has gone away meanwhile.
 async fn read(receive: &mut RecvStream) -> Result<Option<Vec<u8>>, Violation> {
     let mut length = [0; 2];
-    if !whole(receive.read_exact(&mut length).await)? {
+    if !whole(&receive.read_exact(&mut length).await)? {
         return Ok(None);
     }
     let mut message = vec![0; u16::from_be_bytes(length).into()];
-    if !whole(receive.read_exact(&mut message).await)? {
+    if !whole(&receive.read_exact(&mut message).await)? {
         return Ok(None);
     }
     if is_allowed(&message) {
@@ -142,7 +142,7 @@ async fn read(receive: &mut RecvStream) -> Result<Option<Vec<u8>>, Violation> {
 }
 
 /// Whether it was read; a stream that ends within its message is an error (§4.3.3).
-fn whole(read: Result<(), ReadExactError>) -> Result<bool, Violation> {
+fn whole(read: &Result<(), ReadExactError>) -> Result<bool, Violation> {
     match read {
         Ok(()) => Ok(true),
         Err(ReadExactError::FinishedEarly(_)) => Err(Violation),

@@ -192,8 +192,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     room.input = Room::default().input;
                 }
                 let mut buffer = ReadBuf::new(&mut room.input);
-                ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
-                let count = buffer.filled().len();
+                let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer));
+                let count = match read {
+                    Ok(()) => buffer.filled().len(),
+                    // The end of a client that does not say good-bye in TLS.
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+                    Err(error) => return Poll::Ready(Err(error)),
+                };
                 if count == 0 {
                     self.closing = true;
                     return Poll::Ready(Ok(()));

@@ -1,0 +1,148 @@
+//! `edns0 local|nsid|subnet set|append|replace|unset ... [revert]`.
+
+use super::{Reading, words::any_case};
+use crate::{
+    corefile::{Arguments, Diagnostic, Word},
+    edns::Options,
+    plugin::rewrite::{
+        option::{Deed, OptionRule, Source, Variable},
+        rule::Action,
+    },
+};
+
+impl Reading<'_> {
+    /// Reads the rule behind the word.
+    pub(super) fn edns0(&mut self, words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
+        let kinds = [
+            ("local", None),
+            ("nsid", Some(Options::NSID)),
+            ("subnet", Some(Options::SUBNET)),
+        ];
+        let deeds = [
+            ("set", Deed::Set),
+            ("append", Deed::Append),
+            ("replace", Deed::Replace),
+            ("unset", Deed::Unset),
+        ];
+        let kind = any_case(words.required("local, nsid or subnet")?, &kinds)?;
+        let deed = any_case(words.required("set, append, replace or unset")?, &deeds)?;
+        let mut rule = OptionRule {
+            deed,
+            code: kind.unwrap_or_default(),
+            data: Source::Fixed(Box::default()),
+            reverts: false,
+        };
+        let is_set = deed != Deed::Unset;
+        match kind {
+            Some(Options::SUBNET) if is_set => {
+                let what = "lengths of IPv4 and IPv6 prefixes such as 24 56";
+                rule.data = Source::Subnet {
+                    v4: words.required(what)?.integer(0..=32)?,
+                    v6: words.required(what)?.integer(0..=128)?,
+                };
+            }
+            Some(_) => {}
+            None => {
+                rule.code = option_code(words.required("an option's code")?)?;
+                if is_set {
+                    let what = "text, 0x and hexadecimal digits, or a variable such as {client_ip}";
+                    let word = words.required(what)?;
+                    // The last word alone is never data.
+                    if *word == "revert" && words.left() == 0 {
+                        return Err(word.error("there is nothing to say").expected(what));
+                    }
+                    rule.data = self.data(word)?;
+                }
+            }
+        }
+        if is_set && let Some(word) = words.next() {
+            word.one_of(&[("revert", ())])?;
+            rule.reverts = true;
+        }
+        Ok(Action::Option(rule))
+    }
+
+    fn data(&mut self, word: &Word) -> Result<Source, Diagnostic> {
+        let variable = word
+            .strip_prefix('{')
+            .and_then(|word| word.strip_suffix('}'));
+        if let Some(variable) = variable {
+            return self.variable(word, variable).map(Source::Variable);
+        }
+        let data: Box<[u8]> = match word.strip_prefix("0x") {
+            None => word.as_bytes().into(),
+            Some(digits) => unhex(digits).ok_or_else(|| {
+                let error = word.error("these are no hexadecimal digits");
+                error.expected("an even number of them, such as 0xffee")
+            })?,
+        };
+        if data.len() + 4 > Options::MAX {
+            let most = Options::MAX - 4;
+            return Err(word.error(format!("an option has at most {most} octets")));
+        }
+        Ok(Source::Fixed(data))
+    }
+
+    fn variable(&mut self, word: &Word, name: &str) -> Result<Variable, Diagnostic> {
+        Ok(match name {
+            "qname" => Variable::Name,
+            "qtype" => Variable::Type,
+            "client_ip" => Variable::ClientAddress,
+            "client_port" => Variable::ClientPort,
+            "protocol" => Variable::Protocol,
+            "server_ip" => Variable::ServerAddress,
+            "server_port" => Variable::ServerPort,
+            label if is_label(label) => {
+                if !self.has_metadata {
+                    let warning = word.warning("nothing is known under this label");
+                    self.warnings.push(
+                        warning
+                            .label("the rule does nothing")
+                            .help("add a line 'metadata' to the server block"),
+                    );
+                }
+                Variable::Metadata(label.into())
+            }
+            _ => {
+                let error = word.error(format!("unsupported variable name '{word}'"));
+                return Err(error.expected(
+                    "{qname}, {qtype}, {client_ip}, {client_port}, {protocol}, {server_ip}, \
+                     {server_port}, or a label of metadata such as {kubernetes/namespace}",
+                ));
+            }
+        })
+    }
+}
+
+/// A code in decimal, or with `0x`, `0o` or `0b`.
+fn option_code(word: &Word) -> Result<u16, Diagnostic> {
+    let lower = word.to_ascii_lowercase();
+    let (digits, radix) = match lower.get(..2) {
+        Some("0x") => (&lower[2..], 16),
+        Some("0o") => (&lower[2..], 8),
+        Some("0b") => (&lower[2..], 2),
+        _ => (&*lower, 10),
+    };
+    let is_number = digits.bytes().all(|digit| digit.is_ascii_alphanumeric());
+    let code = u16::from_str_radix(digits, radix).ok();
+    code.filter(|_| is_number).ok_or_else(|| {
+        let error = word.error(format!("'{word}' is no option code"));
+        error.expected("a number up to 65535, such as 0xffee")
+    })
+}
+
+fn unhex(digits: &str) -> Option<Box<[u8]>> {
+    if !digits.len().is_multiple_of(2) || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    let octets = (0..digits.len()).step_by(2);
+    octets
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok())
+        .collect()
+}
+
+/// `PLUGIN/KEY`.
+fn is_label(text: &str) -> bool {
+    text.split_once('/')
+        .is_some_and(|(plugin, key)| !plugin.is_empty() && !key.is_empty())
+}

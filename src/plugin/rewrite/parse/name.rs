@@ -1,0 +1,151 @@
+//! Rules that change names: those of questions, with their answers, and the targets of aliases.
+
+use super::{
+    Reading,
+    words::{KINDS, Kind, any_case, regex, text_of, whole, with_groups},
+};
+use crate::{
+    corefile::{Arguments, Diagnostic},
+    plugin::rewrite::{
+        names::{Change, Pattern, Replacement},
+        rule::{Action, NameRule},
+        target::TargetRule,
+    },
+};
+
+impl Reading<'_> {
+    /// `[KIND] FROM TO [answers]`.
+    pub(super) fn name(&mut self, words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
+        let kind = if words.left() > 2 {
+            any_case(words.required("a kind of match")?, &KINDS)?
+        } else {
+            Kind::Exact
+        };
+        let from = words.required("a name, and the one to ask for instead")?;
+        let to = words.required("the name to ask for instead")?;
+        let names = self.pattern(kind, from)?;
+        let replacement = match (&names, kind) {
+            (Pattern::Regex(regex), _) => with_groups(regex, to, self.warnings)?,
+            (_, Kind::Exact) => Replacement::plain(&whole(to)?.to_string()),
+            _ => Replacement::plain(&text_of(to)),
+        };
+        let mut rule = NameRule {
+            names,
+            to: replacement,
+            restores: kind == Kind::Exact,
+            owners: Vec::new(),
+            values: Vec::new(),
+        };
+        let answers = answers(words, &mut rule, self.warnings)?;
+        if answers.auto {
+            // Of a suffix it is known what became of every name that has it.
+            if kind == Kind::Suffix {
+                let back = Change::Replace(
+                    Pattern::Suffix(text_of(to).into()),
+                    Replacement::plain(&text_of(from)),
+                );
+                rule.owners.insert(0, back.clone());
+                rule.values.insert(0, back);
+            } else {
+                rule.restores = true;
+            }
+        } else if kind != Kind::Exact && !answers.owners {
+            let warning = from.warning("names inside the answers are left as they were found");
+            self.warnings.push(
+                warning
+                    .label("CoreDNS would even answer with another name than was asked for")
+                    .help("add 'answer auto' to the rule"),
+            );
+        }
+        Ok(Action::Name(rule))
+    }
+}
+
+/// What the answers of a name rule say.
+struct Answers {
+    auto: bool,
+    owners: bool,
+}
+
+/// `[answer] auto`, `[answer] name FROM TO`, `[answer] value FROM TO`, in any number; the first one
+/// with the word `answer`.
+fn answers(
+    words: &mut Arguments<'_>,
+    rule: &mut NameRule,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Answers, Diagnostic> {
+    let mut auto = None;
+    let mut owners = None;
+    let mut is_first = true;
+    while let Some(word) = words.next() {
+        let word = match word.as_str() {
+            "answer" => words.required("auto, name or value")?,
+            _ if is_first => {
+                let error = word.error("a name rule ends here, or goes on with 'answer'");
+                return Err(error.expected("answer auto, answer name or answer value"));
+            }
+            _ => word,
+        };
+        is_first = false;
+        match word.as_str() {
+            "auto" => auto = Some(word),
+            "name" => {
+                rule.owners.push(answer(words, warnings)?);
+                owners = Some(word);
+            }
+            "value" => rule.values.push(answer(words, warnings)?),
+            _ => {
+                let error = word.error(format!("invalid type '{word}' for an answer rule"));
+                return Err(error.expected("auto, name or value"));
+            }
+        }
+    }
+    if let (Some(auto), Some(owners)) = (auto, owners) {
+        let error = owners.error("'answer auto' cannot be combined with 'answer name'");
+        return Err(error.also(auto.place, "auto is here"));
+    }
+    Ok(Answers {
+        auto: auto.is_some(),
+        owners: owners.is_some(),
+    })
+}
+
+fn answer(words: &mut Arguments<'_>, warnings: &mut Vec<Diagnostic>) -> Result<Change, Diagnostic> {
+    let from = words.required("a regular expression, and what to put in its place")?;
+    let to = words.required("what to put in its place")?;
+    let regex = regex(from)?;
+    let to = with_groups(&regex, to, warnings)?;
+    Ok(Change::Replace(Pattern::Regex(regex), to))
+}
+
+/// `[KIND] FROM TO`. Parts of names are compared as they are written.
+pub(super) fn cname(
+    words: &mut Arguments<'_>,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Action, Diagnostic> {
+    let what = "a target, and the one to lead to instead";
+    let kind = if words.left() > 2 {
+        any_case(words.required(what)?, &KINDS)?
+    } else {
+        Kind::Exact
+    };
+    let from = words.required(what)?;
+    let to = words.required("the target to lead to instead")?;
+    let part = || from.to_ascii_lowercase().into_boxed_str();
+    let plain = || Replacement::plain(&to.to_ascii_lowercase());
+    let (targets, to) = match kind {
+        Kind::Exact => {
+            let to = Replacement::plain(&whole(to)?.to_string());
+            (Pattern::Exact(whole(from)?.into()), to)
+        }
+        Kind::Prefix => (Pattern::Prefix(part()), plain()),
+        Kind::Suffix => (Pattern::Suffix(part()), plain()),
+        Kind::Substring => (Pattern::Substring(part()), plain()),
+        Kind::Regex => {
+            let regex = regex(from)?;
+            let to = with_groups(&regex, to, warnings)?;
+            (Pattern::Regex(regex), to)
+        }
+    };
+    Ok(Action::Cname(TargetRule { targets, to }))
+}
