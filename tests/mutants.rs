@@ -28,7 +28,10 @@ const MUTANTS: u64 = 10_000;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Texts that failed once.
-const FOUND: &[&str] = &["    \u{feff}\n.:53 {\n}\n"];
+const FOUND: &[&str] = &[
+    "    \u{feff}\n.:53 {\n}\n",
+    "# all of this long comment is longer than the default\nimport /etc/coredns/cust/*.server\n",
+];
 
 /// What is put in the place of words and between them.
 const PIECES: &[&str] = &[

@@ -148,6 +148,8 @@ impl Config {
                     .help("the built-in default is served: the root zone with whoami and log"),
             );
             default.imported.append(&mut file.imported);
+            // What there is to point at is in the file; the default is beyond reproach.
+            default.sources = file.sources;
             file = default;
         }
         let mut found = Vec::new();

@@ -112,7 +112,7 @@ impl Plugin for Labels {
         Step::Answer
     }
 
-    fn notified(&self, query: &Query) -> Option<Rcode> {
+    fn notified(&self, query: &mut Query) -> Option<Rcode> {
         match query.question.lower.as_ref().labels().next()? {
             b"copied" => Some(Rcode::NOERROR),
             b"guarded" => Some(Rcode::REFUSED),
