@@ -423,17 +423,6 @@ fn parse_forward(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn S
     Ok(boxed(config))
 }
 
-/// Puts files that are not named from the top under what `root` says.
-fn under_root(tls: &mut TlsFiles, parsing: &Parsing<'_>) {
-    let identity = tls
-        .identity
-        .iter_mut()
-        .flat_map(|(chain, key)| [chain, key]);
-    for path in identity.chain(&mut tls.authorities) {
-        *path = parsing.path(path);
-    }
-}
-
 fn parse_grpc(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
     let mut config = plugin::grpc::parse(one, parsing.warnings)?;
     if let Some(tls) = &mut config.tls {
