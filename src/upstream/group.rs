@@ -246,7 +246,7 @@ struct Try {
 }
 
 impl Round<'_> {
-    async fn run(self) -> Reply {
+    async fn run(&self) -> Reply {
         let begun = Instant::now();
         let deadline = begun + self.patience.total;
         let mut tries: Vec<Try> = Vec::with_capacity(1);
@@ -273,7 +273,8 @@ impl Round<'_> {
         // Whatever came, or that time has passed, is seen again below.
         let mut running = FuturesUnordered::new();
         running.push(Either::Left(first));
-        let mut kept = None;
+        // Boxed: seldom there, and else room that every question takes.
+        let mut kept: Option<Box<Reply>> = None;
         loop {
             let mut moves_on = tokio::select! {
                 biased;
@@ -284,7 +285,7 @@ impl Round<'_> {
                     }
                     Ok(reply) => {
                         tries[number].is_open = false;
-                        kept = Some(reply);
+                        kept = Some(Box::new(reply));
                         tries.len() < self.order.len()
                     }
                     Err(failure) => {
@@ -319,7 +320,7 @@ impl Round<'_> {
         }
         drop(running);
         self.count_silent(&mut tries);
-        kept.unwrap_or_else(|| self.give_up(&tries, begun))
+        kept.map_or_else(|| self.give_up(&tries, begun), |reply| *reply)
     }
 
     /// The next place to try, entered into `tries`.

@@ -4,6 +4,7 @@
 //! configuration is the stock one; the cluster is a directory, the upstream a thread.
 
 use std::{
+    fmt::Write,
     hint::black_box,
     net::{SocketAddr, UdpSocket},
     sync::Arc,
@@ -270,24 +271,30 @@ fn upstream() -> anyhow::Result<SocketAddr> {
 }
 
 fn manifests() -> String {
+    // Writing to a string cannot fail.
     let mut text = "{apiVersion: v1, kind: Namespace, metadata: {name: team}}\n".to_owned();
     for number in 0..SERVICES {
         for (name, ip) in [
             (format!("web-{number}"), format!("10.96.0.{number}")),
             (format!("db-{number}"), "None".to_owned()),
         ] {
-            text += &format!(
+            let _ = write!(
+                text,
                 "---\n{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: team}}, \
                  spec: {{clusterIP: {ip}, ports: [{{name: http, port: 80, protocol: TCP}}]}}}}\n"
             );
         }
-        text += &format!(
+        let _ = write!(
+            text,
             "---\n{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: db-{number}-x, \
              namespace: team, labels: {{kubernetes.io/service-name: db-{number}}}}}, \
              addressType: IPv4, ports: [{{name: http, port: 80, protocol: TCP}}], endpoints: ["
         );
         for last in 0..3 {
-            text += &format!("{{addresses: [10.1.{number}.{last}], hostname: db-{last}}},");
+            let _ = write!(
+                text,
+                "{{addresses: [10.1.{number}.{last}], hostname: db-{last}}},"
+            );
         }
         text += "]}\n";
     }

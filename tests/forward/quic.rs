@@ -28,7 +28,7 @@ fn connections(upstream: &Upstream) -> Vec<usize> {
 async fn questions_share_a_connection() {
     let authority = Authority::new();
     let tls = authority.speaking(NAME, b"doq");
-    let upstream = Upstream::start_quic(tls, |_| vec![Act::Answer(1)]).await;
+    let upstream = Upstream::start_quic(tls, |_| vec![Act::Answer(1)]);
     let served = served(&authority, &upstream, NAME);
     for name in ["a.example", "b.example"] {
         let reply = served.ask(name).await;
@@ -53,8 +53,7 @@ async fn a_connection_that_was_closed_meanwhile_is_opened_again() {
     let upstream = Upstream::start_quic(tls, |asked| match asked.number {
         1 => vec![Act::Close],
         _ => vec![Act::Answer(1)],
-    })
-    .await;
+    });
     let served = served(&authority, &upstream, NAME);
     for name in ["a.example", "b.example"] {
         assert_eq!(answer_of(&served.ask(name).await), 1, "{name}");
@@ -66,7 +65,7 @@ async fn a_connection_that_was_closed_meanwhile_is_opened_again() {
 async fn another_name_is_a_failure_that_says_so() {
     let authority = Authority::new();
     let tls = authority.speaking(NAME, b"doq");
-    let upstream = Upstream::start_quic(tls, |_| vec![Act::Answer(1)]).await;
+    let upstream = Upstream::start_quic(tls, |_| vec![Act::Answer(1)]);
     let reply = served(&authority, &upstream, "dns.example.net")
         .ask("a.example")
         .await;

@@ -149,7 +149,7 @@ impl Upstream {
     }
 
     /// DNS over QUIC (RFC 9250).
-    pub async fn start_quic(
+    pub fn start_quic(
         tls: Arc<rustls::ServerConfig>,
         script: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static,
     ) -> Self {
