@@ -110,6 +110,44 @@ fn a_query_is_a_span_and_its_upstream_one_below_it() {
 }
 
 #[test]
+fn an_agent_of_datadog_gets_traces_in_its_form() {
+    let (address, posts) = collector(0);
+    let server = Server::start(&format!(
+        ".:0 {{
+            bind 127.0.0.1
+            trace datadog {address} {{
+                service dns
+                datadog_analytics_rate 1
+                zipkin_max_batch_interval 50ms
+            }}
+            forward . 127.0.0.1:{}
+        }}\n",
+        free_port()
+    ));
+    assert_eq!(server.ask("a.example.", RecordType::A), "ServFail");
+    let mut spans = Vec::new();
+    while !spans.iter().any(|span: &Value| span["name"] == "servedns") {
+        let (first, traces) = posts.recv_timeout(PATIENCE).expect("a post");
+        assert_eq!(first, "put /v0.3/traces http/1.1");
+        let traces = traces.iter().map(|trace| trace.as_array().unwrap());
+        spans.extend(traces.flatten().cloned());
+    }
+    let whole = spans.iter().find(|span| span["name"] == "servedns");
+    let whole = whole.unwrap();
+    assert_eq!(whole["service"], "dns");
+    assert_eq!(whole["resource"], "a.example.");
+    assert_eq!(whole["parent_id"], 0);
+    assert_eq!(whole["trace_id"], whole["span_id"]);
+    assert_eq!(whole["error"], 1);
+    assert!(whole["meta"]["error.msg"].is_string(), "{whole}");
+    assert_eq!(whole["meta"]["coredns.io/rcode"], "SERVFAIL");
+    assert_eq!(whole["metrics"]["_dd1.sr.eausr"], 1.0);
+    assert!(whole["duration"].as_i64() > Some(0));
+    let mut tries = spans.iter().filter(|span| span["name"] == "connect");
+    assert!(tries.all(|span| span["parent_id"] == whole["span_id"]));
+}
+
+#[test]
 fn one_query_of_several_is_traced_and_the_last_spans_are_posted_at_the_end() {
     let (address, posts) = collector(0);
     let mut server = Server::start(&format!(

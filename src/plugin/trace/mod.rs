@@ -1,26 +1,27 @@
-//! `trace`: tells a collector of Zipkin how long queries took, and which upstreams they met.
+//! `trace`: tells a collector of Zipkin's or Datadog's how long queries took, and which upstreams
+//! they met.
 //!
 //! One span a query, with its name, type and code, and below it one for each try at an upstream.
-//! `parse` is the Corefile's form, `report` takes spans to the collector. A query that is not
+//! `parse` is the Corefile's form, `span` the collectors', `report` takes spans there. A query that is not
 //! traced costs one look at a counter.
 
 mod parse;
 mod report;
+mod span;
 
 use std::{
+    collections::BTreeMap,
     future::Future,
-    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
-use serde_json::{Value, json};
-
 pub use parse::parse;
+pub use span::Form;
 
 use super::{Block, Build, BuildError, Context, Plugin, Setup, Step, Written};
 use crate::{
@@ -30,6 +31,7 @@ use crate::{
     wire::Rcode,
 };
 use report::Reporter;
+use span::{Maker, Span};
 
 /// The Corefile's word.
 const NAME: &str = "trace";
@@ -38,8 +40,10 @@ const NAME: &str = "trace";
 const TRACE_ID: &str = "trace/traceid";
 
 /// What the directive says.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// Whose form spans have.
+    pub form: Form,
     /// Where spans are posted.
     pub endpoint: String,
     /// One query of so many is traced; 0 for none.
@@ -72,7 +76,7 @@ impl Setup for Config {
         let served = build.addresses.first();
         let tracer = Arc::new(Tracer {
             reporter,
-            endpoint: endpoint(&self.service, served),
+            maker: Maker::new(self.form, &self.service, served),
         });
         build.offered.push(Arc::clone(&tracer) as _);
         Ok(Arc::new(Trace {
@@ -81,17 +85,6 @@ impl Setup for Config {
             count: AtomicU64::new(0),
         }))
     }
-}
-
-/// Who we are, as spans tell it.
-fn endpoint(service: &str, served: Option<&SocketAddr>) -> Value {
-    let mut endpoint = json!({ "serviceName": service });
-    if let Some(served) = served.filter(|served| !served.ip().is_unspecified()) {
-        let family = if served.is_ipv4() { "ipv4" } else { "ipv6" };
-        endpoint[family] = json!(served.ip().to_string());
-        endpoint["port"] = json!(served.port());
-    }
-    endpoint
 }
 
 /// The plugin.
@@ -142,65 +135,60 @@ impl Plugin for Trace {
 /// What makes spans, for the plugin and for `forward`.
 pub struct Tracer {
     reporter: Arc<Reporter>,
-    endpoint: Value,
+    maker: Maker,
 }
 
 impl Tracer {
     /// A client was answered.
     fn answered(&self, traced: Traced, query: &Query, reply: &Reply, written: Written) {
-        let mut tags = json!({
-            "coredns.io/name": query.asked.lower.to_string(),
-            "coredns.io/type": query.asked.rtype.to_string(),
-            "coredns.io/rcode": reply.rcode.to_string(),
-            "coredns.io/proto": query.transport.label(),
-            "coredns.io/remote": query.client.ip().to_canonical().to_string(),
-        });
+        let asked = &query.asked;
+        let mut tags = BTreeMap::from([
+            ("coredns.io/name", asked.lower.to_string()),
+            ("coredns.io/type", asked.rtype.to_string()),
+            ("coredns.io/rcode", reply.rcode.to_string()),
+            ("coredns.io/proto", query.transport.label().to_owned()),
+            (
+                "coredns.io/remote",
+                query.client.ip().to_canonical().to_string(),
+            ),
+        ]);
         if let (Rcode::SERVFAIL, Some(cause)) = (reply.rcode, &reply.cause) {
-            tags["error"] = json!(cause);
+            tags.insert("error", cause.to_string());
         }
-        self.reporter.push(&json!({
-            "traceId": format!("{:016x}", traced.id),
-            "id": format!("{:016x}", traced.id),
-            "kind": "SERVER",
-            "name": "servedns",
-            "timestamp": microseconds(query.received),
-            "duration": duration(written.took),
-            "localEndpoint": self.endpoint,
-            "tags": tags,
-        }));
+        self.push(&Span {
+            trace: traced.id,
+            id: traced.id,
+            name: "servedns",
+            resource: asked.lower.to_string(),
+            begun: query.received,
+            took: written.took,
+            tags,
+        });
     }
 
     /// An upstream was asked for a query that is traced.
     pub fn connected(&self, traced: Traced, tried: &Tried<'_>) {
-        let mut tags = json!({ "peer.address": tried.upstream.to_string() });
+        let mut tags = BTreeMap::from([("peer.address", tried.upstream.to_string())]);
         if tried.reply.is_none() {
-            tags["error"] = json!("no answer");
+            tags.insert("error", "no answer".to_owned());
         }
-        self.reporter.push(&json!({
-            "traceId": format!("{:016x}", traced.id),
-            "parentId": format!("{:016x}", traced.id),
-            "id": format!("{:016x}", number_of_span()),
-            "name": "connect",
-            "timestamp": microseconds(tried.begun),
-            "duration": duration(tried.took),
-            "localEndpoint": self.endpoint,
-            "tags": tags,
-        }));
+        self.push(&Span {
+            trace: traced.id,
+            id: number_of_span(),
+            name: "connect",
+            resource: tried.upstream.to_string(),
+            begun: tried.begun,
+            took: tried.took,
+            tags,
+        });
+    }
+
+    fn push(&self, span: &Span) {
+        self.reporter.push(&self.maker.made(span));
     }
 }
 
 /// Any but 0, which means none.
 fn number_of_span() -> u64 {
     rand::random_range(1..=u64::MAX)
-}
-
-fn microseconds(moment: Instant) -> u64 {
-    let then = SystemTime::now() - moment.elapsed();
-    let since = then.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// At least one microsecond: Zipkin takes 0 for unknown.
-fn duration(took: Duration) -> u64 {
-    u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Config, NAME};
+use super::{Config, Form, NAME};
 use crate::corefile::{Diagnostic, Directive, Line, unknown_property};
 
 const PROPERTIES: [&str; 7] = [
@@ -15,8 +15,9 @@ const PROPERTIES: [&str; 7] = [
     "zipkin_max_batch_size",
 ];
 
-/// Where a collector of Zipkin is, where nobody says.
-const ENDPOINT: &str = "localhost:9411";
+/// Where a collector of Zipkin is, and an agent of Datadog, where nobody says.
+const ZIPKIN: &str = "localhost:9411";
+const DATADOG: &str = "localhost:8126";
 /// The most that may be asked for: a span takes some five hundred octets.
 const MOST: i64 = 1_000_000;
 
@@ -27,7 +28,8 @@ pub fn parse(
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
     let mut config = Config {
-        endpoint: address(ENDPOINT),
+        form: Form::Zipkin,
+        endpoint: address(ZIPKIN, Form::Zipkin),
         every: 1,
         service: "coredns".to_owned(),
         backlog: 1000,
@@ -57,34 +59,30 @@ pub fn parse(
 fn head(directive: &Directive, config: &mut Config) -> Result<(), Diagnostic> {
     let mut arguments = directive.arguments();
     let Some(first) = arguments.next() else {
-        config.endpoint = address(ENDPOINT);
+        config.form = Form::Zipkin;
+        config.endpoint = address(ZIPKIN, config.form);
         return Ok(());
     };
     let mut endpoint = first;
+    config.form = Form::Zipkin;
     if let Some(second) = arguments.next() {
         match first.to_ascii_lowercase().as_str() {
             "zipkin" => {}
-            "datadog" => {
-                return Err(first
-                    .error("tracing endpoint type 'datadog' is not served")
-                    .help(
-                        "send to the zipkin receiver of an OpenTelemetry collector, which hands \
-                           on to Datadog: trace zipkin HOST:9411",
-                    ));
-            }
+            "datadog" => config.form = Form::Datadog(0.0),
             other => {
                 let message = format!("tracing endpoint type '{other}' is not supported");
-                return Err(first.error(message).expected("zipkin"));
+                return Err(first.error(message).expected("zipkin or datadog"));
             }
         }
         endpoint = second;
     }
     arguments.none_left()?;
-    config.endpoint = address(if endpoint.is_empty() {
-        ENDPOINT
-    } else {
-        endpoint
-    });
+    let usual = match config.form {
+        Form::Zipkin => ZIPKIN,
+        Form::Datadog(_) => DATADOG,
+    };
+    let written = if endpoint.is_empty() { usual } else { endpoint };
+    config.endpoint = address(written, config.form);
     match config.endpoint.parse::<http::Uri>() {
         Ok(uri) if uri.host().is_some_and(|host| !host.is_empty()) => Ok(()),
         _ => Err(endpoint
@@ -93,12 +91,14 @@ fn head(directive: &Directive, config: &mut Config) -> Result<(), Diagnostic> {
     }
 }
 
-/// With the path that Zipkin has, unless a whole address is written.
-fn address(endpoint: &str) -> String {
+/// With the path that such a collector has, unless a whole address is written.
+fn address(endpoint: &str, form: Form) -> String {
     if endpoint.starts_with("http://") || endpoint.starts_with("https://") {
-        endpoint.to_owned()
-    } else {
-        format!("http://{endpoint}/api/v2/spans")
+        return endpoint.to_owned();
+    }
+    match form {
+        Form::Zipkin => format!("http://{endpoint}/api/v2/spans"),
+        Form::Datadog(_) => format!("http://{endpoint}/v0.3/traces"),
     }
 }
 
@@ -136,10 +136,12 @@ fn property(
             doubts.push(does_nothing("no trace is taken over from clients"));
         }
         "datadog_analytics_rate" => {
-            if let Some(word) = left.next() {
-                word.float(0.0..=1.0)?;
+            let word = left.next();
+            let said = word.map(|word| word.float(0.0..=1.0)).transpose()?;
+            match &mut config.form {
+                Form::Datadog(rate) => *rate = said.unwrap_or_default(),
+                Form::Zipkin => doubts.push(does_nothing("the endpoint is no datadog")),
             }
-            doubts.push(does_nothing("the endpoint is no datadog"));
         }
         "zipkin_max_backlog_size" => {
             let word = left.required("a number of spans")?;
@@ -185,6 +187,12 @@ mod tests {
                 "http://http-collector:1/api/v2/spans",
             ),
             ("trace zipkin https://host/x", "https://host/x"),
+            ("trace datadog host:1", "http://host:1/v0.3/traces"),
+            ("trace DataDog \"\"", "http://localhost:8126/v0.3/traces"),
+            (
+                "trace datadog http://host:1/v0.4/traces",
+                "http://host:1/v0.4/traces",
+            ),
         ] {
             let (config, warnings) = read(line).unwrap();
             assert_eq!(config.endpoint, endpoint, "{line}");
@@ -211,12 +219,15 @@ mod tests {
         assert_eq!((config.backlog, config.batch), (10, 5));
         assert_eq!(config.interval, Duration::from_secs(10));
         assert_eq!(warnings.len(), 2, "{warnings:?}");
+        let line = "trace datadog host:1 {\n datadog_analytics_rate 0.5\n}";
+        let (config, warnings) = read(line).unwrap();
+        assert_eq!(config.form, Form::Datadog(0.5));
+        assert!(warnings.is_empty());
     }
 
     #[test]
     fn what_is_wrong_is_refused() {
         for (line, words) in [
-            ("trace datadog localhost:8126", "'datadog' is not served"),
             ("trace jaeger localhost:1", "'jaeger' is not supported"),
             ("trace zipkin a b", "Wrong argument count"),
             ("trace {\n every -1\n}", "out of range"),

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use http::{Request, Uri, header};
+use http::{Method, Request, Uri, header};
 use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -28,7 +28,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::Config;
+use super::{Config, Form};
 use crate::upstream::TlsFiles;
 
 /// How long one post may take.
@@ -62,7 +62,7 @@ struct Backlog {
 impl Reporter {
     /// Begins to post.
     pub(super) fn open(config: &Config, runtime: &Handle) -> Result<Self, anyhow::Error> {
-        let collector = Collector::new(&config.endpoint)?;
+        let collector = Collector::new(&config.endpoint, config.form)?;
         let backlog = Arc::new(Backlog {
             spans: Mutex::default(),
             next: AtomicU64::new(0),
@@ -177,10 +177,11 @@ struct Collector {
     host: String,
     port: u16,
     tls: Option<TlsConnector>,
+    method: Method,
 }
 
 impl Collector {
-    fn new(address: &str) -> Result<Self, anyhow::Error> {
+    fn new(address: &str, form: Form) -> Result<Self, anyhow::Error> {
         let address: Uri = address.parse()?;
         let secure = match address.scheme_str() {
             Some("http") => false,
@@ -203,6 +204,10 @@ impl Collector {
             host,
             port,
             tls,
+            method: match form {
+                Form::Zipkin => Method::POST,
+                Form::Datadog(_) => Method::PUT,
+            },
         })
     }
 
@@ -228,7 +233,9 @@ impl Collector {
             .path_and_query()
             .map_or("/", |path| path.as_str());
         let host = self.address.authority().map_or("", |host| host.as_str());
-        let request = Request::post(path)
+        let request = Request::builder()
+            .method(self.method.clone())
+            .uri(path)
             .header(header::HOST, host)
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))?;
