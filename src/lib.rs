@@ -1,12 +1,12 @@
 //! Lodestone, the DNS server of a Kubernetes cluster. This page is the map.
 //!
 //! ```text
-//! cli        what a person types: serve, check, lab
+//! cli        what a person types: serve, check, fmt, diff, lab
 //! life       a process from its start to its end: start, replace, drain
 //! reload     when to look at the Corefile again
 //! site       a configuration built: chains behind zones behind listeners
 //! server     transports and the one door: udp, tcp, tls, http, quic; routing; limits
-//! admin      health, ready and metrics over HTTP
+//! admin      health, ready, metrics and profiles over HTTP
 //! plugin     one file a Corefile word; order.rs is the list, chain.rs walks it
 //! upstream   asking other servers: exchange, pool, policy, health
 //! zone       the DNS view of the cluster: names in, records out; pure
