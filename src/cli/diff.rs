@@ -1,7 +1,7 @@
 //! `lodestone diff OLD NEW`: what two Corefiles say differently.
 //!
 //! Layout, comments, how a file is cut into snippets and imports, and the order of words that has
-//! no meaning are no difference. See [`compare`] for what is one, and [`table`] for how it is told.
+//! no meaning are no difference. See `compare` for what is one, and `table` for how it is told.
 
 mod compare;
 mod table;

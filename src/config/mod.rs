@@ -179,7 +179,7 @@ impl Config {
 }
 
 /// The words and blocks of a text. Words that are not served here are let through, for
-/// [`read_block`] to tell what to do about them.
+/// `read_block` to tell what to do about them.
 pub fn parse(source: &Source<'_>) -> Result<corefile::File, Diagnostics> {
     let words = corefile::Words {
         known: &ORDER.iter().map(|word| word.name).collect::<Vec<_>>(),

@@ -4,8 +4,9 @@
     tests/bench/budget.py [--record]
 
 The counts are valgrind's, of `instructions.rs` beside this: no socket, no other program, no noise of
-the machine. The budget is `budget.txt`; a kind that takes more than 3 % above it fails, one that
-takes less is told, so that the budget can be recorded anew. Only this package is optimized: what it
+the machine. The budget is `budget.txt`; a kind that takes more than 3 % above it is told, more than
+10 % fails: what the C library copies with depends on the processor. One that takes less is told
+too, so that the budget can be recorded anew. Only this package is optimized: what it
 depends on is taken from the tests' build, which is there already.
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BUDGET = HERE / "budget.txt"
-ABOVE, BELOW = 1.03, 0.95
+FAILS, ABOVE, BELOW = 1.10, 1.03, 0.95
 QUESTIONS = 2000  # as in instructions.rs
 KINDS = [
     "a_of_a_service",
@@ -61,7 +62,7 @@ def main():
     for kind, count in counts.items():
         ratio = count / budget[kind]
         word = "too many" if ratio > ABOVE else "fewer: record the budget anew" if ratio < BELOW else "ok"
-        failed |= ratio > ABOVE
+        failed |= ratio > FAILS
         print(f"{kind:28} {count:7} of {budget[kind]:7}  {(ratio - 1) * 100:+6.1f} %  {word}")
     sys.exit(failed)
 

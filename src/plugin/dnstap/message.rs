@@ -25,7 +25,7 @@ pub struct Dnstap {
     /// What happened.
     #[prost(message, optional, tag = "14")]
     pub message: Option<Message>,
-    /// Always [`MESSAGE`].
+    /// Always `MESSAGE`.
     #[prost(int32, required, tag = "15")]
     pub kind: i32,
 }

@@ -1,8 +1,8 @@
 //! Words of a Corefile that are not served here, and the nearest way to what they did.
 //!
 //! Four kinds: plugins of CoreDNS's that stay out ([`LEFT_OUT`]), plugins of builds of it with more
-//! in them ([`external`]), words of its past ([`removed`]), and options that stand outside of the
-//! block they belong to ([`OPTIONS`]). All are known to the parser, so that one gets an answer with
+//! in them (`external`), words of its past (`removed`), and options that stand outside of the
+//! block they belong to (`OPTIONS`). All are known to the parser, so that one gets an answer with
 //! its own arguments in it instead of "unknown".
 
 mod external;

@@ -3,7 +3,7 @@
 //! The zones are other plugins', which offer them ([`Offer`]). Whoever may not have a zone is
 //! refused; what is no zone of those plugins' is left to the next plugin. There is no history of
 //! changes: an IXFR question for an older serial is answered with the whole zone. Secondaries that
-//! are named by their address are told when a zone has changed: see [`notify`].
+//! are named by their address are told when a zone has changed: see `notify`.
 
 mod notify;
 mod parse;
