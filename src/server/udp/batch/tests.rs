@@ -1,0 +1,250 @@
+use super::*;
+
+fn pair() -> (UdpSocket, UdpSocket) {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.connect(server.local_addr().unwrap()).unwrap();
+    client
+        .set_read_timeout(Some(std::time::Duration::from_secs(5)))
+        .unwrap();
+    (server, client)
+}
+
+#[test]
+fn a_batch_comes_and_goes_at_once() {
+    let (server, client) = pair();
+    for text in [&b"one"[..], b"two", b"three"] {
+        client.send(text).unwrap();
+    }
+    let mut batch = Batch::new(server.local_addr().unwrap());
+    assert_eq!(batch.receive(&server).unwrap(), 3);
+    for index in 0..3 {
+        let (datagram, reply) = batch.datagram(index).unwrap();
+        assert_eq!(datagram.client, client.local_addr().unwrap());
+        assert_eq!(datagram.local, server.local_addr().unwrap());
+        // The second gets no reply.
+        if index != 1 {
+            reply.extend(datagram.octets);
+            reply.push(b'!');
+        }
+    }
+    assert_eq!(batch.send(&server), 0);
+    let mut buffer = [0; 16];
+    for text in [&b"one!"[..], b"three!"] {
+        let length = client.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], text);
+    }
+}
+
+#[test]
+fn what_is_too_long_is_left_out_and_the_rest_taken() {
+    let (server, client) = pair();
+    client.send(&[7; PACKET + 1]).unwrap();
+    client.send(b"short").unwrap();
+    let mut batch = Batch::new(server.local_addr().unwrap());
+    assert_eq!(batch.receive(&server).unwrap(), 2);
+    assert!(batch.datagram(0).is_none());
+    assert_eq!(batch.datagram(1).unwrap().0.octets, b"short");
+}
+
+#[test]
+fn a_reply_that_cannot_be_sent_does_not_lose_the_others() {
+    let (server, client) = pair();
+    for text in [&b"one"[..], b"two", b"three"] {
+        client.send(text).unwrap();
+    }
+    let mut batch = Batch::new(server.local_addr().unwrap());
+    assert_eq!(batch.receive(&server).unwrap(), 3);
+    for (index, length) in [(0, 4), (1, 70_000), (2, 4)] {
+        batch.datagram(index).unwrap().1.resize(length, 0);
+    }
+    assert_eq!(batch.send(&server), 1, "the one of 70,000 octets");
+    let mut buffer = [0; 16];
+    for _ in 0..2 {
+        assert_eq!(client.recv(&mut buffer).unwrap(), 4);
+    }
+    assert!(
+        batch
+            .slots
+            .iter()
+            .all(|slot| slot.reply.capacity() <= REPLY_ROOM)
+    );
+}
+
+#[test]
+fn a_wait_that_ends_is_no_error() {
+    let (server, _client) = pair();
+    server.set_nonblocking(true).unwrap();
+    let mut batch = Batch::new(server.local_addr().unwrap());
+    assert_eq!(batch.receive(&server).unwrap(), 0);
+}
+
+#[test]
+fn each_reply_leaves_from_the_address_that_was_asked() {
+    let server = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let bound = server.local_addr().unwrap();
+    ask_for_destinations(&server, bound).unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let asked = ["127.0.0.2", "127.0.0.3", "127.0.0.1"]
+        .map(|ip| SocketAddr::new(ip.parse().unwrap(), bound.port()));
+    for to in asked {
+        client.send_to(b"?", to).unwrap();
+    }
+    let mut batch = Batch::new(bound);
+    assert_eq!(batch.receive(&server).unwrap(), 3);
+    for (index, to) in asked.into_iter().enumerate() {
+        let (datagram, reply) = batch.datagram(index).unwrap();
+        assert_eq!(datagram.local, to);
+        reply.push(b'!');
+    }
+    batch.send(&server);
+    let late = |to: SocketAddr| Late {
+        octets: b"later".to_vec(),
+        client: client.local_addr().unwrap(),
+        local: Some(to.ip()),
+    };
+    let mut replies = vec![late(asked[1]), late(asked[0])];
+    assert_eq!(Outbox::new().send(&server, &mut replies), 0);
+    assert!(replies.is_empty());
+    let mut buffer = [0; 16];
+    for from in asked.into_iter().chain([asked[1], asked[0]]) {
+        assert_eq!(client.recv_from(&mut buffer).unwrap().1, from);
+    }
+}
+
+#[test]
+fn more_replies_than_a_batch_all_go_late() {
+    let (server, client) = pair();
+    let to = client.local_addr().unwrap();
+    let numbers = 0..u8::try_from(BATCH).unwrap() + 3;
+    let late = |number| Late {
+        octets: vec![number],
+        client: to,
+        local: None,
+    };
+    let mut replies = numbers.clone().map(late).collect();
+    assert_eq!(Outbox::new().send(&server, &mut replies), 0);
+    let mut buffer = [0; 16];
+    for number in numbers {
+        assert_eq!(client.recv(&mut buffer).unwrap(), 1);
+        assert_eq!(buffer[0], number);
+    }
+}
+
+/// Three datagrams come and three replies go, by other calls than the system's.
+fn three_by(calls: Calls) -> (Batch, usize, Vec<Vec<u8>>) {
+    let (server, client) = pair();
+    let texts = [&b"one"[..], b"two", b"three"];
+    for text in texts {
+        client.send(text).unwrap();
+    }
+    let mut batch = Batch::new(server.local_addr().unwrap());
+    batch.calls = calls;
+    let (mut taken, mut failed) = (0, 0);
+    while taken < texts.len() {
+        let count = batch.receive(&server).unwrap();
+        for index in 0..count {
+            let (datagram, reply) = batch.datagram(index).unwrap();
+            assert_eq!(datagram.octets, texts[taken + index]);
+            assert_eq!(datagram.client, client.local_addr().unwrap());
+            reply.extend(datagram.octets);
+        }
+        failed += batch.send(&server);
+        taken += count;
+    }
+    let mut buffer = [0; 16];
+    let replies = (0..texts.len() - failed).map(|_| {
+        let length = client.recv(&mut buffer).unwrap();
+        buffer[..length].to_vec()
+    });
+    let replies = replies.collect();
+    (batch, failed, replies)
+}
+
+fn fails_with(error: i32) -> libc::c_int {
+    // SAFETY: the place of this thread's error number, which may be written at any time.
+    unsafe { *libc::__errno_location() = error };
+    -1
+}
+
+#[test]
+fn a_short_send_goes_on_where_it_stopped() {
+    unsafe fn two(
+        socket: RawFd,
+        headers: *mut libc::mmsghdr,
+        count: usize,
+        flags: libc::c_int,
+    ) -> libc::c_int {
+        // SAFETY: fewer headers than the caller has.
+        unsafe { send_many(socket, headers, count.min(2), flags) }
+    }
+    let calls = Calls {
+        send: two,
+        ..Calls::MANY
+    };
+    let (_, failed, replies) = three_by(calls);
+    assert_eq!(
+        (failed, replies),
+        (0, vec![b"one".to_vec(), b"two".to_vec(), b"three".to_vec()])
+    );
+}
+
+#[test]
+fn a_reply_without_room_is_left_out_and_the_rest_goes() {
+    thread_local!(static CALLS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) });
+    unsafe fn full_at_first(
+        socket: RawFd,
+        headers: *mut libc::mmsghdr,
+        count: usize,
+        flags: libc::c_int,
+    ) -> libc::c_int {
+        match CALLS.replace(CALLS.get() + 1) {
+            0 => fails_with(libc::EINTR),
+            1 => fails_with(libc::EAGAIN),
+            // SAFETY: as the caller has it.
+            _ => unsafe { send_many(socket, headers, count, flags) },
+        }
+    }
+    let calls = Calls {
+        send: full_at_first,
+        ..Calls::MANY
+    };
+    let (_, failed, replies) = three_by(calls);
+    assert_eq!(
+        (failed, replies),
+        (1, vec![b"two".to_vec(), b"three".to_vec()])
+    );
+}
+
+#[test]
+fn a_system_without_the_calls_for_many_is_served_one_by_one() {
+    unsafe fn missing(_: RawFd, _: *mut libc::mmsghdr, _: usize, _: libc::c_int) -> libc::c_int {
+        fails_with(libc::ENOSYS)
+    }
+    let calls = Calls {
+        receive: missing,
+        send: missing,
+    };
+    let (batch, failed, replies) = three_by(calls);
+    assert_eq!(
+        (failed, replies),
+        (0, vec![b"one".to_vec(), b"two".to_vec(), b"three".to_vec()])
+    );
+    assert!(ptr::fn_addr_eq(batch.calls.receive, receive_one as Call));
+    assert!(ptr::fn_addr_eq(batch.calls.send, send_one as Call));
+}
+
+#[test]
+fn one_by_one_a_datagram_that_was_cut_is_left_out_too() {
+    let (server, client) = pair();
+    client.send(&[7; PACKET + 1]).unwrap();
+    client.send(b"short").unwrap();
+    let mut batch = Batch::new(server.local_addr().unwrap());
+    batch.calls.receive = receive_one;
+    assert_eq!(batch.receive(&server).unwrap(), 1);
+    assert!(batch.datagram(0).is_none());
+    assert_eq!(batch.receive(&server).unwrap(), 1);
+    assert_eq!(batch.datagram(0).unwrap().0.octets, b"short");
+    server.set_nonblocking(true).unwrap();
+    assert_eq!(batch.receive(&server).unwrap(), 0);
+}
