@@ -1,9 +1,8 @@
 //! The answer: rcode, records, why it is what it is.
 //!
 //! Records are kept as octets in one arena, uncompressed, so that a reply is a handful of vectors
-//! that are cleared and used again: answering from memory allocates nothing. Whoever needs a
-//! record's data in fields decodes it with hickory-proto; whoever shuffles or clamps TTLs works on
-//! the small [`Record`]s and leaves the arena alone.
+//! that are cleared and used again: answering from memory allocates nothing. Whoever
+//! shuffles or clamps TTLs works on the small [`Record`]s and leaves the arena alone.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},

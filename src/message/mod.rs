@@ -1,7 +1,7 @@
 //! Whole messages: octets to a query or a reply, a reply or an upstream's query to octets.
 //!
-//! This is the codec of the way that every query goes. Record data that only a person writes or
-//! reads (zone files, templates) is hickory-proto's matter.
+//! This is the codec of the way that every query goes. Record data that a person writes (zone
+//! files, templates) is read by [`authority::text`](crate::authority::text).
 
 mod ask;
 mod read;
