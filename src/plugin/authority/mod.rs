@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use super::{
     Context, Pending, Resolved, Step, ZoneList,
-    transfer::{Changes, changes_of},
+    transfer::{Changes, Transferable, changes_of},
 };
 use crate::{
     authority::{Outcome, Want, Zone},
@@ -173,9 +173,10 @@ impl Table {
             }
         }
     }
+}
 
-    /// Tells a zone as a whole, as [`super::transfer::Transferable::transfer`] wants it.
-    pub fn transfer(&self, question: &Question, serial: Option<u32>, reply: &mut Reply) -> bool {
+impl Transferable for Table {
+    fn transfer(&self, question: &Question, serial: Option<u32>, reply: &mut Reply) -> bool {
         let Some(held) = self.get(question.lower.as_ref()) else {
             return false;
         };
@@ -186,18 +187,16 @@ impl Table {
         true
     }
 
-    /// The zones that can be told, with their serials.
-    pub fn serials(&self) -> Vec<(Name, u32)> {
+    fn serials(&self) -> Vec<(Name, u32)> {
         let zones = self.zones();
         zones
             .filter_map(|held| Some((held.apex, held.served().ok()?.timers().serial)))
             .collect()
     }
 
-    /// When a zone of these changes.
-    pub fn changes(&self) -> Changes {
+    fn changes(&self) -> Option<Changes> {
         let zones = self.zones().map(|held| changes_of(held.changes()));
-        Box::pin(stream::select_all(zones))
+        Some(Box::pin(stream::select_all(zones)))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     message::{Writer, write_query},
     plugin::{
         Block, Build, Written,
+        host_name::host_name,
         log::format::{COMMON, Format},
         metadata::Published,
     },
@@ -193,9 +194,4 @@ fn as_rewritten(query: &Query) -> Vec<u8> {
         query.edns,
         &query.options,
     )
-}
-
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
 }

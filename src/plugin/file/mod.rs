@@ -15,13 +15,9 @@ use super::{
     Build, BuildError, Context, Plugin, Setup, Step, ZoneList,
     authority::{Held, Loader, Table, Trouble},
     polled_file::poll,
-    transfer::{Changes, Offer, Transferable},
+    transfer::Offer,
 };
-use crate::{
-    query::{Query, Question},
-    reply::Reply,
-    wire::Name,
-};
+use crate::{query::Query, reply::Reply, wire::Name};
 
 /// The Corefile's word.
 const NAME: &str = "file";
@@ -73,7 +69,7 @@ impl Setup for Config {
                 table.insert(held, file.fallthrough.clone());
             }
         }
-        let zones = Arc::new(Zones(table));
+        let zones = Arc::new(table);
         build.offered.push(Arc::new(Offer(Arc::clone(&zones) as _)));
         Ok(Arc::new(File {
             zones,
@@ -92,12 +88,10 @@ fn failed(zone: Name, trouble: Trouble) -> BuildError {
 
 /// The plugin.
 pub struct File {
-    zones: Arc<Zones>,
+    zones: Arc<Table>,
     // Ends what it holds when it goes, and goes with the plugin.
     _watching: JoinSet<()>,
 }
-
-struct Zones(Table);
 
 impl Plugin for File {
     fn name(&self) -> &'static str {
@@ -105,25 +99,11 @@ impl Plugin for File {
     }
 
     fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
-        self.zones.0.ask(context, query, reply)
+        self.zones.ask(context, query, reply)
     }
 
     fn refuses_others(&self) -> bool {
         true
-    }
-}
-
-impl Transferable for Zones {
-    fn transfer(&self, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool {
-        self.0.transfer(question, held, reply)
-    }
-
-    fn serials(&self) -> Vec<(Name, u32)> {
-        self.0.serials()
-    }
-
-    fn changes(&self) -> Option<Changes> {
-        Some(self.0.changes())
     }
 }
 

@@ -14,14 +14,12 @@ pub use parse::parse;
 
 use self::copy::Copied;
 use super::{
-    Build, BuildError, Context, Plugin, Setup, Step, ZoneList,
-    authority::Table,
-    transfer::{Changes, Offer, Transferable},
+    Build, BuildError, Context, Plugin, Setup, Step, ZoneList, authority::Table, transfer::Offer,
 };
 use crate::{
-    query::{Query, Question},
+    query::Query,
     reply::Reply,
-    wire::{Class, Name, Rcode, Type},
+    wire::{Class, Rcode, Type},
 };
 
 /// The Corefile's word.
@@ -63,7 +61,7 @@ impl Setup for Config {
                 copies.push(copy);
             }
         }
-        let zones = Arc::new(Zones(table));
+        let zones = Arc::new(table);
         build.offered.push(Arc::new(Offer(Arc::clone(&zones) as _)));
         Ok(Arc::new(Secondary { zones, copies }))
     }
@@ -71,11 +69,9 @@ impl Setup for Config {
 
 /// The plugin.
 pub struct Secondary {
-    zones: Arc<Zones>,
+    zones: Arc<Table>,
     copies: Vec<Arc<Copied>>,
 }
-
-struct Zones(Table);
 
 impl Plugin for Secondary {
     fn name(&self) -> &'static str {
@@ -83,7 +79,7 @@ impl Plugin for Secondary {
     }
 
     fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
-        self.zones.0.ask(context, query, reply)
+        self.zones.ask(context, query, reply)
     }
 
     fn notified(&self, query: &mut Query) -> Option<Rcode> {
@@ -99,20 +95,6 @@ impl Plugin for Secondary {
 
     fn refuses_others(&self) -> bool {
         true
-    }
-}
-
-impl Transferable for Zones {
-    fn transfer(&self, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool {
-        self.0.transfer(question, held, reply)
-    }
-
-    fn serials(&self) -> Vec<(Name, u32)> {
-        self.0.serials()
-    }
-
-    fn changes(&self) -> Option<Changes> {
-        Some(self.0.changes())
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     },
     query::Transport,
     reply::{Section, Why},
-    wire::Header,
+    wire::{Header, Name},
 };
 
 /// Longer than anything takes.
