@@ -4,10 +4,14 @@
 //! that are cleared and used again: answering from memory allocates nothing. Whoever
 //! shuffles or clamps TTLs works on the small [`Record`]s and leaves the arena alone.
 
+mod packed;
+
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
+
+pub use packed::Packed;
 
 use crate::{
     edns::{self, Options},

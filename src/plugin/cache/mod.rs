@@ -13,6 +13,7 @@
 //! key      what two questions must have in common to share an answer
 //! entry    whether and for how long a reply is kept, and how it is given
 //! counters the metrics, a set for each server and view
+//! near     what a thread has given of late, in front of the store
 //! store    the bounded place, the choice between what is held
 //! refresh  fetching anew, before or after expiry
 //! config   the options; parse.rs reads them from a Corefile
@@ -24,6 +25,7 @@ pub mod config;
 mod counters;
 mod entry;
 mod key;
+mod near;
 mod parse;
 mod refresh;
 mod store;
@@ -94,16 +96,27 @@ impl Plugin for Cache {
         }
         let counters = self.counters.of(context.block);
         counters.requests.inc();
+        let key = KeyRef::of(query);
+        let given = near::find(
+            self.store.number(),
+            key,
+            query.received,
+            |entry, remaining| {
+                self.hit(context, query, reply, entry, remaining);
+            },
+        );
+        if given.is_some() {
+            return Step::Answer;
+        }
         let stale = self.config.serve_stale.as_ref();
-        match self.store.find(KeyRef::of(query), query.received, stale) {
+        match self.store.find(key, query.received, stale) {
             Found::Nothing => {
                 counters.misses.inc();
                 Step::Pass
             }
             Found::Fresh(entry, remaining) => {
-                counters.hits.of(entry.kind).inc();
-                self.prefetch(context, query, &entry, remaining);
-                self.give(reply, &entry, remaining);
+                self.hit(context, query, reply, &entry, remaining);
+                near::keep(key, entry);
                 Step::Answer
             }
             Found::Stale { entry, settled } => match stale {
@@ -134,8 +147,8 @@ impl Plugin for Cache {
         };
         if self.keeps(verdict.kind, query) {
             let now = now(query);
-            let entry = Entry::new(verdict, reply, now);
-            let evicted = self.store.insert(key, entry, now, stale);
+            let entry = Entry::new(verdict, key, reply, now);
+            let evicted = self.store.insert(entry, now, stale);
             if evicted > 0 {
                 let counters = self.counters.of(context.block);
                 counters.evictions.of(verdict.kind).add(evicted);
@@ -161,6 +174,21 @@ impl Cache {
         };
         // An upstream that was asked not to recurse may know less than it would tell others.
         query.recursion_desired && !disabled.covers(query.question.lower.as_ref())
+    }
+
+    /// Gives what is fresh.
+    fn hit(
+        &self,
+        context: &Context<'_>,
+        query: &Query,
+        reply: &mut Reply,
+        entry: &Arc<Entry>,
+        remaining: u32,
+    ) {
+        let counters = self.counters.of(context.block);
+        counters.hits.of(entry.kind).inc();
+        self.prefetch(context, query, entry, remaining);
+        self.give(reply, entry, remaining);
     }
 
     fn give(&self, reply: &mut Reply, entry: &Entry, remaining: u32) {

@@ -469,7 +469,8 @@ fn a_hit_is_written_into_the_room_that_is_there() {
         kind: Kind::Success,
         ttl: 10,
     };
-    let entry = Entry::new(verdict, &positive(10), Instant::now());
+    let query = Query::internal(Question::new(name("example.org"), Type::A, Class::IN));
+    let entry = Entry::new(verdict, KeyRef::of(&query), &positive(10), Instant::now());
     let mut reply = Reply::default();
     let place = |reply: &Reply| {
         let records = reply.section(Section::Answer);
@@ -641,6 +642,83 @@ async fn positive_answers_can_be_preferred_to_denials() {
     }
 }
 
+/// A cache that holds few entries.
+fn small() -> World {
+    World::new(|config| config.success.capacity = 1)
+}
+
+impl World {
+    /// Asks for so many names that nobody has asked for before, each twice.
+    async fn flood(&self, numbers: std::ops::Range<usize>) {
+        for number in numbers {
+            for _ in 0..2 {
+                let query = self.query(&format!("n{number}.example.org"), secs(0));
+                self.send(query).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_store_has_driven_out_is_not_given_any_more() {
+    let world = small();
+    for _ in 0..3 {
+        world.ask(0).await;
+    }
+    assert_eq!(world.asked(), 1);
+    world.flood(0..5000).await;
+    assert_eq!(world.asked(), 5001);
+    world.ask(0).await;
+    assert_eq!(world.asked(), 5002);
+}
+
+#[tokio::test]
+async fn what_is_asked_for_again_and_again_is_not_driven_out() {
+    let world = small();
+    for number in 0..500 {
+        for _ in 0..3 {
+            world.ask(0).await;
+        }
+        world.flood(number * 10..(number + 1) * 10).await;
+    }
+    assert_eq!(world.asked(), 5001);
+}
+
+#[tokio::test]
+async fn many_names_are_each_given_their_own_answer() {
+    let world = World::new(|_| {});
+    for round in 0..3 {
+        for number in 0..8000u32 {
+            let mut reply = upstream(Rcode::NOERROR);
+            reply.answer(Type::A, 300, Data::A(number.into()));
+            world.script(reply);
+            let name = format!("n{number}.example.org");
+            let reply = world.send(world.query(&name, secs(round))).await;
+            let data = reply.data(&reply.section(Section::Answer)[0]);
+            assert_eq!(data, number.to_be_bytes(), "{name}");
+        }
+    }
+    assert_eq!(world.asked(), 8000);
+}
+
+#[tokio::test]
+async fn another_threads_news_are_heeded_at_once() {
+    let world = Arc::new(World::new(|_| {}));
+    for _ in 0..3 {
+        assert_eq!(world.ask(0).await.rcode, Rcode::NOERROR);
+    }
+    world.script(with_soa(upstream(Rcode::NXDOMAIN), 60, 60));
+    let other = Arc::clone(&world);
+    let handle = tokio::runtime::Handle::current();
+    let refresh = move || {
+        let mut refresh = other.query("example.org", secs(1));
+        refresh.refresh = true;
+        handle.block_on(other.send(refresh))
+    };
+    tokio::task::spawn_blocking(refresh).await.unwrap();
+    assert_eq!(world.ask(2).await.rcode, Rcode::NXDOMAIN);
+}
+
 #[tokio::test]
 async fn entries_and_octets_are_bounded() {
     let capacity = rounded(1);
@@ -649,7 +727,7 @@ async fn entries_and_octets_are_bounded() {
         (1024, 9984, 1280)
     );
     let fill = async |reply: Reply| {
-        let world = World::new(|config| config.success.capacity = 1);
+        let world = small();
         world.script(reply);
         for number in 0..capacity * 2 {
             let query = world.query(&format!("n{number}.example.org"), secs(0));
@@ -797,8 +875,8 @@ proptest! {
         let store = Store::new(&config);
         let now = Instant::now();
         let verdict = Verdict { kind: Kind::Success, ttl: 10 };
-        let entry = Entry::new(verdict, &positive(10), now);
-        store.insert(KeyRef::of(&first), entry, now, None);
+        let entry = Entry::new(verdict, KeyRef::of(&first), &positive(10), now);
+        store.insert(entry, now, None);
         let found = store.find(KeyRef::of(&second), now, None);
         let shared = matches!(found, Found::Fresh(..));
         prop_assert_eq!(shared, one.telling() == other.telling());
