@@ -388,7 +388,7 @@ impl Reply {
         message: &[u8],
         raw: &RawRecord,
     ) -> Result<(), MalformedMessage> {
-        let owner = if raw.owner.to_lower() == question.lower {
+        let owner = if raw.owner.as_ref().eq_ignore_case(question.lower.as_ref()) {
             Span {
                 start: 0,
                 length: 0,

@@ -2,7 +2,7 @@
 //!
 //! A reply that is given to many is read from memory that a processor has seldom at hand. What
 //! counts is how many places must be visited, one after the other, before the last octet is there:
-//! two here, this value and its octets, where a [`Reply`] has five.
+//! this value alone, where the reply is no longer than most, and a [`Reply`] has five.
 
 use super::{ExtendedError, Record, Reply, Span, Why};
 use crate::wire::{Class, Rcode, Type};
@@ -11,12 +11,12 @@ use crate::wire::{Class, Rcode, Type};
 /// where it came from, what went wrong, options between neighbours.
 #[derive(Debug)]
 pub struct Packed {
-    octets: Box<[u8]>,
+    octets: Octets,
     extended_error: Option<Box<ExtendedError>>,
-    /// Where in the octets the names and data begin, behind the records.
+    /// Where in the octets the records begin, behind what was put beside the reply.
+    records: u32,
+    /// Where the names and data of the records begin.
     arena: u32,
-    /// Where what was added begins.
-    added: u32,
     /// Octets of records in each section.
     sections: [u32; 3],
     rcode: Rcode,
@@ -29,23 +29,31 @@ pub struct Packed {
 /// Octets of a packed record.
 const RECORD: usize = 16;
 
+/// Octets that have room in the value itself: those of a name, and of some records.
+const SHORT: usize = 142;
+
+#[derive(Debug)]
+enum Octets {
+    Short(u8, [u8; SHORT]),
+    Long(Box<[u8]>),
+}
+
 impl Packed {
-    /// Puts `reply` away, and `added` beside it.
-    pub fn new(reply: &Reply, added: &[u8]) -> Self {
+    /// Puts `reply` away, and `beside` in front of it.
+    pub fn new(reply: &Reply, beside: &[u8]) -> Self {
         let short = |length: usize| u32::try_from(length).expect("a reply is far below 4 GiB");
-        let records = reply.records().count() * RECORD;
-        let length = records + reply.arena.len() + added.len();
-        let mut octets = Vec::with_capacity(length);
-        reply
-            .records()
-            .for_each(|record| octets.extend(record.pack()));
+        let arena = beside.len() + reply.records().count() * RECORD;
+        let mut octets = Vec::with_capacity(arena + reply.arena.len());
+        octets.extend_from_slice(beside);
+        for record in reply.records() {
+            octets.extend(record.pack());
+        }
         octets.extend_from_slice(&reply.arena);
-        octets.extend_from_slice(added);
         Self {
-            octets: octets.into(),
+            octets: Octets::new(octets),
+            records: short(beside.len()),
+            arena: short(arena),
             extended_error: reply.extended_error.clone().map(Box::new),
-            arena: short(records),
-            added: short(length - added.len()),
             sections: [0, 1, 2].map(|section| short(reply.sections[section].len() * RECORD)),
             rcode: reply.rcode,
             recursion_available: reply.recursion_available,
@@ -68,20 +76,20 @@ impl Packed {
         if let Some(error) = &self.extended_error {
             reply.extended_error = Some((**error).clone());
         }
-        let mut records = &self.octets[..self.arena as usize];
+        let (records, arena) = self.octets.all().split_at(self.arena as usize);
+        let mut records = &records[self.records as usize..];
         for (section, octets) in reply.sections.iter_mut().zip(self.sections) {
             let (mine, rest) = records.split_at(octets as usize);
             let (mine, _) = mine.as_chunks::<RECORD>();
             section.extend(mine.iter().map(|packed| Record::unpack(packed, ttl)));
             records = rest;
         }
-        let arena = &self.octets[self.arena as usize..self.added as usize];
         reply.arena.extend_from_slice(arena);
     }
 
     /// What was put beside the reply.
-    pub fn added(&self) -> &[u8] {
-        &self.octets[self.added as usize..]
+    pub fn beside(&self) -> &[u8] {
+        &self.octets.all()[..self.records as usize]
     }
 
     /// The response code.
@@ -98,7 +106,31 @@ impl Packed {
     pub fn weight(&self) -> usize {
         let error = self.extended_error.as_ref();
         let error = error.map_or(0, |error| size_of::<ExtendedError>() + error.text.len());
-        self.octets.len() + error
+        let octets = match &self.octets {
+            Octets::Short(..) => 0,
+            Octets::Long(octets) => octets.len(),
+        };
+        octets + error
+    }
+}
+
+impl Octets {
+    fn new(octets: Vec<u8>) -> Self {
+        let mut short = [0; SHORT];
+        match (short.get_mut(..octets.len()), u8::try_from(octets.len())) {
+            (Some(room), Ok(length)) => {
+                room.copy_from_slice(&octets);
+                Self::Short(length, short)
+            }
+            _ => Self::Long(octets.into()),
+        }
+    }
+
+    fn all(&self) -> &[u8] {
+        match self {
+            Self::Short(length, octets) => &octets[..usize::from(*length)],
+            Self::Long(octets) => octets,
+        }
     }
 }
 
@@ -192,17 +224,17 @@ mod tests {
     proptest! {
         /// What is unpacked is what a copy with other TTLs would be, whatever was there before.
         #[test]
-        fn a_reply_comes_out_as_it_went_in(reply in reply(), before in reply(), ttl: u32, added: Vec<u8>) {
+        fn a_reply_comes_out_as_it_went_in(reply in reply(), before in reply(), ttl: u32, beside: Vec<u8>) {
             let mut copy = reply.clone();
             copy.authoritative = false;
             copy.cause = None;
             copy.why = Why::Cached;
             copy.records_mut().for_each(|record| record.ttl = ttl);
-            let packed = Packed::new(&reply, &added);
+            let packed = Packed::new(&reply, &beside);
             let mut out = before;
             packed.unpack(ttl, Why::Cached, &mut out);
             prop_assert_eq!(format!("{out:?}"), format!("{copy:?}"));
-            prop_assert_eq!(packed.added(), added);
+            prop_assert_eq!(packed.beside(), beside);
             prop_assert_eq!(packed.rcode(), reply.rcode);
             prop_assert_eq!(packed.has_answers(), !reply.section(Section::Answer).is_empty());
         }

@@ -102,6 +102,7 @@ impl Plugin for Cache {
             key,
             query.received,
             |entry, remaining| {
+                counters.hits.of(entry.kind).inc();
                 self.hit(context, query, reply, entry, remaining);
             },
         );
@@ -115,6 +116,7 @@ impl Plugin for Cache {
                 Step::Pass
             }
             Found::Fresh(entry, remaining) => {
+                counters.hits.of(entry.kind).inc();
                 self.hit(context, query, reply, &entry, remaining);
                 near::keep(key, entry);
                 Step::Answer
@@ -185,8 +187,6 @@ impl Cache {
         entry: &Arc<Entry>,
         remaining: u32,
     ) {
-        let counters = self.counters.of(context.block);
-        counters.hits.of(entry.kind).inc();
         self.prefetch(context, query, entry, remaining);
         self.give(reply, entry, remaining);
     }

@@ -20,11 +20,11 @@ use super::{entry::Entry, key::KeyRef, store::SHARE};
 /// Sets of places; a key can be in the places of one set. A power of two.
 const SETS: usize = 512;
 
-/// Places of a set, a line of memory together.
+/// Places of a set, which is a line of memory.
 const PLACES: usize = 4;
 
 /// The store is asked for an entry again after it was given so often from here.
-const ASK_AFTER: u16 = 16;
+const ASK_AFTER: u16 = 64;
 
 thread_local! {
     static MINE: RefCell<Option<Near>> = const { RefCell::new(None) };
@@ -93,17 +93,9 @@ impl Near {
 
     fn find(&mut self, store: u32, key: KeyRef<'_>, now: Instant) -> Option<(&Arc<Entry>, u32)> {
         let (set, tag) = self.set(key);
-        let is_it = |place: &&mut Place| {
-            let entry = place.entry.as_ref().filter(|_| place.tag == tag);
-            entry.is_some_and(|entry| entry.store() == store && entry.key() == key)
-        };
-        let place = set.0.iter_mut().find(is_it)?;
-        let remaining = place
-            .entry
-            .as_ref()
-            .filter(|entry| !entry.is_gone())
-            .and_then(|entry| entry.remaining(now));
-        let Some(remaining) = remaining else {
+        let place = set.find(tag, store, key)?;
+        let entry = place.entry.as_ref().filter(|entry| !entry.is_gone());
+        let Some(remaining) = entry.and_then(|entry| entry.remaining(now)) else {
             place.entry = None;
             return None;
         };
@@ -118,13 +110,12 @@ impl Near {
 
     fn keep(&mut self, key: KeyRef<'_>, entry: Arc<Entry>) {
         let (set, tag) = self.set(key);
-        let held = |place: &Place| {
-            place
-                .entry
-                .as_ref()
-                .is_some_and(|it| Arc::ptr_eq(it, &entry))
-        };
-        if set.0.iter().any(held) {
+        let is_it = |held: &Arc<Entry>| Arc::ptr_eq(held, &entry);
+        if set
+            .0
+            .iter()
+            .any(|place| place.entry.as_ref().is_some_and(is_it))
+        {
             return;
         }
         // The place that was used least, an empty one first.
@@ -152,5 +143,24 @@ impl Near {
         let index = usize::try_from(hash % SETS as u64).expect("below the number of sets");
         let tag = u32::try_from(hash >> 32).expect("32 bits");
         (&mut self.sets[index], tag)
+    }
+}
+
+impl Set {
+    fn find(&mut self, tag: u32, store: u32, key: KeyRef<'_>) -> Option<&mut Place> {
+        // All tags first, without a branch: which place it is nobody could guess.
+        let mut alike = 0u32;
+        for (index, place) in self.0.iter().enumerate() {
+            alike |= u32::from(place.tag == tag) << index;
+        }
+        while alike > 0 {
+            let index = alike.trailing_zeros() as usize;
+            let is_it = |entry: &Arc<Entry>| entry.store() == store && entry.key() == key;
+            if self.0[index].entry.as_ref().is_some_and(is_it) {
+                return Some(&mut self.0[index]);
+            }
+            alike &= alike - 1;
+        }
+        None
     }
 }

@@ -966,3 +966,9 @@ async fn what_happens_is_counted() {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
 }
+
+#[test]
+fn an_entry_and_its_counts_of_holders_are_four_lines_of_memory() {
+    assert!(size_of::<Entry>() <= 240, "{}", size_of::<Entry>());
+    assert!(size_of::<Entry>() > 232, "{}", size_of::<Entry>());
+}
