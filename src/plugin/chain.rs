@@ -8,6 +8,7 @@ use super::{Block, Context, Door, Pending, Plugin, Resolved, Step, Written};
 use crate::{
     query::Query,
     reply::{Reply, Why},
+    upstream::Ask,
     wire::Rcode,
 };
 
@@ -39,7 +40,7 @@ pub struct Waiting {
     query: Box<Query>,
     at: usize,
     way: Way,
-    pending: Pending,
+    pending: Option<Awaited>,
 }
 
 /// Which way a walk goes that waits.
@@ -47,6 +48,21 @@ pub struct Waiting {
 enum Way {
     In,
     Out,
+}
+
+/// What a walk waits for.
+enum Awaited {
+    /// Upstreams, which whoever has the wait may ask in a way of its own.
+    Upstreams(Box<Ask>),
+    /// Something else.
+    Other(Pending),
+}
+
+/// What a wait has come to; an answer is in the reply.
+enum Came {
+    Answer,
+    Pass,
+    Drop,
 }
 
 impl Chain {
@@ -105,8 +121,11 @@ impl Chain {
                     return self.outward(context, query, reply, at);
                 }
                 Step::Drop => return Walk::Dropped,
+                Step::Ask(ask) => {
+                    return Waiting::at(context, query, at, Way::In, Awaited::Upstreams(ask));
+                }
                 Step::Wait(pending) => {
-                    return Waiting::at(context, query, at, Way::In, pending);
+                    return Waiting::at(context, query, at, Way::In, Awaited::Other(pending));
                 }
             }
         }
@@ -127,7 +146,7 @@ impl Chain {
             if self.follows
                 && let Some(pending) = plugin.follow(context, query, reply)
             {
-                return Waiting::at(context, query, at, Way::Out, pending);
+                return Waiting::at(context, query, at, Way::Out, Awaited::Other(pending));
             }
             plugin.amend(context, query, reply);
         }
@@ -136,14 +155,14 @@ impl Chain {
 }
 
 impl Waiting {
-    fn at(context: &Context<'_>, query: &Query, at: usize, way: Way, pending: Pending) -> Walk {
+    fn at(context: &Context<'_>, query: &Query, at: usize, way: Way, pending: Awaited) -> Walk {
         Walk::Waiting(Box::new(Self {
             door: Arc::clone(context.door),
             block: Arc::clone(context.block),
             query: Box::new(query.clone()),
             at,
             way,
-            pending,
+            pending: Some(pending),
         }))
     }
 
@@ -152,53 +171,104 @@ impl Waiting {
         &self.query
     }
 
-    /// Waits to the end of the walk: the query as it became, and its reply, if one is to be sent.
-    pub async fn finish(self: Box<Self>) -> (Box<Query>, Option<Reply>) {
-        let Self {
-            door,
-            block,
-            mut query,
-            mut at,
-            mut way,
-            mut pending,
-        } = *self;
-        loop {
-            let resolved = match query.deadline {
-                None => pending.await,
-                Some(deadline) => within(deadline, pending).await,
-            };
-            let context = Context {
-                door: &door,
-                block: &block,
-            };
-            let chain = &block.chain;
-            let mut reply = Reply::default();
-            let walk = match resolved {
-                Resolved::Answer(answer) => {
-                    reply = answer;
-                    match way {
-                        Way::In => {
-                            reply.answered_by = chain.plugins[at].name();
-                            reply.recursion_available |= chain.recurses;
-                        }
-                        Way::Out => chain.plugins[at].amend(&context, &query, &mut reply),
-                    }
-                    chain.outward(&context, &query, &mut reply, at)
-                }
-                Resolved::Drop => Walk::Dropped,
-                Resolved::Pass => chain.inward(&context, &mut query, &mut reply, at + 1),
-            };
-            match walk {
-                Walk::Done => return (query, Some(reply)),
-                Walk::Dropped => return (query, None),
-                Walk::Waiting(next) => {
-                    at = next.at;
-                    way = next.way;
-                    pending = next.pending;
-                    query = next.query;
-                }
+    /// Hands out what upstreams are to be asked, where that is all that is waited for: whoever takes
+    /// it asks them, and then either says what they replied ([`Self::heard`]) or gives it back.
+    pub fn take_ask(&mut self) -> Option<Box<Ask>> {
+        if self.query.deadline.is_some() {
+            return None;
+        }
+        match self.pending.take() {
+            Some(Awaited::Upstreams(ask)) => Some(ask),
+            other => {
+                self.pending = other;
+                None
             }
         }
+    }
+
+    /// Takes back what [`Self::take_ask`] has handed out.
+    pub fn put_ask(&mut self, ask: Box<Ask>) {
+        self.pending = Some(Awaited::Upstreams(ask));
+    }
+
+    /// Goes on with what the upstreams have replied; the reply is complete in the same place where
+    /// the walk is done.
+    pub fn heard(&mut self, reply: &mut Reply) -> Walk {
+        let came = if self.block.chain.plugins[self.at].heard(reply) {
+            Came::Answer
+        } else {
+            Came::Pass
+        };
+        self.go_on(&came, reply)
+    }
+
+    fn go_on(&mut self, came: &Came, reply: &mut Reply) -> Walk {
+        let context = Context {
+            door: &self.door,
+            block: &self.block,
+        };
+        let (chain, query, at) = (&self.block.chain, &mut *self.query, self.at);
+        match (came, self.way) {
+            (Came::Drop, _) => Walk::Dropped,
+            (Came::Pass, _) => {
+                reply.clear();
+                chain.inward(&context, query, reply, at + 1)
+            }
+            (Came::Answer, Way::In) => {
+                reply.answered_by = chain.plugins[at].name();
+                reply.recursion_available |= chain.recurses;
+                chain.outward(&context, query, reply, at)
+            }
+            (Came::Answer, Way::Out) => {
+                chain.plugins[at].amend(&context, query, reply);
+                chain.outward(&context, query, reply, at)
+            }
+        }
+    }
+
+    /// Waits to the end of the walk: the query as it became, and its reply, if one is to be sent.
+    pub async fn finish(mut self: Box<Self>) -> (Box<Query>, Option<Reply>) {
+        loop {
+            let resolved = match self.pending() {
+                None => Resolved::Drop,
+                Some(pending) => match self.query.deadline {
+                    None => pending.await,
+                    Some(deadline) => within(deadline, pending).await,
+                },
+            };
+            let mut reply = Reply::default();
+            let came = match resolved {
+                Resolved::Answer(answer) => {
+                    reply = answer;
+                    Came::Answer
+                }
+                Resolved::Pass => Came::Pass,
+                Resolved::Drop => Came::Drop,
+            };
+            match self.go_on(&came, &mut reply) {
+                Walk::Done => return (self.query, Some(reply)),
+                Walk::Dropped => return (self.query, None),
+                Walk::Waiting(next) => self = next,
+            }
+        }
+    }
+
+    /// What is waited for, as a future; nothing where it was handed out and never came back.
+    fn pending(&mut self) -> Option<Pending> {
+        Some(match self.pending.take()? {
+            Awaited::Other(pending) => pending,
+            Awaited::Upstreams(ask) => {
+                let plugin = Arc::clone(&self.block.chain.plugins[self.at]);
+                Box::pin(async move {
+                    let mut reply = ask.answer().await;
+                    if plugin.heard(&mut reply) {
+                        Resolved::Answer(reply)
+                    } else {
+                        Resolved::Pass
+                    }
+                })
+            }
+        })
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     query::{Query, Transport},
     reply::{Reply, Why},
     tsig::Signed,
+    upstream::Ask,
     wire::{Header, Opcode, Rcode, Type},
 };
 
@@ -47,8 +48,10 @@ pub struct Entrance {
 /// Room to work in, used again for every query; one a thread.
 #[derive(Default)]
 pub struct Scratch {
-    reply: Reply,
-    writer: Writer,
+    /// The reply that is being made.
+    pub(super) reply: Reply,
+    /// What writes it.
+    pub(super) writer: Writer,
 }
 
 /// A message as it came.
@@ -356,6 +359,62 @@ impl Wait {
     /// The address that was asked, from which the reply must come.
     pub fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Hands out what upstreams are to be asked, where that is all that is waited for: see
+    /// [`plugin::Waiting::take_ask`].
+    pub fn take_ask(&mut self) -> Option<Box<Ask>> {
+        self.waiting.take_ask()
+    }
+
+    /// Takes back what was handed out.
+    pub fn put_ask(&mut self, ask: Box<Ask>) {
+        self.waiting.put_ask(ask);
+    }
+
+    /// Goes on with what the upstreams have replied, which is in `reply`, as [`Entrance::handle`] goes
+    /// on with a message.
+    pub fn heard(
+        mut self: Box<Self>,
+        reply: &mut Reply,
+        writer: &mut Writer,
+        out: &mut Vec<u8>,
+    ) -> Handled {
+        out.clear();
+        let waiting = &mut self.waiting;
+        let block = &self.block;
+        let walk = AssertUnwindSafe(|| {
+            let walk = waiting.heard(reply);
+            if matches!(walk, Walk::Done) {
+                write(writer, block, waiting.query(), reply, out);
+            }
+            walk
+        });
+        match catch_unwind(walk) {
+            Ok(Walk::Done) => Handled::Reply,
+            Ok(Walk::Dropped) => Handled::Nothing,
+            Ok(Walk::Waiting(next)) => {
+                self.waiting = next;
+                Handled::Wait(self)
+            }
+            Err(_) => {
+                *reply = Reply::default();
+                *writer = Writer::default();
+                let arrival = self.arrival();
+                let failure = AssertUnwindSafe(|| self.entrance.fail(&arrival, out));
+                catch_unwind(failure).unwrap_or(Handled::Nothing)
+            }
+        }
+    }
+
+    fn arrival(&self) -> Arrival<'_> {
+        Arrival {
+            octets: &self.octets,
+            client: self.client,
+            local: self.local,
+            transport: self.transport,
+            received: self.received,
+        }
     }
 
     /// Waits for the reply and writes it into `out`, which is cleared first; false where nothing

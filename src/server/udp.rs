@@ -1,9 +1,15 @@
 //! Datagrams: a thread a core, each with a socket of its own, answering where it reads.
 //!
 //! The threads are not the runtime's. A cluster name costs little more than its system calls, and
-//! handing it to a scheduler would double that; what must wait is handed over, and sends its own
-//! reply when it has one.
+//! handing it to a scheduler would double that. A question for an upstream costs its system calls
+//! twice: the thread asks by itself (`asking`), and answers when it reads the upstream's answer. What
+//! must wait for anything else is handed over (`waits`), and sends its own reply when it has one.
 
+#[cfg(target_os = "linux")]
+mod asking;
+#[cfg(not(target_os = "linux"))]
+#[path = "udp/not_asking.rs"]
+mod asking;
 #[cfg(target_os = "linux")]
 mod batch;
 mod single;
@@ -29,6 +35,7 @@ use self::batch::Outbox;
 #[cfg(not(target_os = "linux"))]
 use self::single::Outbox;
 use self::{
+    asking::Asking,
     single::Single,
     waits::{Late, Waits},
 };
@@ -131,6 +138,7 @@ impl Threads {
             let wildcard = bound.ip().is_unspecified();
             let worker = Worker {
                 waits: Waits::start(Arc::clone(&socket), wildcard, work.begin(), runtime),
+                asking: Asking::new(&socket, wildcard),
                 socket,
                 bound,
                 entrance: entrance.clone(),
@@ -170,6 +178,7 @@ struct Worker {
     bound: SocketAddr,
     entrance: Entrance,
     waits: Waits,
+    asking: Asking,
     stop: Arc<AtomicBool>,
     _working: Working,
 }
@@ -180,15 +189,25 @@ impl Worker {
         let mut datagrams = Datagrams::new(self.bound);
         let mut scratch = Scratch::default();
         while !self.stop.load(Ordering::Acquire) {
-            self.turn(&mut datagrams, &mut scratch, relay.as_mut());
+            if self.asking.is_idle() {
+                self.turn(&mut datagrams, &mut scratch, relay.as_mut(), true);
+                self.asking.sweep(&mut self.waits);
+            } else if self.asking.turn(&mut scratch, &mut self.waits) {
+                self.turn(&mut datagrams, &mut scratch, relay.as_mut(), false);
+            }
         }
         // What the system has taken in is answered, and no more than that: under load the queue
         // would never be empty.
         let end = Instant::now() + DRAIN;
         if self.socket.set_nonblocking(true).is_ok() {
             while Instant::now() < end
-                && self.turn(&mut datagrams, &mut scratch, relay.as_mut()) > 0
+                && self.turn(&mut datagrams, &mut scratch, relay.as_mut(), false) > 0
             {}
+        }
+        // Clients are not listened to any more: the socket would be found readable for ever.
+        self.asking.close();
+        while !self.asking.is_idle() {
+            self.asking.turn(&mut scratch, &mut self.waits);
         }
     }
 
@@ -198,10 +217,13 @@ impl Worker {
         datagrams: &mut Datagrams,
         scratch: &mut Scratch,
         mut relay: Option<&mut Relay>,
+        waits: bool,
     ) -> usize {
-        let count = match datagrams.receive(&self.socket) {
+        let count = match datagrams.receive(&self.socket, waits) {
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::Unsupported => {
+                // It waits at one socket, whoever wants what.
+                self.asking.refuse();
                 *datagrams = Datagrams::Single(Single::new(self.bound));
                 return 0;
             }
@@ -242,12 +264,15 @@ impl Worker {
                 Handled::Nothing | Handled::Replies => reply.clear(),
                 Handled::Wait(wait) => {
                     reply.clear();
-                    self.waits.push(wait, datagram.client);
+                    if let Some(wait) = self.asking.push(wait, datagram.client, received) {
+                        self.waits.push(wait, datagram.client);
+                    }
                 }
             }
         }
         drop(routes);
         datagrams.send(&self.socket);
+        self.asking.flush(&mut self.waits);
         self.waits.hand_over();
         count
     }
@@ -271,10 +296,11 @@ impl Datagrams {
         Self::Single(Single::new(bound))
     }
 
-    fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+    /// Takes datagrams, and waits for the first where it `waits`; one by one it always does.
+    fn receive(&mut self, socket: &UdpSocket, waits: bool) -> io::Result<usize> {
         match self {
             #[cfg(target_os = "linux")]
-            Self::Batch(batch) => batch.receive(socket),
+            Self::Batch(batch) => batch.receive(socket, waits),
             Self::Single(single) => single.receive(socket),
         }
     }

@@ -96,9 +96,11 @@ impl Batch {
         }
     }
 
-    /// Waits for datagrams and takes as many as there are; none where the socket's timeout passed
-    /// or the wait was interrupted. `Unsupported` where the system has no such call.
-    pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+    /// Takes as many datagrams as there are; waits for the first where it `waits`. None where there is
+    /// none, the socket's timeout passed or the wait was interrupted. `Unsupported` where the system
+    /// has no such call.
+    pub fn receive(&mut self, socket: &UdpSocket, waits: bool) -> io::Result<usize> {
+        let flags = if waits { 0 } else { libc::MSG_DONTWAIT };
         let buffers = self.packets.chunks_exact_mut(PACKET).zip(&mut self.names);
         let meta = self.controls.iter_mut().zip(&mut self.vectors);
         for (((packet, name), (control, vector)), message) in
@@ -121,7 +123,7 @@ impl Batch {
             // buffer of its own, with their true lengths, and the vector to its own PACKET octets.
             // All of them live in boxes of `self`, which is borrowed for the length of the call.
             let count = unsafe {
-                (self.calls.receive)(socket.as_raw_fd(), self.headers.as_mut_ptr(), BATCH, 0)
+                (self.calls.receive)(socket.as_raw_fd(), self.headers.as_mut_ptr(), BATCH, flags)
             };
             let Ok(count) = usize::try_from(count) else {
                 let error = io::Error::last_os_error();
@@ -236,9 +238,8 @@ impl Outbox {
         }
     }
 
-    /// Sends all of `replies`, which is empty afterwards, without waiting for room in the socket;
-    /// how many could not be sent.
-    pub fn send(&mut self, socket: &UdpSocket, replies: &mut Vec<Late>) -> usize {
+    /// Sends all of `replies`, without waiting for room in the socket; how many could not be sent.
+    pub fn send(&mut self, socket: &UdpSocket, replies: &[Late]) -> usize {
         let mut failed = 0;
         for some in replies.chunks(BATCH) {
             self.names.clear();
@@ -267,7 +268,6 @@ impl Outbox {
             // structure's pointers are mutable.
             failed += unsafe { self.calls.send_all(socket, headers, libc::MSG_DONTWAIT) };
         }
-        replies.clear();
         failed
     }
 }

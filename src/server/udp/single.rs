@@ -83,9 +83,9 @@ impl Outbox {
     }
 
     /// Sends all of `replies`; how many could not be sent.
-    pub fn send(&mut self, socket: &UdpSocket, replies: &mut Vec<super::Late>) -> usize {
-        let is_unsent = |it: &super::Late| socket.send_to(&it.octets, it.client).is_err();
-        replies.drain(..).filter(is_unsent).count()
+    pub fn send(&mut self, socket: &UdpSocket, replies: &[super::Late]) -> usize {
+        let is_unsent = |it: &&super::Late| socket.send_to(&it.octets, it.client).is_err();
+        replies.iter().filter(is_unsent).count()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Questions that wait: all of a thread's in one task.
+//! Questions that wait for more than a thread sees to itself: all of a thread's in one task.
 //!
 //! A task for each of them would be allocated, queued, woken on whatever worker is idle, and would
 //! send its reply by itself. Answers come in bursts: here a burst wakes one task, which writes all
@@ -147,7 +147,8 @@ impl Out<'_> {
 
     fn send(&mut self) {
         if !self.replies.is_empty() {
-            self.outbox.send(self.socket, &mut self.replies);
+            self.outbox.send(self.socket, &self.replies);
+            self.replies.clear();
         }
     }
 }
