@@ -175,8 +175,8 @@ impl<T> Asker<T> {
         let mut sending = std::mem::take(&mut self.sending);
         sending.retain(|place| {
             let socket = self.sockets[*place].as_mut();
-            let is_full = socket.is_some_and(|socket| !socket.send(&mut self.returned));
-            is_full
+            // It stays where the socket is full.
+            socket.is_some_and(|socket| !socket.send(&mut self.returned))
         });
         self.sending = sending;
     }
