@@ -21,6 +21,7 @@
 //! edns       the options of an OPT record
 //! wire       names, numbers and records as octets
 //! logging    the lines that people read
+//! datagrams  many datagrams a system call: the only unsafe code
 //! interfaces the network interfaces of the machine
 //! metrics    every metric family, its name and its labels
 //! ```
@@ -50,6 +51,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod corefile;
+pub mod datagrams;
 pub mod edns;
 pub mod interfaces;
 pub mod life;

@@ -10,9 +10,6 @@ mod asking;
 #[cfg(not(target_os = "linux"))]
 #[path = "udp/not_asking.rs"]
 mod asking;
-#[cfg(target_os = "linux")]
-mod batch;
-mod single;
 mod waits;
 
 use std::{
@@ -30,24 +27,16 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::runtime::Handle;
 
-#[cfg(target_os = "linux")]
-use self::batch::Outbox;
-#[cfg(not(target_os = "linux"))]
-use self::single::Outbox;
-use self::{
-    asking::Asking,
-    single::Single,
-    waits::{Late, Waits},
-};
+use self::{asking::Asking, waits::Waits};
 use super::{
     handle::{Arrival, Entrance, Handled, Scratch, Wait},
     limits::{Work, Working},
     proxy::{Trust, sessions::Relay},
 };
-use crate::query::Transport;
-
-/// Octets that a reply's buffer keeps between queries; a longer reply's is given back.
-const REPLY_ROOM: usize = 2048;
+use crate::{
+    datagrams::{Datagrams, ask_for_destinations},
+    query::Transport,
+};
 
 /// Octets of waiting datagrams that the system is asked to hold for each socket: a quarter of a
 /// second of a thread's work. It grants what `net.core.rmem_max` allows.
@@ -58,14 +47,6 @@ const LOOK_UP: Duration = Duration::from_secs(1);
 
 /// How long a thread that stops goes on with what is queued at its socket.
 const DRAIN: Duration = Duration::from_millis(200);
-
-/// A datagram as the sockets give it.
-#[derive(Clone, Copy, Debug)]
-pub struct Datagram<'a> {
-    octets: &'a [u8],
-    client: SocketAddr,
-    local: SocketAddr,
-}
 
 /// The threads that serve one address. They stop when this is dropped.
 pub(super) struct Threads {
@@ -112,9 +93,8 @@ fn bind_one(address: SocketAddr) -> io::Result<UdpSocket> {
     }
     socket.bind(&address.into())?;
     let socket = UdpSocket::from(socket);
-    #[cfg(target_os = "linux")]
     if address.ip().is_unspecified() {
-        batch::ask_for_destinations(&socket, address)?;
+        ask_for_destinations(&socket, address)?;
     }
     Ok(socket)
 }
@@ -224,7 +204,7 @@ impl Worker {
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 // It waits at one socket, whoever wants what.
                 self.asking.refuse();
-                *datagrams = Datagrams::Single(Single::new(self.bound));
+                *datagrams = Datagrams::one_by_one(self.bound);
                 return 0;
             }
             Err(error) => {
@@ -275,49 +255,5 @@ impl Worker {
         self.asking.flush(&mut self.waits);
         self.waits.hand_over();
         count
-    }
-}
-
-/// One of the two ways to take datagrams.
-enum Datagrams {
-    #[cfg(target_os = "linux")]
-    Batch(batch::Batch),
-    Single(Single),
-}
-
-impl Datagrams {
-    #[cfg(target_os = "linux")]
-    fn new(bound: SocketAddr) -> Self {
-        Self::Batch(batch::Batch::new(bound))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn new(bound: SocketAddr) -> Self {
-        Self::Single(Single::new(bound))
-    }
-
-    /// Takes datagrams, and waits for the first where it `waits`; one by one it always does.
-    fn receive(&mut self, socket: &UdpSocket, waits: bool) -> io::Result<usize> {
-        match self {
-            #[cfg(target_os = "linux")]
-            Self::Batch(batch) => batch.receive(socket, waits),
-            Self::Single(single) => single.receive(socket),
-        }
-    }
-
-    fn datagram(&mut self, index: usize) -> Option<(Datagram<'_>, &mut Vec<u8>)> {
-        match self {
-            #[cfg(target_os = "linux")]
-            Self::Batch(batch) => batch.datagram(index),
-            Self::Single(single) => single.datagram(index),
-        }
-    }
-
-    fn send(&mut self, socket: &UdpSocket) {
-        match self {
-            #[cfg(target_os = "linux")]
-            Self::Batch(batch) => batch.send(socket),
-            Self::Single(single) => single.send(socket),
-        };
     }
 }

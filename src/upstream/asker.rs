@@ -31,9 +31,9 @@ use self::socket::{Socket, Took};
 use super::{
     Ask, Failure, Upstream,
     meter::Proto,
-    udp::{BURST, SOCKETS, TICK},
+    udp::{SOCKETS, TICK},
 };
-use crate::{reply::Reply, wire::MAX_MESSAGE};
+use crate::{datagrams::Connected, reply::Reply};
 
 /// How often it is looked for questions whose first try has been silent for too long. Their patience
 /// is a matter of hundreds of milliseconds.
@@ -41,6 +41,9 @@ const SWEEP: Duration = Duration::from_millis(20);
 
 /// How long a full socket is left alone.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// Times that one socket is read before others get their turn.
+const BURST: usize = 8;
 
 /// What the clients' socket is called among those that are waited for.
 const CLIENTS: u64 = u64::MAX;
@@ -59,7 +62,7 @@ pub struct Asker<T> {
     returned: Vec<(Box<Ask>, T)>,
     under_way: usize,
     swept: Instant,
-    buffer: Box<[u8]>,
+    messages: Connected,
 }
 
 /// The sockets towards one upstream, by their places.
@@ -84,7 +87,7 @@ impl<T> Asker<T> {
             returned: Vec::new(),
             under_way: 0,
             swept: Instant::now(),
-            buffer: vec![0; MAX_MESSAGE].into(),
+            messages: Connected::default(),
         })
     }
 
@@ -176,7 +179,7 @@ impl<T> Asker<T> {
         sending.retain(|place| {
             let socket = self.sockets[*place].as_mut();
             // It stays where the socket is full.
-            socket.is_some_and(|socket| !socket.send(&mut self.returned))
+            socket.is_some_and(|socket| !socket.send(&mut self.messages, &mut self.returned))
         });
         self.sending = sending;
     }
@@ -221,22 +224,33 @@ impl<T> Asker<T> {
                 continue;
             };
             for _ in 0..BURST {
-                match socket.receive(&mut self.buffer) {
-                    Ok(length) => {
-                        let message = &self.buffer[..length];
-                        match socket.take(message, reply, now) {
-                            Took::Answer(asker) => {
-                                self.under_way -= 1;
-                                answered(reply, asker);
-                            }
-                            Took::Return(ask, asker) => self.returned.push((ask, asker)),
-                            Took::Elsewhere | Took::Nothing => {}
+                let count = match self.messages.receive(socket.io()) {
+                    Ok(count) => count,
+                    Err(error) => {
+                        let is_none = matches!(
+                            error.kind(),
+                            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                        );
+                        if !is_none {
+                            // Nobody is there, for all that is under way (RFC 1122 §4.1.3.3).
+                            socket.fail(&Failure::from(&error), &mut self.returned);
                         }
+                        break;
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    // Nobody is there, for all that is under way (RFC 1122 §4.1.3.3).
-                    Err(error) => socket.fail(&Failure::from(&error), &mut self.returned),
+                };
+                for index in 0..count {
+                    match socket.take(self.messages.message(index), reply, now) {
+                        Took::Answer(asker) => {
+                            self.under_way -= 1;
+                            answered(reply, asker);
+                        }
+                        Took::Return(ask, asker) => self.returned.push((ask, asker)),
+                        Took::Elsewhere | Took::Nothing => {}
+                    }
+                }
+                // Whatever comes now is found at the next wait.
+                if count < Connected::RECEIVED {
+                    break;
                 }
             }
         }

@@ -43,7 +43,7 @@ pub(super) const QUESTIONS: u32 = 768;
 /// How often a socket looks whether it can go.
 pub(super) const TICK: Duration = Duration::from_secs(2);
 /// Datagrams read in one go before others get their turn.
-pub(super) const BURST: usize = 64;
+const BURST: usize = 64;
 
 thread_local! {
     /// One thread reads one datagram at a time: the largest fits, and only what is used is paid.

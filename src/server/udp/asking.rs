@@ -8,8 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Handled, Late, Outbox, REPLY_ROOM, Scratch, Wait, Waits};
-use crate::upstream::Asker;
+use super::{Handled, Scratch, Wait, Waits};
+use crate::{
+    datagrams::{Late, Outbox, REPLY_ROOM},
+    upstream::{Ask, Asker},
+};
 
 /// Replies that are sent in one go, at most.
 const BURST: usize = 32;
@@ -49,7 +52,7 @@ impl Asking {
             out: Out {
                 socket: Arc::clone(socket),
                 wildcard,
-                outbox: Outbox::new(),
+                outbox: Outbox::default(),
                 replies: Vec::new(),
                 count: 0,
             },
@@ -152,7 +155,7 @@ fn hand_over(asker: &mut Asker<Asked>, waits: &mut Waits) {
 }
 
 impl Asked {
-    fn given_back(self, ask: Box<crate::upstream::Ask>) -> Box<Wait> {
+    fn given_back(self, ask: Box<Ask>) -> Box<Wait> {
         let mut wait = self.wait;
         wait.put_ask(ask);
         wait

@@ -2,16 +2,16 @@
 
 use std::{
     collections::HashMap,
-    io::{self, IoSlice},
+    io,
     net::UdpSocket,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
-use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
 use tokio::sync::oneshot;
 
 use crate::{
+    datagrams::Connected,
     reply::{Heard, Reply},
     upstream::{
         Ask, Failure, Packet, Upstream,
@@ -20,9 +20,6 @@ use crate::{
     },
     wire::Header,
 };
-
-/// Datagrams of one system call.
-const BATCH: usize = 32;
 
 /// A socket, connected to its upstream. It takes at most twice [`QUESTIONS`], which bounds its table.
 pub(super) struct Socket<T> {
@@ -125,11 +122,15 @@ impl<T> Socket<T> {
 
     /// Sends what is to be sent; false where the socket has no room for all of it now. Questions that
     /// cannot be sent, and those whose upstream turns out not to be there, end in `returned`.
-    pub(super) fn send(&mut self, returned: &mut Vec<(Box<Ask>, T)>) -> bool {
+    pub(super) fn send(
+        &mut self,
+        messages: &mut Connected,
+        returned: &mut Vec<(Box<Ask>, T)>,
+    ) -> bool {
         let mut failed_before = false;
         let mut done = 0;
         while done < self.unsent.ends.len() {
-            match self.unsent.send(&self.io, done) {
+            match messages.send(&self.io, self.unsent.messages(done)) {
                 Ok(count) => {
                     done += count;
                     failed_before = false;
@@ -172,9 +173,9 @@ impl<T> Socket<T> {
         }
     }
 
-    /// Reads one message.
-    pub(super) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.io.recv(buffer)
+    /// The socket itself.
+    pub(super) fn io(&self) -> &UdpSocket {
+        &self.io
     }
 
     /// Finds who waits for a message. A wrong one changes nothing: the wait for the right one goes on
@@ -275,40 +276,15 @@ impl Unsent {
         self.ends.iter().any(|(unsent, _)| *unsent == id)
     }
 
-    fn message(&self, at: usize) -> &[u8] {
-        let start = match at.checked_sub(1) {
-            Some(before) => self.ends[before].1,
-            None => 0,
-        };
-        &self.octets[start..self.ends[at].1]
-    }
-
-    /// Sends messages from `first` on; how many.
-    fn send(&self, socket: &UdpSocket, first: usize) -> io::Result<usize> {
-        let count = (self.ends.len() - first).min(BATCH);
-        if count == 1 {
-            return socket.send(self.message(first)).map(|_| 1);
-        }
-        let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|at| {
-            [IoSlice::new(if at < count {
-                self.message(first + at)
-            } else {
-                &[]
-            })]
-        });
-        let mut controls: [SendAncillaryBuffer<'_, '_, '_>; BATCH] =
-            std::array::from_fn(|_| SendAncillaryBuffer::default());
-        let mut messages: Vec<_> = slices
-            .iter()
-            .zip(&mut controls)
-            .take(count)
-            .map(|(slice, control)| MMsgHdr::new(slice, control))
-            .collect();
-        match sendmmsg(socket, &mut messages, SendFlags::NOSIGNAL) {
-            // A kernel or a sandbox may lack the call.
-            Err(rustix::io::Errno::NOSYS) => socket.send(self.message(first)).map(|_| 1),
-            sent => Ok(sent?),
-        }
+    /// The messages from the one at `first` on.
+    fn messages(&self, first: usize) -> impl Iterator<Item = &[u8]> {
+        (first..self.ends.len()).map(|at| {
+            let start = match at.checked_sub(1) {
+                Some(before) => self.ends[before].1,
+                None => 0,
+            };
+            &self.octets[start..self.ends[at].1]
+        })
     }
 
     /// Forgets the first `done` messages.

@@ -104,7 +104,7 @@ fn each_reply_leaves_from_the_address_that_was_asked() {
         local: Some(to.ip()),
     };
     let replies = vec![late(asked[1]), late(asked[0])];
-    assert_eq!(Outbox::new().send(&server, &replies), 0);
+    assert_eq!(Outbox::default().send(&server, &replies), 0);
     let mut buffer = [0; 16];
     for from in asked.into_iter().chain([asked[1], asked[0]]) {
         assert_eq!(client.recv_from(&mut buffer).unwrap().1, from);
@@ -122,7 +122,7 @@ fn more_replies_than_a_batch_all_go_late() {
         local: None,
     };
     let replies: Vec<_> = numbers.clone().map(late).collect();
-    assert_eq!(Outbox::new().send(&server, &replies), 0);
+    assert_eq!(Outbox::default().send(&server, &replies), 0);
     let mut buffer = [0; 16];
     for number in numbers {
         assert_eq!(client.recv(&mut buffer).unwrap(), 1);
@@ -246,4 +246,71 @@ fn one_by_one_a_datagram_that_was_cut_is_left_out_too() {
     assert_eq!(batch.datagram(0).unwrap().0.octets, b"short");
     server.set_nonblocking(true).unwrap();
     assert_eq!(batch.receive(&server, true).unwrap(), 0);
+}
+
+fn connected_pair() -> (UdpSocket, UdpSocket) {
+    let (server, client) = pair();
+    server.connect(client.local_addr().unwrap()).unwrap();
+    (server, client)
+}
+
+#[test]
+fn messages_of_a_connected_socket_come_and_go_together() {
+    let (server, client) = connected_pair();
+    let large = vec![7; 60_000];
+    let texts = [&b"one"[..], b"", &large];
+    let mut ours = Connected::default();
+    assert_eq!(ours.send(&client, texts.into_iter()).unwrap(), 3);
+    let mut theirs = Connected::default();
+    assert_eq!(theirs.receive(&server).unwrap(), 3);
+    for (index, text) in texts.into_iter().enumerate() {
+        assert_eq!(theirs.message(index), text);
+    }
+    assert_eq!(theirs.message(Connected::RECEIVED), b"");
+    let nothing = theirs.receive(&server).unwrap_err();
+    assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn more_messages_than_go_at_a_time_are_left() {
+    let (server, client) = connected_pair();
+    let mut messages = Connected::default();
+    let many = (0..=BATCH).map(|_| &b"?"[..]);
+    assert_eq!(messages.send(&client, many).unwrap(), BATCH);
+    for _ in 0..BATCH / Connected::RECEIVED {
+        assert_eq!(messages.receive(&server).unwrap(), Connected::RECEIVED);
+    }
+    assert!(messages.receive(&server).is_err(), "no more");
+    assert_eq!(messages.send(&client, std::iter::empty()).unwrap(), 0);
+}
+
+#[test]
+fn a_connected_socket_says_that_nobody_is_there() {
+    let (server, client) = connected_pair();
+    drop(server);
+    let mut messages = Connected::default();
+    let once = || std::iter::once(&b"?"[..]);
+    assert_eq!(messages.send(&client, once()).unwrap(), 1);
+    let error = messages.receive(&client).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn a_connected_socket_without_the_calls_for_many_has_one_message_a_call() {
+    unsafe fn missing(_: RawFd, _: *mut libc::mmsghdr, _: usize, _: libc::c_int) -> libc::c_int {
+        fails_with(libc::ENOSYS)
+    }
+    let (server, client) = connected_pair();
+    let calls = Calls {
+        receive: missing,
+        send: missing,
+    };
+    let mut messages = Connected {
+        calls,
+        ..Connected::default()
+    };
+    let texts = [&b"one"[..], b"two"];
+    assert_eq!(messages.send(&client, texts.into_iter()).unwrap(), 1);
+    assert_eq!(messages.receive(&server).unwrap(), 1);
+    assert_eq!(messages.message(0), b"one");
 }
