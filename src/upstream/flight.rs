@@ -7,8 +7,8 @@
 //! through a loop waits for itself, and so costs one packet and not a storm.
 
 use std::{
-    collections::HashMap,
     future::Future,
+    hash::{BuildHasher, RandomState},
     pin::Pin,
     sync::{
         Arc,
@@ -20,7 +20,8 @@ use futures_util::{
     FutureExt,
     future::{Shared, WeakShared},
 };
-use parking_lot::Mutex;
+use hashbrown::HashTable;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::reply::Reply;
@@ -30,9 +31,14 @@ type Work = Pin<Box<dyn Future<Output = Reply> + Send>>;
 /// The reply that several may wait for.
 pub type Flight = Shared<Work>;
 
+/// Parts of the list, each with a lock of its own: threads seldom meet.
+const PARTS: usize = 16;
+
 /// A question under way.
 #[derive(Debug)]
 struct Known {
+    hash: u64,
+    key: Arc<[u8]>,
     /// Tells it from a later one of the same key.
     serial: u64,
     by: By,
@@ -49,8 +55,9 @@ enum By {
 /// The questions of one forward that are under way.
 #[derive(Debug, Default)]
 pub struct Flights {
+    under_way: [Mutex<HashTable<Known>>; PARTS],
     /// The names are strangers' choice, hence the standard library's keyed hash.
-    under_way: Mutex<HashMap<Arc<[u8]>, Known>>,
+    hasher: RandomState,
     next_serial: AtomicU64,
 }
 
@@ -60,8 +67,10 @@ impl Flights {
     where
         F: Future<Output = Reply> + Send + 'static,
     {
-        let mut under_way = self.under_way.lock();
-        match under_way.get_mut(&key).map(|known| &mut known.by) {
+        let hash = self.hasher.hash_one(&key);
+        let mut part = self.part(hash);
+        let known = part.find_mut(hash, |known| known.key == key);
+        match known.map(|known| &mut known.by) {
             Some(By::All(flight)) => {
                 if let Some(flight) = flight.upgrade() {
                     return flight;
@@ -81,7 +90,7 @@ impl Flights {
             }
             None => {}
         }
-        let landing = self.landing(&key);
+        let landing = self.landing(&key, hash);
         let serial = landing.serial;
         let work = work();
         let flight = async move {
@@ -90,8 +99,15 @@ impl Flights {
         };
         let flight = flight.boxed().shared();
         if let Some(weak) = flight.downgrade() {
-            let by = By::All(weak);
-            under_way.insert(key, Known { serial, by });
+            put(
+                &mut part,
+                Known {
+                    hash,
+                    key,
+                    serial,
+                    by: By::All(weak),
+                },
+            );
         }
         flight
     }
@@ -99,27 +115,41 @@ impl Flights {
     /// Begins the flight for `key`, to be led by the caller; nothing where there is one already,
     /// which is to be joined.
     pub fn lead(self: &Arc<Self>, key: Arc<[u8]>) -> Option<Lead> {
-        let mut under_way = self.under_way.lock();
+        let hash = self.hasher.hash_one(&key);
+        let mut part = self.part(hash);
         let is_under_way = |known: &Known| match &known.by {
             By::All(flight) => flight.upgrade().is_some(),
             By::Leader(_) => true,
         };
-        if under_way.get(&key).is_some_and(is_under_way) {
+        let known = part.find(hash, |known| known.key == key);
+        if known.is_some_and(is_under_way) {
             return None;
         }
-        let landing = self.landing(&key);
-        let known = Known {
-            serial: landing.serial,
-            by: By::Leader(Vec::new()),
-        };
-        under_way.insert(key, known);
+        let landing = self.landing(&key, hash);
+        let serial = landing.serial;
+        put(
+            &mut part,
+            Known {
+                hash,
+                key,
+                serial,
+                by: By::Leader(Vec::new()),
+            },
+        );
         Some(Lead(landing))
     }
 
-    fn landing(self: &Arc<Self>, key: &Arc<[u8]>) -> Landing {
+    fn part(&self, hash: u64) -> MutexGuard<'_, HashTable<Known>> {
+        // An octet of the middle: the table goes by the first bits and the last.
+        let octet = hash.to_be_bytes()[3];
+        self.under_way[usize::from(octet) % PARTS].lock()
+    }
+
+    fn landing(self: &Arc<Self>, key: &Arc<[u8]>, hash: u64) -> Landing {
         Landing {
             flights: Arc::clone(self),
             key: Arc::clone(key),
+            hash,
             serial: self.next_serial.fetch_add(1, Ordering::Relaxed),
             landed: false,
         }
@@ -127,8 +157,17 @@ impl Flights {
 
     /// How many different questions are under way.
     pub fn count(&self) -> usize {
-        self.under_way.lock().len()
+        let parts = self.under_way.iter();
+        parts.map(|part| part.lock().len()).sum()
     }
+}
+
+/// Puts a question in the place of an earlier one of the same key, if there is any left.
+fn put(part: &mut HashTable<Known>, known: Known) {
+    if let Ok(old) = part.find_entry(known.hash, |old| old.key == known.key) {
+        old.remove();
+    }
+    part.insert_unique(known.hash, known, |known| known.hash);
 }
 
 /// The lead of a flight. It ends with this, whether others were told or not.
@@ -152,6 +191,7 @@ impl Lead {
 struct Landing {
     flights: Arc<Flights>,
     key: Arc<[u8]>,
+    hash: u64,
     serial: u64,
     landed: bool,
 }
@@ -161,15 +201,11 @@ impl Landing {
         if std::mem::replace(&mut self.landed, true) {
             return None;
         }
-        let mut under_way = self.flights.under_way.lock();
+        let mut part = self.flights.part(self.hash);
         // A later flight may have taken the place between the last asker's leaving and this.
-        let is_ours = under_way
-            .get(&self.key)
-            .is_some_and(|known| known.serial == self.serial);
-        is_ours
-            .then(|| under_way.remove(&self.key))
-            .flatten()
-            .map(|known| known.by)
+        let is_ours = |known: &Known| known.serial == self.serial && known.key == self.key;
+        let (known, _) = part.find_entry(self.hash, is_ours).ok()?.remove();
+        Some(known.by)
     }
 }
 
