@@ -13,7 +13,6 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use futures_util::FutureExt;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{limits::Grants, route::Routes};
 use crate::{
@@ -23,7 +22,7 @@ use crate::{
     query::{Query, Transport},
     reply::{Reply, Why},
     tsig::Signed,
-    upstream::Ask,
+    upstream::{Ask, Place},
     wire::{Header, Opcode, Rcode, Type},
 };
 
@@ -92,7 +91,7 @@ pub struct Wait {
     local: SocketAddr,
     transport: Transport,
     received: Instant,
-    _grant: OwnedSemaphorePermit,
+    _grant: Place,
 }
 
 impl Server {
@@ -334,7 +333,7 @@ impl Arrival<'_> {
         entrance: &Entrance,
         block: Arc<Block>,
         waiting: Box<plugin::Waiting>,
-        grant: OwnedSemaphorePermit,
+        grant: Place,
     ) -> Box<Wait> {
         Box::new(Wait {
             waiting,
