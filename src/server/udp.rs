@@ -118,7 +118,7 @@ impl Threads {
             let wildcard = bound.ip().is_unspecified();
             let worker = Worker {
                 waits: Waits::start(Arc::clone(&socket), wildcard, work.begin(), runtime),
-                asking: Asking::new(&socket, wildcard),
+                asking: Asking::new(&socket, wildcard, entrance.server().metrics()),
                 socket,
                 bound,
                 entrance: entrance.clone(),

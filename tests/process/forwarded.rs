@@ -7,8 +7,8 @@ use std::{
 };
 
 use hickory_proto::{
-    op::Message,
-    rr::{RData, RecordType},
+    op::{Message, MessageType, ResponseCode},
+    rr::{RData, Record, RecordType},
 };
 
 use super::server::{Server, question};
@@ -38,9 +38,9 @@ impl Upstream {
         let number = text.trim_start_matches('n').split('.').next().unwrap();
         let number: u8 = number.parse().unwrap();
         let mut answer = question.clone();
-        answer.metadata.message_type = hickory_proto::op::MessageType::Response;
+        answer.metadata.message_type = MessageType::Response;
         let data = RData::A(Ipv4Addr::new(192, 0, 2, number).into());
-        let record = hickory_proto::rr::Record::from_rdata(name, 30, data);
+        let record = Record::from_rdata(name, 30, data);
         answer.answers.push(record);
         self.0.send_to(&answer.to_vec().unwrap(), from).unwrap();
     }
@@ -121,6 +121,24 @@ fn what_many_ask_at_once_is_asked_once() {
     for (id, client) in (0..).zip(&clients) {
         assert_eq!(reply(client), (id, 7));
     }
+}
+
+#[test]
+fn what_one_forward_does_not_know_the_next_is_asked() {
+    let (first, second) = (Upstream::new(), Upstream::new());
+    let server = Server::start(&format!(
+        ".:0 {{\n bind 127.0.0.1\n forward . {} {{\n next NXDOMAIN\n }}\n forward . {}\n}}\n",
+        first.address(),
+        second.address()
+    ));
+    let client = socket();
+    ask(&client, &server, 1, "n5.example.");
+    let (mut question, from) = first.next();
+    question.metadata.message_type = MessageType::Response;
+    question.metadata.response_code = ResponseCode::NXDomain;
+    first.0.send_to(&question.to_vec().unwrap(), from).unwrap();
+    second.answer(&second.next());
+    assert_eq!(reply(&client), (1, 5));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::{
     net::{SocketAddr, UdpSocket},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -11,6 +12,7 @@ use std::{
 use super::{Handled, Scratch, Wait, Waits};
 use crate::{
     datagrams::{Late, Outbox, REPLY_ROOM},
+    metrics::Metrics,
     upstream::{Ask, Asker},
 };
 
@@ -22,6 +24,7 @@ pub(super) struct Asking {
     /// Nothing where the system has no way to wait for several sockets.
     asker: Option<Asker<Asked>>,
     out: Out,
+    metrics: Arc<Metrics>,
 }
 
 /// Who waits.
@@ -44,7 +47,7 @@ struct Out {
 impl Asking {
     /// For the thread at `socket`; replies name the address that was asked where it is bound to all
     /// of them.
-    pub(super) fn new(socket: &Arc<UdpSocket>, wildcard: bool) -> Self {
+    pub(super) fn new(socket: &Arc<UdpSocket>, wildcard: bool, metrics: &Arc<Metrics>) -> Self {
         let asker = Asker::new(socket)
             .inspect_err(|error| tracing::warn!(%error, "cannot wait for several sockets"));
         Self {
@@ -56,6 +59,7 @@ impl Asking {
                 replies: Vec::new(),
                 count: 0,
             },
+            metrics: Arc::clone(metrics),
         }
     }
 
@@ -102,21 +106,37 @@ impl Asking {
             true
         });
         let Scratch { reply, writer } = scratch;
-        let out = &mut self.out;
-        asker.read(reply, |reply, Asked { wait, peer }| {
-            let late = out.next(&wait, peer);
-            match wait.heard(reply, writer, &mut late.octets) {
-                Handled::Reply => out.push(),
-                Handled::Nothing | Handled::Replies => {}
-                // For something that this thread may see to as well; but this is rare.
-                Handled::Wait(wait) => waits.push(wait, peer),
-            }
+        let (out, mut again) = (&mut self.out, Vec::new());
+        let read = AssertUnwindSafe(|| {
+            asker.read(reply, |reply, Asked { wait, peer }| {
+                let late = out.next(&wait, peer);
+                match wait.heard(reply, writer, &mut late.octets) {
+                    Handled::Reply => out.push(),
+                    Handled::Nothing | Handled::Replies => {}
+                    Handled::Wait(wait) => again.push((wait, peer)),
+                }
+            });
         });
-        out.send();
-        // What could not be sent before.
-        asker.flush();
-        asker.sweep(Instant::now());
-        hand_over(asker, waits);
+        if catch_unwind(read).is_err() {
+            // An upstream's message is a stranger's too: the thread must outlive it. Whatever else has
+            // come is found at the next wait.
+            self.metrics.panics_total.inc();
+            tracing::error!("an upstream's message made the server panic; it was thrown away");
+            *scratch = Scratch::default();
+        }
+        self.out.send();
+        let now = Instant::now();
+        for (wait, peer) in again {
+            if let Some(wait) = self.push(wait, peer, now) {
+                waits.push(wait, peer);
+            }
+        }
+        if let Some(asker) = &mut self.asker {
+            // What could not be sent before, too.
+            asker.flush();
+            asker.sweep(now);
+            hand_over(asker, waits);
+        }
         clients
     }
 
@@ -143,15 +163,11 @@ impl Asking {
 
 /// Hands over what is to be gone on with in another way.
 fn hand_over(asker: &mut Asker<Asked>, waits: &mut Waits) {
-    let mut any = false;
     for (ask, asked) in asker.returned() {
         let peer = asked.peer;
         waits.push(asked.given_back(ask), peer);
-        any = true;
     }
-    if any {
-        waits.hand_over();
-    }
+    waits.hand_over();
 }
 
 impl Asked {

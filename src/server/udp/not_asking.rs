@@ -7,12 +7,13 @@ use std::{
 };
 
 use super::{Scratch, Wait, Waits};
+use crate::metrics::Metrics;
 
 /// Nothing is asked by the thread itself.
 pub(super) struct Asking;
 
 impl Asking {
-    pub(super) fn new(_: &Arc<UdpSocket>, _: bool) -> Self {
+    pub(super) fn new(_: &Arc<UdpSocket>, _: bool, _: &Arc<Metrics>) -> Self {
         Self
     }
 
