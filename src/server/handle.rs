@@ -13,7 +13,6 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use futures_util::FutureExt;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{limits::Grants, route::Routes};
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
     query::{Query, Transport},
     reply::{Reply, Why},
     tsig::Signed,
+    upstream::{Ask, Place},
     wire::{Header, Opcode, Rcode, Type},
 };
 
@@ -48,8 +48,10 @@ pub struct Entrance {
 #[derive(Default)]
 pub struct Scratch {
     query: Query,
-    reply: Reply,
-    writer: Writer,
+    /// The reply that is being made.
+    pub(super) reply: Reply,
+    /// What writes it.
+    pub(super) writer: Writer,
 }
 
 /// A message as it came.
@@ -90,7 +92,7 @@ pub struct Wait {
     local: SocketAddr,
     transport: Transport,
     received: Instant,
-    _grant: OwnedSemaphorePermit,
+    _grant: Place,
 }
 
 impl Server {
@@ -369,7 +371,7 @@ impl Arrival<'_> {
         entrance: &Entrance,
         block: Arc<Block>,
         waiting: Box<plugin::Waiting>,
-        grant: OwnedSemaphorePermit,
+        grant: Place,
     ) -> Box<Wait> {
         Box::new(Wait {
             waiting,
@@ -394,6 +396,62 @@ impl Wait {
     /// The address that was asked, from which the reply must come.
     pub fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Hands out what upstreams are to be asked, where that is all that is waited for: see
+    /// [`plugin::Waiting::take_ask`].
+    pub fn take_ask(&mut self) -> Option<Box<Ask>> {
+        self.waiting.take_ask()
+    }
+
+    /// Takes back what was handed out.
+    pub fn put_ask(&mut self, ask: Box<Ask>) {
+        self.waiting.put_ask(ask);
+    }
+
+    /// Goes on with what the upstreams have replied, which is in `reply`, as [`Entrance::handle`] goes
+    /// on with a message.
+    pub fn heard(
+        mut self: Box<Self>,
+        reply: &mut Reply,
+        writer: &mut Writer,
+        out: &mut Vec<u8>,
+    ) -> Handled {
+        out.clear();
+        let waiting = &mut self.waiting;
+        let block = &self.block;
+        let walk = AssertUnwindSafe(|| {
+            let walk = waiting.heard(reply);
+            if matches!(walk, Walk::Done) {
+                write(writer, block, waiting.query(), reply, out);
+            }
+            walk
+        });
+        match catch_unwind(walk) {
+            Ok(Walk::Done) => Handled::Reply,
+            Ok(Walk::Dropped) => Handled::Nothing,
+            Ok(Walk::Waiting(next)) => {
+                self.waiting = next;
+                Handled::Wait(self)
+            }
+            Err(_) => {
+                *reply = Reply::default();
+                *writer = Writer::default();
+                let arrival = self.arrival();
+                let failure = AssertUnwindSafe(|| self.entrance.fail(&arrival, out));
+                catch_unwind(failure).unwrap_or(Handled::Nothing)
+            }
+        }
+    }
+
+    fn arrival(&self) -> Arrival<'_> {
+        Arrival {
+            octets: &self.octets,
+            client: self.client,
+            local: self.local,
+            transport: self.transport,
+            received: self.received,
+        }
     }
 
     /// Waits for the reply and writes it into `out`, which is cleared first; false where nothing

@@ -28,6 +28,7 @@ KINDS = [
     "ptr_of_a_service",
     "cached_outside_name",
     "forwarded",
+    "answer_of_an_upstream",
 ]
 
 

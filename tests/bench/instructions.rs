@@ -23,7 +23,7 @@ use lodestone::{
     query::{Query, Question, Transport},
     reply::{Data, Reply},
     server::{
-        handle::{Arrival, Entrance, Handled, Scratch, Server},
+        handle::{Arrival, Entrance, Handled, Scratch, Server, Wait},
         limits::{Grants, Limits},
         route::Routes,
     },
@@ -88,6 +88,8 @@ async fn run() -> anyhow::Result<()> {
     let mut asker = Asker {
         entrance: Entrance::new(server),
         scratch: Scratch::default(),
+        reply: Reply::default(),
+        writer: Writer::default(),
         out: Vec::with_capacity(2048),
     };
 
@@ -137,11 +139,19 @@ async fn run() -> anyhow::Result<()> {
     srv_of_a_headless_service(&mut asker, &srv);
     ptr_of_a_service(&mut asker, &ptr);
     cached_outside_name(&mut asker, &kept);
+    let clients = UdpSocket::bind("127.0.0.1:0")?;
+    let mut upstreams = Upstreams::new(&clients)?;
     for round in 0..QUESTIONS / SERVICES {
         let fresh = |it| name(format!("host-{it}.round-{round}.example"));
         let fresh = messages(Type::A, &fresh);
         for message in &fresh {
-            forwarded_up_to_the_wait(&mut asker, message).await?;
+            if !forwarded(&mut asker, &mut upstreams, message) {
+                bail!("not forwarded by the thread that took the question");
+            }
+            while !answer_of_an_upstream(&mut asker, &mut upstreams) {
+                upstreams.wait()?;
+            }
+            answered(&asker.out)?;
         }
     }
     Ok(())
@@ -177,26 +187,42 @@ fn cached_outside_name(asker: &mut Asker, messages: &[Vec<u8>]) {
     asker.ask_all(messages, "cached_outside_name");
 }
 
-/// What comes after it depends on the scheduler, and is not counted.
-async fn forwarded_up_to_the_wait(asker: &mut Asker, message: &[u8]) -> anyhow::Result<()> {
-    match forwarded(asker, message) {
-        Handled::Wait(wait) => {
-            wait.finish(&mut asker.out).await;
-            answered(&asker.out)
-        }
-        _ => bail!("not forwarded"),
-    }
+/// From the question to the upstream's datagram.
+#[inline(never)]
+fn forwarded(asker: &mut Asker, upstreams: &mut Upstreams, message: &[u8]) -> bool {
+    let Handled::Wait(mut wait) = asker.handle(message) else {
+        return false;
+    };
+    let Some(ask) = wait.take_ask() else {
+        return false;
+    };
+    let taken = upstreams.ask(ask, wait, Instant::now()).is_ok();
+    upstreams.flush();
+    taken
 }
 
+/// From the upstream's datagram to the reply; whether it was there.
 #[inline(never)]
-fn forwarded(asker: &mut Asker, message: &[u8]) -> Handled {
-    asker.handle(message)
+fn answer_of_an_upstream(asker: &mut Asker, upstreams: &mut Upstreams) -> bool {
+    let Asker {
+        reply, writer, out, ..
+    } = asker;
+    let mut is_there = false;
+    upstreams.read(reply, |reply, wait| {
+        is_there = matches!(wait.heard(reply, writer, out), Handled::Reply);
+    });
+    is_there
 }
+
+/// Who waits is the question itself.
+type Upstreams = lodestone::upstream::Asker<Box<Wait>>;
 
 /// One who asks as a thread of a UDP listener does.
 struct Asker {
     entrance: Entrance,
     scratch: Scratch,
+    reply: Reply,
+    writer: Writer,
     out: Vec<u8>,
 }
 
