@@ -534,6 +534,58 @@ mod tests {
         }
     }
 
+    /// Reads label by label, and knows nothing of what it could save.
+    fn read_plainly(message: &[u8], mut at: usize) -> Option<(Vec<u8>, usize)> {
+        let (mut octets, mut behind, mut lowest) = (Vec::new(), None, at);
+        loop {
+            let size = *message.get(at)?;
+            match size {
+                0..=63 => {
+                    octets.extend(message.get(at..=at + usize::from(size))?);
+                    at += usize::from(size) + 1;
+                    if size == 0 {
+                        let fits = octets.len() <= MAX_NAME;
+                        return fits.then(|| (octets, behind.unwrap_or(at)));
+                    }
+                    if octets.len() > MAX_NAME {
+                        return None;
+                    }
+                }
+                192.. => {
+                    let to = usize::from(size - 192) << 8 | usize::from(*message.get(at + 1)?);
+                    behind.get_or_insert(at + 2);
+                    (at, lowest) = (to < lowest).then_some((to, to))?;
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn names_are_read_as_plainly(
+            pieces in proptest::collection::vec((0..6u8, 0..64u8, 0..40u8), 0..24),
+            at in 0..40usize,
+        ) {
+            let mut message = Vec::new();
+            for (kind, size, low) in pieces {
+                match kind {
+                    0 => message.push(0),
+                    1 => message.extend([0xC0, low]),
+                    2 => message.push(size),
+                    _ => message.extend([vec![size % 20], vec![b'A'; usize::from(size % 20)]].concat()),
+                }
+            }
+            let mut name = Name::parse(&"x.".repeat(100)).unwrap();
+            let read = name.read_from(&message, at).ok();
+            let read = read.map(|behind| (name.as_wire().to_vec(), behind));
+            proptest::prop_assert_eq!(&read, &read_plainly(&message, at));
+            let mut lower = Name::parse(&"Y.".repeat(100)).unwrap();
+            lower.copy_lower(&name);
+            proptest::prop_assert_eq!(lower.as_wire(), name.as_wire().to_ascii_lowercase());
+        }
+    }
+
     #[test]
     fn names_that_are_too_long_are_refused() {
         let labels = |sizes: &[u8]| -> Vec<u8> {

@@ -205,18 +205,25 @@ impl Cache {
             return;
         };
         if entry.kind != Kind::Failure && entry.is_due(prefetch, query.received, remaining) {
-            let rules = Rules {
-                recheck: Duration::ZERO,
-                needs_answer: false,
-                shared: false,
-            };
-            if self.refreshes.begin(context, query, entry, rules).is_some() {
-                self.counters.of(context.block).prefetches.inc();
-            }
+            self.fetch_ahead(context, query, entry);
         }
     }
 
-    /// Gives an expired answer at once and fetches it anew, or the other way round.
+    #[cold]
+    fn fetch_ahead(&self, context: &Context<'_>, query: &Query, entry: &Arc<Entry>) {
+        let rules = Rules {
+            recheck: Duration::ZERO,
+            needs_answer: false,
+            shared: false,
+        };
+        if self.refreshes.begin(context, query, entry, rules).is_some() {
+            self.counters.of(context.block).prefetches.inc();
+        }
+    }
+
+    /// Gives an expired answer at once and fetches it anew, or the other way round. In a place of its
+    /// own: it takes some room to put a query away.
+    #[cold]
     fn ask_stale(
         &self,
         context: &Context<'_>,

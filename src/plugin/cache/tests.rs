@@ -701,6 +701,110 @@ async fn many_names_are_each_given_their_own_answer() {
     assert_eq!(world.asked(), 8000);
 }
 
+/// Replies of many shapes: short and long, of every kind.
+fn shapes() -> Vec<Reply> {
+    let mut aliases = positive(300);
+    for (number, section) in Section::ALL.into_iter().cycle().take(9).enumerate() {
+        let owner = name(&format!("Alias-{number}.Example.org"));
+        let target = name(&format!("alias-{}.example.org", number + 1));
+        let data = Data::Name(target.as_ref());
+        aliases.push(section, Owner::Name(owner.as_ref()), Type::CNAME, 60, data);
+    }
+    let mut large = positive(300);
+    for _ in 0..30 {
+        large.answer(Type::TXT, 300, Data::Txt(&[b'x'; 100]));
+    }
+    let mut explained = with_soa(upstream(Rcode::NXDOMAIN), 60, 60);
+    explained.authentic = true;
+    explained.recursion_available = true;
+    explained.extended_error = Some(crate::reply::ExtendedError {
+        code: 15,
+        text: "blocked".into(),
+    });
+    let nodata = with_soa(upstream(Rcode::NOERROR), 60, 60);
+    vec![
+        positive(300),
+        aliases,
+        large,
+        explained,
+        nodata,
+        upstream(Rcode::SERVFAIL),
+    ]
+}
+
+/// What different clients write who ask for the same name.
+fn spellings(text: &str) -> Vec<Vec<u8>> {
+    let mut messages = Vec::new();
+    for (id, spelled) in (1u16..).zip([text, &text.to_uppercase()]) {
+        let question = Question::new(name(spelled), Type::A, Class::IN);
+        for bits in 0..8u8 {
+            let [desired, disabled, authentic] = [0, 1, 2].map(|bit| bits & 1 << bit == 0);
+            for payload in [None, Some(100), Some(1232), Some(4096)] {
+                let edns = payload.map(|udp_payload| Edns {
+                    udp_payload,
+                    version: 0,
+                    dnssec_ok: bits == 4,
+                    wants_nsid: false,
+                });
+                let none = Options::default();
+                messages.push(crate::message::write_query(
+                    id, &question, desired, disabled, authentic, edns, &none,
+                ));
+            }
+        }
+    }
+    messages
+}
+
+/// However a reply comes about, and whatever was asked before in the same room, its octets are the
+/// same.
+#[tokio::test]
+async fn what_is_near_is_octet_for_octet_what_is_in_the_store() {
+    use crate::server::{
+        handle::{Arrival, Entrance, Scratch, Server},
+        limits::{Grants, Limits},
+        route::Routes,
+    };
+    let world = World::new(|_| {});
+    let routes = Routes::new([Arc::clone(&world.block).into()]);
+    let grants = Grants::new(Limits::default());
+    let server = Server::new("dns://:53".into(), routes, grants, &world.metrics);
+    let entrance = Entrance::new(server);
+    let handle = |scratch: &mut Scratch, octets: &[u8], at: u64| {
+        let arrival = Arrival {
+            octets,
+            client: ([10, 0, 0, 9], 4000).into(),
+            local: ([10, 0, 0, 1], 53).into(),
+            transport: Transport::Udp,
+            received: world.start + secs(at),
+        };
+        let mut out = Vec::new();
+        entrance.handle(&entrance.server().routes(), scratch, &arrival, &mut out);
+        out
+    };
+    let mut messages = Vec::new();
+    for (number, shape) in shapes().into_iter().enumerate() {
+        world.script(shape);
+        for message in spellings(&format!("some-{number}.example.org")) {
+            handle(&mut Scratch::default(), &message, 0);
+            messages.push(message);
+        }
+    }
+    let asked = world.asked();
+    let mut scratch = Scratch::default();
+    for message in &messages {
+        // A thread that has given nothing yet must ask the store.
+        let far = std::thread::scope(|scope| {
+            let ask = || handle(&mut Scratch::default(), message, 2);
+            scope.spawn(ask).join().unwrap()
+        });
+        for _ in 0..3 {
+            assert_eq!(handle(&mut scratch, message, 2), far, "{message:?}");
+        }
+    }
+    assert_eq!(world.asked(), asked);
+}
+
 #[tokio::test]
 async fn another_threads_news_are_heeded_at_once() {
     let world = Arc::new(World::new(|_| {}));
