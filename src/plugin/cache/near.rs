@@ -8,12 +8,7 @@
 //! The store decides all the same: an entry that it lets go of says so ([`Entry::is_gone`]), and it is
 //! asked now and then, so that it learns what is in use and must not make room.
 
-use std::{
-    cell::RefCell,
-    hash::{BuildHasher, Hash, Hasher},
-    sync::Arc,
-    time::Instant,
-};
+use std::{cell::RefCell, hash::BuildHasher, sync::Arc, time::Instant};
 
 use super::{entry::Entry, key::KeyRef, store::SHARE};
 
@@ -137,9 +132,7 @@ impl Near {
     }
 
     fn set(&mut self, key: KeyRef<'_>) -> (&mut Set, u32) {
-        let mut hasher = self.hasher.build_hasher();
-        key.hash(&mut hasher);
-        let hash = hasher.finish();
+        let hash = self.hasher.hash_one(key);
         let index = usize::try_from(hash % SETS as u64).expect("below the number of sets");
         let tag = u32::try_from(hash >> 32).expect("32 bits");
         (&mut self.sets[index], tag)
