@@ -15,10 +15,19 @@ use crate::{
 /// The plugins of a server block, in the order of [`super::order`].
 pub struct Chain {
     plugins: Box<[Arc<dyn Plugin>]>,
+    /// Those that have something to do on the way in, and on the way out.
+    asked: Box<[Turn]>,
+    amending: Box<[Turn]>,
     observers: Box<[Arc<dyn Plugin>]>,
     recurses: bool,
     refuses_others: bool,
     follows: bool,
+}
+
+/// A plugin, and its place among all of them.
+struct Turn {
+    at: usize,
+    plugin: Arc<dyn Plugin>,
 }
 
 /// What became of a query.
@@ -77,7 +86,16 @@ impl Chain {
             .rev()
             .filter(|plugin| plugin.name() != "cache");
         let refuses_others = last.next().is_none_or(|last| last.refuses_others());
+        let turns = |has_part: &dyn Fn(&dyn Plugin) -> bool| {
+            let turns = plugins.iter().enumerate().map(|(at, plugin)| Turn {
+                at,
+                plugin: Arc::clone(plugin),
+            });
+            turns.filter(|turn| has_part(&*turn.plugin)).collect()
+        };
         Self {
+            asked: turns(&|plugin| plugin.asks()),
+            amending: turns(&|plugin| plugin.amends() || plugin.follows()),
             observers: observers.cloned().collect(),
             plugins: plugins.into(),
             recurses,
@@ -112,7 +130,7 @@ impl Chain {
         reply: &mut Reply,
         from: usize,
     ) -> Walk {
-        for (at, plugin) in self.plugins.iter().enumerate().skip(from) {
+        for &Turn { at, ref plugin } in self.asked.iter().skip_while(|turn| turn.at < from) {
             match plugin.ask(context, query, reply) {
                 Step::Pass => {}
                 Step::Answer => {
@@ -142,7 +160,8 @@ impl Chain {
 
     /// Amends the reply by every plugin before `end`, innermost first.
     fn outward(&self, context: &Context<'_>, query: &Query, reply: &mut Reply, end: usize) -> Walk {
-        for (at, plugin) in self.plugins[..end].iter().enumerate().rev() {
+        let turns = self.amending.iter().rev();
+        for &Turn { at, ref plugin } in turns.skip_while(|turn| turn.at >= end) {
             if self.follows
                 && let Some(pending) = plugin.follow(context, query, reply)
             {
@@ -395,6 +414,58 @@ mod tests {
         ] {
             assert_eq!(reply_and_log(steps).0.answered_by, wanted);
         }
+    }
+
+    /// Takes part in one way alone, and must not be called on the other.
+    struct OneWay {
+        inward: bool,
+        log: Arc<Mutex<Vec<&'static str>>>,
+    }
+
+    impl Plugin for OneWay {
+        fn name(&self) -> &'static str {
+            "one-way"
+        }
+
+        fn asks(&self) -> bool {
+            self.inward
+        }
+
+        fn amends(&self) -> bool {
+            !self.inward
+        }
+
+        fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
+            assert!(self.inward, "asked");
+            self.log.lock().push("in");
+            wait_then_pass()
+        }
+
+        fn amend(&self, _: &Context<'_>, _: &Query, _: &mut Reply) {
+            assert!(!self.inward, "amends");
+            self.log.lock().push("out");
+        }
+    }
+
+    #[test]
+    fn those_without_a_part_are_passed_by() {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let one_way = |inward| {
+            let log = Arc::clone(&log);
+            Arc::new(OneWay { inward, log }) as Arc<dyn Plugin>
+        };
+        let place = Place::new([false, true, false, true].map(one_way).into());
+        let (mut query, mut reply) = (testing::query(".", Type::A), Reply::default());
+        let walk = place
+            .block
+            .chain
+            .walk(&place.context(), &mut query, &mut reply);
+        let Walk::Waiting(waiting) = walk else {
+            panic!("does not wait");
+        };
+        let end = futures_util::FutureExt::now_or_never(waiting.finish()).unwrap();
+        assert_eq!(end.1.unwrap().why, Why::NobodyAnswered);
+        assert_eq!(*log.lock(), ["in", "in", "out", "out"]);
     }
 
     #[test]

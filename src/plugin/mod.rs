@@ -91,6 +91,16 @@ pub trait Plugin: Send + Sync + 'static {
     /// The way out, for a plugin that passed the question on and whose inner plugins replied.
     fn amend(&self, _context: &Context<'_>, _query: &Query, _reply: &mut Reply) {}
 
+    /// Whether it has anything to do on the way in. One that has not always passes, and is not asked.
+    fn asks(&self) -> bool {
+        true
+    }
+
+    /// Whether it has anything to do on the way out: see [`Plugin::amend`].
+    fn amends(&self) -> bool {
+        true
+    }
+
     /// Whether it may have to wait before it amends: see [`Plugin::follow`].
     fn follows(&self) -> bool {
         false

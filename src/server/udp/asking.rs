@@ -105,7 +105,7 @@ impl Asking {
             thread::sleep(Duration::from_millis(100));
             true
         });
-        let Scratch { reply, writer } = scratch;
+        let Scratch { reply, writer, .. } = scratch;
         let (out, mut again) = (&mut self.out, Vec::new());
         let read = AssertUnwindSafe(|| {
             asker.read(reply, |reply, Asked { wait, peer }| {
