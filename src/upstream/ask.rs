@@ -115,7 +115,11 @@ impl Ask {
         lead.land(&reply);
         reply
     }
+}
 
+/// What an [`Asker`](super::Asker) needs.
+#[cfg(target_os = "linux")]
+impl Ask {
     /// Begins it, if all is as usual: a datagram is enough, nobody looks on, nobody is asking the
     /// same, and an upstream is up. Says who is to be asked.
     pub(super) fn begin(&mut self, now: Instant) -> Option<&Arc<Upstream>> {

@@ -112,6 +112,7 @@ pub struct Member {
     pub looping: Arc<AtomicBool>,
 }
 
+#[cfg(target_os = "linux")]
 impl Member {
     fn is_up(&self) -> bool {
         !self.looping.load(Ordering::Relaxed) && !self.upstream.is_down()
@@ -201,6 +202,7 @@ impl Group {
     }
 
     /// Whether anybody is worth asking, before anybody is chosen.
+    #[cfg(target_os = "linux")]
     pub(super) fn is_up(&self) -> bool {
         let members = self.members.load();
         members.iter().any(Member::is_up)
@@ -213,6 +215,7 @@ impl Group {
 
     /// Whether what the first has replied is the answer: all is, but a code to fail over from
     /// while there is another upstream to ask.
+    #[cfg(target_os = "linux")]
     pub(super) fn is_believed(&self, start: &Start, reply: &Reply) -> bool {
         self.plan.believes(reply, 1, start.order.len())
     }

@@ -220,6 +220,7 @@ impl Upstream {
     }
 
     /// Its sockets, where it can be asked by datagram in plain.
+    #[cfg(target_os = "linux")]
     fn datagrams(&self) -> Option<&Udp> {
         match &self.link {
             Link::Plain { udp, .. } => Some(udp),

@@ -23,7 +23,7 @@ use lodestone::{
     query::{Query, Question, Transport},
     reply::{Data, Reply},
     server::{
-        handle::{Arrival, Entrance, Handled, Scratch, Server, Wait},
+        handle::{Arrival, Entrance, Handled, Scratch, Server},
         limits::{Grants, Limits},
         route::Routes,
     },
@@ -139,20 +139,9 @@ async fn run() -> anyhow::Result<()> {
     srv_of_a_headless_service(&mut asker, &srv);
     ptr_of_a_service(&mut asker, &ptr);
     cached_outside_name(&mut asker, &kept);
-    let clients = UdpSocket::bind("127.0.0.1:0")?;
-    let mut upstreams = Upstreams::new(&clients)?;
     for round in 0..QUESTIONS / SERVICES {
         let fresh = |it| name(format!("host-{it}.round-{round}.example"));
-        let fresh = messages(Type::A, &fresh);
-        for message in &fresh {
-            if !forwarded(&mut asker, &mut upstreams, message) {
-                bail!("not forwarded by the thread that took the question");
-            }
-            while !answer_of_an_upstream(&mut asker, &mut upstreams) {
-                upstreams.wait()?;
-            }
-            answered(&asker.out)?;
-        }
+        upstreams::ask_all(&mut asker, &messages(Type::A, &fresh))?;
     }
     Ok(())
 }
@@ -187,35 +176,65 @@ fn cached_outside_name(asker: &mut Asker, messages: &[Vec<u8>]) {
     asker.ask_all(messages, "cached_outside_name");
 }
 
-/// From the question to the upstream's datagram.
-#[inline(never)]
-fn forwarded(asker: &mut Asker, upstreams: &mut Upstreams, message: &[u8]) -> bool {
-    let Handled::Wait(mut wait) = asker.handle(message) else {
-        return false;
-    };
-    let Some(ask) = wait.take_ask() else {
-        return false;
-    };
-    let taken = upstreams.ask(ask, wait, Instant::now()).is_ok();
-    upstreams.flush();
-    taken
+/// What is forwarded by the thread that took it; only Linux has a way to wait for several sockets.
+#[cfg(target_os = "linux")]
+mod upstreams {
+    use lodestone::{server::handle::Wait, upstream};
+
+    use super::{Asker, Handled, Instant, UdpSocket, answered, bail};
+
+    /// Who waits is the question itself.
+    type Upstreams = upstream::Asker<Box<Wait>>;
+
+    pub fn ask_all(asker: &mut Asker, messages: &[Vec<u8>]) -> anyhow::Result<()> {
+        let clients = UdpSocket::bind("127.0.0.1:0")?;
+        let mut upstreams = Upstreams::new(&clients)?;
+        for message in messages {
+            if !forwarded(asker, &mut upstreams, message) {
+                bail!("not forwarded by the thread that took the question");
+            }
+            while !answer_of_an_upstream(asker, &mut upstreams) {
+                upstreams.wait()?;
+            }
+            answered(&asker.out)?;
+        }
+        Ok(())
+    }
+
+    /// From the question to the upstream's datagram.
+    #[inline(never)]
+    fn forwarded(asker: &mut Asker, upstreams: &mut Upstreams, message: &[u8]) -> bool {
+        let Handled::Wait(mut wait) = asker.handle(message) else {
+            return false;
+        };
+        let Some(ask) = wait.take_ask() else {
+            return false;
+        };
+        let taken = upstreams.ask(ask, wait, Instant::now()).is_ok();
+        upstreams.flush();
+        taken
+    }
+
+    /// From the upstream's datagram to the reply; whether it was there.
+    #[inline(never)]
+    fn answer_of_an_upstream(asker: &mut Asker, upstreams: &mut Upstreams) -> bool {
+        let Asker {
+            reply, writer, out, ..
+        } = asker;
+        let mut is_there = false;
+        upstreams.read(reply, |reply, wait| {
+            is_there = matches!(wait.heard(reply, writer, out), Handled::Reply);
+        });
+        is_there
+    }
 }
 
-/// From the upstream's datagram to the reply; whether it was there.
-#[inline(never)]
-fn answer_of_an_upstream(asker: &mut Asker, upstreams: &mut Upstreams) -> bool {
-    let Asker {
-        reply, writer, out, ..
-    } = asker;
-    let mut is_there = false;
-    upstreams.read(reply, |reply, wait| {
-        is_there = matches!(wait.heard(reply, writer, out), Handled::Reply);
-    });
-    is_there
+#[cfg(not(target_os = "linux"))]
+mod upstreams {
+    pub fn ask_all(_: &mut super::Asker, _: &[Vec<u8>]) -> anyhow::Result<()> {
+        Ok(())
+    }
 }
-
-/// Who waits is the question itself.
-type Upstreams = lodestone::upstream::Asker<Box<Wait>>;
 
 /// One who asks as a thread of a UDP listener does.
 struct Asker {
