@@ -21,6 +21,7 @@
 //! edns       the options of an OPT record
 //! wire       names, numbers and records as octets
 //! logging    the lines that people read
+//! datagrams  many datagrams a system call: the only unsafe code
 //! interfaces the network interfaces of the machine
 //! metrics    every metric family, its name and its labels
 //! ```
@@ -35,14 +36,16 @@
 //! server/udp     a batch of datagrams in
 //! server/handle  octets -> Query, or FORMERR, or nothing          (every transport enters here)
 //! server/route   longest matching zone -> its block
-//! plugin/chain   inward: ask each plugin -> Pass | Answer | Drop | Wait(future)
+//! plugin/chain   inward: ask each plugin -> Pass | Answer | Drop | Ask(upstreams) | Wait(future)
 //!                outward: those that were passed, in reverse, amend the reply
 //! zone/lookup    (from plugin/kubernetes) the names, from the published cluster state
 //! server/handle  Reply -> octets, cut to the client's size; the batch out
 //! ```
 //!
-//! Only `Wait` (a forward, a sub-query) allocates or touches the scheduler; a cluster name is
-//! answered where its datagram was read.
+//! A cluster name is answered where its datagram was read, without an allocation. A forwarded one is
+//! asked by the same thread (`server/udp/asking`, `upstream/asker`), which goes on outward when it reads
+//! the answer. Only what waits for anything else, or longer than usual, or came by a stream meets the
+//! scheduler.
 
 pub mod admin;
 pub mod authority;
@@ -50,6 +53,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod corefile;
+pub mod datagrams;
 pub mod edns;
 pub mod interfaces;
 pub mod life;

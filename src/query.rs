@@ -70,6 +70,13 @@ pub struct Traced {
     pub id: u64,
 }
 
+impl Default for Query {
+    /// One that nobody asks, to be written over.
+    fn default() -> Self {
+        Self::internal(Question::default())
+    }
+}
+
 impl Query {
     /// A query for `question` and nothing else, as from the server itself: the start of sub-queries
     /// and tests.
@@ -113,6 +120,14 @@ impl Query {
             rewritten: None,
             ..self.clone()
         }
+    }
+
+    /// Lets go of what it shares with others, once it has been answered.
+    pub fn release(&mut self) {
+        self.options.clear();
+        self.rewritten = None;
+        self.signed = None;
+        self.signer = None;
     }
 
     /// Whether the client wants DNSSEC records (RFC 3225).
@@ -170,9 +185,23 @@ impl Question {
         }
     }
 
+    /// Becomes `other`. No more is written than it takes: names are long, and most are short.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.name.copy_from(&other.name);
+        self.lower.copy_from(&other.lower);
+        (self.rtype, self.class) = (other.rtype, other.class);
+    }
+
     /// Whether both ask the same, whatever the spelling.
     pub fn same_as(&self, other: &Self) -> bool {
         self.lower == other.lower && self.rtype == other.rtype && self.class == other.class
+    }
+}
+
+impl Default for Question {
+    /// One that nobody asks, to be written over.
+    fn default() -> Self {
+        Self::new(Name::ROOT, Type(0), Class(0))
     }
 }
 

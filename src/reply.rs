@@ -4,10 +4,14 @@
 //! that are cleared and used again: answering from memory allocates nothing. Whoever
 //! shuffles or clamps TTLs works on the small [`Record`]s and leaves the arena alone.
 
+mod packed;
+
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
+
+pub use packed::Packed;
 
 use crate::{
     edns::{self, Options},
@@ -384,7 +388,7 @@ impl Reply {
         message: &[u8],
         raw: &RawRecord,
     ) -> Result<(), MalformedMessage> {
-        let owner = if raw.owner.to_lower() == question.lower {
+        let owner = if raw.owner.as_ref().eq_ignore_case(question.lower.as_ref()) {
             Span {
                 start: 0,
                 length: 0,

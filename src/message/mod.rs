@@ -8,5 +8,5 @@ mod read;
 mod write;
 
 pub use ask::write_query;
-pub use read::{Parsed, read_query, read_reply};
+pub use read::{Beside, Parsed, read_query, read_query_into, read_reply};
 pub use write::{Writer, write_bare};

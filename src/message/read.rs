@@ -16,6 +16,19 @@ pub struct Parsed {
     pub edns: Option<Edns>,
     /// Its options that are not for us alone.
     pub options: Options,
+    /// See [`Beside::held_serial`].
+    pub held_serial: Option<u32>,
+    /// See [`Beside::tsig_at`].
+    pub tsig_at: Option<usize>,
+}
+
+/// What came with a question.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    /// What the OPT record said, where there was one.
+    pub edns: Option<Edns>,
+    /// Its options that are not for us alone.
+    pub options: Options,
     /// The serial of the SOA record that an IXFR question comes with; nothing where it has none, or
     /// one of another zone.
     pub held_serial: Option<u32>,
@@ -28,6 +41,28 @@ pub struct Parsed {
 ///
 /// Lying counts are FORMERR. Octets behind the last record are tolerated: clients pad.
 pub fn read_query(message: &[u8], header: &Header) -> Result<Parsed, MalformedMessage> {
+    let mut question = Question::default();
+    let Beside {
+        edns,
+        options,
+        held_serial,
+        tsig_at,
+    } = read_query_into(message, header, &mut question)?;
+    Ok(Parsed {
+        question,
+        edns,
+        options,
+        held_serial,
+        tsig_at,
+    })
+}
+
+/// The same, the question put into `question`, which is of no use after an error.
+pub fn read_query_into(
+    message: &[u8],
+    header: &Header,
+    question: &mut Question,
+) -> Result<Beside, MalformedMessage> {
     let [questions, answers, authorities, additionals] = header.counts;
     if questions != 1 {
         return Err(MalformedMessage::QuestionCount);
@@ -38,7 +73,8 @@ pub fn read_query(message: &[u8], header: &Header) -> Result<Parsed, MalformedMe
         return Err(MalformedMessage::RecordCount);
     }
     let mut reader = Reader::new(message);
-    let question = question(&mut reader)?;
+    (question.rtype, question.class) = reader.question_into(&mut question.name)?;
+    question.lower.copy_lower(&question.name);
     for _ in 0..answers {
         reader.record()?;
     }
@@ -68,8 +104,7 @@ pub fn read_query(message: &[u8], header: &Header) -> Result<Parsed, MalformedMe
             edns = Some(read_opt(message, &record, &mut options)?);
         }
     }
-    Ok(Parsed {
-        question,
+    Ok(Beside {
         edns,
         options,
         held_serial,

@@ -137,8 +137,8 @@ impl ZoneCounters {
         mine.add(&cells.requests[protocol][family][rtype], 1);
         let plugin = self.plugin_slot(reply.answered_by);
         mine.add(&cells.responses[plugin][rcode_slot(reply.rcode)], 1);
-        mine.add(&cells.duration[duration_slot(took)], 1);
-        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let nanoseconds = nanoseconds(took);
+        mine.add(&cells.duration[duration_slot(nanoseconds)], 1);
         mine.add(&cells.duration_nanoseconds, nanoseconds);
         for (kind, octets) in [query.size, size].into_iter().enumerate() {
             let sizes = &cells.sizes[kind][protocol];
@@ -177,11 +177,16 @@ fn rcode_slot(rcode: Rcode) -> usize {
     usize::from(rcode.0).min(OTHER_RCODE)
 }
 
+/// In 64 bits, which are five hundred years.
+fn nanoseconds(took: Duration) -> u64 {
+    let seconds = took.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(took.subsec_nanos().into())
+}
+
 /// A value on a bound belongs below it.
-fn duration_slot(took: Duration) -> usize {
-    let first = u128::from(DURATION_FIRST) * 1000;
-    let steps = took.as_nanos().saturating_sub(1) / first;
-    let doublings = (u128::BITS - steps.leading_zeros()) as usize;
+fn duration_slot(nanoseconds: u64) -> usize {
+    let steps = nanoseconds.saturating_sub(1) / (DURATION_FIRST * 1000);
+    let doublings = (u64::BITS - steps.leading_zeros()) as usize;
     doublings.min(DURATION_BOUNDS)
 }
 

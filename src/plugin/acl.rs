@@ -403,7 +403,7 @@ mod tests {
                 assert!(reply.records().count() == 0 && !reply.authoritative);
                 format!("{} {}", reply.rcode, reply.extended_error.unwrap().code)
             }
-            Step::Wait(_) => panic!("nothing to wait for"),
+            Step::Ask(_) | Step::Wait(_) => panic!("nothing to wait for"),
         }
     }
 

@@ -8,16 +8,26 @@ use super::{Block, Context, Door, Pending, Plugin, Resolved, Step, Written};
 use crate::{
     query::Query,
     reply::{Reply, Why},
+    upstream::Ask,
     wire::Rcode,
 };
 
 /// The plugins of a server block, in the order of [`super::order`].
 pub struct Chain {
     plugins: Box<[Arc<dyn Plugin>]>,
+    /// Those that have something to do on the way in, and on the way out.
+    asked: Box<[Turn]>,
+    amending: Box<[Turn]>,
     observers: Box<[Arc<dyn Plugin>]>,
     recurses: bool,
     refuses_others: bool,
     follows: bool,
+}
+
+/// A plugin, and its place among all of them.
+struct Turn {
+    at: usize,
+    plugin: Arc<dyn Plugin>,
 }
 
 /// What became of a query.
@@ -39,7 +49,7 @@ pub struct Waiting {
     query: Box<Query>,
     at: usize,
     way: Way,
-    pending: Pending,
+    pending: Option<Awaited>,
 }
 
 /// Which way a walk goes that waits.
@@ -47,6 +57,21 @@ pub struct Waiting {
 enum Way {
     In,
     Out,
+}
+
+/// What a walk waits for.
+enum Awaited {
+    /// Upstreams, which whoever has the wait may ask in a way of its own.
+    Upstreams(Box<Ask>),
+    /// Something else.
+    Other(Pending),
+}
+
+/// What a wait has come to; an answer is in the reply.
+enum Came {
+    Answer,
+    Pass,
+    Drop,
 }
 
 impl Chain {
@@ -61,7 +86,16 @@ impl Chain {
             .rev()
             .filter(|plugin| plugin.name() != "cache");
         let refuses_others = last.next().is_none_or(|last| last.refuses_others());
+        let turns = |has_part: &dyn Fn(&dyn Plugin) -> bool| {
+            let turns = plugins.iter().enumerate().map(|(at, plugin)| Turn {
+                at,
+                plugin: Arc::clone(plugin),
+            });
+            turns.filter(|turn| has_part(&*turn.plugin)).collect()
+        };
         Self {
+            asked: turns(&|plugin| plugin.asks()),
+            amending: turns(&|plugin| plugin.amends() || plugin.follows()),
             observers: observers.cloned().collect(),
             plugins: plugins.into(),
             recurses,
@@ -96,7 +130,7 @@ impl Chain {
         reply: &mut Reply,
         from: usize,
     ) -> Walk {
-        for (at, plugin) in self.plugins.iter().enumerate().skip(from) {
+        for &Turn { at, ref plugin } in self.asked.iter().skip_while(|turn| turn.at < from) {
             match plugin.ask(context, query, reply) {
                 Step::Pass => {}
                 Step::Answer => {
@@ -105,8 +139,11 @@ impl Chain {
                     return self.outward(context, query, reply, at);
                 }
                 Step::Drop => return Walk::Dropped,
+                Step::Ask(ask) => {
+                    return Waiting::at(context, query, at, Way::In, Awaited::Upstreams(ask));
+                }
                 Step::Wait(pending) => {
-                    return Waiting::at(context, query, at, Way::In, pending);
+                    return Waiting::at(context, query, at, Way::In, Awaited::Other(pending));
                 }
             }
         }
@@ -123,11 +160,12 @@ impl Chain {
 
     /// Amends the reply by every plugin before `end`, innermost first.
     fn outward(&self, context: &Context<'_>, query: &Query, reply: &mut Reply, end: usize) -> Walk {
-        for (at, plugin) in self.plugins[..end].iter().enumerate().rev() {
+        let turns = self.amending.iter().rev();
+        for &Turn { at, ref plugin } in turns.skip_while(|turn| turn.at >= end) {
             if self.follows
                 && let Some(pending) = plugin.follow(context, query, reply)
             {
-                return Waiting::at(context, query, at, Way::Out, pending);
+                return Waiting::at(context, query, at, Way::Out, Awaited::Other(pending));
             }
             plugin.amend(context, query, reply);
         }
@@ -136,14 +174,14 @@ impl Chain {
 }
 
 impl Waiting {
-    fn at(context: &Context<'_>, query: &Query, at: usize, way: Way, pending: Pending) -> Walk {
+    fn at(context: &Context<'_>, query: &Query, at: usize, way: Way, pending: Awaited) -> Walk {
         Walk::Waiting(Box::new(Self {
             door: Arc::clone(context.door),
             block: Arc::clone(context.block),
             query: Box::new(query.clone()),
             at,
             way,
-            pending,
+            pending: Some(pending),
         }))
     }
 
@@ -152,53 +190,104 @@ impl Waiting {
         &self.query
     }
 
-    /// Waits to the end of the walk: the query as it became, and its reply, if one is to be sent.
-    pub async fn finish(self: Box<Self>) -> (Box<Query>, Option<Reply>) {
-        let Self {
-            door,
-            block,
-            mut query,
-            mut at,
-            mut way,
-            mut pending,
-        } = *self;
-        loop {
-            let resolved = match query.deadline {
-                None => pending.await,
-                Some(deadline) => within(deadline, pending).await,
-            };
-            let context = Context {
-                door: &door,
-                block: &block,
-            };
-            let chain = &block.chain;
-            let mut reply = Reply::default();
-            let walk = match resolved {
-                Resolved::Answer(answer) => {
-                    reply = answer;
-                    match way {
-                        Way::In => {
-                            reply.answered_by = chain.plugins[at].name();
-                            reply.recursion_available |= chain.recurses;
-                        }
-                        Way::Out => chain.plugins[at].amend(&context, &query, &mut reply),
-                    }
-                    chain.outward(&context, &query, &mut reply, at)
-                }
-                Resolved::Drop => Walk::Dropped,
-                Resolved::Pass => chain.inward(&context, &mut query, &mut reply, at + 1),
-            };
-            match walk {
-                Walk::Done => return (query, Some(reply)),
-                Walk::Dropped => return (query, None),
-                Walk::Waiting(next) => {
-                    at = next.at;
-                    way = next.way;
-                    pending = next.pending;
-                    query = next.query;
-                }
+    /// Hands out what upstreams are to be asked, where that is all that is waited for: whoever takes
+    /// it asks them, and then either says what they replied ([`Self::heard`]) or gives it back.
+    pub fn take_ask(&mut self) -> Option<Box<Ask>> {
+        if self.query.deadline.is_some() {
+            return None;
+        }
+        match self.pending.take() {
+            Some(Awaited::Upstreams(ask)) => Some(ask),
+            other => {
+                self.pending = other;
+                None
             }
         }
+    }
+
+    /// Takes back what [`Self::take_ask`] has handed out.
+    pub fn put_ask(&mut self, ask: Box<Ask>) {
+        self.pending = Some(Awaited::Upstreams(ask));
+    }
+
+    /// Goes on with what the upstreams have replied; the reply is complete in the same place where
+    /// the walk is done.
+    pub fn heard(&mut self, reply: &mut Reply) -> Walk {
+        let came = if self.block.chain.plugins[self.at].heard(reply) {
+            Came::Answer
+        } else {
+            Came::Pass
+        };
+        self.go_on(&came, reply)
+    }
+
+    fn go_on(&mut self, came: &Came, reply: &mut Reply) -> Walk {
+        let context = Context {
+            door: &self.door,
+            block: &self.block,
+        };
+        let (chain, query, at) = (&self.block.chain, &mut *self.query, self.at);
+        match (came, self.way) {
+            (Came::Drop, _) => Walk::Dropped,
+            (Came::Pass, _) => {
+                reply.clear();
+                chain.inward(&context, query, reply, at + 1)
+            }
+            (Came::Answer, Way::In) => {
+                reply.answered_by = chain.plugins[at].name();
+                reply.recursion_available |= chain.recurses;
+                chain.outward(&context, query, reply, at)
+            }
+            (Came::Answer, Way::Out) => {
+                chain.plugins[at].amend(&context, query, reply);
+                chain.outward(&context, query, reply, at)
+            }
+        }
+    }
+
+    /// Waits to the end of the walk: the query as it became, and its reply, if one is to be sent.
+    pub async fn finish(mut self: Box<Self>) -> (Box<Query>, Option<Reply>) {
+        loop {
+            let resolved = match self.pending() {
+                None => Resolved::Drop,
+                Some(pending) => match self.query.deadline {
+                    None => pending.await,
+                    Some(deadline) => within(deadline, pending).await,
+                },
+            };
+            let mut reply = Reply::default();
+            let came = match resolved {
+                Resolved::Answer(answer) => {
+                    reply = answer;
+                    Came::Answer
+                }
+                Resolved::Pass => Came::Pass,
+                Resolved::Drop => Came::Drop,
+            };
+            match self.go_on(&came, &mut reply) {
+                Walk::Done => return (self.query, Some(reply)),
+                Walk::Dropped => return (self.query, None),
+                Walk::Waiting(next) => self = next,
+            }
+        }
+    }
+
+    /// What is waited for, as a future; nothing where it was handed out and never came back.
+    fn pending(&mut self) -> Option<Pending> {
+        Some(match self.pending.take()? {
+            Awaited::Other(pending) => pending,
+            Awaited::Upstreams(ask) => {
+                let plugin = Arc::clone(&self.block.chain.plugins[self.at]);
+                Box::pin(async move {
+                    let mut reply = ask.answer().await;
+                    if plugin.heard(&mut reply) {
+                        Resolved::Answer(reply)
+                    } else {
+                        Resolved::Pass
+                    }
+                })
+            }
+        })
     }
 }
 
@@ -325,6 +414,58 @@ mod tests {
         ] {
             assert_eq!(reply_and_log(steps).0.answered_by, wanted);
         }
+    }
+
+    /// Takes part in one way alone, and must not be called on the other.
+    struct OneWay {
+        inward: bool,
+        log: Arc<Mutex<Vec<&'static str>>>,
+    }
+
+    impl Plugin for OneWay {
+        fn name(&self) -> &'static str {
+            "one-way"
+        }
+
+        fn asks(&self) -> bool {
+            self.inward
+        }
+
+        fn amends(&self) -> bool {
+            !self.inward
+        }
+
+        fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
+            assert!(self.inward, "asked");
+            self.log.lock().push("in");
+            wait_then_pass()
+        }
+
+        fn amend(&self, _: &Context<'_>, _: &Query, _: &mut Reply) {
+            assert!(!self.inward, "amends");
+            self.log.lock().push("out");
+        }
+    }
+
+    #[test]
+    fn those_without_a_part_are_passed_by() {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let one_way = |inward| {
+            let log = Arc::clone(&log);
+            Arc::new(OneWay { inward, log }) as Arc<dyn Plugin>
+        };
+        let place = Place::new([false, true, false, true].map(one_way).into());
+        let (mut query, mut reply) = (testing::query(".", Type::A), Reply::default());
+        let walk = place
+            .block
+            .chain
+            .walk(&place.context(), &mut query, &mut reply);
+        let Walk::Waiting(waiting) = walk else {
+            panic!("does not wait");
+        };
+        let end = futures_util::FutureExt::now_or_never(waiting.finish()).unwrap();
+        assert_eq!(end.1.unwrap().why, Why::NobodyAnswered);
+        assert_eq!(*log.lock(), ["in", "in", "out", "out"]);
     }
 
     #[test]

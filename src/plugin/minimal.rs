@@ -38,6 +38,10 @@ impl Plugin for Minimal {
         NAME
     }
 
+    fn asks(&self) -> bool {
+        false
+    }
+
     fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
         Step::Pass
     }

@@ -66,12 +66,14 @@ use crate::{
     metrics::{Metrics, ZoneCounters},
     query::{Query, Question},
     reply::{Reply, Why},
+    upstream::Ask,
     wire::{Name, Rcode},
 };
 
 /// Something that a question meets on its way in, and its reply on the way out.
 ///
-/// Both ways are plain functions: only [`Step::Wait`] allocates or meets the scheduler.
+/// Both ways are plain functions: only [`Step::Ask`] and [`Step::Wait`] allocate, and only the latter
+/// must meet the scheduler.
 pub trait Plugin: Send + Sync + 'static {
     /// The Corefile's word for it.
     fn name(&self) -> &'static str;
@@ -80,8 +82,24 @@ pub trait Plugin: Send + Sync + 'static {
     /// [`Query::question`], never [`Query::asked`].
     fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step;
 
+    /// The upstreams that it has asked ([`Step::Ask`]) have replied: makes of that what its reply is to
+    /// be, and says whether it is one. If not, the next plugin is asked.
+    fn heard(&self, _reply: &mut Reply) -> bool {
+        true
+    }
+
     /// The way out, for a plugin that passed the question on and whose inner plugins replied.
     fn amend(&self, _context: &Context<'_>, _query: &Query, _reply: &mut Reply) {}
+
+    /// Whether it has anything to do on the way in. One that has not always passes, and is not asked.
+    fn asks(&self) -> bool {
+        true
+    }
+
+    /// Whether it has anything to do on the way out: see [`Plugin::amend`].
+    fn amends(&self) -> bool {
+        true
+    }
 
     /// Whether it may have to wait before it amends: see [`Plugin::follow`].
     fn follows(&self) -> bool {
@@ -177,6 +195,8 @@ pub enum Step {
     Answer,
     /// Nothing is sent, ever.
     Drop,
+    /// Upstreams are to be asked, and [`Plugin::heard`] is told what they reply.
+    Ask(Box<Ask>),
     /// The reply will come.
     Wait(Pending),
 }
@@ -222,6 +242,7 @@ impl fmt::Debug for Step {
             Self::Pass => "Pass",
             Self::Answer => "Answer",
             Self::Drop => "Drop",
+            Self::Ask(_) => "Ask",
             Self::Wait(_) => "Wait",
         })
     }

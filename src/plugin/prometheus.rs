@@ -91,6 +91,14 @@ impl Plugin for Prometheus {
         "prometheus"
     }
 
+    fn asks(&self) -> bool {
+        false
+    }
+
+    fn amends(&self) -> bool {
+        false
+    }
+
     fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
         Step::Pass
     }

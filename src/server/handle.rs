@@ -13,16 +13,16 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use futures_util::FutureExt;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{limits::Grants, route::Routes};
 use crate::{
-    message::{Parsed, Writer, read_query, write_bare},
+    message::{Parsed, Writer, read_query, read_query_into, write_bare},
     metrics::{Dns, Metrics, ZoneCounters},
     plugin::{self, Block, Context, Door, Walk, Written},
     query::{Query, Transport},
     reply::{Reply, Why},
     tsig::Signed,
+    upstream::{Ask, Place},
     wire::{Header, Opcode, Rcode, Type},
 };
 
@@ -47,8 +47,11 @@ pub struct Entrance {
 /// Room to work in, used again for every query; one a thread.
 #[derive(Default)]
 pub struct Scratch {
-    reply: Reply,
-    writer: Writer,
+    query: Query,
+    /// The reply that is being made.
+    pub(super) reply: Reply,
+    /// What writes it.
+    pub(super) writer: Writer,
 }
 
 /// A message as it came.
@@ -89,7 +92,7 @@ pub struct Wait {
     local: SocketAddr,
     transport: Transport,
     received: Instant,
-    _grant: OwnedSemaphorePermit,
+    _grant: Place,
 }
 
 impl Server {
@@ -194,7 +197,11 @@ impl Entrance {
         arrival: &Arrival<'_>,
         out: &mut Vec<u8>,
     ) -> Handled {
-        let walk = AssertUnwindSafe(|| self.take(routes, scratch, arrival, out));
+        let walk = AssertUnwindSafe(|| {
+            let handled = self.take(routes, scratch, arrival, out);
+            scratch.query.release();
+            handled
+        });
         catch_unwind(walk).unwrap_or_else(|_| {
             // Whatever state the panic left behind is thrown away. What panicked may be the reading
             // of this very message, so saying so is guarded too.
@@ -212,19 +219,23 @@ impl Entrance {
         out: &mut Vec<u8>,
     ) -> Handled {
         out.clear();
-        let Scratch { reply, writer } = scratch;
-        let mut query = match arrival.read() {
-            Ok(query) => query,
+        let Scratch {
+            query,
+            reply,
+            writer,
+        } = scratch;
+        match arrival.read(query) {
+            Ok(()) => {}
             Err(None) => return Handled::Nothing,
             Err(Some((header, rcode))) => {
                 write_bare(&header, rcode, out);
                 return Handled::Reply;
             }
-        };
-        let refused = match not_served(&query) {
-            Some(_) if query.opcode == Opcode::NOTIFY => Err(notified(routes, &mut query)),
+        }
+        let refused = match not_served(query) {
+            Some(_) if query.opcode == Opcode::NOTIFY => Err(notified(routes, query)),
             Some(rcode) => Err((rcode, Why::NotServed)),
-            None => routes.find(&query).ok_or((Rcode::REFUSED, Why::NoZone)),
+            None => routes.find(query).ok_or((Rcode::REFUSED, Why::NoZone)),
         };
         let block = match refused {
             Ok(block) => block,
@@ -232,9 +243,9 @@ impl Entrance {
                 reply.fail(rcode, why);
                 // Only of a notification that is taken: that zone is served here.
                 reply.authoritative = rcode == Rcode::NOERROR;
-                writer.write(&query, reply, out);
+                writer.write(query, reply, out);
                 let took = arrival.received.elapsed();
-                self.server.dropped.count(&query, reply, out.len(), took);
+                self.server.dropped.count(query, reply, out.len(), took);
                 return Handled::Reply;
             }
         };
@@ -242,7 +253,7 @@ impl Entrance {
             door: &self.door,
             block,
         };
-        match block.chain.walk(&context, &mut query, reply) {
+        match block.chain.walk(&context, query, reply) {
             Walk::Done => {}
             Walk::Dropped => return Handled::Nothing,
             Walk::Waiting(waiting) => match self.server.grants.wait() {
@@ -253,12 +264,12 @@ impl Entrance {
             },
         }
         if query.takes_several_messages() {
-            write_several(writer, block, &query, reply, out);
+            write_several(writer, block, query, reply, out);
             // It may have held a whole zone, which is far more than any other reply needs.
             *reply = Reply::default();
             return Handled::Replies;
         }
-        write(writer, block, &query, reply, out);
+        write(writer, block, query, reply, out);
         Handled::Reply
     }
 
@@ -266,8 +277,9 @@ impl Entrance {
     fn fail(&self, arrival: &Arrival<'_>, out: &mut Vec<u8>) -> Handled {
         self.server.panicked(arrival.octets);
         out.clear();
-        match arrival.read() {
-            Ok(query) => {
+        let mut query = Query::default();
+        match arrival.read(&mut query) {
+            Ok(()) => {
                 let reply = Reply::failure(Rcode::SERVFAIL, Why::Internal);
                 Writer::default().write(&query, &reply, out);
                 let took = arrival.received.elapsed();
@@ -281,14 +293,17 @@ impl Entrance {
 }
 
 impl Arrival<'_> {
-    /// The query that the message is; or what to say to it instead, if anything.
-    fn read(&self) -> Result<Query, Option<(Header, Rcode)>> {
+    /// Makes `query` what the message asks, whatever it was; or says what to say to it instead, if
+    /// anything, and `query` is of no use.
+    fn read(&self, query: &mut Query) -> Result<(), Option<(Header, Rcode)>> {
         let header = Header::read(self.octets).ok_or(None)?;
         // Answering answers would let two servers talk for ever.
         if header.has(Header::RESPONSE) {
             return Err(None);
         }
-        let Ok(parsed) = read_query(self.octets, &header) else {
+        // In place, the names above all: four of 256 octets each would be made and moved, to hold some
+        // twenty.
+        let Ok(beside) = read_query_into(self.octets, &header, &mut query.asked) else {
             let rcode = if header.opcode() == Opcode::QUERY {
                 Rcode::FORMERR
             } else {
@@ -296,34 +311,59 @@ impl Arrival<'_> {
             };
             return Err(Some((header, rcode)));
         };
-        Ok(Query {
-            id: header.id,
-            asked: parsed.question,
-            question: parsed.question,
-            opcode: header.opcode(),
-            recursion_desired: header.has(Header::RECURSION_DESIRED),
-            onward_recursion: None,
-            checking_disabled: header.has(Header::CHECKING_DISABLED),
-            authentic_data: header.has(Header::AUTHENTIC),
-            edns: parsed.edns,
-            options: parsed.options,
-            rewritten: None,
-            held_serial: parsed.held_serial,
-            signed: parsed
-                .tsig_at
-                .map(|at| Arc::new(Signed::new(self.octets, at))),
-            signer: None,
-            client: self.client,
-            local: self.local,
-            transport: self.transport,
-            size: self.octets.len(),
-            received: self.received,
-            depth: 0,
-            refresh: false,
-            untranslated: false,
-            deadline: None,
-            traced: None,
-        })
+        // Each by its name, so that none that is added is forgotten here.
+        let Query {
+            id,
+            asked,
+            question,
+            opcode,
+            recursion_desired,
+            onward_recursion,
+            checking_disabled,
+            authentic_data,
+            edns,
+            options,
+            rewritten,
+            held_serial,
+            signed,
+            signer,
+            client,
+            local,
+            transport,
+            size,
+            received,
+            depth,
+            refresh,
+            untranslated,
+            deadline,
+            traced,
+        } = query;
+        question.copy_from(asked);
+        *id = header.id;
+        *opcode = header.opcode();
+        *recursion_desired = header.has(Header::RECURSION_DESIRED);
+        *onward_recursion = None;
+        *checking_disabled = header.has(Header::CHECKING_DISABLED);
+        *authentic_data = header.has(Header::AUTHENTIC);
+        *edns = beside.edns;
+        *options = beside.options;
+        *rewritten = None;
+        *held_serial = beside.held_serial;
+        *signed = beside
+            .tsig_at
+            .map(|at| Arc::new(Signed::new(self.octets, at)));
+        *signer = None;
+        *client = self.client;
+        *local = self.local;
+        *transport = self.transport;
+        *size = self.octets.len();
+        *received = self.received;
+        *depth = 0;
+        *refresh = false;
+        *untranslated = false;
+        *deadline = None;
+        *traced = None;
+        Ok(())
     }
 
     fn wait(
@@ -331,7 +371,7 @@ impl Arrival<'_> {
         entrance: &Entrance,
         block: Arc<Block>,
         waiting: Box<plugin::Waiting>,
-        grant: OwnedSemaphorePermit,
+        grant: Place,
     ) -> Box<Wait> {
         Box::new(Wait {
             waiting,
@@ -356,6 +396,62 @@ impl Wait {
     /// The address that was asked, from which the reply must come.
     pub fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Hands out what upstreams are to be asked, where that is all that is waited for: see
+    /// [`plugin::Waiting::take_ask`].
+    pub fn take_ask(&mut self) -> Option<Box<Ask>> {
+        self.waiting.take_ask()
+    }
+
+    /// Takes back what was handed out.
+    pub fn put_ask(&mut self, ask: Box<Ask>) {
+        self.waiting.put_ask(ask);
+    }
+
+    /// Goes on with what the upstreams have replied, which is in `reply`, as [`Entrance::handle`] goes
+    /// on with a message.
+    pub fn heard(
+        mut self: Box<Self>,
+        reply: &mut Reply,
+        writer: &mut Writer,
+        out: &mut Vec<u8>,
+    ) -> Handled {
+        out.clear();
+        let waiting = &mut self.waiting;
+        let block = &self.block;
+        let walk = AssertUnwindSafe(|| {
+            let walk = waiting.heard(reply);
+            if matches!(walk, Walk::Done) {
+                write(writer, block, waiting.query(), reply, out);
+            }
+            walk
+        });
+        match catch_unwind(walk) {
+            Ok(Walk::Done) => Handled::Reply,
+            Ok(Walk::Dropped) => Handled::Nothing,
+            Ok(Walk::Waiting(next)) => {
+                self.waiting = next;
+                Handled::Wait(self)
+            }
+            Err(_) => {
+                *reply = Reply::default();
+                *writer = Writer::default();
+                let arrival = self.arrival();
+                let failure = AssertUnwindSafe(|| self.entrance.fail(&arrival, out));
+                catch_unwind(failure).unwrap_or(Handled::Nothing)
+            }
+        }
+    }
+
+    fn arrival(&self) -> Arrival<'_> {
+        Arrival {
+            octets: &self.octets,
+            client: self.client,
+            local: self.local,
+            transport: self.transport,
+            received: self.received,
+        }
     }
 
     /// Waits for the reply and writes it into `out`, which is cleared first; false where nothing

@@ -7,12 +7,14 @@ use std::{fmt, sync::Arc};
 use crate::{
     plugin::Block,
     query::Query,
-    wire::{Class, NameRef, Type},
+    wire::{Class, Name, NameRef, Type},
 };
 
 /// The blocks of one listener, by zone.
 pub struct Routes {
     zones: hashbrown::HashMap<Box<[u8]>, Vec<Route>, foldhash::fast::FixedState>,
+    /// Those of the root, which every name comes to that no other zone takes.
+    root: Vec<Route>,
     /// Which lengths the zones' names have: a suffix of another length is not looked up.
     lengths: Lengths,
     other_classes: bool,
@@ -45,6 +47,7 @@ impl Routes {
             zones.entry(zone.as_wire().into()).or_default().push(route);
         }
         Self {
+            root: zones.remove(Name::ROOT.as_wire()).unwrap_or_default(),
             zones,
             lengths,
             other_classes,
@@ -79,15 +82,20 @@ impl Routes {
 
     /// Every block, in no order.
     pub fn blocks(&self) -> impl Iterator<Item = &Arc<Block>> {
-        self.zones.values().flatten().map(|route| &route.block)
+        let others = self.zones.values().flatten();
+        self.root.iter().chain(others).map(|route| &route.block)
     }
 
     fn at(&self, zone: NameRef<'_>, query: &Query) -> Option<&Arc<Block>> {
         if !self.lengths.contain(zone.as_wire().len()) {
             return None;
         }
-        self.zones
-            .get(zone.as_wire())?
+        let routes = if zone.is_root() {
+            &self.root
+        } else {
+            self.zones.get(zone.as_wire())?
+        };
+        routes
             .iter()
             .find(|route| route.filter.as_ref().is_none_or(|admits| admits(query)))
             .map(|route| &route.block)

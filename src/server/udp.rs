@@ -1,12 +1,15 @@
 //! Datagrams: a thread a core, each with a socket of its own, answering where it reads.
 //!
 //! The threads are not the runtime's. A cluster name costs little more than its system calls, and
-//! handing it to a scheduler would double that; what must wait is handed over, and sends its own
-//! reply when it has one.
+//! handing it to a scheduler would double that. A question for an upstream costs its system calls
+//! twice: the thread asks by itself (`asking`), and answers when it reads the upstream's answer. What
+//! must wait for anything else is handed over (`waits`), and sends its own reply when it has one.
 
 #[cfg(target_os = "linux")]
-mod batch;
-mod single;
+mod asking;
+#[cfg(not(target_os = "linux"))]
+#[path = "udp/not_asking.rs"]
+mod asking;
 mod waits;
 
 use std::{
@@ -24,23 +27,16 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::runtime::Handle;
 
-#[cfg(target_os = "linux")]
-use self::batch::Outbox;
-#[cfg(not(target_os = "linux"))]
-use self::single::Outbox;
-use self::{
-    single::Single,
-    waits::{Late, Waits},
-};
+use self::{asking::Asking, waits::Waits};
 use super::{
     handle::{Arrival, Entrance, Handled, Scratch, Wait},
     limits::{Work, Working},
     proxy::{Trust, sessions::Relay},
 };
-use crate::query::Transport;
-
-/// Octets that a reply's buffer keeps between queries; a longer reply's is given back.
-const REPLY_ROOM: usize = 2048;
+use crate::{
+    datagrams::{Datagrams, ask_for_destinations},
+    query::Transport,
+};
 
 /// Octets of waiting datagrams that the system is asked to hold for each socket: a quarter of a
 /// second of a thread's work. It grants what `net.core.rmem_max` allows.
@@ -51,14 +47,6 @@ const LOOK_UP: Duration = Duration::from_secs(1);
 
 /// How long a thread that stops goes on with what is queued at its socket.
 const DRAIN: Duration = Duration::from_millis(200);
-
-/// A datagram as the sockets give it.
-#[derive(Clone, Copy, Debug)]
-pub struct Datagram<'a> {
-    octets: &'a [u8],
-    client: SocketAddr,
-    local: SocketAddr,
-}
 
 /// The threads that serve one address. They stop when this is dropped.
 pub(super) struct Threads {
@@ -105,9 +93,8 @@ fn bind_one(address: SocketAddr) -> io::Result<UdpSocket> {
     }
     socket.bind(&address.into())?;
     let socket = UdpSocket::from(socket);
-    #[cfg(target_os = "linux")]
     if address.ip().is_unspecified() {
-        batch::ask_for_destinations(&socket, address)?;
+        ask_for_destinations(&socket, address)?;
     }
     Ok(socket)
 }
@@ -131,6 +118,7 @@ impl Threads {
             let wildcard = bound.ip().is_unspecified();
             let worker = Worker {
                 waits: Waits::start(Arc::clone(&socket), wildcard, work.begin(), runtime),
+                asking: Asking::new(&socket, wildcard, entrance.server().metrics()),
                 socket,
                 bound,
                 entrance: entrance.clone(),
@@ -170,6 +158,7 @@ struct Worker {
     bound: SocketAddr,
     entrance: Entrance,
     waits: Waits,
+    asking: Asking,
     stop: Arc<AtomicBool>,
     _working: Working,
 }
@@ -180,15 +169,25 @@ impl Worker {
         let mut datagrams = Datagrams::new(self.bound);
         let mut scratch = Scratch::default();
         while !self.stop.load(Ordering::Acquire) {
-            self.turn(&mut datagrams, &mut scratch, relay.as_mut());
+            if self.asking.is_idle() {
+                self.turn(&mut datagrams, &mut scratch, relay.as_mut(), true);
+                self.asking.sweep(&mut self.waits);
+            } else if self.asking.turn(&mut scratch, &mut self.waits) {
+                self.turn(&mut datagrams, &mut scratch, relay.as_mut(), false);
+            }
         }
         // What the system has taken in is answered, and no more than that: under load the queue
         // would never be empty.
         let end = Instant::now() + DRAIN;
         if self.socket.set_nonblocking(true).is_ok() {
             while Instant::now() < end
-                && self.turn(&mut datagrams, &mut scratch, relay.as_mut()) > 0
+                && self.turn(&mut datagrams, &mut scratch, relay.as_mut(), false) > 0
             {}
+        }
+        // Clients are not listened to any more: the socket would be found readable for ever.
+        self.asking.close();
+        while !self.asking.is_idle() {
+            self.asking.turn(&mut scratch, &mut self.waits);
         }
     }
 
@@ -198,11 +197,14 @@ impl Worker {
         datagrams: &mut Datagrams,
         scratch: &mut Scratch,
         mut relay: Option<&mut Relay>,
+        waits: bool,
     ) -> usize {
-        let count = match datagrams.receive(&self.socket) {
+        let count = match datagrams.receive(&self.socket, waits) {
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::Unsupported => {
-                *datagrams = Datagrams::Single(Single::new(self.bound));
+                // It waits at one socket, whoever wants what.
+                self.asking.refuse();
+                *datagrams = Datagrams::one_by_one(self.bound);
                 return 0;
             }
             Err(error) => {
@@ -242,56 +244,16 @@ impl Worker {
                 Handled::Nothing | Handled::Replies => reply.clear(),
                 Handled::Wait(wait) => {
                     reply.clear();
-                    self.waits.push(wait, datagram.client);
+                    if let Some(wait) = self.asking.push(wait, datagram.client, received) {
+                        self.waits.push(wait, datagram.client);
+                    }
                 }
             }
         }
         drop(routes);
         datagrams.send(&self.socket);
+        self.asking.flush(&mut self.waits);
         self.waits.hand_over();
         count
-    }
-}
-
-/// One of the two ways to take datagrams.
-enum Datagrams {
-    #[cfg(target_os = "linux")]
-    Batch(batch::Batch),
-    Single(Single),
-}
-
-impl Datagrams {
-    #[cfg(target_os = "linux")]
-    fn new(bound: SocketAddr) -> Self {
-        Self::Batch(batch::Batch::new(bound))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn new(bound: SocketAddr) -> Self {
-        Self::Single(Single::new(bound))
-    }
-
-    fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
-        match self {
-            #[cfg(target_os = "linux")]
-            Self::Batch(batch) => batch.receive(socket),
-            Self::Single(single) => single.receive(socket),
-        }
-    }
-
-    fn datagram(&mut self, index: usize) -> Option<(Datagram<'_>, &mut Vec<u8>)> {
-        match self {
-            #[cfg(target_os = "linux")]
-            Self::Batch(batch) => batch.datagram(index),
-            Self::Single(single) => single.datagram(index),
-        }
-    }
-
-    fn send(&mut self, socket: &UdpSocket) {
-        match self {
-            #[cfg(target_os = "linux")]
-            Self::Batch(batch) => batch.send(socket),
-            Self::Single(single) => single.send(socket),
-        };
     }
 }

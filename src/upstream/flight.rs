@@ -1,12 +1,14 @@
 //! Identical questions under way are asked once.
 //!
-//! Whoever asks first begins the work and later ones wait on the same future. Any of them drives
-//! it, so it goes on while one of them is left and ends with the last. A question that comes back
-//! to us through a loop waits for itself, and so costs one packet and not a storm.
+//! Whoever asks first begins the work and later ones wait for the same reply, in one of two ways. As
+//! a future that all of them hold, any of which drives it: so it goes on while one of them is left and
+//! ends with the last. Or led by the first, who has a way of its own to come to a reply and tells the
+//! others; should it come to none, each of them does the work. A question that comes back to us
+//! through a loop waits for itself, and so costs one packet and not a storm.
 
 use std::{
-    collections::HashMap,
     future::Future,
+    hash::{BuildHasher, RandomState},
     pin::Pin,
     sync::{
         Arc,
@@ -18,7 +20,9 @@ use futures_util::{
     FutureExt,
     future::{Shared, WeakShared},
 };
-use parking_lot::Mutex;
+use hashbrown::HashTable;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::oneshot;
 
 use crate::reply::Reply;
 
@@ -27,35 +31,67 @@ type Work = Pin<Box<dyn Future<Output = Reply> + Send>>;
 /// The reply that several may wait for.
 pub type Flight = Shared<Work>;
 
-/// A flight and its number, which tells it from a later one for the same key.
-type Known = (u64, WeakShared<Work>);
+/// Parts of the list, each with a lock of its own: threads seldom meet.
+const PARTS: usize = 16;
+
+/// A question under way.
+#[derive(Debug)]
+struct Known {
+    hash: u64,
+    key: Arc<[u8]>,
+    /// Tells it from a later one of the same key.
+    serial: u64,
+    by: By,
+}
+
+#[derive(Debug)]
+enum By {
+    /// A future that whoever waits holds.
+    All(WeakShared<Work>),
+    /// Its leader; these wait for it.
+    Leader(Vec<oneshot::Sender<Reply>>),
+}
 
 /// The questions of one forward that are under way.
 #[derive(Debug, Default)]
 pub struct Flights {
+    under_way: [Mutex<HashTable<Known>>; PARTS],
     /// The names are strangers' choice, hence the standard library's keyed hash.
-    under_way: Mutex<HashMap<Arc<[u8]>, Known>>,
+    hasher: RandomState,
     next_serial: AtomicU64,
 }
 
 impl Flights {
     /// Joins the flight for `key`, or begins it with `work`.
-    pub fn join<F>(self: &Arc<Self>, key: Box<[u8]>, work: impl FnOnce() -> F) -> Flight
+    pub fn join<F>(self: &Arc<Self>, key: Arc<[u8]>, work: impl FnOnce() -> F) -> Flight
     where
         F: Future<Output = Reply> + Send + 'static,
     {
-        let mut under_way = self.under_way.lock();
-        let known = under_way.get(&key[..]);
-        if let Some(flight) = known.and_then(|(_, flight)| flight.upgrade()) {
-            return flight;
+        let hash = self.hasher.hash_one(&key);
+        let mut part = self.part(hash);
+        let known = part.find_mut(hash, |known| known.key == key);
+        match known.map(|known| &mut known.by) {
+            Some(By::All(flight)) => {
+                if let Some(flight) = flight.upgrade() {
+                    return flight;
+                }
+            }
+            Some(By::Leader(others)) => {
+                let (tell, told) = oneshot::channel();
+                others.push(tell);
+                let work = work();
+                let wait = async move {
+                    match told.await {
+                        Ok(reply) => reply,
+                        Err(_) => work.await,
+                    }
+                };
+                return wait.boxed().shared();
+            }
+            None => {}
         }
-        let key: Arc<[u8]> = key.into();
-        let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
-        let landing = Landing {
-            flights: Arc::clone(self),
-            key: Arc::clone(&key),
-            serial,
-        };
+        let landing = self.landing(&key, hash);
+        let serial = landing.serial;
         let work = work();
         let flight = async move {
             let _landing = landing;
@@ -63,34 +99,119 @@ impl Flights {
         };
         let flight = flight.boxed().shared();
         if let Some(weak) = flight.downgrade() {
-            under_way.insert(key, (serial, weak));
+            put(
+                &mut part,
+                Known {
+                    hash,
+                    key,
+                    serial,
+                    by: By::All(weak),
+                },
+            );
         }
         flight
     }
 
+    /// Begins the flight for `key`, to be led by the caller; nothing where there is one already,
+    /// which is to be joined.
+    pub fn lead(self: &Arc<Self>, key: Arc<[u8]>) -> Option<Lead> {
+        let hash = self.hasher.hash_one(&key);
+        let mut part = self.part(hash);
+        let is_under_way = |known: &Known| match &known.by {
+            By::All(flight) => flight.upgrade().is_some(),
+            By::Leader(_) => true,
+        };
+        let known = part.find(hash, |known| known.key == key);
+        if known.is_some_and(is_under_way) {
+            return None;
+        }
+        let landing = self.landing(&key, hash);
+        let serial = landing.serial;
+        put(
+            &mut part,
+            Known {
+                hash,
+                key,
+                serial,
+                by: By::Leader(Vec::new()),
+            },
+        );
+        Some(Lead(landing))
+    }
+
+    fn part(&self, hash: u64) -> MutexGuard<'_, HashTable<Known>> {
+        // An octet of the middle: the table goes by the first bits and the last.
+        let octet = hash.to_be_bytes()[3];
+        self.under_way[usize::from(octet) % PARTS].lock()
+    }
+
+    fn landing(self: &Arc<Self>, key: &Arc<[u8]>, hash: u64) -> Landing {
+        Landing {
+            flights: Arc::clone(self),
+            key: Arc::clone(key),
+            hash,
+            serial: self.next_serial.fetch_add(1, Ordering::Relaxed),
+            landed: false,
+        }
+    }
+
     /// How many different questions are under way.
     pub fn count(&self) -> usize {
-        self.under_way.lock().len()
+        let parts = self.under_way.iter();
+        parts.map(|part| part.lock().len()).sum()
+    }
+}
+
+/// Puts a question in the place of an earlier one of the same key, if there is any left.
+fn put(part: &mut HashTable<Known>, known: Known) {
+    if let Ok(old) = part.find_entry(known.hash, |old| old.key == known.key) {
+        old.remove();
+    }
+    part.insert_unique(known.hash, known, |known| known.hash);
+}
+
+/// The lead of a flight. It ends with this, whether others were told or not.
+#[derive(Debug)]
+pub struct Lead(Landing);
+
+impl Lead {
+    /// Tells the others what was replied.
+    pub fn land(mut self, reply: &Reply) {
+        if let Some(By::Leader(others)) = self.0.take_off() {
+            for other in others {
+                // It may have left.
+                let _ = other.send(reply.clone());
+            }
+        }
     }
 }
 
 /// Takes a flight off the list, however it ends.
+#[derive(Debug)]
 struct Landing {
     flights: Arc<Flights>,
     key: Arc<[u8]>,
+    hash: u64,
     serial: u64,
+    landed: bool,
+}
+
+impl Landing {
+    fn take_off(&mut self) -> Option<By> {
+        if std::mem::replace(&mut self.landed, true) {
+            return None;
+        }
+        let mut part = self.flights.part(self.hash);
+        // A later flight may have taken the place between the last asker's leaving and this.
+        let is_ours = |known: &Known| known.serial == self.serial && known.key == self.key;
+        let (known, _) = part.find_entry(self.hash, is_ours).ok()?.remove();
+        Some(known.by)
+    }
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        let mut under_way = self.flights.under_way.lock();
-        // A later flight may have taken the place between the last asker's leaving and this.
-        let is_ours = under_way
-            .get(&self.key)
-            .is_some_and(|(serial, _)| *serial == self.serial);
-        if is_ours {
-            under_way.remove(&self.key);
-        }
+        self.take_off();
     }
 }
 
@@ -101,7 +222,7 @@ mod tests {
     use super::*;
     use crate::{reply::Why, wire::Rcode};
 
-    fn key(text: &str) -> Box<[u8]> {
+    fn key(text: &str) -> Arc<[u8]> {
         text.as_bytes().into()
     }
 
@@ -151,5 +272,41 @@ mod tests {
         assert!(land.is_closed(), "the work is gone");
         let third = flights.join(key("a"), || async { refused() });
         assert!(third.now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_leader_tells_the_others() {
+        let flights = Arc::new(Flights::default());
+        let lead = flights.lead(key("a")).unwrap();
+        assert!(flights.lead(key("a")).is_none(), "one leads");
+        let others: Vec<_> = (0..3)
+            .map(|_| flights.join(key("a"), || async { unreachable!() }))
+            .collect();
+        assert_eq!(flights.count(), 1);
+        lead.land(&refused());
+        for other in others {
+            assert_eq!(other.now_or_never().unwrap().rcode, Rcode::REFUSED);
+        }
+        assert_eq!(flights.count(), 0);
+    }
+
+    #[test]
+    fn others_do_the_work_of_a_leader_who_leaves() {
+        let flights = Arc::new(Flights::default());
+        let lead = flights.lead(key("a")).unwrap();
+        let mut other = flights.join(key("a"), || async { refused() });
+        assert!((&mut other).now_or_never().is_none());
+        drop(lead);
+        assert_eq!(other.now_or_never().unwrap().rcode, Rcode::REFUSED);
+        assert_eq!(flights.count(), 0);
+    }
+
+    #[test]
+    fn nobody_leads_what_others_fly() {
+        let flights = Arc::new(Flights::default());
+        let flight = flights.join(key("a"), || async { refused() });
+        assert!(flights.lead(key("a")).is_none());
+        drop(flight);
+        assert!(flights.lead(key("a")).is_some());
     }
 }

@@ -7,6 +7,7 @@
 
 use std::{
     fmt::Write,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -16,11 +17,14 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures_util::{
-    StreamExt,
+    FutureExt, StreamExt,
     future::{Either, ready},
     stream::FuturesUnordered,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
 
 use super::{Failure, MAX_UPSTREAMS, Packet, Policy, Upstream, Way, policy::Order};
 use crate::{
@@ -108,6 +112,13 @@ pub struct Member {
     pub looping: Arc<AtomicBool>,
 }
 
+#[cfg(target_os = "linux")]
+impl Member {
+    fn is_up(&self) -> bool {
+        !self.looping.load(Ordering::Relaxed) && !self.upstream.is_down()
+    }
+}
+
 /// The upstreams of one forward. The list may be exchanged under way: questions go on with the
 /// list that they began with.
 #[derive(Debug)]
@@ -154,22 +165,70 @@ impl Group {
 
     /// Asks until one answers or there is no more point. Failures are SERVFAIL with the reason.
     pub async fn ask(self: Arc<Self>, packet: Arc<Packet>, way: Way) -> Reply {
-        let members = self.members.load_full();
-        match self.choose(&members) {
-            Ok((order, all_down)) => {
-                let patience = Patience::new(order.len(), self.plan.read_timeout, all_down);
-                let round = Round {
-                    plan: &self.plan,
-                    members: &members,
-                    order,
-                    patience,
-                    packet: &packet,
-                    way,
-                };
-                round.run().await
+        match self.start() {
+            Ok(start) => {
+                let now = Instant::now().into_std();
+                self.go_on(start, &packet, way, now, None).await
             }
             Err(reply) => *reply,
         }
+    }
+
+    /// Goes on with what was begun at `begun`: the first of `start` is asked, unless it has been
+    /// and `first` tells what comes of it.
+    pub(super) async fn go_on(
+        &self,
+        start: Start,
+        packet: &Arc<Packet>,
+        way: Way,
+        begun: std::time::Instant,
+        first: Option<oneshot::Receiver<Result<Reply, Failure>>>,
+    ) -> Reply {
+        let round = Round {
+            plan: &self.plan,
+            patience: self.patience(&start),
+            start: &start,
+            packet,
+            way,
+        };
+        let first = async {
+            match first {
+                Some(first) => first.await.unwrap_or(Err(Failure::Closed)),
+                None => start.first().exchange(packet, way).await,
+            }
+        };
+        // Pinned here: each function that it went through would have room for it.
+        round.run(std::pin::pin!(first), begun.into()).await
+    }
+
+    /// Whether anybody is worth asking, before anybody is chosen.
+    #[cfg(target_os = "linux")]
+    pub(super) fn is_up(&self) -> bool {
+        let members = self.members.load();
+        members.iter().any(Member::is_up)
+    }
+
+    /// How long things may take.
+    pub(super) fn patience(&self, start: &Start) -> Patience {
+        Patience::new(start.order.len(), self.plan.read_timeout, start.all_down)
+    }
+
+    /// Whether what the first has replied is the answer: all is, but a code to fail over from
+    /// while there is another upstream to ask.
+    #[cfg(target_os = "linux")]
+    pub(super) fn is_believed(&self, start: &Start, reply: &Reply) -> bool {
+        self.plan.believes(reply, 1, start.order.len())
+    }
+
+    /// Chooses whom to ask.
+    pub(super) fn start(&self) -> Result<Start, Box<Reply>> {
+        let members = self.members.load_full();
+        let (order, all_down) = self.choose(&members)?;
+        Ok(Start {
+            members,
+            order,
+            all_down,
+        })
     }
 
     /// The members worth asking, in order, and whether they are all down.
@@ -223,11 +282,32 @@ fn failure(why: Why, text: &str) -> Reply {
     reply
 }
 
+/// Whom one question is asked of, in order.
+pub(super) struct Start {
+    members: Arc<Box<[Member]>>,
+    /// Places of `members`, one at the least.
+    order: Order,
+    all_down: bool,
+}
+
+impl Start {
+    /// Who is asked first.
+    pub(super) fn first(&self) -> &Arc<Upstream> {
+        &self.members[self.order.at(0).unwrap_or(0)].upstream
+    }
+}
+
+impl Plan {
+    /// Whether a reply is the answer after so many tries of so many upstreams.
+    fn believes(&self, reply: &Reply, tries: usize, upstreams: usize) -> bool {
+        !self.failover.contains(&reply.rcode) || tries >= upstreams
+    }
+}
+
 /// One question's way through the upstreams.
 struct Round<'g> {
     plan: &'g Plan,
-    members: &'g [Member],
-    order: Order,
+    start: &'g Start,
     patience: Patience,
     packet: &'g Arc<Packet>,
     way: Way,
@@ -246,14 +326,18 @@ struct Try {
 }
 
 impl Round<'_> {
-    async fn run(&self) -> Reply {
-        let begun = Instant::now();
+    /// `first` is the first try, which was made at `begun`.
+    async fn run(
+        &self,
+        first: Pin<&mut (impl Future<Output = Result<Reply, Failure>> + Send)>,
+        begun: Instant,
+    ) -> Reply {
         let deadline = begun + self.patience.total;
         let mut tries: Vec<Try> = Vec::with_capacity(1);
-        let Some(first) = self.next(&mut tries) else {
+        if self.next(&mut tries, begun).is_none() {
             return failure(Why::UpstreamUnreachable, "no forwarder defined");
-        };
-        let mut first = std::pin::pin!(self.exchange(first, 0));
+        }
+        let mut first = first.map(|answer| (0, answer));
         let timer = sleep_until(self.wake(&tries, deadline));
         let mut timer = std::pin::pin!(timer);
         // The usual case is one try and an answer: it needs no box and no set of futures.
@@ -286,14 +370,14 @@ impl Round<'_> {
                     Ok(reply) => {
                         tries[number].is_open = false;
                         kept = Some(Box::new(reply));
-                        tries.len() < self.order.len()
+                        tries.len() < self.start.order.len()
                     }
                     Err(failure) => {
                         self.count(&mut tries[number], &failure);
                         tries[number].is_open = false;
                         tries[number].failure = Some(failure);
                         // Who refuses every time is not asked in a tight circle.
-                        tries.len() < 2 * self.order.len()
+                        tries.len() < 2 * self.start.order.len()
                     }
                 },
                 () = &mut timer => {
@@ -305,10 +389,10 @@ impl Round<'_> {
                 }
             };
             // With an answer in hand, if a poor one, nobody is asked twice.
-            moves_on &= kept.is_none() || tries.len() < self.order.len();
+            moves_on &= kept.is_none() || tries.len() < self.start.order.len();
             if moves_on
                 && Instant::now() < deadline
-                && let Some(place) = self.next(&mut tries)
+                && let Some(place) = self.next(&mut tries, Instant::now())
             {
                 let number = tries.len() - 1;
                 running.push(Either::Right(Box::pin(self.exchange(place, number))));
@@ -324,11 +408,12 @@ impl Round<'_> {
     }
 
     /// The next place to try, entered into `tries`.
-    fn next(&self, tries: &mut Vec<Try>) -> Option<usize> {
-        let place = self.order.at(tries.len()).filter(|_| self.may_try(tries))?;
+    fn next(&self, tries: &mut Vec<Try>, begun: Instant) -> Option<usize> {
+        let order = &self.start.order;
+        let place = order.at(tries.len()).filter(|_| self.may_try(tries))?;
         tries.push(Try {
             place,
-            begun: Instant::now(),
+            begun,
             counted: false,
             is_open: true,
             failure: None,
@@ -337,12 +422,12 @@ impl Round<'_> {
     }
 
     fn may_try(&self, tries: &[Try]) -> bool {
-        let limit = self.plan.max_attempts.unwrap_or(2 * self.order.len());
+        let limit = self.plan.max_attempts.unwrap_or(2 * self.start.order.len());
         limit == 0 || tries.len() < limit
     }
 
     async fn exchange(&self, place: usize, number: usize) -> (usize, Result<Reply, Failure>) {
-        let upstream = &self.members[place].upstream;
+        let upstream = &self.start.members[place].upstream;
         (number, upstream.exchange(self.packet, self.way).await)
     }
 
@@ -360,7 +445,8 @@ impl Round<'_> {
     /// Whether the reply is the answer: all are, but those of a code to fail over from while
     /// there is another upstream to ask.
     fn is_believed(&self, reply: &Reply, tries: &[Try]) -> bool {
-        !self.plan.failover.contains(&reply.rcode) || tries.len() >= self.order.len()
+        self.plan
+            .believes(reply, tries.len(), self.start.order.len())
     }
 
     /// Tells on everyone who has been silent for too long.
@@ -375,7 +461,7 @@ impl Round<'_> {
     fn count(&self, one: &mut Try, failure: &Failure) {
         if !one.counted && failure.blames_upstream() {
             one.counted = true;
-            self.members[one.place].upstream.failed();
+            self.start.members[one.place].upstream.failed();
         }
     }
 
@@ -403,7 +489,7 @@ impl Round<'_> {
         }
         for (place, failure) in ends {
             let separator = if text.contains(": ") { "; " } else { ": " };
-            let label = self.members[place].upstream.label();
+            let label = self.start.members[place].upstream.label();
             let _ = write!(text, "{separator}{label}: {failure}");
         }
         failure(why, &text)

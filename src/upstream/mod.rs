@@ -3,6 +3,8 @@
 //! ```text
 //! group        the upstreams of one forward: whom to ask, when to ask the next, when to give up
 //! flight       identical questions under way are asked once
+//! ask          a question that is to be asked, as a plugin hands it out; asker asks it from a thread
+//!              of the server's own, without a scheduler
 //! packet       one question in octets, and whether a message answers it
 //! udp, stream  sockets and connections to one upstream; waiters is who waits on them for what
 //! https, quic  the same in other clothes, on one connection each: line keeps it, http2 speaks it
@@ -17,6 +19,9 @@
 //! Nothing here knows a Corefile, a chain or a plugin. Whatever is spawned ends when its
 //! [`Upstream`] is dropped.
 
+mod ask;
+#[cfg(target_os = "linux")]
+mod asker;
 mod failure;
 mod flight;
 mod group;
@@ -47,6 +52,9 @@ use std::{
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{runtime::Handle, time::timeout};
 
+pub use ask::{Ask, Place};
+#[cfg(target_os = "linux")]
+pub use asker::Asker;
 pub use failure::Failure;
 pub use flight::{Flight, Flights};
 pub use group::{Group, Member, Patience, Plan};
@@ -201,10 +209,23 @@ impl Upstream {
             });
         }
         if let Ok(reply) = &answer {
-            self.health.answered();
-            self.meter.answered(reply.rcode, asked.elapsed());
+            self.answered(reply, asked.elapsed());
         }
         answer
+    }
+
+    fn answered(&self, reply: &Reply, took: Duration) {
+        self.health.answered();
+        self.meter.answered(reply.rcode, took);
+    }
+
+    /// Its sockets, where it can be asked by datagram in plain.
+    #[cfg(target_os = "linux")]
+    fn datagrams(&self) -> Option<&Udp> {
+        match &self.link {
+            Link::Plain { udp, .. } => Some(udp),
+            _ => None,
+        }
     }
 
     async fn ask(&self, packet: &Arc<Packet>, way: Way) -> Result<Reply, Failure> {

@@ -84,11 +84,13 @@ impl Packet {
 
     /// Two packets of the same key ask the same in the same way: every octet but for spelling
     /// and the id, whose room the way takes.
-    pub fn key(&self, way: Way) -> Box<[u8]> {
-        let mut key = self.octets.clone();
-        key[0] = way as u8;
-        key[HEADER_LENGTH..self.question_end - 4].make_ascii_lowercase();
-        key
+    pub fn key(&self, way: Way) -> Arc<[u8]> {
+        let mut shared = Arc::<[u8]>::from(&self.octets[..]);
+        if let Some(key) = Arc::get_mut(&mut shared) {
+            key[0] = way as u8;
+            key[HEADER_LENGTH..self.question_end - 4].make_ascii_lowercase();
+        }
+        shared
     }
 
     /// The octets to send, under `id`, in `room`.
@@ -113,11 +115,24 @@ impl Packet {
     /// Reads `message`, whose id has been found right, into a reply, if it is an answer to this
     /// question and whole. What is not is noted: it is ignored, and explains a silence.
     pub(super) fn read_answer(&self, message: &[u8], header: &Header) -> Option<Reply> {
-        let reply = self.believe(message, header);
-        if reply.is_none() {
+        let mut reply = Reply::default();
+        self.read_answer_into(message, header, &mut reply)
+            .then_some(reply)
+    }
+
+    /// The same into a reply that is there, of which nothing is left but room; what is in it is of no
+    /// meaning where this is false.
+    pub(super) fn read_answer_into(
+        &self,
+        message: &[u8],
+        header: &Header,
+        reply: &mut Reply,
+    ) -> bool {
+        let is_right = self.believe(message, header, reply).is_some();
+        if !is_right {
             self.wrong.store(true, Ordering::Relaxed);
         }
-        reply
+        is_right
     }
 
     /// Whether a reply came that could not be believed.
@@ -125,12 +140,13 @@ impl Packet {
         self.wrong.load(Ordering::Relaxed)
     }
 
-    fn believe(&self, message: &[u8], header: &Header) -> Option<Reply> {
+    fn believe(&self, message: &[u8], header: &Header, reply: &mut Reply) -> Option<()> {
         if !header.has(Header::RESPONSE) || header.opcode() != Opcode::QUERY {
             return None;
         }
         if header.counts[0] == 0 {
-            return bare_error(header);
+            *reply = bare_error(header)?;
+            return Some(());
         }
         let asked = &self.octets[HEADER_LENGTH..self.question_end];
         let answered = message.get(HEADER_LENGTH..self.question_end)?;
@@ -140,10 +156,9 @@ impl Packet {
         {
             return None;
         }
-        let mut reply = Reply::default();
-        read_reply(message, &mut reply).ok()?;
+        read_reply(message, reply).ok()?;
         reply.why = Why::Upstream;
-        Some(reply)
+        Some(())
     }
 }
 

@@ -29,16 +29,19 @@ use super::{
     packet::{MAX_QUERY, Packet},
     waiters::{Delivery, Waiters},
 };
-use crate::{reply::Reply, wire::MAX_MESSAGE};
+use crate::{
+    reply::{Heard, Reply},
+    wire::MAX_MESSAGE,
+};
 
 /// Sockets of one upstream that take questions at a time.
-const SOCKETS: usize = 4;
+pub(super) const SOCKETS: usize = 4;
 /// How long a socket takes questions.
-const LIFETIME: Duration = Duration::from_secs(30);
+pub(super) const LIFETIME: Duration = Duration::from_secs(30);
 /// Questions that a socket takes: between one and two times this, so that nobody can count along.
-const QUESTIONS: u32 = 768;
+pub(super) const QUESTIONS: u32 = 768;
 /// How often a socket looks whether it can go.
-const TICK: Duration = Duration::from_secs(2);
+pub(super) const TICK: Duration = Duration::from_secs(2);
 /// Datagrams read in one go before others get their turn.
 const BURST: usize = 64;
 
@@ -129,7 +132,8 @@ impl Udp {
         Ok((socket, ticket))
     }
 
-    fn open(&self) -> io::Result<Arc<Socket>> {
+    /// A socket on a port of the kernel's choice, and where what it hears comes from.
+    pub(super) fn connected(&self) -> io::Result<(std::net::UdpSocket, Heard)> {
         let any = match self.server {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -137,8 +141,14 @@ impl Udp {
         let socket = std::net::UdpSocket::bind((self.source.unwrap_or(any), 0))?;
         socket.connect(self.server)?;
         socket.set_nonblocking(true)?;
+        let heard = self.meter.heard(socket.local_addr().ok(), Proto::Udp);
+        Ok((socket, heard))
+    }
+
+    fn open(&self) -> io::Result<Arc<Socket>> {
+        let (socket, heard) = self.connected()?;
         let waiters = Arc::new(Waiters::default());
-        waiters.hears(self.meter.heard(socket.local_addr().ok(), Proto::Udp));
+        waiters.hears(heard);
         let _inside = self.runtime.enter();
         Ok(Arc::new(Socket {
             io: UdpSocket::from_std(socket)?,

@@ -78,31 +78,54 @@ impl Name {
     /// bounds the work by the message.
     pub fn read(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
         let mut name = Self::ROOT;
+        let behind = name.read_from(message, at)?;
+        Ok((name, behind))
+    }
+
+    /// Becomes the name at `at`, as [`Name::read`] reads it, and gives the position behind it. No more
+    /// octets are written than it has. After an error this is the root.
+    pub fn read_from(&mut self, message: &[u8], at: usize) -> Result<usize, NameError> {
+        match self.fill(message, at) {
+            Ok((length, behind)) => {
+                self.length = length;
+                Ok(behind)
+            }
+            Err(error) => {
+                (self.length, self.octets[0]) = (1, 0);
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts octets in place; how many they are, and the position behind the name.
+    fn fill(&mut self, message: &[u8], at: usize) -> Result<(u8, usize), NameError> {
         let mut length = 0;
         let mut position = at;
         let mut behind = None;
         let mut lowest = at;
+        // Labels that stand one behind the other are copied together.
+        let mut run = at;
         loop {
             let size = usize::from(*message.get(position).ok_or(NameError::Truncated)?);
             match size {
                 0 => {
-                    if length + 1 > MAX_NAME {
-                        return Err(NameError::TooLong);
-                    }
-                    name.octets[length] = 0;
-                    name.length = u8::try_from(length + 1).map_err(|_| NameError::TooLong)?;
-                    return Ok((name, behind.unwrap_or(position + 1)));
+                    let last = &message[run..=position];
+                    let end = length + last.len();
+                    self.octets
+                        .get_mut(length..end)
+                        .ok_or(NameError::TooLong)?
+                        .copy_from_slice(last);
+                    let length = u8::try_from(end).map_err(|_| NameError::TooLong)?;
+                    return Ok((length, behind.unwrap_or(position + 1)));
                 }
                 1..=MAX_LABEL => {
-                    let label = message
-                        .get(position..=position + size)
-                        .ok_or(NameError::Truncated)?;
-                    name.octets
-                        .get_mut(length..=length + size)
-                        .ok_or(NameError::TooLong)?
-                        .copy_from_slice(label);
-                    length += size + 1;
                     position += size + 1;
+                    if position > message.len() {
+                        return Err(NameError::Truncated);
+                    }
+                    if length + position - run > MAX_NAME {
+                        return Err(NameError::TooLong);
+                    }
                 }
                 0xC0.. => {
                     let low = *message.get(position + 1).ok_or(NameError::Truncated)?;
@@ -110,13 +133,40 @@ impl Name {
                     if target >= lowest {
                         return Err(NameError::BadPointer);
                     }
+                    let labels = &message[run..position];
+                    self.octets[length..length + labels.len()].copy_from_slice(labels);
+                    length += labels.len();
                     behind.get_or_insert(position + 2);
                     lowest = target;
                     position = target;
+                    run = target;
                 }
                 _ => return Err(NameError::BadLabelType),
             }
         }
+    }
+
+    /// Becomes `other`. No more octets are written than it has, rounded up.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.length = other.length;
+        let end = self.rounded();
+        self.octets[..end].copy_from_slice(&other.octets[..end]);
+    }
+
+    /// Becomes `other` in lower case, in the same way.
+    pub fn copy_lower(&mut self, other: &Self) {
+        self.length = other.length;
+        let end = self.rounded();
+        // A label's length is at most 63 and so never a letter: all octets can be folded alike.
+        for (lower, octet) in self.octets[..end].iter_mut().zip(&other.octets[..end]) {
+            *lower = octet.to_ascii_lowercase();
+        }
+    }
+
+    /// Its octets, and some behind them where that makes a number that can be copied or folded with
+    /// less ado.
+    fn rounded(&self) -> usize {
+        usize::from(self.length).next_multiple_of(16).min(MAX_NAME)
     }
 
     /// The same name as a reference.
@@ -132,9 +182,8 @@ impl Name {
     /// The same name in lower case (ASCII letters, RFC 4343).
     #[must_use]
     pub fn to_lower(&self) -> Self {
-        let mut lower = *self;
-        // A label's length is at most 63 and so never a letter: all octets can be folded alike.
-        lower.octets[..usize::from(self.length)].make_ascii_lowercase();
+        let mut lower = Self::ROOT;
+        lower.copy_lower(self);
         lower
     }
 
@@ -459,6 +508,106 @@ mod tests {
         }
         assert_eq!(Name::read(b"\x41a", 0), Err(NameError::BadLabelType));
         assert_eq!(Name::read(b"\x02a", 0), Err(NameError::Truncated));
+    }
+
+    #[test]
+    fn a_name_is_read_over_another() {
+        let longest = format!("{0}.{0}.{0}.{1}.", "A".repeat(63), "b".repeat(61));
+        let mut name = Name::parse(&longest).unwrap();
+        let message = b"\x03WwW\x00\x01b\xC0\x00\x02x";
+        assert_eq!(name.read_from(message, 5), Ok(9));
+        assert_eq!(name, Name::parse("b.WwW").unwrap());
+        let mut lower = Name::parse(&longest).unwrap();
+        lower.copy_lower(&name);
+        assert_eq!(lower, Name::parse("b.www").unwrap());
+        assert_eq!(lower, name.to_lower());
+        name.copy_from(&lower);
+        assert_eq!(name, lower);
+        assert_eq!(name.read_from(message, 9), Err(NameError::Truncated));
+        assert_eq!(name, Name::ROOT);
+        for text in [longest.as_str(), "."] {
+            let long = Name::parse(text).unwrap();
+            lower.copy_lower(&long);
+            assert_eq!(lower.to_string(), text.to_lowercase());
+            name.copy_from(&long);
+            assert_eq!(name, long);
+        }
+    }
+
+    /// Reads label by label, and knows nothing of what it could save.
+    fn read_plainly(message: &[u8], mut at: usize) -> Option<(Vec<u8>, usize)> {
+        let (mut octets, mut behind, mut lowest) = (Vec::new(), None, at);
+        loop {
+            let size = *message.get(at)?;
+            match size {
+                0..=63 => {
+                    octets.extend(message.get(at..=at + usize::from(size))?);
+                    at += usize::from(size) + 1;
+                    if size == 0 {
+                        let fits = octets.len() <= MAX_NAME;
+                        return fits.then(|| (octets, behind.unwrap_or(at)));
+                    }
+                    if octets.len() > MAX_NAME {
+                        return None;
+                    }
+                }
+                192.. => {
+                    let to = usize::from(size - 192) << 8 | usize::from(*message.get(at + 1)?);
+                    behind.get_or_insert(at + 2);
+                    (at, lowest) = (to < lowest).then_some((to, to))?;
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn names_are_read_as_plainly(
+            pieces in proptest::collection::vec((0..6u8, 0..64u8, 0..40u8), 0..24),
+            at in 0..40usize,
+        ) {
+            let mut message = Vec::new();
+            for (kind, size, low) in pieces {
+                match kind {
+                    0 => message.push(0),
+                    1 => message.extend([0xC0, low]),
+                    2 => message.push(size),
+                    _ => message.extend([vec![size % 20], vec![b'A'; usize::from(size % 20)]].concat()),
+                }
+            }
+            let mut name = Name::parse(&"x.".repeat(100)).unwrap();
+            let read = name.read_from(&message, at).ok();
+            let read = read.map(|behind| (name.as_wire().to_vec(), behind));
+            proptest::prop_assert_eq!(&read, &read_plainly(&message, at));
+            let mut lower = Name::parse(&"Y.".repeat(100)).unwrap();
+            lower.copy_lower(&name);
+            proptest::prop_assert_eq!(lower.as_wire(), name.as_wire().to_ascii_lowercase());
+        }
+    }
+
+    #[test]
+    fn names_that_are_too_long_are_refused() {
+        let labels = |sizes: &[u8]| -> Vec<u8> {
+            let label = |size: &u8| [vec![*size], vec![b'a'; usize::from(*size)]].concat();
+            sizes.iter().flat_map(label).collect()
+        };
+        for sizes in [&[63, 63, 63, 62][..], &[63, 63, 63, 63], &[1; 128]] {
+            let octets = [labels(sizes), vec![0]].concat();
+            assert_eq!(Name::read(&octets, 0), Err(NameError::TooLong), "{sizes:?}");
+        }
+        // Two halves that a pointer joins.
+        let half = [labels(&[63, 63]), vec![0]].concat();
+        for (rest, fits) in [
+            (&[63, 61][..], true),
+            (&[63, 62], false),
+            (&[63, 63], false),
+        ] {
+            let octets = [half.clone(), labels(rest), vec![0xC0, 0]].concat();
+            assert_eq!(Name::read(&octets, half.len()).is_ok(), fits, "{rest:?}");
+        }
+        let whole = [labels(&[1; 127]), vec![0]].concat();
+        assert_eq!(Name::read(&whole, 0).unwrap().1, 255);
     }
 
     #[test]

@@ -133,6 +133,12 @@ impl<'m> Reader<'m> {
         Ok((self.name()?, Type(self.word()?), Class(self.word()?)))
     }
 
+    /// The next question, its name put into `name`.
+    pub fn question_into(&mut self, name: &mut Name) -> Result<(Type, Class), MalformedMessage> {
+        self.position = name.read_from(self.message, self.position)?;
+        Ok((Type(self.word()?), Class(self.word()?)))
+    }
+
     /// The next record.
     pub fn record(&mut self) -> Result<RawRecord, MalformedMessage> {
         let owner = self.name()?;

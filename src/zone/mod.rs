@@ -180,6 +180,9 @@ impl View {
         records: impl FnOnce(&mut Answer<'_>, &Place<'_, '_>) -> Known,
         put_soa: impl FnOnce(NameRef<'_>, &mut Reply),
     ) -> Outcome {
+        if !self.zones.may_hold(&question.lower) {
+            return Outcome::Outside;
+        }
         let labels = Labels::new(&question.name, &question.lower);
         let Some(place) = self.zones.find(&labels) else {
             return Outcome::Outside;

@@ -58,10 +58,43 @@ impl<'q> Labels<'q> {
 #[derive(Clone, Debug)]
 pub struct Zone {
     name: Name,
+    tail: Tail,
     label_count: usize,
     content: Content,
     /// Whether it holds ServiceImports in place of Services.
     multicluster: bool,
+}
+
+/// The last octets of a name, the root label left out, and how many they are.
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    octets: u64,
+    bits: u32,
+}
+
+impl Tail {
+    /// That of a name in lower case.
+    fn of(name: &Name) -> Self {
+        let octets = name.as_wire();
+        let octets = &octets[..octets.len() - 1];
+        match octets.last_chunk() {
+            Some(last) => Self {
+                octets: u64::from_be_bytes(*last),
+                bits: 64,
+            },
+            None => Self {
+                octets: octets.iter().fold(0, |tail, &it| tail << 8 | u64::from(it)),
+                bits: 8 * u32::try_from(octets.len()).expect("less than eight"),
+            },
+        }
+    }
+
+    /// Whether a name that ends so may end a name with the tail `other`.
+    fn ends(self, other: Self) -> bool {
+        let differ = self.octets ^ other.octets;
+        // Of a short tail only what is there is compared: nothing, for the root.
+        self.bits <= other.bits && differ.checked_shl(64 - self.bits).unwrap_or(0) == 0
+    }
 }
 
 /// What names a zone can hold.
@@ -87,6 +120,7 @@ impl Zone {
             Content::Names
         };
         Self {
+            tail: Tail::of(&lower),
             name: lower,
             label_count: lower.as_ref().label_count(),
             content,
@@ -166,6 +200,13 @@ impl Zones {
     /// All of them, the longest first.
     pub fn iter(&self) -> impl Iterator<Item = &Zone> {
         self.list.iter()
+    }
+
+    /// Whether a name in lower case may lie in one of them: most names that do not are told from
+    /// those that do without being cut into labels.
+    pub fn may_hold(&self, lower: &Name) -> bool {
+        let tail = Tail::of(lower);
+        self.list.iter().any(|zone| zone.tail.ends(tail))
     }
 
     /// Where a name lies: in the longest zone that holds it.
@@ -383,6 +424,44 @@ mod tests {
         let found = place.map(|place| (place.suffix().to_string(), place.form()));
         let found = found.as_ref().map(|(zone, form)| (zone.as_str(), *form));
         assert_eq!(found, expected, "{name}");
+    }
+
+    #[test]
+    fn no_name_of_a_zone_is_taken_for_another() {
+        let labels = [
+            "a",
+            "b",
+            "local",
+            "cluster",
+            "arpa",
+            "10",
+            "in-addr",
+            "a-long-label",
+        ];
+        let mut names = vec![Name::ROOT];
+        for depth in 0..4 {
+            let parents = names.clone();
+            for parent in parents
+                .iter()
+                .filter(|it| it.as_ref().label_count() == depth)
+            {
+                let more =
+                    labels.map(|label| Name::from_labels([label.as_bytes()], parent.as_ref()));
+                names.extend(more.map(Result::unwrap));
+            }
+        }
+        let mut told = 0;
+        for zone in names.iter().step_by(7).take(300) {
+            let Some(zones) = Zones::new(&[*zone]) else {
+                continue;
+            };
+            for name in &names {
+                let is_under = name.as_ref().is_under(zone.as_ref());
+                assert!(zones.may_hold(name) || !is_under, "{name} in {zone}");
+                told += usize::from(!is_under && !zones.may_hold(name));
+            }
+        }
+        assert!(told > 0);
     }
 
     fn service(part: Part<'_>) -> Form<'_> {

@@ -170,7 +170,7 @@ pub fn ask_as(plugin: &dyn Plugin, mut query: Query) -> Option<Reply> {
             None
         }
         Step::Answer => Some(reply),
-        Step::Drop => panic!("dropped"),
+        Step::Drop | Step::Ask(_) => panic!("dropped, or asked of others"),
         Step::Wait(pending) => match pending.now_or_never().unwrap() {
             Resolved::Answer(reply) => Some(reply),
             _ => panic!("a wait comes to an answer"),

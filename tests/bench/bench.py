@@ -26,6 +26,7 @@ from servers import CORES, Stage, answers, installed
 
 SERVICES, ENDPOINTS, PODS, HEADLESS, OUTSIDE = 10_000, 50_000, 150_000, 1_000, 1_000
 FEWEST = 2_000  # answers of a turn that says anything
+PROBES = 2_000  # queries a second whose delays are measured among many others
 RATE = 10_000  # queries a second where delays are measured: far from what any of them can do
 
 # What a row asks, of whom, and what must come. The first two servers make the row's ratios.
@@ -192,10 +193,10 @@ class Bench:
         most = load.median(load.flood(server, self.names["a"], 1).per_second for _ in range(3))
         rate = int(most / 2)
         for _ in range(self.rounds):
-            quiet.append(load.at(load.delays(server, self.names["a"], 3, rate), 0.99))
+            quiet.append(load.at(load.delays_under(server, self.names["a"], 3, rate, PROBES), 0.99))
             self.stage.tell_api("churn 1000 5", wait=False)
             time.sleep(1)
-            busy.append(load.at(load.delays(server, self.names["a"], 3, rate), 0.99))
+            busy.append(load.at(load.delays_under(server, self.names["a"], 3, rate, PROBES), 0.99))
             self.stage.api.process.stdout.readline()
         ratio = load.median(b / a for a, b in zip(quiet, busy))
         text = f"{load.median(quiet):.2f} ms, with changes {load.median(busy):.2f} ms: {ratio:.2f} times"

@@ -28,6 +28,7 @@ KINDS = [
     "ptr_of_a_service",
     "cached_outside_name",
     "forwarded",
+    "answer_of_an_upstream",
 ]
 
 
@@ -44,7 +45,7 @@ def measure():
         text = subprocess.run(annotate, capture_output=True, text=True, check=True).stdout
     counts = {}
     for kind in KINDS:
-        found = re.findall(rf"^\s*([\d,]+) .*instructions::{kind}(?:::h[0-9a-f]+)? ", text, re.M)
+        found = re.findall(rf"^\s*([\d,]+) .*instructions::(?:upstreams::)?{kind}(?:::h[0-9a-f]+)? ", text, re.M)
         if not found:
             raise SystemExit(f"callgrind has not seen {kind}")
         counts[kind] = max(int(it.replace(",", "")) for it in found) // QUESTIONS

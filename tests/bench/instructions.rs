@@ -88,6 +88,8 @@ async fn run() -> anyhow::Result<()> {
     let mut asker = Asker {
         entrance: Entrance::new(server),
         scratch: Scratch::default(),
+        reply: Reply::default(),
+        writer: Writer::default(),
         out: Vec::with_capacity(2048),
     };
 
@@ -139,10 +141,7 @@ async fn run() -> anyhow::Result<()> {
     cached_outside_name(&mut asker, &kept);
     for round in 0..QUESTIONS / SERVICES {
         let fresh = |it| name(format!("host-{it}.round-{round}.example"));
-        let fresh = messages(Type::A, &fresh);
-        for message in &fresh {
-            forwarded_up_to_the_wait(&mut asker, message).await?;
-        }
+        upstreams::ask_all(&mut asker, &messages(Type::A, &fresh))?;
     }
     Ok(())
 }
@@ -177,26 +176,72 @@ fn cached_outside_name(asker: &mut Asker, messages: &[Vec<u8>]) {
     asker.ask_all(messages, "cached_outside_name");
 }
 
-/// What comes after it depends on the scheduler, and is not counted.
-async fn forwarded_up_to_the_wait(asker: &mut Asker, message: &[u8]) -> anyhow::Result<()> {
-    match forwarded(asker, message) {
-        Handled::Wait(wait) => {
-            wait.finish(&mut asker.out).await;
-            answered(&asker.out)
+/// What is forwarded by the thread that took it; only Linux has a way to wait for several sockets.
+#[cfg(target_os = "linux")]
+mod upstreams {
+    use lodestone::{server::handle::Wait, upstream};
+
+    use super::{Asker, Handled, Instant, UdpSocket, answered, bail};
+
+    /// Who waits is the question itself.
+    type Upstreams = upstream::Asker<Box<Wait>>;
+
+    pub fn ask_all(asker: &mut Asker, messages: &[Vec<u8>]) -> anyhow::Result<()> {
+        let clients = UdpSocket::bind("127.0.0.1:0")?;
+        let mut upstreams = Upstreams::new(&clients)?;
+        for message in messages {
+            if !forwarded(asker, &mut upstreams, message) {
+                bail!("not forwarded by the thread that took the question");
+            }
+            while !answer_of_an_upstream(asker, &mut upstreams) {
+                upstreams.wait()?;
+            }
+            answered(&asker.out)?;
         }
-        _ => bail!("not forwarded"),
+        Ok(())
+    }
+
+    /// From the question to the upstream's datagram.
+    #[inline(never)]
+    fn forwarded(asker: &mut Asker, upstreams: &mut Upstreams, message: &[u8]) -> bool {
+        let Handled::Wait(mut wait) = asker.handle(message) else {
+            return false;
+        };
+        let Some(ask) = wait.take_ask() else {
+            return false;
+        };
+        let taken = upstreams.ask(ask, wait, Instant::now()).is_ok();
+        upstreams.flush();
+        taken
+    }
+
+    /// From the upstream's datagram to the reply; whether it was there.
+    #[inline(never)]
+    fn answer_of_an_upstream(asker: &mut Asker, upstreams: &mut Upstreams) -> bool {
+        let Asker {
+            reply, writer, out, ..
+        } = asker;
+        let mut is_there = false;
+        upstreams.read(reply, |reply, wait| {
+            is_there = matches!(wait.heard(reply, writer, out), Handled::Reply);
+        });
+        is_there
     }
 }
 
-#[inline(never)]
-fn forwarded(asker: &mut Asker, message: &[u8]) -> Handled {
-    asker.handle(message)
+#[cfg(not(target_os = "linux"))]
+mod upstreams {
+    pub fn ask_all(_: &mut super::Asker, _: &[Vec<u8>]) -> anyhow::Result<()> {
+        Ok(())
+    }
 }
 
 /// One who asks as a thread of a UDP listener does.
 struct Asker {
     entrance: Entrance,
     scratch: Scratch,
+    reply: Reply,
+    writer: Writer,
     out: Vec<u8>,
 }
 

@@ -72,9 +72,14 @@ def forget_peak(leader):
     Path(f"/proc/{leader}/clear_refs").write_text("5")
 
 
-def dnsperf(port, names, seconds, *more):
+def command_line(port, names, seconds, *more):
     command = ["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", str(names), "-l", str(seconds)]
-    run = subprocess.run([*command, *more], capture_output=True, text=True)
+    return [*command, *more]
+
+
+def dnsperf(port, names, seconds, *more):
+    command = command_line(port, names, seconds, *more)
+    run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
         raise SystemExit(f"{' '.join(command)}: {run.stderr}")
     return run.stdout
@@ -92,6 +97,17 @@ def delays(server, names, seconds, rate):
     text = dnsperf(server.port, names, seconds, "-c", "16", "-q", "1000", "-Q", str(rate), "-v")
     found = re.findall(r"^> \S+ \S+ \S+ ([\d.]+)$", text, re.M)
     return sorted(float(it) * 1000 for it in found)
+
+
+def delays_under(server, names, seconds, rate, probes):
+    """The same of `probes` questions a second, while all in all there are `rate` of them. Writing
+    down what every question took would be the work of a whole core, and be measured with the rest."""
+    others = command_line(server.port, names, seconds + 0.5, "-c", "16", "-q", "1000", "-Q", str(rate - probes))
+    silent = subprocess.DEVNULL
+    with subprocess.Popen(others, stdout=silent, stderr=silent) as load:
+        found = delays(server, names, seconds, probes)
+        load.wait()
+    return found
 
 
 def at(ordered, share):

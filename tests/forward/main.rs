@@ -16,5 +16,6 @@ mod quic;
 mod served;
 mod sources;
 mod streams;
+mod thread;
 mod trouble;
 mod upstream;

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
+use futures_util::future::{Either, ready};
 use lodestone::{
     corefile::{self, Memory},
     metrics::Metrics,
@@ -14,12 +15,15 @@ use lodestone::{
     wire::{Class, Name, Rcode, Type},
 };
 
+use crate::thread::Driver;
+
 /// A block as a server has it.
 pub struct Served {
     pub metrics: Arc<Metrics>,
     pub parts: Parts,
     block: Arc<Block>,
     door: Arc<dyn Door>,
+    driver: Driver,
 }
 
 impl Served {
@@ -81,6 +85,7 @@ impl Served {
             parts,
             block: Arc::new(block),
             door: Arc::new(Nowhere),
+            driver: Driver::new(),
         })
     }
 
@@ -112,12 +117,10 @@ impl Served {
             block: &self.block,
         };
         let walk = self.block.chain.walk(&context, &mut query, &mut reply);
-        async move {
-            match walk {
-                Walk::Done => reply,
-                Walk::Dropped => panic!("dropped"),
-                Walk::Waiting(waiting) => waiting.finish().await.1.unwrap(),
-            }
+        match walk {
+            Walk::Done => Either::Left(ready(reply)),
+            Walk::Dropped => panic!("dropped"),
+            Walk::Waiting(waiting) => Either::Right(self.driver.drive(waiting)),
         }
     }
 

@@ -258,3 +258,16 @@ async fn our_certificate_is_shown_where_it_is_asked_for() {
     let served = over_tls(&upstream, "", &format!("tls {ca}"));
     assert_eq!(served.ask("a.example").await.rcode, Rcode::SERVFAIL);
 }
+
+#[tokio::test]
+async fn a_client_that_goes_away_gives_its_place_back() {
+    let upstream = Upstream::silent().await;
+    let served = Served::new(&format!(
+        "forward . {} {{\n max_concurrent 1\n}}",
+        upstream.address
+    ));
+    for _ in 0..3 {
+        let wait = tokio::time::timeout(Duration::from_millis(30), served.ask("a.example"));
+        assert!(wait.await.is_err(), "taken in, and not refused");
+    }
+}

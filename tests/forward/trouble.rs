@@ -242,19 +242,6 @@ async fn too_many_at_once_are_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_gives_its_place_back() {
-    let upstream = Upstream::silent().await;
-    let served = Served::new(&format!(
-        "forward . {} {{\n max_concurrent 1\n}}",
-        upstream.address
-    ));
-    for _ in 0..3 {
-        let wait = tokio::time::timeout(Duration::from_millis(30), served.ask("a.example"));
-        assert!(wait.await.is_err(), "taken in, and not refused");
-    }
-}
-
-#[tokio::test]
 async fn an_upstream_that_fails_is_down_until_its_health_check_is_answered() {
     let upstream = Upstream::silent().await;
     let options = "read_timeout 40ms\n max_fails 2\n health_check 30ms no_rec domain Health.example\n \

@@ -9,6 +9,7 @@ mod command_line;
 mod companions;
 mod dnstap;
 mod etcd;
+mod forwarded;
 mod grpc;
 mod reference;
 mod reload;

@@ -6,11 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::config::{Bounds, Config, Prefetch};
+use super::{
+    config::{Bounds, Config, Prefetch},
+    key::{KeyRef, Rest},
+};
 use crate::{
-    edns::Options,
     query::Query,
-    reply::{Reply, Section, Why},
+    reply::{Packed, Reply, Section, Why},
     wire::{NameRef, Opcode, Rcode, Type},
 };
 
@@ -41,12 +43,17 @@ pub struct Verdict {
     pub ttl: u32,
 }
 
-/// A remembered reply.
+/// A remembered reply, and what it is the reply to.
 #[derive(Debug)]
 pub struct Entry {
     /// What sort of word it is.
     pub kind: Kind,
-    reply: Reply,
+    /// With the key's name and options beside it, the name first.
+    reply: Packed,
+    name_length: u8,
+    rest: Rest,
+    store: AtomicU32,
+    gone: AtomicBool,
     stored: Instant,
     ttl: u32,
     hits: AtomicU32,
@@ -91,18 +98,17 @@ impl Verdict {
 }
 
 impl Entry {
-    /// Remembers `reply` as it is, from `now` on.
-    pub fn new(verdict: Verdict, reply: &Reply, now: Instant) -> Self {
-        // A clone's vectors are exactly as long as what is in them.
-        let mut reply = reply.clone();
-        // Told to the log when it happened.
-        reply.cause = None;
-        reply.heard = None;
-        // Of an OPT record, nothing is remembered but what went wrong (RFC 6891 §6.2.1).
-        reply.options = Options::default();
+    /// Remembers `reply` to what has this key as it is, from `now` on. Of an OPT record, nothing is
+    /// remembered but what went wrong (RFC 6891 §6.2.1).
+    pub fn new(verdict: Verdict, key: KeyRef<'_>, reply: &Reply, now: Instant) -> Self {
+        let key_octets = [key.name, key.options].concat();
         Self {
             kind: verdict.kind,
-            reply,
+            reply: Packed::new(reply, &key_octets),
+            name_length: u8::try_from(key.name.len()).expect("a name has at most 255 octets"),
+            rest: key.rest,
+            store: AtomicU32::new(0),
+            gone: AtomicBool::new(false),
             stored: now,
             ttl: verdict.ttl,
             hits: AtomicU32::new(0),
@@ -114,7 +120,37 @@ impl Entry {
 
     /// Octets held.
     pub fn weight(&self) -> usize {
-        size_of::<Self>() - size_of::<Reply>() + self.reply.weight()
+        size_of::<Self>() + self.reply.weight()
+    }
+
+    /// What it is the reply to.
+    pub fn key(&self) -> KeyRef<'_> {
+        let (name, options) = self.reply.beside().split_at(self.name_length.into());
+        KeyRef {
+            name,
+            options,
+            rest: self.rest,
+        }
+    }
+
+    /// The number of the store that holds it.
+    pub fn store(&self) -> u32 {
+        self.store.load(Relaxed)
+    }
+
+    /// The store with this number holds it from now on.
+    pub fn enter(&self, store: u32) {
+        self.store.store(store, Relaxed);
+    }
+
+    /// Its store has let go of it: whoever still holds it must ask the store again.
+    pub fn leave(&self) {
+        self.gone.store(true, Relaxed);
+    }
+
+    /// Whether its store has let go of it.
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Relaxed)
     }
 
     /// Seconds that it is still good for, rounded up; none once it has expired.
@@ -132,9 +168,7 @@ impl Entry {
 
     /// Gives it to whoever asked: as remembered, all TTLs `ttl`.
     pub fn give(&self, reply: &mut Reply, ttl: u32, why: Why) {
-        reply.copy_from(&self.reply);
-        finish(reply, ttl);
-        reply.why = why;
+        self.reply.unpack(ttl, why, reply);
     }
 
     /// The TTL that it was kept with.
@@ -144,7 +178,7 @@ impl Entry {
 
     /// Whether it has data, which `prefer_positive` holds on to; a referral has none.
     pub fn has_answer(&self) -> bool {
-        has_answer(&self.reply)
+        self.reply.rcode() == Rcode::NOERROR && self.reply.has_answers()
     }
 
     /// Counts a hit, and says whether the entry is popular and about to expire.

@@ -7,34 +7,36 @@
 //! AD bit (it only decides whether AD is shown). RD is shared for reading alone: what came for a
 //! question without it is not kept, since an upstream that does not recurse may say anything less.
 
-use std::hash::{Hash, Hasher};
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use quick_cache::Equivalent;
 
+use super::entry::Entry;
 use crate::{
     query::Query,
     wire::{Class, Name, Type},
 };
 
-/// A key in the store.
+/// A key in the store: that of an entry, which holds it.
 #[derive(Clone, Debug)]
-pub struct Key {
-    name: Box<[u8]>,
-    /// Nearly always empty, and then no allocation.
-    options: Box<[u8]>,
-    rest: Rest,
-}
+pub struct Key(pub Arc<Entry>);
 
 /// A key to look up with, made without allocation.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyRef<'a> {
-    name: &'a [u8],
-    options: &'a [u8],
-    rest: Rest,
+    /// In lower case.
+    pub(super) name: &'a [u8],
+    /// Nearly always empty.
+    pub(super) options: &'a [u8],
+    pub(super) rest: Rest,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Rest {
+/// What a key is made of besides octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
     rtype: Type,
     class: Class,
     dnssec_ok: bool,
@@ -57,58 +59,36 @@ impl<'a> KeyRef<'a> {
             },
         }
     }
-
-    /// The same key, to be kept.
-    pub fn to_key(self) -> Key {
-        Key {
-            name: self.name.into(),
-            options: self.options.into(),
-            rest: self.rest,
-        }
-    }
-}
-
-impl Key {
-    /// The same key, to look up with.
-    pub fn as_ref(&self) -> KeyRef<'_> {
-        KeyRef {
-            name: &self.name,
-            options: &self.options,
-            rest: self.rest,
-        }
-    }
-
-    /// Octets held.
-    pub fn weight(&self) -> usize {
-        size_of::<Self>() + self.name.len() + self.options.len()
-    }
 }
 
 impl Hash for KeyRef<'_> {
+    /// In as few steps as there can be. A name ends itself, so that what follows needs no mark.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-        self.options.hash(state);
-        self.rest.hash(state);
+        state.write(self.name);
+        let Rest {
+            rtype,
+            class,
+            dnssec_ok,
+            checking_disabled,
+        } = self.rest;
+        let numbers = u64::from(rtype.0) << 16 | u64::from(class.0);
+        let bits = u64::from(dnssec_ok) << 1 | u64::from(checking_disabled);
+        state.write_u64(numbers << 2 | bits);
+        if !self.options.is_empty() {
+            state.write(self.options);
+        }
     }
 }
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_ref().hash(state);
+        self.0.key().hash(state);
     }
 }
-
-impl PartialEq for KeyRef<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.options == other.options && self.rest == other.rest
-    }
-}
-
-impl Eq for KeyRef<'_> {}
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self.as_ref() == other.as_ref()
+        self.0.key() == other.0.key()
     }
 }
 
@@ -116,6 +96,6 @@ impl Eq for Key {}
 
 impl Equivalent<Key> for KeyRef<'_> {
     fn equivalent(&self, key: &Key) -> bool {
-        *self == key.as_ref()
+        *self == key.0.key()
     }
 }

@@ -13,6 +13,7 @@
 //! key      what two questions must have in common to share an answer
 //! entry    whether and for how long a reply is kept, and how it is given
 //! counters the metrics, a set for each server and view
+//! near     what a thread has given of late, in front of the store
 //! store    the bounded place, the choice between what is held
 //! refresh  fetching anew, before or after expiry
 //! config   the options; parse.rs reads them from a Corefile
@@ -24,6 +25,7 @@ pub mod config;
 mod counters;
 mod entry;
 mod key;
+mod near;
 mod parse;
 mod refresh;
 mod store;
@@ -94,16 +96,29 @@ impl Plugin for Cache {
         }
         let counters = self.counters.of(context.block);
         counters.requests.inc();
+        let key = KeyRef::of(query);
+        let given = near::find(
+            self.store.number(),
+            key,
+            query.received,
+            |entry, remaining| {
+                counters.hits.of(entry.kind).inc();
+                self.hit(context, query, reply, entry, remaining);
+            },
+        );
+        if given.is_some() {
+            return Step::Answer;
+        }
         let stale = self.config.serve_stale.as_ref();
-        match self.store.find(KeyRef::of(query), query.received, stale) {
+        match self.store.find(key, query.received, stale) {
             Found::Nothing => {
                 counters.misses.inc();
                 Step::Pass
             }
             Found::Fresh(entry, remaining) => {
                 counters.hits.of(entry.kind).inc();
-                self.prefetch(context, query, &entry, remaining);
-                self.give(reply, &entry, remaining);
+                self.hit(context, query, reply, &entry, remaining);
+                near::keep(key, entry);
                 Step::Answer
             }
             Found::Stale { entry, settled } => match stale {
@@ -134,8 +149,8 @@ impl Plugin for Cache {
         };
         if self.keeps(verdict.kind, query) {
             let now = now(query);
-            let entry = Entry::new(verdict, reply, now);
-            let evicted = self.store.insert(key, entry, now, stale);
+            let entry = Entry::new(verdict, key, reply, now);
+            let evicted = self.store.insert(entry, now, stale);
             if evicted > 0 {
                 let counters = self.counters.of(context.block);
                 counters.evictions.of(verdict.kind).add(evicted);
@@ -163,6 +178,19 @@ impl Cache {
         query.recursion_desired && !disabled.covers(query.question.lower.as_ref())
     }
 
+    /// Gives what is fresh.
+    fn hit(
+        &self,
+        context: &Context<'_>,
+        query: &Query,
+        reply: &mut Reply,
+        entry: &Arc<Entry>,
+        remaining: u32,
+    ) {
+        self.prefetch(context, query, entry, remaining);
+        self.give(reply, entry, remaining);
+    }
+
     fn give(&self, reply: &mut Reply, entry: &Entry, remaining: u32) {
         let ttl = if self.config.keep_ttl {
             entry.ttl()
@@ -177,18 +205,25 @@ impl Cache {
             return;
         };
         if entry.kind != Kind::Failure && entry.is_due(prefetch, query.received, remaining) {
-            let rules = Rules {
-                recheck: Duration::ZERO,
-                needs_answer: false,
-                shared: false,
-            };
-            if self.refreshes.begin(context, query, entry, rules).is_some() {
-                self.counters.of(context.block).prefetches.inc();
-            }
+            self.fetch_ahead(context, query, entry);
         }
     }
 
-    /// Gives an expired answer at once and fetches it anew, or the other way round.
+    #[cold]
+    fn fetch_ahead(&self, context: &Context<'_>, query: &Query, entry: &Arc<Entry>) {
+        let rules = Rules {
+            recheck: Duration::ZERO,
+            needs_answer: false,
+            shared: false,
+        };
+        if self.refreshes.begin(context, query, entry, rules).is_some() {
+            self.counters.of(context.block).prefetches.inc();
+        }
+    }
+
+    /// Gives an expired answer at once and fetches it anew, or the other way round. In a place of its
+    /// own: it takes some room to put a query away.
+    #[cold]
     fn ask_stale(
         &self,
         context: &Context<'_>,

@@ -6,7 +6,13 @@
 //!
 //! The store knows no clock and no plugin: times come in with the question.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Instant,
+};
 
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync};
 
@@ -24,6 +30,8 @@ const OVERHEAD: usize = 64;
 
 /// The kept replies.
 pub struct Store {
+    /// Tells it from every other store of the process.
+    number: u32,
     success: Shelf,
     denial: Shelf,
 }
@@ -49,10 +57,17 @@ pub enum Found {
 impl Store {
     /// A store of the sizes in `config`.
     pub fn new(config: &Config) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         Self {
+            number: NEXT.fetch_add(1, Relaxed),
             success: shelf(config.success.capacity),
             denial: shelf(config.denial.capacity),
         }
+    }
+
+    /// Tells it from every other store of the process.
+    pub fn number(&self) -> u32 {
+        self.number
     }
 
     /// Looks for an answer that is good at `now`, or good enough for `stale`.
@@ -97,13 +112,8 @@ impl Store {
     }
 
     /// Keeps an entry and drops what it makes untrue. Says how many others had to go.
-    pub fn insert(
-        &self,
-        key: KeyRef<'_>,
-        entry: Entry,
-        now: Instant,
-        stale: Option<&ServeStale>,
-    ) -> u64 {
+    pub fn insert(&self, entry: Entry, now: Instant, stale: Option<&ServeStale>) -> u64 {
+        let key = entry.key();
         let shelf = match entry.kind {
             Kind::Success => {
                 if let (Some(stale), Some(old)) = (stale, self.success.peek(&key)) {
@@ -113,7 +123,7 @@ impl Store {
                         return 0;
                     }
                 }
-                self.denial.remove(&key);
+                remove(&self.denial, key);
                 &self.success
             }
             Kind::Denial => {
@@ -136,7 +146,9 @@ impl Store {
         if let Some(old) = &insertion.replaced {
             entry.succeed(old);
         }
-        shelf.insert_with_lifecycle(key.to_key(), Arc::new(entry), &mut insertion);
+        entry.enter(self.number);
+        let entry = Arc::new(entry);
+        shelf.insert_with_lifecycle(Key(Arc::clone(&entry)), entry, &mut insertion);
         insertion.evicted
     }
 
@@ -144,7 +156,7 @@ impl Store {
     /// not kept.
     pub fn deny(&self, key: KeyRef<'_>, stale: Option<&ServeStale>) {
         if !stale.is_some_and(|stale| stale.prefer_positive) {
-            self.success.remove(&key);
+            remove(&self.success, key);
         }
     }
 
@@ -157,6 +169,12 @@ impl Store {
     #[cfg(test)]
     pub fn weights(&self) -> (u64, u64) {
         (self.success.weight(), self.denial.weight())
+    }
+}
+
+fn remove(shelf: &Shelf, key: KeyRef<'_>) {
+    if let Some((_, gone)) = shelf.remove(&key) {
+        gone.leave();
     }
 }
 
@@ -181,8 +199,8 @@ fn shelf(capacity: usize) -> Shelf {
 struct Weigher;
 
 impl Weighter<Key, Arc<Entry>> for Weigher {
-    fn weight(&self, key: &Key, entry: &Arc<Entry>) -> u64 {
-        let octets = key.weight() + entry.weight() + OVERHEAD;
+    fn weight(&self, _: &Key, entry: &Arc<Entry>) -> u64 {
+        let octets = entry.weight() + OVERHEAD;
         u64::try_from(octets).unwrap_or(u64::MAX).max(SHARE)
     }
 }
@@ -202,6 +220,7 @@ impl Lifecycle<Key, Arc<Entry>> for Evictions {
     type RequestState = Insertion;
 
     fn on_evict(&self, insertion: &mut Insertion, _: Key, gone: Arc<Entry>) {
+        gone.leave();
         let is_replaced = |replaced: &Arc<Entry>| Arc::ptr_eq(replaced, &gone);
         if !insertion.replaced.as_ref().is_some_and(is_replaced) {
             insertion.evicted += 1;

@@ -469,7 +469,8 @@ fn a_hit_is_written_into_the_room_that_is_there() {
         kind: Kind::Success,
         ttl: 10,
     };
-    let entry = Entry::new(verdict, &positive(10), Instant::now());
+    let query = Query::internal(Question::new(name("example.org"), Type::A, Class::IN));
+    let entry = Entry::new(verdict, KeyRef::of(&query), &positive(10), Instant::now());
     let mut reply = Reply::default();
     let place = |reply: &Reply| {
         let records = reply.section(Section::Answer);
@@ -641,6 +642,187 @@ async fn positive_answers_can_be_preferred_to_denials() {
     }
 }
 
+/// A cache that holds few entries.
+fn small() -> World {
+    World::new(|config| config.success.capacity = 1)
+}
+
+impl World {
+    /// Asks for so many names that nobody has asked for before, each twice.
+    async fn flood(&self, numbers: std::ops::Range<usize>) {
+        for number in numbers {
+            for _ in 0..2 {
+                let query = self.query(&format!("n{number}.example.org"), secs(0));
+                self.send(query).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_store_has_driven_out_is_not_given_any_more() {
+    let world = small();
+    for _ in 0..3 {
+        world.ask(0).await;
+    }
+    assert_eq!(world.asked(), 1);
+    world.flood(0..5000).await;
+    assert_eq!(world.asked(), 5001);
+    world.ask(0).await;
+    assert_eq!(world.asked(), 5002);
+}
+
+#[tokio::test]
+async fn what_is_asked_for_again_and_again_is_not_driven_out() {
+    let world = small();
+    for number in 0..500 {
+        for _ in 0..3 {
+            world.ask(0).await;
+        }
+        world.flood(number * 10..(number + 1) * 10).await;
+    }
+    assert_eq!(world.asked(), 5001);
+}
+
+#[tokio::test]
+async fn many_names_are_each_given_their_own_answer() {
+    let world = World::new(|_| {});
+    for round in 0..3 {
+        for number in 0..8000u32 {
+            let mut reply = upstream(Rcode::NOERROR);
+            reply.answer(Type::A, 300, Data::A(number.into()));
+            world.script(reply);
+            let name = format!("n{number}.example.org");
+            let reply = world.send(world.query(&name, secs(round))).await;
+            let data = reply.data(&reply.section(Section::Answer)[0]);
+            assert_eq!(data, number.to_be_bytes(), "{name}");
+        }
+    }
+    assert_eq!(world.asked(), 8000);
+}
+
+/// Replies of many shapes: short and long, of every kind.
+fn shapes() -> Vec<Reply> {
+    let mut aliases = positive(300);
+    for (number, section) in Section::ALL.into_iter().cycle().take(9).enumerate() {
+        let owner = name(&format!("Alias-{number}.Example.org"));
+        let target = name(&format!("alias-{}.example.org", number + 1));
+        let data = Data::Name(target.as_ref());
+        aliases.push(section, Owner::Name(owner.as_ref()), Type::CNAME, 60, data);
+    }
+    let mut large = positive(300);
+    for _ in 0..30 {
+        large.answer(Type::TXT, 300, Data::Txt(&[b'x'; 100]));
+    }
+    let mut explained = with_soa(upstream(Rcode::NXDOMAIN), 60, 60);
+    explained.authentic = true;
+    explained.recursion_available = true;
+    explained.extended_error = Some(crate::reply::ExtendedError {
+        code: 15,
+        text: "blocked".into(),
+    });
+    let nodata = with_soa(upstream(Rcode::NOERROR), 60, 60);
+    vec![
+        positive(300),
+        aliases,
+        large,
+        explained,
+        nodata,
+        upstream(Rcode::SERVFAIL),
+    ]
+}
+
+/// What different clients write who ask for the same name.
+fn spellings(text: &str) -> Vec<Vec<u8>> {
+    let mut messages = Vec::new();
+    for (id, spelled) in (1u16..).zip([text, &text.to_uppercase()]) {
+        let question = Question::new(name(spelled), Type::A, Class::IN);
+        for bits in 0..8u8 {
+            let [desired, disabled, authentic] = [0, 1, 2].map(|bit| bits & 1 << bit == 0);
+            for payload in [None, Some(100), Some(1232), Some(4096)] {
+                let edns = payload.map(|udp_payload| Edns {
+                    udp_payload,
+                    version: 0,
+                    dnssec_ok: bits == 4,
+                    wants_nsid: false,
+                });
+                let none = Options::default();
+                messages.push(crate::message::write_query(
+                    id, &question, desired, disabled, authentic, edns, &none,
+                ));
+            }
+        }
+    }
+    messages
+}
+
+/// However a reply comes about, and whatever was asked before in the same room, its octets are the
+/// same.
+#[tokio::test]
+async fn what_is_near_is_octet_for_octet_what_is_in_the_store() {
+    use crate::server::{
+        handle::{Arrival, Entrance, Scratch, Server},
+        limits::{Grants, Limits},
+        route::Routes,
+    };
+    let world = World::new(|_| {});
+    let routes = Routes::new([Arc::clone(&world.block).into()]);
+    let grants = Grants::new(Limits::default());
+    let server = Server::new("dns://:53".into(), routes, grants, &world.metrics);
+    let entrance = Entrance::new(server);
+    let handle = |scratch: &mut Scratch, octets: &[u8], at: u64| {
+        let arrival = Arrival {
+            octets,
+            client: ([10, 0, 0, 9], 4000).into(),
+            local: ([10, 0, 0, 1], 53).into(),
+            transport: Transport::Udp,
+            received: world.start + secs(at),
+        };
+        let mut out = Vec::new();
+        entrance.handle(&entrance.server().routes(), scratch, &arrival, &mut out);
+        out
+    };
+    let mut messages = Vec::new();
+    for (number, shape) in shapes().into_iter().enumerate() {
+        world.script(shape);
+        for message in spellings(&format!("some-{number}.example.org")) {
+            handle(&mut Scratch::default(), &message, 0);
+            messages.push(message);
+        }
+    }
+    let asked = world.asked();
+    let mut scratch = Scratch::default();
+    for message in &messages {
+        // A thread that has given nothing yet must ask the store.
+        let far = std::thread::scope(|scope| {
+            let ask = || handle(&mut Scratch::default(), message, 2);
+            scope.spawn(ask).join().unwrap()
+        });
+        for _ in 0..3 {
+            assert_eq!(handle(&mut scratch, message, 2), far, "{message:?}");
+        }
+    }
+    assert_eq!(world.asked(), asked);
+}
+
+#[tokio::test]
+async fn another_threads_news_are_heeded_at_once() {
+    let world = Arc::new(World::new(|_| {}));
+    for _ in 0..3 {
+        assert_eq!(world.ask(0).await.rcode, Rcode::NOERROR);
+    }
+    world.script(with_soa(upstream(Rcode::NXDOMAIN), 60, 60));
+    let other = Arc::clone(&world);
+    let handle = tokio::runtime::Handle::current();
+    let refresh = move || {
+        let mut refresh = other.query("example.org", secs(1));
+        refresh.refresh = true;
+        handle.block_on(other.send(refresh))
+    };
+    tokio::task::spawn_blocking(refresh).await.unwrap();
+    assert_eq!(world.ask(2).await.rcode, Rcode::NXDOMAIN);
+}
+
 #[tokio::test]
 async fn entries_and_octets_are_bounded() {
     let capacity = rounded(1);
@@ -649,7 +831,7 @@ async fn entries_and_octets_are_bounded() {
         (1024, 9984, 1280)
     );
     let fill = async |reply: Reply| {
-        let world = World::new(|config| config.success.capacity = 1);
+        let world = small();
         world.script(reply);
         for number in 0..capacity * 2 {
             let query = world.query(&format!("n{number}.example.org"), secs(0));
@@ -797,8 +979,8 @@ proptest! {
         let store = Store::new(&config);
         let now = Instant::now();
         let verdict = Verdict { kind: Kind::Success, ttl: 10 };
-        let entry = Entry::new(verdict, &positive(10), now);
-        store.insert(KeyRef::of(&first), entry, now, None);
+        let entry = Entry::new(verdict, KeyRef::of(&first), &positive(10), now);
+        store.insert(entry, now, None);
         let found = store.find(KeyRef::of(&second), now, None);
         let shared = matches!(found, Found::Fresh(..));
         prop_assert_eq!(shared, one.telling() == other.telling());
@@ -887,4 +1069,10 @@ async fn what_happens_is_counted() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
+}
+
+#[test]
+fn an_entry_and_its_counts_of_holders_are_four_lines_of_memory() {
+    assert!(size_of::<Entry>() <= 240, "{}", size_of::<Entry>());
+    assert!(size_of::<Entry>() > 232, "{}", size_of::<Entry>());
 }

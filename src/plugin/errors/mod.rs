@@ -222,6 +222,10 @@ impl Plugin for Errors {
         "errors"
     }
 
+    fn asks(&self) -> bool {
+        false
+    }
+
     fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
         Step::Pass
     }

@@ -22,12 +22,14 @@ use rustls::pki_types::ServerName;
 pub use parse::parse;
 pub(super) use parse::{names, policy, tls_files};
 
-use super::{Build, BuildError, Context, Plugin, Resolved, Setup, Step, loop_guard::LoopGuard};
+use super::{Build, BuildError, Context, Plugin, Setup, Step, loop_guard::LoopGuard};
 use crate::{
     metrics::Metrics,
     query::{Query, Transport},
     reply::{Reply, Section, Why},
-    upstream::{Check, DohMethod, Flights, Group, Keeping, Packet, Plan, TlsFiles, To, Way},
+    upstream::{
+        Ask, Check, DohMethod, Flights, Group, Keeping, Packet, Place, Plan, TlsFiles, To, Way,
+    },
     wire::{Name, Rcode},
 };
 use onlookers::Onlookers;
@@ -187,28 +189,19 @@ impl Plugin for Forward {
         let Some(place) = self.enter(reply) else {
             return Step::Answer;
         };
-        let way = self.way(query.transport);
         let mut packet = Packet::of(query);
         if let Some(witness) = self.onlookers.of(context, query) {
             packet.witnessed(witness);
         }
-        let key = packet.key(way);
-        let group = self.group();
-        let flight = self
-            .flights
-            .join(key, || Arc::clone(group).ask(Arc::new(packet), way));
-        let next = Arc::clone(&self.next);
-        Step::Wait(Box::pin(async move {
-            let mut reply = flight.await;
-            drop(place);
-            // Whoever the authority is, it is not this server.
-            reply.authoritative = false;
-            if next.wants(&reply) {
-                Resolved::Pass
-            } else {
-                Resolved::Answer(reply)
-            }
-        }))
+        let (group, flights) = (Arc::clone(self.group()), Arc::clone(&self.flights));
+        let way = self.way(query.transport);
+        Step::Ask(Box::new(Ask::new(group, flights, packet, way, place)))
+    }
+
+    fn heard(&self, reply: &mut Reply) -> bool {
+        // Whoever the authority is, it is not this server.
+        reply.authoritative = false;
+        !self.next.wants(reply)
     }
 
     fn metadata_after(&self, _: &Query, reply: &Reply, label: &str) -> Option<String> {
@@ -260,13 +253,11 @@ impl Forward {
 
     /// Takes a place among the questions under way, or says in `reply` why there is none.
     fn enter(&self, reply: &mut Reply) -> Option<Place> {
-        let under_way = self.under_way.fetch_add(1, Ordering::Relaxed);
-        let place = Place(Arc::clone(&self.under_way));
         let limit = match self.max_concurrent {
             0 => CEILING,
             own => own.min(CEILING),
         };
-        if under_way < limit {
+        if let Some(place) = Place::take(&self.under_way, limit) {
             return Some(place);
         }
         // A limit of the configuration is answered as CoreDNS does. Ours is no rule against the
@@ -280,15 +271,6 @@ impl Forward {
         reply.fail(rcode, Why::Overload);
         reply.cause = Some(format!("concurrent queries exceeded maximum {limit}").into());
         None
-    }
-}
-
-/// A place among the questions under way.
-struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

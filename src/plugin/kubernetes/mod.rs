@@ -135,6 +135,10 @@ impl Plugin for Kubernetes {
         NAME
     }
 
+    fn amends(&self) -> bool {
+        false
+    }
+
     fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         ask(&*self.view, context, query, reply, |name| {
             let mut zones = self.fallthrough.iter();

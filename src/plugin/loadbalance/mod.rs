@@ -87,6 +87,10 @@ impl Plugin for LoadBalance {
         NAME
     }
 
+    fn asks(&self) -> bool {
+        false
+    }
+
     fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
         Step::Pass
     }

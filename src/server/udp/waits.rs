@@ -1,4 +1,4 @@
-//! Questions that wait: all of a thread's in one task.
+//! Questions that wait for more than a thread sees to itself: all of a thread's in one task.
 //!
 //! A task for each of them would be allocated, queued, woken on whatever worker is idle, and would
 //! send its reply by itself. Answers come in bursts: here a burst wakes one task, which writes all
@@ -6,7 +6,7 @@
 
 use std::{
     future::poll_fn,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -18,24 +18,14 @@ use tokio::{
     task::unconstrained,
 };
 
-use super::{Outbox, Wait, Working};
+use super::{Wait, Working};
+use crate::datagrams::{Late, Outbox};
 
 /// Replies that are sent in one go, at most.
 const BURST: usize = 32;
 
 /// Replies after which others get a turn of the scheduler's.
 const TURN: usize = 256;
-
-/// A reply that comes after its batch, and the way it is to go.
-#[derive(Debug)]
-pub struct Late {
-    /// The reply.
-    pub octets: Vec<u8>,
-    /// To whom.
-    pub client: SocketAddr,
-    /// From which address; the socket's own without one.
-    pub local: Option<IpAddr>,
-}
 
 /// A question that waits, and to whom its reply goes: whoever asked, or a proxy in front of it.
 type Waiting = (Box<Wait>, SocketAddr);
@@ -89,7 +79,7 @@ async fn drive(mut arrivals: UnboundedReceiver<Vec<Waiting>>, socket: &UdpSocket
     let mut waiting = FuturesUnordered::new();
     let mut out = Out {
         socket,
-        outbox: Outbox::new(),
+        outbox: Outbox::default(),
         replies: Vec::with_capacity(BURST),
     };
     poll_fn(|context| {
@@ -147,7 +137,8 @@ impl Out<'_> {
 
     fn send(&mut self) {
         if !self.replies.is_empty() {
-            self.outbox.send(self.socket, &mut self.replies);
+            self.outbox.send(self.socket, &self.replies);
+            self.replies.clear();
         }
     }
 }

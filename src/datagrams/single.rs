@@ -74,19 +74,22 @@ impl Single {
 
 /// Sends replies that come later than the rest.
 #[cfg(not(target_os = "linux"))]
+#[derive(Default)]
 pub struct Outbox;
 
 #[cfg(not(target_os = "linux"))]
 impl Outbox {
-    pub fn new() -> Self {
-        Self
-    }
-
     /// Sends all of `replies`; how many could not be sent.
-    pub fn send(&mut self, socket: &UdpSocket, replies: &mut Vec<super::Late>) -> usize {
-        let is_unsent = |it: &super::Late| socket.send_to(&it.octets, it.client).is_err();
-        replies.drain(..).filter(is_unsent).count()
+    pub fn send(&mut self, socket: &UdpSocket, replies: &[super::Late]) -> usize {
+        let is_unsent = |it: &&super::Late| socket.send_to(&it.octets, it.client).is_err();
+        replies.iter().filter(is_unsent).count()
     }
+}
+
+/// The system cannot be asked where a datagram was sent to.
+#[cfg(not(target_os = "linux"))]
+pub fn ask_for_destinations(_: &UdpSocket, _: SocketAddr) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Many datagrams a system call: `recvmmsg` and `sendmmsg`, behind a type that is safe to use.
+//! Many datagrams a system call: `recvmmsg` and `sendmmsg`, behind types that are safe to use.
 //!
 //! This is the only unsafe code there is. Its one idea: pointers are made from the buffers right
 //! before each call and are never used after it, so that nothing can move or be freed under them.
@@ -96,9 +96,11 @@ impl Batch {
         }
     }
 
-    /// Waits for datagrams and takes as many as there are; none where the socket's timeout passed
-    /// or the wait was interrupted. `Unsupported` where the system has no such call.
-    pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+    /// Takes as many datagrams as there are; waits for the first where it `waits`. None where there is
+    /// none, the socket's timeout passed or the wait was interrupted. `Unsupported` where the system
+    /// has no such call.
+    pub fn receive(&mut self, socket: &UdpSocket, waits: bool) -> io::Result<usize> {
+        let flags = if waits { 0 } else { libc::MSG_DONTWAIT };
         let buffers = self.packets.chunks_exact_mut(PACKET).zip(&mut self.names);
         let meta = self.controls.iter_mut().zip(&mut self.vectors);
         for (((packet, name), (control, vector)), message) in
@@ -121,7 +123,7 @@ impl Batch {
             // buffer of its own, with their true lengths, and the vector to its own PACKET octets.
             // All of them live in boxes of `self`, which is borrowed for the length of the call.
             let count = unsafe {
-                (self.calls.receive)(socket.as_raw_fd(), self.headers.as_mut_ptr(), BATCH, 0)
+                (self.calls.receive)(socket.as_raw_fd(), self.headers.as_mut_ptr(), BATCH, flags)
             };
             let Ok(count) = usize::try_from(count) else {
                 let error = io::Error::last_os_error();
@@ -221,9 +223,9 @@ pub struct Outbox {
 // thread makes them makes the call.
 unsafe impl Send for Outbox {}
 
-impl Outbox {
+impl Default for Outbox {
     /// An outbox for any socket.
-    pub fn new() -> Self {
+    fn default() -> Self {
         // SAFETY: these are plain C structures of numbers and raw pointers, for which zero octets
         // are a value.
         let (vector, header) = unsafe { (mem::zeroed(), mem::zeroed()) };
@@ -235,10 +237,11 @@ impl Outbox {
             calls: Calls::MANY,
         }
     }
+}
 
-    /// Sends all of `replies`, which is empty afterwards, without waiting for room in the socket;
-    /// how many could not be sent.
-    pub fn send(&mut self, socket: &UdpSocket, replies: &mut Vec<Late>) -> usize {
+impl Outbox {
+    /// Sends all of `replies`, without waiting for room in the socket; how many could not be sent.
+    pub fn send(&mut self, socket: &UdpSocket, replies: &[Late]) -> usize {
         let mut failed = 0;
         for some in replies.chunks(BATCH) {
             self.names.clear();
@@ -267,9 +270,126 @@ impl Outbox {
             // structure's pointers are mutable.
             failed += unsafe { self.calls.send_all(socket, headers, libc::MSG_DONTWAIT) };
         }
-        replies.clear();
         failed
     }
+}
+
+/// Messages of sockets that are connected, received together and sent together. It never waits.
+pub struct Connected {
+    /// Room for the largest message each; made when first used.
+    room: Box<[u8]>,
+    vectors: Box<[libc::iovec]>,
+    headers: Box<[libc::mmsghdr]>,
+    calls: Calls,
+}
+
+// SAFETY: as of `Outbox`.
+unsafe impl Send for Connected {}
+
+impl Default for Connected {
+    /// Buffers for any socket.
+    fn default() -> Self {
+        // SAFETY: these are plain C structures of numbers and raw pointers, for which zero octets
+        // are a value.
+        let (vector, header) = unsafe { (mem::zeroed(), mem::zeroed()) };
+        Self {
+            room: Box::default(),
+            vectors: vec![vector; BATCH].into(),
+            headers: vec![header; BATCH].into(),
+            calls: Calls::MANY,
+        }
+    }
+}
+
+impl Connected {
+    /// Octets of the room for one message: an odd multiple of a cache line, like [`PACKET`].
+    const ROOM: usize = (64 << 10) + 64;
+
+    /// Messages that are received in one call, at most.
+    pub const RECEIVED: usize = 8;
+
+    /// Takes messages that are there, at most [`Self::RECEIVED`] of them. An error may be the answer to
+    /// what was sent.
+    pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+        if self.room.is_empty() {
+            self.room = vec![0; Self::RECEIVED * Self::ROOM].into();
+        }
+        let meta = self.vectors.iter_mut().zip(&mut self.headers);
+        for (room, (vector, message)) in self.room.chunks_exact_mut(Self::ROOM).zip(meta) {
+            vector.iov_base = room.as_mut_ptr().cast();
+            vector.iov_len = room.len();
+            bare(&mut message.msg_hdr, vector);
+        }
+        loop {
+            let (headers, flags) = (self.headers.as_mut_ptr(), libc::MSG_DONTWAIT);
+            // SAFETY: the room was divided into RECEIVED parts, fewer than there are headers. So many
+            // headers were just pointed to a vector of their own each, which points to a part's ROOM
+            // octets, and say that there is neither a name nor a control buffer. All of them live in
+            // boxes of `self`, which is borrowed for the length of the call.
+            let count =
+                unsafe { (self.calls.receive)(socket.as_raw_fd(), headers, Self::RECEIVED, flags) };
+            if let Ok(count) = usize::try_from(count) {
+                return Ok(count);
+            }
+            let error = io::Error::last_os_error();
+            if !Calls::is_missing(&error, &mut self.calls.receive, receive_one) {
+                return Err(error);
+            }
+        }
+    }
+
+    /// One of the messages received last.
+    pub fn message(&self, index: usize) -> &[u8] {
+        let length = self.headers.get(index).map_or(0, |it| it.msg_len as usize);
+        let start = index * Self::ROOM;
+        self.room.get(start..start + length).unwrap_or_default()
+    }
+
+    /// Sends the first of `messages`, as many as go at a time; how many of them are gone.
+    pub fn send<'m>(
+        &mut self,
+        socket: &UdpSocket,
+        messages: impl Iterator<Item = &'m [u8]>,
+    ) -> io::Result<usize> {
+        let mut count = 0;
+        let meta = self.vectors.iter_mut().zip(&mut self.headers);
+        for (message, (vector, header)) in messages.zip(meta) {
+            vector.iov_base = message.as_ptr().cast_mut().cast();
+            vector.iov_len = message.len();
+            bare(&mut header.msg_hdr, vector);
+            count += 1;
+        }
+        if count == 0 {
+            return Ok(0);
+        }
+        loop {
+            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            let headers = self.headers.as_mut_ptr();
+            // SAFETY: the first `count` headers were just pointed to a vector of their own each, which
+            // points to the octets of a message, and say that there is neither a name nor a control
+            // buffer. The vectors live in `self`, which is borrowed for the length of the call, and the
+            // messages for 'm, which outlives it. Sending only reads, although the pointers are mutable.
+            let sent = unsafe { (self.calls.send)(socket.as_raw_fd(), headers, count, flags) };
+            if let Ok(sent @ 1..) = usize::try_from(sent) {
+                return Ok(sent);
+            }
+            let error = io::Error::last_os_error();
+            if !Calls::is_missing(&error, &mut self.calls.send, send_one) {
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Makes `header` one of a message without address and control data.
+fn bare(header: &mut libc::msghdr, vector: &mut libc::iovec) {
+    header.msg_name = ptr::null_mut();
+    header.msg_namelen = 0;
+    header.msg_iov = vector;
+    header.msg_iovlen = 1;
+    header.msg_control = ptr::null_mut();
+    header.msg_controllen = 0;
+    header.msg_flags = 0;
 }
 
 impl Calls {

@@ -17,7 +17,7 @@ fn a_batch_comes_and_goes_at_once() {
         client.send(text).unwrap();
     }
     let mut batch = Batch::new(server.local_addr().unwrap());
-    assert_eq!(batch.receive(&server).unwrap(), 3);
+    assert_eq!(batch.receive(&server, true).unwrap(), 3);
     for index in 0..3 {
         let (datagram, reply) = batch.datagram(index).unwrap();
         assert_eq!(datagram.client, client.local_addr().unwrap());
@@ -42,7 +42,7 @@ fn what_is_too_long_is_left_out_and_the_rest_taken() {
     client.send(&[7; PACKET + 1]).unwrap();
     client.send(b"short").unwrap();
     let mut batch = Batch::new(server.local_addr().unwrap());
-    assert_eq!(batch.receive(&server).unwrap(), 2);
+    assert_eq!(batch.receive(&server, true).unwrap(), 2);
     assert!(batch.datagram(0).is_none());
     assert_eq!(batch.datagram(1).unwrap().0.octets, b"short");
 }
@@ -54,7 +54,7 @@ fn a_reply_that_cannot_be_sent_does_not_lose_the_others() {
         client.send(text).unwrap();
     }
     let mut batch = Batch::new(server.local_addr().unwrap());
-    assert_eq!(batch.receive(&server).unwrap(), 3);
+    assert_eq!(batch.receive(&server, true).unwrap(), 3);
     for (index, length) in [(0, 4), (1, 70_000), (2, 4)] {
         batch.datagram(index).unwrap().1.resize(length, 0);
     }
@@ -76,7 +76,7 @@ fn a_wait_that_ends_is_no_error() {
     let (server, _client) = pair();
     server.set_nonblocking(true).unwrap();
     let mut batch = Batch::new(server.local_addr().unwrap());
-    assert_eq!(batch.receive(&server).unwrap(), 0);
+    assert_eq!(batch.receive(&server, true).unwrap(), 0);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn each_reply_leaves_from_the_address_that_was_asked() {
         client.send_to(b"?", to).unwrap();
     }
     let mut batch = Batch::new(bound);
-    assert_eq!(batch.receive(&server).unwrap(), 3);
+    assert_eq!(batch.receive(&server, true).unwrap(), 3);
     for (index, to) in asked.into_iter().enumerate() {
         let (datagram, reply) = batch.datagram(index).unwrap();
         assert_eq!(datagram.local, to);
@@ -103,9 +103,8 @@ fn each_reply_leaves_from_the_address_that_was_asked() {
         client: client.local_addr().unwrap(),
         local: Some(to.ip()),
     };
-    let mut replies = vec![late(asked[1]), late(asked[0])];
-    assert_eq!(Outbox::new().send(&server, &mut replies), 0);
-    assert!(replies.is_empty());
+    let replies = vec![late(asked[1]), late(asked[0])];
+    assert_eq!(Outbox::default().send(&server, &replies), 0);
     let mut buffer = [0; 16];
     for from in asked.into_iter().chain([asked[1], asked[0]]) {
         assert_eq!(client.recv_from(&mut buffer).unwrap().1, from);
@@ -122,8 +121,8 @@ fn more_replies_than_a_batch_all_go_late() {
         client: to,
         local: None,
     };
-    let mut replies = numbers.clone().map(late).collect();
-    assert_eq!(Outbox::new().send(&server, &mut replies), 0);
+    let replies: Vec<_> = numbers.clone().map(late).collect();
+    assert_eq!(Outbox::default().send(&server, &replies), 0);
     let mut buffer = [0; 16];
     for number in numbers {
         assert_eq!(client.recv(&mut buffer).unwrap(), 1);
@@ -142,7 +141,7 @@ fn three_by(calls: Calls) -> (Batch, usize, Vec<Vec<u8>>) {
     batch.calls = calls;
     let (mut taken, mut failed) = (0, 0);
     while taken < texts.len() {
-        let count = batch.receive(&server).unwrap();
+        let count = batch.receive(&server, true).unwrap();
         for index in 0..count {
             let (datagram, reply) = batch.datagram(index).unwrap();
             assert_eq!(datagram.octets, texts[taken + index]);
@@ -241,10 +240,77 @@ fn one_by_one_a_datagram_that_was_cut_is_left_out_too() {
     client.send(b"short").unwrap();
     let mut batch = Batch::new(server.local_addr().unwrap());
     batch.calls.receive = receive_one;
-    assert_eq!(batch.receive(&server).unwrap(), 1);
+    assert_eq!(batch.receive(&server, true).unwrap(), 1);
     assert!(batch.datagram(0).is_none());
-    assert_eq!(batch.receive(&server).unwrap(), 1);
+    assert_eq!(batch.receive(&server, true).unwrap(), 1);
     assert_eq!(batch.datagram(0).unwrap().0.octets, b"short");
     server.set_nonblocking(true).unwrap();
-    assert_eq!(batch.receive(&server).unwrap(), 0);
+    assert_eq!(batch.receive(&server, true).unwrap(), 0);
+}
+
+fn connected_pair() -> (UdpSocket, UdpSocket) {
+    let (server, client) = pair();
+    server.connect(client.local_addr().unwrap()).unwrap();
+    (server, client)
+}
+
+#[test]
+fn messages_of_a_connected_socket_come_and_go_together() {
+    let (server, client) = connected_pair();
+    let large = vec![7; 60_000];
+    let texts = [&b"one"[..], b"", &large];
+    let mut ours = Connected::default();
+    assert_eq!(ours.send(&client, texts.into_iter()).unwrap(), 3);
+    let mut theirs = Connected::default();
+    assert_eq!(theirs.receive(&server).unwrap(), 3);
+    for (index, text) in texts.into_iter().enumerate() {
+        assert_eq!(theirs.message(index), text);
+    }
+    assert_eq!(theirs.message(Connected::RECEIVED), b"");
+    let nothing = theirs.receive(&server).unwrap_err();
+    assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn more_messages_than_go_at_a_time_are_left() {
+    let (server, client) = connected_pair();
+    let mut messages = Connected::default();
+    let many = (0..=BATCH).map(|_| &b"?"[..]);
+    assert_eq!(messages.send(&client, many).unwrap(), BATCH);
+    for _ in 0..BATCH / Connected::RECEIVED {
+        assert_eq!(messages.receive(&server).unwrap(), Connected::RECEIVED);
+    }
+    assert!(messages.receive(&server).is_err(), "no more");
+    assert_eq!(messages.send(&client, std::iter::empty()).unwrap(), 0);
+}
+
+#[test]
+fn a_connected_socket_says_that_nobody_is_there() {
+    let (server, client) = connected_pair();
+    drop(server);
+    let mut messages = Connected::default();
+    let once = || std::iter::once(&b"?"[..]);
+    assert_eq!(messages.send(&client, once()).unwrap(), 1);
+    let error = messages.receive(&client).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn a_connected_socket_without_the_calls_for_many_has_one_message_a_call() {
+    unsafe fn missing(_: RawFd, _: *mut libc::mmsghdr, _: usize, _: libc::c_int) -> libc::c_int {
+        fails_with(libc::ENOSYS)
+    }
+    let (server, client) = connected_pair();
+    let calls = Calls {
+        receive: missing,
+        send: missing,
+    };
+    let mut messages = Connected {
+        calls,
+        ..Connected::default()
+    };
+    let texts = [&b"one"[..], b"two"];
+    assert_eq!(messages.send(&client, texts.into_iter()).unwrap(), 1);
+    assert_eq!(messages.receive(&server).unwrap(), 1);
+    assert_eq!(messages.message(0), b"one");
 }

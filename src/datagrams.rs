@@ -1,0 +1,101 @@
+//! Datagrams in and out, many a system call where the system has such calls.
+//!
+//! ```text
+//! batch    many from whoever sends them, with their replies; all the unsafe code that there is
+//! single   one by one, for systems without those calls
+//! ```
+
+#[cfg(target_os = "linux")]
+mod batch;
+mod single;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, UdpSocket},
+};
+
+#[cfg(target_os = "linux")]
+pub use self::batch::{Connected, Outbox, ask_for_destinations};
+use self::single::Single;
+#[cfg(not(target_os = "linux"))]
+pub use self::single::{Outbox, ask_for_destinations};
+
+/// Octets that a reply's buffer keeps between queries; a longer reply's is given back.
+pub const REPLY_ROOM: usize = 2048;
+
+/// A datagram as the sockets give it.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// Its octets.
+    pub octets: &'a [u8],
+    /// Who sent it.
+    pub client: SocketAddr,
+    /// Where it was sent to.
+    pub local: SocketAddr,
+}
+
+/// A reply that comes after its batch, and the way it is to go.
+#[derive(Debug)]
+pub struct Late {
+    /// The reply.
+    pub octets: Vec<u8>,
+    /// To whom.
+    pub client: SocketAddr,
+    /// From which address; the socket's own without one.
+    pub local: Option<IpAddr>,
+}
+
+/// One of the two ways to take datagrams.
+pub enum Datagrams {
+    #[cfg(target_os = "linux")]
+    /// Many at a time.
+    Batch(batch::Batch),
+    /// One by one.
+    Single(Single),
+}
+
+impl Datagrams {
+    /// Many at a time, for a socket bound to `bound`.
+    #[cfg(target_os = "linux")]
+    pub fn new(bound: SocketAddr) -> Self {
+        Self::Batch(batch::Batch::new(bound))
+    }
+
+    /// One by one, for a socket bound to `bound`.
+    #[cfg(not(target_os = "linux"))]
+    pub fn new(bound: SocketAddr) -> Self {
+        Self::Single(Single::new(bound))
+    }
+
+    /// One by one, for a socket bound to `bound`: where the system has no calls for many.
+    pub fn one_by_one(bound: SocketAddr) -> Self {
+        Self::Single(Single::new(bound))
+    }
+
+    /// Takes datagrams, and waits for the first where it `waits`; one by one it always does.
+    pub fn receive(&mut self, socket: &UdpSocket, waits: bool) -> io::Result<usize> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Batch(batch) => batch.receive(socket, waits),
+            Self::Single(single) => single.receive(socket),
+        }
+    }
+
+    /// One of those received last, and where its reply is to be written.
+    pub fn datagram(&mut self, index: usize) -> Option<(Datagram<'_>, &mut Vec<u8>)> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Batch(batch) => batch.datagram(index),
+            Self::Single(single) => single.datagram(index),
+        }
+    }
+
+    /// Sends the replies that were written.
+    pub fn send(&mut self, socket: &UdpSocket) {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Batch(batch) => batch.send(socket),
+            Self::Single(single) => single.send(socket),
+        };
+    }
+}
