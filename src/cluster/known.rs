@@ -115,6 +115,8 @@ impl<T: Named + PartialEq> Listing for Known<T> {
             let hash = self.hasher.hash_one(object.key());
             insert(untold, &self.hasher, hash, object);
         }
+        // At once, since a table that grows leaves its smaller ones behind.
+        told.reserve(untold.len(), |it| self.hasher.hash_one(it.key()));
     }
 
     fn keep(&mut self, namespace: &str, name: &str) {
