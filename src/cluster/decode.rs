@@ -5,10 +5,11 @@
 
 pub(super) mod wire;
 
+use super::endpoint::Endpoint;
 use super::event::{Key, Kind, Object};
 use super::object::{
-    Endpoint, External, ImportedFrom, Namespace, Pod, PodLabels, Port, Service, ServiceImport,
-    ServiceKind, Slice,
+    External, ImportedFrom, Namespace, Pod, PodLabels, Port, Service, ServiceImport, ServiceKind,
+    Slice,
 };
 use serde::Deserialize;
 use std::net::IpAddr;

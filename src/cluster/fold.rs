@@ -5,7 +5,7 @@ mod owners;
 use super::event::{Event, Kind, Object};
 use super::intern::Interner;
 use super::known::{Known, Listing};
-use super::object::{Endpoint, Namespace, Pod, Service, ServiceImport, Slice};
+use super::object::{Namespace, Pod, Service, ServiceImport, Slice};
 use super::shards::{Tagged, tag};
 use super::state::{Cluster, Entry, EntryKey};
 use std::net::IpAddr;
@@ -100,9 +100,9 @@ impl Writer {
                 if let Object::Slice(slice, _) = &mut object
                     && !self.pod_names
                 {
-                    slice.endpoints.iter_mut().for_each(Endpoint::forget_pod);
+                    slice.endpoints.forget_pods();
                 }
-                self.interner.share(&mut object);
+                self.interner.share(&mut object, &self.cluster);
                 self.apply(object);
                 kind
             }

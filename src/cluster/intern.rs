@@ -1,7 +1,9 @@
 //! One copy of every string and port list that repeats: namespaces, service names, zones, ports.
+//! A Service's name is in its entry, where slices find it; the others are in pools.
 
 use super::event::Object;
 use super::object::{PodLabels, Port};
+use super::state::Cluster;
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -17,27 +19,23 @@ pub(super) struct Interner {
 
 impl Interner {
     /// Puts shared strings in place of the object's own.
-    pub(super) fn share(&mut self, object: &mut Object) {
+    pub(super) fn share(&mut self, object: &mut Object, cluster: &Cluster) {
         match object {
             Object::Namespace(namespace) => self.strings.share(&mut namespace.name),
             Object::Service(service) => {
                 self.strings.share(&mut service.namespace);
-                self.strings.share(&mut service.name);
+                share_name(cluster, &service.namespace, &mut service.name);
                 self.ports.share(&mut service.ports);
             }
             Object::Slice(slice, _) => {
                 self.strings.share(&mut slice.namespace);
-                self.strings.share(&mut slice.service);
+                share_name(cluster, &slice.namespace, &mut slice.service);
                 if let Some(import) = &mut slice.import {
-                    self.strings.share(&mut import.service);
+                    share_name(cluster, &slice.namespace, &mut import.service);
                     self.strings.share(&mut import.cluster);
                 }
                 self.ports.share(&mut slice.ports);
-                for endpoint in &mut slice.endpoints {
-                    if let Some(zone) = endpoint.zone_mut() {
-                        self.zones.share(zone);
-                    }
-                }
+                slice.endpoints.each_zone(|zone| self.zones.share(zone));
             }
             Object::Pod(pod) => {
                 self.strings.share(&mut pod.namespace);
@@ -47,10 +45,17 @@ impl Interner {
             }
             Object::Import(import) => {
                 self.strings.share(&mut import.namespace);
-                self.strings.share(&mut import.name);
+                share_name(cluster, &import.namespace, &mut import.name);
                 self.ports.share(&mut import.ports);
             }
         }
+    }
+}
+
+/// Puts the name that the entry has in the place of another copy.
+fn share_name(cluster: &Cluster, namespace: &str, name: &mut Arc<str>) {
+    if let Some(entry) = cluster.entry(namespace, name) {
+        *name = Arc::clone(&entry.key.name);
     }
 }
 

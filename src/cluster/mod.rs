@@ -7,6 +7,7 @@
 //! manifests (directory)  /
 //! ```
 
+pub mod endpoint;
 pub mod event;
 pub mod fold;
 pub mod manifests;
@@ -24,11 +25,12 @@ mod known;
 mod moves;
 mod shards;
 
+pub use endpoint::{Endpoint, Endpoints, EndpointsIter, SeenEndpoint};
 pub use event::{Event, Key, Kind, Object};
 pub use fold::{Writer, load};
 pub use object::{
-    Endpoint, External, ImportedFrom, Namespace, Pod, PodLabels, Port, Protocol, Service,
-    ServiceImport, ServiceKind, Slice,
+    External, ImportedFrom, Namespace, Pod, PodLabels, Port, Protocol, Service, ServiceImport,
+    ServiceKind, Slice,
 };
 pub use selector::{Selector, SelectorError};
 pub use settings::{Limits, Origin, Settings, Timing, Tls};

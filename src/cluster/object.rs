@@ -7,6 +7,7 @@
 //! `tests/apiserver`): 10,000 Services with 50,000 endpoints take 17 MB, 150,000 Pods 25 MB more,
 //! and a list of all of it again 1 MB for as long as it lasts.
 
+use super::endpoint::{Endpoints, SeenEndpoint};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -111,12 +112,12 @@ pub struct Slice {
     /// Ports that every endpoint of the slice has.
     pub ports: Arc<[Port]>,
     /// Endpoints, one for each address, in their order.
-    pub endpoints: Box<[Endpoint]>,
+    pub endpoints: Endpoints,
 }
 
 impl Slice {
     /// Those that are served.
-    pub fn ready(&self) -> impl Iterator<Item = &Endpoint> {
+    pub fn ready(&self) -> impl Iterator<Item = SeenEndpoint<'_>> {
         self.endpoints.iter().filter(|endpoint| endpoint.ready)
     }
 
@@ -138,92 +139,6 @@ pub struct ImportedFrom {
     /// The cluster: the label `multicluster.kubernetes.io/source-cluster`. Empty where that is
     /// missing; then its endpoints have no names.
     pub cluster: Arc<str>,
-}
-
-/// One address of one endpoint: 40 bytes, and its names, where it has any, once on the heap.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Where it is. Slices of address type FQDN are not kept: they are deprecated, and a name is
-    /// no address.
-    pub address: IpAddr,
-    /// `conditions.ready`, absent meaning true. Those that are not ready stay, to explain answers
-    /// that lack them.
-    pub ready: bool,
-    /// How many octets of `names` are the hostname; the rest is the pod's name.
-    hostname_length: u16,
-    /// A thin pointer: few endpoints have any.
-    names: Option<Box<Box<str>>>,
-    /// A thin pointer, 8 bytes and not 16; a cluster has a handful of zones.
-    zone: Option<Arc<Box<str>>>,
-}
-
-impl Endpoint {
-    /// An endpoint; empty names count as none.
-    pub fn new(
-        address: IpAddr,
-        ready: bool,
-        hostname: Option<&str>,
-        pod: Option<&str>,
-        zone: Option<&str>,
-    ) -> Self {
-        // A hostname is a label. One that is longer names nothing, and cannot be asked for.
-        let hostname = hostname.filter(|name| name.len() <= 63).unwrap_or_default();
-        Self {
-            address,
-            ready,
-            hostname_length: u16::try_from(hostname.len()).unwrap_or_default(),
-            names: thin(&[hostname, pod.unwrap_or_default()].concat()),
-            zone: zone
-                .filter(|zone| !zone.is_empty())
-                .map(|zone| Arc::new(zone.into())),
-        }
-    }
-
-    /// `hostname`, which names it below its Service.
-    pub fn hostname(&self) -> Option<&str> {
-        let hostname = self.names.as_ref()?.get(..self.hostname_length.into())?;
-        (!hostname.is_empty()).then_some(hostname)
-    }
-
-    /// The name of the Pod behind it (`targetRef` of kind Pod), for `endpoint_pod_names`.
-    pub fn pod(&self) -> Option<&str> {
-        let pod = self.names.as_ref()?.get(self.hostname_length.into()..)?;
-        (!pod.is_empty()).then_some(pod)
-    }
-
-    /// Gives the room of the pod's name back.
-    pub(super) fn forget_pod(&mut self) {
-        if self.pod().is_some() {
-            self.names = thin(self.hostname().unwrap_or_default());
-        }
-    }
-
-    /// The topology zone it runs in, for `zonal`.
-    pub fn zone(&self) -> Option<&str> {
-        self.zone.as_deref().map(|zone| &**zone)
-    }
-
-    /// The zone's name, to put a shared copy in its place.
-    pub(super) fn zone_mut(&mut self) -> Option<&mut Arc<Box<str>>> {
-        self.zone.as_mut()
-    }
-}
-
-/// The text behind one pointer; nothing where it is empty.
-fn thin(text: &str) -> Option<Box<Box<str>>> {
-    (!text.is_empty()).then(|| Box::new(text.into()))
-}
-
-impl std::fmt::Debug for Endpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Endpoint")
-            .field("address", &self.address)
-            .field("ready", &self.ready)
-            .field("hostname", &self.hostname())
-            .field("pod", &self.pod())
-            .field("zone", &self.zone())
-            .finish_non_exhaustive()
-    }
 }
 
 /// A Pod that runs and has an address; kept only where `pods verified` asks.
@@ -299,31 +214,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_is_small_and_keeps_its_names() {
-        assert!(size_of::<Endpoint>() <= 40, "{}", size_of::<Endpoint>());
+    fn a_pod_is_small() {
         // With an Arc's counts 80 octets, which is what jemalloc gives for anything above 64.
         assert!(size_of::<Pod>() <= 64, "{}", size_of::<Pod>());
-        let address = IpAddr::from([10, 0, 0, 1]);
-        let full = Endpoint::new(address, true, Some("web-0"), Some("pod-a"), Some("zone-b"));
-        assert_eq!(
-            (full.hostname(), full.pod(), full.zone()),
-            (Some("web-0"), Some("pod-a"), Some("zone-b"))
-        );
-        let bare = Endpoint::new(address, true, None, Some("pod-a"), Some(""));
-        assert_eq!(
-            (bare.hostname(), bare.pod(), bare.zone()),
-            (None, Some("pod-a"), None)
-        );
-        for mut endpoint in [full, bare] {
-            let hostname = endpoint.hostname().map(str::to_owned);
-            endpoint.forget_pod();
-            assert_eq!(endpoint.pod(), None);
-            assert_eq!(endpoint.hostname(), hostname.as_deref());
-        }
-        let long = "x".repeat(64);
-        assert_eq!(
-            Endpoint::new(address, true, Some(&long), None, None).hostname(),
-            None
-        );
     }
 }

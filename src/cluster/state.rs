@@ -4,6 +4,7 @@
 //! together. Two indices lead from an address to entries and pods; they are hints, put in place
 //! before the entry and taken away after it: what counts is what the entry itself says.
 
+use super::endpoint::SeenEndpoint;
 use super::event::Kind;
 use super::moves::Moves;
 use super::object::{Namespace, Pod, Service, ServiceImport, Slice};
@@ -313,7 +314,7 @@ impl Entry {
     }
 
     /// Every endpoint of every slice, ready or not.
-    pub fn endpoints(&self) -> impl Iterator<Item = &super::object::Endpoint> {
+    pub fn endpoints(&self) -> impl Iterator<Item = SeenEndpoint<'_>> {
         self.slices.iter().flat_map(|slice| &slice.endpoints)
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::form::{PortName, TopologyZone, bare};
-use crate::cluster::{Endpoint, Port, Slice};
+use crate::cluster::{Port, SeenEndpoint, Slice};
 
 /// Octets of the longest address in dashes, with the `0` behind it.
 const DASHED: usize = 40;
@@ -28,7 +28,7 @@ pub enum EndpointName<'a> {
 impl<'a> EndpointName<'a> {
     /// The hostname; else, where `by_pod`, the pod's name if that is one label (names of pods may
     /// be longer, and may have dots); else the address.
-    pub fn of(endpoint: &'a Endpoint, by_pod: bool) -> Self {
+    pub fn of(endpoint: SeenEndpoint<'a>, by_pod: bool) -> Self {
         let pod = || {
             let pod = endpoint.pod().filter(|_| by_pod);
             pod.filter(|pod| pod.len() <= MAX_LABEL && !pod.contains('.'))
@@ -171,7 +171,7 @@ impl<'q> Sought<'q> {
     }
 
     /// Whether this endpoint has the name.
-    pub fn names(self, endpoint: &Endpoint, by_pod: bool) -> bool {
+    pub fn names(self, endpoint: SeenEndpoint<'_>, by_pod: bool) -> bool {
         match EndpointName::of(endpoint, by_pod) {
             EndpointName::Text(text) => text.eq_ignore_ascii_case(self.label),
             EndpointName::Address(address) => self.address == Some(address),
@@ -194,7 +194,7 @@ pub struct Selection<'a> {
 
 impl<'a> Selection<'a> {
     /// The endpoints, slice by slice, each with its slice.
-    pub fn endpoints(self) -> impl Iterator<Item = (&'a Slice, &'a Endpoint)> {
+    pub fn endpoints(self) -> impl Iterator<Item = (&'a Slice, SeenEndpoint<'a>)> {
         let slices = self.slices.iter().filter(move |slice| match self.only {
             Only::Port(port) => slice.ports.iter().any(|it| port.is(it)),
             Only::Member(cluster, _) => cluster_of(slice).eq_ignore_ascii_case(cluster),
@@ -203,7 +203,7 @@ impl<'a> Selection<'a> {
         slices.flat_map(move |slice| {
             let endpoints = slice.ready().filter(move |endpoint| match self.only {
                 Only::Named(sought) | Only::Member(_, sought) => {
-                    sought.names(endpoint, self.by_pod)
+                    sought.names(*endpoint, self.by_pod)
                 }
                 Only::Near(zone) => endpoint.zone().is_some_and(|own| zone.is(own)),
                 _ => true,
@@ -263,6 +263,7 @@ pub fn protocol(port: &Port) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Endpoint;
 
     #[test]
     fn addresses_are_labels_and_back() {
@@ -321,7 +322,7 @@ mod tests {
         ] {
             let endpoint = Endpoint::new(address, true, hostname, pod, None);
             for label in ["web-0", "pod", "10-0-0-1", dotted] {
-                let found = Sought::new(label).names(&endpoint, by_pod);
+                let found = Sought::new(label).names(endpoint.seen(), by_pod);
                 assert_eq!(found, label == name, "{label} for {name}");
             }
         }

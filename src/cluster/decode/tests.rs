@@ -64,8 +64,8 @@ fn slices_keep_what_is_not_ready_and_take_silence_for_readiness() {
         panic!()
     };
     assert_eq!(slice.ready().count(), 2);
-    assert_eq!(slice.endpoints[0].pod(), Some("p"));
-    assert_eq!(slice.endpoints[2].pod(), None);
+    assert_eq!(slice.endpoints.iter().next().unwrap().pod(), Some("p"));
+    assert_eq!(slice.endpoints.iter().nth(2).unwrap().pod(), None);
     assert_eq!(slice.ports[0].number, None);
     let trigger = trigger
         .unwrap()

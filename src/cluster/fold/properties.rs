@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cluster::state::Owner;
-use crate::cluster::{ImportedFrom, Key, Namespace, Port, Protocol, ServiceKind};
+use crate::cluster::{Endpoint, ImportedFrom, Key, Namespace, Port, Protocol, ServiceKind};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;

@@ -304,10 +304,8 @@ fn the_serial_moves_with_what_answers_show() {
 
     let unready = |addresses: &[&str]| match slice("s", "a", addresses) {
         Object::Slice(mut slice, _) => {
-            slice
-                .endpoints
-                .iter_mut()
-                .for_each(|endpoint| endpoint.ready = false);
+            let unready = |it: &&str| Endpoint::new(it.parse().unwrap(), false, None, None, None);
+            slice.endpoints = addresses.iter().map(unready).collect();
             Event::Apply(Object::Slice(slice, None))
         }
         other => Event::Apply(other),

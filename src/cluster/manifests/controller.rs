@@ -8,10 +8,9 @@
 //! * A Service with a selector and no slice of its own gets slices made of the Pods that match it.
 
 use super::document::{Declared, DeclaredPort, Document, Running, TargetPort};
+use crate::cluster::endpoint::Endpoint;
 use crate::cluster::event::{Key, Object};
-use crate::cluster::object::{
-    Endpoint, Namespace, PodLabels, Port, Protocol, Service, ServiceKind, Slice,
-};
+use crate::cluster::object::{Namespace, PodLabels, Port, Protocol, Service, ServiceKind, Slice};
 use crate::cluster::settings::Settings;
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
