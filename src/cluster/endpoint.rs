@@ -51,9 +51,9 @@ impl<A: Copy + Into<IpAddr>> Endpoint<A> {
         SeenEndpoint {
             address: self.address.into(),
             ready: self.ready,
-            hostname_length: self.hostname_length.into(),
-            names: self.names.as_deref().map_or("", |names| names),
-            zone: self.zone.as_deref().map(|zone| &**zone),
+            hostname_length: self.hostname_length,
+            names: self.names.as_deref(),
+            zone: self.zone.as_ref(),
         }
     }
 
@@ -94,30 +94,32 @@ pub struct SeenEndpoint<'a> {
     pub address: IpAddr,
     /// Whether it is served.
     pub ready: bool,
-    hostname_length: usize,
-    names: &'a str,
-    zone: Option<&'a str>,
+    hostname_length: u8,
+    // Looked into by those who ask for them.
+    #[allow(clippy::borrowed_box)] // it would be looked into here
+    names: Option<&'a Box<str>>,
+    zone: Option<&'a Arc<Box<str>>>,
 }
 
 impl<'a> SeenEndpoint<'a> {
     /// `hostname`, which names it below its Service.
     #[inline]
     pub fn hostname(&self) -> Option<&'a str> {
-        let hostname = self.names.get(..self.hostname_length)?;
+        let hostname = self.names?.get(..self.hostname_length.into())?;
         (!hostname.is_empty()).then_some(hostname)
     }
 
     /// The name of the Pod behind it (`targetRef` of kind Pod), for `endpoint_pod_names`.
     #[inline]
     pub fn pod(&self) -> Option<&'a str> {
-        let pod = self.names.get(self.hostname_length..)?;
+        let pod = self.names?.get(self.hostname_length.into()..)?;
         (!pod.is_empty()).then_some(pod)
     }
 
     /// The topology zone it runs in, for `zonal`.
     #[inline]
     pub fn zone(&self) -> Option<&'a str> {
-        self.zone
+        self.zone.map(|zone| &***zone)
     }
 }
 
