@@ -187,20 +187,27 @@ class Bench:
         return None
 
     def churn(self):
-        """Delays at half of what it can do, and the same while slices change."""
+        """Delays at half of what it can do, and the same while slices change. Half of what it can do
+        beside its client keeps two cores busy, and how long whoever is ready waits for one is chance:
+        so a quarter of it is measured as well."""
         server = self.servers["lodestone"]
-        quiet, busy = [], []
         most = load.median(load.flood(server, self.names["a"], 1).per_second for _ in range(3))
-        rate = int(most / 2)
-        for _ in range(self.rounds):
-            quiet.append(load.at(load.delays_under(server, self.names["a"], 3, rate, PROBES), 0.99))
-            self.stage.tell_api("churn 1000 5", wait=False)
-            time.sleep(1)
-            busy.append(load.at(load.delays_under(server, self.names["a"], 3, rate, PROBES), 0.99))
-            self.stage.api.process.stdout.readline()
-        ratio = load.median(b / a for a, b in zip(quiet, busy))
-        text = f"{load.median(quiet):.2f} ms, with changes {load.median(busy):.2f} ms: {ratio:.2f} times"
-        self.fact(f"p99 at half load ({rate} queries a second), 1,000 slices a second", text, "<= 1.5")
+        for share, what, target in [(2, "half", "<= 1.5"), (4, "a quarter of the", "")]:
+            rate = int(most / share)
+            quiet, busy = [], []
+            for _ in range(self.rounds):
+                quiet.append(self.p99(server, rate))
+                self.stage.tell_api("churn 1000 5", wait=False)
+                time.sleep(1)
+                busy.append(self.p99(server, rate))
+                self.stage.api.process.stdout.readline()
+            print(f"p99 at {rate} queries a second: {quiet}, with changes {busy}", flush=True)
+            ratio = load.median(b / a for a, b in zip(quiet, busy))
+            text = f"{load.median(quiet):.2f} ms, with changes {load.median(busy):.2f} ms: {ratio:.2f} times"
+            self.fact(f"p99 at {what} load ({rate} queries a second), 1,000 slices a second", text, target)
+
+    def p99(self, server, rate):
+        return load.at(load.delays_under(server, self.names["a"], 3, rate, PROBES), 0.99)
 
     def start(self):
         """From the start of the process to ready, beside the same lists read and decoded alone."""
