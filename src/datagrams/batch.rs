@@ -74,9 +74,9 @@ struct Slot {
 impl Batch {
     /// Buffers for a socket bound to `bound`.
     pub fn new(bound: SocketAddr) -> Self {
-        // SAFETY: these are plain C structures of numbers and raw pointers, for which zero octets
-        // are a value.
-        let (name, vector, header) = unsafe { (mem::zeroed(), mem::zeroed(), mem::zeroed()) };
+        // SAFETY: a plain C structure of numbers, for which zero octets are a value.
+        let name = unsafe { mem::zeroed() };
+        let (vectors, headers) = blank();
         let slots = (0..BATCH).map(|_| Slot {
             length: None,
             client: bound,
@@ -88,8 +88,8 @@ impl Batch {
             packets: vec![0; BATCH * PACKET].into(),
             names: vec![name; BATCH].into(),
             controls: vec![Control([0; 64]); BATCH].into(),
-            vectors: vec![vector; BATCH].into(),
-            headers: vec![header; BATCH].into(),
+            vectors,
+            headers,
             slots: slots.collect(),
             calls: Calls::MANY,
             bound,
@@ -226,14 +226,12 @@ unsafe impl Send for Outbox {}
 impl Default for Outbox {
     /// An outbox for any socket.
     fn default() -> Self {
-        // SAFETY: these are plain C structures of numbers and raw pointers, for which zero octets
-        // are a value.
-        let (vector, header) = unsafe { (mem::zeroed(), mem::zeroed()) };
+        let (vectors, headers) = blank();
         Self {
             names: Vec::with_capacity(BATCH),
             controls: vec![Control([0; 64]); BATCH].into(),
-            vectors: vec![vector; BATCH].into(),
-            headers: vec![header; BATCH].into(),
+            vectors,
+            headers,
             calls: Calls::MANY,
         }
     }
@@ -289,13 +287,11 @@ unsafe impl Send for Connected {}
 impl Default for Connected {
     /// Buffers for any socket.
     fn default() -> Self {
-        // SAFETY: these are plain C structures of numbers and raw pointers, for which zero octets
-        // are a value.
-        let (vector, header) = unsafe { (mem::zeroed(), mem::zeroed()) };
+        let (vectors, headers) = blank();
         Self {
             room: Box::default(),
-            vectors: vec![vector; BATCH].into(),
-            headers: vec![header; BATCH].into(),
+            vectors,
+            headers,
             calls: Calls::MANY,
         }
     }
@@ -379,6 +375,14 @@ impl Connected {
             }
         }
     }
+}
+
+/// Structures for the messages of one call, to be filled in.
+fn blank() -> (Box<[libc::iovec]>, Box<[libc::mmsghdr]>) {
+    // SAFETY: these are plain C structures of numbers and raw pointers, for which zero octets are a
+    // value.
+    let (vector, header) = unsafe { (mem::zeroed(), mem::zeroed()) };
+    (vec![vector; BATCH].into(), vec![header; BATCH].into())
 }
 
 /// Makes `header` one of a message without address and control data.
