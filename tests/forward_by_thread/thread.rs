@@ -11,12 +11,15 @@ use tokio::sync::oneshot;
 
 /// The thread; it ends with this.
 pub struct Driver {
-    questions: mpsc::Sender<Question>,
+    questions: mpsc::Sender<Handed>,
     /// Wakes it, like a client's datagram.
     wake: UdpSocket,
 }
 
 type Question = (Box<Waiting>, oneshot::Sender<Came>);
+
+/// A question, and who waits for it to be taken in.
+type Handed = (Question, mpsc::Sender<()>);
 
 /// What the thread made of a question.
 enum Came {
@@ -35,11 +38,13 @@ impl Driver {
         Self { questions, wake }
     }
 
-    /// Hands a question over, and gives the wait for its reply.
+    /// Hands a question over, waits until it has been taken in, and gives the wait for its reply.
     pub fn drive(&self, waiting: Box<Waiting>) -> impl Future<Output = Reply> + Send + 'static {
         let (tell, told) = oneshot::channel();
-        self.questions.send((waiting, tell)).unwrap();
+        let (taken, is_taken) = mpsc::channel();
+        self.questions.send(((waiting, tell), taken)).unwrap();
         self.wake.send(b"!").unwrap();
+        is_taken.recv().unwrap();
         async move {
             match told.await.unwrap() {
                 Came::Reply(reply) => reply,
@@ -56,21 +61,23 @@ impl Drop for Driver {
     }
 }
 
-fn run(clients: &UdpSocket, questions: &mpsc::Receiver<Question>) {
+fn run(clients: &UdpSocket, questions: &mpsc::Receiver<Handed>) {
     let mut asker: Asker<Question> = Asker::new(clients).unwrap();
     let (mut reply, mut is_over) = (Reply::default(), false);
     while !is_over || !asker.is_idle() {
         let called = asker.is_idle() || asker.wait().unwrap();
         if called && !is_over {
             is_over = clients.recv(&mut [0]).unwrap() == 0;
-            for (mut waiting, tell) in questions.try_iter() {
-                let Some(ask) = waiting.take_ask() else {
+            for ((mut waiting, tell), taken) in questions.try_iter() {
+                if let Some(ask) = waiting.take_ask() {
+                    let entered = asker.ask(ask, (waiting, tell), Instant::now());
+                    if let Err((ask, question)) = entered {
+                        give_back(ask, question);
+                    }
+                } else {
                     let _ = tell.send(Came::Back(waiting));
-                    continue;
-                };
-                if let Err((ask, question)) = asker.ask(ask, (waiting, tell), Instant::now()) {
-                    give_back(ask, question);
                 }
+                taken.send(()).unwrap();
             }
             if is_over {
                 asker.close(clients);
