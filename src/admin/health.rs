@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    corefile::{Diagnostic, Directive, Listen, unknown_property},
+    corefile::{Diagnostic, Directive, Listen, Problems, unknown_property},
     metrics::Health,
 };
 
@@ -49,40 +49,25 @@ impl Default for Config {
 
 /// Reads every `health` of a server block; what a later one says, it says instead of the earlier.
 pub fn parse(directives: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
-    read(directives).map_err(|refused| {
-        let named = refused.into_iter().map(|one| one.in_plugin("health"));
-        named.collect()
-    })
-}
-
-fn read(directives: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
     let mut config = Config::default();
-    let mut refused = Vec::new();
+    let mut problems = Problems::default();
     for directive in directives {
         let mut arguments = directive.arguments();
         if let Some(word) = arguments.next() {
-            match arguments.none_left().and_then(|()| word.listen()) {
-                Ok(listen) => config.listen = listen,
-                Err(diagnostic) => refused.push(diagnostic),
-            }
+            let listen = arguments.none_left().and_then(|()| word.listen());
+            config.listen = problems.catch(listen).unwrap_or(config.listen);
         }
         for line in directive.properties() {
             if *line.name() != "lameduck" {
-                refused.push(unknown_property(line.name(), &["lameduck"]));
+                problems.push(unknown_property(line.name(), &["lameduck"]));
                 continue;
             }
             let read = line.arguments().exactly::<1>("a duration such as 5s");
-            match read.and_then(|[word]| word.duration()) {
-                Ok(duration) => config.lameduck = duration,
-                Err(diagnostic) => refused.push(diagnostic),
-            }
+            let lameduck = problems.catch(read.and_then(|[word]| word.duration()));
+            config.lameduck = lameduck.unwrap_or(config.lameduck);
         }
     }
-    if refused.is_empty() {
-        Ok(config)
-    } else {
-        Err(refused)
-    }
+    problems.in_plugin("health").into_result(config)
 }
 
 const PERIOD: Duration = Duration::from_secs(1);

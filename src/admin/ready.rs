@@ -21,7 +21,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
 use crate::{
-    corefile::{Diagnostic, Directive, Listen, unknown_property},
+    corefile::{Diagnostic, Directive, Listen, Problems, unknown_property},
     plugin::Plugin,
 };
 
@@ -46,13 +46,6 @@ pub enum Monitor {
 
 /// Reads the one `ready` of a server block.
 pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
-    read(directive).map_err(|refused| {
-        let named = refused.into_iter().map(|one| one.in_plugin("ready"));
-        named.collect()
-    })
-}
-
-fn read(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
     let mut config = Config {
         listen: Listen {
             host: "".into(),
@@ -60,13 +53,11 @@ fn read(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
         },
         monitor: Monitor::default(),
     };
-    let mut refused = Vec::new();
+    let mut problems = Problems::default();
     let mut arguments = directive.arguments();
     if let Some(word) = arguments.next() {
-        match arguments.none_left().and_then(|()| word.listen()) {
-            Ok(listen) => config.listen = listen,
-            Err(diagnostic) => refused.push(diagnostic),
-        }
+        let listen = arguments.none_left().and_then(|()| word.listen());
+        config.listen = problems.catch(listen).unwrap_or(config.listen);
     }
     let choices = [
         ("until-ready", Monitor::UntilReady),
@@ -74,20 +65,14 @@ fn read(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
     ];
     for line in directive.properties() {
         if *line.name() != "monitor" {
-            refused.push(unknown_property(line.name(), &["monitor"]));
+            problems.push(unknown_property(line.name(), &["monitor"]));
             continue;
         }
         let read = line.arguments().exactly::<1>("until-ready or continuously");
-        match read.and_then(|[word]| word.one_of(&choices)) {
-            Ok(monitor) => config.monitor = monitor,
-            Err(diagnostic) => refused.push(diagnostic),
-        }
+        let monitor = problems.catch(read.and_then(|[word]| word.one_of(&choices)));
+        config.monitor = monitor.unwrap_or(config.monitor);
     }
-    if refused.is_empty() {
-        Ok(config)
-    } else {
-        Err(refused)
-    }
+    problems.in_plugin("ready").into_result(config)
 }
 
 /// Whether the process can answer.

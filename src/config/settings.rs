@@ -9,7 +9,7 @@ use std::{path::PathBuf, time::Duration};
 use super::{Listening, Parsing};
 use crate::{
     admin,
-    corefile::{Diagnostic, Directive, Listen, Place},
+    corefile::{Diagnostic, Directive, Listen, Place, Problems},
     interfaces::HostAddress,
     plugin::order::Errors,
 };
@@ -95,7 +95,7 @@ pub fn root(
     _: &mut Parsing<'_>,
     settings: &mut Settings,
 ) -> Result<(), Errors> {
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     for one in uses {
         let mut arguments = one.arguments();
         let path = arguments.required("a directory");
@@ -105,13 +105,9 @@ pub fn root(
             settings.root = Some(path.as_str().into());
             Ok(())
         });
-        errors.extend(read.err().map(|error| error.in_plugin("root")));
+        problems.catch(read);
     }
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(errors)
-    }
+    problems.in_plugin("root").into_result(())
 }
 
 /// `debug`
@@ -139,14 +135,12 @@ pub fn shed(
 
 /// Neither arguments nor a body.
 fn bare(uses: &[&Directive], plugin: &str) -> Result<(), Errors> {
-    let read = |one: &&Directive| one.no_arguments().and_then(|()| one.no_body());
-    let errors = uses.iter().filter_map(|one| read(one).err());
-    let errors: Errors = errors.map(|error| error.in_plugin(plugin)).collect();
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(errors)
+    let read = |one: &Directive| one.no_arguments().and_then(|()| one.no_body());
+    let mut problems = Problems::default();
+    for one in uses {
+        problems.catch(read(one));
     }
+    problems.in_plugin(plugin).into_result(())
 }
 
 /// `multisocket [SOCKETS]`

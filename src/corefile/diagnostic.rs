@@ -43,6 +43,22 @@ pub struct Diagnostics {
     pub sources: Sources,
 }
 
+/// What is wrong with a directive: each of its words and lines is read, so that all is told at once.
+///
+/// ```
+/// # use lodestone::corefile::{Diagnostic, Directive, Problems};
+/// fn networks(directive: &Directive) -> Result<usize, Vec<Diagnostic>> {
+///     let mut problems = Problems::default();
+///     let mut networks = Vec::new();
+///     for word in &directive.arguments {
+///         networks.extend(problems.catch(word.network()));
+///     }
+///     problems.into_result(networks.len())
+/// }
+/// ```
+#[derive(Debug, Default)]
+pub struct Problems(Vec<Diagnostic>);
+
 impl Diagnostic {
     /// An error that points nowhere yet.
     pub fn error(message: impl Into<String>) -> Self {
@@ -128,6 +144,51 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
+impl Problems {
+    /// What was read, or nothing where that is wrong: the error is then kept.
+    pub fn catch<T>(&mut self, read: Result<T, Diagnostic>) -> Option<T> {
+        read.map_err(|error| self.push(error)).ok()
+    }
+
+    /// Keeps an error.
+    pub fn push(&mut self, error: Diagnostic) {
+        self.0.push(error);
+    }
+
+    /// Whether nothing is wrong yet.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The same, each as [`Diagnostic::in_plugin`] tells it.
+    #[must_use]
+    pub fn in_plugin(self, name: &str) -> Self {
+        let named = self.0.into_iter().map(|one| one.in_plugin(name));
+        Self(named.collect())
+    }
+
+    /// What the directive says, where nothing is wrong.
+    pub fn into_result<T>(self, config: T) -> Result<T, Vec<Diagnostic>> {
+        if self.is_empty() {
+            Ok(config)
+        } else {
+            Err(self.0)
+        }
+    }
+}
+
+impl Extend<Diagnostic> for Problems {
+    fn extend<I: IntoIterator<Item = Diagnostic>>(&mut self, errors: I) {
+        self.0.extend(errors);
+    }
+}
+
+impl From<Problems> for Vec<Diagnostic> {
+    fn from(problems: Problems) -> Self {
+        problems.0
+    }
+}
+
 impl Word {
     /// An error that points at this word.
     pub fn error(&self, message: impl Into<String>) -> Diagnostic {
@@ -182,5 +243,18 @@ mod tests {
     #[test]
     fn a_diagnostic_is_small_enough_to_be_returned_by_value() {
         assert!(size_of::<Diagnostic>() < 128);
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_in_its_order() {
+        let mut problems = Problems::default();
+        assert_eq!(problems.catch(Ok(5)), Some(5));
+        assert_eq!(Problems::default().into_result(5), Ok(5));
+        let wrong = |text: &str| Err(Diagnostic::error(text));
+        assert_eq!(problems.catch::<u8>(wrong("one")), None);
+        assert_eq!(problems.catch::<u8>(wrong("another")), None);
+        let told = problems.in_plugin("any").into_result(5).unwrap_err();
+        let told: Vec<_> = told.iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["plugin/any: one", "plugin/any: another"]);
     }
 }

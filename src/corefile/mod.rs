@@ -40,7 +40,7 @@ mod zone;
 pub use address::{Key, Keys, Transport};
 pub use arguments::{Arguments, unknown_property};
 pub use code::codes;
-pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use diagnostic::{Diagnostic, Diagnostics, Problems, Severity};
 pub use duration::{DurationError, parse_duration};
 pub use layout::layout;
 pub use loader::{Disk, Loader, MAX_FILE, Memory};

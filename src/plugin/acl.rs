@@ -23,7 +23,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Block, Build, BuildError, Context, Plugin, Setup, Step, ZoneList};
 use crate::{
-    corefile::{Arguments, Diagnostic, Directive, Word, nearest},
+    corefile::{Arguments, Diagnostic, Directive, Problems, Word, nearest},
     metrics::{Metrics, Tally},
     query::Query,
     reply::{ExtendedError, Reply, Why},
@@ -90,28 +90,19 @@ pub fn parse(
     block: &[String],
     _warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     let mut rules = Vec::new();
     for directive in uses {
         let zones = directive.arguments().rest();
-        let zones = ZoneList::read_or_block(zones, block).map_err(|error| errors.push(error));
+        let zones = problems.catch(ZoneList::read_or_block(zones, block));
         let mut policies = Vec::new();
         for line in directive.properties() {
-            match policy(line.name(), line.arguments()) {
-                Ok(policy) => policies.push(policy),
-                Err(error) => errors.push(error),
-            }
+            policies.extend(problems.catch(policy(line.name(), line.arguments())));
         }
-        if let Ok(zones) = zones {
-            rules.push(Rule { zones, policies });
-        }
+        rules.extend(zones.map(|zones| Rule { zones, policies }));
     }
-    if errors.is_empty() {
-        let rules = rules.into();
-        Ok(Config { rules })
-    } else {
-        Err(errors.into_iter().map(|one| one.in_plugin(NAME)).collect())
-    }
+    let rules = rules.into();
+    problems.in_plugin(NAME).into_result(Config { rules })
 }
 
 fn policy(name: &Word, mut arguments: Arguments<'_>) -> Result<Policy, Diagnostic> {

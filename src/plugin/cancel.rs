@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Build, BuildError, Context, Plugin, Setup, Step};
 use crate::{
-    corefile::{Diagnostic, Directive},
+    corefile::{Diagnostic, Directive, Problems},
     query::Query,
     reply::Reply,
 };
@@ -33,18 +33,11 @@ pub struct Cancel {
 /// Reads all uses of a block, of which the last counts.
 pub fn parse(uses: &[&Directive]) -> Result<Cancel, Vec<Diagnostic>> {
     let mut timeout = TIMEOUT;
-    let mut problems = Vec::new();
+    let mut problems = Problems::default();
     for directive in uses {
-        match one(directive) {
-            Ok(read) => timeout = read,
-            Err(problem) => problems.push(problem.in_plugin(NAME)),
-        }
+        timeout = problems.catch(one(directive)).unwrap_or(timeout);
     }
-    if problems.is_empty() {
-        Ok(Cancel { timeout })
-    } else {
-        Err(problems)
-    }
+    problems.in_plugin(NAME).into_result(Cancel { timeout })
 }
 
 fn one(directive: &Directive) -> Result<Duration, Diagnostic> {

@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 
 use super::{Block, Build, BuildError, Context, Door, Plugin, Resolved, Setup, Step};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Word, unknown_property},
+    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
     metrics::Tally,
     query::{Query, Question},
     reply::{Data, Owner, Reply, Section, Why},
@@ -60,25 +60,19 @@ pub fn parse(
         translate_all: false,
         allow_ipv4: false,
     };
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     for directive in uses {
         let mut arguments = directive.arguments();
         if let Some(word) = arguments.next() {
-            match prefix(word, warnings) {
-                Ok(prefix) => config.prefix = prefix,
-                Err(error) => errors.push(error),
-            }
+            let prefix = problems.catch(prefix(word, warnings));
+            config.prefix = prefix.unwrap_or(config.prefix);
         }
-        errors.extend(arguments.none_left().err());
+        problems.catch(arguments.none_left());
         for line in directive.properties() {
-            errors.extend(property(line, &mut config, warnings).err());
+            problems.catch(property(line, &mut config, warnings));
         }
     }
-    if errors.is_empty() {
-        Ok(config)
-    } else {
-        Err(errors.into_iter().map(|one| one.in_plugin(NAME)).collect())
-    }
+    problems.in_plugin(NAME).into_result(config)
 }
 
 fn property(

@@ -24,7 +24,7 @@ use std::{
 
 use super::{Build, BuildError, Context, Plugin, Resolved, Setup, Step};
 use crate::{
-    corefile::{Arguments, Diagnostic, Directive, Line, Word, unknown_property},
+    corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word, unknown_property},
     query::Query,
     reply::{Data, Owner, Reply, Section, Soa, Why},
     wire::{Name, Rcode, Type},
@@ -61,11 +61,11 @@ pub struct Config {
 pub fn parse(uses: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
     let mut config = Config::default();
     let mut drop = None;
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     for directive in uses {
-        errors.extend(directive.no_arguments().err());
+        problems.catch(directive.no_arguments());
         for line in directive.properties() {
-            errors.extend(property(line, &mut config, &mut drop).err());
+            problems.catch(property(line, &mut config, &mut drop));
         }
     }
     // Whoever asks for nothing else gets every other query dropped.
@@ -75,11 +75,7 @@ pub fn parse(uses: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
         AMOUNT
     };
     config.drop = drop.unwrap_or(otherwise);
-    if errors.is_empty() {
-        Ok(config)
-    } else {
-        Err(errors.into_iter().map(|one| one.in_plugin(NAME)).collect())
-    }
+    problems.in_plugin(NAME).into_result(config)
 }
 
 fn property(line: &Line, config: &mut Config, drop: &mut Option<u64>) -> Result<(), Diagnostic> {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::{Build, BuildError, Context, Plugin, Setup, Step};
 use crate::{
-    corefile::{Diagnostic, Directive, Line},
+    corefile::{Diagnostic, Directive, Line, Problems},
     query::Query,
     reply::Reply,
 };
@@ -51,9 +51,9 @@ pub fn parse(
 ) -> Result<Header, Vec<Diagnostic>> {
     let mut used = None;
     let mut header = Header::default();
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     for directive in uses {
-        errors.extend(directive.no_arguments().err());
+        problems.catch(directive.no_arguments());
         if let Some(first) = used {
             let warning = directive.name.warning("only the first 'header' counts");
             warnings.push(warning.also(first, "this one").in_plugin(NAME));
@@ -61,20 +61,16 @@ pub fn parse(
         }
         for line in directive.properties() {
             used = Some(directive.name.place);
-            errors.extend(rule(line, &mut header, warnings).err());
+            problems.catch(rule(line, &mut header, warnings));
         }
     }
     if let (None, [directive, ..]) = (used, uses)
-        && errors.is_empty()
+        && problems.is_empty()
     {
         let error = directive.name.error("there is no rule");
-        errors.push(error.expected("lines such as 'response set aa' in a block"));
+        problems.push(error.expected("lines such as 'response set aa' in a block"));
     }
-    if errors.is_empty() {
-        Ok(header)
-    } else {
-        Err(errors.into_iter().map(|one| one.in_plugin(NAME)).collect())
-    }
+    problems.in_plugin(NAME).into_result(header)
 }
 
 /// `query|response set|clear FLAG...`, all in any case.

@@ -17,7 +17,7 @@ use std::{
 
 use super::{Build, BuildError, Context, Plugin, Setup, Step};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, unknown_property},
+    corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
     metrics::Tally,
     query::Query,
     reply::{Data, Owner, Reply, Section, Soa, Why},
@@ -46,21 +46,14 @@ pub struct Config {
 /// Reads the directives of a block, as one.
 pub fn parse(uses: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
     let mut config = Config { prefix: true };
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     for directive in uses {
-        errors.extend(directive.no_arguments().err());
+        problems.catch(directive.no_arguments());
         for line in directive.properties() {
-            match prefix(line) {
-                Ok(prefix) => config.prefix = prefix,
-                Err(error) => errors.push(error),
-            }
+            config.prefix = problems.catch(prefix(line)).unwrap_or(config.prefix);
         }
     }
-    if errors.is_empty() {
-        Ok(config)
-    } else {
-        Err(errors.into_iter().map(|one| one.in_plugin(NAME)).collect())
-    }
+    problems.in_plugin(NAME).into_result(config)
 }
 
 fn prefix(line: &Line) -> Result<bool, Diagnostic> {

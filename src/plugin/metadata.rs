@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use super::{Build, BuildError, Chain, Context, Plugin, Setup, Step, ZoneList};
 use crate::{
-    corefile::{Diagnostic, Directive},
+    corefile::{Diagnostic, Directive, Problems},
     query::Query,
     reply::Reply,
 };
@@ -31,19 +31,16 @@ const NAME: &str = "metadata";
 
 /// Reads the directive. `block` are the zones of the block's keys.
 pub fn parse(directive: &Directive, block: &[String]) -> Result<Published, Vec<Diagnostic>> {
-    let zones = ZoneList::read_or_block(&directive.arguments, block);
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     for line in directive.properties() {
         let error = line
             .name()
             .error(format!("unknown property '{}'", line.name()));
-        errors.push(error.label("'metadata' has no properties"));
+        problems.push(error.label("'metadata' has no properties"));
     }
-    let zones = zones.map_err(|error| errors.push(error));
-    match zones {
-        Ok(zones) if errors.is_empty() => Ok(Published { zones }),
-        _ => Err(errors.into_iter().map(|one| one.in_plugin(NAME)).collect()),
-    }
+    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, block));
+    let zones = zones.unwrap_or_default();
+    problems.in_plugin(NAME).into_result(Published { zones })
 }
 
 /// That what plugins know may be read, and for which names.

@@ -22,7 +22,7 @@ use super::{
     metadata::Published,
 };
 use crate::{
-    corefile::{Diagnostic, Directive, unknown_property},
+    corefile::{Diagnostic, Directive, Problems, unknown_property},
     query::Query,
     reply::Reply,
 };
@@ -43,10 +43,10 @@ pub fn parse(
     _block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     let mut expressions = Vec::new();
     let name = directive.arguments().exactly::<1>("the name of the view");
-    let name = name.map_err(|error| errors.push(error));
+    let name = problems.catch(name).map_or("", |[name]| name.as_str());
     for line in directive.properties() {
         let read = match line.name().as_str() {
             "expr" => line
@@ -55,18 +55,12 @@ pub fn parse(
                 .and_then(|words| Expression::read_condition(words, Scope::default(), warnings)),
             _ => Err(unknown_property(line.name(), &["expr"])),
         };
-        match read {
-            Ok(expression) => expressions.push(expression),
-            Err(error) => errors.push(error),
-        }
+        expressions.extend(problems.catch(read));
     }
-    match name {
-        Ok([name]) if errors.is_empty() => Ok(Config {
-            name: name.as_str().into(),
-            expressions: expressions.into(),
-        }),
-        _ => Err(errors.into_iter().map(|one| one.in_plugin(NAME)).collect()),
-    }
+    problems.in_plugin(NAME).into_result(Config {
+        name: name.into(),
+        expressions: expressions.into(),
+    })
 }
 
 impl Setup for Config {

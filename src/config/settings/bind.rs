@@ -3,7 +3,7 @@
 use super::Settings;
 use crate::{
     config::Parsing,
-    corefile::{Diagnostic, Directive, Word, nearest, unknown_property},
+    corefile::{Diagnostic, Directive, Problems, Word, nearest, unknown_property},
     interfaces::{HostAddress, Interfaces},
     plugin::order::Errors,
 };
@@ -15,7 +15,7 @@ pub fn bind(
     parsing: &mut Parsing<'_>,
     settings: &mut Settings,
 ) -> Result<(), Errors> {
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     for one in uses {
         match read(one, parsing, &mut settings.bound_elsewhere) {
             Ok(addresses) => {
@@ -25,14 +25,10 @@ pub fn bind(
                     }
                 }
             }
-            Err(found) => errors.extend(found.into_iter().map(|error| error.in_plugin("bind"))),
+            Err(found) => problems.extend(found),
         }
     }
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(errors)
-    }
+    problems.in_plugin("bind").into_result(())
 }
 
 /// The addresses of one use.
@@ -41,21 +37,21 @@ fn read(
     parsing: &mut Parsing<'_>,
     elsewhere: &mut bool,
 ) -> Result<Vec<HostAddress>, Errors> {
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     let mut addresses = Vec::new();
-    match one.arguments().at_least_one("an address or an interface") {
-        Ok(words) => resolve(words, parsing, &mut addresses, elsewhere, &mut errors),
-        Err(error) => errors.push(error),
+    let words = one.arguments().at_least_one("an address or an interface");
+    if let Some(words) = problems.catch(words) {
+        resolve(words, parsing, &mut addresses, elsewhere, &mut problems);
     }
     let mut except = Vec::new();
     for line in one.properties() {
         if line.name().as_str() == "except" {
-            match line.arguments().at_least_one("an address or an interface") {
-                Ok(words) => resolve(words, parsing, &mut except, elsewhere, &mut errors),
-                Err(error) => errors.push(error),
+            let words = line.arguments().at_least_one("an address or an interface");
+            if let Some(words) = problems.catch(words) {
+                resolve(words, parsing, &mut except, elsewhere, &mut problems);
             }
         } else {
-            errors.push(unknown_property(line.name(), &["except"]));
+            problems.push(unknown_property(line.name(), &["except"]));
         }
     }
     let before = addresses.len();
@@ -63,13 +59,9 @@ fn read(
     if addresses.is_empty() && before > 0 {
         // Nothing to serve on must not come to mean everything.
         let error = one.name.error("'except' leaves no address to serve on");
-        errors.push(error.help("leave an address out of 'except', or remove the block"));
+        problems.push(error.help("leave an address out of 'except', or remove the block"));
     }
-    if errors.is_empty() {
-        Ok(addresses)
-    } else {
-        Err(errors)
-    }
+    problems.into_result(addresses)
 }
 
 /// What the words stand for.
@@ -78,7 +70,7 @@ fn resolve(
     parsing: &mut Parsing<'_>,
     addresses: &mut Vec<HostAddress>,
     elsewhere: &mut bool,
-    errors: &mut Errors,
+    problems: &mut Problems,
 ) {
     for word in words {
         let before = addresses.len();
@@ -96,7 +88,7 @@ fn resolve(
                 parsing.warnings.push(warning.help(help).in_plugin("bind"));
                 *elsewhere = true;
             }
-            Err(error) => errors.push(unknown(word, &error, parsing.interfaces)),
+            Err(error) => problems.push(unknown(word, &error, parsing.interfaces)),
         }
     }
 }

@@ -6,7 +6,7 @@ use regex::Regex;
 
 use super::Config;
 use crate::{
-    corefile::{Arguments, Diagnostic, Directive, Line, unknown_property},
+    corefile::{Arguments, Diagnostic, Directive, Line, Problems, unknown_property},
     plugin::ZoneList,
 };
 
@@ -25,34 +25,24 @@ pub fn parse(
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut errors = Vec::new();
-    let zones = ZoneList::read_or_block(&directive.arguments, block);
-    let zones = zones.unwrap_or_else(|error| {
-        errors.push(error);
-        ZoneList::all()
-    });
+    let mut problems = Problems::default();
+    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, block));
     let mut config = Config {
-        zones,
+        zones: zones.unwrap_or_default(),
         directory: PathBuf::new(),
         pattern: Regex::new(r"db\.(.*)").expect("a regular expression"),
         template: "${1}".to_owned(),
         reload: Some(RELOAD),
     };
     for line in directive.properties() {
-        if let Err(error) = property(line, &mut config, warnings) {
-            errors.push(error);
-        }
+        problems.catch(property(line, &mut config, warnings));
     }
-    if config.directory.as_os_str().is_empty() && errors.is_empty() {
+    if config.directory.as_os_str().is_empty() && problems.is_empty() {
         let error = directive.name.error("'directory' is missing");
         let help = "add a line 'directory DIR', where DIR holds zone files";
-        errors.push(error.label("there is nowhere to look for zones").help(help));
+        problems.push(error.label("there is nowhere to look for zones").help(help));
     }
-    if errors.is_empty() {
-        Ok(config)
-    } else {
-        Err(errors)
-    }
+    problems.into_result(config)
 }
 
 fn property(

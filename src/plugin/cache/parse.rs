@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::config::{Bounds, Config, Prefetch, ServeStale, Verify};
 use crate::{
-    corefile::{Arguments, Diagnostic, Directive, Line, Word, parse_duration, unknown_property},
+    corefile::{
+        Arguments, Diagnostic, Directive, Line, Problems, Word, parse_duration, unknown_property,
+    },
     plugin::ZoneList,
 };
 
@@ -33,34 +35,23 @@ pub fn parse(
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut errors = Vec::new();
-    let mut config = match head(directive, block, warnings) {
-        Ok(config) => config,
-        Err(error) => {
-            errors.push(error);
-            Config::new(ZoneList::all())
-        }
-    };
+    let mut problems = Problems::default();
+    let config = problems.catch(head(directive, block, warnings));
+    let mut config = config.unwrap_or_else(|| Config::new(ZoneList::all()));
     let mut policy = None;
     for line in directive.properties() {
-        if let Err(error) = property(line, &mut config, &mut policy) {
-            errors.push(error);
-        }
+        problems.catch(property(line, &mut config, &mut policy));
     }
     match (policy, &mut config.serve_stale) {
         (Some(_), Some(stale)) => stale.prefer_positive = true,
-        (Some(policy), None) => errors.push(
+        (Some(policy), None) => problems.push(
             policy
                 .error("serve_stale_policy requires serve_stale")
                 .help("add a line 'serve_stale'"),
         ),
         (None, _) => {}
     }
-    if errors.is_empty() {
-        Ok(config)
-    } else {
-        Err(errors)
-    }
+    problems.into_result(config)
 }
 
 /// `[TTL] [ZONES...]`.

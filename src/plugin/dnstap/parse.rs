@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Config, NAME, QUEUE, Socket, WRITE_BUFFER};
-use crate::corefile::{Diagnostic, Directive, Line, Word, unknown_property};
+use crate::corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property};
 
 const PROPERTIES: [&str; 5] = ["extra", "identity", "skipverify", "tls", "version"];
 
@@ -12,27 +12,15 @@ pub fn parse(
     directive: &Directive,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut problems = Vec::new();
-    let mut config = head(directive).unwrap_or_else(|problem| {
-        problems.push(problem);
-        Config::new(Socket::Unix(PathBuf::new()))
-    });
-    if problems.is_empty() {
-        for line in directive.properties() {
-            if let Err(problem) = property(line, &mut config) {
-                problems.push(problem);
-            }
-        }
+    let mut config = head(directive).map_err(|problem| vec![problem.in_plugin(NAME)])?;
+    let mut problems = Problems::default();
+    for line in directive.properties() {
+        problems.catch(property(line, &mut config));
     }
     if problems.is_empty() {
-        problems.extend(whole(directive, &config, warnings));
+        problems.catch(whole(directive, &config, warnings));
     }
-    if problems.is_empty() {
-        Ok(config)
-    } else {
-        let problems = problems.into_iter();
-        Err(problems.map(|one| one.in_plugin(NAME)).collect())
-    }
+    problems.in_plugin(NAME).into_result(config)
 }
 
 impl Config {
@@ -145,7 +133,7 @@ fn whole(
     directive: &Directive,
     config: &Config,
     warnings: &mut Vec<Diagnostic>,
-) -> Option<Diagnostic> {
+) -> Result<(), Diagnostic> {
     let at = |property: &str| {
         let mut lines = directive.properties().iter().map(Line::name);
         lines.find(|name| **name == property)
@@ -155,7 +143,7 @@ fn whole(
         let problem = directive
             .name
             .error("a TLS listener requires a certificate and its key");
-        return Some(problem.help("add a line 'tls CERT KEY'"));
+        return Err(problem.help("add a line 'tls CERT KEY'"));
     }
     for property in ["tls", "skipverify"] {
         if let (Some(name), false) = (at(property), is_tls) {
@@ -163,7 +151,7 @@ fn whole(
             warnings.push(name.warning(message).in_plugin(NAME));
         }
     }
-    None
+    Ok(())
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use tracing::Level;
 
 use self::ledger::{Ledger, Verdict};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, unknown_property},
+    corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
     logging::{self, Sink},
     plugin::{Build, BuildError, Context, Plugin, Setup, Step},
     query::Query,
@@ -58,19 +58,12 @@ const MAX_PATTERN: usize = 10_000;
 
 /// Reads the one `errors` of a server block.
 pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
-    read(directive).map_err(|refused| {
-        let named = refused.into_iter().map(|one| one.in_plugin("errors"));
-        named.collect()
-    })
-}
-
-fn read(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
     let mut config = Config::default();
-    let mut refused = Vec::new();
+    let mut problems = Problems::default();
     let mut arguments = directive.arguments();
     if let Some(word) = arguments.next() {
         let read = word.one_of(&[("stdout", ())]);
-        refused.extend(read.and_then(|()| arguments.none_left()).err());
+        problems.catch(read.and_then(|()| arguments.none_left()));
     }
     for line in directive.properties() {
         let outcome = match line.name().as_str() {
@@ -83,13 +76,9 @@ fn read(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
                 &["consolidate", "stacktrace"],
             )),
         };
-        refused.extend(outcome.err());
+        problems.catch(outcome);
     }
-    if refused.is_empty() {
-        Ok(config)
-    } else {
-        Err(refused)
-    }
+    problems.in_plugin("errors").into_result(config)
 }
 
 fn consolidate(line: &Line) -> Result<Consolidate, Diagnostic> {

@@ -2,7 +2,7 @@
 
 use super::{Config, Endpoint, NAME};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Word, unknown_property},
+    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
     plugin::{ZoneList, forward::tls_files},
     upstream::TlsFiles,
 };
@@ -27,13 +27,10 @@ pub fn parse(
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut problems = Vec::new();
-    let zones = ZoneList::read_or_block(&directive.arguments, block).unwrap_or_else(|problem| {
-        problems.push(problem);
-        ZoneList::none()
-    });
+    let mut problems = Problems::default();
+    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, block));
     let mut config = Config {
-        zones,
+        zones: zones.unwrap_or_default(),
         path: "/skydns".to_owned(),
         endpoints: vec![Endpoint {
             host: "localhost".to_owned(),
@@ -47,9 +44,7 @@ pub fn parse(
     };
     let mut doubts = Vec::new();
     for line in directive.properties() {
-        if let Err(problem) = property(line, &mut config, &mut doubts) {
-            problems.push(problem);
-        }
+        problems.catch(property(line, &mut config, &mut doubts));
     }
     let mut lines = directive.properties().iter().map(Line::name);
     if let Some(name) = lines.find(|name| **name == "tls")
@@ -58,13 +53,9 @@ pub fn parse(
         let message = "tls does nothing: no endpoint begins with https://";
         doubts.push(name.warning(message));
     }
-    let in_plugin = |problem: Diagnostic| problem.in_plugin(NAME);
-    if problems.is_empty() {
-        warnings.extend(doubts.into_iter().map(in_plugin));
-        Ok(config)
-    } else {
-        Err(problems.into_iter().map(in_plugin).collect())
-    }
+    let config = problems.in_plugin(NAME).into_result(config)?;
+    warnings.extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
+    Ok(config)
 }
 
 fn property(

@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use super::{Config, ZoneFile};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Word, unknown_property},
+    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
     plugin::ZoneList,
     wire::Name,
 };
@@ -21,35 +21,30 @@ pub fn parse(
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     let mut files = Vec::new();
     let mut known: HashMap<Name, &Word> = HashMap::new();
     for directive in uses {
-        match file(directive, block, &mut errors, warnings) {
-            Ok(file) => {
-                for zone in file.zones.names() {
-                    if let Some(first) = known.insert(zone.to_lower(), &directive.name) {
-                        let message = format!("zone {zone} has two files");
-                        let warning = directive.name.warning(message).label("this one is served");
-                        warnings.push(warning.also(first.place, "this one is not"));
-                    }
-                }
-                files.push(file);
+        let file = file(directive, block, &mut problems, warnings);
+        let Some(file) = problems.catch(file) else {
+            continue;
+        };
+        for zone in file.zones.names() {
+            if let Some(first) = known.insert(zone.to_lower(), &directive.name) {
+                let message = format!("zone {zone} has two files");
+                let warning = directive.name.warning(message).label("this one is served");
+                warnings.push(warning.also(first.place, "this one is not"));
             }
-            Err(error) => errors.push(error),
         }
+        files.push(file);
     }
-    if errors.is_empty() {
-        Ok(Config { files })
-    } else {
-        Err(errors)
-    }
+    problems.into_result(Config { files })
 }
 
 fn file(
     directive: &Directive,
     block: &[String],
-    errors: &mut Vec<Diagnostic>,
+    problems: &mut Problems,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<ZoneFile, Diagnostic> {
     let mut arguments = directive.arguments();
@@ -62,9 +57,7 @@ fn file(
         fallthrough: ZoneList::none(),
     };
     for line in directive.properties() {
-        if let Err(error) = property(line, &mut file, warnings) {
-            errors.push(error);
-        }
+        problems.catch(property(line, &mut file, warnings));
     }
     Ok(file)
 }

@@ -10,7 +10,7 @@ use rustls::pki_types::ServerName;
 
 use super::{Config, NAME};
 use crate::{
-    corefile::{Arguments, Diagnostic, Directive, Line, Word, nearest, unknown_property},
+    corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word, nearest, unknown_property},
     upstream::{DohMethod, MAX_UPSTREAMS, Over, Policy, TargetError, TlsFiles, To},
     wire::{Name, Rcode},
 };
@@ -55,25 +55,19 @@ pub fn parse(
     _zones: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut problems = Vec::new();
+    let mut problems = Problems::default();
     let mut doubts = Vec::new();
-    let (mut config, to) = head(directive, &mut doubts).unwrap_or_else(|mut found| {
-        problems.append(&mut found);
+    let (mut config, to) = head(directive, &mut doubts).unwrap_or_else(|found| {
+        problems.extend(found);
         (Config::new(Name::ROOT, Vec::new()), &[])
     });
     for line in directive.properties() {
-        if let Err(problem) = property(line, &mut config) {
-            problems.push(problem);
-        }
+        problems.catch(property(line, &mut config));
     }
     whole(directive, to, &config, &mut problems, &mut doubts);
-    let in_plugin = |problem: Diagnostic| problem.in_plugin(NAME);
-    if problems.is_empty() {
-        warnings.extend(doubts.into_iter().map(in_plugin));
-        Ok(config)
-    } else {
-        Err(problems.into_iter().map(in_plugin).collect())
-    }
+    let config = problems.in_plugin(NAME).into_result(config)?;
+    warnings.extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
+    Ok(config)
 }
 
 /// FROM and TO; the words of TO come back, to be pointed at.
@@ -88,7 +82,7 @@ fn head<'d>(
     let zones = names(from).map_err(alone)?;
     let words = arguments.at_least_one("where to: an address, or a file such as /etc/resolv.conf");
     let words = words.map_err(alone)?;
-    let mut problems = Vec::new();
+    let mut problems = Problems::default();
     let mut to = Vec::new();
     for word in words {
         match word.parse() {
@@ -104,10 +98,7 @@ fn head<'d>(
         let message = format!("more than {MAX_UPSTREAMS} TOs configured: {count}");
         problems.push(extra.error(message).label("one too many"));
     }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let config = Config::new(zones[0], to);
+    let config = problems.into_result(Config::new(zones[0], to))?;
     if zones.len() > 1 {
         doubts.push(from.warning(format!(
             "Unsupported CIDR notation: '{from}' expands to multiple zones. Using only '{}'.",
@@ -163,7 +154,7 @@ fn whole(
     directive: &Directive,
     to: &[Word],
     config: &Config,
-    problems: &mut Vec<Diagnostic>,
+    problems: &mut Problems,
     doubts: &mut Vec<Diagnostic>,
 ) {
     let at = |property: &str| {

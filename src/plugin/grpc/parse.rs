@@ -6,7 +6,7 @@ use rustls::pki_types::ServerName;
 
 use super::{Config, NAME, To};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Word, unknown_property},
+    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
     plugin::{
         ZoneList,
         forward::{names, policy, tls_files},
@@ -25,8 +25,8 @@ pub fn parse(
     directive: &Directive,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut problems = Vec::new();
-    let mut doubts = Vec::new();
+    let mut problems = Problems::default();
+    let mut doubts: Vec<Diagnostic> = Vec::new();
     let mut config = Config {
         from: Name::ROOT,
         except: Vec::new(),
@@ -36,24 +36,16 @@ pub fn parse(
         policy: Policy::Random,
         fallthrough: ZoneList::none(),
     };
-    if let Err(problem) = head(directive, &mut config, &mut doubts) {
-        problems.push(problem);
-    }
+    problems.catch(head(directive, &mut config, &mut doubts));
     for line in directive.properties() {
-        if let Err(problem) = property(line, &mut config) {
-            problems.push(problem);
-        }
+        problems.catch(property(line, &mut config));
     }
     if config.tls_name.is_some() && config.tls.is_none() {
         config.tls = Some(TlsFiles::default());
     }
-    let in_plugin = |problem: Diagnostic| problem.in_plugin(NAME);
-    if problems.is_empty() {
-        warnings.extend(doubts.into_iter().map(in_plugin));
-        Ok(config)
-    } else {
-        Err(problems.into_iter().map(in_plugin).collect())
-    }
+    let config = problems.in_plugin(NAME).into_result(config)?;
+    warnings.extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
+    Ok(config)
 }
 
 fn head(

@@ -7,7 +7,7 @@ use super::{
     table::{Rules, Table, address},
 };
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Word, unknown_property},
+    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
     plugin::ZoneList,
     wire::Name,
 };
@@ -34,18 +34,16 @@ pub fn parse(
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     let mut arguments = directive.arguments();
     let file = arguments.next().map_or(FILE, Word::as_str);
-    let zones = ZoneList::read_or_block(arguments.rest(), block).unwrap_or_else(|error| {
-        errors.push(error);
-        ZoneList::all()
-    });
+    let zones = problems.catch(ZoneList::read_or_block(arguments.rest(), block));
     let mut reader = Reader {
         config: Config {
             file: PathBuf::from(file),
             rules: Rules {
-                zones,
+                // Any line of the table may be in zones that cannot be read.
+                zones: zones.unwrap_or_else(ZoneList::all),
                 reverse: true,
             },
             inline: Vec::new(),
@@ -60,21 +58,15 @@ pub fn parse(
         warnings,
     };
     for line in directive.properties() {
-        if let Err(error) = reader.property(line) {
-            errors.push(error);
-        }
+        problems.catch(reader.property(line));
     }
     if let (Some(word), None) = (reader.unsupported, reader.fallthrough) {
-        errors.push(
+        problems.push(
             word.error("fallthrough_unsupported requires fallthrough")
                 .help("add a line 'fallthrough'"),
         );
     }
-    if errors.is_empty() {
-        Ok(reader.config)
-    } else {
-        Err(errors)
-    }
+    problems.into_result(reader.config)
 }
 
 struct Reader<'a> {

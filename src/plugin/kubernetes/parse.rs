@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::Config;
 use crate::{
     cluster::{Origin, Settings, Tls},
-    corefile::{self, Arguments, Diagnostic, Directive, Line, Word, Zone, unknown_property},
+    corefile::{
+        self, Arguments, Diagnostic, Directive, Line, Problems, Word, Zone, unknown_property,
+    },
     plugin::elsewhere,
     wire::Name,
     zone::{PodNames, Rules, Zones},
@@ -45,43 +47,36 @@ pub fn parse(
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     let listed = zones(directive, block);
     let mut options = Options::default();
     for line in directive.properties() {
-        if let Err(error) = options.read(line, warnings) {
-            errors.push(elsewhere::kubernetes_option(
-                line,
-                &directive.arguments,
-                error,
-            ));
-        }
+        let read = options.read(line, warnings);
+        problems.catch(
+            read.map_err(|error| elsewhere::kubernetes_option(line, &directive.arguments, error)),
+        );
     }
-    let origin = options.origin(warnings).map_err(|error| errors.push(error));
-    let zones = listed
-        .and_then(|listed| {
-            let imports = options.imports(&listed, block)?;
-            Ok(Zones::with_imports(&listed, &imports))
-        })
-        .map_err(|error| errors.push(error))
-        .ok()
-        .flatten();
-    match (zones, origin) {
-        (Some(zones), Ok(origin)) if errors.is_empty() => Ok(Config {
-            source: Settings {
-                origin,
-                ..options.source
-            },
-            zones,
-            rules: Rules {
-                namespaces: options.namespaces.into(),
-                ..options.rules
-            },
-            fallthrough: options.fallthrough.into(),
-            startup_timeout: options.startup_timeout.unwrap_or(STARTUP_TIMEOUT),
-        }),
-        _ => Err(errors),
-    }
+    let origin = problems.catch(options.origin(warnings));
+    let zones = listed.and_then(|listed| {
+        let imports = options.imports(&listed, block)?;
+        Ok(Zones::with_imports(&listed, &imports))
+    });
+    let (Some(zones), Some(origin)) = (problems.catch(zones).flatten(), origin) else {
+        return Err(problems.into());
+    };
+    problems.into_result(Config {
+        source: Settings {
+            origin,
+            ..options.source
+        },
+        zones,
+        rules: Rules {
+            namespaces: options.namespaces.into(),
+            ..options.rules
+        },
+        fallthrough: options.fallthrough.into(),
+        startup_timeout: options.startup_timeout.unwrap_or(STARTUP_TIMEOUT),
+    })
 }
 
 /// What the lines have said so far.

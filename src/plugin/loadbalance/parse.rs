@@ -3,31 +3,24 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{Config, Policy};
-use crate::corefile::{Diagnostic, Directive, Line, unknown_property};
+use crate::corefile::{Diagnostic, Directive, Line, Problems, unknown_property};
 
 /// How often the file of weights is looked at, where nothing else is said.
 const RELOAD: Duration = Duration::from_secs(30);
 
 /// Reads every use of the directive in a block: the last policy holds, and networks add up.
 pub fn parse(uses: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     let mut config = Config::default();
     for directive in uses {
-        match policy(directive) {
-            Ok(policy) => config.policy = policy,
-            Err(error) => errors.push(error),
+        if let Some(policy) = problems.catch(policy(directive)) {
+            config.policy = policy;
         }
         for line in directive.properties() {
-            if let Err(error) = property(line, &mut config) {
-                errors.push(error);
-            }
+            problems.catch(property(line, &mut config));
         }
     }
-    if errors.is_empty() {
-        Ok(config)
-    } else {
-        Err(errors)
-    }
+    problems.into_result(config)
 }
 
 /// `[round_robin | weighted FILE]`.

@@ -13,7 +13,7 @@ pub mod format;
 use std::sync::Arc;
 
 use crate::{
-    corefile::{Arguments, Diagnostic, Directive, Line, Word, unknown_property},
+    corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word, unknown_property},
     logging::{self, Sink},
     plugin::{
         Block, Build, BuildError, Context, Plugin, Setup, Step, Written, metadata::Published,
@@ -91,26 +91,15 @@ impl Class {
 
 /// Reads every `log` of a server block.
 pub fn parse(directives: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
-    read(directives).map_err(|refused| {
-        let named = refused.into_iter().map(|one| one.in_plugin("log"));
-        named.collect()
-    })
-}
-
-fn read(directives: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
     let mut config = Config { rules: Vec::new() };
-    let mut refused = Vec::new();
+    let mut problems = Problems::default();
     for directive in directives {
         match rules(directive) {
             Ok(rules) => config.rules.extend(rules),
-            Err(diagnostics) => refused.extend(diagnostics),
+            Err(found) => problems.extend(found),
         }
     }
-    if refused.is_empty() {
-        Ok(config)
-    } else {
-        Err(refused)
-    }
+    problems.in_plugin("log").into_result(config)
 }
 
 fn rules(directive: &Directive) -> Result<Vec<Rule>, Vec<Diagnostic>> {
@@ -128,21 +117,13 @@ fn rules(directive: &Directive) -> Result<Vec<Rule>, Vec<Diagnostic>> {
         }
         (words, format) = (names, last.as_str());
     }
-    let mut refused = Vec::new();
-    let zones = zones(words).unwrap_or_else(|diagnostic| {
-        refused.push(diagnostic);
-        Vec::new()
-    });
+    let mut problems = Problems::default();
+    let zones = problems.catch(zones(words)).unwrap_or_default();
     let mut classes = 0;
     for line in directive.properties() {
-        match class(line) {
-            Ok(named) => classes |= named,
-            Err(diagnostic) => refused.push(diagnostic),
-        }
+        classes |= problems.catch(class(line)).unwrap_or_default();
     }
-    if !refused.is_empty() {
-        return Err(refused);
-    }
+    let zones = problems.into_result(zones)?;
     let format = Arc::new(Format::new(format));
     let classes = if classes == 0 {
         Classes::ALL

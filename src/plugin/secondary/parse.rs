@@ -7,7 +7,7 @@ use std::{
 
 use super::{Config, Copies};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Word, unknown_property},
+    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
     plugin::ZoneList,
     wire::Name,
 };
@@ -24,31 +24,26 @@ pub fn parse(
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     let mut copies = Vec::new();
     let mut known: HashMap<Name, &Word> = HashMap::new();
     for directive in uses {
         let zones = ZoneList::read_or_block(&directive.arguments, block);
         let mut group = Copies {
-            zones: zones.unwrap_or_else(|error| {
-                errors.push(error);
-                ZoneList::none()
-            }),
+            zones: problems.catch(zones).unwrap_or_default(),
             masters: Vec::new(),
             fallthrough: ZoneList::none(),
         };
         let mut is_said = false;
         for line in directive.properties() {
             is_said |= line.name() == "transfer";
-            if let Err(error) = property(line, &mut group) {
-                errors.push(error);
-            }
+            problems.catch(property(line, &mut group));
         }
         if !is_said {
             let error = directive
                 .name
                 .error("secondary zones require a transfer from property");
-            errors.push(error.help("add a line 'transfer from ADDRESS'"));
+            problems.push(error.help("add a line 'transfer from ADDRESS'"));
         }
         for zone in group.zones.names() {
             if let Some(first) = known.insert(zone.to_lower(), &directive.name) {
@@ -59,11 +54,7 @@ pub fn parse(
         }
         copies.push(group);
     }
-    if errors.is_empty() {
-        Ok(Config { copies })
-    } else {
-        Err(errors)
-    }
+    problems.into_result(Config { copies })
 }
 
 fn property(line: &Line, group: &mut Copies) -> Result<(), Diagnostic> {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     authority::text::Line as Record,
-    corefile::{Arguments, Diagnostic, Directive, Line, Word, nearest, unknown_property},
+    corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word, nearest, unknown_property},
     plugin::{
         ZoneList,
         expression::{self, Expression},
@@ -40,28 +40,22 @@ pub fn parse(
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     let mut templates = Vec::new();
     for directive in uses {
-        match template(directive, block, warnings, &mut errors) {
-            Ok(template) => templates.push(template),
-            Err(error) => errors.push(error),
-        }
+        let template = template(directive, block, warnings, &mut problems);
+        templates.extend(problems.catch(template));
     }
-    if errors.is_empty() {
-        let templates = templates.into();
-        Ok(Config { templates })
-    } else {
-        Err(errors.into_iter().map(|one| one.in_plugin(NAME)).collect())
-    }
+    let templates = templates.into();
+    problems.in_plugin(NAME).into_result(Config { templates })
 }
 
-/// Reads one template. Errors of its lines go to `errors`.
+/// Reads one template. Errors of its lines go to `problems`.
 fn template(
     directive: &Directive,
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
-    errors: &mut Vec<Diagnostic>,
+    problems: &mut Problems,
 ) -> Result<Template, Diagnostic> {
     let mut arguments = directive.arguments();
     let class = class(arguments.required("a class, IN or ANY")?)?;
@@ -92,9 +86,7 @@ fn template(
         .iter()
         .partition(|line| *line.name() == "match");
     for line in patterns.into_iter().chain(others) {
-        if let Err(error) = reader.property(line) {
-            errors.push(error);
-        }
+        problems.catch(reader.property(line));
     }
     let mut template = reader.template;
     if template.patterns.is_empty() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Config, Form, NAME};
-use crate::corefile::{Diagnostic, Directive, Line, unknown_property};
+use crate::corefile::{Diagnostic, Directive, Line, Problems, unknown_property};
 
 const PROPERTIES: [&str; 7] = [
     "client_server",
@@ -36,24 +36,17 @@ pub fn parse(
         batch: 100,
         interval: Duration::from_secs(1),
     };
-    let (mut problems, mut doubts) = (Vec::new(), Vec::new());
+    let mut problems = Problems::default();
+    let mut doubts: Vec<Diagnostic> = Vec::new();
     for directive in uses {
-        if let Err(problem) = head(directive, &mut config) {
-            problems.push(problem);
-        }
+        problems.catch(head(directive, &mut config));
         for line in directive.properties() {
-            if let Err(problem) = property(line, &mut config, &mut doubts) {
-                problems.push(problem);
-            }
+            problems.catch(property(line, &mut config, &mut doubts));
         }
     }
-    let in_plugin = |problem: Diagnostic| problem.in_plugin(NAME);
-    if problems.is_empty() {
-        warnings.extend(doubts.into_iter().map(in_plugin));
-        Ok(config)
-    } else {
-        Err(problems.into_iter().map(in_plugin).collect())
-    }
+    let config = problems.in_plugin(NAME).into_result(config)?;
+    warnings.extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
+    Ok(config)
 }
 
 fn head(directive: &Directive, config: &mut Config) -> Result<(), Diagnostic> {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{Config, Rule, Whom};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Word, unknown_property},
+    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
     plugin::ZoneList,
 };
 
@@ -17,32 +17,23 @@ pub fn parse(
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     let mut rules = Vec::new();
     for directive in uses {
         let zones = ZoneList::read_or_block(&directive.arguments, block);
         let mut lines = Lines::default();
         for line in directive.properties() {
-            if let Err(error) = lines.read(line) {
-                errors.push(error);
-            }
+            problems.catch(lines.read(line));
         }
         if !lines.is_said {
             let error = directive.name.error("'to' is missing");
             let help = "'to *' lets anyone have the zone, 'to 10.0.0.53' one address";
-            errors.push(error.label("nobody may have the zone").help(help));
+            problems.push(error.label("nobody may have the zone").help(help));
         }
         lines.warn(warnings);
-        match zones {
-            Ok(zones) => rules.push(lines.rule(zones)),
-            Err(error) => errors.push(error),
-        }
+        rules.extend(problems.catch(zones).map(|zones| lines.rule(zones)));
     }
-    if errors.is_empty() {
-        Ok(Config { rules })
-    } else {
-        Err(errors)
-    }
+    problems.into_result(Config { rules })
 }
 
 /// What the lines of a directive say.

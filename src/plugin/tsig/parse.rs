@@ -7,7 +7,7 @@ use std::{
 
 use super::{Config, NAME, Required, keys};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Word, unknown_property},
+    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
     plugin::ZoneList,
     wire::{Name, Opcode, Type},
 };
@@ -32,14 +32,11 @@ pub fn parse(
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut errors = Vec::new();
-    let zones = ZoneList::read_or_block(&directive.arguments, block).unwrap_or_else(|error| {
-        errors.push(error);
-        ZoneList::none()
-    });
+    let mut problems = Problems::default();
+    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, block));
     let mut reader = Reader {
         config: Config {
-            zones,
+            zones: zones.unwrap_or_default(),
             keys: HashMap::new(),
             files: Vec::new(),
             types: Required::default(),
@@ -49,21 +46,16 @@ pub fn parse(
         warnings,
     };
     for line in directive.properties() {
-        if let Err(error) = reader.read(line) {
-            errors.push(error);
-        }
+        problems.catch(reader.read(line));
     }
     let Reader { config, .. } = reader;
-    if errors.is_empty() && config.keys.is_empty() && config.files.is_empty() {
+    if problems.is_empty() && config.keys.is_empty() && config.files.is_empty() {
         let warning = directive
             .name
             .warning("no key is known: no signature is right");
         warnings.push(warning.help("'secret NAME KEY' or 'secrets FILE' tell of keys"));
     }
-    if errors.is_empty() {
-        return Ok(config);
-    }
-    Err(errors.into_iter().map(|one| one.in_plugin(NAME)).collect())
+    problems.in_plugin(NAME).into_result(config)
 }
 
 struct Reader<'a> {

@@ -22,7 +22,7 @@ use super::{
     rule::{Action, Rule},
 };
 use crate::{
-    corefile::{Arguments, Diagnostic, Directive, Line, Word},
+    corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word},
     wire::{Class, Rcode, Type},
 };
 
@@ -36,7 +36,7 @@ pub fn parse(
     neighbours: &[Directive],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     let mut rules = Vec::new();
     let has_metadata = neighbours.iter().any(|one| one.name == "metadata");
     for directive in uses {
@@ -44,18 +44,10 @@ pub fn parse(
             has_metadata,
             warnings: &mut *warnings,
         };
-        match reading.rule(directive) {
-            Ok(rule) => rules.push(rule),
-            Err(error) => errors.push(error.in_plugin(NAME)),
-        }
+        rules.extend(problems.catch(reading.rule(directive)));
     }
-    if errors.is_empty() {
-        Ok(Config {
-            rules: rules.into(),
-        })
-    } else {
-        Err(errors)
-    }
+    let rules = rules.into();
+    problems.in_plugin(NAME).into_result(Config { rules })
 }
 
 /// The reading of a rule.
