@@ -10,6 +10,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use crate::corefile::{Arguments, Diagnostic};
+
 /// A file, and what was last seen of it.
 #[derive(Debug)]
 pub struct PolledFile {
@@ -93,6 +95,12 @@ impl PolledFile {
         }
         Ok(Some((octets, changed, length)))
     }
+}
+
+/// What `reload` says in the block of such a plugin: how often to look, or nothing for never again.
+pub fn interval(arguments: &mut Arguments<'_>) -> Result<Option<Duration>, Diagnostic> {
+    let interval = arguments.required("a duration, 0s for never")?.duration()?;
+    Ok((!interval.is_zero()).then_some(interval))
 }
 
 /// Calls `work`, which may block, after every `interval` until it says false.

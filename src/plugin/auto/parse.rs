@@ -7,7 +7,7 @@ use regex::Regex;
 use super::Config;
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, Line, Problems, unknown_property},
-    plugin::ZoneList,
+    plugin::{ZoneList, polled_file::interval},
 };
 
 const PROPERTIES: [&str; 3] = ["directory", "reload", "upstream"];
@@ -59,10 +59,7 @@ fn property(
                 (config.pattern, config.template) = naming(&mut arguments)?;
             }
         }
-        "reload" => {
-            let reload = arguments.required("a duration, 0s for never")?.duration()?;
-            config.reload = (!reload.is_zero()).then_some(reload);
-        }
+        "reload" => config.reload = interval(&mut arguments)?,
         "upstream" => {
             arguments.rest();
             warnings.push(

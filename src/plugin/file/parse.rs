@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::PathBuf, time::Duration};
 use super::{Config, ZoneFile};
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
-    plugin::ZoneList,
+    plugin::{ZoneList, polled_file::interval},
     wire::Name,
 };
 
@@ -69,10 +69,7 @@ fn property(
 ) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     match line.name().as_str() {
-        "reload" => {
-            let reload = arguments.required("a duration, 0s for never")?.duration()?;
-            file.reload = (!reload.is_zero()).then_some(reload);
-        }
+        "reload" => file.reload = interval(&mut arguments)?,
         "reload_by_mtime" => file.reload_by_mtime = true,
         "fallthrough" => file.fallthrough = ZoneList::read_or_all(arguments.rest())?,
         "upstream" => {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
-    plugin::ZoneList,
+    plugin::{ZoneList, polled_file::interval},
     wire::Name,
 };
 
@@ -86,10 +86,7 @@ impl<'a> Reader<'a> {
                 self.config.ttl = ttl.integer(1..=65_535)?;
             }
             "no_reverse" => self.config.rules.reverse = false,
-            "reload" => {
-                let reload = arguments.required("a duration, 0s for never")?.duration()?;
-                self.config.reload = (!reload.is_zero()).then_some(reload);
-            }
+            "reload" => self.config.reload = interval(&mut arguments)?,
             "fallthrough" => {
                 self.config.fallthrough = ZoneList::read_or_all(arguments.rest())?;
                 self.fallthrough = Some(line.name());

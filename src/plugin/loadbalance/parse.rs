@@ -3,7 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{Config, Policy};
-use crate::corefile::{Diagnostic, Directive, Line, Problems, unknown_property};
+use crate::{
+    corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
+    plugin::polled_file::interval,
+};
 
 /// How often the file of weights is looked at, where nothing else is said.
 const RELOAD: Duration = Duration::from_secs(30);
@@ -43,12 +46,12 @@ fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     match line.name().as_str() {
         "reload" => {
-            let interval = arguments.required("a duration, 0s for never")?.duration()?;
+            let interval = interval(&mut arguments)?;
             let Policy::Weighted { reload, .. } = &mut config.policy else {
                 let error = line.name().error("unknown property 'reload'");
                 return Err(error.label("only 'weighted FILE' has something to reload"));
             };
-            *reload = (!interval.is_zero()).then_some(interval);
+            *reload = interval;
         }
         "prefer" => {
             for word in arguments.at_least_one("a network such as 10.0.0.0/8")? {
