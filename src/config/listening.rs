@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Parsing, ServerBlock, Settings};
 use crate::{
-    corefile::{self, Arguments, Diagnostic, Directive, Line, Transport, Word, unknown_property},
+    corefile::{self, Arguments, Diagnostic, Directive, Line, Transport, unknown_property},
     plugin::order::Errors,
     server::{
         limits::StreamSettings,
@@ -174,13 +174,12 @@ fn read_tls(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Files, Diagnos
              Secret) and write 'tls CERTIFICATE KEY'; files that change are read again",
         ));
     }
-    let mut file = |what| -> Result<_, Diagnostic> {
-        Ok(parsing.path(arguments.required(what)?.as_str().as_ref()))
-    };
+    let mut file =
+        |what| -> Result<_, Diagnostic> { Ok(parsing.path(&arguments.required(what)?.path())) };
     let (certificate, key) = (file("a certificate file")?, file("a key file")?);
     let mut files = Files::new(certificate, key);
     let authority = arguments.next();
-    files.authority = authority.map(|word| parsing.path(word.as_str().as_ref()));
+    files.authority = authority.map(|word| parsing.path(&word.path()));
     arguments.none_left()?;
     for line in one.properties() {
         let mut arguments = line.arguments();
@@ -202,7 +201,7 @@ fn read_tls(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Files, Diagnos
             }
             "keylog" => {
                 let file = arguments.required("a file")?;
-                files.key_log = Some(parsing.path(file.as_str().as_ref()));
+                files.key_log = Some(parsing.path(&file.path()));
             }
             _ => return Err(unknown_property(line.name(), &["client_auth", "keylog"])),
         }
@@ -315,15 +314,12 @@ fn read_proxyproto(one: &Directive, said: &mut Said) -> Result<(), Diagnostic> {
             }
             "default" => {
                 let word = arguments.required("what is done with other headers")?;
-                let lower = Word::detached(&word.to_ascii_lowercase());
-                let kinds = [
+                said.others = Some(word.one_of_any_case(&[
                     ("use", Treatment::Use),
                     ("ignore", Treatment::Ignore),
                     ("reject", Treatment::Reject),
                     ("skip", Treatment::Skip),
-                ];
-                let kind = lower.one_of(&kinds);
-                said.others = Some(kind.or_else(|_| word.one_of(&kinds))?);
+                ])?);
             }
             "udp_session_tracking" => {
                 let ttl = arguments.required("a duration")?.duration()?;

@@ -3,9 +3,11 @@
 use std::fmt::{self, Display};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use regex::Regex;
 use smol_str::SmolStr;
 
 use super::address::{split, zones_of};
@@ -14,6 +16,9 @@ use super::duration::{DurationError, parse_duration};
 use super::nearest::nearest;
 use super::source::Word;
 use super::zone::Zone;
+
+/// Octets of a regular expression at most, as in CoreDNS.
+const MAX_PATTERN: usize = 10_000;
 
 /// Where a plugin's own listener shall stand: `HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -185,6 +190,32 @@ impl Word {
                 .expected(alternatives(&names))
                 .maybe_help(near.map(|near| format!("did you mean '{near}'?")))
         })
+    }
+
+    /// The same, whatever the word's case.
+    pub fn one_of_any_case<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T, Diagnostic> {
+        let mut known = choices.iter();
+        let found = known.find(|(name, _)| self.eq_ignore_ascii_case(name));
+        found.map_or_else(|| self.one_of(choices), |(_, value)| Ok(*value))
+    }
+
+    /// A regular expression, of ten thousand octets at most.
+    pub fn regex(&self) -> Result<Regex, Diagnostic> {
+        if self.len() > MAX_PATTERN {
+            let text = format!("a pattern has at most {MAX_PATTERN} octets");
+            return Err(self.error(text));
+        }
+        Regex::new(self).map_err(|error| {
+            // The engine draws the pattern over several lines; what is wrong stands in the last one.
+            let reason = error.to_string();
+            let reason = reason.lines().last().unwrap_or_default().to_owned();
+            self.error(format!("not a regular expression: {reason}"))
+        })
+    }
+
+    /// The path of a file or a directory.
+    pub fn path(&self) -> PathBuf {
+        self.as_str().into()
     }
 }
 

@@ -79,20 +79,13 @@ fn rule(
     header: &mut Header,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<(), Diagnostic> {
-    let any_case = |word: &crate::corefile::Word, choices: &[(&str, bool)]| {
-        let mut known = choices.iter();
-        let found = known.find(|(name, _)| word.eq_ignore_ascii_case(name));
-        found.map_or_else(|| word.one_of(choices), |(_, value)| Ok(*value))
-    };
-    let is_query = any_case(line.name(), &[("query", true), ("response", false)])?;
+    let directions = [("query", true), ("response", false)];
+    let is_query = line.name().one_of_any_case(&directions)?;
     let mut arguments = line.arguments();
     let action = arguments.required("set or clear")?;
-    let state = Some(any_case(action, &[("set", true), ("clear", false)])?);
+    let state = Some(action.one_of_any_case(&[("set", true), ("clear", false)])?);
     for word in arguments.at_least_one("a flag: aa, ra or rd")? {
-        let mut known = FLAGS.iter();
-        let flag = known.find(|(name, _)| word.eq_ignore_ascii_case(name));
-        let flag = flag.map_or_else(|| word.one_of(&FLAGS), |(_, flag)| Ok(*flag))?;
-        match (is_query, flag) {
+        match (is_query, word.one_of_any_case(&FLAGS)?) {
             (true, Flag::RecursionDesired) => header.query_rd = state,
             (true, _) => {
                 let warning = word.warning(format!("'{word}' means nothing in a query"));

@@ -53,8 +53,7 @@ fn property(
     let mut arguments = line.arguments();
     match line.name().as_str() {
         "directory" => {
-            let path = arguments.required("a directory")?;
-            config.directory = PathBuf::from(path.as_str());
+            config.directory = arguments.required("a directory")?.path();
             if arguments.left() > 0 {
                 (config.pattern, config.template) = naming(&mut arguments)?;
             }

@@ -106,9 +106,7 @@ fn property<'a>(
                 return Err(again.label("the second one"));
             }
             let word = arguments.required("prefer_positive")?;
-            if !word.eq_ignore_ascii_case("prefer_positive") {
-                word.one_of(&[("prefer_positive", ())])?;
-            }
+            word.one_of_any_case(&[("prefer_positive", ())])?;
             *policy = Some(line.name());
         }
         "servfail" => {
@@ -177,14 +175,10 @@ fn serve_stale(arguments: &mut Arguments<'_>) -> Result<ServeStale, Diagnostic> 
     let Some(mode) = arguments.next() else {
         return Ok(stale);
     };
-    match mode.to_ascii_lowercase().as_str() {
-        "immediate" => {}
-        "verify" => {
-            let timeout = arguments.next().map(Word::duration).transpose()?;
-            let timeout = timeout.filter(|timeout| !timeout.is_zero());
-            stale.verify = Some(Verify { timeout });
-        }
-        _ => mode.one_of(&[("immediate", ()), ("verify", ())])?,
+    if mode.one_of_any_case(&[("immediate", false), ("verify", true)])? {
+        let timeout = arguments.next().map(Word::duration).transpose()?;
+        let timeout = timeout.filter(|timeout| !timeout.is_zero());
+        stale.verify = Some(Verify { timeout });
     }
     if let Some(ttl) = arguments.next() {
         stale.ttl = whole_seconds(ttl)?;

@@ -118,10 +118,9 @@ fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
                     .error("tls directive only valid for listeners")
                     .help("a connection of ours trusts what the system trusts"));
             }
-            let path = |word: &Word| PathBuf::from(word.as_str());
-            let certificate = path(arguments.required("the file of a certificate")?);
-            let key = path(arguments.required("the file of its key")?);
-            config.tls = Some((certificate, key, arguments.next().map(path)));
+            let certificate = arguments.required("the file of a certificate")?.path();
+            let key = arguments.required("the file of its key")?.path();
+            config.tls = Some((certificate, key, arguments.next().map(Word::path)));
         }
         _ => return Err(unknown_property(line.name(), &PROPERTIES)),
     }

@@ -53,9 +53,6 @@ pub struct Consolidate {
     pub show_first: bool,
 }
 
-/// Octets of a regular expression, as CoreDNS limits them.
-const MAX_PATTERN: usize = 10_000;
-
 /// Reads the one `errors` of a server block.
 pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
     let mut config = Config::default();
@@ -90,16 +87,7 @@ fn consolidate(line: &Line) -> Result<Consolidate, Diagnostic> {
     ];
     let mut arguments = line.arguments();
     let period = arguments.required("a duration and a pattern")?.duration()?;
-    let word = arguments.required("a regular expression")?;
-    if word.len() > MAX_PATTERN {
-        let text = format!("a pattern has at most {MAX_PATTERN} octets");
-        return Err(word.error(text));
-    }
-    let pattern = Regex::new(word).map_err(|error| {
-        let reason = error.to_string();
-        let reason = reason.lines().last().unwrap_or_default().to_owned();
-        word.error(format!("not a regular expression: {reason}"))
-    })?;
+    let pattern = arguments.required("a regular expression")?.regex()?;
     let mut level = Level::ERROR;
     let mut show_first = false;
     if let Some(word) = arguments.peek()

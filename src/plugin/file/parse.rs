@@ -1,6 +1,6 @@
 //! The option lines of `file`.
 
-use std::{collections::HashMap, path::PathBuf, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use super::{Config, ZoneFile};
 use crate::{
@@ -48,9 +48,11 @@ fn file(
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<ZoneFile, Diagnostic> {
     let mut arguments = directive.arguments();
-    let path = arguments.required("a zone file, and the zones that it is for")?;
+    let path = arguments
+        .required("a zone file, and the zones that it is for")?
+        .path();
     let mut file = ZoneFile {
-        path: PathBuf::from(path.as_str()),
+        path,
         zones: ZoneList::read_or_block(arguments.rest(), block)?,
         reload: Some(RELOAD),
         reload_by_mtime: false,

@@ -2,7 +2,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
     time::Duration,
 };
 
@@ -352,8 +351,7 @@ fn health_check(arguments: &mut Arguments<'_>, config: &mut Config) -> Result<()
 
 /// `[CERT KEY [CA]] | [CA]`, as the words left of a line say.
 pub(in crate::plugin) fn tls_files(arguments: &mut Arguments<'_>) -> TlsFiles {
-    let path = |word: &Word| PathBuf::from(word.as_str());
-    let words: Vec<_> = arguments.by_ref().take(3).map(path).collect();
+    let words: Vec<_> = arguments.by_ref().take(3).map(Word::path).collect();
     let (identity, authorities) = match &words[..] {
         [] => (None, None),
         [authorities] => (None, Some(authorities.clone())),

@@ -192,7 +192,6 @@ impl Options {
         mut arguments: Arguments<'_>,
         warnings: &mut Vec<Diagnostic>,
     ) -> Result<(), Diagnostic> {
-        let path = |word: &Word| std::path::PathBuf::from(word.as_str());
         match name.as_str() {
             "endpoint" => {
                 self.endpoint = Some(arguments.required("a URL")?.clone());
@@ -204,22 +203,22 @@ impl Options {
             "tls" => {
                 let [certificate, key, authority] = arguments.exactly("CERT KEY CA")?;
                 let tls = Tls {
-                    certificate: path(certificate),
-                    key: path(key),
-                    authority: path(authority),
+                    certificate: certificate.path(),
+                    key: key.path(),
+                    authority: authority.path(),
                 };
                 self.tls = Some((name.clone(), tls));
             }
             "kubeconfig" => {
                 let origin = Origin::Kubeconfig {
-                    file: path(arguments.required("a file")?),
+                    file: arguments.required("a file")?.path(),
                     context: arguments.next().map(|word| word.as_str().to_owned()),
                 };
                 self.kubeconfig = Some((name.clone(), origin));
             }
             _ => {
                 let origin = Origin::Manifests {
-                    directory: path(arguments.required("a directory")?),
+                    directory: arguments.required("a directory")?.path(),
                 };
                 self.manifests = Some((name.clone(), origin));
             }

@@ -1,6 +1,6 @@
 //! The option lines of `loadbalance`.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use super::{Config, Policy};
 use crate::{
@@ -34,7 +34,7 @@ fn policy(directive: &Directive) -> Result<Policy, Diagnostic> {
         && word.one_of(&[("round_robin", false), ("weighted", true)])?
     {
         policy = Policy::Weighted {
-            file: PathBuf::from(arguments.required("a file of weights")?.as_str()),
+            file: arguments.required("a file of weights")?.path(),
             reload: Some(RELOAD),
         };
     }

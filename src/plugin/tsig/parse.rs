@@ -1,9 +1,6 @@
 //! The option lines of `tsig`.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    path::PathBuf,
-};
+use std::collections::{BTreeSet, HashMap};
 
 use super::{Config, NAME, Required, keys};
 use crate::{
@@ -78,7 +75,7 @@ impl Reader<'_> {
             "secrets" => {
                 let file = arguments.required("a file of keys")?;
                 arguments.none_left()?;
-                self.config.files.push(PathBuf::from(file.as_str()));
+                self.config.files.push(file.path());
                 Ok(())
             }
             "require" => {

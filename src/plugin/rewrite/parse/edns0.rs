@@ -1,6 +1,6 @@
 //! `edns0 local|nsid|subnet set|append|replace|unset ... [revert]`.
 
-use super::{Reading, words::any_case};
+use super::Reading;
 use crate::{
     corefile::{Arguments, Diagnostic, Word},
     edns::Options,
@@ -24,8 +24,12 @@ impl Reading<'_> {
             ("replace", Deed::Replace),
             ("unset", Deed::Unset),
         ];
-        let kind = any_case(words.required("local, nsid or subnet")?, &kinds)?;
-        let deed = any_case(words.required("set, append, replace or unset")?, &deeds)?;
+        let kind = words
+            .required("local, nsid or subnet")?
+            .one_of_any_case(&kinds)?;
+        let deed = words
+            .required("set, append, replace or unset")?
+            .one_of_any_case(&deeds)?;
         let mut rule = OptionRule {
             deed,
             code: kind.unwrap_or_default(),

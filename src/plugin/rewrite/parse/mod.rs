@@ -15,7 +15,7 @@ mod words;
 
 use std::ops::RangeInclusive;
 
-use self::words::{KINDS, Kind, any_case, misses_the_dot, regex, text_of, whole};
+use self::words::{KINDS, Kind, misses_the_dot, text_of, whole};
 use super::{
     Config, NAME,
     names::Pattern,
@@ -109,7 +109,7 @@ impl Reading<'_> {
             let error = field.error("response rewrites must begin with a name rule");
             return Err(error.help("write 'name FROM TO' before it, and all of it as one rule"));
         }
-        let action = match any_case(field, &FIELDS)? {
+        let action = match field.one_of_any_case(&FIELDS)? {
             Field::Name => self.name(&mut words)?,
             Field::Class => class(&mut words)?,
             Field::Type => self.rtype(field, &mut words)?,
@@ -130,7 +130,7 @@ impl Reading<'_> {
         what: &str,
     ) -> Result<Pattern, Diagnostic> {
         let kind = if words.left() > behind + 1 {
-            any_case(words.required(what)?, &KINDS)?
+            words.required(what)?.one_of_any_case(&KINDS)?
         } else {
             Kind::Exact
         };
@@ -154,7 +154,7 @@ impl Reading<'_> {
             Kind::Suffix => Pattern::Suffix(text.into()),
             Kind::Substring => Pattern::Substring(text.into()),
             Kind::Regex => {
-                let regex = regex(word)?;
+                let regex = word.regex()?;
                 if misses_the_dot(word) {
                     let warning = word.warning("this never matches: a name ends in a dot");
                     let help = word.replace('$', r"\.$");
@@ -211,17 +211,14 @@ impl Reading<'_> {
 fn class(words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
     let [from, to] = words.exactly("a class, and the one to ask in instead")?;
     let read = |word: &Word| {
-        any_case(
-            word,
-            &[
-                ("IN", Class::IN),
-                ("CS", Class(2)),
-                ("CH", Class::CH),
-                ("HS", Class(4)),
-                ("NONE", Class(254)),
-                ("ANY", Class::ANY),
-            ],
-        )
+        word.one_of_any_case(&[
+            ("IN", Class::IN),
+            ("CS", Class(2)),
+            ("CH", Class::CH),
+            ("HS", Class(4)),
+            ("NONE", Class(254)),
+            ("ANY", Class::ANY),
+        ])
     };
     Ok(Action::Class {
         from: read(from)?,

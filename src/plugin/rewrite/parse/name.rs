@@ -2,7 +2,7 @@
 
 use super::{
     Reading,
-    words::{KINDS, Kind, any_case, regex, text_of, whole, with_groups},
+    words::{KINDS, Kind, text_of, whole, with_groups},
 };
 use crate::{
     corefile::{Arguments, Diagnostic},
@@ -17,7 +17,7 @@ impl Reading<'_> {
     /// `[KIND] FROM TO [answers]`.
     pub(super) fn name(&mut self, words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
         let kind = if words.left() > 2 {
-            any_case(words.required("a kind of match")?, &KINDS)?
+            words.required("a kind of match")?.one_of_any_case(&KINDS)?
         } else {
             Kind::Exact
         };
@@ -113,7 +113,7 @@ fn answers(
 fn answer(words: &mut Arguments<'_>, warnings: &mut Vec<Diagnostic>) -> Result<Change, Diagnostic> {
     let from = words.required("a regular expression, and what to put in its place")?;
     let to = words.required("what to put in its place")?;
-    let regex = regex(from)?;
+    let regex = from.regex()?;
     let to = with_groups(&regex, to, warnings)?;
     Ok(Change::Replace(Pattern::Regex(regex), to))
 }
@@ -125,7 +125,7 @@ pub(super) fn cname(
 ) -> Result<Action, Diagnostic> {
     let what = "a target, and the one to lead to instead";
     let kind = if words.left() > 2 {
-        any_case(words.required(what)?, &KINDS)?
+        words.required(what)?.one_of_any_case(&KINDS)?
     } else {
         Kind::Exact
     };
@@ -142,7 +142,7 @@ pub(super) fn cname(
         Kind::Suffix => (Pattern::Suffix(part()), plain()),
         Kind::Substring => (Pattern::Substring(part()), plain()),
         Kind::Regex => {
-            let regex = regex(from)?;
+            let regex = from.regex()?;
             let to = with_groups(&regex, to, warnings)?;
             (Pattern::Regex(regex), to)
         }

@@ -8,9 +8,6 @@ use crate::{
     wire::Name,
 };
 
-/// Octets of a regular expression at most.
-const MAX_PATTERN: usize = 10_000;
-
 /// How names are compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -30,13 +27,6 @@ pub(super) const KINDS: [(&str, Kind); 5] = [
     ("regex", Kind::Regex),
 ];
 
-/// One of a few words, whatever their case.
-pub(super) fn any_case<T: Copy>(word: &Word, choices: &[(&str, T)]) -> Result<T, Diagnostic> {
-    let mut known = choices.iter();
-    let found = known.find(|(name, _)| word.eq_ignore_ascii_case(name));
-    found.map_or_else(|| word.one_of(choices), |(_, value)| Ok(*value))
-}
-
 /// A part of a name as it is compared: in lower case, and ending in a dot.
 pub(super) fn text_of(word: &Word) -> String {
     let mut text = word.to_ascii_lowercase();
@@ -53,19 +43,6 @@ pub(super) fn whole(word: &Word) -> Result<Name, Diagnostic> {
         refused.label(error.to_string())
     });
     Ok(name?.to_lower())
-}
-
-/// A regular expression.
-pub(super) fn regex(word: &Word) -> Result<Regex, Diagnostic> {
-    if word.len() > MAX_PATTERN {
-        let text = format!("a pattern has at most {MAX_PATTERN} octets");
-        return Err(word.error(text));
-    }
-    Regex::new(word).map_err(|error| {
-        let reason = error.to_string();
-        let reason = reason.lines().last().unwrap_or_default().to_owned();
-        word.error(format!("not a regular expression: {reason}"))
-    })
 }
 
 /// What is put in place of what `regex` finds, whose groups may be in it.
