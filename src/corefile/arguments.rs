@@ -130,6 +130,13 @@ impl<'a> Arguments<'a> {
         rest
     }
 
+    /// Passes over all that are left. None of it has an effect; the warning says why.
+    pub fn without_effect(&mut self, why: &str) -> Diagnostic {
+        self.rest();
+        let warning = self.name.warning(format!("'{}' does nothing", self.name));
+        warning.label(why).help("remove the line")
+    }
+
     /// Refuses what has not been read.
     pub fn none_left(&self) -> Result<(), Diagnostic> {
         let Some(extra) = self.peek() else {

@@ -195,6 +195,11 @@ impl Word {
         Diagnostic::error(message).at(self.place)
     }
 
+    /// A warning that this word, the name of a property, has no effect where it stands.
+    pub fn does_nothing(&self, why: &str) -> Diagnostic {
+        self.warning(format!("{self} does nothing: {why}"))
+    }
+
     /// A warning that points at this word.
     pub fn warning(&self, message: impl Into<String>) -> Diagnostic {
         Diagnostic::warning(message).at(self.place)

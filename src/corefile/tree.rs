@@ -99,6 +99,11 @@ impl Directive {
     pub fn properties(&self) -> &[Line] {
         self.body.as_ref().map_or(&[], |body| &body.lines)
     }
+
+    /// The first line of this property.
+    pub fn property(&self, name: &str) -> Option<&Line> {
+        self.properties().iter().find(|line| *line.name() == name)
+    }
 }
 
 impl Line {

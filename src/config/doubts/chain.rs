@@ -1,7 +1,7 @@
 //! What the plugins of a block take from each other.
 
 use super::{ServerBlock, is_under};
-use crate::corefile::{self, Diagnostic, Directive, Line, Word, Zone};
+use crate::corefile::{self, Diagnostic, Directive, Word, Zone};
 
 /// A word that answers questions.
 pub(super) struct Answerer {
@@ -116,13 +116,8 @@ impl Use<'_> {
         &self.directive.name
     }
 
-    fn line(&self, name: &str) -> Option<&Line> {
-        let mut lines = self.directive.properties().iter();
-        lines.find(|line| *line.name() == name)
-    }
-
     fn has(&self, name: &str) -> bool {
-        self.line(name).is_some()
+        self.directive.property(name).is_some()
     }
 
     /// Whether no question for a name of its zones gets past it.
@@ -176,7 +171,7 @@ fn outside(use_: &Use<'_>, found: &mut Vec<Diagnostic>) {
 }
 
 fn nothing_behind(use_: &Use<'_>, behind: &[Use<'_>], found: &mut Vec<Diagnostic>) {
-    let Some(line) = use_.line("fallthrough") else {
+    let Some(line) = use_.directive.property("fallthrough") else {
         return;
     };
     let Ok(falling) = corefile::zones(&line.words[1..]) else {

@@ -60,13 +60,8 @@ fn property(
         }
         "reload" => config.reload = interval(&mut arguments)?,
         "upstream" => {
-            arguments.rest();
-            warnings.push(
-                line.name()
-                    .warning("'upstream' does nothing")
-                    .label("aliases are followed by asking this server")
-                    .help("remove the line"),
-            );
+            let why = "aliases are followed by asking this server";
+            warnings.push(arguments.without_effect(why));
         }
         _ => return Err(unknown_property(line.name(), &PROPERTIES)),
     }

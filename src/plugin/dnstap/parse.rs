@@ -133,10 +133,6 @@ fn whole(
     config: &Config,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<(), Diagnostic> {
-    let at = |property: &str| {
-        let mut lines = directive.properties().iter().map(Line::name);
-        lines.find(|name| **name == property)
-    };
     let is_tls = matches!(config.socket, Socket::Tls(..));
     if config.listen && is_tls && config.tls.is_none() {
         let problem = directive
@@ -145,9 +141,9 @@ fn whole(
         return Err(problem.help("add a line 'tls CERT KEY'"));
     }
     for property in ["tls", "skipverify"] {
-        if let (Some(name), false) = (at(property), is_tls) {
-            let message = format!("{property} does nothing: the endpoint is not tls://");
-            warnings.push(name.warning(message).in_plugin(NAME));
+        if let (Some(line), false) = (directive.property(property), is_tls) {
+            let warning = line.name().does_nothing("the endpoint is not tls://");
+            warnings.push(warning.in_plugin(NAME));
         }
     }
     Ok(())

@@ -63,9 +63,7 @@ fn forward(proxy: &Directive) -> String {
 fn template(reverse: &Directive) -> String {
     let networks = joined(&reverse.arguments);
     let ttl = reverse
-        .properties()
-        .iter()
-        .find(|line| *line.name() == "ttl")
+        .property("ttl")
         .and_then(|line| line.words.get(1))
         .map_or("60", |ttl| ttl.as_str());
     let head = format!("template IN PTR {networks}");

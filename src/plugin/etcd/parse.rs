@@ -46,12 +46,11 @@ pub fn parse(
     for line in directive.properties() {
         problems.catch(property(line, &mut config, &mut doubts));
     }
-    let mut lines = directive.properties().iter().map(Line::name);
-    if let Some(name) = lines.find(|name| **name == "tls")
+    if let Some(line) = directive.property("tls")
         && !config.endpoints.iter().any(|endpoint| endpoint.secure)
     {
-        let message = "tls does nothing: no endpoint begins with https://";
-        doubts.push(name.warning(message));
+        let why = "no endpoint begins with https://";
+        doubts.push(line.name().does_nothing(why));
     }
     let config = problems.in_plugin(NAME).into_result(config)?;
     warnings.extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));

@@ -75,13 +75,8 @@ fn property(
         "reload_by_mtime" => file.reload_by_mtime = true,
         "fallthrough" => file.fallthrough = ZoneList::read_or_all(arguments.rest())?,
         "upstream" => {
-            arguments.rest();
-            warnings.push(
-                line.name()
-                    .warning("'upstream' does nothing")
-                    .label("aliases are followed by asking this server")
-                    .help("remove the line"),
-            );
+            let why = "aliases are followed by asking this server";
+            warnings.push(arguments.without_effect(why));
         }
         _ => return Err(unknown_property(line.name(), &PROPERTIES)),
     }

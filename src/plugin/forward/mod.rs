@@ -20,7 +20,7 @@ use std::{
 use rustls::pki_types::ServerName;
 
 pub use parse::parse;
-pub(super) use parse::{names, policy, tls_files};
+pub(super) use parse::{names, policy, server_name, tls_files};
 
 use super::{Build, BuildError, Context, Plugin, Setup, Step, loop_guard::LoopGuard};
 use crate::{

@@ -126,14 +126,7 @@ fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
         "max_connect_attempts" => config.plan.max_attempts = Some(number(left)?),
         "health_check" => health_check(left, config)?,
         "tls" => config.tls = tls_files(left),
-        "tls_servername" => {
-            let word = left.required("the name in the certificate")?;
-            let name = ServerName::try_from(word.as_str().to_owned()).map_err(|_| {
-                word.error(format!("'{word}' is no name that a certificate can be for"))
-                    .expected("a host name such as dns.example.org")
-            })?;
-            config.tls_name = Some(name);
-        }
+        "tls_servername" => config.tls_name = Some(server_name(left)?),
         "policy" => config.plan.policy = policy(left)?,
         "max_concurrent" => config.max_concurrent = number(left)?,
         "next" => config.next = rcodes(left)?,
@@ -205,15 +198,13 @@ fn whole(
         ("resolver", is_by_name(), "no upstream is given by name"),
     ] {
         if let (Some(name), false) = (at(property), used) {
-            let message = format!("{property} does nothing: {lack}");
-            doubts.push(name.warning(message));
+            doubts.push(name.does_nothing(lack));
         }
     }
     for property in ["force_tcp", "prefer_udp"] {
         let is_plain = |to: &To| over(to).is_none_or(|over| over == Over::Dns);
         if let (Some(name), false) = (at(property), config.to.iter().any(is_plain)) {
-            let message = format!("{property} does nothing: no upstream is asked in plain");
-            doubts.push(name.warning(message));
+            doubts.push(name.does_nothing("no upstream is asked in plain"));
         }
     }
     if let (Some(name), true) = (at("prefer_udp"), config.force_tcp) {
@@ -364,6 +355,17 @@ pub(in crate::plugin) fn tls_files(arguments: &mut Arguments<'_>) -> TlsFiles {
         identity,
         authorities,
     }
+}
+
+/// The name that an upstream proves to have.
+pub(in crate::plugin) fn server_name(
+    arguments: &mut Arguments<'_>,
+) -> Result<ServerName<'static>, Diagnostic> {
+    let word = arguments.required("the name in the certificate")?;
+    ServerName::try_from(word.as_str().to_owned()).map_err(|_| {
+        word.error(format!("'{word}' is no name that a certificate can be for"))
+            .expected("a host name such as dns.example.org")
+    })
 }
 
 /// Who is asked first.

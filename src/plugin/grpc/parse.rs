@@ -2,14 +2,12 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use rustls::pki_types::ServerName;
-
 use super::{Config, NAME, To};
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
     plugin::{
         ZoneList,
-        forward::{names, policy, tls_files},
+        forward::{names, policy, server_name, tls_files},
     },
     upstream::{MAX_UPSTREAMS, Policy, TlsFiles},
     wire::Name,
@@ -120,14 +118,7 @@ fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
             }
         }
         "tls" => config.tls = Some(tls_files(left)),
-        "tls_servername" => {
-            let word = left.required("the name in the certificate")?;
-            let name = ServerName::try_from(word.as_str().to_owned()).map_err(|_| {
-                word.error(format!("'{word}' is no name that a certificate can be for"))
-                    .expected("a host name such as dns.example.org")
-            })?;
-            config.tls_name = Some(name);
-        }
+        "tls_servername" => config.tls_name = Some(server_name(left)?),
         "policy" => config.policy = policy(left)?,
         "fallthrough" => config.fallthrough = ZoneList::read_or_all(left.rest())?,
         _ => return Err(unknown_property(line.name(), &PROPERTIES)),

@@ -130,13 +130,8 @@ impl Reader<'_> {
             "ederror" => self.extended_error(&mut arguments)?,
             "fallthrough" => self.template.fallthrough = ZoneList::read_or_all(arguments.rest())?,
             "upstream" => {
-                arguments.rest();
-                let warning = line.name().warning("'upstream' does nothing");
-                self.warnings.push(
-                    warning
-                        .label("aliases are always followed")
-                        .help("remove the line"),
-                );
+                let why = "aliases are always followed";
+                self.warnings.push(arguments.without_effect(why));
             }
             _ => return Err(unknown_property(line.name(), &PROPERTIES)),
         }

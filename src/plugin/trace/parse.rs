@@ -102,10 +102,6 @@ fn property(
 ) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     let left = &mut arguments;
-    let does_nothing = |why: &str| {
-        let message = format!("{} does nothing: {why}", line.name());
-        line.name().warning(message)
-    };
     // 0 leaves it as it is.
     let size = |number: i64, usual: usize| match usize::try_from(number) {
         Ok(0) | Err(_) => usual,
@@ -126,14 +122,15 @@ fn property(
             if let Some(word) = left.next() {
                 word.boolean()?;
             }
-            doubts.push(does_nothing("no trace is taken over from clients"));
+            let why = "no trace is taken over from clients";
+            doubts.push(line.name().does_nothing(why));
         }
         "datadog_analytics_rate" => {
             let word = left.next();
             let said = word.map(|word| word.float(0.0..=1.0)).transpose()?;
             match &mut config.form {
                 Form::Datadog(rate) => *rate = said.unwrap_or_default(),
-                Form::Zipkin => doubts.push(does_nothing("the endpoint is no datadog")),
+                Form::Zipkin => doubts.push(line.name().does_nothing("the endpoint is no datadog")),
             }
         }
         "zipkin_max_backlog_size" => {
