@@ -362,17 +362,10 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        corefile::{self, Memory},
-        plugin::testing::{self, Place},
-    };
+    use crate::plugin::testing::{self, Place};
 
     fn read(text: &str) -> Result<Config, String> {
-        let text = format!("example.org {{\n{text}\n}}\n");
-        let file = corefile::parse("Corefile", &text, &[NAME], &Memory::default()).unwrap();
-        let uses: Vec<_> = file.blocks[0].directives.iter().collect();
-        parse(&uses, &["example.org.".to_owned()], &mut Vec::new())
-            .map_err(|errors| file.report(errors).to_string())
+        testing::read_uses(text, "example.org.", parse).map(|(config, _)| config)
     }
 
     fn acl(text: &str) -> (Acl, Arc<Metrics>) {

@@ -129,19 +129,13 @@ impl Plugin for Header {
 mod tests {
     use super::*;
     use crate::{
-        corefile::{self, Memory},
         plugin::testing::{self, Place},
         wire::Type,
     };
 
     fn read(text: &str) -> Result<(Header, usize), String> {
-        let text = format!(". {{\n{text}\n}}\n");
-        let file = corefile::parse("Corefile", &text, &["header"], &Memory::default()).unwrap();
-        let uses: Vec<_> = file.blocks[0].directives.iter().collect();
-        let mut warnings = Vec::new();
-        parse(&uses, &mut warnings)
-            .map(|header| (header, warnings.len()))
-            .map_err(|errors| file.report(errors).to_string())
+        let read = testing::read_uses(text, ".", |uses, _, warnings| parse(uses, warnings));
+        read.map(|(header, warnings)| (header, warnings.len()))
     }
 
     #[test]

@@ -1,11 +1,14 @@
-//! What tests of plugins stand on: a block around nothing, a door that leads nowhere, and a
-//! directive read by itself.
+//! What tests of plugins stand on: a block around nothing, a door that leads nowhere, directives read
+//! by themselves, and what a plugin is built from.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use super::{Block, Chain, Context, Door, Plugin};
+use tokio::runtime::Handle;
+
+use super::{Block, Build, Chain, Context, Door, Parts, Plugin};
 use crate::{
     corefile::{self, Diagnostic, Directive, Memory},
+    metrics::Metrics,
     query::{Query, Question},
     reply::{Reply, Why},
     wire::{Class, Name, Rcode, Type},
@@ -67,16 +70,45 @@ pub fn read<C>(
     zone: &str,
     parse: impl FnOnce(&Directive, &[String], &mut Vec<Diagnostic>) -> Result<C, Vec<Diagnostic>>,
 ) -> Result<(C, Vec<String>), String> {
+    read_uses(text, zone, |uses, block, warnings| {
+        parse(uses[0], block, warnings)
+    })
+}
+
+/// The same of a plugin that reads all its directives of a block.
+pub fn read_uses<C>(
+    text: &str,
+    zone: &str,
+    parse: impl FnOnce(&[&Directive], &[String], &mut Vec<Diagnostic>) -> Result<C, Vec<Diagnostic>>,
+) -> Result<(C, Vec<String>), String> {
     let word = text.split_whitespace().next().expect("a directive");
     let text = format!(". {{\n{text}\n}}\n");
     let file = corefile::parse("Corefile", &text, &[word], &Memory::default())
         .expect("the language is not what is tested");
     let mut warnings = Vec::new();
-    let directive = &file.blocks[0].directives[0];
-    parse(directive, &[zone.to_owned()], &mut warnings)
+    let uses: Vec<_> = file.blocks[0].directives.iter().collect();
+    parse(&uses, &[zone.to_owned()], &mut warnings)
         .map(|config| {
             let warnings = warnings.iter().map(ToString::to_string).collect();
             (config, warnings)
         })
         .map_err(|errors| file.report(errors).to_string())
+}
+
+/// Lets a plugin be built for a block of the root, in this runtime.
+pub fn build<T>(
+    parts: &Parts,
+    metrics: &Arc<Metrics>,
+    with: impl FnOnce(&mut Build<'_>) -> T,
+) -> T {
+    with(&mut Build {
+        runtime: &Handle::current(),
+        parts,
+        metrics,
+        zones: &[Name::ROOT],
+        addresses: &[],
+        server: &"dns://:53".into(),
+        view: "",
+        offered: Vec::new(),
+    })
 }

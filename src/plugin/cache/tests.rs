@@ -12,7 +12,10 @@ use super::{config::*, *};
 use crate::{
     edns::Options,
     metrics::Metrics,
-    plugin::{Block, Chain, Door, Walk, ZoneList},
+    plugin::{
+        Block, Door, Walk, ZoneList,
+        testing::{self, Place},
+    },
     query::{Edns, Question, Transport},
     reply::{Data, Owner, Section, Soa},
     wire::{Class, Name, Opcode, Rcode, Type},
@@ -122,20 +125,13 @@ impl World {
             reply: Mutex::new(Some(positive(300))),
             asked: AtomicUsize::new(0),
         });
-        let block = Arc::new(Block {
-            zone: Name::ROOT,
-            server: "dns://:53".into(),
-            zone_label: ".".into(),
-            view: "".into(),
-            chain: Arc::new(Chain::new(vec![
-                Arc::clone(&own) as _,
-                Arc::new(cache.clone()),
-                Arc::clone(&inner) as _,
-            ])),
-            counters: Arc::default(),
-        });
+        let place = Place::new(vec![
+            Arc::clone(&own) as _,
+            Arc::new(cache.clone()),
+            Arc::clone(&inner) as _,
+        ]);
         Self {
-            block,
+            block: place.block,
             own,
             inner,
             cache,
@@ -855,19 +851,11 @@ async fn entries_and_octets_are_bounded() {
 async fn a_store_outlives_a_reload_and_belongs_to_one_block() {
     let parts = crate::plugin::Parts::default();
     let metrics = Metrics::new();
-    let server: Arc<str> = "dns://:53".into();
-    let build_in = |view, parts: &crate::plugin::Parts, config: &Config| {
-        let mut build = Build {
-            runtime: &tokio::runtime::Handle::current(),
-            parts,
-            metrics: &metrics,
-            zones: &[Name::ROOT],
-            addresses: &[],
-            server: &server,
-            view,
-            offered: Vec::new(),
-        };
-        config.cache(&mut build).unwrap().store
+    let build_in = |view: &'static str, parts: &crate::plugin::Parts, config: &Config| {
+        testing::build(parts, &metrics, |build| {
+            build.view = view;
+            config.cache(build).unwrap().store
+        })
     };
     let build = |parts: &_, config: &_| build_in("", parts, config);
     let config = Config::new(ZoneList::all());

@@ -16,26 +16,16 @@ const ZONE: &str = "@ 60 SOA ns admin 1 2 3 4 5\nwww 60 A 192.0.2.1\nout 60 CNAM
 
 /// The configuration of a block that says this.
 fn config(text: &str) -> Config {
-    let read = testing::read(text, "example.test.", |directive, block, warnings| {
-        parse(&[directive], block, warnings)
-    });
+    let read = testing::read_uses(text, "example.test.", parse);
     read.unwrap().0
 }
 
 fn build(config: &Config) -> Result<Arc<dyn Plugin>, String> {
-    let mut build = Build {
-        runtime: &tokio::runtime::Handle::current(),
-        parts: &Parts::default(),
-        metrics: &Metrics::new(),
-        zones: &[Name::ROOT],
-        addresses: &[],
-        server: &"dns://:53".into(),
-        view: "",
-        offered: Vec::new(),
-    };
-    let built = config.build(&mut build);
-    assert_eq!(build.offered.len(), usize::from(built.is_ok()));
-    built.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+    testing::build(&Parts::default(), &Metrics::new(), |build| {
+        let built = config.build(build);
+        assert_eq!(build.offered.len(), usize::from(built.is_ok()));
+        built.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+    })
 }
 
 /// What becomes of a question: `pass`, or code, reason and the types of the answer.

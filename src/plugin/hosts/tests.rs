@@ -30,17 +30,9 @@ fn name(text: &str) -> Name {
 }
 
 fn build(config: &Config, metrics: &Arc<Metrics>) -> Arc<dyn Plugin> {
-    let mut build = Build {
-        runtime: &tokio::runtime::Handle::current(),
-        parts: &Parts::default(),
-        metrics,
-        zones: &[Name::ROOT],
-        addresses: &[],
-        server: &"dns://:53".into(),
-        view: "",
-        offered: Vec::new(),
-    };
-    config.build(&mut build).unwrap()
+    testing::build(&Parts::default(), metrics, |build| {
+        config.build(build).unwrap()
+    })
 }
 
 /// What the plugin makes of a question: `pass`, or the rcode, the reason and the records.

@@ -66,14 +66,11 @@ fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corefile::{self, Memory};
+    use crate::plugin::testing;
 
     fn read(text: &str) -> Result<Config, String> {
-        let text = format!(". {{\n{text}\n}}\n");
-        let known = ["loadbalance"];
-        let file = corefile::parse("Corefile", &text, &known, &Memory::default()).unwrap();
-        let uses: Vec<_> = file.blocks[0].directives.iter().collect();
-        parse(&uses).map_err(|errors| file.report(errors).to_string())
+        let read = testing::read_uses(text, ".", |uses, _, _| parse(uses));
+        read.map(|(config, _)| config)
     }
 
     #[test]

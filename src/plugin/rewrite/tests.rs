@@ -7,7 +7,7 @@ use crate::{
     corefile::{self, Memory},
     edns::Options,
     plugin::{
-        Block, Chain, Door, Walk,
+        Door, Walk,
         testing::{self, Place},
     },
     query::{Edns, Question},
@@ -90,21 +90,9 @@ fn through(
         reply: inner,
         asked: Mutex::default(),
     });
-    let block = Arc::new(Block {
-        zone: Name::ROOT,
-        server: "dns://:53".into(),
-        zone_label: ".".into(),
-        view: "".into(),
-        chain: Arc::new(Chain::new(vec![
-            Arc::new(rewrite) as _,
-            Arc::clone(&inner) as _,
-        ])),
-        counters: Arc::default(),
-    });
-    let context = Context {
-        door,
-        block: &block,
-    };
+    let place = Place::new(vec![Arc::new(rewrite) as _, Arc::clone(&inner) as _]);
+    let block = &place.block;
+    let context = Context { door, block };
     let mut reply = Reply::default();
     match block.chain.walk(&context, query, &mut reply) {
         Walk::Done => {}

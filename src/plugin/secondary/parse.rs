@@ -106,9 +106,7 @@ mod tests {
     use crate::plugin::testing;
 
     fn read(text: &str) -> Result<(Config, Vec<String>), String> {
-        testing::read(text, "example.org.", |directive, block, warnings| {
-            parse(&[directive], block, warnings)
-        })
+        testing::read_uses(text, "example.org.", parse)
     }
 
     #[test]

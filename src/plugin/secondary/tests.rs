@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    runtime::Handle,
     sync::Semaphore,
     time::timeout,
 };
@@ -106,17 +105,7 @@ fn build(parts: &Parts, masters: &[SocketAddr]) -> Arc<dyn Plugin> {
     let config = Config {
         copies: vec![copies],
     };
-    let mut build = Build {
-        runtime: &Handle::current(),
-        parts,
-        metrics: &Metrics::new(),
-        zones: &[Name::ROOT],
-        addresses: &[],
-        server: &"dns://:53".into(),
-        view: "",
-        offered: Vec::new(),
-    };
-    config.build(&mut build).unwrap()
+    testing::build(parts, &Metrics::new(), |build| config.build(build).unwrap())
 }
 
 fn ask(plugin: &dyn Plugin, name: &str) -> (Rcode, Why, usize) {

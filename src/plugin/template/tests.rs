@@ -2,7 +2,7 @@ use futures_util::FutureExt;
 
 use super::*;
 use crate::{
-    corefile::{self, Memory, Word},
+    corefile::Word,
     metrics::Metrics,
     plugin::{
         Door, Step,
@@ -13,13 +13,7 @@ use crate::{
 /// Reads the templates of a block of `example.org`: what they say and the headlines of warnings, or
 /// the report of the errors.
 fn read(text: &str) -> Result<(Config, Vec<String>), String> {
-    let text = format!("example.org {{\n{text}\n}}\n");
-    let file = corefile::parse("Corefile", &text, &[NAME], &Memory::default()).unwrap();
-    let uses: Vec<_> = file.blocks[0].directives.iter().collect();
-    let mut warnings = Vec::new();
-    parse(&uses, &["example.org.".to_owned()], &mut warnings)
-        .map(|config| (config, warnings.iter().map(ToString::to_string).collect()))
-        .map_err(|errors| file.report(errors).to_string())
+    testing::read_uses(text, "example.org.", parse)
 }
 
 /// A server that has these records for every name but those of `example.org`.

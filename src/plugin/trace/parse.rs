@@ -158,9 +158,7 @@ mod tests {
     use crate::plugin::testing;
 
     fn read(text: &str) -> Result<(Config, Vec<String>), String> {
-        testing::read(text, ".", |directive, _, warnings| {
-            parse(&[directive], warnings)
-        })
+        testing::read_uses(text, ".", |uses, _, warnings| parse(uses, warnings))
     }
 
     #[test]
