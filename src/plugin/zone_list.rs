@@ -1,5 +1,7 @@
 //! The ZONES that a directive is for, and its `fallthrough [ZONES...]`.
 
+use std::collections::HashMap;
+
 use crate::{
     corefile::{self, Diagnostic, Word},
     wire::{Name, NameRef},
@@ -78,6 +80,26 @@ impl ZoneList {
     pub fn label(&self) -> String {
         let names: Vec<String> = self.0.iter().map(Name::to_string).collect();
         names.join(",")
+    }
+}
+
+/// The zones that the directives of a block have told of so far.
+#[derive(Default)]
+pub struct Told<'a>(HashMap<Name, &'a Word>);
+
+impl<'a> Told<'a> {
+    /// Adds the zones of the directive called `name`, and warns of those that an earlier one has: the
+    /// later one serves them. `twice` reads like "has two files".
+    pub fn add(&mut self, zones: &ZoneList, name: &'a Word, twice: &str) -> Vec<Diagnostic> {
+        let mut warnings = Vec::new();
+        for zone in zones.names() {
+            if let Some(first) = self.0.insert(*zone, name) {
+                let warning = name.warning(format!("zone {zone} {twice}"));
+                let warning = warning.label("this one is served");
+                warnings.push(warning.also(first.place, "this one is not"));
+            }
+        }
+        warnings
     }
 }
 

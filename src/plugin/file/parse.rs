@@ -1,12 +1,11 @@
 //! The option lines of `file`.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use super::{Config, ZoneFile};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
-    plugin::{ZoneList, polled_file::interval},
-    wire::Name,
+    corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
+    plugin::{ZoneList, polled_file::interval, zone_list::Told},
 };
 
 const PROPERTIES: [&str; 4] = ["reload", "reload_by_mtime", "fallthrough", "upstream"];
@@ -23,19 +22,13 @@ pub fn parse(
 ) -> Result<Config, Vec<Diagnostic>> {
     let mut problems = Problems::default();
     let mut files = Vec::new();
-    let mut known: HashMap<Name, &Word> = HashMap::new();
+    let mut told = Told::default();
     for directive in uses {
         let file = file(directive, block, &mut problems, warnings);
         let Some(file) = problems.catch(file) else {
             continue;
         };
-        for zone in file.zones.names() {
-            if let Some(first) = known.insert(zone.to_lower(), &directive.name) {
-                let message = format!("zone {zone} has two files");
-                let warning = directive.name.warning(message).label("this one is served");
-                warnings.push(warning.also(first.place, "this one is not"));
-            }
-        }
+        warnings.extend(told.add(&file.zones, &directive.name, "has two files"));
         files.push(file);
     }
     problems.into_result(Config { files })
@@ -86,7 +79,7 @@ fn property(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::testing;
+    use crate::{plugin::testing, wire::Name};
 
     fn read(text: &str) -> Result<(Config, Vec<String>), String> {
         testing::read_uses(text, "example.org.", parse)

@@ -1,15 +1,11 @@
 //! The option lines of `secondary`.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
 use super::{Config, Copies};
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
-    plugin::ZoneList,
-    wire::Name,
+    plugin::{ZoneList, zone_list::Told},
 };
 
 const PROPERTIES: [&str; 3] = ["transfer", "catalog", "fallthrough"];
@@ -26,7 +22,7 @@ pub fn parse(
 ) -> Result<Config, Vec<Diagnostic>> {
     let mut problems = Problems::default();
     let mut copies = Vec::new();
-    let mut known: HashMap<Name, &Word> = HashMap::new();
+    let mut told = Told::default();
     for directive in uses {
         let zones = ZoneList::read_or_block(&directive.arguments, block);
         let mut group = Copies {
@@ -45,13 +41,7 @@ pub fn parse(
                 .error("secondary zones require a transfer from property");
             problems.push(error.help("add a line 'transfer from ADDRESS'"));
         }
-        for zone in group.zones.names() {
-            if let Some(first) = known.insert(zone.to_lower(), &directive.name) {
-                let message = format!("zone {zone} is copied twice");
-                let warning = directive.name.warning(message).label("this one is served");
-                warnings.push(warning.also(first.place, "this one is not"));
-            }
-        }
+        warnings.extend(told.add(&group.zones, &directive.name, "is copied twice"));
         copies.push(group);
     }
     problems.into_result(Config { copies })
