@@ -57,6 +57,18 @@ async fn until(source: &Source, what: &str, is: impl Fn(&Cluster) -> bool) {
     );
 }
 
+/// Waits until so many services were skipped in all.
+async fn skipped(source: &Source, count: u64) {
+    let is = |it: &Cluster| it.stats().skipped(Kind::Service) == count;
+    until(source, &format!("{count} are skipped"), is).await;
+}
+
+/// A further service, `c`, comes and is seen.
+async fn follows(api: &ApiServer, source: &Source) {
+    api.apply(Kind::Service, &service("c", "10.0.0.3"));
+    until(source, "c comes", |it| has(it, "c")).await;
+}
+
 fn namespace(name: &str) -> Value {
     json!({"metadata": {"name": name}})
 }
@@ -169,8 +181,7 @@ async fn where_streamed_lists_are_refused_it_asks_for_pages() {
         api.streamed_lists(StreamedLists::Refused(code));
         let source = watch(&api).await;
         assert!(has(source.cluster(), "a"));
-        api.apply(Kind::Service, &service("c", "10.0.0.3"));
-        until(&source, "c comes", |it| has(it, "c")).await;
+        follows(&api, &source).await;
         assert_eq!(count(&api, LISTS), 1);
     }
 }
@@ -420,12 +431,8 @@ async fn a_bad_object_is_skipped_and_the_others_are_served() {
     api.fault(On::Watch(Kind::Service), Fault::Insert(line));
     let source = watch(&api).await;
     assert!(has(source.cluster(), "a") && has(source.cluster(), "b"));
-    until(&source, "two are skipped", |it| {
-        it.stats().skipped(Kind::Service) == 2
-    })
-    .await;
-    api.apply(Kind::Service, &service("c", "10.0.0.3"));
-    until(&source, "c comes", |it| has(it, "c")).await;
+    skipped(&source, 2).await;
+    follows(&api, &source).await;
 }
 
 #[tokio::test]
@@ -434,19 +441,12 @@ async fn an_object_that_turns_bad_stays_as_it_was() {
     let source = watch(&api).await;
     let mut bad = service("a", "ten");
     api.apply(Kind::Service, &bad);
-    until(&source, "one is skipped", |it| {
-        it.stats().skipped(Kind::Service) == 1
-    })
-    .await;
+    skipped(&source, 1).await;
     assert!(has(source.cluster(), "a"));
     // Nor does a list take it away.
     api.unseen(apiserver::Store::compact);
-    until(&source, "it is skipped again", |it| {
-        it.stats().skipped(Kind::Service) == 2
-    })
-    .await;
-    api.apply(Kind::Service, &service("c", "10.0.0.3"));
-    until(&source, "c comes", |it| has(it, "c")).await;
+    skipped(&source, 2).await;
+    follows(&api, &source).await;
     assert!(has(source.cluster(), "a"));
     bad["spec"]["clusterIP"] = json!("10.0.0.9");
     api.apply(Kind::Service, &bad);
@@ -465,12 +465,8 @@ async fn a_line_without_end_is_dropped() {
     api.fault(On::Watch(Kind::Service), Fault::Long(17 << 20));
     let source = watch(&api).await;
     assert!(has(source.cluster(), "a"));
-    until(&source, "two are skipped", |it| {
-        it.stats().skipped(Kind::Service) == 2
-    })
-    .await;
-    api.apply(Kind::Service, &service("c", "10.0.0.3"));
-    until(&source, "c comes", |it| has(it, "c")).await;
+    skipped(&source, 2).await;
+    follows(&api, &source).await;
 }
 
 #[tokio::test]
