@@ -430,6 +430,13 @@ impl Reply {
         });
     }
 
+    /// Copies a section of another reply: see [`Self::push_from`].
+    pub fn push_all_from(&mut self, section: Section, owner: Owner<'_>, other: &Self) {
+        for record in other.section(section) {
+            self.push_from(section, owner, other, record);
+        }
+    }
+
     /// The same record with another owner, to be put in its place.
     #[must_use]
     pub fn with_owner(&mut self, record: &Record, owner: NameRef<'_>) -> Record {

@@ -321,9 +321,7 @@ impl Walk {
             reply.authentic = step.authentic;
         }
         for section in Section::ALL {
-            for record in step.section(section) {
-                reply.push_from(section, Owner::Name(target), &step, record);
-            }
+            reply.push_all_from(section, Owner::Name(target), &step);
         }
         reply
     }

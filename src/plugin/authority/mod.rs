@@ -216,9 +216,7 @@ fn follow(
     Box::pin(async move {
         let found = found.await;
         let owner = Owner::Name(target.as_ref());
-        for record in found.section(Section::Answer) {
-            reply.push_from(Section::Answer, owner, &found, record);
-        }
+        reply.push_all_from(Section::Answer, owner, &found);
         reply.truncated |= found.truncated;
         // That nobody here knows the target's zone says nothing about the target.
         let is_known = !matches!(found.why, Why::NoZone | Why::NobodyAnswered);
@@ -226,9 +224,7 @@ fn follow(
             reply.rcode = found.rcode;
         }
         if is_known && found.section(Section::Answer).is_empty() {
-            for record in found.section(Section::Authority) {
-                reply.push_from(Section::Authority, owner, &found, record);
-            }
+            reply.push_all_from(Section::Authority, owner, &found);
         } else {
             zone.authority(want, &mut reply);
         }

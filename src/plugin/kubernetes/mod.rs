@@ -226,10 +226,8 @@ fn follow(context: &Context<'_>, query: &Query, target: &Name, reply: &mut Reply
     let target = *target;
     Box::pin(async move {
         let found = found.await;
-        for record in found.section(Section::Answer) {
-            let owner = Owner::Name(target.as_ref());
-            reply.push_from(Section::Answer, owner, &found, record);
-        }
+        let owner = Owner::Name(target.as_ref());
+        reply.push_all_from(Section::Answer, owner, &found);
         reply.truncated |= found.truncated;
         Resolved::Answer(reply)
     })

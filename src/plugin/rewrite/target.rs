@@ -73,9 +73,7 @@ fn lead(reply: &Reply, at: usize, target: &Name, found: &Reply) -> Reply {
         led.section_mut(Section::Answer).push(last);
     }
     for section in Section::ALL {
-        for record in found.section(section) {
-            led.push_from(section, Owner::Name(target.as_ref()), found, record);
-        }
+        led.push_all_from(section, Owner::Name(target.as_ref()), found);
     }
     led
 }

@@ -399,9 +399,7 @@ async fn follow(made: Reply, followed: Vec<Followed>) -> Reply {
         let found = alias.reply.await;
         reply.truncated |= found.truncated;
         let target: NameRef<'_> = alias.target.as_ref();
-        for record in found.section(Section::Answer) {
-            reply.push_from(Section::Answer, Owner::Name(target), &found, record);
-        }
+        reply.push_all_from(Section::Answer, Owner::Name(target), &found);
     }
     copy(
         &mut reply,
@@ -409,9 +407,7 @@ async fn follow(made: Reply, followed: Vec<Followed>) -> Reply {
         copied..made.section(Section::Answer).len(),
     );
     for section in [Section::Authority, Section::Additional] {
-        for record in made.section(section) {
-            reply.push_from(section, Owner::Question, &made, record);
-        }
+        reply.push_all_from(section, Owner::Question, &made);
     }
     reply
 }
