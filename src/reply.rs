@@ -4,19 +4,21 @@
 //! that are cleared and used again: answering from memory allocates nothing. Whoever
 //! shuffles or clamps TTLs works on the small [`Record`]s and leaves the arena alone.
 
+mod data;
 mod packed;
+mod why;
 
-use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
+pub use data::{Data, Soa};
+pub(crate) use data::{expand, names_in};
 pub use packed::Packed;
+pub use why::Why;
 
 use crate::{
     edns::{self, Options},
     query::Question,
-    wire::{Class, MalformedMessage, Name, NameRef, RawRecord, Rcode, Type},
+    wire::{Class, MalformedMessage, NameRef, RawRecord, Rcode, Type},
 };
 
 /// A reply on its way out through the chain.
@@ -61,115 +63,6 @@ pub struct Heard {
     pub local: Option<SocketAddr>,
     /// Whether it came by datagram.
     pub by_datagram: bool,
-}
-
-/// The reason for a reply, as a value: logs, metrics and explanations all read this one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Why {
-    /// Nobody has said anything yet.
-    #[default]
-    Unanswered,
-    /// A record of the cluster.
-    ClusterRecord,
-    /// The name is the cluster's, without a record of this type.
-    ClusterNoData,
-    /// The name lies in the cluster's zone, outside of any form that a name there can have.
-    NoSuchForm,
-    /// The namespace does not exist, or is hidden by the configuration.
-    NoSuchNamespace,
-    /// The namespace has no such Service.
-    NoSuchService,
-    /// The Service exists and is headless, and no endpoint of it is ready.
-    NoReadyEndpoint,
-    /// The Service has endpoints, none of this name.
-    NoSuchEndpoint,
-    /// The Service has an endpoint of this name, which is not ready.
-    EndpointNotReady,
-    /// The Service has no ready endpoint, and the configuration hides such.
-    EmptyService,
-    /// The Service has no address outside of the cluster.
-    NotExternal,
-    /// The Service has ports, none of this name and protocol.
-    NoSuchPort,
-    /// No pod has this address, or pods are not served.
-    NoSuchPod,
-    /// No Service or endpoint has this address.
-    NoSuchAddress,
-    /// The cluster's objects have not been read yet.
-    NotSynced,
-    /// A record of a hosts table.
-    HostsRecord,
-    /// The hosts table knows the name, without a record of this type.
-    HostsNoData,
-    /// The hosts table does not know the name, and nobody else may be asked.
-    NoSuchHost,
-    /// A record of a zone that is served from a file or from another server's copy.
-    ZoneRecord,
-    /// The zone knows the name, without a record of this type.
-    ZoneNoData,
-    /// The zone has no such name.
-    NoSuchName,
-    /// The name lies in a part of the zone that other servers have.
-    Delegated,
-    /// The zone is ours to serve, and has not been read yet.
-    NotLoaded,
-    /// The zone's own servers have been silent for longer than a copy may be served.
-    Expired,
-    /// An upstream's word.
-    Upstream,
-    /// An upstream's word, remembered.
-    Cached,
-    /// An upstream's word, remembered past its time because the upstream does not answer.
-    Stale,
-    /// No upstream answered in time.
-    UpstreamTimeout,
-    /// No upstream could be reached.
-    UpstreamUnreachable,
-    /// An upstream's reply made no sense.
-    UpstreamMalformed,
-    /// An upstream could not prove who it is, or spoke no TLS.
-    UpstreamTls,
-    /// Every upstream is known to be down, and the configuration says not to try them.
-    UpstreamsDown,
-    /// Every upstream leads back to this server.
-    UpstreamLoop,
-    /// Too many questions are under way at once.
-    Overload,
-    /// The answer did not come within the time that the configuration gives it.
-    TooLate,
-    /// No server block is for this name.
-    NoZone,
-    /// The block's plugins all passed the question on.
-    NobodyAnswered,
-    /// The message was no query that can be read.
-    Malformed,
-    /// The class, opcode or EDNS version is not served.
-    NotServed,
-    /// Refused by rule.
-    Policy,
-    /// Sub-queries went too deep.
-    TooDeep,
-    /// A plugin made the answer up from the question.
-    Synthesized,
-    /// Something here broke.
-    Internal,
-}
-
-impl Why {
-    /// Whether the reply is an upstream's fresh word, or its silence: what a cache may remember.
-    /// All else is made here, from data that change under a cache's hands, and is made again.
-    pub fn is_upstreams(self) -> bool {
-        matches!(
-            self,
-            Self::Upstream
-                | Self::UpstreamTimeout
-                | Self::UpstreamUnreachable
-                | Self::UpstreamMalformed
-                | Self::UpstreamTls
-                | Self::UpstreamsDown
-                | Self::UpstreamLoop
-        )
-    }
 }
 
 /// An extended DNS error (RFC 8914).
@@ -224,53 +117,6 @@ pub enum Owner<'a> {
     Question,
     /// Some other name.
     Name(NameRef<'a>),
-}
-
-/// Record data to be put into a reply.
-#[derive(Clone, Copy, Debug)]
-pub enum Data<'a> {
-    /// An IPv4 address.
-    A(Ipv4Addr),
-    /// An IPv6 address.
-    Aaaa(Ipv6Addr),
-    /// The one name of CNAME, NS, PTR or DNAME.
-    Name(NameRef<'a>),
-    /// A service's place (RFC 2782).
-    Srv {
-        /// Lower is tried first.
-        priority: u16,
-        /// Share among equals.
-        weight: u16,
-        /// The port.
-        port: u16,
-        /// The host.
-        target: NameRef<'a>,
-    },
-    /// The start of a zone (RFC 1035 §3.3.13).
-    Soa(Soa<'a>),
-    /// One character string; at most 255 octets of it are kept.
-    Txt(&'a [u8]),
-    /// Data in wire form, names in it uncompressed.
-    Raw(&'a [u8]),
-}
-
-/// The fields of an SOA record.
-#[derive(Clone, Copy, Debug)]
-pub struct Soa<'a> {
-    /// The primary server.
-    pub primary: NameRef<'a>,
-    /// The mailbox of who is responsible.
-    pub mailbox: NameRef<'a>,
-    /// Changes with the zone.
-    pub serial: u32,
-    /// Seconds between a secondary's questions.
-    pub refresh: u32,
-    /// Seconds until it asks again.
-    pub retry: u32,
-    /// Seconds after which it gives up.
-    pub expire: u32,
-    /// Seconds that a negative answer may be kept (RFC 2308 §4).
-    pub minimum: u32,
 }
 
 impl Reply {
@@ -568,81 +414,4 @@ impl Default for Rcode {
     fn default() -> Self {
         Self::NOERROR
     }
-}
-
-impl Data<'_> {
-    fn append(&self, arena: &mut Vec<u8>) {
-        match self {
-            Self::A(address) => arena.extend(address.octets()),
-            Self::Aaaa(address) => arena.extend(address.octets()),
-            Self::Name(name) => arena.extend(name.as_wire()),
-            Self::Srv {
-                priority,
-                weight,
-                port,
-                target,
-            } => {
-                for word in [priority, weight, port] {
-                    arena.extend(word.to_be_bytes());
-                }
-                arena.extend(target.as_wire());
-            }
-            Self::Soa(soa) => {
-                arena.extend(soa.primary.as_wire());
-                arena.extend(soa.mailbox.as_wire());
-                for word in [soa.serial, soa.refresh, soa.retry, soa.expire, soa.minimum] {
-                    arena.extend(word.to_be_bytes());
-                }
-            }
-            Self::Txt(text) => {
-                let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
-                arena.push(length);
-                arena.extend(&text[..usize::from(length)]);
-            }
-            Self::Raw(octets) => arena.extend(*octets),
-        }
-    }
-}
-
-/// How the data of the types that may be compressed are made up (RFC 3597 §4): octets before the
-/// first name, and how many names follow. What is behind them is copied.
-pub(crate) fn names_in(rtype: Type) -> Option<(usize, usize)> {
-    match rtype.0 {
-        2 | 3 | 4 | 5 | 7 | 8 | 9 | 12 | 39 => Some((0, 1)), // NS MD MF CNAME MB MG MR PTR DNAME
-        6 | 14 | 17 => Some((0, 2)),                         // SOA MINFO RP
-        15 | 18 | 21 | 36 => Some((2, 1)),                   // MX AFSDB RT KX
-        26 => Some((2, 2)),                                  // PX
-        33 => Some((6, 1)),                                  // SRV
-        _ => None,
-    }
-}
-
-/// Puts the data of a record of `message` behind what is in `arena`, the names in them decompressed.
-pub(crate) fn expand(
-    message: &[u8],
-    raw: &RawRecord,
-    arena: &mut Vec<u8>,
-) -> Result<(), MalformedMessage> {
-    let start = arena.len();
-    let mut position = raw.data_start;
-    if let Some((before, names)) = names_in(raw.rtype) {
-        let fixed = message
-            .get(position..position + before)
-            .ok_or(MalformedMessage::Truncated)?;
-        arena.extend(fixed);
-        position += before;
-        for _ in 0..names {
-            let (name, behind) = Name::read(message, position)?;
-            arena.extend(name.as_wire());
-            position = behind;
-        }
-    }
-    let rest = message
-        .get(position..raw.data_end)
-        .ok_or(MalformedMessage::Truncated)?;
-    arena.extend(rest);
-    if arena.len() - start > usize::from(u16::MAX) {
-        return Err(MalformedMessage::Truncated);
-    }
-    Ok(())
 }
