@@ -9,19 +9,22 @@ mod dns;
 mod family;
 mod made;
 mod process;
+mod register;
 
 use std::{fmt, sync::Arc};
 
 use parking_lot::Mutex;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 pub use cells::Tally;
 pub use dns::{Dns, ZoneCounters};
 pub use family::{TallyVec, TimesVec};
 pub use made::Made;
+
+use self::register::{Register, WELL_FORMED, gauge};
 
 /// The content type of what [`Metrics::encode`] writes.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -538,68 +541,6 @@ impl Cluster {
             ),
         }
     }
-}
-
-const WELL_FORMED: &str = "names, labels and buckets of families are constants, each its own";
-
-/// Makes families and registers them.
-struct Register(Registry);
-
-impl Register {
-    fn add<C: Collector + Clone + 'static>(&self, collector: C) -> C {
-        let registered = self.0.register(Box::new(collector.clone()));
-        registered.expect(WELL_FORMED);
-        collector
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.add(IntCounter::new(name, help).expect(WELL_FORMED))
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.add(IntCounterVec::new(Opts::new(name, help), labels).expect(WELL_FORMED))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.add(IntGauge::new(name, help).expect(WELL_FORMED))
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.add(IntGaugeVec::new(Opts::new(name, help), labels).expect(WELL_FORMED))
-    }
-
-    fn times(&self, name: &str, help: &str, labels: &[&'static str], bounds: Vec<f64>) -> TimesVec {
-        self.add(TimesVec::new(name, help, labels, bounds))
-    }
-
-    fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        buckets: Vec<f64>,
-    ) -> HistogramVec {
-        let options = HistogramOpts::new(name, help).buckets(buckets);
-        self.add(HistogramVec::new(options, labels).expect(WELL_FORMED))
-    }
-
-    /// Who this is. The `goversion` label is part of the family; its value here is the compiler.
-    fn build_info(&self) {
-        let info = self.gauges(
-            "coredns_build_info",
-            "1 for this build: its version, revision and compiler.",
-            &["version", "revision", "goversion"],
-        );
-        let version = env!("CARGO_PKG_VERSION");
-        let revision = option_env!("LODESTONE_REVISION").unwrap_or_default();
-        let compiler = concat!("rust", env!("CARGO_PKG_RUST_VERSION"));
-        info.with_label_values(&[version, revision, compiler])
-            .set(1);
-    }
-}
-
-fn gauge(name: &str, help: &str) -> Gauge {
-    Gauge::new(name, help).expect(WELL_FORMED)
 }
 
 #[cfg(test)]
