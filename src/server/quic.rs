@@ -8,6 +8,7 @@
 //!
 //! There is no 0-RTT: what is asked in it can be replayed by whoever recorded it (RFC 9250 §4.5).
 
+mod bounded;
 mod doq;
 mod http3;
 

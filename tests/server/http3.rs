@@ -9,7 +9,7 @@ use lodestone::{
     server::{Scheme, limits::Limits},
     wire::Rcode,
 };
-use quinn::Endpoint;
+use quinn::{Endpoint, SendStream, WriteError};
 use tokio::time::timeout;
 
 use crate::{
@@ -169,4 +169,43 @@ async fn draining_answers_what_was_asked() {
     plugin.release.add_permits(1);
     assert_eq!(rcode(&asking.await.unwrap()), Rcode::NOERROR);
     assert!(draining.await.unwrap());
+}
+
+/// Sends a frame that says that it is a gibibyte long, behind `before`, until the server ends it.
+async fn endless(mut stream: SendStream, before: &[u8]) -> WriteError {
+    const GIBIBYTE: [u8; 8] = [0xc0, 0, 0, 0, 0x40, 0, 0, 0];
+    let sending = async {
+        stream.write_all(&[before, &GIBIBYTE].concat()).await?;
+        stream.write_all(&vec![0; 256 << 10]).await?;
+        Ok(())
+    };
+    let sent = timeout(PATIENCE, sending)
+        .await
+        .expect("it is not left to wait");
+    sent.expect_err("far less is taken")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_kept_than_is_of_use() {
+    const EXCESSIVE_LOAD: u32 = 0x107;
+    let certificate = Certificate::new();
+    let serving = serve_over(Scheme::Https3, &certificate);
+    // What begins a request, and what nobody knows.
+    let (_endpoint, connection) = quic::connect(serving.at, &certificate, "h3").await.unwrap();
+    for kind in [0x01, 0x21] {
+        let (stream, _replies) = connection.open_bi().await.unwrap();
+        let ended = endless(stream, &[kind]).await;
+        assert_eq!(ended, WriteError::Stopped(EXCESSIVE_LOAD.into()));
+    }
+    assert_eq!(connection.close_reason(), None);
+    // Settings, and what nobody knows, on the stream that must not end.
+    for kind in [0x04, 0x21] {
+        let (_endpoint, connection) = quic::connect(serving.at, &certificate, "h3").await.unwrap();
+        let ended = endless(connection.open_uni().await.unwrap(), &[0, kind]).await;
+        assert!(matches!(
+            ended,
+            WriteError::Stopped(_) | WriteError::ConnectionLost(_)
+        ));
+        assert!(timeout(PATIENCE, connection.closed()).await.is_ok());
+    }
 }
