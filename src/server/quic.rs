@@ -249,11 +249,7 @@ impl Visit {
 impl Made {
     fn from(terms: &Terms, transport: Transport) -> io::Result<Self> {
         let identity = terms.tls.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
-        let tls = identity.config(if transport == Transport::Https3 {
-            Protocol::Http3
-        } else {
-            Protocol::Doq
-        });
+        let tls = identity.config(protocol(transport));
         let crypto = QuicServerConfig::try_from(Arc::clone(&tls)).map_err(io::Error::other)?;
         let mut quic = ServerConfig::with_crypto(Arc::new(crypto));
         quic.transport_config(Arc::new(transport_config(&terms.settings, transport)?));
@@ -266,17 +262,22 @@ impl Made {
 
     /// Follows the terms and their certificate.
     fn renew(&mut self, terms: &Terms, transport: Transport) -> io::Result<()> {
-        let protocol = if transport == Transport::Https3 {
-            Protocol::Http3
-        } else {
-            Protocol::Doq
-        };
-        let now = terms.tls.as_ref().map(|identity| identity.config(protocol));
+        let identity = terms.tls.as_ref();
+        let now = identity.map(|identity| identity.config(protocol(transport)));
         let same = now.is_some_and(|now| Arc::ptr_eq(&now, &self.tls));
         if !same || terms.settings != self.settings {
             *self = Self::from(terms, transport)?;
         }
         Ok(())
+    }
+}
+
+/// What is agreed on in the handshake.
+fn protocol(transport: Transport) -> Protocol {
+    if transport == Transport::Https3 {
+        Protocol::Http3
+    } else {
+        Protocol::Doq
     }
 }
 
