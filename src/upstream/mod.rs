@@ -56,8 +56,8 @@ pub use ask::{Ask, Place};
 #[cfg(target_os = "linux")]
 pub use asker::Asker;
 pub use failure::Failure;
-pub use flight::{Flight, Flights};
-pub use group::{Group, Member, Patience, Plan};
+pub use flight::Flights;
+pub use group::{Group, Member, Plan};
 pub use health::Check;
 pub use https::DohMethod;
 pub use meter::{Meter, Proto};
