@@ -40,7 +40,12 @@ struct Calls {
 }
 
 /// Takes a socket, headers and their number, and flags; gives the number of headers that are done,
-/// or -1 with an error. What the headers point to must live for the length of the call.
+/// or -1 with an error.
+///
+/// # Safety
+/// There are so many headers. For the length of the call, each points to a name, vectors and a control
+/// buffer with their true lengths, or says that there are none, and the vectors to octets that may be
+/// read, and for a call that receives, written.
 type Call = unsafe fn(RawFd, *mut libc::mmsghdr, usize, libc::c_int) -> libc::c_int;
 
 const NAME_LENGTH: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
@@ -106,33 +111,19 @@ impl Batch {
         for (((packet, name), (control, vector)), message) in
             buffers.zip(meta).zip(&mut self.headers)
         {
-            vector.iov_base = packet.as_mut_ptr().cast();
-            vector.iov_len = packet.len();
-            let header = &mut message.msg_hdr;
+            let header = bare(message, vector, packet);
             header.msg_name = ptr::from_mut(name).cast();
             header.msg_namelen = NAME_LENGTH;
-            header.msg_iov = vector;
-            header.msg_iovlen = 1;
             header.msg_control = control.0.as_mut_ptr().cast();
             // The type of this length is another one with musl.
             header.msg_controllen = control.0.len() as _;
-            header.msg_flags = 0;
         }
-        let count = loop {
-            // SAFETY: `headers` holds BATCH headers. Each points to a name, a vector and a control
-            // buffer of its own, with their true lengths, and the vector to its own PACKET octets.
-            // All of them live in boxes of `self`, which is borrowed for the length of the call.
-            let count = unsafe {
-                (self.calls.receive)(socket.as_raw_fd(), self.headers.as_mut_ptr(), BATCH, flags)
-            };
-            let Ok(count) = usize::try_from(count) else {
-                let error = io::Error::last_os_error();
-                if Calls::is_missing(&error, &mut self.calls.receive, receive_one) {
-                    continue;
-                }
-                return none_or(error);
-            };
-            break count;
+        // SAFETY: each header was just pointed to a name, a vector and a control buffer of its own,
+        // with their true lengths, and the vector to its own PACKET octets. All of them live in boxes
+        // of `self`, which is borrowed for the length of the call.
+        let count = match unsafe { self.calls.receive(socket, &mut self.headers, flags) } {
+            Ok(count) => count,
+            Err(error) => return none_or(error),
         };
         let received = self.headers.iter().zip(&self.names).take(count);
         for (slot, (message, name)) in self.slots.iter_mut().zip(received) {
@@ -195,14 +186,9 @@ impl Batch {
             let Some((vector, message)) = free.next() else {
                 break;
             };
-            vector.iov_base = slot.reply.as_mut_ptr().cast();
-            vector.iov_len = slot.reply.len();
-            let header = &mut message.msg_hdr;
+            let header = bare(message, vector, slot.reply.as_mut_slice());
             header.msg_name = ptr::from_mut(name).cast();
             header.msg_namelen = slot.name_length;
-            header.msg_iov = vector;
-            header.msg_iovlen = 1;
-            header.msg_flags = 0;
             send_from(header, control, slot.local);
             count += 1;
         }
@@ -250,14 +236,10 @@ impl Outbox {
             for ((reply, name), ((control, vector), message)) in
                 some.iter().zip(&self.names).zip(headers)
             {
-                vector.iov_base = reply.octets.as_ptr().cast_mut().cast();
-                vector.iov_len = reply.octets.len();
-                let header = &mut message.msg_hdr;
+                let octets = ptr::from_ref(reply.octets.as_slice()).cast_mut();
+                let header = bare(message, vector, octets);
                 header.msg_name = name.as_ptr().cast_mut().cast();
                 header.msg_namelen = name.len();
-                header.msg_iov = vector;
-                header.msg_iovlen = 1;
-                header.msg_flags = 0;
                 send_from(header, control, reply.local);
             }
             let headers = &mut self.headers[..some.len()];
@@ -312,26 +294,14 @@ impl Connected {
         }
         let meta = self.vectors.iter_mut().zip(&mut self.headers);
         for (room, (vector, message)) in self.room.chunks_exact_mut(Self::ROOM).zip(meta) {
-            vector.iov_base = room.as_mut_ptr().cast();
-            vector.iov_len = room.len();
-            bare(&mut message.msg_hdr, vector);
+            bare(message, vector, room);
         }
-        loop {
-            let (headers, flags) = (self.headers.as_mut_ptr(), libc::MSG_DONTWAIT);
-            // SAFETY: the room was divided into RECEIVED parts, fewer than there are headers. So many
-            // headers were just pointed to a vector of their own each, which points to a part's ROOM
-            // octets, and say that there is neither a name nor a control buffer. All of them live in
-            // boxes of `self`, which is borrowed for the length of the call.
-            let count =
-                unsafe { (self.calls.receive)(socket.as_raw_fd(), headers, Self::RECEIVED, flags) };
-            if let Ok(count) = usize::try_from(count) {
-                return Ok(count);
-            }
-            let error = io::Error::last_os_error();
-            if !Calls::is_missing(&error, &mut self.calls.receive, receive_one) {
-                return Err(error);
-            }
-        }
+        let headers = &mut self.headers[..Self::RECEIVED];
+        // SAFETY: the room was divided into RECEIVED parts. So many headers were just pointed to a
+        // vector of their own each, which points to a part's ROOM octets, and say that there is
+        // neither a name nor a control buffer. All of them live in boxes of `self`, which is borrowed
+        // for the length of the call.
+        unsafe { self.calls.receive(socket, headers, libc::MSG_DONTWAIT) }
     }
 
     /// One of the messages received last.
@@ -349,31 +319,19 @@ impl Connected {
     ) -> io::Result<usize> {
         let mut count = 0;
         let meta = self.vectors.iter_mut().zip(&mut self.headers);
-        for (message, (vector, header)) in messages.zip(meta) {
-            vector.iov_base = message.as_ptr().cast_mut().cast();
-            vector.iov_len = message.len();
-            bare(&mut header.msg_hdr, vector);
+        for (octets, (vector, message)) in messages.zip(meta) {
+            bare(message, vector, ptr::from_ref(octets).cast_mut());
             count += 1;
         }
         if count == 0 {
             return Ok(0);
         }
-        loop {
-            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-            let headers = self.headers.as_mut_ptr();
-            // SAFETY: the first `count` headers were just pointed to a vector of their own each, which
-            // points to the octets of a message, and say that there is neither a name nor a control
-            // buffer. The vectors live in `self`, which is borrowed for the length of the call, and the
-            // messages for 'm, which outlives it. Sending only reads, although the pointers are mutable.
-            let sent = unsafe { (self.calls.send)(socket.as_raw_fd(), headers, count, flags) };
-            if let Ok(sent @ 1..) = usize::try_from(sent) {
-                return Ok(sent);
-            }
-            let error = io::Error::last_os_error();
-            if !Calls::is_missing(&error, &mut self.calls.send, send_one) {
-                return Err(error);
-            }
-        }
+        let headers = &mut self.headers[..count];
+        // SAFETY: these headers were just pointed to a vector of their own each, which points to the
+        // octets of a message, and say that there is neither a name nor a control buffer. The vectors
+        // live in `self`, which is borrowed for the length of the call, and the messages for 'm, which
+        // outlives it. Sending only reads, although the pointers are mutable.
+        unsafe { self.calls.send(socket, headers, libc::MSG_DONTWAIT) }
     }
 }
 
@@ -385,8 +343,16 @@ fn blank() -> (Box<[libc::iovec]>, Box<[libc::mmsghdr]>) {
     (vec![vector; BATCH].into(), vec![header; BATCH].into())
 }
 
-/// Makes `header` one of a message without address and control data.
-fn bare(header: &mut libc::msghdr, vector: &mut libc::iovec) {
+/// Makes `message` one of `octets`, without address and control data, and gives the header that both
+/// can be added to.
+fn bare<'m>(
+    message: &'m mut libc::mmsghdr,
+    vector: &mut libc::iovec,
+    octets: *mut [u8],
+) -> &'m mut libc::msghdr {
+    vector.iov_base = octets.cast();
+    vector.iov_len = octets.len();
+    let header = &mut message.msg_hdr;
     header.msg_name = ptr::null_mut();
     header.msg_namelen = 0;
     header.msg_iov = vector;
@@ -394,6 +360,7 @@ fn bare(header: &mut libc::msghdr, vector: &mut libc::iovec) {
     header.msg_control = ptr::null_mut();
     header.msg_controllen = 0;
     header.msg_flags = 0;
+    header
 }
 
 impl Calls {
@@ -403,20 +370,39 @@ impl Calls {
         send: send_many,
     };
 
-    /// Whether an error says that there is no such call, while there is one to put in its place.
-    fn is_missing(error: &io::Error, call: &mut Call, one: Call) -> bool {
-        if error.raw_os_error() != Some(libc::ENOSYS) || ptr::fn_addr_eq(*call, one) {
-            return false;
-        }
-        *call = one;
-        true
+    /// Receives into the first of `headers`; how many.
+    ///
+    /// # Safety
+    /// See [`Call`].
+    unsafe fn receive(
+        &mut self,
+        socket: &UdpSocket,
+        headers: &mut [libc::mmsghdr],
+        flags: libc::c_int,
+    ) -> io::Result<usize> {
+        // SAFETY: the caller's promise is the call's.
+        unsafe { call(&mut self.receive, receive_one, socket, headers, flags) }
+    }
+
+    /// Sends the first of `headers`, without a signal where that is not possible; how many.
+    ///
+    /// # Safety
+    /// See [`Call`].
+    unsafe fn send(
+        &mut self,
+        socket: &UdpSocket,
+        headers: &mut [libc::mmsghdr],
+        flags: libc::c_int,
+    ) -> io::Result<usize> {
+        let flags = flags | libc::MSG_NOSIGNAL;
+        // SAFETY: the caller's promise is the call's.
+        unsafe { call(&mut self.send, send_one, socket, headers, flags) }
     }
 
     /// Sends messages, all that can be sent; says how many could not.
     ///
     /// # Safety
-    /// Each header points to a name, vectors and a control buffer with their true lengths, or says
-    /// that there are none, and the vectors to octets that may be read, for the length of the call.
+    /// See [`Call`].
     unsafe fn send_all(
         &mut self,
         socket: &UdpSocket,
@@ -425,28 +411,19 @@ impl Calls {
     ) -> usize {
         let (mut done, mut failed, mut refused) = (0, 0, false);
         while done < headers.len() {
-            let messages = &mut headers[done..];
-            let flags = flags | libc::MSG_NOSIGNAL;
-            // SAFETY: `messages` are that many headers, and of the rest the caller has made sure.
-            let sent = unsafe {
-                (self.send)(
-                    socket.as_raw_fd(),
-                    messages.as_mut_ptr(),
-                    messages.len(),
-                    flags,
-                )
+            // SAFETY: the caller's promise is the call's.
+            let error = match unsafe { self.send(socket, &mut headers[done..], flags) } {
+                Ok(sent) => {
+                    // It may have sent fewer: then the first of the rest tells why, or goes.
+                    done += sent;
+                    continue;
+                }
+                Err(error) => error,
             };
-            if let Ok(sent @ 1..) = usize::try_from(sent) {
-                // It may have sent fewer: then the first of the rest tells why, or goes.
-                done += sent;
-                continue;
-            }
-            let error = io::Error::last_os_error();
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
                 // What some earlier datagram met; this one has not been tried.
                 Some(libc::ECONNREFUSED) if !refused => refused = true,
-                _ if Self::is_missing(&error, &mut self.send, send_one) => {}
                 _ => {
                     tracing::debug!(%error, "a reply could not be sent");
                     done += 1;
@@ -456,6 +433,33 @@ impl Calls {
             }
         }
         failed
+    }
+}
+
+/// Makes `one` of the system's calls, and puts `single` in its place where the system does not have it.
+/// Gives how many of `headers` are done, which is at least one.
+///
+/// # Safety
+/// See [`Call`].
+unsafe fn call(
+    one: &mut Call,
+    single: Call,
+    socket: &UdpSocket,
+    headers: &mut [libc::mmsghdr],
+    flags: libc::c_int,
+) -> io::Result<usize> {
+    loop {
+        let (socket, count) = (socket.as_raw_fd(), headers.len());
+        // SAFETY: `headers` are that many, and of the rest the caller has made sure.
+        let done = unsafe { one(socket, headers.as_mut_ptr(), count, flags) };
+        if let Ok(done @ 1..) = usize::try_from(done) {
+            return Ok(done);
+        }
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::ENOSYS) || ptr::fn_addr_eq(*one, single) {
+            return Err(error);
+        }
+        *one = single;
     }
 }
 
