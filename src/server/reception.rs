@@ -27,7 +27,7 @@ pub(super) struct Desk {
     pub(super) terms: watch::Receiver<Terms>,
     /// Whether it is to end, with its connections.
     pub(super) stop: watch::Receiver<bool>,
-    /// Held by the loop and by each of its connections.
+    /// Held until the loop and its connections have ended.
     pub(super) working: Working,
 }
 
