@@ -96,6 +96,42 @@ async fn questions_are_answered_and_what_is_none_is_told() {
     assert_eq!((counted(200), counted(400)), ("4".into(), "2".into()));
 }
 
+/// What comes of a request whose body does not end.
+async fn status_of_part(sender: &mut Sender, part: Option<Vec<u8>>) -> u16 {
+    let exchange = async {
+        let mut stream = sender.send_request(post(&[]).0).await.unwrap();
+        if let Some(part) = part {
+            // The rest may be refused before all of this is sent.
+            let _ = stream.send_data(part.into()).await;
+        }
+        stream.recv_response().await.unwrap().status().as_u16()
+    };
+    timeout(PATIENCE, exchange).await.expect("a response comes")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_does_not_end_costs_its_own_request_only() {
+    let certificate = Certificate::new();
+    let identity = certificate.identity();
+    let serving = serve_with(Limits::default(), |wanted| {
+        wanted.listener = listener(Scheme::Https3);
+        wanted.tls = Some(identity);
+        wanted.streams.first_query = Duration::from_millis(200);
+    });
+    let (_endpoint, mut sender) = connect(serving.at, &certificate).await;
+    for (status, part) in [
+        (408, None),
+        (408, Some(vec![0; 12])),
+        (413, Some(vec![0; 66_000])),
+    ] {
+        assert_eq!(status_of_part(&mut sender, part).await, status);
+    }
+    assert_eq!(
+        rcode(&ask(&mut sender, &query("a.test")).await),
+        Rcode::NOERROR
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_clients_are_let_go_and_the_idle_make_room() {
     let certificate = Certificate::new();
