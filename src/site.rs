@@ -13,6 +13,7 @@ use std::{
 };
 
 use futures_util::future;
+use tokio::runtime::Handle;
 
 use crate::{
     admin::{Endpoint, ready::Monitor},
@@ -196,34 +197,57 @@ fn build_chain(
     parts: &Parts,
     metrics: &Arc<Metrics>,
 ) -> Result<Chain, BuildError> {
-    let zones: Vec<Name> = block.keys.iter().map(|key| wire_name(&key.zone)).collect();
-    let places = block.keys.iter().flat_map(|key| {
-        let port = key.port_or(default_port);
-        bindings(block)
-            .into_iter()
-            .map(move |bound| (key.transport, bound, port))
-    });
-    let places: Vec<Place> = places.collect();
-    let served: Vec<SocketAddr> = places
-        .iter()
-        .flat_map(|(_, bound, port)| addresses(*bound, *port))
-        .collect();
-    let server = places.first().map_or_else(|| "".into(), label);
-    let mut build = Build {
-        runtime: &tokio::runtime::Handle::current(),
-        parts,
-        metrics,
-        zones: &zones,
-        addresses: &served,
-        server: &server,
-        view: block.view().unwrap_or_default(),
-        offered: Vec::new(),
-    };
+    let surroundings = Surroundings::of(block, default_port);
+    let mut build = surroundings.build(parts, metrics);
     let mut built = BTreeMap::new();
     for place in block.building_order() {
         built.insert(place, block.plugins[place].1.build(&mut build)?);
     }
     Ok(Chain::new(built.into_values().collect()))
+}
+
+/// What the plugins of a block are built in, on the runtime that this is made in.
+struct Surroundings<'b> {
+    block: &'b ServerBlock,
+    runtime: Handle,
+    zones: Vec<Name>,
+    addresses: Vec<SocketAddr>,
+    server: Arc<str>,
+}
+
+impl<'b> Surroundings<'b> {
+    fn of(block: &'b ServerBlock, default_port: u16) -> Self {
+        let places = block.keys.iter().flat_map(|key| {
+            let port = key.port_or(default_port);
+            let bound = bindings(block).into_iter();
+            bound.map(move |bound| (key.transport, bound, port))
+        });
+        let places: Vec<Place> = places.collect();
+        let served = places.iter();
+        Self {
+            block,
+            runtime: Handle::current(),
+            zones: block.keys.iter().map(|key| wire_name(&key.zone)).collect(),
+            addresses: served
+                .flat_map(|(_, bound, port)| addresses(*bound, *port))
+                .collect(),
+            server: places.first().map_or_else(|| "".into(), label),
+        }
+    }
+
+    /// What the first plugin is built from, and each of the others after it.
+    fn build<'a>(&'a self, parts: &'a Parts, metrics: &'a Arc<Metrics>) -> Build<'a> {
+        Build {
+            runtime: &self.runtime,
+            parts,
+            metrics,
+            zones: &self.zones,
+            addresses: &self.addresses,
+            server: &self.server,
+            view: self.block.view().unwrap_or_default(),
+            offered: Vec::new(),
+        }
+    }
 }
 
 /// Decides whether a block with a view is for a query: whether all of its plugins admit it.

@@ -70,6 +70,18 @@ impl Directive {
                 .also(first.name.place, "first used here")),
         }
     }
+
+    /// The last use of a plugin in one server block, which alone counts; the others get a warning.
+    /// Takes all uses in file order.
+    pub fn only_last<'a>(uses: &[&'a Self], warnings: &mut Vec<Diagnostic>) -> Option<&'a Self> {
+        let (last, earlier) = uses.split_last()?;
+        for unused in earlier {
+            let message = format!("only the last '{}' counts", unused.name);
+            let warning = unused.name.warning(message);
+            warnings.push(warning.also(last.name.place, "this one"));
+        }
+        Some(last)
+    }
 }
 
 impl Line {

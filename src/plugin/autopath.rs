@@ -70,13 +70,9 @@ pub fn parse(
     neighbours: &[Directive],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let [earlier @ .., directive] = uses else {
+    let Some(directive) = Directive::only_last(uses, warnings) else {
         return Err(Vec::new());
     };
-    for unused in earlier {
-        let warning = unused.name.warning("only the last 'autopath' counts");
-        warnings.push(warning.also(directive.name.place, "this one"));
-    }
     let mut read = || {
         directive.no_body()?;
         let words = directive

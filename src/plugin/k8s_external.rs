@@ -59,15 +59,9 @@ pub fn parse(
     neighbours: &[Directive],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let [earlier @ .., directive] = uses else {
+    let Some(directive) = Directive::only_last(uses, warnings) else {
         return Err(Vec::new());
     };
-    for unused in earlier {
-        let warning = unused
-            .name
-            .warning(format!("only the last '{NAME}' counts"));
-        warnings.push(warning.also(directive.name.place, "this one"));
-    }
     let mut errors = Vec::new();
     if !neighbours.iter().any(|one| one.name == "kubernetes") {
         let error = directive

@@ -19,7 +19,7 @@
 
 use std::sync::Arc;
 
-use super::{Build, BuildError, Chain, Context, Plugin, Setup, Step, ZoneList};
+use super::{Build, BuildError, Chain, Plugin, Setup, ZoneList};
 use crate::{
     corefile::{Diagnostic, Directive, Problems},
     query::Query,
@@ -95,9 +95,5 @@ struct Metadata;
 impl Plugin for Metadata {
     fn name(&self) -> &'static str {
         NAME
-    }
-
-    fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
-        Step::Pass
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Build, BuildError, Context, Plugin, Setup, Step};
+use super::{Build, BuildError, Context, Plugin, Setup};
 use crate::{
     corefile::{Diagnostic, Directive},
     query::Query,
@@ -40,10 +40,6 @@ impl Plugin for Minimal {
 
     fn asks(&self) -> bool {
         false
-    }
-
-    fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
-        Step::Pass
     }
 
     fn amend(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {

@@ -80,7 +80,9 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// The way in: answer into `reply` (which comes empty), pass on, or wait. A plugin may rewrite
     /// [`Query::question`], never [`Query::asked`].
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step;
+    fn ask(&self, _context: &Context<'_>, _query: &mut Query, _reply: &mut Reply) -> Step {
+        Step::Pass
+    }
 
     /// The upstreams that it has asked ([`Step::Ask`]) have replied: makes of that what its reply is to
     /// be, and says whether it is one. If not, the next plugin is asked.

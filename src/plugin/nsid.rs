@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Build, BuildError, Context, Plugin, Setup, Step, host_name::host_name};
+use super::{Build, BuildError, Context, Plugin, Setup, host_name::host_name};
 use crate::{
     corefile::{Diagnostic, Directive, Word},
     edns::Options,
@@ -57,10 +57,6 @@ struct Nsid(String);
 impl Plugin for Nsid {
     fn name(&self) -> &'static str {
         NAME
-    }
-
-    fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
-        Step::Pass
     }
 
     fn amend(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {

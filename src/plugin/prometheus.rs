@@ -14,7 +14,7 @@ use std::{path::PathBuf, sync::Arc};
 use crate::{
     admin::{Endpoint, Page},
     corefile::{Diagnostic, Directive, Listen, unknown_property},
-    plugin::{Block, Build, BuildError, Context, Plugin, Setup, Step, Written},
+    plugin::{Block, Build, BuildError, Plugin, Setup, Written},
     query::Query,
     reply::Reply,
 };
@@ -97,10 +97,6 @@ impl Plugin for Prometheus {
 
     fn amends(&self) -> bool {
         false
-    }
-
-    fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
-        Step::Pass
     }
 
     fn observes(&self) -> bool {

@@ -17,14 +17,13 @@
 use std::sync::Arc;
 
 use super::{
-    Build, BuildError, Chain, Context, Plugin, Setup, Step,
+    Build, BuildError, Chain, Plugin, Setup,
     expression::{Expression, Facts, Scope},
     metadata::Published,
 };
 use crate::{
     corefile::{Diagnostic, Directive, Problems, unknown_property},
     query::Query,
-    reply::Reply,
 };
 
 /// The Corefile's word.
@@ -85,10 +84,6 @@ struct View {
 impl Plugin for View {
     fn name(&self) -> &'static str {
         NAME
-    }
-
-    fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
-        Step::Pass
     }
 
     fn admits(&self, chain: &Chain, query: &Query) -> bool {

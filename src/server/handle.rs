@@ -86,13 +86,18 @@ pub struct Wait {
     waiting: Box<plugin::Waiting>,
     block: Arc<Block>,
     entrance: Entrance,
-    /// The question's message and its circumstances, to say SERVFAIL where the wait panics.
+    /// To say SERVFAIL where the wait panics.
+    question: Kept,
+    _grant: Place,
+}
+
+/// An [`Arrival`] that outlives the room that it was read into.
+struct Kept {
     octets: Box<[u8]>,
     client: SocketAddr,
     local: SocketAddr,
     transport: Transport,
     received: Instant,
-    _grant: Place,
 }
 
 impl Server {
@@ -377,25 +382,39 @@ impl Arrival<'_> {
             waiting,
             block,
             entrance: entrance.clone(),
-            octets: self.octets.into(),
+            question: Kept {
+                octets: self.octets.into(),
+                client: self.client,
+                local: self.local,
+                transport: self.transport,
+                received: self.received,
+            },
+            _grant: grant,
+        })
+    }
+}
+
+impl Kept {
+    fn arrival(&self) -> Arrival<'_> {
+        Arrival {
+            octets: &self.octets,
             client: self.client,
             local: self.local,
             transport: self.transport,
             received: self.received,
-            _grant: grant,
-        })
+        }
     }
 }
 
 impl Wait {
     /// Who asked.
     pub fn client(&self) -> SocketAddr {
-        self.client
+        self.question.client
     }
 
     /// The address that was asked, from which the reply must come.
     pub fn local(&self) -> SocketAddr {
-        self.local
+        self.question.local
     }
 
     /// Hands out what upstreams are to be asked, where that is all that is waited for: see
@@ -437,20 +456,10 @@ impl Wait {
             Err(_) => {
                 *reply = Reply::default();
                 *writer = Writer::default();
-                let arrival = self.arrival();
+                let arrival = self.question.arrival();
                 let failure = AssertUnwindSafe(|| self.entrance.fail(&arrival, out));
                 catch_unwind(failure).unwrap_or(Handled::Nothing)
             }
-        }
-    }
-
-    fn arrival(&self) -> Arrival<'_> {
-        Arrival {
-            octets: &self.octets,
-            client: self.client,
-            local: self.local,
-            transport: self.transport,
-            received: self.received,
         }
     }
 
@@ -461,21 +470,10 @@ impl Wait {
             waiting,
             block,
             entrance,
-            octets,
-            client,
-            local,
-            transport,
-            received,
+            question,
             _grant,
         } = *self;
         out.clear();
-        let arrival = Arrival {
-            octets: &octets,
-            client,
-            local,
-            transport,
-            received,
-        };
         let answer = async {
             let (query, reply) = waiting.finish().await;
             if let Some(reply) = reply {
@@ -489,7 +487,7 @@ impl Wait {
         };
         match AssertUnwindSafe(answer).catch_unwind().await {
             Ok(written) => written,
-            Err(_) => matches!(entrance.fail(&arrival, out), Handled::Reply),
+            Err(_) => matches!(entrance.fail(&question.arrival(), out), Handled::Reply),
         }
     }
 }

@@ -24,7 +24,7 @@ use hyper::{
     Request, Response,
     body::Incoming,
     server::conn::{http1, http2},
-    service::service_fn,
+    service::{HttpService, service_fn},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
@@ -115,19 +115,9 @@ async fn serve_first(
         .max_buf_size(HEADERS as usize)
         .max_headers(64)
         .half_close(true);
-    let service = {
-        let guest = Arc::clone(&guest);
-        service_fn(move |request| {
-            let answering = respond(Arc::clone(&guest), request);
-            async move { Ok::<_, Infallible>(answering.await) }
-        })
-    };
-    drive(
-        builder.serve_connection(TokioIo::new(wire), service),
-        &guest,
-        stop,
-    )
-    .await
+    let service = service(Arc::clone(&guest), respond);
+    let connection = builder.serve_connection(TokioIo::new(wire), service);
+    drive(connection, &guest, stop).await
 }
 
 async fn serve_second(
@@ -145,19 +135,20 @@ async fn serve_second(
         .initial_stream_window_size(64 * 1024)
         .initial_connection_window_size(256 * 1024)
         .max_send_buf_size(64 * 1024);
-    let service = {
-        let guest = Arc::clone(&guest);
-        service_fn(move |request| {
-            let answering = respond(Arc::clone(&guest), request);
-            async move { Ok::<_, Infallible>(answering.await) }
-        })
-    };
-    drive(
-        builder.serve_connection(TokioIo::new(wire), service),
-        &guest,
-        stop,
-    )
-    .await
+    let service = service(Arc::clone(&guest), respond);
+    let connection = builder.serve_connection(TokioIo::new(wire), service);
+    drive(connection, &guest, stop).await
+}
+
+/// What hyper has requests answered by.
+fn service(
+    guest: Arc<Guest>,
+    respond: Respond,
+) -> impl HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Send> {
+    service_fn(move |request| {
+        let answering = respond(Arc::clone(&guest), request);
+        async move { Ok::<_, Infallible>(answering.await) }
+    })
 }
 
 /// What both versions have in common.
@@ -168,7 +159,7 @@ trait Graceful: Future<Output = hyper::Result<()>> {
 
 impl<I, S> Graceful for http1::Connection<I, S>
 where
-    S: hyper::service::HttpService<Incoming, ResBody = Body>,
+    S: HttpService<Incoming, ResBody = Body>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
 {
@@ -180,7 +171,7 @@ where
 impl<I, S> Graceful for http2::Connection<I, S, TokioExecutor>
 where
     Self: Future<Output = hyper::Result<()>>,
-    S: hyper::service::HttpService<Incoming, ResBody = Body>,
+    S: HttpService<Incoming, ResBody = Body>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
     TokioExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, Body>,

@@ -10,6 +10,7 @@
 //! caller    the door for whoever has a way back for each question: http and quic
 //! tls       certificates, and following their files
 //! proxy     who really asks, where a load balancer tells
+//! reception what accept loops work with, and end by
 //! gate      places for connections, and who has to go for another
 //! terms     what connections are treated by, changed by a reload
 //! limits    what is granted at most, and for how long
@@ -23,6 +24,7 @@ mod http;
 pub mod limits;
 pub mod proxy;
 mod quic;
+mod reception;
 pub mod route;
 mod tcp;
 mod terms;
@@ -46,6 +48,7 @@ use self::{
     handle::{Entrance, Server},
     limits::{Grants, Limits, StreamSettings},
     proxy::Trust,
+    reception::Reception,
     route::Routes,
     terms::Terms,
     tls::Identity,
@@ -120,7 +123,9 @@ const RETIREMENT: Duration = Duration::from_secs(5);
 struct Running {
     server: Arc<Server>,
     bound: Bound,
-    transports: Transports,
+    /// The threads of UDP, for each address.
+    udp: Vec<udp::Threads>,
+    reception: Reception,
     /// What the sockets were made for: with another of these, there must be other sockets.
     shape: Shape,
 }
@@ -131,13 +136,6 @@ struct Shape {
     udp_threads: Option<usize>,
     /// Of datagrams alone: connections can change it without another socket.
     proxy: Option<Arc<Trust>>,
-}
-
-#[derive(Default)]
-struct Transports {
-    udp: Vec<udp::Threads>,
-    tcp: Option<tcp::Streams>,
-    quic: Option<quic::Endpoints>,
 }
 
 impl Servers {
@@ -245,28 +243,25 @@ impl Servers {
         let failed = |source| BindError::new(listener, listener.address, source);
         let server = Server::new(label, routes, self.grants.clone(), &self.metrics);
         let entrance = Entrance::new(Arc::clone(&server));
-        let mut transports = Transports::default();
-        let terms = Terms::new(streams, tls, proxy);
-        let (gate, runtime) = (&self.gate, &self.runtime);
-        if listener.scheme.is_quic() {
+        let terms = Terms::new(streams, tls, proxy.clone());
+        let reception = Reception::new(entrance.clone(), self.gate.clone(), terms);
+        let (scheme, runtime) = (listener.scheme, &self.runtime);
+        let mut udp = Vec::new();
+        if scheme.is_quic() {
             let sockets = sockets.udp.into_iter().flatten().collect();
-            let scheme = listener.scheme;
-            let quic = quic::Endpoints::start(sockets, scheme, &entrance, terms, gate, runtime);
-            transports.quic = Some(quic.map_err(failed)?);
+            quic::start(sockets, scheme, &reception, runtime).map_err(failed)?;
         } else {
             for sockets in sockets.udp {
-                let proxy = terms.proxy.as_ref();
-                let threads = udp::Threads::start(sockets, &entrance, proxy, runtime);
-                transports.udp.push(threads.map_err(failed)?);
+                let threads = udp::Threads::start(sockets, &entrance, proxy.as_ref(), runtime);
+                udp.push(threads.map_err(failed)?);
             }
-            let (listeners, scheme) = (sockets.tcp, listener.scheme);
-            let tcp = tcp::Streams::start(listeners, scheme, &entrance, terms, gate, runtime);
-            transports.tcp = Some(tcp.map_err(failed)?);
+            tcp::start(sockets.tcp, scheme, &reception, runtime).map_err(failed)?;
         }
         Ok(Running {
             server,
             bound: sockets.bound,
-            transports,
+            udp,
+            reception,
             shape,
         })
     }
@@ -277,31 +272,15 @@ impl Running {
     fn with(self, new: Wanted) -> Self {
         self.server.swap(Arc::new(new.routes));
         let terms = Terms::new(new.streams, new.tls, new.proxy);
-        if let Some(tcp) = &self.transports.tcp {
-            tcp.set(terms);
-        } else if let Some(quic) = &self.transports.quic {
-            quic.set(terms);
-        }
+        self.reception.set(terms);
         self
     }
 
     async fn drain(self, deadline: Instant) -> bool {
-        let Transports { udp, tcp, quic } = self.transports;
-        let udp = futures_util::future::join_all(udp.into_iter().map(|udp| udp.drain(deadline)));
-        let tcp = async {
-            match tcp {
-                Some(tcp) => tcp.drain(deadline).await,
-                None => true,
-            }
-        };
-        let quic = async {
-            match quic {
-                Some(quic) => quic.drain(deadline).await,
-                None => true,
-            }
-        };
-        let (udp, tcp, quic) = tokio::join!(udp, tcp, quic);
-        udp.into_iter().all(|udp| udp) && tcp && quic
+        let threads = self.udp.into_iter().map(|threads| threads.drain(deadline));
+        let threads = futures_util::future::join_all(threads);
+        let (threads, received) = tokio::join!(threads, self.reception.drain(deadline));
+        threads.into_iter().all(|drained| drained) && received
     }
 }
 

@@ -8,6 +8,7 @@
 //!
 //! There is no 0-RTT: what is asked in it can be replayed by whoever recorded it (RFC 9250 §4.5).
 
+mod bounded;
 mod doq;
 mod http3;
 
@@ -34,7 +35,8 @@ use super::{
     caller::Caller,
     gate::{Gate, Places},
     handle::Entrance,
-    limits::{StreamSettings, Work, Working},
+    limits::StreamSettings,
+    reception::{Desk, Reception},
     terms::Terms,
     tls::Protocol,
 };
@@ -60,13 +62,6 @@ const HTTP3_CONTROL: u32 = 16;
 /// what is forwarded may take as long.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// The accept loops of one listener. They and their connections end when this is dropped.
-pub(super) struct Endpoints {
-    stop: watch::Sender<bool>,
-    terms: watch::Sender<Terms>,
-    work: Work,
-}
-
 /// A connection whose handshake is done.
 struct Visit {
     connection: Connection,
@@ -79,79 +74,49 @@ struct Visit {
     places: Places,
 }
 
-impl Endpoints {
-    /// Begins to serve.
-    pub(super) fn start(
-        sockets: Vec<UdpSocket>,
-        scheme: Scheme,
-        entrance: &Entrance,
-        terms: Terms,
-        gate: &Gate,
-        runtime: &Handle,
-    ) -> io::Result<Self> {
-        let _in_runtime = runtime.enter();
-        let transport = if scheme == Scheme::Https3 {
-            Transport::Https3
-        } else {
-            Transport::Quic
+/// Begins to serve, with an accept loop for each socket.
+pub(super) fn start(
+    sockets: Vec<UdpSocket>,
+    scheme: Scheme,
+    reception: &Reception,
+    runtime: &Handle,
+) -> io::Result<()> {
+    let _in_runtime = runtime.enter();
+    let transport = if scheme == Scheme::Https3 {
+        Transport::Https3
+    } else {
+        Transport::Quic
+    };
+    let config = Made::from(&reception.terms(), transport)?;
+    for socket in sockets {
+        let bound = socket.local_addr()?;
+        let first = ServerConfig::clone(&config.quic);
+        let endpoint = Endpoint::new(
+            EndpointConfig::default(),
+            Some(first),
+            socket,
+            Arc::new(TokioRuntime),
+        )?;
+        let acceptor = Acceptor {
+            endpoint,
+            bound,
+            transport,
+            config: config.clone(),
+            half_open: Arc::new(Semaphore::new(HALF_OPEN)),
+            desk: reception.desk(),
         };
-        let config = Made::from(&terms, transport)?;
-        let endpoints = Self {
-            stop: watch::Sender::new(false),
-            terms: watch::Sender::new(terms),
-            work: Work::new(),
-        };
-        for socket in sockets {
-            let bound = socket.local_addr()?;
-            let first = ServerConfig::clone(&config.quic);
-            let endpoint = Endpoint::new(
-                EndpointConfig::default(),
-                Some(first),
-                socket,
-                Arc::new(TokioRuntime),
-            )?;
-            let acceptor = Acceptor {
-                endpoint,
-                bound,
-                transport,
-                entrance: entrance.clone(),
-                terms: endpoints.terms.subscribe(),
-                config: config.clone(),
-                half_open: Arc::new(Semaphore::new(HALF_OPEN)),
-                gate: gate.clone(),
-                stop: endpoints.stop.subscribe(),
-                working: endpoints.work.begin(),
-            };
-            runtime.spawn(acceptor.run());
-        }
-        Ok(endpoints)
+        runtime.spawn(acceptor.run());
     }
-
-    /// Treats connections from now on like this.
-    pub(super) fn set(&self, terms: Terms) {
-        self.terms
-            .send_modify(|before| *before = terms.after(before));
-    }
-
-    /// Takes no more connections and no more questions, and waits until those that were taken are
-    /// answered, at most until `deadline`; whether all were.
-    pub(super) async fn drain(self, deadline: tokio::time::Instant) -> bool {
-        self.stop.send_replace(true);
-        self.work.end(deadline).await
-    }
+    Ok(())
 }
 
 struct Acceptor {
     endpoint: Endpoint,
     bound: SocketAddr,
     transport: Transport,
-    entrance: Entrance,
-    terms: watch::Receiver<Terms>,
     config: Made,
     half_open: Arc<Semaphore>,
-    gate: Gate,
-    stop: watch::Receiver<bool>,
-    working: Working,
+    desk: Desk,
 }
 
 /// quinn's configuration, and what it was made from.
@@ -170,7 +135,7 @@ impl Acceptor {
                 incoming = self.endpoint.accept() => incoming,
                 Some(_) = connections.join_next() => continue,
                 // Both where it was said and where nobody is left to say it.
-                _ = self.stop.wait_for(|stop| *stop) => break,
+                _ = self.desk.stop.wait_for(|stop| *stop) => break,
             };
             let Some(incoming) = incoming else {
                 break;
@@ -180,7 +145,7 @@ impl Acceptor {
         self.endpoint.set_server_config(None); // who comes now is turned away
         while connections.join_next().await.is_some() {}
         let _ = timeout(LINGER, self.endpoint.wait_idle()).await;
-        drop(self.working);
+        drop(self.desk);
     }
 
     fn admit(&mut self, incoming: Incoming, connections: &mut JoinSet<()>) {
@@ -193,20 +158,20 @@ impl Acceptor {
             incoming.refuse();
             return;
         };
-        let terms = self.terms.borrow_and_update().clone();
+        let terms = self.desk.terms.borrow_and_update().clone();
         if let Err(error) = self.config.renew(&terms, self.transport) {
             tracing::warn!(%error, "the certificate cannot be used for QUIC");
         }
         let newcomer = Newcomer {
             config: Arc::clone(&self.config.quic),
-            entrance: self.entrance.clone(),
+            entrance: self.desk.entrance.clone(),
             transport: self.transport,
             bound: self.bound,
-            gate: self.gate.clone(),
+            gate: self.desk.gate.clone(),
             terms,
             permit,
         };
-        connections.spawn(newcomer.serve(incoming, self.stop.clone()));
+        connections.spawn(newcomer.serve(incoming, self.desk.stop.clone()));
     }
 }
 
@@ -285,11 +250,7 @@ impl Visit {
 impl Made {
     fn from(terms: &Terms, transport: Transport) -> io::Result<Self> {
         let identity = terms.tls.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
-        let tls = identity.config(if transport == Transport::Https3 {
-            Protocol::Http3
-        } else {
-            Protocol::Doq
-        });
+        let tls = identity.config(protocol(transport));
         let crypto = QuicServerConfig::try_from(Arc::clone(&tls)).map_err(io::Error::other)?;
         let mut quic = ServerConfig::with_crypto(Arc::new(crypto));
         quic.transport_config(Arc::new(transport_config(&terms.settings, transport)?));
@@ -302,17 +263,22 @@ impl Made {
 
     /// Follows the terms and their certificate.
     fn renew(&mut self, terms: &Terms, transport: Transport) -> io::Result<()> {
-        let protocol = if transport == Transport::Https3 {
-            Protocol::Http3
-        } else {
-            Protocol::Doq
-        };
-        let now = terms.tls.as_ref().map(|identity| identity.config(protocol));
+        let identity = terms.tls.as_ref();
+        let now = identity.map(|identity| identity.config(protocol(transport)));
         let same = now.is_some_and(|now| Arc::ptr_eq(&now, &self.tls));
         if !same || terms.settings != self.settings {
             *self = Self::from(terms, transport)?;
         }
         Ok(())
+    }
+}
+
+/// What is agreed on in the handshake.
+fn protocol(transport: Transport) -> Protocol {
+    if transport == Transport::Https3 {
+        Protocol::Http3
+    } else {
+        Protocol::Doq
     }
 }
 

@@ -14,7 +14,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Handle,
-    sync::watch,
 };
 
 pub(super) use front::Wire;
@@ -22,10 +21,8 @@ pub(super) use front::Wire;
 use self::visit::Visit;
 use super::{
     Scheme,
-    gate::{Gate, Places},
-    handle::Entrance,
-    limits::{Work, Working},
-    terms::Terms,
+    gate::Places,
+    reception::{Desk, Reception},
 };
 
 /// Connections that the system keeps until they are accepted; it cuts this to what it allows.
@@ -33,13 +30,6 @@ const BACKLOG: i32 = 4096;
 
 /// How long to wait before accepting again where the system is out of something.
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// The accept loops of one listener. They and their connections end when this is dropped.
-pub(super) struct Streams {
-    stop: watch::Sender<bool>,
-    terms: watch::Sender<Terms>,
-    work: Work,
-}
 
 /// Binds a listening socket that several may share, so that a new one can stand beside an old one.
 pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
@@ -58,59 +48,29 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-impl Streams {
-    /// Begins to serve.
-    pub(super) fn start(
-        listeners: Vec<std::net::TcpListener>,
-        scheme: Scheme,
-        entrance: &Entrance,
-        terms: Terms,
-        gate: &Gate,
-        runtime: &Handle,
-    ) -> io::Result<Self> {
-        let _in_runtime = runtime.enter();
-        let streams = Self {
-            stop: watch::Sender::new(false),
-            terms: watch::Sender::new(terms),
-            work: Work::new(),
+/// Begins to serve, with an accept loop for each listening socket.
+pub(super) fn start(
+    listeners: Vec<std::net::TcpListener>,
+    scheme: Scheme,
+    reception: &Reception,
+    runtime: &Handle,
+) -> io::Result<()> {
+    let _in_runtime = runtime.enter();
+    for listener in listeners {
+        let acceptor = Acceptor {
+            listener: TcpListener::from_std(listener)?,
+            scheme,
+            desk: reception.desk(),
         };
-        for listener in listeners {
-            let acceptor = Acceptor {
-                listener: TcpListener::from_std(listener)?,
-                scheme,
-                entrance: entrance.clone(),
-                terms: streams.terms.subscribe(),
-                gate: gate.clone(),
-                stop: streams.stop.subscribe(),
-                working: streams.work.begin(),
-            };
-            runtime.spawn(acceptor.run());
-        }
-        Ok(streams)
+        runtime.spawn(acceptor.run());
     }
-
-    /// Treats connections from now on like this.
-    pub(super) fn set(&self, terms: Terms) {
-        self.terms
-            .send_modify(|before| *before = terms.after(before));
-    }
-
-    /// Takes no more connections and no more questions, and waits until those that were taken are
-    /// answered, at most until `deadline`; whether all were.
-    pub(super) async fn drain(self, deadline: tokio::time::Instant) -> bool {
-        self.stop.send_replace(true);
-        self.work.end(deadline).await
-    }
+    Ok(())
 }
 
 struct Acceptor {
     listener: TcpListener,
     scheme: Scheme,
-    entrance: Entrance,
-    terms: watch::Receiver<Terms>,
-    gate: Gate,
-    stop: watch::Receiver<bool>,
-    working: Working,
+    desk: Desk,
 }
 
 impl Acceptor {
@@ -119,7 +79,7 @@ impl Acceptor {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 // Both where it was said and where nobody is left to say it.
-                _ = self.stop.wait_for(|stop| *stop) => return,
+                _ = self.desk.stop.wait_for(|stop| *stop) => return,
             };
             match accepted {
                 Ok((stream, client)) => self.admit(stream, client).await,
@@ -127,7 +87,7 @@ impl Acceptor {
                 Err(error) => {
                     // Most likely there is no file descriptor left: one can be had.
                     tracing::warn!(%error, "cannot accept a connection");
-                    self.gate.close_longest_idle();
+                    self.desk.gate.close_longest_idle();
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -135,8 +95,9 @@ impl Acceptor {
     }
 
     async fn admit(&self, stream: TcpStream, client: SocketAddr) {
-        let terms = self.terms.borrow().clone();
-        let Some(places) = Places::enter(&self.gate, terms.own_gate.as_ref()).await else {
+        let desk = &self.desk;
+        let terms = desk.terms.borrow().clone();
+        let Some(places) = Places::enter(&desk.gate, terms.own_gate.as_ref()).await else {
             tracing::debug!(%client, "all connections are busy, one more is refused");
             return;
         };
@@ -148,12 +109,12 @@ impl Acceptor {
         let visit = Visit {
             stream,
             scheme: self.scheme,
-            entrance: self.entrance.clone(),
+            entrance: desk.entrance.clone(),
             terms,
             ends: (client, local),
             places,
         };
-        let (stop, working) = (self.stop.clone(), self.working.clone());
+        let (stop, working) = (desk.stop.clone(), desk.working.clone());
         tokio::spawn(async move {
             if let Err(error) = visit.serve(stop).await {
                 tracing::debug!(%error, %client, "a connection ended");

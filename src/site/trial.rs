@@ -10,14 +10,14 @@ use parking_lot::Mutex;
 use tracing::{Event, Level, Subscriber, field::Visit};
 use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt};
 
-use super::{Place, addresses, bindings, identity, label, wire_name};
+use super::{Surroundings, identity};
 use crate::{
     admin,
     cluster::SourceError,
     config::{Config, ServerBlock},
     corefile::{Diagnostic, Directive, Word},
     metrics::Metrics,
-    plugin::{Build, BuildError, Parts},
+    plugin::{BuildError, Parts},
     server::tls::Files,
 };
 
@@ -49,7 +49,7 @@ pub fn trial(config: &Config, default_port: u16) -> Vec<Diagnostic> {
                 told: &told,
                 found: &mut found,
             };
-            trial.plugins(default_port, &parts, &metrics, runtime.handle());
+            trial.plugins(default_port, &parts, &metrics);
             trial.certificates(&parts);
         }
     });
@@ -64,39 +64,10 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    fn plugins(
-        &mut self,
-        default_port: u16,
-        parts: &Parts,
-        metrics: &Arc<Metrics>,
-        runtime: &tokio::runtime::Handle,
-    ) {
+    fn plugins(&mut self, default_port: u16, parts: &Parts, metrics: &Arc<Metrics>) {
         let block = self.block;
-        let zones: Vec<_> = block.keys.iter().map(|key| wire_name(&key.zone)).collect();
-        let places: Vec<Place> = block
-            .keys
-            .iter()
-            .flat_map(|key| {
-                let port = key.port_or(default_port);
-                let bound = bindings(block).into_iter();
-                bound.map(move |bound| (key.transport, bound, port))
-            })
-            .collect();
-        let served: Vec<_> = places
-            .iter()
-            .flat_map(|(_, bound, port)| addresses(*bound, *port))
-            .collect();
-        let server = places.first().map_or_else(|| "".into(), label);
-        let mut build = Build {
-            runtime,
-            parts,
-            metrics,
-            zones: &zones,
-            addresses: &served,
-            server: &server,
-            view: block.view().unwrap_or_default(),
-            offered: Vec::new(),
-        };
+        let surroundings = Surroundings::of(block, default_port);
+        let mut build = surroundings.build(parts, metrics);
         // What is built hands on what others ask for, and must live as long as they are tried.
         let mut built = Vec::new();
         let mut lacking = false;

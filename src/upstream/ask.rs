@@ -28,17 +28,17 @@ use crate::reply::Reply;
 /// A question, and whom to ask.
 pub struct Ask {
     /// The upstreams.
-    pub group: Arc<Group>,
+    group: Arc<Group>,
     /// The questions that are under way there.
-    pub flights: Arc<Flights>,
+    flights: Arc<Flights>,
     /// The question.
-    pub packet: Arc<Packet>,
+    pub(super) packet: Arc<Packet>,
     /// How it is sent.
-    pub way: Way,
+    way: Way,
     /// Its place among those that wait.
-    pub place: Place,
+    place: Place,
     /// It has been begun.
-    pub(super) begun: Option<Begun>,
+    begun: Option<Begun>,
 }
 
 /// A question whose first try is under way.

@@ -29,7 +29,7 @@ use crate::reply::Reply;
 type Work = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
 /// The reply that several may wait for.
-pub type Flight = Shared<Work>;
+pub(super) type Flight = Shared<Work>;
 
 /// Parts of the list, each with a lock of its own: threads seldom meet.
 const PARTS: usize = 16;
@@ -63,7 +63,7 @@ pub struct Flights {
 
 impl Flights {
     /// Joins the flight for `key`, or begins it with `work`.
-    pub fn join<F>(self: &Arc<Self>, key: Arc<[u8]>, work: impl FnOnce() -> F) -> Flight
+    pub(super) fn join<F>(self: &Arc<Self>, key: Arc<[u8]>, work: impl FnOnce() -> F) -> Flight
     where
         F: Future<Output = Reply> + Send + 'static,
     {
@@ -114,7 +114,7 @@ impl Flights {
 
     /// Begins the flight for `key`, to be led by the caller; nothing where there is one already,
     /// which is to be joined.
-    pub fn lead(self: &Arc<Self>, key: Arc<[u8]>) -> Option<Lead> {
+    pub(super) fn lead(self: &Arc<Self>, key: Arc<[u8]>) -> Option<Lead> {
         let hash = self.hasher.hash_one(&key);
         let mut part = self.part(hash);
         let is_under_way = |known: &Known| match &known.by {
@@ -156,7 +156,8 @@ impl Flights {
     }
 
     /// How many different questions are under way.
-    pub fn count(&self) -> usize {
+    #[cfg(test)]
+    fn count(&self) -> usize {
         let parts = self.under_way.iter();
         parts.map(|part| part.lock().len()).sum()
     }
@@ -172,11 +173,11 @@ fn put(part: &mut HashTable<Known>, known: Known) {
 
 /// The lead of a flight. It ends with this, whether others were told or not.
 #[derive(Debug)]
-pub struct Lead(Landing);
+pub(super) struct Lead(Landing);
 
 impl Lead {
     /// Tells the others what was replied.
-    pub fn land(mut self, reply: &Reply) {
+    pub(super) fn land(mut self, reply: &Reply) {
         if let Some(By::Leader(others)) = self.0.take_off() {
             for other in others {
                 // It may have left.

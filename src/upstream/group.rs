@@ -49,15 +49,15 @@ pub struct Plan {
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub(super) struct Patience {
     /// From the first try to giving up.
-    pub total: Duration,
+    pub(super) total: Duration,
     /// From one try to the next, where no answer has come.
-    pub step: Duration,
+    pub(super) step: Duration,
     /// An upstream that has been silent for so long has failed.
-    pub fault: Duration,
+    pub(super) fault: Duration,
     /// From the last try to giving up.
-    pub last: Duration,
+    pub(super) last: Duration,
 }
 
 impl Patience {
@@ -69,7 +69,7 @@ impl Patience {
     const LONGEST: Duration = Duration::from_secs(5);
 
     /// For a question that `upstreams` may answer.
-    pub fn new(upstreams: usize, read_timeout: Option<Duration>, all_down: bool) -> Self {
+    pub(super) fn new(upstreams: usize, read_timeout: Option<Duration>, all_down: bool) -> Self {
         let total = if all_down {
             Self::TOTAL_DOWN
         } else {

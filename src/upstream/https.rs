@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -14,14 +14,11 @@ use super::{
     failure::Failure,
     http2::{self, Answer, Sender},
     line::Line,
-    meter::{Meter, Proto},
+    meter::Account,
     packet::{MAX_QUERY, Packet},
     tls::Tls,
 };
-use crate::{
-    reply::{Heard, Reply},
-    wire::{Header, MAX_MESSAGE},
-};
+use crate::{reply::Reply, wire::MAX_MESSAGE};
 
 /// What DNS messages are called in HTTP.
 const MESSAGE: &str = "application/dns-message";
@@ -46,8 +43,7 @@ pub(super) struct Https {
     address: String,
     method: DohMethod,
     line: Arc<Line<Sender>>,
-    meter: Arc<Meter>,
-    heard: Arc<OnceLock<Arc<Heard>>>,
+    account: Arc<Account>,
 }
 
 impl Https {
@@ -57,7 +53,7 @@ impl Https {
         tls: Tls,
         method: DohMethod,
         line: Arc<Line<Sender>>,
-        meter: Arc<Meter>,
+        account: Arc<Account>,
     ) -> Self {
         // The server goes by the name that it proves; where that is its address, by that.
         let authority = match (tls.name().to_str(), server.port()) {
@@ -75,23 +71,17 @@ impl Https {
             address: format!("https://{authority}/dns-query"),
             method,
             line,
-            meter,
-            heard: Arc::default(),
+            account,
         }
     }
 
     /// Asks and waits for as long as the caller does.
     pub(super) async fn exchange(&self, packet: &Packet) -> Result<Reply, Failure> {
         let dial = || {
-            let (heard, meter) = (Arc::clone(&self.heard), Arc::clone(&self.meter));
-            http2::connect(
-                self.server,
-                self.source,
-                Some(self.tls.clone()),
-                move |local| {
-                    let _ = heard.set(Arc::new(meter.heard(local, Proto::Https)));
-                },
-            )
+            let (tls, account) = (self.tls.clone(), Arc::clone(&self.account));
+            http2::connect(self.server, self.source, Some(tls), move |local| {
+                account.connected(local);
+            })
         };
         let ask = |sender| async {
             let answer = http2::send(sender, self.request(packet)?, MAX_MESSAGE).await?;
@@ -129,15 +119,8 @@ impl Https {
         }
         let kind = answer.head.get(header::CONTENT_TYPE);
         if kind.is_none_or(|kind| kind != MESSAGE) {
-            self.meter.wrong_reply();
-            return Err(Failure::Malformed);
+            return Err(self.account.wrong());
         }
-        let header = Header::read(&answer.body).ok_or(Failure::Malformed)?;
-        let Some(mut reply) = packet.read_answer(&answer.body, &header) else {
-            self.meter.wrong_reply();
-            return Err(Failure::Malformed);
-        };
-        reply.heard = self.heard.get().cloned();
-        Ok(reply)
+        self.account.read(packet, &answer.body)
     }
 }

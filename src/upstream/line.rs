@@ -27,12 +27,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{
-    failure::Failure,
-    meter::{Meter, Proto},
-    stream::Keeping,
-    waiters::MAX_WAITING,
-};
+use super::{failure::Failure, meter::Account, stream::Keeping, waiters::MAX_WAITING};
 
 /// How long a handshake may take.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -52,7 +47,7 @@ pub(super) struct Line<S> {
     slot: Mutex<Option<Arc<Kept<S>>>>,
     keeping: Keeping,
     runtime: Handle,
-    counts: Option<(Arc<Meter>, Proto)>,
+    account: Option<Arc<Account>>,
 }
 
 /// A connection, and who asks on it: whoever holds it.
@@ -72,13 +67,13 @@ impl<S: Clone + Send + Sync + 'static> Line<S> {
     pub(super) fn new(
         keeping: Keeping,
         runtime: Handle,
-        counts: Option<(Arc<Meter>, Proto)>,
+        account: Option<Arc<Account>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             slot: Mutex::new(None),
             keeping,
             runtime,
-            counts,
+            account,
         })
     }
 
@@ -138,14 +133,14 @@ impl<S: Clone + Send + Sync + 'static> Line<S> {
             if under_way == 0 {
                 *kept.moved.lock() = Instant::now();
             }
-            if let Some((meter, proto)) = &self.counts {
-                meter.hit(*proto);
+            if let Some(account) = &self.account {
+                account.hit();
             }
             return Ok(Seat(Arc::clone(kept)));
         }
         *fresh = true;
-        if let Some((meter, proto)) = &self.counts {
-            meter.miss(*proto);
+        if let Some(account) = &self.account {
+            account.miss();
         }
         let (tell, told) = oneshot::channel();
         let (held, let_go) = oneshot::channel();

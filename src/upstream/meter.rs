@@ -9,10 +9,11 @@ use std::{
 
 use prometheus::{Histogram, IntCounter};
 
+use super::{failure::Failure, packet::Packet};
 use crate::{
     metrics::{Metrics, Tally},
-    reply::Heard,
-    wire::Rcode,
+    reply::{Heard, Reply},
+    wire::{Header, Rcode},
 };
 
 /// What a connection is made of, as metrics call it.
@@ -45,6 +46,14 @@ impl Proto {
             Self::Quic => "quic",
         }
     }
+}
+
+/// What is counted where one kept connection leads to an upstream, and where its replies are heard.
+#[derive(Debug)]
+pub(super) struct Account {
+    meter: Arc<Meter>,
+    proto: Proto,
+    heard: OnceLock<Arc<Heard>>,
 }
 
 /// The codes of RFC 1035; those beyond are rare enough to be looked up.
@@ -128,6 +137,49 @@ impl Meter {
             Some(known) => known.get_or_init(series).observe(took),
             None => series().observe(took),
         }
+    }
+}
+
+impl Account {
+    /// Of a connection that is not there yet.
+    pub(super) fn new(meter: Arc<Meter>, proto: Proto) -> Arc<Self> {
+        Arc::new(Self {
+            meter,
+            proto,
+            heard: OnceLock::new(),
+        })
+    }
+
+    /// It is there: from now on replies are heard at this address of ours.
+    pub(super) fn connected(&self, local: Option<SocketAddr>) {
+        let _ = self
+            .heard
+            .set(Arc::new(self.meter.heard(local, self.proto)));
+    }
+
+    /// A question goes over it.
+    pub(super) fn hit(&self) {
+        self.meter.hit(self.proto);
+    }
+
+    /// It is opened for a question.
+    pub(super) fn miss(&self) {
+        self.meter.miss(self.proto);
+    }
+
+    /// Reads what came in answer to `packet`.
+    pub(super) fn read(&self, packet: &Packet, message: &[u8]) -> Result<Reply, Failure> {
+        let header = Header::read(message).ok_or(Failure::Malformed)?;
+        let reply = packet.read_answer(message, &header);
+        let mut reply = reply.ok_or_else(|| self.wrong())?;
+        reply.heard = self.heard.get().cloned();
+        Ok(reply)
+    }
+
+    /// What came cannot be believed.
+    pub(super) fn wrong(&self) -> Failure {
+        self.meter.wrong_reply();
+        Failure::Malformed
     }
 }
 

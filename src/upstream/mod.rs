@@ -56,8 +56,8 @@ pub use ask::{Ask, Place};
 #[cfg(target_os = "linux")]
 pub use asker::Asker;
 pub use failure::Failure;
-pub use flight::{Flight, Flights};
-pub use group::{Group, Member, Patience, Plan};
+pub use flight::Flights;
+pub use group::{Group, Member, Plan};
 pub use health::Check;
 pub use https::DohMethod;
 pub use meter::{Meter, Proto};
@@ -75,6 +75,7 @@ use crate::{metrics::Metrics, query::Question, reply::Reply};
 use health::Health;
 use https::Https;
 use line::Line;
+use meter::Account;
 use quic::Quic;
 use stream::Streams;
 use tls::Tls;
@@ -290,7 +291,8 @@ impl Link {
         };
         let name = target.name.as_ref().or(settings.tls_name.as_ref());
         let speaking = |protocol| Tls::speaking(config, name, address.ip(), protocol);
-        let (meter, runtime) = (Arc::clone(meter), runtime.clone());
+        let account = |proto| Account::new(Arc::clone(meter), proto);
+        let runtime = runtime.clone();
         match target.over {
             Over::Dns | Over::Tls => Self::Tls(streams(Some(Tls::new(
                 Arc::clone(config),
@@ -298,15 +300,17 @@ impl Link {
                 address.ip(),
             )))),
             Over::Https => {
-                let line = Line::new(keeping, runtime, Some((Arc::clone(&meter), Proto::Https)));
+                let account = account(Proto::Https);
+                let line = Line::new(keeping, runtime, Some(Arc::clone(&account)));
                 let (tls, method) = (speaking(b"h2"), settings.doh_method);
                 Self::Https(Box::new(Https::new(
-                    address, source, tls, method, line, meter,
+                    address, source, tls, method, line, account,
                 )))
             }
             Over::Quic => {
-                let line = Line::new(keeping, runtime, Some((Arc::clone(&meter), Proto::Quic)));
-                match Quic::new(address, source, &speaking(b"doq"), line, meter) {
+                let account = account(Proto::Quic);
+                let line = Line::new(keeping, runtime, Some(Arc::clone(&account)));
+                match Quic::new(address, source, &speaking(b"doq"), line, account) {
                     Ok(quic) => Self::Quic(Box::new(quic)),
                     Err(error) => Self::Broken(Failure::Tls(error.to_string().into())),
                 }

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use quinn::{
@@ -13,14 +13,11 @@ use quinn::{
 use super::{
     failure::Failure,
     line::{Dialled, Driver, Line},
-    meter::{Meter, Proto},
+    meter::Account,
     packet::{MAX_QUERY, Packet},
     tls::{Tls, TlsError},
 };
-use crate::{
-    reply::{Heard, Reply},
-    wire::{Header, MAX_MESSAGE},
-};
+use crate::{reply::Reply, wire::MAX_MESSAGE};
 
 /// Nothing went wrong (RFC 9250 §4.3).
 const NO_ERROR: VarInt = VarInt::from_u32(0);
@@ -33,8 +30,7 @@ pub(super) struct Quic {
     name: String,
     config: ClientConfig,
     line: Arc<Line<Connection>>,
-    meter: Arc<Meter>,
-    heard: Arc<OnceLock<Arc<Heard>>>,
+    account: Arc<Account>,
 }
 
 impl Quic {
@@ -43,7 +39,7 @@ impl Quic {
         source: Option<IpAddr>,
         tls: &Tls,
         line: Arc<Line<Connection>>,
-        meter: Arc<Meter>,
+        account: Arc<Account>,
     ) -> Result<Self, TlsError> {
         let config =
             QuicClientConfig::try_from(Arc::clone(tls.config())).map_err(|_| TlsError::Quic)?;
@@ -53,29 +49,22 @@ impl Quic {
             name: tls.name().to_str().into_owned(),
             config: ClientConfig::new(Arc::new(config)),
             line,
-            meter,
-            heard: Arc::default(),
+            account,
         })
     }
 
     /// Asks and waits for as long as the caller does.
     pub(super) async fn exchange(&self, packet: &Packet) -> Result<Reply, Failure> {
         let dial = || {
-            let (heard, meter) = (Arc::clone(&self.heard), Arc::clone(&self.meter));
             let (name, config) = (self.name.clone(), self.config.clone());
+            let account = Arc::clone(&self.account);
             connect(self.server, self.source, name, config, move |local| {
-                let _ = heard.set(Arc::new(meter.heard(local, Proto::Quic)));
+                account.connected(local);
             })
         };
         let ask = |connection: Connection| async move {
             let message = converse(&connection, packet).await?;
-            let header = Header::read(&message).ok_or(Failure::Malformed)?;
-            let Some(mut reply) = packet.read_answer(&message, &header) else {
-                self.meter.wrong_reply();
-                return Err(Failure::Malformed);
-            };
-            reply.heard = self.heard.get().cloned();
-            Ok(reply)
+            self.account.read(packet, &message)
         };
         self.line.ask(dial, ask).await
     }

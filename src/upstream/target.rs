@@ -176,6 +176,11 @@ impl FromStr for To {
     }
 }
 
+fn read_port(text: &str) -> Result<u16, TargetError> {
+    let port = text.parse().ok().filter(|port| *port > 0);
+    port.ok_or_else(|| TargetError::Port(text.to_owned()))
+}
+
 fn server_name(text: &str) -> Result<ServerName<'static>, TargetError> {
     ServerName::try_from(text.to_owned()).map_err(|_| TargetError::ServerName(text.to_owned()))
 }
@@ -207,10 +212,7 @@ fn split(text: &str, default_port: u16) -> Result<(&str, Option<&str>, u16), Tar
     let port = match port {
         None => default_port,
         Some(_) if host.parse::<IpAddr>().is_err() => default_port,
-        Some(port) => match port.parse() {
-            Ok(port) if port > 0 => port,
-            _ => return Err(TargetError::Port(port.to_owned())),
-        },
+        Some(port) => read_port(port)?,
     };
     Ok((host, percent, port))
 }
@@ -267,10 +269,7 @@ fn file_or_host(word: &str, scheme: &str, rest: &str, over: Over) -> Result<To, 
     }
     let port = match port {
         None => over.default_port(),
-        Some(port) => match port.parse() {
-            Ok(port) if port > 0 => port,
-            _ => return Err(TargetError::Port(port.to_owned())),
-        },
+        Some(port) => read_port(port)?,
     };
     let name = match percent {
         Some(zone) if over == Over::Dns => return Err(TargetError::Interface(zone.to_owned())),

@@ -24,10 +24,6 @@ impl Plugin for Counting {
         "prometheus"
     }
 
-    fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
-        Step::Pass
-    }
-
     fn observes(&self) -> bool {
         true
     }

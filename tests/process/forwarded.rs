@@ -68,7 +68,7 @@ fn reply(client: &UdpSocket) -> (u16, u8) {
     let mut buffer = [0; 1500];
     let length = client.recv(&mut buffer).expect("a reply");
     let message = Message::from_vec(&buffer[..length]).unwrap();
-    let RData::A(address) = &message.answers[0].data else {
+    let Some(RData::A(address)) = message.answers.first().map(|record| &record.data) else {
         panic!("{message}");
     };
     (message.metadata.id, address.0.octets()[3])

@@ -9,7 +9,7 @@ use lodestone::{
     server::{Scheme, limits::Limits},
     wire::Rcode,
 };
-use quinn::Endpoint;
+use quinn::{Endpoint, SendStream, WriteError};
 use tokio::time::timeout;
 
 use crate::{
@@ -96,6 +96,42 @@ async fn questions_are_answered_and_what_is_none_is_told() {
     assert_eq!((counted(200), counted(400)), ("4".into(), "2".into()));
 }
 
+/// What comes of a request whose body does not end.
+async fn status_of_part(sender: &mut Sender, part: Option<Vec<u8>>) -> u16 {
+    let exchange = async {
+        let mut stream = sender.send_request(post(&[]).0).await.unwrap();
+        if let Some(part) = part {
+            // The rest may be refused before all of this is sent.
+            let _ = stream.send_data(part.into()).await;
+        }
+        stream.recv_response().await.unwrap().status().as_u16()
+    };
+    timeout(PATIENCE, exchange).await.expect("a response comes")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_does_not_end_costs_its_own_request_only() {
+    let certificate = Certificate::new();
+    let identity = certificate.identity();
+    let serving = serve_with(Limits::default(), |wanted| {
+        wanted.listener = listener(Scheme::Https3);
+        wanted.tls = Some(identity);
+        wanted.streams.first_query = Duration::from_millis(200);
+    });
+    let (_endpoint, mut sender) = connect(serving.at, &certificate).await;
+    for (status, part) in [
+        (408, None),
+        (408, Some(vec![0; 12])),
+        (413, Some(vec![0; 66_000])),
+    ] {
+        assert_eq!(status_of_part(&mut sender, part).await, status);
+    }
+    assert_eq!(
+        rcode(&ask(&mut sender, &query("a.test")).await),
+        Rcode::NOERROR
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_clients_are_let_go_and_the_idle_make_room() {
     let certificate = Certificate::new();
@@ -133,4 +169,43 @@ async fn draining_answers_what_was_asked() {
     plugin.release.add_permits(1);
     assert_eq!(rcode(&asking.await.unwrap()), Rcode::NOERROR);
     assert!(draining.await.unwrap());
+}
+
+/// Sends a frame that says that it is a gibibyte long, behind `before`, until the server ends it.
+async fn endless(mut stream: SendStream, before: &[u8]) -> WriteError {
+    const GIBIBYTE: [u8; 8] = [0xc0, 0, 0, 0, 0x40, 0, 0, 0];
+    let sending = async {
+        stream.write_all(&[before, &GIBIBYTE].concat()).await?;
+        stream.write_all(&vec![0; 256 << 10]).await?;
+        Ok(())
+    };
+    let sent = timeout(PATIENCE, sending)
+        .await
+        .expect("it is not left to wait");
+    sent.expect_err("far less is taken")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_kept_than_is_of_use() {
+    const EXCESSIVE_LOAD: u32 = 0x107;
+    let certificate = Certificate::new();
+    let serving = serve_over(Scheme::Https3, &certificate);
+    // What begins a request, and what nobody knows.
+    let (_endpoint, connection) = quic::connect(serving.at, &certificate, "h3").await.unwrap();
+    for kind in [0x01, 0x21] {
+        let (stream, _replies) = connection.open_bi().await.unwrap();
+        let ended = endless(stream, &[kind]).await;
+        assert_eq!(ended, WriteError::Stopped(EXCESSIVE_LOAD.into()));
+    }
+    assert_eq!(connection.close_reason(), None);
+    // Settings, and what nobody knows, on the stream that must not end.
+    for kind in [0x04, 0x21] {
+        let (_endpoint, connection) = quic::connect(serving.at, &certificate, "h3").await.unwrap();
+        let ended = endless(connection.open_uni().await.unwrap(), &[0, kind]).await;
+        assert!(matches!(
+            ended,
+            WriteError::Stopped(_) | WriteError::ConnectionLost(_)
+        ));
+        assert!(timeout(PATIENCE, connection.closed()).await.is_ok());
+    }
 }

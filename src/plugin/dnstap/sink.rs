@@ -164,6 +164,16 @@ impl Fate {
         // An error says that the sink is gone.
         let _ = self.closes.wait_for(|closing| *closing).await;
     }
+
+    /// Lets `pause` go by, and makes the next one longer; false where it is time to close instead.
+    async fn waits(&mut self, pause: &mut Duration) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(*pause) => {}
+            () = self.closes() => return false,
+        }
+        *pause = (2 * *pause).min(PAUSES.1);
+        true
+    }
 }
 
 async fn tell_dropped(dropped: Arc<AtomicU64>) {
@@ -195,13 +205,12 @@ enum End {
 
 impl Connection {
     async fn run(mut self) {
-        let (shortest, longest) = PAUSES;
-        let mut pause = shortest;
+        let mut pause = PAUSES.0;
         let mut told = false;
         loop {
             let end = match timeout(PATIENCE, self.connect()).await {
                 Ok(Ok(mut stream)) => {
-                    (pause, told) = (shortest, false);
+                    (pause, told) = (PAUSES.0, false);
                     feed(&mut stream, &mut self.queue, &mut self.fate).await
                 }
                 Ok(Err(error)) => End::Broken(error),
@@ -219,11 +228,9 @@ impl Connection {
                     }
                 }
             }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.fate.closes() => return,
+            if !self.fate.waits(&mut pause).await {
+                return;
             }
-            pause = (2 * pause).min(longest);
         }
     }
 
@@ -317,7 +324,7 @@ impl Drop for Unlink {
 
 impl Listener {
     async fn run(mut self) {
-        let (mut pause, longest) = PAUSES;
+        let mut pause = PAUSES.0;
         let bound = loop {
             match self.bind().await {
                 Ok(bound) => break bound,
@@ -329,11 +336,9 @@ impl Listener {
                     );
                 }
             }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.fate.closes() => return,
+            if !self.fate.waits(&mut pause).await {
+                return;
             }
-            pause = (2 * pause).min(longest);
         };
         let mut clients = JoinSet::new();
         loop {

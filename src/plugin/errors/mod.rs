@@ -26,7 +26,7 @@ use self::ledger::{Ledger, Verdict};
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
     logging::{self, Sink},
-    plugin::{Build, BuildError, Context, Plugin, Setup, Step},
+    plugin::{Build, BuildError, Context, Plugin, Setup},
     query::Query,
     reply::{Reply, Why},
 };
@@ -201,10 +201,6 @@ impl Plugin for Errors {
 
     fn asks(&self) -> bool {
         false
-    }
-
-    fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
-        Step::Pass
     }
 
     fn amend(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {

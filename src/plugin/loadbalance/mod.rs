@@ -19,7 +19,7 @@ pub use parse::parse;
 use tokio::task::JoinSet;
 
 use self::weights::{Watched, Weights};
-use super::{Build, BuildError, Context, Plugin, Setup, Step, polled_file::poll};
+use super::{Build, BuildError, Context, Plugin, Setup, polled_file::poll};
 use crate::{
     query::Query,
     reply::{Owner, Record, Reply, Section},
@@ -89,10 +89,6 @@ impl Plugin for LoadBalance {
 
     fn asks(&self) -> bool {
         false
-    }
-
-    fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
-        Step::Pass
     }
 
     fn amend(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {

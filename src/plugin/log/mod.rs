@@ -15,9 +15,7 @@ use std::sync::Arc;
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word, unknown_property},
     logging::{self, Sink},
-    plugin::{
-        Block, Build, BuildError, Context, Plugin, Setup, Step, Written, metadata::Published,
-    },
+    plugin::{Block, Build, BuildError, Plugin, Setup, Written, metadata::Published},
     query::Query,
     reply::{Reply, Section},
     wire::{Name, Opcode, Rcode, Type},
@@ -200,10 +198,6 @@ impl Log {
 impl Plugin for Log {
     fn name(&self) -> &'static str {
         "log"
-    }
-
-    fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
-        Step::Pass
     }
 
     fn observes(&self) -> bool {

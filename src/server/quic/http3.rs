@@ -5,10 +5,9 @@ use std::{pin::pin, time::Duration};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use h3::{
-    error::{Code, StreamError},
+    error::StreamError,
     server::{RequestResolver, RequestStream, builder},
 };
-use h3_quinn::{BidiStream, Connection};
 use hyper::{Response, header::CONTENT_LENGTH};
 use quinn::VarInt;
 use tokio::{
@@ -16,13 +15,17 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{LINGER, Visit};
+use super::{
+    LINGER, Visit,
+    bounded::{Both, Bounded},
+};
 use crate::server::http::{HEADERS, doh};
 
 /// How a connection is turned away (RFC 9114 §8.1).
 pub(super) const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x107);
 
-type Stream = RequestStream<BidiStream<Bytes>, Bytes>;
+type Connection = Bounded<h3_quinn::Connection>;
+type Stream = RequestStream<Both<Bytes>, Bytes>;
 
 /// Serves the connection to its end, which comes soon once `stop` says so.
 pub(super) async fn serve(visit: Visit, mut stop: watch::Receiver<bool>) {
@@ -31,7 +34,7 @@ pub(super) async fn serve(visit: Visit, mut stop: watch::Receiver<bool>) {
     let building = async {
         builder()
             .max_field_section_size(HEADERS.into())
-            .build::<_, Bytes>(Connection::new(visit.connection.clone()))
+            .build::<_, Bytes>(Bounded::new(visit.connection.clone()))
             .await
     };
     let Ok(Ok(mut connection)) = timeout(settings.first_query, building).await else {
@@ -95,11 +98,8 @@ async fn answer(visit: &Visit, resolver: RequestResolver<Connection, Bytes>) {
         Ok(doh::Asked::Message(message)) => Ok(message.into()),
         Ok(doh::Asked::Body) => body(&mut stream, patience).await,
     };
-    let refused = message.is_err();
+    // What is left of a body is refused when the stream is dropped, behind the response.
     let response = doh::respond(&visit.caller(), message).await;
-    if refused {
-        stream.stop_sending(Code::H3_NO_ERROR);
-    }
     let sent = timeout(visit.settings.write, send(&mut stream, response)).await;
     if let Ok(Err(error)) = sent {
         tracing::debug!(%error, "a response could not be sent");
