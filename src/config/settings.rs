@@ -135,10 +135,9 @@ pub fn shed(
 
 /// Neither arguments nor a body.
 fn bare(uses: &[&Directive], plugin: &str) -> Result<(), Errors> {
-    let read = |one: &Directive| one.no_arguments().and_then(|()| one.no_body());
     let mut problems = Problems::default();
     for one in uses {
-        problems.catch(read(one));
+        problems.catch(one.bare());
     }
     problems.in_plugin(plugin).into_result(())
 }

@@ -58,6 +58,11 @@ impl Directive {
         })
     }
 
+    /// Refuses whatever is said: arguments first, then a body.
+    pub fn bare(&self) -> Result<(), Diagnostic> {
+        self.no_arguments().and_then(|()| self.no_body())
+    }
+
     /// Refuses the second use of a plugin in one server block. Takes all uses in file order.
     pub fn only_once<'a>(uses: &[&'a Self]) -> Result<Option<&'a Self>, Diagnostic> {
         match uses {

@@ -26,9 +26,8 @@ pub struct Any;
 
 /// Reads the directive, which takes nothing.
 pub fn parse(directive: &Directive) -> Result<Any, Vec<Diagnostic>> {
-    let checked = directive.no_arguments().and_then(|()| directive.no_body());
-    checked.map_err(|error| vec![error.in_plugin(NAME)])?;
-    Ok(Any)
+    let checked = directive.bare().map(|()| Any);
+    checked.map_err(|error| vec![error.in_plugin(NAME)])
 }
 
 impl Setup for Any {

@@ -41,9 +41,8 @@ pub struct Config;
 
 /// Reads the directive.
 pub fn parse(directive: &Directive, _zones: &[String]) -> Result<Config, Vec<Diagnostic>> {
-    let checked = directive.no_arguments().and_then(|()| directive.no_body());
-    checked.map_err(|error| vec![error.in_plugin("loop")])?;
-    Ok(Config)
+    let checked = directive.bare().map(|()| Config);
+    checked.map_err(|error| vec![error.in_plugin("loop")])
 }
 
 impl Setup for Config {

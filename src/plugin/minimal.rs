@@ -22,9 +22,8 @@ pub struct Minimal;
 
 /// Reads the directive, which takes nothing.
 pub fn parse(directive: &Directive) -> Result<Minimal, Vec<Diagnostic>> {
-    let checked = directive.no_arguments().and_then(|()| directive.no_body());
-    checked.map_err(|error| vec![error.in_plugin(NAME)])?;
-    Ok(Minimal)
+    let checked = directive.bare().map(|()| Minimal);
+    checked.map_err(|error| vec![error.in_plugin(NAME)])
 }
 
 impl Setup for Minimal {

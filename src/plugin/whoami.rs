@@ -26,11 +26,8 @@ pub fn parse(
     _block: &[String],
     _warnings: &mut Vec<Diagnostic>,
 ) -> Result<Whoami, Vec<Diagnostic>> {
-    directive
-        .no_arguments()
-        .and_then(|()| directive.no_body())
-        .map_err(|error| vec![error])?;
-    Ok(Whoami)
+    let checked = directive.bare().map(|()| Whoami);
+    checked.map_err(|error| vec![error])
 }
 
 impl Setup for Whoami {
