@@ -52,11 +52,8 @@ pub fn parse(directives: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
     let mut config = Config::default();
     let mut problems = Problems::default();
     for directive in directives {
-        let mut arguments = directive.arguments();
-        if let Some(word) = arguments.next() {
-            let listen = arguments.none_left().and_then(|()| word.listen());
-            config.listen = problems.catch(listen).unwrap_or(config.listen);
-        }
+        let listen = problems.catch(directive.listen()).flatten();
+        config.listen = listen.unwrap_or(config.listen);
         for line in directive.properties() {
             if *line.name() != "lameduck" {
                 problems.push(unknown_property(line.name(), &["lameduck"]));

@@ -54,11 +54,8 @@ pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
         monitor: Monitor::default(),
     };
     let mut problems = Problems::default();
-    let mut arguments = directive.arguments();
-    if let Some(word) = arguments.next() {
-        let listen = arguments.none_left().and_then(|()| word.listen());
-        config.listen = problems.catch(listen).unwrap_or(config.listen);
-    }
+    let listen = problems.catch(directive.listen()).flatten();
+    config.listen = listen.unwrap_or(config.listen);
     let choices = [
         ("until-ready", Monitor::UntilReady),
         ("continuously", Monitor::Continuously),

@@ -22,7 +22,7 @@ use super::diagnostic::Diagnostic;
 use super::nearest::nearest;
 use super::source::Word;
 use super::tree::{Directive, Line};
-use super::value::alternatives;
+use super::value::{Listen, alternatives};
 
 /// A cursor over the arguments of a directive or of a property line.
 #[derive(Clone, Debug)]
@@ -56,6 +56,14 @@ impl Directive {
                     .label(format!("'{}' has no properties", self.name)),
             )
         })
+    }
+
+    /// The one argument there may be: where to listen.
+    pub fn listen(&self) -> Result<Option<Listen>, Diagnostic> {
+        let mut arguments = self.arguments();
+        let word = arguments.next();
+        arguments.none_left()?;
+        word.map(Word::listen).transpose()
     }
 
     /// Refuses whatever is said: arguments first, then a body.

@@ -20,7 +20,7 @@ use super::{
     transfer::{Changes, Offer, Transferable},
 };
 use crate::{
-    corefile::{Diagnostic, Directive, Line, unknown_property},
+    corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
     query::{Query, Question},
     reply::Reply,
     wire::Name,
@@ -62,37 +62,29 @@ pub fn parse(
     let Some(directive) = Directive::only_last(uses, warnings) else {
         return Err(Vec::new());
     };
-    let mut errors = Vec::new();
+    let mut problems = Problems::default();
     if !neighbours.iter().any(|one| one.name == "kubernetes") {
         let error = directive
             .name
             .error("no 'kubernetes' in this server block")
             .label("takes its Services from there")
             .help("add a 'kubernetes' block beside it");
-        errors.push(error);
+        problems.push(error);
     }
-    let zones = zones(directive, block).map_err(|error| errors.push(error));
-    let mut config = None;
-    if let Ok(zones) = zones {
-        config = Some(Config {
-            zones,
-            apex: "dns".to_owned(),
-            ttl: TTL,
-            headless: false,
-            fallthrough: ZoneList::none(),
-        });
-    }
+    let Some(zones) = problems.catch(zones(directive, block)) else {
+        return Err(problems.in_plugin(NAME).into());
+    };
+    let mut config = Config {
+        zones,
+        apex: "dns".to_owned(),
+        ttl: TTL,
+        headless: false,
+        fallthrough: ZoneList::none(),
+    };
     for line in directive.properties() {
-        if let Some(config) = &mut config
-            && let Err(error) = config.read(line)
-        {
-            errors.push(error);
-        }
+        problems.catch(config.read(line));
     }
-    match config {
-        Some(config) if errors.is_empty() => Ok(config),
-        _ => Err(errors.into_iter().map(|one| one.in_plugin(NAME)).collect()),
-    }
+    problems.in_plugin(NAME).into_result(config)
 }
 
 fn zones(directive: &Directive, block: &[String]) -> Result<Zones, Diagnostic> {

@@ -13,7 +13,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     admin::{Endpoint, Page},
-    corefile::{Diagnostic, Directive, Listen, unknown_property},
+    corefile::{Diagnostic, Directive, Listen, Problems, unknown_property},
     plugin::{Block, Build, BuildError, Plugin, Setup, Written},
     query::Query,
     reply::Reply,
@@ -30,43 +30,29 @@ pub struct Config {
 
 /// Reads the one `prometheus` of a server block.
 pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
-    read(directive).map_err(|refused| {
-        let named = refused.into_iter().map(|one| one.in_plugin("prometheus"));
-        named.collect()
-    })
-}
-
-fn read(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
-    let mut refused = Vec::new();
+    let mut problems = Problems::default();
+    let listen = problems.catch(directive.listen()).flatten();
     let mut tls = None;
-    let mut arguments = directive.arguments();
-    let listen = match arguments.next() {
-        None => Ok(Listen {
-            host: "localhost".into(),
-            port: 9153,
-        }),
-        Some(word) => arguments.none_left().and_then(|()| word.listen()),
-    };
     for line in directive.properties() {
         let outcome = match line.name().as_str() {
             // The metrics of Go's runtime: there is none here, and all that is known is served.
             "runtime_metrics" => line.arguments().none_left(),
             "tls" => {
                 let file = line.arguments().exactly::<1>("a file");
-                file.map(|[file]| tls = Some(file.as_str().into()))
+                file.map(|[file]| tls = Some(file.path()))
             }
             _ => Err(unknown_property(line.name(), &["runtime_metrics", "tls"])),
         };
-        refused.extend(outcome.err());
+        problems.catch(outcome);
     }
-    match listen {
-        Ok(listen) if refused.is_empty() => Ok(Config { listen, tls }),
-        Ok(_) => Err(refused),
-        Err(diagnostic) => {
-            refused.insert(0, diagnostic);
-            Err(refused)
-        }
-    }
+    let usual = || Listen {
+        host: "localhost".into(),
+        port: 9153,
+    };
+    let listen = listen.unwrap_or_else(usual);
+    problems
+        .in_plugin("prometheus")
+        .into_result(Config { listen, tls })
 }
 
 impl Setup for Config {
