@@ -12,7 +12,8 @@
 //! address      [scheme://]ZONE[:PORT] -> keys; zone.rs holds names and CIDR expansion
 //! overlap      two blocks that want the same zone on the same socket
 //! arguments    what plugin parsers read with; value.rs and duration.rs hold the types
-//! diagnostic   errors and warnings; drawing.rs shows them with the line and a caret
+//! diagnostic   errors and warnings, and all of one directive; drawing.rs shows them with the line and a
+//!              caret
 //! ```
 //!
 //! Where CoreDNS takes a mistake in silence this reader refuses it or warns: unset environment
