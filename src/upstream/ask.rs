@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Failure, Packet, Upstream, Way,
-    flight::{Flights, Lead},
+    flight::{Flights, Joined, Lead},
     group::{Group, Start},
 };
 use crate::reply::Reply;
@@ -37,8 +37,15 @@ pub struct Ask {
     way: Way,
     /// Its place among those that wait.
     place: Place,
-    /// It has been begun.
-    begun: Option<Begun>,
+    state: State,
+}
+
+/// How far it has come.
+enum State {
+    New,
+    /// Somebody is asking the same.
+    Joined(Joined),
+    Begun(Begun),
 }
 
 /// A question whose first try is under way.
@@ -85,7 +92,7 @@ impl Ask {
             packet: Arc::new(packet),
             way,
             place,
-            begun: None,
+            state: State::New,
         }
     }
 
@@ -98,20 +105,29 @@ impl Ask {
             packet,
             way,
             place: _place,
-            begun,
+            state,
         } = self;
-        let Some(begun) = begun else {
-            let flight = flights.join(packet.key(way), || group.ask(packet, way));
-            return flight.await;
+        let joined = match state {
+            State::New => None,
+            State::Joined(joined) => Some(joined),
+            State::Begun(begun) => return begun.go_on(&group, &packet, way).await,
         };
-        let Begun {
+        let work = || Arc::clone(&group).ask(Arc::clone(&packet), way);
+        flights.reply(packet.key(way), joined, work).await
+    }
+}
+
+impl Begun {
+    /// Goes on where its first try was begun, and tells those who ask the same.
+    async fn go_on(self, group: &Group, packet: &Arc<Packet>, way: Way) -> Reply {
+        let Self {
             lead,
             start,
             at,
             overdue: _,
             first,
-        } = begun;
-        let reply = group.go_on(start, &packet, way, at, first).await;
+        } = self;
+        let reply = group.go_on(start, packet, way, at, first).await;
         lead.land(&reply);
         reply
     }
@@ -124,38 +140,44 @@ impl Ask {
     /// same, and an upstream is up. Says who is to be asked.
     pub(super) fn begin(&mut self, now: Instant) -> Option<&Arc<Upstream>> {
         let is_usual = self.way == Way::Datagram && self.packet.witness().is_none();
-        if !is_usual || self.begun.is_some() || !self.group.is_up() {
+        if !is_usual || !matches!(self.state, State::New) || !self.group.is_up() {
             return None;
         }
-        let lead = self.flights.lead(self.packet.key(self.way))?;
+        let lead = match self.flights.lead(self.packet.key(self.way)) {
+            Ok(lead) => lead,
+            // At once: by the time that somebody waits for it, its leader may have landed.
+            Err(joined) => {
+                self.state = State::Joined(joined);
+                return None;
+            }
+        };
         let start = self.group.start().ok()?;
         let overdue = now + self.group.patience(&start).step;
-        let begun = self.begun.insert(Begun {
+        self.state = State::Begun(Begun {
             lead,
             start,
             at: now,
             overdue,
             first: None,
         });
-        let upstream = begun.start.first();
+        let upstream = self.begun()?.start.first();
         upstream.datagrams().is_some().then_some(upstream)
     }
 
     /// Whether the first try has been silent for so long that there is to be a second.
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
-        let begun = self.begun.as_ref();
-        begun.is_some_and(|begun| begun.overdue <= now)
+        self.begun().is_some_and(|begun| begun.overdue <= now)
     }
 
     /// Its one try was answered: whether that is the answer.
     pub(super) fn is_answered_by(&self, reply: &Reply) -> bool {
-        let begun = self.begun.as_ref();
+        let begun = self.begun();
         begun.is_some_and(|begun| self.group.is_believed(&begun.start, reply))
     }
 
     /// It is over: others that ask the same are told.
     pub(super) fn answered(self, reply: &Reply) {
-        if let Some(begun) = self.begun {
+        if let State::Begun(begun) = self.state {
             begun.lead.land(reply);
         }
     }
@@ -163,7 +185,7 @@ impl Ask {
     /// The future is to go on with it, and hears by the sender what comes of the first try.
     pub(super) fn go_on(&mut self) -> oneshot::Sender<Result<Reply, Failure>> {
         let (tell, told) = oneshot::channel();
-        if let Some(begun) = &mut self.begun {
+        if let State::Begun(begun) = &mut self.state {
             begun.first = Some(told);
         }
         tell
@@ -171,8 +193,15 @@ impl Ask {
 
     /// When it was asked, and of whom.
     pub(super) fn asked(&self) -> Option<(Instant, &Arc<Upstream>)> {
-        let begun = self.begun.as_ref()?;
+        let begun = self.begun()?;
         Some((begun.at, begun.start.first()))
+    }
+
+    fn begun(&self) -> Option<&Begun> {
+        match &self.state {
+            State::Begun(begun) => Some(begun),
+            State::New | State::Joined(_) => None,
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 //! Whoever asks first begins the work and later ones wait for the same reply, in one of two ways. As
 //! a future that all of them hold, any of which drives it: so it goes on while one of them is left and
 //! ends with the last. Or led by the first, who has a way of its own to come to a reply and tells the
-//! others; should it come to none, each of them does the work. A question that comes back to us
-//! through a loop waits for itself, and so costs one packet and not a storm.
+//! others; should it come to none, one of them begins anew. A question that comes back to us through a
+//! loop waits for itself, and so costs one packet and not a storm.
 
 use std::{
     future::Future,
@@ -29,7 +29,7 @@ use crate::reply::Reply;
 type Work = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
 /// The reply that several may wait for.
-pub(super) type Flight = Shared<Work>;
+type Flight = Shared<Work>;
 
 /// Parts of the list, each with a lock of its own: threads seldom meet.
 const PARTS: usize = 16;
@@ -52,6 +52,15 @@ enum By {
     Leader(Vec<oneshot::Sender<Reply>>),
 }
 
+/// Somebody's part in a flight that it does not lead.
+#[derive(Debug)]
+pub(super) enum Joined {
+    /// With all others that hold it.
+    All(Flight),
+    /// The leader tells, or leaves without.
+    Leader(oneshot::Receiver<Reply>),
+}
+
 /// The questions of one forward that are under way.
 #[derive(Debug, Default)]
 pub struct Flights {
@@ -62,33 +71,40 @@ pub struct Flights {
 }
 
 impl Flights {
+    /// Waits for the reply of the flight for `key`: of the one that is `joined` already, or of one that
+    /// is under way, or else it begins one with `work`.
+    pub(super) async fn reply<F>(
+        self: &Arc<Self>,
+        key: Arc<[u8]>,
+        mut joined: Option<Joined>,
+        work: impl Fn() -> F,
+    ) -> Reply
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        loop {
+            let flight = joined.take();
+            let flight = flight.unwrap_or_else(|| self.join(Arc::clone(&key), &work));
+            match flight {
+                Joined::All(flight) => return flight.await,
+                Joined::Leader(told) => {
+                    if let Ok(reply) = told.await {
+                        return reply;
+                    }
+                }
+            }
+        }
+    }
+
     /// Joins the flight for `key`, or begins it with `work`.
-    pub(super) fn join<F>(self: &Arc<Self>, key: Arc<[u8]>, work: impl FnOnce() -> F) -> Flight
+    fn join<F>(self: &Arc<Self>, key: Arc<[u8]>, work: impl FnOnce() -> F) -> Joined
     where
         F: Future<Output = Reply> + Send + 'static,
     {
         let hash = self.hasher.hash_one(&key);
         let mut part = self.part(hash);
-        let known = part.find_mut(hash, |known| known.key == key);
-        match known.map(|known| &mut known.by) {
-            Some(By::All(flight)) => {
-                if let Some(flight) = flight.upgrade() {
-                    return flight;
-                }
-            }
-            Some(By::Leader(others)) => {
-                let (tell, told) = oneshot::channel();
-                others.push(tell);
-                let work = work();
-                let wait = async move {
-                    match told.await {
-                        Ok(reply) => reply,
-                        Err(_) => work.await,
-                    }
-                };
-                return wait.boxed().shared();
-            }
-            None => {}
+        if let Some(joined) = board(&mut part, hash, &key) {
+            return joined;
         }
         let landing = self.landing(&key, hash);
         let serial = landing.serial;
@@ -109,21 +125,15 @@ impl Flights {
                 },
             );
         }
-        flight
+        Joined::All(flight)
     }
 
-    /// Begins the flight for `key`, to be led by the caller; nothing where there is one already,
-    /// which is to be joined.
-    pub(super) fn lead(self: &Arc<Self>, key: Arc<[u8]>) -> Option<Lead> {
+    /// Begins the flight for `key`, to be led by the caller; joins it where there is one already.
+    pub(super) fn lead(self: &Arc<Self>, key: Arc<[u8]>) -> Result<Lead, Joined> {
         let hash = self.hasher.hash_one(&key);
         let mut part = self.part(hash);
-        let is_under_way = |known: &Known| match &known.by {
-            By::All(flight) => flight.upgrade().is_some(),
-            By::Leader(_) => true,
-        };
-        let known = part.find(hash, |known| known.key == key);
-        if known.is_some_and(is_under_way) {
-            return None;
+        if let Some(joined) = board(&mut part, hash, &key) {
+            return Err(joined);
         }
         let landing = self.landing(&key, hash);
         let serial = landing.serial;
@@ -136,7 +146,7 @@ impl Flights {
                 by: By::Leader(Vec::new()),
             },
         );
-        Some(Lead(landing))
+        Ok(Lead(landing))
     }
 
     fn part(&self, hash: u64) -> MutexGuard<'_, HashTable<Known>> {
@@ -160,6 +170,19 @@ impl Flights {
     fn count(&self) -> usize {
         let parts = self.under_way.iter();
         parts.map(|part| part.lock().len()).sum()
+    }
+}
+
+/// Joins the flight for `key`, if there is one.
+fn board(part: &mut HashTable<Known>, hash: u64, key: &Arc<[u8]>) -> Option<Joined> {
+    let known = part.find_mut(hash, |known| known.key == *key)?;
+    match &mut known.by {
+        By::All(flight) => flight.upgrade().map(Joined::All),
+        By::Leader(others) => {
+            let (tell, told) = oneshot::channel();
+            others.push(tell);
+            Some(Joined::Leader(told))
+        }
     }
 }
 
@@ -218,7 +241,7 @@ impl Drop for Landing {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::oneshot;
+    use std::cell::Cell;
 
     use super::*;
     use crate::{reply::Why, wire::Rcode};
@@ -231,14 +254,31 @@ mod tests {
         Reply::failure(Rcode::REFUSED, Why::Upstream)
     }
 
+    async fn never() -> Reply {
+        unreachable!("somebody else asks")
+    }
+
+    /// Asks, and waits as long as it takes.
+    fn asked<F>(
+        flights: &Arc<Flights>,
+        joined: Option<Joined>,
+        work: impl Fn() -> F,
+    ) -> Pin<Box<impl Future<Output = Reply>>>
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        let flights = Arc::clone(flights);
+        Box::pin(async move { flights.reply(key("a"), joined, work).await })
+    }
+
     #[test]
     fn a_hundred_askers_begin_one_flight() {
         let flights = Arc::new(Flights::default());
         let (land, landed) = oneshot::channel::<()>();
-        let mut landed = Some(landed);
-        let askers: Vec<_> = (0..100)
+        let landed = Cell::new(Some(landed));
+        let mut askers: Vec<_> = (0..100)
             .map(|_| {
-                flights.join(key("a"), || {
+                asked(&flights, None, || {
                     let landed = landed.take().expect("begun once");
                     async move {
                         landed.await.unwrap();
@@ -247,6 +287,9 @@ mod tests {
                 })
             })
             .collect();
+        for asker in &mut askers {
+            assert!(asker.now_or_never().is_none());
+        }
         assert_eq!(flights.count(), 1);
         land.send(()).unwrap();
         for asker in askers {
@@ -259,19 +302,23 @@ mod tests {
     fn a_flight_goes_on_without_its_beginner_and_ends_with_the_last() {
         let flights = Arc::new(Flights::default());
         let (land, landed) = oneshot::channel::<()>();
-        let work = || async move {
-            landed.await.ok();
-            refused()
-        };
-        let mut first = flights.join(key("a"), work);
+        let landed = Cell::new(Some(landed));
+        let mut first = asked(&flights, None, || {
+            let landed = landed.take().expect("begun once");
+            async move {
+                landed.await.ok();
+                refused()
+            }
+        });
         assert!((&mut first).now_or_never().is_none());
-        let mut second = flights.join(key("a"), || async { unreachable!() });
+        let mut second = asked(&flights, None, never);
+        assert!((&mut second).now_or_never().is_none());
         drop(first);
         assert!((&mut second).now_or_never().is_none());
         drop(second);
         assert_eq!(flights.count(), 0);
         assert!(land.is_closed(), "the work is gone");
-        let third = flights.join(key("a"), || async { refused() });
+        let third = asked(&flights, None, || async { refused() });
         assert!(third.now_or_never().is_some());
     }
 
@@ -279,12 +326,42 @@ mod tests {
     fn a_leader_tells_the_others() {
         let flights = Arc::new(Flights::default());
         let lead = flights.lead(key("a")).unwrap();
-        assert!(flights.lead(key("a")).is_none(), "one leads");
-        let others: Vec<_> = (0..3)
-            .map(|_| flights.join(key("a"), || async { unreachable!() }))
-            .collect();
+        let early = flights.lead(key("a")).expect_err("one leads");
+        let mut late = asked(&flights, None, never);
+        assert!((&mut late).now_or_never().is_none());
         assert_eq!(flights.count(), 1);
         lead.land(&refused());
+        // Whoever joined before is told, whenever it comes to wait for that.
+        for other in [late, asked(&flights, Some(early), never)] {
+            assert_eq!(other.now_or_never().unwrap().rcode, Rcode::REFUSED);
+        }
+        assert_eq!(flights.count(), 0);
+    }
+
+    #[test]
+    fn one_of_the_others_does_the_work_of_a_leader_who_leaves() {
+        let flights = Arc::new(Flights::default());
+        let lead = flights.lead(key("a")).unwrap();
+        let (land, landed) = oneshot::channel::<()>();
+        let landed = Cell::new(Some(landed));
+        let mut others: Vec<_> = (0..3)
+            .map(|_| {
+                let joined = flights.lead(key("a")).expect_err("one leads");
+                asked(&flights, Some(joined), || {
+                    let landed = landed.take().expect("begun once");
+                    async move {
+                        landed.await.unwrap();
+                        refused()
+                    }
+                })
+            })
+            .collect();
+        drop(lead);
+        for other in &mut others {
+            assert!(other.now_or_never().is_none());
+        }
+        assert_eq!(flights.count(), 1);
+        land.send(()).unwrap();
         for other in others {
             assert_eq!(other.now_or_never().unwrap().rcode, Rcode::REFUSED);
         }
@@ -292,22 +369,11 @@ mod tests {
     }
 
     #[test]
-    fn others_do_the_work_of_a_leader_who_leaves() {
-        let flights = Arc::new(Flights::default());
-        let lead = flights.lead(key("a")).unwrap();
-        let mut other = flights.join(key("a"), || async { refused() });
-        assert!((&mut other).now_or_never().is_none());
-        drop(lead);
-        assert_eq!(other.now_or_never().unwrap().rcode, Rcode::REFUSED);
-        assert_eq!(flights.count(), 0);
-    }
-
-    #[test]
     fn nobody_leads_what_others_fly() {
         let flights = Arc::new(Flights::default());
         let flight = flights.join(key("a"), || async { refused() });
-        assert!(flights.lead(key("a")).is_none());
+        assert!(flights.lead(key("a")).is_err());
         drop(flight);
-        assert!(flights.lead(key("a")).is_some());
+        assert!(flights.lead(key("a")).is_ok());
     }
 }
