@@ -1,10 +1,14 @@
 //! Words that configure a block without seeing a query, as a user meets them.
 
-use std::{io::Write, net::TcpStream, time::Duration};
+use std::{
+    io::Write,
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
 use hickory_proto::rr::RecordType;
 
-use super::server::{Server, free_port, page};
+use super::server::{PATIENCE, Server, free_port, page};
 
 const HOSTS: &str = "hosts {\n        192.0.2.1 name.example\n    }";
 
@@ -34,9 +38,17 @@ fn what_the_process_costs_is_served_for_pprof() {
     };
     let (found, index) = body("/debug/pprof/");
     assert!(found && index.contains("profile?seconds=N"), "{index}");
-    let (found, threads) = body("/debug/pprof/threads");
-    let udp = threads.lines().filter(|line| line.contains("udp-")).count();
-    assert!(found && udp == 3, "one for each socket:\n{threads}");
+    let begun = Instant::now();
+    loop {
+        let (found, threads) = body("/debug/pprof/threads");
+        let udp = threads.lines().filter(|line| line.contains("udp-")).count();
+        if found && udp == 3 {
+            break;
+        }
+        // A thread takes its name when it first runs.
+        let waits = udp < 3 && begun.elapsed() < PATIENCE;
+        assert!(found && waits, "one for each socket:\n{threads}");
+    }
     let (found, words) = body("/debug/pprof/cmdline");
     assert!(found && words.contains("\0-conf\0"), "{words:?}");
     for (path, known) in [
