@@ -50,7 +50,7 @@ pub use overlap::Overlaps;
 pub use parser::{Words, parse};
 pub use source::{Place, SourceId, Sources, Word};
 pub use tree::{Body, Directive, File, Line, ServerBlock};
-pub use value::{Listen, zones};
+pub use value::{Listen, host_of, zones};
 pub use zone::{Zone, ZoneError};
 
 /// What is served when a Corefile has no server block at all: the root zone with `whoami` and

@@ -1,7 +1,7 @@
 //! Typed reads of one word. Each refusal points at the word and says what was expected.
 
 use std::fmt::{self, Display};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -117,6 +117,15 @@ impl Word {
         })
     }
 
+    /// An IP address with or without a port, which else is `port`: `10.0.0.1`, `10.0.0.1:5353`,
+    /// `fd00::1`, `[fd00::1]`, `[fd00::1]:5353`. Nothing where it is none, or where the port is 0.
+    pub fn socket_address(&self, port: u16) -> Option<SocketAddr> {
+        let bare = host_of(self).and_then(|host| host.parse::<IpAddr>().ok());
+        let address = bare.map(|address| SocketAddr::new(address, port));
+        let address = address.or_else(|| self.parse().ok());
+        address.filter(|address| address.port() > 0)
+    }
+
     /// A network: an address and its mask.
     pub fn network(&self) -> Result<IpNet, Diagnostic> {
         self.parse().map_err(|_| {
@@ -148,7 +157,7 @@ impl Word {
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'))
         {
-            Some(inner) if inner.parse::<std::net::Ipv6Addr>().is_ok() => inner,
+            Some(inner) if inner.parse::<Ipv6Addr>().is_ok() => inner,
             Some(_) => return refuse(format!("address {self}: '{host}' is no IPv6 address")),
             None if host.contains(':') => {
                 return refuse(format!("address {self}: too many colons in address")).map_err(
@@ -216,6 +225,17 @@ impl Word {
     /// The path of a file or a directory.
     pub fn path(&self) -> PathBuf {
         self.as_str().into()
+    }
+}
+
+/// The host that stands in front of a port, without the brackets of an IPv6 address; it may be empty.
+/// Nothing where it is none: brackets hold such an address, and nothing else looks like part of a URL.
+pub fn host_of(text: &str) -> Option<&str> {
+    let is_v6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
+    match text.strip_prefix('[') {
+        Some(inner) => inner.strip_suffix(']').filter(|inner| is_v6(inner)),
+        None if text.contains(['/', '?', '@', '[', ']']) => None,
+        None => Some(text).filter(|text| !text.contains(':') || is_v6(text)),
     }
 }
 
@@ -298,6 +318,28 @@ mod tests {
             "",
         ] {
             assert!(word(bad).address().is_err(), "{bad}");
+        }
+        for (text, same) in [
+            ("10.0.0.1", "10.0.0.1:53"),
+            ("10.0.0.1:5353", "10.0.0.1:5353"),
+            ("fd00::1", "[fd00::1]:53"),
+            ("[fd00::1]", "[fd00::1]:53"),
+            ("[fd00::1]:5353", "[fd00::1]:5353"),
+        ] {
+            let address = word(text).socket_address(53).unwrap();
+            assert_eq!(address.to_string(), same);
+        }
+        for bad in [
+            "[10.0.0.1",
+            "10.0.0.1]",
+            "[fd00::1",
+            "[[fd00::1]]",
+            "10.0.0.1:0",
+            "10.0.0.1:x",
+            "localhost",
+            "",
+        ] {
+            assert_eq!(word(bad).socket_address(53), None, "{bad}");
         }
         let help = word("10.0.0.1:53").address().unwrap_err().help;
         assert_eq!(help.as_deref(), Some("write 10.0.0.1 alone"));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Config, NAME, QUEUE, Socket, WRITE_BUFFER};
-use crate::corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property};
+use crate::corefile::{Diagnostic, Directive, Line, Problems, Word, host_of, unknown_property};
 
 const PROPERTIES: [&str; 5] = ["extra", "identity", "skipverify", "tls", "version"];
 
@@ -81,13 +81,14 @@ fn socket(word: &Word) -> Result<Socket, Diagnostic> {
         };
         let rest = rest.trim_end_matches('/');
         let (host, port) = rest.rsplit_once(':').unwrap_or((rest, ""));
-        let host = host.trim_start_matches('[').trim_end_matches(']');
         let port = port.parse().ok().filter(|port| *port > 0);
-        let port = port.filter(|_| !host.contains(['/', '?', '@']));
-        return port.map(|port| make(host.to_owned(), port)).ok_or_else(|| {
-            word.error(format!("'{word}' is no dnstap endpoint"))
-                .expected(format!("{scheme}HOST:PORT"))
-        });
+        let address = host_of(host).zip(port);
+        return address
+            .map(|(host, port)| make(host.to_owned(), port))
+            .ok_or_else(|| {
+                word.error(format!("'{word}' is no dnstap endpoint"))
+                    .expected(format!("{scheme}HOST:PORT"))
+            });
     }
     let path = word.strip_prefix("unix://").unwrap_or(word.as_str());
     if path.is_empty() || path.contains("://") {
@@ -206,6 +207,7 @@ mod tests {
             ("dnstap listen", "Wrong argument count"),
             ("dnstap tcp://127.0.0.1", "no dnstap endpoint"),
             ("dnstap udp://127.0.0.1:6000", "no dnstap endpoint"),
+            ("dnstap tcp://[::1:6000", "no dnstap endpoint"),
             ("dnstap /s ful", "unknown option 'ful'"),
             ("dnstap /s full 0", "out of range"),
             ("dnstap /s full 1025", "out of range"),

@@ -2,7 +2,7 @@
 
 use super::{Config, Endpoint, NAME};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
+    corefile::{Diagnostic, Directive, Line, Problems, Word, host_of, unknown_property},
     plugin::{ZoneList, forward::tls_files},
     upstream::TlsFiles,
 };
@@ -113,9 +113,8 @@ fn endpoint(word: &Word) -> Result<Endpoint, Diagnostic> {
         }
         _ => (rest, Some(2379)),
     };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    match port {
-        Some(port) if !host.is_empty() && !host.contains(['/', '?', '@']) => Ok(Endpoint {
+    match (host_of(host), port) {
+        (Some(host), Some(port)) if !host.is_empty() => Ok(Endpoint {
             host: host.to_owned(),
             port,
             secure,
@@ -176,6 +175,11 @@ mod tests {
             ("etcd {\n endpoint\n}", "Wrong argument count"),
             ("etcd {\n endpoint unix:///x\n}", "no endpoint of etcd"),
             ("etcd {\n endpoint http://a:x\n}", "no endpoint of etcd"),
+            ("etcd {\n endpoint http://:2379\n}", "no endpoint of etcd"),
+            (
+                "etcd {\n endpoint http://[::1:2379\n}",
+                "no endpoint of etcd",
+            ),
             ("etcd {\n credentials a\n}", "Wrong argument count"),
             ("etcd {\n min-lease-ttl soon\n}", "soon"),
             ("etcd {\n pth x\n}", "unknown property 'pth'"),

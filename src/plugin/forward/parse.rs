@@ -266,9 +266,7 @@ fn doh_method(arguments: &mut Arguments<'_>) -> Result<DohMethod, Diagnostic> {
 fn resolver(arguments: &mut Arguments<'_>) -> Result<Box<[SocketAddr]>, Diagnostic> {
     let words = arguments.at_least_one("the IP address of a name server")?;
     let read = |word: &Word| {
-        let bare = word.trim_start_matches('[').trim_end_matches(']');
-        let address = bare.parse::<IpAddr>().map(|ip| (ip, 53).into());
-        address.or_else(|_| word.parse()).map_err(|_| {
+        word.socket_address(53).ok_or_else(|| {
             word.error(format!(
                 "resolver must be an IP address or IP:port: \"{word}\""
             ))

@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use super::{Config, NAME, To};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
+    corefile::{Diagnostic, Directive, Line, Problems, Word, host_of, unknown_property},
     plugin::{
         ZoneList,
         forward::{names, policy, server_name, tls_files},
@@ -83,8 +83,8 @@ fn target(word: &Word, doubts: &mut Vec<Diagnostic>) -> Result<To, Diagnostic> {
             return Err(word.error(message).expected("an address, or grpc://"));
         }
     };
-    let bare = rest.trim_start_matches('[').trim_end_matches(']');
-    if let Ok(address) = bare.parse::<IpAddr>() {
+    let bare = host_of(rest).and_then(|host| host.parse::<IpAddr>().ok());
+    if let Some(address) = bare {
         if default == PORTS.0 {
             let message = format!("'{word}' has no port: it is asked at port {default}");
             doubts.push(word.warning(message).help("gRPC is usually at 443"));
@@ -92,9 +92,8 @@ fn target(word: &Word, doubts: &mut Vec<Diagnostic>) -> Result<To, Diagnostic> {
         return Ok(To::Server(address.to_string(), default));
     }
     let address = rest.rsplit_once(':').and_then(|(host, port)| {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
         let port = port.parse().ok().filter(|port| *port > 0)?;
-        Some((host.parse::<IpAddr>().ok()?, port))
+        Some((host_of(host)?.parse::<IpAddr>().ok()?, port))
     });
     if let Some((address, port)) = address {
         return Ok(To::Server(address.to_string(), port));
@@ -175,6 +174,7 @@ mod tests {
             ("grpc . dns.example", "not an IP address or file"),
             ("grpc . tls://10.0.0.1", "'tls' is not supported"),
             ("grpc . 10.0.0.1:x", "not an IP address or file"),
+            ("grpc . [10.0.0.1", "not an IP address or file"),
             ("grpc . 10.0.0.1:53 {\n policy x\n}", "unknown policy 'x'"),
             ("grpc . 10.0.0.1:53 {\n except\n}", "Wrong argument count"),
             ("grpc . 10.0.0.1:53 {\n max_fails 1\n}", "unknown property"),

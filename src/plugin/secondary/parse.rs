@@ -1,6 +1,6 @@
 //! The option lines of `secondary`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::{Config, Copies};
 use crate::{
@@ -80,11 +80,7 @@ fn property(line: &Line, group: &mut Copies) -> Result<(), Diagnostic> {
 
 /// An address, with or without a port.
 fn master(word: &Word) -> Result<SocketAddr, Diagnostic> {
-    let text = word.as_str();
-    let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
-    let address = bare.unwrap_or(text).parse::<IpAddr>();
-    let address = address.map(|address| SocketAddr::new(address, PORT));
-    address.or_else(|_| text.parse()).map_err(|_| {
+    word.socket_address(PORT).ok_or_else(|| {
         let error = word.error(format!("'{word}' is no address"));
         error.expected("an IP address, with or without a port")
     })

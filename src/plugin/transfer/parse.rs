@@ -83,10 +83,7 @@ impl Lines {
             self.to.push(Whom::From(network.trunc()));
             return Ok(());
         }
-        let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
-        let address = bare.unwrap_or(text).parse::<IpAddr>();
-        let address = address.map(|address| SocketAddr::new(address, PORT));
-        let Ok(address) = address.or_else(|_| text.parse::<SocketAddr>()) else {
+        let Some(address) = word.socket_address(PORT) else {
             let error = word.error(format!("'{word}' is no address"));
             return Err(error.expected("an IP address, a network such as 10.0.0.0/8, or '*'"));
         };
