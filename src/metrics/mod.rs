@@ -85,6 +85,8 @@ pub struct Forward {
     pub conn_cache_hits_total: TallyVec,
     /// Connections that had to be made: `proxy_name`, `to`, `proto`.
     pub conn_cache_misses_total: TallyVec,
+    /// Replies that were not believed: `to`.
+    pub wrong_replies_total: TallyVec,
     /// Questions that found every upstream down.
     pub healthcheck_broken_total: IntCounter,
     /// Questions refused because too many were under way.
@@ -328,6 +330,11 @@ impl Forward {
                 "coredns_proxy_conn_cache_misses_total",
                 "Questions that had to open a connection to the upstream.",
                 CONNECTION_LABELS,
+            )),
+            wrong_replies_total: register.add(TallyVec::new(
+                "lodestone_forward_wrong_replies_total",
+                "Replies that fit no question to the upstream, or cannot be read.",
+                &["to"],
             )),
             healthcheck_broken_total: register.counter(
                 "coredns_forward_healthcheck_broken_total",

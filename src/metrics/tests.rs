@@ -269,6 +269,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ),
     ("lodestone_config_hash", "gauge", "", ""),
     ("lodestone_config_last_reload_successful", "gauge", "", ""),
+    ("lodestone_forward_wrong_replies_total", "counter", "to", ""),
     ("lodestone_log_lines_dropped_total", "counter", "", ""),
     ("process_cpu_seconds_total", "counter", "", ""),
     ("process_max_fds", "gauge", "", ""),
@@ -325,6 +326,7 @@ fn touch(metrics: &Metrics) {
     ] {
         vec.with(&["a", "b", "c"]).inc();
     }
+    forward.wrong_replies_total.with(&["a"]).inc();
     for vec in [&cache.hits_total, &cache.evictions_total] {
         vec.with(&["a", "success", "c", "d"]).inc();
     }

@@ -68,7 +68,7 @@ pub struct Meter {
     misses: [OnceLock<Arc<Tally>>; 5],
     durations: [OnceLock<Histogram>; COMMON],
     failed_checks: OnceLock<IntCounter>,
-    wrong_replies: Tally,
+    wrong_replies: OnceLock<Arc<Tally>>,
 }
 
 /// What CoreDNS calls the user of a proxy; its other ones are none of ours.
@@ -84,7 +84,7 @@ impl Meter {
             misses: Default::default(),
             durations: Default::default(),
             failed_checks: OnceLock::new(),
-            wrong_replies: Tally::default(),
+            wrong_replies: OnceLock::new(),
         }
     }
 
@@ -113,12 +113,9 @@ impl Meter {
 
     /// A reply came that nobody asked for or that cannot be believed.
     pub fn wrong_reply(&self) {
-        self.wrong_replies.inc();
-    }
-
-    /// How many replies were not believed.
-    pub fn wrong_replies(&self) -> u64 {
-        self.wrong_replies.get()
+        let family = &self.metrics.forward.wrong_replies_total;
+        let series = || family.with(&[&self.to]);
+        self.wrong_replies.get_or_init(series).inc();
     }
 
     /// A health check failed.
@@ -169,8 +166,8 @@ impl Account {
 
     /// Reads what came in answer to `packet`.
     pub(super) fn read(&self, packet: &Packet, message: &[u8]) -> Result<Reply, Failure> {
-        let header = Header::read(message).ok_or(Failure::Malformed)?;
-        let reply = packet.read_answer(message, &header);
+        let header = Header::read(message);
+        let reply = header.and_then(|header| packet.read_answer(message, &header));
         let mut reply = reply.ok_or_else(|| self.wrong())?;
         reply.heard = self.heard.get().cloned();
         Ok(reply)

@@ -258,6 +258,9 @@ async fn a_wrong_reply_is_ignored_and_the_right_one_taken() {
     let served = Served::new(&format!("forward . {}", upstream.address));
     assert_eq!(answer_of(&served.ask("a.example").await), 5);
     assert_eq!(upstream.count(), 1);
+    let to = format!("{{to=\"{}\"}}", upstream.address);
+    let wrong = served.metric(&format!("lodestone_forward_wrong_replies_total{to}"));
+    assert!((wrong - 4.0).abs() < f64::EPSILON, "{wrong}");
 }
 
 #[tokio::test]

@@ -125,10 +125,11 @@ async fn an_idle_connection_expires() {
 #[tokio::test]
 async fn what_is_no_answer_is_a_failure_that_says_so() {
     let authority = Authority::new();
-    for (act, words) in [
-        (Act::Status(503), "HTTP status 503"),
-        (Act::WrongQuestion, "does not fit the question"),
-        (Act::Octets(vec![0, 0]), "does not fit the question"),
+    for (act, words, wrongs) in [
+        (Act::Status(503), "HTTP status 503", 0.0),
+        // Each of two tries.
+        (Act::WrongQuestion, "does not fit the question", 2.0),
+        (Act::Octets(vec![0, 0]), "does not fit the question", 2.0),
     ] {
         let upstream = upstream(&authority, move |_| vec![act.clone()]).await;
         let served = served(&authority, &upstream, "");
@@ -137,6 +138,9 @@ async fn what_is_no_answer_is_a_failure_that_says_so() {
         assert_eq!(told, (Rcode::SERVFAIL, Why::UpstreamMalformed));
         let cause = reply.cause.unwrap();
         assert!(cause.contains(words), "{cause}");
+        let to = format!("{{to=\"{}\"}}", upstream.address);
+        let wrong = served.metric(&format!("lodestone_forward_wrong_replies_total{to}"));
+        assert!((wrong - wrongs).abs() < f64::EPSILON, "{words}: {wrong}");
     }
 }
 
