@@ -57,10 +57,8 @@ pub struct Batch {
     packets: Box<[u8]>,
     names: Box<[libc::sockaddr_storage]>,
     controls: Box<[Control]>,
-    vectors: Box<[libc::iovec]>,
-    headers: Box<[libc::mmsghdr]>,
     slots: Box<[Slot]>,
-    calls: Calls,
+    messages: Messages,
     /// The address that the socket is bound to.
     bound: SocketAddr,
 }
@@ -81,7 +79,6 @@ impl Batch {
     pub fn new(bound: SocketAddr) -> Self {
         // SAFETY: a plain C structure of numbers, for which zero octets are a value.
         let name = unsafe { mem::zeroed() };
-        let (vectors, headers) = blank();
         let slots = (0..BATCH).map(|_| Slot {
             length: None,
             client: bound,
@@ -93,10 +90,8 @@ impl Batch {
             packets: vec![0; BATCH * PACKET].into(),
             names: vec![name; BATCH].into(),
             controls: vec![Control([0; 64]); BATCH].into(),
-            vectors,
-            headers,
             slots: slots.collect(),
-            calls: Calls::MANY,
+            messages: Messages::default(),
             bound,
         }
     }
@@ -107,10 +102,8 @@ impl Batch {
     pub fn receive(&mut self, socket: &UdpSocket, waits: bool) -> io::Result<usize> {
         let flags = if waits { 0 } else { libc::MSG_DONTWAIT };
         let buffers = self.packets.chunks_exact_mut(PACKET).zip(&mut self.names);
-        let meta = self.controls.iter_mut().zip(&mut self.vectors);
-        for (((packet, name), (control, vector)), message) in
-            buffers.zip(meta).zip(&mut self.headers)
-        {
+        let meta = self.controls.iter_mut().zip(self.messages.iter_mut());
+        for ((packet, name), (control, (vector, message))) in buffers.zip(meta) {
             let header = bare(message, vector, packet);
             header.msg_name = ptr::from_mut(name).cast();
             header.msg_namelen = NAME_LENGTH;
@@ -121,11 +114,12 @@ impl Batch {
         // SAFETY: each header was just pointed to a name, a vector and a control buffer of its own,
         // with their true lengths, and the vector to its own PACKET octets. All of them live in boxes
         // of `self`, which is borrowed for the length of the call.
-        let count = match unsafe { self.calls.receive(socket, &mut self.headers, flags) } {
+        let Messages { headers, calls, .. } = &mut self.messages;
+        let count = match unsafe { calls.receive(socket, headers, flags) } {
             Ok(count) => count,
             Err(error) => return none_or(error),
         };
-        let received = self.headers.iter().zip(&self.names).take(count);
+        let received = headers.iter().zip(&self.names).take(count);
         for (slot, (message, name)) in self.slots.iter_mut().zip(received) {
             let header = &message.msg_hdr;
             let client = address(name, header.msg_namelen);
@@ -166,7 +160,8 @@ impl Batch {
         // and a control buffer of its own, with their true lengths, and the vector to a reply's
         // initialized octets. All of them live in boxes and vectors of `self`, which is borrowed for
         // the length of the call.
-        let failed = unsafe { self.calls.send_all(socket, &mut self.headers[..count], 0) };
+        let Messages { headers, calls, .. } = &mut self.messages;
+        let failed = unsafe { calls.send_all(socket, &mut headers[..count], 0) };
         for slot in &mut self.slots {
             slot.reply.clear();
             slot.reply.shrink_to(REPLY_ROOM);
@@ -176,7 +171,7 @@ impl Batch {
 
     /// Points the first headers to the replies that there are, and says how many.
     fn address_replies(&mut self) -> usize {
-        let mut free = self.vectors.iter_mut().zip(&mut self.headers);
+        let mut free = self.messages.iter_mut();
         let mut count = 0;
         let slots = self.slots.iter_mut().zip(&mut self.names);
         for ((slot, name), control) in slots.zip(&mut self.controls) {
@@ -200,25 +195,16 @@ impl Batch {
 pub struct Outbox {
     names: Vec<socket2::SockAddr>,
     controls: Box<[Control]>,
-    vectors: Box<[libc::iovec]>,
-    headers: Box<[libc::mmsghdr]>,
-    calls: Calls,
+    messages: Messages,
 }
-
-// SAFETY: the pointers in it are made anew before each call and are never used after it; whichever
-// thread makes them makes the call.
-unsafe impl Send for Outbox {}
 
 impl Default for Outbox {
     /// An outbox for any socket.
     fn default() -> Self {
-        let (vectors, headers) = blank();
         Self {
             names: Vec::with_capacity(BATCH),
             controls: vec![Control([0; 64]); BATCH].into(),
-            vectors,
-            headers,
-            calls: Calls::MANY,
+            messages: Messages::default(),
         }
     }
 }
@@ -231,10 +217,9 @@ impl Outbox {
             self.names.clear();
             self.names
                 .extend(some.iter().map(|it| socket2::SockAddr::from(it.client)));
-            let meta = self.controls.iter_mut().zip(&mut self.vectors);
-            let headers = meta.zip(&mut self.headers);
-            for ((reply, name), ((control, vector), message)) in
-                some.iter().zip(&self.names).zip(headers)
+            let meta = self.controls.iter_mut().zip(self.messages.iter_mut());
+            for ((reply, name), (control, (vector, message))) in
+                some.iter().zip(&self.names).zip(meta)
             {
                 let octets = ptr::from_ref(reply.octets.as_slice()).cast_mut();
                 let header = bare(message, vector, octets);
@@ -242,41 +227,25 @@ impl Outbox {
                 header.msg_namelen = name.len();
                 send_from(header, control, reply.local);
             }
-            let headers = &mut self.headers[..some.len()];
+            let Messages { headers, calls, .. } = &mut self.messages;
+            let headers = &mut headers[..some.len()];
             // SAFETY: a chunk is no longer than the headers. Each of them was just pointed to a
             // name, a vector and a control buffer of its own, with their true lengths, and the
             // vector to a reply's octets. All of them live in `self` and in `replies`, which are
             // borrowed for the length of the call. Sending only reads them, although the
             // structure's pointers are mutable.
-            failed += unsafe { self.calls.send_all(socket, headers, libc::MSG_DONTWAIT) };
+            failed += unsafe { calls.send_all(socket, headers, libc::MSG_DONTWAIT) };
         }
         failed
     }
 }
 
 /// Messages of sockets that are connected, received together and sent together. It never waits.
+#[derive(Default)]
 pub struct Connected {
     /// Room for the largest message each; made when first used.
     room: Box<[u8]>,
-    vectors: Box<[libc::iovec]>,
-    headers: Box<[libc::mmsghdr]>,
-    calls: Calls,
-}
-
-// SAFETY: as of `Outbox`.
-unsafe impl Send for Connected {}
-
-impl Default for Connected {
-    /// Buffers for any socket.
-    fn default() -> Self {
-        let (vectors, headers) = blank();
-        Self {
-            room: Box::default(),
-            vectors,
-            headers,
-            calls: Calls::MANY,
-        }
-    }
+    messages: Messages,
 }
 
 impl Connected {
@@ -292,21 +261,23 @@ impl Connected {
         if self.room.is_empty() {
             self.room = vec![0; Self::RECEIVED * Self::ROOM].into();
         }
-        let meta = self.vectors.iter_mut().zip(&mut self.headers);
-        for (room, (vector, message)) in self.room.chunks_exact_mut(Self::ROOM).zip(meta) {
+        let rooms = self.room.chunks_exact_mut(Self::ROOM);
+        for (room, (vector, message)) in rooms.zip(self.messages.iter_mut()) {
             bare(message, vector, room);
         }
-        let headers = &mut self.headers[..Self::RECEIVED];
+        let Messages { headers, calls, .. } = &mut self.messages;
+        let headers = &mut headers[..Self::RECEIVED];
         // SAFETY: the room was divided into RECEIVED parts. So many headers were just pointed to a
         // vector of their own each, which points to a part's ROOM octets, and say that there is
         // neither a name nor a control buffer. All of them live in boxes of `self`, which is borrowed
         // for the length of the call.
-        unsafe { self.calls.receive(socket, headers, libc::MSG_DONTWAIT) }
+        unsafe { calls.receive(socket, headers, libc::MSG_DONTWAIT) }
     }
 
     /// One of the messages received last.
     pub fn message(&self, index: usize) -> &[u8] {
-        let length = self.headers.get(index).map_or(0, |it| it.msg_len as usize);
+        let header = self.messages.headers.get(index);
+        let length = header.map_or(0, |it| it.msg_len as usize);
         let start = index * Self::ROOM;
         self.room.get(start..start + length).unwrap_or_default()
     }
@@ -318,29 +289,52 @@ impl Connected {
         messages: impl Iterator<Item = &'m [u8]>,
     ) -> io::Result<usize> {
         let mut count = 0;
-        let meta = self.vectors.iter_mut().zip(&mut self.headers);
-        for (octets, (vector, message)) in messages.zip(meta) {
+        for (octets, (vector, message)) in messages.zip(self.messages.iter_mut()) {
             bare(message, vector, ptr::from_ref(octets).cast_mut());
             count += 1;
         }
         if count == 0 {
             return Ok(0);
         }
-        let headers = &mut self.headers[..count];
+        let Messages { headers, calls, .. } = &mut self.messages;
+        let headers = &mut headers[..count];
         // SAFETY: these headers were just pointed to a vector of their own each, which points to the
         // octets of a message, and say that there is neither a name nor a control buffer. The vectors
         // live in `self`, which is borrowed for the length of the call, and the messages for 'm, which
         // outlives it. Sending only reads, although the pointers are mutable.
-        unsafe { self.calls.send(socket, headers, libc::MSG_DONTWAIT) }
+        unsafe { calls.send(socket, headers, libc::MSG_DONTWAIT) }
     }
 }
 
-/// Structures for the messages of one call, to be filled in.
-fn blank() -> (Box<[libc::iovec]>, Box<[libc::mmsghdr]>) {
-    // SAFETY: these are plain C structures of numbers and raw pointers, for which zero octets are a
-    // value.
-    let (vector, header) = unsafe { (mem::zeroed(), mem::zeroed()) };
-    (vec![vector; BATCH].into(), vec![header; BATCH].into())
+/// The structures for the messages of one call, which are filled in before it, and the calls.
+struct Messages {
+    vectors: Box<[libc::iovec]>,
+    headers: Box<[libc::mmsghdr]>,
+    calls: Calls,
+}
+
+// SAFETY: the pointers in it are made anew before each call and are never used after it; whichever
+// thread makes them makes the call.
+unsafe impl Send for Messages {}
+
+impl Default for Messages {
+    fn default() -> Self {
+        // SAFETY: these are plain C structures of numbers and raw pointers, for which zero octets are
+        // a value.
+        let (vector, header) = unsafe { (mem::zeroed(), mem::zeroed()) };
+        Self {
+            vectors: vec![vector; BATCH].into(),
+            headers: vec![header; BATCH].into(),
+            calls: Calls::MANY,
+        }
+    }
+}
+
+impl Messages {
+    /// Each with its vector.
+    fn iter_mut(&mut self) -> impl Iterator<Item = (&mut libc::iovec, &mut libc::mmsghdr)> {
+        self.vectors.iter_mut().zip(&mut self.headers)
+    }
 }
 
 /// Makes `message` one of `octets`, without address and control data, and gives the header that both

@@ -110,26 +110,15 @@ impl Ask {
         let joined = match state {
             State::New => None,
             State::Joined(joined) => Some(joined),
-            State::Begun(begun) => return begun.go_on(&group, &packet, way).await,
+            State::Begun(begun) => {
+                let (start, at, first) = (begun.start, begun.at, begun.first);
+                let reply = group.go_on(start, &packet, way, at, first).await;
+                begun.lead.land(&reply);
+                return reply;
+            }
         };
         let work = || Arc::clone(&group).ask(Arc::clone(&packet), way);
         flights.reply(packet.key(way), joined, work).await
-    }
-}
-
-impl Begun {
-    /// Goes on where its first try was begun, and tells those who ask the same.
-    async fn go_on(self, group: &Group, packet: &Arc<Packet>, way: Way) -> Reply {
-        let Self {
-            lead,
-            start,
-            at,
-            overdue: _,
-            first,
-        } = self;
-        let reply = group.go_on(start, packet, way, at, first).await;
-        lead.land(&reply);
-        reply
     }
 }
 

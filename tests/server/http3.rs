@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::{
     client::{PATIENCE, query, rcode},
     identity::{Certificate, listener, serve_over},
-    plugins::serve_with,
+    plugins::{Serving, serve_with},
     quic,
 };
 
@@ -27,6 +27,17 @@ pub async fn connect(at: SocketAddr, certificate: &Certificate) -> (Endpoint, Se
     let (mut driver, sender) = built.unwrap();
     tokio::spawn(async move { driver.wait_idle().await });
     (endpoint, sender)
+}
+
+/// A server that waits for a request for a short while only, with so many connections at most.
+fn hasty(certificate: &Certificate, connections: Option<usize>) -> Serving {
+    let identity = certificate.identity();
+    serve_with(Limits::default(), |wanted| {
+        wanted.listener = listener(Scheme::Https3);
+        wanted.tls = Some(identity);
+        wanted.streams.first_query = Duration::from_millis(200);
+        wanted.streams.connections = connections;
+    })
 }
 
 fn post(body: &[u8]) -> (Request<()>, Bytes) {
@@ -112,12 +123,7 @@ async fn status_of_part(sender: &mut Sender, part: Option<Vec<u8>>) -> u16 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_end_costs_its_own_request_only() {
     let certificate = Certificate::new();
-    let identity = certificate.identity();
-    let serving = serve_with(Limits::default(), |wanted| {
-        wanted.listener = listener(Scheme::Https3);
-        wanted.tls = Some(identity);
-        wanted.streams.first_query = Duration::from_millis(200);
-    });
+    let serving = hasty(&certificate, None);
     let (_endpoint, mut sender) = connect(serving.at, &certificate).await;
     for (status, part) in [
         (408, None),
@@ -135,13 +141,7 @@ async fn a_body_that_does_not_end_costs_its_own_request_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_clients_are_let_go_and_the_idle_make_room() {
     let certificate = Certificate::new();
-    let identity = certificate.identity();
-    let serving = serve_with(Limits::default(), |wanted| {
-        wanted.listener = listener(Scheme::Https3);
-        wanted.tls = Some(identity);
-        wanted.streams.first_query = Duration::from_millis(200);
-        wanted.streams.connections = Some(1);
-    });
+    let serving = hasty(&certificate, Some(1));
     let (_endpoint, silent) = quic::connect(serving.at, &certificate, "h3").await.unwrap();
     assert!(timeout(PATIENCE, silent.closed()).await.is_ok());
     let (_endpoint, mut first) = connect(serving.at, &certificate).await;

@@ -138,7 +138,7 @@ fn three_by(calls: Calls) -> (Batch, usize, Vec<Vec<u8>>) {
         client.send(text).unwrap();
     }
     let mut batch = Batch::new(server.local_addr().unwrap());
-    batch.calls = calls;
+    batch.messages.calls = calls;
     let (mut taken, mut failed) = (0, 0);
     while taken < texts.len() {
         let count = batch.receive(&server, true).unwrap();
@@ -229,8 +229,11 @@ fn a_system_without_the_calls_for_many_is_served_one_by_one() {
         (failed, replies),
         (0, vec![b"one".to_vec(), b"two".to_vec(), b"three".to_vec()])
     );
-    assert!(ptr::fn_addr_eq(batch.calls.receive, receive_one as Call));
-    assert!(ptr::fn_addr_eq(batch.calls.send, send_one as Call));
+    assert!(ptr::fn_addr_eq(
+        batch.messages.calls.receive,
+        receive_one as Call
+    ));
+    assert!(ptr::fn_addr_eq(batch.messages.calls.send, send_one as Call));
 }
 
 #[test]
@@ -239,7 +242,7 @@ fn one_by_one_a_datagram_that_was_cut_is_left_out_too() {
     client.send(&[7; PACKET + 1]).unwrap();
     client.send(b"short").unwrap();
     let mut batch = Batch::new(server.local_addr().unwrap());
-    batch.calls.receive = receive_one;
+    batch.messages.calls.receive = receive_one;
     assert_eq!(batch.receive(&server, true).unwrap(), 1);
     assert!(batch.datagram(0).is_none());
     assert_eq!(batch.receive(&server, true).unwrap(), 1);
@@ -301,13 +304,10 @@ fn a_connected_socket_without_the_calls_for_many_has_one_message_a_call() {
         fails_with(libc::ENOSYS)
     }
     let (server, client) = connected_pair();
-    let calls = Calls {
+    let mut messages = Connected::default();
+    messages.messages.calls = Calls {
         receive: missing,
         send: missing,
-    };
-    let mut messages = Connected {
-        calls,
-        ..Connected::default()
     };
     let texts = [&b"one"[..], b"two"];
     assert_eq!(messages.send(&client, texts.into_iter()).unwrap(), 1);
