@@ -20,7 +20,7 @@ pub struct Limits {
 
 impl Limits {
     /// What a question that waits takes in memory. Measured with an upstream that is silent: 10,000
-    /// different ones took 66 MB, second tries and replies that fail included; and 21 MB as long as
+    /// different ones took 69 MB, second tries and replies that fail included; and 21 MB as long as
     /// their first try was under way.
     pub const WAITING_OCTETS: usize = 8 << 10;
 
