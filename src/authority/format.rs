@@ -39,12 +39,55 @@ pub enum Field {
     Types,
     /// Parameters of SVCB and HTTPS (RFC 9460 §2.2); the last field.
     Parameters,
+    /// The type of a certificate (RFC 4398 §2.1).
+    CertType,
+    /// Domain names, perhaps none; the last field.
+    Names,
+    /// A place on the earth (RFC 1876); the last field.
+    Location,
+    /// Prefixes of addresses, perhaps none (RFC 3123); the last field.
+    Prefixes,
+    /// A gateway's type, an algorithm and the gateway (RFC 4025 §2.1): three words.
+    Gateway,
+    /// A relay's discovery bit, its type and the relay (RFC 8777 §4.2): three words.
+    Relay,
+    /// A host identity: algorithm, tag and key, with their lengths (RFC 8005 §5): three words.
+    Identity,
+    /// A hardware address of so many octets (RFC 7043).
+    Hardware(usize),
+    /// A node identifier or locator of eight octets (RFC 6742).
+    Node,
+}
+
+impl Field {
+    /// How many words it is written in, or all that are left.
+    pub fn words(self) -> Option<usize> {
+        match self {
+            Texts | Hex | Base64 | Types | Parameters | Names | Location | Prefixes => None,
+            Gateway | Relay | Identity => Some(3),
+            _ => Some(1),
+        }
+    }
 }
 
 use Field::{
-    Algorithm, Base64, Hex, Ipv4, Ipv6, Name, Parameters, Rest, Seconds, Text, Texts, Time, Types,
-    U8, U16, U32,
+    Algorithm, Base64, CertType, Gateway, Hardware, Hex, Identity, Ipv4, Ipv6, Location, Name,
+    Names, Node, Parameters, Prefixes, Relay, Rest, Seconds, Text, Texts, Time, Types, U8, U16,
+    U32,
 };
+
+/// What a signature holds (RFC 4034 §3.1), and what its predecessor SIG holds.
+const SIGNATURE: &[Field] = &[
+    Field::Type,
+    Algorithm,
+    U8,
+    Seconds,
+    Time,
+    Time,
+    U16,
+    Name,
+    Base64,
+];
 
 /// Types by their mnemonics, with what they hold. All others are written as in RFC 3597.
 const FORMATS: &[(&str, u16, &[Field])] = &[
@@ -71,37 +114,35 @@ const FORMATS: &[(&str, u16, &[Field])] = &[
     ("X25", 19, &[Text]),
     ("ISDN", 20, &[Texts]),
     ("RT", 21, &[U16, Name]),
+    ("NSAP-PTR", 23, &[Name]),
+    ("SIG", 24, SIGNATURE),
     ("KEY", 25, &[U16, U8, Algorithm, Base64]),
     ("PX", 26, &[U16, Name, Name]),
+    ("GPOS", 27, &[Text, Text, Text]),
     ("AAAA", 28, &[Ipv6]),
+    ("LOC", 29, &[Location]),
+    ("NXT", 30, &[Name, Types]),
+    ("EID", 31, &[Hex]),
+    ("NIMLOC", 32, &[Hex]),
     ("SRV", 33, &[U16, U16, U16, Name]),
     ("NAPTR", 35, &[U16, U16, Text, Text, Text, Name]),
     ("KX", 36, &[U16, Name]),
-    ("CERT", 37, &[U16, U16, Algorithm, Base64]),
+    ("CERT", 37, &[CertType, U16, Algorithm, Base64]),
     ("DNAME", 39, &[Name]),
+    ("APL", 42, &[Prefixes]),
     ("DS", 43, &[U16, Algorithm, U8, Hex]),
     ("SSHFP", 44, &[U8, U8, Hex]),
-    (
-        "RRSIG",
-        46,
-        &[
-            Field::Type,
-            Algorithm,
-            U8,
-            Seconds,
-            Time,
-            Time,
-            U16,
-            Name,
-            Base64,
-        ],
-    ),
+    ("IPSECKEY", 45, &[U8, Gateway, Base64]),
+    ("RRSIG", 46, SIGNATURE),
     ("NSEC", 47, &[Name, Types]),
     ("DNSKEY", 48, &[U16, U8, Algorithm, Base64]),
     ("DHCID", 49, &[Base64]),
     ("TLSA", 52, &[U8, U8, U8, Hex]),
     ("SMIMEA", 53, &[U8, U8, U8, Hex]),
+    ("HIP", 55, &[Identity, Names]),
     ("NINFO", 56, &[Texts]),
+    ("RKEY", 57, &[U16, U8, Algorithm, Base64]),
+    ("TALINK", 58, &[Name, Name]),
     ("CDS", 59, &[U16, Algorithm, U8, Hex]),
     ("CDNSKEY", 60, &[U16, U8, Algorithm, Base64]),
     ("OPENPGPKEY", 61, &[Base64]),
@@ -110,10 +151,21 @@ const FORMATS: &[(&str, u16, &[Field])] = &[
     ("SVCB", 64, &[U16, Name, Parameters]),
     ("HTTPS", 65, &[U16, Name, Parameters]),
     ("SPF", 99, &[Texts]),
+    ("UINFO", 100, &[Text]),
+    ("UID", 101, &[U32]),
+    ("GID", 102, &[U32]),
+    ("NID", 104, &[U16, Node]),
+    ("L32", 105, &[U16, Ipv4]),
+    ("L64", 106, &[U16, Node]),
     ("LP", 107, &[U16, Name]),
+    ("EUI48", 108, &[Hardware(6)]),
+    ("EUI64", 109, &[Hardware(8)]),
     ("URI", 256, &[U16, U16, Rest]),
     ("CAA", 257, &[U8, Text, Rest]),
     ("AVC", 258, &[Texts]),
+    ("AMTRELAY", 260, &[U8, Relay]),
+    ("RESINFO", 261, &[Texts]),
+    ("TA", 32768, &[U16, Algorithm, U8, Hex]),
     ("DLV", 32769, &[U16, Algorithm, U8, Hex]),
 ];
 
@@ -162,7 +214,7 @@ pub fn is_well_formed(rtype: Type, data: &[u8]) -> bool {
 fn length(field: Field, data: &[u8]) -> Option<usize> {
     let fixed = match field {
         U8 | Algorithm => 1,
-        U16 | Field::Type => 2,
+        U16 | CertType | Field::Type => 2,
         U32 | Seconds | Time | Ipv4 => 4,
         Ipv6 => 16,
         Name => NameRef::from_wire(data).ok()?.as_wire().len(),
@@ -176,10 +228,59 @@ fn length(field: Field, data: &[u8]) -> Option<usize> {
             return (at == data.len() && at > 0).then_some(at);
         }
         Rest | Hex | Base64 => data.len(),
+        Names => {
+            let mut at = 0;
+            while at < data.len() {
+                at += length(Name, &data[at..])?;
+            }
+            at
+        }
+        // Other versions are laid out in ways that are not known (RFC 1876 §2).
+        Location if data.first() == Some(&0) => 16,
+        Location => data.len().max(1),
+        Prefixes => return are_prefixes(data).then_some(data.len()),
+        Gateway => 2 + reached(*data.first()?, data.get(2..)?)?,
+        Relay => 1 + reached(*data.first()? & 0x7F, &data[1..])?,
+        Identity => {
+            let [tag, _, k1, k2, ..] = data else {
+                return None;
+            };
+            4 + usize::from(*tag) + usize::from(u16::from_be_bytes([*k1, *k2]))
+        }
+        Hardware(octets) => octets,
+        Node => 8,
         Types => return is_type_set(data).then_some(data.len()),
         Parameters => return are_parameters(data).then_some(data.len()),
     };
     (fixed <= data.len()).then_some(fixed)
+}
+
+/// The octets of a gateway or relay of this type.
+fn reached(kind: u8, data: &[u8]) -> Option<usize> {
+    match kind {
+        0 => Some(0),
+        1 => Some(4),
+        2 => Some(16),
+        3 => length(Name, data),
+        _ => None,
+    }
+}
+
+/// Family, bits, a length of at most the family's with a negation bit, so many octets (RFC 3123 §4).
+fn are_prefixes(mut data: &[u8]) -> bool {
+    while let [f1, f2, bits, length, rest @ ..] = data {
+        let length = usize::from(*length & 0x7F);
+        let most = match u16::from_be_bytes([*f1, *f2]) {
+            1 => 4,
+            2 => 16,
+            _ => 127,
+        };
+        if length > most || rest.len() < length || (most <= 16 && usize::from(*bits) > most * 8) {
+            return false;
+        }
+        data = &rest[length..];
+    }
+    data.is_empty()
 }
 
 /// Windows in rising order, each with 1 to 32 octets (RFC 4034 §4.1.2).

@@ -54,8 +54,12 @@ const TYPES: [(u16, &str); 18] = [
 ];
 const OTHER_TYPE: usize = TYPES.len();
 
+/// The label of everything that has none of its own.
+const OTHER: &str = "other";
+
 /// Codes that have a `rcode` label of their own: all assigned ones. The rest are `other`.
 const RCODES: usize = 24;
+/// Itself not assigned.
 const OTHER_RCODE: usize = RCODES;
 
 /// Plugins that can have a `plugin` label; one slot more is for replies that none answered.
@@ -174,7 +178,17 @@ fn type_slot(rtype: Type) -> usize {
 }
 
 fn rcode_slot(rcode: Rcode) -> usize {
-    usize::from(rcode.0).min(OTHER_RCODE)
+    match rcode.0 {
+        // Not assigned.
+        12..=15 => OTHER_RCODE,
+        code => usize::from(code).min(OTHER_RCODE),
+    }
+}
+
+/// The `rcode` label of a code: one for all that are not assigned, so that an upstream that makes codes
+/// up cannot make series.
+pub fn rcode_label(rcode: Rcode) -> &'static str {
+    rcode.name().unwrap_or(OTHER)
 }
 
 /// In 64 bits, which are five hundred years.
@@ -375,11 +389,8 @@ impl ZoneCounters {
         for (plugin, name) in std::iter::once("").chain(known).enumerate() {
             let sums = self.sums(|cells| &cells.responses[plugin]);
             for (code, &sum) in (0u16..).zip(&sums).filter(|(_, sum)| **sum > 0) {
-                let rcode = match usize::from(code) {
-                    OTHER_RCODE => "other".to_owned(),
-                    _ => Rcode(code).to_string(),
-                };
-                out.push(family.counter(&[server, zone, view, &rcode, name], sum as f64));
+                let rcode = rcode_label(Rcode(code));
+                out.push(family.counter(&[server, zone, view, rcode, name], sum as f64));
             }
         }
     }

@@ -20,7 +20,7 @@ use prometheus::{
 };
 
 pub use cells::Tally;
-pub use dns::{Dns, ZoneCounters};
+pub use dns::{Dns, ZoneCounters, rcode_label};
 pub use family::{TallyVec, TimesVec};
 pub use made::Made;
 
@@ -69,6 +69,8 @@ pub struct Metrics {
     pub cluster: Cluster,
     /// Log lines that were dropped because whoever reads them is too slow.
     pub log_lines_dropped_total: IntCounter,
+    /// Records of zone files and lines of hosts files that were left out: `plugin`.
+    pub left_out_total: IntCounterVec,
 }
 
 /// Brings gauges up to date; false once there is nothing left to do so for.
@@ -205,6 +207,10 @@ fn doubled(first: f64, count: u8) -> Vec<f64> {
 /// What the health listener's check is counted in: 0.25 ms to 2.5 s by tens.
 const SLIM_TIME_BUCKETS: [f64; 5] = [0.000_25, 0.002_5, 0.025, 0.25, 2.5];
 
+/// Refreshes before a scrape that are run without one once there are so many, or a multiple of it by a
+/// power of two: see [`Metrics::before_scrape`].
+const SWEPT_FROM: usize = 64;
+
 const CACHE_LABELS: &[&str] = &["server", "zones", "view"];
 const CACHE_TYPE_LABELS: &[&str] = &["server", "type", "zones", "view"];
 const CONNECTION_LABELS: &[&str] = &["proxy_name", "to", "proto"];
@@ -247,6 +253,11 @@ impl Metrics {
             reload: Reload::new(&register),
             kubernetes: Kubernetes::new(&register),
             cluster: Cluster::new(&register),
+            left_out_total: register.counters(
+                "lodestone_left_out_total",
+                "Records of zone files and lines of hosts files left out because they cannot be read.",
+                &["plugin"],
+            ),
             log_lines_dropped_total: register.counter(
                 "lodestone_log_lines_dropped_total",
                 "Log lines dropped because the reader of the output is too slow.",
@@ -258,7 +269,19 @@ impl Metrics {
     /// Has `refresh` called before each scrape, to bring gauges up to date, until it says false.
     /// Whatever a refresh looks at, it should hold weakly.
     pub fn before_scrape(&self, refresh: impl Fn(&Self) -> bool + Send + Sync + 'static) {
-        self.before_scrape.lock().push(Box::new(refresh));
+        let count = {
+            let mut list = self.before_scrape.lock();
+            list.push(Box::new(refresh));
+            list.len()
+        };
+        // Without scrapes, nothing else drops the refreshes of configurations that are gone. A scrape
+        // under way does, and waits for nobody.
+        if count.is_power_of_two()
+            && count >= SWEPT_FROM
+            && let Some(_alone) = self.scrape.try_lock()
+        {
+            self.run_refreshes();
+        }
     }
 
     /// The counters of a zone of a listener: what [`crate::plugin::Block::counters`] is for.
@@ -294,6 +317,10 @@ impl Metrics {
     fn refresh(&self) {
         self.cluster.objects.reset();
         self.cluster.age_seconds.reset();
+        self.run_refreshes();
+    }
+
+    fn run_refreshes(&self) {
         // Taken out while they run, so that one may call back without a deadlock.
         let taken = std::mem::take(&mut *self.before_scrape.lock());
         let kept: Vec<_> = taken.into_iter().filter(|refresh| refresh(self)).collect();

@@ -270,6 +270,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("lodestone_config_hash", "gauge", "", ""),
     ("lodestone_config_last_reload_successful", "gauge", "", ""),
     ("lodestone_forward_wrong_replies_total", "counter", "to", ""),
+    ("lodestone_left_out_total", "counter", "plugin", ""),
     ("lodestone_log_lines_dropped_total", "counter", "", ""),
     ("process_cpu_seconds_total", "counter", "", ""),
     ("process_max_fds", "gauge", "", ""),
@@ -398,6 +399,7 @@ fn touch(metrics: &Metrics) {
             .set(0.5);
         true
     });
+    metrics.left_out_total.with_label_values(&["auto"]).inc();
     cluster
         .skipped_objects_total
         .with_label_values(&["services"])
@@ -580,4 +582,49 @@ fn a_refresh_runs_until_it_has_nothing_left_to_do() {
     metrics.encode();
     metrics.encode();
     assert_eq!(metrics.reload.config_hash.get().to_string(), "3");
+}
+
+#[test]
+fn refreshes_of_what_is_gone_do_not_pile_up_without_scrapes() {
+    let metrics = Metrics::new();
+    let alive = Arc::new(());
+    for number in 0..10_000 {
+        let weak = if number == 0 {
+            Arc::downgrade(&alive)
+        } else {
+            std::sync::Weak::new()
+        };
+        metrics.before_scrape(move |_| weak.upgrade().is_some());
+    }
+    assert!(metrics.before_scrape.lock().len() <= 64);
+    metrics.encode();
+    assert_eq!(metrics.before_scrape.lock().len(), 1);
+}
+
+#[test]
+fn codes_that_an_upstream_makes_up_share_one_series() {
+    let metrics = Metrics::new();
+    let zone = metrics.dns.zone("dns://:53", ".", "");
+    let meter = crate::upstream::Meter::new(&metrics, "192.0.2.1:53");
+    for code in 0..4096 {
+        let rcode = crate::wire::Rcode(code);
+        let reply = Reply::failure(rcode, crate::reply::Why::Upstream);
+        zone.count(&query("a.", Type::A), &reply, 50, Duration::ZERO);
+        meter.answered(rcode, Duration::ZERO);
+    }
+    let text = metrics.encode();
+    for family in [
+        "coredns_dns_responses_total{",
+        "coredns_proxy_request_duration_seconds_count{",
+    ] {
+        let series = text.lines().filter(|line| line.starts_with(family));
+        assert_eq!(series.count(), 21, "{family}\n{text}");
+    }
+    let other = text.lines().find(|line| {
+        line.starts_with("coredns_dns_responses_total{") && line.contains(r#"rcode="other""#)
+    });
+    assert!(
+        other.is_some_and(|line| line.ends_with(" 4076")),
+        "{other:?}"
+    );
 }

@@ -18,6 +18,8 @@ pub struct PolledFile {
     path: PathBuf,
     limit: u64,
     seen: Seen,
+    /// It had content and was empty at the last look: it may be about to be written.
+    is_emptied: bool,
 }
 
 /// What a look shows.
@@ -45,6 +47,7 @@ impl PolledFile {
             path: path.to_owned(),
             limit,
             seen: Seen::Nothing,
+            is_emptied: false,
         }
     }
 
@@ -58,7 +61,8 @@ impl PolledFile {
         self.seen = Seen::Nothing;
     }
 
-    /// Reads the file if its time or its size has changed. Blocks.
+    /// Reads the file if its time or its size has changed. One that has become empty is taken for empty
+    /// at the second look only: many a writer empties a file first. Blocks.
     pub fn look(&mut self) -> Look {
         match self.read() {
             Ok(None) => Look::Unchanged,
@@ -77,7 +81,7 @@ impl PolledFile {
         }
     }
 
-    fn read(&self) -> io::Result<Option<(Vec<u8>, SystemTime, u64)>> {
+    fn read(&mut self) -> io::Result<Option<(Vec<u8>, SystemTime, u64)>> {
         // Looked at before it is opened: opening a pipe would wait for its writer.
         let metadata = std::fs::metadata(&self.path)?;
         if !metadata.is_file() {
@@ -85,6 +89,11 @@ impl PolledFile {
         }
         let (changed, length) = (metadata.modified()?, metadata.len());
         if self.seen == Seen::File(changed, length) {
+            return Ok(None);
+        }
+        let was_filled = matches!(self.seen, Seen::File(_, 1..));
+        self.is_emptied = length == 0 && was_filled && !self.is_emptied;
+        if self.is_emptied {
             return Ok(None);
         }
         let mut octets = Vec::new();
@@ -138,6 +147,21 @@ mod tests {
         assert!(matches!(file.look(), Look::Read(text, _) if text == b"\xFF"));
         file.forget();
         assert!(matches!(file.look(), Look::Read(..)));
+        // A writer that empties the file first is given until the next look.
+        for text in ["", "two"] {
+            std::fs::write(&path, text).unwrap();
+            let wanted = (!text.is_empty()).then(|| text.as_bytes().to_vec());
+            let seen = match file.look() {
+                Look::Read(octets, _) => Some(octets),
+                Look::Unchanged => None,
+                Look::Failed(error) => panic!("{error}"),
+            };
+            assert_eq!(seen, wanted);
+        }
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(file.look(), Look::Unchanged));
+        assert!(matches!(file.look(), Look::Read(octets, _) if octets.is_empty()));
+        assert!(matches!(file.look(), Look::Unchanged));
         let mut directory = PolledFile::new(directory.path(), 10);
         assert!(matches!(directory.look(), Look::Failed(_)));
     }

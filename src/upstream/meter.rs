@@ -11,7 +11,7 @@ use prometheus::{Histogram, IntCounter};
 
 use super::{failure::Failure, packet::Packet};
 use crate::{
-    metrics::{Metrics, Tally},
+    metrics::{Metrics, Tally, rcode_label},
     reply::{Heard, Reply},
     wire::{Header, Rcode},
 };
@@ -128,7 +128,7 @@ impl Meter {
     /// An answer came after `took`.
     pub fn answered(&self, rcode: Rcode, took: Duration) {
         let family = &self.metrics.forward.request_duration_seconds;
-        let series = || family.with_label_values(&[PROXY, &*self.to, &rcode.to_string()]);
+        let series = || family.with_label_values(&[PROXY, &*self.to, rcode_label(rcode)]);
         let took = took.as_secs_f64();
         match self.durations.get(usize::from(rcode.0)) {
             Some(known) => known.get_or_init(series).observe(took),

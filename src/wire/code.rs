@@ -33,7 +33,7 @@ impl Type {
 }
 
 /// Types of the IANA registry that the library does not know by name.
-const OTHER_TYPES: [(u16, &str); 43] = [
+const OTHER_TYPES: [(u16, &str); 48] = [
     (3, "MD"),
     (4, "MF"),
     (7, "MB"),
@@ -55,6 +55,7 @@ const OTHER_TYPES: [(u16, &str); 43] = [
     (34, "ATMA"),
     (36, "KX"),
     (42, "APL"),
+    (45, "IPSECKEY"),
     (49, "DHCID"),
     (55, "HIP"),
     (56, "NINFO"),
@@ -76,7 +77,11 @@ const OTHER_TYPES: [(u16, &str); 43] = [
     (253, "MAILB"),
     (254, "MAILA"),
     (256, "URI"),
+    (258, "AVC"),
     (260, "AMTRELAY"),
+    (261, "RESINFO"),
+    (32768, "TA"),
+    (32769, "DLV"),
 ];
 
 impl fmt::Display for Type {
@@ -236,10 +241,19 @@ const RCODE_NAMES: [(u16, &str); 22] = [
     (16, "BADSIG"),
 ];
 
+impl Rcode {
+    /// Its mnemonic, if it is an assigned code.
+    pub fn name(self) -> Option<&'static str> {
+        let mut names = RCODE_NAMES.iter();
+        let (_, name) = names.find(|(number, _)| *number == self.0)?;
+        Some(name)
+    }
+}
+
 impl fmt::Display for Rcode {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match RCODE_NAMES.iter().find(|(number, _)| *number == self.0) {
-            Some((_, name)) => out.write_str(name),
+        match self.name() {
+            Some(name) => out.write_str(name),
             None => write!(out, "RCODE{}", self.0),
         }
     }

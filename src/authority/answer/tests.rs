@@ -46,7 +46,14 @@ svc     HTTPS 1 web alpn=h2
 fn zone(text: &str) -> Zone {
     let mut builder = Builder::new(Name::parse("example.test").unwrap());
     let mut include = |_: &str, _: &str| Err("none".to_owned());
-    text::read(&mut builder, "db", text.as_bytes(), &mut include).unwrap();
+    text::read(
+        &mut builder,
+        "db",
+        text.as_bytes(),
+        text::Faults::Refuse,
+        &mut include,
+    )
+    .unwrap();
     builder.finish().unwrap()
 }
 

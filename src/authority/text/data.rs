@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
     lexer::Word,
-    parameters,
+    parameters, rare,
     value::{self, name, number, seconds},
 };
 use crate::{
@@ -16,6 +16,8 @@ use crate::{
 
 /// Octets of a record's data at most.
 const MAX_DATA: usize = 65_535;
+
+const HINFO: Type = Type(13);
 
 /// What is wrong with a word, or with all of them.
 pub type Fault = String;
@@ -32,16 +34,17 @@ pub fn data(rtype: Type, words: &[Word<'_>], origin: NameRef<'_>) -> Result<Vec<
     let mut out = Vec::new();
     let mut rest = words;
     for (at, field) in fields.iter().enumerate() {
-        let taken = match field {
-            Field::Texts | Field::Hex | Field::Base64 | Field::Types | Field::Parameters => {
-                rest.len()
-            }
-            _ if rest.is_empty() => {
-                let (wanted, found) = (fields.len(), at);
-                return Err(format!("{rtype} has {wanted} fields, not {found}"));
-            }
-            _ => 1,
-        };
+        let taken = field.words().unwrap_or(rest.len());
+        // HINFO of one text has an empty second one, as others read it.
+        if (rtype, at) == (HINFO, 1) && rest.is_empty() {
+            out.push(0);
+            continue;
+        }
+        if taken > rest.len() {
+            let wanted: usize = fields.iter().map(|field| field.words().unwrap_or(1)).sum();
+            let found = words.len();
+            return Err(format!("{rtype} has {wanted} fields, not {found}"));
+        }
         let (own, others) = rest.split_at(taken);
         write(*field, own, origin, &mut out)?;
         rest = others;
@@ -105,7 +108,7 @@ fn write(
         Field::Texts if words.is_empty() => return Err("one text at least is expected".to_owned()),
         Field::Texts => {
             for word in words {
-                text(word, out)?;
+                texts(word, out)?;
             }
         }
         Field::Rest => out.extend(one().unescaped()?),
@@ -125,6 +128,19 @@ fn write(
         Field::Time => out.extend(value::time(&one())?.to_be_bytes()),
         Field::Types => types(words, out)?,
         Field::Parameters => parameters::write(words, out)?,
+        Field::CertType => out.extend(value::cert_type(&one())?.to_be_bytes()),
+        Field::Names => {
+            for word in words {
+                out.extend(name(word, origin)?.as_wire());
+            }
+        }
+        Field::Location => rare::location(words, out)?,
+        Field::Prefixes => rare::prefixes(words, out)?,
+        Field::Gateway => rare::gateway(words, origin, out)?,
+        Field::Relay => rare::relay(words, origin, out)?,
+        Field::Identity => rare::identity(words, out)?,
+        Field::Hardware(octets) => rare::hardware(&one(), octets, out)?,
+        Field::Node => rare::node(&one(), out)?,
     }
     Ok(())
 }
@@ -140,7 +156,21 @@ fn text(word: &Word<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn hex(words: &[Word<'_>]) -> Result<Vec<u8>, Fault> {
+/// A text of any length as character strings, all but the last as long as one can be.
+fn texts(word: &Word<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+    let octets = word.unescaped()?;
+    if octets.is_empty() {
+        out.push(0);
+    }
+    for string in octets.chunks(255) {
+        out.push(u8::try_from(string.len()).expect("at most 255"));
+        out.extend(string);
+    }
+    Ok(())
+}
+
+/// Octets in hexadecimal, two digits each, in one word or several.
+pub fn hex(words: &[Word<'_>]) -> Result<Vec<u8>, Fault> {
     let digits = words.iter().flat_map(|word| word.text);
     let digits = digits.map(|digit| {
         let value = char::from(*digit).to_digit(16);

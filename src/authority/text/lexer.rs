@@ -56,6 +56,11 @@ impl<'t> Lexer<'t> {
         }
     }
 
+    /// Whether nothing is left of the text.
+    pub fn is_at_end(&self) -> bool {
+        self.at == self.text.len()
+    }
+
     /// Reads to the end of the line that is in no parentheses.
     fn entry(&mut self, entry: &mut Entry<'t>) -> Result<(), Fault> {
         let mut opened = None;

@@ -9,6 +9,7 @@ mod generate;
 mod lexer;
 mod line;
 mod parameters;
+mod rare;
 mod value;
 
 use self::lexer::{Entry, Lexer, Word};
@@ -46,6 +47,35 @@ pub struct Outside {
     pub first: Option<(String, usize)>,
 }
 
+/// Records that cannot be read, and are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faulty {
+    /// How many.
+    pub count: usize,
+    /// What is wrong with the first, and where it stands.
+    pub first: Option<TextError>,
+}
+
+/// What of a text became no part of the zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Records that are none of the zone's.
+    pub outside: Outside,
+    /// Records that cannot be read; none with [`Faults::Refuse`].
+    pub faulty: Faulty,
+}
+
+/// What becomes of a text with a record that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Faults {
+    /// It is refused.
+    Refuse,
+    /// The record is left out. The text is still refused where more than one record may be wrong: a
+    /// directive other than `$GENERATE`, an open quote or parenthesis, a zone that is not served at
+    /// all, and a fault in a last line without an end, as of a file that is not written to its end.
+    LeaveOut,
+}
+
 /// Finds the file that `$INCLUDE` names, given who names it: what errors call it, and its text.
 pub type Include<'a> = dyn FnMut(&str, &str) -> Result<(String, Vec<u8>), String> + 'a;
 
@@ -54,8 +84,9 @@ pub fn read(
     builder: &mut Builder,
     file: &str,
     text: &[u8],
+    faults: Faults,
     include: &mut Include<'_>,
-) -> Result<Outside, TextError> {
+) -> Result<LeftOut, TextError> {
     let apex = builder.apex().to_name();
     let mut reader = Reader {
         builder,
@@ -63,10 +94,12 @@ pub fn read(
         owner: None,
         default_ttl: None,
         last_ttl: None,
-        outside: Outside::default(),
+        faults,
+        left_out: LeftOut::default(),
+        is_void: false,
     };
     reader.file(file, text, apex, 0)?;
-    Ok(reader.outside)
+    Ok(reader.left_out)
 }
 
 /// What is kept from one entry to the next.
@@ -78,7 +111,10 @@ struct Reader<'a, 'i> {
     default_ttl: Option<u32>,
     /// What a record said last (RFC 1035 §5.1); where none did, the minimum of the SOA record.
     last_ttl: Option<u32>,
-    outside: Outside,
+    faults: Faults,
+    left_out: LeftOut,
+    /// A record says that the zone cannot be served at all.
+    is_void: bool,
 }
 
 impl Reader<'_, '_> {
@@ -104,8 +140,10 @@ impl Reader<'_, '_> {
             }
             let words = &entry.words;
             let directive = words[0].text.starts_with(b"$") && !words[0].is_quoted;
+            let is_record = entry.is_indented || !directive;
+            let is_one_fault = is_record || words[0].is("$GENERATE");
             let done = match &words[0] {
-                _ if entry.is_indented || !directive => self.record(&entry, origin.as_ref(), file),
+                _ if is_record => self.record(&entry, origin.as_ref(), file),
                 word if word.is("$ORIGIN") => argument(words).and_then(|word| {
                     origin = value::name(word, origin.as_ref())?;
                     Ok(())
@@ -129,7 +167,15 @@ impl Reader<'_, '_> {
                     data::shown(word)
                 )),
             };
-            done.map_err(|message| failed(entry.line, message))?;
+            let Err(message) = done else { continue };
+            let error = failed(entry.line, message);
+            let is_cut_off = lexer.is_at_end() && !text.ends_with(b"\n");
+            if self.faults == Faults::Refuse || !is_one_fault || self.is_void || is_cut_off {
+                return Err(error);
+            }
+            let faulty = &mut self.left_out.faulty;
+            faulty.count += 1;
+            faulty.first.get_or_insert(error);
         }
     }
 
@@ -160,6 +206,8 @@ impl Reader<'_, '_> {
     fn record(&mut self, entry: &Entry<'_>, origin: NameRef<'_>, file: &str) -> Result<(), String> {
         let mut words = entry.words.as_slice();
         if !entry.is_indented {
+            // Where it is no name, records below it that leave theirs out have none either.
+            self.owner = None;
             self.owner = Some(value::name(&words[0], origin)?);
             words = &words[1..];
         }
@@ -172,16 +220,24 @@ impl Reader<'_, '_> {
             rest: words,
         } = head(words)?;
         if HASHED.contains(&rtype) {
+            self.is_void = true;
             return Err(Refusal::Hashed.to_string());
         }
+        // A TTL holds for the records below, whatever is wrong with these data.
+        self.last_ttl = ttl.or(self.last_ttl);
         let data = data::data(rtype, words, origin)?;
         let ttl = self.ttl(rtype, ttl, &data)?;
         match self.builder.add(owner.as_ref(), rtype, ttl, &data) {
             Err(Refusal::Outside) => {
-                self.outside.count += 1;
+                let outside = &mut self.left_out.outside;
+                outside.count += 1;
                 let place = || (file.to_owned(), entry.line);
-                self.outside.first.get_or_insert_with(place);
+                outside.first.get_or_insert_with(place);
                 Ok(())
+            }
+            Err(refusal @ Refusal::TooMuch) => {
+                self.is_void = true;
+                Err(refusal.to_string())
             }
             added => added.map_err(|error| error.to_string()),
         }

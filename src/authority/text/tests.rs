@@ -11,6 +11,12 @@ use crate::{
 const SOA: &str = "@ 60 SOA ns admin 1 2 3 4 5\n";
 
 fn built(text: &[u8]) -> Result<(Builder, Outside), String> {
+    let (builder, left_out) = built_with(Faults::Refuse, text)?;
+    assert_eq!(left_out.faulty, Faulty::default());
+    Ok((builder, left_out.outside))
+}
+
+fn built_with(faults: Faults, text: &[u8]) -> Result<(Builder, LeftOut), String> {
     let mut builder = Builder::new(Name::parse("example.test").unwrap());
     let mut include = |from: &str, name: &str| match name {
         "deep" => Ok(("deep".to_owned(), b"$INCLUDE deep\n".to_vec())),
@@ -21,9 +27,8 @@ fn built(text: &[u8]) -> Result<(Builder, Outside), String> {
         "bad" => Ok(("bad".to_owned(), b"\n\nx 7 A none\n".to_vec())),
         _ => Err(format!("not beside {from}")),
     };
-    let outside = read(&mut builder, "db", text, &mut include);
-    outside
-        .map(|outside| (builder, outside))
+    read(&mut builder, "db", text, faults, &mut include)
+        .map(|left_out| (builder, left_out))
         .map_err(|error| error.to_string())
 }
 
@@ -82,6 +87,39 @@ fn data_of_every_form_become_octets() {
         ),
         ("SVCB 0 a.", b"\0\0\x01a\0"),
         ("SVCB 1 . mandatory=port,alpn no-default-alpn alpn=a port=1", b"\0\x01\0\0\0\0\x04\0\x01\0\x03\0\x01\0\x02\x01a\0\x02\0\0\0\x03\0\x02\0\x01"),
+        ("HINFO PC", b"\x02PC\0"),
+        ("CERT PKIX 0 INDIRECT AQI=", b"\0\x01\0\0\xFC\x01\x02"),
+        ("SIG A 5 0 0 1 1 1 . AQI=", b"\0\x01\x05\0\0\0\0\0\0\0\0\x01\0\0\0\x01\0\x01\0\x01\x02"),
+        ("NSAP-PTR a.", b"\x01a\0"),
+        ("GPOS -32.6 116.8 10.0", b"\x05-32.6\x05116.8\x0410.0"),
+        // The first is an example of RFC 1876, section 4; the last has the bounds.
+        ("LOC 42 21 54 N 71 06 18 W -24m 30m", b"\0\x33\x16\x13\x89\x17\x2D\xD0\x70\xBE\x15\xF0\x00\x98\x8D\x20"),
+        ("LOC 42 21 43.952 n 71 5 6.344 w -24 1m 200m", b"\0\x12\x24\x13\x89\x17\x06\x90\x70\xBF\x2D\xD8\x00\x98\x8D\x20"),
+        ("LOC 0 S 180 E 42849672.95 0.00m 90000000m .05", b"\0\0\x99\x50\x80\0\0\0\xA6\x9F\xB2\x00\xFF\xFF\xFF\xFF"),
+        ("NXT a. A", b"\x01a\0\0\x01\x40"),
+        ("EID aa bb", b"\xAA\xBB"),
+        ("NIMLOC aabb", b"\xAA\xBB"),
+        ("APL 1:192.0.2.0/24 !2:2001:db8::/32 1:0.0.0.0/0", b"\0\x01\x18\x03\xC0\0\x02\0\x02\x20\x84\x20\x01\x0D\xB8\0\x01\0\0"),
+        ("APL", b""),
+        ("IPSECKEY 10 0 2 . AQI=", b"\x0A\0\x02\x01\x02"),
+        ("IPSECKEY 10 1 2 192.0.2.1 AQI=", b"\x0A\x01\x02\xC0\0\x02\x01\x01\x02"),
+        ("IPSECKEY 10 3 2 gw. AQI=", b"\x0A\x03\x02\x02gw\0\x01\x02"),
+        ("HIP 2 200100 AQI= rvs.", b"\x03\x02\0\x02\x20\x01\0\x01\x02\x03rvs\0"),
+        ("HIP 2 20 AQI=", b"\x01\x02\0\x02\x20\x01\x02"),
+        ("RKEY 0 1 5 AQI=", b"\0\0\x01\x05\x01\x02"),
+        ("TALINK . a.", b"\0\x01a\0"),
+        ("UINFO me", b"\x02me"),
+        ("UID 1000", b"\0\0\x03\xE8"),
+        ("GID 1000", b"\0\0\x03\xE8"),
+        ("NID 10 0014:4fff:ff20:ee64", b"\0\x0A\0\x14\x4F\xFF\xFF\x20\xEE\x64"),
+        ("L32 10 192.0.2.0", b"\0\x0A\xC0\0\x02\0"),
+        ("L64 10 2001:0DB8:1140:1000", b"\0\x0A\x20\x01\x0D\xB8\x11\x40\x10\0"),
+        ("EUI48 00-00-5e-00-53-2a", b"\0\0\x5E\0\x53\x2A"),
+        ("EUI64 00-00-5E-ef-10-00-00-2a", b"\0\0\x5E\xEF\x10\0\0\x2A"),
+        ("AMTRELAY 10 1 3 relay.", b"\x0A\x83\x05relay\0"),
+        ("AMTRELAY 10 0 0 .", b"\x0A\0"),
+        ("RESINFO qnamemin exterr=15-17", b"\x08qnamemin\x0Cexterr=15-17"),
+        ("TA 1 8 2 AA", b"\0\x01\x08\x02\xAA"),
         (r"TYPE65280 \# 3 0a0B 0c", b"\x0A\x0B\x0C"),
         (r"TYPE65281 \# 0", b""),
         (r"A \# 4 01020304", b"\x01\x02\x03\x04"),
@@ -90,6 +128,13 @@ fn data_of_every_form_become_octets() {
         let rtype = line.split(' ').next().unwrap();
         assert_eq!(data(line, rtype), wanted, "{line}");
     }
+    // A long text becomes strings of 255 octets, escapes counting as what they stand for.
+    let long = data(
+        &format!(r#"TXT "{}\065{}""#, "x".repeat(254), "y".repeat(105)),
+        "TXT",
+    );
+    let wanted = [b"\xFF", &[b'x'; 254][..], b"A\x69", &[b'y'; 105]].concat();
+    assert_eq!(long, wanted);
     // As a name, since it is an alias.
     assert_eq!(data("CNAME WWW", "CNAME"), b"\x03WWW\x07example\x04test\0");
     let signature = data(
@@ -239,6 +284,52 @@ fn errors_tell_file_line_and_what_is_wrong() {
             "db:2: '$NOPE' is none of $ORIGIN, $TTL, $INCLUDE and $GENERATE",
         ),
         (
+            "a 1 LOC 91 N 0 E 0\n",
+            "db:2: degrees up to 90, minutes, seconds, then N or S are expected",
+        ),
+        (
+            "a 1 LOC 90 0 0.001 N 0 E 0\n",
+            "db:2: degrees up to 90, minutes, seconds, then N or S are expected",
+        ),
+        (
+            "a 1 LOC 1 60 N 0 E 0\n",
+            "db:2: degrees up to 90, minutes, seconds, then N or S are expected",
+        ),
+        (
+            "a 1 LOC 1 N 1.5 E 0\n",
+            "db:2: degrees up to 180, minutes, seconds, then E or W are expected",
+        ),
+        (
+            "a 1 LOC 1 N 1 2 3 4 E 0\n",
+            "db:2: degrees up to 180, minutes, seconds, then E or W are expected",
+        ),
+        (
+            "a 1 LOC 1 N 1 E\n",
+            "db:2: an altitude in metres is expected",
+        ),
+        (
+            "a 1 LOC 1 N 1 E 0 100000000m\n",
+            "db:2: '100000000m' is no number of metres up to 90000000",
+        ),
+        ("a 1 LOC 1 N 1 E 0 1 1 1 1\n", "db:2: LOC ends before '1'"),
+        (
+            "a 1 APL 1:192.0.2.1/24\n",
+            "db:2: '1:192.0.2.1/24' has bits behind its prefix",
+        ),
+        (
+            "a 1 IPSECKEY 1 1 2 gw.\n",
+            "db:2: 'gw.' is not an IPv4 address",
+        ),
+        ("a 1 IPSECKEY 1 1\n", "db:2: IPSECKEY has 5 fields, not 2"),
+        (
+            "a 1 AMTRELAY 1 2 0 .\n",
+            "db:2: the discovery bit is 0 or 1, and the type of the relay 0 to 3",
+        ),
+        (
+            "a 1 EUI48 00-00-5e\n",
+            "db:2: '00-00-5e' is no 6 octets of two hexadecimal digits with '-' between",
+        ),
+        (
             "a 1 HTTPS 1 . port=x\n",
             "db:2: the parameter 'port=x': 'x' is no whole number of 16 bits",
         ),
@@ -249,7 +340,7 @@ fn errors_tell_file_line_and_what_is_wrong() {
     ] {
         assert_eq!(error(text), wanted);
     }
-    let longest = format!("a 1 TXT {}\n", "x".repeat(256));
+    let longest = format!("a 1 HINFO {} b\n", "x".repeat(256));
     assert!(error(&longest).contains("split it into several"));
     assert_eq!(
         built(b" 1 A 192.0.2.1").err().unwrap(),
@@ -290,4 +381,82 @@ fn no_text_makes_it_panic() {
             }
         }
     }
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_left_out_where_that_is_wanted() {
+    let lenient = |text: &str| {
+        let text = format!("{SOA}{text}");
+        built_with(Faults::LeaveOut, text.as_bytes()).map(|(builder, left_out)| {
+            let Faulty { count, first } = left_out.faulty;
+            let first = first.map(|error| error.to_string());
+            (
+                builder.finish().unwrap().records(),
+                count,
+                first.unwrap_or_default(),
+            )
+        })
+    };
+    let good = "z 1 A 192.0.2.9\n";
+    for (bad, records, count, first) in [
+        ("", 2, 0, ""),
+        (
+            "a 1 A 192.0.2\n",
+            2,
+            1,
+            "db:2: '192.0.2' is not an IPv4 address",
+        ),
+        (
+            "a 1 NOPE x\nb 1 A x\n",
+            2,
+            2,
+            "db:2: 'NOPE' is no record type",
+        ),
+        // What follows without a name of its own is not given to another name.
+        (
+            "b 1 A 192.0.2.1\na..b 1 A 192.0.2.1\n 1 TXT x\n",
+            3,
+            2,
+            "db:3: 'a..b' is no name",
+        ),
+        // A TTL is good for those that follow.
+        ("a 7 A x\nb A 192.0.2.1\n", 3, 1, "db:2: 'x'"),
+        (
+            "$GENERATE 1-2 ${-1}.x 1 A 192.0.2.x\n",
+            2,
+            1,
+            "db:2: '192.0.2.x'",
+        ),
+        (
+            "$INCLUDE bad\n",
+            2,
+            1,
+            "bad:3: 'none' is not an IPv4 address",
+        ),
+        (
+            "@ 1 SOA ns admin 9 2 3 4 5\n",
+            2,
+            1,
+            "db:2: a zone has one SOA record",
+        ),
+    ] {
+        let (kept, left_out, why) = lenient(&format!("{bad}{good}")).unwrap();
+        assert_eq!((kept, left_out), (records, count), "{bad}");
+        assert!(why.starts_with(first), "{bad}: {why}");
+    }
+    for bad in [
+        "$ORIGIN a..b\n",
+        "$TTL x\n",
+        "$INCLUDE no\n",
+        "a 1 TXT \"x\n",
+        "a 1 TXT ( x\n",
+        "a 1 NSEC3 1 0 0 - 00 A\n",
+        // Not written to its end.
+        "a 1 A 192.0.2",
+    ] {
+        assert!(lenient(bad).is_err(), "{bad}");
+    }
+    assert_eq!(lenient("a 1 A 192.0.2.1").unwrap().0, 2);
+    let (builder, _) = built_with(Faults::LeaveOut, b"@ 60 SOA ns admin 1 2 3 4\n").unwrap();
+    assert!(builder.finish().is_err(), "a zone without its SOA record");
 }

@@ -134,7 +134,7 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// Mnemonics of DNSSEC algorithms that are in use (the IANA registry).
-const ALGORITHMS: [(&str, u8); 12] = [
+const ALGORITHMS: [(&str, u8); 16] = [
     ("RSAMD5", 1),
     ("DH", 2),
     ("DSA", 3),
@@ -143,15 +143,39 @@ const ALGORITHMS: [(&str, u8); 12] = [
     ("RSASHA1-NSEC3-SHA1", 7),
     ("RSASHA256", 8),
     ("RSASHA512", 10),
+    ("ECC-GOST", 12),
     ("ECDSAP256SHA256", 13),
     ("ECDSAP384SHA384", 14),
     ("ED25519", 15),
     ("ED448", 16),
+    ("INDIRECT", 252),
+    ("PRIVATEDNS", 253),
+    ("PRIVATEOID", 254),
 ];
 
 /// The number of a DNSSEC algorithm, or its mnemonic.
 pub fn algorithm(word: &Word<'_>) -> Result<u8, String> {
     let known = ALGORITHMS.iter().find(|(name, _)| word.is(name));
+    known.map_or_else(|| number(word), |(_, number)| Ok(*number))
+}
+
+/// Mnemonics of certificate types (RFC 4398 §2.1).
+const CERT_TYPES: [(&str, u16); 10] = [
+    ("PKIX", 1),
+    ("SPKI", 2),
+    ("PGP", 3),
+    ("IPKIX", 4),
+    ("ISPKI", 5),
+    ("IPGP", 6),
+    ("ACPKIX", 7),
+    ("IACPKIX", 8),
+    ("URI", 253),
+    ("OID", 254),
+];
+
+/// The number of a certificate type, or its mnemonic.
+pub fn cert_type(word: &Word<'_>) -> Result<u16, String> {
+    let known = CERT_TYPES.iter().find(|(name, _)| word.is(name));
     known.map_or_else(|| number(word), |(_, number)| Ok(*number))
 }
 

@@ -7,13 +7,14 @@ use std::{
     time::SystemTime,
 };
 
+use prometheus::IntCounter;
 use tracing::Level;
 
 use super::Held;
 use crate::{
     authority::{
         Builder, Zone,
-        text::{self, Outside, TextError},
+        text::{self, Faults, LeftOut, Outside, TextError},
     },
     plugin::polled_file::{Look, PolledFile},
 };
@@ -31,6 +32,8 @@ pub struct Loader {
     by_time: bool,
     /// The plugin that reads it, for the log.
     plugin: &'static str,
+    /// Where records are counted that cannot be read and are left out. None: such a file is refused.
+    left_out: Option<IntCounter>,
 }
 
 /// What is wrong with a zone file.
@@ -87,6 +90,16 @@ impl Loader {
             held: Arc::downgrade(held),
             by_time,
             plugin,
+            left_out: None,
+        }
+    }
+
+    /// The same file, of which single records that cannot be read are left out, and counted here.
+    #[must_use]
+    pub fn leaving_out(self, counter: IntCounter) -> Self {
+        Self {
+            left_out: Some(counter),
+            ..self
         }
     }
 
@@ -183,7 +196,21 @@ impl Loader {
             }
         };
         let name = path.to_string_lossy();
-        let outside = text::read(&mut builder, &name, octets, &mut include)?;
+        let faults = match self.left_out {
+            Some(_) => Faults::LeaveOut,
+            None => Faults::Refuse,
+        };
+        let LeftOut { outside, faulty } =
+            text::read(&mut builder, &name, octets, faults, &mut include)?;
+        if let (Some(first), Some(counter)) = (&faulty.first, &self.left_out) {
+            counter.inc_by(faulty.count as u64);
+            let text = format!(
+                "records of zone {} that cannot be read are left out: {}, the first at {first}",
+                held.apex(),
+                faulty.count,
+            );
+            self.log(Level::WARN, &text);
+        }
         let Outside { count, first } = outside;
         if let Some((file, line)) = first {
             let zone = held.apex();

@@ -1,16 +1,19 @@
 //! The directory that zones come from.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     io,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
 };
 
+use parking_lot::Mutex;
+use prometheus::IntCounter;
 use regex::Regex;
 
 use super::{Config, NAME, Zones};
 use crate::{
+    metrics::Metrics,
     plugin::{
         ZoneList,
         authority::{Held, Loader, Table},
@@ -32,6 +35,33 @@ pub struct Directory {
     zones: Weak<Zones>,
     /// What was last said to be wrong with the directory.
     trouble: Option<String>,
+    /// Counts records that cannot be read.
+    left_out: IntCounter,
+    known: Arc<Known>,
+}
+
+/// The zones of a directory by their files, for the next configuration: what it cannot read at that
+/// moment stays as it was.
+#[derive(Default)]
+pub struct Known(Mutex<HashMap<PathBuf, Arc<Held>>>);
+
+impl Known {
+    /// The place of a zone that comes from this file.
+    fn held(&self, path: &Path, zone: Name) -> Arc<Held> {
+        let mut known = self.0.lock();
+        match known.get(path) {
+            Some(held) if held.apex().eq_ignore_case(zone.as_ref()) => Arc::clone(held),
+            _ => {
+                let held = Arc::new(Held::new(zone));
+                known.insert(path.to_owned(), Arc::clone(&held));
+                held
+            }
+        }
+    }
+
+    fn keep(&self, is_there: impl Fn(&Path) -> bool) {
+        self.0.lock().retain(|path, _| is_there(path));
+    }
 }
 
 struct Found {
@@ -42,9 +72,12 @@ struct Found {
 }
 
 impl Directory {
-    /// A directory that nobody has looked at yet, for these zones.
-    pub fn new(config: &Config, zones: &Arc<Zones>) -> Self {
+    /// A directory that nobody has looked at yet, for these zones. `known` are those of an earlier
+    /// configuration.
+    pub fn new(config: &Config, zones: &Arc<Zones>, known: Arc<Known>, metrics: &Metrics) -> Self {
         Self {
+            known,
+            left_out: metrics.left_out_total.with_label_values(&[NAME]),
             path: config.directory.clone(),
             pattern: config.pattern.clone(),
             template: config.template.clone(),
@@ -98,7 +131,7 @@ impl Directory {
                     tracing::warn!("{path} is left out: zone {zone} is in {first}");
                 }
                 let held = Arc::new(Held::new(zone));
-                let loader = Loader::new(&path, &held, false, NAME);
+                let loader = self.loader(&path, &held);
                 let serial = None;
                 found.insert(
                     path,
@@ -112,8 +145,8 @@ impl Directory {
             }
             named.insert(zone.to_string(), path.clone());
             let mut one = known.unwrap_or_else(|| {
-                let held = Arc::new(Held::new(zone));
-                let loader = Loader::new(&path, &held, false, NAME);
+                let held = self.known.held(&path, zone);
+                let loader = self.loader(&path, &held);
                 Found {
                     held,
                     loader,
@@ -127,8 +160,13 @@ impl Directory {
             changed = true;
             tracing::info!("zone {} is gone with its file", gone.held.apex());
         }
+        self.known.keep(|path| found.contains_key(path));
         self.found = found;
         changed
+    }
+
+    fn loader(&self, path: &Path, held: &Arc<Held>) -> Loader {
+        Loader::new(path, held, false, NAME).leaving_out(self.left_out.clone())
     }
 
     /// The zone that a file is for, in lower case, if it is a zone file by its name.

@@ -1,8 +1,9 @@
 //! auto: serves a zone for every zone file of a directory, the zone's name taken from the file's.
 //!
 //! The directory is looked at every minute: files that come bring zones, files that go take theirs
-//! away, and those that change are read again as by `file`. A file that is wrong when it comes
-//! brings no zone; one that becomes wrong leaves its zone as it was.
+//! away, and those that change are read again as by `file`. A record that cannot be read is left out,
+//! with a line in the log. A file without a zone when it comes brings none; one that becomes so leaves
+//! its zone as it was.
 
 mod directory;
 mod parse;
@@ -14,7 +15,7 @@ pub use parse::parse;
 use regex::Regex;
 use tokio::{sync::watch, task::JoinSet};
 
-use self::directory::Directory;
+use self::directory::{Directory, Known};
 use super::{
     Build, BuildError, Context, Plugin, Setup, Step, ZoneList,
     authority::Table,
@@ -55,7 +56,11 @@ impl Setup for Config {
             table: ArcSwap::default(),
             changed: watch::Sender::new(()),
         });
-        let mut directory = Directory::new(self, &zones);
+        let key = format!("{:?} {} {}", self.directory, self.pattern, self.template);
+        let known = build
+            .parts
+            .keep(&key, || Ok::<_, BuildError>(Known::default()))?;
+        let mut directory = Directory::new(self, &zones, known, build.metrics);
         directory.look();
         let mut watching = JoinSet::new();
         if let Some(reload) = self.reload {

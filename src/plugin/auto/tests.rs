@@ -2,6 +2,7 @@ use std::{fs, path::Path};
 
 use super::*;
 use crate::{
+    metrics::Metrics,
     plugin::testing::{self, Place},
     wire::{Rcode, Type},
 };
@@ -38,7 +39,12 @@ fn zones_come_and_go_with_their_files() {
         changed: watch::Sender::new(()),
     });
     let mut changes = served.changed.subscribe();
-    let mut watched = Directory::new(&config(directory.path()), &served);
+    let mut watched = Directory::new(
+        &config(directory.path()),
+        &served,
+        Arc::default(),
+        &Metrics::new(),
+    );
     write(&path("db.a.example.test"), 1);
     write(&path("readme"), 1);
     fs::create_dir(path("more")).unwrap();
@@ -80,6 +86,76 @@ fn zones_come_and_go_with_their_files() {
 }
 
 #[test]
+fn a_bad_record_costs_itself_and_a_bad_file_nothing_that_is_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db.example.test");
+    let served = Arc::new(Zones {
+        table: ArcSwap::default(),
+        changed: watch::Sender::new(()),
+    });
+    let metrics = Metrics::new();
+    let mut watched = Directory::new(&config(directory.path()), &served, Arc::default(), &metrics);
+    let mut look = |text: &str| {
+        fs::write(&path, text).unwrap();
+        assert!(watched.look() && watched.look());
+        let found = served
+            .table
+            .load()
+            .zones()
+            .next()
+            .and_then(|held| held.zone());
+        let records = found.map_or(0, |zone| zone.records());
+        (
+            zones(&served),
+            records,
+            metrics.left_out_total.with_label_values(&[NAME]).get(),
+        )
+    };
+    let soa = |serial| format!("@ 1 SOA a a {serial} 1 1 1 1\n");
+    let one = vec!["example.test. 1".to_owned()];
+    let two = vec!["example.test. 2".to_owned()];
+    let three = vec!["example.test. 3".to_owned()];
+    let good = "b 1 A 192.0.2.1\n";
+    assert_eq!(look(&format!("{}{good}a 1 A none\n", soa(1))), (one, 2, 1));
+    assert_eq!(
+        look(&format!("{}{good}a 1 NOPE\nc 1 A x\n", soa(2))),
+        (two.clone(), 2, 3)
+    );
+    // Without a zone in it, or cut off, a file leaves what was served in force.
+    assert_eq!(look("nothing\n"), (two.clone(), 2, 4));
+    assert_eq!(look(""), (two.clone(), 2, 4));
+    assert_eq!(look(&format!("{}a 1 A 192", soa(3))), (two, 2, 4));
+    assert_eq!(
+        look(&format!("{}{good}c 1 A 192.0.2.2\n", soa(3))),
+        (three, 3, 4)
+    );
+}
+
+#[test]
+fn a_zone_outlives_a_reload_at_a_bad_moment_of_its_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db.example.test");
+    let known: Arc<Known> = Arc::default();
+    let look = || {
+        let served = Arc::new(Zones {
+            table: ArcSwap::default(),
+            changed: watch::Sender::new(()),
+        });
+        let known = Arc::clone(&known);
+        Directory::new(&config(directory.path()), &served, known, &Metrics::new()).look();
+        zones(&served)
+    };
+    write(&path, 1);
+    assert_eq!(look(), ["example.test. 1"]);
+    fs::write(&path, "").unwrap();
+    assert_eq!(look(), ["example.test. 1"]);
+    write(&path, 2);
+    assert_eq!(look(), ["example.test. 2"]);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(look(), [""; 0]);
+}
+
+#[test]
 fn names_within_the_zones_are_answered_and_others_are_not() {
     let directory = tempfile::tempdir().unwrap();
     write(&directory.path().join("db.test"), 1);
@@ -88,7 +164,7 @@ fn names_within_the_zones_are_answered_and_others_are_not() {
         table: ArcSwap::default(),
         changed: watch::Sender::new(()),
     });
-    Directory::new(&config, &zones).look();
+    Directory::new(&config, &zones, Arc::default(), &Metrics::new()).look();
     let auto = Auto {
         within: config.zones,
         zones,

@@ -22,7 +22,7 @@ pub use parse::parse;
 
 use super::{Build, BuildError, Context, Plugin, Resolved, Setup, Step, ZoneList};
 use crate::{
-    metrics::Metrics,
+    metrics::{Metrics, rcode_label},
     query::Query,
     reply::{Reply, Why},
     upstream::{Failure, MAX_UPSTREAMS, Packet, Policy, Rpc, RpcError, TlsFiles, read_nameservers},
@@ -248,12 +248,11 @@ impl Round {
         let reply = header.and_then(|header| self.packet.read(&answer, &header));
         let mut reply = reply.ok_or(RpcError::Failed(Failure::Malformed))?;
         let (to, metrics) = (server.authority(), &self.metrics.grpc);
-        let rcode = reply.rcode.to_string();
         let took = begun.elapsed().as_secs_f64();
         metrics.requests_total.with_label_values(&[to]).inc();
         metrics
             .responses_total
-            .with_label_values(&[&rcode, to])
+            .with_label_values(&[rcode_label(reply.rcode), to])
             .inc();
         let durations = &metrics.request_duration_seconds;
         durations.with_label_values(&[to]).observe(took);

@@ -9,7 +9,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 use super::{
-    Config,
+    Config, NAME,
     table::{Rules, Table},
 };
 use crate::{
@@ -32,7 +32,7 @@ pub struct Watched {
 
 impl Watched {
     /// The file of `config`, not looked at yet, which `table` is to follow. Until then, and where
-    /// the file cannot be read, the table holds the lines of the Corefile.
+    /// the file cannot be read, the table holds what it held, or the lines of the Corefile.
     pub fn new(config: &Config, table: &Arc<ArcSwap<Table>>, metrics: &Arc<Metrics>) -> Self {
         let watched = Self {
             file: PolledFile::new(&config.file, MAX_FILE),
@@ -41,7 +41,9 @@ impl Watched {
             table: Arc::downgrade(table),
             metrics: Arc::clone(metrics),
         };
-        watched.publish(table, "");
+        if table.load().entries() == 0 {
+            watched.publish(table, "");
+        }
         watched
     }
 
@@ -75,6 +77,8 @@ impl Watched {
         let skipped = table.add_file(&self.rules, text);
         if let Some((line, why)) = skipped.first {
             let (path, count) = (path.display(), skipped.count);
+            let counter = self.metrics.left_out_total.with_label_values(&[NAME]);
+            counter.inc_by(count as u64);
             tracing::warn!("{path}: lines skipped: {count}, the first is line {line}: {why}");
         }
         for (address, name) in &self.inline {

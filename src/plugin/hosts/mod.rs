@@ -61,7 +61,10 @@ pub struct Hosts {
 
 impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        let table = Arc::default();
+        // What was read stays across a reload, should the file be gone at that moment.
+        let key = format!("{:?} {:?} {:?}", self.file, self.rules, self.inline);
+        let empty = || Ok::<_, BuildError>(ArcSwap::default());
+        let table = build.parts.keep(&key, empty)?;
         let mut watched = Watched::new(self, &table, build.metrics);
         watched.look();
         let mut watching = JoinSet::new();

@@ -197,6 +197,30 @@ async fn an_edit_is_picked_up() {
     assert!(metrics.hosts.reload_timestamp_seconds.get() > 1e9);
 }
 
+#[tokio::test]
+async fn a_table_outlives_a_reload_while_its_file_is_gone() {
+    let file = file("192.0.2.9 a.org\n");
+    let config = config(file.path().to_str().unwrap());
+    let (parts, metrics) = (Parts::default(), Metrics::new());
+    let build =
+        |parts: &Parts| testing::build(parts, &metrics, |build| config.build(build).unwrap());
+    let before = ask(&*build(&parts), "a.org", Type::A);
+    assert!(before.contains("192.0.2.9"), "{before}");
+    file.close().unwrap();
+    assert_eq!(ask(&*build(&parts.succeed()), "a.org", Type::A), before);
+}
+
+#[test]
+fn bad_lines_of_a_file_are_counted_once() {
+    let file = file("192.0.2.1 good\n192.0.2 bad\n192.0.2.2\n");
+    let config = config(file.path().to_str().unwrap());
+    let (table, metrics) = (Arc::new(ArcSwap::<Table>::default()), Metrics::new());
+    let mut watched = Watched::new(&config, &table, &metrics);
+    watched.look();
+    watched.look();
+    assert_eq!(metrics.left_out_total.with_label_values(&[NAME]).get(), 2);
+}
+
 #[test]
 fn a_file_that_is_gone_leaves_what_was_read() {
     let file = file(TEXT);

@@ -66,7 +66,9 @@ impl Setup for Config {
         let mut watching = JoinSet::new();
         let mut weights = None;
         if let Policy::Weighted { file, reload } = &self.policy {
-            let published = Arc::default();
+            // What was read stays across a reload, should the file be gone at that moment.
+            let empty = || Ok::<_, BuildError>(ArcSwap::default());
+            let published = build.parts.keep(&format!("{file:?}"), empty)?;
             let mut watched = Watched::new(file, &published);
             watched.start(reload.is_some())?;
             if let Some(reload) = reload {

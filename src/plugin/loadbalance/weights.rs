@@ -115,7 +115,14 @@ impl Watched {
             Ok(()) => Ok(()),
             Err(Trouble::Unreadable(error)) if may_come_later => {
                 let path = self.file.path().display();
-                tracing::warn!("cannot read {path}, all weights are {DEFAULT}: {error}");
+                let weights = self.weights.upgrade();
+                let known = weights.is_some_and(|weights| !weights.load().0.is_empty());
+                let stand = if known {
+                    "the weights stay as they are".to_owned()
+                } else {
+                    format!("all weights are {DEFAULT}")
+                };
+                tracing::warn!("cannot read {path}, {stand}: {error}");
                 Ok(())
             }
             Err(trouble) => Err(BuildError {

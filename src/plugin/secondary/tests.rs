@@ -92,7 +92,14 @@ fn zone(serial: u32, lines: &str) -> Arc<Zone> {
     let mut builder = Builder::new(Name::parse("example.test").unwrap());
     let text = format!("@ 1 SOA a a {serial} 100 100 1000 1\n{lines}");
     let mut include = |_: &str, _: &str| Err(String::new());
-    text::read(&mut builder, "db", text.as_bytes(), &mut include).unwrap();
+    text::read(
+        &mut builder,
+        "db",
+        text.as_bytes(),
+        text::Faults::Refuse,
+        &mut include,
+    )
+    .unwrap();
     Arc::new(builder.finish().unwrap())
 }
 
@@ -203,7 +210,7 @@ async fn a_copy_whose_master_is_gone_expires() {
     let mut text = Builder::new(Name::parse("example.test").unwrap());
     let line = b"@ 1 SOA a a 1 1 1 1 1\nwww 1 A 192.0.2.1\n";
     let mut include = |_: &str, _: &str| Err(String::new());
-    text::read(&mut text, "db", line, &mut include).unwrap();
+    text::read(&mut text, "db", line, text::Faults::Refuse, &mut include).unwrap();
     let zone = Arc::new(text.finish().unwrap());
     let (master, address) = Master::start(Some(Arc::clone(&zone))).await;
     let plugin = build(&Parts::default(), &[address]);
