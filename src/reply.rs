@@ -312,6 +312,32 @@ impl Reply {
         &self.sections[section as usize]
     }
 
+    /// Whether the answer section holds data of the type that was asked for. Aliases that end without
+    /// any do not: with an SOA record they are a denial (NODATA, RFC 2308 section 2.2), without one
+    /// they are a part of an answer.
+    pub fn answers(&self, asked: Type) -> bool {
+        // 251 to 255 ask for more than one type (RFC 6895 section 3.1).
+        let is_any = (251..=255).contains(&asked.0);
+        let mut answer = self.section(Section::Answer).iter();
+        self.rcode == Rcode::NOERROR && answer.any(|record| is_any || record.rtype == asked)
+    }
+
+    /// Whether the reply denies the name, or data of the type that was asked for (RFC 2308 section 2).
+    /// It may begin with aliases.
+    pub fn denies(&self, asked: Type) -> bool {
+        match self.rcode {
+            Rcode::NXDOMAIN => true,
+            Rcode::NOERROR => !self.answers(asked) && self.has_authority(Type::SOA),
+            _ => false,
+        }
+    }
+
+    /// Whether the authority section has a record of this type.
+    pub fn has_authority(&self, rtype: Type) -> bool {
+        let mut authority = self.section(Section::Authority).iter();
+        authority.any(|record| record.rtype == rtype)
+    }
+
     /// The records of a section, to be reordered, dropped or given other TTLs.
     pub fn section_mut(&mut self, section: Section) -> &mut Vec<Record> {
         &mut self.sections[section as usize]

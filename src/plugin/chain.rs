@@ -213,7 +213,8 @@ impl Waiting {
     /// Goes on with what the upstreams have replied; the reply is complete in the same place where
     /// the walk is done.
     pub fn heard(&mut self, reply: &mut Reply) -> Walk {
-        let came = if self.block.chain.plugins[self.at].heard(reply) {
+        let asked = self.query.question.rtype;
+        let came = if self.block.chain.plugins[self.at].heard(asked, reply) {
             Came::Answer
         } else {
             Came::Pass
@@ -278,9 +279,10 @@ impl Waiting {
             Awaited::Other(pending) => pending,
             Awaited::Upstreams(ask) => {
                 let plugin = Arc::clone(&self.block.chain.plugins[self.at]);
+                let asked = self.query.question.rtype;
                 Box::pin(async move {
                     let mut reply = ask.answer().await;
-                    if plugin.heard(&mut reply) {
+                    if plugin.heard(asked, &mut reply) {
                         Resolved::Answer(reply)
                     } else {
                         Resolved::Pass

@@ -8,6 +8,7 @@
 //! settings, another type: see [`crate::config`].
 
 pub mod acl;
+mod alias;
 pub mod any;
 mod authority;
 pub mod auto;
@@ -67,7 +68,7 @@ use crate::{
     query::{Query, Question},
     reply::{Reply, Why},
     upstream::Ask,
-    wire::{Name, Rcode},
+    wire::{Name, Rcode, Type},
 };
 
 /// Something that a question meets on its way in, and its reply on the way out.
@@ -85,8 +86,9 @@ pub trait Plugin: Send + Sync + 'static {
     }
 
     /// The upstreams that it has asked ([`Step::Ask`]) have replied: makes of that what its reply is to
-    /// be, and says whether it is one. If not, the next plugin is asked.
-    fn heard(&self, _reply: &mut Reply) -> bool {
+    /// be, and says whether it is one. If not, the next plugin is asked. `asked` is the type that they
+    /// were asked for.
+    fn heard(&self, _asked: Type, _reply: &mut Reply) -> bool {
         true
     }
 

@@ -16,8 +16,9 @@ impl Answer<'_> {
     /// The alias, where it or an address is asked for; and behind it what it leads to within the
     /// zones, or the name that it leads to outside of them.
     ///
-    /// The alias is told even where it leads nowhere: it is true, and what it leads to is another
-    /// name's business. A target that is written as an address is answered as that address, as
+    /// The alias is part of the answer even where it leads nowhere. Where it ends at a name of the
+    /// zones without data of the type, their SOA record says so (RFC 2308 section 2.2); a name that
+    /// they deny is resolved outside of them, where the next plugin may know it. A target that is written as an address is answered as that address, as
     /// it is meant: no name is made of four numbers.
     pub(super) fn alias(&mut self, service: &Service) -> Known {
         let text = service.external_name.as_deref().unwrap_or_default();
@@ -52,6 +53,7 @@ impl Answer<'_> {
         let Some(place) = self.view.zones.find(&labels) else {
             return Ok(Some(Box::new(*target)));
         };
+        let length = self.reply.section(Section::Answer).len();
         let found = Answer {
             view: self.view,
             rtype: self.rtype,
@@ -64,7 +66,11 @@ impl Answer<'_> {
         match found {
             // What is not known yet may exist: half an answer would deny it.
             Err(why) if !self.view.cluster.synced() => Err(why),
-            Err(_) => Ok(None),
+            Err(_) => Ok(Some(Box::new(*target))),
+            Ok(None) if self.reply.section(Section::Answer).len() == length => {
+                self.view.put_soa(place.suffix(), self.reply);
+                Ok(None)
+            }
             found => found,
         }
     }

@@ -112,8 +112,8 @@ pub enum Outcome {
     /// The name does not exist, as far as is known. Nothing was written: whoever asks may know
     /// somebody else to ask, and otherwise completes the reply with [`Answers::deny`].
     Denied(Why),
-    /// The reply has aliases that lead to this name, which is none of the cluster's: its records
-    /// of the type that was asked for belong behind them.
+    /// The reply has aliases that lead to this name, which the cluster does not have: its records of
+    /// the type that was asked for belong behind them, or its denial.
     Alias(Box<Name>),
 }
 

@@ -466,7 +466,7 @@ fn external_names_are_aliases() {
         outside.testns.svc.cluster.local. 5 IN CNAME ghost.Example.net.
         ghost.Example.net. 60 IN CNAME host.example.net.
         ? nowhere.testns.svc.cluster.local. A
-        NOERROR ClusterRecord
+        NXDOMAIN ClusterRecord
         nowhere.testns.svc.cluster.local. 5 IN CNAME missing.example.net.
         ? outside.testns.svc.cluster.local. TXT
         NODATA ClusterNoData, cluster.local.
@@ -487,7 +487,7 @@ fn aliases_within_the_zone_are_followed() {
         alias.testns.svc.cluster.local. 5 IN CNAME svc1.testns.svc.Cluster.local.
         svc1.testns.svc.Cluster.local. 5 IN A 10.0.0.1
         ? alias.testns.svc.cluster.local. AAAA
-        NOERROR ClusterRecord
+        NOERROR ClusterRecord, Cluster.local.
         alias.testns.svc.cluster.local. 5 IN CNAME svc1.testns.svc.Cluster.local.
         ? alias6.testns.svc.cluster.local. AAAA
         NOERROR ClusterRecord
@@ -508,7 +508,7 @@ fn aliases_within_the_zone_are_followed() {
         NOERROR ClusterRecord
         chain.testns.svc.cluster.local. 5 IN CNAME alias.testns.svc.cluster.local.
         ? dangling.testns.svc.cluster.local. A
-        NOERROR ClusterRecord
+        NXDOMAIN ClusterRecord
         dangling.testns.svc.cluster.local. 5 IN CNAME none.testns.svc.cluster.local.
         ? self.testns.svc.cluster.local. A
         NOERROR ClusterRecord

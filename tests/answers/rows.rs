@@ -376,7 +376,7 @@ fn an_alias_leads_wherever_its_name_does() {
     Setting::default().serve(objects).check(
         "
         ? to-hidden.testns.svc.cluster.local. A
-        NOERROR ClusterRecord
+        NXDOMAIN ClusterRecord
         to-hidden.testns.svc.cluster.local. 5 IN CNAME svc1.hidden.svc.cluster.local.
         ? to-endpoint.testns.svc.cluster.local. A
         NOERROR ClusterRecord
@@ -388,10 +388,10 @@ fn an_alias_leads_wherever_its_name_does() {
         hdls1.testns.svc.cluster.local. 5 IN AAAA fd00:2::1
         hdls1.testns.svc.cluster.local. 5 IN AAAA fd00:3::
         ? to-down.testns.svc.cluster.local. A
-        NOERROR ClusterRecord
+        NXDOMAIN ClusterRecord
         to-down.testns.svc.cluster.local. 5 IN CNAME down.testns.svc.cluster.local.
         ? to-below.testns.svc.cluster.local. A
-        NOERROR ClusterRecord
+        NXDOMAIN ClusterRecord
         to-below.testns.svc.cluster.local. 5 IN CNAME a.to-below.testns.svc.cluster.local.
         ? to-headless.testns.svc.cluster.local. MX
         NODATA ClusterNoData, cluster.local.

@@ -45,6 +45,8 @@ struct Answer<'a> {
     records: BTreeSet<String>,
     additional: BTreeSet<String>,
     onward: Option<String>,
+    /// The aliases are the whole answer: they were asked for, lead back, or are too many.
+    ends: bool,
 }
 
 impl Model<'_> {
@@ -61,20 +63,26 @@ impl Model<'_> {
             records: BTreeSet::new(),
             additional: BTreeSet::new(),
             onward: None,
+            ends: false,
         };
         let mut said = Said::default();
         match self.name(&mut answer) {
             Ok(()) => {
                 said.rcode = "NOERROR".into();
+                let is_open = answer.ends || answer.onward.is_some();
+                if answer.records.is_empty() && !is_open {
+                    // Of the last name's zone (RFC 2308 section 2.2).
+                    said.authority = vec![self.soa(&answer.zone)];
+                }
                 said.answer = answer.aliases;
                 said.answer.extend(answer.records);
                 said.additional.extend(answer.additional);
                 said.onward = answer.onward;
             }
-            Err(Missing) => said.rcode = if self.synced { "NXDOMAIN" } else { "SERVFAIL" }.into(),
-        }
-        if said.answer.is_empty() {
-            said.authority = vec![self.soa(&zone)];
+            Err(Missing) => {
+                said.rcode = if self.synced { "NXDOMAIN" } else { "SERVFAIL" }.into();
+                said.authority = vec![self.soa(&zone)];
+            }
         }
         Some(said)
     }
@@ -498,14 +506,16 @@ impl Model<'_> {
         answer.aliases.push(record);
         answer.targets.push(target.clone());
         if answer.rtype == "CNAME" || is_loop || answer.aliases.len() == 11 {
+            answer.ends = true;
             return Ok(());
         }
         match spelled_zone(&target) {
             None => answer.onward = Some(target),
             Some(zone) => {
-                (answer.owner, answer.zone) = (target, zone);
-                if self.name(answer).is_err() && !self.synced {
-                    return Err(Missing);
+                (answer.owner, answer.zone) = (target.clone(), zone);
+                match self.name(answer) {
+                    Err(Missing) if self.synced => answer.onward = Some(target),
+                    known => return known,
                 }
             }
         }

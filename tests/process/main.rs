@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
+mod aliases;
 #[path = "../apiserver/mod.rs"]
 mod apiserver;
 mod cluster;

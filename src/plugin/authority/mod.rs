@@ -19,13 +19,13 @@ pub use load::{Loader, Trouble};
 use tokio::sync::watch;
 
 use super::{
-    Context, Pending, Resolved, Step, ZoneList,
+    Context, Pending, Resolved, Step, ZoneList, alias,
     transfer::{Changes, Transferable, changes_of},
 };
 use crate::{
     authority::{Outcome, Want, Zone},
     query::{Query, Question, Transport},
-    reply::{Owner, Reply, Section, Why},
+    reply::{Reply, Why},
     wire::{Class, Name, NameRef, Rcode, Type},
 };
 
@@ -169,7 +169,7 @@ impl Table {
             }
             Outcome::Answered | Outcome::Denied => Step::Answer,
             Outcome::Alias(target) => {
-                Step::Wait(follow(context, query, &target, (zone, want), reply))
+                Step::Wait(follow(context, query, target, (zone, want), reply))
             }
         }
     }
@@ -200,31 +200,21 @@ impl Transferable for Table {
     }
 }
 
-/// Asks for what an alias leads to, as the client could have done, and puts it behind the alias. The
-/// reply has the code that the last name has (RFC 6604 §3), and the alias whatever comes.
+/// Follows an alias out of a zone. Beside data of its target stand the zone's own name servers.
 fn follow(
     context: &Context<'_>,
     query: &Query,
-    target: &Name,
+    target: Name,
     (zone, want): (Arc<Zone>, Want),
     reply: &mut Reply,
 ) -> Pending {
-    let question = Question::new(*target, query.question.rtype, query.question.class);
-    let found = context.again(query, question);
+    let target = alias::resolve(context, query, target);
     let mut reply = std::mem::take(reply);
-    let target = *target;
     Box::pin(async move {
-        let found = found.await;
-        let owner = Owner::Name(target.as_ref());
-        reply.push_all_from(Section::Answer, owner, &found);
-        reply.truncated |= found.truncated;
-        // That nobody here knows the target's zone says nothing about the target.
-        let is_known = !matches!(found.why, Why::NoZone | Why::NobodyAnswered);
-        if is_known && matches!(found.rcode, Rcode::NXDOMAIN | Rcode::SERVFAIL) {
-            reply.rcode = found.rcode;
-        }
-        if is_known && found.section(Section::Answer).is_empty() {
-            reply.push_all_from(Section::Authority, owner, &found);
+        let target = target.await;
+        target.append_to(&mut reply);
+        if target.is_dead_end() {
+            target.end(&mut reply);
         } else {
             zone.authority(want, &mut reply);
         }

@@ -17,10 +17,13 @@ use super::{
     service::{Host, Service, grouped, is_wild, parts},
 };
 use crate::{
-    plugin::{Block, Context, Door},
-    query::{Query, Question},
+    plugin::{
+        Block, Context, Door,
+        alias::{self, Target},
+    },
+    query::Query,
     reply::{Data, Owner, Reply, Section, Soa, Why},
-    wire::{Class, Name, Rcode, Type},
+    wire::{Name, Rcode, Type},
 };
 
 /// Aliases that are followed.
@@ -54,6 +57,24 @@ struct Made {
 struct Records {
     answer: Vec<Made>,
     additional: Vec<Made>,
+    end: Option<DeadEnd>,
+}
+
+/// The records of a name, behind the aliases that lead to them.
+struct Chain {
+    made: Vec<Made>,
+    /// Where there are aliases alone, why.
+    end: Option<DeadEnd>,
+}
+
+/// Why a chain of aliases has no data.
+enum DeadEnd {
+    /// The last name is in the zone, without such a record.
+    NoData,
+    /// etcd did not say what the last name has.
+    Failure(String),
+    /// The last name is of another zone, or has no key here.
+    Elsewhere(Target),
 }
 
 /// Why there are no records.
@@ -74,16 +95,20 @@ impl Lookup {
             Ok(records) => records,
             Err(Lack::Key) => return None,
             Err(Lack::Failure(cause)) => {
-                let mut reply = Reply::failure(Rcode::SERVFAIL, Why::UpstreamUnreachable);
-                reply.cause = Some(cause.into());
+                let mut reply = Reply::default();
+                fail(&mut reply, cause);
                 return Some(reply);
             }
         };
         let mut reply = ours();
         self.put(&mut reply, Section::Answer, &records.answer);
         self.put(&mut reply, Section::Additional, &records.additional);
-        if records.answer.is_empty() {
-            self.put_soa(&mut reply, Section::Authority);
+        match records.end {
+            Some(DeadEnd::Elsewhere(target)) => target.end(&mut reply),
+            Some(DeadEnd::Failure(cause)) => fail(&mut reply, cause),
+            Some(DeadEnd::NoData) => self.put_soa(&mut reply, Section::Authority),
+            None if records.answer.is_empty() => self.put_soa(&mut reply, Section::Authority),
+            None => {}
         }
         Some(reply)
     }
@@ -101,12 +126,16 @@ impl Lookup {
         let (name, owner) = (question.lower, question.name);
         let only = |answer| Records {
             answer,
-            additional: Vec::new(),
+            ..Records::default()
         };
         match question.rtype {
             Type::A | Type::AAAA | Type::TXT => {
                 let rtype = question.rtype;
-                self.direct(name, owner, rtype, Vec::new()).await.map(only)
+                let chain = self.direct(name, owner, rtype, Vec::new()).await?;
+                Ok(Records {
+                    end: chain.end,
+                    ..only(chain.made)
+                })
             }
             Type::CNAME => self.alias(name, owner).await.map(only),
             Type::PTR => self.pointers(name, owner).await.map(only),
@@ -207,16 +236,18 @@ impl Lookup {
             .all(|part| kept.next().is_some_and(|own| is_wild(part) || own == part))
     }
 
-    /// Addresses or texts, and the aliases that lead to them.
+    /// Addresses or texts, and the aliases that lead to them. An alias that leads nowhere is left
+    /// out, unless there is nothing else.
     fn direct(
         &self,
         name: Name,
         owner: Name,
         rtype: Type,
         aliases: Vec<Name>,
-    ) -> Waiting<'_, Found<Vec<Made>>> {
+    ) -> Waiting<'_, Found<Chain>> {
         Box::pin(async move {
             let mut made = Vec::new();
+            let mut dead_end = None;
             let mut seen = HashSet::new();
             for service in self.services_of(name, rtype).await? {
                 let own = |data| Made {
@@ -240,16 +271,23 @@ impl Lookup {
                         made.push(own(strings(&service.text)));
                     }
                     (Host::Name, _) => {
-                        made.extend(self.follow(name, owner, &service, rtype, &aliases).await);
+                        match self.follow(name, owner, &service, rtype, &aliases).await {
+                            Some(chain) if chain.end.is_none() => made.extend(chain.made),
+                            Some(chain) => drop(dead_end.get_or_insert(chain)),
+                            None => {}
+                        }
                     }
                     _ => {}
                 }
             }
-            Ok(made)
+            Ok(match dead_end {
+                Some(chain) if made.is_empty() => chain,
+                _ => Chain { made, end: None },
+            })
         })
     }
 
-    /// An alias and what it leads to; nothing where it leads nowhere.
+    /// An alias and what it leads to; nothing where it is no alias, or leads back.
     async fn follow(
         &self,
         name: Name,
@@ -257,15 +295,13 @@ impl Lookup {
         service: &Service,
         rtype: Type,
         aliases: &[Name],
-    ) -> Vec<Made> {
-        let Ok(target) = Name::parse(&service.host) else {
-            return Vec::new();
-        };
+    ) -> Option<Chain> {
+        let target = Name::parse(&service.host).ok()?;
         let lower = target.to_lower();
         // A name below the host is found there again, and so would be the host.
         let leads_back = name.as_ref().is_under(lower.as_ref()) || aliases.contains(&lower);
         if leads_back || aliases.len() > MAX_ALIASES {
-            return Vec::new();
+            return None;
         }
         let mut made = vec![Made {
             owner,
@@ -276,37 +312,36 @@ impl Lookup {
         if lower.as_ref().is_under(self.zone.as_ref()) {
             let mut aliases = aliases.to_vec();
             aliases.push(lower);
-            return match self.direct(lower, target, rtype, aliases).await {
-                Ok(more) if !more.is_empty() => {
-                    made.extend(more);
-                    made
+            let end = match self.direct(lower, target, rtype, aliases).await {
+                Ok(chain) if chain.made.is_empty() => Some(DeadEnd::NoData),
+                Ok(chain) => {
+                    made.extend(chain.made);
+                    chain.end
                 }
-                _ => Vec::new(),
+                Err(Lack::Failure(cause)) => Some(DeadEnd::Failure(cause)),
+                // A name without a key here may be known to the next plugin.
+                Err(Lack::Key) => self.append(target, rtype, &mut made).await,
             };
+            return Some(Chain { made, end });
         }
-        made.extend(self.elsewhere(target, rtype).await);
-        made
+        let end = self.append(target, rtype, &mut made).await;
+        Some(Chain { made, end })
+    }
+
+    /// Appends the records of a name that the server itself resolves, and gives why there are none.
+    async fn append(&self, name: Name, rtype: Type, made: &mut Vec<Made>) -> Option<DeadEnd> {
+        let target = self.elsewhere(name, rtype).await;
+        made.extend(records_of(&target));
+        target.is_dead_end().then_some(DeadEnd::Elsewhere(target))
     }
 
     /// What the server itself answers about a name of another zone.
-    async fn elsewhere(&self, name: Name, rtype: Type) -> Vec<Made> {
+    async fn elsewhere(&self, name: Name, rtype: Type) -> Target {
         let context = Context {
             door: &self.door,
             block: &self.block,
         };
-        let question = Question::new(name, rtype, Class::IN);
-        let reply = context.again(&self.query, question).await;
-        let answer = reply.section(Section::Answer).iter();
-        let made = answer.map(|record| Made {
-            owner: match reply.owner(record) {
-                Owner::Question => name,
-                Owner::Name(owner) => owner.to_name(),
-            },
-            rtype: record.rtype,
-            ttl: record.ttl,
-            data: reply.data(record).to_vec(),
-        });
-        made.collect()
+        alias::resolve_as(&context, &self.query, name, rtype).await
     }
 
     async fn alias(&self, name: Name, owner: Name) -> Found<Vec<Made>> {
@@ -418,9 +453,10 @@ impl Lookup {
         for rtype in [Type::A, Type::AAAA] {
             if lower.as_ref().is_under(self.zone.as_ref()) {
                 let found = self.direct(lower, target, rtype, Vec::new()).await;
-                out.extend(found.unwrap_or_default());
+                let found = found.ok().filter(|chain| chain.end.is_none());
+                out.extend(found.into_iter().flat_map(|chain| chain.made));
             } else {
-                let found = self.elsewhere(target, rtype).await.into_iter();
+                let found = records_of(&self.elsewhere(target, rtype).await).into_iter();
                 // Aliases came with the addresses of the other family.
                 out.extend(found.filter(|made| rtype == Type::A || made.rtype == Type::AAAA));
             }
@@ -497,6 +533,29 @@ impl Lookup {
             reply.push(section, owner, made.rtype, made.ttl, Data::Raw(&made.data));
         }
     }
+}
+
+/// The records of a target's answer.
+fn records_of(target: &Target) -> Vec<Made> {
+    let reply = target.found();
+    let answer = reply.section(Section::Answer).iter();
+    let made = answer.map(|record| Made {
+        owner: match reply.owner(record) {
+            Owner::Question => target.name(),
+            Owner::Name(owner) => owner.to_name(),
+        },
+        rtype: record.rtype,
+        ttl: record.ttl,
+        data: reply.data(record).to_vec(),
+    });
+    made.collect()
+}
+
+/// Makes a failure of a reply, whose records stay.
+fn fail(reply: &mut Reply, cause: String) {
+    reply.rcode = Rcode::SERVFAIL;
+    reply.why = Why::UpstreamUnreachable;
+    reply.cause = Some(cause.into());
 }
 
 /// An empty reply of our zone.

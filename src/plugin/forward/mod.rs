@@ -30,7 +30,7 @@ use crate::{
     upstream::{
         Ask, Check, DohMethod, Flights, Group, Keeping, Packet, Place, Plan, TlsFiles, To, Way,
     },
-    wire::{Name, Rcode},
+    wire::{Name, Rcode, Type},
 };
 use onlookers::Onlookers;
 use sources::Sources;
@@ -198,10 +198,10 @@ impl Plugin for Forward {
         Step::Ask(Box::new(Ask::new(group, flights, packet, way, place)))
     }
 
-    fn heard(&self, reply: &mut Reply) -> bool {
+    fn heard(&self, asked: Type, reply: &mut Reply) -> bool {
         // Whoever the authority is, it is not this server.
         reply.authoritative = false;
-        !self.next.wants(reply)
+        !self.next.wants(asked, reply)
     }
 
     fn metadata_after(&self, _: &Query, reply: &Reply, label: &str) -> Option<String> {
@@ -276,11 +276,12 @@ impl Forward {
 
 impl Next {
     /// Whether the reply is not good enough. A failure of ours is no upstream's word.
-    fn wants(&self, reply: &Reply) -> bool {
+    fn wants(&self, asked: Type, reply: &Reply) -> bool {
         if reply.why != Why::Upstream || !self.exists.load(Ordering::Relaxed) {
             return false;
         }
-        let is_nodata = reply.rcode == Rcode::NOERROR && reply.section(Section::Answer).is_empty();
+        let is_empty = reply.section(Section::Answer).is_empty();
+        let is_nodata = reply.rcode == Rcode::NOERROR && (is_empty || reply.denies(asked));
         self.rcodes.contains(&reply.rcode) || (self.on_nodata && is_nodata)
     }
 }

@@ -14,12 +14,12 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 pub use parse::parse;
 
 use super::transfer::{Changes, Offer, Transferable};
-use super::{Build, BuildError, Context, Pending, Plugin, Resolved, Setup, Step};
+use super::{Build, BuildError, Context, Plugin, Setup, Step, alias};
 use crate::{
     cluster::{Kind, Settings, Source, SourceError},
     corefile::{Diagnostic, Directive},
     query::{Query, Question},
-    reply::{Owner, Reply, Section},
+    reply::Reply,
     wire::{Class, Name, NameRef},
     zone::{Answers, Outcome, Rules, View, Zones},
 };
@@ -213,22 +213,6 @@ pub(super) fn ask(
             zones.deny(question, why, reply);
             Step::Answer
         }
-        Outcome::Alias(target) => Step::Wait(follow(context, query, &target, reply)),
+        Outcome::Alias(target) => Step::Wait(alias::follow(context, query, *target, reply)),
     }
-}
-
-/// Asks for the records of an alias' target, as the client could have done, and puts them behind
-/// the alias. Whatever comes of it, the alias stays.
-fn follow(context: &Context<'_>, query: &Query, target: &Name, reply: &mut Reply) -> Pending {
-    let question = Question::new(*target, query.question.rtype, query.question.class);
-    let found = context.again(query, question);
-    let mut reply = std::mem::take(reply);
-    let target = *target;
-    Box::pin(async move {
-        let found = found.await;
-        let owner = Owner::Name(target.as_ref());
-        reply.push_all_from(Section::Answer, owner, &found);
-        reply.truncated |= found.truncated;
-        Resolved::Answer(reply)
-    })
 }

@@ -48,6 +48,7 @@ use self::{
 };
 use super::{
     Block, Build, BuildError, Context, Plugin, Resolved, Setup, Step, ZoneList,
+    alias::{self, Target},
     expression::{Expression, Facts, Value},
     metadata::Published,
 };
@@ -55,7 +56,7 @@ use crate::{
     authority::text::Line as Record,
     query::{Query, Question},
     reply::{ExtendedError, Owner, Reply, Section, Why},
-    wire::{Class, Name, NameRef, Rcode, Type},
+    wire::{Class, Name, Rcode, Type},
 };
 
 /// The Corefile's word.
@@ -218,15 +219,14 @@ impl Templates {
         if aliases.is_empty() {
             return Step::Answer;
         }
-        let asked = found.query.question;
+        let asked = found.query.question.rtype;
         let followed = aliases.into_iter().map(|(behind, target)| Followed {
             behind,
-            target,
-            reply: context.again(found.query, Question::new(target, asked.rtype, asked.class)),
+            target: Box::pin(alias::resolve(context, found.query, target)),
         });
         let (made, followed) = (std::mem::take(reply), followed.collect());
-        Step::Wait(Box::pin(async {
-            Resolved::Answer(follow(made, followed).await)
+        Step::Wait(Box::pin(async move {
+            Resolved::Answer(follow(asked, made, followed).await)
         }))
     }
 }
@@ -383,23 +383,25 @@ fn push(reply: &mut Reply, section: Section, record: &Record, query: &Query) -> 
 struct Followed {
     /// The records of its target stand behind so many of the template's own.
     behind: usize,
-    target: Name,
-    reply: Pin<Box<dyn Future<Output = Reply> + Send>>,
+    target: Pin<Box<dyn Future<Output = Target> + Send>>,
 }
 
-/// The reply with the records that aliases lead to, each behind its alias.
-async fn follow(made: Reply, followed: Vec<Followed>) -> Reply {
+/// The reply with the records that aliases lead to, each behind its alias. Where none of them leads
+/// to data, the first one that ends says why.
+async fn follow(asked: Type, made: Reply, followed: Vec<Followed>) -> Reply {
     let mut reply = Reply::failure(made.rcode, made.why);
     reply.authoritative = made.authoritative;
     reply.extended_error.clone_from(&made.extended_error);
     let mut copied = 0;
+    let mut dead_end = None;
     for alias in followed {
         copy(&mut reply, &made, copied..alias.behind);
         copied = alias.behind;
-        let found = alias.reply.await;
-        reply.truncated |= found.truncated;
-        let target: NameRef<'_> = alias.target.as_ref();
-        reply.push_all_from(Section::Answer, Owner::Name(target), &found);
+        let target = alias.target.await;
+        target.append_to(&mut reply);
+        if target.is_dead_end() {
+            dead_end.get_or_insert(target);
+        }
     }
     copy(
         &mut reply,
@@ -408,6 +410,9 @@ async fn follow(made: Reply, followed: Vec<Followed>) -> Reply {
     );
     for section in [Section::Authority, Section::Additional] {
         reply.push_all_from(section, Owner::Question, &made);
+    }
+    if let Some(target) = dead_end.filter(|_| !reply.answers(asked)) {
+        target.end(&mut reply);
     }
     reply
 }

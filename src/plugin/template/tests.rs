@@ -22,6 +22,13 @@ struct Elsewhere(&'static [&'static str]);
 impl Door for Elsewhere {
     fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         let mut reply = Reply::default();
+        if query.question.lower.to_string() == "gone.test." {
+            let soa = Record::parse("test. 5 SOA a. b. 1 2 3 4 5").unwrap();
+            push(&mut reply, Section::Authority, &soa, &query);
+            reply.rcode = Rcode::NXDOMAIN;
+            reply.why = Why::Upstream;
+            return Box::pin(std::future::ready(reply));
+        }
         for text in self.0 {
             let record =
                 Record::parse(&text.replace('@', &query.question.name.to_string())).unwrap();
@@ -239,6 +246,55 @@ fn an_alias_is_followed_where_an_address_is_asked_for() {
         plugin.ask("a.example.org", Type::TXT),
         "NOERROR a.example.org. 60 CNAME elsewhere.test. a.example.org. 60 A 192.0.2.1"
     );
+}
+
+#[test]
+fn an_alias_that_ends_without_data_ends_as_its_target_does() {
+    let plugin = Asked::new(
+        r#"template IN ANY {
+            match ^both[.]
+            answer "{{ .Name }} 60 CNAME gone.test." "{{ .Name }} 60 CNAME elsewhere.test."
+            fallthrough
+        }
+        template IN ANY {
+            match ^refused[.]
+            answer "{{ .Name }} 60 CNAME gone.test."
+            rcode REFUSED
+            fallthrough
+        }
+        template IN ANY {
+            answer "{{ .Name }} 60 CNAME gone.test."
+        }"#,
+    );
+    let ask = |name, rtype| {
+        let told = plugin.ask(name, rtype);
+        told.split(" 5 SOA").next().unwrap().to_owned()
+    };
+    for (name, rtype, wanted) in [
+        (
+            "a.example.org",
+            Type::A,
+            "NXDOMAIN a.example.org. 60 CNAME gone.test. | test.",
+        ),
+        (
+            "a.example.org",
+            Type::CNAME,
+            "NOERROR a.example.org. 60 CNAME gone.test.",
+        ),
+        (
+            "refused.example.org",
+            Type::A,
+            "REFUSED refused.example.org. 60 CNAME gone.test.",
+        ),
+        (
+            "both.example.org",
+            Type::A,
+            "NOERROR both.example.org. 60 CNAME gone.test. both.example.org. 60 CNAME \
+             elsewhere.test. elsewhere.test. 30 A 192.0.2.99",
+        ),
+    ] {
+        assert_eq!(ask(name, rtype), wanted);
+    }
 }
 
 #[test]

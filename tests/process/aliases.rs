@@ -1,0 +1,216 @@
+//! Aliases that end without what was asked for, from an upstream's socket to the client's.
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::{Arc, Mutex},
+};
+
+use hickory_proto::{
+    op::{Message, MessageType, ResponseCode},
+    rr::{
+        Name, RData, Record, RecordType,
+        rdata::{A, CNAME, SOA},
+    },
+};
+
+use super::server::{Server, exchange};
+
+/// An upstream, and the names that it was asked for.
+struct Upstream {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+fn name(text: &str) -> Name {
+    Name::from_ascii(text).unwrap()
+}
+
+fn alias(owner: &Name, target: &str) -> Record {
+    Record::from_rdata(owner.clone(), 600, RData::CNAME(CNAME(name(target))))
+}
+
+fn address(owner: &str) -> Record {
+    Record::from_rdata(name(owner), 600, RData::A(A::new(192, 0, 2, 4)))
+}
+
+/// Of a zone whose denials are kept for 5 seconds.
+fn soa() -> Record {
+    let zone = name("example.net.");
+    let soa = SOA::new(zone.clone(), zone.clone(), 1, 2, 3, 4, 5);
+    Record::from_rdata(zone, 900, RData::SOA(soa))
+}
+
+impl Upstream {
+    fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let log = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            let mut buffer = [0; 1500];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                let query = Message::from_vec(&buffer[..length]).unwrap();
+                let question = query.queries[0].clone();
+                let text = format!("{} {}", question.name(), question.query_type());
+                let times = {
+                    let mut log = log.lock().unwrap();
+                    log.push(text.to_lowercase());
+                    log.iter()
+                        .filter(|one| **one == text.to_lowercase())
+                        .count()
+                };
+                let answer = reply(&query, times);
+                socket.send_to(&answer.to_vec().unwrap(), from).unwrap();
+            }
+        });
+        Self { address, asked }
+    }
+
+    fn count(&self, question: &str) -> usize {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|one| *one == question).count()
+    }
+}
+
+/// What it answers to a question that it was asked so often.
+fn reply(query: &Message, times: usize) -> Message {
+    let mut reply = query.clone();
+    reply.metadata.message_type = MessageType::Response;
+    let question = &query.queries[0];
+    let (owner, is_six) = (question.name(), question.query_type() == RecordType::AAAA);
+    match owner.to_lowercase().to_string().as_str() {
+        "fail.example.net." => reply.metadata.response_code = ResponseCode::ServFail,
+        "gone.example.net." => {
+            reply.metadata.response_code = ResponseCode::NXDomain;
+            reply.authorities.push(soa());
+        }
+        "four.example.net." if is_six => reply.authorities.push(soa()),
+        "four.example.net." => reply.answers.push(address("four.example.net.")),
+        "www.example.net." => {
+            reply.answers.push(alias(owner, "four.example.net."));
+            if is_six {
+                reply.authorities.push(soa());
+            } else {
+                reply.answers.push(address("four.example.net."));
+            }
+        }
+        "late.example.net." => {
+            reply.answers.push(alias(owner, "four.example.net."));
+            if times > 1 {
+                reply.answers.push(address("four.example.net."));
+            }
+        }
+        other => panic!("nobody asked for {other}"),
+    }
+    reply
+}
+
+/// The code, the types of the answer and those of the authority section.
+fn told(server: &Server, name: &str, rtype: RecordType) -> String {
+    let reply = exchange(server.address, name, rtype).unwrap();
+    let types = |records: &[Record]| {
+        let types = records
+            .iter()
+            .map(|record| record.record_type().to_string());
+        types.collect::<Vec<_>>().join(" ")
+    };
+    let (answer, authority) = (types(&reply.answers), types(&reply.authorities));
+    let code = reply.metadata.response_code;
+    format!("{code:?} {answer} | {authority}")
+        .trim_end()
+        .to_owned()
+}
+
+#[test]
+fn an_alias_without_its_target_is_a_denial_or_is_not_kept() {
+    let upstream = Upstream::start();
+    let server = Server::start(&format!(
+        ".:0 {{
+            bind 127.0.0.1
+            cache {{
+                success 9984 300
+                denial 9984 5
+            }}
+            forward . {}
+        }}\n",
+        upstream.address
+    ));
+    for _ in 0..2 {
+        let reply = exchange(server.address, "www.example.net.", RecordType::AAAA).unwrap();
+        assert_eq!(reply.answers.len(), 1);
+        let ttl = reply.answers[0].ttl;
+        assert!(ttl <= 5, "kept as the SOA record says, not for {ttl} s");
+    }
+    assert_eq!(upstream.count("www.example.net. aaaa"), 1);
+    assert_eq!(
+        told(&server, "www.example.net.", RecordType::A),
+        "NoError CNAME A |"
+    );
+    assert_eq!(
+        told(&server, "late.example.net.", RecordType::A),
+        "NoError CNAME |"
+    );
+    for _ in 0..2 {
+        assert_eq!(
+            told(&server, "late.example.net.", RecordType::A),
+            "NoError CNAME A |"
+        );
+    }
+    assert_eq!(upstream.count("late.example.net. a"), 2);
+}
+
+const SERVICES: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+";
+
+#[test]
+fn an_external_name_ends_as_its_target_does() {
+    let manifests = tempfile::tempdir().unwrap();
+    let service = |name: &str, target: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec: {{type: ExternalName, externalName: {target}}}\n"
+        )
+    };
+    let plain = "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n\
+                 spec: {clusterIP: 10.96.0.9, clusterIPs: [10.96.0.9]}\n";
+    let services = [
+        service("fail", "fail.example.net"),
+        service("gone", "gone.example.net"),
+        service("four", "four.example.net"),
+        service("within", "web.shop.svc.cluster.local"),
+        service("dangling", "none.shop.svc.cluster.local"),
+        service("unknown", "host.example.org"),
+    ];
+    let text = format!("{SERVICES}{plain}{}", services.concat());
+    std::fs::write(manifests.path().join("all.yaml"), text).unwrap();
+    let upstream = Upstream::start();
+    let server = Server::start(&format!(
+        ".:0 {{
+            bind 127.0.0.1
+            kubernetes cluster.local {{
+                manifests {}
+            }}
+            forward example.net {}
+        }}\n",
+        manifests.path().display(),
+        upstream.address
+    ));
+    for (service, rtype, wanted) in [
+        ("four", RecordType::A, "NoError CNAME A |"),
+        ("four", RecordType::AAAA, "NoError CNAME | SOA"),
+        ("four", RecordType::CNAME, "NoError CNAME |"),
+        ("fail", RecordType::A, "ServFail CNAME |"),
+        ("gone", RecordType::A, "NXDomain CNAME | SOA"),
+        ("within", RecordType::A, "NoError CNAME A |"),
+        ("within", RecordType::AAAA, "NoError CNAME | SOA"),
+        ("dangling", RecordType::A, "NXDomain CNAME | SOA"),
+        // Nobody here knows the target's zone.
+        ("unknown", RecordType::A, "NoError CNAME |"),
+    ] {
+        let name = format!("{service}.shop.svc.cluster.local.");
+        assert_eq!(told(&server, &name, rtype), wanted, "{service} {rtype}");
+    }
+}
