@@ -51,12 +51,12 @@ impl Plugin for Minimal {
 
 /// Whether the reply is neither a denial, nor a referral, nor an error, nor a part of a transfer.
 fn is_answer(query: &Query, reply: &Reply) -> bool {
-    let authority = reply.section(Section::Authority);
-    let has = |rtype| authority.iter().any(|record| record.rtype == rtype);
-    let has_data = !reply.section(Section::Answer).is_empty();
+    let asked = query.asked.rtype;
     reply.rcode == Rcode::NOERROR
-        && !matches!(query.asked.rtype, Type::AXFR | Type::IXFR)
-        && (has_data || !(has(Type::SOA) || has(Type::NS)))
+        && !matches!(asked, Type::AXFR | Type::IXFR)
+        // Aliases that end in a denial or a referral are no answer either.
+        && (reply.answers(asked)
+            || !(reply.has_authority(Type::SOA) || reply.has_authority(Type::NS)))
 }
 
 #[cfg(test)]
@@ -70,6 +70,11 @@ mod tests {
     #[test]
     fn answers_lose_what_was_not_asked_for_and_others_do_not() {
         for (rcode, asked, answers, authority, is_cut) in [
+            // Records of another type: aliases.
+            (Rcode::NOERROR, Type::AAAA, 1, Type::SOA, false),
+            (Rcode::NOERROR, Type::AAAA, 1, Type::NS, false),
+            (Rcode::NOERROR, Type::AAAA, 1, Type::TXT, true),
+            (Rcode::NOERROR, Type::ANY, 1, Type::NS, true),
             (Rcode::NOERROR, Type::A, 1, Type::NS, true),
             (Rcode::NOERROR, Type::A, 1, Type::SOA, true),
             (Rcode::NOERROR, Type::A, 0, Type::NS, false),

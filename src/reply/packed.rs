@@ -5,14 +5,17 @@
 //! this value alone, where the reply is no longer than most, and a [`Reply`] has five.
 
 use super::{ExtendedError, Record, Reply, Span, Why};
-use crate::wire::{Class, Rcode, Type};
+use crate::{
+    edns::Options,
+    wire::{Class, Rcode, Type},
+};
 
 /// A reply without its TTLs, which are one when it is given, and without what is told when it happens:
 /// where it came from, what went wrong, options between neighbours.
 #[derive(Debug)]
 pub struct Packed {
     octets: Octets,
-    extended_error: Option<Box<ExtendedError>>,
+    opt: Option<Box<Opt>>,
     /// Where in the octets the records begin, behind what was put beside the reply.
     records: u32,
     /// Where the names and data of the records begin.
@@ -24,6 +27,14 @@ pub struct Packed {
     recursion_desired: Option<bool>,
     authentic: bool,
     truncated: bool,
+}
+
+/// What is kept of an OPT record: an extended error, and for which networks the answer is (RFC 7871
+/// section 7.2.2).
+#[derive(Debug)]
+struct Opt {
+    extended_error: Option<ExtendedError>,
+    subnet: Options,
 }
 
 /// Octets of a packed record.
@@ -53,7 +64,7 @@ impl Packed {
             octets: Octets::new(octets),
             records: short(beside.len()),
             arena: short(arena),
-            extended_error: reply.extended_error.clone().map(Box::new),
+            opt: Opt::of(reply).map(Box::new),
             sections: [0, 1, 2].map(|section| short(reply.sections[section].len() * RECORD)),
             rcode: reply.rcode,
             recursion_available: reply.recursion_available,
@@ -73,8 +84,9 @@ impl Packed {
         reply.authentic = self.authentic;
         reply.truncated = self.truncated;
         reply.why = why;
-        if let Some(error) = &self.extended_error {
-            reply.extended_error = Some((**error).clone());
+        if let Some(opt) = &self.opt {
+            reply.extended_error.clone_from(&opt.extended_error);
+            reply.options.copy_from(&opt.subnet);
         }
         let (records, arena) = self.octets.all().split_at(self.arena as usize);
         let mut records = &records[self.records as usize..];
@@ -92,11 +104,6 @@ impl Packed {
         &self.octets.all()[..self.records as usize]
     }
 
-    /// The response code.
-    pub fn rcode(&self) -> Rcode {
-        self.rcode
-    }
-
     /// Whether there are records in the answer.
     pub fn has_answers(&self) -> bool {
         self.sections[0] > 0
@@ -104,13 +111,33 @@ impl Packed {
 
     /// Octets held beside this value's own.
     pub fn weight(&self) -> usize {
-        let error = self.extended_error.as_ref();
-        let error = error.map_or(0, |error| size_of::<ExtendedError>() + error.text.len());
+        let opt = self.opt.as_ref().map_or(0, |opt| opt.weight());
         let octets = match &self.octets {
             Octets::Short(..) => 0,
             Octets::Long(octets) => octets.len(),
         };
-        octets + error
+        octets + opt
+    }
+}
+
+impl Opt {
+    fn of(reply: &Reply) -> Option<Self> {
+        let mut subnet = Options::default();
+        if let Some(data) = reply.options.get(Options::SUBNET) {
+            subnet.push(Options::SUBNET, data);
+        }
+        (reply.extended_error.is_some() || !subnet.is_empty()).then(|| Self {
+            extended_error: reply.extended_error.clone(),
+            subnet,
+        })
+    }
+
+    fn weight(&self) -> usize {
+        let text = self
+            .extended_error
+            .as_ref()
+            .map_or(0, |error| error.text.len());
+        size_of::<Self>() + text + self.subnet.as_wire().len()
     }
 }
 
@@ -189,7 +216,7 @@ mod tests {
     fn reply() -> impl Strategy<Value = Reply> {
         let records = proptest::collection::vec(record(), 0..12);
         let error = proptest::option::of((any::<u16>(), ".{0,20}"));
-        let bits = any::<[bool; 5]>();
+        let bits = any::<[bool; 6]>();
         let desired = any::<Option<bool>>();
         (records, error, bits, desired, 0..24u16).prop_map(
             |(records, error, bits, desired, rcode)| {
@@ -208,6 +235,12 @@ mod tests {
                     }),
                     ..Reply::default()
                 };
+                if bits[5] {
+                    reply.options.push(Options::NSID, b"gone");
+                    reply
+                        .options
+                        .push(Options::SUBNET, b"\0\x01\x18\x18\xC0\0\x02");
+                }
                 for (section, owner, rtype, class, ttl, data) in records {
                     let section = Section::ALL[section];
                     let owner = owner.map(|text| Name::parse(&text).unwrap());
@@ -229,13 +262,13 @@ mod tests {
             copy.authoritative = false;
             copy.cause = None;
             copy.why = Why::Cached;
+            copy.options.remove(Options::NSID);
             copy.records_mut().for_each(|record| record.ttl = ttl);
             let packed = Packed::new(&reply, &beside);
             let mut out = before;
             packed.unpack(ttl, Why::Cached, &mut out);
             prop_assert_eq!(format!("{out:?}"), format!("{copy:?}"));
             prop_assert_eq!(packed.beside(), beside);
-            prop_assert_eq!(packed.rcode(), reply.rcode);
             prop_assert_eq!(packed.has_answers(), !reply.section(Section::Answer).is_empty());
         }
     }

@@ -2,7 +2,7 @@
 //! given to the next asker.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -26,7 +26,7 @@ const TOO_HEAVY: usize = 128 * 1024;
 /// What sort of word is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// There are records, or a place to ask for them.
+    /// There are records of the type that was asked for, or a referral.
     Success,
     /// There is no such name or no such type (RFC 2308).
     Denial,
@@ -54,6 +54,8 @@ pub struct Entry {
     rest: Rest,
     store: AtomicU32,
     gone: AtomicBool,
+    /// Tables of threads that hold it: see `near`.
+    near: AtomicU16,
     stored: Instant,
     ttl: u32,
     hits: AtomicU32,
@@ -76,16 +78,20 @@ impl Verdict {
         {
             return None;
         }
-        let has_soa = authority_has(reply, Type::SOA);
+        let has_soa = reply.has_authority(Type::SOA);
         let (kind, ttl) = match reply.rcode {
-            Rcode::NOERROR if !reply.section(Section::Answer).is_empty() => {
+            Rcode::NOERROR if reply.answers(asked) => {
                 (Kind::Success, success_ttl(config.success, reply))
             }
+            // Aliases may lead there: the SOA record says for how long (RFC 2308 sections 2.1, 2.2).
             Rcode::NOERROR | Rcode::NXDOMAIN if has_soa => {
                 (Kind::Denial, denial_ttl(config.denial, reply))
             }
+            // The rest of a chain of aliases is missing, and nothing says that there is none: the
+            // next query may bring it.
+            Rcode::NOERROR if !reply.section(Section::Answer).is_empty() => return None,
             // A referral: no data, and where they are to be had.
-            Rcode::NOERROR if authority_has(reply, Type::NS) => {
+            Rcode::NOERROR if reply.has_authority(Type::NS) => {
                 (Kind::Success, success_ttl(config.success, reply))
             }
             // Without an SOA nobody says how long it holds (RFC 2308 §5).
@@ -99,7 +105,7 @@ impl Verdict {
 
 impl Entry {
     /// Remembers `reply` to what has this key as it is, from `now` on. Of an OPT record, nothing is
-    /// remembered but what went wrong (RFC 6891 §6.2.1).
+    /// remembered but what went wrong, and the networks that the answer is for (RFC 6891 §6.2.1).
     pub fn new(verdict: Verdict, key: KeyRef<'_>, reply: &Reply, now: Instant) -> Self {
         let key_octets = [key.name, key.options].concat();
         Self {
@@ -109,6 +115,7 @@ impl Entry {
             rest: key.rest,
             store: AtomicU32::new(0),
             gone: AtomicBool::new(false),
+            near: AtomicU16::new(0),
             stored: now,
             ttl: verdict.ttl,
             hits: AtomicU32::new(0),
@@ -153,6 +160,16 @@ impl Entry {
         self.gone.load(Relaxed)
     }
 
+    /// The table of one more thread holds it. Says whether it is the first.
+    pub fn hold_near(&self) -> bool {
+        self.near.fetch_add(1, Relaxed) == 0
+    }
+
+    /// The table of a thread holds it no longer. Says whether it was the last.
+    pub fn release_near(&self) -> bool {
+        self.near.fetch_sub(1, Relaxed) == 1
+    }
+
     /// Seconds that it is still good for, rounded up; none once it has expired.
     pub fn remaining(&self, now: Instant) -> Option<u32> {
         let left = self.lifetime().checked_sub(self.age(now))?;
@@ -176,9 +193,9 @@ impl Entry {
         self.ttl
     }
 
-    /// Whether it has data, which `prefer_positive` holds on to; a referral has none.
+    /// Whether it has data of its type, which `prefer_positive` holds on to; a referral has none.
     pub fn has_answer(&self) -> bool {
-        self.reply.rcode() == Rcode::NOERROR && self.reply.has_answers()
+        self.kind == Kind::Success && self.reply.has_answers()
     }
 
     /// Counts a hit, and says whether the entry is popular and about to expire.
@@ -230,11 +247,6 @@ impl Entry {
     }
 }
 
-/// Whether a reply answers with data.
-pub fn has_answer(reply: &Reply) -> bool {
-    reply.rcode == Rcode::NOERROR && !reply.section(Section::Answer).is_empty()
-}
-
 /// Makes a reply of upstream data ready: every TTL is `ttl`, so that a reply is fresh or expired as
 /// a whole; and we are nobody's authority, so that AA does not come and go with what is remembered.
 pub fn finish(reply: &mut Reply, ttl: u32) {
@@ -242,11 +254,6 @@ pub fn finish(reply: &mut Reply, ttl: u32) {
     for record in reply.records_mut() {
         record.ttl = ttl;
     }
-}
-
-fn authority_has(reply: &Reply, rtype: Type) -> bool {
-    let mut authority = reply.section(Section::Authority).iter();
-    authority.any(|record| record.rtype == rtype)
 }
 
 fn success_ttl(bounds: Bounds, reply: &Reply) -> u32 {

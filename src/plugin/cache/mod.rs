@@ -213,8 +213,7 @@ impl Cache {
     fn fetch_ahead(&self, context: &Context<'_>, query: &Query, entry: &Arc<Entry>) {
         let rules = Rules {
             recheck: Duration::ZERO,
-            needs_answer: false,
-            shared: false,
+            needs_data: None,
         };
         if self.refreshes.begin(context, query, entry, rules).is_some() {
             self.counters.of(context.block).prefetches.inc();
@@ -235,10 +234,11 @@ impl Cache {
     ) -> Step {
         let rules = Rules {
             recheck: stale.recheck,
-            needs_answer: stale.prefer_positive && entry.has_answer(),
-            // Those who want certainty each get it, unless failures are to be remembered.
-            shared: stale.verify.is_some() && stale.recheck.is_zero(),
+            needs_data: (stale.prefer_positive && entry.has_answer())
+                .then_some(query.question.rtype),
         };
+        // One refresh of an entry is under way at a time, and only the query that started it waits:
+        // for all others a slow upstream costs nothing.
         let outcome = (!settled)
             .then(|| self.refreshes.begin(context, query, &entry, rules))
             .flatten();

@@ -7,8 +7,20 @@
 //!
 //! The store decides all the same: an entry that it lets go of says so ([`Entry::is_gone`]), and it is
 //! asked now and then, so that it learns what is in use and must not make room.
+//!
+//! An entry that a store has dropped stays in memory for as long as a table holds it. What the tables
+//! of all threads hold is therefore bounded, by a part of what the stores may hold ([`Allowance`]), and
+//! all of it is dropped once a store is gone, as after a reload.
 
-use std::{cell::RefCell, hash::BuildHasher, sync::Arc, time::Instant};
+use std::{
+    cell::RefCell,
+    hash::BuildHasher,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Instant,
+};
 
 use super::{entry::Entry, key::KeyRef, store::SHARE};
 
@@ -25,10 +37,85 @@ thread_local! {
     static MINE: RefCell<Option<Near>> = const { RefCell::new(None) };
 }
 
+static BUDGET: Budget = Budget::new();
+
+/// What the tables of a process hold and may hold, in bytes.
+struct Budget {
+    /// An entry counts once, however many tables hold it.
+    held: AtomicUsize,
+    limit: AtomicUsize,
+    generation: Generation,
+}
+
+/// Counts the stores that are gone: each table drops its entries when this changes. Read at every
+/// look-up, so on a line of memory that nothing else is written to.
+#[repr(align(64))]
+struct Generation(AtomicU32);
+
+impl Generation {
+    fn now(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+
+    fn next(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+/// Bytes that the tables may hold for the sake of one store, for as long as that is there.
+pub struct Allowance(usize);
+
+impl Allowance {
+    /// Adds so many bytes to the budget of the process.
+    pub fn new(bytes: usize) -> Self {
+        BUDGET.limit.fetch_add(bytes, Relaxed);
+        Self(bytes)
+    }
+}
+
+impl Drop for Allowance {
+    fn drop(&mut self) {
+        BUDGET.limit.fetch_sub(self.0, Relaxed);
+        BUDGET.generation.next();
+    }
+}
+
+impl Budget {
+    const fn new() -> Self {
+        Self {
+            held: AtomicUsize::new(0),
+            limit: AtomicUsize::new(0),
+            generation: Generation(AtomicU32::new(0)),
+        }
+    }
+
+    /// Whether one more table may hold the entry; it must be released in the end.
+    fn take(&self, entry: &Entry) -> bool {
+        if !entry.hold_near() {
+            return true;
+        }
+        let weight = entry.weight();
+        let held = self.held.fetch_add(weight, Relaxed) + weight;
+        let fits = held <= self.limit.load(Relaxed);
+        if !fits {
+            self.release(entry);
+        }
+        fits
+    }
+
+    fn release(&self, entry: &Entry) {
+        if entry.release_near() {
+            self.held.fetch_sub(entry.weight(), Relaxed);
+        }
+    }
+}
+
 /// A thread's entries.
 struct Near {
     sets: Box<[Set]>,
     hasher: foldhash::fast::RandomState,
+    budget: &'static Budget,
+    generation: u32,
 }
 
 #[derive(Default)]
@@ -65,33 +152,53 @@ pub fn find<R>(
 
 /// Holds on to an entry for `key` that the store has just given.
 pub fn keep(key: KeyRef<'_>, entry: Arc<Entry>) {
-    // An entry that the store has let go of stays in memory for as long as it is held here. A common
-    // one is a third of this.
+    // A common one is a third of this.
     if entry.weight() as u64 > SHARE {
         return;
     }
     // While a thread ends, nothing is worth keeping.
     let _ = MINE.try_with(|mine| {
         if let Ok(mut mine) = mine.try_borrow_mut() {
-            mine.get_or_insert_with(Near::new).keep(key, entry);
+            mine.get_or_insert_with(|| Near::new(&BUDGET))
+                .keep(key, entry);
         }
     });
 }
 
 impl Near {
-    fn new() -> Self {
+    fn new(budget: &'static Budget) -> Self {
         Self {
             sets: std::iter::repeat_with(Set::default).take(SETS).collect(),
             hasher: foldhash::fast::RandomState::default(),
+            generation: budget.generation.now(),
+            budget,
+        }
+    }
+
+    /// Drops every entry once a store is gone, whose entries would stay here otherwise.
+    fn renew(&mut self) {
+        let generation = self.budget.generation.now();
+        if generation != self.generation {
+            self.generation = generation;
+            self.clear();
+        }
+    }
+
+    #[cold]
+    fn clear(&mut self) {
+        for place in self.sets.iter_mut().flat_map(|set| &mut set.0) {
+            place.empty(self.budget);
         }
     }
 
     fn find(&mut self, store: u32, key: KeyRef<'_>, now: Instant) -> Option<(&Arc<Entry>, u32)> {
+        self.renew();
+        let budget = self.budget;
         let (set, tag) = self.set(key);
         let place = set.find(tag, store, key)?;
         let entry = place.entry.as_ref().filter(|entry| !entry.is_gone());
         let Some(remaining) = entry.and_then(|entry| entry.remaining(now)) else {
-            place.entry = None;
+            place.empty(budget);
             return None;
         };
         if place.unasked == ASK_AFTER {
@@ -104,28 +211,35 @@ impl Near {
     }
 
     fn keep(&mut self, key: KeyRef<'_>, entry: Arc<Entry>) {
+        self.renew();
+        let budget = self.budget;
         let (set, tag) = self.set(key);
         let is_it = |held: &Arc<Entry>| Arc::ptr_eq(held, &entry);
-        if set
-            .0
-            .iter()
-            .any(|place| place.entry.as_ref().is_some_and(is_it))
-        {
+        let mut places = set.0.iter();
+        if places.any(|place| place.entry.as_ref().is_some_and(is_it)) {
             return;
         }
         // The place that was used least, an empty one first.
-        let rank = |place: &&mut Place| place.entry.as_ref().map(|_| place.uses);
-        let Some(victim) = set.0.iter_mut().min_by_key(rank) else {
-            return;
-        };
-        let is_taken = victim.entry.is_some();
+        let mut victim = set.least(|_| true);
+        if !budget.take(&entry) {
+            // Without room in the budget, an entry takes the place of another one or none.
+            victim = set.least(|place| place.entry.is_some());
+            let Some(victim) = &mut victim else { return };
+            victim.empty(budget);
+            if !budget.take(&entry) {
+                return;
+            }
+        }
+        let Some(victim) = victim else { return };
+        let was_taken = victim.entry.is_some();
+        victim.empty(budget);
         *victim = Place {
             entry: Some(entry),
             tag,
             uses: 1,
             unasked: 0,
         };
-        if is_taken {
+        if was_taken {
             // Otherwise what was in use once would stay for ever.
             set.0.iter_mut().for_each(|place| place.uses /= 2);
         }
@@ -139,7 +253,27 @@ impl Near {
     }
 }
 
+impl Drop for Near {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl Place {
+    fn empty(&mut self, budget: &Budget) {
+        if let Some(entry) = self.entry.take() {
+            budget.release(&entry);
+        }
+    }
+}
+
 impl Set {
+    /// The place of these that was used least, empty ones first.
+    fn least(&mut self, is_meant: impl Fn(&Place) -> bool) -> Option<&mut Place> {
+        let places = self.0.iter_mut().filter(|place| is_meant(place));
+        places.min_by_key(|place| place.entry.as_ref().map(|_| place.uses))
+    }
+
     fn find(&mut self, tag: u32, store: u32, key: KeyRef<'_>) -> Option<&mut Place> {
         // All tags first, without a branch: which place it is nobody could guess.
         let mut alike = 0u32;
@@ -155,5 +289,117 @@ impl Set {
             alike &= alike - 1;
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{
+        super::{config::Config, entry::Verdict},
+        *,
+    };
+    use crate::{
+        plugin::ZoneList,
+        query::{Query, Question},
+        reply::{Data, Reply, Why},
+        wire::{Class, Name, Rcode, Type},
+    };
+
+    fn query(number: usize) -> Query {
+        let name = Name::parse(&format!("n{number}.example.org")).unwrap();
+        Query::internal(Question::new(name, Type::A, Class::IN))
+    }
+
+    fn entry(query: &Query) -> Arc<Entry> {
+        let mut reply = Reply::failure(Rcode::NOERROR, Why::Upstream);
+        reply.answer(Type::A, 300, Data::A([192, 0, 2, 1].into()));
+        let verdict = Verdict::of(&Config::new(ZoneList::all()), query, &reply).unwrap();
+        Arc::new(Entry::new(
+            verdict,
+            KeyRef::of(query),
+            &reply,
+            Instant::now(),
+        ))
+    }
+
+    fn budget(limit: usize) -> &'static Budget {
+        let budget = Budget::new();
+        budget.limit.fetch_add(limit, Relaxed);
+        Box::leak(Box::new(budget))
+    }
+
+    #[test]
+    fn the_tables_of_all_threads_share_one_bound() {
+        let queries: Vec<_> = (0..4000).map(query).collect();
+        let entries: Vec<_> = queries.iter().map(entry).collect();
+        let weight = entries[0].weight();
+        let budget = budget(100 * weight);
+        let held = || budget.held.load(Relaxed);
+        let mut tables = [Near::new(budget), Near::new(budget)];
+        for table in &mut tables {
+            for (query, entry) in queries.iter().zip(&entries) {
+                table.keep(KeyRef::of(query), Arc::clone(entry));
+                assert!(held() <= 100 * weight);
+            }
+        }
+        let count = |entry: &&Arc<Entry>| Arc::strong_count(entry) > 1;
+        let kept = entries.iter().filter(count).count();
+        assert!((50..=100).contains(&kept), "{kept}");
+        assert_eq!(held(), kept * weight);
+        // Newcomers take the place of others, in a table that has any.
+        let recent = entries[3000..].iter().filter(count).count();
+        assert!(recent > 0, "old entries hold their places for ever");
+        drop(tables);
+        assert_eq!(held(), 0);
+        assert!(entries.iter().all(|entry| Arc::strong_count(entry) == 1));
+    }
+
+    #[test]
+    fn an_entry_counts_once_however_many_threads_hold_it() {
+        let query = query(1);
+        let entry = entry(&query);
+        let budget = budget(entry.weight());
+        let mut tables = [Near::new(budget), Near::new(budget), Near::new(budget)];
+        for table in &mut tables {
+            table.keep(KeyRef::of(&query), Arc::clone(&entry));
+            let now = entry_time(&entry);
+            assert!(table.find(entry.store(), KeyRef::of(&query), now).is_some());
+        }
+        assert_eq!(budget.held.load(Relaxed), entry.weight());
+        let [first, second, third] = tables;
+        drop(first);
+        drop(second);
+        assert_eq!(budget.held.load(Relaxed), entry.weight());
+        drop(third);
+        assert_eq!(budget.held.load(Relaxed), 0);
+    }
+
+    fn entry_time(entry: &Entry) -> Instant {
+        let now = Instant::now();
+        assert!(entry.remaining(now).is_some());
+        now + Duration::from_secs(1)
+    }
+
+    #[test]
+    fn a_store_that_is_gone_leaves_nothing_behind() {
+        let queries: Vec<_> = (0..500).map(query).collect();
+        let entries: Vec<_> = queries.iter().map(entry).collect();
+        let budget = budget(usize::MAX / 2);
+        let mut table = Near::new(budget);
+        for (query, entry) in queries.iter().zip(&entries) {
+            table.keep(KeyRef::of(query), Arc::clone(entry));
+        }
+        assert!(budget.held.load(Relaxed) > 0);
+        budget.generation.next();
+        let key = KeyRef::of(&queries[0]);
+        assert!(
+            table
+                .find(entries[0].store(), key, Instant::now())
+                .is_none()
+        );
+        assert_eq!(budget.held.load(Relaxed), 0);
+        assert!(entries.iter().all(|entry| Arc::strong_count(entry) == 1));
     }
 }

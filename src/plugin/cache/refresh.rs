@@ -14,8 +14,13 @@ use tokio::{
     sync::{Semaphore, oneshot},
 };
 
-use super::entry::{Entry, has_answer};
-use crate::{plugin::Context, query::Query, reply::Reply, wire::Rcode};
+use super::entry::Entry;
+use crate::{
+    plugin::Context,
+    query::Query,
+    reply::Reply,
+    wire::{Rcode, Type},
+};
 
 /// Refreshes under way at once. Each holds a query and a future, a few KiB; beyond that expired
 /// answers are given without asking, and others expire.
@@ -36,10 +41,8 @@ pub struct Refreshes {
 pub struct Rules {
     /// How long a failed one keeps others of the same entry away.
     pub recheck: Duration,
-    /// It has failed without data, even where it brought a denial.
-    pub needs_answer: bool,
-    /// Others of the same entry may be under way.
-    pub shared: bool,
+    /// The type that was asked for, where only data of it count as a success, and a denial does not.
+    pub needs_data: Option<Type>,
 }
 
 impl Refreshes {
@@ -71,7 +74,7 @@ impl Refreshes {
             return None;
         }
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
-        if !rules.shared && !entry.begin_refresh(query.received) {
+        if !entry.begin_refresh(query.received) {
             return None;
         }
         let mut underway = Underway {
@@ -99,10 +102,9 @@ impl Refreshes {
 impl Rules {
     /// Whether a reply is what the refresh was for.
     pub fn are_met_by(&self, reply: &Reply) -> bool {
-        if self.needs_answer {
-            has_answer(reply)
-        } else {
-            matches!(reply.rcode, Rcode::NOERROR | Rcode::NXDOMAIN)
+        match self.needs_data {
+            Some(asked) => reply.answers(asked),
+            None => matches!(reply.rcode, Rcode::NOERROR | Rcode::NXDOMAIN),
         }
     }
 }
@@ -122,9 +124,7 @@ struct Underway {
 
 impl Drop for Underway {
     fn drop(&mut self) {
-        if !self.rules.shared {
-            let now = self.received.max(Instant::now());
-            self.entry.end_refresh(self.failed, self.rules.recheck, now);
-        }
+        let now = self.received.max(Instant::now());
+        self.entry.end_refresh(self.failed, self.rules.recheck, now);
     }
 }

@@ -1,8 +1,10 @@
 //! Where replies are kept: a bounded place for positive answers and one for denials.
 //!
 //! The bound of each is in entries, and follows from one weight: an entry weighs its octets, but no
-//! less than [`SHARE`], in a place for `capacity` times [`SHARE`] octets. So there are never more
-//! than `capacity` entries, and never more octets than that, whatever an upstream sends.
+//! less than [`WEIGHT`], in a place for `capacity` times [`WEIGHT`] octets. So there are never more
+//! than `capacity` entries, and never more octets than that, whatever an upstream sends. The rest of
+//! `capacity` times [`SHARE`] octets is for entries that are gone from here and still in a thread's
+//! table ([`near`]).
 //!
 //! The store knows no clock and no plugin: times come in with the question.
 
@@ -20,10 +22,17 @@ use super::{
     config::{Config, ServeStale, rounded},
     entry::{Entry, Kind},
     key::{Key, KeyRef},
+    near,
 };
 
-/// Octets that one entry may take on average. An ordinary answer with its key takes 400 to 700.
+/// Octets that one entry may take on average, in all. An ordinary answer with its key takes 400 to 700.
 pub const SHARE: u64 = 1024;
+
+/// Those of them that it may take in the store.
+pub const WEIGHT: u64 = SHARE - SHARE / 8;
+
+/// Octets that the tables of threads hold at most for the sake of one store: 256 full tables.
+const MOST_NEAR: usize = 512 << 20;
 
 /// What the store keeps beside a key and an entry, about: its slot, its hash, its place in a list.
 const OVERHEAD: usize = 64;
@@ -34,6 +43,8 @@ pub struct Store {
     number: u32,
     success: Shelf,
     denial: Shelf,
+    /// Behind the entries: they are gone when the tables of threads learn that the store is.
+    _near: near::Allowance,
 }
 
 type Shelf = sync::Cache<Key, Arc<Entry>, Weigher, foldhash::fast::RandomState, Evictions>;
@@ -58,10 +69,15 @@ impl Store {
     /// A store of the sizes in `config`.
     pub fn new(config: &Config) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        let capacities = [config.success.capacity, config.denial.capacity].map(rounded);
+        let near = capacities[0].saturating_add(capacities[1]);
+        let each = usize::try_from(SHARE - WEIGHT).expect("a part of a kilobyte");
         Self {
             number: NEXT.fetch_add(1, Relaxed),
-            success: shelf(config.success.capacity),
-            denial: shelf(config.denial.capacity),
+            success: shelf(capacities[0]),
+            denial: shelf(capacities[1]),
+            // A capacity is a number that somebody wrote: what is more than enough for all is enough.
+            _near: near::Allowance::new(near.saturating_mul(each).min(MOST_NEAR)),
         }
     }
 
@@ -165,7 +181,7 @@ impl Store {
         (self.success.len(), self.denial.len())
     }
 
-    /// Octets held, entries below [`SHARE`] counted as that: positive ones, and the others.
+    /// Octets held, entries below [`WEIGHT`] counted as that: positive ones, and the others.
     #[cfg(test)]
     pub fn weights(&self) -> (u64, u64) {
         (self.success.weight(), self.denial.weight())
@@ -179,8 +195,7 @@ fn remove(shelf: &Shelf, key: KeyRef<'_>) {
 }
 
 fn shelf(capacity: usize) -> Shelf {
-    let capacity = rounded(capacity);
-    let weight = SHARE.saturating_mul(capacity.try_into().unwrap_or(u64::MAX));
+    let weight = WEIGHT.saturating_mul(capacity.try_into().unwrap_or(u64::MAX));
     // Each shard is bounded by itself, and must have room for the heaviest entry.
     let shards = (capacity / 1024).max(1);
     let options = OptionsBuilder::new()
@@ -201,7 +216,7 @@ struct Weigher;
 impl Weighter<Key, Arc<Entry>> for Weigher {
     fn weight(&self, _: &Key, entry: &Arc<Entry>) -> u64 {
         let octets = entry.weight() + OVERHEAD;
-        u64::try_from(octets).unwrap_or(u64::MAX).max(SHARE)
+        u64::try_from(octets).unwrap_or(u64::MAX).max(WEIGHT)
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
@@ -387,6 +388,118 @@ async fn replies_are_kept_as_long_as_the_rules_say() {
         }
         assert_eq!(world.asked(), if later.is_some() { 1 } else { 2 }, "{case}");
     }
+    // Aliases without what they lead to: a denial where an SOA record vouches for it, else nothing.
+    let aliased = |rcode, soa: Option<u32>, rtype: Option<Type>| {
+        let mut reply = upstream(rcode);
+        let target = name("target.org");
+        reply.answer(Type::CNAME, 600, Data::Name(target.as_ref()));
+        if let Some(rtype) = rtype {
+            let owner = Owner::Name(target.as_ref());
+            reply.push(Section::Answer, owner, rtype, 600, Data::A(A));
+        }
+        match soa {
+            Some(minimum) => with_soa(reply, 900, minimum),
+            None => reply,
+        }
+    };
+    let referred = {
+        let mut reply = aliased(Rcode::NOERROR, None, None);
+        let zone = name("org");
+        let data = Data::Name(zone.as_ref());
+        reply.push(
+            Section::Authority,
+            Owner::Name(zone.as_ref()),
+            Type::NS,
+            50,
+            data,
+        );
+        reply
+    };
+    let denial_30: Change = |config| config.denial.max_ttl = 30;
+    let success_30: Change = |config| config.success.max_ttl = 30;
+    let rows: Vec<(&str, Change, Reply, Option<u64>)> = vec![
+        (
+            "NODATA behind an alias",
+            usual,
+            aliased(Rcode::NOERROR, Some(5), None),
+            Some(5),
+        ),
+        (
+            "its signature",
+            usual,
+            aliased(Rcode::NOERROR, Some(5), Some(Type::RRSIG)),
+            Some(5),
+        ),
+        (
+            "as a denial",
+            denial_30,
+            aliased(Rcode::NOERROR, Some(99), None),
+            Some(30),
+        ),
+        (
+            "as no success",
+            success_30,
+            aliased(Rcode::NOERROR, Some(99), None),
+            Some(99),
+        ),
+        (
+            "no name behind an alias",
+            success_30,
+            aliased(Rcode::NXDOMAIN, Some(99), None),
+            Some(99),
+        ),
+        (
+            "an alias and data",
+            denial_30,
+            aliased(Rcode::NOERROR, None, Some(Type::A)),
+            Some(600),
+        ),
+        (
+            "an alias alone",
+            usual,
+            aliased(Rcode::NOERROR, None, None),
+            None,
+        ),
+        ("an alias and a referral", usual, referred, None),
+        (
+            "denials disabled",
+            no_denial,
+            aliased(Rcode::NOERROR, Some(5), None),
+            None,
+        ),
+        (
+            "successes disabled",
+            no_success,
+            aliased(Rcode::NOERROR, Some(5), None),
+            Some(5),
+        ),
+    ];
+    for (case, change, reply, kept) in rows {
+        let world = World::new(change);
+        world.script(reply);
+        world.ask(0).await;
+        let Some(kept) = kept else {
+            world.ask(0).await;
+            assert_eq!(world.asked(), 2, "{case}");
+            continue;
+        };
+        world.ask(kept - 1).await;
+        assert_eq!(world.asked(), 1, "{case}");
+        world.ask(kept).await;
+        assert_eq!(world.asked(), 2, "{case}");
+    }
+    // An alias is the answer where it is asked for, and where anything is.
+    for rtype in [Type::CNAME, Type::ANY, Type::DNAME] {
+        let world = World::new(usual);
+        world.script(aliased(Rcode::NOERROR, None, None));
+        for _ in 0..2 {
+            let mut query = world.query("example.org", secs(0));
+            query.question.rtype = rtype;
+            world.send(query).await;
+        }
+        let is_kept = rtype != Type::DNAME;
+        assert_eq!(world.asked(), if is_kept { 1 } else { 2 }, "{rtype}");
+    }
     // Replies without a record: kept for so many seconds, or not at all.
     let rows: Vec<(Change, Reply, Option<u64>)> = vec![
         (usual, nodata(), Some(5)),
@@ -433,6 +546,31 @@ async fn a_hit_is_nobodys_authority_and_keeps_what_the_upstream_vouches_for() {
     let hit = world.ask(1).await;
     assert!(!hit.authoritative && hit.authentic);
     assert_eq!(world.asked(), 1);
+}
+
+/// The scope of an answer goes with it (RFC 7871 section 7.2.2).
+#[tokio::test]
+async fn a_hit_says_for_which_networks_it_is() {
+    let world = World::new(|_| {});
+    let scope = b"\0\x01\x18\x10\xC0\0\x02";
+    let mut reply = positive(100);
+    reply.options.push(Options::SUBNET, scope);
+    reply.options.push(Options::NSID, b"other");
+    world.script(reply);
+    let ask = async || {
+        let mut query = world.query("example.org", secs(0));
+        query
+            .options
+            .push(Options::SUBNET, b"\0\x01\x18\0\xC0\0\x02");
+        world.send(query).await
+    };
+    ask().await;
+    let hit = ask().await;
+    assert_eq!(world.asked(), 1);
+    assert_eq!(
+        hit.options.iter().collect::<Vec<_>>(),
+        [(Options::SUBNET, &scope[..])]
+    );
 }
 
 #[tokio::test]
@@ -613,6 +751,48 @@ async fn verified_answers_are_fresh_where_the_upstream_speaks() {
     world.ask(0).await;
     world.silence();
     assert_eq!(world.ask(310).await.why, Why::Stale);
+}
+
+/// A slow upstream costs one query its patience, and no other anything.
+#[tokio::test]
+async fn only_the_query_that_started_a_refresh_waits_for_it() {
+    for recheck in [0, 5] {
+        let world = stale(|stale| {
+            stale.verify = Some(Verify {
+                timeout: Some(secs(3600)),
+            });
+            stale.recheck = secs(recheck);
+        });
+        world.ask(0).await;
+        world.silence();
+        let mut first = Box::pin(world.ask(310));
+        assert!((&mut first).now_or_never().is_none());
+        for at in [310, 311, 330] {
+            let other = world.ask(at).now_or_never().expect("an answer at once");
+            assert_eq!((other.why, ttls(&other)), (Why::Stale, vec![0]));
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(world.asked(), 2);
+    }
+}
+
+#[tokio::test]
+async fn an_alias_without_its_target_is_no_positive_answer() {
+    let world = stale(|stale| stale.prefer_positive = true);
+    world.ask(0).await;
+    let target = name("target.org");
+    let mut nodata = upstream(Rcode::NOERROR);
+    nodata.answer(Type::CNAME, 600, Data::Name(target.as_ref()));
+    world.script(with_soa(nodata, 60, 60));
+    world.ask(310).await;
+    world.settle().await;
+    let reply = world.ask(311).await;
+    assert_eq!(
+        (reply.section(Section::Answer)[0].rtype, reply.why),
+        (Type::A, Why::Stale)
+    );
+    world.settle().await;
+    assert_eq!(world.asked(), 2);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::{
     logging::{self, Sink},
     plugin::{Block, Build, BuildError, Plugin, Setup, Written, metadata::Published},
     query::Query,
-    reply::{Reply, Section},
+    reply::Reply,
     wire::{Name, Opcode, Rcode, Type},
 };
 
@@ -73,14 +73,9 @@ impl Class {
         if query.opcode != Opcode::QUERY || transfer {
             return Self::Error;
         }
-        let answered = !reply.section(Section::Answer).is_empty();
-        let denied = || {
-            let mut authority = reply.section(Section::Authority).iter();
-            authority.any(|record| record.rtype == Type::SOA)
-        };
         match reply.rcode {
-            Rcode::NOERROR if answered => Self::Success,
-            Rcode::NOERROR | Rcode::NXDOMAIN if denied() => Self::Denial,
+            Rcode::NOERROR if reply.answers(query.asked.rtype) => Self::Success,
+            Rcode::NOERROR | Rcode::NXDOMAIN if reply.has_authority(Type::SOA) => Self::Denial,
             Rcode::NOERROR => Self::Success,
             _ => Self::Error,
         }
@@ -234,7 +229,7 @@ mod tests {
         logging::Page,
         plugin::testing::Place,
         query::Question,
-        reply::{Data, Owner, Soa, Why},
+        reply::{Data, Owner, Section, Soa, Why},
         wire,
     };
 
@@ -343,6 +338,12 @@ mod tests {
         answered.answer(Type::A, 5, Data::A([10, 0, 0, 1].into()));
         soa(&mut answered);
         assert_eq!(Class::of(&query, &answered), Class::Success);
+        // An alias that ends without data of the type is no answer.
+        let mut alias = Reply::default();
+        alias.answer(Type::CNAME, 5, Data::Name(Name::ROOT.as_ref()));
+        assert_eq!(Class::of(&query, &alias), Class::Success);
+        soa(&mut alias);
+        assert_eq!(Class::of(&query, &alias), Class::Denial);
     }
 
     #[test]

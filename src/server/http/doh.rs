@@ -167,8 +167,9 @@ fn refusal(Fault(status, reason): Fault) -> Response<Bytes> {
     response
 }
 
-/// Seconds that a reply may be kept: the smallest TTL in it (RFC 8484 §5.1), and not long where it
-/// has no record or says that something failed.
+/// Seconds that a reply may be kept: the smallest TTL in it, that of a denial at most the minimum field
+/// of its SOA record (RFC 8484 §5.1), and not long where it has no record or says that something
+/// failed.
 fn freshness(reply: &[u8]) -> u32 {
     lowest_ttl(reply).map_or(UNTOLD, |ttl| ttl.min(LONGEST))
 }
@@ -183,14 +184,22 @@ fn lowest_ttl(reply: &[u8]) -> Option<u32> {
     for _ in 0..header.counts[0] {
         reader.question().ok()?;
     }
+    let answers = u32::from(header.counts[1]);
     let records = header.counts[1..].iter().map(|count| u32::from(*count));
     let mut lowest = None;
-    for _ in 0..records.sum() {
+    for at in 0..records.sum() {
         let record = reader.record().ok()?;
         // The field of an OPT record means something else.
-        if record.rtype != Type::OPT {
-            lowest = Some(lowest.map_or(record.ttl, |ttl: u32| ttl.min(record.ttl)));
+        if record.rtype == Type::OPT {
+            continue;
         }
+        let mut ttl = record.ttl;
+        if record.rtype == Type::SOA && at >= answers {
+            // Its last field (RFC 2308 §5).
+            let minimum = reply[..record.data_end].last_chunk::<4>();
+            ttl = minimum.map_or(ttl, |octets| ttl.min(u32::from_be_bytes(*octets)));
+        }
+        lowest = Some(lowest.map_or(ttl, |lowest: u32| lowest.min(ttl)));
     }
     lowest
 }
@@ -263,6 +272,14 @@ mod tests {
         ] {
             assert_eq!(freshness(&reply(rcode, ttls)), age, "{rcode} {ttls:?}");
         }
+        // An alias, and an SOA record with a minimum of 5: no data (RFC 2308 §2.2).
+        let mut denial = vec![0, 0, 0x84, 0, 0, 1, 0, 1, 0, 1, 0, 0];
+        denial.extend(b"\x01a\0\0\x01\0\x01");
+        denial.extend(b"\xC0\x0C\0\x05\0\x01\0\0\x02\x58\0\x03\x01b\0");
+        denial.extend(b"\0\0\x06\0\x01\0\0\x02\x58\0\x16\0\0");
+        denial.extend([[0, 0, 0, 9]; 4].concat());
+        denial.extend([0, 0, 0, 5]);
+        assert_eq!(freshness(&denial), 5);
         assert_eq!(freshness(b"short"), 5);
     }
 }
