@@ -271,6 +271,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("lodestone_config_last_reload_successful", "gauge", "", ""),
     ("lodestone_forward_wrong_replies_total", "counter", "to", ""),
     ("lodestone_log_lines_dropped_total", "counter", "", ""),
+    ("lodestone_stale_queries_total", "counter", "", ""),
     ("process_cpu_seconds_total", "counter", "", ""),
     ("process_max_fds", "gauge", "", ""),
     ("process_open_fds", "gauge", "", ""),
