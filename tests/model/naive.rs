@@ -73,7 +73,7 @@ impl Model<'_> {
             }
             Err(Missing) => said.rcode = if self.synced { "NXDOMAIN" } else { "SERVFAIL" }.into(),
         }
-        if said.answer.is_empty() {
+        if said.answer.is_empty() && said.rcode != "SERVFAIL" {
             said.authority = vec![self.soa(&zone)];
         }
         Some(said)
