@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! batch    many from whoever sends them, with their replies; all the unsafe code that there is
+//! backlog  which of them have waited for too long
 //! single   one by one, for systems without those calls
 //! ```
 
+#[cfg(target_os = "linux")]
+mod backlog;
 #[cfg(target_os = "linux")]
 mod batch;
 mod single;
@@ -81,7 +84,18 @@ impl Datagrams {
         }
     }
 
-    /// One of those received last, and where its reply is to be written.
+    /// How many were dropped since this was last called, because they had waited for longer than
+    /// clients do.
+    pub fn take_stale(&mut self) -> usize {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Batch(batch) => batch.take_stale(),
+            Self::Single(_) => 0,
+        }
+    }
+
+    /// One of those received last, and where its reply is to be written; nothing in the place of one
+    /// that was dropped. One that was longer than any query is its beginning alone.
     pub fn datagram(&mut self, index: usize) -> Option<(Datagram<'_>, &mut Vec<u8>)> {
         match self {
             #[cfg(target_os = "linux")]

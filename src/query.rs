@@ -5,8 +5,11 @@ use std::{any::Any, net::SocketAddr, sync::Arc, time::Instant};
 use crate::{
     edns::Options,
     tsig::{Signed, Signer},
-    wire::{Class, Name, Opcode, Type},
+    wire::{Class, HEADER_LENGTH, MAX_MESSAGE, MIN_UDP_PAYLOAD, Name, Opcode, Type},
 };
+
+/// Bytes of an OPT record without options (RFC 6891 section 6.1.2).
+pub const OPT_LENGTH: usize = 11;
 
 /// One query on its way through the chain.
 #[derive(Clone, Debug)]
@@ -30,6 +33,9 @@ pub struct Query {
     pub authentic_data: bool,
     /// What the client's OPT record said, where it sent one.
     pub edns: Option<Edns>,
+    /// Bytes of a UDP reply at most, whatever the client takes: [`Edns::OUR_UDP_PAYLOAD`], unless
+    /// `bufsize` sets another limit.
+    pub udp_limit: u16,
     /// The options of that record that concern more than the client and us, as the plugins so far
     /// have made them: they go on to upstreams, and answers differ by them.
     pub options: Options,
@@ -92,6 +98,7 @@ impl Query {
             checking_disabled: false,
             authentic_data: false,
             edns: None,
+            udp_limit: Edns::OUR_UDP_PAYLOAD,
             options: Options::default(),
             rewritten: None,
             held_serial: None,
@@ -150,14 +157,33 @@ impl Query {
         self.authentic_data || self.dnssec_ok()
     }
 
-    /// The largest reply that the client takes over this transport, in octets.
-    pub fn reply_limit(&self) -> usize {
+    /// The largest reply that the client takes over this transport, in bytes, as it says itself.
+    pub fn payload(&self) -> usize {
         match (self.transport, self.edns) {
-            (Transport::Udp, None) => crate::wire::MIN_UDP_PAYLOAD,
-            (Transport::Udp, Some(edns)) => usize::from(edns.udp_payload)
-                .clamp(crate::wire::MIN_UDP_PAYLOAD, crate::wire::MAX_UDP_PAYLOAD),
-            _ => crate::wire::MAX_MESSAGE,
+            (Transport::Udp, None) => MIN_UDP_PAYLOAD,
+            (Transport::Udp, Some(edns)) => usize::from(edns.udp_payload).max(MIN_UDP_PAYLOAD),
+            _ => MAX_MESSAGE,
         }
+    }
+
+    /// The largest reply that is sent, in bytes: what the client takes, and over UDP no more than
+    /// [`Self::udp_limit`], so that no reply is fragmented (RFC 9715 section 3.2) and a forged
+    /// sender's address is not worth much.
+    pub fn reply_limit(&self) -> usize {
+        let payload = self.payload();
+        match self.transport {
+            Transport::Udp => payload.min(usize::from(self.udp_limit).max(MIN_UDP_PAYLOAD)),
+            _ => payload,
+        }
+    }
+
+    /// Bytes that a reply has for records at most: what is left of [`Self::reply_limit`] behind the
+    /// header, the question and the OPT record.
+    pub fn record_room(&self) -> usize {
+        let question = self.asked.name.as_wire().len() + 4;
+        let opt = self.edns.map_or(0, |_| OPT_LENGTH);
+        self.reply_limit()
+            .saturating_sub(HEADER_LENGTH + question + opt)
     }
 }
 
@@ -248,6 +274,42 @@ impl Transport {
         match self {
             Self::Udp | Self::Quic | Self::Https3 => "udp",
             Self::Tcp | Self::Tls | Self::Https | Self::Grpc => "tcp",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn udp_replies_are_not_fragmented() {
+        let mut query = Query::default();
+        for (advertised, udp_limit, limit) in [
+            (None, 1232, 512),
+            (None, 4096, 512),
+            (Some(0), 1232, 512),
+            (Some(1200), 1232, 1200),
+            (Some(4096), 1232, 1232),
+            (Some(65_535), 1232, 1232),
+            (Some(65_535), 4096, 4096),
+            (Some(1232), 512, 512),
+            (Some(1232), 0, 512),
+        ] {
+            query.edns = advertised.map(|udp_payload| Edns {
+                udp_payload,
+                version: 0,
+                dnssec_ok: false,
+                wants_nsid: false,
+            });
+            query.udp_limit = udp_limit;
+            query.transport = Transport::Udp;
+            assert_eq!(query.reply_limit(), limit, "{advertised:?} {udp_limit}");
+            // The header, the root's question and perhaps an OPT record.
+            let fixed = if advertised.is_some() { 28 } else { 17 };
+            assert_eq!(query.record_room(), limit - fixed);
+            query.transport = Transport::Tcp;
+            assert_eq!(query.reply_limit(), MAX_MESSAGE);
         }
     }
 }

@@ -156,6 +156,20 @@ impl Endpoints {
         }
     }
 
+    /// How many there are, ready or not.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Family::V4(all) => all.len(),
+            Family::Any(all) => all.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Gives the room of the pods' names back.
     pub(super) fn forget_pods(&mut self) {
         match &mut self.0 {
@@ -225,6 +239,15 @@ impl<'a> Iterator for EndpointsIter<'a> {
         match self {
             Self::V4(all) => all.next().map(Endpoint::seen),
             Self::Any(all) => all.next().map(Endpoint::seen),
+        }
+    }
+
+    /// Without a look at those before it.
+    #[inline]
+    fn nth(&mut self, n: usize) -> Option<Self::Item> {
+        match self {
+            Self::V4(all) => all.nth(n).map(Endpoint::seen),
+            Self::Any(all) => all.nth(n).map(Endpoint::seen),
         }
     }
 }

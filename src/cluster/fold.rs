@@ -351,7 +351,10 @@ impl Writer {
                 name: Arc::clone(name),
             })),
         };
+        let service = entry.service.as_ref().map(Arc::as_ptr);
         edit(&mut entry);
+        // Either the Service is replaced or a slice: the addresses are of the one or the other.
+        let of_service = service != entry.service.as_ref().map(Arc::as_ptr);
         let key = Arc::clone(&entry.key);
         let mut before = std::mem::take(&mut self.before);
         let mut after = std::mem::take(&mut self.after);
@@ -359,7 +362,9 @@ impl Writer {
         after.sort_unstable();
         // New addresses lead to the entry before it has them, old ones after it has lost them, so
         // that no reader finds an address without its owner.
-        owners::difference(&after, &before, |it| owners::add(&self.cluster, it, &key));
+        owners::difference(&after, &before, |it| {
+            owners::add(&self.cluster, it, of_service, &key);
+        });
         let hash = self.cluster.hash((&**namespace, &**name));
         let is = |it: &Tagged<Entry>| it.key == key;
         if entry.is_empty() {
@@ -370,7 +375,7 @@ impl Writer {
                 .put(hash, Tagged::new(hash, Arc::new(entry)), is);
         }
         owners::difference(&before, &after, |it| {
-            owners::remove(&self.cluster, it, &key);
+            owners::remove(&self.cluster, it, of_service, &key);
         });
         // All of them: one that stays may have become ready.
         self.cluster.moves.put(before.iter().chain(&after).copied());

@@ -76,9 +76,50 @@ pub struct EntryKey {
 #[derive(Clone)]
 pub(super) struct Owner {
     pub(super) tag: u32,
-    /// How many times: in several slices, or as a cluster address too.
-    pub(super) count: u32,
+    pub(super) count: Count,
     pub(super) key: Arc<EntryKey>,
+}
+
+/// How many times an entry has an address: in several slices, and as its Service's own. Each of the
+/// two is counted up to a bound; a count that has reached it stays there, and only says that there
+/// may be such an address, as an [`Owner`] always does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    endpoints: u16,
+    service: u16,
+}
+
+impl Count {
+    /// One more, of the Service itself or of an endpoint.
+    pub(super) fn add(self, service: bool) -> Self {
+        self.step(service, |count| count.saturating_add(1))
+    }
+
+    /// One less.
+    pub(super) fn remove(self, service: bool) -> Self {
+        self.step(service, |count| {
+            if count == u16::MAX {
+                count
+            } else {
+                count.saturating_sub(1)
+            }
+        })
+    }
+
+    /// Whether there are none left.
+    pub(super) fn is_zero(self) -> bool {
+        self == Self::default()
+    }
+
+    fn step(mut self, service: bool, step: impl Fn(u16) -> u16) -> Self {
+        let count = if service {
+            &mut self.service
+        } else {
+            &mut self.endpoints
+        };
+        *count = step(*count);
+        self
+    }
 }
 
 impl Cluster {
@@ -132,14 +173,44 @@ impl Cluster {
     /// The entries that may have this address: as a cluster address, an external one, or that of
     /// an endpoint, ready or not. Whether they do, and in which role, is for the caller to see.
     pub fn owners(&self, address: IpAddr) -> impl Iterator<Item = Found<Tagged<Entry>>> {
+        self.owners_where(address, |_| None, |_| true)
+    }
+
+    /// The same, those first that come after number `begin` says, of a number at least as large as
+    /// that of the entries.
+    pub fn owners_from(
+        &self,
+        address: IpAddr,
+        begin: impl FnOnce(usize) -> Option<usize>,
+    ) -> impl Iterator<Item = Found<Tagged<Entry>>> {
+        self.owners_where(address, begin, |_| true)
+    }
+
+    /// The entries whose Service may have this address, as a cluster address or an external one.
+    /// Of an address that thousands of Services have an endpoint at, these are few.
+    pub fn services_at(&self, address: IpAddr) -> impl Iterator<Item = Found<Tagged<Entry>>> {
+        self.owners_where(address, |_| None, |owner| owner.count.service > 0)
+    }
+
+    fn owners_where(
+        &self,
+        address: IpAddr,
+        begin: impl FnOnce(usize) -> Option<usize>,
+        is: impl Fn(&Owner) -> bool,
+    ) -> impl Iterator<Item = Found<Tagged<Entry>>> {
         let hash = self.hash(address);
         let (bucket, tag) = (self.owners.load(hash), tag(hash));
-        let mut at = 0;
+        let (mut at, mut left) = (begin(bucket.len()).unwrap_or(0), bucket.len());
         std::iter::from_fn(move || {
             loop {
+                left = left.checked_sub(1)?;
                 let owner = bucket.get(at)?;
                 at += 1;
+                if at == bucket.len() {
+                    at = 0;
+                }
                 if owner.tag == tag
+                    && is(owner)
                     && let Some(entry) = self.entry(&owner.key.namespace, &owner.key.name)
                 {
                     return Some(entry);

@@ -15,21 +15,31 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
     os::fd::{AsRawFd, RawFd},
     ptr,
+    time::{Duration, Instant, SystemTime},
 };
 
-use super::{Datagram, Late, REPLY_ROOM};
+use super::{
+    Datagram, Late, REPLY_ROOM,
+    backlog::{Backlog, PATIENCE},
+};
 
 /// Datagrams of one call. More of them would save less and less, and wait longer for each other.
 const BATCH: usize = 32;
 
-/// Octets of a query that are taken, beyond the 1,232 that we announce. It is an odd multiple of a
-/// cache line, so that the beginnings of the buffers do not compete for the same lines.
+/// Octets of a query that are taken, beyond the 1,232 that we announce: of a longer one the beginning
+/// alone, which is enough to say FORMERR to. It is an odd multiple of a cache line, so that the
+/// beginnings of the buffers do not compete for the same lines.
 const PACKET: usize = 1280 + 64;
 
-/// Room for one control message with the larger of the two kinds of packet information.
+/// Room for one control message with the larger of the two kinds of packet information, and one with
+/// a time of arrival.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-struct Control([u8; 64]);
+struct Control([u8; 96]);
+
+impl Control {
+    const EMPTY: Self = Self([0; 96]);
+}
 
 /// The system's calls, as values: one that a kernel or a sandbox does not have is exchanged for one
 /// that does the same for a single datagram, and a test puts its own in place.
@@ -61,11 +71,14 @@ pub struct Batch {
     messages: Messages,
     /// The address that the socket is bound to.
     bound: SocketAddr,
+    backlog: Backlog,
+    /// How many datagrams were dropped for having waited too long.
+    stale: usize,
 }
 
 /// What is known of one datagram, and the reply to it.
 struct Slot {
-    /// Its octets; nothing where it was cut or came from nowhere.
+    /// Its octets; nothing where it came from nowhere, or has waited for too long.
     length: Option<usize>,
     client: SocketAddr,
     name_length: libc::socklen_t,
@@ -89,10 +102,12 @@ impl Batch {
         Self {
             packets: vec![0; BATCH * PACKET].into(),
             names: vec![name; BATCH].into(),
-            controls: vec![Control([0; 64]); BATCH].into(),
+            controls: vec![Control::EMPTY; BATCH].into(),
             slots: slots.collect(),
             messages: Messages::default(),
             bound,
+            backlog: Backlog::new(PATIENCE),
+            stale: 0,
         }
     }
 
@@ -111,21 +126,29 @@ impl Batch {
             // The type of this length is another one with musl.
             header.msg_controllen = control.0.len() as _;
         }
+        let moment = self.backlog.begin();
         // SAFETY: each header was just pointed to a name, a vector and a control buffer of its own,
         // with their true lengths, and the vector to its own PACKET octets. All of them live in boxes
         // of `self`, which is borrowed for the length of the call.
         let Messages { headers, calls, .. } = &mut self.messages;
         let count = match unsafe { calls.receive(socket, headers, flags) } {
             Ok(count) => count,
-            Err(error) => return none_or(error),
+            Err(error) => {
+                let none = none_or(error);
+                if none.is_ok() {
+                    self.note(socket, true);
+                }
+                return none;
+            }
         };
         let received = headers.iter().zip(&self.names).take(count);
         for (slot, (message, name)) in self.slots.iter_mut().zip(received) {
             let header = &message.msg_hdr;
             let client = address(name, header.msg_namelen);
-            let whole = header.msg_flags & libc::MSG_TRUNC == 0;
+            let stale = moment.is_some_and(|moment| self.backlog.is_stale(moment, arrival(header)));
+            self.stale += usize::from(stale);
             let length = (message.msg_len as usize).min(PACKET);
-            slot.length = (whole && client.is_some()).then_some(length);
+            slot.length = (client.is_some() && !stale).then_some(length);
             slot.client = client.unwrap_or(self.bound);
             slot.name_length = header.msg_namelen;
             slot.local = self
@@ -136,11 +159,25 @@ impl Batch {
                 .flatten();
             slot.reply.clear();
         }
+        self.note(socket, count < BATCH);
         Ok(count)
     }
 
+    /// Datagrams were received; those that were there, where the queue was `emptied`.
+    fn note(&mut self, socket: &UdpSocket, emptied: bool) {
+        if let Some(on) = self.backlog.received(Instant::now(), emptied) {
+            // Without times of arrival nothing is dropped before it has waited long since now.
+            let _ = set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, on);
+        }
+    }
+
+    /// How many datagrams were dropped since this was last called.
+    pub fn take_stale(&mut self) -> usize {
+        mem::take(&mut self.stale)
+    }
+
     /// One of the datagrams received last, and where its reply is to be written; nothing where it
-    /// was longer than any query.
+    /// has waited for too long. One that was longer than any query is cut.
     pub fn datagram(&mut self, index: usize) -> Option<(Datagram<'_>, &mut Vec<u8>)> {
         let slot = self.slots.get_mut(index)?;
         let packet = &self.packets[index * PACKET..];
@@ -203,7 +240,7 @@ impl Default for Outbox {
     fn default() -> Self {
         Self {
             names: Vec::with_capacity(BATCH),
-            controls: vec![Control([0; 64]); BATCH].into(),
+            controls: vec![Control::EMPTY; BATCH].into(),
             messages: Messages::default(),
         }
     }
@@ -515,11 +552,21 @@ unsafe fn send_one(
 
 /// Asks the system to say with each datagram where it was sent to.
 pub fn ask_for_destinations(socket: &UdpSocket, bound: SocketAddr) -> io::Result<()> {
-    let on: libc::c_int = 1;
     let (level, option) = match bound {
         SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
         SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
     };
+    set_option(socket, level, option, true)
+}
+
+/// Switches an option of a socket on or off.
+fn set_option(
+    socket: &UdpSocket,
+    level: libc::c_int,
+    option: libc::c_int,
+    on: bool,
+) -> io::Result<()> {
+    let on = libc::c_int::from(on);
     // SAFETY: the option's value is a C int, which lives to the end of the call.
     let result = unsafe {
         libc::setsockopt(
@@ -572,6 +619,35 @@ fn address(name: &libc::sockaddr_storage, length: libc::socklen_t) -> Option<Soc
 
 /// Where a datagram was sent to, from the control messages that came with it.
 fn destination(header: &libc::msghdr) -> Option<IpAddr> {
+    let v4 = |info: libc::in_pktinfo| {
+        // The local address, which for a broadcast is not the one in the packet.
+        Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes())
+    };
+    let v6 = |info: libc::in6_pktinfo| Ipv6Addr::from(info.ipi6_addr.s6_addr);
+    // SAFETY: each kind has the data of its type.
+    unsafe {
+        let info = control(header, libc::IPPROTO_IP, libc::IP_PKTINFO);
+        let or = || control(header, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO);
+        info.map(v4)
+            .map(IpAddr::from)
+            .or_else(|| or().map(v6).map(IpAddr::from))
+    }
+}
+
+/// When a datagram arrived, from the control messages that came with it.
+fn arrival(header: &libc::msghdr) -> Option<SystemTime> {
+    // SAFETY: this kind has the data of this type.
+    let time: libc::timespec = unsafe { control(header, libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) }?;
+    let seconds = Duration::from_secs(u64::try_from(time.tv_sec).ok()?);
+    let fraction = Duration::from_nanos(u64::try_from(time.tv_nsec).ok()?);
+    SystemTime::UNIX_EPOCH.checked_add(seconds + fraction)
+}
+
+/// The data of the first control message of a kind that came with a datagram.
+///
+/// # Safety
+/// The data of this kind are a `T`, a plain C structure of numbers.
+unsafe fn control<T>(header: &libc::msghdr, level: libc::c_int, kind: libc::c_int) -> Option<T> {
     // SAFETY: the system has just filled `header`: its control pointer and length describe
     // initialized octets of a `Control`, aligned for a control header, that hold whole control
     // messages. The macros stay within them, and what is behind a message is read only where its
@@ -579,23 +655,13 @@ fn destination(header: &libc::msghdr) -> Option<IpAddr> {
     unsafe {
         let mut message = libc::CMSG_FIRSTHDR(header);
         while let Some(control) = message.as_ref() {
-            let (data, length) = (libc::CMSG_DATA(control), control.cmsg_len as usize);
-            let holds = |size: usize| length >= libc::CMSG_LEN(size as _) as usize;
-            match (control.cmsg_level, control.cmsg_type) {
-                (libc::IPPROTO_IP, libc::IP_PKTINFO) if holds(size_of::<libc::in_pktinfo>()) => {
-                    let info: libc::in_pktinfo = data.cast::<libc::in_pktinfo>().read_unaligned();
-                    // The local address, which for a broadcast is not the one in the packet.
-                    let ip = Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes());
-                    return Some(ip.into());
-                }
-                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)
-                    if holds(size_of::<libc::in6_pktinfo>()) =>
-                {
-                    let info: libc::in6_pktinfo = data.cast::<libc::in6_pktinfo>().read_unaligned();
-                    return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
-                }
-                _ => message = libc::CMSG_NXTHDR(header, control),
+            let length = libc::CMSG_LEN(size_of::<T>() as _) as usize;
+            if (control.cmsg_level, control.cmsg_type) == (level, kind)
+                && control.cmsg_len as usize >= length
+            {
+                return Some(libc::CMSG_DATA(control).cast::<T>().read_unaligned());
             }
+            message = libc::CMSG_NXTHDR(header, control);
         }
     }
     None

@@ -2,7 +2,7 @@
 
 use crate::{
     edns::Options,
-    query::{Edns, Question},
+    query::{Edns, OPT_LENGTH, Question},
     wire::{HEADER_LENGTH, Header, Type},
 };
 
@@ -56,9 +56,6 @@ pub fn write_query(
     }
     out
 }
-
-/// Octets of an OPT record without options.
-const OPT_LENGTH: usize = 11;
 
 #[cfg(test)]
 mod tests {

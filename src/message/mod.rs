@@ -4,6 +4,7 @@
 //! files, templates) is read by [`authority::text`](crate::authority::text).
 
 mod ask;
+mod cut;
 mod read;
 mod write;
 

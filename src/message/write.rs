@@ -1,8 +1,11 @@
 //! Writing a reply: restored to the question as asked, compressed, cut to what the client takes.
 
+use std::ops::Range;
+
+use super::cut::Cut;
 use crate::{
     edns::Options,
-    query::{Edns, Query},
+    query::{Edns, OPT_LENGTH, Query},
     reply::{self, Owner, Record, Reply, Section},
     wire::{HEADER_LENGTH, Header, MAX_MESSAGE, NameRef, Rcode, Type},
 };
@@ -43,12 +46,24 @@ pub struct Writer {
 impl Writer {
     /// Writes `reply` to `query` into `out` (cleared first), no longer than the client takes.
     ///
-    /// Where not everything fits, whole records are left out from the end and TC is set; the OPT
-    /// record stays (RFC 2181 §9, RFC 6891 §7).
+    /// Where not everything fits, whole records are left out from the end; the OPT record stays
+    /// (RFC 6891 §7). TC is set where something is missing that the reply cannot do without: see
+    /// [`super::cut`].
     pub fn write(&mut self, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
         let limit = query.reply_limit() - room(query);
-        let next = self.message(query, reply, 0, limit, out);
-        if next < reply.records().count() || reply.truncated {
+        let next = self.message(query, reply, 0..usize::MAX, limit, out);
+        let mut truncated = reply.truncated;
+        if next < reply.records().count() {
+            let cut = Cut::at(reply, query.asked.name.as_ref(), next);
+            truncated |= cut.is_truncation();
+            if !truncated {
+                let whole = cut.whole_sets();
+                if whole < next {
+                    self.message(query, reply, 0..whole, limit, out);
+                }
+            }
+        }
+        if truncated {
             set_truncated(out);
         }
         if let Some(signer) = &query.signer {
@@ -66,9 +81,10 @@ impl Writer {
         let mut signature = None;
         let mut from = 0;
         loop {
-            let mut next = self.message(query, reply, from, PART, &mut message);
+            let mut next = self.message(query, reply, from..count, PART, &mut message);
             if next == from && next < count {
-                next = self.message(query, reply, from, MAX_MESSAGE - room(query), &mut message);
+                let limit = MAX_MESSAGE - room(query);
+                next = self.message(query, reply, from..count, limit, &mut message);
             }
             // A record that fits into no message ends the transfer, and the client is told so.
             let stuck = next == from && next < count;
@@ -88,13 +104,13 @@ impl Writer {
         }
     }
 
-    /// Writes a message of at most `limit` octets with the records from this one on, as many as
-    /// fit; which is the next.
+    /// Writes a message of at most `limit` octets with these records, as many as fit; which is the
+    /// next.
     fn message(
         &mut self,
         query: &Query,
         reply: &Reply,
-        from: usize,
+        range: Range<usize>,
         limit: usize,
         out: &mut Vec<u8>,
     ) -> usize {
@@ -113,7 +129,7 @@ impl Writer {
         };
         let room = limit.saturating_sub(opt_length);
         let mut counts = [1u16, 0, 0, 0];
-        let next = self.sections(reply, from, room, &mut counts, out);
+        let next = self.sections(reply, range, room, &mut counts, out);
         if query.edns.is_some() {
             opt.write(query, reply, out);
             counts[3] += 1;
@@ -122,11 +138,11 @@ impl Writer {
         next
     }
 
-    /// Writes the records from this one on, as many as fit; which is the next.
+    /// Writes these records, as many as fit; which is the next.
     fn sections(
         &mut self,
         reply: &Reply,
-        from: usize,
+        range: Range<usize>,
         room: usize,
         counts: &mut [u16; 4],
         out: &mut Vec<u8>,
@@ -134,9 +150,11 @@ impl Writer {
         let mut next = 0;
         for section in Section::ALL {
             let records = reply.section(section);
-            let skipped = from.saturating_sub(next).min(records.len());
+            let end = records.len().min(range.end - next);
+            let skipped = range.start.saturating_sub(next).min(end);
+            let records = &records[skipped..end];
             next += skipped;
-            for record in &records[skipped..] {
+            for record in records {
                 let start = out.len();
                 let remembered = self.compression.used;
                 self.record(reply, record, out);
@@ -266,9 +284,6 @@ fn stands_at(mut name: &[u8], out: &[u8], mut place: usize) -> bool {
 fn room(query: &Query) -> usize {
     query.signer.as_ref().map_or(0, |signer| signer.room())
 }
-
-/// Octets of an OPT record without options.
-const OPT_LENGTH: usize = 11;
 
 /// Octets of an extended error's text that are sent: it must not crowd out records.
 const EXTRA_TEXT: usize = 200;

@@ -67,6 +67,8 @@ pub struct Metrics {
     pub kubernetes: Kubernetes,
     /// The cluster, as only we tell it.
     pub cluster: Cluster,
+    /// Queries that had waited in a socket's queue for longer than clients do, and were dropped.
+    pub stale_queries_total: IntCounter,
     /// Log lines that were dropped because whoever reads them is too slow.
     pub log_lines_dropped_total: IntCounter,
     /// Records of zone files and lines of hosts files that were left out: `plugin`.
@@ -257,6 +259,10 @@ impl Metrics {
                 "lodestone_left_out_total",
                 "Records of zone files and lines of hosts files left out because they cannot be read.",
                 &["plugin"],
+            ),
+            stale_queries_total: register.counter(
+                "lodestone_stale_queries_total",
+                "Queries over UDP dropped because they had been queued for longer than clients wait.",
             ),
             log_lines_dropped_total: register.counter(
                 "lodestone_log_lines_dropped_total",

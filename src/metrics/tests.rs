@@ -272,6 +272,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("lodestone_forward_wrong_replies_total", "counter", "to", ""),
     ("lodestone_left_out_total", "counter", "plugin", ""),
     ("lodestone_log_lines_dropped_total", "counter", "", ""),
+    ("lodestone_stale_queries_total", "counter", "", ""),
     ("process_cpu_seconds_total", "counter", "", ""),
     ("process_max_fds", "gauge", "", ""),
     ("process_open_fds", "gauge", "", ""),

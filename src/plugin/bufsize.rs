@@ -1,11 +1,12 @@
-//! `bufsize`: lowers the size of UDP replies that clients say they take, so that none is cut into
-//! fragments on its way.
+//! `bufsize`: the largest UDP reply, so that none is fragmented on its way.
 //!
 //! ```text
 //! bufsize [SIZE]
 //! ```
 //!
-//! It holds for replies to clients and for what is asked of upstreams alike.
+//! It lowers the size that a client advertises, for the reply to it and for what is asked of upstreams
+//! alike. Without it replies have at most 1,232 bytes ([`Edns::OUR_UDP_PAYLOAD`]); a greater SIZE
+//! permits more to clients that advertise more.
 
 use std::sync::Arc;
 
@@ -53,6 +54,7 @@ impl Plugin for Bufsize {
         if let Some(edns) = &mut query.edns {
             edns.udp_payload = edns.udp_payload.min(self.0);
         }
+        query.udp_limit = self.0;
         Step::Pass
     }
 }
@@ -90,6 +92,7 @@ mod tests {
             plugin.ask(&place.context(), &mut query, &mut Reply::default());
             assert_eq!(query.edns.unwrap().udp_payload, wanted, "{text}");
             assert_eq!(query.reply_limit(), usize::from(wanted.max(512)));
+            assert_eq!(query.payload(), usize::from(wanted.max(512)));
             query.edns = None;
             plugin.ask(&place.context(), &mut query, &mut Reply::default());
             assert_eq!(query.edns, None);

@@ -22,6 +22,7 @@ pub struct Chain {
     recurses: bool,
     refuses_others: bool,
     follows: bool,
+    needs_whole_answers: bool,
 }
 
 /// A plugin, and its place among all of them.
@@ -79,6 +80,7 @@ impl Chain {
     pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Self {
         let recurses = plugins.iter().any(|plugin| plugin.recurses());
         let follows = plugins.iter().any(|plugin| plugin.follows());
+        let needs_whole_answers = plugins.iter().any(|plugin| plugin.needs_whole_answers());
         let observers = plugins.iter().filter(|plugin| plugin.observes());
         // A cache does not answer by itself. CoreDNS has it before those that serve zones.
         let mut last = plugins
@@ -101,12 +103,18 @@ impl Chain {
             recurses,
             refuses_others,
             follows,
+            needs_whole_answers,
         }
     }
 
     /// Its plugins, outermost first.
     pub fn plugins(&self) -> &[Arc<dyn Plugin>] {
         &self.plugins
+    }
+
+    /// Whether a plugin of it needs answers whole: see [`Plugin::needs_whole_answers`].
+    pub fn needs_whole_answers(&self) -> bool {
+        self.needs_whole_answers
     }
 
     /// Asks the plugins one after the other and lets those that passed amend the reply.

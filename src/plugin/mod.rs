@@ -44,6 +44,7 @@ pub mod order;
 mod parts;
 mod polled_file;
 pub mod prometheus;
+mod random;
 pub mod rewrite;
 pub mod secondary;
 pub mod template;
@@ -103,6 +104,12 @@ pub trait Plugin: Send + Sync + 'static {
     /// Whether it has anything to do on the way out: see [`Plugin::amend`].
     fn amends(&self) -> bool {
         true
+    }
+
+    /// Whether it chooses among all records of an answer on the way out. Otherwise what the client
+    /// does not take need not be in the reply at all, as [`Reply::truncated`] then says.
+    fn needs_whole_answers(&self) -> bool {
+        false
     }
 
     /// Whether it may have to wait before it amends: see [`Plugin::follow`].

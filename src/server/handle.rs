@@ -19,7 +19,7 @@ use crate::{
     message::{Parsed, Writer, read_query, read_query_into, write_bare},
     metrics::{Dns, Metrics, ZoneCounters},
     plugin::{self, Block, Context, Door, Walk, Written},
-    query::{Query, Transport},
+    query::{Edns, Query, Transport},
     reply::{Reply, Why},
     tsig::Signed,
     upstream::{Ask, Place},
@@ -327,6 +327,7 @@ impl Arrival<'_> {
             checking_disabled,
             authentic_data,
             edns,
+            udp_limit,
             options,
             rewritten,
             held_serial,
@@ -351,6 +352,7 @@ impl Arrival<'_> {
         *checking_disabled = header.has(Header::CHECKING_DISABLED);
         *authentic_data = header.has(Header::AUTHENTIC);
         *edns = beside.edns;
+        *udp_limit = Edns::OUR_UDP_PAYLOAD;
         *options = beside.options;
         *rewritten = None;
         *held_serial = beside.held_serial;

@@ -217,6 +217,11 @@ impl Worker {
         if count == 0 {
             return 0;
         }
+        let stale = datagrams.take_stale();
+        if stale > 0 {
+            let metrics = self.entrance.server().metrics();
+            metrics.stale_queries_total.inc_by(stale as u64);
+        }
         let received = Instant::now();
         let routes = self.entrance.server().routes();
         for index in 0..count {

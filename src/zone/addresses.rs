@@ -9,12 +9,12 @@ use crate::{
 };
 
 impl Answer<'_> {
-    /// Adds each address of the family that is asked for, once.
+    /// Adds each address of the family that is asked for, once, as many as there is room for.
     pub(super) fn addresses(&mut self, addresses: impl Iterator<Item = IpAddr>) {
         let mut said = Distinct::new();
         for address in addresses {
-            if self.wants(address) && said.insert(address) {
-                self.address(address);
+            if self.wants(address) && said.insert(address) && !self.put_address(address) {
+                break;
             }
         }
     }
@@ -22,9 +22,18 @@ impl Answer<'_> {
     /// Adds an address, if its family is asked for.
     pub(super) fn address(&mut self, address: IpAddr) {
         if self.wants(address) {
+            self.put_address(address);
+        }
+    }
+
+    /// Adds an address; false where there is no room for it.
+    fn put_address(&mut self, address: IpAddr) -> bool {
+        let fits = self.admit(length(address));
+        if fits {
             let ttl = self.view.rules.ttl;
             put(self.reply, Section::Answer, self.owner, ttl, address);
         }
+        fits
     }
 
     fn wants(&self, address: IpAddr) -> bool {
@@ -35,6 +44,11 @@ impl Answer<'_> {
                 Type::AAAA
             }
     }
+}
+
+/// Bytes of an address.
+pub(super) fn length(address: IpAddr) -> usize {
+    if address.is_ipv4() { 4 } else { 16 }
 }
 
 /// Adds an address record of either family.

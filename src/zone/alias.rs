@@ -60,6 +60,7 @@ impl Answer<'_> {
             zone: place.suffix(),
             owner: Owner::Name(target.as_ref()),
             asked: self.asked,
+            room: self.room,
             reply: &mut *self.reply,
         }
         .form(place.form());

@@ -10,6 +10,7 @@ use super::{
     Answer, View, addresses,
     distinct::Distinct,
     endpoint::{EndpointName, LabelBuffer, Only},
+    room::RECORD,
     target::Target,
 };
 use crate::{
@@ -138,15 +139,21 @@ impl Answer<'_> {
     fn name_servers(&mut self) {
         let ttl = self.view.rules.ttl;
         let (reply, owner, zone) = (&mut *self.reply, self.owner, self.zone);
+        let room = &mut self.room;
         let mut names = Distinct::new();
         let mut glue = Distinct::new();
         self.view.each_name_server(zone, |name, address| {
             // Names are compared whole, and kept whole: this is asked once in a while.
             let known = name.to_name();
             if names.insert(known) {
-                reply.push(Section::Answer, owner, Type::NS, ttl, Data::Name(name));
+                let fits = room.take(RECORD + 2);
+                reply.truncated |= !fits;
+                if fits {
+                    reply.push(Section::Answer, owner, Type::NS, ttl, Data::Name(name));
+                }
             }
-            if glue.insert((known, address)) {
+            let length = RECORD + addresses::length(address);
+            if glue.insert((known, address)) && room.take_beside(length) {
                 let owner = Owner::Name(name);
                 addresses::put(reply, Section::Additional, owner, ttl, address);
             }

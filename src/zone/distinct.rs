@@ -13,25 +13,36 @@ pub struct Distinct<T> {
     many: HashSet<T, foldhash::fast::RandomState>,
 }
 
-impl<T: Copy + Eq + Hash> Distinct<T> {
-    /// Of nothing.
-    pub fn new() -> Self {
+impl<T: Copy> Default for Distinct<T> {
+    fn default() -> Self {
         Self {
             few: [None; FEW],
             length: 0,
             many: HashSet::default(),
         }
     }
+}
+
+impl<T: Copy + Eq + Hash> Distinct<T> {
+    /// Of nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
 
     /// Adds a value; false where it is there already.
     pub fn insert(&mut self, value: T) -> bool {
-        if self.few[..self.length].contains(&Some(value)) {
-            return false;
-        }
         if self.length < FEW {
+            if self.few[..self.length].contains(&Some(value)) {
+                return false;
+            }
             self.few[self.length] = Some(value);
             self.length += 1;
             return true;
+        }
+        if self.many.is_empty() {
+            // From here on all of them are hashed, and none is compared with the first ones.
+            self.many.reserve(8 * FEW);
+            self.many.extend(self.few.iter().flatten());
         }
         self.many.insert(value)
     }

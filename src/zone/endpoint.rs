@@ -70,9 +70,12 @@ impl Eq for EndpointName<'_> {}
 impl Hash for EndpointName<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let mut buffer = LabelBuffer::default();
-        for octet in self.label(&mut buffer) {
-            state.write_u8(octet.to_ascii_lowercase());
-        }
+        let label = self.label(&mut buffer);
+        let mut lower = [0; MAX_LABEL];
+        let lower = &mut lower[..label.len().min(MAX_LABEL)];
+        lower.copy_from_slice(&label[..lower.len()]);
+        lower.make_ascii_lowercase();
+        state.write(lower);
     }
 }
 
@@ -88,15 +91,12 @@ impl Default for LabelBuffer {
 /// An address as a label: dots or colons become dashes. A label does not end in a dash, so one
 /// that would gets a `0` behind it, which leaves the address what it is.
 fn dashed(address: IpAddr, buffer: &mut [u8; DASHED]) -> &[u8] {
-    let mut room = buffer.as_mut_slice();
-    let whole = match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            write!(room, "{a}-{b}-{c}-{d}")
-        }
-        IpAddr::V6(v6) => write!(room, "{v6}"),
+    let v6 = match address {
+        IpAddr::V4(v4) => return dashed_v4(v4.octets(), buffer),
+        IpAddr::V6(v6) => v6,
     };
-    whole.expect("an address has at most 39 octets");
+    let mut room = buffer.as_mut_slice();
+    write!(room, "{v6}").expect("an address has at most 39 octets");
     let left = room.len();
     let mut length = DASHED - left;
     for octet in &mut buffer[..length] {
@@ -107,6 +107,28 @@ fn dashed(address: IpAddr, buffer: &mut [u8; DASHED]) -> &[u8] {
     if buffer[length - 1] == b'-' {
         buffer[length] = b'0';
         length += 1;
+    }
+    &buffer[..length]
+}
+
+/// Four numbers with dashes between them. Written by hand: a reply may have a thousand of them.
+fn dashed_v4(octets: [u8; 4], buffer: &mut [u8; DASHED]) -> &[u8] {
+    let mut length = 0;
+    let mut put = |octet| {
+        buffer[length] = octet;
+        length += 1;
+    };
+    for (at, octet) in octets.into_iter().enumerate() {
+        if at > 0 {
+            put(b'-');
+        }
+        if octet >= 100 {
+            put(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            put(b'0' + octet / 10 % 10);
+        }
+        put(b'0' + octet % 10);
     }
     &buffer[..length]
 }
@@ -195,20 +217,67 @@ pub struct Selection<'a> {
 impl<'a> Selection<'a> {
     /// The endpoints, slice by slice, each with its slice.
     pub fn endpoints(self) -> impl Iterator<Item = (&'a Slice, SeenEndpoint<'a>)> {
-        let slices = self.slices.iter().filter(move |slice| match self.only {
+        let slices = self
+            .slices
+            .iter()
+            .filter(move |slice| self.has_slice(slice));
+        slices.flat_map(move |slice| {
+            let endpoints = slice.ready().filter(move |endpoint| self.has(*endpoint));
+            endpoints.map(move |endpoint| (&**slice, endpoint))
+        })
+    }
+
+    /// The same endpoints, from number `at` of all that the slices hold to the last, and from the
+    /// first to there. What stands before it is not looked at.
+    pub fn endpoints_from(self, at: usize) -> impl Iterator<Item = (&'a Slice, SeenEndpoint<'a>)> {
+        let (mut first, mut within) = (0, at);
+        while let Some(slice) = self.slices.get(first)
+            && within >= slice.endpoints.len()
+        {
+            within -= slice.endpoints.len();
+            first += 1;
+        }
+        let (before, from) = self.slices.split_at(first);
+        let (divided, behind) = from.split_at(from.len().min(1));
+        let of = move |slices| Self { slices, ..self };
+        let part = move |skipped, taken| {
+            let slices = divided.iter().filter(move |slice| self.has_slice(slice));
+            slices.flat_map(move |slice| {
+                let endpoints = slice.endpoints.iter().skip(skipped).take(taken);
+                let meant = endpoints.filter(move |it| it.ready && self.has(*it));
+                meant.map(move |endpoint| (&**slice, endpoint))
+            })
+        };
+        part(within, usize::MAX)
+            .chain(of(behind).endpoints())
+            .chain(of(before).endpoints())
+            .chain(part(0, within))
+    }
+
+    /// Whether a slice may hold endpoints that are meant.
+    fn has_slice(self, slice: &Slice) -> bool {
+        match self.only {
             Only::Port(port) => slice.ports.iter().any(|it| port.is(it)),
             Only::Member(cluster, _) => cluster_of(slice).eq_ignore_ascii_case(cluster),
             _ => true,
-        });
-        slices.flat_map(move |slice| {
-            let endpoints = slice.ready().filter(move |endpoint| match self.only {
-                Only::Named(sought) | Only::Member(_, sought) => {
-                    sought.names(*endpoint, self.by_pod)
-                }
-                Only::Near(zone) => endpoint.zone().is_some_and(|own| zone.is(own)),
-                _ => true,
-            });
-            endpoints.map(move |endpoint| (&**slice, endpoint))
+        }
+    }
+
+    /// Whether an endpoint of such a slice is meant, if it is ready.
+    fn has(self, endpoint: SeenEndpoint<'_>) -> bool {
+        match self.only {
+            Only::Named(sought) | Only::Member(_, sought) => sought.names(endpoint, self.by_pod),
+            Only::Near(zone) => endpoint.zone().is_some_and(|own| zone.is(own)),
+            _ => true,
+        }
+    }
+
+    /// How many endpoints there are at most, and how many pairs of an endpoint and a port.
+    pub fn count(self) -> (usize, usize) {
+        let slices = self.slices.iter();
+        slices.fold((0, 0), |(endpoints, pairs), slice| {
+            let length = slice.endpoints.len();
+            (endpoints + length, pairs + length * slice.ports.len())
         })
     }
 
@@ -221,11 +290,16 @@ impl<'a> Selection<'a> {
     }
 
     /// How many pairs of an endpoint and a port there are, where an endpoint without ports counts
-    /// as one pair.
-    pub fn pairs(self) -> usize {
-        self.endpoints()
-            .map(|(slice, _)| self.ports(slice).count().max(1))
-            .sum()
+    /// as one pair; counted up to `limit`, or a little more.
+    pub fn pairs(self, limit: usize) -> usize {
+        let mut pairs = 0;
+        for (slice, _) in self.endpoints() {
+            pairs += self.ports(slice).count().max(1);
+            if pairs >= limit {
+                break;
+            }
+        }
+        pairs
     }
 }
 

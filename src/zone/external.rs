@@ -21,7 +21,8 @@ use super::{
     endpoint::{EndpointName, LabelBuffer, Only, is_protocol_of},
     form::{Form, Part},
     lookup::is_up,
-    reverse::{self, Blocks},
+    reverse::{self, Blocks, Pointers},
+    room::Room,
     target::Target,
 };
 use crate::{
@@ -42,9 +43,10 @@ pub struct External {
 }
 
 impl Answers for External {
-    fn answer(&self, question: &Question, reply: &mut Reply) -> Outcome {
+    fn answer_within(&self, question: &Question, room: Room, reply: &mut Reply) -> Outcome {
         self.view.answer_by(
             question,
+            room,
             reply,
             |answer, place| self.form(answer, place.external_form(&self.apex)),
             |zone, reply| self.authority(zone, reply),
@@ -270,26 +272,31 @@ impl External {
     fn pointers(&self, answer: &mut Answer<'_>, address: IpAddr) -> bool {
         let view = &self.view;
         let zone = view.zones.primary().as_ref();
-        let owners = || {
-            let owners = view.cluster.owners(address);
-            let shown = owners.filter(|entry| view.shows(&entry.key.namespace));
-            shown.filter_map(|entry| Some((entry.service.clone()?, entry)))
-        };
-        let mut found = false;
-        for (service, _) in owners() {
+        let (mut found, mut said) = (false, Pointers::default());
+        for entry in view.cluster.services_at(address) {
+            let Some(service) = entry.service.as_deref() else {
+                continue;
+            };
             let external = service.external.as_deref();
-            if external.is_some_and(|external| external.addresses.contains(&address)) {
+            if external.is_some_and(|external| external.addresses.contains(&address))
+                && view.shows(&entry.key.namespace)
+            {
                 found = true;
-                if let Some(target) = Target::external(&service.name, &service.namespace, zone) {
-                    answer.pointer(target.name());
+                let target = Target::external(&service.name, &service.namespace, zone);
+                if target.is_some_and(|target| !answer.pointer(target.name(), &mut said)) {
+                    break;
                 }
             }
         }
         if found || !self.headless {
             return found;
         }
-        for (service, entry) in owners().filter(|(service, _)| shows_endpoints(service)) {
-            let target = Target::external(&service.name, &service.namespace, zone);
+        for entry in view.owners(address, answer.room) {
+            let service = entry.service.as_deref();
+            let shown = |it: &&Service| shows_endpoints(it) && view.shows(&entry.key.namespace);
+            let target = service
+                .filter(shown)
+                .and_then(|it| Target::external(&it.name, &it.namespace, zone));
             let Some(mut target) = target else { continue };
             let endpoints = entry.endpoints();
             for endpoint in endpoints.filter(|it| it.ready && it.address == address) {
@@ -297,7 +304,9 @@ impl External {
                 let name = EndpointName::of(endpoint, view.rules.endpoint_pod_names);
                 if let Some(name) = target.below(name.label(&mut buffer)) {
                     found = true;
-                    answer.pointer(name);
+                    if !answer.pointer(name, &mut said) {
+                        return true;
+                    }
                 }
             }
         }

@@ -6,10 +6,11 @@ use super::{
     Answer, Known, PodNames, View,
     endpoint::{Only, Selection, Sought, is_protocol_of, parse_dashed},
     form::{Part, TopologyZone, ZONAL},
+    room::RECORD,
     target::Target,
 };
 use crate::{
-    cluster::{Entry, Port, Service, ServiceImport, ServiceKind},
+    cluster::{Entry, Port, SeenEndpoint, Service, ServiceImport, ServiceKind, Slice},
     reply::Why,
     wire::Type,
 };
@@ -183,15 +184,24 @@ impl Answer<'_> {
 
     fn of_endpoints(&mut self, target: Option<Target>, selection: Selection<'_>) {
         match self.rtype {
-            Type::A | Type::AAAA => {
-                self.addresses(selection.endpoints().map(|(_, endpoint)| endpoint.address));
-            }
+            Type::A => self.endpoint_addresses(selection, RECORD + 4),
+            Type::AAAA => self.endpoint_addresses(selection, RECORD + 16),
             Type::SRV => {
                 if let Some(target) = target {
                     self.endpoint_srv(target, selection);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Addresses of endpoints, of which each takes so many bytes.
+    fn endpoint_addresses(&mut self, selection: Selection<'_>, each: usize) {
+        let (endpoints, _) = selection.count();
+        let of = |(_, endpoint): (&Slice, SeenEndpoint<'_>)| endpoint.address;
+        match self.room.begin(endpoints, endpoints.saturating_mul(each)) {
+            None => self.addresses(selection.endpoints().map(of)),
+            Some(at) => self.addresses(selection.endpoints_from(at).map(of)),
         }
     }
 

@@ -13,6 +13,7 @@
 //! meaning    what a name means, in words, for metadata
 //! search     where the resolver of a pod looks names up
 //! target     names that records point to      distinct  each record once
+//! room       how many records are made, where not all can be sent
 //! transfer   zones as a whole
 //! ```
 
@@ -28,6 +29,7 @@ mod lookup;
 mod meaning;
 mod name;
 mod reverse;
+mod room;
 mod search;
 mod srv;
 mod target;
@@ -37,6 +39,7 @@ use std::{net::IpAddr, sync::Arc};
 
 pub use external::External;
 pub use name::{Zone, Zones};
+pub use room::Room;
 
 use self::{
     form::Form,
@@ -119,8 +122,14 @@ pub enum Outcome {
 
 /// Zones of the cluster that can be asked: its own, or those that show it to the outside.
 pub trait Answers {
-    /// Answers a question of class IN into `reply`, which comes empty.
-    fn answer(&self, question: &Question, reply: &mut Reply) -> Outcome;
+    /// Answers a question of class IN into `reply`, which comes empty, with as many records as
+    /// there is `room` for. Where the answer has more, the reply is [`Reply::truncated`].
+    fn answer_within(&self, question: &Question, room: Room, reply: &mut Reply) -> Outcome;
+
+    /// The same with every record.
+    fn answer(&self, question: &Question, reply: &mut Reply) -> Outcome {
+        self.answer_within(question, Room::ALL, reply)
+    }
 
     /// Completes the reply to a question that came out as [`Outcome::Denied`]: NXDOMAIN, or
     /// SERVFAIL where not everything is known yet, since what is not found may yet exist.
@@ -131,9 +140,9 @@ pub trait Answers {
 }
 
 impl Answers for View {
-    fn answer(&self, question: &Question, reply: &mut Reply) -> Outcome {
+    fn answer_within(&self, question: &Question, room: Room, reply: &mut Reply) -> Outcome {
         let records = |answer: &mut Answer<'_>, place: &Place<'_, '_>| answer.form(place.form());
-        self.answer_by(question, reply, records, |zone, reply| {
+        self.answer_by(question, room, reply, records, |zone, reply| {
             self.put_soa(zone, reply);
         })
     }
@@ -176,6 +185,7 @@ impl View {
     fn answer_by(
         &self,
         question: &Question,
+        room: Room,
         reply: &mut Reply,
         records: impl FnOnce(&mut Answer<'_>, &Place<'_, '_>) -> Known,
         put_soa: impl FnOnce(NameRef<'_>, &mut Reply),
@@ -197,6 +207,7 @@ impl View {
             zone: place.suffix(),
             owner: Owner::Question,
             asked: question.lower.as_ref(),
+            room,
             reply,
         };
         let outside = match records(&mut answer, &place) {
@@ -206,7 +217,8 @@ impl View {
                 return Outcome::Denied(why);
             }
         };
-        if reply.section(crate::reply::Section::Answer).is_empty() {
+        let is_empty = reply.section(crate::reply::Section::Answer).is_empty();
+        if is_empty && !reply.truncated {
             put_soa(place.suffix(), reply);
             reply.why = Why::ClusterNoData;
         } else {
@@ -223,11 +235,12 @@ impl View {
         reply: &mut Reply,
         put_soa: impl FnOnce(NameRef<'_>, &mut Reply),
     ) {
-        if self.cluster.synced() {
-            reply.fail(Rcode::NXDOMAIN, why);
-        } else {
+        if !self.cluster.synced() {
+            // A failure says nothing about the zone: neither AA nor an SOA record (RFC 2308 §7.1).
             reply.fail(Rcode::SERVFAIL, Why::NotSynced);
+            return;
         }
+        reply.fail(Rcode::NXDOMAIN, why);
         reply.authoritative = true;
         let labels = Labels::new(&question.name, &question.lower);
         if let Some(place) = self.zones.find(&labels) {
@@ -246,6 +259,8 @@ struct Answer<'a> {
     owner: Owner<'a>,
     /// The name that was asked for.
     asked: NameRef<'a>,
+    /// What is left for records.
+    room: Room,
     reply: &'a mut Reply,
 }
 
@@ -254,6 +269,14 @@ struct Answer<'a> {
 type Known = Result<Option<Box<Name>>, Why>;
 
 impl Answer<'_> {
+    /// Takes the room of an answer record of at least so many bytes of data. Without it the answer
+    /// is truncated, and no further record need be made.
+    fn admit(&mut self, data: usize) -> bool {
+        let fits = self.room.take(room::RECORD + data);
+        self.reply.truncated |= !fits;
+        fits
+    }
+
     /// Adds the records of a name of this form.
     fn form(&mut self, form: Form<'_>) -> Known {
         match form {

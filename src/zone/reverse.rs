@@ -1,18 +1,20 @@
 //! PTR records, and the names between them and the zone.
 
-use std::net::IpAddr;
+use std::{hash::BuildHasher, net::IpAddr};
 
 use arc_swap::ArcSwapOption;
 use ipnet::IpNet;
 
 use super::{
     Answer, View,
+    distinct::Distinct,
     endpoint::{EndpointName, LabelBuffer},
+    room::{RECORD, Room},
     target::Target,
 };
 use crate::{
-    cluster::{Cluster, Entry, EntryKey},
-    reply::{Data, Section, Why},
+    cluster::{Cluster, Entry, EntryKey, Found, Tagged},
+    reply::{Data, Reply, Section, Why},
     wire::{NameRef, Type},
 };
 
@@ -29,22 +31,22 @@ impl Answer<'_> {
     }
 
     /// Points to the Service that has the address; or else to every ready endpoint that has it,
-    /// whatever its Service. False where there is none.
+    /// whatever its Service, as many as there is room for. False where there is none.
     fn pointers(&mut self, address: IpAddr) -> bool {
         let view = self.view;
-        let owners = || {
-            let owners = view.cluster.owners(address);
-            owners.filter(|entry| view.shows(&entry.key.namespace))
-        };
-        if let Some(entry) = owners().find(|entry| has_cluster_ip(entry, address)) {
+        let mut services = view.cluster.services_at(address);
+        if let Some(entry) = services
+            .find(|entry| view.shows(&entry.key.namespace) && has_cluster_ip(entry, address))
+        {
             if let Some(target) = target(view, &entry.key) {
-                self.pointer(target.name());
+                self.pointer(target.name(), &mut Pointers::default());
             }
             return true;
         }
-        let mut found = false;
-        for entry in owners() {
-            let Some(mut target) = target(view, &entry.key) else {
+        let (mut found, mut said) = (false, Pointers::default());
+        for entry in view.owners(address, self.room) {
+            let shown = view.shows(&entry.key.namespace);
+            let Some(mut target) = target(view, &entry.key).filter(|_| shown) else {
                 continue;
             };
             let endpoints = entry.endpoints();
@@ -53,25 +55,63 @@ impl Answer<'_> {
                 let name = EndpointName::of(endpoint, view.rules.endpoint_pod_names);
                 if let Some(name) = target.below(name.label(&mut buffer)) {
                     found = true;
-                    self.pointer(name);
+                    if !self.pointer(name, &mut said) {
+                        return true;
+                    }
                 }
             }
         }
         found
     }
 
-    /// Adds a pointer, unless it is there: slices may repeat each other while they change.
-    pub(super) fn pointer(&mut self, target: NameRef<'_>) {
-        if self.rtype != Type::PTR {
-            return;
+    /// Adds a pointer, unless it is among those `said`: slices may repeat each other while they
+    /// change. False where there is no room for it.
+    pub(super) fn pointer(&mut self, target: NameRef<'_>, said: &mut Pointers) -> bool {
+        if self.rtype != Type::PTR || !said.insert(target, self.reply) {
+            return true;
         }
-        let mut records = self.reply.section(Section::Answer).iter();
-        if records.any(|record| self.reply.data(record) == target.as_wire()) {
-            return;
+        let fits = self.admit(2);
+        if fits {
+            let (ttl, data) = (self.view.rules.ttl, Data::Name(target));
+            self.reply
+                .push(Section::Answer, self.owner, Type::PTR, ttl, data);
         }
-        let (ttl, data) = (self.view.rules.ttl, Data::Name(target));
-        self.reply
-            .push(Section::Answer, self.owner, Type::PTR, ttl, data);
+        fits
+    }
+}
+
+impl View {
+    /// The entries that may have an address, from any one of them on where they are more than there
+    /// is room for.
+    pub(super) fn owners(
+        &self,
+        address: IpAddr,
+        room: Room,
+    ) -> impl Iterator<Item = Found<Tagged<Entry>>> {
+        let begin = move |count: usize| room.begin(count, count.saturating_mul(LEAST));
+        self.cluster.owners_from(address, begin)
+    }
+}
+
+/// Bytes of a PTR record at least: its name ends where others do, in a pointer.
+const LEAST: usize = RECORD + 2;
+
+/// The pointers of an answer so far, by their hashes: an address may have thousands.
+#[derive(Default)]
+pub(super) struct Pointers {
+    hashes: Distinct<u64>,
+    hasher: foldhash::fast::RandomState,
+}
+
+impl Pointers {
+    /// Adds a target; false where `reply` has it.
+    fn insert(&mut self, target: NameRef<'_>, reply: &Reply) -> bool {
+        let is_said = |reply: &Reply| {
+            let mut records = reply.section(Section::Answer).iter();
+            records.any(|record| reply.data(record) == target.as_wire())
+        };
+        // Two names with one hash are told apart by looking.
+        self.hashes.insert(self.hasher.hash_one(target.as_wire())) || !is_said(reply)
     }
 }
 

@@ -6,10 +6,11 @@ use super::{
     Answer, addresses,
     distinct::Distinct,
     endpoint::{EndpointName, LabelBuffer, Selection, cluster_of},
+    room::RECORD,
     target::Target,
 };
 use crate::{
-    cluster::Port,
+    cluster::{Port, SeenEndpoint, Slice},
     reply::{Data, Owner, Section},
     wire::{Name, NameRef, Type},
 };
@@ -27,8 +28,9 @@ impl Answer<'_> {
         let mut numbers = Distinct::new();
         for number in ports.filter_map(|port| port.number) {
             // Without an address, nothing is behind the name that the record would lead to.
-            if !addresses.is_empty() && numbers.insert(number) {
-                self.srv(weight, number, target);
+            if !addresses.is_empty() && numbers.insert(number) && !self.srv(weight, number, target)
+            {
+                return;
             }
         }
         if self.reply.section(Section::Answer).is_empty() {
@@ -36,8 +38,8 @@ impl Answer<'_> {
         }
         let mut glue = Distinct::new();
         for address in addresses.iter().copied() {
-            if glue.insert(address) {
-                self.glue(target, address);
+            if glue.insert(address) && !self.glue(target, address) {
+                break;
             }
         }
     }
@@ -53,21 +55,39 @@ impl Answer<'_> {
         for number in ports.filter_map(|port| port.number) {
             if numbers.insert(number) {
                 for host in hosts {
-                    self.srv(weight, number, host.as_ref());
+                    if !self.srv(weight, number, host.as_ref()) {
+                        return;
+                    }
                 }
             }
         }
     }
 
     /// The ports of endpoints: each leads to the endpoint's own name, below that of its Service.
-    pub(super) fn endpoint_srv(&mut self, mut target: Target, selection: Selection<'_>) {
-        let weight = weight(selection.pairs());
+    pub(super) fn endpoint_srv(&mut self, target: Target, selection: Selection<'_>) {
+        // The label of an endpoint takes two bytes at least.
+        let least = RECORD + SRV + target.name().as_wire().len() + 2;
+        let (endpoints, pairs) = selection.count();
+        match self.room.begin(endpoints, pairs.saturating_mul(least)) {
+            None => self.srv_of(target, selection, selection.endpoints()),
+            Some(at) => self.srv_of(target, selection, selection.endpoints_from(at)),
+        }
+    }
+
+    /// The ports of these endpoints of a selection, as many as there is room for.
+    fn srv_of<'s>(
+        &mut self,
+        mut target: Target,
+        selection: Selection<'s>,
+        endpoints: impl Iterator<Item = (&'s Slice, SeenEndpoint<'s>)>,
+    ) {
+        let weight = weight(selection.pairs(SHARED));
         let mut records = Distinct::new();
         let mut glue = Distinct::new();
         let mut buffer = LabelBuffer::default();
         let service = selection.imported.then(|| target.name().to_name());
         let mut below = "";
-        for (slice, endpoint) in selection.endpoints() {
+        for (slice, endpoint) in endpoints {
             let mut cluster = "";
             if let Some(service) = &service {
                 cluster = cluster_of(slice);
@@ -91,8 +111,11 @@ impl Answer<'_> {
             let mut is_target = false;
             for number in selection.ports(slice).filter_map(|port| port.number) {
                 is_target = true;
-                if records.insert((cluster, name, number)) {
-                    self.srv(weight, number, name_below);
+                if records.insert((cluster, name, number)) && !self.srv(weight, number, name_below)
+                {
+                    // The answer alone is more than there is room for.
+                    self.reply.section_mut(Section::Additional).clear();
+                    return;
                 }
             }
             if is_target && glue.insert((cluster, name, endpoint.address)) {
@@ -101,28 +124,45 @@ impl Answer<'_> {
         }
     }
 
-    fn srv(&mut self, weight: u16, port: u16, target: NameRef<'_>) {
-        let data = Data::Srv {
-            priority: 0,
-            weight,
-            port,
-            target,
-        };
-        let ttl = self.view.rules.ttl;
-        self.reply
-            .push(Section::Answer, self.owner, Type::SRV, ttl, data);
+    /// Adds an SRV record; false where there is no room for it.
+    fn srv(&mut self, weight: u16, port: u16, target: NameRef<'_>) -> bool {
+        // Its target is never compressed (RFC 2782).
+        let fits = self.admit(SRV + target.as_wire().len());
+        if fits {
+            let data = Data::Srv {
+                priority: 0,
+                weight,
+                port,
+                target,
+            };
+            let ttl = self.view.rules.ttl;
+            self.reply
+                .push(Section::Answer, self.owner, Type::SRV, ttl, data);
+        }
+        fits
     }
 
-    fn glue(&mut self, target: NameRef<'_>, address: IpAddr) {
-        let (owner, ttl) = (Owner::Name(target), self.view.rules.ttl);
-        addresses::put(self.reply, Section::Additional, owner, ttl, address);
+    /// Adds an address of a target, where there is room for it.
+    fn glue(&mut self, target: NameRef<'_>, address: IpAddr) -> bool {
+        let fits = self.room.take_beside(RECORD + addresses::length(address));
+        if fits {
+            let (owner, ttl) = (Owner::Name(target), self.view.rules.ttl);
+            addresses::put(self.reply, Section::Additional, owner, ttl, address);
+        }
+        fits
     }
 }
+
+/// Bytes of an SRV record's numbers.
+const SRV: usize = 6;
+
+/// Pairs of an address and a port that share the weight; with more of them it is 1 for each.
+const SHARED: usize = 100;
 
 /// A hundred shared among `pairs` of an address and a port, those included that make no record of
 /// their own; at least 1.
 fn weight(pairs: usize) -> u16 {
-    let share = 100_usize.checked_div(pairs).unwrap_or(100).max(1);
+    let share = SHARED.checked_div(pairs).unwrap_or(SHARED).max(1);
     u16::try_from(share).expect("at most 100")
 }
 

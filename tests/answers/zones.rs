@@ -173,8 +173,7 @@ fn the_endpoints_of_a_service_share_a_hundred() {
             fixture::headless("shop", "web", &ports),
             fixture::slice("shop", "web", "web-a", &ports, &addresses),
         ]);
-        let (_, reply) = server.ask("_http._tcp.web.shop.svc.cluster.local.", "SRV");
-        let reply = reply.unwrap();
+        let reply = server.whole("_http._tcp.web.shop.svc.cluster.local.", "SRV");
         let records = reply.section(Section::Answer);
         assert_eq!(records.len(), count);
         for record in records {

@@ -20,7 +20,7 @@ use lodestone::{
     message::{Writer, read_query, write_query},
     metrics::Metrics,
     plugin::Parts,
-    query::{Query, Question, Transport},
+    query::{Edns, Query, Question, Transport},
     reply::{Data, Reply},
     server::{
         handle::{Arrival, Entrance, Handled, Scratch, Server},
@@ -34,8 +34,13 @@ use lodestone::{
 /// Services, each with a headless one beside it.
 const SERVICES: usize = 100;
 
-/// Questions of each kind.
+/// Questions of each kind, and of each that is about much.
 const QUESTIONS: usize = 2000;
+const FEW: usize = 100;
+
+/// Slices of the large Service, and endpoints of each.
+const SLICES: usize = 50;
+const EACH: usize = 100;
 
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -91,6 +96,7 @@ async fn run() -> anyhow::Result<()> {
         reply: Reply::default(),
         writer: Writer::default(),
         out: Vec::with_capacity(2048),
+        transport: Transport::Udp,
     };
 
     let of = |number: usize, kind: &str| format!("{kind}-{number}.team.svc.cluster.local");
@@ -122,9 +128,34 @@ async fn run() -> anyhow::Result<()> {
     let outside = |it| name(format!("host-{it}.example"));
     let kept = messages(Type::A, &outside);
 
-    for message in [&service, &nodata, &denied, &srv, &ptr]
-        .into_iter()
-        .flatten()
+    let edns = Edns {
+        udp_payload: Edns::OUR_UDP_PAYLOAD,
+        version: 0,
+        dnssec_ok: false,
+        wants_nsid: false,
+    };
+    let large = |rtype, text: &str| {
+        let question = Question::new(name(text.into()), rtype, Class::IN);
+        let options = Options::default();
+        vec![write_query(
+            7,
+            &question,
+            true,
+            false,
+            false,
+            Some(edns),
+            &options,
+        )]
+    };
+    let many = large(Type::A, "large.team.svc.cluster.local");
+    let many_srv = large(Type::SRV, "_http._tcp.large.team.svc.cluster.local");
+    let crowded = large(Type::PTR, "9.9.1.10.in-addr.arpa");
+
+    for message in [
+        &service, &nodata, &denied, &srv, &ptr, &many, &many_srv, &crowded,
+    ]
+    .into_iter()
+    .flatten()
     {
         if !asker.ask(message) {
             bail!("the cluster is asked of an upstream");
@@ -139,6 +170,13 @@ async fn run() -> anyhow::Result<()> {
     srv_of_a_headless_service(&mut asker, &srv);
     ptr_of_a_service(&mut asker, &ptr);
     cached_outside_name(&mut asker, &kept);
+    a_of_5000_endpoints(&mut asker, &many);
+    srv_of_5000_endpoints(&mut asker, &many_srv);
+    ptr_of_a_crowded_address(&mut asker, &crowded);
+    asker.transport = Transport::Tcp;
+    a_of_5000_endpoints_by_tcp(&mut asker, &many);
+    srv_of_5000_endpoints_by_tcp(&mut asker, &many_srv);
+    asker.transport = Transport::Udp;
     for round in 0..QUESTIONS / SERVICES {
         let fresh = |it| name(format!("host-{it}.round-{round}.example"));
         upstreams::ask_all(&mut asker, &messages(Type::A, &fresh))?;
@@ -174,6 +212,31 @@ fn ptr_of_a_service(asker: &mut Asker, messages: &[Vec<u8>]) {
 #[inline(never)]
 fn cached_outside_name(asker: &mut Asker, messages: &[Vec<u8>]) {
     asker.ask_all(messages, "cached_outside_name");
+}
+
+#[inline(never)]
+fn a_of_5000_endpoints(asker: &mut Asker, messages: &[Vec<u8>]) {
+    asker.ask_few(messages, 70, "a_of_5000_endpoints");
+}
+
+#[inline(never)]
+fn srv_of_5000_endpoints(asker: &mut Asker, messages: &[Vec<u8>]) {
+    asker.ask_few(messages, 15, "srv_of_5000_endpoints");
+}
+
+#[inline(never)]
+fn a_of_5000_endpoints_by_tcp(asker: &mut Asker, messages: &[Vec<u8>]) {
+    asker.ask_few(messages, 4000, "a_of_5000_endpoints_by_tcp");
+}
+
+#[inline(never)]
+fn srv_of_5000_endpoints_by_tcp(asker: &mut Asker, messages: &[Vec<u8>]) {
+    asker.ask_few(messages, 900, "srv_of_5000_endpoints_by_tcp");
+}
+
+#[inline(never)]
+fn ptr_of_a_crowded_address(asker: &mut Asker, messages: &[Vec<u8>]) {
+    asker.ask_few(messages, 35, "ptr_of_a_crowded_address");
 }
 
 /// What is forwarded by the thread that took it; only Linux has a way to wait for several sockets.
@@ -243,6 +306,7 @@ struct Asker {
     reply: Reply,
     writer: Writer,
     out: Vec<u8>,
+    transport: Transport,
 }
 
 impl Asker {
@@ -252,7 +316,7 @@ impl Asker {
             octets,
             client: SocketAddr::from(([10, 0, 0, 9], 4000)),
             local: SocketAddr::from(([10, 0, 0, 1], 53)),
-            transport: Transport::Udp,
+            transport: self.transport,
             received: Instant::now(),
         };
         self.entrance
@@ -268,6 +332,15 @@ impl Asker {
     fn ask_all(&mut self, messages: &[Vec<u8>], kind: &str) {
         for message in messages.iter().cycle().take(QUESTIONS) {
             assert!(self.ask(black_box(message)), "{kind}: answered at once");
+        }
+    }
+
+    /// The same fewer times, each with so many records in the answer at least.
+    fn ask_few(&mut self, messages: &[Vec<u8>], least: u16, kind: &str) {
+        for message in messages.iter().cycle().take(FEW) {
+            assert!(self.ask(black_box(message)), "{kind}: answered at once");
+            let answers = Header::read(&self.out).map_or(0, |header| header.counts[1]);
+            assert!(answers >= least, "{kind}: {answers} records");
         }
     }
 
@@ -340,6 +413,27 @@ fn manifests() -> String {
                 text,
                 "{{addresses: [10.1.{number}.{last}], hostname: db-{last}}},"
             );
+        }
+        text += "]}\n";
+        // An address that all Services with a cluster address share.
+        let _ = write!(
+            text,
+            "---\n{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: web-{number}-x, \
+             namespace: team, labels: {{kubernetes.io/service-name: web-{number}}}}}, \
+             addressType: IPv4, endpoints: [{{addresses: [10.1.9.9], hostname: shared}}]}}\n"
+        );
+    }
+    text += "---\n{apiVersion: v1, kind: Service, metadata: {name: large, namespace: team}, \
+             spec: {clusterIP: None, ports: [{name: http, port: 80, protocol: TCP}]}}\n";
+    for slice in 0..SLICES {
+        let _ = write!(
+            text,
+            "---\n{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: large-{slice}, \
+             namespace: team, labels: {{kubernetes.io/service-name: large}}}}, \
+             addressType: IPv4, ports: [{{name: http, port: 80, protocol: TCP}}], endpoints: ["
+        );
+        for last in 0..EACH {
+            let _ = write!(text, "{{addresses: [10.2.{slice}.{last}]}},");
         }
         text += "]}\n";
     }

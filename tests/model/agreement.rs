@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Cases of a test, unless `PROPTEST_CASES` says how many.
-fn cases(number: u32) -> ProptestConfig {
+pub fn cases(number: u32) -> ProptestConfig {
     let config = ProptestConfig::default();
     let is_set = std::env::var_os("PROPTEST_CASES").is_some();
     ProptestConfig {
@@ -28,7 +28,7 @@ fn cases(number: u32) -> ProptestConfig {
     }
 }
 
-fn view(cluster: Arc<Cluster>, rules: &Rules, local: &[IpAddr]) -> View {
+pub fn view(cluster: Arc<Cluster>, rules: &Rules, local: &[IpAddr]) -> View {
     let zones = ZONES.map(|zone| Name::parse(zone).unwrap());
     View::new(
         cluster,

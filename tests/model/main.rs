@@ -14,6 +14,7 @@ mod large;
 mod naive;
 mod questions;
 mod told;
+mod within;
 mod world;
 
 #[path = "../apiserver/mod.rs"]

@@ -79,10 +79,11 @@ impl Model<'_> {
                 said.additional.extend(answer.additional);
                 said.onward = answer.onward;
             }
-            Err(Missing) => {
-                said.rcode = if self.synced { "NXDOMAIN" } else { "SERVFAIL" }.into();
+            Err(Missing) if self.synced => {
+                said.rcode = "NXDOMAIN".into();
                 said.authority = vec![self.soa(&zone)];
             }
+            Err(Missing) => said.rcode = "SERVFAIL".into(),
         }
         Some(said)
     }

@@ -89,7 +89,10 @@ async fn every_transport_says_the_same() {
         let message = with_id(message, 0);
         let udp = describe(&ask_udp(dns, &message).await);
         let tcp = describe(&ask_tcp(dns, &message).await);
-        assert_eq!(udp, tcp, "{what}");
+        // More than networks carry in one piece is left to the others.
+        if what != "a long reply" {
+            assert_eq!(udp, tcp, "{what}");
+        }
         send(&mut stream, &message).await;
         let tls = describe(&next(&mut stream).await.expect(what));
         assert_eq!(tcp, tls, "{what}");

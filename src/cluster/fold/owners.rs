@@ -2,44 +2,36 @@
 //! not touched.
 
 use crate::cluster::shards::tag;
-use crate::cluster::state::{Cluster, EntryKey, Owner};
+use crate::cluster::state::{Cluster, Count, EntryKey, Owner};
 use std::cmp::Ordering;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Another occurrence of this address in that entry.
-pub(super) fn add(cluster: &Cluster, address: IpAddr, key: &Arc<EntryKey>) {
+/// Another occurrence of this address in that entry: as the Service's own, or an endpoint's.
+pub(super) fn add(cluster: &Cluster, address: IpAddr, service: bool, key: &Arc<EntryKey>) {
     let hash = cluster.hash(address);
     let tag = tag(hash);
     let is = |it: &Owner| it.tag == tag && it.key == *key;
     let known = cluster.owners.load(hash).iter().find(|it| is(it)).cloned();
-    let owner = match known {
-        Some(known) => Owner {
-            count: known.count + 1,
-            ..known
-        },
-        None => Owner {
-            tag,
-            count: 1,
-            key: Arc::clone(key),
-        },
-    };
-    cluster.owners.put(hash, owner, is);
+    let owner = known.unwrap_or_else(|| Owner {
+        tag,
+        count: Count::default(),
+        key: Arc::clone(key),
+    });
+    let count = owner.count.add(service);
+    cluster.owners.put(hash, Owner { count, ..owner }, is);
 }
 
 /// One occurrence less.
-pub(super) fn remove(cluster: &Cluster, address: IpAddr, key: &Arc<EntryKey>) {
+pub(super) fn remove(cluster: &Cluster, address: IpAddr, service: bool, key: &Arc<EntryKey>) {
     let hash = cluster.hash(address);
     let tag = tag(hash);
     let is = |it: &Owner| it.tag == tag && it.key == *key;
     let known = cluster.owners.load(hash).iter().find(|it| is(it)).cloned();
     match known {
-        Some(known) if known.count > 1 => {
-            let owner = Owner {
-                count: known.count - 1,
-                ..known
-            };
-            cluster.owners.put(hash, owner, is);
+        Some(known) if !known.count.remove(service).is_zero() => {
+            let count = known.count.remove(service);
+            cluster.owners.put(hash, Owner { count, ..known }, is);
         }
         _ => cluster.owners.remove(hash, is),
     }

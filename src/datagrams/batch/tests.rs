@@ -37,13 +37,13 @@ fn a_batch_comes_and_goes_at_once() {
 }
 
 #[test]
-fn what_is_too_long_is_left_out_and_the_rest_taken() {
+fn of_what_is_too_long_the_beginning_is_taken() {
     let (server, client) = pair();
     client.send(&[7; PACKET + 1]).unwrap();
     client.send(b"short").unwrap();
     let mut batch = Batch::new(server.local_addr().unwrap());
     assert_eq!(batch.receive(&server, true).unwrap(), 2);
-    assert!(batch.datagram(0).is_none());
+    assert_eq!(batch.datagram(0).unwrap().0.octets, [7; PACKET]);
     assert_eq!(batch.datagram(1).unwrap().0.octets, b"short");
 }
 
@@ -69,6 +69,56 @@ fn a_reply_that_cannot_be_sent_does_not_lose_the_others() {
             .iter()
             .all(|slot| slot.reply.capacity() <= REPLY_ROOM)
     );
+}
+
+#[test]
+fn what_was_queued_for_too_long_is_dropped_and_the_rest_taken() {
+    const PATIENCE: Duration = Duration::from_millis(400);
+    for any in [false, true] {
+        let (server, client) = pair();
+        let mut bound = server.local_addr().unwrap();
+        if any {
+            // As of a socket for all addresses, whose datagrams come with where they were sent to.
+            ask_for_destinations(&server, bound).unwrap();
+            bound.set_ip(IpAddr::from([0, 0, 0, 0]));
+        }
+        let send = |count: usize, text: &[u8]| {
+            (0..count).for_each(|_| assert_eq!(client.send(text).unwrap(), text.len()));
+        };
+        let mut batch = Batch::new(bound);
+        batch.backlog = Backlog::new(PATIENCE);
+        let mut receive = |wanted: &[u8]| {
+            let count = batch.receive(&server, true).unwrap();
+            let taken = (0..count).filter(|index| match batch.datagram(*index) {
+                Some((datagram, _)) => {
+                    assert_eq!(datagram.octets, wanted);
+                    assert_eq!(datagram.local.ip(), server.local_addr().unwrap().ip());
+                    true
+                }
+                None => false,
+            });
+            (taken.count(), batch.take_stale())
+        };
+        send(5 * BATCH, b"before");
+        std::thread::sleep(PATIENCE / 4);
+        // The queue is not emptied, so that the kernel is asked for times.
+        assert_eq!(receive(b"before"), (BATCH, 0));
+        send(3 * BATCH, b"after");
+        assert_eq!(receive(b"before"), (BATCH, 0));
+        std::thread::sleep(2 * PATIENCE);
+        // These came before the kernel was asked, ...
+        assert_eq!(receive(b""), (0, BATCH));
+        assert_eq!(receive(b""), (0, BATCH));
+        assert_eq!(receive(b""), (0, BATCH));
+        // ... and these with their times.
+        assert_eq!(receive(b""), (0, BATCH));
+        send(BATCH, b"new");
+        assert_eq!(receive(b""), (0, BATCH));
+        assert_eq!(receive(b""), (0, BATCH));
+        assert_eq!(receive(b"new"), (BATCH, 0));
+        send(1, b"new");
+        assert_eq!(receive(b"new"), (1, 0));
+    }
 }
 
 #[test]
@@ -237,14 +287,14 @@ fn a_system_without_the_calls_for_many_is_served_one_by_one() {
 }
 
 #[test]
-fn one_by_one_a_datagram_that_was_cut_is_left_out_too() {
+fn one_by_one_a_datagram_that_is_too_long_is_cut_too() {
     let (server, client) = pair();
     client.send(&[7; PACKET + 1]).unwrap();
     client.send(b"short").unwrap();
     let mut batch = Batch::new(server.local_addr().unwrap());
     batch.messages.calls.receive = receive_one;
     assert_eq!(batch.receive(&server, true).unwrap(), 1);
-    assert!(batch.datagram(0).is_none());
+    assert_eq!(batch.datagram(0).unwrap().0.octets, [7; PACKET]);
     assert_eq!(batch.receive(&server, true).unwrap(), 1);
     assert_eq!(batch.datagram(0).unwrap().0.octets, b"short");
     server.set_nonblocking(true).unwrap();

@@ -5,10 +5,7 @@ use std::cell::OnceCell;
 use expr::{Context, ContextProvider, Value};
 
 use super::FACTS;
-use crate::{
-    query::{Query, Transport},
-    wire::{MAX_MESSAGE, MIN_UDP_PAYLOAD},
-};
+use crate::query::Query;
 
 /// What stands before a label of metadata where it is asked for; no name of an expression begins so.
 pub(super) const METADATA: &str = "metadata()";
@@ -66,7 +63,7 @@ impl<'a> Facts<'a> {
         let query = self.query;
         let text = |text: String| Value::String(text);
         match name {
-            "bufsize" => Value::Integer(payload(query)),
+            "bufsize" => Value::Integer(i64::try_from(query.payload()).unwrap_or(i64::MAX)),
             "class" => text(query.question.class.to_string()),
             "client_ip" => text(query.client.ip().to_canonical().to_string()),
             "do" => Value::Bool(query.dnssec_ok()),
@@ -125,14 +122,4 @@ impl Told {
             at = next;
         }
     }
-}
-
-/// Octets of a reply that the client takes, as it says itself.
-fn payload(query: &Query) -> i64 {
-    let octets = match (query.transport, query.edns) {
-        (Transport::Udp, Some(edns)) => usize::from(edns.udp_payload).max(MIN_UDP_PAYLOAD),
-        (Transport::Udp, None) => MIN_UDP_PAYLOAD,
-        _ => MAX_MESSAGE,
-    };
-    i64::try_from(octets).unwrap_or(i64::MAX)
 }

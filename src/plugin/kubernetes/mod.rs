@@ -14,14 +14,14 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 pub use parse::parse;
 
 use super::transfer::{Changes, Offer, Transferable};
-use super::{Build, BuildError, Context, Plugin, Setup, Step, alias};
+use super::{Build, BuildError, Context, Plugin, Setup, Step, alias, random};
 use crate::{
     cluster::{Kind, Settings, Source, SourceError},
     corefile::{Diagnostic, Directive},
     query::{Query, Question},
     reply::Reply,
     wire::{Class, Name, NameRef},
-    zone::{Answers, Outcome, Rules, View, Zones},
+    zone::{Answers, Outcome, Room, Rules, View, Zones},
 };
 
 /// The Corefile's word.
@@ -203,7 +203,7 @@ pub(super) fn ask(
     if question.class != Class::IN {
         return Step::Pass;
     }
-    match zones.answer(question, reply) {
+    match zones.answer_within(question, room(context, query), reply) {
         Outcome::Outside => Step::Pass,
         Outcome::Answered => Step::Answer,
         Outcome::Denied(_) if falls_through(question.lower.as_ref()) && zones.synced() => {
@@ -214,5 +214,15 @@ pub(super) fn ask(
             Step::Answer
         }
         Outcome::Alias(target) => Step::Wait(alias::follow(context, query, *target, reply)),
+    }
+}
+
+/// How much of an answer is made: what the client takes, or everything where a plugin chooses
+/// among all of it.
+fn room(context: &Context<'_>, query: &Query) -> Room {
+    if context.block.chain.needs_whole_answers() {
+        Room::ALL
+    } else {
+        Room::new(query.record_room(), random::index)
     }
 }

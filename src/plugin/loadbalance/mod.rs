@@ -5,10 +5,13 @@
 //! since some stub resolvers read no further than the first address. Only NOERROR replies are
 //! touched, and no zone transfer, whose order has a meaning.
 //!
+//! Of an answer that the client does not take whole, `kubernetes` makes a part alone, which begins at
+//! an endpoint drawn at random: what is shuffled is that part. `weighted` and `prefer` choose among all
+//! addresses, so that with them all are made.
+//!
 //! Records are moved, never their data.
 
 mod parse;
-mod random;
 mod weights;
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -19,7 +22,7 @@ pub use parse::parse;
 use tokio::task::JoinSet;
 
 use self::weights::{Watched, Weights};
-use super::{Build, BuildError, Context, Plugin, Setup, polled_file::poll};
+use super::{Build, BuildError, Context, Plugin, Setup, polled_file::poll, random};
 use crate::{
     query::Query,
     reply::{Owner, Record, Reply, Section},
@@ -91,6 +94,10 @@ impl Plugin for LoadBalance {
 
     fn asks(&self) -> bool {
         false
+    }
+
+    fn needs_whole_answers(&self) -> bool {
+        self.weights.is_some() || !self.prefer.is_empty()
     }
 
     fn amend(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {

@@ -165,7 +165,7 @@ impl Field {
             Self::Duration => duration(out, written.took),
             Self::Rcode => write!(out, "{}", reply.rcode),
             Self::Flags => flags(out, query, reply, written.truncated),
-            Self::BufferSize => write!(out, "{}", query.reply_limit()),
+            Self::BufferSize => write!(out, "{}", query.payload()),
             Self::DnssecOk => write!(out, "{}", query.dnssec_ok()),
             Self::Id => write!(out, "{}", query.id),
             Self::Opcode => write!(out, "{}", query.opcode.0),

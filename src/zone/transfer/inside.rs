@@ -8,7 +8,10 @@ use crate::{
     query::Question,
     reply::{Owner, Reply, Section},
     wire::{Name, NameRef},
-    zone::{View, Zones, apex::name_server, endpoint::Only, lookup::is_up, target::Target},
+    zone::{
+        View, Zones, apex::name_server, distinct::Distinct, endpoint::Only, lookup::is_up,
+        target::Target,
+    },
 };
 
 impl View {
@@ -31,12 +34,13 @@ impl View {
         let zone = teller.zone();
         let mut names: Vec<Name> = Vec::new();
         let mut glue = Vec::new();
+        let (mut named, mut placed) = (Distinct::new(), Distinct::new());
         self.each_name_server(zone, |name, address| {
             let name = name.to_name();
-            if !names.contains(&name) {
+            if named.insert(name) {
                 names.push(name);
             }
-            if !glue.contains(&(name, address)) {
+            if placed.insert((name, address)) {
                 glue.push((name, address));
             }
         });

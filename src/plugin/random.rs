@@ -18,6 +18,11 @@ pub fn shuffle<T>(items: &mut [T]) {
     }
 }
 
+/// The place of one of so many items; 0 where there are none.
+pub fn index(count: usize) -> usize {
+    usize::try_from(below(count as u64)).unwrap_or(0)
+}
+
 /// A number from 0 to below `limit`; 0 where that is 0. Limits must be far below 2^32 for all
 /// numbers to be equally likely, as they are for what fits in a reply.
 pub fn below(limit: u64) -> u64 {
