@@ -1,13 +1,15 @@
 //! What a server grants at most, taken before work is begun; and how long it waits for a client.
 
-use std::{
-    sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
-use crate::upstream::Place;
+use crate::{
+    metrics::Metrics,
+    reply::Reply,
+    upstream::{PendingLimit, Permit},
+    wire::Rcode,
+};
 
 /// How much may be under way at once, over all listeners of the process.
 #[derive(Clone, Copy, Debug)]
@@ -75,25 +77,30 @@ impl Default for StreamSettings {
     }
 }
 
-/// What is granted to questions that wait, over all listeners.
+/// The slots of pending queries, over all listeners.
 #[derive(Clone, Debug)]
-pub struct Grants {
-    waiting: Arc<AtomicUsize>,
-    most: usize,
-}
+pub struct Grants(Arc<PendingLimit>);
 
 impl Grants {
     /// Everything that `limits` allows, nothing of it taken.
-    pub fn new(limits: Limits) -> Self {
-        Self {
-            waiting: Arc::default(),
-            most: limits.waiting,
-        }
+    pub fn new(limits: Limits, metrics: &Metrics) -> Self {
+        let shed = metrics.queries_shed_total.with_label_values(&["server"]);
+        Self(PendingLimit::new(limits.waiting, Rcode::SERVFAIL, [shed]))
     }
 
-    /// Leave to let one more question wait, or nothing.
-    pub(super) fn wait(&self) -> Option<Place> {
-        Place::take(&self.waiting, self.most)
+    /// Has so many queries wait at most, from now on.
+    pub(super) fn allow(&self, limits: Limits) {
+        self.0.set_limit(limits.waiting);
+    }
+
+    /// A slot for a query of `client` that waits for `group`.
+    pub(super) fn enter(&self, group: usize, client: IpAddr) -> Option<Permit> {
+        self.0.enter(group, client)
+    }
+
+    /// The reply to a query that has no slot.
+    pub(super) fn overload(&self, reply: &mut Reply) {
+        self.0.overload(reply);
     }
 }
 

@@ -8,6 +8,8 @@
 mod answers;
 mod authority;
 mod choice;
+mod dead;
+mod health;
 mod hickory;
 mod hosts;
 mod https;
