@@ -95,6 +95,10 @@ impl Ask {
             evicted: _,
             state,
         } = self;
+        let asked = match &state {
+            State::Begun(begun) => Some(Arc::clone(begun.start.first())),
+            State::New | State::Joined(_) => None,
+        };
         let answer = async {
             let joined = match state {
                 State::New => None,
@@ -111,7 +115,13 @@ impl Ask {
         };
         tokio::select! {
             biased;
-            reply = permit.evicted() => reply,
+            reply = permit.evicted() => {
+                // Under a flood, no try would ever be silent for long enough.
+                if let Some(upstream) = asked {
+                    upstream.failed();
+                }
+                reply
+            }
             reply = answer => reply,
         }
     }

@@ -13,6 +13,7 @@ mod health;
 mod hickory;
 mod hosts;
 mod https;
+mod icmp;
 mod loops;
 mod quic;
 mod served;
