@@ -18,10 +18,10 @@ use std::{
 };
 
 #[cfg(target_os = "linux")]
-pub use self::batch::{Connected, Outbox, ask_for_destinations};
+pub use self::batch::{Connected, Outbox, ask_for_destinations, report_errors, take_errors};
 use self::single::Single;
 #[cfg(not(target_os = "linux"))]
-pub use self::single::{Outbox, ask_for_destinations};
+pub use self::single::{Outbox, ask_for_destinations, report_errors, take_errors};
 
 /// Octets that a reply's buffer keeps between queries; a longer reply's is given back.
 pub const REPLY_ROOM: usize = 2048;
@@ -67,11 +67,6 @@ impl Datagrams {
     /// One by one, for a socket bound to `bound`.
     #[cfg(not(target_os = "linux"))]
     pub fn new(bound: SocketAddr) -> Self {
-        Self::Single(Single::new(bound))
-    }
-
-    /// One by one, for a socket bound to `bound`: where the system has no calls for many.
-    pub fn one_by_one(bound: SocketAddr) -> Self {
         Self::Single(Single::new(bound))
     }
 

@@ -70,6 +70,7 @@ impl Running {
         admin.apply(pages).await;
         readiness.watch(site.watched.iter().cloned());
         site.started().await;
+        servers.allow_pending(pending(granted, &site));
         servers.commit(sockets)?;
         let running = Self {
             default_port,
@@ -81,6 +82,7 @@ impl Running {
             imported: config.imported,
         };
         running.report(&running.site);
+        let granted = pending(granted, &running.site);
         tracing::info!(
             "At most {} questions wait at a time, in at most {} MiB",
             granted.waiting,
@@ -99,6 +101,8 @@ impl Running {
         let pages = self.admin.prepare(&site.pages).await?;
         self.servers
             .apply(site.listeners.iter().map(wanted).collect())?;
+        self.servers
+            .allow_pending(pending(limits::Limits::default(), &site));
         self.admin.apply(pages).await;
         self.readiness.watch(site.watched.iter().cloned());
         site.parts.settle();
@@ -223,6 +227,16 @@ fn known_by(listener: &Listener) -> server::Listener {
     server::Listener {
         scheme,
         address: listener.address,
+    }
+}
+
+/// How much may be under way for a site: as many pending queries as its plugins are allowed to have by its
+/// Corefile, and never fewer than by default.
+fn pending(limits: limits::Limits, site: &Site) -> limits::Limits {
+    let wanted = site.plugins.iter().map(|plugin| plugin.pending_at_most());
+    limits::Limits {
+        waiting: limits.waiting.max(wanted.sum()),
+        ..limits
     }
 }
 

@@ -13,10 +13,12 @@ use std::{
     io,
     mem::{self, MaybeUninit},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsFd, AsRawFd, RawFd},
     ptr,
     time::{Duration, Instant, SystemTime},
 };
+
+use socket2::SockRef;
 
 use super::{
     Datagram, Late, REPLY_ROOM,
@@ -30,6 +32,9 @@ const BATCH: usize = 32;
 /// alone, which is enough to say FORMERR to. It is an odd multiple of a cache line, so that the
 /// beginnings of the buffers do not compete for the same lines.
 const PACKET: usize = 1280 + 64;
+
+/// Errors that are taken from a socket's queue in one go, at most.
+const MOST_ERRORS: usize = 1024;
 
 /// Room for one control message with the larger of the two kinds of packet information, and one with
 /// a time of arrival.
@@ -112,8 +117,7 @@ impl Batch {
     }
 
     /// Takes as many datagrams as there are; waits for the first where it `waits`. None where there is
-    /// none, the socket's timeout passed or the wait was interrupted. `Unsupported` where the system
-    /// has no such call.
+    /// none, the socket's timeout passed or the wait was interrupted.
     pub fn receive(&mut self, socket: &UdpSocket, waits: bool) -> io::Result<usize> {
         let flags = if waits { 0 } else { libc::MSG_DONTWAIT };
         let buffers = self.packets.chunks_exact_mut(PACKET).zip(&mut self.names);
@@ -552,11 +556,34 @@ unsafe fn send_one(
 
 /// Asks the system to say with each datagram where it was sent to.
 pub fn ask_for_destinations(socket: &UdpSocket, bound: SocketAddr) -> io::Result<()> {
-    let (level, option) = match bound {
-        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
-        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
-    };
-    set_option(socket, level, option, true)
+    match bound {
+        SocketAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, true),
+        SocketAddr::V6(_) => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, true),
+    }
+}
+
+/// Has a connected socket report every ICMP error about what it sent to `peer`; without this, the system
+/// reports some of them only (not that a network or host is unreachable, type 3 codes 0 and 1). The system
+/// keeps each in a queue besides, which [`take_errors`] must empty: it counts against the receive buffer.
+pub fn report_errors(socket: &UdpSocket, peer: SocketAddr) -> io::Result<()> {
+    match peer {
+        SocketAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_RECVERR, true),
+        SocketAddr::V6(_) => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, true),
+    }
+}
+
+/// Empties the queue of reported errors; says how many there were. The socket's own error goes with them
+/// and is to be taken before.
+pub fn take_errors(socket: &impl AsFd) -> usize {
+    let socket = SockRef::from(socket);
+    let mut taken = 0;
+    // What comes is the beginning of the datagram that the error is about.
+    let mut room = [MaybeUninit::uninit(); 1];
+    let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+    while taken < MOST_ERRORS && socket.recv_with_flags(&mut room, flags).is_ok() {
+        taken += 1;
+    }
+    taken
 }
 
 /// Switches an option of a socket on or off.
@@ -589,7 +616,6 @@ fn set_option(
 fn none_or(error: io::Error) -> io::Result<usize> {
     match error.raw_os_error() {
         Some(libc::EAGAIN | libc::EINTR | libc::ECONNREFUSED) => Ok(0),
-        // ENOSYS is of the kind `Unsupported` already.
         _ => Err(error),
     }
 }

@@ -92,6 +92,18 @@ pub fn ask_for_destinations(_: &UdpSocket, _: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
+/// The system reports what it reports.
+#[cfg(not(target_os = "linux"))]
+pub fn report_errors(_: &UdpSocket, _: SocketAddr) -> io::Result<()> {
+    Ok(())
+}
+
+/// There is no queue of them.
+#[cfg(not(target_os = "linux"))]
+pub fn take_errors<S>(_: &S) -> usize {
+    0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -37,6 +37,8 @@ pub struct Metrics {
     scrape: Mutex<()>,
     /// Panics that were caught.
     pub panics_total: IntCounter,
+    /// Pending queries that were evicted or turned away at a limit: `limit`.
+    pub queries_shed_total: IntCounterVec,
     /// 1 for each plugin of each zone: `server`, `zone`, `view`, `name`.
     pub plugin_enabled: IntGaugeVec,
     /// What is counted for each query.
@@ -232,6 +234,11 @@ impl Metrics {
             before_scrape: Mutex::default(),
             scrape: Mutex::default(),
             panics_total: register.counter("coredns_panics_total", "Panics that were caught."),
+            queries_shed_total: register.counters(
+                "lodestone_queries_shed_total",
+                "Pending queries that were evicted or turned away at a limit.",
+                &["limit"],
+            ),
             plugin_enabled: register.gauges(
                 "coredns_plugin_enabled",
                 "1 for each plugin that a zone of a server has.",

@@ -272,6 +272,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("lodestone_forward_wrong_replies_total", "counter", "to", ""),
     ("lodestone_left_out_total", "counter", "plugin", ""),
     ("lodestone_log_lines_dropped_total", "counter", "", ""),
+    ("lodestone_queries_shed_total", "counter", "limit", ""),
     ("lodestone_stale_queries_total", "counter", "", ""),
     ("process_cpu_seconds_total", "counter", "", ""),
     ("process_max_fds", "gauge", "", ""),
@@ -293,6 +294,7 @@ fn query(name: &str, rtype: Type) -> Query {
 
 /// One series in each family, its label values of no matter.
 fn touch(metrics: &Metrics) {
+    metrics.queries_shed_total.with_label_values(&["server"]);
     let Metrics {
         forward,
         cache,

@@ -1,6 +1,6 @@
 //! The walk of a question inward and of its reply outward: a slice and a loop.
 
-use std::{sync::Arc, time::Instant};
+use std::{future, sync::Arc};
 
 use tokio::time::timeout_at;
 
@@ -8,9 +8,12 @@ use super::{Block, Context, Door, Pending, Plugin, Resolved, Step, Written};
 use crate::{
     query::Query,
     reply::{Reply, Why},
-    upstream::Ask,
+    upstream::{Ask, Permit},
     wire::Rcode,
 };
+
+/// The word of the plugin that keeps upstreams' answers.
+const CACHE: &str = "cache";
 
 /// The plugins of a server block, in the order of [`super::order`].
 pub struct Chain {
@@ -51,6 +54,8 @@ pub struct Waiting {
     at: usize,
     way: Way,
     pending: Option<Awaited>,
+    /// Its slot among the pending queries of the server, where it has one.
+    permit: Option<Permit>,
 }
 
 /// Which way a walk goes that waits.
@@ -86,7 +91,7 @@ impl Chain {
         let mut last = plugins
             .iter()
             .rev()
-            .filter(|plugin| plugin.name() != "cache");
+            .filter(|plugin| plugin.name() != CACHE);
         let refuses_others = last.next().is_none_or(|last| last.refuses_others());
         let turns = |has_part: &dyn Fn(&dyn Plugin) -> bool| {
             let turns = plugins.iter().enumerate().map(|(at, plugin)| Turn {
@@ -190,7 +195,24 @@ impl Waiting {
             at,
             way,
             pending: Some(pending),
+            permit: None,
         }))
+    }
+
+    /// What it waits for, as a group of a [`PendingLimit`](crate::upstream::PendingLimit): the plugin.
+    pub fn group(&self) -> usize {
+        Arc::as_ptr(&self.block.chain.plugins[self.at]).addr()
+    }
+
+    /// Has the walk hold a slot to its end; an eviction ends what it waits for.
+    pub fn hold(&mut self, permit: Permit) {
+        self.permit = Some(permit);
+    }
+
+    /// Ends what it waits for with `reply`, which goes outward like any other.
+    pub fn end(&mut self, reply: &mut Reply) -> Walk {
+        self.pending = None;
+        self.go_on(&Came::Answer, reply)
     }
 
     /// The query that waits.
@@ -205,7 +227,12 @@ impl Waiting {
             return None;
         }
         match self.pending.take() {
-            Some(Awaited::Upstreams(ask)) => Some(ask),
+            Some(Awaited::Upstreams(mut ask)) => {
+                if let Some(permit) = &self.permit {
+                    ask.ends_with(permit.eviction());
+                }
+                Some(ask)
+            }
             other => {
                 self.pending = other;
                 None
@@ -236,7 +263,7 @@ impl Waiting {
             block: &self.block,
         };
         let (chain, query, at) = (&self.block.chain, &mut *self.query, self.at);
-        match (came, self.way) {
+        let mut walk = match (came, self.way) {
             (Came::Drop, _) => Walk::Dropped,
             (Came::Pass, _) => {
                 reply.clear();
@@ -251,7 +278,11 @@ impl Waiting {
                 chain.plugins[at].amend(&context, query, reply);
                 chain.outward(&context, query, reply, at)
             }
+        };
+        if let Walk::Waiting(next) = &mut walk {
+            next.permit = self.permit.take();
         }
+        walk
     }
 
     /// Waits to the end of the walk: the query as it became, and its reply, if one is to be sent.
@@ -259,10 +290,7 @@ impl Waiting {
         loop {
             let resolved = match self.pending() {
                 None => Resolved::Drop,
-                Some(pending) => match self.query.deadline {
-                    None => pending.await,
-                    Some(deadline) => within(deadline, pending).await,
-                },
+                Some(pending) => self.wait(pending).await,
             };
             let mut reply = Reply::default();
             let came = match resolved {
@@ -279,6 +307,60 @@ impl Waiting {
                 Walk::Waiting(next) => self = next,
             }
         }
+    }
+
+    /// Waits until `pending` is over, the query's time is, or the query is evicted.
+    async fn wait(&mut self, mut pending: Pending) -> Resolved {
+        let evicted = async {
+            match &self.permit {
+                Some(permit) => permit.evicted().await,
+                None => future::pending().await,
+            }
+        };
+        let Some(deadline) = self.query.deadline else {
+            return tokio::select! {
+                biased;
+                reply = evicted => Resolved::Answer(reply),
+                resolved = pending => resolved,
+            };
+        };
+        // In a place of its own: those who set no deadline pay nothing for it.
+        let within = Box::pin(timeout_at(deadline.into(), &mut pending));
+        let resolved = tokio::select! {
+            biased;
+            reply = evicted => Ok(Resolved::Answer(reply)),
+            resolved = within => resolved,
+        };
+        resolved.unwrap_or_else(|_| {
+            self.keep_late(pending);
+            Resolved::Answer(Reply::failure(Rcode::SERVFAIL, Why::TooLate))
+        })
+    }
+
+    /// Waits on without the client where a cache can keep the answer: it is there for the next one.
+    fn keep_late(&mut self, pending: Pending) {
+        let mut outer = self.block.chain.plugins[..self.at].iter();
+        if matches!(self.way, Way::Out) || !outer.any(|plugin| plugin.name() == CACHE) {
+            return;
+        }
+        let answer = async move {
+            match pending.await {
+                Resolved::Answer(reply) if reply.why == Why::Upstream => Resolved::Answer(reply),
+                _ => Resolved::Drop,
+            }
+        };
+        let mut query = self.query.clone();
+        query.deadline = None;
+        let rest = Box::new(Self {
+            door: Arc::clone(&self.door),
+            block: Arc::clone(&self.block),
+            query,
+            at: self.at,
+            way: self.way,
+            pending: Some(Awaited::Other(Box::pin(answer))),
+            permit: self.permit.take(),
+        });
+        spawn_rest(rest);
     }
 
     /// What is waited for, as a future; nothing where it was handed out and never came back.
@@ -301,15 +383,9 @@ impl Waiting {
     }
 }
 
-/// What comes of a wait that is given up when its time is over. In a place of its own: those who
-/// set no deadline pay nothing for it.
-fn within(deadline: Instant, pending: Pending) -> Pending {
-    Box::pin(async move {
-        let late = |_| Resolved::Answer(Reply::failure(Rcode::SERVFAIL, Why::TooLate));
-        timeout_at(deadline.into(), pending)
-            .await
-            .unwrap_or_else(late)
-    })
+/// Drives a walk to its end. A function of its own, since it is begun within such a walk.
+fn spawn_rest(rest: Box<Waiting>) {
+    tokio::spawn(async move { drop(rest.finish().await) });
 }
 
 #[cfg(test)]

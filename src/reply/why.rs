@@ -72,6 +72,8 @@ pub enum Why {
     UpstreamLoop,
     /// Too many questions are under way at once.
     Overload,
+    /// No upstream could be asked because this machine lacks something: descriptors, memory, a route.
+    LocalFailure,
     /// The answer did not come within the time that the configuration gives it.
     TooLate,
     /// No server block is for this name.

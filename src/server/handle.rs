@@ -22,7 +22,7 @@ use crate::{
     query::{Edns, Query, Transport},
     reply::{Reply, Why},
     tsig::Signed,
-    upstream::{Ask, Place},
+    upstream::Ask,
     wire::{Header, Opcode, Rcode, Type},
 };
 
@@ -81,14 +81,13 @@ pub enum Handled {
     Wait(Box<Wait>),
 }
 
-/// A question that waits, with the grant to do so.
+/// A query that waits, with its slot among those of the server.
 pub struct Wait {
     waiting: Box<plugin::Waiting>,
     block: Arc<Block>,
     entrance: Entrance,
     /// To say SERVFAIL where the wait panics.
     question: Kept,
-    _grant: Place,
 }
 
 /// An [`Arrival`] that outlives the room that it was read into.
@@ -261,12 +260,14 @@ impl Entrance {
         match block.chain.walk(&context, query, reply) {
             Walk::Done => {}
             Walk::Dropped => return Handled::Nothing,
-            Walk::Waiting(waiting) => match self.server.grants.wait() {
-                Some(grant) => {
-                    return Handled::Wait(arrival.wait(self, Arc::clone(block), waiting, grant));
-                }
-                None => reply.fail(Rcode::SERVFAIL, Why::Overload),
-            },
+            Walk::Waiting(mut waiting) => {
+                let grants = &self.server.grants;
+                let Some(permit) = grants.enter(waiting.group(), arrival.client.ip()) else {
+                    return turn_away(waiting, block, grants, scratch, out);
+                };
+                waiting.hold(permit);
+                return Handled::Wait(arrival.wait(self, Arc::clone(block), waiting));
+            }
         }
         if query.takes_several_messages() {
             write_several(writer, block, query, reply, out);
@@ -378,7 +379,6 @@ impl Arrival<'_> {
         entrance: &Entrance,
         block: Arc<Block>,
         waiting: Box<plugin::Waiting>,
-        grant: Place,
     ) -> Box<Wait> {
         Box::new(Wait {
             waiting,
@@ -391,7 +391,6 @@ impl Arrival<'_> {
                 transport: self.transport,
                 received: self.received,
             },
-            _grant: grant,
         })
     }
 }
@@ -473,7 +472,6 @@ impl Wait {
             block,
             entrance,
             question,
-            _grant,
         } = *self;
         out.clear();
         let answer = async {
@@ -492,6 +490,29 @@ impl Wait {
             Err(_) => matches!(entrance.fail(&question.arrival(), out), Handled::Reply),
         }
     }
+}
+
+/// Answers a query that the server's limit leaves no slot for. The reply goes outward like any other: it
+/// is logged and counted.
+fn turn_away(
+    mut waiting: Box<plugin::Waiting>,
+    block: &Block,
+    grants: &Grants,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> Handled {
+    let Scratch { reply, writer, .. } = scratch;
+    loop {
+        grants.overload(reply);
+        match waiting.end(reply) {
+            Walk::Done => break,
+            Walk::Dropped => return Handled::Nothing,
+            // On its way outward it would have to wait again, nearer to the client.
+            Walk::Waiting(next) => waiting = next,
+        }
+    }
+    write(writer, block, waiting.query(), reply, out);
+    Handled::Reply
 }
 
 /// The answer to somebody who says that a zone has changed (RFC 1996 §3.11).

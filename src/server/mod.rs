@@ -143,11 +143,16 @@ impl Servers {
     pub fn new(runtime: Handle, limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self {
             runtime,
-            grants: Grants::new(limits),
+            grants: Grants::new(limits, &metrics),
             gate: gate::Gate::new(limits.connections),
             metrics,
             running: HashMap::new(),
         }
+    }
+
+    /// Has so many queries be pending at most, over all listeners, as `limits` says.
+    pub fn allow_pending(&self, limits: Limits) {
+        self.grants.allow(limits);
     }
 
     /// The addresses of a listener, as the system knows them: the ports are the ones that it chose.

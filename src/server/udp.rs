@@ -13,7 +13,7 @@ mod asking;
 mod waits;
 
 use std::{
-    io::{self, ErrorKind},
+    io,
     net::{Shutdown, SocketAddr, UdpSocket},
     num::NonZero,
     sync::{
@@ -201,12 +201,6 @@ impl Worker {
     ) -> usize {
         let count = match datagrams.receive(&self.socket, waits) {
             Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::Unsupported => {
-                // It waits at one socket, whoever wants what.
-                self.asking.refuse();
-                *datagrams = Datagrams::one_by_one(self.bound);
-                return 0;
-            }
             Err(error) => {
                 // The system is out of something. It is not to be asked in a tight loop.
                 tracing::warn!(%error, address = %self.bound, "cannot receive");

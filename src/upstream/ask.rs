@@ -9,17 +9,14 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Instant,
 };
 
 use tokio::sync::oneshot;
 
 use super::{
-    Failure, Packet, Upstream, Way,
+    Eviction, Failure, Packet, Permit, Upstream, Way,
     flight::{Flights, Joined, Lead},
     group::{Group, Start},
 };
@@ -35,8 +32,10 @@ pub struct Ask {
     pub(super) packet: Arc<Packet>,
     /// How it is sent.
     way: Way,
-    /// Its place among those that wait.
-    place: Place,
+    /// Its slot among the pending queries of the plugin.
+    permit: Permit,
+    /// Whether the query that it is for has been evicted by the server.
+    evicted: Eviction,
     state: State,
 }
 
@@ -59,24 +58,6 @@ pub(super) struct Begun {
     first: Option<oneshot::Receiver<Result<Reply, Failure>>>,
 }
 
-/// A place among the questions under way, which goes with this.
-#[derive(Debug)]
-pub struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    /// Takes a place in `count`; nothing where `limit` of them are taken.
-    pub fn take(count: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
-        let place = Self(Arc::clone(count));
-        (count.fetch_add(1, Ordering::Relaxed) < limit).then_some(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Ask {
     /// A question to be asked of `group`, once with all the same ones in `flights`.
     pub fn new(
@@ -84,41 +65,65 @@ impl Ask {
         flights: Arc<Flights>,
         packet: Packet,
         way: Way,
-        place: Place,
+        permit: Permit,
     ) -> Self {
         Self {
             group,
             flights,
             packet: Arc::new(packet),
             way,
-            place,
+            permit,
+            evicted: Eviction::default(),
             state: State::New,
         }
     }
 
+    /// Has it given back by an [`Asker`](super::Asker) where this happens.
+    pub fn ends_with(&mut self, evicted: Eviction) {
+        self.evicted = evicted;
+    }
+
     /// Asks, and waits until one answers or there is no more point: then the reply is SERVFAIL with
-    /// the reason.
+    /// the reason. An eviction ends the wait.
     pub async fn answer(self) -> Reply {
         let Self {
             group,
             flights,
             packet,
             way,
-            place: _place,
+            permit,
+            evicted: _,
             state,
         } = self;
-        let joined = match state {
-            State::New => None,
-            State::Joined(joined) => Some(joined),
-            State::Begun(begun) => {
-                let (start, at, first) = (begun.start, begun.at, begun.first);
-                let reply = group.go_on(start, &packet, way, at, first).await;
-                begun.lead.land(&reply);
-                return reply;
-            }
+        let asked = match &state {
+            State::Begun(begun) => Some(Arc::clone(begun.start.first())),
+            State::New | State::Joined(_) => None,
         };
-        let work = || Arc::clone(&group).ask(Arc::clone(&packet), way);
-        flights.reply(packet.key(way), joined, work).await
+        let answer = async {
+            let joined = match state {
+                State::New => None,
+                State::Joined(joined) => Some(joined),
+                State::Begun(begun) => {
+                    let (start, at, first) = (begun.start, begun.at, begun.first);
+                    let reply = group.go_on(start, &packet, way, at, first).await;
+                    begun.lead.land(&reply);
+                    return reply;
+                }
+            };
+            let work = || Arc::clone(&group).ask(Arc::clone(&packet), way);
+            flights.reply(packet.key(way), joined, work).await
+        };
+        tokio::select! {
+            biased;
+            reply = permit.evicted() => {
+                // Under a flood, no try would ever be silent for long enough.
+                if let Some(upstream) = asked {
+                    upstream.failed();
+                }
+                reply
+            }
+            reply = answer => reply,
+        }
     }
 }
 
@@ -156,6 +161,11 @@ impl Ask {
     /// Whether the first try has been silent for so long that there is to be a second.
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
         self.begun().is_some_and(|begun| begun.overdue <= now)
+    }
+
+    /// Whether it has been evicted.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.permit.eviction().has_happened() || self.evicted.has_happened()
     }
 
     /// Its one try was answered: whether that is the answer.

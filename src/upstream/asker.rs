@@ -4,7 +4,7 @@
 //! A question costs an entry in a table here, and its datagram leaves together with the others of its
 //! batch. Whoever reads the answer finishes the question, in the same thread. That is the usual case
 //! and no more: what is not usual from the start is not taken ([`Asker::ask`]), and what turns out not
-//! to be (silence, a refusal, a code to fail over from) is given back ([`Asker::returned`]), to be gone
+//! to be (silence, a refusal, a code to fail over from, an eviction) is given back ([`Asker::returned`]), to be gone
 //! on with by [`Ask::answer`]. An answer to the first try that comes after all is handed to whoever
 //! goes on.
 //!
@@ -33,7 +33,10 @@ use super::{
     meter::Proto,
     udp::{SOCKETS, TICK},
 };
-use crate::{datagrams::Connected, reply::Reply};
+use crate::{
+    datagrams::{Connected, take_errors},
+    reply::Reply,
+};
 
 /// How often it is looked for questions whose first try has been silent for too long. Their patience
 /// is a matter of hundreds of milliseconds.
@@ -57,13 +60,16 @@ pub struct Asker<T> {
     sockets: Vec<Option<Socket<T>>>,
     /// Places of those sockets that have something to send.
     sending: Vec<usize>,
-    /// Places of those that have something to read.
-    ready: Vec<usize>,
+    /// Places of those that have something to read or an error to report.
+    ready: Vec<Ready>,
     returned: Vec<(Box<Ask>, T)>,
     under_way: usize,
     swept: Instant,
     messages: Connected,
 }
+
+/// A socket's place, and whether it has an error to report.
+type Ready = (usize, bool);
 
 /// The sockets towards one upstream, by their places.
 struct Desk {
@@ -150,10 +156,25 @@ impl<T> Asker<T> {
             }
             socket.retire();
         }
+        let Ok(place) = self.open(upstream, now) else {
+            return self.other(at, now).inspect(|_| upstream.meter.hit(Proto::Udp));
+        };
         upstream.meter.miss(Proto::Udp);
-        let place = self.open(upstream, now).ok();
-        self.desks[at].places[chosen] = place;
-        place
+        self.desks[at].places[chosen] = Some(place);
+        Some(place)
+    }
+
+    /// Whichever socket of a desk can be used, where none can be opened.
+    fn other(&mut self, at: usize, now: Instant) -> Option<usize> {
+        let desk = &mut self.desks[at];
+        let mut taken = desk.places.iter().enumerate();
+        let (number, place) = taken.find_map(|(number, place)| {
+            let place = (*place)?;
+            let socket = self.sockets[place].as_ref()?;
+            socket.takes_one_more(now).then_some((number, place))
+        })?;
+        desk.chosen = Some(number);
+        Some(place)
     }
 
     fn open(&mut self, upstream: &Arc<Upstream>, now: Instant) -> io::Result<usize> {
@@ -205,7 +226,11 @@ impl<T> Asker<T> {
         let mut clients = false;
         for event in events {
             match usize::try_from(event.data.u64()) {
-                Ok(place) if event.data.u64() != CLIENTS => self.ready.push(place),
+                Ok(place) if event.data.u64() != CLIENTS => {
+                    // Copied: the structure is packed.
+                    let flags = event.flags;
+                    self.ready.push((place, flags.contains(EventFlags::ERR)));
+                }
                 _ => clients = true,
             }
         }
@@ -219,7 +244,7 @@ impl<T> Asker<T> {
         }
         let now = Instant::now();
         let mut ready = std::mem::take(&mut self.ready);
-        for place in ready.drain(..) {
+        for (place, has_error) in ready.drain(..) {
             let Some(socket) = &mut self.sockets[place] else {
                 continue;
             };
@@ -233,7 +258,7 @@ impl<T> Asker<T> {
                         );
                         if !is_none {
                             // Nobody is there, for all that is under way (RFC 1122 §4.1.3.3).
-                            socket.fail(&Failure::from(&error), &mut self.returned);
+                            socket.fail(&Failure::reported(&error), &mut self.returned);
                         }
                         break;
                     }
@@ -252,6 +277,10 @@ impl<T> Asker<T> {
                 if count < Connected::RECEIVED {
                     break;
                 }
+            }
+            if has_error {
+                // Read or sent on, the socket has reported the error itself; this ends its being ready.
+                take_errors(socket.io());
             }
         }
         self.ready = ready;

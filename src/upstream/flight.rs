@@ -9,6 +9,7 @@
 use std::{
     future::Future,
     hash::{BuildHasher, RandomState},
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::{
         Arc,
@@ -24,7 +25,10 @@ use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-use crate::reply::Reply;
+use crate::{
+    reply::{Reply, Why},
+    wire::Rcode,
+};
 
 type Work = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
@@ -106,12 +110,17 @@ impl Flights {
         if let Some(joined) = board(&mut part, hash, &key) {
             return joined;
         }
+        // Before the landing, whose end takes the lock that is held here.
+        let work = AssertUnwindSafe(work()).catch_unwind();
         let landing = self.landing(&key, hash);
         let serial = landing.serial;
-        let work = work();
         let flight = async move {
             let _landing = landing;
-            work.await
+            // Of those who share a future that panics, only one would ever hear of it.
+            work.await.unwrap_or_else(|_| {
+                tracing::error!("a question to upstreams made the server panic");
+                Reply::failure(Rcode::SERVFAIL, Why::Internal)
+            })
         };
         let flight = flight.boxed().shared();
         if let Some(weak) = flight.downgrade() {
@@ -244,7 +253,6 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::{reply::Why, wire::Rcode};
 
     fn key(text: &str) -> Arc<[u8]> {
         text.as_bytes().into()
@@ -365,6 +373,37 @@ mod tests {
         for other in others {
             assert_eq!(other.now_or_never().unwrap().rcode, Rcode::REFUSED);
         }
+        assert_eq!(flights.count(), 0);
+    }
+
+    #[test]
+    fn work_that_panics_ends_for_all_who_wait_for_it() {
+        let flights = Arc::new(Flights::default());
+        let (land, landed) = oneshot::channel::<()>();
+        let landed = Cell::new(Some(landed));
+        let mut askers: Vec<_> = (0..3)
+            .map(|_| {
+                asked(&flights, None, || {
+                    let landed = landed.take().expect("begun once");
+                    async move {
+                        landed.await.unwrap();
+                        panic!("on request")
+                    }
+                })
+            })
+            .collect();
+        for asker in &mut askers {
+            assert!(asker.now_or_never().is_none());
+        }
+        land.send(()).unwrap();
+        for asker in askers {
+            let reply = asker.now_or_never().unwrap();
+            assert_eq!((reply.rcode, reply.why), (Rcode::SERVFAIL, Why::Internal));
+        }
+        assert_eq!(flights.count(), 0);
+        // One that panics before there is anything to wait for holds no lock.
+        let begin = || flights.join(key("a"), || -> std::future::Ready<Reply> { panic!("at once") });
+        assert!(std::panic::catch_unwind(AssertUnwindSafe(begin)).is_err());
         assert_eq!(flights.count(), 0);
     }
 

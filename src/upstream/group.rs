@@ -52,10 +52,9 @@ pub struct Plan {
 pub(super) struct Patience {
     /// From the first try to giving up.
     pub(super) total: Duration,
-    /// From one try to the next, where no answer has come.
+    /// From one try to the next, where no answer has come. An upstream that has been silent for so long
+    /// is checked.
     pub(super) step: Duration,
-    /// An upstream that has been silent for so long has failed.
-    pub(super) fault: Duration,
     /// From the last try to giving up.
     pub(super) last: Duration,
 }
@@ -63,8 +62,8 @@ pub(super) struct Patience {
 impl Patience {
     /// Below what glibc and musl wait, with a margin for the way.
     const TOTAL: Duration = Duration::from_millis(3800);
-    /// Where no upstream is believed to be up, the answer is likely to be none.
-    const TOTAL_DOWN: Duration = Duration::from_secs(2);
+    /// Where no upstream is believed to be up, the answer is likely to be none: as long as a check.
+    const TOTAL_DOWN: Duration = Duration::from_secs(1);
     /// The most that an own `read_timeout` stretches it to: what CoreDNS allows.
     const LONGEST: Duration = Duration::from_secs(5);
 
@@ -80,24 +79,21 @@ impl Patience {
             return Self {
                 total,
                 step: limit,
-                fault: limit,
                 last: limit,
             };
         }
-        let (step, fault) = match u32::try_from(upstreams) {
-            Ok(0 | 1) => (Duration::from_millis(800), Duration::from_secs(2)),
-            // All of them get their chance: a second each for three, less for more.
-            Ok(many) => {
-                let share = Duration::from_millis(3200) / many;
-                let step = share.clamp(Duration::from_millis(200), Duration::from_secs(1));
-                (step, step)
-            }
-            Err(_) => (Duration::from_millis(200), Duration::from_millis(200)),
+        // All of them get their chance: a second each for three, less for more.
+        let (shared, longest) = match (upstreams, all_down) {
+            (0 | 1, false) => (3200, 800),
+            (_, false) => (3200, 1000),
+            (_, true) => (800, 400),
         };
+        let many = u32::try_from(upstreams).unwrap_or(u32::MAX).max(1);
+        let share = Duration::from_millis(shared) / many;
+        let step = share.clamp(Duration::from_millis(200), Duration::from_millis(longest));
         Self {
             total,
             step,
-            fault: fault.min(total),
             last: total,
         }
     }
@@ -231,22 +227,28 @@ impl Group {
         })
     }
 
-    /// The members worth asking, in order, and whether they are all down.
+    /// The members worth asking, in order, and whether they are all down. Those that failed their last
+    /// check come behind those that did not, whatever the policy.
     fn choose(&self, members: &[Member]) -> Result<(Order, bool), Box<Reply>> {
-        let (mut up, mut down) = (Order::default(), Order::default());
+        let mut orders: [Order; 3] = Default::default();
+        let [up, suspect, down] = &mut orders;
         for (place, member) in members.iter().enumerate() {
             if !member.looping.load(Ordering::Relaxed) {
                 let order = if member.upstream.is_down() {
-                    &mut down
+                    &mut *down
+                } else if member.upstream.is_suspect() {
+                    &mut *suspect
                 } else {
-                    &mut up
+                    &mut *up
                 };
                 order.push(place);
             }
         }
-        if up.len() > 0 {
+        if up.len() + suspect.len() > 0 {
             up.arrange(self.plan.policy, &self.turn);
-            return Ok((up, false));
+            suspect.arrange(self.plan.policy, &self.turn);
+            up.append(suspect);
+            return Ok((*up, false));
         }
         if members.is_empty() {
             let text = "no address of an upstream is known yet";
@@ -261,7 +263,7 @@ impl Group {
             return Err(Box::new(failure(Why::UpstreamsDown, "no healthy proxies")));
         }
         down.arrange(Policy::Random, &self.turn);
-        Ok((down, true))
+        Ok((*down, true))
     }
 }
 
@@ -317,7 +319,7 @@ struct Round<'g> {
 struct Try {
     place: usize,
     begun: Instant,
-    /// The upstream has been told on.
+    /// The upstream is checked because of it.
     counted: bool,
     /// Nothing has come of it yet.
     is_open: bool,
@@ -332,13 +334,14 @@ impl Round<'_> {
         first: Pin<&mut (impl Future<Output = Result<Reply, Failure>> + Send)>,
         begun: Instant,
     ) -> Reply {
-        let deadline = begun + self.patience.total;
+        let mut patience = self.patience;
+        let mut deadline = begun + patience.total;
         let mut tries: Vec<Try> = Vec::with_capacity(1);
         if self.next(&mut tries, begun).is_none() {
             return failure(Why::UpstreamUnreachable, "no forwarder defined");
         }
         let mut first = first.map(|answer| (0, answer));
-        let timer = sleep_until(self.wake(&tries, deadline));
+        let timer = sleep_until(self.wake(patience, &tries, deadline, true));
         let mut timer = std::pin::pin!(timer);
         // The usual case is one try and an answer: it needs no box and no set of futures.
         let early = tokio::select! {
@@ -347,10 +350,8 @@ impl Round<'_> {
             () = &mut timer => None,
         };
         let first = match early {
-            Some(Ok(reply)) if self.is_believed(&reply, &tries) => {
-                self.count_silent(&mut tries);
-                return reply;
-            }
+            // The one that was asked has answered.
+            Some(Ok(reply)) if self.is_believed(&reply, &tries) => return reply,
             Some(answer) => Either::Left(ready((0, answer))),
             None => Either::Right(first),
         };
@@ -364,7 +365,7 @@ impl Round<'_> {
                 biased;
                 Some((number, answer)) = running.next() => match answer {
                     Ok(reply) if self.is_believed(&reply, &tries) => {
-                        self.count_silent(&mut tries);
+                        self.count_silent(patience, &mut tries, Some(number));
                         return reply;
                     }
                     Ok(reply) => {
@@ -381,15 +382,22 @@ impl Round<'_> {
                     }
                 },
                 () = &mut timer => {
-                    if Instant::now() >= deadline || !self.may_try(&tries) {
+                    if Instant::now() >= deadline {
+                        // It may be slow, and no more: an answer or a check has marked it up meanwhile.
+                        patience = self.patience_if_up(patience);
+                        deadline = begun + patience.total;
+                    }
+                    let now = Instant::now();
+                    let last = tries.last().map_or(begun, |one| one.begun);
+                    let is_over = !self.moves_on(&tries, kept.is_some()) && now >= last + patience.last;
+                    if now >= deadline || is_over {
                         break;
                     }
-                    self.count_silent(&mut tries);
-                    true
+                    self.count_silent(patience, &mut tries, None);
+                    now >= last + patience.step
                 }
             };
-            // With an answer in hand, if a poor one, nobody is asked twice.
-            moves_on &= kept.is_none() || tries.len() < self.start.order.len();
+            moves_on &= self.moves_on(&tries, kept.is_some());
             if moves_on
                 && Instant::now() < deadline
                 && let Some(place) = self.next(&mut tries, Instant::now())
@@ -400,10 +408,13 @@ impl Round<'_> {
             if (!self.may_try(&tries) || kept.is_some()) && is_hopeless(&tries) {
                 break;
             }
-            timer.as_mut().reset(self.wake(&tries, deadline));
+            let moves_on = self.moves_on(&tries, kept.is_some());
+            timer
+                .as_mut()
+                .reset(self.wake(patience, &tries, deadline, moves_on));
         }
         drop(running);
-        self.count_silent(&mut tries);
+        self.count_silent(patience, &mut tries, None);
         kept.map_or_else(|| self.give_up(&tries, begun), |reply| *reply)
     }
 
@@ -432,14 +443,42 @@ impl Round<'_> {
     }
 
     /// When to look again if nothing comes.
-    fn wake(&self, tries: &[Try], deadline: Instant) -> Instant {
+    fn wake(
+        &self,
+        patience: Patience,
+        tries: &[Try],
+        deadline: Instant,
+        moves_on: bool,
+    ) -> Instant {
         let last = tries.last().map_or_else(Instant::now, |one| one.begun);
-        let pause = if self.may_try(tries) {
-            self.patience.step
+        let pause = if moves_on && self.may_try(tries) {
+            patience.step
         } else {
-            self.patience.last
+            patience.last
         };
-        (last + pause).min(deadline)
+        // Those who are not found to be silent yet are then.
+        let mut open = tries.iter().filter(|one| one.is_open && !one.counted);
+        let silent = open.next().map(|one| one.begun + patience.step);
+        (last + pause).min(deadline).min(silent.unwrap_or(deadline))
+    }
+
+    /// Whether another try may be made. With an answer in hand, if a poor one, nobody is asked twice.
+    fn moves_on(&self, tries: &[Try], has_kept: bool) -> bool {
+        self.may_try(tries) && (!has_kept || tries.len() < self.start.order.len())
+    }
+
+    /// The patience with upstreams that were all down at the start, and of which one is up now.
+    fn patience_if_up(&self, patience: Patience) -> Patience {
+        let Start {
+            members,
+            order,
+            all_down,
+        } = self.start;
+        let mut places = (0..order.len()).filter_map(|at| order.at(at));
+        if *all_down && places.any(|place| !members[place].upstream.is_down()) {
+            return Patience::new(order.len(), self.plan.read_timeout, false);
+        }
+        patience
     }
 
     /// Whether the reply is the answer: all are, but those of a code to fail over from while
@@ -449,10 +488,13 @@ impl Round<'_> {
             .believes(reply, tries.len(), self.start.order.len())
     }
 
-    /// Tells on everyone who has been silent for too long.
-    fn count_silent(&self, tries: &mut [Try]) {
+    /// Has every upstream checked that has been silent for too long; not the one that has just answered
+    /// another try, which is number `answered`.
+    fn count_silent(&self, patience: Patience, tries: &mut [Try], answered: Option<usize>) {
+        let answered = answered.map(|number| tries[number].place);
         for one in tries {
-            if one.is_open && one.begun.elapsed() >= self.patience.fault {
+            let is_silent = one.is_open && one.begun.elapsed() >= patience.step;
+            if is_silent && Some(one.place) != answered {
                 self.count(one, &Failure::Silent);
             }
         }
@@ -483,8 +525,12 @@ impl Round<'_> {
             .map_or(Why::UpstreamUnreachable, |(_, failure)| failure.why());
         let (count, took) = (tries.len(), begun.elapsed().as_secs_f32());
         let mut text = format!("{count} tries in {took:.1} s");
-        if self.packet.was_answered_wrongly() {
-            why = Why::UpstreamMalformed;
+        let wrong = self.packet.wrong_answers();
+        if wrong > 0 {
+            // One may be a stranger's or come too late: only a wrong one for each try is the reason.
+            if why == Why::UpstreamTimeout && wrong >= count {
+                why = Why::UpstreamMalformed;
+            }
             text.push_str(", replies that do not fit the question ignored");
         }
         for (place, failure) in ends {
@@ -523,7 +569,15 @@ mod tests {
             Duration::from_secs(1),
             "the first try does not eat it all"
         );
-        assert!(Patience::new(1, None, true).total <= Duration::from_secs(2));
+    }
+
+    #[test]
+    fn upstreams_that_are_down_hold_a_question_no_longer_than_a_check() {
+        for upstreams in 1..=MAX_UPSTREAMS {
+            let patience = Patience::new(upstreams, None, true);
+            assert!(patience.total <= Duration::from_secs(1));
+            assert!(patience.step * 2 < patience.total, "more than one try");
+        }
     }
 
     #[tokio::test]
@@ -544,7 +598,7 @@ mod tests {
     #[test]
     fn an_own_limit_holds_and_may_stretch_the_whole_a_little() {
         let short = Patience::new(2, Some(Duration::from_millis(100)), false);
-        assert_eq!((short.step, short.last), (short.fault, short.step));
+        assert_eq!((short.step, short.last), (short.step, short.step));
         let long = Patience::new(1, Some(Duration::from_mins(1)), false);
         assert_eq!(long.total, Duration::from_secs(5));
     }

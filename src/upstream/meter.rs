@@ -167,7 +167,7 @@ impl Account {
     /// Reads what came in answer to `packet`.
     pub(super) fn read(&self, packet: &Packet, message: &[u8]) -> Result<Reply, Failure> {
         let header = Header::read(message);
-        let reply = header.and_then(|header| packet.read_answer(message, &header));
+        let reply = header.and_then(|header| packet.read(message, &header));
         let mut reply = reply.ok_or_else(|| self.wrong())?;
         reply.heard = self.heard.get().cloned();
         Ok(reply)

@@ -6,9 +6,11 @@
 //! ask          a question that is to be asked, as a plugin hands it out; asker asks it from a thread
 //!              of the server's own, without a scheduler
 //! packet       one question in octets, and whether a message answers it
+//! pending      limits of pending queries, which evict the old before they turn away the new
 //! udp, stream  sockets and connections to one upstream; waiters is who waits on them for what
 //! https, quic  the same in other clothes, on one connection each: line keeps it, http2 speaks it
-//! health       whether an upstream is worth asking
+//! health       whether an upstream is worth asking; failure is why one gave no answer, and whose fault
+//!              that is
 //! rpc          calls of gRPC, over http2 and a line too
 //! target       how a Corefile names an upstream; resolv_conf is the file that lists some, resolve
 //!              finds the addresses of a host
@@ -31,6 +33,7 @@ mod https;
 mod line;
 mod meter;
 mod packet;
+mod pending;
 mod policy;
 mod quic;
 mod resolv_conf;
@@ -45,23 +48,24 @@ mod witness;
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{runtime::Handle, time::timeout};
 
-pub use ask::{Ask, Place};
+pub use ask::Ask;
 #[cfg(target_os = "linux")]
 pub use asker::Asker;
-pub use failure::Failure;
+pub use failure::{Failure, Lack};
 pub use flight::Flights;
 pub use group::{Group, Member, Plan};
 pub use health::Check;
 pub use https::DohMethod;
 pub use meter::{Meter, Proto};
 pub use packet::Packet;
+pub use pending::{Eviction, PendingLimit, Permit};
 pub use policy::{MAX_UPSTREAMS, Policy};
 pub use resolv_conf::{ResolvConf, read_nameservers, read_search};
 pub use resolve::{ResolveError, resolve};
@@ -116,9 +120,9 @@ enum Link {
 pub struct Settings {
     /// How connections are kept.
     pub keeping: Keeping,
-    /// Failures in a row after which an upstream is down; 0 for never.
+    /// Failed checks in a row after which an upstream is down; 0 for never, and then it is not checked.
     pub max_fails: u32,
-    /// How it is asked whether it is up again.
+    /// How an upstream is checked.
     pub check: Check,
     /// Whether it is always asked by stream: then its checks go that way too.
     pub by_stream: bool,
@@ -185,9 +189,14 @@ impl Upstream {
         &self.meter
     }
 
-    /// Whether it has failed so often in a row that it is not asked for now.
+    /// Whether it has failed so many checks in a row that it is not asked for now.
     pub fn is_down(&self) -> bool {
         self.health.is_down()
+    }
+
+    /// Whether it failed its last check. It is asked after those that did not.
+    pub fn is_suspect(&self) -> bool {
+        self.health.is_suspect()
     }
 
     /// Asks it, and waits for as long as the caller does.
@@ -260,16 +269,10 @@ impl Upstream {
         self.exchange(&packet, self.check_way).await
     }
 
-    /// It has failed; once that makes it down, it is checked until it answers.
+    /// A question to it failed in a way that speaks against it: it is checked until it answers.
     pub fn failed(self: &Arc<Self>) {
-        if self.health.failed() {
-            tracing::warn!(
-                target: "plugin/forward",
-                "Upstream {} is down: asking it every {:?} whether it is up again",
-                self.label,
-                self.check.pause()
-            );
-            self.runtime.spawn(check_until_up(Arc::downgrade(self)));
+        if self.health.begin() {
+            self.runtime.spawn(health::check(Arc::downgrade(self)));
         }
     }
 }
@@ -314,33 +317,6 @@ impl Link {
                     Ok(quic) => Self::Quic(Box::new(quic)),
                     Err(error) => Self::Broken(Failure::Tls(error.to_string().into())),
                 }
-            }
-        }
-    }
-}
-
-/// Holds the upstream only while it is being asked, so that it can go meanwhile.
-async fn check_until_up(weak: Weak<Upstream>) {
-    loop {
-        let Some(pause) = weak.upgrade().map(|upstream| upstream.check.pause()) else {
-            return;
-        };
-        tokio::time::sleep(pause).await;
-        let Some(upstream) = weak.upgrade() else {
-            return;
-        };
-        let question = upstream.check.question();
-        let checking = upstream.probe(&question, upstream.check.recursion_desired);
-        let answer = timeout(Check::PATIENCE, checking).await;
-        if !matches!(answer, Ok(Ok(_))) {
-            upstream.meter.failed_check();
-        }
-        if !upstream.is_down() {
-            upstream.health.checked();
-            // It may have failed again in between, when its checks still seemed to go on.
-            if !upstream.is_down() || !upstream.health.resume() {
-                tracing::info!(target: "plugin/forward", "Upstream {} is up again", upstream.label);
-                return;
             }
         }
     }

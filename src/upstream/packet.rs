@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicUsize, Ordering},
 };
 
 use super::{Way, Witness};
@@ -11,7 +11,9 @@ use crate::{
     message::{read_reply, write_query},
     query::{Edns, Query, Question},
     reply::{Reply, Why},
-    wire::{HEADER_LENGTH, Header, MIN_UDP_PAYLOAD, Opcode, Rcode},
+    wire::{
+        HEADER_LENGTH, Header, MIN_UDP_PAYLOAD, MalformedMessage, NameError, Opcode, Rcode,
+    },
 };
 
 /// Octets of a query at most: header, the longest name, type and class, an OPT.
@@ -22,8 +24,8 @@ pub(super) const MAX_QUERY: usize = HEADER_LENGTH + 255 + 4 + 11 + Options::MAX;
 pub struct Packet {
     octets: Box<[u8]>,
     question_end: usize,
-    /// A reply came for it that cannot be believed.
-    wrong: AtomicBool,
+    /// Replies came for it that cannot be believed: how many.
+    wrong: AtomicUsize,
     witness: Option<Arc<dyn Witness>>,
 }
 
@@ -67,7 +69,7 @@ impl Packet {
         Self {
             octets: octets.into(),
             question_end: HEADER_LENGTH + question.name.as_wire().len() + 4,
-            wrong: AtomicBool::new(false),
+            wrong: AtomicUsize::new(0),
             witness: None,
         }
     }
@@ -107,59 +109,98 @@ impl Packet {
         self.under(id, &mut room).to_vec()
     }
 
-    /// Reads an answer that came alone, so that its id tells nothing.
+    /// Reads an answer that came alone on a stream, so that its id says nothing.
     pub fn read(&self, message: &[u8], header: &Header) -> Option<Reply> {
-        self.read_answer(message, header)
-    }
-
-    /// Reads `message`, whose id has been found right, into a reply, if it is an answer to this
-    /// question and whole. What is not is noted: it is ignored, and explains a silence.
-    pub(super) fn read_answer(&self, message: &[u8], header: &Header) -> Option<Reply> {
         let mut reply = Reply::default();
-        self.read_answer_into(message, header, &mut reply)
-            .then_some(reply)
+        let judged = self.judge(message, header, false, &mut reply);
+        (judged == Judged::Answer).then_some(reply)
     }
 
-    /// The same into a reply that is there, of which nothing is left but room; what is in it is of no
-    /// meaning where this is false.
-    pub(super) fn read_answer_into(
+    /// Reads `message`, whose id has been found right, into `reply`. Its buffers are reused; unless
+    /// this is [`Judged::Answer`], its contents are unspecified.
+    pub(super) fn judge(
         &self,
         message: &[u8],
         header: &Header,
+        by_datagram: bool,
         reply: &mut Reply,
-    ) -> bool {
-        let is_right = self.believe(message, header, reply).is_some();
-        if !is_right {
-            self.wrong.store(true, Ordering::Relaxed);
+    ) -> Judged {
+        let judged = self.compare(message, header, by_datagram, reply);
+        if judged == Judged::Other {
+            self.wrong.fetch_add(1, Ordering::Relaxed);
         }
-        is_right
+        judged
     }
 
-    /// Whether a reply came that could not be believed.
-    pub fn was_answered_wrongly(&self) -> bool {
+    /// How many replies came under an id of its own that were none to this question.
+    pub(super) fn wrong_answers(&self) -> usize {
         self.wrong.load(Ordering::Relaxed)
     }
 
-    fn believe(&self, message: &[u8], header: &Header, reply: &mut Reply) -> Option<()> {
+    fn compare(
+        &self,
+        message: &[u8],
+        header: &Header,
+        by_datagram: bool,
+        reply: &mut Reply,
+    ) -> Judged {
         if !header.has(Header::RESPONSE) || header.opcode() != Opcode::QUERY {
-            return None;
+            return Judged::Other;
         }
         if header.counts[0] == 0 {
-            *reply = bare_error(header)?;
-            return Some(());
+            let Some(error) = bare_error(header) else {
+                return Judged::Other;
+            };
+            *reply = error;
+            return Judged::Answer;
         }
-        let asked = &self.octets[HEADER_LENGTH..self.question_end];
-        let answered = message.get(HEADER_LENGTH..self.question_end)?;
-        let name = asked.len() - 4;
-        if !asked[..name].eq_ignore_ascii_case(&answered[..name])
-            || asked[name..] != answered[name..]
-        {
-            return None;
+        if header.counts[0] != 1 || !self.is_question_of(message) {
+            return Judged::Other;
         }
-        read_reply(message, reply).ok()?;
-        reply.why = Why::Upstream;
-        Some(())
+        match read_reply(message, reply) {
+            Ok(_) => reply.why = Why::Upstream,
+            Err(MalformedMessage::Truncated | MalformedMessage::Name(NameError::Truncated))
+                if by_datagram =>
+            {
+                truncate(header, reply);
+            }
+            Err(_) => return Judged::Unreadable,
+        }
+        Judged::Answer
     }
+
+    /// Whether the question of a message is this one, whatever its spelling.
+    fn is_question_of(&self, message: &[u8]) -> bool {
+        let asked = &self.octets[HEADER_LENGTH..self.question_end];
+        let Some(answered) = message.get(HEADER_LENGTH..self.question_end) else {
+            return false;
+        };
+        let name = asked.len() - 4;
+        asked[..name].eq_ignore_ascii_case(&answered[..name]) && asked[name..] == answered[name..]
+    }
+}
+
+/// What a message is to a question whose id it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judged {
+    /// The answer.
+    Answer,
+    /// No answer to this question. A stranger may have sent it: the wait for the right one goes on
+    /// (CVE-2023-28452).
+    Other,
+    /// An answer to this question that cannot be read: no other is to be expected.
+    Unreadable,
+}
+
+/// Makes `reply` what is left of a datagram that ends in the middle of a record: some servers and
+/// middleboxes cut at the size that the client takes, with or without TC. Nothing of its records is used
+/// (RFC 2181 section 9); the client asks again by TCP.
+fn truncate(header: &Header, reply: &mut Reply) {
+    reply.clear();
+    reply.rcode = Rcode(header.flags & 0x0F);
+    reply.recursion_available = header.has(Header::RECURSION_AVAILABLE);
+    reply.truncated = true;
+    reply.why = Why::Upstream;
 }
 
 /// A server that could not even read the question, or does not care to, may leave it out of its
@@ -191,9 +232,15 @@ mod tests {
         out
     }
 
-    fn believed(packet: &Packet, message: &[u8]) -> bool {
+    fn judged(packet: &Packet, message: &[u8], by_datagram: bool) -> (Judged, Reply) {
         let header = Header::read(message).unwrap();
-        packet.read_answer(message, &header).is_some()
+        let mut reply = Reply::default();
+        let judged = packet.judge(message, &header, by_datagram, &mut reply);
+        (judged, reply)
+    }
+
+    fn believed(packet: &Packet, message: &[u8]) -> bool {
+        judged(packet, message, true).0 == Judged::Answer
     }
 
     #[test]
@@ -203,7 +250,7 @@ mod tests {
             &packet,
             &answer_to(&query("WWW.example.org", Type::A))
         ));
-        assert!(!packet.was_answered_wrongly());
+        assert_eq!(packet.wrong_answers(), 0);
         for (name, rtype) in [
             ("www.example.net", Type::A),
             ("www.example.org", Type::AAAA),
@@ -214,18 +261,41 @@ mod tests {
                 "{name}"
             );
         }
-        assert!(packet.was_answered_wrongly());
+        assert_eq!(packet.wrong_answers(), 3);
     }
 
     #[test]
-    fn every_prefix_and_a_query_are_not_believed() {
+    fn a_prefix_is_a_truncated_reply_by_datagram_and_unreadable_by_stream() {
         let packet = Packet::of(&query("www.example.org", Type::A));
-        let message = answer_to(&query("www.example.org", Type::A));
-        for end in HEADER_LENGTH..message.len() {
-            assert!(!believed(&packet, &message[..end]), "{end}");
+        let mut message = answer_to(&query("www.example.org", Type::A));
+        for tc in [0, 2] {
+            message[2] = message[2] & !2 | tc;
+            for end in HEADER_LENGTH..message.len() {
+                let has_question = end >= packet.question_end;
+                let (cut, reply) = judged(&packet, &message[..end], true);
+                let (broken, _) = judged(&packet, &message[..end], false);
+                if has_question {
+                    assert_eq!((cut, broken), (Judged::Answer, Judged::Unreadable), "{end}");
+                    assert!(reply.truncated && reply.records().next().is_none());
+                    assert_eq!((reply.rcode, reply.why), (Rcode::NOERROR, Why::Upstream));
+                } else {
+                    assert_eq!((cut, broken), (Judged::Other, Judged::Other), "{end}");
+                }
+            }
         }
         let mut room = [0; MAX_QUERY];
-        assert!(!believed(&packet, packet.under(7, &mut room)));
+        assert!(!believed(&packet, packet.under(7, &mut room)), "a query");
+    }
+
+    #[test]
+    fn an_answer_with_nonsense_in_it_is_unreadable() {
+        let packet = Packet::of(&query("www.example.org", Type::A));
+        let mut message = answer_to(&query("www.example.org", Type::A));
+        let end = packet.question_end;
+        // A pointer to itself.
+        message[end..end + 2].copy_from_slice(&[0xC0, u8::try_from(end).unwrap()]);
+        assert_eq!(judged(&packet, &message, true).0, Judged::Unreadable);
+        assert_eq!(packet.wrong_answers(), 0);
     }
 
     #[test]

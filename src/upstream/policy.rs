@@ -66,6 +66,12 @@ impl Order {
         }
     }
 
+    /// Adds the places of another order behind its own.
+    pub(super) fn append(&mut self, other: &Self) {
+        let places = other.places.iter().take(other.length);
+        places.for_each(|place| self.push(usize::from(*place)));
+    }
+
     /// How many.
     pub(super) fn len(&self) -> usize {
         self.length

@@ -30,6 +30,7 @@ use super::{
     waiters::{Delivery, Waiters},
 };
 use crate::{
+    datagrams::{report_errors, take_errors},
     reply::{Heard, Reply},
     wire::MAX_MESSAGE,
 };
@@ -95,11 +96,13 @@ impl Udp {
             } else if failed_before {
                 return Err(Failure::from(&error));
             } else {
-                // The error may be the answer to an earlier datagram: it is its askers' (RFC 1122
-                // §4.1.3.3), and this one has not been sent yet.
                 failed_before = true;
-                let failure = Failure::from(&error);
-                socket.waiters.fail(&failure, Some(ticket.serial()));
+                let failure = Failure::reported(&error);
+                // It may be the answer to an earlier datagram: then it is its askers' (RFC 1122
+                // §4.1.3.3), and this one has not been sent yet.
+                if failure.blames_upstream() {
+                    socket.waiters.fail(&failure, Some(ticket.serial()));
+                }
             }
         }
         drop(socket);
@@ -123,13 +126,30 @@ impl Udp {
                 Err(failure) => return Err(failure),
             }
         }
+        let socket = match self.open() {
+            Ok(socket) => socket,
+            Err(error) => {
+                drop(place);
+                return self.enter_other(packet).ok_or(Failure::from(&error));
+            }
+        };
         self.meter.miss(Proto::Udp);
-        let socket = self.open().map_err(|error| Failure::from(&error))?;
         let ticket = socket.waiters.enter(packet)?;
         let reader = read(Arc::clone(&socket), Arc::downgrade(self), at);
         self.runtime.spawn(reader);
         *place = Some(Arc::clone(&socket));
         Ok((socket, ticket))
+    }
+
+    /// A place on whichever socket can be used, where none can be opened.
+    fn enter_other(&self, packet: &Arc<Packet>) -> Option<(Arc<Socket>, super::waiters::Ticket)> {
+        self.sockets.iter().find_map(|place| {
+            let place = place.lock();
+            let socket = place.as_ref().filter(|socket| socket.takes_one_more())?;
+            let ticket = socket.waiters.enter(packet).ok()?;
+            self.meter.hit(Proto::Udp);
+            Some((Arc::clone(socket), ticket))
+        })
     }
 
     /// A socket on a port of the kernel's choice, and where what it hears comes from.
@@ -141,6 +161,7 @@ impl Udp {
         let socket = std::net::UdpSocket::bind((self.source.unwrap_or(any), 0))?;
         socket.connect(self.server)?;
         socket.set_nonblocking(true)?;
+        report_errors(&socket, self.server)?;
         let heard = self.meter.heard(socket.local_addr().ok(), Proto::Udp);
         Ok((socket, heard))
     }
@@ -186,19 +207,23 @@ impl Socket {
     }
 
     /// An ICMP error says that nobody is there, for all that is under way. It shows as an error of
-    /// the socket, without anything to be read.
+    /// the socket, without anything to be read, and as an entry in its queue of errors.
     fn take_refusal(&self) {
         let take = || {
-            Err(self
-                .io
-                .take_error()?
-                .unwrap_or(io::ErrorKind::WouldBlock.into()))
+            let error = self.io.take_error()?;
+            let is_reported = take_errors(&self.io) > 0;
+            match error {
+                Some(error) => Err(error),
+                // Whatever sent meanwhile has met the error itself.
+                None if is_reported => Ok(()),
+                None => Err(io::ErrorKind::WouldBlock.into()),
+            }
         };
         let taken: io::Result<()> = self.io.try_io(Interest::ERROR, take);
         if let Err(error) = taken
             && error.kind() != io::ErrorKind::WouldBlock
         {
-            self.waiters.fail(&Failure::from(&error), None);
+            self.waiters.fail(&Failure::reported(&error), None);
         }
     }
 
@@ -254,7 +279,7 @@ fn drain(socket: &Socket, owner: &Weak<Udp>) {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => socket.waiters.fail(&Failure::from(&error), None),
+                Err(error) => socket.waiters.fail(&Failure::reported(&error), None),
             }
         }
     });

@@ -11,7 +11,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{failure::Failure, packet::Packet};
+use super::{
+    failure::Failure,
+    packet::{Judged, Packet},
+};
 use crate::{
     reply::{Heard, Reply},
     wire::Header,
@@ -50,9 +53,9 @@ struct Slot {
 /// What a message was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
-    /// An answer that somebody waited for.
+    /// An answer that was waited for.
     Taken,
-    /// Nobody asked for it, or it is no answer to what was asked.
+    /// No answer to anything that was asked, or one that cannot be read.
     Wrong,
 }
 
@@ -109,8 +112,8 @@ impl Waiters {
         })
     }
 
-    /// Hands a message to whoever waits for it. A wrong one changes nothing but the table's
-    /// knowledge that it came: the wait for the right one goes on (CVE-2023-28452).
+    /// Hands a message to the question that waits for it; one that cannot be read ends the wait. One to
+    /// another question changes nothing: the wait for the right one goes on.
     pub(super) fn deliver(&self, message: &[u8]) -> Delivery {
         let Some(header) = Header::read(message) else {
             return Delivery::Wrong;
@@ -119,19 +122,27 @@ impl Waiters {
         let Some(slot) = table.slots.get(&header.id) else {
             return Delivery::Wrong;
         };
-        let Some(mut reply) = slot.packet.read_answer(message, &header) else {
-            return Delivery::Wrong;
-        };
-        reply.heard = self.heard.get().cloned();
+        let heard = self.heard.get();
+        let by_datagram = heard.is_some_and(|heard| heard.by_datagram);
+        let mut reply = Reply::default();
+        let (answer, delivery) =
+            match slot.packet.judge(message, &header, by_datagram, &mut reply) {
+                Judged::Answer => {
+                    reply.heard = heard.cloned();
+                    (Ok(reply), Delivery::Taken)
+                }
+                Judged::Unreadable => (Err(Failure::Malformed), Delivery::Wrong),
+                Judged::Other => return Delivery::Wrong,
+            };
         let slot = table.slots.remove(&header.id);
         table.abandoned = false;
         table.moved = Some(Instant::now());
         drop(table);
         if let Some(slot) = slot {
             // The other side may just have given up.
-            let _ = slot.answer.send(Ok(reply));
+            let _ = slot.answer.send(answer);
         }
-        Delivery::Taken
+        delivery
     }
 
     /// Ends every wait but that of `except`.

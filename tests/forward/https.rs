@@ -132,7 +132,8 @@ async fn what_is_no_answer_is_a_failure_that_says_so() {
         (Act::Octets(vec![0, 0]), "does not fit the question", 2.0),
     ] {
         let upstream = upstream(&authority, move |_| vec![act.clone()]).await;
-        let served = served(&authority, &upstream, "");
+        // Without checks, which are answered as wrongly.
+        let served = served(&authority, &upstream, "max_fails 0");
         let reply = served.ask("a.example").await;
         let told = (reply.rcode, reply.why);
         assert_eq!(told, (Rcode::SERVFAIL, Why::UpstreamMalformed));

@@ -8,9 +8,12 @@
 mod answers;
 mod authority;
 mod choice;
+mod dead;
+mod health;
 mod hickory;
 mod hosts;
 mod https;
+mod icmp;
 mod loops;
 mod quic;
 mod served;

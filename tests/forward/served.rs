@@ -124,6 +124,19 @@ impl Served {
         }
     }
 
+    /// How many health checks of an upstream have failed.
+    pub fn failed_checks(&self, upstream: impl std::fmt::Display) -> f64 {
+        let labels = format!("{{proxy_name=\"forward\",to=\"{upstream}\"}}");
+        self.metric(&format!("coredns_proxy_healthcheck_failures_total{labels}"))
+    }
+
+    /// Waits until so many have failed.
+    pub async fn checks_failed(&self, upstream: impl std::fmt::Display, count: f64) {
+        while self.failed_checks(&upstream) < count {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
     /// The value of a metric's series, 0 where there is none.
     pub fn metric(&self, series: &str) -> f64 {
         let text = self.metrics.encode();

@@ -63,6 +63,8 @@ pub enum Act {
     Truncated,
     /// Answer this many A records.
     Many(u8),
+    /// The same, cut after so many octets, the counts left as they were; with or without TC.
+    Cut(u8, usize, bool),
     /// Wait.
     After(Duration),
     /// Wait until the test says go.
@@ -474,6 +476,13 @@ impl Shared {
             }
             Act::Many(count) => {
                 (0..count).for_each(|last| reply.answer(Type::A, 60, a_record(last)));
+            }
+            Act::Cut(count, length, tc) => {
+                (0..count).for_each(|last| reply.answer(Type::A, 60, a_record(last)));
+                let mut octets = written(asked, &reply, &asked.question);
+                octets.truncate(length);
+                octets[2] |= u8::from(tc) << 1;
+                return Some(octets);
             }
             Act::Code(rcode) => reply.rcode = rcode,
             Act::Truncated => reply.truncated = true,

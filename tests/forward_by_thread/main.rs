@@ -8,6 +8,10 @@
 mod answers;
 #[path = "../forward/choice.rs"]
 mod choice;
+#[path = "../forward/health.rs"]
+mod health;
+#[path = "../forward/icmp.rs"]
+mod icmp;
 #[path = "../forward/loops.rs"]
 mod loops;
 #[allow(dead_code, reason = "other tests use the rest of it")]

@@ -16,6 +16,7 @@ mod reference;
 mod reload;
 mod rpc;
 mod server;
+mod shortage;
 mod settings;
 mod shutdown;
 mod stock;

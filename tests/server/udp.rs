@@ -156,6 +156,8 @@ async fn beyond_the_limit_nothing_waits() {
     let third = with_id(query("wait.test"), 3);
     assert_eq!(rcode(&ask_udp(serving.at, &third).await), Rcode::SERVFAIL);
     assert_eq!(rcode(&ask_tcp(serving.at, &third).await), Rcode::SERVFAIL);
+    // Both replies went outward like any other.
+    assert_eq!(serving.plugin.written.lock().len(), 2);
     // What need not wait does not care.
     let other = ask_udp(serving.at, &query("a.test")).await;
     assert_eq!(rcode(&other), Rcode::NOERROR);
@@ -163,6 +165,32 @@ async fn beyond_the_limit_nothing_waits() {
     let mut ids = [receive(&socket).await, receive(&socket).await].map(|reply| reply[1]);
     ids.sort_unstable();
     assert_eq!(ids, [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_much_pending_gives_way_to_others() {
+    let limits = Limits {
+        waiting: 2,
+        ..Limits::default()
+    };
+    let serving = serve_with(limits, |_| {});
+    let heavy = udp(serving.at).await;
+    for id in 1..=2 {
+        heavy.send(&with_id(query("wait.test"), id)).await.unwrap();
+    }
+    serving.begun(2).await;
+    let other = tokio::net::UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    other.connect(serving.at).await.unwrap();
+    other.send(&with_id(query("wait.test"), 3)).await.unwrap();
+    serving.begun(1).await;
+    let evicted = receive(&heavy).await;
+    assert_eq!((rcode(&evicted), evicted[1]), (Rcode::SERVFAIL, 1), "the oldest");
+    assert_eq!(serving.plugin.written.lock().len(), 1, "it went outward");
+    serving.plugin.release.add_permits(2);
+    assert_eq!(rcode(&receive(&other).await), Rcode::NOERROR);
+    let last = receive(&heavy).await;
+    assert_eq!((rcode(&last), last[1]), (Rcode::NOERROR, 2));
+    assert_eq!(serving.metric("lodestone_queries_shed_total{limit=\"server\"}"), "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

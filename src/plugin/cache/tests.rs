@@ -943,7 +943,7 @@ async fn what_is_near_is_octet_for_octet_what_is_in_the_store() {
     };
     let world = World::new(|_| {});
     let routes = Routes::new([Arc::clone(&world.block).into()]);
-    let grants = Grants::new(Limits::default());
+    let grants = Grants::new(Limits::default(), &world.metrics);
     let server = Server::new("dns://:53".into(), routes, grants, &world.metrics);
     let entrance = Entrance::new(server);
     let handle = |scratch: &mut Scratch, octets: &[u8], at: u64| {

@@ -13,7 +13,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -28,7 +28,7 @@ use crate::{
     query::{Query, Transport},
     reply::{Reply, Section, Why},
     upstream::{
-        Ask, Check, DohMethod, Flights, Group, Keeping, Packet, Place, Plan, TlsFiles, To, Way,
+        Ask, Check, DohMethod, Flights, Group, Keeping, Packet, PendingLimit, Plan, TlsFiles, To, Way,
     },
     wire::{Name, Rcode, Type},
 };
@@ -41,9 +41,8 @@ const NAME: &str = "forward";
 /// The metadata label of the upstream that answered.
 const UPSTREAM: &str = "forward/upstream";
 
-/// Questions under way in one forward at most, whatever `max_concurrent` says. At some eight
-/// kilobytes each they are 256 MiB; a fast upstream never gets near it, and a dead one must not
-/// take the server's memory with it.
+/// Pending queries of one forward at most, whatever `max_concurrent` says: a fast upstream never gets near
+/// it, and a dead one must not take the server's memory with it.
 pub const CEILING: usize = 32_768;
 
 /// What a `forward` directive says.
@@ -78,7 +77,7 @@ pub struct Config {
     pub source: Option<IpAddr>,
     /// How often, in which order, and for how long upstreams are tried.
     pub plan: Plan,
-    /// Questions under way at most; 0 for [`CEILING`].
+    /// Pending queries at most; 0 for [`CEILING`].
     pub max_concurrent: usize,
     /// Codes with which a question goes on to the forward behind this one.
     pub next: Vec<Rcode>,
@@ -124,9 +123,8 @@ pub struct Forward {
     sources: Arc<Sources>,
     flights: Arc<Flights>,
     next: Arc<Next>,
+    pending: Arc<PendingLimit>,
     max_concurrent: usize,
-    under_way: Arc<AtomicUsize>,
-    metrics: Arc<Metrics>,
     onlookers: Onlookers,
 }
 
@@ -169,11 +167,25 @@ impl Config {
             sources,
             flights: Arc::default(),
             next,
+            pending: self.limit(build.metrics),
             max_concurrent: self.max_concurrent,
-            under_way: Arc::default(),
-            metrics: Arc::clone(build.metrics),
             onlookers: Onlookers::offered(build),
         }))
+    }
+}
+
+impl Config {
+    fn limit(&self, metrics: &Metrics) -> Arc<PendingLimit> {
+        let shed = metrics.queries_shed_total.with_label_values(&["forward"]);
+        // A limit of the configuration is answered as CoreDNS does. Ours is no rule against the
+        // client but a fault, after which it may ask elsewhere or again.
+        match self.max_concurrent {
+            limit @ 1..=CEILING => {
+                let rejects = metrics.forward.max_concurrent_rejects_total.clone();
+                PendingLimit::new(limit, Rcode::REFUSED, [shed, rejects])
+            }
+            _ => PendingLimit::new(CEILING, Rcode::SERVFAIL, [shed]),
+        }
     }
 }
 
@@ -186,7 +198,8 @@ impl Plugin for Forward {
         if !self.is_for(&query.question.lower) {
             return Step::Pass;
         }
-        let Some(place) = self.enter(reply) else {
+        let Some(permit) = self.pending.enter(0, query.client.ip()) else {
+            self.pending.overload(reply);
             return Step::Answer;
         };
         let mut packet = Packet::of(query);
@@ -195,7 +208,7 @@ impl Plugin for Forward {
         }
         let (group, flights) = (Arc::clone(self.group()), Arc::clone(&self.flights));
         let way = self.way(query.transport);
-        Step::Ask(Box::new(Ask::new(group, flights, packet, way, place)))
+        Step::Ask(Box::new(Ask::new(group, flights, packet, way, permit)))
     }
 
     fn heard(&self, asked: Type, reply: &mut Reply) -> bool {
@@ -212,6 +225,10 @@ impl Plugin for Forward {
     fn started(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         let started = self.sources.started()?;
         Some(Box::pin(started))
+    }
+
+    fn pending_at_most(&self) -> usize {
+        self.max_concurrent.min(CEILING)
     }
 
     fn recurses(&self) -> bool {
@@ -249,28 +266,6 @@ impl Forward {
         } else {
             Way::Stream
         }
-    }
-
-    /// Takes a place among the questions under way, or says in `reply` why there is none.
-    fn enter(&self, reply: &mut Reply) -> Option<Place> {
-        let limit = match self.max_concurrent {
-            0 => CEILING,
-            own => own.min(CEILING),
-        };
-        if let Some(place) = Place::take(&self.under_way, limit) {
-            return Some(place);
-        }
-        // A limit of the configuration is answered as CoreDNS does. Ours is no rule against the
-        // client but a fault, after which it may ask elsewhere or again.
-        let rcode = if limit == self.max_concurrent {
-            self.metrics.forward.max_concurrent_rejects_total.inc();
-            Rcode::REFUSED
-        } else {
-            Rcode::SERVFAIL
-        };
-        reply.fail(rcode, Why::Overload);
-        reply.cause = Some(format!("concurrent queries exceeded maximum {limit}").into());
-        None
     }
 }
 

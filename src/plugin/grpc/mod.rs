@@ -25,7 +25,9 @@ use crate::{
     metrics::{Metrics, rcode_label},
     query::Query,
     reply::{Reply, Why},
-    upstream::{Failure, MAX_UPSTREAMS, Packet, Policy, Rpc, RpcError, TlsFiles, read_nameservers},
+    upstream::{
+        Failure, MAX_UPSTREAMS, Packet, PendingLimit, Policy, Rpc, RpcError, TlsFiles, read_nameservers,
+    },
     wire::{Header, MAX_MESSAGE, Name, Rcode},
 };
 
@@ -116,7 +118,11 @@ impl Setup for Config {
             policy: self.policy,
             fallthrough: self.fallthrough.clone(),
             turn: AtomicUsize::new(0),
-            under_way: Arc::default(),
+            pending: PendingLimit::new(
+                CEILING,
+                Rcode::SERVFAIL,
+                [build.metrics.queries_shed_total.with_label_values(&[NAME])],
+            ),
             metrics: Arc::clone(build.metrics),
         }))
     }
@@ -130,7 +136,7 @@ struct Grpc {
     policy: Policy,
     fallthrough: ZoneList,
     turn: AtomicUsize,
-    under_way: Arc<AtomicUsize>,
+    pending: Arc<PendingLimit>,
     metrics: Arc<Metrics>,
 }
 
@@ -144,11 +150,10 @@ impl Plugin for Grpc {
         if !self.is_for(&lower) {
             return Step::Pass;
         }
-        let place = Place::take(&self.under_way);
-        if place.number >= CEILING {
-            reply.fail(Rcode::SERVFAIL, Why::Overload);
+        let Some(permit) = self.pending.enter(0, query.client.ip()) else {
+            self.pending.overload(reply);
             return Step::Answer;
-        }
+        };
         let round = Round {
             servers: self.in_order(),
             packet: Packet::of(query),
@@ -157,12 +162,14 @@ impl Plugin for Grpc {
         };
         let falls_through = self.fallthrough.covers(lower.as_ref());
         Step::Wait(Box::pin(async move {
-            let asking = round.run();
-            let reply = match timeout(PATIENCE, asking).await {
-                Ok(reply) => reply,
-                Err(_) => failure(&RpcError::Failed(Failure::Silent)),
+            let reply = tokio::select! {
+                biased;
+                reply = permit.evicted() => return Resolved::Answer(reply),
+                reply = timeout(PATIENCE, round.run()) => {
+                    reply.unwrap_or_else(|_| failure(&RpcError::Failed(Failure::Silent)))
+                }
             };
-            drop(place);
+            drop(permit);
             let is_lacking = reply.why != Why::Upstream || reply.rcode == Rcode::NXDOMAIN;
             if falls_through && is_lacking {
                 Resolved::Pass
@@ -270,25 +277,4 @@ fn failure(error: &RpcError) -> Reply {
     let mut reply = Reply::failure(Rcode::SERVFAIL, why);
     reply.cause = Some(error.to_string().into());
     reply
-}
-
-/// A place among the questions under way.
-struct Place {
-    all: Arc<AtomicUsize>,
-    number: usize,
-}
-
-impl Place {
-    fn take(all: &Arc<AtomicUsize>) -> Self {
-        Self {
-            number: all.fetch_add(1, Ordering::Relaxed),
-            all: Arc::clone(all),
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.all.fetch_sub(1, Ordering::Relaxed);
-    }
 }

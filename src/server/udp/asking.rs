@@ -148,11 +148,6 @@ impl Asking {
         }
     }
 
-    /// Takes nothing in from now on.
-    pub(super) fn refuse(&mut self) {
-        self.asker = None;
-    }
-
     /// Does not wait for clients any more.
     pub(super) fn close(&mut self) {
         if let Some(asker) = &mut self.asker {

@@ -33,7 +33,5 @@ impl Asking {
 
     pub(super) fn sweep(&mut self, _: &mut Waits) {}
 
-    pub(super) fn refuse(&mut self) {}
-
     pub(super) fn close(&mut self) {}
 }

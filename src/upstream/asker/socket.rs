@@ -15,7 +15,7 @@ use crate::{
     reply::{Heard, Reply},
     upstream::{
         Ask, Failure, Packet, Upstream,
-        packet::MAX_QUERY,
+        packet::{Judged, MAX_QUERY},
         udp::{LIFETIME, QUESTIONS},
     },
     wire::Header,
@@ -149,13 +149,16 @@ impl<T> Socket<T> {
                         done += 1;
                         failed_before = false;
                     }
-                    // It may be the answer to an earlier datagram: then it is its askers' (RFC 1122
-                    // §4.1.3.3), and this one has not been sent yet.
                     _ => {
                         failed_before = true;
                         self.unsent.forget(done);
                         done = 0;
-                        self.fail(&Failure::from(&error), returned);
+                        let failure = Failure::reported(&error);
+                        // It may be the answer to an earlier datagram: then it is its askers' (RFC
+                        // 1122 §4.1.3.3), and this one has not been sent yet.
+                        if failure.blames_upstream() {
+                            self.fail(&failure, returned);
+                        }
                     }
                 },
             }
@@ -178,21 +181,29 @@ impl<T> Socket<T> {
         &self.io
     }
 
-    /// Finds who waits for a message. A wrong one changes nothing: the wait for the right one goes on
-    /// (CVE-2023-28452).
+    /// Finds who waits for a message. One to another question changes nothing: the wait for the right
+    /// one goes on. One that cannot be read ends the try.
     pub(super) fn take(&mut self, message: &[u8], reply: &mut Reply, now: Instant) -> Took<T> {
         let header = Header::read(message);
-        let right = header.and_then(|header| {
+        let judged = header.and_then(|header| {
             let asked = self.waiting.get(&header.id)?;
-            let is_right = asked.packet().read_answer_into(message, &header, reply);
-            is_right.then_some(header.id)
+            let judged = asked.packet().judge(message, &header, true, reply);
+            (judged != Judged::Other).then_some((header.id, judged))
         });
-        let Some(asked) = right.and_then(|id| self.waiting.remove(&id)) else {
-            if let Some(upstream) = self.upstream.upgrade() {
-                upstream.meter.wrong_reply();
-            }
+        if !matches!(judged, Some((_, Judged::Answer)))
+            && let Some(upstream) = self.upstream.upgrade()
+        {
+            upstream.meter.wrong_reply();
+        }
+        let Some((id, judged)) = judged else {
             return Took::Nothing;
         };
+        let Some(asked) = self.waiting.remove(&id) else {
+            return Took::Nothing;
+        };
+        if judged == Judged::Unreadable {
+            return asked.fail_try(&Failure::Malformed);
+        }
         reply.heard = Some(Arc::clone(&self.heard));
         match asked {
             Asked::Here(ask, asker) => {
@@ -220,7 +231,7 @@ impl<T> Socket<T> {
     /// Returns what is overdue, and forgets what nobody waits for any more.
     pub(super) fn sweep(&mut self, now: Instant, returned: &mut Vec<(Box<Ask>, T)>) {
         let is_overdue = |_: &u16, asked: &mut Asked<T>| match asked {
-            Asked::Here(ask, _) => ask.is_overdue(now),
+            Asked::Here(ask, _) => ask.is_overdue(now) || ask.is_evicted(),
             Asked::Elsewhere(other) => other.tell.is_closed(),
         };
         let overdue: Vec<_> = self.waiting.extract_if(is_overdue).collect();
@@ -254,13 +265,21 @@ impl<T> Asked<T> {
 
     /// The try has come to nothing.
     fn fail(self, failure: &Failure, returned: &mut Vec<(Box<Ask>, T)>) {
+        if let Took::Return(ask, asker) = self.fail_try(failure) {
+            returned.push((ask, asker));
+        }
+    }
+
+    /// The same: what has become of the question then.
+    fn fail_try(self, failure: &Failure) -> Took<T> {
         match self {
             Self::Here(mut ask, asker) => {
                 let _ = ask.go_on().send(Err(failure.clone()));
-                returned.push((ask, asker));
+                Took::Return(ask, asker)
             }
             Self::Elsewhere(other) => {
                 let _ = other.tell.send(Err(failure.clone()));
+                Took::Elsewhere
             }
         }
     }

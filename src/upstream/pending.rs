@@ -1,0 +1,389 @@
+//! Bounds on pending queries, shared fairly: at the limit, old queries of the heaviest client are evicted.
+//!
+//! A limit that turns away newcomers lets one client, or one dead upstream, occupy every slot for as long
+//! as an upstream is waited for, and every other client fails meanwhile. Here a query that enters a full
+//! limit takes the slot of
+//!
+//! 1. another group's (a group is what is waited for: one `forward`, one `etcd`) if that has more queries
+//!    pending: of its client with the most, the oldest;
+//! 2. else, in its own group, the oldest of the client with the most queries, if that is another client;
+//! 3. else its own client's oldest, once that has been pending for [`SETTLED`]: an upstream that is merely
+//!    busy gets the time to answer what it was asked.
+//!
+//! Where none of the three applies, the newcomer is turned away. Either way one query is shed: it is
+//! answered with the limit's response code.
+//!
+//! The first quarter of the slots is counted and no more. An upstream that answers keeps few queries
+//! pending, so the usual query costs one atomic addition and no lock.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+    future::poll_fn,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use prometheus::IntCounter;
+
+use crate::{
+    reply::{Reply, Why},
+    wire::Rcode,
+};
+
+/// A query that has been pending for so long gives way to a newer one of the same client. About as long
+/// as the first try of one upstream.
+const SETTLED: Duration = Duration::from_millis(800);
+
+/// Slots of a limit that are counted only, at most.
+const UNTRACKED: usize = 256;
+
+/// A limit on pending queries.
+#[derive(Debug)]
+pub struct PendingLimit {
+    limit: AtomicUsize,
+    rcode: Rcode,
+    /// Each is incremented for every query that is shed.
+    shed: Box<[IntCounter]>,
+    pending: AtomicUsize,
+    tracked: Mutex<Tracked>,
+}
+
+/// A slot of a [`PendingLimit`], given back on drop.
+#[derive(Debug)]
+pub struct Permit {
+    limit: Arc<PendingLimit>,
+    /// None for a slot that is counted only.
+    eviction: Eviction,
+    group: usize,
+    client: IpAddr,
+}
+
+/// Whether the query that holds a [`Permit`] has been evicted.
+#[derive(Clone, Debug, Default)]
+pub struct Eviction(Option<Arc<Ticket>>);
+
+#[derive(Debug)]
+struct Ticket {
+    serial: u64,
+    entered: Instant,
+    evicted: AtomicBool,
+    waker: AtomicWaker,
+}
+
+#[derive(Debug, Default)]
+struct Tracked {
+    next_serial: u64,
+    groups: HashMap<usize, Group>,
+}
+
+/// The pending queries of one group.
+#[derive(Debug, Default)]
+struct Group {
+    pending: usize,
+    /// By serial, the oldest first.
+    clients: HashMap<IpAddr, BTreeMap<u64, Arc<Ticket>>>,
+    /// By number of pending queries; among equals, the one with the oldest query is last.
+    ranks: BTreeMap<(usize, Reverse<u64>), IpAddr>,
+}
+
+impl PendingLimit {
+    /// A limit of `limit` pending queries, which answers with `rcode` what it sheds and counts it in
+    /// `shed`.
+    pub fn new(limit: usize, rcode: Rcode, shed: impl IntoIterator<Item = IntCounter>) -> Arc<Self> {
+        Arc::new(Self {
+            limit: AtomicUsize::new(limit),
+            rcode,
+            shed: shed.into_iter().collect(),
+            pending: AtomicUsize::new(0),
+            tracked: Mutex::default(),
+        })
+    }
+
+    /// Changes the limit for queries that enter from now on.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// A slot for a query of `client` to `group`, if need be that of another query; `None` where the
+    /// newcomer itself is shed.
+    pub fn enter(self: &Arc<Self>, group: usize, client: IpAddr) -> Option<Permit> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let pending = self.pending.fetch_add(1, Ordering::Relaxed);
+        let mut permit = Permit {
+            limit: Arc::clone(self),
+            eviction: Eviction(None),
+            group,
+            client,
+        };
+        if pending < UNTRACKED.min(limit / 4) {
+            return Some(permit);
+        }
+        let now = Instant::now();
+        let mut tracked = self.tracked.lock();
+        if pending >= limit {
+            self.count_shed();
+            // Without a victim, the slot that was just counted is given back with the permit.
+            let victim = tracked.victim(group, client, now)?;
+            victim.evict();
+            self.pending.fetch_sub(1, Ordering::Relaxed);
+        }
+        permit.eviction = Eviction(Some(tracked.insert(group, client, now)));
+        Some(permit)
+    }
+
+    /// The reply to a query that was shed.
+    pub fn overload(&self, reply: &mut Reply) {
+        let limit = self.limit.load(Ordering::Relaxed);
+        reply.fail(self.rcode, Why::Overload);
+        reply.cause = Some(format!("concurrent queries exceeded maximum {limit}").into());
+    }
+
+    fn count_shed(&self) {
+        self.shed.iter().for_each(IntCounter::inc);
+    }
+}
+
+impl Permit {
+    /// What says whether this query has been evicted.
+    pub fn eviction(&self) -> Eviction {
+        self.eviction.clone()
+    }
+
+    /// Waits until this query is evicted, and gives the reply to it.
+    pub async fn evicted(&self) -> Reply {
+        self.eviction.happens().await;
+        let mut reply = Reply::default();
+        self.limit.overload(&mut reply);
+        reply
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let holds_slot = match &self.eviction.0 {
+            None => true,
+            Some(ticket) => {
+                let mut tracked = self.limit.tracked.lock();
+                tracked.remove(self.group, self.client, ticket.serial).is_some()
+            }
+        };
+        if holds_slot {
+            self.limit.pending.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Eviction {
+    /// Whether it has happened.
+    pub fn has_happened(&self) -> bool {
+        let ticket = self.0.as_ref();
+        ticket.is_some_and(|ticket| ticket.evicted.load(Ordering::Acquire))
+    }
+
+    /// Waits until it happens, which may be never.
+    async fn happens(&self) {
+        poll_fn(|context| match &self.0 {
+            None => Poll::Pending,
+            Some(ticket) => {
+                ticket.waker.register(context.waker());
+                if self.has_happened() {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            }
+        })
+        .await;
+    }
+}
+
+impl Ticket {
+    fn evict(&self) {
+        self.evicted.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+impl Tracked {
+    fn insert(&mut self, group: usize, client: IpAddr, now: Instant) -> Arc<Ticket> {
+        let ticket = Arc::new(Ticket {
+            serial: self.next_serial,
+            entered: now,
+            evicted: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        });
+        self.next_serial += 1;
+        let group = self.groups.entry(group).or_default();
+        group.change(client, |queries| {
+            queries.insert(ticket.serial, Arc::clone(&ticket));
+        });
+        group.pending += 1;
+        ticket
+    }
+
+    /// Removes a query; `None` where it is not there any more.
+    fn remove(&mut self, key: usize, client: IpAddr, serial: u64) -> Option<Arc<Ticket>> {
+        let group = self.groups.get_mut(&key)?;
+        let removed = group.change(client, |queries| queries.remove(&serial))?;
+        group.pending -= 1;
+        if group.pending == 0 {
+            self.groups.remove(&key);
+        }
+        Some(removed)
+    }
+
+    /// Removes the query that gives way to one of `client` to `group`.
+    fn victim(&mut self, group: usize, client: IpAddr, now: Instant) -> Option<Arc<Ticket>> {
+        let pending = |group: Option<&Group>| group.map_or(0, |group| group.pending);
+        let own = pending(self.groups.get(&group));
+        let largest = self.groups.iter().max_by_key(|(_, group)| group.pending);
+        let key = match largest {
+            Some((&other, largest)) if largest.pending > own => other,
+            _ => group,
+        };
+        let chosen = self.groups.get(&key)?;
+        let (&(most, Reverse(oldest)), &heaviest) = chosen.ranks.last_key_value()?;
+        if key != group {
+            return self.remove(key, heaviest, oldest);
+        }
+        let clients_own = chosen.clients.get(&client);
+        if clients_own.map_or(0, BTreeMap::len) < most {
+            return self.remove(key, heaviest, oldest);
+        }
+        let (&serial, ticket) = clients_own?.first_key_value()?;
+        let is_settled = now.saturating_duration_since(ticket.entered) >= SETTLED;
+        is_settled.then(|| self.remove(key, client, serial)).flatten()
+    }
+}
+
+impl Group {
+    /// Changes the queries of a client, and its rank with them.
+    fn change<T>(
+        &mut self,
+        client: IpAddr,
+        change: impl FnOnce(&mut BTreeMap<u64, Arc<Ticket>>) -> T,
+    ) -> T {
+        let rank = |queries: &BTreeMap<u64, Arc<Ticket>>| {
+            let (oldest, _) = queries.first_key_value()?;
+            Some((queries.len(), Reverse(*oldest)))
+        };
+        let queries = self.clients.entry(client).or_default();
+        if let Some(before) = rank(queries) {
+            self.ranks.remove(&before);
+        }
+        let changed = change(queries);
+        match rank(queries) {
+            Some(after) => {
+                self.ranks.insert(after, client);
+            }
+            None => {
+                self.clients.remove(&client);
+            }
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FORWARD: usize = 1;
+    const OTHER: usize = 2;
+
+    fn client(last: u8) -> IpAddr {
+        [127, 0, 0, last].into()
+    }
+
+    fn limit(limit: usize) -> (Arc<PendingLimit>, IntCounter) {
+        let shed = IntCounter::new("shed", "shed").unwrap();
+        (PendingLimit::new(limit, Rcode::REFUSED, [shed.clone()]), shed)
+    }
+
+    fn evicted(permits: &[Permit]) -> Vec<usize> {
+        let numbered = permits.iter().enumerate();
+        let evicted = numbered.filter(|(_, permit)| permit.eviction().has_happened());
+        evicted.map(|(number, _)| number).collect()
+    }
+
+    #[test]
+    fn another_client_takes_the_oldest_slot_of_the_heaviest() {
+        let (limit, shed) = limit(3);
+        let permits: Vec<_> = [1, 2, 1]
+            .map(|last| limit.enter(FORWARD, client(last)).unwrap())
+            .into();
+        let newcomer = limit.enter(FORWARD, client(3)).unwrap();
+        assert_eq!(evicted(&permits), [0]);
+        assert_eq!(shed.get(), 1);
+        // All have one now: the oldest gives way.
+        let another = limit.enter(FORWARD, client(4)).unwrap();
+        assert_eq!(evicted(&permits), [0, 1]);
+        assert!(limit.enter(FORWARD, client(4)).is_none(), "it has the most itself, none of them old");
+        drop((permits, newcomer, another));
+        assert_eq!(limit.pending.load(Ordering::Relaxed), 0);
+        assert!(limit.tracked.lock().groups.is_empty());
+    }
+
+    #[test]
+    fn a_client_alone_waits_for_its_own_queries_to_settle() {
+        let (limit, shed) = limit(2);
+        let mut permits: Vec<_> = (0..2)
+            .map(|_| limit.enter(FORWARD, client(1)).unwrap())
+            .collect();
+        assert!(limit.enter(FORWARD, client(1)).is_none());
+        assert_eq!((evicted(&permits), shed.get()), (vec![], 1));
+        let mut tracked = limit.tracked.lock();
+        let later = Instant::now() + SETTLED;
+        let victim = tracked.victim(FORWARD, client(1), later).unwrap();
+        assert_eq!(victim.serial, 0);
+        drop(tracked);
+        limit.pending.fetch_sub(1, Ordering::Relaxed);
+        permits.push(limit.enter(FORWARD, client(1)).unwrap());
+        drop(permits);
+        assert_eq!(limit.pending.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_smaller_group_takes_a_slot_of_the_larger_even_of_its_own_client() {
+        let (limit, _) = limit(3);
+        let permits: Vec<_> = (0..3)
+            .map(|_| limit.enter(FORWARD, client(1)).unwrap())
+            .collect();
+        let other = limit.enter(OTHER, client(1)).unwrap();
+        assert_eq!(evicted(&permits), [0]);
+        assert!(limit.enter(FORWARD, client(1)).is_none(), "the larger group gets none back");
+        assert!(!other.eviction().has_happened());
+    }
+
+    #[test]
+    fn a_few_are_only_counted() {
+        let (limit, _) = limit(8);
+        let permits: Vec<_> = (0..8)
+            .map(|_| limit.enter(FORWARD, client(1)).unwrap())
+            .collect();
+        assert_eq!(limit.tracked.lock().next_serial, 6);
+        let newcomer = limit.enter(FORWARD, client(2)).unwrap();
+        assert_eq!(evicted(&permits), [2]);
+        drop((permits, newcomer));
+        assert_eq!(limit.pending.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn an_evicted_query_learns_of_it_while_it_waits() {
+        let (limit, _) = limit(1);
+        let first = limit.enter(FORWARD, client(1)).unwrap();
+        let waiting = tokio::spawn(async move { first.evicted().await });
+        tokio::task::yield_now().await;
+        let _second = limit.enter(FORWARD, client(2)).unwrap();
+        let reply = waiting.await.unwrap();
+        assert_eq!((reply.rcode, reply.why), (Rcode::REFUSED, Why::Overload));
+    }
+}
