@@ -133,7 +133,10 @@ impl Plugin for Dns64 {
         let question = &query.question;
         let is_asked = question.rtype == Type::AAAA && question.class == Class::IN;
         let is_ipv4 = query.client.ip().to_canonical().is_ipv4();
-        if !is_asked || query.untranslated || (is_ipv4 && !self.config.allow_ipv4) {
+        // It validates by itself, and no signature covers what is made up (RFC 6147 section 5.5).
+        let validates = query.checking_disabled && query.dnssec_ok();
+        let is_not_for = is_ipv4 && !self.config.allow_ipv4;
+        if !is_asked || query.untranslated || is_not_for || validates {
             return Step::Pass;
         }
         let lookup = Lookup {
@@ -175,7 +178,7 @@ impl Lookup {
             return Resolved::Drop;
         }
         // That a name does not exist is true of every type (RFC 6147 §5.1.2).
-        let is_enough = !self.config.translate_all && has(&six, Type::AAAA);
+        let is_enough = !self.config.translate_all && has_ipv6(&six);
         if is_enough || six.rcode == Rcode::NXDOMAIN {
             return Resolved::Answer(six);
         }
@@ -226,6 +229,16 @@ impl Lookup {
         }
         reply
     }
+}
+
+/// Whether there is an address that a client without IPv4 can use: those of `::ffff:0:0/96` are
+/// IPv4 (RFC 6147 section 5.1.4).
+fn has_ipv6(reply: &Reply) -> bool {
+    let mut answer = reply.section(Section::Answer).iter();
+    answer.any(|record| {
+        let address = <[u8; 16]>::try_from(reply.data(record)).map(Ipv6Addr::from);
+        record.rtype == Type::AAAA && address.is_ok_and(|ip| ip.to_ipv4_mapped().is_none())
+    })
 }
 
 fn has(reply: &Reply, rtype: Type) -> bool {
@@ -280,7 +293,11 @@ mod tests {
                 (Type::AAAA, Some("six" | "both" | "silent-six")) => {
                     reply.answer(Type::AAAA, 30, Data::Aaaa(Ipv6Addr::LOCALHOST));
                 }
-                (Type::A, Some("four" | "both" | "signed")) => {
+                (Type::AAAA, Some("mapped" | "mapped-alone")) => {
+                    let mapped = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
+                    reply.answer(Type::AAAA, 30, Data::Aaaa(mapped));
+                }
+                (Type::A, Some("four" | "both" | "signed" | "mapped")) => {
                     let alias = Data::Name(root.as_ref());
                     reply.answer(Type::CNAME, 900, alias);
                     let owner = Owner::Name(root.as_ref());
@@ -372,6 +389,18 @@ mod tests {
                 "SERVFAIL 0",
             ),
             ("dns64", "late", CLIENT, "SERVFAIL 0"),
+            (
+                "dns64",
+                "mapped",
+                CLIENT,
+                "NOERROR 900 CNAME 600 AAAA 64:ff9b::c000:221 1",
+            ),
+            (
+                "dns64",
+                "mapped-alone",
+                CLIENT,
+                "NOERROR 30 AAAA ::ffff:192.0.2.1 0",
+            ),
             ("dns64", "four", "192.0.2.1", "pass"),
             ("dns64", "four", "::ffff:192.0.2.1", "pass"),
             (
@@ -396,6 +425,39 @@ mod tests {
             assert_eq!(ask(text, name, Type::AAAA, client), wanted, "{text} {name}");
         }
         assert_eq!(ask("dns64", "four", Type::A, CLIENT), "pass");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_validates_gets_what_there_is() {
+        let (config, _) = testing::read("dns64", ".", |one, _, _| parse(&[one])).unwrap();
+        let plugin = Dns64 {
+            config,
+            runtime: Handle::current(),
+            translated: Arc::default(),
+        };
+        let place = Place::new(Vec::new());
+        let door: Arc<dyn Door> = Arc::new(Server);
+        let context = Context {
+            door: &door,
+            block: &place.block,
+        };
+        for (checking_disabled, dnssec_ok, passes) in [
+            (true, true, true),
+            (true, false, false),
+            (false, true, false),
+        ] {
+            let mut query = testing::query("four", Type::AAAA);
+            query.client = "[2001:db8::1]:4000".parse().unwrap();
+            query.checking_disabled = checking_disabled;
+            query.edns = Some(crate::query::Edns {
+                udp_payload: 1232,
+                version: 0,
+                dnssec_ok,
+                wants_nsid: false,
+            });
+            let step = plugin.ask(&context, &mut query, &mut Reply::default());
+            assert_eq!(matches!(step, Step::Pass), passes, "{step:?}");
+        }
     }
 
     #[test]
