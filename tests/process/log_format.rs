@@ -164,7 +164,7 @@ fn every_line_is_a_record_and_queries_have_typed_fields() {
 
     // A reload keeps the form, for its warnings too.
     server.edit(&corefile(2));
-    let warned = record(&server, "plugin/cache: ");
+    let warned = record(&server, "'30s' is read");
     assert_eq!(warned["level"], "WARN");
     record(&server, "Reloading complete");
     let reply = exchange(server.address, "a.example.", RecordType::A);
