@@ -21,6 +21,7 @@
 //! edns       the options of an OPT record
 //! wire       names, numbers and records as octets
 //! logging    the lines that people read
+//! plain      errors of the system and of libraries in words of ours
 //! datagrams  many datagrams a system call: the only unsafe code
 //! interfaces the network interfaces of the machine
 //! metrics    every metric family, its name and its labels
@@ -47,6 +48,10 @@
 //! the answer. Only what waits for anything else, or longer than usual, or came by a stream meets the
 //! scheduler.
 
+/// The version of CoreDNS that Lodestone is compared with. `docs/differences.md` names it too, and
+/// nothing else does.
+pub const COREDNS: &str = "1.15.0";
+
 pub mod admin;
 pub mod authority;
 pub mod cli;
@@ -60,6 +65,7 @@ pub mod life;
 pub mod logging;
 pub mod message;
 pub mod metrics;
+mod plain;
 pub mod plugin;
 pub mod query;
 pub mod reload;

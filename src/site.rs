@@ -3,6 +3,7 @@
 //! Building opens no listener. What a plugin needs of the machine (files, connections, the
 //! cluster's state) it gets here, from the configuration before where nothing about it changed.
 
+mod shared_tls;
 mod trial;
 
 use std::{
@@ -87,6 +88,13 @@ impl Site {
         parts: Parts,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, BuildError> {
+        if let Some(clash) = shared_tls::find(config, default_port) {
+            return Err(BuildError {
+                plugin: "tls",
+                action: clash.told(&config.warnings.sources),
+                source: None,
+            });
+        }
         let mut listeners: BTreeMap<Place, Listener> = BTreeMap::new();
         let mut plugins = Vec::new();
         let mut watched = Vec::new();

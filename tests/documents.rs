@@ -58,6 +58,46 @@ fn links_between_documents_lead_somewhere() {
     }
 }
 
+#[test]
+fn one_version_of_coredns_is_compared_with() {
+    let named = format!("What is compared with is CoreDNS {}.", lodestone::COREDNS);
+    assert!(read("docs/differences.md").contains(&named), "{named}");
+    // Figures are of the version that was measured.
+    let may = ["docs/bench.md", "docs/differences.md"];
+    let mut pages = vec!["README.md".to_owned(), "deploy/README.md".to_owned()];
+    for folder in ["docs", "docs/plugins"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        let entries = fs::read_dir(path).unwrap().map(Result::unwrap);
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let texts = names.filter(|name| name.ends_with(".md"));
+        pages.extend(texts.map(|name| format!("{folder}/{name}")));
+    }
+    pages.retain(|page| !may.contains(&page.as_str()));
+    assert!(pages.len() > 50);
+    for page in pages {
+        for version in ["CoreDNS 1.14", "CoreDNS 1.15"] {
+            assert!(!read(&page).contains(version), "{page} names {version}");
+        }
+    }
+}
+
+#[test]
+fn the_readme_lists_the_flags() {
+    let readme = read("README.md");
+    let help = lodestone::cli::help();
+    let flags = help.split("Options:").nth(1).unwrap();
+    let flags = flags
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("--"));
+    let mut count = 0;
+    for flag in flags.filter(|flag| *flag != "help") {
+        let flag = flag.split(['[', '=']).next().unwrap();
+        assert!(readme.contains(&format!("`-{flag}")), "{flag}");
+        count += 1;
+    }
+    assert!(count >= 7, "{help}");
+}
+
 fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }

@@ -18,6 +18,8 @@ use rustls::{
 };
 use serde::Deserialize;
 
+use crate::plain;
+
 /// Why TLS cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -91,15 +93,15 @@ pub(super) fn load(path: &Path) -> Result<Arc<ServerConfig>, TlsError> {
         path: path.to_owned(),
         reason,
     };
-    let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-    let file: File = serde_saphyr::from_str(&text).map_err(|error| refused(error.to_string()))?;
+    let text = fs::read_to_string(path).map_err(|error| unreadable(path, plain::io(&error)))?;
+    let file: File = serde_saphyr::from_str(&text).map_err(|error| refused(plain::yaml(&error)))?;
     let server = file.tls_server_config;
     let directory = path.parent().unwrap_or(Path::new(""));
 
     let certificates = certificates(&directory.join(&server.cert_file))?;
     let key_path = directory.join(&server.key_file);
     let key = PrivateKeyDer::from_pem_file(&key_path);
-    let key = key.map_err(|error| unreadable(&key_path, &error))?;
+    let key = key.map_err(|error| unreadable(&key_path, plain::pem(&error)))?;
 
     let latest = server.max_version.unwrap_or(Version::Tls13);
     let versions: Vec<&SupportedProtocolVersion> =
@@ -120,7 +122,7 @@ pub(super) fn load(path: &Path) -> Result<Arc<ServerConfig>, TlsError> {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
     let config = builder.with_single_cert(certificates, key);
-    let config = config.map_err(|error| refused(error.to_string()))?;
+    let config = config.map_err(|error| refused(plain::tls(&error)))?;
     Ok(Arc::new(config))
 }
 
@@ -157,13 +159,13 @@ fn verifier(
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(|error| unreadable(path, &error))
+        .map_err(|error| unreadable(path, plain::pem(&error)))
 }
 
-fn unreadable(path: &Path, reason: &dyn std::fmt::Display) -> TlsError {
+fn unreadable(path: &Path, reason: String) -> TlsError {
     TlsError::Read {
         path: path.to_owned(),
-        reason: reason.to_string(),
+        reason,
     }
 }
 

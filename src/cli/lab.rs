@@ -75,6 +75,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             corefile: Corefile::File(lab.corefile),
             default_port: lab.address.port(),
             quiet: true,
+            log_form: crate::logging::Form::Text,
             pid_file: None,
             on_start: Some(Box::new(move || started.tell())),
         })

@@ -10,7 +10,10 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::plugin::order::{Kind, ORDER};
+use crate::{
+    logging::Form,
+    plugin::order::{Kind, ORDER},
+};
 
 /// The DNS server of a Kubernetes cluster, configured by a CoreDNS Corefile.
 ///
@@ -19,6 +22,8 @@ use crate::plugin::order::{Kind, ORDER};
 #[command(
     name = "lodestone",
     disable_version_flag = true,
+    // As in Go, the last one counts.
+    args_override_self = true,
     args_conflicts_with_subcommands = true
 )]
 #[command(after_help = "Signals: TERM drains and ends, USR1 reloads the Corefile, HUP is ignored.")]
@@ -64,6 +69,9 @@ struct Serve {
     /// Print the plugins that a Corefile can use and end
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     plugins: bool,
+    /// The form of the log: text, or json (an object a line) [default: text]
+    #[arg(long = "log-format", value_name = "FORMAT")]
+    log_format: Option<String>,
     /// Write the process id to this file
     #[arg(long, value_name = "FILE")]
     pidfile: Option<PathBuf>,
@@ -84,6 +92,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    // Before anything else, as CoreDNS does: who collects the lines must be able to rely on them.
+    let log_form = match arguments.serve.log_form() {
+        Ok(form) => form,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
     match arguments.verb {
         Some(Verb::Lab(lab)) => lab::run(&lab),
         Some(Verb::Check(check)) => check::run(&check),
@@ -97,17 +113,27 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             print!("{}", plugins());
             ExitCode::SUCCESS
         }
-        None => serve::run(arguments.serve.into()),
+        None => serve::run(arguments.serve.into_options(log_form)),
     }
 }
 
-impl From<Serve> for serve::Options {
-    fn from(serve: Serve) -> Self {
-        Self {
-            corefile: serve::Corefile::from_flag(serve.conf),
-            default_port: serve.port,
-            quiet: serve.quiet,
-            pid_file: serve.pidfile,
+impl Serve {
+    fn log_form(&self) -> Result<Form, String> {
+        let Some(word) = &self.log_format else {
+            return Ok(Form::default());
+        };
+        Form::parse(word).ok_or_else(|| {
+            format!("error: invalid value '{word}' for -log-format: write text or json")
+        })
+    }
+
+    fn into_options(self, log_form: Form) -> serve::Options {
+        serve::Options {
+            corefile: serve::Corefile::from_flag(self.conf),
+            default_port: self.port,
+            quiet: self.quiet,
+            log_form,
+            pid_file: self.pidfile,
             on_start: None,
         }
     }
@@ -195,6 +221,24 @@ mod tests {
         }
         assert!(!parsed("lodestone -quiet=false").unwrap().serve.quiet);
         assert!(parsed("lodestone -version").unwrap().serve.version);
+        for line in [
+            "-log-format json",
+            "--log-format=json",
+            "-log-format x -log-format=json",
+        ] {
+            let serve = parsed(&format!("lodestone {line}")).unwrap().serve;
+            assert_eq!(serve.log_form(), Ok(Form::Json), "{line}");
+        }
+        assert_eq!(
+            parsed("lodestone").unwrap().serve.log_form(),
+            Ok(Form::Text)
+        );
+        for word in ["JSON", "Text", "", "logfmt"] {
+            let serve = parsed(&format!("lodestone -log-format={word}"))
+                .unwrap()
+                .serve;
+            assert!(serve.log_form().is_err(), "{word}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
     corefile::{Diagnostics, Disk, MAX_FILE},
     interfaces::Interfaces,
     life::{Running, StartError},
-    logging,
+    logging::{self, Form},
     metrics::Metrics,
     reload::Changes,
 };
@@ -29,6 +29,8 @@ pub struct Options {
     pub default_port: u16,
     /// Whether to keep quiet about the start.
     pub quiet: bool,
+    /// The form of the log.
+    pub log_form: Form,
     /// Where to write the process id.
     pub pid_file: Option<PathBuf>,
     /// Called once questions are answered.
@@ -182,7 +184,7 @@ fn capped(from: impl Read) -> io::Result<Vec<u8>> {
 
 /// Serves until told to stop: 0 after an orderly end, 1 where it could not start.
 pub fn run(options: Options) -> ExitCode {
-    logging::install();
+    logging::install(options.log_form);
     // One provider for every TLS connection of the process. A second install changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Runtime::new() {
@@ -195,9 +197,46 @@ pub fn run(options: Options) -> ExitCode {
 }
 
 fn failed(message: &str) -> ExitCode {
-    logging::flush();
-    eprintln!("{}", message.trim_end());
+    logging::fatal(message);
     ExitCode::FAILURE
+}
+
+/// Shows what is served and the version: as CoreDNS prints them, or in two records.
+fn show_start(running: &Running) {
+    let banner = running.banner();
+    match logging::form() {
+        Form::Text => println!("{banner}{}", cli::version()),
+        Form::Json => {
+            tracing::info!("{}", banner.trim_end());
+            tracing::info!("{}", cli::version());
+        }
+    }
+}
+
+/// Shows what is doubtful about a Corefile at the start.
+fn show_warnings(warnings: &Diagnostics) {
+    match logging::form() {
+        Form::Text if warnings.list.is_empty() => {}
+        Form::Text => eprintln!("{warnings}"),
+        Form::Json => log_warnings(warnings),
+    }
+}
+
+/// Logs what is doubtful about a Corefile: a record for each, or a line for each line of the
+/// drawing.
+fn log_warnings(warnings: &Diagnostics) {
+    for warning in &warnings.list {
+        let drawn = warning.render(&warnings.sources, false);
+        match logging::form() {
+            Form::Text => drawn
+                .lines()
+                .for_each(|line| tracing::warn!(target: "plugin/reload", "{line}")),
+            Form::Json => {
+                let text = drawn.strip_prefix("warning: ").unwrap_or(&drawn);
+                tracing::warn!("{text}");
+            }
+        }
+    }
 }
 
 /// One process's life: start, serve, reload as often as asked, drain, end.
@@ -222,7 +261,7 @@ async fn life(options: Options) -> ExitCode {
         }
     };
     if !options.quiet {
-        println!("{}{}", server.running.banner(), cli::version());
+        show_start(&server.running);
     }
     if let Some(on_start) = options.on_start {
         on_start();
@@ -296,9 +335,7 @@ enum Why {
 impl Server {
     async fn start(options: &Options) -> anyhow::Result<Self> {
         let config = options.corefile.read(options.default_port)?;
-        if !config.warnings.list.is_empty() {
-            eprintln!("{}", config.warnings);
-        }
+        show_warnings(&config.warnings);
         let running = Running::start(config, options.default_port, Metrics::new()).await?;
         logging::count_drops(running.metrics());
         let corefile = options.corefile.clone();
@@ -324,9 +361,7 @@ impl Server {
             return;
         }
         tracing::info!("Reloading");
-        for warning in config.warnings.to_string().lines() {
-            tracing::warn!(target: "plugin/reload", "{warning}");
-        }
+        log_warnings(&config.warnings);
         match self.running.replace(config).await {
             Ok(()) => {
                 self.refused = None;

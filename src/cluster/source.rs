@@ -5,6 +5,7 @@ use super::fold::{self, Writer};
 use super::settings::{Origin, Settings};
 use super::state::Cluster;
 use super::{api, manifests};
+use crate::plain;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -60,10 +61,10 @@ pub enum SourceError {
     #[error("connection to the API server: {0}")]
     Client(String),
     /// A file that is named cannot be read.
-    #[error("cannot read {0}: {1}")]
+    #[error("cannot read {}: {}", .0.display(), plain::io(.1))]
     Read(PathBuf, std::io::Error),
     /// The directory of manifests cannot be read.
-    #[error("manifests: cannot read directory {0}: {1}")]
+    #[error("manifests: cannot read directory {}: {}", .0.display(), plain::io(.1))]
     Directory(PathBuf, std::io::Error),
 }
 

@@ -329,6 +329,16 @@ fn read_proxyproto(one: &Directive, said: &mut Said) -> Result<(), Diagnostic> {
                 };
                 said.sessions = (!ttl.is_zero()).then_some(Sessions { ttl, most });
             }
+            "tlv_metadata" => {
+                let name = line.name();
+                let error = name.error("'tlv_metadata' is not built into Lodestone");
+                return Err(error
+                    .label("CoreDNS has it since 1.15.0, and Lodestone will")
+                    .help(
+                        "remove the line: the label proxyproto/tlv is unknown here, the rest of \
+                         'proxyproto' works",
+                    ));
+            }
             _ => {
                 let known = ["allow", "default", "udp_session_tracking"];
                 return Err(unknown_property(line.name(), &known));

@@ -133,7 +133,7 @@ pub struct Source<'a> {
 impl Config {
     /// Reads a configuration, or tells everything that is wrong with it.
     pub fn read(source: &Source<'_>) -> Result<Self, Diagnostics> {
-        let mut file = parse(source)?;
+        let mut file = read_words(source, true)?;
         if file.blocks.is_empty() {
             let text = corefile::DEFAULT_COREFILE;
             let mut default = parse(&Source {
@@ -158,7 +158,8 @@ impl Config {
         for block in &file.blocks {
             blocks.push(read_block(block, source, &mut overlaps, &mut found));
         }
-        if !found.iter().any(|one| one.severity == Severity::Error) {
+        let mut told = found.iter().chain(&file.warnings);
+        if !told.any(|one| one.severity == Severity::Error) {
             found.extend(doubts::doubts(&blocks, source.default_port));
         }
         file.warnings.append(&mut found);
@@ -181,11 +182,22 @@ impl Config {
 /// The words and blocks of a text. Words that are not served here are let through, for
 /// `read_block` to tell what to do about them.
 pub fn parse(source: &Source<'_>) -> Result<corefile::File, Diagnostics> {
+    read_words(source, false)
+}
+
+fn read_words(source: &Source<'_>, without_unknown: bool) -> Result<corefile::File, Diagnostics> {
     let words = corefile::Words {
         known: &ORDER.iter().map(|word| word.name).collect::<Vec<_>>(),
         refused: &elsewhere::words().collect::<Vec<_>>(),
     };
-    corefile::parse(source.name, source.text, words, source.loader)
+    let Source {
+        name, text, loader, ..
+    } = *source;
+    if without_unknown {
+        corefile::parse_without_unknown(name, text, words, loader)
+    } else {
+        corefile::parse(name, text, words, loader)
+    }
 }
 
 /// Reads one block; what is wrong with it goes to `found`.

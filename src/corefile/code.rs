@@ -48,7 +48,7 @@ const CODES: &[(&str, &str)] = &[
     ("as a rule the cluster's own DNS", "forwards-to-itself"),
     ("a server has this port", "port-taken"),
     ("are served on port", "port-shared"),
-    ("different certificates", "certificates-differ"),
+    ("conflicting TLS configuration", "certificates-differ"),
     ("is read as a zone", "unit-in-ttl"),
     ("has no server block", "no-block"),
     ("do nothing", "no-effect"),

@@ -47,7 +47,7 @@ pub use layout::layout;
 pub use loader::{Disk, Loader, MAX_FILE, Memory};
 pub use nearest::nearest;
 pub use overlap::Overlaps;
-pub use parser::{Words, parse};
+pub use parser::{Words, parse, parse_without_unknown};
 pub use source::{Place, SourceId, Sources, Word};
 pub use tree::{Body, Directive, File, Line, ServerBlock};
 pub use value::{Listen, host_of, zones};

@@ -33,19 +33,42 @@ pub fn parse<'a>(
     words: impl Into<Words<'a>>,
     loader: &'a dyn Loader,
 ) -> Result<File, Diagnostics> {
+    let file = parse_without_unknown(source_name, text, words, loader)?;
+    if file
+        .warnings
+        .iter()
+        .any(|one| one.severity == Severity::Error)
+    {
+        return Err(file.warnings());
+    }
+    Ok(file)
+}
+
+/// Like [`parse`], but directives with an unknown name are only left out, for who wants to know
+/// what else is wrong: their errors stand among [`File::warnings`], and the file must be refused
+/// for them. Every other error still ends it: what stands behind a brace that is missing makes no
+/// sense.
+pub fn parse_without_unknown<'a>(
+    source_name: &str,
+    text: &str,
+    words: impl Into<Words<'a>>,
+    loader: &'a dyn Loader,
+) -> Result<File, Diagnostics> {
     let feed = Feed::new(source_name, text, loader);
     let mut parser = Parser {
         feed,
         words: words.into(),
         blocks: Vec::new(),
         ended: false,
+        left_out: 0,
     };
     while parser.feed.peek().is_some() {
         parser.block();
     }
     let list = parser.feed.finish();
     let sources = parser.feed.sources;
-    if list.iter().any(|one| one.severity == Severity::Error) {
+    let errors = list.iter().filter(|one| one.severity == Severity::Error);
+    if errors.count() > parser.left_out {
         return Err(Diagnostics { list, sources });
     }
     let mut imported = parser.feed.imported;
@@ -102,6 +125,8 @@ struct Parser<'a> {
     blocks: Vec<ServerBlock>,
     /// The end came too early and has been reported: braces that are open still are no news.
     ended: bool,
+    /// Errors that say no more than that a directive has an unknown name.
+    left_out: usize,
 }
 
 impl Parser<'_> {

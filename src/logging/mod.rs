@@ -3,10 +3,12 @@
 //! `[INFO] plugin/ready: still waiting for kubernetes`: a level in brackets, the plugin that
 //! speaks where it is one, a message, no time (whoever collects the lines adds it). Events of
 //! [`tracing`] come out in this form; what is logged for each query goes to the [`Sink`] directly.
+//! With `-log-format json` every line is a [`Record`] instead, with the same words in it.
 //!
 //! Nobody who logs ever waits for whoever reads: lines go into a bounded buffer, and what does not
 //! fit is dropped, counted, and told.
 
+mod record;
 mod sink;
 
 use std::{
@@ -33,29 +35,61 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+pub use record::Record;
 pub use sink::Sink;
 #[cfg(test)]
 pub(crate) use sink::tests::Page;
-pub(crate) use sink::with_line;
-use sink::{CAPACITY, Label};
+use sink::{CAPACITY, Label, Style};
 
 use crate::metrics::Metrics;
 
 static DEBUG: AtomicBool = AtomicBool::new(false);
 static STACKTRACE: AtomicBool = AtomicBool::new(false);
+static FORM: OnceLock<Form> = OnceLock::new();
+
+/// The form of the lines: the flag `-log-format`, one for the whole process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// `[LEVEL] message`.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Form {
+    /// Reads a value of the flag; none but these two words, in lower case, has a meaning.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
 
 /// The log of the process: standard output.
 pub fn sink() -> &'static Sink {
     static SINK: OnceLock<Sink> = OnceLock::new();
     SINK.get_or_init(|| {
         let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Sink::new(io::stdout(), CAPACITY, colour)
+        let style = match form() {
+            Form::Text => Style::Text { colour },
+            Form::Json => Style::Json,
+        };
+        Sink::new(io::stdout(), CAPACITY, style)
     })
 }
 
-/// Sends the events of [`tracing`], and what panics say, to the log of the process. Later calls do
-/// nothing.
-pub fn install() {
+/// The form of the process's log.
+pub fn form() -> Form {
+    FORM.get().copied().unwrap_or_default()
+}
+
+/// Sends the events of [`tracing`], and what panics say, to the log of the process, in this form.
+/// Later calls do nothing.
+pub fn install(form: Form) {
+    let _ = FORM.set(form);
     let installed = tracing::subscriber::set_global_default(subscriber(sink().clone()));
     if installed.is_ok() {
         panic::set_hook(Box::new(tell_panic));
@@ -78,6 +112,22 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
 /// holds for the whole process.
 pub fn set_stacktrace(on: bool) {
     STACKTRACE.store(on, Relaxed);
+}
+
+/// Says on standard error why the process ends, after everything that was logged.
+pub fn fatal(message: &str) {
+    flush();
+    let message = message.trim_end();
+    match form() {
+        Form::Text => eprintln!("{message}"),
+        Form::Json => {
+            // The level says that it is an error.
+            let message = message.strip_prefix("error: ").unwrap_or(message);
+            let mut line = Vec::new();
+            Record::begin(&mut line, record::FATAL, message.as_bytes(), None).end();
+            eprintln!("{}", String::from_utf8_lossy(&line));
+        }
+    }
 }
 
 /// Waits until what was logged is written, for a second at most: before the process ends.
@@ -103,11 +153,11 @@ pub fn count_drops(metrics: &Metrics) {
 
 /// What [`tracing`] is given: events of ours from INFO on (or DEBUG), of libraries from WARN on.
 fn subscriber(sink: Sink) -> impl Subscriber + Send + Sync {
-    let colour = sink.colour;
+    let style = sink.style;
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .fmt_fields(DefaultFields::new())
-        .event_format(Lines { colour })
+        .event_format(Lines { style })
         .with_writer(Lend(sink));
     tracing_subscriber::registry().with(lines.with_filter(filter_fn(is_shown)))
 }
@@ -153,7 +203,7 @@ fn origin(target: &str) -> Origin<'_> {
 
 /// The form of a line.
 struct Lines {
-    colour: bool,
+    style: Style,
 }
 
 impl<S, N> FormatEvent<S, N> for Lines
@@ -168,8 +218,24 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let metadata = event.metadata();
-        write!(out, "{} ", Label(*metadata.level(), self.colour))?;
-        match origin(metadata.target()) {
+        let origin = origin(metadata.target());
+        let Style::Text { colour } = self.style else {
+            let mut message = String::new();
+            if let Origin::Library(library) = origin {
+                message = format!("{library}: ");
+            }
+            context.format_fields(Writer::new(&mut message), event)?;
+            let plugin = match origin {
+                Origin::Plugin(plugin) => Some(plugin),
+                Origin::Server | Origin::Library(_) => None,
+            };
+            let level = record::level(*metadata.level());
+            let mut line = Vec::new();
+            Record::begin(&mut line, level, message.as_bytes(), plugin).end();
+            return out.write_str(&String::from_utf8_lossy(&line));
+        };
+        write!(out, "{} ", Label(*metadata.level(), colour))?;
+        match origin {
             Origin::Server => {}
             Origin::Plugin(plugin) => write!(out, "plugin/{plugin}: ")?,
             Origin::Library(library) => write!(out, "{library}: ")?,
@@ -227,6 +293,37 @@ mod tests {
              [ERROR] cannot start\n\
              [WARNING] kube: lost\n\
              [ERROR] plugin/errors: 2 a. A: x\n"
+        );
+    }
+
+    #[test]
+    fn records_have_the_words_of_lines_without_what_has_a_key() {
+        let page = Page::default();
+        let sink = page.records();
+        tracing::subscriber::with_default(subscriber(sink.clone()), || {
+            tracing::warn!(target: "lodestone::upstream::pool", to = "10.0.0.1:53", "is\ndown");
+            tracing::info!(target: "lodestone::cli", "one");
+            tracing::error!(target: "kube::client", "lost");
+        });
+        sink.line(Level::ERROR, "errors", format_args!("2 a. A: x"));
+        sink.line(Level::DEBUG, "errors", format_args!("not shown"));
+        let records: Vec<_> = page
+            .read(&sink)
+            .lines()
+            .map(|line| {
+                let (time, rest) = line.split_once(',').unwrap();
+                assert!(time.starts_with(r#"{"time":"2"#), "{line}");
+                rest.to_owned()
+            })
+            .collect();
+        assert_eq!(
+            records,
+            [
+                r#""level":"WARN","msg":"is\ndown to=\"10.0.0.1:53\"","plugin":"forward"}"#,
+                r#""level":"INFO","msg":"one"}"#,
+                r#""level":"ERROR","msg":"kube: lost"}"#,
+                r#""level":"ERROR","msg":"2 a. A: x","plugin":"errors"}"#,
+            ]
         );
     }
 

@@ -15,6 +15,8 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use tracing::Level;
 
+use super::record::{self, Record};
+
 /// Octets of lines that may wait for the writer: several thousand queries.
 pub(super) const CAPACITY: usize = 1024 * 1024;
 
@@ -26,7 +28,16 @@ const GATHER: Duration = Duration::from_millis(2);
 #[derive(Clone)]
 pub struct Sink {
     buffer: Arc<Handle>,
-    pub(super) colour: bool,
+    pub(super) style: Style,
+}
+
+/// How lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// `[LEVEL] message`, the level in colour on a terminal.
+    Text { colour: bool },
+    /// A [`Record`].
+    Json,
 }
 
 /// Ends the writer when it is dropped.
@@ -66,7 +77,7 @@ enum Activity {
 
 impl Sink {
     /// A sink that writes to `output` on a thread of its own and lets `capacity` octets wait.
-    pub fn new(output: impl Write + Send + 'static, capacity: usize, colour: bool) -> Self {
+    pub(super) fn new(output: impl Write + Send + 'static, capacity: usize, style: Style) -> Self {
         let buffer = Arc::new(Buffer {
             state: Mutex::default(),
             wake: Condvar::new(),
@@ -77,14 +88,14 @@ impl Sink {
         let writer = Arc::clone(&buffer);
         let spawned = thread::Builder::new()
             .name("log".into())
-            .spawn(move || writer.write_to(output));
+            .spawn(move || writer.write_to(output, style));
         if spawned.is_err() {
             // Without a thread there is no log, but there are answers: all lines count as dropped.
             buffer.state.lock().closed = true;
         }
         Self {
             buffer: Arc::new(Handle(buffer)),
-            colour,
+            style,
         }
     }
 
@@ -98,10 +109,39 @@ impl Sink {
         if level > Level::INFO && !super::DEBUG.load(Relaxed) {
             return;
         }
-        with_line(|line| {
-            let level = Label(level, self.colour);
+        with_buffers(|line, message| {
             // Writing to a vector cannot fail.
-            let _ = write!(line, "{level} plugin/{plugin}: {text}");
+            let _ = match self.style {
+                Style::Text { colour } => {
+                    let level = Label(level, colour);
+                    write!(line, "{level} plugin/{plugin}: {text}")
+                }
+                Style::Json => write!(message, "{text}"),
+            };
+            if self.style == Style::Json {
+                Record::begin(line, record::level(level), message, Some(plugin)).end();
+            }
+            self.push(line);
+        });
+    }
+
+    /// Takes the line of a query: `message` writes what it says, and `fields` adds the keys that a
+    /// record has beside it. Only records name the plugin, `log`.
+    pub fn query(&self, message: impl FnOnce(&mut Vec<u8>), fields: impl FnOnce(&mut Record<'_>)) {
+        with_buffers(|line, text| {
+            match self.style {
+                Style::Text { .. } => {
+                    line.extend_from_slice(b"[INFO] ");
+                    message(line);
+                }
+                Style::Json => {
+                    message(text);
+                    let level = record::level(Level::INFO);
+                    let mut record = Record::begin(line, level, text, Some("log"));
+                    fields(&mut record);
+                    record.end();
+                }
+            }
             self.push(line);
         });
     }
@@ -128,19 +168,21 @@ impl Sink {
     }
 }
 
-/// Lends this thread's buffer for a line, empty.
-pub(crate) fn with_line<T>(write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+/// Lends this thread's buffers for a line and for a message, both empty.
+fn with_buffers(write: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) {
     thread_local! {
-        static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        static BUFFERS: RefCell<[Vec<u8>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
     }
-    LINE.with(|line| match line.try_borrow_mut() {
-        Ok(mut line) => {
+    BUFFERS.with(|buffers| match buffers.try_borrow_mut() {
+        Ok(mut buffers) => {
+            let [line, message] = &mut *buffers;
             line.clear();
-            write(&mut line)
+            message.clear();
+            write(line, message);
         }
-        // A line is logged while a line is written: rare, so a buffer of its own will do.
-        Err(_) => write(&mut Vec::new()),
-    })
+        // A line is logged while a line is written: rare, so buffers of its own will do.
+        Err(_) => write(&mut Vec::new(), &mut Vec::new()),
+    });
 }
 
 impl Drop for Handle {
@@ -168,7 +210,7 @@ impl Buffer {
     }
 
     /// The writer's life. What cannot be written is gone: there is nowhere to say so.
-    fn write_to(&self, mut output: impl Write) {
+    fn write_to(&self, mut output: impl Write, style: Style) {
         let mut taken = Vec::new();
         loop {
             let mut state = self.state.lock();
@@ -191,11 +233,19 @@ impl Buffer {
             state.writer = Activity::Writing;
             drop(state);
             if dropped > 0 {
-                let label = Label(Level::WARN, false);
-                let _ = writeln!(
-                    taken,
-                    "{label} {dropped} lines of the log were dropped: its reader is too slow"
-                );
+                let text =
+                    format!("{dropped} lines of the log were dropped: its reader is too slow");
+                match style {
+                    Style::Text { .. } => {
+                        let label = Label(Level::WARN, false);
+                        let _ = write!(taken, "{label} {text}");
+                    }
+                    Style::Json => {
+                        let level = record::level(Level::WARN);
+                        Record::begin(&mut taken, level, text.as_bytes(), None).end();
+                    }
+                }
+                taken.push(b'\n');
             }
             let _ = output.write_all(&taken);
             let _ = output.flush();
@@ -231,14 +281,21 @@ pub(crate) mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_secs(20);
+    const PLAIN: Style = Style::Text { colour: false };
 
     /// An output that can be read.
     #[derive(Clone, Default)]
     pub(crate) struct Page(Arc<Mutex<Vec<u8>>>);
 
     impl Page {
+        /// A sink of plain lines.
         pub(crate) fn sink(&self) -> Sink {
-            Sink::new(self.clone(), CAPACITY, false)
+            Sink::new(self.clone(), CAPACITY, PLAIN)
+        }
+
+        /// A sink of records.
+        pub(crate) fn records(&self) -> Sink {
+            Sink::new(self.clone(), CAPACITY, Style::Json)
         }
 
         /// What was written to `sink`, all of it.
@@ -288,7 +345,7 @@ pub(crate) mod tests {
             entered,
             go: gate,
         };
-        let sink = Sink::new(stuck, 100, false);
+        let sink = Sink::new(stuck, 100, PLAIN);
         sink.push(b"first");
         is_in.recv().unwrap();
         // The writer is stuck in a write: ten lines of ten octets fill the buffer.

@@ -470,12 +470,14 @@ const MISSING: &[&str] = &[
     // nomad
     "coredns_nomad_failed_requests_total",
     "coredns_nomad_success_requests_total",
+    // siit: not built yet
+    "coredns_siit_requests_translated_total",
     // shed: what it sheds is shed by the system's own buffers here
     "coredns_shed_dropped_total",
 ];
 
-/// How many families CoreDNS 1.14.7 has, less those of Go.
-const COREDNS: usize = 55;
+/// How many families CoreDNS ([`crate::COREDNS`]) has, less those of Go.
+const COREDNS: usize = 56;
 
 #[test]
 fn every_family_of_coredns_is_there_or_known_to_be_missing() {

@@ -1,6 +1,6 @@
 //! The walk of a question inward and of its reply outward: a slice and a loop.
 
-use std::{future, sync::Arc};
+use std::{future, sync::Arc, time::Duration};
 
 use tokio::time::timeout_at;
 
@@ -133,6 +133,13 @@ impl Chain {
     pub fn wrote(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
         for plugin in &self.observers {
             plugin.wrote(block, query, reply, written);
+        }
+    }
+
+    /// The same where nothing is sent: [`Step::Drop`].
+    pub fn dropped(&self, block: &Block, query: &Query, took: Duration) {
+        for plugin in &self.observers {
+            plugin.dropped(block, query, took);
         }
     }
 

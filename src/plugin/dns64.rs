@@ -51,10 +51,7 @@ pub struct Config {
 }
 
 /// Reads the directives of a block, as one.
-pub fn parse(
-    uses: &[&Directive],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
     let mut config = Config {
         prefix: WELL_KNOWN,
         translate_all: false,
@@ -64,27 +61,23 @@ pub fn parse(
     for directive in uses {
         let mut arguments = directive.arguments();
         if let Some(word) = arguments.next() {
-            let prefix = problems.catch(prefix(word, warnings));
+            let prefix = problems.catch(prefix(word));
             config.prefix = prefix.unwrap_or(config.prefix);
         }
         problems.catch(arguments.none_left());
         for line in directive.properties() {
-            problems.catch(property(line, &mut config, warnings));
+            problems.catch(property(line, &mut config));
         }
     }
     problems.in_plugin(NAME).into_result(config)
 }
 
-fn property(
-    line: &Line,
-    config: &mut Config,
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<(), Diagnostic> {
+fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     match line.name().as_str() {
         "prefix" => {
             let word = arguments.required("a prefix such as 64:ff9b::/96")?;
-            config.prefix = prefix(word, warnings)?;
+            config.prefix = prefix(word)?;
         }
         "translate_all" => config.translate_all = true,
         "allow_ipv4" => config.allow_ipv4 = true,
@@ -96,18 +89,12 @@ fn property(
     arguments.none_left()
 }
 
-fn prefix(word: &Word, warnings: &mut Vec<Diagnostic>) -> Result<Ipv6Net, Diagnostic> {
+/// RFC 6052 section 2.2 allows these lengths and no others.
+const LENGTHS: [u8; 6] = [32, 40, 48, 56, 64, 96];
+
+fn prefix(word: &Word) -> Result<Ipv6Net, Diagnostic> {
     match word.network()? {
-        IpNet::V6(prefix)
-            if matches!(prefix.prefix_len(), 32..=96) && prefix.prefix_len() % 8 == 0 =>
-        {
-            // CoreDNS takes these too.
-            if matches!(prefix.prefix_len(), 72 | 80 | 88) {
-                let warning = word.warning("no gateway knows a prefix of this length");
-                warnings.push(warning.expected("32, 40, 48, 56, 64 or 96 bits (RFC 6052)"));
-            }
-            Ok(prefix.trunc())
-        }
+        IpNet::V6(prefix) if LENGTHS.contains(&prefix.prefix_len()) => Ok(prefix.trunc()),
         IpNet::V6(prefix) => Err(word
             .error(format!("invalid prefix length \"{prefix}\""))
             .expected("a length of 32, 40, 48, 56, 64 or 96 (RFC 6052)")),
@@ -146,7 +133,10 @@ impl Plugin for Dns64 {
         let question = &query.question;
         let is_asked = question.rtype == Type::AAAA && question.class == Class::IN;
         let is_ipv4 = query.client.ip().to_canonical().is_ipv4();
-        if !is_asked || query.untranslated || (is_ipv4 && !self.config.allow_ipv4) {
+        // It validates by itself, and no signature covers what is made up (RFC 6147 section 5.5).
+        let validates = query.checking_disabled && query.dnssec_ok();
+        let is_not_for = is_ipv4 && !self.config.allow_ipv4;
+        if !is_asked || query.untranslated || is_not_for || validates {
             return Step::Pass;
         }
         let lookup = Lookup {
@@ -188,13 +178,17 @@ impl Lookup {
             return Resolved::Drop;
         }
         // That a name does not exist is true of every type (RFC 6147 §5.1.2).
-        let is_enough = !self.config.translate_all && has(&six, Type::AAAA);
+        let is_enough = !self.config.translate_all && has_ipv6(&six);
         if is_enough || six.rcode == Rcode::NXDOMAIN {
             return Resolved::Answer(six);
         }
-        let four = self.ask(Type::A).await;
+        let mut four = self.ask(Type::A).await;
         if !has(&four, Type::A) {
-            return Resolved::Answer(six);
+            // Without AAAA records the client would take the name for one without addresses, and
+            // keep that: only a good answer about A records says so.
+            let hides_failure = six.rcode == Rcode::NOERROR && four.rcode != Rcode::NOERROR;
+            four.authentic = false;
+            return Resolved::Answer(if hides_failure { four } else { six });
         }
         self.translated.inc();
         Resolved::Answer(self.synthesize(&six, &four))
@@ -237,6 +231,16 @@ impl Lookup {
     }
 }
 
+/// Whether there is an address that a client without IPv4 can use: those of `::ffff:0:0/96` are
+/// IPv4 (RFC 6147 section 5.1.4).
+fn has_ipv6(reply: &Reply) -> bool {
+    let mut answer = reply.section(Section::Answer).iter();
+    answer.any(|record| {
+        let address = <[u8; 16]>::try_from(reply.data(record)).map(Ipv6Addr::from);
+        record.rtype == Type::AAAA && address.is_ok_and(|ip| ip.to_ipv4_mapped().is_none())
+    })
+}
+
 fn has(reply: &Reply, rtype: Type) -> bool {
     let mut answer = reply.section(Section::Answer).iter();
     answer.any(|record| record.rtype == rtype)
@@ -276,11 +280,24 @@ mod tests {
             let root = Name::ROOT;
             match (query.question.rtype, name.split('.').next()) {
                 (_, Some("gone")) => reply.rcode = Rcode::NXDOMAIN,
+                (Type::A, Some("refused")) => reply.fail(Rcode::REFUSED, Why::Upstream),
+                (Type::A, Some("denied")) => {
+                    reply.rcode = Rcode::NXDOMAIN;
+                    reply.authentic = true;
+                }
+                (Type::A, Some("dropped")) => reply.fail(Rcode::SERVFAIL, Why::Policy),
+                (Type::A, Some("silent" | "silent-six")) | (Type::AAAA, Some("late")) => {
+                    reply.fail(Rcode::SERVFAIL, Why::UpstreamTimeout);
+                }
                 (_, Some("broken")) => reply.fail(Rcode::SERVFAIL, Why::UpstreamTimeout),
-                (Type::AAAA, Some("six" | "both")) => {
+                (Type::AAAA, Some("six" | "both" | "silent-six")) => {
                     reply.answer(Type::AAAA, 30, Data::Aaaa(Ipv6Addr::LOCALHOST));
                 }
-                (Type::A, Some("four" | "both" | "signed")) => {
+                (Type::AAAA, Some("mapped" | "mapped-alone")) => {
+                    let mapped = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
+                    reply.answer(Type::AAAA, 30, Data::Aaaa(mapped));
+                }
+                (Type::A, Some("four" | "both" | "signed" | "mapped")) => {
                     let alias = Data::Name(root.as_ref());
                     reply.answer(Type::CNAME, 900, alias);
                     let owner = Owner::Name(root.as_ref());
@@ -308,8 +325,7 @@ mod tests {
 
     /// The code and the records of the answer, and how many questions were translated.
     fn ask(text: &str, name: &str, rtype: Type, client: &str) -> String {
-        let (config, _) =
-            testing::read(text, ".", |one, _, warnings| parse(&[one], warnings)).unwrap();
+        let (config, _) = testing::read(text, ".", |one, _, _| parse(&[one])).unwrap();
         let plugin = Dns64 {
             config,
             runtime: Handle::current(),
@@ -360,6 +376,31 @@ mod tests {
             ("dns64", "neither", CLIENT, "NOERROR 0"),
             ("dns64", "gone", CLIENT, "NXDOMAIN 0"),
             ("dns64", "broken", CLIENT, "SERVFAIL 0"),
+            // What is not known of A records is not said to be nothing.
+            ("dns64", "refused", CLIENT, "REFUSED 0"),
+            ("dns64", "denied", CLIENT, "NXDOMAIN 0"),
+            ("dns64", "dropped", CLIENT, "SERVFAIL 0"),
+            ("dns64", "silent", CLIENT, "SERVFAIL 0"),
+            ("dns64", "silent-six", CLIENT, "NOERROR 30 AAAA ::1 0"),
+            (
+                "dns64 {\ntranslate_all\n}",
+                "silent-six",
+                CLIENT,
+                "SERVFAIL 0",
+            ),
+            ("dns64", "late", CLIENT, "SERVFAIL 0"),
+            (
+                "dns64",
+                "mapped",
+                CLIENT,
+                "NOERROR 900 CNAME 600 AAAA 64:ff9b::c000:221 1",
+            ),
+            (
+                "dns64",
+                "mapped-alone",
+                CLIENT,
+                "NOERROR 30 AAAA ::ffff:192.0.2.1 0",
+            ),
             ("dns64", "four", "192.0.2.1", "pass"),
             ("dns64", "four", "::ffff:192.0.2.1", "pass"),
             (
@@ -386,6 +427,39 @@ mod tests {
         assert_eq!(ask("dns64", "four", Type::A, CLIENT), "pass");
     }
 
+    #[tokio::test]
+    async fn a_client_that_validates_gets_what_there_is() {
+        let (config, _) = testing::read("dns64", ".", |one, _, _| parse(&[one])).unwrap();
+        let plugin = Dns64 {
+            config,
+            runtime: Handle::current(),
+            translated: Arc::default(),
+        };
+        let place = Place::new(Vec::new());
+        let door: Arc<dyn Door> = Arc::new(Server);
+        let context = Context {
+            door: &door,
+            block: &place.block,
+        };
+        for (checking_disabled, dnssec_ok, passes) in [
+            (true, true, true),
+            (true, false, false),
+            (false, true, false),
+        ] {
+            let mut query = testing::query("four", Type::AAAA);
+            query.client = "[2001:db8::1]:4000".parse().unwrap();
+            query.checking_disabled = checking_disabled;
+            query.edns = Some(crate::query::Edns {
+                udp_payload: 1232,
+                version: 0,
+                dnssec_ok,
+                wants_nsid: false,
+            });
+            let step = plugin.ask(&context, &mut query, &mut Reply::default());
+            assert_eq!(matches!(step, Step::Pass), passes, "{step:?}");
+        }
+    }
+
     #[test]
     fn addresses_are_embedded_as_in_rfc_6052() {
         // The table of §2.4.
@@ -407,6 +481,18 @@ mod tests {
         for (text, words) in [
             ("dns64 64:ff9b::/95", "a length of 32, 40, 48, 56, 64 or 96"),
             ("dns64 64:ff9b::/24", "a length of 32, 40, 48, 56, 64 or 96"),
+            (
+                "dns64 2001:db8::/72",
+                "a length of 32, 40, 48, 56, 64 or 96",
+            ),
+            (
+                "dns64 2001:db8::/80",
+                "a length of 32, 40, 48, 56, 64 or 96",
+            ),
+            (
+                "dns64 {\nprefix 2001:db8::/88\n}",
+                "a length of 32, 40, 48, 56, 64 or 96",
+            ),
             ("dns64 192.0.2.0/24", "one of IPv4"),
             ("dns64 64:ff9b::", "write 64:ff9b::/128"),
             ("dns64 64:ff9b::/96 x", "takes one argument"),
@@ -414,16 +500,9 @@ mod tests {
             ("dns64 {\ntranslate\n}", "unknown property"),
             ("dns64 {\nallow_ipv4 yes\n}", "takes no argument"),
         ] {
-            let error = testing::read(text, ".", |one, _, warnings| parse(&[one], warnings));
+            let error = testing::read(text, ".", |one, _, _| parse(&[one]));
             let error = error.unwrap_err();
             assert!(error.contains(words), "{text}: {error}");
         }
-        let read = testing::read("dns64 2001:db8::/72", ".", |one, _, warnings| {
-            parse(&[one], warnings)
-        });
-        assert_eq!(
-            read.unwrap().1,
-            ["no gateway knows a prefix of this length"]
-        );
     }
 }

@@ -15,7 +15,7 @@
 //! `zonal` `zone`; where it knows its pods (`pods verified`), for every name, `client-namespace` and
 //! `client-pod-name`, and of the pod's labels, `client-label/KEY`, those that some plugin of the
 //! block names: others are not kept (see [`kubernetes`](super::kubernetes)).
-//! Of `forward`, once the reply is there, `upstream`: who answered.
+//! Of `forward`, once the reply is there, `upstream`: who answered. [`MAKERS`] has all of them.
 
 use std::sync::Arc;
 
@@ -25,6 +25,75 @@ use crate::{
     query::Query,
     reply::Reply,
 };
+
+/// Labels, and the plugin that makes them.
+pub struct Maker {
+    /// The Corefile's word, which is also the label's first part.
+    pub plugin: &'static str,
+    /// When they are known.
+    pub moment: Moment,
+    /// The labels; one that ends in a slash stands for all that begin so.
+    pub labels: &'static [&'static str],
+}
+
+/// When a label is known, or read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// As soon as the query is there.
+    Asked,
+    /// Once its reply is.
+    Answered,
+}
+
+impl Maker {
+    /// Whether a label is one of these.
+    pub fn makes(&self, label: &str) -> bool {
+        let mut labels = self.labels.iter();
+        labels.any(|own| *own == label || own.ends_with('/') && label.starts_with(own))
+    }
+}
+
+/// Every label that a plugin makes; those that are not here are unknown.
+pub const MAKERS: &[Maker] = &[
+    Maker {
+        plugin: "forward",
+        moment: Moment::Answered,
+        labels: &["forward/upstream"],
+    },
+    Maker {
+        plugin: "kubernetes",
+        moment: Moment::Asked,
+        labels: &[
+            "kubernetes/client-label/",
+            "kubernetes/client-namespace",
+            "kubernetes/client-pod-name",
+            "kubernetes/cluster",
+            "kubernetes/endpoint",
+            "kubernetes/kind",
+            "kubernetes/namespace",
+            "kubernetes/parse-error",
+            "kubernetes/port-name",
+            "kubernetes/protocol",
+            "kubernetes/service",
+            "kubernetes/zone",
+        ],
+    },
+    Maker {
+        plugin: "log",
+        moment: Moment::Answered,
+        labels: &["log/class", "log/type"],
+    },
+    Maker {
+        plugin: "trace",
+        moment: Moment::Asked,
+        labels: &["trace/traceid"],
+    },
+    Maker {
+        plugin: "view",
+        moment: Moment::Asked,
+        labels: &["view/name"],
+    },
+];
 
 /// The Corefile's word.
 const NAME: &str = "metadata";

@@ -143,6 +143,10 @@ pub trait Plugin: Send + Sync + 'static {
     /// it runs where the reply was sent, so it must neither block nor take long.
     fn wrote(&self, _block: &Block, _query: &Query, _reply: &Reply, _written: Written) {}
 
+    /// A query of this block was dropped, so much time after it came: like [`Plugin::wrote`], where
+    /// nothing was sent.
+    fn dropped(&self, _block: &Block, _query: &Query, _took: Duration) {}
+
     /// What it knows of a query under `label` (`PLUGIN/KEY`), which may be nothing or an empty
     /// text; asked of every plugin of a block that has [`metadata`], and only once somebody reads
     /// the label: see there.

@@ -166,6 +166,7 @@ pub const ORDER: &[Word] = &[
     word("local", Repeat::Merged, Kind::MergedPlugin(parse_local)),
     // Outside of all that answers: it asks again for what it makes addresses of.
     word("dns64", Repeat::Merged, Kind::MergedPlugin(parse_dns64)),
+    absent("siit"),
     word("any", Repeat::First, Kind::Plugin(parse_any)),
     word("chaos", Repeat::First, Kind::Plugin(parse_chaos)),
     // Outside of cache, so that a remembered answer is shuffled anew for each client.
@@ -207,6 +208,7 @@ pub const ORDER: &[Word] = &[
         Repeat::Merged,
         Kind::MergedPlugin(parse_transfer),
     ),
+    absent("dynupdate"),
     // Before kubernetes: an administrator's line overrides the cluster.
     word("hosts", Repeat::Once, Kind::Plugin(parse_hosts)),
     absent("route53"),
@@ -326,7 +328,7 @@ fn parse_header(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dy
 }
 
 fn parse_rewrite(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::rewrite::parse(uses, parsing.directives, parsing.warnings).map(boxed)
+    plugin::rewrite::parse(uses, parsing.warnings).map(boxed)
 }
 
 fn parse_autopath(
@@ -439,8 +441,8 @@ fn parse_local(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup
     plugin::local::parse(uses).map(boxed)
 }
 
-fn parse_dns64(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
-    plugin::dns64::parse(uses, parsing.warnings).map(boxed)
+fn parse_dns64(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {
+    plugin::dns64::parse(uses).map(boxed)
 }
 
 fn parse_acl(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Box<dyn Setup>, Errors> {

@@ -259,7 +259,10 @@ impl Entrance {
         };
         match block.chain.walk(&context, query, reply) {
             Walk::Done => {}
-            Walk::Dropped => return Handled::Nothing,
+            Walk::Dropped => {
+                block.chain.dropped(block, query, query.received.elapsed());
+                return Handled::Nothing;
+            }
             Walk::Waiting(mut waiting) => {
                 let grants = &self.server.grants;
                 let Some(permit) = grants.enter(waiting.group(), arrival.client.ip()) else {
@@ -442,8 +445,11 @@ impl Wait {
         let block = &self.block;
         let walk = AssertUnwindSafe(|| {
             let walk = waiting.heard(reply);
-            if matches!(walk, Walk::Done) {
-                write(writer, block, waiting.query(), reply, out);
+            let query = waiting.query();
+            match walk {
+                Walk::Done => write(writer, block, query, reply, out),
+                Walk::Dropped => block.chain.dropped(block, query, query.received.elapsed()),
+                Walk::Waiting(_) => {}
             }
             walk
         });
@@ -482,6 +488,9 @@ impl Wait {
                 write(&mut Writer::default(), &block, &query, &reply, out);
                 true
             } else {
+                block
+                    .chain
+                    .dropped(&block, &query, query.received.elapsed());
                 false
             }
         };
@@ -506,7 +515,11 @@ fn turn_away(
         grants.overload(reply);
         match waiting.end(reply) {
             Walk::Done => break,
-            Walk::Dropped => return Handled::Nothing,
+            Walk::Dropped => {
+                let query = waiting.query();
+                block.chain.dropped(block, query, query.received.elapsed());
+                return Handled::Nothing;
+            }
             // On its way outward it would have to wait again, nearer to the client.
             Walk::Waiting(next) => waiting = next,
         }

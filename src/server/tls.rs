@@ -5,6 +5,7 @@
 mod any_client;
 mod identity;
 mod key_log;
+mod shown;
 
 use std::{
     io,
@@ -19,9 +20,12 @@ use rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
+use crate::plain;
+
 use self::{any_client::AnyClient, key_log::KeyLogFile};
 
 pub use identity::{INTERVAL, Identity, Protocol};
+pub use shown::{Difference, Shown};
 
 /// The files of a TLS server, and what it asks of its clients.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,17 +62,16 @@ pub enum ClientAuth {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each says it
 pub enum TlsError {
-    #[error("cannot read {what} from {path}")]
+    #[error("cannot read {what} from {path}: {}", plain::pem(error))]
     File {
         what: &'static str,
         path: String,
-        #[source]
-        source: rustls::pki_types::pem::Error,
+        error: rustls::pki_types::pem::Error,
     },
     #[error("no certificate in {0}")]
     Empty(String),
-    #[error("the certificate and its key cannot be used")]
-    Identity(#[source] rustls::Error),
+    #[error("the certificate and its key cannot be used: {}", plain::tls(.0))]
+    Identity(rustls::Error),
     #[error("the authority's certificates in {path} cannot be used: {reason}")]
     Authority { path: String, reason: String },
     #[error("clients' certificates are to be checked, but no authority is given to check them by")]
@@ -111,10 +114,10 @@ impl Files {
     /// Reads them all. What is spoken within TLS is not said yet.
     pub fn load(&self) -> Result<ServerConfig, TlsError> {
         let chain = certificates(&self.certificate, "a certificate")?;
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|source| TlsError::File {
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| TlsError::File {
             what: "a private key",
             path: self.key.display().to_string(),
-            source,
+            error,
         })?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -169,7 +172,7 @@ fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path, "an authority's certificate")? {
         let added = roots.add(certificate);
-        added.map_err(|error| unusable(path, error.to_string()))?;
+        added.map_err(|error| unusable(path, plain::tls(&error)))?;
     }
     Ok(roots)
 }
@@ -183,10 +186,10 @@ fn unusable(path: &Path, reason: String) -> TlsError {
 
 fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates = read.map_err(|source| TlsError::File {
+    let certificates = read.map_err(|error| TlsError::File {
         what,
         path: path.display().to_string(),
-        source,
+        error,
     })?;
     if certificates.is_empty() {
         return Err(TlsError::Empty(path.display().to_string()));

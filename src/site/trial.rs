@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tracing::{Event, Level, Subscriber, field::Visit};
 use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt};
 
-use super::{Surroundings, identity};
+use super::{Surroundings, identity, shared_tls};
 use crate::{
     admin,
     cluster::SourceError,
@@ -52,6 +52,8 @@ pub fn trial(config: &Config, default_port: u16) -> Vec<Diagnostic> {
             trial.plugins(default_port, &parts, &metrics);
             trial.certificates(&parts);
         }
+        let clash = shared_tls::find(config, default_port);
+        found.extend(clash.map(|clash| clash.diagnostic()));
     });
     runtime.shutdown_background();
     found
@@ -254,6 +256,57 @@ mod tests {
             "{found:#?}"
         );
         assert!(found[2].starts_with("error 2:"), "{found:#?}");
+    }
+
+    #[test]
+    fn blocks_of_one_listener_must_show_one_certificate() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["a", "b"] {
+            let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+            let write = |ext: &str, text: String| {
+                std::fs::write(directory.path().join(format!("{name}.{ext}")), text).unwrap();
+            };
+            write("pem", made.cert.pem());
+            write("key", made.signing_key.serialize_pem());
+        }
+        let text = |scheme: &str, second: &str| {
+            format!(
+                "{scheme}://a.example {{\n    tls DIR/a.pem DIR/a.key\n    whoami\n}}\n\
+                 {scheme}://b.example {{\n    {second}\n    whoami\n}}\n"
+            )
+        };
+        for scheme in ["tls", "https", "grpc", "quic", "https3"] {
+            let same = text(scheme, "tls DIR/./a.pem DIR/./a.key");
+            assert_eq!(told(directory.path(), &same), [""; 0], "{scheme}");
+            let other = text(scheme, "tls DIR/b.pem DIR/b.key");
+            let found = told(directory.path(), &other);
+            assert_eq!(found.len(), 1, "{found:#?}");
+            assert!(
+                found[0].starts_with("error 5:1: conflicting TLS"),
+                "{found:#?}"
+            );
+            assert!(
+                found[0].ends_with("server certificates differ"),
+                "{found:#?}"
+            );
+        }
+        // A view is one of the blocks of its listener too.
+        let view = text(
+            "tls",
+            "tls DIR/b.pem DIR/b.key\n    view v {\n        expr true\n    }",
+        );
+        let found = told(directory.path(), &view.replace("b.example", "a.example"));
+        assert!(
+            found
+                .iter()
+                .any(|one| one.contains("server certificates differ")),
+            "{found:#?}"
+        );
+        // What cannot be read is said by whoever needs it, and nothing else.
+        let broken = text("tls", "tls DIR/none DIR/a.key");
+        let found = told(directory.path(), &broken);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains("DIR/none"), "{found:#?}");
     }
 
     #[test]

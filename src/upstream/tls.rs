@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::failure::Failure;
+use crate::plain;
 
 /// Files that TLS is set up from; without any, the system's roots and no certificate of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,12 +25,12 @@ pub struct TlsFiles {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each says it
 pub enum TlsError {
-    #[error("cannot read certificates or keys from {0}")]
-    Pem(PathBuf, #[source] rustls::pki_types::pem::Error),
+    #[error("cannot read certificates or keys from {}: {}", .0.display(), plain::pem(.1))]
+    Pem(PathBuf, rustls::pki_types::pem::Error),
     #[error("no certificate in {0}")]
     NoCertificate(PathBuf),
-    #[error("the certificate and key cannot be used")]
-    Identity(#[source] rustls::Error),
+    #[error("the certificate and key cannot be used: {}", plain::tls(.0))]
+    Identity(rustls::Error),
     #[error("the system has no root certificates that can be read: name a CA file")]
     NoSystemRoots,
     #[error("QUIC cannot be set up: it needs TLS 1.3")]

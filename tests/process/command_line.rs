@@ -213,3 +213,35 @@ fn a_start_that_cannot_be_says_why_once_and_what_to_do() {
         assert!(told <= 1, "told twice: {message}");
     }
 }
+
+#[test]
+fn blocks_of_one_port_with_different_certificates_do_not_start() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["a", "b"] {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let path = |ext: &str| directory.path().join(format!("{name}.{ext}"));
+        std::fs::write(path("pem"), made.cert.pem()).unwrap();
+        std::fs::write(path("key"), made.signing_key.serialize_pem()).unwrap();
+    }
+    let block = |zone: &str| {
+        format!(
+            "tls://{zone}.example:0 {{\n    bind 127.0.0.1\n    tls {zone}.pem {zone}.key\n    \
+             whoami\n}}\n"
+        )
+    };
+    let corefile = block("a") + &block("b");
+    std::fs::write(directory.path().join("Corefile"), corefile).unwrap();
+    let output = program().current_dir(directory.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    for part in [
+        "tls://127.0.0.1:0",
+        "\"a.example.\"",
+        "\"b.example.\"",
+        "server certificates differ",
+        "Corefile:1:1",
+        "Corefile:6:1",
+    ] {
+        assert!(said.contains(part), "no {part} in {said}");
+    }
+}

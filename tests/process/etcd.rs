@@ -386,6 +386,49 @@ fn names_are_answered_as_they_are_kept() {
 }
 
 #[test]
+fn a_top_without_a_key_of_its_own_is_the_whole_zone_unless_that_is_forbidden() {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let store = store(None, Arc::clone(&calls));
+    let endpoint = format!("http://{}", store.address);
+    let start = |options: &str| {
+        let zone = corefile(&endpoint, options).replace("etcd skydns.test", "etcd eu.skydns.test");
+        Server::start(&zone)
+    };
+    let top = "eu.skydns.test.";
+    let rows = |options: &str, rows: &[(RecordType, &str, usize)]| {
+        let server = start(options);
+        for (rtype, wanted, ranges) in rows {
+            calls.lock().unwrap().clear();
+            let reply = exchange(server.address, top, *rtype).unwrap();
+            assert_eq!(told(&reply), *wanted, "{options}: {rtype}");
+            assert_eq!(calls.lock().unwrap().len(), *ranges, "{options}: {rtype}");
+        }
+    };
+    rows(
+        "",
+        &[
+            (RecordType::A, "NoError 300 A 192.0.2.31 |", 3),
+            (RecordType::CAA, "NoError | SOA", 3),
+        ],
+    );
+    let srv = "NoError 300 SRV 10 100 0 a.db.eu.skydns.test. | 300 A 192.0.2.31";
+    rows(
+        "no_apex_fallback",
+        &[
+            (RecordType::A, "NoError | SOA", 2),
+            (RecordType::AAAA, "NoError | SOA", 2),
+            (RecordType::CAA, "NoError | SOA", 2),
+            (RecordType::TXT, "NoError | SOA", 1),
+            (RecordType::SRV, srv, 1),
+        ],
+    );
+    // What is not there goes on where it may: to whoami, which has no answer but a code.
+    let server = start("no_apex_fallback\nfallthrough");
+    let reply = exchange(server.address, top, RecordType::A).unwrap();
+    assert!(reply.authorities.is_empty() && !reply.additionals.is_empty());
+}
+
+#[test]
 fn another_server_is_asked_and_leases_are_bounded_and_names_fall_through() {
     let calls = Arc::default();
     let store = store(None, Arc::clone(&calls));

@@ -12,6 +12,7 @@ mod dnstap;
 mod etcd;
 mod forwarded;
 mod grpc;
+mod log_format;
 mod reference;
 mod reload;
 mod rpc;

@@ -35,12 +35,18 @@ pub struct Server {
 impl Server {
     /// Starts one with a Corefile whose first key is `.:0` and which binds to 127.0.0.1.
     pub fn start(corefile: &str) -> Self {
+        Self::start_with(&[], corefile)
+    }
+
+    /// The same with further arguments.
+    pub fn start_with(arguments: &[&str], corefile: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("Corefile");
         std::fs::write(&path, corefile).unwrap();
         let mut child = program()
             .arg("-conf")
             .arg(&path)
+            .args(arguments)
             .current_dir(directory.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -63,7 +69,9 @@ impl Server {
             _directory: directory,
         };
         let banner = server.line(|line| line.contains(" on 127.0.0.1"));
-        let port = banner
+        // In a record, what is said stands behind the time.
+        let said = banner.split("\"msg\":").last().unwrap();
+        let port = said
             .split([':', ' '])
             .find_map(|word| word.parse().ok())
             .unwrap();

@@ -5,6 +5,7 @@ use super::super::source::SourceError;
 use super::super::state::Cluster;
 use super::failure::{Failure, chain};
 use super::token::Token;
+use crate::plain;
 use futures_util::FutureExt;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION};
 use http::{Request, Response, StatusCode};
@@ -134,7 +135,7 @@ fn configuration(origin: &Origin) -> Result<Config, SourceError> {
     match origin {
         Origin::InCluster => in_cluster(),
         Origin::Kubeconfig { file, context } => {
-            let bad = |error| SourceError::Kubeconfig(file.clone(), chain(&error));
+            let bad = |error| SourceError::Kubeconfig(file.clone(), unusable(&error));
             let kubeconfig = Kubeconfig::read_from(file).map_err(|error| match error {
                 KubeconfigError::ReadConfig(error, _) => SourceError::Read(file.clone(), error),
                 error => bad(error),
@@ -151,6 +152,22 @@ fn configuration(origin: &Origin) -> Result<Config, SourceError> {
         Origin::Endpoint { url, tls } => endpoint(url, tls.as_ref()),
         // Not this source's; the caller has seen to it.
         Origin::Manifests { .. } => Err(SourceError::Endpoint(String::new())),
+    }
+}
+
+/// Why a kubeconfig leads to no cluster.
+fn unusable(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::Parse(error) => plain::yaml(error),
+        KubeconfigError::CurrentContextNotSet => {
+            "it says no current-context: set one, or name a context behind the file".to_owned()
+        }
+        KubeconfigError::LoadContext(name) => format!("it has no context '{name}'"),
+        KubeconfigError::LoadClusterOfContext(name) => {
+            format!("it has no cluster '{name}', which its context names")
+        }
+        KubeconfigError::MissingClusterUrl => "its cluster has no 'server'".to_owned(),
+        other => chain(other),
     }
 }
 

@@ -145,6 +145,11 @@ impl Use<'_> {
 
     /// Whether no question gets past it to `other`, which stands behind it.
     fn takes_all_of(&self, other: &Use<'_>) -> bool {
+        // All uses of these are one plugin, in which the longest zone counts and not the order.
+        let are_one = matches!(self.name(), "file" | "secondary" | "k8s_external");
+        if are_one && self.name() == other.name() {
+            return false;
+        }
         let mut zones = other.zones.iter();
         // Names of addresses that are not in the table go on in any case.
         let lets_pass = |zone: &Zone| self.name() == "hosts" && zone.is_reverse();

@@ -7,6 +7,7 @@ use crate::{
     admin::Endpoint,
     corefile::{Diagnostic, Directive, Key, Listen, Transport, Word, Zone},
     interfaces::HostAddress,
+    server::tls::Difference,
 };
 
 /// Addresses that installers give to a cluster's own DNS.
@@ -35,7 +36,7 @@ pub(super) fn look(blocks: &[ServerBlock], default_port: u16, found: &mut Vec<Di
     taken_by_a_page(blocks, &listeners, found);
     two_transports(&listeners, found);
     behind_all(blocks, &listeners, found);
-    two_certificates(blocks, &listeners, found);
+    two_ways_of_tls(blocks, &listeners, found);
     for (number, block) in blocks.iter().enumerate() {
         for forward in block.uses("forward").chain(block.uses("grpc")) {
             to_itself(number, block, forward, &listeners, found);
@@ -79,6 +80,12 @@ impl Listener<'_> {
         self.port == other.port
             && self.port != 0
             && (all || self.bound.iter().any(|one| other.bound.contains(one)))
+    }
+
+    /// Whether it and another one of its transport are one listener: on one port, and on all
+    /// addresses both, or on one that both name.
+    fn is_one_with(&self, other: &Self) -> bool {
+        self.meets(other) && self.bound.is_empty() == other.bound.is_empty()
     }
 
     /// Whether what is sent to `address` gets here.
@@ -176,30 +183,43 @@ fn behind_all(blocks: &[ServerBlock], listeners: &[Listener<'_>], found: &mut Ve
     }
 }
 
-/// Blocks that share a TLS listener and have different certificates.
-fn two_certificates(
+/// Blocks that share a listener and are told apart by what they say of its TLS, as far as that
+/// shows without their files: a start would fail.
+fn two_ways_of_tls(
     blocks: &[ServerBlock],
     listeners: &[Listener<'_>],
     found: &mut Vec<Diagnostic>,
 ) {
+    let tls = |one: &Listener<'_>| blocks[one.block].settings.listening.tls.as_ref();
     for (place, one) in listeners.iter().enumerate() {
-        let mine = &blocks[one.block].settings.listening.tls;
-        let differs = |other: &&Listener<'_>| {
-            one.key.transport != Transport::Dns
+        let difference = |other: &Listener<'_>| {
+            let shared = one.key.transport != Transport::Dns
                 && other.key.transport == one.key.transport
-                && other.meets(one)
-                && blocks[other.block].settings.listening.tls != *mine
+                && other.is_one_with(one);
+            match (tls(other), tls(one)) {
+                _ if !shared => None,
+                (None, None) => None,
+                (Some(first), Some(second)) => first.differ_in_words(second),
+                _ => Some(Difference::Presence),
+            }
         };
-        let directive = blocks[one.block].uses("tls").next();
-        if let (Some(first), Some(tls)) = (listeners[..place].iter().find(differs), directive) {
-            let message = "two blocks on one port have different certificates";
-            let warning = tls.name.warning(message);
-            found.push(
-                warning
-                    .label("all connections get this one")
-                    .also(first.key.place, "the other block")
-                    .help("name one certificate that holds for both"),
+        let mut others = listeners[..place].iter();
+        if let Some((first, what)) = others.find_map(|it| Some((it, difference(it)?))) {
+            let (mine, other) = (one.key.zone.as_str(), first.key.zone.as_str());
+            let message = format!(
+                "conflicting TLS configuration for shared listener on port {} between zones \
+                 \"{other}\" and \"{mine}\": {what}",
+                one.port
             );
+            let error = Diagnostic::error(message).at(one.key.place);
+            found.push(
+                error
+                    .label("this block")
+                    .also(first.key.place, "and this one share a listener")
+                    .help("let both say the same in 'tls', or give one of them another port"),
+            );
+            // One is enough: whoever mends it looks at all of the port.
+            return;
         }
     }
 }

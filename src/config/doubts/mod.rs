@@ -6,6 +6,7 @@
 //! word does with its zones is told once, in [`chain::ANSWERERS`].
 
 mod chain;
+mod labels;
 mod listeners;
 
 use super::ServerBlock;
@@ -20,6 +21,7 @@ pub(super) fn doubts(blocks: &[ServerBlock], default_port: u16) -> Vec<Diagnosti
     let small = |block: &&ServerBlock| block.keys.len() <= MOST_ZONES;
     for block in blocks.iter().filter(small) {
         chain::look(block, &mut found);
+        labels::look(block, &mut found);
     }
     if blocks.iter().map(|block| block.keys.len()).sum::<usize>() <= MOST_ZONES {
         listeners::look(blocks, default_port, &mut found);

@@ -92,6 +92,128 @@ fn what_falls_into_nothing_is_told() {
 }
 
 #[test]
+fn an_unknown_word_hides_no_other_mistake() {
+    let text = ".:53 {\n    forwad . 192.0.2.1\n    kubernetes cluster.local {\n        \
+        pods verifed\n        fallthrough\n    }\n}\na.example:53 {\n    cache 30 {\n        \
+        prefech 1\n    }\n}\n";
+    let told = told(text);
+    assert_eq!(told.len(), 3, "{told:#?}");
+    for (found, wanted) in told
+        .iter()
+        .zip(["2: Unknown directive 'forwad'", "4: ", "9: "])
+    {
+        assert!(found.starts_with(wanted), "{told:#?}");
+    }
+    // What nothing answers for want of the word is no mistake of its own.
+    let alone = ".:53 {\n    hosts {\n        fallthrough\n    }\n    forwad . 192.0.2.1\n}\n";
+    assert_eq!(self::told(alone), ["5: Unknown directive 'forwad'"]);
+    // Where a brace is missing, what follows makes no sense.
+    let open = ".:53 {\n    forward . 192.0.2.1\na.example:53 {\n    cache x y\n}\n";
+    assert_eq!(self::told(open).len(), 1, "{:#?}", self::told(open));
+}
+
+#[test]
+fn a_file_for_the_root_takes_nothing_of_longer_zones() {
+    let text = ".:53 {\n    file db.root .\n    file db.a a.example\n}\n";
+    assert_eq!(told(text), [""; 0]);
+    let text = ".:53 {\n    file db.root . {\n        fallthrough\n    }\n    \
+        secondary c.example {\n        transfer from 192.0.2.1\n    }\n}\n";
+    assert_eq!(told(text), [""; 0]);
+    // The zone of another plugin below it does not come to that.
+    let text = ".:53 {\n    file db.root .\n    forward a.example 192.0.2.1\n}\n";
+    assert_eq!(told(text), ["3: this 'forward' is never asked"]);
+}
+
+#[test]
+fn labels_that_nothing_makes_are_told() {
+    let known = |lines: &str, more: &str| {
+        let text = format!(
+            ".:53 {{\n{lines}\n{more}\nkubernetes cluster.local {{\npods verified\n}}\n\
+             forward . 192.0.2.1\n}}\n"
+        );
+        let told = told(&text);
+        told.join("; ")
+    };
+    let label = "nothing is known under the label";
+    for (line, wanted) in [
+        ("log . \"{/log/class} {/log/type} {/forward/upstream}\"", ""),
+        (
+            "log . \"{/kubernetes/namespace} {/kubernetes/client-label/a.b/c}\"",
+            "",
+        ),
+        ("log . \"{name} {type}\"", ""),
+        ("log . \"{/kubernetes/namespce}\"", "kubernetes/namespce"),
+        ("log . \"{/log/clas} {/log/type}\"", "log/clas"),
+        ("log . \"{/geoip/city/name}\"", "geoip/city/name"),
+        ("log . \"{/view/name}\"", "view/name"),
+        (
+            "dnstap /tmp/sock full {\nextra \"{/log/class}\"\n}",
+            "log/class",
+        ),
+        (
+            "view a {\nexpr metadata('kubernetes/client-namespace') == 'a'\n}",
+            "",
+        ),
+        (
+            "view a {\nexpr metadata('kubernetes/client-nmespace') == 'a'\n}",
+            "kubernetes/client-nmespace",
+        ),
+        (
+            "view a {\nexpr metadata('forward/upstream') == 'a'\n}",
+            "forward/upstream",
+        ),
+        (
+            "rewrite name regex (.*) {1}.{kubernetes/namespace}.a metadata answer auto",
+            "",
+        ),
+        (
+            "rewrite name regex (.*) {1}.{kubernetes/nope}.a metadata answer auto",
+            "kubernetes/nope",
+        ),
+        ("rewrite name regex ([0-9]{1}) {1}.{a/b}.a answer auto", ""),
+        ("rewrite edns0 local set 0xffee {kubernetes/service}", ""),
+        (
+            "rewrite edns0 local set 0xffee {proxyproto/tlv}",
+            "proxyproto/tlv",
+        ),
+    ] {
+        let told = known(line, "metadata");
+        match wanted {
+            "" => assert_eq!(told, "", "{line}"),
+            wanted => {
+                assert!(
+                    told.ends_with(&format!("{label} '{wanted}'")),
+                    "{line}: {told}"
+                );
+                assert_eq!(told.matches(label).count(), 1, "{line}: {told}");
+            }
+        }
+    }
+    let line = "template IN TXT a.example {\nanswer \"{{ .Name }} 60 IN TXT {{ .Meta \\\"a/b\\\" }}\"\n\
+        fallthrough\n}";
+    assert!(
+        known(line, "metadata").ends_with("label 'a/b'"),
+        "{}",
+        known(line, "metadata")
+    );
+    // Without the plugin that lets them be read, every label is unknown.
+    let unread = known("log . \"{/kubernetes/namespace}\"", "");
+    assert!(unread.ends_with("label 'kubernetes/namespace'"), "{unread}");
+}
+
+/// Each label of the list is known by the plugin that is said to make it.
+#[test]
+fn makers_are_words_that_work() {
+    let words = crate::plugin::order::ORDER.iter().map(|word| word.name);
+    let words: Vec<&str> = words.collect();
+    for maker in crate::plugin::metadata::MAKERS {
+        assert!(words.contains(&maker.plugin), "{}", maker.plugin);
+        let first = format!("{}/", maker.plugin);
+        assert!(maker.labels.iter().all(|label| label.starts_with(&first)));
+    }
+}
+
+#[test]
 fn zones_of_another_block_are_told() {
     let cases = [
         (
@@ -147,15 +269,77 @@ fn a_page_on_the_port_of_a_server_is_refused() {
 }
 
 #[test]
-fn two_transports_on_a_port_and_two_certificates_are_told() {
+fn two_transports_on_a_port_are_told() {
     let text = "tls://.:853 {\n    tls a b\n    whoami\n}\ndns://.:853 {\n    whoami\n}\n";
     assert_eq!(told(text), ["5: dns:// and tls:// are served on port 853"]);
-    let text = "tls://a.example {\n    tls a b\n    whoami\n}\n\
-         tls://b.example {\n    tls c d\n    whoami\n}\n";
-    assert_eq!(
-        told(text),
-        ["6: two blocks on one port have different certificates"]
-    );
+}
+
+#[test]
+fn two_ways_of_tls_on_a_port_are_refused() {
+    let text = |scheme: &str, mine: &str, theirs: &str| {
+        let block = |zone, lines| format!("{scheme}://{zone}:853 {{\n{lines}\nwhoami\n}}\n");
+        block("a.example", mine) + &block("b.example", theirs)
+    };
+    let asks = |kind: &str| format!("tls a b ca {{\nclient_auth {kind}\n}}");
+    let verify = asks("require_and_verify");
+    for (scheme, mine, theirs, what) in [
+        (
+            "tls",
+            &*verify,
+            "tls a b",
+            "client authentication policies differ",
+        ),
+        (
+            "tls",
+            "tls a b",
+            &*verify,
+            "client authentication policies differ",
+        ),
+        (
+            "quic",
+            &*verify,
+            &asks("require"),
+            "client authentication policies differ",
+        ),
+        ("tls", "tls a b", &asks("nocert"), "client CA pools differ"),
+        (
+            "https",
+            "tls a b",
+            "",
+            "TLS is configured for only one server block",
+        ),
+        (
+            "grpc",
+            "",
+            "tls a b",
+            "TLS is configured for only one server block",
+        ),
+    ] {
+        let text = text(scheme, mine, theirs);
+        let found = read(&text);
+        let errors: Vec<_> = found
+            .iter()
+            .filter(|one| one.severity == Severity::Error)
+            .collect();
+        assert_eq!(errors.len(), 1, "{text}: {found:?}");
+        let message = &errors[0].message;
+        let zones = "between zones \"a.example.\" and \"b.example.\": ";
+        assert!(message.ends_with(&format!("{zones}{what}")), "{message}");
+        assert!(errors[0].also.is_some());
+    }
+    // Files that differ by name may hold the same, and other addresses are other listeners.
+    for text in [
+        text("tls", "tls a b", "tls ./a b"),
+        text("https", "tls a b\nbind 127.0.0.1", "bind 127.0.0.2"),
+        text("https", "tls a b", "bind 127.0.0.2"),
+    ] {
+        assert!(
+            read(&text)
+                .iter()
+                .all(|one| one.severity == Severity::Warning),
+            "{text}"
+        );
+    }
 }
 
 #[test]

@@ -47,6 +47,8 @@ impl Parser<'_> {
             // Names of plugins have no dots or colons: this may be the key of the next block.
             if diagnostic.help.is_none() && body.is_some() && name.contains(['.', ':']) {
                 diagnostic = looks_like_key(diagnostic, open, key);
+            } else {
+                self.left_out += 1;
             }
             self.feed.report(diagnostic);
             return None;

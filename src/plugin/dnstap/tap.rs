@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use super::{
@@ -16,7 +16,7 @@ use crate::{
     plugin::{
         Block, Build, Written,
         host_name::host_name,
-        log::format::{COMMON, Format},
+        log::{Format, Outcome},
         metadata::Published,
     },
     query::{Query, Transport},
@@ -43,7 +43,7 @@ impl Tap {
             full: config.full,
             identity: identity.into_bytes().into(),
             version: config.version.clone().into_bytes().into(),
-            extra: config.extra.as_deref().map(of_queries),
+            extra: config.extra.as_deref().map(Format::new),
             published: config.metadata.clone(),
         }
     }
@@ -131,31 +131,16 @@ impl Tap {
     fn tell(&self, message: Message, block: &Block, query: &Query) {
         let extra = self.extra.as_ref().map(|format| {
             let mut out = Vec::new();
-            let nothing = Written {
-                octets: 0,
-                truncated: false,
-                took: Duration::ZERO,
-            };
             let metadata = |label: &str| {
                 let published = self.published.as_ref()?;
                 published.value(&block.chain, query, label)
             };
-            format.write(&mut out, query, &Reply::default(), nothing, metadata);
+            format.write(&mut out, query, Outcome::Pending, metadata);
             out
         });
         self.sink
             .push(message.wrapped(&self.identity, &self.version, extra));
     }
-}
-
-/// A format that is filled in before there is a reply: what would tell of one is `-`, as in
-/// CoreDNS, also beside replies.
-fn of_queries(text: &str) -> Format {
-    let mut text = text.replace("{common}", COMMON);
-    for field in ["{rcode}", "{rsize}", "{duration}", "{>rflags}"] {
-        text = text.replace(field, "-");
-    }
-    Format::new(&text)
 }
 
 /// The time of a moment: the clock is read now, so that a correction of it shows at once.

@@ -1,6 +1,6 @@
 //! Words of a Corefile that are not served here, and the nearest way to what they did.
 //!
-//! Four kinds: plugins of CoreDNS's that stay out ([`LEFT_OUT`]), plugins of builds of it with more
+//! Five kinds: plugins of CoreDNS's that stay out ([`LEFT_OUT`]) or are not built yet ([`NOT_YET`]), plugins of builds of it with more
 //! in them (`external`), words of its past (`removed`), and options that stand outside of the
 //! block they belong to (`OPTIONS`). All are known to the parser, so that one gets an answer with
 //! its own arguments in it instead of "unknown".
@@ -75,6 +75,23 @@ pub const LEFT_OUT: &[Elsewhere] = &[
     ),
 ];
 
+/// Plugins that CoreDNS 1.15.0 has and Lodestone does not have yet.
+pub const NOT_YET: &[Elsewhere] = &[
+    elsewhere(
+        "dynupdate",
+        "it takes changes of a zone over DNS (UPDATE); CoreDNS has it since 1.15.0, and Lodestone \
+         will",
+        "keep a CoreDNS for the zone, and write: forward {zone} ADDRESS\nA zone that another \
+         program changes as a file is read by 'file' or 'auto'",
+    ),
+    elsewhere(
+        "siit",
+        "it makes IPv4 addresses of IPv6 ones; CoreDNS has it since 1.15.0, and Lodestone will",
+        "keep a CoreDNS for clients that have IPv4 alone, with 'siit' and a 'forward' to this \
+         server",
+    ),
+];
+
 /// Options that are met at the place of a plugin, for want or excess of a brace, and the plugins
 /// that have them.
 const OPTIONS: &[(&str, &str)] = &[
@@ -114,9 +131,10 @@ pub fn words() -> impl Iterator<Item = &'static str> {
         .chain(options)
 }
 
-/// What is to be said of a plugin of CoreDNS's that is not built.
+/// What to write instead of a plugin of CoreDNS's that is not built.
 pub fn left_out(name: &str) -> Option<&'static Elsewhere> {
-    LEFT_OUT.iter().find(|word| word.name == name)
+    let mut words = LEFT_OUT.iter().chain(NOT_YET);
+    words.find(|word| word.name == name)
 }
 
 /// The error for a use of one of [`words`].

@@ -113,10 +113,13 @@ impl Lookup {
         Some(reply)
     }
 
-    /// The reply for a name that has no key.
+    /// The reply for a name that has no key. The top of a zone is there without one: it has an SOA
+    /// record.
     pub(super) fn nobody(&self) -> Reply {
         let mut reply = ours();
-        reply.rcode = Rcode::NXDOMAIN;
+        if self.query.question.lower != self.zone {
+            reply.rcode = Rcode::NXDOMAIN;
+        }
         self.put_soa(&mut reply, Section::Authority);
         reply
     }
@@ -152,14 +155,14 @@ impl Lookup {
     }
 
     /// What is kept for a name, of what is asked for addresses: at the top of the zone, at a place
-    /// of its own.
+    /// of its own; where nothing is there, the whole zone unless the Corefile forbids it.
     async fn services_of(&self, name: Name, rtype: Type) -> Found<Vec<Service>> {
         if name == self.zone
             && rtype != Type::TXT
             && let Some(apex) = below("apex.dns", self.zone)
         {
             match self.services(apex, rtype, false).await {
-                Err(Lack::Key) => {}
+                Err(Lack::Key) if self.store.apex_fallback => {}
                 found => return found,
             }
         }

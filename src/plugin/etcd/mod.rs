@@ -49,6 +49,8 @@ pub struct Config {
     pub lease_ttl: (u32, u32),
     /// Which names go on to the next plugin where there is no key.
     pub fallthrough: ZoneList,
+    /// Whether addresses of a zone's top that are not at `apex.dns` are those of the whole zone.
+    pub apex_fallback: bool,
 }
 
 /// A server of etcd.
@@ -77,6 +79,7 @@ impl Setup for Config {
             store: Arc::new(Store {
                 client: Client::new(self, tls.as_ref(), build.runtime),
                 path: self.path.clone(),
+                apex_fallback: self.apex_fallback,
                 leases: Leases {
                     least: self.lease_ttl.0,
                     most: self.lease_ttl.1,
@@ -90,6 +93,7 @@ impl Setup for Config {
 struct Store {
     client: Client,
     path: String,
+    apex_fallback: bool,
     leases: Leases,
 }
 

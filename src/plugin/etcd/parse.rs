@@ -7,12 +7,13 @@ use crate::{
     upstream::TlsFiles,
 };
 
-const PROPERTIES: [&str; 7] = [
+const PROPERTIES: [&str; 8] = [
     "credentials",
     "endpoint",
     "fallthrough",
     "max-lease-ttl",
     "min-lease-ttl",
+    "no_apex_fallback",
     "path",
     "tls",
 ];
@@ -41,6 +42,7 @@ pub fn parse(
         tls: TlsFiles::default(),
         lease_ttl: LEASE_TTL,
         fallthrough: ZoneList::none(),
+        apex_fallback: true,
     };
     let mut doubts = Vec::new();
     for line in directive.properties() {
@@ -85,6 +87,7 @@ fn property(
         "min-lease-ttl" => config.lease_ttl.0 = seconds(left.required("a time such as 30s")?)?,
         "max-lease-ttl" => config.lease_ttl.1 = seconds(left.required("a time such as 24h")?)?,
         "fallthrough" => config.fallthrough = ZoneList::read_or_all(left.rest())?,
+        "no_apex_fallback" => config.apex_fallback = false,
         "stubzones" | "upstream" | "debug" => {
             left.rest();
             let message = format!("{} does nothing, as in CoreDNS", line.name());
@@ -148,6 +151,7 @@ mod tests {
                 min-lease-ttl 10
                 max-lease-ttl 2h
                 fallthrough a.skydns.local
+                no_apex_fallback
             }",
             ".",
             parse,
@@ -166,6 +170,8 @@ mod tests {
             ]
         );
         assert_eq!(config.lease_ttl, (10, 7200));
+        assert!(!config.apex_fallback);
+        assert!(read("etcd", ".", parse).unwrap().0.apex_fallback);
         assert!(config.tls.authorities.is_some() && config.credentials.is_some());
     }
 
@@ -183,6 +189,7 @@ mod tests {
             ("etcd {\n credentials a\n}", "Wrong argument count"),
             ("etcd {\n min-lease-ttl soon\n}", "soon"),
             ("etcd {\n pth x\n}", "unknown property 'pth'"),
+            ("etcd {\n no_apex_fallback yes\n}", "takes no argument"),
         ] {
             let drawn = read(line, ".", parse).unwrap_err();
             assert!(drawn.contains(words), "{line}:\n{drawn}");

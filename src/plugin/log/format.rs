@@ -1,18 +1,35 @@
 //! The format of a query's line: compiled once, written for each query.
 
 use std::{
+    fmt::{self, Display},
     io::{self, Write},
     net::IpAddr,
     time::Duration,
 };
 
-use crate::{plugin::Written, query::Query, reply::Reply, wire::Name};
+use crate::{
+    plugin::Written,
+    query::Query,
+    reply::Reply,
+    wire::{Name, Rcode},
+};
 
 /// What a log line looks like by default.
 pub const COMMON: &str = "{remote}:{port} - {>id} \"{type} {class} {name} {proto} {size} {>do} {>bufsize}\" {rcode} {>rflags} {rsize} {duration}";
 
 /// [`COMMON`] with the opcode.
 const COMBINED: &str = "{common} \"{>opcode}\"";
+
+/// What became of the query that a line is about.
+#[derive(Clone, Copy)]
+pub enum Outcome<'a> {
+    /// This reply was sent.
+    Sent(&'a Reply, Written),
+    /// Nothing was sent, which was known after this time.
+    Dropped(Duration),
+    /// It is not known yet.
+    Pending,
+}
 
 /// A format, ready to be filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,20 +119,19 @@ impl Format {
         }
     }
 
-    /// Fills in a query and the reply that was sent; `metadata` gives what is known under a label.
+    /// Fills in a query and what became of it; `metadata` gives what is known under a label.
     pub fn write(
         &self,
         out: &mut Vec<u8>,
         query: &Query,
-        reply: &Reply,
-        written: Written,
+        outcome: Outcome<'_>,
         metadata: impl Fn(&str) -> Option<String>,
     ) {
         for piece in &self.pieces {
             // Writing to a vector cannot fail.
             let _ = match piece {
                 Piece::Text(text) => out.write_all(text.as_bytes()),
-                Piece::Field(field) => field.write(out, query, reply, written),
+                Piece::Field(field) => field.write(out, query, outcome),
                 Piece::Metadata(label) => match metadata(label) {
                     Some(value) => plain(out, &value),
                     None => out.write_all(b"-"),
@@ -145,13 +161,7 @@ fn plain(out: &mut Vec<u8>, value: &str) -> io::Result<()> {
 }
 
 impl Field {
-    fn write(
-        self,
-        out: &mut Vec<u8>,
-        query: &Query,
-        reply: &Reply,
-        written: Written,
-    ) -> io::Result<()> {
+    fn write(self, out: &mut Vec<u8>, query: &Query, outcome: Outcome<'_>) -> io::Result<()> {
         match self {
             Self::Type => write!(out, "{}", query.asked.rtype),
             Self::Name => name(out, &query.asked.lower),
@@ -161,14 +171,45 @@ impl Field {
             Self::Local => address(out, query.local.ip()),
             Self::Port => write!(out, "{}", query.client.port()),
             Self::Size => write!(out, "{}", query.size),
-            Self::ReplySize => write!(out, "{}", written.octets),
-            Self::Duration => duration(out, written.took),
-            Self::Rcode => write!(out, "{}", reply.rcode),
-            Self::Flags => flags(out, query, reply, written.truncated),
             Self::BufferSize => write!(out, "{}", query.payload()),
             Self::DnssecOk => write!(out, "{}", query.dnssec_ok()),
             Self::Id => write!(out, "{}", query.id),
             Self::Opcode => write!(out, "{}", query.opcode.0),
+            Self::ReplySize | Self::Duration | Self::Rcode | Self::Flags => {
+                self.write_outcome(out, query, outcome)
+            }
+        }
+    }
+
+    fn write_outcome(
+        self,
+        out: &mut Vec<u8>,
+        query: &Query,
+        outcome: Outcome<'_>,
+    ) -> io::Result<()> {
+        match (self, outcome) {
+            (Self::Rcode, Outcome::Sent(reply, _)) => write!(out, "{}", Code(reply.rcode)),
+            (Self::Flags, Outcome::Sent(reply, written)) => {
+                flags(out, query, reply, written.truncated)
+            }
+            (Self::ReplySize, Outcome::Sent(_, written)) => write!(out, "{}", written.octets),
+            (Self::ReplySize, Outcome::Dropped(_)) => out.write_all(b"0"),
+            (Self::Duration, Outcome::Sent(_, Written { took, .. }) | Outcome::Dropped(took)) => {
+                write!(out, "{}s", Seconds(took))
+            }
+            _ => out.write_all(b"-"),
+        }
+    }
+}
+
+/// A response code as CoreDNS logs it: one without a name is a number.
+pub(super) struct Code(pub(super) Rcode);
+
+impl Display for Code {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.name() {
+            Some(name) => out.write_str(name),
+            None => write!(out, "{}", self.0.0),
         }
     }
 }
@@ -196,14 +237,21 @@ fn address(out: &mut Vec<u8>, address: IpAddr) -> io::Result<()> {
 }
 
 /// Seconds with as many digits as it takes, at most nine.
-fn duration(out: &mut Vec<u8>, took: Duration) -> io::Result<()> {
-    write!(out, "{}", took.as_secs())?;
-    if took.subsec_nanos() > 0 {
-        write!(out, ".{:09}", took.subsec_nanos())?;
-        let digits = out.iter().rposition(|digit| *digit != b'0');
-        out.truncate(digits.map_or(0, |last| last + 1));
+pub(super) struct Seconds(pub(super) Duration);
+
+impl Display for Seconds {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, mut fraction) = (self.0.as_secs(), self.0.subsec_nanos());
+        if fraction == 0 {
+            return write!(out, "{seconds}");
+        }
+        let mut digits = 9;
+        while fraction.is_multiple_of(10) {
+            fraction /= 10;
+            digits -= 1;
+        }
+        write!(out, "{seconds}.{fraction:0digits$}")
     }
-    out.write_all(b"s")
 }
 
 fn flags(out: &mut Vec<u8>, query: &Query, reply: &Reply, truncated: bool) -> io::Result<()> {
@@ -261,7 +309,8 @@ mod tests {
             truncated: reply.truncated,
             took: Duration::from_nanos(37_990_251),
         };
-        Format::new(format).write(&mut out, &query, &reply, written, |label| {
+        let outcome = Outcome::Sent(&reply, written);
+        Format::new(format).write(&mut out, &query, outcome, |label| {
             (label == "plugin/key").then(|| "a\"b\n".to_owned())
         });
         String::from_utf8(out).unwrap()
@@ -347,9 +396,8 @@ mod tests {
             (2_000_000_000, "2s"),
             (10_500_000_000, "10.5s"),
         ] {
-            let mut out = b"x".to_vec();
-            duration(&mut out, Duration::from_nanos(nanoseconds)).unwrap();
-            assert_eq!(String::from_utf8(out).unwrap(), format!("x{wanted}"));
+            let seconds = Seconds(Duration::from_nanos(nanoseconds));
+            assert_eq!(format!("{seconds}s"), wanted);
         }
     }
 }

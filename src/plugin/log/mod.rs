@@ -6,11 +6,20 @@
 //! }
 //! ```
 //!
-//! The first rule whose name the question lies under decides; later ones are not looked at.
+//! The first rule whose name the question lies under decides; later ones are not looked at. What is
+//! dropped (`acl`, `erratic`) has a line too, of the class `error`.
+//!
+//! ```text
+//! format  what a line looks like
+//! kind    the kind and the class of a reply
+//! record  what a record in JSON has beside it
+//! ```
 
 pub mod format;
+mod kind;
+mod record;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word, unknown_property},
@@ -18,10 +27,15 @@ use crate::{
     plugin::{Block, Build, BuildError, Plugin, Setup, Written, metadata::Published},
     query::Query,
     reply::Reply,
-    wire::{Name, Opcode, Rcode, Type},
+    wire::Name,
 };
 
-pub use format::{COMMON, Format};
+pub use format::{COMMON, Format, Outcome};
+pub use kind::{Class, Kind};
+
+/// The labels of metadata that it makes once a reply is there: `denial` and `NODATA` of it.
+const CLASS: &str = "log/class";
+const TYPE: &str = "log/type";
 
 /// The rules of a server block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,17 +59,6 @@ pub struct Rule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Classes(u8);
 
-/// How a query went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// There was an answer.
-    Success = 1,
-    /// There is no such name or type, and the zone vouches for that.
-    Denial = 2,
-    /// All else.
-    Error = 4,
-}
-
 impl Classes {
     /// Every reply.
     pub const ALL: Self = Self(7);
@@ -63,22 +66,6 @@ impl Classes {
     /// Whether the set has it.
     pub fn contains(self, class: Class) -> bool {
         self.0 & class as u8 != 0
-    }
-}
-
-impl Class {
-    /// The class of a reply, by what it holds as well as by its code.
-    pub fn of(query: &Query, reply: &Reply) -> Self {
-        let transfer = matches!(query.asked.rtype, Type::AXFR | Type::IXFR);
-        if query.opcode != Opcode::QUERY || transfer {
-            return Self::Error;
-        }
-        match reply.rcode {
-            Rcode::NOERROR if reply.answers(query.asked.rtype) => Self::Success,
-            Rcode::NOERROR | Rcode::NXDOMAIN if reply.has_authority(Type::SOA) => Self::Denial,
-            Rcode::NOERROR => Self::Success,
-            _ => Self::Error,
-        }
     }
 }
 
@@ -190,6 +177,26 @@ impl Log {
     }
 }
 
+impl Log {
+    fn log(&self, query: &Query, outcome: Outcome<'_>, metadata: impl Fn(&str) -> Option<String>) {
+        let name = query.asked.lower.as_ref();
+        let mut rules = self.rules.iter();
+        let Some(rule) = rules.find(|rule| name.is_under(rule.zone.as_ref())) else {
+            return;
+        };
+        let class = || match outcome {
+            Outcome::Sent(reply, _) => Kind::of(query, reply).class(),
+            Outcome::Dropped(_) | Outcome::Pending => Class::Error,
+        };
+        if rule.classes == Classes::ALL || rule.classes.contains(class()) {
+            self.sink.query(
+                |line| rule.format.write(line, query, outcome, metadata),
+                |record| record::fields(record, query, outcome),
+            );
+        }
+    }
+}
+
 impl Plugin for Log {
     fn name(&self) -> &'static str {
         "log"
@@ -200,22 +207,32 @@ impl Plugin for Log {
     }
 
     fn wrote(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
-        let name = query.asked.lower.as_ref();
-        let mut rules = self.rules.iter();
-        let Some(rule) = rules.find(|rule| name.is_under(rule.zone.as_ref())) else {
-            return;
-        };
-        if rule.classes == Classes::ALL || rule.classes.contains(Class::of(query, reply)) {
-            let metadata = |label: &str| {
-                let published = self.published.as_ref()?;
-                published.value_after(&block.chain, query, reply, label)
-            };
-            logging::with_line(|line| {
-                line.extend_from_slice(b"[INFO] ");
-                rule.format.write(line, query, reply, written, metadata);
-                self.sink.push(line);
-            });
-        }
+        let outcome = Outcome::Sent(reply, written);
+        self.log(query, outcome, |label| {
+            let published = self.published.as_ref()?;
+            published.value_after(&block.chain, query, reply, label)
+        });
+    }
+
+    fn dropped(&self, block: &Block, query: &Query, took: Duration) {
+        self.log(query, Outcome::Dropped(took), |label| {
+            let published = self.published.as_ref()?;
+            let own = label_of(Kind::OtherError, label);
+            own.or_else(|| published.value(&block.chain, query, label))
+        });
+    }
+
+    fn metadata_after(&self, query: &Query, reply: &Reply, label: &str) -> Option<String> {
+        label_of(Kind::of(query, reply), label)
+    }
+}
+
+/// What is known of a reply of this kind.
+fn label_of(kind: Kind, label: &str) -> Option<String> {
+    match label {
+        CLASS => Some(kind.class().to_string()),
+        TYPE => Some(kind.to_string()),
+        _ => None,
     }
 }
 
@@ -227,10 +244,10 @@ mod tests {
     use crate::{
         corefile,
         logging::Page,
-        plugin::testing::Place,
+        plugin::{ZoneList, testing::Place},
         query::Question,
-        reply::{Data, Owner, Section, Soa, Why},
-        wire,
+        reply::Why,
+        wire::{self, Rcode, Type},
     };
 
     fn parsed(text: &str) -> Result<Config, Vec<String>> {
@@ -301,51 +318,6 @@ mod tests {
         Query::internal(Question::new(name, Type::A, wire::Class::IN))
     }
 
-    fn soa(reply: &mut Reply) {
-        let root = Name::ROOT;
-        let soa = Soa {
-            primary: root.as_ref(),
-            mailbox: root.as_ref(),
-            serial: 1,
-            refresh: 1,
-            retry: 1,
-            expire: 1,
-            minimum: 1,
-        };
-        reply.push(
-            Section::Authority,
-            Owner::Name(root.as_ref()),
-            Type::SOA,
-            5,
-            Data::Soa(soa),
-        );
-    }
-
-    #[test]
-    fn classes_follow_what_a_reply_holds() {
-        let query = question("a.");
-        let mut reply = Reply::default();
-        assert_eq!(Class::of(&query, &reply), Class::Success);
-        soa(&mut reply);
-        assert_eq!(Class::of(&query, &reply), Class::Denial);
-        reply.rcode = Rcode::NXDOMAIN;
-        assert_eq!(Class::of(&query, &reply), Class::Denial);
-        reply.rcode = Rcode::SERVFAIL;
-        assert_eq!(Class::of(&query, &reply), Class::Error);
-        let bare = Reply::failure(Rcode::NXDOMAIN, Why::Upstream);
-        assert_eq!(Class::of(&query, &bare), Class::Error);
-        let mut answered = Reply::default();
-        answered.answer(Type::A, 5, Data::A([10, 0, 0, 1].into()));
-        soa(&mut answered);
-        assert_eq!(Class::of(&query, &answered), Class::Success);
-        // An alias that ends without data of the type is no answer.
-        let mut alias = Reply::default();
-        alias.answer(Type::CNAME, 5, Data::Name(Name::ROOT.as_ref()));
-        assert_eq!(Class::of(&query, &alias), Class::Success);
-        soa(&mut alias);
-        assert_eq!(Class::of(&query, &alias), Class::Denial);
-    }
-
     #[test]
     fn the_first_rule_for_the_name_decides() {
         let config = parsed("log quiet. {\nclass error\n}\nlog . \"{name} {rcode}\"").unwrap();
@@ -372,5 +344,65 @@ mod tests {
             "[INFO] b.loud. NOERROR\n\
              [INFO] 127.0.0.1:0 - 0 \"A IN c.quiet. udp 0 false 512\" REFUSED qr,rd 30 0.001s\n"
         );
+    }
+
+    #[test]
+    fn what_is_dropped_is_an_error_without_a_code() {
+        let config = parsed(
+            "log quiet. {\nclass success denial\n}\nlog . \"{common} {/log/class} {/log/type}\"",
+        )
+        .unwrap();
+        let page = Page::default();
+        let sink = page.sink();
+        let mut log = Log::new(&config, sink.clone());
+        log.published = Some(Arc::new(Published {
+            zones: ZoneList::read_or_block(&[], &[".".to_owned()]).unwrap(),
+        }));
+        let place = Place::new(vec![Arc::new(log)]);
+        for name in ["a.quiet.", "b."] {
+            let Place { block, .. } = &place;
+            let took = Duration::from_millis(2);
+            block.chain.dropped(block, &question(name), took);
+        }
+        assert_eq!(
+            page.read(&sink),
+            "[INFO] 127.0.0.1:0 - 0 \"A IN b. udp 0 false 512\" - - 0 0.002s error OTHERERROR\n"
+        );
+    }
+
+    #[test]
+    fn a_record_has_the_line_and_its_fields() {
+        let config = parsed("log . \"{name} \\\"{rcode}\\\"\"").unwrap();
+        let page = Page::default();
+        let sink = page.records();
+        let place = Place::new(vec![Arc::new(Log::new(&config, sink.clone()))]);
+        let Place { block, .. } = &place;
+        let mut query = question("A\\\"b.");
+        query.client = "[2001:db8::9]:4242".parse().unwrap();
+        query.asked.rtype = Type(1234);
+        query.asked.class = wire::Class(77);
+        query.id = 7;
+        query.size = 41;
+        let reply = Reply::failure(Rcode(3841), Why::Upstream);
+        let written = Written {
+            octets: 30,
+            truncated: false,
+            took: Duration::from_micros(1500),
+        };
+        block.chain.wrote(block, &query, &reply, written);
+        block.chain.dropped(block, &query, Duration::ZERO);
+        let records = page.read(&sink);
+        let asked = r#","plugin":"log","client_ip":"2001:db8::9","client_port":4242,"qname":"a\\\"b.","qtype":"TYPE1234","qclass":"CLASS77","protocol":"udp","id":7,"opcode":0,"request_size":41,"dnssec_ok":false,"bufsize":512,"rcode":"#;
+        for (line, wanted) in records.lines().zip([
+            format!(
+                r#""level":"INFO","msg":"a\\\"b. \"3841\""{asked}"3841","response_size":30,"duration_seconds":0.0015}}"#
+            ),
+            format!(
+                r#""level":"INFO","msg":"a\\\"b. \"-\""{asked}null,"response_size":0,"duration_seconds":0}}"#
+            ),
+        ]) {
+            assert!(line.ends_with(&wanted), "{line}\n{wanted}");
+        }
+        assert_eq!(records.lines().count(), 2);
     }
 }

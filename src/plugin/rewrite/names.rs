@@ -56,6 +56,17 @@ impl Pattern {
     /// The text with what matches replaced, if anything does: a whole name is replaced where it is
     /// this one or has something of a regular expression in it.
     pub fn replace(&self, subject: &mut Subject, by: &Replacement) -> Option<String> {
+        self.replace_knowing(subject, by, &|_| None)
+    }
+
+    /// The same, where `metadata` gives what is known under a label. Nothing is replaced where
+    /// nothing is known under one of those in `by`.
+    pub fn replace_knowing(
+        &self,
+        subject: &mut Subject,
+        by: &Replacement,
+        metadata: &dyn Fn(&str) -> Option<String>,
+    ) -> Option<String> {
         let text = match self {
             Self::Exact(name) => {
                 return (**name == subject.name).then(|| by.literal().to_owned());
@@ -75,12 +86,13 @@ impl Pattern {
             Self::Substring(part) => text
                 .contains(&**part)
                 .then(|| text.replace(&**part, by.literal())),
-            Self::Regex(regex) => regex.captures(text).map(|found| by.expand(&found)),
+            Self::Regex(regex) => by.expand(&regex.captures(text)?, metadata),
         }
     }
 }
 
-/// What is put in place of a name: text, with groups of a regular expression in it as `{1}`.
+/// What is put in place of a name: text, with groups of a regular expression in it as `{1}`, and
+/// with what is known of the query as `{PLUGIN/KEY}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replacement(Vec<Piece>);
 
@@ -88,6 +100,25 @@ pub struct Replacement(Vec<Piece>);
 enum Piece {
     Text(Box<str>),
     Group(usize),
+    /// A label of metadata.
+    Label(Box<str>),
+}
+
+/// Why a text cannot be read by [`Replacement::with_labels`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misplaced {
+    /// There is no such group.
+    #[error("there is no group {{{0}}}")]
+    Group(Box<str>),
+    /// Neither a number nor a label.
+    #[error("'{{{0}}}' is neither a group nor a label of metadata")]
+    Neither(Box<str>),
+    /// `{` without `}`.
+    #[error("a '{{' is never closed")]
+    Open,
+    /// `}` without `{`.
+    #[error("a '}}' closes nothing")]
+    Closed,
 }
 
 impl Replacement {
@@ -124,11 +155,52 @@ impl Replacement {
         Self(pieces)
     }
 
+    /// Text in which `{N}` is the Nth of `groups` groups, and `{PLUGIN/KEY}` a label of metadata,
+    /// exact in case; all else becomes lower case, and a final dot is added where there is none.
+    pub fn with_labels(text: &str, groups: usize) -> Result<Self, Misplaced> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some((literal, behind)) = rest.split_once('{') {
+            if literal.contains('}') {
+                return Err(Misplaced::Closed);
+            }
+            let (placeholder, behind) = behind.split_once('}').ok_or(Misplaced::Open)?;
+            pieces.push(Piece::Text(literal.to_ascii_lowercase().into()));
+            pieces.push(Self::placeholder(placeholder, groups)?);
+            rest = behind;
+        }
+        if rest.contains('}') {
+            return Err(Misplaced::Closed);
+        }
+        let mut literal = rest.to_ascii_lowercase();
+        if !text.ends_with('.') {
+            literal.push('.');
+        }
+        pieces.push(Piece::Text(literal.into()));
+        Ok(Self(pieces))
+    }
+
+    fn placeholder(text: &str, groups: usize) -> Result<Piece, Misplaced> {
+        // As in CoreDNS, `{+1}` and `{01}` are numbers.
+        if let Ok(number) = text.parse::<i64>() {
+            let group = usize::try_from(number)
+                .ok()
+                .filter(|group| *group <= groups);
+            return group.map(Piece::Group).ok_or(Misplaced::Group(text.into()));
+        }
+        match text.split_once('/') {
+            Some((plugin, key)) if !plugin.is_empty() && !key.is_empty() && !text.contains('{') => {
+                Ok(Piece::Label(text.into()))
+            }
+            _ => Err(Misplaced::Neither(text.into())),
+        }
+    }
+
     /// The groups in it, each once, in order.
     pub fn groups(&self) -> BTreeSet<usize> {
         let groups = self.0.iter().filter_map(|piece| match piece {
             Piece::Group(number) => Some(*number),
-            Piece::Text(_) => None,
+            Piece::Text(_) | Piece::Label(_) => None,
         });
         groups.collect()
     }
@@ -140,9 +212,13 @@ impl Replacement {
         }
     }
 
-    /// The text with the groups put in; one that took no part is empty, one that there is not is
-    /// text.
-    fn expand(&self, found: &Captures<'_>) -> String {
+    /// The text with the groups and labels put in; a group that took no part is empty, one that
+    /// there is not is text. Nothing where a label is unknown or empty. Values are not read again.
+    fn expand(
+        &self,
+        found: &Captures<'_>,
+        metadata: &dyn Fn(&str) -> Option<String>,
+    ) -> Option<String> {
         let mut text = String::new();
         for piece in &self.0 {
             match piece {
@@ -153,9 +229,13 @@ impl Replacement {
                 Piece::Group(number) => {
                     text.push_str(found.get(*number).map_or("", |group| group.as_str()));
                 }
+                Piece::Label(label) => {
+                    let value = metadata(label).filter(|value| !value.is_empty())?;
+                    text.push_str(&value.to_ascii_lowercase());
+                }
             }
         }
-        text
+        Some(text)
     }
 }
 
@@ -250,6 +330,47 @@ mod tests {
             (regex(r"\.org\.$"), "a.org", "x{y}{01}{", Some("x{y}{01}{")),
         ] {
             assert_eq!(replaced(&pattern, text, by).as_deref(), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn labels_stand_for_what_is_known() {
+        let pattern = Pattern::Regex(Regex::new(r"^([^.]*)\.(x)?").unwrap());
+        let becomes = |by: &str| {
+            let by = Replacement::with_labels(by, 2).unwrap();
+            pattern.replace_knowing(&mut Subject::new(name("web.example")), &by, &|label| {
+                match label {
+                    "kubernetes/Ns" => Some("{1}.Team".to_owned()),
+                    "a/b/c" => Some("deep.".to_owned()),
+                    "none/empty" => Some(String::new()),
+                    _ => None,
+                }
+            })
+        };
+        for (by, wanted) in [
+            ("{1}.{kubernetes/Ns}.SVC", Some("web.{1}.team.svc.")),
+            ("{a/b/c}", Some("deep..")),
+            ("{0}{2}x.", Some("web.x.")),
+            ("{+1}.{01}.", Some("web.web.")),
+            ("plain", Some("plain.")),
+            ("{1}.{kubernetes/ns}.svc", None),
+            ("{1}.{none/empty}.svc", None),
+        ] {
+            assert_eq!(becomes(by).as_deref(), wanted, "{by}");
+        }
+        for (by, wanted) in [
+            ("{3}.b", Misplaced::Group("3".into())),
+            ("{-1}.b", Misplaced::Group("-1".into())),
+            ("{}.b", Misplaced::Neither("".into())),
+            ("{a}", Misplaced::Neither("a".into())),
+            ("{/a}", Misplaced::Neither("/a".into())),
+            ("{a/}", Misplaced::Neither("a/".into())),
+            ("{{a/b}}", Misplaced::Neither("{a/b".into())),
+            ("a.{a/b", Misplaced::Open),
+            ("a}.{1}", Misplaced::Closed),
+            ("{1}}", Misplaced::Closed),
+        ] {
+            assert_eq!(Replacement::with_labels(by, 2), Err(wanted), "{by}");
         }
     }
 

@@ -118,7 +118,8 @@ impl Rule {
         let question = query.question;
         match &self.action {
             Action::Name(rule) => {
-                let Some(text) = rule.names.replace(subject, &rule.to) else {
+                let known = |label: &str| metadata(query, label);
+                let Some(text) = rule.names.replace_knowing(subject, &rule.to, &known) else {
                     return Ruling::Ignored;
                 };
                 let Ok(name) = names::read(&text) else {

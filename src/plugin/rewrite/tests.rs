@@ -7,7 +7,7 @@ use crate::{
     corefile::{self, Memory},
     edns::Options,
     plugin::{
-        Door, Walk,
+        Door, Walk, ZoneList,
         testing::{self, Place},
     },
     query::{Edns, Question},
@@ -18,15 +18,10 @@ use crate::{
 /// Reads the rules of a block; the headlines of its warnings, or the report of its errors.
 fn read(text: &str) -> Result<(Config, Vec<String>), String> {
     let text = format!(". {{\n{text}\n}}\n");
-    let known = ["rewrite", "metadata"];
-    let file = corefile::parse("Corefile", &text, &known, &Memory::default()).unwrap();
-    let directives = &file.blocks[0].directives;
-    let uses: Vec<_> = directives
-        .iter()
-        .filter(|one| one.name == "rewrite")
-        .collect();
+    let file = corefile::parse("Corefile", &text, &["rewrite"], &Memory::default()).unwrap();
+    let uses: Vec<_> = file.blocks[0].directives.iter().collect();
     let mut warnings = Vec::new();
-    parse(&uses, directives, &mut warnings)
+    parse(&uses, &mut warnings)
         .map(|config| (config, warnings.iter().map(ToString::to_string).collect()))
         .map_err(|errors| file.report(errors).to_string())
 }
@@ -49,6 +44,16 @@ struct Inner {
 impl Plugin for Inner {
     fn name(&self) -> &'static str {
         "inner"
+    }
+
+    fn metadata(&self, _: &Query, label: &str) -> Option<String> {
+        let known = [
+            ("inner/Ns", "Team"),
+            ("inner/empty", ""),
+            ("inner/odd", "a..b"),
+        ];
+        let known = known.iter().find(|(name, _)| *name == label)?;
+        Some(known.1.to_owned())
     }
 
     fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
@@ -84,7 +89,9 @@ fn through(
     let (config, _) = read(rules).unwrap();
     let rewrite = Rewrite {
         rules: config.rules,
-        metadata: None,
+        metadata: Some(Arc::new(Published {
+            zones: ZoneList::read_or_block(&[], &[".".to_owned()]).unwrap(),
+        })),
     };
     let inner = Arc::new(Inner {
         reply: inner,
@@ -587,6 +594,50 @@ fn what_was_done_to_options_can_be_hidden() {
 }
 
 #[test]
+fn what_is_known_of_a_query_can_stand_in_its_name() {
+    for (rules, wanted) in [
+        (
+            "rewrite name regex ^([^.]*)\\.short\\.$ {1}.{inner/Ns}.SVC metadata answer auto",
+            "web.team.svc.",
+        ),
+        // Unknown or empty: as if the rule were not there, with 'stop' too.
+        (
+            "rewrite stop name regex (.*)\\.short\\. {1}.{inner/ns}.svc metadata answer auto
+             rewrite name exact web.short found.",
+            "found.",
+        ),
+        (
+            "rewrite name regex (.*)\\.short\\. {1}.{inner/empty}.svc metadata answer auto",
+            "Web.Short.",
+        ),
+        (
+            "rewrite name regex nothing {inner/Ns} metadata answer auto",
+            "Web.Short.",
+        ),
+        // Without the word, braces are text.
+        (
+            "rewrite name regex (.*)\\.short\\. {1}.{inner/Ns}.svc answer auto",
+            "web.{inner/ns}.svc.",
+        ),
+        (
+            "rewrite continue name regex (.*)\\.short\\. {1}.{inner/Ns} metadata answer auto
+             rewrite name regex (.*)\\.team\\. {1}.{inner/Ns}.two metadata answer auto",
+            "web.team.two.",
+        ),
+    ] {
+        assert_eq!(becomes(rules, "Web.Short."), wanted, "{rules}");
+    }
+    let rule = "rewrite name regex (.*)\\.short\\. {1}.{inner/odd} metadata answer auto";
+    let (asked, reply) = walk(
+        rule,
+        testing::query("web.short.", Type::A),
+        Reply::default(),
+    );
+    assert!(asked.is_none());
+    assert_eq!(reply.rcode, Rcode::SERVFAIL);
+}
+
+#[test]
 fn what_is_surely_not_meant_is_warned_of() {
     for (text, wanted) in [
         ("rewrite name a.example b.example", ""),
@@ -608,11 +659,11 @@ fn what_is_surely_not_meant_is_warned_of() {
         ("rewrite type ANY HINFO", ""),
         ("rewrite cname regex (a) {2}", "there is no group {2}"),
         ("rewrite type AAAA A", "clients that ask for AAAA get none"),
+        ("rewrite name regex a {a/b}.b metadata answer auto", ""),
         (
-            "rewrite edns0 local set 1 {a/b}",
-            "nothing is known under this label",
+            "rewrite name regex a {a/b}.b metadata",
+            "are left as they were found",
         ),
-        ("metadata\nrewrite edns0 local set 1 {a/b}", ""),
     ] {
         let told = warnings(text);
         assert_eq!(told.is_empty(), wanted.is_empty(), "{text}: {told:?}");
@@ -689,6 +740,44 @@ fn what_cannot_be_meant_is_refused() {
         ("rewrite edns0 subnet set 24", "expected lengths"),
         ("rewrite edns0 subnet set 33 56", "out of range"),
         ("rewrite edns0 nsid set 1", "unknown value '1'"),
+        ("rewrite name regex a b METADATA", "goes on with 'answer'"),
+        (
+            "rewrite name regex a b metadata metadata",
+            "goes on with 'answer'",
+        ),
+        (
+            "rewrite name regex a b metadata answer",
+            "expected auto, name or value",
+        ),
+        (
+            "rewrite name exact a b metadata",
+            "metadata is only supported for regex name rules",
+        ),
+        (
+            "rewrite name suffix a b metadata answer auto",
+            "metadata is only supported for regex name rules",
+        ),
+        (
+            "rewrite name regex (a) {2} metadata",
+            "there is no group {2}",
+        ),
+        (
+            "rewrite name regex (a) {-1} metadata",
+            "there is no group {-1}",
+        ),
+        (
+            "rewrite name regex a {}.b metadata",
+            "neither a group nor a label",
+        ),
+        (
+            "rewrite name regex a {x}.b metadata",
+            "neither a group nor a label",
+        ),
+        (
+            "rewrite name regex a {x/y.b metadata",
+            "a '{' is never closed",
+        ),
+        ("rewrite name regex a x}.b metadata", "a '}' closes nothing"),
     ] {
         let told = read(text).map(|_| ()).unwrap_err();
         assert!(told.contains(words), "{text}: {told}");

@@ -12,7 +12,7 @@ use crate::{
 
 impl Reading<'_> {
     /// Reads the rule behind the word.
-    pub(super) fn edns0(&mut self, words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
+    pub(super) fn edns0(words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
         let kinds = [
             ("local", None),
             ("nsid", Some(Options::NSID)),
@@ -55,7 +55,7 @@ impl Reading<'_> {
                     if *word == "revert" && words.left() == 0 {
                         return Err(word.error("there is nothing to say").expected(what));
                     }
-                    rule.data = self.data(word)?;
+                    rule.data = Self::data(word)?;
                 }
             }
         }
@@ -66,12 +66,12 @@ impl Reading<'_> {
         Ok(Action::Option(rule))
     }
 
-    fn data(&mut self, word: &Word) -> Result<Source, Diagnostic> {
+    fn data(word: &Word) -> Result<Source, Diagnostic> {
         let variable = word
             .strip_prefix('{')
             .and_then(|word| word.strip_suffix('}'));
         if let Some(variable) = variable {
-            return self.variable(word, variable).map(Source::Variable);
+            return Self::variable(word, variable).map(Source::Variable);
         }
         let data: Box<[u8]> = match word.strip_prefix("0x") {
             None => word.as_bytes().into(),
@@ -87,7 +87,7 @@ impl Reading<'_> {
         Ok(Source::Fixed(data))
     }
 
-    fn variable(&mut self, word: &Word, name: &str) -> Result<Variable, Diagnostic> {
+    fn variable(word: &Word, name: &str) -> Result<Variable, Diagnostic> {
         Ok(match name {
             "qname" => Variable::Name,
             "qtype" => Variable::Type,
@@ -96,17 +96,7 @@ impl Reading<'_> {
             "protocol" => Variable::Protocol,
             "server_ip" => Variable::ServerAddress,
             "server_port" => Variable::ServerPort,
-            label if is_label(label) => {
-                if !self.has_metadata {
-                    let warning = word.warning("nothing is known under this label");
-                    self.warnings.push(
-                        warning
-                            .label("the rule does nothing")
-                            .help("add a line 'metadata' to the server block"),
-                    );
-                }
-                Variable::Metadata(label.into())
-            }
+            label if is_label(label) => Variable::Metadata(label.into()),
             _ => {
                 let error = word.error(format!("unsupported variable name '{word}'"));
                 return Err(error.expected(

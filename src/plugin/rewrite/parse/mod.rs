@@ -29,19 +29,15 @@ use crate::{
 /// The longest TTL (RFC 2181 §8).
 const MAX_TTL: u32 = 0x7FFF_FFFF;
 
-/// Reads the directives of a block, each of which is a rule. `neighbours` are all directives of the
-/// block.
+/// Reads the directives of a block, each of which is a rule.
 pub fn parse(
     uses: &[&Directive],
-    neighbours: &[Directive],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
     let mut problems = Problems::default();
     let mut rules = Vec::new();
-    let has_metadata = neighbours.iter().any(|one| one.name == "metadata");
     for directive in uses {
         let mut reading = Reading {
-            has_metadata,
             warnings: &mut *warnings,
         };
         rules.extend(problems.catch(reading.rule(directive)));
@@ -52,7 +48,6 @@ pub fn parse(
 
 /// The reading of a rule.
 struct Reading<'w> {
-    has_metadata: bool,
     warnings: &'w mut Vec<Diagnostic>,
 }
 
@@ -116,7 +111,7 @@ impl Reading<'_> {
             Field::Ttl => self.ttl(&mut words)?,
             Field::Rcode => self.rcode(&mut words)?,
             Field::Cname => name::cname(&mut words, self.warnings)?,
-            Field::Edns0 => self.edns0(&mut words)?,
+            Field::Edns0 => Self::edns0(&mut words)?,
         };
         words.none_left()?;
         Ok(Rule { stops, action })

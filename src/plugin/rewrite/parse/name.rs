@@ -2,7 +2,7 @@
 
 use super::{
     Reading,
-    words::{KINDS, Kind, text_of, whole, with_groups},
+    words::{KINDS, Kind, text_of, whole, with_groups, with_labels},
 };
 use crate::{
     corefile::{Arguments, Diagnostic},
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Reading<'_> {
-    /// `[KIND] FROM TO [answers]`.
+    /// `[KIND] FROM TO [metadata] [answers]`.
     pub(super) fn name(&mut self, words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
         let kind = if words.left() > 2 {
             words.required("a kind of match")?.one_of_any_case(&KINDS)?
@@ -24,7 +24,16 @@ impl Reading<'_> {
         let from = words.required("a name, and the one to ask for instead")?;
         let to = words.required("the name to ask for instead")?;
         let names = self.pattern(kind, from)?;
+        let labels = words.peek().filter(|word| **word == "metadata");
+        if let Some(word) = labels {
+            words.next();
+            if kind != Kind::Regex {
+                let error = word.error("metadata is only supported for regex name rules");
+                return Err(error.help("write: name regex FROM TO metadata"));
+            }
+        }
         let replacement = match (&names, kind) {
+            (Pattern::Regex(regex), _) if labels.is_some() => with_labels(regex, to)?,
             (Pattern::Regex(regex), _) => with_groups(regex, to, self.warnings)?,
             (_, Kind::Exact) => Replacement::plain(&whole(to)?.to_string()),
             _ => Replacement::plain(&text_of(to)),
@@ -82,7 +91,7 @@ fn answers(
             "answer" => words.required("auto, name or value")?,
             _ if is_first => {
                 let error = word.error("a name rule ends here, or goes on with 'answer'");
-                return Err(error.expected("answer auto, answer name or answer value"));
+                return Err(error.expected("answer auto, answer name or answer value; metadata"));
             }
             _ => word,
         };

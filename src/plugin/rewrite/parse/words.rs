@@ -4,7 +4,7 @@ use regex::Regex;
 
 use crate::{
     corefile::{Diagnostic, Word},
-    plugin::rewrite::names::Replacement,
+    plugin::rewrite::names::{Misplaced, Replacement},
     wire::Name,
 };
 
@@ -58,11 +58,7 @@ pub(super) fn with_groups(
         return Ok(replacement);
     };
     let message = format!("there is no group {{{last}}}");
-    let label = match groups {
-        0 => "the regular expression has no groups".to_owned(),
-        1 => "the regular expression has one group".to_owned(),
-        many => format!("the regular expression has {many} groups"),
-    };
+    let label = count_of(groups);
     // CoreDNS counts how many there are, and starts where that is no more than there could be.
     if used.len() > groups {
         return Err(to.error(message).label(label));
@@ -70,6 +66,32 @@ pub(super) fn with_groups(
     let warning = to.warning(message).label(label);
     warnings.push(warning.help("it stands for itself"));
     Ok(replacement)
+}
+
+/// The same where labels of metadata may be in it too; it is refused for whatever would stand for
+/// itself there.
+pub(super) fn with_labels(regex: &Regex, to: &Word) -> Result<Replacement, Diagnostic> {
+    let groups = regex.captures_len() - 1;
+    Replacement::with_labels(to, groups).map_err(|error| {
+        let refused = to.error(error.to_string());
+        match error {
+            Misplaced::Group(_) => refused.label(count_of(groups)),
+            Misplaced::Neither(_) => {
+                refused.expected("a group such as {1}, or a label such as {kubernetes/namespace}")
+            }
+            Misplaced::Open | Misplaced::Closed => {
+                refused.help("with 'metadata' braces are for groups and labels alone")
+            }
+        }
+    })
+}
+
+fn count_of(groups: usize) -> String {
+    match groups {
+        0 => "the regular expression has no groups".to_owned(),
+        1 => "the regular expression has one group".to_owned(),
+        many => format!("the regular expression has {many} groups"),
+    }
 }
 
 /// Whether a pattern ends in a letter or digit and `$`.

@@ -1,0 +1,38 @@
+//! The fields of a query's record in JSON, in CoreDNS's order.
+
+use std::time::Duration;
+
+use super::format::{Code, Outcome, Seconds};
+use crate::{logging::Record, query::Query};
+
+/// Adds them; all are of the question as asked and of the reply as sent.
+pub(super) fn fields(record: &mut Record<'_>, query: &Query, outcome: Outcome<'_>) {
+    let asked = &query.asked;
+    record.text("client_ip", query.client.ip().to_canonical());
+    record.bare("client_port", query.client.port());
+    record.text("qname", asked.lower);
+    record.text("qtype", asked.rtype);
+    record.text("qclass", asked.class);
+    record.text("protocol", query.transport.label());
+    record.bare("id", query.id);
+    record.bare("opcode", query.opcode.0);
+    record.bare("request_size", query.size);
+    record.bare("dnssec_ok", query.dnssec_ok());
+    record.bare("bufsize", query.payload());
+    let (octets, took) = match outcome {
+        Outcome::Sent(reply, written) => {
+            record.text("rcode", Code(reply.rcode));
+            (written.octets, written.took)
+        }
+        Outcome::Dropped(took) => {
+            record.null("rcode");
+            (0, took)
+        }
+        Outcome::Pending => {
+            record.null("rcode");
+            (0, Duration::ZERO)
+        }
+    };
+    record.bare("response_size", octets);
+    record.bare("duration_seconds", Seconds(took));
+}
