@@ -4,9 +4,11 @@
 //! files, templates) is read by [`authority::text`](crate::authority::text).
 
 mod ask;
+mod option;
 mod read;
 mod write;
 
 pub use ask::write_query;
+pub use option::has_option;
 pub use read::{Beside, Parsed, read_query, read_query_into, read_reply};
 pub use write::{Writer, write_bare};

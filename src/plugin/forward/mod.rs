@@ -186,6 +186,11 @@ impl Plugin for Forward {
         if !self.is_for(&query.question.lower) {
             return Step::Pass;
         }
+        // A zone comes in several messages, and upstreams are asked for one.
+        if matches!(query.question.rtype, Type::AXFR | Type::IXFR) {
+            reply.fail(Rcode::NOTIMP, Why::NotServed);
+            return Step::Answer;
+        }
         let Some(place) = self.enter(reply) else {
             return Step::Answer;
         };
