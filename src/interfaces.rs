@@ -2,7 +2,8 @@
 
 use std::{
     fmt, io,
-    net::{IpAddr, SocketAddr, SocketAddrV6},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    str::FromStr,
 };
 
 /// An address that a machine has.
@@ -13,6 +14,17 @@ pub struct HostAddress {
     /// The index of its interface, for an IPv6 link-local address: without it there may be several
     /// of the same (RFC 4007 §6). 0 for all others.
     pub scope: u32,
+}
+
+/// Why a text is no address of a host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// What stands in front of a `%` is no IP address.
+    #[error("{0:?} is no IP address")]
+    Address(String),
+    /// Only IPv6 addresses have a zone (RFC 4007 section 11), which is an interface's name or index.
+    #[error("no network interface is called {0:?}")]
+    Interface(String),
 }
 
 /// The interfaces of a machine.
@@ -65,6 +77,53 @@ impl HostAddress {
     }
 }
 
+impl FromStr for HostAddress {
+    type Err = AddressError;
+
+    /// An IP address, where IPv6 may have a zone: `10.0.0.1`, `fd00::1`, `fe80::1%eth0`, `fe80::1%3`.
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let (address, zone) = match text.split_once('%') {
+            Some((address, zone)) => (address, Some(zone)),
+            None => (text, None),
+        };
+        let ip: IpAddr = address
+            .parse()
+            .map_err(|_| AddressError::Address(address.to_owned()))?;
+        let scope = match zone {
+            None => 0,
+            Some(zone) => ip
+                .is_ipv6()
+                .then(|| zone.parse().ok().or_else(|| index(zone)))
+                .flatten()
+                .ok_or_else(|| AddressError::Interface(zone.to_owned()))?,
+        };
+        Ok(Self { ip, scope })
+    }
+}
+
+/// The index of the interface of that name.
+fn index(name: &str) -> Option<u32> {
+    if name.contains('/') || name.starts_with('.') {
+        return None;
+    }
+    let path = format!("/sys/class/net/{name}/ifindex");
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// The local end of a socket towards `peer`, on a port of the kernel's choice: `source`, or any
+/// address of the peer's family. A link-local source is on the peer's link: without a scope the kernel
+/// does not bind it.
+pub fn local_end(source: Option<IpAddr>, peer: SocketAddr) -> SocketAddr {
+    match (source, peer) {
+        (Some(IpAddr::V6(source)), SocketAddr::V6(peer)) if source.is_unicast_link_local() => {
+            SocketAddrV6::new(source, 0, 0, peer.scope_id()).into()
+        }
+        (Some(source), _) => (source, 0).into(),
+        (None, SocketAddr::V4(_)) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        (None, SocketAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
 impl From<IpAddr> for HostAddress {
     fn from(ip: IpAddr) -> Self {
         Self { ip, scope: 0 }
@@ -106,6 +165,25 @@ mod tests {
         };
         assert_eq!(address.with_port(53).to_string(), "[fe80::1%3]:53");
         assert_eq!(address.to_string(), "fe80::1%3");
+        assert_eq!("fe80::1%3".parse(), Ok(address));
+        let looped: HostAddress = "fe80::1%lo".parse().unwrap();
+        assert!(looped.scope > 0, "loopback has an index");
+        for bad in [
+            "10.0.0.1%3",
+            "fe80::1%no-such-thing",
+            "fe80::1%",
+            "fe80::1%../lo",
+        ] {
+            let error = bad.parse::<HostAddress>().unwrap_err();
+            assert!(matches!(error, AddressError::Interface(_)), "{bad}");
+        }
+        assert!("ten%3".parse::<HostAddress>().is_err());
+        let peer = address.with_port(53);
+        assert_eq!(
+            local_end(Some("fe80::2".parse().unwrap()), peer).to_string(),
+            "[fe80::2%3]:0"
+        );
+        assert_eq!(local_end(None, peer).to_string(), "[::]:0");
         let plain = HostAddress::from(IpAddr::from([10, 0, 0, 1]));
         assert_eq!(plain.with_port(53).to_string(), "10.0.0.1:53");
     }

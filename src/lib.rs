@@ -18,6 +18,7 @@
 //! query      the question: as asked, as rewritten, who asks, over what
 //! reply      the answer: rcode, records, and why it is what it is
 //! tsig       messages signed by shared secrets
+//! trust      which certificates are accepted from the other side of TLS
 //! edns       the options of an OPT record
 //! wire       names, numbers and records as octets
 //! logging    the lines that people read
@@ -72,6 +73,7 @@ pub mod reload;
 pub mod reply;
 pub mod server;
 pub mod site;
+pub mod trust;
 pub mod tsig;
 pub mod upstream;
 pub mod wire;

@@ -242,6 +242,8 @@ pub struct Edns {
     pub dnssec_ok: bool,
     /// Whether the server's identity is asked for (RFC 5001).
     pub wants_nsid: bool,
+    /// Whether the message was padded, so that its reply may be (RFC 7830 section 4).
+    pub is_padded: bool,
 }
 
 impl Edns {
@@ -269,6 +271,11 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// Whether what is sent over it is encrypted, here or by whatever stands before it.
+    pub fn is_encrypted(self) -> bool {
+        !matches!(self, Self::Udp | Self::Tcp)
+    }
+
     /// The word for it in metrics and logs: what packets it comes in, as CoreDNS has it.
     pub fn label(self) -> &'static str {
         match self {

@@ -17,7 +17,7 @@ pub use why::Why;
 
 use crate::{
     edns::{self, Options},
-    query::Question,
+    query::{Question, Transport},
     wire::{Class, MalformedMessage, NameRef, RawRecord, Rcode, Type},
 };
 
@@ -61,8 +61,8 @@ pub struct Heard {
     pub upstream: Arc<str>,
     /// Our end of the socket, where it is known.
     pub local: Option<SocketAddr>,
-    /// Whether it came by datagram.
-    pub by_datagram: bool,
+    /// What it came over.
+    pub over: Transport,
 }
 
 /// An extended DNS error (RFC 8914).

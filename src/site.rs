@@ -130,7 +130,7 @@ impl Site {
                         udp_threads: block.settings.udp_threads,
                         routes: Vec::new(),
                     });
-                    listening.timeouts.apply(&mut listener.streams);
+                    listening.follow(place.0, &mut listener.streams);
                     listener.tls = tls.clone().or(listener.tls.take());
                     listener.proxy = proxy.clone().or(listener.proxy.take());
                     listener.routes.push(Route {

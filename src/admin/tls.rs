@@ -10,15 +10,18 @@ use std::{
 };
 
 use rustls::{
-    RootCertStore, ServerConfig, SupportedProtocolVersion,
+    ServerConfig, SupportedProtocolVersion,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    server::danger::ClientCertVerifier,
     version::{TLS12, TLS13},
 };
 use serde::Deserialize;
 
-use crate::plain;
+use crate::{
+    plain,
+    trust::{self, Trusted},
+};
 
 /// Why TLS cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +105,13 @@ pub(super) fn load(path: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     let key_path = directory.join(&server.key_file);
     let key = PrivateKeyDer::from_pem_file(&key_path);
     let key = key.map_err(|error| unreadable(&key_path, plain::pem(&error)))?;
+    if !trust::is_usable(&key) {
+        let reason = format!("the private key cannot be used: keys are {}", trust::KEYS);
+        return Err(TlsError::Refused {
+            path: key_path,
+            reason,
+        });
+    }
 
     let latest = server.max_version.unwrap_or(Version::Tls13);
     let versions: Vec<&SupportedProtocolVersion> =
@@ -139,18 +149,9 @@ fn verifier(
         path: path.clone(),
         reason,
     };
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(&path)? {
-        roots
-            .add(certificate)
-            .map_err(|error| refused(error.to_string()))?;
-    }
+    let trusted = Trusted::all(certificates(&path)?).map_err(|error| refused(error.to_string()))?;
     let provider = Arc::new(ring::default_provider());
-    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    if server.client_auth_type == ClientAuth::IfGiven {
-        builder = builder.allow_unauthenticated();
-    }
-    let verifier = builder.build();
+    let verifier = trusted.of_clients(provider, server.client_auth_type == ClientAuth::IfGiven);
     verifier
         .map(Some)
         .map_err(|error| refused(error.to_string()))

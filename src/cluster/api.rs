@@ -5,6 +5,7 @@
 //! object is ever held whole in its API form. There is one task for each kind.
 
 mod client;
+mod connect;
 mod failure;
 mod follow;
 mod items;

@@ -1,7 +1,7 @@
 //! Words about listeners and their connections: `tls`, `timeouts`, `proxyproto`, and the limits of
 //! each transport (`quic`, `https`, `https3`, `grpc_server`).
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use super::{Parsing, ServerBlock, Settings};
 use crate::{
@@ -53,9 +53,22 @@ struct Caps {
 const STREAMS: usize = 256;
 const CONNECTIONS: usize = 200;
 
+/// The same for HTTP/2, where 0 stands for it too, as in CoreDNS.
+const HTTP2_STREAMS: usize = 250;
+
 /// What `max_streams 0` comes to: QUIC's usual number, and for gRPC more than any client opens.
 const USUAL_STREAMS: usize = 100;
 const MANY_STREAMS: usize = 1_000;
+
+/// A property that sets a limit, and the numbers that it takes.
+type Limit = (&'static str, RangeInclusive<usize>);
+
+/// Most of these limits: no machine holds more.
+const MOST: usize = 1_000_000;
+/// Connections are counted one by one, so any number is a limit.
+const MOST_CONNECTIONS: usize = usize::MAX;
+/// Those that are sent to clients as 32 bits (RFC 9113 section 6.5.2).
+const MOST_STREAMS: usize = u32::MAX as usize;
 
 /// Each word, and the transports that heed it.
 const HEEDED: [(&str, &[Transport]); 5] = [
@@ -90,8 +103,13 @@ impl Listening {
             Transport::Quic => {
                 settings.in_flight = streams(self.quic.streams, USUAL_STREAMS);
                 settings.workers = self.quic.workers;
+                settings.connections = at_most(self.quic.connections);
             }
-            Transport::Https => settings.connections = at_most(self.https.connections),
+            Transport::Https => {
+                let said = self.http2_streams().filter(|it| *it > 0);
+                settings.in_flight = said.unwrap_or(HTTP2_STREAMS);
+                settings.connections = at_most(self.https.connections);
+            }
             Transport::Https3 => {
                 settings.in_flight = streams(self.https3.streams, USUAL_STREAMS);
                 settings.connections = at_most(self.https3.connections);
@@ -103,6 +121,20 @@ impl Listening {
         }
         self.timeouts.apply(&mut settings);
         settings
+    }
+
+    /// What `https { max_streams N }` says, 0 included. Blocks of one listener that say it say the
+    /// same.
+    pub fn http2_streams(&self) -> Option<usize> {
+        self.https.streams
+    }
+
+    /// Puts what a later block of a listener says in the place of what was, as far as it counts.
+    pub fn follow(&self, transport: Transport, settings: &mut StreamSettings) {
+        if transport == Transport::Https && self.http2_streams().is_some() {
+            settings.in_flight = self.settings(transport).in_flight;
+        }
+        self.timeouts.apply(settings);
     }
 }
 
@@ -349,24 +381,32 @@ fn read_proxyproto(one: &Directive, said: &mut Said) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-/// `quic { max_streams N; worker_pool_size N }`
+/// `quic { max_streams N; max_connections N; worker_pool_size N }`
 pub fn quic(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
 ) -> Result<(), Errors> {
-    let known = ["max_streams", "worker_pool_size"];
-    settings.listening.quic = caps(uses[0], "quic", &known, 1)?;
+    let known = [
+        ("max_streams", 1..=MOST),
+        ("max_connections", 0..=MOST_CONNECTIONS),
+        ("worker_pool_size", 1..=MOST),
+    ];
+    settings.listening.quic = caps(uses[0], "quic", &known)?;
     Ok(())
 }
 
-/// `https { max_connections N }`
+/// `https { max_connections N; max_streams N }`
 pub fn https(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
 ) -> Result<(), Errors> {
-    settings.listening.https = caps(uses[0], "https", &["max_connections"], 0)?;
+    let known = [
+        ("max_connections", 0..=MOST_CONNECTIONS),
+        ("max_streams", 0..=MOST_STREAMS),
+    ];
+    settings.listening.https = caps(uses[0], "https", &known)?;
     Ok(())
 }
 
@@ -376,8 +416,11 @@ pub fn https3(
     _: &mut Parsing<'_>,
     settings: &mut Settings,
 ) -> Result<(), Errors> {
-    let known = ["max_streams", "max_connections"];
-    settings.listening.https3 = caps(uses[0], "https3", &known, 0)?;
+    let known = [
+        ("max_streams", 0..=MOST),
+        ("max_connections", 0..=MOST_CONNECTIONS),
+    ];
+    settings.listening.https3 = caps(uses[0], "https3", &known)?;
     Ok(())
 }
 
@@ -387,31 +430,30 @@ pub fn grpc_server(
     _: &mut Parsing<'_>,
     settings: &mut Settings,
 ) -> Result<(), Errors> {
-    let known = ["max_streams", "max_connections"];
-    settings.listening.grpc = caps(uses[0], "grpc_server", &known, 0)?;
+    let known = [
+        ("max_streams", 0..=MOST),
+        ("max_connections", 0..=MOST_CONNECTIONS),
+    ];
+    settings.listening.grpc = caps(uses[0], "grpc_server", &known)?;
     Ok(())
 }
 
-/// Reads limits of which `known` may be said, each once, and which are at least `least`.
-fn caps(
-    one: &Directive,
-    plugin: &'static str,
-    known: &[&str],
-    least: usize,
-) -> Result<Caps, Errors> {
+/// Reads limits, of which each that is known may be said once.
+fn caps(one: &Directive, plugin: &'static str, known: &[Limit]) -> Result<Caps, Errors> {
     let mut caps = Caps::default();
     let mut read = |line: &Line| -> Result<(), Diagnostic> {
         let name = line.name();
-        if !known.contains(&name.as_str()) {
-            return Err(unknown_property(name, known));
-        }
+        let Some((_, range)) = known.iter().find(|(known, _)| name == known) else {
+            let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+            return Err(unknown_property(name, &names));
+        };
         let slot = match name.as_str() {
             "max_streams" => &mut caps.streams,
             "max_connections" => &mut caps.connections,
             _ => &mut caps.workers,
         };
         let mut arguments = line.arguments();
-        let number = arguments.required("a number")?.integer(least..=1_000_000)?;
+        let number = arguments.required("a number")?.integer(range.clone())?;
         arguments.none_left()?;
         if slot.replace(number).is_some() {
             return Err(name.error(format!("{name} already defined for this server block")));

@@ -16,6 +16,7 @@ use super::duration::{DurationError, parse_duration};
 use super::nearest::nearest;
 use super::source::Word;
 use super::zone::Zone;
+use crate::interfaces::HostAddress;
 
 /// Octets of a regular expression at most, as in CoreDNS.
 const MAX_PATTERN: usize = 10_000;
@@ -118,12 +119,17 @@ impl Word {
     }
 
     /// An IP address with or without a port, which else is `port`: `10.0.0.1`, `10.0.0.1:5353`,
-    /// `fd00::1`, `[fd00::1]`, `[fd00::1]:5353`. Nothing where it is none, or where the port is 0.
+    /// `fd00::1`, `[fd00::1]`, `[fd00::1]:5353`, `fe80::1%eth0`, `[fe80::1%eth0]:5353`. Nothing where
+    /// it is none, or where the port is 0.
     pub fn socket_address(&self, port: u16) -> Option<SocketAddr> {
-        let bare = host_of(self).and_then(|host| host.parse::<IpAddr>().ok());
-        let address = bare.map(|address| SocketAddr::new(address, port));
-        let address = address.or_else(|| self.parse().ok());
-        address.filter(|address| address.port() > 0)
+        let (host, port) = if let Some(host) = host_of(self) {
+            (host, port)
+        } else {
+            let (host, port) = self.rsplit_once(':')?;
+            (host_of(host)?, port.parse().ok().filter(|port| *port > 0)?)
+        };
+        let address: HostAddress = host.parse().ok()?;
+        Some(address.with_port(port))
     }
 
     /// A network: an address and its mask.
@@ -231,7 +237,10 @@ impl Word {
 /// The host that stands in front of a port, without the brackets of an IPv6 address; it may be empty.
 /// Nothing where it is none: brackets hold such an address, and nothing else looks like part of a URL.
 pub fn host_of(text: &str) -> Option<&str> {
-    let is_v6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
+    let is_v6 = |text: &str| {
+        let address = text.split('%').next().unwrap_or_default();
+        address.parse::<Ipv6Addr>().is_ok()
+    };
     match text.strip_prefix('[') {
         Some(inner) => inner.strip_suffix(']').filter(|inner| is_v6(inner)),
         None if text.contains(['/', '?', '@', '[', ']']) => None,
@@ -325,6 +334,9 @@ mod tests {
             ("fd00::1", "[fd00::1]:53"),
             ("[fd00::1]", "[fd00::1]:53"),
             ("[fd00::1]:5353", "[fd00::1]:5353"),
+            ("fe80::1%7", "[fe80::1%7]:53"),
+            ("[fe80::1%7]", "[fe80::1%7]:53"),
+            ("[fe80::1%7]:5353", "[fe80::1%7]:5353"),
         ] {
             let address = word(text).socket_address(53).unwrap();
             assert_eq!(address.to_string(), same);
@@ -336,6 +348,9 @@ mod tests {
             "[[fd00::1]]",
             "10.0.0.1:0",
             "10.0.0.1:x",
+            "10.0.0.1%7",
+            "fe80::1%no-such-thing",
+            "fd00::1:0:0:0:0:0:0:53:53",
             "localhost",
             "",
         ] {

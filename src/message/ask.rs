@@ -26,6 +26,7 @@ pub fn write_query(
         version: 0,
         dnssec_ok: false,
         wants_nsid: false,
+        is_padded: false,
     };
     let edns = edns.or_else(|| (!options.is_empty()).then(ours));
     let mut flags = 0;
@@ -80,6 +81,7 @@ mod tests {
             version: 0,
             dnssec_ok: true,
             wants_nsid: false,
+            is_padded: false,
         };
         let mut options = Options::default();
         options.push(Options::SUBNET, b"net");

@@ -5,9 +5,11 @@
 
 mod ask;
 mod cut;
+mod option;
 mod read;
 mod write;
 
 pub use ask::write_query;
+pub use option::has_option;
 pub use read::{Beside, Parsed, read_query, read_query_into, read_reply};
 pub use write::{Writer, write_bare};

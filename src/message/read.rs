@@ -176,11 +176,13 @@ fn read_opt(
         version,
         dnssec_ok: flags & 0x80 != 0,
         wants_nsid: false,
+        is_padded: false,
     };
     for option in edns::walk(record.data(message)) {
         match option? {
             (Options::NSID, _) => edns.wants_nsid = true,
-            (Options::COOKIE | Options::KEEPALIVE | Options::PADDING, _) => {}
+            (Options::PADDING, _) => edns.is_padded = true,
+            (Options::COOKIE | Options::KEEPALIVE, _) => {}
             (code, data) => {
                 // What finds no room is left out: options are wishes.
                 options.push(code, data);

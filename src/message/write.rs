@@ -127,11 +127,15 @@ impl Writer {
         } else {
             0
         };
-        let room = limit.saturating_sub(opt_length);
+        let records = limit.saturating_sub(opt_length);
         let mut counts = [1u16, 0, 0, 0];
-        let next = self.sections(reply, range, room, &mut counts, out);
-        if query.edns.is_some() {
+        let next = self.sections(reply, range, records, &mut counts, out);
+        if let Some(edns) = query.edns {
+            let start = out.len();
             opt.write(query, reply, out);
+            if edns.is_padded && query.transport.is_encrypted() {
+                pad(start, room(query), out);
+            }
             counts[3] += 1;
         }
         write_header(query, reply, counts, out);
@@ -283,6 +287,31 @@ fn stands_at(mut name: &[u8], out: &[u8], mut place: usize) -> bool {
 /// Octets that are left for a signature.
 fn room(query: &Query) -> usize {
     query.signer.as_ref().map_or(0, |signer| signer.room())
+}
+
+/// Replies to padded queries are as long as a multiple of this (RFC 8467 section 4.1).
+const BLOCK: usize = 468;
+
+/// Pads a message that ends with the OPT record at `opt`, with `signature` bytes to come behind it
+/// (RFC 7830). One that would become too long stays as it is.
+fn pad(opt: usize, signature: usize, out: &mut Vec<u8>) {
+    let length_at = opt + OPT_LENGTH - 2;
+    let least = out.len() + 4 + signature;
+    let whole = least.next_multiple_of(BLOCK);
+    if whole > MAX_MESSAGE {
+        return;
+    }
+    let padding = whole - least;
+    let word = |length: usize| {
+        u16::try_from(length)
+            .expect("below a message's")
+            .to_be_bytes()
+    };
+    out.extend(Options::PADDING.to_be_bytes());
+    out.extend(word(padding));
+    out.resize(out.len() + padding, 0);
+    let options = out.len() - length_at - 2;
+    out[length_at..length_at + 2].copy_from_slice(&word(options));
 }
 
 /// Octets of an extended error's text that are sent: it must not crowd out records.
@@ -461,6 +490,7 @@ mod tests {
             version: 0,
             dnssec_ok: true,
             wants_nsid: false,
+            is_padded: false,
         });
         let mut reply = Reply::default();
         reply.authentic = true;
@@ -471,6 +501,61 @@ mod tests {
         reply.authentic = false;
         let header = Header::read(&written(&wants, &reply)).unwrap();
         assert!(!header.has(Header::AUTHENTIC));
+    }
+
+    #[test]
+    fn replies_to_padded_queries_are_padded_where_they_are_encrypted() {
+        use crate::query::Transport;
+
+        let mut query = query("cluster.local", Type::A);
+        let edns = Edns {
+            udp_payload: 1232,
+            version: 0,
+            dnssec_ok: false,
+            wants_nsid: false,
+            is_padded: true,
+        };
+        let mut reply = Reply::default();
+        let mut out = Vec::new();
+        for count in [0, 1, 27, 28, 60, 4093] {
+            reply.clear();
+            (0..count).for_each(|_| reply.answer(Type::A, 5, Data::A([10, 0, 0, 1].into())));
+            for transport in [
+                Transport::Tls,
+                Transport::Https,
+                Transport::Https3,
+                Transport::Quic,
+            ] {
+                query.transport = transport;
+                query.edns = Some(edns);
+                Writer::default().write(&query, &reply, &mut out);
+                let header = Header::read(&out).unwrap();
+                // Padded, the longest would not fit into a message.
+                if count < 4093 {
+                    assert_eq!(out.len() % BLOCK, 0, "{count} {transport:?}");
+                }
+                assert!(out.len() <= MAX_MESSAGE);
+                assert_eq!(
+                    crate::message::has_option(&out, &header, Options::PADDING),
+                    count < 4093
+                );
+                let padded = out.len();
+                query.edns = Some(Edns {
+                    is_padded: false,
+                    ..edns
+                });
+                Writer::default().write(&query, &reply, &mut out);
+                assert!(out.len() < padded || count == 4093);
+                assert!(!crate::message::has_option(&out, &header, Options::PADDING));
+            }
+            for transport in [Transport::Udp, Transport::Tcp] {
+                query.transport = transport;
+                query.edns = Some(edns);
+                Writer::default().write(&query, &reply, &mut out);
+                let header = Header::read(&out).unwrap();
+                assert!(!crate::message::has_option(&out, &header, Options::PADDING));
+            }
+        }
     }
 
     #[test]
@@ -493,6 +578,7 @@ mod tests {
             version: 0,
             dnssec_ok: false,
             wants_nsid: true,
+            is_padded: false,
         });
         let seen = read(&query, &reply);
         assert_eq!(seen.options, reply.options);
@@ -510,6 +596,7 @@ mod tests {
             version: 0,
             dnssec_ok: false,
             wants_nsid: false,
+            is_padded: false,
         });
         let mut reply = Reply::default();
         reply.extended_error = Some(reply::ExtendedError {
@@ -563,6 +650,7 @@ mod tests {
             version: 0,
             dnssec_ok: true,
             wants_nsid: false,
+            is_padded: false,
         });
         let mut reply = Reply::default();
         for last in 0..100 {

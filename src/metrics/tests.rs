@@ -309,6 +309,7 @@ fn touch(metrics: &Metrics) {
         version: 0,
         dnssec_ok: true,
         wants_nsid: false,
+        is_padded: false,
     });
     zone.count(&with_do, &Reply::default(), 60, Duration::from_micros(7));
     for vec in [

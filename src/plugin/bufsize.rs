@@ -86,6 +86,7 @@ mod tests {
                 version: 0,
                 dnssec_ok: false,
                 wants_nsid: false,
+                is_padded: false,
             });
             let place = Place::new(Vec::new());
             let plugin = read(text).unwrap();

@@ -89,6 +89,7 @@ mod tests {
             version: 0,
             dnssec_ok: false,
             wants_nsid: wants,
+            is_padded: false,
         });
         let mut reply = Reply::default();
         if !upstreams.is_empty() {

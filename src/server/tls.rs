@@ -14,18 +14,21 @@ use std::{
 };
 
 use rustls::{
-    RootCertStore, ServerConfig,
+    ServerConfig,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    server::danger::ClientCertVerifier,
 };
-
-use crate::plain;
 
 use self::{any_client::AnyClient, key_log::KeyLogFile};
 
 pub use identity::{INTERVAL, Identity, Protocol};
 pub use shown::{Difference, Shown};
+
+use crate::{
+    plain,
+    trust::{self, Trusted},
+};
 
 /// The files of a TLS server, and what it asks of its clients.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +73,8 @@ pub enum TlsError {
     },
     #[error("no certificate in {0}")]
     Empty(String),
+    #[error("the private key in {0} cannot be used: keys are {keys}", keys = trust::KEYS)]
+    Key(String),
     #[error("the certificate and its key cannot be used: {}", plain::tls(.0))]
     Identity(rustls::Error),
     #[error("the authority's certificates in {path} cannot be used: {reason}")]
@@ -119,6 +124,9 @@ impl Files {
             path: self.key.display().to_string(),
             error,
         })?;
+        if !trust::is_usable(&key) {
+            return Err(TlsError::Key(self.key.display().to_string()));
+        }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -145,36 +153,28 @@ impl Files {
         provider: Arc<CryptoProvider>,
     ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
         // Read where it is not needed too: a file that is named and is none is a mistake.
-        let roots = self.authority.as_deref().map(authorities).transpose()?;
+        let trusted = self.authority.as_deref().map(authorities).transpose()?;
         Ok(match self.client_auth {
             ClientAuth::NoCertificate => None,
             ClientAuth::Request => Some(Arc::new(AnyClient::new(false, &provider))),
             ClientAuth::Require => Some(Arc::new(AnyClient::new(true, &provider))),
             ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify => {
-                let (path, roots) = self
+                let (path, trusted) = self
                     .authority
                     .as_deref()
-                    .zip(roots)
+                    .zip(trusted)
                     .ok_or(TlsError::NoAuthority)?;
-                let mut builder =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-                if self.client_auth == ClientAuth::VerifyIfGiven {
-                    builder = builder.allow_unauthenticated();
-                }
-                let built = builder.build();
+                let optional = self.client_auth == ClientAuth::VerifyIfGiven;
+                let built = trusted.of_clients(provider, optional);
                 Some(built.map_err(|error| unusable(path, error.to_string()))?)
             }
         })
     }
 }
 
-fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path, "an authority's certificate")? {
-        let added = roots.add(certificate);
-        added.map_err(|error| unusable(path, plain::tls(&error)))?;
-    }
-    Ok(roots)
+fn authorities(path: &Path) -> Result<Trusted, TlsError> {
+    let certificates = certificates(path, "an authority's certificate")?;
+    Trusted::all(certificates).map_err(|error| unusable(path, plain::tls(&error)))
 }
 
 fn unusable(path: &Path, reason: String) -> TlsError {
@@ -200,6 +200,14 @@ fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'s
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const P521: &str = "-----BEGIN EC PRIVATE KEY-----\n\
+        MIHcAgEBBEIBywTX3Q5dsoQyX3sB4AxMDrn3JvHsCRk+YHCTNsxPQDei06f02SCz\n\
+        NtG64Zk5ErFDfdrQR9YFX6EfFC0HRSFssqKgBwYFK4EEACOhgYkDgYYABAFKmRTh\n\
+        cB3Cr5TT9aPfwcGHwP0We/i7bXdgb0skL7HLFg90s1YZZe5pwWenWDZLKV1lkynY\n\
+        W6EHXmR6ODpXCzc9vwF9oZdEJtmuxa+4Vn3S4o4vV3Do0Hd/E2olwEqpjy8xMQj8\n\
+        G4UTEBN/jXWGMGo7yrpDEOZXj6TT4S4dSC5zEVUqIw==\n\
+        -----END EC PRIVATE KEY-----\n";
 
     #[test]
     fn what_is_missing_is_named() {
@@ -239,6 +247,15 @@ mod tests {
             Err(TlsError::Empty(_))
         ));
         assert!(with(ClientAuth::NoCertificate, Some(&key)).load().is_err());
+        // A key of P-521, as `openssl ecparam -name secp521r1 -genkey` makes them.
+        let p521 = folder.path().join("p521.key");
+        std::fs::write(&p521, P521).unwrap();
+        let error = Files::new(&certificate, &p521).load().unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("p521.key") && error.contains("P-384"),
+            "{error}"
+        );
         let unwritable = Files {
             key_log: Some("/nonexistent/keys".into()),
             ..files.clone()

@@ -8,7 +8,6 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{Method, Request, header};
-use http_body_util::Full;
 
 use super::{
     failure::Failure,
@@ -85,12 +84,12 @@ impl Https {
         };
         let ask = |sender| async {
             let answer = http2::send(sender, self.request(packet)?, MAX_MESSAGE).await?;
-            self.read(packet, &answer)
+            Ok(self.read(packet, &answer)?)
         };
         self.line.ask(dial, ask).await
     }
 
-    fn request(&self, packet: &Packet) -> Result<Request<Full<Bytes>>, Failure> {
+    fn request(&self, packet: &Packet) -> Result<Request<Bytes>, Failure> {
         let mut room = [0; MAX_QUERY];
         // The same question is to be the same request (RFC 8484 §4.1).
         let octets = packet.under(0, &mut room);
@@ -100,13 +99,13 @@ impl Https {
                 .method(Method::POST)
                 .uri(&self.address)
                 .header(header::CONTENT_TYPE, MESSAGE)
-                .body(Full::new(Bytes::copy_from_slice(octets))),
+                .body(Bytes::copy_from_slice(octets)),
             DohMethod::Get => {
                 let text = URL_SAFE_NO_PAD.encode(octets);
                 request
                     .method(Method::GET)
                     .uri(format!("{}?dns={text}", self.address))
-                    .body(Full::default())
+                    .body(Bytes::new())
             }
         };
         // A name that TLS takes may yet be none that HTTP takes.

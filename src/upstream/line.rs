@@ -4,7 +4,8 @@
 //! A connection is dialled by a task that then drives it, so it does not go with whoever asked
 //! first. It is replaced for new questions when it is too old, when nothing moves on it, or when a
 //! question was given up on it: it may be dead. Those under way stay with theirs, and it ends with
-//! the last of them.
+//! the last of them. Where the transport shows that the other side lives (QUIC acknowledges what it
+//! gets), a silent question costs its own stream and nothing else.
 
 use std::{
     future::Future,
@@ -42,6 +43,31 @@ pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// What dialling gives: the end to ask on, and the driver.
 pub(super) type Dialled<S> = Result<(S, Driver), Failure>;
 
+/// The end of a connection to ask on.
+pub(super) trait Sender: Clone + Send + Sync + 'static {
+    /// How many packets came on the connection, where the transport knows. A peer that lives
+    /// acknowledges what it gets, however long its answers take.
+    fn received(&self) -> Option<u64>;
+}
+
+/// Why a question was not answered, and what that cost.
+#[derive(Debug)]
+pub(super) enum Lost {
+    /// Its stream alone: the connection is as good as before.
+    Stream(Failure),
+    /// The connection: it gets no more questions.
+    Connection(Failure),
+}
+
+impl From<Failure> for Lost {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Closed | Failure::Silent => Self::Connection(failure),
+            failure => Self::Stream(failure),
+        }
+    }
+}
+
 /// The place of the connection; `S` is its end to ask on.
 pub(super) struct Line<S> {
     slot: Mutex<Option<Arc<Kept<S>>>>,
@@ -58,11 +84,13 @@ struct Kept<S> {
     moved: Mutex<Instant>,
     /// A question was given up since the last answer.
     abandoned: AtomicBool,
+    /// When it was last seen whether the other side lives, and how many packets had come by then.
+    seen: Mutex<(Instant, u64)>,
     /// Its task ends when this goes.
     _held: oneshot::Sender<()>,
 }
 
-impl<S: Clone + Send + Sync + 'static> Line<S> {
+impl<S: Sender> Line<S> {
     /// Nothing is dialled yet. Connections are counted where there is somebody to count.
     pub(super) fn new(
         keeping: Keeping,
@@ -86,30 +114,33 @@ impl<S: Clone + Send + Sync + 'static> Line<S> {
     ) -> Result<T, Failure>
     where
         D: Future<Output = Dialled<S>> + Send + 'static,
-        F: Future<Output = Result<T, Failure>>,
+        F: Future<Output = Result<T, Lost>>,
     {
         let mut fresh = false;
         loop {
-            let seat = self.enter(&mut fresh, &dial)?;
-            let answer = match seat.0.ready.clone().await {
-                Ok(sender) => ask(sender).await,
-                Err(failure) => {
-                    self.forget(&seat.0);
-                    Err(failure)
+            let mut seat = self.enter(&mut fresh, &dial)?;
+            let answer = match seat.kept.ready.clone().await {
+                Ok(sender) => {
+                    seat.received = sender.received();
+                    ask(sender).await
                 }
+                Err(failure) => Err(Lost::Connection(failure)),
             };
             match answer {
-                Err(Failure::Closed) if !fresh => {
-                    self.forget(&seat.0);
-                    fresh = true;
-                }
-                Err(Failure::Closed | Failure::Silent) => {
-                    self.forget(&seat.0);
-                    return answer;
-                }
-                answer => {
+                Ok(answer) => {
                     seat.done();
-                    return answer;
+                    return Ok(answer);
+                }
+                Err(Lost::Stream(failure)) => {
+                    seat.done();
+                    return Err(failure);
+                }
+                Err(Lost::Connection(failure)) => {
+                    self.forget(&seat.kept);
+                    if fresh || failure != Failure::Closed {
+                        return Err(failure);
+                    }
+                    fresh = true;
                 }
             }
         }
@@ -132,11 +163,12 @@ impl<S: Clone + Send + Sync + 'static> Line<S> {
             }
             if under_way == 0 {
                 *kept.moved.lock() = Instant::now();
+                kept.look();
             }
             if let Some(account) = &self.account {
                 account.hit();
             }
-            return Ok(Seat(Arc::clone(kept)));
+            return Ok(Seat::on(kept));
         }
         *fresh = true;
         if let Some(account) = &self.account {
@@ -151,6 +183,7 @@ impl<S: Clone + Send + Sync + 'static> Line<S> {
             opened: now,
             moved: Mutex::new(now),
             abandoned: AtomicBool::new(false),
+            seen: Mutex::new((now, 0)),
             _held: held,
         });
         let life = live(
@@ -161,14 +194,16 @@ impl<S: Clone + Send + Sync + 'static> Line<S> {
             Arc::downgrade(&kept),
         );
         self.runtime.spawn(life);
-        *slot = Some(Arc::clone(&kept));
-        Ok(Seat(kept))
+        let seat = Seat::on(&kept);
+        *slot = Some(kept);
+        Ok(seat)
     }
 
     fn is_usable(&self, kept: &Arc<Kept<S>>) -> bool {
         let max_age = self.keeping.max_age;
         let too_old = !max_age.is_zero() && kept.opened.elapsed() >= max_age;
-        let stalled = Arc::strong_count(kept) > 1 && kept.moved.lock().elapsed() > STALLED;
+        let is_busy = Arc::strong_count(kept) > 1;
+        let stalled = is_busy && kept.moved.lock().elapsed() > STALLED && !kept.lives();
         !too_old && !stalled && !kept.abandoned.load(Ordering::Relaxed)
     }
 
@@ -204,7 +239,7 @@ impl<S: Clone + Send + Sync + 'static> Line<S> {
     }
 }
 
-async fn live<S: Clone + Send + Sync + 'static>(
+async fn live<S: Sender>(
     dial: impl Future<Output = Dialled<S>>,
     tell: oneshot::Sender<Result<S, Failure>>,
     let_go: oneshot::Receiver<()>,
@@ -238,21 +273,60 @@ async fn live<S: Clone + Send + Sync + 'static>(
     }
 }
 
-/// A question's place on a connection. One that goes before its answer came marks the connection.
-struct Seat<S>(Arc<Kept<S>>);
+impl<S: Sender> Kept<S> {
+    /// How many packets came, where the transport knows.
+    fn received(&self) -> Option<u64> {
+        self.ready.peek()?.as_ref().ok()?.received()
+    }
 
-impl<S> Seat<S> {
-    fn done(&self) {
-        self.0.abandoned.store(false, Ordering::Relaxed);
-        *self.0.moved.lock() = Instant::now();
+    /// Notes what has come by now.
+    fn look(&self) {
+        *self.seen.lock() = (Instant::now(), self.received().unwrap_or_default());
+    }
+
+    /// Whether the other side has shown that it lives since it was last looked, which is not doubted
+    /// before it has had the time. False where the transport shows nothing.
+    fn lives(&self) -> bool {
+        let Some(received) = self.received() else {
+            return false;
+        };
+        let (at, before) = *self.seen.lock();
+        if at.elapsed() <= STALLED {
+            return true;
+        }
+        self.look();
+        received > before
     }
 }
 
-impl<S> Drop for Seat<S> {
+/// A question's place on a connection. One that goes before its answer came marks the connection,
+/// unless that has shown meanwhile that the other side lives.
+struct Seat<S: Sender> {
+    kept: Arc<Kept<S>>,
+    /// What had come before the question went, where the transport knows.
+    received: Option<u64>,
+}
+
+impl<S: Sender> Seat<S> {
+    fn on(kept: &Arc<Kept<S>>) -> Self {
+        Self {
+            kept: Arc::clone(kept),
+            received: None,
+        }
+    }
+
+    fn done(&self) {
+        self.kept.abandoned.store(false, Ordering::Relaxed);
+        *self.kept.moved.lock() = Instant::now();
+    }
+}
+
+impl<S: Sender> Drop for Seat<S> {
     fn drop(&mut self) {
         // Whoever was answered has moved it a moment ago.
-        if self.0.moved.lock().elapsed() > STALLED {
-            self.0.abandoned.store(true, Ordering::Relaxed);
+        let is_still = self.kept.moved.lock().elapsed() > STALLED;
+        if is_still && self.kept.received() <= self.received {
+            self.kept.abandoned.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -12,6 +12,7 @@ use prometheus::{Histogram, IntCounter};
 use super::{failure::Failure, packet::Packet};
 use crate::{
     metrics::{Metrics, Tally, rcode_label},
+    query::Transport,
     reply::{Heard, Reply},
     wire::{Header, Rcode},
 };
@@ -32,9 +33,15 @@ pub enum Proto {
 }
 
 impl Proto {
-    /// Whether it is made of datagrams, as far as dnstap has words for it.
-    pub fn is_datagram(self) -> bool {
-        matches!(self, Self::Udp | Self::Quic)
+    /// What it is called where clients use it.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::Udp => Transport::Udp,
+            Self::Tcp => Transport::Tcp,
+            Self::Tls => Transport::Tls,
+            Self::Https => Transport::Https,
+            Self::Quic => Transport::Quic,
+        }
     }
 
     fn label(self) -> &'static str {
@@ -93,7 +100,7 @@ impl Meter {
         Heard {
             upstream: Arc::clone(&self.to),
             local,
-            by_datagram: proto.is_datagram(),
+            over: proto.transport(),
         }
     }
 

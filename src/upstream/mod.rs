@@ -14,7 +14,7 @@
 //! rpc          calls of gRPC, over http2 and a line too
 //! target       how a Corefile names an upstream; resolv_conf is the file that lists some, resolve
 //!              finds the addresses of a host
-//! tls          whom to trust
+//! tls          files and handshakes; handshake says why one failed
 //! meter        what is counted; witness is told of every try, where there is one
 //! ```
 //!
@@ -27,6 +27,7 @@ mod asker;
 mod failure;
 mod flight;
 mod group;
+mod handshake;
 mod health;
 mod http2;
 mod https;
@@ -68,14 +69,18 @@ pub use packet::Packet;
 pub use pending::{Eviction, PendingLimit, Permit};
 pub use policy::{MAX_UPSTREAMS, Policy};
 pub use resolv_conf::{ResolvConf, read_nameservers, read_search};
-pub use resolve::{ResolveError, resolve};
+pub use resolve::{ResolveError, System, resolve};
 pub use rpc::{Rpc, RpcError};
 pub use stream::Keeping;
 pub use target::{Host, Over, Target, TargetError, To};
 pub use tls::{TlsError, TlsFiles};
 pub use witness::{Tried, Witness};
 
-use crate::{metrics::Metrics, query::Question, reply::Reply};
+use crate::{
+    metrics::Metrics,
+    query::{Question, Transport},
+    reply::Reply,
+};
 use health::Health;
 use https::Https;
 use line::Line;
@@ -128,7 +133,8 @@ pub struct Settings {
     pub by_stream: bool,
     /// Our address towards it; the kernel's choice without one.
     pub source: Option<IpAddr>,
-    /// The name that TLS upstreams must prove, where none is written for the upstream itself.
+    /// The name that TLS upstreams must prove, where none is written for the upstream itself. It comes
+    /// before the host name that an upstream's address was found by.
     pub tls_name: Option<ServerName<'static>>,
     /// How TLS is spoken, where any upstream wants it.
     pub tls: Option<Arc<ClientConfig>>,
@@ -205,14 +211,16 @@ impl Upstream {
         let answer = self.ask(packet, way).await;
         if let Some(witness) = packet.witness() {
             let heard = answer.as_ref().ok().and_then(|reply| reply.heard.as_ref());
-            let usual = match self.link {
-                Link::Plain { .. } => way != Way::Stream,
-                Link::Quic(_) => true,
-                _ => false,
+            let usual = match self.target.over {
+                Over::Dns if way == Way::Stream => Transport::Tcp,
+                Over::Dns => Transport::Udp,
+                Over::Tls => Transport::Tls,
+                Over::Https => Transport::Https,
+                Over::Quic => Transport::Quic,
             };
             witness.tried(&Tried {
                 upstream: self.target.address,
-                by_datagram: heard.map_or(usual, |heard| heard.by_datagram),
+                over: heard.map_or(usual, |heard| heard.over),
                 begun: asked,
                 took: asked.elapsed(),
                 reply: answer.as_ref().ok(),
@@ -292,7 +300,9 @@ impl Link {
         let Some(config) = &settings.tls else {
             return Self::Broken(Failure::Tls("not set up".into()));
         };
-        let name = target.name.as_ref().or(settings.tls_name.as_ref());
+        // What is configured comes before what the host happens to be called.
+        let configured = target.name.as_ref().or(settings.tls_name.as_ref());
+        let name = configured.or(target.host.as_ref());
         let speaking = |protocol| Tls::speaking(config, name, address.ip(), protocol);
         let account = |proto| Account::new(Arc::clone(meter), proto);
         let runtime = runtime.clone();

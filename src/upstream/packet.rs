@@ -325,6 +325,7 @@ mod tests {
             version: 0,
             dnssec_ok: true,
             wants_nsid: false,
+            is_padded: false,
         });
         let mut iterative = plain.clone();
         iterative.recursion_desired = false;

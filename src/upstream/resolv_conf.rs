@@ -2,21 +2,19 @@
 
 use std::{
     io,
-    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use resolv_conf::{Config, ScopedIp};
 use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
     task::AbortHandle,
 };
 
-use crate::wire::Name;
+use crate::{interfaces::HostAddress, wire::Name};
 
 /// A file is at most so long: a resolv.conf has some hundred octets.
 const MAX_FILE: u64 = 64 * 1024;
@@ -28,7 +26,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// The name servers of a file, now and from now on.
 #[derive(Debug)]
 pub struct ResolvConf {
-    servers: watch::Receiver<Vec<IpAddr>>,
+    servers: watch::Receiver<Vec<HostAddress>>,
     follower: AbortHandle,
     /// Watches for as long as it lives.
     _watcher: Option<RecommendedWatcher>,
@@ -36,9 +34,14 @@ pub struct ResolvConf {
 
 impl ResolvConf {
     /// Reads the file and begins to watch it. Where it cannot be watched it is served as it was,
-    /// and that is said.
+    /// with a warning. It may list no servers yet.
     pub fn open(path: &Path, runtime: &Handle) -> io::Result<Self> {
-        let (sender, servers) = watch::channel(read_nameservers(path)?);
+        let found = read_nameservers(path)?;
+        if found.is_empty() {
+            let path = path.display();
+            tracing::warn!(target: "plugin/forward", "{path}: no nameservers found");
+        }
+        let (sender, servers) = watch::channel(found);
         let changed = Arc::new(Notify::new());
         let watcher = watch_directory(path, Arc::clone(&changed));
         let watcher = watcher.inspect_err(|error| {
@@ -57,7 +60,7 @@ impl ResolvConf {
     }
 
     /// The list, and word of each change.
-    pub fn servers(&self) -> watch::Receiver<Vec<IpAddr>> {
+    pub fn servers(&self) -> watch::Receiver<Vec<HostAddress>> {
         self.servers.clone()
     }
 }
@@ -84,11 +87,16 @@ fn watch_directory(path: &Path, changed: Arc<Notify>) -> notify::Result<Recommen
     Ok(watcher)
 }
 
-async fn follow(path: PathBuf, changed: Arc<Notify>, servers: watch::Sender<Vec<IpAddr>>) {
+async fn follow(path: PathBuf, changed: Arc<Notify>, servers: watch::Sender<Vec<HostAddress>>) {
     loop {
         changed.notified().await;
         tokio::time::sleep(SETTLE).await;
-        match read_nameservers(&path) {
+        let read = read_nameservers(&path).and_then(|list| {
+            let is_lost = list.is_empty() && !servers.borrow().is_empty();
+            let lost = || io::Error::new(io::ErrorKind::InvalidData, "no nameservers found");
+            if is_lost { Err(lost()) } else { Ok(list) }
+        });
+        match read {
             Ok(list) => {
                 servers.send_if_modified(|known| {
                     let is_new = *known != list;
@@ -98,24 +106,17 @@ async fn follow(path: PathBuf, changed: Arc<Notify>, servers: watch::Sender<Vec<
             }
             Err(error) => tracing::warn!(
                 target: "plugin/forward",
-                "{} cannot be read again, its last servers stay: {error}",
+                "{} cannot be used, its last servers stay: {error}",
                 path.display()
             ),
         }
     }
 }
 
-/// The name servers that the file lists, in order. Lines of other words are none of ours, and one
-/// that cannot be read loses nothing but itself.
-pub fn read_nameservers(path: &Path) -> io::Result<Vec<IpAddr>> {
-    let servers = nameservers(&read(path)?);
-    if servers.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "no nameservers found",
-        ));
-    }
-    Ok(servers)
+/// The name servers that the file lists, in order, perhaps none. Lines of other words are ignored, and
+/// a line that cannot be read loses nothing but itself.
+pub fn read_nameservers(path: &Path) -> io::Result<Vec<HostAddress>> {
+    Ok(nameservers(&read(path)?))
 }
 
 /// The domains in which the file's reader looks names up, in order. They are those of the last
@@ -158,25 +159,19 @@ fn search(text: &str) -> Vec<Name> {
     domains
 }
 
-fn nameservers(text: &str) -> Vec<IpAddr> {
+fn nameservers(text: &str) -> Vec<HostAddress> {
     let mut servers = Vec::new();
     for line in text.lines() {
-        // Words behind the address are ignored by resolvers and would be an error to the parser.
-        let words: Vec<_> = line.split_whitespace().take(2).collect();
-        let ["nameserver", _] = words[..] else {
+        let mut words = line.split_whitespace();
+        // Resolvers ignore words behind the address.
+        let (Some("nameserver"), Some(word)) = (words.next(), words.next()) else {
             continue;
         };
-        let Ok(config) = Config::parse(words.join(" ")) else {
-            tracing::warn!(target: "plugin/forward", "Not a name server: {line:?}");
-            continue;
-        };
-        for server in config.nameservers {
-            let ip = match server {
-                ScopedIp::V4(ip) => IpAddr::V4(ip),
-                ScopedIp::V6(ip, _) => IpAddr::V6(ip),
-            };
-            if !servers.contains(&ip) {
-                servers.push(ip);
+        match word.parse() {
+            Ok(server) if servers.contains(&server) => {}
+            Ok(server) => servers.push(server),
+            Err(error) => {
+                tracing::warn!(target: "plugin/forward", "Not a name server: {line:?}: {error}");
             }
         }
     }
@@ -185,6 +180,8 @@ fn nameservers(text: &str) -> Vec<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]
@@ -197,12 +194,25 @@ mod tests {
                     nameserver ten\n\
                     \tnameserver\t2001:db8::53\n\
                     nameserver 10.0.0.2\n\
+                    nameserver fe80::1%7\n\
+                    nameserver fe80::1%8\n\
+                    nameserver fe80::1%no-such-interface\n\
                     ;nameserver 10.9.9.9\n";
-        let expected: Vec<IpAddr> = ["10.0.0.2", "2001:db8::53"]
+        let expected: Vec<HostAddress> = ["10.0.0.2", "2001:db8::53", "fe80::1%7", "fe80::1%8"]
             .iter()
             .map(|text| text.parse().unwrap())
             .collect();
         assert_eq!(nameservers(text), expected);
+    }
+
+    #[test]
+    fn the_scope_of_a_link_local_server_is_kept() {
+        let servers = nameservers("nameserver fe80::1%lo\nnameserver fe80::1\n");
+        assert_eq!(servers.len(), 2);
+        let SocketAddr::V6(scoped) = servers[0].with_port(53) else {
+            panic!("{servers:?}");
+        };
+        assert!(scoped.scope_id() > 0);
     }
 
     #[test]
@@ -222,13 +232,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_servers_or_without_end_is_an_error() {
+    fn a_file_without_servers_is_empty_and_one_without_end_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("resolv.conf");
         assert!(read_nameservers(&path).is_err());
         std::fs::write(&path, "search x\n").unwrap();
-        let error = read_nameservers(&path).unwrap_err();
-        assert_eq!(error.to_string(), "no nameservers found");
+        assert_eq!(read_nameservers(&path).unwrap(), []);
         std::fs::write(&path, "#".repeat(70_000)).unwrap();
         assert!(read_nameservers(&path).is_err());
     }

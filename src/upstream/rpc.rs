@@ -13,7 +13,6 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Request, header};
-use http_body_util::Full;
 use prost::Message;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::runtime::Handle;
@@ -75,7 +74,9 @@ impl Rpc {
         name: Option<&ServerName<'static>>,
         runtime: Handle,
     ) -> Self {
-        let own = ServerName::try_from(host.to_owned()).ok();
+        // What a link-local address has behind it is this machine's affair.
+        let bare = host.split('%').next().unwrap_or_default();
+        let own = ServerName::try_from(bare.to_owned()).ok();
         let name = name.or(own.as_ref());
         let nowhere = Ipv4Addr::UNSPECIFIED.into();
         let tls = tls.map(|config| Tls::speaking(config, name, nowhere, b"h2"));
@@ -84,10 +85,10 @@ impl Rpc {
             max_age: Duration::ZERO,
             max_idle: 0,
         };
-        let authority = if host.contains(':') {
-            format!("[{host}]:{port}")
+        let authority = if bare.contains(':') {
+            format!("[{bare}]:{port}")
         } else {
-            format!("{host}:{port}")
+            format!("{bare}:{port}")
         };
         Self {
             host: host.into(),
@@ -130,7 +131,7 @@ impl Rpc {
         path: &str,
         question: &impl Message,
         token: Option<&str>,
-    ) -> Result<Request<Full<Bytes>>, Failure> {
+    ) -> Result<Request<Bytes>, Failure> {
         let length = question.encoded_len();
         let mut body = BytesMut::with_capacity(5 + length);
         body.put_u8(0);
@@ -143,7 +144,7 @@ impl Rpc {
         if let Some(token) = token {
             request = request.header("token", token);
         }
-        let request = request.body(Full::new(body.freeze()));
+        let request = request.body(body.freeze());
         request.map_err(|_| Failure::Unreachable(io::ErrorKind::InvalidInput))
     }
 }

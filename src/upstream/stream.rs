@@ -31,7 +31,7 @@ use super::{
     tls::Tls,
     waiters::{Delivery, MAX_WAITING, Waiters},
 };
-use crate::reply::Reply;
+use crate::{interfaces::local_end, reply::Reply};
 
 /// Connections to one upstream at most.
 const MAX_CONNECTIONS: usize = 64;
@@ -217,8 +217,8 @@ pub(super) async fn dial(server: SocketAddr, source: Option<IpAddr>) -> io::Resu
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    if let Some(source) = source {
-        socket.bind((source, 0).into())?;
+    if source.is_some() {
+        socket.bind(local_end(source, server))?;
     }
     let stream = socket.connect(server).await?;
     stream.set_nodelay(true)?;

@@ -2,14 +2,17 @@
 
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr, SocketAddrV6},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     str::FromStr,
 };
 
 use rustls::pki_types::ServerName;
 
-use crate::wire::Name;
+use crate::{
+    interfaces::{AddressError, HostAddress},
+    wire::Name,
+};
 
 /// What is written behind `forward FROM`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub struct Target {
     pub over: Over,
     /// The name that it must prove, and is called by, where one is written for it.
     pub name: Option<ServerName<'static>>,
+    /// The host name that the address was found by: to be proven where no other name is configured.
+    pub host: Option<ServerName<'static>>,
 }
 
 /// A server known by its name.
@@ -99,32 +104,35 @@ impl Over {
 }
 
 impl Target {
-    /// A server asked in plain at its usual port.
-    pub fn plain(address: IpAddr) -> Self {
-        Self::at((address, Over::Dns.default_port()).into())
-    }
-
     /// A server asked in plain.
     pub fn at(address: SocketAddr) -> Self {
         Self {
             address,
             over: Over::Dns,
             name: None,
+            host: None,
         }
     }
 }
 
 impl Host {
-    /// The server at one of its addresses. It must prove the name that it was looked up by.
-    pub fn at(&self, address: IpAddr) -> Target {
+    /// The server at one of its addresses.
+    pub fn at(&self, address: HostAddress) -> Target {
         let own = || ServerName::try_from(self.host.trim_end_matches('.').to_owned()).ok();
         Target {
-            address: (address, self.port).into(),
+            address: address.with_port(self.port),
             over: self.over,
-            name: self
-                .name
-                .clone()
-                .or_else(|| self.over.is_secure().then(own).flatten()),
+            name: self.name.clone(),
+            host: self.over.is_secure().then(own).flatten(),
+        }
+    }
+}
+
+impl From<AddressError> for TargetError {
+    fn from(error: AddressError) -> Self {
+        match error {
+            AddressError::Address(text) => Self::Nothing(text),
+            AddressError::Interface(zone) => Self::Interface(zone),
         }
     }
 }
@@ -164,7 +172,10 @@ impl FromStr for To {
         let mut address = SocketAddr::new(ip, port);
         let mut name = None;
         match percent {
-            Some(zone) if over == Over::Dns => address = scoped(address, zone)?,
+            Some(zone) if over == Over::Dns => {
+                let scoped: HostAddress = format!("{host}%{zone}").parse()?;
+                address = scoped.with_port(port);
+            }
             Some(proven) => name = Some(server_name(proven)?),
             None => {}
         }
@@ -172,6 +183,7 @@ impl FromStr for To {
             address,
             over,
             name,
+            host: None,
         }))
     }
 }
@@ -225,24 +237,6 @@ fn join_percent<'t>(inside: &'t str, host: &'t str, between: &str) -> &'t str {
     } else {
         &inside[..=host.len() + between.len()]
     }
-}
-
-/// A link-local address needs the number of the interface that it is reached through.
-fn scoped(address: SocketAddr, zone: &str) -> Result<SocketAddr, TargetError> {
-    let SocketAddr::V6(address) = address else {
-        return Err(TargetError::Interface(zone.to_owned()));
-    };
-    let number = zone.parse().ok().or_else(|| interface_number(zone));
-    let number = number.ok_or_else(|| TargetError::Interface(zone.to_owned()))?;
-    Ok(SocketAddrV6::new(*address.ip(), address.port(), 0, number).into())
-}
-
-fn interface_number(name: &str) -> Option<u32> {
-    if name.contains('/') || name.starts_with('.') {
-        return None;
-    }
-    let path = format!("/sys/class/net/{name}/ifindex");
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 fn file_or_host(word: &str, scheme: &str, rest: &str, over: Over) -> Result<To, TargetError> {
@@ -394,10 +388,11 @@ mod tests {
                 (&*read.host, read.port, read.over, told.as_deref()),
                 (host, port, over, name)
             );
-            let target = read.at([192, 0, 2, 1].into());
-            let proven = target.name.map(|name| name.to_str().into_owned());
-            let wanted = over.is_secure().then(|| name.unwrap_or(host));
-            assert_eq!(proven.as_deref(), wanted, "{word}");
+            let target = read.at(IpAddr::from([192, 0, 2, 1]).into());
+            let text = |name: Option<ServerName<'_>>| name.map(|name| name.to_str().into_owned());
+            assert_eq!(text(target.name).as_deref(), name, "{word}");
+            let found_by = over.is_secure().then_some(host);
+            assert_eq!(text(target.host).as_deref(), found_by, "{word}");
         }
     }
 

@@ -3,14 +3,17 @@
 use std::{fmt, io, net::IpAddr, path::PathBuf, sync::Arc};
 
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::failure::Failure;
-use crate::plain;
+use super::{failure::Failure, handshake};
+use crate::{
+    plain,
+    trust::{self, Trusted},
+};
 
 /// Files that TLS is set up from; without any, the system's roots and no certificate of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -31,6 +34,10 @@ pub enum TlsError {
     NoCertificate(PathBuf),
     #[error("the certificate and key cannot be used: {}", plain::tls(.0))]
     Identity(rustls::Error),
+    #[error("the private key in {0} cannot be used: keys are {keys}", keys = trust::KEYS)]
+    Key(PathBuf),
+    #[error("a certificate in {} cannot be used: {}", .0.display(), plain::tls(.1))]
+    Authority(PathBuf, rustls::Error),
     #[error("the system has no root certificates that can be read: name a CA file")]
     NoSystemRoots,
     #[error("QUIC cannot be set up: it needs TLS 1.3")]
@@ -50,17 +57,23 @@ impl TlsFiles {
     /// Reads the files.
     pub fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = self.trusted()?.of_servers(Arc::clone(&provider));
+        let verifier = verifier.map_err(|_| TlsError::NoSystemRoots)?;
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Setup)?
-            .with_root_certificates(self.roots()?);
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
         let config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some((certificates, key)) => {
-                let key = PrivateKeyDer::from_pem_file(key)
+                let read = PrivateKeyDer::from_pem_file(key)
                     .map_err(|error| TlsError::Pem(key.clone(), error))?;
+                if !trust::is_usable(&read) {
+                    return Err(TlsError::Key(key.clone()));
+                }
                 builder
-                    .with_client_auth_cert(read_certificates(certificates)?, key)
+                    .with_client_auth_cert(read_certificates(certificates)?, read)
                     .map_err(TlsError::Identity)?
             }
         };
@@ -79,20 +92,12 @@ impl TlsFiles {
         format!("{self:?} {times:?}")
     }
 
-    fn roots(&self) -> Result<RootCertStore, TlsError> {
-        let mut roots = RootCertStore::empty();
+    fn trusted(&self) -> Result<Trusted, TlsError> {
         let Some(path) = &self.authorities else {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            return if roots.is_empty() {
-                Err(TlsError::NoSystemRoots)
-            } else {
-                Ok(roots)
-            };
+            return Ok(Trusted::system());
         };
-        for certificate in read_certificates(path)? {
-            roots.add(certificate).map_err(TlsError::Identity)?;
-        }
-        Ok(roots)
+        let certificates = read_certificates(path)?;
+        Trusted::all(certificates).map_err(|error| TlsError::Authority(path.clone(), error))
     }
 }
 
@@ -148,13 +153,9 @@ impl Tls {
     }
 
     fn explain(&self, error: &io::Error) -> Failure {
-        if error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-            .is_some()
-        {
-            let expected = self.name.to_str();
-            return Failure::Tls(format!("{error} (expected {expected})").into());
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        if let Some(error) = inner {
+            return Failure::Tls(handshake::explain(error, &self.name.to_str()).into());
         }
         match Failure::from(error) {
             Failure::Closed => Failure::Tls("closed in the handshake".into()),

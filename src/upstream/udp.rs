@@ -12,7 +12,7 @@
 use std::{
     cell::RefCell,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Weak,
         atomic::{AtomicU32, Ordering},
@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     datagrams::{report_errors, take_errors},
+    interfaces::local_end,
     reply::{Heard, Reply},
     wire::MAX_MESSAGE,
 };
@@ -154,11 +155,7 @@ impl Udp {
 
     /// A socket on a port of the kernel's choice, and where what it hears comes from.
     pub(super) fn connected(&self) -> io::Result<(std::net::UdpSocket, Heard)> {
-        let any = match self.server {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        let socket = std::net::UdpSocket::bind((self.source.unwrap_or(any), 0))?;
+        let socket = std::net::UdpSocket::bind(local_end(self.source, self.server))?;
         socket.connect(self.server)?;
         socket.set_nonblocking(true)?;
         report_errors(&socket, self.server)?;

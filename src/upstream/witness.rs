@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::reply::Reply;
+use crate::{query::Transport, reply::Reply};
 
 /// Hears of every try to have one question answered. It runs where the answer came in, so it must
 /// neither block nor take long.
@@ -21,8 +21,8 @@ pub trait Witness: Debug + Send + Sync {
 pub struct Tried<'a> {
     /// Whom.
     pub upstream: SocketAddr,
-    /// Whether by datagram.
-    pub by_datagram: bool,
+    /// Over what.
+    pub over: Transport,
     /// When it began.
     pub begun: Instant,
     /// How long it took.

@@ -21,6 +21,7 @@ fn edns(udp_payload: u16, dnssec_ok: bool) -> Option<Edns> {
         version: 0,
         dnssec_ok,
         wants_nsid: false,
+        is_padded: false,
     })
 }
 

@@ -55,6 +55,26 @@ impl Authority {
         Arc::new(config)
     }
 
+    /// How a server speaks `protocol` whose certificate, written to `self.pem`, is its own authority
+    /// and says so, as `openssl req -x509` makes them.
+    pub fn self_signed(&self, name: &str, protocol: &[u8]) -> Arc<ServerConfig> {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        std::fs::write(self.path("self.pem"), certificate.pem()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let chain = vec![certificate.der().clone()];
+        let mut config = builder.with_single_cert(chain, key).unwrap();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Arc::new(config)
+    }
+
     fn server(&self, name: &str, asks_for_certificate: bool) -> Arc<ServerConfig> {
         let (certificate, key) = self.certify(name);
         let provider = Arc::new(rustls::crypto::ring::default_provider());

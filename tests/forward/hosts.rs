@@ -69,6 +69,64 @@ async fn a_host_must_prove_the_name_that_it_was_looked_up_by() {
 }
 
 #[tokio::test]
+async fn the_configured_name_comes_before_the_name_that_was_looked_up() {
+    let authority = Authority::new();
+    let resolver = Upstream::start(knows_loopback).await;
+    let answers = |_: &Asked| vec![Act::Answer(1)];
+    let tls = |protocol| authority.speaking("dns.example", protocol);
+    let upstreams = [
+        (
+            "tls",
+            Upstream::start_tls(tls(b"dot").into(), answers).await,
+        ),
+        ("https", Upstream::start_https(tls(b"h2"), answers).await),
+        ("quic", Upstream::start_quic(tls(b"doq"), answers)),
+    ];
+    let ca = authority.path("ca.pem");
+    for (scheme, upstream) in upstreams {
+        let port = upstream.address.port();
+        for (name, proven) in [("dns.example", true), ("doh.test", false)] {
+            let served = Served::new(&format!(
+                "forward . {scheme}://doh.test:{port} {{\n tls {ca}\n resolver {}\n \
+                 tls_servername {name}\n}}",
+                resolver.address
+            ));
+            let reply = served.started().await.ask("a.example").await;
+            let is_good = reply.rcode == Rcode::NOERROR;
+            assert_eq!(is_good, proven, "{scheme} {name}: {:?}", reply.cause);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_believed_where_it_is_named_itself() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let answers = |_: &Asked| vec![Act::Answer(1)];
+    let tls = |protocol| authority.self_signed("dns.example", protocol);
+    for scheme in ["tls", "https", "quic"] {
+        let upstream = match scheme {
+            "tls" => Upstream::start_tls(tls(b"dot").into(), answers).await,
+            "https" => Upstream::start_https(tls(b"h2"), answers).await,
+            _ => Upstream::start_quic(tls(b"doq"), answers),
+        };
+        other.self_signed("dns.example", b"");
+        for (ca, name, trusted) in [
+            (authority.path("self.pem"), "dns.example", true),
+            (authority.path("self.pem"), "other.example", false),
+            (other.path("self.pem"), "dns.example", false),
+        ] {
+            let served = Served::new(&format!(
+                "forward . {scheme}://{} {{\n tls {ca}\n tls_servername {name}\n}}",
+                upstream.address
+            ));
+            let reply = served.ask("a.example").await;
+            let is_good = reply.rcode == Rcode::NOERROR;
+            assert_eq!(is_good, trusted, "{scheme} {name}: {:?}", reply.cause);
+        }
+    }
+}
+
+#[tokio::test]
 async fn until_a_name_is_found_it_is_tried_again_and_others_are_asked() {
     let resolver = Upstream::start(|_| vec![Act::Code(Rcode::SERVFAIL)]).await;
     let upstream = Upstream::answering(1).await;

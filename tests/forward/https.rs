@@ -45,7 +45,7 @@ async fn questions_are_posted_over_one_connection_as_the_name_that_is_proven() {
         assert_eq!(answer_of(&reply), 1);
         let heard = reply.heard.unwrap();
         assert_eq!(*heard.upstream, *upstream.address.to_string());
-        assert!(heard.local.unwrap().ip().is_loopback() && !heard.by_datagram);
+        assert!(heard.local.unwrap().ip().is_loopback() && heard.over == Transport::Https);
     }
     assert_eq!(connections(&upstream), [1, 1]);
     assert!(upstream.asked().iter().all(|asked| asked.header.id == 0));

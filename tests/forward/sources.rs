@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use lodestone::{
+    interfaces::HostAddress,
     plugin::Parts,
     upstream::{ResolvConf, read_nameservers},
 };
@@ -19,8 +20,9 @@ async fn a_change_of_the_file_is_seen_however_it_is_made() {
     std::fs::write(&path, "nameserver 127.0.0.2\n").unwrap();
     let file = ResolvConf::open(&path, &tokio::runtime::Handle::current()).unwrap();
     let mut servers = file.servers();
+    let loopback = |last| HostAddress::from(loopback(last));
     assert_eq!(*servers.borrow_and_update(), [loopback(2)]);
-    let changed = async |servers: &mut tokio::sync::watch::Receiver<Vec<std::net::IpAddr>>| {
+    let changed = async |servers: &mut tokio::sync::watch::Receiver<Vec<HostAddress>>| {
         let wait = tokio::time::timeout(Duration::from_secs(10), servers.changed());
         wait.await.unwrap().unwrap();
         servers.borrow_and_update().clone()
@@ -36,6 +38,17 @@ async fn a_change_of_the_file_is_seen_however_it_is_made() {
     // Emptied: the last servers stay. The next change shows that this one has been passed over.
     std::fs::write(&path, "").unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
+    std::fs::write(&path, "nameserver 127.0.0.6\n").unwrap();
+    assert_eq!(changed(&mut servers).await, [loopback(6)]);
+    // The same where it is taken away, or can no longer be read.
+    std::fs::remove_file(&path).unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(*servers.borrow(), [loopback(6)]);
+    std::fs::create_dir(&path).unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, "nameserver 127.0.0.7\n").unwrap();
+    assert_eq!(changed(&mut servers).await, [loopback(7)]);
     std::fs::write(&path, "nameserver 127.0.0.6\n").unwrap();
     assert_eq!(changed(&mut servers).await, [loopback(6)]);
     assert_eq!(read_nameservers(&path).unwrap(), [loopback(6)]);
@@ -153,4 +166,56 @@ async fn everything_ends_with_the_configuration() {
     tokio::time::timeout(Duration::from_secs(5), ended)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_file_without_servers_is_passed_over_while_anything_else_is_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("override.conf");
+    std::fs::write(&path, "# nameserver 10.0.0.1\n; none here\n").unwrap();
+    let first = Upstream::answering(1).await;
+    for words in [
+        format!("{} {}", path.display(), first.address),
+        format!("{} {}", first.address, path.display()),
+    ] {
+        let served = Served::new(&format!("forward . {words}"));
+        assert_eq!(answer_of(&served.ask("a.example").await), 1, "{words}");
+    }
+    // Two that are empty are nothing at all.
+    let other = directory.path().join("other.conf");
+    std::fs::write(&other, "").unwrap();
+    let lines = format!("forward . {} {}", path.display(), other.display());
+    let refused = Served::build(&lines, Parts::default(), &[]).err().unwrap();
+    let refused = format!("{:#}", anyhow::Error::from(refused));
+    assert!(refused.contains("no nameservers found"), "{refused}");
+    assert!(refused.contains("override.conf") && refused.contains("other.conf"));
+}
+
+#[tokio::test]
+async fn a_server_of_the_file_is_asked_on_its_own_link() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("resolv.conf");
+    std::fs::write(&path, "nameserver fe80::1%lo\n").unwrap();
+    let config = lodestone::plugin::forward::Config::new(
+        lodestone::wire::Name::ROOT,
+        vec![lodestone::upstream::To::File(path)],
+    );
+    let metrics = lodestone::metrics::Metrics::new();
+    let (parts, server) = (Parts::default(), Arc::from("dns://:53"));
+    let mut build = lodestone::plugin::Build {
+        runtime: &tokio::runtime::Handle::current(),
+        parts: &parts,
+        metrics: &metrics,
+        zones: &[lodestone::wire::Name::ROOT],
+        addresses: &[],
+        server: &server,
+        view: "",
+        offered: Vec::new(),
+    };
+    let forward = config.open(&mut build).unwrap();
+    let members = forward.group().members();
+    let std::net::SocketAddr::V6(address) = members[0].upstream.target().address else {
+        panic!("an IPv4 address");
+    };
+    assert!(address.scope_id() > 0, "{address}");
 }

@@ -73,6 +73,12 @@ pub enum Act {
     Status(u16),
     /// Close the stream, or the connection where there is one for all.
     Close,
+    /// Write these octets to the stream of QUIC and end it.
+    Raw(Vec<u8>),
+    /// Reset the stream of QUIC, or of HTTP/2.
+    Reset,
+    /// Never answer, and note with which code the stream of QUIC is stopped.
+    NoteStop,
 }
 
 type Script = dyn Fn(&Asked) -> Vec<Act> + Send + Sync;
@@ -88,6 +94,7 @@ struct Shared {
     script: Mutex<Arc<Script>>,
     asked: Mutex<Vec<Asked>>,
     requests: Mutex<Vec<(String, String, String)>>,
+    codes: Mutex<Vec<(&'static str, u64)>>,
     came: Notify,
     go: Notify,
 }
@@ -173,6 +180,19 @@ impl Upstream {
         self.shared.requests.lock().clone()
     }
 
+    /// With which codes connections of QUIC were closed (`closed`) and streams stopped (`stopped`),
+    /// once there are as many.
+    pub async fn codes(&self, count: usize) -> Vec<(&'static str, u64)> {
+        loop {
+            let came = self.shared.came.notified();
+            let codes = self.shared.codes.lock().clone();
+            if codes.len() >= count {
+                return codes;
+            }
+            came.await;
+        }
+    }
+
     /// One that never says a word.
     pub async fn silent() -> Self {
         Self::start(|_| vec![]).await
@@ -244,6 +264,7 @@ impl Shared {
             script: Mutex::new(Arc::new(script)),
             asked: Mutex::default(),
             requests: Mutex::default(),
+            codes: Mutex::default(),
             came: Notify::new(),
             go: Notify::new(),
         })
@@ -322,7 +343,15 @@ impl Shared {
             connections.spawn(async move {
                 let Ok(quic) = incoming.await else { return };
                 let mut streams = tokio::task::JoinSet::new();
-                while let Ok((mut sending, mut receiving)) = quic.accept_bi().await {
+                loop {
+                    let (mut sending, mut receiving) = match quic.accept_bi().await {
+                        Ok(stream) => stream,
+                        Err(quinn::ConnectionError::ApplicationClosed(closed)) => {
+                            shared.code("closed", closed.error_code);
+                            return;
+                        }
+                        Err(_) => return,
+                    };
                     let (shared, quic) = (Arc::clone(&shared), quic.clone());
                     streams.spawn(async move {
                         let framed = receiving.read_to_end(4096).await.unwrap();
@@ -332,9 +361,28 @@ impl Shared {
                         let (asked, acts) =
                             shared.note(&framed[2..], Transport::Quic, from, connection);
                         for act in acts {
-                            if matches!(act, Act::Close) {
-                                quic.close(0u32.into(), b"");
-                                return;
+                            match &act {
+                                Act::Close => {
+                                    quic.close(0u32.into(), b"");
+                                    return;
+                                }
+                                Act::Raw(octets) => {
+                                    sending.write_all(octets).await.unwrap();
+                                    sending.finish().unwrap();
+                                    let _ = sending.stopped().await;
+                                    return;
+                                }
+                                Act::Reset => {
+                                    sending.reset(1u32.into()).unwrap();
+                                    return;
+                                }
+                                Act::NoteStop => {
+                                    if let Ok(Some(code)) = sending.stopped().await {
+                                        shared.code("stopped", code);
+                                    }
+                                    return;
+                                }
+                                _ => {}
                             }
                             if let Some(octets) = shared.act(&asked, act).await {
                                 let length = u16::try_from(octets.len()).unwrap();
@@ -350,6 +398,11 @@ impl Shared {
                 }
             });
         }
+    }
+
+    fn code(&self, what: &'static str, code: quinn::VarInt) {
+        self.codes.lock().push((what, code.into_inner()));
+        self.came.notify_waiters();
     }
 
     async fn datagrams(self: Arc<Self>, socket: Arc<UdpSocket>) {
@@ -510,7 +563,7 @@ impl Shared {
                 self.go.notified().await;
                 return None;
             }
-            Act::Close | Act::Status(_) => return None,
+            Act::Close | Act::Status(_) | Act::Raw(_) | Act::Reset | Act::NoteStop => return None,
         }
         Some(written(asked, &reply, &asked.question))
     }

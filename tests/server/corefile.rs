@@ -10,7 +10,10 @@ use lodestone::{
     metrics::Metrics,
     wire::Rcode,
 };
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{
     client::{ask_udp, next, query, rcode, send},
@@ -109,4 +112,71 @@ async fn every_key_is_served_and_a_reload_keeps_its_connections() {
     running.drain().await;
     assert!(TcpStream::connect(doh).await.is_err());
     assert!(next(&mut stream).await.is_none());
+}
+
+/// SETTINGS_MAX_CONCURRENT_STREAMS of the server (RFC 9113 section 6.5.2).
+async fn http2_streams(at: SocketAddr, certificate: &Certificate) -> Option<u32> {
+    let mut stream = connect(at, certificate.client(&["h2"])).await;
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .unwrap();
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(head[3], 4, "SETTINGS come first");
+    let mut settings = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+    stream.read_exact(&mut settings).await.unwrap();
+    let streams = settings.chunks(6).find(|one| one[..2] == [0, 3]);
+    streams.map(|one| u32::from_be_bytes(one[2..].try_into().unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_block_of_a_port_says_how_many_streams_of_http2_may_be_open() {
+    let certificate = Certificate::new();
+    let files = certificate.files();
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    };
+    let read = |[first, second]: [&str; 2]| {
+        let block = |zone, lines| {
+            format!(
+                "https://{zone}:{port} {{\nbind 127.0.0.1\ntls {} {}\n{lines}\nwhoami\n}}\n",
+                files.certificate.display(),
+                files.key.display()
+            )
+        };
+        let text = block("a.test", first) + &block("b.test", second);
+        let source = Source {
+            name: "Corefile",
+            text: &text,
+            loader: &Disk,
+            interfaces: &Interfaces::default(),
+            default_port: 53,
+        };
+        Config::read(&source)
+    };
+    for (lines, streams) in [
+        (["", ""], 250),
+        (["", "https {\nmax_streams 7\n}"], 7),
+        (["https {\nmax_streams 8\n}", ""], 8),
+        (
+            [
+                "https {\nmax_streams 9\n}",
+                "https {\nmax_connections 1\nmax_streams 9\n}",
+            ],
+            9,
+        ),
+        (["https {\nmax_streams 0\n}", ""], 250),
+    ] {
+        let mut running = Running::start(read(lines).unwrap(), 53, Metrics::new())
+            .await
+            .unwrap();
+        let told = http2_streams(running.addresses()[0], &certificate).await;
+        assert_eq!(told, Some(streams), "{lines:?}");
+        running.drain().await;
+    }
+    let refused = read(["https {\nmax_streams 7\n}", "https {\nmax_streams 0\n}"]);
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("max_streams: 0 and 7"), "{refused}");
 }

@@ -144,13 +144,76 @@ async fn slow_and_silent_clients_are_let_go() {
     let (_endpoint, slow) = doq(&serving, &certificate).await;
     let (mut send, mut receive) = slow.open_bi().await.unwrap();
     send.write_all(&[0, 30, 0, 0]).await.unwrap();
-    assert!(
-        timeout(PATIENCE, receive.read_to_end(10))
-            .await
-            .unwrap()
-            .is_err()
-    );
+    let reset = timeout(PATIENCE, receive.read_to_end(10)).await.unwrap();
+    assert_eq!(reset.unwrap_err(), reset_with(1));
     assert_eq!(rcode(&ask(&slow, &query("a.test")).await), Rcode::NOERROR);
+    // The way in stays open: STOP_SENDING is an error of the protocol (RFC 9250 section 4.3.3).
+    send.write_all(&[0]).await.unwrap();
+    send.finish().unwrap();
+    assert_eq!(timeout(PATIENCE, send.stopped()).await.unwrap(), Ok(None));
+    assert_eq!(serving.metric(GIVEN_UP), "1");
+}
+
+const GIVEN_UP: &str = "coredns_dns_quic_responses_total{server=\"dns://:0\",status=\"0x1\"}";
+
+fn reset_with(code: u32) -> quinn::ReadToEndError {
+    quinn::ReadToEndError::Read(quinn::ReadError::Reset(VarInt::from_u32(code)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_without_its_end_is_answered_and_its_stream_not_stopped() {
+    let certificate = Certificate::new();
+    let serving = serve_over(Scheme::Quic, &certificate);
+    let (_endpoint, connection) = doq(&serving, &certificate).await;
+    let question = framed(&with_id(query("a.test"), 0));
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    send.write_all(&question).await.unwrap();
+    let reply = timeout(PATIENCE, receive.read_to_end(1000))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(rcode(&reply[2..]), Rcode::NOERROR);
+    // So that what the server sends when it is done with the first one has come, too.
+    assert_eq!(
+        rcode(&ask(&connection, &query("a.test")).await),
+        Rcode::NOERROR
+    );
+    send.finish().unwrap();
+    assert_eq!(timeout(PATIENCE, send.stopped()).await.unwrap(), Ok(None));
+    // What comes behind the question breaks the protocol, however late.
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    send.write_all(&question).await.unwrap();
+    timeout(PATIENCE, receive.read_to_end(1000))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        rcode(&ask(&connection, &query("a.test")).await),
+        Rcode::NOERROR
+    );
+    send.write_all(&question).await.unwrap();
+    let closed = timeout(PATIENCE, connection.closed()).await.unwrap();
+    assert!(
+        matches!(&closed, ConnectionError::ApplicationClosed(closed) if closed.error_code == VarInt::from_u32(2)),
+        "{closed:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_is_withdrawn_resets_its_stream() {
+    let certificate = Certificate::new();
+    let serving = serve_over(Scheme::Quic, &certificate);
+    let (_endpoint, connection) = doq(&serving, &certificate).await;
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    send.write_all(&[0, 30, 0, 0]).await.unwrap();
+    send.reset(VarInt::from_u32(3)).unwrap();
+    let reset = timeout(PATIENCE, receive.read_to_end(10)).await.unwrap();
+    assert_eq!(reset.unwrap_err(), reset_with(1));
+    assert_eq!(
+        rcode(&ask(&connection, &query("a.test")).await),
+        Rcode::NOERROR
+    );
+    assert_eq!(serving.metric(GIVEN_UP), "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,6 +259,28 @@ async fn streams_workers_and_connections_are_limited() {
         assert_eq!(rcode(&one.await.unwrap()), Rcode::NOERROR);
     }
     assert_eq!(rcode(&ask(&third, &query("a.test")).await), Rcode::NOERROR);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_has_a_limit_of_connections_of_its_own() {
+    let certificate = Certificate::new();
+    let serving = with_settings(&certificate, Limits::default(), |settings| {
+        settings.connections = Some(1);
+    });
+    let (_endpoint, busy) = doq(&serving, &certificate).await;
+    let asking = tokio::spawn({
+        let busy = busy.clone();
+        async move { ask(&busy, &query("wait.test")).await }
+    });
+    serving.begun(1).await;
+    let (_endpoint, turned_away) = doq(&serving, &certificate).await;
+    let closed = timeout(PATIENCE, turned_away.closed()).await.unwrap();
+    assert!(
+        matches!(&closed, ConnectionError::ApplicationClosed(closed) if closed.error_code == VarInt::from_u32(4)),
+        "{closed:?}"
+    );
+    serving.plugin.release.add_permits(1);
+    assert_eq!(rcode(&asking.await.unwrap()), Rcode::NOERROR);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -111,4 +111,24 @@ async fn every_transport_says_the_same() {
             }
         }
     }
+
+    // Where it is encrypted, a padded question has a padded reply (RFC 7830, RFC 8467).
+    let plain = with_id(with_edns(query("a.test"), 1232, 0, false), 0);
+    let mut padded = plain.clone();
+    *padded.last_mut().unwrap() = 12;
+    padded.extend(b"\0\x0C\0\x08........");
+    let same = ask_udp(dns, &plain).await.len();
+    assert!(same < 100);
+    for (message, length) in [(&plain, same), (&padded, 468)] {
+        send(&mut stream, message).await;
+        let lengths = [
+            next(&mut stream).await.unwrap().len(),
+            quic::ask(&connection, message).await.len(),
+            https::ask(&mut second, message).await.len(),
+            http3::ask(&mut third, message).await.len(),
+        ];
+        assert_eq!(lengths, [length; 4]);
+        assert_eq!(ask_udp(dns, message).await.len(), same);
+        assert_eq!(ask_tcp(dns, message).await.len(), same);
+    }
 }

@@ -56,8 +56,8 @@ impl Requests {
         }
         // The client's own tasks are started on the runtime.
         let _entered = runtime.enter();
-        let client =
-            kube::Client::try_from(config).map_err(|error| SourceError::Client(chain(&error)))?;
+        let client = super::connect::client(config);
+        let client = client.map_err(|error| SourceError::Client(chain(&*error)))?;
         let Limits { in_flight, .. } = settings.limits;
         Ok(Self {
             client,

@@ -37,6 +37,7 @@ pub(super) fn look(blocks: &[ServerBlock], default_port: u16, found: &mut Vec<Di
     two_transports(&listeners, found);
     behind_all(blocks, &listeners, found);
     two_ways_of_tls(blocks, &listeners, found);
+    two_stream_limits(blocks, &listeners, found);
     for (number, block) in blocks.iter().enumerate() {
         for forward in block.uses("forward").chain(block.uses("grpc")) {
             to_itself(number, block, forward, &listeners, found);
@@ -179,6 +180,45 @@ fn behind_all(blocks: &[ServerBlock], listeners: &[Listener<'_>], found: &mut Ve
                     )
                     .help("put the block without a 'view' last"),
             );
+        }
+    }
+}
+
+/// Blocks that share a listener of HTTP/2 and allow different numbers of streams: a connection has one
+/// number, which it is told before it says which block it is for.
+fn two_stream_limits(
+    blocks: &[ServerBlock],
+    listeners: &[Listener<'_>],
+    found: &mut Vec<Diagnostic>,
+) {
+    let limit = |one: &Listener<'_>| blocks[one.block].settings.listening.http2_streams();
+    let https = |one: &&Listener<'_>| one.key.transport == Transport::Https;
+    for (place, one) in listeners.iter().enumerate().filter(|(_, one)| https(one)) {
+        let Some(mine) = limit(one) else { continue };
+        let mut earlier = listeners[..place].iter().filter(https);
+        let other = earlier.find(|other| {
+            other.block != one.block
+                && other.meets(one)
+                && limit(other).is_some_and(|it| it != mine)
+        });
+        let line = || {
+            let uses = blocks[one.block].uses("https");
+            uses.flat_map(Directive::properties)
+                .find(|line| line.name() == "max_streams")
+        };
+        if let (Some(other), Some(line)) = (other, line()) {
+            let message = format!(
+                "two blocks on port {} say different max_streams: {mine} and {}",
+                one.port,
+                limit(other).unwrap_or_default()
+            );
+            let error = line
+                .name()
+                .error(message)
+                .also(other.key.place, "the other block");
+            let help = "say the same in both, or leave it out of one of them";
+            found.push(error.help(help).in_plugin("https"));
+            return;
         }
     }
 }

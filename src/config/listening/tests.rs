@@ -184,6 +184,18 @@ fn limits_of_each_transport() {
     assert_eq!((quic.in_flight, quic.workers), (7, Some(9)));
     let usual = settings(Transport::Quic, "quic://.", "");
     assert_eq!((usual.in_flight, usual.workers), (256, None));
+    assert_eq!(usual.connections, Some(200));
+    let quic = |lines| settings(Transport::Quic, "quic://.", lines).connections;
+    assert_eq!(quic("quic {\nmax_connections 0\n}"), None);
+    assert_eq!(quic("quic {\nmax_connections 3\n}"), Some(3));
+    let many = quic("quic {\nmax_connections 99999999999\n}");
+    assert_eq!(many, Some(99_999_999_999));
+    let streams = |lines| settings(Transport::Https, "https://.", lines).in_flight;
+    assert_eq!(streams(""), 250);
+    assert_eq!(streams("https {\nmax_streams 0\n}"), 250);
+    assert_eq!(streams("https {\nmax_streams 1\n}"), 1);
+    let most = "https {\nmax_streams 4294967295\nmax_connections 4\n}";
+    assert_eq!(streams(most), 4_294_967_295);
     let https = |lines| settings(Transport::Https, "https://.", lines).connections;
     assert_eq!(https(""), Some(200));
     assert_eq!(https("https"), Some(200));
@@ -198,8 +210,20 @@ fn limits_of_each_transport() {
     assert_eq!((grpc.in_flight, grpc.connections), (256, Some(200)));
     for (lines, wanted) in [
         ("quic {\nmax_streams 0\n}", "out of range"),
-        ("quic {\nmax_connections 1\n}", "unknown property"),
-        ("https {\nmax_streams 1\n}", "unknown property"),
+        ("quic {\nmax_connections -1\n}", "out of range"),
+        (
+            "quic {\nmax_connections 1\nmax_connections 1\n}",
+            "already defined",
+        ),
+        ("quic {\nmax_connection 1\n}", "unknown property"),
+        ("https {\nmax_streams -1\n}", "out of range"),
+        ("https {\nmax_streams 4294967296\n}", "out of range"),
+        (
+            "https {\nmax_streams 1\nmax_streams 1\n}",
+            "already defined",
+        ),
+        ("https {\nmax_streams\n}", "Wrong argument count"),
+        ("https {\nworker_pool_size 1\n}", "unknown property"),
         ("https 5", "Wrong argument count"),
         ("grpc_server {\nmax_streams -1\n}", "out of range"),
         (

@@ -79,6 +79,11 @@ fn resolve(
         if addresses.len() > before {
             continue;
         }
+        // A link-local address is one only with its zone, which is kept.
+        if let Ok(address) = word.parse() {
+            addresses.push(address);
+            continue;
+        }
         match word.address() {
             Ok(address) => addresses.push(address.into()),
             Err(_) if parsing.interfaces.elsewhere && may_be_an_interface(word) => {

@@ -921,6 +921,7 @@ fn spellings(text: &str) -> Vec<Vec<u8>> {
                     version: 0,
                     dnssec_ok: bits == 4,
                     wants_nsid: false,
+                    is_padded: false,
                 });
                 let none = Options::default();
                 messages.push(crate::message::write_query(
@@ -1112,6 +1113,7 @@ impl Bits {
             version: 0,
             dnssec_ok: self.dnssec_ok,
             wants_nsid: false,
+            is_padded: false,
         });
         query.authentic_data = self.authentic_data;
         query.transport = if self.tcp {

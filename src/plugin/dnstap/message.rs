@@ -7,6 +7,8 @@ use std::{
 
 use prost::Message as _;
 
+use crate::query::Transport;
+
 /// The one kind of payload there is.
 const MESSAGE: i32 = 1;
 
@@ -39,7 +41,7 @@ pub struct Message {
     /// 1 for IPv4, 2 for IPv6.
     #[prost(int32, optional, tag = "2")]
     pub socket_family: Option<i32>,
-    /// 1 for UDP, 2 for TCP.
+    /// 1 for UDP, 2 for TCP, 3 for DNS over TLS, 4 for HTTPS, 7 for QUIC.
     #[prost(int32, optional, tag = "3")]
     pub socket_protocol: Option<i32>,
     /// Who asks.
@@ -97,19 +99,19 @@ impl Message {
     }
 
     /// Who asks, and over what.
-    pub fn asked_from(&mut self, address: SocketAddr, by_datagram: bool) {
-        self.query_address = Some(self.over(address, by_datagram));
+    pub fn asked_from(&mut self, address: SocketAddr, transport: Transport) {
+        self.query_address = Some(self.over(address, transport));
         self.query_port = Some(address.port().into());
     }
 
     /// Who is asked, and over what.
-    pub fn asked_of(&mut self, address: SocketAddr, by_datagram: bool) {
-        self.response_address = Some(self.over(address, by_datagram));
+    pub fn asked_of(&mut self, address: SocketAddr, transport: Transport) {
+        self.response_address = Some(self.over(address, transport));
         self.response_port = Some(address.port().into());
     }
 
-    fn over(&mut self, address: SocketAddr, by_datagram: bool) -> Vec<u8> {
-        self.socket_protocol = Some(if by_datagram { 1 } else { 2 });
+    fn over(&mut self, address: SocketAddr, transport: Transport) -> Vec<u8> {
+        self.socket_protocol = Some(protocol(transport));
         match address.ip().to_canonical() {
             IpAddr::V4(ip) => {
                 self.socket_family = Some(1);
@@ -149,7 +151,39 @@ impl Message {
     }
 }
 
+/// A number of `SocketProtocol`. There is none for gRPC, which is told by what carries it.
+fn protocol(transport: Transport) -> i32 {
+    match transport {
+        Transport::Udp => 1,
+        Transport::Tcp | Transport::Grpc => 2,
+        Transport::Tls => 3,
+        Transport::Https | Transport::Https3 => 4,
+        Transport::Quic => 7,
+    }
+}
+
 fn parts(time: SystemTime) -> (u64, u32) {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     (since.as_secs(), since.subsec_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transports_have_the_numbers_of_dnstap_proto() {
+        for (transport, number) in [
+            (Transport::Udp, 1),
+            (Transport::Tcp, 2),
+            (Transport::Tls, 3),
+            (Transport::Https, 4),
+            (Transport::Https3, 4),
+            (Transport::Quic, 7),
+        ] {
+            let mut message = Message::of(Kind::ClientQuery);
+            message.asked_from(([127, 0, 0, 1], 53).into(), transport);
+            assert_eq!(message.socket_protocol, Some(number), "{transport:?}");
+        }
+    }
 }

@@ -64,7 +64,7 @@ impl Tap {
     /// A client asks.
     pub(super) fn client_query(&self, block: &Block, query: &Query) {
         let mut message = Message::of(Kind::ClientQuery);
-        message.asked_from(query.client, is_datagram(query.transport));
+        message.asked_from(query.client, query.transport);
         message.asked_at(wall(query.received));
         if self.full {
             message.query_message = Some(as_asked(query));
@@ -81,7 +81,7 @@ impl Tap {
         written: Written,
     ) {
         let mut message = Message::of(Kind::ClientResponse);
-        message.asked_from(query.client, is_datagram(query.transport));
+        message.asked_from(query.client, query.transport);
         let asked = wall(query.received);
         message.asked_at(asked);
         message.answered_at(asked + written.took);
@@ -101,9 +101,9 @@ impl Tap {
         let begin = |kind| {
             let mut message = Message::of(kind);
             if let Some(local) = local {
-                message.asked_from(local, tried.by_datagram);
+                message.asked_from(local, tried.over);
             }
-            message.asked_of(tried.upstream, tried.by_datagram);
+            message.asked_of(tried.upstream, tried.over);
             message.asked_at(begun);
             message
         };
@@ -146,13 +146,6 @@ impl Tap {
 /// The time of a moment: the clock is read now, so that a correction of it shows at once.
 fn wall(moment: Instant) -> SystemTime {
     SystemTime::now() - moment.elapsed()
-}
-
-fn is_datagram(transport: Transport) -> bool {
-    matches!(
-        transport,
-        Transport::Udp | Transport::Quic | Transport::Https3
-    )
 }
 
 /// The query as it came, as far as it is kept.

@@ -209,6 +209,7 @@ fn samples() -> [Query; 2] {
         version: 0,
         dnssec_ok: true,
         wants_nsid: false,
+        is_padded: false,
     });
     [plain, extended]
 }

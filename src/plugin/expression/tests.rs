@@ -21,6 +21,7 @@ fn query() -> Query {
         version: 0,
         dnssec_ok: true,
         wants_nsid: false,
+        is_padded: false,
     });
     query
 }

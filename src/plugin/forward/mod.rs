@@ -198,6 +198,11 @@ impl Plugin for Forward {
         if !self.is_for(&query.question.lower) {
             return Step::Pass;
         }
+        // A zone comes in several messages, and upstreams are asked for one.
+        if matches!(query.question.rtype, Type::AXFR | Type::IXFR) {
+            reply.fail(Rcode::NOTIMP, Why::NotServed);
+            return Step::Answer;
+        }
         let Some(permit) = self.pending.enter(0, query.client.ip()) else {
             self.pending.overload(reply);
             return Step::Answer;

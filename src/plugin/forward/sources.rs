@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
@@ -13,8 +13,12 @@ use tokio::{runtime::Handle, sync::watch, task::AbortHandle, time::timeout};
 
 use super::{Build, BuildError, Config, LoopGuard, NAME};
 use crate::{
+    interfaces::HostAddress,
     metrics::Metrics,
-    upstream::{Group, Host, MAX_UPSTREAMS, ResolvConf, Settings, Target, To, Upstream, resolve},
+    upstream::{
+        Group, Host, MAX_UPSTREAMS, Over, ResolvConf, Settings, System, Target, To, Upstream,
+        resolve,
+    },
 };
 
 /// Where the upstreams of a forward come from, and the group that they make.
@@ -33,13 +37,13 @@ pub(super) struct Sources {
 enum Source {
     Server(Target),
     File {
-        servers: watch::Receiver<Vec<IpAddr>>,
+        servers: watch::Receiver<Vec<HostAddress>>,
         /// Watches the file for as long as it is held.
         _file: Arc<ResolvConf>,
     },
     Host {
         host: Host,
-        addresses: watch::Receiver<Vec<IpAddr>>,
+        addresses: watch::Receiver<Vec<HostAddress>>,
         lookup: AbortHandle,
     },
 }
@@ -72,6 +76,16 @@ impl Sources {
             let count = targets.len();
             let action = format!("more than {MAX_UPSTREAMS} TOs configured: {count}");
             return Err(error(action, None));
+        }
+        // An empty file is passed over as long as anything else is left. A host may have no address yet.
+        let may_come = list.iter().any(|one| matches!(one, Source::Host { .. }));
+        if targets.is_empty() && !may_come {
+            let files = config.to.iter().filter_map(|to| match to {
+                To::File(path) => Some(format!("{:?}", path.display().to_string())),
+                _ => None,
+            });
+            let files = files.collect::<Vec<_>>().join(", ");
+            return Err(error(format!("no nameservers found in {files}"), None));
         }
         let wants_tls = config.to.iter().any(|to| match to {
             To::Server(target) => target.over.is_secure(),
@@ -200,7 +214,7 @@ impl Drop for Sources {
     }
 }
 
-async fn follow(mut servers: watch::Receiver<Vec<IpAddr>>, sources: Weak<Sources>) {
+async fn follow(mut servers: watch::Receiver<Vec<HostAddress>>, sources: Weak<Sources>) {
     while servers.changed().await.is_ok() {
         let Some(sources) = sources.upgrade() else {
             return;
@@ -214,11 +228,11 @@ async fn look_up(
     host: Host,
     servers: Box<[SocketAddr]>,
     runtime: Handle,
-    found: watch::Sender<Vec<IpAddr>>,
+    found: watch::Sender<Vec<HostAddress>>,
 ) {
     let (mut pause, longest) = PAUSES;
     loop {
-        match resolve(&host, &servers, &runtime).await {
+        match resolve(&host, &servers, &System::default(), &runtime).await {
             Ok(addresses) => {
                 found.send_replace(addresses);
                 // Nothing is sent any more; whoever follows sees the channel closed.
@@ -279,11 +293,9 @@ fn targets(list: &[Source]) -> Vec<Target> {
             Source::Server(target) => add(target.clone()),
             Source::File { servers, .. } => {
                 let servers = servers.borrow();
-                servers
-                    .iter()
-                    .copied()
-                    .map(Target::plain)
-                    .for_each(&mut add);
+                let at =
+                    |server: &HostAddress| Target::at(server.with_port(Over::Dns.default_port()));
+                servers.iter().map(at).for_each(&mut add);
             }
             Source::Host {
                 host, addresses, ..

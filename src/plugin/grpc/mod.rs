@@ -102,6 +102,10 @@ impl Setup for Config {
                 }
             }
         }
+        // An empty file is passed over as long as anything else is left.
+        if places.is_empty() {
+            return Err(error("no nameservers found".to_owned(), None));
+        }
         if places.len() > MAX_UPSTREAMS {
             let count = places.len();
             let action = format!("more than {MAX_UPSTREAMS} TOs configured: {count}");

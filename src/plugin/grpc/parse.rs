@@ -1,10 +1,11 @@
 //! `grpc FROM TO... { ... }` as a Corefile has it.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use super::{Config, NAME, To};
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, Word, host_of, unknown_property},
+    interfaces::HostAddress,
     plugin::{
         ZoneList,
         forward::{names, policy, server_name, tls_files},
@@ -83,7 +84,7 @@ fn target(word: &Word, doubts: &mut Vec<Diagnostic>) -> Result<To, Diagnostic> {
             return Err(word.error(message).expected("an address, or grpc://"));
         }
     };
-    let bare = host_of(rest).and_then(|host| host.parse::<IpAddr>().ok());
+    let bare = host_of(rest).and_then(|host| host.parse::<HostAddress>().ok());
     if let Some(address) = bare {
         if default == PORTS.0 {
             let message = format!("'{word}' has no port: it is asked at port {default}");
@@ -93,7 +94,7 @@ fn target(word: &Word, doubts: &mut Vec<Diagnostic>) -> Result<To, Diagnostic> {
     }
     let address = rest.rsplit_once(':').and_then(|(host, port)| {
         let port = port.parse().ok().filter(|port| *port > 0)?;
-        Some((host_of(host)?.parse::<IpAddr>().ok()?, port))
+        Some((host_of(host)?.parse::<HostAddress>().ok()?, port))
     });
     if let Some((address, port)) = address {
         return Ok(To::Server(address.to_string(), port));

@@ -295,6 +295,7 @@ mod tests {
                 version: 0,
                 dnssec_ok: false,
                 wants_nsid: false,
+                is_padded: false,
             }),
             authentic_data: true,
             ..Query::internal(Question::new(name, Type::A, Class::IN))

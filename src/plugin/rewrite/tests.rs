@@ -478,6 +478,7 @@ fn options(rules: &str, own: &[(u16, &[u8])]) -> (Options, Options) {
         version: 0,
         dnssec_ok: false,
         wants_nsid: own.iter().any(|(code, _)| *code == Options::NSID),
+        is_padded: false,
     });
     for (code, data) in own.iter().filter(|(code, _)| *code != Options::NSID) {
         assert!(query.options.push(*code, data));

@@ -8,13 +8,7 @@
 //! What a secondary was told outlives a reload. A zone is told of for the first time once it is
 //! known: that is at the start, when a secondary may have missed what happened in between.
 
-use std::{
-    collections::HashMap,
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
@@ -25,6 +19,7 @@ use tokio::{
 
 use super::{Rule, Transferable, rule};
 use crate::{
+    interfaces::local_end,
     query::Question,
     wire::{Class, HEADER_LENGTH, Header, Name, Opcode, Rcode, Type},
 };
@@ -143,13 +138,7 @@ impl Notifier {
 
     /// Asks until there is an answer, or it has been tried often enough.
     async fn notify(&self, zone: Name) -> io::Result<Rcode> {
-        let any: IpAddr = if self.to.is_ipv4() {
-            Ipv4Addr::UNSPECIFIED.into()
-        } else {
-            Ipv6Addr::UNSPECIFIED.into()
-        };
-        let from = self.rules[self.rule].source.unwrap_or(any);
-        let socket = UdpSocket::bind((from, 0)).await?;
+        let socket = UdpSocket::bind(local_end(self.rules[self.rule].source, self.to)).await?;
         socket.connect(self.to).await?;
         let question = Question::new(zone, Type::SOA, Class::IN);
         let message = notification(rand::random(), &question);

@@ -11,18 +11,18 @@ use tokio::{
 
 use super::Visit;
 use crate::{
+    edns::Options,
+    message::has_option,
     server::caller::{Caller, Replies, is_query},
-    wire::{Header, Reader, Type},
+    wire::{Header, MAX_MESSAGE},
 };
 
 // How a stream or a connection is ended (§4.3).
 const NO_ERROR: VarInt = VarInt::from_u32(0);
+const INTERNAL_ERROR: VarInt = VarInt::from_u32(1);
 const PROTOCOL_ERROR: VarInt = VarInt::from_u32(2);
 pub(super) const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(4);
 const UNSPECIFIED_ERROR: VarInt = VarInt::from_u32(5);
-
-/// The EDNS option that means nothing here and must not be sent (§5.5.2).
-const TCP_KEEPALIVE: u16 = 11;
 
 /// Octets of a transfer that are written at once: each part may take the time for one.
 const PART: usize = 64 * 1024;
@@ -38,8 +38,14 @@ pub(super) async fn serve(visit: Visit, mut stop: watch::Receiver<bool>) {
     let mut stopping = pin!(async { drop(stop.wait_for(|stop| *stop).await) });
     let mut evicted = pin!(visit.places.evicted());
     let mut answering = FuturesUnordered::new();
+    // The ways in of streams that are done with: dropped unread, they would send STOP_SENDING, which is
+    // an error of the protocol to the client (§4.3.3). There are no more than streams may be open.
+    let mut ending = FuturesUnordered::new();
     let mut closing = false;
-    while !(closing && answering.is_empty()) {
+    let code = 'serving: loop {
+        if closing && answering.is_empty() {
+            break NO_ERROR;
+        }
         tokio::select! {
             opened = connection.accept_bi(), if !closing => match opened {
                 Ok((send, receive)) => {
@@ -53,18 +59,20 @@ pub(super) async fn serve(visit: Visit, mut stop: watch::Receiver<bool>) {
                 if answering.is_empty() {
                     visit.places.idle();
                 }
-                if let Err(Violation) = answered {
-                    count(&visit.caller(), "0x2");
-                    connection.close(PROTOCOL_ERROR, b"");
-                    return;
+                match answered {
+                    Ok(rest) => ending.push(rest.end()),
+                    Err(Violation) => break 'serving PROTOCOL_ERROR,
                 }
             }
+            Some(ended) = ending.next() => if let Err(Violation) = ended {
+                break 'serving PROTOCOL_ERROR;
+            },
             () = stopping.as_mut(), if !closing => closing = true,
-            () = evicted.as_mut(), if answering.is_empty() => break,
+            () = evicted.as_mut(), if answering.is_empty() => break NO_ERROR,
             () = timer.as_mut() => {
                 let now = Instant::now();
                 if answering.is_empty() && now >= deadline {
-                    break;
+                    break NO_ERROR;
                 }
                 let busy = now + settings.idle;
                 timer.as_mut().reset(if answering.is_empty() { deadline } else { busy });
@@ -73,8 +81,12 @@ pub(super) async fn serve(visit: Visit, mut stop: watch::Receiver<bool>) {
         if deadline < timer.deadline() {
             timer.as_mut().reset(deadline);
         }
+    };
+    if code == PROTOCOL_ERROR {
+        count(&visit.caller(), "0x2");
     }
-    connection.close(NO_ERROR, b"");
+    // Before the streams are dropped, which then say nothing more.
+    connection.close(code, b"");
 }
 
 /// One question and its reply; done once the client has the reply.
@@ -82,25 +94,26 @@ async fn answer(
     visit: &Visit,
     mut send: SendStream,
     mut receive: RecvStream,
-) -> Result<(), Violation> {
+) -> Result<Rest, Violation> {
     let Ok(_working) = visit.workers.acquire().await else {
-        return Ok(());
+        return Ok(Rest::of_half(receive));
     };
-    let asked = match timeout(visit.settings.first_query, read(&mut receive)).await {
+    let read = timeout(visit.settings.first_query, read(&mut receive)).await;
+    let asked = match read {
         Ok(Ok(Some(asked))) => asked,
-        Ok(Ok(None)) => return Ok(()), // it was withdrawn
         Ok(Err(violation)) => return Err(violation),
-        Err(_) => {
-            let _ = receive.stop(UNSPECIFIED_ERROR);
-            let _ = send.reset(UNSPECIFIED_ERROR);
-            return Ok(());
+        // It was withdrawn, or does not come.
+        Ok(Ok(None)) | Err(_) => {
+            let _ = send.reset(INTERNAL_ERROR);
+            count(&visit.caller(), "0x1");
+            return Ok(Rest::of_half(receive));
         }
     };
     let caller = visit.caller();
     let framed = match caller.ask(&asked).await {
         Replies::None => {
             let _ = send.reset(UNSPECIFIED_ERROR);
-            return Ok(());
+            return Ok(Rest { receive, left: 0 });
         }
         Replies::One(reply) => {
             let length = u16::try_from(reply.len()).expect("the writer keeps to 65,535 octets");
@@ -111,7 +124,9 @@ async fn answer(
     for part in framed.chunks(PART) {
         let written = timeout(visit.settings.write, send.write_all(part)).await;
         if !matches!(written, Ok(Ok(()))) {
-            return Ok(());
+            // Dropped, it would end as if the reply were whole.
+            let _ = send.reset(INTERNAL_ERROR);
+            return Ok(Rest { receive, left: 0 });
         }
     }
     let _ = send.finish();
@@ -121,7 +136,30 @@ async fn answer(
         return Err(Violation);
     }
     let _ = timeout(visit.settings.write, send.stopped()).await;
-    Ok(())
+    Ok(Rest { receive, left: 0 })
+}
+
+/// What is left of a stream's way in, and the octets that may still come.
+struct Rest {
+    receive: RecvStream,
+    left: usize,
+}
+
+impl Rest {
+    /// Behind a question that was not waited for: no more than the rest of that.
+    fn of_half(receive: RecvStream) -> Self {
+        let left = 2 + MAX_MESSAGE;
+        Self { receive, left }
+    }
+
+    /// Reads it to its end.
+    async fn end(mut self) -> Result<(), Violation> {
+        let mut part = [0; 512];
+        while let Ok(Some(length)) = self.receive.read(&mut part).await {
+            self.left = self.left.checked_sub(length).ok_or(Violation)?;
+        }
+        Ok(())
+    }
 }
 
 /// The question of a stream; nothing where the client or the connection has gone away meanwhile.
@@ -153,32 +191,8 @@ fn whole(read: &Result<(), ReadExactError>) -> Result<bool, Violation> {
 /// Whether a message may be asked: its id is 0 (§4.2.1), and it has no option that belongs to TCP.
 fn is_allowed(message: &[u8]) -> bool {
     let header = Header::read(message);
-    header.is_some_and(|header| header.id == 0 && !keeps_alive(message, &header))
-        && is_query(message)
-}
-
-fn keeps_alive(message: &[u8], header: &Header) -> bool {
-    let mut reader = Reader::new(message);
-    let records = header.counts[1..].iter().map(|count| u32::from(*count));
-    if (0..header.counts[0]).any(|_| reader.question().is_err()) {
-        return false;
-    }
-    for _ in 0..records.sum() {
-        let Ok(record) = reader.record() else {
-            return false;
-        };
-        let mut options = record.data(message);
-        while record.rtype == Type::OPT
-            && let Some((head, rest)) = options.split_at_checked(4)
-        {
-            if u16::from_be_bytes([head[0], head[1]]) == TCP_KEEPALIVE {
-                return true;
-            }
-            let length = u16::from_be_bytes([head[2], head[3]]);
-            options = rest.get(usize::from(length)..).unwrap_or_default();
-        }
-    }
-    false
+    let keeps_alive = |header: &Header| has_option(message, header, Options::KEEPALIVE);
+    header.is_some_and(|header| header.id == 0 && !keeps_alive(&header)) && is_query(message)
 }
 
 fn count(caller: &Caller, status: &str) {

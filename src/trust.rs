@@ -1,0 +1,354 @@
+//! Which certificates are accepted from the other side of TLS, where files name the trusted ones.
+//!
+//! A trusted certificate is an authority: what it signed is accepted (RFC 5280 section 6). It is also
+//! accepted itself, byte for byte, when the other side presents it: a self-signed certificate that is
+//! named as the CA. OpenSSL and Go do so too, and such certificates are common (`openssl req -x509`
+//! makes them); webpki alone refuses them, because they say that they are authorities. Name, validity
+//! period and purpose are checked all the same.
+
+mod certificate;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    server::{
+        ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+
+use self::certificate::{Certificate, Purpose};
+
+/// The kinds of private keys that are used, and of the keys that certificates are checked by.
+pub const KEYS: &str = "ECDSA P-256 or P-384, Ed25519, or RSA of 2048 to 4096 bits";
+
+/// Whether a private key is of one of these kinds.
+pub fn is_usable(key: &PrivateKeyDer<'_>) -> bool {
+    rustls::crypto::ring::sign::any_supported_type(key).is_ok()
+}
+
+/// Trusted certificates.
+#[derive(Clone, Debug)]
+pub struct Trusted {
+    authorities: Arc<RootCertStore>,
+    /// Those that may be presented themselves.
+    presentable: Arc<[CertificateDer<'static>]>,
+}
+
+impl Trusted {
+    /// All of these; an error if one of them is no certificate.
+    pub fn all(certificates: Vec<CertificateDer<'static>>) -> Result<Self, Error> {
+        let mut authorities = RootCertStore::empty();
+        for certificate in &certificates {
+            authorities.add(certificate.clone())?;
+        }
+        Ok(Self {
+            authorities: Arc::new(authorities),
+            presentable: certificates.into(),
+        })
+    }
+
+    /// Those of the system that can be used, perhaps none.
+    pub fn system() -> Self {
+        let certificates = rustls_native_certs::load_native_certs().certs;
+        let mut authorities = RootCertStore::empty();
+        // Nearly all are authorities and nothing else; what names no host is never accepted for one.
+        let names_a_host = |one: &CertificateDer<'_>| {
+            Certificate::read(one).is_some_and(|read| read.has_alternative_names)
+        };
+        let presentable = certificates.iter().filter(|one| names_a_host(one)).cloned();
+        let presentable = presentable.collect();
+        authorities.add_parsable_certificates(certificates);
+        Self {
+            authorities: Arc::new(authorities),
+            presentable,
+        }
+    }
+
+    /// Whether there are none, so that nothing can be accepted.
+    pub fn is_empty(&self) -> bool {
+        self.authorities.is_empty()
+    }
+
+    /// Checks servers.
+    pub fn of_servers(
+        &self,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Arc<dyn ServerCertVerifier>, VerifierBuilderError> {
+        let authorities = Arc::clone(&self.authorities);
+        let chains = WebPkiServerVerifier::builder_with_provider(authorities, provider).build()?;
+        Ok(Arc::new(Servers {
+            chains,
+            presentable: Arc::clone(&self.presentable),
+        }))
+    }
+
+    /// Checks clients, of which those without a certificate are let in where it is `optional`.
+    pub fn of_clients(
+        &self,
+        provider: Arc<CryptoProvider>,
+        optional: bool,
+    ) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
+        let authorities = Arc::clone(&self.authorities);
+        let builder = WebPkiClientVerifier::builder_with_provider(authorities, provider);
+        let builder = if optional {
+            builder.allow_unauthenticated()
+        } else {
+            builder
+        };
+        Ok(Arc::new(Clients {
+            chains: builder.build()?,
+            presentable: Arc::clone(&self.presentable),
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct Servers {
+    chains: Arc<WebPkiServerVerifier>,
+    presentable: Arc<[CertificateDer<'static>]>,
+}
+
+impl ServerCertVerifier for Servers {
+    fn verify_server_cert(
+        &self,
+        presented: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if !self.presentable.contains(presented) {
+            return self
+                .chains
+                .verify_server_cert(presented, between, name, ocsp, now);
+        }
+        is_in_force(presented, Purpose::Server, now)?;
+        verify_server_name(&ParsedCertificate::try_from(presented)?, name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains
+            .verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains
+            .verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
+    }
+}
+
+#[derive(Debug)]
+struct Clients {
+    chains: Arc<dyn ClientCertVerifier>,
+    presentable: Arc<[CertificateDer<'static>]>,
+}
+
+impl ClientCertVerifier for Clients {
+    fn offer_client_auth(&self) -> bool {
+        self.chains.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.chains.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.chains.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        presented: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        if !self.presentable.contains(presented) {
+            return self.chains.verify_client_cert(presented, between, now);
+        }
+        is_in_force(presented, Purpose::Client, now)?;
+        // Reads the rest of it, and refuses critical extensions that are not known.
+        ParsedCertificate::try_from(presented)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains
+            .verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains
+            .verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
+    }
+}
+
+fn is_in_force(
+    certificate: &CertificateDer<'_>,
+    purpose: Purpose,
+    now: UnixTime,
+) -> Result<(), Error> {
+    let read = Certificate::read(certificate).ok_or(CertificateError::BadEncoding)?;
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if now < read.valid.0 {
+        return Err(CertificateError::NotValidYet.into());
+    }
+    if now > read.valid.1 {
+        return Err(CertificateError::Expired.into());
+    }
+    if !read.is_for(purpose) {
+        return Err(CertificateError::InvalidPurpose.into());
+    }
+    Ok(())
+}
+
+/// Why the file of a [`Followed`] cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each says it
+pub enum FileError {
+    #[error("cannot read certificates from {0}")]
+    Pem(PathBuf, #[source] rustls::pki_types::pem::Error),
+    #[error("a certificate in {0} cannot be used")]
+    Certificate(PathBuf, #[source] Error),
+    #[error("no certificate in {0}")]
+    Empty(PathBuf, #[source] VerifierBuilderError),
+}
+
+/// Checks servers by the certificates of a file that is read again as time goes by: the CA of a
+/// cluster is renewed in place, in the volume of its service account.
+#[derive(Debug)]
+pub struct Followed {
+    path: PathBuf,
+    provider: Arc<CryptoProvider>,
+    current: Mutex<(Arc<dyn ServerCertVerifier>, Instant)>,
+}
+
+impl Followed {
+    /// How long what was read counts.
+    const INTERVAL: Duration = Duration::from_mins(1);
+
+    /// Reads the file.
+    pub fn open(path: &Path, provider: Arc<CryptoProvider>) -> Result<Self, FileError> {
+        let read = read(path, &provider)?;
+        Ok(Self {
+            path: path.to_owned(),
+            provider,
+            current: Mutex::new((read, Instant::now())),
+        })
+    }
+
+    /// A file that cannot be used leaves the certificates that were read last.
+    fn current(&self) -> Arc<dyn ServerCertVerifier> {
+        let mut current = self.current.lock();
+        if current.1.elapsed() >= Self::INTERVAL {
+            match read(&self.path, &self.provider) {
+                Ok(read) => current.0 = read,
+                Err(error) => {
+                    let error = anyhow::Error::from(error);
+                    tracing::warn!(
+                        "the certificates that were read before stay trusted: {error:#}"
+                    );
+                }
+            }
+            current.1 = Instant::now();
+        }
+        Arc::clone(&current.0)
+    }
+}
+
+fn read(
+    path: &Path,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, FileError> {
+    let certificates = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| FileError::Pem(path.to_owned(), error))?;
+    Trusted::all(certificates)
+        .map_err(|error| FileError::Certificate(path.to_owned(), error))?
+        .of_servers(Arc::clone(provider))
+        .map_err(|error| FileError::Empty(path.to_owned(), error))
+}
+
+impl ServerCertVerifier for Followed {
+    fn verify_server_cert(
+        &self,
+        presented: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.current()
+            .verify_server_cert(presented, between, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.current()
+            .verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.current()
+            .verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.current().supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests;

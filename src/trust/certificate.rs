@@ -1,0 +1,204 @@
+//! The parts of a certificate that webpki checks only along a chain: its validity period and its
+//! purpose (RFC 5280 section 4.1).
+
+/// What is read of a certificate.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Certificate {
+    /// First and last second of validity, since 1970.
+    pub(super) valid: (i64, i64),
+    /// Whether there is a subjectAltName, the only place where names of hosts are looked for.
+    pub(super) has_alternative_names: bool,
+    /// What it is for (extKeyUsage): servers, clients; both where it does not say.
+    purposes: [bool; 2],
+}
+
+/// What a certificate is presented for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    Server,
+    Client,
+}
+
+// Tags of DER (X.690 section 8).
+const OID: u8 = 0x06;
+const OCTETS: u8 = 0x04;
+const SEQUENCE: u8 = 0x30;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+const VERSION: u8 = 0xA0;
+const EXTENSIONS: u8 = 0xA3;
+
+// 2.5.29.17, 2.5.29.37, anyExtendedKeyUsage, serverAuth and clientAuth (RFC 5280 section 4.2.1).
+const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1D, 0x11];
+const KEY_USAGE: &[u8] = &[0x55, 0x1D, 0x25];
+const ANY_USAGE: &[u8] = &[0x55, 0x1D, 0x25, 0x00];
+const SERVER_AUTH: &[u8] = &[0x2B, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
+const CLIENT_AUTH: &[u8] = &[0x2B, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
+
+impl Certificate {
+    /// Reads a certificate; nothing where it is none.
+    pub(super) fn read(der: &[u8]) -> Option<Self> {
+        let mut whole = Reader(der).inside(SEQUENCE)?;
+        let mut body = whole.inside(SEQUENCE)?;
+        if body.peek() == Some(VERSION) {
+            body.next()?;
+        }
+        // Serial number, signature algorithm, issuer.
+        for _ in 0..3 {
+            body.next()?;
+        }
+        let mut validity = body.inside(SEQUENCE)?;
+        let mut read = Self {
+            valid: (validity.time()?, validity.time()?),
+            has_alternative_names: false,
+            purposes: [true; 2],
+        };
+        while let Some(tag) = body.peek() {
+            let (_, content) = body.next()?;
+            if tag == EXTENSIONS {
+                read.extensions(Reader(content).inside(SEQUENCE)?)?;
+            }
+        }
+        Some(read)
+    }
+
+    fn extensions(&mut self, mut list: Reader<'_>) -> Option<()> {
+        while list.peek().is_some() {
+            let mut extension = list.inside(SEQUENCE)?;
+            let id = extension.inside(OID)?.0;
+            self.has_alternative_names |= id == ALTERNATIVE_NAMES;
+            if id == KEY_USAGE {
+                if extension.peek() != Some(OCTETS) {
+                    extension.next()?; // whether it is critical
+                }
+                let mut usages = extension.inside(OCTETS)?.inside(SEQUENCE)?;
+                self.purposes = [false; 2];
+                while usages.peek().is_some() {
+                    let usage = usages.inside(OID)?.0;
+                    self.purposes[0] |= usage == ANY_USAGE || usage == SERVER_AUTH;
+                    self.purposes[1] |= usage == ANY_USAGE || usage == CLIENT_AUTH;
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Whether it may be presented for `purpose`.
+    pub(super) fn is_for(&self, purpose: Purpose) -> bool {
+        self.purposes[purpose as usize]
+    }
+}
+
+/// What is left of the content of a DER value.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// The tag of the next value.
+    fn peek(&self) -> Option<u8> {
+        self.0.first().copied()
+    }
+
+    /// The next value: tag and content.
+    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+        let (tag, rest) = self.0.split_first()?;
+        let (first, rest) = rest.split_first()?;
+        let (length, rest) = match *first {
+            short @ ..=0x7F => (usize::from(short), rest),
+            // No certificate needs more than three bytes of length.
+            long @ 0x81..=0x83 => {
+                let (length, rest) = rest.split_at_checked(usize::from(long - 0x80))?;
+                let length = length
+                    .iter()
+                    .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+                (length, rest)
+            }
+            _ => return None,
+        };
+        let (content, rest) = rest.split_at_checked(length)?;
+        self.0 = rest;
+        Some((*tag, content))
+    }
+
+    /// The content of the next value, which must have this tag.
+    fn inside(&mut self, tag: u8) -> Option<Self> {
+        let (found, content) = self.next()?;
+        (found == tag).then_some(Self(content))
+    }
+
+    /// A time of the two forms that certificates have (RFC 5280 section 4.1.2.5), in seconds.
+    fn time(&mut self) -> Option<i64> {
+        let (tag, text) = self.next()?;
+        let (year, rest) = match tag {
+            UTC_TIME => {
+                let (year, rest) = number(text, 2)?;
+                (if year < 50 { 2000 + year } else { 1900 + year }, rest)
+            }
+            GENERALIZED_TIME => number(text, 4)?,
+            _ => return None,
+        };
+        let (month, rest) = number(rest, 2)?;
+        let (day, rest) = number(rest, 2)?;
+        let (hour, rest) = number(rest, 2)?;
+        let (minute, rest) = number(rest, 2)?;
+        let (second, rest) = number(rest, 2)?;
+        let is_good = (1..=12).contains(&month) && (1..=31).contains(&day);
+        (is_good && rest == b"Z")
+            .then(|| days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
+    }
+}
+
+fn number(text: &[u8], digits: usize) -> Option<(i64, &[u8])> {
+    let (number, rest) = text.split_at_checked(digits)?;
+    let is_number = number.iter().all(u8::is_ascii_digit);
+    let number = number
+        .iter()
+        .fold(0, |sum, digit| sum * 10 + i64::from(digit & 0x0F));
+    is_number.then_some((number, rest))
+}
+
+/// Days since 1970-01-01 in the Gregorian calendar. Years are counted from March on, so that a leap
+/// day is the last of its year.
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    let in_year = (153 * month + 2) / 5 + day - 1;
+    365 * year + leap_days + in_year - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_counted() {
+        for (year, month, day, wanted) in [
+            (1970, 1, 1, 0),
+            (1972, 2, 29, 789),
+            (2000, 3, 1, 11_017),
+            (2026, 11, 30, 20_787),
+            (9999, 12, 31, 2_932_896),
+        ] {
+            assert_eq!(days(year, month, day), wanted, "{year}-{month}-{day}");
+        }
+    }
+
+    #[test]
+    fn no_octets_make_it_panic() {
+        let made = rcgen::generate_simple_self_signed(["dns.test".to_owned()]).unwrap();
+        let der = made.cert.der();
+        let read = Certificate::read(der).unwrap();
+        assert!(read.has_alternative_names && read.is_for(Purpose::Server));
+        for end in 0..der.len() {
+            assert_eq!(Certificate::read(&der[..end]), None, "{end}");
+            let mut broken = der.to_vec();
+            for byte in [0, 0x30, 0x80, 0x83, 0xFF] {
+                broken[end] = byte;
+                let _ = Certificate::read(&broken);
+            }
+        }
+    }
+}
