@@ -30,7 +30,8 @@ pub fn location(words: &[Word<'_>], out: &mut Vec<u8>) -> Result<(), Fault> {
         return Err("an altitude in metres is expected".to_owned());
     };
     // Centimetres above 100 km below the reference spheroid.
-    let altitude = metres(altitude).and_then(|metres| u32::try_from(metres + 10_000_000).ok());
+    let altitude = metres(altitude).and_then(|metres| metres.checked_add(10_000_000));
+    let altitude = altitude.and_then(|metres| u32::try_from(metres).ok());
     let altitude =
         altitude.ok_or("the altitude is no number of metres from -100000 to 42849672.95")?;
     if let Some(word) = sizes.get(PRECISIONS.len()) {

@@ -311,6 +311,10 @@ fn errors_tell_file_line_and_what_is_wrong() {
             "a 1 LOC 1 N 1 E 0 100000000m\n",
             "db:2: '100000000m' is no number of metres up to 90000000",
         ),
+        (
+            "a 1 LOC 1 N 1 E 92233720368547758.07\n",
+            "db:2: the altitude is no number of metres from -100000 to 42849672.95",
+        ),
         ("a 1 LOC 1 N 1 E 0 1 1 1 1\n", "db:2: LOC ends before '1'"),
         (
             "a 1 APL 1:192.0.2.1/24\n",

@@ -30,6 +30,8 @@ pub struct Loader {
     held: Weak<Held>,
     /// Whether whatever is new is taken, not only what has another serial.
     by_time: bool,
+    /// Nothing was read yet: what is in the place is of an earlier configuration.
+    is_new: bool,
     /// The plugin that reads it, for the log.
     plugin: &'static str,
     /// Where records are counted that cannot be read and are left out. None: such a file is refused.
@@ -89,6 +91,7 @@ impl Loader {
             included: Vec::new(),
             held: Arc::downgrade(held),
             by_time,
+            is_new: true,
             plugin,
             left_out: None,
         }
@@ -157,14 +160,15 @@ impl Loader {
         }
     }
 
-    fn put(&self, held: &Held, zone: Zone) {
+    fn put(&mut self, held: &Held, zone: Zone) {
+        let is_new = std::mem::replace(&mut self.is_new, false);
         let (name, file) = (held.apex(), self.path().display());
         let serial = zone.timers().serial;
         if let Some(old) = held.zone() {
             if old.is_same(&zone) {
                 return;
             }
-            if old.timers().serial == serial && !self.by_time {
+            if old.timers().serial == serial && !self.by_time && !is_new {
                 let text = format!(
                     "{file} has changed and its serial has not: zone {name} stays as it was; raise \
                      the serial {serial}"

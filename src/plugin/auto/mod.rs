@@ -56,7 +56,8 @@ impl Setup for Config {
             table: ArcSwap::default(),
             changed: watch::Sender::new(()),
         });
-        let key = format!("{:?} {} {}", self.directory, self.pattern, self.template);
+        let (pattern, template) = (&self.pattern, &self.template);
+        let key = format!("{} {pattern} {template}", self.directory.display());
         let known = build
             .parts
             .keep(&key, || Ok::<_, BuildError>(Known::default()))?;

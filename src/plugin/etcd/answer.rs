@@ -74,7 +74,7 @@ enum DeadEnd {
     /// etcd did not say what the last name has.
     Failure(String),
     /// The last name is of another zone, or has no key here.
-    Elsewhere(Target),
+    Elsewhere(Box<Target>),
 }
 
 /// Why there are no records.
@@ -335,7 +335,9 @@ impl Lookup {
     async fn append(&self, name: Name, rtype: Type, made: &mut Vec<Made>) -> Option<DeadEnd> {
         let target = self.elsewhere(name, rtype).await;
         made.extend(records_of(&target));
-        target.is_dead_end().then_some(DeadEnd::Elsewhere(target))
+        target
+            .is_dead_end()
+            .then_some(DeadEnd::Elsewhere(Box::new(target)))
     }
 
     /// What the server itself answers about a name of another zone.

@@ -54,12 +54,20 @@ impl Setup for Config {
         let mut watching = JoinSet::new();
         for file in &self.files {
             for zone in file.zones.names() {
-                let held = Arc::new(Held::new(*zone));
+                // What was read stays across a reload, should the file be gone at that moment.
+                let key = format!("{} {zone}", file.path.display());
+                let empty = || Ok::<_, BuildError>(Held::new(*zone));
+                let held = build.parts.keep(&key, empty)?;
                 let mut loader = Loader::new(&file.path, &held, file.reload_by_mtime, NAME);
                 match (loader.look(), file.reload) {
                     (Ok(()), _) => {}
                     (Err(trouble @ Trouble::Unreadable { .. }), Some(reload)) => {
-                        tracing::warn!("{trouble}; it is tried again in {reload:?}");
+                        let stand = if held.zone().is_some() {
+                            "the zone stays as it is"
+                        } else {
+                            "the zone fails until it is there"
+                        };
+                        tracing::warn!("{trouble}; {stand}, and it is tried again in {reload:?}");
                     }
                     (Err(trouble), _) => return Err(failed(*zone, trouble)),
                 }

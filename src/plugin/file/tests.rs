@@ -21,7 +21,11 @@ fn config(text: &str) -> Config {
 }
 
 fn build(config: &Config) -> Result<Arc<dyn Plugin>, String> {
-    testing::build(&Parts::default(), &Metrics::new(), |build| {
+    build_with(&Parts::default(), config)
+}
+
+fn build_with(parts: &Parts, config: &Config) -> Result<Arc<dyn Plugin>, String> {
+    testing::build(parts, &Metrics::new(), |build| {
         let built = config.build(build);
         assert_eq!(build.offered.len(), usize::from(built.is_ok()));
         built.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
@@ -127,6 +131,30 @@ fn write(path: &Path, serial: u32, address: u8, included: Option<&Path>) {
     let text =
         format!("@ 1 SOA a a {serial} 1 1 1 1\nwww 1 A 192.0.2.{address}\n{include}{padding}");
     std::fs::write(path, text).unwrap();
+}
+
+#[tokio::test]
+async fn a_zone_outlives_a_reload_while_its_file_is_gone() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), ZONE).unwrap();
+    let config = config(&format!("file {}", file.path().display()));
+    let parts = Parts::default();
+    build_with(&parts, &config).unwrap();
+    // A reload takes what is in the file whatever its serial.
+    let changed = ZONE.replace("www 60 A", "www 60 AAAA ::1\nx 60 A");
+    std::fs::write(file.path(), changed).unwrap();
+    let parts = parts.succeed();
+    let plugin = build_with(&parts, &config).unwrap();
+    assert_eq!(
+        ask(&*plugin, "www.example.test", Type::A).await,
+        "NOERROR ZoneNoData "
+    );
+    file.close().unwrap();
+    let plugin = build_with(&parts.succeed(), &config).unwrap();
+    assert_eq!(
+        ask(&*plugin, "x.example.test", Type::A).await,
+        "NOERROR ZoneRecord A"
+    );
 }
 
 #[test]

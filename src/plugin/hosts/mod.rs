@@ -62,7 +62,8 @@ pub struct Hosts {
 impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
         // What was read stays across a reload, should the file be gone at that moment.
-        let key = format!("{:?} {:?} {:?}", self.file, self.rules, self.inline);
+        let (file, rules, inline) = (self.file.display(), &self.rules, &self.inline);
+        let key = format!("{file} {rules:?} {inline:?}");
         let empty = || Ok::<_, BuildError>(ArcSwap::default());
         let table = build.parts.keep(&key, empty)?;
         let mut watched = Watched::new(self, &table, build.metrics);

@@ -71,7 +71,7 @@ impl Setup for Config {
         if let Policy::Weighted { file, reload } = &self.policy {
             // What was read stays across a reload, should the file be gone at that moment.
             let empty = || Ok::<_, BuildError>(ArcSwap::default());
-            let published = build.parts.keep(&format!("{file:?}"), empty)?;
+            let published = build.parts.keep(&file.to_string_lossy(), empty)?;
             let mut watched = Watched::new(file, &published);
             watched.start(reload.is_some())?;
             if let Some(reload) = reload {
