@@ -262,6 +262,12 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("lodestone_cluster_age_seconds", "gauge", "kind", ""),
     ("lodestone_cluster_objects", "gauge", "kind", ""),
     (
+        "lodestone_cluster_skipped_fields_total",
+        "counter",
+        "kind",
+        "",
+    ),
+    (
         "lodestone_cluster_skipped_objects_total",
         "counter",
         "kind",
@@ -398,6 +404,10 @@ fn touch(metrics: &Metrics) {
             .set(0.5);
         true
     });
+    cluster
+        .skipped_fields_total
+        .with_label_values(&["services"])
+        .inc();
     cluster
         .skipped_objects_total
         .with_label_values(&["services"])

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Answer, Known, name::Labels};
+use super::{Answer, Answers, Known, name::Labels};
 use crate::{
     cluster::Service,
     reply::{Data, Owner, Section},
@@ -63,7 +63,7 @@ impl Answer<'_> {
         .form(place.form());
         match found {
             // What is not known yet may exist: half an answer would deny it.
-            Err(why) if !self.view.cluster.synced() => Err(why),
+            Err(why) if !self.view.knows(why) => Err(why),
             Err(_) => Ok(None),
             found => found,
         }
