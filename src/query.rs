@@ -308,6 +308,7 @@ mod tests {
                 version: 0,
                 dnssec_ok: false,
                 wants_nsid: false,
+                is_padded: false,
             });
             query.udp_limit = udp_limit;
             query.transport = Transport::Udp;

@@ -373,10 +373,107 @@ async fn a_bad_file_keeps_what_it_said_and_the_others_are_served() {
     fs::write(directory.path().join("a.yaml"), half).unwrap();
     fs::write(directory.path().join("b.yaml"), service("c", "{}")).unwrap();
     until(&source, "the other file is read", |it| has(it, "c")).await;
-    assert!(has(source.cluster(), "a") && !has(source.cluster(), "new"));
+    // Which object the broken document was to be is not known, so all that stood there stays.
+    assert!(has(source.cluster(), "a") && has(source.cluster(), "new"));
     fs::write(directory.path().join("a.yaml"), service("new", "{}")).unwrap();
     until(&source, "the file is good again", |it| {
         has(it, "new") && !has(it, "a")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_fault_in_one_document_costs_no_other() {
+    let text = [
+        service(
+            "first",
+            "{clusterIP: 10.96.0.7, externalIPs: [192.0.2.1, nonsense]}",
+        ),
+        "kind: [".to_owned(),
+        service("none", "7"),
+        service("last", "{ports: [{name: null, port: 80}, {port: many}]}"),
+    ];
+    let directory = directory(&[("a.yaml", &text.join("\n---\n"))]);
+    let source = read(&directory).await;
+    assert!(!has(source.cluster(), "none"));
+    let first = entry(&source, "default", "first").service.clone().unwrap();
+    assert_eq!(first.external.as_ref().unwrap().addresses.len(), 1);
+    let last = entry(&source, "default", "last").service.clone().unwrap();
+    assert_eq!(last.ports.len(), 1);
+    let stats = source.cluster().stats();
+    assert_eq!(stats.left_out(Kind::Service), 2);
+    assert_eq!(stats.skipped(Kind::Service), 1);
+    // An object that can no longer be read stays as it was; what is no longer there goes.
+    let text = [service("first", "none"), service("new", "{}")];
+    fs::write(directory.path().join("a.yaml"), text.join("---\n")).unwrap();
+    until(&source, "the file is read again", |it| {
+        has(it, "new") && !has(it, "last")
+    })
+    .await;
+    assert!(has(source.cluster(), "first"));
+}
+
+#[tokio::test]
+async fn typed_lists_are_read() {
+    let services = r#"{"kind": "ServiceList", "apiVersion": "v1", "metadata": {"resourceVersion": "7"},
+        "items": [{"metadata": {"name": "one", "namespace": "default"}, "spec": {"clusterIP": "10.96.0.7"}},
+        {"metadata": {"name": 7}, "spec": {}},
+        {"metadata": {"name": "two", "namespace": "default"}, "spec": {"clusterIP": "None"}}]}"#;
+    let slices = "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSliceList
+items:
+- metadata: {name: two-1, labels: {kubernetes.io/service-name: two}}
+  addressType: IPv4
+  endpoints: [{addresses: [10.1.0.1]}]
+";
+    let directory = directory(&[("services.json", services), ("slices.yaml", slices)]);
+    let source = read(&directory).await;
+    assert!(has(source.cluster(), "one"));
+    assert_eq!(entry(&source, "default", "two").endpoints().count(), 1);
+}
+
+#[tokio::test]
+async fn endpoints_give_addresses_to_a_service_without_selector() {
+    let endpoints = "
+apiVersion: v1
+kind: Endpoints
+metadata: {name: outside}
+subsets:
+- addresses: [{ip: 192.0.2.010, hostname: a}, {ip: fd00::1}, {ip: nonsense}]
+  notReadyAddresses: [{ip: 192.0.2.11}]
+  ports: [{name: sql, port: 5432}]
+";
+    let headless = "{clusterIP: None, ports: [{name: sql, port: 5432}]}";
+    let directory = directory(&[
+        ("service.yaml", &service("outside", headless)),
+        ("endpoints.yaml", endpoints),
+        ("others.yaml", &endpoints.replace("outside", "nobody")),
+    ]);
+    let source = read(&directory).await;
+    let outside = entry(&source, "default", "outside");
+    let ready: Vec<_> = outside.slices.iter().flat_map(|it| it.ready()).collect();
+    let addresses: Vec<_> = ready.iter().map(|it| it.address.to_string()).collect();
+    assert_eq!(addresses, ["192.0.2.10", "fd00::1"]);
+    assert_eq!(ready[0].hostname(), Some("a"));
+    assert_eq!(outside.endpoints().count(), 3);
+    assert_eq!(outside.slices[0].ports[0].number, Some(5432));
+    assert!(
+        !has(source.cluster(), "nobody"),
+        "as the mirroring controller, for Services alone"
+    );
+    // A slice of its own takes their place.
+    let slice = "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: outside-1, labels: {kubernetes.io/service-name: outside}}
+addressType: IPv4
+endpoints: [{addresses: [10.9.9.9]}]
+";
+    fs::write(directory.path().join("slice.yaml"), slice).unwrap();
+    until(&source, "the slice counts", |it| {
+        it.entry("default", "outside")
+            .is_some_and(|it| it.endpoints().count() == 1)
     })
     .await;
 }

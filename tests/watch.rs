@@ -423,7 +423,7 @@ async fn events_told_twice_or_out_of_order_end_in_the_right_state() {
 
 #[tokio::test]
 async fn a_bad_object_is_skipped_and_the_others_are_served() {
-    let bad = r#"{"metadata":{"name":"bad","namespace":"ns"},"spec":{"clusterIP":"ten"}}"#;
+    let bad = r#"{"metadata":{"name":"bad","namespace":"ns"},"spec":"none"}"#;
     let api = server().await;
     api.streamed_lists(StreamedLists::Refused(422));
     api.fault(On::List(Kind::Service), Fault::Insert(bad.into()));
@@ -439,7 +439,8 @@ async fn a_bad_object_is_skipped_and_the_others_are_served() {
 async fn an_object_that_turns_bad_stays_as_it_was() {
     let api = server().await;
     let source = watch(&api).await;
-    let mut bad = service("a", "ten");
+    let mut bad = service("a", "10.0.0.1");
+    bad["spec"] = json!("none");
     api.apply(Kind::Service, &bad);
     skipped(&source, 1).await;
     assert!(has(source.cluster(), "a"));
@@ -448,13 +449,70 @@ async fn an_object_that_turns_bad_stays_as_it_was() {
     skipped(&source, 2).await;
     follows(&api, &source).await;
     assert!(has(source.cluster(), "a"));
-    bad["spec"]["clusterIP"] = json!("10.0.0.9");
-    api.apply(Kind::Service, &bad);
+    api.apply(Kind::Service, &service("a", "10.0.0.9"));
     let nine = "10.0.0.9".parse().unwrap();
     until(&source, "a is good again", |it| {
         it.owners(nine).count() == 1
     })
     .await;
+}
+
+#[tokio::test]
+async fn one_bad_address_voids_no_object_and_keeps_no_old_state() {
+    let api = server().await;
+    let mut balanced = service("balanced", "10.0.0.4");
+    balanced["spec"]["externalIPs"] = json!(["203.000.113.009", "203.0.113.x"]);
+    balanced["status"] = json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.010"}]}});
+    api.apply(Kind::Service, &balanced);
+    let source = watch(&api).await;
+    let external = |cluster: &Cluster, name: &str| {
+        let entry = cluster.entry("ns", name)?.share();
+        let external = entry.service.as_ref()?.external.as_ref()?;
+        Some(
+            external
+                .addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>(),
+        )
+    };
+    let known = external(source.cluster(), "balanced").expect("it is served");
+    assert_eq!(known, ["203.0.113.9", "203.0.113.10"]);
+    // At an update what is good of the new state counts, and not the old one.
+    let addresses = ["192.0.2.1", "192.0.2.004", "192.0.2.300", "192.0.2.3"];
+    api.apply(Kind::Slice, &slice("a-1", "a", &addresses));
+    until(&source, "the slice changes", |it| endpoints(it, "a") == 3).await;
+    let fourth = "192.0.2.4".parse().unwrap();
+    assert_eq!(
+        source.cluster().owners(fourth).count(),
+        1,
+        "decimal, as it is routed"
+    );
+    let stats = source.cluster().stats();
+    assert_eq!(stats.left_out(Kind::Service), 1);
+    assert_eq!(stats.left_out(Kind::Slice), 1);
+    assert_eq!(
+        (stats.skipped(Kind::Service), stats.skipped(Kind::Slice)),
+        (0, 0)
+    );
+}
+
+#[tokio::test]
+async fn where_every_list_in_pages_expires_it_lists_without_pages() {
+    let api = server().await;
+    api.streamed_lists(StreamedLists::Refused(422));
+    api.longest_page(1);
+    api.refuse_pages(true);
+    let source = watch(&api).await;
+    assert!(has(source.cluster(), "a") && has(source.cluster(), "b"));
+    follows(&api, &source).await;
+    // What has gone in between is gone after such a list too.
+    api.unseen(|store| {
+        store.delete(Kind::Service, "ns", "b");
+        store.compact();
+    });
+    until(&source, "b goes", |it| !has(it, "b")).await;
+    assert!(has(source.cluster(), "a") && has(source.cluster(), "c"));
 }
 
 #[tokio::test]
@@ -518,6 +576,58 @@ async fn what_is_known_outlives_the_api_server() {
         has(it, "c") && !has(it, "a")
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_source_in_the_place_of_another_serves_what_that_one_knew() {
+    let api = server().await;
+    api.apply(Kind::Pod, &pod("runs", "10.1.0.1", "Running"));
+    let first = watch(&api).await;
+    let serial = first.cluster().serial();
+    let mut settings = settings(&api);
+    settings.pods = true;
+    settings.pod_names = true;
+    for kind in [Kind::Namespace, Kind::Service, Kind::Slice, Kind::Pod] {
+        for _ in 0..3 {
+            api.fault(On::Streamed(kind), Fault::Status(503));
+        }
+        api.fault(On::List(kind), Fault::Silence);
+    }
+    api.unseen(|store| {
+        store.delete(Kind::Service, "ns", "b");
+        store.compact();
+    });
+    let second = Source::succeed(Some(&first), settings.clone(), &Handle::current()).unwrap();
+    let cluster = second.cluster();
+    assert!(cluster.is_ready() && !cluster.synced());
+    assert!(cluster.namespace("ns") && has(cluster, "a") && has(cluster, "b"));
+    assert_eq!(endpoints(cluster, "a"), 2);
+    assert_eq!(cluster.owners("10.1.0.2".parse().unwrap()).count(), 1);
+    assert_eq!(cluster.serial(), serial, "nothing has changed");
+    assert!(cluster.knows(Kind::Service) && cluster.knows(Kind::Slice));
+    assert!(!cluster.knows(Kind::Pod), "pods were not watched");
+    assert!(cluster.knows(Kind::Import), "and imports are not to be");
+    // One that was never in sync has nothing to give, but what it has inherited.
+    let third = Source::succeed(Some(&second), settings.clone(), &Handle::current()).unwrap();
+    assert!(third.cluster().is_ready() && has(third.cluster(), "b"));
+    assert!(!third.cluster().knows(Kind::Pod));
+    drop(third);
+    until(&second, "all is listed", Cluster::synced).await;
+    until(&second, "b goes", |it| !has(it, "b")).await;
+    assert!(second.cluster().knows(Kind::Pod) && has(second.cluster(), "a"));
+
+    settings.slices = false;
+    settings.pods = false;
+    let last = Source::succeed(Some(&second), settings.clone(), &Handle::current()).unwrap();
+    assert_eq!(
+        endpoints(last.cluster(), "a"),
+        0,
+        "they are not to be watched"
+    );
+    assert_eq!(last.cluster().pods("10.1.0.1".parse().unwrap()).count(), 0);
+    let fresh = Source::start(settings.clone(), &Handle::current()).unwrap();
+    let after = Source::succeed(Some(&fresh), settings, &Handle::current()).unwrap();
+    assert!(!after.cluster().is_ready(), "nothing was known");
 }
 
 #[tokio::test]

@@ -31,6 +31,9 @@ use tracing::error;
 /// request limit), so what is longer is not an object.
 const LONGEST_OBJECT: usize = 16 << 20;
 
+/// Why such an object is skipped.
+const TOO_LONG: &str = "it is longer than 16 MiB, which no API server accepts; skipped";
+
 /// Starts a task for each kind that is watched; requests are counted in the cluster's stats.
 pub(super) fn start(
     settings: &Settings,

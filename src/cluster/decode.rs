@@ -3,19 +3,23 @@
 //!
 //! The same shapes serve JSON from the API and YAML from a directory.
 
+pub(super) mod field;
 pub(super) mod wire;
 
 use super::endpoint::Endpoint;
 use super::event::{Key, Kind, Object};
+use super::flaw::{Flaws, quote};
 use super::object::{
     External, ImportedFrom, Namespace, Pod, PodLabels, Port, Service, ServiceImport, ServiceKind,
     Slice,
 };
+use field::{Field, Many};
 use serde::Deserialize;
-use std::net::IpAddr;
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use wire::{Metadata, Shell};
+use wire::{Metadata, Shell, Text};
 
 /// An object that was read.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub(super) struct Read {
     pub version: Option<u64>,
     /// None where names have no use for it, such as a slice that no Service owns.
     pub object: Option<Object>,
+    /// Parts of the object that cannot be used and were left out.
+    pub flaws: Flaws,
 }
 
 /// An object that could not be read.
@@ -41,7 +47,7 @@ pub(super) struct Unreadable {
 
 impl Unreadable {
     /// Of which nothing could be read.
-    pub(super) fn unnamed(why: &dyn std::fmt::Display) -> Self {
+    pub(super) fn unnamed(why: &dyn Display) -> Self {
         Self {
             key: None,
             version: None,
@@ -50,14 +56,17 @@ impl Unreadable {
     }
 }
 
+/// Why an object without a usable name is not read.
+pub(super) const NAMELESS: &str = "metadata.name or metadata.namespace is missing or no text";
+
 /// Reads one object of a known kind from JSON, and of a Pod those of its labels that are `wanted`.
 pub(super) fn json(kind: Kind, text: &str, wanted: &[Box<str>]) -> Result<Read, Unreadable> {
     let mut read = match kind {
-        Kind::Namespace => whole::<wire::Namespace>(text),
-        Kind::Service => whole::<wire::Service>(text),
-        Kind::Slice => whole::<wire::Slice>(text),
-        Kind::Pod => whole::<wire::Pod>(text),
-        Kind::Import => whole::<wire::Import>(text),
+        Kind::Namespace => whole::<wire::Namespace<'_>>(text),
+        Kind::Service => whole::<wire::Service<'_>>(text),
+        Kind::Slice => whole::<wire::Slice<'_>>(text),
+        Kind::Pod => whole::<wire::Pod<'_>>(text),
+        Kind::Import => whole::<wire::Import<'_>>(text),
     };
     if let Ok(read) = &mut read
         && let Some(Object::Pod(pod)) = &mut read.object
@@ -71,9 +80,7 @@ pub(super) fn json(kind: Kind, text: &str, wanted: &[Box<str>]) -> Result<Read, 
             .map(|shell| shell.metadata);
         Unreadable {
             version: metadata.as_ref().and_then(Metadata::version),
-            key: metadata
-                .map(|it| it.key())
-                .filter(|key| !key.name.is_empty()),
+            key: metadata.as_ref().and_then(Metadata::key),
             why,
         }
     })
@@ -84,49 +91,54 @@ pub(super) fn json(kind: Kind, text: &str, wanted: &[Box<str>]) -> Result<Read, 
 fn pod_labels(text: &str, wanted: &[Box<str>]) -> Option<Arc<PodLabels>> {
     let labelled: wire::Labelled<'_> = serde_json::from_str(text).ok()?;
     let labels = labelled.metadata.labels?;
-    PodLabels::pick(wanted, |name| labels.get(name).map(|value| &**value))
+    PodLabels::pick(wanted, |name| labels.get(name)?.text())
 }
 
 /// Reads which object this is and no more: what is told of one that is deleted.
 pub(super) fn json_key(text: &str) -> Result<Read, Unreadable> {
-    match serde_json::from_str::<Shell>(text) {
-        Ok(Shell { metadata }) if !metadata.name.is_empty() => Ok(Read {
-            key: metadata.key(),
-            version: metadata.version(),
-            object: None,
-        }),
-        Ok(_) => Err(Unreadable {
-            key: None,
-            version: None,
-            why: "it has no name".into(),
-        }),
-        Err(error) => Err(Unreadable {
-            key: None,
-            version: None,
-            why: error.to_string(),
-        }),
-    }
+    let metadata = match serde_json::from_str::<Shell>(text) {
+        Ok(shell) => shell.metadata,
+        Err(error) => return Err(Unreadable::unnamed(&syntax(&error))),
+    };
+    let Some(key) = metadata.key() else {
+        return Err(Unreadable::unnamed(&NAMELESS));
+    };
+    Ok(Read {
+        key,
+        version: metadata.version(),
+        object: None,
+        flaws: Flaws::default(),
+    })
 }
 
 /// A wire form that becomes an object, or nothing of use, or an error.
 pub(super) trait Slim {
     /// The metadata.
     fn metadata(&self) -> &Metadata<'_>;
-    /// The object.
-    fn slim(&self) -> Result<Option<Object>, String>;
+    /// The object, without what is added to the flaws.
+    fn slim(&self, flaws: &mut Flaws) -> Result<Option<Object>, String>;
 }
 
 fn whole<'a, T: Slim + Deserialize<'a>>(text: &'a str) -> Result<Read, String> {
-    let wire: T = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let wire: T = serde_json::from_str(text).map_err(|error| syntax(&error))?;
     let metadata = wire.metadata();
-    if metadata.name.is_empty() {
-        return Err("it has no name".into());
-    }
+    let mut flaws = Flaws::default();
     Ok(Read {
-        key: metadata.key(),
+        key: metadata.key().ok_or(NAMELESS)?,
         version: metadata.version(),
-        object: wire.slim()?,
+        object: wire.slim(&mut flaws)?,
+        flaws,
     })
+}
+
+/// What is wrong with JSON: in a field of the wrong type nothing is, so the rest is syntax.
+fn syntax(error: &serde_json::Error) -> String {
+    let what = if error.is_eof() {
+        "it ends in the middle"
+    } else {
+        "it is not the JSON of an object"
+    };
+    format!("{what} (line {}, column {})", error.line(), error.column())
 }
 
 impl Slim for wire::Namespace<'_> {
@@ -134,10 +146,10 @@ impl Slim for wire::Namespace<'_> {
         &self.metadata
     }
 
-    fn slim(&self) -> Result<Option<Object>, String> {
-        Ok(Some(Object::Namespace(Namespace {
-            name: (&*self.metadata.name).into(),
-        })))
+    fn slim(&self, _flaws: &mut Flaws) -> Result<Option<Object>, String> {
+        let Key { name, .. } = self.metadata.key().ok_or(NAMELESS)?;
+        let name = name.into();
+        Ok(Some(Object::Namespace(Namespace { name })))
     }
 }
 
@@ -146,40 +158,54 @@ impl Slim for wire::Service<'_> {
         &self.metadata
     }
 
-    fn slim(&self) -> Result<Option<Object>, String> {
-        let spec = self.spec.as_ref().ok_or("it has no spec")?;
-        let kind = match spec.r#type.as_deref() {
-            Some("ExternalName") => ServiceKind::ExternalName,
-            None | Some("" | "ClusterIP" | "NodePort" | "LoadBalancer") => ServiceKind::ClusterIp,
-            Some(other) => return Err(format!("spec.type: unknown type {other:?}")),
+    fn slim(&self, flaws: &mut Flaws) -> Result<Option<Object>, String> {
+        let key = self.metadata.key().ok_or(NAMELESS)?;
+        let spec = self.spec.get(&"spec", flaws).ok_or("it has no spec")?;
+        let r#type = spec.r#type.get(&"spec.type", flaws);
+        let kind = match r#type.map_or("", |it| it) {
+            "ExternalName" => ServiceKind::ExternalName,
+            "" | "ClusterIP" | "NodePort" | "LoadBalancer" => ServiceKind::ClusterIp,
+            // One that a later Kubernetes has; what else it says may be of use.
+            other => {
+                let known =
+                    "ClusterIP, NodePort, LoadBalancer or ExternalName; served as ClusterIP";
+                flaws.add(&"spec.type", &quote(other), known);
+                ServiceKind::ClusterIp
+            }
         };
-        // The older field alone is set by old API servers and in manifests.
-        let many = spec.cluster_ips.as_deref().unwrap_or_default();
-        let one = spec.cluster_ip.as_slice();
-        let ips = if many.is_empty() { one } else { many };
-        let headless = ips.first().is_some_and(|first| **first == *"None");
-        let is_set = |ip: &&wire::Text<'_>| !ip.is_empty() && ***ip != *"None";
         let named = kind == ServiceKind::ExternalName;
-        let cluster_ips = match kind {
-            ServiceKind::ClusterIp if !headless => addresses(ips.iter().filter(is_set))?,
-            _ => Box::default(),
-        };
-        let external_name = spec
-            .external_name
-            .as_deref()
-            .filter(|name| named && !name.is_empty());
+        // The older field alone is set by old API servers and in manifests.
+        let many = spec.cluster_ips.each(&"spec.clusterIPs", flaws);
+        let mut ips: Vec<_> = many.map(|(number, ip)| (Some(number), ip)).collect();
+        if ips.is_empty() {
+            let one = spec.cluster_ip.get(&"spec.clusterIP", flaws);
+            ips.extend(one.map(|ip| (None, ip)));
+        }
+        let headless = ips.first().is_some_and(|(_, first)| ***first == *"None");
+        let mut cluster_ips = Vec::new();
+        if kind == ServiceKind::ClusterIp && !headless {
+            for (number, ip) in ips.into_iter().filter(|(_, ip)| ***ip != *"None") {
+                cluster_ips.extend(match number {
+                    Some(number) => address(ip, &format_args!("spec.clusterIPs[{number}]"), flaws),
+                    None => address(ip, &"spec.clusterIP", flaws),
+                });
+            }
+        }
+        let external_name = spec.external_name.get(&"spec.externalName", flaws);
+        let external_name =
+            external_name.filter(|name| named && is_host(name, &"spec.externalName", flaws));
         Ok(Some(Object::Service(Service {
-            namespace: (&*self.metadata.namespace).into(),
-            name: (&*self.metadata.name).into(),
+            namespace: key.namespace.into(),
+            name: key.name.into(),
             kind: if headless && !named {
                 ServiceKind::Headless
             } else {
                 kind
             },
-            cluster_ips,
-            external_name: external_name.map(Into::into),
-            ports: ports(spec.ports.as_deref()),
-            external: external(self)?,
+            cluster_ips: cluster_ips.into(),
+            external_name: external_name.map(|name| (**name).into()),
+            ports: ports(&spec.ports, "spec.ports", flaws),
+            external: external(self, spec, flaws),
         })))
     }
 }
@@ -189,58 +215,70 @@ impl Slim for wire::Slice<'_> {
         &self.metadata
     }
 
-    fn slim(&self) -> Result<Option<Object>, String> {
+    fn slim(&self, flaws: &mut Flaws) -> Result<Option<Object>, String> {
         let metadata = &self.metadata;
-        let label = |pick: for<'p> fn(&'p wire::Picked<'_>) -> Option<&'p str>| {
-            let value = metadata.labels.as_ref().and_then(pick);
-            value.unwrap_or_default()
-        };
-        let service = label(|labels| labels.service.as_deref());
-        let import = label(|labels| labels.import.as_deref());
+        let key = metadata.key().ok_or(NAMELESS)?;
+        let labels = metadata.labels.get(&"metadata.labels", flaws);
+        let mut label =
+            |pick: for<'p> fn(&'p wire::Picked<'_>) -> (&'p Field<Text<'p>>, &'p str)| {
+                let (value, name) = labels.map(pick)?;
+                value.get(&format_args!("metadata.labels.{name}"), flaws)
+            };
+        let service = label(|it| (&it.service, "kubernetes.io/service-name"));
+        let import = label(|it| (&it.import, "multicluster.kubernetes.io/service-name"));
+        let cluster = label(|it| (&it.cluster, "multicluster.kubernetes.io/source-cluster"));
+        let [service, import, cluster] =
+            [service, import, cluster].map(|it| it.map_or("", |it| it));
         if service.is_empty() && import.is_empty() {
             return Ok(None);
         }
-        if self.address_type.as_deref() == Some("FQDN") {
+        if self.address_type.text() == Some("FQDN") {
             return Ok(None);
         }
         let mut endpoints = Vec::new();
-        for endpoint in self.endpoints.as_deref().unwrap_or_default() {
-            let target = endpoint
-                .target_ref
-                .as_ref()
-                .filter(|target| target.kind.as_deref() == Some("Pod"));
-            let conditions = endpoint.conditions.as_ref();
-            for address in addresses(endpoint.addresses.iter().flatten())? {
-                endpoints.push(Endpoint::new(
-                    address,
-                    // Absent means unknown, and unknown means ready (EndpointConditions).
-                    conditions
-                        .and_then(|conditions| conditions.ready)
-                        .unwrap_or(true),
-                    endpoint.hostname.as_deref(),
-                    target.and_then(|target| target.name.as_deref()),
-                    endpoint.zone.as_deref(),
-                ));
-            }
+        for (number, endpoint) in self.endpoints.each(&"endpoints", flaws) {
+            self::endpoints(number, endpoint, &mut endpoints, flaws);
         }
         let slice = Slice {
-            namespace: (&*metadata.namespace).into(),
-            name: (&*metadata.name).into(),
+            namespace: key.namespace.into(),
+            name: key.name,
             service: service.into(),
             import: (!import.is_empty()).then(|| {
                 Box::new(ImportedFrom {
                     service: import.into(),
-                    cluster: label(|labels| labels.cluster.as_deref()).into(),
+                    cluster: cluster.into(),
                 })
             }),
-            ports: ports(self.ports.as_deref()),
+            ports: ports(&self.ports, "ports", flaws),
             endpoints: endpoints.into(),
         };
-        let annotations = metadata.annotations.as_ref();
-        let trigger = annotations
-            .and_then(|it| it.trigger.as_deref())
-            .and_then(time);
+        let annotations = metadata.annotations.given();
+        let trigger = annotations.and_then(|it| it.trigger.text()).and_then(time);
         Ok(Some(Object::Slice(slice, trigger)))
+    }
+}
+
+/// Adds an endpoint of a slice, once for each of its addresses.
+fn endpoints(number: usize, it: &wire::Endpoint<'_>, all: &mut Vec<Endpoint>, flaws: &mut Flaws) {
+    let at = format_args!("endpoints[{number}]");
+    // Absent means unknown, and unknown means ready (EndpointConditions).
+    let ready = it.conditions.get(&format_args!("{at}.conditions"), flaws);
+    let ready = ready.and_then(|it| it.ready.get(&format_args!("{at}.conditions.ready"), flaws));
+    let target = it.target_ref.get(&format_args!("{at}.targetRef"), flaws);
+    let target = target.filter(|target| target.kind.text() == Some("Pod"));
+    let hostname = label(&it.hostname, &format_args!("{at}.hostname"), flaws);
+    let zone = it.zone.get(&format_args!("{at}.zone"), flaws);
+    let path = format_args!("{at}.addresses");
+    for (number, text) in it.addresses.each(&path, flaws) {
+        if let Some(address) = address(text, &format_args!("{path}[{number}]"), flaws) {
+            all.push(Endpoint::new(
+                address,
+                ready.copied().unwrap_or(true),
+                hostname,
+                target.and_then(|target| target.name.text()),
+                zone.map(|zone| &**zone),
+            ));
+        }
     }
 }
 
@@ -249,35 +287,37 @@ impl Slim for wire::Pod<'_> {
         &self.metadata
     }
 
-    fn slim(&self) -> Result<Option<Object>, String> {
-        let Some(status) = &self.status else {
+    fn slim(&self, flaws: &mut Flaws) -> Result<Option<Object>, String> {
+        let key = self.metadata.key().ok_or(NAMELESS)?;
+        let Some(status) = self.status.get(&"status", flaws) else {
             return Ok(None);
         };
         let over = matches!(
-            status.phase.as_deref(),
+            status.phase.text(),
             Some("Succeeded" | "Failed" | "Unknown")
         );
         if over || self.metadata.deletion_timestamp.is_some() {
             return Ok(None);
         }
         let mut pod = Pod {
-            namespace: (&*self.metadata.namespace).into(),
-            name: (&*self.metadata.name).into(),
+            namespace: key.namespace.into(),
+            name: key.name,
             v4: None,
             v6: None,
             labels: None,
         };
-        let listed = status
-            .pod_ips
-            .iter()
-            .flatten()
-            .filter_map(|it| it.ip.as_ref());
-        for address in addresses(listed.chain(&status.pod_ip))? {
-            match address {
-                IpAddr::V4(v4) => pod.v4 = pod.v4.or(Some(v4)),
-                IpAddr::V6(v6) => pod.v6 = pod.v6.or(Some(v6)),
-            }
+        let mut add = |address| match address {
+            Some(IpAddr::V4(v4)) => pod.v4 = pod.v4.or(Some(v4)),
+            Some(IpAddr::V6(v6)) => pod.v6 = pod.v6.or(Some(v6)),
+            None => {}
+        };
+        for (number, it) in status.pod_ips.each(&"status.podIPs", flaws) {
+            let path = format_args!("status.podIPs[{number}].ip");
+            let ip = it.ip.get(&path, flaws);
+            add(ip.and_then(|ip| address(ip, &path, flaws)));
         }
+        let ip = status.pod_ip.get(&"status.podIP", flaws);
+        add(ip.and_then(|ip| address(ip, &"status.podIP", flaws)));
         let reachable = pod.v4.is_some() || pod.v6.is_some();
         Ok(reachable.then_some(Object::Pod(pod)))
     }
@@ -288,63 +328,140 @@ impl Slim for wire::Import<'_> {
         &self.metadata
     }
 
-    fn slim(&self) -> Result<Option<Object>, String> {
-        let spec = self.spec.as_ref().ok_or("it has no spec")?;
+    fn slim(&self, flaws: &mut Flaws) -> Result<Option<Object>, String> {
+        let key = self.metadata.key().ok_or(NAMELESS)?;
+        let spec = self.spec.get(&"spec", flaws).ok_or("it has no spec")?;
+        let r#type = spec.r#type.get(&"spec.type", flaws);
         Ok(Some(Object::Import(ServiceImport {
-            namespace: (&*self.metadata.namespace).into(),
-            name: (&*self.metadata.name).into(),
-            headless: spec.r#type.as_deref() == Some("Headless"),
-            ips: addresses(spec.ips.iter().flatten())?,
-            ports: ports(spec.ports.as_deref()),
+            namespace: key.namespace.into(),
+            name: key.name.into(),
+            headless: r#type.is_some_and(|it| **it == *"Headless"),
+            ips: addresses(&spec.ips, "spec.ips", flaws).into(),
+            ports: ports(&spec.ports, "spec.ports", flaws),
         })))
     }
 }
 
-fn external(service: &wire::Service<'_>) -> Result<Option<Box<External>>, String> {
-    let listed = service
-        .spec
-        .iter()
-        .flat_map(|spec| &spec.external_ips)
-        .flatten();
-    let ingress = service
-        .status
-        .iter()
-        .flat_map(|status| &status.load_balancer);
-    let ingress = || {
-        ingress
-            .clone()
-            .flat_map(|balancer| &balancer.ingress)
-            .flatten()
-    };
-    let with_address = ingress().filter_map(|point| point.ip.as_ref().filter(|ip| !ip.is_empty()));
-    let hostnames = ingress()
-        .filter(|point| point.ip.as_ref().is_none_or(|ip| ip.is_empty()))
-        .filter_map(|point| point.hostname.as_deref().filter(|name| !name.is_empty()));
+fn external(
+    service: &wire::Service<'_>,
+    spec: &wire::ServiceSpec<'_>,
+    flaws: &mut Flaws,
+) -> Option<Box<External>> {
+    let mut addresses = addresses(&spec.external_ips, "spec.externalIPs", flaws);
+    let mut hostnames = Vec::new();
+    let status = service.status.get(&"status", flaws);
+    let balancer = status.and_then(|it| it.load_balancer.get(&"status.loadBalancer", flaws));
+    let path = "status.loadBalancer.ingress";
+    let ingress = balancer.map(|it| it.ingress.each(&path, flaws));
+    for (number, point) in ingress.into_iter().flatten() {
+        let (ip_path, name_path) = (
+            format_args!("{path}[{number}].ip"),
+            format_args!("{path}[{number}].hostname"),
+        );
+        let ip = point.ip.get(&ip_path, flaws);
+        if let Some(ip) = ip.filter(|ip| !ip.is_empty()) {
+            addresses.extend(address(ip, &ip_path, flaws));
+            continue;
+        }
+        let name = point.hostname.get(&name_path, flaws);
+        let name = name.filter(|name| is_host(name, &name_path, flaws));
+        hostnames.extend(name.map(|name| (**name).into()));
+    }
     let external = External {
-        addresses: addresses(listed.chain(with_address))?,
-        hostnames: hostnames.map(Into::into).collect(),
+        addresses: addresses.into(),
+        hostnames: hostnames.into(),
     };
-    Ok((external != External::default()).then(|| Box::new(external)))
+    (external != External::default()).then(|| Box::new(external))
 }
 
-fn addresses<'a, S: AsRef<str> + 'a>(
-    texts: impl Iterator<Item = &'a S>,
-) -> Result<Box<[IpAddr]>, String> {
-    let read = |text: &'a S| {
-        let text = text.as_ref();
-        text.parse()
-            .map_err(|_| format!("{text:?} is not an IP address"))
-    };
-    texts.map(read).collect()
+fn addresses(texts: &Many<Text<'_>>, path: &str, flaws: &mut Flaws) -> Vec<IpAddr> {
+    let texts = texts.each(&path, flaws);
+    texts
+        .filter_map(|(number, text)| address(text, &format_args!("{path}[{number}]"), flaws))
+        .collect()
 }
 
-fn ports(ports: Option<&[wire::Port<'_>]>) -> std::sync::Arc<[Port]> {
-    let port = |port: &wire::Port<'_>| Port {
-        name: port.name.as_deref().unwrap_or_default().into(),
-        number: port.port,
-        protocol: port.protocol.unwrap_or_default(),
+/// An address; empty text is none, as in an absent field.
+pub(super) fn address(text: &str, path: &dyn Display, flaws: &mut Flaws) -> Option<IpAddr> {
+    let address = parse_address(text);
+    if address.is_none() && !text.is_empty() {
+        flaws.add(path, &quote(text), "an IP address");
+    }
+    address
+}
+
+/// Reads an address as Kubernetes does where it routes (`netutils.ParseIPSloppy`): the numbers of
+/// an IPv4 address are decimal though they begin with zeros, which API servers stored before 1.36
+/// and keep; an IPv4-mapped IPv6 address is the IPv4 address.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(address.to_canonical());
+    }
+    // The text before an IPv4 address at the end of an IPv6 address.
+    let tail = text.rfind(':').map_or(0, |colon| colon + 1);
+    let (before, v4) = text.split_at(tail);
+    let v4 = without_leading_zeros(v4)?;
+    if before.is_empty() {
+        return Some(v4.into());
+    }
+    let address = format!("{before}{v4}").parse::<IpAddr>().ok()?;
+    Some(address.to_canonical())
+}
+
+fn without_leading_zeros(text: &str) -> Option<Ipv4Addr> {
+    let mut parts = text.split('.').map(|part| {
+        let digits = !part.is_empty() && part.bytes().all(|it| it.is_ascii_digit());
+        digits.then(|| part.parse::<u8>().ok()).flatten()
+    });
+    let mut next = || parts.next().flatten();
+    let octets = [next()?, next()?, next()?, next()?];
+    parts.next().is_none().then(|| octets.into())
+}
+
+/// Text that names an endpoint: a label (RFC 1035 section 2.3.4).
+pub(super) fn label<'t>(
+    field: &'t Field<Text<'_>>,
+    path: &dyn Display,
+    flaws: &mut Flaws,
+) -> Option<&'t str> {
+    let text = field.get(path, flaws)?;
+    let is_label = text.len() <= 63 && !text.contains('.');
+    if !is_label {
+        flaws.add(path, &quote(text), "a label of 63 octets at most");
+    }
+    is_label.then_some(&**text)
+}
+
+/// Whether text is a host name, by the lengths of it and of its labels (RFC 1035 section 2.3.4).
+/// Empty text is none, as in an absent field.
+fn is_host(name: &str, path: &dyn Display, flaws: &mut Flaws) -> bool {
+    let labels = name.strip_suffix('.').unwrap_or(name);
+    let is_host = labels.len() <= 253 && labels.split('.').all(|it| (1..=63).contains(&it.len()));
+    if !is_host && !name.is_empty() {
+        flaws.add(path, &quote(name), "a host name");
+    }
+    is_host
+}
+
+/// The ports. One without a usable number is left out; one with another flaw is served without it.
+pub(super) fn ports(ports: &Many<wire::Port<'_>>, path: &str, flaws: &mut Flaws) -> Arc<[Port]> {
+    let ports = ports.each(&path, flaws);
+    let read = |(number, it): (usize, &wire::Port<'_>)| {
+        let name = it.name.get(&format_args!("{path}[{number}].name"), flaws);
+        let protocol = it
+            .protocol
+            .get(&format_args!("{path}[{number}].protocol"), flaws);
+        let port = it.port.get(&format_args!("{path}[{number}].port"), flaws);
+        if matches!(it.port, Field::Odd(_)) {
+            return None;
+        }
+        Some(Port {
+            name: name.map_or("", |name| name).into(),
+            number: port.copied(),
+            protocol: protocol.copied().unwrap_or_default(),
+        })
     };
-    ports.unwrap_or_default().iter().map(port).collect()
+    ports.filter_map(read).collect()
 }
 
 /// An RFC 3339 time. One that is none is as if it were absent: it serves a metric only.

@@ -17,11 +17,28 @@ pub enum Event {
     /// This object is there but could not be read. What was known of it stays; it is counted.
     /// The key is told where at least that could be read.
     Skip(Kind, Option<Key>),
+    /// So many parts of an object that could be read otherwise were left out; they are counted.
+    LeftOut(Kind, u32),
     /// The list is complete: whatever of this kind was known and has not been applied or skipped
     /// since the last `Begin` is gone.
     End(Kind),
     /// The source is in touch and up to date with this kind, though nothing has changed.
     Alive(Kind),
+}
+
+impl Event {
+    /// The kind of object that it is about.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Begin(kind)
+            | Self::Delete(kind, _)
+            | Self::Skip(kind, _)
+            | Self::LeftOut(kind, _)
+            | Self::End(kind)
+            | Self::Alive(kind) => *kind,
+            Self::Apply(object) => object.kind(),
+        }
+    }
 }
 
 /// The kinds of object that are watched.

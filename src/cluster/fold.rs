@@ -86,6 +86,43 @@ impl Writer {
         self.pod_names = keep;
     }
 
+    /// Takes over the objects of the `wanted` kinds from the cluster that this one succeeds, so that
+    /// they are served until a list says otherwise. Objects are shared with it; this costs what the
+    /// tables that lead to them do, some 0.1 s for 10,000 Services and 150,000 Pods.
+    pub(super) fn inherit(&mut self, before: &Cluster, wanted: &[Kind]) {
+        let wants = |kind| wanted.contains(&kind);
+        for namespace in before.namespaces() {
+            if let Some((_, new)) = self.namespaces.put_arc(namespace) {
+                self.set_namespace(&new.name.clone(), Some(new));
+            }
+        }
+        for entry in before.entries() {
+            let service = entry.service.clone();
+            if let Some((_, new)) = service.and_then(|it| self.services.put_arc(it)) {
+                self.set_service(None, Some(new));
+            }
+            let import = entry.import.clone().filter(|_| wants(Kind::Import));
+            if let Some((_, new)) = import.and_then(|it| self.imports.put_arc(it)) {
+                self.set_import(&new.clone(), Some(new));
+            }
+            let slices = entry.slices.iter().chain(&entry.imported);
+            for slice in slices.filter(|_| wants(Kind::Slice)) {
+                if let Some((_, new)) = self.slices.put_arc(Arc::clone(slice)) {
+                    self.set_slice(None, Some(&new));
+                }
+            }
+        }
+        if wants(Kind::Pod) {
+            for pod in before.pods.iter() {
+                if let Some((_, new)) = self.pods.put_arc(pod.shared) {
+                    self.set_pod(None, Some(&new));
+                }
+            }
+        }
+        self.cluster.inherit_serial(before);
+        self.news = false;
+    }
+
     /// Takes one event into the state, where readers see it at once.
     pub fn fold(&mut self, event: Event) {
         let kind = match event {
@@ -125,6 +162,10 @@ impl Writer {
                 }
                 self.cluster.set_listed(kind);
                 self.news = true;
+                kind
+            }
+            Event::LeftOut(kind, parts) => {
+                self.cluster.stats().leave_out(kind, parts);
                 kind
             }
             Event::Alive(kind) => kind,
@@ -176,9 +217,7 @@ impl Writer {
             }
             Object::Import(import) => {
                 if let Some((_, new)) = self.imports.put(import) {
-                    let (namespace, name) = (new.namespace.clone(), new.name.clone());
-                    self.change_entry(&namespace, &name, |entry| entry.import = Some(new));
-                    self.touch_serial();
+                    self.set_import(&new.clone(), Some(new));
                 }
             }
         }
@@ -208,8 +247,7 @@ impl Writer {
             }
             Kind::Import => {
                 if let Some(old) = self.imports.remove(namespace, name) {
-                    self.change_entry(&old.namespace, &old.name, |entry| entry.import = None);
-                    self.touch_serial();
+                    self.set_import(&old, None);
                 }
             }
         }
@@ -299,6 +337,11 @@ impl Writer {
                 entry.imported = with_slice(&entry.imported, &new.name, Some(new));
             });
         }
+    }
+
+    fn set_import(&mut self, any: &ServiceImport, new: Option<Arc<ServiceImport>>) {
+        self.change_entry(&any.namespace, &any.name, |entry| entry.import = new);
+        self.touch_serial();
     }
 
     fn set_pod(&mut self, old: Option<&Pod>, new: Option<&Arc<Pod>>) {

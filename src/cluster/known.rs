@@ -3,6 +3,7 @@
 use super::event::Key;
 use super::object::{Namespace, Pod, Service, ServiceImport, Slice};
 use hashbrown::HashTable;
+use std::borrow::Borrow;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -50,18 +51,32 @@ impl<T: Named + PartialEq> Known<T> {
     /// Takes an object. Returns what it replaces and the object as it is kept; None where it is
     /// the same as what was known.
     pub(super) fn put(&mut self, object: T) -> Option<(Option<Arc<T>>, Arc<T>)> {
-        let hash = self.hasher.hash_one(object.key());
-        self.tell(hash, object.key());
-        let known = self.told.find_mut(hash, |it| it.key() == object.key());
+        self.put_shared(object, Arc::new)
+    }
+
+    /// The same for an object that is shared already.
+    pub(super) fn put_arc(&mut self, object: Arc<T>) -> Option<(Option<Arc<T>>, Arc<T>)> {
+        self.put_shared(object, |object| object)
+    }
+
+    fn put_shared<O: Borrow<T>>(
+        &mut self,
+        object: O,
+        share: impl FnOnce(O) -> Arc<T>,
+    ) -> Option<(Option<Arc<T>>, Arc<T>)> {
+        let it: &T = object.borrow();
+        let hash = self.hasher.hash_one(it.key());
+        self.tell(hash, it.key());
+        let known = self.told.find_mut(hash, |known| known.key() == it.key());
         if let Some(known) = known {
-            if **known == object {
+            if **known == *it {
                 return None;
             }
-            let new = Arc::new(object);
+            let new = share(object);
             let old = std::mem::replace(known, Arc::clone(&new));
             return Some((Some(old), new));
         }
-        let new = Arc::new(object);
+        let new = share(object);
         insert(&mut self.told, &self.hasher, hash, Arc::clone(&new));
         Some((None, new))
     }

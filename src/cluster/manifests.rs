@@ -1,12 +1,15 @@
 //! The source that reads a directory of ordinary manifests, and reads it again when it changes.
 //!
 //! It takes the part of the whole control plane: what `kubectl apply` would store, what the API
-//! server would add, and what the controllers would derive (see `manifests/controller.rs`). A file that
-//! cannot be read keeps what it said before; the others are served.
+//! server would add, and what the controllers would derive (see `manifests/controller.rs`). What
+//! cannot be read costs itself: a field, a document, a file. Of an object that can no longer be read,
+//! the last form that could be is served on.
 
 mod controller;
 mod directory;
 mod document;
+mod locate;
+mod wire;
 
 use super::event::{Event, Kind, Object};
 use super::settings::{Origin, Settings};
@@ -85,6 +88,12 @@ impl Manifests {
                 return;
             };
             self = read;
+            let left_out = self.directory.left_out().into_iter();
+            for event in left_out.filter(|event| self.kinds.contains(&event.kind())) {
+                if self.events.send(event).await.is_err() {
+                    return;
+                }
+            }
             if let Some(objects) = objects
                 && self.tell(objects).await.is_none()
             {

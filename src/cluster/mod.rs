@@ -20,6 +20,7 @@ pub mod stats;
 
 mod api;
 mod decode;
+mod flaw;
 mod intern;
 mod known;
 mod moves;

@@ -71,10 +71,30 @@ pub enum SourceError {
 impl Source {
     /// Starts to watch; returns at once, with a state of which nothing is known yet.
     pub fn start(settings: Settings, runtime: &Handle) -> Result<Self, SourceError> {
-        let cluster = Arc::new(Cluster::new(&settings.kinds()));
+        Self::succeed(None, settings, runtime)
+    }
+
+    /// The same in the place of another source, whose objects are served until this one has listed
+    /// its own: kind by kind, with the first whole list of each. A kind that the other one has not
+    /// watched, and all of them where it knows nothing yet, are not known before they are listed.
+    pub fn succeed(
+        before: Option<&Self>,
+        settings: Settings,
+        runtime: &Handle,
+    ) -> Result<Self, SourceError> {
+        let kinds = settings.kinds();
+        let before = before.map(|before| &*before.cluster);
+        let before = before.filter(|before| before.is_ready());
+        let cluster = Arc::new(match before {
+            Some(before) => Cluster::succeed(before, &kinds),
+            None => Cluster::new(&kinds),
+        });
         let (receiver, mut tasks) = Self::events(&settings, &cluster, runtime)?;
         let mut writer = Writer::new(Arc::clone(&cluster));
         writer.keep_pod_names(settings.pod_names);
+        if let Some(before) = before {
+            writer.inherit(before, &kinds);
+        }
         tasks.spawn_on(fold::run(writer, receiver), runtime);
         Ok(Self {
             settings,

@@ -32,12 +32,23 @@ pub struct Cluster {
     wanted: u8,
     /// A bit for each kind that has been listed at least once.
     listed: AtomicU8,
+    /// What the cluster before this one knew; see [`Cluster::succeed`].
+    inherited: Inherited,
     serial: AtomicU32,
     /// The last serial under which a whole zone was told.
     told: AtomicU32,
     stats: Stats,
     /// Counts publications; `true` beside it once all is listed.
     published: watch::Sender<Published>,
+}
+
+/// What a cluster has from the one that it takes the place of.
+#[derive(Clone, Copy, Default)]
+struct Inherited {
+    /// A bit for each kind that had been listed.
+    known: u8,
+    /// It was served.
+    is_ready: bool,
 }
 
 /// What those who wait for changes are told.
@@ -141,6 +152,7 @@ impl Cluster {
             moves: Moves::default(),
             wanted: wanted.iter().fold(0, |bits, kind| bits | bit(*kind)),
             listed: AtomicU8::new(0),
+            inherited: Inherited::default(),
             serial: AtomicU32::new(0),
             told: AtomicU32::new(0),
             stats: Stats::default(),
@@ -149,6 +161,28 @@ impl Cluster {
                 synced: wanted.is_empty(),
             }),
         }
+    }
+
+    /// A cluster in the place of another one, which it is served like until its own source has
+    /// listed everything: see [`Writer::inherit`], which takes the objects over.
+    ///
+    /// [`Writer::inherit`]: super::fold::Writer::inherit
+    pub(super) fn succeed(before: &Self, wanted: &[Kind]) -> Self {
+        let mut cluster = Self::new(wanted);
+        cluster.inherited = Inherited {
+            known: before.known(),
+            is_ready: before.is_ready(),
+        };
+        cluster.stats = before.stats.inherit(wanted);
+        cluster.inherit_serial(before);
+        cluster
+    }
+
+    /// Goes on with the serial of the cluster before: secondaries must not see it go back.
+    pub(super) fn inherit_serial(&self, before: &Self) {
+        let told = before.told.load(Ordering::SeqCst);
+        self.told.store(told, Ordering::SeqCst);
+        self.serial.store(before.serial(), Ordering::SeqCst);
     }
 
     /// Whether there is such a namespace.
@@ -265,10 +299,27 @@ impl Cluster {
         self.namespaces.iter().map(|namespace| namespace.shared)
     }
 
-    /// Whether everything has been listed at least once: until then, what is not found may yet
-    /// exist. It stays true when the source is lost: the last known names are served on.
+    /// Whether the source has listed everything at least once. It stays true when the source is
+    /// lost: the last known names are served on.
     pub fn synced(&self) -> bool {
         self.listed.load(Ordering::Acquire) & self.wanted == self.wanted
+    }
+
+    /// Whether names are served: everything has been listed, or had been listed when the
+    /// configuration was changed.
+    pub fn is_ready(&self) -> bool {
+        self.inherited.is_ready || self.synced()
+    }
+
+    /// Whether all objects of a kind are known that are to be: what is not found among them is
+    /// not there. True of a kind that is not watched.
+    pub fn knows(&self, kind: Kind) -> bool {
+        (self.known() | !self.wanted) & bit(kind) != 0
+    }
+
+    /// Of which kinds all objects are known, as they were listed by this source or the one before.
+    fn known(&self) -> u8 {
+        self.listed.load(Ordering::Acquire) | self.inherited.known
     }
 
     /// The kinds that have not been listed yet.

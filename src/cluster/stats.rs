@@ -20,6 +20,7 @@ pub struct Stats {
 struct KindStats {
     objects: AtomicU64,
     skipped: AtomicU64,
+    left_out: AtomicU64,
     events: AtomicU64,
     /// Milliseconds after `begun`, plus one; 0 is never.
     heard: AtomicU64,
@@ -69,6 +70,23 @@ impl Default for Stats {
 }
 
 impl Stats {
+    /// The numbers of objects that are taken over, and when they were last heard of. What is
+    /// counted begins anew.
+    pub(super) fn inherit(&self, wanted: &[Kind]) -> Self {
+        let stats = Self {
+            begun: self.begun,
+            ..Self::default()
+        };
+        for kind in wanted {
+            let (from, to) = (self.kind(*kind), stats.kind(*kind));
+            to.heard
+                .store(from.heard.load(Ordering::Relaxed), Ordering::Relaxed);
+            to.objects
+                .store(from.objects.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        stats
+    }
+
     /// How many objects of this kind are known.
     pub fn objects(&self, kind: Kind) -> u64 {
         self.kind(kind).objects.load(Ordering::Relaxed)
@@ -77,6 +95,11 @@ impl Stats {
     /// How many times an object of this kind could not be read.
     pub fn skipped(&self, kind: Kind) -> u64 {
         self.kind(kind).skipped.load(Ordering::Relaxed)
+    }
+
+    /// How many parts of objects of this kind could not be used and were left out.
+    pub fn left_out(&self, kind: Kind) -> u64 {
+        self.kind(kind).left_out.load(Ordering::Relaxed)
     }
 
     /// How many changes of this kind have been told, those of lists included.
@@ -118,6 +141,11 @@ impl Stats {
 
     pub(super) fn skip(&self, kind: Kind) {
         self.kind(kind).skipped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn leave_out(&self, kind: Kind, parts: u32) {
+        let left_out = &self.kind(kind).left_out;
+        left_out.fetch_add(parts.into(), Ordering::Relaxed);
     }
 
     pub(super) fn event(&self, kind: Kind) {

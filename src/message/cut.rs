@@ -152,6 +152,7 @@ mod tests {
                 version: 0,
                 dnssec_ok: true,
                 wants_nsid: false,
+                is_padded: false,
             }),
             ..Query::internal(question)
         }

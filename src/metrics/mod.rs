@@ -195,6 +195,9 @@ pub struct Cluster {
     pub age_seconds: GaugeVec,
     /// Objects left out because they cannot be understood: `kind`.
     pub skipped_objects_total: IntCounterVec,
+    /// Parts of objects left out because they cannot be used, of objects that are served
+    /// otherwise: `kind`.
+    pub skipped_fields_total: IntCounterVec,
 }
 
 /// 0.25 ms doubled fifteen times: what CoreDNS counts the time of queries in.
@@ -584,6 +587,11 @@ impl Cluster {
             skipped_objects_total: register.counters(
                 "lodestone_cluster_skipped_objects_total",
                 "Objects of the cluster left out because they cannot be understood, by kind.",
+                &["kind"],
+            ),
+            skipped_fields_total: register.counters(
+                "lodestone_cluster_skipped_fields_total",
+                "Fields left out of objects of the cluster because they cannot be used, by kind.",
                 &["kind"],
             ),
         }

@@ -262,6 +262,12 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("lodestone_cluster_age_seconds", "gauge", "kind", ""),
     ("lodestone_cluster_objects", "gauge", "kind", ""),
     (
+        "lodestone_cluster_skipped_fields_total",
+        "counter",
+        "kind",
+        "",
+    ),
+    (
         "lodestone_cluster_skipped_objects_total",
         "counter",
         "kind",
@@ -404,6 +410,10 @@ fn touch(metrics: &Metrics) {
         true
     });
     metrics.left_out_total.with_label_values(&["auto"]).inc();
+    cluster
+        .skipped_fields_total
+        .with_label_values(&["services"])
+        .inc();
     cluster
         .skipped_objects_total
         .with_label_values(&["services"])

@@ -454,6 +454,7 @@ mod tests {
                 version: 0,
                 dnssec_ok,
                 wants_nsid: false,
+                is_padded: false,
             });
             let step = plugin.ask(&context, &mut query, &mut Reply::default());
             assert_eq!(matches!(step, Step::Pass), passes, "{step:?}");

@@ -75,6 +75,24 @@ impl Parts {
         self.keep(&free, make)
     }
 
+    /// Puts a part in the place of whatever this configuration has under the key.
+    pub fn put<T: Any + Send + Sync>(&self, key: &str, part: Arc<T>) {
+        let slot = (TypeId::of::<T>(), key.to_owned());
+        self.current.lock().insert(slot, part);
+    }
+
+    /// The part that the configuration before this one had under the key.
+    pub fn before<T: Any + Send + Sync>(&self, key: &str) -> Option<Arc<T>> {
+        let slot = (TypeId::of::<T>(), key.to_owned());
+        self.previous.get(&slot).cloned()?.downcast().ok()
+    }
+
+    /// All parts of this type that the configuration before this one had, in no order.
+    pub fn all_before<T: Any + Send + Sync>(&self) -> impl Iterator<Item = Arc<T>> {
+        let parts = self.previous.values();
+        parts.filter_map(|part| Arc::clone(part).downcast().ok())
+    }
+
     /// Forgets the configuration before this one, so that what it alone used can go.
     pub fn settle(&mut self) {
         self.previous.clear();
@@ -112,6 +130,24 @@ mod tests {
         let second = first.succeed();
         assert!(Arc::ptr_eq(&one, &second.keep_own("a", make).unwrap()));
         assert!(Arc::ptr_eq(&other, &second.keep_own("a", make).unwrap()));
+    }
+
+    #[test]
+    fn what_the_configuration_before_had_is_found_by_its_key_and_its_type() {
+        let first = Parts::default();
+        keep(&first, "a", 1);
+        first.put("b", Arc::new(2u32));
+        first.put("b", Arc::new(3u32));
+        first.put("c", Arc::new("of another type"));
+        let mut second = first.succeed();
+        second.put("b", Arc::new(4u32));
+        assert_eq!(second.before::<u32>("b").as_deref(), Some(&3));
+        assert!(second.before::<u32>("c").is_none());
+        let mut all: Vec<u32> = second.all_before().map(|part| *part).collect();
+        all.sort_unstable();
+        assert_eq!(all, [1, 3]);
+        second.settle();
+        assert!(second.before::<u32>("b").is_none());
     }
 
     #[test]

@@ -7,11 +7,7 @@
 //! to be another, it gives the question back with its first try still open, to be gone on with by
 //! the future.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::Instant,
-};
+use std::{fmt, sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 

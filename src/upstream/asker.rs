@@ -157,7 +157,9 @@ impl<T> Asker<T> {
             socket.retire();
         }
         let Ok(place) = self.open(upstream, now) else {
-            return self.other(at, now).inspect(|_| upstream.meter.hit(Proto::Udp));
+            return self
+                .other(at, now)
+                .inspect(|_| upstream.meter.hit(Proto::Udp));
         };
         upstream.meter.miss(Proto::Udp);
         self.desks[at].places[chosen] = Some(place);

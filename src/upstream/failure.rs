@@ -175,7 +175,10 @@ mod tests {
             let error = io::Error::from_raw_os_error(number);
             let failure = Failure::from(&error);
             assert_eq!(failure, Failure::Local(lack), "{error}");
-            assert!(!failure.blames_upstream() && !failure.why().is_upstreams(), "{error}");
+            assert!(
+                !failure.blames_upstream() && !failure.why().is_upstreams(),
+                "{error}"
+            );
         }
     }
 
@@ -190,7 +193,10 @@ mod tests {
         ] {
             let error = io::Error::from_raw_os_error(number);
             let failure = Failure::reported(&error);
-            assert!(failure.blames_upstream() && failure.why().is_upstreams(), "{error}");
+            assert!(
+                failure.blames_upstream() && failure.why().is_upstreams(),
+                "{error}"
+            );
         }
     }
 }

@@ -402,7 +402,11 @@ mod tests {
         }
         assert_eq!(flights.count(), 0);
         // One that panics before there is anything to wait for holds no lock.
-        let begin = || flights.join(key("a"), || -> std::future::Ready<Reply> { panic!("at once") });
+        let begin = || {
+            flights.join(key("a"), || -> std::future::Ready<Reply> {
+                panic!("at once")
+            })
+        };
         assert!(std::panic::catch_unwind(AssertUnwindSafe(begin)).is_err());
         assert_eq!(flights.count(), 0);
     }

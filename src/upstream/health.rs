@@ -215,7 +215,11 @@ mod tests {
         assert_eq!(health.failed_check(), Some(false), "it was down before");
         health.answered();
         assert!(!health.is_down() && !health.is_suspect());
-        assert_eq!(health.failed_check(), None, "it answered something else meanwhile");
+        assert_eq!(
+            health.failed_check(),
+            None,
+            "it answered something else meanwhile"
+        );
         health.end();
         assert!(health.begin() && !health.has_answered());
     }

@@ -11,9 +11,7 @@ use crate::{
     message::{read_reply, write_query},
     query::{Edns, Query, Question},
     reply::{Reply, Why},
-    wire::{
-        HEADER_LENGTH, Header, MIN_UDP_PAYLOAD, MalformedMessage, NameError, Opcode, Rcode,
-    },
+    wire::{HEADER_LENGTH, Header, MIN_UDP_PAYLOAD, MalformedMessage, NameError, Opcode, Rcode},
 };
 
 /// Octets of a query at most: header, the longest name, type and class, an OPT.

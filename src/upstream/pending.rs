@@ -97,7 +97,11 @@ struct Group {
 impl PendingLimit {
     /// A limit of `limit` pending queries, which answers with `rcode` what it sheds and counts it in
     /// `shed`.
-    pub fn new(limit: usize, rcode: Rcode, shed: impl IntoIterator<Item = IntCounter>) -> Arc<Self> {
+    pub fn new(
+        limit: usize,
+        rcode: Rcode,
+        shed: impl IntoIterator<Item = IntCounter>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             limit: AtomicUsize::new(limit),
             rcode,
@@ -172,7 +176,9 @@ impl Drop for Permit {
             None => true,
             Some(ticket) => {
                 let mut tracked = self.limit.tracked.lock();
-                tracked.remove(self.group, self.client, ticket.serial).is_some()
+                tracked
+                    .remove(self.group, self.client, ticket.serial)
+                    .is_some()
             }
         };
         if holds_slot {
@@ -260,7 +266,9 @@ impl Tracked {
         }
         let (&serial, ticket) = clients_own?.first_key_value()?;
         let is_settled = now.saturating_duration_since(ticket.entered) >= SETTLED;
-        is_settled.then(|| self.remove(key, client, serial)).flatten()
+        is_settled
+            .then(|| self.remove(key, client, serial))
+            .flatten()
     }
 }
 
@@ -305,7 +313,10 @@ mod tests {
 
     fn limit(limit: usize) -> (Arc<PendingLimit>, IntCounter) {
         let shed = IntCounter::new("shed", "shed").unwrap();
-        (PendingLimit::new(limit, Rcode::REFUSED, [shed.clone()]), shed)
+        (
+            PendingLimit::new(limit, Rcode::REFUSED, [shed.clone()]),
+            shed,
+        )
     }
 
     fn evicted(permits: &[Permit]) -> Vec<usize> {
@@ -326,7 +337,10 @@ mod tests {
         // All have one now: the oldest gives way.
         let another = limit.enter(FORWARD, client(4)).unwrap();
         assert_eq!(evicted(&permits), [0, 1]);
-        assert!(limit.enter(FORWARD, client(4)).is_none(), "it has the most itself, none of them old");
+        assert!(
+            limit.enter(FORWARD, client(4)).is_none(),
+            "it has the most itself, none of them old"
+        );
         drop((permits, newcomer, another));
         assert_eq!(limit.pending.load(Ordering::Relaxed), 0);
         assert!(limit.tracked.lock().groups.is_empty());
@@ -359,7 +373,10 @@ mod tests {
             .collect();
         let other = limit.enter(OTHER, client(1)).unwrap();
         assert_eq!(evicted(&permits), [0]);
-        assert!(limit.enter(FORWARD, client(1)).is_none(), "the larger group gets none back");
+        assert!(
+            limit.enter(FORWARD, client(1)).is_none(),
+            "the larger group gets none back"
+        );
         assert!(!other.eviction().has_happened());
     }
 

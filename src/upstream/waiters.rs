@@ -16,6 +16,7 @@ use super::{
     packet::{Judged, Packet},
 };
 use crate::{
+    query::Transport,
     reply::{Heard, Reply},
     wire::Header,
 };
@@ -123,17 +124,17 @@ impl Waiters {
             return Delivery::Wrong;
         };
         let heard = self.heard.get();
-        let by_datagram = heard.is_some_and(|heard| heard.by_datagram);
+        let by_datagram = heard.is_some_and(|heard| heard.over == Transport::Udp);
         let mut reply = Reply::default();
-        let (answer, delivery) =
-            match slot.packet.judge(message, &header, by_datagram, &mut reply) {
-                Judged::Answer => {
-                    reply.heard = heard.cloned();
-                    (Ok(reply), Delivery::Taken)
-                }
-                Judged::Unreadable => (Err(Failure::Malformed), Delivery::Wrong),
-                Judged::Other => return Delivery::Wrong,
-            };
+        let (answer, delivery) = match slot.packet.judge(message, &header, by_datagram, &mut reply)
+        {
+            Judged::Answer => {
+                reply.heard = heard.cloned();
+                (Ok(reply), Delivery::Taken)
+            }
+            Judged::Unreadable => (Err(Failure::Malformed), Delivery::Wrong),
+            Judged::Other => return Delivery::Wrong,
+        };
         let slot = table.slots.remove(&header.id);
         table.abandoned = false;
         table.moved = Some(Instant::now());

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Answer, Known, name::Labels};
+use super::{Answer, Answers, Known, name::Labels};
 use crate::{
     cluster::Service,
     reply::{Data, Owner, Section},
@@ -66,7 +66,7 @@ impl Answer<'_> {
         .form(place.form());
         match found {
             // What is not known yet may exist: half an answer would deny it.
-            Err(why) if !self.view.cluster.synced() => Err(why),
+            Err(why) if !self.view.knows(why) => Err(why),
             Err(_) => Ok(Some(Box::new(*target))),
             Ok(None) if self.reply.section(Section::Answer).len() == length => {
                 self.view.put_soa(place.suffix(), self.reply);

@@ -59,8 +59,8 @@ impl Answers for External {
         });
     }
 
-    fn synced(&self) -> bool {
-        self.view.synced()
+    fn knows(&self, why: Why) -> bool {
+        self.view.knows(why)
     }
 }
 

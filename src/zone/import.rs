@@ -8,7 +8,7 @@ use super::{
     lookup::Front,
 };
 use crate::{
-    cluster::{Entry, Slice},
+    cluster::{Entry, Kind, Slice},
     reply::Why,
 };
 
@@ -34,8 +34,13 @@ impl Answer<'_> {
     ) -> Result<(), Why> {
         self.namespace(namespace)?;
         let entry = self.view.cluster.entry(namespace, name);
-        let entry = entry.as_deref().ok_or(Why::NoSuchService)?;
-        let import = entry.import.as_deref().ok_or(Why::NoSuchService)?;
+        let missing = if self.view.cluster.knows(Kind::Import) {
+            Why::NoSuchService
+        } else {
+            Why::NotSynced
+        };
+        let entry = entry.as_deref().ok_or(missing)?;
+        let import = entry.import.as_deref().ok_or(missing)?;
         let front = Front::from(import);
         if !import.headless {
             return self.import_by_addresses(front, part);

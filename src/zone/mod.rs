@@ -46,7 +46,7 @@ use self::{
     name::{Labels, Place},
 };
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, Kind},
     query::Question,
     reply::{Owner, Reply, Why},
     wire::{Name, NameRef, Rcode, Type},
@@ -135,8 +135,9 @@ pub trait Answers {
     /// SERVFAIL where not everything is known yet, since what is not found may yet exist.
     fn deny(&self, question: &Question, why: Why, reply: &mut Reply);
 
-    /// Whether everything is known: only then is what is not found not there.
-    fn synced(&self) -> bool;
+    /// Whether everything is known that a denial for this reason rests on: only then is what is
+    /// not found not there.
+    fn knows(&self, why: Why) -> bool;
 }
 
 impl Answers for View {
@@ -153,8 +154,20 @@ impl Answers for View {
         });
     }
 
-    fn synced(&self) -> bool {
-        self.cluster.synced()
+    fn knows(&self, why: Why) -> bool {
+        let kinds: &[Kind] = match why {
+            Why::NotSynced => return false,
+            Why::NoSuchPod => &[Kind::Pod],
+            Why::NoReadyEndpoint
+            | Why::NoSuchEndpoint
+            | Why::EndpointNotReady
+            | Why::EmptyService
+            | Why::NoSuchPort
+            | Why::NoSuchAddress => &[Kind::Service, Kind::Slice],
+            _ => &[Kind::Service],
+        };
+        // After a reload there may be kinds that were not watched before; all others are known.
+        self.cluster.is_ready() && kinds.iter().all(|kind| self.cluster.knows(*kind))
     }
 }
 
@@ -235,7 +248,7 @@ impl View {
         reply: &mut Reply,
         put_soa: impl FnOnce(NameRef<'_>, &mut Reply),
     ) {
-        if !self.cluster.synced() {
+        if !self.knows(why) {
             // A failure says nothing about the zone: neither AA nor an SOA record (RFC 2308 §7.1).
             reply.fail(Rcode::SERVFAIL, Why::NotSynced);
             return;

@@ -54,6 +54,8 @@ struct Inner {
     /// Watches that began before this number grew break off.
     hang_ups: u64,
     page: usize,
+    /// Every page of a list but the first is gone before it is asked for.
+    refuse_pages: bool,
     /// A kind that is an extension and not installed.
     unknown: Option<Kind>,
 }
@@ -125,6 +127,7 @@ impl ApiServer {
                 bookmarks: 0,
                 hang_ups: 0,
                 page: usize::MAX,
+                refuse_pages: false,
                 unknown: None,
             }),
             changed: watch::Sender::new(0),
@@ -190,6 +193,13 @@ impl ApiServer {
     /// No page is longer than this, whatever the limit asked for.
     pub fn longest_page(&self, items: usize) {
         self.change(|inner| inner.page = items);
+    }
+
+    /// Answers 410 for every page of a list but the first, which then has no more items than
+    /// [`longest_page`](Self::longest_page) where the client set a limit. A list without limit is
+    /// given whole.
+    pub fn refuse_pages(&self, refuse: bool) {
+        self.change(|inner| inner.refuse_pages = refuse);
     }
 
     /// Misbehaves once, on the next such request. Faults of one kind of request queue up.
@@ -276,6 +286,8 @@ async fn answer(
         inner.authorization = authorization.map(|it| it.to_str().unwrap().to_owned());
         if inner.unknown == Some(kind) {
             Some(Fault::Status(404))
+        } else if inner.refuse_pages && matches!(on, On::Page(_)) {
+            Some(Fault::Status(410))
         } else {
             let at = inner.faults.iter().position(|it| it.0 == on);
             at.map(|at| inner.faults.remove(at).1)

@@ -43,7 +43,11 @@ pub fn list(
     let limit = query
         .get("limit")
         .map_or(usize::MAX, |limit| limit.parse().unwrap());
-    let limit = limit.min(inner.page);
+    let limit = if inner.refuse_pages && limit == usize::MAX {
+        limit
+    } else {
+        limit.min(inner.page)
+    };
     let filter = Filter::new(query);
     let objects = inner
         .store

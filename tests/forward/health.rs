@@ -127,7 +127,10 @@ async fn a_dead_upstream_is_found_and_others_are_preferred() {
     assert!(took < Duration::from_secs(4), "{took:?}");
     let asked = dead.count();
     for number in 0..20 {
-        assert_eq!(answer_of(&served.ask(&format!("n{number}.example")).await), 2);
+        assert_eq!(
+            answer_of(&served.ask(&format!("n{number}.example")).await),
+            2
+        );
     }
     assert_eq!(dead.count(), asked);
     // Checked until it answers, and used again then.

@@ -119,10 +119,18 @@ async fn an_unreachable_network_or_host_fails_at_once() {
         let Some(dead) = Unreachable::start(code) else {
             return;
         };
-        let served = Served::new(&format!("forward . {} {{\n read_timeout 1h\n}}", dead.address));
+        let served = Served::new(&format!(
+            "forward . {} {{\n read_timeout 1h\n}}",
+            dead.address
+        ));
         let begun = Instant::now();
         let reply = served.ask("a.example").await;
-        assert_eq!(reply.why, Why::UpstreamUnreachable, "{code}: {:?}", reply.cause);
+        assert_eq!(
+            reply.why,
+            Why::UpstreamUnreachable,
+            "{code}: {:?}",
+            reply.cause
+        );
         assert!(begun.elapsed() < Duration::from_secs(2), "{code}");
 
         let second = Upstream::answering(2).await;
@@ -147,10 +155,18 @@ async fn errors_do_not_fill_a_socket() {
     // More than a receive buffer holds by default, on each of four sockets.
     for number in 0..1500 {
         let reply = served.ask(&format!("n{number}.example")).await;
-        assert_eq!(reply.why, Why::UpstreamUnreachable, "{number}: {:?}", reply.cause);
+        assert_eq!(
+            reply.why,
+            Why::UpstreamUnreachable,
+            "{number}: {:?}",
+            reply.cause
+        );
     }
     dead.answers.store(true, Ordering::Relaxed);
     for number in 0..16 {
-        assert_eq!(answer_of(&served.ask(&format!("m{number}.example")).await), 1);
+        assert_eq!(
+            answer_of(&served.ask(&format!("m{number}.example")).await),
+            1
+        );
     }
 }

@@ -207,7 +207,10 @@ async fn a_stray_reply_does_not_hide_a_timeout() {
     let reply = served.ask("a.example").await;
     failed(&reply, Why::UpstreamTimeout);
     let cause = reply.cause.unwrap();
-    assert!(cause.contains("do not fit the question") && cause.ends_with("i/o timeout"), "{cause}");
+    assert!(
+        cause.contains("do not fit the question") && cause.ends_with("i/o timeout"),
+        "{cause}"
+    );
 }
 
 #[tokio::test]

@@ -29,7 +29,11 @@ async fn metrics_tell_of_the_objects_and_of_the_requests_for_them() {
     let service = |name: &str, address: &str| json!({"metadata": {"name": name, "namespace": "ns"}, "spec": {"clusterIP": address}});
     api.apply(Kind::Service, &service("a", "10.0.0.1"));
     api.apply(Kind::Service, &service("b", "10.0.0.2"));
-    api.apply(Kind::Service, &service("c", "no address"));
+    api.apply(
+        Kind::Service,
+        &json!({"metadata": {"name": "c", "namespace": "ns"}, "spec": 7}),
+    );
+    api.apply(Kind::Service, &service("d", "no address"));
     api.apply(Kind::Slice, &slice(&["10.1.0.1"], None));
     let (port, url) = (free_port(), api.url());
     let corefile = format!(
@@ -44,10 +48,11 @@ async fn metrics_tell_of_the_objects_and_of_the_requests_for_them() {
     let host = url.strip_prefix("http://").unwrap();
     let expected = [
         r#"lodestone_cluster_objects{kind="namespaces"} 1"#.to_owned(),
-        r#"lodestone_cluster_objects{kind="services"} 2"#.to_owned(),
+        r#"lodestone_cluster_objects{kind="services"} 3"#.to_owned(),
         r#"lodestone_cluster_objects{kind="endpointslices"} 1"#.to_owned(),
         r#"lodestone_cluster_age_seconds{kind="services"} 0."#.to_owned(),
         r#"lodestone_cluster_skipped_objects_total{kind="services"} 1"#.to_owned(),
+        r#"lodestone_cluster_skipped_fields_total{kind="services"} 1"#.to_owned(),
         r#"coredns_kubernetes_dns_programming_duration_seconds_count{service_kind="cluster_ip"} 1"#
             .to_owned(),
         format!(
@@ -73,6 +78,86 @@ async fn metrics_tell_of_the_objects_and_of_the_requests_for_them() {
     }
     let name = "a.ns.svc.cluster.local.";
     assert_eq!(server.ask(name, RecordType::A), "NoError 10.0.0.1");
+}
+
+/// A Corefile with a cluster and `/ready`, in which `options` are those of `kubernetes`.
+fn corefile(ready: u16, options: &str) -> String {
+    let zones = "cluster.local in-addr.arpa";
+    format!(
+        ".:0 {{\n    bind 127.0.0.1\n    kubernetes {zones} {{\n        {options}\n        \
+         startup_timeout 200ms\n    }}\n    ready 127.0.0.1:{ready}\n}}\n"
+    )
+}
+
+fn fill(api: &ApiServer, service: &str) {
+    api.apply(Kind::Namespace, &json!({"metadata": {"name": "ns"}}));
+    let metadata = json!({"name": service, "namespace": "ns"});
+    let object = json!({"metadata": metadata, "spec": {"clusterIP": "10.0.0.1"}});
+    api.apply(Kind::Service, &object);
+    api.apply(Kind::Slice, &slice(&["10.1.0.1"], None));
+    let pod = json!({
+        "metadata": {"name": "p", "namespace": "ns"},
+        "status": {"phase": "Running", "podIP": "10.1.0.1"},
+    });
+    api.apply(Kind::Pod, &pod);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_outlives_a_changed_configuration_without_an_api_server() {
+    let api = ApiServer::start().await;
+    fill(&api, "a");
+    let url = api.url();
+    let ready = free_port();
+    let options = |rest: &str| corefile(ready, &format!("endpoint {url}\n        {rest}"));
+    let first = options("pods insecure");
+    let server = tokio::task::spawn_blocking(move || Server::start(&first));
+    let server = server.await.unwrap();
+    let ask = |name: &str| server.ask(&format!("{name}.cluster.local."), RecordType::A);
+    assert_eq!(ask("a.ns.svc"), "NoError 10.0.0.1");
+    assert_eq!(ask("10-9-9-9.ns.pod"), "NoError 10.9.9.9");
+    drop(api);
+    let elsewhere = format!("http://127.0.0.1:{}", free_port());
+    for changed in [
+        options("pods verified\n        ttl 30"),
+        options("pods verified\n        labels app"),
+        options("namespaces ns\n        endpoint_pod_names"),
+        corefile(ready, &format!("endpoint {elsewhere}")),
+        options("pods verified"),
+    ] {
+        server.edit(&changed);
+        server.signal("USR1");
+        server.line(|line| line == "[INFO] Reloading complete");
+        assert_eq!(ask("a.ns.svc"), "NoError 10.0.0.1", "{changed}");
+        assert_eq!(ask("nothing.ns.svc"), "NXDomain", "{changed}");
+        assert_eq!(
+            server.ask("1.0.0.10.in-addr.arpa.", RecordType::PTR),
+            "NoError a.ns.svc.cluster.local."
+        );
+        assert_eq!(
+            server.ask("9.9.9.10.in-addr.arpa.", RecordType::PTR),
+            "NXDomain"
+        );
+        let (status, body) = page(ready, "/ready").unwrap();
+        assert!(status.contains(" 200 "), "{changed}\n{status} {body}");
+        // Pods were not watched before: which there are is not known yet.
+        if changed.contains("pods verified") {
+            assert_eq!(ask("10-9-9-9.ns.pod"), "ServFail", "{changed}");
+            assert_eq!(ask("10-1-0-1.ns.pod"), "ServFail", "{changed}");
+        }
+    }
+    // The API server is back, with other objects: they take the place of what was served.
+    let api = ApiServer::bind(url.strip_prefix("http://").unwrap().parse().unwrap()).await;
+    fill(&api, "b");
+    let begun = Instant::now();
+    while ask("a.ns.svc") != "NXDomain" || ask("10-1-0-1.ns.pod") != "NoError 10.1.0.1" {
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "the new objects are never served"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(ask("b.ns.svc"), "NoError 10.0.0.1");
+    assert_eq!(ask("10-9-9-9.ns.pod"), "NXDomain");
 }
 
 #[test]

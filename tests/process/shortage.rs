@@ -253,5 +253,9 @@ fn an_answer_that_comes_after_cancel_is_kept() {
         assert!(id < 100, "never answered");
         id += 1;
     }
-    assert_eq!(upstream.asked.load(Ordering::Relaxed), 1, "one question was enough");
+    assert_eq!(
+        upstream.asked.load(Ordering::Relaxed),
+        1,
+        "one question was enough"
+    );
 }

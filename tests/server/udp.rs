@@ -184,13 +184,20 @@ async fn a_client_with_much_pending_gives_way_to_others() {
     other.send(&with_id(query("wait.test"), 3)).await.unwrap();
     serving.begun(1).await;
     let evicted = receive(&heavy).await;
-    assert_eq!((rcode(&evicted), evicted[1]), (Rcode::SERVFAIL, 1), "the oldest");
+    assert_eq!(
+        (rcode(&evicted), evicted[1]),
+        (Rcode::SERVFAIL, 1),
+        "the oldest"
+    );
     assert_eq!(serving.plugin.written.lock().len(), 1, "it went outward");
     serving.plugin.release.add_permits(2);
     assert_eq!(rcode(&receive(&other).await), Rcode::NOERROR);
     let last = receive(&heavy).await;
     assert_eq!((rcode(&last), last[1]), (Rcode::NOERROR, 2));
-    assert_eq!(serving.metric("lodestone_queries_shed_total{limit=\"server\"}"), "1");
+    assert_eq!(
+        serving.metric("lodestone_queries_shed_total{limit=\"server\"}"),
+        "1"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

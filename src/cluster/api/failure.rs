@@ -31,6 +31,9 @@ pub(super) enum Failure {
     /// 410: the version or the continuation asked for is no longer kept.
     #[error("the version is no longer kept by the API server (410)")]
     Expired,
+    /// 410 in the middle of a list in pages.
+    #[error("the API server forgets the list between two pages (410); listing without pages")]
+    PageExpired,
     /// 400 or 422: the server does not know a parameter.
     #[error("the API server does not take the request ({0}): {1}")]
     Unsupported(u16, String),

@@ -1,11 +1,11 @@
 //! The stream of a watch, with or without a list at its head.
 
-use super::super::decode::{self, Read, wire};
+use super::super::decode::{self, wire};
 use super::super::event::Event;
 use super::failure::Failure;
 use super::lines::{Line, Lines};
 use super::watch::{Watch, encode};
-use super::{LONGEST_OBJECT, path};
+use super::{LONGEST_OBJECT, TOO_LONG, path};
 use rand::RngExt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -53,7 +53,7 @@ impl Watch {
         let (body, permit) = requests.get("watch", &query).await?;
         drop(permit);
         if initial {
-            self.send(Event::Begin(self.kind)).await?;
+            self.begin().await?;
         }
         let mut lines = Lines::new(body, LONGEST_OBJECT);
         let (begun, mut fruitless) = (Instant::now(), true);
@@ -71,7 +71,7 @@ impl Watch {
                 Line::Text(line) if line.trim_ascii().is_empty() => {}
                 Line::Text(line) => self.line(line).await?,
                 Line::TooLong => {
-                    let event = self.skipped(None, "it is too long");
+                    let event = self.skipped(None, TOO_LONG);
                     self.send(event).await?;
                 }
                 Line::End if listing => {
@@ -121,16 +121,10 @@ impl Watch {
                 return self.send(Event::Alive(self.kind)).await;
             }
         }
-        let event = match read {
-            Ok(Read {
-                object: Some(object),
-                ..
-            }) => Event::Apply(object),
-            Ok(Read {
-                object: None, key, ..
-            }) => Event::Delete(self.kind, key),
-            Err(error) => self.unreadable(error),
-        };
+        let (left_out, event) = self.read(read);
+        if let Some(left_out) = left_out {
+            self.send(left_out).await?;
+        }
         self.send(event).await
     }
 
@@ -139,12 +133,12 @@ impl Watch {
     async fn bookmark(&mut self, text: &str) -> Result<(), Failure> {
         let shell: wire::Shell<'_> =
             serde_json::from_str(text).map_err(|error| Failure::Malformed(error.to_string()))?;
-        let Some(version) = &shell.metadata.resource_version else {
+        let Some(version) = shell.metadata.resource_version.text() else {
             return Err(Failure::Malformed("a bookmark without version".into()));
         };
         if self.version.is_none() {
-            let annotations = shell.metadata.annotations.as_ref();
-            let end = annotations.and_then(|it| it.initial_events_end.as_deref()) == Some("true");
+            let annotations = shell.metadata.annotations.given();
+            let end = annotations.and_then(|it| it.initial_events_end.text()) == Some("true");
             if end {
                 return self.listed(version.to_string()).await;
             }

@@ -5,12 +5,12 @@ use super::super::event::Event;
 use super::failure::Failure;
 use super::items::{Item, Items};
 use super::watch::{Watch, encode};
-use super::{LONGEST_OBJECT, path};
+use super::{LONGEST_OBJECT, TOO_LONG, path};
 use http_body_util::BodyExt;
 use serde::Deserialize;
-use std::fmt::Write;
 use std::sync::Arc;
 use tokio::time::timeout;
+use tracing::debug;
 
 /// Objects in a page. A page is not held, so this bounds the API server's work, not ours.
 const PAGE: u32 = 500;
@@ -30,23 +30,37 @@ struct FrameMetadata {
 }
 
 impl Watch {
-    /// Reads a list in pages.
+    /// Reads a list in pages; where the server forgets the list between two pages (410), anew and
+    /// as a whole, as client-go does: every further list in pages might end in the same way.
     pub(super) async fn list(&mut self) -> Result<(), Failure> {
-        self.send(Event::Begin(self.kind)).await?;
-        let mut more: Option<String> = None;
-        loop {
-            let mut query = format!("{}?limit={PAGE}{}", path(self.kind), self.selectors);
-            if let Some(more) = &more {
-                let _ = write!(query, "&continue={}", encode(more));
+        let version = match self.pages(&format!("limit={PAGE}")).await {
+            Err(Failure::PageExpired) => {
+                debug!("{}: {}", self.kind.resource(), Failure::PageExpired);
+                self.pages("").await.map_err(|failure| match failure {
+                    Failure::PageExpired => Failure::Expired,
+                    failure => failure,
+                })?
             }
-            let frame = self.page(&query).await?;
-            more = frame.r#continue.filter(|more| !more.is_empty());
-            if more.is_none() {
-                self.listed(frame.resource_version).await?;
-                self.went_well();
-                return Ok(());
-            }
+            version => version?,
+        };
+        self.listed(version).await?;
+        self.went_well();
+        Ok(())
+    }
+
+    /// Reads all pages, and returns the version of the list.
+    async fn pages(&mut self, limit: &str) -> Result<String, Failure> {
+        self.begin().await?;
+        let first = format!("{}?{limit}{}", path(self.kind), self.selectors);
+        let mut frame = self.page(&first).await?;
+        while let Some(more) = frame.r#continue.filter(|more| !more.is_empty()) {
+            let query = format!("{first}&continue={}", encode(&more));
+            frame = self.page(&query).await.map_err(|failure| match failure {
+                Failure::Expired => Failure::PageExpired,
+                failure => failure,
+            })?;
         }
+        Ok(frame.resource_version)
     }
 
     /// Reads one page, item by item.
@@ -68,10 +82,10 @@ impl Watch {
                 continue;
             };
             let whole = items.feed(part, LONGEST_OBJECT, |item| {
-                told.extend(match item {
-                    Item::Text(text) => self.item(text),
-                    Item::TooLong => Some(self.skipped(None, "it is too long")),
-                });
+                match item {
+                    Item::Text(text) => self.item(text, &mut told),
+                    Item::TooLong => told.push(self.skipped(None, TOO_LONG)),
+                }
                 Ok::<_, Failure>(())
             })?;
             if !whole {
@@ -90,14 +104,16 @@ impl Watch {
     }
 
     /// An item of a list. One that is of no use is not told of, and gone when the list is.
-    fn item(&self, text: &[u8]) -> Option<Event> {
-        match text_of(text).and_then(|text| decode::json(self.kind, text, &self.pod_labels)) {
-            Ok(read) => read.object.map(Event::Apply),
-            Err(error) => Some(self.unreadable(error)),
+    fn item(&mut self, text: &[u8], told: &mut Vec<Event>) {
+        let read = text_of(text).and_then(|text| decode::json(self.kind, text, &self.pod_labels));
+        let (left_out, event) = self.read(read);
+        told.extend(left_out);
+        if !matches!(event, Event::Delete(..)) {
+            told.push(event);
         }
     }
 }
 
 fn text_of(bytes: &[u8]) -> Result<&str, Unreadable> {
-    std::str::from_utf8(bytes).map_err(|error| Unreadable::unnamed(&error))
+    std::str::from_utf8(bytes).map_err(|_| Unreadable::unnamed(&"it is not UTF-8"))
 }

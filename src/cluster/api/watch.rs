@@ -11,8 +11,9 @@
 //!
 //! Whatever goes wrong, what has been told of the cluster stays until a list is complete.
 
-use super::super::decode::Unreadable;
+use super::super::decode::{Read, Unreadable};
 use super::super::event::{Event, Key, Kind};
+use super::super::flaw::Logged;
 use super::super::settings::{Settings, Timing};
 use super::client::Requests;
 use super::failure::Failure;
@@ -53,6 +54,8 @@ pub(super) struct Watch {
     /// Failures since anything went well.
     failures: u32,
     complained: Option<(String, Instant)>,
+    /// What was logged of objects that are not as they should be.
+    logged: Logged,
 }
 
 impl Watch {
@@ -87,6 +90,7 @@ impl Watch {
             broken_lists: 0,
             failures: 0,
             complained: None,
+            logged: Logged::new(kind),
         }
     }
 
@@ -162,10 +166,17 @@ impl Watch {
         sleep(self.pause.take()).await;
     }
 
+    /// A list begins.
+    pub(super) async fn begin(&mut self) -> Result<(), Failure> {
+        self.logged.begin();
+        self.send(Event::Begin(self.kind)).await
+    }
+
     /// A list is complete, at this version.
     pub(super) async fn listed(&mut self, version: String) -> Result<(), Failure> {
         self.order.settle(version.parse().ok());
         self.version = Some(version);
+        self.logged.end();
         self.send(Event::End(self.kind)).await
     }
 
@@ -190,16 +201,39 @@ impl Watch {
         }
     }
 
-    pub(super) fn unreadable(&self, error: Unreadable) -> Event {
-        let why = error.to_string();
-        self.skipped(error.key, &why)
+    /// The events of an object as it was read: how much of it was left out, if anything, and what
+    /// it is now.
+    pub(super) fn read(&mut self, read: Result<Read, Unreadable>) -> (Option<Event>, Event) {
+        let Read {
+            key, object, flaws, ..
+        } = match read {
+            Ok(read) => read,
+            Err(error) => {
+                let why = format!("{error}; skipped");
+                return (None, self.skipped(error.key, &why));
+            }
+        };
+        let left_out = flaws.count();
+        if left_out == 0 {
+            self.logged.clear(&key);
+        } else if let Some(line) = self
+            .logged
+            .complain(Some(&key), &format_args!("left out: {flaws}"))
+        {
+            warn!("{line}");
+        }
+        let event = match object {
+            Some(object) => Event::Apply(object),
+            None => Event::Delete(self.kind, key),
+        };
+        let left_out = (left_out > 0).then_some(Event::LeftOut(self.kind, left_out));
+        (left_out, event)
     }
 
-    pub(super) fn skipped(&self, key: Option<Key>, why: &str) -> Event {
-        let which = key
-            .as_ref()
-            .map_or_else(|| "an object".into(), ToString::to_string);
-        warn!("{}: skipping {which}: {why}", self.kind.resource());
+    pub(super) fn skipped(&mut self, key: Option<Key>, why: &str) -> Event {
+        if let Some(line) = self.logged.complain(key.as_ref(), &why) {
+            warn!("{line}");
+        }
         Event::Skip(self.kind, key)
     }
 

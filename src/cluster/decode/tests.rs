@@ -117,15 +117,10 @@ fn pods_have_an_address_of_each_family() {
 fn a_bad_object_is_an_error_that_tells_which_it_is() {
     let meta = r#""metadata":{"name":"x","namespace":"n","resourceVersion":"7"}"#;
     for (kind, rest) in [
-        (Kind::Service, r#""spec":{"clusterIP":"ten"}"#),
-        (Kind::Service, r#""spec":{"ports":[{"port":70000}]}"#),
-        (
-            Kind::Service,
-            r#""spec":{"ports":[{"port":7,"protocol":"TPC"}]}"#,
-        ),
-        (Kind::Service, r#""spec":{"type":"Magic"}"#),
         (Kind::Service, r#""status":{}"#),
-        (Kind::Pod, r#""status":{"podIP":7}"#),
+        (Kind::Service, r#""spec":null"#),
+        (Kind::Service, r#""spec":7"#),
+        (Kind::Import, r#""spec":[]"#),
     ] {
         let text = format!("{{{meta},{rest}}}");
         let error = json(kind, &text, &[]).unwrap_err();
@@ -139,6 +134,177 @@ fn a_bad_object_is_an_error_that_tells_which_it_is() {
             .is_none()
     );
     assert!(json(Kind::Pod, "{", &[]).is_err());
+    for bad in [r#"{"name":7}"#, r#"{"name":"x","namespace":["n"]}"#] {
+        let text = format!(r#"{{"metadata":{bad},"spec":{{}}}}"#);
+        assert!(json(Kind::Service, &text, &[]).unwrap_err().key.is_none());
+    }
+}
+
+/// An object with a flaw, and what is said of it.
+fn flawed(kind: Kind, text: &str) -> (Object, String) {
+    let read = json(kind, text, &[]).unwrap();
+    (read.object.expect("it is served"), read.flaws.to_string())
+}
+
+#[test]
+fn addresses_are_read_as_kubernetes_routes_them() {
+    for (text, address) in [
+        ("203.0.113.010", Some("203.0.113.10")),
+        ("203.000.113.009", Some("203.0.113.9")),
+        ("000000010.0.0.1", Some("10.0.0.1")),
+        ("::ffff:192.0.2.004", Some("192.0.2.4")),
+        ("::ffff:10.0.0.1", Some("10.0.0.1")),
+        ("64:ff9b::192.0.2.010", Some("64:ff9b::192.0.2.10")),
+        ("fd00::1", Some("fd00::1")),
+        ("192.0.2.256", None),
+        ("192.0.2", None),
+        ("192.0.2.1.", None),
+        ("192.0.2.1.1", None),
+        ("+1.0.2.1", None),
+        ("192.0..1", None),
+        (" 192.0.2.1", None),
+        ("fe80::1%eth0", None),
+        ("1.2.3.4:80", None),
+    ] {
+        let wanted = address.map(|it| it.parse::<IpAddr>().unwrap());
+        assert_eq!(parse_address(text), wanted, "{text}");
+    }
+}
+
+#[test]
+fn one_bad_part_is_left_out_and_the_rest_is_served() {
+    let long = "x".repeat(64);
+    let far = format!("{}x", "x.".repeat(130));
+    let service = |spec: &str, status: &str| {
+        let meta = r#""metadata":{"name":"s","namespace":"n","labels":7}"#;
+        let text = format!(r#"{{{meta},"spec":{{{spec}}},"status":{status}}}"#);
+        let (Object::Service(service), flaws) = flawed(Kind::Service, &text) else {
+            panic!("{text} is no service")
+        };
+        (service, flaws)
+    };
+    let good = r#""clusterIPs":["10.0.0.1"],"externalIPs":["192.0.2.1"],
+        "ports":[{"name":"a","port":80,"protocol":"TCP"}]"#;
+    let (reference, none) = service(good, "null");
+    assert_eq!(none, "");
+    for (spec, status, flaw) in [
+        (
+            good.replace("]", r#","ten"]"#),
+            "{}".to_owned(),
+            "spec.clusterIPs[1] \"ten\", expected an IP",
+        ),
+        (
+            good.replace("]", ",7,null,[],\"x\"]"),
+            "{}".into(),
+            "spec.externalIPs[1] 7, expected text",
+        ),
+        (
+            format!("{good},\"type\":\"Magic\""),
+            "{}".into(),
+            "spec.type \"Magic\", expected",
+        ),
+        (
+            format!("{good},\"type\":[]"),
+            "{}".into(),
+            "spec.type a list, expected text",
+        ),
+        (
+            format!("{good},\"externalName\":5"),
+            "{}".into(),
+            "spec.externalName 5",
+        ),
+        (
+            good.replace("}]", r#"},{"port":70000},{"port":-1},{"port":"80"}]"#),
+            "{}".into(),
+            "spec.ports[3].port \"80\", expected a port",
+        ),
+        (good.to_owned(), "7".into(), "status 7, expected a map"),
+        (
+            good.to_owned(),
+            r#"{"loadBalancer":[]}"#.into(),
+            "status.loadBalancer a list",
+        ),
+        (
+            good.to_owned(),
+            r#"{"loadBalancer":{"ingress":{}}}"#.into(),
+            "ingress a map, expected a list",
+        ),
+        (
+            good.to_owned(),
+            r#"{"loadBalancer":{"ingress":[{"ip":"x"},null,3]}}"#.into(),
+            "ingress[0].ip \"x\"",
+        ),
+        (
+            good.to_owned(),
+            format!(r#"{{"loadBalancer":{{"ingress":[{{"hostname":"{far}"}}]}}}}"#),
+            "ingress[0].hostname",
+        ),
+        (
+            good.to_owned(),
+            format!(r#"{{"loadBalancer":{{"ingress":[{{"hostname":"{long}.example"}}]}}}}"#),
+            "expected a host name",
+        ),
+    ] {
+        let (service, flaws) = service(&spec, &status);
+        assert_eq!(service, reference, "{spec} {status}");
+        assert!(flaws.contains(flaw), "{flaws:?} does not say {flaw:?}");
+    }
+    let (odd, flaws) = service(r#""ports":[{"name":7,"port":80,"protocol":"TPC"}]"#, "{}");
+    let port = Port {
+        name: "".into(),
+        number: Some(80),
+        protocol: Protocol::Unstated,
+    };
+    assert_eq!(*odd.ports, [port]);
+    assert!(
+        flaws.contains("ports[0].protocol \"TPC\", expected TCP"),
+        "{flaws}"
+    );
+    let (odd, _) = service(r#""clusterIP":"ten","ports":"all""#, "{}");
+    assert!(odd.cluster_ips.is_empty() && odd.ports.is_empty());
+
+    let text = format!(
+        r#"{{"metadata":{{"name":"s","namespace":"n","annotations":[],
+        "labels":{{"kubernetes.io/service-name":"s","x":null,"y":7}}}},"addressType":null,
+        "endpoints":[{{"addresses":["192.0.2.1","192.0.2.004","192.0.2.x",null],"hostname":"{long}"}},
+        null,"x",{{"addresses":["192.0.2.2"],"hostname":"a","conditions":{{"ready":"no"}},
+        "targetRef":"p","zone":{{}}}},{{"addresses":"192.0.2.3"}},{{}}],
+        "ports":[{{"port":1e9}},{{"port":"x"}},{{"port":80}}]}}"#
+    );
+    let (Object::Slice(slice, _), flaws) = flawed(Kind::Slice, &text) else {
+        panic!("{text} is no slice")
+    };
+    let addresses: Vec<_> = slice.ready().map(|it| it.address.to_string()).collect();
+    assert_eq!(addresses, ["192.0.2.1", "192.0.2.4", "192.0.2.2"]);
+    assert_eq!(slice.ports.len(), 1);
+    for flaw in [
+        "endpoints[0].hostname",
+        "endpoints[0].addresses[2] \"192.0.2.x\"",
+        "endpoints[2] \"x\", expected a map",
+        "endpoints[3].conditions.ready \"no\", expected true or false",
+        "endpoints[4].addresses \"192.0.2.3\", expected a list",
+        "and 1 more",
+    ] {
+        assert!(flaws.contains(flaw), "{flaws:?} does not say {flaw:?}");
+    }
+
+    let text = r#"{"metadata":{"name":"p","namespace":"n"},"status":{"podIP":"10.0.0.01",
+        "podIPs":[{"ip":"x"},{"ip":7},8,{"ip":"fd00::1"}]}}"#;
+    let (Object::Pod(pod), flaws) = flawed(Kind::Pod, text) else {
+        panic!("{text} is no pod")
+    };
+    assert_eq!(pod.addresses().count(), 2);
+    assert!(
+        flaws.contains("status.podIPs[1].ip 7, expected text"),
+        "{flaws}"
+    );
+
+    let text = r#"{"metadata":{"name":"i","namespace":"n"},
+        "spec":{"type":7,"ips":["10.0.0.1","x"],"ports":[{"port":99999},{"port":9}]}}"#;
+    let (Object::Import(import), _) = flawed(Kind::Import, text) else {
+        panic!("{text} is no import")
+    };
+    assert_eq!((import.ips.len(), import.ports.len()), (1, 1));
 }
 
 #[test]

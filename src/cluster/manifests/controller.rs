@@ -6,8 +6,11 @@
 //!   fd00:10:96::/112), derived from its name: it is the same on every machine and after every
 //!   edit, unless two names collide, when the later in the alphabet moves on.
 //! * A Service with a selector and no slice of its own gets slices made of the Pods that match it.
+//! * A Service without a selector and no slice of its own gets slices made of the Endpoints of its
+//!   name, as the EndpointSlice mirroring controller makes them.
 
-use super::document::{Declared, DeclaredPort, Document, Running, TargetPort};
+use super::document::{Declared, DeclaredPort, Document, Endpoints, Running};
+use super::wire::TargetPort;
 use crate::cluster::endpoint::Endpoint;
 use crate::cluster::event::{Key, Object};
 use crate::cluster::object::{Namespace, PodLabels, Port, Protocol, Service, ServiceKind, Slice};
@@ -24,8 +27,8 @@ const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// All objects that the cluster would have, selected as the API server would. Where two documents
 /// declare one object the later counts, as with `kubectl apply`.
-pub(super) fn objects(files: &[Arc<Vec<Document>>], settings: &Settings) -> Vec<Object> {
-    let documents = || files.iter().flat_map(|file| file.iter());
+pub(super) fn objects(all: &[Arc<Document>], settings: &Settings) -> Vec<Object> {
+    let documents = || all.iter().map(|document| &**document);
     let selected = |labels: &BTreeMap<String, String>| {
         settings
             .labels
@@ -34,6 +37,7 @@ pub(super) fn objects(files: &[Arc<Vec<Document>>], settings: &Settings) -> Vec<
     let mut services: BTreeMap<Key, &Declared> = BTreeMap::new();
     let mut pods: BTreeMap<Key, &Running> = BTreeMap::new();
     let mut others: BTreeMap<Key, (Object, bool)> = BTreeMap::new();
+    let mut mirrored: BTreeMap<Key, &Endpoints> = BTreeMap::new();
     for document in documents() {
         match document {
             Document::Service(it) => {
@@ -41,7 +45,10 @@ pub(super) fn objects(files: &[Arc<Vec<Document>>], settings: &Settings) -> Vec<
                 services.insert(key, it);
             }
             Document::Pod(it) => {
-                pods.insert((at_home(&it.namespace), &*it.name).into(), it);
+                pods.insert(at_home_key(&it.key), it);
+            }
+            Document::Endpoints(it) => {
+                mirrored.insert(at_home_key(&it.key), it);
             }
             Document::Slice(Some(Object::Slice(slice, _)), labels) => {
                 let slice = Slice {
@@ -62,7 +69,7 @@ pub(super) fn objects(files: &[Arc<Vec<Document>>], settings: &Settings) -> Vec<
         })
         .collect();
 
-    let mut objects = namespaces(files, settings);
+    let mut objects = namespaces(all, settings);
     let addresses = cluster_addresses(&services);
     for (key, declared) in &services {
         if !selected(&declared.labels) {
@@ -73,8 +80,11 @@ pub(super) fn objects(files: &[Arc<Vec<Document>>], settings: &Settings) -> Vec<
             cluster_ips: addresses.get(key).cloned().unwrap_or_default().into(),
             ..declared.service.clone()
         };
-        if !declared.selector.is_empty() && !owned.contains(&(&key.namespace, &key.name)) {
+        if owned.contains(&(&key.namespace, &key.name)) {
+        } else if !declared.selector.is_empty() {
             objects.extend(slices(&service, declared, &pods));
+        } else if let Some(it) = mirrored.get(key).filter(|it| selected(&it.labels)) {
+            objects.extend(mirror(&service, it));
         }
         objects.push(Object::Service(service));
     }
@@ -107,18 +117,23 @@ fn at_home(namespace: &str) -> &str {
     }
 }
 
-fn namespaces(files: &[Arc<Vec<Document>>], settings: &Settings) -> Vec<Object> {
+fn at_home_key(key: &Key) -> Key {
+    (at_home(&key.namespace), &*key.name).into()
+}
+
+fn namespaces(all: &[Arc<Document>], settings: &Settings) -> Vec<Object> {
     let none = BTreeMap::new();
     let mut names = BTreeMap::from([("default", &none), ("kube-system", &none)]);
-    for document in files.iter().flat_map(|file| file.iter()) {
-        let used = match document {
+    for document in all {
+        let used = match &**document {
             Document::Namespace(Object::Namespace(namespace), labels) => {
                 names.insert(&*namespace.name, labels);
                 continue;
             }
             Document::Service(it) => &it.service.namespace,
             Document::Slice(Some(Object::Slice(slice, _)), _) => &slice.namespace,
-            Document::Pod(it) => &*it.namespace,
+            Document::Pod(it) => &*it.key.namespace,
+            Document::Endpoints(it) => &*it.key.namespace,
             Document::Import(Object::Import(import)) => &import.namespace,
             Document::Other(namespace) => namespace,
             _ => continue,
@@ -146,7 +161,8 @@ fn cluster_addresses(services: &BTreeMap<Key, &Declared>) -> BTreeMap<Key, Vec<I
             continue;
         }
         let mut own = it.service.cluster_ips.to_vec();
-        if own.is_empty() {
+        // An address that cannot be used is no wish for another one.
+        if own.is_empty() && !it.has_address {
             let (v4, v6) = families(it, &own);
             let number = fnv(&key.namespace) ^ fnv(&key.name).rotate_left(16);
             let free = |address: fn(u32) -> IpAddr, taken: &mut HashSet<IpAddr>| {
@@ -235,7 +251,7 @@ fn slices(service: &Service, declared: &Declared, pods: &BTreeMap<Key, &Running>
                 address,
                 running.ready || declared.publish_not_ready,
                 hostname(service, running),
-                Some(&running.name),
+                Some(&running.key.name),
                 None,
             );
             parts
@@ -245,33 +261,44 @@ fn slices(service: &Service, declared: &Declared, pods: &BTreeMap<Key, &Running>
         }
     }
     let numbered = parts.into_iter().enumerate();
-    let slices = numbered.map(|(number, ((_, ports), endpoints))| {
-        let slice = Slice {
-            namespace: Arc::clone(&service.namespace),
-            // A name that no slice in the directory can have.
-            name: format!("{}:{number}", service.name).into(),
-            service: Arc::clone(&service.name),
-            import: None,
-            ports: ports.into(),
-            endpoints: endpoints.into(),
-        };
-        Object::Slice(slice, None)
-    });
-    slices.collect()
+    numbered
+        .map(|(number, ((_, ports), endpoints))| slice(service, number, ports.into(), endpoints))
+        .collect()
+}
+
+/// The slices of Endpoints that are declared: one for each subset.
+fn mirror(service: &Service, declared: &Endpoints) -> Vec<Object> {
+    let numbered = declared.subsets.iter().enumerate();
+    numbered
+        .map(|(number, (ports, all))| slice(service, number, Arc::clone(ports), all.clone()))
+        .collect()
+}
+
+/// A slice of a Service, under a name that no slice in the directory can have.
+fn slice(service: &Service, number: usize, ports: Arc<[Port]>, all: Vec<Endpoint>) -> Object {
+    let slice = Slice {
+        namespace: Arc::clone(&service.namespace),
+        name: format!("{}:{number}", service.name).into(),
+        service: Arc::clone(&service.name),
+        import: None,
+        ports,
+        endpoints: all.into(),
+    };
+    Object::Slice(slice, None)
 }
 
 /// The port of a pod that a Service's port leads to; None where the pod has no port of that name.
 fn port(declared: &DeclaredPort, running: &Running) -> Option<Port> {
     // The API's default.
     let protocol = declared.protocol.unwrap_or(Protocol::Tcp);
-    let number = match &declared.target_port {
+    let number = match &declared.target {
         None | Some(TargetPort::Number(0)) => declared.port,
         Some(TargetPort::Number(number)) => *number,
         Some(TargetPort::Name(name)) => {
             let mut ports = running.ports.iter();
             ports
                 .find(|it| it.name == *name && it.protocol.unwrap_or(Protocol::Tcp) == protocol)?
-                .container_port
+                .number
         }
     };
     Some(Port {
@@ -293,6 +320,6 @@ fn hostname<'a>(service: &Service, running: &'a Running) -> Option<&'a str> {
     let hostname = running
         .hostname
         .as_deref()
-        .or(of_set.then_some(&running.name));
+        .or(of_set.then_some(&*running.key.name));
     hostname.filter(|_| at_home)
 }

@@ -1,19 +1,23 @@
 //! The files of a directory, and what each said when it could last be read.
 
-use super::document::{self, Document, Format};
-use std::collections::BTreeMap;
+use super::document::{self, Document, Fault, Format, Id, Lost};
+use crate::cluster::event::Event;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::hash::BuildHasher;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Links may lead in circles; directories this deep are taken for one.
 const DEEPEST: usize = 16;
 
 /// Files beyond this are no manifests.
 const LONGEST: u64 = 64 << 20;
+
+/// So many faults of a file are logged one by one.
+const LOGGED: usize = 20;
 
 /// A directory with its sub-directories. Names that begin with a dot are left out: editors' and
 /// git's own files, and the hidden parts of a ConfigMap's volume, which are linked to by the
@@ -24,12 +28,17 @@ pub(super) struct Directory {
     hasher: foldhash::fast::RandomState,
     /// What was last complained of about the directory itself.
     complaint: Option<String>,
+    /// Kinds of object that were found and have no use, and whether the log has them.
+    ignored: BTreeMap<String, bool>,
+    /// What was left out, to be counted.
+    left_out: Vec<Event>,
 }
 
+#[derive(Default)]
 struct File {
     /// Of the content when it was last looked at, readable or not.
     hash: u64,
-    documents: Arc<Vec<Document>>,
+    documents: Vec<Arc<Document>>,
 }
 
 impl Directory {
@@ -41,19 +50,21 @@ impl Directory {
             files: BTreeMap::new(),
             hasher,
             complaint: None,
+            ignored: BTreeMap::new(),
+            left_out: Vec::new(),
         }
     }
 
     /// Reads what has changed and returns all there is, file by file in the order of their names.
     /// None where the directory cannot be read: what was known of it stands.
-    pub(super) fn read(&mut self) -> Option<Vec<Arc<Vec<Document>>>> {
+    pub(super) fn read(&mut self) -> Option<Vec<Arc<Document>>> {
         let paths = match files(&self.path) {
             Ok(paths) => paths,
             Err(error) => {
-                let complaint = error.to_string();
+                let complaint = reason(&error);
                 if self.complaint.as_ref() != Some(&complaint) {
                     warn!(
-                        "manifests: cannot read {}: {complaint}",
+                        "manifests: {}: {complaint}; what it said before is served on",
                         self.path.display()
                     );
                     self.complaint = Some(complaint);
@@ -71,18 +82,17 @@ impl Directory {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.files.remove(&path);
                 }
-                Err(error) => {
-                    let hash = self.hasher.hash_one(error.to_string());
-                    self.keep(path, hash, &error.to_string());
-                }
+                Err(error) => self.keep(path, &error),
             }
         }
-        Some(
-            self.files
-                .values()
-                .map(|file| Arc::clone(&file.documents))
-                .collect(),
-        )
+        self.report_ignored();
+        let documents = self.files.values().flat_map(|file| &file.documents);
+        Some(documents.cloned().collect())
+    }
+
+    /// What was left out of the files since this was last asked, to be counted.
+    pub(super) fn left_out(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.left_out)
     }
 
     fn take(&mut self, path: PathBuf, text: &str) {
@@ -93,37 +103,103 @@ impl Directory {
         let json = path
             .extension()
             .is_some_and(|extension| extension == "json");
-        match document::read(text, if json { Format::Json } else { Format::Yaml }) {
-            Ok(documents) => {
-                self.files.insert(
-                    path,
-                    File {
-                        hash,
-                        documents: Arc::new(documents),
-                    },
-                );
-            }
-            Err(error) => self.keep(path, hash, &error),
+        let read = document::read(text, if json { Format::Json } else { Format::Yaml });
+        let mut documents: Vec<_> = read.documents.into_iter().map(Arc::new).collect();
+        let before = self.files.remove(&path).unwrap_or_default().documents;
+        let mut kept = kept(&documents, before, &read.faults);
+        self.report(&path, &read.faults, kept.len());
+        documents.append(&mut kept);
+        for ignored in read.ignored {
+            self.ignored.entry(ignored).or_insert(false);
+        }
+        self.files.insert(path, File { hash, documents });
+    }
+
+    /// Logs what cannot be used in a file, and has it counted.
+    fn report(&mut self, path: &Path, faults: &[Fault], kept: usize) {
+        let path = path.display();
+        for Fault { line, what, .. } in faults.iter().take(LOGGED) {
+            warn!("manifests: {path} line {line}: {what}");
+        }
+        if faults.len() > LOGGED {
+            warn!("manifests: {path}: and {} more", faults.len() - LOGGED);
+        }
+        if kept > 0 {
+            warn!("manifests: {path}: {kept} objects that it declared before are served on");
+        }
+        self.left_out.extend(faults.iter().filter_map(|fault| {
+            let kind = fault.kind?;
+            Some(match fault.lost {
+                Lost::Fields(fields) => Event::LeftOut(kind, fields),
+                Lost::Object(_) | Lost::Unknown => Event::Skip(kind, None),
+            })
+        }));
+    }
+
+    /// Logs each kind of object without use once: a directory of whole applications has some, and
+    /// one that was meant to count is to be found.
+    fn report_ignored(&mut self) {
+        let new = self.ignored.iter_mut().filter(|(_, logged)| !**logged);
+        let new: Vec<_> = new
+            .map(|(kind, logged)| {
+                *logged = true;
+                &**kind
+            })
+            .collect();
+        if !new.is_empty() {
+            info!(
+                "manifests: not read, as names have no use for them: {}",
+                new.join(", ")
+            );
         }
     }
 
-    /// Complains, once for each content, and keeps what the file said before.
-    fn keep(&mut self, path: PathBuf, hash: u64, error: &str) {
-        let file = self.files.get(&path);
-        if file.is_some_and(|file| file.hash == hash) {
+    /// Complains of a file that cannot be opened, once for each reason, and keeps what it said
+    /// before.
+    fn keep(&mut self, path: PathBuf, error: &io::Error) {
+        let hash = self.hasher.hash_one(error.to_string());
+        let file = self.files.entry(path.clone()).or_default();
+        if std::mem::replace(&mut file.hash, hash) == hash {
             return;
         }
-        let documents = file
-            .map(|file| Arc::clone(&file.documents))
-            .unwrap_or_default();
-        let kept = if documents.is_empty() {
+        let kept = if file.documents.is_empty() {
             ""
         } else {
-            "; what it said before stands"
+            "; what it said before is served on"
         };
-        warn!("manifests: {}: {error}{kept}", path.display());
-        self.files.insert(path, File { hash, documents });
+        warn!("manifests: {}: {}{kept}", path.display(), reason(error));
     }
+}
+
+/// Why a file cannot be read.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "may not be read; allow reading it".into(),
+        io::ErrorKind::InvalidData => "is not UTF-8".into(),
+        io::ErrorKind::FileTooLarge => "is longer than 64 MiB".into(),
+        io::ErrorKind::NotFound => "is not there".into(),
+        _ => format!("cannot be read ({error})"),
+    }
+}
+
+/// What a file declared before of the objects that it now has faults in. What a document without a
+/// readable name declared is not known, so with such a fault all stays that is not declared anew.
+fn kept(now: &[Arc<Document>], before: Vec<Arc<Document>>, faults: &[Fault]) -> Vec<Arc<Document>> {
+    let all = faults.iter().any(|fault| fault.lost == Lost::Unknown);
+    let objects = faults.iter().filter_map(|fault| match &fault.lost {
+        Lost::Object(id) => Some(id.clone()),
+        _ => None,
+    });
+    let lost: HashSet<Id> = objects.collect();
+    if !all && lost.is_empty() {
+        return Vec::new();
+    }
+    let declared: HashSet<Id> = now.iter().filter_map(|it| it.id()).collect();
+    let stays = |it: &Arc<Document>| {
+        let id = it.id();
+        id.is_some_and(|id| !declared.contains(&id) && (all || lost.contains(&id)))
+    };
+    before.into_iter().filter(stays).collect()
 }
 
 /// The manifests below a directory, sorted. Fails only where the directory itself cannot be read.
@@ -154,7 +230,7 @@ fn walk(directory: &Path, deepest: usize, found: &mut Vec<PathBuf>) -> io::Resul
             if deepest > 0
                 && let Err(error) = walk(&path, deepest - 1, found)
             {
-                warn!("manifests: cannot read {}: {error}", path.display());
+                warn!("manifests: {}: {}", path.display(), reason(&error));
             }
         } else if metadata.is_file() && matches!(extension, Some("yaml" | "yml" | "json")) {
             found.push(path);
@@ -169,7 +245,7 @@ fn text(path: &Path) -> io::Result<String> {
         .take(LONGEST + 1)
         .read_to_string(&mut text)?;
     if text.len() as u64 > LONGEST {
-        return Err(io::Error::other("it is longer than 64 MiB"));
+        return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(text)
 }

@@ -28,7 +28,8 @@ use crate::{
     query::{Query, Transport},
     reply::{Reply, Section, Why},
     upstream::{
-        Ask, Check, DohMethod, Flights, Group, Keeping, Packet, PendingLimit, Plan, TlsFiles, To, Way,
+        Ask, Check, DohMethod, Flights, Group, Keeping, Packet, PendingLimit, Plan, TlsFiles, To,
+        Way,
     },
     wire::{Name, Rcode, Type},
 };

@@ -26,7 +26,8 @@ use crate::{
     query::Query,
     reply::{Reply, Why},
     upstream::{
-        Failure, MAX_UPSTREAMS, Packet, PendingLimit, Policy, Rpc, RpcError, TlsFiles, read_nameservers,
+        Failure, MAX_UPSTREAMS, Packet, PendingLimit, Policy, Rpc, RpcError, TlsFiles,
+        read_nameservers,
     },
     wire::{Header, MAX_MESSAGE, Name, Rcode},
 };

@@ -14,7 +14,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 pub use parse::parse;
 
 use super::transfer::{Changes, Offer, Transferable};
-use super::{Build, BuildError, Context, Plugin, Setup, Step, alias, random};
+use super::{Build, BuildError, Context, Parts, Plugin, Setup, Step, alias, random};
 use crate::{
     cluster::{Kind, Settings, Source, SourceError},
     corefile::{Diagnostic, Directive},
@@ -56,6 +56,20 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The source in whose place another one is started by a reload. Its objects are served until
+    /// the new one has listed its own: while the API server is down, a changed option must cost
+    /// nothing that was known. It is one of the same cluster, as far as the settings say; or else
+    /// the one that fed these very zones until now, since it may be the same cluster by another
+    /// address, and where it is not, its names were the answer a moment ago.
+    fn before(&self, parts: &Parts, place: &str) -> Option<Arc<Source>> {
+        let here = parts.before::<Source>(place);
+        let is_same = |it: &Arc<Source>| it.settings().origin == self.source.origin;
+        let same = here.clone().filter(is_same);
+        same.or_else(|| parts.all_before().find(is_same)).or(here)
+    }
+}
+
 impl Setup for Config {
     fn offers(&self) -> bool {
         true
@@ -64,8 +78,10 @@ impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
         // A reload that asks for the same objects of the same cluster gets the source that runs.
         let key = format!("{:?}", self.source);
+        let place = format!("{:?} {:?}", self.zones, build.addresses);
         let start = || {
-            let source = Source::start(self.source.clone(), build.runtime)?;
+            let before = self.before(build.parts, &place);
+            let source = Source::succeed(before.as_deref(), self.source.clone(), build.runtime)?;
             numbers::show(Arc::downgrade(source.cluster()), build.metrics);
             Ok(source)
         };
@@ -77,6 +93,7 @@ impl Setup for Config {
                 action: "cannot watch the cluster".into(),
                 source: Some(error.into()),
             })?;
+        build.parts.put(&place, Arc::clone(&source));
         let view = Arc::new(View::new(
             Arc::clone(source.cluster()),
             self.zones.clone(),
@@ -161,7 +178,7 @@ impl Plugin for Kubernetes {
     }
 
     fn is_ready(&self) -> bool {
-        self.view.cluster().synced()
+        self.view.cluster().is_ready()
     }
 
     fn started(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
@@ -179,11 +196,19 @@ impl Plugin for Kubernetes {
                 .is_err()
             {
                 let missing: Vec<_> = cluster.unsynced().map(Kind::resource).collect();
-                tracing::warn!(
-                    target: "plugin/kubernetes",
-                    "starting without all of the cluster: not listed after {limit:?}: {}",
-                    missing.join(", ")
-                );
+                let missing = missing.join(", ");
+                if cluster.is_ready() {
+                    tracing::warn!(
+                        target: "plugin/kubernetes",
+                        "not listed under the new configuration after {limit:?}: {missing}; what is \
+                         known from before is served on"
+                    );
+                } else {
+                    tracing::warn!(
+                        target: "plugin/kubernetes",
+                        "starting without all of the cluster: not listed after {limit:?}: {missing}"
+                    );
+                }
             }
         }))
     }
@@ -206,7 +231,7 @@ pub(super) fn ask(
     match zones.answer_within(question, room(context, query), reply) {
         Outcome::Outside => Step::Pass,
         Outcome::Answered => Step::Answer,
-        Outcome::Denied(_) if falls_through(question.lower.as_ref()) && zones.synced() => {
+        Outcome::Denied(why) if zones.knows(why) && falls_through(question.lower.as_ref()) => {
             Step::Pass
         }
         Outcome::Denied(why) => {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Weak};
 
 use parking_lot::Mutex;
+use prometheus::IntCounterVec;
 
 use crate::{
     cluster::{Cluster, Histogram, Kind, ServiceKind, Stats},
@@ -14,6 +15,7 @@ use crate::{
 #[derive(Default)]
 struct Shown {
     skipped: [u64; Kind::ALL.len()],
+    left_out: [u64; Kind::ALL.len()],
     programming: [Times; 2],
     took: Times,
     waited: Times,
@@ -40,14 +42,23 @@ pub(super) fn show(cluster: Weak<Cluster>, metrics: &Metrics) {
 
 impl Shown {
     fn catch_up(&mut self, stats: &Stats, metrics: &Metrics) {
-        for (kind, shown) in Kind::ALL.into_iter().zip(&mut self.skipped) {
+        let families = &metrics.cluster;
+        for kind in Kind::ALL {
             objects(kind, stats, metrics);
-            let skipped = stats.skipped(kind);
-            let family = &metrics.cluster.skipped_objects_total;
-            if skipped > *shown {
-                let series = family.with_label_values(&[kind.resource()]);
-                series.inc_by(skipped - std::mem::replace(shown, skipped));
-            }
+            let at = kind as usize;
+            let (skipped, left_out) = (&mut self.skipped[at], &mut self.left_out[at]);
+            count(
+                kind,
+                stats.skipped(kind),
+                skipped,
+                &families.skipped_objects_total,
+            );
+            count(
+                kind,
+                stats.left_out(kind),
+                left_out,
+                &families.skipped_fields_total,
+            );
         }
         let kinds = [
             (ServiceKind::ClusterIp, "cluster_ip"),
@@ -102,6 +113,14 @@ impl Times {
             .map(|(now, shown)| now - shown);
         family.add(labels, more, sum - self.sum);
         *self = Self { counts, sum };
+    }
+}
+
+/// Adds what a count has grown by since it was shown; a count of 0 has no series.
+fn count(kind: Kind, now: u64, shown: &mut u64, family: &IntCounterVec) {
+    if now > *shown {
+        let series = family.with_label_values(&[kind.resource()]);
+        series.inc_by(now - std::mem::replace(shown, now));
     }
 }
 

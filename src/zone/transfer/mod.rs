@@ -16,11 +16,17 @@ mod teller;
 use self::teller::Teller;
 use super::{Zones, form::Form, name::Labels};
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, Kind},
     query::Question,
     reply::{Reply, Why},
     wire::{Name, NameRef, Rcode, is_later},
 };
+
+/// Whether all is known that a zone holds; pods are not part of it.
+fn is_known(cluster: &Cluster) -> bool {
+    let kinds = [Kind::Namespace, Kind::Service, Kind::Slice, Kind::Import];
+    cluster.is_ready() && kinds.into_iter().all(|kind| cluster.knows(kind))
+}
 
 /// Zones of the cluster, of which one may be told as a whole.
 trait Whole {
@@ -39,7 +45,7 @@ trait Whole {
         else {
             return false;
         };
-        if !self.cluster().synced() {
+        if !is_known(self.cluster()) {
             reply.fail(Rcode::SERVFAIL, Why::NotSynced);
             return true;
         }
@@ -59,7 +65,7 @@ trait Whole {
 
     /// The zones that can be told, with their serial; none before everything is known.
     fn serials(&self) -> Vec<(Name, u32)> {
-        if !self.cluster().synced() {
+        if !is_known(self.cluster()) {
             return Vec::new();
         }
         let serial = self.cluster().serial();
