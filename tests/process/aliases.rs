@@ -159,6 +159,28 @@ fn an_alias_without_its_target_is_a_denial_or_is_not_kept() {
     assert_eq!(upstream.count("late.example.net. a"), 2);
 }
 
+#[test]
+fn an_alias_that_ends_in_a_denial_is_nodata_for_the_next_forward() {
+    let (first, second) = (Upstream::start(), Upstream::start());
+    let server = Server::start(&format!(
+        ".:0 {{
+            bind 127.0.0.1
+            forward . {} {{
+                next_on_nodata
+            }}
+            forward . {}
+        }}\n",
+        first.address, second.address
+    ));
+    told(&server, "www.example.net.", RecordType::A);
+    assert_eq!(second.count("www.example.net. a"), 0);
+    told(&server, "www.example.net.", RecordType::AAAA);
+    assert_eq!(second.count("www.example.net. aaaa"), 1);
+    // Whether this one has the type is not said.
+    told(&server, "late.example.net.", RecordType::A);
+    assert_eq!(second.count("late.example.net. a"), 0);
+}
+
 const SERVICES: &str = "
 apiVersion: v1
 kind: Namespace
