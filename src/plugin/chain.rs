@@ -88,10 +88,7 @@ impl Chain {
         let needs_whole_answers = plugins.iter().any(|plugin| plugin.needs_whole_answers());
         let observers = plugins.iter().filter(|plugin| plugin.observes());
         // A cache does not answer by itself. CoreDNS has it before those that serve zones.
-        let mut last = plugins
-            .iter()
-            .rev()
-            .filter(|plugin| plugin.name() != CACHE);
+        let mut last = plugins.iter().rev().filter(|plugin| plugin.name() != CACHE);
         let refuses_others = last.next().is_none_or(|last| last.refuses_others());
         let turns = |has_part: &dyn Fn(&dyn Plugin) -> bool| {
             let turns = plugins.iter().enumerate().map(|(at, plugin)| Turn {

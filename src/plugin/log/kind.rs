@@ -143,7 +143,12 @@ mod tests {
             (Rcode::NOERROR, &[], &[Type::SOA], "denial NODATA"),
             (Rcode::NOERROR, &[], &[Type::NS], "success DELEGATION"),
             (Rcode::NOERROR, &[Type::CNAME], &[], "success NOERROR"),
-            (Rcode::NOERROR, &[Type::CNAME], &[Type::SOA], "denial NODATA"),
+            (
+                Rcode::NOERROR,
+                &[Type::CNAME],
+                &[Type::SOA],
+                "denial NODATA",
+            ),
             (Rcode::NXDOMAIN, &[], &[], "denial NXDOMAIN"),
             (Rcode::NXDOMAIN, &[], &[Type::NS], "denial NXDOMAIN"),
             (Rcode::NXDOMAIN, &[], &[Type::SOA], "denial NXDOMAIN"),
