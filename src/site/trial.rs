@@ -160,12 +160,24 @@ fn at(diagnostic: Diagnostic, directive: Option<&Directive>) -> Diagnostic {
     };
     let lines = directive.properties().iter();
     let lines = lines.flat_map(|line| &line.words[1..]);
+    let message = &diagnostic.message;
     let is_named = |word: &&Word| {
-        word.contains(['/', '.']) && word.len() > 2 && diagnostic.message.contains(word.as_str())
+        let is_path = word.contains(['/', '.']) && message.contains(word.as_str());
+        word.len() > 2 && (is_path || stands_alone(message, word))
     };
     let named = directive.arguments.iter().chain(lines).find(is_named);
     let place = named.unwrap_or(&directive.name).place;
     diagnostic.at(place)
+}
+
+/// Whether a word is in a text by itself and not as a part of another one.
+fn stands_alone(text: &str, word: &str) -> bool {
+    text.match_indices(word).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let behind = text[at + word.len()..].chars().next();
+        before.is_some_and(|it| matches!(it, ' ' | '"' | '/'))
+            && behind.is_none_or(|it| matches!(it, ':' | ' ' | '"' | ','))
+    })
 }
 
 /// What is logged from warnings on.
@@ -256,6 +268,71 @@ mod tests {
             "{found:#?}"
         );
         assert!(found[2].starts_with("error 2:"), "{found:#?}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_in_words_of_ours_at_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            std::fs::write(directory.path().join(name), text).unwrap();
+        };
+        let [one, other] =
+            ["a", "b"].map(|name| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap());
+        write("cert", &one.cert.pem());
+        write("otherkey", &other.signing_key.serialize_pem());
+        write("cut", "-----BEGIN CERTIFICATE-----\nAAAA\n");
+        write("yaml", "apiVersion: v1\nclusters: [\n");
+        let context = "apiVersion: v1\nkind: Config\nclusters: []\nusers: []\ncontexts: []\n";
+        write("context", &format!("{context}current-context: nope\n"));
+        for (lines, place, words) in [
+            (
+                "tls cert otherkey",
+                "2:1",
+                "the key is that of another certificate",
+            ),
+            ("tls cert none", "2:10", "it does not exist"),
+            (
+                "tls cut otherkey",
+                "2:5",
+                "'-----END CERTIFICATE-----' is missing",
+            ),
+            ("tls cert cert", "2:5", "there is none in it"),
+            (
+                "kubernetes {\nkubeconfig yaml\n}",
+                "3:12",
+                "the YAML that it must be: line 2",
+            ),
+            (
+                "kubernetes {\nkubeconfig context\n}",
+                "3:12",
+                "it has no context 'nope'",
+            ),
+            (
+                "kubernetes {\nkubeconfig none\n}",
+                "3:12",
+                "cannot read DIR/none: it does not exist",
+            ),
+        ] {
+            let root = format!("root {}\n", directory.path().display());
+            let files = lines.replace("kubeconfig ", "kubeconfig DIR/");
+            let scheme = if lines.starts_with("tls") {
+                "tls://"
+            } else {
+                ""
+            };
+            let text = format!("{scheme}. {{\n{files}\nwhoami\n{root}}}\n");
+            let found = told(directory.path(), &text);
+            assert_eq!(found.len(), 1, "{lines}: {found:#?}");
+            assert!(found[0].contains(words), "{lines}: {found:#?}");
+            assert!(
+                found[0].starts_with(&format!("error {place}: ")),
+                "{lines}: {found:#?}"
+            );
+            assert!(
+                !found[0].contains('\n') && !found[0].contains("os error"),
+                "{found:#?}"
+            );
+        }
     }
 
     #[test]

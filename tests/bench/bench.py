@@ -84,6 +84,17 @@ class Bench:
         self.servers, self.samples, self.waits, self.facts = {}, {}, {}, []
         self.lodestone = stage.target / "lodestone"
         self.coredns = os.environ.get("COREDNS", "coredns")
+        self.note_other_coredns()
+
+    def note_other_coredns(self):
+        """Says so where CoreDNS is not of the version that src/lib.rs names."""
+        source = (Path(__file__).parents[2] / "src/lib.rs").read_text()
+        wanted = re.search(r'pub const COREDNS: &str = "([^"]+)"', source).group(1)
+        if not installed(self.coredns):
+            return
+        said = subprocess.run([self.coredns, "-version"], capture_output=True, text=True).stdout
+        if f"CoreDNS-{wanted}" not in said:
+            print(f"CoreDNS here is not {wanted}: {said.splitlines()[-3:]}", flush=True)
 
     def fact(self, what, measured, target=""):
         self.facts.append((what, measured, target))

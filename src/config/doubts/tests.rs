@@ -100,7 +100,7 @@ fn an_unknown_word_hides_no_other_mistake() {
     assert_eq!(told.len(), 3, "{told:#?}");
     for (found, wanted) in told
         .iter()
-        .zip(["2: Unknown directive 'forwad'", "4: ", "9: "])
+        .zip(["2: Unknown directive 'forwad'", "4: ", "10: "])
     {
         assert!(found.starts_with(wanted), "{told:#?}");
     }

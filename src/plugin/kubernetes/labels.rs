@@ -75,12 +75,13 @@ mod tests {
         let text = r#"metadata
             log . "{remote} {/kubernetes/client-label/app} {/kubernetes/client-pod-name}"
             log . "{/kubernetes/client-label/app}{/kubernetes/client-label/app.kubernetes.io/name}"
+            rewrite name regex (.*) {1}.{kubernetes/client-label/zone}.b metadata answer auto
             rewrite {
                 x "metadata('kubernetes/client-label/team') == 'a'" {kubernetes/client-label/}
             }"#;
         let (read, warnings) = labels(text, true);
-        assert_eq!((&*read, warnings), ("app app.kubernetes.io/name team", 0));
-        assert_eq!(labels(text, false), (String::new(), 3));
+        assert_eq!((&*read, warnings), ("app app.kubernetes.io/name team zone", 0));
+        assert_eq!(labels(text, false), (String::new(), 4));
         let unread = text.replace("metadata\n", "");
         assert_eq!(labels(&unread, true), (String::new(), 0));
         assert_eq!(labels("metadata\nlog", true), (String::new(), 0));
