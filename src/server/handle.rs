@@ -503,6 +503,7 @@ impl Wait {
 
 /// Answers a query that the server's limit leaves no slot for. The reply goes outward like any other: it
 /// is logged and counted.
+#[allow(clippy::boxed_local, reason = "a wait that follows takes its place")]
 fn turn_away(
     mut waiting: Box<plugin::Waiting>,
     block: &Block,

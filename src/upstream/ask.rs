@@ -161,7 +161,7 @@ impl Ask {
 
     /// Whether it has been evicted.
     pub(super) fn is_evicted(&self) -> bool {
-        self.permit.eviction().has_happened() || self.evicted.has_happened()
+        self.permit.is_evicted() || self.evicted.has_happened()
     }
 
     /// Its one try was answered: whether that is the answer.

@@ -23,6 +23,7 @@ use futures_util::{
 };
 use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
+use prometheus::IntCounter;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -72,9 +73,19 @@ pub struct Flights {
     /// The names are strangers' choice, hence the standard library's keyed hash.
     hasher: RandomState,
     next_serial: AtomicU64,
+    /// Counts the work that panicked.
+    panics: Option<IntCounter>,
 }
 
 impl Flights {
+    /// No question under way; work that panics is counted in `panics`.
+    pub fn new(panics: IntCounter) -> Self {
+        Self {
+            panics: Some(panics),
+            ..Self::default()
+        }
+    }
+
     /// Waits for the reply of the flight for `key`: of the one that is `joined` already, or of one that
     /// is under way, or else it begins one with `work`.
     pub(super) async fn reply<F>(
@@ -113,11 +124,12 @@ impl Flights {
         // Before the landing, whose end takes the lock that is held here.
         let work = AssertUnwindSafe(work()).catch_unwind();
         let landing = self.landing(&key, hash);
-        let serial = landing.serial;
+        let (serial, panics) = (landing.serial, self.panics.clone());
         let flight = async move {
             let _landing = landing;
             // Of those who share a future that panics, only one would ever hear of it.
             work.await.unwrap_or_else(|_| {
+                panics.iter().for_each(IntCounter::inc);
                 tracing::error!("a question to upstreams made the server panic");
                 Reply::failure(Rcode::SERVFAIL, Why::Internal)
             })

@@ -5,6 +5,7 @@
 //! flight       identical questions under way are asked once
 //! ask          a question that is to be asked, as a plugin hands it out; asker asks it from a thread
 //!              of the server's own, without a scheduler
+//! patience     how long each upstream is given, and a question in all
 //! packet       one question in octets, and whether a message answers it
 //! pending      limits of pending queries, which evict the old before they turn away the new
 //! udp, stream  sockets and connections to one upstream; waiters is who waits on them for what
@@ -34,6 +35,7 @@ mod https;
 mod line;
 mod meter;
 mod packet;
+mod patience;
 mod pending;
 mod policy;
 mod quic;

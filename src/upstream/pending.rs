@@ -161,6 +161,11 @@ impl Permit {
         self.eviction.clone()
     }
 
+    /// Whether this query has been evicted.
+    pub fn is_evicted(&self) -> bool {
+        self.eviction.has_happened()
+    }
+
     /// Waits until this query is evicted, and gives the reply to it.
     pub async fn evicted(&self) -> Reply {
         self.eviction.happens().await;
@@ -321,7 +326,7 @@ mod tests {
 
     fn evicted(permits: &[Permit]) -> Vec<usize> {
         let numbered = permits.iter().enumerate();
-        let evicted = numbered.filter(|(_, permit)| permit.eviction().has_happened());
+        let evicted = numbered.filter(|(_, permit)| permit.is_evicted());
         evicted.map(|(number, _)| number).collect()
     }
 
@@ -377,7 +382,7 @@ mod tests {
             limit.enter(FORWARD, client(1)).is_none(),
             "the larger group gets none back"
         );
-        assert!(!other.eviction().has_happened());
+        assert!(!other.is_evicted());
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod health;
 mod hickory;
 mod hosts;
 mod https;
+#[cfg(target_os = "linux")]
 mod icmp;
 mod loops;
 mod quic;

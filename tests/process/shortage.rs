@@ -197,6 +197,14 @@ fn max_concurrent_is_shared_and_what_it_sheds_is_logged() {
     assert!(line.unwrap().parse::<u64>().unwrap() > 0);
 }
 
+#[test]
+fn the_limit_of_the_server_is_no_lower_than_those_of_its_forwards() {
+    let server = Server::start(
+        ".:0 {\n bind 127.0.0.1\n forward . 127.0.0.1:9 {\n max_concurrent 20000\n }\n}\n",
+    );
+    server.line(|line| line.contains("At most 20000 questions wait at a time, in at most 234 MiB"));
+}
+
 fn allow_descriptors(server: &Server, limit: &str) {
     let id = format!("--pid={}", server.process());
     let limit = format!("--nofile={limit}:");

@@ -8,7 +8,8 @@ use lodestone::{
 
 use crate::{
     client::{
-        ask_tcp, ask_udp, first_answer, query, rcode, read, receive, udp, with_edns, with_id,
+        ask_tcp, ask_udp, first_answer, next, query, rcode, read, receive, send, udp, with_edns,
+        with_id,
     },
     plugins::{serve, serve_with},
 };
@@ -198,6 +199,28 @@ async fn a_client_with_much_pending_gives_way_to_others() {
         serving.metric("lodestone_queries_shed_total{limit=\"server\"}"),
         "1"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_with_much_pending_gives_way_to_others() {
+    let limits = Limits {
+        waiting: 2,
+        ..Limits::default()
+    };
+    let serving = serve_with(limits, |_| {});
+    let mut heavy = tokio::net::TcpStream::connect(serving.at).await.unwrap();
+    for id in 1..=2 {
+        send(&mut heavy, &with_id(query("wait.test"), id)).await;
+    }
+    serving.begun(2).await;
+    let other = tokio::net::UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    other.connect(serving.at).await.unwrap();
+    other.send(&with_id(query("wait.test"), 3)).await.unwrap();
+    let evicted = next(&mut heavy).await.unwrap();
+    assert_eq!((rcode(&evicted), evicted[1]), (Rcode::SERVFAIL, 1));
+    serving.plugin.release.add_permits(2);
+    assert_eq!(rcode(&receive(&other).await), Rcode::NOERROR);
+    assert_eq!(rcode(&next(&mut heavy).await.unwrap()), Rcode::NOERROR);
 }
 
 #[tokio::test(flavor = "multi_thread")]

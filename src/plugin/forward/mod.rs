@@ -166,7 +166,7 @@ impl Config {
             force_tcp: self.force_tcp,
             prefer_udp: self.prefer_udp,
             sources,
-            flights: Arc::default(),
+            flights: Arc::new(Flights::new(build.metrics.panics_total.clone())),
             next,
             pending: self.limit(build.metrics),
             max_concurrent: self.max_concurrent,
