@@ -6,6 +6,7 @@
 
 mod data;
 mod packed;
+mod parts;
 mod why;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -13,6 +14,7 @@ use std::{net::SocketAddr, sync::Arc};
 pub use data::{Data, Soa};
 pub(crate) use data::{expand, names_in};
 pub use packed::Packed;
+pub use parts::{Parts, Rest};
 pub use why::Why;
 
 use crate::{
@@ -50,6 +52,8 @@ pub struct Reply {
     pub answered_by: &'static str,
     /// Which upstream this came from just now; nothing for what is made or remembered here.
     pub heard: Option<Arc<Heard>>,
+    /// Records that are told once those before them are sent: those of a zone transfer.
+    pub rest: Option<Rest>,
     sections: [Vec<Record>; 3],
     arena: Vec<u8>,
 }
@@ -139,6 +143,7 @@ impl Reply {
         self.cause = None;
         self.answered_by = "";
         self.heard = None;
+        self.rest = None;
     }
 
     /// Becomes a copy of `other`, in the room that is there: once warm, this allocates nothing.
@@ -156,6 +161,7 @@ impl Reply {
             cause,
             answered_by,
             heard,
+            rest,
             sections,
             arena,
         } = self;
@@ -168,6 +174,7 @@ impl Reply {
         *why = other.why;
         *answered_by = other.answered_by;
         heard.clone_from(&other.heard);
+        rest.clone_from(&other.rest);
         extended_error.clone_from(&other.extended_error);
         options.copy_from(&other.options);
         cause.clone_from(&other.cause);

@@ -1,38 +1,45 @@
 //! A zone as a whole, for those who hold a copy (AXFR, RFC 5936; IXFR, RFC 1995).
 
+use std::sync::Arc;
+
 use super::zone::{Set, Zone};
 use crate::{
-    reply::{Data, Owner, Reply, Section, Why},
+    reply::{Data, Owner, Parts, Reply, Rest, Section, Why},
     wire::{NameRef, Type, is_later},
 };
 
 impl Zone {
-    /// Writes the zone into `reply`, which comes empty: all of it, its SOA record at either end. Who
-    /// holds it at this serial already, or at a later one, is told the SOA record alone.
-    pub fn tell(&self, held: Option<u32>, reply: &mut Reply) {
+    /// Writes the zone into `reply`, which comes empty: all of it is [`Reply::rest`], its SOA record at
+    /// either end. Who holds it at this serial already, or at a later one, is told the SOA record
+    /// alone.
+    pub fn tell(self: &Arc<Self>, held: Option<u32>, reply: &mut Reply) {
         reply.authoritative = true;
         reply.why = Why::ZoneRecord;
-        let Some(soa) = self.set(0, Type::SOA) else {
-            return;
-        };
-        self.told(self.apex(), soa, reply);
         if held.is_some_and(|held| !is_later(self.timers.serial, held)) {
-            return;
+            self.told_start(reply);
+        } else {
+            reply.rest = Some(Rest::new(Arc::clone(self) as _));
         }
-        for node in 0..self.nodes.len() {
-            let owner = self.owner(node);
-            for set in self.sets(node) {
-                if set.rtype != Type::SOA {
-                    self.told(owner, set, reply);
-                }
-                for data in self.data(set.signatures) {
-                    let (owner, data) = (Owner::Name(owner), Data::Raw(data));
-                    let ttl = set.signature_ttl;
-                    reply.push(Section::Answer, owner, Type::RRSIG, ttl, data);
-                }
+    }
+
+    fn told_start(&self, reply: &mut Reply) {
+        if let Some(soa) = self.set(0, Type::SOA) {
+            self.told(self.apex(), soa, reply);
+        }
+    }
+
+    fn told_node(&self, node: usize, reply: &mut Reply) {
+        let owner = self.owner(node);
+        for set in self.sets(node) {
+            if set.rtype != Type::SOA {
+                self.told(owner, set, reply);
+            }
+            for data in self.data(set.signatures) {
+                let (owner, data) = (Owner::Name(owner), Data::Raw(data));
+                let ttl = set.signature_ttl;
+                reply.push(Section::Answer, owner, Type::RRSIG, ttl, data);
             }
         }
-        self.told(self.apex(), soa, reply);
     }
 
     fn told(&self, owner: NameRef<'_>, set: &Set, reply: &mut Reply) {
@@ -40,5 +47,22 @@ impl Zone {
             let (owner, data) = (Owner::Name(owner), Data::Raw(data));
             reply.push(Section::Answer, owner, set.rtype, set.ttl, data);
         }
+    }
+}
+
+/// Node by node.
+impl Parts for Zone {
+    fn tell(&self, at: usize, reply: &mut Reply) -> Option<usize> {
+        if at == 0 {
+            self.told_start(reply);
+        }
+        for node in at..self.nodes.len() {
+            if reply.is_part() {
+                return Some(node);
+            }
+            self.told_node(node, reply);
+        }
+        self.told_start(reply);
+        None
     }
 }

@@ -11,6 +11,7 @@ use super::object::{Namespace, Pod, Service, ServiceImport, Slice};
 use super::shards::{Found, Shards, Tagged, tag};
 use super::stats::Stats;
 use futures_util::Stream;
+use parking_lot::{Mutex, MutexGuard};
 use std::hash::{BuildHasher, Hash};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct Cluster {
     pub(super) owners: Shards<Owner>,
     pub(super) pods: Shards<Tagged<Pod>>,
     pub(super) moves: Moves,
+    /// Held while an event is folded, and by who must see one state of the whole.
+    changing: Mutex<()>,
     /// A bit for each kind that must be listed before anything can be denied.
     wanted: u8,
     /// A bit for each kind that has been listed at least once.
@@ -150,6 +153,7 @@ impl Cluster {
             owners: Shards::new(bits + 1),
             pods: Shards::new(bits + 1),
             moves: Moves::default(),
+            changing: Mutex::default(),
             wanted: wanted.iter().fold(0, |bits, kind| bits | bit(*kind)),
             listed: AtomicU8::new(0),
             inherited: Inherited::default(),
@@ -289,7 +293,20 @@ impl Cluster {
         })
     }
 
-    /// Every entry, in no order; each is of one moment, all together need not be.
+    /// Reads while nothing changes: all that `read` sees is one state. The writer waits meanwhile, so
+    /// this is for milliseconds; other readers are not held up.
+    pub fn still<R>(&self, read: impl FnOnce(&Self) -> R) -> R {
+        let _changing = self.changing();
+        read(self)
+    }
+
+    /// To be held by the writer while it takes an event into the state.
+    pub(super) fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock()
+    }
+
+    /// Every entry, in no order; each is of one moment, all together need not be, unless they are
+    /// read [`still`](Self::still).
     pub fn entries(&self) -> impl Iterator<Item = Arc<Entry>> {
         self.entries.iter().map(|entry| entry.shared)
     }

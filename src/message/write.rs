@@ -74,11 +74,19 @@ impl Writer {
     /// Writes `reply` to `query` into `out` (cleared first) as messages of a stream, each with its
     /// length before it (RFC 1035 §4.2.2): as many as it takes, so that nothing is left out. Each
     /// repeats the question (RFC 5936 §2.2.1 asks it of the first).
-    pub fn write_several(&mut self, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
+    ///
+    /// `signature` is that of the last message of the same reply that was written before, and
+    /// becomes that of the last one written here.
+    pub fn write_several(
+        &mut self,
+        query: &Query,
+        reply: &Reply,
+        signature: &mut Option<Vec<u8>>,
+        out: &mut Vec<u8>,
+    ) {
         out.clear();
         let count = reply.records().count();
         let mut message = Vec::new();
-        let mut signature = None;
         let mut from = 0;
         loop {
             let mut next = self.message(query, reply, from..count, PART, &mut message);
@@ -92,7 +100,7 @@ impl Writer {
                 set_truncated(&mut message);
             }
             if let Some(signer) = &query.signer {
-                signature = Some(signer.next(&mut message, signature.as_deref()));
+                *signature = Some(signer.next(&mut message, signature.as_deref()));
             }
             let length = u16::try_from(message.len()).expect("a message has at most 65,535 octets");
             out.extend(length.to_be_bytes());
@@ -620,7 +628,7 @@ mod tests {
             reply.answer(Type::A, 5, Data::A(Ipv4Addr::new(10, 0, high, low)));
         }
         let mut out = Vec::new();
-        Writer::default().write_several(&query, &reply, &mut out);
+        Writer::default().write_several(&query, &reply, &mut None, &mut out);
         let mut rest = out.as_slice();
         let mut told = Vec::new();
         let mut messages = 0;

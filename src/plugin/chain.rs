@@ -125,6 +125,18 @@ impl Chain {
         self.inward(context, query, reply, 0)
     }
 
+    /// Lets the plugins before the one that answered amend a part of its reply that comes later
+    /// ([`Reply::rest`]). None of them can wait for anything.
+    pub fn amend(&self, context: &Context<'_>, query: &Query, part: &mut Reply) {
+        let mut plugins = self.plugins.iter();
+        let end = plugins.position(|plugin| plugin.name() == part.answered_by);
+        let end = end.unwrap_or(self.plugins.len());
+        let turns = self.amending.iter().rev();
+        for Turn { plugin, .. } in turns.skip_while(|turn| turn.at >= end) {
+            plugin.amend(context, query, part);
+        }
+    }
+
     /// Tells the plugins that observe that a reply was sent. The server calls this once for each
     /// reply to a client, of whatever transport, after it was written; never for a sub-query.
     pub fn wrote(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {

@@ -165,8 +165,13 @@ impl K8sExternal {
 }
 
 impl Transferable for External {
-    fn transfer(&self, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool {
-        Self::transfer(self, question, held, reply)
+    fn transfer(
+        self: Arc<Self>,
+        question: &Question,
+        held: Option<u32>,
+        reply: &mut Reply,
+    ) -> bool {
+        Self::transfer(&self, question, held, reply)
     }
 
     fn serials(&self) -> Vec<(Name, u32)> {

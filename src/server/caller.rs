@@ -3,7 +3,10 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use super::handle::{Arrival, Entrance, Handled, Scratch};
+use super::{
+    handle::{Arrival, Entrance, Handled, Scratch},
+    transfer::Transfer,
+};
 use crate::{message::read_query, query::Transport, wire::Header};
 
 /// One connection's client, as the door needs to know it.
@@ -22,8 +25,8 @@ pub(super) enum Replies {
     /// Nothing, ever.
     None,
     One(Vec<u8>),
-    /// A zone transfer: messages, each with its length before it.
-    Several(Vec<u8>),
+    /// A zone transfer, part by part.
+    Several(Box<Transfer>),
 }
 
 impl Caller {
@@ -55,7 +58,7 @@ impl Caller {
         };
         match handled {
             Handled::Reply => Replies::One(out),
-            Handled::Replies => Replies::Several(out),
+            Handled::Transfer(transfer) => Replies::Several(transfer),
             Handled::Nothing => Replies::None,
             Handled::Wait(wait) => {
                 if wait.finish(&mut out).await {

@@ -14,7 +14,7 @@ use std::{
 use arc_swap::{ArcSwap, Guard};
 use futures_util::FutureExt;
 
-use super::{limits::Grants, route::Routes};
+use super::{limits::Grants, route::Routes, transfer::Transfer};
 use crate::{
     message::{Parsed, Writer, read_query, read_query_into, write_bare},
     metrics::{Dns, Metrics, ZoneCounters},
@@ -73,8 +73,8 @@ pub struct Arrival<'a> {
 pub enum Handled {
     /// The reply has been written.
     Reply,
-    /// A zone transfer has been written: messages, each with its length before it.
-    Replies,
+    /// A reply of several messages, which are to be written one part after the other.
+    Transfer(Box<Transfer>),
     /// Nothing is sent.
     Nothing,
     /// The reply will come.
@@ -135,6 +135,12 @@ impl Server {
     /// Puts other routes in place; questions under way end on the old ones.
     pub fn swap(&self, routes: Arc<Routes>) {
         self.routes.store(routes);
+    }
+
+    /// A panic was caught.
+    pub(super) fn count_panic(&self) {
+        self.metrics.panics_total.inc();
+        tracing::error!(server = %self.label, "a zone transfer made the server panic; it was ended");
     }
 
     fn panicked(&self, octets: &[u8]) {
@@ -273,10 +279,9 @@ impl Entrance {
             }
         }
         if query.takes_several_messages() {
-            write_several(writer, block, query, reply, out);
-            // It may have held a whole zone, which is far more than any other reply needs.
-            *reply = Reply::default();
-            return Handled::Replies;
+            let (query, reply) = (query.clone(), std::mem::take(reply));
+            let transfer = Transfer::new(query, reply, block, &self.server, &self.door);
+            return Handled::Transfer(Box::new(transfer));
         }
         write(writer, block, query, reply, out);
         Handled::Reply
@@ -482,7 +487,8 @@ impl Wait {
         out.clear();
         let answer = async {
             let (query, reply) = waiting.finish().await;
-            if let Some(reply) = reply {
+            if let Some(mut reply) = reply {
+                reply.complete();
                 // Not before: many wait, and few are written at a time.
                 out.reserve(crate::wire::MIN_UDP_PAYLOAD);
                 write(&mut Writer::default(), &block, &query, &reply, out);
@@ -553,23 +559,6 @@ fn not_served(query: &Query) -> Option<Rcode> {
     // it fit into a response of HTTP, which holds one message.
     let transfer = matches!(query.asked.rtype, Type::AXFR | Type::IXFR);
     (transfer && !query.takes_several_messages()).then_some(Rcode::REFUSED)
-}
-
-/// Writes a block's reply to the question for a transfer.
-fn write_several(
-    writer: &mut Writer,
-    block: &Block,
-    query: &Query,
-    reply: &Reply,
-    out: &mut Vec<u8>,
-) {
-    writer.write_several(query, reply, out);
-    let written = Written {
-        octets: out.len(),
-        truncated: reply.truncated,
-        took: query.received.elapsed(),
-    };
-    block.chain.wrote(block, query, reply, written);
 }
 
 /// Writes a block's reply, and tells those of its plugins that want to hear of it.

@@ -29,6 +29,7 @@ pub mod route;
 mod tcp;
 mod terms;
 pub mod tls;
+mod transfer;
 mod udp;
 
 use std::{

@@ -240,7 +240,7 @@ impl Worker {
             match self.entrance.handle(&routes, scratch, &arrival, reply) {
                 Handled::Reply => {}
                 // Several messages are for streams alone.
-                Handled::Nothing | Handled::Replies => reply.clear(),
+                Handled::Nothing | Handled::Transfer(_) => reply.clear(),
                 Handled::Wait(wait) => {
                     reply.clear();
                     if let Some(wait) = self.asking.push(wait, datagram.client, received) {

@@ -177,7 +177,10 @@ pub fn ask_as(plugin: &dyn Plugin, mut query: Query) -> Option<Reply> {
             assert!(reply.why == Why::Unanswered && !reply.authoritative);
             None
         }
-        Step::Answer => Some(reply),
+        Step::Answer => {
+            reply.complete();
+            Some(reply)
+        }
         Step::Drop | Step::Ask(_) => panic!("dropped, or asked of others"),
         Step::Wait(pending) => match pending.now_or_never().unwrap() {
             Resolved::Answer(reply) => Some(reply),

@@ -428,3 +428,60 @@ fn what_changes_after_a_zone_was_told_has_a_later_serial_within_the_same_second(
     let names: Vec<_> = zones.iter().map(|(name, _)| name.to_string()).collect();
     assert_eq!(names, ["cluster.local."], "reverse zones are not told");
 }
+
+#[test]
+fn a_zone_is_told_in_parts_of_one_state() {
+    const SERVICES: usize = 4000;
+    let cluster = Arc::new(Cluster::new(&[]));
+    let mut writer = Writer::new(Arc::clone(&cluster));
+    let mut put = |namespace: &str, count: usize| {
+        writer.fold(Event::Apply(fixture::namespace(namespace)));
+        for number in 0..count {
+            let address = format!("10.{}.{}.{}", namespace.len(), number / 250, number % 250);
+            let name = format!("web-{number:04}");
+            let service = fixture::cluster_ip(namespace, &name, &[&address], &["http/TCP/80"]);
+            writer.fold(Event::Apply(service));
+        }
+    };
+    put("shop", SERVICES);
+    let server = Setting::default().serve_cluster(Arc::clone(&cluster));
+    let question = question("cluster.local.", "AXFR");
+    let begin = || {
+        let mut reply = Reply::default();
+        let view = Arc::clone(&server.view);
+        assert!(Transferable::transfer(view, &question, None, &mut reply));
+        assert!(reply.rest.is_some() && reply.authoritative);
+        reply
+    };
+    let mut reply = begin();
+    assert_eq!(
+        reply.records().count(),
+        0,
+        "nothing is made before it is sent"
+    );
+    reply.tell_part();
+    let first = reply.records().count();
+    assert!(first < 2 * SERVICES, "a part: {first}");
+    assert!(reply.weight() < 256 << 10, "{}", reply.weight());
+    // What changes now is in the next transfer, which has a later serial.
+    put("market", SERVICES);
+    reply.complete();
+    let mut next = begin();
+    next.complete();
+    let serials = |reply: &Reply| {
+        let soas = reply.section(Section::Answer).iter();
+        let soas = soas.filter(|record| record.rtype == Type::SOA);
+        let data = soas.map(|record| reply.data(record));
+        let serials =
+            data.map(|data| u32::from_be_bytes(*data[data.len() - 20..].first_chunk().unwrap()));
+        serials.collect::<Vec<_>>()
+    };
+    // An SOA record at either end, an NS record and its address.
+    for (reply, services) in [(&reply, SERVICES), (&next, 2 * SERVICES)] {
+        assert_eq!(reply.records().count(), 2 + 1 + 1 + 3 * services);
+        let serials = serials(reply);
+        assert_eq!(serials.len(), 2);
+        assert_eq!(serials[0], serials[1]);
+    }
+    assert!(serials(&next)[0] > serials(&reply)[0]);
+}

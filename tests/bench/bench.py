@@ -39,6 +39,9 @@ ROWS = {
     "log": ("A, every query logged to a pipe", ["unlogged"], "NOERROR", []),
     "tcp": ("A by TCP, 16 connections, pipelined", ["knot", "nsd", "coredns"], "NOERROR", ["-m", "tcp"]),
 }
+# Endpoints of headless Services, and how they are asked: over UDP with EDNS, as most clients do.
+SIZES = (1, 100, 1_000, 5_000)
+TRANSPORTS = {"UDP": ["-e"], "TCP": ["-m", "tcp"]}
 TARGETS = {
     ("a", "knot"): 1.0, ("nx", "knot"): 1.0, ("srv", "knot"): 1.2, ("cached", "unbound"): 0.9,
     ("miss", "dnsdist"): 1.0, ("miss", "coredns"): 0.4, ("log", "unlogged"): 2.0, ("tcp", "knot"): 1.2,
@@ -50,7 +53,7 @@ def main():
     parser.add_argument("--target", default="target/release", help="where the release build is")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2, help="of each server's turn")
-    parser.add_argument("--rows", default=",".join([*ROWS, "memory", "start", "churn"]))
+    parser.add_argument("--rows", default=",".join([*ROWS, "sizes", "memory", "start", "churn"]))
     options = parser.parse_args()
     rows = options.rows.split(",")
     with tempfile.TemporaryDirectory(prefix="lodestone-bench-") as directory:
@@ -70,6 +73,8 @@ def main():
                     bench.row(row)
             if "log" in rows:
                 bench.count_lines()
+            if "sizes" in rows:
+                bench.sizes()
             bench.weigh()
             if "churn" in rows:
                 bench.churn()
@@ -82,6 +87,7 @@ class Bench:
     def __init__(self, stage, rounds, seconds):
         self.stage, self.rounds, self.seconds = stage, rounds, seconds
         self.servers, self.samples, self.waits, self.facts = {}, {}, {}, []
+        self.by_size = {}
         self.lodestone = stage.target / "lodestone"
         self.coredns = os.environ.get("COREDNS", "coredns")
         self.note_other_coredns()
@@ -121,10 +127,13 @@ class Bench:
     def open(self, rows):
         """Starts all that is compared, on names that are the same for all."""
         stage, upstream, servers = self.stage, self.upstream.port, self.servers
-        stage.write("headless.json", json.dumps(headless()))
+        objects = headless() + ([it for size in SIZES for it in sized(size)] if "sizes" in rows else [])
+        stage.write("headless.json", json.dumps(objects))
         print(stage.tell_api(f"apply {stage.home}/headless.json").decode().strip(), flush=True)
         source = stage.cluster_server("source", self.lodestone, upstream, extra="transfer {\n to *\n }")
         wanted = {name for row in rows if row in ROWS for name in ROWS[row][1]}
+        if "sizes" in rows:
+            wanted.add("coredns")
         zone = stage.zone_of(source, "cluster.local")
         stage.stop(source)
         servers["lodestone"] = stage.cluster_server("lodestone", self.lodestone, upstream)
@@ -197,6 +206,26 @@ class Bench:
             pairs = [(a.micros, b.micros) for a, b in zip(mine, theirs) if b.answered >= FEWEST]
             return load.median(a / b for a, b in pairs) if pairs else float("nan")
         return None
+
+    def sizes(self):
+        """What a query costs by the endpoints of its Service: it should follow from what is sent, so
+        that over UDP it stands still where a datagram is full."""
+        who = [name for name in ("lodestone", "coredns") if name in self.servers]
+        for rtype in ("A", "SRV"):
+            for transport, options in TRANSPORTS.items():
+                for size in SIZES:
+                    asked = self.write_names(f"size-{size}-{rtype}", [f"{sized_name(size)} {rtype}"])
+                    for turn in range(self.rounds):
+                        for name in who if turn % 2 == 0 else who[::-1]:
+                            sample = load.flood(self.servers[name], asked, self.seconds, *options)
+                            sample.expect(name, f"{rtype} of {size}", "NOERROR")
+                            key = (rtype, transport, name)
+                            self.by_size.setdefault(key, {}).setdefault(size, []).append(sample.micros)
+                told = ", ".join(f"{name} {self.medians(rtype, transport, name)}" for name in who)
+                print(f"{rtype} by {transport}: us of CPU a query: {told}", flush=True)
+
+    def medians(self, *key):
+        return [round(load.median(self.by_size[key][size]), 1) for size in SIZES]
 
     def churn(self):
         """Delays at half of what it can do, and the same while slices change. Half of what it can do
@@ -301,6 +330,12 @@ class Bench:
                 target = TARGETS.get((row, name))
                 cells += [ratio, f"<= {target}" if target else ""]
                 lines.append(f"| {what} | {name} | {' | '.join(cells)} |")
+        if self.by_size:
+            sizes = " | ".join(f"{size:,}" for size in SIZES)
+            lines += ["", f"| CPU/query in us, by endpoints | server | {sizes} |", "|---|---|" + "---|" * len(SIZES)]
+            for rtype, transport, name in self.by_size:
+                cells = " | ".join(map(str, self.medians(rtype, transport, name)))
+                lines.append(f"| {rtype} by {transport} | {name} | {cells} |")
         if self.facts:
             lines += ["", "| what | measured | target |", "|---|---|---|"]
             lines += [f"| {' | '.join(fact)} |" for fact in self.facts]
@@ -343,6 +378,29 @@ def headless():
                 "metadata": {"name": f"{name}-x", "namespace": namespace, "labels": labels},
                 "addressType": "IPv4",
                 "endpoints": endpoints,
+                "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
+            }
+        )
+    return objects
+
+
+def sized_name(size):
+    return f"size-{size}.team-0.svc.cluster.local"
+
+
+def sized(size):
+    """A headless Service with so many endpoints, a hundred a slice as the controller makes them."""
+    name, labels = f"size-{size}", {"kubernetes.io/service-name": f"size-{size}"}
+    spec = {"clusterIP": "None", "clusterIPs": ["None"], "ports": [{"name": "http", "port": 80}]}
+    objects = [{"kind": "Service", "metadata": {"name": name, "namespace": "team-0"}, "spec": spec}]
+    for slice in range(0, size, 100):
+        numbers = range(slice, min(slice + 100, size))
+        objects.append(
+            {
+                "kind": "EndpointSlice",
+                "metadata": {"name": f"{name}-{slice}", "namespace": "team-0", "labels": labels},
+                "addressType": "IPv4",
+                "endpoints": [{"addresses": [f"10.{80 + SIZES.index(size)}.{it // 250}.{it % 250}"]} for it in numbers],
                 "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
             }
         )

@@ -67,6 +67,9 @@ def main():
     budget = {kind: int(count) for kind, count in lines}
     failed = False
     for kind, count in counts.items():
+        if kind not in budget:
+            print(f"{kind:28} {count:7}  without a budget: record it")
+            continue
         ratio = count / budget[kind]
         word = "too many" if ratio > ABOVE else "fewer: record the budget anew" if ratio < BELOW else "ok"
         failed |= ratio > FAILS

@@ -43,7 +43,7 @@ impl Serials {
 }
 
 impl Transferable for Serials {
-    fn transfer(&self, _: &Question, _: Option<u32>, _: &mut Reply) -> bool {
+    fn transfer(self: Arc<Self>, _: &Question, _: Option<u32>, _: &mut Reply) -> bool {
         false
     }
 

@@ -24,7 +24,7 @@ use lodestone::{
     zone::{Rules, View, Zones},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     runtime::Handle,
 };
@@ -240,4 +240,30 @@ async fn whoever_may_not_have_a_zone_is_refused() {
     );
     let ixfr = query_for("cluster.local", Type::IXFR);
     assert_eq!(rcode(&ask_tcp(at, &ixfr).await), Rcode::FORMERR);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_behind_a_transfer_is_not_kept_waiting() {
+    let (_servers, at) = serve(8000, &[], "*");
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    let framed = [Type::AXFR, Type::SOA].map(|rtype| {
+        let question = query_for("cluster.local", rtype);
+        let length = u16::try_from(question.len()).unwrap().to_be_bytes();
+        [&length[..], &question].concat()
+    });
+    stream.write_all(&framed.concat()).await.unwrap();
+    let (mut soas, mut asked) = (0, Vec::new());
+    while soas < 3 {
+        let octets = next(&mut stream).await.unwrap();
+        let message = Message::from_vec(&octets).unwrap();
+        asked.push(message.queries[0].query_type());
+        let answers = message.answers.iter();
+        soas += answers
+            .filter(|it| it.record_type() == RecordType::SOA)
+            .count();
+    }
+    assert!(asked.len() > 64, "{} messages", asked.len());
+    // It is answered while the zone is told, if not before.
+    assert_eq!(asked.last(), Some(&RecordType::AXFR));
+    assert!(asked.contains(&RecordType::SOA));
 }

@@ -175,8 +175,9 @@ impl Table {
     }
 }
 
-impl Transferable for Table {
-    fn transfer(&self, question: &Question, serial: Option<u32>, reply: &mut Reply) -> bool {
+impl Table {
+    /// See [`Transferable::transfer`].
+    pub fn tell(&self, question: &Question, serial: Option<u32>, reply: &mut Reply) -> bool {
         let Some(held) = self.get(question.lower.as_ref()) else {
             return false;
         };
@@ -185,6 +186,17 @@ impl Transferable for Table {
             Err(why) => reply.fail(Rcode::SERVFAIL, why),
         }
         true
+    }
+}
+
+impl Transferable for Table {
+    fn transfer(
+        self: Arc<Self>,
+        question: &Question,
+        serial: Option<u32>,
+        reply: &mut Reply,
+    ) -> bool {
+        self.tell(question, serial, reply)
     }
 
     fn serials(&self) -> Vec<(Name, u32)> {

@@ -108,8 +108,13 @@ impl Plugin for Auto {
 }
 
 impl Transferable for Zones {
-    fn transfer(&self, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool {
-        self.table.load().transfer(question, held, reply)
+    fn transfer(
+        self: Arc<Self>,
+        question: &Question,
+        held: Option<u32>,
+        reply: &mut Reply,
+    ) -> bool {
+        self.table.load().tell(question, held, reply)
     }
 
     fn serials(&self) -> Vec<(Name, u32)> {

@@ -113,8 +113,13 @@ impl Setup for Config {
 }
 
 impl Transferable for View {
-    fn transfer(&self, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool {
-        Self::transfer(self, question, held, reply)
+    fn transfer(
+        self: Arc<Self>,
+        question: &Question,
+        held: Option<u32>,
+        reply: &mut Reply,
+    ) -> bool {
+        Self::transfer(&self, question, held, reply)
     }
 
     fn serials(&self) -> Vec<(Name, u32)> {

@@ -40,9 +40,11 @@ const NAME: &str = "transfer";
 /// in it, has both for nothing.
 pub trait Transferable: Send + Sync {
     /// Writes the zone whose name is asked for into `reply`, which comes empty: all of it, an SOA
-    /// record at either end; or where `held` is its serial or a later one, the SOA record alone. A
-    /// failure is a reply too. False, and nothing written, where the name is none of its zones'.
-    fn transfer(&self, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool;
+    /// record at either end, as [`Reply::rest`]; or where `held` is its serial or a later one, the SOA
+    /// record alone. A failure is a reply too. False, and nothing written, where the name is none of
+    /// its zones'.
+    fn transfer(self: Arc<Self>, question: &Question, held: Option<u32>, reply: &mut Reply)
+    -> bool;
 
     /// Its zones, in lower case, each with its serial at present. A zone that cannot be told yet,
     /// or not any more (not loaded, expired), is not among them.
@@ -194,7 +196,7 @@ impl Plugin for Transfers {
         }
         let held = query.held_serial.filter(|_| is_incremental);
         for source in &*self.sources {
-            if source.transfer(question, held, reply) {
+            if Arc::clone(source).transfer(question, held, reply) {
                 return Step::Answer;
             }
         }

@@ -110,24 +110,28 @@ async fn answer(
         }
     };
     let caller = visit.caller();
-    let framed = match caller.ask(&asked).await {
+    let (mut framed, mut rest) = match caller.ask(&asked).await {
         Replies::None => {
             let _ = send.reset(UNSPECIFIED_ERROR);
             return Ok(Rest { receive, left: 0 });
         }
         Replies::One(reply) => {
             let length = u16::try_from(reply.len()).expect("the writer keeps to 65,535 octets");
-            [&length.to_be_bytes()[..], &reply].concat()
+            ([&length.to_be_bytes()[..], &reply].concat(), None)
         }
-        Replies::Several(framed) => framed,
+        Replies::Several(transfer) => transfer.next().await,
     };
-    for part in framed.chunks(PART) {
-        let written = timeout(visit.settings.write, send.write_all(part)).await;
-        if !matches!(written, Ok(Ok(()))) {
-            // Dropped, it would end as if the reply were whole.
-            let _ = send.reset(INTERNAL_ERROR);
-            return Ok(Rest { receive, left: 0 });
+    loop {
+        for part in framed.chunks(PART) {
+            let written = timeout(visit.settings.write, send.write_all(part)).await;
+            if !matches!(written, Ok(Ok(()))) {
+                // Dropped, it would end as if the reply were whole.
+                let _ = send.reset(INTERNAL_ERROR);
+                return Ok(Rest { receive, left: 0 });
+            }
         }
+        let Some(transfer) = rest else { break };
+        (framed, rest) = transfer.next().await;
     }
     let _ = send.finish();
     count(&caller, "0x0");

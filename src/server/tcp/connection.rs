@@ -25,6 +25,7 @@ use crate::server::{
     gate::Places,
     handle::{Handled, Scratch, Wait},
     limits::StreamSettings,
+    transfer::Transfer,
 };
 
 /// Octets that are read at once.
@@ -59,8 +60,9 @@ impl Default for Room {
     }
 }
 
-/// A reply that will come, framed; empty where none is to be sent.
-type Pending = Pin<Box<dyn Future<Output = Vec<u8>> + Send>>;
+/// A reply that will come, framed (empty where none is to be sent), or a part of a transfer and what
+/// comes behind it.
+type Pending = Pin<Box<dyn Future<Output = (Vec<u8>, Option<Box<Transfer>>)> + Send>>;
 
 /// One connection.
 pub(super) struct Connection<S> {
@@ -154,9 +156,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn poll_progress(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut advanced = false;
         while self.unsent.len() < OUTPUT
-            && let Poll::Ready(Some(reply)) = self.waiting.poll_next_unpin(context)
+            && let Poll::Ready(Some((reply, rest))) = self.waiting.poll_next_unpin(context)
         {
             self.unsent.extend(reply);
+            // The next part is made once there is room for it, and others have had their turn.
+            if let Some(transfer) = rest {
+                self.waiting.push(Box::pin(transfer.next()));
+            }
             self.answered();
             advanced = true;
         }
@@ -269,7 +275,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match entrance.handle(&routes, scratch, &arrival, reply) {
                 Handled::Nothing => continue, // which gives the connection no further time
                 Handled::Reply => frame(reply, output),
-                Handled::Replies => output.extend_from_slice(reply),
+                Handled::Transfer(transfer) => {
+                    self.waiting.push(Box::pin(transfer.next()));
+                    self.places.busy();
+                }
                 Handled::Wait(wait) => {
                     self.waiting.push(Box::pin(finish(wait)));
                     self.places.busy();
@@ -345,12 +354,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
-async fn finish(wait: Box<Wait>) -> Vec<u8> {
+async fn finish(wait: Box<Wait>) -> (Vec<u8>, Option<Box<Transfer>>) {
     let (mut reply, mut framed) = (Vec::with_capacity(512), Vec::new());
     if wait.finish(&mut reply).await {
         frame(&reply, &mut framed);
     }
-    framed
+    (framed, None)
 }
 
 /// The first whole message of a stream, its length in front of it (RFC 1035 §4.2.2).

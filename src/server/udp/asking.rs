@@ -112,7 +112,7 @@ impl Asking {
                 let late = out.next(&wait, peer);
                 match wait.heard(reply, writer, &mut late.octets) {
                     Handled::Reply => out.push(),
-                    Handled::Nothing | Handled::Replies => {}
+                    Handled::Nothing | Handled::Transfer(_) => {}
                     Handled::Wait(wait) => again.push((wait, peer)),
                 }
             });

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Teller, Whole};
+use super::{Glue, Teller, Whole};
 use crate::{
     cluster::{Cluster, Entry, Service, ServiceImport, ServiceKind},
     query::Question,
@@ -16,52 +16,24 @@ use crate::{
 
 impl View {
     /// Writes the zone whose name is asked for into `reply`, which comes empty; false where that is
-    /// the name of no zone, or of a reverse zone: those are not told as a whole.
+    /// the name of no zone, or of a reverse zone: those are not told as a whole. The records are
+    /// [`Reply::rest`], all of them as they stand when the first of them is told.
     ///
     /// Who holds it at this serial already, or at a later one, is told the SOA record alone
     /// (RFC 1995 §2). Until everything is known the answer is SERVFAIL: half a zone would deny the
     /// rest.
-    pub fn transfer(&self, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool {
+    pub fn transfer(
+        self: &Arc<Self>,
+        question: &Question,
+        held: Option<u32>,
+        reply: &mut Reply,
+    ) -> bool {
         self.tell(question, held, reply)
     }
 
     /// The zones that can be told as a whole, with their serial; none before everything is known.
     pub fn serials(&self) -> Vec<(Name, u32)> {
         Whole::serials(self)
-    }
-
-    fn tell_name_servers(&self, teller: &mut Teller<'_>) {
-        let zone = teller.zone();
-        let mut names: Vec<Name> = Vec::new();
-        let mut glue = Vec::new();
-        let (mut named, mut placed) = (Distinct::new(), Distinct::new());
-        self.each_name_server(zone, |name, address| {
-            let name = name.to_name();
-            if named.insert(name) {
-                names.push(name);
-            }
-            if placed.insert((name, address)) {
-                glue.push((name, address));
-            }
-        });
-        // A zone has a name server, though where it is may not be known.
-        if names.is_empty() {
-            names.extend(name_server(zone).map(|it| it.name().to_name()));
-        }
-        teller.name_servers(&names, glue);
-    }
-
-    /// The entries of the namespaces that are shown, by name.
-    pub(super) fn sorted_entries(&self) -> Vec<Arc<Entry>> {
-        let entries = self.cluster.entries();
-        let mut entries: Vec<Arc<Entry>> = entries
-            .filter(|entry| self.shows(&entry.key.namespace))
-            .collect();
-        entries.sort_unstable_by(|one, other| {
-            let (one, other) = (&one.key, &other.key);
-            (&one.name, &one.namespace).cmp(&(&other.name, &other.namespace))
-        });
-        entries
     }
 
     fn tell_service(&self, entry: &Entry, service: &Service, teller: &mut Teller<'_>) {
@@ -108,16 +80,37 @@ impl Whole for View {
         self.soa(zone, serial, Section::Answer, Owner::Question, reply);
     }
 
-    fn content(&self, zone: NameRef<'_>, reply: &mut Reply) {
-        let mut teller = Teller::new(zone, self.rules.ttl, reply);
-        self.tell_name_servers(&mut teller);
-        let imports = self.zones.is_multicluster(zone);
-        for entry in self.sorted_entries() {
-            match (&entry.service, &entry.import) {
-                (_, Some(import)) if imports => self.tell_import(&entry, import, &mut teller),
-                (Some(service), _) if !imports => self.tell_service(&entry, service, &mut teller),
-                _ => {}
+    fn servers(&self, zone: NameRef<'_>) -> (Vec<Name>, Glue) {
+        let (mut names, mut glue) = (Vec::new(), Glue::default());
+        let mut named = Distinct::new();
+        self.each_name_server(zone, |name, address| {
+            let known = name.to_name();
+            if named.insert(known) {
+                names.push(known);
             }
+            glue.put(name, address);
+        });
+        // A zone has a name server, though where it is may not be known.
+        if names.is_empty() {
+            names.extend(name_server(zone).map(|it| it.name().to_name()));
+        }
+        (names, glue)
+    }
+
+    fn has(&self, entry: &Entry) -> bool {
+        self.shows(&entry.key.namespace)
+    }
+
+    fn teller<'a>(&self, zone: NameRef<'a>, glue: &'a Glue, reply: &'a mut Reply) -> Teller<'a> {
+        Teller::new(zone, self.rules.ttl, glue, reply)
+    }
+
+    fn entry(&self, entry: &Entry, teller: &mut Teller<'_>) {
+        let imports = self.zones.is_multicluster(teller.zone());
+        match (&entry.service, &entry.import) {
+            (_, Some(import)) if imports => self.tell_import(entry, import, teller),
+            (Some(service), _) if !imports => self.tell_service(entry, service, teller),
+            _ => {}
         }
     }
 }

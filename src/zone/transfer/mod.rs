@@ -13,12 +13,14 @@ mod inside;
 mod outside;
 mod teller;
 
-use self::teller::Teller;
+use std::sync::{Arc, OnceLock};
+
+use self::teller::{Glue, Teller};
 use super::{Zones, form::Form, name::Labels};
 use crate::{
-    cluster::{Cluster, Kind},
+    cluster::{Cluster, Entry, Kind},
     query::Question,
-    reply::{Reply, Why},
+    reply::{Parts, Reply, Rest, Why},
     wire::{Name, NameRef, Rcode, is_later},
 };
 
@@ -29,16 +31,25 @@ fn is_known(cluster: &Cluster) -> bool {
 }
 
 /// Zones of the cluster, of which one may be told as a whole.
-trait Whole {
+trait Whole: Send + Sync + 'static {
     fn cluster(&self) -> &Cluster;
     fn zones(&self) -> &Zones;
     /// Adds the SOA record to the answer.
     fn start(&self, zone: NameRef<'_>, serial: u32, reply: &mut Reply);
-    /// Adds all other records.
-    fn content(&self, zone: NameRef<'_>, reply: &mut Reply);
+    /// The zone's name servers and their addresses.
+    fn servers(&self, zone: NameRef<'_>) -> (Vec<Name>, Glue);
+    /// Whether records of an entry may be in its zones.
+    fn has(&self, entry: &Entry) -> bool;
+    /// Writes records of a zone into `reply`.
+    fn teller<'a>(&self, zone: NameRef<'a>, glue: &'a Glue, reply: &'a mut Reply) -> Teller<'a>;
+    /// Adds the records of an entry.
+    fn entry(&self, entry: &Entry, teller: &mut Teller<'_>);
 
     /// See [`View::transfer`](super::View::transfer).
-    fn tell(&self, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool {
+    fn tell(self: &Arc<Self>, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool
+    where
+        Self: Sized,
+    {
         let labels = Labels::new(&question.name, &question.lower);
         let place = self.zones().find(&labels);
         let Some(place) = place.filter(|it| it.form() == Form::Apex && !it.zone().is_reverse())
@@ -49,17 +60,19 @@ trait Whole {
             reply.fail(Rcode::SERVFAIL, Why::NotSynced);
             return true;
         }
-        // Before anything is read: what changes meanwhile has a later serial.
-        let serial = self.cluster().tell_serial();
-        let zone = place.suffix();
         reply.authoritative = true;
         reply.why = Why::ClusterRecord;
-        self.start(zone, serial, reply);
+        let serial = self.cluster().serial();
         if held.is_some_and(|held| !is_later(serial, held)) {
+            let serial = self.cluster().tell_serial();
+            self.start(place.suffix(), serial, reply);
             return true;
         }
-        self.content(zone, reply);
-        self.start(zone, serial, reply);
+        reply.rest = Some(Rest::new(Arc::new(Telling {
+            whole: Arc::clone(self),
+            zone: place.suffix().to_name(),
+            state: OnceLock::new(),
+        })));
         true
     }
 
@@ -71,5 +84,66 @@ trait Whole {
         let serial = self.cluster().serial();
         let named = self.zones().iter().filter(|zone| !zone.is_reverse());
         named.map(|zone| (*zone.name(), serial)).collect()
+    }
+}
+
+/// A zone that is being told.
+struct Telling<W> {
+    whole: Arc<W>,
+    /// In the spelling of the question.
+    zone: Name,
+    /// Taken when the first part is told.
+    state: OnceLock<State>,
+}
+
+/// What a zone is made of at one moment: 8 bytes for each Service, which stays as it is while it is
+/// told.
+struct State {
+    serial: u32,
+    servers: Vec<Name>,
+    glue: Glue,
+    /// In the order of their names.
+    entries: Vec<Arc<Entry>>,
+}
+
+impl<W: Whole> Telling<W> {
+    /// The writer of the cluster waits while this is taken, and so it is one state; it is put in order
+    /// afterwards.
+    fn take(&self) -> State {
+        let whole = &self.whole;
+        let mut state = whole.cluster().still(|cluster| {
+            let (servers, glue) = whole.servers(self.zone.as_ref());
+            State {
+                serial: cluster.tell_serial(),
+                servers,
+                glue,
+                entries: cluster.entries().filter(|it| whole.has(it)).collect(),
+            }
+        });
+        state.entries.sort_unstable_by(|one, other| {
+            let (one, other) = (&one.key, &other.key);
+            (&one.name, &one.namespace).cmp(&(&other.name, &other.namespace))
+        });
+        state
+    }
+}
+
+impl<W: Whole> Parts for Telling<W> {
+    fn tell(&self, at: usize, reply: &mut Reply) -> Option<usize> {
+        let state = self.state.get_or_init(|| self.take());
+        let (whole, zone) = (&self.whole, self.zone.as_ref());
+        if at == 0 {
+            whole.start(zone, state.serial, reply);
+            let mut teller = whole.teller(zone, &state.glue, reply);
+            teller.name_servers(&state.servers);
+        }
+        for (number, entry) in state.entries.iter().enumerate().skip(at) {
+            if reply.is_part() {
+                return Some(number);
+            }
+            whole.entry(entry, &mut whole.teller(zone, &state.glue, reply));
+        }
+        whole.start(zone, state.serial, reply);
+        None
     }
 }

@@ -1,6 +1,8 @@
 //! The zones that show Services to the outside.
 
-use super::{Teller, Whole};
+use std::sync::Arc;
+
+use super::{Glue, Teller, Whole};
 use crate::{
     cluster::{Cluster, Entry, Service},
     query::Question,
@@ -11,7 +13,12 @@ use crate::{
 
 impl External {
     /// The same as [`View::transfer`](crate::zone::View::transfer).
-    pub fn transfer(&self, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool {
+    pub fn transfer(
+        self: &Arc<Self>,
+        question: &Question,
+        held: Option<u32>,
+        reply: &mut Reply,
+    ) -> bool {
         self.tell(question, held, reply)
     }
 
@@ -53,20 +60,28 @@ impl Whole for External {
         self.soa(zone, serial, Section::Answer, Owner::Question, reply);
     }
 
-    fn content(&self, zone: NameRef<'_>, reply: &mut Reply) {
-        let mut teller = Teller::new(zone, self.ttl(), reply);
-        if let Some(server) = self.name_server(zone) {
-            let mut glue = Vec::new();
-            self.each_own_address(|address| glue.push((server, address)));
-            teller.name_servers(&[server], glue);
+    fn servers(&self, zone: NameRef<'_>) -> (Vec<Name>, Glue) {
+        let mut glue = Glue::default();
+        let server = self.name_server(zone);
+        if let Some(server) = &server {
+            self.each_own_address(|address| glue.put(server.as_ref(), address));
         }
-        for entry in self.view.sorted_entries() {
-            // What stands below the name server's parent is not a namespace's.
-            if entry.key.namespace.as_bytes() != &*self.apex
-                && let Some(service) = &entry.service
-            {
-                self.tell_service(&entry, service, &mut teller);
-            }
+        (server.into_iter().collect(), glue)
+    }
+
+    fn has(&self, entry: &Entry) -> bool {
+        // What stands below the name server's parent is not a namespace's.
+        let namespace = &entry.key.namespace;
+        namespace.as_bytes() != &*self.apex && self.view.shows(namespace)
+    }
+
+    fn teller<'a>(&self, zone: NameRef<'a>, glue: &'a Glue, reply: &'a mut Reply) -> Teller<'a> {
+        Teller::new(zone, self.ttl(), glue, reply)
+    }
+
+    fn entry(&self, entry: &Entry, teller: &mut Teller<'_>) {
+        if let Some(service) = &entry.service {
+            self.tell_service(entry, service, teller);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Tells records one by one, none of them twice.
 
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr};
 
 use crate::{
     cluster::Port,
@@ -17,23 +17,51 @@ use crate::{
 /// The weight of a target that has no others beside it.
 const WHOLE: u16 = 100;
 
+/// The addresses of name servers, in their order.
+#[derive(Default)]
+pub struct Glue {
+    all: Vec<(Name, IpAddr)>,
+    /// Names in lower case.
+    set: HashSet<(Name, IpAddr), foldhash::fast::RandomState>,
+    addresses: HashSet<IpAddr, foldhash::fast::RandomState>,
+}
+
+impl Glue {
+    /// Adds an address, unless it is there.
+    pub fn put(&mut self, name: NameRef<'_>, address: IpAddr) {
+        let name = name.to_name();
+        if self.set.insert((name.to_lower(), address)) {
+            self.addresses.insert(address);
+            self.all.push((name, address));
+        }
+    }
+
+    fn has(&self, name: NameRef<'_>, address: IpAddr) -> bool {
+        // Few addresses are, and names are long.
+        self.addresses.contains(&address) && {
+            let name = name.to_name().to_lower();
+            self.set.contains(&(name, address))
+        }
+    }
+}
+
 /// Writes the records of a zone.
 pub struct Teller<'a> {
     zone: NameRef<'a>,
     ttl: u32,
     /// The addresses of name servers, which may be those of Services told later: a record is told
     /// once (RFC 2181 §5).
-    glue: Vec<(Name, IpAddr)>,
+    glue: &'a Glue,
     reply: &'a mut Reply,
 }
 
 impl<'a> Teller<'a> {
     /// Of `zone`, whose records may be kept for `ttl` seconds.
-    pub fn new(zone: NameRef<'a>, ttl: u32, reply: &'a mut Reply) -> Self {
+    pub fn new(zone: NameRef<'a>, ttl: u32, glue: &'a Glue, reply: &'a mut Reply) -> Self {
         Self {
             zone,
             ttl,
-            glue: Vec::new(),
+            glue,
             reply,
         }
     }
@@ -44,16 +72,15 @@ impl<'a> Teller<'a> {
     }
 
     /// The zone's name servers, and the addresses that they have.
-    pub fn name_servers(&mut self, names: &[Name], glue: Vec<(Name, IpAddr)>) {
+    pub fn name_servers(&mut self, names: &[Name]) {
         for name in names {
             let data = Data::Name(name.as_ref());
             self.reply
                 .push(Section::Answer, Owner::Question, Type::NS, self.ttl, data);
         }
-        for (name, address) in &glue {
-            self.address(name.as_ref(), *address);
+        for (name, address) in &self.glue.all {
+            self.put_address(name.as_ref(), *address);
         }
-        self.glue = glue;
     }
 
     /// An alias.
@@ -175,12 +202,14 @@ impl<'a> Teller<'a> {
 
     /// Tells an address, unless it was told as a name server's.
     pub fn address(&mut self, owner: NameRef<'_>, address: IpAddr) {
-        let is_told =
-            |(name, of): &(Name, IpAddr)| *of == address && name.as_ref().eq_ignore_case(owner);
-        if !self.glue.iter().any(is_told) {
-            let (owner, ttl) = (Owner::Name(owner), self.ttl);
-            addresses::put(self.reply, Section::Answer, owner, ttl, address);
+        if !self.glue.has(owner, address) {
+            self.put_address(owner, address);
         }
+    }
+
+    fn put_address(&mut self, owner: NameRef<'_>, address: IpAddr) {
+        let (owner, ttl) = (Owner::Name(owner), self.ttl);
+        addresses::put(self.reply, Section::Answer, owner, ttl, address);
     }
 
     fn srv(&mut self, owner: NameRef<'_>, weight: u16, port: u16, target: NameRef<'_>) {

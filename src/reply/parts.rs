@@ -1,0 +1,63 @@
+//! A reply that is told part by part, because it is a whole zone.
+
+use std::{fmt, sync::Arc};
+
+use super::Reply;
+
+/// Bytes of records in a part, about: some messages of a stream. A single name may have more.
+const PART: usize = 64 << 10;
+
+/// What has all records of a reply, as they stand at one moment.
+pub trait Parts: Send + Sync {
+    /// Adds records to `reply`, which has none, beginning at number `at` of whatever it counts; at
+    /// 0 with the first ones. Ends where [`Reply::is_part`] says so. The number to go on with, or
+    /// nothing at the end.
+    fn tell(&self, at: usize, reply: &mut Reply) -> Option<usize>;
+}
+
+/// The records of a reply that are still to be told.
+#[derive(Clone)]
+pub struct Rest {
+    parts: Arc<dyn Parts>,
+    at: usize,
+}
+
+impl Rest {
+    /// All of them.
+    pub fn new(parts: Arc<dyn Parts>) -> Self {
+        Self { parts, at: 0 }
+    }
+}
+
+impl fmt::Debug for Rest {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Rest").field("at", &self.at).finish()
+    }
+}
+
+impl Reply {
+    /// Puts the next part of [`Reply::rest`] behind the records that there are.
+    pub fn tell_part(&mut self) {
+        if let Some(Rest { parts, at }) = self.rest.take() {
+            let next = parts.tell(at, self);
+            self.rest = next.map(|at| Rest { parts, at });
+        }
+    }
+
+    /// Whether it has as many records as a part of it should.
+    pub fn is_part(&self) -> bool {
+        self.arena.len() >= PART
+    }
+
+    /// Puts everything behind the records that there are: for those who cannot go on later.
+    pub fn complete(&mut self) {
+        while let Some(Rest { parts, at }) = self.rest.take() {
+            let mut part = Self::default();
+            let next = parts.tell(at, &mut part);
+            for section in super::Section::ALL {
+                self.push_all_from(section, super::Owner::Question, &part);
+            }
+            self.rest = next.map(|at| Rest { parts, at });
+        }
+    }
+}
