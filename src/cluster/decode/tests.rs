@@ -1,3 +1,4 @@
+use super::parts::parse_address;
 use super::*;
 use crate::cluster::object::Protocol;
 
