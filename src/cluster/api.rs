@@ -7,6 +7,7 @@
 mod client;
 mod connect;
 mod failure;
+mod fault;
 mod follow;
 mod items;
 mod lines;

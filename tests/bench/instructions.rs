@@ -88,7 +88,7 @@ async fn run() -> anyhow::Result<()> {
     site.started().await;
     let listener = site.listeners.first().context("a listener")?;
     let routes = Routes::new(listener.routes.iter().cloned());
-    let grants = Grants::new(Limits::default());
+    let grants = Grants::new(Limits::default(), &metrics);
     let server = Server::new(Arc::clone(&listener.label), routes, grants, &metrics);
     let mut asker = Asker {
         entrance: Entrance::new(server),
@@ -133,6 +133,7 @@ async fn run() -> anyhow::Result<()> {
         version: 0,
         dnssec_ok: false,
         wants_nsid: false,
+        is_padded: false,
     };
     let large = |rtype, text: &str| {
         let question = Question::new(name(text.into()), rtype, Class::IN);

@@ -1,11 +1,12 @@
 //! Requests to the API server: whom to ask, how often, and for how long to wait.
 
+use super::super::event::Kind;
 use super::super::settings::{Limits, Origin, Settings, Timing, Tls};
 use super::super::source::SourceError;
 use super::super::state::Cluster;
 use super::failure::{Failure, chain};
+use super::fault;
 use super::token::Token;
-use crate::plain;
 use futures_util::FutureExt;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION};
 use http::{Request, Response, StatusCode};
@@ -57,7 +58,7 @@ impl Requests {
         // The client's own tasks are started on the runtime.
         let _entered = runtime.enter();
         let client = super::connect::client(config);
-        let client = client.map_err(|error| SourceError::Client(chain(&*error)))?;
+        let client = client.map_err(|error| SourceError::Client(fault::client(&*error)))?;
         let Limits { in_flight, .. } = settings.limits;
         Ok(Self {
             client,
@@ -74,6 +75,7 @@ impl Requests {
     pub(super) async fn get(
         &self,
         verb: &'static str,
+        kind: Kind,
         path_and_query: &str,
     ) -> Result<(Body, Option<SemaphorePermit<'_>>), Failure> {
         let stats = self.cluster.stats().requests();
@@ -90,7 +92,7 @@ impl Requests {
             // cheaper on the wire only.
             .header(ACCEPT_ENCODING, "identity")
             .body(Body::empty())
-            .map_err(|error| Failure::Malformed(error.to_string()))?;
+            .map_err(|_| Failure::Malformed("the request cannot be built".into()))?;
         let wait = self.timing.response;
         let sent = Instant::now();
         let response = timeout(wait, self.client.send(request)).await;
@@ -105,7 +107,7 @@ impl Requests {
         if response.status() == StatusCode::OK {
             return Ok((response.into_body(), permit));
         }
-        Err(refusal(verb, response, wait).await)
+        Err(refusal(verb, kind, response, wait).await)
     }
 
     /// Waits as long as the limits say.
@@ -121,21 +123,26 @@ impl Requests {
 }
 
 /// Reads why a request was refused.
-async fn refusal(verb: &'static str, response: Response<Body>, wait: Duration) -> Failure {
+async fn refusal(
+    verb: &'static str,
+    kind: Kind,
+    response: Response<Body>,
+    wait: Duration,
+) -> Failure {
     let code = response.status().as_u16();
     let body = Limited::new(response.into_body(), LONGEST_ERROR).collect();
     let body = match timeout(wait, body).await {
         Ok(Ok(body)) => body.to_bytes(),
         _ => bytes::Bytes::new(),
     };
-    Failure::refused(verb, code, &body)
+    Failure::refused(verb, kind, code, &body)
 }
 
 fn configuration(origin: &Origin) -> Result<Config, SourceError> {
     match origin {
         Origin::InCluster => in_cluster(),
         Origin::Kubeconfig { file, context } => {
-            let bad = |error| SourceError::Kubeconfig(file.clone(), unusable(&error));
+            let bad = |error| SourceError::Kubeconfig(file.clone(), fault::kubeconfig(&error));
             let kubeconfig = Kubeconfig::read_from(file).map_err(|error| match error {
                 KubeconfigError::ReadConfig(error, _) => SourceError::Read(file.clone(), error),
                 error => bad(error),
@@ -152,22 +159,6 @@ fn configuration(origin: &Origin) -> Result<Config, SourceError> {
         Origin::Endpoint { url, tls } => endpoint(url, tls.as_ref()),
         // Not this source's; the caller has seen to it.
         Origin::Manifests { .. } => Err(SourceError::Endpoint(String::new())),
-    }
-}
-
-/// Why a kubeconfig leads to no cluster.
-fn unusable(error: &KubeconfigError) -> String {
-    match error {
-        KubeconfigError::Parse(error) => plain::yaml(error),
-        KubeconfigError::CurrentContextNotSet => {
-            "it says no current-context: set one, or name a context behind the file".to_owned()
-        }
-        KubeconfigError::LoadContext(name) => format!("it has no context '{name}'"),
-        KubeconfigError::LoadClusterOfContext(name) => {
-            format!("it has no cluster '{name}', which its context names")
-        }
-        KubeconfigError::MissingClusterUrl => "its cluster has no 'server'".to_owned(),
-        other => chain(other),
     }
 }
 

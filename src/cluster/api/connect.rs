@@ -1,8 +1,9 @@
 //! The client of the API server: as `kube` builds its own, but for what is accepted as the server's
-//! certificate (see [`crate::trust`]), which `kube` has no setting for.
+//! certificate (see [`crate::trust`]) and for its sockets, which `kube` has no settings for.
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{self, connect::HttpConnector};
@@ -15,15 +16,31 @@ use tower::{BoxError, ServiceBuilder};
 
 use crate::trust::{Followed, Trusted};
 
+/// A connection that says nothing is asked whether it is alive after so long, and again each
+/// [`PROBE`] until [`DEAD`]: a server that goes without a word is noticed in seconds, though a watch
+/// may be silent for minutes.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// See [`QUIET`].
+const PROBE: Duration = Duration::from_secs(2);
+
+/// What is sent and not acknowledged for so long is sent to nobody: the connection is closed
+/// (RFC 5482, `TCP_USER_TIMEOUT`).
+const DEAD: Duration = Duration::from_secs(10);
+
+/// How long a connection may take to be established.
+const CONNECT: Duration = Duration::from_secs(10);
+
 /// A client that connects only when asked.
 pub(super) fn client(config: Config) -> Result<Client, Box<dyn Error>> {
-    let verifier = match verifier(&config)? {
-        // A proxy is refused by `kube`, in its words.
-        Some(verifier) if config.proxy_url.is_none() => verifier,
-        _ => return Ok(Client::try_from(config)?),
-    };
+    // It says that proxies are not supported.
+    if config.proxy_url.is_some() {
+        return Ok(Client::try_from(config)?);
+    }
     let mut tls = config.rustls_client_config()?;
-    tls.dangerous().set_certificate_verifier(verifier);
+    if let Some(verifier) = verifier(&config)? {
+        tls.dangerous().set_certificate_verifier(verifier);
+    }
     let mut https = HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_or_http();
@@ -31,10 +48,7 @@ pub(super) fn client(config: Config) -> Result<Client, Box<dyn Error>> {
         let name = ServerName::try_from(name.clone())?;
         https = https.with_server_name_resolver(FixedServerNameResolver::new(name));
     }
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_connect_timeout(config.connect_timeout);
-    let https = https.enable_http1().wrap_connector(tcp);
+    let https = https.enable_http1().wrap_connector(connector());
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
@@ -42,6 +56,19 @@ pub(super) fn client(config: Config) -> Result<Client, Box<dyn Error>> {
         .map_err(BoxError::from)
         .service(legacy::Client::builder(TokioExecutor::new()).build(https));
     Ok(ClientBuilder::new(service, config.default_namespace).build())
+}
+
+/// Sockets that notice in seconds that the server is gone.
+fn connector() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT));
+    tcp.set_keepalive(Some(QUIET));
+    tcp.set_keepalive_interval(Some(PROBE));
+    tcp.set_keepalive_retries(Some(3));
+    tcp.set_tcp_user_timeout(Some(DEAD));
+    tcp
 }
 
 /// What the server's certificate is checked by, where a CA is named for it.

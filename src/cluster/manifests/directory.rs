@@ -1,6 +1,7 @@
 //! The files of a directory, and what each said when it could last be read.
 
-use super::document::{self, Document, Fault, Format, Id, Lost};
+use super::document::{Document, Fault, Id, Lost};
+use super::read::{self, Format};
 use crate::cluster::event::Event;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -103,7 +104,7 @@ impl Directory {
         let json = path
             .extension()
             .is_some_and(|extension| extension == "json");
-        let read = document::read(text, if json { Format::Json } else { Format::Yaml });
+        let read = read::read(text, if json { Format::Json } else { Format::Yaml });
         let mut documents: Vec<_> = read.documents.into_iter().map(Arc::new).collect();
         let before = self.files.remove(&path).unwrap_or_default().documents;
         let mut kept = kept(&documents, before, &read.faults);

@@ -80,7 +80,10 @@ mod tests {
                 x "metadata('kubernetes/client-label/team') == 'a'" {kubernetes/client-label/}
             }"#;
         let (read, warnings) = labels(text, true);
-        assert_eq!((&*read, warnings), ("app app.kubernetes.io/name team zone", 0));
+        assert_eq!(
+            (&*read, warnings),
+            ("app app.kubernetes.io/name team zone", 0)
+        );
         assert_eq!(labels(text, false), (String::new(), 4));
         let unread = text.replace("metadata\n", "");
         assert_eq!(labels(&unread, true), (String::new(), 0));
