@@ -94,7 +94,11 @@ impl Watch {
     /// Takes a line of a watch.
     async fn line(&mut self, line: &[u8]) -> Result<(), Failure> {
         let malformed = |_| Failure::Malformed("a line that is no event".into());
-        let told: Told<'_> = serde_json::from_slice(line).map_err(malformed)?;
+        let Ok(line) = std::str::from_utf8(line) else {
+            let event = self.skipped(None, "it is not UTF-8; skipped");
+            return self.send(event).await;
+        };
+        let told: Told<'_> = serde_json::from_str(line).map_err(malformed)?;
         let text = told.object.get();
         let read = match &*told.r#type {
             "ADDED" | "MODIFIED" => decode::json(self.kind, text, &self.pod_labels),

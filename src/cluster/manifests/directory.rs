@@ -108,7 +108,7 @@ impl Directory {
         let mut documents: Vec<_> = read.documents.into_iter().map(Arc::new).collect();
         let before = self.files.remove(&path).unwrap_or_default().documents;
         let mut kept = kept(&documents, before, &read.faults);
-        self.report(&path, &read.faults, kept.len());
+        self.report(&path, read.faults, kept.len());
         documents.append(&mut kept);
         for ignored in read.ignored {
             self.ignored.entry(ignored).or_insert(false);
@@ -117,8 +117,9 @@ impl Directory {
     }
 
     /// Logs what cannot be used in a file, and has it counted.
-    fn report(&mut self, path: &Path, faults: &[Fault], kept: usize) {
+    fn report(&mut self, path: &Path, mut faults: Vec<Fault>, kept: usize) {
         let path = path.display();
+        faults.sort_by_key(|fault| fault.line);
         for Fault { line, what, .. } in faults.iter().take(LOGGED) {
             warn!("manifests: {path} line {line}: {what}");
         }

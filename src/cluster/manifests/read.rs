@@ -192,7 +192,7 @@ impl<'a> Part<'a, '_> {
         let (name, key) = key(head);
         let Some(key) = key else {
             let expected = "lower-case letters, digits, '-' and '.'";
-            let what = format!("{name}, expected {expected}; the {kind} is left out");
+            let what = format!("metadata.name {name}, expected {expected}; the {kind} is left out");
             self.fault(Lost::Unknown, known, "metadata.name".into(), what);
             return Ok(());
         };
@@ -425,7 +425,7 @@ fn key(head: &Head<'_>) -> (Box<str>, Option<Key>) {
     let namespace = match &metadata.namespace {
         Field::Absent => "",
         Field::Given(namespace) => namespace,
-        Field::Odd(value) => return (format!("namespace {value}").into(), None),
+        Field::Odd(value) => return (format!("(or metadata.namespace) {value}").into(), None),
     };
     match &metadata.name {
         Field::Absent => none(),
