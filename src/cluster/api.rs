@@ -6,6 +6,7 @@
 
 mod client;
 mod failure;
+mod fault;
 mod follow;
 mod items;
 mod lines;

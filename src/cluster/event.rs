@@ -67,6 +67,15 @@ impl Kind {
         Self::Import,
     ];
 
+    /// The API group, as RBAC rules name it; empty for the core.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::Namespace | Self::Service | Self::Pod => "",
+            Self::Slice => "discovery.k8s.io",
+            Self::Import => "multicluster.x-k8s.io",
+        }
+    }
+
     /// The resource's name in the API's paths, in RBAC rules, and in logs.
     pub fn resource(self) -> &'static str {
         match self {

@@ -1,5 +1,7 @@
 //! Folds events into the published state. One writer; the cost of an event is what it changes.
 
+mod inherit;
+mod named;
 mod owners;
 
 use super::event::{Event, Kind, Object};
@@ -8,6 +10,7 @@ use super::known::{Known, Listing};
 use super::object::{Namespace, Pod, Service, ServiceImport, Slice};
 use super::shards::{Tagged, tag};
 use super::state::{Cluster, Entry, EntryKey};
+use named::Renamed;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -86,43 +89,6 @@ impl Writer {
         self.pod_names = keep;
     }
 
-    /// Takes over the objects of the `wanted` kinds from the cluster that this one succeeds, so that
-    /// they are served until a list says otherwise. Objects are shared with it; this costs what the
-    /// tables that lead to them do, some 0.1 s for 10,000 Services and 150,000 Pods.
-    pub(super) fn inherit(&mut self, before: &Cluster, wanted: &[Kind]) {
-        let wants = |kind| wanted.contains(&kind);
-        for namespace in before.namespaces() {
-            if let Some((_, new)) = self.namespaces.put_arc(namespace) {
-                self.set_namespace(&new.name.clone(), Some(new));
-            }
-        }
-        for entry in before.entries() {
-            let service = entry.service.clone();
-            if let Some((_, new)) = service.and_then(|it| self.services.put_arc(it)) {
-                self.set_service(None, Some(new));
-            }
-            let import = entry.import.clone().filter(|_| wants(Kind::Import));
-            if let Some((_, new)) = import.and_then(|it| self.imports.put_arc(it)) {
-                self.set_import(&new.clone(), Some(new));
-            }
-            let slices = entry.slices.iter().chain(&entry.imported);
-            for slice in slices.filter(|_| wants(Kind::Slice)) {
-                if let Some((_, new)) = self.slices.put_arc(Arc::clone(slice)) {
-                    self.set_slice(None, Some(&new));
-                }
-            }
-        }
-        if wants(Kind::Pod) {
-            for pod in before.pods.iter() {
-                if let Some((_, new)) = self.pods.put_arc(pod.shared) {
-                    self.set_pod(None, Some(&new));
-                }
-            }
-        }
-        self.cluster.inherit_serial(before);
-        self.news = false;
-    }
-
     /// Takes one event into the state, where readers see it at once.
     pub fn fold(&mut self, event: Event) {
         let kind = match event {
@@ -177,6 +143,7 @@ impl Writer {
 
     /// Wakes those who wait for changes, if there are any.
     pub fn announce(&mut self) {
+        self.cluster.release();
         if std::mem::take(&mut self.news) {
             self.cluster.announce();
         }
@@ -264,8 +231,6 @@ impl Writer {
                 .put(hash, Tagged::new(hash, new), is),
             None => self.cluster.namespaces.remove(hash, is),
         }
-        // What is shown of it comes or goes with it.
-        self.cluster.moves.put_all();
         self.touch_serial();
     }
 
@@ -278,14 +243,16 @@ impl Writer {
             .extend(old.into_iter().flat_map(service_addresses));
         self.after
             .extend(new.iter().flat_map(|new| service_addresses(new)));
-        // Whether endpoints are told outside depends on these of their Service.
-        let exposure = |it: &Service| (it.kind, it.external.is_some());
-        let exposed = old.map(exposure) != new.as_deref().map(exposure);
+        let cluster = Arc::clone(&self.cluster);
+        let renamed = Renamed::service(old, new.as_deref(), || {
+            let entry = cluster.entry(&namespace, &name);
+            let endpoints = entry.iter().flat_map(|entry| entry.endpoints());
+            let ready = endpoints.filter(|endpoint| endpoint.ready);
+            ready.map(|endpoint| endpoint.address).collect()
+        });
+        renamed.before(&cluster, &namespace);
         self.change_entry(&namespace, &name, |entry| entry.service = new);
-        if exposed && let Some(entry) = self.cluster.entry(&namespace, &name) {
-            let endpoints = entry.endpoints().map(|endpoint| endpoint.address);
-            self.cluster.moves.put(endpoints);
-        }
+        renamed.after(&cluster, &namespace);
         self.touch_serial();
     }
 
@@ -299,9 +266,11 @@ impl Writer {
         let leaves = old.filter(|old| new.is_none_or(|new| new.service != old.service));
         if let Some(old) = leaves {
             self.before.extend(slice_addresses(old));
+            let renamed = self.renamed(Some(old), None);
             self.change_entry(&old.namespace, &old.service, |entry| {
                 entry.slices = with_slice(&entry.slices, &old.name, None);
             });
+            renamed.after(&self.cluster, &old.namespace);
         }
         if let Some(new) = new {
             if leaves.is_none() {
@@ -309,13 +278,25 @@ impl Writer {
                     .extend(old.into_iter().flat_map(|old| slice_addresses(old)));
             }
             self.after.extend(slice_addresses(new));
+            let renamed = self.renamed(old.filter(|_| leaves.is_none()), Some(new));
+            renamed.before(&self.cluster, &new.namespace);
             self.change_entry(&new.namespace, &new.service, |entry| {
                 entry.slices = with_slice(&entry.slices, &new.name, Some(new));
             });
+            renamed.after(&self.cluster, &new.namespace);
         }
         if shows {
             self.touch_serial();
         }
+    }
+
+    /// What a change of a slice gives names to and takes them from; its Service is the same.
+    fn renamed(&self, old: Option<&Arc<Slice>>, new: Option<&Arc<Slice>>) -> Renamed {
+        let entry = new
+            .or(old)
+            .and_then(|it| self.cluster.entry(&it.namespace, &it.service));
+        let service = entry.as_ref().and_then(|entry| entry.service.as_deref());
+        Renamed::slice(service, old.map(|it| &**it), new.map(|it| &**it))
     }
 
     /// The same for the ServiceImport that a slice may belong to. No address leads there.
@@ -415,8 +396,6 @@ impl Writer {
         owners::difference(&before, &after, |it| {
             owners::remove(&self.cluster, it, &key);
         });
-        // All of them: one that stays may have become ready.
-        self.cluster.moves.put(before.iter().chain(&after).copied());
         before.clear();
         after.clear();
         (self.before, self.after) = (before, after);

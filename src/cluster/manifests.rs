@@ -9,6 +9,7 @@ mod controller;
 mod directory;
 mod document;
 mod locate;
+mod read;
 mod wire;
 
 use super::event::{Event, Kind, Object};

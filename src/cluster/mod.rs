@@ -23,12 +23,14 @@ mod decode;
 mod flaw;
 mod intern;
 mod known;
-mod moves;
+mod named;
+mod ordered;
 mod shards;
 
 pub use endpoint::{Endpoint, Endpoints, EndpointsIter, SeenEndpoint};
 pub use event::{Event, Key, Kind, Object};
 pub use fold::{Writer, load};
+pub use named::{Named, NamedBy};
 pub use object::{
     External, ImportedFrom, Namespace, Pod, PodLabels, Port, Protocol, Service, ServiceImport,
     ServiceKind, Slice,

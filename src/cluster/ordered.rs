@@ -1,8 +1,8 @@
-//! A sorted multiset with one writer and any number of readers that never lock: chunks of some
-//! hundred keys behind a list of pointers. A change copies the chunks that it touches, and the
-//! pointers to the others.
+//! A sorted multiset with one writer: chunks of some hundred keys behind a list of pointers. A
+//! change copies the chunks that it touches, and the pointers to the others. Readers, which are few,
+//! take a lock for as long as it takes to count a reference; the writer replaces the list under it.
 
-use arc_swap::ArcSwapOption;
+use parking_lot::RwLock;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 const LONGEST: usize = 512;
 
 /// Keys, each with the number of its occurrences. Empty, it is one null pointer.
-pub(super) struct Ordered<K>(ArcSwapOption<Chunks<K>>);
+pub(super) struct Ordered<K>(RwLock<Option<Arc<Chunks<K>>>>);
 
 /// In order, none of them empty.
 type Chunks<K> = Box<[Chunk<K>]>;
@@ -19,7 +19,7 @@ type Chunk<K> = Arc<[(K, u32)]>;
 
 impl<K> Default for Ordered<K> {
     fn default() -> Self {
-        Self(ArcSwapOption::empty())
+        Self(RwLock::new(None))
     }
 }
 
@@ -31,17 +31,22 @@ impl<K: Copy + Ord> Ordered<K> {
         if add.is_empty() && remove.is_empty() {
             return 0;
         }
-        let before = self.0.load_full();
+        let before = self.0.read().clone();
         let before = before.as_deref().map_or(&[][..], |chunks| chunks);
         let mut after: Vec<Chunk<K>> = Vec::with_capacity(before.len() + 1);
         let (mut add, mut remove) = (add, remove);
         let mut copied = 0;
         let none: Chunk<K> = Arc::new([]);
-        let chunks = if before.is_empty() { std::slice::from_ref(&none) } else { before };
+        let chunks = if before.is_empty() {
+            std::slice::from_ref(&none)
+        } else {
+            before
+        };
         for (at, chunk) in chunks.iter().enumerate() {
             // What lies between two chunks belongs to the first of them.
             let next = chunks.get(at + 1).map(|next| next[0].0);
-            let here = |keys: &[K]| next.map_or(keys.len(), |next| keys.partition_point(|it| *it < next));
+            let here =
+                |keys: &[K]| next.map_or(keys.len(), |next| keys.partition_point(|it| *it < next));
             let (added, more) = add.split_at(here(add));
             let (removed, rest) = remove.split_at(here(remove));
             (add, remove) = (more, rest);
@@ -60,18 +65,21 @@ impl<K: Copy + Ord> Ordered<K> {
             let part = merged.len().div_ceil(parts).max(1);
             after.extend(merged.chunks(part).map(Arc::from));
         }
-        self.0.store((!after.is_empty()).then(|| Arc::new(after.into())));
+        let after = (!after.is_empty()).then(|| Arc::new(after.into()));
+        *self.0.write() = after;
         copied
     }
 
     /// The keys in a range, in order. They are of one moment.
     pub(super) fn range(&self, range: RangeInclusive<K>) -> impl Iterator<Item = K> {
-        let chunks = self.0.load_full();
+        let chunks = self.0.read().clone();
         let (first, last) = range.into_inner();
         let all = |chunks: &Option<Arc<Chunks<K>>>| chunks.as_deref().map_or(0, |it| it.len());
         let mut at = chunks.as_deref().map_or(0, |chunks| {
             // The last chunk that begins at or before the range may reach into it.
-            chunks.partition_point(|chunk| chunk[0].0 <= first).saturating_sub(1)
+            chunks
+                .partition_point(|chunk| chunk[0].0 <= first)
+                .saturating_sub(1)
         });
         let mut within = chunks
             .as_deref()
@@ -92,7 +100,7 @@ impl<K: Copy + Ord> Ordered<K> {
 
     /// Whether there is no key at all.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.load().is_none()
+        self.0.read().is_none()
     }
 }
 
@@ -109,7 +117,9 @@ fn merge<K: Copy + Ord>(chunk: &[(K, u32)], add: &[K], remove: &[K]) -> Vec<(K, 
             (None, Some(key)) => *key,
             (None, None) => return merged,
         };
-        let mut count = there.next_if(|(key, _)| *key == next).map_or(0, |(_, count)| count);
+        let mut count = there
+            .next_if(|(key, _)| *key == next)
+            .map_or(0, |(_, count)| count);
         while add.next_if_eq(&next).is_some() {
             count += 1;
         }
@@ -171,7 +181,10 @@ mod tests {
             assert!(ordered.change(&[], &[key]) <= 2 * LONGEST);
         }
         // A slice of 1,000 endpoints that are all replaced by others.
-        let (old, new): (Vec<u32>, Vec<u32>) = ((0..1000).map(|it| it * 2).collect(), (0..1000).map(|it| it * 2 + 1).collect());
+        let (old, new): (Vec<u32>, Vec<u32>) = (
+            (0..1000).map(|it| it * 2).collect(),
+            (0..1000).map(|it| it * 2 + 1).collect(),
+        );
         assert!(ordered.change(&new, &old) <= 8 * LONGEST);
         assert!(ordered.range(0..=1).eq([1]));
         ordered.change(&[], &new);

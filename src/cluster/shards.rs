@@ -9,8 +9,11 @@
 //! persistent tree reads four times slower; a map of locks makes readers write.
 
 use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 type Bucket<T> = Box<[T]>;
 
@@ -19,7 +22,20 @@ pub(super) struct Shards<T> {
     buckets: Box<[ArcSwap<Bucket<T>>]>,
     /// The bucket's number is the hash shifted right by this.
     shift: u32,
+    /// Buckets that were replaced, with the time of it.
+    retired: Mutex<VecDeque<(Instant, Arc<Bucket<T>>)>>,
 }
+
+/// A bucket that is replaced is freed after so long, or after [`RETIRED`] others.
+///
+/// A reader of an `ArcSwap` that is interrupted between its two loads of the pointer can get what
+/// another `ArcSwap` of the process held, if the memory was freed, taken for that one's value, and
+/// that was replaced in turn (arc-swap issue 210, of 1.9.3). A Service would not be there for one
+/// question, or worse. It cannot happen while the memory is not used again.
+const HELD: Duration = Duration::from_secs(1);
+
+/// See [`HELD`]; this bounds the memory during a list.
+const RETIRED: usize = 1024;
 
 impl<T: Clone> Shards<T> {
     /// A table of `2^bits` buckets, each 8 bytes while it is empty.
@@ -29,6 +45,7 @@ impl<T: Clone> Shards<T> {
         Self {
             buckets: buckets.collect(),
             shift: u64::BITS - bits,
+            retired: Mutex::default(),
         }
     }
 
@@ -60,7 +77,7 @@ impl<T: Clone> Shards<T> {
             }
         };
         drop(bucket);
-        self.bucket(hash).store(Arc::new(new));
+        self.replace(hash, new);
     }
 
     /// Takes away the element that `is` the one, if there is one. For the writer alone.
@@ -75,7 +92,26 @@ impl<T: Clone> Shards<T> {
             .cloned()
             .collect();
         drop(bucket);
-        self.bucket(hash).store(Arc::new(new));
+        self.replace(hash, new);
+    }
+
+    fn replace(&self, hash: u64, new: Bucket<T>) {
+        let old = self.bucket(hash).swap(Arc::new(new));
+        self.retired.lock().push_back((Instant::now(), old));
+        self.release();
+    }
+
+    /// Frees what was replaced long enough ago. To be called now and then by the writer.
+    pub(super) fn release(&self) {
+        let mut retired = self.retired.lock();
+        while let Some((at, _)) = retired.front()
+            && (retired.len() > RETIRED || at.elapsed() >= HELD)
+        {
+            retired.pop_front();
+        }
+        if retired.is_empty() {
+            retired.shrink_to(16);
+        }
     }
 
     /// Everything, bucket by bucket: each bucket is of one moment, the whole need not be.
@@ -150,5 +186,28 @@ impl<T> Deref for Tagged<T> {
 
     fn deref(&self) -> &T {
         &self.shared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_a_replaced_bucket_is_not_used_again_at_once() {
+        let shards = Shards::new(1);
+        let put = |number: u32| shards.put(0, number, |it| *it == number % 4);
+        put(0);
+        let old = Arc::downgrade(&shards.load(0));
+        for number in 0..u32::try_from(RETIRED).unwrap() {
+            put(number);
+        }
+        assert!(
+            old.upgrade().is_some(),
+            "it may still be seen by an interrupted reader"
+        );
+        put(0);
+        assert!(old.upgrade().is_none(), "what is held is bounded");
+        assert_eq!(shards.retired.lock().len(), RETIRED);
     }
 }

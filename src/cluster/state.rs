@@ -6,13 +6,14 @@
 
 use super::endpoint::SeenEndpoint;
 use super::event::Kind;
-use super::moves::Moves;
+use super::named::{Named, NamedBy, NamedIn};
 use super::object::{Namespace, Pod, Service, ServiceImport, Slice};
 use super::shards::{Found, Shards, Tagged, tag};
 use super::stats::Stats;
 use futures_util::Stream;
 use std::hash::{BuildHasher, Hash};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use tokio::sync::watch;
@@ -27,7 +28,9 @@ pub struct Cluster {
     pub(super) entries: Shards<Tagged<Entry>>,
     pub(super) owners: Shards<Owner>,
     pub(super) pods: Shards<Tagged<Pod>>,
-    pub(super) moves: Moves,
+    /// The addresses that have names, of all namespaces; and of each.
+    pub(super) named: Named,
+    pub(super) named_in: Shards<Tagged<NamedIn>>,
     /// A bit for each kind that must be listed before anything can be denied.
     wanted: u8,
     /// A bit for each kind that has been listed at least once.
@@ -108,7 +111,8 @@ impl Cluster {
             entries: Shards::new(bits),
             owners: Shards::new(bits + 1),
             pods: Shards::new(bits + 1),
-            moves: Moves::default(),
+            named: Named::default(),
+            named_in: Shards::new(bits.min(8)),
             wanted: wanted.iter().fold(0, |bits, kind| bits | bit(*kind)),
             listed: AtomicU8::new(0),
             inherited: Inherited::default(),
@@ -182,17 +186,22 @@ impl Cluster {
         })
     }
 
-    /// A number that grows with every address that comes, goes or changes hands, for
-    /// [`moved_since`](Self::moved_since).
-    pub fn moves(&self) -> u64 {
-        self.moves.next()
+    /// The addresses that have names, in order; those of namespaces too that do not exist.
+    pub fn named(&self) -> &Named {
+        &self.named
     }
 
-    /// The addresses of Services and endpoints that may have come, gone or changed hands since
-    /// [`moves`](Self::moves) was the number given, some of them several times; nothing where they
-    /// are too many to be remembered, or all of them, as when a namespace comes or goes.
-    pub fn moved_since(&self, moves: u64) -> Option<Vec<IpAddr>> {
-        self.moves.since(moves)
+    /// The same of one namespace.
+    pub fn any_named(&self, namespace: &str, by: NamedBy, range: RangeInclusive<IpAddr>) -> bool {
+        let here = self.named_in(namespace);
+        here.is_some_and(|here| here.named.range(by, range).next().is_some())
+    }
+
+    pub(super) fn named_in(&self, namespace: &str) -> Option<Found<Tagged<NamedIn>>> {
+        let hash = self.hash(namespace);
+        let tag = tag(hash);
+        self.named_in
+            .find(hash, |it| it.tag == tag && *it.namespace == *namespace)
     }
 
     /// The pods that have this address; more than one where they share their node's.
@@ -332,6 +341,15 @@ impl Cluster {
     #[cfg(test)]
     pub(super) fn set_serial(&self, serial: u32) {
         self.serial.store(serial, Ordering::SeqCst);
+    }
+
+    /// Frees the memory of what was replaced some time ago.
+    pub(super) fn release(&self) {
+        self.namespaces.release();
+        self.entries.release();
+        self.owners.release();
+        self.pods.release();
+        self.named_in.release();
     }
 
     /// Wakes those who wait.

@@ -21,11 +21,10 @@ use super::{
     endpoint::{EndpointName, LabelBuffer, Only, is_protocol_of},
     form::{Form, Part},
     lookup::is_up,
-    reverse::{self, Blocks},
     target::Target,
 };
 use crate::{
-    cluster::{Cluster, Entry, External as Addresses, Port, Service, ServiceKind},
+    cluster::{Cluster, Entry, External as Addresses, NamedBy, Port, Service, ServiceKind},
     query::Question,
     reply::{Data, Owner, Reply, Section, Soa, Why},
     wire::{Name, NameRef, Type},
@@ -38,7 +37,6 @@ pub struct External {
     /// The label that the name server stands below, in lower case.
     pub(super) apex: Box<[u8]>,
     headless: bool,
-    blocks: Blocks,
 }
 
 impl Answers for External {
@@ -75,7 +73,6 @@ impl External {
             view: View::new(cluster, zones, rules, inside.local.clone()),
             apex: apex.to_ascii_lowercase().into_bytes().into(),
             headless,
-            blocks: Blocks::default(),
         }
     }
 
@@ -261,7 +258,9 @@ impl External {
         let found = if network.prefix_len() == network.max_prefix_len() {
             self.pointers(answer, network.addr())
         } else {
-            self.blocks.contain(network, self)
+            let by = [NamedBy::External, NamedBy::Headless];
+            let by = &by[..=usize::from(self.headless)];
+            self.view.names_any(network, by, |it| self.names(it))
         };
         found.then_some(()).ok_or(Why::NoSuchAddress)
     }
@@ -305,12 +304,9 @@ impl External {
     }
 }
 
-impl reverse::Addresses for External {
-    fn cluster(&self) -> &Cluster {
-        &self.view.cluster
-    }
-
-    fn has(&self, address: IpAddr) -> bool {
+impl External {
+    /// Whether an address has a name.
+    fn names(&self, address: IpAddr) -> bool {
         let owners = self.view.cluster.owners(address);
         let mut shown = owners.filter(|entry| self.view.shows(&entry.key.namespace));
         shown.any(|entry| {
@@ -323,25 +319,6 @@ impl reverse::Addresses for External {
                 || self.shows_endpoints_of(service)
                     && endpoints.any(|endpoint| endpoint.ready && endpoint.address == address)
         })
-    }
-
-    fn all(&self) -> Vec<IpAddr> {
-        let mut all = Vec::new();
-        for entry in self.view.cluster.entries() {
-            let Some(service) = entry.service.as_deref() else {
-                continue;
-            };
-            if !self.view.shows(&service.namespace) {
-                continue;
-            }
-            let external = service.external.iter();
-            all.extend(external.flat_map(|external| external.addresses.iter().copied()));
-            if self.shows_endpoints_of(service) {
-                let ready = entry.endpoints().filter(|endpoint| endpoint.ready);
-                all.extend(ready.map(|endpoint| endpoint.address));
-            }
-        }
-        all
     }
 }
 

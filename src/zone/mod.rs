@@ -56,8 +56,6 @@ pub struct View {
     rules: Rules,
     /// Where this server is reached; see [`apex`].
     local: Box<[IpAddr]>,
-    /// For names of blocks of addresses; see [`reverse`].
-    blocks: reverse::Blocks,
 }
 
 /// What the configuration says about answers.
@@ -171,7 +169,6 @@ impl View {
             zones,
             rules,
             local,
-            blocks: reverse::Blocks::default(),
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use arc_swap::ArcSwapOption;
 use ipnet::IpNet;
 
 use super::{
@@ -11,7 +10,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    cluster::{Cluster, Entry, EntryKey},
+    cluster::{Entry, EntryKey, NamedBy},
     reply::{Data, Section, Why},
     wire::{NameRef, Type},
 };
@@ -23,7 +22,8 @@ impl Answer<'_> {
         let found = if network.prefix_len() == network.max_prefix_len() {
             self.pointers(network.addr())
         } else {
-            self.view.blocks.contain(network, self.view)
+            let view = self.view;
+            view.names_any(network, &[NamedBy::Inside], |it| view.names(it))
         };
         found.then_some(()).ok_or(Why::NoSuchAddress)
     }
@@ -84,22 +84,44 @@ fn target(view: &View, key: &EntryKey) -> Option<Target> {
     Target::service(&key.name, &key.namespace, view.zones.primary().as_ref())
 }
 
-/// Who knows which addresses have names.
-pub(super) trait Addresses {
-    /// Of this cluster.
-    fn cluster(&self) -> &Cluster;
-    /// Whether this one has a name.
-    fn has(&self, address: IpAddr) -> bool;
-    /// All that have one, in any order, some perhaps several times.
-    fn all(&self) -> Vec<IpAddr>;
-}
+/// What is looked at before it is asked of each namespace by itself: with all namespaces shown, the
+/// first address that is found has a name.
+const FEW: usize = 8;
 
-impl Addresses for View {
-    fn cluster(&self) -> &Cluster {
-        &self.cluster
+impl View {
+    /// Whether a block holds an address that has a name by one of these: the names of blocks are
+    /// asked for by people, and by resolvers that tell a server no more of a name than it needs
+    /// (RFC 9156). It costs some binary searches, in one set where all namespaces are shown, and
+    /// otherwise in one for each namespace that is.
+    pub(super) fn names_any(
+        &self,
+        network: IpNet,
+        by: &[NamedBy],
+        has_name: impl Fn(IpAddr) -> bool,
+    ) -> bool {
+        let range = || network.network()..=network.broadcast();
+        let is_named_in = |namespace: &str| {
+            let mut by = by.iter();
+            by.any(|by| self.cluster.any_named(namespace, *by, range()))
+        };
+        let listed = &self.rules.namespaces;
+        if !listed.is_empty() {
+            let mut shown = listed.iter().filter(|it| self.cluster.namespace(it));
+            return shown.any(|namespace| is_named_in(namespace));
+        }
+        let mut looked_at = 0;
+        let named = self.cluster.named();
+        for address in by.iter().flat_map(|by| named.range(*by, range()).take(FEW)) {
+            if has_name(address) {
+                return true;
+            }
+            looked_at += 1;
+        }
+        looked_at >= FEW && self.cluster.namespaces().any(|it| is_named_in(&it.name))
     }
 
-    fn has(&self, address: IpAddr) -> bool {
+    /// Whether an address has a name.
+    fn names(&self, address: IpAddr) -> bool {
         let owners = self.cluster.owners(address);
         let mut shown = owners.filter(|entry| self.shows(&entry.key.namespace));
         shown.any(|entry| {
@@ -108,97 +130,86 @@ impl Addresses for View {
                 || endpoints.any(|endpoint| endpoint.ready && endpoint.address == address)
         })
     }
-
-    fn all(&self) -> Vec<IpAddr> {
-        let mut addresses = Vec::new();
-        for entry in self.cluster.entries() {
-            if !self.shows(&entry.key.namespace) {
-                continue;
-            }
-            let ready = entry.endpoints().filter(|endpoint| endpoint.ready);
-            addresses.extend(ready.map(|endpoint| endpoint.address));
-            let services = entry.service.iter();
-            addresses.extend(services.flat_map(|service| &service.cluster_ips));
-        }
-        addresses
-    }
 }
 
-/// Which blocks of addresses hold one that has a name: all such addresses in order, gathered when
-/// a block is first asked for, and what has moved since. Names of blocks are asked for by people,
-/// and by resolvers that tell a server no more of a name than it needs (RFC 9156); an ordered
-/// index kept up to date at every change would cost more than they do.
-///
-/// Who asks pays, and a flood of questions during changes costs not much more than one without:
-/// up to [`FEW`] moves are looked at one by one, microseconds; more are merged into a new list,
-/// which takes a copy of it, a millisecond or so for 100,000 addresses, once in so many moves. All
-/// is gathered anew, some milliseconds in such a cluster, after a namespace has come or gone, or
-/// when more has moved since the last question than the cluster remembers: as often as the API
-/// server says so and no more often, however many ask.
-#[derive(Default)]
-pub(super) struct Blocks(ArcSwapOption<Gathered>);
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, sync::Arc};
 
-struct Gathered {
-    /// The cluster's moves before it was gathered.
-    moves: u64,
-    /// Sorted, each once.
-    addresses: Box<[IpAddr]>,
-}
+    use super::*;
+    use crate::{
+        cluster::{Cluster, Endpoint, Event, Namespace, Object, Slice, Writer},
+        wire::Name,
+        zone::{Rules, Zones},
+    };
 
-/// Moves that are not worth a new list.
-const FEW: usize = 256;
-
-impl Blocks {
-    /// Whether the block holds one.
-    pub(super) fn contain(&self, network: IpNet, all: &impl Addresses) -> bool {
-        // Before anything is read: what moves meanwhile is looked at again.
-        let moves = all.cluster().moves();
-        let known = self.0.load();
-        let addresses = match &*known {
-            None => all.all(),
-            Some(known) => match all.cluster().moved_since(known.moves) {
-                None => all.all(),
-                Some(moved) if moved.len() <= FEW => {
-                    return known.contain(network, &moved, |it| all.has(it));
-                }
-                Some(moved) => known.moved(moved, |it| all.has(it)),
-            },
+    /// A thousand ready endpoints of a Service, in a block of 16 bits.
+    fn slice(namespace: &str, name: &str, block: u8) -> Event {
+        let endpoint = |number: u16| {
+            let [third, last] = number.to_be_bytes();
+            Endpoint::new([10, block, third, last].into(), true, None, None, None)
         };
-        let gathered = Gathered::new(moves, addresses);
-        let contain = gathered.contain(network, &[], |_| false);
-        self.0.store(Some(gathered.into()));
-        contain
+        let slice = Slice {
+            namespace: namespace.into(),
+            name: name.into(),
+            service: name.into(),
+            import: None,
+            ports: [].into(),
+            endpoints: (0..1000).map(endpoint).collect(),
+        };
+        Event::Apply(Object::Slice(slice, None))
     }
-}
 
-impl Gathered {
-    fn new(moves: u64, mut addresses: Vec<IpAddr>) -> Self {
-        // The stable sort sees where the list was sorted already.
-        addresses.sort();
-        addresses.dedup();
-        Self {
-            moves,
-            addresses: addresses.into(),
+    #[test]
+    fn what_a_block_costs_follows_neither_the_addresses_nor_their_changes() {
+        let cluster = Arc::new(Cluster::new(&[]));
+        let mut writer = Writer::new(Arc::clone(&cluster));
+        let shown = Namespace { name: "ns".into() };
+        writer.fold(Event::Apply(Object::Namespace(shown)));
+        for block in 0..40 {
+            writer.fold(slice("ns", &format!("s{block}"), block));
+            writer.fold(slice("hidden", &format!("s{block}"), 100 + block));
         }
-    }
-
-    /// Whether the block holds one that is here and has not `moved`, or that has and `is` there.
-    fn contain(&self, network: IpNet, moved: &[IpAddr], is: impl Fn(IpAddr) -> bool) -> bool {
-        let first = network.network();
-        let at = self.addresses.partition_point(|address| *address < first);
-        let here = self.addresses[at..].iter();
-        let mut here = here.take_while(|address| network.contains(*address));
-        here.any(|address| !moved.contains(address))
-            || moved.iter().any(|it| network.contains(it) && is(*it))
-    }
-
-    /// What is here and has not `moved`, and of that what `is` there.
-    fn moved(&self, mut moved: Vec<IpAddr>, is: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
-        moved.sort_unstable();
-        moved.dedup();
-        let stay = self.addresses.iter().copied();
-        let mut all: Vec<_> = stay.filter(|it| moved.binary_search(it).is_err()).collect();
-        all.extend(moved.into_iter().filter(|it| is(*it)));
-        all
+        let zones = Zones::new(&[Name::parse("cluster.local").unwrap()]).unwrap();
+        let view = |namespaces: &[&str]| {
+            let rules = Rules {
+                namespaces: namespaces.iter().map(|it| (*it).into()).collect(),
+                ..Rules::default()
+            };
+            View::new(Arc::clone(&cluster), zones.clone(), rules, Box::default())
+        };
+        let (all, one) = (view(&[]), view(&["other", "ns"]));
+        let looked_at = Cell::new(0);
+        let holds = |view: &View, block: &str| {
+            looked_at.set(0);
+            view.names_any(block.parse().unwrap(), &[NamedBy::Inside], |address| {
+                looked_at.set(looked_at.get() + 1);
+                view.names(address)
+            })
+        };
+        let check = |block: &str, expected: bool| {
+            assert_eq!(holds(&all, block), expected, "{block}");
+            assert!(looked_at.get() <= FEW, "{block}: {}", looked_at.get());
+            assert_eq!(holds(&one, block), expected, "{block}");
+            assert_eq!(looked_at.get(), 0, "{block}");
+        };
+        for (block, expected) in [
+            ("10.0.0.0/8", true),
+            ("10.3.0.0/16", true),
+            ("10.3.3.0/24", true),
+            ("10.3.4.0/24", false),
+            ("10.103.0.0/16", false),
+            ("11.0.0.0/8", false),
+            ("fd00::/8", false),
+        ] {
+            check(block, expected);
+        }
+        // Each change moves a thousand addresses at once.
+        for step in 0..20 {
+            let (from, to) = (if step == 0 { 3 } else { 199 + step }, 200 + step);
+            writer.fold(slice("ns", "s3", to));
+            check(&format!("10.{from}.0.0/16"), false);
+            check(&format!("10.{to}.0.0/16"), true);
+        }
     }
 }

@@ -1,16 +1,20 @@
 //! Requests to the API server: whom to ask, how often, and for how long to wait.
 
+use super::super::event::Kind;
 use super::super::settings::{Limits, Origin, Settings, Timing, Tls};
 use super::super::source::SourceError;
 use super::super::state::Cluster;
 use super::failure::{Failure, chain};
+use super::fault;
 use super::token::Token;
 use futures_util::FutureExt;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use kube::Config;
-use kube::client::Body;
+use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject;
@@ -21,6 +25,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
+use tower::BoxError;
 
 /// The longest error that is read.
 const LONGEST_ERROR: usize = 64 << 10;
@@ -55,8 +60,7 @@ impl Requests {
         }
         // The client's own tasks are started on the runtime.
         let _entered = runtime.enter();
-        let client =
-            kube::Client::try_from(config).map_err(|error| SourceError::Client(chain(&error)))?;
+        let client = connect(config).map_err(|error| SourceError::Client(fault::client(&error)))?;
         let Limits { in_flight, .. } = settings.limits;
         Ok(Self {
             client,
@@ -73,6 +77,7 @@ impl Requests {
     pub(super) async fn get(
         &self,
         verb: &'static str,
+        kind: Kind,
         path_and_query: &str,
     ) -> Result<(Body, Option<SemaphorePermit<'_>>), Failure> {
         let stats = self.cluster.stats().requests();
@@ -89,7 +94,7 @@ impl Requests {
             // cheaper on the wire only.
             .header(ACCEPT_ENCODING, "identity")
             .body(Body::empty())
-            .map_err(|error| Failure::Malformed(error.to_string()))?;
+            .map_err(|_| Failure::Malformed("the request cannot be built".into()))?;
         let wait = self.timing.response;
         let sent = Instant::now();
         let response = timeout(wait, self.client.send(request)).await;
@@ -104,7 +109,7 @@ impl Requests {
         if response.status() == StatusCode::OK {
             return Ok((response.into_body(), permit));
         }
-        Err(refusal(verb, response, wait).await)
+        Err(refusal(verb, kind, response, wait).await)
     }
 
     /// Waits as long as the limits say.
@@ -119,22 +124,70 @@ impl Requests {
     }
 }
 
+/// A connection that says nothing is asked whether it is alive after so long, and again each
+/// [`PROBE`] until [`DEAD`]: a server that goes without a word is noticed in seconds, though a watch
+/// may be silent for minutes.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// See [`QUIET`].
+const PROBE: Duration = Duration::from_secs(2);
+
+/// What is sent and not acknowledged for so long is sent to nobody: the connection is closed
+/// (RFC 5482, `TCP_USER_TIMEOUT`).
+const DEAD: Duration = Duration::from_secs(10);
+
+/// How long a connection may take to be established.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// A client that connects when it is asked to, as `kube` makes it but with our own sockets.
+fn connect(config: Config) -> Result<kube::Client, kube::Error> {
+    // It says that proxies are not supported.
+    if config.proxy_url.is_some() {
+        return kube::Client::try_from(config);
+    }
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT));
+    tcp.set_keepalive(Some(QUIET));
+    tcp.set_keepalive_interval(Some(PROBE));
+    tcp.set_keepalive_retries(Some(3));
+    tcp.set_tcp_user_timeout(Some(DEAD));
+    let tls = config.rustls_https_connector_with_connector(tcp)?;
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(tls);
+    // The layer of credentials wants errors of any kind.
+    let http = tower::util::MapErr::new(http, BoxError::from);
+    let base = config.base_uri_layer();
+    let client = ClientBuilder::new(http, config.default_namespace.clone())
+        .with_layer(&config.extra_headers_layer()?);
+    // Credentials that are no token: a program to run, a password.
+    Ok(match config.auth_layer()? {
+        Some(auth) => client.with_layer(&auth).with_layer(&base).build(),
+        None => client.with_layer(&base).build(),
+    })
+}
+
 /// Reads why a request was refused.
-async fn refusal(verb: &'static str, response: Response<Body>, wait: Duration) -> Failure {
+async fn refusal(
+    verb: &'static str,
+    kind: Kind,
+    response: Response<Body>,
+    wait: Duration,
+) -> Failure {
     let code = response.status().as_u16();
     let body = Limited::new(response.into_body(), LONGEST_ERROR).collect();
     let body = match timeout(wait, body).await {
         Ok(Ok(body)) => body.to_bytes(),
         _ => bytes::Bytes::new(),
     };
-    Failure::refused(verb, code, &body)
+    Failure::refused(verb, kind, code, &body)
 }
 
 fn configuration(origin: &Origin) -> Result<Config, SourceError> {
     match origin {
         Origin::InCluster => in_cluster(),
         Origin::Kubeconfig { file, context } => {
-            let bad = |error| SourceError::Kubeconfig(file.clone(), chain(&error));
+            let bad = |error| SourceError::Kubeconfig(file.clone(), fault::kubeconfig(&error));
             let kubeconfig = Kubeconfig::read_from(file).map_err(|error| match error {
                 KubeconfigError::ReadConfig(error, _) => SourceError::Read(file.clone(), error),
                 error => bad(error),

@@ -1,5 +1,7 @@
 //! What goes wrong between a watch and the API server.
 
+use super::super::event::Kind;
+use super::fault;
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -18,13 +20,22 @@ pub(super) enum Failure {
     #[error("the token cannot be used: {0}: {1}")]
     Token(String, String),
     /// 401. A rotated token is read again within a minute.
-    #[error("the API server does not accept our credentials (401): {0}")]
+    #[error(
+        "the API server does not accept the credentials (401); are the token or the client \
+         certificate this cluster's, and not expired? It says: {0}"
+    )]
     Unauthorized(String),
     /// 403.
-    #[error("we may not {verb} them (403): {message}; grant the verbs list and watch")]
+    #[error(
+        "{verb} is forbidden (403): let the ClusterRole of this program have a rule with apiGroups \
+         [{:?}], resources [{}], verbs [list, watch]. The API server says: {message}",
+        .kind.group(), .kind.resource()
+    )]
     Forbidden {
         /// What was asked for, as RBAC calls it.
         verb: &'static str,
+        /// Of what.
+        kind: Kind,
         /// The server's own words.
         message: String,
     },
@@ -70,33 +81,31 @@ impl Failure {
     /// No response.
     #[allow(clippy::needless_pass_by_value)] // made for map_err
     pub(super) fn connect(host: &str, error: kube::Error) -> Self {
-        // The outermost ones only say that a client has failed to connect.
-        let why = match &error {
-            kube::Error::Service(error) => match error.source() {
-                Some(cause) => chain(cause),
-                None => error.to_string(),
-            },
-            error => chain(error),
-        };
+        let why = fault::connection(&error);
         let host = host.to_owned();
         Self::Connect { host, why }
     }
 
+    /// The connection broke in the middle.
+    pub(super) fn broken(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::Broken(fault::connection(error))
+    }
+
     /// A response that says no.
-    pub(super) fn refused(verb: &'static str, code: u16, body: &[u8]) -> Self {
+    pub(super) fn refused(verb: &'static str, kind: Kind, code: u16, body: &[u8]) -> Self {
         let status: Status = serde_json::from_slice(body).unwrap_or_default();
-        Self::of(verb, code, status)
+        Self::of(verb, kind, code, status)
     }
 
     /// The object of an ERROR event.
-    pub(super) fn told(verb: &'static str, object: &str) -> Self {
+    pub(super) fn told(verb: &'static str, kind: Kind, object: &str) -> Self {
         match serde_json::from_str::<Status>(object) {
-            Ok(status) => Self::of(verb, status.code, status),
-            Err(error) => Self::Malformed(format!("an ERROR event without status: {error}")),
+            Ok(status) => Self::of(verb, kind, status.code, status),
+            Err(_) => Self::Malformed("an ERROR event without status".into()),
         }
     }
 
-    fn of(verb: &'static str, code: u16, status: Status) -> Self {
+    fn of(verb: &'static str, kind: Kind, code: u16, status: Status) -> Self {
         let mut message = status.message;
         if message.is_empty() {
             message = if status.reason.is_empty() {
@@ -107,7 +116,11 @@ impl Failure {
         }
         match code {
             401 => Self::Unauthorized(message),
-            403 => Self::Forbidden { verb, message },
+            403 => Self::Forbidden {
+                verb,
+                kind,
+                message,
+            },
             410 => Self::Expired,
             400 | 422 => Self::Unsupported(code, message),
             _ => Self::Status(code, message),
@@ -127,4 +140,26 @@ pub(in crate::cluster) fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_forbidden_says_what_to_allow() {
+        let body = br#"{"code":403,"message":"User x cannot list y"}"#;
+        let text = Failure::refused("list", Kind::Slice, 403, body).to_string();
+        for part in [
+            r#"apiGroups ["discovery.k8s.io"], resources [endpointslices], verbs [list, watch]"#,
+            "User x cannot list y",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        let text = Failure::refused("watch", Kind::Pod, 403, b"{").to_string();
+        assert!(
+            text.contains(r#"apiGroups [""], resources [pods]"#),
+            "{text}"
+        );
+    }
 }

@@ -50,7 +50,7 @@ impl Watch {
             ),
         };
         let requests = Arc::clone(&self.requests);
-        let (body, permit) = requests.get("watch", &query).await?;
+        let (body, permit) = requests.get("watch", self.kind, &query).await?;
         drop(permit);
         if initial {
             self.begin().await?;
@@ -93,14 +93,18 @@ impl Watch {
 
     /// Takes a line of a watch.
     async fn line(&mut self, line: &[u8]) -> Result<(), Failure> {
-        let malformed = |error: serde_json::Error| Failure::Malformed(error.to_string());
-        let told: Told<'_> = serde_json::from_slice(line).map_err(malformed)?;
+        let malformed = |_| Failure::Malformed("a line that is no event".into());
+        let Ok(line) = std::str::from_utf8(line) else {
+            let event = self.skipped(None, "it is not UTF-8; skipped");
+            return self.send(event).await;
+        };
+        let told: Told<'_> = serde_json::from_str(line).map_err(malformed)?;
         let text = told.object.get();
         let read = match &*told.r#type {
             "ADDED" | "MODIFIED" => decode::json(self.kind, text, &self.pod_labels),
             "DELETED" => decode::json_key(text),
             "BOOKMARK" => return self.bookmark(text).await,
-            "ERROR" => return Err(Failure::told("watch", text)),
+            "ERROR" => return Err(Failure::told("watch", self.kind, text)),
             other => return Err(Failure::Malformed(format!("an event of type {other:?}"))),
         };
         let version = read
@@ -131,8 +135,8 @@ impl Watch {
     /// Takes a bookmark: how far the stream has come, and perhaps that the list at its head is
     /// complete.
     async fn bookmark(&mut self, text: &str) -> Result<(), Failure> {
-        let shell: wire::Shell<'_> =
-            serde_json::from_str(text).map_err(|error| Failure::Malformed(error.to_string()))?;
+        let shell: wire::Shell<'_> = serde_json::from_str(text)
+            .map_err(|_| Failure::Malformed("a bookmark without metadata".into()))?;
         let Some(version) = shell.metadata.resource_version.text() else {
             return Err(Failure::Malformed("a bookmark without version".into()));
         };

@@ -64,7 +64,7 @@ impl Lines {
             self.compact();
             match self.body.frame().await {
                 None => return Ok(Line::End),
-                Some(Err(error)) => return Err(Failure::Broken(error.to_string())),
+                Some(Err(error)) => return Err(Failure::broken(&error)),
                 Some(Ok(frame)) => self.buffer.extend(frame.data_ref().into_iter().flatten()),
             }
         }

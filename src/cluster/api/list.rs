@@ -66,7 +66,7 @@ impl Watch {
     /// Reads one page, item by item.
     async fn page(&mut self, query: &str) -> Result<FrameMetadata, Failure> {
         let requests = Arc::clone(&self.requests);
-        let (mut body, _permit) = requests.get("list", query).await?;
+        let (mut body, _permit) = requests.get("list", self.kind, query).await?;
         let mut items = Items::default();
         let mut told = Vec::new();
         loop {
@@ -76,7 +76,7 @@ impl Watch {
                 .map_err(|_| Failure::Stalled(wait))?
             {
                 None => break,
-                Some(part) => part.map_err(|error| Failure::Broken(error.to_string()))?,
+                Some(part) => part.map_err(|error| Failure::broken(&error))?,
             };
             let Some(part) = part.data_ref() else {
                 continue;
@@ -98,8 +98,8 @@ impl Watch {
         let frame = items
             .frame()
             .ok_or_else(|| Failure::Broken("in the middle of a list".into()))?;
-        let frame: Frame =
-            serde_json::from_slice(frame).map_err(|error| Failure::Malformed(error.to_string()))?;
+        let frame: Frame = serde_json::from_slice(frame)
+            .map_err(|_| Failure::Malformed("a list without metadata".into()))?;
         Ok(frame.metadata)
     }
 

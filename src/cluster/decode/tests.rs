@@ -1,5 +1,7 @@
+use super::parts::parse_address;
 use super::*;
-use crate::cluster::object::Protocol;
+use crate::cluster::object::{Port, Protocol};
+use std::time::SystemTime;
 
 fn object(kind: Kind, text: &str) -> Option<Object> {
     json(kind, text, &[]).unwrap().object

@@ -1,8 +1,11 @@
 //! Whatever the way, the state depends on what there is and not on how it came about.
 
 use super::*;
+use crate::cluster::named::NamedBy;
 use crate::cluster::state::Owner;
-use crate::cluster::{Endpoint, ImportedFrom, Key, Namespace, Port, Protocol, ServiceKind};
+use crate::cluster::{
+    Endpoint, External, ImportedFrom, Key, Namespace, Port, Protocol, ServiceKind,
+};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -44,17 +47,30 @@ fn object() -> impl Strategy<Value = Object> {
     });
     prop_oneof![
         name().prop_map(|name| Object::Namespace(Namespace { name: name.into() })),
-        (key(), prop::collection::vec(address(), 0..3), ports()).prop_map(
-            |((namespace, name), addresses, ports)| Object::Service(Service {
-                namespace: namespace.into(),
-                name: name.into(),
-                kind: ServiceKind::ClusterIp,
-                cluster_ips: addresses.into(),
-                external_name: None,
-                ports,
-                external: None,
-            })
-        ),
+        (
+            key(),
+            prop::collection::vec(address(), 0..3),
+            prop::collection::vec(address(), 0..2),
+            ports()
+        )
+            .prop_map(
+                |((namespace, name), addresses, external, ports)| Object::Service(Service {
+                    namespace: namespace.into(),
+                    name: name.into(),
+                    kind: if addresses.is_empty() {
+                        ServiceKind::Headless
+                    } else {
+                        ServiceKind::ClusterIp
+                    },
+                    cluster_ips: addresses.into(),
+                    external_name: None,
+                    ports,
+                    external: (!external.is_empty()).then(|| Box::new(External {
+                        addresses: external.into(),
+                        hostnames: Box::default(),
+                    })),
+                })
+            ),
         (
             key(),
             name(),
@@ -167,7 +183,54 @@ fn picture(cluster: &Cluster) -> Vec<BTreeSet<String>> {
             pods.map(move |pod| (address, pod))
         })),
         [cluster.pods.iter().count().to_string()].into(),
+        named(cluster),
     ]
+}
+
+/// What the index of named addresses says, of all namespaces and of each. It is also what the
+/// entries say.
+fn named(cluster: &Cluster) -> BTreeSet<String> {
+    let mut index = BTreeSet::new();
+    let mut entries = BTreeSet::new();
+    let ranges = || {
+        let v4 = IpAddr::from([0; 4])..=IpAddr::from([255; 4]);
+        let v6 = IpAddr::from([0; 16])..=IpAddr::from([255; 16]);
+        [v4, v6]
+    };
+    for by in NamedBy::ALL {
+        for range in ranges() {
+            let all = cluster.named().range(by, range.clone());
+            index.extend(all.map(|it| format!("{by:?} {it}")));
+            for here in cluster.named_in.iter() {
+                let all = here.named.range(by, range.clone());
+                index.extend(all.map(|it| format!("{} {by:?} {it}", here.namespace)));
+            }
+        }
+    }
+    for entry in cluster.entries() {
+        let mut add = |by: NamedBy, address: IpAddr| {
+            entries.insert(format!("{by:?} {address}"));
+            entries.insert(format!("{} {by:?} {address}", entry.key.namespace));
+        };
+        let service = entry.service.as_deref();
+        let external = service.and_then(|it| it.external.as_deref());
+        let is_exposed =
+            service.is_some_and(|it| it.kind == ServiceKind::Headless && it.external.is_none());
+        for address in service.iter().flat_map(|it| &it.cluster_ips) {
+            add(NamedBy::Inside, *address);
+        }
+        for address in external.iter().flat_map(|it| &it.addresses) {
+            add(NamedBy::External, *address);
+        }
+        for endpoint in entry.endpoints().filter(|it| it.ready) {
+            add(NamedBy::Inside, endpoint.address);
+            if is_exposed {
+                add(NamedBy::Headless, endpoint.address);
+            }
+        }
+    }
+    assert_eq!(index, entries);
+    index
 }
 
 proptest! {

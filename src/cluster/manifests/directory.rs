@@ -1,6 +1,7 @@
 //! The files of a directory, and what each said when it could last be read.
 
-use super::document::{self, Document, Fault, Format, Id, Lost};
+use super::document::{Document, Fault, Id, Lost};
+use super::read::{self, Format};
 use crate::cluster::event::Event;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -103,11 +104,11 @@ impl Directory {
         let json = path
             .extension()
             .is_some_and(|extension| extension == "json");
-        let read = document::read(text, if json { Format::Json } else { Format::Yaml });
+        let read = read::read(text, if json { Format::Json } else { Format::Yaml });
         let mut documents: Vec<_> = read.documents.into_iter().map(Arc::new).collect();
         let before = self.files.remove(&path).unwrap_or_default().documents;
         let mut kept = kept(&documents, before, &read.faults);
-        self.report(&path, &read.faults, kept.len());
+        self.report(&path, read.faults, kept.len());
         documents.append(&mut kept);
         for ignored in read.ignored {
             self.ignored.entry(ignored).or_insert(false);
@@ -116,8 +117,9 @@ impl Directory {
     }
 
     /// Logs what cannot be used in a file, and has it counted.
-    fn report(&mut self, path: &Path, faults: &[Fault], kept: usize) {
+    fn report(&mut self, path: &Path, mut faults: Vec<Fault>, kept: usize) {
         let path = path.display();
+        faults.sort_by_key(|fault| fault.line);
         for Fault { line, what, .. } in faults.iter().take(LOGGED) {
             warn!("manifests: {path} line {line}: {what}");
         }

@@ -1,0 +1,243 @@
+//! What goes wrong on the way to the API server, in the words of this program: what it is, and what
+//! to do. The libraries below name their own states.
+
+use rustls::{AlertDescription, CertificateError};
+use std::error::Error;
+use std::io;
+
+/// Why there is no connection, or no longer one.
+pub(super) fn connection(error: &(dyn Error + 'static)) -> String {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(words) = known(error) {
+            return words;
+        }
+        cause = error.source();
+    }
+    // The outermost errors only say that something has failed.
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
+}
+
+fn known(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls(error));
+    }
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        // An error within such an error is not among its causes.
+        let inner = error.get_ref().and_then(|inner| known(inner));
+        return inner.or_else(|| system(error));
+    }
+    let error = error.downcast_ref::<hyper::Error>()?;
+    if error.is_parse() {
+        return Some(
+            "it does not speak HTTP; if it expects TLS, its URL begins with https://".into(),
+        );
+    }
+    let is_closed = error.is_incomplete_message() || error.is_closed();
+    (is_closed && error.source().is_none()).then(closed)
+}
+
+fn closed() -> String {
+    "it closes the connection before it has answered".into()
+}
+
+/// What the operating system says.
+fn system(error: &io::Error) -> Option<String> {
+    use io::ErrorKind;
+    let words = match error.kind() {
+        ErrorKind::ConnectionRefused => {
+            "it refuses the connection; is it running, and is this its port?"
+        }
+        ErrorKind::TimedOut => {
+            "it does not answer; is this its address, and does no firewall stand in between?"
+        }
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+            "no route leads to its address; is the pod network up?"
+        }
+        ErrorKind::AddrNotAvailable => "this machine has no address or port left to connect from",
+        ErrorKind::PermissionDenied => {
+            "this machine does not let the connection out; see its firewall"
+        }
+        ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::UnexpectedEof => return Some(closed()),
+        _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+            "no file descriptor is left; raise the limit of this process (ulimit -n)"
+        }
+        _ if error.to_string().contains("lookup address") => {
+            "its name cannot be resolved; check the URL, and that the resolver of this machine does \
+             not ask this very server"
+        }
+        _ => return None,
+    };
+    Some(words.into())
+}
+
+fn tls(error: &rustls::Error) -> String {
+    use AlertDescription as Alert;
+    use rustls::Error as Tls;
+    let words = match error {
+        Tls::InvalidCertificate(error) => return certificate(error),
+        Tls::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied,
+        ) => "it does not accept the client certificate; is it this cluster's, and not expired?",
+        Tls::AlertReceived(Alert::HandshakeFailure | Alert::ProtocolVersion)
+        | Tls::PeerIncompatible(_) => {
+            "it shares no version or cipher of TLS with this program, which knows TLS 1.2 and 1.3"
+        }
+        Tls::InvalidMessage(_) | Tls::InappropriateMessage { .. } => {
+            "it does not speak TLS; if it expects plain HTTP, its URL begins with http://"
+        }
+        _ => "the TLS handshake fails; is this the API server, and no proxy in front of it?",
+    };
+    words.into()
+}
+
+fn certificate(error: &CertificateError) -> String {
+    let words = match error {
+        CertificateError::UnknownIssuer => {
+            "its certificate is not signed by the authority that is trusted: name the right one in \
+             'tls CERT KEY CA', or as certificate-authority in the kubeconfig"
+        }
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            let names = presented.join(", ");
+            return format!(
+                "its certificate is for other names: use one of them in the URL ({names})"
+            );
+        }
+        CertificateError::NotValidForName => {
+            "its certificate is for other names: use one of them in the URL"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired; renew it, or correct the clock of this machine"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet; is the clock of this machine right?"
+        }
+        CertificateError::Revoked => "its certificate is revoked; it needs a new one",
+        _ => "its certificate cannot be used; it needs one for a server, signed by the authority",
+    };
+    words.into()
+}
+
+/// Why no client can be made of a configuration.
+pub(super) fn client(error: &kube::Error) -> String {
+    use kube::client::RustlsTlsError as Tls;
+    let words = match error {
+        kube::Error::ProxyProtocolUnsupported { .. }
+        | kube::Error::ProxyProtocolDisabled { .. } => {
+            "proxies are not supported; take proxy-url out of the kubeconfig"
+        }
+        kube::Error::RustlsTls(error) => match error {
+            Tls::InvalidIdentityPem(_) | Tls::MissingCertificate => {
+                "the client certificate holds no certificate in PEM form"
+            }
+            Tls::MissingPrivateKey | Tls::UnknownPrivateKeyFormat | Tls::InvalidPrivateKey(_) => {
+                "the client key holds no usable private key in PEM form"
+            }
+            Tls::AddRootCertificate(_) => "the certificate authority's certificate cannot be used",
+            Tls::NoValidNativeRootCA(_) => {
+                "no certificate authority is named, and this machine trusts none"
+            }
+            Tls::InvalidServerName(_) => "tls-server-name is no host name",
+        },
+        error => return super::failure::chain(error),
+    };
+    words.into()
+}
+
+/// Why a kubeconfig cannot be used.
+pub(super) fn kubeconfig(error: &kube::config::KubeconfigError) -> String {
+    use kube::config::KubeconfigError as Bad;
+    match error {
+        Bad::CurrentContextNotSet => {
+            "no context is chosen; name one behind the file, or set current-context in it".into()
+        }
+        Bad::LoadContext(name) => format!("it has no context {name:?}"),
+        Bad::LoadClusterOfContext(name) => {
+            format!("it has no cluster {name:?}, which the context names")
+        }
+        Bad::Parse(error) => {
+            let line = error.location().map_or(1, |location| location.line());
+            format!(
+                "line {line}: no kubeconfig in YAML; look at the indentation and the quotes there"
+            )
+        }
+        Bad::MissingClusterUrl => "its cluster has no server".into(),
+        Bad::ParseClusterUrl(_) => "the server of its cluster is no URL".into(),
+        Bad::ParseProxyUrl(_) => "proxy-url is no URL".into(),
+        Bad::LoadCertificateAuthority(error) => data("certificate-authority", error),
+        Bad::LoadClientCertificate(error) => data("client-certificate", error),
+        Bad::LoadClientKey(error) => data("client-key", error),
+        Bad::ParseCertificates(_) => {
+            "its certificate-authority holds no certificate in PEM form".into()
+        }
+        error => super::failure::chain(error),
+    }
+}
+
+fn data(field: &str, error: &kube::config::LoadDataError) -> String {
+    use kube::config::LoadDataError as Bad;
+    match error {
+        Bad::DecodeBase64(_) => format!("{field}-data is no base64"),
+        Bad::ReadFile(error, file) => format!("{field}: cannot read {}: {error}", file.display()),
+        Bad::NoBase64DataOrFile => format!("{field} is missing"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_system_and_of_tls_say_what_to_do() {
+        let wrapped = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);
+        let bad = |error| wrapped(rustls::Error::InvalidCertificate(error));
+        for (error, says) in [
+            (
+                io::Error::from_raw_os_error(libc::ECONNREFUSED),
+                "is it running, and is this its port?",
+            ),
+            (io::Error::from_raw_os_error(libc::ETIMEDOUT), "no firewall"),
+            (io::Error::from_raw_os_error(libc::EHOSTUNREACH), "no route"),
+            (io::Error::from_raw_os_error(libc::EMFILE), "ulimit -n"),
+            (
+                io::Error::from_raw_os_error(libc::ECONNRESET),
+                "it closes the connection",
+            ),
+            (
+                io::Error::other("failed to lookup address information: Name or service not known"),
+                "its name cannot be resolved",
+            ),
+            (bad(CertificateError::UnknownIssuer), "'tls CERT KEY CA'"),
+            (bad(CertificateError::Expired), "has expired"),
+            (bad(CertificateError::NotValidForName), "in the URL"),
+            (
+                wrapped(rustls::Error::AlertReceived(AlertDescription::UnknownCA)),
+                "the client certificate",
+            ),
+            (
+                wrapped(rustls::Error::InvalidMessage(
+                    rustls::InvalidMessage::InvalidContentType,
+                )),
+                "http://",
+            ),
+        ] {
+            let text = connection(&error);
+            assert!(text.contains(says), "{text:?} does not say {says:?}");
+            assert!(!text.contains("os error"), "{text}");
+        }
+    }
+}
