@@ -12,7 +12,7 @@ impl Zone {
     /// Writes the zone into `reply`, which comes empty: all of it is [`Reply::rest`], its SOA record at
     /// either end. Who holds it at this serial already, or at a later one, is told the SOA record
     /// alone.
-    pub fn tell(self: &Arc<Self>, held: Option<u32>, reply: &mut Reply) {
+    pub fn transfer(self: &Arc<Self>, held: Option<u32>, reply: &mut Reply) {
         reply.authoritative = true;
         reply.why = Why::ZoneRecord;
         if held.is_some_and(|held| !is_later(self.timers.serial, held)) {

@@ -42,7 +42,12 @@ pub struct External {
 }
 
 impl Answers for External {
-    fn answer_within(&self, question: &Question, room: Room, reply: &mut Reply) -> Outcome {
+    fn answer_within(
+        &self,
+        question: &Question,
+        room: impl FnOnce() -> Room,
+        reply: &mut Reply,
+    ) -> Outcome {
         self.view.answer_by(
             question,
             room,
@@ -283,7 +288,7 @@ impl External {
             {
                 found = true;
                 let target = Target::external(&service.name, &service.namespace, zone);
-                if target.is_some_and(|target| !answer.pointer(target.name(), &mut said)) {
+                if target.is_some_and(|target| !answer.new_pointer(target.name(), &mut said)) {
                     break;
                 }
             }
@@ -304,7 +309,7 @@ impl External {
                 let name = EndpointName::of(endpoint, view.rules.endpoint_pod_names);
                 if let Some(name) = target.below(name.label(&mut buffer)) {
                     found = true;
-                    if !answer.pointer(name, &mut said) {
+                    if !answer.new_pointer(name, &mut said) {
                         return true;
                     }
                 }

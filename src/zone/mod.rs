@@ -122,11 +122,16 @@ pub enum Outcome {
 pub trait Answers {
     /// Answers a question of class IN into `reply`, which comes empty, with as many records as
     /// there is `room` for. Where the answer has more, the reply is [`Reply::truncated`].
-    fn answer_within(&self, question: &Question, room: Room, reply: &mut Reply) -> Outcome;
+    fn answer_within(
+        &self,
+        question: &Question,
+        room: impl FnOnce() -> Room,
+        reply: &mut Reply,
+    ) -> Outcome;
 
     /// The same with every record.
     fn answer(&self, question: &Question, reply: &mut Reply) -> Outcome {
-        self.answer_within(question, Room::ALL, reply)
+        self.answer_within(question, || Room::ALL, reply)
     }
 
     /// Completes the reply to a question that came out as [`Outcome::Denied`]: NXDOMAIN, or
@@ -139,7 +144,12 @@ pub trait Answers {
 }
 
 impl Answers for View {
-    fn answer_within(&self, question: &Question, room: Room, reply: &mut Reply) -> Outcome {
+    fn answer_within(
+        &self,
+        question: &Question,
+        room: impl FnOnce() -> Room,
+        reply: &mut Reply,
+    ) -> Outcome {
         let records = |answer: &mut Answer<'_>, place: &Place<'_, '_>| answer.form(place.form());
         self.answer_by(question, room, reply, records, |zone, reply| {
             self.put_soa(zone, reply);
@@ -195,7 +205,7 @@ impl View {
     fn answer_by(
         &self,
         question: &Question,
-        room: Room,
+        room: impl FnOnce() -> Room,
         reply: &mut Reply,
         records: impl FnOnce(&mut Answer<'_>, &Place<'_, '_>) -> Known,
         put_soa: impl FnOnce(NameRef<'_>, &mut Reply),
@@ -217,7 +227,7 @@ impl View {
             zone: place.suffix(),
             owner: Owner::Question,
             asked: question.lower.as_ref(),
-            room,
+            room: room(),
             reply,
         };
         let outside = match records(&mut answer, &place) {

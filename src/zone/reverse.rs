@@ -39,7 +39,7 @@ impl Answer<'_> {
             .find(|entry| view.shows(&entry.key.namespace) && has_cluster_ip(entry, address))
         {
             if let Some(target) = target(view, &entry.key) {
-                self.pointer(target.name(), &mut Pointers::default());
+                self.pointer(target.name());
             }
             return true;
         }
@@ -55,7 +55,7 @@ impl Answer<'_> {
                 let name = EndpointName::of(endpoint, view.rules.endpoint_pod_names);
                 if let Some(name) = target.below(name.label(&mut buffer)) {
                     found = true;
-                    if !self.pointer(name, &mut said) {
+                    if !self.new_pointer(name, &mut said) {
                         return true;
                     }
                 }
@@ -66,8 +66,14 @@ impl Answer<'_> {
 
     /// Adds a pointer, unless it is among those `said`: slices may repeat each other while they
     /// change. False where there is no room for it.
-    pub(super) fn pointer(&mut self, target: NameRef<'_>, said: &mut Pointers) -> bool {
-        if self.rtype != Type::PTR || !said.insert(target, self.reply) {
+    pub(super) fn new_pointer(&mut self, target: NameRef<'_>, said: &mut Pointers) -> bool {
+        let is_wanted = self.rtype == Type::PTR && said.insert(target, self.reply);
+        !is_wanted || self.pointer(target)
+    }
+
+    /// Adds a pointer; false where there is no room for it.
+    fn pointer(&mut self, target: NameRef<'_>) -> bool {
+        if self.rtype != Type::PTR {
             return true;
         }
         let fits = self.admit(2);

@@ -66,7 +66,7 @@ impl Answer<'_> {
     /// The ports of endpoints: each leads to the endpoint's own name, below that of its Service.
     pub(super) fn endpoint_srv(&mut self, target: Target, selection: Selection<'_>) {
         // The label of an endpoint takes two bytes at least.
-        let least = RECORD + SRV + target.name().as_wire().len() + 2;
+        let least = RECORD + SRV + target.length() + 2;
         let (endpoints, pairs) = selection.count();
         match self.room.begin(endpoints, pairs.saturating_mul(least)) {
             None => self.srv_of(target, selection, selection.endpoints()),

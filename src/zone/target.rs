@@ -52,6 +52,11 @@ impl Target {
         NameRef::from_wire(&self.octets[start..]).ok()
     }
 
+    /// Bytes of the name.
+    pub fn length(&self) -> usize {
+        MAX_NAME - self.start
+    }
+
     /// The name.
     pub fn name(&self) -> NameRef<'_> {
         NameRef::from_wire(&self.octets[self.start..]).expect("labels were checked as they came")

@@ -21,7 +21,7 @@ use crate::{
 /// What is said with so much room, whether it was cut, and whether there was an answer at all.
 fn within(view: &View, question: &Question, room: Room) -> (Said, bool, bool) {
     let mut reply = Reply::default();
-    let outcome = view.answer_within(question, room, &mut reply);
+    let outcome = view.answer_within(question, || room, &mut reply);
     let is_answered = matches!(outcome, Outcome::Answered);
     (said(question, &reply), reply.truncated, is_answered)
 }

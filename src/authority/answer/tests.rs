@@ -337,10 +337,11 @@ fn denials_of_a_signed_zone_are_proved() {
 
 #[test]
 fn a_zone_is_told_as_a_whole_or_not_at_all() {
-    let zone = zone(SIGNED);
+    let zone = std::sync::Arc::new(zone(SIGNED));
     let told = |held| {
         let mut reply = Reply::default();
-        zone.tell(held, &mut reply);
+        zone.transfer(held, &mut reply);
+        reply.complete();
         let answers = reply.section(Section::Answer).iter();
         answers.map(|it| it.rtype).collect::<Vec<_>>()
     };

@@ -182,7 +182,7 @@ impl Table {
             return false;
         };
         match held.served() {
-            Ok(zone) => zone.tell(serial, reply),
+            Ok(zone) => zone.transfer(serial, reply),
             Err(why) => reply.fail(Rcode::SERVFAIL, why),
         }
         true

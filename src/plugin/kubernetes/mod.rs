@@ -233,7 +233,7 @@ pub(super) fn ask(
     if question.class != Class::IN {
         return Step::Pass;
     }
-    match zones.answer_within(question, room(context, query), reply) {
+    match zones.answer_within(question, || room(context, query), reply) {
         Outcome::Outside => Step::Pass,
         Outcome::Answered => Step::Answer,
         Outcome::Denied(why) if zones.knows(why) && falls_through(question.lower.as_ref()) => {

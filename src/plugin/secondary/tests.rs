@@ -69,7 +69,10 @@ impl Master {
         let mut reply = Reply::default();
         match (self.zone.lock().as_ref(), question.rtype) {
             (None, _) => reply.fail(Rcode::REFUSED, Why::Policy),
-            (Some(zone), Type::AXFR) => zone.tell(None, &mut reply),
+            (Some(zone), Type::AXFR) => {
+                zone.transfer(None, &mut reply);
+                reply.complete();
+            }
             (Some(zone), _) => {
                 zone.answer(&question, Want::default(), &mut reply);
             }
