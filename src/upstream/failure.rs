@@ -131,7 +131,7 @@ fn words(kind: io::ErrorKind) -> &'static str {
         io::ErrorKind::NetworkUnreachable => "no route to the network",
         io::ErrorKind::NotFound => "its name has no address",
         io::ErrorKind::InvalidInput => "its address or name cannot be used",
-        io::ErrorKind::TimedOut => "it does not take connections",
+        io::ErrorKind::TimedOut => "the connection timed out",
         _ => "the system does not say why",
     }
 }
