@@ -33,7 +33,10 @@ use rustls::{
 
 use self::certificate::{Certificate, Purpose};
 
-/// The kinds of private keys that are used, and of the keys that certificates are checked by.
+/// The kinds of keys that certificates of the other side may have.
+pub const PEER_KEYS: &str = "ECDSA P-256 or P-384, Ed25519, or RSA";
+
+/// The kinds of private keys that are used.
 pub const KEYS: &str = "ECDSA P-256 or P-384, Ed25519, or RSA of 2048 to 4096 bits";
 
 /// Whether a private key is of one of these kinds.

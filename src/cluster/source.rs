@@ -54,6 +54,9 @@ pub enum SourceError {
     /// A file named by `tls` holds nothing of the kind it must, or something broken.
     #[error("{0}: no usable {1} in PEM form")]
     Pem(PathBuf, &'static str),
+    /// The private key is of a kind that is not known.
+    #[error("the private key in {0} cannot be used: keys are {keys}", keys = crate::trust::KEYS)]
+    Key(PathBuf),
     /// The endpoint's URL cannot be used.
     #[error("endpoint {0:?} is not a URL of the form https://HOST:PORT")]
     Endpoint(String),

@@ -32,7 +32,7 @@ pub enum Failure {
     Unreachable(io::ErrorKind),
     /// The stream was closed before the answer.
     Closed,
-    /// The TLS handshake failed: the library's words for it.
+    /// The TLS handshake failed: why.
     Tls(Arc<str>),
     /// The HTTP request was answered with another status than 200.
     Http(u16),
@@ -124,13 +124,25 @@ impl From<&io::Error> for Failure {
     }
 }
 
+/// What makes a host unreachable. The standard library's words are about its own types.
+fn words(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::HostUnreachable => "no route to the host",
+        io::ErrorKind::NetworkUnreachable => "no route to the network",
+        io::ErrorKind::NotFound => "its name has no address",
+        io::ErrorKind::InvalidInput => "its address or name cannot be used",
+        io::ErrorKind::TimedOut => "the connection timed out",
+        _ => "the system does not say why",
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // The words that log patterns of CoreDNS's users look for.
             Self::Silent => out.write_str("i/o timeout"),
             Self::Refused => out.write_str("connection refused"),
-            Self::Unreachable(kind) => write!(out, "unreachable: {kind}"),
+            Self::Unreachable(kind) => write!(out, "unreachable: {}", words(*kind)),
             Self::Closed => out.write_str("connection closed before the answer"),
             Self::Tls(text) => write!(out, "TLS: {text}"),
             Self::Http(status) => write!(out, "HTTP status {status}"),

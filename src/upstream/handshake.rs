@@ -2,7 +2,7 @@
 
 use rustls::{AlertDescription, CertificateError, Error};
 
-use crate::trust::KEYS;
+use crate::trust::PEER_KEYS;
 
 /// What happened, for a server that has to prove the name `expected`.
 pub(super) fn explain(error: &Error, expected: &str) -> String {
@@ -54,7 +54,7 @@ pub(super) fn refused(alert: AlertDescription) -> String {
 fn nothing_in_common() -> String {
     format!(
         "the server has no version, cipher or kind of certificate in common with this program, \
-         which takes TLS 1.2 and 1.3 and keys of {KEYS}"
+         which takes TLS 1.2 and 1.3 and keys of {PEER_KEYS}"
     )
 }
 
@@ -87,18 +87,17 @@ fn certificate(why: &CertificateError, expected: &str) -> String {
         }
         Why::UnsupportedSignatureAlgorithmContext { .. }
         | Why::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            format!("the server's certificate has a signature or key that is none of {KEYS}")
+            format!("the server's certificate has a signature or key that is none of {PEER_KEYS}")
         }
         other => format!("the server's certificate is not accepted: {other} (expected {expected})"),
     }
 }
 
-/// webpki writes `DnsName("dns.example")` where it means `dns.example`.
+/// webpki writes `DnsName("dns.example")` and `IpAddress(192.0.2.1)` for names.
 fn plain(name: &str) -> &str {
-    let quoted = name.split_once('"').map(|(_, rest)| rest);
-    quoted
-        .and_then(|rest| rest.split_once('"'))
-        .map_or(name, |(name, _)| name)
+    let inside = name.split_once('(').map(|(_, rest)| rest);
+    let inside = inside.and_then(|rest| rest.strip_suffix(')'));
+    inside.unwrap_or(name).trim_matches('"')
 }
 
 #[cfg(test)]
@@ -109,7 +108,8 @@ mod tests {
 
     #[test]
     fn reasons_are_told_in_words_of_ours() {
-        let presented = vec!["DnsName(\"a.example\")".to_owned(), "b".to_owned()];
+        let presented = ["DnsName(\"a.example\")", "IpAddress(192.0.2.1)", "b"];
+        let presented = presented.map(str::to_owned).to_vec();
         let name = CertificateError::NotValidForNameContext {
             expected: ServerName::try_from("dns.example").unwrap(),
             presented,
@@ -117,7 +117,7 @@ mod tests {
         for (error, words) in [
             (
                 name.into(),
-                "the server's certificate is for a.example, b, expected dns.example",
+                "the server's certificate is for a.example, 192.0.2.1, b, expected dns.example",
             ),
             (
                 CertificateError::Expired.into(),

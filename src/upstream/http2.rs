@@ -147,8 +147,10 @@ pub(super) async fn send(
         Whole(None)
     } else {
         let turn = Arc::clone(&sender.turn).acquire_owned().await;
-        let _turn = turn.map_err(|_| Failure::Closed)?;
-        Whole(Some(Piece { octets, _turn }))
+        Whole(Some(Piece {
+            octets,
+            _turn: turn.map_err(|_| Failure::Closed)?,
+        }))
     };
     sender
         .requests

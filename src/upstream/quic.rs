@@ -172,10 +172,9 @@ async fn converse(connection: &Connection, packet: &Packet) -> Result<Answer, Lo
     let length = u16::try_from(octets.len()).expect("a query has some hundred octets");
     framed.extend(length.to_be_bytes());
     framed.extend(octets);
-    match stream.sending.write_all(&framed).await {
-        Err(WriteError::ConnectionLost(error)) => return Err(explain(&error, "").into()),
-        // A server that has read enough may answer all the same.
-        Ok(()) | Err(_) => {}
+    // A server that has read enough (`Stopped`) may answer all the same.
+    if let Err(WriteError::ConnectionLost(error)) = stream.sending.write_all(&framed).await {
+        return Err(explain(&error, "").into());
     }
     let _ = stream.sending.finish();
     let read = stream.receiving.read_to_end(2 + MAX_MESSAGE).await;

@@ -152,7 +152,12 @@ impl Rpc {
 /// Connects to the first of the host's addresses that takes us.
 async fn connect(host: Arc<str>, port: u16, tls: Option<Tls>) -> Dialled<Sender> {
     let found = tokio::net::lookup_host((&*host, port)).await;
-    let addresses: Vec<SocketAddr> = found.map_err(|error| Failure::from(&error))?.collect();
+    let found = found.map_err(|error| match Failure::from(&error) {
+        // The resolver of the C library has error codes of its own, which have no kind.
+        Failure::Unreachable(_) => Failure::Unreachable(io::ErrorKind::NotFound),
+        failure => failure,
+    })?;
+    let addresses: Vec<SocketAddr> = found.collect();
     let mut last = Failure::Unreachable(io::ErrorKind::NotFound);
     for address in addresses {
         match http2::connect(address, None, tls.clone(), |_| ()).await {

@@ -24,6 +24,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::trust;
+
 /// The longest error that is read.
 const LONGEST_ERROR: usize = 64 << 10;
 
@@ -178,8 +180,11 @@ fn endpoint(url: &str, tls: Option<&Tls>) -> Result<Config, SourceError> {
         check_certificates(certificate)?;
         check_certificates(authority)?;
         let key_text = read(key)?;
-        PrivateKeyDer::from_pem_slice(&key_text)
+        let read = PrivateKeyDer::from_pem_slice(&key_text)
             .map_err(|_| SourceError::Pem(key.clone(), "private key"))?;
+        if !trust::is_usable(&read) {
+            return Err(SourceError::Key(key.clone()));
+        }
         let text = |path: &Path| Some(path.to_string_lossy().into_owned());
         config.root_cert_file = Some(authority.clone());
         config.auth_info.client_certificate = text(certificate);

@@ -198,7 +198,7 @@ fn two_stream_limits(
         let mut earlier = listeners[..place].iter().filter(https);
         let other = earlier.find(|other| {
             other.block != one.block
-                && other.meets(one)
+                && other.is_one_with(one)
                 && limit(other).is_some_and(|it| it != mine)
         });
         let line = || {

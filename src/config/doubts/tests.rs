@@ -343,6 +343,31 @@ fn two_ways_of_tls_on_a_port_are_refused() {
 }
 
 #[test]
+fn blocks_of_one_listener_agree_on_the_streams_of_http2() {
+    let block = |zone: &str, lines: &str| {
+        format!("https://{zone}:443 {{\n    tls a b\n    {lines}\n    whoami\n}}\n")
+    };
+    let https = |streams| format!("https {{\n        max_streams {streams}\n    }}");
+    let bound = |to: &str, streams| format!("bind {to}\n    {}", https(streams));
+    let wrong = "two blocks on port 443 say different max_streams: 4 and 3";
+    for (first, second, told_at) in [
+        (https(3), https(4), Some(11)),
+        (https(3), https(3), None),
+        (https(3), String::new(), None),
+        (bound("127.0.0.1", 3), bound("127.0.0.1", 4), Some(13)),
+        (bound("127.0.0.1", 3), bound("127.0.0.2", 4), None),
+        (https(3), bound("127.0.0.1", 4), None),
+    ] {
+        let text = block("a.example", &first) + &block("b.example", &second);
+        let wanted: Vec<_> = told_at
+            .iter()
+            .map(|line| format!("{line}: {wrong}"))
+            .collect();
+        assert_eq!(told(&text), wanted, "{text}");
+    }
+}
+
+#[test]
 fn what_answers_is_known_in_the_order_in_which_it_is_asked() {
     let words = crate::plugin::order::ORDER.iter().map(|word| word.name);
     let words: Vec<&str> = words.collect();
