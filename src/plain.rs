@@ -5,16 +5,25 @@ use std::io::{self, ErrorKind};
 
 use rustls::{InconsistentKeys, pki_types::pem};
 
-/// Why a file cannot be read.
+/// Why a file, or what else has a path, cannot be used.
 pub fn io(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "it does not exist".to_owned(),
-        ErrorKind::PermissionDenied => "this process has no right to read it".to_owned(),
+        ErrorKind::PermissionDenied => "this process has no right to it".to_owned(),
         ErrorKind::IsADirectory => "it is a directory".to_owned(),
         ErrorKind::NotADirectory => "a part of its path is no directory".to_owned(),
         ErrorKind::InvalidData => "it is no text in UTF-8".to_owned(),
         _ => error.to_string(),
     }
+}
+
+/// An error with all of its causes, in one line.
+pub fn chain(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(|cause| match cause.downcast_ref() {
+        Some(error) => io(error),
+        None => cause.to_string(),
+    });
+    causes.collect::<Vec<_>>().join(": ")
 }
 
 /// Why nothing can be read from a file in PEM form.
@@ -98,6 +107,14 @@ mod tests {
         assert_eq!(io(&directory), "it is a directory");
         let binary = std::fs::read_to_string(read("binary", Some(b"\xFF\xFE"))).unwrap_err();
         assert_eq!(io(&binary), "it is no text in UTF-8");
+    }
+
+    #[test]
+    fn causes_are_said_one_after_the_other() {
+        let error = anyhow::Error::from(io::Error::from(ErrorKind::PermissionDenied));
+        let error = error.context("cannot read /a").context("plugin/b");
+        let wanted = "plugin/b: cannot read /a: this process has no right to it";
+        assert_eq!(chain(&error), wanted);
     }
 
     #[test]

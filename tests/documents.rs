@@ -68,9 +68,10 @@ fn one_version_of_coredns_is_compared_with() {
     for folder in ["docs", "docs/plugins"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         let entries = fs::read_dir(path).unwrap().map(Result::unwrap);
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        let texts = names.filter(|name| name.ends_with(".md"));
-        pages.extend(texts.map(|name| format!("{folder}/{name}")));
+        let paths = entries.map(|entry| entry.path());
+        let texts = paths.filter(|path| path.extension().is_some_and(|it| it == "md"));
+        let names = texts.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
+        pages.extend(names.map(|name| format!("{folder}/{name}")));
     }
     pages.retain(|page| !may.contains(&page.as_str()));
     assert!(pages.len() > 50);

@@ -18,6 +18,7 @@ use crate::{
     life::{Running, StartError},
     logging::{self, Form},
     metrics::Metrics,
+    plain,
     reload::Changes,
 };
 
@@ -66,7 +67,8 @@ impl fmt::Display for ReadError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io { name, source } => {
-                write!(out, "error: cannot read the Corefile {name}: {source}")
+                let why = plain::io(source);
+                write!(out, "error: cannot read the Corefile {name}: {why}")
             }
             Self::Wrong(diagnostics) => diagnostics.fmt(out),
         }
@@ -254,8 +256,8 @@ async fn life(options: Options) -> ExitCode {
             return failed(&match error.downcast_ref::<ReadError>() {
                 Some(wrong) => wrong.to_string(),
                 None => match advice(&error) {
-                    Some(advice) => format!("error: {error:#}\nhelp: {advice}"),
-                    None => format!("error: {error:#}"),
+                    Some(advice) => format!("error: {}\nhelp: {advice}", plain::chain(&error)),
+                    None => format!("error: {}", plain::chain(&error)),
                 },
             });
         }

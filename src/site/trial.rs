@@ -17,6 +17,7 @@ use crate::{
     config::{Config, ServerBlock},
     corefile::{Diagnostic, Directive, Word},
     metrics::Metrics,
+    plain,
     plugin::{BuildError, Parts},
     server::tls::Files,
 };
@@ -148,7 +149,7 @@ fn is_elsewhere(error: &BuildError) -> bool {
 fn refusal(error: &BuildError, directive: Option<&Directive>) -> Diagnostic {
     let mut message = error.to_string();
     if let Some(source) = &error.source {
-        let _ = write!(message, ": {source:#}");
+        let _ = write!(message, ": {}", plain::chain(source));
     }
     at(Diagnostic::error(message), directive)
 }
@@ -300,7 +301,7 @@ mod tests {
             (
                 "kubernetes {\nkubeconfig yaml\n}",
                 "3:12",
-                "the YAML that it must be: line 2",
+                "the YAML that it must be: unclosed bracket",
             ),
             (
                 "kubernetes {\nkubeconfig context\n}",

@@ -109,7 +109,11 @@ fn an_unknown_word_hides_no_other_mistake() {
     assert_eq!(self::told(alone), ["5: Unknown directive 'forwad'"]);
     // Where a brace is missing, what follows makes no sense.
     let open = ".:53 {\n    forward . 192.0.2.1\na.example:53 {\n    cache x y\n}\n";
-    assert_eq!(self::told(open).len(), 1, "{:#?}", self::told(open));
+    let found = self::told(open);
+    assert!(
+        found.iter().all(|one| !one.starts_with("4: ")),
+        "{found:#?}"
+    );
 }
 
 #[test]

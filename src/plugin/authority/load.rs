@@ -42,7 +42,7 @@ pub struct Loader {
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
     /// It cannot be read; it may come.
-    #[error("cannot read {}: {error}", path.display())]
+    #[error("cannot read {}: {}", path.display(), crate::plain::io(error))]
     Unreadable {
         /// The file.
         path: PathBuf,

@@ -64,7 +64,8 @@ impl Watched {
             }
             Look::Failed(error) => {
                 let path = self.file.path().display();
-                tracing::warn!("cannot read {path}: {error}");
+                let why = crate::plain::io(&error);
+                tracing::warn!("cannot read {path}: {why}");
             }
         }
         true

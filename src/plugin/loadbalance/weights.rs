@@ -122,7 +122,8 @@ impl Watched {
                 } else {
                     format!("all weights are {DEFAULT}")
                 };
-                tracing::warn!("cannot read {path}, {stand}: {error}");
+                let why = crate::plain::io(&error);
+                tracing::warn!("cannot read {path}, {stand}: {why}");
                 Ok(())
             }
             Err(trouble) => Err(BuildError {
