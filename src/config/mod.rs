@@ -33,6 +33,8 @@ pub struct Config {
     pub imported: Vec<PathBuf>,
     /// A number that changes with the text, for metrics.
     pub hash: u64,
+    /// Whether the text has no server block, so that this is the built-in default.
+    pub is_default: bool,
 }
 
 /// A server block.
@@ -134,7 +136,8 @@ impl Config {
     /// Reads a configuration, or tells everything that is wrong with it.
     pub fn read(source: &Source<'_>) -> Result<Self, Diagnostics> {
         let mut file = read_words(source, true)?;
-        if file.blocks.is_empty() {
+        let is_default = file.blocks.is_empty();
+        if is_default {
             let text = corefile::DEFAULT_COREFILE;
             let mut default = parse(&Source {
                 name: "built-in",
@@ -175,6 +178,7 @@ impl Config {
             hash: hash(&file),
             warnings: file.warnings(),
             imported: file.imported,
+            is_default,
         })
     }
 }
