@@ -394,12 +394,17 @@ impl Server {
             self.refused = None;
             return None;
         }
-        if is_default && !self.serves_default {
-            // An editor or a full disk leaves such a file more often than somebody means it.
-            let error = format!(
-                "{} has no server block; what was served goes on",
-                self.corefile.name()
-            );
+        // An editor or a full disk leaves such a file more often than somebody means it.
+        let lack = if config.is_cut {
+            Some("ends within its last server block")
+        } else if is_default && !self.serves_default {
+            Some("has no server block")
+        } else {
+            None
+        };
+        if let Some(lack) = lack {
+            let name = self.corefile.name();
+            let error = format!("{name} {lack}; what was served goes on");
             self.refuse(why, Some(hash), error);
             return None;
         }

@@ -35,6 +35,9 @@ pub struct Config {
     pub hash: u64,
     /// Whether the text has no server block, so that this is the built-in default.
     pub is_default: bool,
+    /// Whether the text ends within a block where that is accepted: without its closing brace, or
+    /// with its keys. So much is left where a file was cut short.
+    pub is_cut: bool,
 }
 
 /// A server block.
@@ -173,8 +176,13 @@ impl Config {
         {
             return Err(file.warnings());
         }
+        let last = blocks.last();
+        let is_cut = file.unclosed
+            || last.is_some_and(|last| last.directives.is_empty())
+                && !source.text.trim_end().ends_with('}');
         Ok(Self {
             blocks,
+            is_cut: is_cut && !is_default,
             hash: hash(&file),
             warnings: file.warnings(),
             imported: file.imported,

@@ -166,6 +166,11 @@ fn without_a_server_block_what_is_served_goes_on() {
         ("# nothing\n\n   # but comments\n", "has no server block"),
         ("(snippet) {\n    errors\n}\n", "has no server block"),
         (cut, "Corefile:"),
+        (".:10", "ends within its last server block"),
+        (
+            ".:10 {\n    hosts {\n        192.0.2.9 name.example\n    }\n",
+            "ends within its last server block",
+        ),
         ("\0\0\0\0", "NUL"),
     ] {
         server.edit(bad);

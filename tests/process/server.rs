@@ -60,7 +60,11 @@ impl Server {
         let (send, lines) = channel();
         let output = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
+            let is_shown = std::env::var_os("LODESTONE_TEST_LOG").is_some();
             for line in output.lines().map_while(Result::ok) {
+                if is_shown {
+                    println!("{line}");
+                }
                 if send.send(line).is_err() {
                     return;
                 }
