@@ -13,7 +13,7 @@ use crate::{
     logging,
     metrics::Metrics,
     plugin::{BuildError, Parts},
-    server::{self, Scheme, Servers, Wanted, limits, route::Routes},
+    server::{self, Scheme, Servers, Wanted, descriptors, limits, route::Routes},
     site::{Listener, Site},
 };
 
@@ -25,6 +25,14 @@ pub struct Running {
     admin: Admin,
     servers: Servers,
     site: Site,
+    imported: Vec<PathBuf>,
+}
+
+/// A configuration that is ready to take the place of another one.
+pub struct Next {
+    site: Site,
+    pages: admin::Prepared,
+    sockets: server::Prepared,
     imported: Vec<PathBuf>,
 }
 
@@ -61,13 +69,17 @@ impl Running {
         let readiness = Arc::new(Readiness::default());
         let limits = admin::Limits::default();
         let admin = Admin::new(Arc::clone(&metrics), Arc::clone(&readiness), limits);
-        let granted = limits::Limits::default();
+        let mut granted = limits::Limits::default();
+        if let Some(descriptors) = descriptors::limit() {
+            // The other half is for pages, upstreams, files and the cluster.
+            granted.connections = granted.connections.min(descriptors / 2);
+        }
         let mut servers = Servers::new(runtime, granted, Arc::clone(&metrics));
 
         let site = Site::build(&config, default_port, Parts::default(), &metrics)?;
         let pages = admin.prepare(&site.pages).await?;
         let sockets = servers.prepare(site.listeners.iter().map(wanted).collect())?;
-        admin.apply(pages).await;
+        admin.apply(pages);
         readiness.watch(site.watched.iter().cloned());
         site.started().await;
         servers.allow_pending(pending(granted, &site));
@@ -91,25 +103,50 @@ impl Running {
         Ok(running)
     }
 
-    /// Puts another configuration in the place of the one that is served, or leaves everything as
-    /// it is.
-    pub async fn replace(&mut self, config: Config) -> Result<(), StartError> {
+    /// Builds another configuration and binds what it listens on. Nothing changes by that: the one
+    /// that is served goes on, also where this is given up halfway.
+    pub async fn prepare(&self, config: Config) -> Result<Next, StartError> {
         let parts = self.site.parts.succeed();
-        let mut site = Site::build(&config, self.default_port, parts, &self.metrics)?;
+        let site = Site::build(&config, self.default_port, parts, &self.metrics)?;
         // What is bound already takes questions in, so nothing is bound before it can be answered.
         site.started().await;
         let pages = self.admin.prepare(&site.pages).await?;
-        self.servers
-            .apply(site.listeners.iter().map(wanted).collect())?;
+        let sockets = self
+            .servers
+            .prepare(site.listeners.iter().map(wanted).collect())?;
+        Ok(Next {
+            site,
+            pages,
+            sockets,
+            imported: config.imported,
+        })
+    }
+
+    /// Puts another configuration in the place of the one that is served, or leaves everything as
+    /// it is. To be called soon after it was prepared: its sockets receive already.
+    pub fn commit(&mut self, next: Next) -> Result<(), StartError> {
+        let Next {
+            mut site,
+            pages,
+            sockets,
+            imported,
+        } = next;
+        self.servers.commit(sockets)?;
         self.servers
             .allow_pending(pending(limits::Limits::default(), &site));
-        self.admin.apply(pages).await;
+        self.admin.apply(pages);
         self.readiness.watch(site.watched.iter().cloned());
         site.parts.settle();
         self.report(&site);
-        self.imported = config.imported;
+        self.imported = imported;
         self.site = site;
         Ok(())
+    }
+
+    /// Prepares another configuration and puts it to work.
+    pub async fn replace(&mut self, config: Config) -> Result<(), StartError> {
+        let next = self.prepare(config).await?;
+        self.commit(next)
     }
 
     /// Tells the log and the metrics what is served.

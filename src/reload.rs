@@ -18,12 +18,17 @@ use crate::config::settings::Reload;
 /// update are several events within a few milliseconds.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// How long it may take to settle: something in the same directory, a log say, may never do.
+const UNSETTLED: Duration = Duration::from_secs(1);
+
 /// Changes of a Corefile and of what it imports.
 pub struct Changes {
     /// None where the Corefile is not followed.
     schedule: Option<Reload>,
     announced: mpsc::Receiver<()>,
     due: Instant,
+    /// When the first change was announced since it was last looked at.
+    changed: Option<Instant>,
     /// Watches as long as it lives.
     _watcher: Option<RecommendedWatcher>,
 }
@@ -43,6 +48,7 @@ impl Changes {
             schedule,
             announced,
             due: Instant::now(),
+            changed: None,
             _watcher: watcher,
         };
         changes.plan();
@@ -60,10 +66,15 @@ impl Changes {
             tokio::select! {
                 () = tokio::time::sleep_until(self.due) => {
                     self.plan();
+                    self.changed = None;
                     return;
                 }
                 // Without a watcher the channel is closed, and only the clock counts.
-                Some(()) = self.announced.recv() => self.due = Instant::now() + SETTLE,
+                Some(()) = self.announced.recv() => {
+                    let now = Instant::now();
+                    let first = *self.changed.get_or_insert(now);
+                    self.due = (now + SETTLE).min(first + UNSETTLED);
+                }
             }
         }
     }
@@ -142,6 +153,27 @@ mod tests {
         let before = Instant::now();
         changes.next().await;
         assert_eq!(before.elapsed(), RARELY.interval);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_directory_that_never_rests_is_looked_at_nevertheless() {
+        let (announce, announced) = mpsc::channel(1);
+        let mut changes = Changes {
+            schedule: Some(RARELY),
+            announced,
+            due: Instant::now() + RARELY.interval,
+            changed: None,
+            _watcher: None,
+        };
+        let restless = tokio::spawn(async move {
+            while announce.send(()).await.is_ok() {
+                tokio::time::sleep(SETTLE / 2).await;
+            }
+        });
+        let before = Instant::now();
+        changes.next().await;
+        assert_eq!(before.elapsed(), UNSETTLED);
+        restless.abort();
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 //!
 //! Listeners are known by the address as the Corefile has it and stay as they are across reloads.
 //! A new configuration is prepared first, which binds what is new and can fail, and applied after,
-//! which cannot.
+//! which cannot: a page that liveness hangs on is never lost to a reload.
 
 mod bind;
 pub mod health;
@@ -23,11 +23,7 @@ use arc_swap::ArcSwap;
 use axum::{Router, http::StatusCode, http::header::CONTENT_TYPE, routing::get};
 use parking_lot::Mutex;
 use rustls::ServerConfig;
-use tokio::{
-    net::TcpListener,
-    sync::watch,
-    task::{AbortHandle, JoinHandle},
-};
+use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
 
 pub use ready::Readiness;
 pub use serve::Limits;
@@ -36,6 +32,7 @@ use self::serve::Face;
 use crate::{
     corefile::Listen,
     metrics::{self, Metrics},
+    server::gate::Gate,
 };
 
 /// What can be served.
@@ -111,7 +108,6 @@ struct Place {
 struct Listener {
     addresses: Vec<SocketAddr>,
     face: Arc<ArcSwap<Face>>,
-    tasks: Vec<JoinHandle<()>>,
     check: Option<AbortHandle>,
     /// Dropped, it ends the tasks and, once they have answered, the connections.
     _stop: watch::Sender<()>,
@@ -139,8 +135,8 @@ impl Admin {
         }
     }
 
-    /// Binds what is new of `endpoints` and changes nothing else. A port that is only held by a
-    /// listener of ours which goes is taken over when the configuration is applied.
+    /// Binds what is new of `endpoints` and changes nothing else. What is new stands beside the
+    /// listeners that go, at the same port too.
     pub async fn prepare(&self, endpoints: &[Endpoint]) -> Result<Prepared, BindError> {
         let mut wanted = gather(endpoints)?;
         for (address, place) in &mut wanted {
@@ -155,15 +151,9 @@ impl Admin {
             if known.contains(address) {
                 continue;
             }
-            match bind::bind(&place.listen).await {
-                Ok(sockets) => {
-                    bound.insert(address.clone(), sockets);
-                }
-                Err(error)
-                    if error.kind() == io::ErrorKind::AddrInUse
-                        && going.contains(&place.listen.port) => {}
-                Err(error) => return Err(place.refuse(address, error)),
-            }
+            let sockets = bind::bind(&place.listen, &going).await;
+            let sockets = sockets.map_err(|error| place.refuse(address, error))?;
+            bound.insert(address.clone(), sockets);
         }
         Ok(Prepared { wanted, bound })
     }
@@ -178,40 +168,23 @@ impl Admin {
         (listeners.keys().cloned().collect(), going.collect())
     }
 
-    /// Serves what was prepared and nothing else. One configuration after the other: a second call
-    /// must wait for the first.
-    pub async fn apply(&self, prepared: Prepared) {
+    /// Serves what was prepared and nothing else. One configuration after the other: between the two
+    /// steps nothing else may be prepared.
+    pub fn apply(&self, prepared: Prepared) {
         let Prepared { wanted, mut bound } = prepared;
-        let mut kept = std::mem::take(&mut *self.listeners.lock());
-        let mut gone = Vec::new();
-        kept.retain(|address, listener| {
-            let keep = wanted.contains_key(address);
-            if !keep {
-                gone.append(&mut listener.tasks);
-            }
-            keep
-        });
-        for task in gone {
-            // Its listener is dropped: it has ended or is about to, and then its port is free.
-            let _ = task.await;
-        }
+        let mut listeners = self.listeners.lock();
+        let mut before = std::mem::take(&mut *listeners);
         for (address, place) in wanted {
-            if let Some(listener) = kept.get_mut(&address) {
-                self.dress(listener, &place);
-                continue;
-            }
-            let sockets = match bound.remove(&address) {
-                Some(sockets) => Ok(sockets),
-                None => bind::bind(&place.listen).await,
-            };
-            match sockets {
-                Ok(sockets) => {
-                    kept.insert(address, self.open(sockets, &place));
+            let listener = match (before.remove(&address), bound.remove(&address)) {
+                (Some(mut listener), _) => {
+                    self.dress(&mut listener, &place);
+                    listener
                 }
-                Err(error) => tracing::error!("cannot listen on {address}: {error}"),
-            }
+                (None, Some(sockets)) => self.open(sockets, &place),
+                (None, None) => continue, // it was neither served nor prepared
+            };
+            listeners.insert(address, listener);
         }
-        *self.listeners.lock() = kept;
     }
 
     /// The sockets behind an address of the Corefile.
@@ -227,22 +200,23 @@ impl Admin {
         let addresses: Vec<_> = addresses.collect();
         let (stop, stopped) = watch::channel(());
         let face = Arc::new(ArcSwap::from_pointee(Face::default()));
-        let places = serve::Places::new(self.limits);
-        let tasks = sockets
-            .into_iter()
-            .map(|socket| {
-                let (face, places) = (Arc::clone(&face), Arc::clone(&places));
-                tokio::spawn(serve::accept(socket, face, places, stopped.clone()))
-            })
-            .collect();
+        let desk = serve::Desk {
+            face: Arc::clone(&face),
+            gate: Gate::new(self.limits.connections),
+            limits: self.limits,
+            stop: stopped,
+        };
         let mut listener = Listener {
             addresses,
             face,
-            tasks,
             check: None,
             _stop: stop,
         };
         self.dress(&mut listener, place);
+        // Not before it has its pages: the first probe would hear that there is none.
+        for socket in sockets {
+            tokio::spawn(serve::accept(socket, desk.clone()));
+        }
         listener
     }
 

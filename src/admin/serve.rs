@@ -2,52 +2,74 @@
 //!
 //! These ports are open to every pod of a cluster. `axum::serve` neither limits connections nor
 //! gives hyper the timer without which a client may take for ever over its request, so the loop is
-//! our own and hands axum's router to hyper.
+//! our own and hands axum's router to hyper. Each listener has a limit of its own, so that its
+//! connections compete with no others: a probe of the kubelet finds a place whatever else the
+//! process serves, and at the limit it takes that of a connection that waits for its client
+//! ([`crate::server::gate`]).
 
-use std::{collections::HashMap, net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{Router, body::Body, response::Response};
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
+use crate::server::{
+    accept::Accept,
+    gate::{Gate, Place},
+};
+
 /// What clients of a listener may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once. Those beyond are closed as they come.
-    pub connections: u32,
-    /// Connections at once of one client, so that no pod can keep out the kubelet.
-    pub per_client: u32,
+    /// Connections at once. For one more, the longest idle one of the client with the most
+    /// connections is closed.
+    pub connections: usize,
     /// How long a client may take over the head of a request; also how long a connection may idle.
     pub head: Duration,
     /// How long a connection lives, whatever it does.
     pub life: Duration,
     /// How long a connection that is to end has for the answer under way.
     pub last_answer: Duration,
+    /// How long a connection that is to end is waited for if it has asked for nothing so far.
+    pub first_request: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 128,
-            per_client: 32,
             // Shorter than the time between two scrapes: a new connection for each costs less than
             // places that somebody can occupy.
             head: Duration::from_secs(10),
             life: Duration::from_mins(1),
             last_answer: Duration::from_secs(5),
+            first_request: Duration::from_secs(1),
         }
     }
 }
@@ -55,8 +77,11 @@ impl Default for Limits {
 /// Octets of a request's head: those of kubelet and Prometheus have some hundred.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// How long to leave the system alone when it cannot give a connection (no descriptors left).
-const RECOVER: Duration = Duration::from_millis(100);
+/// Connections that are accepted while the process has no file descriptor left for anything else.
+const SPARES: usize = 4;
+
+/// Accepted connections that may be without a place yet; while there are so many, none is accepted.
+const ENTERING: usize = 64;
 
 /// What a listener shows to those who connect.
 #[derive(Default)]
@@ -65,96 +90,68 @@ pub(super) struct Face {
     pub(super) tls: Option<Arc<ServerConfig>>,
 }
 
-/// The connections of a listener.
-pub(super) struct Places {
-    limits: Limits,
-    taken: Mutex<Taken>,
+/// What an accept loop works with.
+#[derive(Clone)]
+pub(super) struct Desk {
+    pub(super) face: Arc<ArcSwap<Face>>,
+    pub(super) gate: Gate,
+    pub(super) limits: Limits,
+    /// The loop ends when it changes or its sender is gone.
+    pub(super) stop: watch::Receiver<()>,
 }
 
-#[derive(Default)]
-struct Taken {
-    all: u32,
-    by_client: HashMap<IpAddr, u32>,
-}
-
-/// One connection's right to be; it ends when dropped.
-struct Place {
-    places: Arc<Places>,
-    client: IpAddr,
-}
-
-impl Places {
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self {
-            limits,
-            taken: Mutex::default(),
-        })
-    }
-
-    fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
-        let client = client.to_canonical();
-        let mut taken = self.taken.lock();
-        let of_client = taken.by_client.get(&client).copied().unwrap_or(0);
-        if taken.all >= self.limits.connections || of_client >= self.limits.per_client {
-            return None;
-        }
-        taken.all += 1;
-        taken.by_client.insert(client, of_client + 1);
-        Some(Place {
-            places: Arc::clone(self),
-            client,
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock();
-        taken.all -= 1;
-        if let Some(of_client) = taken.by_client.get_mut(&self.client) {
-            *of_client -= 1;
-            if *of_client == 0 {
-                taken.by_client.remove(&self.client);
-            }
-        }
-    }
-}
-
-/// Accepts until `stop` says so or its sender is gone.
-pub(super) async fn accept(
-    listener: TcpListener,
-    face: Arc<ArcSwap<Face>>,
-    places: Arc<Places>,
-    mut stop: watch::Receiver<()>,
-) {
+/// Accepts until it is to stop.
+pub(super) async fn accept(listener: TcpListener, desk: Desk) {
+    let mut stop = desk.stop.clone();
+    let mut accept = Accept::new(Arc::new(listener), SPARES);
+    let waiting = Arc::new(Semaphore::new(ENTERING));
+    let admit = |stream: TcpStream, client: SocketAddr, entering| {
+        let visit = connection(stream, client.ip(), desk.clone(), entering);
+        tokio::spawn(visit);
+    };
     loop {
-        let accepted = tokio::select! {
-            _ = stop.changed() => return,
-            accepted = listener.accept() => accepted,
+        let accepted = async {
+            let entering = Arc::clone(&waiting).acquire_owned().await;
+            let (stream, client) = accept.next(&desk.gate).await;
+            (stream, client, entering.expect("it is never closed"))
         };
-        match accepted {
-            Ok((stream, client)) => {
-                if let Some(place) = places.take(client.ip()) {
-                    tokio::spawn(connection(stream, face.load_full(), place, stop.clone()));
-                }
-            }
-            Err(error) => {
-                tracing::debug!("cannot accept a connection: {error}");
-                sleep(RECOVER).await;
-            }
+        tokio::select! {
+            (stream, client, entering) = accepted => admit(stream, client, entering),
+            _ = stop.changed() => break,
         }
+    }
+    // Those that wait in the queue would be reset with the socket.
+    while let Ok(entering) = Arc::clone(&waiting).try_acquire_owned()
+        && let Some((stream, client)) = accept.queued()
+    {
+        admit(stream, client, entering);
     }
 }
 
-async fn connection(stream: TcpStream, face: Arc<Face>, place: Place, stop: watch::Receiver<()>) {
-    let limits = place.places.limits;
+async fn connection(stream: TcpStream, client: IpAddr, desk: Desk, entering: OwnedSemaphorePermit) {
+    let Some(place) = desk.gate.enter(client).await else {
+        return;
+    };
+    drop(entering);
+    let evicted = place.evicted();
+    tokio::select! {
+        () = converse(stream, desk, &place) => {}
+        () = evicted => {}
+    }
+}
+
+async fn converse(stream: TcpStream, desk: Desk, place: &Place) {
+    let Desk {
+        face, limits, stop, ..
+    } = desk;
+    let face = face.load_full();
     let router = face.router.clone();
     let Some(tls) = &face.tls else {
-        return serve(stream, router, limits, stop).await;
+        return serve(stream, router, limits, place, stop).await;
     };
     let accepted = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
     if let Ok(Ok(stream)) = timeout(limits.head, accepted).await {
-        serve(stream, router, limits, stop).await;
+        serve(stream, router, limits, place, stop).await;
     }
 }
 
@@ -162,14 +159,18 @@ async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     router: Router,
     limits: Limits,
+    place: &Place,
     mut stop: watch::Receiver<()>,
 ) {
+    let pages = TowerToHyperService::new(router);
+    let answered = Answered::default();
+    let service = service_fn(|request| answer(&pages, place, &answered, request));
     let mut served = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head)
             .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .serve_connection(TokioIo::new(stream), service)
     );
     // What goes wrong with a connection is its client's affair.
     tokio::select! {
@@ -177,6 +178,38 @@ async fn serve(
         _ = stop.changed() => {}
         () = sleep(limits.life) => {}
     }
+    // The first request of a connection may still be on its way: a probe that is lost counts.
+    if !answered.any.load(Ordering::Relaxed) {
+        tokio::select! {
+            _ = served.as_mut() => return,
+            () = answered.first.notified() => {}
+            () = sleep(limits.first_request) => {}
+        }
+    }
     served.as_mut().graceful_shutdown();
     let _ = timeout(limits.last_answer, served).await;
+}
+
+/// Whether a connection's first request has come.
+#[derive(Default)]
+struct Answered {
+    any: AtomicBool,
+    first: Notify,
+}
+
+/// Answers one request. The connection is busy for as long: after it, and before it, it is the
+/// client that is waited for.
+async fn answer(
+    pages: &TowerToHyperService<Router>,
+    place: &Place,
+    answered: &Answered,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    place.busy();
+    if !answered.any.swap(true, Ordering::Relaxed) {
+        answered.first.notify_one();
+    }
+    let response = pages.call(request).await;
+    place.idle();
+    response
 }

@@ -39,7 +39,7 @@ fn admin(limits: Limits) -> Admin {
 
 async fn set(admin: &Admin, sites: &[Endpoint]) {
     let prepared = admin.prepare(sites).await.unwrap();
-    admin.apply(prepared).await;
+    admin.apply(prepared);
 }
 
 /// The head and the body of the answer.
@@ -187,11 +187,17 @@ async fn a_client_that_takes_its_time_is_cut_off() {
     }
 }
 
+/// A connection from one of the addresses of loopback.
+async fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
 #[tokio::test]
-async fn connections_are_limited_and_come_free() {
+async fn a_new_connection_takes_the_place_of_the_longest_idle_one() {
     let admin = admin(Limits {
-        connections: 8,
-        per_client: 3,
+        connections: 3,
         ..Limits::default()
     });
     let served = site("127.0.0.1", Page::Metrics);
@@ -202,24 +208,62 @@ async fn connections_are_limited_and_come_free() {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n";
         stream.write_all(request).await.unwrap();
-        // The answer shows that the connection has its place.
+        // The answer shows that the connection has its place. From now on it is kept alive.
         assert!(stream.read(&mut [0; 64]).await.unwrap() > 0);
         held.push(stream);
     }
-    let mut extra = TcpStream::connect(address).await.unwrap();
-    assert!(is_closed(&mut extra).await);
-    drop(held);
-    let free = async {
-        loop {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
-            let written = stream.write_all(request).await;
-            if written.is_ok() && matches!(stream.read(&mut [0; 64]).await, Ok(1..)) {
-                return;
+    assert!(fetch(address, "/metrics").await.0.contains(" 200 "));
+    let mut rest = Vec::new();
+    let read = timeout(LONG, held[0].read_to_end(&mut rest)).await;
+    assert!(read.is_ok(), "the first was idle for longest");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_get_through_a_crowd_that_says_nothing_or_little() {
+    let admin = admin(Limits::default());
+    let sites = [site("127.0.0.1", Page::Health), site("", Page::Ready)];
+    set(&admin, &sites).await;
+    let mut crowd = Vec::new();
+    for (address, path) in [
+        (admin.addresses(&sites[0].listen)[0], "/health"),
+        (
+            ([127, 0, 0, 1], admin.addresses(&sites[1].listen)[0].port()).into(),
+            "/ready",
+        ),
+    ] {
+        for number in 0..4 * 32 {
+            let mut stream = connect_from(2 + number / 32, address).await;
+            if number % 2 == 1 {
+                let half = b"GET /health HTTP/1.1\r\nHost: x\r\n";
+                stream.write_all(half).await.unwrap();
             }
+            crowd.push(stream);
         }
+        for _ in 0..15 {
+            let (head, _) = timeout(LONG, fetch(address, path)).await.unwrap();
+            assert!(head.starts_with("http/1.1 "), "{path}: {head}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_may_widen_on_its_port_and_is_heard_all_the_time() {
+    let admin = admin(Limits::default());
+    let narrow = site("127.0.0.1", Page::Health);
+    set(&admin, std::slice::from_ref(&narrow)).await;
+    let address = admin.addresses(&narrow.listen)[0];
+    let wide = Endpoint {
+        listen: listen("", address.port()),
+        ..narrow.clone()
     };
-    timeout(LONG, free).await.unwrap();
+    let prepared = admin.prepare(std::slice::from_ref(&wide)).await.unwrap();
+    // Both listen now, and nothing is left that can fail.
+    assert_eq!(admin.addresses(&narrow.listen), [address]);
+    let early = TcpStream::connect(address).await.unwrap();
+    admin.apply(prepared);
+    assert!(fetch(address, "/health").await.0.contains(" 200 "));
+    assert!(admin.addresses(&narrow.listen).is_empty());
+    drop(early);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Instant,
 };
 
 use anyhow::Context;
@@ -15,11 +16,12 @@ use crate::{
     config::{self, Config},
     corefile::{Diagnostics, Disk, MAX_FILE},
     interfaces::Interfaces,
-    life::{Running, StartError},
+    life::{Next, Running, StartError},
     logging::{self, Form},
     metrics::Metrics,
     plain,
     reload::Changes,
+    server::descriptors,
 };
 
 /// What to serve and how.
@@ -187,6 +189,7 @@ fn capped(from: impl Read) -> io::Result<Vec<u8>> {
 /// Serves until told to stop: 0 after an orderly end, 1 where it could not start.
 pub fn run(options: Options) -> ExitCode {
     logging::install(options.log_form);
+    descriptors::raise();
     // One provider for every TLS connection of the process. A second install changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Runtime::new() {
@@ -268,19 +271,27 @@ async fn life(options: Options) -> ExitCode {
     if let Some(on_start) = options.on_start {
         on_start();
     }
-    loop {
-        tokio::select! {
-            told = signals.next() => match told {
-                Told::Reload => server.look(Why::Asked).await,
-                Told::Terminate => {
-                    server.running.lame_duck(signals.interrupted()).await;
-                    break;
-                }
-                Told::Interrupt => break,
-                Told::Quit => return ExitCode::SUCCESS,
+    let end = loop {
+        let why = tokio::select! {
+            signal = signals.next() => match signal {
+                Meant::Reload => Why::Asked,
+                Meant::End(end) => break end,
             },
-            () = server.changes.next() => server.look(Why::Changed).await,
+            () = server.changes.next() => Why::Changed,
+        };
+        // It may wait for seconds for what the new configuration needs.
+        let next = tokio::select! {
+            end = signals.end() => break end,
+            next = server.look(why) => next,
+        };
+        if let Some(next) = next {
+            server.reload(why, next);
         }
+    };
+    match end {
+        End::Terminate => server.running.lame_duck(signals.interrupted()).await,
+        End::Interrupt => {}
+        End::Quit => return ExitCode::SUCCESS,
     }
     tokio::select! {
         () = server.running.drain() => ExitCode::SUCCESS,
@@ -321,8 +332,25 @@ struct Server {
     default_port: u16,
     running: Running,
     changes: Changes,
+    /// Whether what is served is the built-in default, because there was nothing else.
+    serves_default: bool,
     /// What was last wrong with the Corefile: it is told once.
-    refused: Option<String>,
+    refused: Option<Refused>,
+}
+
+/// A Corefile that is not put to work.
+struct Refused {
+    error: String,
+    /// What it says, where that could be read and understood.
+    hash: Option<u64>,
+    at: Instant,
+}
+
+/// What can be put to work, and whether it is the built-in default.
+struct Reload {
+    next: Next,
+    hash: u64,
+    is_default: bool,
 }
 
 /// Why the Corefile is looked at.
@@ -337,6 +365,7 @@ enum Why {
 impl Server {
     async fn start(options: &Options) -> anyhow::Result<Self> {
         let config = options.corefile.read(options.default_port)?;
+        let serves_default = config.is_default;
         show_warnings(&config.warnings);
         let running = Running::start(config, options.default_port, Metrics::new()).await?;
         logging::count_drops(running.metrics());
@@ -347,41 +376,121 @@ impl Server {
             default_port: options.default_port,
             running,
             changes,
+            serves_default,
             refused: None,
         })
     }
 
-    /// Reads the Corefile again and puts it to work. Where it is wrong or cannot be put to work,
-    /// the one that is served goes on, and that is said once.
-    async fn look(&mut self, why: Why) {
-        let config = match self.corefile.read(self.default_port) {
+    /// Reads the Corefile again and makes it ready to be put to work. Where it is wrong or cannot be
+    /// put to work, the one that is served goes on, and that is said once. May be given up halfway.
+    async fn look(&mut self, why: Why) -> Option<Reload> {
+        let config = match self.read() {
             Ok(config) => config,
-            Err(error) => return self.refuse(why, error.to_string()),
-        };
-        if why == Why::Changed && config.hash == self.running.hash() {
-            self.refused = None;
-            return;
-        }
-        tracing::info!("Reloading");
-        log_warnings(&config.warnings);
-        match self.running.replace(config).await {
-            Ok(()) => {
-                self.refused = None;
-                self.changes = follow(&self.corefile, &self.running);
-                tracing::info!("Reloading complete");
+            Err(error) => {
+                self.refuse(why, None, error);
+                return None;
             }
-            Err(error) => self.refuse(why, format!("{:#}", anyhow::Error::from(error))),
+        };
+        let (hash, is_default) = (config.hash, config.is_default);
+        if why == Why::Changed && hash == self.running.hash() {
+            self.refused = None;
+            return None;
+        }
+        // An editor or a full disk leaves such a file more often than somebody means it.
+        let lack = if config.is_cut {
+            Some("ends within its last server block")
+        } else if is_default && !self.serves_default {
+            Some("has no server block")
+        } else {
+            None
+        };
+        if let Some(lack) = lack {
+            let name = self.corefile.name();
+            let error = format!("{name} {lack}; what was served goes on");
+            self.refuse(why, Some(hash), error);
+            return None;
+        }
+        if !self.is_known(why, hash) {
+            tracing::info!("Reloading");
+            log_warnings(&config.warnings);
+        } else if !self.is_to_be_tried_again() {
+            return None;
+        }
+        match self.running.prepare(config).await {
+            Ok(next) => Some(Reload {
+                next,
+                hash,
+                is_default,
+            }),
+            Err(error) => {
+                self.refuse(why, Some(hash), in_words(error));
+                None
+            }
         }
     }
 
-    fn refuse(&mut self, why: Why, error: String) {
-        if why == Why::Changed && self.refused.as_ref() == Some(&error) {
-            return;
+    /// Puts to work what was made ready.
+    fn reload(&mut self, why: Why, reload: Reload) {
+        let Reload {
+            next,
+            hash,
+            is_default,
+        } = reload;
+        match self.running.commit(next) {
+            Ok(()) => {
+                self.refused = None;
+                self.serves_default = is_default;
+                self.changes = follow(&self.corefile, &self.running);
+                tracing::info!("Reloading complete");
+            }
+            Err(error) => self.refuse(why, Some(hash), in_words(error)),
         }
-        self.running.metrics().reload.refused();
-        tracing::error!(target: "plugin/reload", "Corefile changed but reload failed: {error}");
-        self.refused = Some(error);
     }
+
+    fn read(&self) -> Result<Config, String> {
+        // A pipe was read to its end at the start, and to read on would wait for ever.
+        if let Some(path) = self.corefile.path()
+            && let Ok(file) = fs::metadata(&path)
+            && !file.is_file()
+        {
+            return Err(format!("{} is no regular file", path.display()));
+        }
+        let config = self.corefile.read(self.default_port);
+        config.map_err(|error| error.to_string())
+    }
+
+    /// Whether this was refused before: it is not put into the log again, where a log in the
+    /// Corefile's directory would be another change.
+    fn is_known(&self, why: Why, hash: u64) -> bool {
+        let before = self.refused.as_ref().and_then(|refused| refused.hash);
+        why == Why::Changed && before == Some(hash)
+    }
+
+    /// Whether what it was refused for, a port or a file, may be there by now.
+    fn is_to_be_tried_again(&self) -> bool {
+        let interval = self.running.follows().map(|schedule| schedule.interval);
+        let refused = self.refused.as_ref();
+        refused.is_none_or(|refused| interval.is_some_and(|pause| refused.at.elapsed() >= pause))
+    }
+
+    fn refuse(&mut self, why: Why, hash: Option<u64>, error: String) {
+        let before = self.refused.as_ref();
+        let is_told = before.is_some_and(|before| before.error == error);
+        if why == Why::Asked || !is_told {
+            self.running.metrics().reload.refused();
+            tracing::error!(target: "plugin/reload", "Corefile changed but reload failed: {error}");
+        }
+        self.refused = Some(Refused {
+            error,
+            hash,
+            at: Instant::now(),
+        });
+    }
+}
+
+/// The error with all of its causes.
+fn in_words(error: StartError) -> String {
+    format!("{:#}", anyhow::Error::from(error))
 }
 
 fn follow(corefile: &Corefile, running: &Running) -> Changes {
@@ -404,12 +513,18 @@ struct Signals {
     interrupt: Signal,
     quit: Signal,
     reload: Signal,
-    hang_up: Signal,
+    /// Caught, so that it does not end the process.
+    _hang_up: Signal,
 }
 
-/// What a signal told.
-enum Told {
+/// What a signal means.
+enum Meant {
     Reload,
+    End(End),
+}
+
+/// How a process is told to end.
+enum End {
     Terminate,
     Interrupt,
     Quit,
@@ -422,19 +537,25 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
             reload: signal(SignalKind::user_defined1())?,
-            hang_up: signal(SignalKind::hangup())?,
+            _hang_up: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) -> Told {
-        loop {
-            return tokio::select! {
-                _ = self.terminate.recv() => Told::Terminate,
-                _ = self.interrupt.recv() => Told::Interrupt,
-                _ = self.quit.recv() => Told::Quit,
-                _ = self.reload.recv() => Told::Reload,
-                _ = self.hang_up.recv() => continue,
-            };
+    async fn next(&mut self) -> Meant {
+        tokio::select! {
+            _ = self.terminate.recv() => Meant::End(End::Terminate),
+            _ = self.interrupt.recv() => Meant::End(End::Interrupt),
+            _ = self.quit.recv() => Meant::End(End::Quit),
+            _ = self.reload.recv() => Meant::Reload,
+        }
+    }
+
+    /// Completes when the process is to end. A signal for a reload that comes meanwhile is kept.
+    async fn end(&mut self) -> End {
+        tokio::select! {
+            _ = self.terminate.recv() => End::Terminate,
+            _ = self.interrupt.recv() => End::Interrupt,
+            _ = self.quit.recv() => End::Quit,
         }
     }
 

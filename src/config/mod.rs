@@ -33,6 +33,11 @@ pub struct Config {
     pub imported: Vec<PathBuf>,
     /// A number that changes with the text, for metrics.
     pub hash: u64,
+    /// Whether the text has no server block, so that this is the built-in default.
+    pub is_default: bool,
+    /// Whether the text ends within a block where that is accepted: without its closing brace, or
+    /// with its keys. So much is left where a file was cut short.
+    pub is_cut: bool,
 }
 
 /// A server block.
@@ -134,7 +139,8 @@ impl Config {
     /// Reads a configuration, or tells everything that is wrong with it.
     pub fn read(source: &Source<'_>) -> Result<Self, Diagnostics> {
         let mut file = read_words(source, true)?;
-        if file.blocks.is_empty() {
+        let is_default = file.blocks.is_empty();
+        if is_default {
             let text = corefile::DEFAULT_COREFILE;
             let mut default = parse(&Source {
                 name: "built-in",
@@ -170,11 +176,17 @@ impl Config {
         {
             return Err(file.warnings());
         }
+        let last = blocks.last();
+        let is_cut = file.unclosed
+            || last.is_some_and(|last| last.directives.is_empty())
+                && !source.text.trim_end().ends_with('}');
         Ok(Self {
             blocks,
+            is_cut: is_cut && !is_default,
             hash: hash(&file),
             warnings: file.warnings(),
             imported: file.imported,
+            is_default,
         })
     }
 }

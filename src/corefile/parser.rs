@@ -61,6 +61,7 @@ pub fn parse_without_unknown<'a>(
         blocks: Vec::new(),
         ended: false,
         left_out: 0,
+        unclosed: false,
     };
     while parser.feed.peek().is_some() {
         parser.block();
@@ -76,6 +77,7 @@ pub fn parse_without_unknown<'a>(
     imported.dedup();
     Ok(File {
         blocks: parser.blocks,
+        unclosed: parser.unclosed,
         warnings: list,
         sources,
         imported,
@@ -127,6 +129,8 @@ struct Parser<'a> {
     ended: bool,
     /// Errors that say no more than that a directive has an unknown name.
     left_out: usize,
+    /// See [`File::unclosed`].
+    unclosed: bool,
 }
 
 impl Parser<'_> {
@@ -328,6 +332,7 @@ impl Parser<'_> {
         let Some(last) = self.feed.last.clone().filter(|last| last.is("}")) else {
             return self.not_closed(open, "the block is opened here");
         };
+        self.unclosed = true;
         self.feed.report(
             Diagnostic::warning("the closing brace of a server block is missing")
                 .at(last.word.place.after())

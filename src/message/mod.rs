@@ -11,5 +11,5 @@ mod write;
 
 pub use ask::write_query;
 pub use option::has_option;
-pub use read::{Beside, Parsed, read_query, read_query_into, read_reply};
+pub use read::{Beside, Parsed, read_query, read_query_into, read_reply, read_signature};
 pub use write::{Writer, write_bare};

@@ -112,6 +112,27 @@ pub fn read_query_into(
     })
 }
 
+/// Of a message of any opcode, with as many records as it has: its first question, if there is one,
+/// and where its TSIG record begins, if that is its last record (RFC 8945 §5.1).
+pub fn read_signature(
+    message: &[u8],
+    header: &Header,
+) -> Result<(Option<Question>, Option<usize>), MalformedMessage> {
+    let [questions, records @ ..] = header.counts;
+    let mut reader = Reader::new(message);
+    let mut first = None;
+    for _ in 0..questions {
+        let (name, rtype, class) = reader.question()?;
+        first.get_or_insert_with(|| Question::new(name, rtype, class));
+    }
+    let mut tsig_at = None;
+    for _ in 0..records.into_iter().map(u32::from).sum() {
+        let at = reader.position();
+        tsig_at = (reader.record()?.rtype == Type::TSIG).then_some(at);
+    }
+    Ok((first, tsig_at))
+}
+
 /// Reads a whole reply into `reply` (cleared first) and gives its question. The reply's question
 /// must be compared with what was asked before anything of it is believed.
 pub fn read_reply(message: &[u8], reply: &mut Reply) -> Result<Question, MalformedMessage> {

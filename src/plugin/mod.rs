@@ -195,6 +195,13 @@ pub trait Plugin: Send + Sync + 'static {
         None
     }
 
+    /// A signed message came that is answered without the chain (another opcode than QUERY, say):
+    /// what to answer instead if its signature is wrong. Makes the query's signer, by which the reply
+    /// is signed (RFC 8945 §5.3).
+    fn verified(&self, _query: &mut Query) -> Option<Rcode> {
+        None
+    }
+
     /// Whether a question that it passes on, and that nobody after it takes, is for another server:
     /// it serves zones and nothing else. Otherwise nobody knowing an answer is a failure.
     fn refuses_others(&self) -> bool {

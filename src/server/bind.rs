@@ -5,6 +5,8 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
 };
 
+use socket2::{Domain, Socket, Type};
+
 use super::{Listener, Scheme, Wanted, tcp, udp};
 
 /// Why an address cannot be listened on.
@@ -21,7 +23,8 @@ pub struct BindError {
 pub(super) struct Sockets {
     /// For each address, a socket a thread.
     pub(super) udp: Vec<Vec<UdpSocket>>,
-    pub(super) tcp: Vec<TcpListener>,
+    /// Nothing where those that there are stay in use.
+    pub(super) tcp: Option<Vec<TcpListener>>,
     pub(super) bound: Bound,
 }
 
@@ -45,8 +48,9 @@ impl BindError {
 
 impl Sockets {
     /// Binds everything that `wanted` listens on. `ours` are the ports that this process listens
-    /// on already, where sockets of its own are no reason to refuse.
-    pub(super) fn bind(wanted: &Wanted, ours: &[u16]) -> Result<Self, BindError> {
+    /// on already, where sockets of its own are no reason to refuse. Where it `keeps_tcp`, the
+    /// sockets that listen for connections stay.
+    pub(super) fn bind(wanted: &Wanted, ours: &[u16], keeps_tcp: bool) -> Result<Self, BindError> {
         let listener = wanted.listener;
         let failed = |(address, source)| BindError::new(listener, address, source);
         if listener.scheme.needs_certificate() && wanted.tls.is_none() {
@@ -56,13 +60,13 @@ impl Sockets {
         let port = listener.address.port();
         if port != 0 && !ours.contains(&port) {
             for address in addresses(listener.address) {
-                is_free(address, listener.scheme).map_err(|source| failed((address, source)))?;
+                are_free(address, listener.scheme).map_err(|source| failed((address, source)))?;
             }
         }
         let mut attempts = 0;
         loop {
             attempts += 1;
-            match Self::bind_all(wanted) {
+            match Self::bind_all(wanted, keeps_tcp) {
                 Err((_, error))
                     if port == 0 && error.kind() == ErrorKind::AddrInUse && attempts < ATTEMPTS => {
                 }
@@ -71,11 +75,11 @@ impl Sockets {
         }
     }
 
-    fn bind_all(wanted: &Wanted) -> Result<Self, (SocketAddr, io::Error)> {
+    fn bind_all(wanted: &Wanted, keeps_tcp: bool) -> Result<Self, (SocketAddr, io::Error)> {
         let threads = wanted.udp_threads.unwrap_or_else(udp::default_threads);
         let mut sockets = Self {
             udp: Vec::new(),
-            tcp: Vec::new(),
+            tcp: (!keeps_tcp).then(Vec::new),
             bound: Bound {
                 addresses: Vec::new(),
             },
@@ -116,9 +120,11 @@ impl Sockets {
         if scheme.is_quic() {
             return Ok(address);
         }
-        let listener = tcp::bind(address)?;
-        let address = listener.local_addr()?;
-        self.tcp.push(listener);
+        if let Some(sockets) = &mut self.tcp {
+            let listener = tcp::bind(address)?;
+            address = listener.local_addr()?;
+            sockets.push(listener);
+        }
         Ok(address)
     }
 }
@@ -133,14 +139,26 @@ fn addresses(address: SocketAddr) -> Vec<SocketAddr> {
     }
 }
 
+/// Whether nobody else listens there, by what a scheme needs.
+fn are_free(address: SocketAddr, scheme: Scheme) -> io::Result<()> {
+    let datagrams = scheme == Scheme::Dns || scheme.is_quic();
+    if !scheme.is_quic() {
+        is_free(address, Type::STREAM, true)?;
+    }
+    if datagrams {
+        is_free(address, Type::DGRAM, true)?;
+    }
+    Ok(())
+}
+
 /// Whether nobody else listens there. Our sockets share their address, which would let a second
-/// server take a part of the questions unnoticed.
-fn is_free(address: SocketAddr, scheme: Scheme) -> io::Result<()> {
-    use socket2::{Domain, Socket, Type};
-    let probe = |kind: Type| {
+/// server take a part of the queries unnoticed. An IPv6 address stands for IPv4's too unless it is
+/// `only_v6`.
+pub(crate) fn is_free(address: SocketAddr, kind: Type, only_v6: bool) -> io::Result<()> {
+    let probe = || {
         let socket = Socket::new(Domain::for_address(address), kind, None)?;
         if address.is_ipv6() {
-            socket.set_only_v6(true)?;
+            socket.set_only_v6(only_v6)?;
         }
         if kind == Type::STREAM {
             // Connections of a server before us, that linger, are no listener.
@@ -148,17 +166,7 @@ fn is_free(address: SocketAddr, scheme: Scheme) -> io::Result<()> {
         }
         socket.bind(&address.into())
     };
-    let tcp = if scheme.is_quic() {
-        Ok(())
-    } else {
-        probe(Type::STREAM)
-    };
-    let udp = if scheme == Scheme::Dns || scheme.is_quic() {
-        probe(Type::DGRAM)
-    } else {
-        Ok(())
-    };
-    match tcp.and(udp) {
+    match probe() {
         Err(error) if error.kind() == ErrorKind::AddrInUse => Err(error),
         // Anything else will be said by the binding that counts.
         _ => Ok(()),

@@ -1,46 +1,85 @@
-//! How many connections there may be, over all listeners, and who has to go for a new one.
+//! Connection limits: how many connections there may be, and which one is evicted for a new one.
+//! One type for the listeners of queries and for the HTTP pages.
 //!
-//! Where all places are taken, the connection that has been idle for longest is closed (RFC 7766
-//! §6.2.3 lets a server do so): refusing the new one would let a few clients that hold connections
-//! open lock everybody else out. Where none is idle, the new one is refused.
+//! A connection is busy while the server works for it. It is idle while the server waits for its
+//! client: for the first query, for the rest of one, for the next one, or for the client to read
+//! what is written. At the limit a new connection takes the place of an idle one (RFC 7766 §6.2.3
+//! lets a server close those): refusing the new one would let a few clients that hold connections
+//! open lock out all others. Chosen is, of the client address with the most connections, the one
+//! that has been idle for longest.
+//!
+//! Where none is idle, a busy one of a client with more connections than the new one's is evicted.
+//! Where there is none either, the new one waits briefly for a place and is refused then.
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::timeout_at,
+};
 
-/// How long a new connection waits for an idle one to close.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a new connection waits for a place: for the evicted one to close or, where all are busy,
+/// for one to become idle.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The places for connections; one for the process.
+/// How often it is looked again whether a busy connection has become idle.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// New connections that may wait at a limit for a busy one to become idle; further ones are refused
+/// at once.
+const WAITING: usize = 64;
+
+/// A limit of `N` connections evicts `N` / this many at a time, so that a flood of new ones does not
+/// have to look through all of them for each.
+const BATCH: usize = 64;
+
+/// A connection limit. Clones share it.
 #[derive(Clone)]
-pub struct Gate(Arc<Shared>);
+pub(crate) struct Gate(Arc<Shared>);
 
 struct Shared {
+    limit: usize,
     free: Arc<Semaphore>,
-    taken: Mutex<HashMap<u64, Arc<Visitor>>>,
-    next: AtomicU64,
+    waiting: Semaphore,
+    taken: Mutex<Taken>,
     start: Instant,
 }
 
-/// What the gate sees of a connection.
+/// The connections within the limit.
+#[derive(Default)]
+struct Taken {
+    next: u64,
+    visitors: HashMap<u64, Arc<Visitor>>,
+    /// How many there are of each client.
+    clients: HashMap<IpAddr, Arc<AtomicUsize>>,
+}
+
+/// What the limit sees of a connection.
 struct Visitor {
-    /// Milliseconds after the gate's start since which it is idle; [`BUSY`] while it is not.
-    idle_since: AtomicU64,
+    client: IpAddr,
+    /// Connections of this client, this one among them.
+    of_client: Arc<AtomicUsize>,
+    /// Since when it is in its state, in nanoseconds after the gate's start; with [`BUSY`] if that
+    /// is to be busy.
+    state: AtomicU64,
+    /// It is evicted and closes.
+    leaving: AtomicBool,
     close: Notify,
 }
 
-const BUSY: u64 = u64::MAX;
+const BUSY: u64 = 1 << 63;
 
 /// A connection's place, free again when this is dropped.
-struct Place {
+pub(crate) struct Place {
     shared: Arc<Shared>,
     visitor: Arc<Visitor>,
     id: u64,
@@ -48,34 +87,39 @@ struct Place {
 }
 
 impl Gate {
-    /// A gate with so many places.
-    pub fn new(places: usize) -> Self {
+    /// A limit of so many connections.
+    pub(crate) fn new(limit: usize) -> Self {
+        let limit = limit.min(Semaphore::MAX_PERMITS);
         Self(Arc::new(Shared {
-            free: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
+            limit,
+            free: Arc::new(Semaphore::new(limit)),
+            waiting: Semaphore::new(WAITING),
             taken: Mutex::default(),
-            next: AtomicU64::new(0),
             start: Instant::now(),
         }))
     }
 
-    /// A place, or nothing where none is free and nobody idle leaves.
-    async fn enter(&self) -> Option<Place> {
-        let free = Arc::clone(&self.0.free);
-        let permit = if let Ok(permit) = Arc::clone(&free).try_acquire_owned() {
-            permit
-        } else {
-            if !self.close_longest_idle() {
-                return None;
-            }
-            let freed = tokio::time::timeout(PATIENCE, free.acquire_owned());
-            freed.await.ok()?.ok()?
+    /// A place for a connection of `client`, which counts as idle; nothing where none can be had.
+    pub(crate) async fn enter(&self, client: IpAddr) -> Option<Place> {
+        let client = client.to_canonical();
+        let permit = match Arc::clone(&self.0.free).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => self.make_room(client).await?,
         };
+        let mut taken = self.0.taken.lock();
+        let of_client = Arc::clone(taken.clients.entry(client).or_default());
+        of_client.fetch_add(1, Ordering::Relaxed);
         let visitor = Arc::new(Visitor {
-            idle_since: AtomicU64::new(self.0.millis()),
+            client,
+            of_client,
+            state: AtomicU64::new(self.0.nanos()),
+            leaving: AtomicBool::new(false),
             close: Notify::new(),
         });
-        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        self.0.taken.lock().insert(id, Arc::clone(&visitor));
+        let id = taken.next;
+        taken.next += 1;
+        taken.visitors.insert(id, Arc::clone(&visitor));
+        drop(taken);
         Some(Place {
             shared: Arc::clone(&self.0),
             visitor,
@@ -84,43 +128,111 @@ impl Gate {
         })
     }
 
-    /// Makes the connection that has been idle for longest close; whether there was one.
-    pub(super) fn close_longest_idle(&self) -> bool {
-        let taken = self.0.taken.lock();
-        let idle = taken
-            .values()
-            .map(|visitor| (visitor.idle_since.load(Ordering::Relaxed), visitor))
-            .filter(|(since, _)| *since != BUSY)
-            .min_by_key(|(since, _)| *since);
-        if let Some((_, visitor)) = idle {
-            // It is not to be chosen again while it closes.
-            visitor.idle_since.store(BUSY, Ordering::Relaxed);
-            visitor.close.notify_one();
+    /// Evicts for a connection of `client`, and waits for the place.
+    async fn make_room(&self, client: IpAddr) -> Option<OwnedSemaphorePermit> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut freed = std::pin::pin!(Arc::clone(&self.0.free).acquire_owned());
+        if self.evict_idle() || self.evict_busy(client) {
+            return timeout_at(deadline, freed).await.ok()?.ok();
         }
-        idle.is_some()
+        let _waiting = self.0.waiting.try_acquire().ok()?;
+        loop {
+            let look = tokio::time::Instant::now() + LOOK;
+            if let Ok(permit) = timeout_at(look.min(deadline), freed.as_mut()).await {
+                return permit.ok();
+            }
+            if look >= deadline {
+                return None;
+            }
+            if self.evict_idle() {
+                return timeout_at(deadline, freed).await.ok()?.ok();
+            }
+        }
+    }
+
+    /// Evicts idle connections, of the clients with the most connections those that have been idle
+    /// for longest; whether there was one.
+    pub(crate) fn evict_idle(&self) -> bool {
+        let taken = self.0.taken.lock();
+        let mut idle: Vec<_> = taken
+            .visitors
+            .values()
+            .filter_map(|visitor| {
+                let since = visitor.idle_since()?;
+                let of_client = visitor.of_client.load(Ordering::Relaxed);
+                Some((std::cmp::Reverse(of_client), since, visitor))
+            })
+            .collect();
+        let most = (self.0.limit / BATCH).max(1).min(idle.len());
+        if let Some(last) = most.checked_sub(1) {
+            idle.select_nth_unstable_by_key(last, |(of_client, since, _)| (*of_client, *since));
+        }
+        for (.., visitor) in &idle[..most] {
+            visitor.evict();
+        }
+        most > 0
+    }
+
+    /// Evicts the connection that has been busy for longest, of the client with the most of them, if
+    /// that one keeps at least as many as `client` will have; whether there was one.
+    fn evict_busy(&self, client: IpAddr) -> bool {
+        let taken = self.0.taken.lock();
+        let own = taken.clients.get(&client);
+        let own = own.map_or(0, |count| count.load(Ordering::Relaxed));
+        let staying = taken.visitors.values().filter(|it| !it.is_leaving());
+        let longest = staying
+            .map(|visitor| {
+                let of_client = visitor.of_client.load(Ordering::Relaxed);
+                let since = visitor.state.load(Ordering::Relaxed);
+                (of_client, std::cmp::Reverse(since), visitor)
+            })
+            .filter(|(of_client, ..)| *of_client > own + 1)
+            .max_by_key(|(of_client, since, _)| (*of_client, *since));
+        if let Some((.., visitor)) = longest {
+            visitor.evict();
+        }
+        longest.is_some()
     }
 }
 
 impl Shared {
-    fn millis(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(BUSY - 1)
+    fn nanos(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(BUSY - 1)
+    }
+}
+
+impl Visitor {
+    /// Since when it is idle; nothing where it is not, or is evicted already.
+    fn idle_since(&self) -> Option<u64> {
+        let state = self.state.load(Ordering::Relaxed);
+        (state & BUSY == 0 && !self.is_leaving()).then_some(state)
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    fn evict(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+        self.close.notify_one();
     }
 }
 
 impl Place {
-    /// The connection has something to do.
-    fn busy(&self) {
-        self.visitor.idle_since.store(BUSY, Ordering::Relaxed);
+    /// The server works for the connection.
+    pub(crate) fn busy(&self) {
+        let state = self.shared.nanos() | BUSY;
+        self.visitor.state.store(state, Ordering::Relaxed);
     }
 
-    /// The connection has nothing to do.
-    fn idle(&self) {
-        let now = self.shared.millis();
-        self.visitor.idle_since.store(now, Ordering::Relaxed);
+    /// The server waits for the connection's client, from now on.
+    pub(crate) fn idle(&self) {
+        let now = self.shared.nanos();
+        self.visitor.state.store(now, Ordering::Relaxed);
     }
 
-    /// Completes when the connection is to close for another one.
-    fn evicted(&self) -> impl Future<Output = ()> + use<> {
+    /// Completes when the connection is to close at once for another one.
+    pub(crate) fn evicted(&self) -> impl Future<Output = ()> + Send + use<> {
         let visitor = Arc::clone(&self.visitor);
         async move { visitor.close.notified().await }
     }
@@ -135,26 +247,26 @@ pub(super) struct Places {
 
 impl Places {
     /// Both places, or nothing where one of them cannot be had.
-    pub(super) async fn enter(process: &Gate, own: Option<&Gate>) -> Option<Self> {
+    pub(super) async fn enter(process: &Gate, own: Option<&Gate>, client: IpAddr) -> Option<Self> {
         let own = match own {
-            Some(gate) => Some(gate.enter().await?),
+            Some(gate) => Some(gate.enter(client).await?),
             None => None,
         };
-        let process = process.enter().await?;
+        let process = process.enter(client).await?;
         Some(Self { process, own })
     }
 
-    /// The connection has something to do.
+    /// The server works for the connection.
     pub(super) fn busy(&self) {
         self.each().for_each(Place::busy);
     }
 
-    /// The connection has nothing to do.
+    /// The server waits for the connection's client, from now on.
     pub(super) fn idle(&self) {
         self.each().for_each(Place::idle);
     }
 
-    /// Completes when the connection is to close for another one.
+    /// Completes when the connection is to close at once for another one.
     pub(super) fn evicted(&self) -> impl Future<Output = ()> + Send + use<> {
         let process = self.process.evicted();
         let own = self.own.as_ref().map(Place::evicted);
@@ -176,7 +288,11 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.shared.taken.lock().remove(&self.id);
+        let mut taken = self.shared.taken.lock();
+        taken.visitors.remove(&self.id);
+        if self.visitor.of_client.fetch_sub(1, Ordering::Relaxed) == 1 {
+            taken.clients.remove(&self.visitor.client);
+        }
     }
 }
 
@@ -186,29 +302,111 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn the_longest_idle_goes_and_the_busy_stay() {
-        let gate = Gate::new(2);
-        let busy = gate.enter().await.unwrap();
-        busy.busy();
-        let idle = gate.enter().await.unwrap();
-        let entering = tokio::spawn({
-            let gate = gate.clone();
-            async move { gate.enter().await.is_some() }
-        });
-        idle.evicted().await;
-        assert!(busy.evicted().now_or_never().is_none());
-        drop(idle);
-        assert!(entering.await.unwrap());
+    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    /// Whether a connection of `client` gets a place, which it keeps.
+    fn entering(gate: &Gate, client: IpAddr) -> tokio::task::JoinHandle<Option<Place>> {
+        let gate = gate.clone();
+        tokio::spawn(async move { gate.enter(client).await })
     }
 
     #[tokio::test]
+    async fn the_longest_idle_goes_and_the_busy_stay() {
+        let gate = Gate::new(2);
+        let busy = gate.enter(ONE).await.unwrap();
+        busy.busy();
+        let idle = gate.enter(ONE).await.unwrap();
+        let entering = entering(&gate, ONE);
+        idle.evicted().await;
+        assert!(busy.evicted().now_or_never().is_none());
+        drop(idle);
+        assert!(entering.await.unwrap().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn where_all_are_busy_the_new_one_is_refused() {
         let gate = Gate::new(1);
-        let place = gate.enter().await.unwrap();
+        let place = gate.enter(ONE).await.unwrap();
         place.busy();
-        assert!(gate.enter().await.is_none());
+        assert!(gate.enter(ONE).await.is_none());
         drop(place);
-        assert!(gate.enter().await.is_some());
+        assert!(gate.enter(ONE).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_one_that_becomes_idle_soon_makes_room() {
+        let gate = Gate::new(1);
+        let place = gate.enter(ONE).await.unwrap();
+        place.busy();
+        let entering = entering(&gate, ONE);
+        tokio::time::sleep(PATIENCE / 2).await;
+        assert!(place.evicted().now_or_never().is_none());
+        place.idle();
+        place.evicted().await;
+        drop(place);
+        assert!(entering.await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn the_client_with_the_most_connections_loses_one() {
+        let gate = Gate::new(4);
+        let lone = gate.enter(OTHER).await.unwrap();
+        let mut many = Vec::new();
+        for _ in 0..3 {
+            many.push(gate.enter(ONE).await.unwrap());
+        }
+        // The other client's has been idle for longest, and is its only one.
+        let third = entering(&gate, OTHER);
+        many[0].evicted().await;
+        many.remove(0);
+        let third = third.await.unwrap().unwrap();
+        assert!(lone.evicted().now_or_never().is_none());
+        // With two each, the longest idle goes.
+        let fourth = entering(&gate, ONE);
+        lone.evicted().await;
+        drop(lone);
+        assert!(fourth.await.unwrap().is_some());
+        drop(third);
+        drop(many);
+        assert!(gate.0.taken.lock().clients.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_all_are_busy_a_client_with_many_connections_loses_one() {
+        let gate = Gate::new(3);
+        let mut many = Vec::new();
+        for _ in 0..3 {
+            let place = gate.enter(ONE).await.unwrap();
+            place.busy();
+            many.push(place);
+            tokio::time::advance(Duration::from_millis(5)).await;
+        }
+        assert!(gate.enter(ONE).await.is_none(), "it has all of them");
+        let other = entering(&gate, OTHER);
+        tokio::task::yield_now().await;
+        let evicted = many.iter().position(|it| it.visitor.is_leaving()).unwrap();
+        many.remove(evicted);
+        let other = other.await.unwrap().unwrap();
+        other.busy();
+        // Now it would have as many as the first.
+        assert!(gate.enter(OTHER).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn nobody_is_evicted_twice_for_two_newcomers() {
+        let gate = Gate::new(2);
+        let old = [
+            gate.enter(ONE).await.unwrap(),
+            gate.enter(ONE).await.unwrap(),
+        ];
+        let new = [entering(&gate, ONE), entering(&gate, ONE)];
+        for place in old {
+            place.evicted().await;
+            drop(place);
+        }
+        for entering in new {
+            assert!(entering.await.unwrap().is_some());
+        }
     }
 }

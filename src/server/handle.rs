@@ -3,6 +3,8 @@
 //! Nothing here knows a socket, and nothing waits: a question that must wait is handed back to the
 //! transport that it came over, as a [`Wait`] to be finished where that transport sees fit.
 
+mod unserved;
+
 use std::{
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,6 +16,7 @@ use std::{
 use arc_swap::{ArcSwap, Guard};
 use futures_util::FutureExt;
 
+use self::unserved::{not_served, notified, sign_bare, verified};
 use super::{limits::Grants, route::Routes, transfer::Transfer};
 use crate::{
     message::{Parsed, Writer, read_query, read_query_into, write_bare},
@@ -23,7 +26,7 @@ use crate::{
     reply::{Reply, Why},
     tsig::Signed,
     upstream::Ask,
-    wire::{Header, Opcode, Rcode, Type},
+    wire::{Header, Opcode, Rcode},
 };
 
 /// What is served on one listener. It outlives a reload, which swaps its routes.
@@ -239,12 +242,13 @@ impl Entrance {
             Err(None) => return Handled::Nothing,
             Err(Some((header, rcode))) => {
                 write_bare(&header, rcode, out);
+                sign_bare(routes, arrival, &header, out);
                 return Handled::Reply;
             }
         }
-        let refused = match not_served(query) {
+        let refused = match not_served(routes, query) {
             Some(_) if query.opcode == Opcode::NOTIFY => Err(notified(routes, query)),
-            Some(rcode) => Err((rcode, Why::NotServed)),
+            Some(rcode) => Err((verified(routes, query).unwrap_or(rcode), Why::NotServed)),
             None => routes.find(query).ok_or((Rcode::REFUSED, Why::NoZone)),
         };
         let block = match refused {
@@ -533,32 +537,6 @@ fn turn_away(
     }
     write(writer, block, waiting.query(), reply, out);
     Handled::Reply
-}
-
-/// The answer to somebody who says that a zone has changed (RFC 1996 §3.11).
-fn notified(routes: &Routes, query: &mut Query) -> (Rcode, Why) {
-    let plugins = routes.find(query).map(|block| block.chain.plugins());
-    let told = plugins.into_iter().flatten();
-    let mut told = told.filter_map(|plugin| plugin.notified(query));
-    match told.next() {
-        Some(Rcode::NOERROR) => (Rcode::NOERROR, Why::Synthesized),
-        Some(rcode) => (rcode, Why::Policy),
-        None => (Rcode::NOTIMP, Why::NotServed),
-    }
-}
-
-/// The code for a query that is readable and yet not one for us.
-fn not_served(query: &Query) -> Option<Rcode> {
-    if query.opcode != Opcode::QUERY {
-        return Some(Rcode::NOTIMP);
-    }
-    if query.edns.is_some_and(|edns| edns.version > 0) {
-        return Some(Rcode::BADVERS);
-    }
-    // A zone does not fit into a datagram, and a spoofed sender would get much for little; nor does
-    // it fit into a response of HTTP, which holds one message.
-    let transfer = matches!(query.asked.rtype, Type::AXFR | Type::IXFR);
-    (transfer && !query.takes_several_messages()).then_some(Rcode::REFUSED)
 }
 
 /// Writes a block's reply, and tells those of its plugins that want to hear of it.

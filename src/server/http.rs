@@ -200,7 +200,7 @@ async fn drive(
                 connection.as_mut().leave();
                 timer.as_mut().reset(Instant::now() + LINGER);
             }
-            () = evicted.as_mut(), if !guest.is_busy() => return Ok(()),
+            () = evicted.as_mut() => return Ok(()),
             () = timer.as_mut() => {
                 let now = Instant::now();
                 if guest.is_busy() {

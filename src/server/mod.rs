@@ -11,14 +11,18 @@
 //! tls       certificates, and following their files
 //! proxy     who really asks, where a load balancer tells
 //! reception what accept loops work with, and end by
-//! gate      places for connections, and who has to go for another
+//! descriptors how many files and sockets the process may have open
+//! accept    the next connection, whatever the system is out of
+//! gate      connection limits, and which one is evicted for another
 //! terms     what connections are treated by, changed by a reload
 //! limits    what is granted at most, and for how long
 //! ```
 
-mod bind;
+pub(crate) mod accept;
+pub(crate) mod bind;
 mod caller;
-mod gate;
+pub mod descriptors;
+pub(crate) mod gate;
 pub mod handle;
 mod http;
 pub mod limits;
@@ -26,7 +30,7 @@ pub mod proxy;
 mod quic;
 mod reception;
 pub mod route;
-mod tcp;
+pub(crate) mod tcp;
 mod terms;
 pub mod tls;
 mod transfer;
@@ -40,7 +44,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, time::Instant};
+use tokio::{net::TcpListener, runtime::Handle, time::Instant};
 
 pub use bind::BindError;
 
@@ -126,6 +130,9 @@ struct Running {
     bound: Bound,
     /// The threads of UDP, for each address.
     udp: Vec<udp::Threads>,
+    /// The listening sockets of connections. Another listener of the same address takes them over:
+    /// with a new socket, the connections in the queue of the old one would be reset.
+    tcp: Vec<Arc<TcpListener>>,
     reception: Reception,
     /// What the sockets were made for: with another of these, there must be other sockets.
     shape: Shape,
@@ -134,6 +141,7 @@ struct Running {
 #[derive(Clone)]
 struct Shape {
     label: Arc<str>,
+    /// Of plain DNS alone: there are no such threads for anything else.
     udp_threads: Option<usize>,
     /// Of datagrams alone: connections can change it without another socket.
     proxy: Option<Arc<Trust>>,
@@ -186,7 +194,9 @@ impl Servers {
             }
             let kept = self.running.get(&listener);
             if !kept.is_some_and(|running| running.shape.same_as(new)) {
-                let bound = Sockets::bind(new, &ours)?;
+                // A port that the system is to choose is another one.
+                let keeps_tcp = kept.is_some() && listener.address.port() != 0;
+                let bound = Sockets::bind(new, &ours, keeps_tcp)?;
                 ours.extend(bound.bound.addresses.iter().map(SocketAddr::port));
                 sockets.insert(listener, bound);
             }
@@ -252,7 +262,7 @@ impl Servers {
         let terms = Terms::new(streams, tls, proxy.clone());
         let reception = Reception::new(entrance.clone(), self.gate.clone(), terms);
         let (scheme, runtime) = (listener.scheme, &self.runtime);
-        let mut udp = Vec::new();
+        let (mut udp, mut tcp) = (Vec::new(), Vec::new());
         if scheme.is_quic() {
             let sockets = sockets.udp.into_iter().flatten().collect();
             quic::start(sockets, scheme, &reception, runtime).map_err(failed)?;
@@ -261,15 +271,31 @@ impl Servers {
                 let threads = udp::Threads::start(sockets, &entrance, proxy.as_ref(), runtime);
                 udp.push(threads.map_err(failed)?);
             }
-            tcp::start(sockets.tcp, scheme, &reception, runtime).map_err(failed)?;
+            tcp = match sockets.tcp {
+                Some(sockets) => {
+                    let _in_runtime = runtime.enter();
+                    let sockets = sockets.into_iter().map(TcpListener::from_std);
+                    let sockets = sockets.map(|socket| socket.map(Arc::new));
+                    sockets.collect::<io::Result<_>>().map_err(failed)?
+                }
+                None => self.tcp_of(listener).to_vec(),
+            };
+            tcp::start(&tcp, scheme, &reception, runtime);
         }
         Ok(Running {
             server,
             bound: sockets.bound,
             udp,
+            tcp,
             reception,
             shape,
         })
+    }
+
+    /// The sockets at which a listener listens for connections.
+    fn tcp_of(&self, listener: Listener) -> &[Arc<TcpListener>] {
+        let running = self.running.get(&listener);
+        running.map_or(&[], |running| &running.tcp)
     }
 }
 
@@ -283,6 +309,8 @@ impl Running {
     }
 
     async fn drain(self, deadline: Instant) -> bool {
+        // Unless another listener has taken them over, they are closed by this.
+        drop(self.tcp);
         let threads = self.udp.into_iter().map(|threads| threads.drain(deadline));
         let threads = futures_util::future::join_all(threads);
         let (threads, received) = tokio::join!(threads, self.reception.drain(deadline));
@@ -294,14 +322,14 @@ impl Shape {
     fn of(wanted: &Wanted) -> Self {
         Self {
             label: Arc::clone(&wanted.label),
-            udp_threads: wanted.udp_threads,
+            udp_threads: wanted.datagram_threads(),
             proxy: wanted.datagram_proxy().cloned(),
         }
     }
 
     fn same_as(&self, wanted: &Wanted) -> bool {
         self.label == wanted.label
-            && self.udp_threads == wanted.udp_threads
+            && self.udp_threads == wanted.datagram_threads()
             && self.proxy.as_ref() == wanted.datagram_proxy()
     }
 }
@@ -310,6 +338,11 @@ impl Wanted {
     fn datagram_proxy(&self) -> Option<&Arc<Trust>> {
         let datagrams = self.listener.scheme == Scheme::Dns;
         self.proxy.as_ref().filter(|_| datagrams)
+    }
+
+    fn datagram_threads(&self) -> Option<usize> {
+        let datagrams = self.listener.scheme == Scheme::Dns;
+        self.udp_threads.filter(|_| datagrams)
     }
 }
 

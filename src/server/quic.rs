@@ -207,7 +207,9 @@ impl Newcomer {
         };
         drop(self.permit);
         // Not before the handshake: a forged address must not push a connection out.
-        let Some(places) = Places::enter(&self.gate, self.terms.own_gate.as_ref()).await else {
+        let Some(places) =
+            Places::enter(&self.gate, self.terms.own_gate.as_ref(), client.ip()).await
+        else {
             tracing::debug!(%client, "all connections are busy, one more is refused");
             let busy = if self.transport == Transport::Https3 {
                 http3::EXCESSIVE_LOAD

@@ -8,19 +8,21 @@ mod connection;
 mod front;
 mod visit;
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-pub(super) use front::Wire;
+pub(super) use front::{Abort, Wire};
 
 use self::visit::Visit;
 use super::{
     Scheme,
+    accept::Accept,
     gate::Places,
     reception::{Desk, Reception},
 };
@@ -28,8 +30,13 @@ use super::{
 /// Connections that the system keeps until they are accepted; it cuts this to what it allows.
 const BACKLOG: i32 = 4096;
 
-/// How long to wait before accepting again where the system is out of something.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Bytes that the system takes in from us for a client before it has sent them. A client that does
+/// not read costs so much of the system's memory, and not the megabytes that buffers grow to.
+const UNSENT: u32 = 128 * 1024;
+
+/// Accepted connections of a listener that may be without a place yet; while there are so many, none
+/// is accepted.
+const ENTERING: usize = 256;
 
 /// Binds a listening socket that several may share, so that a new one can stand beside an old one.
 pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
@@ -42,95 +49,99 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_reuse_address(true)?;
     #[cfg(unix)]
     socket.set_reuse_port(true)?;
+    bound_unsent(&socket);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
+/// Bounds what the connections of a listening socket may leave unsent in the system.
+pub(crate) fn bound_unsent(socket: &Socket) {
+    // Where the system knows no such bound it is its own that counts.
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_notsent_lowat(UNSENT);
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
+}
+
 /// Begins to serve, with an accept loop for each listening socket.
 pub(super) fn start(
-    listeners: Vec<std::net::TcpListener>,
+    listeners: &[Arc<TcpListener>],
     scheme: Scheme,
     reception: &Reception,
     runtime: &Handle,
-) -> io::Result<()> {
-    let _in_runtime = runtime.enter();
+) {
     for listener in listeners {
         let acceptor = Acceptor {
-            listener: TcpListener::from_std(listener)?,
+            accept: Accept::new(Arc::clone(listener), 0),
             scheme,
             desk: reception.desk(),
+            entering: Arc::new(Semaphore::new(ENTERING)),
         };
         runtime.spawn(acceptor.run());
     }
-    Ok(())
 }
 
 struct Acceptor {
-    listener: TcpListener,
+    accept: Accept,
     scheme: Scheme,
     desk: Desk,
+    entering: Arc<Semaphore>,
 }
 
 impl Acceptor {
     async fn run(mut self) {
         loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                // Both where it was said and where nobody is left to say it.
-                _ = self.desk.stop.wait_for(|stop| *stop) => return,
+            let accepted = async {
+                let entering = Arc::clone(&self.entering).acquire_owned().await;
+                let accepted = self.accept.next(&self.desk.gate).await;
+                (accepted, entering.expect("it is never closed"))
             };
-            match accepted {
-                Ok((stream, client)) => self.admit(stream, client).await,
-                Err(error) if belongs_to_connection(&error) => {}
-                Err(error) => {
-                    // Most likely there is no file descriptor left: one can be had.
-                    tracing::warn!(%error, "cannot accept a connection");
-                    self.desk.gate.close_longest_idle();
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
+            let ((stream, client), entering) = tokio::select! {
+                accepted = accepted => accepted,
+                // Both where it was said and where nobody is left to say it.
+                _ = self.desk.stop.wait_for(|stop| *stop) => break,
+            };
+            self.admit(stream, client, entering);
+        }
+        // What was asked on those in the queue is answered; unless they are another listener's now.
+        while let Ok(entering) = Arc::clone(&self.entering).try_acquire_owned()
+            && let Some((stream, client)) = self.accept.queued()
+        {
+            self.admit(stream, client, entering);
         }
     }
 
-    async fn admit(&self, stream: TcpStream, client: SocketAddr) {
+    fn admit(&self, stream: TcpStream, client: SocketAddr, entering: OwnedSemaphorePermit) {
         let desk = &self.desk;
         let terms = desk.terms.borrow().clone();
-        let Some(places) = Places::enter(&desk.gate, terms.own_gate.as_ref()).await else {
-            tracing::debug!(%client, "all connections are busy, one more is refused");
-            return;
-        };
         let Ok(local) = stream.local_addr() else {
             return; // it is gone again
         };
         // Replies are written whole; to hold them back would only delay them.
         let _ = stream.set_nodelay(true);
-        let visit = Visit {
-            stream,
-            scheme: self.scheme,
-            entrance: desk.entrance.clone(),
-            terms,
-            ends: (client, local),
-            places,
-        };
+        let (gate, own_gate) = (desk.gate.clone(), terms.own_gate.clone());
         let (stop, working) = (desk.stop.clone(), desk.working.clone());
+        let (scheme, entrance) = (self.scheme, desk.entrance.clone());
         tokio::spawn(async move {
+            let Some(places) = Places::enter(&gate, own_gate.as_ref(), client.ip()).await else {
+                tracing::debug!(%client, "all connections are busy, one more is refused");
+                return;
+            };
+            drop((entering, gate, own_gate));
+            let visit = Visit {
+                stream,
+                scheme,
+                entrance,
+                terms,
+                ends: (client, local),
+                places,
+            };
             if let Err(error) = visit.serve(stop).await {
                 tracing::debug!(%error, %client, "a connection ended");
             }
             drop(working);
         });
     }
-}
-
-/// Whether only the connection that was about to be accepted has failed.
-fn belongs_to_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-    )
 }

@@ -14,7 +14,7 @@ mod waits;
 
 use std::{
     io,
-    net::{Shutdown, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, UdpSocket},
     num::NonZero,
     sync::{
         Arc,
@@ -29,6 +29,7 @@ use tokio::runtime::Handle;
 
 use self::{asking::Asking, waits::Waits};
 use super::{
+    RETIREMENT,
     handle::{Arrival, Entrance, Handled, Scratch, Wait},
     limits::{Work, Working},
     proxy::{Trust, sessions::Relay},
@@ -45,7 +46,8 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// How often a thread without queries looks whether it is to stop, where waking it fails.
 const LOOK_UP: Duration = Duration::from_secs(1);
 
-/// How long a thread that stops goes on with what is queued at its socket.
+/// How long a thread that stops goes on with what is queued at its socket before it looks after its
+/// pending queries again.
 const DRAIN: Duration = Duration::from_millis(200);
 
 /// The threads that serve one address. They stop when this is dropped.
@@ -144,6 +146,10 @@ impl Threads {
 
 impl Drop for Stop {
     fn drop(&mut self) {
+        for socket in &self.sockets {
+            // Where it fails, it goes on receiving what nobody will read.
+            let _ = retire(socket);
+        }
         self.flag.store(true, Ordering::Release);
         for socket in &self.sockets {
             // It wakes the thread that waits at it. On a socket without a peer the call reports a
@@ -151,6 +157,19 @@ impl Drop for Stop {
             let _ = SockRef::from(socket.as_ref()).shutdown(Shutdown::Read);
         }
     }
+}
+
+/// Makes the system choose other sockets of the address for all that comes from now on, while this
+/// one keeps what it has and can still send replies. Linux chooses no socket that has a peer for
+/// the datagrams of another peer; the peer is the socket itself, which sends nothing.
+fn retire(socket: &UdpSocket) -> io::Result<()> {
+    let mut peer = socket.local_addr()?;
+    match peer.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => peer.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => peer.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    socket.connect(peer)
 }
 
 struct Worker {
@@ -176,17 +195,21 @@ impl Worker {
                 self.turn(&mut datagrams, &mut scratch, relay.as_mut(), false);
             }
         }
-        // What the system has taken in is answered, and no more than that: under load the queue
-        // would never be empty.
-        let end = Instant::now() + DRAIN;
-        if self.socket.set_nonblocking(true).is_ok() {
-            while Instant::now() < end
-                && self.turn(&mut datagrams, &mut scratch, relay.as_mut(), false) > 0
-            {}
-        }
-        // Clients are not listened to any more: the socket would be found readable for ever.
+        // Clients are not waited for any more: the socket would be found readable for ever.
         self.asking.close();
-        while !self.asking.is_idle() {
+        let reads = self.socket.set_nonblocking(true).is_ok();
+        let begun = Instant::now();
+        loop {
+            // What the system has taken in is answered. Where the socket could not be retired there
+            // is no end to that under load, and it is bounded by time.
+            while reads
+                && begun.elapsed() < RETIREMENT
+                && self.turn(&mut datagrams, &mut scratch, relay.as_mut(), false) > 0
+                && begun.elapsed() < DRAIN
+            {}
+            if self.asking.is_idle() {
+                break;
+            }
             self.asking.turn(&mut scratch, &mut self.waits);
         }
     }

@@ -146,3 +146,109 @@ fn no_question_is_lost_by_a_reload() {
     });
     assert!(asked.load(Ordering::Relaxed) > 6);
 }
+
+#[test]
+fn without_a_server_block_what_is_served_goes_on() {
+    let server = Server::start(&corefile("192.0.2.1", "reload"));
+    let good = |last: u8| {
+        server.edit(&corefile(&format!("192.0.2.{last}"), "reload"));
+        server.line(|line| line == "[INFO] Reloading complete");
+    };
+    let goes_on = |last: u8| {
+        let wanted = format!("NoError 192.0.2.{last}");
+        assert_eq!(server.ask("name.example.", RecordType::A), wanted);
+    };
+    let whole = corefile("192.0.2.9", "reload");
+    let cut = &whole[..whole.len() / 2];
+    let mut last = 1;
+    for (bad, told) in [
+        ("", "has no server block"),
+        ("# nothing\n\n   # but comments\n", "has no server block"),
+        ("(snippet) {\n    errors\n}\n", "has no server block"),
+        (cut, "Corefile:"),
+        (".:10", "ends within its last server block"),
+        (
+            ".:10 {\n    hosts {\n        192.0.2.9 name.example\n    }\n",
+            "ends within its last server block",
+        ),
+        ("\0\0\0\0", "NUL"),
+    ] {
+        server.edit(bad);
+        server.line(|line| line.contains("Corefile changed but reload failed"));
+        if !told.starts_with("Corefile") {
+            // The signal says it again: it is asked for.
+            server.signal("USR1");
+            server.line(|line| line.contains("reload failed") && line.contains(told));
+        }
+        goes_on(last);
+        last += 1;
+        good(last);
+        goes_on(last);
+    }
+    let path = server.directory().join("Corefile");
+    std::fs::remove_file(&path).unwrap();
+    server.line(|line| line.contains("reload failed"));
+    goes_on(last);
+    std::fs::create_dir(&path).unwrap();
+    server.line(|line| line.contains("reload failed") && line.contains("no regular file"));
+    goes_on(last);
+    std::fs::remove_dir(&path).unwrap();
+    good(last + 1);
+    goes_on(last + 1);
+}
+
+#[test]
+fn a_refused_corefile_is_told_once_and_tried_again() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let server = Server::start(&corefile("192.0.2.1", "reload 2s 1s"));
+    server.edit(&corefile(
+        "192.0.2.2",
+        &format!("reload 2s 1s\n    health 127.0.0.1:{port}"),
+    ));
+    server.line(|line| line == "[INFO] Reloading");
+    server.line(|line| line.contains("reload failed") && line.contains(&port.to_string()));
+    // What is logged may be a change in the directory, as these are.
+    let log = server.directory().join("log");
+    for number in 0..8 {
+        std::fs::write(&log, format!("{number}")).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(250));
+    }
+    assert_eq!(
+        server.ask("name.example.", RecordType::A),
+        "NoError 192.0.2.1"
+    );
+    drop(taken);
+    server.line(|line| {
+        let again = line == "[INFO] Reloading" || line.contains("reload failed");
+        assert!(!again, "{line}");
+        line == "[INFO] Reloading complete"
+    });
+    assert_eq!(
+        server.ask("name.example.", RecordType::A),
+        "NoError 192.0.2.2"
+    );
+    assert_eq!(page(port, "/health").unwrap().1, "OK");
+}
+
+#[test]
+fn a_health_page_that_moves_on_its_port_answers_every_probe() {
+    let port = free_port();
+    let health = |on: &str| corefile("192.0.2.1", &format!("reload\n    health {on}:{port}"));
+    let server = Server::start(&health("127.0.0.1"));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let begun = std::time::Instant::now();
+            while !done.load(Ordering::Relaxed) && begun.elapsed() < 2 * PATIENCE {
+                let (status, _) = page(port, "/health").unwrap();
+                assert_eq!(status, "HTTP/1.1 200 OK");
+            }
+        });
+        for on in ["", "127.0.0.1", "localhost", "0.0.0.0", "127.0.0.1"] {
+            server.edit(&health(on));
+            server.line(|line| line == "[INFO] Reloading complete");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}

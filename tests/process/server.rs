@@ -35,18 +35,24 @@ pub struct Server {
 impl Server {
     /// Starts one with a Corefile whose first key is `.:0` and which binds to 127.0.0.1.
     pub fn start(corefile: &str) -> Self {
-        Self::start_with(&[], corefile)
+        Self::start_by(program(), corefile)
     }
 
     /// The same with further arguments.
     pub fn start_with(arguments: &[&str], corefile: &str) -> Self {
+        let mut command = program();
+        command.args(arguments);
+        Self::start_by(command, corefile)
+    }
+
+    /// The same by another command, which takes the program's arguments.
+    pub fn start_by(mut command: Command, corefile: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("Corefile");
         std::fs::write(&path, corefile).unwrap();
-        let mut child = program()
+        let mut child = command
             .arg("-conf")
             .arg(&path)
-            .args(arguments)
             .current_dir(directory.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -54,7 +60,11 @@ impl Server {
         let (send, lines) = channel();
         let output = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
+            let is_shown = std::env::var_os("LODESTONE_TEST_LOG").is_some();
             for line in output.lines().map_while(Result::ok) {
+                if is_shown {
+                    println!("{line}");
+                }
                 if send.send(line).is_err() {
                     return;
                 }
@@ -101,6 +111,11 @@ impl Server {
     /// Where its Corefile is, and what a test puts beside it.
     pub fn directory(&self) -> &Path {
         self.corefile.parent().unwrap()
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal by its name.

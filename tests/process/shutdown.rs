@@ -58,3 +58,35 @@ fn an_interrupt_cuts_lameduck_short() {
     server.signal("INT");
     assert_eq!(server.end().code(), Some(0));
 }
+
+#[test]
+fn terminate_is_heeded_while_a_reload_waits() {
+    // An API server that takes connections and says nothing: a start waits for it for a while.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = silent.local_addr().unwrap();
+    let health = free_port();
+    let corefile = |rest: &str| {
+        format!(
+            ".:0 {{\n    bind 127.0.0.1\n    {HOSTS}\n    {rest}\n    health 127.0.0.1:{health} {{\n        lameduck 1h\n    }}\n}}\n"
+        )
+    };
+    let mut server = Server::start(&corefile("errors"));
+    server.edit(&corefile(&format!(
+        "kubernetes cluster.local {{\n        endpoint http://{endpoint}\n    }}"
+    )));
+    server.signal("USR1");
+    server.line(|line| line == "[INFO] Reloading");
+    server.signal("TERM");
+    server.line(|line| {
+        assert_ne!(line, "[INFO] Reloading complete");
+        line.contains("Going into lameduck mode")
+    });
+    // All that was served before the reload still is.
+    assert_eq!(
+        server.ask("name.example.", RecordType::A),
+        "NoError 192.0.2.1"
+    );
+    assert_eq!(page(health, "/health").unwrap().1, "OK");
+    server.signal("INT");
+    assert_eq!(server.end().code(), Some(0));
+}

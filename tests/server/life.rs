@@ -169,6 +169,67 @@ async fn a_listener_that_goes_answers_what_it_was_asked_and_frees_its_port() {
     assert!(tokio::time::timeout(PATIENCE, freed).await.is_ok());
 }
 
+/// Asks over UDP from ever new ports, and over TCP by ever new connections, until `stop`; how many
+/// questions that were, each of which was answered.
+async fn ask_without_end(at: SocketAddr, stop: Arc<AtomicBool>) -> usize {
+    let mut asked = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let reply = ask_udp(at, &query("a.test")).await;
+        assert_eq!(rcode(&reply), Rcode::NOERROR);
+        if asked % 4 == 0 {
+            let reply = ask_tcp(at, &query("a.test")).await;
+            assert_eq!(rcode(&reply), Rcode::NOERROR);
+        }
+        asked += 1;
+    }
+    asked
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_sockets_for_an_address_lose_nothing_while_queries_are_pending() {
+    for address in ["127.0.0.1", "[::]"] {
+        let free = std::net::TcpListener::bind((address.trim_matches(['[', ']']), 0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let address = format!("{address}:{port}");
+        let at = SocketAddr::from(([127, 0, 0, 1], port));
+        let plugin = Labels::new(1);
+        let mut servers = Servers::new(Handle::current(), Limits::default(), Metrics::new());
+        servers.apply(vec![wanted(&address, &plugin)]).unwrap();
+        // Pending on each of the old sockets, most likely, and on each of the next.
+        let mut pending = Vec::new();
+        let stop = Arc::new(AtomicBool::new(false));
+        let clients: Vec<_> = (0..4)
+            .map(|_| tokio::spawn(ask_without_end(at, Arc::clone(&stop))))
+            .collect();
+        for threads in [3, 1, 4, 2] {
+            for _ in 0..8 {
+                let socket = udp(at).await;
+                socket.send(&query("wait.test")).await.unwrap();
+                pending.push(socket);
+            }
+            let begun = plugin.begun.acquire_many(8);
+            let begun = tokio::time::timeout(PATIENCE, begun).await;
+            begun.expect("queries are pending").unwrap().forget();
+            let mut next = wanted(&address, &plugin);
+            next.udp_threads = Some(threads);
+            servers.apply(vec![next]).unwrap();
+            for _ in 0..100 {
+                let reply = ask_udp(at, &query("a.test")).await;
+                assert_eq!(rcode(&reply), Rcode::NOERROR);
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        for client in clients {
+            assert!(client.await.unwrap() > 0);
+        }
+        plugin.release.add_permits(pending.len());
+        for socket in &pending {
+            assert_eq!(rcode(&receive(socket).await), Rcode::NOERROR);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn several_addresses_share_a_port_and_the_closest_one_answers() {
     let mut serving = serve();

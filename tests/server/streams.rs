@@ -250,3 +250,70 @@ async fn a_client_that_takes_nothing_is_let_go() {
     let gave_up = tokio::time::timeout(Duration::from_secs(20), asking).await;
     assert!(gave_up.is_ok());
 }
+
+/// A connection from one of the addresses of loopback.
+async fn connect_from(last: u8, serving: &Serving) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+    socket.connect(serving.at).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_do_not_read_make_room_for_others() {
+    let limits = Limits {
+        connections: 4,
+        ..Limits::default()
+    };
+    let serving = serve_with(limits, |wanted| {
+        wanted.streams.write = Duration::from_mins(10);
+        wanted.streams.idle = Duration::from_mins(10);
+    });
+    let mut deaf = Vec::new();
+    for _ in 0..4 {
+        let (reader, mut writer) = connect(&serving).await.into_split();
+        // One query that is pending all the time: the connection is not idle by that.
+        writer
+            .write_all(&framed(&query("wait.test")))
+            .await
+            .unwrap();
+        serving.begun(1).await;
+        let question = framed(&query("big.test"));
+        let asking =
+            tokio::spawn(async move { while writer.write_all(&question).await.is_ok() {} });
+        deaf.push((reader, asking));
+    }
+    for _ in 0..12 {
+        let mut stream = connect(&serving).await;
+        send(&mut stream, &query("a.test")).await;
+        assert_eq!(rcode(&next(&mut stream).await.unwrap()), Rcode::NOERROR);
+    }
+    for (_, asking) in deaf {
+        asking.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_all_the_connections_makes_room_for_another_client() {
+    let limits = Limits {
+        connections: 3,
+        ..Limits::default()
+    };
+    let serving = serve_with(limits, |_| {});
+    let mut hog = Vec::new();
+    for _ in 0..3 {
+        let mut stream = connect(&serving).await;
+        send(&mut stream, &query("wait.test")).await;
+        serving.begun(1).await;
+        hog.push(stream);
+    }
+    let mut other = connect_from(2, &serving).await;
+    send(&mut other, &query("a.test")).await;
+    assert_eq!(rcode(&next(&mut other).await.unwrap()), Rcode::NOERROR);
+    // The others of it are still answered.
+    serving.plugin.release.add_permits(3);
+    let mut answered = 0;
+    for mut stream in hog {
+        answered += usize::from(matches!(stream.read_u8().await, Ok(_)));
+    }
+    assert_eq!(answered, 2);
+}

@@ -267,3 +267,40 @@ async fn a_question_behind_a_transfer_is_not_kept_waiting() {
     assert_eq!(asked.last(), Some(&RecordType::AXFR));
     assert!(asked.contains(&RecordType::SOA));
 }
+
+/// IXFR for a zone of which the client has this serial.
+fn ixfr(zone: &str, serial: u32) -> Vec<u8> {
+    let mut message = query_for(zone, Type::IXFR);
+    message[9] = 1;
+    // The SOA record: the zone's name, and data of two root names and five numbers.
+    message.extend([0xC0, 12, 0, 6, 0, 1, 0, 0, 0, 0, 0, 22, 0, 0]);
+    message.extend(serial.to_be_bytes());
+    message.extend([0; 16]);
+    message
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ixfr_over_udp_tells_the_serial_alone() {
+    let (_servers, at) = serve(100, &[], "127.0.0.0/8");
+    let reply = ask_udp(at, &query_for("cluster.local", Type::SOA)).await;
+    let ours = Message::from_vec(&reply).unwrap();
+    let serial = |message: &Message| match &message.answers[0].data {
+        hickory_proto::rr::RData::SOA(soa) => soa.serial,
+        other => panic!("{other}"),
+    };
+    for held in [1, serial(&ours).wrapping_sub(1), serial(&ours)] {
+        let reply = ask_udp(at, &ixfr("cluster.local", held)).await;
+        let reply = Message::from_vec(&reply).unwrap();
+        assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
+        assert!(reply.metadata.authoritative && !reply.metadata.truncation);
+        assert_eq!(reply.answers.len(), 1);
+        assert_eq!(serial(&reply), serial(&ours));
+    }
+    for zone in ["foo.cluster.local", "elsewhere.test"] {
+        let reply = ask_udp(at, &ixfr(zone, 1)).await;
+        assert_eq!(rcode(&reply), Rcode::REFUSED, "{zone}");
+    }
+    let (_servers, at) = serve(2, &[], "192.0.2.1/32");
+    let reply = ask_udp(at, &ixfr("cluster.local", 1)).await;
+    assert_eq!(rcode(&reply), Rcode::REFUSED);
+}

@@ -241,3 +241,43 @@ async fn a_record_that_makes_no_sense_is_a_bad_message() {
         assert_eq!(reply[3] & 0x0F, 1, "FORMERR");
     }
 }
+
+/// A message of another opcode than QUERY, with records in every section.
+fn other(opcode: OpCode, with_question: bool, signer: &TSigner) -> (Vec<u8>, TSigVerifier) {
+    use hickory_proto::rr::{RData, Record, rdata::A};
+    let mut message = Message::new(11, MessageType::Query, opcode);
+    let zone = HickoryName::from_ascii("cluster.local.").unwrap();
+    if with_question {
+        message.add_query(Asked::query(zone.clone(), RecordType::SOA));
+        for last in 1..4 {
+            let record = || Record::from_rdata(zone.clone(), 60, RData::A(A::new(192, 0, 2, last)));
+            message.add_answer(record());
+            message.add_authority(record());
+            message.add_additional(record());
+        }
+    }
+    let verifier = message.finalize(signer, tsig::now()).unwrap().unwrap();
+    (message.to_vec().unwrap(), verifier)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_implemented_is_told_signed() {
+    let (_servers, at) = serve(Required::default(), 1);
+    for opcode in [OpCode::Update, OpCode::Status, OpCode::Unknown(1)] {
+        for with_question in [true, false] {
+            let (octets, mut verifier) = other(opcode, with_question, &right());
+            for reply in [ask_udp(at, &octets).await, ask_tcp(at, &octets).await] {
+                let reply = verifier.verify(&reply).unwrap();
+                assert_eq!(reply.metadata.response_code, ResponseCode::NotImp);
+            }
+            let wrong = signer("other.example.", KEY, TsigAlgorithm::HmacSha256);
+            let (octets, _) = other(opcode, with_question, &wrong);
+            let wanted = (ResponseCode::NotAuth, TsigError::BadKey, false);
+            assert_eq!(said(&ask_udp(at, &octets).await), wanted);
+        }
+    }
+    // A zone that does not fit, and a version of EDNS that is not known.
+    let (octets, mut verifier) = signed("cluster.local.", RecordType::AXFR, &right(), tsig::now());
+    let reply = verifier.verify(&ask_udp(at, &octets).await).unwrap();
+    assert_eq!(reply.metadata.response_code, ResponseCode::Refused);
+}

@@ -2,7 +2,8 @@
 //!
 //! The zones are other plugins', which offer them ([`Offer`]). Whoever may not have a zone is
 //! refused; what is no zone of those plugins' is left to the next plugin. There is no history of
-//! changes: an IXFR question for an older serial is answered with the whole zone. Secondaries that
+//! changes: an IXFR question for an older serial is answered with the whole zone; over UDP, which has
+//! no room for it, always with the SOA record alone. Secondaries that
 //! are named by their address are told when a zone has changed: see `notify`.
 
 mod notify;
@@ -24,12 +25,15 @@ use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 use super::{Build, BuildError, Context, Plugin, Setup, Step, ZoneList};
 use crate::{
     query::{Query, Question, Transport},
-    reply::{Reply, Why},
+    reply::{Reply, Section, Why},
     wire::{Class, Name, NameRef, Rcode, Type},
 };
 
 /// The Corefile's word.
-const NAME: &str = "transfer";
+pub(crate) const NAME: &str = "transfer";
+
+/// How often a zone's serial is asked for that changes all the time.
+const TRIES: usize = 3;
 
 /// Somebody who has zones that can be told as a whole.
 ///
@@ -161,6 +165,32 @@ impl Transfers {
     }
 }
 
+impl Transfers {
+    /// Answers with the SOA record alone: a secondary that holds an older serial comes again by TCP
+    /// (RFC 1995 §2).
+    fn tell_serial(&self, question: &Question, reply: &mut Reply) {
+        let name = question.lower;
+        for source in &*self.sources {
+            // To a secondary that has the zone as it is, the source hands nothing else. The zone may
+            // have changed in between, and then it is tried again.
+            for _ in 0..TRIES {
+                let serials = source.serials();
+                let Some((_, serial)) = serials.iter().find(|(zone, _)| *zone == name) else {
+                    break;
+                };
+                reply.clear();
+                if source.transfer(question, Some(*serial), reply)
+                    && reply.section(Section::Answer).len() == 1
+                {
+                    return;
+                }
+            }
+        }
+        reply.clear();
+        reply.fail(Rcode::REFUSED, Why::Policy);
+    }
+}
+
 /// The number of the rule for a name: of the longest zone that has it; the first of equals.
 fn rule(rules: &[Rule], name: NameRef<'_>) -> Option<usize> {
     let rules = rules.iter().enumerate().rev();
@@ -179,19 +209,28 @@ impl Plugin for Transfers {
         if !is_transfer || question.class != Class::IN {
             return Step::Pass;
         }
+        let over_udp = query.transport == Transport::Udp;
         let Some(rule) = rule(&self.rules, question.lower.as_ref()) else {
+            if over_udp {
+                reply.fail(Rcode::REFUSED, Why::Policy);
+                return Step::Answer;
+            }
             return Step::Pass;
         };
         let rule = &self.rules[rule];
         // A client of an IPv4 address may come to a socket of both families.
         let client = query.client.ip().to_canonical();
-        if query.transport == Transport::Udp || !rule.allows(client) {
+        let is_incremental = question.rtype == Type::IXFR;
+        if over_udp && !is_incremental || !rule.allows(client) {
             reply.fail(Rcode::REFUSED, Why::Policy);
             return Step::Answer;
         }
-        let is_incremental = question.rtype == Type::IXFR;
         if is_incremental && query.held_serial.is_none() {
             reply.fail(Rcode::FORMERR, Why::Malformed);
+            return Step::Answer;
+        }
+        if over_udp {
+            self.tell_serial(question, reply);
             return Step::Answer;
         }
         let held = query.held_serial.filter(|_| is_incremental);

@@ -138,6 +138,10 @@ impl Plugin for Tsig {
     fn notified(&self, query: &mut Query) -> Option<Rcode> {
         self.objection(query).map(|objection| objection.rcode)
     }
+
+    fn verified(&self, query: &mut Query) -> Option<Rcode> {
+        self.objection(query).map(|objection| objection.rcode)
+    }
 }
 
 /// Why something is not done that is asked for.

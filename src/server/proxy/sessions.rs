@@ -120,11 +120,14 @@ impl Relay {
     }
 
     fn client(&mut self, header: &Header, peer: SocketAddr, now: Instant) -> SocketAddr {
-        let client = header.addresses.map_or(peer, |ends| ends.client);
+        // One without addresses is the balancer's own, and says nothing of the session's client.
+        let Some(ends) = header.addresses else {
+            return peer;
+        };
         if let Some(known) = &mut self.known {
-            known.peers.insert(peer, (client, now));
+            known.peers.insert(peer, (ends.client, now));
         }
-        client
+        ends.client
     }
 }
 
@@ -216,5 +219,13 @@ mod tests {
         assert_eq!(who(b"ask", peer, at(27)), Some(peer));
         let another: SocketAddr = "192.0.2.8:98".parse().unwrap();
         assert_eq!(who(b"ask", another, at(16)), Some(another));
+        // LOCAL: the balancer itself asks, and the client is who it was.
+        let local = [&HEADER[..12], b"\x20\0\0\0"].concat();
+        assert_eq!(who(HEADER, peer, at(30)), None);
+        assert_eq!(
+            who(&[&local[..], b"ask"].concat(), peer, at(31)),
+            Some(peer)
+        );
+        assert_eq!(who(b"ask", peer, at(32)), Some(client));
     }
 }

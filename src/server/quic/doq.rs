@@ -68,7 +68,7 @@ pub(super) async fn serve(visit: Visit, mut stop: watch::Receiver<bool>) {
                 break 'serving PROTOCOL_ERROR;
             },
             () = stopping.as_mut(), if !closing => closing = true,
-            () = evicted.as_mut(), if answering.is_empty() => break NO_ERROR,
+            () = evicted.as_mut() => break NO_ERROR,
             () = timer.as_mut() => {
                 let now = Instant::now();
                 if answering.is_empty() && now >= deadline {

@@ -70,7 +70,7 @@ pub(super) async fn serve(visit: Visit, mut stop: watch::Receiver<bool>) {
                 }
                 deadline = Instant::now() + LINGER;
             }
-            () = evicted.as_mut(), if answering.is_empty() => return,
+            () = evicted.as_mut() => return,
             () = timer.as_mut() => {
                 let now = Instant::now();
                 if answering.is_empty() && now >= deadline {

@@ -13,13 +13,14 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     sync::watch,
     time::{Instant, Sleep, sleep_until, timeout},
 };
 
+use super::Abort;
 use crate::server::{
     caller::Caller,
     gate::Places,
@@ -81,11 +82,13 @@ pub(super) struct Connection<S> {
     questions: u64,
     /// When the connection closes, if nothing is asked until then.
     deadline: Instant,
+    /// Something was asked.
+    asked: bool,
     /// Nothing more is read.
     closing: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
     pub(super) fn new(stream: S, caller: Caller, settings: StreamSettings, places: Places) -> Self {
         Self {
             stream,
@@ -98,6 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             waiting: FuturesUnordered::new(),
             questions: settings.queries.unwrap_or(u64::MAX),
             deadline: Instant::now() + settings.first_query,
+            asked: false,
             closing: false,
         }
     }
@@ -116,7 +120,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 // until now is still taken in.
                 () = stopping.as_mut(), if !stopped => {
                     stopped = true;
-                    self.last_questions().await?;
+                    // The first query of a new connection is most likely on its way.
+                    self.deadline = self.deadline.min(Instant::now() + LINGER);
                 }
                 () = timer.as_mut() => {
                     if self.is_over() {
@@ -124,9 +129,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     }
                     self.rewind(timer.as_mut());
                 }
-                () = evicted.as_mut(), if self.waiting.is_empty() => break,
+                () = evicted.as_mut() => return self.evict(),
             }
-            self.write().await?;
+            if stopped && self.asked && !self.closing {
+                self.last_questions().await?;
+            }
+            if !self.write(evicted.as_mut()).await? {
+                return self.evict();
+            }
             if self.deadline < timer.deadline() {
                 self.rewind(timer.as_mut());
             }
@@ -284,6 +294,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.places.busy();
                 }
             }
+            self.asked = true;
             self.deadline = now + self.settings.idle;
             self.questions -= 1;
             self.closing |= self.questions == 0;
@@ -322,17 +333,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    async fn write(&mut self) -> io::Result<()> {
+    /// Writes what is left to write. False where the connection was evicted meanwhile.
+    async fn write(&mut self, mut evicted: Pin<&mut impl Future<Output = ()>>) -> io::Result<bool> {
         if self.unsent.is_empty() && !self.unflushed {
-            return Ok(());
+            return Ok(true);
         }
+        let mut stood_still = false;
         // Part by part: a zone may take longer than a client may stand still.
         for part in self.unsent.chunks(OUTPUT) {
-            timeout(self.settings.write, self.stream.write_all(part)).await??;
+            let mut writing = pin!(timeout(self.settings.write, self.stream.write_all(part)));
+            let written = match writing.as_mut().now_or_never() {
+                Some(written) => written,
+                None => {
+                    // Whatever is asked besides, it is the client that is waited for.
+                    self.places.idle();
+                    stood_still = true;
+                    tokio::select! {
+                        written = writing => written,
+                        () = evicted.as_mut() => return Ok(false),
+                    }
+                }
+            };
+            written??;
         }
-        timeout(self.settings.write, self.stream.flush()).await??;
+        tokio::select! {
+            flushed = timeout(self.settings.write, self.stream.flush()) => flushed??,
+            () = evicted.as_mut() => return Ok(false),
+        }
+        if stood_still && !self.waiting.is_empty() {
+            self.places.busy();
+        }
         self.unsent = Vec::new();
         self.unflushed = false;
+        Ok(true)
+    }
+
+    /// Closes at once, so that another connection can be had in its place.
+    fn evict(mut self) -> io::Result<()> {
+        if self.unsent.is_empty() {
+            // What TLS says for good-bye is sent if there is room for it.
+            let _ = self.stream.shutdown().now_or_never();
+        } else {
+            // What the client does not read need not be kept for it any longer.
+            self.stream.abort();
+        }
         Ok(())
     }
 

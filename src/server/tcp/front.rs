@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -26,6 +27,28 @@ pub(in crate::server) struct Front {
 pub(in crate::server) enum Wire {
     Bare(Front),
     Encrypted(Box<TlsStream<Front>>),
+}
+
+/// Ends without sending what is left to send.
+pub(in crate::server) trait Abort {
+    /// From now on, to close is to reset.
+    fn abort(&self);
+}
+
+impl Abort for TcpStream {
+    fn abort(&self) {
+        // Where it fails, the connection is gone already.
+        let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Abort for Wire {
+    fn abort(&self) {
+        match self {
+            Self::Bare(front) => front.stream.abort(),
+            Self::Encrypted(stream) => stream.get_ref().0.stream.abort(),
+        }
+    }
 }
 
 impl Front {

@@ -1,0 +1,110 @@
+//! Accepting connections, whatever the system is out of.
+//!
+//! Without a file descriptor the system leaves a connection in the queue and says so again at once.
+//! It must neither be asked in a tight loop, nor may the queue stay as it is: an idle connection is
+//! evicted, whose descriptor the next one can have. A listener that must be heard in any case has
+//! spare descriptors, which are given up one by one for that.
+
+use std::{
+    fs::File,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::gate::Gate;
+
+/// How long to wait before accepting again where the system is out of something.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How often it is logged that connections cannot be accepted.
+const LOG: Duration = Duration::from_secs(10);
+
+/// A listening socket whose connections are accepted.
+pub(crate) struct Accept {
+    listener: Arc<TcpListener>,
+    /// Descriptors that are held to be given up.
+    spares: Vec<File>,
+    wanted_spares: usize,
+    logged: Option<Instant>,
+}
+
+impl Accept {
+    /// Accepts the connections of `listener`. With `spares`, so many of them also while the process
+    /// has no other descriptor left.
+    pub(crate) fn new(listener: Arc<TcpListener>, spares: usize) -> Self {
+        let mut accept = Self {
+            listener,
+            spares: Vec::with_capacity(spares),
+            wanted_spares: spares,
+            logged: None,
+        };
+        accept.refill();
+        accept
+    }
+
+    /// The next connection and its client. Where none can be had, an idle one of `gate` is evicted
+    /// before it is tried again. May be dropped and called again without losing a connection.
+    pub(crate) async fn next(&mut self, gate: &Gate) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok(accepted) => {
+                    self.refill();
+                    return accepted;
+                }
+                Err(error) if belongs_to_connection(&error) => {}
+                Err(error) => {
+                    self.log(&error);
+                    if self.spares.pop().is_some() {
+                        continue;
+                    }
+                    gate.evict_idle();
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// A connection that waits in the queue, if there is one. With the socket, it would be reset.
+    pub(crate) fn queued(&self) -> Option<(TcpStream, SocketAddr)> {
+        // Asked is the system: tokio knows of a connection only once its own wait has ended.
+        let (socket, client) = SockRef::from(self.listener.as_ref()).accept().ok()?;
+        socket.set_nonblocking(true).ok()?;
+        let stream = TcpStream::from_std(socket.into()).ok()?;
+        Some((stream, client.as_socket()?))
+    }
+
+    fn refill(&mut self) {
+        while self.spares.len() < self.wanted_spares {
+            match File::open("/dev/null") {
+                Ok(spare) => self.spares.push(spare),
+                Err(_) => return, // with the next connection it is tried again
+            }
+        }
+    }
+
+    fn log(&mut self, error: &io::Error) {
+        if self.logged.is_none_or(|last| last.elapsed() >= LOG) {
+            self.logged = Some(Instant::now());
+            tracing::warn!("cannot accept connections: {error}");
+        }
+    }
+}
+
+/// Whether only the connection that was about to be accepted has failed: Linux hands its errors on.
+fn belongs_to_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::Interrupted
+    )
+}
