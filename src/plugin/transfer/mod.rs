@@ -179,7 +179,7 @@ impl Transfers {
                     break;
                 };
                 reply.clear();
-                if source.transfer(question, Some(*serial), reply)
+                if Arc::clone(source).transfer(question, Some(*serial), reply)
                     && reply.section(Section::Answer).len() == 1
                 {
                     return;
