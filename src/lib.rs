@@ -40,14 +40,15 @@
 //! server/route   longest matching zone -> its block
 //! plugin/chain   inward: ask each plugin -> Pass | Answer | Drop | Ask(upstreams) | Wait(future)
 //!                outward: those that were passed, in reverse, amend the reply
-//! zone/lookup    (from plugin/kubernetes) the names, from the published cluster state
+//! zone/lookup    (from plugin/kubernetes) the names, from the published cluster state, and as many
+//!                records as the client's reply has room for
 //! server/handle  Reply -> octets, cut to the client's size; the batch out
 //! ```
 //!
 //! A cluster name is answered where its datagram was read, without an allocation. A forwarded one is
 //! asked by the same thread (`server/udp/asking`, `upstream/asker`), which goes on outward when it reads
 //! the answer. Only what waits for anything else, or longer than usual, or came by a stream meets the
-//! scheduler.
+//! scheduler. A zone transfer is told part by part (`server/transfer`).
 
 /// The version of CoreDNS that Lodestone is compared with. `docs/differences.md` names it too, and
 /// nothing else does.

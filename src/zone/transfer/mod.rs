@@ -4,6 +4,10 @@
 //! are the names of pods and of addresses, `dns-version`, and the names of endpoints below Services
 //! that have a cluster address.
 //!
+//! A zone is told part by part, of the state that the cluster is in when the first part is told: what
+//! is kept meanwhile are pointers to that state's entries, 8 bytes for each Service. What changes after
+//! that has a later serial.
+//!
 //! ```text
 //! inside     the cluster's own zones      outside    those of k8s_external
 //! teller     what both have: Services by their addresses, or by their endpoints
