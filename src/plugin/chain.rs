@@ -16,6 +16,7 @@ use crate::{
 const CACHE: &str = "cache";
 
 /// The plugins of a server block, in the order of [`super::order`].
+#[allow(clippy::struct_excessive_bools)] // what its plugins are asked once, independent of each other
 pub struct Chain {
     plugins: Box<[Arc<dyn Plugin>]>,
     /// Those that have something to do on the way in, and on the way out.

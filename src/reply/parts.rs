@@ -31,7 +31,9 @@ impl Rest {
 
 impl fmt::Debug for Rest {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Rest").field("at", &self.at).finish()
+        out.debug_struct("Rest")
+            .field("at", &self.at)
+            .finish_non_exhaustive()
     }
 }
 
