@@ -132,7 +132,6 @@ impl Group {
     ) -> Reply {
         let round = Round {
             plan: &self.plan,
-            patience: self.patience(&start),
             start: &start,
             packet,
             way,
@@ -155,6 +154,7 @@ impl Group {
     }
 
     /// How long things may take.
+    #[cfg(target_os = "linux")]
     pub(super) fn patience(&self, start: &Start) -> Patience {
         Patience::new(start.order.len(), self.plan.read_timeout, start.all_down)
     }
@@ -260,7 +260,6 @@ impl Plan {
 struct Round<'g> {
     plan: &'g Plan,
     start: &'g Start,
-    patience: Patience,
     packet: &'g Arc<Packet>,
     way: Way,
 }
@@ -284,14 +283,13 @@ impl Round<'_> {
         first: Pin<&mut (impl Future<Output = Result<Reply, Failure>> + Send)>,
         begun: Instant,
     ) -> Reply {
-        let mut patience = self.patience;
-        let mut deadline = begun + patience.total;
+        let mut patience = self.patience(self.start.all_down);
         let mut tries: Vec<Try> = Vec::with_capacity(1);
         if self.next(&mut tries, begun).is_none() {
             return failure(Why::UpstreamUnreachable, "no forwarder defined");
         }
         let mut first = first.map(|answer| (0, answer));
-        let timer = sleep_until(self.wake(patience, &tries, deadline, true));
+        let timer = sleep_until(self.wake(patience, &tries, begun, true));
         let mut timer = std::pin::pin!(timer);
         // The usual case is one try and an answer: it needs no box and no set of futures.
         let early = tokio::select! {
@@ -332,15 +330,14 @@ impl Round<'_> {
                     }
                 },
                 () = &mut timer => {
-                    if Instant::now() >= deadline {
+                    if Instant::now() >= begun + patience.total {
                         // It may be slow, and no more: an answer or a check has marked it up meanwhile.
                         patience = self.patience_if_up(patience);
-                        deadline = begun + patience.total;
                     }
                     let now = Instant::now();
                     let last = tries.last().map_or(begun, |one| one.begun);
                     let is_over = !self.moves_on(&tries, kept.is_some()) && now >= last + patience.last;
-                    if now >= deadline || is_over {
+                    if now >= begun + patience.total || is_over {
                         break;
                     }
                     self.count_silent(patience, &mut tries, None);
@@ -349,7 +346,7 @@ impl Round<'_> {
             };
             moves_on &= self.moves_on(&tries, kept.is_some());
             if moves_on
-                && Instant::now() < deadline
+                && Instant::now() < begun + patience.total
                 && let Some(place) = self.next(&mut tries, Instant::now())
             {
                 let number = tries.len() - 1;
@@ -361,7 +358,7 @@ impl Round<'_> {
             let moves_on = self.moves_on(&tries, kept.is_some());
             timer
                 .as_mut()
-                .reset(self.wake(patience, &tries, deadline, moves_on));
+                .reset(self.wake(patience, &tries, begun, moves_on));
         }
         drop(running);
         self.count_silent(patience, &mut tries, None);
@@ -393,13 +390,8 @@ impl Round<'_> {
     }
 
     /// When to look again if nothing comes.
-    fn wake(
-        &self,
-        patience: Patience,
-        tries: &[Try],
-        deadline: Instant,
-        moves_on: bool,
-    ) -> Instant {
+    fn wake(&self, patience: Patience, tries: &[Try], begun: Instant, moves_on: bool) -> Instant {
+        let deadline = begun + patience.total;
         let last = tries.last().map_or_else(Instant::now, |one| one.begun);
         let pause = if moves_on && self.may_try(tries) {
             patience.step
@@ -417,6 +409,10 @@ impl Round<'_> {
         self.may_try(tries) && (!has_kept || tries.len() < self.start.order.len())
     }
 
+    fn patience(&self, all_down: bool) -> Patience {
+        Patience::new(self.start.order.len(), self.plan.read_timeout, all_down)
+    }
+
     /// The patience with upstreams that were all down at the start, and of which one is up now.
     fn patience_if_up(&self, patience: Patience) -> Patience {
         let Start {
@@ -426,7 +422,7 @@ impl Round<'_> {
         } = self.start;
         let mut places = (0..order.len()).filter_map(|at| order.at(at));
         if *all_down && places.any(|place| !members[place].upstream.is_down()) {
-            return Patience::new(order.len(), self.plan.read_timeout, false);
+            return self.patience(false);
         }
         patience
     }

@@ -24,7 +24,7 @@ async fn with_a_dead_authority() -> Upstream {
 #[tokio::test]
 async fn names_that_nobody_answers_do_not_mark_a_healthy_upstream_down() {
     let upstream = with_a_dead_authority().await;
-    let options = "read_timeout 40ms\n max_fails 1\n failfast_all_unhealthy_upstreams";
+    let options = "read_timeout 300ms\n max_fails 1\n failfast_all_unhealthy_upstreams";
     let served = Served::new(&format!(
         "forward . {} {{\n {options}\n}}",
         upstream.address

@@ -20,7 +20,8 @@ const NAME: &str = "dns.example";
 fn served(authority: &Authority, upstream: &Upstream, name: &str) -> Served {
     let (address, ca) = (upstream.address, authority.path("ca.pem"));
     Served::new(&format!(
-        "forward . quic://{}%{name}:{} {{\n tls {ca}\n}}",
+        // Without checks, which would be among what is asked.
+        "forward . quic://{}%{name}:{} {{\n tls {ca}\n max_fails 0\n}}",
         address.ip(),
         address.port()
     ))
@@ -132,7 +133,7 @@ async fn what_the_protocol_forbids_ends_the_connection_with_its_code() {
         });
         let (address, ca) = (upstream.address, authority.path("ca.pem"));
         let served = Served::new(&format!(
-            "forward . quic://{}%{NAME}:{} {{\n tls {ca}\n max_connect_attempts 1\n}}",
+            "forward . quic://{}%{NAME}:{} {{\n tls {ca}\n max_connect_attempts 1\n max_fails 0\n}}",
             address.ip(),
             address.port()
         ));

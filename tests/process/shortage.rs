@@ -119,7 +119,7 @@ impl Flood {
                 let name = format!("slow{number}.{zone}.");
                 let _ = client.send(&question(1, &name, RecordType::A));
                 while client.recv(&mut [0; 1500]).is_ok() {}
-                if number % 25 == 0 {
+                if number % 50 == 0 {
                     std::thread::sleep(Duration::from_millis(5));
                 }
             }
