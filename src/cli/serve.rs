@@ -490,7 +490,7 @@ impl Server {
 
 /// The error with all of its causes.
 fn in_words(error: StartError) -> String {
-    format!("{:#}", anyhow::Error::from(error))
+    plain::chain(&anyhow::Error::from(error))
 }
 
 fn follow(corefile: &Corefile, running: &Running) -> Changes {

@@ -353,7 +353,7 @@ fn blocks_of_one_listener_agree_on_the_streams_of_http2() {
     };
     let https = |streams| format!("https {{\n        max_streams {streams}\n    }}");
     let bound = |to: &str, streams| format!("bind {to}\n    {}", https(streams));
-    let wrong = "two blocks on port 443 say different max_streams: 4 and 3";
+    let wrong = "plugin/https: two blocks on port 443 say different max_streams: 4 and 3";
     for (first, second, told_at) in [
         (https(3), https(4), Some(11)),
         (https(3), https(3), None),

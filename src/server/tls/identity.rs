@@ -108,10 +108,10 @@ async fn follow(identity: Weak<Identity>, interval: Duration) {
         let refreshed = tokio::task::spawn_blocking(move || {
             if let Err(error) = identity.refresh() {
                 let certificate = identity.files.certificate.display();
-                let error = anyhow::Error::from(error);
+                let why = crate::plain::chain(&error.into());
                 tracing::warn!(
                     target: "plugin/tls",
-                    "{certificate} has changed and the one before is used on: {error:#}"
+                    "{certificate} has changed and the one before is used on: {why}"
                 );
             }
         });
