@@ -113,8 +113,7 @@ fn merge<K: Copy + Ord>(chunk: &[(K, u32)], add: &[K], remove: &[K]) -> Vec<(K, 
     loop {
         let next = match (there.peek(), add.peek()) {
             (Some((key, _)), Some(other)) => (*key).min(*other),
-            (Some((key, _)), None) => *key,
-            (None, Some(key)) => *key,
+            (Some((key, _)), None) | (None, Some(key)) => *key,
             (None, None) => return merged,
         };
         let mut count = there

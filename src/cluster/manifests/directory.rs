@@ -83,7 +83,7 @@ impl Directory {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.files.remove(&path);
                 }
-                Err(error) => self.keep(path, &error),
+                Err(error) => self.keep(&path, &error),
             }
         }
         self.report_ignored();
@@ -158,9 +158,9 @@ impl Directory {
 
     /// Complains of a file that cannot be opened, once for each reason, and keeps what it said
     /// before.
-    fn keep(&mut self, path: PathBuf, error: &io::Error) {
+    fn keep(&mut self, path: &Path, error: &io::Error) {
         let hash = self.hasher.hash_one(error.to_string());
-        let file = self.files.entry(path.clone()).or_default();
+        let file = self.files.entry(path.to_owned()).or_default();
         if std::mem::replace(&mut file.hash, hash) == hash {
             return;
         }
