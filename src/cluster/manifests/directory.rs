@@ -3,6 +3,7 @@
 use super::document::{Document, Fault, Id, Lost};
 use super::read::{self, Format};
 use crate::cluster::event::Event;
+use crate::plain;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::hash::BuildHasher;
@@ -176,11 +177,8 @@ impl Directory {
 /// Why a file cannot be read.
 fn reason(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => "may not be read; allow reading it".into(),
-        io::ErrorKind::InvalidData => "is not UTF-8".into(),
-        io::ErrorKind::FileTooLarge => "is longer than 64 MiB".into(),
-        io::ErrorKind::NotFound => "is not there".into(),
-        _ => format!("cannot be read ({error})"),
+        io::ErrorKind::FileTooLarge => "it is longer than 64 MiB".into(),
+        _ => plain::io(error),
     }
 }
 
