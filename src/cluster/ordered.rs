@@ -147,7 +147,9 @@ mod tests {
                 keys.sort_unstable();
                 if add {
                     ordered.change(&keys, &[]);
-                    keys.iter().for_each(|key| *map.entry(*key).or_default() += 1);
+                    for key in keys {
+                        *map.entry(key).or_default() += 1;
+                    }
                 } else {
                     let mut gone = Vec::new();
                     for key in keys {
