@@ -113,8 +113,7 @@ fn merge<K: Copy + Ord>(chunk: &[(K, u32)], add: &[K], remove: &[K]) -> Vec<(K, 
     loop {
         let next = match (there.peek(), add.peek()) {
             (Some((key, _)), Some(other)) => (*key).min(*other),
-            (Some((key, _)), None) => *key,
-            (None, Some(key)) => *key,
+            (Some((key, _)), None) | (None, Some(key)) => *key,
             (None, None) => return merged,
         };
         let mut count = there
@@ -148,7 +147,9 @@ mod tests {
                 keys.sort_unstable();
                 if add {
                     ordered.change(&keys, &[]);
-                    keys.iter().for_each(|key| *map.entry(*key).or_default() += 1);
+                    for key in keys {
+                        *map.entry(key).or_default() += 1;
+                    }
                 } else {
                     let mut gone = Vec::new();
                     for key in keys {

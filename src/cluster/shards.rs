@@ -23,8 +23,11 @@ pub(super) struct Shards<T> {
     /// The bucket's number is the hash shifted right by this.
     shift: u32,
     /// Buckets that were replaced, with the time of it.
-    retired: Mutex<VecDeque<(Instant, Arc<Bucket<T>>)>>,
+    retired: Mutex<Retired<Arc<Bucket<T>>>>,
 }
+
+/// Values that were replaced, with the time of it.
+struct Retired<V>(VecDeque<(Instant, V)>);
 
 /// A bucket that is replaced is freed after so long, or after [`RETIRED`] others.
 ///
@@ -45,7 +48,7 @@ impl<T: Clone> Shards<T> {
         Self {
             buckets: buckets.collect(),
             shift: u64::BITS - bits,
-            retired: Mutex::default(),
+            retired: Mutex::new(Retired(VecDeque::new())),
         }
     }
 
@@ -97,21 +100,12 @@ impl<T: Clone> Shards<T> {
 
     fn replace(&self, hash: u64, new: Bucket<T>) {
         let old = self.bucket(hash).swap(Arc::new(new));
-        self.retired.lock().push_back((Instant::now(), old));
-        self.release();
+        self.retired.lock().push(Instant::now(), old);
     }
 
     /// Frees what was replaced long enough ago. To be called now and then by the writer.
     pub(super) fn release(&self) {
-        let mut retired = self.retired.lock();
-        while let Some((at, _)) = retired.front()
-            && (retired.len() > RETIRED || at.elapsed() >= HELD)
-        {
-            retired.pop_front();
-        }
-        if retired.is_empty() {
-            retired.shrink_to(16);
-        }
+        self.retired.lock().release(Instant::now());
     }
 
     /// Everything, bucket by bucket: each bucket is of one moment, the whole need not be.
@@ -125,6 +119,25 @@ impl<T: Clone> Shards<T> {
     fn bucket(&self, hash: u64) -> &ArcSwap<Bucket<T>> {
         // A shift by 64, of a table with a single bucket, is not defined; there is none.
         &self.buckets[usize::try_from(hash >> self.shift).unwrap_or_default()]
+    }
+}
+
+impl<V> Retired<V> {
+    fn push(&mut self, now: Instant, value: V) {
+        self.0.push_back((now, value));
+        self.release(now);
+    }
+
+    /// Frees what has been held long enough, and what is too many.
+    fn release(&mut self, now: Instant) {
+        while let Some((at, _)) = self.0.front()
+            && (self.0.len() > RETIRED || now.saturating_duration_since(*at) >= HELD)
+        {
+            self.0.pop_front();
+        }
+        if self.0.is_empty() {
+            self.0.shrink_to(16);
+        }
     }
 }
 
@@ -196,18 +209,22 @@ mod tests {
     #[test]
     fn the_memory_of_a_replaced_bucket_is_not_used_again_at_once() {
         let shards = Shards::new(1);
-        let put = |number: u32| shards.put(0, number, |it| *it == number % 4);
-        put(0);
+        shards.put(0, 1, |_| false);
         let old = Arc::downgrade(&shards.load(0));
-        for number in 0..u32::try_from(RETIRED).unwrap() {
-            put(number);
-        }
+        shards.put(0, 2, |_| true);
+        assert_eq!(shards.load(0)[..], [2]);
+        let mut retired = shards.retired.lock();
+        let at = retired.0.back().unwrap().0;
+        retired.release(at);
         assert!(
             old.upgrade().is_some(),
-            "it may still be seen by an interrupted reader"
+            "an interrupted reader may still see it"
         );
-        put(0);
-        assert!(old.upgrade().is_none(), "what is held is bounded");
-        assert_eq!(shards.retired.lock().len(), RETIRED);
+        retired.release(at + HELD);
+        assert!(old.upgrade().is_none());
+        for _ in 0..2 * RETIRED {
+            retired.push(at, Arc::new(Box::from([3])));
+        }
+        assert_eq!(retired.0.len(), RETIRED, "what is held is bounded");
     }
 }

@@ -16,16 +16,16 @@ use tower::{BoxError, ServiceBuilder};
 
 use crate::trust::{Followed, Trusted};
 
-/// A connection that says nothing is asked whether it is alive after so long, and again each
-/// [`PROBE`] until [`DEAD`]: a server that goes without a word is noticed in seconds, though a watch
-/// may be silent for minutes.
+/// A connection that is quiet for so long is probed (TCP keepalive), and again after each [`PROBE`]
+/// until [`DEAD`]: a server that is gone without a FIN is noticed in seconds, though a watch may be
+/// silent for minutes.
 const QUIET: Duration = Duration::from_secs(5);
 
 /// See [`QUIET`].
 const PROBE: Duration = Duration::from_secs(2);
 
-/// What is sent and not acknowledged for so long is sent to nobody: the connection is closed
-/// (RFC 5482, `TCP_USER_TIMEOUT`).
+/// A connection on which data or a probe is not acknowledged for so long is closed
+/// (`TCP_USER_TIMEOUT`, RFC 5482).
 const DEAD: Duration = Duration::from_secs(10);
 
 /// How long a connection may take to be established.

@@ -5,6 +5,7 @@
 
 use super::super::source::SourceError;
 use super::failure::Failure;
+use crate::plain;
 use http::HeaderValue;
 use kube::config::AuthInfo;
 use parking_lot::Mutex;
@@ -92,9 +93,9 @@ fn inline(auth: &AuthInfo) -> Option<String> {
 
 fn read(path: &Path) -> Result<HeaderValue, String> {
     let mut text = String::new();
-    let file = fs::File::open(path).map_err(|error| error.to_string())?;
+    let file = fs::File::open(path).map_err(|error| plain::io(&error))?;
     io::Read::read_to_string(&mut io::Read::take(file, LONGEST), &mut text)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| plain::io(&error))?;
     header(&text)
 }
 
@@ -144,7 +145,10 @@ mod tests {
         assert!(auth.token.is_none());
         for (text, wanted) in [
             (r#"{"token": " \n"}"#, "token: it is empty"),
-            (r#"{"tokenFile": "/nonexistent"}"#, "/nonexistent: No such"),
+            (
+                r#"{"tokenFile": "/nonexistent"}"#,
+                "/nonexistent: it does not exist",
+            ),
         ] {
             let mut auth: AuthInfo = serde_json::from_str(text).unwrap();
             let error = Token::take(&mut auth).map(|_| ()).unwrap_err().to_string();

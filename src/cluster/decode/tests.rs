@@ -191,12 +191,12 @@ fn one_bad_part_is_left_out_and_the_rest_is_served() {
     assert_eq!(none, "");
     for (spec, status, flaw) in [
         (
-            good.replace("]", r#","ten"]"#),
+            good.replace(']', r#","ten"]"#),
             "{}".to_owned(),
             "spec.clusterIPs[1] \"ten\", expected an IP",
         ),
         (
-            good.replace("]", ",7,null,[],\"x\"]"),
+            good.replace(']', ",7,null,[],\"x\"]"),
             "{}".into(),
             "spec.externalIPs[1] 7, expected text",
         ),

@@ -3,7 +3,7 @@
 use super::owners::difference;
 use crate::cluster::named::{Named, NamedBy, NamedIn};
 use crate::cluster::object::{Service, ServiceKind, Slice};
-use crate::cluster::shards::{Tagged, tag};
+use crate::cluster::shards::{Found, Tagged, tag};
 use crate::cluster::state::Cluster;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ impl Renamed {
         }
         let hash = cluster.hash(&**namespace);
         let known = cluster.named_in(namespace);
-        let here = known.as_ref().map(|it| it.share());
+        let here = known.as_ref().map(Found::share);
         let here = here.unwrap_or_else(|| {
             let new = Arc::new(NamedIn {
                 namespace: Arc::clone(namespace),

@@ -3,6 +3,7 @@
 use super::document::{Document, Fault, Id, Lost};
 use super::read::{self, Format};
 use crate::cluster::event::Event;
+use crate::plain;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::hash::BuildHasher;
@@ -83,7 +84,7 @@ impl Directory {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.files.remove(&path);
                 }
-                Err(error) => self.keep(path, &error),
+                Err(error) => self.keep(&path, &error),
             }
         }
         self.report_ignored();
@@ -158,9 +159,9 @@ impl Directory {
 
     /// Complains of a file that cannot be opened, once for each reason, and keeps what it said
     /// before.
-    fn keep(&mut self, path: PathBuf, error: &io::Error) {
+    fn keep(&mut self, path: &Path, error: &io::Error) {
         let hash = self.hasher.hash_one(error.to_string());
-        let file = self.files.entry(path.clone()).or_default();
+        let file = self.files.entry(path.to_owned()).or_default();
         if std::mem::replace(&mut file.hash, hash) == hash {
             return;
         }
@@ -176,11 +177,8 @@ impl Directory {
 /// Why a file cannot be read.
 fn reason(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => "may not be read; allow reading it".into(),
-        io::ErrorKind::InvalidData => "is not UTF-8".into(),
-        io::ErrorKind::FileTooLarge => "is longer than 64 MiB".into(),
-        io::ErrorKind::NotFound => "is not there".into(),
-        _ => format!("cannot be read ({error})"),
+        io::ErrorKind::FileTooLarge => "it is longer than 64 MiB".into(),
+        _ => plain::io(error),
     }
 }
 

@@ -81,12 +81,7 @@ impl Root<'_> {
         };
         if let Err(syntax) = part.read(None) {
             let line = syntax.line.unwrap_or(1);
-            part.fault(
-                Lost::Unknown,
-                kind_in(self.text),
-                String::new(),
-                syntax.what,
-            );
+            part.fault(Lost::Unknown, kind_in(self.text), "", syntax.what);
             contents.faults[before].line = self.line + line;
             return;
         }
@@ -118,7 +113,7 @@ impl<'a> Part<'a, '_> {
             Field::Given(head) => head,
             Field::Odd(value) => {
                 let what = format!("{value}, expected a map of apiVersion, kind, metadata");
-                self.fault(Lost::Unknown, None, String::new(), what);
+                self.fault(Lost::Unknown, None, "", what);
                 return Ok(());
             }
         };
@@ -132,7 +127,7 @@ impl<'a> Part<'a, '_> {
         };
         if version.is_empty() || kind.is_empty() {
             let what = "no manifest: expected text for apiVersion and kind".to_owned();
-            self.fault(Lost::Unknown, None, String::new(), what);
+            self.fault(Lost::Unknown, None, "", what);
             return Ok(());
         }
         if let Some(item) = kind.strip_suffix("List")
@@ -152,7 +147,7 @@ impl<'a> Part<'a, '_> {
             Some(Value::Array(items)) => items,
             Some(_) => {
                 let what = "not a list, expected a list of objects".to_owned();
-                self.fault(Lost::Unknown, None, "items".into(), what);
+                self.fault(Lost::Unknown, None, "items", what);
                 return Ok(());
             }
         };
@@ -193,7 +188,7 @@ impl<'a> Part<'a, '_> {
         let Some(key) = key else {
             let expected = "lower-case letters, digits, '-' and '.'";
             let what = format!("metadata.name {name}, expected {expected}; the {kind} is left out");
-            self.fault(Lost::Unknown, known, "metadata.name".into(), what);
+            self.fault(Lost::Unknown, known, "metadata.name", what);
             return Ok(());
         };
         let mut flaws = Flaws::default();
@@ -221,17 +216,17 @@ impl<'a> Part<'a, '_> {
             Err(why) => {
                 let lost = Lost::Object(Id { kind: known, key });
                 let what = format!("{which}: {why}; it is left out");
-                self.fault(lost, known, String::new(), what);
+                self.fault(lost, known, "", what);
                 return Ok(());
             }
         }
         for flaw in flaws.iter() {
             let what = format!("{which}: {flaw}; left out");
-            self.fault(Lost::Fields(1), known, flaw.path.clone(), what);
+            self.fault(Lost::Fields(1), known, &flaw.path, what);
         }
         if flaws.more() > 0 {
             let what = format!("{which}: {} further fields are left out", flaws.more());
-            self.fault(Lost::Fields(flaws.more()), known, String::new(), what);
+            self.fault(Lost::Fields(flaws.more()), known, "", what);
         }
         Ok(())
     }
@@ -390,7 +385,7 @@ impl<'a> Part<'a, '_> {
         }
     }
 
-    fn fault(&mut self, lost: Lost, kind: Option<Kind>, place: String, what: String) {
+    fn fault(&mut self, lost: Lost, kind: Option<Kind>, place: &str, what: String) {
         let at = if place.is_empty() {
             self.at.trim_end_matches('.').to_owned()
         } else {
