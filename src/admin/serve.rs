@@ -106,7 +106,9 @@ pub(super) async fn accept(listener: TcpListener, desk: Desk) {
     let mut accept = Accept::new(Arc::new(listener), SPARES);
     let waiting = Arc::new(Semaphore::new(ENTERING));
     let admit = |stream: TcpStream, client: SocketAddr, entering| {
-        let visit = connection(stream, client.ip(), desk.clone(), entering);
+        // In the order of their coming as long as there is room.
+        let place = desk.gate.try_enter(client.ip());
+        let visit = connection(stream, client.ip(), place, desk.clone(), entering);
         tokio::spawn(visit);
     };
     loop {
@@ -128,8 +130,18 @@ pub(super) async fn accept(listener: TcpListener, desk: Desk) {
     }
 }
 
-async fn connection(stream: TcpStream, client: IpAddr, desk: Desk, entering: OwnedSemaphorePermit) {
-    let Some(place) = desk.gate.enter(client).await else {
+async fn connection(
+    stream: TcpStream,
+    client: IpAddr,
+    place: Option<Place>,
+    desk: Desk,
+    entering: OwnedSemaphorePermit,
+) {
+    let place = match place {
+        Some(place) => Some(place),
+        None => desk.gate.enter(client).await,
+    };
+    let Some(place) = place else {
         return;
     };
     drop(entering);

@@ -106,6 +106,16 @@ impl Gate {
             Ok(permit) => permit,
             Err(_) => self.make_room(client).await?,
         };
+        Some(self.place(client, permit))
+    }
+
+    /// The same where a place is free. Nothing is evicted.
+    pub(crate) fn try_enter(&self, client: IpAddr) -> Option<Place> {
+        let permit = Arc::clone(&self.0.free).try_acquire_owned().ok()?;
+        Some(self.place(client.to_canonical(), permit))
+    }
+
+    fn place(&self, client: IpAddr, permit: OwnedSemaphorePermit) -> Place {
         let mut taken = self.0.taken.lock();
         let of_client = Arc::clone(taken.clients.entry(client).or_default());
         of_client.fetch_add(1, Ordering::Relaxed);
@@ -120,12 +130,12 @@ impl Gate {
         taken.next += 1;
         taken.visitors.insert(id, Arc::clone(&visitor));
         drop(taken);
-        Some(Place {
+        Place {
             shared: Arc::clone(&self.0),
             visitor,
             id,
             _permit: permit,
-        })
+        }
     }
 
     /// Evicts for a connection of `client`, and waits for the place.
@@ -253,6 +263,16 @@ impl Places {
             None => None,
         };
         let process = process.enter(client).await?;
+        Some(Self { process, own })
+    }
+
+    /// The same where both are free. Nothing is evicted.
+    pub(super) fn try_enter(process: &Gate, own: Option<&Gate>, client: IpAddr) -> Option<Self> {
+        let own = match own {
+            Some(gate) => Some(gate.try_enter(client)?),
+            None => None,
+        };
+        let process = process.try_enter(client)?;
         Some(Self { process, own })
     }
 

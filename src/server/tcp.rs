@@ -124,8 +124,14 @@ impl Acceptor {
         let (gate, own_gate) = (desk.gate.clone(), terms.own_gate.clone());
         let (stop, working) = (desk.stop.clone(), desk.working.clone());
         let (scheme, entrance) = (self.scheme, desk.entrance.clone());
+        // In the order of their coming as long as there is room.
+        let places = Places::try_enter(&gate, own_gate.as_ref(), client.ip());
         tokio::spawn(async move {
-            let Some(places) = Places::enter(&gate, own_gate.as_ref(), client.ip()).await else {
+            let places = match places {
+                Some(places) => Some(places),
+                None => Places::enter(&gate, own_gate.as_ref(), client.ip()).await,
+            };
+            let Some(places) = places else {
                 tracing::debug!(%client, "all connections are busy, one more is refused");
                 return;
             };

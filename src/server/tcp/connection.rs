@@ -35,6 +35,9 @@ const INPUT: usize = 16 * 1024;
 /// Octets of replies that are gathered before they are written.
 const OUTPUT: usize = 64 * 1024;
 
+/// Bytes of replies after which others get their turn, whatever else a client has asked.
+const TURN: usize = 16 * 1024;
+
 /// How long a client may go on sending after it was told that nothing more is read.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -129,16 +132,23 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
                     }
                     self.rewind(timer.as_mut());
                 }
-                () = evicted.as_mut() => return self.evict(),
+                () = evicted.as_mut() => {
+                    self.evict();
+                    return Ok(());
+                }
             }
             if stopped && self.asked && !self.closing {
                 self.last_questions().await?;
             }
             if !self.write(evicted.as_mut()).await? {
-                return self.evict();
+                self.evict();
+                return Ok(());
             }
             if self.deadline < timer.deadline() {
                 self.rewind(timer.as_mut());
+            }
+            if message(&self.received).is_some() {
+                tokio::task::yield_now().await;
             }
         }
         self.close().await
@@ -276,6 +286,7 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
         let now = Instant::now();
         let mut taken = 0;
         while self.reads()
+            && output.len() < TURN
             && output.len() + self.unsent.len() < OUTPUT
             && let Some(question) = message(&octets[taken..])
         {
@@ -342,16 +353,15 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
         // Part by part: a zone may take longer than a client may stand still.
         for part in self.unsent.chunks(OUTPUT) {
             let mut writing = pin!(timeout(self.settings.write, self.stream.write_all(part)));
-            let written = match writing.as_mut().now_or_never() {
-                Some(written) => written,
-                None => {
-                    // Whatever is asked besides, it is the client that is waited for.
-                    self.places.idle();
-                    stood_still = true;
-                    tokio::select! {
-                        written = writing => written,
-                        () = evicted.as_mut() => return Ok(false),
-                    }
+            let written = if let Some(written) = writing.as_mut().now_or_never() {
+                written
+            } else {
+                // Whatever is asked besides, it is the client that is waited for.
+                self.places.idle();
+                stood_still = true;
+                tokio::select! {
+                    written = writing => written,
+                    () = evicted.as_mut() => return Ok(false),
                 }
             };
             written??;
@@ -369,7 +379,7 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
     }
 
     /// Closes at once, so that another connection can be had in its place.
-    fn evict(mut self) -> io::Result<()> {
+    fn evict(mut self) {
         if self.unsent.is_empty() {
             // What TLS says for good-bye is sent if there is room for it.
             let _ = self.stream.shutdown().now_or_never();
@@ -377,7 +387,6 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
             // What the client does not read need not be kept for it any longer.
             self.stream.abort();
         }
-        Ok(())
     }
 
     /// Says that nothing more comes. What the client still sends is read and thrown away: a
