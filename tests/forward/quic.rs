@@ -27,9 +27,11 @@ fn served(authority: &Authority, upstream: &Upstream, name: &str) -> Served {
     ))
 }
 
+/// The connections of questions for A records: health checks ask for others.
 fn connections(upstream: &Upstream) -> Vec<usize> {
-    let asked = upstream.asked();
-    asked.iter().map(|one| one.connection).collect()
+    let asked = upstream.asked().into_iter();
+    let asked = asked.filter(|one| one.question.rtype == Type::A);
+    asked.map(|one| one.connection).collect()
 }
 
 #[tokio::test]
