@@ -110,6 +110,8 @@ async fn both_methods_and_both_versions_are_answered() {
             let (status, age, body) = read(response, "cache-control").await;
             assert_eq!((status, age.as_str()), (200, "max-age=5"));
             assert_eq!(rcode(&body), Rcode::NOERROR);
+            // The client takes the next request when it has seen the end of the last response.
+            first.ready().await.unwrap();
             let response = first.send_request(request).await.unwrap();
             let (status, length, again) = read(response, "content-length").await;
             assert_eq!((status, length), (200, body.len().to_string()));
