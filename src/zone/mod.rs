@@ -237,6 +237,10 @@ impl View {
                 return Outcome::Denied(why);
             }
         };
+        if reply.truncated {
+            // The answer alone is more than there is room for.
+            reply.section_mut(crate::reply::Section::Additional).clear();
+        }
         let is_empty = reply.section(crate::reply::Section::Answer).is_empty();
         if is_empty && !reply.truncated {
             put_soa(place.suffix(), reply);

@@ -113,8 +113,6 @@ impl Answer<'_> {
                 is_target = true;
                 if records.insert((cluster, name, number)) && !self.srv(weight, number, name_below)
                 {
-                    // The answer alone is more than there is room for.
-                    self.reply.section_mut(Section::Additional).clear();
                     return;
                 }
             }

@@ -258,6 +258,11 @@ fn only_those_who_may_have_a_zone_get_it() {
         };
         for rtype in ["AXFR", "IXFR"] {
             let reply = asker.asks(&plugin, "cluster.local.", rtype).unwrap();
+            if transport == Transport::Udp && rtype == "IXFR" {
+                // The SOA record alone, for which no zone need come (RFC 1995 section 2).
+                assert_eq!((reply.rcode, reply.records().count()), (Rcode::NOERROR, 1));
+                continue;
+            }
             assert_eq!(reply.rcode, rcode, "{client} {transport:?}");
             let is_empty = reply.section(Section::Answer).is_empty();
             assert_eq!(is_empty, rcode == Rcode::REFUSED);
