@@ -25,7 +25,7 @@ fn idle(number: usize, port: u16) -> Socket {
         .unwrap();
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     socket.connect_timeout(&to.into(), PATIENCE).unwrap();
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         // It may have been evicted already.
         let _ = (&socket).write(b"GET /health HTTP/1.1\r\nHost:");
     }
