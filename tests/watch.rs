@@ -393,6 +393,20 @@ async fn refusals_of_a_streamed_list_are_waited_out() {
 }
 
 #[tokio::test]
+async fn an_ordinary_list_follows_at_once_where_a_streamed_one_fails() {
+    let api = server().await;
+    api.streamed_lists(StreamedLists::Refused(500));
+    let mut settings = settings(&api);
+    // With a pause between them, it would not be in sync before the deadline.
+    settings.timing.pause = 10 * DEADLINE;
+    settings.timing.longest_pause = 10 * DEADLINE;
+    let source = Source::start(settings, &Handle::current()).unwrap();
+    let synced = timeout(DEADLINE, source.cluster().synced_event());
+    synced.await.expect("in sync");
+    follows(&api, &source).await;
+}
+
+#[tokio::test]
 async fn a_list_that_fails_on_a_later_page_leaves_nothing_behind() {
     for fault in [
         Fault::Status(500),

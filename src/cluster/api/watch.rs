@@ -30,6 +30,9 @@ use tracing::{debug, info, warn};
 /// restored from a backup and not know the version at all.
 const TRUST: u32 = 5;
 
+/// So many streamed lists that broke off in a row, and the next list is an ordinary one.
+const MOST_BROKEN: u32 = 2;
+
 /// The same complaint is logged again after so long.
 const REPEAT: Duration = Duration::from_mins(5);
 
@@ -99,7 +102,7 @@ impl Watch {
         loop {
             let step = match &self.version {
                 Some(_) => self.follow(false).await,
-                None if self.streaming && self.broken_lists < 2 => self.follow(true).await,
+                None if self.streams_lists() => self.follow(true).await,
                 None => self.list().await,
             };
             match step {
@@ -127,6 +130,13 @@ impl Watch {
                 self.streaming = false;
                 return;
             }
+            // As an API server answers whose etcd cannot stream lists, or not yet after a start of both.
+            // It answers, so an ordinary list is worth asking for at once.
+            Failure::Status(500, _) if listing && self.streams_lists() => {
+                debug!("{}: no streamed list now: {failure}", self.kind.resource());
+                self.broken_lists = MOST_BROKEN;
+                return;
+            }
             // A server that ignores what it does not know streams events but never ends the list.
             Failure::Stalled(_) if listing => self.streaming = false,
             Failure::Broken(_) | Failure::Malformed(_) | Failure::Status(..) if listing => {
@@ -152,6 +162,11 @@ impl Watch {
             return;
         }
         sleep(self.pause.take()).await;
+    }
+
+    /// Whether the next list is to be a streamed one.
+    fn streams_lists(&self) -> bool {
+        self.streaming && self.broken_lists < MOST_BROKEN
     }
 
     /// The cluster does not know the kind, which is an extension: then there are none, and nobody
