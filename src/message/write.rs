@@ -17,6 +17,13 @@ const QUESTION_NAME: u16 = 12;
 /// among the first ones written; a longer list would make large replies quadratic.
 const REMEMBERED: usize = 48;
 
+/// How many of them may be targets of SRV records, which share fewer suffixes than they take room: the
+/// rest is left for other names.
+const TARGETS: usize = 32;
+
+/// Octets of an SRV record's data before its target: priority, weight and port (RFC 2782).
+const SRV_TARGET: usize = 6;
+
 /// Octets of a part of a transfer, unless a single record is longer: what a pointer of fourteen bits
 /// reaches, so that names in all of it can be compressed.
 const PART: usize = 0x4000;
@@ -205,6 +212,11 @@ impl Writer {
     fn data(&mut self, rtype: Type, data: &[u8], out: &mut Vec<u8>) {
         let names = (rtype.0 <= 16).then(|| reply::names_in(rtype)).flatten();
         let Some((before, names)) = names else {
+            let has_target = rtype == Type::SRV && data.len() > SRV_TARGET;
+            if has_target && self.compression.used < TARGETS {
+                // The addresses beside it have this name, and may point at it where it stands whole.
+                self.compression.remember(out.len() + SRV_TARGET);
+            }
             return out.extend_from_slice(data);
         };
         let (fixed, mut rest) = data.split_at(before.min(data.len()));
@@ -266,8 +278,8 @@ impl Compression {
     }
 }
 
-/// Whether the name at `place` of `out` is `name`. Only what the writer wrote is read, whose
-/// pointers go backwards.
+/// Whether the name at `place` of `out` is `name`. Only pointers that go backwards are followed, as all
+/// are that the writer makes; the data of an SRV record may hold anything.
 fn stands_at(mut name: &[u8], out: &[u8], mut place: usize) -> bool {
     loop {
         let Some(&size) = out.get(place) else {
@@ -277,7 +289,11 @@ fn stands_at(mut name: &[u8], out: &[u8], mut place: usize) -> bool {
             let Some(&low) = out.get(place + 1) else {
                 return false;
             };
-            place = usize::from(size & 0x3F) << 8 | usize::from(low);
+            let earlier = usize::from(size & 0x3F) << 8 | usize::from(low);
+            if earlier >= place {
+                return false;
+            }
+            place = earlier;
             continue;
         }
         let length = usize::from(size) + 1;
@@ -485,6 +501,83 @@ mod tests {
             "{}",
             out.len()
         );
+    }
+
+    /// A reply with SRV records that lead to `targets`, each with its address beside it.
+    fn services(targets: &[Name]) -> Reply {
+        let mut reply = Reply::default();
+        for target in targets {
+            let data = Data::Srv {
+                priority: 0,
+                weight: 16,
+                port: 80,
+                target: target.as_ref(),
+            };
+            reply.answer(Type::SRV, 5, data);
+            let (owner, address) = (Owner::Name(target.as_ref()), Ipv4Addr::new(10, 0, 0, 1));
+            reply.push(Section::Additional, owner, Type::A, 5, Data::A(address));
+        }
+        reply
+    }
+
+    #[test]
+    fn addresses_point_at_the_targets_that_they_are_of() {
+        let query = query("_http._tcp.db.shop.svc.cluster.local", Type::SRV);
+        for (text, targets) in [
+            ("db.shop.svc.cluster.local", 3),
+            ("Db.shop.svc.cluster.local", 3),
+            ("example.net", 3),
+            ("example.net", 60),
+        ] {
+            let target = |number| Name::parse(&format!("db-{number}.{text}")).unwrap();
+            let targets: Vec<Name> = (0..targets).map(target).collect();
+            let mut query = query.clone();
+            query.transport = crate::query::Transport::Tcp;
+            let out = written(&query, &services(&targets));
+            let mut read = Reply::default();
+            read_reply(&out, &mut read).unwrap();
+            let owners = read.section(Section::Additional).iter();
+            let owners = owners.map(|record| match read.owner(record) {
+                Owner::Name(name) => name.to_name(),
+                Owner::Question => query.asked.name,
+            });
+            assert_eq!(owners.collect::<Vec<_>>(), targets);
+            let question = 12 + query.asked.name.as_wire().len() + 4;
+            let records = targets
+                .iter()
+                .map(|it| 12 + 6 + it.as_wire().len() + 12 + 4);
+            let least = question + records.sum::<usize>();
+            if targets.len() < TARGETS {
+                assert_eq!(out.len(), least, "{text}");
+            } else {
+                assert!(out.len() < least + 5 * targets.len(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn srv_data_that_are_no_name_are_never_pointed_at() {
+        let query = query("x.cluster.local", Type::SRV);
+        let target = Name::parse("db-0.example.net").unwrap();
+        // Before the data stand a header, the question, and twelve octets of the record.
+        let own = u16::try_from(12 + query.asked.name.as_wire().len() + 4 + 12 + 6).unwrap();
+        let to_itself = (0xC000 | own).to_be_bytes();
+        let to_the_next = (0xC000 | (own + 2)).to_be_bytes();
+        let cases = [
+            vec![],
+            vec![0; 6],
+            [&[0; 6], &to_itself[..]].concat(),
+            [&[0; 6], &to_the_next[..]].concat(),
+            [&[0; 6], &b"\x04db-0\x07example\x03"[..]].concat(),
+        ];
+        for data in cases {
+            let mut reply = services(&[target]);
+            reply.section_mut(Section::Answer).clear();
+            reply.answer(Type::SRV, 5, Data::Raw(&data));
+            let out = written(&query, &reply);
+            let whole = usize::from(own) - 6 + data.len() + target.as_wire().len() + 10 + 4;
+            assert_eq!(out.len(), whole, "{data:?}");
+        }
     }
 
     #[test]
