@@ -43,12 +43,14 @@ impl Answer<'_> {
         let import = entry.import.as_deref().ok_or(missing)?;
         let front = Front::from(import);
         if !import.headless {
+            if self.view.rules.ignore_empty_service && !is_imported_up(entry) {
+                return Err(Why::EmptyService);
+            }
             return self.import_by_addresses(front, part);
         }
-        let is_up = || entry.imported.iter().any(|slice| has_ready(slice));
         let (only, missing) = match part {
             Part::Whole => (Only::All, Why::NoReadyEndpoint),
-            Part::Port(_) if !is_up() => return Err(Why::NoReadyEndpoint),
+            Part::Port(_) if !is_imported_up(entry) => return Err(Why::NoReadyEndpoint),
             Part::Port(port) => (Only::Port(port), Why::NoSuchPort),
             Part::Member { cluster, endpoint } => (
                 Only::Member(cluster, Sought::new(endpoint)),
@@ -85,6 +87,11 @@ impl Answer<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether any endpoint of a ServiceImport is ready.
+pub(super) fn is_imported_up(entry: &Entry) -> bool {
+    entry.imported.iter().any(|slice| has_ready(slice))
 }
 
 fn has_ready(slice: &Slice) -> bool {

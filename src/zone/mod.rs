@@ -72,7 +72,7 @@ pub struct Rules {
     pub namespaces: Box<[Box<str>]>,
     /// Whether endpoints without a hostname are called by their pod's name.
     pub endpoint_pod_names: bool,
-    /// Whether a Service that has cluster addresses and no ready endpoint is hidden.
+    /// Whether a Service or ServiceImport that has addresses and no ready endpoint is hidden.
     pub ignore_empty_service: bool,
     /// Whether the endpoints of a headless Service have names by topology zone.
     pub zonal: bool,

@@ -155,11 +155,11 @@ impl Answer<'_> {
 const SRV: usize = 6;
 
 /// Pairs of an address and a port that share the weight; with more of them it is 1 for each.
-const SHARED: usize = 100;
+pub(super) const SHARED: usize = 100;
 
 /// A hundred shared among `pairs` of an address and a port, those included that make no record of
 /// their own; at least 1.
-fn weight(pairs: usize) -> u16 {
+pub(super) fn weight(pairs: usize) -> u16 {
     let share = SHARED.checked_div(pairs).unwrap_or(SHARED).max(1);
     u16::try_from(share).expect("at most 100")
 }

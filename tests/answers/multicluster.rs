@@ -6,6 +6,7 @@ use lodestone::{
     cluster::Object,
     plugin::transfer::{Config, Rule, Transfers, Whom},
     query::{Query, Transport},
+    zone::Rules,
 };
 
 use crate::{
@@ -50,6 +51,24 @@ fn server() -> Server {
         ..Setting::default()
     };
     setting.serve(objects())
+}
+
+/// The multicluster zone as a whole.
+fn transferred(server: &Server) -> String {
+    let config = Config {
+        rules: vec![Rule {
+            zones: [name(".")].into_iter().collect(),
+            to: vec![Whom::Anyone],
+            ..Rule::default()
+        }],
+    };
+    let plugin = Transfers::new(config, vec![Arc::clone(&server.view) as _]);
+    let question = question("clusterset.local.", "AXFR");
+    let query = Query {
+        transport: Transport::Tcp,
+        ..Query::internal(question)
+    };
+    written(&question, &ask_as(&plugin, query).unwrap())
 }
 
 #[test]
@@ -167,22 +186,52 @@ fn services_and_imports_do_not_mix() {
 }
 
 #[test]
+fn empty_imports_may_be_hidden() {
+    let web = ["http/TCP/80"];
+    let slice = |import: &str, endpoint: &str| {
+        let slice = fixture::slice("testns", "", import, &web, &[endpoint]);
+        fixture::imported(import, "near", slice)
+    };
+    let mut objects = fixture::cluster();
+    for (name, address) in [
+        ("up", "10.200.1.1"),
+        ("down", "10.200.1.2"),
+        ("bare", "10.200.1.3"),
+    ] {
+        objects.push(fixture::import("testns", name, &[address], &web));
+    }
+    objects.extend([slice("up", "172.6.0.1"), slice("down", "172.6.0.2 unready")]);
+    let setting = Setting {
+        zones: "clusterset.local. cluster.local.",
+        multicluster: &["clusterset.local."],
+        rules: Rules {
+            ignore_empty_service: true,
+            ..Rules::default()
+        },
+        ..Setting::default()
+    };
+    let server = setting.serve(objects);
+    server.check(
+        "
+        ? up.testns.svc.clusterset.local. A
+        NOERROR ClusterRecord
+        up.testns.svc.clusterset.local. 5 IN A 10.200.1.1
+        ? down.testns.svc.clusterset.local. A
+        NXDOMAIN EmptyService, clusterset.local.
+        ? _http._tcp.down.testns.svc.clusterset.local. SRV
+        NXDOMAIN EmptyService, clusterset.local.
+        ? bare.testns.svc.clusterset.local. TXT
+        NXDOMAIN EmptyService, clusterset.local.
+        ",
+    );
+    let whole = transferred(&server);
+    let told = |name: &str| whole.contains(&format!("{name}.testns.svc.clusterset.local. 5 IN A"));
+    assert_eq!(["up", "down", "bare"].map(told), [true, false, false]);
+}
+
+#[test]
 fn imports_are_transferred_under_the_names_that_they_have() {
-    let server = server();
-    let config = Config {
-        rules: vec![Rule {
-            zones: [name(".")].into_iter().collect(),
-            to: vec![Whom::Anyone],
-            ..Rule::default()
-        }],
-    };
-    let plugin = Transfers::new(config, vec![Arc::clone(&server.view) as _]);
-    let question = question("clusterset.local.", "AXFR");
-    let query = Query {
-        transport: Transport::Tcp,
-        ..Query::internal(question)
-    };
-    let told = written(&question, &ask_as(&plugin, query).unwrap());
+    let told = transferred(&server());
     let told: Vec<&str> = told.lines().skip(3).collect();
     let expected = [
         "clusterset.local. 5 IN NS ns.dns.clusterset.local.",

@@ -9,8 +9,8 @@ use crate::{
     reply::{Owner, Reply, Section},
     wire::{Name, NameRef},
     zone::{
-        View, Zones, apex::name_server, distinct::Distinct, endpoint::Only, lookup::is_up,
-        target::Target,
+        View, Zones, apex::name_server, distinct::Distinct, endpoint::Only, import::is_imported_up,
+        lookup::is_up, target::Target,
     },
 };
 
@@ -49,7 +49,7 @@ impl View {
                 }
             }
             ServiceKind::Headless => {
-                teller.endpoints(self.select(entry, Only::All), &target, false);
+                teller.endpoints(self.select(entry, Only::All), &target);
             }
         }
     }
@@ -60,8 +60,8 @@ impl View {
             return;
         };
         if import.headless {
-            teller.endpoints(self.select_imported(entry, Only::All), &target, false);
-        } else {
+            teller.endpoints(self.select_imported(entry, Only::All), &target);
+        } else if !self.rules.ignore_empty_service || is_imported_up(entry) {
             teller.front(&import.ips, &import.ports, &target);
         }
     }

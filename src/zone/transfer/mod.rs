@@ -11,11 +11,13 @@
 //! ```text
 //! inside     the cluster's own zones      outside    those of k8s_external
 //! teller     what both have: Services by their addresses, or by their endpoints
+//! weights    the weights of SRV records in answers
 //! ```
 
 mod inside;
 mod outside;
 mod teller;
+mod weights;
 
 use std::sync::{Arc, OnceLock};
 

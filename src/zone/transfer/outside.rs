@@ -40,7 +40,7 @@ impl External {
             }
             Some(external) => teller.front(&external.addresses, &service.ports, &target),
             None if self.shows_endpoints_of(service) => {
-                teller.endpoints(self.view.select(entry, Only::All), &target, true);
+                teller.endpoints(self.view.select(entry, Only::All), &target);
             }
             None => {}
         }
@@ -76,7 +76,7 @@ impl Whole for External {
     }
 
     fn teller<'a>(&self, zone: NameRef<'a>, glue: &'a Glue, reply: &'a mut Reply) -> Teller<'a> {
-        Teller::new(zone, self.ttl(), glue, reply)
+        Teller::new(zone, self.ttl(), glue, reply).as_answered()
     }
 
     fn entry(&self, entry: &Entry, teller: &mut Teller<'_>) {

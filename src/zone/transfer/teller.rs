@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, net::IpAddr};
 
+use super::weights::Weights;
 use crate::{
     cluster::Port,
     reply::{Data, Owner, Reply, Section},
@@ -10,6 +11,7 @@ use crate::{
         addresses,
         distinct::Distinct,
         endpoint::{EndpointName, LabelBuffer, Selection, cluster_of, protocol},
+        srv::weight,
         target::Target,
     },
 };
@@ -52,6 +54,7 @@ pub struct Teller<'a> {
     /// The addresses of name servers, which may be those of Services told later: a record is told
     /// once (RFC 2181 §5).
     glue: &'a Glue,
+    as_answered: bool,
     reply: &'a mut Reply,
 }
 
@@ -62,7 +65,18 @@ impl<'a> Teller<'a> {
             zone,
             ttl,
             glue,
+            as_answered: false,
             reply,
+        }
+    }
+
+    /// The same with the SRV records that answers have: at the names of headless Services and of
+    /// their endpoints too, and with the weights of answers. Otherwise they are those of CoreDNS's
+    /// transfers.
+    pub fn as_answered(self) -> Self {
+        Self {
+            as_answered: true,
+            ..self
         }
     }
 
@@ -98,44 +112,55 @@ impl<'a> Teller<'a> {
         if addresses.is_empty() {
             return;
         }
-        self.ports(service.as_ref(), ports, &[service]);
+        self.whole_ports(service.as_ref(), ports, addresses.len());
+        self.named_ports(service.as_ref(), ports, &[service], addresses.len());
     }
 
-    /// The ports of a Service, each of which leads to every target: at the Service's own name, and
-    /// at that of the port, if it has one.
-    fn ports(&mut self, service: NameRef<'_>, ports: &[Port], targets: &[Name]) {
-        self.whole_ports(service, ports, targets);
-        self.named_ports(service, ports, targets);
-    }
-
-    fn whole_ports(&mut self, service: NameRef<'_>, ports: &[Port], targets: &[Name]) {
+    /// The ports of a Service with so many addresses, at its own name.
+    fn whole_ports(&mut self, service: NameRef<'_>, ports: &[Port], addresses: usize) {
+        let weight = self.share(addresses * ports.len());
         let mut numbers = Vec::new();
         for port in ports {
             let Some(number) = port.number else { continue };
             if !numbers.contains(&number) {
                 numbers.push(number);
+                self.srv(service, weight, number, service);
+            }
+        }
+    }
+
+    /// The ports of a Service, at the names of those that have one: each leads to every target.
+    /// `reached` counts what shares the weight of one port.
+    fn named_ports(
+        &mut self,
+        service: NameRef<'_>,
+        ports: &[Port],
+        targets: &[Name],
+        reached: usize,
+    ) {
+        for (at, port) in ports.iter().enumerate() {
+            let has_name = |other: &&Port| {
+                port_label(other) == port_label(port) && protocol(other) == protocol(port)
+            };
+            let is_same = |other: &Port| has_name(&other) && other.number == port.number;
+            if let Some(number) = port.number
+                && !ports[..at].iter().any(is_same)
+                && let Some(owner) = port_name(service, port)
+            {
+                let weight = self.share(reached * ports.iter().filter(has_name).count());
                 for target in targets {
-                    self.srv(service, WHOLE, number, target.as_ref());
+                    self.srv(owner.as_ref(), weight, number, target.as_ref());
                 }
             }
         }
     }
 
-    fn named_ports(&mut self, service: NameRef<'_>, ports: &[Port], targets: &[Name]) {
-        for (at, port) in ports.iter().enumerate() {
-            let is_same = |other: &Port| {
-                port_label(other) == port_label(port)
-                    && protocol(other) == protocol(port)
-                    && other.number == port.number
-            };
-            if let Some(number) = port.number
-                && !ports[..at].iter().any(is_same)
-                && let Some(owner) = port_name(service, port)
-            {
-                for target in targets {
-                    self.srv(owner.as_ref(), WHOLE, number, target.as_ref());
-                }
-            }
+    /// The weight of one of so many pairs of an address and a port.
+    fn share(&self, pairs: usize) -> u16 {
+        if self.as_answered {
+            weight(pairs)
+        } else {
+            WHOLE
         }
     }
 
@@ -145,21 +170,20 @@ impl<'a> Teller<'a> {
         let service = target.name().to_name();
         if let Some(first) = hosts.first() {
             self.alias(service.as_ref(), first.as_ref());
-            self.named_ports(service.as_ref(), ports, hosts);
+            self.named_ports(service.as_ref(), ports, hosts, hosts.len());
         }
     }
 
-    /// What is reached by its endpoints. With `whole`, SRV records are told at the names of the
-    /// Service and of its endpoints too, besides those of ports.
-    pub fn endpoints(&mut self, selection: Selection<'_>, target: &Target, whole: bool) {
+    /// What is reached by its endpoints.
+    pub fn endpoints(&mut self, selection: Selection<'_>, target: &Target) {
         let service = target.name().to_name();
+        let mut weights = self.as_answered.then(|| Weights::new(selection));
         let mut addresses = Distinct::new();
         let mut named = Distinct::new();
         let mut ports = Distinct::new();
         let mut numbers = Distinct::new();
         for slice in selection.slices {
-            let weight = u16::try_from(100 / slice.ready().count().clamp(1, 100));
-            let weight = weight.expect("at most 100");
+            let by_slice = weight(slice.ready().count());
             let cluster = if selection.imported {
                 cluster_of(slice)
             } else {
@@ -183,16 +207,18 @@ impl<'a> Teller<'a> {
                 }
                 let below = below.to_name();
                 for port in &*slice.ports {
-                    if let Some(number) = port.number.filter(|_| whole)
+                    let Some(number) = port.number else { continue };
+                    if let Some(weights) = &weights
                         && numbers.insert((cluster, name, number))
                     {
-                        self.srv(service.as_ref(), weight, number, below.as_ref());
-                        self.srv(below.as_ref(), weight, number, below.as_ref());
+                        let (all, own) = (weights.service(), weights.endpoint(name));
+                        self.srv(service.as_ref(), all, number, below.as_ref());
+                        self.srv(below.as_ref(), own, number, below.as_ref());
                     }
-                    if let Some(number) = port.number
-                        && ports.insert((cluster, name, port))
+                    if ports.insert((cluster, name, port))
                         && let Some(owner) = port_name(service.as_ref(), port)
                     {
+                        let weight = weights.as_mut().map_or(by_slice, |it| it.port(port));
                         self.srv(owner.as_ref(), weight, number, below.as_ref());
                     }
                 }
