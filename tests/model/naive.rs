@@ -288,6 +288,12 @@ impl Model<'_> {
         self.shown(namespace)?;
         let key = (namespace.to_owned(), import.to_owned());
         let found = self.world.imports.get(&key).ok_or(Missing)?;
+        if self.rules.ignore_empty_service
+            && matches!(found, Import::Addresses(..))
+            && self.members(namespace, import).is_empty()
+        {
+            return Err(Missing);
+        }
         let whole = format!("{import}.{namespace}.svc.{}", answer.zone);
         // Of two labels, one underscore makes a port of them.
         let port = match below {
