@@ -36,17 +36,17 @@ fn terminate_fails_readiness_at_once_and_answers_through_lameduck() {
 
 #[test]
 fn a_start_that_waits_for_the_cluster_ends_at_once() {
-    // An API server that takes connections and says nothing.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let api = silent.local_addr().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("Corefile");
-    let corefile = format!(
-        ".:0 {{\n    bind 127.0.0.1\n    kubernetes cluster.local {{\n        endpoint \
-         http://{api}\n        startup_timeout 1h\n    }}\n}}\n"
-    );
-    std::fs::write(&path, corefile).unwrap();
     for signal in ["TERM", "INT", "QUIT"] {
+        // An API server that takes connections and says nothing. The next process has its own.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let api = silent.local_addr().unwrap();
+        let corefile = format!(
+            ".:0 {{\n    bind 127.0.0.1\n    kubernetes cluster.local {{\n        endpoint \
+             http://{api}\n        startup_timeout 1h\n    }}\n}}\n"
+        );
+        std::fs::write(&path, corefile).unwrap();
         let mut command = program();
         let command = command.arg("-conf").arg(&path).stdout(Stdio::null());
         let mut child = command.spawn().unwrap();
