@@ -1,19 +1,90 @@
 //! Errors of the system and of libraries in words that whoever wrote a Corefile can act on. What is
 //! not known here comes in the words of its origin.
 
-use std::io::{self, ErrorKind};
+use std::{
+    fs::File,
+    io::{self, ErrorKind, Read},
+    os::unix::fs::FileTypeExt,
+    path::Path,
+};
 
-use rustls::{InconsistentKeys, pki_types::pem};
+use rustls::{
+    InconsistentKeys,
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
+};
 
 /// Why a file, or what else has a path, cannot be used.
 pub fn io(error: &io::Error) -> String {
     match error.kind() {
+        // Words that a part of this program chose say more than their kind.
+        _ if error.get_ref().is_some() => without_number(error.to_string()),
         ErrorKind::NotFound => "it does not exist".to_owned(),
         ErrorKind::PermissionDenied => "this process has no right to it".to_owned(),
         ErrorKind::IsADirectory => "it is a directory".to_owned(),
         ErrorKind::NotADirectory => "a part of its path is no directory".to_owned(),
         ErrorKind::InvalidData => "it is no text in UTF-8".to_owned(),
-        _ => error.to_string(),
+        _ => without_number(error.to_string()),
+    }
+}
+
+/// Refuses a named pipe where a file is meant, for who is about to open it: that waits for a writer,
+/// perhaps for ever.
+///
+/// # Errors
+/// It is a pipe, or there is nothing at this path.
+pub fn not_a_pipe(path: impl AsRef<Path>) -> io::Result<()> {
+    if std::fs::metadata(path)?.file_type().is_fifo() {
+        return Err(io::Error::other("it is a pipe, not a file"));
+    }
+    Ok(())
+}
+
+/// The certificates of a file in PEM form, perhaps none.
+///
+/// # Errors
+/// The file cannot be read, or one of them is damaged.
+pub fn certificates(path: impl AsRef<Path>) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
+    not_a_pipe(&path).map_err(pem::Error::Io)?;
+    CertificateDer::pem_file_iter(path)?.collect()
+}
+
+/// The first private key of a file in PEM form.
+///
+/// # Errors
+/// The file cannot be read, or holds no private key.
+pub fn private_key(path: impl AsRef<Path>) -> Result<PrivateKeyDer<'static>, pem::Error> {
+    not_a_pipe(&path).map_err(pem::Error::Io)?;
+    PrivateKeyDer::from_pem_file(path)
+}
+
+/// The system's words for an error, without its number.
+fn without_number(mut text: String) -> String {
+    if let Some(end) = text.find(" (os error ") {
+        text.truncate(end);
+    }
+    text
+}
+
+/// What is wrong with a regular expression, in one line.
+pub fn regex(error: &regex::Error) -> String {
+    // The engine draws the pattern over several lines; what is wrong stands in the last one.
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default().trim();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
+}
+
+/// Why changes of a file cannot be watched.
+pub fn watch(error: &notify::Error) -> String {
+    match &error.kind {
+        notify::ErrorKind::Io(error) => io(error),
+        notify::ErrorKind::PathNotFound => "it does not exist".to_owned(),
+        notify::ErrorKind::MaxFilesWatch => {
+            "the system's limit of watches is reached (fs.inotify.max_user_watches)".to_owned()
+        }
+        _ => without_number(error.to_string()),
     }
 }
 
@@ -27,12 +98,11 @@ pub fn chain(error: &anyhow::Error) -> String {
 }
 
 /// Why nothing can be read from a file in PEM form.
-pub fn pem(error: &pem::Error) -> String {
+pub fn pem(error: &pem::Error, path: impl AsRef<Path>) -> String {
     match error {
         pem::Error::Io(error) => io(error),
-        pem::Error::NoItemsFound => {
-            "there is none in it: it begins with a line '-----BEGIN ...-----'".to_owned()
-        }
+        pem::Error::NoItemsFound => instead_of_pem(path),
+        pem::Error::Base64Decode(_) if instead_of_pem(&path) == ENCRYPTED => ENCRYPTED.to_owned(),
         pem::Error::MissingSectionEnd { end_marker } => format!(
             "it is cut short: the line '-----END {}-----' is missing",
             String::from_utf8_lossy(end_marker)
@@ -43,6 +113,39 @@ pub fn pem(error: &pem::Error) -> String {
         }
         pem::Error::Base64Decode(_) => "it is damaged: a line of it is no base64".to_owned(),
         other => other.to_string(),
+    }
+}
+
+const ENCRYPTED: &str = "the key in it is encrypted, and a server has no passphrase: write it without \
+                         one, by 'openssl pkey -in FILE -out NEW'";
+
+/// What a file holds in which a certificate or a key was not found.
+pub fn instead_of_pem(path: impl AsRef<Path>) -> String {
+    const LOOKED_AT: u64 = 64 << 10;
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(LOOKED_AT).read_to_end(&mut start));
+    if let Err(error) = read {
+        return io(&error);
+    }
+    let text = String::from_utf8_lossy(&start);
+    let mut lines = text.lines().map(str::trim);
+    let label = lines
+        .find_map(|line| line.strip_prefix("-----BEGIN ")?.strip_suffix("-----"))
+        .filter(|label| label.len() <= 64);
+    match label {
+        // PKCS #8 says so in the label, the older forms in a header (RFC 1421).
+        Some(label) if label.contains("ENCRYPTED") || text.contains("Proc-Type: 4,ENCRYPTED") => {
+            ENCRYPTED.to_owned()
+        }
+        Some(label) => format!("what it holds is '{label}'"),
+        None if start.is_empty() => "it is empty".to_owned(),
+        // A sequence of ASN.1, longer than 127 bytes.
+        None if start.starts_with(&[0x30]) && start.get(1).is_some_and(|byte| *byte > 0x80) => {
+            "it is in DER form, not in PEM: convert it, by 'openssl x509 -inform DER' or 'openssl \
+             pkey -inform DER'"
+                .to_owned()
+        }
+        None => "there is none in it: it begins with a line '-----BEGIN ...-----'".to_owned(),
     }
 }
 
@@ -74,14 +177,15 @@ pub fn yaml(error: &serde_saphyr::Error) -> String {
             "expected mapping start",
             "lines of the form 'key: value' are expected here",
         )
-        .replace("expected string scalar", "a text is expected here");
+        .replace("expected string scalar", "a text is expected here")
+        .replace("unknown variant", "unknown value")
+        // An empty text among the values is no help.
+        .replace("expected one of , ", "expected one of ");
     format!("it is not the YAML that it must be: {first}")
 }
 
 #[cfg(test)]
 mod tests {
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-
     use super::*;
 
     #[test]
@@ -95,14 +199,28 @@ mod tests {
             path
         };
         let key = |text: Option<&[u8]>| {
-            pem(&PrivateKeyDer::from_pem_file(read("key", text)).unwrap_err())
+            let path = read("key", text);
+            pem(&PrivateKeyDer::from_pem_file(&path).unwrap_err(), path)
         };
         assert_eq!(key(None), "it does not exist");
         assert!(key(Some(b"hello")).starts_with("there is none in it"));
         let cut = b"-----BEGIN CERTIFICATE-----\nAAAA\n";
-        let cut = CertificateDer::from_pem_file(read("cut", Some(cut))).unwrap_err();
+        let encrypted =
+            b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        assert!(key(Some(encrypted)).contains("passphrase"));
+        let older = b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+        assert!(key(Some(older)).contains("passphrase"));
+        let public = b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
+        assert_eq!(key(Some(public)), "what it holds is 'PUBLIC KEY'");
+        assert!(key(Some(b"\x30\x82\x01\x00")).contains("DER"));
+        let cut_path = read("cut", Some(cut));
+        let cut = CertificateDer::from_pem_file(&cut_path).unwrap_err();
         let wanted = "it is cut short: the line '-----END CERTIFICATE-----' is missing";
-        assert_eq!(pem(&cut), wanted);
+        assert_eq!(pem(&cut, cut_path), wanted);
+        let full = io::Error::from_raw_os_error(28);
+        assert_eq!(super::io(&full), "No space left on device");
+        let own = io::Error::new(ErrorKind::InvalidData, "5 bytes are too few");
+        assert_eq!(super::io(&own), "5 bytes are too few");
         let directory = std::fs::read_to_string(folder.path()).unwrap_err();
         assert_eq!(io(&directory), "it is a directory");
         let binary = std::fs::read_to_string(read("binary", Some(b"\xFF\xFE"))).unwrap_err();

@@ -12,7 +12,7 @@ use std::{
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::config::settings::Reload;
+use crate::{config::settings::Reload, plain};
 
 /// How long a change must have settled before it is looked at: an editor's save and a ConfigMap's
 /// update are several events within a few milliseconds.
@@ -100,17 +100,18 @@ fn watch<'a>(
         }
     };
     let mut watcher = notify::recommended_watcher(handler)
-        .inspect_err(
-            |error| tracing::warn!(target: "plugin/reload", "changes are only polled: {error}"),
-        )
+        .inspect_err(|error| {
+            let why = plain::watch(error);
+            tracing::warn!(target: "plugin/reload", "changes are only polled: {why}");
+        })
         .ok()?;
     let mut directories: Vec<PathBuf> = files.map(directory_of).collect();
     directories.sort();
     directories.dedup();
     for directory in directories {
         if let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive) {
-            let directory = directory.display();
-            tracing::warn!(target: "plugin/reload", "changes in {directory} are only polled: {error}");
+            let (directory, why) = (directory.display(), plain::watch(&error));
+            tracing::warn!(target: "plugin/reload", "changes in {directory} are only polled: {why}");
         }
     }
     Some(watcher)

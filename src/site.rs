@@ -22,6 +22,7 @@ use crate::{
     corefile::{Key, Transport, Zone},
     interfaces::HostAddress,
     metrics::Metrics,
+    plain,
     plugin::{Block, Build, BuildError, Chain, Parts, Plugin},
     server::{
         limits::StreamSettings,
@@ -193,8 +194,8 @@ fn warn_of_root(block: &ServerBlock) {
         return;
     };
     if let Err(error) = std::fs::metadata(root) {
-        let root = root.display();
-        tracing::warn!(target: "plugin/root", "the directory {root} cannot be seen: {error}");
+        let (root, why) = (root.display(), plain::io(&error));
+        tracing::warn!(target: "plugin/root", "the directory {root} cannot be seen: {why}");
     }
 }
 

@@ -24,12 +24,14 @@ use rustls::{
         verify_server_name,
     },
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
     server::{
         ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
 };
+
+use crate::plain;
 
 use self::certificate::{Certificate, Purpose};
 
@@ -252,11 +254,11 @@ fn is_in_force(
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each says it
 pub enum FileError {
-    #[error("cannot read certificates from {0}")]
-    Pem(PathBuf, #[source] rustls::pki_types::pem::Error),
+    #[error("cannot read certificates from {}: {}", .0.display(), plain::pem(.1, .0))]
+    Pem(PathBuf, rustls::pki_types::pem::Error),
     #[error("a certificate in {0} cannot be used")]
     Certificate(PathBuf, #[source] Error),
-    #[error("no certificate in {0}")]
+    #[error("no certificate in {}: {}", .0.display(), plain::instead_of_pem(.0))]
     Empty(PathBuf, #[source] VerifierBuilderError),
 }
 
@@ -290,10 +292,8 @@ impl Followed {
             match read(&self.path, &self.provider) {
                 Ok(read) => current.0 = read,
                 Err(error) => {
-                    let error = anyhow::Error::from(error);
-                    tracing::warn!(
-                        "the certificates that were read before stay trusted: {error:#}"
-                    );
+                    let why = plain::chain(&error.into());
+                    tracing::warn!("the certificates that were read before stay trusted: {why}");
                 }
             }
             current.1 = Instant::now();
@@ -306,9 +306,8 @@ fn read(
     path: &Path,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, FileError> {
-    let certificates = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| FileError::Pem(path.to_owned(), error))?;
+    let certificates =
+        plain::certificates(path).map_err(|error| FileError::Pem(path.to_owned(), error))?;
     Trusted::all(certificates)
         .map_err(|error| FileError::Certificate(path.to_owned(), error))?
         .of_servers(Arc::clone(provider))

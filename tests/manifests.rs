@@ -360,6 +360,16 @@ async fn the_volume_of_a_config_map_is_swapped() {
     .await;
 }
 
+#[test]
+fn a_link_back_into_the_directory_brings_nothing_twice() {
+    use std::os::unix::fs::symlink;
+    let directory = directory(&[("a.yaml", "{}"), ("below/b.yaml", "{}")]);
+    symlink("..", directory.path().join("below/up")).unwrap();
+    symlink(".", directory.path().join("circle")).unwrap();
+    let found = lodestone::cluster::manifests::files(directory.path()).unwrap();
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
 #[tokio::test]
 async fn a_bad_file_keeps_what_it_said_and_the_others_are_served() {
     let directory = directory(&[

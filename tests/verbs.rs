@@ -186,6 +186,136 @@ fn fmt_prints_checks_and_writes() {
     assert_eq!(code(&place.run_with("fmt --write -", "a {\n}\n")), 2);
 }
 
+#[test]
+fn fmt_leaves_a_file_alone_that_is_not_in_utf_8() {
+    let place = Place::with(&[]);
+    let latin1 = b".:53 {\n  whoami # caf\xE9\n}\n";
+    let path = place.0.path().join("Corefile");
+    fs::write(&path, latin1).unwrap();
+    for line in ["fmt", "fmt --check", "fmt --write"] {
+        let output = place.run(line);
+        assert_eq!(code(&output), 2, "{line}");
+        assert!(output.stdout.is_empty(), "{line}");
+        assert!(text(&output.stderr).contains("line 2"), "{line}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), latin1);
+    // A comment is of no meaning: it is served all the same.
+    assert_eq!(code(&place.run("check")), 0);
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_exit_code_and_no_panic() {
+    let place = Place::with(&[("good", ".:53 {\n    whoami\n}\n"), ("bad", ".:53 {\n")]);
+    let full = || fs::File::create("/dev/full").unwrap();
+    let no_reader = || std::io::pipe().unwrap().1;
+    let run = |line: &str, out: Stdio, error: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lodestone"));
+        command.args(line.split_whitespace());
+        command
+            .current_dir(place.0.path())
+            .stdout(out)
+            .stderr(error);
+        command.spawn().unwrap().wait_with_output().unwrap()
+    };
+    for (line, failed, done) in [
+        ("check good", 1, 0),
+        ("check --format json good", 1, 0),
+        ("fmt good", 2, 0),
+        ("diff good /dev/null", 2, 1),
+        ("-version", 1, 0),
+        ("-plugins", 1, 0),
+    ] {
+        let output = run(line, full().into(), Stdio::piped());
+        let told = text(&output.stderr);
+        assert_eq!(code(&output), failed, "{line}: {told}");
+        let wanted = "error: cannot write to standard output: No space left on device\n";
+        assert_eq!(told, wanted, "{line}");
+        let output = run(line, no_reader().into(), Stdio::piped());
+        assert_eq!((code(&output), text(&output.stderr)), (done, ""), "{line}");
+    }
+    for (line, code) in [
+        ("check bad", 1),
+        ("fmt nowhere", 2),
+        ("diff bad bad", 2),
+        ("-conf bad", 1),
+        ("-conf bad -log-format json", 1),
+        ("-log-format x", 1),
+        ("lab nowhere", 1),
+    ] {
+        let output = run(line, Stdio::null(), full().into());
+        assert_eq!(output.status.code(), Some(code), "{line}");
+    }
+}
+
+#[test]
+fn a_plugin_outside_of_a_block_is_told_to_be_one() {
+    let place = Place::with(&[
+        ("fragment", "template IN A a.example {\n  match .*\n}\n"),
+        ("hosts", ".:53 {\n}\nhosts x {\n  192.0.2.1 a\n}\n"),
+        ("option", "cache 30 {\n  success 10\n}\n"),
+    ]);
+    for name in ["fragment", "hosts", "option"] {
+        let output = place.run(&format!("check {name}"));
+        assert_eq!(code(&output), 1);
+        let told = text(&output.stderr);
+        assert!(
+            told.contains("between the braces of a server block"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_pipe_is_not_waited_for_where_a_file_is_meant() {
+    let place = Place::with(&[]);
+    let made = Command::new("mkfifo")
+        .arg(place.0.path().join("pipe"))
+        .status();
+    assert!(made.unwrap().success());
+    for (key, line) in [
+        (".:53", "import pipe"),
+        ("tls://.", "tls pipe pipe"),
+        (".:53", "forward . tls://192.0.2.1 {\n tls pipe\n}"),
+        (".:53", "forward . ./pipe"),
+        (".:53", "prometheus {\n tls pipe\n}"),
+        (".:53", "tsig {\n secrets pipe\n}"),
+        (
+            ".:53",
+            "kubernetes cluster.local {\n endpoint https://192.0.2.1\n tls pipe pipe pipe\n}",
+        ),
+    ] {
+        let corefile = format!("{key} {{\n    {line}\n    whoami\n}}\n");
+        fs::write(place.0.path().join("Corefile"), corefile).unwrap();
+        let output = place.run("check");
+        let told = text(&output.stderr);
+        assert!(told.contains("it is a pipe, not a file"), "{line}: {told}");
+    }
+}
+
+#[test]
+fn habits_of_other_files_are_pointed_out() {
+    for (line, wanted) in [
+        ("// comment", "a comment begins with '#'"),
+        ("; comment", "a comment begins with '#'"),
+        ("forward \u{201c}.\u{201d} 192.0.2.1", "straight quotes"),
+        (
+            "root nowhere",
+            "the directory nowhere cannot be seen: it does not exist",
+        ),
+        ("forward . 192.0.2.1:99999", "a number from 1 to 65535"),
+        (
+            "errors {\n consolidate 5m (\n}",
+            "not a regular expression: unclosed group",
+        ),
+        ("forward . //", "\"//\": it is a directory"),
+    ] {
+        let place = Place::with(&[("Corefile", &format!(".:53 {{\n    {line}\n}}\n"))]);
+        let output = place.run("check");
+        let told = text(&output.stderr);
+        assert!(told.contains(wanted), "{line}: {told}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn fmt_writes_through_a_link_and_keeps_permissions() {

@@ -12,7 +12,7 @@ use std::{
 use rustls::{
     ServerConfig, SupportedProtocolVersion,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::CertificateDer,
     server::danger::ClientCertVerifier,
     version::{TLS12, TLS13},
 };
@@ -96,15 +96,16 @@ pub(super) fn load(path: &Path) -> Result<Arc<ServerConfig>, TlsError> {
         path: path.to_owned(),
         reason,
     };
-    let text = fs::read_to_string(path).map_err(|error| unreadable(path, plain::io(&error)))?;
+    let text = plain::not_a_pipe(path).and_then(|()| fs::read_to_string(path));
+    let text = text.map_err(|error| unreadable(path, plain::io(&error)))?;
     let file: File = serde_saphyr::from_str(&text).map_err(|error| refused(plain::yaml(&error)))?;
     let server = file.tls_server_config;
     let directory = path.parent().unwrap_or(Path::new(""));
 
     let certificates = certificates(&directory.join(&server.cert_file))?;
     let key_path = directory.join(&server.key_file);
-    let key = PrivateKeyDer::from_pem_file(&key_path);
-    let key = key.map_err(|error| unreadable(&key_path, plain::pem(&error)))?;
+    let key = plain::private_key(&key_path);
+    let key = key.map_err(|error| unreadable(&key_path, plain::pem(&error, &key_path)))?;
     if !trust::is_usable(&key) {
         let reason = format!("the private key cannot be used: keys are {}", trust::KEYS);
         return Err(TlsError::Refused {
@@ -158,9 +159,7 @@ fn verifier(
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| unreadable(path, plain::pem(&error)))
+    plain::certificates(path).map_err(|error| unreadable(path, plain::pem(&error, path)))
 }
 
 fn unreadable(path: &Path, reason: String) -> TlsError {

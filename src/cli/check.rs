@@ -5,7 +5,10 @@ use std::{path::PathBuf, process::ExitCode};
 use serde::Serialize;
 
 use crate::{
-    cli::serve::{Corefile, ReadError},
+    cli::{
+        output, port,
+        serve::{Corefile, ReadError},
+    },
     config::Config,
     corefile::{Diagnostic, Diagnostics, Place, Severity, Sources},
     site,
@@ -24,7 +27,7 @@ pub struct Arguments {
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     format: Format,
     /// Port of server blocks that name none
-    #[arg(long = "dns.port", short, value_name = "PORT", default_value_t = 53)]
+    #[arg(long = "dns.port", short, value_name = "PORT", value_parser = port, default_value_t = 53)]
     port: u16,
 }
 
@@ -41,9 +44,13 @@ enum Format {
 pub fn run(arguments: &Arguments) -> ExitCode {
     let corefile = Corefile::from_argument(&arguments.file);
     let checked = check(&corefile, arguments);
-    match arguments.format {
+    let told = match arguments.format {
         Format::Text => checked.tell(&corefile.name()),
         Format::Json => checked.tell_programs(&corefile.name()),
+    };
+    if let Err(error) = told {
+        output::complain(error);
+        return ExitCode::FAILURE;
     }
     if checked.found.has_errors() {
         ExitCode::FAILURE
@@ -94,13 +101,14 @@ fn check(corefile: &Corefile, arguments: &Arguments) -> Checked {
 }
 
 impl Checked {
-    fn tell(&self, name: &str) {
+    fn tell(&self, name: &str) -> Result<(), String> {
         if !self.found.list.is_empty() {
-            eprintln!("{}", self.found);
+            output::complain(&self.found);
         }
-        if !self.found.has_errors() {
-            println!("{name}: {}", self.summary());
+        if self.found.has_errors() {
+            return Ok(());
         }
+        output::print(&format!("{name}: {}\n", self.summary()))
     }
 
     fn summary(&self) -> String {
@@ -115,7 +123,7 @@ impl Checked {
         }
     }
 
-    fn tell_programs(&self, name: &str) {
+    fn tell_programs(&self, name: &str) -> Result<(), String> {
         let list = &self.found.list;
         let count = |severity| list.iter().filter(|one| one.severity == severity).count();
         let report = Report {
@@ -131,7 +139,7 @@ impl Checked {
         };
         // It has no maps and no floats: nothing of it can fail.
         let text = serde_json::to_string_pretty(&report).unwrap_or_default();
-        println!("{text}");
+        output::print(&format!("{text}\n"))
     }
 }
 

@@ -9,7 +9,10 @@ mod table;
 use std::{path::PathBuf, process::ExitCode};
 
 use crate::{
-    cli::serve::{Corefile, ReadError},
+    cli::{
+        output, port,
+        serve::{Corefile, ReadError},
+    },
     config,
     corefile::{Disk, File},
     interfaces::Interfaces,
@@ -23,7 +26,7 @@ pub struct Arguments {
     /// The Corefile as it shall be ("-" reads standard input)
     new: PathBuf,
     /// Port of server blocks that name none
-    #[arg(long = "dns.port", short, value_name = "PORT", default_value_t = 53)]
+    #[arg(long = "dns.port", short, value_name = "PORT", value_parser = port, default_value_t = 53)]
     port: u16,
 }
 
@@ -33,7 +36,7 @@ const FAILED: u8 = 2;
 /// Compares and tells: 0 where both say the same, 1 where not, 2 where one cannot be read.
 pub fn run(arguments: &Arguments) -> ExitCode {
     if arguments.old == arguments.new && arguments.old.as_os_str() == "-" {
-        eprintln!("error: standard input can be one of the two, not both");
+        output::complain("error: standard input can be one of the two, not both");
         return ExitCode::from(FAILED);
     }
     let read = |path: &PathBuf| parse(&Corefile::from_argument(path));
@@ -43,12 +46,17 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             if differences.is_empty() {
                 return ExitCode::SUCCESS;
             }
-            print!("{}", table::written(&differences, &old, &new));
-            ExitCode::FAILURE
+            match output::print(&table::written(&differences, &old, &new)) {
+                Ok(()) => ExitCode::FAILURE,
+                Err(error) => {
+                    output::complain(error);
+                    ExitCode::from(FAILED)
+                }
+            }
         }
         (old, new) => {
             for error in [old.err(), new.err()].into_iter().flatten() {
-                eprintln!("{error}");
+                output::complain(error);
             }
             ExitCode::from(FAILED)
         }

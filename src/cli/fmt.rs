@@ -1,10 +1,19 @@
 //! `lodestone fmt`: a Corefile in its one layout.
 
-use std::{fs, io, io::Write, path::Path, path::PathBuf, process::ExitCode};
+use std::{
+    fs, io,
+    io::Write,
+    os::unix::fs::{MetadataExt, fchown},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use crate::{
-    cli::serve::{Corefile, ReadError},
-    corefile,
+    cli::{
+        output,
+        serve::{Corefile, ReadError},
+    },
+    corefile, plain,
     plugin::{elsewhere, order::ORDER},
 };
 
@@ -30,7 +39,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     match lay_out(arguments) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{error}");
+            output::complain(error);
             ExitCode::from(FAILED)
         }
     }
@@ -39,9 +48,15 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 fn lay_out(arguments: &Arguments) -> Result<ExitCode, String> {
     let corefile = Corefile::from_argument(&arguments.file);
     let name = corefile.name();
-    let text = corefile.text().map_err(|source| {
+    let bytes = corefile.bytes().map_err(|source| {
         let name = name.clone();
         ReadError::Io { name, source }.to_string()
+    })?;
+    let text = utf8(bytes).map_err(|line| {
+        format!(
+            "error: cannot lay out {name}: line {line} is not in UTF-8, and would change\nhelp: \
+             convert the file first, such as with: iconv -f LATIN1 -t UTF-8"
+        )
     })?;
     let known = ORDER.iter().map(|word| word.name);
     let known: Vec<&str> = known.chain(elsewhere::words()).collect();
@@ -50,34 +65,44 @@ fn lay_out(arguments: &Arguments) -> Result<ExitCode, String> {
         if laid == text {
             return Ok(ExitCode::SUCCESS);
         }
-        eprintln!("{name}: the layout is another; see: lodestone fmt {name}");
+        output::complain(format!(
+            "{name}: the layout is another; see: lodestone fmt {name}"
+        ));
         return Ok(ExitCode::FAILURE);
     }
     if !arguments.write {
-        let mut out = io::stdout().lock();
-        let written = out.write_all(laid.as_bytes()).and_then(|()| out.flush());
-        return written
-            .map(|()| ExitCode::SUCCESS)
-            .map_err(|error| format!("error: cannot print: {error}"));
+        return output::print(&laid).map(|()| ExitCode::SUCCESS);
     }
     let Some(path) = corefile.path() else {
         return Err("error: standard input cannot be written to; leave --write out".to_owned());
     };
     if laid != text {
-        replace(&path, &laid).map_err(|error| format!("error: cannot write {name}: {error}"))?;
+        replace(&path, &laid)
+            .map_err(|error| format!("error: cannot write {name}: {}", plain::io(&error)))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Puts a text in the place of a file's, at once: whoever reads it meanwhile reads the one or the
-/// other. A link stays one, and permissions stay.
+/// A file's text. Where it is not UTF-8: the number of the first such line.
+fn utf8(bytes: Vec<u8>) -> Result<String, usize> {
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        1 + good.iter().filter(|byte| **byte == b'\n').count()
+    })
+}
+
+/// Replaces a file's text atomically. A link stays one, and permissions stay; so does the owner,
+/// where this process may set it.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let path = fs::canonicalize(path)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));
     let new = path.with_file_name(name);
     let written = fs::File::create_new(&new).and_then(|mut file| {
-        file.set_permissions(fs::metadata(&path)?.permissions())?;
+        let before = fs::metadata(&path)?;
+        // Without the right to it the file is this user's, as it would be in an editor.
+        let _ = fchown(&file, Some(before.uid()), Some(before.gid()));
+        file.set_permissions(before.permissions())?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, &path)

@@ -15,12 +15,16 @@ use guide::Place;
 use objects::Objects;
 use scratch::{Left, Scratch};
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::serve::{self, Corefile};
+use super::{
+    output, port,
+    serve::{self, Corefile},
+};
+use crate::plain;
 
 /// The name of the file that configures the server.
 const COREFILE: &str = "Corefile";
@@ -37,7 +41,7 @@ pub struct Arguments {
     /// A directory of manifests (*.yaml, *.yml, *.json). Without it: the sample cluster
     pub directory: Option<PathBuf>,
     /// The port to answer at; 0 for any. Without it: 1053, or the next one that is free
-    #[arg(long, short, value_name = "N")]
+    #[arg(long, short, value_name = "N", value_parser = port)]
     pub port: Option<u16>,
     /// The address to answer at
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
@@ -81,7 +85,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         })
     });
     served.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        output::complain(format!("error: {}", plain::chain(&error)));
         ExitCode::FAILURE
     })
 }
@@ -279,10 +283,9 @@ fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-/// Prints. A reader that has gone away is no reason to stop serving.
+/// Prints. Standard output that cannot be written is no reason to stop serving.
 fn say(text: &str) {
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = output::print(text);
 }
 
 #[cfg(test)]

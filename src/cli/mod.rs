@@ -4,11 +4,19 @@ pub mod check;
 pub mod diff;
 pub mod fmt;
 pub mod lab;
+mod output;
 pub mod serve;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{
+    Args, CommandFactory, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use crate::{
     logging::Form,
@@ -26,7 +34,9 @@ use crate::{
     args_override_self = true,
     args_conflicts_with_subcommands = true
 )]
-#[command(after_help = "Signals: TERM drains and ends, USR1 reloads the Corefile, HUP is ignored.")]
+#[command(
+    after_help = "Signals: TERM drains and ends, INT ends at once, USR1 reloads the Corefile, HUP is ignored."
+)]
 struct Arguments {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -57,6 +67,7 @@ struct Serve {
         long = "dns.port",
         short = 'p',
         value_name = "PORT",
+        value_parser = port,
         default_value_t = 53
     )]
     port: u16,
@@ -88,7 +99,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             // Help is printed to standard output and is no failure.
             let code = if error.use_stderr() { USAGE } else { 0 };
             // Nothing is left to tell it with where standard error is closed.
-            let _ = error.print();
+            let _ = with_tip(error).print();
             return ExitCode::from(code);
         }
     };
@@ -96,7 +107,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let log_form = match arguments.serve.log_form() {
         Ok(form) => form,
         Err(error) => {
-            eprintln!("{error}");
+            output::complain(error);
             return ExitCode::FAILURE;
         }
     };
@@ -105,16 +116,41 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Check(check)) => check::run(&check),
         Some(Verb::Fmt(fmt)) => fmt::run(&fmt),
         Some(Verb::Diff(diff)) => diff::run(&diff),
-        None if arguments.serve.version => {
-            println!("{}", version());
-            ExitCode::SUCCESS
-        }
-        None if arguments.serve.plugins => {
-            print!("{}", plugins());
-            ExitCode::SUCCESS
-        }
+        None if arguments.serve.version => printed(&format!("{}\n", version())),
+        None if arguments.serve.plugins => printed(&plugins()),
         None => serve::run(arguments.serve.into_options(log_form)),
     }
+}
+
+/// Prints, and gives the exit code.
+fn printed(text: &str) -> ExitCode {
+    match output::print(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads a port of the command line.
+fn port(text: &str) -> Result<u16, String> {
+    let port = text.parse();
+    port.map_err(|_| "a port is a number from 0 to 65535".to_owned())
+}
+
+/// Adds how to serve a Corefile to the error about a verb that is none, where it is a file's name.
+fn with_tip(mut error: clap::Error) -> clap::Error {
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+        && Path::new(word).is_file()
+    {
+        let tip =
+            format!("to serve a Corefile, write '-conf {word}'; to look at it, 'check {word}'");
+        let tips = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tips);
+    }
+    error
 }
 
 impl Serve {

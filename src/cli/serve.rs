@@ -145,25 +145,30 @@ impl Corefile {
         Config::read(&source).map_err(|wrong| ReadError::Wrong(Box::new(wrong)))
     }
 
-    /// Its text.
+    /// Its text. Bytes that are no UTF-8, such as in an old comment, become U+FFFD.
     pub fn text(&self) -> io::Result<String> {
-        let octets = match self {
-            Self::StandardInput => capped(io::stdin().lock())?,
-            Self::File(path) => capped(fs::File::open(path)?)?,
+        Ok(String::from_utf8_lossy(&self.bytes()?).into_owned())
+    }
+
+    /// Its text as it stands in the file.
+    pub fn bytes(&self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::StandardInput => capped(io::stdin().lock()),
+            Self::File(path) => capped(fs::File::open(path)?),
             Self::WorkingDirectory => match fs::File::open("Corefile") {
-                Ok(file) => capped(file)?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-                Err(error) => return Err(error),
+                Ok(file) => capped(file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+                Err(error) => Err(error),
             },
-        };
-        Ok(String::from_utf8_lossy(&octets).into_owned())
+        }
     }
 }
 
 /// The interfaces of this machine. Without them `bind` still knows addresses.
 fn interfaces() -> Interfaces {
     Interfaces::here().unwrap_or_else(|error| {
-        tracing::warn!(%error, "cannot list the interfaces of this machine");
+        let why = plain::io(&error);
+        tracing::warn!("cannot list the interfaces of this machine: {why}");
         Interfaces::default()
     })
 }
@@ -181,7 +186,9 @@ fn capped(from: impl Read) -> io::Result<Vec<u8>> {
     }
     // Other octets may stand in a comment that was written long ago; this one stands in no text.
     if octets.contains(&0) {
-        return Err(io::Error::other("it is no text: it holds a NUL octet"));
+        return Err(io::Error::other(
+            "it is no text in UTF-8: it holds a NUL byte",
+        ));
     }
     Ok(octets)
 }
@@ -194,7 +201,12 @@ pub fn run(options: Options) -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&format!("error: cannot start the runtime: {error}")),
+        Err(error) => {
+            return failed(&format!(
+                "error: cannot start threads: {}",
+                plain::io(&error)
+            ));
+        }
     };
     let code = runtime.block_on(life(options));
     logging::flush();
@@ -210,7 +222,10 @@ fn failed(message: &str) -> ExitCode {
 fn show_start(running: &Running) {
     let banner = running.banner();
     match logging::form() {
-        Form::Text => println!("{banner}{}", cli::version()),
+        Form::Text => {
+            // Standard output that cannot be written is no reason to stop serving.
+            let _ = cli::output::print(&format!("{banner}{}\n", cli::version()));
+        }
         Form::Json => {
             tracing::info!("{}", banner.trim_end());
             tracing::info!("{}", cli::version());
@@ -222,7 +237,7 @@ fn show_start(running: &Running) {
 fn show_warnings(warnings: &Diagnostics) {
     match logging::form() {
         Form::Text if warnings.list.is_empty() => {}
-        Form::Text => eprintln!("{warnings}"),
+        Form::Text => cli::output::complain(warnings),
         Form::Json => log_warnings(warnings),
     }
 }
@@ -247,13 +262,20 @@ fn log_warnings(warnings: &Diagnostics) {
 /// One process's life: start, serve, reload as often as asked, drain, end.
 async fn life(options: Options) -> ExitCode {
     let started = async {
-        let signals = Signals::install().context("cannot listen for signals")?;
-        let server = Server::start(&options).await?;
+        // Before signals are caught: a pipe may keep this waiting for its writer.
+        let config = options.corefile.read(options.default_port)?;
+        let mut signals = Signals::install().context("cannot listen for signals")?;
+        // It may wait for the cluster's objects, as long as `startup_timeout` allows.
+        let server = tokio::select! {
+            server = Server::start(&options, config) => server?,
+            _ = signals.end() => return Ok(None),
+        };
         write_pid(options.pid_file.as_deref())?;
-        anyhow::Ok((signals, server))
+        anyhow::Ok(Some((signals, server)))
     };
     let (mut signals, mut server) = match started.await {
-        Ok(started) => started,
+        Ok(Some(started)) => started,
+        Ok(None) => return ExitCode::SUCCESS,
         // What is wrong with a Corefile is drawn as it is, everything else in one line.
         Err(error) => {
             return failed(&match error.downcast_ref::<ReadError>() {
@@ -363,8 +385,7 @@ enum Why {
 }
 
 impl Server {
-    async fn start(options: &Options) -> anyhow::Result<Self> {
-        let config = options.corefile.read(options.default_port)?;
+    async fn start(options: &Options, config: Config) -> anyhow::Result<Self> {
         let serves_default = config.is_default;
         show_warnings(&config.warnings);
         let running = Running::start(config, options.default_port, Metrics::new()).await?;
@@ -474,6 +495,10 @@ impl Server {
     }
 
     fn refuse(&mut self, why: Why, hash: Option<u64>, error: String) {
+        let error = match error.strip_prefix("error: ") {
+            Some(rest) => rest.to_owned(),
+            None => error,
+        };
         let before = self.refused.as_ref();
         let is_told = before.is_some_and(|before| before.error == error);
         if why == Why::Asked || !is_told {

@@ -39,6 +39,14 @@ pub fn files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     directory::files(directory)
 }
 
+/// The documents of a manifest file: a bad one leaves the others readable.
+pub fn documents<'a>(path: &Path, text: &'a str) -> Vec<&'a str> {
+    match path.extension() {
+        Some(extension) if extension == "json" => vec![text],
+        _ => read::texts(text).collect(),
+    }
+}
+
 /// What a directory declares at this moment, and what a cluster would derive from it: for tests
 /// and one-shot uses. What cannot be read is left out.
 pub fn objects(directory: &Path) -> Vec<Object> {
@@ -189,7 +197,7 @@ impl Eye {
         let watcher = notify::recommended_watcher(notice).and_then(watch);
         let (watcher, complaint) = match watcher {
             Ok(watcher) => (Some(watcher), None),
-            Err(error) => (None, Some(error.to_string())),
+            Err(error) => (None, Some(crate::plain::watch(&error))),
         };
         Self {
             watcher,

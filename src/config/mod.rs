@@ -238,7 +238,7 @@ fn read_block(
     };
     for one in &block.directives {
         if !ORDER.iter().any(|word| one.name == word.name) {
-            found.push(elsewhere::refuse(one));
+            found.push(elsewhere::refuse(one, block.keys.first()));
         }
     }
     for word in ORDER {
@@ -341,7 +341,9 @@ fn claim(
             transport,
             Transport::Dns | Transport::Https | Transport::Grpc
         );
-        if !bare && listening.tls.is_none() {
+        // One that is there and wrong has been told.
+        let is_told = block.directives.iter().any(|one| one.name == "tls");
+        if !bare && listening.tls.is_none() && !is_told {
             let message = format!("a {transport}:// server needs a certificate");
             let error = Diagnostic::error(message).at(key.place);
             found.push(error.help("add a line 'tls CERTIFICATE KEY' to the block"));

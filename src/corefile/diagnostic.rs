@@ -115,6 +115,18 @@ impl Diagnostic {
         self
     }
 
+    /// Tells that the block's key is the name of a plugin, which was meant to stand in a block.
+    #[must_use]
+    pub fn plugin_for_key(self, key: &Word) -> Self {
+        self.also(
+            key.place,
+            format!("'{key}' is read as a zone: no server block is open here"),
+        )
+        .help(format!(
+            "put '{key}' between the braces of a server block, such as: . {{ ... }}"
+        ))
+    }
+
     /// Points at a second place.
     #[must_use]
     pub fn also(mut self, place: Place, label: impl Into<String>) -> Self {

@@ -18,6 +18,10 @@ use super::lexer::{Token, lex};
 use super::loader::{Loader, MAX_FILE};
 use super::source::{Place, Sources, Word};
 
+/// What word processors and web pages make of straight quotes. At the start of a word it is always a
+/// mistake; within one it may be an apostrophe.
+const TYPOGRAPHIC_QUOTES: [char; 5] = ['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}'];
+
 /// Snippet expansions in one parse, as in CoreDNS.
 const MAX_SNIPPETS: usize = 10_000;
 /// File expansions in one parse, as in CoreDNS.
@@ -179,6 +183,14 @@ impl<'a> Feed<'a> {
     /// which is reported.
     pub(super) fn resolve(&mut self, token: Token) -> Option<Word> {
         let word = token.word;
+        if !word.quoted && word.starts_with(TYPOGRAPHIC_QUOTES) {
+            let message = format!("{word} begins with a typographic quote, which quotes nothing");
+            self.report(
+                word.warning(message)
+                    .label("the quote is read as a part of the word")
+                    .help("write straight quotes (\"), or none"),
+            );
+        }
         if !environment::has_reference(&word) {
             return Some(word);
         }

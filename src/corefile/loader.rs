@@ -5,6 +5,8 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::plain;
+
 /// The largest file that is read, in bytes. The largest real Corefiles, hosts inlined, have some
 /// hundred kilobytes.
 pub const MAX_FILE: usize = 8 << 20;
@@ -27,6 +29,7 @@ pub struct Disk;
 
 impl Loader for Disk {
     fn read(&self, path: &Path) -> io::Result<String> {
+        plain::not_a_pipe(path)?;
         let mut bytes = Vec::new();
         // One byte more than allowed tells a file that is too long from one that just fits, and
         // the limit holds for pipes and devices, whose length is not known.

@@ -17,6 +17,7 @@ use super::nearest::nearest;
 use super::source::Word;
 use super::zone::Zone;
 use crate::interfaces::HostAddress;
+use crate::plain;
 
 /// Octets of a regular expression at most, as in CoreDNS.
 const MAX_PATTERN: usize = 10_000;
@@ -221,9 +222,7 @@ impl Word {
             return Err(self.error(text));
         }
         Regex::new(self).map_err(|error| {
-            // The engine draws the pattern over several lines; what is wrong stands in the last one.
-            let reason = error.to_string();
-            let reason = reason.lines().last().unwrap_or_default().to_owned();
+            let reason = plain::regex(&error);
             self.error(format!("not a regular expression: {reason}"))
         })
     }

@@ -118,16 +118,17 @@ pub fn set_stacktrace(on: bool) {
 pub fn fatal(message: &str) {
     flush();
     let message = message.trim_end();
-    match form() {
-        Form::Text => eprintln!("{message}"),
+    // `eprintln!` panics where standard error cannot be written, and there is no other place.
+    let _ = match form() {
+        Form::Text => writeln!(io::stderr(), "{message}"),
         Form::Json => {
             // The level says that it is an error.
             let message = message.strip_prefix("error: ").unwrap_or(message);
             let mut line = Vec::new();
             Record::begin(&mut line, record::FATAL, message.as_bytes(), None).end();
-            eprintln!("{}", String::from_utf8_lossy(&line));
+            writeln!(io::stderr(), "{}", String::from_utf8_lossy(&line))
         }
-    }
+    };
 }
 
 /// Waits until what was logged is written, for a second at most: before the process ends.

@@ -17,6 +17,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::gate::Gate;
+use crate::plain;
 
 /// How long to wait before accepting again where the system is out of something.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -90,7 +91,7 @@ impl Accept {
     fn log(&mut self, error: &io::Error) {
         if self.logged.is_none_or(|last| last.elapsed() >= LOG) {
             self.logged = Some(Instant::now());
-            tracing::warn!("cannot accept connections: {error}");
+            tracing::warn!("cannot accept connections: {}", plain::io(error));
         }
     }
 }

@@ -96,7 +96,8 @@ impl Sockets {
                     sockets.bound.addresses.push(bound);
                 }
                 Err(error) if many && address.is_ipv6() && lacks_ipv6(&error) => {
-                    tracing::info!(%error, "this machine has no IPv6; only IPv4 is listened on");
+                    let why = crate::plain::io(&error);
+                    tracing::info!("this machine has no IPv6; only IPv4 is listened on: {why}");
                 }
                 Err(error) => return Err((address, error)),
             }

@@ -14,9 +14,7 @@ use std::{
 };
 
 use rustls::{
-    ServerConfig,
-    crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    ServerConfig, crypto::CryptoProvider, pki_types::CertificateDer,
     server::danger::ClientCertVerifier,
 };
 
@@ -65,13 +63,13 @@ pub enum ClientAuth {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each says it
 pub enum TlsError {
-    #[error("cannot read {what} from {path}: {}", plain::pem(error))]
+    #[error("cannot read {what} from {path}: {}", plain::pem(error, path))]
     File {
         what: &'static str,
         path: String,
         error: rustls::pki_types::pem::Error,
     },
-    #[error("no certificate in {0}")]
+    #[error("no certificate in {}: {}", .0, plain::instead_of_pem(.0))]
     Empty(String),
     #[error("the private key in {0} cannot be used: keys are {keys}", keys = trust::KEYS)]
     Key(String),
@@ -119,7 +117,7 @@ impl Files {
     /// Reads them all. What is spoken within TLS is not said yet.
     pub fn load(&self) -> Result<ServerConfig, TlsError> {
         let chain = certificates(&self.certificate, "a certificate")?;
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| TlsError::File {
+        let key = plain::private_key(&self.key).map_err(|error| TlsError::File {
             what: "a private key",
             path: self.key.display().to_string(),
             error,
@@ -185,8 +183,7 @@ fn unusable(path: &Path, reason: String) -> TlsError {
 }
 
 fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates = read.map_err(|error| TlsError::File {
+    let certificates = plain::certificates(path).map_err(|error| TlsError::File {
         what,
         path: path.display().to_string(),
         error,

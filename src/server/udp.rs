@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     datagrams::{Datagrams, ask_for_destinations},
+    plain,
     query::Transport,
 };
 
@@ -226,7 +227,8 @@ impl Worker {
             Ok(count) => count,
             Err(error) => {
                 // The system is out of something. It is not to be asked in a tight loop.
-                tracing::warn!(%error, address = %self.bound, "cannot receive");
+                let why = plain::io(&error);
+                tracing::warn!("cannot receive queries at {}: {why}", self.bound);
                 thread::sleep(Duration::from_millis(100));
                 return 0;
             }

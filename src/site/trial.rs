@@ -69,6 +69,8 @@ struct Trial<'a> {
 impl Trial<'_> {
     fn plugins(&mut self, default_port: u16, parts: &Parts, metrics: &Arc<Metrics>) {
         let block = self.block;
+        super::warn_of_root(block);
+        self.tell_warnings(uses(block, "root").last());
         let surroundings = Surroundings::of(block, default_port);
         let mut build = surroundings.build(parts, metrics);
         // What is built hands on what others ask for, and must live as long as they are tried.
@@ -297,7 +299,7 @@ mod tests {
                 "2:5",
                 "'-----END CERTIFICATE-----' is missing",
             ),
-            ("tls cert cert", "2:5", "there is none in it"),
+            ("tls cert cert", "2:5", "what it holds is 'CERTIFICATE'"),
             (
                 "kubernetes {\nkubeconfig yaml\n}",
                 "3:12",

@@ -14,7 +14,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use crate::{interfaces::HostAddress, wire::Name};
+use crate::{interfaces::HostAddress, plain, wire::Name};
 
 /// A file is at most so long: a resolv.conf has some hundred octets.
 const MAX_FILE: u64 = 64 * 1024;
@@ -47,8 +47,9 @@ impl ResolvConf {
         let watcher = watcher.inspect_err(|error| {
             tracing::warn!(
                 target: "plugin/forward",
-                "{} cannot be watched and changes to it will go unnoticed: {error}",
-                path.display()
+                "{} cannot be watched and changes to it will go unnoticed: {}",
+                path.display(),
+                plain::watch(error)
             );
         });
         let follower = runtime.spawn(follow(path.to_owned(), changed, sender));
@@ -106,8 +107,9 @@ async fn follow(path: PathBuf, changed: Arc<Notify>, servers: watch::Sender<Vec<
             }
             Err(error) => tracing::warn!(
                 target: "plugin/forward",
-                "{} cannot be used, its last servers stay: {error}",
-                path.display()
+                "{} cannot be used, its last servers stay: {}",
+                path.display(),
+                plain::io(&error)
             ),
         }
     }
@@ -127,6 +129,7 @@ pub fn read_search(path: &Path) -> io::Result<Vec<Name>> {
 }
 
 fn read(path: &Path) -> io::Result<String> {
+    plain::not_a_pipe(path)?;
     let length = std::fs::metadata(path)?.len();
     if length > MAX_FILE {
         let text = format!("{length} octets are no resolv.conf");

@@ -79,7 +79,7 @@ pub enum TargetError {
     Path(String),
     #[error("not an IP address, file, or valid domain: {0:?}")]
     Nothing(String),
-    #[error("{0:?} is no port")]
+    #[error("{0:?} is no port, which is a number from 1 to 65535")]
     Port(String),
     #[error("{0:?} is no name that a certificate can be for")]
     ServerName(String),

@@ -4,7 +4,7 @@ use std::{fmt, io, net::IpAddr, path::PathBuf, sync::Arc};
 
 use rustls::{
     ClientConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, ServerName},
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -28,9 +28,9 @@ pub struct TlsFiles {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each says it
 pub enum TlsError {
-    #[error("cannot read certificates or keys from {}: {}", .0.display(), plain::pem(.1))]
+    #[error("cannot read certificates or keys from {}: {}", .0.display(), plain::pem(.1, .0))]
     Pem(PathBuf, rustls::pki_types::pem::Error),
-    #[error("no certificate in {0}")]
+    #[error("no certificate in {}: {}", .0.display(), plain::instead_of_pem(.0))]
     NoCertificate(PathBuf),
     #[error("the certificate and key cannot be used: {}", plain::tls(.0))]
     Identity(rustls::Error),
@@ -67,8 +67,8 @@ impl TlsFiles {
         let config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some((certificates, key)) => {
-                let read = PrivateKeyDer::from_pem_file(key)
-                    .map_err(|error| TlsError::Pem(key.clone(), error))?;
+                let read =
+                    plain::private_key(key).map_err(|error| TlsError::Pem(key.clone(), error))?;
                 if !trust::is_usable(&read) {
                     return Err(TlsError::Key(key.clone()));
                 }
@@ -102,9 +102,8 @@ impl TlsFiles {
 }
 
 fn read_certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| TlsError::Pem(path.clone(), error))?;
+    let certificates =
+        plain::certificates(path).map_err(|error| TlsError::Pem(path.clone(), error))?;
     if certificates.is_empty() {
         return Err(TlsError::NoCertificate(path.clone()));
     }

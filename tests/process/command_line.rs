@@ -61,6 +61,21 @@ fn a_command_line_that_cannot_be_read_is_exit_code_2_and_says_what_was_meant() {
         text(&output.stderr)
     );
     assert_eq!(run(&["stray"]).status.code(), Some(2));
+    for arguments in [
+        &["-p", "abc"][..],
+        &["-dns.port=65536"],
+        &["check", "-p", "1e3"],
+        &["diff", "-p=x", "a", "b"],
+        &["lab", "--port", "99999"],
+    ] {
+        let output = run(arguments);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains("a number from 0 to 65535"), "{told}");
+    }
+    // What `coredns Corefile` is, too, to who does not know of -conf.
+    let output = run(&["/proc/version"]);
+    assert!(text(&output.stderr).contains("-conf /proc/version"));
 }
 
 #[test]

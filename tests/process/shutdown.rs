@@ -2,7 +2,9 @@
 
 use hickory_proto::rr::RecordType;
 
-use super::server::{Server, free_port, page};
+use std::{net::TcpListener, process::Stdio, time::Instant};
+
+use super::server::{PATIENCE, Server, free_port, page, program};
 
 const HOSTS: &str = "hosts {\n        192.0.2.1 name.example\n    }";
 
@@ -30,6 +32,44 @@ fn terminate_fails_readiness_at_once_and_answers_through_lameduck() {
         "NoError 192.0.2.1"
     );
     assert_eq!(server.end().code(), Some(0));
+}
+
+#[test]
+fn a_start_that_waits_for_the_cluster_ends_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("Corefile");
+    for signal in ["TERM", "INT", "QUIT"] {
+        // An API server that takes connections and says nothing. The next process has its own.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let api = silent.local_addr().unwrap();
+        let corefile = format!(
+            ".:0 {{\n    bind 127.0.0.1\n    kubernetes cluster.local {{\n        endpoint \
+             http://{api}\n        startup_timeout 1h\n    }}\n}}\n"
+        );
+        std::fs::write(&path, corefile).unwrap();
+        let mut command = program();
+        let command = command.arg("-conf").arg(&path).stdout(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        // It waits for the answer by now.
+        let asked = silent.accept().unwrap();
+        let id = child.id().to_string();
+        let kill = std::process::Command::new("kill");
+        let sent = { kill }.args(["-s", signal, &id]).status().unwrap();
+        assert!(sent.success());
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if start.elapsed() > PATIENCE {
+                child.kill().unwrap();
+                panic!("{signal} is ignored");
+            }
+            std::thread::yield_now();
+        };
+        assert_eq!(status.code(), Some(0), "{signal}");
+        drop(asked);
+    }
 }
 
 #[test]

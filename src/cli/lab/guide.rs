@@ -8,6 +8,9 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+/// So many files of a kind that cannot be read are named.
+const NAMED: usize = 10;
+
 /// Where the lab is and what it serves.
 #[derive(Debug)]
 pub struct Place<'a> {
@@ -88,11 +91,22 @@ fn head(objects: &Objects, place: &Place<'_>) -> String {
         "The Corefile, in a cluster a ConfigMap, is {}: edit it, and the server follows too.",
         place.corefile.display()
     );
-    for file in &objects.unread {
-        let _ = writeln!(
-            head,
-            "Not readable as YAML or JSON, and left out here: {file}"
-        );
+    for (files, what) in [
+        (
+            &objects.unread,
+            "Not readable as YAML or JSON, and left out here",
+        ),
+        (
+            &objects.partly,
+            "Not readable in part; the log has the line",
+        ),
+    ] {
+        for file in files.iter().take(NAMED) {
+            let _ = writeln!(head, "{what}: {file}");
+        }
+        if let Some(more @ 1..) = files.len().checked_sub(NAMED) {
+            let _ = writeln!(head, "{what}: {more} more files");
+        }
     }
     if !place.outside {
         head +=

@@ -6,7 +6,6 @@
 //! the files, are read here once more. Nothing here fails: a file that cannot be read is named.
 
 use crate::cluster::{self, Cluster, Object};
-use k8s_openapi::api::core::v1::{self as core, ServicePort};
 use serde_json::Value;
 use std::fs;
 use std::net::IpAddr;
@@ -24,6 +23,8 @@ pub struct Objects {
     pub pods: Vec<Pod>,
     /// Files that could not be read, below the directory.
     pub unread: Vec<String>,
+    /// Files of which some documents could not be read.
+    pub partly: Vec<String>,
 }
 
 /// A Service.
@@ -98,16 +99,26 @@ impl Objects {
     pub fn read(directory: &Path) -> std::io::Result<Self> {
         let mut objects = Self::default();
         for path in cluster::manifests::files(directory)? {
-            let documents = fs::read_to_string(&path)
-                .ok()
-                .and_then(|text| documents(&text));
-            let Some(documents) = documents else {
+            let text = fs::read_to_string(&path).ok();
+            let (mut read, mut failed) = (0, usize::from(text.is_none()));
+            let text = text.unwrap_or_default();
+            for document in cluster::manifests::documents(&path, &text) {
+                match documents(document) {
+                    Some(values) => {
+                        read += values.len();
+                        values.into_iter().for_each(|it| objects.add(it, ""));
+                    }
+                    None => failed += 1,
+                }
+            }
+            if failed > 0 {
                 let name = path.strip_prefix(directory).unwrap_or(&path);
-                objects.unread.push(name.display().to_string());
-                continue;
-            };
-            for document in documents {
-                objects.add(document);
+                let list = if read == 0 {
+                    &mut objects.unread
+                } else {
+                    &mut objects.partly
+                };
+                list.push(name.display().to_string());
             }
         }
         // The running source has its say about files that it cannot read; once is enough.
@@ -123,21 +134,21 @@ impl Objects {
         self.services.is_empty() && self.pods.is_empty()
     }
 
-    /// Takes a Service up, or those of a list.
-    fn add(&mut self, mut value: Value) {
-        let kind = value["kind"].as_str().unwrap_or_default();
+    /// Takes a Service up, or those of a list. Items of a typed list need not say what they are: `of`.
+    fn add(&mut self, mut value: Value, of: &str) {
+        let kind = value["kind"].as_str().unwrap_or(of).to_owned();
         if kind == "Service" {
-            if let Some(service) = service(value) {
+            if let Some(service) = service(&value) {
                 // Declared again: the later counts.
                 self.services
                     .retain(|it| (&it.namespace, &it.name) != (&service.namespace, &service.name));
                 self.services.push(service);
             }
-        } else if kind.ends_with("List")
+        } else if let Some(of) = kind.strip_suffix("List")
             && let Value::Array(items) = value["items"].take()
         {
             for item in items {
-                self.add(item);
+                self.add(item, of);
             }
         }
     }
@@ -180,18 +191,6 @@ impl Service {
     }
 }
 
-impl From<ServicePort> for Port {
-    fn from(port: ServicePort) -> Self {
-        Self {
-            name: port.name,
-            number: port.port,
-            protocol: port
-                .protocol
-                .map_or("tcp".to_owned(), |it| it.to_lowercase()),
-        }
-    }
-}
-
 /// An address as a label: `10.0.0.1` is `10-0-0-1`. A label does not end in a dash.
 pub fn dashed(address: IpAddr) -> String {
     let mut label = address.to_string().replace(['.', ':'], "-");
@@ -212,38 +211,58 @@ fn documents(text: &str) -> Option<Vec<Value>> {
     serde_saphyr::from_multiple_with_options(text, options).ok()
 }
 
-fn service(value: Value) -> Option<Service> {
-    let core::Service {
-        metadata,
-        spec,
-        status,
-    } = serde_json::from_value(value).ok()?;
-    let spec = spec.unwrap_or_default();
-    let ports = spec.ports.unwrap_or_default();
-    let mut cluster_ips = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
-    let kind = match spec.type_.as_deref() {
-        Some("ExternalName") => Kind::ExternalName(spec.external_name.unwrap_or_default()),
-        _ if cluster_ips.next().is_some_and(|ip| ip == "None") => Kind::Headless,
+/// A Service as it is declared. A field that cannot be used is as absent, as it is for the server.
+fn service(value: &Value) -> Option<Service> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let (metadata, spec) = (&value["metadata"], &value["spec"]);
+    let ports = spec["ports"].as_array().into_iter().flatten();
+    let ports: Vec<_> = ports.filter_map(|it| Some((port(it)?, it))).collect();
+    let many = spec["clusterIPs"].as_array().into_iter().flatten();
+    let mut cluster_ips = many.chain([&spec["clusterIP"]]).filter_map(Value::as_str);
+    let kind = match spec["type"].as_str() {
+        Some("ExternalName") => Kind::ExternalName(text(&spec["externalName"]).unwrap_or_default()),
+        _ if cluster_ips.next() == Some("None") => Kind::Headless,
         Some("NodePort") => {
-            Kind::NodePort(ports.iter().filter_map(|port| port.node_port).collect())
+            let ports = ports.iter();
+            Kind::NodePort(
+                ports
+                    .filter_map(|(_, it)| number(&it["nodePort"]))
+                    .collect(),
+            )
         }
-        Some("LoadBalancer") => Kind::LoadBalancer(
-            status
-                .and_then(|status| status.load_balancer?.ingress?.into_iter().next())
-                .and_then(|ingress| ingress.ip.or(ingress.hostname)),
-        ),
+        Some("LoadBalancer") => {
+            let first = &value["status"]["loadBalancer"]["ingress"][0];
+            Kind::LoadBalancer(text(&first["ip"]).or_else(|| text(&first["hostname"])))
+        }
         _ => Kind::ClusterIp,
     };
     Some(Service {
         // As the API server fills it in.
-        namespace: metadata.namespace.unwrap_or_else(|| "default".to_owned()),
-        name: metadata.name?,
+        namespace: text(&metadata["namespace"]).unwrap_or_else(|| "default".to_owned()),
+        name: text(&metadata["name"])?,
         kind,
         addresses: Vec::new(),
-        ports: ports.into_iter().map(Port::from).collect(),
-        selects: spec.selector.is_some_and(|selector| !selector.is_empty()),
+        ports: ports.into_iter().map(|(port, _)| port).collect(),
+        selects: spec["selector"]
+            .as_object()
+            .is_some_and(|it| !it.is_empty()),
         endpoints: Vec::new(),
     })
+}
+
+fn port(value: &Value) -> Option<Port> {
+    let protocol = value["protocol"].as_str();
+    Some(Port {
+        name: value["name"].as_str().map(str::to_owned),
+        number: number(&value["port"])?,
+        protocol: protocol.unwrap_or("TCP").to_lowercase(),
+    })
+}
+
+/// A port number.
+fn number(value: &Value) -> Option<i32> {
+    let number = value.as_u64().and_then(|it| u16::try_from(it).ok());
+    number.map(i32::from)
 }
 
 fn pod(object: &Object) -> Option<Pod> {

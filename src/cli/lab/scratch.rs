@@ -84,7 +84,10 @@ fn new_directory(parent: &Path) -> anyhow::Result<PathBuf> {
             Ok(()) => return Ok(directory),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => {
-                return Err(error).with_context(|| format!("cannot make {}", directory.display()));
+                let parent = parent.display();
+                return Err(error).with_context(|| {
+                    format!("cannot make a directory in {parent} (TMPDIR names another place)")
+                });
             }
         }
     }

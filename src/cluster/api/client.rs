@@ -212,7 +212,8 @@ fn check_certificates(file: &Path) -> Result<(), SourceError> {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, SourceError> {
-    std::fs::read(file).map_err(|error| SourceError::Read(file.to_owned(), error))
+    let read = crate::plain::not_a_pipe(file).and_then(|()| std::fs::read(file));
+    read.map_err(|error| SourceError::Read(file.to_owned(), error))
 }
 
 /// A bucket of tokens: `burst` at once, then so many a second.

@@ -191,7 +191,10 @@ fn data(field: &str, error: &kube::config::LoadDataError) -> String {
     use kube::config::LoadDataError as Bad;
     match error {
         Bad::DecodeBase64(_) => format!("{field}-data is no base64"),
-        Bad::ReadFile(error, file) => format!("{field}: cannot read {}: {error}", file.display()),
+        Bad::ReadFile(error, file) => {
+            let why = crate::plain::io(error);
+            format!("{field}: cannot read {}: {why}", file.display())
+        }
         Bad::NoBase64DataOrFile => format!("{field} is missing"),
     }
 }

@@ -93,6 +93,7 @@ fn inline(auth: &AuthInfo) -> Option<String> {
 
 fn read(path: &Path) -> Result<HeaderValue, String> {
     let mut text = String::new();
+    plain::not_a_pipe(path).map_err(|error| plain::io(&error))?;
     let file = fs::File::open(path).map_err(|error| plain::io(&error))?;
     io::Read::read_to_string(&mut io::Read::take(file, LONGEST), &mut text)
         .map_err(|error| plain::io(&error))?;

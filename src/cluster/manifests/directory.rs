@@ -3,20 +3,25 @@
 use super::document::{Document, Fault, Id, Lost};
 use super::read::{self, Format};
 use crate::cluster::event::Event;
+use crate::corefile::nearest;
 use crate::plain;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::hash::BuildHasher;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tracing::{info, warn};
 
-/// Links may lead in circles; directories this deep are taken for one.
+/// Directories deeper than this are not read.
 const DEEPEST: usize = 16;
 
 /// Files beyond this are no manifests.
 const LONGEST: u64 = 64 << 20;
+
+/// What another kind may be a slip of the pen for. Without `ServiceImport`, which real kinds are near to.
+const KINDS: [&str; 5] = ["Namespace", "Service", "EndpointSlice", "Endpoints", "Pod"];
 
 /// So many faults of a file are logged one by one.
 const LOGGED: usize = 20;
@@ -146,7 +151,7 @@ impl Directory {
         let new: Vec<_> = new
             .map(|(kind, logged)| {
                 *logged = true;
-                &**kind
+                shown(kind)
             })
             .collect();
         if !new.is_empty() {
@@ -171,6 +176,14 @@ impl Directory {
             "; what it said before is served on"
         };
         warn!("manifests: {}: {}{kept}", path.display(), reason(error));
+    }
+}
+
+/// A kind without use, and what it may be a slip of the pen for.
+fn shown(kind: &str) -> String {
+    match nearest(kind, KINDS) {
+        Some(near) => format!("{kind} (did you mean {near}?)"),
+        None => kind.to_owned(),
     }
 }
 
@@ -204,39 +217,54 @@ fn kept(now: &[Arc<Document>], before: Vec<Arc<Document>>, faults: &[Fault]) -> 
 
 /// The manifests below a directory, sorted. Fails only where the directory itself cannot be read.
 pub(super) fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    walk(directory, DEEPEST, &mut found)?;
-    found.sort();
-    Ok(found)
+    let mut walk = Walk::default();
+    walk.enter(directory, DEEPEST)?;
+    walk.found.sort();
+    Ok(walk.found)
 }
 
-/// Adds the manifests below a directory, so many directories deep.
-fn walk(directory: &Path, deepest: usize, found: &mut Vec<PathBuf>) -> io::Result<()> {
-    let mut names = fs::read_dir(directory)?
-        .map(|it| Ok(it?.file_name()))
-        .collect::<io::Result<Vec<_>>>()?;
-    names.sort();
-    for name in names {
-        if name.as_encoded_bytes().starts_with(b".") {
-            continue;
+/// The manifests below a directory.
+#[derive(Default)]
+struct Walk {
+    found: Vec<PathBuf>,
+    /// Device and inode of the directories that were read. A link back into one of them brings
+    /// nothing new, and may lead in circles.
+    entered: HashSet<(u64, u64)>,
+}
+
+impl Walk {
+    /// Adds those of one directory, and of those below it, so many deep.
+    fn enter(&mut self, directory: &Path, deepest: usize) -> io::Result<()> {
+        let identity = fs::metadata(directory)?;
+        if !self.entered.insert((identity.dev(), identity.ino())) {
+            return Ok(());
         }
-        let path = directory.join(name);
-        // Follows links. What is gone meanwhile, or leads nowhere, is not there.
-        let Ok(metadata) = fs::metadata(&path) else {
-            continue;
-        };
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        if metadata.is_dir() {
-            if deepest > 0
-                && let Err(error) = walk(&path, deepest - 1, found)
-            {
-                warn!("manifests: {}: {}", path.display(), reason(&error));
+        let mut names = fs::read_dir(directory)?
+            .map(|it| Ok(it?.file_name()))
+            .collect::<io::Result<Vec<_>>>()?;
+        names.sort();
+        for name in names {
+            if name.as_encoded_bytes().starts_with(b".") {
+                continue;
             }
-        } else if metadata.is_file() && matches!(extension, Some("yaml" | "yml" | "json")) {
-            found.push(path);
+            let path = directory.join(name);
+            // Follows links. What is gone meanwhile, or leads nowhere, is not there.
+            let Ok(metadata) = fs::metadata(&path) else {
+                continue;
+            };
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            if metadata.is_dir() {
+                if deepest > 0
+                    && let Err(error) = self.enter(&path, deepest - 1)
+                {
+                    warn!("manifests: {}: {}", path.display(), reason(&error));
+                }
+            } else if metadata.is_file() && matches!(extension, Some("yaml" | "yml" | "json")) {
+                self.found.push(path);
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 fn text(path: &Path) -> io::Result<String> {
@@ -248,4 +276,34 @@ fn text(path: &Path) -> io::Result<String> {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_in_a_kind_is_told_and_other_kinds_are_left_in_peace() {
+        assert_eq!(shown("Servce"), "Servce (did you mean Service?)");
+        assert_eq!(shown("endpoints"), "endpoints (did you mean Endpoints?)");
+        for kind in [
+            "Deployment",
+            "ServiceAccount",
+            "ServiceMonitor",
+            "ServiceEntry",
+            "ServiceExport",
+            "Node",
+            "PodMonitor",
+            "PodDisruptionBudget",
+            "Ingress",
+            "Job",
+            "Role",
+            "Secret",
+            "ConfigMap",
+            "NetworkPolicy",
+            "StatefulSet",
+        ] {
+            assert_eq!(shown(kind), kind);
+        }
+    }
 }

@@ -187,7 +187,12 @@ impl<'a> Part<'a, '_> {
         let (name, key) = key(head);
         let Some(key) = key else {
             let expected = "lower-case letters, digits, '-' and '.'";
-            let what = format!("metadata.name {name}, expected {expected}; the {kind} is left out");
+            let what = match name {
+                Some(name) => {
+                    format!("metadata.name {name}, expected {expected}; the {kind} is left out")
+                }
+                None => format!("metadata.name is missing; the {kind} is left out"),
+            };
             self.fault(Lost::Unknown, known, "metadata.name", what);
             return Ok(());
         };
@@ -411,22 +416,25 @@ struct List {
     items: Option<Value>,
 }
 
-/// The name of an object as a message shows it, and its key where the API server would take it.
-fn key(head: &Head<'_>) -> (Box<str>, Option<Key>) {
-    let none = || ("nothing".into(), None);
+/// The name of an object as a message shows it, where it has one, and its key where the API server
+/// would take it.
+fn key(head: &Head<'_>) -> (Option<Box<str>>, Option<Key>) {
     let Field::Given(metadata) = &head.metadata else {
-        return none();
+        return (None, None);
     };
     let namespace = match &metadata.namespace {
         Field::Absent => "",
         Field::Given(namespace) => namespace,
-        Field::Odd(value) => return (format!("(or metadata.namespace) {value}").into(), None),
+        Field::Odd(value) => {
+            let shown = format!("(or metadata.namespace) {value}");
+            return (Some(shown.into()), None);
+        }
     };
     match &metadata.name {
-        Field::Absent => none(),
-        Field::Odd(value) => (value.clone(), None),
+        Field::Absent => (None, None),
+        Field::Odd(value) => (Some(value.clone()), None),
         Field::Given(name) => (
-            quote(name),
+            Some(quote(name)),
             is_name(name).then(|| (namespace, &**name).into()),
         ),
     }
@@ -443,6 +451,11 @@ fn kind_in(text: &str) -> Option<Kind> {
         "ServiceImport" => Some(Kind::Import),
         _ => None,
     }
+}
+
+/// The documents of a YAML stream, as in [`split`].
+pub(super) fn texts(stream: &str) -> impl Iterator<Item = &str> {
+    split(stream).map(|(_, text)| text)
 }
 
 /// The documents of a YAML stream, each with the number of lines before it. A line that begins

@@ -11,6 +11,7 @@ use crate::corefile::diagnostic::Diagnostic;
 use crate::corefile::lexer::Token;
 use crate::corefile::loader::MAX_FILE;
 use crate::corefile::source::{SourceId, Word};
+use crate::plain;
 
 impl Feed<'_> {
     /// Defines a snippet whose key is `key`, without its parentheses `name`.
@@ -233,7 +234,7 @@ fn not_imported(pattern: &Word, path: &Path, error: &io::Error) -> Diagnostic {
             .help("name the files with a pattern such as DIRECTORY/*.override"),
         io::ErrorKind::FileTooLarge => too_large(&shown.to_string()).at(pattern.place),
         _ => pattern
-            .error(format!("Could not import {pattern}: {error}"))
+            .error(format!("Could not import {pattern}: {}", plain::io(error)))
             .label(format!("reading {shown} failed")),
     }
 }

@@ -48,6 +48,12 @@ impl Parser<'_> {
             if diagnostic.help.is_none() && body.is_some() && name.contains(['.', ':']) {
                 diagnostic = looks_like_key(diagnostic, open, key);
             } else {
+                if diagnostic.help.is_none()
+                    && let Some(key) = key
+                    && self.words.known.contains(&key.as_str())
+                {
+                    diagnostic = diagnostic.plugin_for_key(key);
+                }
                 self.left_out += 1;
             }
             self.feed.report(diagnostic);
@@ -228,10 +234,17 @@ impl Parser<'_> {
     }
 
     fn unknown_directive(&self, name: &Word) -> Diagnostic {
+        let error = name
+            .error(format!("Unknown directive '{name}'"))
+            .expected("the name of a plugin");
+        if ["//", ";", "--", "/*"]
+            .iter()
+            .any(|mark| name.starts_with(mark))
+        {
+            return error.help("a comment begins with '#'");
+        }
         let near = nearest(name, self.words.known.iter().copied());
-        name.error(format!("Unknown directive '{name}'"))
-            .expected("the name of a plugin")
-            .maybe_help(near.map(|known| format!("did you mean '{known}'?")))
+        error.maybe_help(near.map(|known| format!("did you mean '{known}'?")))
     }
 }
 

@@ -195,7 +195,7 @@ impl Loader {
                     left -= octets.len() as u64;
                     Ok((path.to_string_lossy().into_owned(), octets))
                 }
-                Look::Failed(error) => Err(error.to_string()),
+                Look::Failed(error) => Err(crate::plain::io(&error)),
                 Look::Unchanged => Err("it cannot be read".to_owned()),
             }
         };

@@ -95,7 +95,7 @@ impl Directory {
         };
         let mut files = Vec::new();
         let trouble = list(&self.path, 0, &mut files).err();
-        let trouble = trouble.map(|error| error.to_string());
+        let trouble = trouble.map(|error| crate::plain::io(&error));
         if let Some(trouble) = trouble
             .clone()
             .filter(|it| self.trouble.as_ref() != Some(it))

@@ -7,6 +7,7 @@ use regex::Regex;
 use super::Config;
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, Line, Problems, unknown_property},
+    plain,
     plugin::{ZoneList, polled_file::interval},
 };
 
@@ -77,17 +78,35 @@ fn naming(arguments: &mut Arguments<'_>) -> Result<(Regex, String), Diagnostic> 
             .expected("at most 10000 octets"));
     }
     let pattern = Regex::new(word).map_err(|error| {
-        let text = error.to_string();
-        let last = text.lines().last().unwrap_or_default().to_owned();
-        word.error(format!("no regular expression: {last}"))
+        let why = plain::regex(&error);
+        word.error(format!("no regular expression: {why}"))
     })?;
     if pattern.captures_len() < 2 {
         let error = word.error("Need at least one sub expression");
         return Err(error.expected("parentheses around what is the zone's name"));
     }
     let template = arguments.required("a template such as {1}")?;
+    if let Some(group) = groups_of(template).find(|group| !has_group(&pattern, group)) {
+        let last = pattern.captures_len() - 1;
+        return Err(template
+            .error(format!("there is no group {{{group}}}"))
+            .label(format!("the last group of the expression is {{{last}}}")));
+    }
     // CoreDNS's spelling of a group is without the dollar.
     Ok((pattern, template.replace('{', "${")))
+}
+
+/// The groups that a template names: what stands in its braces.
+fn groups_of(template: &str) -> impl Iterator<Item = &str> {
+    let parts = template.split('{').skip(1);
+    parts.filter_map(|part| Some(part.split_once('}')?.0))
+}
+
+fn has_group(pattern: &Regex, group: &str) -> bool {
+    match group.parse::<usize>() {
+        Ok(number) => number < pattern.captures_len(),
+        Err(_) => pattern.capture_names().flatten().any(|name| name == group),
+    }
 }
 
 #[cfg(test)]
@@ -131,6 +150,11 @@ mod tests {
             ),
             ("auto {\ndirectory z (.*)\n}", "a template"),
             ("auto {\ndirectory z (.* {1}\n}", "no regular expression"),
+            ("auto {\ndirectory z (.*) {2}\n}", "there is no group {2}"),
+            (
+                "auto {\ndirectory z (.*) {name}.test\n}",
+                "there is no group {name}",
+            ),
             ("auto {\ndirectory z (.*) {1} x\n}", "argument"),
             ("auto {\ndirectory z\nreload 5\n}", "write 5s"),
             ("auto {\ndirectory z\nfallthrough\n}", "unknown property"),

@@ -34,6 +34,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{Config, Socket, frames};
 use crate::{
+    plain,
     server::tls::{ClientAuth, Files},
     upstream::TlsFiles,
 };
@@ -220,10 +221,10 @@ impl Connection {
                 End::Done => return,
                 End::Broken(error) => {
                     if !std::mem::replace(&mut told, true) {
-                        let socket = &self.socket;
+                        let (socket, why) = (&self.socket, plain::io(&error));
                         tracing::error!(
                             target: "plugin/dnstap",
-                            "No connection to dnstap endpoint {socket}: {error}; trying again"
+                            "No connection to dnstap endpoint {socket}: {why}; trying again"
                         );
                     }
                 }
@@ -329,10 +330,10 @@ impl Listener {
             match self.bind().await {
                 Ok(bound) => break bound,
                 Err(error) => {
-                    let socket = &self.socket;
+                    let (socket, why) = (&self.socket, plain::io(&error));
                     tracing::error!(
                         target: "plugin/dnstap",
-                        "Failed to start dnstap listener at {socket}: {error}; trying again"
+                        "Failed to start dnstap listener at {socket}: {why}; trying again"
                     );
                 }
             }
@@ -362,7 +363,8 @@ impl Listener {
                 Err(error) => {
                     tracing::warn!(
                         target: "plugin/dnstap",
-                        "Error accepting dnstap connection: {error}"
+                        "Error accepting dnstap connection: {}",
+                        plain::io(&error)
                     );
                     // Too few descriptors, most likely: others need time to go.
                     tokio::time::sleep(PAUSES.0).await;

@@ -137,8 +137,8 @@ pub fn left_out(name: &str) -> Option<&'static Elsewhere> {
     words.find(|word| word.name == name)
 }
 
-/// The error for a use of one of [`words`].
-pub fn refuse(directive: &Directive) -> Diagnostic {
+/// The error for a use of one of [`words`] in a block with this first key.
+pub fn refuse(directive: &Directive, key: Option<&Word>) -> Diagnostic {
     let name = &directive.name;
     let error = name.error(format!("Unknown directive '{name}'"));
     if let Some(told) = removed::refuse(directive, error.clone()) {
@@ -149,9 +149,15 @@ pub fn refuse(directive: &Directive) -> Diagnostic {
         return error.label(label).help(word.instead(directive));
     }
     match OPTIONS.iter().find(|(option, _)| *name == *option) {
-        Some((option, plugins)) => error
-            .label(format!("'{option}' is an option of {plugins}"))
-            .help("move it between the braces of that plugin; is a '}' too early?"),
+        Some((option, plugins)) => {
+            let error = error.label(format!("'{option}' is an option of {plugins}"));
+            match key.filter(|key| plugins.split([',', ' ']).any(|plugin| **key == plugin)) {
+                Some(key) => error.plugin_for_key(key),
+                None => {
+                    error.help("move it between the braces of that plugin; is a '}' too early?")
+                }
+            }
+        }
         None => error.expected("the name of a plugin"),
     }
 }

@@ -6,7 +6,10 @@ use std::ops::Range;
 use regex::Regex;
 
 use super::{FACTS, Scope, facts::VARIABLE};
-use crate::corefile::{Diagnostic, Place, Word, nearest};
+use crate::{
+    corefile::{Diagnostic, Place, Word, nearest},
+    plain,
+};
 
 /// Octets of the longest expression.
 const LONGEST: usize = 10_000;
@@ -469,11 +472,9 @@ impl<'a> Text<'a> {
                 inner.replace("\\\\", "\\")
             };
             if let Err(error) = Regex::new(&regex) {
-                let error = error.to_string();
-                let why = error.lines().last().unwrap_or_default().trim().to_owned();
                 return Err(self
                     .error(pattern.range.clone(), "this is no regular expression")
-                    .label(why));
+                    .label(plain::regex(&error)));
             }
         }
         Ok(())

@@ -28,7 +28,7 @@ const MAX_OCTETS: usize = 256 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each says it
 pub enum FetchError {
-    #[error("{0}")]
+    #[error("{}", crate::plain::io(.0))]
     Connection(#[from] io::Error),
     #[error("it is silent")]
     Silent,

@@ -6,7 +6,10 @@
 
 use regex::Regex;
 
-use crate::corefile::{Diagnostic, Word};
+use crate::{
+    corefile::{Diagnostic, Word},
+    plain,
+};
 
 /// Octets of the longest expression: CoreDNS's limit.
 const LONGEST: usize = 10_000;
@@ -18,10 +21,7 @@ pub fn read(word: &Word) -> Result<Regex, Diagnostic> {
         return Err(word.error(message));
     }
     Regex::new(&translated(word)).map_err(|error| {
-        // The engine draws the pattern over several lines; what is wrong stands in the last one.
-        let error = error.to_string();
-        let why = error.lines().last().unwrap_or_default().trim();
-        let why = why.strip_prefix("error: ").unwrap_or(why);
+        let why = plain::regex(&error);
         word.error(format!("could not parse regex: {why}"))
             .label("this is no regular expression")
     })

@@ -155,7 +155,8 @@ async fn post_all(
                     let address = &collector.address;
                     tracing::warn!(
                         target: "plugin/trace",
-                        "Cannot post spans to {address}: {error:#}; trying again"
+                        "Cannot post spans to {address}: {}; trying again",
+                        crate::plain::chain(&error)
                     );
                 }
                 Err(_) => {}

@@ -29,6 +29,7 @@ pub(super) struct Mistake {
 
 /// The text of a file.
 pub(super) fn read(path: &Path) -> io::Result<String> {
+    crate::plain::not_a_pipe(path)?;
     let mut text = String::new();
     File::open(path)?
         .take(LIMIT + 1)

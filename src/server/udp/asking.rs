@@ -48,8 +48,12 @@ impl Asking {
     /// For the thread at `socket`; replies name the address that was asked where it is bound to all
     /// of them.
     pub(super) fn new(socket: &Arc<UdpSocket>, wildcard: bool, metrics: &Arc<Metrics>) -> Self {
-        let asker = Asker::new(socket)
-            .inspect_err(|error| tracing::warn!(%error, "cannot wait for several sockets"));
+        let asker = Asker::new(socket).inspect_err(|error| {
+            tracing::warn!(
+                "cannot wait for several sockets: {}",
+                crate::plain::io(error)
+            );
+        });
         Self {
             asker: asker.ok(),
             out: Out {
@@ -101,7 +105,7 @@ impl Asking {
         };
         let clients = asker.wait().unwrap_or_else(|error| {
             // The system is out of something. It is not to be asked in a tight loop.
-            tracing::warn!(%error, "cannot wait for answers");
+            tracing::warn!("cannot wait for answers: {}", crate::plain::io(&error));
             thread::sleep(Duration::from_millis(100));
             true
         });

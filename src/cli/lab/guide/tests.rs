@@ -24,6 +24,22 @@ fn the_sample_page_reads_as_it_should() {
 }
 
 #[test]
+fn a_bad_document_leaves_the_rest_of_its_file_on_the_page() {
+    let page = page_of(&[(
+        "mine.yaml",
+        "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {ports: [{port: eighty}]}}\n---\n\
+         kind: [\n---\n{apiVersion: v1, kind: ServiceList, items: [{metadata: {name: b}}, \
+         {metadata: {name: c}, spec: {clusterIP: 10.0.0.9, selector: null, ports: null}}]}\n",
+    )]);
+    for line in [
+        "2 Namespaces, 2 Services and 0 Pods in ",
+        "Not readable in part; the log has the line: mine.yaml\n",
+    ] {
+        assert!(page.contains(line), "{line} is not in\n{page}");
+    }
+}
+
+#[test]
 fn a_page_speaks_of_what_is_there_and_of_nothing_else() {
     let page = page_of(&[(
         "mine.yaml",

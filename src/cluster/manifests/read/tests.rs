@@ -93,7 +93,7 @@ fn a_fault_says_where_and_what_and_costs_itself() {
         (
             format!("{pod}metadata: {{}}\n"),
             7,
-            "nothing, expected lower-case",
+            "metadata.name is missing",
             2,
         ),
         (
