@@ -178,7 +178,8 @@ impl Cluster {
     pub(super) fn succeed(before: &Self, wanted: &[Kind]) -> Self {
         let mut cluster = Self::new(wanted);
         cluster.inherited = Inherited {
-            known: before.known(),
+            // What was not watched in between has no objects to take over.
+            known: before.known() & cluster.wanted,
             is_ready: before.is_ready(),
         };
         cluster.stats = before.stats.inherit(wanted);
