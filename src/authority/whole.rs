@@ -57,7 +57,7 @@ impl Parts for Zone {
             self.told_start(reply);
         }
         for node in at..self.nodes.len() {
-            if reply.is_part() {
+            if node > at && reply.is_part() {
                 return Some(node);
             }
             self.told_node(node, reply);

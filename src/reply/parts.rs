@@ -10,8 +10,8 @@ const PART: usize = 64 << 10;
 /// What has all records of a reply, as they stand at one moment.
 pub trait Parts: Send + Sync {
     /// Adds records to `reply`, which has none, beginning at number `at` of whatever it counts; at
-    /// 0 with the first ones. Ends where [`Reply::is_part`] says so. The number to go on with, or
-    /// nothing at the end.
+    /// 0 with the first ones. Stops where [`Reply::is_part`] is true. Returns the number to go on with,
+    /// which is greater than `at`, or nothing at the end.
     fn tell(&self, at: usize, reply: &mut Reply) -> Option<usize>;
 }
 
