@@ -144,6 +144,7 @@ pub(super) async fn check(upstream: Weak<Upstream>) {
             return;
         };
         let (pause, runtime) = (checked.check.pause(), checked.runtime.clone());
+        let was_down = checked.is_down();
         let mut asking = runtime.spawn(async move {
             let question = checked.check.question();
             let asking = checked.probe(&question, checked.check.recursion_desired);
@@ -164,7 +165,8 @@ pub(super) async fn check(upstream: Weak<Upstream>) {
                 );
             }
         }
-        let was_down = checked.is_down();
+        // The answer to this check has marked it up already.
+        let was_down = was_down || checked.is_down();
         drop(checked);
         if !has_answered(&upstream) {
             tokio::time::sleep(pause).await;
