@@ -206,6 +206,10 @@ impl Transferable for Table {
             .collect()
     }
 
+    fn serial(&self, zone: NameRef<'_>) -> Option<u32> {
+        Some(self.get(zone)?.served().ok()?.timers().serial)
+    }
+
     fn changes(&self) -> Option<Changes> {
         let zones = self.zones().map(|held| changes_of(held.changes()));
         Some(Box::pin(stream::select_all(zones)))

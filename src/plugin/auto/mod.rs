@@ -25,7 +25,7 @@ use super::{
 use crate::{
     query::{Query, Question},
     reply::Reply,
-    wire::Name,
+    wire::{Name, NameRef},
 };
 
 /// The Corefile's word.
@@ -119,6 +119,10 @@ impl Transferable for Zones {
 
     fn serials(&self) -> Vec<(Name, u32)> {
         self.table.load().serials()
+    }
+
+    fn serial(&self, zone: NameRef<'_>) -> Option<u32> {
+        self.table.load().serial(zone)
     }
 
     fn changes(&self) -> Option<Changes> {
