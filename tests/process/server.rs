@@ -130,11 +130,6 @@ impl Server {
         );
     }
 
-    /// Its process id.
-    pub fn process(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Waits for its end.
     pub fn end(&mut self) -> ExitStatus {
         self.child.wait().unwrap()

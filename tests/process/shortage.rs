@@ -206,7 +206,7 @@ fn the_limit_of_the_server_is_no_lower_than_those_of_its_forwards() {
 }
 
 fn allow_descriptors(server: &Server, limit: &str) {
-    let id = format!("--pid={}", server.process());
+    let id = format!("--pid={}", server.id());
     let limit = format!("--nofile={limit}:");
     let status = Command::new("prlimit").args([&id, &limit]).status();
     assert!(status.unwrap().success());

@@ -391,9 +391,9 @@ impl<'a> Part<'a, '_> {
         } else {
             format!("{}{place}", self.at)
         };
-        let what = match (&*self.at, &lost) {
-            ("", _) => what,
-            (items, _) => format!("{}: {what}", items.trim_end_matches('.')),
+        let what = match self.at.trim_end_matches('.') {
+            "" => what,
+            item => format!("{item}: {what}"),
         };
         self.places.push(at);
         self.contents.faults.push(Fault {
