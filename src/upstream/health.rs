@@ -1,6 +1,6 @@
 //! Whether an upstream is worth asking.
 //!
-//! A question that fails says little: its name's authority may be dead behind a healthy upstream. So it
+//! A failed query is weak evidence: its name's authority may be dead behind a healthy upstream. So it
 //! only begins health checks, as in CoreDNS. Failed checks in a row mark the upstream down; a check that
 //! is answered, or any answer meanwhile, marks it up and ends the checks. A check that could not be sent
 //! for a reason of ours counts for nothing.

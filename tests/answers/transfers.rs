@@ -471,7 +471,7 @@ fn a_zone_is_told_in_parts_of_one_state() {
         0,
         "nothing is made before it is sent"
     );
-    reply.tell_part();
+    reply.add_part();
     let first = reply.records().count();
     assert!(first < 2 * SERVICES, "a part: {first}");
     assert!(reply.weight() < 256 << 10, "{}", reply.weight());

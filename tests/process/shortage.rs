@@ -103,7 +103,7 @@ fn ask(client: &UdpSocket, id: u16, name: &str) -> ResponseCode {
     panic!("no reply for {name}");
 }
 
-/// Asks for names that nobody answers, some thousand a second, until it is dropped.
+/// Sends queries that stay unanswered, some thousand a second, until it is dropped.
 struct Flood(Arc<AtomicBool>);
 
 impl Flood {

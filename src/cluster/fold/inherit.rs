@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 impl Writer {
     /// Takes over the objects of the `wanted` kinds from the cluster that this one succeeds, so that
-    /// they are served until a list says otherwise. Objects are shared with it; this costs what the
-    /// tables that lead to them do, some 0.1 s for 10,000 Services and 150,000 Pods.
+    /// they are served until a list replaces them. Objects are shared with it; the cost is that of the
+    /// tables that lead to them, some 0.1 s for 10,000 Services and 150,000 Pods.
     pub(in crate::cluster) fn inherit(&mut self, before: &Cluster, wanted: &[Kind]) {
         let wants = |kind| wanted.contains(&kind);
         for namespace in before.namespaces() {

@@ -51,7 +51,7 @@ fn name_servers_that_are_more_than_a_part_are_sent_once() {
     assert!(Arc::new(view).transfer(&question, None, &mut reply));
     let (mut starts, mut servers) = (0, 0);
     for _ in 0..10 {
-        reply.tell_part();
+        reply.add_part();
         for record in reply.section(Section::Answer) {
             starts += usize::from(record.rtype == Type::SOA);
             servers += usize::from(record.rtype == Type::NS);
