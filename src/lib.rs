@@ -22,7 +22,7 @@
 //! edns       the options of an OPT record
 //! wire       names, numbers and records as octets
 //! logging    the lines that people read
-//! plain      errors of the system and of libraries in words of ours
+//! plain      errors of the system and of libraries, in terms that an operator can act on
 //! datagrams  many datagrams a system call: the only unsafe code
 //! interfaces the network interfaces of the machine
 //! metrics    every metric family, its name and its labels
@@ -48,10 +48,10 @@
 //! A cluster name is answered where its datagram was read, without an allocation. A forwarded one is
 //! asked by the same thread (`server/udp/asking`, `upstream/asker`), which goes on outward when it reads
 //! the answer. Only what waits for anything else, or longer than usual, or came by a stream meets the
-//! scheduler. A zone transfer is told part by part (`server/transfer`).
+//! scheduler. A zone transfer is written part by part (`server/transfer`).
 
-/// The version of CoreDNS that Lodestone is compared with. `docs/differences.md` names it too, and
-/// nothing else does.
+/// The version of CoreDNS that Lodestone is compared with, as in `docs/differences.md`. Elsewhere a version
+/// stands only with what that version brought.
 pub const COREDNS: &str = "1.15.0";
 
 pub mod admin;

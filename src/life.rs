@@ -267,8 +267,8 @@ fn known_by(listener: &Listener) -> server::Listener {
     }
 }
 
-/// How much may be under way for a site: as many pending queries as its plugins are allowed to have by its
-/// Corefile, and never fewer than by default.
+/// Limits for a site: as many pending queries as the limits of its plugins allow together, and never fewer
+/// than by default.
 fn pending(limits: limits::Limits, site: &Site) -> limits::Limits {
     let wanted = site.plugins.iter().map(|plugin| plugin.pending_at_most());
     limits::Limits {

@@ -157,7 +157,7 @@ impl Query {
         self.authentic_data || self.dnssec_ok()
     }
 
-    /// The largest reply that the client takes over this transport, in bytes, as it says itself.
+    /// The largest reply that the client advertises for this transport, in bytes.
     pub fn payload(&self) -> usize {
         match (self.transport, self.edns) {
             (Transport::Udp, None) => MIN_UDP_PAYLOAD,

@@ -14,7 +14,7 @@ use std::{net::SocketAddr, sync::Arc};
 pub use data::{Data, Soa};
 pub(crate) use data::{expand, names_in};
 pub use packed::Packed;
-pub use parts::{Parts, Rest};
+pub use parts::{RecordSource, Rest};
 pub use why::Why;
 
 use crate::{
@@ -52,7 +52,7 @@ pub struct Reply {
     pub answered_by: &'static str,
     /// Which upstream this came from just now; nothing for what is made or remembered here.
     pub heard: Option<Arc<Heard>>,
-    /// Records that are told once those before them are sent: those of a zone transfer.
+    /// Records that are written once those before them are sent: those of a zone transfer.
     pub rest: Option<Rest>,
     sections: [Vec<Record>; 3],
     arena: Vec<u8>,

@@ -92,7 +92,7 @@ impl Site {
         if let Some(clash) = shared_tls::find(config, default_port) {
             return Err(BuildError {
                 plugin: "tls",
-                action: clash.told(&config.warnings.sources),
+                action: clash.to_line(&config.warnings.sources),
                 source: None,
             });
         }

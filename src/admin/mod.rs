@@ -200,7 +200,7 @@ impl Admin {
         let addresses: Vec<_> = addresses.collect();
         let (stop, stopped) = watch::channel(());
         let face = Arc::new(ArcSwap::from_pointee(Face::default()));
-        let desk = serve::Desk {
+        let context = serve::AcceptContext {
             face: Arc::clone(&face),
             gate: Gate::new(self.limits.connections),
             limits: self.limits,
@@ -215,7 +215,7 @@ impl Admin {
         self.dress(&mut listener, place);
         // Not before it has its pages: the first probe would hear that there is none.
         for socket in sockets {
-            tokio::spawn(serve::accept(socket, desk.clone()));
+            tokio::spawn(serve::accept(socket, context.clone()));
         }
         listener
     }

@@ -92,7 +92,7 @@ pub(super) struct Face {
 
 /// What an accept loop works with.
 #[derive(Clone)]
-pub(super) struct Desk {
+pub(super) struct AcceptContext {
     pub(super) face: Arc<ArcSwap<Face>>,
     pub(super) gate: Gate,
     pub(super) limits: Limits,
@@ -101,20 +101,20 @@ pub(super) struct Desk {
 }
 
 /// Accepts until it is to stop.
-pub(super) async fn accept(listener: TcpListener, desk: Desk) {
-    let mut stop = desk.stop.clone();
+pub(super) async fn accept(listener: TcpListener, context: AcceptContext) {
+    let mut stop = context.stop.clone();
     let mut accept = Accept::new(Arc::new(listener), SPARES);
     let waiting = Arc::new(Semaphore::new(ENTERING));
     let admit = |stream: TcpStream, client: SocketAddr, entering| {
         // In the order of their coming as long as there is room.
-        let place = desk.gate.try_enter(client.ip());
-        let visit = connection(stream, client.ip(), place, desk.clone(), entering);
+        let place = context.gate.try_enter(client.ip());
+        let visit = connection(stream, client.ip(), place, context.clone(), entering);
         tokio::spawn(visit);
     };
     loop {
         let accepted = async {
             let entering = Arc::clone(&waiting).acquire_owned().await;
-            let (stream, client) = accept.next(&desk.gate).await;
+            let (stream, client) = accept.next(&context.gate).await;
             (stream, client, entering.expect("it is never closed"))
         };
         tokio::select! {
@@ -134,12 +134,12 @@ async fn connection(
     stream: TcpStream,
     client: IpAddr,
     place: Option<Place>,
-    desk: Desk,
+    context: AcceptContext,
     entering: OwnedSemaphorePermit,
 ) {
     let place = match place {
         Some(place) => Some(place),
-        None => desk.gate.enter(client).await,
+        None => context.gate.enter(client).await,
     };
     let Some(place) = place else {
         return;
@@ -147,15 +147,15 @@ async fn connection(
     drop(entering);
     let evicted = place.evicted();
     tokio::select! {
-        () = converse(stream, desk, &place) => {}
+        () = converse(stream, context, &place) => {}
         () = evicted => {}
     }
 }
 
-async fn converse(stream: TcpStream, desk: Desk, place: &Place) {
-    let Desk {
+async fn converse(stream: TcpStream, context: AcceptContext, place: &Place) {
+    let AcceptContext {
         face, limits, stop, ..
-    } = desk;
+    } = context;
     let face = face.load_full();
     let router = face.router.clone();
     let Some(tls) = &face.tls else {

@@ -53,9 +53,9 @@ pub enum Field {
     Relay,
     /// A host identity: algorithm, tag and key, with their lengths (RFC 8005 §5): three words.
     Identity,
-    /// A hardware address of so many octets (RFC 7043).
+    /// A hardware address of so many bytes (RFC 7043).
     Hardware(usize),
-    /// A node identifier or locator of eight octets (RFC 6742).
+    /// A node identifier or locator of eight bytes (RFC 6742).
     Node,
 }
 
@@ -255,7 +255,7 @@ fn length(field: Field, data: &[u8]) -> Option<usize> {
     (fixed <= data.len()).then_some(fixed)
 }
 
-/// The octets of a gateway or relay of this type.
+/// The length in bytes of a gateway or relay of this type.
 fn reached(kind: u8, data: &[u8]) -> Option<usize> {
     match kind {
         0 => Some(0),
@@ -266,7 +266,7 @@ fn reached(kind: u8, data: &[u8]) -> Option<usize> {
     }
 }
 
-/// Family, bits, a length of at most the family's with a negation bit, so many octets (RFC 3123 §4).
+/// Family, bits, a length of at most the family's with a negation bit, so many bytes (RFC 3123 §4).
 fn are_prefixes(mut data: &[u8]) -> bool {
     while let [f1, f2, bits, length, rest @ ..] = data {
         let length = usize::from(*length & 0x7F);

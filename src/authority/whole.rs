@@ -4,31 +4,30 @@ use std::sync::Arc;
 
 use super::zone::{Set, Zone};
 use crate::{
-    reply::{Data, Owner, Parts, Reply, Rest, Section, Why},
+    reply::{Data, Owner, RecordSource, Reply, Rest, Section, Why},
     wire::{NameRef, Type, is_later},
 };
 
 impl Zone {
     /// Writes the zone into `reply`, which comes empty: all of it is [`Reply::rest`], its SOA record at
-    /// either end. Who holds it at this serial already, or at a later one, is told the SOA record
-    /// alone.
+    /// either end. Where the secondary holds this serial or a later one, the SOA record alone.
     pub fn transfer(self: &Arc<Self>, held: Option<u32>, reply: &mut Reply) {
         reply.authoritative = true;
         reply.why = Why::ZoneRecord;
         if held.is_some_and(|held| !is_later(self.timers.serial, held)) {
-            self.told_start(reply);
+            self.push_start(reply);
         } else {
             reply.rest = Some(Rest::new(Arc::clone(self) as _));
         }
     }
 
-    fn told_start(&self, reply: &mut Reply) {
+    fn push_start(&self, reply: &mut Reply) {
         if let Some(soa) = self.set(0, Type::SOA) {
             self.told(self.apex(), soa, reply);
         }
     }
 
-    fn told_node(&self, node: usize, reply: &mut Reply) {
+    fn push_node(&self, node: usize, reply: &mut Reply) {
         let owner = self.owner(node);
         for set in self.sets(node) {
             if set.rtype != Type::SOA {
@@ -51,18 +50,18 @@ impl Zone {
 }
 
 /// Node by node.
-impl Parts for Zone {
-    fn tell(&self, at: usize, reply: &mut Reply) -> Option<usize> {
+impl RecordSource for Zone {
+    fn write(&self, at: usize, reply: &mut Reply) -> Option<usize> {
         if at == 0 {
-            self.told_start(reply);
+            self.push_start(reply);
         }
         for node in at..self.nodes.len() {
-            if reply.is_part() {
+            if node > at && reply.is_part() {
                 return Some(node);
             }
-            self.told_node(node, reply);
+            self.push_node(node, reply);
         }
-        self.told_start(reply);
+        self.push_start(reply);
         None
     }
 }

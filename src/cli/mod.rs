@@ -103,7 +103,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    // Before anything else, as CoreDNS does: who collects the lines must be able to rely on them.
+    // Before anything else, as CoreDNS does: no line comes out in another form.
     let log_form = match arguments.serve.log_form() {
         Ok(form) => form,
         Err(error) => {

@@ -417,7 +417,7 @@ impl Server {
             self.refused = None;
             return None;
         }
-        // An editor or a full disk leaves such a file more often than somebody means it.
+        // Such a file is nearly always one that is still being written, or was cut by a full disk.
         let lack = if config.is_cut {
             Some("ends within its last server block")
         } else if is_default && !self.serves_default {

@@ -166,7 +166,7 @@ impl Slim for wire::Service<'_> {
         let kind = match r#type.map_or("", |it| it) {
             "ExternalName" => ServiceKind::ExternalName,
             "" | "ClusterIP" | "NodePort" | "LoadBalancer" => ServiceKind::ClusterIp,
-            // One that a later Kubernetes has; what else it says may be of use.
+            // One of a later Kubernetes; the other fields may still be usable.
             other => {
                 let known =
                     "ClusterIP, NodePort, LoadBalancer or ExternalName; served as ClusterIP";

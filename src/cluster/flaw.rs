@@ -120,8 +120,8 @@ impl Logged {
         }
     }
 
-    /// The line that the log should have of what is wrong with an object, if it had none yet. Of
-    /// objects without a name the complaint alone tells them apart.
+    /// The log line for what is wrong with an object; nothing where it was logged already. Objects
+    /// without a name are distinguished by the complaint alone.
     pub(super) fn complain(
         &mut self,
         key: Option<&Key>,

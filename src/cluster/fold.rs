@@ -92,7 +92,7 @@ impl Writer {
     /// Takes one event into the state, where readers see it at once.
     pub fn fold(&mut self, event: Event) {
         let cluster = Arc::clone(&self.cluster);
-        let _changing = cluster.changing();
+        let _writing = cluster.writing();
         let kind = match event {
             Event::Begin(kind) => {
                 // Says nothing about the data: a list that begins may fail.

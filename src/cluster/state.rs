@@ -32,8 +32,8 @@ pub struct Cluster {
     /// The addresses that have names, of all namespaces; and of each.
     pub(super) named: Named,
     pub(super) named_in: Shards<Tagged<NamedIn>>,
-    /// Held while an event is folded, and by who must see one state of the whole.
-    changing: Mutex<()>,
+    /// Held while an event is folded, and while one state of the whole is read.
+    writing: Mutex<()>,
     /// A bit for each kind that must be listed before anything can be denied.
     wanted: u8,
     /// A bit for each kind that has been listed at least once.
@@ -157,7 +157,7 @@ impl Cluster {
             pods: Shards::new(bits + 1),
             named: Named::default(),
             named_in: Shards::new(bits.min(8)),
-            changing: Mutex::default(),
+            writing: Mutex::default(),
             wanted: wanted.iter().fold(0, |bits, kind| bits | bit(*kind)),
             listed: AtomicU8::new(0),
             inherited: Inherited::default(),
@@ -178,7 +178,8 @@ impl Cluster {
     pub(super) fn succeed(before: &Self, wanted: &[Kind]) -> Self {
         let mut cluster = Self::new(wanted);
         cluster.inherited = Inherited {
-            known: before.known(),
+            // What was not watched in between has no objects to take over.
+            known: before.known() & cluster.wanted,
             is_ready: before.is_ready(),
         };
         cluster.stats = before.stats.inherit(wanted);
@@ -304,18 +305,18 @@ impl Cluster {
 
     /// Reads while nothing changes: all that `read` sees is one state. The writer waits meanwhile, so
     /// this is for milliseconds; other readers are not held up.
-    pub fn still<R>(&self, read: impl FnOnce(&Self) -> R) -> R {
-        let _changing = self.changing();
+    pub fn frozen<R>(&self, read: impl FnOnce(&Self) -> R) -> R {
+        let _writing = self.writing();
         read(self)
     }
 
     /// To be held by the writer while it takes an event into the state.
-    pub(super) fn changing(&self) -> MutexGuard<'_, ()> {
-        self.changing.lock()
+    pub(super) fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock()
     }
 
     /// Every entry, in no order; each is of one moment, all together need not be, unless they are
-    /// read [`still`](Self::still).
+    /// read [`frozen`](Self::frozen).
     pub fn entries(&self) -> impl Iterator<Item = Arc<Entry>> {
         self.entries.iter().map(|entry| entry.shared)
     }

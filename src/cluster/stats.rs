@@ -70,8 +70,8 @@ impl Default for Stats {
 }
 
 impl Stats {
-    /// The numbers of objects that are taken over, and when they were last heard of. What is
-    /// counted begins anew.
+    /// The numbers of objects that are taken over, and the time of the last event of each kind. Counters
+    /// begin at 0.
     pub(super) fn inherit(&self, wanted: &[Kind]) -> Self {
         let stats = Self {
             begun: self.begun,

@@ -123,13 +123,12 @@ impl Listening {
         settings
     }
 
-    /// What `https { max_streams N }` says, 0 included. Blocks of one listener that say it say the
-    /// same.
+    /// `https { max_streams N }`, 0 included. Blocks of one listener that set it set the same.
     pub fn http2_streams(&self) -> Option<usize> {
         self.https.streams
     }
 
-    /// Puts what a later block of a listener says in the place of what was, as far as it counts.
+    /// Applies the settings of a later block of a listener over those so far.
     pub fn follow(&self, transport: Transport, settings: &mut StreamSettings) {
         if transport == Transport::Https && self.http2_streams().is_some() {
             settings.in_flight = self.settings(transport).in_flight;

@@ -176,13 +176,9 @@ impl Config {
         {
             return Err(file.warnings());
         }
-        let last = blocks.last();
-        let is_cut = file.unclosed
-            || last.is_some_and(|last| last.directives.is_empty())
-                && !source.text.trim_end().ends_with('}');
         Ok(Self {
             blocks,
-            is_cut: is_cut && !is_default,
+            is_cut: file.unclosed && !is_default,
             hash: hash(&file),
             warnings: file.warnings(),
             imported: file.imported,
@@ -372,4 +368,32 @@ fn hash(file: &corefile::File) -> u64 {
         text.hash(&mut hasher);
     }
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_that_ends_within_its_last_block() {
+        for (text, is_cut) in [
+            (".", true),
+            (". {\n errors {\n }\n", true),
+            ("a. {\n errors\n}\nb.", true),
+            (". {\n errors\n}\n", false),
+            (". {\n}\n# The end.\n", false),
+            (".\nerrors", false),
+            ("", false),
+        ] {
+            let source = Source {
+                name: "Corefile",
+                text,
+                loader: &corefile::Memory::default(),
+                interfaces: &Interfaces::default(),
+                default_port: 53,
+            };
+            let config = Config::read(&source).unwrap_or_else(|errors| panic!("{text:?} {errors}"));
+            assert_eq!(config.is_cut, is_cut, "{text:?}");
+        }
+    }
 }

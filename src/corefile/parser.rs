@@ -44,10 +44,9 @@ pub fn parse<'a>(
     Ok(file)
 }
 
-/// Like [`parse`], but directives with an unknown name are only left out, for who wants to know
-/// what else is wrong: their errors stand among [`File::warnings`], and the file must be refused
-/// for them. Every other error still ends it: what stands behind a brace that is missing makes no
-/// sense.
+/// Like [`parse`], but directives with an unknown name are only left out, so that the rest of the file
+/// can be checked too: their errors stand among [`File::warnings`], and the file must be refused for
+/// them. Every other error still ends it: what stands behind a missing brace makes no sense.
 pub fn parse_without_unknown<'a>(
     source_name: &str,
     text: &str,
@@ -154,6 +153,7 @@ impl Parser<'_> {
             self.no_keys(&first, open);
         }
         let has_more = self.feed.peek().is_some();
+        self.unclosed |= open.is_none() && !has_more;
         let directives = self.directives(open, keys.first());
         let Some((head, rest)) = keys.split_first() else {
             return;

@@ -11,7 +11,8 @@ pub struct File {
     /// In file order, imports spliced in. Empty when the file has none: see
     /// [`DEFAULT_COREFILE`](super::DEFAULT_COREFILE).
     pub blocks: Vec<ServerBlock>,
-    /// The closing brace of the last block is missing, which is accepted as CoreDNS does.
+    /// The text ends within its last block, without its closing brace or with its keys, which is accepted
+    /// as CoreDNS does.
     pub unclosed: bool,
     /// What was accepted although it is surely a mistake.
     pub warnings: Vec<Diagnostic>,

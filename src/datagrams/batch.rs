@@ -28,8 +28,8 @@ use super::{
 /// Datagrams of one call. More of them would save less and less, and wait longer for each other.
 const BATCH: usize = 32;
 
-/// Octets of a query that are taken, beyond the 1,232 that we announce: of a longer one the beginning
-/// alone, which is enough to say FORMERR to. It is an odd multiple of a cache line, so that the
+/// Bytes of a query that are taken, beyond the 1,232 that we announce: of a longer one the beginning
+/// alone, which is enough for a FORMERR. It is an odd multiple of a cache line, so that the
 /// beginnings of the buffers do not compete for the same lines.
 const PACKET: usize = 1280 + 64;
 
@@ -83,7 +83,7 @@ pub struct Batch {
 
 /// What is known of one datagram, and the reply to it.
 struct Slot {
-    /// Its octets; nothing where it came from nowhere, or has waited for too long.
+    /// Its length in bytes; nothing where it has no sender, or has waited for too long.
     length: Option<usize>,
     client: SocketAddr,
     name_length: libc::socklen_t,
@@ -572,7 +572,7 @@ pub fn report_errors(socket: &UdpSocket, peer: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// Empties the queue of reported errors; says how many there were. The socket's own error goes with them
+/// Empties the queue of reported errors; returns how many there were. The socket's own error goes with them
 /// and is to be taken before.
 pub fn take_errors(socket: &impl AsFd) -> usize {
     let socket = SockRef::from(socket);

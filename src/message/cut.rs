@@ -1,7 +1,7 @@
 //! What it means that a reply was cut: whether TC must be set, and which RRsets were cut in two.
 //!
-//! TC says that an RRset which the reply cannot do without is missing or not whole, and makes the
-//! client ask again over TCP, or fail where it came by TCP. It must not be set because of extra
+//! TC means that an RRset which the reply cannot do without is missing or incomplete. The client asks
+//! again over TCP, or fails where the reply came by TCP. It must not be set because of extra
 //! records (RFC 2181 §9). What a reply cannot do without:
 //!
 //! ```text
@@ -110,7 +110,7 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// Whether a record of the authority section says that something does not exist.
+/// Whether a record of the authority section denies existence.
 fn denies(rtype: Type) -> bool {
     const NSEC: Type = Type(47);
     const NSEC3: Type = Type(50);

@@ -119,7 +119,7 @@ impl Writer {
         }
     }
 
-    /// Writes a message of at most `limit` octets with these records, as many as fit; which is the
+    /// Writes a message of at most `limit` bytes with these records, as many as fit; which is the
     /// next.
     fn message(
         &mut self,

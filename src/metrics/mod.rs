@@ -290,8 +290,8 @@ impl Metrics {
             list.push(Box::new(refresh));
             list.len()
         };
-        // Without scrapes, nothing else drops the refreshes of configurations that are gone. A scrape
-        // under way does, and waits for nobody.
+        // Without scrapes, nothing else drops the refreshes of configurations that are gone. A scrape in
+        // progress does, so its lock is not waited for.
         if count.is_power_of_two()
             && count >= SWEPT_FROM
             && let Some(_alone) = self.scrape.try_lock()

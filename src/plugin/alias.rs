@@ -84,7 +84,7 @@ impl Target {
     }
 
     /// Ends `reply` as the response for the last name of the chain, where that is a dead end: with its
-    /// code (RFC 6604 section 3), and with the SOA record that says how long it holds (RFC 2308
+    /// code (RFC 6604 section 3), and with the SOA record that bounds how long it may be kept (RFC 2308
     /// section 2). The aliases stay, and so does a code that `reply` has already.
     pub fn end(&self, reply: &mut Reply) {
         if !self.is_dead_end() || reply.rcode != Rcode::NOERROR {

@@ -15,7 +15,7 @@
 //! `zonal` `zone`; where it knows its pods (`pods verified`), for every name, `client-namespace` and
 //! `client-pod-name`, and of the pod's labels, `client-label/KEY`, those that some plugin of the
 //! block names: others are not kept (see [`kubernetes`](super::kubernetes)).
-//! Of `forward`, once the reply is there, `upstream`: who answered. [`MAKERS`] has all of them.
+//! Of `forward`, once the reply is there, `upstream`: the address that answered. [`MAKERS`] has all of them.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A reply that is told part by part, because it is a whole zone.
+//! A reply that is written part by part, because it is a whole zone.
 
 use std::{fmt, sync::Arc};
 
@@ -8,24 +8,24 @@ use super::Reply;
 const PART: usize = 64 << 10;
 
 /// What has all records of a reply, as they stand at one moment.
-pub trait Parts: Send + Sync {
+pub trait RecordSource: Send + Sync {
     /// Adds records to `reply`, which has none, beginning at number `at` of whatever it counts; at
-    /// 0 with the first ones. Ends where [`Reply::is_part`] says so. The number to go on with, or
-    /// nothing at the end.
-    fn tell(&self, at: usize, reply: &mut Reply) -> Option<usize>;
+    /// 0 with the first ones. Stops where [`Reply::is_part`] is true. Returns the number to go on with,
+    /// which is greater than `at`, or nothing at the end.
+    fn write(&self, at: usize, reply: &mut Reply) -> Option<usize>;
 }
 
-/// The records of a reply that are still to be told.
+/// The records of a reply that are still to be written.
 #[derive(Clone)]
 pub struct Rest {
-    parts: Arc<dyn Parts>,
+    source: Arc<dyn RecordSource>,
     at: usize,
 }
 
 impl Rest {
     /// All of them.
-    pub fn new(parts: Arc<dyn Parts>) -> Self {
-        Self { parts, at: 0 }
+    pub fn new(source: Arc<dyn RecordSource>) -> Self {
+        Self { source, at: 0 }
     }
 }
 
@@ -39,10 +39,10 @@ impl fmt::Debug for Rest {
 
 impl Reply {
     /// Puts the next part of [`Reply::rest`] behind the records that there are.
-    pub fn tell_part(&mut self) {
-        if let Some(Rest { parts, at }) = self.rest.take() {
-            let next = parts.tell(at, self);
-            self.rest = next.map(|at| Rest { parts, at });
+    pub fn add_part(&mut self) {
+        if let Some(Rest { source, at }) = self.rest.take() {
+            let next = source.write(at, self);
+            self.rest = next.map(|at| Rest { source, at });
         }
     }
 
@@ -51,15 +51,15 @@ impl Reply {
         self.arena.len() >= PART
     }
 
-    /// Puts everything behind the records that there are: for those who cannot go on later.
+    /// Puts everything behind the records that there are: for transports that send one message.
     pub fn complete(&mut self) {
-        while let Some(Rest { parts, at }) = self.rest.take() {
+        while let Some(Rest { source, at }) = self.rest.take() {
             let mut part = Self::default();
-            let next = parts.tell(at, &mut part);
+            let next = source.write(at, &mut part);
             for section in super::Section::ALL {
                 self.push_all_from(section, super::Owner::Question, &part);
             }
-            self.rest = next.map(|at| Rest { parts, at });
+            self.rest = next.map(|at| Rest { source, at });
         }
     }
 }

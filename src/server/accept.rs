@@ -1,9 +1,9 @@
 //! Accepting connections, whatever the system is out of.
 //!
-//! Without a file descriptor the system leaves a connection in the queue and says so again at once.
-//! It must neither be asked in a tight loop, nor may the queue stay as it is: an idle connection is
-//! evicted, whose descriptor the next one can have. A listener that must be heard in any case has
-//! spare descriptors, which are given up one by one for that.
+//! Without a free file descriptor, accept(2) fails at once and the connection stays in the queue. A
+//! tight loop would take a whole core, and without any measure the queue never moves: an idle
+//! connection is evicted, which frees a descriptor for the next one. A listener that must stay
+//! reachable in any case holds spare descriptors, which are closed one by one for that.
 
 use std::{
     fs::File,
@@ -70,7 +70,7 @@ impl Accept {
         }
     }
 
-    /// A connection that waits in the queue, if there is one. With the socket, it would be reset.
+    /// A connection of the queue, if there is one. Closing the socket would reset it.
     pub(crate) fn queued(&self) -> Option<(TcpStream, SocketAddr)> {
         // Asked is the system: tokio knows of a connection only once its own wait has ended.
         let (socket, client) = SockRef::from(self.listener.as_ref()).accept().ok()?;

@@ -140,7 +140,7 @@ fn addresses(address: SocketAddr) -> Vec<SocketAddr> {
     }
 }
 
-/// Whether nobody else listens there, by what a scheme needs.
+/// Whether the address is free for what a scheme needs.
 fn are_free(address: SocketAddr, scheme: Scheme) -> io::Result<()> {
     let datagrams = scheme == Scheme::Dns || scheme.is_quic();
     if !scheme.is_quic() {
@@ -152,8 +152,8 @@ fn are_free(address: SocketAddr, scheme: Scheme) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether nobody else listens there. Our sockets share their address, which would let a second
-/// server take a part of the queries unnoticed. An IPv6 address stands for IPv4's too unless it is
+/// Whether no other process listens there. Our sockets share their address (`SO_REUSEPORT`), which would
+/// let a second server take a part of the queries unnoticed. An IPv6 address stands for IPv4's too unless it is
 /// `only_v6`.
 pub(crate) fn is_free(address: SocketAddr, kind: Type, only_v6: bool) -> io::Result<()> {
     let probe = || {

@@ -1,5 +1,5 @@
-//! A reply of several messages, written part by part: a zone is not built whole, nor by whoever reads
-//! the questions of other clients.
+//! A reply of several messages, written part by part: a zone is never in memory as a whole reply, and
+//! is not built on the thread that reads the queries of other clients.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -15,7 +15,7 @@ use crate::{
     wire::Rcode,
 };
 
-/// A zone transfer under way (RFC 5936), or a failure in its place.
+/// A zone transfer in progress (RFC 5936), or a failure in its place.
 pub struct Transfer {
     query: Query,
     reply: Reply,
@@ -101,7 +101,7 @@ impl Transfer {
             part.recursion_available = self.reply.recursion_available;
             part.answered_by = self.reply.answered_by;
             part.rest = Some(rest);
-            part.tell_part();
+            part.add_part();
             let context = Context {
                 door: &self.door,
                 block: &self.block,

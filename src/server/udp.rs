@@ -148,7 +148,7 @@ impl Threads {
 impl Drop for Stop {
     fn drop(&mut self) {
         for socket in &self.sockets {
-            // Where it fails, it goes on receiving what nobody will read.
+            // Where it fails, the socket goes on receiving and its queue is lost.
             let _ = retire(socket);
         }
         self.flag.store(true, Ordering::Release);

@@ -1,6 +1,6 @@
 //! Blocks that share a listener must agree on its TLS: which of them a connection is for is known
 //! only once the connection is there, so what one of them demands of clients could be had from
-//! another without it. As in CoreDNS 1.15.0.
+//! another without it. As in CoreDNS.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -26,8 +26,8 @@ struct First<'c> {
     shown: Option<Shown>,
 }
 
-/// The first two blocks that do not agree, if any. Files that cannot be read are no clash: whoever
-/// uses them says what is wrong.
+/// The first two blocks that do not agree, if any. Files that cannot be read are no clash: loading
+/// them reports the error.
 pub(super) fn find(config: &Config, default_port: u16) -> Option<Clash<'_>> {
     let mut listeners: BTreeMap<Place, First<'_>> = BTreeMap::new();
     for block in &config.blocks {
@@ -90,7 +90,7 @@ impl First<'_> {
 }
 
 impl Clash<'_> {
-    /// It drawn, for who looks at the Corefile.
+    /// As a diagnostic with both places of the Corefile.
     pub(super) fn diagnostic(&self) -> Diagnostic {
         Diagnostic::error(self.to_string())
             .at(self.second.place)
@@ -99,8 +99,8 @@ impl Clash<'_> {
             .help("let both say the same in 'tls', or give one of them another port or address")
     }
 
-    /// It in one line with the places of both blocks.
-    pub(super) fn told(&self, sources: &Sources) -> String {
+    /// In one line with the places of both blocks.
+    pub(super) fn to_line(&self, sources: &Sources) -> String {
         let place = |key: &Key| sources.locate(key.place);
         format!("{self} ({} and {})", place(self.first), place(self.second))
     }

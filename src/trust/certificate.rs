@@ -1,6 +1,8 @@
 //! The parts of a certificate that webpki checks only along a chain: its validity period and its
 //! purpose (RFC 5280 section 4.1).
 
+use crate::wire::days_since_1970;
+
 /// What is read of a certificate.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Certificate {
@@ -142,8 +144,9 @@ impl<'a> Reader<'a> {
         let (minute, rest) = number(rest, 2)?;
         let (second, rest) = number(rest, 2)?;
         let is_good = (1..=12).contains(&month) && (1..=31).contains(&day);
-        (is_good && rest == b"Z")
-            .then(|| days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
+        (is_good && rest == b"Z").then(|| {
+            days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second
+        })
     }
 }
 
@@ -156,35 +159,9 @@ fn number(text: &[u8], digits: usize) -> Option<(i64, &[u8])> {
     is_number.then_some((number, rest))
 }
 
-/// Days since 1970-01-01 in the Gregorian calendar. Years are counted from March on, so that a leap
-/// day is the last of its year.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
-    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    let in_year = (153 * month + 2) / 5 + day - 1;
-    365 * year + leap_days + in_year - 719_468
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn days_are_counted() {
-        for (year, month, day, wanted) in [
-            (1970, 1, 1, 0),
-            (1972, 2, 29, 789),
-            (2000, 3, 1, 11_017),
-            (2026, 11, 30, 20_787),
-            (9999, 12, 31, 2_932_896),
-        ] {
-            assert_eq!(days(year, month, day), wanted, "{year}-{month}-{day}");
-        }
-    }
 
     #[test]
     fn no_octets_make_it_panic() {

@@ -28,7 +28,7 @@ pub enum Failure {
     Silent,
     /// The host is there and nobody listens on the port.
     Refused,
-    /// The host cannot be reached: the network says so.
+    /// The host cannot be reached, as reported by the network (ICMP).
     Unreachable(io::ErrorKind),
     /// The stream was closed before the answer.
     Closed,
@@ -56,7 +56,7 @@ pub enum Lack {
     Address,
     /// A route (ENETUNREACH before anything was sent).
     Route,
-    /// Leave: a firewall or a security module of this machine forbids it (EPERM, EACCES).
+    /// Permission: a firewall or a security module of this machine forbids it (EPERM, EACCES).
     Permission,
     /// A path that takes datagrams of this length (EMSGSIZE); the kernel knows a shorter one next time.
     Size,

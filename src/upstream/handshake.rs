@@ -29,7 +29,7 @@ pub(super) fn explain_own_alert(alert: u8, reason: &str, expected: &str) -> Stri
     }
 }
 
-/// What the server says that ends the handshake.
+/// The alert by which the server ends the handshake.
 pub(super) fn refused(alert: AlertDescription) -> String {
     match alert {
         AlertDescription::HandshakeFailure => nothing_in_common(),

@@ -1,6 +1,6 @@
 //! Whether an upstream is worth asking.
 //!
-//! A question that fails says little: its name's authority may be dead behind a healthy upstream. So it
+//! A failed query is weak evidence: its name's authority may be dead behind a healthy upstream. So it
 //! only begins health checks, as in CoreDNS. Failed checks in a row mark the upstream down; a check that
 //! is answered, or any answer meanwhile, marks it up and ends the checks. A check that could not be sent
 //! for a reason of ours counts for nothing.
@@ -144,6 +144,7 @@ pub(super) async fn check(upstream: Weak<Upstream>) {
             return;
         };
         let (pause, runtime) = (checked.check.pause(), checked.runtime.clone());
+        let was_down = checked.is_down();
         let mut asking = runtime.spawn(async move {
             let question = checked.check.question();
             let asking = checked.probe(&question, checked.check.recursion_desired);
@@ -164,7 +165,8 @@ pub(super) async fn check(upstream: Weak<Upstream>) {
                 );
             }
         }
-        let was_down = checked.is_down();
+        // The answer to this check has marked it up already.
+        let was_down = was_down || checked.is_down();
         drop(checked);
         if !has_answered(&upstream) {
             tokio::time::sleep(pause).await;

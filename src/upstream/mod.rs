@@ -10,8 +10,8 @@
 //! pending      limits of pending queries, which evict the old before they turn away the new
 //! udp, stream  sockets and connections to one upstream; waiters is who waits on them for what
 //! https, quic  the same in other clothes, on one connection each: line keeps it, http2 speaks it
-//! health       whether an upstream is worth asking; failure is why one gave no answer, and whose fault
-//!              that is
+//! health       whether an upstream is worth asking; failure is why one gave no answer, and whether it
+//!              is to blame
 //! rpc          calls of gRPC, over http2 and a line too
 //! target       how a Corefile names an upstream; resolv_conf is the file that lists some, resolve
 //!              finds the addresses of a host

@@ -22,7 +22,7 @@ pub(super) const MAX_QUERY: usize = HEADER_LENGTH + 255 + 4 + 11 + Options::MAX;
 pub struct Packet {
     octets: Box<[u8]>,
     question_end: usize,
-    /// Replies came for it that cannot be believed: how many.
+    /// How many replies with its id were none to this question.
     wrong: AtomicUsize,
     witness: Option<Arc<dyn Witness>>,
 }
@@ -107,7 +107,7 @@ impl Packet {
         self.under(id, &mut room).to_vec()
     }
 
-    /// Reads an answer that came alone on a stream, so that its id says nothing.
+    /// Reads an answer that came alone on a stream, where the id has no meaning.
     pub fn read(&self, message: &[u8], header: &Header) -> Option<Reply> {
         let mut reply = Reply::default();
         let judged = self.judge(message, header, false, &mut reply);
@@ -178,7 +178,7 @@ impl Packet {
     }
 }
 
-/// What a message is to a question whose id it has.
+/// What a message with the id of a question is to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judged {
     /// The answer.

@@ -17,7 +17,7 @@ pub(super) struct Patience {
 impl Patience {
     /// Below what glibc and musl wait, with a margin for the way.
     const TOTAL: Duration = Duration::from_millis(3800);
-    /// Where no upstream is believed to be up, the answer is likely to be none: as long as a check.
+    /// Where all upstreams are down, most likely none answers: as long as a check.
     const TOTAL_DOWN: Duration = Duration::from_secs(1);
     /// The most that an own `read_timeout` stretches it to: what CoreDNS allows.
     const LONGEST: Duration = Duration::from_secs(5);
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn an_own_limit_holds_and_may_stretch_the_whole_a_little() {
         let short = Patience::new(2, Some(Duration::from_millis(100)), false);
-        assert_eq!((short.step, short.last), (short.step, short.step));
+        assert_eq!(short.last, short.step);
         let long = Patience::new(1, Some(Duration::from_mins(1)), false);
         assert_eq!(long.total, Duration::from_secs(5));
     }

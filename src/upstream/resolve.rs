@@ -1,7 +1,7 @@
 //! Looking up the hosts that upstreams are given by: once, when serving begins, and until it has
 //! succeeded once.
 //!
-//! Names are absolute: no search list is applied, whatever resolv.conf says, since in a pod (`ndots:5`)
+//! Names are absolute: the search list of resolv.conf is not applied, since in a pod (`ndots:5`)
 //! most names would be looked up in the cluster's domains first. That is why the C library's resolver
 //! is not used, which applies it (and which differs between glibc and musl).
 
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes of a hosts file that are read at most.
 const MAX_HOSTS: u64 = 4 << 20;
 
-/// These questions are no client's: they are counted where nothing is scraped.
+/// These queries are no client's: they are counted in metrics that are never scraped.
 static UNCOUNTED: LazyLock<Arc<Metrics>> = LazyLock::new(Metrics::new);
 
 /// Why a host has no addresses.

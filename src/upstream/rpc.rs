@@ -74,7 +74,7 @@ impl Rpc {
         name: Option<&ServerName<'static>>,
         runtime: Handle,
     ) -> Self {
-        // What a link-local address has behind it is this machine's affair.
+        // The zone of a link-local address (`%eth0`) means something on this machine alone.
         let bare = host.split('%').next().unwrap_or_default();
         let own = ServerName::try_from(bare.to_owned()).ok();
         let name = name.or(own.as_ref());

@@ -2,11 +2,13 @@
 //!
 //! Nothing here allocates for a name, trusts a count, or knows a plugin.
 
+mod calendar;
 mod code;
 mod name;
 mod reader;
 mod serial;
 
+pub use calendar::days_since_1970;
 pub use code::{Class, Opcode, Rcode, Type};
 pub use name::{Labels, Name, NameError, NameRef};
 pub use reader::{Header, MalformedMessage, RawRecord, Reader};
@@ -20,6 +22,3 @@ pub const MAX_MESSAGE: usize = 65_535;
 
 /// What a UDP client without EDNS can take (RFC 1035 §4.2.1).
 pub const MIN_UDP_PAYLOAD: usize = 512;
-
-/// What a datagram over IPv4 can hold: 65,535 octets less the headers of IP and UDP. IPv6 holds more.
-pub const MAX_UDP_PAYLOAD: usize = 65_507;

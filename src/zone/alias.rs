@@ -17,9 +17,9 @@ impl Answer<'_> {
     /// zones, or the name that it leads to outside of them.
     ///
     /// The alias is part of the answer even where it leads nowhere. Where it ends at a name of the
-    /// zones without data of the type, their SOA record says so (RFC 2308 section 2.2); a name that
-    /// they deny is resolved outside of them, where the next plugin may know it. A target that is written as an address is answered as that address, as
-    /// it is meant: no name is made of four numbers.
+    /// zones without data of the type, their SOA record denies it (RFC 2308 section 2.2); a name that
+    /// they deny is resolved outside of them, where the next plugin may know it. A target that is
+    /// written as an address is answered as that address, as it is meant: no name is made of four numbers.
     pub(super) fn alias(&mut self, service: &Service) -> Known {
         let text = service.external_name.as_deref().unwrap_or_default();
         if let Ok(address) = text.parse::<IpAddr>() {

@@ -260,7 +260,7 @@ impl View {
         put_soa: impl FnOnce(NameRef<'_>, &mut Reply),
     ) {
         if !self.knows(why) {
-            // A failure says nothing about the zone: neither AA nor an SOA record (RFC 2308 §7.1).
+            // A failure is no statement about the zone: neither AA nor an SOA record (RFC 2308 §7.1).
             reply.fail(Rcode::SERVFAIL, Why::NotSynced);
             return;
         }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cluster::{Entry, EntryKey, Found, NamedBy, Tagged},
-    reply::{Data, Reply, Section, Why},
+    reply::{Data, Section, Why},
     wire::{NameRef, Type},
 };
 
@@ -67,7 +67,7 @@ impl Answer<'_> {
     /// Adds a pointer, unless it is among those `said`: slices may repeat each other while they
     /// change. False where there is no room for it.
     pub(super) fn new_pointer(&mut self, target: NameRef<'_>, said: &mut Pointers) -> bool {
-        let is_wanted = self.rtype == Type::PTR && said.insert(target, self.reply);
+        let is_wanted = self.rtype == Type::PTR && said.insert(target);
         !is_wanted || self.pointer(target)
     }
 
@@ -102,22 +102,20 @@ impl View {
 /// Bytes of a PTR record at least: its name ends where others do, in a pointer.
 const LEAST: usize = RECORD + 2;
 
-/// The pointers of an answer so far, by their hashes: an address may have thousands.
+/// The targets of an answer so far: an address may have thousands. Of each, two hashes with seeds of
+/// their own are kept, which for two different names are never both equal in practice (128 bits).
 #[derive(Default)]
 pub(super) struct Pointers {
-    hashes: Distinct<u64>,
-    hasher: foldhash::fast::RandomState,
+    hashes: Distinct<[u64; 2]>,
+    hashers: [foldhash::fast::RandomState; 2],
 }
 
 impl Pointers {
-    /// Adds a target; false where `reply` has it.
-    fn insert(&mut self, target: NameRef<'_>, reply: &Reply) -> bool {
-        let is_said = |reply: &Reply| {
-            let mut records = reply.section(Section::Answer).iter();
-            records.any(|record| reply.data(record) == target.as_wire())
-        };
-        // Two names with one hash are told apart by looking.
-        self.hashes.insert(self.hasher.hash_one(target.as_wire())) || !is_said(reply)
+    /// Adds a target; false where it is there.
+    fn insert(&mut self, target: NameRef<'_>) -> bool {
+        let hashes = self.hashers.each_ref();
+        let hashes = hashes.map(|hasher| hasher.hash_one(target.as_wire()));
+        self.hashes.insert(hashes)
     }
 }
 
@@ -135,10 +133,9 @@ fn target(view: &View, key: &EntryKey) -> Option<Target> {
 const FEW: usize = 8;
 
 impl View {
-    /// Whether a block holds an address that has a name by one of these: the names of blocks are
-    /// asked for by people, and by resolvers that tell a server no more of a name than it needs
-    /// (RFC 9156). It costs some binary searches, in one set where all namespaces are shown, and
-    /// otherwise in one for each namespace that is.
+    /// Whether a block holds an address that has a name by one of these: queries for names of blocks
+    /// come from resolvers that minimise the names they send (RFC 9156). It costs some binary searches, in
+    /// one set where all namespaces are shown, and otherwise in one for each namespace that is.
     pub(super) fn names_any(
         &self,
         network: IpNet,

@@ -10,7 +10,7 @@ pub(super) const RECORD: usize = 12;
 
 /// Bytes that a reply has for records.
 ///
-/// It need not be exact, as names may still be rewritten: who writes the reply cuts it.
+/// It need not be exact, as names may still be rewritten: the writer of the message cuts it.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
     left: usize,

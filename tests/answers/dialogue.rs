@@ -216,7 +216,7 @@ impl Scribe {
         let Some(reply) = reply else {
             return out + "PASS";
         };
-        // What is refused or cannot be known is nobody's data.
+        // A refusal or a failure has no data.
         let is_failure = reply.rcode == Rcode::REFUSED || reply.why == Why::NotSynced;
         assert_eq!(reply.authoritative, !is_failure);
         let answers = reply.section(Section::Answer);

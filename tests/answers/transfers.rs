@@ -298,6 +298,13 @@ fn what_is_not_known_yet_is_not_told() {
     let reply = ANYONE.asks(&plugin, "cluster.local.", "AXFR").unwrap();
     assert_eq!((reply.rcode, reply.records().count()), (Rcode::SERVFAIL, 0));
     assert!(reply.records().all(|record| record.rtype != Type::SOA));
+    let by_datagram = Asker {
+        held: Some(1),
+        transport: Transport::Udp,
+        ..ANYONE
+    };
+    let reply = by_datagram.asks(&plugin, "cluster.local.", "IXFR").unwrap();
+    assert_eq!((reply.rcode, reply.records().count()), (Rcode::SERVFAIL, 0));
 }
 
 /// The zones for the outside, of Services that are reached in each way that there is.
@@ -474,7 +481,7 @@ fn a_zone_is_told_in_parts_of_one_state() {
         0,
         "nothing is made before it is sent"
     );
-    reply.tell_part();
+    reply.add_part();
     let first = reply.records().count();
     assert!(first < 2 * SERVICES, "a part: {first}");
     assert!(reply.weight() < 256 << 10, "{}", reply.weight());

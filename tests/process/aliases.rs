@@ -100,7 +100,7 @@ fn reply(query: &Message, times: usize) -> Message {
                 reply.answers.push(address("four.example.net."));
             }
         }
-        other => panic!("nobody asked for {other}"),
+        other => panic!("no query is for {other}"),
     }
     reply
 }
@@ -229,7 +229,7 @@ fn an_external_name_ends_as_its_target_does() {
         ("within", RecordType::A, "NoError CNAME A |"),
         ("within", RecordType::AAAA, "NoError CNAME | SOA"),
         ("dangling", RecordType::A, "NXDomain CNAME | SOA"),
-        // Nobody here knows the target's zone.
+        // No zone here has the target.
         ("unknown", RecordType::A, "NoError CNAME |"),
     ] {
         let name = format!("{service}.shop.svc.cluster.local.");

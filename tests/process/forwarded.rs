@@ -155,3 +155,25 @@ fn the_end_of_the_process_waits_for_an_answer_that_is_under_way() {
     assert_eq!(reply(&client), (1, 1));
     assert_eq!(server.end().code(), Some(0));
 }
+
+#[test]
+fn an_upstream_that_goes_down_and_comes_back_is_logged_twice() {
+    let gone = Upstream::new();
+    let to = gone.address();
+    drop(gone);
+    let server = Server::start(&format!(
+        ".:0 {{\n bind 127.0.0.1\n forward . {to} {{\n max_fails 1\n health_check 50ms\n }}\n}}\n"
+    ));
+    server.ask("n1.example", RecordType::A);
+    server.line(|line| line.contains(&format!("{to} is down")));
+    let back = UdpSocket::bind(to).unwrap();
+    let answering = std::thread::spawn(move || {
+        let upstream = Upstream(back);
+        let (mut check, from) = upstream.next();
+        assert_eq!(check.queries[0].query_type(), RecordType::NS);
+        check.metadata.message_type = MessageType::Response;
+        upstream.0.send_to(&check.to_vec().unwrap(), from).unwrap();
+    });
+    server.line(|line| line.contains(&format!("{to} is up again")));
+    answering.join().unwrap();
+}

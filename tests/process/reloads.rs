@@ -185,7 +185,7 @@ struct World {
     pages: [u16; 2],
     upstream: SocketAddr,
     api: String,
-    /// Where nobody listens.
+    /// An address without a listener.
     dead: u16,
     /// A port that is taken.
     taken: u16,

@@ -130,11 +130,6 @@ impl Server {
         );
     }
 
-    /// Its process id.
-    pub fn process(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Waits for its end.
     pub fn end(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
@@ -185,7 +180,7 @@ pub fn summary(reply: &Message) -> String {
     )
 }
 
-/// A port that nobody listens on at the moment.
+/// A port that is free at the moment.
 pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()

@@ -103,7 +103,7 @@ fn ask(client: &UdpSocket, id: u16, name: &str) -> ResponseCode {
     panic!("no reply for {name}");
 }
 
-/// Asks for names that nobody answers, some thousand a second, until it is dropped.
+/// Sends queries that stay unanswered, some thousand a second, until it is dropped.
 struct Flood(Arc<AtomicBool>);
 
 impl Flood {
@@ -206,7 +206,7 @@ fn the_limit_of_the_server_is_no_lower_than_those_of_its_forwards() {
 }
 
 fn allow_descriptors(server: &Server, limit: &str) {
-    let id = format!("--pid={}", server.process());
+    let id = format!("--pid={}", server.id());
     let limit = format!("--nofile={limit}:");
     let status = Command::new("prlimit").args([&id, &limit]).status();
     assert!(status.unwrap().success());

@@ -169,7 +169,7 @@ fn texts(word: &Word<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Octets in hexadecimal, two digits each, in one word or several.
+/// Bytes in hexadecimal, two digits each, in one word or several.
 pub fn hex(words: &[Word<'_>]) -> Result<Vec<u8>, Fault> {
     let digits = words.iter().flat_map(|word| word.text);
     let digits = digits.map(|digit| {

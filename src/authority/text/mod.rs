@@ -113,7 +113,7 @@ struct Reader<'a, 'i> {
     last_ttl: Option<u32>,
     faults: Faults,
     left_out: LeftOut,
-    /// A record says that the zone cannot be served at all.
+    /// A record makes the whole zone unservable.
     is_void: bool,
 }
 

@@ -217,7 +217,7 @@ pub fn prefixes(words: &[Word<'_>], out: &mut Vec<u8>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Octets in hexadecimal with dashes between them (RFC 7043).
+/// Bytes in hexadecimal with dashes between them (RFC 7043).
 pub fn hardware(word: &Word<'_>, count: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
     let groups = groups(word, b'-', 2);
     let groups = groups.filter(|groups| groups.len() == count);

@@ -6,7 +6,7 @@ use super::{
     data::shown,
     lexer::{Word, escaped},
 };
-use crate::wire::{Name, NameRef};
+use crate::wire::{Name, NameRef, days_since_1970};
 
 /// A name; `@` is the origin, and a name without a final dot is under it.
 pub fn name(word: &Word<'_>, origin: NameRef<'_>) -> Result<Name, String> {
@@ -120,17 +120,9 @@ pub fn time(word: &Word<'_>) -> Result<u32, String> {
     if !is_real || hour > 23 || minute > 59 || second > 60 {
         return Err(wrong());
     }
-    let seconds = days(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
+    let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
     // Such moments are compared with serial arithmetic: what lies beyond is taken round.
     u32::try_from(seconds.rem_euclid(1 << 32)).map_err(|_| wrong())
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar, counted in years that begin in March.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + of_year
-        - 719_468
 }
 
 /// Mnemonics of DNSSEC algorithms that are in use (the IANA registry).

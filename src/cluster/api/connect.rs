@@ -33,7 +33,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// A client that connects only when asked.
 pub(super) fn client(config: Config) -> Result<Client, Box<dyn Error>> {
-    // It says that proxies are not supported.
+    // Its error is that proxies are not supported.
     if config.proxy_url.is_some() {
         return Ok(Client::try_from(config)?);
     }

@@ -20,7 +20,7 @@ pub(in crate::cluster) enum Field<T> {
     /// Of the right type.
     Given(T),
     /// Of another type, or outside of its range: the value as a message shows it.
-    Odd(Box<str>),
+    Invalid(Box<str>),
 }
 
 /// A list, whose items are fields of their own.
@@ -39,7 +39,7 @@ impl<T> Field<T> {
 impl<T: Expected> Field<T> {
     /// The value; one of the wrong type is a flaw at this path.
     pub(in crate::cluster) fn get(&self, path: &dyn Display, flaws: &mut Flaws) -> Option<&T> {
-        if let Self::Odd(value) = self {
+        if let Self::Invalid(value) = self {
             flaws.add(path, value, T::EXPECTED);
         }
         self.given()
@@ -80,29 +80,29 @@ pub(in crate::cluster) trait Expected {
 pub(in crate::cluster) trait Part<'de>: Expected + Sized {
     /// From text.
     fn from_text(text: Cow<'de, str>) -> Field<Self> {
-        Field::Odd(quote(&text))
+        Field::Invalid(quote(&text))
     }
 
     /// From a number.
     fn from_number(number: u64) -> Field<Self> {
-        Field::Odd(number.to_string().into())
+        Field::Invalid(number.to_string().into())
     }
 
     /// From a truth value.
     fn from_bool(value: bool) -> Field<Self> {
-        Field::Odd(value.to_string().into())
+        Field::Invalid(value.to_string().into())
     }
 
     /// From a list.
     fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<Field<Self>, A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Field::Odd("a list".into()))
+        Ok(Field::Invalid("a list".into()))
     }
 
     /// From a map.
     fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Field<Self>, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Field::Odd("a map".into()))
+        Ok(Field::Invalid("a map".into()))
     }
 }
 
@@ -152,12 +152,12 @@ impl<'de, T: Part<'de>> Visitor<'de> for AnyType<T> {
     fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
         Ok(match u64::try_from(number) {
             Ok(number) => T::from_number(number),
-            Err(_) => Field::Odd(number.to_string().into()),
+            Err(_) => Field::Invalid(number.to_string().into()),
         })
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
-        Ok(Field::Odd(number.to_string().into()))
+        Ok(Field::Invalid(number.to_string().into()))
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
@@ -201,7 +201,7 @@ impl Part<'_> for u16 {
     fn from_number(number: u64) -> Field<Self> {
         match Self::try_from(number) {
             Ok(number) => Field::Given(number),
-            Err(_) => Field::Odd(number.to_string().into()),
+            Err(_) => Field::Invalid(number.to_string().into()),
         }
     }
 }
@@ -217,7 +217,7 @@ impl<'de> Part<'de> for Protocol {
             "TCP" => Field::Given(Self::Tcp),
             "UDP" => Field::Given(Self::Udp),
             "SCTP" => Field::Given(Self::Sctp),
-            _ => Field::Odd(quote(&text)),
+            _ => Field::Invalid(quote(&text)),
         }
     }
 }

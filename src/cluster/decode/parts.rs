@@ -96,7 +96,7 @@ pub(in crate::cluster) fn ports(
             .protocol
             .get(&format_args!("{path}[{number}].protocol"), flaws);
         let port = it.port.get(&format_args!("{path}[{number}].port"), flaws);
-        if matches!(it.port, Field::Odd(_)) {
+        if matches!(it.port, Field::Invalid(_)) {
             return None;
         }
         Some(Port {

@@ -1,7 +1,7 @@
 //! The parts of the API's objects that are read at all, in the API's own spelling.
 //!
 //! No field voids its object: each is a [`Field`], which keeps a value of the wrong type as
-//! [`Field::Odd`]. Only broken syntax is an error. Lists may be absent, null or empty, and mean the
+//! [`Field::Invalid`]. Only broken syntax is an error. Lists may be absent, null or empty, and mean the
 //! same: Go writes an empty list as null where the field may not be left out.
 
 use super::field::{Expected, Field, Many, Part, parts};

@@ -107,7 +107,7 @@ impl Renamed {
     }
 }
 
-/// Whether a Service's endpoints may be told outside of the cluster.
+/// Whether a Service's endpoints may have names outside of the cluster.
 fn is_exposed(service: &Service) -> bool {
     service.kind == ServiceKind::Headless && service.external.is_none()
 }

@@ -187,8 +187,7 @@ fn picture(cluster: &Cluster) -> Vec<BTreeSet<String>> {
     ]
 }
 
-/// What the index of named addresses says, of all namespaces and of each. It is also what the
-/// entries say.
+/// The index of named addresses, of all namespaces and of each. It is also what the entries hold.
 fn named(cluster: &Cluster) -> BTreeSet<String> {
     let mut index = BTreeSet::new();
     let mut entries = BTreeSet::new();

@@ -109,7 +109,7 @@ pub(super) struct Id {
     pub key: Key,
 }
 
-/// What a file says.
+/// The contents of a file.
 #[derive(Default)]
 pub(super) struct Contents {
     pub documents: Vec<Document>,

@@ -1,4 +1,4 @@
-//! Where in a manifest something stands, and what is wrong with its syntax, in our words.
+//! Where in a manifest something stands, and what is wrong with its syntax.
 
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};

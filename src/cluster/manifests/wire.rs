@@ -164,7 +164,7 @@ impl<'de> Part<'de> for TargetPort {
     fn from_number(number: u64) -> Field<Self> {
         match u16::try_from(number) {
             Ok(number) => Field::Given(Self::Number(number)),
-            Err(_) => Field::Odd(number.to_string().into()),
+            Err(_) => Field::Invalid(number.to_string().into()),
         }
     }
 }

@@ -117,8 +117,8 @@ fn doubt(block: &ServerBlock, reader: &Reader, word: &Word, label: &str) -> Opti
         );
     };
     if !block.has(plugin) {
-        let told = format!("'{plugin}' makes it, which is not in this block");
-        return Some(warning.label(told));
+        let label = format!("'{plugin}' makes it, which is not in this block");
+        return Some(warning.label(label));
     }
     (maker.moment > reader.moment).then(|| {
         warning.label(format!(

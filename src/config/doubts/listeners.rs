@@ -185,7 +185,7 @@ fn behind_all(blocks: &[ServerBlock], listeners: &[Listener<'_>], found: &mut Ve
 }
 
 /// Blocks that share a listener of HTTP/2 and allow different numbers of streams: a connection has one
-/// number, which it is told before it says which block it is for.
+/// number, which the server sends before the client names the block's zone.
 fn two_stream_limits(
     blocks: &[ServerBlock],
     listeners: &[Listener<'_>],
@@ -223,8 +223,8 @@ fn two_stream_limits(
     }
 }
 
-/// Blocks that share a listener and are told apart by what they say of its TLS, as far as that
-/// shows without their files: a start would fail.
+/// Blocks that share a listener and configure its TLS differently, as far as that shows without their
+/// files: a start would fail.
 fn two_ways_of_tls(
     blocks: &[ServerBlock],
     listeners: &[Listener<'_>],
@@ -258,7 +258,7 @@ fn two_ways_of_tls(
                     .also(first.key.place, "and this one share a listener")
                     .help("let both say the same in 'tls', or give one of them another port"),
             );
-            // One is enough: whoever mends it looks at all of the port.
+            // One is enough: the same change mends all blocks of the port.
             return;
         }
     }

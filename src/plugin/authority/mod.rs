@@ -177,7 +177,12 @@ impl Table {
 
 impl Table {
     /// See [`Transferable::transfer`].
-    pub fn tell(&self, question: &Question, serial: Option<u32>, reply: &mut Reply) -> bool {
+    pub fn write_transfer(
+        &self,
+        question: &Question,
+        serial: Option<u32>,
+        reply: &mut Reply,
+    ) -> bool {
         let Some(held) = self.get(question.lower.as_ref()) else {
             return false;
         };
@@ -196,7 +201,7 @@ impl Transferable for Table {
         serial: Option<u32>,
         reply: &mut Reply,
     ) -> bool {
-        self.tell(question, serial, reply)
+        self.write_transfer(question, serial, reply)
     }
 
     fn serials(&self) -> Vec<(Name, u32)> {
@@ -204,6 +209,10 @@ impl Transferable for Table {
         zones
             .filter_map(|held| Some((held.apex, held.served().ok()?.timers().serial)))
             .collect()
+    }
+
+    fn serial(&self, zone: NameRef<'_>) -> Option<u32> {
+        Some(self.get(zone)?.served().ok()?.timers().serial)
     }
 
     fn changes(&self) -> Option<Changes> {

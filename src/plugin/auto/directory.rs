@@ -37,15 +37,15 @@ pub struct Directory {
     trouble: Option<String>,
     /// Counts records that cannot be read.
     left_out: IntCounter,
-    known: Arc<Known>,
+    known: Arc<ZonesByFile>,
 }
 
 /// The zones of a directory by their files, for the next configuration: what it cannot read at that
 /// moment stays as it was.
 #[derive(Default)]
-pub struct Known(Mutex<HashMap<PathBuf, Arc<Held>>>);
+pub struct ZonesByFile(Mutex<HashMap<PathBuf, Arc<Held>>>);
 
-impl Known {
+impl ZonesByFile {
     /// The place of a zone that comes from this file.
     fn held(&self, path: &Path, zone: Name) -> Arc<Held> {
         let mut known = self.0.lock();
@@ -72,9 +72,14 @@ struct Found {
 }
 
 impl Directory {
-    /// A directory that nobody has looked at yet, for these zones. `known` are those of an earlier
+    /// A directory that was not read yet, for these zones. `known` are those of an earlier
     /// configuration.
-    pub fn new(config: &Config, zones: &Arc<Zones>, known: Arc<Known>, metrics: &Metrics) -> Self {
+    pub fn new(
+        config: &Config,
+        zones: &Arc<Zones>,
+        known: Arc<ZonesByFile>,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
             known,
             left_out: metrics.left_out_total.with_label_values(&[NAME]),

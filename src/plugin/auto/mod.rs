@@ -15,7 +15,7 @@ pub use parse::parse;
 use regex::Regex;
 use tokio::{sync::watch, task::JoinSet};
 
-use self::directory::{Directory, Known};
+use self::directory::{Directory, ZonesByFile};
 use super::{
     Build, BuildError, Context, Plugin, Setup, Step, ZoneList,
     authority::Table,
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     query::{Query, Question},
     reply::Reply,
-    wire::Name,
+    wire::{Name, NameRef},
 };
 
 /// The Corefile's word.
@@ -60,7 +60,7 @@ impl Setup for Config {
         let key = format!("{} {pattern} {template}", self.directory.display());
         let known = build
             .parts
-            .keep(&key, || Ok::<_, BuildError>(Known::default()))?;
+            .keep(&key, || Ok::<_, BuildError>(ZonesByFile::default()))?;
         let mut directory = Directory::new(self, &zones, known, build.metrics);
         directory.look();
         let mut watching = JoinSet::new();
@@ -114,11 +114,15 @@ impl Transferable for Zones {
         held: Option<u32>,
         reply: &mut Reply,
     ) -> bool {
-        self.table.load().tell(question, held, reply)
+        self.table.load().write_transfer(question, held, reply)
     }
 
     fn serials(&self) -> Vec<(Name, u32)> {
         self.table.load().serials()
+    }
+
+    fn serial(&self, zone: NameRef<'_>) -> Option<u32> {
+        self.table.load().serial(zone)
     }
 
     fn changes(&self) -> Option<Changes> {

@@ -135,7 +135,7 @@ fn a_bad_record_costs_itself_and_a_bad_file_nothing_that_is_served() {
 fn a_zone_outlives_a_reload_at_a_bad_moment_of_its_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("db.example.test");
-    let known: Arc<Known> = Arc::default();
+    let known: Arc<ZonesByFile> = Arc::default();
     let look = || {
         let served = Arc::new(Zones {
             table: ArcSwap::default(),

@@ -83,12 +83,12 @@ impl Verdict {
             Rcode::NOERROR if reply.answers(asked) => {
                 (Kind::Success, success_ttl(config.success, reply))
             }
-            // Aliases may lead there: the SOA record says for how long (RFC 2308 sections 2.1, 2.2).
+            // Aliases may lead there: the SOA record bounds the time (RFC 2308 sections 2.1, 2.2).
             Rcode::NOERROR | Rcode::NXDOMAIN if has_soa => {
                 (Kind::Denial, denial_ttl(config.denial, reply))
             }
-            // The rest of a chain of aliases is missing, and nothing says that there is none: the
-            // next query may bring it.
+            // A chain of aliases without its end, and without a denial: the next query may bring
+            // the rest.
             Rcode::NOERROR if !reply.section(Section::Answer).is_empty() => return None,
             // A referral: no data, and where they are to be had.
             Rcode::NOERROR if reply.has_authority(Type::NS) => {
@@ -160,12 +160,12 @@ impl Entry {
         self.gone.load(Relaxed)
     }
 
-    /// The table of one more thread holds it. Says whether it is the first.
+    /// One more thread's table holds it. True for the first.
     pub fn hold_near(&self) -> bool {
         self.near.fetch_add(1, Relaxed) == 0
     }
 
-    /// The table of a thread holds it no longer. Says whether it was the last.
+    /// One thread's table fewer holds it. True for the last.
     pub fn release_near(&self) -> bool {
         self.near.fetch_sub(1, Relaxed) == 1
     }

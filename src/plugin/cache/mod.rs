@@ -237,7 +237,7 @@ impl Cache {
             needs_data: (stale.prefer_positive && entry.has_answer())
                 .then_some(query.question.rtype),
         };
-        // One refresh of an entry is under way at a time, and only the query that started it waits:
+        // One refresh of an entry is in flight at a time, and only the query that started it waits:
         // for all others a slow upstream costs nothing.
         let outcome = (!settled)
             .then(|| self.refreshes.begin(context, query, &entry, rules))

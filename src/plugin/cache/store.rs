@@ -2,8 +2,8 @@
 //!
 //! The bound of each is in entries, and follows from one weight: an entry weighs its octets, but no
 //! less than [`WEIGHT`], in a place for `capacity` times [`WEIGHT`] octets. So there are never more
-//! than `capacity` entries, and never more octets than that, whatever an upstream sends. The rest of
-//! `capacity` times [`SHARE`] octets is for entries that are gone from here and still in a thread's
+//! than `capacity` entries, and never more bytes than that, whatever an upstream sends. The rest of
+//! `capacity` times [`SHARE`] bytes is for entries that are gone from here and still in a thread's
 //! table ([`near`]).
 //!
 //! The store knows no clock and no plugin: times come in with the question.
@@ -25,13 +25,13 @@ use super::{
     near,
 };
 
-/// Octets that one entry may take on average, in all. An ordinary answer with its key takes 400 to 700.
+/// Bytes that one entry may take on average, in all. An ordinary answer with its key takes 400 to 700.
 pub const SHARE: u64 = 1024;
 
 /// Those of them that it may take in the store.
 pub const WEIGHT: u64 = SHARE - SHARE / 8;
 
-/// Octets that the tables of threads hold at most for the sake of one store: 256 full tables.
+/// Bytes that the tables of threads hold at most for the sake of one store: 256 full tables.
 const MOST_NEAR: usize = 512 << 20;
 
 /// What the store keeps beside a key and an entry, about: its slot, its hash, its place in a list.
@@ -76,7 +76,7 @@ impl Store {
             number: NEXT.fetch_add(1, Relaxed),
             success: shelf(capacities[0]),
             denial: shelf(capacities[1]),
-            // A capacity is a number that somebody wrote: what is more than enough for all is enough.
+            // The capacity comes from the Corefile and may be any number.
             _near: near::Allowance::new(near.saturating_mul(each).min(MOST_NEAR)),
         }
     }

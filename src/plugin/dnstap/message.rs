@@ -151,7 +151,7 @@ impl Message {
     }
 }
 
-/// A number of `SocketProtocol`. There is none for gRPC, which is told by what carries it.
+/// A number of `SocketProtocol`. There is none for gRPC, which has the number of what carries it.
 fn protocol(transport: Transport) -> i32 {
     match transport {
         Transport::Udp => 1,

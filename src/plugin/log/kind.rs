@@ -8,7 +8,7 @@ use crate::{
     wire::{Opcode, Rcode, Type},
 };
 
-/// What a reply amounts to, as CoreDNS 1.15.0 divides them; `Display` writes the label `log/type`.
+/// What a reply amounts to, as CoreDNS divides them; `Display` writes the label `log/type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// NOERROR.
@@ -131,7 +131,7 @@ mod tests {
         reply
     }
 
-    /// Each was given to CoreDNS 1.15.0, which takes aliases that lead to nothing for errors or
+    /// Each was given to CoreDNS, which takes aliases that lead to nothing for errors or
     /// successes.
     #[test]
     fn kinds_follow_what_a_reply_holds() {

@@ -387,7 +387,7 @@ struct Followed {
 }
 
 /// The reply with the records that aliases lead to, each behind its alias. Where none of them leads
-/// to data, the first one that ends says why.
+/// to data, the first dead end decides the code.
 async fn follow(asked: Type, made: Reply, followed: Vec<Followed>) -> Reply {
     let mut reply = Reply::failure(made.rcode, made.why);
     reply.authoritative = made.authoritative;

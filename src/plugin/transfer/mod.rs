@@ -25,7 +25,7 @@ use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 use super::{Build, BuildError, Context, Plugin, Setup, Step, ZoneList};
 use crate::{
     query::{Query, Question, Transport},
-    reply::{Reply, Section, Why},
+    reply::{Reply, Why},
     wire::{Class, Name, NameRef, Rcode, Type},
 };
 
@@ -53,6 +53,14 @@ pub trait Transferable: Send + Sync {
     /// Its zones, in lower case, each with its serial at present. A zone that cannot be told yet,
     /// or not any more (not loaded, expired), is not among them.
     fn serials(&self) -> Vec<(Name, u32)>;
+
+    /// The serial of one zone, named in lower case, where it is among those. Called for a datagram, so
+    /// it should not cost what all zones do.
+    fn serial(&self, zone: NameRef<'_>) -> Option<u32> {
+        let mut serials = self.serials().into_iter();
+        let (_, serial) = serials.find(|(name, _)| name.as_ref().as_wire() == zone.as_wire())?;
+        Some(serial)
+    }
 
     /// How it tells that a serial may have changed, so that secondaries are notified (RFC 1996):
     /// with an item of this stream, after which [`serials`](Self::serials) is read. Too many items
@@ -168,20 +176,18 @@ impl Transfers {
 impl Transfers {
     /// Answers with the SOA record alone: a secondary that holds an older serial comes again by TCP
     /// (RFC 1995 §2).
-    fn tell_serial(&self, question: &Question, reply: &mut Reply) {
-        let name = question.lower;
+    fn answer_serial(&self, question: &Question, reply: &mut Reply) {
+        let zone = question.lower.as_ref();
         for source in &*self.sources {
-            // To a secondary that has the zone as it is, the source hands nothing else. The zone may
-            // have changed in between, and then it is tried again.
+            // For a secondary that has the zone as it is, the SOA record is all. A zone that changes in
+            // between is tried again.
             for _ in 0..TRIES {
-                let serials = source.serials();
-                let Some((_, serial)) = serials.iter().find(|(zone, _)| *zone == name) else {
-                    break;
-                };
+                let serial = source.serial(zone).unwrap_or_default();
                 reply.clear();
-                if Arc::clone(source).transfer(question, Some(*serial), reply)
-                    && reply.section(Section::Answer).len() == 1
-                {
+                if !Arc::clone(source).transfer(question, Some(serial), reply) {
+                    break;
+                }
+                if reply.rest.is_none() {
                     return;
                 }
             }
@@ -230,7 +236,7 @@ impl Plugin for Transfers {
             return Step::Answer;
         }
         if over_udp {
-            self.tell_serial(question, reply);
+            self.answer_serial(question, reply);
             return Step::Answer;
         }
         let held = query.held_serial.filter(|_| is_incremental);

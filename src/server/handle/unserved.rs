@@ -14,7 +14,7 @@ use crate::{
     wire::{Class, Header, Opcode, Rcode, Type},
 };
 
-/// The answer to somebody who says that a zone has changed (RFC 1996 §3.11).
+/// The answer to a notification that a zone has changed (RFC 1996 §3.11).
 pub(super) fn notified(routes: &Routes, query: &mut Query) -> (Rcode, Why) {
     let plugins = routes.find(query).map(|block| block.chain.plugins());
     let told = plugins.into_iter().flatten();

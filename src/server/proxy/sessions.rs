@@ -120,7 +120,7 @@ impl Relay {
     }
 
     fn client(&mut self, header: &Header, peer: SocketAddr, now: Instant) -> SocketAddr {
-        // One without addresses is the balancer's own, and says nothing of the session's client.
+        // A header without addresses is the balancer's own check and has no client (LOCAL).
         let Some(ends) = header.addresses else {
             return peer;
         };

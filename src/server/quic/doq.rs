@@ -143,14 +143,14 @@ async fn answer(
     Ok(Rest { receive, left: 0 })
 }
 
-/// What is left of a stream's way in, and the octets that may still come.
+/// The receiving half of a stream, and the bytes that may still come.
 struct Rest {
     receive: RecvStream,
     left: usize,
 }
 
 impl Rest {
-    /// Behind a question that was not waited for: no more than the rest of that.
+    /// Of a query that was given up: no more than the rest of it may come.
     fn of_half(receive: RecvStream) -> Self {
         let left = 2 + MAX_MESSAGE;
         Self { receive, left }

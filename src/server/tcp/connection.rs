@@ -381,10 +381,10 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
     /// Closes at once, so that another connection can be had in its place.
     fn evict(mut self) {
         if self.unsent.is_empty() {
-            // What TLS says for good-bye is sent if there is room for it.
+            // TLS's close_notify is sent if there is room for it.
             let _ = self.stream.shutdown().now_or_never();
         } else {
-            // What the client does not read need not be kept for it any longer.
+            // Resets: what the client does not read is dropped.
             self.stream.abort();
         }
     }

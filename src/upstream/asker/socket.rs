@@ -181,8 +181,8 @@ impl<T> Socket<T> {
         &self.io
     }
 
-    /// Finds who waits for a message. One to another question changes nothing: the wait for the right
-    /// one goes on. One that cannot be read ends the try.
+    /// Finds the question that a message answers. One to another question changes nothing: the wait for
+    /// the right one goes on. One that cannot be read ends the try.
     pub(super) fn take(&mut self, message: &[u8], reply: &mut Reply, now: Instant) -> Took<T> {
         let header = Header::read(message);
         let judged = header.and_then(|header| {

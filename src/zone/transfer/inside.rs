@@ -17,7 +17,7 @@ use crate::{
 impl View {
     /// Writes the zone whose name is asked for into `reply`, which comes empty; false where that is
     /// the name of no zone, or of a reverse zone: those are not told as a whole. The records are
-    /// [`Reply::rest`], all of them as they stand when the first of them is told.
+    /// [`Reply::rest`], all of them as they stand when the first of them is written.
     ///
     /// Who holds it at this serial already, or at a later one, is told the SOA record alone
     /// (RFC 1995 §2). Until everything is known the answer is SERVFAIL: half a zone would deny the

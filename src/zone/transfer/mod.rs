@@ -4,7 +4,7 @@
 //! are the names of pods and of addresses, `dns-version`, and the names of endpoints below Services
 //! that have a cluster address.
 //!
-//! A zone is told part by part, of the state that the cluster is in when the first part is told: what
+//! A zone is written part by part, of the state that the cluster is in when the first part is: what
 //! is kept meanwhile are pointers to that state's entries, 8 bytes for each Service. What changes after
 //! that has a later serial.
 //!
@@ -26,7 +26,7 @@ use super::{Zones, form::Form, name::Labels};
 use crate::{
     cluster::{Cluster, Entry, Kind},
     query::Question,
-    reply::{Parts, Reply, Rest, Why},
+    reply::{RecordSource, Reply, Rest, Why},
     wire::{Name, NameRef, Rcode, is_later},
 };
 
@@ -74,7 +74,7 @@ trait Whole: Send + Sync + 'static {
             self.start(place.suffix(), serial, reply);
             return true;
         }
-        reply.rest = Some(Rest::new(Arc::new(Telling {
+        reply.rest = Some(Rest::new(Arc::new(ZoneParts {
             whole: Arc::clone(self),
             zone: place.suffix().to_name(),
             state: OnceLock::new(),
@@ -93,17 +93,17 @@ trait Whole: Send + Sync + 'static {
     }
 }
 
-/// A zone that is being told.
-struct Telling<W> {
+/// A zone transfer in progress.
+struct ZoneParts<W> {
     whole: Arc<W>,
     /// In the spelling of the question.
     zone: Name,
-    /// Taken when the first part is told.
+    /// Taken when the first part is written.
     state: OnceLock<State>,
 }
 
-/// What a zone is made of at one moment: 8 bytes for each Service, which stays as it is while it is
-/// told.
+/// What a zone is made of at one moment: 8 bytes for each Service. It does not change during the
+/// transfer.
 struct State {
     serial: u32,
     servers: Vec<Name>,
@@ -112,12 +112,12 @@ struct State {
     entries: Vec<Arc<Entry>>,
 }
 
-impl<W: Whole> Telling<W> {
+impl<W: Whole> ZoneParts<W> {
     /// The writer of the cluster waits while this is taken, and so it is one state; it is put in order
     /// afterwards.
     fn take(&self) -> State {
         let whole = &self.whole;
-        let mut state = whole.cluster().still(|cluster| {
+        let mut state = whole.cluster().frozen(|cluster| {
             let (servers, glue) = whole.servers(self.zone.as_ref());
             State {
                 serial: cluster.tell_serial(),
@@ -134,8 +134,8 @@ impl<W: Whole> Telling<W> {
     }
 }
 
-impl<W: Whole> Parts for Telling<W> {
-    fn tell(&self, at: usize, reply: &mut Reply) -> Option<usize> {
+impl<W: Whole> RecordSource for ZoneParts<W> {
+    fn write(&self, at: usize, reply: &mut Reply) -> Option<usize> {
         let state = self.state.get_or_init(|| self.take());
         let (whole, zone) = (&self.whole, self.zone.as_ref());
         if at == 0 {
@@ -144,7 +144,8 @@ impl<W: Whole> Parts for Telling<W> {
             teller.name_servers(&state.servers);
         }
         for (number, entry) in state.entries.iter().enumerate().skip(at) {
-            if reply.is_part() {
+            // At least one: the name servers alone may be more than a part.
+            if number > at && reply.is_part() {
                 return Some(number);
             }
             whole.entry(entry, &mut whole.teller(zone, &state.glue, reply));
@@ -153,3 +154,6 @@ impl<W: Whole> Parts for Telling<W> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

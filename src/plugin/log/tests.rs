@@ -1,0 +1,167 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    corefile,
+    logging::Page,
+    plugin::{ZoneList, testing::Place},
+    query::Question,
+    reply::Why,
+    wire::{self, Rcode, Type},
+};
+
+fn parsed(text: &str) -> Result<Config, Vec<String>> {
+    let text = format!(". {{\n{text}\n}}\n");
+    let file = corefile::parse("Corefile", &text, &["log"], &corefile::Memory::default());
+    let file = file.unwrap();
+    let directives: Vec<_> = file.blocks[0].directives.iter().collect();
+    parse(&directives).map_err(|refused| refused.into_iter().map(|one| one.message).collect())
+}
+
+#[test]
+fn lines_of_a_corefile() {
+    let rule = |zone: &str, format: &str, classes| Rule {
+        zone: Name::parse(zone).unwrap(),
+        format: Arc::new(Format::new(format)),
+        classes,
+    };
+    let all = Classes::ALL;
+    for (text, wanted) in [
+        ("log", vec![rule(".", COMMON, all)]),
+        ("log Example.ORG", vec![rule("example.org.", COMMON, all)]),
+        (
+            "log a b",
+            vec![rule("a.", COMMON, all), rule("b.", COMMON, all)],
+        ),
+        (
+            "log . \"{type} {name}\"",
+            vec![rule(".", "{type} {name}", all)],
+        ),
+        (
+            "log a b {combined}",
+            vec![rule("a.", "{combined}", all), rule("b.", "{combined}", all)],
+        ),
+        ("log {\nclass error\n}", vec![rule(".", COMMON, Classes(4))]),
+        (
+            "log {\nclass denial\nclass success\n}",
+            vec![rule(".", COMMON, Classes(3))],
+        ),
+        (
+            "log a {\nclass error all\n}\nlog b",
+            vec![rule("a.", COMMON, all), rule("b.", COMMON, all)],
+        ),
+    ] {
+        assert_eq!(parsed(text).unwrap().rules, wanted, "{text}");
+    }
+}
+
+#[test]
+fn what_is_refused() {
+    for (text, wanted) in [
+        ("log {common}", "'{common}' stands where a name is expected"),
+        ("log a..b", "a..b"),
+        ("log {\nclass\n}", "Wrong argument count"),
+        ("log {\nclass eror\n}", "unknown value 'eror'"),
+        ("log {\nclasses all\n}", "unknown property 'classes'"),
+    ] {
+        let refused = parsed(text).unwrap_err();
+        assert!(
+            refused.iter().any(|one| one.contains(wanted)),
+            "{text}: {refused:?}"
+        );
+    }
+    assert_eq!(parsed("log {\nclass x\nclass y\n}").unwrap_err().len(), 2);
+}
+
+fn question(name: &str) -> Query {
+    let name = Name::parse(name).unwrap();
+    Query::internal(Question::new(name, Type::A, wire::Class::IN))
+}
+
+#[test]
+fn the_first_rule_for_the_name_decides() {
+    let config = parsed("log quiet. {\nclass error\n}\nlog . \"{name} {rcode}\"").unwrap();
+    let page = Page::default();
+    let sink = page.sink();
+    let log: Arc<dyn Plugin> = Arc::new(Log::new(&config, sink.clone()));
+    let place = Place::new(vec![log]);
+    let written = Written {
+        octets: 30,
+        truncated: false,
+        took: Duration::from_millis(1),
+    };
+    for (name, rcode) in [
+        ("A.quiet.", Rcode::NOERROR),
+        ("b.Loud.", Rcode::NOERROR),
+        ("c.quiet.", Rcode::REFUSED),
+    ] {
+        let reply = Reply::failure(rcode, Why::Upstream);
+        let Place { block, .. } = &place;
+        block.chain.wrote(block, &question(name), &reply, written);
+    }
+    assert_eq!(
+        page.read(&sink),
+        "[INFO] b.loud. NOERROR\n\
+         [INFO] 127.0.0.1:0 - 0 \"A IN c.quiet. udp 0 false 512\" REFUSED qr,rd 30 0.001s\n"
+    );
+}
+
+#[test]
+fn what_is_dropped_is_an_error_without_a_code() {
+    let config = parsed(
+        "log quiet. {\nclass success denial\n}\nlog . \"{common} {/log/class} {/log/type}\"",
+    )
+    .unwrap();
+    let page = Page::default();
+    let sink = page.sink();
+    let mut log = Log::new(&config, sink.clone());
+    log.published = Some(Arc::new(Published {
+        zones: ZoneList::read_or_block(&[], &[".".to_owned()]).unwrap(),
+    }));
+    let place = Place::new(vec![Arc::new(log)]);
+    for name in ["a.quiet.", "b."] {
+        let Place { block, .. } = &place;
+        let took = Duration::from_millis(2);
+        block.chain.dropped(block, &question(name), took);
+    }
+    assert_eq!(
+        page.read(&sink),
+        "[INFO] 127.0.0.1:0 - 0 \"A IN b. udp 0 false 512\" - - 0 0.002s error OTHERERROR\n"
+    );
+}
+
+#[test]
+fn a_record_has_the_line_and_its_fields() {
+    let config = parsed("log . \"{name} \\\"{rcode}\\\"\"").unwrap();
+    let page = Page::default();
+    let sink = page.records();
+    let place = Place::new(vec![Arc::new(Log::new(&config, sink.clone()))]);
+    let Place { block, .. } = &place;
+    let mut query = question("A\\\"b.");
+    query.client = "[2001:db8::9]:4242".parse().unwrap();
+    query.asked.rtype = Type(1234);
+    query.asked.class = wire::Class(77);
+    query.id = 7;
+    query.size = 41;
+    let reply = Reply::failure(Rcode(3841), Why::Upstream);
+    let written = Written {
+        octets: 30,
+        truncated: false,
+        took: Duration::from_micros(1500),
+    };
+    block.chain.wrote(block, &query, &reply, written);
+    block.chain.dropped(block, &query, Duration::ZERO);
+    let records = page.read(&sink);
+    let asked = r#","plugin":"log","client_ip":"2001:db8::9","client_port":4242,"qname":"a\\\"b.","qtype":"TYPE1234","qclass":"CLASS77","protocol":"udp","id":7,"opcode":0,"request_size":41,"dnssec_ok":false,"bufsize":512,"rcode":"#;
+    for (line, wanted) in records.lines().zip([
+        format!(
+            r#""level":"INFO","msg":"a\\\"b. \"3841\""{asked}"3841","response_size":30,"duration_seconds":0.0015}}"#
+        ),
+        format!(
+            r#""level":"INFO","msg":"a\\\"b. \"-\""{asked}null,"response_size":0,"duration_seconds":0}}"#
+        ),
+    ]) {
+        assert!(line.ends_with(&wanted), "{line}\n{wanted}");
+    }
+    assert_eq!(records.lines().count(), 2);
+}
