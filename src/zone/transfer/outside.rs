@@ -76,7 +76,7 @@ impl Whole for External {
     }
 
     fn teller<'a>(&self, zone: NameRef<'a>, glue: &'a Glue, reply: &'a mut Reply) -> Teller<'a> {
-        Teller::new(zone, self.ttl(), glue, reply).as_answered()
+        Teller::new(zone, self.ttl(), glue, reply).like_answers()
     }
 
     fn entry(&self, entry: &Entry, teller: &mut Teller<'_>) {

@@ -54,7 +54,7 @@ pub struct Teller<'a> {
     /// The addresses of name servers, which may be those of Services told later: a record is told
     /// once (RFC 2181 §5).
     glue: &'a Glue,
-    as_answered: bool,
+    like_answers: bool,
     reply: &'a mut Reply,
 }
 
@@ -65,7 +65,7 @@ impl<'a> Teller<'a> {
             zone,
             ttl,
             glue,
-            as_answered: false,
+            like_answers: false,
             reply,
         }
     }
@@ -73,9 +73,9 @@ impl<'a> Teller<'a> {
     /// The same with the SRV records that answers have: at the names of headless Services and of
     /// their endpoints too, and with the weights of answers. Otherwise they are those of CoreDNS's
     /// transfers.
-    pub fn as_answered(self) -> Self {
+    pub fn like_answers(self) -> Self {
         Self {
-            as_answered: true,
+            like_answers: true,
             ..self
         }
     }
@@ -157,7 +157,7 @@ impl<'a> Teller<'a> {
 
     /// The weight of one of so many pairs of an address and a port.
     fn share(&self, pairs: usize) -> u16 {
-        if self.as_answered {
+        if self.like_answers {
             weight(pairs)
         } else {
             WHOLE
@@ -177,7 +177,7 @@ impl<'a> Teller<'a> {
     /// What is reached by its endpoints.
     pub fn endpoints(&mut self, selection: Selection<'_>, target: &Target) {
         let service = target.name().to_name();
-        let mut weights = self.as_answered.then(|| Weights::new(selection));
+        let mut weights = self.like_answers.then(|| Weights::new(selection));
         let mut addresses = Distinct::new();
         let mut named = Distinct::new();
         let mut ports = Distinct::new();
