@@ -308,13 +308,18 @@ impl Running {
         self
     }
 
-    async fn drain(self, deadline: Instant) -> bool {
+    /// Stops listening at once. The future completes when everything that was asked is answered, at
+    /// `deadline` at the latest; whether everything was.
+    fn drain(self, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
         // Unless another listener has taken them over, they are closed by this.
         drop(self.tcp);
         let threads = self.udp.into_iter().map(|threads| threads.drain(deadline));
         let threads = futures_util::future::join_all(threads);
-        let (threads, received) = tokio::join!(threads, self.reception.drain(deadline));
-        threads.into_iter().all(|drained| drained) && received
+        let received = self.reception.drain(deadline);
+        async move {
+            let (threads, received) = tokio::join!(threads, received);
+            threads.into_iter().all(|drained| drained) && received
+        }
     }
 }
 

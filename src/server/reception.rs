@@ -65,10 +65,10 @@ impl Reception {
             .send_modify(|before| *before = terms.after(before));
     }
 
-    /// Takes no more connections and no more questions, and waits until those that were taken are
-    /// answered, at most until `deadline`; whether all were.
-    pub(super) async fn drain(self, deadline: Instant) -> bool {
+    /// Takes no more connections and no more questions from now on. The future completes when those
+    /// that were taken are answered, at `deadline` at the latest; whether all were.
+    pub(super) fn drain(self, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
         self.stop.send_replace(true);
-        self.work.end(deadline).await
+        self.work.end(deadline)
     }
 }

@@ -136,12 +136,16 @@ impl Threads {
         Ok(Self { stop, work })
     }
 
-    /// Stops taking queries and waits until those that were taken are answered, at most until
-    /// `deadline`; whether all were.
-    pub(super) async fn drain(self, deadline: tokio::time::Instant) -> bool {
+    /// Stops taking queries at once: a query that is sent after this call is another socket's. The
+    /// future completes when those that were taken are answered, at `deadline` at the latest; whether
+    /// all were.
+    pub(super) fn drain(
+        self,
+        deadline: tokio::time::Instant,
+    ) -> impl Future<Output = bool> + Send + use<> {
         let Self { stop, work } = self;
         drop(stop);
-        work.end(deadline).await
+        work.end(deadline)
     }
 }
 
