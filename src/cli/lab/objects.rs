@@ -106,7 +106,9 @@ impl Objects {
                 match documents(document) {
                     Some(values) => {
                         read += values.len();
-                        values.into_iter().for_each(|it| objects.add(it, ""));
+                        for value in values {
+                            objects.add(value, "");
+                        }
                     }
                     None => failed += 1,
                 }
