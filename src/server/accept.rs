@@ -3,7 +3,9 @@
 //! Without a free file descriptor, accept(2) fails at once and the connection stays in the queue. A
 //! tight loop would take a whole core, and without any measure the queue never moves: an idle
 //! connection is evicted, which frees a descriptor for the next one. A listener that must stay
-//! reachable in any case holds spare descriptors, which are closed one by one for that.
+//! reachable in any case holds spare descriptors, which are closed one by one for that. Both are done
+//! only while a connection waits: an eviction for an empty queue would hit a probe that was accepted a
+//! moment ago.
 
 use std::{
     fs::File,
@@ -58,6 +60,8 @@ impl Accept {
                     return accepted;
                 }
                 Err(error) if belongs_to_connection(&error) => {}
+                // Nothing waits for what an eviction or a spare would free.
+                Err(_) if !self.has_queued() => tokio::time::sleep(PAUSE).await,
                 Err(error) => {
                     self.log(&error);
                     if self.spares.pop().is_some() {
@@ -77,6 +81,20 @@ impl Accept {
         socket.set_nonblocking(true).ok()?;
         let stream = TcpStream::from_std(socket.into()).ok()?;
         Some((stream, client.as_socket()?))
+    }
+
+    /// Whether a connection waits to be accepted. Linux takes a descriptor before it looks into the queue,
+    /// so that without one accept(2) fails for an empty queue too.
+    fn has_queued(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::event::{PollFd, PollFlags, Timespec, poll};
+            let mut sockets = [PollFd::new(&*self.listener, PollFlags::IN)];
+            let now = Timespec::default();
+            poll(&mut sockets, Some(&now)).is_ok_and(|ready| ready > 0)
+        }
+        #[cfg(not(target_os = "linux"))]
+        true
     }
 
     fn refill(&mut self) {
