@@ -55,7 +55,7 @@ impl Writer {
     ///
     /// Where not everything fits, whole records are left out from the end; the OPT record stays
     /// (RFC 6891 §7). TC is set where something is missing that the reply cannot do without: see
-    /// [`super::cut`].
+    /// `message/cut`.
     pub fn write(&mut self, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
         let limit = query.reply_limit() - room(query);
         let next = self.message(query, reply, 0..usize::MAX, limit, out);
