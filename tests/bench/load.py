@@ -1,8 +1,11 @@
 """Asks servers and reads what it cost them: dnsperf, /proc, and the numbers drawn from rounds."""
 
 import re
+import socket
 import statistics
+import struct
 import subprocess
+import time
 from pathlib import Path
 
 TICKS = 100  # of a second; what Linux gives to user space on every architecture
@@ -89,6 +92,30 @@ def flood(server, names, seconds, *more):
     """As many questions as the server answers, 200 at a time from 16 sockets."""
     before = ticks(server.pid)
     text = dnsperf(server.port, names, seconds, "-c", "16", "-q", "200", *more)
+    return Sample(text, ticks(server.pid) - before)
+
+
+def flood_with_edns(server, names, seconds):
+    """The same by clients with EDNS, whose replies are longer."""
+    return flood(server, names, seconds, "-e")
+
+
+def ask_by_tcp(server, names, seconds):
+    """One question after the other on one connection, all for the first of `names`."""
+    name, rtype = Path(names).read_text().split()[:2]
+    labels = b"".join(bytes([len(it)]) + it.encode() for it in name.split("."))
+    number = {"A": 1, "SRV": 33}[rtype]
+    question = struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", number, 1)
+    answered, before, end = 0, ticks(server.pid), time.monotonic() + seconds
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as stream, stream.makefile("rb") as replies:
+        while time.monotonic() < end:
+            stream.sendall(struct.pack("!H", len(question)) + question)
+            (length,) = struct.unpack("!H", replies.read(2))
+            code = replies.read(length)[3] & 0x0F
+            if code:
+                raise SystemExit(f"{name} {rtype}: code {code}")
+            answered += 1
+    text = f"Queries completed: {answered}\nResponse codes: NOERROR {answered}"
     return Sample(text, ticks(server.pid) - before)
 
 
