@@ -142,7 +142,9 @@ impl Answer<'_> {
         let room = &mut self.room;
         let mut names = Distinct::new();
         let mut glue = Distinct::new();
+        let mut found = false;
         self.view.each_name_server(zone, |name, address| {
+            found = true;
             // Names are compared whole, and kept whole: this is asked once in a while.
             let known = name.to_name();
             if names.insert(known) {
@@ -159,11 +161,13 @@ impl Answer<'_> {
             }
         });
         // A zone has a name server (RFC 1035 §5.2), though where it is may not be known.
-        if let Some(target) =
-            name_server(zone).filter(|_| reply.section(Section::Answer).is_empty())
-        {
-            let data = Data::Name(target.name());
-            reply.push(Section::Answer, owner, Type::NS, ttl, data);
+        if let Some(target) = name_server(zone).filter(|_| !found) {
+            let fits = room.take(RECORD + 2);
+            reply.truncated |= !fits;
+            if fits {
+                let data = Data::Name(target.name());
+                reply.push(Section::Answer, owner, Type::NS, ttl, data);
+            }
         }
     }
 
