@@ -1,4 +1,4 @@
-//! Errors of the system and of libraries in words that whoever wrote a Corefile can act on. What is
+//! Errors of the system and of libraries in words that an author of a Corefile can act on. What is
 //! not known here comes in the words of its origin.
 
 use std::{

@@ -548,7 +548,7 @@ enum Meant {
     End(End),
 }
 
-/// How a process is told to end.
+/// A signal that ends the process.
 enum End {
     Terminate,
     Interrupt,

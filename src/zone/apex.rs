@@ -137,37 +137,35 @@ impl Answer<'_> {
     }
 
     fn name_servers(&mut self) {
-        let ttl = self.view.rules.ttl;
-        let (reply, owner, zone) = (&mut *self.reply, self.owner, self.zone);
-        let room = &mut self.room;
+        let (view, zone) = (self.view, self.zone);
         let mut names = Distinct::new();
         let mut glue = Distinct::new();
         let mut found = false;
-        self.view.each_name_server(zone, |name, address| {
+        view.each_name_server(zone, |name, address| {
             found = true;
             // Names are compared whole, and kept whole: this is asked once in a while.
             let known = name.to_name();
             if names.insert(known) {
-                let fits = room.take(RECORD + 2);
-                reply.truncated |= !fits;
-                if fits {
-                    reply.push(Section::Answer, owner, Type::NS, ttl, Data::Name(name));
-                }
+                self.put_name_server(name);
             }
             let length = RECORD + addresses::length(address);
-            if glue.insert((known, address)) && room.take_beside(length) {
-                let owner = Owner::Name(name);
-                addresses::put(reply, Section::Additional, owner, ttl, address);
+            if glue.insert((known, address)) && self.room.take_beside(length) {
+                let (owner, ttl) = (Owner::Name(name), view.rules.ttl);
+                addresses::put(self.reply, Section::Additional, owner, ttl, address);
             }
         });
         // A zone has a name server (RFC 1035 §5.2), though where it is may not be known.
         if let Some(target) = name_server(zone).filter(|_| !found) {
-            let fits = room.take(RECORD + 2);
-            reply.truncated |= !fits;
-            if fits {
-                let data = Data::Name(target.name());
-                reply.push(Section::Answer, owner, Type::NS, ttl, data);
-            }
+            self.put_name_server(target.name());
+        }
+    }
+
+    fn put_name_server(&mut self, name: NameRef<'_>) {
+        // Its name ends where others do, in a pointer of 2 bytes.
+        if self.admit(2) {
+            let (owner, ttl) = (self.owner, self.view.rules.ttl);
+            self.reply
+                .push(Section::Answer, owner, Type::NS, ttl, Data::Name(name));
         }
     }
 

@@ -87,7 +87,7 @@ fn a_leader_tells_the_others() {
     assert!((&mut late).now_or_never().is_none());
     assert_eq!(flights.count(), 1);
     lead.land(&refused());
-    // Whoever joined before is told, whenever it comes to wait for that.
+    // A follower that joined before gets the reply, also if it waits for it only later.
     for other in [late, asked(&flights, Some(early), never)] {
         assert_eq!(other.now_or_never().unwrap().rcode, Rcode::REFUSED);
     }
