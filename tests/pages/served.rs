@@ -171,9 +171,10 @@ fn free_ports(text: &str) -> Vec<(String, String)> {
 /// A port that is free for both transports.
 fn free_port() -> (u16, (TcpListener, UdpSocket)) {
     loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        // Of all addresses, as it will be listened on: connections that linger on another one count too.
+        let tcp = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = tcp.local_addr().unwrap().port();
-        if let Ok(udp) = UdpSocket::bind(("127.0.0.1", port)) {
+        if let Ok(udp) = UdpSocket::bind(("0.0.0.0", port)) {
             return (port, (tcp, udp));
         }
     }

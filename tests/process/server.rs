@@ -182,7 +182,7 @@ pub fn summary(reply: &Message) -> String {
 
 /// A port that is free at the moment.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
