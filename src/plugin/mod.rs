@@ -54,13 +54,15 @@ pub mod trace;
 pub mod transfer;
 pub mod tsig;
 pub mod view;
+mod waiting;
 pub mod whoami;
 mod zone_list;
 
 use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-pub use chain::{Chain, Waiting, Walk};
+pub use chain::{Chain, Walk};
 pub use parts::Parts;
+pub use waiting::Waiting;
 pub use zone_list::ZoneList;
 
 use crate::{

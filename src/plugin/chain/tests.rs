@@ -2,7 +2,10 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::{
-    plugin::testing::{self, Place},
+    plugin::{
+        Resolved,
+        testing::{self, Place},
+    },
     wire::Type,
 };
 
