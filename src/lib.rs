@@ -18,6 +18,7 @@
 //! query      the question: as asked, as rewritten, who asks, over what
 //! reply      the answer: rcode, records, and why it is what it is
 //! tsig       messages signed by shared secrets
+//! tls        a server's certificate: its files, what it asks of clients, reloading
 //! trust      which certificates are accepted from the other side of TLS
 //! edns       the options of an OPT record
 //! wire       names, numbers and records as octets
@@ -74,6 +75,7 @@ pub mod reload;
 pub mod reply;
 pub mod server;
 pub mod site;
+pub mod tls;
 pub mod trust;
 pub mod tsig;
 pub mod upstream;

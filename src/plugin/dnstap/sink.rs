@@ -35,7 +35,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::{Config, Socket, frames};
 use crate::{
     plain,
-    server::tls::{ClientAuth, Files},
+    tls::{ClientAuth, Files},
     upstream::TlsFiles,
 };
 
