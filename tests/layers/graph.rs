@@ -1,6 +1,9 @@
 //! Imports folded to folders, and the circles among them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 use crate::imports::Import;
 
@@ -89,7 +92,7 @@ impl Graph {
             }
             for ((from, to), names) in names {
                 let names: Vec<_> = names.into_iter().collect();
-                text += &format!("\n  {from} -> {to}: {}", names.join(", "));
+                let _ = write!(text, "\n  {from} -> {to}: {}", names.join(", "));
             }
         }
         text

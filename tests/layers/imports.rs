@@ -32,14 +32,14 @@ struct Written {
 
 impl Tree {
     /// Reads the files, which are given by their paths (`src/...`).
-    pub(crate) fn new(sources: BTreeMap<String, String>) -> Self {
+    pub(crate) fn new(sources: &BTreeMap<String, String>) -> Self {
         let mut tree = Self {
             files: HashMap::new(),
             imports: Vec::new(),
         };
         let mut written = Vec::new();
         let mut only_tests = HashSet::new();
-        for (file, source) in &sources {
+        for (file, source) in sources {
             let module = module_of(file);
             let (tokens, test_modules) = without_tests(source);
             for name in test_modules {
@@ -58,7 +58,7 @@ impl Tree {
         let mut declared = HashMap::new();
         for (module, paths) in &written {
             for (path, name) in &paths.declared {
-                let path = tree.from_the_root(module, path);
+                let path = tree.absolute(module, path);
                 let name = [module.clone(), vec![name.clone()]].concat();
                 declared.extend(path.map(|path| (name, path)));
             }
@@ -66,7 +66,7 @@ impl Tree {
         for (module, paths) in &written {
             let names = paths.declared.iter().map(|(path, _)| path);
             for path in names.chain(&paths.elsewhere) {
-                let path = tree.from_the_root(module, path);
+                let path = tree.absolute(module, path);
                 tree.imports
                     .extend(path.and_then(|path| tree.import(module, path, &declared)));
             }
@@ -80,7 +80,7 @@ impl Tree {
     }
 
     /// A path as `module` writes it, from the root of the crate; none for another crate's.
-    fn from_the_root(&self, module: &[String], path: &[String]) -> Option<Module> {
+    fn absolute(&self, module: &[String], path: &[String]) -> Option<Module> {
         let above = path.iter().take_while(|word| *word == "super").count();
         match path.first()?.as_str() {
             "crate" => Some(path[1..].to_vec()),

@@ -28,7 +28,7 @@ const ALLOWED: &[(&str, &str)] = &[
 
 #[test]
 fn no_circle_between_folders() {
-    let tree = Tree::new(sources(Path::new(env!("CARGO_MANIFEST_DIR"))));
+    let tree = Tree::new(&sources(Path::new(env!("CARGO_MANIFEST_DIR"))));
     assert!(tree.imports().len() > 500, "the imports were not found");
     let mut faults = Vec::new();
     for depth in [1, 2] {
@@ -53,18 +53,18 @@ fn circles_are_found_and_named() {
     let found = |files: &[(&str, &str)], depth| {
         let files = files.iter();
         let files = files.map(|(path, text)| ((*path).to_owned(), (*text).to_owned()));
-        let tree = Tree::new(files.collect());
+        let tree = Tree::new(&files.collect());
         Graph::new(tree.imports(), depth).circles()
     };
-    let a = ("src/a.rs", "use crate::{c::One, b::{Two, three as four}};");
-    let b = (
+    let one = ("src/a.rs", "use crate::{c::One, b::{Two, three as four}};");
+    let two = (
         "src/b/mod.rs",
         "mod inner;\nfn f() { crate::c::g(\"crate::a::x\") }",
     );
-    let c = ("src/c.rs", "// crate::a\npub(crate) use std::fmt;");
+    let three = ("src/c.rs", "// crate::a\npub(crate) use std::fmt;");
     let inner = ("src/b/inner.rs", "use super::super::a::{self, Five};");
-    assert_eq!(found(&[a, b, c], 1), Vec::<String>::new());
-    let circle = found(&[a, b, c, inner], 1);
+    assert_eq!(found(&[one, two, three], 1), Vec::<String>::new());
+    let circle = found(&[one, two, three, inner], 1);
     assert_eq!(circle.len(), 1);
     assert_eq!(
         circle[0],
@@ -78,13 +78,13 @@ fn circles_are_found_and_named() {
         "src/p/mod.rs",
         "mod x; mod y; mod z; pub use self::x::Shown;",
     );
-    let x = (
+    let first = (
         "src/p/x.rs",
         "fn f<'a>(a: &'a str) { super::y::g('\\'', b\"\\\"\") }",
     );
-    let y = ("src/p/y.rs", "use crate::p::z;");
-    let z = ("src/p/z/mod.rs", "use super::Shown; use super::Parent;");
-    let circle = found(&[parent, x, y, z], 2);
+    let second = ("src/p/y.rs", "use crate::p::z;");
+    let third = ("src/p/z/mod.rs", "use super::Shown; use super::Parent;");
+    let circle = found(&[parent, first, second, third], 2);
     assert_eq!(circle.len(), 1, "{circle:?}");
     assert!(
         circle[0].starts_with("circle: p/x, p/y, p/z\n"),
@@ -94,13 +94,19 @@ fn circles_are_found_and_named() {
         circle[0].contains("src/p/z/mod.rs -> src/p/x.rs: Shown"),
         "{circle:?}"
     );
-    assert_eq!(found(&[parent, x, y, z], 1), Vec::<String>::new());
+    assert_eq!(
+        found(&[parent, first, second, third], 1),
+        Vec::<String>::new()
+    );
 
     // Only what is compiled into the program counts.
     let tested = "#[cfg(test)]\nmod tests { use super::super::x::f; }\n#[cfg(test)] mod more;";
-    let y = ("src/p/y.rs", tested);
+    let second = ("src/p/y.rs", tested);
     let more = ("src/p/y/more.rs", "use crate::p::x::f;");
-    assert_eq!(found(&[parent, x, y, more], 2), Vec::<String>::new());
+    assert_eq!(
+        found(&[parent, first, second, more], 2),
+        Vec::<String>::new()
+    );
 }
 
 /// All files of `src`, by their path from `root`.
