@@ -10,6 +10,7 @@
 pub mod acl;
 mod alias;
 pub mod any;
+mod append_list;
 mod authority;
 pub mod auto;
 pub mod autopath;
