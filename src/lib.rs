@@ -24,6 +24,7 @@
 //! wire       names, numbers and records as octets
 //! logging    the lines that people read
 //! plain      errors of the system and of libraries, in terms that an operator can act on
+//! backoff    delays between attempts
 //! datagrams  many datagrams a system call: the only unsafe code
 //! interfaces the network interfaces of the machine
 //! metrics    every metric family, its name and its labels
@@ -57,6 +58,7 @@ pub const COREDNS: &str = "1.15.0";
 
 pub mod admin;
 pub mod authority;
+mod backoff;
 pub mod cli;
 pub mod cluster;
 pub mod config;
