@@ -26,6 +26,7 @@
 //! plain      errors of the system and of libraries, in terms that an operator can act on
 //! backoff    delays between attempts
 //! datagrams  many datagrams a system call: the only unsafe code
+//! files      files that are read again when they change: polling, notifications
 //! interfaces the network interfaces of the machine
 //! metrics    every metric family, its name and its labels
 //! ```
@@ -65,6 +66,7 @@ pub mod config;
 pub mod corefile;
 pub mod datagrams;
 pub mod edns;
+mod files;
 pub mod interfaces;
 pub mod life;
 pub mod logging;

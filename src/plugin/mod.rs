@@ -43,7 +43,6 @@ pub mod minimal;
 pub mod nsid;
 pub mod order;
 mod parts;
-mod polled_file;
 pub mod prometheus;
 mod random;
 pub mod rewrite;

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use super::{Config, Policy};
-use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
-    plugin::polled_file::interval,
-};
+use crate::corefile::{Diagnostic, Directive, Line, Problems, unknown_property};
 
 /// How often the file of weights is looked at, where nothing else is said.
 const RELOAD: Duration = Duration::from_secs(30);
@@ -46,7 +43,7 @@ fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     match line.name().as_str() {
         "reload" => {
-            let interval = interval(&mut arguments)?;
+            let interval = arguments.interval()?;
             let Policy::Weighted { reload, .. } = &mut config.policy else {
                 let error = line.name().error("unknown property 'reload'");
                 return Err(error.label("only 'weighted FILE' has something to reload"));
