@@ -8,7 +8,6 @@
 //! http      on such a connection: DNS over HTTPS, gRPC
 //! quic      accept loop; DNS over QUIC, DNS over HTTPS with HTTP/3
 //! caller    the door for whoever has a way back for each question: http and quic
-//! tls       certificates, and following their files
 //! proxy     who really asks, where a load balancer tells
 //! reception what accept loops work with, and end by
 //! descriptors how many files and sockets the process may have open
@@ -32,7 +31,6 @@ mod reception;
 pub mod route;
 pub(crate) mod tcp;
 mod terms;
-pub mod tls;
 mod transfer;
 mod udp;
 
@@ -56,9 +54,8 @@ use self::{
     reception::Reception,
     route::Routes,
     terms::Terms,
-    tls::Identity,
 };
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, tls::Identity};
 
 /// How questions arrive at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
