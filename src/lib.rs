@@ -25,6 +25,7 @@
 //! plain      errors of the system and of libraries, in terms that an operator can act on
 //! datagrams  many datagrams a system call: the only unsafe code
 //! interfaces the network interfaces of the machine
+//! features   the parts that a build can leave out
 //! metrics    every metric family, its name and its labels
 //! ```
 //!
@@ -62,6 +63,7 @@ pub mod config;
 pub mod corefile;
 pub mod datagrams;
 pub mod edns;
+pub mod features;
 pub mod interfaces;
 pub mod life;
 pub mod logging;

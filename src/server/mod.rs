@@ -6,6 +6,7 @@
 //! udp       threads of its own, a batch of datagrams a system call
 //! tcp       connections: accept loop; DNS over TCP and TLS, pipelining
 //! http      on such a connection: DNS over HTTPS, gRPC
+//! doh       DNS messages in requests of HTTP, whatever its version
 //! quic      accept loop; DNS over QUIC, DNS over HTTPS with HTTP/3
 //! caller    the door for whoever has a way back for each question: http and quic
 //! tls       certificates, and following their files
@@ -22,11 +23,15 @@ pub(crate) mod accept;
 pub(crate) mod bind;
 mod caller;
 pub mod descriptors;
+#[cfg(any(feature = "https", feature = "quic"))]
+mod doh;
 pub(crate) mod gate;
 pub mod handle;
+#[cfg(any(feature = "https", feature = "grpc"))]
 mod http;
 pub mod limits;
 pub mod proxy;
+#[cfg(feature = "quic")]
 mod quic;
 mod reception;
 pub mod route;
@@ -58,7 +63,10 @@ use self::{
     terms::Terms,
     tls::Identity,
 };
-use crate::metrics::Metrics;
+use crate::{
+    features::{Feature, NotBuilt},
+    metrics::Metrics,
+};
 
 /// How questions arrive at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -188,6 +196,10 @@ impl Servers {
         let mut seen = HashSet::new();
         for new in &wanted {
             let listener = new.listener;
+            if let Err(missing) = listener.scheme.required() {
+                let unsupported = io::Error::new(io::ErrorKind::Unsupported, missing);
+                return Err(BindError::new(listener, listener.address, unsupported));
+            }
             if !seen.insert(listener) {
                 let twice = io::Error::new(io::ErrorKind::InvalidInput, "it is wanted twice");
                 return Err(BindError::new(listener, listener.address, twice));
@@ -264,8 +276,12 @@ impl Servers {
         let (scheme, runtime) = (listener.scheme, &self.runtime);
         let (mut udp, mut tcp) = (Vec::new(), Vec::new());
         if scheme.is_quic() {
-            let sockets = sockets.udp.into_iter().flatten().collect();
-            quic::start(sockets, scheme, &reception, runtime).map_err(failed)?;
+            // Without it `prepare` has refused the listener.
+            #[cfg(feature = "quic")]
+            {
+                let sockets = sockets.udp.into_iter().flatten().collect();
+                quic::start(sockets, scheme, &reception, runtime).map_err(failed)?;
+            }
         } else {
             for sockets in sockets.udp {
                 let threads = udp::Threads::start(sockets, &entrance, proxy.as_ref(), runtime);
@@ -355,6 +371,16 @@ impl Scheme {
     /// Whether it comes in datagrams of QUIC.
     fn is_quic(self) -> bool {
         matches!(self, Self::Quic | Self::Https3)
+    }
+
+    /// An error where this build has no such listener.
+    pub fn required(self) -> Result<(), NotBuilt> {
+        match self {
+            Self::Dns | Self::Tls => Ok(()),
+            Self::Quic | Self::Https3 => Feature::Quic.required(),
+            Self::Https => Feature::Https.required(),
+            Self::Grpc => Feature::Grpc.required(),
+        }
     }
 
     /// Whether there is no such thing without a certificate.
