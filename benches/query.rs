@@ -5,7 +5,8 @@ use std::{hint::black_box, sync::Arc};
 use criterion::{Criterion, criterion_group, criterion_main};
 use lodestone::{
     cluster::{
-        Cluster, Endpoint, Namespace, Object, Port, Protocol, Service, ServiceKind, Slice, load,
+        Cluster, Endpoint, EndpointSlice, Namespace, Object, Port, Protocol, Service, ServiceKind,
+        load,
     },
     edns::Options,
     message::{Parsed, Writer, read_query, read_reply, write_query},
@@ -61,7 +62,7 @@ fn cluster() -> Arc<Cluster> {
                 None,
             )
         };
-        let slice = Slice {
+        let slice = EndpointSlice {
             namespace: "shop".into(),
             name: format!("{name}-x").into(),
             service: name.into(),
@@ -69,7 +70,7 @@ fn cluster() -> Arc<Cluster> {
             ports: Arc::clone(&ports),
             endpoints: (0..3).map(endpoint).collect(),
         };
-        objects.push(Object::Slice(slice, None));
+        objects.push(Object::EndpointSlice(slice, None));
     }
     load(objects)
 }

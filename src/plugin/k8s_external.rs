@@ -10,7 +10,7 @@
 //! ```
 //!
 //! It takes what it knows from the `kubernetes` of the same server block. What names mean is
-//! [`crate::zone::External`]'s.
+//! [`crate::zone::ExternalView`]'s.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::{
     query::{Query, Question},
     reply::Reply,
     wire::Name,
-    zone::{External, View, Zones},
+    zone::{ExternalView, View, Zones},
 };
 
 /// The Corefile's word.
@@ -138,7 +138,7 @@ impl Setup for Config {
 
 /// The plugin.
 pub struct K8sExternal {
-    outside: Arc<External>,
+    outside: Arc<ExternalView>,
     fallthrough: ZoneList,
 }
 
@@ -153,7 +153,7 @@ impl K8sExternal {
         } = config;
         let zones = config.zones.clone();
         Self {
-            outside: Arc::new(External::new(inside, zones, *ttl, apex, *headless)),
+            outside: Arc::new(ExternalView::new(inside, zones, *ttl, apex, *headless)),
             fallthrough: config.fallthrough.clone(),
         }
     }
@@ -164,7 +164,7 @@ impl K8sExternal {
     }
 }
 
-impl Transferable for External {
+impl Transferable for ExternalView {
     fn transfer(
         self: Arc<Self>,
         question: &Question,

@@ -14,7 +14,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    cluster::{Cluster, Entry, Found, ServiceKind, Tagged},
+    cluster::{BucketRef, Cluster, ServiceEntry, ServiceKind, Tagged},
     reply::{Data, Owner, Reply, Section, Soa},
     wire::{NameRef, Type},
 };
@@ -60,15 +60,15 @@ impl View {
 
     /// The entries with a ready endpoint at one of this server's addresses, each once. What the
     /// configuration hides counts too: it is what this server is, not what it shows.
-    pub(super) fn own_entries(&self) -> impl Iterator<Item = Found<Tagged<Entry>>> {
+    pub(super) fn own_entries(&self) -> impl Iterator<Item = BucketRef<Tagged<ServiceEntry>>> {
         let cluster: &Cluster = &self.cluster;
-        let has = |entry: &Entry, local: &IpAddr| {
+        let has = |entry: &ServiceEntry, local: &IpAddr| {
             let mut endpoints = entry.endpoints();
             endpoints.any(|endpoint| endpoint.ready && endpoint.address == *local)
         };
         let found = self.local.iter().enumerate().flat_map(move |(at, local)| {
             let earlier = &self.local[..at];
-            cluster.owners(*local).filter(move |entry| {
+            cluster.entries_at(*local).filter(move |entry| {
                 has(entry, local) && !earlier.iter().any(|earlier| has(entry, earlier))
             })
         });

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::form::{PortName, TopologyZone, bare};
-use crate::cluster::{Port, SeenEndpoint, Slice};
+use crate::cluster::{EndpointRef, EndpointSlice, Port};
 
 /// Octets of the longest address in dashes, with the `0` behind it.
 const DASHED: usize = 40;
@@ -28,7 +28,7 @@ pub enum EndpointName<'a> {
 impl<'a> EndpointName<'a> {
     /// The hostname; else, where `by_pod`, the pod's name if that is one label (names of pods may
     /// be longer, and may have dots); else the address.
-    pub fn of(endpoint: SeenEndpoint<'a>, by_pod: bool) -> Self {
+    pub fn of(endpoint: EndpointRef<'a>, by_pod: bool) -> Self {
         let pod = || {
             let pod = endpoint.pod().filter(|_| by_pod);
             pod.filter(|pod| pod.len() <= MAX_LABEL && !pod.contains('.'))
@@ -193,7 +193,7 @@ impl<'q> Sought<'q> {
     }
 
     /// Whether this endpoint has the name.
-    pub fn names(self, endpoint: SeenEndpoint<'_>, by_pod: bool) -> bool {
+    pub fn names(self, endpoint: EndpointRef<'_>, by_pod: bool) -> bool {
         match EndpointName::of(endpoint, by_pod) {
             EndpointName::Text(text) => text.eq_ignore_ascii_case(self.label),
             EndpointName::Address(address) => self.address == Some(address),
@@ -205,7 +205,7 @@ impl<'q> Sought<'q> {
 #[derive(Clone, Copy)]
 pub struct Selection<'a> {
     /// The Service's slices.
-    pub slices: &'a [Arc<Slice>],
+    pub slices: &'a [Arc<EndpointSlice>],
     /// Which of their endpoints.
     pub only: Only<'a>,
     /// Whether pods' names are endpoints' names.
@@ -216,7 +216,7 @@ pub struct Selection<'a> {
 
 impl<'a> Selection<'a> {
     /// The endpoints, slice by slice, each with its slice.
-    pub fn endpoints(self) -> impl Iterator<Item = (&'a Slice, SeenEndpoint<'a>)> {
+    pub fn endpoints(self) -> impl Iterator<Item = (&'a EndpointSlice, EndpointRef<'a>)> {
         let slices = self
             .slices
             .iter()
@@ -229,7 +229,10 @@ impl<'a> Selection<'a> {
 
     /// The same endpoints, from number `at` of all that the slices hold to the last, and from the
     /// first to there. What stands before it is not looked at.
-    pub fn endpoints_from(self, at: usize) -> impl Iterator<Item = (&'a Slice, SeenEndpoint<'a>)> {
+    pub fn endpoints_from(
+        self,
+        at: usize,
+    ) -> impl Iterator<Item = (&'a EndpointSlice, EndpointRef<'a>)> {
         let (mut first, mut within) = (0, at);
         while let Some(slice) = self.slices.get(first)
             && within >= slice.endpoints.len()
@@ -255,7 +258,7 @@ impl<'a> Selection<'a> {
     }
 
     /// Whether a slice may hold endpoints that are meant.
-    fn has_slice(self, slice: &Slice) -> bool {
+    fn has_slice(self, slice: &EndpointSlice) -> bool {
         match self.only {
             Only::Port(port) => slice.ports.iter().any(|it| port.is(it)),
             Only::Member(cluster, _) => cluster_of(slice).eq_ignore_ascii_case(cluster),
@@ -264,7 +267,7 @@ impl<'a> Selection<'a> {
     }
 
     /// Whether an endpoint of such a slice is meant, if it is ready.
-    fn has(self, endpoint: SeenEndpoint<'_>) -> bool {
+    fn has(self, endpoint: EndpointRef<'_>) -> bool {
         match self.only {
             Only::Named(sought) | Only::Member(_, sought) => sought.names(endpoint, self.by_pod),
             Only::Near(zone) => endpoint.zone().is_some_and(|own| zone.is(own)),
@@ -282,7 +285,7 @@ impl<'a> Selection<'a> {
     }
 
     /// The ports of a slice that the question is about.
-    pub fn ports(self, slice: &'a Slice) -> impl Iterator<Item = &'a Port> {
+    pub fn ports(self, slice: &'a EndpointSlice) -> impl Iterator<Item = &'a Port> {
         slice.ports.iter().filter(move |port| match self.only {
             Only::Port(name) => name.is(port),
             _ => true,
@@ -304,7 +307,7 @@ impl<'a> Selection<'a> {
 }
 
 /// The cluster that a slice of a ServiceImport comes from; empty where that is not said.
-pub fn cluster_of(slice: &Slice) -> &str {
+pub fn cluster_of(slice: &EndpointSlice) -> &str {
     slice.import.as_ref().map_or("", |import| &import.cluster)
 }
 
@@ -396,7 +399,7 @@ mod tests {
         ] {
             let endpoint = Endpoint::new(address, true, hostname, pod, None);
             for label in ["web-0", "pod", "10-0-0-1", dotted] {
-                let found = Sought::new(label).names(endpoint.seen(), by_pod);
+                let found = Sought::new(label).names(endpoint.to_ref(), by_pod);
                 assert_eq!(found, label == name, "{label} for {name}");
             }
         }

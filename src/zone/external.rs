@@ -26,14 +26,14 @@ use super::{
     target::Target,
 };
 use crate::{
-    cluster::{Cluster, Entry, External as Addresses, NamedBy, Port, Service, ServiceKind},
+    cluster::{AddressRole, Cluster, ExternalAddresses, Port, Service, ServiceEntry, ServiceKind},
     query::Question,
     reply::{Data, Owner, Reply, Section, Soa, Why},
     wire::{Name, NameRef, Type},
 };
 
 /// Zones that show Services to the outside, ready to be asked.
-pub struct External {
+pub struct ExternalView {
     /// The same cluster by the same rules, in other zones.
     pub(super) view: View,
     /// The label that the name server stands below, in lower case.
@@ -41,7 +41,7 @@ pub struct External {
     headless: bool,
 }
 
-impl Answers for External {
+impl Answers for ExternalView {
     fn answer_within(
         &self,
         question: &Question,
@@ -68,7 +68,7 @@ impl Answers for External {
     }
 }
 
-impl External {
+impl ExternalView {
     /// The outside of what `inside` shows, in these zones. Records may be kept for `ttl` seconds;
     /// `apex` is the label of the name server's parent; `headless` shows headless Services too.
     pub fn new(inside: &View, zones: Zones, ttl: u32, apex: &str, headless: bool) -> Self {
@@ -234,7 +234,7 @@ impl External {
     fn headless(
         &self,
         answer: &mut Answer<'_>,
-        entry: &Entry,
+        entry: &ServiceEntry,
         service: &Service,
         part: Part<'_>,
     ) -> Result<(), Why> {
@@ -266,7 +266,7 @@ impl External {
         let found = if network.prefix_len() == network.max_prefix_len() {
             self.pointers(answer, network.addr())
         } else {
-            let by = [NamedBy::External, NamedBy::Headless];
+            let by = [AddressRole::External, AddressRole::Headless];
             let by = &by[..=usize::from(self.headless)];
             self.view.names_any(network, by, |it| self.names(it))
         };
@@ -296,7 +296,7 @@ impl External {
         if found || !self.headless {
             return found;
         }
-        for entry in view.owners(address, answer.room) {
+        for entry in view.entries_at(address, answer.room) {
             let service = entry.service.as_deref();
             let shown = |it: &&Service| shows_endpoints(it) && view.shows(&entry.key.namespace);
             let target = service
@@ -319,10 +319,10 @@ impl External {
     }
 }
 
-impl External {
+impl ExternalView {
     /// Whether an address has a name.
     fn names(&self, address: IpAddr) -> bool {
-        let owners = self.view.cluster.owners(address);
+        let owners = self.view.cluster.entries_at(address);
         let mut shown = owners.filter(|entry| self.view.shows(&entry.key.namespace));
         shown.any(|entry| {
             let Some(service) = entry.service.as_deref() else {
@@ -347,7 +347,7 @@ fn shows_endpoints(service: &Service) -> bool {
 fn exposed(
     answer: &mut Answer<'_>,
     service: &Service,
-    external: &Addresses,
+    external: &ExternalAddresses,
     is_meant: impl Fn(&Port) -> bool,
 ) -> Option<Box<Name>> {
     let ports = service.ports.iter().filter(|port| is_meant(port));

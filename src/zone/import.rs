@@ -8,13 +8,17 @@ use super::{
     lookup::Front,
 };
 use crate::{
-    cluster::{Entry, Kind, Slice},
+    cluster::{EndpointSlice, Kind, ServiceEntry},
     reply::Why,
 };
 
 impl View {
     /// The endpoints of a ServiceImport that are meant.
-    pub(super) fn select_imported<'a>(&self, entry: &'a Entry, only: Only<'a>) -> Selection<'a> {
+    pub(super) fn select_imported<'a>(
+        &self,
+        entry: &'a ServiceEntry,
+        only: Only<'a>,
+    ) -> Selection<'a> {
         Selection {
             slices: &entry.imported,
             only,
@@ -34,7 +38,7 @@ impl Answer<'_> {
     ) -> Result<(), Why> {
         self.namespace(namespace)?;
         let entry = self.view.cluster.entry(namespace, name);
-        let missing = if self.view.cluster.knows(Kind::Import) {
+        let missing = if self.view.cluster.is_listed(Kind::ServiceImport) {
             Why::NoSuchService
         } else {
             Why::NotSynced
@@ -58,7 +62,7 @@ impl Answer<'_> {
             ),
             // A cluster, or a protocol: others stand below (RFC 8020 §2).
             Part::Endpoint(label) => {
-                let is_above = |slice: &Slice| {
+                let is_above = |slice: &EndpointSlice| {
                     let cluster = cluster_of(slice).eq_ignore_ascii_case(label);
                     (cluster || is_protocol_of(label, &*slice.ports)) && has_ready(slice)
                 };
@@ -90,10 +94,10 @@ impl Answer<'_> {
 }
 
 /// Whether any endpoint of a ServiceImport is ready.
-pub(super) fn is_imported_up(entry: &Entry) -> bool {
+pub(super) fn is_imported_up(entry: &ServiceEntry) -> bool {
     entry.imported.iter().any(|slice| has_ready(slice))
 }
 
-fn has_ready(slice: &Slice) -> bool {
+fn has_ready(slice: &EndpointSlice) -> bool {
     slice.ready().next().is_some()
 }

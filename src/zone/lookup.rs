@@ -10,7 +10,9 @@ use super::{
     target::Target,
 };
 use crate::{
-    cluster::{Entry, Port, SeenEndpoint, Service, ServiceImport, ServiceKind, Slice},
+    cluster::{
+        EndpointRef, EndpointSlice, Port, Service, ServiceEntry, ServiceImport, ServiceKind,
+    },
     reply::Why,
     wire::Type,
 };
@@ -56,7 +58,7 @@ impl View {
     }
 
     /// The endpoints of an entry that are meant.
-    pub(super) fn select<'a>(&self, entry: &'a Entry, only: Only<'a>) -> Selection<'a> {
+    pub(super) fn select<'a>(&self, entry: &'a ServiceEntry, only: Only<'a>) -> Selection<'a> {
         Selection {
             slices: &entry.slices,
             only,
@@ -143,7 +145,7 @@ impl Answer<'_> {
     }
 
     /// Whether `ignore empty_service` hides a Service.
-    fn is_hidden(&self, entry: &Entry) -> bool {
+    fn is_hidden(&self, entry: &ServiceEntry) -> bool {
         self.view.rules.ignore_empty_service && !is_up(entry)
     }
 
@@ -198,7 +200,7 @@ impl Answer<'_> {
     /// Addresses of endpoints, of which each takes so many bytes.
     fn endpoint_addresses(&mut self, selection: Selection<'_>, each: usize) {
         let (endpoints, _) = selection.count();
-        let of = |(_, endpoint): (&Slice, SeenEndpoint<'_>)| endpoint.address;
+        let of = |(_, endpoint): (&EndpointSlice, EndpointRef<'_>)| endpoint.address;
         match self.room.begin(endpoints, endpoints.saturating_mul(each)) {
             None => self.addresses(selection.endpoints().map(of)),
             Some(at) => self.addresses(selection.endpoints_from(at).map(of)),
@@ -206,7 +208,13 @@ impl Answer<'_> {
     }
 
     /// `TZ.pin._zone.SVC.NS.svc`, or with `prefer`: the name exists, whatever the topology zone.
-    fn near(&mut self, front: Front<'_>, entry: &Entry, zone: TopologyZone<'_>, elsewhere: bool) {
+    fn near(
+        &mut self,
+        front: Front<'_>,
+        entry: &ServiceEntry,
+        zone: TopologyZone<'_>,
+        elsewhere: bool,
+    ) {
         let near = self.view.select(entry, Only::Near(zone));
         let selection = if elsewhere && near.endpoints().next().is_none() {
             self.view.select(entry, Only::All)
@@ -222,7 +230,7 @@ impl Answer<'_> {
         &mut self,
         target: Option<Target>,
         service: &Service,
-        entry: &Entry,
+        entry: &ServiceEntry,
         label: &str,
     ) -> Result<(), Why> {
         let sought = Sought::new(label);
@@ -247,6 +255,6 @@ impl Answer<'_> {
 }
 
 /// Whether any endpoint is ready.
-pub(super) fn is_up(entry: &Entry) -> bool {
+pub(super) fn is_up(entry: &ServiceEntry) -> bool {
     entry.endpoints().any(|endpoint| endpoint.ready)
 }

@@ -37,7 +37,7 @@ mod transfer;
 
 use std::{net::IpAddr, sync::Arc};
 
-pub use external::External;
+pub use external::ExternalView;
 pub use name::{Zone, Zones};
 pub use room::Room;
 
@@ -171,11 +171,11 @@ impl Answers for View {
             | Why::EndpointNotReady
             | Why::EmptyService
             | Why::NoSuchPort
-            | Why::NoSuchAddress => &[Kind::Service, Kind::Slice],
+            | Why::NoSuchAddress => &[Kind::Service, Kind::EndpointSlice],
             _ => &[Kind::Service],
         };
         // After a reload there may be kinds that were not watched before; all others are known.
-        self.cluster.is_ready() && kinds.iter().all(|kind| self.cluster.knows(*kind))
+        self.cluster.is_ready() && kinds.iter().all(|kind| self.cluster.is_listed(*kind))
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    cluster::{Entry, EntryKey, Found, NamedBy, Tagged},
+    cluster::{AddressRole, BucketRef, ServiceEntry, ServiceKey, Tagged},
     reply::{Data, Section, Why},
     wire::{NameRef, Type},
 };
@@ -25,7 +25,7 @@ impl Answer<'_> {
             self.pointers(network.addr())
         } else {
             let view = self.view;
-            view.names_any(network, &[NamedBy::Inside], |it| view.names(it))
+            view.names_any(network, &[AddressRole::Internal], |it| view.names(it))
         };
         found.then_some(()).ok_or(Why::NoSuchAddress)
     }
@@ -44,7 +44,7 @@ impl Answer<'_> {
             return true;
         }
         let (mut found, mut said) = (false, Pointers::default());
-        for entry in view.owners(address, self.room) {
+        for entry in view.entries_at(address, self.room) {
             let shown = view.shows(&entry.key.namespace);
             let Some(mut target) = target(view, &entry.key).filter(|_| shown) else {
                 continue;
@@ -89,13 +89,13 @@ impl Answer<'_> {
 impl View {
     /// The entries that may have an address, from any one of them on where they are more than there
     /// is room for.
-    pub(super) fn owners(
+    pub(super) fn entries_at(
         &self,
         address: IpAddr,
         room: Room,
-    ) -> impl Iterator<Item = Found<Tagged<Entry>>> {
+    ) -> impl Iterator<Item = BucketRef<Tagged<ServiceEntry>>> {
         let begin = move |count: usize| room.begin(count, count.saturating_mul(LEAST));
-        self.cluster.owners_from(address, begin)
+        self.cluster.entries_at_from(address, begin)
     }
 }
 
@@ -119,12 +119,12 @@ impl Pointers {
     }
 }
 
-fn has_cluster_ip(entry: &Entry, address: IpAddr) -> bool {
+fn has_cluster_ip(entry: &ServiceEntry, address: IpAddr) -> bool {
     let service = entry.service.as_ref();
     service.is_some_and(|service| service.cluster_ips.contains(&address))
 }
 
-fn target(view: &View, key: &EntryKey) -> Option<Target> {
+fn target(view: &View, key: &ServiceKey) -> Option<Target> {
     Target::service(&key.name, &key.namespace, view.zones.primary().as_ref())
 }
 
@@ -139,13 +139,13 @@ impl View {
     pub(super) fn names_any(
         &self,
         network: IpNet,
-        by: &[NamedBy],
+        by: &[AddressRole],
         has_name: impl Fn(IpAddr) -> bool,
     ) -> bool {
         let range = || network.network()..=network.broadcast();
         let is_named_in = |namespace: &str| {
             let mut by = by.iter();
-            by.any(|by| self.cluster.any_named(namespace, *by, range()))
+            by.any(|by| self.cluster.has_address_in(namespace, *by, range()))
         };
         let listed = &self.rules.namespaces;
         if !listed.is_empty() {
@@ -153,7 +153,7 @@ impl View {
             return shown.any(|namespace| is_named_in(namespace));
         }
         let mut looked_at = 0;
-        let named = self.cluster.named();
+        let named = self.cluster.addresses();
         for address in by.iter().flat_map(|by| named.range(*by, range()).take(FEW)) {
             if has_name(address) {
                 return true;
@@ -165,7 +165,7 @@ impl View {
 
     /// Whether an address has a name.
     fn names(&self, address: IpAddr) -> bool {
-        let owners = self.cluster.owners(address);
+        let owners = self.cluster.entries_at(address);
         let mut shown = owners.filter(|entry| self.shows(&entry.key.namespace));
         shown.any(|entry| {
             let mut endpoints = entry.endpoints();
@@ -181,7 +181,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cluster::{Cluster, Endpoint, Event, Namespace, Object, Slice, Writer},
+        cluster::{Cluster, Endpoint, EndpointSlice, Event, Namespace, Object, Writer},
         wire::Name,
         zone::{Rules, Zones},
     };
@@ -192,7 +192,7 @@ mod tests {
             let [third, last] = number.to_be_bytes();
             Endpoint::new([10, block, third, last].into(), true, None, None, None)
         };
-        let slice = Slice {
+        let slice = EndpointSlice {
             namespace: namespace.into(),
             name: name.into(),
             service: name.into(),
@@ -200,7 +200,7 @@ mod tests {
             ports: [].into(),
             endpoints: (0..1000).map(endpoint).collect(),
         };
-        Event::Apply(Object::Slice(slice, None))
+        Event::Apply(Object::EndpointSlice(slice, None))
     }
 
     #[test]
@@ -225,10 +225,14 @@ mod tests {
         let looked_at = Cell::new(0);
         let holds = |view: &View, block: &str| {
             looked_at.set(0);
-            view.names_any(block.parse().unwrap(), &[NamedBy::Inside], |address| {
-                looked_at.set(looked_at.get() + 1);
-                view.names(address)
-            })
+            view.names_any(
+                block.parse().unwrap(),
+                &[AddressRole::Internal],
+                |address| {
+                    looked_at.set(looked_at.get() + 1);
+                    view.names(address)
+                },
+            )
         };
         let check = |block: &str, expected: bool| {
             assert_eq!(holds(&all, block), expected, "{block}");

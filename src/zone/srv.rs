@@ -10,7 +10,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    cluster::{Port, SeenEndpoint, Slice},
+    cluster::{EndpointRef, EndpointSlice, Port},
     reply::{Data, Owner, Section},
     wire::{Name, NameRef, Type},
 };
@@ -79,7 +79,7 @@ impl Answer<'_> {
         &mut self,
         mut target: Target,
         selection: Selection<'s>,
-        endpoints: impl Iterator<Item = (&'s Slice, SeenEndpoint<'s>)>,
+        endpoints: impl Iterator<Item = (&'s EndpointSlice, EndpointRef<'s>)>,
     ) {
         let weight = weight(selection.pairs(SHARED));
         let mut records = Distinct::new();

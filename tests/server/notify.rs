@@ -273,6 +273,6 @@ async fn a_change_of_the_cluster_is_told() {
     writer.fold(Event::Apply(Object::Namespace(Namespace {
         name: "shop".into(),
     })));
-    writer.announce();
+    writer.notify();
     assert_eq!(secondary.zone().await, "cluster.local.");
 }

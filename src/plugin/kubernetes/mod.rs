@@ -64,7 +64,7 @@ impl Config {
     /// address, and where it is not, its names were the answer a moment ago.
     fn before(&self, parts: &Parts, place: &str) -> Option<Arc<Source>> {
         let here = parts.before::<Source>(place);
-        let is_same = |it: &Arc<Source>| it.settings().origin == self.source.origin;
+        let is_same = |it: &Arc<Source>| it.settings().backend == self.source.backend;
         let same = here.clone().filter(is_same);
         same.or_else(|| parts.all_before().find(is_same)).or(here)
     }
@@ -81,7 +81,7 @@ impl Setup for Config {
         let place = format!("{:?} {:?}", self.zones, build.addresses);
         let start = || {
             let before = self.before(build.parts, &place);
-            let source = Source::succeed(before.as_deref(), self.source.clone(), build.runtime)?;
+            let source = Source::replace(before.as_deref(), self.source.clone(), build.runtime)?;
             numbers::show(Arc::downgrade(source.cluster()), build.metrics);
             Ok(source)
         };
@@ -196,7 +196,7 @@ impl Plugin for Kubernetes {
         let source = self.source.clone();
         Some(Box::pin(async move {
             let _source = source;
-            if tokio::time::timeout(limit, cluster.synced_event())
+            if tokio::time::timeout(limit, cluster.wait_synced())
                 .await
                 .is_err()
             {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Config;
 use crate::{
-    cluster::{Origin, Settings, Tls},
+    cluster::{Backend, ClientTls, Settings},
     corefile::{
         self, Arguments, Diagnostic, Directive, Line, Problems, Word, Zone, unknown_property,
     },
@@ -56,17 +56,17 @@ pub fn parse(
             read.map_err(|error| elsewhere::kubernetes_option(line, &directive.arguments, error)),
         );
     }
-    let origin = problems.catch(options.origin(warnings));
+    let backend = problems.catch(options.backend(warnings));
     let zones = listed.and_then(|listed| {
         let imports = options.imports(&listed, block)?;
         Ok(Zones::with_imports(&listed, &imports))
     });
-    let (Some(zones), Some(origin)) = (problems.catch(zones).flatten(), origin) else {
+    let (Some(zones), Some(backend)) = (problems.catch(zones).flatten(), backend) else {
         return Err(problems.into());
     };
     problems.into_result(Config {
         source: Settings {
-            origin,
+            backend,
             ..options.source
         },
         zones,
@@ -81,7 +81,7 @@ pub fn parse(
 
 /// What the lines have said so far.
 struct Options {
-    /// All but the origin, which several lines decide together.
+    /// All settings but the backend, which several properties determine together.
     source: Settings,
     rules: Rules,
     fallthrough: Vec<Name>,
@@ -93,15 +93,15 @@ struct Options {
     noendpoints_at: Option<Word>,
     zonal_at: Option<Word>,
     endpoint: Option<Word>,
-    tls: Option<(Word, Tls)>,
-    kubeconfig: Option<(Word, Origin)>,
-    manifests: Option<(Word, Origin)>,
+    tls: Option<(Word, ClientTls)>,
+    kubeconfig: Option<(Word, Backend)>,
+    manifests: Option<(Word, Backend)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            source: Settings::new(Origin::InCluster),
+            source: Settings::new(Backend::InCluster),
             rules: Rules::default(),
             fallthrough: Vec::new(),
             startup_timeout: None,
@@ -125,7 +125,7 @@ impl Options {
         let mut arguments = line.arguments();
         match name.as_str() {
             "endpoint" | "tls" | "kubeconfig" | "manifests" => {
-                return self.read_origin(name, arguments, warnings);
+                return self.read_backend(name, arguments, warnings);
             }
             "apiserver_qps" | "apiserver_burst" | "apiserver_max_inflight" => {
                 return self.read_limit(name, arguments);
@@ -186,7 +186,7 @@ impl Options {
         arguments.none_left()
     }
 
-    fn read_origin(
+    fn read_backend(
         &mut self,
         name: &Word,
         mut arguments: Arguments<'_>,
@@ -202,7 +202,7 @@ impl Options {
             }
             "tls" => {
                 let [certificate, key, authority] = arguments.exactly("CERT KEY CA")?;
-                let tls = Tls {
+                let tls = ClientTls {
                     certificate: certificate.path(),
                     key: key.path(),
                     authority: authority.path(),
@@ -210,17 +210,17 @@ impl Options {
                 self.tls = Some((name.clone(), tls));
             }
             "kubeconfig" => {
-                let origin = Origin::Kubeconfig {
+                let backend = Backend::Kubeconfig {
                     file: arguments.required("a file")?.path(),
                     context: arguments.next().map(|word| word.as_str().to_owned()),
                 };
-                self.kubeconfig = Some((name.clone(), origin));
+                self.kubeconfig = Some((name.clone(), backend));
             }
             _ => {
-                let origin = Origin::Manifests {
+                let backend = Backend::Manifests {
                     directory: arguments.required("a directory")?.path(),
                 };
-                self.manifests = Some((name.clone(), origin));
+                self.manifests = Some((name.clone(), backend));
             }
         }
         arguments.none_left()
@@ -286,20 +286,20 @@ impl Options {
     }
 
     /// Where the cluster is told of, from all lines that say it.
-    fn origin(&mut self, warnings: &mut Vec<Diagnostic>) -> Result<Origin, Diagnostic> {
-        if let Some((at, origin)) = self.manifests.take() {
+    fn backend(&mut self, warnings: &mut Vec<Diagnostic>) -> Result<Backend, Diagnostic> {
+        if let Some((at, backend)) = self.manifests.take() {
             exclusive(self.endpoint.as_ref(), Some(&at))?;
             exclusive(self.kubeconfig.as_ref().map(|(at, _)| at), Some(&at))?;
             exclusive(self.tls.as_ref().map(|(at, _)| at), Some(&at))?;
-            return Ok(origin);
+            return Ok(backend);
         }
-        if let Some((at, origin)) = self.kubeconfig.take() {
+        if let Some((at, backend)) = self.kubeconfig.take() {
             let unused = [self.endpoint.as_ref(), self.tls.as_ref().map(|(at, _)| at)];
             warnings.extend(unused.into_iter().flatten().map(|word| {
                 let warning = word.warning("'kubeconfig' says where the API server is");
                 warning.label("not used").also(at.place, "used instead")
             }));
-            return Ok(origin);
+            return Ok(backend);
         }
         let tls = self.tls.take();
         let Some(endpoint) = &self.endpoint else {
@@ -307,7 +307,7 @@ impl Options {
                 let warning = at.warning("'tls' is for an 'endpoint', and there is none");
                 warnings.push(warning.label("not used"));
             }
-            return Ok(Origin::InCluster);
+            return Ok(Backend::InCluster);
         };
         // As ever, a bare host is asked over TLS where there are certificates for it.
         let scheme = match (endpoint.contains("://"), &tls) {
@@ -315,7 +315,7 @@ impl Options {
             (false, Some(_)) => "https://",
             (false, None) => "http://",
         };
-        Ok(Origin::Endpoint {
+        Ok(Backend::Endpoint {
             url: format!("{scheme}{endpoint}"),
             tls: tls.map(|(_, tls)| tls),
         })

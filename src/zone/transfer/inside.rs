@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::{Glue, Teller, Whole};
 use crate::{
-    cluster::{Cluster, Entry, Service, ServiceImport, ServiceKind},
+    cluster::{Cluster, Service, ServiceEntry, ServiceImport, ServiceKind},
     query::Question,
     reply::{Owner, Reply, Section},
     wire::{Name, NameRef},
@@ -36,7 +36,7 @@ impl View {
         Whole::serials(self)
     }
 
-    fn tell_service(&self, entry: &Entry, service: &Service, teller: &mut Teller<'_>) {
+    fn tell_service(&self, entry: &ServiceEntry, service: &Service, teller: &mut Teller<'_>) {
         let zone = teller.zone();
         let Some(target) = Target::service(&service.name, &service.namespace, zone) else {
             return;
@@ -54,7 +54,7 @@ impl View {
         }
     }
 
-    fn tell_import(&self, entry: &Entry, import: &ServiceImport, teller: &mut Teller<'_>) {
+    fn tell_import(&self, entry: &ServiceEntry, import: &ServiceImport, teller: &mut Teller<'_>) {
         let zone = teller.zone();
         let Some(target) = Target::service(&import.name, &import.namespace, zone) else {
             return;
@@ -97,7 +97,7 @@ impl Whole for View {
         (names, glue)
     }
 
-    fn has(&self, entry: &Entry) -> bool {
+    fn has(&self, entry: &ServiceEntry) -> bool {
         self.shows(&entry.key.namespace)
     }
 
@@ -105,7 +105,7 @@ impl Whole for View {
         Teller::new(zone, self.rules.ttl, glue, reply)
     }
 
-    fn entry(&self, entry: &Entry, teller: &mut Teller<'_>) {
+    fn entry(&self, entry: &ServiceEntry, teller: &mut Teller<'_>) {
         let imports = self.zones.is_multicluster(teller.zone());
         match (&entry.service, &entry.import) {
             (_, Some(import)) if imports => self.tell_import(entry, import, teller),

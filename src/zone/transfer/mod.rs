@@ -24,7 +24,7 @@ use std::sync::{Arc, OnceLock};
 use self::teller::{Glue, Teller};
 use super::{Zones, form::Form, name::Labels};
 use crate::{
-    cluster::{Cluster, Entry, Kind},
+    cluster::{Cluster, Kind, ServiceEntry},
     query::Question,
     reply::{RecordSource, Reply, Rest, Why},
     wire::{Name, NameRef, Rcode, is_later},
@@ -32,8 +32,13 @@ use crate::{
 
 /// Whether all is known that a zone holds; pods are not part of it.
 fn is_known(cluster: &Cluster) -> bool {
-    let kinds = [Kind::Namespace, Kind::Service, Kind::Slice, Kind::Import];
-    cluster.is_ready() && kinds.into_iter().all(|kind| cluster.knows(kind))
+    let kinds = [
+        Kind::Namespace,
+        Kind::Service,
+        Kind::EndpointSlice,
+        Kind::ServiceImport,
+    ];
+    cluster.is_ready() && kinds.into_iter().all(|kind| cluster.is_listed(kind))
 }
 
 /// Zones of the cluster, of which one may be told as a whole.
@@ -45,11 +50,11 @@ trait Whole: Send + Sync + 'static {
     /// The zone's name servers and their addresses.
     fn servers(&self, zone: NameRef<'_>) -> (Vec<Name>, Glue);
     /// Whether records of an entry may be in its zones.
-    fn has(&self, entry: &Entry) -> bool;
+    fn has(&self, entry: &ServiceEntry) -> bool;
     /// Writes records of a zone into `reply`.
     fn teller<'a>(&self, zone: NameRef<'a>, glue: &'a Glue, reply: &'a mut Reply) -> Teller<'a>;
     /// Adds the records of an entry.
-    fn entry(&self, entry: &Entry, teller: &mut Teller<'_>);
+    fn entry(&self, entry: &ServiceEntry, teller: &mut Teller<'_>);
 
     /// See [`View::transfer`](super::View::transfer).
     fn tell(self: &Arc<Self>, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool
@@ -70,7 +75,7 @@ trait Whole: Send + Sync + 'static {
         reply.why = Why::ClusterRecord;
         let serial = self.cluster().serial();
         if held.is_some_and(|held| !is_later(serial, held)) {
-            let serial = self.cluster().tell_serial();
+            let serial = self.cluster().publish_serial();
             self.start(place.suffix(), serial, reply);
             return true;
         }
@@ -109,7 +114,7 @@ struct State {
     servers: Vec<Name>,
     glue: Glue,
     /// In the order of their names.
-    entries: Vec<Arc<Entry>>,
+    entries: Vec<Arc<ServiceEntry>>,
 }
 
 impl<W: Whole> ZoneParts<W> {
@@ -117,10 +122,10 @@ impl<W: Whole> ZoneParts<W> {
     /// afterwards.
     fn take(&self) -> State {
         let whole = &self.whole;
-        let mut state = whole.cluster().frozen(|cluster| {
+        let mut state = whole.cluster().consistent(|cluster| {
             let (servers, glue) = whole.servers(self.zone.as_ref());
             State {
-                serial: cluster.tell_serial(),
+                serial: cluster.publish_serial(),
                 servers,
                 glue,
                 entries: cluster.entries().filter(|it| whole.has(it)).collect(),

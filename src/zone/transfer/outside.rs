@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::{Glue, Teller, Whole};
 use crate::{
-    cluster::{Cluster, Entry, Service},
+    cluster::{Cluster, Service, ServiceEntry},
     query::Question,
     reply::{Owner, Reply, Section},
     wire::{Name, NameRef},
-    zone::{Zones, endpoint::Only, external::External, target::Target},
+    zone::{Zones, endpoint::Only, external::ExternalView, target::Target},
 };
 
-impl External {
+impl ExternalView {
     /// The same as [`View::transfer`](crate::zone::View::transfer).
     pub fn transfer(
         self: &Arc<Self>,
@@ -27,7 +27,7 @@ impl External {
         Whole::serials(self)
     }
 
-    fn tell_service(&self, entry: &Entry, service: &Service, teller: &mut Teller<'_>) {
+    fn tell_service(&self, entry: &ServiceEntry, service: &Service, teller: &mut Teller<'_>) {
         let zone = teller.zone();
         let Some(target) = Target::external(&service.name, &service.namespace, zone) else {
             return;
@@ -47,7 +47,7 @@ impl External {
     }
 }
 
-impl Whole for External {
+impl Whole for ExternalView {
     fn cluster(&self) -> &Cluster {
         self.view.cluster()
     }
@@ -69,7 +69,7 @@ impl Whole for External {
         (server.into_iter().collect(), glue)
     }
 
-    fn has(&self, entry: &Entry) -> bool {
+    fn has(&self, entry: &ServiceEntry) -> bool {
         // What stands below the name server's parent is not a namespace's.
         let namespace = &entry.key.namespace;
         namespace.as_bytes() != &*self.apex && self.view.shows(namespace)
@@ -79,7 +79,7 @@ impl Whole for External {
         Teller::new(zone, self.ttl(), glue, reply).like_answers()
     }
 
-    fn entry(&self, entry: &Entry, teller: &mut Teller<'_>) {
+    fn entry(&self, entry: &ServiceEntry, teller: &mut Teller<'_>) {
         if let Some(service) = &entry.service {
             self.tell_service(entry, service, teller);
         }

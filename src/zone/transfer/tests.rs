@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
-    cluster::{Endpoint, Namespace, Object, Service, ServiceKind, Slice, load},
+    cluster::{Endpoint, EndpointSlice, Namespace, Object, Service, ServiceKind, load},
     query::Question,
     reply::{Reply, Section},
     wire::{Class, Name, Type},
@@ -21,7 +21,7 @@ fn name_servers_that_are_more_than_a_part_are_sent_once() {
     const SERVERS: u16 = 2000;
     let endpoint = |number| Endpoint::new(address(number), true, None, None, None);
     let (namespace, name): (Arc<str>, Arc<str>) = ("kube-system".into(), "dns".into());
-    let slice = Slice {
+    let slice = EndpointSlice {
         namespace: Arc::clone(&namespace),
         name: "dns-1".into(),
         service: Arc::clone(&name),
@@ -41,7 +41,7 @@ fn name_servers_that_are_more_than_a_part_are_sent_once() {
     let cluster = load([
         Object::Namespace(Namespace { name: namespace }),
         Object::Service(service),
-        Object::Slice(slice, None),
+        Object::EndpointSlice(slice, None),
     ]);
     let zones = Zones::new(&[Name::parse("cluster.local").unwrap()]).unwrap();
     let view = View::new(cluster, zones, Rules::default(), [address(7)].into());
