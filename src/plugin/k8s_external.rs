@@ -24,7 +24,7 @@ use crate::{
     query::{Query, Question},
     reply::Reply,
     wire::Name,
-    zone::{ExternalView, View, Zones},
+    zone::{ClusterView, ExternalView, Zones},
 };
 
 /// The Corefile's word.
@@ -125,7 +125,7 @@ impl Setup for Config {
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        let inside = build.offered::<View>().ok_or_else(|| BuildError {
+        let inside = build.offered::<ClusterView>().ok_or_else(|| BuildError {
             plugin: NAME,
             action: "there is no 'kubernetes' in its server block".into(),
             source: None,
@@ -144,7 +144,7 @@ pub struct K8sExternal {
 
 impl K8sExternal {
     /// Shows what `inside` knows as `config` says.
-    pub fn new(config: &Config, inside: &View) -> Self {
+    pub fn new(config: &Config, inside: &ClusterView) -> Self {
         let Config {
             ttl,
             apex,

@@ -12,7 +12,7 @@ use lodestone::{
     },
     query::Question,
     wire::{Class, Type},
-    zone::{PodNames, Rules, View},
+    zone::{ClusterView, PodNames, Rules},
 };
 
 use crate::{
@@ -466,7 +466,7 @@ fn build(parts: &Parts, directory: &Path) -> Arc<dyn Plugin> {
         offered: Vec::new(),
     };
     let plugin = config.build(&mut build).unwrap();
-    assert!(build.offered::<Cluster>().is_some() && build.offered::<View>().is_some());
+    assert!(build.offered::<Cluster>().is_some() && build.offered::<ClusterView>().is_some());
     plugin
 }
 

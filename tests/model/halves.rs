@@ -16,7 +16,7 @@ use lodestone::{
     query::Question,
     reply::Reply,
     wire::{Class, Name, Type},
-    zone::{Rules, View, Zones},
+    zone::{ClusterView, Rules, Zones},
 };
 use serde_json::json;
 
@@ -56,7 +56,7 @@ fn flip(standing: &[Object], states: &[Object; 2]) {
     }
     let zones = ZONES.map(|zone| Name::parse(zone).unwrap());
     let local = ["10.1.0.1".parse().unwrap()].into();
-    let view = View::new(
+    let view = ClusterView::new(
         cluster,
         Zones::new(&zones).unwrap(),
         Rules::default(),
@@ -85,7 +85,7 @@ fn flip(standing: &[Object], states: &[Object; 2]) {
 }
 
 /// Asks until each question whose answers differ has been answered both ways.
-fn read(view: &View, wholes: &[[Said; QUESTIONS.len()]; 2], is_over: &AtomicBool) {
+fn read(view: &ClusterView, wholes: &[[Said; QUESTIONS.len()]; 2], is_over: &AtomicBool) {
     let mut seen = [[0; QUESTIONS.len()]; 2];
     let is_enough = |seen: &[[u32; QUESTIONS.len()]; 2]| {
         (0..QUESTIONS.len())

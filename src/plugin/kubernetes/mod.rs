@@ -21,7 +21,7 @@ use crate::{
     query::{Query, Question},
     reply::Reply,
     wire::{Class, Name, NameRef},
-    zone::{Answers, Outcome, Room, Rules, View, Zones},
+    zone::{ClusterView, Lookup, Outcome, Rules, SizeBudget, Zones},
 };
 
 /// The Corefile's word.
@@ -94,7 +94,7 @@ impl Setup for Config {
                 source: Some(error.into()),
             })?;
         build.parts.put(&place, Arc::clone(&source));
-        let view = Arc::new(View::new(
+        let view = Arc::new(ClusterView::new(
             Arc::clone(source.cluster()),
             self.zones.clone(),
             self.rules.clone(),
@@ -112,7 +112,7 @@ impl Setup for Config {
     }
 }
 
-impl Transferable for View {
+impl Transferable for ClusterView {
     fn transfer(
         self: Arc<Self>,
         question: &Question,
@@ -133,7 +133,7 @@ impl Transferable for View {
 
 /// The plugin.
 pub struct Kubernetes {
-    view: Arc<View>,
+    view: Arc<ClusterView>,
     fallthrough: Box<[Name]>,
     startup_timeout: Duration,
     /// Runs as long as a plugin that it feeds.
@@ -142,7 +142,11 @@ pub struct Kubernetes {
 
 impl Kubernetes {
     /// A plugin that answers from `view`, whatever feeds it.
-    pub fn new(view: Arc<View>, fallthrough: Box<[Name]>, startup_timeout: Duration) -> Self {
+    pub fn new(
+        view: Arc<ClusterView>,
+        fallthrough: Box<[Name]>,
+        startup_timeout: Duration,
+    ) -> Self {
         Self {
             view,
             fallthrough,
@@ -178,7 +182,7 @@ impl Plugin for Kubernetes {
                 let pod = self.view.client(client)?;
                 pod.label(&key[labels::PREFIX.len()..]).map(str::to_owned)
             }
-            _ => self.view.meaning(&query.asked, key),
+            _ => self.view.metadata(&query.asked, key),
         }
     }
 
@@ -223,7 +227,7 @@ impl Plugin for Kubernetes {
 /// `falls_through`; but until everything is known nobody else is asked: a name of the cluster must
 /// not be looked for elsewhere.
 pub(super) fn ask(
-    zones: &impl Answers,
+    zones: &impl Lookup,
     context: &Context<'_>,
     query: &Query,
     reply: &mut Reply,
@@ -236,7 +240,7 @@ pub(super) fn ask(
     match zones.answer_within(question, || room(context, query), reply) {
         Outcome::Outside => Step::Pass,
         Outcome::Answered => Step::Answer,
-        Outcome::Denied(why) if zones.knows(why) && falls_through(question.lower.as_ref()) => {
+        Outcome::Denied(why) if zones.can_deny(why) && falls_through(question.lower.as_ref()) => {
             Step::Pass
         }
         Outcome::Denied(why) => {
@@ -249,10 +253,10 @@ pub(super) fn ask(
 
 /// How much of an answer is made: what the client takes, or everything where a plugin chooses
 /// among all of it.
-fn room(context: &Context<'_>, query: &Query) -> Room {
+fn room(context: &Context<'_>, query: &Query) -> SizeBudget {
     if context.block.chain.needs_whole_answers() {
-        Room::ALL
+        SizeBudget::UNLIMITED
     } else {
-        Room::new(query.record_room(), random::index)
+        SizeBudget::new(query.record_room(), random::index)
     }
 }

@@ -1,4 +1,4 @@
-//! A zone is sent part by part, whatever is in it.
+//! Zones are sent in parts.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -7,7 +7,7 @@ use crate::{
     query::Question,
     reply::{Reply, Section},
     wire::{Class, Name, Type},
-    zone::{Rules, View, Zones},
+    zone::{ClusterView, Rules, Zones},
 };
 
 /// The address of endpoint `number`.
@@ -17,7 +17,7 @@ fn address(number: u16) -> IpAddr {
 }
 
 #[test]
-fn name_servers_that_are_more_than_a_part_are_sent_once() {
+fn name_servers_that_exceed_a_part_are_sent_once() {
     const SERVERS: u16 = 2000;
     let endpoint = |number| Endpoint::new(address(number), true, None, None, None);
     let (namespace, name): (Arc<str>, Arc<str>) = ("kube-system".into(), "dns".into());
@@ -44,7 +44,7 @@ fn name_servers_that_are_more_than_a_part_are_sent_once() {
         Object::EndpointSlice(slice, None),
     ]);
     let zones = Zones::new(&[Name::parse("cluster.local").unwrap()]).unwrap();
-    let view = View::new(cluster, zones, Rules::default(), [address(7)].into());
+    let view = ClusterView::new(cluster, zones, Rules::default(), [address(7)].into());
     let zone = Name::parse("cluster.local").unwrap();
     let question = Question::new(zone, Type::AXFR, Class::IN);
     let mut reply = Reply::default();
