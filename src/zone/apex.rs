@@ -19,7 +19,7 @@ use crate::{
     wire::{NameRef, Type},
 };
 
-/// The version of the DNS specification, as in `dns-version` (section 2.1).
+/// The version of the DNS specification, as in `dns-version` (section 2.2).
 const VERSION: &[u8] = b"1.1.0";
 /// TTL in seconds of `dns-version`: it changes only with the software.
 const VERSION_TTL: u32 = 28_800;

@@ -1,5 +1,5 @@
-//! Search lists of pods: the first domains, which are derived from the pod's namespace and the
-//! cluster zone (DNS specification has none; the kubelet writes them to resolv.conf).
+//! Search lists of pods: the first domains, which the kubelet derives from the pod's namespace and
+//! the cluster domain (`dnsPolicy: ClusterFirst`).
 
 use std::{net::IpAddr, sync::Arc};
 
