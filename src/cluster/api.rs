@@ -5,7 +5,6 @@
 //! at a time, so that neither a list nor an object is held in memory in its API form. There is one
 //! task per kind.
 
-mod backoff;
 mod client;
 mod connect;
 mod error;

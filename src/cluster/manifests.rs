@@ -15,21 +15,19 @@ mod wire;
 use super::error::SourceError;
 use super::event::{Event, Kind, Object};
 use super::settings::{Backend, Settings};
+use crate::files::Changes;
 use directory::Directory;
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
-/// Quiet period before a re-read: editors and `git` write in bursts, and a file being written is
-/// incomplete. A long burst delays the read to at most four periods.
-const DEBOUNCE: Duration = Duration::from_millis(80);
+/// Delay before reading a directory that replaced another one: it may be incomplete.
+const SETTLE: Duration = Duration::from_millis(80);
 
 /// Interval of checking whether the directory was replaced.
 const TICK: Duration = Duration::from_secs(1);
@@ -87,8 +85,7 @@ struct Manifests {
 impl Manifests {
     /// Reads after each change, until the receiver of the events is dropped.
     async fn run(mut self, path: PathBuf) {
-        let changed = Arc::new(Notify::new());
-        let mut watch = DirectoryWatch::open(&path, &changed);
+        let mut watch = DirectoryWatch::open(&path);
         watch.log_failure(None, &path);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -110,26 +107,20 @@ impl Manifests {
             }
             loop {
                 tokio::select! {
-                    () = changed.notified() => break,
+                    () = watch.changes.next() => break,
                     _ = tick.tick() => {}
                 }
                 if !watch.is_open() || watch.identity != identity(&path) {
                     let last = watch.failure.take();
-                    watch = DirectoryWatch::open(&path, &changed);
+                    watch = DirectoryWatch::open(&path);
                     watch.log_failure(last.as_ref(), &path);
+                    sleep(SETTLE).await;
                     break;
                 }
                 for kind in &self.kinds {
                     if self.events.send(Event::Heartbeat(*kind)).await.is_err() {
                         return;
                     }
-                }
-            }
-            for _ in 0..4 {
-                sleep(DEBOUNCE).await;
-                // A stored permit means another change in the meantime.
-                if futures_util::FutureExt::now_or_never(changed.notified()).is_none() {
-                    break;
                 }
             }
         }
@@ -165,7 +156,7 @@ impl Manifests {
 
 /// A file system watch on the directory.
 struct DirectoryWatch {
-    watcher: Option<RecommendedWatcher>,
+    changes: Changes,
     /// Device and inode of the directory it was opened on.
     identity: Option<(u64, u64)>,
     /// Why the watcher could not be created.
@@ -173,34 +164,18 @@ struct DirectoryWatch {
 }
 
 impl DirectoryWatch {
-    /// Watches the directory instead of its files: a ConfigMap volume changes by replacing the
-    /// symlink `..data`, and editors rename files.
-    fn open(path: &Path, changed: &Arc<Notify>) -> Self {
-        let changed = Arc::clone(changed);
-        let notice = move |event: notify::Result<notify::Event>| {
-            // Our own reads cause access events.
-            if !matches!(
-                event,
-                Ok(notify::Event {
-                    kind: EventKind::Access(_),
-                    ..
-                })
-            ) {
-                changed.notify_one();
-            }
-        };
+    fn open(path: &Path) -> Self {
         let identity = identity(path);
-        let watch = |mut watcher: RecommendedWatcher| {
-            watcher.watch(path, RecursiveMode::Recursive)?;
-            Ok(watcher)
+        let watch = |mut changes: Changes| {
+            changes.watch_tree(path)?;
+            Ok(changes)
         };
-        let watcher = notify::recommended_watcher(notice).and_then(watch);
-        let (watcher, failure) = match watcher {
-            Ok(watcher) => (Some(watcher), None),
-            Err(error) => (None, Some(crate::plain::watch(&error))),
+        let (changes, failure) = match Changes::new().and_then(watch) {
+            Ok(changes) => (changes, None),
+            Err(error) => (Changes::default(), Some(crate::plain::watch(&error))),
         };
         Self {
-            watcher,
+            changes,
             identity,
             failure,
         }
@@ -217,7 +192,7 @@ impl DirectoryWatch {
     }
 
     fn is_open(&self) -> bool {
-        self.watcher.is_some()
+        self.changes.is_watching()
     }
 }
 

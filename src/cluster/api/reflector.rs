@@ -14,10 +14,10 @@ use super::super::decode::{DecodeError, Decoded};
 use super::super::event::{Event, Kind, ObjectKey};
 use super::super::invalid::LogOnce;
 use super::super::settings::{Settings, Timing};
-use super::backoff::Backoff;
 use super::client::ApiClient;
 use super::error::WatchError;
 use super::versions::VersionFilter;
+use crate::backoff::Backoff;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,7 +88,7 @@ impl Reflector {
             streaming: true,
             version: None,
             order: VersionFilter::default(),
-            backoff: Backoff::new(&settings.timing),
+            backoff: Backoff::new(settings.timing.backoff, settings.timing.max_backoff),
             broken_lists: 0,
             failures: 0,
             last_warning: None,
@@ -168,7 +168,7 @@ impl Reflector {
         if matches!(failure, WatchError::Expired) && self.failures == 1 {
             return;
         }
-        sleep(self.backoff.take()).await;
+        sleep(self.backoff.delay()).await;
     }
 
     /// Whether the next list is a streamed one.
@@ -185,7 +185,7 @@ impl Reflector {
             let _ = self.send(event).await;
         }
         self.warn_once("the kind is not installed in the cluster (404); treated as empty");
-        sleep(self.backoff.take()).await;
+        sleep(self.backoff.delay()).await;
     }
 
     /// Starts a list.
