@@ -25,13 +25,13 @@ use lodestone::{
     query::{Query, Question},
     reply::{Data, Owner, Record, Reply, Section, Why},
     wire::{Class, Name, NameRef, Rcode, Type},
-    zone::{Answers, Outcome, Rules, View, Zones},
+    zone::{ClusterView, Lookup, Outcome, Rules, Zones},
 };
 
 /// A server that knows one cluster.
 pub struct Server {
     pub cluster: Arc<Cluster>,
-    pub view: Arc<View>,
+    pub view: Arc<ClusterView>,
     pub plugin: Kubernetes,
 }
 
@@ -66,7 +66,7 @@ impl Setting {
     pub fn serve_cluster(self, cluster: Arc<Cluster>) -> Server {
         let zones: Vec<_> = self.zones.split(' ').map(name).collect();
         let imports: Vec<_> = self.multicluster.iter().map(|zone| name(zone)).collect();
-        let view = View::new(
+        let view = ClusterView::new(
             Arc::clone(&cluster),
             Zones::with_imports(&zones, &imports).unwrap(),
             self.rules,

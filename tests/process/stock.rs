@@ -94,7 +94,7 @@ fn kubeadms_corefile_serves_a_cluster_and_the_rest() {
         "endpoints": [{"addresses": ["10.244.1.10"], "hostname": "web-1"}],
         "ports": [{"name": "http", "port": 8080}],
     });
-    api.apply(Kind::Slice, &slice);
+    api.apply(Kind::EndpointSlice, &slice);
     let name = "web-1.web-service.payroll.svc.cluster.local.";
     // It takes a moment until the server has been told; how long is measured elsewhere.
     let patience = Instant::now() + PATIENCE;

@@ -21,7 +21,7 @@ use lodestone::{
     },
     tls::Identity,
     wire::{Name, Rcode, Type},
-    zone::{Rules, View, Zones},
+    zone::{ClusterView, Rules, Zones},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -66,7 +66,7 @@ fn routes(
     to: &str,
 ) -> Routes {
     let name = Name::parse("cluster.local").unwrap();
-    let view = Arc::new(View::new(
+    let view = Arc::new(ClusterView::new(
         cluster,
         Zones::new(&[name]).unwrap(),
         Rules::default(),
