@@ -21,13 +21,13 @@ use crate::{
 };
 
 /// A transfer query: client, zone and, for IXFR, the client's serial.
-struct Asker {
+struct Client {
     client: &'static str,
     held: Option<u32>,
     transport: Transport,
 }
 
-const ANYONE: Asker = Asker {
+const ANYONE: Client = Client {
     client: "192.0.2.1:4000",
     held: None,
     transport: Transport::Tcp,
@@ -51,8 +51,8 @@ fn transfers(server: &Server, rules: Vec<Rule>) -> Transfers {
     Transfers::new(Config { rules }, vec![Arc::clone(&server.view) as _])
 }
 
-impl Asker {
-    fn asks(&self, plugin: &Transfers, zone: &str, rtype: &str) -> Option<Reply> {
+impl Client {
+    fn send(&self, plugin: &Transfers, zone: &str, rtype: &str) -> Option<Reply> {
         let query = Query {
             client: self.client.parse().unwrap(),
             held_serial: self.held,
@@ -67,7 +67,7 @@ impl Asker {
 fn zone(setting: Setting, objects: Vec<Object>, zone: &str) -> String {
     let server = setting.serve(objects);
     let plugin = transfers(&server, vec![rule(".", &["*"])]);
-    let reply = ANYONE.asks(&plugin, zone, "AXFR").expect("the zone");
+    let reply = ANYONE.send(&plugin, zone, "AXFR").expect("the zone");
     let text = written(&question(zone, "AXFR"), &reply);
     text.split_inclusive('\n').skip(2).collect()
 }
@@ -220,9 +220,9 @@ fn only_apexes_are_transferred() {
         "ip6.arpa.",
         "example.org.",
     ] {
-        assert!(ANYONE.asks(&plugin, zone, "AXFR").is_none(), "{zone}");
+        assert!(ANYONE.send(&plugin, zone, "AXFR").is_none(), "{zone}");
     }
-    assert!(ANYONE.asks(&plugin, "cluster.local.", "SOA").is_none());
+    assert!(ANYONE.send(&plugin, "cluster.local.", "SOA").is_none());
     // Names of the cluster are REFUSED there.
     server.check(
         "
@@ -251,13 +251,13 @@ fn only_permitted_clients_get_a_transfer() {
         ("[fd00::2]:1", Transport::Tcp, Rcode::REFUSED),
         ("192.0.2.7:1", Transport::Udp, Rcode::REFUSED),
     ] {
-        let asker = Asker {
+        let from = Client {
             client,
             held: Some(0),
             transport,
         };
         for rtype in ["AXFR", "IXFR"] {
-            let reply = asker.asks(&plugin, "cluster.local.", rtype).unwrap();
+            let reply = from.send(&plugin, "cluster.local.", rtype).unwrap();
             if transport == Transport::Udp && rtype == "IXFR" {
                 // The SOA record alone (RFC 1995 section 2).
                 assert_eq!((reply.rcode, reply.records().count()), (Rcode::NOERROR, 1));
@@ -269,7 +269,7 @@ fn only_permitted_clients_get_a_transfer() {
         }
     }
     let elsewhere = transfers(&server, vec![rule("test.", &["*"])]);
-    assert!(ANYONE.asks(&elsewhere, "cluster.local.", "AXFR").is_none());
+    assert!(ANYONE.send(&elsewhere, "cluster.local.", "AXFR").is_none());
 }
 
 #[test]
@@ -278,8 +278,8 @@ fn ixfr_returns_soa_for_a_current_serial_and_the_zone_for_an_older_one() {
     let serial = server.cluster.serial();
     let plugin = transfers(&server, vec![rule(".", &["*"])]);
     let records = |held, rtype: &str| {
-        let asker = Asker { held, ..ANYONE };
-        let reply = asker.asks(&plugin, "cluster.local.", rtype).unwrap();
+        let client = Client { held, ..ANYONE };
+        let reply = client.send(&plugin, "cluster.local.", rtype).unwrap();
         (reply.rcode, reply.section(Section::Answer).len())
     };
     let zone = records(None, "AXFR");
@@ -295,15 +295,15 @@ fn ixfr_returns_soa_for_a_current_serial_and_the_zone_for_an_older_one() {
 fn transfer_is_servfail_until_all_objects_are_listed() {
     let server = Setting::default().serve_cluster(Arc::new(Cluster::new(&Kind::ALL)));
     let plugin = transfers(&server, vec![rule(".", &["*"])]);
-    let reply = ANYONE.asks(&plugin, "cluster.local.", "AXFR").unwrap();
+    let reply = ANYONE.send(&plugin, "cluster.local.", "AXFR").unwrap();
     assert_eq!((reply.rcode, reply.records().count()), (Rcode::SERVFAIL, 0));
     assert!(reply.records().all(|record| record.rtype != Type::SOA));
-    let by_datagram = Asker {
+    let by_datagram = Client {
         held: Some(1),
         transport: Transport::Udp,
         ..ANYONE
     };
-    let reply = by_datagram.asks(&plugin, "cluster.local.", "IXFR").unwrap();
+    let reply = by_datagram.send(&plugin, "cluster.local.", "IXFR").unwrap();
     assert_eq!((reply.rcode, reply.records().count()), (Rcode::SERVFAIL, 0));
 }
 
@@ -361,7 +361,7 @@ fn external_zones(options: &str) -> K8sExternal {
 fn transfer_external(plugin: &K8sExternal) -> String {
     let rules = vec![rule(".", &["*"])];
     let transfers = Transfers::new(Config { rules }, vec![plugin.zones()]);
-    let reply = ANYONE.asks(&transfers, "example.com.", "AXFR").unwrap();
+    let reply = ANYONE.send(&transfers, "example.com.", "AXFR").unwrap();
     let text = written(&question("example.com.", "AXFR"), &reply);
     text.split_inclusive('\n').skip(2).collect()
 }
@@ -436,7 +436,7 @@ fn change_after_a_transfer_raises_the_serial_within_the_same_second() {
     // Changes without a transfer in between share a serial or follow the clock.
     let mut last = put(1);
     for number in 2..10 {
-        ANYONE.asks(&plugin, "cluster.local.", "AXFR").unwrap();
+        ANYONE.send(&plugin, "cluster.local.", "AXFR").unwrap();
         let next = put(number);
         assert!(next > last, "{next} after {last}");
         assert_eq!(server.view.serials()[0].1, next);
