@@ -47,7 +47,7 @@ pub fn text(objects: &Objects, place: &Place<'_>) -> String {
         page += &nothing_yet(place);
         return page;
     }
-    page += "\nPaste a command into another terminal. Its result is in the comment above it. Ctrl-C ends the lab.\n";
+    page += "\nPaste a line into another terminal; what it shows stands above it. Ctrl-C ends the lab.\n";
     let dig = dig(place.address);
     for section in examples::sections(objects, place.outside) {
         if section.examples.is_empty() {
@@ -72,7 +72,7 @@ fn head(objects: &Objects, place: &Place<'_>) -> String {
         "your manifests"
     };
     let mut head = format!(
-        "lodestone lab: serving {what} at {} port {}, UDP and TCP.\n",
+        "lodestone lab: {what}, answered at {} port {}, UDP and TCP.\n",
         place.address.ip(),
         place.address.port()
     );
@@ -80,7 +80,7 @@ fn head(objects: &Objects, place: &Place<'_>) -> String {
     if !objects.is_empty() {
         let _ = writeln!(
             head,
-            "{}, {} and {} in {directory}\nEdit these files: answers change within a second.",
+            "{}, {} and {} in {directory}\nEdit those files: the answers follow within a second.",
             count(objects.namespaces, "Namespace"),
             count(objects.services.len(), "Service"),
             count(objects.pods.len(), "Pod"),
@@ -88,12 +88,18 @@ fn head(objects: &Objects, place: &Place<'_>) -> String {
     }
     let _ = writeln!(
         head,
-        "Corefile (in a cluster: a ConfigMap): {}. Edit it: the server reloads it.",
+        "The Corefile, in a cluster a ConfigMap, is {}: edit it, and the server follows too.",
         place.corefile.display()
     );
     for (files, what) in [
-        (&objects.unread, "Skipped, not valid YAML or JSON"),
-        (&objects.partly, "Partly skipped, see the log for the line"),
+        (
+            &objects.unread,
+            "Not readable as YAML or JSON, and left out here",
+        ),
+        (
+            &objects.partly,
+            "Not readable in part; the log has the line",
+        ),
     ] {
         for file in files.iter().take(NAMED) {
             let _ = writeln!(head, "{what}: {file}");
@@ -103,7 +109,8 @@ fn head(objects: &Objects, place: &Place<'_>) -> String {
         }
     }
     if !place.outside {
-        head += "/etc/resolv.conf has no name server, so names outside of the cluster are not answered.\n";
+        head +=
+            "/etc/resolv.conf names no server, so names outside of the cluster get no answer.\n";
     }
     head
 }
@@ -112,9 +119,9 @@ fn nothing_yet(place: &Place<'_>) -> String {
     let directory = place.directory.display();
     format!(
         "\nThere is no Service and no Pod in {directory} yet. Put manifests there (*.yaml, *.yml,\n\
-         *.json): they are served within a second. Export the objects of a cluster with\n  \
+         *.json) and they are answered within a second. What a cluster holds can be had with\n  \
          kubectl get namespaces,services,endpointslices,pods --all-namespaces -o yaml > objects.yaml\n\
-         For a sample cluster, omit the directory: lodestone lab\n"
+         For a sample cluster and lines to try, leave the directory out: lodestone lab\n"
     )
 }
 
@@ -126,9 +133,9 @@ fn another_zone(dig: &str, place: &Place<'_>) -> String {
     let (port, ip) = (address.port(), address.ip());
     let corefile = quoted(&corefile.display().to_string());
     format!(
-        "\nA second server block, with its own zone and plugins\n  \
+        "\nA zone of your own (every server block of a Corefile has its own plugins)\n  \
          printf '\\nintranet.test:{port} {{\\n    bind {ip}\\n    hosts {{\\n        192.0.2.80 wiki.intranet.test\\n    }}\\n}}\\n' >> {corefile}\n  \
-         # 192.0.2.80 after two seconds; no answer before, and none after removing the block\n  \
+         # 192.0.2.80, two seconds later; nothing before that, and nothing once those lines are gone\n  \
          {dig} +short wiki.intranet.test\n"
     )
 }
@@ -145,7 +152,7 @@ fn quoted(path: &str) -> String {
 /// How a pod asks: its whole search list at once, which `dig` only takes from a file.
 fn search_list(dig: &str, name: &str) -> String {
     format!(
-        "\nThe complete search list of a pod (dig reads it from /etc/resolv.conf, so mount another one there)\n  \
+        "\nA pod's whole search list (dig reads it from /etc/resolv.conf only, so lend it another)\n  \
          printf 'search default.svc.cluster.local svc.cluster.local cluster.local\\noptions ndots:5\\n' > /tmp/pod-resolv.conf\n  \
          unshare -rm sh -c 'mount --bind /tmp/pod-resolv.conf /etc/resolv.conf && exec {dig} +search +short {name}'\n"
     )

@@ -14,23 +14,23 @@ const STATUS: &str = "| grep status";
 pub(super) fn sections(objects: &Objects, outside: bool) -> [Section; 5] {
     [
         Section {
-            title: "Names of a Service",
+            title: "A Service by its name",
             examples: names(objects),
         },
         Section {
-            title: "Types of Service",
+            title: "Every type of Service",
             examples: types(objects),
         },
         Section {
-            title: "Ports, reverse names and pods",
+            title: "Ports, addresses and pods",
             examples: records(objects),
         },
         Section {
-            title: "Names outside of the cluster",
+            title: "Outside of the cluster",
             examples: if outside { abroad() } else { Vec::new() },
         },
         Section {
-            title: "Common mistakes",
+            title: "What does not work, and why",
             examples: mistakes(objects),
         },
     ]
@@ -63,21 +63,21 @@ fn names(objects: &Objects) -> Vec<Example> {
     let family = family(service);
     vec![
         example(
-            format!("full name: {shows}"),
+            format!("in full: {shows}"),
             format!("+short {}{family}", full(service)),
         ),
         example(
             format!(
-                "from a pod in the same namespace, with search domain {namespace}.svc.{DOMAIN}: the same"
+                "from a pod of the same namespace, which searches {namespace}.svc.{DOMAIN}: the same"
             ),
             format!("+short +domain={namespace}.svc.{DOMAIN} {name}{family}"),
         ),
         example(
-            format!("from any other namespace, with search domain svc.{DOMAIN}: the same"),
+            format!("from any other namespace: every pod searches svc.{DOMAIN} too"),
             format!("+short +ndots=5 +domain=svc.{DOMAIN} {name}.{namespace}{family}"),
         ),
         example(
-            format!("with search domain {DOMAIN}: the same"),
+            format!("and {DOMAIN}"),
             format!("+short +ndots=5 +domain={DOMAIN} {name}.{namespace}.svc{family}"),
         ),
     ]
@@ -107,11 +107,14 @@ fn node_port(objects: &Objects) -> Option<Example> {
     })?;
     let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
     let ports = match ports.as_slice() {
-        [] => "its node port".to_owned(),
+        [] => "its node ports".to_owned(),
         ports => format!("port {} of every node", ports.join(" and ")),
     };
     Some(example(
-        format!("NodePort: {}; {ports} is not in DNS", addresses(service)),
+        format!(
+            "NodePort: {}; {ports} is no matter of DNS",
+            addresses(service)
+        ),
         format!("+short {}", full(service)),
     ))
 }
@@ -122,8 +125,8 @@ fn load_balancer(objects: &Objects) -> Option<Example> {
         _ => None,
     })?;
     let outer = outer.as_deref().map_or_else(
-        || "not the external address that it will get".to_owned(),
-        |outer| format!("not {outer}, which is for clients outside"),
+        || "an address outside, once it has one, is not told here".to_owned(),
+        |outer| format!("not {outer}, which is for those outside"),
     );
     Some(example(
         format!("LoadBalancer: {}, {outer}", addresses(service)),
@@ -146,11 +149,11 @@ fn dual_stack(objects: &Objects) -> Option<Example> {
 fn headless(objects: &Objects) -> Option<Example> {
     let service = headless_service(objects)?;
     let unready = service.unready().next().map_or_else(String::new, |it| {
-        format!("; {} is not ready and therefore missing", it.address)
+        format!("; {} is not ready and not among them", it.address)
     });
     let ready = list(service.ready().map(|it| it.address));
     Some(example(
-        format!("headless: addresses of its ready pods, {ready}{unready}"),
+        format!("headless: its ready pods, {ready}{unready}"),
         format!("+short {}", full(service)),
     ))
 }
@@ -161,7 +164,7 @@ fn stateful(objects: &Objects) -> Option<Example> {
         Some((service, pod))
     })?;
     Some(example(
-        format!("a pod of a StatefulSet, by name: {}", pod.address),
+        format!("a pod of a StatefulSet, by its own name: {}", pod.address),
         format!("+short {}.{}", pod.label, full(service)),
     ))
 }
@@ -177,12 +180,12 @@ fn alias(objects: &Objects, inside: bool) -> Option<Example> {
     let shows = if inside {
         let found = objects.services.iter().find(|it| full(it) == target);
         let found = found.map_or_else(
-            || "which does not exist".to_owned(),
-            |it| format!("and {}", addresses(it)),
+            || "which is not there".to_owned(),
+            |it| format!("and its {}", addresses(it)),
         );
-        format!("ExternalName, to a Service: {target}. {found}")
+        format!("ExternalName for a Service: {target}. {found}")
     } else {
-        format!("ExternalName: {target}. and its addresses, if it can be resolved")
+        format!("ExternalName: {target}. and its addresses, if that name is known outside")
     };
     Some(example(shows, format!("+short {}", full(service))))
 }
@@ -198,13 +201,13 @@ fn nobody(objects: &Objects, headless: bool) -> Option<Example> {
     let name = full(service);
     Some(if headless {
         example(
-            "headless, its selector matches no pod: NXDOMAIN",
+            "headless, its selector matches no pod: NXDOMAIN, as if it did not exist",
             format!("{name} {STATUS}"),
         )
     } else {
         example(
             format!(
-                "its selector matches no pod: {}, but connections fail",
+                "its selector matches no pod: {} all the same, and nobody there",
                 addresses(service)
             ),
             format!("+short {name}"),
@@ -248,7 +251,7 @@ fn srv_headless(objects: &Objects) -> Option<Example> {
     let first = service.ready().next()?;
     Some(example(
         format!(
-            "SRV, headless: one record per ready pod, such as {}.{}.",
+            "SRV, headless: one for each ready pod, such as {}.{}.",
             first.label,
             full(service)
         ),
@@ -259,7 +262,7 @@ fn srv_headless(objects: &Objects) -> Option<Example> {
 fn reverse(objects: &Objects) -> Option<Example> {
     let service = star(objects)?;
     Some(example(
-        format!("PTR, the Service with an address: {}.", full(service)),
+        format!("PTR, from an address to its Service: {}.", full(service)),
         format!("+short -x {}", service.addresses.first()?),
     ))
 }
@@ -269,7 +272,7 @@ fn reverse_pod(objects: &Objects) -> Option<Example> {
     let endpoint = service.ready().next()?;
     Some(example(
         format!(
-            "PTR, the endpoint with an address: {}.{}.",
+            "PTR of a pod behind a Service: {}.{}.",
             endpoint.label,
             full(service)
         ),
@@ -299,14 +302,14 @@ fn pod_not_ready(objects: &Objects) -> Option<Example> {
     let (service, endpoint) =
         all_headless(objects).find_map(|service| Some((service, service.unready().next()?)))?;
     Some(example(
-        "a pod that is not ready: NXDOMAIN until its probe succeeds",
+        "a pod that is not ready: NXDOMAIN, until its probe succeeds",
         format!("{}.{} {STATUS}", endpoint.label, full(service)),
     ))
 }
 
 fn abroad() -> Vec<Example> {
     vec![example(
-        "any other name: forwarded to the servers in /etc/resolv.conf",
+        "any other name: asked of the servers in this machine's /etc/resolv.conf",
         "+short example.com",
     )]
 }
@@ -333,17 +336,17 @@ fn mistakes(objects: &Objects) -> Vec<Example> {
     let other = other.map_or("default", |it| it.namespace.as_str());
     let mut examples = vec![
         example(
-            format!("half of the domain: not found. Use the whole of {DOMAIN}, or none of it"),
+            format!("half of the domain: not found. Use all of {DOMAIN} or none of it"),
             format!("+ndots=5 +domain={DOMAIN} {name}.{namespace}.svc.cluster {STATUS}"),
         ),
         example(
-            "a short name with plain dig: not found. dig searches with +search or +domain only",
+            "a short name and a plain dig: not found. dig searches only if told to (+search, +domain)",
             format!("{name}.{namespace} {STATUS}"),
         ),
     ];
     if other != namespace {
         examples.push(example(
-            format!("{name} alone, as queried by a pod in {other}: NXDOMAIN. Use {name}.{namespace} there"),
+            format!("{name} alone, as a pod of {other} asks for it: NXDOMAIN. Say {name}.{namespace} there"),
             format!("{name}.{other}.svc.{DOMAIN} {STATUS}"),
         ));
     }
