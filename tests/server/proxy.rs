@@ -201,5 +201,9 @@ async fn reload_applies_to_the_next_datagram_of_the_same_socket() {
     assert_eq!(malformed.len(), 12, "it is not a query");
     serving.servers.apply(vec![ignoring]).unwrap();
     let ignored = ask(serving.at).await.unwrap();
-    assert_eq!(first_answer(&ignored), [127, 0, 0, 1], "the header is ignored");
+    assert_eq!(
+        first_answer(&ignored),
+        [127, 0, 0, 1],
+        "the header is ignored"
+    );
 }
