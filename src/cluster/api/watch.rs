@@ -19,6 +19,7 @@ use super::client::Requests;
 use super::failure::Failure;
 use super::order::Order;
 use crate::backoff::Backoff;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -257,15 +258,14 @@ impl Watch {
     }
 }
 
-/// Percent-encoding for the value of a query parameter (RFC 3986, section 2).
-pub(super) fn encode(value: &str) -> String {
-    let mut encoded = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
+/// What a query parameter's value may hold as it is: RFC 3986's unreserved characters (section 2.3).
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Percent-encoding for the value of a query parameter.
+pub(super) fn encode(value: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(value, ENCODED)
 }
