@@ -1,4 +1,4 @@
-//! What the option lines change, and how they are read.
+//! Options of `kubernetes`: parsing, and their effect on answers.
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
 };
 
 #[test]
-fn what_may_not_exist_falls_through_where_that_is_said() {
+fn nonexistent_names_fall_through_with_fallthrough() {
     let with = |fallthrough| {
         let setting = Setting {
             fallthrough,
@@ -58,7 +58,7 @@ fn what_may_not_exist_falls_through_where_that_is_said() {
 }
 
 #[test]
-fn only_listed_namespaces_are_shown() {
+fn only_listed_namespaces_are_served() {
     let setting = Setting {
         rules: Rules {
             namespaces: ["kube-system", "absent"].map(Box::from).into(),
@@ -88,7 +88,7 @@ fn only_listed_namespaces_are_shown() {
         kube-dns.kube-system.svc.cluster.local. 5 IN A 10.96.0.10
         ",
     );
-    // What is hidden may still be this server.
+    // The name server's Service is answered even in an excluded namespace.
     let setting = Setting {
         rules: Rules {
             namespaces: ["testns"].map(Box::from).into(),
@@ -107,7 +107,7 @@ fn only_listed_namespaces_are_shown() {
 }
 
 #[test]
-fn empty_services_may_be_hidden() {
+fn ignore_empty_service_denies_services_without_ready_endpoints() {
     let setting = Setting {
         rules: Rules {
             ignore_empty_service: true,
@@ -141,7 +141,7 @@ fn empty_services_may_be_hidden() {
 }
 
 #[test]
-fn without_endpoints_cluster_addresses_remain() {
+fn noendpoints_serves_cluster_addresses_only() {
     let objects = fixture::cluster();
     let objects = objects
         .into_iter()
@@ -161,7 +161,7 @@ fn without_endpoints_cluster_addresses_remain() {
     );
 }
 
-/// A server that has been told of these objects and not that there are no others.
+/// A server with these objects whose lists are not complete yet.
 fn unsynced(objects: Vec<Object>, fallthrough: &'static [&'static str]) -> (Server, Writer) {
     let cluster = Arc::new(Cluster::new(&Kind::ALL));
     let mut writer = Writer::new(Arc::clone(&cluster));
@@ -179,7 +179,7 @@ fn unsynced(objects: Vec<Object>, fallthrough: &'static [&'static str]) -> (Serv
 }
 
 #[test]
-fn what_is_not_known_yet_is_not_denied() {
+fn unknown_names_are_servfail_until_all_objects_are_listed() {
     let (server, _writer) = unsynced(Vec::new(), &["."]);
     assert!(!server.plugin.is_ready());
     assert_eq!(server.cluster.serial(), 0);
@@ -231,32 +231,32 @@ fn what_is_not_known_yet_is_not_denied() {
 }
 
 #[tokio::test]
-async fn a_start_waits_for_the_cluster() {
+async fn start_waits_for_the_lists_up_to_startup_timeout() {
     let (server, mut writer) = unsynced(fixture::cluster(), &[]);
     assert!(server.plugin.started().is_none(), "zero does not wait");
     let waiting = server.waiting(Duration::from_hours(1));
     let waiting = waiting.started().unwrap();
-    let told = async {
+    let listed = async {
         for kind in Kind::ALL {
             writer.fold(Event::ListEnd(kind));
         }
         writer.notify();
     };
-    tokio::join!(waiting, told);
-    // One that is never told gives up.
+    tokio::join!(waiting, listed);
+    // Without complete lists the wait times out.
     let (server, _writer) = unsynced(fixture::cluster(), &[]);
     let impatient = server.waiting(Duration::from_millis(1));
     impatient.started().unwrap().await;
 }
 
 #[test]
-fn other_classes_are_left_to_others() {
+fn classes_other_than_in_pass_to_the_next_plugin() {
     let server = Setting::default().serve(fixture::cluster());
     let question = Question::new(name("svc1.testns.svc.cluster.local"), Type::A, Class::CH);
     assert!(ask(&server.plugin, &question).is_none());
 }
 
-/// Reads a directive in a block of these two zones.
+/// Parses a directive in a block with two zones.
 fn read(directive: &str) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
     let zones = ["cluster.test.", "0.0.10.in-addr.arpa."];
     let (_, config, warnings) = parsed(directive, &zones, "kubernetes", &[], parse);
@@ -275,7 +275,7 @@ fn accepted(line: &str) -> Config {
 }
 
 #[test]
-fn a_stock_directive() {
+fn stock_directive_is_parsed() {
     let (config, warnings) = read(
         "kubernetes cluster.local in-addr.arpa ip6.arpa {
             pods insecure
@@ -298,7 +298,7 @@ fn a_stock_directive() {
 }
 
 #[test]
-fn zones_are_those_of_the_block_where_none_are_named() {
+fn zones_default_to_those_of_the_block() {
     let (config, _) = read("kubernetes").unwrap();
     assert_eq!(config.zones.primary(), &name("cluster.test"));
     assert_eq!(config.fallthrough.len(), 0);
@@ -310,7 +310,7 @@ fn zones_are_those_of_the_block_where_none_are_named() {
 }
 
 #[test]
-fn every_option_is_read() {
+fn every_option_is_parsed() {
     let pods = |mode| accepted(&format!("pods {mode}"));
     assert_eq!(pods("disabled").rules.pods, PodNames::Disabled);
     assert_eq!(pods("verified").rules.pods, PodNames::Verified);
@@ -352,7 +352,7 @@ fn every_option_is_read() {
 }
 
 #[test]
-fn every_origin_is_read() {
+fn every_backend_is_parsed() {
     let kubeconfig = |context: Option<&str>| Backend::Kubeconfig {
         file: "/etc/k".into(),
         context: context.map(str::to_owned),
@@ -382,7 +382,7 @@ fn every_origin_is_read() {
 }
 
 #[test]
-fn what_does_nothing_is_warned_of() {
+fn options_without_effect_give_a_warning() {
     for line in [
         "endpoint http://a http://b",
         "tls a b c",
@@ -394,7 +394,7 @@ fn what_does_nothing_is_warned_of() {
 }
 
 #[test]
-fn what_is_no_option_is_refused() {
+fn invalid_options_are_refused() {
     for line in [
         "pods",
         "pods all",
@@ -446,11 +446,11 @@ fn what_is_no_option_is_refused() {
         assert!(errors[0].place.is_some(), "{line} points at a word");
     }
     let errors = option("pod insecure\nttl x").unwrap_err();
-    assert_eq!(errors.len(), 2, "all mistakes are told");
+    assert_eq!(errors.len(), 2, "all mistakes are reported");
     assert_eq!(errors[0].help.as_deref(), Some("did you mean 'pods'?"));
 }
 
-/// Builds a plugin that reads manifests, as a start or a reload does.
+/// Builds a plugin with a `manifests` source, as at a start or reload.
 fn build(parts: &Parts, directory: &Path) -> Arc<dyn Plugin> {
     let config = accepted(&format!("manifests {}", directory.display()));
     let address: SocketAddr = "127.0.0.1:53".parse().unwrap();
@@ -470,7 +470,7 @@ fn build(parts: &Parts, directory: &Path) -> Arc<dyn Plugin> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_keeps_the_cluster() {
+async fn reload_keeps_the_source_and_its_objects() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = "
 apiVersion: v1
@@ -506,7 +506,7 @@ spec: {clusterIP: 10.0.0.9, ports: [{name: http, port: 80}]}
 }
 
 #[tokio::test]
-async fn a_source_that_leads_nowhere_is_told() {
+async fn invalid_source_is_an_error_of_the_build() {
     let config = accepted("manifests /nowhere/at/all");
     let mut build = Build {
         runtime: &tokio::runtime::Handle::current(),
