@@ -22,6 +22,7 @@
 //! edns       the options of an OPT record
 //! wire       names, numbers and records as octets
 //! logging    the lines that people read
+//! memory     how much memory the process may use: cgroup, GOMEMLIMIT, machine
 //! plain      errors of the system and of libraries, in terms that an operator can act on
 //! datagrams  many datagrams a system call: the only unsafe code
 //! interfaces the network interfaces of the machine
@@ -65,6 +66,7 @@ pub mod edns;
 pub mod interfaces;
 pub mod life;
 pub mod logging;
+pub mod memory;
 pub mod message;
 pub mod metrics;
 mod plain;

@@ -13,7 +13,7 @@ use crate::{
     logging,
     metrics::Metrics,
     plugin::{BuildError, Parts},
-    server::{self, Scheme, Servers, Wanted, descriptors, limits, route::Routes},
+    server::{self, Scheme, Servers, Wanted, descriptors, limits::Limits, route::Routes},
     site::{Listener, Site},
 };
 
@@ -67,14 +67,14 @@ impl Running {
     ) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Handle::current();
         let readiness = Arc::new(Readiness::default());
-        let limits = admin::Limits::default();
-        let admin = Admin::new(Arc::clone(&metrics), Arc::clone(&readiness), limits);
-        let mut granted = limits::Limits::default();
+        let page_limits = admin::Limits::default();
+        let admin = Admin::new(Arc::clone(&metrics), Arc::clone(&readiness), page_limits);
+        let mut limits = Limits::default();
         if let Some(descriptors) = descriptors::limit() {
             // The other half is for pages, upstreams, files and the cluster.
-            granted.connections = granted.connections.min(descriptors / 2);
+            limits.connections = limits.connections.min(descriptors / 2);
         }
-        let mut servers = Servers::new(runtime, granted, Arc::clone(&metrics));
+        let mut servers = Servers::new(runtime, limits, Arc::clone(&metrics));
 
         let site = Site::build(&config, default_port, Parts::default(), &metrics)?;
         let pages = admin.prepare(&site.pages).await?;
@@ -82,7 +82,6 @@ impl Running {
         admin.apply(pages);
         readiness.watch(site.watched.iter().cloned());
         site.started().await;
-        servers.allow_pending(pending(granted, &site));
         servers.commit(sockets)?;
         let running = Self {
             default_port,
@@ -94,11 +93,10 @@ impl Running {
             imported: config.imported,
         };
         running.report(&running.site);
-        let granted = pending(granted, &running.site);
         tracing::info!(
-            "At most {} questions wait at a time, in at most {} MiB",
-            granted.waiting,
-            granted.waiting_octets() >> 20
+            "At most {} queries are pending at a time, in at most {} MiB",
+            limits.pending,
+            limits.pending_bytes() >> 20
         );
         Ok(running)
     }
@@ -132,8 +130,6 @@ impl Running {
             imported,
         } = next;
         self.servers.commit(sockets)?;
-        self.servers
-            .allow_pending(pending(limits::Limits::default(), &site));
         self.admin.apply(pages);
         self.readiness.watch(site.watched.iter().cloned());
         site.parts.settle();
@@ -264,16 +260,6 @@ fn known_by(listener: &Listener) -> server::Listener {
     server::Listener {
         scheme,
         address: listener.address,
-    }
-}
-
-/// Limits for a site: as many pending queries as the limits of its plugins allow together, and never fewer
-/// than by default.
-fn pending(limits: limits::Limits, site: &Site) -> limits::Limits {
-    let wanted = site.plugins.iter().map(|plugin| plugin.pending_at_most());
-    limits::Limits {
-        waiting: limits.waiting.max(wanted.sum()),
-        ..limits
     }
 }
 

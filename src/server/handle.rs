@@ -17,7 +17,7 @@ use arc_swap::{ArcSwap, Guard};
 use futures_util::FutureExt;
 
 use self::unserved::{not_served, notified, sign_bare, verified};
-use super::{limits::Grants, route::Routes, transfer::Transfer};
+use super::{route::Routes, transfer::Transfer};
 use crate::{
     message::{Parsed, Writer, read_query, read_query_into, write_bare},
     metrics::{Dns, Metrics, ZoneCounters},
@@ -25,7 +25,7 @@ use crate::{
     query::{Edns, Query, Transport},
     reply::{Reply, Why},
     tsig::Signed,
-    upstream::Ask,
+    upstream::{Ask, PendingLimit},
     wire::{Header, Opcode, Rcode},
 };
 
@@ -33,7 +33,7 @@ use crate::{
 pub struct Server {
     label: ArcSwap<Label>,
     routes: ArcSwap<Routes>,
-    grants: Grants,
+    pending: Arc<PendingLimit>,
     metrics: Arc<Metrics>,
 }
 
@@ -112,13 +112,13 @@ impl Server {
     pub fn new(
         label: Arc<str>,
         routes: Routes,
-        grants: Grants,
+        pending: Arc<PendingLimit>,
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
             label: ArcSwap::from_pointee(Label::new(label, metrics)),
             routes: ArcSwap::from_pointee(routes),
-            grants,
+            pending,
             metrics: Arc::clone(metrics),
         })
     }
@@ -299,9 +299,9 @@ impl Entrance {
                 return Handled::Nothing;
             }
             Walk::Waiting(mut waiting) => {
-                let grants = &self.server.grants;
-                let Some(permit) = grants.enter(waiting.group(), arrival.client.ip()) else {
-                    return turn_away(waiting, block, grants, scratch, out);
+                let limit = &self.server.pending;
+                let Some(permit) = limit.enter(waiting.group(), arrival.client.ip()) else {
+                    return turn_away(waiting, block, limit, scratch, out);
                 };
                 waiting.hold(permit);
                 return Handled::Wait(arrival.wait(self, Arc::clone(block), waiting));
@@ -542,13 +542,13 @@ impl Wait {
 fn turn_away(
     mut waiting: Box<plugin::Waiting>,
     block: &Block,
-    grants: &Grants,
+    limit: &PendingLimit,
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
 ) -> Handled {
     let Scratch { reply, writer, .. } = scratch;
     loop {
-        grants.overload(reply);
+        limit.overload(reply);
         match waiting.end(reply) {
             Walk::Done => break,
             Walk::Dropped => {

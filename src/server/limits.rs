@@ -1,43 +1,55 @@
 //! What a server grants at most, taken before work is begun; and how long it waits for a client.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
+use prometheus::IntGauge;
 use tokio::sync::mpsc;
 
 use crate::{
     metrics::Metrics,
-    reply::Reply,
-    upstream::{PendingLimit, Permit},
+    upstream::{MAX_QUERY_BYTES, PendingLimit, process_limit},
     wire::Rcode,
 };
 
-/// How much may be under way at once, over all listeners of the process.
+/// Limits of the process, over all listeners.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Pending queries: those that wait for an upstream or a sub-query; each takes
-    /// [`Limits::WAITING_OCTETS`].
-    pub waiting: usize,
-    /// Stream connections.
+    /// Pending queries: those that wait for an upstream or a sub-query. Each takes at most
+    /// [`MAX_QUERY_BYTES`].
+    pub pending: usize,
+    /// Connections: TCP, TLS, HTTPS, gRPC, QUIC and HTTP/3.
     pub connections: usize,
 }
 
 impl Limits {
-    /// Bytes that a pending query takes at most. Measured with an upstream that is silent and 3,000 to
-    /// 15,000 different names a second: at the limit of 10,000 the process had grown by 84 to 110 MB,
-    /// with replies that fail, evicted queries on their way out and what the allocator holds back.
-    pub const WAITING_OCTETS: usize = 12 << 10;
-
     /// Bytes that all pending queries take at most.
-    pub fn waiting_octets(&self) -> usize {
-        self.waiting.saturating_mul(Self::WAITING_OCTETS)
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.saturating_mul(MAX_QUERY_BYTES)
+    }
+
+    /// The limit on pending queries, with nothing pending. `metrics` shows it.
+    pub fn pending_limit(&self, metrics: &Metrics) -> Arc<PendingLimit> {
+        let shed = metrics.queries_shed_total.with_label_values(&["server"]);
+        let limit = PendingLimit::new(self.pending, Rcode::SERVFAIL, [shed]);
+        let pending = Arc::downgrade(&limit);
+        metrics.before_scrape(move |metrics| {
+            let Some(limit) = pending.upgrade() else {
+                return false;
+            };
+            let set = |gauge: &IntGauge, value| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            set(&metrics.pending_queries, limit.pending());
+            set(&metrics.pending_queries_limit, limit.limit());
+            true
+        });
+        limit
     }
 }
 
 impl Default for Limits {
-    /// Enough for a large cluster's worst second, and 118 MiB at the most.
+    /// Pending queries as the memory of the process allows, and 4,096 connections.
     fn default() -> Self {
         Self {
-            waiting: 10_000,
+            pending: process_limit(),
             connections: 4_096,
         }
     }
@@ -75,33 +87,6 @@ impl Default for StreamSettings {
             connections: None,
             workers: None,
         }
-    }
-}
-
-/// The slots of pending queries, over all listeners.
-#[derive(Clone, Debug)]
-pub struct Grants(Arc<PendingLimit>);
-
-impl Grants {
-    /// Everything that `limits` allows, nothing of it taken.
-    pub fn new(limits: Limits, metrics: &Metrics) -> Self {
-        let shed = metrics.queries_shed_total.with_label_values(&["server"]);
-        Self(PendingLimit::new(limits.waiting, Rcode::SERVFAIL, [shed]))
-    }
-
-    /// Has so many queries wait at most, from now on.
-    pub(super) fn allow(&self, limits: Limits) {
-        self.0.set_limit(limits.waiting);
-    }
-
-    /// A slot for a query of `client` that waits for `group`.
-    pub(super) fn enter(&self, group: usize, client: IpAddr) -> Option<Permit> {
-        self.0.enter(group, client)
-    }
-
-    /// The reply to a query that has no slot.
-    pub(super) fn overload(&self, reply: &mut Reply) {
-        self.0.overload(reply);
     }
 }
 

@@ -51,14 +51,14 @@ pub use bind::BindError;
 use self::{
     bind::Sockets,
     handle::{Entrance, Server},
-    limits::{Grants, Limits, StreamSettings},
+    limits::{Limits, StreamSettings},
     proxy::{Trust, sessions::DatagramProxy},
     reception::Reception,
     route::Routes,
     terms::Terms,
     tls::Identity,
 };
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, upstream::PendingLimit};
 
 /// How questions arrive at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,7 +109,7 @@ pub struct Wanted {
 /// Every listener of the process.
 pub struct Servers {
     runtime: Handle,
-    grants: Grants,
+    pending: Arc<PendingLimit>,
     gate: gate::Gate,
     metrics: Arc<Metrics>,
     running: HashMap<Listener, Running>,
@@ -143,16 +143,11 @@ impl Servers {
     pub fn new(runtime: Handle, limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self {
             runtime,
-            grants: Grants::new(limits, &metrics),
+            pending: limits.pending_limit(&metrics),
             gate: gate::Gate::new(limits.connections),
             metrics,
             running: HashMap::new(),
         }
-    }
-
-    /// Has so many queries be pending at most, over all listeners, as `limits` says.
-    pub fn allow_pending(&self, limits: Limits) {
-        self.grants.allow(limits);
     }
 
     /// The addresses of a listener, as the system knows them: the ports are the ones that it chose.
@@ -256,7 +251,7 @@ impl Servers {
             ..
         } = wanted;
         let failed = |source| BindError::new(listener, listener.address, source);
-        let server = Server::new(label, routes, self.grants.clone(), &self.metrics);
+        let server = Server::new(label, routes, Arc::clone(&self.pending), &self.metrics);
         let entrance = Entrance::new(Arc::clone(&server));
         let udp_context = udp::Context {
             entrance: entrance.clone(),

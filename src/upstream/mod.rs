@@ -68,7 +68,7 @@ pub use health::Check;
 pub use https::DohMethod;
 pub use meter::{Meter, Proto};
 pub use packet::Packet;
-pub use pending::{Eviction, PendingLimit, Permit};
+pub use pending::{Eviction, MAX_QUERY_BYTES, PendingLimit, Permit, default_limit, process_limit};
 pub use policy::{MAX_UPSTREAMS, Policy};
 pub use resolv_conf::{ResolvConf, read_nameservers, read_search};
 pub use resolve::{ResolveError, System, resolve};

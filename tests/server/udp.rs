@@ -144,7 +144,7 @@ async fn a_panic_is_one_question_s_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_the_limit_nothing_waits() {
     let limits = Limits {
-        waiting: 2,
+        pending: 2,
         ..Limits::default()
     };
     let serving = serve_with(limits, |_| {});
@@ -171,7 +171,7 @@ async fn beyond_the_limit_nothing_waits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_with_much_pending_gives_way_to_others() {
     let limits = Limits {
-        waiting: 2,
+        pending: 2,
         ..Limits::default()
     };
     let serving = serve_with(limits, |_| {});
@@ -204,7 +204,7 @@ async fn a_client_with_much_pending_gives_way_to_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_with_much_pending_gives_way_to_others() {
     let limits = Limits {
-        waiting: 2,
+        pending: 2,
         ..Limits::default()
     };
     let serving = serve_with(limits, |_| {});
