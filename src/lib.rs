@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! cli        what a person types: serve, check, fmt, diff, lab
-//! life       a process from its start to its end: start, replace, drain
+//! process    the serving process: start, replacement of the configuration, drain
 //! reload     when to look at the Corefile again
 //! site       a configuration built: chains behind zones behind listeners
-//! server     transports and the one door: udp, tcp, tls, http, quic; routing; limits
+//! server     listeners: udp, tcp, tls, http, quic; the entrance of queries; routing; limits
 //! admin      health, ready, metrics and profiles over HTTP
 //! plugin     one file a Corefile word; order.rs is the list, chain.rs walks it
 //! upstream   asking other servers: exchange, pool, policy, health
@@ -30,7 +30,7 @@
 //! ```
 //!
 //! Imports point one way: `corefile` <- `config`; `cluster` <- `zone` <- `plugin::kubernetes`;
-//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `site` <- `life` <- `cli`. `corefile`, `zone`,
+//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `site` <- `process` <- `cli`. `corefile`, `zone`,
 //! `authority` and `wire` know neither tokio nor kube: they are values and functions.
 //!
 //! The way of one query:
@@ -64,13 +64,13 @@ pub mod corefile;
 pub mod datagrams;
 pub mod edns;
 pub mod interfaces;
-pub mod life;
 pub mod logging;
 pub mod memory;
 pub mod message;
 pub mod metrics;
 mod plain;
 pub mod plugin;
+pub mod process;
 pub mod query;
 pub mod reload;
 pub mod reply;

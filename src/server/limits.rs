@@ -1,4 +1,4 @@
-//! What a server grants at most, taken before work is begun; and how long it waits for a client.
+//! Limits of the process and of connections, and the tracking of tasks that a shutdown waits for.
 
 use std::{sync::Arc, time::Duration};
 
@@ -55,24 +55,24 @@ impl Default for Limits {
     }
 }
 
-/// How a stream's client is treated (the `timeouts` words of a server block).
+/// Timeouts and limits of one connection (`timeouts`, and the words of `https`, `quic` and the like).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamSettings {
-    /// From the connection to its first question; for TLS also the handshake.
+    /// From the connection to its first query, the TLS handshake included.
     pub first_query: Duration,
-    /// From the last question or reply to the next question.
+    /// From the last query or reply to the next query.
     pub idle: Duration,
-    /// For the client to take what is written.
+    /// For the client to read what is written.
     pub write: Duration,
-    /// Questions of one connection that may wait at once; while so many do, none is read. Where each
-    /// has a stream of its own, so many streams may be open (`max_streams`).
+    /// Pending queries of one connection; while there are so many, none is read. If each query has a
+    /// stream of its own, the number of open streams (`max_streams`).
     pub in_flight: usize,
-    /// Questions of one connection, if they are numbered at all.
+    /// Queries that one connection may send in all (`maxtcpqueries`); `None` for any number.
     pub queries: Option<u64>,
-    /// Connections of this listener alone, within what holds for the process (`max_connections`).
+    /// Connections of this listener, within the process's limit (`max_connections`).
     pub connections: Option<usize>,
-    /// Questions of this listener that are read and answered at once, where each has a stream of
-    /// QUIC (`worker_pool_size`).
+    /// Queries of this listener that are read and answered at once, if each has a QUIC stream
+    /// (`worker_pool_size`).
     pub workers: Option<usize>,
 }
 
@@ -90,33 +90,33 @@ impl Default for StreamSettings {
     }
 }
 
-/// Counts work under way, to be waited for: whoever works holds a [`Working`].
+/// Tracks tasks in order to wait for their end: each holds a [`TaskToken`].
 #[derive(Debug)]
-pub(super) struct Work {
-    handle: Working,
+pub(super) struct TaskTracker {
+    handle: TaskToken,
     ended: mpsc::Receiver<()>,
 }
 
-/// Work under way; it ends when this is dropped.
+/// Held by a task until it ends.
 #[derive(Clone, Debug)]
-pub(super) struct Working(#[allow(dead_code)] mpsc::Sender<()>); // held, never used
+pub(super) struct TaskToken(#[allow(dead_code)] mpsc::Sender<()>); // held, never used
 
-impl Work {
+impl TaskTracker {
     pub(super) fn new() -> Self {
         let (sender, ended) = mpsc::channel(1);
         Self {
-            handle: Working(sender),
+            handle: TaskToken(sender),
             ended,
         }
     }
 
-    /// Begins a piece of work.
-    pub(super) fn begin(&self) -> Working {
+    /// A token for one more task.
+    pub(super) fn token(&self) -> TaskToken {
         self.handle.clone()
     }
 
-    /// Waits for all work to end, at most until `deadline`; whether it did.
-    pub(super) async fn end(self, deadline: tokio::time::Instant) -> bool {
+    /// Waits until all tokens are dropped, at most until `deadline`. Returns whether they were.
+    pub(super) async fn wait(self, deadline: tokio::time::Instant) -> bool {
         let Self { handle, mut ended } = self;
         drop(handle);
         tokio::time::timeout_at(deadline, ended.recv())

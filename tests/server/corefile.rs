@@ -6,8 +6,8 @@ use lodestone::{
     config::{Config, Source},
     corefile::Disk,
     interfaces::Interfaces,
-    life::Running,
     metrics::Metrics,
+    process::Process,
     wire::Rcode,
 };
 use tokio::{
@@ -48,14 +48,14 @@ fn config(certificate: &Certificate, lines: &str) -> Config {
     Config::read(&source).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
-fn addresses(running: &Running) -> [SocketAddr; 6] {
+fn addresses(running: &Process) -> [SocketAddr; 6] {
     running.addresses().try_into().expect("one for each key")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_key_is_served_and_a_reload_keeps_its_connections() {
     let (first, second) = (Certificate::new(), Certificate::new());
-    let mut running = Running::start(config(&first, ""), 53, Metrics::new())
+    let mut running = Process::start(config(&first, ""), 53, Metrics::new())
         .await
         .unwrap();
     let at = addresses(&running);
@@ -169,7 +169,7 @@ async fn any_block_of_a_port_says_how_many_streams_of_http2_may_be_open() {
         ),
         (["https {\nmax_streams 0\n}", ""], 250),
     ] {
-        let mut running = Running::start(read(lines).unwrap(), 53, Metrics::new())
+        let mut running = Process::start(read(lines).unwrap(), 53, Metrics::new())
             .await
             .unwrap();
         let told = http2_streams(running.addresses()[0], &certificate).await;

@@ -1,4 +1,4 @@
-//! A server's certificate in its files, and clients that trust it.
+//! A server's certificate in its files, and clients that policy it.
 
 use std::{net::SocketAddr, sync::Arc};
 

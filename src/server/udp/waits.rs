@@ -18,7 +18,7 @@ use tokio::{
     task::unconstrained,
 };
 
-use super::{Wait, Working};
+use super::{TaskToken, Wait};
 use crate::datagrams::{Late, Outbox};
 
 /// Replies that are sent in one go, at most.
@@ -45,7 +45,7 @@ impl Waits {
     pub(super) fn start(
         socket: Arc<UdpSocket>,
         wildcard: bool,
-        working: Working,
+        token: TaskToken,
         runtime: &Handle,
     ) -> Self {
         let (sender, arrivals) = mpsc::unbounded_channel();
@@ -53,7 +53,7 @@ impl Waits {
             // It decides for itself when it has worked enough: a question that is told to pause
             // would have to be looked at again.
             unconstrained(drive(arrivals, &socket, wildcard)).await;
-            drop(working);
+            drop(token);
         });
         Self {
             batch: Vec::new(),
