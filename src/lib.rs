@@ -8,6 +8,7 @@
 //! server     transports and the one door: udp, tcp, tls, http, quic; routing; limits
 //! admin      health, ready, metrics and profiles over HTTP
 //! plugin     one file a Corefile word; order.rs is the list, chain.rs walks it
+//! hickory    hickory-server's types: the cluster as its zone handlers
 //! upstream   asking other servers: exchange, pool, policy, health
 //! zone       the DNS view of the cluster: names in, records out; pure
 //! authority  zones of records that somebody wrote down: files and copies of them; pure
@@ -62,6 +63,8 @@ pub mod config;
 pub mod corefile;
 pub mod datagrams;
 pub mod edns;
+#[cfg(feature = "hickory")]
+pub mod hickory;
 pub mod interfaces;
 pub mod life;
 pub mod logging;
