@@ -13,7 +13,7 @@ use crate::{
     logging,
     metrics::Metrics,
     plugin::{BuildError, Parts},
-    server::{self, Scheme, Servers, Wanted, descriptors, limits, route::Routes},
+    server::{self, Backend, Scheme, Servers, Wanted, descriptors, limits, route::Routes},
     site::{Listener, Site},
 };
 
@@ -65,6 +65,16 @@ impl Running {
         default_port: u16,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
+        Self::start_with(config, default_port, metrics, Backend::default()).await
+    }
+
+    /// The same, with plain DNS served by this backend.
+    pub async fn start_with(
+        config: Config,
+        default_port: u16,
+        metrics: Arc<Metrics>,
+        backend: Backend,
+    ) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Handle::current();
         let readiness = Arc::new(Readiness::default());
         let limits = admin::Limits::default();
@@ -75,6 +85,7 @@ impl Running {
             granted.connections = granted.connections.min(descriptors / 2);
         }
         let mut servers = Servers::new(runtime, granted, Arc::clone(&metrics));
+        servers.use_backend(backend);
 
         let site = Site::build(&config, default_port, Parts::default(), &metrics)?;
         let pages = admin.prepare(&site.pages).await?;

@@ -21,6 +21,7 @@ use clap::{
 use crate::{
     logging::Form,
     plugin::order::{Kind, ORDER},
+    server::Backend,
 };
 
 /// The DNS server of a Kubernetes cluster, configured by a CoreDNS Corefile.
@@ -58,6 +59,10 @@ enum Verb {
 
 /// CoreDNS's flags.
 #[derive(Args, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "flags, independent of each other"
+)]
 struct Serve {
     /// Corefile to load ("stdin" reads standard input) [default: ./Corefile]
     #[arg(long, value_name = "FILE")]
@@ -86,6 +91,11 @@ struct Serve {
     /// Write the process id to this file
     #[arg(long, value_name = "FILE")]
     pidfile: Option<PathBuf>,
+    /// Serve UDP and TCP by the loops of hickory-server, to compare them with Lodestone's own. Slower, without
+    /// a limit of connections; refused with proxyproto and tsig
+    #[cfg(feature = "hickory")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    hickory: bool,
 }
 
 /// Exit code for a command line that cannot be read, as Go's flag package has it.
@@ -163,8 +173,17 @@ impl Serve {
         })
     }
 
+    fn backend(&self) -> Backend {
+        #[cfg(feature = "hickory")]
+        if self.hickory {
+            return Backend::Hickory;
+        }
+        Backend::default()
+    }
+
     fn into_options(self, log_form: Form) -> serve::Options {
         serve::Options {
+            backend: self.backend(),
             corefile: serve::Corefile::from_flag(self.conf),
             default_port: self.port,
             quiet: self.quiet,

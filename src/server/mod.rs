@@ -7,6 +7,8 @@
 //! tcp       connections: accept loop; DNS over TCP and TLS, pipelining
 //! http      on such a connection: DNS over HTTPS, gRPC
 //! quic      accept loop; DNS over QUIC, DNS over HTTPS with HTTP/3
+//! hickory   plain DNS by hickory-server's loops instead, behind the same entrance
+//! backend   which of the two
 //! caller    the door for whoever has a way back for each question: http and quic
 //! tls       certificates, and following their files
 //! proxy     who really asks, where a load balancer tells
@@ -19,11 +21,14 @@
 //! ```
 
 pub(crate) mod accept;
+mod backend;
 pub(crate) mod bind;
 mod caller;
 pub mod descriptors;
 pub(crate) mod gate;
 pub mod handle;
+#[cfg(feature = "hickory")]
+mod hickory;
 mod http;
 pub mod limits;
 pub mod proxy;
@@ -46,6 +51,7 @@ use std::{
 
 use tokio::{net::TcpListener, runtime::Handle, time::Instant};
 
+pub use backend::Backend;
 pub use bind::BindError;
 
 use self::{
@@ -112,6 +118,7 @@ pub struct Servers {
     grants: Grants,
     gate: gate::Gate,
     metrics: Arc<Metrics>,
+    backend: Backend,
     running: HashMap<Listener, Running>,
 }
 
@@ -133,6 +140,9 @@ struct Running {
     /// The listening sockets of connections. Another listener of the same address takes them over:
     /// with a new socket, the connections in the queue of the old one would be reset.
     tcp: Vec<Arc<TcpListener>>,
+    /// In place of both, for each address: hickory-server's loops.
+    #[cfg(feature = "hickory")]
+    hickory: Vec<hickory::Serving>,
     reception: Reception,
     /// What the sockets were made for: with another of these, there must be other sockets.
     shape: Shape,
@@ -155,8 +165,14 @@ impl Servers {
             grants: Grants::new(limits, &metrics),
             gate: gate::Gate::new(limits.connections),
             metrics,
+            backend: Backend::default(),
             running: HashMap::new(),
         }
+    }
+
+    /// Serves listeners that start from now on by this backend.
+    pub fn use_backend(&mut self, backend: Backend) {
+        self.backend = backend;
     }
 
     /// Has so many queries be pending at most, over all listeners, as `limits` says.
@@ -188,6 +204,7 @@ impl Servers {
         let mut seen = HashSet::new();
         for new in &wanted {
             let listener = new.listener;
+            self.backend.check(new)?;
             if !seen.insert(listener) {
                 let twice = io::Error::new(io::ErrorKind::InvalidInput, "it is wanted twice");
                 return Err(BindError::new(listener, listener.address, twice));
@@ -195,7 +212,8 @@ impl Servers {
             let kept = self.running.get(&listener);
             if !kept.is_some_and(|running| running.shape.same_as(new)) {
                 // A port that the system is to choose is another one.
-                let keeps_tcp = kept.is_some() && listener.address.port() != 0;
+                let keeps_tcp = kept.is_some_and(|running| !running.tcp.is_empty())
+                    && listener.address.port() != 0;
                 let bound = Sockets::bind(new, &ours, keeps_tcp)?;
                 ours.extend(bound.bound.addresses.iter().map(SocketAddr::port));
                 sockets.insert(listener, bound);
@@ -263,7 +281,19 @@ impl Servers {
         let reception = Reception::new(entrance.clone(), self.gate.clone(), terms);
         let (scheme, runtime) = (listener.scheme, &self.runtime);
         let (mut udp, mut tcp) = (Vec::new(), Vec::new());
-        if scheme.is_quic() {
+        #[cfg(feature = "hickory")]
+        let mut hickory = Vec::new();
+        if self.backend.is_hickory(scheme) {
+            #[cfg(feature = "hickory")]
+            {
+                let mut listeners = sockets.tcp.into_iter().flatten();
+                for udp in sockets.udp {
+                    let tcp = listeners.next();
+                    let serving = hickory::Serving::start(udp, tcp, &entrance, streams, runtime);
+                    hickory.push(serving.map_err(failed)?);
+                }
+            }
+        } else if scheme.is_quic() {
             let sockets = sockets.udp.into_iter().flatten().collect();
             quic::start(sockets, scheme, &reception, runtime).map_err(failed)?;
         } else {
@@ -287,6 +317,8 @@ impl Servers {
             bound: sockets.bound,
             udp,
             tcp,
+            #[cfg(feature = "hickory")]
+            hickory,
             reception,
             shape,
         })
@@ -316,9 +348,17 @@ impl Running {
         let threads = self.udp.into_iter().map(|threads| threads.drain(deadline));
         let threads = futures_util::future::join_all(threads);
         let received = self.reception.drain(deadline);
+        #[cfg(feature = "hickory")]
+        let hickory = {
+            let serving = self.hickory.into_iter();
+            futures_util::future::join_all(serving.map(|serving| serving.drain(deadline)))
+        };
+        #[cfg(not(feature = "hickory"))]
+        let hickory = std::future::ready(Vec::new());
         async move {
-            let (threads, received) = tokio::join!(threads, received);
-            threads.into_iter().all(|drained| drained) && received
+            let (threads, received, hickory) = tokio::join!(threads, received, hickory);
+            let mut drained = threads.into_iter().chain(hickory);
+            drained.all(|drained| drained) && received
         }
     }
 }
