@@ -8,7 +8,7 @@ mod apiserver;
 #[path = "../examples/hickory_zone.rs"]
 mod example;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt::Write, net::SocketAddr, time::Duration};
 
 use apiserver::ApiServer;
 use hickory_proto::{
@@ -88,9 +88,10 @@ fn told(message: &Message) -> String {
     let sections = [&message.answers, &message.authorities, &message.additionals];
     for (section, records) in ["", "authority: ", "additional: "].iter().zip(sections) {
         for record in records {
-            text += &format!("\n{section}{} {}", record.name, record.record_type());
+            let (owner, rtype) = (&record.name, record.record_type());
+            write!(text, "\n{section}{owner} {rtype}").unwrap();
             if record.record_type() != RecordType::SOA {
-                text += &format!(" {}", record.data);
+                write!(text, " {}", record.data).unwrap();
             }
         }
     }

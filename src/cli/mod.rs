@@ -92,7 +92,7 @@ struct Serve {
     #[arg(long, value_name = "FILE")]
     pidfile: Option<PathBuf>,
     /// Serve UDP and TCP by the loops of hickory-server, to compare them with Lodestone's own. Slower, without
-    /// a limit of connections; refused with proxyproto and tsig
+    /// a limit of connections; refused with some words of a Corefile: see docs/hickory.md
     #[cfg(feature = "hickory")]
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     hickory: bool,

@@ -53,6 +53,16 @@ pub(super) fn refuses(wanted: &Wanted) -> Option<&'static str> {
     if wanted.proxy.is_some() {
         return Some("proxyproto: hickory-server reads no PROXY headers");
     }
+    let StreamSettings {
+        first_query,
+        write,
+        queries,
+        ..
+    } = StreamSettings::default();
+    let streams = &wanted.streams;
+    if (streams.first_query, streams.write, streams.queries) != (first_query, write, queries) {
+        return Some("timeouts: of a connection, hickory-server knows nothing but 'idle'");
+    }
     let signs = wanted.routes.blocks().any(|block| {
         let mut plugins = block.chain.plugins().iter();
         plugins.any(|plugin| plugin.name() == crate::plugin::tsig::NAME)
@@ -72,17 +82,13 @@ impl Serving {
     /// Serves these sockets, which are bound to the same address.
     pub(super) fn start(
         udp: Vec<UdpSocket>,
-        tcp: Option<std::net::TcpListener>,
+        tcp: std::net::TcpListener,
         entrance: &Entrance,
         streams: StreamSettings,
         runtime: &Handle,
     ) -> io::Result<Self> {
         let _in_runtime = runtime.enter();
-        let local = match (udp.first(), &tcp) {
-            (Some(socket), _) => socket.local_addr()?,
-            (None, Some(listener)) => listener.local_addr()?,
-            (None, None) => return Err(io::ErrorKind::InvalidInput.into()),
-        };
+        let local = tcp.local_addr()?;
         let pending = Arc::new(Pending::default());
         let mut server = Server::new(Adapter {
             entrance: entrance.clone(),
@@ -95,10 +101,8 @@ impl Serving {
             socket.set_nonblocking(true)?;
             server.register_socket(tokio::net::UdpSocket::from_std(socket)?);
         }
-        if let Some(listener) = tcp {
-            let listener = TcpListener::from_std(listener)?;
-            server.register_listener(listener, streams.idle, streams.in_flight);
-        }
+        let tcp = TcpListener::from_std(tcp)?;
+        server.register_listener(tcp, streams.idle, streams.in_flight);
         let (stop, mut stopped) = watch::channel(false);
         let (running, ended) = watch::channel(());
         runtime.spawn(async move {

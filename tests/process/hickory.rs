@@ -87,6 +87,7 @@ fn what_its_loops_cannot_carry_is_refused_at_the_start() {
     let path = directory.path().join("Corefile");
     for (word, lines) in [
         ("proxyproto", "proxyproto"),
+        ("timeouts", "timeouts {\n        read 7s\n    }"),
         (
             "tsig",
             "tsig {\n        secret key.example. aGVsbG8gd29ybGQsIGhlbGxvIHdvcmxk\n    }",
