@@ -50,12 +50,18 @@
 //! asked by the same thread (`server/udp/asking`, `upstream/asker`), which goes on outward when it reads
 //! the answer. Only what waits for anything else, or longer than usual, or came by a stream meets the
 //! scheduler. A zone transfer is written part by part (`server/transfer`).
+//!
+//! # As a library
+//!
+//! `hickory` is for other programs: zones of a cluster for servers made of hickory-server, with what it takes
+//! ([`cluster::Settings`], [`zone::Rules`]). All other public modules are so for the tests, benchmarks and
+//! examples of this crate, and change without notice.
 
 /// The version of CoreDNS that Lodestone is compared with, as in `docs/differences.md`. Elsewhere a version
 /// stands only with what that version brought.
 pub const COREDNS: &str = "1.15.0";
 
-pub mod admin;
+pub(crate) mod admin;
 pub mod authority;
 pub mod cli;
 pub mod cluster;
@@ -67,17 +73,17 @@ pub mod edns;
 pub mod hickory;
 pub mod interfaces;
 pub mod life;
-pub mod logging;
+pub(crate) mod logging;
 pub mod message;
 pub mod metrics;
 mod plain;
 pub mod plugin;
 pub mod query;
-pub mod reload;
+pub(crate) mod reload;
 pub mod reply;
 pub mod server;
 pub mod site;
-pub mod trust;
+pub(crate) mod trust;
 pub mod tsig;
 pub mod upstream;
 pub mod wire;

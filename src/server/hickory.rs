@@ -40,13 +40,14 @@ use super::{
     handle::Entrance,
     limits::StreamSettings,
 };
-use crate::{hickory::Response, query::Transport, wire::HEADER_LENGTH};
+use crate::{
+    hickory::Response,
+    plugin::{transfer, tsig},
+    query::Transport,
+};
 
 /// How long hickory-server may take to write replies that it was given: it reports none of them as written.
 const FLUSH: Duration = Duration::from_millis(100);
-
-/// Pause before a part of a zone transfer is offered again that the connection had no room for.
-const RETRY: Duration = Duration::from_millis(5);
 
 /// What of a listener hickory-server's loops cannot carry, if anything.
 pub(super) fn refuses(wanted: &Wanted) -> Option<&'static str> {
@@ -61,13 +62,21 @@ pub(super) fn refuses(wanted: &Wanted) -> Option<&'static str> {
     } = StreamSettings::default();
     let streams = &wanted.streams;
     if (streams.first_query, streams.write, streams.queries) != (first_query, write, queries) {
-        return Some("timeouts: of a connection, hickory-server knows nothing but 'idle'");
+        return Some("timeouts: hickory-server has no limit of a connection but 'idle'");
     }
-    let signs = wanted.routes.blocks().any(|block| {
-        let mut plugins = block.chain.plugins().iter();
-        plugins.any(|plugin| plugin.name() == crate::plugin::tsig::NAME)
-    });
-    signs.then_some("tsig: hickory-server encodes replies again, behind their signature")
+    let has = |name: &str| {
+        let mut blocks = wanted.routes.blocks();
+        blocks.any(|block| block.chain.plugins().iter().any(|it| it.name() == name))
+    };
+    if has(tsig::NAME) {
+        return Some("tsig: hickory-server encodes replies again, behind their signature");
+    }
+    if has(transfer::NAME) {
+        return Some(
+            "transfer: hickory-server sends nothing before a reply has all of its messages",
+        );
+    }
+    None
 }
 
 /// The loops at one address. They end when this is dropped.
@@ -94,7 +103,6 @@ impl Serving {
             entrance: entrance.clone(),
             local,
             replies: udp.first().map(UdpSocket::try_clone).transpose()?,
-            write: streams.write,
             pending: Arc::clone(&pending),
         });
         for socket in udp {
@@ -106,7 +114,7 @@ impl Serving {
         let (stop, mut stopped) = watch::channel(false);
         let (running, ended) = watch::channel(());
         runtime.spawn(async move {
-            // It is wanted too where nothing is left to ask for it.
+            // An error says that the sender was dropped, which stops the loops too.
             let stopped = async { drop(stopped.wait_for(|stop| *stop).await) };
             tokio::select! {
                 end = server.block_until_done() => {
@@ -114,11 +122,11 @@ impl Serving {
                     tracing::error!("hickory-server does not serve {local} any more: {why}");
                 }
                 () = stopped => {
-                    // What it reports is a socket that was lost, and all of them are given up.
+                    // An error is about a socket that was lost; all of them are closed now.
                     let _ = server.shutdown_gracefully().await;
                 }
             }
-            // The sockets are closed before it is said.
+            // Closes the sockets before `ended` is reported.
             drop(server);
             drop(running);
         });
@@ -136,7 +144,7 @@ impl Serving {
         let answered = self.pending.end(deadline).await;
         tokio::time::sleep_until(deadline.min(Instant::now() + FLUSH)).await;
         self.stop.send_replace(true);
-        // An error says that the task has ended.
+        // The error of a dropped sender: the task has ended.
         let _ = tokio::time::timeout_at(deadline, self.ended.changed()).await;
         answered
     }
@@ -145,12 +153,10 @@ impl Serving {
 /// Our entrance as hickory-server's request handler.
 struct Adapter {
     entrance: Entrance,
-    /// The address that the sockets are bound to: hickory-server does not say where a query was sent to.
+    /// The address that the sockets are bound to: hickory-server passes no destination address on.
     local: SocketAddr,
     /// Where replies to datagrams leave from.
     replies: Option<UdpSocket>,
-    /// How long a connection's client may take to make room for a part of a transfer.
-    write: Duration,
     pending: Arc<Pending>,
 }
 
@@ -182,46 +188,16 @@ impl RequestHandler for Adapter {
                 }
                 _ => send(request, &octets, handler).await,
             },
-            Replies::Several(mut transfer) => {
-                let mut last = None;
-                loop {
-                    let (messages, rest) = transfer.next().await;
-                    for message in unframed(&messages) {
-                        last = self.send_part(message, handler.clone()).await;
-                        if last.is_none() {
-                            return none(request);
-                        }
-                    }
-                    match rest {
-                        Some(rest) => transfer = rest,
-                        None => break last,
-                    }
+            // Without the plugin `transfer`, the one message that refuses it.
+            Replies::Several(transfer) => {
+                let (messages, _) = transfer.next().await;
+                match unframed(&messages) {
+                    Some(octets) => send(request, octets, handler).await,
+                    None => None,
                 }
             }
         };
         sent.unwrap_or_else(|| none(request))
-    }
-}
-
-impl Adapter {
-    /// Sends a message of a transfer, and offers it again while the connection has no room for it.
-    async fn send_part<R: ResponseHandler>(
-        &self,
-        message: &[u8],
-        mut handler: R,
-    ) -> Option<ResponseInfo> {
-        let response = Response::read(message)?;
-        let deadline = Instant::now() + self.write;
-        loop {
-            match response.send(&mut handler).await {
-                Ok(info) => return Some(info),
-                Err(_) if Instant::now() < deadline => tokio::time::sleep(RETRY).await,
-                Err(error) => {
-                    tracing::debug!(%error, "a zone transfer was given up");
-                    return None;
-                }
-            }
-        }
     }
 }
 
@@ -242,27 +218,23 @@ async fn send<R: ResponseHandler>(
     sent.ok()
 }
 
-/// What hickory-server is told of a message.
+/// The header of a reply, for hickory-server's log.
 fn info(message: &[u8]) -> Option<ResponseInfo> {
     let header = Header::read(&mut BinDecoder::new(message)).ok()?;
     Some(header.into())
 }
 
-/// The same where nothing was sent: hickory-server wants something all the same.
+/// The same where no reply was sent.
 fn none(request: &Request) -> ResponseInfo {
     let metadata = request.metadata;
     let counts = hickory_server::proto::op::HeaderCounts::default();
     Header { metadata, counts }.into()
 }
 
-/// Messages of a stream, each with its length before it (RFC 1035 section 4.2.2).
-fn unframed(mut octets: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let (length, rest) = octets.split_first_chunk()?;
-        let (message, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
-        octets = rest;
-        (message.len() >= HEADER_LENGTH).then_some(message)
-    })
+/// The first of the messages of a stream, each with its length before it (RFC 1035 section 4.2.2).
+fn unframed(octets: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = octets.split_first_chunk()?;
+    rest.get(..u16::from_be_bytes(*length).into())
 }
 
 /// Queries in flight.
@@ -306,22 +278,5 @@ impl Pending {
         let mut count = self.count.subscribe();
         let none = count.wait_for(|count| *count == 0);
         tokio::time::timeout_at(deadline, none).await.is_ok()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_are_cut_at_their_lengths() {
-        let mut stream = Vec::new();
-        for length in [12_u8, 20] {
-            stream.extend([0, length]);
-            stream.extend(vec![length; length.into()]);
-        }
-        stream.extend([0, 40, 1]); // cut
-        let messages: Vec<_> = unframed(&stream).collect();
-        assert_eq!(messages, [&[12; 12][..], &[20; 20]]);
     }
 }

@@ -55,10 +55,11 @@ pub use backend::Backend;
 pub use bind::BindError;
 
 use self::{
+    backend::Loops,
     bind::Sockets,
     handle::{Entrance, Server},
     limits::{Grants, Limits, StreamSettings},
-    proxy::{Trust, sessions::DatagramProxy},
+    proxy::Trust,
     reception::Reception,
     route::Routes,
     terms::Terms,
@@ -138,13 +139,8 @@ struct Running {
     server: Arc<Server>,
     /// Where it listens.
     addresses: Vec<SocketAddr>,
-    /// The threads of UDP, for each address.
-    udp: Vec<udp::Threads>,
-    /// What they work with.
-    udp_context: udp::Context,
-    /// In place of the threads and accept loops of plain DNS: hickory-server's, for each address.
-    #[cfg(feature = "hickory")]
-    hickory: Vec<hickory::Serving>,
+    /// Of plain DNS.
+    loops: Option<Loops>,
     reception: Reception,
 }
 
@@ -262,7 +258,7 @@ impl Servers {
         drained.into_iter().all(|drained| drained)
     }
 
-    fn start(&self, wanted: Wanted, sockets: Sockets) -> Result<Running, BindError> {
+    fn start(&self, wanted: Wanted, mut sockets: Sockets) -> Result<Running, BindError> {
         let Wanted {
             listener,
             label,
@@ -273,46 +269,32 @@ impl Servers {
             ..
         } = wanted;
         let failed = |source| BindError::new(listener, listener.address, source);
+        let (scheme, runtime) = (listener.scheme, &self.runtime);
         let server = Server::new(label, routes, self.grants.clone(), &self.metrics);
         let entrance = Entrance::new(Arc::clone(&server));
-        let udp_context = udp::Context {
-            entrance: entrance.clone(),
-            proxy: DatagramProxy::default(),
-            runtime: self.runtime.clone(),
-        };
-        udp_context.proxy.set(proxy.clone());
+        let mut loops = None;
+        if scheme == Scheme::Dns {
+            let settings = (streams, proxy.clone());
+            let started = self
+                .backend
+                .start(&mut sockets, &entrance, settings, runtime);
+            loops = Some(started.map_err(failed)?);
+        }
         let terms = Terms::new(streams, tls, proxy);
         let reception = Reception::new(entrance, self.gate.clone(), terms);
-        let scheme = listener.scheme;
-        let mut udp = Vec::new();
-        #[cfg(feature = "hickory")]
-        let mut hickory = Vec::new();
-        if self.backend.is_hickory(scheme) {
-            #[cfg(feature = "hickory")]
-            for (udp, tcp) in sockets.udp.into_iter().zip(sockets.tcp) {
-                let entrance = &udp_context.entrance;
-                let serving = hickory::Serving::start(udp, tcp, entrance, streams, &self.runtime);
-                hickory.push(serving.map_err(failed)?);
-            }
-        } else if scheme.is_quic() {
+        if scheme.is_quic() {
             let sockets = sockets.udp.into_iter().flatten().collect();
-            quic::start(sockets, scheme, &reception, &self.runtime).map_err(failed)?;
+            quic::start(sockets, scheme, &reception, runtime).map_err(failed)?;
         } else {
-            for sockets in sockets.udp {
-                udp.push(udp::Threads::start(sockets, &udp_context).map_err(failed)?);
-            }
-            let _in_runtime = self.runtime.enter();
+            let _in_runtime = runtime.enter();
             let sockets = sockets.tcp.into_iter().map(TcpListener::from_std);
             let sockets = sockets.collect::<io::Result<_>>().map_err(failed)?;
-            tcp::start(sockets, scheme, &reception, &self.runtime);
+            tcp::start(sockets, scheme, &reception, runtime);
         }
         Ok(Running {
             server,
             addresses: sockets.addresses,
-            udp,
-            udp_context,
-            #[cfg(feature = "hickory")]
-            hickory,
+            loops,
             reception,
         })
     }
@@ -321,10 +303,8 @@ impl Servers {
 impl Running {
     /// Starts the threads of UDP that each address lacks to `count`.
     fn start_missing(&self, count: usize) -> io::Result<Vec<Vec<udp::Thread>>> {
-        let threads = self.udp.iter();
-        threads
-            .map(|threads| threads.start_missing(count, &self.udp_context))
-            .collect()
+        let loops = self.loops.as_ref();
+        loops.map_or(Ok(Vec::new()), |loops| loops.start_missing(count))
     }
 
     /// Changes all settings to those of `new` and takes in the threads that were `missing`; those that are
@@ -333,31 +313,28 @@ impl Running {
         let count = new.udp_threads();
         self.server.relabel(new.label);
         self.server.swap(Arc::new(new.routes));
-        self.udp_context.proxy.set(new.proxy.clone());
+        let surplus = self.loops.as_mut().map_or(Vec::new(), |loops| {
+            loops.change(count, new.proxy.clone(), missing)
+        });
         let terms = Terms::new(new.streams, new.tls, new.proxy);
         self.reception.set(terms);
-        let udp = self.udp.iter_mut().zip(missing);
-        udp.flat_map(|(threads, missing)| threads.resize(count, missing))
-            .collect()
+        surplus
     }
 
     /// Stops listening at once. The future completes when everything that was asked is answered, at
     /// `deadline` at the latest; whether everything was.
     fn drain(self, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
-        let threads = self.udp.into_iter().map(|threads| threads.drain(deadline));
-        let threads = futures_util::future::join_all(threads);
+        let loops = self.loops.map(|loops| loops.drain(deadline));
         let received = self.reception.drain(deadline);
-        #[cfg(feature = "hickory")]
-        let hickory = {
-            let serving = self.hickory.into_iter();
-            futures_util::future::join_all(serving.map(|serving| serving.drain(deadline)))
-        };
-        #[cfg(not(feature = "hickory"))]
-        let hickory = std::future::ready(Vec::new());
         async move {
-            let (threads, received, hickory) = tokio::join!(threads, received, hickory);
-            let mut drained = threads.into_iter().chain(hickory);
-            drained.all(|drained| drained) && received
+            let loops = async {
+                match loops {
+                    Some(loops) => loops.await,
+                    None => true,
+                }
+            };
+            let (loops, received) = tokio::join!(loops, received);
+            loops && received
         }
     }
 }
