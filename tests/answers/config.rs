@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use lodestone::{
-    cluster::{Cluster, Event, Kind, Limits, Object, Origin, Settings, Writer},
+    cluster::{Backend, Cluster, Event, Kind, Object, RateLimits, Settings, Writer},
     corefile::Diagnostic,
     metrics::Metrics,
     plugin::{
@@ -12,7 +12,7 @@ use lodestone::{
     },
     query::Question,
     wire::{Class, Type},
-    zone::{PodNames, Rules, View},
+    zone::{ClusterView, PodNames, Rules},
 };
 
 use crate::{
@@ -145,7 +145,7 @@ fn noendpoints_serves_cluster_addresses_only() {
     let objects = fixture::cluster();
     let objects = objects
         .into_iter()
-        .filter(|object| object.kind() != Kind::Slice);
+        .filter(|object| object.kind() != Kind::EndpointSlice);
     Setting::default().serve(objects.collect()).check(
         "
         ? svc1.testns.svc.cluster.local. A
@@ -166,7 +166,7 @@ fn unsynced(objects: Vec<Object>, fallthrough: &'static [&'static str]) -> (Serv
     let cluster = Arc::new(Cluster::new(&Kind::ALL));
     let mut writer = Writer::new(Arc::clone(&cluster));
     for kind in Kind::ALL {
-        writer.fold(Event::Begin(kind));
+        writer.fold(Event::ListStart(kind));
     }
     for object in objects {
         writer.fold(Event::Apply(object));
@@ -217,7 +217,7 @@ fn unknown_names_are_servfail_until_all_objects_are_listed() {
         ",
     );
     for kind in Kind::ALL {
-        writer.fold(Event::End(kind));
+        writer.fold(Event::ListEnd(kind));
     }
     assert!(server.plugin.is_ready());
     server.check(
@@ -238,9 +238,9 @@ async fn start_waits_for_the_lists_up_to_startup_timeout() {
     let waiting = waiting.started().unwrap();
     let listed = async {
         for kind in Kind::ALL {
-            writer.fold(Event::End(kind));
+            writer.fold(Event::ListEnd(kind));
         }
-        writer.announce();
+        writer.notify();
     };
     tokio::join!(waiting, listed);
     // Without complete lists the wait times out.
@@ -294,7 +294,7 @@ fn stock_directive_is_parsed() {
     assert_eq!(config.rules, rules);
     assert_eq!(*config.fallthrough, ["in-addr.arpa", "ip6.arpa"].map(name));
     assert_eq!(config.startup_timeout, Duration::from_secs(5));
-    assert_eq!(config.source, Settings::new(Origin::InCluster));
+    assert_eq!(config.source, Settings::new(Backend::InCluster));
 }
 
 #[test]
@@ -342,7 +342,7 @@ fn every_option_is_parsed() {
     assert_eq!(labels.as_str(), "app=web, tier in (a, b)");
     let labels = accepted("namespace_labels team=x").source.namespace_labels;
     assert_eq!(labels.as_str(), "team=x");
-    let limits = Limits {
+    let limits = RateLimits {
         per_thousand_seconds: 2500,
         burst: 7,
         in_flight: 3,
@@ -352,31 +352,33 @@ fn every_option_is_parsed() {
 }
 
 #[test]
-fn every_origin_is_parsed() {
-    let kubeconfig = |context: Option<&str>| Origin::Kubeconfig {
+fn every_backend_is_parsed() {
+    let kubeconfig = |context: Option<&str>| Backend::Kubeconfig {
         file: "/etc/k".into(),
         context: context.map(str::to_owned),
     };
     assert_eq!(
-        accepted("kubeconfig /etc/k").source.origin,
+        accepted("kubeconfig /etc/k").source.backend,
         kubeconfig(None)
     );
-    let named = accepted("kubeconfig /etc/k prod").source.origin;
+    let named = accepted("kubeconfig /etc/k prod").source.backend;
     assert_eq!(named, kubeconfig(Some("prod")));
-    let Origin::Endpoint { url, tls } = accepted("endpoint localhost:8080").source.origin else {
+    let Backend::Endpoint { url, tls } = accepted("endpoint localhost:8080").source.backend else {
         panic!("an endpoint");
     };
     assert_eq!((url.as_str(), tls), ("http://localhost:8080", None));
-    let secure = accepted("tls cert key ca\nendpoint k8s:6443").source.origin;
-    let Origin::Endpoint { url, tls } = secure else {
+    let secure = accepted("tls cert key ca\nendpoint k8s:6443")
+        .source
+        .backend;
+    let Backend::Endpoint { url, tls } = secure else {
         panic!("an endpoint");
     };
     assert_eq!(url, "https://k8s:6443");
     assert_eq!(tls.unwrap().authority.to_str(), Some("ca"));
-    let manifests = Origin::Manifests {
+    let manifests = Backend::Manifests {
         directory: "lab".into(),
     };
-    assert_eq!(accepted("manifests lab").source.origin, manifests);
+    assert_eq!(accepted("manifests lab").source.backend, manifests);
 }
 
 #[test]
@@ -463,7 +465,7 @@ fn build(parts: &Parts, directory: &Path) -> Arc<dyn Plugin> {
         offered: Vec::new(),
     };
     let plugin = config.build(&mut build).unwrap();
-    assert!(build.offered::<Cluster>().is_some() && build.offered::<View>().is_some());
+    assert!(build.offered::<Cluster>().is_some() && build.offered::<ClusterView>().is_some());
     plugin
 }
 

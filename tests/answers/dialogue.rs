@@ -24,13 +24,13 @@ use lodestone::{
     query::{Query, Question},
     reply::{Data, Owner, Record, Reply, Section, Why},
     wire::{Class, Name, NameRef, Rcode, Type},
-    zone::{Answers, Outcome, Rules, View, Zones},
+    zone::{ClusterView, Lookup, Outcome, Rules, Zones},
 };
 
 /// A `kubernetes` plugin with one cluster.
 pub struct Server {
     pub cluster: Arc<Cluster>,
-    pub view: Arc<View>,
+    pub view: Arc<ClusterView>,
     pub plugin: Kubernetes,
 }
 
@@ -65,7 +65,7 @@ impl Setting {
     pub fn serve_cluster(self, cluster: Arc<Cluster>) -> Server {
         let zones: Vec<_> = self.zones.split(' ').map(name).collect();
         let imports: Vec<_> = self.multicluster.iter().map(|zone| name(zone)).collect();
-        let view = View::new(
+        let view = ClusterView::new(
             Arc::clone(&cluster),
             Zones::with_imports(&zones, &imports).unwrap(),
             self.rules,
@@ -180,7 +180,7 @@ pub fn ask_as(plugin: &dyn Plugin, mut query: Query) -> Option<Reply> {
             reply.complete();
             Some(reply)
         }
-        Step::Drop | Step::Ask(_) => panic!("dropped, or forwarded"),
+        Step::Drop | Step::Forward(_) => panic!("dropped, or forwarded"),
         Step::Wait(pending) => match pending.now_or_never().unwrap() {
             Resolved::Answer(reply) => Some(reply),
             _ => panic!("a wait comes to an answer"),

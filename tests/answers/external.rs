@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lodestone::{
-    cluster::{Cluster, Event, External, Object, Writer},
+    cluster::{Cluster, Event, ExternalAddresses, Object, Writer},
     metrics::Metrics,
     plugin::{
         Build, Parts, Setup,
@@ -23,7 +23,7 @@ pub fn reached(object: Object, addresses: &[&str], hostnames: &[&str]) -> Object
     let Object::Service(mut service) = object else {
         panic!("only Services are reached");
     };
-    service.external = Some(Box::new(External {
+    service.external = Some(Box::new(ExternalAddresses {
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
         hostnames: hostnames.iter().map(|text| (*text).into()).collect(),
     }));

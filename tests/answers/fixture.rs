@@ -3,8 +3,8 @@
 use std::{net::IpAddr, sync::Arc};
 
 use lodestone::cluster::{
-    Endpoint, ImportedFrom, Namespace, Object, Pod, Port, Protocol, Service, ServiceImport,
-    ServiceKind, Slice,
+    Endpoint, EndpointSlice, ImportOrigin, Namespace, Object, Pod, Port, Protocol, Service,
+    ServiceImport, ServiceKind,
 };
 
 pub fn namespace(name: &str) -> Object {
@@ -38,7 +38,7 @@ pub fn slice(
     ports: &[&str],
     endpoints: &[&str],
 ) -> Object {
-    let slice = Slice {
+    let slice = EndpointSlice {
         namespace: namespace.into(),
         name: name.into(),
         service: service.into(),
@@ -46,12 +46,12 @@ pub fn slice(
         ports: self::ports(ports),
         endpoints: endpoints.iter().map(|text| endpoint(text)).collect(),
     };
-    Object::Slice(slice, None)
+    Object::EndpointSlice(slice, None)
 }
 
 /// A ServiceImport; headless if it has no addresses.
 pub fn import(namespace: &str, name: &str, addresses: &[&str], ports: &[&str]) -> Object {
-    Object::Import(ServiceImport {
+    Object::ServiceImport(ServiceImport {
         namespace: namespace.into(),
         name: name.into(),
         headless: addresses.is_empty(),
@@ -62,18 +62,18 @@ pub fn import(namespace: &str, name: &str, addresses: &[&str], ports: &[&str]) -
 
 /// An EndpointSlice of a ServiceImport, exported by a cluster; it belongs to no Service.
 pub fn imported(import: &str, cluster: &str, slice: Object) -> Object {
-    let Object::Slice(slice, trigger) = slice else {
+    let Object::EndpointSlice(slice, trigger) = slice else {
         panic!("a slice is imported");
     };
-    let import = ImportedFrom {
+    let import = ImportOrigin {
         service: import.into(),
         cluster: cluster.into(),
     };
-    let slice = Slice {
+    let slice = EndpointSlice {
         import: Some(Box::new(import)),
         ..slice
     };
-    Object::Slice(slice, trigger)
+    Object::EndpointSlice(slice, trigger)
 }
 
 pub fn pod(namespace: &str, name: &str, v4: &str, v6: Option<&str>) -> Object {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lodestone::{
-    cluster::{Cluster, Event, Key, Kind, Writer},
+    cluster::{Cluster, Event, Kind, ObjectKey, Writer},
     reply::Section,
     wire::Rcode,
 };
@@ -312,7 +312,7 @@ fn empty_reverse_names_follow_their_addresses() {
         (0..count).for_each(|third| check(&block(third), true));
         for third in 0..count {
             for nth in 0..width {
-                let key = Key::from(("testns", format!("s{third}-{nth}").as_str()));
+                let key = ObjectKey::from(("testns", format!("s{third}-{nth}").as_str()));
                 writer.fold(Event::Delete(Kind::Service, key));
             }
         }
@@ -329,7 +329,7 @@ fn empty_reverse_names_follow_their_addresses() {
         writer.fold(Event::Apply(endpoint(text)));
         check("1.172.in-addr.arpa.", exists);
     }
-    let namespace = Key::from(("", "testns"));
+    let namespace = ObjectKey::from(("", "testns"));
     writer.fold(Event::Delete(Kind::Namespace, namespace));
     check(&block(8), false);
     check("2.172.in-addr.arpa.", false);

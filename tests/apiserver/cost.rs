@@ -7,7 +7,7 @@
 //!
 //! With `decode`, the lists are read and decoded once, and discarded.
 
-use lodestone::cluster::{Cluster, Event, Kind, Origin, Settings, Source};
+use lodestone::cluster::{Backend, Cluster, Event, Kind, Settings, Source};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ async fn main() {
         .cloned()
         .unwrap_or_else(|| "http://127.0.0.1:8001".into());
     let seconds = arguments.get(1).and_then(|it| it.parse().ok()).unwrap_or(5);
-    let mut settings = Settings::new(Origin::Endpoint { url, tls: None });
+    let mut settings = Settings::new(Backend::Endpoint { url, tls: None });
     settings.pods = arguments.iter().any(|it| it == "pods");
     if arguments.iter().any(|it| it == "decode") {
         return decode(&settings).await;
@@ -31,7 +31,7 @@ async fn main() {
     let (begun, before) = (Instant::now(), cpu());
     let source = Source::start(settings, &tokio::runtime::Handle::current()).expect("a source");
     let cluster = source.cluster();
-    cluster.synced_event().await;
+    cluster.wait_synced().await;
     println!(
         "synced after {:?}, CPU {:?}  {}",
         begun.elapsed(),
@@ -69,7 +69,7 @@ async fn decode(settings: &Settings) {
     let mut batch = Vec::new();
     while open > 0 && events.recv_many(&mut batch, 256).await > 0 {
         for event in batch.drain(..) {
-            open -= usize::from(matches!(event, Event::End(_)));
+            open -= usize::from(matches!(event, Event::ListEnd(_)));
             objects += usize::from(matches!(event, Event::Apply(_)));
         }
     }

@@ -61,7 +61,7 @@ pub fn measure(
         let address = [10, 250, low[0], low[1]];
         let before = waited();
         let begun = Instant::now();
-        api.apply(Kind::Slice, &slice(address));
+        api.apply(Kind::EndpointSlice, &slice(address));
         loop {
             questions += 1;
             if ask(&socket)? == Some(address) {

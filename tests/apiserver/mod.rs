@@ -265,9 +265,9 @@ async fn answer(
     let kind = match uri.path() {
         "/api/v1/namespaces" => Kind::Namespace,
         "/api/v1/services" => Kind::Service,
-        "/apis/discovery.k8s.io/v1/endpointslices" => Kind::Slice,
+        "/apis/discovery.k8s.io/v1/endpointslices" => Kind::EndpointSlice,
         "/api/v1/pods" => Kind::Pod,
-        "/apis/multicluster.x-k8s.io/v1alpha1/serviceimports" => Kind::Import,
+        "/apis/multicluster.x-k8s.io/v1alpha1/serviceimports" => Kind::ServiceImport,
         _ => return respond::status(404),
     };
     let on = match (

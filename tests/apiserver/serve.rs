@@ -35,7 +35,7 @@ fn main() {
     }
     for number in 0..services {
         api.apply(Kind::Service, &service(number));
-        api.apply(Kind::Slice, &slice(number, each, 0));
+        api.apply(Kind::EndpointSlice, &slice(number, each, 0));
     }
     for number in 0..pods {
         api.apply(Kind::Pod, &pod(number));
@@ -114,7 +114,7 @@ fn apply(api: &ApiServer, file: &str) -> std::io::Result<usize> {
     let kinds = [
         ("Namespace", Kind::Namespace),
         ("Service", Kind::Service),
-        ("EndpointSlice", Kind::Slice),
+        ("EndpointSlice", Kind::EndpointSlice),
         ("Pod", Kind::Pod),
     ];
     let mut count = 0;
@@ -133,7 +133,7 @@ fn churn(api: &ApiServer, services: usize, each: usize, rate: usize, seconds: us
         let due = Duration::from_secs_f64(number as f64 / rate as f64);
         std::thread::sleep(due.saturating_sub(begun.elapsed()));
         api.apply(
-            Kind::Slice,
+            Kind::EndpointSlice,
             &slice(number * 7919 % services, each, number + 1),
         );
     }

@@ -169,8 +169,8 @@ pub fn named(kind: Kind) -> (&'static str, &'static str) {
     match kind {
         Kind::Namespace => ("v1", "Namespace"),
         Kind::Service => ("v1", "Service"),
-        Kind::Slice => ("discovery.k8s.io/v1", "EndpointSlice"),
+        Kind::EndpointSlice => ("discovery.k8s.io/v1", "EndpointSlice"),
         Kind::Pod => ("v1", "Pod"),
-        Kind::Import => ("multicluster.x-k8s.io/v1alpha1", "ServiceImport"),
+        Kind::ServiceImport => ("multicluster.x-k8s.io/v1alpha1", "ServiceImport"),
     }
 }

@@ -34,7 +34,7 @@ async fn metrics_show_objects_and_api_requests() {
         &json!({"metadata": {"name": "c", "namespace": "ns"}, "spec": 7}),
     );
     api.apply(Kind::Service, &service("d", "no address"));
-    api.apply(Kind::Slice, &slice(&["10.1.0.1"], None));
+    api.apply(Kind::EndpointSlice, &slice(&["10.1.0.1"], None));
     let (port, url) = (free_port(), api.url());
     let corefile = format!(
         ".:0 {{\n    bind 127.0.0.1\n    kubernetes cluster.local {{\n        endpoint {url}\n    }}\n    prometheus 127.0.0.1:{port}\n}}\n"
@@ -42,7 +42,7 @@ async fn metrics_show_objects_and_api_requests() {
     let server = tokio::task::spawn_blocking(move || Server::start(&corefile));
     let server = server.await.unwrap();
     api.apply(
-        Kind::Slice,
+        Kind::EndpointSlice,
         &slice(&["10.1.0.1", "10.1.0.2"], Some("2026-01-02T03:04:05Z")),
     );
     let host = url.strip_prefix("http://").unwrap();
@@ -94,7 +94,7 @@ fn fill(api: &ApiServer, service: &str) {
     let metadata = json!({"name": service, "namespace": "ns"});
     let object = json!({"metadata": metadata, "spec": {"clusterIP": "10.0.0.1"}});
     api.apply(Kind::Service, &object);
-    api.apply(Kind::Slice, &slice(&["10.1.0.1"], None));
+    api.apply(Kind::EndpointSlice, &slice(&["10.1.0.1"], None));
     let pod = json!({
         "metadata": {"name": "p", "namespace": "ns"},
         "status": {"phase": "Running", "podIP": "10.1.0.1"},

@@ -14,7 +14,7 @@ use super::{
 const EXAMPLE: &str = include_str!("../../Corefile.example");
 
 /// The example with other ports, upstream and API server.
-fn corefile(ports: [u16; 3], api: &str, upstream: &str) -> String {
+pub fn corefile(ports: [u16; 3], api: &str, upstream: &str) -> String {
     let [health, ready, metrics] = ports;
     [
         (".:53 {", ".:0 {\n    bind 127.0.0.1".to_owned()),
@@ -94,7 +94,7 @@ fn kubeadm_corefile_serves_the_cluster_and_forwards_other_names() {
         "endpoints": [{"addresses": ["10.244.1.10"], "hostname": "web-1"}],
         "ports": [{"name": "http", "port": 8080}],
     });
-    api.apply(Kind::Slice, &slice);
+    api.apply(Kind::EndpointSlice, &slice);
     let name = "web-1.web-service.payroll.svc.cluster.local.";
     // The update takes a moment to arrive; other tests measure it.
     let patience = Instant::now() + PATIENCE;

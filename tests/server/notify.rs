@@ -14,7 +14,7 @@ use lodestone::{
     query::Question,
     reply::Reply,
     wire::Name,
-    zone::{Rules, View, Zones},
+    zone::{ClusterView, Rules, Zones},
 };
 use parking_lot::Mutex;
 use tokio::{net::UdpSocket, runtime::Handle, sync::watch};
@@ -260,7 +260,7 @@ async fn change_of_the_cluster_is_notified() {
     let cluster = Arc::new(Cluster::new(&[]));
     let mut writer = Writer::new(Arc::clone(&cluster));
     let zones = ["cluster.local", "10.in-addr.arpa"].map(name);
-    let view = View::new(
+    let view = ClusterView::new(
         Arc::clone(&cluster),
         Zones::new(&zones).unwrap(),
         Rules::default(),
@@ -273,6 +273,6 @@ async fn change_of_the_cluster_is_notified() {
     writer.fold(Event::Apply(Object::Namespace(Namespace {
         name: "shop".into(),
     })));
-    writer.announce();
+    writer.notify();
     assert_eq!(secondary.zone().await, "cluster.local.");
 }

@@ -15,13 +15,13 @@ use lodestone::{
         transfer::{Config, Rule, Transfers, Whom},
     },
     server::{
-        Listener, Scheme, Servers, Wanted,
+        Listener, ListenerConfig, Scheme, Servers,
         limits::{Limits, StreamSettings},
         route::{Route, Routes},
     },
     tls::Identity,
     wire::{Name, Rcode, Type},
-    zone::{Rules, View, Zones},
+    zone::{ClusterView, Rules, Zones},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -66,7 +66,7 @@ fn routes(
     to: &str,
 ) -> Routes {
     let name = Name::parse("cluster.local").unwrap();
-    let view = Arc::new(View::new(
+    let view = Arc::new(ClusterView::new(
         cluster,
         Zones::new(&[name]).unwrap(),
         Rules::default(),
@@ -123,7 +123,7 @@ fn serve_over(
     };
     let mut servers = Servers::new(Handle::current(), Limits::default(), Metrics::new());
     servers
-        .apply(vec![Wanted {
+        .apply(vec![ListenerConfig {
             listener,
             label: "dns://:0".into(),
             routes: routes(front, cluster(services), local, to),
