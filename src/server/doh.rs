@@ -11,7 +11,10 @@ use hyper::{
 
 use crate::{
     query::Transport,
-    server::caller::{Caller, Replies, is_query},
+    server::{
+        caller::Caller,
+        exchange::{Replies, is_query},
+    },
     wire::{Header, Rcode, Reader, Type},
 };
 
@@ -139,7 +142,7 @@ pub(in crate::server) async fn respond(
     };
     let status = response.status();
     responses
-        .with_label_values(&[caller.label(), status.as_str()])
+        .with_label_values(&[&*caller.label(), status.as_str()])
         .inc();
     response
 }

@@ -55,6 +55,7 @@ impl Reception {
     }
 
     /// How connections are treated now.
+    #[cfg(feature = "quic")]
     pub(super) fn terms(&self) -> Terms {
         self.terms.borrow().clone()
     }

@@ -136,11 +136,13 @@ impl Tls {
     }
 
     /// The name that the other side must prove.
+    #[cfg(any(feature = "https", feature = "quic"))]
     pub(super) fn name(&self) -> &ServerName<'static> {
         &self.name
     }
 
     /// How TLS is spoken.
+    #[cfg(feature = "quic")]
     pub(super) fn config(&self) -> &Arc<ClientConfig> {
         self.connector.config()
     }

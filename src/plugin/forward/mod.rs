@@ -3,7 +3,7 @@
 //! This file is the plugin; `parse` is its Corefile form, `sources` keeps its upstreams as the
 //! files that list them say, and how upstreams are asked is [`crate::upstream`]'s matter.
 
-mod onlookers;
+mod observers;
 mod parse;
 mod sources;
 
@@ -33,7 +33,8 @@ use crate::{
     },
     wire::{Name, Rcode, Type},
 };
-use onlookers::Onlookers;
+use observers::Observers;
+pub use observers::{ExchangeObserver, OfferedObserver};
 use sources::Sources;
 
 /// The Corefile's word.
@@ -126,7 +127,7 @@ pub struct Forward {
     next: Arc<Next>,
     pending: Arc<PendingLimit>,
     max_concurrent: usize,
-    onlookers: Onlookers,
+    observers: Observers,
 }
 
 /// When a question goes on to the forward behind this one.
@@ -170,7 +171,7 @@ impl Config {
             next,
             pending: self.limit(build.metrics),
             max_concurrent: self.max_concurrent,
-            onlookers: Onlookers::offered(build),
+            observers: Observers::offered(build),
         }))
     }
 }
@@ -209,7 +210,7 @@ impl Plugin for Forward {
             return Step::Answer;
         };
         let mut packet = Packet::of(query);
-        if let Some(witness) = self.onlookers.of(context, query) {
+        if let Some(witness) = self.observers.of(context, query) {
             packet.witnessed(witness);
         }
         let (group, flights) = (Arc::clone(self.group()), Arc::clone(&self.flights));

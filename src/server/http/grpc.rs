@@ -18,7 +18,8 @@ use tokio::sync::watch;
 
 use super::{Body, Guest, NoBody, Respond, serve_second};
 use crate::server::{
-    caller::{Caller, Replies, is_query},
+    caller::Caller,
+    exchange::{Replies, is_query},
     gate::Places,
     limits::StreamSettings,
     tcp::Wire,

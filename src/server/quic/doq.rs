@@ -13,7 +13,10 @@ use super::Visit;
 use crate::{
     edns::Options,
     message::has_option,
-    server::caller::{Caller, Replies, is_query},
+    server::{
+        caller::Caller,
+        exchange::{Replies, is_query},
+    },
     wire::{Header, MAX_MESSAGE},
 };
 
@@ -203,7 +206,7 @@ fn count(caller: &Caller, status: &str) {
     let metrics = caller.entrance.server().metrics();
     metrics
         .quic_responses_total
-        .with_label_values(&[caller.label(), status])
+        .with_label_values(&[&*caller.label(), status])
         .inc();
 }
 
