@@ -20,9 +20,9 @@ use clap::{
 };
 
 use crate::{
+    config::order::{Kind, ORDER},
     features::Feature,
     logging::Form,
-    plugin::order::{Kind, ORDER},
 };
 
 /// The DNS server of a Kubernetes cluster, configured by a CoreDNS Corefile.
@@ -199,7 +199,7 @@ pub fn version() -> String {
 fn plugins() -> String {
     let mut names: Vec<&str> = ORDER
         .iter()
-        .filter(|word| !matches!(word.kind, Kind::Absent(_)))
+        .filter(|word| !matches!(word.kind, Kind::Absent(_) | Kind::NotBuilt(_)))
         .map(|word| word.name)
         .collect();
     names.sort_unstable();

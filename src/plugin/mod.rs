@@ -10,6 +10,7 @@
 pub mod acl;
 mod alias;
 pub mod any;
+mod append_list;
 mod authority;
 pub mod auto;
 pub mod autopath;
@@ -19,14 +20,16 @@ pub mod cancel;
 mod chain;
 pub mod chaos;
 pub mod dns64;
+#[cfg(feature = "dnstap")]
 pub mod dnstap;
-pub mod elsewhere;
 pub mod erratic;
 pub mod errors;
+#[cfg(feature = "etcd")]
 pub mod etcd;
 mod expression;
 pub mod file;
 pub mod forward;
+#[cfg(feature = "grpc")]
 pub mod grpc;
 pub mod header;
 mod host_name;
@@ -40,16 +43,17 @@ pub mod loop_guard;
 pub mod metadata;
 pub mod minimal;
 pub mod nsid;
-pub mod order;
+mod parsing;
 mod parts;
-mod polled_file;
 pub mod prometheus;
 mod random;
 pub mod rewrite;
 pub mod secondary;
+#[cfg(feature = "template")]
 pub mod template;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "trace")]
 pub mod trace;
 pub mod transfer;
 pub mod tsig;
@@ -61,6 +65,7 @@ mod zone_list;
 use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 pub use chain::{Chain, Walk};
+pub use parsing::{ParseErrors, Parsing};
 pub use parts::Parts;
 pub use waiting::Waiting;
 pub use zone_list::ZoneList;

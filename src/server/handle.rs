@@ -156,12 +156,6 @@ impl Server {
         self.label.load().dropped.count(query, reply, octets, took);
     }
 
-    /// A panic was caught.
-    pub(super) fn count_panic(&self) {
-        self.metrics.panics_total.inc();
-        tracing::error!(server = %self.label(), "a zone transfer made the server panic; it was ended");
-    }
-
     fn panicked(&self, octets: &[u8]) {
         self.metrics.panics_total.inc();
         let message = Header::read(octets).map(|header| read_query(octets, &header));
@@ -309,7 +303,8 @@ impl Entrance {
         }
         if query.takes_several_messages() {
             let (query, reply) = (query.clone(), std::mem::take(reply));
-            let transfer = Transfer::new(query, reply, block, &self.server, &self.door);
+            let metrics = &self.server.metrics;
+            let transfer = Transfer::new(query, reply, block, metrics, &self.door);
             return Handled::Transfer(Box::new(transfer));
         }
         write(writer, block, query, reply, out);

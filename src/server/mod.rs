@@ -10,7 +10,6 @@
 //! quic      accept loop; DNS over QUIC, DNS over HTTPS with HTTP/3
 //! exchange  one query and its reply, for transports with a stream for each: http and quic
 //! caller    the client of a connection
-//! tls       certificates, and following their files
 //! proxy     who really asks, where a load balancer tells
 //! reception what accept loops work with, and end by
 //! descriptors how many files and sockets the process may have open
@@ -40,7 +39,6 @@ mod reception;
 pub mod route;
 pub(crate) mod tcp;
 mod terms;
-pub mod tls;
 mod transfer;
 mod udp;
 
@@ -64,11 +62,11 @@ use self::{
     reception::Reception,
     route::Routes,
     terms::Terms,
-    tls::Identity,
 };
 use crate::{
     features::{Feature, NotBuilt},
     metrics::Metrics,
+    tls::Identity,
 };
 
 /// How questions arrive at an address.

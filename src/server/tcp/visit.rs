@@ -15,7 +15,8 @@ use super::{
 use crate::server::http;
 use crate::{
     query::Transport,
-    server::{Scheme, caller::Caller, gate::Places, handle::Entrance, terms::Terms, tls::Protocol},
+    server::{Scheme, caller::Caller, gate::Places, handle::Entrance, terms::Terms},
+    tls::Protocol,
 };
 
 /// An accepted connection.
