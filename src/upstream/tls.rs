@@ -122,6 +122,12 @@ impl Tls {
     }
 
     /// The same for a protocol that is to be agreed on in the handshake (RFC 7301).
+    #[cfg(any(
+        feature = "https",
+        feature = "quic",
+        feature = "grpc",
+        feature = "etcd"
+    ))]
     pub(super) fn speaking(
         config: &Arc<ClientConfig>,
         name: Option<&ServerName<'static>>,

@@ -20,7 +20,10 @@ use std::{
 use rustls::pki_types::ServerName;
 
 pub use parse::parse;
-pub(super) use parse::{names, policy, server_name, tls_files};
+#[cfg(any(feature = "grpc", feature = "etcd"))]
+pub(super) use parse::tls_files;
+#[cfg(feature = "grpc")]
+pub(super) use parse::{names, policy, server_name};
 
 use super::{Build, BuildError, Context, Plugin, Setup, Step, loop_guard::LoopGuard};
 use crate::{
