@@ -14,7 +14,7 @@ use crate::{
     edns::Options,
     metrics::Metrics,
     plugin::{
-        Block, Door, Walk, ZoneList,
+        Block, Door, Outcome, ZoneList,
         testing::{self, Place},
     },
     query::{Edns, Question, Transport},
@@ -101,9 +101,9 @@ impl Door for Server {
             let mut reply = Reply::default();
             let walk = self.0.chain.walk(&context, &mut query, &mut reply);
             match walk {
-                Walk::Done => reply,
-                Walk::Dropped => panic!("nothing here drops"),
-                Walk::Waiting(waiting) => waiting.finish().await.1.unwrap(),
+                Outcome::Done => reply,
+                Outcome::Dropped => panic!("nothing here drops"),
+                Outcome::Pending(waiting) => waiting.finish().await.1.unwrap(),
             }
         })
     }
