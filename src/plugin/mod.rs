@@ -136,11 +136,6 @@ pub trait Plugin: Send + Sync + 'static {
         None
     }
 
-    /// How many of its queries may be pending by its configuration; 0 where that says nothing.
-    fn pending_at_most(&self) -> usize {
-        0
-    }
-
     /// Whether it wants to hear of every reply that was sent: see [`Plugin::wrote`].
     fn observes(&self) -> bool {
         false

@@ -5,13 +5,13 @@ use std::{net::SocketAddr, time::Instant};
 use super::handle::{Arrival, Entrance};
 use crate::query::Transport;
 
-/// One connection's client, as the door needs to know it.
+/// A client on a connection, and the entrance for its queries.
 #[derive(Clone)]
 pub(super) struct Caller {
     pub(super) entrance: Entrance,
-    /// The client's address.
+    /// The address of the client.
     pub(super) client: SocketAddr,
-    /// The address that received the query.
+    /// The address of the server.
     pub(super) local: SocketAddr,
     pub(super) transport: Transport,
 }

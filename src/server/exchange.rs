@@ -1,4 +1,4 @@
-//! One query and its reply, for transports where each query has a stream of its own: QUIC, HTTP.
+//! Queries over transports where each query has a reply channel of its own: a QUIC stream, an HTTP request.
 
 use std::{sync::Arc, time::Instant};
 
@@ -9,9 +9,9 @@ use super::{
 };
 use crate::{message::read_query, wire::Header};
 
-/// What is sent in return.
+/// The reply to a query.
 pub(super) enum Replies {
-    /// Nothing, ever.
+    /// No reply.
     None,
     One(Vec<u8>),
     /// A zone transfer, part by part.
@@ -19,12 +19,12 @@ pub(super) enum Replies {
 }
 
 impl Caller {
-    /// What metrics and logs call the server.
+    /// The name of the server in metrics and logs.
     pub(super) fn label(&self) -> Arc<str> {
         self.entrance.server().label()
     }
 
-    /// Resolves a query, and waits for its reply.
+    /// Handles a query, and waits for its reply.
     pub(super) async fn ask(&self, octets: &[u8]) -> Replies {
         let mut out = Vec::with_capacity(512);
         let handled = {
@@ -49,8 +49,8 @@ impl Caller {
     }
 }
 
-/// Whether `octets` are a query at all. Where a transport has an error of its own for what is none,
-/// a reply of FORMERR is not sent.
+/// Whether `octets` are a query. A transport that has an error of its own for anything else uses that
+/// instead of a FORMERR reply.
 pub(super) fn is_query(octets: &[u8]) -> bool {
     Header::read(octets)
         .is_some_and(|header| !header.has(Header::RESPONSE) && read_query(octets, &header).is_ok())

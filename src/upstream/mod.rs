@@ -75,7 +75,7 @@ pub use health::Check;
 pub use in_flight::InFlight;
 pub use meter::{Meter, Proto};
 pub use packet::Packet;
-pub use pending::{Eviction, PendingLimit, Permit};
+pub use pending::{Eviction, MAX_QUERY_BYTES, PendingLimit, Permit, default_limit, process_limit};
 pub use policy::{MAX_UPSTREAMS, Policy};
 pub use query::UpstreamQuery;
 pub use resolv_conf::{ResolvConf, read_nameservers, read_search};

@@ -32,7 +32,7 @@ use crate::{
     reply::{Reply, Section, Why},
     upstream::{
         Check, DohMethod, Group, InFlight, Keeping, Packet, PendingLimit, Plan, TlsFiles, To,
-        TransportPolicy, UpstreamQuery,
+        TransportPolicy, UpstreamQuery, default_limit, process_limit,
     },
     wire::{Name, Rcode, Type},
 };
@@ -45,10 +45,6 @@ const NAME: &str = "forward";
 
 /// The metadata label of the upstream that answered.
 const UPSTREAM: &str = "forward/upstream";
-
-/// Pending queries of one forward at most, whatever `max_concurrent` says: a fast upstream never gets near
-/// it, and a dead one must not take the server's memory with it.
-pub const CEILING: usize = 32_768;
 
 /// What a `forward` directive says.
 #[derive(Clone, Debug)]
@@ -82,7 +78,7 @@ pub struct Config {
     pub source: Option<IpAddr>,
     /// How often, in which order, and for how long upstreams are tried.
     pub plan: Plan,
-    /// Pending queries at most; 0 for [`CEILING`].
+    /// Pending queries at most; 0 for [`default_limit`].
     pub max_concurrent: usize,
     /// Codes with which a question goes on to the forward behind this one.
     pub next: Vec<Rcode>,
@@ -129,7 +125,6 @@ pub struct Forward {
     in_flight: Arc<InFlight>,
     next: Arc<Next>,
     pending: Arc<PendingLimit>,
-    max_concurrent: usize,
     observers: Observers,
 }
 
@@ -173,7 +168,6 @@ impl Config {
             in_flight: Arc::new(InFlight::new(build.metrics.panics_total.clone())),
             next,
             pending: self.limit(build.metrics),
-            max_concurrent: self.max_concurrent,
             observers: Observers::offered(build),
         }))
     }
@@ -184,13 +178,19 @@ impl Config {
         let shed = metrics.queries_shed_total.with_label_values(&["forward"]);
         // A limit of the configuration is answered as CoreDNS does. Ours is no rule against the
         // client but a fault, after which it may ask elsewhere or again.
-        match self.max_concurrent {
-            limit @ 1..=CEILING => {
-                let rejects = metrics.forward.max_concurrent_rejects_total.clone();
-                PendingLimit::new(limit, Rcode::REFUSED, [shed, rejects])
-            }
-            _ => PendingLimit::new(CEILING, Rcode::SERVFAIL, [shed]),
+        let limit = self.max_concurrent;
+        if limit == 0 {
+            return PendingLimit::new(default_limit(), Rcode::SERVFAIL, [shed]);
         }
+        let process = process_limit();
+        if limit > process {
+            tracing::warn!(
+                target: "plugin/forward",
+                "max_concurrent {limit} is more than the {process} queries that may be pending in this process"
+            );
+        }
+        let rejects = metrics.forward.max_concurrent_rejects_total.clone();
+        PendingLimit::new(limit, Rcode::REFUSED, [shed, rejects])
     }
 }
 
@@ -236,10 +236,6 @@ impl Plugin for Forward {
     fn started(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         let started = self.sources.started()?;
         Some(Box::pin(started))
-    }
-
-    fn pending_at_most(&self) -> usize {
-        self.max_concurrent.min(CEILING)
     }
 
     fn recurses(&self) -> bool {
