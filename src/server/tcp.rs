@@ -17,7 +17,9 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-pub(super) use stream::{Abort, ClientStream};
+pub(super) use stream::Abort;
+#[cfg(any(feature = "https", feature = "grpc"))]
+pub(super) use stream::ClientStream;
 
 use self::accepted::AcceptedConnection;
 use super::{

@@ -13,7 +13,10 @@ use super::QuicConnection;
 use crate::{
     edns::Options,
     message::has_option,
-    server::caller::{Caller, Replies, is_query},
+    server::{
+        caller::Caller,
+        exchange::{Replies, is_query},
+    },
     wire::{Header, MAX_MESSAGE},
 };
 
