@@ -1,10 +1,10 @@
 //! Lodestone, the DNS server of a Kubernetes cluster. This page is the map.
 //!
 //! ```text
-//! cli        what a person types: serve, check, fmt, diff, lab
+//! cli        the command line: serve, check, fmt, diff, lab
 //! life       a process from its start to its end: start, replace, drain
-//! reload     when to look at the Corefile again
-//! site       a configuration built: chains behind zones behind listeners
+//! reload     detects changes of the Corefile
+//! pipeline   a built configuration: listeners, their zones, and the plugin chains of these
 //! server     transports and the one door: udp, tcp, tls, http, quic; routing; limits
 //! admin      health, ready, metrics and profiles over HTTP
 //! plugin     one file a Corefile word; order.rs is the list, chain.rs walks it
@@ -12,24 +12,24 @@
 //! zone       the DNS view of the cluster: names in, records out; pure
 //! authority  zones of records that somebody wrote down: files and copies of them; pure
 //! cluster    what the cluster says, no DNS: objects, events, state; its two sources
-//! config     the Corefile's meaning: keys, settings, plugins, typed
-//! corefile   the Corefile language, knowing no plugin
-//! message    whole messages: octets to query or reply, reply to octets
+//! config     the Corefile's meaning: typed keys, settings and plugins; lints
+//! corefile   the Corefile language, independent of plugins
+//! message    DNS messages: bytes to query or reply, and back
 //! query      the question: as asked, as rewritten, who asks, over what
-//! reply      the answer: rcode, records, and why it is what it is
-//! tsig       messages signed by shared secrets
-//! trust      which certificates are accepted from the other side of TLS
-//! edns       the options of an OPT record
-//! wire       names, numbers and records as octets
-//! logging    the lines that people read
-//! plain      errors of the system and of libraries, in terms that an operator can act on
-//! datagrams  many datagrams a system call: the only unsafe code
-//! interfaces the network interfaces of the machine
-//! metrics    every metric family, its name and its labels
+//! reply      the response: rcode, records, and the reason for it
+//! tsig       transaction signatures with shared keys (RFC 8945)
+//! trust      verification of TLS certificates
+//! edns       EDNS options of the OPT record
+//! wire       wire format of names, integers and records
+//! logging    log output: text and JSON
+//! plain      messages for errors of the system and of libraries
+//! datagrams  batched datagram I/O (recvmmsg, sendmmsg): the only unsafe code
+//! interfaces network interfaces of the machine
+//! metrics    metric families, their names and labels
 //! ```
 //!
 //! Imports point one way: `corefile` <- `config`; `cluster` <- `zone` <- `plugin::kubernetes`;
-//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `site` <- `life` <- `cli`. `corefile`, `zone`,
+//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `pipeline` <- `life` <- `cli`. `corefile`, `zone`,
 //! `authority` and `wire` know neither tokio nor kube: they are values and functions.
 //!
 //! The way of one query:
@@ -67,13 +67,13 @@ pub mod life;
 pub mod logging;
 pub mod message;
 pub mod metrics;
+pub mod pipeline;
 mod plain;
 pub mod plugin;
 pub mod query;
 pub mod reload;
 pub mod reply;
 pub mod server;
-pub mod site;
 pub mod trust;
 pub mod tsig;
 pub mod upstream;

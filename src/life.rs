@@ -12,9 +12,9 @@ use crate::{
     corefile::Transport,
     logging,
     metrics::Metrics,
+    pipeline::{Listener, Pipeline},
     plugin::{BuildError, Parts},
     server::{self, Scheme, Servers, Wanted, descriptors, limits, route::Routes},
-    site::{Listener, Site},
 };
 
 /// Everything that runs.
@@ -24,13 +24,13 @@ pub struct Running {
     readiness: Arc<Readiness>,
     admin: Admin,
     servers: Servers,
-    site: Site,
+    site: Pipeline,
     imported: Vec<PathBuf>,
 }
 
 /// A configuration that is ready to take the place of another one.
 pub struct Next {
-    site: Site,
+    site: Pipeline,
     pages: admin::Prepared,
     sockets: server::Prepared,
     imported: Vec<PathBuf>,
@@ -76,7 +76,7 @@ impl Running {
         }
         let mut servers = Servers::new(runtime, granted, Arc::clone(&metrics));
 
-        let site = Site::build(&config, default_port, Parts::default(), &metrics)?;
+        let site = Pipeline::build(&config, default_port, Parts::default(), &metrics)?;
         let pages = admin.prepare(&site.pages).await?;
         let sockets = servers.prepare(site.listeners.iter().map(wanted).collect())?;
         admin.apply(pages);
@@ -107,7 +107,7 @@ impl Running {
     /// that is served goes on, also where this is given up halfway.
     pub async fn prepare(&self, config: Config) -> Result<Next, StartError> {
         let parts = self.site.parts.succeed();
-        let site = Site::build(&config, self.default_port, parts, &self.metrics)?;
+        let site = Pipeline::build(&config, self.default_port, parts, &self.metrics)?;
         // What is bound already takes questions in, so nothing is bound before it can be answered.
         site.started().await;
         let pages = self.admin.prepare(&site.pages).await?;
@@ -150,7 +150,7 @@ impl Running {
     }
 
     /// Tells the log and the metrics what is served.
-    fn report(&self, site: &Site) {
+    fn report(&self, site: &Pipeline) {
         logging::set_debug(site.debug);
         self.metrics.reload.served(site.hash);
         // What only the configuration before had must not stand on.
@@ -269,7 +269,7 @@ fn known_by(listener: &Listener) -> server::Listener {
 
 /// Limits for a site: as many pending queries as the limits of its plugins allow together, and never fewer
 /// than by default.
-fn pending(limits: limits::Limits, site: &Site) -> limits::Limits {
+fn pending(limits: limits::Limits, site: &Pipeline) -> limits::Limits {
     let wanted = site.plugins.iter().map(|plugin| plugin.pending_at_most());
     limits::Limits {
         waiting: limits.waiting.max(wanted.sum()),

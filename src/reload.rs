@@ -1,8 +1,7 @@
-//! Following the Corefile: when to look at it again.
+//! Detects changes of the Corefile.
 //!
-//! A change that the system announces is looked at once it has settled; besides that, the file is
-//! looked at every now and then, because not every file system announces changes. What is done
-//! about a change is the business of [`crate::life`].
+//! File system events are handled after they settle. In addition the file is polled, because not
+//! all file systems report changes. [`crate::life`] acts on changes.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,50 +13,50 @@ use tokio::{sync::mpsc, time::Instant};
 
 use crate::{config::settings::Reload, plain};
 
-/// How long a change must have settled before it is looked at: an editor's save and a ConfigMap's
-/// update are several events within a few milliseconds.
-const SETTLE: Duration = Duration::from_millis(100);
+/// Quiet period before a change is handled: an editor's save or a ConfigMap update is several
+/// events within a few milliseconds.
+const QUIET_PERIOD: Duration = Duration::from_millis(100);
 
-/// How long it may take to settle: something in the same directory, a log say, may never do.
-const UNSETTLED: Duration = Duration::from_secs(1);
+/// Maximum delay: another file in the same directory, such as a log, may change continuously.
+const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// Changes of a Corefile and of what it imports.
+/// Change notifications for a Corefile and its imports.
 pub struct Changes {
-    /// None where the Corefile is not followed.
+    /// `None` if reload is not configured.
     schedule: Option<Reload>,
-    announced: mpsc::Receiver<()>,
+    events: mpsc::Receiver<()>,
     due: Instant,
-    /// When the first change was announced since it was last looked at.
-    changed: Option<Instant>,
-    /// Watches as long as it lives.
+    /// Time of the first unhandled event.
+    first_event: Option<Instant>,
+    /// Watches until it is dropped.
     _watcher: Option<RecommendedWatcher>,
 }
 
 impl Changes {
-    /// Follows `corefile` and the files and directories that it imports as `schedule` says;
-    /// without a schedule or a file, nothing ever changes.
+    /// Watches `corefile` and its imports according to `schedule`. Without a schedule or a file
+    /// there are no changes.
     pub fn follow(corefile: Option<&Path>, imported: &[PathBuf], schedule: Option<Reload>) -> Self {
-        // One is enough: it only says that something changed since it was last looked at.
-        let (announce, announced) = mpsc::channel(1);
+        // Capacity 1 suffices: the message only signals that something changed.
+        let (sender, events) = mpsc::channel(1);
         let schedule = schedule.filter(|_| corefile.is_some());
         let files = corefile
             .into_iter()
             .chain(imported.iter().map(PathBuf::as_path));
-        let watcher = schedule.and_then(|_| watch(files, announce));
+        let watcher = schedule.and_then(|_| watch(files, sender));
         let mut changes = Self {
             schedule,
-            announced,
+            events,
             due: Instant::now(),
-            changed: None,
+            first_event: None,
             _watcher: watcher,
         };
-        changes.plan();
+        changes.schedule_poll();
         changes
     }
 
-    /// Completes when the Corefile is to be looked at.
+    /// Completes when the Corefile should be read again.
     ///
-    /// May be dropped and called again without losing a change.
+    /// Cancel-safe: no change is lost.
     pub async fn next(&mut self) {
         if self.schedule.is_none() {
             return std::future::pending().await;
@@ -65,38 +64,38 @@ impl Changes {
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(self.due) => {
-                    self.plan();
-                    self.changed = None;
+                    self.schedule_poll();
+                    self.first_event = None;
                     return;
                 }
-                // Without a watcher the channel is closed, and only the clock counts.
-                Some(()) = self.announced.recv() => {
+                // Without a watcher the channel is closed and only the timer applies.
+                Some(()) = self.events.recv() => {
                     let now = Instant::now();
-                    let first = *self.changed.get_or_insert(now);
-                    self.due = (now + SETTLE).min(first + UNSETTLED);
+                    let first = *self.first_event.get_or_insert(now);
+                    self.due = (now + QUIET_PERIOD).min(first + MAX_DELAY);
                 }
             }
         }
     }
 
-    /// Plans the next look that nobody announces.
-    fn plan(&mut self) {
+    /// Schedules the next poll.
+    fn schedule_poll(&mut self) {
         if let Some(Reload { interval, jitter }) = self.schedule {
             self.due = Instant::now() + interval + jitter.mul_f64(rand::random::<f64>());
         }
     }
 }
 
-/// Watches the directories of `files`. Directories and not files: a ConfigMap volume changes by a
-/// swap of the link `..data`, and editors replace files by renaming.
+/// Watches the directories of `files`, not the files: a ConfigMap volume changes by replacing the
+/// symlink `..data`, and editors replace files by renaming.
 fn watch<'a>(
     files: impl Iterator<Item = &'a Path>,
-    announce: mpsc::Sender<()>,
+    sender: mpsc::Sender<()>,
 ) -> Option<RecommendedWatcher> {
     let handler = move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
-            // A full channel holds the same message already.
-            let _ = announce.try_send(());
+            // A full channel already holds the notification.
+            let _ = sender.try_send(());
         }
     };
     let mut watcher = notify::recommended_watcher(handler)
@@ -131,54 +130,54 @@ fn directory_of(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    const RARELY: Reload = Reload {
+    const LONG_INTERVAL: Reload = Reload {
         interval: Duration::from_mins(10),
         jitter: Duration::ZERO,
     };
 
     #[tokio::test]
-    async fn a_saved_file_is_looked_at() {
+    async fn saved_files_are_reported() {
         let directory = tempfile::tempdir().unwrap();
         let corefile = directory.path().join("Corefile");
         std::fs::write(&corefile, ".").unwrap();
-        let mut changes = Changes::follow(Some(&corefile), &[], Some(RARELY));
+        let mut changes = Changes::follow(Some(&corefile), &[], Some(LONG_INTERVAL));
         std::fs::write(&corefile, ". {\n}\n").unwrap();
         let seen = tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
         seen.expect("the change is announced");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_clock_counts_where_nothing_is_announced() {
+    async fn polling_detects_changes_without_events() {
         let corefile = Path::new("/nowhere/Corefile");
-        let mut changes = Changes::follow(Some(corefile), &[], Some(RARELY));
+        let mut changes = Changes::follow(Some(corefile), &[], Some(LONG_INTERVAL));
         let before = Instant::now();
         changes.next().await;
-        assert_eq!(before.elapsed(), RARELY.interval);
+        assert_eq!(before.elapsed(), LONG_INTERVAL.interval);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_directory_that_never_rests_is_looked_at_nevertheless() {
-        let (announce, announced) = mpsc::channel(1);
+    async fn continuous_events_are_reported_after_the_maximum_delay() {
+        let (sender, events) = mpsc::channel(1);
         let mut changes = Changes {
-            schedule: Some(RARELY),
-            announced,
-            due: Instant::now() + RARELY.interval,
-            changed: None,
+            schedule: Some(LONG_INTERVAL),
+            events,
+            due: Instant::now() + LONG_INTERVAL.interval,
+            first_event: None,
             _watcher: None,
         };
         let restless = tokio::spawn(async move {
-            while announce.send(()).await.is_ok() {
-                tokio::time::sleep(SETTLE / 2).await;
+            while sender.send(()).await.is_ok() {
+                tokio::time::sleep(QUIET_PERIOD / 2).await;
             }
         });
         let before = Instant::now();
         changes.next().await;
-        assert_eq!(before.elapsed(), UNSETTLED);
+        assert_eq!(before.elapsed(), MAX_DELAY);
         restless.abort();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_the_setting_nothing_is_followed() {
+    async fn nothing_is_watched_without_reload() {
         let mut changes = Changes::follow(Some(Path::new("Corefile")), &[], None);
         let hour = Duration::from_hours(1);
         assert!(tokio::time::timeout(hour, changes.next()).await.is_err());

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    corefile::{Diagnostic, Directive, Listen, Problems, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Listen, unknown_property},
     metrics::Health,
 };
 
@@ -50,21 +50,21 @@ impl Default for Config {
 /// Reads every `health` of a server block; what a later one says, it says instead of the earlier.
 pub fn parse(directives: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
     let mut config = Config::default();
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     for directive in directives {
-        let listen = problems.catch(directive.listen()).flatten();
+        let listen = errors.catch(directive.listen()).flatten();
         config.listen = listen.unwrap_or(config.listen);
         for line in directive.properties() {
             if *line.name() != "lameduck" {
-                problems.push(unknown_property(line.name(), &["lameduck"]));
+                errors.push(unknown_property(line.name(), &["lameduck"]));
                 continue;
             }
             let read = line.arguments().exactly::<1>("a duration such as 5s");
-            let lameduck = problems.catch(read.and_then(|[word]| word.duration()));
+            let lameduck = errors.catch(read.and_then(|[word]| word.duration()));
             config.lameduck = lameduck.unwrap_or(config.lameduck);
         }
     }
-    problems.in_plugin("health").into_result(config)
+    errors.in_plugin("health").into_result(config)
 }
 
 const PERIOD: Duration = Duration::from_secs(1);

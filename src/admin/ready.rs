@@ -21,7 +21,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
 use crate::{
-    corefile::{Diagnostic, Directive, Listen, Problems, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Listen, unknown_property},
     plugin::Plugin,
 };
 
@@ -53,8 +53,8 @@ pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
         },
         monitor: Monitor::default(),
     };
-    let mut problems = Problems::default();
-    let listen = problems.catch(directive.listen()).flatten();
+    let mut errors = ErrorList::default();
+    let listen = errors.catch(directive.listen()).flatten();
     config.listen = listen.unwrap_or(config.listen);
     let choices = [
         ("until-ready", Monitor::UntilReady),
@@ -62,14 +62,14 @@ pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
     ];
     for line in directive.properties() {
         if *line.name() != "monitor" {
-            problems.push(unknown_property(line.name(), &["monitor"]));
+            errors.push(unknown_property(line.name(), &["monitor"]));
             continue;
         }
         let read = line.arguments().exactly::<1>("until-ready or continuously");
-        let monitor = problems.catch(read.and_then(|[word]| word.one_of(&choices)));
+        let monitor = errors.catch(read.and_then(|[word]| word.one_of(&choices)));
         config.monitor = monitor.unwrap_or(config.monitor);
     }
-    problems.in_plugin("ready").into_result(config)
+    errors.in_plugin("ready").into_result(config)
 }
 
 /// Whether the process can answer.

@@ -1,4 +1,4 @@
-//! What a person types: CoreDNS's flags without a verb, and verbs beside them.
+//! The command line: CoreDNS's flags, and subcommands.
 
 pub mod check;
 pub mod diff;
@@ -23,19 +23,19 @@ use crate::{
     plugin::order::{Kind, ORDER},
 };
 
-/// The DNS server of a Kubernetes cluster, configured by a CoreDNS Corefile.
+/// DNS server for Kubernetes, configured by a CoreDNS Corefile.
 ///
-/// Without a verb it serves: the flags are CoreDNS's, with one dash or two.
+/// Without a subcommand it serves. The flags are CoreDNS's, with one dash or two.
 #[derive(Debug, Parser)]
 #[command(
     name = "lodestone",
     disable_version_flag = true,
-    // As in Go, the last one counts.
+    // As in Go, the last occurrence applies.
     args_override_self = true,
     args_conflicts_with_subcommands = true
 )]
 #[command(
-    after_help = "Signals: TERM drains and ends, INT ends at once, USR1 reloads the Corefile, HUP is ignored."
+    after_help = "Signals: TERM drains and exits, INT exits at once, USR1 reloads the Corefile, HUP is ignored."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -48,11 +48,11 @@ struct Arguments {
 enum Verb {
     /// Serve a sample cluster, or your own manifests, on this machine: for learning with dig.
     Lab(lab::Arguments),
-    /// Read a Corefile as a start would, and tell everything that is wrong with it.
+    /// Report everything wrong with a Corefile, without starting.
     Check(check::Arguments),
-    /// Give a Corefile its one layout, comments kept.
+    /// Format a Corefile; comments are kept.
     Fmt(fmt::Arguments),
-    /// Tell what two Corefiles say differently, whatever their layout.
+    /// Show semantic differences of two Corefiles, ignoring their formatting.
     Diff(diff::Arguments),
 }
 
@@ -62,7 +62,7 @@ struct Serve {
     /// Corefile to load ("stdin" reads standard input) [default: ./Corefile]
     #[arg(long, value_name = "FILE")]
     conf: Option<PathBuf>,
-    /// Port of server blocks that name none
+    /// Port of server blocks without one
     #[arg(
         long = "dns.port",
         short = 'p',
@@ -71,16 +71,16 @@ struct Serve {
         default_value_t = 53
     )]
     port: u16,
-    /// Print nothing about the start
+    /// Print nothing at start
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     quiet: bool,
-    /// Print the version and end
+    /// Print the version and exit
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     version: bool,
-    /// Print the plugins that a Corefile can use and end
+    /// Print the supported plugins and exit
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     plugins: bool,
-    /// The form of the log: text, or json (an object a line) [default: text]
+    /// Log format: text, or json (one object per line) [default: text]
     #[arg(long = "log-format", value_name = "FORMAT")]
     log_format: Option<String>,
     /// Write the process id to this file
@@ -88,26 +88,26 @@ struct Serve {
     pidfile: Option<PathBuf>,
 }
 
-/// Exit code for a command line that cannot be read, as Go's flag package has it.
+/// Exit code for an invalid command line, as in Go's flag package.
 const USAGE: u8 = 2;
 
-/// Reads the command line, does what it says, and gives the exit code.
+/// Parses and executes the command line; returns the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(with_two_dashes(arguments)) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help is printed to standard output and is no failure.
+            // Help is printed to standard output and is not a failure.
             let code = if error.use_stderr() { USAGE } else { 0 };
-            // Nothing is left to tell it with where standard error is closed.
+            // If standard error is closed, the error cannot be reported.
             let _ = with_tip(error).print();
             return ExitCode::from(code);
         }
     };
-    // Before anything else, as CoreDNS does: no line comes out in another form.
+    // Checked first, as in CoreDNS, so that no line is logged in the wrong format.
     let log_form = match arguments.serve.log_form() {
         Ok(form) => form,
         Err(error) => {
-            output::complain(error);
+            output::print_error(error);
             return ExitCode::FAILURE;
         }
     };
@@ -122,31 +122,30 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Prints, and gives the exit code.
+/// Prints and returns the exit code.
 fn printed(text: &str) -> ExitCode {
     match output::print(text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::complain(error);
+            output::print_error(error);
             ExitCode::FAILURE
         }
     }
 }
 
-/// Reads a port of the command line.
+/// Parses a port.
 fn port(text: &str) -> Result<u16, String> {
     let port = text.parse();
     port.map_err(|_| "a port is a number from 0 to 65535".to_owned())
 }
 
-/// Adds how to serve a Corefile to the error about a verb that is none, where it is a file's name.
+/// Adds a hint to the error about an unknown subcommand that is the name of a file.
 fn with_tip(mut error: clap::Error) -> clap::Error {
     if error.kind() == ErrorKind::InvalidSubcommand
         && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
         && Path::new(word).is_file()
     {
-        let tip =
-            format!("to serve a Corefile, write '-conf {word}'; to look at it, 'check {word}'");
+        let tip = format!("to serve a Corefile, use '-conf {word}'; to check it, 'check {word}'");
         let tips = ContextValue::StyledStrs(vec![tip.into()]);
         error.insert(ContextKind::Suggested, tips);
     }
@@ -175,7 +174,7 @@ impl Serve {
     }
 }
 
-/// Name, version and platform, in CoreDNS's two lines.
+/// Name, version and platform on two lines, as in CoreDNS.
 pub fn version() -> String {
     format!(
         "Lodestone-{}\n{}/{}",
@@ -185,7 +184,7 @@ pub fn version() -> String {
     )
 }
 
-/// The words that a server block can use, a line each, as CoreDNS prints them.
+/// The directives that a server block can use, in CoreDNS's format.
 fn plugins() -> String {
     let mut names: Vec<&str> = ORDER
         .iter()
@@ -202,8 +201,8 @@ fn plugins() -> String {
     lines.join("\n") + "\n"
 }
 
-/// Gives every word of two or more letters behind one dash its second dash, as Go reads flags.
-/// Unknown words too, so that `-confg` is told apart from `-c`.
+/// Adds a second dash to single-dash words of two or more letters, for Go's flag syntax. Also to
+/// unknown ones, so that `-confg` is not read as `-c`.
 fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut literal = false;
     arguments
@@ -241,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flags_of_coredns_are_read_with_one_dash_or_two() {
+    fn coredns_flags_are_accepted_with_one_dash_or_two() {
         for line in [
             "lodestone -conf /etc/coredns/Corefile -dns.port 1053 -quiet",
             "lodestone --conf=/etc/coredns/Corefile --dns.port=1053 --quiet=true",
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_flag_is_told_its_neighbour() {
+    fn similar_flags_are_suggested() {
         let error = parsed("lodestone -confg x").unwrap_err().to_string();
         assert!(error.contains("--conf"), "{error}");
         assert!(parsed("lodestone stray").is_err());

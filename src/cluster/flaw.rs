@@ -122,7 +122,7 @@ impl Logged {
 
     /// The log line for what is wrong with an object; nothing where it was logged already. Objects
     /// without a name are distinguished by the complaint alone.
-    pub(super) fn complain(
+    pub(super) fn print_error(
         &mut self,
         key: Option<&Key>,
         complaint: &dyn Display,
@@ -212,19 +212,19 @@ mod tests {
         let mut lines = Vec::new();
         for _ in 0..3 {
             logged.begin();
-            lines.extend(logged.complain(Some(&key(1)), &"bad"));
-            lines.extend(logged.complain(None, &"worse"));
+            lines.extend(logged.print_error(Some(&key(1)), &"bad"));
+            lines.extend(logged.print_error(None, &"worse"));
             logged.end();
         }
         assert_eq!(lines, ["services ns/s1: bad", "services: worse"]);
-        let again = |logged: &mut Logged| logged.complain(Some(&key(1)), &"bad again").is_some();
+        let again = |logged: &mut Logged| logged.print_error(Some(&key(1)), &"bad again").is_some();
         assert!(again(&mut logged) && !again(&mut logged));
         logged.clear(&key(1));
         assert!(again(&mut logged));
         logged.begin();
         logged.end();
         assert!(again(&mut logged));
-        let many = (0..2 * REMEMBERED).filter_map(|it| logged.complain(Some(&key(it)), &"bad"));
+        let many = (0..2 * REMEMBERED).filter_map(|it| logged.print_error(Some(&key(it)), &"bad"));
         assert_eq!(many.count(), REMEMBERED + 1);
     }
 }

@@ -89,7 +89,7 @@ impl Manifests {
     async fn run(mut self, path: PathBuf) {
         let changed = Arc::new(Notify::new());
         let mut eye = Eye::open(&path, &changed);
-        eye.complain(None, &path);
+        eye.print_error(None, &path);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -116,7 +116,7 @@ impl Manifests {
                 if !eye.is_open() || eye.identity != identity(&path) {
                     let last = eye.complaint.take();
                     eye = Eye::open(&path, &changed);
-                    eye.complain(last.as_ref(), &path);
+                    eye.print_error(last.as_ref(), &path);
                     break;
                 }
                 for kind in &self.kinds {
@@ -207,7 +207,7 @@ impl Eye {
     }
 
     /// Says once why the directory cannot be watched.
-    fn complain(&self, last: Option<&String>, path: &Path) {
+    fn print_error(&self, last: Option<&String>, path: &Path) {
         if let Some(complaint) = self.complaint.as_ref().filter(|it| Some(*it) != last) {
             warn!(
                 "manifests: cannot watch {}: {complaint}; reading it every second",

@@ -3,7 +3,7 @@
 //! Reading a configuration has no effect on anything: no socket is opened, no file but the
 //! Corefile and its imports is read. Everything that is wrong with it is found in one pass.
 
-mod doubts;
+mod lints;
 pub mod listening;
 pub mod settings;
 
@@ -166,7 +166,7 @@ impl Config {
         }
         let mut told = found.iter().chain(&file.warnings);
         if !told.any(|one| one.severity == Severity::Error) {
-            found.extend(doubts::doubts(&blocks, source.default_port));
+            found.extend(lints::lint(&blocks, source.default_port));
         }
         file.warnings.append(&mut found);
         if file
@@ -194,7 +194,7 @@ pub fn parse(source: &Source<'_>) -> Result<corefile::File, Diagnostics> {
 }
 
 fn read_words(source: &Source<'_>, without_unknown: bool) -> Result<corefile::File, Diagnostics> {
-    let words = corefile::Words {
+    let words = corefile::DirectiveNames {
         known: &ORDER.iter().map(|word| word.name).collect::<Vec<_>>(),
         refused: &elsewhere::words().collect::<Vec<_>>(),
     };
@@ -255,7 +255,7 @@ fn read_block(
             }
         }
     }
-    listening::warn_of_unheeded(&read, block, found);
+    listening::warn_of_inapplicable(&read, block, found);
     claim(&read, source.default_port, overlaps, found);
     read
 }
@@ -279,7 +279,7 @@ fn read_word(
                     .warning(format!("only the first '{}' counts", word.name));
                 parsing
                     .warnings
-                    .push(warning.also(uses[0].name.place, "this one"));
+                    .push(warning.also(uses[0].name.span, "this one"));
             }
             &uses[..1]
         }
@@ -330,7 +330,7 @@ fn claim(
         let transport = key.transport;
         if let (Some(shed), true) = (block.settings.shed, transport != Transport::Dns) {
             let error = Diagnostic::error("shed is for plain DNS alone").at(shed);
-            let error = error.also(key.place, "this is not");
+            let error = error.also(key.span, "this is not");
             found.push(error.in_plugin("shed").help("remove the line"));
         }
         let bare = matches!(
@@ -341,13 +341,13 @@ fn claim(
         let is_told = block.directives.iter().any(|one| one.name == "tls");
         if !bare && listening.tls.is_none() && !is_told {
             let message = format!("a {transport}:// server needs a certificate");
-            let error = Diagnostic::error(message).at(key.place);
+            let error = Diagnostic::error(message).at(key.span);
             found.push(error.help("add a line 'tls CERTIFICATE KEY' to the block"));
         }
         let quic = matches!(transport, Transport::Quic | Transport::Https3);
         if quic && listening.proxy.is_some() {
             let message = format!("PROXY headers are not read from packets of {transport}://");
-            let error = Diagnostic::error(message).at(key.place);
+            let error = Diagnostic::error(message).at(key.span);
             found.push(error.help("serve it in a block without 'proxyproto'"));
         }
         for address in &addresses {

@@ -1,10 +1,10 @@
-//! "Did you mean": the known word that a typing slip turned into the given one.
+//! "Did you mean": finds the known word closest to a misspelt one.
 
-/// Words longer than this are not compared; the effort grows with the product of the lengths.
+/// Longer words are not compared: the cost grows with the product of the lengths.
 const LONGEST: usize = 64;
 
-/// The candidate closest to `word`, if it is close: the same but for case, or one slip (a letter
-/// missing, added, changed, or two swapped) for each three letters.
+/// The candidate closest to `word`, ignoring case, if their distance is at most one edit
+/// (insertion, deletion, substitution or transposition) per three characters.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let letters: Vec<char> = word.to_lowercase().chars().collect();
     if letters.is_empty() || letters.len() > LONGEST {
@@ -24,7 +24,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     best.map(|(_, candidate)| candidate)
 }
 
-/// Slips between two words, where a swap of neighbours counts as one.
+/// Damerau-Levenshtein distance (optimal string alignment).
 fn distance(one: &[char], other: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut above: Vec<usize> = (0..=other.len()).collect();
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn close_words_are_found_and_far_ones_are_not() {
+    fn only_similar_words_are_suggested() {
         let known = [
             "log",
             "loop",

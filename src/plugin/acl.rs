@@ -23,7 +23,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Block, Build, BuildError, Context, Plugin, Setup, Step, ZoneList};
 use crate::{
-    corefile::{Arguments, Diagnostic, Directive, Problems, Word, nearest},
+    corefile::{Arguments, Diagnostic, Directive, ErrorList, Word, nearest},
     metrics::{Metrics, Tally},
     query::Query,
     reply::{ExtendedError, Reply, Why},
@@ -90,19 +90,19 @@ pub fn parse(
     block: &[String],
     _warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut rules = Vec::new();
     for directive in uses {
         let zones = directive.arguments().rest();
-        let zones = problems.catch(ZoneList::read_or_block(zones, block));
+        let zones = errors.catch(ZoneList::read_or_block(zones, block));
         let mut policies = Vec::new();
         for line in directive.properties() {
-            policies.extend(problems.catch(policy(line.name(), line.arguments())));
+            policies.extend(errors.catch(policy(line.name(), line.arguments())));
         }
         rules.extend(zones.map(|zones| Rule { zones, policies }));
     }
     let rules = rules.into();
-    problems.in_plugin(NAME).into_result(Config { rules })
+    errors.in_plugin(NAME).into_result(Config { rules })
 }
 
 fn policy(name: &Word, mut arguments: Arguments<'_>) -> Result<Policy, Diagnostic> {

@@ -91,7 +91,7 @@ pub fn parse(
                     let warning = last
                         .warning("autopath does nothing: 'kubernetes' does not watch pods")
                         .label("a client is known by its pod")
-                        .also(kubernetes.name.place, "no line 'pods verified' in here")
+                        .also(kubernetes.name.span, "no line 'pods verified' in here")
                         .help("add 'pods verified' to the kubernetes block, or take autopath away");
                     warnings.push(warning);
                 }

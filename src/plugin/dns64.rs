@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 
 use super::{Block, Build, BuildError, Context, Door, Plugin, Resolved, Setup, Step};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
     metrics::Tally,
     query::{Query, Question},
     reply::{Data, Owner, Reply, Section, Why},
@@ -57,22 +57,22 @@ pub fn parse(uses: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
         translate_all: false,
         allow_ipv4: false,
     };
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     for directive in uses {
         let mut arguments = directive.arguments();
         if let Some(word) = arguments.next() {
-            let prefix = problems.catch(prefix(word));
+            let prefix = errors.catch(prefix(word));
             config.prefix = prefix.unwrap_or(config.prefix);
         }
-        problems.catch(arguments.none_left());
+        errors.catch(arguments.none_left());
         for line in directive.properties() {
-            problems.catch(property(line, &mut config));
+            errors.catch(property(line, &mut config));
         }
     }
-    problems.in_plugin(NAME).into_result(config)
+    errors.in_plugin(NAME).into_result(config)
 }
 
-fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
+fn property(line: &Property, config: &mut Config) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     match line.name().as_str() {
         "prefix" => {

@@ -20,7 +20,7 @@ use super::{
     transfer::{Changes, Offer, Transferable},
 };
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
     query::{Query, Question},
     reply::Reply,
     wire::Name,
@@ -62,17 +62,17 @@ pub fn parse(
     let Some(directive) = Directive::only_last(uses, warnings) else {
         return Err(Vec::new());
     };
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     if !neighbours.iter().any(|one| one.name == "kubernetes") {
         let error = directive
             .name
             .error("no 'kubernetes' in this server block")
             .label("takes its Services from there")
             .help("add a 'kubernetes' block beside it");
-        problems.push(error);
+        errors.push(error);
     }
-    let Some(zones) = problems.catch(zones(directive, block)) else {
-        return Err(problems.in_plugin(NAME).into());
+    let Some(zones) = errors.catch(zones(directive, block)) else {
+        return Err(errors.in_plugin(NAME).into());
     };
     let mut config = Config {
         zones,
@@ -82,9 +82,9 @@ pub fn parse(
         fallthrough: ZoneList::none(),
     };
     for line in directive.properties() {
-        problems.catch(config.read(line));
+        errors.catch(config.read(line));
     }
-    problems.in_plugin(NAME).into_result(config)
+    errors.in_plugin(NAME).into_result(config)
 }
 
 fn zones(directive: &Directive, block: &[String]) -> Result<Zones, Diagnostic> {
@@ -98,7 +98,7 @@ fn zones(directive: &Directive, block: &[String]) -> Result<Zones, Diagnostic> {
 }
 
 impl Config {
-    fn read(&mut self, line: &Line) -> Result<(), Diagnostic> {
+    fn read(&mut self, line: &Property) -> Result<(), Diagnostic> {
         let mut arguments = line.arguments();
         match line.name().as_str() {
             "apex" => {

@@ -17,7 +17,7 @@ use std::{
 
 use super::{Build, BuildError, Context, Plugin, Setup, Step};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
     metrics::Tally,
     query::Query,
     reply::{Data, Owner, Reply, Section, Soa, Why},
@@ -46,17 +46,17 @@ pub struct Config {
 /// Reads the directives of a block, as one.
 pub fn parse(uses: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
     let mut config = Config { prefix: true };
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     for directive in uses {
-        problems.catch(directive.no_arguments());
+        errors.catch(directive.no_arguments());
         for line in directive.properties() {
-            config.prefix = problems.catch(prefix(line)).unwrap_or(config.prefix);
+            config.prefix = errors.catch(prefix(line)).unwrap_or(config.prefix);
         }
     }
-    problems.in_plugin(NAME).into_result(config)
+    errors.in_plugin(NAME).into_result(config)
 }
 
-fn prefix(line: &Line) -> Result<bool, Diagnostic> {
+fn prefix(line: &Property) -> Result<bool, Diagnostic> {
     if *line.name() != "localhost_prefix" {
         return Err(unknown_property(line.name(), &["localhost_prefix"]));
     }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use super::{Build, BuildError, Chain, Plugin, Setup, ZoneList};
 use crate::{
-    corefile::{Diagnostic, Directive, Problems},
+    corefile::{Diagnostic, Directive, ErrorList},
     query::Query,
     reply::Reply,
 };
@@ -100,16 +100,16 @@ const NAME: &str = "metadata";
 
 /// Reads the directive. `block` are the zones of the block's keys.
 pub fn parse(directive: &Directive, block: &[String]) -> Result<Published, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     for line in directive.properties() {
         let error = line
             .name()
             .error(format!("unknown property '{}'", line.name()));
-        problems.push(error.label("'metadata' has no properties"));
+        errors.push(error.label("'metadata' has no properties"));
     }
-    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, block));
+    let zones = errors.catch(ZoneList::read_or_block(&directive.arguments, block));
     let zones = zones.unwrap_or_default();
-    problems.in_plugin(NAME).into_result(Published { zones })
+    errors.in_plugin(NAME).into_result(Published { zones })
 }
 
 /// That what plugins know may be read, and for which names.

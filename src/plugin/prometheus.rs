@@ -13,7 +13,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     admin::{Endpoint, Page},
-    corefile::{Diagnostic, Directive, Listen, Problems, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Listen, unknown_property},
     plugin::{Block, Build, BuildError, Plugin, Setup, Written},
     query::Query,
     reply::Reply,
@@ -30,8 +30,8 @@ pub struct Config {
 
 /// Reads the one `prometheus` of a server block.
 pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
-    let listen = problems.catch(directive.listen()).flatten();
+    let mut errors = ErrorList::default();
+    let listen = errors.catch(directive.listen()).flatten();
     let mut tls = None;
     for line in directive.properties() {
         let outcome = match line.name().as_str() {
@@ -43,14 +43,14 @@ pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
             }
             _ => Err(unknown_property(line.name(), &["runtime_metrics", "tls"])),
         };
-        problems.catch(outcome);
+        errors.catch(outcome);
     }
     let usual = || Listen {
         host: "localhost".into(),
         port: 9153,
     };
     let listen = listen.unwrap_or_else(usual);
-    problems
+    errors
         .in_plugin("prometheus")
         .into_result(Config { listen, tls })
 }

@@ -22,7 +22,7 @@ use super::{
     metadata::Published,
 };
 use crate::{
-    corefile::{Diagnostic, Directive, Problems, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, unknown_property},
     query::Query,
 };
 
@@ -42,10 +42,10 @@ pub fn parse(
     _block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut expressions = Vec::new();
     let name = directive.arguments().exactly::<1>("the name of the view");
-    let name = problems.catch(name).map_or("", |[name]| name.as_str());
+    let name = errors.catch(name).map_or("", |[name]| name.as_str());
     for line in directive.properties() {
         let read = match line.name().as_str() {
             "expr" => line
@@ -54,9 +54,9 @@ pub fn parse(
                 .and_then(|words| Expression::read_condition(words, Scope::default(), warnings)),
             _ => Err(unknown_property(line.name(), &["expr"])),
         };
-        expressions.extend(problems.catch(read));
+        expressions.extend(errors.catch(read));
     }
-    problems.in_plugin(NAME).into_result(Config {
+    errors.in_plugin(NAME).into_result(Config {
         name: name.into(),
         expressions: expressions.into(),
     })

@@ -3,7 +3,7 @@
 
 use lodestone::{
     config::{Config, Source},
-    corefile::{Diagnostics, Memory, Severity, layout},
+    corefile::{Diagnostics, Memory, Severity, format},
     interfaces::Interfaces,
     plugin::{elsewhere, order::ORDER},
 };
@@ -22,29 +22,29 @@ pub fn examine(text: &str) {
     match Config::read(&source) {
         Ok(config) => {
             assert!(!config.warnings.has_errors());
-            told(&config.warnings);
+            check_spans(&config.warnings);
         }
         Err(wrong) => {
             assert!(wrong.has_errors(), "refused without an error");
-            told(&wrong);
+            check_spans(&wrong);
         }
     }
     let words = ORDER.iter().map(|word| word.name);
     let words: Vec<&str> = words.chain(elsewhere::words()).collect();
-    match layout("Corefile", text, &words) {
-        Ok(once) => assert_eq!(layout("Corefile", &once, &words).ok(), Some(once)),
-        Err(wrong) => told(&wrong),
+    match format("Corefile", text, &words) {
+        Ok(once) => assert_eq!(format("Corefile", &once, &words).ok(), Some(once)),
+        Err(wrong) => check_spans(&wrong),
     }
 }
 
 /// Every diagnostic points somewhere and can be drawn.
-fn told(found: &Diagnostics) {
+fn check_spans(found: &Diagnostics) {
     for one in &found.list {
         let of_the_whole = one.severity == Severity::Warning && one.code() == "no-block";
         let in_text = one
-            .place
-            .is_some_and(|place| found.sources.slice(place).is_some());
-        assert!(in_text || of_the_whole, "no place: {}", one.message);
+            .span
+            .is_some_and(|span| found.sources.slice(span).is_some());
+        assert!(in_text || of_the_whole, "no span: {}", one.message);
     }
     assert!(found.list.is_empty() || !found.to_string().is_empty());
 }

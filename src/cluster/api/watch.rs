@@ -155,7 +155,7 @@ impl Watch {
             Failure::Stalled(_) | Failure::Broken(_) if !listing && self.failures == 1 => {
                 debug!("{}: {failure}", self.kind.resource());
             }
-            _ => self.complain(&failure.to_string()),
+            _ => self.print_error(&failure.to_string()),
         }
         // The first time there is no reason to wait: versions expire in the ordinary course.
         if matches!(failure, Failure::Expired) && self.failures == 1 {
@@ -177,7 +177,7 @@ impl Watch {
             // The next attempt notices where nobody listens any more.
             let _ = self.send(event).await;
         }
-        self.complain("the cluster does not know the kind (404), so there are none");
+        self.print_error("the cluster does not know the kind (404), so there are none");
         sleep(self.pause.take()).await;
     }
 
@@ -205,7 +205,7 @@ impl Watch {
         self.pause.reset();
     }
 
-    fn complain(&mut self, complaint: &str) {
+    fn print_error(&mut self, complaint: &str) {
         let again = self
             .complained
             .as_ref()
@@ -233,7 +233,7 @@ impl Watch {
             self.logged.clear(&key);
         } else if let Some(line) = self
             .logged
-            .complain(Some(&key), &format_args!("left out: {flaws}"))
+            .print_error(Some(&key), &format_args!("left out: {flaws}"))
         {
             warn!("{line}");
         }
@@ -246,7 +246,7 @@ impl Watch {
     }
 
     pub(super) fn skipped(&mut self, key: Option<Key>, why: &str) -> Event {
-        if let Some(line) = self.logged.complain(key.as_ref(), &why) {
+        if let Some(line) = self.logged.print_error(key.as_ref(), &why) {
             warn!("{line}");
         }
         Event::Skip(self.kind, key)

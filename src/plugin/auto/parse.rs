@@ -6,7 +6,7 @@ use regex::Regex;
 
 use super::Config;
 use crate::{
-    corefile::{Arguments, Diagnostic, Directive, Line, Problems, unknown_property},
+    corefile::{Arguments, Diagnostic, Directive, ErrorList, Property, unknown_property},
     plain,
     plugin::{ZoneList, polled_file::interval},
 };
@@ -26,8 +26,8 @@ pub fn parse(
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
-    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, block));
+    let mut errors = ErrorList::default();
+    let zones = errors.catch(ZoneList::read_or_block(&directive.arguments, block));
     let mut config = Config {
         zones: zones.unwrap_or_default(),
         directory: PathBuf::new(),
@@ -36,18 +36,18 @@ pub fn parse(
         reload: Some(RELOAD),
     };
     for line in directive.properties() {
-        problems.catch(property(line, &mut config, warnings));
+        errors.catch(property(line, &mut config, warnings));
     }
-    if config.directory.as_os_str().is_empty() && problems.is_empty() {
+    if config.directory.as_os_str().is_empty() && errors.is_empty() {
         let error = directive.name.error("'directory' is missing");
         let help = "add a line 'directory DIR', where DIR holds zone files";
-        problems.push(error.label("there is nowhere to look for zones").help(help));
+        errors.push(error.label("there is nowhere to look for zones").help(help));
     }
-    problems.into_result(config)
+    errors.into_result(config)
 }
 
 fn property(
-    line: &Line,
+    line: &Property,
     config: &mut Config,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<(), Diagnostic> {

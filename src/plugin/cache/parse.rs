@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::config::{Bounds, Config, Prefetch, ServeStale, Verify};
 use crate::{
     corefile::{
-        Arguments, Diagnostic, Directive, Line, Problems, Word, parse_duration, unknown_property,
+        Arguments, Diagnostic, Directive, ErrorList, Property, Word, parse_duration,
+        unknown_property,
     },
     plugin::ZoneList,
 };
@@ -35,7 +36,7 @@ pub fn parse(
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
+    let mut problems = ErrorList::default();
     let config = problems.catch(head(directive, block, warnings));
     let mut config = config.unwrap_or_else(|| Config::new(ZoneList::all()));
     let mut policy = None;
@@ -90,7 +91,7 @@ fn head(
 }
 
 fn property<'a>(
-    line: &'a Line,
+    line: &'a Property,
     config: &mut Config,
     policy: &mut Option<&'a Word>,
 ) -> Result<(), Diagnostic> {

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use super::{Config, NAME, QUEUE, Socket, WRITE_BUFFER};
-use crate::corefile::{Diagnostic, Directive, Line, Problems, Word, host_of, unknown_property};
+use crate::corefile::{
+    Diagnostic, Directive, ErrorList, Property, Word, host_of, unknown_property,
+};
 
 const PROPERTIES: [&str; 5] = ["extra", "identity", "skipverify", "tls", "version"];
 
@@ -13,14 +15,14 @@ pub fn parse(
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
     let mut config = head(directive).map_err(|problem| vec![problem.in_plugin(NAME)])?;
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     for line in directive.properties() {
-        problems.catch(property(line, &mut config));
+        errors.catch(property(line, &mut config));
     }
-    if problems.is_empty() {
-        problems.catch(whole(directive, &config, warnings));
+    if errors.is_empty() {
+        errors.catch(whole(directive, &config, warnings));
     }
-    problems.in_plugin(NAME).into_result(config)
+    errors.in_plugin(NAME).into_result(config)
 }
 
 impl Config {
@@ -99,7 +101,7 @@ fn socket(word: &Word) -> Result<Socket, Diagnostic> {
     Ok(Socket::Unix(PathBuf::from(path)))
 }
 
-fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
+fn property(line: &Property, config: &mut Config) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     match line.name().as_str() {
         "skipverify" => config.skip_verify = true,

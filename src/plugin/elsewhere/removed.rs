@@ -1,6 +1,6 @@
 //! Words that old versions of CoreDNS had, with the lines that say the same today.
 
-use crate::corefile::{Diagnostic, Directive, Line, Word};
+use crate::corefile::{Diagnostic, Directive, Property, Word};
 
 /// In alphabetical order.
 pub(super) const WORDS: &[&str] = &["federation", "proxy", "reverse", "shutdown", "startup"];
@@ -80,7 +80,7 @@ fn template(reverse: &Directive) -> String {
 }
 
 /// Completes the error for an option of `kubernetes` that CoreDNS had once.
-pub fn kubernetes_option(line: &Line, zones: &[Word], error: Diagnostic) -> Diagnostic {
+pub fn kubernetes_option(line: &Property, zones: &[Word], error: Diagnostic) -> Diagnostic {
     let arguments = &line.words[1..];
     let (label, help) = match line.name().as_str() {
         "upstream" => (

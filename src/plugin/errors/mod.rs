@@ -24,7 +24,7 @@ use tracing::Level;
 
 use self::ledger::{Ledger, Verdict};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
     logging::{self, Sink},
     plugin::{Build, BuildError, Context, Plugin, Setup},
     query::Query,
@@ -56,7 +56,7 @@ pub struct Consolidate {
 /// Reads the one `errors` of a server block.
 pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
     let mut config = Config::default();
-    let mut problems = Problems::default();
+    let mut problems = ErrorList::default();
     let mut arguments = directive.arguments();
     if let Some(word) = arguments.next() {
         let read = word.one_of(&[("stdout", ())]);
@@ -78,7 +78,7 @@ pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
     problems.in_plugin("errors").into_result(config)
 }
 
-fn consolidate(line: &Line) -> Result<Consolidate, Diagnostic> {
+fn consolidate(line: &Property) -> Result<Consolidate, Diagnostic> {
     let levels = [
         ("warning", Level::WARN),
         ("error", Level::ERROR),

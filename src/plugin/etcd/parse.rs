@@ -2,7 +2,7 @@
 
 use super::{Config, Endpoint, NAME};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, Word, host_of, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, Word, host_of, unknown_property},
     plugin::{ZoneList, forward::tls_files},
     upstream::TlsFiles,
 };
@@ -28,8 +28,8 @@ pub fn parse(
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
-    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, block));
+    let mut errors = ErrorList::default();
+    let zones = errors.catch(ZoneList::read_or_block(&directive.arguments, block));
     let mut config = Config {
         zones: zones.unwrap_or_default(),
         path: "/skydns".to_owned(),
@@ -46,7 +46,7 @@ pub fn parse(
     };
     let mut doubts = Vec::new();
     for line in directive.properties() {
-        problems.catch(property(line, &mut config, &mut doubts));
+        errors.catch(property(line, &mut config, &mut doubts));
     }
     if let Some(line) = directive.property("tls")
         && !config.endpoints.iter().any(|endpoint| endpoint.secure)
@@ -54,13 +54,13 @@ pub fn parse(
         let why = "no endpoint begins with https://";
         doubts.push(line.name().does_nothing(why));
     }
-    let config = problems.in_plugin(NAME).into_result(config)?;
+    let config = errors.in_plugin(NAME).into_result(config)?;
     warnings.extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
     Ok(config)
 }
 
 fn property(
-    line: &Line,
+    line: &Property,
     config: &mut Config,
     doubts: &mut Vec<Diagnostic>,
 ) -> Result<(), Diagnostic> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Config, ZoneFile};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
     plugin::{ZoneList, polled_file::interval, zone_list::Told},
 };
 
@@ -20,24 +20,24 @@ pub fn parse(
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut files = Vec::new();
     let mut told = Told::default();
     for directive in uses {
-        let file = file(directive, block, &mut problems, warnings);
-        let Some(file) = problems.catch(file) else {
+        let file = file(directive, block, &mut errors, warnings);
+        let Some(file) = errors.catch(file) else {
             continue;
         };
         warnings.extend(told.add(&file.zones, &directive.name, "has two files"));
         files.push(file);
     }
-    problems.into_result(Config { files })
+    errors.into_result(Config { files })
 }
 
 fn file(
     directive: &Directive,
     block: &[String],
-    problems: &mut Problems,
+    errors: &mut ErrorList,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<ZoneFile, Diagnostic> {
     let mut arguments = directive.arguments();
@@ -52,13 +52,13 @@ fn file(
         fallthrough: ZoneList::none(),
     };
     for line in directive.properties() {
-        problems.catch(property(line, &mut file, warnings));
+        errors.catch(property(line, &mut file, warnings));
     }
     Ok(file)
 }
 
 fn property(
-    line: &Line,
+    line: &Property,
     file: &mut ZoneFile,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<(), Diagnostic> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Config, NAME, To};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, Word, host_of, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, Word, host_of, unknown_property},
     interfaces::HostAddress,
     plugin::{
         ZoneList,
@@ -24,7 +24,7 @@ pub fn parse(
     directive: &Directive,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut doubts: Vec<Diagnostic> = Vec::new();
     let mut config = Config {
         from: Name::ROOT,
@@ -35,14 +35,14 @@ pub fn parse(
         policy: Policy::Random,
         fallthrough: ZoneList::none(),
     };
-    problems.catch(head(directive, &mut config, &mut doubts));
+    errors.catch(head(directive, &mut config, &mut doubts));
     for line in directive.properties() {
-        problems.catch(property(line, &mut config));
+        errors.catch(property(line, &mut config));
     }
     if config.tls_name.is_some() && config.tls.is_none() {
         config.tls = Some(TlsFiles::default());
     }
-    let config = problems.in_plugin(NAME).into_result(config)?;
+    let config = errors.in_plugin(NAME).into_result(config)?;
     warnings.extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
     Ok(config)
 }
@@ -108,7 +108,7 @@ fn target(word: &Word, doubts: &mut Vec<Diagnostic>) -> Result<To, Diagnostic> {
         .expected("an address and a port, or a file in the form of resolv.conf"))
 }
 
-fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
+fn property(line: &Property, config: &mut Config) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     let left = &mut arguments;
     match line.name().as_str() {

@@ -7,7 +7,7 @@ use super::{
     table::{Rules, Table, address},
 };
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
     plugin::{ZoneList, polled_file::interval},
     wire::Name,
 };
@@ -34,10 +34,10 @@ pub fn parse(
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut arguments = directive.arguments();
     let file = arguments.next().map_or(FILE, Word::as_str);
-    let zones = problems.catch(ZoneList::read_or_block(arguments.rest(), block));
+    let zones = errors.catch(ZoneList::read_or_block(arguments.rest(), block));
     let mut reader = Reader {
         config: Config {
             file: PathBuf::from(file),
@@ -58,15 +58,15 @@ pub fn parse(
         warnings,
     };
     for line in directive.properties() {
-        problems.catch(reader.property(line));
+        errors.catch(reader.property(line));
     }
     if let (Some(word), None) = (reader.unsupported, reader.fallthrough) {
-        problems.push(
+        errors.push(
             word.error("fallthrough_unsupported requires fallthrough")
                 .help("add a line 'fallthrough'"),
         );
     }
-    problems.into_result(reader.config)
+    errors.into_result(reader.config)
 }
 
 struct Reader<'a> {
@@ -78,7 +78,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn property(&mut self, line: &'a Line) -> Result<(), Diagnostic> {
+    fn property(&mut self, line: &'a Property) -> Result<(), Diagnostic> {
         let mut arguments = line.arguments();
         match line.name().as_str() {
             "ttl" => {
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
 
     /// A line of the table. CoreDNS takes any unknown word for one and then finds no address in it,
     /// so that a misspelt option vanishes; here it must begin with an address.
-    fn inline(&mut self, line: &'a Line) -> Result<(), Diagnostic> {
+    fn inline(&mut self, line: &'a Property) -> Result<(), Diagnostic> {
         let first = line.name();
         let Some(address) = address(first) else {
             let error = unknown_property(first, &PROPERTIES);
@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
             return Err(first
                 .error(format!("unknown property '{first}'"))
                 .label("a line of the hosts table stands here")
-                .also(fallthrough.place, "below this line there are options only")
+                .also(fallthrough.span, "below this line there are options only")
                 .help("put the lines of the table above 'fallthrough'"));
         }
         for word in line.arguments().at_least_one("the names of this address")? {

@@ -6,7 +6,7 @@ use super::Config;
 use crate::{
     cluster::{Origin, Settings, Tls},
     corefile::{
-        self, Arguments, Diagnostic, Directive, Line, Problems, Word, Zone, unknown_property,
+        self, Arguments, Diagnostic, Directive, ErrorList, Property, Word, Zone, unknown_property,
     },
     plugin::elsewhere,
     wire::Name,
@@ -47,24 +47,24 @@ pub fn parse(
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let listed = zones(directive, block);
     let mut options = Options::default();
     for line in directive.properties() {
         let read = options.read(line, warnings);
-        problems.catch(
+        errors.catch(
             read.map_err(|error| elsewhere::kubernetes_option(line, &directive.arguments, error)),
         );
     }
-    let origin = problems.catch(options.origin(warnings));
+    let origin = errors.catch(options.origin(warnings));
     let zones = listed.and_then(|listed| {
         let imports = options.imports(&listed, block)?;
         Ok(Zones::with_imports(&listed, &imports))
     });
-    let (Some(zones), Some(origin)) = (problems.catch(zones).flatten(), origin) else {
-        return Err(problems.into());
+    let (Some(zones), Some(origin)) = (errors.catch(zones).flatten(), origin) else {
+        return Err(errors.into());
     };
-    problems.into_result(Config {
+    errors.into_result(Config {
         source: Settings {
             origin,
             ..options.source
@@ -120,7 +120,7 @@ impl Default for Options {
 }
 
 impl Options {
-    fn read(&mut self, line: &Line, warnings: &mut Vec<Diagnostic>) -> Result<(), Diagnostic> {
+    fn read(&mut self, line: &Property, warnings: &mut Vec<Diagnostic>) -> Result<(), Diagnostic> {
         let name = line.name();
         let mut arguments = line.arguments();
         match name.as_str() {
@@ -247,7 +247,7 @@ impl Options {
             let words = arguments.at_least_one("a label selector")?;
             let text: Vec<_> = words.iter().map(Word::as_str).collect();
             let selector = text.join(" ").parse().map_err(|error| {
-                let place = words[0].place.to(words[words.len() - 1].place);
+                let place = words[0].span.to(words[words.len() - 1].span);
                 let diagnostic = Diagnostic::error(format!("{error}")).at(place);
                 diagnostic.expected("a label selector such as app=web,tier in (a, b)")
             })?;
@@ -297,7 +297,7 @@ impl Options {
             let unused = [self.endpoint.as_ref(), self.tls.as_ref().map(|(at, _)| at)];
             warnings.extend(unused.into_iter().flatten().map(|word| {
                 let warning = word.warning("'kubeconfig' says where the API server is");
-                warning.label("not used").also(at.place, "used instead")
+                warning.label("not used").also(at.span, "used instead")
             }));
             return Ok(origin);
         }
@@ -351,7 +351,7 @@ fn exclusive(one: Option<&Word>, other: Option<&Word>) -> Result<(), Diagnostic>
         return Ok(());
     };
     let message = format!("'{one}' and '{other}' cannot both be set");
-    Err(other.error(message).also(one.place, "set here"))
+    Err(other.error(message).also(one.span, "set here"))
 }
 
 /// A rate for one second as one for a thousand.

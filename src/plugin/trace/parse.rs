@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Config, Form, NAME};
-use crate::corefile::{Diagnostic, Directive, Line, Problems, unknown_property};
+use crate::corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property};
 
 const PROPERTIES: [&str; 7] = [
     "client_server",
@@ -36,15 +36,15 @@ pub fn parse(
         batch: 100,
         interval: Duration::from_secs(1),
     };
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut doubts: Vec<Diagnostic> = Vec::new();
     for directive in uses {
-        problems.catch(head(directive, &mut config));
+        errors.catch(head(directive, &mut config));
         for line in directive.properties() {
-            problems.catch(property(line, &mut config, &mut doubts));
+            errors.catch(property(line, &mut config, &mut doubts));
         }
     }
-    let config = problems.in_plugin(NAME).into_result(config)?;
+    let config = errors.in_plugin(NAME).into_result(config)?;
     warnings.extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
     Ok(config)
 }
@@ -96,7 +96,7 @@ fn address(endpoint: &str, form: Form) -> String {
 }
 
 fn property(
-    line: &Line,
+    line: &Property,
     config: &mut Config,
     doubts: &mut Vec<Diagnostic>,
 ) -> Result<(), Diagnostic> {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{Config, Rule, Whom};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
     plugin::ZoneList,
 };
 
@@ -17,7 +17,7 @@ pub fn parse(
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
+    let mut problems = ErrorList::default();
     let mut rules = Vec::new();
     for directive in uses {
         let zones = ZoneList::read_or_block(&directive.arguments, block);
@@ -47,7 +47,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn read(&mut self, line: &Line) -> Result<(), Diagnostic> {
+    fn read(&mut self, line: &Property) -> Result<(), Diagnostic> {
         let mut arguments = line.arguments();
         match line.name().as_str() {
             "to" => {
@@ -63,7 +63,7 @@ impl Lines {
                 arguments.none_left()?;
                 if let Some((first, _)) = &self.source {
                     let error = line.name().error("'source' may be said once");
-                    return Err(error.also(first.place, "said here"));
+                    return Err(error.also(first.span, "said here"));
                 }
                 self.source = Some((line.name().clone(), address.to_canonical()));
                 Ok(())
@@ -108,7 +108,7 @@ impl Lines {
         for (to, _) in self.misfits(*source) {
             let warning = to.warning(format!("'{to}' is not notified"));
             let label = "of another family of addresses than 'source'";
-            warnings.push(warning.label(label).also(word.place, "this one"));
+            warnings.push(warning.label(label).also(word.span, "this one"));
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::{Config, NAME, Required, keys};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
     plugin::ZoneList,
     wire::{Name, Opcode, Type},
 };
@@ -29,8 +29,8 @@ pub fn parse(
     block: &[String],
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
-    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, block));
+    let mut errors = ErrorList::default();
+    let zones = errors.catch(ZoneList::read_or_block(&directive.arguments, block));
     let mut reader = Reader {
         config: Config {
             zones: zones.unwrap_or_default(),
@@ -43,16 +43,16 @@ pub fn parse(
         warnings,
     };
     for line in directive.properties() {
-        problems.catch(reader.read(line));
+        errors.catch(reader.read(line));
     }
     let Reader { config, .. } = reader;
-    if problems.is_empty() && config.keys.is_empty() && config.files.is_empty() {
+    if errors.is_empty() && config.keys.is_empty() && config.files.is_empty() {
         let warning = directive
             .name
             .warning("no key is known: no signature is right");
         warnings.push(warning.help("'secret NAME KEY' or 'secrets FILE' tell of keys"));
     }
-    problems.in_plugin(NAME).into_result(config)
+    errors.in_plugin(NAME).into_result(config)
 }
 
 struct Reader<'a> {
@@ -63,7 +63,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn read(&mut self, line: &Line) -> Result<(), Diagnostic> {
+    fn read(&mut self, line: &Property) -> Result<(), Diagnostic> {
         let mut arguments = line.arguments();
         match line.name().as_str() {
             "secret" => {
@@ -111,7 +111,7 @@ impl Reader<'_> {
         let key = key.to_lower();
         if let Some(first) = self.said.insert(key, name.clone()) {
             let error = name.error(format!("the key '{name}' is defined twice"));
-            return Err(error.also(first.place, "here for the first time"));
+            return Err(error.also(first.span, "here for the first time"));
         }
         self.config.keys.insert(key, secret);
         Ok(())
