@@ -6,7 +6,8 @@
 //! reload     detects changes of the Corefile
 //! pipeline   a built configuration: listeners, their zones, and the plugin chains of these
 //! server     transports and the one door: udp, tcp, tls, http, quic; routing; limits
-//! admin      health, ready, metrics and profiles over HTTP
+//! admin      HTTP pages: health, ready, metrics, profiles
+//! http_page  what kinds of them a configuration requires, and at which addresses
 //! plugin     one file a Corefile word; order.rs is the list, chain.rs walks it
 //! upstream   asking other servers: exchange, pool, policy, health
 //! zone       the DNS view of the cluster: names in, records out; pure
@@ -62,6 +63,7 @@ pub mod config;
 pub mod corefile;
 pub mod datagrams;
 pub mod edns;
+pub mod http_page;
 pub mod interfaces;
 pub mod life;
 pub mod logging;

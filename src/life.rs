@@ -166,7 +166,7 @@ impl Running {
     /// Not ready from now on, but answering: balancers and resolvers need a while to notice. Ends
     /// after the time that the configuration gives, or when `cut` completes.
     pub async fn lame_duck(&self, cut: impl Future<Output = ()>) {
-        self.readiness.leave();
+        self.readiness.shut_down();
         let lame_duck = self.site.lame_duck;
         if !lame_duck.is_zero() {
             tracing::info!(target: "plugin/health", "Going into lameduck mode for {lame_duck:?}");
@@ -179,7 +179,7 @@ impl Running {
 
     /// Takes nothing new in and finishes what is under way.
     pub async fn drain(&mut self) {
-        self.readiness.leave();
+        self.readiness.shut_down();
         if !self.servers.drain(PATIENCE).await {
             tracing::warn!("questions were still under way after {PATIENCE:?}");
         }

@@ -17,9 +17,10 @@ use futures_util::future;
 use tokio::runtime::Handle;
 
 use crate::{
-    admin::{Endpoint, ready::Monitor},
+    admin::ready::Monitor,
     config::{Config, ServerBlock, settings::Reload},
     corefile::{Key, Transport, Zone},
+    http_page::HttpPage,
     interfaces::HostAddress,
     metrics::Metrics,
     plain,
@@ -44,7 +45,7 @@ pub struct Pipeline {
     /// Plugins that `/ready` checks: those of blocks with `ready`.
     pub watched: Vec<(Arc<dyn Plugin>, Monitor)>,
     /// HTTP pages to serve.
-    pub pages: Vec<Endpoint>,
+    pub pages: Vec<HttpPage>,
     /// How long queries are still answered after a stop signal: the maximum over all blocks.
     pub lame_duck: Duration,
     /// Whether DEBUG lines are logged.

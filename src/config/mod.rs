@@ -13,8 +13,8 @@ pub use listening::Listening;
 pub use settings::Settings;
 
 use crate::{
-    admin::{Endpoint, Page},
     corefile::{self, Diagnostic, Diagnostics, Directive, Key, Loader, Severity, Zone},
+    http_page::{HttpPage, Page},
     interfaces::Interfaces,
     plugin::{
         Setup, elsewhere,
@@ -55,7 +55,7 @@ pub struct ServerBlock {
 
 impl ServerBlock {
     /// The pages that it wants served over HTTP.
-    pub fn pages(&self) -> Vec<Endpoint> {
+    pub fn pages(&self) -> Vec<HttpPage> {
         let health = self.settings.health.as_ref();
         let health = health.map(|health| (&health.listen, Page::Health));
         let ready = self.settings.ready.as_ref();
@@ -63,7 +63,7 @@ impl ServerBlock {
         let profile = self.settings.pprof.as_ref();
         let profile = profile.map(|listen| (listen, Page::Profile));
         let own = [health, ready, profile].into_iter().flatten();
-        let own = own.map(|(listen, page)| Endpoint {
+        let own = own.map(|(listen, page)| HttpPage {
             listen: listen.clone(),
             page,
             tls: None,

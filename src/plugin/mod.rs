@@ -66,7 +66,7 @@ pub use waiting::Waiting;
 pub use zone_list::ZoneList;
 
 use crate::{
-    admin::Endpoint,
+    http_page::HttpPage,
     metrics::{Metrics, ZoneCounters},
     query::{Query, Question},
     reply::{Reply, Why},
@@ -370,7 +370,7 @@ pub trait Setup: fmt::Debug + Send + Sync {
     }
 
     /// A page that is to be served over HTTP for it.
-    fn page(&self) -> Option<Endpoint> {
+    fn page(&self) -> Option<HttpPage> {
         None
     }
 }

@@ -12,8 +12,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use crate::{
-    admin::{Endpoint, Page},
     corefile::{Diagnostic, Directive, ErrorList, Listen, unknown_property},
+    http_page::{HttpPage, Page},
     plugin::{Block, Build, BuildError, Plugin, Setup, Written},
     query::Query,
     reply::Reply,
@@ -60,8 +60,8 @@ impl Setup for Config {
         Ok(Arc::new(Prometheus))
     }
 
-    fn page(&self) -> Option<Endpoint> {
-        Some(Endpoint {
+    fn page(&self) -> Option<HttpPage> {
+        Some(HttpPage {
             listen: self.listen.clone(),
             page: Page::Metrics,
             tls: self.tls.clone(),

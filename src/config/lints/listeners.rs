@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{ServerBlock, is_under};
 use crate::{
-    admin::Endpoint,
     corefile::{Diagnostic, Directive, Key, Listen, Transport, Word, Zone},
+    http_page::HttpPage,
     interfaces::HostAddress,
     server::tls::Difference,
 };
@@ -104,7 +104,7 @@ fn pages_on_dns_ports(
     lints: &mut Vec<Diagnostic>,
 ) {
     for block in blocks {
-        for Endpoint { listen, page, .. } in block.pages() {
+        for HttpPage { listen, page, .. } in block.pages() {
             let word = page.plugin();
             let on_it = |one: &&Listener<'_>| {
                 one.has_tcp() && one.port == listen.port && listen.port != 0 && shares(one, &listen)
