@@ -152,7 +152,8 @@ fn verifier(
     };
     let trusted = Trusted::all(certificates(&path)?).map_err(|error| refused(error.to_string()))?;
     let provider = Arc::new(ring::default_provider());
-    let verifier = trusted.of_clients(provider, server.client_auth_type == ClientAuth::IfGiven);
+    let verifier =
+        trusted.client_verifier(provider, server.client_auth_type == ClientAuth::IfGiven);
     verifier
         .map(Some)
         .map_err(|error| refused(error.to_string()))

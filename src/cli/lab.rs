@@ -79,7 +79,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             corefile: Corefile::File(lab.corefile),
             default_port: lab.address.port(),
             quiet: true,
-            log_form: crate::logging::Form::Text,
+            log_format: crate::logging::Format::Text,
             pid_file: None,
             on_start: Some(Box::new(move || started.print())),
         })

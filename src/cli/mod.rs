@@ -19,7 +19,7 @@ use clap::{
 };
 
 use crate::{
-    logging::Form,
+    logging::Format,
     plugin::order::{Kind, ORDER},
 };
 
@@ -104,7 +104,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     // Checked first, as in CoreDNS, so that no line is logged in the wrong format.
-    let log_form = match arguments.serve.log_form() {
+    let log_format = match arguments.serve.log_format() {
         Ok(form) => form,
         Err(error) => {
             output::print_error(error);
@@ -118,7 +118,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Diff(diff)) => diff::run(&diff),
         None if arguments.serve.version => printed(&format!("{}\n", version())),
         None if arguments.serve.plugins => printed(&plugins()),
-        None => serve::run(arguments.serve.into_options(log_form)),
+        None => serve::run(arguments.serve.into_options(log_format)),
     }
 }
 
@@ -153,21 +153,21 @@ fn with_tip(mut error: clap::Error) -> clap::Error {
 }
 
 impl Serve {
-    fn log_form(&self) -> Result<Form, String> {
+    fn log_format(&self) -> Result<Format, String> {
         let Some(word) = &self.log_format else {
-            return Ok(Form::default());
+            return Ok(Format::default());
         };
-        Form::parse(word).ok_or_else(|| {
+        Format::parse(word).ok_or_else(|| {
             format!("error: invalid value '{word}' for -log-format: write text or json")
         })
     }
 
-    fn into_options(self, log_form: Form) -> serve::Options {
+    fn into_options(self, log_format: Format) -> serve::Options {
         serve::Options {
             corefile: serve::Corefile::from_flag(self.conf),
             default_port: self.port,
             quiet: self.quiet,
-            log_form,
+            log_format,
             pid_file: self.pidfile,
             on_start: None,
         }
@@ -262,17 +262,17 @@ mod tests {
             "-log-format x -log-format=json",
         ] {
             let serve = parsed(&format!("lodestone {line}")).unwrap().serve;
-            assert_eq!(serve.log_form(), Ok(Form::Json), "{line}");
+            assert_eq!(serve.log_format(), Ok(Format::Json), "{line}");
         }
         assert_eq!(
-            parsed("lodestone").unwrap().serve.log_form(),
-            Ok(Form::Text)
+            parsed("lodestone").unwrap().serve.log_format(),
+            Ok(Format::Text)
         );
         for word in ["JSON", "Text", "", "logfmt"] {
             let serve = parsed(&format!("lodestone -log-format={word}"))
                 .unwrap()
                 .serve;
-            assert!(serve.log_form().is_err(), "{word}");
+            assert!(serve.log_format().is_err(), "{word}");
         }
     }
 

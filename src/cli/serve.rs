@@ -17,7 +17,7 @@ use crate::{
     corefile::{Diagnostics, Disk, MAX_FILE},
     interfaces::Interfaces,
     life::{Next, Running, StartError},
-    logging::{self, Form},
+    logging::{self, Format},
     metrics::Metrics,
     plain,
     reload::Changes,
@@ -33,7 +33,7 @@ pub struct Options {
     /// Whether to print nothing at start.
     pub quiet: bool,
     /// Log format.
-    pub log_form: Form,
+    pub log_format: Format,
     /// File for the process id.
     pub pid_file: Option<PathBuf>,
     /// Called when the server answers queries.
@@ -195,7 +195,7 @@ fn capped(from: impl Read) -> io::Result<Vec<u8>> {
 
 /// Serves until a stop signal. Exit code 0 after an orderly shutdown, 1 if the start failed.
 pub fn run(options: Options) -> ExitCode {
-    logging::install(options.log_form);
+    logging::install(options.log_format);
     descriptors::raise();
     // The crypto provider of all TLS connections. A repeated install has no effect.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -221,12 +221,12 @@ fn failed(message: &str) -> ExitCode {
 /// Prints the listeners and the version, in CoreDNS's format or as two JSON records.
 fn show_start(running: &Running) {
     let banner = running.banner();
-    match logging::form() {
-        Form::Text => {
+    match logging::format() {
+        Format::Text => {
             // A failed write to standard output does not stop the server.
             let _ = cli::output::print(&format!("{banner}{}\n", cli::version()));
         }
-        Form::Json => {
+        Format::Json => {
             tracing::info!("{}", banner.trim_end());
             tracing::info!("{}", cli::version());
         }
@@ -235,10 +235,10 @@ fn show_start(running: &Running) {
 
 /// Prints the warnings about a Corefile at start.
 fn show_warnings(warnings: &Diagnostics) {
-    match logging::form() {
-        Form::Text if warnings.list.is_empty() => {}
-        Form::Text => cli::output::print_error(warnings),
-        Form::Json => log_warnings(warnings),
+    match logging::format() {
+        Format::Text if warnings.list.is_empty() => {}
+        Format::Text => cli::output::print_error(warnings),
+        Format::Json => log_warnings(warnings),
     }
 }
 
@@ -247,11 +247,11 @@ fn show_warnings(warnings: &Diagnostics) {
 fn log_warnings(warnings: &Diagnostics) {
     for warning in &warnings.list {
         let drawn = warning.render(&warnings.sources, false);
-        match logging::form() {
-            Form::Text => drawn
+        match logging::format() {
+            Format::Text => drawn
                 .lines()
                 .for_each(|line| tracing::warn!(target: "plugin/reload", "{line}")),
-            Form::Json => {
+            Format::Json => {
                 let text = drawn.strip_prefix("warning: ").unwrap_or(&drawn);
                 tracing::warn!("{text}");
             }

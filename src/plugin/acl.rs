@@ -24,7 +24,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::{Block, Build, BuildError, Context, Plugin, Setup, Step, ZoneList};
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, ErrorList, Word, nearest},
-    metrics::{Metrics, Tally},
+    metrics::{Metrics, ShardedCounter},
     query::Query,
     reply::{ExtendedError, Reply, Why},
     wire::{Rcode, Type},
@@ -304,9 +304,9 @@ type Slot = OnceLock<Box<Set>>;
 struct Set {
     server: Arc<str>,
     view: Arc<str>,
-    allowed: Arc<Tally>,
+    allowed: Arc<ShardedCounter>,
     /// For each rule and each of its zones: refused, held back, dropped.
-    refused: Vec<Vec<[Arc<Tally>; 3]>>,
+    refused: Vec<Vec<[Arc<ShardedCounter>; 3]>>,
     next: Slot,
 }
 
@@ -336,7 +336,7 @@ impl Counters {
     }
 
     fn make(&self, block: &Block, rules: &[Rule]) -> Set {
-        let made = &self.metrics.made;
+        let made = &self.metrics.plugins;
         let (server, view) = (&*block.server, &*block.view);
         let zone = |zone: &crate::wire::Name| {
             let zone = zone.to_string();

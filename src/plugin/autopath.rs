@@ -28,7 +28,7 @@ use tokio::runtime::Handle;
 use super::{Block, Build, BuildError, Context, Door, Plugin, Resolved, Setup, Step, ZoneList};
 use crate::{
     corefile::{Diagnostic, Directive},
-    metrics::Tally,
+    metrics::ShardedCounter,
     query::{Query, Question},
     reply::{Data, Owner, Reply, Section},
     upstream,
@@ -155,7 +155,7 @@ pub struct Autopath {
     /// Where a walk goes on that has to wait.
     runtime: Handle,
     /// Walks that found a name.
-    found: Arc<Tally>,
+    found: Arc<ShardedCounter>,
 }
 
 /// The search lists of clients.
@@ -175,7 +175,12 @@ pub enum Search {
 
 impl Autopath {
     /// Walks the lists of `search` for names in `zones`, and counts in `found`.
-    pub fn new(zones: ZoneList, search: Search, runtime: Handle, found: Arc<Tally>) -> Self {
+    pub fn new(
+        zones: ZoneList,
+        search: Search,
+        runtime: Handle,
+        found: Arc<ShardedCounter>,
+    ) -> Self {
         Self {
             zones,
             search,
@@ -262,7 +267,7 @@ struct Walk {
     door: Arc<dyn Door>,
     block: Arc<Block>,
     query: Query,
-    found: Arc<Tally>,
+    found: Arc<ShardedCounter>,
 }
 
 impl Walk {

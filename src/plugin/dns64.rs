@@ -25,7 +25,7 @@ use tokio::runtime::Handle;
 use super::{Block, Build, BuildError, Context, Door, Plugin, Resolved, Setup, Step};
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
-    metrics::Tally,
+    metrics::ShardedCounter,
     query::{Query, Question},
     reply::{Data, Owner, Reply, Section, Why},
     wire::{Class, Rcode, Type},
@@ -106,7 +106,7 @@ fn prefix(word: &Word) -> Result<Ipv6Net, Diagnostic> {
 
 impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        let translated = &build.metrics.made.dns64_requests_translated_total;
+        let translated = &build.metrics.plugins.dns64_requests_translated_total;
         Ok(Arc::new(Dns64 {
             config: *self,
             runtime: build.runtime.clone(),
@@ -121,7 +121,7 @@ pub struct Dns64 {
     /// Where a question goes on that has to wait.
     runtime: Handle,
     /// Questions that were answered with addresses made up.
-    translated: Arc<Tally>,
+    translated: Arc<ShardedCounter>,
 }
 
 impl Plugin for Dns64 {
@@ -167,7 +167,7 @@ struct Lookup {
     door: Arc<dyn Door>,
     block: Arc<Block>,
     query: Query,
-    translated: Arc<Tally>,
+    translated: Arc<ShardedCounter>,
 }
 
 impl Lookup {

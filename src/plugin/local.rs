@@ -18,7 +18,7 @@ use std::{
 use super::{Build, BuildError, Context, Plugin, Setup, Step};
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
-    metrics::Tally,
+    metrics::ShardedCounter,
     query::Query,
     reply::{Data, Owner, Reply, Section, Soa, Why},
     wire::{Class, Name, NameRef, Rcode, Type},
@@ -66,7 +66,7 @@ fn prefix(line: &Property) -> Result<bool, Diagnostic> {
 
 impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        let asked = &build.metrics.made.local_localhost_requests_total;
+        let asked = &build.metrics.plugins.local_localhost_requests_total;
         Ok(Arc::new(Local::new(*self, asked.with(&[]))))
     }
 }
@@ -78,11 +78,11 @@ pub struct Local {
     loopback: Name,
     mailbox: Name,
     /// Questions for names under `localhost` and such that begin with it.
-    asked: Arc<Tally>,
+    asked: Arc<ShardedCounter>,
 }
 
 impl Local {
-    fn new(config: Config, asked: Arc<Tally>) -> Self {
+    fn new(config: Config, asked: Arc<ShardedCounter>) -> Self {
         let name = |text: &str| Name::parse(text).expect("a name");
         Self {
             config,

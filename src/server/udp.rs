@@ -35,7 +35,7 @@ use super::{
     proxy::{Trust, sessions::Relay},
 };
 use crate::{
-    datagrams::{Datagrams, ask_for_destinations},
+    datagrams::{Datagrams, enable_destination_addresses},
     plain,
     query::Transport,
 };
@@ -97,7 +97,7 @@ fn bind_one(address: SocketAddr) -> io::Result<UdpSocket> {
     socket.bind(&address.into())?;
     let socket = UdpSocket::from(socket);
     if address.ip().is_unspecified() {
-        ask_for_destinations(&socket, address)?;
+        enable_destination_addresses(&socket, address)?;
     }
     Ok(socket)
 }
@@ -251,7 +251,7 @@ impl Worker {
             let Some((datagram, reply)) = datagrams.datagram(index) else {
                 continue;
             };
-            let (mut octets, mut client) = (datagram.octets, datagram.client);
+            let (mut octets, mut client) = (datagram.bytes, datagram.client);
             if let Some(relay) = &mut relay {
                 let Some(relayed) = relay.read(octets, client, received) else {
                     reply.clear();

@@ -212,7 +212,7 @@ impl Upstream {
         let asked = Instant::now();
         let answer = self.ask(packet, way).await;
         if let Some(witness) = packet.witness() {
-            let heard = answer.as_ref().ok().and_then(|reply| reply.heard.as_ref());
+            let heard = answer.as_ref().ok().and_then(|reply| reply.source.as_ref());
             let usual = match self.target.over {
                 Over::Dns if way == Way::Stream => Transport::Tcp,
                 Over::Dns => Transport::Udp,

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     datagrams::{report_errors, take_errors},
     interfaces::local_end,
-    reply::{Heard, Reply},
+    reply::{Reply, UpstreamSource},
     wire::MAX_MESSAGE,
 };
 
@@ -154,7 +154,7 @@ impl Udp {
     }
 
     /// A socket on a port of the kernel's choice, and where what it hears comes from.
-    pub(super) fn connected(&self) -> io::Result<(std::net::UdpSocket, Heard)> {
+    pub(super) fn connected(&self) -> io::Result<(std::net::UdpSocket, UpstreamSource)> {
         let socket = std::net::UdpSocket::bind(local_end(self.source, self.server))?;
         socket.connect(self.server)?;
         socket.set_nonblocking(true)?;

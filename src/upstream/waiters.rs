@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     query::Transport,
-    reply::{Heard, Reply},
+    reply::{Reply, UpstreamSource},
     wire::Header,
 };
 
@@ -29,7 +29,7 @@ pub(super) const MAX_WAITING: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     table: Mutex<Table>,
-    heard: OnceLock<Arc<Heard>>,
+    heard: OnceLock<Arc<UpstreamSource>>,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +71,7 @@ pub(super) struct Load {
 
 impl Waiters {
     /// The socket is open: what is heard on it is heard from there.
-    pub(super) fn hears(&self, heard: Heard) {
+    pub(super) fn hears(&self, heard: UpstreamSource) {
         let _ = self.heard.set(Arc::new(heard));
     }
 
@@ -129,7 +129,7 @@ impl Waiters {
         let (answer, delivery) = match slot.packet.judge(message, &header, by_datagram, &mut reply)
         {
             Judged::Answer => {
-                reply.heard = heard.cloned();
+                reply.source = heard.cloned();
                 (Ok(reply), Delivery::Taken)
             }
             Judged::Unreadable => (Err(Failure::Malformed), Delivery::Wrong),

@@ -472,7 +472,7 @@ fn a_zone_is_told_in_parts_of_one_state() {
         let mut reply = Reply::default();
         let view = Arc::clone(&server.view);
         assert!(Transferable::transfer(view, &question, None, &mut reply));
-        assert!(reply.rest.is_some() && reply.authoritative);
+        assert!(reply.remaining.is_some() && reply.authoritative);
         reply
     };
     let mut reply = begin();
@@ -481,7 +481,7 @@ fn a_zone_is_told_in_parts_of_one_state() {
         0,
         "nothing is made before it is sent"
     );
-    reply.add_part();
+    reply.add_batch();
     let first = reply.records().count();
     assert!(first < 2 * SERVICES, "a part: {first}");
     assert!(reply.weight() < 256 << 10, "{}", reply.weight());

@@ -72,7 +72,7 @@ fn file_errors_are_reported_at_the_argument() {
         (
             "tls cert otherkey",
             "2:1",
-            "the key is that of another certificate",
+            "the key does not belong to the certificate",
         ),
         ("tls cert none", "2:10", "it does not exist"),
         (
@@ -80,11 +80,11 @@ fn file_errors_are_reported_at_the_argument() {
             "2:5",
             "'-----END CERTIFICATE-----' is missing",
         ),
-        ("tls cert cert", "2:5", "what it holds is 'CERTIFICATE'"),
+        ("tls cert cert", "2:5", "it contains 'CERTIFICATE'"),
         (
             "kubernetes {\nkubeconfig yaml\n}",
             "3:12",
-            "the YAML that it must be: unclosed bracket",
+            "invalid YAML: unclosed bracket",
         ),
         (
             "kubernetes {\nkubeconfig context\n}",

@@ -95,7 +95,7 @@ impl Tap {
 
     /// An upstream was asked, and has answered or not.
     pub fn forwarded(&self, block: &Block, query: &Query, tried: &Tried<'_>) {
-        let heard = tried.reply.and_then(|reply| reply.heard.as_ref());
+        let heard = tried.reply.and_then(|reply| reply.source.as_ref());
         let local: Option<SocketAddr> = heard.and_then(|heard| heard.local);
         let begun = wall(tried.begun);
         let begin = |kind| {

@@ -275,7 +275,7 @@ mod tests {
     use super::*;
     use crate::{
         corefile,
-        logging::Page,
+        logging::Output,
         plugin::testing::{self, Place},
         wire::{Rcode, Type},
     };
@@ -352,8 +352,8 @@ mod tests {
 
     #[tokio::test]
     async fn failures_of_ours_are_logged_and_nothing_else() {
-        let page = Page::default();
-        let sink = page.sink();
+        let output = Output::default();
+        let sink = output.sink();
         let runtime = tokio::runtime::Handle::current();
         let errors = Errors::new(&Config::default(), sink.clone(), &runtime);
         fail(&errors, Why::UpstreamTimeout, None);
@@ -365,7 +365,7 @@ mod tests {
         fail(&errors, Why::Upstream, Some("its own SERVFAIL"));
         fail(&errors, Why::Cached, Some("told before"));
         assert_eq!(
-            page.read(&sink),
+            output.read(&sink),
             "[ERROR] plugin/errors: 2 web.example. AAAA: no upstream answered in time: i/o timeout\n\
              [ERROR] plugin/errors: 2 web.example. AAAA: connection refused\n"
         );
@@ -373,19 +373,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_window_is_told_when_it_ends_and_when_the_plugin_goes() {
-        let page = Page::default();
-        let sink = page.sink();
+        let output = Output::default();
+        let sink = output.sink();
         let runtime = tokio::runtime::Handle::current();
         let config = parsed("errors {\nconsolidate 1ms timeout info\n}").unwrap();
         let errors = Errors::new(&config, sink.clone(), &runtime);
         fail(&errors, Why::UpstreamTimeout, None);
         let line = "[INFO] plugin/errors: 1 errors like 'timeout' occurred in last 1ms\n";
-        while page.read(&sink).is_empty() {
+        while output.read(&sink).is_empty() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(page.read(&sink), line);
+        assert_eq!(output.read(&sink), line);
         fail(&errors, Why::UpstreamTimeout, None);
         drop(errors);
-        assert_eq!(page.read(&sink), line.repeat(2));
+        assert_eq!(output.read(&sink), line.repeat(2));
     }
 }

@@ -7,7 +7,7 @@ use prometheus::IntCounterVec;
 
 use crate::{
     cluster::{Cluster, Histogram, Kind, ServiceKind, Stats},
-    metrics::{Metrics, TimesVec},
+    metrics::{BucketedHistogramVec, Metrics},
 };
 
 /// What has been added to the families so far: they go on when a source is replaced, and are the
@@ -16,14 +16,14 @@ use crate::{
 struct Shown {
     skipped: [u64; Kind::ALL.len()],
     left_out: [u64; Kind::ALL.len()],
-    programming: [Times; 2],
-    took: Times,
-    waited: Times,
+    programming: [BucketCounts; 2],
+    took: BucketCounts,
+    waited: BucketCounts,
     codes: BTreeMap<u16, u64>,
 }
 
 #[derive(Default)]
-struct Times {
+struct BucketCounts {
     counts: Vec<u64>,
     sum: f64,
 }
@@ -98,8 +98,8 @@ impl Shown {
     }
 }
 
-impl Times {
-    fn catch_up(&mut self, histogram: &Histogram, family: &TimesVec, labels: &[&str]) {
+impl BucketCounts {
+    fn catch_up(&mut self, histogram: &Histogram, family: &BucketedHistogramVec, labels: &[&str]) {
         debug_assert_eq!(histogram.bounds(), family.bounds());
         let counts = histogram.counts();
         let sum = histogram.sum();

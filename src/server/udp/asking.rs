@@ -11,7 +11,7 @@ use std::{
 
 use super::{Handled, Scratch, Wait, Waits};
 use crate::{
-    datagrams::{Late, Outbox, REPLY_ROOM},
+    datagrams::{DelayedReply, Outbox, REPLY_CAPACITY},
     metrics::Metrics,
     upstream::{Ask, Asker},
 };
@@ -40,7 +40,7 @@ struct Out {
     wildcard: bool,
     outbox: Outbox,
     /// The first `count` are to be sent; the others are room.
-    replies: Vec<Late>,
+    replies: Vec<DelayedReply>,
     count: usize,
 }
 
@@ -114,7 +114,7 @@ impl Asking {
         let read = AssertUnwindSafe(|| {
             asker.read(reply, |reply, Asked { wait, peer }| {
                 let late = out.next(&wait, peer);
-                match wait.heard(reply, writer, &mut late.octets) {
+                match wait.heard(reply, writer, &mut late.bytes) {
                     Handled::Reply => out.push(),
                     Handled::Nothing | Handled::Transfer(_) => {}
                     Handled::Wait(wait) => again.push((wait, peer)),
@@ -179,13 +179,13 @@ impl Asked {
 
 impl Out {
     /// Room for the reply to whoever waits.
-    fn next(&mut self, wait: &Wait, peer: SocketAddr) -> &mut Late {
+    fn next(&mut self, wait: &Wait, peer: SocketAddr) -> &mut DelayedReply {
         if self.count == BURST {
             self.send();
         }
         if self.replies.len() == self.count {
-            self.replies.push(Late {
-                octets: Vec::with_capacity(REPLY_ROOM),
+            self.replies.push(DelayedReply {
+                bytes: Vec::with_capacity(REPLY_CAPACITY),
                 client: peer,
                 local: None,
             });
@@ -205,8 +205,8 @@ impl Out {
         if self.count > 0 {
             self.outbox.send(&self.socket, &self.replies[..self.count]);
             for late in &mut self.replies[..self.count] {
-                late.octets.clear();
-                late.octets.shrink_to(REPLY_ROOM);
+                late.bytes.clear();
+                late.bytes.shrink_to(REPLY_CAPACITY);
             }
             self.count = 0;
         }

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{Wait, Working};
-use crate::datagrams::{Late, Outbox};
+use crate::datagrams::{DelayedReply, Outbox};
 
 /// Replies that are sent in one go, at most.
 const BURST: usize = 32;
@@ -111,14 +111,14 @@ async fn drive(mut arrivals: UnboundedReceiver<Vec<Waiting>>, socket: &UdpSocket
 struct Out<'a> {
     socket: &'a UdpSocket,
     outbox: Outbox,
-    replies: Vec<Late>,
+    replies: Vec<DelayedReply>,
 }
 
 impl Out<'_> {
     /// Takes and sends the replies that there are; false where there may be more of them.
     fn answer(
         &mut self,
-        waiting: &mut (impl Stream<Item = Option<Late>> + Unpin),
+        waiting: &mut (impl Stream<Item = Option<DelayedReply>> + Unpin),
         context: &mut Context<'_>,
     ) -> bool {
         for _ in 0..TURN {
@@ -143,11 +143,11 @@ impl Out<'_> {
     }
 }
 
-async fn finish((wait, client): Waiting, wildcard: bool) -> Option<Late> {
+async fn finish((wait, client): Waiting, wildcard: bool) -> Option<DelayedReply> {
     let local = wait.local();
     let mut octets = Vec::new();
-    wait.finish(&mut octets).await.then(|| Late {
-        octets,
+    wait.finish(&mut octets).await.then(|| DelayedReply {
+        bytes: octets,
         client,
         local: wildcard.then_some(local.ip()),
     })

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     datagrams::Connected,
-    reply::{Heard, Reply},
+    reply::{Reply, UpstreamSource},
     upstream::{
         Ask, Failure, Packet, Upstream,
         packet::{Judged, MAX_QUERY},
@@ -24,7 +24,7 @@ use crate::{
 /// A socket, connected to its upstream. It takes at most twice [`QUESTIONS`], which bounds its table.
 pub(super) struct Socket<T> {
     io: UdpSocket,
-    heard: Arc<Heard>,
+    heard: Arc<UpstreamSource>,
     upstream: Weak<Upstream>,
     opened: Instant,
     used: Instant,
@@ -68,7 +68,12 @@ pub(super) enum Took<T> {
 }
 
 impl<T> Socket<T> {
-    pub(super) fn new(io: UdpSocket, heard: Heard, upstream: &Arc<Upstream>, now: Instant) -> Self {
+    pub(super) fn new(
+        io: UdpSocket,
+        heard: UpstreamSource,
+        upstream: &Arc<Upstream>,
+        now: Instant,
+    ) -> Self {
         Self {
             io,
             heard: Arc::new(heard),
@@ -204,7 +209,7 @@ impl<T> Socket<T> {
         if judged == Judged::Unreadable {
             return asked.fail_try(&Failure::Malformed);
         }
-        reply.heard = Some(Arc::clone(&self.heard));
+        reply.source = Some(Arc::clone(&self.heard));
         match asked {
             Asked::Here(ask, asker) => {
                 if let Some((at, upstream)) = ask.asked() {

@@ -26,7 +26,7 @@ use super::{Zones, form::Form, name::Labels};
 use crate::{
     cluster::{Cluster, Entry, Kind},
     query::Question,
-    reply::{RecordSource, Reply, Rest, Why},
+    reply::{RecordSource, RemainingRecords, Reply, Why},
     wire::{Name, NameRef, Rcode, is_later},
 };
 
@@ -74,7 +74,7 @@ trait Whole: Send + Sync + 'static {
             self.start(place.suffix(), serial, reply);
             return true;
         }
-        reply.rest = Some(Rest::new(Arc::new(ZoneParts {
+        reply.remaining = Some(RemainingRecords::new(Arc::new(ZoneParts {
             whole: Arc::clone(self),
             zone: place.suffix().to_name(),
             state: OnceLock::new(),
@@ -145,7 +145,7 @@ impl<W: Whole> RecordSource for ZoneParts<W> {
         }
         for (number, entry) in state.entries.iter().enumerate().skip(at) {
             // At least one: the name servers alone may be more than a part.
-            if number > at && reply.is_part() {
+            if number > at && reply.is_batch_full() {
                 return Some(number);
             }
             whole.entry(entry, &mut whole.teller(zone, &state.glue, reply));
