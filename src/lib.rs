@@ -7,29 +7,34 @@
 //! pipeline   a built configuration: listeners, their zones, and the plugin chains of these
 //! server     transports and the one door: udp, tcp, tls, http, quic; routing; limits
 //! admin      HTTP pages: health, ready, metrics, profiles
-//! http_page  what kinds of them a configuration requires, and at which addresses
-//! plugin     one file a Corefile word; order.rs is the list, chain.rs walks it
+//! http_page  which of these pages a configuration requires, and at which addresses
+//! plugin     the plugins, one file a Corefile word; chain.rs runs a block's
 //! upstream   asking other servers: exchange, pool, policy, health
 //! zone       the DNS view of the cluster: names in, records out; pure
 //! authority  zones of records that somebody wrote down: files and copies of them; pure
 //! cluster    what the cluster says, no DNS: objects, events, state; its two sources
-//! config     the Corefile's meaning: typed keys, settings and plugins; lints
+//! config     the Corefile's meaning: typed keys, settings and plugins; lints; order.rs is the table of
+//!            directives and of the plugins' order
 //! corefile   the Corefile language, independent of plugins
 //! message    DNS messages: bytes to query or reply, and back
 //! query      the question: as asked, as rewritten, who asks, over what
 //! reply      the response: rcode, records, and the reason for it
 //! tsig       transaction signatures with shared keys (RFC 8945)
+//! tls        a server's certificate: its files, what it asks of clients, reloading
 //! trust      verification of TLS certificates
 //! edns       EDNS options of the OPT record
 //! wire       wire format of names, integers and records
 //! logging    log output: text and JSON
 //! plain      messages for errors of the system and of libraries
+//! backoff    delays between attempts
 //! datagrams  batched datagram I/O (recvmmsg, sendmmsg): the only unsafe code
+//! files      files that are read again when they change: polling, notifications
 //! interfaces network interfaces of the machine
+//! features   the parts that a build can leave out
 //! metrics    metric families, their names and labels
 //! ```
 //!
-//! Imports point one way: `corefile` <- `config`; `cluster` <- `zone` <- `plugin::kubernetes`;
+//! Imports point one way: `corefile` <- `plugin` <- `config`; `cluster` <- `zone` <- `plugin::kubernetes`;
 //! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `pipeline` <- `life` <- `cli`. `corefile`, `zone`,
 //! `authority` and `wire` know neither tokio nor kube: they are values and functions.
 //!
@@ -57,12 +62,15 @@ pub const COREDNS: &str = "1.15.0";
 
 pub mod admin;
 pub mod authority;
+mod backoff;
 pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod corefile;
 pub mod datagrams;
 pub mod edns;
+pub mod features;
+mod files;
 pub mod http_page;
 pub mod interfaces;
 pub mod life;
@@ -76,6 +84,7 @@ pub mod query;
 pub mod reload;
 pub mod reply;
 pub mod server;
+pub mod tls;
 pub mod trust;
 pub mod tsig;
 pub mod upstream;

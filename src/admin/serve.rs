@@ -101,7 +101,7 @@ pub(super) struct AcceptContext {
 /// Accepts connections until stopped.
 pub(super) async fn accept(listener: TcpListener, context: AcceptContext) {
     let mut stop = context.stop.clone();
-    let mut accept = Accept::new(Arc::new(listener), RESERVED_DESCRIPTORS);
+    let mut accept = Accept::new(listener, RESERVED_DESCRIPTORS);
     let slots = Arc::new(Semaphore::new(MAX_WITHOUT_PERMIT));
     let admit = |stream: TcpStream, client: SocketAddr, slot| {
         // In order of arrival, while the limit is not reached.

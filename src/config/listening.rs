@@ -3,15 +3,16 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::{Parsing, ServerBlock, Settings};
+use super::{ServerBlock, Settings};
 use crate::{
     corefile::{self, Arguments, Diagnostic, Directive, Property, Transport, unknown_property},
-    plugin::order::Errors,
+    plugin::{ParseErrors, Parsing},
     server::{
+        Scheme,
         limits::StreamSettings,
         proxy::{Sessions, Treatment, Trust, sessions},
-        tls::{ClientAuth, Files},
     },
+    tls::{ClientAuth, Files},
 };
 
 /// Listener settings of a server block.
@@ -140,6 +141,19 @@ impl Listening {
     }
 }
 
+impl From<Transport> for Scheme {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Dns => Self::Dns,
+            Transport::Tls => Self::Tls,
+            Transport::Quic => Self::Quic,
+            Transport::Https => Self::Https,
+            Transport::Https3 => Self::Https3,
+            Transport::Grpc => Self::Grpc,
+        }
+    }
+}
+
 impl Timeouts {
     /// Overrides `settings` with the configured values.
     pub fn apply(&self, settings: &mut StreamSettings) {
@@ -185,7 +199,7 @@ pub fn tls(
     uses: &[&Directive],
     parsing: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     for one in uses {
         let files = read_tls(one, parsing).map_err(|error| vec![error.in_plugin("tls")])?;
         settings.listening.tls = Some(files);
@@ -254,7 +268,7 @@ pub fn timeouts(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     let timeouts = &mut settings.listening.timeouts;
     for one in uses {
         read_timeouts(one, timeouts).map_err(|error| vec![error.in_plugin("timeouts")])?;
@@ -311,7 +325,7 @@ pub fn proxyproto(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     let mut proxy = ProxyProtocol::default();
     for one in uses {
         read_proxyproto(one, &mut proxy).map_err(|error| vec![error.in_plugin("proxyproto")])?;
@@ -388,7 +402,7 @@ pub fn quic(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     let known = [
         ("max_streams", 1..=MAX_LIMIT),
         ("max_connections", 0..=MAX_CONNECTIONS),
@@ -403,7 +417,7 @@ pub fn https(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     let known = [
         ("max_connections", 0..=MAX_CONNECTIONS),
         ("max_streams", 0..=MAX_STREAMS),
@@ -417,7 +431,7 @@ pub fn https3(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     let known = [
         ("max_streams", 0..=MAX_LIMIT),
         ("max_connections", 0..=MAX_CONNECTIONS),
@@ -431,7 +445,7 @@ pub fn grpc_server(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     let known = [
         ("max_streams", 0..=MAX_LIMIT),
         ("max_connections", 0..=MAX_CONNECTIONS),
@@ -441,7 +455,7 @@ pub fn grpc_server(
 }
 
 /// Reads limits; each known property may occur once.
-fn caps(one: &Directive, plugin: &'static str, known: &[Limit]) -> Result<Caps, Errors> {
+fn caps(one: &Directive, plugin: &'static str, known: &[Limit]) -> Result<Caps, ParseErrors> {
     let mut caps = Caps::default();
     let mut read = |line: &Property| -> Result<(), Diagnostic> {
         let name = line.name();

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use super::render;
 use super::source::{Sources, Span, Word};
 
 /// Maximum length in bytes of a message, label or help text.
@@ -139,11 +138,6 @@ impl Diagnostic {
     pub fn in_plugin(mut self, name: &str) -> Self {
         self.message.insert_str(0, &format!("plugin/{name}: "));
         self
-    }
-
-    /// Renders this diagnostic alone.
-    pub fn render(&self, sources: &Sources, colour: bool) -> String {
-        render::render(self, sources, colour)
     }
 }
 

@@ -23,8 +23,14 @@ struct Mark<'a> {
     label: Option<&'a str>,
 }
 
-/// Renders one diagnostic, without a trailing newline.
-pub(super) fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
+impl Diagnostic {
+    /// Renders this diagnostic alone, without a trailing newline.
+    pub fn render(&self, sources: &Sources, colour: bool) -> String {
+        render(self, sources, colour)
+    }
+}
+
+fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
     let renderer = if colour {
         Renderer::styled()
     } else {

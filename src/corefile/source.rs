@@ -56,6 +56,12 @@ struct Source {
 }
 
 impl Word {
+    /// The words, separated by spaces.
+    pub fn join(words: &[Self]) -> String {
+        let words: Vec<&str> = words.iter().map(Self::as_str).collect();
+        words.join(" ")
+    }
+
     /// A word without a source, for defaults and tests. Its span must not be rendered.
     pub fn detached(text: &str) -> Self {
         Self {

@@ -8,7 +8,7 @@ use super::{ListenerKey, bindings, label};
 use crate::{
     config::{Config, ServerBlock},
     corefile::{Diagnostic, Key, Sources, Transport},
-    server::tls::{Difference, Files, Shown, TlsError},
+    tls::{Difference, Files, Shown, TlsError},
 };
 
 /// Two blocks of one listener with different TLS settings.

@@ -19,7 +19,7 @@ use crate::{
     metrics::Metrics,
     plain,
     plugin::{BuildError, Parts},
-    server::tls::Files,
+    tls::Files,
 };
 
 /// Builds `config` and returns the problems of its files: errors where a start would fail, warnings

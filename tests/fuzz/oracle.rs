@@ -2,10 +2,9 @@
 //! (`tests/mutants.rs`) and for those that a fuzzer makes (`tests/fuzz/targets`).
 
 use lodestone::{
-    config::{Config, Source},
+    config::{Config, Source, elsewhere, order::ORDER},
     corefile::{Diagnostics, Memory, Severity, format},
     interfaces::Interfaces,
-    plugin::{elsewhere, order::ORDER},
 };
 
 /// Reads the text as a start does, as `check` tells it and as `fmt` lays it out; panics where
@@ -22,29 +21,29 @@ pub fn examine(text: &str) {
     match Config::read(&source) {
         Ok(config) => {
             assert!(!config.warnings.has_errors());
-            check_spans(&config.warnings);
+            told(&config.warnings);
         }
         Err(wrong) => {
             assert!(wrong.has_errors(), "refused without an error");
-            check_spans(&wrong);
+            told(&wrong);
         }
     }
     let words = ORDER.iter().map(|word| word.name);
     let words: Vec<&str> = words.chain(elsewhere::words()).collect();
     match format("Corefile", text, &words) {
         Ok(once) => assert_eq!(format("Corefile", &once, &words).ok(), Some(once)),
-        Err(wrong) => check_spans(&wrong),
+        Err(wrong) => told(&wrong),
     }
 }
 
 /// Every diagnostic points somewhere and can be drawn.
-fn check_spans(found: &Diagnostics) {
+fn told(found: &Diagnostics) {
     for one in &found.list {
         let of_the_whole = one.severity == Severity::Warning && one.code() == "no-block";
         let in_text = one
             .span
-            .is_some_and(|span| found.sources.slice(span).is_some());
-        assert!(in_text || of_the_whole, "no span: {}", one.message);
+            .is_some_and(|place| found.sources.slice(place).is_some());
+        assert!(in_text || of_the_whole, "no place: {}", one.message);
     }
     assert!(found.list.is_empty() || !found.to_string().is_empty());
 }

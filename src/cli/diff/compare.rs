@@ -6,8 +6,8 @@
 //! order of properties is relevant only for plugins that evaluate them in order.
 
 use crate::{
+    config::order::ORDER,
     corefile::{Directive, File, Property, ServerBlock, Word},
-    plugin::order::ORDER,
 };
 
 /// One difference.

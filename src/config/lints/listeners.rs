@@ -7,7 +7,7 @@ use crate::{
     corefile::{Diagnostic, Directive, Key, Listen, Transport, Word, Zone},
     http_page::HttpPage,
     interfaces::HostAddress,
-    server::tls::Difference,
+    tls::Difference,
 };
 
 /// Default addresses of the cluster's DNS Service in common installers.

@@ -208,7 +208,7 @@ fn labels_that_no_plugin_sets_are_reported() {
 /// Each listed label is recognized with the plugin that sets it.
 #[test]
 fn listed_labels_belong_to_supported_plugins() {
-    let words = crate::plugin::order::ORDER.iter().map(|word| word.name);
+    let words = crate::config::order::ORDER.iter().map(|word| word.name);
     let words: Vec<&str> = words.collect();
     for maker in crate::plugin::metadata::MAKERS {
         assert!(words.contains(&maker.plugin), "{}", maker.plugin);
@@ -376,7 +376,7 @@ fn http2_stream_limits_of_one_listener_must_agree() {
 
 #[test]
 fn answering_plugins_are_listed_in_chain_order() {
-    let words = crate::plugin::order::ORDER.iter().map(|word| word.name);
+    let words = crate::config::order::ORDER.iter().map(|word| word.name);
     let words: Vec<&str> = words.collect();
     let places = super::chain::ANSWERING_PLUGINS.iter().map(|one| {
         let index = words.iter().position(|word| *word == one.name);

@@ -16,7 +16,7 @@ const ZONE: &str = "@ 60 SOA ns admin 1 2 3 4 5\nwww 60 A 192.0.2.1\nout 60 CNAM
 
 /// The configuration of a block that says this.
 fn config(text: &str) -> Config {
-    let read = testing::read_uses(text, "example.test.", parse);
+    let read = testing::read(text, "example.test.", parse);
     read.unwrap().0
 }
 
@@ -110,7 +110,7 @@ async fn a_missing_file_is_waited_for_and_a_bad_one_refused() {
     let error = build(&config(&text("reload 0"))).err().unwrap();
     assert!(error.contains("cannot read"), "{error}");
     for (content, wanted) in [
-        ("@ 1 SOA", "db:1: SOA has 7 fields, not 0"),
+        ("@ 1 SOA", "db:1: SOA has 7 fields, found 0"),
         (
             "@ 1 A 192.0.2.1",
             "the zone has no SOA record for example.test.",
