@@ -1,9 +1,9 @@
-//! Datagrams in and out, many a system call where the system has such calls.
+//! Datagram I/O, batched where the system supports it.
 //!
 //! ```text
-//! batch    many from whoever sends them, with their replies; all the unsafe code that there is
-//! backlog  which of them have waited for too long
-//! single   one by one, for systems without those calls
+//! batch    recvmmsg and sendmmsg, with buffers for the replies; all unsafe code
+//! backlog  detects datagrams that were queued for too long
+//! single   fallback for systems without batch calls
 //! ```
 
 #[cfg(target_os = "linux")]
@@ -18,59 +18,61 @@ use std::{
 };
 
 #[cfg(target_os = "linux")]
-pub use self::batch::{Connected, Outbox, ask_for_destinations, report_errors, take_errors};
+pub use self::batch::{
+    Connected, Outbox, enable_destination_addresses, report_errors, take_errors,
+};
 use self::single::Single;
 #[cfg(not(target_os = "linux"))]
-pub use self::single::{Outbox, ask_for_destinations, report_errors, take_errors};
+pub use self::single::{Outbox, enable_destination_addresses, report_errors, take_errors};
 
-/// Octets that a reply's buffer keeps between queries; a longer reply's is given back.
-pub const REPLY_ROOM: usize = 2048;
+/// Capacity in bytes that a reply buffer keeps between queries; larger buffers are shrunk.
+pub const REPLY_CAPACITY: usize = 2048;
 
-/// A datagram as the sockets give it.
+/// A received datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
-    /// Its octets.
-    pub octets: &'a [u8],
-    /// Who sent it.
+    /// The payload.
+    pub bytes: &'a [u8],
+    /// Source address.
     pub client: SocketAddr,
-    /// Where it was sent to.
+    /// Destination address.
     pub local: SocketAddr,
 }
 
-/// A reply that comes after its batch, and the way it is to go.
+/// A reply that completes after its batch.
 #[derive(Debug)]
-pub struct Late {
-    /// The reply.
-    pub octets: Vec<u8>,
-    /// To whom.
+pub struct DelayedReply {
+    /// The message.
+    pub bytes: Vec<u8>,
+    /// Destination address.
     pub client: SocketAddr,
-    /// From which address; the socket's own without one.
+    /// Source address; `None` for the socket's own.
     pub local: Option<IpAddr>,
 }
 
-/// One of the two ways to take datagrams.
+/// The available implementations.
 pub enum Datagrams {
     #[cfg(target_os = "linux")]
-    /// Many at a time.
+    /// Batched.
     Batch(batch::Batch),
-    /// One by one.
+    /// One datagram per call.
     Single(Single),
 }
 
 impl Datagrams {
-    /// Many at a time, for a socket bound to `bound`.
+    /// Batched I/O for a socket bound to `bound`.
     #[cfg(target_os = "linux")]
     pub fn new(bound: SocketAddr) -> Self {
         Self::Batch(batch::Batch::new(bound))
     }
 
-    /// One by one, for a socket bound to `bound`.
+    /// Single-datagram I/O for a socket bound to `bound`.
     #[cfg(not(target_os = "linux"))]
     pub fn new(bound: SocketAddr) -> Self {
         Self::Single(Single::new(bound))
     }
 
-    /// Takes datagrams, and waits for the first where it `waits`; one by one it always does.
+    /// Receives datagrams; waits for the first one if `waits` (always in the fallback).
     pub fn receive(&mut self, socket: &UdpSocket, waits: bool) -> io::Result<usize> {
         match self {
             #[cfg(target_os = "linux")]
@@ -79,8 +81,7 @@ impl Datagrams {
         }
     }
 
-    /// How many were dropped since this was last called, because they had waited for longer than
-    /// clients do.
+    /// Number of datagrams dropped as too old since the last call.
     pub fn take_stale(&mut self) -> usize {
         match self {
             #[cfg(target_os = "linux")]
@@ -89,8 +90,8 @@ impl Datagrams {
         }
     }
 
-    /// One of those received last, and where its reply is to be written; nothing in the place of one
-    /// that was dropped. One that was longer than any query is its beginning alone.
+    /// A received datagram and the buffer for its reply; `None` if it was dropped. Oversized
+    /// datagrams are cut.
     pub fn datagram(&mut self, index: usize) -> Option<(Datagram<'_>, &mut Vec<u8>)> {
         match self {
             #[cfg(target_os = "linux")]
@@ -99,7 +100,7 @@ impl Datagrams {
         }
     }
 
-    /// Sends the replies that were written.
+    /// Sends the replies.
     pub fn send(&mut self, socket: &UdpSocket) {
         match self {
             #[cfg(target_os = "linux")]

@@ -1,57 +1,56 @@
-//! The options of an OPT record (RFC 6891 §6.1.2), as octets.
+//! EDNS options of the OPT record (RFC 6891 section 6.1.2), in wire format.
 //!
-//! A message's options are kept as they stand in its OPT record: code, length and data, one behind
-//! the other. They are read where somebody asks for one. Those that concern two neighbours alone
-//! (cookies, padding, keepalive) are left out when a message is read: nobody here needs them, so
-//! that the usual query has none and costs no allocation.
+//! Options are stored as in the OPT record: code, length and data, one after the other, and parsed
+//! on access. Hop-by-hop options (cookie, padding, keepalive) are dropped when a message is read:
+//! they are not used here, and so a typical query has no options and needs no allocation.
 
 use crate::wire::MalformedMessage;
 
-/// Options of a query or a reply. Where there are none it is a null pointer: every question that
-/// waits holds some of these.
+/// Options of a query or a reply. A null pointer if there are none, because each pending query
+/// holds several of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::box_collection)] // see above
 pub struct Options(Option<Box<Vec<u8>>>);
 
 impl Options {
-    /// The server's identity (RFC 5001).
+    /// Name server identifier (RFC 5001).
     pub const NSID: u16 = 3;
-    /// The client's network (RFC 7871).
+    /// Client subnet (RFC 7871).
     pub const SUBNET: u16 = 8;
-    /// A cookie (RFC 7873).
+    /// Cookie (RFC 7873).
     pub const COOKIE: u16 = 10;
-    /// How long a connection may idle (RFC 7828).
+    /// TCP keepalive timeout (RFC 7828).
     pub const KEEPALIVE: u16 = 11;
-    /// Nothing, to hide a message's length (RFC 7830).
+    /// Padding (RFC 7830).
     pub const PADDING: u16 = 12;
-    /// An extended error (RFC 8914).
+    /// Extended DNS error (RFC 8914).
     pub const EXTENDED_ERROR: u16 = 15;
 
-    /// Octets that are kept of one message's options. Each question that waits holds them, so that
-    /// a stranger must not decide how many there are.
+    /// Maximum total length in bytes. Each pending query holds its options, so clients must not
+    /// determine their size.
     pub const MAX: usize = 512;
 
-    /// Whether there are none.
+    /// Whether there are no options.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// As in an OPT record.
+    /// The options in wire format.
     pub fn as_wire(&self) -> &[u8] {
         self.0.as_deref().map_or(&[], Vec::as_slice)
     }
 
-    /// Back to none.
+    /// Removes all options.
     pub fn clear(&mut self) {
         self.0 = None;
     }
 
-    /// Becomes a copy of `other`.
+    /// Copies `other` into this value.
     pub fn copy_from(&mut self, other: &Self) {
         self.0.clone_from(&other.0);
     }
 
-    /// Codes and data, in their order.
+    /// Codes and data in order.
     pub fn iter(&self) -> impl Iterator<Item = (u16, &[u8])> {
         walk(self.as_wire()).map_while(Result::ok)
     }
@@ -62,20 +61,21 @@ impl Options {
             .find_map(|(known, data)| (known == code).then_some(data))
     }
 
-    /// Adds an option behind the others; false where there is no room for it.
+    /// Appends an option; false if it exceeds [`Self::MAX`].
     pub fn push(&mut self, code: u16, data: &[u8]) -> bool {
         if self.as_wire().len() + 4 + data.len() > Self::MAX {
             return false;
         }
         let length = u16::try_from(data.len()).expect("far below the limit of all");
-        let octets = self.0.get_or_insert_default();
-        octets.extend(code.to_be_bytes());
-        octets.extend(length.to_be_bytes());
-        octets.extend(data);
+        let bytes = self.0.get_or_insert_default();
+        bytes.extend(code.to_be_bytes());
+        bytes.extend(length.to_be_bytes());
+        bytes.extend(data);
         true
     }
 
-    /// Gives the first option with this code other data; false where there is none or no room.
+    /// Replaces the data of the first option with this code; false if there is none or the size
+    /// exceeds [`Self::MAX`].
     pub fn replace(&mut self, code: u16, data: &[u8]) -> bool {
         let mut others = Self::default();
         let mut found = false;
@@ -91,7 +91,7 @@ impl Options {
         found && fits
     }
 
-    /// Takes every option with this code away.
+    /// Removes all options with this code.
     pub fn remove(&mut self, code: u16) {
         if self.get(code).is_none() {
             return;
@@ -104,7 +104,7 @@ impl Options {
     }
 }
 
-/// The options of an OPT record's data; an error, once, where a length leads out of them.
+/// Parses the data of an OPT record. A length beyond the end yields one error.
 pub fn walk(data: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), MalformedMessage>> {
     let mut rest = data;
     std::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! The network interfaces of the machine, and the addresses that they have now.
+//! Network interfaces of the machine and their current addresses.
 
 use std::{
     fmt, io,
@@ -6,23 +6,23 @@ use std::{
     str::FromStr,
 };
 
-/// An address that a machine has.
+/// An address of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostAddress {
     /// The address.
     pub ip: IpAddr,
-    /// The index of its interface, for an IPv6 link-local address: without it there may be several
-    /// of the same (RFC 4007 §6). 0 for all others.
+    /// Interface index of an IPv6 link-local address, which is ambiguous without it (RFC 4007
+    /// section 6). 0 for all other addresses.
     pub scope: u32,
 }
 
-/// Why a text is no address of a host.
+/// Why a text is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// What stands in front of a `%` is no IP address.
+    /// The part before `%` is not an IP address.
     #[error("{0:?} is no IP address")]
     Address(String),
-    /// Only IPv6 addresses have a zone (RFC 4007 section 11), which is an interface's name or index.
+    /// Only IPv6 addresses have a zone (RFC 4007 section 11): an interface name or index.
     #[error("no network interface is called {0:?}")]
     Interface(String),
 }
@@ -30,15 +30,15 @@ pub enum AddressError {
 /// The interfaces of a machine.
 #[derive(Clone, Debug, Default)]
 pub struct Interfaces {
-    /// Each address with the name of its interface.
+    /// Interface name and address.
     pub addresses: Vec<(String, HostAddress)>,
-    /// Whether it is the machine that the configuration is for. A check may run on another one,
-    /// where a name that is missing means little.
+    /// Whether the configuration may be for another machine (`check`), so that unknown interface
+    /// names are not an error.
     pub elsewhere: bool,
 }
 
 impl Interfaces {
-    /// Those of this machine.
+    /// The interfaces of this machine.
     pub fn here() -> io::Result<Self> {
         let found = if_addrs::get_if_addrs()?.into_iter().map(|interface| {
             let ip = interface.ip();
@@ -52,13 +52,13 @@ impl Interfaces {
         })
     }
 
-    /// The addresses of the interface of that name.
+    /// Addresses of the named interface.
     pub fn named(&self, name: &str) -> impl Iterator<Item = HostAddress> {
         let mine = self.addresses.iter().filter(move |(own, _)| own == name);
         mine.map(|(_, address)| *address)
     }
 
-    /// Every name once, sorted.
+    /// All names, sorted, without duplicates.
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.addresses.iter().map(|(name, _)| &**name).collect();
         names.sort_unstable();
@@ -68,7 +68,7 @@ impl Interfaces {
 }
 
 impl HostAddress {
-    /// The address with a port, to be bound.
+    /// The address with a port, for binding.
     pub fn with_port(self, port: u16) -> SocketAddr {
         match self.ip {
             IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, self.scope).into(),
@@ -80,7 +80,8 @@ impl HostAddress {
 impl FromStr for HostAddress {
     type Err = AddressError;
 
-    /// An IP address, where IPv6 may have a zone: `10.0.0.1`, `fd00::1`, `fe80::1%eth0`, `fe80::1%3`.
+    /// Parses an IP address; IPv6 addresses may have a zone: `10.0.0.1`, `fd00::1`, `fe80::1%eth0`,
+    /// `fe80::1%3`.
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let (address, zone) = match text.split_once('%') {
             Some((address, zone)) => (address, Some(zone)),
@@ -101,7 +102,7 @@ impl FromStr for HostAddress {
     }
 }
 
-/// The index of the interface of that name.
+/// Index of the named interface.
 fn index(name: &str) -> Option<u32> {
     if name.contains('/') || name.starts_with('.') {
         return None;
@@ -110,9 +111,9 @@ fn index(name: &str) -> Option<u32> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// The local end of a socket towards `peer`, on a port of the kernel's choice: `source`, or any
-/// address of the peer's family. A link-local source is on the peer's link: without a scope the kernel
-/// does not bind it.
+/// Local address of a socket towards `peer`, with an ephemeral port: `source`, or the unspecified
+/// address of the peer's family. A link-local source gets the peer's scope, without which the
+/// kernel refuses to bind it.
 pub fn local_end(source: Option<IpAddr>, peer: SocketAddr) -> SocketAddr {
     match (source, peer) {
         (Some(IpAddr::V6(source)), SocketAddr::V6(peer)) if source.is_unicast_link_local() => {

@@ -1,41 +1,43 @@
 //! Lodestone, the DNS server of a Kubernetes cluster. This page is the map.
 //!
 //! ```text
-//! cli        what a person types: serve, check, fmt, diff, lab
+//! cli        the command line: serve, check, fmt, diff, lab
 //! process    the serving process: start, replacement of the configuration, drain
-//! reload     when to look at the Corefile again
-//! site       a configuration built: chains behind zones behind listeners
+//! reload     detects changes of the Corefile
+//! pipeline   a built configuration: listeners, their zones, and the plugin chains of these
 //! server     listeners: udp, tcp, tls, http, quic; the entrance of queries; routing; limits
-//! admin      health, ready, metrics and profiles over HTTP
+//! admin      HTTP pages: health, ready, metrics, profiles
+//! http_page  which of these pages a configuration requires, and at which addresses
 //! plugin     the plugins, one file a Corefile word; chain.rs runs a block's
 //! hickory    hickory-server's types: the cluster as its zone handlers
 //! upstream   asking other servers: exchange, pool, policy, health
 //! zone       the DNS view of the cluster: names in, records out; pure
 //! authority  zones of records that somebody wrote down: files and copies of them; pure
 //! cluster    what the cluster says, no DNS: objects, events, state; its two sources
-//! config     the Corefile's meaning, typed; order.rs is the table of words and of the plugins' order
-//! corefile   the Corefile language, knowing no plugin
-//! message    whole messages: octets to query or reply, reply to octets
+//! config     the Corefile's meaning: typed keys, settings and plugins; lints; order.rs is the table of
+//!            directives and of the plugins' order
+//! corefile   the Corefile language, independent of plugins
+//! message    DNS messages: bytes to query or reply, and back
 //! query      the question: as asked, as rewritten, who asks, over what
-//! reply      the answer: rcode, records, and why it is what it is
-//! tsig       messages signed by shared secrets
+//! reply      the response: rcode, records, and the reason for it
+//! tsig       transaction signatures with shared keys (RFC 8945)
 //! tls        a server's certificate: its files, what it asks of clients, reloading
-//! trust      which certificates are accepted from the other side of TLS
-//! edns       the options of an OPT record
-//! wire       names, numbers and records as octets
-//! logging    the lines that people read
+//! trust      verification of TLS certificates
+//! edns       EDNS options of the OPT record
+//! wire       wire format of names, integers and records
+//! logging    log output: text and JSON
 //! memory     how much memory the process may use: cgroup, GOMEMLIMIT, machine
-//! plain      errors of the system and of libraries, in terms that an operator can act on
+//! plain      messages for errors of the system and of libraries
 //! backoff    delays between attempts
-//! datagrams  many datagrams a system call: the only unsafe code
+//! datagrams  batched datagram I/O (recvmmsg, sendmmsg): the only unsafe code
 //! files      files that are read again when they change: polling, notifications
-//! interfaces the network interfaces of the machine
+//! interfaces network interfaces of the machine
 //! features   the parts that a build can leave out
-//! metrics    every metric family, its name and its labels
+//! metrics    metric families, their names and labels
 //! ```
 //!
 //! Imports point one way: `corefile` <- `plugin` <- `config`; `cluster` <- `zone` <- `plugin::kubernetes`;
-//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `site` <- `process` <- `cli`. `corefile`, `zone`,
+//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `pipeline` <- `process` <- `cli`. `corefile`, `zone`,
 //! `authority` and `wire` know neither tokio nor kube: they are values and functions.
 //!
 //! The way of one query:
@@ -79,11 +81,13 @@ pub mod features;
 mod files;
 #[cfg(feature = "hickory")]
 pub mod hickory;
+pub mod http_page;
 pub mod interfaces;
 pub(crate) mod logging;
 pub mod memory;
 pub mod message;
 pub mod metrics;
+pub mod pipeline;
 mod plain;
 pub mod plugin;
 pub mod process;
@@ -91,7 +95,6 @@ pub mod query;
 pub(crate) mod reload;
 pub mod reply;
 pub mod server;
-pub mod site;
 pub mod tls;
 pub(crate) mod trust;
 pub mod tsig;

@@ -1,5 +1,5 @@
-//! Errors of the system and of libraries in words that an author of a Corefile can act on. What is
-//! not known here comes in the words of its origin.
+//! Messages for errors of the system and of libraries that tell operators what to fix. Unknown
+//! errors keep their original message.
 
 use std::{
     fs::File,
@@ -16,25 +16,24 @@ use rustls::{
     },
 };
 
-/// Why a file, or what else has a path, cannot be used.
+/// Message for an I/O error on a path.
 pub fn io(error: &io::Error) -> String {
     match error.kind() {
-        // Words that a part of this program chose say more than their kind.
+        // A custom message is more specific than the kind.
         _ if error.get_ref().is_some() => without_number(error.to_string()),
         ErrorKind::NotFound => "it does not exist".to_owned(),
-        ErrorKind::PermissionDenied => "this process has no right to it".to_owned(),
+        ErrorKind::PermissionDenied => "this process has no permission".to_owned(),
         ErrorKind::IsADirectory => "it is a directory".to_owned(),
-        ErrorKind::NotADirectory => "a part of its path is no directory".to_owned(),
-        ErrorKind::InvalidData => "it is no text in UTF-8".to_owned(),
+        ErrorKind::NotADirectory => "a part of its path is not a directory".to_owned(),
+        ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
         _ => without_number(error.to_string()),
     }
 }
 
-/// Refuses a named pipe where a file is meant, for who is about to open it: that waits for a writer,
-/// perhaps for ever.
+/// Refuses a named pipe in place of a file: opening one blocks until there is a writer.
 ///
 /// # Errors
-/// It is a pipe, or there is nothing at this path.
+/// It is a pipe, or the path does not exist.
 pub fn not_a_pipe(path: impl AsRef<Path>) -> io::Result<()> {
     if std::fs::metadata(path)?.file_type().is_fifo() {
         return Err(io::Error::other("it is a pipe, not a file"));
@@ -42,25 +41,25 @@ pub fn not_a_pipe(path: impl AsRef<Path>) -> io::Result<()> {
     Ok(())
 }
 
-/// The certificates of a file in PEM form, perhaps none.
+/// All certificates of a PEM file, possibly none.
 ///
 /// # Errors
-/// The file cannot be read, or one of them is damaged.
+/// The file cannot be read, or a certificate is malformed.
 pub fn certificates(path: impl AsRef<Path>) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
     not_a_pipe(&path).map_err(pem::Error::Io)?;
     CertificateDer::pem_file_iter(path)?.collect()
 }
 
-/// The first private key of a file in PEM form.
+/// The first private key of a PEM file.
 ///
 /// # Errors
-/// The file cannot be read, or holds no private key.
+/// The file cannot be read, or has no private key.
 pub fn private_key(path: impl AsRef<Path>) -> Result<PrivateKeyDer<'static>, pem::Error> {
     not_a_pipe(&path).map_err(pem::Error::Io)?;
     PrivateKeyDer::from_pem_file(path)
 }
 
-/// The system's words for an error, without its number.
+/// Strips the error number from the system's message.
 fn without_number(mut text: String) -> String {
     if let Some(end) = text.find(" (os error ") {
         text.truncate(end);
@@ -68,15 +67,15 @@ fn without_number(mut text: String) -> String {
     text
 }
 
-/// What is wrong with a regular expression, in one line.
+/// Message for an invalid regular expression, on one line.
 pub fn regex(error: &regex::Error) -> String {
-    // The engine draws the pattern over several lines; what is wrong stands in the last one.
+    // The last line of the library's multi-line message states the error.
     let text = error.to_string();
     let last = text.lines().last().unwrap_or_default().trim();
     last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
-/// Why changes of a file cannot be watched.
+/// Message for a failed file watch.
 pub fn watch(error: &notify::Error) -> String {
     match &error.kind {
         notify::ErrorKind::Io(error) => io(error),
@@ -88,7 +87,7 @@ pub fn watch(error: &notify::Error) -> String {
     }
 }
 
-/// An error with all of its causes, in one line.
+/// An error and its chain of causes on one line.
 pub fn chain(error: &anyhow::Error) -> String {
     let causes = error.chain().map(|cause| match cause.downcast_ref() {
         Some(error) => io(error),
@@ -97,7 +96,7 @@ pub fn chain(error: &anyhow::Error) -> String {
     causes.collect::<Vec<_>>().join(": ")
 }
 
-/// Why nothing can be read from a file in PEM form.
+/// Message for a PEM file without usable content.
 pub fn pem(error: &pem::Error, path: impl AsRef<Path>) -> String {
     match error {
         pem::Error::Io(error) => io(error),
@@ -111,15 +110,15 @@ pub fn pem(error: &pem::Error, path: impl AsRef<Path>) -> String {
             let line = String::from_utf8_lossy(line);
             format!("the line '{}' is broken", line.trim())
         }
-        pem::Error::Base64Decode(_) => "it is damaged: a line of it is no base64".to_owned(),
+        pem::Error::Base64Decode(_) => "it is damaged: invalid base64".to_owned(),
         other => other.to_string(),
     }
 }
 
-const ENCRYPTED: &str = "the key in it is encrypted, and a server has no passphrase: write it without \
-                         one, by 'openssl pkey -in FILE -out NEW'";
+const ENCRYPTED: &str = "the key is encrypted, and a server cannot ask for a passphrase: decrypt it \
+                         with 'openssl pkey -in FILE -out NEW'";
 
-/// What a file holds in which a certificate or a key was not found.
+/// Describes the content of a file without the expected certificate or key.
 pub fn instead_of_pem(path: impl AsRef<Path>) -> String {
     const LOOKED_AT: u64 = 64 << 10;
     let mut start = Vec::new();
@@ -133,37 +132,37 @@ pub fn instead_of_pem(path: impl AsRef<Path>) -> String {
         .find_map(|line| line.strip_prefix("-----BEGIN ")?.strip_suffix("-----"))
         .filter(|label| label.len() <= 64);
     match label {
-        // PKCS #8 says so in the label, the older forms in a header (RFC 1421).
+        // PKCS #8 states encryption in the label, older formats in a header (RFC 1421).
         Some(label) if label.contains("ENCRYPTED") || text.contains("Proc-Type: 4,ENCRYPTED") => {
             ENCRYPTED.to_owned()
         }
-        Some(label) => format!("what it holds is '{label}'"),
+        Some(label) => format!("it contains '{label}'"),
         None if start.is_empty() => "it is empty".to_owned(),
-        // A sequence of ASN.1, longer than 127 bytes.
+        // An ASN.1 sequence longer than 127 bytes.
         None if start.starts_with(&[0x30]) && start.get(1).is_some_and(|byte| *byte > 0x80) => {
-            "it is in DER form, not in PEM: convert it, by 'openssl x509 -inform DER' or 'openssl \
+            "it is in DER format, not PEM: convert it with 'openssl x509 -inform DER' or 'openssl \
              pkey -inform DER'"
                 .to_owned()
         }
-        None => "there is none in it: it begins with a line '-----BEGIN ...-----'".to_owned(),
+        None => "it has none: PEM starts with a line '-----BEGIN ...-----'".to_owned(),
     }
 }
 
-/// Why certificates or keys cannot be used for TLS.
+/// Message for certificates or keys unusable for TLS.
 pub fn tls(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            "the key is that of another certificate".to_owned()
+            "the key does not belong to the certificate".to_owned()
         }
         rustls::Error::InvalidCertificate(_) => {
-            "a certificate is damaged, or of a kind that is not known".to_owned()
+            "a certificate is malformed or of an unsupported kind".to_owned()
         }
         rustls::Error::General(why) => why.clone(),
         other => other.to_string(),
     }
 }
 
-/// What is wrong with YAML, in one line: where, and what.
+/// Message for a YAML error on one line, with its location.
 pub fn yaml(error: &serde_saphyr::Error) -> String {
     let options = serde_saphyr::render_options! {
         snippets: serde_saphyr::SnippetMode::Off,
@@ -179,9 +178,9 @@ pub fn yaml(error: &serde_saphyr::Error) -> String {
         )
         .replace("expected string scalar", "a text is expected here")
         .replace("unknown variant", "unknown value")
-        // An empty text among the values is no help.
+        // Drops the empty text from the list of values.
         .replace("expected one of , ", "expected one of ");
-    format!("it is not the YAML that it must be: {first}")
+    format!("invalid YAML: {first}")
 }
 
 #[cfg(test)]
@@ -189,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_say_what_is_wrong_with_a_file() {
+    fn file_errors_are_explained() {
         let folder = tempfile::tempdir().unwrap();
         let read = |name: &str, text: Option<&[u8]>| {
             let path = folder.path().join(name);
@@ -203,7 +202,7 @@ mod tests {
             pem(&PrivateKeyDer::from_pem_file(&path).unwrap_err(), path)
         };
         assert_eq!(key(None), "it does not exist");
-        assert!(key(Some(b"hello")).starts_with("there is none in it"));
+        assert!(key(Some(b"hello")).starts_with("it has none"));
         let cut = b"-----BEGIN CERTIFICATE-----\nAAAA\n";
         let encrypted =
             b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
@@ -211,7 +210,7 @@ mod tests {
         let older = b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
         assert!(key(Some(older)).contains("passphrase"));
         let public = b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
-        assert_eq!(key(Some(public)), "what it holds is 'PUBLIC KEY'");
+        assert_eq!(key(Some(public)), "it contains 'PUBLIC KEY'");
         assert!(key(Some(b"\x30\x82\x01\x00")).contains("DER"));
         let cut_path = read("cut", Some(cut));
         let cut = CertificateDer::from_pem_file(&cut_path).unwrap_err();
@@ -224,20 +223,20 @@ mod tests {
         let directory = std::fs::read_to_string(folder.path()).unwrap_err();
         assert_eq!(io(&directory), "it is a directory");
         let binary = std::fs::read_to_string(read("binary", Some(b"\xFF\xFE"))).unwrap_err();
-        assert_eq!(io(&binary), "it is no text in UTF-8");
+        assert_eq!(io(&binary), "it is not UTF-8 text");
     }
 
     #[test]
-    fn causes_are_said_one_after_the_other() {
+    fn causes_are_joined_in_order() {
         let error = anyhow::Error::from(io::Error::from(ErrorKind::PermissionDenied));
         let error = error.context("cannot read /a").context("plugin/b");
-        let wanted = "plugin/b: cannot read /a: this process has no right to it";
+        let wanted = "plugin/b: cannot read /a: this process has no permission";
         assert_eq!(chain(&error), wanted);
     }
 
     #[test]
-    fn yaml_is_told_in_one_line() {
-        let told = |text: &str| {
+    fn yaml_errors_are_one_line() {
+        let message = |text: &str| {
             let read = serde_saphyr::from_str::<std::collections::BTreeMap<String, Vec<u8>>>(text);
             yaml(&read.unwrap_err())
         };
@@ -246,9 +245,9 @@ mod tests {
             ("a: [\n", "line"),
             ("hello\n", "'key: value'"),
         ] {
-            let told = told(text);
-            assert!(told.contains(words) && !told.contains('\n'), "{told}");
-            assert!(!told.contains("<input>"), "{told}");
+            let line = message(text);
+            assert!(line.contains(words) && !line.contains('\n'), "{line}");
+            assert!(!line.contains("<input>"), "{line}");
         }
     }
 }

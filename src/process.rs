@@ -12,9 +12,9 @@ use crate::{
     corefile::Transport,
     logging,
     metrics::Metrics,
+    pipeline::{Listener, Pipeline},
     plugin::{BuildError, Parts},
     server::{self, Backend, ListenerConfig, Servers, descriptors, limits::Limits, route::Routes},
-    site::{Listener, Site},
 };
 
 /// A serving process.
@@ -24,13 +24,13 @@ pub struct Process {
     readiness: Arc<Readiness>,
     admin: Admin,
     servers: Servers,
-    site: Site,
+    site: Pipeline,
     imported: Vec<PathBuf>,
 }
 
 /// A configuration that is built and bound, ready to replace another one.
 pub struct Prepared {
-    site: Site,
+    site: Pipeline,
     pages: admin::Prepared,
     sockets: server::Prepared,
     imported: Vec<PathBuf>,
@@ -87,7 +87,7 @@ impl Process {
         let mut servers = Servers::new(runtime, limits, Arc::clone(&metrics));
         servers.use_backend(backend);
 
-        let site = Site::build(&config, default_port, Parts::default(), &metrics)?;
+        let site = Pipeline::build(&config, default_port, Parts::default(), &metrics)?;
         let pages = admin.prepare(&site.pages).await?;
         let sockets = servers.prepare(site.listeners.iter().map(listener_config).collect())?;
         admin.apply(pages);
@@ -116,7 +116,7 @@ impl Process {
     /// unchanged, also if this is cancelled.
     pub async fn prepare(&self, config: Config) -> Result<Prepared, StartError> {
         let parts = self.site.parts.succeed();
-        let site = Site::build(&config, self.default_port, parts, &self.metrics)?;
+        let site = Pipeline::build(&config, self.default_port, parts, &self.metrics)?;
         // Bound sockets receive queries, so they are bound only once those can be answered.
         site.started().await;
         let pages = self.admin.prepare(&site.pages).await?;
@@ -157,7 +157,7 @@ impl Process {
     }
 
     /// Updates log level and metrics to what is served.
-    fn report(&self, site: &Site) {
+    fn report(&self, site: &Pipeline) {
         logging::set_debug(site.debug);
         self.metrics.reload.served(site.hash);
         // Without what only the previous configuration had.
@@ -173,7 +173,7 @@ impl Process {
     /// Not ready from now on, but answering: load balancers and resolvers need a while to notice. Completes
     /// after the configured time, or when `cut` completes.
     pub async fn lame_duck(&self, cut: impl Future<Output = ()>) {
-        self.readiness.leave();
+        self.readiness.shut_down();
         let lame_duck = self.site.lame_duck;
         if !lame_duck.is_zero() {
             tracing::info!(target: "plugin/health", "Going into lameduck mode for {lame_duck:?}");
@@ -186,7 +186,7 @@ impl Process {
 
     /// Stops reading queries and waits for the pending ones.
     pub async fn drain(&mut self) {
-        self.readiness.leave();
+        self.readiness.shut_down();
         if !self.servers.drain(DRAIN).await {
             tracing::warn!("queries were still pending after {DRAIN:?}");
         }

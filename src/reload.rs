@@ -1,8 +1,7 @@
-//! Following the Corefile: when to look at it again.
+//! Detects changes of the Corefile.
 //!
-//! A change that the system announces is looked at once it has settled; besides that, the file is
-//! looked at every now and then, because not every file system announces changes. What is done
-//! about a change is the business of [`crate::process`].
+//! File system events are handled after they settle. In addition the file is polled, because not all
+//! file systems report changes. [`crate::process`] acts on changes.
 
 use std::{
     collections::BTreeSet,
@@ -17,17 +16,17 @@ use crate::{
     plain,
 };
 
-/// Changes of a Corefile and of what it imports.
+/// Change notifications for a Corefile and its imports.
 pub struct Changes {
-    /// None where the Corefile is not followed.
+    /// `None` if reload is not configured.
     schedule: Option<Reload>,
-    announced: files::Changes,
+    events: files::Changes,
     due: Instant,
 }
 
 impl Changes {
-    /// Follows `corefile` and the files and directories that it imports as `schedule` says;
-    /// without a schedule or a file, nothing ever changes.
+    /// Watches `corefile` and its imports according to `schedule`. Without a schedule or a file
+    /// there are no changes.
     pub fn follow(corefile: Option<&Path>, imported: &[PathBuf], schedule: Option<Reload>) -> Self {
         let schedule = schedule.filter(|_| corefile.is_some());
         let files = corefile
@@ -35,36 +34,36 @@ impl Changes {
             .chain(imported.iter().map(PathBuf::as_path));
         let mut changes = Self {
             schedule,
-            announced: schedule.map_or_else(files::Changes::default, |_| watch(files)),
+            events: schedule.map_or_else(files::Changes::default, |_| watch(files)),
             due: Instant::now(),
         };
-        changes.plan();
+        changes.schedule_poll();
         changes
     }
 
-    /// Completes when the Corefile is to be looked at.
+    /// Completes when the Corefile should be read again.
     ///
-    /// May be dropped and called again without losing a change.
+    /// Cancel-safe: no change is lost.
     pub async fn next(&mut self) {
         if self.schedule.is_none() {
             return std::future::pending().await;
         }
         tokio::select! {
-            () = tokio::time::sleep_until(self.due) => self.announced.forget(),
-            () = self.announced.next() => {}
+            () = tokio::time::sleep_until(self.due) => self.events.forget(),
+            () = self.events.next() => {}
         }
-        self.plan();
+        self.schedule_poll();
     }
 
-    /// Schedules the next look that no notification causes.
-    fn plan(&mut self) {
+    /// Schedules the next poll.
+    fn schedule_poll(&mut self) {
         if let Some(Reload { interval, jitter }) = self.schedule {
             self.due = Instant::now() + interval + jitter.mul_f64(rand::random::<f64>());
         }
     }
 }
 
-/// Watches the directories of `files`, as far as they can be watched.
+/// Watches the directories of `files`; failures are logged.
 fn watch<'a>(files: impl Iterator<Item = &'a Path>) -> files::Changes {
     let changes = files::Changes::new().inspect_err(|error| {
         let why = plain::watch(error);
@@ -87,33 +86,33 @@ mod tests {
 
     use super::*;
 
-    const RARELY: Reload = Reload {
+    const LONG_INTERVAL: Reload = Reload {
         interval: Duration::from_mins(10),
         jitter: Duration::ZERO,
     };
 
     #[tokio::test]
-    async fn a_saved_file_is_looked_at() {
+    async fn saved_files_are_reported() {
         let directory = tempfile::tempdir().unwrap();
         let corefile = directory.path().join("Corefile");
         std::fs::write(&corefile, ".").unwrap();
-        let mut changes = Changes::follow(Some(&corefile), &[], Some(RARELY));
+        let mut changes = Changes::follow(Some(&corefile), &[], Some(LONG_INTERVAL));
         std::fs::write(&corefile, ". {\n}\n").unwrap();
         let seen = tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
         seen.expect("the change is announced");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_clock_counts_where_nothing_is_announced() {
+    async fn polling_detects_changes_without_events() {
         let corefile = Path::new("/nowhere/Corefile");
-        let mut changes = Changes::follow(Some(corefile), &[], Some(RARELY));
+        let mut changes = Changes::follow(Some(corefile), &[], Some(LONG_INTERVAL));
         let before = Instant::now();
         changes.next().await;
-        assert_eq!(before.elapsed(), RARELY.interval);
+        assert_eq!(before.elapsed(), LONG_INTERVAL.interval);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_the_setting_nothing_is_followed() {
+    async fn nothing_is_watched_without_reload() {
         let mut changes = Changes::follow(Some(Path::new("Corefile")), &[], None);
         let hour = Duration::from_hours(1);
         assert!(tokio::time::timeout(hour, changes.next()).await.is_err());

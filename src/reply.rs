@@ -1,20 +1,20 @@
-//! The answer: rcode, records, why it is what it is.
+//! The response: rcode, records, and the reason for it.
 //!
-//! Records are kept as octets in one arena, uncompressed, so that a reply is a handful of vectors
-//! that are cleared and used again: answering from memory allocates nothing. Whoever
-//! shuffles or clamps TTLs works on the small [`Record`]s and leaves the arena alone.
+//! Records are kept uncompressed in one arena, so a reply is a few vectors that are reused: answers
+//! from memory allocate nothing. Plugins that reorder records or change TTLs only touch the small
+//! [`Record`]s, not the arena.
 
+mod batches;
 mod data;
 mod packed;
-mod parts;
 mod why;
 
 use std::{net::SocketAddr, sync::Arc};
 
+pub use batches::{RecordSource, RemainingRecords};
 pub use data::{Data, Soa};
 pub(crate) use data::{expand, names_in};
 pub use packed::Packed;
-pub use parts::{RecordSource, Rest};
 pub use why::Why;
 
 use crate::{
@@ -23,49 +23,49 @@ use crate::{
     wire::{Class, MalformedMessage, NameRef, RawRecord, Rcode, Type},
 };
 
-/// A reply on its way out through the chain.
+/// A response on its way through the chain.
 #[derive(Clone, Debug, Default)]
-#[allow(clippy::struct_excessive_bools)] // header bits, independent of each other
+#[allow(clippy::struct_excessive_bools)] // independent header bits
 pub struct Reply {
-    /// The response code.
+    /// Response code.
     pub rcode: Rcode,
-    /// The data are of a zone of ours (the AA bit).
+    /// The AA bit: the data are from a zone served here.
     pub authoritative: bool,
-    /// Recursion is to be had here (the RA bit).
+    /// The RA bit: recursion is available.
     pub recursion_available: bool,
-    /// What the RD bit says, where it is not the query's.
+    /// The RD bit, if it differs from the query's.
     pub recursion_desired: Option<bool>,
-    /// An upstream vouches for the data (the AD bit).
+    /// The AD bit: an upstream validated the data.
     pub authentic: bool,
-    /// Records are missing for want of room (the TC bit): set by an upstream, or by the writer.
+    /// The TC bit: records are missing. Set by an upstream, or by the writer.
     pub truncated: bool,
-    /// Why the reply is what it is.
+    /// Reason for the response.
     pub why: Why,
-    /// An extended error that an upstream gave (RFC 8914).
+    /// Extended DNS error of an upstream (RFC 8914).
     pub extended_error: Option<ExtendedError>,
-    /// Other EDNS options, sent to clients that speak EDNS.
+    /// Other EDNS options, sent to clients that use EDNS.
     pub options: Options,
-    /// What happened, in words for the log, where [`Reply::why`] alone does not tell: set by
-    /// whoever failed, never sent.
+    /// Details for the log beyond [`Reply::why`], set by the failing component. Not sent to
+    /// clients.
     pub cause: Option<Box<str>>,
-    /// The plugin that answered, set by the chain; empty where none did.
+    /// The plugin that answered, set by the chain; empty if none did.
     pub answered_by: &'static str,
-    /// Which upstream this came from just now; nothing for what is made or remembered here.
-    pub heard: Option<Arc<Heard>>,
-    /// Records that are written once those before them are sent: those of a zone transfer.
-    pub rest: Option<Rest>,
+    /// The upstream that sent this response; `None` for local and cached data.
+    pub source: Option<Arc<UpstreamSource>>,
+    /// Records of a zone transfer that are still to be written.
+    pub remaining: Option<RemainingRecords>,
     sections: [Vec<Record>; 3],
     arena: Vec<u8>,
 }
 
-/// Where an upstream's reply came from. One is made for each socket, and its replies share it.
+/// Source of an upstream's response, shared by all responses of a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Heard {
-    /// What metrics and logs call the upstream.
+pub struct UpstreamSource {
+    /// The upstream's name in metrics and logs.
     pub upstream: Arc<str>,
-    /// Our end of the socket, where it is known.
+    /// Local address of the socket, if known.
     pub local: Option<SocketAddr>,
-    /// What it came over.
+    /// Transport of the response.
     pub over: Transport,
 }
 
@@ -78,53 +78,53 @@ pub struct ExtendedError {
     pub text: Box<str>,
 }
 
-/// Where in a message a record stands.
+/// Section of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
-    /// What was asked for.
+    /// Answers the question.
     Answer,
-    /// The zone that says so.
+    /// The zone's SOA or NS records.
     Authority,
-    /// What will be asked for next.
+    /// Related records, such as addresses of targets.
     Additional,
 }
 
 impl Section {
-    /// All of them, in the order of a message.
+    /// All sections in message order.
     pub const ALL: [Self; 3] = [Self::Answer, Self::Authority, Self::Additional];
 }
 
-/// One record; its names and data are in the arena of the reply that it belongs to.
+/// A record; its names and data are in its reply's arena.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
     /// Its type.
     pub rtype: Type,
     /// Its class.
     pub class: Class,
-    /// Seconds that it may be kept.
+    /// TTL in seconds.
     pub ttl: u32,
-    owner: Span,
-    data: Span,
+    owner: ArenaRange,
+    data: ArenaRange,
 }
 
-/// A piece of the arena; an owner of no octets is the question's name, as asked.
+/// A range of the arena. An empty owner means the question's name in its original spelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
+struct ArenaRange {
     start: u32,
     length: u16,
 }
 
-/// Whose record it is.
+/// Owner name of a record.
 #[derive(Clone, Copy, Debug)]
 pub enum Owner<'a> {
-    /// The name that was asked for, in the spelling of whoever asked: it costs two octets.
+    /// The question's name in the client's spelling; compressed to two bytes.
     Question,
-    /// Some other name.
+    /// Another name.
     Name(NameRef<'a>),
 }
 
 impl Reply {
-    /// Back to nothing, room kept.
+    /// Resets the reply; keeps its allocations.
     pub fn clear(&mut self) {
         let Self {
             sections, arena, ..
@@ -142,11 +142,11 @@ impl Reply {
         self.options.clear();
         self.cause = None;
         self.answered_by = "";
-        self.heard = None;
-        self.rest = None;
+        self.source = None;
+        self.remaining = None;
     }
 
-    /// Becomes a copy of `other`, in the room that is there: once warm, this allocates nothing.
+    /// Copies `other` into this reply, reusing its allocations.
     pub fn copy_from(&mut self, other: &Self) {
         let Self {
             rcode,
@@ -160,8 +160,8 @@ impl Reply {
             options,
             cause,
             answered_by,
-            heard,
-            rest,
+            source,
+            remaining,
             sections,
             arena,
         } = self;
@@ -173,8 +173,8 @@ impl Reply {
         *truncated = other.truncated;
         *why = other.why;
         *answered_by = other.answered_by;
-        heard.clone_from(&other.heard);
-        rest.clone_from(&other.rest);
+        source.clone_from(&other.source);
+        remaining.clone_from(&other.remaining);
         extended_error.clone_from(&other.extended_error);
         options.copy_from(&other.options);
         cause.clone_from(&other.cause);
@@ -184,14 +184,14 @@ impl Reply {
         arena.clone_from(&other.arena);
     }
 
-    /// Nothing but a code and the reason for it.
+    /// Resets the reply to a response code and its reason, without records.
     pub fn fail(&mut self, rcode: Rcode, why: Why) {
         self.clear();
         self.rcode = rcode;
         self.why = why;
     }
 
-    /// A reply that is nothing but a code and the reason for it.
+    /// A reply with only a response code and its reason.
     pub fn failure(rcode: Rcode, why: Why) -> Self {
         Self {
             rcode,
@@ -210,7 +210,7 @@ impl Reply {
         data: Data<'_>,
     ) {
         let owner = match owner {
-            Owner::Question => Span {
+            Owner::Question => ArenaRange {
                 start: 0,
                 length: 0,
             },
@@ -227,13 +227,13 @@ impl Reply {
         self.sections[section as usize].push(record);
     }
 
-    /// Adds a record to the answer, owned by the question's name: the usual case.
+    /// Adds a record to the answer section, owned by the question's name.
     pub fn answer(&mut self, rtype: Type, ttl: u32, data: Data<'_>) {
         self.push(Section::Answer, Owner::Question, rtype, ttl, data);
     }
 
-    /// Adds a record as it stands in `message`, its names decompressed. An owner that is the name
-    /// of `question` becomes [`Owner::Question`].
+    /// Adds a record of `message` with its names decompressed. An owner equal to the name of
+    /// `question` becomes [`Owner::Question`].
     pub fn push_raw(
         &mut self,
         section: Section,
@@ -242,7 +242,7 @@ impl Reply {
         raw: &RawRecord,
     ) -> Result<(), MalformedMessage> {
         let owner = if raw.owner.as_ref().eq_ignore_case(question.lower.as_ref()) {
-            Span {
+            ArenaRange {
                 start: 0,
                 length: 0,
             }
@@ -251,7 +251,7 @@ impl Reply {
         };
         let start = self.arena.len();
         expand(message, raw, &mut self.arena)?;
-        let data = self.span_from(start);
+        let data = self.range_from(start);
         let record = Record {
             rtype: raw.rtype,
             class: raw.class,
@@ -263,21 +263,21 @@ impl Reply {
         Ok(())
     }
 
-    /// Copies a record of another reply into this one. Where the other's owner was its question's
-    /// name, `owner` takes its place.
+    /// Copies a record of another reply. `owner` replaces an owner that is the other reply's
+    /// question name.
     pub fn push_from(&mut self, section: Section, owner: Owner<'_>, other: &Self, record: &Record) {
-        let span = match (other.owner(record), owner) {
+        let range = match (other.owner(record), owner) {
             (Owner::Name(name), _) | (Owner::Question, Owner::Name(name)) => {
                 self.store(|arena| arena.extend_from_slice(name.as_wire()))
             }
-            (Owner::Question, Owner::Question) => Span {
+            (Owner::Question, Owner::Question) => ArenaRange {
                 start: 0,
                 length: 0,
             },
         };
         let data = self.store(|arena| arena.extend_from_slice(other.data(record)));
         self.sections[section as usize].push(Record {
-            owner: span,
+            owner: range,
             data,
             ..*record
         });
@@ -290,24 +290,24 @@ impl Reply {
         }
     }
 
-    /// The same record with another owner, to be put in its place.
+    /// A copy of a record of this reply with another owner.
     #[must_use]
     pub fn with_owner(&mut self, record: &Record, owner: NameRef<'_>) -> Record {
         let owner = self.store(|arena| arena.extend_from_slice(owner.as_wire()));
         Record { owner, ..*record }
     }
 
-    /// The same record with the owner that is the question's name, to be put in its place.
+    /// A copy of a record with the question's name as owner.
     #[must_use]
     pub fn owned_by_question(record: &Record) -> Record {
-        let owner = Span {
+        let owner = ArenaRange {
             start: 0,
             length: 0,
         };
         Record { owner, ..*record }
     }
 
-    /// The same record with other data, to be put in its place.
+    /// A copy of a record of this reply with other data.
     #[must_use]
     pub fn with_data(&mut self, record: &Record, data: Data<'_>) -> Record {
         let data = self.store(|arena| data.append(arena));
@@ -319,18 +319,18 @@ impl Reply {
         &self.sections[section as usize]
     }
 
-    /// Whether the answer section holds data of the type that was asked for. Aliases that end without
-    /// any do not: with an SOA record they are a denial (NODATA, RFC 2308 section 2.2), without one
-    /// they are a part of an answer.
+    /// Whether the answer section has data of the queried type. A CNAME chain without any does not
+    /// answer: with an SOA record it is a denial (NODATA, RFC 2308 section 2.2), without one an
+    /// incomplete answer.
     pub fn answers(&self, asked: Type) -> bool {
-        // 251 to 255 ask for more than one type (RFC 6895 section 3.1).
+        // QTYPEs 251 to 255 match several types (RFC 6895 section 3.1).
         let is_any = (251..=255).contains(&asked.0);
         let mut answer = self.section(Section::Answer).iter();
         self.rcode == Rcode::NOERROR && answer.any(|record| is_any || record.rtype == asked)
     }
 
-    /// Whether the reply denies the name, or data of the type that was asked for (RFC 2308 section 2).
-    /// It may begin with aliases.
+    /// Whether the reply denies the name or the queried type (RFC 2308 section 2), possibly after a
+    /// CNAME chain.
     pub fn denies(&self, asked: Type) -> bool {
         match self.rcode {
             Rcode::NXDOMAIN => true,
@@ -345,22 +345,22 @@ impl Reply {
         authority.any(|record| record.rtype == rtype)
     }
 
-    /// The records of a section, to be reordered, dropped or given other TTLs.
+    /// The records of a section, for reordering, removal or TTL changes.
     pub fn section_mut(&mut self, section: Section) -> &mut Vec<Record> {
         &mut self.sections[section as usize]
     }
 
-    /// Every record of every section.
+    /// All records of all sections.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.sections.iter().flatten()
     }
 
-    /// Every record of every section, to be given other TTLs.
+    /// All records of all sections, for TTL changes.
     pub fn records_mut(&mut self) -> impl Iterator<Item = &mut Record> {
         self.sections.iter_mut().flatten()
     }
 
-    /// Whose record it is.
+    /// The owner of a record.
     pub fn owner(&self, record: &Record) -> Owner<'_> {
         if record.owner.length == 0 {
             return Owner::Question;
@@ -369,12 +369,12 @@ impl Reply {
         Owner::Name(name.expect("owners enter the arena as names"))
     }
 
-    /// A record's data in wire form, names in it uncompressed.
+    /// A record's data in uncompressed wire format.
     pub fn data(&self, record: &Record) -> &[u8] {
         self.slice(record.data)
     }
 
-    /// The one name of a CNAME, NS, PTR or DNAME record's data.
+    /// The name in the data of a CNAME, NS, PTR or DNAME record.
     pub fn data_name(&self, record: &Record) -> Option<NameRef<'_>> {
         matches!(
             record.rtype,
@@ -384,7 +384,7 @@ impl Reply {
         .flatten()
     }
 
-    /// Octets held: what a cache counts.
+    /// Memory use in bytes, for the cache's accounting.
     pub fn weight(&self) -> usize {
         size_of::<Self>()
             + self.options.as_wire().len()
@@ -392,14 +392,14 @@ impl Reply {
             + self.records().count() * size_of::<Record>()
     }
 
-    /// Gives back the room that is not used, before the reply is kept.
+    /// Releases unused capacity, before the reply is stored.
     pub fn shrink(&mut self) {
         self.arena.shrink_to_fit();
         self.sections.iter_mut().for_each(Vec::shrink_to_fit);
     }
 
-    /// Reads the options of an upstream's OPT record. Kept are an extended error and what is not
-    /// between the upstream and us alone.
+    /// Reads the options of an upstream's OPT record: keeps the extended error and options that are
+    /// not hop-by-hop.
     pub fn read_options(&mut self, options: &[u8]) {
         for (code, data) in edns::walk(options).map_while(Result::ok) {
             match (code, data.split_first_chunk::<2>()) {
@@ -423,22 +423,22 @@ impl Reply {
         }
     }
 
-    fn slice(&self, span: Span) -> &[u8] {
-        let start = span.start as usize;
-        &self.arena[start..start + usize::from(span.length)]
+    fn slice(&self, range: ArenaRange) -> &[u8] {
+        let start = range.start as usize;
+        &self.arena[start..start + usize::from(range.length)]
     }
 
-    fn store(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
+    fn store(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> ArenaRange {
         let start = self.arena.len();
         write(&mut self.arena);
-        self.span_from(start)
+        self.range_from(start)
     }
 
-    fn span_from(&self, start: usize) -> Span {
-        Span {
+    fn range_from(&self, start: usize) -> ArenaRange {
+        ArenaRange {
             start: u32::try_from(start).expect("a reply is far below 4 GiB"),
             length: u16::try_from(self.arena.len() - start)
-                .expect("names and record data have at most 65,535 octets"),
+                .expect("names and record data have at most 65,535 bytes"),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Which certificates are accepted from the other side of TLS, where files name the trusted ones.
+//! Verification of TLS peers by trusted certificates from files.
 //!
-//! A trusted certificate is an authority: what it signed is accepted (RFC 5280 section 6). It is also
-//! accepted itself, byte for byte, when the other side presents it: a self-signed certificate that is
-//! named as the CA. OpenSSL and Go do so too, and such certificates are common (`openssl req -x509`
-//! makes them); webpki alone refuses them, because they say that they are authorities. Name, validity
-//! period and purpose are checked all the same.
+//! A trusted certificate is a CA: certificates that it signed are accepted (RFC 5280 section 6). It
+//! is also accepted as the peer's own certificate, compared byte for byte, for self-signed
+//! certificates configured as CA. OpenSSL and Go accept those too, and they are common (`openssl
+//! req -x509` creates them); webpki alone refuses them because they are marked as CA. Name,
+//! validity period and purpose are always checked.
 
 mod certificate;
 
@@ -35,13 +35,13 @@ use crate::plain;
 
 use self::certificate::{Certificate, Purpose};
 
-/// The kinds of keys that certificates of the other side may have.
+/// Supported key types of peer certificates.
 pub const PEER_KEYS: &str = "ECDSA P-256 or P-384, Ed25519, or RSA";
 
-/// The kinds of private keys that are used.
+/// Supported private keys.
 pub const KEYS: &str = "ECDSA P-256 or P-384, Ed25519, or RSA of 2048 to 4096 bits";
 
-/// Whether a private key is of one of these kinds.
+/// Whether a private key is of a supported type.
 pub fn is_usable(key: &PrivateKeyDer<'_>) -> bool {
     rustls::crypto::ring::sign::any_supported_type(key).is_ok()
 }
@@ -50,12 +50,12 @@ pub fn is_usable(key: &PrivateKeyDer<'_>) -> bool {
 #[derive(Clone, Debug)]
 pub struct Trusted {
     authorities: Arc<RootCertStore>,
-    /// Those that may be presented themselves.
-    presentable: Arc<[CertificateDer<'static>]>,
+    /// Certificates that a peer may present itself.
+    end_entities: Arc<[CertificateDer<'static>]>,
 }
 
 impl Trusted {
-    /// All of these; an error if one of them is no certificate.
+    /// Trusts these certificates; an error if one of them is invalid.
     pub fn all(certificates: Vec<CertificateDer<'static>>) -> Result<Self, Error> {
         let mut authorities = RootCertStore::empty();
         for certificate in &certificates {
@@ -63,29 +63,32 @@ impl Trusted {
         }
         Ok(Self {
             authorities: Arc::new(authorities),
-            presentable: certificates.into(),
+            end_entities: certificates.into(),
         })
     }
 
-    /// Those of the system that can be used, perhaps none.
+    /// The valid certificates of the system's store, possibly none.
     pub fn system() -> Self {
         let certificates = rustls_native_certs::load_native_certs().certs;
         let mut authorities = RootCertStore::empty();
-        // Nearly all are authorities and nothing else; what names no host is never accepted for one.
-        let names_a_host = |one: &CertificateDer<'_>| {
+        // Nearly all are CAs only. A certificate without host names is never accepted for a host.
+        let has_host_names = |one: &CertificateDer<'_>| {
             Certificate::read(one).is_some_and(|read| read.has_alternative_names)
         };
-        let presentable = certificates.iter().filter(|one| names_a_host(one)).cloned();
-        let presentable = presentable.collect();
+        let end_entities = certificates
+            .iter()
+            .filter(|one| has_host_names(one))
+            .cloned();
+        let end_entities = end_entities.collect();
         authorities.add_parsable_certificates(certificates);
         Self {
             authorities: Arc::new(authorities),
-            presentable,
+            end_entities,
         }
     }
 
-    /// Checks servers.
-    pub fn of_servers(
+    /// A verifier of servers.
+    pub fn server_verifier(
         &self,
         provider: Arc<CryptoProvider>,
     ) -> Result<Arc<dyn ServerCertVerifier>, VerifierBuilderError> {
@@ -93,12 +96,12 @@ impl Trusted {
         let chains = WebPkiServerVerifier::builder_with_provider(authorities, provider).build()?;
         Ok(Arc::new(Servers {
             chains,
-            presentable: Arc::clone(&self.presentable),
+            end_entities: Arc::clone(&self.end_entities),
         }))
     }
 
-    /// Checks clients, of which those without a certificate are let in where it is `optional`.
-    pub fn of_clients(
+    /// A verifier of clients. If `optional`, clients without a certificate are accepted.
+    pub fn client_verifier(
         &self,
         provider: Arc<CryptoProvider>,
         optional: bool,
@@ -112,7 +115,7 @@ impl Trusted {
         };
         Ok(Arc::new(Clients {
             chains: builder.build()?,
-            presentable: Arc::clone(&self.presentable),
+            end_entities: Arc::clone(&self.end_entities),
         }))
     }
 }
@@ -120,7 +123,7 @@ impl Trusted {
 #[derive(Debug)]
 struct Servers {
     chains: Arc<WebPkiServerVerifier>,
-    presentable: Arc<[CertificateDer<'static>]>,
+    end_entities: Arc<[CertificateDer<'static>]>,
 }
 
 impl ServerCertVerifier for Servers {
@@ -132,12 +135,12 @@ impl ServerCertVerifier for Servers {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if !self.presentable.contains(presented) {
+        if !self.end_entities.contains(presented) {
             return self
                 .chains
                 .verify_server_cert(presented, between, name, ocsp, now);
         }
-        is_in_force(presented, Purpose::Server, now)?;
+        is_valid_now(presented, Purpose::Server, now)?;
         verify_server_name(&ParsedCertificate::try_from(presented)?, name)?;
         Ok(ServerCertVerified::assertion())
     }
@@ -170,7 +173,7 @@ impl ServerCertVerifier for Servers {
 #[derive(Debug)]
 struct Clients {
     chains: Arc<dyn ClientCertVerifier>,
-    presentable: Arc<[CertificateDer<'static>]>,
+    end_entities: Arc<[CertificateDer<'static>]>,
 }
 
 impl ClientCertVerifier for Clients {
@@ -192,11 +195,11 @@ impl ClientCertVerifier for Clients {
         between: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        if !self.presentable.contains(presented) {
+        if !self.end_entities.contains(presented) {
             return self.chains.verify_client_cert(presented, between, now);
         }
-        is_in_force(presented, Purpose::Client, now)?;
-        // Reads the rest of it, and refuses critical extensions that are not known.
+        is_valid_now(presented, Purpose::Client, now)?;
+        // Parses the rest of the certificate and refuses unknown critical extensions.
         ParsedCertificate::try_from(presented)?;
         Ok(ClientCertVerified::assertion())
     }
@@ -226,7 +229,7 @@ impl ClientCertVerifier for Clients {
     }
 }
 
-fn is_in_force(
+fn is_valid_now(
     certificate: &CertificateDer<'_>,
     purpose: Purpose,
     now: UnixTime,
@@ -245,9 +248,9 @@ fn is_in_force(
     Ok(())
 }
 
-/// Why the file of a [`Followed`] cannot be used.
+/// Why the file of a [`ReloadedTrust`] cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)] // each says it
+#[allow(missing_docs)] // each variant's message
 pub enum FileError {
     #[error("cannot read certificates from {}: {}", .0.display(), plain::pem(.1, .0))]
     Pem(PathBuf, rustls::pki_types::pem::Error),
@@ -257,17 +260,17 @@ pub enum FileError {
     Empty(PathBuf, #[source] VerifierBuilderError),
 }
 
-/// Checks servers by the certificates of a file that is read again as time goes by: the CA of a
-/// cluster is renewed in place, in the volume of its service account.
+/// Verifies servers by a certificate file that is read again periodically: a cluster's CA is
+/// rotated in place in the service account volume.
 #[derive(Debug)]
-pub struct Followed {
+pub struct ReloadedTrust {
     path: PathBuf,
     provider: Arc<CryptoProvider>,
     current: Mutex<(Arc<dyn ServerCertVerifier>, Instant)>,
 }
 
-impl Followed {
-    /// How long what was read counts.
+impl ReloadedTrust {
+    /// Interval between reads.
     const INTERVAL: Duration = Duration::from_mins(1);
 
     /// Reads the file.
@@ -280,7 +283,7 @@ impl Followed {
         })
     }
 
-    /// A file that cannot be used leaves the certificates that were read last.
+    /// If the file becomes unusable, the last certificates stay trusted.
     fn current(&self) -> Arc<dyn ServerCertVerifier> {
         let mut current = self.current.lock();
         if current.1.elapsed() >= Self::INTERVAL {
@@ -288,7 +291,7 @@ impl Followed {
                 Ok(read) => current.0 = read,
                 Err(error) => {
                     let why = plain::chain(&error.into());
-                    tracing::warn!("the certificates that were read before stay trusted: {why}");
+                    tracing::warn!("the previously read certificates stay trusted: {why}");
                 }
             }
             current.1 = Instant::now();
@@ -305,11 +308,11 @@ fn read(
         plain::certificates(path).map_err(|error| FileError::Pem(path.to_owned(), error))?;
     Trusted::all(certificates)
         .map_err(|error| FileError::Certificate(path.to_owned(), error))?
-        .of_servers(Arc::clone(provider))
+        .server_verifier(Arc::clone(provider))
         .map_err(|error| FileError::Empty(path.to_owned(), error))
 }
 
-impl ServerCertVerifier for Followed {
+impl ServerCertVerifier for ReloadedTrust {
     fn verify_server_cert(
         &self,
         presented: &CertificateDer<'_>,

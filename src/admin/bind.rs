@@ -1,4 +1,4 @@
-//! An address of the Corefile -> sockets that listen.
+//! Binds the listen addresses of HTTP pages.
 
 use std::{
     collections::BTreeSet,
@@ -14,48 +14,57 @@ use crate::{
     server::{bind::is_free, tcp::bound_unsent},
 };
 
-/// Connections that may wait to be accepted. A connection for which there is no room here is tried
-/// again a second later, which is all the time that a probe has.
+/// Listen backlog. A connection that does not fit is retried by the client's kernel a second later,
+/// which is the whole timeout of a probe.
 const BACKLOG: i32 = 4096;
 
-/// Listens, beside listeners of this process that go where its port is one of `going`. A bare port, and `[::]`, means both families, IPv4 alone where there is no IPv6;
-/// `localhost` both loopback addresses; any other name one of its addresses, IPv4 preferred.
-pub(super) async fn bind(listen: &Listen, going: &BTreeSet<u16>) -> io::Result<Vec<TcpListener>> {
+/// Binds an address. A port alone or `[::]` means both address families, or IPv4 only on machines
+/// without IPv6; `localhost` means both loopback addresses; another name means one of its
+/// addresses, IPv4 preferred. Ports in `closing` may still be bound by listeners of this process.
+pub(super) async fn bind(listen: &Listen, closing: &BTreeSet<u16>) -> io::Result<Vec<TcpListener>> {
     let port = listen.port;
-    let is_ours = going.contains(&port);
+    let is_closing = closing.contains(&port);
     match listen.host.as_str() {
-        "" | "::" => Ok(vec![both_families(port, is_ours)?]),
-        "localhost" => localhost(port, is_ours),
+        "" | "::" => Ok(vec![both_families(port, is_closing)?]),
+        "localhost" => localhost(port, is_closing),
         host => {
             let address = match host.parse() {
                 Ok(address) => SocketAddr::new(address, port),
                 Err(_) => resolve(host, port).await?,
             };
-            Ok(vec![socket(address, true, is_ours)?])
+            Ok(vec![socket(address, true, is_closing)?])
         }
     }
 }
 
-fn both_families(port: u16, is_ours: bool) -> io::Result<TcpListener> {
+fn both_families(port: u16, is_closing: bool) -> io::Result<TcpListener> {
     use io::ErrorKind::{AddrInUse, PermissionDenied};
     let all = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    match socket(all, false, is_ours) {
+    match socket(all, false, is_closing) {
         Err(error) if !matches!(error.kind(), AddrInUse | PermissionDenied) => socket(
             SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
             true,
-            is_ours,
+            is_closing,
         ),
         bound => bound,
     }
 }
 
-fn localhost(port: u16, is_ours: bool) -> io::Result<Vec<TcpListener>> {
-    let first = socket(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), true, is_ours)?;
+fn localhost(port: u16, is_closing: bool) -> io::Result<Vec<TcpListener>> {
+    let first = socket(
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        true,
+        is_closing,
+    )?;
     let port = first.local_addr()?.port();
-    match socket(SocketAddr::from((Ipv6Addr::LOCALHOST, port)), true, is_ours) {
+    match socket(
+        SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+        true,
+        is_closing,
+    ) {
         Ok(second) => Ok(vec![first, second]),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
-        Err(_) => Ok(vec![first]), // a machine without IPv6
+        Err(_) => Ok(vec![first]), // no IPv6 on this machine
     }
 }
 
@@ -66,8 +75,8 @@ async fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
     first.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
 }
 
-fn socket(address: SocketAddr, only_v6: bool, is_ours: bool) -> io::Result<TcpListener> {
-    if !is_ours && address.port() != 0 {
+fn socket(address: SocketAddr, only_v6: bool, is_closing: bool) -> io::Result<TcpListener> {
+    if !is_closing && address.port() != 0 {
         is_free(address, Type::STREAM, only_v6)?;
     }
     let socket = Socket::new(
@@ -78,9 +87,9 @@ fn socket(address: SocketAddr, only_v6: bool, is_ours: bool) -> io::Result<TcpLi
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
-    // Connections of a process before us that linger do not keep the port.
+    // Lingering connections of a previous process do not block the port.
     socket.set_reuse_address(true)?;
-    // A new one can stand beside one of ours that goes, so that all that can fail fails before that.
+    // Allows the new socket beside a closing one, so that all fallible steps precede the switch.
     #[cfg(unix)]
     socket.set_reuse_port(true)?;
     bound_unsent(&socket);

@@ -1,4 +1,4 @@
-//! `health`: the process lives, says a page that always says so; a setting, not a plugin.
+//! `health`: a liveness page that always reports success. A setting, not a plugin.
 //!
 //! ```text
 //! health [ADDRESS] {
@@ -6,8 +6,8 @@
 //! }
 //! ```
 //!
-//! The page is [`super::Page::Health`]. Once a second the listener is asked by ourselves, and the
-//! time it took is a metric: it shows a process that has no time left.
+//! The page is [`Page::Health`](crate::http_page::Page::Health). Once a second the process requests
+//! its own page and records the duration as a metric, which shows an overloaded process.
 
 use std::{
     io,
@@ -22,16 +22,16 @@ use tokio::{
 };
 
 use crate::{
-    corefile::{Diagnostic, Directive, Listen, Problems, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Listen, unknown_property},
     metrics::Health,
 };
 
-/// Where health is served, and how the process takes its leave.
+/// Liveness page and shutdown delay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The listener's address: `:8080` unless said otherwise.
+    /// Listen address. Default: `:8080`.
     pub listen: Listen,
-    /// How long queries are still answered once the process is told to end.
+    /// How long queries are still answered after a stop signal.
     pub lameduck: Duration,
 }
 
@@ -47,75 +47,75 @@ impl Default for Config {
     }
 }
 
-/// Reads every `health` of a server block; what a later one says, it says instead of the earlier.
+/// Parses all uses of `health` in a server block; later ones override earlier ones.
 pub fn parse(directives: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
     let mut config = Config::default();
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     for directive in directives {
-        let listen = problems.catch(directive.listen()).flatten();
+        let listen = errors.catch(directive.listen()).flatten();
         config.listen = listen.unwrap_or(config.listen);
         for line in directive.properties() {
             if *line.name() != "lameduck" {
-                problems.push(unknown_property(line.name(), &["lameduck"]));
+                errors.push(unknown_property(line.name(), &["lameduck"]));
                 continue;
             }
             let read = line.arguments().exactly::<1>("a duration such as 5s");
-            let lameduck = problems.catch(read.and_then(|[word]| word.duration()));
+            let lameduck = errors.catch(read.and_then(|[word]| word.duration()));
             config.lameduck = lameduck.unwrap_or(config.lameduck);
         }
     }
-    problems.in_plugin("health").into_result(config)
+    errors.in_plugin("health").into_result(config)
 }
 
 const PERIOD: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 const REQUEST: &[u8] =
     b"GET /health HTTP/1.1\r\nHost: localhost\r\nUser-Agent: lodestone\r\nConnection: close\r\n\r\n";
-const GOOD: &[u8; 12] = b"HTTP/1.1 200";
+const STATUS_OK: &[u8; 12] = b"HTTP/1.1 200";
 
-/// Asks the listener at `address` once a second, for ever. Failures are told when they begin.
+/// Requests the page at `address` once a second. Logs the first of consecutive failures.
 pub(super) async fn check_self(address: SocketAddr, metrics: Health) {
     let address = reachable(address);
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut was_good = true;
+    let mut was_ok = true;
     loop {
         ticks.tick().await;
         let start = Instant::now();
-        let asked = timeout(PATIENCE, ask(address)).await;
+        let result = timeout(TIMEOUT, request(address)).await;
         let took = start.elapsed();
         metrics.request_duration_seconds.observe(took.as_secs_f64());
-        let failure = match &asked {
+        let failure = match &result {
             Ok(Ok(())) if took <= PERIOD => None,
             Ok(Ok(())) => Some(format!("took {took:.1?}")),
             Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no answer within {PATIENCE:?}")),
+            Err(_) => Some(format!("no answer within {TIMEOUT:?}")),
         };
-        if !matches!(asked, Ok(Ok(()))) {
+        if !matches!(result, Ok(Ok(()))) {
             metrics.request_failures_total.inc();
         }
-        if let (true, Some(failure)) = (was_good, &failure) {
-            tracing::warn!("our own request to http://{address}/health: {failure}");
+        if let (true, Some(failure)) = (was_ok, &failure) {
+            tracing::warn!("local health request to http://{address}/health: {failure}");
         }
-        was_good = failure.is_none();
+        was_ok = failure.is_none();
     }
 }
 
-async fn ask(address: SocketAddr) -> io::Result<()> {
+async fn request(address: SocketAddr) -> io::Result<()> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(REQUEST).await?;
-    let mut status = [0; GOOD.len()];
+    let mut status = [0; STATUS_OK.len()];
     stream.read_exact(&mut status).await?;
-    if status != *GOOD {
+    if status != *STATUS_OK {
         return Err(io::Error::other("the answer is not 200"));
     }
-    // The rest is read, or the connection would be reset and linger in the system's tables.
+    // Reads to the end: closing with unread data would reset the connection.
     let mut rest = [0; 512];
     while stream.read(&mut rest).await? > 0 {}
     Ok(())
 }
 
-/// Where a listener on all addresses can be asked.
+/// An address that connects to the listener: loopback if it listens on all addresses.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         match address {

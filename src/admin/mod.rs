@@ -1,8 +1,8 @@
-//! Health, readiness, metrics and profiles over HTTP, for kubelet, Prometheus and people.
+//! HTTP pages: health, readiness, metrics and profiles.
 //!
-//! Listeners are known by the address as the Corefile has it and stay as they are across reloads.
-//! A new configuration is prepared first, which binds what is new and can fail, and applied after,
-//! which cannot: a page that liveness hangs on is never lost to a reload.
+//! Listeners are identified by their address in the Corefile and are kept across reloads. A new
+//! configuration is first prepared, which binds new addresses and can fail, and then applied, which
+//! cannot fail: a failed reload does not affect the liveness page.
 
 mod bind;
 pub mod health;
@@ -28,63 +28,28 @@ use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
 pub use ready::Readiness;
 pub use serve::Limits;
 
-use self::serve::Face;
+use self::serve::ServedPages;
 use crate::{
     corefile::Listen,
+    http_page::{HttpPage, Page},
     metrics::{self, Metrics},
     server::connection_limit::ConnectionLimit,
 };
 
-/// What can be served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Page {
-    /// `/health`: the process lives.
-    Health,
-    /// `/ready`: it can answer.
-    Ready,
-    /// `/metrics`, in Prometheus's text format.
-    Metrics,
-    /// `/debug/pprof/`: what the process costs.
-    Profile,
-}
-
-impl Page {
-    /// The Corefile's word for it.
-    pub fn plugin(self) -> &'static str {
-        match self {
-            Self::Health => "health",
-            Self::Ready => "ready",
-            Self::Metrics => "prometheus",
-            Self::Profile => "pprof",
-        }
-    }
-}
-
-/// A page at an address. Several may have one address, and one may be asked for several times.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Where.
-    pub listen: Listen,
-    /// What.
-    pub page: Page,
-    /// A file that says how to serve it over TLS: its `tls_server_config`. All pages of an address agree.
-    pub tls: Option<PathBuf>,
-}
-
-/// Why a configuration cannot be applied.
+/// Why pages cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[error("plugin/{plugin}: cannot listen on {address}")]
 pub struct BindError {
-    /// The Corefile's word for what wants to listen.
+    /// The directive that requires the listener.
     pub plugin: &'static str,
-    /// The address as the Corefile has it.
+    /// The address as written in the Corefile.
     pub address: String,
-    /// What the system says.
+    /// The system's error.
     #[source]
     pub source: io::Error,
 }
 
-/// The listeners of the process.
+/// The HTTP listeners of the process.
 pub struct Admin {
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
@@ -92,13 +57,13 @@ pub struct Admin {
     listeners: Mutex<Listeners>,
 }
 
-/// By the address as the Corefile has it.
+/// Listeners by their address in the Corefile.
 type Listeners = BTreeMap<String, Listener>;
 
-/// What each address is to serve.
-type Wanted = BTreeMap<String, Place>;
+/// Required listeners by their address in the Corefile.
+type ListenerSpecs = BTreeMap<String, ListenerSpec>;
 
-struct Place {
+struct ListenerSpec {
     listen: Listen,
     pages: BTreeSet<Page>,
     tls_file: Option<PathBuf>,
@@ -107,25 +72,25 @@ struct Place {
 
 struct Listener {
     addresses: Vec<SocketAddr>,
-    face: Arc<ArcSwap<Face>>,
+    served: Arc<ArcSwap<ServedPages>>,
     check: Option<AbortHandle>,
-    /// Dropped, it ends the tasks and, once they have answered, the connections.
+    /// Dropping it stops the accept loops and, after the current response, the connections.
     _stop: watch::Sender<()>,
 }
 
-/// A configuration that can be applied.
+/// A configuration that is ready to be applied.
 pub struct Prepared {
-    wanted: Wanted,
+    specs: ListenerSpecs,
     bound: BTreeMap<String, Vec<TcpListener>>,
 }
 
-/// Reads a file that says how to serve TLS, as a start would.
+/// Validates a TLS configuration file, for `lodestone check`.
 pub fn check_tls(file: &std::path::Path) -> Result<(), impl std::fmt::Display + use<>> {
     tls::load(file).map(drop)
 }
 
 impl Admin {
-    /// No listeners yet.
+    /// Without listeners.
     pub fn new(metrics: Arc<Metrics>, readiness: Arc<Readiness>, limits: Limits) -> Self {
         Self {
             metrics,
@@ -135,59 +100,59 @@ impl Admin {
         }
     }
 
-    /// Binds what is new of `endpoints` and changes nothing else. What is new stands beside the
-    /// listeners that go, at the same port too.
-    pub async fn prepare(&self, endpoints: &[Endpoint]) -> Result<Prepared, BindError> {
-        let mut wanted = gather(endpoints)?;
-        for (address, place) in &mut wanted {
-            if let Some(file) = &place.tls_file {
-                let loaded = tls::load(file).map_err(|error| place.refuse(address, error.into()));
-                place.tls = Some(loaded?);
+    /// Binds the addresses of `pages` that are new, beside the current listeners, even on the same
+    /// port. Nothing else changes.
+    pub async fn prepare(&self, pages: &[HttpPage]) -> Result<Prepared, BindError> {
+        let mut specs = group(pages)?;
+        for (address, spec) in &mut specs {
+            if let Some(file) = &spec.tls_file {
+                let loaded = tls::load(file).map_err(|error| spec.error(address, error.into()));
+                spec.tls = Some(loaded?);
             }
         }
-        let (known, going) = self.known(&wanted);
+        let (current, closing) = self.current(&specs);
         let mut bound = BTreeMap::new();
-        for (address, place) in &wanted {
-            if known.contains(address) {
+        for (address, spec) in &specs {
+            if current.contains(address) {
                 continue;
             }
-            let sockets = bind::bind(&place.listen, &going).await;
-            let sockets = sockets.map_err(|error| place.refuse(address, error))?;
+            let sockets = bind::bind(&spec.listen, &closing).await;
+            let sockets = sockets.map_err(|error| spec.error(address, error))?;
             bound.insert(address.clone(), sockets);
         }
-        Ok(Prepared { wanted, bound })
+        Ok(Prepared { specs, bound })
     }
 
-    /// The addresses that are served, and the ports of those that will not be any more.
-    fn known(&self, wanted: &Wanted) -> (BTreeSet<String>, BTreeSet<u16>) {
+    /// The current addresses, and the ports of listeners that will be closed.
+    fn current(&self, specs: &ListenerSpecs) -> (BTreeSet<String>, BTreeSet<u16>) {
         let listeners = self.listeners.lock();
-        let going = listeners
+        let closing = listeners
             .iter()
-            .filter(|(address, _)| !wanted.contains_key(*address))
+            .filter(|(address, _)| !specs.contains_key(*address))
             .flat_map(|(_, listener)| listener.addresses.iter().map(SocketAddr::port));
-        (listeners.keys().cloned().collect(), going.collect())
+        (listeners.keys().cloned().collect(), closing.collect())
     }
 
-    /// Serves what was prepared and nothing else. One configuration after the other: between the two
-    /// steps nothing else may be prepared.
+    /// Activates a prepared configuration and closes other listeners. No other configuration may be
+    /// prepared in between.
     pub fn apply(&self, prepared: Prepared) {
-        let Prepared { wanted, mut bound } = prepared;
+        let Prepared { specs, mut bound } = prepared;
         let mut listeners = self.listeners.lock();
         let mut before = std::mem::take(&mut *listeners);
-        for (address, place) in wanted {
+        for (address, spec) in specs {
             let listener = match (before.remove(&address), bound.remove(&address)) {
                 (Some(mut listener), _) => {
-                    self.dress(&mut listener, &place);
+                    self.set_pages(&mut listener, &spec);
                     listener
                 }
-                (None, Some(sockets)) => self.open(sockets, &place),
-                (None, None) => continue, // it was neither served nor prepared
+                (None, Some(sockets)) => self.open(sockets, &spec),
+                (None, None) => continue, // unreachable: each address is served or prepared
             };
             listeners.insert(address, listener);
         }
     }
 
-    /// The sockets behind an address of the Corefile.
+    /// Socket addresses of a listener.
     pub fn addresses(&self, listen: &Listen) -> Vec<SocketAddr> {
         let listeners = self.listeners.lock();
         listeners
@@ -195,35 +160,35 @@ impl Admin {
             .map_or_else(Vec::new, |listener| listener.addresses.clone())
     }
 
-    fn open(&self, sockets: Vec<TcpListener>, place: &Place) -> Listener {
+    fn open(&self, sockets: Vec<TcpListener>, spec: &ListenerSpec) -> Listener {
         let addresses = sockets.iter().filter_map(|socket| socket.local_addr().ok());
         let addresses: Vec<_> = addresses.collect();
         let (stop, stopped) = watch::channel(());
-        let face = Arc::new(ArcSwap::from_pointee(Face::default()));
+        let served = Arc::new(ArcSwap::from_pointee(ServedPages::default()));
         let context = serve::AcceptContext {
-            face: Arc::clone(&face),
+            served: Arc::clone(&served),
             connection_limit: ConnectionLimit::new(self.limits.connections),
             limits: self.limits,
             stop: stopped,
         };
         let mut listener = Listener {
             addresses,
-            face,
+            served,
             check: None,
             _stop: stop,
         };
-        self.dress(&mut listener, place);
-        // Not before it has its pages: the first probe would hear that there is none.
+        self.set_pages(&mut listener, spec);
+        // After the pages are set: otherwise the first probe would get 404.
         for socket in sockets {
             tokio::spawn(serve::accept(socket, context.clone()));
         }
         listener
     }
 
-    /// Gives a listener its pages.
-    fn dress(&self, listener: &mut Listener, place: &Place) {
+    /// Sets the pages of a listener.
+    fn set_pages(&self, listener: &mut Listener, spec: &ListenerSpec) {
         let mut router = Router::new();
-        for page in &place.pages {
+        for page in &spec.pages {
             router = match page {
                 Page::Health => router.route("/health", get(|| async { "OK" })),
                 Page::Ready => {
@@ -242,9 +207,9 @@ impl Admin {
                 Page::Profile => router.merge(profile::pages()),
             };
         }
-        let tls = place.tls.clone();
-        listener.face.store(Arc::new(Face { router, tls }));
-        let checks = place.pages.contains(&Page::Health);
+        let tls = spec.tls.clone();
+        listener.served.store(Arc::new(ServedPages { router, tls }));
+        let checks = spec.pages.contains(&Page::Health);
         if !checks && let Some(check) = listener.check.take() {
             check.abort();
         }
@@ -255,29 +220,31 @@ impl Admin {
     }
 }
 
-/// Puts together what each address is to serve.
-fn gather(endpoints: &[Endpoint]) -> Result<Wanted, BindError> {
-    let mut wanted = Wanted::new();
-    for Endpoint { listen, page, tls } in endpoints {
+/// Groups the pages by address.
+fn group(pages: &[HttpPage]) -> Result<ListenerSpecs, BindError> {
+    let mut specs = ListenerSpecs::new();
+    for HttpPage { listen, page, tls } in pages {
         let address = listen.to_string();
-        let place = wanted.entry(address.clone()).or_insert_with(|| Place {
-            listen: listen.clone(),
-            pages: BTreeSet::new(),
-            tls_file: tls.clone(),
-            tls: None,
-        });
-        place.pages.insert(*page);
-        if place.tls_file != *tls {
-            let reason = "it is wanted with and without TLS, or with two kinds of it";
-            return Err(place.refuse(&address, io::Error::other(reason)));
+        let spec = specs
+            .entry(address.clone())
+            .or_insert_with(|| ListenerSpec {
+                listen: listen.clone(),
+                pages: BTreeSet::new(),
+                tls_file: tls.clone(),
+                tls: None,
+            });
+        spec.pages.insert(*page);
+        if spec.tls_file != *tls {
+            let reason = "it is required with and without TLS, or with different TLS files";
+            return Err(spec.error(&address, io::Error::other(reason)));
         }
     }
-    Ok(wanted)
+    Ok(specs)
 }
 
-impl Place {
-    fn refuse(&self, address: &str, source: io::Error) -> BindError {
-        let last = self.pages.last().expect("an address is wanted for a page");
+impl ListenerSpec {
+    fn error(&self, address: &str, source: io::Error) -> BindError {
+        let last = self.pages.last().expect("a listener has at least one page");
         BindError {
             plugin: last.plugin(),
             address: address.to_owned(),

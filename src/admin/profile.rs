@@ -1,4 +1,4 @@
-//! `pprof`: what the process costs, where `go tool pprof` looks for it; a setting, not a plugin.
+//! `pprof`: resource usage of the process for `go tool pprof`. A setting, not a plugin.
 //!
 //! ```text
 //! pprof [ADDRESS] {
@@ -6,9 +6,9 @@
 //! }
 //! ```
 //!
-//! The pages are [`super::Page::Profile`]. Nothing is measured until somebody asks, and asking
-//! interrupts no thread: the figures are those that Linux keeps of every process. So they tell
-//! threads and mappings apart, not functions; for those there is `perf`.
+//! The page is [`Page::Profile`](crate::http_page::Page::Profile). Figures are read from `/proc` on
+//! request, without interrupting threads. They distinguish threads and mappings, not functions; use
+//! `perf` for those.
 
 mod encoding;
 
@@ -31,7 +31,7 @@ use serde::Deserialize;
 use self::encoding::Profile;
 use crate::corefile::{Diagnostic, Directive, Listen, unknown_property};
 
-/// Reads the one `pprof` of a server block: where to serve, `localhost:6053` unless said otherwise.
+/// Parses `pprof`. Default address: `localhost:6053`.
 pub fn parse(directive: &Directive, warnings: &mut Vec<Diagnostic>) -> Result<Listen, Diagnostic> {
     let mut arguments = directive.arguments();
     let listen = match arguments.next() {
@@ -61,7 +61,7 @@ pub fn parse(directive: &Directive, warnings: &mut Vec<Diagnostic>) -> Result<Li
     Ok(listen)
 }
 
-/// The pages below `/debug/pprof/`.
+/// Routes below `/debug/pprof/`.
 pub(super) fn pages() -> Router {
     Router::new()
         .route("/debug/pprof", get(index))
@@ -76,12 +76,12 @@ pub(super) fn pages() -> Router {
 const INDEX: &str = "\
 /debug/pprof/
 
-profile?seconds=N  CPU time of each thread during N seconds (30 unless said, 50 at most), for 'go tool pprof'
+profile?seconds=N  CPU time of each thread during N seconds (default 30, at most 50), for 'go tool pprof'
 heap               resident memory of each mapping, for 'go tool pprof'
 threads            each thread with its state and its CPU time so far
 cmdline            the command line
 
-There are no profiles by function: 'perf record -g -p PID' makes them, the program has its symbols.
+Profiles by function are not available here: use 'perf record -g -p PID' (the binary has symbols).
 ";
 
 async fn index() -> &'static str {
@@ -89,33 +89,33 @@ async fn index() -> &'static str {
 }
 
 async fn other() -> (StatusCode, String) {
-    let told = format!("There is no such profile of this process.\n\n{INDEX}");
-    (StatusCode::NOT_FOUND, told)
+    let text = format!("There is no such profile of this process.\n\n{INDEX}");
+    (StatusCode::NOT_FOUND, text)
 }
 
-/// The words, with a zero octet between them, as Go serves them.
+/// The arguments separated by NUL bytes, as in Go.
 async fn command_line() -> String {
     let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     words.collect::<Vec<_>>().join("\0")
 }
 
 #[derive(Deserialize)]
-struct Span {
-    #[serde(default = "half_a_minute")]
+struct CpuQuery {
+    #[serde(default = "default_seconds")]
     seconds: u8,
 }
 
-fn half_a_minute() -> u8 {
+fn default_seconds() -> u8 {
     30
 }
 
-/// A connection lives for a minute.
-const LONGEST: u8 = 50;
+/// Below the maximum connection lifetime of one minute.
+const MAX_SECONDS: u8 = 50;
 
-async fn cpu(Query(Span { seconds }): Query<Span>) -> Response {
-    if !(1..=LONGEST).contains(&seconds) {
-        let told = format!("seconds is a number from 1 to {LONGEST}\n");
-        return (StatusCode::BAD_REQUEST, told).into_response();
+async fn cpu(Query(CpuQuery { seconds }): Query<CpuQuery>) -> Response {
+    if !(1..=MAX_SECONDS).contains(&seconds) {
+        let text = format!("seconds is a number from 1 to {MAX_SECONDS}\n");
+        return (StatusCode::BAD_REQUEST, text).into_response();
     }
     let span = Duration::from_secs(seconds.into());
     let before = match CpuTimes::read() {
@@ -144,8 +144,8 @@ async fn threads() -> Response {
 }
 
 fn unreadable(error: &procfs::ProcError) -> Response {
-    let told = format!("cannot read /proc: {error}\n");
-    (StatusCode::INTERNAL_SERVER_ERROR, told).into_response()
+    let text = format!("cannot read /proc: {error}\n");
+    (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
 }
 
 fn encoded(profile: &Profile) -> Response {
@@ -153,7 +153,7 @@ fn encoded(profile: &Profile) -> Response {
     (head, profile.encode_to_vec()).into_response()
 }
 
-/// What each thread has used so far.
+/// CPU time of each thread so far.
 struct CpuTimes(Vec<Thread>);
 
 struct Thread {
@@ -170,7 +170,7 @@ impl CpuTimes {
         let tick = 1_000_000_000 / procfs::ticks_per_second().max(1);
         let mut threads = Vec::new();
         for task in Process::myself()?.tasks()? {
-            // One that ends meanwhile is left out.
+            // Threads that exit meanwhile are skipped.
             if let Ok(stat) = task.and_then(|task| task.stat()) {
                 threads.push(Thread {
                     id: stat.pid,
@@ -184,7 +184,7 @@ impl CpuTimes {
         Ok(Self(threads))
     }
 
-    /// What was used in between, which took `span`.
+    /// CPU time used since `before`, which was `span` ago.
     fn since(&self, before: &Self, span: Duration) -> Profile {
         let before: HashMap<i32, &Thread> = before.0.iter().map(|one| (one.id, one)).collect();
         let mut profile = Profile::new("cpu", "nanoseconds");
@@ -200,7 +200,7 @@ impl CpuTimes {
     }
 
     fn list(&self) -> String {
-        let mut told = String::from("    id  state     user s   system s  name\n");
+        let mut text = String::from("    id  state     user s   system s  name\n");
         for thread in &self.0 {
             let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
             let (user, system) = (seconds(thread.user), seconds(thread.system));
@@ -208,13 +208,13 @@ impl CpuTimes {
                 id, state, name, ..
             } = thread;
             // Writing to a string cannot fail.
-            let _ = writeln!(told, "{id:6}  {state:5} {user:10.2} {system:10.2}  {name}");
+            let _ = writeln!(text, "{id:6}  {state:5} {user:10.2} {system:10.2}  {name}");
         }
-        told
+        text
     }
 }
 
-/// The resident memory by what is mapped.
+/// Resident memory by mapping.
 fn resident() -> ProcResult<Profile> {
     let mut profile = Profile::new("resident", "bytes");
     for map in Process::myself()?.smaps()? {
@@ -225,8 +225,8 @@ fn resident() -> ProcResult<Profile> {
             MMapPath::Anonymous => "[anonymous]".to_owned(),
             _ => "[other]".to_owned(),
         };
-        let octets = map.extension.map.get("Rss").copied();
-        profile.add(&[&name], octets.unwrap_or_default());
+        let bytes = map.extension.map.get("Rss").copied();
+        profile.add(&[&name], bytes.unwrap_or_default());
     }
     Ok(profile)
 }
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_used_in_between_is_told_by_thread() {
+    fn cpu_time_is_reported_by_thread() {
         let thread = |id, name: &str, user, system| Thread {
             id,
             name: name.to_owned(),
@@ -248,16 +248,16 @@ mod tests {
         let after = CpuTimes(vec![thread(1, "udp-53", 15, 40), thread(2, "new", 7, 0)]);
         let profile = after.since(&before, Duration::from_secs(2));
         assert_eq!(profile.duration_nanos, 2_000_000_000);
-        let told = profile.told();
+        let text = profile.samples_as_text();
         let expected = ["user udp-53 5", "system udp-53 20", "user new 7"];
-        assert_eq!(told, expected);
+        assert_eq!(text, expected);
     }
 
     #[test]
-    fn this_process_has_threads_and_memory() {
+    fn threads_and_memory_of_this_process_are_reported() {
         let list = CpuTimes::read().unwrap().list();
         assert!(list.lines().count() > 1, "{list}");
-        let told = resident().unwrap().told();
-        assert!(told.iter().any(|one| one.starts_with('/')), "{told:?}");
+        let text = resident().unwrap().samples_as_text();
+        assert!(text.iter().any(|one| one.starts_with('/')), "{text:?}");
     }
 }

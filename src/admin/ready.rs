@@ -1,4 +1,4 @@
-//! `ready`: whether the plugins can do their work; a setting, not a plugin.
+//! `ready`: a readiness page that checks the plugins. A setting, not a plugin.
 //!
 //! ```text
 //! ready [ADDRESS] {
@@ -6,8 +6,8 @@
 //! }
 //! ```
 //!
-//! The plugins of every block that carries `ready` are asked, all of them: a name that two blocks
-//! have stands for both.
+//! Checks the plugins of all blocks with `ready`. Plugins of the same name in several blocks must
+//! all be ready.
 
 use std::{
     collections::BTreeSet,
@@ -21,30 +21,30 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
 use crate::{
-    corefile::{Diagnostic, Directive, Listen, Problems, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Listen, unknown_property},
     plugin::Plugin,
 };
 
-/// Where readiness is served, and how long it is looked after.
+/// Readiness page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The listener's address: `:8181` unless said otherwise.
+    /// Listen address. Default: `:8181`.
     pub listen: Listen,
-    /// When a plugin is asked.
+    /// When plugins are checked.
     pub monitor: Monitor,
 }
 
-/// When a plugin is asked.
+/// When a plugin is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Monitor {
-    /// Until it has been ready once.
+    /// Until it was ready once.
     #[default]
     UntilReady,
-    /// Always.
+    /// On every request.
     Continuously,
 }
 
-/// Reads the one `ready` of a server block.
+/// Parses `ready`.
 pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
     let mut config = Config {
         listen: Listen {
@@ -53,8 +53,8 @@ pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
         },
         monitor: Monitor::default(),
     };
-    let mut problems = Problems::default();
-    let listen = problems.catch(directive.listen()).flatten();
+    let mut errors = ErrorList::default();
+    let listen = errors.catch(directive.listen()).flatten();
     config.listen = listen.unwrap_or(config.listen);
     let choices = [
         ("until-ready", Monitor::UntilReady),
@@ -62,24 +62,24 @@ pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
     ];
     for line in directive.properties() {
         if *line.name() != "monitor" {
-            problems.push(unknown_property(line.name(), &["monitor"]));
+            errors.push(unknown_property(line.name(), &["monitor"]));
             continue;
         }
         let read = line.arguments().exactly::<1>("until-ready or continuously");
-        let monitor = problems.catch(read.and_then(|[word]| word.one_of(&choices)));
+        let monitor = errors.catch(read.and_then(|[word]| word.one_of(&choices)));
         config.monitor = monitor.unwrap_or(config.monitor);
     }
-    problems.in_plugin("ready").into_result(config)
+    errors.in_plugin("ready").into_result(config)
 }
 
-/// Whether the process can answer.
+/// Readiness of the process.
 #[derive(Default)]
 pub struct Readiness {
-    /// None until the first configuration is there.
+    /// `None` until the first configuration is active.
     checks: ArcSwapOption<Vec<Check>>,
-    leaving: AtomicBool,
-    /// What was last said, to log changes only.
-    told: Mutex<String>,
+    shutting_down: AtomicBool,
+    /// The last reported state, to log changes only.
+    reported: Mutex<String>,
 }
 
 struct Check {
@@ -89,7 +89,7 @@ struct Check {
 }
 
 impl Readiness {
-    /// Asks these plugins from now on: those of a new configuration.
+    /// Replaces the checked plugins by those of a new configuration.
     pub fn watch(&self, plugins: impl IntoIterator<Item = (Arc<dyn Plugin>, Monitor)>) {
         let checks = plugins.into_iter().map(|(plugin, monitor)| Check {
             plugin,
@@ -99,45 +99,45 @@ impl Readiness {
         self.checks.store(Some(Arc::new(checks.collect())));
     }
 
-    /// The process is about to end: from now on it is not ready, whatever the plugins say.
-    pub fn leave(&self) {
-        self.leaving.store(true, Relaxed);
+    /// Reports "shutting down" from now on.
+    pub fn shut_down(&self) {
+        self.shutting_down.store(true, Relaxed);
     }
 
-    /// Whether all are ready; if not, the names of those that are not, or another reason.
+    /// `Ok` if all plugins are ready; otherwise the names of those that are not, or another reason.
     pub fn report(&self) -> Result<(), String> {
-        if self.leaving.load(Relaxed) {
+        if self.shutting_down.load(Relaxed) {
             return Err("shutting down".to_owned());
         }
         let checks = self.checks.load();
         let Some(checks) = checks.as_ref() else {
             return Err("starting".to_owned());
         };
-        let waiting: BTreeSet<_> = checks
+        let not_ready: BTreeSet<_> = checks
             .iter()
             .filter(|check| !check.is_ready())
             .map(|check| check.plugin.name())
             .collect();
-        let waiting = waiting.into_iter().collect::<Vec<_>>().join(",");
-        self.tell(&waiting);
-        if waiting.is_empty() {
+        let not_ready = not_ready.into_iter().collect::<Vec<_>>().join(",");
+        self.log_change(&not_ready);
+        if not_ready.is_empty() {
             Ok(())
         } else {
-            Err(waiting)
+            Err(not_ready)
         }
     }
 
-    fn tell(&self, waiting: &str) {
-        let mut told = self.told.lock();
-        if *told == waiting {
+    fn log_change(&self, not_ready: &str) {
+        let mut reported = self.reported.lock();
+        if *reported == not_ready {
             return;
         }
-        waiting.clone_into(&mut told);
-        drop(told);
-        if waiting.is_empty() {
+        not_ready.clone_into(&mut reported);
+        drop(reported);
+        if not_ready.is_empty() {
             tracing::info!("every plugin is ready");
         } else {
-            tracing::info!("still waiting for {waiting}");
+            tracing::info!("still waiting for {not_ready}");
         }
     }
 }
@@ -165,7 +165,7 @@ pub(super) mod tests {
         reply::Reply,
     };
 
-    /// Ready when told so.
+    /// A plugin with a settable state.
     pub(in crate::admin) struct Probe(
         pub(in crate::admin) &'static str,
         pub(in crate::admin) AtomicBool,
@@ -190,7 +190,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn every_plugin_is_asked_until_it_was_ready() {
+    fn plugins_are_checked_until_they_were_ready() {
         let readiness = Readiness::default();
         assert_eq!(readiness.report().unwrap_err(), "starting");
         let plugins = [probe("kubernetes"), probe("kubernetes"), probe("forward")];
@@ -201,18 +201,18 @@ pub(super) mod tests {
         assert_eq!(readiness.report().unwrap_err(), "forward,kubernetes");
         plugins[2].1.store(true, Relaxed);
         plugins[1].1.store(true, Relaxed);
-        // One kubernetes is ready, the other is not: the name stands for both.
+        // Two plugins with the same name: both must be ready.
         assert_eq!(readiness.report().unwrap_err(), "kubernetes");
         plugins[0].1.store(true, Relaxed);
         assert!(readiness.report().is_ok());
         plugins[0].1.store(false, Relaxed);
         assert!(readiness.report().is_ok());
-        readiness.leave();
+        readiness.shut_down();
         assert_eq!(readiness.report().unwrap_err(), "shutting down");
     }
 
     #[test]
-    fn a_plugin_that_is_monitored_can_become_unready() {
+    fn continuously_monitored_plugins_can_become_unready() {
         let readiness = Readiness::default();
         let plugin = probe("kubernetes");
         plugin.1.store(true, Relaxed);

@@ -1,11 +1,9 @@
-//! Accepting connections and serving them, within limits.
+//! Accepts HTTP connections and serves them within limits.
 //!
-//! These ports are open to every pod of a cluster. `axum::serve` neither limits connections nor
-//! gives hyper the timer without which a client may take for ever over its request, so the loop is
-//! our own and hands axum's router to hyper. Each listener has a limit of its own, so that its
-//! connections compete with no others: a probe of the kubelet gets a permit whatever else the
-//! process serves; at the limit an idle connection is evicted for it
-//! ([`crate::server::connection_limit`]).
+//! These ports are reachable from every pod. `axum::serve` neither limits connections nor sets
+//! hyper's header timeout, so this accept loop passes axum's router to hyper itself. Each listener
+//! has its own connection limit: a kubelet probe does not compete with other listeners, and at the
+//! limit it replaces an idle connection ([`crate::server::connection_limit`]).
 
 use std::{
     convert::Infallible,
@@ -44,19 +42,19 @@ use crate::server::{
     connection_limit::{ConnectionLimit, ConnectionPermit},
 };
 
-/// What clients of a listener may take.
+/// Limits of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once. For one more, the longest idle one of the client with the most
-    /// connections is closed.
+    /// Maximum number of connections. At the limit, the longest-idle connection of the client with
+    /// the most connections is closed.
     pub connections: usize,
-    /// How long a client may take over the head of a request; also how long a connection may idle.
+    /// Timeout for a request's header, and idle timeout.
     pub head: Duration,
-    /// How long a connection lives, whatever it does.
+    /// Maximum lifetime of a connection.
     pub life: Duration,
-    /// How long a connection that is to end has for the response in flight.
-    pub last_answer: Duration,
-    /// How long a connection that is to end is waited for if it has asked for nothing so far.
+    /// Time for the response in progress when a connection is closed.
+    pub last_response: Duration,
+    /// Time for the first request when a connection is closed before it.
     pub first_request: Duration,
 }
 
@@ -64,69 +62,69 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 128,
-            // Shorter than the time between two scrapes: a new connection for each costs less than
-            // permits that a client can hold.
+            // Shorter than a scrape interval: reconnecting costs less than connection slots
+            // occupied by idle clients.
             head: Duration::from_secs(10),
             life: Duration::from_mins(1),
-            last_answer: Duration::from_secs(5),
+            last_response: Duration::from_secs(5),
             first_request: Duration::from_secs(1),
         }
     }
 }
 
-/// Bytes of a request's head: those of kubelet and Prometheus have some hundred.
+/// Maximum size of a request header in bytes. Those of kubelet and Prometheus have a few hundred.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Connections that are accepted while the process has no file descriptor left for anything else.
-const SPARES: usize = 4;
+/// Connections accepted with reserved file descriptors when the process has no others left.
+const RESERVED_DESCRIPTORS: usize = 4;
 
-/// Accepted connections that may wait for a permit; while there are so many, none is accepted.
-const ENTERING: usize = 64;
+/// Maximum number of accepted connections without a permit. At the limit, no more are accepted.
+const MAX_WITHOUT_PERMIT: usize = 64;
 
-/// What a listener serves to new connections.
+/// What a listener serves.
 #[derive(Default)]
-pub(super) struct Face {
+pub(super) struct ServedPages {
     pub(super) router: Router,
     pub(super) tls: Option<Arc<ServerConfig>>,
 }
 
-/// What an accept loop works with.
+/// Inputs of an accept loop.
 #[derive(Clone)]
 pub(super) struct AcceptContext {
-    pub(super) face: Arc<ArcSwap<Face>>,
+    pub(super) served: Arc<ArcSwap<ServedPages>>,
     pub(super) connection_limit: ConnectionLimit,
     pub(super) limits: Limits,
-    /// The loop ends when it changes or its sender is gone.
+    /// Stops the loop when it changes or its sender is dropped.
     pub(super) stop: watch::Receiver<()>,
 }
 
-/// Accepts until it is to stop.
+/// Accepts connections until stopped.
 pub(super) async fn accept(listener: TcpListener, context: AcceptContext) {
     let mut stop = context.stop.clone();
-    let mut acceptor = Acceptor::new(listener, SPARES);
-    let waiting = Arc::new(Semaphore::new(ENTERING));
-    let admit = |stream: TcpStream, client: SocketAddr, entering| {
-        // In the order of their coming as long as there is room.
+    let mut acceptor = Acceptor::new(listener, RESERVED_DESCRIPTORS);
+    let slots = Arc::new(Semaphore::new(MAX_WITHOUT_PERMIT));
+    let admit = |stream: TcpStream, client: SocketAddr, slot| {
+        // In order of arrival, while the limit is not reached.
         let permit = context.connection_limit.try_acquire(client.ip());
-        let visit = connection(stream, client.ip(), permit, context.clone(), entering);
-        tokio::spawn(visit);
+        let handled = connection(stream, client.ip(), permit, context.clone(), slot);
+        tokio::spawn(handled);
     };
     loop {
         let accepted = async {
-            let entering = Arc::clone(&waiting).acquire_owned().await;
+            let slot = Arc::clone(&slots).acquire_owned().await;
             let (stream, client) = acceptor.next(&context.connection_limit).await;
-            (stream, client, entering.expect("it is never closed"))
+            (stream, client, slot.expect("it is never closed"))
         };
         tokio::select! {
-            (stream, client, entering) = accepted => admit(stream, client, entering),
+            (stream, client, slot) = accepted => admit(stream, client, slot),
             _ = stop.changed() => break,
         }
     }
-    // Those that wait in the queue would be reset with the socket.
-    while let Ok(entering) = Arc::clone(&waiting).try_acquire_owned()
+    // Queued connections would be reset when the socket is closed.
+    while let Ok(slot) = Arc::clone(&slots).try_acquire_owned()
         && let Some((stream, client)) = acceptor.queued()
     {
-        admit(stream, client, entering);
+        admit(stream, client, slot);
     }
 }
 
@@ -135,7 +133,7 @@ async fn connection(
     client: IpAddr,
     permit: Option<ConnectionPermit>,
     context: AcceptContext,
-    entering: OwnedSemaphorePermit,
+    slot: OwnedSemaphorePermit,
 ) {
     let permit = match permit {
         Some(permit) => Some(permit),
@@ -144,21 +142,24 @@ async fn connection(
     let Some(permit) = permit else {
         return;
     };
-    drop(entering);
+    drop(slot);
     let evicted = permit.evicted();
     tokio::select! {
-        () = converse(stream, context, &permit) => {}
+        () = handshake_and_serve(stream, context, &permit) => {}
         () = evicted => {}
     }
 }
 
-async fn converse(stream: TcpStream, context: AcceptContext, permit: &ConnectionPermit) {
+async fn handshake_and_serve(stream: TcpStream, context: AcceptContext, permit: &ConnectionPermit) {
     let AcceptContext {
-        face, limits, stop, ..
+        served,
+        limits,
+        stop,
+        ..
     } = context;
-    let face = face.load_full();
-    let router = face.router.clone();
-    let Some(tls) = &face.tls else {
+    let served = served.load_full();
+    let router = served.router.clone();
+    let Some(tls) = &served.tls else {
         return serve(stream, router, limits, permit, stop).await;
     };
     let accepted = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
@@ -175,51 +176,50 @@ async fn serve(
     mut stop: watch::Receiver<()>,
 ) {
     let pages = TowerToHyperService::new(router);
-    let answered = Answered::default();
-    let service = service_fn(|request| answer(&pages, permit, &answered, request));
-    let mut served = pin!(
+    let first_request = FirstRequest::default();
+    let service = service_fn(|request| handle(&pages, permit, &first_request, request));
+    let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head)
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(stream), service)
     );
-    // What goes wrong with a connection is its client's affair.
+    // Connection errors are caused by clients and are not reported.
     tokio::select! {
-        _ = served.as_mut() => return,
+        _ = connection.as_mut() => return,
         _ = stop.changed() => {}
         () = sleep(limits.life) => {}
     }
-    // The first request of a connection may still be on its way: a probe that is lost counts.
-    if !answered.any.load(Ordering::Relaxed) {
+    // The first request may be in transit, and a lost probe counts as a failure.
+    if !first_request.received.load(Ordering::Relaxed) {
         tokio::select! {
-            _ = served.as_mut() => return,
-            () = answered.first.notified() => {}
+            _ = connection.as_mut() => return,
+            () = first_request.notify.notified() => {}
             () = sleep(limits.first_request) => {}
         }
     }
-    served.as_mut().graceful_shutdown();
-    let _ = timeout(limits.last_answer, served).await;
+    connection.as_mut().graceful_shutdown();
+    let _ = timeout(limits.last_response, connection).await;
 }
 
-/// Whether a connection's first request has come.
+/// Whether a connection has sent its first request.
 #[derive(Default)]
-struct Answered {
-    any: AtomicBool,
-    first: Notify,
+struct FirstRequest {
+    received: AtomicBool,
+    notify: Notify,
 }
 
-/// Answers one request. The connection is busy for as long: after it, and before it, it is the
-/// client that is waited for.
-async fn answer(
+/// Handles one request. The connection counts as busy meanwhile, and as idle otherwise.
+async fn handle(
     pages: &TowerToHyperService<Router>,
     permit: &ConnectionPermit,
-    answered: &Answered,
+    first_request: &FirstRequest,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     permit.busy();
-    if !answered.any.swap(true, Ordering::Relaxed) {
-        answered.first.notify_one();
+    if !first_request.received.swap(true, Ordering::Relaxed) {
+        first_request.notify.notify_one();
     }
     let response = pages.call(request).await;
     permit.idle();

@@ -1,4 +1,4 @@
-//! The listeners, through real sockets.
+//! HTTP pages through real sockets.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -25,8 +25,8 @@ fn listen(host: &str, port: u16) -> Listen {
     }
 }
 
-fn site(host: &str, page: Page) -> Endpoint {
-    Endpoint {
+fn page_at(host: &str, page: Page) -> HttpPage {
+    HttpPage {
         listen: listen(host, 0),
         page,
         tls: None,
@@ -37,12 +37,12 @@ fn admin(limits: Limits) -> Admin {
     Admin::new(Metrics::new(), Arc::new(Readiness::default()), limits)
 }
 
-async fn set(admin: &Admin, sites: &[Endpoint]) {
-    let prepared = admin.prepare(sites).await.unwrap();
+async fn set(admin: &Admin, pages: &[HttpPage]) {
+    let prepared = admin.prepare(pages).await.unwrap();
     admin.apply(prepared);
 }
 
-/// The head and the body of the answer.
+/// Head and body of the response.
 async fn fetch(address: SocketAddr, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -54,18 +54,18 @@ async fn fetch(address: SocketAddr, path: &str) -> (String, String) {
     (head.to_ascii_lowercase(), body.to_owned())
 }
 
-/// Waits for the other side to close; whether by an end or a reset.
+/// Waits until the server closes or resets the connection.
 async fn is_closed(stream: &mut TcpStream) -> bool {
     let read = timeout(LONG, stream.read(&mut [0; 1])).await.unwrap();
     matches!(read, Ok(0) | Err(_))
 }
 
 #[tokio::test]
-async fn the_pages() {
+async fn pages_are_served() {
     let admin = admin(Limits::default());
-    let sites = [Page::Health, Page::Ready, Page::Metrics].map(|page| site("127.0.0.1", page));
-    set(&admin, &sites).await;
-    let address = admin.addresses(&sites[0].listen)[0];
+    let pages = [Page::Health, Page::Ready, Page::Metrics].map(|page| page_at("127.0.0.1", page));
+    set(&admin, &pages).await;
+    let address = admin.addresses(&pages[0].listen)[0];
 
     let (head, body) = fetch(address, "/health").await;
     assert!(head.starts_with("http/1.1 200 "), "{head}");
@@ -92,7 +92,7 @@ async fn the_pages() {
     let (head, body) = fetch(address, "/ready").await;
     assert!(head.starts_with("http/1.1 200 "), "{head}");
     assert_eq!(body, "OK");
-    admin.readiness.leave();
+    admin.readiness.shut_down();
     assert_eq!(fetch(address, "/ready").await.1, "shutting down");
 
     let (head, _) = fetch(address, "/nothing").await;
@@ -100,31 +100,31 @@ async fn the_pages() {
 }
 
 #[tokio::test]
-async fn every_form_of_address() {
+async fn all_forms_of_addresses_are_bound() {
     let admin = admin(Limits::default());
     let hosts = ["", "::", "0.0.0.0", "127.0.0.1", "localhost"];
-    let sites = hosts.map(|host| site(host, Page::Metrics));
-    set(&admin, &sites).await;
-    for site in &sites {
-        let address = admin.addresses(&site.listen)[0];
+    let pages = hosts.map(|host| page_at(host, Page::Metrics));
+    set(&admin, &pages).await;
+    for page in &pages {
+        let address = admin.addresses(&page.listen)[0];
         let local = SocketAddr::from(([127, 0, 0, 1], address.port()));
         let (head, _) = fetch(local, "/metrics").await;
-        assert!(head.starts_with("http/1.1 200 "), "{} {head}", site.listen);
+        assert!(head.starts_with("http/1.1 200 "), "{} {head}", page.listen);
         let (head, _) = fetch(local, "/health").await;
-        assert!(head.starts_with("http/1.1 404 "), "{} {head}", site.listen);
+        assert!(head.starts_with("http/1.1 404 "), "{} {head}", page.listen);
     }
 }
 
 #[tokio::test]
-async fn a_reload_keeps_adds_and_drops() {
+async fn reloads_keep_add_and_close_listeners() {
     let admin = admin(Limits::default());
-    let [kept, gone] = ["127.0.0.1", "localhost"].map(|host| site(host, Page::Metrics));
+    let [kept, gone] = ["127.0.0.1", "localhost"].map(|host| page_at(host, Page::Metrics));
     set(&admin, &[kept.clone(), gone.clone()]).await;
-    let [kept_at, gone_at] = [&kept, &gone].map(|site| admin.addresses(&site.listen)[0]);
+    let [kept_at, gone_at] = [&kept, &gone].map(|page| admin.addresses(&page.listen)[0]);
 
     let mut open = TcpStream::connect(gone_at).await.unwrap();
 
-    let also = Endpoint {
+    let also = HttpPage {
         page: Page::Health,
         ..kept.clone()
     };
@@ -134,8 +134,8 @@ async fn a_reload_keeps_adds_and_drops() {
     assert!(is_closed(&mut open).await);
     assert!(admin.addresses(&gone.listen).is_empty());
 
-    // A port that goes with one address and comes with another is taken over.
-    let widened = Endpoint {
+    // An address that is removed and one that is added may share a port.
+    let widened = HttpPage {
         listen: listen("0.0.0.0", kept_at.port()),
         page: Page::Health,
         tls: None,
@@ -146,13 +146,13 @@ async fn a_reload_keeps_adds_and_drops() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_told_before_anything_changes() {
+async fn occupied_ports_are_reported_without_changes() {
     let admin = admin(Limits::default());
-    let served = site("127.0.0.1", Page::Ready);
+    let served = page_at("127.0.0.1", Page::Ready);
     set(&admin, std::slice::from_ref(&served)).await;
     let address = admin.addresses(&served.listen)[0];
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = Endpoint {
+    let taken = HttpPage {
         listen: listen("127.0.0.1", other.local_addr().unwrap().port()),
         page: Page::Metrics,
         tls: None,
@@ -168,12 +168,12 @@ async fn a_port_that_is_taken_is_told_before_anything_changes() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_its_time_is_cut_off() {
+async fn slow_clients_are_disconnected() {
     let admin = admin(Limits {
         head: Duration::from_millis(50),
         ..Limits::default()
     });
-    let served = site("127.0.0.1", Page::Metrics);
+    let served = page_at("127.0.0.1", Page::Metrics);
     set(&admin, std::slice::from_ref(&served)).await;
     let address = admin.addresses(&served.listen)[0];
     for start in [
@@ -187,7 +187,7 @@ async fn a_client_that_takes_its_time_is_cut_off() {
     }
 }
 
-/// A connection from one of the addresses of loopback.
+/// Connects from 127.0.0.`last`.
 async fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, last], 0).into()).unwrap();
@@ -195,12 +195,12 @@ async fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
 }
 
 #[tokio::test]
-async fn a_new_connection_takes_the_place_of_the_longest_idle_one() {
+async fn new_connections_evict_the_longest_idle_one() {
     let admin = admin(Limits {
         connections: 3,
         ..Limits::default()
     });
-    let served = site("127.0.0.1", Page::Metrics);
+    let served = page_at("127.0.0.1", Page::Metrics);
     set(&admin, std::slice::from_ref(&served)).await;
     let address = admin.addresses(&served.listen)[0];
     let mut held = Vec::new();
@@ -208,7 +208,7 @@ async fn a_new_connection_takes_the_place_of_the_longest_idle_one() {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n";
         stream.write_all(request).await.unwrap();
-        // The answer shows that the connection has its place. From now on it is kept alive.
+        // The response shows that the connection has its permit; it is idle from now on.
         assert!(stream.read(&mut [0; 64]).await.unwrap() > 0);
         held.push(stream);
     }
@@ -219,15 +219,15 @@ async fn a_new_connection_takes_the_place_of_the_longest_idle_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn probes_get_through_a_crowd_that_says_nothing_or_little() {
+async fn probes_succeed_beside_many_idle_connections() {
     let admin = admin(Limits::default());
-    let sites = [site("127.0.0.1", Page::Health), site("", Page::Ready)];
-    set(&admin, &sites).await;
+    let pages = [page_at("127.0.0.1", Page::Health), page_at("", Page::Ready)];
+    set(&admin, &pages).await;
     let mut crowd = Vec::new();
     for (address, path) in [
-        (admin.addresses(&sites[0].listen)[0], "/health"),
+        (admin.addresses(&pages[0].listen)[0], "/health"),
         (
-            ([127, 0, 0, 1], admin.addresses(&sites[1].listen)[0].port()).into(),
+            ([127, 0, 0, 1], admin.addresses(&pages[1].listen)[0].port()).into(),
             "/ready",
         ),
     ] {
@@ -247,17 +247,17 @@ async fn probes_get_through_a_crowd_that_says_nothing_or_little() {
 }
 
 #[tokio::test]
-async fn an_address_may_widen_on_its_port_and_is_heard_all_the_time() {
+async fn an_address_can_widen_on_its_port_without_interruption() {
     let admin = admin(Limits::default());
-    let narrow = site("127.0.0.1", Page::Health);
+    let narrow = page_at("127.0.0.1", Page::Health);
     set(&admin, std::slice::from_ref(&narrow)).await;
     let address = admin.addresses(&narrow.listen)[0];
-    let wide = Endpoint {
+    let wide = HttpPage {
         listen: listen("", address.port()),
         ..narrow.clone()
     };
     let prepared = admin.prepare(std::slice::from_ref(&wide)).await.unwrap();
-    // Both listen now, and nothing is left that can fail.
+    // Both are bound, and no fallible step is left.
     assert_eq!(admin.addresses(&narrow.listen), [address]);
     let early = TcpStream::connect(address).await.unwrap();
     admin.apply(prepared);
@@ -267,9 +267,9 @@ async fn an_address_may_widen_on_its_port_and_is_heard_all_the_time() {
 }
 
 #[tokio::test]
-async fn health_checks_itself() {
+async fn health_requests_its_own_page() {
     let admin = admin(Limits::default());
-    set(&admin, &[site("", Page::Health)]).await;
+    set(&admin, &[page_at("", Page::Health)]).await;
     let checked = async {
         let health = &admin.metrics.health;
         while health.request_duration_seconds.get_sample_count() == 0 {
@@ -281,14 +281,14 @@ async fn health_checks_itself() {
 }
 
 #[tokio::test]
-async fn metrics_over_tls() {
+async fn metrics_are_served_over_tls() {
     use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 
     let (directory, file) = tls::tests::files("");
     let admin = admin(Limits::default());
-    let served = Endpoint {
+    let served = HttpPage {
         tls: Some(file),
-        ..site("127.0.0.1", Page::Metrics)
+        ..page_at("127.0.0.1", Page::Metrics)
     };
     set(&admin, std::slice::from_ref(&served)).await;
 
@@ -311,7 +311,7 @@ async fn metrics_over_tls() {
     stream.read_exact(&mut status).await.unwrap();
     assert_eq!(&status, b"HTTP/1.1 200 OK");
 
-    let plain = site("127.0.0.1", Page::Health);
+    let plain = page_at("127.0.0.1", Page::Health);
     let refused = admin.prepare(&[served, plain]).await.err().unwrap();
     let source = std::error::Error::source(&refused).unwrap().to_string();
     assert!(source.contains("with and without TLS"), "{source}");

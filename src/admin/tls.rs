@@ -1,7 +1,7 @@
-//! TLS for the metrics: the file that `prometheus { tls FILE }` names, in the form that
-//! Prometheus's exporters share (`tls_server_config`).
+//! TLS configuration of the metrics page, from the file of `prometheus { tls FILE }`, in the format
+//! shared by Prometheus exporters (`tls_server_config`).
 //!
-//! What of that form is not served (passwords, cipher lists, ...) is refused, not ignored.
+//! Unsupported settings (passwords, cipher lists, ...) are refused.
 
 use std::{
     fs, io,
@@ -23,23 +23,23 @@ use crate::{
     trust::{self, Trusted},
 };
 
-/// Why TLS cannot be served.
+/// Why the TLS configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The file or one that it names cannot be read.
+    /// A file cannot be read.
     #[error("cannot read {path}: {reason}")]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         reason: String,
     },
-    /// The file says something that is wrong or not served.
+    /// A setting is invalid or not supported.
     #[error("{path}: {reason}")]
     Refused {
         /// The file.
         path: PathBuf,
-        /// What.
+        /// Cause.
         reason: String,
     },
 }
@@ -90,7 +90,7 @@ enum Version {
     Tls13,
 }
 
-/// Reads the file and all that it names.
+/// Loads the configuration and the files that it names.
 pub(super) fn load(path: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     let refused = |reason: String| TlsError::Refused {
         path: path.to_owned(),
@@ -126,7 +126,7 @@ pub(super) fn load(path: &Path) -> Result<Arc<ServerConfig>, TlsError> {
         .map_err(|error| refused(format!("min_version and max_version: {error}")))?;
     let builder = match verifier(&server, directory)? {
         None if server.client_ca_file.is_some() => {
-            let reason = "client_ca_file is there and client_auth_type asks for no certificate";
+            let reason = "client_ca_file is set but client_auth_type requires no certificate";
             return Err(refused(reason.to_owned()));
         }
         None => builder.with_no_client_auth(),
@@ -152,7 +152,8 @@ fn verifier(
     };
     let trusted = Trusted::all(certificates(&path)?).map_err(|error| refused(error.to_string()))?;
     let provider = Arc::new(ring::default_provider());
-    let verifier = trusted.of_clients(provider, server.client_auth_type == ClientAuth::IfGiven);
+    let verifier =
+        trusted.client_verifier(provider, server.client_auth_type == ClientAuth::IfGiven);
     verifier
         .map(Some)
         .map_err(|error| refused(error.to_string()))
@@ -173,13 +174,14 @@ fn unreadable(path: &Path, reason: String) -> TlsError {
 pub(super) mod tests {
     use super::*;
 
-    /// A directory with a certificate for `localhost`, its key, and `web.yml` with these lines more.
+    /// A directory with a certificate for `localhost`, its key, and `web.yml` with these additional
+    /// lines.
     pub(in crate::admin) fn files(more: &str) -> (tempfile::TempDir, PathBuf) {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let generated = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web.yml");
-        fs::write(directory.path().join("cert.pem"), made.cert.pem()).unwrap();
-        let key = made.signing_key.serialize_pem();
+        fs::write(directory.path().join("cert.pem"), generated.cert.pem()).unwrap();
+        let key = generated.signing_key.serialize_pem();
         fs::write(directory.path().join("key.pem"), key).unwrap();
         let text =
             format!("tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n{more}");
@@ -188,7 +190,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_served_and_what_is_refused() {
+    fn unsupported_settings_are_refused() {
         for more in [
             "",
             "  min_version: TLS13\n",
@@ -206,7 +208,7 @@ pub(super) mod tests {
                 "  client_auth_type: RequireAnyClientCert\n",
                 "RequireAnyClientCert",
             ),
-            ("  client_ca_file: cert.pem\n", "asks for no certificate"),
+            ("  client_ca_file: cert.pem\n", "requires no certificate"),
             (
                 "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: no.pem\n",
                 "no.pem",

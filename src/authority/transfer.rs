@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::zone::{RecordSet, Zone};
 use crate::{
-    reply::{Data, Owner, RecordSource, Reply, Rest, Section, Why},
+    reply::{Data, Owner, RecordSource, RemainingRecords, Reply, Section, Why},
     wire::{NameRef, Type, is_later},
 };
 
@@ -18,7 +18,7 @@ impl Zone {
         if held.is_some_and(|held| !is_later(self.timers.serial, held)) {
             self.push_soa(reply);
         } else {
-            reply.rest = Some(Rest::new(Arc::clone(self) as _));
+            reply.remaining = Some(RemainingRecords::new(Arc::clone(self) as _));
         }
     }
 
@@ -57,7 +57,7 @@ impl RecordSource for Zone {
             self.push_soa(reply);
         }
         for node in at..self.nodes.len() {
-            if node > at && reply.is_part() {
+            if node > at && reply.is_batch_full() {
                 return Some(node);
             }
             self.push_node(node, reply);

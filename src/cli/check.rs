@@ -1,4 +1,5 @@
-//! `lodestone check`: everything that a start would find in a Corefile, with no effect on anything.
+//! `lodestone check`: reports everything that a start would find wrong with a Corefile, without
+//! side effects.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -10,69 +11,69 @@ use crate::{
         serve::{Corefile, ReadError},
     },
     config::Config,
-    corefile::{Diagnostic, Diagnostics, Place, Severity, Sources},
-    site,
+    corefile::{Diagnostic, Diagnostics, Severity, Sources, Span},
+    pipeline,
 };
 
-/// What to check.
+/// Arguments of `lodestone check`.
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// The Corefile ("-" reads standard input)
     #[arg(default_value = "Corefile")]
     file: PathBuf,
-    /// Leave out the files that it names: certificates, hosts, zones, ...
+    /// Do not read the files that it names: certificates, hosts, zones, ...
     #[arg(long)]
     no_files: bool,
-    /// How to tell: "text", or "json" for programs
+    /// Output format: "text", or "json" for programs
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     format: Format,
-    /// Port of server blocks that name none
+    /// Port of server blocks without one
     #[arg(long = "dns.port", short, value_name = "PORT", value_parser = port, default_value_t = 53)]
     port: u16,
 }
 
-/// How it is told.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// Drawn, for people.
+    /// Rendered text.
     Text,
-    /// One object, for programs: see `docs/check.md`.
+    /// One JSON object: see `docs/check.md`.
     Json,
 }
 
-/// Checks and reports: 0 where a start would go through, 1 otherwise.
+/// Checks and reports. Exit code 0 if a start would succeed, otherwise 1.
 pub fn run(arguments: &Arguments) -> ExitCode {
     let corefile = Corefile::from_argument(&arguments.file);
     let checked = check(&corefile, arguments);
-    let told = match arguments.format {
-        Format::Text => checked.tell(&corefile.name()),
-        Format::Json => checked.tell_programs(&corefile.name()),
+    let printed = match arguments.format {
+        Format::Text => checked.print_text(&corefile.name()),
+        Format::Json => checked.print_json(&corefile.name()),
     };
-    if let Err(error) = told {
-        output::complain(error);
+    if let Err(error) = printed {
+        output::print_error(error);
         return ExitCode::FAILURE;
     }
-    if checked.found.has_errors() {
+    if checked.diagnostics.has_errors() {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     }
 }
 
-/// What was found.
+/// Result of a check.
 struct Checked {
-    found: Diagnostics,
-    /// Server blocks, where the file could be read.
+    diagnostics: Diagnostics,
+    /// Number of server blocks; 0 if the file could not be parsed.
     blocks: usize,
 }
 
 fn check(corefile: &Corefile, arguments: &Arguments) -> Checked {
     let mut config = match corefile.read_elsewhere(arguments.port) {
         Ok(config) => config,
-        Err(ReadError::Wrong(found)) => {
+        Err(ReadError::Wrong(diagnostics)) => {
             let blocks = 0;
             return Checked {
-                found: *found,
+                diagnostics: *diagnostics,
                 blocks,
             };
         }
@@ -82,30 +83,30 @@ fn check(corefile: &Corefile, arguments: &Arguments) -> Checked {
             let list = vec![Diagnostic::error(message)];
             let sources = Sources::default();
             return Checked {
-                found: Diagnostics { list, sources },
+                diagnostics: Diagnostics { list, sources },
                 blocks: 0,
             };
         }
     };
     if !arguments.no_files {
-        let found = site::trial(&config, arguments.port);
-        config.warnings.list.extend(found);
+        let diagnostics = pipeline::trial(&config, arguments.port);
+        config.warnings.list.extend(diagnostics);
     }
     let Config {
         blocks, warnings, ..
     } = config;
     Checked {
-        found: warnings,
+        diagnostics: warnings,
         blocks: blocks.len(),
     }
 }
 
 impl Checked {
-    fn tell(&self, name: &str) -> Result<(), String> {
-        if !self.found.list.is_empty() {
-            output::complain(&self.found);
+    fn print_text(&self, name: &str) -> Result<(), String> {
+        if !self.diagnostics.list.is_empty() {
+            output::print_error(&self.diagnostics);
         }
-        if self.found.has_errors() {
+        if self.diagnostics.has_errors() {
             return Ok(());
         }
         output::print(&format!("{name}: {}\n", self.summary()))
@@ -116,34 +117,34 @@ impl Checked {
             1 => "1 server block".to_owned(),
             other => format!("{other} server blocks"),
         };
-        match self.found.list.len() {
+        match self.diagnostics.list.len() {
             0 => format!("good, {blocks}"),
             1 => format!("accepted with 1 warning, {blocks}"),
             other => format!("accepted with {other} warnings, {blocks}"),
         }
     }
 
-    fn tell_programs(&self, name: &str) -> Result<(), String> {
-        let list = &self.found.list;
+    fn print_json(&self, name: &str) -> Result<(), String> {
+        let list = &self.diagnostics.list;
         let count = |severity| list.iter().filter(|one| one.severity == severity).count();
         let report = Report {
             version: 1,
             file: name,
-            accepted: !self.found.has_errors(),
+            accepted: !self.diagnostics.has_errors(),
             errors: count(Severity::Error),
             warnings: count(Severity::Warning),
             diagnostics: list
                 .iter()
-                .map(|one| Told::new(one, &self.found.sources))
+                .map(|one| JsonDiagnostic::new(one, &self.diagnostics.sources))
                 .collect(),
         };
-        // It has no maps and no floats: nothing of it can fail.
+        // Serialization cannot fail: the report has neither maps nor floats.
         let text = serde_json::to_string_pretty(&report).unwrap_or_default();
         output::print(&format!("{text}\n"))
     }
 }
 
-/// The object that `--format json` prints. Fields may be added; those that are there stay.
+/// Output of `--format json`. Fields may be added; existing ones are stable.
 #[derive(Serialize)]
 struct Report<'a> {
     version: u8,
@@ -151,36 +152,36 @@ struct Report<'a> {
     accepted: bool,
     errors: usize,
     warnings: usize,
-    diagnostics: Vec<Told<'a>>,
+    diagnostics: Vec<JsonDiagnostic<'a>>,
 }
 
-/// One diagnostic. What is not there is left out, but for the place of the whole file: line 1.
+/// One diagnostic. Absent parts are omitted; without a location, the file as a whole is meant.
 #[derive(Serialize)]
-struct Told<'a> {
+struct JsonDiagnostic<'a> {
     severity: &'static str,
     code: &'static str,
     message: &'a str,
     #[serde(flatten)]
-    span: Option<Span<'a>>,
+    location: Option<Location<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     help: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    also: Option<Also<'a>>,
+    also: Option<JsonLabel<'a>>,
 }
 
-/// A second place.
+/// A second location.
 #[derive(Serialize)]
-struct Also<'a> {
+struct JsonLabel<'a> {
     #[serde(flatten)]
-    span: Span<'a>,
+    location: Location<'a>,
     label: &'a str,
 }
 
 /// Lines and columns count from 1, columns in characters; the end is exclusive.
 #[derive(Serialize)]
-struct Span<'a> {
+struct Location<'a> {
     file: &'a str,
     line: u32,
     column: u32,
@@ -193,7 +194,7 @@ struct End {
     column: u32,
 }
 
-impl<'a> Told<'a> {
+impl<'a> JsonDiagnostic<'a> {
     fn new(one: &'a Diagnostic, sources: &'a Sources) -> Self {
         Self {
             severity: match one.severity {
@@ -202,26 +203,26 @@ impl<'a> Told<'a> {
             },
             code: one.code(),
             message: &one.message,
-            span: one.place.map(|place| Span::new(place, sources)),
+            location: one.span.map(|span| Location::new(span, sources)),
             label: one.label.as_deref(),
             help: one.help.as_deref(),
-            also: one.also.as_deref().map(|(place, label)| Also {
-                span: Span::new(*place, sources),
+            also: one.also.as_deref().map(|(span, label)| JsonLabel {
+                location: Location::new(*span, sources),
                 label,
             }),
         }
     }
 }
 
-impl<'a> Span<'a> {
-    fn new(place: Place, sources: &'a Sources) -> Self {
+impl<'a> Location<'a> {
+    fn new(span: Span, sources: &'a Sources) -> Self {
         Self {
-            file: sources.name(place.source).unwrap_or("?"),
-            line: place.line,
-            column: place.column,
+            file: sources.name(span.source).unwrap_or("?"),
+            line: span.line,
+            column: span.column,
             end: End {
-                line: place.end_line,
-                column: place.end_column,
+                line: span.end_line,
+                column: span.end_column,
             },
         }
     }

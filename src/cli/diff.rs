@@ -1,7 +1,7 @@
-//! `lodestone diff OLD NEW`: what two Corefiles say differently.
+//! `lodestone diff OLD NEW`: semantic differences of two Corefiles.
 //!
-//! Layout, comments, how a file is cut into snippets and imports, and the order of words that has
-//! no meaning are no difference. See `compare` for what is one, and `table` for how it is told.
+//! Ignores formatting, comments, the division into snippets and imports, and the order of
+//! directives where it is irrelevant. `compare` defines the differences, `table` prints them.
 
 mod compare;
 mod table;
@@ -18,25 +18,25 @@ use crate::{
     interfaces::Interfaces,
 };
 
-/// What to compare.
+/// Arguments of `lodestone diff`.
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// The Corefile as it was ("-" reads standard input)
+    /// The old Corefile ("-" reads standard input)
     old: PathBuf,
-    /// The Corefile as it shall be ("-" reads standard input)
+    /// The new Corefile ("-" reads standard input)
     new: PathBuf,
-    /// Port of server blocks that name none
+    /// Port of server blocks without one
     #[arg(long = "dns.port", short, value_name = "PORT", value_parser = port, default_value_t = 53)]
     port: u16,
 }
 
-/// Exit code where one of them cannot be read.
+/// Exit code for an unreadable or invalid file.
 const FAILED: u8 = 2;
 
-/// Compares and tells: 0 where both say the same, 1 where not, 2 where one cannot be read.
+/// Compares and prints. Exit code 0 without differences, 1 with differences, 2 on failure.
 pub fn run(arguments: &Arguments) -> ExitCode {
     if arguments.old == arguments.new && arguments.old.as_os_str() == "-" {
-        output::complain("error: standard input can be one of the two, not both");
+        output::print_error("error: only one of the files can be standard input");
         return ExitCode::from(FAILED);
     }
     let read = |path: &PathBuf| parse(&Corefile::from_argument(path));
@@ -49,22 +49,22 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             match output::print(&table::written(&differences, &old, &new)) {
                 Ok(()) => ExitCode::FAILURE,
                 Err(error) => {
-                    output::complain(error);
+                    output::print_error(error);
                     ExitCode::from(FAILED)
                 }
             }
         }
         (old, new) => {
             for error in [old.err(), new.err()].into_iter().flatten() {
-                output::complain(error);
+                output::print_error(error);
             }
             ExitCode::from(FAILED)
         }
     }
 }
 
-/// The blocks of a Corefile. Whether its plugins take what they are told is `check`'s matter: the
-/// old one may well be for another server.
+/// Parses a Corefile without the arguments of its plugins, which `check` verifies: the old file may
+/// be written for another server.
 fn parse(corefile: &Corefile) -> Result<File, ReadError> {
     let name = corefile.name();
     let text = corefile.text().map_err(|source| ReadError::Io {

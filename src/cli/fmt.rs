@@ -1,4 +1,4 @@
-//! `lodestone fmt`: a Corefile in its one layout.
+//! `lodestone fmt`: formats a Corefile.
 
 use std::{
     fs, io,
@@ -17,35 +17,35 @@ use crate::{
     corefile, plain,
 };
 
-/// What to lay out.
+/// Arguments of `lodestone fmt`.
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// The Corefile, or a file that one imports ("-" reads standard input)
     #[arg(default_value = "Corefile")]
     file: PathBuf,
-    /// Print nothing; end with 1 where the file has another layout
+    /// Print nothing; exit with 1 if the file is not formatted
     #[arg(long, conflicts_with = "write")]
     check: bool,
-    /// Change the file instead of printing
+    /// Overwrite the file instead of printing
     #[arg(long, short)]
     write: bool,
 }
 
-/// Exit code where the file cannot be read, laid out or written.
+/// Exit code if the file cannot be read, formatted or written.
 const FAILED: u8 = 2;
 
-/// Lays out and gives the exit code: 0, with `--check` 1 for another layout, 2 for a failure.
+/// Formats a file. Exit code 0; with `--check` 1 if it is not formatted; 2 on failure.
 pub fn run(arguments: &Arguments) -> ExitCode {
-    match lay_out(arguments) {
+    match format(arguments) {
         Ok(code) => code,
         Err(error) => {
-            output::complain(error);
+            output::print_error(error);
             ExitCode::from(FAILED)
         }
     }
 }
 
-fn lay_out(arguments: &Arguments) -> Result<ExitCode, String> {
+fn format(arguments: &Arguments) -> Result<ExitCode, String> {
     let corefile = Corefile::from_argument(&arguments.file);
     let name = corefile.name();
     let bytes = corefile.bytes().map_err(|source| {
@@ -54,36 +54,36 @@ fn lay_out(arguments: &Arguments) -> Result<ExitCode, String> {
     })?;
     let text = utf8(bytes).map_err(|line| {
         format!(
-            "error: cannot lay out {name}: line {line} is not in UTF-8, and would change\nhelp: \
+            "error: cannot format {name}: line {line} is not valid UTF-8 and would change\nhelp: \
              convert the file first, such as with: iconv -f LATIN1 -t UTF-8"
         )
     })?;
     let known = ORDER.iter().map(|word| word.name);
     let known: Vec<&str> = known.chain(elsewhere::words()).collect();
-    let laid = corefile::layout(&name, &text, &known).map_err(|wrong| wrong.to_string())?;
+    let formatted = corefile::format(&name, &text, &known).map_err(|wrong| wrong.to_string())?;
     if arguments.check {
-        if laid == text {
+        if formatted == text {
             return Ok(ExitCode::SUCCESS);
         }
-        output::complain(format!(
-            "{name}: the layout is another; see: lodestone fmt {name}"
+        output::print_error(format!(
+            "{name}: not formatted; run: lodestone fmt --write {name}"
         ));
         return Ok(ExitCode::FAILURE);
     }
     if !arguments.write {
-        return output::print(&laid).map(|()| ExitCode::SUCCESS);
+        return output::print(&formatted).map(|()| ExitCode::SUCCESS);
     }
     let Some(path) = corefile.path() else {
-        return Err("error: standard input cannot be written to; leave --write out".to_owned());
+        return Err("error: cannot write to standard input; remove --write".to_owned());
     };
-    if laid != text {
-        replace(&path, &laid)
+    if formatted != text {
+        replace(&path, &formatted)
             .map_err(|error| format!("error: cannot write {name}: {}", plain::io(&error)))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A file's text. Where it is not UTF-8: the number of the first such line.
+/// The text of a file, or the number of its first line that is not UTF-8.
 fn utf8(bytes: Vec<u8>) -> Result<String, usize> {
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -91,8 +91,8 @@ fn utf8(bytes: Vec<u8>) -> Result<String, usize> {
     })
 }
 
-/// Replaces a file's text atomically. A link stays one, and permissions stay; so does the owner,
-/// where this process may set it.
+/// Replaces a file atomically by renaming. Resolves symbolic links and keeps the permissions, and
+/// the owner if this process is allowed to set it.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let path = fs::canonicalize(path)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -100,7 +100,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_file_name(name);
     let written = fs::File::create_new(&new).and_then(|mut file| {
         let before = fs::metadata(&path)?;
-        // Without the right to it the file is this user's, as it would be in an editor.
+        // Without that permission the file belongs to this user, as after a save in an editor.
         let _ = fchown(&file, Some(before.uid()), Some(before.gid()));
         file.set_permissions(before.permissions())?;
         file.write_all(text.as_bytes())?;
@@ -108,7 +108,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
         fs::rename(&new, &path)
     });
     if written.is_err() {
-        // It may not even be there.
+        // The file may not exist.
         let _ = fs::remove_file(&new);
     }
     written

@@ -1,9 +1,9 @@
-//! `lodestone lab [DIR]`: the names of a cluster without a cluster, for whoever learns with `dig`.
+//! `lodestone lab [DIR]`: serves cluster names without a cluster, for learning with `dig`.
 //!
-//! It serves a directory of manifests, the built-in sample or a person's own, through the ordinary
-//! server with a Corefile made here, and prints what to try. Sample and Corefile lie in a temporary
-//! directory, to be edited; nothing is ever written into a person's own. It is not for production:
-//! a Corefile with `manifests DIR` is.
+//! Serves a directory of manifests, the built-in sample or the user's own, with the ordinary server
+//! and a generated Corefile, and prints queries to try. The sample and the Corefile are in a
+//! temporary directory and can be edited; nothing is written to the user's directory. Not for
+//! production: use a Corefile with `manifests DIR`.
 
 mod guide;
 mod objects;
@@ -11,9 +11,9 @@ mod sample;
 mod scratch;
 
 use anyhow::{Context, bail};
-use guide::Place;
+use guide::Context as GuideContext;
 use objects::Objects;
-use scratch::{Left, Scratch};
+use scratch::{Cleanup, Scratch};
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -26,41 +26,41 @@ use super::{
 };
 use crate::{plain, server::Backend};
 
-/// The name of the file that configures the server.
+/// File name of the Corefile.
 const COREFILE: &str = "Corefile";
-/// The port where none is asked for.
+/// Default port.
 const PORT: u16 = 1053;
-/// How many ports above [`PORT`] are tried where it is taken.
-const NEXT: u16 = 100;
-/// Where the machine's own name servers stand.
+/// Number of ports above [`PORT`] that are tried if it is in use.
+const MORE_PORTS: u16 = 100;
+/// Names the upstream servers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Serve a sample cluster, or your own manifests, on this machine and print what to ask it.
+/// Serve a sample cluster, or your own manifests, on this machine and print queries to try.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
-    /// A directory of manifests (*.yaml, *.yml, *.json). Without it: the sample cluster
+    /// Directory of manifests (*.yaml, *.yml, *.json) [default: the sample cluster]
     pub directory: Option<PathBuf>,
-    /// The port to answer at; 0 for any. Without it: 1053, or the next one that is free
+    /// Port to listen on; 0 for any [default: 1053, or the next free one]
     #[arg(long, short, value_name = "N", value_parser = port)]
     pub port: Option<u16>,
-    /// The address to answer at
+    /// Address to listen on
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub address: IpAddr,
-    /// Print a line for each query
+    /// Log each query
     #[arg(long)]
     pub log: bool,
 }
 
-/// What the server is to serve.
+/// What the server should serve.
 #[derive(Debug)]
 pub struct Lab {
-    /// The Corefile, to be followed.
+    /// The Corefile, watched for changes.
     pub corefile: PathBuf,
-    /// Where it will answer; the Corefile says the same.
+    /// Listen address, as in the Corefile.
     pub address: SocketAddr,
 }
 
-/// What to tell once the server answers.
+/// Inputs of the page printed when the server has started.
 #[derive(Debug)]
 pub struct Started {
     directory: PathBuf,
@@ -68,31 +68,31 @@ pub struct Started {
     sample: bool,
     outside: bool,
     address: SocketAddr,
-    /// The port that was wished for; 0 for any.
-    wished: u16,
+    /// The requested port; 0 for any.
+    requested_port: u16,
 }
 
-/// Serves until told to stop, and gives the exit code.
+/// Serves until a stop signal; returns the exit code.
 pub fn run(arguments: &Arguments) -> ExitCode {
     let served = run_with(arguments, |lab, started| {
         serve::run(serve::Options {
             corefile: Corefile::File(lab.corefile),
             default_port: lab.address.port(),
             quiet: true,
-            log_form: crate::logging::Form::Text,
+            log_format: crate::logging::Format::Text,
             backend: Backend::default(),
             pid_file: None,
-            on_start: Some(Box::new(move || started.tell())),
+            on_start: Some(Box::new(move || started.print())),
         })
     });
     served.unwrap_or_else(|error| {
-        output::complain(format!("error: {}", plain::chain(&error)));
+        output::print_error(format!("error: {}", plain::chain(&error)));
         ExitCode::FAILURE
     })
 }
 
-/// Serves until `serve` returns. `serve` runs the ordinary server on the Corefile, and calls
-/// [`Started::tell`] once the server answers.
+/// Serves until `serve` returns. `serve` runs the server with the Corefile and calls
+/// [`Started::print`] when it has started.
 pub fn run_with<T>(
     arguments: &Arguments,
     serve: impl FnOnce(Lab, Started) -> T,
@@ -101,23 +101,23 @@ pub fn run_with<T>(
         check(directory)?;
     }
     let mut scratch = Scratch::make(&std::env::temp_dir())?;
-    let served = lay_out(arguments, &mut scratch).map(|(lab, started)| serve(lab, started));
+    let served = write_files(arguments, &mut scratch).map(|(lab, started)| serve(lab, started));
     let corefile = scratch.path(COREFILE);
-    if scratch.leave() == Left::Kept {
+    if scratch.clean_up() == Cleanup::Kept {
         let corefile = corefile.display();
-        say(&format!(
-            "Your files are still there, to be served with: lodestone -conf {corefile}\n"
+        print(&format!(
+            "Your files are kept; serve them with: lodestone -conf {corefile}\n"
         ));
     }
     served
 }
 
-/// Writes the files that are to be served.
-fn lay_out(arguments: &Arguments, scratch: &mut Scratch) -> anyhow::Result<(Lab, Started)> {
+/// Writes the files to be served.
+fn write_files(arguments: &Arguments, scratch: &mut Scratch) -> anyhow::Result<(Lab, Started)> {
     let directory = if let Some(directory) = &arguments.directory {
         std::path::absolute(directory)?
     } else {
-        sample::lay_out(scratch)?;
+        sample::write_files(scratch)?;
         scratch.directory().to_owned()
     };
     let address = free_address(arguments.address, arguments.port)?;
@@ -137,45 +137,43 @@ fn lay_out(arguments: &Arguments, scratch: &mut Scratch) -> anyhow::Result<(Lab,
         sample: arguments.directory.is_none(),
         outside,
         address,
-        wished: arguments.port.unwrap_or(PORT),
+        requested_port: arguments.port.unwrap_or(PORT),
     };
     Ok((lab, started))
 }
 
 impl Started {
-    /// Prints what there is to try.
-    pub fn tell(&self) {
-        say(&self.page());
+    /// Prints the queries to try.
+    pub fn print(&self) {
+        print(&self.page());
     }
 
     fn page(&self) -> String {
         let mut page = String::new();
-        if self.wished != 0 && self.wished != self.address.port() {
+        if self.requested_port != 0 && self.requested_port != self.address.port() {
             let _ = writeln!(
                 page,
                 "Port {} is taken; this is the next free one.",
-                self.wished
+                self.requested_port
             );
         }
         let objects = Objects::read(&self.directory).unwrap_or_default();
-        let place = Place {
+        let context = GuideContext {
             address: self.address,
             directory: &self.directory,
             corefile: &self.corefile,
             sample: self.sample,
             outside: self.outside,
         };
-        page + &guide::text(&objects, &place)
+        page + &guide::text(&objects, &context)
     }
 }
 
-/// Says before anything starts what is wrong with a directory.
+/// Validates a directory before the start.
 fn check(directory: &Path) -> anyhow::Result<()> {
     let shown = directory.display();
     if !directory.exists() {
-        bail!(
-            "{shown}: there is no such directory. Make it, or leave it out for the sample cluster"
-        );
+        bail!("{shown}: there is no such directory. Make it, or omit it for the sample cluster");
     }
     if !directory.is_dir() {
         bail!("{shown} is a file; the lab serves a directory of manifests");
@@ -184,7 +182,7 @@ fn check(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The Corefile that serves a directory: a stock cluster's, less what only a cluster needs.
+/// A Corefile for a directory: that of a stock cluster without what requires a cluster.
 fn corefile(
     address: SocketAddr,
     directory: &Path,
@@ -221,11 +219,11 @@ fn corefile(
     ))
 }
 
-/// A path as a word of a Corefile.
+/// A path as a quoted word of a Corefile.
 fn quoted(path: &Path) -> anyhow::Result<String> {
     match path.to_str() {
-        // The language replaces environment references inside quotes too, and has no escape for
-        // them; a backslash before a quote is its only escape.
+        // Environment references are replaced inside quotes too and cannot be escaped; `\"` is the
+        // only escape.
         Some(text)
             if !["{$", "{%", "\"", "\\", "\n", "\r"]
                 .iter()
@@ -234,7 +232,7 @@ fn quoted(path: &Path) -> anyhow::Result<String> {
             Ok(format!("\"{text}\""))
         }
         _ => bail!(
-            "{}: a Corefile cannot carry this path (quotes, backslashes, line ends, {{$ and {{% have a \
+            "{}: a Corefile cannot contain this path (quotes, backslashes, line ends, {{$ and {{% have a \
              meaning there, and it must be UTF-8). Use another one",
             path.display()
         ),
@@ -252,17 +250,16 @@ fn names_a_server(resolv_conf: &str) -> bool {
     })
 }
 
-/// An address at which nothing listens. A port that was asked for is that port or an error; the
-/// default one may move.
+/// A free address. A requested port must be free; the default port may move up.
 ///
-/// Another program can take it before the server does; the server then says so.
+/// Another process can take the address before the server binds it; the server reports that.
 fn free_address(ip: IpAddr, port: Option<u16>) -> anyhow::Result<SocketAddr> {
     let first = port.unwrap_or(PORT);
     let error = match probe(SocketAddr::new(ip, first)) {
         Ok(address) => return Ok(address),
         Err(error) => error,
     };
-    let next = (first.saturating_add(1)..=first.saturating_add(NEXT))
+    let next = (first.saturating_add(1)..=first.saturating_add(MORE_PORTS))
         .find_map(|port| probe(SocketAddr::new(ip, port)).ok())
         .filter(|_| error.kind() == io::ErrorKind::AddrInUse);
     match (port, next) {
@@ -275,8 +272,8 @@ fn free_address(ip: IpAddr, port: Option<u16>) -> anyhow::Result<SocketAddr> {
     }
 }
 
-/// Whether both sockets of a server could be had there. The server's own share their port with
-/// others of the same user, so two labs would each get half of the queries; these do not.
+/// Whether both sockets can be bound, without SO_REUSEPORT. The server's sockets set it, so two
+/// labs could share a port and each get half of the queries.
 fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
     let tcp = TcpListener::bind(address)?;
     let address = tcp.local_addr()?;
@@ -284,8 +281,8 @@ fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-/// Prints. Standard output that cannot be written is no reason to stop serving.
-fn say(text: &str) {
+/// Prints. A failed write to standard output does not stop the server.
+fn print(text: &str) {
     let _ = output::print(text);
 }
 

@@ -1,4 +1,4 @@
-//! What a person types: CoreDNS's flags without a verb, and verbs beside them.
+//! The command line: CoreDNS's flags, and subcommands.
 
 pub mod check;
 pub mod diff;
@@ -22,23 +22,23 @@ use clap::{
 use crate::{
     config::order::{Kind, ORDER},
     features::Feature,
-    logging::Form,
+    logging::Format,
     server::Backend,
 };
 
-/// The DNS server of a Kubernetes cluster, configured by a CoreDNS Corefile.
+/// DNS server for Kubernetes, configured by a CoreDNS Corefile.
 ///
-/// Without a verb it serves: the flags are CoreDNS's, with one dash or two.
+/// Without a subcommand it serves. The flags are CoreDNS's, with one dash or two.
 #[derive(Debug, Parser)]
 #[command(
     name = "lodestone",
     disable_version_flag = true,
-    // As in Go, the last one counts.
+    // As in Go, the last occurrence applies.
     args_override_self = true,
     args_conflicts_with_subcommands = true
 )]
 #[command(
-    after_help = "Signals: TERM drains and ends, INT ends at once, USR1 reloads the Corefile, HUP is ignored."
+    after_help = "Signals: TERM drains and exits, INT exits at once, USR1 reloads the Corefile, HUP is ignored."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -52,11 +52,11 @@ enum Verb {
     /// Serve a sample cluster, or your own manifests, on this machine: for learning with dig.
     #[cfg(feature = "lab")]
     Lab(lab::Arguments),
-    /// Read a Corefile as a start would, and tell everything that is wrong with it.
+    /// Report everything wrong with a Corefile, without starting.
     Check(check::Arguments),
-    /// Give a Corefile its one layout, comments kept.
+    /// Format a Corefile; comments are kept.
     Fmt(fmt::Arguments),
-    /// Tell what two Corefiles say differently, whatever their layout.
+    /// Show semantic differences of two Corefiles, ignoring their formatting.
     Diff(diff::Arguments),
 }
 
@@ -70,7 +70,7 @@ struct Serve {
     /// Corefile to load ("stdin" reads standard input) [default: ./Corefile]
     #[arg(long, value_name = "FILE")]
     conf: Option<PathBuf>,
-    /// Port of server blocks that name none
+    /// Port of server blocks without one
     #[arg(
         long = "dns.port",
         short = 'p',
@@ -79,16 +79,16 @@ struct Serve {
         default_value_t = 53
     )]
     port: u16,
-    /// Print nothing about the start
+    /// Print nothing at start
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     quiet: bool,
-    /// Print the version and end
+    /// Print the version and exit
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     version: bool,
-    /// Print the plugins that a Corefile can use and end
+    /// Print the supported plugins and exit
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     plugins: bool,
-    /// The form of the log: text, or json (an object a line) [default: text]
+    /// Log format: text, or json (one object per line) [default: text]
     #[arg(long = "log-format", value_name = "FORMAT")]
     log_format: Option<String>,
     /// Write the process id to this file
@@ -101,26 +101,26 @@ struct Serve {
     hickory: bool,
 }
 
-/// Exit code for a command line that cannot be read, as Go's flag package has it.
+/// Exit code for an invalid command line, as in Go's flag package.
 const USAGE: u8 = 2;
 
-/// Reads the command line, does what it says, and gives the exit code.
+/// Parses and executes the command line; returns the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(with_two_dashes(arguments)) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help is printed to standard output and is no failure.
+            // Help is printed to standard output and is not a failure.
             let code = if error.use_stderr() { USAGE } else { 0 };
-            // Nothing is left to tell it with where standard error is closed.
+            // If standard error is closed, the error cannot be reported.
             let _ = with_tip(error).print();
             return ExitCode::from(code);
         }
     };
-    // Before anything else, as CoreDNS does: no line comes out in another form.
-    let log_form = match arguments.serve.log_form() {
+    // Checked first, as in CoreDNS, so that no line is logged in the wrong format.
+    let log_format = match arguments.serve.log_format() {
         Ok(form) => form,
         Err(error) => {
-            output::complain(error);
+            output::print_error(error);
             return ExitCode::FAILURE;
         }
     };
@@ -132,29 +132,29 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Diff(diff)) => diff::run(&diff),
         None if arguments.serve.version => printed(&format!("{}\n", version())),
         None if arguments.serve.plugins => printed(&plugins()),
-        None => serve::run(arguments.serve.into_options(log_form)),
+        None => serve::run(arguments.serve.into_options(log_format)),
     }
 }
 
-/// Prints, and gives the exit code.
+/// Prints and returns the exit code.
 fn printed(text: &str) -> ExitCode {
     match output::print(text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::complain(error);
+            output::print_error(error);
             ExitCode::FAILURE
         }
     }
 }
 
-/// Reads a port of the command line.
+/// Parses a port.
 fn port(text: &str) -> Result<u16, String> {
     let port = text.parse();
     port.map_err(|_| "a port is a number from 0 to 65535".to_owned())
 }
 
-/// Adds a tip to the error about an unknown verb: how to serve a Corefile, where it is a file's name,
-/// and which feature is missing, where it is `lab`.
+/// Adds a hint to the error about an unknown subcommand: how to serve a Corefile if it is the name
+/// of a file, and which feature is missing if it is `lab`.
 fn with_tip(mut error: clap::Error) -> clap::Error {
     if error.kind() == ErrorKind::InvalidSubcommand
         && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
@@ -163,7 +163,7 @@ fn with_tip(mut error: clap::Error) -> clap::Error {
         let tip = match missing.filter(|_| word == "lab") {
             Some(missing) => format!("this program was {missing}; {}", missing.help()),
             None if Path::new(word).is_file() => {
-                format!("to serve a Corefile, write '-conf {word}'; to look at it, 'check {word}'")
+                format!("to serve a Corefile, use '-conf {word}'; to check it, 'check {word}'")
             }
             None => return error,
         };
@@ -174,11 +174,11 @@ fn with_tip(mut error: clap::Error) -> clap::Error {
 }
 
 impl Serve {
-    fn log_form(&self) -> Result<Form, String> {
+    fn log_format(&self) -> Result<Format, String> {
         let Some(word) = &self.log_format else {
-            return Ok(Form::default());
+            return Ok(Format::default());
         };
-        Form::parse(word).ok_or_else(|| {
+        Format::parse(word).ok_or_else(|| {
             format!("error: invalid value '{word}' for -log-format: write text or json")
         })
     }
@@ -191,20 +191,20 @@ impl Serve {
         Backend::default()
     }
 
-    fn into_options(self, log_form: Form) -> serve::Options {
+    fn into_options(self, log_format: Format) -> serve::Options {
         serve::Options {
             backend: self.backend(),
             corefile: serve::Corefile::from_flag(self.conf),
             default_port: self.port,
             quiet: self.quiet,
-            log_form,
+            log_format,
             pid_file: self.pidfile,
             on_start: None,
         }
     }
 }
 
-/// Name, version and platform, in CoreDNS's two lines.
+/// Name, version and platform on two lines, as in CoreDNS.
 pub fn version() -> String {
     format!(
         "Lodestone-{}\n{}/{}",
@@ -214,7 +214,7 @@ pub fn version() -> String {
     )
 }
 
-/// The words that a server block can use, a line each, as CoreDNS prints them.
+/// The directives that a server block can use, in CoreDNS's format.
 fn plugins() -> String {
     let mut names: Vec<&str> = ORDER
         .iter()
@@ -231,8 +231,8 @@ fn plugins() -> String {
     lines.join("\n") + "\n"
 }
 
-/// Gives every word of two or more letters behind one dash its second dash, as Go reads flags.
-/// Unknown words too, so that `-confg` is told apart from `-c`.
+/// Adds a second dash to single-dash words of two or more letters, for Go's flag syntax. Also to
+/// unknown ones, so that `-confg` is not read as `-c`.
 fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut literal = false;
     arguments
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flags_of_coredns_are_read_with_one_dash_or_two() {
+    fn coredns_flags_are_accepted_with_one_dash_or_two() {
         for line in [
             "lodestone -conf /etc/coredns/Corefile -dns.port 1053 -quiet",
             "lodestone --conf=/etc/coredns/Corefile --dns.port=1053 --quiet=true",
@@ -292,22 +292,22 @@ mod tests {
             "-log-format x -log-format=json",
         ] {
             let serve = parsed(&format!("lodestone {line}")).unwrap().serve;
-            assert_eq!(serve.log_form(), Ok(Form::Json), "{line}");
+            assert_eq!(serve.log_format(), Ok(Format::Json), "{line}");
         }
         assert_eq!(
-            parsed("lodestone").unwrap().serve.log_form(),
-            Ok(Form::Text)
+            parsed("lodestone").unwrap().serve.log_format(),
+            Ok(Format::Text)
         );
         for word in ["JSON", "Text", "", "logfmt"] {
             let serve = parsed(&format!("lodestone -log-format={word}"))
                 .unwrap()
                 .serve;
-            assert!(serve.log_form().is_err(), "{word}");
+            assert!(serve.log_format().is_err(), "{word}");
         }
     }
 
     #[test]
-    fn a_misspelt_flag_is_told_its_neighbour() {
+    fn similar_flags_are_suggested() {
         let error = parsed("lodestone -confg x").unwrap_err().to_string();
         assert!(error.contains("--conf"), "{error}");
         assert!(parsed("lodestone stray").is_err());

@@ -1,7 +1,7 @@
 //! Standard output and standard error of the command line.
 //!
-//! `println!` and `eprintln!` panic where the stream cannot be written: a full disk, or a pipe whose
-//! reader has ended (`lodestone check | head`).
+//! `println!` and `eprintln!` panic if the stream cannot be written, for example on a full disk or
+//! a closed pipe (`lodestone check | head`).
 
 use std::{
     fmt,
@@ -10,11 +10,10 @@ use std::{
 
 use crate::plain;
 
-/// Prints to standard output. A pipe without a reader is no error, since the reader has all that it
-/// wanted.
+/// Prints to standard output. A closed pipe is not an error.
 ///
 /// # Errors
-/// The text cannot be written, such as to a full disk. The message says so in one line.
+/// The text cannot be written, for example to a full disk. The message is one line.
 pub fn print(text: &str) -> Result<(), String> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -27,7 +26,7 @@ pub fn print(text: &str) -> Result<(), String> {
     }
 }
 
-/// Prints a line to standard error. Where that fails, there is no other place to report it.
-pub fn complain(text: impl fmt::Display) {
+/// Prints a line to standard error and ignores failures, which cannot be reported.
+pub fn print_error(text: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }

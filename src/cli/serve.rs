@@ -1,4 +1,4 @@
-//! Serving: from a Corefile to a process that answers, and to its end.
+//! The server process: start, signals, reload, shutdown.
 
 use std::{
     fmt, fs, io,
@@ -16,7 +16,7 @@ use crate::{
     config::{self, Config},
     corefile::{Diagnostics, Disk, MAX_FILE},
     interfaces::Interfaces,
-    logging::{self, Form},
+    logging::{self, Format},
     metrics::Metrics,
     plain,
     process::{Prepared, Process, StartError},
@@ -24,46 +24,46 @@ use crate::{
     server::{Backend, descriptors},
 };
 
-/// What to serve and how.
+/// Options of a server process.
 pub struct Options {
     /// The configuration.
     pub corefile: Corefile,
-    /// The port of keys that carry none.
+    /// Port of keys without one.
     pub default_port: u16,
-    /// Whether to keep quiet about the start.
+    /// Whether to print nothing at start.
     pub quiet: bool,
-    /// The form of the log.
-    pub log_form: Form,
+    /// Log format.
+    pub log_format: Format,
     /// What reads and writes the sockets of plain DNS.
     pub backend: Backend,
-    /// Where to write the process id.
+    /// File for the process id.
     pub pid_file: Option<PathBuf>,
-    /// Called once questions are answered.
+    /// Called when the server answers queries.
     pub on_start: Option<Box<dyn FnOnce()>>,
 }
 
-/// Where a Corefile is.
+/// Location of a Corefile.
 #[derive(Clone, Debug)]
 pub enum Corefile {
-    /// In a file that must exist.
+    /// A file that must exist.
     File(PathBuf),
-    /// In `./Corefile`; where there is none, the built-in default is served.
+    /// `./Corefile`; if it does not exist, the built-in default.
     WorkingDirectory,
-    /// On standard input, read once.
+    /// Standard input, read once.
     StandardInput,
 }
 
-/// Why a Corefile cannot be used.
+/// ReloadCause a Corefile cannot be used.
 #[derive(Debug)]
 pub enum ReadError {
-    /// It cannot be read.
+    /// I/O error.
     Io {
-        /// Its name.
+        /// Name of the file.
         name: String,
-        /// Why.
+        /// Cause.
         source: io::Error,
     },
-    /// It is wrong.
+    /// Invalid content.
     Wrong(Box<Diagnostics>),
 }
 
@@ -82,7 +82,7 @@ impl fmt::Display for ReadError {
 impl std::error::Error for ReadError {}
 
 impl Corefile {
-    /// Reads the `-conf` flag.
+    /// From the `-conf` flag.
     pub fn from_flag(flag: Option<PathBuf>) -> Self {
         match flag {
             None => Self::WorkingDirectory,
@@ -91,7 +91,7 @@ impl Corefile {
         }
     }
 
-    /// Reads a verb's argument, where `-` is standard input.
+    /// From a subcommand's argument; `-` is standard input.
     pub fn from_argument(file: &Path) -> Self {
         match file.to_str() {
             Some("-") => Self::StandardInput,
@@ -99,7 +99,7 @@ impl Corefile {
         }
     }
 
-    /// What errors call it.
+    /// Name in error messages.
     pub fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
@@ -108,7 +108,7 @@ impl Corefile {
         }
     }
 
-    /// The file to watch for changes, where there is one.
+    /// The file to watch for changes, if any.
     pub fn path(&self) -> Option<PathBuf> {
         match self {
             Self::File(path) => Some(path.clone()),
@@ -117,12 +117,12 @@ impl Corefile {
         }
     }
 
-    /// Reads and understands it, to be served on this machine.
+    /// Parses it for this machine.
     pub fn read(&self, default_port: u16) -> Result<Config, ReadError> {
         self.read_for(default_port, &interfaces())
     }
 
-    /// Reads and understands it, to be served on this machine or another one.
+    /// Parses it for this machine or another one with other interfaces.
     pub fn read_elsewhere(&self, default_port: u16) -> Result<Config, ReadError> {
         let elsewhere = Interfaces {
             elsewhere: true,
@@ -147,12 +147,12 @@ impl Corefile {
         Config::read(&source).map_err(|wrong| ReadError::Wrong(Box::new(wrong)))
     }
 
-    /// Its text. Bytes that are no UTF-8, such as in an old comment, become U+FFFD.
+    /// Its text. Invalid UTF-8, for example in comments, becomes U+FFFD.
     pub fn text(&self) -> io::Result<String> {
         Ok(String::from_utf8_lossy(&self.bytes()?).into_owned())
     }
 
-    /// Its text as it stands in the file.
+    /// Its unmodified bytes.
     pub fn bytes(&self) -> io::Result<Vec<u8>> {
         match self {
             Self::StandardInput => capped(io::stdin().lock()),
@@ -166,7 +166,7 @@ impl Corefile {
     }
 }
 
-/// The interfaces of this machine. Without them `bind` still knows addresses.
+/// The network interfaces of this machine. Without them `bind` supports addresses only.
 fn interfaces() -> Interfaces {
     Interfaces::here().unwrap_or_else(|error| {
         let why = plain::io(&error);
@@ -175,31 +175,31 @@ fn interfaces() -> Interfaces {
     })
 }
 
-/// Reads to the end, but no more than a Corefile may have, and nothing but text.
+/// Reads at most [`MAX_FILE`] bytes of text.
 fn capped(from: impl Read) -> io::Result<Vec<u8>> {
     let limit = u64::try_from(MAX_FILE).expect("a file size fits in 64 bits");
-    let mut octets = Vec::new();
-    from.take(limit + 1).read_to_end(&mut octets)?;
-    if octets.len() > MAX_FILE {
+    let mut bytes = Vec::new();
+    from.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_FILE {
         return Err(io::Error::other(format!(
             "it is longer than {} MiB",
             limit >> 20
         )));
     }
-    // Other octets may stand in a comment that was written long ago; this one stands in no text.
-    if octets.contains(&0) {
+    // Other invalid bytes may be in a comment in an old encoding; NUL means that this is not text.
+    if bytes.contains(&0) {
         return Err(io::Error::other(
-            "it is no text in UTF-8: it holds a NUL byte",
+            "it is not UTF-8 text: it contains a NUL byte",
         ));
     }
-    Ok(octets)
+    Ok(bytes)
 }
 
-/// Serves until told to stop: 0 after an orderly end, 1 where it could not start.
+/// Serves until a stop signal. Exit code 0 after an orderly shutdown, 1 if the start failed.
 pub fn run(options: Options) -> ExitCode {
-    logging::install(options.log_form);
+    logging::install(options.log_format);
     descriptors::raise();
-    // One provider for every TLS connection of the process. A second install changes nothing.
+    // The crypto provider of all TLS connections. A repeated install has no effect.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
@@ -210,7 +210,7 @@ pub fn run(options: Options) -> ExitCode {
             ));
         }
     };
-    let code = runtime.block_on(life(options));
+    let code = runtime.block_on(run_server(options));
     logging::flush();
     code
 }
@@ -220,40 +220,40 @@ fn failed(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Shows what is served and the version: as CoreDNS prints them, or in two records.
+/// Prints the listeners and the version, in CoreDNS's format or as two JSON records.
 fn show_start(running: &Process) {
     let banner = running.banner();
-    match logging::form() {
-        Form::Text => {
-            // Standard output that cannot be written is no reason to stop serving.
+    match logging::format() {
+        Format::Text => {
+            // A failed write to standard output does not stop the server.
             let _ = cli::output::print(&format!("{banner}{}\n", cli::version()));
         }
-        Form::Json => {
+        Format::Json => {
             tracing::info!("{}", banner.trim_end());
             tracing::info!("{}", cli::version());
         }
     }
 }
 
-/// Shows what is doubtful about a Corefile at the start.
+/// Prints the warnings about a Corefile at start.
 fn show_warnings(warnings: &Diagnostics) {
-    match logging::form() {
-        Form::Text if warnings.list.is_empty() => {}
-        Form::Text => cli::output::complain(warnings),
-        Form::Json => log_warnings(warnings),
+    match logging::format() {
+        Format::Text if warnings.list.is_empty() => {}
+        Format::Text => cli::output::print_error(warnings),
+        Format::Json => log_warnings(warnings),
     }
 }
 
-/// Logs what is doubtful about a Corefile: a record for each, or a line for each line of the
-/// drawing.
+/// Logs the warnings about a Corefile: one record each in JSON, one log line per rendered line in
+/// text.
 fn log_warnings(warnings: &Diagnostics) {
     for warning in &warnings.list {
         let drawn = warning.render(&warnings.sources, false);
-        match logging::form() {
-            Form::Text => drawn
+        match logging::format() {
+            Format::Text => drawn
                 .lines()
                 .for_each(|line| tracing::warn!(target: "plugin/reload", "{line}")),
-            Form::Json => {
+            Format::Json => {
                 let text = drawn.strip_prefix("warning: ").unwrap_or(&drawn);
                 tracing::warn!("{text}");
             }
@@ -261,16 +261,16 @@ fn log_warnings(warnings: &Diagnostics) {
     }
 }
 
-/// One process's life: start, serve, reload as often as asked, drain, end.
-async fn life(options: Options) -> ExitCode {
+/// Life cycle of the process: start, serve, reload, drain, exit.
+async fn run_server(options: Options) -> ExitCode {
     let started = async {
-        // Before signals are caught: a pipe may keep this waiting for its writer.
+        // Before signal handlers are installed: reading from a pipe can block.
         let config = options.corefile.read(options.default_port)?;
         let mut signals = Signals::install().context("cannot listen for signals")?;
-        // It may wait for the cluster's objects, as long as `startup_timeout` allows.
+        // Can wait for the initial cluster state, up to `startup_timeout`.
         let server = tokio::select! {
             server = Server::start(&options, config) => server?,
-            _ = signals.end() => return Ok(None),
+            _ = signals.termination() => return Ok(None),
         };
         write_pid(options.pid_file.as_deref())?;
         anyhow::Ok(Some((signals, server)))
@@ -278,7 +278,7 @@ async fn life(options: Options) -> ExitCode {
     let (mut signals, mut server) = match started.await {
         Ok(Some(started)) => started,
         Ok(None) => return ExitCode::SUCCESS,
-        // What is wrong with a Corefile is drawn as it is, everything else in one line.
+        // Errors of a Corefile are rendered on several lines, others on one line.
         Err(error) => {
             return failed(&match error.downcast_ref::<ReadError>() {
                 Some(wrong) => wrong.to_string(),
@@ -298,24 +298,24 @@ async fn life(options: Options) -> ExitCode {
     let end = loop {
         let why = tokio::select! {
             signal = signals.next() => match signal {
-                Meant::Reload => Why::Asked,
-                Meant::End(end) => break end,
+                SignalAction::Reload => ReloadCause::Signal,
+                SignalAction::Termination(end) => break end,
             },
-            () = server.changes.next() => Why::Changed,
+            () = server.changes.next() => ReloadCause::Changed,
         };
-        // It may wait for seconds for what the new configuration needs.
+        // Can take seconds, until the resources of the new configuration are ready.
         let next = tokio::select! {
-            end = signals.end() => break end,
-            next = server.look(why) => next,
+            end = signals.termination() => break end,
+            next = server.prepare(why) => next,
         };
         if let Some(next) = next {
             server.reload(why, next);
         }
     };
     match end {
-        End::Terminate => server.running.lame_duck(signals.interrupted()).await,
-        End::Interrupt => {}
-        End::Quit => return ExitCode::SUCCESS,
+        Termination::Terminate => server.running.lame_duck(signals.interrupted()).await,
+        Termination::Interrupt => {}
+        Termination::Quit => return ExitCode::SUCCESS,
     }
     tokio::select! {
         () = server.running.drain() => ExitCode::SUCCESS,
@@ -323,7 +323,7 @@ async fn life(options: Options) -> ExitCode {
     }
 }
 
-/// What to do about a listener that cannot be had.
+/// Suggests how to fix a listener that cannot be bound.
 fn advice(error: &anyhow::Error) -> Option<&'static str> {
     let Some(StartError::Bind(_) | StartError::BindPage(_)) = error.downcast_ref() else {
         return None;
@@ -333,62 +333,62 @@ fn advice(error: &anyhow::Error) -> Option<&'static str> {
         .find_map(|cause| cause.downcast_ref::<io::Error>())?;
     match system.kind() {
         io::ErrorKind::AddrInUse => Some(
-            "another program listens there; 'ss -lntup' tells which. Stop it, bind to an address \
-             that it leaves free (bind), or take another port",
+            "another program listens there; 'ss -lntup' shows it. Stop it, bind to an address \
+             that is free (bind), or use another port",
         ),
         io::ErrorKind::PermissionDenied => Some(
-            "ports below 1024 are for root and for programs with the capability \
-             NET_BIND_SERVICE. Grant it, or take another port",
+            "ports below 1024 require root or the capability \
+             NET_BIND_SERVICE. Grant it, or use another port",
         ),
         io::ErrorKind::AddrNotAvailable => {
-            Some("no interface of this machine has this address; 'ip address' tells those it has")
+            Some("no interface of this machine has this address; 'ip address' lists the addresses")
         }
         _ => None,
     }
 }
 
-/// Exit code where a second interrupt cuts the drain short, as in CoreDNS.
+/// Exit code if a second interrupt aborts the drain, as in CoreDNS.
 const INTERRUPTED_TWICE: u8 = 2;
 
-/// A running configuration and the Corefile that it came from.
+/// A running server and its Corefile.
 struct Server {
     corefile: Corefile,
     default_port: u16,
     running: Process,
     changes: Changes,
-    /// Whether what is served is the built-in default, because there was nothing else.
-    serves_default: bool,
-    /// What was last wrong with the Corefile: it is told once.
-    refused: Option<Refused>,
+    /// Whether the built-in default is served for defect of a Corefile.
+    is_default: bool,
+    /// The last rejected Corefile, to log each error once.
+    rejected: Option<RejectedConfig>,
 }
 
-/// A Corefile that is not put to work.
-struct Refused {
+/// A rejected Corefile.
+struct RejectedConfig {
     error: String,
-    /// What it says, where that could be read and understood.
+    /// Hash of its text, if it could be parsed.
     hash: Option<u64>,
     at: Instant,
 }
 
-/// What can be put to work, and whether it is the built-in default.
+/// A prepared configuration.
 struct Reload {
     next: Prepared,
     hash: u64,
     is_default: bool,
 }
 
-/// Why the Corefile is looked at.
+/// ReloadCause the Corefile is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Why {
-    /// By signal: what is there is put to work even if it is what is served already.
-    Asked,
-    /// It may have changed.
+enum ReloadCause {
+    /// SIGUSR1: reload even without a change.
+    Signal,
+    /// A file system event or the polling interval.
     Changed,
 }
 
 impl Server {
     async fn start(options: &Options, config: Config) -> anyhow::Result<Self> {
-        let serves_default = config.is_default;
+        let is_default = config.is_default;
         show_warnings(&config.warnings);
         let (port, backend) = (options.default_port, options.backend);
         let running = Process::start_with(config, port, Metrics::new(), backend).await?;
@@ -400,44 +400,44 @@ impl Server {
             default_port: options.default_port,
             running,
             changes,
-            serves_default,
-            refused: None,
+            is_default,
+            rejected: None,
         })
     }
 
-    /// Reads the Corefile again and makes it ready to be put to work. Where it is wrong or cannot be
-    /// put to work, the one that is served goes on, and that is said once. May be given up halfway.
-    async fn look(&mut self, why: Why) -> Option<Reload> {
+    /// Reads the Corefile and prepares the new configuration. On failure the current one stays
+    /// active, and the error is logged once. Cancel-safe.
+    async fn prepare(&mut self, why: ReloadCause) -> Option<Reload> {
         let config = match self.read() {
             Ok(config) => config,
             Err(error) => {
-                self.refuse(why, None, error);
+                self.reject(why, None, error);
                 return None;
             }
         };
         let (hash, is_default) = (config.hash, config.is_default);
-        if why == Why::Changed && hash == self.running.hash() {
-            self.refused = None;
+        if why == ReloadCause::Changed && hash == self.running.hash() {
+            self.rejected = None;
             return None;
         }
-        // Such a file is nearly always one that is still being written, or was cut by a full disk.
-        let lack = if config.is_cut {
+        // Usually a file that is still being written, or truncated by a full disk.
+        let defect = if config.is_cut {
             Some("ends within its last server block")
-        } else if is_default && !self.serves_default {
+        } else if is_default && !self.is_default {
             Some("has no server block")
         } else {
             None
         };
-        if let Some(lack) = lack {
+        if let Some(defect) = defect {
             let name = self.corefile.name();
-            let error = format!("{name} {lack}; what was served goes on");
-            self.refuse(why, Some(hash), error);
+            let error = format!("{name} {defect}; the current configuration stays active");
+            self.reject(why, Some(hash), error);
             return None;
         }
-        if !self.is_known(why, hash) {
+        if !self.was_rejected(why, hash) {
             tracing::info!("Reloading");
             log_warnings(&config.warnings);
-        } else if !self.is_to_be_tried_again() {
+        } else if !self.is_retry_due() {
             return None;
         }
         match self.running.prepare(config).await {
@@ -447,14 +447,14 @@ impl Server {
                 is_default,
             }),
             Err(error) => {
-                self.refuse(why, Some(hash), in_words(error));
+                self.reject(why, Some(hash), with_causes(error));
                 None
             }
         }
     }
 
-    /// Puts to work what was made ready.
-    fn reload(&mut self, why: Why, reload: Reload) {
+    /// Activates a prepared configuration.
+    fn reload(&mut self, why: ReloadCause, reload: Reload) {
         let Reload {
             next,
             hash,
@@ -462,53 +462,54 @@ impl Server {
         } = reload;
         match self.running.commit(next) {
             Ok(()) => {
-                self.refused = None;
-                self.serves_default = is_default;
+                self.rejected = None;
+                self.is_default = is_default;
                 self.changes = follow(&self.corefile, &self.running);
                 tracing::info!("Reloading complete");
             }
-            Err(error) => self.refuse(why, Some(hash), in_words(error)),
+            Err(error) => self.reject(why, Some(hash), with_causes(error)),
         }
     }
 
     fn read(&self) -> Result<Config, String> {
-        // A pipe was read to its end at the start, and to read on would wait for ever.
+        // A pipe was consumed at start; reading it again would block forever.
         if let Some(path) = self.corefile.path()
             && let Ok(file) = fs::metadata(&path)
             && !file.is_file()
         {
-            return Err(format!("{} is no regular file", path.display()));
+            return Err(format!("{} is not a regular file", path.display()));
         }
         let config = self.corefile.read(self.default_port);
         config.map_err(|error| error.to_string())
     }
 
-    /// Whether this was refused before: it is not put into the log again, where a log in the
+    /// Whether the same text was rejected before: not logged again, because a log file in the
     /// Corefile's directory would be another change.
-    fn is_known(&self, why: Why, hash: u64) -> bool {
-        let before = self.refused.as_ref().and_then(|refused| refused.hash);
-        why == Why::Changed && before == Some(hash)
+    fn was_rejected(&self, why: ReloadCause, hash: u64) -> bool {
+        let before = self.rejected.as_ref().and_then(|rejected| rejected.hash);
+        why == ReloadCause::Changed && before == Some(hash)
     }
 
-    /// Whether what it was refused for, a port or a file, may be there by now.
-    fn is_to_be_tried_again(&self) -> bool {
+    /// Whether the polling interval has passed since the rejection: the cause, for example an
+    /// occupied port or a missing file, may be gone.
+    fn is_retry_due(&self) -> bool {
         let interval = self.running.follows().map(|schedule| schedule.interval);
-        let refused = self.refused.as_ref();
-        refused.is_none_or(|refused| interval.is_some_and(|pause| refused.at.elapsed() >= pause))
+        let rejected = self.rejected.as_ref();
+        rejected.is_none_or(|rejected| interval.is_some_and(|pause| rejected.at.elapsed() >= pause))
     }
 
-    fn refuse(&mut self, why: Why, hash: Option<u64>, error: String) {
+    fn reject(&mut self, why: ReloadCause, hash: Option<u64>, error: String) {
         let error = match error.strip_prefix("error: ") {
             Some(rest) => rest.to_owned(),
             None => error,
         };
-        let before = self.refused.as_ref();
-        let is_told = before.is_some_and(|before| before.error == error);
-        if why == Why::Asked || !is_told {
+        let before = self.rejected.as_ref();
+        let is_repeated = before.is_some_and(|before| before.error == error);
+        if why == ReloadCause::Signal || !is_repeated {
             self.running.metrics().reload.refused();
             tracing::error!(target: "plugin/reload", "Corefile changed but reload failed: {error}");
         }
-        self.refused = Some(Refused {
+        self.rejected = Some(RejectedConfig {
             error,
             hash,
             at: Instant::now(),
@@ -516,8 +517,8 @@ impl Server {
     }
 }
 
-/// The error with all of its causes.
-fn in_words(error: StartError) -> String {
+/// The error with its chain of causes.
+fn with_causes(error: StartError) -> String {
     plain::chain(&anyhow::Error::from(error))
 }
 
@@ -535,24 +536,24 @@ fn write_pid(file: Option<&Path>) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write the process id to {}", file.display()))
 }
 
-/// The signals that mean something, as in CoreDNS.
+/// The handled signals, as in CoreDNS.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
     reload: Signal,
-    /// Caught, so that it does not end the process.
+    /// Handled so that it does not terminate the process.
     _hang_up: Signal,
 }
 
-/// What a signal means.
-enum Meant {
+/// Action of a signal.
+enum SignalAction {
     Reload,
-    End(End),
+    Termination(Termination),
 }
 
-/// A signal that ends the process.
-enum End {
+/// A signal that terminates the process.
+enum Termination {
     Terminate,
     Interrupt,
     Quit,
@@ -569,25 +570,25 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Meant {
+    async fn next(&mut self) -> SignalAction {
         tokio::select! {
-            _ = self.terminate.recv() => Meant::End(End::Terminate),
-            _ = self.interrupt.recv() => Meant::End(End::Interrupt),
-            _ = self.quit.recv() => Meant::End(End::Quit),
-            _ = self.reload.recv() => Meant::Reload,
+            _ = self.terminate.recv() => SignalAction::Termination(Termination::Terminate),
+            _ = self.interrupt.recv() => SignalAction::Termination(Termination::Interrupt),
+            _ = self.quit.recv() => SignalAction::Termination(Termination::Quit),
+            _ = self.reload.recv() => SignalAction::Reload,
         }
     }
 
-    /// Completes when the process is to end. A signal for a reload that comes meanwhile is kept.
-    async fn end(&mut self) -> End {
+    /// Completes on a termination signal. Reload signals stay pending.
+    async fn termination(&mut self) -> Termination {
         tokio::select! {
-            _ = self.terminate.recv() => End::Terminate,
-            _ = self.interrupt.recv() => End::Interrupt,
-            _ = self.quit.recv() => End::Quit,
+            _ = self.terminate.recv() => Termination::Terminate,
+            _ = self.interrupt.recv() => Termination::Interrupt,
+            _ = self.quit.recv() => Termination::Quit,
         }
     }
 
-    /// Completes at the next interrupt.
+    /// Completes on the next interrupt.
     async fn interrupted(&mut self) {
         self.interrupt.recv().await;
     }

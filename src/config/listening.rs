@@ -1,11 +1,11 @@
-//! Words about listeners and their connections: `tls`, `timeouts`, `proxyproto`, and the limits of
-//! each transport (`quic`, `https`, `https3`, `grpc_server`).
+//! Directives for listeners and their connections: `tls`, `timeouts`, `proxyproto`, and the limits
+//! of each transport (`quic`, `https`, `https3`, `grpc_server`).
 
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{ServerBlock, Settings};
 use crate::{
-    corefile::{self, Arguments, Diagnostic, Directive, Line, Transport, unknown_property},
+    corefile::{self, Arguments, Diagnostic, Directive, Property, Transport, unknown_property},
     plugin::{ParseErrors, Parsing},
     server::{
         Scheme,
@@ -15,14 +15,14 @@ use crate::{
     tls::{ClientAuth, Files},
 };
 
-/// What a block says about its listeners.
+/// Listener settings of a server block.
 #[derive(Debug, Default)]
 pub struct Listening {
-    /// The certificate, for every transport that can do with one.
+    /// Certificate for the encrypted transports.
     pub tls: Option<Files>,
-    /// Whose PROXY headers are believed.
+    /// Networks whose PROXY headers are accepted.
     pub proxy: Option<ProxyPolicy>,
-    /// How long clients are waited for.
+    /// Connection timeouts.
     pub timeouts: Timeouts,
     quic: Caps,
     https: Caps,
@@ -30,19 +30,19 @@ pub struct Listening {
     grpc: Caps,
 }
 
-/// How long clients are waited for, as far as it is said.
+/// Configured timeouts; `None` keeps the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timeouts {
     read: Option<Duration>,
     write: Option<Duration>,
     idle: Option<Duration>,
-    /// [`NO_LIMIT`] where it is said that there is none.
+    /// Maximum number of queries per TCP connection; [`NO_LIMIT`] if configured as unlimited.
     queries: Option<u64>,
 }
 
 const NO_LIMIT: u64 = u64::MAX;
 
-/// Limits of one transport, as far as they are said; 0 where there shall be none.
+/// Configured limits of one transport; 0 means unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Caps {
     streams: Option<usize>,
@@ -50,29 +50,29 @@ struct Caps {
     workers: Option<usize>,
 }
 
-/// Open streams of a connection and connections of a listener, unless it is said: CoreDNS's numbers.
-const STREAMS: usize = 256;
-const CONNECTIONS: usize = 200;
+/// Default limits of streams per connection and connections per listener, as in CoreDNS.
+const DEFAULT_STREAMS: usize = 256;
+const DEFAULT_CONNECTIONS: usize = 200;
 
-/// The same for HTTP/2, where 0 stands for it too, as in CoreDNS.
-const HTTP2_STREAMS: usize = 250;
+/// Default stream limit of HTTP/2, also used for 0, as in CoreDNS.
+const DEFAULT_HTTP2_STREAMS: usize = 250;
 
-/// What `max_streams 0` comes to: QUIC's usual number, and for gRPC more than any client opens.
-const USUAL_STREAMS: usize = 100;
-const MANY_STREAMS: usize = 1_000;
+/// Effective limits for `max_streams 0`: the QUIC default, and for gRPC more than clients open.
+const UNLIMITED_QUIC_STREAMS: usize = 100;
+const UNLIMITED_GRPC_STREAMS: usize = 1_000;
 
-/// A property that sets a limit, and the numbers that it takes.
+/// A limit property and its accepted range.
 type Limit = (&'static str, RangeInclusive<usize>);
 
-/// Most of these limits: no machine holds more.
-const MOST: usize = 1_000_000;
-/// Connections are counted one by one, so any number is a limit.
-const MOST_CONNECTIONS: usize = usize::MAX;
-/// Those that are sent to clients as 32 bits (RFC 9113 section 6.5.2).
-const MOST_STREAMS: usize = u32::MAX as usize;
+/// Upper bound of most limits, above what a machine can hold.
+const MAX_LIMIT: usize = 1_000_000;
+/// Connections are only counted, so any number is accepted.
+const MAX_CONNECTIONS: usize = usize::MAX;
+/// Upper bound of limits sent to clients in 32 bits (RFC 9113 section 6.5.2).
+const MAX_STREAMS: usize = u32::MAX as usize;
 
-/// Each word, and the transports that heed it.
-const HEEDED: [(&str, &[Transport]); 5] = [
+/// Directives and the transports to which they apply.
+const APPLIES_TO: [(&str, &[Transport]); 5] = [
     (
         "tls",
         &[
@@ -90,33 +90,35 @@ const HEEDED: [(&str, &[Transport]); 5] = [
 ];
 
 impl Listening {
-    /// How the connections of a listener are treated whose first block says this.
+    /// Connection settings of a listener whose first block has these settings.
     pub fn settings(&self, transport: Transport) -> StreamSettings {
         let mut settings = StreamSettings::default();
-        let at_most = |said: Option<usize>| Some(said.unwrap_or(CONNECTIONS)).filter(|it| *it > 0);
-        let streams = |said: Option<usize>, unlimited| match said {
-            None => STREAMS,
+        let at_most = |configured: Option<usize>| {
+            Some(configured.unwrap_or(DEFAULT_CONNECTIONS)).filter(|it| *it > 0)
+        };
+        let streams = |configured: Option<usize>, unlimited| match configured {
+            None => DEFAULT_STREAMS,
             Some(0) => unlimited,
-            Some(said) => said,
+            Some(configured) => configured,
         };
         match transport {
             Transport::Dns | Transport::Tls => {}
             Transport::Quic => {
-                settings.in_flight = streams(self.quic.streams, USUAL_STREAMS);
+                settings.in_flight = streams(self.quic.streams, UNLIMITED_QUIC_STREAMS);
                 settings.workers = self.quic.workers;
                 settings.connections = at_most(self.quic.connections);
             }
             Transport::Https => {
-                let said = self.http2_streams().filter(|it| *it > 0);
-                settings.in_flight = said.unwrap_or(HTTP2_STREAMS);
+                let configured = self.http2_streams().filter(|it| *it > 0);
+                settings.in_flight = configured.unwrap_or(DEFAULT_HTTP2_STREAMS);
                 settings.connections = at_most(self.https.connections);
             }
             Transport::Https3 => {
-                settings.in_flight = streams(self.https3.streams, USUAL_STREAMS);
+                settings.in_flight = streams(self.https3.streams, UNLIMITED_QUIC_STREAMS);
                 settings.connections = at_most(self.https3.connections);
             }
             Transport::Grpc => {
-                settings.in_flight = streams(self.grpc.streams, MANY_STREAMS);
+                settings.in_flight = streams(self.grpc.streams, UNLIMITED_GRPC_STREAMS);
                 settings.connections = at_most(self.grpc.connections);
             }
         }
@@ -124,12 +126,13 @@ impl Listening {
         settings
     }
 
-    /// `https { max_streams N }`, 0 included. Blocks of one listener that set it set the same.
+    /// `https { max_streams N }`, including 0. Blocks that share a listener must not set different
+    /// values.
     pub fn http2_streams(&self) -> Option<usize> {
         self.https.streams
     }
 
-    /// Applies the settings of a later block of a listener over those so far.
+    /// Applies the settings of a later block of the same listener.
     pub fn follow(&self, transport: Transport, settings: &mut StreamSettings) {
         if transport == Transport::Https && self.http2_streams().is_some() {
             settings.in_flight = self.settings(transport).in_flight;
@@ -152,7 +155,7 @@ impl From<Transport> for Scheme {
 }
 
 impl Timeouts {
-    /// Puts what is said in the place of what was.
+    /// Overrides `settings` with the configured values.
     pub fn apply(&self, settings: &mut StreamSettings) {
         settings.first_query = self.read.unwrap_or(settings.first_query);
         settings.write = self.write.unwrap_or(settings.write);
@@ -163,22 +166,22 @@ impl Timeouts {
     }
 }
 
-/// Warns of words that none of a block's keys heeds.
-pub(super) fn warn_of_unheeded(
+/// Warns about directives that apply to none of the block's transports.
+pub(super) fn warn_of_inapplicable(
     read: &ServerBlock,
     block: &corefile::ServerBlock,
     found: &mut Vec<Diagnostic>,
 ) {
     if read.keys.is_empty() {
-        return; // they are wrong, which is told already
+        return; // invalid keys were reported already
     }
-    for (word, transports) in HEEDED {
+    for (word, transports) in APPLIES_TO {
         let used = block.directives.iter().find(|one| one.name == word);
-        let heeded = read
+        let applies = read
             .keys
             .iter()
             .any(|key| transports.contains(&key.transport));
-        if let Some(used) = used.filter(|_| !heeded) {
+        if let Some(used) = used.filter(|_| !applies) {
             let schemes: Vec<_> = transports
                 .iter()
                 .map(|transport| format!("{transport}://"))
@@ -186,7 +189,7 @@ pub(super) fn warn_of_unheeded(
             let warning = used
                 .name
                 .warning(format!("'{word}' does nothing in this block"));
-            found.push(warning.help(format!("it is for keys with {}", schemes.join(", "))));
+            found.push(warning.help(format!("it applies to keys with {}", schemes.join(", "))));
         }
     }
 }
@@ -205,7 +208,7 @@ pub fn tls(
         let warning = earlier.name.warning("only the last 'tls' counts");
         parsing
             .warnings
-            .push(warning.also(last.name.place, "this one"));
+            .push(warning.also(last.name.span, "this one"));
     }
     Ok(())
 }
@@ -317,49 +320,49 @@ fn time(arguments: &mut Arguments<'_>) -> Result<Duration, Diagnostic> {
     Err(word.error(message))
 }
 
-/// `proxyproto { allow NETWORK…; default KIND; udp_session_tracking TIME [MOST] }`
+/// `proxyproto { allow NETWORK…; default KIND; udp_session_tracking TIME [MAX] }`
 pub fn proxyproto(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
 ) -> Result<(), ParseErrors> {
-    let mut said = Said::default();
+    let mut proxy = ProxyProtocol::default();
     for one in uses {
-        read_proxyproto(one, &mut said).map_err(|error| vec![error.in_plugin("proxyproto")])?;
+        read_proxyproto(one, &mut proxy).map_err(|error| vec![error.in_plugin("proxyproto")])?;
     }
-    let unless_said = if said.allow.is_empty() {
+    let unless_said = if proxy.allow.is_empty() {
         Treatment::Use
     } else {
         Treatment::Ignore
     };
     settings.listening.proxy = Some(ProxyPolicy {
-        allow: said.allow,
-        others: said.others.unwrap_or(unless_said),
-        sessions: said.sessions,
+        allow: proxy.allow,
+        others: proxy.others.unwrap_or(unless_said),
+        sessions: proxy.sessions,
     });
     Ok(())
 }
 
 #[derive(Default)]
-struct Said {
+struct ProxyProtocol {
     allow: Vec<ipnet::IpNet>,
     others: Option<Treatment>,
     sessions: Option<Sessions>,
 }
 
-fn read_proxyproto(one: &Directive, said: &mut Said) -> Result<(), Diagnostic> {
+fn read_proxyproto(one: &Directive, proxy: &mut ProxyProtocol) -> Result<(), Diagnostic> {
     one.no_arguments()?;
     for line in one.properties() {
         let mut arguments = line.arguments();
         match line.name().as_str() {
             "allow" => {
                 for word in arguments.at_least_one("a network")? {
-                    said.allow.push(word.network()?);
+                    proxy.allow.push(word.network()?);
                 }
             }
             "default" => {
                 let word = arguments.required("what is done with other headers")?;
-                said.others = Some(word.one_of_any_case(&[
+                proxy.others = Some(word.one_of_any_case(&[
                     ("use", Treatment::Use),
                     ("ignore", Treatment::Ignore),
                     ("reject", Treatment::Reject),
@@ -372,7 +375,7 @@ fn read_proxyproto(one: &Directive, said: &mut Said) -> Result<(), Diagnostic> {
                     Some(word) => word.integer(1..=usize::MAX >> 16)?,
                     None => sessions::MOST.get(),
                 };
-                said.sessions = (!ttl.is_zero()).then_some(Sessions { ttl, most });
+                proxy.sessions = (!ttl.is_zero()).then_some(Sessions { ttl, most });
             }
             "tlv_metadata" => {
                 let name = line.name();
@@ -401,9 +404,9 @@ pub fn quic(
     settings: &mut Settings,
 ) -> Result<(), ParseErrors> {
     let known = [
-        ("max_streams", 1..=MOST),
-        ("max_connections", 0..=MOST_CONNECTIONS),
-        ("worker_pool_size", 1..=MOST),
+        ("max_streams", 1..=MAX_LIMIT),
+        ("max_connections", 0..=MAX_CONNECTIONS),
+        ("worker_pool_size", 1..=MAX_LIMIT),
     ];
     settings.listening.quic = caps(uses[0], "quic", &known)?;
     Ok(())
@@ -416,8 +419,8 @@ pub fn https(
     settings: &mut Settings,
 ) -> Result<(), ParseErrors> {
     let known = [
-        ("max_connections", 0..=MOST_CONNECTIONS),
-        ("max_streams", 0..=MOST_STREAMS),
+        ("max_connections", 0..=MAX_CONNECTIONS),
+        ("max_streams", 0..=MAX_STREAMS),
     ];
     settings.listening.https = caps(uses[0], "https", &known)?;
     Ok(())
@@ -430,8 +433,8 @@ pub fn https3(
     settings: &mut Settings,
 ) -> Result<(), ParseErrors> {
     let known = [
-        ("max_streams", 0..=MOST),
-        ("max_connections", 0..=MOST_CONNECTIONS),
+        ("max_streams", 0..=MAX_LIMIT),
+        ("max_connections", 0..=MAX_CONNECTIONS),
     ];
     settings.listening.https3 = caps(uses[0], "https3", &known)?;
     Ok(())
@@ -444,17 +447,17 @@ pub fn grpc_server(
     settings: &mut Settings,
 ) -> Result<(), ParseErrors> {
     let known = [
-        ("max_streams", 0..=MOST),
-        ("max_connections", 0..=MOST_CONNECTIONS),
+        ("max_streams", 0..=MAX_LIMIT),
+        ("max_connections", 0..=MAX_CONNECTIONS),
     ];
     settings.listening.grpc = caps(uses[0], "grpc_server", &known)?;
     Ok(())
 }
 
-/// Reads limits, of which each that is known may be said once.
+/// Reads limits; each known property may occur once.
 fn caps(one: &Directive, plugin: &'static str, known: &[Limit]) -> Result<Caps, ParseErrors> {
     let mut caps = Caps::default();
-    let mut read = |line: &Line| -> Result<(), Diagnostic> {
+    let mut read = |line: &Property| -> Result<(), Diagnostic> {
         let name = line.name();
         let Some((_, range)) = known.iter().find(|(known, _)| name == known) else {
             let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();

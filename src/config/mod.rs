@@ -3,8 +3,8 @@
 //! Reading a configuration has no effect on anything: no socket is opened, no file but the
 //! Corefile and its imports is read. Everything that is wrong with it is found in one pass.
 
-mod doubts;
 pub mod elsewhere;
+mod lints;
 pub mod listening;
 pub mod order;
 pub mod settings;
@@ -17,9 +17,9 @@ pub use settings::Settings;
 use order::{Kind, ORDER, Repeat, Word};
 
 use crate::{
-    admin::{Endpoint, Page},
     corefile::{self, Diagnostic, Diagnostics, Directive, Key, Loader, Severity},
     features::NotBuilt,
+    http_page::{HttpPage, Page},
     interfaces::Interfaces,
     plugin::{ParseErrors, Parsing, Setup},
     server::Scheme,
@@ -58,7 +58,7 @@ pub struct ServerBlock {
 
 impl ServerBlock {
     /// The pages that it wants served over HTTP.
-    pub fn pages(&self) -> Vec<Endpoint> {
+    pub fn pages(&self) -> Vec<HttpPage> {
         let health = self.settings.health.as_ref();
         let health = health.map(|health| (&health.listen, Page::Health));
         let ready = self.settings.ready.as_ref();
@@ -66,7 +66,7 @@ impl ServerBlock {
         let profile = self.settings.pprof.as_ref();
         let profile = profile.map(|listen| (listen, Page::Profile));
         let own = [health, ready, profile].into_iter().flatten();
-        let own = own.map(|(listen, page)| Endpoint {
+        let own = own.map(|(listen, page)| HttpPage {
             listen: listen.clone(),
             page,
             tls: None,
@@ -137,7 +137,7 @@ impl Config {
         }
         let mut told = found.iter().chain(&file.warnings);
         if !told.any(|one| one.severity == Severity::Error) {
-            found.extend(doubts::doubts(&blocks, source.default_port));
+            found.extend(lints::lint(&blocks, source.default_port));
         }
         file.warnings.append(&mut found);
         if file
@@ -165,7 +165,7 @@ pub fn parse(source: &Source<'_>) -> Result<corefile::File, Diagnostics> {
 }
 
 fn read_words(source: &Source<'_>, without_unknown: bool) -> Result<corefile::File, Diagnostics> {
-    let words = corefile::Words {
+    let words = corefile::DirectiveNames {
         known: &ORDER.iter().map(|word| word.name).collect::<Vec<_>>(),
         refused: &elsewhere::words().collect::<Vec<_>>(),
     };
@@ -226,7 +226,7 @@ fn read_block(
             }
         }
     }
-    listening::warn_of_unheeded(&read, block, found);
+    listening::warn_of_inapplicable(&read, block, found);
     claim(&read, source.default_port, overlaps, found);
     read
 }
@@ -250,7 +250,7 @@ fn read_word(
                     .warning(format!("only the first '{}' counts", word.name));
                 parsing
                     .warnings
-                    .push(warning.also(uses[0].name.place, "this one"));
+                    .push(warning.also(uses[0].name.span, "this one"));
             }
             &uses[..1]
         }
@@ -309,12 +309,12 @@ fn claim(
         let transport = key.transport;
         if let Err(missing) = Scheme::from(transport).required() {
             let error = Diagnostic::error(format!("no {transport}:// server: {missing}"));
-            found.push(error.at(key.place).help(missing.help()));
+            found.push(error.at(key.span).help(missing.help()));
             continue;
         }
         if let (Some(shed), true) = (block.settings.shed, transport != Transport::Dns) {
             let error = Diagnostic::error("shed is for plain DNS alone").at(shed);
-            let error = error.also(key.place, "this is not");
+            let error = error.also(key.span, "this is not");
             found.push(error.in_plugin("shed").help("remove the line"));
         }
         let bare = matches!(
@@ -325,13 +325,13 @@ fn claim(
         let is_told = block.directives.iter().any(|one| one.name == "tls");
         if !bare && listening.tls.is_none() && !is_told {
             let message = format!("a {transport}:// server needs a certificate");
-            let error = Diagnostic::error(message).at(key.place);
+            let error = Diagnostic::error(message).at(key.span);
             found.push(error.help("add a line 'tls CERTIFICATE KEY' to the block"));
         }
         let quic = matches!(transport, Transport::Quic | Transport::Https3);
         if quic && listening.proxy.is_some() {
             let message = format!("PROXY headers are not read from packets of {transport}://");
-            let error = Diagnostic::error(message).at(key.place);
+            let error = Diagnostic::error(message).at(key.span);
             found.push(error.help("serve it in a block without 'proxyproto'"));
         }
         for address in &addresses {

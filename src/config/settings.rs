@@ -1,4 +1,4 @@
-//! Words that configure a server block and never see a query.
+//! Directives that configure a server block and do not process queries.
 
 mod bind;
 
@@ -9,7 +9,7 @@ use std::{path::PathBuf, time::Duration};
 use super::Listening;
 use crate::{
     admin,
-    corefile::{Diagnostic, Directive, Listen, Place, Problems},
+    corefile::{Diagnostic, Directive, ErrorList, Listen, Span},
     interfaces::HostAddress,
     plugin::{ParseErrors, Parsing},
 };
@@ -17,36 +17,36 @@ use crate::{
 /// The settings of a server block.
 #[derive(Debug, Default)]
 pub struct Settings {
-    /// The addresses to serve on; none means all of the machine.
+    /// Addresses to listen on; empty for all addresses.
     pub bind: Vec<HostAddress>,
-    /// Whether there are more, of interfaces that only another machine has.
+    /// Whether `bind` names interfaces that this machine does not have (`check` only).
     pub bound_elsewhere: bool,
-    /// What relative names of files are under, which the parsers have seen to.
+    /// Base directory of relative file names; already applied by the parsers.
     pub root: Option<PathBuf>,
-    /// Where liveness is told, and how long to go on when told to stop.
+    /// Liveness page and lame-duck duration.
     pub health: Option<admin::health::Config>,
-    /// Where readiness is told.
+    /// Readiness page.
     pub ready: Option<admin::ready::Config>,
-    /// Whether lines of level DEBUG are logged; one block that says so says it for all.
+    /// Whether DEBUG lines are logged. Applies to the process if any block sets it.
     pub debug: bool,
-    /// Threads, each with a socket, for each address of UDP; as many as there are cores unless said.
+    /// UDP threads per address, each with its own socket. Default: one per core.
     pub udp_threads: Option<usize>,
-    /// Where profiles are served.
+    /// Listen address of the profiling pages.
     pub pprof: Option<Listen>,
-    /// Where `shed` stands, which is for plain DNS alone.
-    pub shed: Option<Place>,
-    /// Whether the Corefile is followed, and how.
+    /// Span of `shed`, which is allowed for plain DNS only.
+    pub shed: Option<Span>,
+    /// Whether and how the Corefile is watched for changes.
     pub reload: Option<Reload>,
-    /// How listeners and their connections are treated.
+    /// Settings of listeners and connections.
     pub listening: Listening,
 }
 
-/// How a Corefile is followed.
+/// Schedule for checking the Corefile for changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reload {
-    /// How often it is looked at, in case a change was not announced.
+    /// Polling interval, for changes without a file system event.
     pub interval: Duration,
-    /// How much later at most, so that replicas do not all look at once.
+    /// Maximum random delay added to the interval, so that replicas do not reload at the same time.
     pub jitter: Duration,
 }
 
@@ -89,13 +89,13 @@ pub fn reload(
     Ok(())
 }
 
-/// `root PATH`; the last one counts. See [`Parsing::path`].
+/// `root PATH`; the last one applies. See [`Parsing::path`].
 pub fn root(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
 ) -> Result<(), ParseErrors> {
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     for one in uses {
         let mut arguments = one.arguments();
         let path = arguments.required("a directory");
@@ -105,9 +105,9 @@ pub fn root(
             settings.root = Some(path.as_str().into());
             Ok(())
         });
-        problems.catch(read);
+        errors.catch(read);
     }
-    problems.in_plugin("root").into_result(())
+    errors.in_plugin("root").into_result(())
 }
 
 /// `debug`
@@ -121,25 +121,25 @@ pub fn debug(
     Ok(())
 }
 
-/// `shed`: here there is always one writer a socket and a bound to what waits, so that it only
-/// has to be in a place where CoreDNS takes it.
+/// `shed`: load shedding. Always active here, with one writer per socket and bounded queues, so the
+/// directive is only checked for a position where CoreDNS accepts it.
 pub fn shed(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
 ) -> Result<(), ParseErrors> {
     bare(uses, "shed")?;
-    settings.shed = uses.first().map(|one| one.name.place);
+    settings.shed = uses.first().map(|one| one.name.span);
     Ok(())
 }
 
-/// Neither arguments nor a body.
+/// Refuses arguments and bodies.
 fn bare(uses: &[&Directive], plugin: &str) -> Result<(), ParseErrors> {
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     for one in uses {
-        problems.catch(one.bare());
+        errors.catch(one.bare());
     }
-    problems.in_plugin(plugin).into_result(())
+    errors.in_plugin(plugin).into_result(())
 }
 
 /// `multisocket [SOCKETS]`

@@ -4,34 +4,34 @@ use std::fmt;
 
 use super::diagnostic::{Diagnostic, Severity};
 use super::nearest::nearest;
-use super::source::{Place, Word};
+use super::source::{Span, Word};
 use super::tree::ServerBlock;
 use super::zone::{Zone, ZoneError};
 
-/// One zone that a server block serves, and over what.
+/// A zone and transport served by a server block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// From the scheme.
     pub transport: Transport,
     /// From the name or the network.
     pub zone: Zone,
-    /// As written; `None` means the transport's own, or what the command line says for DNS.
+    /// Port as written. `None`: the transport's default, or `-dns.port` for plain DNS.
     pub port: Option<u16>,
-    /// The key in the file.
-    pub place: Place,
+    /// Source span of the key.
+    pub span: Span,
 }
 
 /// The keys of one block.
 #[derive(Clone, Debug)]
 pub struct Keys {
-    /// In CoreDNS's order: each written key gives its first zone, the other zones of networks
-    /// follow behind all of them.
+    /// Zones in CoreDNS's order: the first zone of each written key, then the further zones that
+    /// networks expand to.
     pub list: Vec<Key>,
-    /// Zones that are hardly meant as they are written.
+    /// Warnings about zone names that are probably mistakes.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// How questions for a zone arrive.
+/// Transport over which queries arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
     /// UDP and TCP; `dns://` or no scheme.
@@ -49,7 +49,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// All of them.
+    /// All transports.
     pub const ALL: [Self; 6] = [
         Self::Dns,
         Self::Tls,
@@ -71,7 +71,7 @@ impl Transport {
         }
     }
 
-    /// The port of a key that names none. For [`Dns`](Self::Dns) the command line may say another.
+    /// Port of a key without one. The command line can override it for [`Dns`](Self::Dns).
     pub const fn default_port(self) -> u16 {
         match self {
             Self::Dns => 53,
@@ -88,7 +88,7 @@ impl fmt::Display for Transport {
 }
 
 impl Key {
-    /// The port, where `dns_port` holds for plain DNS without one.
+    /// The key's port, with `dns_port` as the default of plain DNS.
     pub fn port_or(&self, dns_port: u16) -> u16 {
         self.port.unwrap_or(match self.transport {
             Transport::Dns => dns_port,
@@ -98,7 +98,7 @@ impl Key {
 }
 
 impl ServerBlock {
-    /// Reads the keys. All that are wrong are told.
+    /// Parses the keys and reports every invalid one.
     pub fn read_keys(&self) -> Result<Keys, Vec<Diagnostic>> {
         let (mut first, mut others) = (Vec::new(), Vec::new());
         let mut diagnostics = Vec::new();
@@ -127,17 +127,17 @@ impl ServerBlock {
     }
 }
 
-/// A key cut in its parts. Byte offsets of the zone and the port are into the text.
-pub(super) struct Parts<'a> {
+/// A key split into scheme, zone and port. `zone_start` is a byte offset into the text.
+pub(super) struct KeyParts<'a> {
     pub(super) transport: Transport,
     pub(super) zone: &'a str,
     zone_start: usize,
     port: Option<&'a str>,
 }
 
-/// Cuts scheme and port off. The port is what follows the last colon if it is a whole number;
-/// anything else stays in the zone.
-pub(super) fn split(word: &Word) -> Result<Parts<'_>, Diagnostic> {
+/// Splits off scheme and port. Text after the last colon is the port if it is a decimal number;
+/// otherwise it is part of the zone.
+pub(super) fn split(word: &Word) -> Result<KeyParts<'_>, Diagnostic> {
     let text = word.as_str();
     if text.starts_with("unix://") {
         return Err(word
@@ -154,7 +154,7 @@ pub(super) fn split(word: &Word) -> Result<Parts<'_>, Diagnostic> {
     let transport = found.unwrap_or(Transport::Dns);
     let rest = &text[zone_start..];
     let Some((zone, port)) = rest.rsplit_once(':') else {
-        return Ok(Parts {
+        return Ok(KeyParts {
             transport,
             zone: rest,
             zone_start,
@@ -173,14 +173,14 @@ pub(super) fn split(word: &Word) -> Result<Parts<'_>, Diagnostic> {
     }
     let digits = port.strip_prefix(['+', '-']).unwrap_or(port);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Ok(Parts {
+        return Ok(KeyParts {
             transport,
             zone: rest,
             zone_start,
             port: None,
         });
     }
-    Ok(Parts {
+    Ok(KeyParts {
         transport,
         zone,
         zone_start,
@@ -188,11 +188,11 @@ pub(super) fn split(word: &Word) -> Result<Parts<'_>, Diagnostic> {
     })
 }
 
-/// The zones of a key or zone argument, or what is wrong with it.
-pub(super) fn zones_of(word: &Word, parts: &Parts<'_>) -> Result<Vec<Zone>, Diagnostic> {
+/// The zones of a key or zone argument.
+pub(super) fn zones_of(word: &Word, parts: &KeyParts<'_>) -> Result<Vec<Zone>, Diagnostic> {
     Zone::expand(parts.zone).map_err(|error| {
-        let place = word.part(parts.zone_start..parts.zone_start + parts.zone.len());
-        let diagnostic = word.error(error.to_string()).at(place);
+        let span = word.part(parts.zone_start..parts.zone_start + parts.zone.len());
+        let diagnostic = word.error(error.to_string()).at(span);
         match error {
             ZoneError::Empty => diagnostic
                 .expected("a zone")
@@ -201,7 +201,7 @@ pub(super) fn zones_of(word: &Word, parts: &Parts<'_>) -> Result<Vec<Zone>, Diag
                 let what = if name.contains("..") || name.starts_with('.') {
                     "a domain name without empty labels"
                 } else {
-                    "a domain name: labels of 63 octets at most"
+                    "a domain name: labels of at most 63 bytes"
                 };
                 diagnostic.expected(what).maybe_help(brace_help(word))
             }
@@ -221,7 +221,7 @@ fn keys_of(word: &Word) -> Result<Vec<Key>, Diagnostic> {
         transport: parts.transport,
         zone,
         port,
-        place: word.place,
+        span: word.span,
     };
     Ok(zones.into_iter().map(key).collect())
 }
@@ -235,18 +235,18 @@ fn read_port(word: &Word, port: &str) -> Result<u16, Diagnostic> {
     })
 }
 
-fn empty_zone_help(word: &Word, parts: &Parts<'_>) -> String {
+fn empty_zone_help(word: &Word, parts: &KeyParts<'_>) -> String {
     let (scheme, port) = word.split_at(parts.zone_start);
     format!("write {scheme}.{port} for the root zone")
 }
 
-/// The usual reason for a brace at the end of a key.
+/// Help for a key that ends in `{`: a missing space in front of the brace.
 fn brace_help(word: &Word) -> Option<String> {
     let key = word.strip_suffix('{')?;
     Some(format!("put a blank in front of the brace: {key} {{"))
 }
 
-/// A warning for a zone that CoreDNS takes, but that no client will ask for.
+/// Warns about a zone that CoreDNS accepts but that clients do not query.
 fn odd_zone(word: &Word, zone: &Zone) -> Option<Diagnostic> {
     if zone.is_preferred_syntax() {
         return None;

@@ -1,4 +1,4 @@
-//! What plugin parsers read their words with, so that none of them repeats a check.
+//! Typed access to the arguments of directives and properties, shared by all plugin parsers.
 //!
 //! ```
 //! # use lodestone::corefile::{Diagnostic, Directive, unknown_property};
@@ -23,10 +23,10 @@ use std::time::Duration;
 use super::diagnostic::Diagnostic;
 use super::nearest::nearest;
 use super::source::Word;
-use super::tree::{Directive, Line};
+use super::tree::{Directive, Property};
 use super::value::{Listen, alternatives};
 
-/// A cursor over the arguments of a directive or of a property line.
+/// Cursor over the arguments of a directive or property.
 #[derive(Clone, Debug)]
 pub struct Arguments<'a> {
     name: &'a Word,
@@ -60,7 +60,7 @@ impl Directive {
         })
     }
 
-    /// The one argument there may be: where to listen.
+    /// The optional single argument: a listen address.
     pub fn listen(&self) -> Result<Option<Listen>, Diagnostic> {
         let mut arguments = self.arguments();
         let word = arguments.next();
@@ -68,12 +68,12 @@ impl Directive {
         word.map(Word::listen).transpose()
     }
 
-    /// Refuses whatever is said: arguments first, then a body.
+    /// Refuses arguments, then a body.
     pub fn bare(&self) -> Result<(), Diagnostic> {
         self.no_arguments().and_then(|()| self.no_body())
     }
 
-    /// Refuses the second use of a plugin in one server block. Takes all uses in file order.
+    /// The only use of a plugin in a server block; refuses a second one. `uses` is in file order.
     pub fn only_once<'a>(uses: &[&'a Self]) -> Result<Option<&'a Self>, Diagnostic> {
         match uses {
             [] => Ok(None),
@@ -82,25 +82,25 @@ impl Directive {
                 .name
                 .error("this plugin can only be used once per Server Block")
                 .label("the second use")
-                .also(first.name.place, "first used here")),
+                .also(first.name.span, "first used here")),
         }
     }
 
-    /// The last use of a plugin in one server block, which alone counts; the others get a warning.
-    /// Takes all uses in file order.
+    /// The last use of a plugin in a server block, which overrides earlier ones; each earlier one
+    /// gets a warning. `uses` is in file order.
     pub fn only_last<'a>(uses: &[&'a Self], warnings: &mut Vec<Diagnostic>) -> Option<&'a Self> {
         let (last, earlier) = uses.split_last()?;
         for unused in earlier {
             let message = format!("only the last '{}' counts", unused.name);
             let warning = unused.name.warning(message);
-            warnings.push(warning.also(last.name.place, "this one"));
+            warnings.push(warning.also(last.name.span, "this one"));
         }
         Some(last)
     }
 }
 
-impl Line {
-    /// The words behind the property's name.
+impl Property {
+    /// The words after the property's name.
     pub fn arguments(&self) -> Arguments<'_> {
         Arguments {
             name: self.name(),
@@ -111,33 +111,33 @@ impl Line {
 }
 
 impl<'a> Arguments<'a> {
-    /// The directive or property that the arguments belong to.
+    /// The directive or property to which the arguments belong.
     pub fn name(&self) -> &'a Word {
         self.name
     }
 
-    /// The next argument, left in place.
+    /// The next argument, without consuming it.
     pub fn peek(&self) -> Option<&'a Word> {
         self.words.get(self.position)
     }
 
-    /// How many are left.
+    /// Number of remaining arguments.
     pub fn left(&self) -> usize {
         self.words.len() - self.position
     }
 
-    /// The next argument; refused if there is none. `what` reads like "a duration".
+    /// The next argument, or an error that expects `what`, for example "a duration".
     pub fn required(&mut self, what: &str) -> Result<&'a Word, Diagnostic> {
         self.next().ok_or_else(|| self.missing(what))
     }
 
-    /// How often something is repeated; None for 0, which is never.
+    /// A repetition interval; `None` for 0, which means never.
     pub fn interval(&mut self) -> Result<Option<Duration>, Diagnostic> {
         let interval = self.required("a duration, 0s for never")?.duration()?;
         Ok((!interval.is_zero()).then_some(interval))
     }
 
-    /// All that are left, of which there must be one at least.
+    /// All remaining arguments; an error if there are none.
     pub fn at_least_one(&mut self, what: &str) -> Result<&'a [Word], Diagnostic> {
         if self.left() == 0 {
             Err(self.missing(what))
@@ -146,7 +146,7 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// Exactly `N` more arguments and nothing behind them: `exactly::<2>("a zone and a file")`.
+    /// Exactly `N` remaining arguments: `exactly::<2>("a zone and a file")`.
     pub fn exactly<const N: usize>(&mut self, what: &str) -> Result<&'a [Word; N], Diagnostic> {
         let Some((words, _)) = self.words[self.position..].split_first_chunk() else {
             return Err(self.missing(what));
@@ -156,21 +156,22 @@ impl<'a> Arguments<'a> {
         Ok(words)
     }
 
-    /// All that are left, which may be none.
+    /// All remaining arguments, possibly none.
     pub fn rest(&mut self) -> &'a [Word] {
         let rest = &self.words[self.position..];
         self.position = self.words.len();
         rest
     }
 
-    /// Passes over all that are left. None of it has an effect; the warning says why.
+    /// Consumes the remaining arguments and returns a warning that they have no effect, with the
+    /// reason.
     pub fn without_effect(&mut self, why: &str) -> Diagnostic {
         self.rest();
         let warning = self.name.warning(format!("'{}' does nothing", self.name));
         warning.label(why).help("remove the line")
     }
 
-    /// Refuses what has not been read.
+    /// Refuses unread arguments.
     pub fn none_left(&self) -> Result<(), Diagnostic> {
         let Some(extra) = self.peek() else {
             return Ok(());
@@ -180,7 +181,7 @@ impl<'a> Arguments<'a> {
             1 => format!("'{}' takes one argument", self.name),
             count => format!("'{}' takes {count} arguments", self.name),
         };
-        let diagnostic = wrong_count(extra).at(extra.place).label(label);
+        let diagnostic = wrong_count(extra).at(extra.span).label(label);
         let is_brace = *extra == "}";
         Err(diagnostic
             .maybe_help(is_brace.then(|| "put the closing brace on its own line".to_owned())))
@@ -188,7 +189,7 @@ impl<'a> Arguments<'a> {
 
     fn missing(&self, what: &str) -> Diagnostic {
         let last = self.words.last().unwrap_or(self.name);
-        wrong_count(last).at(last.place.after()).expected(what)
+        wrong_count(last).at(last.span.after()).expected(what)
     }
 }
 
@@ -202,7 +203,7 @@ impl<'a> Iterator for Arguments<'a> {
     }
 }
 
-/// The error for a property that a plugin does not have; `known` are those it has.
+/// The error for an unknown property; `known` are the plugin's properties.
 pub fn unknown_property(name: &Word, known: &[&str]) -> Diagnostic {
     let diagnostic = name.error(format!("unknown property '{name}'"));
     let near = nearest(name, known.iter().copied());
@@ -211,7 +212,7 @@ pub fn unknown_property(name: &Word, known: &[&str]) -> Diagnostic {
         .maybe_help(near.map(|near| format!("did you mean '{near}'?")))
 }
 
-/// CoreDNS's words; the word they name is the last one that was read.
+/// CoreDNS's message for a wrong number of arguments, which quotes the last word read.
 fn wrong_count(last: &Word) -> Diagnostic {
     Diagnostic::error(format!(
         "Wrong argument count or unexpected line ending after '{last}'"

@@ -1,8 +1,8 @@
-//! A short name for each kind of diagnostic, for programs that read them: see `docs/check.md`.
+//! Stable codes for kinds of diagnostics, for machine-readable output: see `docs/check.md`.
 
 use super::diagnostic::{Diagnostic, Severity};
 
-/// What a message holds, and the code for it; the first that fits counts.
+/// Message part and code. The first entry whose part occurs in the message applies.
 const CODES: &[(&str, &str)] = &[
     // The language.
     ("Unknown directive", "unknown-directive"),
@@ -29,7 +29,7 @@ const CODES: &[(&str, &str)] = &[
     ("Expected another address", "syntax"),
     ("quoted", "syntax"),
     ("carriage return", "syntax"),
-    // Words.
+    // Values.
     ("invalid CIDR", "bad-network"),
     ("not an IP address", "bad-address"),
     ("is out of range", "bad-number"),
@@ -40,13 +40,16 @@ const CODES: &[(&str, &str)] = &[
     ("missing port in address", "bad-address"),
     ("not built into Lodestone", "not-built"),
     ("cannot both be set", "contradiction"),
-    // What is doubtful.
-    ("is never asked", "never-asked"),
-    ("falls through", "falls-nowhere"),
-    ("is for no name that comes", "outside-of-block"),
-    ("is this server block itself", "forwards-to-itself"),
-    ("as a rule the cluster's own DNS", "forwards-to-itself"),
-    ("a server has this port", "port-taken"),
+    // Lints.
+    ("is never reached", "never-asked"),
+    ("that fall through", "falls-nowhere"),
+    ("are outside of this server block", "outside-of-block"),
+    ("is an address of this server block", "forwards-to-itself"),
+    (
+        "is usually the address of the cluster's own DNS",
+        "forwards-to-itself",
+    ),
+    ("the port belongs to a server block", "port-taken"),
     ("are served on port", "port-shared"),
     ("conflicting TLS configuration", "certificates-differ"),
     ("is read as a zone", "unit-in-ttl"),
@@ -62,8 +65,8 @@ const CODES: &[(&str, &str)] = &[
 ];
 
 impl Diagnostic {
-    /// The kind that it is of, in a word that stays the same when messages are worded anew;
-    /// `refused` and `doubtful` where there is none for it.
+    /// The diagnostic's kind, stable across changes of the message text. Default: `refused` for
+    /// errors, `doubtful` for warnings.
     pub fn code(&self) -> &'static str {
         let found = CODES.iter().find(|(part, _)| self.message.contains(part));
         found.map_or(
@@ -76,7 +79,7 @@ impl Diagnostic {
     }
 }
 
-/// Every code, each once, in alphabetical order.
+/// All codes, sorted, without duplicates.
 pub fn codes() -> Vec<&'static str> {
     let mut codes: Vec<_> = CODES.iter().map(|(_, code)| *code).collect();
     codes.extend(["doubtful", "refused"]);

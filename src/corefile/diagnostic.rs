@@ -1,70 +1,70 @@
-//! Errors and warnings: what is wrong, where, and what to write instead.
+//! Errors and warnings: message, source span and suggested fix.
 
 use std::fmt;
 
-use super::source::{Place, Sources, Word};
+use super::source::{Sources, Span, Word};
 
-/// Bytes of a message, label or help.
+/// Maximum length in bytes of a message, label or help text.
 const LONGEST_MESSAGE: usize = 500;
 
-/// One thing to tell the author of a Corefile.
+/// One error or warning about a Corefile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Whether the file is refused for it.
+    /// Whether the file is refused.
     pub severity: Severity,
-    /// What is wrong. Carries the words CoreDNS uses where it has an error for the same thing.
+    /// What is wrong. Contains CoreDNS's message where CoreDNS has an error for the same mistake.
     pub message: String,
-    /// The word at fault.
-    pub place: Option<Place>,
-    /// Stands under the caret: what was expected.
+    /// Span of the word at fault.
+    pub span: Option<Span>,
+    /// Text under the caret: what was expected.
     pub label: Option<String>,
-    /// What to write instead.
+    /// Suggested fix.
     pub help: Option<String>,
-    /// A second place with its own label, such as "first defined here".
-    pub also: Option<Box<(Place, String)>>,
+    /// A second span with its own label, such as "first defined here".
+    pub also: Option<Box<(Span, String)>>,
 }
 
-/// How bad it is.
+/// Severity of a diagnostic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Served all the same, but surely not what was meant.
+    /// Accepted, but probably a mistake.
     Warning,
     /// The file is refused.
     Error,
 }
 
-/// Diagnostics together with the texts that they point into. `Display` draws them all.
+/// Diagnostics together with their source texts. `Display` renders all of them.
 #[derive(Clone, Debug, Default)]
 pub struct Diagnostics {
-    /// In the order in which they were found.
+    /// In order of detection.
     pub list: Vec<Diagnostic>,
-    /// The texts.
+    /// The source texts.
     pub sources: Sources,
 }
 
-/// What is wrong with a directive: each of its words and lines is read, so that all is told at once.
+/// Collects the errors of a directive, so that one pass reports all of them.
 ///
 /// ```
-/// # use lodestone::corefile::{Diagnostic, Directive, Problems};
+/// # use lodestone::corefile::{Diagnostic, Directive, ErrorList};
 /// fn networks(directive: &Directive) -> Result<usize, Vec<Diagnostic>> {
-///     let mut problems = Problems::default();
+///     let mut errors = ErrorList::default();
 ///     let mut networks = Vec::new();
 ///     for word in &directive.arguments {
-///         networks.extend(problems.catch(word.network()));
+///         networks.extend(errors.catch(word.network()));
 ///     }
-///     problems.into_result(networks.len())
+///     errors.into_result(networks.len())
 /// }
 /// ```
 #[derive(Debug, Default)]
-pub struct Problems(Vec<Diagnostic>);
+pub struct ErrorList(Vec<Diagnostic>);
 
 impl Diagnostic {
-    /// An error that points nowhere yet.
+    /// An error without a span.
     pub fn error(message: impl Into<String>) -> Self {
         Self::new(Severity::Error, short(message))
     }
 
-    /// A warning that points nowhere yet.
+    /// A warning without a span.
     pub fn warning(message: impl Into<String>) -> Self {
         Self::new(Severity::Warning, short(message))
     }
@@ -73,52 +73,52 @@ impl Diagnostic {
         Self {
             severity,
             message,
-            place: None,
+            span: None,
             label: None,
             help: None,
             also: None,
         }
     }
 
-    /// Points at a place.
+    /// Sets the span.
     #[must_use]
-    pub fn at(mut self, place: Place) -> Self {
-        self.place = Some(place);
+    pub fn at(mut self, span: Span) -> Self {
+        self.span = Some(span);
         self
     }
 
-    /// Puts a text under the caret.
+    /// Sets the text under the caret.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(short(label));
         self
     }
 
-    /// Puts "expected WHAT" under the caret; `what` reads like "a duration such as 5s".
+    /// Sets the label "expected WHAT"; `what` is a noun phrase such as "a duration such as 5s".
     #[must_use]
     pub fn expected(self, what: impl fmt::Display) -> Self {
         self.label(format!("expected {what}"))
     }
 
-    /// Says what to write instead.
+    /// Sets the suggested fix.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(short(help));
         self
     }
 
-    /// The same as [`help`](Self::help), when there is one.
+    /// Like [`help`](Self::help), for an optional text.
     #[must_use]
     pub fn maybe_help(mut self, help: Option<String>) -> Self {
         self.help = help.map(short).or(self.help);
         self
     }
 
-    /// Tells that the block's key is the name of a plugin, which was meant to stand in a block.
+    /// Explains that the block's key is a plugin name, which belongs inside a block.
     #[must_use]
     pub fn plugin_for_key(self, key: &Word) -> Self {
         self.also(
-            key.place,
+            key.span,
             format!("'{key}' is read as a zone: no server block is open here"),
         )
         .help(format!(
@@ -126,14 +126,14 @@ impl Diagnostic {
         ))
     }
 
-    /// Points at a second place.
+    /// Adds a second span.
     #[must_use]
-    pub fn also(mut self, place: Place, label: impl Into<String>) -> Self {
-        self.also = Some(Box::new((place, short(label))));
+    pub fn also(mut self, span: Span, label: impl Into<String>) -> Self {
+        self.also = Some(Box::new((span, short(label))));
         self
     }
 
-    /// Puts `plugin/NAME: ` before the message, as CoreDNS does for what a plugin refuses.
+    /// Prefixes the message with `plugin/NAME: `, as CoreDNS does for errors of a plugin's parser.
     #[must_use]
     pub fn in_plugin(mut self, name: &str) -> Self {
         self.message.insert_str(0, &format!("plugin/{name}: "));
@@ -142,7 +142,7 @@ impl Diagnostic {
 }
 
 impl fmt::Display for Diagnostic {
-    /// The message alone; the drawing needs [`Sources`].
+    /// The message alone; rendering needs [`Sources`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
@@ -150,30 +150,30 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
-impl Problems {
-    /// What was read, or nothing where that is wrong: the error is then kept.
+impl ErrorList {
+    /// The value, or `None` after recording the error.
     pub fn catch<T>(&mut self, read: Result<T, Diagnostic>) -> Option<T> {
         read.map_err(|error| self.push(error)).ok()
     }
 
-    /// Keeps an error.
+    /// Records an error.
     pub fn push(&mut self, error: Diagnostic) {
         self.0.push(error);
     }
 
-    /// Whether nothing is wrong yet.
+    /// Whether no error was recorded.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The same, each as [`Diagnostic::in_plugin`] tells it.
+    /// Applies [`Diagnostic::in_plugin`] to each error.
     #[must_use]
     pub fn in_plugin(self, name: &str) -> Self {
         let named = self.0.into_iter().map(|one| one.in_plugin(name));
         Self(named.collect())
     }
 
-    /// What the directive says, where nothing is wrong.
+    /// `config` if no error was recorded.
     pub fn into_result<T>(self, config: T) -> Result<T, Vec<Diagnostic>> {
         if self.is_empty() {
             Ok(config)
@@ -183,42 +183,42 @@ impl Problems {
     }
 }
 
-impl Extend<Diagnostic> for Problems {
+impl Extend<Diagnostic> for ErrorList {
     fn extend<I: IntoIterator<Item = Diagnostic>>(&mut self, errors: I) {
         self.0.extend(errors);
     }
 }
 
-impl From<Problems> for Vec<Diagnostic> {
-    fn from(problems: Problems) -> Self {
-        problems.0
+impl From<ErrorList> for Vec<Diagnostic> {
+    fn from(errors: ErrorList) -> Self {
+        errors.0
     }
 }
 
 impl Word {
     /// An error that points at this word.
     pub fn error(&self, message: impl Into<String>) -> Diagnostic {
-        Diagnostic::error(message).at(self.place)
+        Diagnostic::error(message).at(self.span)
     }
 
-    /// A warning that this word, the name of a property, has no effect where it stands.
+    /// A warning that this property has no effect in this context.
     pub fn does_nothing(&self, why: &str) -> Diagnostic {
         self.warning(format!("{self} does nothing: {why}"))
     }
 
     /// A warning that points at this word.
     pub fn warning(&self, message: impl Into<String>) -> Diagnostic {
-        Diagnostic::warning(message).at(self.place)
+        Diagnostic::warning(message).at(self.span)
     }
 }
 
 impl Diagnostics {
-    /// Whether the file must be refused.
+    /// Whether at least one diagnostic is an error.
     pub fn has_errors(&self) -> bool {
         self.list.iter().any(|one| one.severity == Severity::Error)
     }
 
-    /// Draws all, coloured if asked, with an empty line between two.
+    /// Renders all diagnostics, separated by empty lines, with colours if `colour`.
     pub fn render(&self, colour: bool) -> String {
         let drawn: Vec<_> = self
             .list
@@ -237,7 +237,7 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
-/// Words can be as long as a file; a message is not.
+/// Truncates a text: words can be as long as a file.
 fn short(text: impl Into<String>) -> String {
     let mut text = text.into();
     if text.len() > LONGEST_MESSAGE {
@@ -257,15 +257,15 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_wrong_is_told_in_its_order() {
-        let mut problems = Problems::default();
-        assert_eq!(problems.catch(Ok(5)), Some(5));
-        assert_eq!(Problems::default().into_result(5), Ok(5));
+    fn all_errors_are_reported_in_order() {
+        let mut errors = ErrorList::default();
+        assert_eq!(errors.catch(Ok(5)), Some(5));
+        assert_eq!(ErrorList::default().into_result(5), Ok(5));
         let wrong = |text: &str| Err(Diagnostic::error(text));
-        assert_eq!(problems.catch::<u8>(wrong("one")), None);
-        assert_eq!(problems.catch::<u8>(wrong("another")), None);
-        let told = problems.in_plugin("any").into_result(5).unwrap_err();
-        let told: Vec<_> = told.iter().map(ToString::to_string).collect();
-        assert_eq!(told, ["plugin/any: one", "plugin/any: another"]);
+        assert_eq!(errors.catch::<u8>(wrong("one")), None);
+        assert_eq!(errors.catch::<u8>(wrong("another")), None);
+        let reported = errors.in_plugin("any").into_result(5).unwrap_err();
+        let reported: Vec<_> = reported.iter().map(ToString::to_string).collect();
+        assert_eq!(reported, ["plugin/any: one", "plugin/any: another"]);
     }
 }

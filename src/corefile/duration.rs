@@ -1,33 +1,33 @@
-//! Durations as Go writes them: `5s`, `1m30s`, `1.5h`, `300ms`, and a bare `0`.
+//! Durations in Go's syntax: `5s`, `1m30s`, `1.5h`, `300ms`, and a bare `0`.
 
 use std::time::Duration;
 
-/// Nanoseconds that a duration may have: Go counts them in 63 bits, some 292 years.
+/// Maximum in nanoseconds: the range of Go's 63-bit durations, about 292 years.
 const LONGEST: u128 = i64::MAX as u128;
 
-/// Why a text is no duration. `Display` gives Go's words.
+/// Parse errors, with Go's messages.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
-    /// A number without `s`, `ms` or the like behind it.
+    /// A number without a unit such as `s` or `ms`.
     #[error("time: missing unit in duration \"{0}\"")]
     NoUnit(String),
-    /// Such as `d` or `S`.
+    /// An unknown unit such as `d` or `S`.
     #[error("time: unknown unit \"{unit}\" in duration \"{text}\"")]
     UnknownUnit {
-        /// What stands in the place of a unit.
+        /// The unknown unit.
         unit: String,
-        /// All of it.
+        /// The whole text.
         text: String,
     },
-    /// No number, or more than 292 years.
+    /// Not a number, or more than 292 years.
     #[error("time: invalid duration \"{0}\"")]
     Invalid(String),
-    /// No setting of a name server has a use for it.
+    /// A negative duration, which no setting accepts.
     #[error("duration \"{0}\" must not be negative")]
     Negative(String),
 }
 
-/// Reads a duration. Digits finer than a nanosecond are dropped.
+/// Parses a duration. Digits below one nanosecond are dropped.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let invalid = || DurationError::Invalid(text.to_owned());
     let negative = text.starts_with('-');
@@ -70,20 +70,20 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
         .map_err(|_| invalid())
 }
 
-/// The leading digits, and the rest.
+/// Splits off the leading digits.
 fn digits(text: &str) -> (&str, &str) {
     let end = text.find(|rune: char| !rune.is_ascii_digit());
     text.split_at(end.unwrap_or(text.len()))
 }
 
-/// `whole.fraction` units in nanoseconds; `None` if that is out of all bounds.
+/// `whole.fraction` units in nanoseconds; `None` on overflow.
 fn amount(whole: &str, fraction: &str, unit: u128) -> Option<u128> {
     let whole: u128 = if whole.is_empty() {
         0
     } else {
         whole.parse().ok()?
     };
-    // Eighteen digits are finer than a nanosecond of an hour.
+    // Eighteen decimal places are finer than a nanosecond in every unit.
     let fraction = &fraction[..fraction.len().min(18)];
     let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
     let fraction: u128 = if fraction.is_empty() {
@@ -100,7 +100,7 @@ fn amount(whole: &str, fraction: &str, unit: u128) -> Option<u128> {
 fn unit_length(unit: &str) -> Option<u128> {
     Some(match unit {
         "ns" => 1,
-        // With the micro sign or the Greek letter.
+        // Micro sign or Greek letter mu.
         "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
         "ms" => 1_000_000,
         "s" => 1_000_000_000,
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_that_go_reads() {
+    fn valid_durations_parse_as_in_go() {
         let cases = [
             ("0", 0),
             ("+0", 0),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_that_go_refuses() {
+    fn invalid_durations_are_refused_as_in_go() {
         let cases = [
             ("", "invalid"),
             ("+", "invalid"),

@@ -1,27 +1,27 @@
-//! Environment references inside one word: `{%NAME%}` first, then `{$NAME}`.
+//! Environment references within a word: `{%NAME%}` first, then `{$NAME}`.
 //!
-//! Values are searched for references again. There is no syntax for a default. CoreDNS reads an
-//! unset variable as nothing and serves what is left; here it is an error.
+//! References in values are resolved too. There is no syntax for defaults. An unset variable is an
+//! error here; CoreDNS replaces it with the empty string.
 
 use super::loader::Loader;
 
-/// How many references one word may resolve, those in values included: ends a value that names
-/// itself.
+/// Maximum number of references resolved per word, including those in values. Ends recursion of a
+/// value that refers to itself.
 const MAX_REFERENCES: usize = 256;
 
-/// The largest word that references may build, in bytes.
+/// Maximum length of a resolved word in bytes.
 const MAX_WORD: usize = 1 << 20;
 
-/// Why a word cannot be resolved.
+/// Why a reference cannot be resolved.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unresolved {
     /// The variable does not exist.
     Unset(String),
-    /// Resolving does not end; the variable is one of the circle.
+    /// Recursive; the variable is part of the cycle.
     Endless(String),
 }
 
-/// Whether a word may hold a reference at all.
+/// Whether a word contains a reference.
 pub(super) fn has_reference(text: &str) -> bool {
     text.contains("{$") || text.contains("{%")
 }
@@ -48,7 +48,8 @@ fn replace(
         let Some(length) = text[inner..].find(close) else {
             return Ok(());
         };
-        // `{$}` and `{%%}` name nothing: they stay, and so does what follows them in this word.
+        // `{$}` and `{%%}` have no name: they and the rest of the word stay unchanged, as in
+        // CoreDNS.
         if length == 0 {
             return Ok(());
         }
@@ -61,7 +62,7 @@ fn replace(
         }
         *budget -= 1;
         text.replace_range(start..inner + length + close.len(), &value);
-        // The value may begin a reference together with the brace in front of it.
+        // The value may begin a new reference together with the preceding brace.
         from = start.saturating_sub(open.len());
         while !text.is_char_boundary(from) {
             from -= 1;
@@ -91,7 +92,7 @@ mod tests {
             ("é{$A}é", "é1é"),
             ("{$B}", "x1y"),
             ("{%B%}", "x1y"),
-            ("{$P}", "{%A%}"), // that spelling had its turn
+            ("{$P}", "{%A%}"), // {%NAME%} was resolved before
             ("{{$D}", "1"),
             ("{{$A}}", "{1}"),
             ("{$EMPTY}", ""),
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_resolved_is_named() {
+    fn unresolvable_references_are_named() {
         let loader = Memory::default()
             .variable("SELF", "{$SELF}")
             .variable("GROW", "{$GROW}{$GROW}")

@@ -1,32 +1,33 @@
-//! Text into words. White space separates, `#` comments, `"` quotes; nothing else is special.
+//! Splits text into words. White space separates, `#` starts a comment, `"` quotes; nothing else is
+//! special.
 //!
-//! The rules are CoreDNS's with their corners: a carriage return is skipped without ending a word,
-//! a `#` glued to a word ends only that word and what follows the next blank is read again, and
-//! inside quotes the one escape is `\"`. An unclosed quote is an error here, where CoreDNS makes
-//! one word of the rest of the file.
+//! Follows CoreDNS, including its corner cases: a carriage return is skipped without ending a word;
+//! a `#` glued to a word starts a comment that ends at the next white space; inside quotes `\"` is
+//! the only escape. An unclosed quote is an error here; CoreDNS reads the rest of the file as one
+//! word.
 
 use std::rc::Rc;
 
 use smol_str::SmolStr;
 
 use super::diagnostic::Diagnostic;
-use super::source::{Place, SourceId, Word};
+use super::source::{SourceId, Span, Word};
 
-/// A word with what the parser needs to know of the line it is on.
+/// A word and whether it begins a line.
 #[derive(Clone, Debug)]
 pub(super) struct Token {
     pub(super) word: Word,
-    /// Whether it stands on a later line than the end of the word before it.
+    /// Whether it is on a later line than the end of the previous word.
     pub(super) new_line: bool,
 }
 
-/// All tokens of a text, and what is wrong with its characters.
+/// All tokens of a text, and lexical diagnostics.
 pub(super) struct Lexed {
     pub(super) tokens: Rc<[Token]>,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
-/// Reads a whole text.
+/// Lexes a whole text.
 pub(super) fn lex(source: SourceId, text: &str) -> Lexed {
     let mut lexer = Lexer {
         source,
@@ -42,10 +43,10 @@ pub(super) fn lex(source: SourceId, text: &str) -> Lexed {
     while let Some(token) = lexer.next() {
         tokens.push(token);
     }
-    if let Some(place) = lexer.lone_return {
+    if let Some(span) = lexer.lone_return {
         lexer.diagnostics.push(
             Diagnostic::warning("a carriage return without a line feed does not end a line")
-                .at(place)
+                .at(span)
                 .label("the line goes on")
                 .help("save the file with LF or CRLF line ends"),
         );
@@ -57,8 +58,8 @@ pub(super) fn lex(source: SourceId, text: &str) -> Lexed {
 }
 
 impl Token {
-    /// Whether this is a brace that counts. Quoted braces count as well: after CoreDNS's lexer
-    /// they cannot be told apart.
+    /// Whether this token is the given brace. Quoted braces count too: CoreDNS's lexer does not
+    /// distinguish them.
     pub(super) fn is(&self, text: &str) -> bool {
         self.word.text == text
     }
@@ -70,10 +71,10 @@ struct Lexer<'a> {
     offset: usize,
     line: u32,
     column: u32,
-    /// Line on which the last word ended; 0 before the first.
+    /// Line on which the previous word ended; 0 before the first.
     previous_line: u32,
-    /// The first carriage return that some would take for a line end.
-    lone_return: Option<Place>,
+    /// The first carriage return that is not part of a line end.
+    lone_return: Option<Span>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -86,12 +87,12 @@ impl Lexer<'_> {
         } else {
             self.bare(start)
         };
-        let new_line = word.place.line > self.previous_line;
-        self.previous_line = word.place.end_line;
+        let new_line = word.span.line > self.previous_line;
+        self.previous_line = word.span.end_line;
         Some(Token { word, new_line })
     }
 
-    /// Skips white space and comments up to the first rune of a word.
+    /// Skips white space and comments.
     fn skip_blank(&mut self) {
         let mut comment = false;
         while let Some(rune) = self.peek() {
@@ -109,10 +110,10 @@ impl Lexer<'_> {
         }
     }
 
-    /// A word without quotes: up to white space, or up to a `#`, whose comment lasts to the next
-    /// white space only.
-    fn bare(&mut self, start: Place) -> Word {
-        let mut place = start;
+    /// An unquoted word: up to white space or `#`. A comment glued to the word is skipped up to the
+    /// next white space.
+    fn bare(&mut self, start: Span) -> Word {
+        let mut span = start;
         let mut comment = false;
         let mut has_return = false;
         while let Some(rune) = self.peek() {
@@ -127,11 +128,11 @@ impl Lexer<'_> {
             }
             self.bump(rune);
             if !comment && rune != '\r' {
-                place = start.to(self.here());
+                span = start.to(self.here());
             }
             has_return |= rune == '\r';
         }
-        let raw = &self.text[place.range()];
+        let raw = &self.text[span.range()];
         let text = if has_return {
             raw.replace('\r', "").into()
         } else {
@@ -139,13 +140,13 @@ impl Lexer<'_> {
         };
         Word {
             text,
-            place,
+            span,
             quoted: false,
         }
     }
 
-    /// A quoted word. `None` when the closing quote is missing: then the text has ended.
-    fn quoted(&mut self, start: Place) -> Option<Word> {
+    /// A quoted word. `None` at the end of the text if the closing quote is missing.
+    fn quoted(&mut self, start: Span) -> Option<Word> {
         self.bump('"');
         let opening = start.to(self.here());
         let mut text = String::new();
@@ -153,10 +154,10 @@ impl Lexer<'_> {
             self.bump(rune);
             match rune {
                 '"' => {
-                    let place = start.to(self.here());
+                    let span = start.to(self.here());
                     return Some(Word {
                         text: text.into(),
-                        place,
+                        span,
                         quoted: true,
                     });
                 }
@@ -165,8 +166,8 @@ impl Lexer<'_> {
                         self.bump('"');
                         text.push('"');
                     }
-                    // The rune behind any other backslash is taken with it, so that `\\` is two
-                    // backslashes and the second one does not escape a quote.
+                    // After any other backslash both characters are kept, so that in `\\"` the
+                    // second backslash does not escape the quote.
                     Some(next) => {
                         self.bump(next);
                         text.extend(['\\', next]);
@@ -206,11 +207,11 @@ impl Lexer<'_> {
         }
     }
 
-    /// The empty place in front of the next rune.
-    fn here(&self) -> Place {
-        // Texts are capped far below 4 GiB before they come here.
+    /// The empty span in front of the next character.
+    fn here(&self) -> Span {
+        // `MAX_FILE` keeps texts far below 4 GiB.
         let offset = u32::try_from(self.offset).unwrap_or(u32::MAX);
-        Place {
+        Span {
             source: self.source,
             start: offset,
             end: offset,

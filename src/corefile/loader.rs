@@ -1,4 +1,4 @@
-//! What the parser asks of the machine: files, globs and environment variables.
+//! The parser's access to the system: files, globs and environment variables.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,23 +7,23 @@ use std::path::{Path, PathBuf};
 
 use crate::plain;
 
-/// The largest file that is read, in bytes. The largest real Corefiles, hosts inlined, have some
-/// hundred kilobytes.
+/// Maximum file size in bytes. The largest known Corefiles, with inline hosts, have a few hundred
+/// kilobytes.
 pub const MAX_FILE: usize = 8 << 20;
 
-/// Where imported files and environment variables come from.
+/// Source of imported files and environment variables.
 pub trait Loader {
-    /// A file's text. Bytes that are no UTF-8 become U+FFFD. Files above [`MAX_FILE`] are an error.
+    /// A file's text. Invalid UTF-8 becomes U+FFFD. Files above [`MAX_FILE`] are an error.
     fn read(&self, path: &Path) -> io::Result<String>;
 
-    /// The existing paths that match a pattern of `*` and `?`, sorted. Dot files match as well.
+    /// The existing paths that match a pattern of `*` and `?`, sorted. Dot files are included.
     fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>>;
 
-    /// An environment variable; `None` when it is not set.
+    /// An environment variable; `None` if unset.
     fn env(&self, name: &str) -> Option<String>;
 }
 
-/// The real files and the process's environment.
+/// The file system and the process's environment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Disk;
 
@@ -31,8 +31,8 @@ impl Loader for Disk {
     fn read(&self, path: &Path) -> io::Result<String> {
         plain::not_a_pipe(path)?;
         let mut bytes = Vec::new();
-        // One byte more than allowed tells a file that is too long from one that just fits, and
-        // the limit holds for pipes and devices, whose length is not known.
+        // One byte above the limit detects longer files, including pipes and devices, which report
+        // no length.
         fs::File::open(path)?
             .take(MAX_FILE as u64 + 1)
             .read_to_end(&mut bytes)?;
@@ -46,14 +46,14 @@ impl Loader for Disk {
         let text = pattern.to_str().ok_or(io::ErrorKind::InvalidInput)?;
         let matches = glob::glob(text)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.msg))?;
-        // A directory that cannot be read holds nothing, as for CoreDNS.
+        // Unreadable directories are skipped, as in CoreDNS.
         let mut paths: Vec<_> = matches.filter_map(Result::ok).collect();
         paths.sort();
         Ok(paths)
     }
 
     fn env(&self, name: &str) -> Option<String> {
-        // A name with `=` or NUL in it cannot be set, and asking for it would panic.
+        // Such names cannot be set, and looking them up would panic.
         if name.is_empty() || name.contains(['=', '\0']) {
             return None;
         }
@@ -61,7 +61,7 @@ impl Loader for Disk {
     }
 }
 
-/// Files and variables held in memory, for tests and for text that has no file.
+/// Files and variables in memory, for tests and for text without a file.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     /// Texts by path.

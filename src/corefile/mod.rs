@@ -1,39 +1,39 @@
-//! The Corefile language: text in, server blocks out, and an error that points at the word.
+//! The Corefile language: parses text into server blocks, with errors that point at the source.
 //!
-//! This layer knows words, lines, braces, snippets, imports and environment references. It knows
-//! no plugin: the caller passes the directive names it has, and reads the arguments itself with
-//! [`Arguments`] and the typed reads of [`Word`]. Nothing here does I/O but [`Disk`].
+//! This layer knows words, lines, braces, snippets, imports and environment references, but no
+//! plugin: the caller passes the directive names and reads arguments with [`Arguments`] and the
+//! typed accessors of [`Word`]. Only [`Disk`] does I/O.
 //!
 //! ```text
-//! lexer        text -> words, each with its place
-//! feed         words in reading order: snippets, imports and their limits
-//! environment  {$NAME} and {%NAME%} inside a word
-//! parser       words -> server blocks, directives, bodies
-//! address      [scheme://]ZONE[:PORT] -> keys; zone.rs holds names and CIDR expansion
-//! overlap      two blocks that want the same zone on the same socket
-//! arguments    what plugin parsers read with; value.rs and duration.rs hold the types
-//! diagnostic   errors and warnings, and all of one directive; drawing.rs shows them with the line and a
-//!              caret
+//! lexer         text -> words with source spans
+//! token_stream  words in reading order: expands snippets and imports, enforces limits
+//! environment   {$NAME} and {%NAME%} within a word
+//! parser        words -> server blocks, directives, bodies
+//! address       [scheme://]ZONE[:PORT] -> keys; zone.rs: names and CIDR expansion
+//! overlap       conflicts of two blocks with the same zone on the same socket
+//! arguments     argument cursor of the plugin parsers; value.rs and duration.rs: typed values
+//! diagnostic    errors and warnings; render.rs prints them with the source line and a caret
+//! format        the canonical format (lodestone fmt)
 //! ```
 //!
-//! Where CoreDNS takes a mistake in silence this reader refuses it or warns: unset environment
-//! variables, unclosed quotes, words behind a closing brace, blocks without a key.
+//! Several mistakes that CoreDNS ignores are errors or warnings here: unset environment variables,
+//! unclosed quotes, words after a closing brace, blocks without a key.
 
 mod address;
 mod arguments;
 mod code;
 mod diagnostic;
-mod drawing;
 mod duration;
 mod environment;
-mod feed;
-mod layout;
+mod format;
 mod lexer;
 mod loader;
 mod nearest;
 mod overlap;
 mod parser;
+mod render;
 mod source;
+mod token_stream;
 mod tree;
 mod value;
 mod zone;
@@ -41,18 +41,18 @@ mod zone;
 pub use address::{Key, Keys, Transport};
 pub use arguments::{Arguments, unknown_property};
 pub use code::codes;
-pub use diagnostic::{Diagnostic, Diagnostics, Problems, Severity};
+pub use diagnostic::{Diagnostic, Diagnostics, ErrorList, Severity};
 pub use duration::{DurationError, parse_duration};
-pub use layout::layout;
+pub use format::format;
 pub use loader::{Disk, Loader, MAX_FILE, Memory};
 pub use nearest::nearest;
 pub use overlap::Overlaps;
-pub use parser::{Words, parse, parse_without_unknown};
-pub use source::{Place, SourceId, Sources, Word};
-pub use tree::{Body, Directive, File, Line, ServerBlock};
+pub use parser::{DirectiveNames, parse, parse_without_unknown};
+pub use source::{SourceId, Sources, Span, Word};
+pub use tree::{Body, Directive, File, Property, ServerBlock};
 pub use value::{Listen, host_of, zones};
 pub use zone::{Zone, ZoneError};
 
-/// What is served when a Corefile has no server block at all: the root zone with `whoami` and
-/// `log`, on the default port.
+/// Configuration used when a Corefile has no server block: the root zone with `whoami` and `log` on
+/// the default port.
 pub const DEFAULT_COREFILE: &str = ".:53 {\n    whoami\n    log\n}\n";

@@ -1,10 +1,10 @@
-//! "Did you mean": the known word nearest to a mistyped one.
+//! "Did you mean": finds the known word closest to a misspelt one.
 
-/// Words longer than this are not compared; the effort grows with the product of the lengths.
+/// Longer words are not compared: the cost grows with the product of the lengths.
 const LONGEST: usize = 64;
 
-/// The candidate closest to `word`, if it is close: the same but for case, or at most one edit (a
-/// letter missing, added, changed, or two neighbours swapped) for each three letters.
+/// The candidate closest to `word`, ignoring case, if their distance is at most one edit
+/// (insertion, deletion, substitution or transposition) per three characters.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
     let length = lower.chars().count();
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn close_words_are_found_and_far_ones_are_not() {
+    fn only_similar_words_are_suggested() {
         let known = [
             "log",
             "loop",

@@ -1,18 +1,18 @@
-//! Two server blocks that want the same zone on the same socket.
+//! Conflicts of two server blocks with the same zone on the same socket.
 
 use std::collections::HashMap;
 
 use super::address::{Key, Transport};
 use super::diagnostic::Diagnostic;
-use super::source::Place;
+use super::source::Span;
 use super::zone::Zone;
 use crate::interfaces::HostAddress;
 
-/// Collects what each block claims, in file order, and tells the first clash of each claim.
+/// Collects the claims of all blocks in file order and detects conflicts.
 #[derive(Debug, Default)]
 pub struct Overlaps {
     claims: HashMap<Claim, Claimant>,
-    /// For each zone and port the last claim on any address.
+    /// Last claim on any address, by zone and port.
     anywhere: HashMap<Claim, Claim>,
 }
 
@@ -26,16 +26,16 @@ struct Claim {
 
 #[derive(Clone, Copy, Debug)]
 struct Claimant {
-    place: Place,
+    span: Span,
     filtered: bool,
 }
 
 impl Overlaps {
-    /// Claims a key's zone on a port, on one address if the block is bound to it.
+    /// Claims a key's zone on a port, on one address if the block has a `bind`.
     ///
-    /// Refused when the zone is already defined there, unless one of the two blocks is `filtered`
-    /// (has a plugin such as `view` that picks its queries); and when one block is bound to an
-    /// address and the other one to none.
+    /// Refused if the zone is already claimed there, unless one of the two blocks is `filtered`
+    /// (has a plugin such as `view` that selects queries); and if one block is bound to an address
+    /// and the other is not.
     pub fn claim(
         &mut self,
         key: &Key,
@@ -50,12 +50,12 @@ impl Overlaps {
             on,
         };
         let claimant = Claimant {
-            place: key.place,
+            span: key.span,
             filtered,
         };
         if let Some(first) = self.claims.get_mut(&claim) {
             if first.filtered {
-                // Of several, the one that takes every query is what a later one clashes with.
+                // A later block conflicts with the unfiltered claimant, if there is one.
                 if !filtered {
                     *first = claimant;
                 }
@@ -66,9 +66,9 @@ impl Overlaps {
             }
             let message = format!("cannot serve {claim} - it is already defined");
             return Err(Diagnostic::error(message)
-                .at(key.place)
+                .at(key.span)
                 .label(format!("gives {} again", key.zone))
-                .also(first.place, "first defined here"));
+                .also(first.span, "first defined here"));
         }
         let unbound = Claim {
             on: None,
@@ -80,9 +80,9 @@ impl Overlaps {
                 let message =
                     format!("cannot serve {claim} - zone overlap listener capacity with {other}");
                 return Err(Diagnostic::error(message)
-                    .at(key.place)
+                    .at(key.span)
                     .label("one is bound to an address, the other to none")
-                    .also(first.place, "the other one")
+                    .also(first.span, "the other one")
                     .help("give both blocks a bind line, or neither"));
             }
         }

@@ -1,4 +1,4 @@
-//! Where words come from: the texts that were read, places in them, and the word itself.
+//! Source texts, spans in them, and words.
 
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -6,24 +6,24 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-/// One word of a Corefile after quotes and environment references are resolved.
+/// A word of a Corefile, with quotes and environment references resolved.
 ///
-/// Two words are equal when their texts are; where they stand does not matter, so settings of two
-/// versions of a file can be compared.
+/// Equality compares texts only, not spans, so that settings of two versions of a file can be
+/// compared.
 #[derive(Clone, Debug)]
 pub struct Word {
-    /// The text that counts.
+    /// The resolved text.
     pub text: SmolStr,
-    /// Where the word stands as it was written, quotes and references included.
-    pub place: Place,
+    /// Source span, including quotes and references.
+    pub span: Span,
     /// Whether it was written in double quotes.
     pub quoted: bool,
 }
 
-/// A stretch of one source text, in bytes of that text as it was read (less a byte order mark).
+/// A range of one source text, in bytes of the text without a byte order mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
-    /// The text it is in.
+pub struct Span {
+    /// The source text.
     pub source: SourceId,
     /// First byte.
     pub start: u32,
@@ -39,11 +39,11 @@ pub struct Place {
     pub end_column: u32,
 }
 
-/// Names one text of [`Sources`].
+/// Identifies a text of [`Sources`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(u32);
 
-/// Every text that took part in one parse: the Corefile and what it imported.
+/// All texts of one parse: the Corefile and its imports.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     list: Vec<Arc<Source>>,
@@ -56,17 +56,17 @@ struct Source {
 }
 
 impl Word {
-    /// The words with a blank between two of them.
+    /// The words, separated by spaces.
     pub fn join(words: &[Self]) -> String {
         let words: Vec<&str> = words.iter().map(Self::as_str).collect();
         words.join(" ")
     }
 
-    /// A word that stands in no file, for defaults and tests. Its place must not be drawn.
+    /// A word without a source, for defaults and tests. Its span must not be rendered.
     pub fn detached(text: &str) -> Self {
         Self {
             text: SmolStr::new(text),
-            place: Place {
+            span: Span {
                 source: SourceId(u32::MAX),
                 start: 0,
                 end: 0,
@@ -79,33 +79,33 @@ impl Word {
         }
     }
 
-    /// The place of part of the text, as far as it can be told: a word with escaped quotes or
-    /// replaced references gives its whole place.
-    pub fn part(&self, part: Range<usize>) -> Place {
-        // Quotes stand around the text; where nothing else is more, nothing in it is escaped.
+    /// The span of part of the text. Falls back to the whole word's span if the word has escaped
+    /// quotes or replaced references.
+    pub fn part(&self, part: Range<usize>) -> Span {
+        // If the quotes are the only difference in length, the text has no escapes.
         let quote = usize::from(self.quoted);
         let plain = self.text.is_ascii()
-            && self.place.line == self.place.end_line
-            && self.place.range().len() == self.text.len() + 2 * quote
+            && self.span.line == self.span.end_line
+            && self.span.range().len() == self.text.len() + 2 * quote
             && part.end <= self.text.len()
             && part.start <= part.end;
         let (Ok(start), Ok(end)) = (
             u32::try_from(part.start + quote),
             u32::try_from(part.end + quote),
         ) else {
-            return self.place;
+            return self.span;
         };
         if !plain {
-            return self.place;
+            return self.span;
         }
-        let Place {
+        let Span {
             source,
             line,
             column,
             ..
-        } = self.place;
-        let offset = self.place.start;
-        Place {
+        } = self.span;
+        let offset = self.span.start;
+        Span {
             source,
             start: offset + start,
             end: offset + end,
@@ -162,8 +162,8 @@ impl PartialEq<&str> for Word {
     }
 }
 
-impl Place {
-    /// The empty place right behind this one: where something is missing.
+impl Span {
+    /// The empty span right after this one: where something is missing.
     #[must_use]
     pub fn after(self) -> Self {
         Self {
@@ -174,7 +174,7 @@ impl Place {
         }
     }
 
-    /// From the start of this place to the end of a later one in the same text.
+    /// From the start of this span to the end of a later one in the same text.
     #[must_use]
     pub fn to(self, last: Self) -> Self {
         if self.source != last.source || last.end < self.start {
@@ -188,14 +188,14 @@ impl Place {
         }
     }
 
-    /// The bytes as a range.
+    /// The byte range.
     pub fn range(self) -> Range<usize> {
         self.start as usize..self.end as usize
     }
 }
 
 impl Sources {
-    /// Keeps a text under the name that errors show. One leading byte order mark is dropped.
+    /// Adds a text under the name shown in errors. A leading byte order mark is dropped.
     pub(super) fn add(&mut self, name: &str, text: &str) -> SourceId {
         let id = SourceId(u32::try_from(self.list.len()).unwrap_or(u32::MAX));
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -206,40 +206,40 @@ impl Sources {
         id
     }
 
-    /// The name of a text: the path as the user gave it.
+    /// The name of a text: the path as given by the user.
     pub fn name(&self, id: SourceId) -> Option<&str> {
         self.get(id).map(|source| source.name.as_str())
     }
 
-    /// A whole text.
+    /// A source text.
     pub fn text(&self, id: SourceId) -> Option<&str> {
         self.get(id).map(|source| source.text.as_str())
     }
 
-    /// Every text, in the order in which they were read.
+    /// All texts in reading order.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.list.iter().map(|source| source.text.as_str())
     }
 
-    /// What is written at a place, quotes included.
-    pub fn slice(&self, place: Place) -> Option<&str> {
-        self.text(place.source)?.get(place.range())
+    /// The text of a span, including quotes.
+    pub fn slice(&self, span: Span) -> Option<&str> {
+        self.text(span.source)?.get(span.range())
     }
 
     /// `NAME:LINE:COLUMN`, for log lines.
-    pub fn locate(&self, place: Place) -> String {
-        let name = self.name(place.source).unwrap_or("?");
-        format!("{name}:{}:{}", place.line, place.column)
+    pub fn locate(&self, span: Span) -> String {
+        let name = self.name(span.source).unwrap_or("?");
+        format!("{name}:{}:{}", span.line, span.column)
     }
 
-    /// Part of a place, as byte offsets within it. Gives the whole place if they do not fit.
-    pub(super) fn part(&self, whole: Place, part: Range<usize>) -> Place {
+    /// A part of a span, given as byte offsets within it; the whole span if they are out of range.
+    pub(super) fn part(&self, whole: Span, part: Range<usize>) -> Span {
         let cut = || {
             let text = self.slice(whole)?;
             let (before, within) = (text.get(..part.start)?, text.get(part.clone())?);
             let (line, column) = advance(whole.line, whole.column, before);
             let (end_line, end_column) = advance(line, column, within);
-            Some(Place {
+            Some(Span {
                 source: whole.source,
                 start: whole.start + u32::try_from(part.start).ok()?,
                 end: whole.start + u32::try_from(part.end).ok()?,
@@ -257,7 +257,7 @@ impl Sources {
     }
 }
 
-/// Line and column behind `text`, which starts at the given ones.
+/// Line and column after `text`, which starts at the given ones.
 fn advance(line: u32, column: u32, text: &str) -> (u32, u32) {
     text.chars().fold((line, column), |(line, column), rune| {
         if rune == '\n' {

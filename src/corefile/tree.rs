@@ -1,48 +1,47 @@
-//! What a Corefile says once it is parsed: blocks of directives of words.
+//! Syntax tree of a Corefile.
 
 use std::path::PathBuf;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::source::{Place, Sources, Word};
+use super::source::{Sources, Span, Word};
 
 /// A parsed Corefile.
 #[derive(Clone, Debug, Default)]
 pub struct File {
-    /// In file order, imports spliced in. Empty when the file has none: see
+    /// In file order, with imports expanded. Empty if the file has no blocks: see
     /// [`DEFAULT_COREFILE`](super::DEFAULT_COREFILE).
     pub blocks: Vec<ServerBlock>,
-    /// The text ends within its last block, without its closing brace or with its keys, which is accepted
-    /// as CoreDNS does.
+    /// Whether the last block lacks its closing brace or body, which CoreDNS accepts.
     pub unclosed: bool,
-    /// What was accepted although it is surely a mistake.
+    /// Accepted, but probably mistakes.
     pub warnings: Vec<Diagnostic>,
-    /// The texts that the words point into.
+    /// The source texts of all words.
     pub sources: Sources,
-    /// Imported files, and the directories in which globs were looked up: what a watcher must
-    /// watch beside the Corefile itself.
+    /// Imported files and the directories of glob patterns: to be watched for changes beside the
+    /// Corefile itself.
     pub imported: Vec<PathBuf>,
 }
 
-/// Keys, and the directives that hold for all of them.
+/// A server block: keys and directives.
 #[derive(Clone, Debug)]
 pub struct ServerBlock {
-    /// As written, environment references replaced; never empty.
-    /// [`keys`](Self::keys) gives them their meaning.
+    /// As written, with environment references replaced; never empty. Parsed by
+    /// [`read_keys`](Self::read_keys).
     pub keys: Vec<Word>,
-    /// In file order; a name may occur more than once.
+    /// In file order; a name can occur more than once.
     pub directives: Vec<Directive>,
-    /// The keys' place.
-    pub place: Place,
+    /// Span of the keys.
+    pub span: Span,
 }
 
-/// One use of a plugin: its name, its arguments, its properties.
+/// One use of a plugin: name, arguments, properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directive {
-    /// The plugin's name; one of those that the parser was told to know.
+    /// The plugin's name, one of the parser's [`DirectiveNames`](super::DirectiveNames).
     pub name: Word,
-    /// The words behind the name, up to the end of the line or the opening brace.
+    /// The words after the name, up to the end of the line or the opening brace.
     pub arguments: Vec<Word>,
-    /// `{ … }`, if there is one.
+    /// `{ … }`, if present.
     pub body: Option<Body>,
 }
 
@@ -50,22 +49,22 @@ pub struct Directive {
 #[derive(Clone, Debug)]
 pub struct Body {
     /// The property lines.
-    pub lines: Vec<Line>,
+    pub lines: Vec<Property>,
     /// The opening brace.
-    pub open: Place,
+    pub open: Span,
     /// The closing brace.
-    pub close: Place,
+    pub close: Span,
 }
 
 /// A property line: a name and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// Never empty; the first one is the property's name.
+pub struct Property {
+    /// Never empty; the first word is the property's name.
     pub words: Vec<Word>,
 }
 
 impl File {
-    /// Ties diagnostics that a later step raised to the texts, so that they can be drawn.
+    /// Attaches the source texts to diagnostics of a later stage, for rendering.
     pub fn report(&self, list: Vec<Diagnostic>) -> Diagnostics {
         Diagnostics {
             list,
@@ -73,14 +72,14 @@ impl File {
         }
     }
 
-    /// The warnings, ready to be drawn.
+    /// The warnings with their source texts.
     pub fn warnings(&self) -> Diagnostics {
         self.report(self.warnings.clone())
     }
 }
 
 impl PartialEq for ServerBlock {
-    /// Equal when they say the same, wherever they stand.
+    /// Compares texts, not spans.
     fn eq(&self, other: &Self) -> bool {
         self.keys == other.keys && self.directives == other.directives
     }
@@ -89,7 +88,7 @@ impl PartialEq for ServerBlock {
 impl Eq for ServerBlock {}
 
 impl PartialEq for Body {
-    /// Equal when they say the same, wherever they stand.
+    /// Compares texts, not spans.
     fn eq(&self, other: &Self) -> bool {
         self.lines == other.lines
     }
@@ -98,8 +97,8 @@ impl PartialEq for Body {
 impl Eq for Body {}
 
 impl Directive {
-    /// The property lines; none if there is no body.
-    pub fn properties(&self) -> &[Line] {
+    /// The property lines; empty without a body.
+    pub fn properties(&self) -> &[Property] {
         self.body.as_ref().map_or(&[], |body| &body.lines)
     }
 
@@ -111,13 +110,13 @@ impl Directive {
         format!("{head} {{\n    {}\n}}", lines.join("\n    "))
     }
 
-    /// The first line of this property.
-    pub fn property(&self, name: &str) -> Option<&Line> {
+    /// The first line of the named property.
+    pub fn property(&self, name: &str) -> Option<&Property> {
         self.properties().iter().find(|line| *line.name() == name)
     }
 }
 
-impl Line {
+impl Property {
     /// The property's name.
     pub fn name(&self) -> &Word {
         &self.words[0]

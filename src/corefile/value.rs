@@ -1,4 +1,4 @@
-//! Typed reads of one word. Each refusal points at the word and says what was expected.
+//! Typed accessors of a word. Each error points at the word and says what was expected.
 
 use std::fmt::{self, Display};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -19,20 +19,20 @@ use super::zone::Zone;
 use crate::interfaces::HostAddress;
 use crate::plain;
 
-/// Octets of a regular expression at most, as in CoreDNS.
+/// Maximum length of a regular expression in bytes, as in CoreDNS.
 const MAX_PATTERN: usize = 10_000;
 
-/// Where a plugin's own listener shall stand: `HOST:PORT`.
+/// Listen address of a plugin: `HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Listen {
-    /// An address or a host name; empty means every address.
+    /// An address or host name; empty for all addresses.
     pub host: SmolStr,
-    /// 0 lets the system choose.
+    /// 0 for a port chosen by the system.
     pub port: u16,
 }
 
 impl Word {
-    /// A duration in Go's spelling, never negative.
+    /// A duration in Go's syntax, not negative.
     pub fn duration(&self) -> Result<Duration, Diagnostic> {
         parse_duration(self).map_err(|error| {
             let help = match error {
@@ -49,7 +49,7 @@ impl Word {
         })
     }
 
-    /// A whole decimal number within a range. A sign and leading zeros are allowed.
+    /// A decimal integer within a range. A sign and leading zeros are allowed.
     pub fn integer<T>(&self, range: RangeInclusive<T>) -> Result<T, Diagnostic>
     where
         T: TryFrom<i64> + PartialOrd + Display + Copy,
@@ -89,7 +89,7 @@ impl Word {
             })
     }
 
-    /// Yes or no, in the spellings that Go takes.
+    /// A boolean in the spellings that Go accepts.
     pub fn boolean(&self) -> Result<bool, Diagnostic> {
         match self.as_str() {
             "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
@@ -119,9 +119,9 @@ impl Word {
         })
     }
 
-    /// An IP address with or without a port, which else is `port`: `10.0.0.1`, `10.0.0.1:5353`,
-    /// `fd00::1`, `[fd00::1]`, `[fd00::1]:5353`, `fe80::1%eth0`, `[fe80::1%eth0]:5353`. Nothing where
-    /// it is none, or where the port is 0.
+    /// An IP address with an optional port (default `port`, not 0): `10.0.0.1`, `10.0.0.1:5353`,
+    /// `fd00::1`, `[fd00::1]`, `[fd00::1]:5353`, `fe80::1%eth0`, `[fe80::1%eth0]:5353`. `None` if
+    /// invalid.
     pub fn socket_address(&self, port: u16) -> Option<SocketAddr> {
         let (host, port) = if let Some(host) = host_of(self) {
             (host, port)
@@ -133,7 +133,7 @@ impl Word {
         Some(address.with_port(port))
     }
 
-    /// A network: an address and its mask.
+    /// A network in CIDR notation.
     pub fn network(&self) -> Result<IpNet, Diagnostic> {
         self.parse().map_err(|_| {
             let single = self.parse::<IpAddr>().ok().map(IpNet::from);
@@ -143,7 +143,7 @@ impl Word {
         })
     }
 
-    /// `HOST:PORT`, where the host may be missing: `:9153`, `127.0.0.1:9153`, `[::1]:9153`.
+    /// `HOST:PORT` with an optional host: `:9153`, `127.0.0.1:9153`, `[::1]:9153`.
     pub fn listen(&self) -> Result<Listen, Diagnostic> {
         let refuse = |message: String| {
             Err(self
@@ -191,12 +191,12 @@ impl Word {
         }
     }
 
-    /// The zones of a name or a network; a scheme and a port are dropped. Never empty.
+    /// The zones of a name or network; scheme and port are ignored. Never empty.
     pub fn zones(&self) -> Result<Vec<Zone>, Diagnostic> {
         zones_of(self, &split(self)?)
     }
 
-    /// One of a few words, and the value that stands for it.
+    /// The value of one of several keywords.
     pub fn one_of<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T, Diagnostic> {
         let found = choices.iter().find(|(name, _)| *self == *name);
         found.map(|(_, value)| *value).ok_or_else(|| {
@@ -208,17 +208,17 @@ impl Word {
         })
     }
 
-    /// The same, whatever the word's case.
+    /// Like [`one_of`](Self::one_of), ignoring case.
     pub fn one_of_any_case<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T, Diagnostic> {
         let mut known = choices.iter();
         let found = known.find(|(name, _)| self.eq_ignore_ascii_case(name));
         found.map_or_else(|| self.one_of(choices), |(_, value)| Ok(*value))
     }
 
-    /// A regular expression, of ten thousand octets at most.
+    /// A regular expression of at most 10,000 bytes.
     pub fn regex(&self) -> Result<Regex, Diagnostic> {
         if self.len() > MAX_PATTERN {
-            let text = format!("a pattern has at most {MAX_PATTERN} octets");
+            let text = format!("a pattern has at most {MAX_PATTERN} bytes");
             return Err(self.error(text));
         }
         Regex::new(self).map_err(|error| {
@@ -227,14 +227,14 @@ impl Word {
         })
     }
 
-    /// The path of a file or a directory.
+    /// A file system path.
     pub fn path(&self) -> PathBuf {
         self.as_str().into()
     }
 }
 
-/// The host that stands in front of a port, without the brackets of an IPv6 address; it may be empty.
-/// Nothing where it is none: brackets hold such an address, and nothing else looks like part of a URL.
+/// The host part in front of a port, without the brackets of an IPv6 address; may be empty. `None`
+/// if it is not a host: brackets must hold an IPv6 address, and URL characters are not allowed.
 pub fn host_of(text: &str) -> Option<&str> {
     let is_v6 = |text: &str| {
         let address = text.split('%').next().unwrap_or_default();
@@ -257,7 +257,7 @@ impl Display for Listen {
     }
 }
 
-/// The zones of a list of names and networks, in order, each once.
+/// The zones of a list of names and networks, in order, without duplicates.
 pub fn zones(words: &[Word]) -> Result<Vec<Zone>, Diagnostic> {
     let mut list = Vec::new();
     let mut seen = std::collections::HashSet::new();
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers() {
+    fn numbers_are_parsed_within_range() {
         assert_eq!(word("30").integer(1..=65535_u16).unwrap(), 30);
         assert_eq!(word("+007").integer(0..=9_u32).unwrap(), 7);
         assert_eq!(word("-1").integer(-1..=9_i64).unwrap(), -1);
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses() {
+    fn addresses_and_listen_addresses_are_parsed() {
         assert_eq!(word("fd00::10").address().unwrap().to_string(), "fd00::10");
         for bad in [
             "[::1]",
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn zone_lists_drop_scheme_and_port_and_repeats() {
+    fn zone_lists_drop_schemes_ports_and_duplicates() {
         let words = ["dns://A.example:53", "10.0.0.0/15", "a.example.", "."].map(word);
         let list = zones(&words).unwrap();
         let list: Vec<_> = list.iter().map(Zone::as_str).collect();

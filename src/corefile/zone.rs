@@ -1,4 +1,4 @@
-//! Zone names as text, and networks turned into the reverse zones that cover them.
+//! Zone names, and the reverse zones of networks.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,31 +7,31 @@ use std::ops::Deref;
 use ipnet::IpNet;
 use smol_str::SmolStr;
 
-/// A domain name that a Corefile names as a zone: checked, lower-case, with its final dot.
+/// A zone name: validated, lower-case, with a trailing dot.
 ///
-/// Escapes (`\.`, `\032`) are kept as written.
+/// Escapes (`\.`, `\032`) are kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Zone(SmolStr);
 
-/// Why a text is no zone. `Display` gives CoreDNS's words.
+/// Why a text is not a zone, with CoreDNS's messages.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ZoneError {
-    /// Nothing at all: the root zone is `.`.
+    /// Empty text; the root zone is `.`.
     #[error("zone is not a valid domain name: the name is empty")]
     Empty,
     /// More than 255 bytes of text.
     #[error("specified zone is too long: {0} > 255")]
     TooLong(usize),
-    /// Empty label, label above 63 octets, name above 255 octets, or a backslash at the end.
+    /// Empty label, label above 63 bytes, name above 255 bytes, or a trailing backslash.
     #[error("zone is not a valid domain name: {0}")]
     Invalid(String),
-    /// A network that CoreDNS refuses to turn into zones.
+    /// A network that CoreDNS refuses to expand.
     #[error("invalid CIDR {0}")]
     Network(String),
 }
 
 impl Zone {
-    /// Checks a name and brings it into its one form.
+    /// Validates and normalizes a name.
     pub fn new(text: &str) -> Result<Self, ZoneError> {
         if text.is_empty() {
             return Err(ZoneError::Empty);
@@ -49,11 +49,11 @@ impl Zone {
         Ok(Self(name.into()))
     }
 
-    /// The zones of a name or a network. A network whose mask is not on an octet (IPv4) or nibble
-    /// (IPv6) boundary gives every zone at the next one: `10.0.0.0/15` two, `10.9.3.0/18` 64.
+    /// The zones of a name or a network. A prefix length that is not a multiple of 8 (IPv4) or 4
+    /// (IPv6) is rounded up: `10.0.0.0/15` gives two zones, `10.9.3.0/18` gives 64.
     pub fn expand(text: &str) -> Result<Vec<Self>, ZoneError> {
         let name = Self::new(text)?;
-        // An impossible mask is no network but a name, as in CoreDNS.
+        // An invalid prefix length makes the text a name, as in CoreDNS.
         let Ok(network) = text.parse::<IpNet>() else {
             return Ok(vec![name]);
         };
@@ -86,8 +86,8 @@ impl Zone {
         })
     }
 
-    /// Whether every label has the form that RFC 1035 section 2.3.1 prefers: letters, digits and
-    /// inner hyphens, a letter first. The root and reverse zones count as well-formed.
+    /// Whether every label follows the preferred syntax of RFC 1035 section 2.3.1: letters, digits
+    /// and inner hyphens, starting with a letter. The root and reverse zones count as preferred.
     pub fn is_preferred_syntax(&self) -> bool {
         self.is_root()
             || self.is_reverse()
@@ -100,12 +100,12 @@ impl Zone {
             })
     }
 
-    /// The name, with its final dot.
+    /// The name with its trailing dot.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The zone of a network on a boundary.
+    /// The reverse zone of a network with a suitable prefix length.
     fn reverse(network: &IpNet) -> Self {
         let length = usize::from(network.prefix_len());
         let mut name = String::new();
@@ -151,8 +151,8 @@ impl fmt::Display for Zone {
     }
 }
 
-/// Whether a text is a domain name by the loose rule that Corefiles are read with: any octet goes,
-/// `\DDD` and `\X` stand for one. `Some(true)` if it ends in a dot of its own.
+/// Validates a domain name as loosely as CoreDNS: any byte is allowed, `\DDD` and `\X` stand for
+/// one byte. `Some(true)` if the name has a trailing dot.
 fn scan(text: &str) -> Option<bool> {
     if text == "." {
         return Some(true);
@@ -175,7 +175,7 @@ fn scan(text: &str) -> Option<bool> {
             [b'\\'] => return None,
             _ => 1,
         };
-        // A label costs its octets and one for its length (RFC 1035 section 3.1).
+        // Each label costs its bytes plus one length byte (RFC 1035 section 3.1).
         total += 1 + usize::from(label == 0);
         label += 1;
         if label > 63 || total > 255 {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn names_get_one_form() {
+    fn names_are_normalized() {
         let cases = [
             (".", "."),
             ("Example.ORG", "example.org."),
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_become_reverse_zones() {
+    fn networks_expand_to_reverse_zones() {
         assert_eq!(
             expand("10.0.0.0/15"),
             ["0.10.in-addr.arpa.", "1.10.in-addr.arpa."]
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_names_are_told_from_preferred_ones() {
+    fn preferred_syntax_is_recognized() {
         for good in [
             ".",
             "example.org",

@@ -1,73 +1,72 @@
-//! Which datagrams have waited in a socket's receive queue for so long that an answer is of no use.
+//! Detects datagrams that were queued in a socket's receive buffer for too long to answer.
 //!
-//! A queue of megabytes that fills during an overload takes long to work off, and all that time new
-//! queries wait behind old ones whose clients have given up. So the old ones are dropped. While the
-//! queue is emptied again and again this costs nothing: what is in a queue that was empty a moment ago
-//! has not waited longer than that moment. Only once it has not been empty for a while the kernel is
-//! asked for the time at which each datagram arrived (`SO_TIMESTAMPNS`).
+//! During an overload, a receive buffer of megabytes takes long to drain, and new queries are
+//! delayed behind those whose clients have timed out. Old datagrams are therefore dropped. As long
+//! as the queue is repeatedly emptied, this costs nothing: a datagram cannot be older than the
+//! moment the queue was last empty. Only if the queue stays non-empty are kernel timestamps enabled
+//! (`SO_TIMESTAMPNS`).
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// How long a datagram may wait. Stub resolvers ask again, or ask another server, after 1 to 5 s.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+/// Maximum age of a datagram. Stub resolvers retry or switch servers after 1 to 5 s.
+pub const MAX_AGE: Duration = Duration::from_secs(3);
 
-/// The state of one socket's queue.
+/// State of a socket's receive queue.
 pub struct Backlog {
-    patience: Duration,
-    /// When the queue was last seen empty: nothing in it is older.
+    max_age: Duration,
+    /// When the queue was last seen empty: no datagram is older.
     empty: Instant,
-    /// Since when the kernel has been asked for times of arrival.
+    /// When kernel timestamps were enabled.
     stamped: Option<Instant>,
 }
 
-/// A moment before datagrams are received, by both clocks.
+/// A point in time before a receive call, on both clocks.
 #[derive(Clone, Copy)]
-pub struct Moment {
+pub struct ReceiveTime {
     steady: Instant,
     wall: SystemTime,
 }
 
 impl Backlog {
-    /// Of an empty queue whose datagrams may wait so long.
-    pub fn new(patience: Duration) -> Self {
+    /// An empty queue with this maximum age.
+    pub fn new(max_age: Duration) -> Self {
         Self {
-            patience,
+            max_age,
             empty: Instant::now(),
             stamped: None,
         }
     }
 
-    /// To be called before datagrams are received: the moment from which to judge them, where some
-    /// may be too old.
-    pub fn begin(&self) -> Option<Moment> {
-        let moment = self.stamped.map(|_| Moment {
+    /// Call before receiving. Returns the reference time if datagrams may be too old.
+    pub fn begin(&self) -> Option<ReceiveTime> {
+        let moment = self.stamped.map(|_| ReceiveTime {
             steady: Instant::now(),
             wall: SystemTime::now(),
         })?;
-        (moment.steady.duration_since(self.empty) > self.patience).then_some(moment)
+        (moment.steady.duration_since(self.empty) > self.max_age).then_some(moment)
     }
 
-    /// Whether a datagram with this time of arrival, received right after `moment`, is too old.
-    pub fn is_stale(&self, moment: Moment, arrival: Option<SystemTime>) -> bool {
+    /// Whether a datagram with this arrival time, received right after `moment`, is too old.
+    pub fn is_stale(&self, moment: ReceiveTime, arrival: Option<SystemTime>) -> bool {
         let waited = match arrival.map(|arrival| moment.wall.duration_since(arrival)) {
             Some(Ok(waited)) => waited,
-            // One that was queued before the kernel was asked gets the time at which it is received.
-            // It has waited longer than this.
+            // A datagram queued before timestamps were enabled is stamped when it is received, and
+            // is older than that.
             _ => self
                 .stamped
                 .map_or(Duration::ZERO, |since| moment.steady.duration_since(since)),
         };
-        waited > self.patience
+        waited > self.max_age
     }
 
-    /// To be called when datagrams have been received, at `now`: whether the queue was emptied.
-    /// Gives what is to be asked of the kernel from now on, where that changes.
+    /// Call after receiving, at `now`, with whether the queue was emptied. Returns whether
+    /// timestamps should be switched on or off, if that changes.
     pub fn received(&mut self, now: Instant, emptied: bool) -> Option<bool> {
         if emptied {
             self.empty = now;
             return self.stamped.take().map(|_| false);
         }
-        let lasts = now.duration_since(self.empty) > self.patience / 8;
+        let lasts = now.duration_since(self.empty) > self.max_age / 8;
         if !lasts || self.stamped.is_some() {
             return None;
         }
@@ -82,10 +81,10 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// A backlog that began at `empty`, and whose datagrams have times since `stamped`.
+    /// A backlog last empty at `empty`, with timestamps since `stamped`.
     fn backlog(empty: Instant, stamped: Option<Instant>) -> Backlog {
         Backlog {
-            patience: 3 * SECOND,
+            max_age: 3 * SECOND,
             empty,
             stamped,
         }
@@ -115,13 +114,13 @@ mod tests {
     #[test]
     fn what_has_waited_too_long_is_stale() {
         let (steady, wall) = (Instant::now(), SystemTime::now());
-        let moment = Moment { steady, wall };
+        let moment = ReceiveTime { steady, wall };
         let before = |seconds: u32| steady.checked_sub(seconds * SECOND).unwrap();
         let backlog = |stamped| backlog(before(9), Some(before(stamped)));
         for (stamped, arrival, stale) in [
             (5, Some(wall - 4 * SECOND), true),
             (5, Some(wall - 2 * SECOND), false),
-            // Without a time of its own: it was there before the kernel was asked.
+            // No timestamp: queued before timestamps were enabled.
             (5, Some(wall + SECOND / 1000), true),
             (5, None, true),
             (2, Some(wall + SECOND / 1000), false),

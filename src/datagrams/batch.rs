@@ -1,12 +1,13 @@
-//! Many datagrams a system call: `recvmmsg` and `sendmmsg`, behind types that are safe to use.
+//! Batched datagram I/O: safe wrappers of `recvmmsg` and `sendmmsg`.
 //!
-//! This is the only unsafe code there is. Its one idea: pointers are made from the buffers right
-//! before each call and are never used after it, so that nothing can move or be freed under them.
+//! The only unsafe code of the crate. Invariant: pointers are created from the buffers right before
+//! each call and are not used after it, so no buffer can move or be freed while it is referenced.
 //!
-//! Segmentation offload is of no use here: it joins datagrams of one flow, and replies go to many.
+//! Segmentation offload does not help: it joins datagrams of one flow, and replies go to many
+//! clients.
 
 #![allow(unsafe_code)]
-// Lengths of C structures are small, and their types differ from one C library to the other.
+// C structures are small, and the types of their lengths differ between C libraries.
 #![allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)]
 
 use std::{
@@ -19,23 +20,23 @@ use std::{
 };
 
 use super::{
-    Datagram, Late, REPLY_ROOM,
-    backlog::{Backlog, PATIENCE},
+    Datagram, DelayedReply, REPLY_CAPACITY,
+    backlog::{Backlog, MAX_AGE},
 };
 
-/// Datagrams of one call. More of them would save less and less, and wait longer for each other.
+/// Maximum number of datagrams per call. Larger batches save little and add latency.
 const BATCH: usize = 32;
 
-/// Bytes of a query that are taken, beyond the 1,232 that we announce: of a longer one the beginning
-/// alone, which is enough for a FORMERR. It is an odd multiple of a cache line, so that the
-/// beginnings of the buffers do not compete for the same lines.
+/// Receive buffer size in bytes, above the advertised payload size of 1232. A longer query is cut,
+/// which suffices for a FORMERR. An odd multiple of a cache line, so that the starts of the buffers
+/// map to different cache sets.
 const PACKET: usize = 1280 + 64;
 
-/// Errors that are taken from a socket's queue in one go, at most.
-const MOST_ERRORS: usize = 1024;
+/// Maximum number of errors taken from a socket's error queue at a time.
+const MAX_ERRORS: usize = 1024;
 
-/// Room for one control message with the larger of the two kinds of packet information, and one with
-/// a time of arrival.
+/// Space for one control message with the larger kind of packet information, and one with a
+/// timestamp.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 struct Control([u8; 96]);
@@ -44,48 +45,48 @@ impl Control {
     const EMPTY: Self = Self([0; 96]);
 }
 
-/// The system's calls, as values: one that a kernel or a sandbox does not have is exchanged for one
-/// that does the same for a single datagram, and a test puts its own in place.
+/// The system calls, as function values: if the kernel or a sandbox lacks one, it is replaced by a
+/// variant for a single datagram; tests inject their own.
 #[derive(Clone, Copy)]
 struct Calls {
     receive: Call,
     send: Call,
 }
 
-/// Takes a socket, headers and their number, and flags; gives the number of headers that are done,
-/// or -1 with an error.
+/// Takes a socket, headers and their number, and flags. Returns the number of processed headers, or
+/// -1 with `errno` set.
 ///
 /// # Safety
-/// There are so many headers. For the length of the call, each points to a name, vectors and a control
-/// buffer with their true lengths, or says that there are none, and the vectors to octets that may be
-/// read, and for a call that receives, written.
+/// `headers` points to that many headers. For the duration of the call, each points to a name,
+/// vectors and a control buffer with their true lengths, or has none of them, and the vectors point
+/// to readable (for receiving: writable) memory.
 type Call = unsafe fn(RawFd, *mut libc::mmsghdr, usize, libc::c_int) -> libc::c_int;
 
 const NAME_LENGTH: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
 
-/// Datagrams received together, and the replies to them that are sent together.
+/// Datagrams received in one call, and their replies, sent in one call.
 ///
-/// Everything is allocated once. It is made in the thread that uses it and stays there.
+/// Buffers are allocated once, by the thread that uses them.
 pub struct Batch {
     packets: Box<[u8]>,
     names: Box<[libc::sockaddr_storage]>,
     controls: Box<[Control]>,
     slots: Box<[Slot]>,
     messages: Messages,
-    /// The address that the socket is bound to.
+    /// The socket's local address.
     bound: SocketAddr,
     backlog: Backlog,
-    /// How many datagrams were dropped for having waited too long.
+    /// Number of datagrams dropped as too old.
     stale: usize,
 }
 
-/// What is known of one datagram, and the reply to it.
+/// Metadata of one datagram, and its reply.
 struct Slot {
-    /// Its length in bytes; nothing where it has no sender, or has waited for too long.
+    /// Length in bytes; `None` if it has no sender or is too old.
     length: Option<usize>,
     client: SocketAddr,
     name_length: libc::socklen_t,
-    /// Where it was sent to, if the system said so.
+    /// Destination address, if reported by the system.
     local: Option<IpAddr>,
     reply: Vec<u8>,
 }
@@ -93,14 +94,14 @@ struct Slot {
 impl Batch {
     /// Buffers for a socket bound to `bound`.
     pub fn new(bound: SocketAddr) -> Self {
-        // SAFETY: a plain C structure of numbers, for which zero octets are a value.
+        // SAFETY: a plain C structure of integers, for which all-zero is a valid value.
         let name = unsafe { mem::zeroed() };
         let slots = (0..BATCH).map(|_| Slot {
             length: None,
             client: bound,
             name_length: 0,
             local: None,
-            reply: Vec::with_capacity(REPLY_ROOM),
+            reply: Vec::with_capacity(REPLY_CAPACITY),
         });
         Self {
             packets: vec![0; BATCH * PACKET].into(),
@@ -109,34 +110,34 @@ impl Batch {
             slots: slots.collect(),
             messages: Messages::default(),
             bound,
-            backlog: Backlog::new(PATIENCE),
+            backlog: Backlog::new(MAX_AGE),
             stale: 0,
         }
     }
 
-    /// Takes as many datagrams as there are; waits for the first where it `waits`. None where there is
-    /// none, the socket's timeout passed or the wait was interrupted.
+    /// Receives the queued datagrams; waits for the first one if `waits`. `Ok(0)` if there are
+    /// none, on timeout, and on interruption.
     pub fn receive(&mut self, socket: &UdpSocket, waits: bool) -> io::Result<usize> {
         let flags = if waits { 0 } else { libc::MSG_DONTWAIT };
         let buffers = self.packets.chunks_exact_mut(PACKET).zip(&mut self.names);
         let meta = self.controls.iter_mut().zip(self.messages.iter_mut());
         for ((packet, name), (control, (vector, message))) in buffers.zip(meta) {
-            let header = bare(message, vector, packet);
+            let header = plain_header(message, vector, packet);
             header.msg_name = ptr::from_mut(name).cast();
             header.msg_namelen = NAME_LENGTH;
             header.msg_control = control.0.as_mut_ptr().cast();
-            // The type of this length is another one with musl.
+            // The field's type differs with musl.
             header.msg_controllen = control.0.len() as _;
         }
         let moment = self.backlog.begin();
-        // SAFETY: each header was just pointed to a name, a vector and a control buffer of its own,
-        // with their true lengths, and the vector to its own PACKET octets. All of them live in boxes
-        // of `self`, which is borrowed for the length of the call.
+        // SAFETY: each header points to its own name, vector and control buffer with their true
+        // lengths, and the vector to its own PACKET bytes. All are in boxes of `self`, which is
+        // borrowed for the duration of the call.
         let Messages { headers, calls, .. } = &mut self.messages;
         let count = match unsafe { calls.receive(socket, headers, flags) } {
             Ok(count) => count,
             Err(error) => {
-                let none = none_or(error);
+                let none = ignore_transient(error);
                 if none.is_ok() {
                     self.note(socket, true);
                 }
@@ -165,50 +166,50 @@ impl Batch {
         Ok(count)
     }
 
-    /// Datagrams were received; those that were there, where the queue was `emptied`.
+    /// Updates the backlog after a receive call.
     fn note(&mut self, socket: &UdpSocket, emptied: bool) {
         if let Some(on) = self.backlog.received(Instant::now(), emptied) {
-            // Without times of arrival nothing is dropped before it has waited long since now.
+            // On failure, datagrams are only dropped relative to the time the queue was last empty.
             let _ = set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, on);
         }
     }
 
-    /// How many datagrams were dropped since this was last called.
+    /// Number of datagrams dropped since the last call.
     pub fn take_stale(&mut self) -> usize {
         mem::take(&mut self.stale)
     }
 
-    /// One of the datagrams received last, and where its reply is to be written; nothing where it
-    /// has waited for too long. One that was longer than any query is cut.
+    /// A received datagram and the buffer for its reply; `None` if it is too old. Oversized
+    /// datagrams are cut.
     pub fn datagram(&mut self, index: usize) -> Option<(Datagram<'_>, &mut Vec<u8>)> {
         let slot = self.slots.get_mut(index)?;
         let packet = &self.packets[index * PACKET..];
         let datagram = Datagram {
-            octets: &packet[..slot.length?],
+            bytes: &packet[..slot.length?],
             client: slot.client,
             local: SocketAddr::new(slot.local.unwrap_or(self.bound.ip()), self.bound.port()),
         };
         Some((datagram, &mut slot.reply))
     }
 
-    /// Sends every reply that is not empty, each from the address that was asked. Those that
-    /// cannot be sent are left out and counted; the others are sent all the same.
+    /// Sends all non-empty replies, each from its query's destination address. Returns the number
+    /// of replies that could not be sent.
     pub fn send(&mut self, socket: &UdpSocket) -> usize {
         let count = self.address_replies();
-        // SAFETY: `address_replies` has just filled these headers. Each points to a name, a vector
-        // and a control buffer of its own, with their true lengths, and the vector to a reply's
-        // initialized octets. All of them live in boxes and vectors of `self`, which is borrowed for
-        // the length of the call.
+        // SAFETY: `address_replies` has filled these headers. Each points to its own name, vector
+        // and control buffer with their true lengths, and the vector to a reply's initialized
+        // bytes. All are in boxes and vectors of `self`, which is borrowed for the duration of the
+        // call.
         let Messages { headers, calls, .. } = &mut self.messages;
         let failed = unsafe { calls.send_all(socket, &mut headers[..count], 0) };
         for slot in &mut self.slots {
             slot.reply.clear();
-            slot.reply.shrink_to(REPLY_ROOM);
+            slot.reply.shrink_to(REPLY_CAPACITY);
         }
         failed
     }
 
-    /// Points the first headers to the replies that there are, and says how many.
+    /// Fills the first headers with the replies; returns their number.
     fn address_replies(&mut self) -> usize {
         let mut free = self.messages.iter_mut();
         let mut count = 0;
@@ -220,7 +221,7 @@ impl Batch {
             let Some((vector, message)) = free.next() else {
                 break;
             };
-            let header = bare(message, vector, slot.reply.as_mut_slice());
+            let header = plain_header(message, vector, slot.reply.as_mut_slice());
             header.msg_name = ptr::from_mut(name).cast();
             header.msg_namelen = slot.name_length;
             send_from(header, control, slot.local);
@@ -230,7 +231,7 @@ impl Batch {
     }
 }
 
-/// Sends replies that come later than the rest of their batch, as many at once as there are.
+/// Sends replies that complete after their batch.
 pub struct Outbox {
     names: Vec<socket2::SockAddr>,
     controls: Box<[Control]>,
@@ -238,7 +239,7 @@ pub struct Outbox {
 }
 
 impl Default for Outbox {
-    /// An outbox for any socket.
+    /// Usable for any socket.
     fn default() -> Self {
         Self {
             names: Vec::with_capacity(BATCH),
@@ -249,8 +250,8 @@ impl Default for Outbox {
 }
 
 impl Outbox {
-    /// Sends all of `replies`, without waiting for room in the socket; how many could not be sent.
-    pub fn send(&mut self, socket: &UdpSocket, replies: &[Late]) -> usize {
+    /// Sends all of `replies` without blocking; returns the number that could not be sent.
+    pub fn send(&mut self, socket: &UdpSocket, replies: &[DelayedReply]) -> usize {
         let mut failed = 0;
         for some in replies.chunks(BATCH) {
             self.names.clear();
@@ -260,60 +261,57 @@ impl Outbox {
             for ((reply, name), (control, (vector, message))) in
                 some.iter().zip(&self.names).zip(meta)
             {
-                let octets = ptr::from_ref(reply.octets.as_slice()).cast_mut();
-                let header = bare(message, vector, octets);
+                let bytes = ptr::from_ref(reply.bytes.as_slice()).cast_mut();
+                let header = plain_header(message, vector, bytes);
                 header.msg_name = name.as_ptr().cast_mut().cast();
                 header.msg_namelen = name.len();
                 send_from(header, control, reply.local);
             }
             let Messages { headers, calls, .. } = &mut self.messages;
             let headers = &mut headers[..some.len()];
-            // SAFETY: a chunk is no longer than the headers. Each of them was just pointed to a
-            // name, a vector and a control buffer of its own, with their true lengths, and the
-            // vector to a reply's octets. All of them live in `self` and in `replies`, which are
-            // borrowed for the length of the call. Sending only reads them, although the
-            // structure's pointers are mutable.
+            // SAFETY: a chunk is no longer than the headers. Each header points to its own name,
+            // vector and control buffer with their true lengths, and the vector to a reply's bytes.
+            // All are in `self` and `replies`, which are borrowed for the duration of the call.
+            // Sending only reads them, although the structure's pointers are mutable.
             failed += unsafe { calls.send_all(socket, headers, libc::MSG_DONTWAIT) };
         }
         failed
     }
 }
 
-/// Messages of sockets that are connected, received together and sent together. It never waits.
+/// Batched I/O on connected sockets, non-blocking.
 #[derive(Default)]
 pub struct Connected {
-    /// Room for the largest message each; made when first used.
+    /// Receive buffer for [`Self::RECEIVED`] messages of maximum size; allocated at first use.
     room: Box<[u8]>,
     messages: Messages,
 }
 
 impl Connected {
-    /// Octets of the room for one message: an odd multiple of a cache line, like [`PACKET`].
+    /// Bytes of the receive buffer per message: an odd multiple of a cache line, like [`PACKET`].
     const ROOM: usize = (64 << 10) + 64;
 
-    /// Messages that are received in one call, at most.
+    /// Maximum number of messages received per call.
     pub const RECEIVED: usize = 8;
 
-    /// Takes messages that are there, at most [`Self::RECEIVED`] of them. An error may be the answer to
-    /// what was sent.
+    /// Receives at most [`Self::RECEIVED`] queued messages. An error may belong to an earlier send.
     pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         if self.room.is_empty() {
             self.room = vec![0; Self::RECEIVED * Self::ROOM].into();
         }
         let rooms = self.room.chunks_exact_mut(Self::ROOM);
         for (room, (vector, message)) in rooms.zip(self.messages.iter_mut()) {
-            bare(message, vector, room);
+            plain_header(message, vector, room);
         }
         let Messages { headers, calls, .. } = &mut self.messages;
         let headers = &mut headers[..Self::RECEIVED];
-        // SAFETY: the room was divided into RECEIVED parts. So many headers were just pointed to a
-        // vector of their own each, which points to a part's ROOM octets, and say that there is
-        // neither a name nor a control buffer. All of them live in boxes of `self`, which is borrowed
-        // for the length of the call.
+        // SAFETY: the buffer is divided into RECEIVED parts. As many headers point to their own
+        // vector, which points to a part's ROOM bytes, and have neither a name nor a control
+        // buffer. All are in boxes of `self`, which is borrowed for the duration of the call.
         unsafe { calls.receive(socket, headers, libc::MSG_DONTWAIT) }
     }
 
-    /// One of the messages received last.
+    /// A received message.
     pub fn message(&self, index: usize) -> &[u8] {
         let header = self.messages.headers.get(index);
         let length = header.map_or(0, |it| it.msg_len as usize);
@@ -321,15 +319,15 @@ impl Connected {
         self.room.get(start..start + length).unwrap_or_default()
     }
 
-    /// Sends the first of `messages`, as many as go at a time; how many of them are gone.
+    /// Sends as many of `messages` as possible; returns their number.
     pub fn send<'m>(
         &mut self,
         socket: &UdpSocket,
         messages: impl Iterator<Item = &'m [u8]>,
     ) -> io::Result<usize> {
         let mut count = 0;
-        for (octets, (vector, message)) in messages.zip(self.messages.iter_mut()) {
-            bare(message, vector, ptr::from_ref(octets).cast_mut());
+        for (bytes, (vector, message)) in messages.zip(self.messages.iter_mut()) {
+            plain_header(message, vector, ptr::from_ref(bytes).cast_mut());
             count += 1;
         }
         if count == 0 {
@@ -337,29 +335,28 @@ impl Connected {
         }
         let Messages { headers, calls, .. } = &mut self.messages;
         let headers = &mut headers[..count];
-        // SAFETY: these headers were just pointed to a vector of their own each, which points to the
-        // octets of a message, and say that there is neither a name nor a control buffer. The vectors
-        // live in `self`, which is borrowed for the length of the call, and the messages for 'm, which
-        // outlives it. Sending only reads, although the pointers are mutable.
+        // SAFETY: these headers point to their own vector, which points to the bytes of a message,
+        // and have neither a name nor a control buffer. The vectors are in `self`, which is
+        // borrowed for the duration of the call; the messages live for 'm, which outlives it.
+        // Sending only reads, although the pointers are mutable.
         unsafe { calls.send(socket, headers, libc::MSG_DONTWAIT) }
     }
 }
 
-/// The structures for the messages of one call, which are filled in before it, and the calls.
+/// Headers and vectors for one call, filled right before it, and the system calls.
 struct Messages {
     vectors: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
     calls: Calls,
 }
 
-// SAFETY: the pointers in it are made anew before each call and are never used after it; whichever
-// thread makes them makes the call.
+// SAFETY: the pointers are created before each call, by the calling thread, and not used after it.
 unsafe impl Send for Messages {}
 
 impl Default for Messages {
     fn default() -> Self {
-        // SAFETY: these are plain C structures of numbers and raw pointers, for which zero octets are
-        // a value.
+        // SAFETY: plain C structures of integers and raw pointers, for which all-zero is a valid
+        // value.
         let (vector, header) = unsafe { (mem::zeroed(), mem::zeroed()) };
         Self {
             vectors: vec![vector; BATCH].into(),
@@ -370,21 +367,20 @@ impl Default for Messages {
 }
 
 impl Messages {
-    /// Each with its vector.
+    /// Each header with its vector.
     fn iter_mut(&mut self) -> impl Iterator<Item = (&mut libc::iovec, &mut libc::mmsghdr)> {
         self.vectors.iter_mut().zip(&mut self.headers)
     }
 }
 
-/// Makes `message` one of `octets`, without address and control data, and gives the header that both
-/// can be added to.
-fn bare<'m>(
+/// Fills a header and vector for `bytes`, without address and control data, and returns the header.
+fn plain_header<'m>(
     message: &'m mut libc::mmsghdr,
     vector: &mut libc::iovec,
-    octets: *mut [u8],
+    bytes: *mut [u8],
 ) -> &'m mut libc::msghdr {
-    vector.iov_base = octets.cast();
-    vector.iov_len = octets.len();
+    vector.iov_base = bytes.cast();
+    vector.iov_len = bytes.len();
     let header = &mut message.msg_hdr;
     header.msg_name = ptr::null_mut();
     header.msg_namelen = 0;
@@ -397,13 +393,13 @@ fn bare<'m>(
 }
 
 impl Calls {
-    /// What every Linux since 3.0 has.
+    /// Available since Linux 3.0.
     const MANY: Self = Self {
         receive: receive_many,
         send: send_many,
     };
 
-    /// Receives into the first of `headers`; how many.
+    /// Receives into the first of `headers`; returns their number.
     ///
     /// # Safety
     /// See [`Call`].
@@ -413,11 +409,11 @@ impl Calls {
         headers: &mut [libc::mmsghdr],
         flags: libc::c_int,
     ) -> io::Result<usize> {
-        // SAFETY: the caller's promise is the call's.
+        // SAFETY: guaranteed by the caller.
         unsafe { call(&mut self.receive, receive_one, socket, headers, flags) }
     }
 
-    /// Sends the first of `headers`, without a signal where that is not possible; how many.
+    /// Sends the first of `headers`, without SIGPIPE where possible; returns their number.
     ///
     /// # Safety
     /// See [`Call`].
@@ -428,11 +424,11 @@ impl Calls {
         flags: libc::c_int,
     ) -> io::Result<usize> {
         let flags = flags | libc::MSG_NOSIGNAL;
-        // SAFETY: the caller's promise is the call's.
+        // SAFETY: guaranteed by the caller.
         unsafe { call(&mut self.send, send_one, socket, headers, flags) }
     }
 
-    /// Sends messages, all that can be sent; says how many could not.
+    /// Sends all messages that can be sent; returns the number of failures.
     ///
     /// # Safety
     /// See [`Call`].
@@ -444,10 +440,10 @@ impl Calls {
     ) -> usize {
         let (mut done, mut failed, mut refused) = (0, 0, false);
         while done < headers.len() {
-            // SAFETY: the caller's promise is the call's.
+            // SAFETY: guaranteed by the caller.
             let error = match unsafe { self.send(socket, &mut headers[done..], flags) } {
                 Ok(sent) => {
-                    // It may have sent fewer: then the first of the rest tells why, or goes.
+                    // After a short count, retrying the next message sends it or returns its error.
                     done += sent;
                     continue;
                 }
@@ -455,7 +451,7 @@ impl Calls {
             };
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
-                // What some earlier datagram met; this one has not been tried.
+                // An error of an earlier datagram; the current one was not tried.
                 Some(libc::ECONNREFUSED) if !refused => refused = true,
                 _ => {
                     tracing::debug!(%error, "a reply could not be sent");
@@ -469,8 +465,8 @@ impl Calls {
     }
 }
 
-/// Makes `one` of the system's calls, and puts `single` in its place where the system does not have it.
-/// Gives how many of `headers` are done, which is at least one.
+/// Makes the system call `one`; if the system lacks it, replaces it by `single`. Returns the number
+/// of processed headers, at least one.
 ///
 /// # Safety
 /// See [`Call`].
@@ -483,7 +479,7 @@ unsafe fn call(
 ) -> io::Result<usize> {
     loop {
         let (socket, count) = (socket.as_raw_fd(), headers.len());
-        // SAFETY: `headers` are that many, and of the rest the caller has made sure.
+        // SAFETY: `headers` has `count` elements; the rest is guaranteed by the caller.
         let done = unsafe { one(socket, headers.as_mut_ptr(), count, flags) };
         if let Ok(done @ 1..) = usize::try_from(done) {
             return Ok(done);
@@ -505,7 +501,7 @@ unsafe fn receive_many(
     flags: libc::c_int,
 ) -> libc::c_int {
     let flags = flags | libc::MSG_WAITFORONE as libc::c_int;
-    // SAFETY: the caller's promise is the call's.
+    // SAFETY: guaranteed by the caller.
     unsafe { libc::recvmmsg(socket, headers, count as _, flags as _, ptr::null_mut()) }
 }
 
@@ -517,7 +513,7 @@ unsafe fn send_many(
     count: usize,
     flags: libc::c_int,
 ) -> libc::c_int {
-    // SAFETY: the caller's promise is the call's.
+    // SAFETY: guaranteed by the caller.
     unsafe { libc::sendmmsg(socket, headers, count as _, flags as _) }
 }
 
@@ -529,7 +525,7 @@ unsafe fn receive_one(
     _count: usize,
     flags: libc::c_int,
 ) -> libc::c_int {
-    // SAFETY: the caller's promise, for the first header.
+    // SAFETY: guaranteed by the caller for the first header.
     unsafe {
         let length = libc::recvmsg(socket, &raw mut (*headers).msg_hdr, flags);
         (*headers).msg_len = libc::c_uint::try_from(length).unwrap_or(0);
@@ -545,24 +541,24 @@ unsafe fn send_one(
     _count: usize,
     flags: libc::c_int,
 ) -> libc::c_int {
-    // SAFETY: the caller's promise, for the first header.
+    // SAFETY: guaranteed by the caller for the first header.
     unsafe {
         let length = libc::sendmsg(socket, &raw const (*headers).msg_hdr, flags);
         if length < 0 { -1 } else { 1 }
     }
 }
 
-/// Asks the system to say with each datagram where it was sent to.
-pub fn ask_for_destinations(socket: &UdpSocket, bound: SocketAddr) -> io::Result<()> {
+/// Makes the system report each datagram's destination address.
+pub fn enable_destination_addresses(socket: &UdpSocket, bound: SocketAddr) -> io::Result<()> {
     match bound {
         SocketAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, true),
         SocketAddr::V6(_) => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, true),
     }
 }
 
-/// Has a connected socket report every ICMP error about what it sent to `peer`; without this, the system
-/// reports some of them only (not that a network or host is unreachable, type 3 codes 0 and 1). The system
-/// keeps each in a queue besides, which [`take_errors`] must empty: it counts against the receive buffer.
+/// Makes a connected socket report all ICMP errors about datagrams to `peer`. By default the system
+/// omits some (network and host unreachable, type 3 codes 0 and 1). Errors are also queued, counted
+/// against the receive buffer, and must be removed by [`take_errors`].
 pub fn report_errors(socket: &UdpSocket, peer: SocketAddr) -> io::Result<()> {
     match peer {
         SocketAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_RECVERR, true),
@@ -578,7 +574,7 @@ pub fn report_errors(socket: &UdpSocket, peer: SocketAddr) -> io::Result<()> {
 pub fn take_errors(socket: &impl AsFd) -> Option<io::Error> {
     let socket = socket.as_fd().as_raw_fd();
     let mut last = None;
-    for _ in 0..MOST_ERRORS {
+    for _ in 0..MAX_ERRORS {
         let mut control = Control::EMPTY;
         // SAFETY: a plain C structure of numbers and raw pointers, for which zero bytes are a value.
         let mut header: libc::msghdr = unsafe { mem::zeroed() };
@@ -610,7 +606,7 @@ fn icmp_error(header: &libc::msghdr) -> Option<io::Error> {
     is_icmp.then(|| io::Error::from_raw_os_error(error.ee_errno.cast_signed()))
 }
 
-/// Switches an option of a socket on or off.
+/// Switches a boolean socket option.
 fn set_option(
     socket: &UdpSocket,
     level: libc::c_int,
@@ -618,7 +614,7 @@ fn set_option(
     on: bool,
 ) -> io::Result<()> {
     let on = libc::c_int::from(on);
-    // SAFETY: the option's value is a C int, which lives to the end of the call.
+    // SAFETY: the option's value is a C int that lives until the end of the call.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -635,9 +631,9 @@ fn set_option(
     }
 }
 
-/// Nothing received is no error where only the wait was cut short, or where the socket reports
-/// what happened to an earlier reply.
-fn none_or(error: io::Error) -> io::Result<usize> {
+/// Maps errors to `Ok(0)` if the wait was interrupted, or if the socket reports an error of an
+/// earlier reply.
+fn ignore_transient(error: io::Error) -> io::Result<usize> {
     match error.raw_os_error() {
         Some(libc::EAGAIN | libc::EINTR | libc::ECONNREFUSED) => Ok(0),
         _ => Err(error),
@@ -646,9 +642,9 @@ fn none_or(error: io::Error) -> io::Result<usize> {
 
 fn address(name: &libc::sockaddr_storage, length: libc::socklen_t) -> Option<SocketAddr> {
     let (name, length) = (ptr::from_ref(name), length as usize);
-    // SAFETY: `name` points to a whole, initialized and aligned `sockaddr_storage`, which is large
-    // enough for every kind of address and begins with the family in each; of the others, only
-    // numbers are read, for which any octets are a value.
+    // SAFETY: `name` points to an initialized and aligned `sockaddr_storage`, which is large enough
+    // for every address family and begins with the family in each; only integers are read, for
+    // which all bit patterns are valid.
     unsafe {
         match i32::from((*name).ss_family) {
             libc::AF_INET if length >= size_of::<libc::sockaddr_in>() => {
@@ -667,14 +663,14 @@ fn address(name: &libc::sockaddr_storage, length: libc::socklen_t) -> Option<Soc
     }
 }
 
-/// Where a datagram was sent to, from the control messages that came with it.
+/// A datagram's destination address, from its control messages.
 fn destination(header: &libc::msghdr) -> Option<IpAddr> {
     let v4 = |info: libc::in_pktinfo| {
-        // The local address, which for a broadcast is not the one in the packet.
+        // The local address; for broadcasts it differs from the destination in the packet.
         Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes())
     };
     let v6 = |info: libc::in6_pktinfo| Ipv6Addr::from(info.ipi6_addr.s6_addr);
-    // SAFETY: each kind has the data of its type.
+    // SAFETY: each kind of control message has data of its type.
     unsafe {
         let info = control(header, libc::IPPROTO_IP, libc::IP_PKTINFO);
         let or = || control(header, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO);
@@ -684,24 +680,23 @@ fn destination(header: &libc::msghdr) -> Option<IpAddr> {
     }
 }
 
-/// When a datagram arrived, from the control messages that came with it.
+/// A datagram's arrival time, from its control messages.
 fn arrival(header: &libc::msghdr) -> Option<SystemTime> {
-    // SAFETY: this kind has the data of this type.
+    // SAFETY: this kind of control message has data of this type.
     let time: libc::timespec = unsafe { control(header, libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) }?;
     let seconds = Duration::from_secs(u64::try_from(time.tv_sec).ok()?);
     let fraction = Duration::from_nanos(u64::try_from(time.tv_nsec).ok()?);
     SystemTime::UNIX_EPOCH.checked_add(seconds + fraction)
 }
 
-/// The data of the first control message of a kind that came with a datagram.
+/// Data of a datagram's first control message of a kind.
 ///
 /// # Safety
-/// The data of this kind are a `T`, a plain C structure of numbers.
+/// Control messages of this kind have a `T` as data, a plain C structure of integers.
 unsafe fn control<T>(header: &libc::msghdr, level: libc::c_int, kind: libc::c_int) -> Option<T> {
-    // SAFETY: the system has just filled `header`: its control pointer and length describe
-    // initialized octets of a `Control`, aligned for a control header, that hold whole control
-    // messages. The macros stay within them, and what is behind a message is read only where its
-    // length says that it is there.
+    // SAFETY: the system has filled `header`: its control pointer and length describe initialized
+    // bytes of a `Control`, aligned for control headers, with complete control messages. The macros
+    // stay within them, and data is read only if the message's length includes it.
     unsafe {
         let mut message = libc::CMSG_FIRSTHDR(header);
         while let Some(control) = message.as_ref() {
@@ -717,7 +712,7 @@ unsafe fn control<T>(header: &libc::msghdr, level: libc::c_int, kind: libc::c_in
     None
 }
 
-/// Makes the system send from `local`, out of whichever interface leads to the client.
+/// Sets the source address to `local`; the system selects the interface.
 fn send_from(header: &mut libc::msghdr, control: &mut Control, local: Option<IpAddr>) {
     header.msg_control = ptr::null_mut();
     header.msg_controllen = 0;
@@ -751,7 +746,7 @@ fn send_from(header: &mut libc::msghdr, control: &mut Control, local: Option<IpA
     }
 }
 
-/// Makes `info` the one control message of `header`.
+/// Sets `info` as the only control message of `header`.
 fn attach<T: Copy>(
     header: &mut libc::msghdr,
     control: &mut Control,
@@ -760,8 +755,8 @@ fn attach<T: Copy>(
     info: T,
 ) {
     let mut message = MaybeUninit::<libc::cmsghdr>::zeroed();
-    // SAFETY: a plain C structure of numbers, for which zero octets are a value. The two macros
-    // only compute.
+    // SAFETY: a plain C structure of integers, for which all-zero is a valid value. The macros only
+    // compute sizes.
     let (message, length, space) = unsafe {
         let message = message.assume_init_mut();
         let size = size_of::<T>() as libc::c_uint;
@@ -775,8 +770,8 @@ fn attach<T: Copy>(
     message.cmsg_type = kind;
     message.cmsg_len = length as _;
     let first = ptr::from_mut(control).cast::<libc::cmsghdr>();
-    // SAFETY: the control buffer is aligned for a control header and, as was just asserted, has
-    // room for one, the padding behind it, and `info`; `CMSG_DATA` only computes where that is.
+    // SAFETY: the control buffer is aligned for control headers and, as asserted above, has space
+    // for a header with padding and `info`; `CMSG_DATA` only computes an address.
     unsafe {
         first.write(*message);
         let data = libc::CMSG_DATA(first);

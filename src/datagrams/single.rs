@@ -1,15 +1,15 @@
-//! One datagram a system call, for systems without the calls that take many. A reply leaves from
-//! whatever address the system chooses: on such a system, bind addresses rather than all of them.
+//! Single-datagram I/O, for systems without batch calls. The system selects the source address of
+//! replies: bind to specific addresses on such systems.
 
 use std::{
     io::{self, ErrorKind},
     net::{SocketAddr, UdpSocket},
 };
 
-use super::{Datagram, REPLY_ROOM};
+use super::{Datagram, REPLY_CAPACITY};
 use crate::wire::MAX_MESSAGE;
 
-/// A datagram and the reply to it.
+/// A datagram and its reply.
 pub struct Single {
     packet: Box<[u8]>,
     length: usize,
@@ -25,12 +25,12 @@ impl Single {
             packet: vec![0; MAX_MESSAGE].into(),
             length: 0,
             client: bound,
-            reply: Vec::with_capacity(REPLY_ROOM),
+            reply: Vec::with_capacity(REPLY_CAPACITY),
             bound,
         }
     }
 
-    /// Waits for a datagram; none where the socket's timeout passed.
+    /// Waits for a datagram; `Ok(0)` on timeout.
     pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         self.reply.clear();
         match socket.recv_from(&mut self.packet) {
@@ -50,55 +50,55 @@ impl Single {
         }
     }
 
-    /// The datagram received last, and where its reply is to be written.
+    /// The received datagram and the buffer for its reply.
     pub fn datagram(&mut self, index: usize) -> Option<(Datagram<'_>, &mut Vec<u8>)> {
         let datagram = Datagram {
-            octets: &self.packet[..self.length],
+            bytes: &self.packet[..self.length],
             client: self.client,
             local: self.bound,
         };
         (index == 0).then_some((datagram, &mut self.reply))
     }
 
-    /// Sends the reply, if it is not empty, and says how many could not be sent.
+    /// Sends the reply if it is not empty; returns the number of failures.
     pub fn send(&mut self, socket: &UdpSocket) -> usize {
         if self.reply.is_empty() {
             return 0;
         }
         let sent = socket.send_to(&self.reply, self.client);
         self.reply.clear();
-        self.reply.shrink_to(REPLY_ROOM);
+        self.reply.shrink_to(REPLY_CAPACITY);
         usize::from(sent.is_err())
     }
 }
 
-/// Sends replies that come later than the rest.
+/// Sends replies that complete later.
 #[cfg(not(target_os = "linux"))]
 #[derive(Default)]
 pub struct Outbox;
 
 #[cfg(not(target_os = "linux"))]
 impl Outbox {
-    /// Sends all of `replies`; how many could not be sent.
-    pub fn send(&mut self, socket: &UdpSocket, replies: &[super::Late]) -> usize {
-        let is_unsent = |it: &&super::Late| socket.send_to(&it.octets, it.client).is_err();
+    /// Sends all of `replies`; returns the number that could not be sent.
+    pub fn send(&mut self, socket: &UdpSocket, replies: &[super::DelayedReply]) -> usize {
+        let is_unsent = |it: &&super::DelayedReply| socket.send_to(&it.bytes, it.client).is_err();
         replies.iter().filter(is_unsent).count()
     }
 }
 
-/// The system cannot be asked where a datagram was sent to.
+/// Not supported: destination addresses are not reported.
 #[cfg(not(target_os = "linux"))]
-pub fn ask_for_destinations(_: &UdpSocket, _: SocketAddr) -> io::Result<()> {
+pub fn enable_destination_addresses(_: &UdpSocket, _: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// The system reports what it reports.
+/// Not supported: the system's default applies.
 #[cfg(not(target_os = "linux"))]
 pub fn report_errors(_: &UdpSocket, _: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// There is no queue of them.
+/// Not supported: there is no error queue.
 #[cfg(not(target_os = "linux"))]
 pub fn take_errors<S>(_: &S) -> usize {
     0
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(single.receive(&server).unwrap(), 1);
         let (datagram, reply) = single.datagram(0).unwrap();
         assert_eq!(datagram.client, client.local_addr().unwrap());
-        reply.extend(datagram.octets);
+        reply.extend(datagram.bytes);
         assert_eq!(single.send(&server), 0);
         let mut buffer = [0; 16];
         assert_eq!(client.recv(&mut buffer).unwrap(), 3);

@@ -1,12 +1,12 @@
-//! The log: lines on standard output that look like CoreDNS's, written by one thread of their own.
+//! Log output on standard output, in CoreDNS's format, written by a thread of its own.
 //!
-//! `[INFO] plugin/ready: still waiting for kubernetes`: a level in brackets, the plugin that
-//! speaks where it is one, a message, no time (whoever collects the lines adds it). Events of
-//! [`tracing`] come out in this form; what is logged for each query goes to the [`Sink`] directly.
-//! With `-log-format json` every line is a [`Record`] instead, with the same words in it.
+//! `[INFO] plugin/ready: still waiting for kubernetes`: the level in brackets, the plugin if one
+//! logs, the message, no time (log collectors add it). [`tracing`] events are formatted this way;
+//! the query log goes to the [`Sink`] directly. With `-log-format json` each line is a [`Record`]
+//! with the same message.
 //!
-//! Nobody who logs ever waits for whoever reads: lines go into a bounded buffer, and what does not
-//! fit is dropped, counted, and told.
+//! Logging never blocks on the output: lines go to a bounded buffer; lines that do not fit are
+//! dropped, counted and reported.
 
 mod record;
 mod sink;
@@ -38,27 +38,27 @@ use tracing_subscriber::{
 pub use record::Record;
 pub use sink::Sink;
 #[cfg(test)]
-pub(crate) use sink::tests::Page;
+pub(crate) use sink::tests::Output;
 use sink::{CAPACITY, Label, Style};
 
 use crate::metrics::Metrics;
 
 static DEBUG: AtomicBool = AtomicBool::new(false);
 static STACKTRACE: AtomicBool = AtomicBool::new(false);
-static FORM: OnceLock<Form> = OnceLock::new();
+static FORMAT: OnceLock<Format> = OnceLock::new();
 
-/// The form of the lines: the flag `-log-format`, one for the whole process.
+/// Format of the log, set by the flag `-log-format` for the whole process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Form {
+pub enum Format {
     /// `[LEVEL] message`.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-impl Form {
-    /// Reads a value of the flag; none but these two words, in lower case, has a meaning.
+impl Format {
+    /// Parses a value of the flag: `text` or `json`, in lower case.
     pub fn parse(word: &str) -> Option<Self> {
         match word {
             "text" => Some(Self::Text),
@@ -68,61 +68,60 @@ impl Form {
     }
 }
 
-/// The log of the process: standard output.
+/// The log of the process, on standard output.
 pub fn sink() -> &'static Sink {
     static SINK: OnceLock<Sink> = OnceLock::new();
     SINK.get_or_init(|| {
         let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let style = match form() {
-            Form::Text => Style::Text { colour },
-            Form::Json => Style::Json,
+        let style = match format() {
+            Format::Text => Style::Text { colour },
+            Format::Json => Style::Json,
         };
         Sink::new(io::stdout(), CAPACITY, style)
     })
 }
 
-/// The form of the process's log.
-pub fn form() -> Form {
-    FORM.get().copied().unwrap_or_default()
+/// Format of the process's log.
+pub fn format() -> Format {
+    FORMAT.get().copied().unwrap_or_default()
 }
 
-/// Sends the events of [`tracing`], and what panics say, to the log of the process, in this form.
-/// Later calls do nothing.
-pub fn install(form: Form) {
-    let _ = FORM.set(form);
+/// Sends [`tracing`] events and panic messages to the process's log. Later calls have no effect.
+pub fn install(format: Format) {
+    let _ = FORMAT.set(format);
     let installed = tracing::subscriber::set_global_default(subscriber(sink().clone()));
     if installed.is_ok() {
-        panic::set_hook(Box::new(tell_panic));
+        panic::set_hook(Box::new(log_panic));
     }
 }
 
-fn tell_panic(panic: &PanicHookInfo<'_>) {
+fn log_panic(panic: &PanicHookInfo<'_>) {
     let text = panic.payload_as_str().unwrap_or("panic");
-    let place = panic.location().map(ToString::to_string);
-    let place = place.unwrap_or_default();
+    let location = panic.location().map(ToString::to_string);
+    let location = location.unwrap_or_default();
     if STACKTRACE.load(Relaxed) {
         let stack = Backtrace::force_capture();
-        tracing::error!("panic at {place}: {text}\n{stack}");
+        tracing::error!("panic at {location}: {text}\n{stack}");
     } else {
-        tracing::error!("panic at {place}: {text}");
+        tracing::error!("panic at {location}: {text}");
     }
 }
 
-/// Whether panics are told with the stack that they came from: `errors { stacktrace }`, which
-/// holds for the whole process.
+/// Whether panics are logged with a stack trace (`errors { stacktrace }`). Applies to the whole
+/// process.
 pub fn set_stacktrace(on: bool) {
     STACKTRACE.store(on, Relaxed);
 }
 
-/// Says on standard error why the process ends, after everything that was logged.
+/// Prints a fatal error on standard error, after flushing the log.
 pub fn fatal(message: &str) {
     flush();
     let message = message.trim_end();
-    // `eprintln!` panics where standard error cannot be written, and there is no other place.
-    let _ = match form() {
-        Form::Text => writeln!(io::stderr(), "{message}"),
-        Form::Json => {
-            // The level says that it is an error.
+    // Unlike `eprintln!`, this does not panic if standard error is closed.
+    let _ = match format() {
+        Format::Text => writeln!(io::stderr(), "{message}"),
+        Format::Json => {
+            // The level replaces the prefix.
             let message = message.strip_prefix("error: ").unwrap_or(message);
             let mut line = Vec::new();
             Record::begin(&mut line, record::FATAL, message.as_bytes(), None).end();
@@ -131,19 +130,19 @@ pub fn fatal(message: &str) {
     };
 }
 
-/// Waits until what was logged is written, for a second at most: before the process ends.
+/// Waits until buffered lines are written, at max_level one second. Called before the process exits.
 pub fn flush() {
     sink().flush(Duration::from_secs(1));
 }
 
-/// Shows or hides lines of level DEBUG: what the plugin `debug` is for.
+/// Shows or hides DEBUG lines, for the plugin `debug`.
 pub fn set_debug(on: bool) {
     if DEBUG.swap(on, Relaxed) != on {
         tracing::callsite::rebuild_interest_cache();
     }
 }
 
-/// Has the metrics tell how many lines were dropped.
+/// Exports the number of dropped lines as a metric.
 pub fn count_drops(metrics: &Metrics) {
     metrics.before_scrape(|metrics| {
         let counter = &metrics.log_lines_dropped_total;
@@ -152,29 +151,29 @@ pub fn count_drops(metrics: &Metrics) {
     });
 }
 
-/// What [`tracing`] is given: events of ours from INFO on (or DEBUG), of libraries from WARN on.
+/// The [`tracing`] subscriber: own events from INFO (or DEBUG) on, those of libraries from WARN on.
 fn subscriber(sink: Sink) -> impl Subscriber + Send + Sync {
     let style = sink.style;
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .fmt_fields(DefaultFields::new())
-        .event_format(Lines { style })
-        .with_writer(Lend(sink));
+        .event_format(LineFormatter { style })
+        .with_writer(SinkWriters(sink));
     tracing_subscriber::registry().with(lines.with_filter(filter_fn(is_shown)))
 }
 
 fn is_shown(metadata: &Metadata<'_>) -> bool {
-    let most = match origin(metadata.target()) {
-        // What it complains of comes back as an error, and is told with what it means.
+    let max_level = match origin(metadata.target()) {
+        // kube_client also returns its errors, which are logged with their context.
         Origin::Library("kube_client") => return false,
         Origin::Library(_) => Level::WARN,
         _ if DEBUG.load(Relaxed) => Level::DEBUG,
         _ => Level::INFO,
     };
-    *metadata.level() <= most
+    *metadata.level() <= max_level
 }
 
-/// Who speaks, by the target of an event.
+/// Origin of an event, derived from its target.
 #[derive(Debug, PartialEq, Eq)]
 enum Origin<'a> {
     Server,
@@ -182,7 +181,7 @@ enum Origin<'a> {
     Library(&'a str),
 }
 
-/// A module is called as the Corefile calls what it does.
+/// Maps modules to the plugin names of the Corefile.
 fn origin(target: &str) -> Origin<'_> {
     if let Some(plugin) = target.strip_prefix("plugin/") {
         return Origin::Plugin(plugin);
@@ -202,12 +201,12 @@ fn origin(target: &str) -> Origin<'_> {
     }
 }
 
-/// The form of a line.
-struct Lines {
+/// Formats events as log lines.
+struct LineFormatter {
     style: Style,
 }
 
-impl<S, N> FormatEvent<S, N> for Lines
+impl<S, N> FormatEvent<S, N> for LineFormatter
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -245,23 +244,23 @@ where
     }
 }
 
-/// Gives [`tracing`] a writer: it writes one event at once.
-struct Lend(Sink);
+/// Lets [`tracing`] write to a sink, one event per write.
+struct SinkWriters(Sink);
 
-struct Lent<'a>(&'a Sink);
+struct SinkWriter<'a>(&'a Sink);
 
-impl<'a> MakeWriter<'a> for Lend {
-    type Writer = Lent<'a>;
+impl<'a> MakeWriter<'a> for SinkWriters {
+    type Writer = SinkWriter<'a>;
 
-    fn make_writer(&'a self) -> Lent<'a> {
-        Lent(&self.0)
+    fn make_writer(&'a self) -> SinkWriter<'a> {
+        SinkWriter(&self.0)
     }
 }
 
-impl Write for Lent<'_> {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.0.push(octets.strip_suffix(b"\n").unwrap_or(octets));
-        Ok(octets.len())
+impl Write for SinkWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.push(bytes.strip_suffix(b"\n").unwrap_or(bytes));
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -271,11 +270,11 @@ impl Write for Lent<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{sink::tests::Page, *};
+    use super::{sink::tests::Output, *};
 
     #[test]
-    fn events_look_like_those_of_coredns() {
-        let page = Page::default();
+    fn events_have_the_format_of_coredns() {
+        let page = Output::default();
         let sink = page.sink();
         tracing::subscriber::with_default(subscriber(sink.clone()), || {
             tracing::info!(target: "plugin/ready", "still waiting for {}", "kubernetes");
@@ -298,8 +297,8 @@ mod tests {
     }
 
     #[test]
-    fn records_have_the_words_of_lines_without_what_has_a_key() {
-        let page = Page::default();
+    fn records_have_the_message_of_text_lines() {
+        let page = Output::default();
         let sink = page.records();
         tracing::subscriber::with_default(subscriber(sink.clone()), || {
             tracing::warn!(target: "lodestone::upstream::pool", to = "10.0.0.1:53", "is\ndown");
@@ -329,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_speak_as_their_plugins() {
+    fn modules_log_as_their_plugins() {
         for (target, wanted) in [
             ("plugin/health", Origin::Plugin("health")),
             ("lodestone::plugin::cache::entry", Origin::Plugin("cache")),

@@ -1,4 +1,4 @@
-//! A record of the log in JSON (`-log-format json`): one object on one line.
+//! JSON log records (`-log-format json`): one object per line.
 
 use std::{
     fmt::{self, Display},
@@ -8,17 +8,17 @@ use std::{
 use jiff::Timestamp;
 use tracing::Level;
 
-/// The level of what ends the process; `tracing` has none above ERROR.
+/// Level of the error that ends the process; `tracing` has no level above ERROR.
 pub(super) const FATAL: &str = "FATAL";
 
-/// Writes one object into a buffer, key by key. The first keys are always `time` (RFC 3339, UTC,
-/// nanoseconds), `level` and `msg`, then `plugin` where a plugin speaks.
+/// Writes one object into a buffer, key by key. The first keys are `time` (RFC 3339, UTC,
+/// nanoseconds), `level` and `msg`, then `plugin` if a plugin logs.
 pub struct Record<'a> {
     out: &'a mut Vec<u8>,
 }
 
 impl<'a> Record<'a> {
-    /// Begins an object. Bytes of `message` that are not UTF-8 are replaced.
+    /// Begins an object. Invalid UTF-8 in `message` is replaced.
     pub(super) fn begin(
         out: &'a mut Vec<u8>,
         level: &str,
@@ -48,18 +48,18 @@ impl<'a> Record<'a> {
         self.out.push(b'"');
     }
 
-    /// Adds what JSON writes without quotes: a number, `true` or `false`.
+    /// Adds an unquoted value: a number, `true` or `false`.
     pub fn bare(&mut self, key: &str, value: impl Display) {
         self.key(key);
         let _ = write!(self.out, "{value}");
     }
 
-    /// Adds a value that is known not to be there.
+    /// Adds a `null`, for a value known to be absent.
     pub fn null(&mut self, key: &str) {
         self.bare(key, "null");
     }
 
-    /// Ends the object; the line's end is the buffer's matter.
+    /// Ends the object, without a newline.
     pub(super) fn end(self) {
         self.out.push(b'}');
     }
@@ -69,7 +69,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The level as records have it.
+/// Level names of records.
 pub(super) fn level(level: Level) -> &'static str {
     match level {
         Level::ERROR => "ERROR",
@@ -85,7 +85,7 @@ fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// Whatever is formatted into it is escaped as part of a string.
+/// Escapes what is formatted into it as part of a JSON string.
 struct Escaped<'a>(&'a mut Vec<u8>);
 
 impl fmt::Write for Escaped<'_> {
@@ -96,7 +96,7 @@ impl fmt::Write for Escaped<'_> {
 }
 
 /// RFC 8259 section 7: quotes, backslashes and control characters must be escaped. U+2028 and
-/// U+2029 end a line for some readers of logs, so they are too.
+/// U+2029 are escaped too, since some log readers treat them as line ends.
 fn escape(out: &mut Vec<u8>, text: &str) {
     let must_be =
         |one: char| one.is_ascii_control() || matches!(one, '"' | '\\' | '\u{2028}' | '\u{2029}');
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_is_in_a_record_it_is_one_line_of_json() {
+    fn records_are_single_lines_of_valid_json() {
         let odd = "a\"b\\c\nd\r\te\u{1}\u{7f}\u{2028}é";
         let mut out = Vec::new();
         let message = [odd.as_bytes(), &[0xFF]].concat();

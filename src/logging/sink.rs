@@ -1,4 +1,4 @@
-//! A bounded buffer of lines and the thread that writes them.
+//! A bounded buffer of log lines and the thread that writes it.
 
 use std::{
     cell::RefCell,
@@ -17,21 +17,22 @@ use tracing::Level;
 
 use super::record::{self, Record};
 
-/// Octets of lines that may wait for the writer: several thousand queries.
+/// Capacity of the buffer in bytes: several thousand query log lines.
 pub(super) const CAPACITY: usize = 1024 * 1024;
 
-/// How long the writer gathers lines once it has begun: a wake-up for each line would cost more
-/// than the line.
-const GATHER: Duration = Duration::from_millis(2);
+/// How long the writer collects lines before a write: waking it for each line would cost more than
+/// the line.
+const BATCH_DELAY: Duration = Duration::from_millis(2);
 
-/// Where lines go. Clones share one buffer and one writer, which ends with the last of them.
+/// Destination of log lines. Clones share one buffer and one writer thread, which ends with the
+/// last clone.
 #[derive(Clone)]
 pub struct Sink {
-    buffer: Arc<Handle>,
+    buffer: Arc<WriterHandle>,
     pub(super) style: Style,
 }
 
-/// How lines look.
+/// Format of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
     /// `[LEVEL] message`, the level in colour on a terminal.
@@ -40,14 +41,14 @@ pub(super) enum Style {
     Json,
 }
 
-/// Ends the writer when it is dropped.
-struct Handle(Arc<Buffer>);
+/// Ends the writer thread when dropped.
+struct WriterHandle(Arc<Buffer>);
 
 struct Buffer {
     state: Mutex<State>,
-    /// For the writer: there is something to do.
+    /// Wakes the writer.
     wake: Condvar,
-    /// For those who flush: all is written.
+    /// Signals that everything is written.
     drained: Condvar,
     capacity: usize,
     dropped: AtomicU64,
@@ -56,27 +57,27 @@ struct Buffer {
 #[derive(Default)]
 struct State {
     pending: Vec<u8>,
-    /// Lines dropped since the writer last told.
+    /// Lines dropped since the last report.
     dropped: u64,
     writer: Activity,
-    /// Somebody waits for everything to be written.
+    /// A flush is in progress: write without delay.
     flushing: bool,
     closed: bool,
 }
 
-/// What the writer does.
+/// State of the writer thread.
 #[derive(Default, PartialEq, Eq)]
 enum Activity {
-    /// It will look for itself.
+    /// Collects lines and writes without being woken.
     #[default]
-    Gathering,
-    /// It sleeps until it is woken.
+    Batching,
+    /// Sleeps until woken.
     Idle,
     Writing,
 }
 
 impl Sink {
-    /// A sink that writes to `output` on a thread of its own and lets `capacity` octets wait.
+    /// A sink that writes to `output` on its own thread and buffers at most `capacity` bytes.
     pub(super) fn new(output: impl Write + Send + 'static, capacity: usize, style: Style) -> Self {
         let buffer = Arc::new(Buffer {
             state: Mutex::default(),
@@ -90,21 +91,21 @@ impl Sink {
             .name("log".into())
             .spawn(move || writer.write_to(output, style));
         if spawned.is_err() {
-            // Without a thread there is no log, but there are answers: all lines count as dropped.
+            // Without the thread the server runs without a log: all lines count as dropped.
             buffer.state.lock().closed = true;
         }
         Self {
-            buffer: Arc::new(Handle(buffer)),
+            buffer: Arc::new(WriterHandle(buffer)),
             style,
         }
     }
 
-    /// Takes a whole line without its end, prefix included.
+    /// Adds a complete line, including its prefix, without the newline.
     pub fn push(&self, line: &[u8]) {
         self.buffer.0.push(line);
     }
 
-    /// Takes a line of `plugin`, in the form of every other line.
+    /// Adds a line of `plugin`.
     pub fn line(&self, level: Level, plugin: &str, text: fmt::Arguments<'_>) {
         if level > Level::INFO && !super::DEBUG.load(Relaxed) {
             return;
@@ -125,8 +126,8 @@ impl Sink {
         });
     }
 
-    /// Takes the line of a query: `message` writes what it says, and `fields` adds the keys that a
-    /// record has beside it. Only records name the plugin, `log`.
+    /// Adds a query log line: `message` writes its text, `fields` adds the additional keys of a
+    /// record. Only records name the plugin, `log`.
     pub fn query(&self, message: impl FnOnce(&mut Vec<u8>), fields: impl FnOnce(&mut Record<'_>)) {
         with_buffers(|line, text| {
             match self.style {
@@ -146,7 +147,7 @@ impl Sink {
         });
     }
 
-    /// Waits until all lines are written, at most `limit`: before the process ends.
+    /// Waits until all lines are written, at most `limit`.
     pub fn flush(&self, limit: Duration) {
         let buffer = &self.buffer.0;
         let until = Instant::now() + limit;
@@ -162,13 +163,13 @@ impl Sink {
         }
     }
 
-    /// Lines dropped so far.
+    /// Number of dropped lines.
     pub fn dropped(&self) -> u64 {
         self.buffer.0.dropped.load(Relaxed)
     }
 }
 
-/// Lends this thread's buffers for a line and for a message, both empty.
+/// Passes this thread's buffers for a line and a message, both empty.
 fn with_buffers(write: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) {
     thread_local! {
         static BUFFERS: RefCell<[Vec<u8>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
@@ -180,12 +181,12 @@ fn with_buffers(write: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) {
             message.clear();
             write(line, message);
         }
-        // A line is logged while a line is written: rare, so buffers of its own will do.
+        // Logging within logging is rare: uses temporary buffers.
         Err(_) => write(&mut Vec::new(), &mut Vec::new()),
     });
 }
 
-impl Drop for Handle {
+impl Drop for WriterHandle {
     fn drop(&mut self) {
         self.0.state.lock().closed = true;
         self.0.wake.notify_one();
@@ -203,18 +204,18 @@ impl Buffer {
         state.pending.extend_from_slice(line);
         state.pending.push(b'\n');
         if state.writer == Activity::Idle {
-            state.writer = Activity::Gathering;
+            state.writer = Activity::Batching;
             drop(state);
             self.wake.notify_one();
         }
     }
 
-    /// The writer's life. What cannot be written is gone: there is nowhere to say so.
+    /// The writer thread. Write errors are ignored, since there is no place to report them.
     fn write_to(&self, mut output: impl Write, style: Style) {
         let mut taken = Vec::new();
         loop {
             let mut state = self.state.lock();
-            state.writer = Activity::Gathering;
+            state.writer = Activity::Batching;
             if state.pending.is_empty() && state.dropped == 0 {
                 state.flushing = false;
                 self.drained.notify_all();
@@ -223,18 +224,17 @@ impl Buffer {
                 }
                 state.writer = Activity::Idle;
                 self.wake.wait(&mut state);
-                state.writer = Activity::Gathering;
+                state.writer = Activity::Batching;
             }
             if !state.flushing && !state.closed {
-                self.wake.wait_for(&mut state, GATHER);
+                self.wake.wait_for(&mut state, BATCH_DELAY);
             }
             std::mem::swap(&mut taken, &mut state.pending);
             let dropped = std::mem::take(&mut state.dropped);
             state.writer = Activity::Writing;
             drop(state);
             if dropped > 0 {
-                let text =
-                    format!("{dropped} lines of the log were dropped: its reader is too slow");
+                let text = format!("{dropped} log lines were dropped: the output is too slow");
                 match style {
                     Style::Text { .. } => {
                         let label = Label(Level::WARN, false);
@@ -255,7 +255,7 @@ impl Buffer {
     }
 }
 
-/// A level as CoreDNS spells it, coloured on a terminal.
+/// A level in CoreDNS's spelling, coloured on terminals.
 pub(super) struct Label(pub(super) Level, pub(super) bool);
 
 impl fmt::Display for Label {
@@ -283,32 +283,32 @@ pub(crate) mod tests {
     const LONG: Duration = Duration::from_secs(20);
     const PLAIN: Style = Style::Text { colour: false };
 
-    /// An output that can be read.
+    /// An output that tests can read.
     #[derive(Clone, Default)]
-    pub(crate) struct Page(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Output(Arc<Mutex<Vec<u8>>>);
 
-    impl Page {
-        /// A sink of plain lines.
+    impl Output {
+        /// A sink in text format.
         pub(crate) fn sink(&self) -> Sink {
             Sink::new(self.clone(), CAPACITY, PLAIN)
         }
 
-        /// A sink of records.
+        /// A sink in JSON format.
         pub(crate) fn records(&self) -> Sink {
             Sink::new(self.clone(), CAPACITY, Style::Json)
         }
 
-        /// What was written to `sink`, all of it.
+        /// Everything written to `sink`.
         pub(crate) fn read(&self, sink: &Sink) -> String {
             sink.flush(LONG);
             String::from_utf8(self.0.lock().clone()).unwrap()
         }
     }
 
-    impl Write for Page {
-        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-            self.0.lock().extend_from_slice(octets);
-            Ok(octets.len())
+    impl Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -316,18 +316,18 @@ pub(crate) mod tests {
         }
     }
 
-    /// An output whose reader is away until it is told to read.
-    struct Stuck {
-        page: Page,
+    /// An output that blocks until released.
+    struct BlockedOutput {
+        output: Output,
         entered: mpsc::Sender<()>,
-        go: mpsc::Receiver<()>,
+        release: mpsc::Receiver<()>,
     }
 
-    impl Write for Stuck {
-        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+    impl Write for BlockedOutput {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let _ = self.entered.send(());
-            let _ = self.go.recv();
-            self.page.write(octets)
+            let _ = self.release.recv();
+            self.output.write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -336,37 +336,37 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_slow_reader_costs_lines_and_nothing_else() {
-        let page = Page::default();
-        let (entered, is_in) = mpsc::channel();
-        let (go, gate) = mpsc::channel();
-        let stuck = Stuck {
-            page: page.clone(),
+    fn lines_are_dropped_when_the_output_blocks() {
+        let output = Output::default();
+        let (entered, is_blocked) = mpsc::channel();
+        let (release, released) = mpsc::channel();
+        let blocked = BlockedOutput {
+            output: output.clone(),
             entered,
-            go: gate,
+            release: released,
         };
-        let sink = Sink::new(stuck, 100, PLAIN);
+        let sink = Sink::new(blocked, 100, PLAIN);
         sink.push(b"first");
-        is_in.recv().unwrap();
-        // The writer is stuck in a write: ten lines of ten octets fill the buffer.
+        is_blocked.recv().unwrap();
+        // The writer is blocked in a write: ten lines of ten bytes fill the buffer.
         for _ in 0..25 {
             sink.push(b"123456789");
         }
         assert_eq!(sink.dropped(), 15);
-        drop(go);
-        let text = page.read(&sink);
+        drop(release);
+        let text = output.read(&sink);
         assert!(text.starts_with("first\n123456789\n"), "{text}");
         assert_eq!(text.matches("123456789\n").count(), 10, "{text}");
-        let notice = "[WARNING] 15 lines of the log were dropped: its reader is too slow\n";
+        let notice = "[WARNING] 15 log lines were dropped: the output is too slow\n";
         assert!(text.ends_with(notice), "{text}");
         sink.push(b"on again");
-        assert!(page.read(&sink).ends_with("on again\n"));
+        assert!(output.read(&sink).ends_with("on again\n"));
     }
 
     #[test]
-    fn lines_of_many_threads_stay_whole() {
-        let page = Page::default();
-        let sink = page.sink();
+    fn lines_of_concurrent_threads_are_not_interleaved() {
+        let output = Output::default();
+        let sink = output.sink();
         let threads: Vec<_> = (0..4)
             .map(|_| {
                 let sink = sink.clone();
@@ -376,7 +376,7 @@ pub(crate) mod tests {
         for thread in threads {
             thread.join().unwrap();
         }
-        let text = page.read(&sink);
+        let text = output.read(&sink);
         assert_eq!(text.lines().count(), 4000);
         assert!(text.lines().all(|line| line == "one whole line"));
     }

@@ -1,15 +1,15 @@
-//! Whole messages: octets to a query or a reply, a reply or an upstream's query to octets.
+//! DNS messages: parses queries and replies, writes replies and upstream queries.
 //!
-//! This is the codec of the way that every query goes. Record data that a person writes (zone
-//! files, templates) is read by [`authority::text`](crate::authority::text).
+//! This codec handles every query. Record data in presentation format (zone files, templates) is
+//! parsed by [`authority::text`](crate::authority::text).
 
-mod ask;
-mod cut;
 mod option;
 mod read;
+mod truncation;
+mod upstream_query;
 mod write;
 
-pub use ask::write_query;
 pub use option::has_option;
-pub use read::{Beside, Parsed, read_query, read_query_into, read_reply, read_signature};
-pub use write::{Writer, write_bare};
+pub use read::{Parsed, QueryExtras, read_query, read_query_into, read_reply, read_signature};
+pub use upstream_query::write_query;
+pub use write::{Writer, write_header_only};

@@ -1,11 +1,11 @@
-//! Whether a message has an option that is not kept when it is read.
+//! Finds EDNS options that are dropped when a message is parsed.
 
 use crate::{
     edns,
     wire::{Header, Reader, Type},
 };
 
-/// Whether an OPT record of the message has the option `code`. False where the message cannot be read.
+/// Whether an OPT record of the message has the option `code`. False for malformed messages.
 pub fn has_option(message: &[u8], header: &Header, code: u16) -> bool {
     let mut reader = Reader::new(message);
     if (0..header.counts[0]).any(|_| reader.question().is_err()) {

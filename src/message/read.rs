@@ -1,4 +1,4 @@
-//! Reading messages: a query from anyone, a reply from an upstream (RFC 1035 §4, RFC 6891).
+//! Parses messages: queries of clients and replies of upstreams (RFC 1035 section 4, RFC 6891).
 
 use crate::{
     edns::{self, Options},
@@ -7,42 +7,42 @@ use crate::{
     wire::{Header, MalformedMessage, Name, Opcode, RawRecord, Rcode, Reader, Type},
 };
 
-/// A query as it came, before anything is made of it.
+/// A parsed query.
 #[derive(Clone, Debug)]
 pub struct Parsed {
-    /// The one question.
+    /// The question.
     pub question: Question,
-    /// What the OPT record said, where there was one.
+    /// Contents of the OPT record, if present.
     pub edns: Option<Edns>,
-    /// Its options that are not for us alone.
+    /// Its options, except hop-by-hop ones.
     pub options: Options,
-    /// See [`Beside::held_serial`].
+    /// See [`QueryExtras::held_serial`].
     pub held_serial: Option<u32>,
-    /// See [`Beside::tsig_at`].
+    /// See [`QueryExtras::tsig_at`].
     pub tsig_at: Option<usize>,
 }
 
-/// What came with a question.
+/// What a query carries besides its question.
 #[derive(Clone, Debug)]
-pub struct Beside {
-    /// What the OPT record said, where there was one.
+pub struct QueryExtras {
+    /// Contents of the OPT record, if present.
     pub edns: Option<Edns>,
-    /// Its options that are not for us alone.
+    /// Its options, except hop-by-hop ones.
     pub options: Options,
-    /// The serial of the SOA record that an IXFR question comes with; nothing where it has none, or
-    /// one of another zone.
+    /// Serial of the SOA record in an IXFR query (RFC 1995 section 3); `None` if it is absent or of
+    /// another zone.
     pub held_serial: Option<u32>,
-    /// Where a TSIG record begins, the last of the message (RFC 8945 §5.1).
+    /// Offset of the TSIG record, the last record of the message (RFC 8945 section 5.1).
     pub tsig_at: Option<usize>,
 }
 
-/// Reads a query whose header is known to be one for us: exactly one question, and nothing beside
-/// it but what a query may carry (an SOA for IXFR, an OPT, a TSIG).
+/// Parses a query whose header was checked: exactly one question, and only the additional records
+/// that a query can have (SOA for IXFR, OPT, TSIG).
 ///
-/// Lying counts are FORMERR. Octets behind the last record are tolerated: clients pad.
+/// Wrong counts are a FORMERR. Trailing bytes are tolerated, since some clients add padding.
 pub fn read_query(message: &[u8], header: &Header) -> Result<Parsed, MalformedMessage> {
     let mut question = Question::default();
-    let Beside {
+    let QueryExtras {
         edns,
         options,
         held_serial,
@@ -57,19 +57,20 @@ pub fn read_query(message: &[u8], header: &Header) -> Result<Parsed, MalformedMe
     })
 }
 
-/// The same, the question put into `question`, which is of no use after an error.
+/// Like [`read_query`], but parses the question into `question`, which is unspecified after an
+/// error.
 pub fn read_query_into(
     message: &[u8],
     header: &Header,
     question: &mut Question,
-) -> Result<Beside, MalformedMessage> {
+) -> Result<QueryExtras, MalformedMessage> {
     let [questions, answers, authorities, additionals] = header.counts;
     if questions != 1 {
         return Err(MalformedMessage::QuestionCount);
     }
-    // A notification may tell the SOA record that is the news (RFC 1996 §3.7).
-    let told = u16::from(header.opcode() == Opcode::NOTIFY);
-    if answers > told || authorities > 1 || additionals > 2 {
+    // A NOTIFY can carry the zone's new SOA record in the answer section (RFC 1996 section 3.7).
+    let notified = u16::from(header.opcode() == Opcode::NOTIFY);
+    if answers > notified || authorities > 1 || additionals > 2 {
         return Err(MalformedMessage::RecordCount);
     }
     let mut reader = Reader::new(message);
@@ -104,7 +105,7 @@ pub fn read_query_into(
             edns = Some(read_opt(message, &record, &mut options)?);
         }
     }
-    Ok(Beside {
+    Ok(QueryExtras {
         edns,
         options,
         held_serial,
@@ -112,8 +113,8 @@ pub fn read_query_into(
     })
 }
 
-/// Of a message of any opcode, with as many records as it has: its first question, if there is one,
-/// and where its TSIG record begins, if that is its last record (RFC 8945 §5.1).
+/// The first question, if any, of a message of any opcode, and the offset of its TSIG record, if
+/// that is the last record (RFC 8945 section 5.1).
 pub fn read_signature(
     message: &[u8],
     header: &Header,
@@ -133,8 +134,8 @@ pub fn read_signature(
     Ok((first, tsig_at))
 }
 
-/// Reads a whole reply into `reply` (cleared first) and gives its question. The reply's question
-/// must be compared with what was asked before anything of it is believed.
+/// Parses a reply into `reply`, which is cleared first, and returns its question. The caller must
+/// compare the question with the query's before using the reply.
 pub fn read_reply(message: &[u8], reply: &mut Reply) -> Result<Question, MalformedMessage> {
     let header = Header::read(message).ok_or(MalformedMessage::NoHeader)?;
     if !header.has(Header::RESPONSE) {
@@ -167,7 +168,7 @@ pub fn read_reply(message: &[u8], reply: &mut Reply) -> Result<Question, Malform
     Ok(question)
 }
 
-/// The serial of an SOA record, which stands behind its two names (RFC 1035 §3.3.13).
+/// The serial of an SOA record, which follows two names (RFC 1035 section 3.3.13).
 fn serial(message: &[u8], record: &RawRecord) -> Option<u32> {
     if record.rtype != Type::SOA {
         return None;
@@ -190,7 +191,7 @@ fn read_opt(
     record: &RawRecord,
     options: &mut Options,
 ) -> Result<Edns, MalformedMessage> {
-    // The TTL of an OPT holds extended rcode, version and flags (RFC 6891 §6.1.3).
+    // The TTL of an OPT record holds extended rcode, version and flags (RFC 6891 section 6.1.3).
     let [_, version, flags, _] = record.ttl.to_be_bytes();
     let mut edns = Edns {
         udp_payload: record.class.0,
@@ -205,7 +206,7 @@ fn read_opt(
             (Options::PADDING, _) => edns.is_padded = true,
             (Options::COOKIE | Options::KEEPALIVE, _) => {}
             (code, data) => {
-                // What finds no room is left out: options are wishes.
+                // Options beyond the size limit are dropped: options are optional.
                 options.push(code, data);
             }
         }
@@ -218,7 +219,7 @@ mod tests {
     use super::*;
     use crate::wire::{HEADER_LENGTH, NameError};
 
-    /// A query for `a.` type A, with an OPT of 1232 octets and DO.
+    /// A query for `a.` A with an OPT record: payload 1232, DO set.
     fn sample() -> Vec<u8> {
         let mut message = vec![0x12, 0x34, 0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, 1];
         message.extend(b"\x01a\x00\x00\x01\x00\x01");
@@ -264,7 +265,7 @@ mod tests {
         assert_eq!(lying.unwrap_err(), MalformedMessage::Truncated);
     }
 
-    /// An IXFR question for `a.`, with these octets in the authority section.
+    /// An IXFR query for `a.` with these bytes as authority section.
     fn incremental(authority: &[u8]) -> Vec<u8> {
         let mut message = vec![0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0];
         message.extend(b"\x01a\x00\x00\xFB\x00\x01");

@@ -1,8 +1,8 @@
-//! Writing a reply: restored to the question as asked, compressed, cut to what the client takes.
+//! Writes replies: with the original question, compressed, truncated to the client's payload size.
 
 use std::ops::Range;
 
-use super::cut::Cut;
+use super::truncation::TruncatedReply;
 use crate::{
     edns::Options,
     query::{Edns, OPT_LENGTH, Query},
@@ -10,61 +10,60 @@ use crate::{
     wire::{HEADER_LENGTH, Header, MAX_MESSAGE, NameRef, Rcode, Type},
 };
 
-/// Where the question's name stands in every message: right behind the header.
+/// Offset of the question's name in every message: after the header.
 const QUESTION_NAME: u16 = 12;
 
-/// How many places names are remembered at. The names of one reply share their suffixes, which are
-/// among the first ones written; a longer list would make large replies quadratic.
-const REMEMBERED: usize = 48;
+/// Maximum number of name offsets kept for compression. The names of a reply share suffixes, mostly
+/// those written first; an unlimited list would make large replies quadratic.
+const MAX_OFFSETS: usize = 48;
 
-/// How many of them may be targets of SRV records, which share fewer suffixes than they take room: the
-/// rest is left for other names.
-const TARGETS: usize = 32;
+/// Maximum number of offsets of SRV targets among them. Targets share fewer suffixes, so space is
+/// left for other names.
+const MAX_SRV_OFFSETS: usize = 32;
 
-/// Octets of an SRV record's data before its target: priority, weight and port (RFC 2782).
+/// Bytes of SRV data before the target: priority, weight and port (RFC 2782).
 const SRV_TARGET: usize = 6;
 
-/// Octets of a part of a transfer, unless a single record is longer: what a pointer of fourteen bits
-/// reaches, so that names in all of it can be compressed.
-const PART: usize = 0x4000;
+/// Maximum size of a transfer message, unless a single record is larger: the range of a 14-bit
+/// compression pointer, so that all names can be compressed.
+const TRANSFER_MESSAGE: usize = 0x4000;
 
-/// Places of names written so far, to be pointed at (RFC 1035 §4.1.4).
+/// Offsets of written names, as targets of compression pointers (RFC 1035 section 4.1.4).
 #[derive(Debug)]
 struct Compression {
-    places: [u16; REMEMBERED],
+    offsets: [u16; MAX_OFFSETS],
     used: usize,
 }
 
 impl Default for Compression {
     fn default() -> Self {
         Self {
-            places: [0; REMEMBERED],
+            offsets: [0; MAX_OFFSETS],
             used: 0,
         }
     }
 }
 
-/// Writes replies; one a thread, used again for each.
+/// Writes replies; one per thread, reused.
 #[derive(Debug, Default)]
 pub struct Writer {
     compression: Compression,
 }
 
 impl Writer {
-    /// Writes `reply` to `query` into `out` (cleared first), no longer than the client takes.
+    /// Writes `reply` to `query` into `out` (cleared first), within the client's size limit.
     ///
-    /// Where not everything fits, whole records are left out from the end; the OPT record stays
-    /// (RFC 6891 §7). TC is set where something is missing that the reply cannot do without: see
-    /// `message/cut`.
+    /// If the limit is exceeded, whole records are dropped from the end; the OPT record is kept
+    /// (RFC 6891 section 7). TC is set if a required record is missing: see `message/truncation`.
     pub fn write(&mut self, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
-        let limit = query.reply_limit() - room(query);
+        let limit = query.reply_limit() - signature_space(query);
         let next = self.message(query, reply, 0..usize::MAX, limit, out);
         let mut truncated = reply.truncated;
         if next < reply.records().count() {
-            let cut = Cut::at(reply, query.asked.name.as_ref(), next);
+            let cut = TruncatedReply::at(reply, query.asked.name.as_ref(), next);
             truncated |= cut.is_truncation();
             if !truncated {
-                let whole = cut.whole_sets();
+                let whole = cut.complete_rrsets();
                 if whole < next {
                     self.message(query, reply, 0..whole, limit, out);
                 }
@@ -78,13 +77,13 @@ impl Writer {
         }
     }
 
-    /// Writes `reply` to `query` into `out` (cleared first) as messages of a stream, each with its
-    /// length before it (RFC 1035 §4.2.2): as many as it takes, so that nothing is left out. Each
-    /// repeats the question (RFC 5936 §2.2.1 asks it of the first).
+    /// Writes `reply` to `query` into `out` (cleared first) as a sequence of stream messages with
+    /// length prefixes (RFC 1035 section 4.2.2), without dropping records. Each repeats the
+    /// question (RFC 5936 section 2.2.1 requires it in the first).
     ///
-    /// `signature` is that of the last message of the same reply that was written before, and
-    /// becomes that of the last one written here.
-    pub fn write_several(
+    /// `signature` is the MAC of the previous message of the same reply, and is updated to that of
+    /// the last one written.
+    pub fn write_stream(
         &mut self,
         query: &Query,
         reply: &Reply,
@@ -96,31 +95,31 @@ impl Writer {
         let mut message = Vec::new();
         let mut from = 0;
         loop {
-            let mut next = self.message(query, reply, from..count, PART, &mut message);
+            let mut next = self.message(query, reply, from..count, TRANSFER_MESSAGE, &mut message);
             if next == from && next < count {
-                let limit = MAX_MESSAGE - room(query);
+                let limit = MAX_MESSAGE - signature_space(query);
                 next = self.message(query, reply, from..count, limit, &mut message);
             }
-            // A record that fits into no message ends the transfer, and the client is told so.
-            let stuck = next == from && next < count;
-            if stuck || reply.truncated {
+            // A record that fits into no message ends the transfer with an error.
+            let too_large = next == from && next < count;
+            if too_large || reply.truncated {
                 set_truncated(&mut message);
             }
             if let Some(signer) = &query.signer {
                 *signature = Some(signer.next(&mut message, signature.as_deref()));
             }
-            let length = u16::try_from(message.len()).expect("a message has at most 65,535 octets");
+            let length = u16::try_from(message.len()).expect("a message has at most 65,535 bytes");
             out.extend(length.to_be_bytes());
             out.extend_from_slice(&message);
-            if next == count || stuck {
+            if next == count || too_large {
                 return;
             }
             from = next;
         }
     }
 
-    /// Writes a message of at most `limit` bytes with these records, as many as fit; which is the
-    /// next.
+    /// Writes a message of at most `limit` bytes, with as many records as fit. Returns the index of
+    /// the next record.
     fn message(
         &mut self,
         query: &Query,
@@ -149,7 +148,7 @@ impl Writer {
             let start = out.len();
             opt.write(query, reply, out);
             if edns.is_padded && query.transport.is_encrypted() {
-                pad(start, room(query), out);
+                pad(start, signature_space(query), out);
             }
             counts[3] += 1;
         }
@@ -157,7 +156,7 @@ impl Writer {
         next
     }
 
-    /// Writes these records, as many as fit; which is the next.
+    /// Writes as many records as fit. Returns the index of the next record.
     fn sections(
         &mut self,
         reply: &Reply,
@@ -194,7 +193,7 @@ impl Writer {
             Owner::Question => out.extend((0xC000 | QUESTION_NAME).to_be_bytes()),
             Owner::Name(name) => self.name(name, out),
         }
-        // At once: each piece by itself would be checked for room by itself.
+        // Written at once: one bounds check instead of one per field.
         let mut fixed = [0; 10];
         fixed[..2].copy_from_slice(&record.rtype.0.to_be_bytes());
         fixed[2..4].copy_from_slice(&record.class.0.to_be_bytes());
@@ -207,15 +206,15 @@ impl Writer {
         out[length_at..length_at + 2].copy_from_slice(&length.to_be_bytes());
     }
 
-    /// Record data, its names compressed where that is allowed: for the types of RFC 1035, and not
-    /// for SRV (RFC 2782) or anything later (RFC 3597 §4).
+    /// Writes record data, compressing names only in the types of RFC 1035, not in SRV (RFC 2782)
+    /// or later types (RFC 3597 section 4).
     fn data(&mut self, rtype: Type, data: &[u8], out: &mut Vec<u8>) {
         let names = (rtype.0 <= 16).then(|| reply::names_in(rtype)).flatten();
         let Some((before, names)) = names else {
             let has_target = rtype == Type::SRV && data.len() > SRV_TARGET;
-            if has_target && self.compression.used < TARGETS {
-                // The addresses beside it have this name, and may point at it where it stands whole.
-                self.compression.remember(out.len() + SRV_TARGET);
+            if has_target && self.compression.used < MAX_SRV_OFFSETS {
+                // The owners of the address records are this name and can point at it.
+                self.compression.record_offset(out.len() + SRV_TARGET);
             }
             return out.extend_from_slice(data);
         };
@@ -231,12 +230,12 @@ impl Writer {
         out.extend(rest);
     }
 
-    /// The first name of a message has none before it to point at, and is copied as it is.
+    /// Writes the first name of a message, which is never compressed.
     fn question_name(&mut self, name: NameRef<'_>, out: &mut Vec<u8>) {
-        let mut place = out.len();
+        let mut offset = out.len();
         for label in name.labels() {
-            self.compression.remember(place);
-            place += label.len() + 1;
+            self.compression.record_offset(offset);
+            offset += label.len() + 1;
         }
         out.extend_from_slice(name.as_wire());
     }
@@ -244,10 +243,10 @@ impl Writer {
     fn name(&mut self, name: NameRef<'_>, out: &mut Vec<u8>) {
         let mut suffix = name;
         while !suffix.is_root() {
-            if let Some(place) = self.compression.find(suffix, out) {
-                return out.extend((0xC000 | place).to_be_bytes());
+            if let Some(offset) = self.compression.find(suffix, out) {
+                return out.extend((0xC000 | offset).to_be_bytes());
             }
-            self.compression.remember(out.len());
+            self.compression.record_offset(out.len());
             let label = usize::from(suffix.as_wire()[0]) + 1;
             out.extend(&suffix.as_wire()[..label]);
             match suffix.parent() {
@@ -260,68 +259,68 @@ impl Writer {
 }
 
 impl Compression {
-    /// The place of a name that is `name` octet for octet, so that spelling survives.
+    /// The offset of a name that equals `name` byte for byte, to preserve its spelling.
     fn find(&self, name: NameRef<'_>, out: &[u8]) -> Option<u16> {
-        let places = &self.places[..self.used];
-        places
+        let offsets = &self.offsets[..self.used];
+        offsets
             .iter()
             .copied()
-            .find(|place| stands_at(name.as_wire(), out, usize::from(*place)))
+            .find(|offset| name_equals_at(name.as_wire(), out, usize::from(*offset)))
     }
 
-    fn remember(&mut self, place: usize) {
-        // A pointer has fourteen bits.
-        if place < 0x4000 && self.used < REMEMBERED {
-            self.places[self.used] = u16::try_from(place).expect("below 2^14");
+    fn record_offset(&mut self, offset: usize) {
+        // A compression pointer has 14 bits.
+        if offset < 0x4000 && self.used < MAX_OFFSETS {
+            self.offsets[self.used] = u16::try_from(offset).expect("below 2^14");
             self.used += 1;
         }
     }
 }
 
-/// Whether the name at `place` of `out` is `name`. Only pointers that go backwards are followed, as all
-/// are that the writer makes; the data of an SRV record may hold anything.
-fn stands_at(mut name: &[u8], out: &[u8], mut place: usize) -> bool {
+/// Whether the name at offset `at` of `out` equals `name`. Follows backward pointers only, as the
+/// writer creates them: SRV data may contain anything.
+fn name_equals_at(mut name: &[u8], out: &[u8], mut offset: usize) -> bool {
     loop {
-        let Some(&size) = out.get(place) else {
+        let Some(&size) = out.get(offset) else {
             return false;
         };
         if size >= 0xC0 {
-            let Some(&low) = out.get(place + 1) else {
+            let Some(&low) = out.get(offset + 1) else {
                 return false;
             };
             let earlier = usize::from(size & 0x3F) << 8 | usize::from(low);
-            if earlier >= place {
+            if earlier >= offset {
                 return false;
             }
-            place = earlier;
+            offset = earlier;
             continue;
         }
         let length = usize::from(size) + 1;
-        if name.len() < length || out.get(place..place + length) != Some(&name[..length]) {
+        if name.len() < length || out.get(offset..offset + length) != Some(&name[..length]) {
             return false;
         }
         if size == 0 {
             return true;
         }
         name = &name[length..];
-        place += length;
+        offset += length;
     }
 }
 
-/// Octets that are left for a signature.
-fn room(query: &Query) -> usize {
+/// Bytes reserved for a TSIG record.
+fn signature_space(query: &Query) -> usize {
     query.signer.as_ref().map_or(0, |signer| signer.room())
 }
 
-/// Replies to padded queries are as long as a multiple of this (RFC 8467 section 4.1).
-const BLOCK: usize = 468;
+/// Padded responses have a multiple of this length (RFC 8467 section 4.1).
+const PADDING_BLOCK: usize = 468;
 
-/// Pads a message that ends with the OPT record at `opt`, with `signature` bytes to come behind it
-/// (RFC 7830). One that would become too long stays as it is.
+/// Pads a message that ends with the OPT record at `opt`, with `signature` bytes to follow (RFC
+/// 7830). A message that would become too long is not padded.
 fn pad(opt: usize, signature: usize, out: &mut Vec<u8>) {
     let length_at = opt + OPT_LENGTH - 2;
     let least = out.len() + 4 + signature;
-    let whole = least.next_multiple_of(BLOCK);
+    let whole = least.next_multiple_of(PADDING_BLOCK);
     if whole > MAX_MESSAGE {
         return;
     }
@@ -338,10 +337,10 @@ fn pad(opt: usize, signature: usize, out: &mut Vec<u8>) {
     out[length_at..length_at + 2].copy_from_slice(&word(options));
 }
 
-/// Octets of an extended error's text that are sent: it must not crowd out records.
-const EXTRA_TEXT: usize = 200;
+/// Maximum bytes of an extended error's text, so that it does not displace records.
+const MAX_EXTRA_TEXT: usize = 200;
 
-/// The options of a reply's OPT record, as far as they are sent.
+/// Options of a reply's OPT record that are sent.
 #[derive(Clone, Copy)]
 struct Opt<'r> {
     options: &'r [u8],
@@ -349,11 +348,10 @@ struct Opt<'r> {
 }
 
 impl<'r> Opt<'r> {
-    /// What is sent of `reply` in a message of at most `limit` octets: the options are left out
-    /// where they would take half of it.
+    /// The options sent in a message of at most `limit` bytes: none if they would take half of it.
     fn of(reply: &'r Reply, limit: usize) -> Self {
         let extended = reply.extended_error.as_ref().map(|error| {
-            let length = error.text.floor_char_boundary(EXTRA_TEXT);
+            let length = error.text.floor_char_boundary(MAX_EXTRA_TEXT);
             (error.code, &error.text.as_bytes()[..length])
         });
         let options = reply.options.as_wire();
@@ -365,7 +363,7 @@ impl<'r> Opt<'r> {
         Self { options, extended }
     }
 
-    /// Octets of the record.
+    /// Length of the record in bytes.
     fn length(self) -> usize {
         OPT_LENGTH + self.data_length()
     }
@@ -426,8 +424,8 @@ fn write_header(query: &Query, reply: &Reply, counts: [u16; 4], out: &mut [u8]) 
     }
 }
 
-/// Writes the reply to a message that could not be read: its header alone, turned around.
-pub fn write_bare(header: &Header, rcode: Rcode, out: &mut Vec<u8>) {
+/// Writes a response without a question, to a message that could not be parsed.
+pub fn write_header_only(header: &Header, rcode: Rcode, out: &mut Vec<u8>) {
     out.clear();
     let kept = header.flags & (0x7800 | Header::RECURSION_DESIRED | Header::CHECKING_DISABLED);
     let flags = Header::RESPONSE | kept | rcode.0 & 0x0F;
@@ -459,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_two_octets_of_owner() {
+    fn owners_of_answers_are_compressed_to_two_bytes() {
         let query = query("Web.shop.svc.cluster.local", Type::A);
         let mut reply = Reply::default();
         reply.answer(Type::A, 5, Data::A(Ipv4Addr::new(10, 96, 0, 7)));
@@ -503,7 +501,7 @@ mod tests {
         );
     }
 
-    /// A reply with SRV records that lead to `targets`, each with its address beside it.
+    /// A reply with SRV records for `targets` and their addresses.
     fn services(targets: &[Name]) -> Reply {
         let mut reply = Reply::default();
         for target in targets {
@@ -547,7 +545,7 @@ mod tests {
                 .iter()
                 .map(|it| 12 + 6 + it.as_wire().len() + 12 + 4);
             let least = question + records.sum::<usize>();
-            if targets.len() < TARGETS {
+            if targets.len() < MAX_SRV_OFFSETS {
                 assert_eq!(out.len(), least, "{text}");
             } else {
                 assert!(out.len() < least + 5 * targets.len(), "{text}");
@@ -559,7 +557,7 @@ mod tests {
     fn srv_data_that_are_no_name_are_never_pointed_at() {
         let query = query("x.cluster.local", Type::SRV);
         let target = Name::parse("db-0.example.net").unwrap();
-        // Before the data stand a header, the question, and twelve octets of the record.
+        // Before the data: the header, the question, and twelve bytes of the record.
         let own = u16::try_from(12 + query.asked.name.as_wire().len() + 4 + 12 + 6).unwrap();
         let to_itself = (0xC000 | own).to_be_bytes();
         let to_the_next = (0xC000 | (own + 2)).to_be_bytes();
@@ -631,9 +629,9 @@ mod tests {
                 query.edns = Some(edns);
                 Writer::default().write(&query, &reply, &mut out);
                 let header = Header::read(&out).unwrap();
-                // Padded, the longest would not fit into a message.
+                // With padding, the longest would exceed a message.
                 if count < 4093 {
-                    assert_eq!(out.len() % BLOCK, 0, "{count} {transport:?}");
+                    assert_eq!(out.len() % PADDING_BLOCK, 0, "{count} {transport:?}");
                 }
                 assert!(out.len() <= MAX_MESSAGE);
                 assert_eq!(
@@ -702,12 +700,12 @@ mod tests {
         let mut reply = Reply::default();
         reply.extended_error = Some(reply::ExtendedError {
             code: 22,
-            text: "ä".repeat(EXTRA_TEXT).replacen('ä', "a", 1).into(),
+            text: "ä".repeat(MAX_EXTRA_TEXT).replacen('ä', "a", 1).into(),
         });
         let mut read = Reply::default();
         read_reply(&written(&query, &reply), &mut read).unwrap();
         let text = read.extended_error.unwrap().text;
-        assert_eq!(text.len(), EXTRA_TEXT - 1);
+        assert_eq!(text.len(), MAX_EXTRA_TEXT - 1);
         assert!(!text.contains(char::REPLACEMENT_CHARACTER));
     }
 
@@ -721,7 +719,7 @@ mod tests {
             reply.answer(Type::A, 5, Data::A(Ipv4Addr::new(10, 0, high, low)));
         }
         let mut out = Vec::new();
-        Writer::default().write_several(&query, &reply, &mut None, &mut out);
+        Writer::default().write_stream(&query, &reply, &mut None, &mut out);
         let mut rest = out.as_slice();
         let mut told = Vec::new();
         let mut messages = 0;

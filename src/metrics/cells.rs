@@ -1,7 +1,7 @@
-//! Counting without contention: every thread adds to cells of its own, a scrape adds them up.
+//! Contention-free counters: each thread adds to its own cells, a scrape sums them.
 //!
-//! A thread owns a slot for as long as it lives, so a plain load and store suffice where a shared
-//! counter would need an atomic addition and move a cache line between cores for each query.
+//! A thread owns its slot exclusively, so a relaxed load and store suffice. A shared counter would
+//! need an atomic addition and move a cache line between cores for each query.
 
 use std::sync::{
     OnceLock,
@@ -10,11 +10,12 @@ use std::sync::{
 
 use parking_lot::Mutex;
 
-/// Threads that have a slot of their own; any beyond share one more, at the price of contention.
-const OWNED: usize = 64;
+/// Number of threads with their own slot; further threads share one more slot with atomic
+/// additions.
+const OWNED_SLOTS: usize = 64;
 
-/// Slots that no living thread owns. The lock is what hands a slot's cells from a thread that has
-/// ended to its successor.
+/// Slots without a living owner. The lock orders a slot's use by an exited thread before its use by
+/// the next owner.
 static FREE: Mutex<FreeSlots> = Mutex::new(FreeSlots {
     returned: Vec::new(),
     next: 0,
@@ -37,57 +38,57 @@ impl Slot {
         if let Some(index) = free.returned.pop() {
             return Self(index);
         }
-        let index = free.next.min(OWNED);
-        free.next = (index + 1).min(OWNED);
+        let index = free.next.min(OWNED_SLOTS);
+        free.next = (index + 1).min(OWNED_SLOTS);
         Self(index)
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.0 < OWNED {
+        if self.0 < OWNED_SLOTS {
             FREE.lock().returned.push(self.0);
         }
     }
 }
 
-/// A `T` for every thread that has asked for one.
+/// A `T` for every thread that has used it.
 pub struct PerThread<T> {
-    slots: [OnceLock<Box<Padded<T>>>; OWNED + 1],
+    slots: [OnceLock<Box<Padded<T>>>; OWNED_SLOTS + 1],
 }
 
-/// Two cache lines, because processors fetch them in pairs.
+/// Two cache lines, because processors prefetch in pairs.
 #[repr(align(128))]
 #[derive(Default)]
 struct Padded<T>(T);
 
-/// What the calling thread counts into.
+/// The calling thread's cells.
 #[derive(Clone, Copy)]
-pub struct Mine<'a, T> {
+pub struct LocalCells<'a, T> {
     /// The thread's cells.
     pub cells: &'a T,
     owned: bool,
 }
 
 impl<T: Default> PerThread<T> {
-    /// No cells yet: they come with the first use on a thread.
+    /// Without cells: each thread's cells are allocated at its first use.
     pub fn new() -> Self {
         Self {
-            slots: [const { OnceLock::new() }; OWNED + 1],
+            slots: [const { OnceLock::new() }; OWNED_SLOTS + 1],
         }
     }
 
     /// The calling thread's cells.
-    pub fn mine(&self) -> Mine<'_, T> {
-        // The slot is gone while a thread ends; what it still counts goes to the shared one.
-        let index = SLOT.try_with(|slot| slot.0).unwrap_or(OWNED);
-        Mine {
+    pub fn local(&self) -> LocalCells<'_, T> {
+        // While a thread exits its slot is already released: the shared slot is used.
+        let index = SLOT.try_with(|slot| slot.0).unwrap_or(OWNED_SLOTS);
+        LocalCells {
             cells: &self.slots[index].get_or_init(Box::default).0,
-            owned: index < OWNED,
+            owned: index < OWNED_SLOTS,
         }
     }
 
-    /// Every thread's cells.
+    /// All threads' cells.
     pub fn all(&self) -> impl Iterator<Item = &T> {
         self.slots
             .iter()
@@ -101,8 +102,8 @@ impl<T: Default> Default for PerThread<T> {
     }
 }
 
-impl<T> Mine<'_, T> {
-    /// Adds to a cell of these.
+impl<T> LocalCells<'_, T> {
+    /// Adds to one of these cells.
     pub fn add(&self, cell: &AtomicU64, amount: u64) {
         if self.owned {
             cell.store(cell.load(Relaxed).wrapping_add(amount), Relaxed);
@@ -112,13 +113,13 @@ impl<T> Mine<'_, T> {
     }
 }
 
-/// A counter that many threads add to at once, at about the cost of an ordinary addition.
+/// A counter for many threads, at about the cost of a non-atomic addition.
 #[derive(Default)]
-pub struct Tally {
+pub struct ShardedCounter {
     cells: PerThread<AtomicU64>,
 }
 
-impl Tally {
+impl ShardedCounter {
     /// Adds one.
     pub fn inc(&self) {
         self.add(1);
@@ -126,11 +127,11 @@ impl Tally {
 
     /// Adds `amount`.
     pub fn add(&self, amount: u64) {
-        let mine = self.cells.mine();
-        mine.add(mine.cells, amount);
+        let local = self.cells.local();
+        local.add(local.cells, amount);
     }
 
-    /// The sum over all threads.
+    /// Sum over all threads.
     pub fn get(&self) -> u64 {
         self.cells.all().map(|cell| cell.load(Relaxed)).sum()
     }
@@ -143,20 +144,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_threads_sum_exactly() {
-        let tally = Arc::new(Tally::default());
-        // Several generations of more threads than there are slots: owned, handed on and shared.
+    fn concurrent_additions_are_exact() {
+        let counter = Arc::new(ShardedCounter::default());
+        // Several generations of more threads than slots: owned, reused and shared slots.
         for _ in 0..3 {
-            let threads: Vec<_> = (0..OWNED + 16)
+            let threads: Vec<_> = (0..OWNED_SLOTS + 16)
                 .map(|_| {
-                    let tally = Arc::clone(&tally);
-                    std::thread::spawn(move || (0..1000).for_each(|_| tally.inc()))
+                    let counter = Arc::clone(&counter);
+                    std::thread::spawn(move || (0..1000).for_each(|_| counter.inc()))
                 })
                 .collect();
             for thread in threads {
                 thread.join().unwrap();
             }
         }
-        assert_eq!(tally.get(), 3 * (OWNED as u64 + 16) * 1000);
+        assert_eq!(counter.get(), 3 * (OWNED_SLOTS as u64 + 16) * 1000);
     }
 }

@@ -1,4 +1,4 @@
-//! What is counted for each query: cells per thread and zone, indexed by small numbers.
+//! Per-query counters: cells per thread and zone, indexed by small integers.
 
 use std::{
     array::from_fn,
@@ -21,17 +21,18 @@ use crate::{
     wire::{Rcode, Type},
 };
 
-/// Bounds of the duration buckets: the first, and how often it is doubled. Microseconds.
+/// Duration buckets: the first bound in microseconds and the number of bounds, each twice the
+/// previous one.
 const DURATION_FIRST: u64 = 250;
 const DURATION_BOUNDS: usize = 16;
 
-/// Bounds of the size buckets, octets.
+/// Bounds of the size buckets in bytes.
 const SIZE_BOUNDS: [u16; 14] = [
     0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16_000, 32_000, 48_000, 64_000,
 ];
 
-/// The types that have a `type` label of their own, as CoreDNS has it; all others are `other`, so
-/// that whoever can send a query cannot make series.
+/// Types with their own `type` label, as in CoreDNS; all others are `other`, so that clients cannot
+/// create series.
 const TYPES: [(u16, &str); 18] = [
     (1, "A"),
     (28, "AAAA"),
@@ -54,31 +55,31 @@ const TYPES: [(u16, &str); 18] = [
 ];
 const OTHER_TYPE: usize = TYPES.len();
 
-/// The label of everything that has none of its own.
+/// Label of everything without its own label.
 const OTHER: &str = "other";
 
-/// Codes that have a `rcode` label of their own: all assigned ones. The rest are `other`.
+/// Response codes with their own `rcode` label: all assigned ones. Others are `other`.
 const RCODES: usize = 24;
-/// Itself not assigned.
+/// An unassigned code, used as index of `other`.
 const OTHER_RCODE: usize = RCODES;
 
-/// Plugins that can have a `plugin` label; one slot more is for replies that none answered.
+/// Maximum number of plugins with a `plugin` label; one more slot is for replies without a plugin.
 const PLUGINS: usize = 23;
 
 const PROTOCOLS: [&str; 2] = ["udp", "tcp"];
 const FAMILIES: [&str; 2] = ["1", "2"];
 
-/// The counters of one zone of one listener.
+/// Counters of one zone of one listener.
 pub struct ZoneCounters {
     server: String,
     zone: String,
     view: String,
-    /// Slot 0 of the responses is nobody, slot n is the plugin here at n - 1.
+    /// Slot 0 of the responses is for replies without a plugin, slot n for the plugin at n - 1.
     plugins: [OnceLock<&'static str>; PLUGINS],
     cells: PerThread<Cells>,
 }
 
-/// Counters that no scrape sees.
+/// Counters that are not exported.
 impl Default for ZoneCounters {
     fn default() -> Self {
         Self::new("", "", "")
@@ -87,13 +88,13 @@ impl Default for ZoneCounters {
 
 /// One thread's cells for a zone.
 struct Cells {
-    /// By protocol, family and type.
+    /// By protocol, address family and type.
     requests: [[[AtomicU64; OTHER_TYPE + 1]; 2]; 2],
-    /// By plugin and code.
+    /// By plugin and response code.
     responses: [[AtomicU64; OTHER_RCODE + 1]; PLUGINS + 1],
     duration: [AtomicU64; DURATION_BOUNDS + 1],
     duration_nanoseconds: AtomicU64,
-    /// Of requests and of responses, by protocol.
+    /// Of requests and responses, by protocol.
     sizes: [[Sizes; 2]; 2],
     dnssec_ok: AtomicU64,
 }
@@ -101,7 +102,7 @@ struct Cells {
 #[derive(Default)]
 struct Sizes {
     buckets: [AtomicU64; SIZE_BOUNDS.len() + 1],
-    octets: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Default for Cells {
@@ -128,40 +129,40 @@ impl ZoneCounters {
         }
     }
 
-    /// Counts a query and the reply that was sent: `size` octets, `took` since it was read.
+    /// Counts a query and its response: `size` in bytes, `took` since the query was read.
     pub fn count(&self, query: &Query, reply: &Reply, size: usize, took: Duration) {
-        let mine = self.cells.mine();
-        let cells = mine.cells;
+        let local = self.cells.local();
+        let cells = local.cells;
         let protocol = usize::from(query.transport.label() != PROTOCOLS[0]);
         let family = match query.client.ip() {
             IpAddr::V4(_) => 0,
             IpAddr::V6(address) => usize::from(address.to_ipv4_mapped().is_none()),
         };
         let rtype = type_slot(query.asked.rtype);
-        mine.add(&cells.requests[protocol][family][rtype], 1);
+        local.add(&cells.requests[protocol][family][rtype], 1);
         let plugin = self.plugin_slot(reply.answered_by);
-        mine.add(&cells.responses[plugin][rcode_slot(reply.rcode)], 1);
+        local.add(&cells.responses[plugin][rcode_slot(reply.rcode)], 1);
         let nanoseconds = nanoseconds(took);
-        mine.add(&cells.duration[duration_slot(nanoseconds)], 1);
-        mine.add(&cells.duration_nanoseconds, nanoseconds);
-        for (kind, octets) in [query.size, size].into_iter().enumerate() {
+        local.add(&cells.duration[duration_slot(nanoseconds)], 1);
+        local.add(&cells.duration_nanoseconds, nanoseconds);
+        for (kind, bytes) in [query.size, size].into_iter().enumerate() {
             let sizes = &cells.sizes[kind][protocol];
-            mine.add(&sizes.buckets[size_slot(octets)], 1);
-            mine.add(&sizes.octets, octets as u64);
+            local.add(&sizes.buckets[size_slot(bytes)], 1);
+            local.add(&sizes.bytes, bytes as u64);
         }
         if query.dnssec_ok() {
-            mine.add(&cells.dnssec_ok, 1);
+            local.add(&cells.dnssec_ok, 1);
         }
     }
 
-    /// The slot of a plugin, which it gets when it first answers.
+    /// The slot of a plugin, assigned at its first response.
     fn plugin_slot(&self, name: &'static str) -> usize {
         if name.is_empty() {
             return 0;
         }
         for (index, slot) in self.plugins.iter().enumerate() {
             let known = slot.get_or_init(|| name);
-            // A plugin's name is nearly always the same constant, at the same place.
+            // Almost always the same constant at the same address.
             if std::ptr::eq(*known, name) || *known == name {
                 return index + 1;
             }
@@ -179,33 +180,33 @@ fn type_slot(rtype: Type) -> usize {
 
 fn rcode_slot(rcode: Rcode) -> usize {
     match rcode.0 {
-        // Not assigned.
+        // Unassigned.
         12..=15 => OTHER_RCODE,
         code => usize::from(code).min(OTHER_RCODE),
     }
 }
 
-/// The `rcode` label of a code: one for all that are not assigned, so that an upstream that makes codes
-/// up cannot make series.
+/// The `rcode` label of a code. Unassigned codes share one label, so that upstreams cannot create
+/// series.
 pub fn rcode_label(rcode: Rcode) -> &'static str {
     rcode.name().unwrap_or(OTHER)
 }
 
-/// In 64 bits, which are five hundred years.
+/// 64 bits hold 584 years.
 fn nanoseconds(took: Duration) -> u64 {
     let seconds = took.as_secs().saturating_mul(1_000_000_000);
     seconds.saturating_add(took.subsec_nanos().into())
 }
 
-/// A value on a bound belongs below it.
+/// A value equal to a bound belongs to the bucket below it.
 fn duration_slot(nanoseconds: u64) -> usize {
     let steps = nanoseconds.saturating_sub(1) / (DURATION_FIRST * 1000);
     let doublings = (u64::BITS - steps.leading_zeros()) as usize;
     doublings.min(DURATION_BOUNDS)
 }
 
-fn size_slot(octets: usize) -> usize {
-    SIZE_BOUNDS.partition_point(|bound| usize::from(*bound) < octets)
+fn size_slot(bytes: usize) -> usize {
+    SIZE_BOUNDS.partition_point(|bound| usize::from(*bound) < bytes)
 }
 
 fn duration_bounds() -> impl Iterator<Item = f64> {
@@ -228,7 +229,7 @@ struct Inner {
 }
 
 impl Dns {
-    /// The `zone` label of queries that no block is for.
+    /// The `zone` label of queries that match no server block.
     pub const DROPPED: &str = "dropped";
 
     pub(super) fn new() -> Self {
@@ -246,26 +247,26 @@ impl Dns {
                 ),
                 duration: family(
                     "request_duration_seconds",
-                    "Time from reading a query to sending its reply, in seconds.",
+                    "Time from receiving a query to sending its response, in seconds.",
                     &["server", "zone", "view"],
                     histogram,
                 ),
                 sizes: [
-                    ("request_size_bytes", "Sizes of queries."),
-                    ("response_size_bytes", "Sizes of replies."),
+                    ("request_size_bytes", "Sizes of queries in bytes."),
+                    ("response_size_bytes", "Sizes of responses in bytes."),
                 ]
                 .map(|(name, help)| {
                     family(name, help, &["server", "zone", "view", "proto"], histogram)
                 }),
                 dnssec_ok: family(
                     "do_requests_total",
-                    "Queries that ask for DNSSEC records.",
+                    "Queries with the DO bit.",
                     &["server", "zone", "view"],
                     counter,
                 ),
                 responses: family(
                     "responses_total",
-                    "Replies by response code and by the plugin that answered.",
+                    "Responses by response code and answering plugin.",
                     &["server", "zone", "view", "rcode", "plugin"],
                     counter,
                 ),
@@ -274,7 +275,7 @@ impl Dns {
         }
     }
 
-    /// The counters of a zone. The same labels find the same counters, also after a reload.
+    /// The counters of a zone. Equal labels yield the same counters, also across reloads.
     pub fn zone(&self, server: &str, zone: &str, view: &str) -> Arc<ZoneCounters> {
         let key = (server.to_owned(), zone.to_owned(), view.to_owned());
         let mut zones = self.inner.zones.lock();
@@ -284,7 +285,7 @@ impl Dns {
         Arc::clone(counters)
     }
 
-    /// The counters of a listener's queries that no block is for.
+    /// The counters of a listener's queries that match no server block.
     pub fn dropped(&self, server: &str) -> Arc<ZoneCounters> {
         self.zone(server, Self::DROPPED, "")
     }
@@ -348,7 +349,7 @@ impl Collector for Dns {
     }
 }
 
-/// At scrape time: the sums over all threads.
+/// Sums over all threads, at scrape time.
 impl ZoneCounters {
     fn labels(&self) -> [&str; 3] {
         [&self.server, &self.zone, &self.view]
@@ -400,10 +401,10 @@ impl ZoneCounters {
         for (protocol, label) in PROTOCOLS.iter().enumerate() {
             let counts = self.sums(|cells| &cells.sizes[kind][protocol].buckets);
             if counts.iter().any(|&count| count > 0) {
-                let octets = self.sum(|cells| &cells.sizes[kind][protocol].octets);
+                let bytes = self.sum(|cells| &cells.sizes[kind][protocol].bytes);
                 let bounds = SIZE_BOUNDS.iter().map(|&bound| f64::from(bound));
                 let labels = [server, zone, view, label];
-                out.push(family.histogram(&labels, bounds, &counts, octets as f64));
+                out.push(family.histogram(&labels, bounds, &counts, bytes as f64));
             }
         }
     }

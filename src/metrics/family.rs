@@ -1,4 +1,4 @@
-//! Families that are filled at scrape time, built by hand for the text encoder.
+//! Families that are filled at scrape time, in the text encoder's types.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,9 +8,9 @@ use prometheus::{
     proto,
 };
 
-use super::cells::Tally;
+use super::cells::ShardedCounter;
 
-/// A family's name, help and label names.
+/// Name, help text and label names of a family.
 #[derive(Clone)]
 pub(super) struct Family {
     desc: Desc,
@@ -34,7 +34,7 @@ impl Family {
         &self.desc
     }
 
-    /// A series of this family; `values` in the order of the label names.
+    /// A series; `values` in the order of the label names.
     pub(super) fn series(&self, values: &[&str]) -> proto::Metric {
         let mut labels: Vec<_> = self
             .desc
@@ -70,7 +70,7 @@ impl Family {
         series
     }
 
-    /// A histogram series from the counts of each bucket, not cumulated; the last is `+Inf`.
+    /// A histogram series from non-cumulative bucket counts; the last one is `+Inf`.
     pub(super) fn histogram(
         &self,
         values: &[&str],
@@ -109,35 +109,35 @@ impl Family {
     }
 }
 
-/// A counter family whose series are [`Tally`]s: hold one, do not look it up for each query.
+/// A family of [`ShardedCounter`]s. Keep the series: looking it up takes a lock.
 #[derive(Clone)]
-pub struct TallyVec {
-    inner: Arc<TallySeries>,
+pub struct ShardedCounterVec {
+    inner: Arc<ShardedSeries>,
 }
 
-struct TallySeries {
+struct ShardedSeries {
     family: Family,
-    series: RwLock<HashMap<Vec<String>, Arc<Tally>>>,
+    series: RwLock<HashMap<Vec<String>, Arc<ShardedCounter>>>,
 }
 
-impl TallyVec {
+impl ShardedCounterVec {
     pub(super) fn new(name: &str, help: &str, labels: &[&'static str]) -> Self {
         Self {
-            inner: Arc::new(TallySeries {
+            inner: Arc::new(ShardedSeries {
                 family: Family::new(name, help, labels, proto::MetricType::COUNTER),
                 series: RwLock::default(),
             }),
         }
     }
 
-    /// The series with these label values, in the order of the family's labels.
-    pub fn with(&self, values: &[&str]) -> Arc<Tally> {
+    /// The series with these label values, in the order of the label names.
+    pub fn with(&self, values: &[&str]) -> Arc<ShardedCounter> {
         let key: Vec<String> = values.iter().map(|&value| value.to_owned()).collect();
         Arc::clone(self.inner.series.write().entry(key).or_default())
     }
 }
 
-impl Collector for TallyVec {
+impl Collector for ShardedCounterVec {
     fn desc(&self) -> Vec<&Desc> {
         vec![self.inner.family.desc()]
     }
@@ -147,37 +147,37 @@ impl Collector for TallyVec {
         let series = self.inner.series.read();
         let series = series
             .iter()
-            .map(|(values, tally)| {
+            .map(|(values, counter)| {
                 let values: Vec<&str> = values.iter().map(String::as_str).collect();
-                family.counter(&values, tally.get() as f64)
+                family.counter(&values, counter.get() as f64)
             })
             .collect();
         vec![family.with(series)]
     }
 }
 
-/// A histogram family whose observations come counted already, many at once.
+/// A histogram family that accepts observations already counted by bucket.
 #[derive(Clone)]
-pub struct TimesVec {
-    inner: Arc<TimesSeries>,
+pub struct BucketedHistogramVec {
+    inner: Arc<BucketedSeries>,
 }
 
-struct TimesSeries {
+struct BucketedSeries {
     family: Family,
     /// Upper bounds in seconds.
     bounds: Vec<f64>,
-    series: RwLock<HashMap<Vec<String>, Times>>,
+    series: RwLock<HashMap<Vec<String>, BucketCounts>>,
 }
 
-struct Times {
+struct BucketCounts {
     counts: Vec<u64>,
     sum: f64,
 }
 
-impl TimesVec {
+impl BucketedHistogramVec {
     pub(super) fn new(name: &str, help: &str, labels: &[&'static str], bounds: Vec<f64>) -> Self {
         Self {
-            inner: Arc::new(TimesSeries {
+            inner: Arc::new(BucketedSeries {
                 family: Family::new(name, help, labels, proto::MetricType::HISTOGRAM),
                 bounds,
                 series: RwLock::default(),
@@ -185,42 +185,42 @@ impl TimesVec {
         }
     }
 
-    /// Adds to the series with these label values so many observations in each bucket, the last of
-    /// those beyond all bounds, and their sum in seconds.
+    /// Adds observations to a series: the number in each bucket, the last one above all bounds, and
+    /// their sum in seconds.
     pub fn add(&self, values: &[&str], counts: impl IntoIterator<Item = u64>, sum: f64) {
         let key: Vec<String> = values.iter().map(|&value| value.to_owned()).collect();
         let mut series = self.inner.series.write();
-        let times = series.entry(key).or_insert_with(|| Times {
+        let totals = series.entry(key).or_insert_with(|| BucketCounts {
             counts: vec![0; self.inner.bounds.len() + 1],
             sum: 0.0,
         });
-        for (count, more) in times.counts.iter_mut().zip(counts) {
+        for (count, more) in totals.counts.iter_mut().zip(counts) {
             *count += more;
         }
-        times.sum += sum;
+        totals.sum += sum;
     }
 
-    /// The upper bounds of its buckets, in seconds.
+    /// Upper bounds of the buckets in seconds.
     pub fn bounds(&self) -> &[f64] {
         &self.inner.bounds
     }
 }
 
-impl Collector for TimesVec {
+impl Collector for BucketedHistogramVec {
     fn desc(&self) -> Vec<&Desc> {
         vec![self.inner.family.desc()]
     }
 
     fn collect(&self) -> Vec<proto::MetricFamily> {
-        let TimesSeries {
+        let BucketedSeries {
             family,
             bounds,
             series,
         } = &*self.inner;
         let series = series.read();
-        let series = series.iter().map(|(values, times)| {
+        let series = series.iter().map(|(values, counts)| {
             let values: Vec<&str> = values.iter().map(String::as_str).collect();
-            family.histogram(&values, bounds.iter().copied(), &times.counts, times.sum)
+            family.histogram(&values, bounds.iter().copied(), &counts.counts, counts.sum)
         });
         vec![family.with(series.collect())]
     }

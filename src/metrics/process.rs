@@ -1,4 +1,4 @@
-//! The `process_*` families that every Prometheus client offers, read from `/proc` at scrape time.
+//! The `process_*` families of all Prometheus clients, read from `/proc` at scrape time.
 
 use prometheus::{
     core::{Collector, Desc},
@@ -7,7 +7,7 @@ use prometheus::{
 
 use super::family::Family;
 
-/// Reads `/proc/self`; where there is none, the families are absent.
+/// Reads `/proc/self`; without it the families are absent.
 #[derive(Clone)]
 pub(super) struct Process {
     cpu: Family,
@@ -30,23 +30,20 @@ impl Process {
                 &[],
                 MetricType::COUNTER,
             ),
-            open_fds: gauge("process_open_fds", "File descriptors that are open."),
-            max_fds: gauge("process_max_fds", "File descriptors that may be open."),
-            resident: gauge(
-                "process_resident_memory_bytes",
-                "Memory that is resident, in bytes.",
+            open_fds: gauge("process_open_fds", "Open file descriptors."),
+            max_fds: gauge(
+                "process_max_fds",
+                "Maximum number of open file descriptors.",
             ),
-            memory: gauge(
-                "process_virtual_memory_bytes",
-                "Memory that is mapped, in bytes.",
-            ),
+            resident: gauge("process_resident_memory_bytes", "Resident memory in bytes."),
+            memory: gauge("process_virtual_memory_bytes", "Virtual memory in bytes."),
             memory_max: gauge(
                 "process_virtual_memory_max_bytes",
-                "Memory that may be mapped, in bytes.",
+                "Maximum virtual memory in bytes.",
             ),
             start: gauge(
                 "process_start_time_seconds",
-                "When the process started, in seconds since 1970.",
+                "Unix timestamp of the process start in seconds.",
             ),
             threads: gauge("process_threads", "Threads of the process."),
         }
@@ -75,7 +72,7 @@ impl Process {
 
 fn limit(value: procfs::process::LimitValue) -> f64 {
     match value {
-        procfs::process::LimitValue::Unlimited => u64::MAX as f64, // as Go's client has it
+        procfs::process::LimitValue::Unlimited => u64::MAX as f64, // as in Go's client
         procfs::process::LimitValue::Value(value) => value as f64,
     }
 }

@@ -1,17 +1,17 @@
-//! How families are made and registered.
+//! Creates and registers families.
 
 use prometheus::{
     Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, core::Collector,
 };
 
-use super::TimesVec;
+use super::BucketedHistogramVec;
 
-/// What the making of a family relies on.
+/// Invariant of all family definitions.
 pub(super) const WELL_FORMED: &str =
     "names, labels and buckets of families are constants, each its own";
 
-/// Makes families and registers them.
+/// Creates families and registers them.
 pub(super) struct Register(pub(super) Registry);
 
 impl Register {
@@ -37,14 +37,14 @@ impl Register {
         self.add(IntGaugeVec::new(Opts::new(name, help), labels).expect(WELL_FORMED))
     }
 
-    pub(super) fn times(
+    pub(super) fn bucketed_histograms(
         &self,
         name: &str,
         help: &str,
         labels: &[&'static str],
         bounds: Vec<f64>,
-    ) -> TimesVec {
-        self.add(TimesVec::new(name, help, labels, bounds))
+    ) -> BucketedHistogramVec {
+        self.add(BucketedHistogramVec::new(name, help, labels, bounds))
     }
 
     pub(super) fn histograms(
@@ -58,11 +58,12 @@ impl Register {
         self.add(HistogramVec::new(options, labels).expect(WELL_FORMED))
     }
 
-    /// Who this is. The `goversion` label is part of the family; its value here is the compiler.
+    /// Build information. The label `goversion` belongs to CoreDNS's family; its value here is the
+    /// compiler.
     pub(super) fn build_info(&self) {
         let info = self.gauges(
             "coredns_build_info",
-            "1 for this build: its version, revision and compiler.",
+            "1 for this build: version, revision and compiler.",
             &["version", "revision", "goversion"],
         );
         let version = env!("CARGO_PKG_VERSION");

@@ -8,12 +8,12 @@ use crate::{
 };
 
 const MS: &str = "0.00025 0.0005 0.001 0.002 0.004 0.008 0.016 0.032 0.064 0.128 0.256 0.512 1.024 2.048 4.096 8.192 +Inf";
-const OCTETS: &str = "0 100 200 300 400 511 1023 2047 4095 8291 16000 32000 48000 64000 +Inf";
+const SIZES: &str = "0 100 200 300 400 511 1023 2047 4095 8291 16000 32000 48000 64000 +Inf";
 const PROGRAMMING: &str = "0.001 0.002 0.004 0.008 0.016 0.032 0.064 0.128 0.256 0.512 1.024 2.048 4.096 8.192 16.384 32.768 65.536 131.072 262.144 524.288 +Inf";
-const SLIM: &str = "0.00025 0.0025 0.025 0.25 2.5 +Inf";
+const HEALTH: &str = "0.00025 0.0025 0.025 0.25 2.5 +Inf";
 const REST: &str = "0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 +Inf";
 
-/// What CoreDNS exports, as its users know it: family, type, labels in their order, buckets.
+/// Families that CoreDNS exports: name, type, ordered labels, buckets.
 const TABLE: &[(&str, &str, &str, &str)] = &[
     (
         "coredns_acl_allowed_requests_total",
@@ -134,7 +134,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "coredns_dns_request_size_bytes",
         "histogram",
         "proto server view zone",
-        OCTETS,
+        SIZES,
     ),
     (
         "coredns_dns_requests_total",
@@ -146,7 +146,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "coredns_dns_response_size_bytes",
         "histogram",
         "proto server view zone",
-        OCTETS,
+        SIZES,
     ),
     (
         "coredns_dns_responses_total",
@@ -178,7 +178,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "coredns_health_request_duration_seconds",
         "histogram",
         "",
-        SLIM,
+        HEALTH,
     ),
     ("coredns_health_request_failures_total", "counter", "", ""),
     ("coredns_hosts_entries", "gauge", "hostsfile", ""),
@@ -300,7 +300,7 @@ fn query(name: &str, rtype: Type) -> Query {
     }
 }
 
-/// One series in each family, its label values of no matter.
+/// Creates one series in each family, with arbitrary label values.
 fn touch(metrics: &Metrics) {
     metrics.queries_shed_total.with_label_values(&["server"]);
     let Metrics {
@@ -354,7 +354,7 @@ fn touch(metrics: &Metrics) {
         .request_duration_seconds
         .with_label_values(&["a"])
         .observe(0.1);
-    let made = &metrics.made;
+    let made = &metrics.plugins;
     let place = ["a", "b", "c", "d", "e", "f", "g"];
     for (vec, labels) in [
         (&made.acl_allowed_requests_total, 2),
@@ -455,7 +455,7 @@ fn describe(text: &str) -> Vec<(String, String, String, String)> {
 }
 
 #[test]
-fn names_labels_and_buckets_are_those_of_the_table() {
+fn exported_families_match_the_table() {
     let metrics = Metrics::new();
     touch(&metrics);
     let text = metrics.encode();
@@ -473,9 +473,9 @@ fn names_labels_and_buckets_are_those_of_the_table() {
     assert_eq!(found.len(), table.len());
 }
 
-/// Families that CoreDNS has and we do not, each with its plugin. One that is there must leave the
-/// list, and be in the table.
-const MISSING: &[&str] = &[
+/// Families of CoreDNS without a counterpart here, by plugin. Once implemented, a family moves from
+/// this list to the table.
+const NOT_IMPLEMENTED: &[&str] = &[
     // dnssec
     "coredns_dnssec_cache_entries",
     "coredns_dnssec_cache_hits_total",
@@ -483,24 +483,25 @@ const MISSING: &[&str] = &[
     // nomad
     "coredns_nomad_failed_requests_total",
     "coredns_nomad_success_requests_total",
-    // siit: not built yet
+    // siit: not implemented
     "coredns_siit_requests_translated_total",
-    // shed: what it sheds is shed by the system's own buffers here
+    // shed: load is shed by socket buffers here
     "coredns_shed_dropped_total",
 ];
 
-/// How many families CoreDNS ([`crate::COREDNS`]) has, less those of Go.
+/// Number of CoreDNS's families ([`crate::COREDNS`]) without those of Go.
 const COREDNS: usize = 56;
 
 #[test]
-fn every_family_of_coredns_is_there_or_known_to_be_missing() {
+fn every_coredns_family_is_exported_or_listed_as_missing() {
     let metrics = Metrics::new();
     let is_there = |name: &str| {
-        let same_name = IntCounterVec::new(Opts::new(name, "another"), &["other"]).unwrap();
+        let same_name =
+            IntCounterVec::new(prometheus::Opts::new(name, "another"), &["other"]).unwrap();
         metrics.registry.register(Box::new(same_name)).is_err()
     };
     let ours = |name: &str| TABLE.iter().any(|row| row.0 == name);
-    for name in MISSING {
+    for name in NOT_IMPLEMENTED {
         assert!(
             !is_there(name),
             "{name} is there: it belongs into the table"
@@ -508,14 +509,14 @@ fn every_family_of_coredns_is_there_or_known_to_be_missing() {
         assert!(!ours(name), "{name}");
     }
     let theirs = TABLE.iter().filter(|row| row.0.starts_with("coredns_"));
-    assert_eq!(theirs.count() + MISSING.len(), COREDNS);
+    assert_eq!(theirs.count() + NOT_IMPLEMENTED.len(), COREDNS);
     for (name, ..) in TABLE {
         assert!(is_there(name) || name.starts_with("process_"), "{name}");
     }
 }
 
 #[test]
-fn a_query_is_counted_where_it_belongs() {
+fn queries_are_counted_by_their_labels() {
     let metrics = Metrics::new();
     let zone = metrics.dns.zone("dns://:53", "cluster.local.", "v\"1");
     let mut reply = Reply::failure(Rcode::NXDOMAIN, Why::NoSuchService);
@@ -558,7 +559,7 @@ fn a_query_is_counted_where_it_belongs() {
 }
 
 #[test]
-fn threads_sum_exactly_and_a_reload_goes_on_counting() {
+fn counts_are_exact_across_threads_and_reloads() {
     let metrics = Metrics::new();
     let threads: Vec<_> = (0..8)
         .map(|_| {
@@ -586,7 +587,7 @@ fn threads_sum_exactly_and_a_reload_goes_on_counting() {
 }
 
 #[test]
-fn a_refresh_runs_until_it_has_nothing_left_to_do() {
+fn refresh_callbacks_run_until_they_return_false() {
     let metrics = Metrics::new();
     let alive = Arc::new(());
     let weak = Arc::downgrade(&alive);
@@ -603,7 +604,7 @@ fn a_refresh_runs_until_it_has_nothing_left_to_do() {
 }
 
 #[test]
-fn refreshes_of_what_is_gone_do_not_pile_up_without_scrapes() {
+fn obsolete_callbacks_are_removed_without_scrapes() {
     let metrics = Metrics::new();
     let alive = Arc::new(());
     for number in 0..10_000 {
@@ -620,7 +621,7 @@ fn refreshes_of_what_is_gone_do_not_pile_up_without_scrapes() {
 }
 
 #[test]
-fn codes_that_an_upstream_makes_up_share_one_series() {
+fn unassigned_codes_share_one_series() {
     let metrics = Metrics::new();
     let zone = metrics.dns.zone("dns://:53", ".", "");
     let meter = crate::upstream::Meter::new(&metrics, "192.0.2.1:53");

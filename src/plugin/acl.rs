@@ -23,8 +23,8 @@ use super::{
     append_list::PerServer,
 };
 use crate::{
-    corefile::{Arguments, Diagnostic, Directive, Problems, Word, nearest},
-    metrics::{Metrics, Tally},
+    corefile::{Arguments, Diagnostic, Directive, ErrorList, Word, nearest},
+    metrics::{Metrics, ShardedCounter},
     query::Query,
     reply::{ExtendedError, Reply, Why},
     wire::{Rcode, Type},
@@ -86,19 +86,19 @@ struct Networks {
 
 /// Reads the directives of a block; `block` are the zones of its keys.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut rules = Vec::new();
     for directive in uses {
         let zones = directive.arguments().rest();
-        let zones = problems.catch(ZoneList::read_or_block(zones, parsing.zones));
+        let zones = errors.catch(ZoneList::read_or_block(zones, parsing.zones));
         let mut policies = Vec::new();
         for line in directive.properties() {
-            policies.extend(problems.catch(policy(line.name(), line.arguments())));
+            policies.extend(errors.catch(policy(line.name(), line.arguments())));
         }
         rules.extend(zones.map(|zones| Rule { zones, policies }));
     }
     let rules = rules.into();
-    problems.in_plugin(NAME).into_result(Config { rules })
+    errors.in_plugin(NAME).into_result(Config { rules })
 }
 
 fn policy(name: &Word, mut arguments: Arguments<'_>) -> Result<Policy, Diagnostic> {
@@ -295,9 +295,9 @@ struct Counters {
 }
 
 struct Set {
-    allowed: Arc<Tally>,
+    allowed: Arc<ShardedCounter>,
     /// For each rule and each of its zones: refused, held back, dropped.
-    refused: Vec<Vec<[Arc<Tally>; 3]>>,
+    refused: Vec<Vec<[Arc<ShardedCounter>; 3]>>,
 }
 
 impl Counters {
@@ -320,7 +320,7 @@ impl Counters {
     }
 
     fn make(&self, block: &Block, rules: &[Rule]) -> Set {
-        let made = &self.metrics.made;
+        let made = &self.metrics.plugins;
         let (server, view) = (&*block.server, &*block.view);
         let zone = |zone: &crate::wire::Name| {
             let zone = zone.to_string();

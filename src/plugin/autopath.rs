@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     corefile::{Diagnostic, Directive},
-    metrics::Tally,
+    metrics::ShardedCounter,
     query::{Query, Question},
     reply::{Data, Owner, Reply, Section},
     upstream,
@@ -88,7 +88,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
                     let warning = last
                         .warning("autopath does nothing: 'kubernetes' does not watch pods")
                         .label("a client is known by its pod")
-                        .also(kubernetes.name.place, "no line 'pods verified' in here")
+                        .also(kubernetes.name.span, "no line 'pods verified' in here")
                         .help("add 'pods verified' to the kubernetes block, or take autopath away");
                     parsing.warnings.push(warning);
                 }
@@ -152,7 +152,7 @@ pub struct Autopath {
     /// Where a walk goes on that has to wait.
     runtime: Handle,
     /// Walks that found a name.
-    found: Arc<Tally>,
+    found: Arc<ShardedCounter>,
 }
 
 /// The search lists of clients.
@@ -172,7 +172,12 @@ pub enum Search {
 
 impl Autopath {
     /// Walks the lists of `search` for names in `zones`, and counts in `found`.
-    pub fn new(zones: ZoneList, search: Search, runtime: Handle, found: Arc<Tally>) -> Self {
+    pub fn new(
+        zones: ZoneList,
+        search: Search,
+        runtime: Handle,
+        found: Arc<ShardedCounter>,
+    ) -> Self {
         Self {
             zones,
             search,
@@ -259,7 +264,7 @@ struct Walk {
     door: Arc<dyn Door>,
     block: Arc<Block>,
     query: Query,
-    found: Arc<Tally>,
+    found: Arc<ShardedCounter>,
 }
 
 impl Walk {

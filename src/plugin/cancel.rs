@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step};
 use crate::{
-    corefile::{Diagnostic, Directive, Problems},
+    corefile::{Diagnostic, Directive, ErrorList},
     query::Query,
     reply::Reply,
 };
@@ -33,11 +33,11 @@ pub struct Cancel {
 /// Reads all uses of a block, of which the last counts.
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Cancel, ParseErrors> {
     let mut timeout = TIMEOUT;
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     for directive in uses {
-        timeout = problems.catch(one(directive)).unwrap_or(timeout);
+        timeout = errors.catch(one(directive)).unwrap_or(timeout);
     }
-    problems.in_plugin(NAME).into_result(Cancel { timeout })
+    errors.in_plugin(NAME).into_result(Cancel { timeout })
 }
 
 fn one(directive: &Directive) -> Result<Duration, Diagnostic> {

@@ -26,8 +26,8 @@ use super::{
     Block, Build, BuildError, Context, Door, ParseErrors, Parsing, Plugin, Resolved, Setup, Step,
 };
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
-    metrics::Tally,
+    corefile::{Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
+    metrics::ShardedCounter,
     query::{Query, Question},
     reply::{Data, Owner, Reply, Section, Why},
     wire::{Class, Rcode, Type},
@@ -59,22 +59,22 @@ pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseEr
         translate_all: false,
         allow_ipv4: false,
     };
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     for directive in uses {
         let mut arguments = directive.arguments();
         if let Some(word) = arguments.next() {
-            let prefix = problems.catch(prefix(word));
+            let prefix = errors.catch(prefix(word));
             config.prefix = prefix.unwrap_or(config.prefix);
         }
-        problems.catch(arguments.none_left());
+        errors.catch(arguments.none_left());
         for line in directive.properties() {
-            problems.catch(property(line, &mut config));
+            errors.catch(property(line, &mut config));
         }
     }
-    problems.in_plugin(NAME).into_result(config)
+    errors.in_plugin(NAME).into_result(config)
 }
 
-fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
+fn property(line: &Property, config: &mut Config) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     match line.name().as_str() {
         "prefix" => {
@@ -108,7 +108,7 @@ fn prefix(word: &Word) -> Result<Ipv6Net, Diagnostic> {
 
 impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        let translated = &build.metrics.made.dns64_requests_translated_total;
+        let translated = &build.metrics.plugins.dns64_requests_translated_total;
         Ok(Arc::new(Dns64 {
             config: *self,
             runtime: build.runtime.clone(),
@@ -123,7 +123,7 @@ pub struct Dns64 {
     /// Where a question goes on that has to wait.
     runtime: Handle,
     /// Questions that were answered with addresses made up.
-    translated: Arc<Tally>,
+    translated: Arc<ShardedCounter>,
 }
 
 impl Plugin for Dns64 {
@@ -169,7 +169,7 @@ struct Lookup {
     door: Arc<dyn Door>,
     block: Arc<Block>,
     query: Query,
-    translated: Arc<Tally>,
+    translated: Arc<ShardedCounter>,
 }
 
 impl Lookup {

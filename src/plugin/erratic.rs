@@ -24,7 +24,7 @@ use std::{
 
 use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Resolved, Setup, Step};
 use crate::{
-    corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word, unknown_property},
+    corefile::{Arguments, Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
     query::Query,
     reply::{Data, Owner, Reply, Section, Soa, Why},
     wire::{Name, Rcode, Type},
@@ -61,11 +61,11 @@ pub struct Config {
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut config = Config::default();
     let mut drop = None;
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     for directive in uses {
-        problems.catch(directive.no_arguments());
+        errors.catch(directive.no_arguments());
         for line in directive.properties() {
-            problems.catch(property(line, &mut config, &mut drop));
+            errors.catch(property(line, &mut config, &mut drop));
         }
     }
     // Whoever asks for nothing else gets every other query dropped.
@@ -75,10 +75,14 @@ pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseEr
         AMOUNT
     };
     config.drop = drop.unwrap_or(otherwise);
-    problems.in_plugin(NAME).into_result(config)
+    errors.in_plugin(NAME).into_result(config)
 }
 
-fn property(line: &Line, config: &mut Config, drop: &mut Option<u64>) -> Result<(), Diagnostic> {
+fn property(
+    line: &Property,
+    config: &mut Config,
+    drop: &mut Option<u64>,
+) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     match line.name().as_str() {
         "drop" => *drop = amount(&mut arguments)?.or(*drop),

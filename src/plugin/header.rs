@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems},
+    corefile::{Diagnostic, Directive, ErrorList, Property},
     query::Query,
     reply::Reply,
 };
@@ -48,9 +48,9 @@ const FLAGS: [(&str, Flag); 3] = [
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Header, ParseErrors> {
     let mut used = None;
     let mut header = Header::default();
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     for directive in uses {
-        problems.catch(directive.no_arguments());
+        errors.catch(directive.no_arguments());
         if let Some(first) = used {
             let warning = directive.name.warning("only the first 'header' counts");
             parsing
@@ -59,22 +59,22 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Header, P
             continue;
         }
         for line in directive.properties() {
-            used = Some(directive.name.place);
-            problems.catch(rule(line, &mut header, parsing.warnings));
+            used = Some(directive.name.span);
+            errors.catch(rule(line, &mut header, parsing.warnings));
         }
     }
     if let (None, [directive, ..]) = (used, uses)
-        && problems.is_empty()
+        && errors.is_empty()
     {
         let error = directive.name.error("there is no rule");
-        problems.push(error.expected("lines such as 'response set aa' in a block"));
+        errors.push(error.expected("lines such as 'response set aa' in a block"));
     }
-    problems.in_plugin(NAME).into_result(header)
+    errors.in_plugin(NAME).into_result(header)
 }
 
 /// `query|response set|clear FLAG...`, all in any case.
 fn rule(
-    line: &Line,
+    line: &Property,
     header: &mut Header,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<(), Diagnostic> {

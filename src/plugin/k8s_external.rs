@@ -20,7 +20,7 @@ use super::{
     transfer::{Changes, Offer, Transferable},
 };
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
     query::{Query, Question},
     reply::Reply,
     wire::Name,
@@ -56,7 +56,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     let Some(directive) = Directive::only_last(uses, parsing.warnings) else {
         return Err(Vec::new());
     };
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     if !parsing
         .directives
         .iter()
@@ -67,10 +67,10 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
             .error("no 'kubernetes' in this server block")
             .label("takes its Services from there")
             .help("add a 'kubernetes' block beside it");
-        problems.push(error);
+        errors.push(error);
     }
-    let Some(zones) = problems.catch(zones(directive, parsing.zones)) else {
-        return Err(problems.in_plugin(NAME).into());
+    let Some(zones) = errors.catch(zones(directive, parsing.zones)) else {
+        return Err(errors.in_plugin(NAME).into());
     };
     let mut config = Config {
         zones,
@@ -80,9 +80,9 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         fallthrough: ZoneList::none(),
     };
     for line in directive.properties() {
-        problems.catch(config.read(line));
+        errors.catch(config.read(line));
     }
-    problems.in_plugin(NAME).into_result(config)
+    errors.in_plugin(NAME).into_result(config)
 }
 
 fn zones(directive: &Directive, block: &[String]) -> Result<Zones, Diagnostic> {
@@ -96,7 +96,7 @@ fn zones(directive: &Directive, block: &[String]) -> Result<Zones, Diagnostic> {
 }
 
 impl Config {
-    fn read(&mut self, line: &Line) -> Result<(), Diagnostic> {
+    fn read(&mut self, line: &Property) -> Result<(), Diagnostic> {
         let mut arguments = line.arguments();
         match line.name().as_str() {
             "apex" => {

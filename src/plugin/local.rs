@@ -17,8 +17,8 @@ use std::{
 
 use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
-    metrics::Tally,
+    corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
+    metrics::ShardedCounter,
     query::Query,
     reply::{Data, Owner, Reply, Section, Soa, Why},
     wire::{Class, Name, NameRef, Rcode, Type},
@@ -46,17 +46,17 @@ pub struct Config {
 /// Reads the directives of a block, as one.
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut config = Config { prefix: true };
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     for directive in uses {
-        problems.catch(directive.no_arguments());
+        errors.catch(directive.no_arguments());
         for line in directive.properties() {
-            config.prefix = problems.catch(prefix(line)).unwrap_or(config.prefix);
+            config.prefix = errors.catch(prefix(line)).unwrap_or(config.prefix);
         }
     }
-    problems.in_plugin(NAME).into_result(config)
+    errors.in_plugin(NAME).into_result(config)
 }
 
-fn prefix(line: &Line) -> Result<bool, Diagnostic> {
+fn prefix(line: &Property) -> Result<bool, Diagnostic> {
     if *line.name() != "localhost_prefix" {
         return Err(unknown_property(line.name(), &["localhost_prefix"]));
     }
@@ -66,7 +66,7 @@ fn prefix(line: &Line) -> Result<bool, Diagnostic> {
 
 impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        let asked = &build.metrics.made.local_localhost_requests_total;
+        let asked = &build.metrics.plugins.local_localhost_requests_total;
         Ok(Arc::new(Local::new(*self, asked.with(&[]))))
     }
 }
@@ -78,11 +78,11 @@ pub struct Local {
     loopback: Name,
     mailbox: Name,
     /// Questions for names under `localhost` and such that begin with it.
-    asked: Arc<Tally>,
+    asked: Arc<ShardedCounter>,
 }
 
 impl Local {
-    fn new(config: Config, asked: Arc<Tally>) -> Self {
+    fn new(config: Config, asked: Arc<ShardedCounter>) -> Self {
         let name = |text: &str| Name::parse(text).expect("a name");
         Self {
             config,

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use super::{Build, BuildError, Chain, ParseErrors, Parsing, Plugin, Setup, ZoneList};
 use crate::{
-    corefile::{Directive, Problems},
+    corefile::{Directive, ErrorList},
     query::Query,
     reply::Reply,
 };
@@ -101,16 +101,16 @@ const NAME: &str = "metadata";
 /// Reads the directive.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Published, ParseErrors> {
     let directive = uses[0];
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     for line in directive.properties() {
         let error = line
             .name()
             .error(format!("unknown property '{}'", line.name()));
-        problems.push(error.label("'metadata' has no properties"));
+        errors.push(error.label("'metadata' has no properties"));
     }
-    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, parsing.zones));
+    let zones = errors.catch(ZoneList::read_or_block(&directive.arguments, parsing.zones));
     let zones = zones.unwrap_or_default();
-    problems.in_plugin(NAME).into_result(Published { zones })
+    errors.in_plugin(NAME).into_result(Published { zones })
 }
 
 /// That what plugins know may be read, and for which names.

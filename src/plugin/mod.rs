@@ -71,7 +71,7 @@ pub use suspended::Suspended;
 pub use zone_list::ZoneList;
 
 use crate::{
-    admin::Endpoint,
+    http_page::HttpPage,
     metrics::{Metrics, ZoneCounters},
     query::{Query, Question},
     reply::{Reply, Why},
@@ -370,7 +370,7 @@ pub trait Setup: fmt::Debug + Send + Sync {
     }
 
     /// A page that is to be served over HTTP for it.
-    fn page(&self) -> Option<Endpoint> {
+    fn page(&self) -> Option<HttpPage> {
         None
     }
 }

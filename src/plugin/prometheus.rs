@@ -12,8 +12,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use crate::{
-    admin::{Endpoint, Page},
-    corefile::{Directive, Listen, Problems, unknown_property},
+    corefile::{Directive, ErrorList, Listen, unknown_property},
+    http_page::{HttpPage, Page},
     plugin::{Block, Build, BuildError, ParseErrors, Parsing, Plugin, Setup, Written},
     query::Query,
     reply::Reply,
@@ -31,8 +31,8 @@ pub struct Config {
 /// Reads the one `prometheus` of a server block.
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
-    let mut problems = Problems::default();
-    let listen = problems.catch(directive.listen()).flatten();
+    let mut errors = ErrorList::default();
+    let listen = errors.catch(directive.listen()).flatten();
     let mut tls = None;
     for line in directive.properties() {
         let outcome = match line.name().as_str() {
@@ -44,14 +44,14 @@ pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseEr
             }
             _ => Err(unknown_property(line.name(), &["runtime_metrics", "tls"])),
         };
-        problems.catch(outcome);
+        errors.catch(outcome);
     }
     let usual = || Listen {
         host: "localhost".into(),
         port: 9153,
     };
     let listen = listen.unwrap_or_else(usual);
-    problems
+    errors
         .in_plugin("prometheus")
         .into_result(Config { listen, tls })
 }
@@ -61,8 +61,8 @@ impl Setup for Config {
         Ok(Arc::new(Prometheus))
     }
 
-    fn page(&self) -> Option<Endpoint> {
-        Some(Endpoint {
+    fn page(&self) -> Option<HttpPage> {
+        Some(HttpPage {
             listen: self.listen.clone(),
             page: Page::Metrics,
             tls: self.tls.clone(),

@@ -22,7 +22,7 @@ use super::{
     metadata::Published,
 };
 use crate::{
-    corefile::{Directive, Problems, unknown_property},
+    corefile::{Directive, ErrorList, unknown_property},
     query::Query,
 };
 
@@ -39,10 +39,10 @@ pub struct Config {
 /// Reads the directive.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut expressions = Vec::new();
     let name = directive.arguments().exactly::<1>("the name of the view");
-    let name = problems.catch(name).map_or("", |[name]| name.as_str());
+    let name = errors.catch(name).map_or("", |[name]| name.as_str());
     for line in directive.properties() {
         let read = match line.name().as_str() {
             "expr" => line
@@ -53,9 +53,9 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
                 }),
             _ => Err(unknown_property(line.name(), &["expr"])),
         };
-        expressions.extend(problems.catch(read));
+        expressions.extend(errors.catch(read));
     }
-    problems.in_plugin(NAME).into_result(Config {
+    errors.in_plugin(NAME).into_result(Config {
         name: name.into(),
         expressions: expressions.into(),
     })

@@ -96,7 +96,7 @@ impl<'a> Told<'a> {
             if let Some(first) = self.0.insert(*zone, name) {
                 let warning = name.warning(format!("zone {zone} {twice}"));
                 let warning = warning.label("this one is served");
-                warnings.push(warning.also(first.place, "this one is not"));
+                warnings.push(warning.also(first.span, "this one is not"));
             }
         }
         warnings

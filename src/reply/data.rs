@@ -1,58 +1,58 @@
-//! The data of records: in their fields, to be put into a reply, and as octets of a message.
+//! Record data: as typed fields for adding to a reply, and in wire format.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::wire::{MalformedMessage, Name, NameRef, RawRecord, Type};
 
-/// Record data to be put into a reply.
+/// Record data to be added to a reply.
 #[derive(Clone, Copy, Debug)]
 pub enum Data<'a> {
     /// An IPv4 address.
     A(Ipv4Addr),
     /// An IPv6 address.
     Aaaa(Ipv6Addr),
-    /// The one name of CNAME, NS, PTR or DNAME.
+    /// The name of CNAME, NS, PTR or DNAME data.
     Name(NameRef<'a>),
-    /// A service's place (RFC 2782).
+    /// SRV data (RFC 2782).
     Srv {
-        /// Lower is tried first.
+        /// Lower values are preferred.
         priority: u16,
-        /// Share among equals.
+        /// Relative weight among equal priorities.
         weight: u16,
         /// The port.
         port: u16,
-        /// The host.
+        /// The target host.
         target: NameRef<'a>,
     },
-    /// The start of a zone (RFC 1035 §3.3.13).
+    /// SOA data (RFC 1035 section 3.3.13).
     Soa(Soa<'a>),
-    /// One character string; at most 255 octets of it are kept.
+    /// One character string, truncated to 255 bytes.
     Txt(&'a [u8]),
-    /// Data in wire form, names in it uncompressed.
+    /// Data in wire format with uncompressed names.
     Raw(&'a [u8]),
 }
 
-/// The fields of an SOA record.
+/// Fields of SOA data.
 #[derive(Clone, Copy, Debug)]
 pub struct Soa<'a> {
     /// The primary server.
     pub primary: NameRef<'a>,
-    /// The mailbox of who is responsible.
+    /// Mailbox of the responsible person.
     pub mailbox: NameRef<'a>,
-    /// Changes with the zone.
+    /// Serial number of the zone's version.
     pub serial: u32,
-    /// Seconds between a secondary's questions.
+    /// Refresh interval of secondaries in seconds.
     pub refresh: u32,
-    /// Seconds until it asks again.
+    /// Retry interval in seconds.
     pub retry: u32,
-    /// Seconds after which it gives up.
+    /// Expiry of a secondary's copy in seconds.
     pub expire: u32,
-    /// Seconds that a negative answer may be kept (RFC 2308 §4).
+    /// TTL of negative answers in seconds (RFC 2308 section 4).
     pub minimum: u32,
 }
 
 impl Data<'_> {
-    /// Puts the octets behind what is in `arena`.
+    /// Appends the wire format to `arena`.
     pub(super) fn append(&self, arena: &mut Vec<u8>) {
         match self {
             Self::A(address) => arena.extend(address.octets()),
@@ -81,13 +81,13 @@ impl Data<'_> {
                 arena.push(length);
                 arena.extend(&text[..usize::from(length)]);
             }
-            Self::Raw(octets) => arena.extend(*octets),
+            Self::Raw(bytes) => arena.extend(*bytes),
         }
     }
 }
 
-/// How the data of the types that may be compressed are made up (RFC 3597 §4): octets before the
-/// first name, and how many names follow. What is behind them is copied.
+/// Layout of data whose names may be compressed (RFC 3597 section 4): number of bytes before the
+/// first name, and number of names. Bytes after them are copied.
 pub(crate) fn names_in(rtype: Type) -> Option<(usize, usize)> {
     match rtype.0 {
         2 | 3 | 4 | 5 | 7 | 8 | 9 | 12 | 39 => Some((0, 1)), // NS MD MF CNAME MB MG MR PTR DNAME
@@ -99,7 +99,7 @@ pub(crate) fn names_in(rtype: Type) -> Option<(usize, usize)> {
     }
 }
 
-/// Puts the data of a record of `message` behind what is in `arena`, the names in them decompressed.
+/// Appends the data of a record of `message` to `arena`, with names decompressed.
 pub(crate) fn expand(
     message: &[u8],
     raw: &RawRecord,

@@ -1,26 +1,26 @@
-//! A reply put away: what is kept of it, in one piece of memory.
+//! A compact representation of a cached reply in one allocation.
 //!
-//! A reply that is given to many is read from memory that a processor has seldom at hand. What
-//! counts is how many places must be visited, one after the other, before the last octet is there:
-//! this value alone, where the reply is no longer than most, and a [`Reply`] has five.
+//! A cached reply is read from memory outside of the processor's caches, so its cost is the number
+//! of dependent memory accesses. A typical packed reply is a single value; a [`Reply`] has five
+//! allocations.
 
-use super::{ExtendedError, Record, Reply, Span, Why};
+use super::{ArenaRange, ExtendedError, Record, Reply, Why};
 use crate::{
     edns::Options,
     wire::{Class, Rcode, Type},
 };
 
-/// A reply without its TTLs, which are one when it is given, and without what is told when it happens:
-/// where it came from, what went wrong, options between neighbours.
+/// A reply without its TTLs, which are set when it is unpacked, and without per-response data:
+/// source, cause and hop-by-hop options.
 #[derive(Debug)]
 pub struct Packed {
-    octets: Octets,
+    bytes: Storage,
     opt: Option<Box<Opt>>,
-    /// Where in the octets the records begin, behind what was put beside the reply.
+    /// Offset of the records, after the `prefix`.
     records: u32,
-    /// Where the names and data of the records begin.
+    /// Offset of the arena with names and data.
     arena: u32,
-    /// Octets of records in each section.
+    /// Bytes of records per section.
     sections: [u32; 3],
     rcode: Rcode,
     recursion_available: bool,
@@ -29,43 +29,42 @@ pub struct Packed {
     truncated: bool,
 }
 
-/// What is kept of an OPT record: an extended error, and for which networks the answer is (RFC 7871
-/// section 7.2.2).
+/// OPT data that are kept: the extended error and the client subnet scope (RFC 7871 section 7.2.2).
 #[derive(Debug)]
 struct Opt {
     extended_error: Option<ExtendedError>,
     subnet: Options,
 }
 
-/// Octets of a packed record.
-const RECORD: usize = 16;
+/// Bytes per packed record.
+const RECORD_SIZE: usize = 16;
 
-/// Octets that have room in the value itself: those of a name, and of some records.
-const SHORT: usize = 142;
+/// Inline capacity in bytes: for a name and a few records.
+const INLINE: usize = 142;
 
 #[derive(Debug)]
-enum Octets {
-    Short(u8, [u8; SHORT]),
-    Long(Box<[u8]>),
+enum Storage {
+    Inline(u8, [u8; INLINE]),
+    Heap(Box<[u8]>),
 }
 
 impl Packed {
-    /// Puts `reply` away, and `beside` in front of it.
-    pub fn new(reply: &Reply, beside: &[u8]) -> Self {
+    /// Packs `reply`, with `prefix` stored in front of it.
+    pub fn new(reply: &Reply, prefix: &[u8]) -> Self {
         let short = |length: usize| u32::try_from(length).expect("a reply is far below 4 GiB");
-        let arena = beside.len() + reply.records().count() * RECORD;
-        let mut octets = Vec::with_capacity(arena + reply.arena.len());
-        octets.extend_from_slice(beside);
+        let arena = prefix.len() + reply.records().count() * RECORD_SIZE;
+        let mut bytes = Vec::with_capacity(arena + reply.arena.len());
+        bytes.extend_from_slice(prefix);
         for record in reply.records() {
-            octets.extend(record.pack());
+            bytes.extend(record.pack());
         }
-        octets.extend_from_slice(&reply.arena);
+        bytes.extend_from_slice(&reply.arena);
         Self {
-            octets: Octets::new(octets),
-            records: short(beside.len()),
+            bytes: Storage::new(bytes),
+            records: short(prefix.len()),
             arena: short(arena),
             opt: Opt::of(reply).map(Box::new),
-            sections: [0, 1, 2].map(|section| short(reply.sections[section].len() * RECORD)),
+            sections: [0, 1, 2].map(|section| short(reply.sections[section].len() * RECORD_SIZE)),
             rcode: reply.rcode,
             recursion_available: reply.recursion_available,
             recursion_desired: reply.recursion_desired,
@@ -74,8 +73,8 @@ impl Packed {
         }
     }
 
-    /// Makes of `reply` what was put away, in the room that is there: every TTL is `ttl`, `why` is the
-    /// reason, and it is nobody's authority.
+    /// Unpacks into `reply`, reusing its allocations, with `ttl` for every record and `why` as
+    /// reason. The AA bit is clear.
     pub fn unpack(&self, ttl: u32, why: Why, reply: &mut Reply) {
         reply.clear();
         reply.rcode = self.rcode;
@@ -88,35 +87,35 @@ impl Packed {
             reply.extended_error.clone_from(&opt.extended_error);
             reply.options.copy_from(&opt.subnet);
         }
-        let (records, arena) = self.octets.all().split_at(self.arena as usize);
+        let (records, arena) = self.bytes.all().split_at(self.arena as usize);
         let mut records = &records[self.records as usize..];
-        for (section, octets) in reply.sections.iter_mut().zip(self.sections) {
-            let (mine, rest) = records.split_at(octets as usize);
-            let (mine, _) = mine.as_chunks::<RECORD>();
-            section.extend(mine.iter().map(|packed| Record::unpack(packed, ttl)));
+        for (section, bytes) in reply.sections.iter_mut().zip(self.sections) {
+            let (own, rest) = records.split_at(bytes as usize);
+            let (own, _) = own.as_chunks::<RECORD_SIZE>();
+            section.extend(own.iter().map(|packed| Record::unpack(packed, ttl)));
             records = rest;
         }
         reply.arena.extend_from_slice(arena);
     }
 
-    /// What was put beside the reply.
-    pub fn beside(&self) -> &[u8] {
-        &self.octets.all()[..self.records as usize]
+    /// The prefix passed to [`Self::new`].
+    pub fn prefix(&self) -> &[u8] {
+        &self.bytes.all()[..self.records as usize]
     }
 
-    /// Whether there are records in the answer.
+    /// Whether the answer section has records.
     pub fn has_answers(&self) -> bool {
         self.sections[0] > 0
     }
 
-    /// Octets held beside this value's own.
+    /// Heap memory in bytes.
     pub fn weight(&self) -> usize {
         let opt = self.opt.as_ref().map_or(0, |opt| opt.weight());
-        let octets = match &self.octets {
-            Octets::Short(..) => 0,
-            Octets::Long(octets) => octets.len(),
+        let bytes = match &self.bytes {
+            Storage::Inline(..) => 0,
+            Storage::Heap(bytes) => bytes.len(),
         };
-        octets + opt
+        bytes + opt
     }
 }
 
@@ -141,29 +140,29 @@ impl Opt {
     }
 }
 
-impl Octets {
-    fn new(octets: Vec<u8>) -> Self {
-        let mut short = [0; SHORT];
-        match (short.get_mut(..octets.len()), u8::try_from(octets.len())) {
+impl Storage {
+    fn new(bytes: Vec<u8>) -> Self {
+        let mut short = [0; INLINE];
+        match (short.get_mut(..bytes.len()), u8::try_from(bytes.len())) {
             (Some(room), Ok(length)) => {
-                room.copy_from_slice(&octets);
-                Self::Short(length, short)
+                room.copy_from_slice(&bytes);
+                Self::Inline(length, short)
             }
-            _ => Self::Long(octets.into()),
+            _ => Self::Heap(bytes.into()),
         }
     }
 
     fn all(&self) -> &[u8] {
         match self {
-            Self::Short(length, octets) => &octets[..usize::from(*length)],
-            Self::Long(octets) => octets,
+            Self::Inline(length, bytes) => &bytes[..usize::from(*length)],
+            Self::Heap(bytes) => bytes,
         }
     }
 }
 
 impl Record {
-    fn pack(&self) -> [u8; RECORD] {
-        let mut packed = [0; RECORD];
+    fn pack(&self) -> [u8; RECORD_SIZE] {
+        let mut packed = [0; RECORD_SIZE];
         packed[..4].copy_from_slice(&self.owner.start.to_ne_bytes());
         packed[4..8].copy_from_slice(&self.data.start.to_ne_bytes());
         packed[8..10].copy_from_slice(&self.owner.length.to_ne_bytes());
@@ -173,12 +172,12 @@ impl Record {
         packed
     }
 
-    fn unpack(packed: &[u8; RECORD], ttl: u32) -> Self {
+    fn unpack(packed: &[u8; RECORD_SIZE], ttl: u32) -> Self {
         let long = |at: usize| {
             u32::from_ne_bytes([packed[at], packed[at + 1], packed[at + 2], packed[at + 3]])
         };
         let short = |at: usize| u16::from_ne_bytes([packed[at], packed[at + 1]]);
-        let span = |start, length| Span {
+        let range = |start, length| ArenaRange {
             start: long(start),
             length: short(length),
         };
@@ -186,8 +185,8 @@ impl Record {
             rtype: Type(short(12)),
             class: Class(short(14)),
             ttl,
-            owner: span(0, 8),
-            data: span(4, 10),
+            owner: range(0, 8),
+            data: range(4, 10),
         }
     }
 }
@@ -255,20 +254,20 @@ mod tests {
     }
 
     proptest! {
-        /// What is unpacked is what a copy with other TTLs would be, whatever was there before.
+        /// Unpacking equals copying with other TTLs, whatever `before` contained.
         #[test]
-        fn a_reply_comes_out_as_it_went_in(reply in reply(), before in reply(), ttl: u32, beside: Vec<u8>) {
+        fn unpacking_restores_the_reply(reply in reply(), before in reply(), ttl: u32, prefix: Vec<u8>) {
             let mut copy = reply.clone();
             copy.authoritative = false;
             copy.cause = None;
             copy.why = Why::Cached;
             copy.options.remove(Options::NSID);
             copy.records_mut().for_each(|record| record.ttl = ttl);
-            let packed = Packed::new(&reply, &beside);
+            let packed = Packed::new(&reply, &prefix);
             let mut out = before;
             packed.unpack(ttl, Why::Cached, &mut out);
             prop_assert_eq!(format!("{out:?}"), format!("{copy:?}"));
-            prop_assert_eq!(packed.beside(), beside);
+            prop_assert_eq!(packed.prefix(), prefix);
             prop_assert_eq!(packed.has_answers(), !reply.section(Section::Answer).is_empty());
         }
     }

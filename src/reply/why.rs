@@ -1,102 +1,103 @@
-//! Why a reply is what it is.
+//! Reasons for a response.
 
-/// The reason for a reply, as a value: logs, metrics and explanations all read this one.
+/// The reason for a response, for logs, metrics and diagnostics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Why {
-    /// Nobody has said anything yet.
+    /// Not answered yet.
     #[default]
     Unanswered,
     /// A record of the cluster.
     ClusterRecord,
-    /// The name is the cluster's, without a record of this type.
+    /// The name exists in the cluster, without records of this type.
     ClusterNoData,
-    /// The name lies in the cluster's zone, outside of any form that a name there can have.
+    /// The name is in the cluster's zone and matches no form of the DNS specification for
+    /// Kubernetes.
     NoSuchForm,
-    /// The namespace does not exist, or is hidden by the configuration.
+    /// The namespace does not exist or is not served.
     NoSuchNamespace,
-    /// The namespace has no such Service.
+    /// The Service does not exist in its namespace.
     NoSuchService,
-    /// The Service exists and is headless, and no endpoint of it is ready.
+    /// The headless Service has no ready endpoint.
     NoReadyEndpoint,
-    /// The Service has endpoints, none of this name.
+    /// The Service has no endpoint of this name.
     NoSuchEndpoint,
-    /// The Service has an endpoint of this name, which is not ready.
+    /// The endpoint is not ready.
     EndpointNotReady,
-    /// The Service has no ready endpoint, and the configuration hides such.
+    /// The Service has no ready endpoint, and the configuration ignores such Services.
     EmptyService,
-    /// The Service has no address outside of the cluster.
+    /// The Service has no external address.
     NotExternal,
-    /// The Service has ports, none of this name and protocol.
+    /// The Service has no port of this name and protocol.
     NoSuchPort,
-    /// No pod has this address, or pods are not served.
+    /// No pod has this address, or pod records are disabled.
     NoSuchPod,
     /// No Service or endpoint has this address.
     NoSuchAddress,
-    /// The cluster's objects have not been read yet.
+    /// The initial cluster state is incomplete.
     NotSynced,
     /// A record of a hosts table.
     HostsRecord,
-    /// The hosts table knows the name, without a record of this type.
+    /// The name is in the hosts table, without records of this type.
     HostsNoData,
-    /// The hosts table does not know the name, and nobody else may be asked.
+    /// The name is not in the hosts table, without fallthrough.
     NoSuchHost,
-    /// A record of a zone that is served from a file or from another server's copy.
+    /// A record of an authoritative zone, from a file or a transfer.
     ZoneRecord,
-    /// The zone knows the name, without a record of this type.
+    /// The name exists in the zone, without records of this type.
     ZoneNoData,
-    /// The zone has no such name.
+    /// The name does not exist in the zone.
     NoSuchName,
-    /// The name lies in a part of the zone that other servers have.
+    /// The name is below a delegation.
     Delegated,
-    /// The zone is ours to serve, and has not been read yet.
+    /// The zone has not been loaded.
     NotLoaded,
-    /// The zone's own servers have been silent for longer than a copy may be served.
+    /// The zone's copy has expired without contact to its primaries.
     Expired,
-    /// An upstream's word.
+    /// A response of an upstream.
     Upstream,
-    /// An upstream's word, remembered.
+    /// A cached response of an upstream.
     Cached,
-    /// An upstream's word, remembered past its time because the upstream does not answer.
+    /// An expired cached response, served because the upstream does not answer.
     Stale,
     /// No upstream answered in time.
     UpstreamTimeout,
-    /// No upstream could be reached.
+    /// No upstream was reachable.
     UpstreamUnreachable,
-    /// An upstream's reply made no sense.
+    /// An upstream's response was malformed.
     UpstreamMalformed,
-    /// An upstream could not prove who it is, or spoke no TLS.
+    /// TLS to an upstream failed.
     UpstreamTls,
-    /// Every upstream is known to be down, and the configuration says not to try them.
+    /// Every upstream is marked down, and the configuration forbids trying them.
     UpstreamsDown,
     /// Every upstream leads back to this server.
     UpstreamLoop,
-    /// Too many questions are under way at once.
+    /// Too many queries are in flight.
     Overload,
-    /// No upstream could be asked because this machine lacks something: descriptors, memory, a route.
+    /// A local failure prevented the exchange: no descriptors, no memory, no route.
     LocalFailure,
-    /// The answer did not come within the time that the configuration gives it.
+    /// The configured time limit was exceeded.
     TooLate,
-    /// No server block is for this name.
+    /// No server block matches the name.
     NoZone,
-    /// The block's plugins all passed the question on.
+    /// No plugin of the block answered.
     NobodyAnswered,
-    /// The message was no query that can be read.
+    /// The query was malformed.
     Malformed,
-    /// The class, opcode or EDNS version is not served.
+    /// The class, opcode or EDNS version is not supported.
     NotServed,
-    /// Refused by rule.
+    /// Refused by a rule.
     Policy,
-    /// Sub-queries went too deep.
+    /// Sub-queries exceeded their depth limit.
     TooDeep,
-    /// A plugin made the answer up from the question.
+    /// Synthesized from the question by a plugin.
     Synthesized,
-    /// Something here broke.
+    /// An internal error.
     Internal,
 }
 
 impl Why {
-    /// Whether the reply is an upstream's fresh word, or its silence: what a cache may remember.
-    /// All else is made here, from data that change under a cache's hands, and is made again.
+    /// Whether the reply is a fresh upstream response or an upstream failure, which may be cached.
+    /// Other replies are generated from local data, which can change at any time.
     pub fn is_upstreams(self) -> bool {
         matches!(
             self,

@@ -19,7 +19,7 @@ use futures_util::FutureExt;
 use self::unserved::{not_served, notified, sign_bare, verified};
 use super::{route::Routes, transfer::Transfer};
 use crate::{
-    message::{Parsed, Writer, read_query, read_query_into, write_bare},
+    message::{Parsed, Writer, read_query, read_query_into, write_header_only},
     metrics::{Dns, Metrics, ZoneCounters},
     plugin::{Block, Context, Door, Outcome, Suspended, Written},
     query::{Edns, Query, Transport},
@@ -259,7 +259,7 @@ impl Entrance {
             Ok(()) => {}
             Err(None) => return Handled::Nothing,
             Err(Some((header, rcode))) => {
-                write_bare(&header, rcode, out);
+                write_header_only(&header, rcode, out);
                 sign_bare(routes, arrival, &header, out);
                 return Handled::Reply;
             }
@@ -322,7 +322,7 @@ impl Entrance {
                 let took = arrival.received.elapsed();
                 self.server.count_dropped(&query, &reply, out.len(), took);
             }
-            Err(Some((header, _))) => write_bare(&header, Rcode::SERVFAIL, out),
+            Err(Some((header, _))) => write_header_only(&header, Rcode::SERVFAIL, out),
             Err(None) => return Handled::Nothing,
         }
         Handled::Reply

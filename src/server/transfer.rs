@@ -55,7 +55,7 @@ impl Transfer {
     /// more behind them. The first part is made on a thread that may be held up: the state of a
     /// large cluster is taken and sorted for it.
     pub async fn next(mut self: Box<Self>) -> (Vec<u8>, Option<Box<Self>>) {
-        if self.is_begun || self.reply.rest.is_none() {
+        if self.is_begun || self.reply.remaining.is_none() {
             // Other connections have their turn between two parts.
             tokio::task::yield_now().await;
             return self.write();
@@ -81,10 +81,10 @@ impl Transfer {
             self.reply = Reply::failure(Rcode::SERVFAIL, Why::Internal);
             let (query, signature) = (&self.query, &mut self.signature);
             let mut writer = Writer::default();
-            writer.write_several(query, &self.reply, signature, &mut out);
+            writer.write_stream(query, &self.reply, signature, &mut out);
         }
         self.octets += out.len();
-        if self.reply.rest.is_some() {
+        if self.reply.remaining.is_some() {
             return (out, Some(self));
         }
         let written = Written {
@@ -98,14 +98,14 @@ impl Transfer {
     }
 
     fn write_part(&mut self, out: &mut Vec<u8>) {
-        if let Some(rest) = self.reply.rest.take() {
+        if let Some(rest) = self.reply.remaining.take() {
             // As plugins saw it on its way out, without what they have made of it already.
             let mut part = Reply::failure(self.reply.rcode, self.reply.why);
             part.authoritative = self.reply.authoritative;
             part.recursion_available = self.reply.recursion_available;
             part.answered_by = self.reply.answered_by;
-            part.rest = Some(rest);
-            part.add_part();
+            part.remaining = Some(rest);
+            part.add_batch();
             let context = Context {
                 door: &self.door,
                 block: &self.block,
@@ -114,7 +114,6 @@ impl Transfer {
             self.reply = part;
         }
         let (query, signature) = (&self.query, &mut self.signature);
-        self.writer
-            .write_several(query, &self.reply, signature, out);
+        self.writer.write_stream(query, &self.reply, signature, out);
     }
 }

@@ -27,7 +27,7 @@ use super::{
     limits::TaskTracker,
     proxy::sessions::{DatagramProxy, Relay},
 };
-use crate::{datagrams::ask_for_destinations, upstream::Engine};
+use crate::{datagrams::enable_destination_addresses, upstream::Engine};
 
 /// Receive buffer of each socket (`SO_RCVBUF`) in bytes: a quarter of a second of a thread's work. The kernel
 /// grants what `net.core.rmem_max` allows.
@@ -98,7 +98,7 @@ fn bind_one(address: SocketAddr) -> io::Result<UdpSocket> {
     socket.bind(&address.into())?;
     let socket = UdpSocket::from(socket);
     if address.ip().is_unspecified() {
-        ask_for_destinations(&socket, address)?;
+        enable_destination_addresses(&socket, address)?;
     }
     Ok(socket)
 }

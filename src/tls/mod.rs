@@ -163,7 +163,7 @@ impl Files {
                     .zip(trusted)
                     .ok_or(TlsError::NoAuthority)?;
                 let optional = self.client_auth == ClientAuth::VerifyIfGiven;
-                let built = trusted.of_clients(provider, optional);
+                let built = trusted.client_verifier(provider, optional);
                 Some(built.map_err(|error| unusable(path, error.to_string()))?)
             }
         })

@@ -1,36 +1,36 @@
-//! The parts of a certificate that webpki checks only along a chain: its validity period and its
-//! purpose (RFC 5280 section 4.1).
+//! Certificate fields that webpki checks only as part of a chain: validity period and purpose (RFC
+//! 5280 section 4.1).
 
 use crate::wire::days_since_1970;
 
-/// What is read of a certificate.
+/// Parsed fields of a certificate.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Certificate {
-    /// First and last second of validity, since 1970.
+    /// First and last second of validity, as Unix timestamps.
     pub(super) valid: (i64, i64),
-    /// Whether there is a subjectAltName, the only place where names of hosts are looked for.
+    /// Whether there is a subjectAltName extension, the only source of host names.
     pub(super) has_alternative_names: bool,
-    /// What it is for (extKeyUsage): servers, clients; both where it does not say.
+    /// Whether extKeyUsage allows server and client authentication; both if it is absent.
     purposes: [bool; 2],
 }
 
-/// What a certificate is presented for.
+/// Use of a certificate.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
     Server,
     Client,
 }
 
-// Tags of DER (X.690 section 8).
+// DER tags (X.690 section 8).
 const OID: u8 = 0x06;
-const OCTETS: u8 = 0x04;
+const OCTET_STRING: u8 = 0x04;
 const SEQUENCE: u8 = 0x30;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const VERSION: u8 = 0xA0;
 const EXTENSIONS: u8 = 0xA3;
 
-// 2.5.29.17, 2.5.29.37, anyExtendedKeyUsage, serverAuth and clientAuth (RFC 5280 section 4.2.1).
+// OIDs: 2.5.29.17, 2.5.29.37, anyExtendedKeyUsage, serverAuth, clientAuth (RFC 5280 section 4.2.1).
 const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1D, 0x11];
 const KEY_USAGE: &[u8] = &[0x55, 0x1D, 0x25];
 const ANY_USAGE: &[u8] = &[0x55, 0x1D, 0x25, 0x00];
@@ -38,7 +38,7 @@ const SERVER_AUTH: &[u8] = &[0x2B, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
 const CLIENT_AUTH: &[u8] = &[0x2B, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
 
 impl Certificate {
-    /// Reads a certificate; nothing where it is none.
+    /// Parses a certificate; `None` if it is malformed.
     pub(super) fn read(der: &[u8]) -> Option<Self> {
         let mut whole = Reader(der).inside(SEQUENCE)?;
         let mut body = whole.inside(SEQUENCE)?;
@@ -70,10 +70,10 @@ impl Certificate {
             let id = extension.inside(OID)?.0;
             self.has_alternative_names |= id == ALTERNATIVE_NAMES;
             if id == KEY_USAGE {
-                if extension.peek() != Some(OCTETS) {
-                    extension.next()?; // whether it is critical
+                if extension.peek() != Some(OCTET_STRING) {
+                    extension.next()?; // the criticality flag
                 }
-                let mut usages = extension.inside(OCTETS)?.inside(SEQUENCE)?;
+                let mut usages = extension.inside(OCTET_STRING)?.inside(SEQUENCE)?;
                 self.purposes = [false; 2];
                 while usages.peek().is_some() {
                     let usage = usages.inside(OID)?.0;
@@ -85,28 +85,28 @@ impl Certificate {
         Some(())
     }
 
-    /// Whether it may be presented for `purpose`.
+    /// Whether it may be used for `purpose`.
     pub(super) fn is_for(&self, purpose: Purpose) -> bool {
         self.purposes[purpose as usize]
     }
 }
 
-/// What is left of the content of a DER value.
+/// The remaining content of a DER value.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// The tag of the next value.
+    /// Tag of the next value.
     fn peek(&self) -> Option<u8> {
         self.0.first().copied()
     }
 
-    /// The next value: tag and content.
+    /// Tag and content of the next value.
     fn next(&mut self) -> Option<(u8, &'a [u8])> {
         let (tag, rest) = self.0.split_first()?;
         let (first, rest) = rest.split_first()?;
         let (length, rest) = match *first {
             short @ ..=0x7F => (usize::from(short), rest),
-            // No certificate needs more than three bytes of length.
+            // Three length bytes suffice for certificates.
             long @ 0x81..=0x83 => {
                 let (length, rest) = rest.split_at_checked(usize::from(long - 0x80))?;
                 let length = length
@@ -121,13 +121,13 @@ impl<'a> Reader<'a> {
         Some((*tag, content))
     }
 
-    /// The content of the next value, which must have this tag.
+    /// Content of the next value, which must have this tag.
     fn inside(&mut self, tag: u8) -> Option<Self> {
         let (found, content) = self.next()?;
         (found == tag).then_some(Self(content))
     }
 
-    /// A time of the two forms that certificates have (RFC 5280 section 4.1.2.5), in seconds.
+    /// A UTCTime or GeneralizedTime (RFC 5280 section 4.1.2.5) as a Unix timestamp.
     fn time(&mut self) -> Option<i64> {
         let (tag, text) = self.next()?;
         let (year, rest) = match tag {

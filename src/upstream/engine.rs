@@ -391,7 +391,7 @@ impl<T: Owner> Engine<T> {
             return;
         }
         let received_at = self.sockets.get(at).map(|socket| &socket.received_at);
-        reply.heard = received_at.cloned();
+        reply.source = received_at.cloned();
         let query = &mut self.queries[slot];
         let Some(exchange) = &mut query.exchange else {
             return;

@@ -332,7 +332,7 @@ impl Exchange {
             return;
         };
         let target = self.upstream(number).target();
-        let received = reply.and_then(|reply| reply.heard.as_ref());
+        let received = reply.and_then(|reply| reply.source.as_ref());
         let usual = match target.over.transport() {
             Transport::Udp if request.transport == TransportPolicy::Tcp => Transport::Tcp,
             usual => usual,

@@ -11,9 +11,9 @@ use prometheus::{Histogram, IntCounter};
 
 use super::{failure::Failure, packet::Packet};
 use crate::{
-    metrics::{Metrics, Tally, rcode_label},
+    metrics::{Metrics, ShardedCounter, rcode_label},
     query::Transport,
-    reply::{Heard, Reply},
+    reply::{Reply, UpstreamSource},
     wire::{Header, Rcode},
 };
 
@@ -61,7 +61,7 @@ impl Proto {
 pub(super) struct Account {
     meter: Arc<Meter>,
     proto: Proto,
-    heard: OnceLock<Arc<Heard>>,
+    heard: OnceLock<Arc<UpstreamSource>>,
 }
 
 /// The codes of RFC 1035; those beyond are rare enough to be looked up.
@@ -72,11 +72,11 @@ const COMMON: usize = 6;
 pub struct Meter {
     metrics: Arc<Metrics>,
     to: Arc<str>,
-    hits: [OnceLock<Arc<Tally>>; 5],
-    misses: [OnceLock<Arc<Tally>>; 5],
+    hits: [OnceLock<Arc<ShardedCounter>>; 5],
+    misses: [OnceLock<Arc<ShardedCounter>>; 5],
     durations: [OnceLock<Histogram>; COMMON],
     failed_checks: OnceLock<IntCounter>,
-    wrong_replies: OnceLock<Arc<Tally>>,
+    wrong_replies: OnceLock<Arc<ShardedCounter>>,
 }
 
 /// What CoreDNS calls the user of a proxy; its other ones are none of ours.
@@ -97,8 +97,8 @@ impl Meter {
     }
 
     /// Where what is heard from it over a socket comes from.
-    pub fn heard(&self, local: Option<SocketAddr>, proto: Proto) -> Heard {
-        Heard {
+    pub fn heard(&self, local: Option<SocketAddr>, proto: Proto) -> UpstreamSource {
+        UpstreamSource {
             upstream: Arc::clone(&self.to),
             local,
             over: proto.transport(),
@@ -178,7 +178,7 @@ impl Account {
         let header = Header::read(message);
         let reply = header.and_then(|header| packet.read(message, &header));
         let mut reply = reply.ok_or_else(|| self.wrong())?;
-        reply.heard = self.heard.get().cloned();
+        reply.source = self.heard.get().cloned();
         Ok(reply)
     }
 

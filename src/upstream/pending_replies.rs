@@ -16,7 +16,7 @@ use super::{
     packet::{Packet, Verdict},
 };
 use crate::{
-    reply::{Heard, Reply},
+    reply::{Reply, UpstreamSource},
     wire::Header,
 };
 
@@ -27,7 +27,7 @@ pub(super) const MAX_IN_FLIGHT: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct PendingReplies {
     table: Mutex<Table>,
-    received_at: OnceLock<Arc<Heard>>,
+    received_at: OnceLock<Arc<UpstreamSource>>,
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +69,7 @@ pub(super) struct Load {
 
 impl PendingReplies {
     /// Labels the replies with where they come from, once the connection is open.
-    pub(super) fn connected(&self, received_at: Heard) {
+    pub(super) fn connected(&self, received_at: UpstreamSource) {
         let _ = self.received_at.set(Arc::new(received_at));
     }
 
@@ -124,7 +124,7 @@ impl PendingReplies {
         let mut reply = Reply::default();
         let (result, delivery) = match slot.packet.judge(message, &header, false, &mut reply) {
             Verdict::Reply => {
-                reply.heard = self.received_at.get().cloned();
+                reply.source = self.received_at.get().cloned();
                 (Ok(reply), Delivery::Matched)
             }
             Verdict::Unreadable => (Err(Failure::Malformed), Delivery::Wrong),

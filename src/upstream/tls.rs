@@ -58,7 +58,7 @@ impl TlsFiles {
     /// Reads the files.
     pub fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = self.trusted()?.of_servers(Arc::clone(&provider));
+        let verifier = self.trusted()?.server_verifier(Arc::clone(&provider));
         let verifier = verifier.map_err(|_| TlsError::NoSystemRoots)?;
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

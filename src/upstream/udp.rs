@@ -16,7 +16,7 @@ use std::{
 };
 
 use super::meter::{Meter, Proto};
-use crate::{datagrams::report_errors, interfaces::local_end, reply::Heard};
+use crate::{datagrams::report_errors, interfaces::local_end, reply::UpstreamSource};
 
 /// Sockets to one upstream that take queries at a time, for each engine.
 pub(super) const SOCKETS: usize = 4;
@@ -43,7 +43,7 @@ impl Udp {
     }
 
     /// A connected socket on a port of the kernel's choice, and what replies over it are labelled with.
-    pub(super) fn open(&self) -> io::Result<(UdpSocket, Heard)> {
+    pub(super) fn open(&self) -> io::Result<(UdpSocket, UpstreamSource)> {
         let socket = UdpSocket::bind(local_end(self.source, self.server))?;
         socket.connect(self.server)?;
         socket.set_nonblocking(true)?;

@@ -1,7 +1,7 @@
-//! Dates of the Gregorian calendar.
+//! Gregorian calendar arithmetic.
 
-/// Days from 1970-01-01 to a date. Years are counted from March on, so that a leap day is the last of its
-/// year. A day beyond the end of its month is one of the next month.
+/// Days from 1970-01-01 to a date. Internally years start in March, so that the leap day is the
+/// last day. A day beyond the end of the month is counted into the next month.
 pub fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 {
         (year, month - 3)

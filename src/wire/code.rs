@@ -1,16 +1,16 @@
-//! The numbered words of DNS: types, classes, opcodes, response codes.
+//! Numeric registries of DNS: types, classes, opcodes, response codes.
 //!
-//! Each is a number with names, not an enum: a server must carry values that it has never heard of.
+//! Each is an integer with names, not an enum, because unknown values must be preserved.
 
 use std::{fmt, str::FromStr};
 
 use hickory_proto::rr::RecordType;
 
-/// A record or question type (RFC 1035 §3.2.2 and the IANA registry).
+/// A record type or query type (RFC 1035 section 3.2.2 and the IANA registry).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Type(pub u16);
 
-#[allow(missing_docs)] // each is its mnemonic
+#[allow(missing_docs)] // named by their mnemonics
 impl Type {
     pub const A: Self = Self(1);
     pub const NS: Self = Self(2);
@@ -32,7 +32,7 @@ impl Type {
     pub const ANY: Self = Self(255);
 }
 
-/// Types of the IANA registry that the library does not know by name.
+/// Types of the IANA registry that hickory-proto does not name.
 const OTHER_TYPES: [(u16, &str); 48] = [
     (3, "MD"),
     (4, "MF"),
@@ -85,7 +85,7 @@ const OTHER_TYPES: [(u16, &str); 48] = [
 ];
 
 impl fmt::Display for Type {
-    /// The mnemonic, or `TYPE` and the number (RFC 3597 §5).
+    /// The mnemonic, or `TYPE` and the number (RFC 3597 section 5).
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match RecordType::from(self.0) {
             RecordType::Unknown(number) => {
@@ -100,7 +100,7 @@ impl fmt::Display for Type {
     }
 }
 
-/// A word that is no record type.
+/// Not a record type.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("'{0}' is no record type")]
 pub struct UnknownType(String);
@@ -108,7 +108,7 @@ pub struct UnknownType(String);
 impl FromStr for Type {
     type Err = UnknownType;
 
-    /// Reads a mnemonic in any case, or `TYPE` and a number.
+    /// Parses a mnemonic in any case, or `TYPE` and a number.
     fn from_str(text: &str) -> Result<Self, UnknownType> {
         let upper = text.to_ascii_uppercase();
         if let Some(number) = upper
@@ -117,7 +117,7 @@ impl FromStr for Type {
         {
             return Ok(Self(number));
         }
-        // The library writes this one and does not read it.
+        // hickory-proto writes this one but does not parse it.
         if upper == "IXFR" {
             return Ok(Self::IXFR);
         }
@@ -131,16 +131,16 @@ impl FromStr for Type {
     }
 }
 
-/// A class (RFC 1035 §3.2.4).
+/// A class (RFC 1035 section 3.2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Class(pub u16);
 
 impl Class {
     /// The Internet.
     pub const IN: Self = Self(1);
-    /// Chaos, used for questions about the server itself.
+    /// Chaosnet, used for queries about the server itself.
     pub const CH: Self = Self(3);
-    /// Any class, in questions.
+    /// Any class, in queries.
     pub const ANY: Self = Self(255);
 }
 
@@ -157,7 +157,7 @@ impl fmt::Display for Class {
     }
 }
 
-/// A word that is no class.
+/// Not a class.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("'{0}' is no class")]
 pub struct UnknownClass(String);
@@ -165,7 +165,7 @@ pub struct UnknownClass(String);
 impl FromStr for Class {
     type Err = UnknownClass;
 
-    /// Reads a mnemonic in any case, or `CLASS` and a number (RFC 3597 §5).
+    /// Parses a mnemonic in any case, or `CLASS` and a number (RFC 3597 section 5).
     fn from_str(text: &str) -> Result<Self, UnknownClass> {
         let upper = text.to_ascii_uppercase();
         let number = match upper.as_str() {
@@ -185,24 +185,24 @@ impl FromStr for Class {
     }
 }
 
-/// What a message wants (RFC 1035 §4.1.1); four bits.
+/// Operation code of a message (RFC 1035 section 4.1.1), four bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Opcode(pub u8);
 
 impl Opcode {
     /// A standard query.
     pub const QUERY: Self = Self(0);
-    /// A zone has changed (RFC 1996).
+    /// Notification of a zone change (RFC 1996).
     pub const NOTIFY: Self = Self(4);
     /// Dynamic update (RFC 2136).
     pub const UPDATE: Self = Self(5);
 }
 
-/// A response code, extended by EDNS to twelve bits (RFC 6891 §6.1.3).
+/// A response code, extended to twelve bits by EDNS (RFC 6891 section 6.1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Rcode(pub u16);
 
-#[allow(missing_docs)] // each is its mnemonic
+#[allow(missing_docs)] // named by their mnemonics
 impl Rcode {
     pub const NOERROR: Self = Self(0);
     pub const FORMERR: Self = Self(1);
@@ -215,7 +215,7 @@ impl Rcode {
     pub const BADVERS: Self = Self(16);
 }
 
-/// The first name of a number is the one that is written; others are read as well.
+/// The first name of a code is written; all are accepted.
 const RCODE_NAMES: [(u16, &str); 22] = [
     (0, "NOERROR"),
     (1, "FORMERR"),
@@ -242,7 +242,7 @@ const RCODE_NAMES: [(u16, &str); 22] = [
 ];
 
 impl Rcode {
-    /// Its mnemonic, if it is an assigned code.
+    /// The mnemonic of an assigned code.
     pub fn name(self) -> Option<&'static str> {
         let mut names = RCODE_NAMES.iter();
         let (_, name) = names.find(|(number, _)| *number == self.0)?;
@@ -259,7 +259,7 @@ impl fmt::Display for Rcode {
     }
 }
 
-/// A word that is no response code.
+/// Not a response code.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("'{0}' is no response code")]
 pub struct UnknownRcode(String);
@@ -267,7 +267,7 @@ pub struct UnknownRcode(String);
 impl FromStr for Rcode {
     type Err = UnknownRcode;
 
-    /// Reads a mnemonic in any case.
+    /// Parses a mnemonic in any case.
     fn from_str(text: &str) -> Result<Self, UnknownRcode> {
         RCODE_NAMES
             .iter()

@@ -1,6 +1,6 @@
-//! Names and messages as octets (RFC 1035), for the way every query goes.
+//! Wire format of names, codes and record headers (RFC 1035).
 //!
-//! Nothing here allocates for a name, trusts a count, or knows a plugin.
+//! No allocations for names, no trust in counts, no knowledge of plugins.
 
 mod calendar;
 mod code;
@@ -14,11 +14,11 @@ pub use name::{Labels, Name, NameError, NameRef};
 pub use reader::{Header, MalformedMessage, RawRecord, Reader};
 pub use serial::is_later;
 
-/// Octets of a message header (RFC 1035 §4.1.1).
+/// Length of the message header (RFC 1035 section 4.1.1).
 pub const HEADER_LENGTH: usize = 12;
 
-/// The largest message that any transport carries: lengths are 16 bits (RFC 1035 §4.2.2).
+/// Maximum message size of all transports: lengths have 16 bits (RFC 1035 section 4.2.2).
 pub const MAX_MESSAGE: usize = 65_535;
 
-/// What a UDP client without EDNS can take (RFC 1035 §4.2.1).
+/// UDP payload size of clients without EDNS (RFC 1035 section 4.2.1).
 pub const MIN_UDP_PAYLOAD: usize = 512;

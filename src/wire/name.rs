@@ -1,19 +1,20 @@
-//! Domain names in wire form: length-prefixed labels, the root label last (RFC 1035 §3.1).
+//! Domain names in wire format: length-prefixed labels, ending with the root label (RFC 1035
+//! section 3.1).
 
 mod text;
 
-/// Octets that a name takes at most, its root label included (RFC 1035 §2.3.4).
+/// Maximum length of a name in bytes, including the root label (RFC 1035 section 2.3.4).
 const MAX_NAME: usize = 255;
-/// Octets of one label at most.
+/// Maximum length of a label in bytes.
 const MAX_LABEL: usize = 63;
 
-/// Why octets or text are no name.
+/// Why bytes or text are not a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs)] // each says it
+#[allow(missing_docs)] // each variant's message
 pub enum NameError {
-    #[error("a name has at most 255 octets")]
+    #[error("a name has at most 255 bytes")]
     TooLong,
-    #[error("a label has at most 63 octets")]
+    #[error("a label has at most 63 bytes")]
     LabelTooLong,
     #[error("a name has no empty label but its last")]
     EmptyLabel,
@@ -27,16 +28,16 @@ pub enum NameError {
     BadEscape,
 }
 
-/// A name, held in place: copying one costs a few nanoseconds and never an allocation.
+/// A name stored inline: copying takes a few nanoseconds and no allocation.
 ///
-/// Spelling is kept; comparisons say whether they mind it.
+/// Spelling is preserved; each comparison states whether it is case-sensitive.
 #[derive(Clone, Copy)]
 pub struct Name {
     length: u8,
-    octets: [u8; MAX_NAME],
+    bytes: [u8; MAX_NAME],
 }
 
-/// A name that lives in somebody else's octets.
+/// A borrowed name.
 #[derive(Clone, Copy)]
 pub struct NameRef<'a>(&'a [u8]);
 
@@ -44,25 +45,25 @@ impl Name {
     /// The root, `.`.
     pub const ROOT: Self = Self {
         length: 1,
-        octets: [0; MAX_NAME],
+        bytes: [0; MAX_NAME],
     };
 
-    /// Takes an uncompressed name from the start of `octets`.
-    pub fn from_wire(octets: &[u8]) -> Result<Self, NameError> {
-        Ok(NameRef::from_wire(octets)?.to_name())
+    /// Reads an uncompressed name from the start of `bytes`.
+    pub fn from_wire(bytes: &[u8]) -> Result<Self, NameError> {
+        Ok(NameRef::from_wire(bytes)?.to_name())
     }
 
-    /// Reads the name at `at` of a whole message, following compression pointers (RFC 1035
-    /// §4.1.4), and gives the position behind it. Pointers must point strictly backwards, which
-    /// bounds the work by the message.
+    /// Reads the name at offset `at` of a message, following compression pointers (RFC 1035 section
+    /// 4.1.4), and returns the offset after it. Pointers must point strictly backwards, which
+    /// bounds the work by the size of the message.
     pub fn read(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
         let mut name = Self::ROOT;
         let behind = name.read_from(message, at)?;
         Ok((name, behind))
     }
 
-    /// Becomes the name at `at`, as [`Name::read`] reads it, and gives the position behind it. No more
-    /// octets are written than it has. After an error this is the root.
+    /// Like [`Name::read`], into this name. Writes only as many bytes as the name has. After an
+    /// error this is the root.
     pub fn read_from(&mut self, message: &[u8], at: usize) -> Result<usize, NameError> {
         match self.fill(message, at) {
             Ok((length, behind)) => {
@@ -70,19 +71,19 @@ impl Name {
                 Ok(behind)
             }
             Err(error) => {
-                (self.length, self.octets[0]) = (1, 0);
+                (self.length, self.bytes[0]) = (1, 0);
                 Err(error)
             }
         }
     }
 
-    /// Puts octets in place; how many they are, and the position behind the name.
+    /// Fills the buffer; returns the name's length and the offset after it.
     fn fill(&mut self, message: &[u8], at: usize) -> Result<(u8, usize), NameError> {
         let mut length = 0;
         let mut position = at;
         let mut behind = None;
         let mut lowest = at;
-        // Labels that stand one behind the other are copied together.
+        // Consecutive labels are copied at once.
         let mut run = at;
         loop {
             let size = usize::from(*message.get(position).ok_or(NameError::Truncated)?);
@@ -90,7 +91,7 @@ impl Name {
                 0 => {
                     let last = &message[run..=position];
                     let end = length + last.len();
-                    self.octets
+                    self.bytes
                         .get_mut(length..end)
                         .ok_or(NameError::TooLong)?
                         .copy_from_slice(last);
@@ -113,7 +114,7 @@ impl Name {
                         return Err(NameError::BadPointer);
                     }
                     let labels = &message[run..position];
-                    self.octets[length..length + labels.len()].copy_from_slice(labels);
+                    self.bytes[length..length + labels.len()].copy_from_slice(labels);
                     length += labels.len();
                     behind.get_or_insert(position + 2);
                     lowest = target;
@@ -125,40 +126,39 @@ impl Name {
         }
     }
 
-    /// Becomes `other`. No more octets are written than it has, rounded up.
+    /// Copies `other`, writing only as many bytes as it has, rounded up.
     pub fn copy_from(&mut self, other: &Self) {
         self.length = other.length;
         let end = self.rounded();
-        self.octets[..end].copy_from_slice(&other.octets[..end]);
+        self.bytes[..end].copy_from_slice(&other.bytes[..end]);
     }
 
-    /// Becomes `other` in lower case, in the same way.
+    /// Like [`Self::copy_from`], in lower case.
     pub fn copy_lower(&mut self, other: &Self) {
         self.length = other.length;
         let end = self.rounded();
-        // A label's length is at most 63 and so never a letter: all octets can be folded alike.
-        for (lower, octet) in self.octets[..end].iter_mut().zip(&other.octets[..end]) {
-            *lower = octet.to_ascii_lowercase();
+        // Label lengths are at most 63 and thus not letters: all bytes can be folded alike.
+        for (lower, byte) in self.bytes[..end].iter_mut().zip(&other.bytes[..end]) {
+            *lower = byte.to_ascii_lowercase();
         }
     }
 
-    /// Its octets, and some behind them where that makes a number that can be copied or folded with
-    /// less ado.
+    /// The length, rounded up to a size that is faster to copy and fold.
     fn rounded(&self) -> usize {
         usize::from(self.length).next_multiple_of(16).min(MAX_NAME)
     }
 
-    /// The same name as a reference.
+    /// Borrows the name.
     pub fn as_ref(&self) -> NameRef<'_> {
         NameRef(self.as_wire())
     }
 
-    /// Its octets, root label included.
+    /// The name in wire format, including the root label.
     pub fn as_wire(&self) -> &[u8] {
-        &self.octets[..usize::from(self.length)]
+        &self.bytes[..usize::from(self.length)]
     }
 
-    /// The same name in lower case (ASCII letters, RFC 4343).
+    /// The name in lower case (ASCII letters, RFC 4343).
     #[must_use]
     pub fn to_lower(&self) -> Self {
         let mut lower = Self::ROOT;
@@ -174,20 +174,20 @@ impl Name {
             return Err(NameError::TooLong);
         }
         let mut joined = *self;
-        joined.octets[own..length].copy_from_slice(suffix.0);
+        joined.bytes[own..length].copy_from_slice(suffix.0);
         joined.length = u8::try_from(length).map_err(|_| NameError::TooLong)?;
         Ok(joined)
     }
 
-    /// The name made of `labels`, leftmost first, under `suffix`.
+    /// The name consisting of `labels`, leftmost first, and `suffix`.
     pub fn from_labels<'l>(
         labels: impl IntoIterator<Item = &'l [u8]>,
         suffix: NameRef<'_>,
     ) -> Result<Self, NameError> {
         let mut builder = Builder::new();
         for label in labels {
-            for octet in label {
-                builder.octet(*octet)?;
+            for byte in label {
+                builder.byte(*byte)?;
             }
             builder.end_label()?;
         }
@@ -196,75 +196,75 @@ impl Name {
 }
 
 impl<'a> NameRef<'a> {
-    /// Takes an uncompressed name from the start of `octets`; what follows it is left out.
-    pub fn from_wire(octets: &'a [u8]) -> Result<Self, NameError> {
+    /// Borrows an uncompressed name from the start of `bytes`; ignores the rest.
+    pub fn from_wire(bytes: &'a [u8]) -> Result<Self, NameError> {
         let mut position = 0;
         loop {
-            let size = usize::from(*octets.get(position).ok_or(NameError::Truncated)?);
+            let size = usize::from(*bytes.get(position).ok_or(NameError::Truncated)?);
             position += size + 1;
             if position > MAX_NAME {
                 return Err(NameError::TooLong);
             }
             match size {
-                0 => return Ok(Self(&octets[..position])),
+                0 => return Ok(Self(&bytes[..position])),
                 1..=MAX_LABEL => {}
                 _ => return Err(NameError::BadLabelType),
             }
         }
     }
 
-    /// Its octets, root label included.
+    /// The name in wire format, including the root label.
     pub fn as_wire(self) -> &'a [u8] {
         self.0
     }
 
-    /// A copy that owns its octets.
+    /// An owned copy.
     pub fn to_name(self) -> Name {
         let mut name = Name::ROOT;
-        name.octets[..self.0.len()].copy_from_slice(self.0);
-        name.length = u8::try_from(self.0.len()).expect("a NameRef holds at most 255 octets");
+        name.bytes[..self.0.len()].copy_from_slice(self.0);
+        name.length = u8::try_from(self.0.len()).expect("a NameRef holds at most 255 bytes");
         name
     }
 
-    /// Whether this is `.`.
+    /// Whether this is the root.
     pub fn is_root(self) -> bool {
         self.0.len() == 1
     }
 
-    /// The labels from left to right, the root label left out.
+    /// The labels from left to right, without the root label.
     pub fn labels(self) -> Labels<'a> {
         Labels(self.0)
     }
 
-    /// How many labels, the root label not counted.
+    /// Number of labels, without the root label.
     pub fn label_count(self) -> usize {
         self.labels().count()
     }
 
-    /// The name without its leftmost label; nothing above the root.
+    /// The name without its leftmost label; `None` for the root.
     pub fn parent(self) -> Option<Self> {
         let size = usize::from(self.0[0]);
         (size > 0).then(|| Self(&self.0[size + 1..]))
     }
 
-    /// Equality that does not mind case (RFC 4343).
+    /// Case-insensitive equality (RFC 4343).
     pub fn eq_ignore_case(self, other: NameRef<'_>) -> bool {
         self.0.eq_ignore_ascii_case(other.0)
     }
 
-    /// Whether this is `zone` or below it, whatever the case.
+    /// Whether this is `zone` or below it, ignoring case.
     pub fn is_under(self, zone: NameRef<'_>) -> bool {
         self.strip(zone).is_some()
     }
 
-    /// The labels left of `zone`, as octets without a root label, or nothing where this name is
-    /// not at or under `zone`.
+    /// The labels left of `zone`; `None` if this name is not at or below `zone`.
     pub fn strip(self, zone: NameRef<'_>) -> Option<Labels<'a>> {
         let cut = self.0.len().checked_sub(zone.0.len())?;
         if !self.0[cut..].eq_ignore_ascii_case(zone.0) {
             return None;
         }
-        // The cut must fall between labels: `xample.org` ends like `ample.org` but is not under it.
+        // The split must be at a label boundary: `xample.org` ends like `ample.org` but is not
+        // below it.
         let mut position = 0;
         while position < cut {
             position += usize::from(self.0[position]) + 1;
@@ -273,7 +273,7 @@ impl<'a> NameRef<'a> {
     }
 }
 
-/// The labels of a name, leftmost first; can be walked from the right too by collecting.
+/// Labels of a name, leftmost first.
 #[derive(Clone, Debug)]
 pub struct Labels<'a>(&'a [u8]);
 
@@ -299,7 +299,7 @@ impl<'a> Iterator for Labels<'a> {
 }
 
 impl PartialEq for Name {
-    /// Octet for octet: spelling counts.
+    /// Byte for byte: case-sensitive.
     fn eq(&self, other: &Self) -> bool {
         self.as_wire() == other.as_wire()
     }
@@ -319,7 +319,7 @@ impl std::borrow::Borrow<[u8]> for Name {
     }
 }
 
-/// Puts a name together octet by octet.
+/// Builds a name byte by byte.
 struct Builder {
     name: Name,
     label_start: usize,
@@ -339,15 +339,15 @@ impl Builder {
         self.length - self.label_start - 1
     }
 
-    fn octet(&mut self, octet: u8) -> Result<(), NameError> {
+    fn byte(&mut self, byte: u8) -> Result<(), NameError> {
         if self.label_length() == MAX_LABEL {
             return Err(NameError::LabelTooLong);
         }
         *self
             .name
-            .octets
+            .bytes
             .get_mut(self.length)
-            .ok_or(NameError::TooLong)? = octet;
+            .ok_or(NameError::TooLong)? = byte;
         self.length += 1;
         Ok(())
     }
@@ -357,12 +357,12 @@ impl Builder {
         if size == 0 {
             return Err(NameError::EmptyLabel);
         }
-        self.name.octets[self.label_start] =
+        self.name.bytes[self.label_start] =
             u8::try_from(size).map_err(|_| NameError::LabelTooLong)?;
         self.label_start = self.length;
         *self
             .name
-            .octets
+            .bytes
             .get_mut(self.length)
             .ok_or(NameError::TooLong)? = 0;
         self.length += 1;
@@ -380,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_and_octets_round_trip() {
+    fn presentation_and_wire_format_round_trip() {
         for text in [
             ".",
             "a.",
@@ -456,20 +456,20 @@ mod tests {
         }
     }
 
-    /// Reads label by label, and knows nothing of what it could save.
+    /// Reads label by label, without optimizations.
     fn read_plainly(message: &[u8], mut at: usize) -> Option<(Vec<u8>, usize)> {
-        let (mut octets, mut behind, mut lowest) = (Vec::new(), None, at);
+        let (mut bytes, mut behind, mut lowest) = (Vec::new(), None, at);
         loop {
             let size = *message.get(at)?;
             match size {
                 0..=63 => {
-                    octets.extend(message.get(at..=at + usize::from(size))?);
+                    bytes.extend(message.get(at..=at + usize::from(size))?);
                     at += usize::from(size) + 1;
                     if size == 0 {
-                        let fits = octets.len() <= MAX_NAME;
-                        return fits.then(|| (octets, behind.unwrap_or(at)));
+                        let fits = bytes.len() <= MAX_NAME;
+                        return fits.then(|| (bytes, behind.unwrap_or(at)));
                     }
-                    if octets.len() > MAX_NAME {
+                    if bytes.len() > MAX_NAME {
                         return None;
                     }
                 }
@@ -515,18 +515,18 @@ mod tests {
             sizes.iter().flat_map(label).collect()
         };
         for sizes in [&[63, 63, 63, 62][..], &[63, 63, 63, 63], &[1; 128]] {
-            let octets = [labels(sizes), vec![0]].concat();
-            assert_eq!(Name::read(&octets, 0), Err(NameError::TooLong), "{sizes:?}");
+            let bytes = [labels(sizes), vec![0]].concat();
+            assert_eq!(Name::read(&bytes, 0), Err(NameError::TooLong), "{sizes:?}");
         }
-        // Two halves that a pointer joins.
+        // Two halves joined by a pointer.
         let half = [labels(&[63, 63]), vec![0]].concat();
         for (rest, fits) in [
             (&[63, 61][..], true),
             (&[63, 62], false),
             (&[63, 63], false),
         ] {
-            let octets = [half.clone(), labels(rest), vec![0xC0, 0]].concat();
-            assert_eq!(Name::read(&octets, half.len()).is_ok(), fits, "{rest:?}");
+            let bytes = [half.clone(), labels(rest), vec![0xC0, 0]].concat();
+            assert_eq!(Name::read(&bytes, half.len()).is_ok(), fits, "{rest:?}");
         }
         let whole = [labels(&[1; 127]), vec![0]].concat();
         assert_eq!(Name::read(&whole, 0).unwrap().1, 255);

@@ -1,40 +1,40 @@
-//! Walking a message: its header, its questions, its records (RFC 1035 §4).
+//! Iterates over a message: header, questions, records (RFC 1035 section 4).
 //!
-//! Counts in a header are promises of a stranger: they bound loops and never size an allocation.
+//! Header counts are untrusted: they bound loops and never size an allocation.
 
 use super::{Class, HEADER_LENGTH, Name, NameError, Opcode, Type};
 
-/// The fixed first twelve octets of a message.
+/// The message header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Chosen by whoever asks.
+    /// Message ID.
     pub id: u16,
     /// QR, opcode, AA, TC, RD, RA, Z, AD, CD and the low four bits of the rcode.
     pub flags: u16,
-    /// Promised numbers of questions, answers, authority and additional records.
+    /// Claimed numbers of questions, answer, authority and additional records.
     pub counts: [u16; 4],
 }
 
 impl Header {
     /// The QR bit: this message is a response.
     pub const RESPONSE: u16 = 0x8000;
-    /// The AA bit: the answer comes from the zone's own server.
+    /// The AA bit: authoritative answer.
     pub const AUTHORITATIVE: u16 = 0x0400;
-    /// The TC bit: records were left out for want of room.
+    /// The TC bit: truncated.
     pub const TRUNCATED: u16 = 0x0200;
-    /// The RD bit: the client wants recursion.
+    /// The RD bit: recursion desired.
     pub const RECURSION_DESIRED: u16 = 0x0100;
-    /// The RA bit: the server can recurse.
+    /// The RA bit: recursion available.
     pub const RECURSION_AVAILABLE: u16 = 0x0080;
-    /// The AD bit: the data are authentic (RFC 6840 §5.7).
+    /// The AD bit: authentic data (RFC 6840 section 5.7).
     pub const AUTHENTIC: u16 = 0x0020;
-    /// The CD bit: the client checks for itself (RFC 4035 §3.2.2).
+    /// The CD bit: checking disabled (RFC 4035 section 3.2.2).
     pub const CHECKING_DISABLED: u16 = 0x0010;
 
-    /// Reads it from the start of a message, if the message is long enough to have one.
+    /// Parses the header; `None` if the message is too short.
     pub fn read(message: &[u8]) -> Option<Self> {
-        let octets = message.get(..HEADER_LENGTH)?;
-        let word = |at: usize| u16::from_be_bytes([octets[at], octets[at + 1]]);
+        let bytes = message.get(..HEADER_LENGTH)?;
+        let word = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
         Some(Self {
             id: word(0),
             flags: word(2),
@@ -42,20 +42,20 @@ impl Header {
         })
     }
 
-    /// What the message wants.
+    /// The operation code.
     pub fn opcode(&self) -> Opcode {
         Opcode(u8::try_from(self.flags >> 11 & 0x0F).expect("four bits"))
     }
 
-    /// Whether `bit`, one of this type's constants, is set.
+    /// Whether `bit`, one of the constants above, is set.
     pub fn has(&self, bit: u16) -> bool {
         self.flags & bit != 0
     }
 }
 
-/// Why a message cannot be used.
+/// Why a message is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs)] // each says it
+#[allow(missing_docs)] // each variant's message
 pub enum MalformedMessage {
     #[error("shorter than its header")]
     NoHeader,
@@ -77,25 +77,25 @@ pub enum MalformedMessage {
     Opcode,
 }
 
-/// One record where it stands in a message: its data may hold compressed names.
+/// A record in a message; its data may have compressed names.
 #[derive(Clone, Copy, Debug)]
 pub struct RawRecord {
-    /// Whose record it is.
+    /// Owner name.
     pub owner: Name,
     /// Its type.
     pub rtype: Type,
-    /// Its class; an OPT's payload size.
+    /// Class; the payload size of an OPT record.
     pub class: Class,
-    /// Seconds it may be kept; an OPT's extended fields.
+    /// TTL in seconds; the extended fields of an OPT record.
     pub ttl: u32,
-    /// Where its data begin in the message.
+    /// Offset of the data in the message.
     pub data_start: usize,
-    /// Where its data end.
+    /// Offset after the data.
     pub data_end: usize,
 }
 
 impl RawRecord {
-    /// Its data within `message`, the one it was read from.
+    /// The data; `message` must be the record's message.
     pub fn data<'m>(&self, message: &'m [u8]) -> &'m [u8] {
         message
             .get(self.data_start..self.data_end)
@@ -103,14 +103,14 @@ impl RawRecord {
     }
 }
 
-/// Walks a message from its first question on.
+/// A cursor over questions and records.
 pub struct Reader<'m> {
     message: &'m [u8],
     position: usize,
 }
 
 impl<'m> Reader<'m> {
-    /// Begins behind the header.
+    /// Starts after the header.
     pub fn new(message: &'m [u8]) -> Self {
         Self {
             message,
@@ -118,12 +118,12 @@ impl<'m> Reader<'m> {
         }
     }
 
-    /// Begins at a record, say, that was read before.
+    /// Starts at `position`, for example of a record read before.
     pub fn at(message: &'m [u8], position: usize) -> Self {
         Self { message, position }
     }
 
-    /// Where the next question or record is.
+    /// Offset of the next question or record.
     pub fn position(&self) -> usize {
         self.position
     }
@@ -133,7 +133,7 @@ impl<'m> Reader<'m> {
         Ok((self.name()?, Type(self.word()?), Class(self.word()?)))
     }
 
-    /// The next question, its name put into `name`.
+    /// The next question, with its name read into `name`.
     pub fn question_into(&mut self, name: &mut Name) -> Result<(Type, Class), MalformedMessage> {
         self.position = name.read_from(self.message, self.position)?;
         Ok((Type(self.word()?), Class(self.word()?)))
@@ -169,11 +169,11 @@ impl<'m> Reader<'m> {
     }
 
     fn word(&mut self) -> Result<u16, MalformedMessage> {
-        let octets = self
+        let bytes = self
             .message
             .get(self.position..self.position + 2)
             .ok_or(MalformedMessage::Truncated)?;
         self.position += 2;
-        Ok(u16::from_be_bytes([octets[0], octets[1]]))
+        Ok(u16::from_be_bytes([bytes[0], bytes[1]]))
     }
 }

@@ -1,6 +1,6 @@
-//! Serials of zones, which wrap.
+//! Zone serial numbers, which wrap.
 
-/// Whether a serial comes after another one (RFC 1982 §3.2).
+/// Whether a serial number is greater than another (RFC 1982 section 3.2).
 pub fn is_later(serial: u32, other: u32) -> bool {
     serial != other && serial.wrapping_sub(other) < 1 << 31
 }

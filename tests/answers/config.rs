@@ -443,7 +443,7 @@ fn invalid_options_are_refused() {
     ] {
         let errors = option(line).expect_err(line);
         assert_eq!(errors.len(), 1, "{line}: {errors:?}");
-        assert!(errors[0].place.is_some(), "{line} points at a word");
+        assert!(errors[0].span.is_some(), "{line} points at a word");
     }
     let errors = option("pod insecure\nttl x").unwrap_err();
     assert_eq!(errors.len(), 2, "all mistakes are reported");

@@ -475,7 +475,7 @@ fn transfer_in_parts_is_a_snapshot() {
         let mut reply = Reply::default();
         let view = Arc::clone(&server.view);
         assert!(Transferable::transfer(view, &question, None, &mut reply));
-        assert!(reply.rest.is_some() && reply.authoritative);
+        assert!(reply.remaining.is_some() && reply.authoritative);
         reply
     };
     let mut reply = begin();
@@ -484,7 +484,7 @@ fn transfer_in_parts_is_a_snapshot() {
         0,
         "records are made when they are sent"
     );
-    reply.add_part();
+    reply.add_batch();
     let first = reply.records().count();
     assert!(first < 2 * SERVICES, "a part: {first}");
     assert!(reply.weight() < 256 << 10, "{}", reply.weight());

@@ -19,6 +19,7 @@ use lodestone::{
     interfaces::Interfaces,
     message::{Writer, read_query, write_query},
     metrics::Metrics,
+    pipeline::Pipeline,
     plugin::Parts,
     query::{Edns, Query, Question, Transport},
     reply::{Data, Reply},
@@ -27,7 +28,6 @@ use lodestone::{
         limits::Limits,
         route::Routes,
     },
-    site::Site,
     wire::{Class, Header, Name, Type},
 };
 
@@ -84,7 +84,7 @@ async fn run() -> anyhow::Result<()> {
     };
     let config = Config::read(&source).map_err(|wrong| anyhow::anyhow!("{wrong}"))?;
     let metrics = Metrics::new();
-    let site = Site::build(&config, 53, Parts::default(), &metrics)?;
+    let site = Pipeline::build(&config, 53, Parts::default(), &metrics)?;
     site.started().await;
     let listener = site.listeners.first().context("a listener")?;
     let routes = Routes::new(listener.routes.iter().cloned());

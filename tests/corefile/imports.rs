@@ -1,4 +1,4 @@
-//! Imports from real files: relative paths, globs, nesting, what a watcher must know.
+//! Imports from real files: relative paths, globs, nesting, files to watch.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use lodestone::corefile::{Diagnostics, Disk, File, MAX_FILE, Memory, parse};
 
 use super::{KNOWN, read_with};
 
-/// Parses `Corefile` in a folder that holds the given files.
+/// Parses `Corefile` in a directory with the given files.
 fn serve(folder: &Path, files: &[(&str, &str)]) -> Result<File, Diagnostics> {
     for (name, text) in files {
         let path = folder.join(name);
@@ -79,7 +79,7 @@ fn paths_are_relative_to_the_file_that_imports() {
             ("a/first", "log\nimport b/second\n"),
             ("a/b/second", "errors\nimport ../../third\n"),
             ("third", "ready"),
-            // A snippet's imports belong to the file in which it is written.
+            // Imports in a snippet are relative to the file that defines it.
             ("a/snippets", "(s) {\nimport b/fourth\n}\n"),
             ("a/b/fourth", "loop"),
         ],
@@ -106,7 +106,7 @@ fn absolute_paths_and_question_marks() {
 }
 
 #[test]
-fn what_cannot_be_read_is_told() {
+fn unreadable_imports_are_reported() {
     let cases = [
         ("import custom", "Could not import custom: is a directory"),
         ("import cust*", "is a directory"),
@@ -129,7 +129,7 @@ fn what_cannot_be_read_is_told() {
         let error = serve(folder.path(), &[("Corefile", &text), ("custom/x", "")]).unwrap_err();
         assert_eq!(error.list.len(), 1, "{error}");
         assert!(error.list[0].message.contains(expected), "{error}");
-        assert_eq!(error.list[0].place.unwrap().line, 2, "{error}");
+        assert_eq!(error.list[0].span.unwrap().line, 2, "{error}");
     }
 }
 
@@ -154,8 +154,8 @@ fn standard_input_imports_from_the_working_directory() {
 }
 
 #[test]
-fn many_imports_end_in_an_error_and_not_in_a_hang() {
-    // Each snippet imports the one before it twice: two to the power of forty lines.
+fn excessive_imports_are_an_error() {
+    // Each snippet imports the previous one twice: 2^40 lines in total.
     let mut text = String::from("(s0) {\nlog\n}\n");
     for level in 1..40 {
         let below = level - 1;
@@ -172,7 +172,7 @@ fn many_imports_end_in_an_error_and_not_in_a_hang() {
             .contains("maximum snippet import depth (10000) exceeded")
     );
 
-    // Files that import each other in a circle are told at the first turn.
+    // A cycle of files is detected at the first repetition.
     let circle = Memory::default()
         .file("a", "import b")
         .file("b", "import a");
@@ -183,7 +183,7 @@ fn many_imports_end_in_an_error_and_not_in_a_hang() {
             .contains("maximum file import depth (100000) exceeded")
     );
 
-    // A long chain costs no stack.
+    // A long chain does not use the call stack.
     let mut chain = Memory::default();
     for link in 0..5_000 {
         chain = chain.file(&format!("f{link}"), &format!("import f{}", link + 1));
@@ -193,7 +193,7 @@ fn many_imports_end_in_an_error_and_not_in_a_hang() {
 }
 
 #[test]
-fn words_are_limited() {
+fn the_number_of_words_is_limited() {
     let mut text = format!("(s) {{\nlog {}\n}}\n. {{\n", "x ".repeat(100_000));
     text += &"import s\n".repeat(50);
     text += "}\n";

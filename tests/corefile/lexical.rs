@@ -1,10 +1,10 @@
-//! Words and their places.
+//! Words and their spans.
 
 use lodestone::corefile::{Directive, File, Memory, Word};
 
 use super::read_with;
 
-/// Every word of a file, keys included.
+/// All words of a file, including keys.
 pub fn words(file: &File) -> Vec<&Word> {
     let mut words = Vec::new();
     for block in &file.blocks {
@@ -27,34 +27,33 @@ pub fn words(file: &File) -> Vec<&Word> {
     words
 }
 
-/// What is written at a word's place gives the word again, and its line and column are those of
-/// its first byte.
+/// The text of a word's span equals the word, and its line and column are those of its first byte.
 pub fn check_places(file: &File) {
     let keys: Vec<_> = file.blocks.iter().flat_map(|block| &block.keys).collect();
     for word in words(file) {
         let is_key = keys.iter().any(|key| std::ptr::eq(*key, word));
-        let text = file.sources.text(word.place.source).unwrap();
-        let raw = file.sources.slice(word.place).unwrap();
-        let before = &text[..word.place.start as usize];
+        let text = file.sources.text(word.span.source).unwrap();
+        let raw = file.sources.slice(word.span).unwrap();
+        let before = &text[..word.span.start as usize];
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
         assert_eq!(
-            (word.place.line as usize, word.place.column as usize),
+            (word.span.line as usize, word.span.column as usize),
             (line, column),
             "{word}"
         );
         let read = raw.replace('\r', "");
         if read.contains("{$") || read.contains("{%") {
-            continue; // the value stands elsewhere
+            continue; // the text comes from a variable's value
         }
         if word.quoted {
             let inner = raw
                 .strip_prefix('"')
                 .and_then(|raw| raw.strip_suffix('"'))
                 .unwrap();
-            // A key's comma is no part of it. Within quotes it is still within the key's place.
+            // A key's comma is excluded, except within quotes.
             let inner = inner.strip_suffix(',').filter(|_| is_key).unwrap_or(inner);
-            // Unescaping is the one difference: compare without backslashes and quotes.
+            // Unescaping is the only difference: compared without backslashes and quotes.
             let plain = |text: &str| text.replace(['\\', '"'], "");
             assert_eq!(plain(inner), plain(word));
         } else {
@@ -64,7 +63,7 @@ pub fn check_places(file: &File) {
 }
 
 #[test]
-fn every_place_slices_back_to_its_word() {
+fn every_span_yields_its_word() {
     let loader = Memory::default()
         .file("keys.conf", "b.example,\nc.example")
         .file("props.conf", "ttl 5 # x\n\tfallthrough \"é\nü\" x")
@@ -86,14 +85,14 @@ fn every_place_slices_back_to_its_word() {
 }
 
 #[test]
-fn a_keys_place_leaves_its_comma_out() {
+fn spans_of_keys_exclude_the_comma() {
     let file = read_with("a.example, b {\n}", &Memory::default()).unwrap();
     assert_eq!(
-        file.sources.slice(file.blocks[0].keys[0].place),
+        file.sources.slice(file.blocks[0].keys[0].span),
         Some("a.example")
     );
     assert_eq!(
-        file.sources.slice(file.blocks[0].place),
+        file.sources.slice(file.blocks[0].span),
         Some("a.example, b")
     );
 }
@@ -118,7 +117,7 @@ fn line_ends_make_no_difference() {
 }
 
 #[test]
-fn bytes_that_are_no_text_become_replacement_characters() {
+fn invalid_utf8_becomes_replacement_characters() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("Corefile");
     std::fs::write(&path, b". {\nlog \xff\xfe\n}\n").unwrap();

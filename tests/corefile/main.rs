@@ -1,4 +1,4 @@
-//! The Corefile language through the library's public face.
+//! The Corefile language through the library's public API.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -15,7 +15,7 @@ use lodestone::corefile::{
     unknown_property,
 };
 
-/// Directive names for tests: the stock ones and two that the rows need.
+/// Directive names: the stock ones and two for the test rows.
 const KNOWN: &[&str] = &[
     "bind",
     "cache",
@@ -42,41 +42,41 @@ fn read_with(text: &str, loader: &Memory) -> Result<File, Diagnostics> {
     parse("Corefile", text, KNOWN, loader)
 }
 
-/// What becomes of a text, in lines: `zone:port ... { directives }` for each block, then warnings;
-/// or the errors with their places.
+/// Result of a text: `zone:port ... { directives }` per block, then warnings; or the errors with
+/// line and column.
 fn outcome(text: &str, loader: &Memory) -> String {
     match read_with(text, loader).and_then(|file| configure(&file)) {
-        Ok(told) => told,
+        Ok(out) => out,
         Err(diagnostics) => {
-            let mut told = String::new();
+            let mut out = String::new();
             for one in &diagnostics.list {
-                tell(&mut told, one);
+                write(&mut out, one);
             }
-            told
+            out
         }
     }
 }
 
-fn tell(told: &mut String, one: &Diagnostic) {
+fn write(out: &mut String, one: &Diagnostic) {
     let severity = if one.severity == Severity::Error {
         "error"
     } else {
         "warning"
     };
-    let place = one
-        .place
-        .expect("every diagnostic of these tests has a place");
+    let span = one
+        .span
+        .expect("every diagnostic of these tests has a span");
     writeln!(
-        told,
+        out,
         "{severity} {}:{} {}",
-        place.line, place.column, one.message
+        span.line, span.column, one.message
     )
     .unwrap();
 }
 
-/// The least of a configuration: keys, overlaps and some of the checks of three plugins.
+/// A minimal configuration: keys, overlaps and some checks of three plugins.
 fn configure(file: &File) -> Result<String, Diagnostics> {
-    let mut told = String::new();
+    let mut out = String::new();
     let mut list = file.warnings.clone();
     let mut overlaps = Overlaps::default();
     for block in &file.blocks {
@@ -97,7 +97,7 @@ fn configure(file: &File) -> Result<String, Diagnostics> {
                 } else {
                     names.join(" ")
                 };
-                writeln!(told, "{names} {{{}}}", directives(block)).unwrap();
+                writeln!(out, "{names} {{{}}}", directives(block)).unwrap();
                 list.extend(keys.warnings);
                 match plugins(block) {
                     Ok(bound) => {
@@ -125,9 +125,9 @@ fn configure(file: &File) -> Result<String, Diagnostics> {
         return Err(diagnostics);
     }
     for one in &diagnostics.list {
-        tell(&mut told, one);
+        write(&mut out, one);
     }
-    Ok(told)
+    Ok(out)
 }
 
 fn directives(block: &ServerBlock) -> String {
@@ -145,7 +145,7 @@ fn directives(block: &ServerBlock) -> String {
     shown.collect::<Vec<_>>().join("; ")
 }
 
-/// Checks what the rows need, and gives the addresses that the block is bound to.
+/// Checks that the rows use; returns the block's bind addresses.
 fn plugins(block: &ServerBlock) -> Result<Vec<Option<std::net::IpAddr>>, Diagnostic> {
     let uses = |name: &str| -> Vec<&Directive> {
         block

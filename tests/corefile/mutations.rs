@@ -1,4 +1,4 @@
-//! Whatever the text, the answer is a file or errors that point somewhere: never a panic.
+//! For any input the parser returns a file or errors with a span, and never panics.
 
 use lodestone::corefile::{Diagnostics, File, Memory};
 use proptest::prelude::*;
@@ -28,7 +28,7 @@ const GOOD: &str = r#"(snip) {
 import more
 "#;
 
-/// Pieces that mean something, to be put anywhere.
+/// Meaningful fragments to combine.
 const PIECES: &[&str] = &[
     "{",
     "}",
@@ -75,25 +75,25 @@ fn loader() -> Memory {
         .variable("SELF", "{%SELF%}")
 }
 
-/// Parses, reads every key, draws everything, and checks every place.
+/// Parses, reads all keys, renders all diagnostics, and checks all spans.
 fn exercise(text: &str) {
-    let drawn = |diagnostics: &Diagnostics| {
+    let rendered = |diagnostics: &Diagnostics| {
         for one in &diagnostics.list {
-            let place = one.place.expect("every diagnostic points somewhere");
-            assert!(diagnostics.sources.slice(place).is_some(), "{one:?}");
+            let span = one.span.expect("every diagnostic points somewhere");
+            assert!(diagnostics.sources.slice(span).is_some(), "{one:?}");
         }
         assert!(!diagnostics.render(true).is_empty() || diagnostics.list.is_empty());
         assert!(diagnostics.to_string().is_char_boundary(0));
     };
     let finish = |file: File| {
         check_places(&file);
-        drawn(&file.warnings());
+        rendered(&file.warnings());
         for block in &file.blocks {
             assert!(!block.keys.is_empty());
             let list = block
                 .read_keys()
                 .map_or_else(|errors| errors, |keys| keys.warnings);
-            drawn(&file.report(list));
+            rendered(&file.report(list));
             for directive in &block.directives {
                 let read: Vec<_> = directive
                     .arguments
@@ -106,7 +106,7 @@ fn exercise(text: &str) {
                     .chain(directive.arguments().exactly::<3>("three words").err())
                     .chain(directive.no_body().err())
                     .collect();
-                drawn(&file.report(read));
+                rendered(&file.report(read));
             }
         }
     };
@@ -114,7 +114,7 @@ fn exercise(text: &str) {
         Ok(file) => finish(file),
         Err(diagnostics) => {
             assert!(diagnostics.has_errors());
-            drawn(&diagnostics);
+            rendered(&diagnostics);
         }
     }
 }
@@ -143,7 +143,7 @@ proptest! {
     }
 
     #[test]
-    fn a_good_file_with_slips(
+    fn mutated_files(
         slips in prop::collection::vec((any::<Index>(), 0..8_usize, select(PIECES)), 1..6),
     ) {
         let mut runes: Vec<char> = GOOD.chars().collect();

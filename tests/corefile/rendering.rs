@@ -1,14 +1,14 @@
-//! What the author sees, in full.
+//! Complete rendered output.
 
 use lodestone::corefile::Memory;
 
 use super::{configure, read_with};
 
-fn drawn(text: &str) -> String {
+fn rendered(text: &str) -> String {
     let loader = Memory::default()
         .file("custom/x", "log\nfoo")
         .variable("EMPTY", "");
-    let told = read_with(text, &loader).and_then(|file| {
+    let out = read_with(text, &loader).and_then(|file| {
         configure(&file)?;
         let keys = file
             .blocks
@@ -17,12 +17,12 @@ fn drawn(text: &str) -> String {
         let warnings = keys.flat_map(|keys| keys.warnings);
         Ok(file.report(file.warnings.iter().cloned().chain(warnings).collect()))
     });
-    told.unwrap_or_else(|errors| errors).to_string()
+    out.unwrap_or_else(|errors| errors).to_string()
 }
 
 #[track_caller]
 fn check(text: &str, expected: &str) {
-    let found = drawn(text);
+    let found = rendered(text);
     let expected = expected.trim_matches('\n');
     assert!(
         found == expected,

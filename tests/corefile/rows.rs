@@ -1,10 +1,10 @@
-//! One row for each odd corner of the language, with what becomes of it.
+//! One row per corner case of the language, with its result.
 
 use lodestone::corefile::{DEFAULT_COREFILE, Memory};
 
 use super::{outcome, read};
 
-/// Name, text, outcome. Lines of the outcome are those of [`outcome`].
+/// Name, text, result. The result has the format of [`outcome`].
 type Row = (&'static str, &'static str, &'static str);
 
 #[track_caller]
@@ -179,7 +179,7 @@ fn directives() {
                 "error 2:1 Unknown directive '{'",
             ),
             (
-                "all unknown ones are told",
+                "all unknown ones are reported",
                 ". {\nfoo {\nx\n}\nlog\nbar baz\n}\nb {\nqux\n}",
                 "error 2:1 Unknown directive 'foo'\nerror 6:1 Unknown directive 'bar'\n\
                  error 9:1 Unknown directive 'qux'",
@@ -422,7 +422,7 @@ fn keys() {
                 "0.10.in-addr.arpa.:53 a.:53 1.10.in-addr.arpa.:53 {}",
             ),
             (
-                "all bad keys are told",
+                "all bad keys are reported",
                 "a..b c: {\n}\n:53 {\n}",
                 "error 1:1 zone is not a valid domain name: a..b\n\
                  error 1:7 expecting data after last colon: \"c:\"\n\
@@ -448,7 +448,7 @@ fn overlaps() {
                 "error 1:3 cannot serve dns://a.:53 - it is already defined",
             ),
             (
-                "case does not tell zones apart",
+                "zones are case-insensitive",
                 "a A {\n}",
                 "error 1:3 cannot serve dns://a.:53 - it is already defined",
             ),
@@ -633,7 +633,7 @@ fn snippets_and_imports() {
                 "b.:53 a.:53 {log}",
             ),
             (
-                "mistake in a snippet is told once",
+                "a mistake in a snippet is reported once",
                 "(s) {\nfoo\n}\n. {\nimport s\n}\na {\nimport s\n}",
                 "error 2:1 Unknown directive 'foo'",
             ),
@@ -770,7 +770,7 @@ fn a_filtered_block_may_repeat_a_zone_in_either_order() {
         let mut overlaps = lodestone::corefile::Overlaps::default();
         assert!(overlaps.claim(&keys(0), 53, None, first).is_ok());
         assert!(overlaps.claim(&keys(1), 53, None, second).is_ok());
-        // Two that take every query clash, whatever stands before them.
+        // Two unfiltered blocks conflict, regardless of filtered ones before them.
         let another = overlaps.claim(&keys(0), 53, None, false);
         assert_eq!(another.is_err(), !(first && second));
         let bound = Some(std::net::IpAddr::from([127, 0, 0, 1]).into());

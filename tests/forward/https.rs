@@ -43,7 +43,7 @@ async fn queries_are_posted_over_one_connection_with_the_certificate_name() {
     for name in ["a.example", "b.example"] {
         let reply = served.ask(name).await;
         assert_eq!(answer_of(&reply), 1);
-        let heard = reply.heard.unwrap();
+        let heard = reply.source.unwrap();
         assert_eq!(*heard.upstream, *upstream.address.to_string());
         assert!(heard.local.unwrap().ip().is_loopback() && heard.over == Transport::Https);
     }

@@ -3,7 +3,7 @@
 
 use lodestone::{
     config::{Config, Source, elsewhere, order::ORDER},
-    corefile::{Diagnostics, Memory, Severity, layout},
+    corefile::{Diagnostics, Memory, Severity, format},
     interfaces::Interfaces,
 };
 
@@ -30,8 +30,8 @@ pub fn examine(text: &str) {
     }
     let words = ORDER.iter().map(|word| word.name);
     let words: Vec<&str> = words.chain(elsewhere::words()).collect();
-    match layout("Corefile", text, &words) {
-        Ok(once) => assert_eq!(layout("Corefile", &once, &words).ok(), Some(once)),
+    match format("Corefile", text, &words) {
+        Ok(once) => assert_eq!(format("Corefile", &once, &words).ok(), Some(once)),
         Err(wrong) => told(&wrong),
     }
 }
@@ -41,7 +41,7 @@ fn told(found: &Diagnostics) {
     for one in &found.list {
         let of_the_whole = one.severity == Severity::Warning && one.code() == "no-block";
         let in_text = one
-            .place
+            .span
             .is_some_and(|place| found.sources.slice(place).is_some());
         assert!(in_text || of_the_whole, "no place: {}", one.message);
     }

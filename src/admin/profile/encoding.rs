@@ -1,9 +1,9 @@
-//! The format of `pprof` (`profile.proto` of google/pprof): samples, each a stack of names and a
-//! value. The protobuf tags are the format's; what is not used here is left out.
+//! The `pprof` format (`profile.proto` of google/pprof): samples with a stack of names and a value.
+//! Unused fields are omitted.
 
 use std::collections::HashMap;
 
-/// A profile with one kind of value.
+/// A profile with one type of values.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Profile {
     #[prost(message, repeated, tag = "1")]
@@ -14,10 +14,10 @@ pub(super) struct Profile {
     location: Vec<Location>,
     #[prost(message, repeated, tag = "5")]
     function: Vec<Function>,
-    /// Every text; the others refer to it by position. The first is empty.
+    /// String table; other fields refer to it by index. The first string is empty.
     #[prost(string, repeated, tag = "6")]
     string_table: Vec<String>,
-    /// How long was measured, in nanoseconds; 0 for a moment.
+    /// Measured time in nanoseconds; 0 for a snapshot.
     #[prost(int64, tag = "10")]
     pub(super) duration_nanos: i64,
 }
@@ -32,7 +32,7 @@ struct ValueType {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Sample {
-    /// The innermost first.
+    /// Innermost first.
     #[prost(uint64, repeated, tag = "1")]
     location_id: Vec<u64>,
     #[prost(int64, repeated, tag = "2")]
@@ -62,7 +62,7 @@ struct Function {
 }
 
 impl Profile {
-    /// One without samples, of values of this kind and unit.
+    /// An empty profile with the given value type and unit.
     pub(super) fn new(kind: &str, unit: &str) -> Self {
         let texts = ["", kind, unit];
         Self {
@@ -72,7 +72,7 @@ impl Profile {
         }
     }
 
-    /// Adds a value to a stack of names, the innermost first. Nothing is not told.
+    /// Adds a sample: a stack of names, innermost first, and its value. Zero values are skipped.
     pub(super) fn add(&mut self, stack: &[&str], value: u64) {
         let value = i64::try_from(value).unwrap_or(i64::MAX);
         if value == 0 {
@@ -92,7 +92,7 @@ impl Profile {
         }
     }
 
-    /// The location of that name; its function has the same number.
+    /// The location of a name. Its function has the same id.
     fn location(&mut self, name: &str) -> u64 {
         let known = self.names();
         if let Some(id) = known.get(name) {
@@ -117,9 +117,9 @@ impl Profile {
         named.collect()
     }
 
-    /// Every sample as text: its stack and its value.
+    /// All samples as text: stack and value.
     #[cfg(test)]
-    pub(super) fn told(&self) -> Vec<String> {
+    pub(super) fn samples_as_text(&self) -> Vec<String> {
         let names: HashMap<u64, &str> = self.names().into_iter().map(|(a, b)| (b, a)).collect();
         let tell = |sample: &Sample| {
             let stack = sample.location_id.iter().map(|id| names[id]);

@@ -1,91 +1,91 @@
-//! What two files of blocks say differently.
+//! Semantic differences of two Corefiles.
 //!
-//! A block is known by its keys. Blocks of both files are paired: those with the same keys first,
-//! then those that have some in common. Within a pair the words are compared, each with itself: the
-//! order of different words has no meaning, that of several uses of one word has, and that of option
-//! lines only where a plugin tries them one by one.
+//! Blocks are identified by their keys. Blocks of both files are paired: first those with identical
+//! keys, then those with common keys. Within a pair, directives are compared by name. The order of
+//! different directives is irrelevant; the order of several uses of one directive is relevant; the
+//! order of properties is relevant only for plugins that evaluate them in order.
 
 use crate::{
     config::order::ORDER,
-    corefile::{Directive, File, Line, ServerBlock, Word},
+    corefile::{Directive, File, Property, ServerBlock, Word},
 };
 
 /// One difference.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Difference<'a> {
-    /// A block that is new.
+    /// A block of the new file only.
     Added(&'a ServerBlock),
-    /// A block that is gone.
+    /// A block of the old file only.
     Removed(&'a ServerBlock),
-    /// A block that is in both.
+    /// A block with changes.
     Changed(Changed<'a>),
 }
 
-/// What is different about a block.
+/// Changes of a block.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Changed<'a> {
     pub(super) old: &'a ServerBlock,
     pub(super) new: &'a ServerBlock,
-    /// Keys that it has no more.
-    pub(super) without: Vec<Gone>,
-    /// Keys that it has now.
+    /// Removed keys.
+    pub(super) without: Vec<RemovedKey>,
+    /// Added keys.
     pub(super) with: Vec<String>,
-    /// Whether it stands before another block that it stood behind, where that has a meaning.
+    /// Whether its position relative to another block changed, where that is relevant.
     pub(super) moved: bool,
-    /// Its words.
+    /// Changed directives.
     pub(super) words: Vec<Change<'a>>,
 }
 
-/// A key that a block has no more.
+/// A removed key.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Gone {
+pub(super) struct RemovedKey {
     pub(super) key: String,
-    /// Whether another block has it now.
+    /// Whether another block has the key now.
     pub(super) elsewhere: bool,
 }
 
-/// What is different about a word.
+/// A changed directive.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Change<'a> {
-    /// A use that is new.
+    /// An added use.
     Added(&'a Directive),
-    /// A use that is gone.
+    /// A removed use.
     Removed(&'a Directive),
-    /// A use that says something else.
+    /// A modified use.
     Changed {
         old: &'a Directive,
         new: &'a Directive,
-        /// Whether what stands on its own line differs.
+        /// Whether its arguments differ.
         head: bool,
-        without: Vec<&'a Line>,
-        with: Vec<&'a Line>,
-        /// Whether its option lines are the same in another order, where that has a meaning.
+        without: Vec<&'a Property>,
+        with: Vec<&'a Property>,
+        /// Whether its properties were reordered, where order is relevant.
         reordered: bool,
     },
-    /// Its uses are the same in another order.
+    /// The uses were reordered.
     Reordered(&'a Directive),
 }
 
-/// Words whose option lines are tried one by one, so that their order counts.
+/// Directives whose properties are evaluated in order.
 const ORDERED: [&str; 6] = ["acl", "errors", "header", "rewrite", "template", "view"];
-/// Words whose uses make one list, in which order has no meaning.
+/// Directives whose uses form one set, in which order is irrelevant.
 const SETS: [&str; 2] = ["bind", "tsig"];
 
-/// Everything that `new` says differently, in the order of `new`; what is gone comes last.
+/// All differences, in the order of `new`; removed blocks come last.
 pub(super) fn compare<'a>(old: &'a File, new: &'a File, default_port: u16) -> Vec<Difference<'a>> {
     let old = blocks(old, default_port);
     let new = blocks(new, default_port);
     let pairs = pair(&old, &new);
     let mut differences = Vec::new();
     let mut last = None;
-    for (place, block) in new.iter().enumerate() {
-        let Some(of) = pairs[place] else {
+    for (index, block) in new.iter().enumerate() {
+        let Some(of) = pairs[index] else {
             differences.push(Difference::Added(block.block));
             continue;
         };
-        // Blocks are looked for by their zones; only where several have one is the first asked first.
+        // Blocks are selected by zone; order is relevant only among blocks with a common key.
         let moved = last.is_some_and(|last| of < last)
-            && new[..place].iter().any(|other| other.shares(block));
+            && new[..index].iter().any(|other| other.shares(block));
         last = last.max(Some(of));
         let before = &old[of];
         let gone = before.keys.iter().filter(|key| !block.keys.contains(key));
@@ -93,7 +93,7 @@ pub(super) fn compare<'a>(old: &'a File, new: &'a File, default_port: u16) -> Ve
             old: before.block,
             new: block.block,
             without: gone
-                .map(|key| Gone {
+                .map(|key| RemovedKey {
                     key: key.clone(),
                     elsewhere: new.iter().any(|other| other.keys.contains(key)),
                 })
@@ -106,9 +106,9 @@ pub(super) fn compare<'a>(old: &'a File, new: &'a File, default_port: u16) -> Ve
             differences.push(Difference::Changed(changed));
         }
     }
-    let kept = |place: usize| pairs.contains(&Some(place));
-    let gone = (0..old.len()).filter(|place| !kept(*place));
-    differences.extend(gone.map(|place| Difference::Removed(old[place].block)));
+    let kept = |index: usize| pairs.contains(&Some(index));
+    let gone = (0..old.len()).filter(|index| !kept(*index));
+    differences.extend(gone.map(|index| Difference::Removed(old[index].block)));
     differences
 }
 
@@ -118,22 +118,22 @@ impl Changed<'_> {
     }
 }
 
-/// A block and what it is known by.
-struct Known<'a> {
+/// A block with its identity.
+struct IdentifiedBlock<'a> {
     block: &'a ServerBlock,
     /// `dns://ZONE:PORT`, sorted.
     keys: Vec<String>,
-    /// What else tells it from others with the same keys.
+    /// Attributes that distinguish blocks with the same keys.
     marks: Vec<&'a str>,
 }
 
-impl Known<'_> {
+impl IdentifiedBlock<'_> {
     fn shares(&self, other: &Self) -> bool {
         self.keys.iter().any(|key| other.keys.contains(key))
     }
 
-    /// How well two blocks go together; nothing where they have no key in common.
-    fn likeness(&self, other: &Self) -> Option<(bool, usize, bool)> {
+    /// Similarity of two blocks for pairing; `None` without a common key.
+    fn similarity(&self, other: &Self) -> Option<(bool, usize, bool)> {
         let shared = self.keys.iter().filter(|key| other.keys.contains(key));
         let shared = shared.count();
         let same = self.keys == other.keys;
@@ -141,7 +141,7 @@ impl Known<'_> {
     }
 }
 
-fn blocks(file: &File, default_port: u16) -> Vec<Known<'_>> {
+fn blocks(file: &File, default_port: u16) -> Vec<IdentifiedBlock<'_>> {
     let blocks = file.blocks.iter();
     blocks
         .map(|block| {
@@ -162,7 +162,7 @@ fn blocks(file: &File, default_port: u16) -> Vec<Known<'_>> {
             let marks = block.directives.iter();
             let marks = marks.filter(|one| one.name == "bind" || one.name == "view");
             let marks = marks.flat_map(|one| one.arguments.iter().map(Word::as_str));
-            Known {
+            IdentifiedBlock {
                 block,
                 keys,
                 marks: marks.collect(),
@@ -171,12 +171,12 @@ fn blocks(file: &File, default_port: u16) -> Vec<Known<'_>> {
         .collect()
 }
 
-/// For each new block the old one that it was: the best pairs are taken first.
-fn pair(old: &[Known<'_>], new: &[Known<'_>]) -> Vec<Option<usize>> {
+/// Pairs each new block with an old one, best matches first.
+fn pair(old: &[IdentifiedBlock<'_>], new: &[IdentifiedBlock<'_>]) -> Vec<Option<usize>> {
     let mut likely = Vec::new();
     for (from, before) in old.iter().enumerate() {
         for (to, block) in new.iter().enumerate() {
-            likely.extend(before.likeness(block).map(|how| (how, from, to)));
+            likely.extend(before.similarity(block).map(|how| (how, from, to)));
         }
     }
     likely.sort_by(|one, other| other.0.cmp(&one.0).then(one.1.cmp(&other.1)));
@@ -189,7 +189,7 @@ fn pair(old: &[Known<'_>], new: &[Known<'_>]) -> Vec<Option<usize>> {
     pairs
 }
 
-/// What differs about the words of a block, in the order in which queries meet them.
+/// Changes of the directives of a block, in chain order.
 fn words<'a>(old: &'a ServerBlock, new: &'a ServerBlock) -> Vec<Change<'a>> {
     let mut names: Vec<&str> = ORDER.iter().map(|word| word.name).collect();
     let directives = old.directives.iter().chain(&new.directives);
@@ -221,10 +221,10 @@ fn uses<'a>(name: &str, old: &'a ServerBlock, new: &'a ServerBlock) -> Vec<Chang
         return Vec::new();
     }
     let first = after.first().copied();
-    // Those that say the same are no change, wherever they stand.
+    // Identical uses are not a change, regardless of position.
     after.retain(|one| {
         let found = before.iter().position(|other| same(other, one));
-        found.map(|place| before.remove(place)).is_none()
+        found.map(|index| before.remove(index)).is_none()
     });
     if let (Some(first), true, true) = (first, before.is_empty(), after.is_empty()) {
         let counts = !SETS.contains(&name);
@@ -242,7 +242,7 @@ fn uses<'a>(name: &str, old: &'a ServerBlock, new: &'a ServerBlock) -> Vec<Chang
     changes
 }
 
-/// Whether all arguments of all uses are the same, in whatever order.
+/// Whether all arguments of all uses are equal as sets.
 fn same_set(old: &[&Directive], new: &[&Directive]) -> bool {
     let words = |uses: &[&Directive]| {
         let words = uses.iter().flat_map(|one| &one.arguments);
@@ -255,22 +255,22 @@ fn same_set(old: &[&Directive], new: &[&Directive]) -> bool {
     no_body(old) && no_body(new) && words(old) == words(new)
 }
 
-/// What one use says otherwise than another.
+/// The change from one use to another.
 fn difference<'a>(name: &str, old: &'a Directive, new: &'a Directive) -> Option<Change<'a>> {
     let head = old.arguments != new.arguments;
     let (before, after) = (old.properties(), new.properties());
-    let mut with: Vec<&Line> = after.iter().collect();
+    let mut with: Vec<&Property> = after.iter().collect();
     let mut without = Vec::new();
     for line in before {
         match with.iter().position(|other| *other == line) {
-            Some(place) => {
-                with.remove(place);
+            Some(index) => {
+                with.remove(index);
             }
             None => without.push(line),
         }
     }
     let moved = without.is_empty() && with.is_empty() && before != after;
-    // A line overrides another of its own name.
+    // A property overrides an earlier one of the same name.
     let reordered = moved && (ORDERED.contains(&name) || by_name(before) != by_name(after));
     let differs = head || reordered || !without.is_empty() || !with.is_empty();
     differs.then_some(Change::Changed {
@@ -283,14 +283,14 @@ fn difference<'a>(name: &str, old: &'a Directive, new: &'a Directive) -> Option<
     })
 }
 
-/// Lines in the order of their names; those of one name stay in theirs.
-fn by_name(lines: &[Line]) -> Vec<&Line> {
-    let mut lines: Vec<&Line> = lines.iter().collect();
+/// Properties sorted by name; those with the same name keep their order.
+fn by_name(lines: &[Property]) -> Vec<&Property> {
+    let mut lines: Vec<&Property> = lines.iter().collect();
     lines.sort_by(|one, other| one.name().as_str().cmp(other.name()));
     lines
 }
 
-/// Those of `some` that are not among `others`.
+/// Elements of `some` that are not in `others`.
 fn missing(some: &[String], others: &[String]) -> Vec<String> {
     let left = some.iter().filter(|one| !others.contains(one));
     left.cloned().collect()

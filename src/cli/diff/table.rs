@@ -1,26 +1,26 @@
-//! Differences as people read them: `+` what is new, `-` what is gone, `~` what says something else.
+//! Prints differences: `+` added, `-` removed, `~` modified.
 
 use std::fmt::Write;
 
 use super::compare::{Change, Changed, Difference};
-use crate::corefile::{Directive, File, Line, ServerBlock, Word};
+use crate::corefile::{Directive, File, Property, ServerBlock, Word};
 
-/// Everything, a paragraph for each block.
+/// All differences, one paragraph per block.
 pub(super) fn written(differences: &[Difference<'_>], old: &File, new: &File) -> String {
     let paragraphs = differences.iter().map(|difference| match difference {
-        Difference::Added(block) => whole('+', block, new),
-        Difference::Removed(block) => whole('-', block, old),
+        Difference::Added(block) => whole_block('+', block, new),
+        Difference::Removed(block) => whole_block('-', block, old),
         Difference::Changed(changed) => changed_block(changed, old, new),
     });
     paragraphs.collect::<Vec<_>>().join("\n")
 }
 
-/// A block that is in one file alone, with what is in it.
-fn whole(sign: char, block: &ServerBlock, file: &File) -> String {
+/// An added or removed block with its directives.
+fn whole_block(sign: char, block: &ServerBlock, file: &File) -> String {
     let mut text = format!(
         "{sign} {} {{    {}\n",
         keys(block),
-        place(&block.keys[0], file)
+        location(&block.keys[0], file)
     );
     for directive in &block.directives {
         for line in lines(directive) {
@@ -35,16 +35,16 @@ fn changed_block(changed: &Changed<'_>, old: &File, new: &File) -> String {
     let mut text = format!(
         "~ {} {{    {} -> {}\n",
         keys(changed.new),
-        place(&changed.old.keys[0], old),
-        place(&changed.new.keys[0], new)
+        location(&changed.old.keys[0], old),
+        location(&changed.new.keys[0], new)
     );
     for gone in &changed.without {
-        let whither = if gone.elsewhere {
+        let moved_to = if gone.elsewhere {
             ", now of another block"
         } else {
             ""
         };
-        let _ = writeln!(text, "-     key {}{whither}", gone.key);
+        let _ = writeln!(text, "-     key {}{moved_to}", gone.key);
     }
     for key in &changed.with {
         let _ = writeln!(text, "+     key {key}");
@@ -56,22 +56,22 @@ fn changed_block(changed: &Changed<'_>, old: &File, new: &File) -> String {
         );
     }
     for change in &changed.words {
-        change_of_word(change, old, new, &mut text);
+        changed_directive(change, old, new, &mut text);
     }
     text.push_str("  }\n");
     text
 }
 
-fn change_of_word(change: &Change<'_>, old: &File, new: &File, text: &mut String) {
+fn changed_directive(change: &Change<'_>, old: &File, new: &File, text: &mut String) {
     match change {
-        Change::Added(one) => all_of('+', one, new, text),
-        Change::Removed(one) => all_of('-', one, old, text),
+        Change::Added(one) => whole_directive('+', one, new, text),
+        Change::Removed(one) => whole_directive('-', one, old, text),
         Change::Reordered(one) => {
             let _ = writeln!(
                 text,
                 "~     {}: the same lines in another order    {}",
                 one.name,
-                place(&one.name, new)
+                location(&one.name, new)
             );
         }
         Change::Changed {
@@ -101,7 +101,7 @@ fn change_of_word(change: &Change<'_>, old: &File, new: &File, text: &mut String
     }
 }
 
-fn all_of(sign: char, directive: &Directive, file: &File, text: &mut String) {
+fn whole_directive(sign: char, directive: &Directive, file: &File, text: &mut String) {
     let mut lines = lines(directive).into_iter();
     let first = lines.next().unwrap_or_default();
     line(sign, 4, &first, &directive.name, file, text);
@@ -111,10 +111,15 @@ fn all_of(sign: char, directive: &Directive, file: &File, text: &mut String) {
 }
 
 fn line(sign: char, indent: usize, what: &str, at: &Word, file: &File, text: &mut String) {
-    let _ = writeln!(text, "{sign} {:indent$}{what}    {}", "", place(at, file));
+    let _ = writeln!(
+        text,
+        "{sign} {:indent$}{what}    {}",
+        "",
+        location(at, file)
+    );
 }
 
-/// A directive as it is written, its lines indented.
+/// A directive as written, with indented properties.
 fn lines(directive: &Directive) -> Vec<String> {
     let first = first_line(directive);
     let properties = directive.properties();
@@ -123,7 +128,7 @@ fn lines(directive: &Directive) -> Vec<String> {
     }
     let inner = properties
         .iter()
-        .map(|line: &Line| format!("    {}", words(&line.words)));
+        .map(|line: &Property| format!("    {}", words(&line.words)));
     let first = std::iter::once(format!("{first} {{"));
     first.chain(inner).chain(["}".to_owned()]).collect()
 }
@@ -137,7 +142,7 @@ fn words(words: &[Word]) -> String {
     words.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// A word as a Corefile needs it.
+/// A word, quoted if necessary.
 fn quoted(word: &Word) -> String {
     if word.is_empty() || word.contains([' ', '\t', '\n', '"', '#']) {
         format!("\"{}\"", word.replace('"', "\\\""))
@@ -150,7 +155,7 @@ fn keys(block: &ServerBlock) -> String {
     words(&block.keys)
 }
 
-fn place(word: &Word, file: &File) -> String {
-    let name = file.sources.name(word.place.source).unwrap_or("?");
-    format!("({name}:{})", word.place.line)
+fn location(word: &Word, file: &File) -> String {
+    let name = file.sources.name(word.span.source).unwrap_or("?");
+    format!("({name}:{})", word.span.line)
 }

@@ -1,5 +1,5 @@
-//! The page that the lab prints: `dig` lines to try, made from the objects that are there, each
-//! with what it shows. Pure: objects and an address in, text out.
+//! The page printed by the lab: `dig` commands for the objects that are served, each with its
+//! expected result. Pure: objects and an address in, text out.
 
 mod examples;
 
@@ -8,48 +8,48 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-/// So many files of a kind that cannot be read are named.
-const NAMED: usize = 10;
+/// Maximum number of unreadable files listed per kind.
+const MAX_LISTED: usize = 10;
 
-/// Where the lab is and what it serves.
+/// Location and content of the lab.
 #[derive(Debug)]
-pub struct Place<'a> {
-    /// Where it answers.
+pub struct Context<'a> {
+    /// Listen address.
     pub address: SocketAddr,
-    /// What configures the server.
+    /// The Corefile.
     pub corefile: &'a Path,
-    /// The directory that it serves.
+    /// The directory of manifests.
     pub directory: &'a Path,
-    /// Whether that is the sample cluster and not somebody's own.
+    /// Whether it is the sample cluster.
     pub sample: bool,
     /// Whether names outside of the cluster are forwarded.
     pub outside: bool,
 }
 
-/// A few lines to try under one head.
+/// Examples under one heading.
 struct Section {
     title: &'static str,
     examples: Vec<Example>,
 }
 
-/// One line to try.
+/// One command to try.
 struct Example {
-    /// What it is an example of, and what is to be seen.
+    /// What it demonstrates and the expected result.
     shows: String,
-    /// What follows `dig` and the server's address.
+    /// Arguments after `dig` and the server's address.
     arguments: String,
 }
 
 /// The whole page.
-pub fn text(objects: &Objects, place: &Place<'_>) -> String {
-    let mut page = head(objects, place);
+pub fn text(objects: &Objects, context: &Context<'_>) -> String {
+    let mut page = head(objects, context);
     if objects.is_empty() {
-        page += &nothing_yet(place);
+        page += &empty_page(context);
         return page;
     }
-    page += "\nPaste a line into another terminal; what it shows stands above it. Ctrl-C ends the lab.\n";
-    let dig = dig(place.address);
-    for section in examples::sections(objects, place.outside) {
+    page += "\nPaste a line into another terminal; its expected result is above it. Ctrl-C ends the lab.\n";
+    let dig = dig(context.address);
+    for section in examples::sections(objects, context.outside) {
         if section.examples.is_empty() {
             continue;
         }
@@ -58,29 +58,29 @@ pub fn text(objects: &Objects, place: &Place<'_>) -> String {
             let _ = write!(page, "  # {shows}\n  {dig} {arguments}\n");
         }
     }
-    page += &another_zone(&dig, place);
-    if let Some(service) = examples::star(objects) {
+    page += &another_zone(&dig, context);
+    if let Some(service) = examples::main_service(objects) {
         page += &search_list(&dig, &format!("{}.{}", service.name, service.namespace));
     }
     page
 }
 
-fn head(objects: &Objects, place: &Place<'_>) -> String {
-    let what = if place.sample {
+fn head(objects: &Objects, context: &Context<'_>) -> String {
+    let what = if context.sample {
         "a sample cluster"
     } else {
         "your manifests"
     };
     let mut head = format!(
         "lodestone lab: {what}, answered at {} port {}, UDP and TCP.\n",
-        place.address.ip(),
-        place.address.port()
+        context.address.ip(),
+        context.address.port()
     );
-    let directory = place.directory.display();
+    let directory = context.directory.display();
     if !objects.is_empty() {
         let _ = writeln!(
             head,
-            "{}, {} and {} in {directory}\nEdit those files: the answers follow within a second.",
+            "{}, {} and {} in {directory}\nEdit those files: changes are served within seconds.",
             count(objects.namespaces, "Namespace"),
             count(objects.services.len(), "Service"),
             count(objects.pods.len(), "Pod"),
@@ -88,48 +88,42 @@ fn head(objects: &Objects, place: &Place<'_>) -> String {
     }
     let _ = writeln!(
         head,
-        "The Corefile, in a cluster a ConfigMap, is {}: edit it, and the server follows too.",
-        place.corefile.display()
+        "The Corefile, in a cluster a ConfigMap, is {}: edits to it are applied too.",
+        context.corefile.display()
     );
     for (files, what) in [
-        (
-            &objects.unread,
-            "Not readable as YAML or JSON, and left out here",
-        ),
-        (
-            &objects.partly,
-            "Not readable in part; the log has the line",
-        ),
+        (&objects.unread, "Not valid YAML or JSON, not shown here"),
+        (&objects.partly, "Partly invalid; the log names the line"),
     ] {
-        for file in files.iter().take(NAMED) {
+        for file in files.iter().take(MAX_LISTED) {
             let _ = writeln!(head, "{what}: {file}");
         }
-        if let Some(more @ 1..) = files.len().checked_sub(NAMED) {
+        if let Some(more @ 1..) = files.len().checked_sub(MAX_LISTED) {
             let _ = writeln!(head, "{what}: {more} more files");
         }
     }
-    if !place.outside {
+    if !context.outside {
         head +=
             "/etc/resolv.conf names no server, so names outside of the cluster get no answer.\n";
     }
     head
 }
 
-fn nothing_yet(place: &Place<'_>) -> String {
-    let directory = place.directory.display();
+fn empty_page(context: &Context<'_>) -> String {
+    let directory = context.directory.display();
     format!(
         "\nThere is no Service and no Pod in {directory} yet. Put manifests there (*.yaml, *.yml,\n\
-         *.json) and they are answered within a second. What a cluster holds can be had with\n  \
+         *.json) and they are answered within a second. Export the objects of a cluster with\n  \
          kubectl get namespaces,services,endpointslices,pods --all-namespaces -o yaml > objects.yaml\n\
-         For a sample cluster and lines to try, leave the directory out: lodestone lab\n"
+         For a sample cluster with queries to try, omit the directory: lodestone lab\n"
     )
 }
 
-/// A line that edits the Corefile, and one that shows what came of it.
-fn another_zone(dig: &str, place: &Place<'_>) -> String {
-    let Place {
+/// Commands that add a zone to the Corefile and query it.
+fn another_zone(dig: &str, context: &Context<'_>) -> String {
+    let Context {
         address, corefile, ..
-    } = place;
+    } = context;
     let (port, ip) = (address.port(), address.ip());
     let corefile = quoted(&corefile.display().to_string());
     format!(
@@ -140,7 +134,7 @@ fn another_zone(dig: &str, place: &Place<'_>) -> String {
     )
 }
 
-/// A path as a word for a shell.
+/// A path quoted for a shell.
 fn quoted(path: &str) -> String {
     let plain = |it: char| it.is_alphanumeric() || "/-_.+".contains(it);
     if path.chars().all(plain) {
@@ -149,19 +143,19 @@ fn quoted(path: &str) -> String {
     format!("'{}'", path.replace('\'', r"'\''"))
 }
 
-/// How a pod asks: its whole search list at once, which `dig` only takes from a file.
+/// Commands that query like a pod, with its whole search list, which `dig` reads only from a file.
 fn search_list(dig: &str, name: &str) -> String {
     format!(
-        "\nA pod's whole search list (dig reads it from /etc/resolv.conf only, so lend it another)\n  \
+        "\nA pod's whole search list (dig reads it from /etc/resolv.conf only, so replace that file in a mount namespace)\n  \
          printf 'search default.svc.cluster.local svc.cluster.local cluster.local\\noptions ndots:5\\n' > /tmp/pod-resolv.conf\n  \
          unshare -rm sh -c 'mount --bind /tmp/pod-resolv.conf /etc/resolv.conf && exec {dig} +search +short {name}'\n"
     )
 }
 
-/// The beginning of every line.
+/// The common prefix of all commands.
 fn dig(address: SocketAddr) -> String {
     let ip = match address.ip() {
-        // A server bound to every address is asked at one of them.
+        // A server bound to all addresses is queried at the loopback address.
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,

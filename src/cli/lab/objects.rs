@@ -1,9 +1,8 @@
-//! What the guide knows of a directory of manifests: what is served, and what a course tells apart
-//! beyond that.
+//! The objects of a directory of manifests, as far as the guide needs them.
 //!
-//! Addresses and endpoints are those of [`crate::cluster`], which also makes what the manifests
-//! leave to a cluster. It keeps only what names need; so the types of Services, and the order of
-//! the files, are read here once more. Nothing here fails: a file that cannot be read is named.
+//! Addresses and endpoints come from [`crate::cluster`], which also supplies what the manifests
+//! leave to a cluster. It does not keep Service types or file order, so those are read here again.
+//! Unreadable files are listed, not an error.
 
 use crate::cluster::{self, Cluster, Object};
 use serde_json::Value;
@@ -12,18 +11,18 @@ use std::net::IpAddr;
 use std::path::Path;
 use tracing::subscriber::{NoSubscriber, with_default};
 
-/// The objects of a directory, in the order of its files.
+/// The objects of a directory, in file order.
 #[derive(Debug, Default)]
 pub struct Objects {
-    /// How many Namespaces there are.
+    /// Number of Namespaces.
     pub namespaces: usize,
     /// Services of every type.
     pub services: Vec<Service>,
-    /// Pods that have an address.
+    /// Pods with an address.
     pub pods: Vec<Pod>,
-    /// Files that could not be read, below the directory.
+    /// Unreadable files, relative to the directory.
     pub unread: Vec<String>,
-    /// Files of which some documents could not be read.
+    /// Files with some unreadable documents.
     pub partly: Vec<String>,
 }
 
@@ -34,30 +33,30 @@ pub struct Service {
     pub name: String,
     /// Its namespace.
     pub namespace: String,
-    /// What it is, as DNS and as a course sees it.
+    /// Its kind in terms of DNS.
     pub kind: Kind,
-    /// Its cluster addresses; none when headless.
+    /// Its cluster IPs; empty if headless.
     pub addresses: Vec<IpAddr>,
     /// Its ports.
     pub ports: Vec<Port>,
-    /// Whether it selects pods at all; one that does not has its endpoints from elsewhere.
+    /// Whether it has a selector; otherwise its endpoints are managed manually.
     pub selects: bool,
-    /// What is behind it, ready or not.
+    /// Its endpoints, ready or not.
     pub endpoints: Vec<Endpoint>,
 }
 
-/// The types of Service that a course tells apart.
+/// Kinds of Services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Reached by its cluster address.
+    /// Has a cluster IP.
     ClusterIp,
-    /// No address of its own.
+    /// Without a cluster IP.
     Headless,
-    /// Reached by these ports of every node too.
+    /// Also reachable at these ports of every node.
     NodePort(Vec<i32>),
-    /// Reached by this address or name from outside too, once the load balancer has one.
+    /// Also reachable at this external address or name, once assigned.
     LoadBalancer(Option<String>),
-    /// Another name for this one.
+    /// A CNAME to this name.
     ExternalName(String),
 }
 
@@ -68,11 +67,11 @@ pub struct Port {
     pub name: Option<String>,
     /// Its number.
     pub number: i32,
-    /// The transport as names spell it.
+    /// The protocol in lower case, as in SRV names.
     pub protocol: String,
 }
 
-/// A Pod that has an address.
+/// A Pod with an address.
 #[derive(Debug)]
 pub struct Pod {
     /// Its namespace.
@@ -81,16 +80,16 @@ pub struct Pod {
     pub address: IpAddr,
 }
 
-/// One address behind a Service.
+/// An endpoint of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its label below the Service's name.
     pub label: String,
-    /// Where it is.
+    /// Its address.
     pub address: IpAddr,
-    /// Whether it is served.
+    /// Whether it is ready.
     pub ready: bool,
-    /// Whether the label is a host name, as those of a StatefulSet's pods are.
+    /// Whether the label is a host name, as for pods of a StatefulSet.
     pub named: bool,
 }
 
@@ -123,7 +122,7 @@ impl Objects {
                 list.push(name.display().to_string());
             }
         }
-        // The running source has its say about files that it cannot read; once is enough.
+        // Suppresses the source's log lines about unreadable files: the server logs them too.
         let served = with_default(NoSubscriber::default(), || {
             cluster::manifests::objects(directory)
         });
@@ -131,17 +130,17 @@ impl Objects {
         Ok(objects)
     }
 
-    /// Whether there is nothing to give an example of.
+    /// Whether there are no objects to show.
     pub fn is_empty(&self) -> bool {
         self.services.is_empty() && self.pods.is_empty()
     }
 
-    /// Takes a Service up, or those of a list. Items of a typed list need not say what they are: `of`.
+    /// Adds a Service, or the items of a list. Items of a typed list may omit their kind: `of`.
     fn add(&mut self, mut value: Value, of: &str) {
         let kind = value["kind"].as_str().unwrap_or(of).to_owned();
         if kind == "Service" {
             if let Some(service) = service(&value) {
-                // Declared again: the later counts.
+                // A repeated declaration replaces the earlier one.
                 self.services
                     .retain(|it| (&it.namespace, &it.name) != (&service.namespace, &service.name));
                 self.services.push(service);
@@ -155,12 +154,12 @@ impl Objects {
         }
     }
 
-    /// Adds what is served.
+    /// Adds addresses and endpoints from the served objects.
     fn complete(&mut self, served: Vec<Object>) {
         self.pods = served.iter().filter_map(pod).collect();
         let cluster = cluster::load(served);
         self.namespaces = cluster.namespaces().count();
-        // One that is not served shows nothing.
+        // Services that are not served are left out.
         self.services
             .retain_mut(|service| service.complete(&cluster).is_some());
     }
@@ -182,18 +181,19 @@ impl Service {
         Some(())
     }
 
-    /// Those that are served.
+    /// The ready endpoints.
     pub fn ready(&self) -> impl Iterator<Item = &Endpoint> {
         self.endpoints.iter().filter(|it| it.ready)
     }
 
-    /// Those that are not.
+    /// The endpoints that are not ready.
     pub fn unready(&self) -> impl Iterator<Item = &Endpoint> {
         self.endpoints.iter().filter(|it| !it.ready)
     }
 }
 
-/// An address as a label: `10.0.0.1` is `10-0-0-1`. A label does not end in a dash.
+/// An address as a label: `10.0.0.1` becomes `10-0-0-1`. A label must not begin or end with a
+/// hyphen.
 pub fn dashed(address: IpAddr) -> String {
     let mut label = address.to_string().replace(['.', ':'], "-");
     if label.ends_with('-') {
@@ -202,10 +202,10 @@ pub fn dashed(address: IpAddr) -> String {
     label
 }
 
-/// All documents of a file; None where it is no YAML.
+/// All documents of a file; `None` if it is not YAML.
 fn documents(text: &str) -> Option<Vec<Value>> {
     let options = serde_saphyr::options! {
-        // What `kubectl get -o yaml` makes of a whole cluster.
+        // Enough for `kubectl get -o yaml` of a whole cluster.
         budget: serde_saphyr::budget! {
             max_documents: 100_000, max_nodes: 5_000_000, max_events: 20_000_000,
         },
@@ -213,7 +213,7 @@ fn documents(text: &str) -> Option<Vec<Value>> {
     serde_saphyr::from_multiple_with_options(text, options).ok()
 }
 
-/// A Service as it is declared. A field that cannot be used is as absent, as it is for the server.
+/// A Service as declared. Unusable fields are ignored, as in the server.
 fn service(value: &Value) -> Option<Service> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let (metadata, spec) = (&value["metadata"], &value["spec"]);
@@ -239,7 +239,7 @@ fn service(value: &Value) -> Option<Service> {
         _ => Kind::ClusterIp,
     };
     Some(Service {
-        // As the API server fills it in.
+        // The API server's default.
         namespace: text(&metadata["namespace"]).unwrap_or_else(|| "default".to_owned()),
         name: text(&metadata["name"])?,
         kind,

@@ -1,9 +1,9 @@
-//! The sample cluster: manifests inside the binary, laid out so that they can be edited while they
-//! are served.
+//! The sample cluster: embedded manifests, written to a directory where they can be edited while
+//! they are served.
 
 use super::scratch::Scratch;
 
-/// The files of the sample cluster, by name. Their order is the order of the guide's examples.
+/// File names and contents. Their order is the order of the guide's examples.
 const FILES: [(&str, &str); 6] = [
     ("10-payroll.yaml", include_str!("sample/10-payroll.yaml")),
     ("20-default.yaml", include_str!("sample/20-default.yaml")),
@@ -17,7 +17,7 @@ const FILES: [(&str, &str); 6] = [
 ];
 
 /// Writes the sample's files.
-pub fn lay_out(scratch: &mut Scratch) -> anyhow::Result<()> {
+pub fn write_files(scratch: &mut Scratch) -> anyhow::Result<()> {
     for (name, text) in FILES {
         scratch.write(name, text)?;
     }

@@ -1,5 +1,4 @@
-//! A temporary directory of the lab's own, for files that whoever learns may edit: what was edited
-//! outlives the lab, what was not goes with it.
+//! A temporary directory for files that the user may edit: removed at the end if unchanged.
 
 use anyhow::Context;
 use std::borrow::Cow;
@@ -8,27 +7,27 @@ use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// How many names are tried for the directory before giving up.
+/// Maximum number of attempts to create the directory.
 const ATTEMPTS: usize = 16;
 
-/// The directory and what was written into it.
+/// The directory and the files written to it.
 #[derive(Debug)]
 pub struct Scratch {
     directory: PathBuf,
     files: Vec<(&'static str, Cow<'static, str>)>,
 }
 
-/// What became of the directory when the lab ended.
+/// Whether the directory was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
-    /// Nothing had been changed in it: it is gone.
+pub enum Cleanup {
+    /// Unchanged, removed.
     Removed,
-    /// It was edited, or could not be removed: it is still there.
+    /// Edited, or not removable: it still exists.
     Kept,
 }
 
 impl Scratch {
-    /// Makes a new directory below `parent` that only this user can read.
+    /// Creates a new directory below `parent`, readable only by this user.
     pub fn make(parent: &Path) -> anyhow::Result<Self> {
         let directory = std::path::absolute(new_directory(parent)?)?;
         let files = Vec::new();
@@ -48,22 +47,22 @@ impl Scratch {
         Ok(())
     }
 
-    /// Where it is.
+    /// Path of the directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Where a file of this name is.
+    /// Path of a file.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
-    /// Takes the directory away if all is as it was written. Somebody's edits are never removed.
-    pub fn leave(self) -> Left {
+    /// Removes the directory if its files are unchanged.
+    pub fn clean_up(self) -> Cleanup {
         if self.is_untouched() && fs::remove_dir_all(&self.directory).is_ok() {
-            Left::Removed
+            Cleanup::Removed
         } else {
-            Left::Kept
+            Cleanup::Kept
         }
     }
 
@@ -75,8 +74,8 @@ impl Scratch {
     }
 }
 
-/// Makes a directory that did not exist before: one found under its name, in a place where
-/// everybody may write, could be somebody else's.
+/// Creates a directory that must not exist: in a world-writable parent, an existing one could
+/// belong to another user.
 fn new_directory(parent: &Path) -> anyhow::Result<PathBuf> {
     for _ in 0..ATTEMPTS {
         let directory = parent.join(format!("lodestone-lab-{:06x}", rand::random::<u32>() >> 8));
@@ -106,30 +105,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_untouched_leaves_nothing_behind() {
+    fn unchanged_directories_are_removed() {
         let parent = tempfile::tempdir().unwrap();
         let scratch = scratch(parent.path());
         assert!(scratch.path("two.yaml").is_file());
-        assert_eq!(scratch.leave(), Left::Removed);
+        assert_eq!(scratch.clean_up(), Cleanup::Removed);
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
     }
 
     #[test]
-    fn edits_outlive_the_lab() {
+    fn edited_files_are_kept() {
         let parent = tempfile::tempdir().unwrap();
         let edited = scratch(parent.path());
         let path = edited.path("one.yaml");
         fs::write(&path, "# mine").unwrap();
-        assert_eq!(edited.leave(), Left::Kept);
+        assert_eq!(edited.clean_up(), Cleanup::Kept);
         assert!(path.is_file());
 
         let added = scratch(parent.path());
         fs::write(added.path("mine.yaml"), "").unwrap();
-        assert_eq!(added.leave(), Left::Kept);
+        assert_eq!(added.clean_up(), Cleanup::Kept);
     }
 
     #[test]
-    fn two_labs_do_not_share_a_directory() {
+    fn concurrent_labs_use_different_directories() {
         let parent = tempfile::tempdir().unwrap();
         let (one, other) = (scratch(parent.path()), scratch(parent.path()));
         assert_ne!(one.directory(), other.directory());

@@ -11,7 +11,7 @@ fn arguments(directory: Option<&Path>) -> Arguments {
 }
 
 #[test]
-fn the_corefile_is_a_stock_one_over_a_directory() {
+fn the_corefile_is_a_stock_one_with_manifests() {
     let address = "127.0.0.1:1053".parse().unwrap();
     let text = corefile(address, Path::new("/tmp/my lab"), true, true).unwrap();
     assert_eq!(
@@ -36,7 +36,7 @@ fn the_corefile_is_a_stock_one_over_a_directory() {
 }
 
 #[test]
-fn without_a_server_to_ask_nothing_is_forwarded() {
+fn nothing_is_forwarded_without_a_name_server() {
     assert!(names_a_server("# dhcp\nnameserver 192.0.2.1\n"));
     assert!(names_a_server("search a.b\nnameserver\t::1"));
     assert!(!names_a_server(
@@ -62,18 +62,18 @@ fn without_a_server_to_ask_nothing_is_forwarded() {
 }
 
 #[test]
-fn a_path_that_a_corefile_cannot_carry_is_refused() {
+fn paths_that_a_corefile_cannot_contain_are_refused() {
     for path in ["/a\"b", "/a{$HOME}", "/a{%HOME%}", "/a\nb", "/a\\"] {
         let error = quoted(Path::new(path)).unwrap_err().to_string();
         assert!(
-            error.contains("a Corefile cannot carry this path"),
+            error.contains("a Corefile cannot contain this path"),
             "{error}"
         );
     }
 }
 
 #[test]
-fn a_taken_port_is_moved_from_only_where_nobody_asked_for_it() {
+fn only_the_default_port_moves_when_in_use() {
     let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let holder = UdpSocket::bind((ip, 0)).unwrap();
     let taken = holder.local_addr().unwrap().port();
@@ -82,20 +82,20 @@ fn a_taken_port_is_moved_from_only_where_nobody_asked_for_it() {
         error.starts_with(&format!("port {taken} of 127.0.0.1 is taken; ")),
         "{error}"
     );
-    // The default port may be anybody's; what is given is free, whichever it is.
+    // The default port may be in use.
     let free = free_address(ip, None).unwrap();
-    assert!((PORT..=PORT + NEXT).contains(&free.port()));
+    assert!((PORT..=PORT + MORE_PORTS).contains(&free.port()));
     assert!(free_address(ip, Some(0)).unwrap().port() != 0);
 }
 
 #[test]
-fn an_address_of_another_machine_is_refused() {
+fn addresses_of_other_machines_are_refused() {
     let error = free_address("192.0.2.1".parse().unwrap(), None).unwrap_err();
     assert_eq!(error.to_string(), "cannot listen at 192.0.2.1 port 1053");
 }
 
 #[test]
-fn a_directory_that_is_none_is_refused_before_anything_starts() {
+fn invalid_directories_are_refused_before_the_start() {
     let parent = tempfile::tempdir().unwrap();
     let file = parent.path().join("file.yaml");
     std::fs::write(&file, "").unwrap();
@@ -110,7 +110,7 @@ fn a_directory_that_is_none_is_refused_before_anything_starts() {
 }
 
 #[test]
-fn the_sample_is_there_while_it_is_served_and_gone_afterwards() {
+fn the_sample_is_removed_after_serving() {
     let seen = Cell::new(None);
     run_with(&arguments(None), |lab, started| {
         let text = std::fs::read_to_string(&lab.corefile).unwrap();
@@ -128,7 +128,7 @@ fn the_sample_is_there_while_it_is_served_and_gone_afterwards() {
 }
 
 #[test]
-fn nothing_is_written_into_a_directory_of_somebody_elses() {
+fn user_directories_are_not_written_to() {
     let mine = tempfile::tempdir().unwrap();
     let corefile = run_with(&arguments(Some(mine.path())), |lab, _| {
         let text = std::fs::read_to_string(&lab.corefile).unwrap();
@@ -143,6 +143,6 @@ fn nothing_is_written_into_a_directory_of_somebody_elses() {
 }
 
 #[test]
-fn what_the_server_returns_is_handed_on() {
+fn the_result_of_the_server_is_returned() {
     assert_eq!(run_with(&arguments(None), |_, _| 7).unwrap(), 7);
 }

@@ -14,7 +14,7 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tower::{BoxError, ServiceBuilder};
 
-use crate::trust::{Followed, Trusted};
+use crate::trust::{ReloadedTrust, Trusted};
 
 /// Idle time before TCP keepalive probes, which repeat every [`KEEPALIVE_INTERVAL`]. With
 /// [`USER_TIMEOUT`], a server that disappeared without a FIN is detected in seconds, although a
@@ -78,14 +78,14 @@ fn verifier(config: &Config) -> Result<Option<Arc<dyn ServerCertVerifier>>, Box<
         return Ok(None);
     }
     if let Some(path) = &config.root_cert_file {
-        return Ok(Some(Arc::new(Followed::open(path, provider)?)));
+        return Ok(Some(Arc::new(ReloadedTrust::open(path, provider)?)));
     }
     let Some(authorities) = &config.root_cert else {
         return Ok(None);
     };
     let authorities = authorities.iter().cloned().map(CertificateDer::from);
     let trusted = Trusted::all(authorities.collect())?;
-    Ok(Some(trusted.of_servers(provider)?))
+    Ok(Some(trusted.server_verifier(provider)?))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ fn told(lines: &str) -> String {
     };
     let told = Config::read(&source).unwrap_err();
     let told = told.list.into_iter().map(|one| {
-        assert!(one.place.is_some(), "{lines}");
+        assert!(one.span.is_some(), "{lines}");
         format!(
             "{} | {} | {}",
             one.message,

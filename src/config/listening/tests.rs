@@ -4,8 +4,7 @@ use crate::{
     corefile::Memory,
 };
 
-/// What a Corefile of one block says of its listeners, and the headlines of its warnings; or the
-/// report of its errors.
+/// Settings and warning messages of a one-block Corefile, or its rendered errors.
 fn read(keys: &str, lines: &str) -> Result<(Settings, Vec<String>), String> {
     let text = format!("{keys} {{\n{lines}\nwhoami\n}}\n");
     let source = Source {
@@ -30,7 +29,7 @@ fn refused(keys: &str, lines: &str) -> String {
 }
 
 #[test]
-fn a_certificate_and_what_is_asked_of_clients() {
+fn tls_certificates_and_client_authentication_are_parsed() {
     let tls = |lines: &str| {
         let (settings, warnings) = read("tls://.", lines).unwrap();
         (settings.listening.tls.unwrap(), warnings)
@@ -76,7 +75,7 @@ fn a_certificate_and_what_is_asked_of_clients() {
 }
 
 #[test]
-fn listeners_that_need_a_certificate_have_one() {
+fn encrypted_listeners_require_a_certificate() {
     for keys in ["tls://.", "quic://.", "https3://."] {
         assert!(refused(keys, "").contains("needs a certificate"), "{keys}");
         assert!(read(keys, "tls a b").is_ok());
@@ -87,7 +86,7 @@ fn listeners_that_need_a_certificate_have_one() {
 }
 
 #[test]
-fn times_and_numbers_of_queries() {
+fn timeouts_and_query_limits_are_parsed() {
     let settings = |lines: &str| {
         let (settings, _) = read(".", &format!("timeouts {{\n{lines}\n}}")).unwrap();
         settings.listening.settings(Transport::Dns)
@@ -123,7 +122,7 @@ fn times_and_numbers_of_queries() {
 }
 
 #[test]
-fn whose_proxy_headers_are_believed() {
+fn trusted_proxy_networks_are_parsed() {
     let policy = |lines: &str| {
         let (settings, _) = read(".", lines).unwrap();
         settings.listening.proxy.unwrap()
@@ -170,7 +169,7 @@ fn whose_proxy_headers_are_believed() {
 }
 
 #[test]
-fn limits_of_each_transport() {
+fn transport_limits_are_parsed() {
     let settings = |transport, keys, lines: &str| {
         let (settings, warnings) = read(keys, &format!("tls a b\n{lines}")).unwrap();
         assert!(warnings.is_empty(), "{warnings:?}");
@@ -237,7 +236,7 @@ fn limits_of_each_transport() {
 }
 
 #[test]
-fn what_no_key_heeds_is_told() {
+fn directives_without_effect_on_the_keys_are_reported() {
     for lines in ["tls a b", "quic", "https", "https3", "grpc_server"] {
         let (_, warnings) = read(".", lines).unwrap();
         assert!(

@@ -1,20 +1,20 @@
-//! `bind`: the addresses that a block is served on, named one by one or by their interface.
+//! `bind`: listen addresses of a block, by address or interface name.
 
 use super::Settings;
 use crate::{
-    corefile::{Diagnostic, Directive, Problems, Word, nearest, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Word, nearest, unknown_property},
     interfaces::{HostAddress, Interfaces},
     plugin::{ParseErrors, Parsing},
 };
 
-/// Reads `bind ADDRESS|INTERFACE… { except ADDRESS|INTERFACE… }`. Several uses add up; what `except`
-/// takes away it takes from its own use. An interface stands for the addresses that it has now.
+/// Parses `bind ADDRESS|INTERFACE… { except ADDRESS|INTERFACE… }`. Several uses add up; `except`
+/// applies to its own use only. Interfaces are resolved to their current addresses.
 pub fn bind(
     uses: &[&Directive],
     parsing: &mut Parsing<'_>,
     settings: &mut Settings,
 ) -> Result<(), ParseErrors> {
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     for one in uses {
         match read(one, parsing, &mut settings.bound_elsewhere) {
             Ok(addresses) => {
@@ -24,10 +24,10 @@ pub fn bind(
                     }
                 }
             }
-            Err(found) => problems.extend(found),
+            Err(found) => errors.extend(found),
         }
     }
-    problems.in_plugin("bind").into_result(())
+    errors.in_plugin("bind").into_result(())
 }
 
 /// The addresses of one use.
@@ -36,49 +36,49 @@ fn read(
     parsing: &mut Parsing<'_>,
     elsewhere: &mut bool,
 ) -> Result<Vec<HostAddress>, ParseErrors> {
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut addresses = Vec::new();
     let words = one.arguments().at_least_one("an address or an interface");
-    if let Some(words) = problems.catch(words) {
-        resolve(words, parsing, &mut addresses, elsewhere, &mut problems);
+    if let Some(words) = errors.catch(words) {
+        resolve(words, parsing, &mut addresses, elsewhere, &mut errors);
     }
     let mut except = Vec::new();
     for line in one.properties() {
         if line.name().as_str() == "except" {
             let words = line.arguments().at_least_one("an address or an interface");
-            if let Some(words) = problems.catch(words) {
-                resolve(words, parsing, &mut except, elsewhere, &mut problems);
+            if let Some(words) = errors.catch(words) {
+                resolve(words, parsing, &mut except, elsewhere, &mut errors);
             }
         } else {
-            problems.push(unknown_property(line.name(), &["except"]));
+            errors.push(unknown_property(line.name(), &["except"]));
         }
     }
     let before = addresses.len();
     addresses.retain(|address| !except.contains(address));
     if addresses.is_empty() && before > 0 {
-        // Nothing to serve on must not come to mean everything.
+        // An empty list would mean all addresses.
         let error = one.name.error("'except' leaves no address to serve on");
-        problems.push(error.help("leave an address out of 'except', or remove the block"));
+        errors.push(error.help("leave an address out of 'except', or remove the block"));
     }
-    problems.into_result(addresses)
+    errors.into_result(addresses)
 }
 
-/// What the words stand for.
+/// Resolves addresses and interface names.
 fn resolve(
     words: &[Word],
     parsing: &mut Parsing<'_>,
     addresses: &mut Vec<HostAddress>,
     elsewhere: &mut bool,
-    problems: &mut Problems,
+    errors: &mut ErrorList,
 ) {
     for word in words {
         let before = addresses.len();
-        // An interface may be called like an address.
+        // Interface names that look like an address take precedence.
         addresses.extend(parsing.interfaces.named(word));
         if addresses.len() > before {
             continue;
         }
-        // A link-local address is one only with its zone, which is kept.
+        // Link-local addresses keep their zone.
         if let Ok(address) = word.parse() {
             addresses.push(address);
             continue;
@@ -87,23 +87,23 @@ fn resolve(
             Ok(address) => addresses.push(address.into()),
             Err(_) if parsing.interfaces.elsewhere && may_be_an_interface(word) => {
                 let message = format!("this machine has no interface '{word}'");
-                let warning = word.warning(message).label("not looked at any further");
-                let help = "that is well where the machine that serves this has it";
+                let warning = word.warning(message).label("not resolved");
+                let help = "fine if the machine that serves this Corefile has it";
                 parsing.warnings.push(warning.help(help).in_plugin("bind"));
                 *elsewhere = true;
             }
-            Err(error) => problems.push(unknown(word, &error, parsing.interfaces)),
+            Err(error) => errors.push(unknown(word, &error, parsing.interfaces)),
         }
     }
 }
 
-/// Linux's rule: 1 to 15 octets without blanks, slashes and colons.
+/// Interface names in Linux: 1 to 15 bytes without white space, slash or colon.
 fn may_be_an_interface(word: &Word) -> bool {
     let odd = |it: char| it.is_whitespace() || matches!(it, '/' | ':' | '[' | ']');
     (1..=15).contains(&word.len()) && !word.contains(odd) && !is_numeric(word)
 }
 
-/// Digits and dots: an address that is written wrong.
+/// Digits and dots only: a malformed address.
 fn is_numeric(word: &Word) -> bool {
     word.chars().all(|it| it.is_ascii_digit() || it == '.')
 }
@@ -144,7 +144,7 @@ mod tests {
         }
     }
 
-    /// The addresses, and the warnings, of a block with these lines.
+    /// Addresses and warnings of a block with these lines.
     fn bound(lines: &str, interfaces: &Interfaces) -> Result<(String, Vec<String>), String> {
         let text = format!(". {{\n{lines}\n}}\n");
         let file = corefile::parse("Corefile", &text, &["bind"], &Memory::default()).unwrap();

@@ -4,59 +4,59 @@ use super::Parser;
 use crate::corefile::diagnostic::Diagnostic;
 use crate::corefile::lexer::Token;
 use crate::corefile::nearest::nearest;
-use crate::corefile::source::{Place, Word};
-use crate::corefile::tree::{Body, Directive, Line};
+use crate::corefile::source::{Span, Word};
+use crate::corefile::tree::{Body, Directive, Property};
 
 impl Parser<'_> {
-    /// One directive with its body. `None` if its name is unknown, which is reported.
+    /// Parses a directive and its body. Reports an unknown name and returns `None`.
     pub(super) fn directive(
         &mut self,
-        open: Option<Place>,
+        open: Option<Span>,
         key: Option<&Word>,
     ) -> Option<Directive> {
-        let token = self.feed.next()?;
+        let token = self.stream.next()?;
         if token.is("{") {
             let diagnostic = token.word.error("Unknown directive '{'");
-            self.feed
+            self.stream
                 .report(diagnostic.expected("the name of a plugin in front of it"));
             self.skip_block();
             return None;
         }
-        let name = self.feed.resolve(token);
+        let name = self.stream.resolve(token);
         let mut arguments = Vec::new();
         let mut body = None;
-        while let Some(token) = self.feed.peek_same_line() {
+        while let Some(token) = self.stream.peek_same_line() {
             if token.is("{") {
-                self.feed.next();
+                self.stream.next();
                 body = Some(self.body(&token, name.as_ref()));
                 break;
             }
             if token.is("}") {
-                self.feed.report(unexpected_brace(&token.word));
+                self.stream.report(unexpected_brace(&token.word));
                 break;
             }
-            self.feed.next();
-            arguments.extend(self.feed.resolve(token));
+            self.stream.next();
+            arguments.extend(self.stream.resolve(token));
         }
         if body.is_none() {
             self.brace_on_next_line(name.as_ref());
         }
         let name = name?;
-        if !self.words.contain(&name) {
+        if !self.names.contain(&name) {
             let mut diagnostic = self.unknown_directive(&name);
-            // Names of plugins have no dots or colons: this may be the key of the next block.
+            // Plugin names have no dots or colons: this may be the key of the next block.
             if diagnostic.help.is_none() && body.is_some() && name.contains(['.', ':']) {
                 diagnostic = looks_like_key(diagnostic, open, key);
             } else {
                 if diagnostic.help.is_none()
                     && let Some(key) = key
-                    && self.words.known.contains(&key.as_str())
+                    && self.names.known.contains(&key.as_str())
                 {
                     diagnostic = diagnostic.plugin_for_key(key);
                 }
                 self.left_out += 1;
             }
-            self.feed.report(diagnostic);
+            self.stream.report(diagnostic);
             return None;
         }
         Some(Directive {
@@ -66,21 +66,21 @@ impl Parser<'_> {
         })
     }
 
-    /// A `{` at the start of a line belongs to the directive above it for the parser, but no
-    /// plugin would see it as its block: refused.
+    /// A `{` at the start of a line belongs to the directive above it for the parser, but the
+    /// plugin would not see it as its body: refused.
     fn brace_on_next_line(&mut self, name: Option<&Word>) {
         let Some(open) = self
-            .feed
+            .stream
             .peek()
             .filter(|token| token.new_line && token.is("{"))
         else {
             return;
         };
         let Some(name) = name else { return };
-        if !self.words.contain(name) {
+        if !self.names.contain(name) {
             return;
         }
-        self.feed.report(
+        self.stream.report(
             open.word
                 .error(format!(
                     "Unexpected token '{{' after '{name}' on a line of its own"
@@ -88,29 +88,29 @@ impl Parser<'_> {
                 .label("a plugin's block opens on the line of its name")
                 .help(format!("move the brace to the end of the line of '{name}'")),
         );
-        self.feed.next();
+        self.stream.next();
         self.body(&open, None);
     }
 
-    /// The property lines behind an opening brace that was just taken.
+    /// The property lines after a consumed opening brace.
     fn body(&mut self, open: &Token, name: Option<&Word>) -> Body {
         self.warn_quoted(open);
         let mut body = Body {
             lines: Vec::new(),
-            open: open.word.place,
-            close: open.word.place,
+            open: open.word.span,
+            close: open.word.span,
         };
-        while let Some(token) = self.feed.peek() {
+        while let Some(token) = self.stream.peek() {
             if token.is("}") {
-                self.feed.next();
+                self.stream.next();
                 self.warn_quoted(&token);
-                body.close = token.word.place;
+                body.close = token.word.span;
                 self.behind_body(name);
                 return body;
             }
             if token.new_line && token.is("import") {
-                self.feed.next();
-                self.feed.import(&token.word);
+                self.stream.next();
+                self.stream.import(&token.word);
                 continue;
             }
             let (line, close) = self.line();
@@ -128,39 +128,43 @@ impl Parser<'_> {
         }
         self.ended = true;
         let end = self
-            .feed
+            .stream
             .last
             .as_ref()
-            .map_or(open.word.place, |last| last.word.place);
+            .map_or(open.word.span, |last| last.word.span);
         let opened = name.map_or_else(
             || "the block is opened here".to_owned(),
             |name| format!("the block of '{name}' is opened here"),
         );
-        self.feed.report(
+        self.stream.report(
             Diagnostic::error("Unexpected EOF")
                 .at(end.after())
                 .expected("'}'")
-                .also(open.word.place, opened),
+                .also(open.word.span, opened),
         );
         body
     }
 
-    /// One property line. A `}` behind its words closes the block and, as in CoreDNS, is the last
-    /// argument too; its place is given then.
-    fn line(&mut self) -> (Line, Option<Place>) {
+    /// A property line. A `}` on the same line closes the body and, as in CoreDNS, is also the last
+    /// argument; its span is returned.
+    fn line(&mut self) -> (Property, Option<Span>) {
         let mut words = Vec::new();
         let mut is_first = true;
-        while let Some(token) = self.feed.peek().filter(|token| is_first || !token.new_line) {
-            self.feed.next();
+        while let Some(token) = self
+            .stream
+            .peek()
+            .filter(|token| is_first || !token.new_line)
+        {
+            self.stream.next();
             is_first = false;
             if token.is("{") {
                 self.nested(&token);
                 break;
             }
             if token.is("}") {
-                let place = token.word.place;
+                let span = token.word.span;
                 let property = words.first().map_or("", |word: &Word| word.as_str());
-                self.feed.report(
+                self.stream.report(
                     token
                         .word
                         .warning(format!(
@@ -170,16 +174,16 @@ impl Parser<'_> {
                         .help("put the closing brace on its own line"),
                 );
                 words.push(token.word);
-                return (Line { words }, Some(place));
+                return (Property { words }, Some(span));
             }
-            words.extend(self.feed.resolve(token));
+            words.extend(self.stream.resolve(token));
         }
-        (Line { words }, None)
+        (Property { words }, None)
     }
 
-    /// A block within a plugin's block: no plugin takes one. Skipped up to its own brace.
+    /// Refuses a nested block, which no plugin accepts, and skips it.
     fn nested(&mut self, open: &Token) {
-        self.feed.report(
+        self.stream.report(
             open.word
                 .error("Unexpected token '{' in a property line")
                 .label("a plugin's block cannot hold another block"),
@@ -187,11 +191,11 @@ impl Parser<'_> {
         self.skip_block();
     }
 
-    /// Skips up to the brace that closes the one just taken.
+    /// Skips to the brace that matches the one just consumed.
     fn skip_block(&mut self) {
         let mut depth = 1_usize;
         while depth > 0 {
-            let Some(token) = self.feed.next() else {
+            let Some(token) = self.stream.next() else {
                 self.ended = true;
                 return;
             };
@@ -203,17 +207,17 @@ impl Parser<'_> {
         }
     }
 
-    /// Words behind the brace that closes a plugin's block. CoreDNS hands them to the plugin as
-    /// another use of it.
+    /// Handles words after the closing brace of a plugin's body. CoreDNS treats them as another use
+    /// of the plugin.
     fn behind_body(&mut self, name: Option<&Word>) {
-        let Some(token) = self.feed.peek_same_line() else {
+        let Some(token) = self.stream.peek_same_line() else {
             return;
         };
         if token.is("}") {
-            return self.feed.report(unexpected_brace(&token.word));
+            return self.stream.report(unexpected_brace(&token.word));
         }
         let plugin = name.map_or("the plugin", |name| name.as_str());
-        self.feed.report(
+        self.stream.report(
             token
                 .word
                 .error(format!(
@@ -222,11 +226,11 @@ impl Parser<'_> {
                 ))
                 .expected(format!("a line end behind the block of '{plugin}'")),
         );
-        while let Some(token) = self.feed.peek_same_line() {
+        while let Some(token) = self.stream.peek_same_line() {
             if token.is("}") {
                 return;
             }
-            self.feed.next();
+            self.stream.next();
             if token.is("{") {
                 return self.nested(&token);
             }
@@ -243,7 +247,7 @@ impl Parser<'_> {
         {
             return error.help("a comment begins with '#'");
         }
-        let near = nearest(name, self.words.known.iter().copied());
+        let near = nearest(name, self.names.known.iter().copied());
         error.maybe_help(near.map(|known| format!("did you mean '{known}'?")))
     }
 }
@@ -255,7 +259,7 @@ fn unexpected_brace(brace: &Word) -> Diagnostic {
         .help("put the closing brace on its own line")
 }
 
-fn looks_like_key(error: Diagnostic, open: Option<Place>, key: Option<&Word>) -> Diagnostic {
+fn looks_like_key(error: Diagnostic, open: Option<Span>, key: Option<&Word>) -> Diagnostic {
     let error = error.label("this looks like the key of another server block");
     match (open, key) {
         (Some(open), _) => error
@@ -263,7 +267,7 @@ fn looks_like_key(error: Diagnostic, open: Option<Place>, key: Option<&Word>) ->
             .help("close the block above with '}' first"),
         (None, Some(key)) => error
             .also(
-                key.place,
+                key.span,
                 format!("'{key}' is read as the key of a block without braces"),
             )
             .help(format!("remove '{key}', or put '{{' behind it")),

@@ -24,7 +24,7 @@ fn a_batch_comes_and_goes_at_once() {
         assert_eq!(datagram.local, server.local_addr().unwrap());
         // The second gets no reply.
         if index != 1 {
-            reply.extend(datagram.octets);
+            reply.extend(datagram.bytes);
             reply.push(b'!');
         }
     }
@@ -43,8 +43,8 @@ fn of_what_is_too_long_the_beginning_is_taken() {
     client.send(b"short").unwrap();
     let mut batch = Batch::new(server.local_addr().unwrap());
     assert_eq!(batch.receive(&server, true).unwrap(), 2);
-    assert_eq!(batch.datagram(0).unwrap().0.octets, [7; PACKET]);
-    assert_eq!(batch.datagram(1).unwrap().0.octets, b"short");
+    assert_eq!(batch.datagram(0).unwrap().0.bytes, [7; PACKET]);
+    assert_eq!(batch.datagram(1).unwrap().0.bytes, b"short");
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_reply_that_cannot_be_sent_does_not_lose_the_others() {
     for (index, length) in [(0, 4), (1, 70_000), (2, 4)] {
         batch.datagram(index).unwrap().1.resize(length, 0);
     }
-    assert_eq!(batch.send(&server), 1, "the one of 70,000 octets");
+    assert_eq!(batch.send(&server), 1, "the one of 70,000 bytes");
     let mut buffer = [0; 16];
     for _ in 0..2 {
         assert_eq!(client.recv(&mut buffer).unwrap(), 4);
@@ -67,31 +67,31 @@ fn a_reply_that_cannot_be_sent_does_not_lose_the_others() {
         batch
             .slots
             .iter()
-            .all(|slot| slot.reply.capacity() <= REPLY_ROOM)
+            .all(|slot| slot.reply.capacity() <= REPLY_CAPACITY)
     );
 }
 
 #[test]
 fn what_was_queued_for_too_long_is_dropped_and_the_rest_taken() {
-    const PATIENCE: Duration = Duration::from_millis(400);
+    const MAX_AGE: Duration = Duration::from_millis(400);
     for any in [false, true] {
         let (server, client) = pair();
         let mut bound = server.local_addr().unwrap();
         if any {
             // As of a socket for all addresses, whose datagrams come with where they were sent to.
-            ask_for_destinations(&server, bound).unwrap();
+            enable_destination_addresses(&server, bound).unwrap();
             bound.set_ip(IpAddr::from([0, 0, 0, 0]));
         }
         let send = |count: usize, text: &[u8]| {
             (0..count).for_each(|_| assert_eq!(client.send(text).unwrap(), text.len()));
         };
         let mut batch = Batch::new(bound);
-        batch.backlog = Backlog::new(PATIENCE);
+        batch.backlog = Backlog::new(MAX_AGE);
         let mut receive = |wanted: &[u8]| {
             let count = batch.receive(&server, true).unwrap();
             let taken = (0..count).filter(|index| match batch.datagram(*index) {
                 Some((datagram, _)) => {
-                    assert_eq!(datagram.octets, wanted);
+                    assert_eq!(datagram.bytes, wanted);
                     assert_eq!(datagram.local.ip(), server.local_addr().unwrap().ip());
                     true
                 }
@@ -100,12 +100,12 @@ fn what_was_queued_for_too_long_is_dropped_and_the_rest_taken() {
             (taken.count(), batch.take_stale())
         };
         send(5 * BATCH, b"before");
-        std::thread::sleep(PATIENCE / 4);
+        std::thread::sleep(MAX_AGE / 4);
         // The queue is not emptied, so that the kernel is asked for times.
         assert_eq!(receive(b"before"), (BATCH, 0));
         send(3 * BATCH, b"after");
         assert_eq!(receive(b"before"), (BATCH, 0));
-        std::thread::sleep(2 * PATIENCE);
+        std::thread::sleep(2 * MAX_AGE);
         // These came before the kernel was asked, ...
         assert_eq!(receive(b""), (0, BATCH));
         assert_eq!(receive(b""), (0, BATCH));
@@ -133,7 +133,7 @@ fn a_wait_that_ends_is_no_error() {
 fn each_reply_leaves_from_the_address_that_was_asked() {
     let server = UdpSocket::bind("0.0.0.0:0").unwrap();
     let bound = server.local_addr().unwrap();
-    ask_for_destinations(&server, bound).unwrap();
+    enable_destination_addresses(&server, bound).unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     let asked = ["127.0.0.2", "127.0.0.3", "127.0.0.1"]
         .map(|ip| SocketAddr::new(ip.parse().unwrap(), bound.port()));
@@ -148,8 +148,8 @@ fn each_reply_leaves_from_the_address_that_was_asked() {
         reply.push(b'!');
     }
     batch.send(&server);
-    let late = |to: SocketAddr| Late {
-        octets: b"later".to_vec(),
+    let late = |to: SocketAddr| DelayedReply {
+        bytes: b"later".to_vec(),
         client: client.local_addr().unwrap(),
         local: Some(to.ip()),
     };
@@ -166,8 +166,8 @@ fn more_replies_than_a_batch_all_go_late() {
     let (server, client) = pair();
     let to = client.local_addr().unwrap();
     let numbers = 0..u8::try_from(BATCH).unwrap() + 3;
-    let late = |number| Late {
-        octets: vec![number],
+    let late = |number| DelayedReply {
+        bytes: vec![number],
         client: to,
         local: None,
     };
@@ -194,9 +194,9 @@ fn three_by(calls: Calls) -> (Batch, usize, Vec<Vec<u8>>) {
         let count = batch.receive(&server, true).unwrap();
         for index in 0..count {
             let (datagram, reply) = batch.datagram(index).unwrap();
-            assert_eq!(datagram.octets, texts[taken + index]);
+            assert_eq!(datagram.bytes, texts[taken + index]);
             assert_eq!(datagram.client, client.local_addr().unwrap());
-            reply.extend(datagram.octets);
+            reply.extend(datagram.bytes);
         }
         failed += batch.send(&server);
         taken += count;
@@ -294,9 +294,9 @@ fn one_by_one_a_datagram_that_is_too_long_is_cut_too() {
     let mut batch = Batch::new(server.local_addr().unwrap());
     batch.messages.calls.receive = receive_one;
     assert_eq!(batch.receive(&server, true).unwrap(), 1);
-    assert_eq!(batch.datagram(0).unwrap().0.octets, [7; PACKET]);
+    assert_eq!(batch.datagram(0).unwrap().0.bytes, [7; PACKET]);
     assert_eq!(batch.receive(&server, true).unwrap(), 1);
-    assert_eq!(batch.datagram(0).unwrap().0.octets, b"short");
+    assert_eq!(batch.datagram(0).unwrap().0.bytes, b"short");
     server.set_nonblocking(true).unwrap();
     assert_eq!(batch.receive(&server, true).unwrap(), 0);
 }

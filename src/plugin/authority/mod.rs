@@ -221,7 +221,7 @@ impl Transferable for Table {
     }
 }
 
-/// Follows an alias out of a zone. Beside data of its target stand the zone's own name servers.
+/// Follows an alias out of a zone. QueryExtras data of its target stand the zone's own name servers.
 fn follow(
     context: &Context<'_>,
     query: &Query,

@@ -6,7 +6,7 @@ use regex::Regex;
 
 use super::Config;
 use crate::{
-    corefile::{Arguments, Diagnostic, Directive, Line, Problems, unknown_property},
+    corefile::{Arguments, Diagnostic, Directive, ErrorList, Property, unknown_property},
     plain,
     plugin::{ParseErrors, Parsing, ZoneList},
 };
@@ -23,8 +23,8 @@ const MAX_PATTERN: usize = 10_000;
 /// the directive names no other. What is accepted although it does nothing goes to `warnings`.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
-    let mut problems = Problems::default();
-    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, parsing.zones));
+    let mut errors = ErrorList::default();
+    let zones = errors.catch(ZoneList::read_or_block(&directive.arguments, parsing.zones));
     let mut config = Config {
         zones: zones.unwrap_or_default(),
         directory: PathBuf::new(),
@@ -33,19 +33,19 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         reload: Some(RELOAD),
     };
     for line in directive.properties() {
-        problems.catch(property(line, &mut config, parsing.warnings));
+        errors.catch(property(line, &mut config, parsing.warnings));
     }
-    if config.directory.as_os_str().is_empty() && problems.is_empty() {
+    if config.directory.as_os_str().is_empty() && errors.is_empty() {
         let error = directive.name.error("'directory' is missing");
         let help = "add a line 'directory DIR', where DIR holds zone files";
-        problems.push(error.label("there is nowhere to look for zones").help(help));
+        errors.push(error.label("there is nowhere to look for zones").help(help));
     }
     config.directory = parsing.path(&config.directory);
-    problems.into_result(config)
+    errors.into_result(config)
 }
 
 fn property(
-    line: &Line,
+    line: &Property,
     config: &mut Config,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<(), Diagnostic> {

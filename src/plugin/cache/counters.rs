@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use super::{entry::Kind, store::Store};
 use crate::{
-    metrics::{Metrics, Tally},
+    metrics::{Metrics, ShardedCounter},
     plugin::{Block, append_list::PerServer},
 };
 
@@ -20,23 +20,23 @@ pub struct Counters {
 /// The counters for one server and view.
 pub struct Set {
     /// Questions that reached the cache.
-    pub requests: Arc<Tally>,
+    pub requests: Arc<ShardedCounter>,
     /// Those that it answered.
     pub hits: ByType,
     /// Those that it did not.
-    pub misses: Arc<Tally>,
+    pub misses: Arc<ShardedCounter>,
     /// Those answered with what had expired.
-    pub stale: Arc<Tally>,
+    pub stale: Arc<ShardedCounter>,
     /// Entries fetched anew before they expired.
-    pub prefetches: Arc<Tally>,
+    pub prefetches: Arc<ShardedCounter>,
     /// Entries that had to make room.
     pub evictions: ByType,
 }
 
 /// A counter for each `type` label.
 pub struct ByType {
-    success: Arc<Tally>,
-    denial: Arc<Tally>,
+    success: Arc<ShardedCounter>,
+    denial: Arc<ShardedCounter>,
 }
 
 const SUCCESS: &str = "success";
@@ -112,7 +112,7 @@ impl Counters {
 
 impl ByType {
     /// The counter that this kind of reply is counted in.
-    pub fn of(&self, kind: Kind) -> &Tally {
+    pub fn of(&self, kind: Kind) -> &ShardedCounter {
         match kind {
             Kind::Success => &self.success,
             Kind::Denial | Kind::Failure => &self.denial,

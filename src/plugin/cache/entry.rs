@@ -132,7 +132,7 @@ impl Entry {
 
     /// What it is the reply to.
     pub fn key(&self) -> KeyRef<'_> {
-        let (name, options) = self.reply.beside().split_at(self.name_length.into());
+        let (name, options) = self.reply.prefix().split_at(self.name_length.into());
         KeyRef {
             name,
             options,

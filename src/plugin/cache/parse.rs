@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::config::{Bounds, Config, Prefetch, ServeStale, Verify};
 use crate::{
     corefile::{
-        Arguments, Diagnostic, Directive, Line, Problems, Word, parse_duration, unknown_property,
+        Arguments, Diagnostic, Directive, ErrorList, Property, Word, parse_duration,
+        unknown_property,
     },
     plugin::{ParseErrors, Parsing, ZoneList},
 };
@@ -32,7 +33,7 @@ const MAX_FAILURE: Duration = Duration::from_mins(5);
 /// directive names no other. What is accepted and surely not meant goes to `warnings`.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
-    let mut problems = Problems::default();
+    let mut problems = ErrorList::default();
     let config = problems.catch(head(directive, parsing.zones, parsing.warnings));
     let mut config = config.unwrap_or_else(|| Config::new(ZoneList::all()));
     let mut policy = None;
@@ -87,7 +88,7 @@ fn head(
 }
 
 fn property<'a>(
-    line: &'a Line,
+    line: &'a Property,
     config: &mut Config,
     policy: &mut Option<&'a Word>,
 ) -> Result<(), Diagnostic> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Config, NAME, QUEUE, Socket, WRITE_BUFFER};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, Word, host_of, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, Word, host_of, unknown_property},
     plugin::{ParseErrors, Parsing, metadata},
 };
 
@@ -14,12 +14,12 @@ const PROPERTIES: [&str; 5] = ["extra", "identity", "skipverify", "tls", "versio
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
     let mut config = head(directive).map_err(|problem| vec![problem.in_plugin(NAME)])?;
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     for line in directive.properties() {
-        problems.catch(property(line, &mut config));
+        errors.catch(property(line, &mut config));
     }
-    if problems.is_empty() {
-        problems.catch(whole(directive, &config, parsing.warnings));
+    if errors.is_empty() {
+        errors.catch(whole(directive, &config, parsing.warnings));
     }
     // What metadata offers comes too late: it is built behind those that offer something too.
     let mut directives = parsing.directives.iter();
@@ -28,7 +28,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         // ParseErrors in it are reported where it is read itself.
         metadata::parse(&[directive], parsing).ok()
     });
-    problems.in_plugin(NAME).into_result(config)
+    errors.in_plugin(NAME).into_result(config)
 }
 
 impl Config {
@@ -107,7 +107,7 @@ fn socket(word: &Word) -> Result<Socket, Diagnostic> {
     Ok(Socket::Unix(PathBuf::from(path)))
 }
 
-fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
+fn property(line: &Property, config: &mut Config) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     match line.name().as_str() {
         "skipverify" => config.skip_verify = true,

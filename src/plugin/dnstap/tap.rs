@@ -107,7 +107,7 @@ impl ExchangeObserver for Tap {
     }
 
     fn exchanged(&self, block: &Block, query: &Query, tried: &Tried<'_>) {
-        let heard = tried.reply.and_then(|reply| reply.heard.as_ref());
+        let heard = tried.reply.and_then(|reply| reply.source.as_ref());
         let local: Option<SocketAddr> = heard.and_then(|heard| heard.local);
         let begun = wall(tried.begun);
         let begin = |kind| {

@@ -24,7 +24,7 @@ use tracing::Level;
 
 use self::ledger::{Ledger, Verdict};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
     logging::{self, Sink},
     plugin::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup},
     query::Query,
@@ -57,7 +57,7 @@ pub struct Consolidate {
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
     let mut config = Config::default();
-    let mut problems = Problems::default();
+    let mut problems = ErrorList::default();
     let mut arguments = directive.arguments();
     if let Some(word) = arguments.next() {
         let read = word.one_of(&[("stdout", ())]);
@@ -79,7 +79,7 @@ pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseEr
     problems.in_plugin("errors").into_result(config)
 }
 
-fn consolidate(line: &Line) -> Result<Consolidate, Diagnostic> {
+fn consolidate(line: &Property) -> Result<Consolidate, Diagnostic> {
     let levels = [
         ("warning", Level::WARN),
         ("error", Level::ERROR),
@@ -275,7 +275,7 @@ fn failure(why: Why) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::{
-        logging::Page,
+        logging::Output,
         plugin::testing::{self, Place},
         wire::{Rcode, Type},
     };
@@ -348,8 +348,8 @@ mod tests {
 
     #[tokio::test]
     async fn failures_of_ours_are_logged_and_nothing_else() {
-        let page = Page::default();
-        let sink = page.sink();
+        let output = Output::default();
+        let sink = output.sink();
         let runtime = tokio::runtime::Handle::current();
         let errors = Errors::new(&Config::default(), sink.clone(), &runtime);
         fail(&errors, Why::UpstreamTimeout, None);
@@ -361,7 +361,7 @@ mod tests {
         fail(&errors, Why::Upstream, Some("its own SERVFAIL"));
         fail(&errors, Why::Cached, Some("told before"));
         assert_eq!(
-            page.read(&sink),
+            output.read(&sink),
             "[ERROR] plugin/errors: 2 web.example. AAAA: no upstream answered in time: i/o timeout\n\
              [ERROR] plugin/errors: 2 web.example. AAAA: connection refused\n"
         );
@@ -369,19 +369,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_window_is_told_when_it_ends_and_when_the_plugin_goes() {
-        let page = Page::default();
-        let sink = page.sink();
+        let output = Output::default();
+        let sink = output.sink();
         let runtime = tokio::runtime::Handle::current();
         let config = parsed("errors {\nconsolidate 1ms timeout info\n}").unwrap();
         let errors = Errors::new(&config, sink.clone(), &runtime);
         fail(&errors, Why::UpstreamTimeout, None);
         let line = "[INFO] plugin/errors: 1 errors like 'timeout' occurred in last 1ms\n";
-        while page.read(&sink).is_empty() {
+        while output.read(&sink).is_empty() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(page.read(&sink), line);
+        assert_eq!(output.read(&sink), line);
         fail(&errors, Why::UpstreamTimeout, None);
         drop(errors);
-        assert_eq!(page.read(&sink), line.repeat(2));
+        assert_eq!(output.read(&sink), line.repeat(2));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Config, Endpoint, NAME};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, Word, host_of, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, Word, host_of, unknown_property},
     plugin::{ParseErrors, Parsing, ZoneList, forward::tls_files},
     upstream::TlsFiles,
 };
@@ -25,8 +25,8 @@ const LEASE_TTL: (u32, u32) = (30, 86_400);
 /// nothing goes to `warnings`.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
-    let mut problems = Problems::default();
-    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, parsing.zones));
+    let mut errors = ErrorList::default();
+    let zones = errors.catch(ZoneList::read_or_block(&directive.arguments, parsing.zones));
     let mut config = Config {
         zones: zones.unwrap_or_default(),
         path: "/skydns".to_owned(),
@@ -43,7 +43,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     };
     let mut doubts = Vec::new();
     for line in directive.properties() {
-        problems.catch(property(line, &mut config, parsing, &mut doubts));
+        errors.catch(property(line, &mut config, parsing, &mut doubts));
     }
     if let Some(line) = directive.property("tls")
         && !config.endpoints.iter().any(|endpoint| endpoint.secure)
@@ -51,7 +51,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         let why = "no endpoint begins with https://";
         doubts.push(line.name().does_nothing(why));
     }
-    let config = problems.in_plugin(NAME).into_result(config)?;
+    let config = errors.in_plugin(NAME).into_result(config)?;
     parsing
         .warnings
         .extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
@@ -59,7 +59,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
 }
 
 fn property(
-    line: &Line,
+    line: &Property,
     config: &mut Config,
     parsing: &Parsing<'_>,
     doubts: &mut Vec<Diagnostic>,

@@ -7,7 +7,7 @@ use regex::Regex;
 
 use super::{FACTS, Scope, facts::VARIABLE};
 use crate::{
-    corefile::{Diagnostic, Place, Word, nearest},
+    corefile::{Diagnostic, Span, Word, nearest},
     plain,
 };
 
@@ -131,9 +131,9 @@ struct Edit {
 }
 
 /// The place of a whole line of words.
-pub(super) fn whole(words: &[Word]) -> Place {
+pub(super) fn whole(words: &[Word]) -> Span {
     let (first, last) = (&words[0], &words[words.len() - 1]);
-    first.place.to(last.place)
+    first.span.to(last.span)
 }
 
 /// Whether a variable can have this name.
@@ -223,7 +223,7 @@ impl<'a> Text<'a> {
     }
 
     /// Where a piece of the text stands in the file: within the word in which it begins.
-    fn place(&self, range: Range<usize>) -> Place {
+    fn place(&self, range: Range<usize>) -> Span {
         let mut start = 0;
         for word in self.words {
             let end = start + word.len();
@@ -232,7 +232,7 @@ impl<'a> Text<'a> {
             }
             start = end + 1;
         }
-        self.words[self.words.len() - 1].place.after()
+        self.words[self.words.len() - 1].span.after()
     }
 
     fn of(&self, token: &Token) -> &str {

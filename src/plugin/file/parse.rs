@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Config, ZoneFile};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
     plugin::{ParseErrors, Parsing, ZoneList, zone_list::Told},
 };
 
@@ -16,12 +16,12 @@ const RELOAD: Duration = Duration::from_mins(1);
 /// Reads all directives of a block. `block` are the zones of its keys, which a directive without
 /// zones is for. What is accepted although it does nothing goes to `warnings`.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut files = Vec::new();
     let mut told = Told::default();
     for directive in uses {
-        let file = file(directive, parsing, &mut problems);
-        let Some(file) = problems.catch(file) else {
+        let file = file(directive, parsing, &mut errors);
+        let Some(file) = errors.catch(file) else {
             continue;
         };
         parsing
@@ -29,13 +29,13 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
             .extend(told.add(&file.zones, &directive.name, "has two files"));
         files.push(file);
     }
-    problems.into_result(Config { files })
+    errors.into_result(Config { files })
 }
 
 fn file(
     directive: &Directive,
     parsing: &mut Parsing<'_>,
-    problems: &mut Problems,
+    errors: &mut ErrorList,
 ) -> Result<ZoneFile, Diagnostic> {
     let mut arguments = directive.arguments();
     let path = arguments
@@ -49,13 +49,13 @@ fn file(
         fallthrough: ZoneList::none(),
     };
     for line in directive.properties() {
-        problems.catch(property(line, &mut file, parsing.warnings));
+        errors.catch(property(line, &mut file, parsing.warnings));
     }
     Ok(file)
 }
 
 fn property(
-    line: &Line,
+    line: &Property,
     file: &mut ZoneFile,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<(), Diagnostic> {

@@ -229,7 +229,7 @@ impl Plugin for Forward {
     }
 
     fn metadata_after(&self, _: &Query, reply: &Reply, label: &str) -> Option<String> {
-        let heard = reply.heard.as_ref().filter(|_| label == UPSTREAM)?;
+        let heard = reply.source.as_ref().filter(|_| label == UPSTREAM)?;
         Some(heard.upstream.to_string())
     }
 

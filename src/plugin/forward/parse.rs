@@ -9,7 +9,9 @@ use rustls::pki_types::ServerName;
 
 use super::{Config, NAME};
 use crate::{
-    corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word, nearest, unknown_property},
+    corefile::{
+        Arguments, Diagnostic, Directive, ErrorList, Property, Word, nearest, unknown_property,
+    },
     plugin::{ParseErrors, Parsing},
     upstream::{DohMethod, MAX_UPSTREAMS, Over, Policy, TargetError, TlsFiles, To},
     wire::{Name, Rcode},
@@ -52,17 +54,17 @@ const POLICIES: [(&str, Policy); 3] = [
 /// mistake goes to the warnings.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut doubts = Vec::new();
     let (mut config, to) = head(directive, &mut doubts).unwrap_or_else(|found| {
-        problems.extend(found);
+        errors.extend(found);
         (Config::new(Name::ROOT, Vec::new()), &[])
     });
     for line in directive.properties() {
-        problems.catch(property(line, &mut config, parsing));
+        errors.catch(property(line, &mut config, parsing));
     }
-    whole(directive, to, &config, &mut problems, &mut doubts);
-    let config = problems.in_plugin(NAME).into_result(config)?;
+    whole(directive, to, &config, &mut errors, &mut doubts);
+    let config = errors.in_plugin(NAME).into_result(config)?;
     parsing
         .warnings
         .extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
@@ -81,23 +83,23 @@ fn head<'d>(
     let zones = names(from).map_err(alone)?;
     let words = arguments.at_least_one("where to: an address, or a file such as /etc/resolv.conf");
     let words = words.map_err(alone)?;
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut to = Vec::new();
     for word in words {
         match word.parse() {
             // Seen again, a server keeps its first place.
             Ok(one) if to.contains(&one) => {}
             Ok(one) => to.push(one),
-            Err(error) => problems.push(refuse_target(word, &error)),
+            Err(error) => errors.push(refuse_target(word, &error)),
         }
     }
     if let (Some(extra), count @ MAX_UPSTREAMS..) = (words.get(MAX_UPSTREAMS), to.len())
         && count > MAX_UPSTREAMS
     {
         let message = format!("more than {MAX_UPSTREAMS} TOs configured: {count}");
-        problems.push(extra.error(message).label("one too many"));
+        errors.push(extra.error(message).label("one too many"));
     }
-    let config = problems.into_result(Config::new(zones[0], to))?;
+    let config = errors.into_result(Config::new(zones[0], to))?;
     if zones.len() > 1 {
         doubts.push(from.warning(format!(
             "Unsupported CIDR notation: '{from}' expands to multiple zones. Using only '{}'.",
@@ -107,7 +109,7 @@ fn head<'d>(
     Ok((config, words))
 }
 
-fn property(line: &Line, config: &mut Config, parsing: &Parsing<'_>) -> Result<(), Diagnostic> {
+fn property(line: &Property, config: &mut Config, parsing: &Parsing<'_>) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     let left = &mut arguments;
     match line.name().as_str() {
@@ -146,12 +148,12 @@ fn whole(
     directive: &Directive,
     to: &[Word],
     config: &Config,
-    problems: &mut Problems,
+    errors: &mut ErrorList,
     doubts: &mut Vec<Diagnostic>,
 ) {
     let at = |property: &str| {
         let lines = directive.properties().iter();
-        lines.map(Line::name).rfind(|name| *name == property)
+        lines.map(Property::name).rfind(|name| *name == property)
     };
     let (age, expire) = (config.keeping.max_age, config.keeping.expire);
     if let Some(name) = at("max_age")
@@ -160,8 +162,8 @@ fn whole(
     {
         let message = format!("max_age ({age:?}) must not be less than expire ({expire:?})");
         let problem = name.error(message);
-        problems.push(match at("expire") {
-            Some(expire) => problem.also(expire.place, "expire is set here"),
+        errors.push(match at("expire") {
+            Some(expire) => problem.also(expire.span, "expire is set here"),
             None => problem.help("10s is what expire is without being set"),
         });
     }
@@ -173,7 +175,7 @@ fn whole(
                 common.to_str(),
                 own.to_str()
             );
-            problems.push(word.error(message).also(name.place, "for all of them here"));
+            errors.push(word.error(message).also(name.span, "for all of them here"));
         }
     }
     let uses = |wanted: fn(Over) -> bool| config.to.iter().any(|to| over(to).is_some_and(wanted));
@@ -223,7 +225,7 @@ fn whole(
         config.source.as_ref().is_some_and(misfit),
     ) {
         let message = "source_address is of another family than an upstream, which cannot be asked";
-        problems.push(name.error(message));
+        errors.push(name.error(message));
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Config, NAME, To};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, Word, host_of, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, Word, host_of, unknown_property},
     interfaces::HostAddress,
     plugin::{
         ParseErrors, Parsing, ZoneList,
@@ -22,7 +22,7 @@ const PORTS: (u16, u16) = (53, 443);
 /// Reads one directive. What is taken although it is likely a mistake goes to `warnings`.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut doubts: Vec<Diagnostic> = Vec::new();
     let mut config = Config {
         from: Name::ROOT,
@@ -33,14 +33,14 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         policy: Policy::Random,
         fallthrough: ZoneList::none(),
     };
-    problems.catch(head(directive, &mut config, &mut doubts));
+    errors.catch(head(directive, &mut config, &mut doubts));
     for line in directive.properties() {
-        problems.catch(property(line, &mut config, parsing));
+        errors.catch(property(line, &mut config, parsing));
     }
     if config.tls_name.is_some() && config.tls.is_none() {
         config.tls = Some(TlsFiles::default());
     }
-    let config = problems.in_plugin(NAME).into_result(config)?;
+    let config = errors.in_plugin(NAME).into_result(config)?;
     parsing
         .warnings
         .extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
@@ -108,7 +108,7 @@ fn target(word: &Word, doubts: &mut Vec<Diagnostic>) -> Result<To, Diagnostic> {
         .expected("an address and a port, or a file in the form of resolv.conf"))
 }
 
-fn property(line: &Line, config: &mut Config, parsing: &Parsing<'_>) -> Result<(), Diagnostic> {
+fn property(line: &Property, config: &mut Config, parsing: &Parsing<'_>) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     let left = &mut arguments;
     match line.name().as_str() {

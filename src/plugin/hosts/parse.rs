@@ -7,7 +7,7 @@ use super::{
     table::{Rules, Table, address},
 };
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
     plugin::{ParseErrors, Parsing, ZoneList},
     wire::Name,
 };
@@ -31,10 +31,10 @@ const RELOAD: Duration = Duration::from_secs(5);
 /// the directive names no other. What is accepted although it does nothing goes to `warnings`.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut arguments = directive.arguments();
     let file = parsing.path(arguments.next().map_or(FILE, Word::as_str).as_ref());
-    let zones = problems.catch(ZoneList::read_or_block(arguments.rest(), parsing.zones));
+    let zones = errors.catch(ZoneList::read_or_block(arguments.rest(), parsing.zones));
     let mut reader = Reader {
         config: Config {
             file,
@@ -55,15 +55,15 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         warnings: parsing.warnings,
     };
     for line in directive.properties() {
-        problems.catch(reader.property(line));
+        errors.catch(reader.property(line));
     }
     if let (Some(word), None) = (reader.unsupported, reader.fallthrough) {
-        problems.push(
+        errors.push(
             word.error("fallthrough_unsupported requires fallthrough")
                 .help("add a line 'fallthrough'"),
         );
     }
-    problems.into_result(reader.config)
+    errors.into_result(reader.config)
 }
 
 struct Reader<'a> {
@@ -75,7 +75,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn property(&mut self, line: &'a Line) -> Result<(), Diagnostic> {
+    fn property(&mut self, line: &'a Property) -> Result<(), Diagnostic> {
         let mut arguments = line.arguments();
         match line.name().as_str() {
             "ttl" => {
@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
 
     /// A line of the table. CoreDNS takes any unknown word for one and then finds no address in it,
     /// so that a misspelt option vanishes; here it must begin with an address.
-    fn inline(&mut self, line: &'a Line) -> Result<(), Diagnostic> {
+    fn inline(&mut self, line: &'a Property) -> Result<(), Diagnostic> {
         let first = line.name();
         let Some(address) = address(first) else {
             let error = unknown_property(first, &PROPERTIES);
@@ -109,7 +109,7 @@ impl<'a> Reader<'a> {
             return Err(first
                 .error(format!("unknown property '{first}'"))
                 .label("a line of the hosts table stands here")
-                .also(fallthrough.place, "below this line there are options only")
+                .also(fallthrough.span, "below this line there are options only")
                 .help("put the lines of the table above 'fallthrough'"));
         }
         for word in line.arguments().at_least_one("the names of this address")? {

@@ -7,7 +7,7 @@ use prometheus::IntCounterVec;
 
 use crate::{
     cluster::{Cluster, Histogram, Kind, ServiceKind, Stats},
-    metrics::{Metrics, TimesVec},
+    metrics::{BucketedHistogramVec, Metrics},
 };
 
 /// What has been added to the families so far: they go on when a source is replaced, and are the
@@ -99,7 +99,7 @@ impl Exported {
 }
 
 impl ExportedHistogram {
-    fn catch_up(&mut self, histogram: &Histogram, family: &TimesVec, labels: &[&str]) {
+    fn catch_up(&mut self, histogram: &Histogram, family: &BucketedHistogramVec, labels: &[&str]) {
         debug_assert_eq!(histogram.bounds(), family.bounds());
         let counts = histogram.counts();
         let sum = histogram.sum();

@@ -6,7 +6,7 @@ use super::{Config, labels, removed};
 use crate::{
     cluster::{Backend, ClientTls, Settings},
     corefile::{
-        self, Arguments, Diagnostic, Directive, Line, Problems, Word, Zone, unknown_property,
+        self, Arguments, Diagnostic, Directive, ErrorList, Property, Word, Zone, unknown_property,
     },
     plugin::{ParseErrors, Parsing},
     wire::Name,
@@ -43,22 +43,22 @@ const MAX_TTL: u32 = 3600;
 /// Reads the directive. Without zones of its own, those of the block's keys are served.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let listed = zones(directive, parsing.zones);
     let mut options = Options::default();
     for line in directive.properties() {
         let read = options.read(line, parsing.warnings);
-        problems.catch(read.map_err(|error| removed::refuse(line, &directive.arguments, error)));
+        errors.catch(read.map_err(|error| removed::refuse(line, &directive.arguments, error)));
     }
-    let backend = problems.catch(options.backend(parsing.warnings));
+    let backend = errors.catch(options.backend(parsing.warnings));
     let zones = listed.and_then(|listed| {
         let imports = options.imports(&listed, parsing.zones)?;
         Ok(Zones::with_imports(&listed, &imports))
     });
-    let (Some(zones), Some(backend)) = (problems.catch(zones).flatten(), backend) else {
-        return Err(problems.into());
+    let (Some(zones), Some(backend)) = (errors.catch(zones).flatten(), backend) else {
+        return Err(errors.into());
     };
-    let mut config = problems.into_result(Config {
+    let mut config = errors.into_result(Config {
         source: Settings {
             backend,
             ..options.source
@@ -117,7 +117,7 @@ impl Default for Options {
 }
 
 impl Options {
-    fn read(&mut self, line: &Line, warnings: &mut Vec<Diagnostic>) -> Result<(), Diagnostic> {
+    fn read(&mut self, line: &Property, warnings: &mut Vec<Diagnostic>) -> Result<(), Diagnostic> {
         let name = line.name();
         let mut arguments = line.arguments();
         match name.as_str() {
@@ -244,7 +244,7 @@ impl Options {
             let words = arguments.at_least_one("a label selector")?;
             let text: Vec<_> = words.iter().map(Word::as_str).collect();
             let selector = text.join(" ").parse().map_err(|error| {
-                let place = words[0].place.to(words[words.len() - 1].place);
+                let place = words[0].span.to(words[words.len() - 1].span);
                 let diagnostic = Diagnostic::error(format!("{error}")).at(place);
                 diagnostic.expected("a label selector such as app=web,tier in (a, b)")
             })?;
@@ -294,7 +294,7 @@ impl Options {
             let unused = [self.endpoint.as_ref(), self.tls.as_ref().map(|(at, _)| at)];
             warnings.extend(unused.into_iter().flatten().map(|word| {
                 let warning = word.warning("'kubeconfig' says where the API server is");
-                warning.label("not used").also(at.place, "used instead")
+                warning.label("not used").also(at.span, "used instead")
             }));
             return Ok(backend);
         }
@@ -348,7 +348,7 @@ fn exclusive(one: Option<&Word>, other: Option<&Word>) -> Result<(), Diagnostic>
         return Ok(());
     };
     let message = format!("'{one}' and '{other}' cannot both be set");
-    Err(other.error(message).also(one.place, "set here"))
+    Err(other.error(message).also(one.span, "set here"))
 }
 
 /// A rate for one second as one for a thousand.

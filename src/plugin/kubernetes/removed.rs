@@ -1,9 +1,9 @@
 //! Options that old versions of CoreDNS's `kubernetes` had, with the lines that say the same today.
 
-use crate::corefile::{Diagnostic, Directive, Line, Word};
+use crate::corefile::{Diagnostic, Directive, Property, Word};
 
 /// Completes the error for an option of `kubernetes` that CoreDNS had once.
-pub(super) fn refuse(line: &Line, zones: &[Word], error: Diagnostic) -> Diagnostic {
+pub(super) fn refuse(line: &Property, zones: &[Word], error: Diagnostic) -> Diagnostic {
     let arguments = &line.words[1..];
     let (label, help) = match line.name().as_str() {
         "upstream" => (

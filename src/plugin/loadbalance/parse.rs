@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Config, Policy};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
     plugin::{ParseErrors, Parsing},
 };
 
@@ -13,17 +13,17 @@ const RELOAD: Duration = Duration::from_secs(30);
 
 /// Reads every use of the directive in a block: the last policy holds, and networks add up.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut config = Config::default();
     for directive in uses {
-        if let Some(policy) = problems.catch(policy(directive, parsing)) {
+        if let Some(policy) = errors.catch(policy(directive, parsing)) {
             config.policy = policy;
         }
         for line in directive.properties() {
-            problems.catch(property(line, &mut config));
+            errors.catch(property(line, &mut config));
         }
     }
-    problems.into_result(config)
+    errors.into_result(config)
 }
 
 /// `[round_robin | weighted FILE]`.
@@ -42,7 +42,7 @@ fn policy(directive: &Directive, parsing: &Parsing<'_>) -> Result<Policy, Diagno
     Ok(policy)
 }
 
-fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
+fn property(line: &Property, config: &mut Config) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     match line.name().as_str() {
         "reload" => {

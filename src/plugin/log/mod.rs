@@ -22,7 +22,7 @@ mod record;
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word, unknown_property},
+    corefile::{Arguments, Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
     logging::{self, Sink},
     plugin::{
         Block, Build, BuildError, ParseErrors, Parsing, Plugin, Setup, Written, metadata::Published,
@@ -74,14 +74,14 @@ impl Classes {
 /// Reads every `log` of a server block.
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut config = Config { rules: Vec::new() };
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     for directive in uses {
         match rules(directive) {
             Ok(rules) => config.rules.extend(rules),
-            Err(found) => problems.extend(found),
+            Err(found) => errors.extend(found),
         }
     }
-    problems.in_plugin("log").into_result(config)
+    errors.in_plugin("log").into_result(config)
 }
 
 fn rules(directive: &Directive) -> Result<Vec<Rule>, Vec<Diagnostic>> {
@@ -99,13 +99,13 @@ fn rules(directive: &Directive) -> Result<Vec<Rule>, Vec<Diagnostic>> {
         }
         (words, format) = (names, last.as_str());
     }
-    let mut problems = Problems::default();
-    let zones = problems.catch(zones(words)).unwrap_or_default();
+    let mut errors = ErrorList::default();
+    let zones = errors.catch(zones(words)).unwrap_or_default();
     let mut classes = 0;
     for line in directive.properties() {
-        classes |= problems.catch(class(line)).unwrap_or_default();
+        classes |= errors.catch(class(line)).unwrap_or_default();
     }
-    let zones = problems.into_result(zones)?;
+    let zones = errors.into_result(zones)?;
     let format = Arc::new(Format::new(format));
     let classes = if classes == 0 {
         Classes::ALL
@@ -135,7 +135,7 @@ fn zones(words: &[Word]) -> Result<Vec<Name>, Diagnostic> {
     Ok(names)
 }
 
-fn class(line: &Line) -> Result<u8, Diagnostic> {
+fn class(line: &Property) -> Result<u8, Diagnostic> {
     if *line.name() != "class" {
         return Err(unknown_property(line.name(), &["class"]));
     }

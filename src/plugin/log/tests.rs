@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    logging::Page,
+    logging::Output,
     plugin::{
         ZoneList,
         testing::{self, Place},
@@ -79,8 +79,8 @@ fn question(name: &str) -> Query {
 #[test]
 fn the_first_rule_for_the_name_decides() {
     let config = parsed("log quiet. {\nclass error\n}\nlog . \"{name} {rcode}\"").unwrap();
-    let page = Page::default();
-    let sink = page.sink();
+    let output = Output::default();
+    let sink = output.sink();
     let log: Arc<dyn Plugin> = Arc::new(Log::new(&config, sink.clone()));
     let place = Place::new(vec![log]);
     let written = Written {
@@ -98,7 +98,7 @@ fn the_first_rule_for_the_name_decides() {
         block.chain.wrote(block, &question(name), &reply, written);
     }
     assert_eq!(
-        page.read(&sink),
+        output.read(&sink),
         "[INFO] b.loud. NOERROR\n\
          [INFO] 127.0.0.1:0 - 0 \"A IN c.quiet. udp 0 false 512\" REFUSED qr,rd 30 0.001s\n"
     );
@@ -110,8 +110,8 @@ fn what_is_dropped_is_an_error_without_a_code() {
         "log quiet. {\nclass success denial\n}\nlog . \"{common} {/log/class} {/log/type}\"",
     )
     .unwrap();
-    let page = Page::default();
-    let sink = page.sink();
+    let output = Output::default();
+    let sink = output.sink();
     let mut log = Log::new(&config, sink.clone());
     log.published = Some(Arc::new(Published {
         zones: ZoneList::read_or_block(&[], &[".".to_owned()]).unwrap(),
@@ -123,7 +123,7 @@ fn what_is_dropped_is_an_error_without_a_code() {
         block.chain.dropped(block, &question(name), took);
     }
     assert_eq!(
-        page.read(&sink),
+        output.read(&sink),
         "[INFO] 127.0.0.1:0 - 0 \"A IN b. udp 0 false 512\" - - 0 0.002s error OTHERERROR\n"
     );
 }
@@ -131,8 +131,8 @@ fn what_is_dropped_is_an_error_without_a_code() {
 #[test]
 fn a_record_has_the_line_and_its_fields() {
     let config = parsed("log . \"{name} \\\"{rcode}\\\"\"").unwrap();
-    let page = Page::default();
-    let sink = page.records();
+    let output = Output::default();
+    let sink = output.records();
     let place = Place::new(vec![Arc::new(Log::new(&config, sink.clone()))]);
     let Place { block, .. } = &place;
     let mut query = question("A\\\"b.");
@@ -149,7 +149,7 @@ fn a_record_has_the_line_and_its_fields() {
     };
     block.chain.wrote(block, &query, &reply, written);
     block.chain.dropped(block, &query, Duration::ZERO);
-    let records = page.read(&sink);
+    let records = output.read(&sink);
     let asked = r#","plugin":"log","client_ip":"2001:db8::9","client_port":4242,"qname":"a\\\"b.","qtype":"TYPE1234","qclass":"CLASS77","protocol":"udp","id":7,"opcode":0,"request_size":41,"dnssec_ok":false,"bufsize":512,"rcode":"#;
     for (line, wanted) in records.lines().zip([
         format!(

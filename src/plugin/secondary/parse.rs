@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{Config, Copies};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
     plugin::{ParseErrors, Parsing, ZoneList, zone_list::Told},
 };
 
@@ -16,36 +16,36 @@ const PORT: u16 = 53;
 /// Reads all directives of a block. `block` are the zones of its keys, which a directive without
 /// zones is for. What is accepted although it does nothing goes to `warnings`.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut copies = Vec::new();
     let mut told = Told::default();
     for directive in uses {
         let zones = ZoneList::read_or_block(&directive.arguments, parsing.zones);
         let mut group = Copies {
-            zones: problems.catch(zones).unwrap_or_default(),
+            zones: errors.catch(zones).unwrap_or_default(),
             masters: Vec::new(),
             fallthrough: ZoneList::none(),
         };
         let mut is_said = false;
         for line in directive.properties() {
             is_said |= line.name() == "transfer";
-            problems.catch(property(line, &mut group));
+            errors.catch(property(line, &mut group));
         }
         if !is_said {
             let error = directive
                 .name
                 .error("secondary zones require a transfer from property");
-            problems.push(error.help("add a line 'transfer from ADDRESS'"));
+            errors.push(error.help("add a line 'transfer from ADDRESS'"));
         }
         parsing
             .warnings
             .extend(told.add(&group.zones, &directive.name, "is copied twice"));
         copies.push(group);
     }
-    problems.into_result(Config { copies })
+    errors.into_result(Config { copies })
 }
 
-fn property(line: &Line, group: &mut Copies) -> Result<(), Diagnostic> {
+fn property(line: &Property, group: &mut Copies) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     match line.name().as_str() {
         "transfer" => {

@@ -78,7 +78,7 @@ impl Master {
             }
         }
         let mut out = Vec::new();
-        Writer::default().write_several(&query, &reply, &mut None, &mut out);
+        Writer::default().write_stream(&query, &reply, &mut None, &mut out);
         self.types.lock().push(question.rtype);
         stream.write_all(&out).await?;
         self.asked.add_permits(1);

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::data::Match;
 use crate::{
-    metrics::{Metrics, Tally},
+    metrics::{Metrics, ShardedCounter},
     plugin::Block,
     reply::Section,
     wire::{Class, Type},
@@ -27,7 +27,7 @@ struct Node {
     zone: String,
     class: Class,
     rtype: Type,
-    tally: Arc<Tally>,
+    tally: Arc<ShardedCounter>,
     next: Slot,
 }
 
@@ -68,7 +68,7 @@ impl Counters {
                     zone: zone.to_owned(),
                     class,
                     rtype,
-                    tally: self.metrics.made.template_matches_total.with(&labels),
+                    tally: self.metrics.plugins.template_matches_total.with(&labels),
                     next: Slot::new(),
                 })
             });
@@ -93,7 +93,7 @@ impl Counters {
         template: &str,
         failure: Failure,
     ) {
-        let made = &self.metrics.made;
+        let made = &self.metrics.plugins;
         let family = match failure {
             Failure::Template => &made.template_template_failures_total,
             Failure::Record => &made.template_rr_failures_total,

@@ -8,7 +8,9 @@ use super::{
 };
 use crate::{
     authority::text::TextRecord as Record,
-    corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word, nearest, unknown_property},
+    corefile::{
+        Arguments, Diagnostic, Directive, ErrorList, Property, Word, nearest, unknown_property,
+    },
     plugin::{
         ParseErrors, Parsing, ZoneList,
         expression::{self, Expression},
@@ -35,21 +37,21 @@ const EXTRA_TEXT: usize = 200;
 
 /// Reads the directives of a block: each is a template, tried in this order.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut templates = Vec::new();
     for directive in uses {
-        let template = template(directive, parsing, &mut problems);
-        templates.extend(problems.catch(template));
+        let template = template(directive, parsing, &mut errors);
+        templates.extend(errors.catch(template));
     }
     let templates = templates.into();
-    problems.in_plugin(NAME).into_result(Config { templates })
+    errors.in_plugin(NAME).into_result(Config { templates })
 }
 
-/// Reads one template. ParseErrors of its lines go to `problems`.
+/// Reads one template. ParseErrors of its lines go to `errors`.
 fn template(
     directive: &Directive,
     parsing: &mut Parsing<'_>,
-    problems: &mut Problems,
+    errors: &mut ErrorList,
 ) -> Result<Template, Diagnostic> {
     let mut arguments = directive.arguments();
     let class = class(arguments.required("a class, IN or ANY")?)?;
@@ -75,12 +77,12 @@ fn template(
         warnings: parsing.warnings,
     };
     // The groups of all patterns are known before a template names one.
-    let (patterns, others): (Vec<&Line>, Vec<&Line>) = directive
+    let (patterns, others): (Vec<&Property>, Vec<&Property>) = directive
         .properties()
         .iter()
         .partition(|line| *line.name() == "match");
     for line in patterns.into_iter().chain(others) {
-        problems.catch(reader.property(line));
+        errors.catch(reader.property(line));
     }
     let mut template = reader.template;
     if template.patterns.is_empty() {
@@ -97,7 +99,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn property(&mut self, line: &Line) -> Result<(), Diagnostic> {
+    fn property(&mut self, line: &Property) -> Result<(), Diagnostic> {
         let mut arguments = line.arguments();
         match line.name().as_str() {
             "match" => self.patterns(arguments.at_least_one("a regular expression")?)?,

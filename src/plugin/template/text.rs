@@ -120,7 +120,7 @@ fn refuse(word: &Word, error: &TemplateError) -> Diagnostic {
     let at = col.saturating_sub(1).min(word.len());
     let place = match line {
         1 => word.part(at..(at + 1).min(word.len())),
-        _ => word.place,
+        _ => word.span,
     };
     diagnostic.at(place).label("here")
 }

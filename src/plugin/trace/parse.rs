@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Config, Form, NAME};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
     plugin::{ParseErrors, Parsing},
 };
 
@@ -36,15 +36,15 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         batch: 100,
         interval: Duration::from_secs(1),
     };
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut doubts: Vec<Diagnostic> = Vec::new();
     for directive in uses {
-        problems.catch(head(directive, &mut config));
+        errors.catch(head(directive, &mut config));
         for line in directive.properties() {
-            problems.catch(property(line, &mut config, &mut doubts));
+            errors.catch(property(line, &mut config, &mut doubts));
         }
     }
-    let config = problems.in_plugin(NAME).into_result(config)?;
+    let config = errors.in_plugin(NAME).into_result(config)?;
     parsing
         .warnings
         .extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
@@ -98,7 +98,7 @@ fn address(endpoint: &str, form: Form) -> String {
 }
 
 fn property(
-    line: &Line,
+    line: &Property,
     config: &mut Config,
     doubts: &mut Vec<Diagnostic>,
 ) -> Result<(), Diagnostic> {

@@ -187,7 +187,7 @@ impl Transfers {
                 if !Arc::clone(source).transfer(question, Some(serial), reply) {
                     break;
                 }
-                if reply.rest.is_none() {
+                if reply.remaining.is_none() {
                     return;
                 }
             }

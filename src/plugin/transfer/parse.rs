@@ -6,30 +6,30 @@ use ipnet::IpNet;
 
 use super::{Config, Rule, Whom};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
     plugin::{ParseErrors, Parsing, ZoneList},
 };
 
 /// Reads all directives of a block. `block` are the zones of its keys, which a directive without
 /// zones is for. What is accepted although it does nothing goes to `warnings`.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut rules = Vec::new();
     for directive in uses {
         let zones = ZoneList::read_or_block(&directive.arguments, parsing.zones);
         let mut lines = Lines::default();
         for line in directive.properties() {
-            problems.catch(lines.read(line));
+            errors.catch(lines.read(line));
         }
         if !lines.is_said {
             let error = directive.name.error("'to' is missing");
             let help = "'to *' lets anyone have the zone, 'to 10.0.0.53' one address";
-            problems.push(error.label("nobody may have the zone").help(help));
+            errors.push(error.label("nobody may have the zone").help(help));
         }
         lines.warn(parsing.warnings);
-        rules.extend(problems.catch(zones).map(|zones| lines.rule(zones)));
+        rules.extend(errors.catch(zones).map(|zones| lines.rule(zones)));
     }
-    problems.into_result(Config { rules })
+    errors.into_result(Config { rules })
 }
 
 /// What the lines of a directive say.
@@ -43,7 +43,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn read(&mut self, line: &Line) -> Result<(), Diagnostic> {
+    fn read(&mut self, line: &Property) -> Result<(), Diagnostic> {
         let mut arguments = line.arguments();
         match line.name().as_str() {
             "to" => {
@@ -59,7 +59,7 @@ impl Lines {
                 arguments.none_left()?;
                 if let Some((first, _)) = &self.source {
                     let error = line.name().error("'source' may be said once");
-                    return Err(error.also(first.place, "said here"));
+                    return Err(error.also(first.span, "said here"));
                 }
                 self.source = Some((line.name().clone(), address.to_canonical()));
                 Ok(())
@@ -104,7 +104,7 @@ impl Lines {
         for (to, _) in self.misfits(*source) {
             let warning = to.warning(format!("'{to}' is not notified"));
             let label = "of another family of addresses than 'source'";
-            warnings.push(warning.label(label).also(word.place, "this one"));
+            warnings.push(warning.label(label).also(word.span, "this one"));
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::{Config, NAME, Required, keys};
 use crate::{
-    corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
+    corefile::{Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
     plugin::{ParseErrors, Parsing, ZoneList},
     wire::{Name, Opcode, Type},
 };
@@ -26,8 +26,8 @@ const SERVED: usize = 2;
 /// does nothing goes to `warnings`.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
-    let mut problems = Problems::default();
-    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, parsing.zones));
+    let mut errors = ErrorList::default();
+    let zones = errors.catch(ZoneList::read_or_block(&directive.arguments, parsing.zones));
     let mut reader = Reader {
         config: Config {
             zones: zones.unwrap_or_default(),
@@ -40,12 +40,12 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         parsing,
     };
     for line in directive.properties() {
-        problems.catch(reader.read(line));
+        errors.catch(reader.read(line));
     }
     let Reader {
         config, parsing, ..
     } = reader;
-    if problems.is_empty() && config.keys.is_empty() && config.files.is_empty() {
+    if errors.is_empty() && config.keys.is_empty() && config.files.is_empty() {
         let warning = directive
             .name
             .warning("no key is known: no signature is right");
@@ -53,7 +53,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
             .warnings
             .push(warning.help("'secret NAME KEY' or 'secrets FILE' tell of keys"));
     }
-    problems.in_plugin(NAME).into_result(config)
+    errors.in_plugin(NAME).into_result(config)
 }
 
 struct Reader<'a, 'p> {
@@ -64,7 +64,7 @@ struct Reader<'a, 'p> {
 }
 
 impl Reader<'_, '_> {
-    fn read(&mut self, line: &Line) -> Result<(), Diagnostic> {
+    fn read(&mut self, line: &Property) -> Result<(), Diagnostic> {
         let mut arguments = line.arguments();
         match line.name().as_str() {
             "secret" => {
@@ -112,7 +112,7 @@ impl Reader<'_, '_> {
         let key = key.to_lower();
         if let Some(first) = self.said.insert(key, name.clone()) {
             let error = name.error(format!("the key '{name}' is defined twice"));
-            return Err(error.also(first.place, "here for the first time"));
+            return Err(error.also(first.span, "here for the first time"));
         }
         self.config.keys.insert(key, secret);
         Ok(())

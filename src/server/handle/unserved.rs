@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Arrival;
 use crate::{
-    message::{read_signature, write_bare},
+    message::{read_signature, write_header_only},
     plugin::{self, Block},
     query::{Query, Transport},
     reply::Why,
@@ -60,7 +60,7 @@ pub(super) fn sign_bare(
         query.question = question;
     }
     if let Some(rcode) = verified(routes, &mut query) {
-        write_bare(header, rcode, out);
+        write_header_only(header, rcode, out);
     }
     if let Some(signer) = &query.signer {
         signer.sign(out);

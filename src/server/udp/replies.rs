@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::datagrams::{Late, Outbox, REPLY_ROOM};
+use crate::datagrams::{DelayedReply, Outbox, REPLY_CAPACITY};
 
 /// Replies that are sent in one call, at most.
 const BATCH: usize = 32;
@@ -16,7 +16,7 @@ pub(super) struct Replies {
     wildcard: bool,
     outbox: Outbox,
     /// The first `count` are to be sent; the others are buffers for reuse.
-    buffers: Vec<Late>,
+    buffers: Vec<DelayedReply>,
     count: usize,
 }
 
@@ -39,13 +39,13 @@ impl Replies {
     }
 
     /// A buffer for the next reply, from `local` to `peer`. It counts once it is [`push`](Self::push)ed.
-    pub(super) fn next(&mut self, local: SocketAddr, peer: SocketAddr) -> &mut Late {
+    pub(super) fn next(&mut self, local: SocketAddr, peer: SocketAddr) -> &mut DelayedReply {
         if self.count == BATCH {
             self.send();
         }
         if self.buffers.len() == self.count {
-            self.buffers.push(Late {
-                octets: Vec::with_capacity(REPLY_ROOM),
+            self.buffers.push(DelayedReply {
+                bytes: Vec::with_capacity(REPLY_CAPACITY),
                 client: peer,
                 local: None,
             });
@@ -62,7 +62,7 @@ impl Replies {
     }
 
     /// Adds a reply.
-    pub(super) fn add(&mut self, late: Late) {
+    pub(super) fn add(&mut self, late: DelayedReply) {
         if self.count == BATCH {
             self.send();
         }
@@ -76,8 +76,8 @@ impl Replies {
         if self.count > 0 {
             self.outbox.send(&self.socket, &self.buffers[..self.count]);
             for late in &mut self.buffers[..self.count] {
-                late.octets.clear();
-                late.octets.shrink_to(REPLY_ROOM);
+                late.bytes.clear();
+                late.bytes.shrink_to(REPLY_CAPACITY);
             }
             self.count = 0;
         }

@@ -26,7 +26,7 @@ use super::{
     replies::Replies,
 };
 use crate::{
-    datagrams::{Datagrams, Late},
+    datagrams::{Datagrams, DelayedReply},
     plain,
     query::Transport,
     upstream::{Engine, Owner},
@@ -71,7 +71,7 @@ struct Running {
     scratch: Scratch,
     /// Replies to pending queries.
     replies: Replies,
-    futures: FuturesUnordered<BoxFuture<'static, Option<Late>>>,
+    futures: FuturesUnordered<BoxFuture<'static, Option<DelayedReply>>>,
     /// Ends the engine's wait when a future can go on.
     waker: Waker,
 }
@@ -156,9 +156,7 @@ impl Running {
             let Some((datagram, reply)) = self.datagrams.datagram(index) else {
                 continue;
             };
-            let relayed = worker
-                .relay
-                .read(datagram.octets, datagram.client, received);
+            let relayed = worker.relay.read(datagram.bytes, datagram.client, received);
             let Some(Relayed { octets, client }) = relayed else {
                 reply.clear();
                 continue;
@@ -234,7 +232,7 @@ impl Running {
             .engine
             .process(reply, now, |Client { query, peer }, reply, _| {
                 let late = replies.next(query.local(), peer);
-                match query.resume(reply, writer, &mut late.octets) {
+                match query.resume(reply, writer, &mut late.bytes) {
                     Handled::Reply => replies.push(),
                     Handled::Nothing | Handled::Transfer(_) => {}
                     Handled::Pending(query) => again.push(Client { query, peer }),
@@ -272,7 +270,7 @@ impl Client {
     fn wait(
         mut self,
         engine: &mut Engine<Self>,
-        futures: &FuturesUnordered<BoxFuture<'static, Option<Late>>>,
+        futures: &FuturesUnordered<BoxFuture<'static, Option<DelayedReply>>>,
         wildcard: bool,
         now: Instant,
     ) -> bool {
@@ -282,9 +280,9 @@ impl Client {
         }
         let future = async move {
             let local = self.query.local();
-            let mut octets = Vec::new();
-            self.query.finish(&mut octets).await.then(|| Late {
-                octets,
+            let mut bytes = Vec::new();
+            self.query.finish(&mut bytes).await.then(|| DelayedReply {
+                bytes,
                 client: self.peer,
                 local: wildcard.then_some(local.ip()),
             })

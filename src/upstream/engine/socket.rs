@@ -11,7 +11,7 @@ use std::{
 use super::inbox::Key;
 use crate::{
     datagrams::{Connected, take_errors},
-    reply::Heard,
+    reply::UpstreamSource,
     upstream::{
         Failure, Packet, Upstream,
         packet::MAX_QUERY,
@@ -25,7 +25,7 @@ pub(super) type Attempt = (Key, usize);
 /// A socket, connected to its upstream. It takes at most twice [`QUERIES`], which bounds its table.
 pub(super) struct Socket {
     io: UdpSocket,
-    pub(super) received_at: Arc<Heard>,
+    pub(super) received_at: Arc<UpstreamSource>,
     pub(super) upstream: Weak<Upstream>,
     opened: Instant,
     used: Instant,
@@ -46,7 +46,7 @@ struct Unsent {
 impl Socket {
     pub(super) fn new(
         io: UdpSocket,
-        received_at: Heard,
+        received_at: UpstreamSource,
         upstream: &Arc<Upstream>,
         now: Instant,
     ) -> Self {

@@ -1,23 +1,23 @@
-//! Names as text: their presentation form (RFC 1035 §5.1).
+//! Presentation format of names (RFC 1035 section 5.1).
 
 use std::fmt;
 
 use super::{Builder, Name, NameError, NameRef};
 
 impl Name {
-    /// Reads presentation form (`www.example.org.`); the final dot is optional. `\.` and `\DDD`
-    /// escape as in RFC 1035 §5.1.
+    /// Parses presentation format (`www.example.org.`); the trailing dot is optional. `\.` and
+    /// `\DDD` are escapes as in RFC 1035 section 5.1.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let mut builder = Builder::new();
         if text == "." {
             return Ok(Self::ROOT);
         }
-        let mut octets = text.bytes();
-        while let Some(octet) = octets.next() {
-            match octet {
+        let mut bytes = text.bytes();
+        while let Some(byte) = bytes.next() {
+            match byte {
                 b'.' => builder.end_label()?,
-                b'\\' => builder.octet(unescape(&mut octets)?)?,
-                plain => builder.octet(plain)?,
+                b'\\' => builder.byte(unescape(&mut bytes)?)?,
+                plain => builder.byte(plain)?,
             }
         }
         if builder.label_length() > 0 {
@@ -27,14 +27,14 @@ impl Name {
     }
 }
 
-fn unescape(octets: &mut std::str::Bytes<'_>) -> Result<u8, NameError> {
-    let first = octets.next().ok_or(NameError::BadEscape)?;
+fn unescape(bytes: &mut std::str::Bytes<'_>) -> Result<u8, NameError> {
+    let first = bytes.next().ok_or(NameError::BadEscape)?;
     if !first.is_ascii_digit() {
         return Ok(first);
     }
     let mut value = u16::from(first - b'0');
     for _ in 0..2 {
-        let digit = octets
+        let digit = bytes
             .next()
             .filter(u8::is_ascii_digit)
             .ok_or(NameError::BadEscape)?;
@@ -44,19 +44,19 @@ fn unescape(octets: &mut std::str::Bytes<'_>) -> Result<u8, NameError> {
 }
 
 impl fmt::Display for NameRef<'_> {
-    /// Presentation form with its final dot, escaped as in RFC 1035 §5.1.
+    /// Presentation format with a trailing dot, escaped as in RFC 1035 section 5.1.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         use fmt::Write;
         if self.is_root() {
             return out.write_char('.');
         }
         for label in self.labels() {
-            for &octet in label {
-                match octet {
+            for &byte in label {
+                match byte {
                     b'.' | b'\\' | b'"' | b';' | b'(' | b')' | b'@' | b'$' => {
-                        write!(out, "\\{}", char::from(octet))?;
+                        write!(out, "\\{}", char::from(byte))?;
                     }
-                    0x21..=0x7E => out.write_char(char::from(octet))?,
+                    0x21..=0x7E => out.write_char(char::from(byte))?,
                     other => write!(out, "\\{other:03}")?,
                 }
             }

@@ -25,7 +25,7 @@ use super::{Zones, name::SplitName, name_kind::NameKind};
 use crate::{
     cluster::{Cluster, Kind, ServiceEntry},
     query::Question,
-    reply::{RecordSource, Reply, Rest, Why},
+    reply::{RecordSource, RemainingRecords, Reply, Why},
     wire::{Name, NameRef, Rcode, is_later},
 };
 
@@ -89,7 +89,7 @@ trait ZoneTransfer: Send + Sync + 'static {
             self.write_soa(matched.suffix(), serial, reply);
             return true;
         }
-        reply.rest = Some(Rest::new(Arc::new(TransferSource {
+        reply.remaining = Some(RemainingRecords::new(Arc::new(TransferSource {
             zones: Arc::clone(self),
             zone: matched.suffix().to_name(),
             state: OnceLock::new(),
@@ -158,7 +158,7 @@ impl<W: ZoneTransfer> RecordSource for TransferSource<W> {
         }
         for (number, entry) in state.entries.iter().enumerate().skip(at) {
             // At least one entry per part: the name servers alone may exceed a part.
-            if number > at && reply.is_part() {
+            if number > at && reply.is_batch_full() {
                 return Some(number);
             }
             zones.write_entry(entry, &mut zones.writer(zone, &state.glue, reply));

@@ -51,15 +51,15 @@ fn name_servers_that_exceed_a_part_are_sent_once() {
     assert!(Arc::new(view).transfer(&question, None, &mut reply));
     let (mut starts, mut servers) = (0, 0);
     for _ in 0..10 {
-        reply.add_part();
+        reply.add_batch();
         for record in reply.section(Section::Answer) {
             starts += usize::from(record.rtype == Type::SOA);
             servers += usize::from(record.rtype == Type::NS);
         }
-        let rest = reply.rest.take();
+        let rest = reply.remaining.take();
         reply.clear();
-        reply.rest = rest;
+        reply.remaining = rest;
     }
-    assert!(reply.rest.is_none(), "the zone has an end");
+    assert!(reply.remaining.is_none(), "the zone has an end");
     assert_eq!((starts, servers), (2, usize::from(SERVERS)));
 }

@@ -2,8 +2,8 @@ use super::super::table;
 use super::*;
 use crate::corefile::{Memory, parse};
 
-/// What `diff` prints for two texts, each of which becomes a file called by its role.
-fn told(old: &str, new: &str) -> String {
+/// Output of `diff` for two texts, as files named `old` and `new`.
+fn diff(old: &str, new: &str) -> String {
     let known: Vec<&str> = ORDER.iter().map(|word| word.name).collect();
     let loader = Memory::default();
     let read = |name: &str, text: &str| parse(name, text, &known, &loader).unwrap();
@@ -12,7 +12,7 @@ fn told(old: &str, new: &str) -> String {
 }
 
 #[test]
-fn what_says_the_same_is_no_difference() {
+fn equivalent_files_have_no_differences() {
     for (old, new) in [
         (
             ". {\n log\n errors\n}\n",
@@ -34,12 +34,12 @@ fn what_says_the_same_is_no_difference() {
         ),
         (". {\n log \"a\"\n}\n", ". {\n log a\n}\n"),
     ] {
-        assert_eq!(told(old, new), "", "{old} {new}");
+        assert_eq!(diff(old, new), "", "{old} {new}");
     }
 }
 
 #[test]
-fn what_is_different_is_told_by_block() {
+fn differences_are_listed_by_block() {
     for (old, new, expected) in [
         (
             ". {\n cache 30\n loop\n}\n",
@@ -82,6 +82,6 @@ fn what_is_different_is_told_by_block() {
             "~ . {    (old:1) -> (new:4)\n~     stands behind another block of the same key now\n  }\n",
         ),
     ] {
-        assert_eq!(told(old, new), expected, "{old} {new}");
+        assert_eq!(diff(old, new), expected, "{old} {new}");
     }
 }

@@ -1,16 +1,16 @@
-//! One line for each thing that a course on Kubernetes networking teaches, where there is an
-//! object to show it with. The first fitting object is taken, in the order of the files.
+//! One example per topic of Kubernetes DNS, for topics that the served objects cover. Uses the
+//! first matching object in file order.
 
 use super::{Example, Section};
 use crate::cli::lab::objects::{Kind, Objects, Port, Service, dashed};
 use std::net::IpAddr;
 
-/// The domain that the lab serves.
+/// The cluster domain.
 const DOMAIN: &str = "cluster.local";
-/// At the end of a line whose point is the status and not the data.
+/// Suffix of commands whose relevant result is the status.
 const STATUS: &str = "| grep status";
 
-/// What there is to try. `outside` says whether other names are forwarded.
+/// All sections. `outside`: whether external names are forwarded.
 pub(super) fn sections(objects: &Objects, outside: bool) -> [Section; 5] {
     [
         Section {
@@ -27,7 +27,7 @@ pub(super) fn sections(objects: &Objects, outside: bool) -> [Section; 5] {
         },
         Section {
             title: "Outside of the cluster",
-            examples: if outside { abroad() } else { Vec::new() },
+            examples: if outside { external() } else { Vec::new() },
         },
         Section {
             title: "What does not work, and why",
@@ -36,9 +36,9 @@ pub(super) fn sections(objects: &Objects, outside: bool) -> [Section; 5] {
     ]
 }
 
-/// The Service that most lines are about: one with an address, outside of the namespaces where
-/// everything begins, if there is one.
-pub(super) fn star(objects: &Objects) -> Option<&Service> {
+/// The Service used in most examples: one with an address, preferably not in `default` or
+/// `kube-system`.
+pub(super) fn main_service(objects: &Objects) -> Option<&Service> {
     let plain = |service: &&Service| {
         !matches!(service.kind, Kind::Headless | Kind::ExternalName(_))
             && !service.addresses.is_empty()
@@ -53,7 +53,7 @@ pub(super) fn star(objects: &Objects) -> Option<&Service> {
 }
 
 fn names(objects: &Objects) -> Vec<Example> {
-    let Some(service) = star(objects) else {
+    let Some(service) = main_service(objects) else {
         return Vec::new();
     };
     let Service {
@@ -92,8 +92,8 @@ fn types(objects: &Objects) -> Vec<Example> {
         stateful(objects),
         alias(objects, false),
         alias(objects, true),
-        nobody(objects, false),
-        nobody(objects, true),
+        without_pods(objects, false),
+        without_pods(objects, true),
     ]
     .into_iter()
     .flatten()
@@ -111,10 +111,7 @@ fn node_port(objects: &Objects) -> Option<Example> {
         ports => format!("port {} of every node", ports.join(" and ")),
     };
     Some(example(
-        format!(
-            "NodePort: {}; {ports} is no matter of DNS",
-            addresses(service)
-        ),
+        format!("NodePort: {}; {ports} is not in DNS", addresses(service)),
         format!("+short {}", full(service)),
     ))
 }
@@ -125,8 +122,8 @@ fn load_balancer(objects: &Objects) -> Option<Example> {
         _ => None,
     })?;
     let outer = outer.as_deref().map_or_else(
-        || "an address outside, once it has one, is not told here".to_owned(),
-        |outer| format!("not {outer}, which is for those outside"),
+        || "its external address, once assigned, is not in DNS".to_owned(),
+        |outer| format!("not {outer}, which is for external clients"),
     );
     Some(example(
         format!("LoadBalancer: {}, {outer}", addresses(service)),
@@ -180,18 +177,18 @@ fn alias(objects: &Objects, inside: bool) -> Option<Example> {
     let shows = if inside {
         let found = objects.services.iter().find(|it| full(it) == target);
         let found = found.map_or_else(
-            || "which is not there".to_owned(),
+            || "which does not exist".to_owned(),
             |it| format!("and its {}", addresses(it)),
         );
         format!("ExternalName for a Service: {target}. {found}")
     } else {
-        format!("ExternalName: {target}. and its addresses, if that name is known outside")
+        format!("ExternalName: {target}. and its addresses, if that name exists")
     };
     Some(example(shows, format!("+short {}", full(service))))
 }
 
 /// A Service whose selector matches no pod.
-fn nobody(objects: &Objects, headless: bool) -> Option<Example> {
+fn without_pods(objects: &Objects, headless: bool) -> Option<Example> {
     let service = objects.services.iter().find(|it| {
         (it.kind == Kind::Headless) == headless
             && !matches!(it.kind, Kind::ExternalName(_))
@@ -207,7 +204,7 @@ fn nobody(objects: &Objects, headless: bool) -> Option<Example> {
     } else {
         example(
             format!(
-                "its selector matches no pod: {} all the same, and nobody there",
+                "its selector matches no pod: {} is answered, but nothing listens there",
                 addresses(service)
             ),
             format!("+short {name}"),
@@ -230,7 +227,7 @@ fn records(objects: &Objects) -> Vec<Example> {
 }
 
 fn srv(objects: &Objects) -> Option<Example> {
-    let services = star(objects).into_iter().chain(&objects.services);
+    let services = main_service(objects).into_iter().chain(&objects.services);
     let (service, port) = services
         .filter(|it| !it.addresses.is_empty())
         .find_map(|it| Some((it, named_port(it)?)))?;
@@ -260,7 +257,7 @@ fn srv_headless(objects: &Objects) -> Option<Example> {
 }
 
 fn reverse(objects: &Objects) -> Option<Example> {
-    let service = star(objects)?;
+    let service = main_service(objects)?;
     Some(example(
         format!("PTR, from an address to its Service: {}.", full(service)),
         format!("+short -x {}", service.addresses.first()?),
@@ -281,7 +278,7 @@ fn reverse_pod(objects: &Objects) -> Option<Example> {
 }
 
 fn pod(objects: &Objects) -> Option<Example> {
-    let near = star(objects).map(|it| it.namespace.as_str());
+    let near = main_service(objects).map(|it| it.namespace.as_str());
     let pod = objects
         .pods
         .iter()
@@ -307,15 +304,15 @@ fn pod_not_ready(objects: &Objects) -> Option<Example> {
     ))
 }
 
-fn abroad() -> Vec<Example> {
+fn external() -> Vec<Example> {
     vec![example(
-        "any other name: asked of the servers in this machine's /etc/resolv.conf",
+        "any other name: forwarded to the servers in this machine's /etc/resolv.conf",
         "+short example.com",
     )]
 }
 
 fn mistakes(objects: &Objects) -> Vec<Example> {
-    let Some(service) = star(objects) else {
+    let Some(service) = main_service(objects) else {
         return Vec::new();
     };
     let Service {
@@ -340,13 +337,13 @@ fn mistakes(objects: &Objects) -> Vec<Example> {
             format!("+ndots=5 +domain={DOMAIN} {name}.{namespace}.svc.cluster {STATUS}"),
         ),
         example(
-            "a short name and a plain dig: not found. dig searches only if told to (+search, +domain)",
+            "a short name and a plain dig: not found. dig uses a search list only with +search or +domain",
             format!("{name}.{namespace} {STATUS}"),
         ),
     ];
     if other != namespace {
         examples.push(example(
-            format!("{name} alone, as a pod of {other} asks for it: NXDOMAIN. Say {name}.{namespace} there"),
+            format!("{name} alone, as queried by a pod of {other}: NXDOMAIN. Use {name}.{namespace} there"),
             format!("{name}.{other}.svc.{DOMAIN} {STATUS}"),
         ));
     }
@@ -365,7 +362,7 @@ fn all_headless(objects: &Objects) -> impl Iterator<Item = &Service> {
     services.filter(|service| service.kind == Kind::Headless)
 }
 
-/// The first headless Service that answers something.
+/// The first headless Service with a ready endpoint.
 fn headless_service(objects: &Objects) -> Option<&Service> {
     all_headless(objects).find(|service| service.ready().next().is_some())
 }
@@ -390,7 +387,7 @@ fn addresses(service: &Service) -> String {
     }
 }
 
-/// What dig must be told where a Service has no IPv4 address: it asks for those.
+/// Query type for Services without an IPv4 address: dig's default is A.
 fn family(service: &Service) -> &'static str {
     let mut addresses = service.addresses.iter();
     if service.addresses.is_empty() || addresses.any(IpAddr::is_ipv4) {

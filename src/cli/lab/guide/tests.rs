@@ -5,26 +5,26 @@ use std::fs;
 const ADDRESS: &str = "127.0.0.1:1053";
 
 #[test]
-fn the_sample_page_reads_as_it_should() {
+fn the_sample_page_matches_the_recorded_one() {
     let parent = tempfile::tempdir().unwrap();
     let mut scratch = Scratch::make(parent.path()).unwrap();
-    sample::lay_out(&mut scratch).unwrap();
+    sample::write_files(&mut scratch).unwrap();
     let objects = Objects::read(scratch.directory()).unwrap();
     assert_eq!(objects.unread, [""; 0]);
-    let place = Place {
+    let context = Context {
         address: ADDRESS.parse().unwrap(),
         directory: Path::new("/tmp/lodestone-lab-000000"),
         corefile: Path::new("/tmp/lodestone-lab-000000/Corefile"),
         sample: true,
         outside: true,
     };
-    let page = text(&objects, &place);
-    // To accept a change: print `page` into the file, and read the difference.
+    let page = text(&objects, &context);
+    // To accept a change: write `page` to the file and review the diff.
     assert_eq!(page, include_str!("sample.txt"), "the page is now:\n{page}");
 }
 
 #[test]
-fn a_bad_document_leaves_the_rest_of_its_file_on_the_page() {
+fn valid_documents_of_a_broken_file_are_shown() {
     let page = page_of(&[(
         "mine.yaml",
         "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {ports: [{port: eighty}]}}\n---\n\
@@ -33,14 +33,14 @@ fn a_bad_document_leaves_the_rest_of_its_file_on_the_page() {
     )]);
     for line in [
         "2 Namespaces, 2 Services and 0 Pods in ",
-        "Not readable in part; the log has the line: mine.yaml\n",
+        "Partly invalid; the log names the line: mine.yaml\n",
     ] {
         assert!(page.contains(line), "{line} is not in\n{page}");
     }
 }
 
 #[test]
-fn a_page_speaks_of_what_is_there_and_of_nothing_else() {
+fn only_topics_with_objects_are_shown() {
     let page = page_of(&[(
         "mine.yaml",
         "{apiVersion: v1, kind: Service, metadata: {name: api}, spec: {clusterIP: 10.0.0.9, ports: [{port: 80}]}}",
@@ -48,7 +48,7 @@ fn a_page_speaks_of_what_is_there_and_of_nothing_else() {
     for line in [
         "lodestone lab: your manifests, answered at 127.0.0.1 port 1053, UDP and TCP.",
         "2 Namespaces, 1 Service and 0 Pods in ",
-        " is /tmp/Core file: edit it",
+        " is /tmp/Core file: edits to it",
         ">> '/tmp/Core file'\n",
         "  # in full: 10.0.0.9",
         "  dig -p 1053 @127.0.0.1 +short api.default.svc.cluster.local",
@@ -84,9 +84,9 @@ fn lists_slices_and_missing_addresses_are_completed() {
         ]}"#,
     )]);
     for line in [
-        // Chosen as a cluster would, and always the same.
+        // Deterministic, chosen as by a cluster.
         "  # in full: 10.",
-        "; its node ports is no matter of DNS",
+        "; its node ports is not in DNS",
         "headless: its ready pods, 10.1.0.1 and 10.1.0.2; 10.1.0.3 is not ready and not among them",
         "a pod of a StatefulSet, by its own name: 10.1.0.2",
         "such as 10-1-0-1.peers.a.svc.cluster.local.",
@@ -98,7 +98,7 @@ fn lists_slices_and_missing_addresses_are_completed() {
 }
 
 #[test]
-fn an_empty_directory_is_told_what_to_do() {
+fn empty_directories_get_instructions() {
     let page = page_of(&[("notes.txt", "kind: Service")]);
     assert!(
         page.contains("There is no Service and no Pod in "),
@@ -109,14 +109,14 @@ fn an_empty_directory_is_told_what_to_do() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named() {
+fn unreadable_files_are_listed() {
     let page = page_of(&[("bad.yaml", "kind: [Service"), ("worse.yml", "\u{0}")]);
-    assert!(page.contains("left out here: bad.yaml\n"), "{page}");
-    assert!(page.contains("left out here: worse.yml\n"), "{page}");
+    assert!(page.contains("not shown here: bad.yaml\n"), "{page}");
+    assert!(page.contains("not shown here: worse.yml\n"), "{page}");
 }
 
 #[test]
-fn a_server_at_every_address_is_asked_at_one() {
+fn servers_on_all_addresses_are_queried_at_loopback() {
     assert_eq!(dig("0.0.0.0:53".parse().unwrap()), "dig -p 53 @127.0.0.1");
     assert_eq!(dig("[::]:53".parse().unwrap()), "dig -p 53 @::1");
     assert_eq!(dig("[::1]:1053".parse().unwrap()), "dig -p 1053 @::1");
@@ -128,12 +128,12 @@ fn page_of(files: &[(&str, &str)]) -> String {
         fs::write(directory.path().join(name), content).unwrap();
     }
     let objects = Objects::read(directory.path()).unwrap();
-    let place = Place {
+    let context = Context {
         address: ADDRESS.parse().unwrap(),
         directory: directory.path(),
         corefile: Path::new("/tmp/Core file"),
         sample: false,
         outside: true,
     };
-    text(&objects, &place)
+    text(&objects, &context)
 }

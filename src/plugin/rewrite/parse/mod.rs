@@ -22,7 +22,7 @@ use super::{
     rule::{Action, Rule},
 };
 use crate::{
-    corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word},
+    corefile::{Arguments, Diagnostic, Directive, ErrorList, Property, Word},
     plugin::{ParseErrors, Parsing},
     wire::{Class, Rcode, Type},
 };
@@ -32,16 +32,16 @@ const MAX_TTL: u32 = 0x7FFF_FFFF;
 
 /// Reads the directives of a block, each of which is a rule.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
-    let mut problems = Problems::default();
+    let mut errors = ErrorList::default();
     let mut rules = Vec::new();
     for directive in uses {
         let mut reading = Reading {
             warnings: &mut *parsing.warnings,
         };
-        rules.extend(problems.catch(reading.rule(directive)));
+        rules.extend(errors.catch(reading.rule(directive)));
     }
     let rules = rules.into();
-    problems.in_plugin(NAME).into_result(Config { rules })
+    errors.in_plugin(NAME).into_result(Config { rules })
 }
 
 /// The reading of a rule.
@@ -85,7 +85,7 @@ impl Reading<'_> {
                 .label("this block would not be read")
                 .help("write 'rewrite stop {' or take the block away"));
         }
-        let line = Line { words };
+        let line = Property { words };
         let mut words = line.arguments();
         let mut stops = true;
         let modes = [("continue", false), ("stop", true)];
@@ -171,7 +171,7 @@ impl Reading<'_> {
         if from_type != Type::ANY && from_type != to {
             let warning = from.warning(format!("clients that ask for {from_type} get none"));
             let label = format!("the answer has records of type {to}, which they do not take");
-            let warning = warning.label(label).also(field.place, "in this rule");
+            let warning = warning.label(label).also(field.span, "in this rule");
             self.warnings.push(warning);
         }
         Ok(Action::Type {

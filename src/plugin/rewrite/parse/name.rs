@@ -111,7 +111,7 @@ fn answers(
     }
     if let (Some(auto), Some(owners)) = (auto, owners) {
         let error = owners.error("'answer auto' cannot be combined with 'answer name'");
-        return Err(error.also(auto.place, "auto is here"));
+        return Err(error.also(auto.span, "auto is here"));
     }
     Ok(Answers {
         auto: auto.is_some(),

@@ -1,4 +1,4 @@
-//! Writing a query to an upstream (RFC 1035 §4, RFC 6891).
+//! Writes queries to upstreams (RFC 1035 section 4, RFC 6891).
 
 use crate::{
     edns::Options,
@@ -6,9 +6,8 @@ use crate::{
     wire::{HEADER_LENGTH, Header, Type},
 };
 
-/// Writes a query for `question`, in its spelling. An OPT record is written for `edns`, or where
-/// there are `options` to carry. Whether a client asks for this server's identity is not the
-/// upstream's matter.
+/// Writes a query for `question`, in its original spelling. Adds an OPT record if `edns` is set or
+/// there are `options`. The client's NSID option is not forwarded.
 pub fn write_query(
     id: u16,
     question: &Question,
@@ -56,7 +55,7 @@ pub fn write_query(
         out.push(0);
         out.extend(Type::OPT.0.to_be_bytes());
         out.extend(edns.udp_payload.to_be_bytes());
-        // Extended rcode, version, flags (RFC 6891 §6.1.3).
+        // Extended rcode, version, flags (RFC 6891 section 6.1.3).
         out.extend([0, 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0]);
         let length = u16::try_from(options.as_wire().len()).expect("at most Options::MAX");
         out.extend(length.to_be_bytes());
@@ -92,12 +91,12 @@ mod tests {
         };
         let mut options = Options::default();
         options.push(Options::SUBNET, b"net");
-        let octets = write_query(0xABCD, &question(), true, true, false, Some(edns), &options);
-        let header = Header::read(&octets).unwrap();
+        let bytes = write_query(0xABCD, &question(), true, true, false, Some(edns), &options);
+        let header = Header::read(&bytes).unwrap();
         assert_eq!(header.id, 0xABCD);
         assert!(header.has(Header::RECURSION_DESIRED) && header.has(Header::CHECKING_DISABLED));
         assert!(!header.has(Header::AUTHENTIC) && !header.has(Header::RESPONSE));
-        let parsed = read_query(&octets, &header).unwrap();
+        let parsed = read_query(&bytes, &header).unwrap();
         assert_eq!(parsed.question, question(), "spelling is kept");
         assert_eq!(parsed.edns, Some(edns));
         assert_eq!(parsed.options, options);
@@ -105,7 +104,7 @@ mod tests {
 
     #[test]
     fn no_opt_goes_out_where_none_came_in() {
-        let octets = write_query(
+        let bytes = write_query(
             1,
             &question(),
             false,
@@ -114,18 +113,18 @@ mod tests {
             None,
             &Options::default(),
         );
-        let header = Header::read(&octets).unwrap();
+        let header = Header::read(&bytes).unwrap();
         assert_eq!(header.counts, [1, 0, 0, 0]);
         assert_eq!(header.flags, Header::AUTHENTIC);
-        assert_eq!(octets.len(), HEADER_LENGTH + 17 + 4);
+        assert_eq!(bytes.len(), HEADER_LENGTH + 17 + 4);
     }
 
     #[test]
     fn options_bring_an_opt_of_ours() {
         let mut options = Options::default();
         options.push(65001, b"x");
-        let octets = write_query(1, &question(), true, false, true, None, &options);
-        let parsed = read_query(&octets, &Header::read(&octets).unwrap()).unwrap();
+        let bytes = write_query(1, &question(), true, false, true, None, &options);
+        let parsed = read_query(&bytes, &Header::read(&bytes).unwrap()).unwrap();
         assert_eq!(parsed.edns.unwrap().udp_payload, Edns::OUR_UDP_PAYLOAD);
         assert_eq!(parsed.options, options);
     }

@@ -1,50 +1,49 @@
-//! Blocks that share a listener must agree on its TLS: which of them a connection is for is known
-//! only once the connection is there, so what one of them demands of clients could be had from
-//! another without it. As in CoreDNS.
+//! Requires blocks that share a listener to have the same TLS settings, as in CoreDNS. The zone of
+//! a connection is unknown during the handshake, so otherwise a client could avoid one block's
+//! client authentication by connecting with another block's settings.
 
 use std::{collections::BTreeMap, fmt};
 
-use super::{Place, bindings, label};
+use super::{ListenerKey, bindings, label};
 use crate::{
     config::{Config, ServerBlock},
     corefile::{Diagnostic, Key, Sources, Transport},
     tls::{Difference, Files, Presented, TlsError},
 };
 
-/// Two blocks of one listener that do not agree.
-pub(super) struct Clash<'c> {
-    listener: Place,
+/// Two blocks of one listener with different TLS settings.
+pub(super) struct Conflict<'c> {
+    listener: ListenerKey,
     first: &'c Key,
     second: &'c Key,
     what: Difference,
 }
 
-/// The first block of a listener, and what its files say, once they are read.
+/// The first block of a listener, with its files once read.
 struct First<'c> {
     key: &'c Key,
     files: Option<&'c Files>,
     shown: Option<Presented>,
 }
 
-/// The first two blocks that do not agree, if any. Files that cannot be read are no clash: loading
-/// them reports the error.
-pub(super) fn find(config: &Config, default_port: u16) -> Option<Clash<'_>> {
-    let mut listeners: BTreeMap<Place, First<'_>> = BTreeMap::new();
+/// Finds the first conflict. Unreadable files are not a conflict: loading them reports the error.
+pub(super) fn find(config: &Config, default_port: u16) -> Option<Conflict<'_>> {
+    let mut listeners: BTreeMap<ListenerKey, First<'_>> = BTreeMap::new();
     for block in &config.blocks {
-        for (place, key) in encrypted(block, default_port) {
+        for (listener, key) in encrypted(block, default_port) {
             let files = block.settings.listening.tls.as_ref();
-            let Some(first) = listeners.get_mut(&place) else {
+            let Some(first) = listeners.get_mut(&listener) else {
                 let first = First {
                     key,
                     files,
                     shown: None,
                 };
-                listeners.insert(place, first);
+                listeners.insert(listener, first);
                 continue;
             };
             if let Ok(Some(what)) = first.differs_from(files) {
-                return Some(Clash {
-                    listener: place,
+                return Some(Conflict {
+                    listener,
                     first: first.key,
                     second: key,
                     what,
@@ -55,8 +54,8 @@ pub(super) fn find(config: &Config, default_port: u16) -> Option<Clash<'_>> {
     None
 }
 
-/// The listeners of a block that can do with a certificate.
-fn encrypted(block: &ServerBlock, default_port: u16) -> impl Iterator<Item = (Place, &Key)> {
+/// Encrypted listeners of a block.
+fn encrypted(block: &ServerBlock, default_port: u16) -> impl Iterator<Item = (ListenerKey, &Key)> {
     let keys = block.keys.iter();
     let keys = keys.filter(|key| key.transport != Transport::Dns);
     keys.flat_map(move |key| {
@@ -89,24 +88,28 @@ impl First<'_> {
     }
 }
 
-impl Clash<'_> {
-    /// As a diagnostic with both places of the Corefile.
+impl Conflict<'_> {
+    /// As a diagnostic with the spans of both blocks.
     pub(super) fn diagnostic(&self) -> Diagnostic {
         Diagnostic::error(self.to_string())
-            .at(self.second.place)
+            .at(self.second.span)
             .label("this block")
-            .also(self.first.place, "and this one share a listener")
-            .help("let both say the same in 'tls', or give one of them another port or address")
+            .also(self.first.span, "and this one share a listener")
+            .help("use the same 'tls' in both, or give one of them another port or address")
     }
 
-    /// In one line with the places of both blocks.
+    /// On one line, with the locations of both blocks.
     pub(super) fn to_line(&self, sources: &Sources) -> String {
-        let place = |key: &Key| sources.locate(key.place);
-        format!("{self} ({} and {})", place(self.first), place(self.second))
+        let location = |key: &Key| sources.locate(key.span);
+        format!(
+            "{self} ({} and {})",
+            location(self.first),
+            location(self.second)
+        )
     }
 }
 
-impl fmt::Display for Clash<'_> {
+impl fmt::Display for Conflict<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (first, second) = (self.first.zone.as_str(), self.second.zone.as_str());
         write!(

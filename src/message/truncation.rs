@@ -1,8 +1,8 @@
-//! What it means that a reply was cut: whether TC must be set, and which RRsets were cut in two.
+//! Truncation: whether TC must be set, and which RRsets are incomplete.
 //!
-//! TC means that an RRset which the reply cannot do without is missing or incomplete. The client asks
-//! again over TCP, or fails where the reply came by TCP. It must not be set because of extra
-//! records (RFC 2181 §9). What a reply cannot do without:
+//! TC means that a required RRset is missing or incomplete. The client retries over TCP, or fails
+//! if the response came over TCP. TC must not be set for missing extra records (RFC 2181 section
+//! 9). Required are:
 //!
 //! ```text
 //! answer       everything
@@ -18,22 +18,22 @@ use crate::{
     wire::{NameRef, Rcode, Type},
 };
 
-/// A reply of which not every record was written: its answer, then its authority section, then its
-/// additional one.
-pub(super) struct Cut<'a> {
+/// A reply of which only the first records were written, in the order answer, authority,
+/// additional.
+pub(super) struct TruncatedReply<'a> {
     reply: &'a Reply,
-    /// The name that stands where an owner is [`Owner::Question`].
+    /// The name for [`Owner::Question`].
     question: NameRef<'a>,
-    /// The section that is not whole; those behind it were not written at all.
+    /// The incomplete section; later sections are missing entirely.
     section: Section,
-    /// How many of its records were written.
+    /// Number of its records that were written.
     written: usize,
-    /// How many records were written in the sections before it.
+    /// Number of records written in earlier sections.
     before: usize,
 }
 
-impl<'a> Cut<'a> {
-    /// `reply` without the records from number `next` on.
+impl<'a> TruncatedReply<'a> {
+    /// `reply` without the records from index `next` on.
     pub(super) fn at(reply: &'a Reply, question: NameRef<'a>, next: usize) -> Self {
         let (mut section, mut before) = (Section::Answer, 0);
         for later in [Section::Authority, Section::Additional] {
@@ -53,7 +53,7 @@ impl<'a> Cut<'a> {
         }
     }
 
-    /// Whether something is missing that the reply cannot do without.
+    /// Whether a required record is missing.
     pub(super) fn is_truncation(&self) -> bool {
         let no_answer = self.reply.section(Section::Answer).is_empty();
         match self.section {
@@ -63,10 +63,10 @@ impl<'a> Cut<'a> {
         }
     }
 
-    /// The number of the first written record of an RRset that is not whole, or of the first record
-    /// that was not written: an RRset that is not required is sent whole or not at all (RFC 2181
-    /// §9). A signature counts as part of what it signs.
-    pub(super) fn whole_sets(&self) -> usize {
+    /// Index of the first record of an incomplete RRset, or of the first missing record. RRsets
+    /// that are not required are sent completely or not at all (RFC 2181 section 9). An RRSIG
+    /// belongs to the RRset it covers.
+    pub(super) fn complete_rrsets(&self) -> usize {
         let hasher = foldhash::fast::RandomState::default();
         let set = |record: &Record| {
             let owner = self.owner(record).to_name().to_lower();
@@ -79,7 +79,7 @@ impl<'a> Cut<'a> {
         self.before + first.unwrap_or(self.written)
     }
 
-    /// Whether addresses of a referral's in-domain name servers are missing.
+    /// Whether glue of a referral's in-domain name servers is missing.
     fn lacks_glue(&self) -> bool {
         let authority = self.reply.section(Section::Authority);
         if self.reply.rcode != Rcode::NOERROR || authority.iter().any(|it| denies(it.rtype)) {
@@ -110,14 +110,14 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// Whether a record of the authority section denies existence.
+/// Whether a record of the authority section proves nonexistence.
 fn denies(rtype: Type) -> bool {
     const NSEC: Type = Type(47);
     const NSEC3: Type = Type(50);
     matches!(rtype, Type::SOA | NSEC | NSEC3)
 }
 
-/// The type of a record, or what a signature covers (RFC 4034 §3.1.1).
+/// The type of a record; for an RRSIG, the type covered (RFC 4034 section 3.1.1).
 fn covered(reply: &Reply, record: &Record) -> Type {
     match (record.rtype, reply.data(record).first_chunk::<2>()) {
         (Type::RRSIG, Some(covered)) => Type(u16::from_be_bytes(*covered)),
@@ -143,7 +143,7 @@ mod tests {
         Name::parse(text).unwrap()
     }
 
-    /// A client that takes so many bytes over UDP.
+    /// A query with this UDP payload size.
     fn query(payload: u16) -> Query {
         let question = Question::new(name("a.sub.example"), Type::A, Class::IN);
         Query {
@@ -162,7 +162,7 @@ mod tests {
         reply.push(section, Owner::Name(name(owner).as_ref()), rtype, 5, data);
     }
 
-    /// Whether TC is set, and how many records there are in each section, the OPT record apart.
+    /// Whether TC is set, and the number of records per section without the OPT record.
     fn written(payload: u16, reply: &Reply) -> (bool, [usize; 3]) {
         let mut out = Vec::new();
         Writer::default().write(&query(payload), reply, &mut out);
@@ -183,7 +183,7 @@ mod tests {
         Data::A(Ipv4Addr::new(192, 0, 2, number))
     }
 
-    /// Name servers of `zone`, 20 of them, below `parent`, with an address each.
+    /// 20 name servers of `zone`, below `parent`, with one address each.
     fn delegate(reply: &mut Reply, zone: &str, parent: &str) {
         for number in 0..20 {
             let server = format!("server-number-{number}.{parent}");
@@ -229,7 +229,7 @@ mod tests {
         let (truncated, [answer, authority, additional]) = written(800, &reply);
         assert!(!truncated && answer == 1 && authority == 20);
         assert!((1..20).contains(&additional), "{additional}");
-        // Of the name servers either all are sent or none (RFC 2181 §9).
+        // Name servers are sent all or none (RFC 2181 section 9).
         assert_eq!(written(512, &reply), (false, [1, 0, 0]));
     }
 
@@ -261,7 +261,7 @@ mod tests {
         deny(&mut reply);
         assert_eq!(written(1232, &reply), (false, [0, 5, 0]));
         assert_eq!(written(512, &reply), (true, [0, 2, 0]));
-        // And so does what an alias leads to.
+        // The same holds for the target of a CNAME.
         reply.rcode = Rcode::NOERROR;
         reply.answer(Type::CNAME, 5, Data::Name(name("b.example").as_ref()));
         assert_eq!(written(512, &reply), (true, [1, 2, 0]));
@@ -276,7 +276,7 @@ mod tests {
             let (cut, [_, authority, additional]) = written(800, &reply);
             assert_eq!((cut, authority), (truncated, 20), "{parent}");
             assert!((1..20).contains(&additional));
-            // Without all of its name servers a referral is not whole.
+            // A referral requires all its name servers.
             let (cut, [_, authority, _]) = written(512, &reply);
             assert!(cut && authority < 20);
         }
@@ -304,7 +304,7 @@ mod tests {
             );
         }
         assert_eq!(written(512, &reply), (false, [1, 0, 1]));
-        // A signature is part of what it signs.
+        // An RRSIG belongs to the RRset it covers.
         let mut signed = Reply::default();
         signed.answer(Type::A, 5, address(1));
         push(

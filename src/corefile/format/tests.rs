@@ -5,12 +5,12 @@ use crate::corefile::{Memory, parse};
 
 const PLUGINS: &[&str] = &["errors", "log", "cache", "hosts", "forward"];
 
-fn laid(text: &str) -> String {
-    layout("Corefile", text, PLUGINS).unwrap_or_else(|wrong| panic!("{text:?}\n{wrong}"))
+fn formatted(text: &str) -> String {
+    format("Corefile", text, PLUGINS).unwrap_or_else(|wrong| panic!("{text:?}\n{wrong}"))
 }
 
 #[test]
-fn a_text_gets_its_one_layout() {
+fn texts_are_formatted_canonically() {
     for (text, expected) in [
         ("", ""),
         ("# alone", "# alone\n"),
@@ -51,19 +51,19 @@ fn a_text_gets_its_one_layout() {
         ("import x\nlog\ncache\n", "import x\nlog\ncache\n"),
         ("a {\n} # c\nb {\n}\n", "a {\n} # c\n\nb {\n}\n"),
     ] {
-        let found = laid(text);
+        let found = formatted(text);
         assert_eq!(found, expected, "{text:?}");
-        assert_eq!(laid(&found), found, "{text:?}");
+        assert_eq!(formatted(&found), found, "{text:?}");
     }
 }
 
 #[test]
-fn what_cannot_be_cut_into_words_is_refused_with_its_place() {
-    let wrong = layout("Corefile", ". {\n log \"a\n}\n", PLUGINS).unwrap_err();
-    assert_eq!(wrong.list[0].place.unwrap().line, 2);
+fn texts_that_cannot_be_lexed_are_refused_with_their_span() {
+    let wrong = format("Corefile", ". {\n log \"a\n}\n", PLUGINS).unwrap_err();
+    assert_eq!(wrong.list[0].span.unwrap().line, 2);
 }
 
-/// Pieces of Corefiles, put together without regard to sense.
+/// Arbitrary sequences of Corefile fragments.
 fn text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => Just(" "),
@@ -98,16 +98,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn a_second_time_changes_nothing_and_the_meaning_stays(text in text()) {
-        let Ok(once) = layout("Corefile", &text, PLUGINS) else {
-            // Only an open quote is refused.
+    fn formatting_is_idempotent_and_keeps_the_words(text in text()) {
+        let Ok(once) = format("Corefile", &text, PLUGINS) else {
+            // Only unclosed quotes are refused.
             let mut sources = Sources::default();
             let id = sources.add("Corefile", &text);
             let wrong = lex(id, &text).diagnostics;
             prop_assert!(wrong.iter().any(|one| one.severity == Severity::Error), "{text:?}");
             return Ok(());
         };
-        let twice = layout("Corefile", &once, PLUGINS).unwrap();
+        let twice = format("Corefile", &once, PLUGINS).unwrap();
         prop_assert_eq!(&once, &twice);
         let read = |text: &str| {
             let loader = Memory::default();
@@ -115,7 +115,7 @@ proptest! {
             read.map(|file| file.blocks).ok()
         };
         prop_assert_eq!(read(&text), read(&once), "{:?}", once);
-        // No comment is lost.
+        // All comments are kept.
         let comments = |text: &str| text.matches("# c").count();
         prop_assert_eq!(comments(&text), comments(&once));
     }

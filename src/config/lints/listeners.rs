@@ -1,16 +1,16 @@
-//! What blocks take from each other: ports, names, themselves.
+//! Lints about conflicts between server blocks: ports, zones, forwarding loops.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::{ServerBlock, is_under};
 use crate::{
-    admin::Endpoint,
     corefile::{Diagnostic, Directive, Key, Listen, Transport, Word, Zone},
+    http_page::HttpPage,
     interfaces::HostAddress,
     tls::Difference,
 };
 
-/// Addresses that installers give to a cluster's own DNS.
+/// Default addresses of the cluster's DNS Service in common installers.
 const CLUSTER_DNS: [&str; 8] = [
     "10.0.0.10",
     "10.43.0.10",
@@ -22,7 +22,7 @@ const CLUSTER_DNS: [&str; 8] = [
     "172.20.0.10",
 ];
 
-/// A key of a block and where it is listened on.
+/// A key of a block and its listen addresses.
 struct Listener<'a> {
     block: usize,
     key: &'a Key,
@@ -30,18 +30,18 @@ struct Listener<'a> {
     bound: &'a [HostAddress],
 }
 
-/// Looks at all blocks together.
-pub(super) fn look(blocks: &[ServerBlock], default_port: u16, found: &mut Vec<Diagnostic>) {
+/// Checks all blocks together.
+pub(super) fn check(blocks: &[ServerBlock], default_port: u16, lints: &mut Vec<Diagnostic>) {
     let listeners = listeners(blocks, default_port);
-    taken_by_a_page(blocks, &listeners, found);
-    two_transports(&listeners, found);
-    behind_all(blocks, &listeners, found);
-    two_ways_of_tls(blocks, &listeners, found);
-    two_stream_limits(blocks, &listeners, found);
+    pages_on_dns_ports(blocks, &listeners, lints);
+    transports_on_one_port(&listeners, lints);
+    unreachable_views(blocks, &listeners, lints);
+    conflicting_tls(blocks, &listeners, lints);
+    conflicting_stream_limits(blocks, &listeners, lints);
     for (number, block) in blocks.iter().enumerate() {
         for forward in block.uses("forward").chain(block.uses("grpc")) {
-            to_itself(number, block, forward, &listeners, found);
-            to_the_cluster(blocks, forward, found);
+            forwards_to_itself(number, block, forward, &listeners, lints);
+            forwards_to_cluster_dns(blocks, forward, lints);
         }
     }
 }
@@ -61,12 +61,12 @@ fn listeners(blocks: &[ServerBlock], default_port: u16) -> Vec<Listener<'_>> {
 }
 
 impl Listener<'_> {
-    /// Whether it is spoken to over TCP.
+    /// Whether the transport uses TCP.
     fn has_tcp(&self) -> bool {
         !matches!(self.key.transport, Transport::Quic | Transport::Https3)
     }
 
-    /// Whether it is spoken to over UDP.
+    /// Whether the transport uses UDP.
     fn has_udp(&self) -> bool {
         let transport = self.key.transport;
         matches!(
@@ -75,36 +75,36 @@ impl Listener<'_> {
         )
     }
 
-    /// Whether it and another one stand on one address at least.
-    fn meets(&self, other: &Self) -> bool {
+    /// Whether both have an address and port in common.
+    fn overlaps(&self, other: &Self) -> bool {
         let all = self.bound.is_empty() || other.bound.is_empty();
         self.port == other.port
             && self.port != 0
             && (all || self.bound.iter().any(|one| other.bound.contains(one)))
     }
 
-    /// Whether it and another one of its transport are one listener: on one port, and on all
-    /// addresses both, or on one that both name.
-    fn is_one_with(&self, other: &Self) -> bool {
-        self.meets(other) && self.bound.is_empty() == other.bound.is_empty()
+    /// Whether both share a listener, given the same transport: same port, and both unbound or
+    /// bound to a common address.
+    fn shares_listener_with(&self, other: &Self) -> bool {
+        self.overlaps(other) && self.bound.is_empty() == other.bound.is_empty()
     }
 
-    /// Whether what is sent to `address` gets here.
-    fn hears(&self, address: SocketAddr) -> bool {
+    /// Whether queries sent to `address` reach this listener.
+    fn receives(&self, address: SocketAddr) -> bool {
         let ip = address.ip();
         self.port == address.port()
             && (self.bound.contains(&ip.into()) || self.bound.is_empty() && ip.is_loopback())
     }
 }
 
-/// A page over HTTP on the port of a server.
-fn taken_by_a_page(
+/// An HTTP page on the port of a DNS listener.
+fn pages_on_dns_ports(
     blocks: &[ServerBlock],
     listeners: &[Listener<'_>],
-    found: &mut Vec<Diagnostic>,
+    lints: &mut Vec<Diagnostic>,
 ) {
     for block in blocks {
-        for Endpoint { listen, page, .. } in block.pages() {
+        for HttpPage { listen, page, .. } in block.pages() {
             let word = page.plugin();
             let on_it = |one: &&Listener<'_>| {
                 one.has_tcp() && one.port == listen.port && listen.port != 0 && shares(one, &listen)
@@ -112,9 +112,11 @@ fn taken_by_a_page(
             let directive = block.uses(word).next();
             if let (Some(one), Some(directive)) = (listeners.iter().find(on_it), directive) {
                 let at = directive.arguments.first().unwrap_or(&directive.name);
-                let message = format!("'{word}' cannot listen on {listen}: a server has this port");
-                let error = at.error(message).also(one.key.place, "this one");
-                found.push(error.help("give one of them another port"));
+                let message = format!(
+                    "'{word}' cannot listen on {listen}: the port belongs to a server block"
+                );
+                let error = at.error(message).also(one.key.span, "this one");
+                lints.push(error.help("give one of them another port"));
             }
         }
     }
@@ -126,7 +128,7 @@ fn shares(one: &Listener<'_>, listen: &Listen) -> bool {
         other => other.parse().ok(),
     };
     match host {
-        // A name: nobody knows here what it stands for.
+        // A host name, not resolved here.
         None if !listen.host.is_empty() => false,
         Some(host) if !host.is_unspecified() => {
             one.bound.is_empty() || one.bound.contains(&host.into())
@@ -135,30 +137,34 @@ fn shares(one: &Listener<'_>, listen: &Listen) -> bool {
     }
 }
 
-/// Servers of different transports on one port.
-fn two_transports(listeners: &[Listener<'_>], found: &mut Vec<Diagnostic>) {
-    for (place, one) in listeners.iter().enumerate() {
+/// Different transports on one port.
+fn transports_on_one_port(listeners: &[Listener<'_>], lints: &mut Vec<Diagnostic>) {
+    for (index, one) in listeners.iter().enumerate() {
         let clash = |other: &&Listener<'_>| {
             let both = other.has_tcp() && one.has_tcp() || other.has_udp() && one.has_udp();
-            other.key.transport != one.key.transport && both && other.meets(one)
+            other.key.transport != one.key.transport && both && other.overlaps(one)
         };
-        if let Some(first) = listeners[..place].iter().find(clash) {
+        if let Some(first) = listeners[..index].iter().find(clash) {
             let (mine, other) = (one.key.transport, first.key.transport);
             let message = format!("{mine}:// and {other}:// are served on port {}", one.port);
-            let warning = Diagnostic::warning(message).at(one.key.place);
-            found.push(
+            let warning = Diagnostic::warning(message).at(one.key.span);
+            lints.push(
                 warning
-                    .label("each gets a part of what is meant for the other")
-                    .also(first.key.place, "the other one")
+                    .label("each receives some of the other's connections")
+                    .also(first.key.span, "the other one")
                     .help("give one of them another port"),
             );
         }
     }
 }
 
-/// Blocks with a `view` behind one of the same zone without.
-fn behind_all(blocks: &[ServerBlock], listeners: &[Listener<'_>], found: &mut Vec<Diagnostic>) {
-    for (place, one) in listeners.iter().enumerate() {
+/// A block with a `view` after a block of the same zone without one.
+fn unreachable_views(
+    blocks: &[ServerBlock],
+    listeners: &[Listener<'_>],
+    lints: &mut Vec<Diagnostic>,
+) {
+    for (index, one) in listeners.iter().enumerate() {
         if !blocks[one.block].has("view") {
             continue;
         }
@@ -169,36 +175,34 @@ fn behind_all(blocks: &[ServerBlock], listeners: &[Listener<'_>], found: &mut Ve
                 && other.port == one.port
                 && other.bound == one.bound
         };
-        if let Some(first) = listeners[..place].iter().find(takes_all) {
-            let warning = Diagnostic::warning("this server block is never asked").at(one.key.place);
-            found.push(
+        if let Some(first) = listeners[..index].iter().find(takes_all) {
+            let warning =
+                Diagnostic::warning("this server block is never reached").at(one.key.span);
+            lints.push(
                 warning
-                    .label("its 'view' is not looked at")
-                    .also(
-                        first.key.place,
-                        "takes every question first, for want of a 'view'",
-                    )
+                    .label("its 'view' is never evaluated")
+                    .also(first.key.span, "has no 'view' and takes every query first")
                     .help("put the block without a 'view' last"),
             );
         }
     }
 }
 
-/// Blocks that share a listener of HTTP/2 and allow different numbers of streams: a connection has one
-/// number, which the server sends before the client names the block's zone.
-fn two_stream_limits(
+/// Blocks that share an HTTP/2 listener with different stream limits. The limit is sent in the
+/// connection's first SETTINGS frame, before the client names a zone.
+fn conflicting_stream_limits(
     blocks: &[ServerBlock],
     listeners: &[Listener<'_>],
-    found: &mut Vec<Diagnostic>,
+    lints: &mut Vec<Diagnostic>,
 ) {
     let limit = |one: &Listener<'_>| blocks[one.block].settings.listening.http2_streams();
     let https = |one: &&Listener<'_>| one.key.transport == Transport::Https;
-    for (place, one) in listeners.iter().enumerate().filter(|(_, one)| https(one)) {
+    for (index, one) in listeners.iter().enumerate().filter(|(_, one)| https(one)) {
         let Some(mine) = limit(one) else { continue };
-        let mut earlier = listeners[..place].iter().filter(https);
+        let mut earlier = listeners[..index].iter().filter(https);
         let other = earlier.find(|other| {
             other.block != one.block
-                && other.is_one_with(one)
+                && other.shares_listener_with(one)
                 && limit(other).is_some_and(|it| it != mine)
         });
         let line = || {
@@ -208,34 +212,34 @@ fn two_stream_limits(
         };
         if let (Some(other), Some(line)) = (other, line()) {
             let message = format!(
-                "two blocks on port {} say different max_streams: {mine} and {}",
+                "two blocks on port {} have different max_streams: {mine} and {}",
                 one.port,
                 limit(other).unwrap_or_default()
             );
             let error = line
                 .name()
                 .error(message)
-                .also(other.key.place, "the other block");
-            let help = "say the same in both, or leave it out of one of them";
-            found.push(error.help(help).in_plugin("https"));
+                .also(other.key.span, "the other block");
+            let help = "use the same value in both, or remove it from one of them";
+            lints.push(error.help(help).in_plugin("https"));
             return;
         }
     }
 }
 
-/// Blocks that share a listener and configure its TLS differently, as far as that shows without their
-/// files: a start would fail.
-fn two_ways_of_tls(
+/// Blocks that share a listener with different TLS settings, as far as visible without reading the
+/// files. The server would refuse to start.
+fn conflicting_tls(
     blocks: &[ServerBlock],
     listeners: &[Listener<'_>],
-    found: &mut Vec<Diagnostic>,
+    lints: &mut Vec<Diagnostic>,
 ) {
     let tls = |one: &Listener<'_>| blocks[one.block].settings.listening.tls.as_ref();
-    for (place, one) in listeners.iter().enumerate() {
+    for (index, one) in listeners.iter().enumerate() {
         let difference = |other: &Listener<'_>| {
             let shared = one.key.transport != Transport::Dns
                 && other.key.transport == one.key.transport
-                && other.is_one_with(one);
+                && other.shares_listener_with(one);
             match (tls(other), tls(one)) {
                 _ if !shared => None,
                 (None, None) => None,
@@ -243,7 +247,7 @@ fn two_ways_of_tls(
                 _ => Some(Difference::Presence),
             }
         };
-        let mut others = listeners[..place].iter();
+        let mut others = listeners[..index].iter();
         if let Some((first, what)) = others.find_map(|it| Some((it, difference(it)?))) {
             let (mine, other) = (one.key.zone.as_str(), first.key.zone.as_str());
             let message = format!(
@@ -251,28 +255,28 @@ fn two_ways_of_tls(
                  \"{other}\" and \"{mine}\": {what}",
                 one.port
             );
-            let error = Diagnostic::error(message).at(one.key.place);
-            found.push(
+            let error = Diagnostic::error(message).at(one.key.span);
+            lints.push(
                 error
                     .label("this block")
-                    .also(first.key.place, "and this one share a listener")
-                    .help("let both say the same in 'tls', or give one of them another port"),
+                    .also(first.key.span, "and this one share a listener")
+                    .help("use the same 'tls' in both, or give one of them another port"),
             );
-            // One is enough: the same change mends all blocks of the port.
+            // One report suffices: the fix applies to all blocks of the port.
             return;
         }
     }
 }
 
-/// A forward that leads back to the block that it is in.
-fn to_itself(
+/// A forward whose upstream is the server block itself.
+fn forwards_to_itself(
     number: usize,
     block: &ServerBlock,
     forward: &Directive,
     listeners: &[Listener<'_>],
-    found: &mut Vec<Diagnostic>,
+    lints: &mut Vec<Diagnostic>,
 ) {
-    // These may lead a question elsewhere when it comes back.
+    // These can route the repeated query to another upstream or block.
     if block.has("rewrite") || block.has("view") {
         return;
     }
@@ -283,28 +287,32 @@ fn to_itself(
     for to in forward.arguments.iter().skip(1) {
         let Some(address) = address(to) else { continue };
         let own = |zone: &Zone| {
-            let hear = listeners.iter().filter(|one| {
+            let receivers = listeners.iter().filter(|one| {
                 one.key.transport == Transport::Dns
-                    && one.hears(address)
+                    && one.receives(address)
                     && is_under(zone, &one.key.zone)
             });
-            let longest = hear.max_by_key(|one| one.key.zone.as_str().len());
+            let longest = receivers.max_by_key(|one| one.key.zone.as_str().len());
             longest.filter(|one| one.block == number)
         };
         if let Some(one) = zones.iter().find_map(own) {
-            let warning = to.warning(format!("{to} is this server block itself"));
-            found.push(
+            let warning = to.warning(format!("{to} is an address of this server block"));
+            lints.push(
                 warning
-                    .label("a question goes round until it is given up")
-                    .also(one.key.place, "listens there")
+                    .label("queries loop until they time out")
+                    .also(one.key.span, "listens there")
                     .help("forward to another server, or to a block on another port"),
             );
         }
     }
 }
 
-/// A forward to the address that the cluster's DNS usually has, from the cluster's DNS.
-fn to_the_cluster(blocks: &[ServerBlock], forward: &Directive, found: &mut Vec<Diagnostic>) {
+/// A forward from the cluster's DNS to the usual address of the cluster's DNS.
+fn forwards_to_cluster_dns(
+    blocks: &[ServerBlock],
+    forward: &Directive,
+    lints: &mut Vec<Diagnostic>,
+) {
     if !blocks.iter().any(|block| block.has("kubernetes")) {
         return;
     }
@@ -313,17 +321,19 @@ fn to_the_cluster(blocks: &[ServerBlock], forward: &Directive, found: &mut Vec<D
             address.port() == 53 && CLUSTER_DNS.contains(&address.ip().to_string().as_str())
         };
         if address(to).is_some_and(is_it) {
-            let warning = to.warning(format!("{to} is as a rule the cluster's own DNS"));
-            found.push(
+            let warning = to.warning(format!(
+                "{to} is usually the address of the cluster's own DNS"
+            ));
+            lints.push(
                 warning
-                    .label("that is this server, as it serves 'kubernetes'")
+                    .label("this server, since it serves 'kubernetes'")
                     .help("forward to the network's servers, or to /etc/resolv.conf"),
             );
         }
     }
 }
 
-/// The address of a plain DNS server.
+/// Socket address of a plain DNS upstream.
 fn address(to: &Word) -> Option<SocketAddr> {
     let text = to.strip_prefix("dns://").unwrap_or(to);
     let bare = text.parse().map(|ip: IpAddr| SocketAddr::new(ip, 53));

@@ -1,36 +1,36 @@
-//! How a diagnostic looks: message, file:line:column, the line, a caret, what to write instead.
+//! Renders a diagnostic: message, file:line:column, source line, caret, help.
 //!
-//! The renderer gets only the lines it shall show, and of very long lines only a window: its effort
-//! grows with the text it is given, and a broken file may well be one line of megabytes.
+//! Only the affected lines are passed to the renderer, and only a window of very long lines: its
+//! cost grows with the length of the text, and a broken file can be a single line of megabytes.
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use super::diagnostic::{Diagnostic, Severity};
-use super::source::{Place, Sources};
+use super::source::{Sources, Span};
 
-/// Lines between two marks that are still drawn together.
-const NEAR: u32 = 30;
-/// Bytes of text that are drawn whole.
-const LONGEST: usize = 4096;
-/// Bytes on both sides of a mark in a window on a longer line.
+/// Maximum distance in lines between two spans of one excerpt.
+const MAX_LINES_APART: u32 = 30;
+/// Maximum length of an excerpt in bytes; longer lines are shown through a window.
+const MAX_EXCERPT: usize = 4096;
+/// Bytes shown on both sides of a span in such a window.
 const MARGIN: usize = 60;
 
-/// A place to underline.
+/// A span to underline.
 #[derive(Clone, Copy)]
 struct Mark<'a> {
     kind: AnnotationKind,
-    place: Place,
+    span: Span,
     label: Option<&'a str>,
 }
 
 impl Diagnostic {
-    /// Draws this one alone, without a line end behind it.
+    /// Renders this diagnostic alone, without a trailing newline.
     pub fn render(&self, sources: &Sources, colour: bool) -> String {
-        draw(self, sources, colour)
+        render(self, sources, colour)
     }
 }
 
-fn draw(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
+fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
     let renderer = if colour {
         Renderer::styled()
     } else {
@@ -58,38 +58,38 @@ fn draw(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
 fn marks(diagnostic: &Diagnostic) -> Vec<Mark<'_>> {
     let label = diagnostic.label.as_deref();
     let kind = AnnotationKind::Primary;
-    let main = diagnostic.place.map(|place| Mark { kind, place, label });
-    let also = diagnostic.also.as_deref().map(|(place, label)| {
+    let main = diagnostic.span.map(|span| Mark { kind, span, label });
+    let also = diagnostic.also.as_deref().map(|(span, label)| {
         let kind = AnnotationKind::Context;
         Mark {
             kind,
-            place: *place,
+            span: *span,
             label: Some(label),
         }
     });
     main.into_iter().chain(also).collect()
 }
 
-/// A stretch of a text.
+/// Consecutive lines, or a window of one line.
 #[derive(Clone, Copy)]
-struct Part<'a> {
+struct Excerpt<'a> {
     text: &'a str,
     start: usize,
     line: u32,
 }
 
-/// The lines that all marks are on, if they are few and of one text.
-fn lines<'a>(sources: &'a Sources, marks: &[Mark<'_>]) -> Option<Part<'a>> {
-    let first = marks.iter().min_by_key(|mark| mark.place.start)?.place;
-    let last = marks.iter().max_by_key(|mark| mark.place.end)?.place;
-    if first.source != last.source || last.line.abs_diff(first.line) > NEAR {
+/// The lines of all marks, if they are close together and in the same text.
+fn lines<'a>(sources: &'a Sources, marks: &[Mark<'_>]) -> Option<Excerpt<'a>> {
+    let first = marks.iter().min_by_key(|mark| mark.span.start)?.span;
+    let last = marks.iter().max_by_key(|mark| mark.span.end)?.span;
+    if first.source != last.source || last.line.abs_diff(first.line) > MAX_LINES_APART {
         return None;
     }
     let text = sources.text(first.source)?;
     let start = line_start(text, first.start as usize)?;
     let end = line_end(text, last.end as usize)?;
-    let short = end - start <= LONGEST;
-    short.then(|| Part {
+    let short = end - start <= MAX_EXCERPT;
+    short.then(|| Excerpt {
         text: &text[start..end],
         start,
         line: first.line,
@@ -98,61 +98,61 @@ fn lines<'a>(sources: &'a Sources, marks: &[Mark<'_>]) -> Option<Part<'a>> {
 
 fn snippet<'a>(
     sources: &'a Sources,
-    part: Part<'a>,
+    excerpt: Excerpt<'a>,
     marks: &[Mark<'a>],
 ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
     let annotations = marks.iter().map(|mark| {
-        let (start, end) = (mark.place.start as usize, mark.place.end as usize);
-        let end = end.min(part.start + part.text.len());
+        let (start, end) = (mark.span.start as usize, mark.span.end as usize);
+        let end = end.min(excerpt.start + excerpt.text.len());
         mark.kind
-            .span(start - part.start..end - part.start)
+            .span(start - excerpt.start..end - excerpt.start)
             .label(mark.label)
     });
     let name = marks
         .first()
-        .and_then(|mark| sources.name(mark.place.source));
-    Snippet::source(part.text)
-        .line_start(part.line as usize)
+        .and_then(|mark| sources.name(mark.span.source));
+    Snippet::source(excerpt.text)
+        .line_start(excerpt.line as usize)
         .path(name)
         .annotations(annotations)
 }
 
-/// A mark by itself, in its first line or a window on that.
+/// Renders one mark alone: its first line or a window of it.
 fn one_mark<'a>(group: Group<'a>, sources: &'a Sources, mark: Mark<'a>) -> Group<'a> {
-    let place = mark.place;
+    let span = mark.span;
     let bounds = || {
-        let text = sources.text(place.source)?;
-        let start = line_start(text, place.start as usize)?;
-        Some((text, start, line_end(text, place.start as usize)?))
+        let text = sources.text(span.source)?;
+        let start = line_start(text, span.start as usize)?;
+        Some((text, start, line_end(text, span.start as usize)?))
     };
     let Some((text, start, end)) = bounds() else {
         return group;
     };
-    if end - start <= LONGEST {
-        let part = Part {
+    if end - start <= MAX_EXCERPT {
+        let excerpt = Excerpt {
             text: &text[start..end],
             start,
-            line: place.line,
+            line: span.line,
         };
-        return group.element(snippet(sources, part, &[mark]));
+        return group.element(snippet(sources, excerpt, &[mark]));
     }
-    let from = (place.start as usize).saturating_sub(MARGIN).max(start);
+    let from = (span.start as usize).saturating_sub(MARGIN).max(start);
     let from = text.floor_char_boundary(from);
-    let to = (place.end as usize).min(place.start as usize + MARGIN) + MARGIN;
+    let to = (span.end as usize).min(span.start as usize + MARGIN) + MARGIN;
     let to = text.floor_char_boundary(to.min(end));
-    let part = Part {
+    let excerpt = Excerpt {
         text: &text[from..to],
         start: from,
-        line: place.line,
+        line: span.line,
     };
-    // The window's own columns are not the line's: the place is told apart from it.
-    let name = sources.name(place.source).unwrap_or_default();
+    // Columns within the window differ from those of the line: the origin is printed separately.
+    let name = sources.name(span.source).unwrap_or_default();
     let origin = Origin::path(name)
-        .line(place.line as usize)
-        .char_column(place.column as usize);
+        .line(span.line as usize)
+        .char_column(span.column as usize);
     group
         .element(origin)
-        .element(snippet(sources, part, &[mark]).path(None::<&str>))
+        .element(snippet(sources, excerpt, &[mark]).path(None::<&str>))
 }
 
 fn line_start(text: &str, at: usize) -> Option<usize> {
@@ -168,7 +168,7 @@ mod tests {
     use super::super::{Diagnostic, Memory, parse};
 
     #[test]
-    fn a_long_line_is_shown_through_a_window() {
+    fn long_lines_are_rendered_through_a_window() {
         let text = format!(
             ". {{\nlog {}{{$NO}} {}\n}}\n",
             "é ".repeat(5000),
@@ -185,13 +185,13 @@ mod tests {
     }
 
     #[test]
-    fn a_long_word_is_cut_in_the_message() {
+    fn long_words_are_truncated_in_messages() {
         let text = "x".repeat(100_000);
         assert!(Diagnostic::error(text).message.len() < 600);
     }
 
     #[test]
-    fn a_word_over_many_lines_is_marked_in_its_first() {
+    fn multi_line_words_are_marked_in_their_first_line() {
         let text = format!(". {{\n\"x{}\"\n}}\n", "long line\n".repeat(1000));
         let error = parse("Corefile", &text, &["log"], &Memory::default()).unwrap_err();
         let drawn = error.list[0].render(&error.sources, false);

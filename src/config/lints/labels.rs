@@ -1,5 +1,5 @@
-//! Labels of metadata that nothing makes: a line of the log then has `-` in their place, an
-//! expression an empty text, and a rule does nothing.
+//! Lints about metadata labels that no plugin sets: log fields would be `-`, values in expressions
+//! empty, and rewrite rules without effect.
 
 use std::sync::LazyLock;
 
@@ -11,12 +11,12 @@ use crate::{
     plugin::metadata::{self, Maker, Moment},
 };
 
-/// A word that reads labels, when it does, and how they stand in its words.
+/// A directive that reads labels: when it does, and the syntax of its references.
 struct Reader {
     name: &'static str,
     moment: Moment,
-    /// Its one group is the label.
-    form: fn() -> &'static Regex,
+    /// Matches a reference; its group is the label.
+    pattern: fn() -> &'static Regex,
 }
 
 const READERS: [Reader; 6] = [
@@ -28,80 +28,89 @@ const READERS: [Reader; 6] = [
     reader("view", Moment::Asked, call),
 ];
 
-const fn reader(name: &'static str, moment: Moment, form: fn() -> &'static Regex) -> Reader {
-    Reader { name, moment, form }
+const fn reader(name: &'static str, moment: Moment, pattern: fn() -> &'static Regex) -> Reader {
+    Reader {
+        name,
+        moment,
+        pattern,
+    }
 }
 
 /// `{/LABEL}`.
 fn placeholder() -> &'static Regex {
-    static FORM: LazyLock<Regex> = LazyLock::new(|| regex(r"\{/([^{}]+)\}"));
-    &FORM
+    static PATTERN: LazyLock<Regex> = LazyLock::new(|| regex(r"\{/([^{}]+)\}"));
+    &PATTERN
 }
 
 /// `{PLUGIN/KEY}`.
 fn braces() -> &'static Regex {
-    static FORM: LazyLock<Regex> = LazyLock::new(|| regex(r"\{([^{}/]+/[^{}]+)\}"));
-    &FORM
+    static PATTERN: LazyLock<Regex> = LazyLock::new(|| regex(r"\{([^{}/]+/[^{}]+)\}"));
+    &PATTERN
 }
 
 /// `.Meta "LABEL"`.
 fn field() -> &'static Regex {
-    static FORM: LazyLock<Regex> = LazyLock::new(|| regex("\\.Meta\\s+[\"`]([^\"`]+)[\"`]"));
-    &FORM
+    static PATTERN: LazyLock<Regex> = LazyLock::new(|| regex("\\.Meta\\s+[\"`]([^\"`]+)[\"`]"));
+    &PATTERN
 }
 
 /// `metadata('LABEL')`.
 fn call() -> &'static Regex {
-    static FORM: LazyLock<Regex> =
+    static PATTERN: LazyLock<Regex> =
         LazyLock::new(|| regex(r#"\bmetadata\(\s*['"]([^'"]+)['"]\s*\)"#));
-    &FORM
+    &PATTERN
 }
 
 fn regex(pattern: &str) -> Regex {
     Regex::new(pattern).expect("well-formed")
 }
 
-/// Looks at one block.
-pub(super) fn look(block: &ServerBlock, found: &mut Vec<Diagnostic>) {
+/// Checks one block.
+pub(super) fn check(block: &ServerBlock, lints: &mut Vec<Diagnostic>) {
     let has_metadata = block.has("metadata");
     for reader in &READERS {
         for directive in block.uses(reader.name) {
             for word in words(directive) {
-                let labels = (reader.form)().captures_iter(word);
+                let labels = (reader.pattern)().captures_iter(word);
                 for label in labels.filter_map(|found| found.get(1)) {
                     let warning = if has_metadata {
-                        doubt(block, reader, word, label.as_str())
+                        check_label(block, reader, word, label.as_str())
                     } else {
                         let help = "add a line 'metadata' to the server block";
                         Some(unknown(word, label.as_str()).help(help))
                     };
-                    found.extend(warning);
+                    lints.extend(warning);
                 }
             }
         }
     }
 }
 
-/// The words of a directive that labels are read in.
+/// The words of a directive that can contain label references.
 fn words(directive: &Directive) -> impl Iterator<Item = &Word> {
     let lines = directive.properties().iter();
     let words = directive.arguments.iter();
     let words = words.chain(lines.flat_map(|line| &line.words));
     let words: Vec<&Word> = words.collect();
     let is_rewrite = directive.name == "rewrite";
-    (0..words.len()).filter_map(move |place| {
-        let word = words[place];
-        // In a rule, braces are labels in front of the word `metadata` and in the data of options.
+    (0..words.len()).filter_map(move |index| {
+        let word = words[index];
+        // In rewrite rules, braces are labels before the word `metadata` and in EDNS option data.
         let counts = !is_rewrite
             || words
-                .get(place + 1)
+                .get(index + 1)
                 .is_some_and(|next| **next == "metadata")
             || words.iter().any(|it| it.eq_ignore_ascii_case("edns0"));
         counts.then_some(word)
     })
 }
 
-fn doubt(block: &ServerBlock, reader: &Reader, word: &Word, label: &str) -> Option<Diagnostic> {
+fn check_label(
+    block: &ServerBlock,
+    reader: &Reader,
+    word: &Word,
+    label: &str,
+) -> Option<Diagnostic> {
     let warning = unknown(word, label);
     let plugin = label.split('/').next().unwrap_or_default();
     let makers = metadata::MAKERS.iter();
@@ -112,22 +121,22 @@ fn doubt(block: &ServerBlock, reader: &Reader, word: &Word, label: &str) -> Opti
         let near = nearest(label, keys);
         return Some(
             warning
-                .label("nothing in Lodestone makes it")
+                .label("no plugin of Lodestone sets it")
                 .maybe_help(near.map(|near| format!("did you mean '{near}'?"))),
         );
     };
     if !block.has(plugin) {
-        let label = format!("'{plugin}' makes it, which is not in this block");
+        let label = format!("set by '{plugin}', which is not in this block");
         return Some(warning.label(label));
     }
     (maker.moment > reader.moment).then(|| {
         warning.label(format!(
-            "it is known once a query is answered, after '{}' has read it",
+            "set after the query is answered, too late for '{}'",
             reader.name
         ))
     })
 }
 
 fn unknown(word: &Word, label: &str) -> Diagnostic {
-    word.warning(format!("nothing is known under the label '{label}'"))
+    word.warning(format!("no plugin sets the metadata label '{label}'"))
 }

@@ -1,4 +1,4 @@
-//! Snippets and imports: what a name stands for, and why an import is refused.
+//! Snippets and imports: expansion and its errors.
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -6,15 +6,15 @@ use std::rc::Rc;
 
 use smol_str::SmolStr;
 
-use super::{Feed, Frame, MAX_FILES, MAX_SNIPPETS, MAX_TEXT, Origin, Snippet, too_large};
+use super::{Frame, MAX_FILES, MAX_SNIPPETS, MAX_TEXT, Origin, Snippet, TokenStream, too_large};
 use crate::corefile::diagnostic::Diagnostic;
 use crate::corefile::lexer::Token;
 use crate::corefile::loader::MAX_FILE;
 use crate::corefile::source::{SourceId, Word};
 use crate::plain;
 
-impl Feed<'_> {
-    /// Defines a snippet whose key is `key`, without its parentheses `name`.
+impl TokenStream<'_> {
+    /// Defines the snippet `name`; `key` is the word with its parentheses.
     pub(in crate::corefile) fn define(&mut self, key: &Word, name: SmolStr, tokens: Vec<Token>) {
         if let Some(first) = self.snippets.get(&name) {
             let diagnostic = key
@@ -22,7 +22,7 @@ impl Feed<'_> {
                     "redeclaration of previously declared snippet {name}"
                 ))
                 .label("the name is taken")
-                .also(first.place, "first defined here");
+                .also(first.span, "first defined here");
             return self.report(diagnostic);
         }
         let own = |pair: &[Token]| {
@@ -36,17 +36,17 @@ impl Feed<'_> {
             name,
             Snippet {
                 tokens: tokens.into(),
-                place: key.place,
+                span: key.span,
             },
         );
     }
 
-    /// Replaces an import whose word `import` was just taken.
+    /// Expands an import; `import` is the directive word, already consumed.
     pub(in crate::corefile) fn import(&mut self, import: &Word) {
         let Some(argument) = self.peek_same_line() else {
             let message = "Wrong argument count or unexpected line ending after 'import'";
             let diagnostic = Diagnostic::error(message)
-                .at(import.place.after())
+                .at(import.span.after())
                 .expected("the name of a snippet, a file or a glob pattern");
             return self.report(diagnostic);
         };
@@ -58,7 +58,7 @@ impl Feed<'_> {
                 diagnostic = diagnostic.help("put the closing brace on its own line");
             }
             self.report(diagnostic);
-            // A brace is left to the parser, or the block's end would be lost with it.
+            // Braces are left to the parser, to keep the end of the block intact.
             while self
                 .peek_same_line()
                 .is_some_and(|extra| !extra.is("}") && !extra.is("{"))
@@ -110,7 +110,7 @@ impl Feed<'_> {
     }
 
     fn import_files(&mut self, pattern: &Word) -> Result<(), Diagnostic> {
-        let path = self.directory(pattern.place.source).join(pattern.as_str());
+        let path = self.directory(pattern.span.source).join(pattern.as_str());
         let text = path.to_string_lossy();
         let has_wildcard = text.contains(['*', '?', '[']);
         let paths = if has_wildcard {
@@ -128,8 +128,8 @@ impl Feed<'_> {
                     .label("nothing is imported"),
             );
         }
-        // The first file must come out first, so it goes on the stack last; but files are read in
-        // order, so that the first bad one is the one that is reported.
+        // Files are read in order, so that the first bad one is reported, and pushed in reverse, so
+        // that the first one is on top of the stack.
         let mut frames = Vec::with_capacity(paths.len());
         for path in paths {
             let origin = Origin::File(path.clone());
@@ -175,13 +175,13 @@ impl Feed<'_> {
         Ok(tokens)
     }
 
-    /// Whether a list is on the stack, so that importing it again would never end.
+    /// Whether a list is on the stack: importing it again would recurse forever.
     fn is_open(&self, origin: &Origin) -> bool {
         self.frames.iter().any(|frame| frame.origin == *origin)
     }
 
-    /// Where relative paths of a text begin: beside the file; for text from standard input, the
-    /// working directory.
+    /// Base directory of relative paths: the directory of the file, or the working directory for
+    /// standard input.
     fn directory(&self, source: SourceId) -> PathBuf {
         match self.sources.name(source) {
             None | Some("/dev/stdin") => PathBuf::new(),
@@ -193,7 +193,7 @@ impl Feed<'_> {
     }
 }
 
-/// CoreDNS's limits on glob patterns, which hold for the whole path.
+/// CoreDNS's limits on glob patterns, applied to the whole path.
 fn check_glob(pattern: &Word, path: &str) -> Result<(), Diagnostic> {
     let count = |rune| path.matches(rune).count();
     if count('*') > 1 || count('?') > 1 || path.contains('[') && path.contains(']') {
@@ -208,7 +208,7 @@ fn check_glob(pattern: &Word, path: &str) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-/// The directory from which a glob searches.
+/// The directory in which a glob pattern is searched.
 fn fixed_part(pattern: &Path) -> PathBuf {
     let is_fixed =
         |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
@@ -232,7 +232,7 @@ fn not_imported(pattern: &Word, path: &Path, error: &io::Error) -> Diagnostic {
             .error(format!("Could not import {pattern}: is a directory"))
             .expected("files")
             .help("name the files with a pattern such as DIRECTORY/*.override"),
-        io::ErrorKind::FileTooLarge => too_large(&shown.to_string()).at(pattern.place),
+        io::ErrorKind::FileTooLarge => too_large(&shown.to_string()).at(pattern.span),
         _ => pattern
             .error(format!("Could not import {pattern}: {}", plain::io(error)))
             .label(format!("reading {shown} failed")),

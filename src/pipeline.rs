@@ -1,7 +1,7 @@
-//! A configuration built: chains of plugins behind zones, behind listeners.
+//! Builds a configuration: chains of plugins, grouped by zone and listener.
 //!
-//! Building opens no listener. What a plugin needs of the machine (files, connections, the
-//! cluster's state) it gets here, from the configuration before where nothing about it changed.
+//! Building opens no listener. Plugins acquire their resources here (files, connections, cluster
+//! state), reusing those of the previous configuration where their settings are unchanged.
 
 mod shared_tls;
 mod trial;
@@ -17,9 +17,10 @@ use futures_util::future;
 use tokio::runtime::Handle;
 
 use crate::{
-    admin::{Endpoint, ready::Monitor},
+    admin::ready::Monitor,
     config::{Config, ServerBlock, settings::Reload},
     corefile::{Key, Transport, Zone},
+    http_page::HttpPage,
     interfaces::HostAddress,
     metrics::Metrics,
     plain,
@@ -35,68 +36,68 @@ use crate::{
 
 pub use trial::trial;
 
-/// A configuration, built.
-pub struct Site {
-    /// What is to be listened on, and what is answered there.
+/// A built configuration.
+pub struct Pipeline {
+    /// Listeners with their routes.
     pub listeners: Vec<Listener>,
-    /// Every plugin of every block.
+    /// All plugins of all blocks.
     pub plugins: Vec<Arc<dyn Plugin>>,
-    /// Those that `/ready` asks: the plugins of the blocks that say `ready`.
+    /// Plugins that `/ready` checks: those of blocks with `ready`.
     pub watched: Vec<(Arc<dyn Plugin>, Monitor)>,
-    /// The pages to be served over HTTP.
-    pub pages: Vec<Endpoint>,
-    /// How long to go on answering when told to stop: the longest that any block wants.
+    /// HTTP pages to serve.
+    pub pages: Vec<HttpPage>,
+    /// How long queries are still answered after a stop signal: the maximum over all blocks.
     pub lame_duck: Duration,
-    /// Whether lines of level DEBUG are logged.
+    /// Whether DEBUG lines are logged.
     pub debug: bool,
-    /// How the Corefile is followed; the last block that says so counts, as in CoreDNS.
+    /// Reload schedule; the last block with `reload` applies, as in CoreDNS.
     pub reload: Option<Reload>,
-    /// What outlives this site.
+    /// Resources that are identity across reloads.
     pub parts: Parts,
-    /// Follows the Corefile's text.
+    /// Hash of the Corefile's text.
     pub hash: u64,
 }
 
-/// One way in: a transport on one address, or on all of the machine.
+/// A transport on one address, or on all addresses.
 pub struct Listener {
-    /// What comes in there.
+    /// The transport.
     pub transport: Transport,
-    /// Where; `[::]` stands for all of the machine, IPv4 as well as IPv6.
+    /// Listen address; `[::]` means all IPv4 and IPv6 addresses.
     pub address: SocketAddr,
-    /// What metrics and messages call it: `dns://:53`.
+    /// Name in metrics and messages: `dns://:53`.
     pub label: Arc<str>,
-    /// The certificate and its key, where there is one.
+    /// Certificate and key of encrypted transports.
     pub tls: Option<Arc<Identity>>,
-    /// How connections are treated: by what the first block says, with the times of the last one.
+    /// Connection settings: from the first block, with the timeouts of the last one.
     pub streams: StreamSettings,
-    /// Whose PROXY headers are believed; the last block that says so counts.
+    /// Networks whose PROXY headers are accepted; the last block that sets it applies.
     pub proxy: Option<Arc<ProxyPolicy>>,
-    /// Threads for each address of UDP, if it is said: the first block of the listener decides.
+    /// UDP threads per address, if configured; the first block applies.
     pub udp_threads: Option<usize>,
-    /// What is answered.
+    /// The zones served and their chains.
     pub routes: Vec<Route>,
 }
 
-/// What listeners are told apart by; without an address it is all of the machine.
-type Place = (Transport, Option<HostAddress>, u16);
+/// Identity of a listener; `None` as address means all addresses.
+type ListenerKey = (Transport, Option<HostAddress>, u16);
 
-impl Site {
-    /// Builds every block of `config`. `parts` is empty at a start, and follows the parts of the
-    /// site before at a reload.
+impl Pipeline {
+    /// Builds every block of `config`. `parts` is empty at start; at a reload it is derived from
+    /// the previous configuration.
     pub fn build(
         config: &Config,
         default_port: u16,
         parts: Parts,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, BuildError> {
-        if let Some(clash) = shared_tls::find(config, default_port) {
+        if let Some(conflict) = shared_tls::find(config, default_port) {
             return Err(BuildError {
                 plugin: "tls",
-                action: clash.to_line(&config.warnings.sources),
+                action: conflict.to_line(&config.warnings.sources),
                 source: None,
             });
         }
-        let mut listeners: BTreeMap<Place, Listener> = BTreeMap::new();
+        let mut listeners: BTreeMap<ListenerKey, Listener> = BTreeMap::new();
         let mut plugins = Vec::new();
         let mut watched = Vec::new();
         for block in &config.blocks {
@@ -104,8 +105,8 @@ impl Site {
             let chain = build_chain(block, default_port, &parts, metrics)?;
             plugins.extend(chain.plugins().iter().cloned());
             if let Some(ready) = &block.settings.ready {
-                let asked = chain.plugins().iter().cloned();
-                watched.extend(asked.map(|plugin| (plugin, ready.monitor)));
+                let checked = chain.plugins().iter().cloned();
+                watched.extend(checked.map(|plugin| (plugin, ready.monitor)));
             }
             let chain = Arc::new(chain);
             let filter = block.view().map(|_| filter(&chain));
@@ -118,20 +119,20 @@ impl Site {
             let proxy = listening.proxy.clone().map(Arc::new);
             for key in &block.keys {
                 for bound in bindings(block) {
-                    let place = (key.transport, bound, key.port_or(default_port));
+                    let listener_key = (key.transport, bound, key.port_or(default_port));
                     let view = block.view().unwrap_or_default();
-                    let built = built_block(key, &label(&place), view, &chain, metrics);
-                    let listener = listeners.entry(place).or_insert_with(|| Listener {
-                        transport: place.0,
-                        address: addresses(place.1, place.2)[0],
-                        label: label(&place),
+                    let built = built_block(key, &label(&listener_key), view, &chain, metrics);
+                    let listener = listeners.entry(listener_key).or_insert_with(|| Listener {
+                        transport: listener_key.0,
+                        address: addresses(listener_key.1, listener_key.2)[0],
+                        label: label(&listener_key),
                         tls: None,
-                        streams: listening.settings(place.0),
+                        streams: listening.settings(listener_key.0),
                         proxy: None,
                         udp_threads: block.settings.udp_threads,
                         routes: Vec::new(),
                     });
-                    listening.follow(place.0, &mut listener.streams);
+                    listening.follow(listener_key.0, &mut listener.streams);
                     listener.tls = tls.clone().or(listener.tls.take());
                     listener.proxy = proxy.clone().or(listener.proxy.take());
                     listener.routes.push(Route {
@@ -159,18 +160,18 @@ impl Site {
         })
     }
 
-    /// Waits until every plugin has told what it still has to tell.
+    /// Waits until every plugin has finished its background output.
     pub async fn ended(&self) {
         future::join_all(self.plugins.iter().filter_map(|plugin| plugin.ended())).await;
     }
 
-    /// Waits until every plugin has what it needs to start, or has waited long enough.
+    /// Waits until every plugin is ready to start or has reached its own time limit.
     pub async fn started(&self) {
         future::join_all(self.plugins.iter().filter_map(|plugin| plugin.started())).await;
     }
 }
 
-/// What the files of a `tls` line say. It outlives reloads, and follows its files without one.
+/// The certificate of a `tls` directive. Kept across reloads; its files are watched.
 fn identity(files: &Files, parts: &Parts) -> Result<Arc<Identity>, BuildError> {
     let failed = |source: tls::TlsError| BuildError {
         plugin: "tls",
@@ -182,41 +183,41 @@ fn identity(files: &Files, parts: &Parts) -> Result<Arc<Identity>, BuildError> {
         identity.follow(tls::INTERVAL);
         Ok(identity)
     };
-    let kept = parts.keep(&format!("{files:?}"), make)?;
-    // A reload is as good a time as any to look whether they have changed.
-    kept.refresh().map_err(failed)?;
-    Ok(Arc::clone(&kept))
+    let identity = parts.keep(&format!("{files:?}"), make)?;
+    // A reload also checks the files for changes.
+    identity.refresh().map_err(failed)?;
+    Ok(Arc::clone(&identity))
 }
 
-/// Says so where the directory that a block's files are under is not there (yet).
+/// Warns if the block's `root` directory does not exist.
 fn warn_of_root(block: &ServerBlock) {
     let Some(root) = &block.settings.root else {
         return;
     };
     if let Err(error) = std::fs::metadata(root) {
         let (root, why) = (root.display(), plain::io(&error));
-        tracing::warn!(target: "plugin/root", "the directory {root} cannot be seen: {why}");
+        tracing::warn!(target: "plugin/root", "cannot access the directory {root}: {why}");
     }
 }
 
-/// The chain of a block, built in plugin order.
+/// The chain of a block, with plugins built in dependency order.
 fn build_chain(
     block: &ServerBlock,
     default_port: u16,
     parts: &Parts,
     metrics: &Arc<Metrics>,
 ) -> Result<Chain, BuildError> {
-    let surroundings = Surroundings::of(block, default_port);
-    let mut build = surroundings.build(parts, metrics);
+    let inputs = BuildInputs::of(block, default_port);
+    let mut build = inputs.build(parts, metrics);
     let mut built = BTreeMap::new();
-    for place in block.building_order() {
-        built.insert(place, block.plugins[place].1.build(&mut build)?);
+    for index in block.building_order() {
+        built.insert(index, block.plugins[index].1.build(&mut build)?);
     }
     Ok(Chain::new(built.into_values().collect()))
 }
 
-/// What the plugins of a block are built in, on the runtime that this is made in.
-struct Surroundings<'b> {
+/// Owned inputs from which a plugin's build context is made. Captures the current runtime.
+struct BuildInputs<'b> {
     block: &'b ServerBlock,
     runtime: Handle,
     zones: Vec<Name>,
@@ -224,27 +225,27 @@ struct Surroundings<'b> {
     server: Arc<str>,
 }
 
-impl<'b> Surroundings<'b> {
+impl<'b> BuildInputs<'b> {
     fn of(block: &'b ServerBlock, default_port: u16) -> Self {
-        let places = block.keys.iter().flat_map(|key| {
+        let listeners = block.keys.iter().flat_map(|key| {
             let port = key.port_or(default_port);
             let bound = bindings(block).into_iter();
             bound.map(move |bound| (key.transport, bound, port))
         });
-        let places: Vec<Place> = places.collect();
-        let served = places.iter();
+        let listeners: Vec<ListenerKey> = listeners.collect();
+        let keys = listeners.iter();
         Self {
             block,
             runtime: Handle::current(),
             zones: block.keys.iter().map(|key| wire_name(&key.zone)).collect(),
-            addresses: served
+            addresses: keys
                 .flat_map(|(_, bound, port)| addresses(*bound, *port))
                 .collect(),
-            server: places.first().map_or_else(|| "".into(), label),
+            server: listeners.first().map_or_else(|| "".into(), label),
         }
     }
 
-    /// What the first plugin is built from, and each of the others after it.
+    /// The build context for one plugin.
     fn build<'a>(&'a self, parts: &'a Parts, metrics: &'a Arc<Metrics>) -> Build<'a> {
         Build {
             runtime: &self.runtime,
@@ -259,7 +260,7 @@ impl<'b> Surroundings<'b> {
     }
 }
 
-/// Decides whether a block with a view is for a query: whether all of its plugins admit it.
+/// Filter of a block with a view: accepts a query if all plugins of the chain admit it.
 fn filter(chain: &Arc<Chain>) -> Filter {
     let chain = Arc::clone(chain);
     Arc::new(move |query| {
@@ -286,7 +287,7 @@ fn built_block(
     }
 }
 
-/// The addresses that a block is bound to; nothing stands for all of the machine.
+/// The addresses to which a block is bound; `None` for all addresses.
 fn bindings(block: &ServerBlock) -> Vec<Option<HostAddress>> {
     match block.settings.bind.as_slice() {
         [] => vec![None],
@@ -304,17 +305,17 @@ fn addresses(bound: Option<HostAddress>, port: u16) -> Vec<SocketAddr> {
     }
 }
 
-/// CoreDNS's name of a listener: `dns://:53`, `dns://10.0.0.1:53`, `dns://[::1]:53`.
-fn label((transport, bound, port): &Place) -> Arc<str> {
+/// A listener's name as in CoreDNS: `dns://:53`, `dns://10.0.0.1:53`, `dns://[::1]:53`.
+fn label((transport, bound, port): &ListenerKey) -> Arc<str> {
     match bound {
         None => format!("{transport}://:{port}").into(),
         Some(address) => format!("{transport}://{}", address.with_port(*port)).into(),
     }
 }
 
-/// The wire form of a zone that the language has checked.
+/// Wire form of a zone.
 pub fn wire_name(zone: &Zone) -> Name {
-    // The language accepts some names that are none on the wire: an escape that is cut short, say.
-    // No question can be for them, and the root must not stand in for them.
+    // The Corefile accepts some names without a wire form, such as a truncated escape. No query can
+    // match them. The root must not be used instead: it would match all queries.
     Name::parse(zone.as_str()).unwrap_or_else(|_| Name::parse("invalid.").expect("a name"))
 }

@@ -1,8 +1,8 @@
-//! The words in reading order: what is imported stands where the import stood.
+//! Tokens in reading order, with imports and snippets expanded in place.
 //!
-//! A stack of token lists, the innermost on top. Lists are shared, so an expansion costs one stack
-//! entry; nothing recurses. The first word of an imported list begins a line, and so does the word
-//! behind an import: two uses of a snippet never melt into one line.
+//! A stack of shared token lists, the innermost on top: an expansion costs one stack entry, without
+//! recursion. The first word of an imported list begins a line, and so does the word after an
+//! import, so that two uses of a snippet are never joined into one line.
 
 mod import;
 
@@ -16,45 +16,45 @@ use super::diagnostic::{Diagnostic, Severity};
 use super::environment::{self, Unresolved};
 use super::lexer::{Token, lex};
 use super::loader::{Loader, MAX_FILE};
-use super::source::{Place, Sources, Word};
+use super::source::{Sources, Span, Word};
 
-/// What word processors and web pages make of straight quotes. At the start of a word it is always a
-/// mistake; within one it may be an apostrophe.
+/// Quotes inserted by word processors and web pages. At the start of a word they are always a
+/// mistake; inside a word they may be an apostrophe.
 const TYPOGRAPHIC_QUOTES: [char; 5] = ['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}'];
 
-/// Snippet expansions in one parse, as in CoreDNS.
+/// Maximum number of snippet expansions per parse, as in CoreDNS.
 const MAX_SNIPPETS: usize = 10_000;
-/// File expansions in one parse, as in CoreDNS.
+/// Maximum number of file expansions per parse, as in CoreDNS.
 const MAX_FILES: usize = 100_000;
-/// Bytes of all texts of one parse together.
+/// Maximum size in bytes of all source texts of a parse.
 const MAX_TEXT: usize = 64 << 20;
-/// Words of one parse, expansions counted each time: ten times what the largest real files hold.
+/// Maximum number of words per parse, counted after expansion: ten times the largest known files.
 const MAX_WORDS: usize = 4 << 20;
-/// What is found wrong beyond this is counted, not kept.
+/// Maximum number of diagnostics kept; further ones are counted.
 const MAX_DIAGNOSTICS: usize = 100;
 
-/// Hands out tokens and replaces imports.
-pub(super) struct Feed<'a> {
+/// Iterator over tokens that expands imports.
+pub(super) struct TokenStream<'a> {
     loader: &'a dyn Loader,
     pub(super) sources: Sources,
     pub(super) imported: Vec<PathBuf>,
     pub(super) diagnostics: Vec<Diagnostic>,
-    /// The token handed out last.
+    /// The token returned last.
     pub(super) last: Option<Token>,
     frames: Vec<Frame>,
     snippets: HashMap<SmolStr, Snippet>,
     files: HashMap<PathBuf, Rc<[Token]>>,
-    /// Diagnostics seen, so that a snippet used twice does not report its mistake twice.
-    seen: HashSet<(String, Option<Place>)>,
+    /// Reported diagnostics, so that a snippet used twice reports its mistake once.
+    seen: HashSet<(String, Option<Span>)>,
     dropped: usize,
     dropped_severity: Severity,
     text_left: usize,
     words_left: usize,
     snippets_left: usize,
     files_left: usize,
-    /// A limit was hit: nothing more is handed out.
+    /// A limit was exceeded: the stream ends.
     stopped: bool,
-    /// A text lacks its end, for want of a closing quote.
+    /// A source text ends in an unclosed quote.
     cut: bool,
 }
 
@@ -72,13 +72,13 @@ enum Origin {
 
 struct Snippet {
     tokens: Rc<[Token]>,
-    place: Place,
+    span: Span,
 }
 
-impl<'a> Feed<'a> {
-    /// Starts with the Corefile's own text.
+impl<'a> TokenStream<'a> {
+    /// Starts with the Corefile's text.
     pub(super) fn new(name: &str, text: &str, loader: &'a dyn Loader) -> Self {
-        let mut feed = Self {
+        let mut stream = Self {
             loader,
             sources: Sources::default(),
             imported: Vec::new(),
@@ -98,20 +98,20 @@ impl<'a> Feed<'a> {
             cut: false,
         };
         if text.len() > MAX_FILE {
-            feed.report(too_large(name));
+            stream.report(too_large(name));
         } else {
-            let tokens = feed.lex(name, text);
+            let tokens = stream.lex(name, text);
             let origin = Origin::File(PathBuf::from(name));
-            feed.frames.push(Frame {
+            stream.frames.push(Frame {
                 tokens,
                 position: 0,
                 origin,
             });
         }
-        feed
+        stream
     }
 
-    /// The next token, left in place.
+    /// The next token, without consuming it.
     pub(super) fn peek(&self) -> Option<Token> {
         if self.stopped {
             return None;
@@ -126,7 +126,7 @@ impl<'a> Feed<'a> {
         Some(token)
     }
 
-    /// The next token, taken.
+    /// Consumes the next token.
     pub(super) fn next(&mut self) -> Option<Token> {
         let token = self.peek()?;
         while self.frames.last().is_some_and(Frame::is_exhausted) {
@@ -144,43 +144,43 @@ impl<'a> Feed<'a> {
         Some(token)
     }
 
-    /// The next token if it stands on the line of the one before it.
+    /// The next token if it is on the same line as the previous one.
     pub(super) fn peek_same_line(&self) -> Option<Token> {
         self.peek().filter(|token| !token.new_line)
     }
 
-    /// Keeps a diagnostic, once.
+    /// Records a diagnostic unless it is a duplicate.
     pub(super) fn report(&mut self, diagnostic: Diagnostic) {
         if self.diagnostics.len() == MAX_DIAGNOSTICS {
             self.dropped += 1;
             self.dropped_severity = self.dropped_severity.max(diagnostic.severity);
         } else if self
             .seen
-            .insert((diagnostic.message.clone(), diagnostic.place))
+            .insert((diagnostic.message.clone(), diagnostic.span))
         {
             self.diagnostics.push(diagnostic);
         }
     }
 
-    /// All that was reported, with a closing line if some of it was not kept.
+    /// All recorded diagnostics, and a final line with the number of those dropped.
     pub(super) fn finish(&mut self) -> Vec<Diagnostic> {
         let mut list = std::mem::take(&mut self.diagnostics);
         if self.dropped > 0 {
             let mut more = Diagnostic::error(format!("{} more are not shown", self.dropped));
             more.severity = self.dropped_severity;
-            more.place = list.last().and_then(|last| last.place);
+            more.span = list.last().and_then(|last| last.span);
             list.push(more);
         }
         list
     }
 
-    /// Whether the words end before the author's text does; that is reported already.
+    /// Whether the stream ended early, by a limit or an unclosed quote. That was reported already.
     pub(super) fn is_cut(&self) -> bool {
         self.stopped || self.cut
     }
 
-    /// The word of a token with its environment references replaced; `None` when one cannot be,
-    /// which is reported.
+    /// Resolves the environment references of a token's word. On failure reports the error and
+    /// returns `None`.
     pub(super) fn resolve(&mut self, token: Token) -> Option<Word> {
         let word = token.word;
         if !word.quoted && word.starts_with(TYPOGRAPHIC_QUOTES) {
@@ -226,17 +226,17 @@ impl<'a> Feed<'a> {
                 format!("environment variable '{name}' refers to itself"),
             ),
         };
-        // Points at the reference within the word; one that came out of a value stands nowhere.
-        let raw = self.sources.slice(word.place).unwrap_or_default();
+        // Points at the reference within the word. A reference from a variable's value has no span.
+        let raw = self.sources.slice(word.span).unwrap_or_default();
         let spellings = [format!("{{${name}}}"), format!("{{%{name}%}}")];
         let found = spellings
             .iter()
             .find_map(|one| Some((raw.find(one)?, one.len())));
-        let (place, template) = found.map_or((word.place, false), |(start, length)| {
-            let place = self.sources.part(word.place, start..start + length);
-            (place, raw[..start].ends_with('{'))
+        let (span, template) = found.map_or((word.span, false), |(start, length)| {
+            let span = self.sources.part(word.span, start..start + length);
+            (span, raw[..start].ends_with('{'))
         });
-        let diagnostic = Diagnostic::error(message).at(place);
+        let diagnostic = Diagnostic::error(message).at(span);
         match reason {
             Unresolved::Unset(_) if template => diagnostic.expected("a variable that is set").help(
                 format!("a template's own variable needs a blank: {{{{ ${name} }}}}"),

@@ -1,24 +1,24 @@
-//! The one layout of a Corefile: what `lodestone fmt` writes.
+//! The canonical format of a Corefile, as written by `lodestone fmt`.
 //!
-//! Four blanks for each open brace, one blank between words, one empty line between blocks and at
-//! most one elsewhere, comments where they were. Words are written as they stand, quotes and
-//! references included, and lines are neither joined nor cut, for a line's end has a meaning; but a
-//! block's opening brace comes to its keys. So the words and what is on one line with what stay the
-//! same, and with them all that the file says; this is looked at before the text is given away.
+//! Indents by four spaces per open brace, separates words by one space and blocks by one empty
+//! line, keeps at most one empty line elsewhere, and keeps comments. Words are copied verbatim,
+//! with quotes and references. Line breaks are significant and stay, except that a block's opening
+//! brace moves to the line of its keys. Before the result is returned, it is lexed again and
+//! compared with the input: same words on the same lines.
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::lexer::{Token, lex};
 use super::loader::MAX_FILE;
 use super::source::Sources;
 
-/// Blanks for each open brace.
+/// Spaces per open brace.
 const INDENT: usize = 4;
 
-/// Lays a text out. `plugins` are the names by which a file of directives alone is told from one
-/// with server blocks: what is imported within a block may hold just those.
+/// Formats a text. `plugins` are the directive names, used to distinguish a file of bare directives
+/// (to be imported within a block) from one with server blocks.
 ///
-/// Refused is only what cannot be cut into words.
-pub fn layout(name: &str, text: &str, plugins: &[&str]) -> Result<String, Diagnostics> {
+/// Fails only on texts that cannot be lexed.
+pub fn format(name: &str, text: &str, plugins: &[&str]) -> Result<String, Diagnostics> {
     let mut sources = Sources::default();
     if text.len() > MAX_FILE {
         let list = vec![Diagnostic::error(format!("{name} is too long"))];
@@ -31,30 +31,30 @@ pub fn layout(name: &str, text: &str, plugins: &[&str]) -> Result<String, Diagno
     if list.iter().any(|one| one.severity == Severity::Error) {
         return Err(Diagnostics { list, sources });
     }
-    let layout = Layout::new(&text, &lexed.tokens, plugins);
-    let form = layout.form;
-    let written = layout.write();
-    // As it is read from a file: less the mark that an editor may have put there.
+    let format = Formatter::new(&text, &lexed.tokens, plugins);
+    let kind = format.kind;
+    let written = format.write();
+    // Strips a byte order mark, as reading from a file does.
     let read = written.strip_prefix('\u{feff}').unwrap_or(&written);
-    if is_same(&lexed.tokens, &lex(id, read).tokens, form) {
+    if is_same(&lexed.tokens, &lex(id, read).tokens, kind) {
         return Ok(written);
     }
-    let message = format!("{name} cannot be laid out anew without changing what it says");
+    let message = format!("{name} cannot be formatted without changing its meaning");
     let error = Diagnostic::error(message);
     list.push(match lexed.tokens.first() {
-        Some(first) => error.at(first.word.place),
+        Some(first) => error.at(first.word.span),
         None => error,
     });
     Err(Diagnostics { list, sources })
 }
 
-/// Whether two texts have the same words on the same lines. A block's brace may have moved up.
-fn is_same(one: &[Token], other: &[Token], form: Form) -> bool {
+/// Whether two texts have the same words on the same lines, apart from moved opening braces.
+fn is_same(one: &[Token], other: &[Token], kind: FileKind) -> bool {
     let mut depth = 0_usize;
     let pairs = one.iter().zip(other);
     one.len() == other.len()
         && pairs.into_iter().all(|(one, other)| {
-            let may_move = depth == 0 && form == Form::Blocks && one.is("{");
+            let may_move = depth == 0 && kind == FileKind::Blocks && one.is("{");
             depth = after(depth, one);
             one.word == other.word
                 && one.word.quoted == other.word.quoted
@@ -62,7 +62,7 @@ fn is_same(one: &[Token], other: &[Token], form: Form) -> bool {
         })
 }
 
-/// How many braces are open behind a token.
+/// Brace depth after a token.
 fn after(depth: usize, token: &Token) -> usize {
     match token.word.as_str() {
         "{" => depth + 1,
@@ -71,26 +71,26 @@ fn after(depth: usize, token: &Token) -> usize {
     }
 }
 
-struct Layout<'a> {
+struct Formatter<'a> {
     text: &'a str,
     tokens: &'a [Token],
-    form: Form,
+    kind: FileKind,
     out: String,
-    /// Whether a word is written.
-    begun: bool,
-    /// Comments in front of a brace that moved up: they come behind it.
-    waiting: Vec<&'a str>,
+    /// Whether a word has been written.
+    has_output: bool,
+    /// Comments in front of a moved brace: written after it.
+    moved_comments: Vec<&'a str>,
 }
 
-impl<'a> Layout<'a> {
+impl<'a> Formatter<'a> {
     fn new(text: &'a str, tokens: &'a [Token], plugins: &[&str]) -> Self {
         Self {
             text,
             tokens,
-            form: form(tokens, plugins),
-            begun: false,
+            kind: kind(tokens, plugins),
+            has_output: false,
             out: String::with_capacity(text.len()),
-            waiting: Vec::new(),
+            moved_comments: Vec::new(),
         }
     }
 
@@ -98,7 +98,7 @@ impl<'a> Layout<'a> {
         let mut depth = 0;
         let mut end = 0;
         for (number, token) in self.tokens.iter().enumerate() {
-            let range = token.word.place.range();
+            let range = token.word.span.range();
             let gap = &self.text[end..range.start];
             let before = number.checked_sub(1).map(|before| &self.tokens[before]);
             self.gap(gap, before, token, depth);
@@ -110,17 +110,17 @@ impl<'a> Layout<'a> {
         self.out
     }
 
-    /// What stands between two words, or in front of the first.
+    /// Writes what separates two words, or precedes the first.
     fn gap(&mut self, gap: &'a str, before: Option<&Token>, token: &Token, depth: usize) {
         if before.is_some() && !gap.contains('\n') {
-            // A comment that ends within its line ends where it does.
+            // A comment glued to a word ends at the next white space and stays unchanged.
             let glued = gap.contains('#');
             return self.out.push_str(if glued { gap } else { " " });
         }
-        let joins = depth == 0 && self.form == Form::Blocks && token.is("{");
+        let joins = depth == 0 && self.kind == FileKind::Blocks && token.is("{");
         if joins && before.is_some_and(|before| !before.is("}")) {
             let comments = gap.split('\n').map(str::trim);
-            self.waiting
+            self.moved_comments
                 .extend(comments.filter(|line| !line.is_empty()));
             return self.out.push(' ');
         }
@@ -138,7 +138,7 @@ impl<'a> Layout<'a> {
         self.indent(depth.saturating_sub(usize::from(closes)));
     }
 
-    /// Ends a line, with its comment, and gives the lines up to the next word.
+    /// Ends a line with its comment and returns the lines up to the next word.
     fn end_line(&mut self, gap: &'a str) -> Vec<&'a str> {
         let (comment, rest) = gap.split_once('\n').unwrap_or((gap, ""));
         if !comment.trim().is_empty() {
@@ -149,14 +149,14 @@ impl<'a> Layout<'a> {
         entries(rest)
     }
 
-    /// Comments on lines of their own, and empty lines between them: none at the beginning where
-    /// `tight`, none at the end where `closes`.
+    /// Writes comment lines and the empty lines between them: no leading empty lines if `tight`, no
+    /// trailing ones if `closes`.
     fn lines(&mut self, lines: &[&'a str], depth: usize, tight: bool, closes: bool) {
-        let waiting = std::mem::take(&mut self.waiting);
-        for comment in &waiting {
+        let moved_comments = std::mem::take(&mut self.moved_comments);
+        for comment in &moved_comments {
             self.line(comment, depth);
         }
-        let start = usize::from(tight && waiting.is_empty() && lines.first() == Some(&""));
+        let start = usize::from(tight && moved_comments.is_empty() && lines.first() == Some(&""));
         let end =
             lines.len() - usize::from(closes && lines.len() > start && lines.last() == Some(&""));
         for line in &lines[start..end] {
@@ -174,7 +174,7 @@ impl<'a> Layout<'a> {
         self.out.push('\n');
     }
 
-    /// What stands behind the last word.
+    /// Writes what follows the last word.
     fn tail(&mut self, gap: &'a str, depth: usize) {
         let alone = self.tokens.is_empty();
         let lines = if alone {
@@ -186,8 +186,8 @@ impl<'a> Layout<'a> {
     }
 
     fn word(&mut self, token: &Token) {
-        self.begun = true;
-        let raw = &self.text[token.word.place.range()];
+        self.has_output = true;
+        let raw = &self.text[token.word.span.range()];
         if token.word.quoted {
             self.out.push_str(raw);
         } else {
@@ -196,13 +196,13 @@ impl<'a> Layout<'a> {
     }
 
     fn indent(&mut self, depth: usize) {
-        let depth = depth + usize::from(self.form == Form::Bare && self.begun);
+        let depth = depth + usize::from(self.kind == FileKind::Bare && self.has_output);
         self.out.extend(std::iter::repeat_n(' ', depth * INDENT));
     }
 }
 
-/// Lines without what is around them, several empty ones as one. What is behind the last line end is
-/// where the next word begins, or nothing, or a comment that the text ends with.
+/// Trimmed lines, runs of empty lines merged. The text after the last newline is the indentation of
+/// the next word, empty, or a comment at the end of the file.
 fn entries(text: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = Vec::new();
     let (whole, rest) = text.rsplit_once('\n').unwrap_or(("", text));
@@ -216,36 +216,37 @@ fn entries(text: &str) -> Vec<&str> {
     lines
 }
 
-/// What a file is.
+/// Kind of file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum FileKind {
     /// Server blocks and snippets.
     Blocks,
-    /// One block without braces: all but its first line are indented.
+    /// One block without braces: all lines but the first are indented.
     Bare,
-    /// Directives alone, to be imported within a block.
+    /// Bare directives, to be imported within a block.
     Directives,
 }
 
-fn form(tokens: &[Token], plugins: &[&str]) -> Form {
-    // Whether this line is an import, which says nothing; and whether it goes on on the next one.
+fn kind(tokens: &[Token], plugins: &[&str]) -> FileKind {
+    // Whether the current line is an import, which both kinds can have, and whether it continues on
+    // the next line.
     let (mut imports, mut continues) = (true, false);
     for (number, token) in tokens.iter().enumerate() {
         if token.is("{") {
-            return Form::Blocks;
+            return FileKind::Blocks;
         }
         if number == 0 || token.new_line {
             if !imports && !continues {
-                return Form::Bare;
+                return FileKind::Bare;
             }
             if imports && plugins.contains(&token.word.as_str()) {
-                return Form::Directives;
+                return FileKind::Directives;
             }
             imports &= token.is("import");
         }
         continues = token.word.ends_with(',');
     }
-    Form::Blocks
+    FileKind::Blocks
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! A configuration built on trial: what a start would find in the files that it names.
+//! Trial build: checks the files that a configuration names, for `lodestone check`.
 //!
-//! Every plugin is built as for a start, on a runtime that never runs: what a plugin spawns, and so
-//! every connection, stays undone. What it logs meanwhile is caught; what it refuses is told with
-//! its place. No listener is opened, and no cluster is asked: that there is none here is no fault.
+//! Builds every plugin as at start, on a runtime that is never driven: spawned tasks, and thus
+//! connections, never run. Log lines are captured, errors are reported with their span. No listener
+//! is opened and no cluster is contacted: missing cluster access is not an error here.
 
 use std::{fmt::Write, sync::Arc};
 
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tracing::{Event, Level, Subscriber, field::Visit};
 use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt};
 
-use super::{Surroundings, identity, shared_tls};
+use super::{BuildInputs, identity, shared_tls};
 use crate::{
     admin,
     cluster::SourceError,
@@ -22,8 +22,8 @@ use crate::{
     tls::Files,
 };
 
-/// Builds `config` and gives what is wrong with the files that it names: errors where a start
-/// fails, warnings where it only says so.
+/// Builds `config` and returns the problems of its files: errors where a start would fail, warnings
+/// where it would log one.
 pub fn trial(config: &Config, default_port: u16) -> Vec<Diagnostic> {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -31,15 +31,15 @@ pub fn trial(config: &Config, default_port: u16) -> Vec<Diagnostic> {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            let message = format!("the files that are named cannot be tried: {error}");
+            let message = format!("cannot check the referenced files: {error}");
             return vec![Diagnostic::warning(message)];
         }
     };
-    // A second install changes nothing.
+    // A repeated install has no effect.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let told = Told::default();
-    let subscriber = tracing_subscriber::registry().with(told.clone());
-    let mut found = Vec::new();
+    let log = CapturedLog::default();
+    let subscriber = tracing_subscriber::registry().with(log.clone());
+    let mut diagnostics = Vec::new();
     tracing::subscriber::with_default(subscriber, || {
         let _entered = runtime.enter();
         let parts = Parts::default();
@@ -47,58 +47,59 @@ pub fn trial(config: &Config, default_port: u16) -> Vec<Diagnostic> {
         for block in &config.blocks {
             let mut trial = Trial {
                 block,
-                told: &told,
-                found: &mut found,
+                log: &log,
+                diagnostics: &mut diagnostics,
             };
             trial.plugins(default_port, &parts, &metrics);
             trial.certificates(&parts);
         }
-        let clash = shared_tls::find(config, default_port);
-        found.extend(clash.map(|clash| clash.diagnostic()));
+        let conflict = shared_tls::find(config, default_port);
+        diagnostics.extend(conflict.map(|conflict| conflict.diagnostic()));
     });
     runtime.shutdown_background();
-    found
+    diagnostics
 }
 
 struct Trial<'a> {
     block: &'a ServerBlock,
-    told: &'a Told,
-    found: &'a mut Vec<Diagnostic>,
+    log: &'a CapturedLog,
+    diagnostics: &'a mut Vec<Diagnostic>,
 }
 
 impl Trial<'_> {
     fn plugins(&mut self, default_port: u16, parts: &Parts, metrics: &Arc<Metrics>) {
         let block = self.block;
         super::warn_of_root(block);
-        self.tell_warnings(uses(block, "root").last());
-        let surroundings = Surroundings::of(block, default_port);
-        let mut build = surroundings.build(parts, metrics);
-        // What is built hands on what others ask for, and must live as long as they are tried.
+        self.report_warnings(uses(block, "root").last());
+        let inputs = BuildInputs::of(block, default_port);
+        let mut build = inputs.build(parts, metrics);
+        // Built plugins provide services to later ones and must live until all are built.
         let mut built = Vec::new();
-        let mut lacking = false;
-        for place in block.building_order() {
-            let (word, setup) = &block.plugins[place];
+        let mut dependency_failed = false;
+        for index in block.building_order() {
+            let (word, setup) = &block.plugins[index];
             let outcome = setup.build(&mut build);
-            let before = block.plugins[..place].iter();
+            let before = block.plugins[..index].iter();
             let nth = before.filter(|(other, _)| other == word).count();
             let directive = uses(block, word).nth(nth);
-            self.tell_warnings(directive);
+            self.report_warnings(directive);
             match outcome {
                 Ok(plugin) => built.push(plugin),
                 Err(error) => {
-                    // What lacks an offer fails for want of it, and that is told already.
-                    let follows = lacking && error.source.is_none();
-                    if !follows && !is_elsewhere(&error) {
-                        self.found.push(refusal(&error, directive));
+                    // Fails because a plugin on which it depends failed, which was reported
+                    // already.
+                    let is_consequence = dependency_failed && error.source.is_none();
+                    if !is_consequence && !is_outside_cluster(&error) {
+                        self.diagnostics.push(build_error(&error, directive));
                     }
-                    lacking |= setup.offers();
+                    dependency_failed |= setup.offers();
                 }
             }
         }
     }
 
     fn certificates(&mut self, parts: &Parts) {
-        // A look must not begin to write a key log.
+        // The trial must not write to a key log.
         let files = self.block.settings.listening.tls.clone();
         let files = files.map(|files| Files {
             key_log: None,
@@ -107,8 +108,8 @@ impl Trial<'_> {
         if let Some(files) = files
             && let Err(error) = identity(&files, parts)
         {
-            self.found
-                .push(refusal(&error, uses(self.block, "tls").next()));
+            self.diagnostics
+                .push(build_error(&error, uses(self.block, "tls").next()));
         }
         for page in self.block.pages() {
             let word = page.page.plugin();
@@ -116,7 +117,7 @@ impl Trial<'_> {
                 && let Err(error) = admin::check_tls(file)
             {
                 let message = format!("plugin/{word}: {error}");
-                self.found.push(at(
+                self.diagnostics.push(at(
                     Diagnostic::error(message),
                     uses(self.block, word).next(),
                 ));
@@ -124,11 +125,11 @@ impl Trial<'_> {
         }
     }
 
-    fn tell_warnings(&mut self, directive: Option<&Directive>) {
-        for line in self.told.take() {
+    fn report_warnings(&mut self, directive: Option<&Directive>) {
+        for line in self.log.take() {
             let name = directive.map_or("", |directive| directive.name.as_str());
             let warning = Diagnostic::warning(line).in_plugin(name);
-            self.found.push(at(warning, directive));
+            self.diagnostics.push(at(warning, directive));
         }
     }
 }
@@ -138,8 +139,8 @@ fn uses<'a>(block: &'a ServerBlock, word: &'a str) -> impl Iterator<Item = &'a D
     uses.filter(move |directive| directive.name == word)
 }
 
-/// Whether it failed only because this machine is not in the cluster.
-fn is_elsewhere(error: &BuildError) -> bool {
+/// Whether the error is only that this machine is not in the cluster.
+fn is_outside_cluster(error: &BuildError) -> bool {
     let source = error.source.as_ref().and_then(|it| it.downcast_ref());
     matches!(
         source,
@@ -147,8 +148,8 @@ fn is_elsewhere(error: &BuildError) -> bool {
     )
 }
 
-/// The error with all of its causes, at the line of the directive that names what it is about.
-fn refusal(error: &BuildError, directive: Option<&Directive>) -> Diagnostic {
+/// The error with its chain of causes, at the directive or the word concerned.
+fn build_error(error: &BuildError, directive: Option<&Directive>) -> Diagnostic {
     let mut message = error.to_string();
     if let Some(source) = &error.source {
         let _ = write!(message, ": {}", plain::chain(source));
@@ -156,7 +157,7 @@ fn refusal(error: &BuildError, directive: Option<&Directive>) -> Diagnostic {
     at(Diagnostic::error(message), directive)
 }
 
-/// Points at the word that the message is about: a file that both name, else the directive.
+/// Sets the span: the argument that the message mentions, otherwise the directive.
 fn at(diagnostic: Diagnostic, directive: Option<&Directive>) -> Diagnostic {
     let Some(directive) = directive else {
         return diagnostic;
@@ -166,15 +167,15 @@ fn at(diagnostic: Diagnostic, directive: Option<&Directive>) -> Diagnostic {
     let message = &diagnostic.message;
     let is_named = |word: &&Word| {
         let is_path = word.contains(['/', '.']) && message.contains(word.as_str());
-        word.len() > 2 && (is_path || stands_alone(message, word))
+        word.len() > 2 && (is_path || contains_word(message, word))
     };
     let named = directive.arguments.iter().chain(lines).find(is_named);
-    let place = named.unwrap_or(&directive.name).place;
-    diagnostic.at(place)
+    let span = named.unwrap_or(&directive.name).span;
+    diagnostic.at(span)
 }
 
-/// Whether a word is in a text by itself and not as a part of another one.
-fn stands_alone(text: &str, word: &str) -> bool {
+/// Whether `word` occurs in `text` as a whole word.
+fn contains_word(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(at, _)| {
         let before = text[..at].chars().next_back();
         let behind = text[at + word.len()..].chars().next();
@@ -183,17 +184,17 @@ fn stands_alone(text: &str, word: &str) -> bool {
     })
 }
 
-/// What is logged from warnings on.
+/// Captured log events of level WARN and above.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<String>>>);
+struct CapturedLog(Arc<Mutex<Vec<String>>>);
 
-impl Told {
+impl CapturedLog {
     fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock())
     }
 }
 
-impl<S: Subscriber> Layer<S> for Told {
+impl<S: Subscriber> Layer<S> for CapturedLog {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         if *event.metadata().level() <= Level::WARN {
             let mut message = Message(String::new());
@@ -203,7 +204,7 @@ impl<S: Subscriber> Layer<S> for Told {
     }
 }
 
-/// The text of an event.
+/// The message of an event.
 struct Message(String);
 
 impl Visit for Message {

@@ -14,17 +14,17 @@ fn read(text: &str) -> Vec<Diagnostic> {
     };
     let read = Config::read(&source);
     let found = read.map_or_else(|wrong| wrong.list, |config| config.warnings.list);
-    assert!(found.iter().all(|one| one.place.is_some()), "{text}");
+    assert!(found.iter().all(|one| one.span.is_some()), "{text}");
     found
 }
 
 /// `LINE: MESSAGE` of each.
-fn told(text: &str) -> Vec<String> {
-    let told = read(text).into_iter().map(|one| {
-        let line = one.place.map_or(0, |place| place.line);
+fn messages(text: &str) -> Vec<String> {
+    let found = read(text).into_iter().map(|one| {
+        let line = one.span.map_or(0, |span| span.line);
         format!("{line}: {}", one.message)
     });
-    told.collect()
+    found.collect()
 }
 
 const STOCK: &str = ".:53 {\n    errors\n    health {\n        lameduck 5s\n    }\n    ready\n    \
@@ -34,7 +34,7 @@ const STOCK: &str = ".:53 {\n    errors\n    health {\n        lameduck 5s\n    
     reload\n    loadbalance\n}\n";
 
 #[test]
-fn what_is_in_order_is_not_doubted() {
+fn correct_configurations_have_no_lints() {
     for text in [
         STOCK,
         "cluster.local:53 {\n    kubernetes cluster.local in-addr.arpa ip6.arpa\n}\n",
@@ -50,66 +50,66 @@ fn what_is_in_order_is_not_doubted() {
         ".:8080 {\n    bind 127.0.0.2\n    health 127.0.0.1:8080\n}\n",
         ".:53 {\n    cache 30 b.example\n    whoami\n}\n",
     ] {
-        assert_eq!(told(text), [""; 0], "{text}");
+        assert_eq!(messages(text), [""; 0], "{text}");
     }
 }
 
 #[test]
-fn a_plugin_that_nothing_comes_to_is_told() {
+fn unreachable_plugins_are_reported() {
     let cases = [
         (
             ".:53 {\n    forward . 192.0.2.1\n    forward a.example 192.0.2.2\n}\n",
-            "3: this 'forward' is never asked",
+            "3: this 'forward' is never reached",
         ),
         (
             ".:53 {\n    whoami\n    forward . 192.0.2.1\n}\n",
-            "2: this 'whoami' is never asked",
+            "2: this 'whoami' is never reached",
         ),
         (
             ".:53 {\n    kubernetes cluster.local\n    hosts\n}\n",
-            "2: this 'kubernetes' is never asked",
+            "2: this 'kubernetes' is never reached",
         ),
         (
             "cluster.local:53 {\n    kubernetes\n    forward . 192.0.2.1\n}\n",
-            "3: this 'forward' is never asked",
+            "3: this 'forward' is never reached",
         ),
     ];
     for (text, expected) in cases {
-        assert_eq!(told(text), [expected], "{text}");
+        assert_eq!(messages(text), [expected], "{text}");
     }
 }
 
 #[test]
-fn what_falls_into_nothing_is_told() {
+fn unanswered_fallthrough_is_reported() {
     let lines = "kubernetes cluster.local {\n        fallthrough\n    }";
     let text = format!(".:53 {{\n    {lines}\n}}\n");
-    let expected = "3: what falls through 'kubernetes' is answered by nothing in this block";
-    assert_eq!(told(&text), [expected]);
+    let expected = "3: queries that fall through 'kubernetes' reach no other plugin of this block";
+    assert_eq!(messages(&text), [expected]);
     let behind = format!(".:53 {{\n    {lines}\n    forward b.example 192.0.2.1\n}}\n");
-    assert_eq!(told(&behind), [expected]);
+    assert_eq!(messages(&behind), [expected]);
     let met = format!(".:53 {{\n    {lines}\n    forward a.cluster.local 192.0.2.1\n}}\n");
-    assert_eq!(told(&met), [""; 0]);
+    assert_eq!(messages(&met), [""; 0]);
 }
 
 #[test]
-fn an_unknown_word_hides_no_other_mistake() {
+fn unknown_directives_do_not_hide_other_errors() {
     let text = ".:53 {\n    forwad . 192.0.2.1\n    kubernetes cluster.local {\n        \
         pods verifed\n        fallthrough\n    }\n}\na.example:53 {\n    cache 30 {\n        \
         prefech 1\n    }\n}\n";
-    let told = told(text);
-    assert_eq!(told.len(), 3, "{told:#?}");
-    for (found, wanted) in told
+    let found = messages(text);
+    assert_eq!(found.len(), 3, "{found:#?}");
+    for (message, wanted) in found
         .iter()
         .zip(["2: Unknown directive 'forwad'", "4: ", "10: "])
     {
-        assert!(found.starts_with(wanted), "{told:#?}");
+        assert!(message.starts_with(wanted), "{found:#?}");
     }
-    // What nothing answers for want of the word is no mistake of its own.
+    // The unknown directive might answer: no warning about its absence.
     let alone = ".:53 {\n    hosts {\n        fallthrough\n    }\n    forwad . 192.0.2.1\n}\n";
-    assert_eq!(self::told(alone), ["5: Unknown directive 'forwad'"]);
-    // Where a brace is missing, what follows makes no sense.
+    assert_eq!(self::messages(alone), ["5: Unknown directive 'forwad'"]);
+    // After a missing brace, the rest of the file cannot be interpreted.
     let open = ".:53 {\n    forward . 192.0.2.1\na.example:53 {\n    cache x y\n}\n";
-    let found = self::told(open);
+    let found = self::messages(open);
     assert!(
         found.iter().all(|one| !one.starts_with("4: ")),
         "{found:#?}"
@@ -117,28 +117,28 @@ fn an_unknown_word_hides_no_other_mistake() {
 }
 
 #[test]
-fn a_file_for_the_root_takes_nothing_of_longer_zones() {
+fn a_root_zone_file_does_not_hide_longer_zones() {
     let text = ".:53 {\n    file db.root .\n    file db.a a.example\n}\n";
-    assert_eq!(told(text), [""; 0]);
+    assert_eq!(messages(text), [""; 0]);
     let text = ".:53 {\n    file db.root . {\n        fallthrough\n    }\n    \
         secondary c.example {\n        transfer from 192.0.2.1\n    }\n}\n";
-    assert_eq!(told(text), [""; 0]);
-    // The zone of another plugin below it does not come to that.
+    assert_eq!(messages(text), [""; 0]);
+    // The other plugin's zone is longer and unaffected.
     let text = ".:53 {\n    file db.root .\n    forward a.example 192.0.2.1\n}\n";
-    assert_eq!(told(text), ["3: this 'forward' is never asked"]);
+    assert_eq!(messages(text), ["3: this 'forward' is never reached"]);
 }
 
 #[test]
-fn labels_that_nothing_makes_are_told() {
+fn labels_that_no_plugin_sets_are_reported() {
     let known = |lines: &str, more: &str| {
         let text = format!(
             ".:53 {{\n{lines}\n{more}\nkubernetes cluster.local {{\npods verified\n}}\n\
              forward . 192.0.2.1\n}}\n"
         );
-        let told = told(&text);
-        told.join("; ")
+        let found = messages(&text);
+        found.join("; ")
     };
-    let label = "nothing is known under the label";
+    let label = "no plugin sets the metadata label";
     for (line, wanted) in [
         ("log . \"{/log/class} {/log/type} {/forward/upstream}\"", ""),
         (
@@ -181,15 +181,15 @@ fn labels_that_nothing_makes_are_told() {
             "proxyproto/tlv",
         ),
     ] {
-        let told = known(line, "metadata");
+        let found = known(line, "metadata");
         match wanted {
-            "" => assert_eq!(told, "", "{line}"),
+            "" => assert_eq!(found, "", "{line}"),
             wanted => {
                 assert!(
-                    told.ends_with(&format!("{label} '{wanted}'")),
-                    "{line}: {told}"
+                    found.ends_with(&format!("{label} '{wanted}'")),
+                    "{line}: {found}"
                 );
-                assert_eq!(told.matches(label).count(), 1, "{line}: {told}");
+                assert_eq!(found.matches(label).count(), 1, "{line}: {found}");
             }
         }
     }
@@ -200,14 +200,14 @@ fn labels_that_nothing_makes_are_told() {
         "{}",
         known(line, "metadata")
     );
-    // Without the plugin that lets them be read, every label is unknown.
+    // Without `metadata` every label is unknown.
     let unread = known("log . \"{/kubernetes/namespace}\"", "");
     assert!(unread.ends_with("label 'kubernetes/namespace'"), "{unread}");
 }
 
-/// Each label of the list is known by the plugin that is said to make it.
+/// Each listed label is recognized with the plugin that sets it.
 #[test]
-fn makers_are_words_that_work() {
+fn listed_labels_belong_to_supported_plugins() {
     let words = crate::config::order::ORDER.iter().map(|word| word.name);
     let words: Vec<&str> = words.collect();
     for maker in crate::plugin::metadata::MAKERS {
@@ -218,15 +218,15 @@ fn makers_are_words_that_work() {
 }
 
 #[test]
-fn zones_of_another_block_are_told() {
+fn zones_outside_of_the_block_are_reported() {
     let cases = [
         (
             "a.example:53 {\n    forward b.example 192.0.2.1\n}\n",
-            "2: 'forward' is for no name that comes to this block",
+            "2: the zones of 'forward' are outside of this server block",
         ),
         (
             "a.example:53 {\n    cache 30 b.example\n    whoami\n}\n",
-            "2: 'cache' is for no name that comes to this block",
+            "2: the zones of 'cache' are outside of this server block",
         ),
         (
             "a.example:53 {\n    cache 30s\n    whoami\n}\n",
@@ -234,33 +234,33 @@ fn zones_of_another_block_are_told() {
         ),
     ];
     for (text, expected) in cases {
-        assert_eq!(told(text), [expected], "{text}");
+        assert_eq!(messages(text), [expected], "{text}");
     }
 }
 
 #[test]
-fn what_meets_itself_is_told() {
+fn forwarding_loops_are_reported() {
     let cases = [
         (
             ".:53 {\n    forward . 127.0.0.1\n}\n",
-            "2: 127.0.0.1 is this server block itself",
+            "2: 127.0.0.1 is an address of this server block",
         ),
         (
             ".:1053 {\n    bind 192.0.2.7\n    forward . 192.0.2.8 192.0.2.7:1053\n}\n",
-            "3: 192.0.2.7:1053 is this server block itself",
+            "3: 192.0.2.7:1053 is an address of this server block",
         ),
         (
             ".:53 {\n    kubernetes cluster.local\n    forward . 10.96.0.10\n}\n",
-            "3: 10.96.0.10 is as a rule the cluster's own DNS",
+            "3: 10.96.0.10 is usually the address of the cluster's own DNS",
         ),
     ];
     for (text, expected) in cases {
-        assert_eq!(told(text), [expected], "{text}");
+        assert_eq!(messages(text), [expected], "{text}");
     }
 }
 
 #[test]
-fn a_page_on_the_port_of_a_server_is_refused() {
+fn http_pages_on_dns_ports_are_refused() {
     for text in [
         ".:8080 {\n    health\n}\n",
         ".:53 {\n    ready 127.0.0.1:8181\n}\n.:8181 {\n    whoami\n}\n",
@@ -273,13 +273,16 @@ fn a_page_on_the_port_of_a_server_is_refused() {
 }
 
 #[test]
-fn two_transports_on_a_port_are_told() {
+fn two_transports_on_one_port_are_reported() {
     let text = "tls://.:853 {\n    tls a b\n    whoami\n}\ndns://.:853 {\n    whoami\n}\n";
-    assert_eq!(told(text), ["5: dns:// and tls:// are served on port 853"]);
+    assert_eq!(
+        messages(text),
+        ["5: dns:// and tls:// are served on port 853"]
+    );
 }
 
 #[test]
-fn two_ways_of_tls_on_a_port_are_refused() {
+fn conflicting_tls_on_one_port_is_refused() {
     let text = |scheme: &str, mine: &str, theirs: &str| {
         let block = |zone, lines| format!("{scheme}://{zone}:853 {{\n{lines}\nwhoami\n}}\n");
         block("a.example", mine) + &block("b.example", theirs)
@@ -331,7 +334,7 @@ fn two_ways_of_tls_on_a_port_are_refused() {
         assert!(message.ends_with(&format!("{zones}{what}")), "{message}");
         assert!(errors[0].also.is_some());
     }
-    // Files that differ by name may hold the same, and other addresses are other listeners.
+    // Different file names may have the same content, and other addresses are other listeners.
     for text in [
         text("tls", "tls a b", "tls ./a b"),
         text("https", "tls a b\nbind 127.0.0.1", "bind 127.0.0.2"),
@@ -347,13 +350,13 @@ fn two_ways_of_tls_on_a_port_are_refused() {
 }
 
 #[test]
-fn blocks_of_one_listener_agree_on_the_streams_of_http2() {
+fn http2_stream_limits_of_one_listener_must_agree() {
     let block = |zone: &str, lines: &str| {
         format!("https://{zone}:443 {{\n    tls a b\n    {lines}\n    whoami\n}}\n")
     };
     let https = |streams| format!("https {{\n        max_streams {streams}\n    }}");
     let bound = |to: &str, streams| format!("bind {to}\n    {}", https(streams));
-    let wrong = "plugin/https: two blocks on port 443 say different max_streams: 4 and 3";
+    let wrong = "plugin/https: two blocks on port 443 have different max_streams: 4 and 3";
     for (first, second, told_at) in [
         (https(3), https(4), Some(11)),
         (https(3), https(3), None),
@@ -367,17 +370,17 @@ fn blocks_of_one_listener_agree_on_the_streams_of_http2() {
             .iter()
             .map(|line| format!("{line}: {wrong}"))
             .collect();
-        assert_eq!(told(&text), wanted, "{text}");
+        assert_eq!(messages(&text), wanted, "{text}");
     }
 }
 
 #[test]
-fn what_answers_is_known_in_the_order_in_which_it_is_asked() {
+fn answering_plugins_are_listed_in_chain_order() {
     let words = crate::config::order::ORDER.iter().map(|word| word.name);
     let words: Vec<&str> = words.collect();
-    let places = super::chain::ANSWERERS.iter().map(|one| {
-        let place = words.iter().position(|word| *word == one.name);
-        place.unwrap_or_else(|| panic!("{} is no word", one.name))
+    let places = super::chain::ANSWERING_PLUGINS.iter().map(|one| {
+        let index = words.iter().position(|word| *word == one.name);
+        index.unwrap_or_else(|| panic!("{} is no word", one.name))
     });
     assert!(places.is_sorted());
 }

@@ -1,9 +1,9 @@
-//! What is legal and surely not meant: found by looking at a whole configuration.
+//! Lints: checks of a whole configuration for legal settings that are probably mistakes.
 //!
-//! Only what holds whatever is asked and on whatever machine: a warning that is sometimes wrong is
-//! soon no longer read. What one directive alone shows is told by its own parser; here is what needs
-//! its neighbours. Everything is judged from the words, so that a plugin takes no part in it: what a
-//! word does with its zones is told once, in [`chain::ANSWERERS`].
+//! Only checks that hold for every query and on every machine, to avoid false warnings. Mistakes
+//! visible in a single directive are reported by its parser; lints need several directives. They
+//! examine the parsed words, not the plugins: which zones a directive answers is listed in
+//! [`chain::ANSWERING_PLUGINS`].
 
 mod chain;
 mod labels;
@@ -12,25 +12,25 @@ mod listeners;
 use super::ServerBlock;
 use crate::corefile::{Diagnostic, Directive, Zone};
 
-/// Zones that a block may have to be looked at: the effort grows with their square.
-const MOST_ZONES: usize = 300;
+/// Maximum number of zones to check: the cost is quadratic.
+const MAX_ZONES: usize = 300;
 
-/// Everything that is odd about a configuration. ParseErrors among it would fail a start for certain.
-pub(super) fn doubts(blocks: &[ServerBlock], default_port: u16) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    let small = |block: &&ServerBlock| block.keys.len() <= MOST_ZONES;
+/// All lints of a configuration. Those with severity `Error` would make the start fail.
+pub(super) fn lint(blocks: &[ServerBlock], default_port: u16) -> Vec<Diagnostic> {
+    let mut lints = Vec::new();
+    let small = |block: &&ServerBlock| block.keys.len() <= MAX_ZONES;
     for block in blocks.iter().filter(small) {
-        chain::look(block, &mut found);
-        labels::look(block, &mut found);
+        chain::check(block, &mut lints);
+        labels::check(block, &mut lints);
     }
-    if blocks.iter().map(|block| block.keys.len()).sum::<usize>() <= MOST_ZONES {
-        listeners::look(blocks, default_port, &mut found);
+    if blocks.iter().map(|block| block.keys.len()).sum::<usize>() <= MAX_ZONES {
+        listeners::check(blocks, default_port, &mut lints);
     }
-    found
+    lints
 }
 
 impl ServerBlock {
-    /// The uses of a word, in file order.
+    /// Uses of a directive in file order.
     fn uses<'a>(&'a self, word: &'a str) -> impl Iterator<Item = &'a Directive> {
         let uses = self.directives.iter();
         uses.filter(move |directive| directive.name == word)
@@ -40,7 +40,7 @@ impl ServerBlock {
         self.uses(word).next().is_some()
     }
 
-    /// What is left of `zones` for the names that come to this block.
+    /// The intersection of `zones` with the block's zones.
     fn narrow(&self, zones: &[Zone]) -> Vec<Zone> {
         let mut left: Vec<Zone> = Vec::new();
         for key in &self.keys {
@@ -61,7 +61,7 @@ impl ServerBlock {
     }
 }
 
-/// Whether every name of `zone` is one of `other`.
+/// Whether `zone` equals or is below `other`.
 fn is_under(zone: &Zone, other: &Zone) -> bool {
     if other.is_root() {
         return true;

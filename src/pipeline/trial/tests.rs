@@ -4,8 +4,8 @@ use crate::{
     corefile::{Disk, Severity},
 };
 
-/// `SEVERITY LINE: MESSAGE` of each, with DIR for the directory.
-fn told(directory: &std::path::Path, text: &str) -> Vec<String> {
+/// `SEVERITY LINE: MESSAGE` of each diagnostic, with DIR for the directory.
+fn messages(directory: &std::path::Path, text: &str) -> Vec<String> {
     let shown = directory.display().to_string();
     let text = text.replace("DIR", &shown);
     let source = Source {
@@ -21,7 +21,7 @@ fn told(directory: &std::path::Path, text: &str) -> Vec<String> {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        let place = one.place.unwrap();
+        let place = one.span.unwrap();
         let message = one.message.replace(&shown, "DIR");
         format!("{severity} {}:{}: {message}", place.line, place.column)
     });
@@ -29,7 +29,7 @@ fn told(directory: &std::path::Path, text: &str) -> Vec<String> {
 }
 
 #[test]
-fn files_are_read_as_for_a_start() {
+fn files_are_checked_as_at_start() {
     let directory = tempfile::tempdir().unwrap();
     let host = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
@@ -38,10 +38,10 @@ fn files_are_read_as_for_a_start() {
     write("hosts", "192.0.2.1 a\n");
     write("empty", "");
     let good = "tls://. {\n    tls DIR/cert.pem DIR/key.pem\n    hosts DIR/hosts\n}\n";
-    assert_eq!(told(directory.path(), good), [""; 0]);
+    assert_eq!(messages(directory.path(), good), [""; 0]);
     let bad = "tls://. {\n    tls DIR/cert.pem DIR/empty\n    hosts DIR/none\n    \
         forward . DIR/resolv.conf\n}\n";
-    let found = told(directory.path(), bad);
+    let found = messages(directory.path(), bad);
     assert_eq!(found.len(), 3, "{found:#?}");
     assert!(
         found[0].starts_with("warning 3:11: plugin/hosts: "),
@@ -55,7 +55,7 @@ fn files_are_read_as_for_a_start() {
 }
 
 #[test]
-fn what_is_wrong_with_a_file_is_said_in_words_of_ours_at_its_name() {
+fn file_errors_are_reported_at_the_argument() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         std::fs::write(directory.path().join(name), text).unwrap();
@@ -72,7 +72,7 @@ fn what_is_wrong_with_a_file_is_said_in_words_of_ours_at_its_name() {
         (
             "tls cert otherkey",
             "2:1",
-            "the key is that of another certificate",
+            "the key does not belong to the certificate",
         ),
         ("tls cert none", "2:10", "it does not exist"),
         (
@@ -80,11 +80,11 @@ fn what_is_wrong_with_a_file_is_said_in_words_of_ours_at_its_name() {
             "2:5",
             "'-----END CERTIFICATE-----' is missing",
         ),
-        ("tls cert cert", "2:5", "what it holds is 'CERTIFICATE'"),
+        ("tls cert cert", "2:5", "it contains 'CERTIFICATE'"),
         (
             "kubernetes {\nkubeconfig yaml\n}",
             "3:12",
-            "the YAML that it must be: unclosed bracket",
+            "invalid YAML: unclosed bracket",
         ),
         (
             "kubernetes {\nkubeconfig context\n}",
@@ -105,7 +105,7 @@ fn what_is_wrong_with_a_file_is_said_in_words_of_ours_at_its_name() {
             ""
         };
         let text = format!("{scheme}. {{\n{files}\nwhoami\n{root}}}\n");
-        let found = told(directory.path(), &text);
+        let found = messages(directory.path(), &text);
         assert_eq!(found.len(), 1, "{lines}: {found:#?}");
         assert!(found[0].contains(words), "{lines}: {found:#?}");
         assert!(
@@ -120,7 +120,7 @@ fn what_is_wrong_with_a_file_is_said_in_words_of_ours_at_its_name() {
 }
 
 #[test]
-fn blocks_of_one_listener_must_show_one_certificate() {
+fn blocks_of_one_listener_must_have_one_certificate() {
     let directory = tempfile::tempdir().unwrap();
     for name in ["a", "b"] {
         let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
@@ -138,9 +138,9 @@ fn blocks_of_one_listener_must_show_one_certificate() {
     };
     for scheme in ["tls", "https", "grpc", "quic", "https3"] {
         let same = text(scheme, "tls DIR/./a.pem DIR/./a.key");
-        assert_eq!(told(directory.path(), &same), [""; 0], "{scheme}");
+        assert_eq!(messages(directory.path(), &same), [""; 0], "{scheme}");
         let other = text(scheme, "tls DIR/b.pem DIR/b.key");
-        let found = told(directory.path(), &other);
+        let found = messages(directory.path(), &other);
         assert_eq!(found.len(), 1, "{found:#?}");
         assert!(
             found[0].starts_with("error 5:1: conflicting TLS"),
@@ -151,33 +151,33 @@ fn blocks_of_one_listener_must_show_one_certificate() {
             "{found:#?}"
         );
     }
-    // A view is one of the blocks of its listener too.
+    // A block with a view shares its listener too.
     let view = text(
         "tls",
         "tls DIR/b.pem DIR/b.key\n    view v {\n        expr true\n    }",
     );
-    let found = told(directory.path(), &view.replace("b.example", "a.example"));
+    let found = messages(directory.path(), &view.replace("b.example", "a.example"));
     assert!(
         found
             .iter()
             .any(|one| one.contains("server certificates differ")),
         "{found:#?}"
     );
-    // A file that cannot be read is reported once, where it is loaded.
+    // An unreadable file is reported once, where it is loaded.
     let broken = text("tls", "tls DIR/none DIR/a.key");
-    let found = told(directory.path(), &broken);
+    let found = messages(directory.path(), &broken);
     assert_eq!(found.len(), 1, "{found:#?}");
     assert!(found[0].contains("DIR/none"), "{found:#?}");
 }
 
 #[test]
-fn a_machine_outside_of_the_cluster_is_no_fault() {
+fn missing_cluster_access_is_not_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let text = ".:53 {\n    kubernetes cluster.local {\n        pods verified\n    }\n    \
         k8s_external a.example\n    autopath @kubernetes\n    transfer {\n        to *\n    }\n}\n";
-    assert_eq!(told(directory.path(), text), [""; 0]);
+    assert_eq!(messages(directory.path(), text), [""; 0]);
     let text = ".:53 {\n    kubernetes cluster.local {\n        kubeconfig DIR/none\n    }\n}\n";
-    let found = told(directory.path(), text);
+    let found = messages(directory.path(), text);
     assert!(
         found[0].starts_with("error 3:20: plugin/kubernetes: "),
         "{found:#?}"

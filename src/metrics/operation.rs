@@ -1,0 +1,91 @@
+//! Metrics of the process's operation: health self-check and reloads.
+
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec};
+
+use super::register::{Register, WELL_FORMED, gauge};
+
+/// Buckets of the health self-check: five bounds from 0.25 ms, each ten times the previous one.
+const HEALTH_BUCKETS: [f64; 5] = [0.000_25, 0.002_5, 0.025, 0.25, 2.5];
+
+/// Metrics of the health page's self-check.
+#[derive(Clone)]
+pub struct Health {
+    /// Duration of a check in seconds.
+    pub request_duration_seconds: Histogram,
+    /// Failed checks.
+    pub request_failures_total: IntCounter,
+}
+
+impl Health {
+    pub(super) fn new(register: &Register) -> Self {
+        let options = HistogramOpts::new(
+            "coredns_health_request_duration_seconds",
+            "Duration of health self-checks in seconds.",
+        )
+        .buckets(HEALTH_BUCKETS.into());
+        Self {
+            request_duration_seconds: register
+                .add(Histogram::with_opts(options).expect(WELL_FORMED)),
+            request_failures_total: register.counter(
+                "coredns_health_request_failures_total",
+                "Failed health self-checks.",
+            ),
+        }
+    }
+}
+
+/// Metrics of configuration reloads.
+#[derive(Clone)]
+pub struct Reload {
+    /// Rejected configurations.
+    pub failed_total: IntCounter,
+    /// 1 for the active configuration: `hash` (the algorithm), `value`.
+    pub version_info: IntGaugeVec,
+    /// Whether the last reload succeeded (not in CoreDNS).
+    pub last_successful: IntGauge,
+    /// First 48 bits of the active configuration's hash, equal for equal configurations (not in
+    /// CoreDNS).
+    pub config_hash: Gauge,
+}
+
+impl Reload {
+    /// Records the activation of a configuration.
+    #[allow(clippy::cast_precision_loss)] // 48 bits are exact in an f64
+    pub fn served(&self, hash: u64) {
+        self.version_info.reset();
+        let value = format!("{hash:016x}");
+        self.version_info
+            .with_label_values(&["siphash", &value])
+            .set(1);
+        self.config_hash.set((hash >> 16) as f64);
+        self.last_successful.set(1);
+    }
+
+    /// Records a rejected configuration; the active one is unchanged.
+    pub fn refused(&self) {
+        self.failed_total.inc();
+        self.last_successful.set(0);
+    }
+}
+
+impl Reload {
+    pub(super) fn new(register: &Register) -> Self {
+        Self {
+            failed_total: register
+                .counter("coredns_reload_failed_total", "Rejected configurations."),
+            version_info: register.gauges(
+                "coredns_reload_version_info",
+                "1 for the active configuration: hash algorithm and value.",
+                &["hash", "value"],
+            ),
+            last_successful: register.gauge(
+                "lodestone_config_last_reload_successful",
+                "Whether the last reload succeeded.",
+            ),
+            config_hash: register.add(gauge(
+                "lodestone_config_hash",
+                "First 48 bits of the hash of the active configuration.",
+            )),
+        }
+    }
+}
