@@ -1,4 +1,4 @@
-//! The source that reads a directory, against directories that change as people change them.
+//! The `manifests` source with directories that change.
 
 #![allow(clippy::unwrap_used)] // in the tests' helpers
 
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-/// Beyond this a test has failed.
+/// Timeout of a test.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 const SHOP: &str = "
@@ -123,7 +123,7 @@ fn has(cluster: &Cluster, name: &str) -> bool {
 }
 
 #[tokio::test]
-async fn ordinary_manifests_in_every_form() {
+async fn manifests_in_every_format_are_read() {
     let list = r#"{"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "one"},
          "spec": {"clusterIP": "10.96.0.7"}},
@@ -160,7 +160,7 @@ async fn ordinary_manifests_in_every_form() {
 }
 
 #[tokio::test]
-async fn endpoints_are_made_of_the_pods_that_match() {
+async fn endpoints_are_derived_from_matching_pods() {
     let directory = directory(&[("shop.yaml", SHOP), ("database.yaml", DATABASE)]);
     let source = read(&directory).await;
     let web = entry(&source, "shop", "web");
@@ -171,7 +171,7 @@ async fn endpoints_are_made_of_the_pods_that_match() {
             .map(|it| it.number)
             .collect::<Vec<_>>()
     };
-    // web-2 has no port of that name, so it is in a slice of its own, and it is not ready.
+    // web-2 has no port with that name, so it is in another slice, and it is not ready.
     assert_eq!(web.slices.len(), 2);
     assert_eq!((port(0), port(1)), (vec![], vec![Some(8080)]));
     let ready: Vec<_> = web.slices.iter().flat_map(|it| it.ready()).collect();
@@ -192,7 +192,7 @@ async fn endpoints_are_made_of_the_pods_that_match() {
 }
 
 #[tokio::test]
-async fn a_slice_in_the_directory_takes_the_place_of_a_derived_one() {
+async fn declared_slice_replaces_the_derived_one() {
     let slice = "
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -220,7 +220,7 @@ endpoints: [{addresses: [10.9.9.9]}]
 }
 
 #[tokio::test]
-async fn imports_and_their_slices_are_read() {
+async fn service_imports_and_their_slices_are_read() {
     let text = "
 apiVersion: multicluster.x-k8s.io/v1alpha1
 kind: ServiceImport
@@ -251,7 +251,7 @@ ports: [{name: http, port: 80, protocol: TCP}]
 }
 
 #[tokio::test]
-async fn families_and_readiness_are_as_the_service_says() {
+async fn address_families_and_readiness_follow_the_service() {
     let pods = DATABASE.split_once("---").unwrap().1;
     let unready = pods.replace(
         "podIP: 10.1.1.2",
@@ -274,7 +274,7 @@ async fn families_and_readiness_are_as_the_service_says() {
 }
 
 #[tokio::test]
-async fn a_derived_address_is_stable_and_nobody_elses() {
+async fn derived_address_is_stable_and_unique() {
     let names: Vec<_> = (0..3000).map(|number| format!("s{number}")).collect();
     let text: Vec<_> = names.iter().map(|name| service(name, "{}")).collect();
     let directory = directory(&[("a.yaml", &text.join("---\n"))]);
@@ -300,7 +300,7 @@ async fn a_derived_address_is_stable_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn labels_select_as_the_api_server_would() {
+async fn label_selectors_work_as_in_the_api_server() {
     let directory = directory(&[("shop.yaml", SHOP), ("database.yaml", DATABASE)]);
     let mut settings = settings(directory.path());
     settings.namespace_labels = "team=a".parse().unwrap();
@@ -313,7 +313,7 @@ async fn labels_select_as_the_api_server_would() {
 }
 
 #[tokio::test]
-async fn an_edited_file_is_read_again_however_it_is_saved() {
+async fn every_kind_of_file_change_is_detected() {
     let directory = directory(&[("a.yaml", &service("a", "{}"))]);
     let path = directory.path().join("a.yaml");
     let source = read(&directory).await;
@@ -341,7 +341,7 @@ async fn an_edited_file_is_read_again_however_it_is_saved() {
 }
 
 #[tokio::test]
-async fn the_volume_of_a_config_map_is_swapped() {
+async fn swapped_config_map_volume_is_read_again() {
     use std::os::unix::fs::symlink;
     let directory = directory(&[
         ("..one/a.yaml", &service("one", "{}")),
@@ -361,7 +361,7 @@ async fn the_volume_of_a_config_map_is_swapped() {
 }
 
 #[test]
-fn a_link_back_into_the_directory_brings_nothing_twice() {
+fn link_into_the_directory_adds_no_duplicates() {
     use std::os::unix::fs::symlink;
     let directory = directory(&[("a.yaml", "{}"), ("below/b.yaml", "{}")]);
     symlink("..", directory.path().join("below/up")).unwrap();
@@ -371,7 +371,7 @@ fn a_link_back_into_the_directory_brings_nothing_twice() {
 }
 
 #[tokio::test]
-async fn a_bad_file_keeps_what_it_said_and_the_others_are_served() {
+async fn unreadable_file_keeps_its_objects_and_others_are_served() {
     let directory = directory(&[
         ("a.yaml", &service("a", "{}")),
         ("b.yaml", &service("b", "{}")),
@@ -383,7 +383,7 @@ async fn a_bad_file_keeps_what_it_said_and_the_others_are_served() {
     fs::write(directory.path().join("a.yaml"), half).unwrap();
     fs::write(directory.path().join("b.yaml"), service("c", "{}")).unwrap();
     until(&source, "the other file is read", |it| has(it, "c")).await;
-    // Which object the broken document was to be is not known, so all that stood there stays.
+    // The broken document does not identify its object, so all objects of the file stay.
     assert!(has(source.cluster(), "a") && has(source.cluster(), "new"));
     fs::write(directory.path().join("a.yaml"), service("new", "{}")).unwrap();
     until(&source, "the file is good again", |it| {
@@ -393,7 +393,7 @@ async fn a_bad_file_keeps_what_it_said_and_the_others_are_served() {
 }
 
 #[tokio::test]
-async fn a_fault_in_one_document_costs_no_other() {
+async fn fault_in_one_document_does_not_affect_others() {
     let text = [
         service(
             "first",
@@ -413,7 +413,7 @@ async fn a_fault_in_one_document_costs_no_other() {
     let stats = source.cluster().stats();
     assert_eq!(stats.skipped_fields(Kind::Service), 2);
     assert_eq!(stats.skipped_objects(Kind::Service), 1);
-    // An object that can no longer be read stays as it was; what is no longer there goes.
+    // An object that became unreadable stays; a removed one is deleted.
     let text = [service("first", "none"), service("new", "{}")];
     fs::write(directory.path().join("a.yaml"), text.join("---\n")).unwrap();
     until(&source, "the file is read again", |it| {
@@ -444,7 +444,7 @@ items:
 }
 
 #[tokio::test]
-async fn endpoints_give_addresses_to_a_service_without_selector() {
+async fn endpoints_provide_addresses_to_a_service_without_selector() {
     let endpoints = "
 apiVersion: v1
 kind: Endpoints
@@ -472,7 +472,7 @@ subsets:
         !has(source.cluster(), "nobody"),
         "as the mirroring controller, for Services alone"
     );
-    // A slice of its own takes their place.
+    // A declared slice replaces them.
     let slice = "
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -489,7 +489,7 @@ endpoints: [{addresses: [10.9.9.9]}]
 }
 
 #[tokio::test]
-async fn a_directory_that_is_replaced_is_read_again() {
+async fn replaced_directory_is_read_again() {
     let parent = directory(&[
         ("d/a.yaml", &service("a", "{}")),
         ("e/b.yaml", &service("b", "{}")),

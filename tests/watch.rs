@@ -1,6 +1,6 @@
-//! The watch against an API server that does what real ones do, and what they do on bad days.
+//! List and watch against the tests' API server, with and without faults.
 //!
-//! With `KUBECONFIG` set, `a_real_api_server` watches that cluster too. With kind:
+//! With `KUBECONFIG` set, `real_api_server_is_watched` watches that cluster too. With kind:
 //!
 //! ```text
 //! kind create cluster --name lodestone --kubeconfig /tmp/lodestone.kubeconfig
@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-/// Beyond this a test has failed. Nothing waits for as long.
+/// Timeout of a test; never reached when it passes.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn settings(api: &ApiServer) -> Settings {
@@ -39,7 +39,7 @@ fn settings(api: &ApiServer) -> Settings {
     settings
 }
 
-/// A source that watches this server, synced.
+/// A synced source that watches this server.
 async fn watch(api: &ApiServer) -> Source {
     let source = Source::start(settings(api), &Handle::current()).unwrap();
     timeout(DEADLINE, source.cluster().wait_synced())
@@ -48,7 +48,7 @@ async fn watch(api: &ApiServer) -> Source {
     source
 }
 
-/// Waits until the cluster is as described.
+/// Waits until `is` holds for the cluster.
 async fn until(source: &Source, what: &str, is: impl Fn(&Cluster) -> bool) {
     let wait = source.cluster().wait_for(is);
     assert!(
@@ -57,13 +57,13 @@ async fn until(source: &Source, what: &str, is: impl Fn(&Cluster) -> bool) {
     );
 }
 
-/// Waits until so many services were skipped in all.
+/// Waits until this many Services have been skipped.
 async fn skipped(source: &Source, count: u64) {
     let is = |it: &Cluster| it.stats().skipped_objects(Kind::Service) == count;
     until(source, &format!("{count} are skipped"), is).await;
 }
 
-/// A further service, `c`, comes and is seen.
+/// Adds Service `c` and waits until the source has it.
 async fn follows(api: &ApiServer, source: &Source) {
     api.apply(Kind::Service, &service("c", "10.0.0.3"));
     until(source, "c comes", |it| has(it, "c")).await;
@@ -98,7 +98,7 @@ fn pod(name: &str, address: &str, phase: &str) -> Value {
     })
 }
 
-/// With a namespace, two services and a slice.
+/// An API server with a namespace, two Services and a slice.
 async fn server() -> ApiServer {
     let api = ApiServer::start().await;
     api.apply(Kind::Namespace, &namespace("ns"));
@@ -123,13 +123,13 @@ fn endpoints(cluster: &Cluster, name: &str) -> usize {
         .map_or(0, |entry| entry.endpoints().count())
 }
 
-/// How many requests there were whose path and query contain this.
+/// Number of requests whose path and query contain `part`.
 fn count(api: &ApiServer, part: &str) -> usize {
     api.requests().iter().filter(|it| it.contains(part)).count()
 }
 
 #[tokio::test]
-async fn the_line_end_of_a_token_file_is_no_part_of_the_token() {
+async fn line_end_of_the_token_file_is_ignored() {
     let api = server().await;
     let directory = tempfile::tempdir().unwrap();
     let (token, kubeconfig) = (
@@ -159,7 +159,7 @@ async fn the_line_end_of_a_token_file_is_no_part_of_the_token() {
 const LISTS: &str = "services?limit=";
 
 #[tokio::test]
-async fn it_lists_and_follows() {
+async fn objects_are_listed_and_watched() {
     let api = server().await;
     let source = watch(&api).await;
     let cluster = source.cluster();
@@ -178,7 +178,7 @@ async fn it_lists_and_follows() {
 }
 
 #[tokio::test]
-async fn where_streamed_lists_are_refused_it_asks_for_pages() {
+async fn refused_streamed_list_falls_back_to_pages() {
     for code in [400, 422] {
         let api = server().await;
         api.streamed_lists(StreamedLists::Refused(code));
@@ -190,7 +190,7 @@ async fn where_streamed_lists_are_refused_it_asks_for_pages() {
 }
 
 #[tokio::test]
-async fn where_streamed_lists_never_end_it_asks_for_pages() {
+async fn unfinished_streamed_list_falls_back_to_pages() {
     let api = server().await;
     api.streamed_lists(StreamedLists::Ignored);
     let source = watch(&api).await;
@@ -199,7 +199,7 @@ async fn where_streamed_lists_never_end_it_asks_for_pages() {
 }
 
 #[tokio::test]
-async fn a_list_of_many_pages_is_one_list() {
+async fn pages_are_one_list() {
     let api = server().await;
     for number in 0..50 {
         api.apply(
@@ -215,7 +215,7 @@ async fn a_list_of_many_pages_is_one_list() {
 }
 
 #[tokio::test]
-async fn selectors_are_the_servers_work() {
+async fn selectors_are_sent_to_the_server() {
     let api = server().await;
     api.apply(Kind::Pod, &pod("runs", "10.1.0.1", "Running"));
     api.apply(Kind::Pod, &pod("over", "10.1.0.2", "Succeeded"));
@@ -252,7 +252,7 @@ async fn selectors_are_the_servers_work() {
 }
 
 #[tokio::test]
-async fn a_stream_cut_in_the_middle_of_an_object_is_resumed() {
+async fn watch_broken_within_an_object_is_resumed() {
     let api = server().await;
     let source = watch(&api).await;
     api.fault(On::Watch(Kind::Service), Fault::Cut);
@@ -266,7 +266,7 @@ async fn a_stream_cut_in_the_middle_of_an_object_is_resumed() {
 }
 
 #[tokio::test]
-async fn a_stream_that_goes_silent_is_resumed() {
+async fn silent_watch_is_resumed() {
     let api = server().await;
     let mut settings = settings(&api);
     settings.timing.idle = Duration::from_millis(300);
@@ -280,10 +280,9 @@ async fn a_stream_that_goes_silent_is_resumed() {
     assert!(has(source.cluster(), "a"));
 }
 
-/// Without packets to lose a test cannot have a connection die in silence; that the system asks
-/// whether it lives, and soon, is what can be seen.
+/// A test cannot lose packets on loopback. It checks that TCP keepalive is enabled with a short interval.
 #[tokio::test]
-async fn quiet_connections_are_asked_whether_they_live() {
+async fn connections_use_tcp_keepalive() {
     let api = server().await;
     let _source = watch(&api).await;
     let port = api
@@ -300,7 +299,7 @@ async fn quiet_connections_are_asked_whether_they_live() {
             .lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>());
         let ours = lines.filter(|it| it.len() > 5 && it[2] == remote && it[3] == "01");
-        // The timer that runs, 2 being that of keepalive, and hundredths of a second until it ends.
+        // The active timer (2 is keepalive) and its remaining time in hundredths of a second.
         let timers = ours.map(|it| it[5].split_once(':').unwrap().0 == "02");
         timers.collect::<Vec<_>>()
     };
@@ -312,7 +311,7 @@ async fn quiet_connections_are_asked_whether_they_live() {
 }
 
 #[tokio::test]
-async fn streams_that_end_at_once_are_tried_again() {
+async fn watches_that_end_at_once_are_retried() {
     let api = server().await;
     let source = watch(&api).await;
     for _ in 0..4 {
@@ -323,7 +322,7 @@ async fn streams_that_end_at_once_are_tried_again() {
 }
 
 #[tokio::test]
-async fn what_expires_is_listed_again_and_the_deleted_is_gone() {
+async fn expired_version_is_relisted_and_deletions_are_seen() {
     let fault = |code| [Some(Fault::Error(code)), Some(Fault::Status(code)), None];
     for fault in fault(410) {
         for streamed in [StreamedLists::Spoken, StreamedLists::Refused(422)] {
@@ -353,7 +352,7 @@ async fn what_expires_is_listed_again_and_the_deleted_is_gone() {
 }
 
 #[tokio::test]
-async fn refusals_are_waited_out() {
+async fn error_responses_are_retried() {
     for code in [401, 403, 429, 500, 503] {
         let api = server().await;
         api.streamed_lists(StreamedLists::Refused(422));
@@ -374,7 +373,7 @@ async fn refusals_are_waited_out() {
 }
 
 #[tokio::test]
-async fn refusals_of_a_streamed_list_are_waited_out() {
+async fn error_responses_to_a_streamed_list_are_retried() {
     for code in [401, 403, 500] {
         let api = server().await;
         api.fault(On::Streamed(Kind::Service), Fault::Status(code));
@@ -396,11 +395,11 @@ async fn refusals_of_a_streamed_list_are_waited_out() {
 }
 
 #[tokio::test]
-async fn an_ordinary_list_follows_at_once_where_a_streamed_one_fails() {
+async fn failed_streamed_list_is_followed_by_pages_at_once() {
     let api = server().await;
     api.streamed_lists(StreamedLists::Refused(500));
     let mut settings = settings(&api);
-    // With a pause between them, it would not be in sync before the deadline.
+    // With a pause in between it would not be synced before the deadline.
     settings.timing.backoff = 10 * DEADLINE;
     settings.timing.max_backoff = 10 * DEADLINE;
     let source = Source::start(settings, &Handle::current()).unwrap();
@@ -410,7 +409,7 @@ async fn an_ordinary_list_follows_at_once_where_a_streamed_one_fails() {
 }
 
 #[tokio::test]
-async fn a_list_that_fails_on_a_later_page_leaves_nothing_behind() {
+async fn list_that_fails_on_a_later_page_has_no_effect() {
     for fault in [
         Fault::Status(500),
         Fault::Status(410),
@@ -438,14 +437,14 @@ async fn a_list_that_fails_on_a_later_page_leaves_nothing_behind() {
         })
         .await;
         assert!(has(source.cluster(), "a"));
-        // With a limit or, once a page has expired, without.
+        // With a limit, or without after an expired page.
         let is_list = |it: &&String| it.contains("/services?") && !it.contains("watch=");
         assert!(api.requests().iter().filter(is_list).count() >= 5);
     }
 }
 
 #[tokio::test]
-async fn events_told_twice_or_out_of_order_end_in_the_right_state() {
+async fn duplicate_and_reordered_events_give_the_right_state() {
     for fault in [Fault::Twice, Fault::Reorder] {
         let api = server().await;
         let source = watch(&api).await;
@@ -458,7 +457,7 @@ async fn events_told_twice_or_out_of_order_end_in_the_right_state() {
             );
         });
         until(&source, "the slice changes", |it| endpoints(it, "a") == 3).await;
-        // Two more, so that whatever was sent before them has been taken.
+        // Two more events, to ensure that earlier ones have been applied.
         api.unseen(|store| {
             store.apply(Kind::EndpointSlice, &slice("b-1", "b", &["10.1.0.7"]));
             store.apply(Kind::EndpointSlice, &slice("b-2", "b", &["10.1.0.8"]));
@@ -472,7 +471,7 @@ async fn events_told_twice_or_out_of_order_end_in_the_right_state() {
 }
 
 #[tokio::test]
-async fn a_bad_object_is_skipped_and_the_others_are_served() {
+async fn unreadable_object_is_skipped_and_others_are_served() {
     let bad = r#"{"metadata":{"name":"bad","namespace":"ns"},"spec":"none"}"#;
     let api = server().await;
     api.streamed_lists(StreamedLists::Refused(422));
@@ -486,7 +485,7 @@ async fn a_bad_object_is_skipped_and_the_others_are_served() {
 }
 
 #[tokio::test]
-async fn an_object_that_turns_bad_stays_as_it_was() {
+async fn object_that_becomes_unreadable_keeps_its_last_state() {
     let api = server().await;
     let source = watch(&api).await;
     let mut bad = service("a", "10.0.0.1");
@@ -494,7 +493,7 @@ async fn an_object_that_turns_bad_stays_as_it_was() {
     api.apply(Kind::Service, &bad);
     skipped(&source, 1).await;
     assert!(has(source.cluster(), "a"));
-    // Nor does a list take it away.
+    // A list does not remove it either.
     api.unseen(apiserver::Store::compact);
     skipped(&source, 2).await;
     follows(&api, &source).await;
@@ -508,7 +507,7 @@ async fn an_object_that_turns_bad_stays_as_it_was() {
 }
 
 #[tokio::test]
-async fn one_bad_address_voids_no_object_and_keeps_no_old_state() {
+async fn invalid_address_is_left_out_of_the_new_state() {
     let api = server().await;
     let mut balanced = service("balanced", "10.0.0.4");
     balanced["spec"]["externalIPs"] = json!(["203.000.113.009", "203.0.113.x"]);
@@ -528,7 +527,7 @@ async fn one_bad_address_voids_no_object_and_keeps_no_old_state() {
     };
     let known = external(source.cluster(), "balanced").expect("it is served");
     assert_eq!(known, ["203.0.113.9", "203.0.113.10"]);
-    // At an update what is good of the new state counts, and not the old one.
+    // An update applies the valid parts of the new state, not the old state.
     let addresses = ["192.0.2.1", "192.0.2.004", "192.0.2.300", "192.0.2.3"];
     api.apply(Kind::EndpointSlice, &slice("a-1", "a", &addresses));
     until(&source, "the slice changes", |it| endpoints(it, "a") == 3).await;
@@ -551,7 +550,7 @@ async fn one_bad_address_voids_no_object_and_keeps_no_old_state() {
 }
 
 #[tokio::test]
-async fn where_every_list_in_pages_expires_it_lists_without_pages() {
+async fn expired_pages_fall_back_to_a_list_without_pages() {
     let api = server().await;
     api.streamed_lists(StreamedLists::Refused(422));
     api.longest_page(1);
@@ -559,7 +558,7 @@ async fn where_every_list_in_pages_expires_it_lists_without_pages() {
     let source = watch(&api).await;
     assert!(has(source.cluster(), "a") && has(source.cluster(), "b"));
     follows(&api, &source).await;
-    // What has gone in between is gone after such a list too.
+    // Objects deleted in between are removed after such a list too.
     api.unseen(|store| {
         store.delete(Kind::Service, "ns", "b");
         store.compact();
@@ -569,7 +568,7 @@ async fn where_every_list_in_pages_expires_it_lists_without_pages() {
 }
 
 #[tokio::test]
-async fn a_line_without_end_is_dropped() {
+async fn oversized_line_is_rejected() {
     let api = server().await;
     api.streamed_lists(StreamedLists::Refused(422));
     api.fault(On::List(Kind::Service), Fault::Long(17 << 20));
@@ -581,7 +580,7 @@ async fn a_line_without_end_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_stream_of_nonsense_is_left_and_tried_again() {
+async fn invalid_stream_is_closed_and_retried() {
     let api = server().await;
     let source = watch(&api).await;
     for nonsense in [
@@ -596,14 +595,14 @@ async fn a_stream_of_nonsense_is_left_and_tried_again() {
 }
 
 #[tokio::test]
-async fn a_bookmark_moves_the_place_to_resume_from() {
+async fn bookmark_updates_the_version_to_resume_from() {
     let api = server().await;
     let source = watch(&api).await;
     api.apply(Kind::Namespace, &namespace("new"));
     until(&source, "a namespace comes", |it| it.namespace("new")).await;
     let before = source.cluster().stats().events(Kind::Service);
     api.bookmark();
-    // The version that services were listed at is forgotten, the bookmark's is not: 5 objects.
+    // The version of the list is compacted, that of the bookmark is not: 5 objects.
     api.unseen(|store| store.oldest = 5);
     api.requested("services?watch=1", 2).await;
     api.requested("resourceVersion=5", 1).await;
@@ -612,13 +611,13 @@ async fn a_bookmark_moves_the_place_to_resume_from() {
 }
 
 #[tokio::test]
-async fn what_is_known_outlives_the_api_server() {
+async fn known_objects_survive_the_api_server() {
     let api = server().await;
     let source = watch(&api).await;
     for _ in 0..4 {
         api.fault(On::Watch(Kind::Service), Fault::Status(503));
     }
-    // It returns restored from an older state: the version that was reached is in its future.
+    // It returns restored from an older state: the reached version is in its future.
     api.unseen(|store| {
         *store = apiserver::Store::default();
         store.apply(Kind::Service, &service("c", "10.0.0.3"));
@@ -632,7 +631,7 @@ async fn what_is_known_outlives_the_api_server() {
 }
 
 #[tokio::test]
-async fn a_source_in_the_place_of_another_serves_what_that_one_knew() {
+async fn successor_source_inherits_known_objects() {
     let api = server().await;
     api.apply(Kind::Pod, &pod("runs", "10.1.0.1", "Running"));
     let first = watch(&api).await;
@@ -668,7 +667,7 @@ async fn a_source_in_the_place_of_another_serves_what_that_one_knew() {
         cluster.is_listed(Kind::ServiceImport),
         "and imports are not to be"
     );
-    // One that was never in sync has nothing to give, but what it has inherited.
+    // A source that was never synced passes on only what it inherited.
     let third = Source::replace(Some(&second), settings.clone(), &Handle::current()).unwrap();
     assert!(third.cluster().is_ready() && has(third.cluster(), "b"));
     assert!(!third.cluster().is_listed(Kind::Pod));
@@ -692,7 +691,7 @@ async fn a_source_in_the_place_of_another_serves_what_that_one_knew() {
 }
 
 #[tokio::test]
-async fn imports_are_watched_once_the_cluster_knows_the_kind() {
+async fn service_imports_are_watched_once_the_kind_is_installed() {
     let api = server().await;
     api.unknown(Some(Kind::ServiceImport));
     let mut settings = settings(&api);
@@ -734,7 +733,7 @@ async fn imports_are_watched_once_the_cluster_knows_the_kind() {
 }
 
 #[tokio::test]
-async fn settings_that_lead_nowhere_are_refused() {
+async fn invalid_settings_are_refused() {
     let refused = |origin| Source::start(Settings::new(origin), &Handle::current()).is_err();
     for url in ["", "localhost:8080", "ftp://x", "http://"] {
         assert!(
@@ -757,7 +756,7 @@ async fn settings_that_lead_nowhere_are_refused() {
 
 /// Needs `KUBECONFIG`; see the head of this file.
 #[tokio::test]
-async fn a_real_api_server() {
+async fn real_api_server_is_watched() {
     let Some(file) = std::env::var_os("KUBECONFIG") else {
         eprintln!("skipped: KUBECONFIG is not set");
         return;

@@ -1,4 +1,4 @@
-//! What is answered is what the model says: of any cluster, and after any part of any history.
+//! The server's answers equal the model's: for random clusters, and after any prefix of a random history.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -14,10 +14,10 @@ use crate::{
     generate::{KINDS, history, local, rules, world},
     naive::{IMPORTS, Model, ZONES},
     questions::{Dice, NAMES},
-    told::Told,
+    source::Received,
 };
 
-/// Cases of a test, unless `PROPTEST_CASES` says how many.
+/// Number of cases, unless `PROPTEST_CASES` is set.
 pub fn cases(number: u32) -> ProptestConfig {
     let config = ProptestConfig::default();
     let is_set = std::env::var_os("PROPTEST_CASES").is_some();
@@ -39,8 +39,8 @@ pub fn view(cluster: Arc<Cluster>, rules: &Rules, local: &[IpAddr]) -> ClusterVi
 }
 
 fn compare(view: &ClusterView, model: &Model<'_>, name: &str, rtype: &str) -> TestCaseResult {
-    let (said, expected) = (ask(view, name, rtype), model.answer(name, rtype));
-    prop_assert_eq!(said, expected, "? {} {}", name, rtype);
+    let (response, expected) = (ask(view, name, rtype), model.answer(name, rtype));
+    prop_assert_eq!(response, expected, "? {} {}", name, rtype);
     Ok(())
 }
 
@@ -48,7 +48,7 @@ proptest! {
     #![proptest_config(cases(8))]
 
     #[test]
-    fn every_name_of_a_cluster_is_answered_as_the_model_says(
+    fn answers_of_a_random_cluster_equal_the_model(
         world in world(), rules in rules(), local in local(), seed in any::<u64>(),
     ) {
         let view = view(load(world.objects()), &rules, &local);
@@ -66,17 +66,17 @@ proptest! {
     #![proptest_config(cases(40))]
 
     #[test]
-    fn every_part_of_a_history_leads_to_what_the_model_says(
+    fn answers_after_any_prefix_of_a_history_equal_the_model(
         history in history(), rules in rules(), local in local(), seed in any::<u64>(),
     ) {
         let cluster = Arc::new(Cluster::new(&KINDS));
         let mut writer = Writer::new(Arc::clone(&cluster));
-        let mut told = Told::default();
+        let mut told = Received::default();
         let mut dice = Dice::new(seed);
         let stop = dice.roll(history.len());
         for (at, say) in history.iter().enumerate() {
             writer.fold(say.event());
-            told.hear(say);
+            told.apply(say);
             let is_end = at + 1 == history.len();
             if !is_end && at != stop {
                 continue;
@@ -88,7 +88,7 @@ proptest! {
                 compare(&view, &model, &dice.name(), dice.rtype())?;
             }
         }
-        // And so does being told of the end alone.
+        // So does the final state alone.
         let (folded, loaded) = (cluster, load(told.world.objects()));
         prop_assert!(folded.synced());
         for kind in Kind::ALL {

@@ -1,4 +1,4 @@
-//! Asking a view, and saying what came as text.
+//! Queries to a view, and replies as text.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -9,21 +9,21 @@ use lodestone::{
     zone::{ClusterView, Lookup, Outcome},
 };
 
-/// What is said to a question. Records are `OWNER TTL TYPE DATA`, serials left out.
+/// A reply. Records are `OWNER TTL TYPE DATA`, without serials.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct Response {
     pub rcode: String,
-    /// Aliases in their order, then the rest, sorted.
+    /// CNAME records in order, then the others, sorted.
     pub answer: Vec<String>,
     pub authority: Vec<String>,
     /// Sorted.
     pub additional: Vec<String>,
-    /// The name outside of the zones that the aliases lead to.
+    /// The CNAME target outside of the zones.
     pub onward: Option<String>,
 }
 
-/// Asks a view; nothing where the name lies in none of its zones.
-pub fn ask(view: &ClusterView, name: &str, rtype: &str) -> Option<Said> {
+/// Queries a view; None if the name is in none of its zones.
+pub fn ask(view: &ClusterView, name: &str, rtype: &str) -> Option<Response> {
     let name = Name::parse(name).unwrap();
     let question = Question::new(name, rtype.parse().unwrap(), Class::IN);
     let mut reply = Reply::default();
@@ -34,13 +34,13 @@ pub fn ask(view: &ClusterView, name: &str, rtype: &str) -> Option<Said> {
         Outcome::Denied(why) => view.deny(&question, why, &mut reply),
         Outcome::Alias(target) => onward = Some(target.to_string()),
     }
-    let mut said = said(&question, &reply);
-    said.onward = onward;
-    Some(said)
+    let mut response = response(&question, &reply);
+    response.onward = onward;
+    Some(response)
 }
 
 /// A reply as text.
-pub fn said(question: &Question, reply: &Reply) -> Said {
+pub fn response(question: &Question, reply: &Reply) -> Response {
     let section = |section| {
         let records = reply.section(section).iter();
         let mut records: Vec<_> = records.map(|it| record(question, reply, it)).collect();
@@ -49,7 +49,7 @@ pub fn said(question: &Question, reply: &Reply) -> Said {
         records[aliases..].sort();
         records
     };
-    Said {
+    Response {
         rcode: reply.rcode.to_string(),
         answer: section(Section::Answer),
         authority: section(Section::Authority),

@@ -1,4 +1,4 @@
-//! Random clusters and random histories: few names and few addresses, so that they meet.
+//! Random clusters and histories, from few names and addresses, so that they collide.
 
 use std::net::IpAddr;
 
@@ -9,13 +9,13 @@ use lodestone::{
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use crate::{
-    told::Say,
+    source::SourceEvent,
     world::{Endpoint, Import, Key, Port, Service, Slice, Thing, World},
 };
 
 pub const NAMESPACES: &[&str] = &["a", "b", "svc"];
 pub const SERVICES: &[&str] = &["web", "db", "pod", "tcp"];
-/// Addresses of endpoints and pods; one may also be a Service's.
+/// Addresses of endpoints and pods; one may also belong to a Service.
 pub const ADDRESSES: &[&str] = &[
     "10.1.0.1",
     "10.1.0.2",
@@ -27,16 +27,16 @@ pub const ADDRESSES: &[&str] = &[
     "fd00:1::",
     "192.0.2.1",
 ];
-/// Each Service has its own of these, as the API server sees to: see [`cluster_ips`].
+/// Cluster addresses, unique per Service as in the API server: see [`cluster_ips`].
 pub const CLUSTER_ADDRESSES: &[&str] = &["10.0.0.0", "10.0.0.1", "10.0.1.2", "fd01::", "fd01::102"];
-/// One is also an address in dashes, one a protocol.
+/// Names; one is also an address with dashes, one a protocol.
 pub const HOSTNAMES: &[&str] = &["web-0", "web-1", "tcp", "10-1-0-1"];
-/// One is no label.
+/// Host names; one is not a label.
 pub const PODS: &[&str] = &["pod-a", "web-0", "pod.b"];
 
 /// Topology zones; one has two labels.
 pub const TOPOLOGY_ZONES: &[&str] = &["z1", "Z2", "z1.east"];
-/// Clusters that endpoints are imported from; one has no name.
+/// Clusters of imported endpoints; one has no name.
 pub const CLUSTERS: &[&str] = &["east", "West", "tcp", ""];
 
 const TARGETS: &[&str] = &[
@@ -102,14 +102,14 @@ fn ports(is_slice: bool) -> impl Strategy<Value = Vec<Port>> {
     );
     let port = port.prop_map(move |(name, number, protocol)| Port {
         name,
-        // A Service's port has a number.
+        // A Service port has a number.
         number: number.or((!is_slice).then_some(8080)),
         protocol,
     });
     vec(port, 0..4)
 }
 
-/// A Service's own addresses: no other has them. Which of them it has is drawn.
+/// A random subset of the addresses reserved for a Service.
 fn cluster_ips((namespace, name): &Key, choice: u8) -> Vec<IpAddr> {
     let at = |of: &[&str], name: &str| of.iter().position(|it| *it == name).unwrap();
     let (ns, service) = (at(NAMESPACES, namespace), at(SERVICES, name));
@@ -159,7 +159,7 @@ fn slice() -> impl Strategy<Value = (Key, Thing)> {
         pod,
         zone,
     });
-    // Most are a Service's; some an import's, and a few belong to both.
+    // Most belong to a Service, some to a ServiceImport, a few to both.
     let owner = prop_oneof![
         6 => (Just(true), Just(false)),
         3 => (Just(false), Just(true)),
@@ -223,31 +223,31 @@ pub fn world() -> impl Strategy<Value = World> {
     })
 }
 
-/// One thing that happens to a source. The numbers choose among what there is then.
+/// A step of a source. The numbers choose among the objects at that time.
 #[derive(Clone, Debug)]
 enum Step {
     Change(Key, Thing),
-    /// The same said twice, as after a watch that was resumed.
+    /// A duplicate event, as after a resumed watch.
     Twice(Key, Thing),
     Delete(Kind, u8),
-    /// An object that cannot be read.
+    /// An unreadable object.
     Unreadable(Kind, u8),
     Alive(Kind),
     List(Kind, Vec<Listed>),
 }
 
-/// What happens during a list.
+/// A step during a list.
 #[derive(Clone, Copy, Debug)]
 enum Listed {
-    /// The next object is told of.
+    /// The next object is listed.
     Next,
-    /// It has gone unseen: it is not in the list.
+    /// It was deleted unseen and is not in the list.
     Gone,
     /// It cannot be read.
     Unreadable,
-    /// An object, told of or not, is deleted before the list ends.
+    /// An object, listed or not, is deleted before the list ends.
     Delete(u8),
-    /// The list fails and starts anew.
+    /// The list fails and restarts.
     Again,
 }
 
@@ -270,31 +270,31 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a source says from its start on. Kinds begin with a list, as sources do, and go on each
-/// for itself: a list of one kind is open while others change.
-pub fn history() -> impl Strategy<Value = Vec<Say>> {
+/// The events of a source from its start. Each kind starts with a list and continues independently: one kind
+/// may be listed while others change.
+pub fn history() -> impl Strategy<Value = Vec<SourceEvent>> {
     (world(), vec(step(), 0..50), any::<u64>()).prop_map(|(world, steps, seed)| {
         let mut queues = KINDS.map(|kind| {
             let mut course = Course::new(kind, world.of(kind));
             for step in &steps {
                 course.take(step);
             }
-            course.said.into_iter()
+            course.events.into_iter()
         });
         let mut dice = crate::questions::Dice::new(seed);
-        let mut said = Vec::new();
+        let mut events = Vec::new();
         while queues.iter().any(|queue| queue.len() > 0) {
-            said.extend(queues[dice.roll(KINDS.len())].next());
+            events.extend(queues[dice.roll(KINDS.len())].next());
         }
-        said
+        events
     })
 }
 
-/// One kind's part of a history.
+/// The part of a history for one kind.
 struct Course {
     kind: Kind,
-    said: Vec<Say>,
-    /// What there is.
+    events: Vec<SourceEvent>,
+    /// The existing objects.
     there: World,
 }
 
@@ -302,13 +302,13 @@ impl Course {
     fn new(kind: Kind, objects: Vec<(Key, Thing)>) -> Self {
         let mut course = Self {
             kind,
-            said: vec![Say::Begin(kind)],
+            events: vec![SourceEvent::ListStart(kind)],
             there: World::default(),
         };
         for (key, thing) in objects {
             course.apply(key, thing);
         }
-        course.said.push(Say::End(kind));
+        course.events.push(SourceEvent::ListEnd(kind));
         course
     }
 
@@ -325,10 +325,12 @@ impl Course {
             Step::Unreadable(kind, which) if *kind == self.kind => {
                 let there = self.there.of(*kind);
                 if let Some((key, _)) = there.get(usize::from(*which) % there.len().max(1)) {
-                    self.said.push(Say::Skip(*kind, key.clone()));
+                    self.events.push(SourceEvent::Skip(*kind, key.clone()));
                 }
             }
-            Step::Alive(kind) if *kind == self.kind => self.said.push(Say::Alive(*kind)),
+            Step::Alive(kind) if *kind == self.kind => {
+                self.events.push(SourceEvent::Heartbeat(*kind))
+            }
             Step::List(kind, course) if *kind == self.kind => self.list(course),
             _ => {}
         }
@@ -336,26 +338,26 @@ impl Course {
 
     fn apply(&mut self, key: Key, thing: Thing) {
         self.there.put(key.clone(), thing.clone());
-        self.said.push(Say::Apply(key, thing));
+        self.events.push(SourceEvent::Apply(key, thing));
     }
 
-    /// Deletes one of those that are there; now and then one that is not.
+    /// Deletes an existing object, and sometimes a nonexistent one.
     fn delete(&mut self, which: u8) {
         let there = self.there.of(self.kind);
         let absent = ("a".to_owned(), "absent".to_owned());
         let key = there.get(usize::from(which) % (there.len() + 1));
         let key = key.map_or(absent, |(key, _)| key.clone());
         self.there.remove(self.kind, &key);
-        self.said.push(Say::Delete(self.kind, key));
+        self.events.push(SourceEvent::Delete(self.kind, key));
     }
 
     fn list(&mut self, course: &[Listed]) {
-        self.said.push(Say::Begin(self.kind));
+        self.events.push(SourceEvent::ListStart(self.kind));
         let mut rest = self.there.of(self.kind);
         for listed in course {
             match (listed, rest.pop()) {
                 (Listed::Again, _) => {
-                    self.said.push(Say::Begin(self.kind));
+                    self.events.push(SourceEvent::ListStart(self.kind));
                     rest = self.there.of(self.kind);
                 }
                 (Listed::Delete(which), next) => {
@@ -364,16 +366,20 @@ impl Course {
                     let there = self.there.of(self.kind);
                     rest.retain(|(key, _)| there.iter().any(|(known, _)| known == key));
                 }
-                (Listed::Next, Some((key, thing))) => self.said.push(Say::Apply(key, thing)),
+                (Listed::Next, Some((key, thing))) => {
+                    self.events.push(SourceEvent::Apply(key, thing))
+                }
                 (Listed::Gone, Some((key, _))) => self.there.remove(self.kind, &key),
                 (Listed::Unreadable, Some((key, _))) => {
-                    self.said.push(Say::Skip(self.kind, key));
+                    self.events.push(SourceEvent::Skip(self.kind, key));
                 }
                 (_, None) => {}
             }
         }
-        let rest = rest.into_iter().map(|(key, thing)| Say::Apply(key, thing));
-        self.said.extend(rest);
-        self.said.push(Say::End(self.kind));
+        let rest = rest
+            .into_iter()
+            .map(|(key, thing)| SourceEvent::Apply(key, thing));
+        self.events.extend(rest);
+        self.events.push(SourceEvent::ListEnd(self.kind));
     }
 }

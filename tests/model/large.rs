@@ -1,5 +1,5 @@
-//! Headless Services of thousands of endpoints, and an address of a thousand Services, asked as
-//! clients ask: over datagrams, and anew over a stream when told that something is missing.
+//! Headless Services with thousands of endpoints, and an address of a thousand Services, queried over UDP and,
+//! after truncation, over TCP.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +19,7 @@ use crate::process::{self, Server};
 
 const NAME: &str = "big.shop.svc.cluster.local.";
 
-/// A headless Service of so many slices of so many endpoints.
+/// Manifests of a headless Service with this many slices of this many endpoints.
 fn manifests(slices: u8, each: u8) -> String {
     let mut text = String::from(
         "apiVersion: v1\nkind: Service\nmetadata: {name: big, namespace: shop}\n\
@@ -41,12 +41,12 @@ fn manifests(slices: u8, each: u8) -> String {
     text
 }
 
-/// A server of that Service, and its manifests' directory.
+/// A server with that Service, and the directory of its manifests.
 fn serve(slices: u8, each: u8) -> (Server, tempfile::TempDir) {
     serve_with(&manifests(slices, each), "")
 }
 
-/// A server of these manifests, with more directives, and the manifests' directory.
+/// A server with these manifests and more directives, and the directory of the manifests.
 fn serve_with(manifests: &str, more: &str) -> (Server, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("big.yaml");
@@ -59,7 +59,7 @@ fn serve_with(manifests: &str, more: &str) -> (Server, tempfile::TempDir) {
     (server, directory)
 }
 
-/// The same question from a client that takes so many bytes over UDP.
+/// The query with this UDP payload size.
 fn with_payload(mut query: Vec<u8>, payload: u16) -> Vec<u8> {
     query[11] = 1;
     query.extend([0, 0, 41]);
@@ -74,7 +74,7 @@ fn data(reply: &Reply, section: Section) -> Vec<&[u8]> {
     records.map(|record| reply.data(record)).collect()
 }
 
-/// What comes back over a datagram.
+/// The reply over UDP.
 fn ask_udp(server: &Server, query: &[u8]) -> Vec<u8> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(process::PATIENCE)).unwrap();
@@ -86,7 +86,7 @@ fn ask_udp(server: &Server, query: &[u8]) -> Vec<u8> {
     octets
 }
 
-/// What comes back over a stream.
+/// The reply over TCP.
 fn ask_tcp(server: &Server, query: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream.set_read_timeout(Some(process::PATIENCE)).unwrap();
@@ -106,17 +106,17 @@ fn read(octets: &[u8]) -> Reply {
 }
 
 #[test]
-fn five_thousand_endpoints_are_cut_to_the_room_there_is() {
+fn five_thousand_endpoints_are_truncated_to_the_size_limit() {
     let (server, _directory) = serve(50, 100);
     let query = process::question(7, NAME, RecordType::A);
     let octets = ask_udp(&server, &query);
     let cut = read(&octets);
     assert!(cut.truncated && octets.len() <= 512);
-    // The header and the question take 44 octets, each record 16.
+    // The header and the question take 44 bytes, each record 16.
     assert_eq!(cut.section(Section::Answer).len(), (512 - 44) / 16);
 
     let whole = read(&ask_tcp(&server, &query));
-    // No message is longer than 65,535 octets: that much of it, said to be a part.
+    // A message has at most 65,535 bytes: the records that fit, with TC.
     let answers = whole.section(Section::Answer);
     assert!(whole.truncated);
     assert_eq!(answers.len(), (65_535 - 44) / 16);
@@ -151,14 +151,14 @@ fn no_reply_is_fragmented_unless_bufsize_permits_it() {
 }
 
 #[test]
-fn every_endpoint_has_its_share_of_the_replies_that_are_cut() {
+fn every_endpoint_occurs_in_truncated_replies() {
     for more in ["", "loadbalance"] {
         let (server, _directory) = serve_with(&manifests(5, 100), more);
         for rtype in [RecordType::A, RecordType::SRV] {
             let query = with_payload(process::question(7, NAME, rtype), 1232);
             let mut seen = BTreeSet::new();
-            // An A reply has 73 of 500, an SRV reply some 17: after so many, that a given one was
-            // never among them has a chance of one to a billion.
+            // An A reply has 73 of 500, an SRV reply some 17: after this many replies, the probability that
+            // a given endpoint was never included is one in a billion.
             for _ in 0..800 {
                 let cut = read(&ask_udp(&server, &query));
                 let some = data(&cut, Section::Answer).into_iter().map(<[u8]>::to_vec);
@@ -173,7 +173,7 @@ fn every_endpoint_has_its_share_of_the_replies_that_are_cut() {
 }
 
 #[test]
-fn an_address_that_is_preferred_is_found_among_all() {
+fn preferred_address_is_chosen_among_all() {
     let (server, _directory) = serve_with(
         &manifests(50, 100),
         "loadbalance {\n prefer 10.1.33.77/32\n }",
@@ -187,18 +187,18 @@ fn an_address_that_is_preferred_is_found_among_all() {
 }
 
 #[test]
-fn over_a_stream_an_answer_that_is_whole_says_so() {
+fn complete_answer_over_tcp_has_no_tc() {
     let (server, _directory) = serve(10, 100);
     let query = process::question(7, NAME, RecordType::SRV);
     let octets = ask_tcp(&server, &query);
     let whole = read(&octets);
     assert_eq!(whole.section(Section::Answer).len(), 1000);
-    // The addresses that do not fit are extra (RFC 2181 section 9).
+    // Additional addresses that do not fit are optional (RFC 2181 section 9).
     let glue = whole.section(Section::Additional).len();
     assert!(!whole.truncated && (1..1000).contains(&glue), "{glue}");
     assert!(octets.len() > 65_535 - 64);
 
-    // Here the answer alone is more than a message holds.
+    // Here the answer section alone exceeds a message.
     let (server, _directory) = serve(50, 100);
     let cut = read(&ask_tcp(&server, &query));
     assert!(cut.truncated && cut.section(Section::Answer).len() > 900);
@@ -206,7 +206,7 @@ fn over_a_stream_an_answer_that_is_whole_says_so() {
 }
 
 #[test]
-fn an_address_of_a_thousand_services_points_to_as_many_as_fit() {
+fn ptr_of_a_thousand_services_is_truncated_to_the_size_limit() {
     let mut text = String::new();
     for number in 0..1000 {
         write!(
@@ -220,7 +220,7 @@ fn an_address_of_a_thousand_services_points_to_as_many_as_fit() {
         )
         .unwrap();
     }
-    // An address of a Service itself counts before all of these.
+    // A Service's own cluster address takes precedence.
     text += "---\n{apiVersion: v1, kind: Service, metadata: {name: front, namespace: shop}, \
              spec: {clusterIP: 10.1.0.2, ports: [{port: 80}]}}\n";
     let (server, _directory) = serve_with(&text, "");
@@ -247,13 +247,13 @@ fn an_address_of_a_thousand_services_points_to_as_many_as_fit() {
 }
 
 #[test]
-fn addresses_of_srv_targets_that_do_not_fit_are_missed_and_targets_are_written_out() {
+fn srv_target_addresses_are_left_out_if_they_do_not_fit() {
     let (server, _directory) = serve(1, 7);
     let query = process::question(7, NAME, RecordType::SRV);
     let cut = read(&ask_udp(&server, &query));
     assert_eq!(cut.section(Section::Answer).len(), 7);
     let glue = cut.section(Section::Additional).len();
-    // They are extra: nothing that was asked for is missing (RFC 2181 section 9).
+    // They are optional: nothing that was queried is missing (RFC 2181 section 9).
     assert!(!cut.truncated && (4..7).contains(&glue), "{glue} of 7");
 
     let octets = ask_tcp(&server, &query);

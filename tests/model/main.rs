@@ -1,19 +1,19 @@
-//! The cluster's names against a model of them: plain maps and texts, written from the
-//! specification, slow and without any of the server's own means.
+//! The cluster's answers compared with a model: plain maps and strings, written from the specification, slow,
+//! and without the server's code.
 //!
-//! `PROPTEST_CASES=100000 cargo test --release --test model` tries as many sequences of events:
-//! six minutes of one core, last without a difference.
+//! `PROPTEST_CASES=100000 cargo test --release --test model` runs that many sequences of events: six minutes on
+//! one core, most recently without a difference.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod agreement;
 mod ask;
+mod atomicity;
 mod generate;
-mod halves;
 mod large;
 mod naive;
 mod questions;
-mod told;
+mod source;
 mod within;
 mod world;
 

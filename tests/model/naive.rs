@@ -1,6 +1,5 @@
-//! The model: what each name answers, given what there is. Written from the Kubernetes DNS
-//! specification 1.1.0 and the table of deliberate differences, with texts for names and a search
-//! through everything for every question.
+//! The model: the answer for each name, given the objects. Written from the Kubernetes DNS specification 1.1.0
+//! and `docs/differences.md`, with strings for names and a linear search for every query.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,13 +9,13 @@ use std::{
 use lodestone::zone::{PodNames, Rules};
 
 use crate::{
-    ask::Said,
+    ask::Response,
     world::{Endpoint, Import, Port, Service, World},
 };
 
-/// The zones that the model knows, the first of them the one of Services.
+/// The zones of the model; the first one has the Services.
 pub const ZONES: [&str; 4] = ["cluster.local.", "10.in-addr.arpa.", "ip6.arpa.", IMPORTS];
-/// The one of them that holds ServiceImports.
+/// The zone with ServiceImports.
 pub const IMPORTS: &str = "clusterset.local.";
 
 pub struct Model<'a> {
@@ -30,28 +29,28 @@ pub struct Model<'a> {
 /// The name does not exist.
 struct Missing;
 
-/// An endpoint that is ready: its name, which may be none, its address, its slice's ports.
+/// A ready endpoint: its name, if any, its address, and the ports of its slice.
 type Ready<'a> = (String, IpAddr, &'a [Port]);
 
-/// An answer that grows.
+/// An answer under construction.
 struct Answer<'a> {
     asked: String,
     owner: String,
     rtype: &'a str,
-    /// The zone in the question's spelling.
+    /// The zone with the spelling of the query.
     zone: String,
     targets: Vec<String>,
     aliases: Vec<String>,
     records: BTreeSet<String>,
     additional: BTreeSet<String>,
     onward: Option<String>,
-    /// The aliases are the whole answer: they were asked for, lead back, or are too many.
+    /// The CNAME records are the complete answer: queried as such, a loop, or too many.
     ends: bool,
 }
 
 impl Model<'_> {
-    /// What is said to a question; nothing where the name is in no zone.
-    pub fn answer(&self, name: &str, rtype: &str) -> Option<Said> {
+    /// The reply to a query; None if the name is in no zone.
+    pub fn answer(&self, name: &str, rtype: &str) -> Option<Response> {
         let zone = spelled_zone(name)?;
         let mut answer = Answer {
             asked: name.into(),
@@ -65,27 +64,27 @@ impl Model<'_> {
             onward: None,
             ends: false,
         };
-        let mut said = Said::default();
+        let mut response = Response::default();
         match self.name(&mut answer) {
             Ok(()) => {
-                said.rcode = "NOERROR".into();
+                response.rcode = "NOERROR".into();
                 let is_open = answer.ends || answer.onward.is_some();
                 if answer.records.is_empty() && !is_open {
-                    // Of the last name's zone (RFC 2308 section 2.2).
-                    said.authority = vec![self.soa(&answer.zone)];
+                    // The SOA record is that of the last name's zone (RFC 2308 section 2.2).
+                    response.authority = vec![self.soa(&answer.zone)];
                 }
-                said.answer = answer.aliases;
-                said.answer.extend(answer.records);
-                said.additional.extend(answer.additional);
-                said.onward = answer.onward;
+                response.answer = answer.aliases;
+                response.answer.extend(answer.records);
+                response.additional.extend(answer.additional);
+                response.onward = answer.onward;
             }
             Err(Missing) if self.synced => {
-                said.rcode = "NXDOMAIN".into();
-                said.authority = vec![self.soa(&zone)];
+                response.rcode = "NXDOMAIN".into();
+                response.authority = vec![self.soa(&zone)];
             }
-            Err(Missing) => said.rcode = "SERVFAIL".into(),
+            Err(Missing) => response.rcode = "SERVFAIL".into(),
         }
-        Some(said)
+        Some(response)
     }
 
     fn name(&self, answer: &mut Answer<'_>) -> Result<(), Missing> {
@@ -139,7 +138,7 @@ impl Model<'_> {
 
     fn apex(&self, answer: &mut Answer<'_>) {
         if answer.rtype == "SOA" {
-            // The owner and the zone are one.
+            // The owner is the zone.
             answer.records.insert(self.soa(&answer.owner));
         }
         if answer.rtype != "NS" {
@@ -157,7 +156,7 @@ impl Model<'_> {
         }
     }
 
-    /// The Services whose ready endpoint this server is; or else its own addresses.
+    /// The Services that have this server as a ready endpoint; otherwise its own addresses.
     fn name_servers(&self, zone: &str) -> Vec<(String, IpAddr)> {
         let mut found = Vec::new();
         for ((namespace, name), service) in &self.world.services {
@@ -177,7 +176,7 @@ impl Model<'_> {
                 Service::External(_) => {}
             }
         }
-        // Services have no names among imports.
+        // Services have no names in the zone of imports.
         if is_imports(zone) {
             for (name, _) in &mut found {
                 *name = format!("ns.dns.{zone}");
@@ -198,7 +197,7 @@ impl Model<'_> {
         (is_listed && exists).then_some(()).ok_or(Missing)
     }
 
-    /// The Service, unless it or its namespace is missing or hidden.
+    /// The Service, unless it or its namespace is missing or excluded.
     fn find(&self, namespace: &str, service: &str) -> Result<&Service, Missing> {
         self.shown(namespace)?;
         let key = (namespace.to_owned(), service.to_owned());
@@ -214,7 +213,7 @@ impl Model<'_> {
         self.near(namespace, service, |_| true)
     }
 
-    /// The ready ones of those in some topology zone.
+    /// The ready endpoints in a topology zone.
     fn near(
         &self,
         namespace: &str,
@@ -234,7 +233,7 @@ impl Model<'_> {
         ready
     }
 
-    /// What an endpoint is called.
+    /// The label of an endpoint.
     fn label(&self, endpoint: &Endpoint) -> String {
         let pod = endpoint
             .pod
@@ -245,8 +244,8 @@ impl Model<'_> {
         }
     }
 
-    /// `_zone` below a headless Service, and `TZ.pin` or `TZ.prefer` below that; `below` is read
-    /// from the right.
+    /// `_zone` below a headless Service, and `TZ.pin` or `TZ.prefer` below that; `below` is parsed from the
+    /// right.
     fn zonal(
         &self,
         answer: &mut Answer<'_>,
@@ -272,12 +271,12 @@ impl Model<'_> {
             ready = self.ready(namespace, service);
         }
         let whole = format!("{service}.{namespace}.svc.{}", answer.zone);
-        // The name is there, whoever is near.
+        // The name exists, whatever the zones of the endpoints.
         let _ = self.endpoints(answer, &whole, &ready, |_| true);
         Ok(())
     }
 
-    /// A ServiceImport and what stands below it, read from the right.
+    /// A ServiceImport and names below it, parsed from the right.
     fn import(
         &self,
         answer: &mut Answer<'_>,
@@ -295,7 +294,7 @@ impl Model<'_> {
             return Err(Missing);
         }
         let whole = format!("{import}.{namespace}.svc.{}", answer.zone);
-        // Of two labels, one underscore makes a port of them.
+        // Two labels are a port if one has an underscore.
         let port = match below {
             [protocol, port] if protocol.starts_with('_') || port.starts_with('_') => {
                 Some([*port, *protocol].map(bare))
@@ -343,7 +342,7 @@ impl Model<'_> {
                     if port.is_some() && !ports.iter().any(is) {
                         return None;
                     }
-                    // Without its cluster's name an endpoint has none.
+                    // An endpoint without a cluster name has no name.
                     let name = if cluster.is_empty() {
                         String::new()
                     } else {
@@ -357,7 +356,7 @@ impl Model<'_> {
         }
     }
 
-    /// The ready endpoints of a ServiceImport, each with its cluster.
+    /// The ready endpoints of a ServiceImport with their clusters.
     fn members(&self, namespace: &str, import: &str) -> Vec<(&'static str, Ready<'_>)> {
         let mut members = Vec::new();
         for ((of, _), slice) in &self.world.slices {
@@ -394,7 +393,7 @@ impl Model<'_> {
         Ok(())
     }
 
-    /// One label below a Service: an endpoint, or the protocol above names of ports.
+    /// One label below a Service: an endpoint, or the protocol of port names.
     fn below(
         &self,
         answer: &mut Answer<'_>,
@@ -565,7 +564,7 @@ impl Model<'_> {
         pointers.keys().any(exists).then_some(()).ok_or(Missing)
     }
 
-    /// Every reverse name that has a record, and what it points to.
+    /// Every reverse name with a record, and its targets.
     fn pointers(&self) -> BTreeMap<String, BTreeSet<String>> {
         let zone = ZONES[0];
         let mut pointers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -615,7 +614,7 @@ impl Model<'_> {
     }
 }
 
-/// The zone of a name, as spelled there.
+/// The zone of a name, with its spelling.
 fn spelled_zone(name: &str) -> Option<String> {
     let is_under = |zone: &&&str| {
         let name = name.to_lowercase();

@@ -1,4 +1,4 @@
-//! What is asked: every name that anything could have, their neighbours, and wrong ones.
+//! Queries: every possible name, neighbouring names, and invalid ones.
 
 use std::sync::LazyLock;
 
@@ -14,7 +14,7 @@ pub const TYPES: [&str; 11] = [
     "A", "AAAA", "SRV", "PTR", "CNAME", "TXT", "MX", "NS", "SOA", "ANY", "HTTPS",
 ];
 
-/// Labels below a Service that are no endpoint's name, or not always.
+/// Labels below a Service that are not, or not always, endpoint names.
 const LABELS: [&str; 9] = [
     "_tcp",
     "udp",
@@ -110,7 +110,7 @@ pub static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
     names
 });
 
-/// Names below a Service that are about topology zones.
+/// Names of topology zones below a Service.
 fn zonal(service: &str) -> Vec<String> {
     let zones = TOPOLOGY_ZONES.iter().chain(&["z9", "east"]);
     let near = zones.flat_map(|zone| ["pin", "prefer"].map(|it| format!("{zone}.{it}._zone")));
@@ -143,7 +143,7 @@ fn imported(import: &str) -> Vec<String> {
     names
 }
 
-/// Chooses questions: a few lines instead of a crate, and the same ones for the same seed.
+/// A small deterministic random generator for queries.
 pub struct Dice(u64);
 
 impl Dice {
@@ -151,7 +151,7 @@ impl Dice {
         Self(seed)
     }
 
-    /// Less than `sides` (SplitMix64).
+    /// A number below `sides` (SplitMix64).
     pub fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -170,7 +170,7 @@ impl Dice {
         TYPES[self.roll(TYPES.len())]
     }
 
-    /// Half the time as it is; or else with capitals here and there.
+    /// The name, half the time with random upper-case letters.
     pub fn spell(&mut self, name: &str) -> String {
         if self.roll(2) == 0 {
             return name.into();

@@ -1,4 +1,4 @@
-//! Answers for which there is little room: parts of the whole answer, and said to be parts.
+//! Answers within a size limit: parts of the complete answer, with TC.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -13,17 +13,17 @@ use proptest::{prelude::*, test_runner::TestCaseResult};
 
 use crate::{
     agreement::{cases, view},
-    ask::{Said, said},
+    ask::{Response, response},
     generate::{local, rules, world},
     questions::{Dice, NAMES},
 };
 
-/// What is said with so much room, whether it was cut, and whether there was an answer at all.
-fn within(view: &ClusterView, question: &Question, room: SizeBudget) -> (Said, bool, bool) {
+/// The reply within a size limit, whether it was truncated, and whether it has an answer.
+fn within(view: &ClusterView, question: &Question, room: SizeBudget) -> (Response, bool, bool) {
     let mut reply = Reply::default();
     let outcome = view.answer_within(question, || room, &mut reply);
     let is_answered = matches!(outcome, Outcome::Answered);
-    (said(question, &reply), reply.truncated, is_answered)
+    (response(question, &reply), reply.truncated, is_answered)
 }
 
 fn check(
@@ -45,7 +45,7 @@ fn check(
     let (all, some) = (set(&whole.answer), set(&part.answer));
     prop_assert_eq!(some.len(), part.answer.len(), "each once");
     prop_assert!(some.is_subset(&all), "{:?} of {:?}", some, all);
-    // Cut where something is missing, and only there.
+    // Truncated if and only if something is missing.
     prop_assert_eq!(
         cut,
         some.len() < all.len(),
@@ -68,7 +68,7 @@ proptest! {
     #![proptest_config(cases(8))]
 
     #[test]
-    fn with_little_room_a_part_is_answered_and_said_to_be_one(
+    fn reply_within_a_size_limit_is_a_part_with_tc(
         world in world(), rules in rules(), local in local(), seed in any::<u64>(),
     ) {
         let (world, rules, local): (_, Rules, Vec<IpAddr>) = (world, rules, local);

@@ -1,4 +1,4 @@
-//! What there is: the objects of a cluster, in plain maps.
+//! The objects of a cluster, in plain maps.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use lodestone::cluster::{self, Kind, Object, Protocol, ServiceKind};
 /// Namespace and name; the namespace of a Namespace is empty.
 pub type Key = (String, String);
 
-/// Everything that exists.
+/// All objects.
 #[derive(Clone, Debug, Default)]
 pub struct World {
     pub namespaces: BTreeSet<Key>,
@@ -36,9 +36,9 @@ pub enum Import {
 
 #[derive(Clone, Debug)]
 pub struct Slice {
-    /// Empty where it is no Service's.
+    /// Empty if it belongs to no Service.
     pub service: String,
-    /// The ServiceImport that it belongs to, and the cluster that it is from.
+    /// Its ServiceImport and source cluster.
     pub import: Option<(&'static str, &'static str)>,
     pub ports: Vec<Port>,
     pub endpoints: Vec<Endpoint>,
@@ -54,7 +54,7 @@ pub struct Endpoint {
     pub zone: Option<&'static str>,
 }
 
-/// A port; its protocol is in lower case, and empty where it is not stated.
+/// A port; its protocol is in lower case, and empty if not set.
 #[derive(Clone, Debug)]
 pub struct Port {
     pub name: &'static str,
@@ -112,7 +112,7 @@ impl World {
         }
     }
 
-    /// All objects, as the server is told of them.
+    /// All objects, as events for the server.
     pub fn objects(&self) -> Vec<Object> {
         let all = Kind::ALL.into_iter().flat_map(|kind| self.of(kind));
         all.map(|(key, thing)| thing.object(&key)).collect()
@@ -130,7 +130,7 @@ impl Thing {
         }
     }
 
-    /// As the server is told of it.
+    /// The object as an event for the server.
     pub fn object(&self, (namespace, name): &Key) -> Object {
         let (namespace, name) = (&**namespace, &**name);
         match self {

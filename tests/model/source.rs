@@ -1,4 +1,4 @@
-//! What a source says, and what is known after it: the meaning of events, event by event.
+//! Events of a source, and the state after them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,63 +6,63 @@ use lodestone::cluster::{self, Event, Kind};
 
 use crate::world::{Key, Thing, World};
 
-/// Something that a source says.
+/// An event of a source.
 #[derive(Clone, Debug)]
-pub enum Say {
-    Begin(Kind),
+pub enum SourceEvent {
+    ListStart(Kind),
     Apply(Key, Thing),
     Delete(Kind, Key),
     Skip(Kind, Key),
-    End(Kind),
-    Alive(Kind),
+    ListEnd(Kind),
+    Heartbeat(Kind),
 }
 
-impl Say {
+impl SourceEvent {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Apply(_, thing) => thing.kind(),
-            Self::Begin(kind)
+            Self::ListStart(kind)
             | Self::Delete(kind, _)
             | Self::Skip(kind, _)
-            | Self::End(kind)
-            | Self::Alive(kind) => *kind,
+            | Self::ListEnd(kind)
+            | Self::Heartbeat(kind) => *kind,
         }
     }
 
     pub fn event(&self) -> Event {
         let key = |(namespace, name): &Key| cluster::ObjectKey::from((&**namespace, &**name));
         match self {
-            Self::Begin(kind) => Event::ListStart(*kind),
+            Self::ListStart(kind) => Event::ListStart(*kind),
             Self::Apply(key, thing) => Event::Apply(thing.object(key)),
             Self::Delete(kind, it) => Event::Delete(*kind, key(it)),
             Self::Skip(kind, it) => Event::SkippedObject(*kind, Some(key(it))),
-            Self::End(kind) => Event::ListEnd(*kind),
-            Self::Alive(kind) => Event::Heartbeat(*kind),
+            Self::ListEnd(kind) => Event::ListEnd(*kind),
+            Self::Heartbeat(kind) => Event::Heartbeat(*kind),
         }
     }
 }
 
-/// What is known, told so far.
+/// The state after the events so far.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct Received {
     pub world: World,
-    /// What the list that is under way has told of.
+    /// The objects in the current list of each kind.
     seen: BTreeMap<Kind, BTreeSet<Key>>,
     listed: BTreeSet<Kind>,
 }
 
-impl Told {
-    pub fn hear(&mut self, say: &Say) {
-        let kind = say.kind();
-        match say {
-            Say::Begin(_) => drop(self.seen.insert(kind, BTreeSet::new())),
-            Say::Apply(key, thing) => {
+impl Received {
+    pub fn apply(&mut self, event: &SourceEvent) {
+        let kind = event.kind();
+        match event {
+            SourceEvent::ListStart(_) => drop(self.seen.insert(kind, BTreeSet::new())),
+            SourceEvent::Apply(key, thing) => {
                 self.see(kind, key);
                 self.world.put(key.clone(), thing.clone());
             }
-            Say::Skip(_, key) => self.see(kind, key),
-            Say::Delete(_, key) => self.world.remove(kind, key),
-            Say::End(_) => {
+            SourceEvent::Skip(_, key) => self.see(kind, key),
+            SourceEvent::Delete(_, key) => self.world.remove(kind, key),
+            SourceEvent::ListEnd(_) => {
                 let seen = self.seen.remove(&kind).expect("a list ends that has begun");
                 for (key, _) in self.world.of(kind) {
                     if !seen.contains(&key) {
@@ -71,7 +71,7 @@ impl Told {
                 }
                 self.listed.insert(kind);
             }
-            Say::Alive(_) => {}
+            SourceEvent::Heartbeat(_) => {}
         }
     }
 

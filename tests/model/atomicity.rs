@@ -1,4 +1,4 @@
-//! A Service that changes is answered as it was or as it is, never as something between.
+//! A changing Service is answered with its old or its new state, never with a mixture.
 
 use std::{
     collections::BTreeSet,
@@ -22,13 +22,13 @@ use serde_json::json;
 
 use crate::{
     apiserver::ApiServer,
-    ask::{Said, ask, said},
+    ask::{Response, ask, response},
     naive::ZONES,
     process,
     world::{Endpoint, Port, Service, Slice, Thing},
 };
 
-/// Questions whose answer follows from the flipping Service alone.
+/// Queries that depend on the changing Service only.
 const QUESTIONS: [(&str, &str); 9] = [
     ("web.a.svc.cluster.local.", "A"),
     ("web.a.svc.cluster.local.", "AAAA"),
@@ -41,7 +41,7 @@ const QUESTIONS: [(&str, &str); 9] = [
     ("ns.dns.cluster.local.", "A"),
 ];
 
-/// Flips between the two states of one object until readers have seen both again and again.
+/// Alternates between two states of an object until readers have seen both repeatedly.
 fn flip(standing: &[Object], states: &[Object; 2]) {
     let cluster = Arc::new(Cluster::new(&Kind::ALL));
     let mut writer = Writer::new(Arc::clone(&cluster));
@@ -74,7 +74,7 @@ fn flip(standing: &[Object], states: &[Object; 2]) {
         let readers: Vec<_> = (0..2)
             .map(|_| scope.spawn(|| read(&view, &wholes, &is_over)))
             .collect();
-        // Until both readers have seen enough of both states.
+        // Until both readers have seen both states often enough.
         while readers.iter().any(|reader| !reader.is_finished()) {
             for state in states {
                 writer.fold(Event::Apply(state.clone()));
@@ -84,8 +84,8 @@ fn flip(standing: &[Object], states: &[Object; 2]) {
     });
 }
 
-/// Asks until each question whose answers differ has been answered both ways.
-fn read(view: &ClusterView, wholes: &[[Said; QUESTIONS.len()]; 2], is_over: &AtomicBool) {
+/// Queries until each query whose answers differ has had both answers.
+fn read(view: &ClusterView, wholes: &[[Response; QUESTIONS.len()]; 2], is_over: &AtomicBool) {
     let mut seen = [[0; QUESTIONS.len()]; 2];
     let is_enough = |seen: &[[u32; QUESTIONS.len()]; 2]| {
         (0..QUESTIONS.len())
@@ -93,9 +93,9 @@ fn read(view: &ClusterView, wholes: &[[Said; QUESTIONS.len()]; 2], is_over: &Ato
     };
     while !is_enough(&seen) && !is_over.load(Ordering::Relaxed) {
         for (at, (name, rtype)) in QUESTIONS.iter().enumerate() {
-            let said = ask(view, name, rtype).unwrap();
-            let whole = wholes.iter().position(|whole| whole[at] == said);
-            let whole = whole.unwrap_or_else(|| panic!("? {name} {rtype}: {said:#?}"));
+            let response = ask(view, name, rtype).unwrap();
+            let whole = wholes.iter().position(|whole| whole[at] == response);
+            let whole = whole.unwrap_or_else(|| panic!("? {name} {rtype}: {response:#?}"));
             seen[whole][at] += 1;
         }
     }
@@ -113,7 +113,7 @@ fn port(number: u16) -> Vec<Port> {
     }]
 }
 
-/// A slice of endpoints that no other has, all but the first, which is the server itself.
+/// A slice with unique endpoints, except for the first, which is the server itself.
 fn slice(number: u8) -> Object {
     let endpoint = |last: u8| Endpoint {
         address: IpAddr::from([10, 1, number * last.min(1), last + 1]),
@@ -147,13 +147,13 @@ fn namespace() -> Object {
 }
 
 #[test]
-fn endpoints_change_together() {
+fn endpoints_change_atomically() {
     let headless = service(Service::Headless(port(80)));
     flip(&[namespace(), headless], &[slice(1), slice(2)]);
 }
 
 #[test]
-fn cluster_addresses_and_ports_change_together() {
+fn cluster_addresses_and_ports_change_atomically() {
     let state = |number: u8| {
         let v4 = IpAddr::from([10, 0, number, 1]);
         let v6 = IpAddr::from([0xfd01, 0, 0, 0, 0, 0, 0, number.into()]);
@@ -163,7 +163,7 @@ fn cluster_addresses_and_ports_change_together() {
 }
 
 #[test]
-fn a_service_changes_its_type_at_once() {
+fn type_of_a_service_changes_atomically() {
     let headless = service(Service::Headless(port(80)));
     let v4 = IpAddr::from([10, 0, 0, 1]);
     let cluster = service(Service::Cluster(vec![v4], port(8080)));
@@ -172,9 +172,9 @@ fn a_service_changes_its_type_at_once() {
     flip(&[namespace(), slice(1)], &[headless, external]);
 }
 
-/// The whole way: from the API server's events to datagrams.
+/// End to end: from the API server's events to datagrams.
 #[test]
-fn over_sockets_a_service_changes_at_once() {
+fn service_changes_atomically_over_sockets() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let api = runtime.block_on(ApiServer::start());
     let state = |number: u8| {
@@ -216,7 +216,7 @@ fn over_sockets_a_service_changes_at_once() {
         let mut reply = Reply::default();
         read_reply(&octets[..length], &mut reply).unwrap();
         assert!(!reply.truncated);
-        said(&Question::new(name, Type::A, Class::IN), &reply)
+        response(&Question::new(name, Type::A, Class::IN), &reply)
     };
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -228,20 +228,20 @@ fn over_sockets_a_service_changes_at_once() {
                 }
             }
         });
-        // Answers are from one state alone; and both are met, again and again.
+        // Each answer is from one state, and both states are seen repeatedly.
         let (mut turns, mut last) = (0, BTreeSet::new());
-        let mut said = Ok(());
-        while turns < 50 && said.is_ok() {
+        let mut response = Ok(());
+        while turns < 50 && response.is_ok() {
             let answer = ask().answer;
             let third = |text: &String| text.rsplit('.').nth(1).unwrap().to_owned();
             let states: BTreeSet<_> = answer.iter().map(third).collect();
             if answer.len() != 12 || states.len() != 1 {
-                said = Err(answer);
+                response = Err(answer);
             }
             turns += u32::from(states != last);
             last = states;
         }
         is_over.store(true, Ordering::Relaxed);
-        said.unwrap();
+        response.unwrap();
     });
 }
