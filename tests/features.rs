@@ -1,6 +1,8 @@
 //! The parts that a build can leave out: refused by the name of their feature where they are missing,
 //! and not needed by kubeadm's Corefile. `.ci/run` runs this with all features and with none.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::{fs, process::Output};
 
 use hickory_proto::rr::RecordType;

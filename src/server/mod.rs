@@ -32,7 +32,12 @@ mod connection_settings;
 pub mod descriptors;
 #[cfg(any(feature = "https", feature = "quic"))]
 mod doh;
-#[cfg(any(feature = "https", feature = "grpc", feature = "quic"))]
+#[cfg(any(
+    feature = "https",
+    feature = "grpc",
+    feature = "quic",
+    feature = "hickory"
+))]
 mod exchange;
 pub mod handle;
 #[cfg(feature = "hickory")]
