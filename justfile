@@ -37,7 +37,8 @@ lab *ARGUMENTS:
 
 # What a query costs here and in other servers, in turns: see docs/bench.md
 bench *ARGUMENTS:
-    cargo build --profile dist --locked --bin lodestone --example apiserver --example watch-cost
+    cargo rustc --profile dist --locked --bin lodestone -- -C link-arg=-Tlink/hot.ld
+    cargo build --profile dist --locked --example apiserver --example watch-cost
     python3 tests/bench/bench.py {{ARGUMENTS}}
 
 # Instructions of a query, against what they may be: --record writes them down anew

@@ -24,6 +24,8 @@ pub enum Feature {
     Template,
     /// The verb `lodestone lab`.
     Lab,
+    /// The flag `-hickory`, and this library's zones for servers made of hickory-server.
+    Hickory,
 }
 
 /// Something is configured that this build leaves out.
@@ -33,7 +35,7 @@ pub struct NotBuilt(pub Feature);
 
 impl Feature {
     /// All of them, in the order of Cargo.toml.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Quic,
         Self::Https,
         Self::Grpc,
@@ -42,6 +44,7 @@ impl Feature {
         Self::Trace,
         Self::Template,
         Self::Lab,
+        Self::Hickory,
     ];
 
     /// The name in Cargo.toml.
@@ -55,6 +58,7 @@ impl Feature {
             Self::Trace => "trace",
             Self::Template => "template",
             Self::Lab => "lab",
+            Self::Hickory => "hickory",
         }
     }
 
@@ -69,6 +73,7 @@ impl Feature {
             Self::Trace => cfg!(feature = "trace"),
             Self::Template => cfg!(feature = "template"),
             Self::Lab => cfg!(feature = "lab"),
+            Self::Hickory => cfg!(feature = "hickory"),
         }
     }
 

@@ -69,6 +69,12 @@ const USES: &[(Feature, &str, &str)] = &[
     (Feature::Trace, ".:53 {\n    trace\n}\n", "2:5"),
 ];
 
+/// A use of each feature that is of the command line.
+const COMMANDS: &[(Feature, &[&str])] = &[
+    (Feature::Lab, &["lab", "--help"]),
+    (Feature::Hickory, &["-hickory", "-version"]),
+];
+
 fn run(arguments: &[&str]) -> Output {
     program().args(arguments).output().unwrap()
 }
@@ -95,10 +101,11 @@ fn a_corefile_with_a_missing_feature_is_refused_by_the_features_name() {
 }
 
 #[test]
-fn every_feature_but_that_of_the_lab_has_a_use_here() {
+fn every_feature_has_a_use_here() {
     for feature in Feature::ALL {
-        let uses = USES.iter().filter(|(of, ..)| *of == feature).count();
-        assert_eq!(uses > 0, feature != Feature::Lab, "{feature}");
+        let in_corefile = USES.iter().any(|(of, ..)| *of == feature);
+        let in_command = COMMANDS.iter().any(|(of, _)| *of == feature);
+        assert!(in_corefile || in_command, "{feature}");
     }
 }
 
@@ -115,12 +122,14 @@ fn features_are_those_of_the_manifest_and_on_unless_a_build_says_otherwise() {
 }
 
 #[test]
-fn the_verb_lab_is_there_or_names_its_feature() {
-    let output = run(&["lab", "--help"]);
-    assert_eq!(output.status.success(), Feature::Lab.is_built());
-    let errors = String::from_utf8(output.stderr).unwrap();
-    let missing = errors.contains("built without the feature `lab`");
-    assert_eq!(missing, !Feature::Lab.is_built(), "{errors}");
+fn a_verb_or_flag_of_a_missing_feature_is_refused_by_the_features_name() {
+    for (feature, arguments) in COMMANDS {
+        let output = run(arguments);
+        assert_eq!(output.status.success(), feature.is_built(), "{feature}");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let missing = format!("built without the feature `{feature}`");
+        assert_eq!(errors.contains(&missing), !feature.is_built(), "{errors}");
+    }
 }
 
 #[test]

@@ -153,24 +153,37 @@ fn port(text: &str) -> Result<u16, String> {
     port.map_err(|_| "a port is a number from 0 to 65535".to_owned())
 }
 
-/// Adds a hint to the error about an unknown subcommand: how to serve a Corefile if it is the name
-/// of a file, and which feature is missing if it is `lab`.
+/// Adds a hint to an error: how to serve a Corefile if its name was taken for a subcommand, and which feature
+/// is missing if a subcommand or a flag belongs to one.
 fn with_tip(mut error: clap::Error) -> clap::Error {
-    if error.kind() == ErrorKind::InvalidSubcommand
-        && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
-    {
-        let missing = Feature::Lab.required().err();
-        let tip = match missing.filter(|_| word == "lab") {
-            Some(missing) => format!("this program was {missing}; {}", missing.help()),
-            None if Path::new(word).is_file() => {
-                format!("to serve a Corefile, use '-conf {word}'; to check it, 'check {word}'")
-            }
-            None => return error,
-        };
+    if let Some(tip) = tip(&error) {
         let tips = ContextValue::StyledStrs(vec![tip.into()]);
         error.insert(ContextKind::Suggested, tips);
     }
     error
+}
+
+fn tip(error: &clap::Error) -> Option<String> {
+    let unknown = match error.kind() {
+        ErrorKind::InvalidSubcommand => error.get(ContextKind::InvalidSubcommand)?,
+        ErrorKind::UnknownArgument => error.get(ContextKind::InvalidArg)?,
+        _ => return None,
+    };
+    let ContextValue::String(unknown) = unknown else {
+        return None;
+    };
+    let feature = match unknown.as_str() {
+        "lab" => Feature::Lab,
+        "--hickory" => Feature::Hickory,
+        word if error.kind() == ErrorKind::InvalidSubcommand && Path::new(word).is_file() => {
+            return Some(format!(
+                "to serve a Corefile, use '-conf {word}'; to check it, 'check {word}'"
+            ));
+        }
+        _ => return None,
+    };
+    let missing = feature.required().err()?;
+    Some(format!("this program was {missing}; {}", missing.help()))
 }
 
 impl Serve {
@@ -183,17 +196,17 @@ impl Serve {
         })
     }
 
-    fn backend(&self) -> Backend {
-        #[cfg(feature = "hickory")]
-        if self.hickory {
-            return Backend::Hickory;
-        }
-        Backend::default()
-    }
-
     fn into_options(self, log_format: Format) -> serve::Options {
+        #[cfg(feature = "hickory")]
+        let backend = if self.hickory {
+            Backend::Hickory
+        } else {
+            Backend::default()
+        };
+        #[cfg(not(feature = "hickory"))]
+        let backend = Backend::default();
         serve::Options {
-            backend: self.backend(),
+            backend,
             corefile: serve::Corefile::from_flag(self.conf),
             default_port: self.port,
             quiet: self.quiet,

@@ -39,8 +39,8 @@ pub(super) enum Loops {
 
 impl Backend {
     /// Whether it can serve a listener.
+    #[cfg(feature = "hickory")]
     pub(super) fn check(self, wanted: &ListenerConfig) -> Result<(), BindError> {
-        #[cfg(feature = "hickory")]
         if self == Self::Hickory
             && wanted.listener.scheme == super::Scheme::Dns
             && let Some(why) = super::hickory::refuses(wanted)

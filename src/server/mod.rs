@@ -203,6 +203,7 @@ impl Servers {
         let mut seen = HashSet::new();
         for new in &wanted {
             let listener = new.listener;
+            #[cfg(feature = "hickory")]
             self.backend.check(new)?;
             let refused = |why: &str| {
                 let source = io::Error::new(io::ErrorKind::InvalidInput, why.to_owned());

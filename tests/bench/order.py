@@ -1,20 +1,22 @@
 #!/usr/bin/env python3
-"""Finds the functions that a server runs, and has the linker put them beside each other.
+"""Lists the functions that a server runs, for the linker to put them beside each other.
 
-    tests/bench/order.py [--target target/release]
+    tests/bench/order.py [--target target/dist]
 
 The kernel maps a program's pages by 64 kB around each that is touched, so functions that are run
-and strewn among those that are not take several times their size of memory. This builds a release,
-runs it under callgrind beside the tests' API server, asks it what servers are asked, and writes the
-beginnings of the names of what has run into `link/hot.ld`, which `build.rs` gives to the linker.
+and strewn among those that are not take several times their size of memory. This builds the program
+with the profile dist, runs it under callgrind beside the tests' API server, sends it typical queries,
+and writes the prefixes of the names of what has run into `link/hot.ld`. The image and `just bench` give
+it to the linker (`-C link-arg=-Tlink/hot.ld`); no other build does.
 
-Names are those of the compiler without its hashes, and cut where all that begins alike has run, so
-the list outlives most changes of the program and of what it depends on: what it does not know costs
-memory and nothing else. Write it anew when the row of bench.py for memory has become worse, and
-after a change of the release profile, which changes what is inlined. Needs valgrind, knotd and dig.
+Names are those of the compiler without its hashes, cut where every function with that prefix has run,
+so the list outlives most changes of the program and of its dependencies: a function that is missing
+costs memory and nothing else. `just bench` reports how much of the list still matches ([`matching`]).
+Needs valgrind, knotd and dig.
 """
 
 import argparse
+import bisect
 import os
 import re
 import signal
@@ -38,13 +40,17 @@ HEAD = """/* Written by tests/bench/order.py: functions that a server runs, by t
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--target", default="target/release", help="where the release build is")
+    parser.add_argument("--target", default="target/dist", help="where the build of the profile dist is")
     target = Path(parser.parse_args().target).resolve()
     for program in ("valgrind", "knotd", "dig"):
         if not installed(program):
             raise SystemExit(f"{program} is needed")
-    build = "cargo build --release --locked --bin lodestone --example apiserver --target-dir"
-    subprocess.run([*build.split(), target.parent], check=True, cwd=ROOT)
+    directory = ["--target-dir", target.parent]
+    program = "cargo rustc --profile dist --locked --bin lodestone".split()
+    link = ["--", "-C", f"link-arg=-T{SCRIPT}"]
+    subprocess.run([*program, *directory, *link], check=True, cwd=ROOT)
+    api_server = "cargo build --profile dist --locked --example apiserver".split()
+    subprocess.run([*api_server, *directory], check=True, cwd=ROOT)
     with tempfile.TemporaryDirectory(prefix="lodestone-order-") as directory:
         os.chmod(directory, 0o755)
         stage = Stage(Path(directory), target)
@@ -58,6 +64,22 @@ def main():
     lines += "    *libtikv_jemalloc_sys*:*(.text .text.*)\n"
     SCRIPT.write_text(f"{HEAD}SECTIONS {{\n  .text.hot : {{\n{lines}  }}\n}} INSERT BEFORE .text;\n")
     print(f"{SCRIPT}: {len(patterns)} beginnings of names")
+
+
+def matching(program):
+    """How many entries of the list match a function of the program, and how many there are."""
+    listed = subprocess.run(["nm", program], capture_output=True, text=True, check=True).stdout
+    names = sorted(line.split()[-1] for line in listed.splitlines() if re.search(r" [tTwW] ", line))
+    entries = re.findall(r"\*\(\.text\*(\S+)\*\)", SCRIPT.read_text())
+
+    def matches(entry):
+        if "*" in entry:
+            pattern = re.compile(".*".join(map(re.escape, entry.split("*"))))
+            return any(map(pattern.match, names))
+        place = bisect.bisect_left(names, entry)
+        return place < len(names) and names[place].startswith(entry)
+
+    return sum(map(matches, entries)), len(entries)
 
 
 def run(stage):
