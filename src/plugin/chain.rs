@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Block, Context, Plugin, Step, Written,
+    Block, Context, Outcome, Plugin, Step, Written,
+    outcome::CACHE,
     suspended::{Direction, PendingOn, Suspended, Suspension},
 };
 use crate::{
@@ -11,9 +12,6 @@ use crate::{
     reply::{Reply, Why},
     wire::Rcode,
 };
-
-/// The word of the plugin that keeps upstreams' answers.
-pub(super) const CACHE: &str = "cache";
 
 /// The plugins of a server block, in the order of [`super::order`].
 #[allow(clippy::struct_excessive_bools)] // what its plugins are asked once, independent of each other
@@ -33,17 +31,6 @@ pub struct Chain {
 struct Turn {
     at: usize,
     plugin: Arc<dyn Plugin>,
-}
-
-/// The outcome of a walk, or of a part of it.
-#[derive(Debug)]
-pub enum Outcome<P> {
-    /// The reply is complete.
-    Done,
-    /// Nothing is sent.
-    Dropped,
-    /// The walk is suspended at a plugin that waits for something.
-    Pending(P),
 }
 
 impl Chain {

@@ -43,6 +43,7 @@ pub mod loop_guard;
 pub mod metadata;
 pub mod minimal;
 pub mod nsid;
+mod outcome;
 mod parsing;
 mod parts;
 pub mod prometheus;
@@ -64,7 +65,8 @@ mod zone_list;
 
 use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-pub use chain::{Chain, Outcome};
+pub use chain::Chain;
+pub use outcome::Outcome;
 pub use parsing::{ParseErrors, Parsing};
 pub use parts::Parts;
 pub use suspended::Suspended;

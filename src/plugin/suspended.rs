@@ -4,10 +4,7 @@ use std::{future, sync::Arc};
 
 use tokio::time::timeout_at;
 
-use super::{
-    Block, Context, Door, Pending, Resolved,
-    chain::{CACHE, Outcome},
-};
+use super::{Block, Context, Door, Outcome, Pending, Resolved, outcome::CACHE};
 use crate::{
     query::Query,
     reply::{Reply, Why},

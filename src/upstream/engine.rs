@@ -8,7 +8,6 @@
 //! the others of its batch. One over a stream (TCP, TLS, HTTPS, QUIC) is a task of the runtime, which
 //! reports its result to the engine's inbox.
 
-mod inbox;
 mod poller;
 mod shared;
 mod socket;
@@ -24,9 +23,7 @@ use std::{
 };
 
 use slab::Slab;
-use tokio::task::AbortHandle;
 
-pub(super) use self::inbox::{Event, Inbox, Key};
 pub(super) use self::shared::SharedEngine;
 use self::{
     poller::{Poller, Ready},
@@ -36,8 +33,9 @@ use self::{
 };
 use super::{
     Failure, UpstreamQuery,
-    exchange::{Action, Exchange},
+    exchange::{Action, Exchange, Link, StreamTask},
     in_flight::{Follower, Lead},
+    inbox::{Event, Inbox, Key},
     packet::Verdict,
     pending,
 };
@@ -107,27 +105,10 @@ struct Finished<T> {
     failure: Option<Failure>,
 }
 
-/// What carries an attempt.
-pub(super) enum Link {
-    /// A message id on a socket of the engine.
-    Datagram { socket: usize, id: u16 },
-    /// A task, which is aborted when this is dropped.
-    Stream(#[allow(dead_code, reason = "held, so that it ends with the attempt")] StreamTask),
-}
-
-/// The task of an attempt over a stream.
-pub(super) struct StreamTask(AbortHandle);
-
 impl<T: Owner> PendingQuery<T> {
     /// Whether nothing waits for the reply, neither the owner nor a follower.
     fn is_cancelled(&self) -> bool {
         self.owner.is_gone() && !self.lead.as_ref().is_some_and(Lead::has_followers)
-    }
-}
-
-impl Drop for StreamTask {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

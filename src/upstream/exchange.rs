@@ -8,9 +8,10 @@
 
 use std::{fmt::Write, sync::Arc, time::Instant};
 
+use tokio::task::AbortHandle;
+
 use super::{
     Failure, Packet, Tried, Upstream,
-    engine::Link,
     group::{Group, Selection, servfail},
     timeouts::Timeouts,
     transport::{STREAM_TIMEOUT, TransportPolicy},
@@ -53,6 +54,23 @@ struct Attempt {
     failure: Option<Failure>,
     /// A truncated reply over UDP, while the complete one is fetched over TCP, and until when.
     truncated: Option<(Box<Reply>, Instant)>,
+}
+
+/// What carries an attempt.
+pub(super) enum Link {
+    /// A message id on a socket of the engine.
+    Datagram { socket: usize, id: u16 },
+    /// A task, which is aborted when this is dropped.
+    Stream(#[allow(dead_code, reason = "held, so that it ends with the attempt")] StreamTask),
+}
+
+/// The task of an attempt over a stream.
+pub(super) struct StreamTask(pub(super) AbortHandle);
+
+impl Drop for StreamTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// What the engine does next for an exchange.

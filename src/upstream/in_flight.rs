@@ -20,7 +20,7 @@ use prometheus::IntCounter;
 
 use super::{
     Packet,
-    engine::{Event, Inbox, Key},
+    inbox::{Event, Inbox, Key},
     transport::TransportPolicy,
 };
 use crate::reply::Reply;

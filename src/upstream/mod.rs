@@ -5,6 +5,7 @@
 //! engine         carries queries out: the sockets, timeouts and queries in flight of one thread
 //! exchange       one query from the first attempt to the reply, as a state machine without I/O
 //! in_flight      identical queries in flight are coalesced
+//! inbox          events for an engine that arise on other threads
 //! group          the upstreams of one forward, and which of them a query is sent to; policy is their order
 //! timeouts       between two attempts, after the last one, and in all
 //! packet         one query in wire form, and whether a message answers it
@@ -36,6 +37,7 @@ mod http2;
 #[cfg(feature = "https")]
 mod https;
 mod in_flight;
+mod inbox;
 #[cfg(any(
     feature = "https",
     feature = "quic",

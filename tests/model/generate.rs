@@ -329,7 +329,7 @@ impl Course {
                 }
             }
             Step::Alive(kind) if *kind == self.kind => {
-                self.events.push(SourceEvent::Heartbeat(*kind))
+                self.events.push(SourceEvent::Heartbeat(*kind));
             }
             Step::List(kind, course) if *kind == self.kind => self.list(course),
             _ => {}
@@ -367,7 +367,7 @@ impl Course {
                     rest.retain(|(key, _)| there.iter().any(|(known, _)| known == key));
                 }
                 (Listed::Next, Some((key, thing))) => {
-                    self.events.push(SourceEvent::Apply(key, thing))
+                    self.events.push(SourceEvent::Apply(key, thing));
                 }
                 (Listed::Gone, Some((key, _))) => self.there.remove(self.kind, &key),
                 (Listed::Unreadable, Some((key, _))) => {

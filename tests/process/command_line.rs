@@ -215,7 +215,7 @@ fn failed_start_prints_one_error_with_a_remedy() {
             kubernetes("endpoint https://127.0.0.1:1\ntls /nowhere b c"),
             &["cannot read /nowhere"],
         ),
-        (start(b".:0 {\n\0\n}\n"), &["it is no text"]),
+        (start(b".:0 {\n\0\n}\n"), &["it is not UTF-8 text"]),
         (
             start(b".:0 {\n    whoami\n    bind 192.0.2.1\n}\n"),
             &["192.0.2.1", "\nhelp: "],

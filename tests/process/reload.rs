@@ -188,7 +188,7 @@ fn corefile_without_a_server_block_is_rejected() {
     server.line(|line| line.contains("reload failed"));
     goes_on(last);
     std::fs::create_dir(&path).unwrap();
-    server.line(|line| line.contains("reload failed") && line.contains("no regular file"));
+    server.line(|line| line.contains("reload failed") && line.contains("not a regular file"));
     goes_on(last);
     std::fs::remove_dir(&path).unwrap();
     good(last + 1);

@@ -12,10 +12,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{Engine, Inbox, Owner};
+use super::{Engine, Owner};
 use crate::{
-    reply::Reply,
-    upstream::{Failure, UpstreamQuery},
+    reply::{Reply, Why},
+    upstream::{Failure, UpstreamQuery, group::servfail, inbox::Inbox, pending},
 };
 
 /// How long the thread pauses where the system lacks the resources to wait.
@@ -122,5 +122,41 @@ impl SharedEngine {
             caller.deliver(reply, failure);
         });
         engine.close_idle(now);
+    }
+}
+
+impl UpstreamQuery {
+    /// Carries the query out in the process's shared engine: for callers that are futures. Where no upstream
+    /// answers, the reply is SERVFAIL with the reason.
+    pub async fn reply(mut self: Box<Self>) -> Reply {
+        let in_flight = self.in_flight.clone();
+        // Given back with this future, which may be dropped before the engine is through with the query.
+        let _permit = self.permit.take();
+        let cancelled = Cancelled;
+        let submitted = match SharedEngine::get() {
+            Ok(engine) => engine.submit(self),
+            Err(error) => {
+                let failure = Failure::from(&error);
+                return servfail(failure.why(), &failure.to_string());
+            }
+        };
+        let reply = submitted.await;
+        std::mem::forget(cancelled);
+        reply.unwrap_or_else(|_| {
+            // A panic in the engine's thread lost the query.
+            if let Some(in_flight) = in_flight {
+                in_flight.count_panic();
+            }
+            servfail(Why::Internal, "a query to upstreams made the server panic")
+        })
+    }
+}
+
+/// Has the engines look for cancelled queries when it is dropped.
+struct Cancelled;
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        pending::count_eviction();
     }
 }

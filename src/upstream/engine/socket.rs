@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::inbox::Key;
+use crate::upstream::inbox::Key;
 use crate::{
     datagrams::{Connected, take_errors},
     reply::UpstreamSource,

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::inbox::Key;
+use crate::upstream::inbox::Key;
 
 /// Resolution of the timeouts.
 pub(super) const TICK: Duration = Duration::from_millis(20);

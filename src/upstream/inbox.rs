@@ -12,12 +12,12 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::super::Failure;
+use super::Failure;
 use crate::reply::Reply;
 
 /// A query of one engine. The serial tells it from a later query in the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Key {
+pub(super) struct Key {
     pub(super) slot: u32,
     pub(super) serial: u32,
 }
@@ -25,14 +25,14 @@ pub(crate) struct Key {
 #[cfg(test)]
 impl Key {
     /// A key for tests that have no engine.
-    pub(crate) fn for_tests(slot: u32) -> Self {
+    pub(super) fn for_tests(slot: u32) -> Self {
         Self { slot, serial: 0 }
     }
 }
 
 /// What another thread reports about a query.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub(super) enum Event {
     /// An attempt over a stream is over.
     Attempt {
         key: Key,
@@ -45,22 +45,22 @@ pub(crate) enum Event {
 
 /// The events for one engine. There is at most one per attempt, and queries in flight are bounded.
 #[derive(Debug)]
-pub(crate) struct Inbox {
+pub(super) struct Inbox {
     events: Mutex<Vec<Event>>,
     wakeup: Arc<Wakeup>,
 }
 
-/// Wakes a thread that waits at its [`Poller`](super::poller::Poller): one byte in a socket pair, however
+/// Wakes the thread of an engine: one byte in a socket pair, however
 /// often it is woken before it looks.
 #[derive(Debug)]
-pub(crate) struct Wakeup {
+pub(super) struct Wakeup {
     sender: UnixStream,
     receiver: UnixStream,
     is_set: AtomicBool,
 }
 
 impl Inbox {
-    pub(crate) fn new() -> io::Result<Arc<Self>> {
+    pub(super) fn new() -> io::Result<Arc<Self>> {
         let (sender, receiver) = UnixStream::pair()?;
         sender.set_nonblocking(true)?;
         receiver.set_nonblocking(true)?;
@@ -76,7 +76,7 @@ impl Inbox {
     }
 
     /// Adds an event and wakes the engine.
-    pub(crate) fn push(&self, event: Event) {
+    pub(super) fn push(&self, event: Event) {
         self.events.lock().push(event);
         self.wakeup.set();
     }
@@ -109,7 +109,7 @@ impl Inbox {
     }
 
     /// The events so far.
-    pub(crate) fn take(&self) -> Vec<Event> {
+    pub(super) fn take(&self) -> Vec<Event> {
         std::mem::take(&mut *self.events.lock())
     }
 }
