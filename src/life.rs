@@ -157,7 +157,7 @@ impl Running {
         self.metrics.plugin_enabled.reset();
         for route in site.listeners.iter().flat_map(|one| &one.routes) {
             let block = &route.block;
-            let names = block.chain.plugins().iter().map(|plugin| plugin.name());
+            let names = block.chain.plugins().iter().map(|plugin| plugin.name);
             let labels = [&*block.server, &block.zone_label, &block.view];
             self.metrics.enable_plugins(labels, names);
         }
@@ -270,7 +270,10 @@ fn known_by(listener: &Listener) -> server::Listener {
 /// Limits for a site: as many pending queries as the limits of its plugins allow together, and never fewer
 /// than by default.
 fn pending(limits: limits::Limits, site: &Site) -> limits::Limits {
-    let wanted = site.plugins.iter().map(|plugin| plugin.pending_at_most());
+    let wanted = site
+        .plugins
+        .iter()
+        .map(|plugin| plugin.properties.max_pending);
     limits::Limits {
         waiting: limits.waiting.max(wanted.sum()),
         ..limits

@@ -40,9 +40,9 @@ pub struct Site {
     /// What is to be listened on, and what is answered there.
     pub listeners: Vec<Listener>,
     /// Every plugin of every block.
-    pub plugins: Vec<Arc<dyn Plugin>>,
+    pub plugins: Vec<Plugin>,
     /// Those that `/ready` asks: the plugins of the blocks that say `ready`.
-    pub watched: Vec<(Arc<dyn Plugin>, Monitor)>,
+    pub watched: Vec<(Plugin, Monitor)>,
     /// The pages to be served over HTTP.
     pub pages: Vec<Endpoint>,
     /// How long to go on answering when told to stop: the longest that any block wants.
@@ -259,12 +259,12 @@ impl<'b> Surroundings<'b> {
     }
 }
 
-/// Decides whether a block with a view is for a query: whether all of its plugins admit it.
+/// Decides whether a block with a view is for a query: whether all of its plugins accept it.
 fn filter(chain: &Arc<Chain>) -> Filter {
     let chain = Arc::clone(chain);
     Arc::new(move |query| {
         let mut plugins = chain.plugins().iter();
-        plugins.all(|plugin| plugin.admits(&chain, query))
+        plugins.all(|plugin| plugin.accepts(&chain, query))
     })
 }
 

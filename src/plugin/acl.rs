@@ -22,10 +22,11 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{
-    Block, Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step, ZoneList,
+    Block, Build, BuildError, Context, OnQuery, ParseErrors, Parsing, Plugin, Setup, Step, ZoneList,
 };
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, Problems, Word, nearest},
+    hooks,
     metrics::{Metrics, Tally},
     query::Query,
     reply::{ExtendedError, Reply, Why},
@@ -221,8 +222,8 @@ impl Policy {
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(Arc::new(Acl {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(Plugin::from(Acl {
             config: self.clone(),
             counters: Counters::new(build.metrics),
         }))
@@ -265,12 +266,10 @@ impl Rule {
     }
 }
 
-impl Plugin for Acl {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Acl, NAME => on_query);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Acl {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let (action, rule, zone) = self.decide(query);
         let rules = &self.config.rules;
         self.counters
@@ -378,7 +377,7 @@ mod tests {
         let mut query = testing::query(name, rtype);
         query.client = (client.parse::<IpAddr>().unwrap(), 4000).into();
         let mut reply = Reply::default();
-        match acl.ask(&Place::new(Vec::new()).context(), &mut query, &mut reply) {
+        match acl.on_query(&Place::new(Vec::new()).context(), &mut query, &mut reply) {
             Step::Pass => "pass".to_owned(),
             Step::Drop => "drop".to_owned(),
             Step::Answer => {

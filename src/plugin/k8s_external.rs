@@ -15,12 +15,13 @@
 use std::sync::Arc;
 
 use super::{
-    Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step, ZoneList,
+    Build, BuildError, Context, OnQuery, ParseErrors, Parsing, Plugin, Setup, Step, ZoneList,
     kubernetes::ask,
     transfer::{Changes, Offer, Transferable},
 };
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
+    hooks,
     query::{Query, Question},
     reply::Reply,
     wire::Name,
@@ -122,7 +123,7 @@ impl Setup for Config {
         true
     }
 
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let inside = build.offered::<View>().ok_or_else(|| BuildError {
             plugin: NAME,
             action: "there is no 'kubernetes' in its server block".into(),
@@ -130,7 +131,7 @@ impl Setup for Config {
         })?;
         let plugin = K8sExternal::new(self, &inside);
         build.offered.push(Arc::new(Offer(plugin.zones())) as _);
-        Ok(Arc::new(plugin))
+        Ok(Plugin::from(plugin))
     }
 }
 
@@ -181,12 +182,10 @@ impl Transferable for External {
     }
 }
 
-impl Plugin for K8sExternal {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(K8sExternal, NAME => on_query);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for K8sExternal {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         ask(&*self.outside, context, query, reply, |name| {
             self.fallthrough.covers(name)
         })

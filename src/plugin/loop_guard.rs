@@ -20,9 +20,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step};
+use super::{Build, BuildError, Context, OnQuery, ParseErrors, Parsing, Plugin, Setup, Step};
 use crate::{
     corefile::Directive,
+    hooks,
     query::{Query, Question},
     reply::{Reply, Why},
     upstream::{Member, Upstream},
@@ -50,11 +51,11 @@ impl Setup for Config {
         true
     }
 
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let zone = build.zones.first().copied().unwrap_or(Name::ROOT);
         let guard = Arc::new(LoopGuard::new(zone, build.addresses));
         build.offered.push(Arc::clone(&guard) as _);
-        Ok(guard)
+        Ok(guard.into())
     }
 }
 
@@ -76,12 +77,10 @@ struct Probe {
     looping: Arc<AtomicBool>,
 }
 
-impl Plugin for LoopGuard {
-    fn name(&self) -> &'static str {
-        "loop"
-    }
+hooks!(LoopGuard, "loop" => on_query);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for LoopGuard {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         if self.out.load(Ordering::Relaxed) == 0 || query.question.rtype != Type::HINFO {
             return Step::Pass;
         }

@@ -28,6 +28,7 @@ pub mod file;
 pub mod forward;
 pub mod grpc;
 pub mod header;
+mod hooks;
 mod host_name;
 pub mod hosts;
 pub mod k8s_external;
@@ -60,6 +61,11 @@ mod zone_list;
 use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 pub use chain::{Chain, Walk};
+pub use hooks::{
+    BeforeResponse, Describe, Hooks, Lists, MetadataSource, Observer, OnNotify, OnQuery,
+    OnResponse, OnUpstreamReply, Plugin, Properties, ReadinessCheck, RouteFilter, Shutdown,
+    Startup, VerifySignature, Work, listed,
+};
 pub use parsing::{ParseErrors, Parsing};
 pub use parts::Parts;
 pub use waiting::Waiting;
@@ -71,150 +77,8 @@ use crate::{
     query::{Query, Question},
     reply::{Reply, Why},
     upstream::Ask,
-    wire::{Name, Rcode, Type},
+    wire::{Name, Rcode},
 };
-
-/// Something that a question meets on its way in, and its reply on the way out.
-///
-/// Both ways are plain functions: only [`Step::Ask`] and [`Step::Wait`] allocate, and only the latter
-/// must meet the scheduler.
-pub trait Plugin: Send + Sync + 'static {
-    /// The Corefile's word for it.
-    fn name(&self) -> &'static str;
-
-    /// The way in: answer into `reply` (which comes empty), pass on, or wait. A plugin may rewrite
-    /// [`Query::question`], never [`Query::asked`].
-    fn ask(&self, _context: &Context<'_>, _query: &mut Query, _reply: &mut Reply) -> Step {
-        Step::Pass
-    }
-
-    /// The upstreams that it has asked ([`Step::Ask`]) have replied: makes of that what its reply is to
-    /// be, and says whether it is one. If not, the next plugin is asked. `asked` is the type that they
-    /// were asked for.
-    fn heard(&self, _asked: Type, _reply: &mut Reply) -> bool {
-        true
-    }
-
-    /// The way out, for a plugin that passed the question on and whose inner plugins replied.
-    fn amend(&self, _context: &Context<'_>, _query: &Query, _reply: &mut Reply) {}
-
-    /// Whether it has anything to do on the way in. One that has not always passes, and is not asked.
-    fn asks(&self) -> bool {
-        true
-    }
-
-    /// Whether it has anything to do on the way out: see [`Plugin::amend`].
-    fn amends(&self) -> bool {
-        true
-    }
-
-    /// Whether it chooses among all records of an answer on the way out. Otherwise what the client
-    /// does not take need not be in the reply at all, as [`Reply::truncated`] then says.
-    fn needs_whole_answers(&self) -> bool {
-        false
-    }
-
-    /// Whether it may have to wait before it amends: see [`Plugin::follow`].
-    fn follows(&self) -> bool {
-        false
-    }
-
-    /// The way out, before [`Plugin::amend`]: a plugin that must ask something before the reply is
-    /// whole takes the reply, and gives the one that will be amended. Only called where
-    /// [`Plugin::follows`].
-    fn follow(
-        &self,
-        _context: &Context<'_>,
-        _query: &Query,
-        _reply: &mut Reply,
-    ) -> Option<Pending> {
-        None
-    }
-
-    /// How many of its queries may be pending by its configuration; 0 where that says nothing.
-    fn pending_at_most(&self) -> usize {
-        0
-    }
-
-    /// Whether it wants to hear of every reply that was sent: see [`Plugin::wrote`].
-    fn observes(&self) -> bool {
-        false
-    }
-
-    /// A reply of this block was sent, as `written` says. Only called where [`Plugin::observes`];
-    /// it runs where the reply was sent, so it must neither block nor take long.
-    fn wrote(&self, _block: &Block, _query: &Query, _reply: &Reply, _written: Written) {}
-
-    /// A query of this block was dropped, so much time after it came: like [`Plugin::wrote`], where
-    /// nothing was sent.
-    fn dropped(&self, _block: &Block, _query: &Query, _took: Duration) {}
-
-    /// What it knows of a query under `label` (`PLUGIN/KEY`), which may be nothing or an empty
-    /// text; asked of every plugin of a block that has [`metadata`], and only once somebody reads
-    /// the label: see there.
-    fn metadata(&self, _query: &Query, _label: &str) -> Option<String> {
-        None
-    }
-
-    /// What it knows once the query has been answered: like [`Plugin::metadata`], for those who
-    /// read it when the reply has been sent.
-    fn metadata_after(&self, query: &Query, _reply: &Reply, label: &str) -> Option<String> {
-        self.metadata(query, label)
-    }
-
-    /// Whether it can do its work yet; `/ready` asks this.
-    fn is_ready(&self) -> bool {
-        true
-    }
-
-    /// Completes when the plugin has what it needs to start, or has waited long enough. A start
-    /// or a reload waits for it before the first query comes in.
-    fn started(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
-        None
-    }
-
-    /// The process ends and has answered its last question: completes when the plugin has told
-    /// others what it still has to tell. Nobody waits longer than a moment.
-    fn ended(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
-        None
-    }
-
-    /// Whether names that nobody here knows can be found by it: decides the RA bit.
-    fn recurses(&self) -> bool {
-        false
-    }
-
-    /// Whether the block is for this query at all: asked of every plugin of a block that has a
-    /// view ([`Setup::view`]), for each query that comes to its zone. `chain` is the block's.
-    fn admits(&self, _chain: &Chain, _query: &Query) -> bool {
-        true
-    }
-
-    /// Somebody says that the zone of the query's name has changed (NOTIFY, RFC 1996): what to answer,
-    /// where the plugin has to do with that. The plugins of a block are asked in their order, until
-    /// one answers. Whatever follows must not be waited for here.
-    fn notified(&self, _query: &mut Query) -> Option<Rcode> {
-        None
-    }
-
-    /// A signed message came that is answered without the chain (another opcode than QUERY, say):
-    /// what to answer instead if its signature is wrong. Makes the query's signer, by which the reply
-    /// is signed (RFC 8945 §5.3).
-    fn verified(&self, _query: &mut Query) -> Option<Rcode> {
-        None
-    }
-
-    /// Whether a question that it passes on, and that nobody after it takes, is for another server:
-    /// it serves zones and nothing else. Otherwise nobody knowing an answer is a failure.
-    fn refuses_others(&self) -> bool {
-        false
-    }
-
-    /// Whether it can answer in classes other than IN.
-    fn serves_other_classes(&self) -> bool {
-        false
-    }
-}
 
 /// What a plugin made of a question.
 pub enum Step {
@@ -224,7 +88,7 @@ pub enum Step {
     Answer,
     /// Nothing is sent, ever.
     Drop,
-    /// Upstreams are to be asked, and [`Plugin::heard`] is told what they reply.
+    /// Upstreams are to be asked; their reply goes through [`OnUpstreamReply`].
     Ask(Box<Ask>),
     /// The reply will come.
     Wait(Pending),
@@ -354,7 +218,7 @@ pub struct Block {
 /// A plugin's configuration, parsed and checked, not yet built.
 pub trait Setup: fmt::Debug + Send + Sync {
     /// Makes the plugin. Called once for the block, whatever number of keys it has.
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError>;
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError>;
 
     /// Whether the plugin offers something to others of its block ([`Build::offered`]). Those that
     /// do are built before those that do not, wherever they stand in the chain, and the innermost
@@ -364,7 +228,7 @@ pub trait Setup: fmt::Debug + Send + Sync {
     }
 
     /// The name of the view that it makes of its block: the block is then for those queries only
-    /// that its plugins admit ([`Plugin::admits`]).
+    /// that its plugins accept ([`RouteFilter`]).
     fn view(&self) -> Option<&str> {
         None
     }

@@ -17,13 +17,15 @@
 use std::sync::Arc;
 
 use super::{
-    Build, BuildError, Chain, ParseErrors, Parsing, Plugin, Setup,
+    Build, BuildError, Chain, MetadataSource, ParseErrors, Parsing, Plugin, RouteFilter, Setup,
     expression::{Expression, Facts, Scope},
     metadata::Published,
 };
 use crate::{
     corefile::{Directive, Problems, unknown_property},
+    hooks,
     query::Query,
+    reply::Reply,
 };
 
 /// The Corefile's word.
@@ -62,8 +64,8 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(Arc::new(View {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(Plugin::from(View {
             config: self.clone(),
             published: build.offered(),
         }))
@@ -80,20 +82,20 @@ struct View {
     published: Option<Arc<Published>>,
 }
 
-impl Plugin for View {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(View, NAME => metadata, route_filter);
 
-    fn admits(&self, chain: &Chain, query: &Query) -> bool {
-        let tell = |label: &str| self.published.as_ref()?.value(chain, query, label);
+impl MetadataSource for View {
+    fn metadata(&self, _: &Query, _: Option<&Reply>, label: &str) -> Option<String> {
+        (label == "view/name").then(|| self.config.name.to_string())
+    }
+}
+
+impl RouteFilter for View {
+    fn accepts(&self, chain: &Chain, query: &Query) -> bool {
+        let tell = |label: &str| self.published.as_ref()?.value(chain, query, None, label);
         let facts = Facts::new(query).with_metadata(&tell);
         let mut expressions = self.config.expressions.iter();
         expressions.all(|expression| expression.holds(&facts))
-    }
-
-    fn metadata(&self, _: &Query, label: &str) -> Option<String> {
-        (label == "view/name").then(|| self.config.name.to_string())
     }
 }
 
@@ -102,14 +104,14 @@ mod tests {
     use super::*;
     use crate::{plugin::testing, wire::Type};
 
-    fn admits(lines: &str, query: &Query) -> bool {
+    fn accepts(lines: &str, query: &Query) -> bool {
         let (config, _) =
             testing::read(&format!("view inner {{\n{lines}\n}}"), ".", parse).unwrap();
         let view = View {
             config,
             published: None,
         };
-        view.admits(&Chain::new(Vec::new()), query)
+        view.accepts(&Chain::new(Vec::new()), query)
     }
 
     #[test]
@@ -136,7 +138,7 @@ mod tests {
             // Failing is false.
             ("expr incidr(metadata('a/b'), '10.0.0.0/8')", false),
         ] {
-            assert_eq!(admits(lines, &query), admitted, "{lines}");
+            assert_eq!(accepts(lines, &query), admitted, "{lines}");
         }
     }
 

@@ -4,10 +4,7 @@ use std::{future, sync::Arc};
 
 use tokio::time::timeout_at;
 
-use super::{
-    Block, Context, Door, Pending, Resolved,
-    chain::{CACHE, Walk},
-};
+use super::{Block, Context, Door, Pending, Resolved, chain::Walk};
 use crate::{
     query::Query,
     reply::{Reply, Why},
@@ -72,7 +69,7 @@ impl Waiting {
 
     /// What it waits for, as a group of a [`PendingLimit`](crate::upstream::PendingLimit): the plugin.
     pub fn group(&self) -> usize {
-        Arc::as_ptr(&self.block.chain.plugins()[self.at]).addr()
+        std::ptr::from_ref(&self.block.chain.plugins()[self.at]).addr()
     }
 
     /// Has the walk hold a slot to its end; an eviction ends what it waits for.
@@ -120,7 +117,7 @@ impl Waiting {
     /// the walk is done.
     pub fn heard(&mut self, reply: &mut Reply) -> Walk {
         let asked = self.query.question.rtype;
-        let came = if self.block.chain.plugins()[self.at].heard(asked, reply) {
+        let came = if self.block.chain.plugins()[self.at].on_upstream_reply(asked, reply) {
             Came::Answer
         } else {
             Came::Pass
@@ -141,12 +138,14 @@ impl Waiting {
                 chain.inward(&context, query, reply, at + 1)
             }
             (Came::Answer, Way::In) => {
-                reply.answered_by = chain.plugins()[at].name();
-                reply.recursion_available |= chain.recurses;
+                reply.answered_by = chain.plugins()[at].name;
+                reply.recursion_available |= chain.recursive;
                 chain.outward(&context, query, reply, at)
             }
             (Came::Answer, Way::Out) => {
-                chain.plugins()[at].amend(&context, query, reply);
+                if let Some(hook) = &chain.plugins()[at].on_response {
+                    hook.on_response(&context, query, reply);
+                }
                 chain.outward(&context, query, reply, at)
             }
         };
@@ -210,8 +209,7 @@ impl Waiting {
 
     /// Waits on without the client where a cache can keep the answer: it is there for the next one.
     fn keep_late(&mut self, pending: Pending) {
-        let mut outer = self.block.chain.plugins()[..self.at].iter();
-        if matches!(self.way, Way::Out) || !outer.any(|plugin| plugin.name() == CACHE) {
+        if matches!(self.way, Way::Out) || !self.block.chain.has_cache_before(self.at) {
             return;
         }
         let answer = async move {
@@ -239,11 +237,12 @@ impl Waiting {
         Some(match self.pending.take()? {
             Awaited::Other(pending) => pending,
             Awaited::Upstreams(ask) => {
-                let plugin = Arc::clone(&self.block.chain.plugins()[self.at]);
+                let block = Arc::clone(&self.block);
+                let at = self.at;
                 let asked = self.query.question.rtype;
                 Box::pin(async move {
                     let mut reply = ask.answer().await;
-                    if plugin.heard(asked, &mut reply) {
+                    if block.chain.plugins()[at].on_upstream_reply(asked, &mut reply) {
                         Resolved::Answer(reply)
                     } else {
                         Resolved::Pass

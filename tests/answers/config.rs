@@ -7,7 +7,7 @@ use lodestone::{
     corefile::Diagnostic,
     metrics::Metrics,
     plugin::{
-        Build, Parts, Plugin, Setup,
+        Build, Parts, Plugin, ReadinessCheck, Setup, Startup,
         kubernetes::{Config, parse},
     },
     query::Question,
@@ -449,7 +449,7 @@ fn what_is_no_option_is_refused() {
 }
 
 /// Builds a plugin that reads manifests, as a start or a reload does.
-fn build(parts: &Parts, directory: &Path) -> Arc<dyn Plugin> {
+fn build(parts: &Parts, directory: &Path) -> Plugin {
     let config = accepted(&format!("manifests {}", directory.display()));
     let address: SocketAddr = "127.0.0.1:53".parse().unwrap();
     let mut build = Build {
@@ -496,11 +496,11 @@ spec: {clusterIP: 10.0.0.9, ports: [{name: http, port: 80}]}
         cluster.local. 5 IN NS ns.dns.cluster.local.
         + ns.dns.cluster.local. 5 IN A 127.0.0.1
         ";
-    check(&*plugin, dialogue);
+    check(&**plugin.on_query.as_ref().unwrap(), dialogue);
     let next = build(&parts.succeed(), directory.path());
     drop((plugin, parts));
     assert!(next.is_ready(), "what was read is not read again");
-    check(&*next, dialogue);
+    check(&**next.on_query.as_ref().unwrap(), dialogue);
 }
 
 #[tokio::test]

@@ -4,9 +4,10 @@ use std::{pin::Pin, sync::Arc};
 
 use lodestone::{
     corefile::Diagnostic,
+    hooks,
     metrics::Metrics,
     plugin::{
-        Block, Chain, Context, Door, Plugin, Resolved, Step, Walk, ZoneList,
+        Block, Chain, Context, Door, OnQuery, Resolved, Step, Walk, ZoneList,
         autopath::{Autopath, Config, List, Search, parse},
     },
     query::{Query, Question},
@@ -25,12 +26,10 @@ use crate::{
 /// be waited for.
 struct World;
 
-impl Plugin for World {
-    fn name(&self) -> &'static str {
-        "world"
-    }
+hooks!(World, "world" => on_query);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
+impl OnQuery for World {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
         let question = query.question;
         Step::Wait(Box::pin(async move {
             tokio::task::yield_now().await;
@@ -113,11 +112,7 @@ impl Tried {
             runtime.handle().clone(),
             metrics.autopath_success_total.with(&["dns://:53"]),
         );
-        let plugins: Vec<Arc<dyn Plugin>> = vec![
-            Arc::new(autopath),
-            Arc::new(cluster.plugin),
-            Arc::new(World),
-        ];
+        let plugins = vec![autopath.into(), cluster.plugin.into(), World.into()];
         let block = Block {
             zone: Name::ROOT,
             server: "dns://:53".into(),

@@ -58,7 +58,7 @@ impl Served {
             view: "",
             offered: Vec::new(),
         };
-        let mut plugins: BTreeMap<usize, Arc<dyn Plugin>> = BTreeMap::new();
+        let mut plugins: BTreeMap<usize, Plugin> = BTreeMap::new();
         for place in config.blocks[0].building_order() {
             let (_, setup) = &config.blocks[0].plugins[place];
             plugins.insert(place, setup.build(&mut build)?);

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::{config::*, *};
 use crate::{
     edns::Options,
+    hooks,
     metrics::Metrics,
     plugin::{
         Block, Door, Walk, ZoneList,
@@ -42,12 +43,10 @@ struct Inner {
     asked: AtomicUsize,
 }
 
-impl Plugin for Inner {
-    fn name(&self) -> &'static str {
-        "inner"
-    }
+hooks!(Inner, "inner" => on_query);
 
-    fn ask(&self, _: &Context<'_>, _: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Inner {
+    fn on_query(&self, _: &Context<'_>, _: &mut Query, reply: &mut Reply) -> Step {
         self.asked.fetch_add(1, Relaxed);
         match &*self.reply.lock() {
             Some(scripted) => {
@@ -63,12 +62,10 @@ impl Plugin for Inner {
 #[derive(Default)]
 struct Own(Mutex<Option<Name>>);
 
-impl Plugin for Own {
-    fn name(&self) -> &'static str {
-        "own"
-    }
+hooks!(Own, "own" => on_query);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Own {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         if *self.0.lock() != Some(query.question.lower) {
             return Step::Pass;
         }
@@ -127,9 +124,9 @@ impl World {
             asked: AtomicUsize::new(0),
         });
         let place = Place::new(vec![
-            Arc::clone(&own) as _,
-            Arc::new(cache.clone()),
-            Arc::clone(&inner) as _,
+            Arc::clone(&own).into(),
+            cache.clone().into(),
+            Arc::clone(&inner).into(),
         ]);
         Self {
             block: place.block,

@@ -78,7 +78,7 @@ fn ask(text: &str, name: &str, rtype: Type, client: &str) -> String {
     let mut query = testing::query(name, rtype);
     query.client = (client.parse::<std::net::IpAddr>().unwrap(), 4000).into();
     let mut reply = Reply::default();
-    match plugin.ask(&context, &mut query, &mut reply) {
+    match plugin.on_query(&context, &mut query, &mut reply) {
         Step::Answer => {}
         _ => return "pass".to_owned(),
     }
@@ -194,7 +194,7 @@ async fn a_client_that_validates_gets_what_there_is() {
             wants_nsid: false,
             is_padded: false,
         });
-        let step = plugin.ask(&context, &mut query, &mut Reply::default());
+        let step = plugin.on_query(&context, &mut query, &mut Reply::default());
         assert_eq!(matches!(step, Step::Pass), passes, "{step:?}");
     }
 }

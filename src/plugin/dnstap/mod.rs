@@ -15,11 +15,15 @@ mod parse;
 mod sink;
 pub mod tap;
 
-use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 pub use parse::parse;
 
-use super::{Block, Build, BuildError, Context, Plugin, Setup, Step, Written, metadata::Published};
+use super::{
+    Block, Build, BuildError, Context, Observer, OnQuery, Plugin, Setup, Shutdown, Step, Work,
+    Written, metadata::Published,
+};
+use crate::hooks;
 use crate::{query::Query, reply::Reply};
 use sink::Sink;
 use tap::Tap;
@@ -75,7 +79,7 @@ impl Setup for Config {
         true
     }
 
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let key = format!(
             "{:?} {} {} {} {:?}",
             self.socket, self.queue, self.write_buffer, self.skip_verify, self.tls
@@ -88,35 +92,33 @@ impl Setup for Config {
         })?;
         let tap = Arc::new(Tap::new(self, sink));
         build.offered.push(Arc::clone(&tap) as _);
-        Ok(Arc::new(Dnstap(tap)))
+        Ok(Plugin::from(Dnstap(tap)))
     }
 }
 
 /// The plugin, which leaves every question to the next one.
 struct Dnstap(Arc<Tap>);
 
-impl Plugin for Dnstap {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Dnstap, NAME => on_query, observer, shutdown);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
+impl OnQuery for Dnstap {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
         // What plugins ask among themselves is no client's.
         if query.depth == 0 {
             self.0.client_query(context.block, query);
         }
         Step::Pass
     }
+}
 
-    fn observes(&self) -> bool {
-        true
-    }
-
-    fn ended(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
-        Some(Box::pin(self.0.sink().end()))
-    }
-
-    fn wrote(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
+impl Observer for Dnstap {
+    fn on_sent(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
         self.0.client_response(block, query, reply, written);
+    }
+}
+
+impl Shutdown for Dnstap {
+    fn ended(&self) -> Work {
+        Box::pin(self.0.sink().end())
     }
 }

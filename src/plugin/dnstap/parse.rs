@@ -25,7 +25,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     let mut directives = parsing.directives.iter();
     let metadata = directives.find(|directive| directive.name == "metadata");
     config.metadata = metadata.and_then(|directive| {
-        // ParseErrors in it are reported where it is read itself.
+        // Errors in it are reported where it is read itself.
         metadata::parse(&[directive], parsing).ok()
     });
     problems.in_plugin(NAME).into_result(config)

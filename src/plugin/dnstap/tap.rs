@@ -133,7 +133,7 @@ impl Tap {
             let mut out = Vec::new();
             let metadata = |label: &str| {
                 let published = self.published.as_ref()?;
-                published.value(&block.chain, query, label)
+                published.value(&block.chain, query, None, label)
             };
             format.write(&mut out, query, Outcome::Pending, metadata);
             out

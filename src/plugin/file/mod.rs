@@ -12,11 +12,12 @@ pub use parse::parse;
 use tokio::task::JoinSet;
 
 use super::{
-    Build, BuildError, Context, Plugin, Setup, Step, ZoneList,
+    Build, BuildError, Context, Describe, OnQuery, Plugin, Properties, Setup, Step, ZoneList,
     authority::{Held, Loader, Table, Trouble},
     polled_file::poll,
     transfer::Offer,
 };
+use crate::hooks;
 use crate::{query::Query, reply::Reply, wire::Name};
 
 /// The Corefile's word.
@@ -49,7 +50,7 @@ impl Setup for Config {
         true
     }
 
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let mut table = Table::default();
         let mut watching = JoinSet::new();
         for file in &self.files {
@@ -79,7 +80,7 @@ impl Setup for Config {
         }
         let zones = Arc::new(table);
         build.offered.push(Arc::new(Offer(Arc::clone(&zones) as _)));
-        Ok(Arc::new(File {
+        Ok(Plugin::from(File {
             zones,
             _watching: watching,
         }))
@@ -101,17 +102,20 @@ pub struct File {
     _watching: JoinSet<()>,
 }
 
-impl Plugin for File {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(File, NAME => on_query; properties);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for File {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         self.zones.ask(context, query, reply)
     }
+}
 
-    fn refuses_others(&self) -> bool {
-        true
+impl Describe for File {
+    fn properties(&self) -> Properties {
+        Properties {
+            zones_only: true,
+            ..Properties::default()
+        }
     }
 }
 

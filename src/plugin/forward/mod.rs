@@ -8,9 +8,7 @@ mod parse;
 mod sources;
 
 use std::{
-    future::Future,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -22,8 +20,12 @@ use rustls::pki_types::ServerName;
 pub use parse::parse;
 pub(super) use parse::{names, policy, server_name, tls_files};
 
-use super::{Build, BuildError, Context, Plugin, Setup, Step, loop_guard::LoopGuard};
+use super::{
+    Build, BuildError, Context, Describe, MetadataSource, OnQuery, OnUpstreamReply, Plugin,
+    Properties, Setup, Startup, Step, Work, loop_guard::LoopGuard,
+};
 use crate::{
+    hooks,
     metrics::Metrics,
     query::{Query, Transport},
     reply::{Reply, Section, Why},
@@ -139,8 +141,8 @@ struct Next {
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(self.open(build)?)
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(self.open(build)?.into())
     }
 }
 
@@ -190,12 +192,10 @@ impl Config {
     }
 }
 
-impl Plugin for Forward {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Forward, NAME => on_query, on_upstream_reply, metadata, startup; properties);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Forward {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         if !self.is_for(&query.question.lower) {
             return Step::Pass;
         }
@@ -216,33 +216,38 @@ impl Plugin for Forward {
         let way = self.way(query.transport);
         Step::Ask(Box::new(Ask::new(group, flights, packet, way, permit)))
     }
+}
 
-    fn heard(&self, asked: Type, reply: &mut Reply) -> bool {
+impl OnUpstreamReply for Forward {
+    fn on_upstream_reply(&self, asked: Type, reply: &mut Reply) -> bool {
         // Whoever the authority is, it is not this server.
         reply.authoritative = false;
         !self.next.wants(asked, reply)
     }
+}
 
-    fn metadata_after(&self, _: &Query, reply: &Reply, label: &str) -> Option<String> {
-        let heard = reply.heard.as_ref().filter(|_| label == UPSTREAM)?;
+impl MetadataSource for Forward {
+    fn metadata(&self, _: &Query, reply: Option<&Reply>, label: &str) -> Option<String> {
+        let heard = reply?.heard.as_ref().filter(|_| label == UPSTREAM)?;
         Some(heard.upstream.to_string())
     }
+}
 
-    fn started(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+impl Startup for Forward {
+    fn started(&self) -> Option<Work> {
         let started = self.sources.started()?;
         Some(Box::pin(started))
     }
+}
 
-    fn pending_at_most(&self) -> usize {
-        self.max_concurrent.min(CEILING)
-    }
-
-    fn recurses(&self) -> bool {
-        true
-    }
-
-    fn serves_other_classes(&self) -> bool {
-        true
+impl Describe for Forward {
+    fn properties(&self) -> Properties {
+        Properties {
+            max_pending: self.max_concurrent.min(CEILING),
+            recursive: true,
+            other_classes: true,
+            ..Properties::default()
+        }
     }
 }
 

@@ -10,14 +10,18 @@ mod numbers;
 mod parse;
 mod removed;
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 pub use parse::parse;
 
 use super::transfer::{Changes, Offer, Transferable};
-use super::{Build, BuildError, Context, Parts, Plugin, Setup, Step, alias, random};
+use super::{
+    Build, BuildError, Context, MetadataSource, OnQuery, Parts, Plugin, ReadinessCheck, Setup,
+    Startup, Step, Work, alias, random,
+};
 use crate::{
     cluster::{Kind, Settings, Source, SourceError},
+    hooks,
     query::{Query, Question},
     reply::Reply,
     wire::{Class, Name, NameRef},
@@ -61,7 +65,7 @@ impl Setup for Config {
         true
     }
 
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         // A reload that asks for the same objects of the same cluster gets the source that runs.
         let key = format!("{:?}", self.source);
         let place = format!("{:?} {:?}", self.zones, build.addresses);
@@ -91,7 +95,7 @@ impl Setup for Config {
         build
             .offered
             .push(Arc::new(Offer(Arc::clone(&view) as _)) as _);
-        Ok(Arc::new(Kubernetes {
+        Ok(Plugin::from(Kubernetes {
             source: Some(source),
             ..Kubernetes::new(view, self.fallthrough.clone(), self.startup_timeout)
         }))
@@ -138,23 +142,19 @@ impl Kubernetes {
     }
 }
 
-impl Plugin for Kubernetes {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Kubernetes, NAME => on_query, metadata, readiness, startup);
 
-    fn amends(&self) -> bool {
-        false
-    }
-
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Kubernetes {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         ask(&*self.view, context, query, reply, |name| {
             let mut zones = self.fallthrough.iter();
             zones.any(|zone| name.is_under(zone.as_ref()))
         })
     }
+}
 
-    fn metadata(&self, query: &Query, label: &str) -> Option<String> {
+impl MetadataSource for Kubernetes {
+    fn metadata(&self, query: &Query, _: Option<&Reply>, label: &str) -> Option<String> {
         let key = label.strip_prefix("kubernetes/")?;
         let client = query.client.ip();
         match key {
@@ -167,12 +167,16 @@ impl Plugin for Kubernetes {
             _ => self.view.meaning(&query.asked, key),
         }
     }
+}
 
+impl ReadinessCheck for Kubernetes {
     fn is_ready(&self) -> bool {
         self.view.cluster().is_ready()
     }
+}
 
-    fn started(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+impl Startup for Kubernetes {
+    fn started(&self) -> Option<Work> {
         let limit = self.startup_timeout;
         let cluster = Arc::clone(self.view.cluster());
         if limit.is_zero() || cluster.synced() {
@@ -236,7 +240,7 @@ pub(super) fn ask(
 /// How much of an answer is made: what the client takes, or everything where a plugin chooses
 /// among all of it.
 fn room(context: &Context<'_>, query: &Query) -> Room {
-    if context.block.chain.needs_whole_answers() {
+    if context.block.chain.needs_complete_answers() {
         Room::ALL
     } else {
         Room::new(query.record_room(), random::index)

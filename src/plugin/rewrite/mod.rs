@@ -32,8 +32,12 @@ use self::{
     names::Subject,
     rule::{Applied, Rule, Ruling},
 };
-use super::{Build, BuildError, Context, Pending, Plugin, Setup, Step, metadata::Published};
+use super::{
+    BeforeResponse, Build, BuildError, Context, Describe, OnQuery, OnResponse, Pending, Plugin,
+    Properties, Setup, Step, metadata::Published,
+};
 use crate::{
+    hooks,
     query::Query,
     reply::{Owner, Reply, Section, Why},
     wire::{Name, Rcode},
@@ -49,8 +53,8 @@ pub struct Config {
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(Arc::new(Rewrite {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(Plugin::from(Rewrite {
             rules: Arc::clone(&self.rules),
             metadata: build.offered(),
         }))
@@ -77,16 +81,14 @@ fn trail(query: &Query) -> Option<&Trail> {
     note.downcast_ref()
 }
 
-impl Plugin for Rewrite {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Rewrite, NAME => on_query, before_response, on_response; properties);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Rewrite {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let before = query.question.lower;
         let metadata = |query: &Query, label: &str| {
             let published = self.metadata.as_ref()?;
-            published.value(&context.block.chain, query, label)
+            published.value(&context.block.chain, query, None, label)
         };
         let mut steps = Vec::new();
         let mut subject = Subject::new(before);
@@ -111,19 +113,24 @@ impl Plugin for Rewrite {
         }
         Step::Pass
     }
+}
 
-    fn follows(&self) -> bool {
-        self.rules.iter().any(Rule::follows)
-    }
-
-    fn follow(&self, context: &Context<'_>, query: &Query, reply: &mut Reply) -> Option<Pending> {
+impl BeforeResponse for Rewrite {
+    fn before_response(
+        &self,
+        context: &Context<'_>,
+        query: &Query,
+        reply: &mut Reply,
+    ) -> Option<Pending> {
         let trail = trail(query)?;
         let steps = trail.steps.iter().rev();
         let rules = steps.filter_map(|step| self.rules[step.rule].target());
         target::follow(rules, context, query, reply)
     }
+}
 
-    fn amend(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {
+impl OnResponse for Rewrite {
+    fn on_response(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {
         let Some(trail) = trail(query) else {
             return;
         };
@@ -134,9 +141,14 @@ impl Plugin for Rewrite {
             self.rules[step.rule].amend(step, reply);
         }
     }
+}
 
-    fn serves_other_classes(&self) -> bool {
-        self.rules.iter().any(Rule::changes_class)
+impl Describe for Rewrite {
+    fn properties(&self) -> Properties {
+        Properties {
+            other_classes: self.rules.iter().any(Rule::changes_class),
+            ..Properties::default()
+        }
     }
 }
 

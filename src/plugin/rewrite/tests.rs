@@ -5,8 +5,9 @@ use parking_lot::Mutex;
 use super::*;
 use crate::{
     edns::Options,
+    hooks,
     plugin::{
-        Door, Walk, ZoneList,
+        Door, MetadataSource, Walk, ZoneList,
         testing::{self, Place},
     },
     query::{Edns, Question},
@@ -33,12 +34,18 @@ struct Inner {
     asked: Mutex<Option<Query>>,
 }
 
-impl Plugin for Inner {
-    fn name(&self) -> &'static str {
-        "inner"
-    }
+hooks!(Inner, "inner" => on_query, metadata);
 
-    fn metadata(&self, _: &Query, label: &str) -> Option<String> {
+impl OnQuery for Inner {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+        *self.asked.lock() = Some(query.clone());
+        reply.copy_from(&self.reply);
+        Step::Answer
+    }
+}
+
+impl MetadataSource for Inner {
+    fn metadata(&self, _: &Query, _: Option<&Reply>, label: &str) -> Option<String> {
         let known = [
             ("inner/Ns", "Team"),
             ("inner/empty", ""),
@@ -46,12 +53,6 @@ impl Plugin for Inner {
         ];
         let known = known.iter().find(|(name, _)| *name == label)?;
         Some(known.1.to_owned())
-    }
-
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
-        *self.asked.lock() = Some(query.clone());
-        reply.copy_from(&self.reply);
-        Step::Answer
     }
 }
 
@@ -89,7 +90,7 @@ fn through(
         reply: inner,
         asked: Mutex::default(),
     });
-    let place = Place::new(vec![Arc::new(rewrite) as _, Arc::clone(&inner) as _]);
+    let place = Place::new(vec![rewrite.into(), Arc::clone(&inner).into()]);
     let block = &place.block;
     let context = Context { door, block };
     let mut reply = Reply::default();

@@ -45,7 +45,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     problems.in_plugin(NAME).into_result(Config { templates })
 }
 
-/// Reads one template. ParseErrors of its lines go to `problems`.
+/// Reads one template. Errors of its lines go to `problems`.
 fn template(
     directive: &Directive,
     parsing: &mut Parsing<'_>,

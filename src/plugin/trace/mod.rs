@@ -11,8 +11,6 @@ mod span;
 
 use std::{
     collections::BTreeMap,
-    future::Future,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,8 +21,12 @@ use std::{
 pub use parse::parse;
 pub use span::Form;
 
-use super::{Block, Build, BuildError, Context, Plugin, Setup, Step, Written};
+use super::{
+    Block, Build, BuildError, Context, MetadataSource, Observer, OnQuery, Plugin, Setup, Shutdown,
+    Step, Work, Written,
+};
 use crate::{
+    hooks,
     query::{Query, Traced},
     reply::Reply,
     upstream::Tried,
@@ -63,7 +65,7 @@ impl Setup for Config {
         true
     }
 
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let key = format!("{self:?}");
         let kept = build
             .parts
@@ -79,7 +81,7 @@ impl Setup for Config {
             maker: Maker::new(self.form, &self.service, served),
         });
         build.offered.push(Arc::clone(&tracer) as _);
-        Ok(Arc::new(Trace {
+        Ok(Plugin::from(Trace {
             tracer,
             every: self.every,
             count: AtomicU64::new(0),
@@ -94,12 +96,10 @@ struct Trace {
     count: AtomicU64,
 }
 
-impl Plugin for Trace {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Trace, NAME => on_query, observer, metadata, shutdown);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
+impl OnQuery for Trace {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
         // What plugins ask is part of what the client asked.
         if self.every > 0 && query.depth == 0 && query.traced.is_none() {
             let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
@@ -111,24 +111,26 @@ impl Plugin for Trace {
         }
         Step::Pass
     }
+}
 
-    fn observes(&self) -> bool {
-        true
-    }
-
-    fn wrote(&self, _: &Block, query: &Query, reply: &Reply, written: Written) {
+impl Observer for Trace {
+    fn on_sent(&self, _: &Block, query: &Query, reply: &Reply, written: Written) {
         if let Some(traced) = query.traced {
             self.tracer.answered(traced, query, reply, written);
         }
     }
+}
 
-    fn ended(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
-        Some(Box::pin(self.tracer.reporter.end()))
-    }
-
-    fn metadata(&self, query: &Query, label: &str) -> Option<String> {
+impl MetadataSource for Trace {
+    fn metadata(&self, query: &Query, _: Option<&Reply>, label: &str) -> Option<String> {
         let traced = query.traced.filter(|_| label == TRACE_ID)?;
         Some(format!("{:016x}", traced.id))
+    }
+}
+
+impl Shutdown for Trace {
+    fn ended(&self) -> Work {
+        Box::pin(self.tracer.reporter.end())
     }
 }
 

@@ -22,15 +22,18 @@ pub use notify::{Pace, Told};
 pub use parse::parse;
 use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
-use super::{Build, BuildError, Context, Plugin, Setup, Step, ZoneList};
+use super::{
+    Build, BuildError, Context, Describe, OnQuery, Plugin, Properties, Setup, Step, ZoneList,
+};
 use crate::{
+    hooks,
     query::{Query, Question, Transport},
     reply::{Reply, Why},
     wire::{Class, Name, NameRef, Rcode, Type},
 };
 
 /// The Corefile's word.
-pub(crate) const NAME: &str = "transfer";
+const NAME: &str = "transfer";
 
 /// How often a zone's serial is asked for that changes all the time.
 const TRIES: usize = 3;
@@ -124,7 +127,7 @@ impl Rule {
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let offers = build.offered.iter();
         let offers = offers.filter_map(|offer| Arc::clone(offer).downcast::<Offer>().ok());
         let sources = offers.map(|offer| Arc::clone(&offer.0)).collect();
@@ -133,7 +136,7 @@ impl Setup for Config {
         let none = || Ok::<_, BuildError>(Told::default());
         let told = build.parts.keep_own(&key, none)?;
         transfers.notify(&told, Pace::default(), build.runtime);
-        Ok(Arc::new(transfers))
+        Ok(transfers.into())
     }
 }
 
@@ -204,12 +207,19 @@ fn rule(rules: &[Rule], name: NameRef<'_>) -> Option<usize> {
     matching.max_by_key(|(labels, _)| *labels).map(|(_, at)| at)
 }
 
-impl Plugin for Transfers {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Transfers, NAME => on_query; properties);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl Describe for Transfers {
+    fn properties(&self) -> Properties {
+        Properties {
+            transfers: true,
+            ..Properties::default()
+        }
+    }
+}
+
+impl OnQuery for Transfers {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let question = &query.question;
         let is_transfer = matches!(question.rtype, Type::AXFR | Type::IXFR);
         if !is_transfer || question.class != Class::IN {

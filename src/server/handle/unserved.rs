@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Arrival;
 use crate::{
     message::{read_signature, write_bare},
-    plugin::{self, Block},
+    plugin::Block,
     query::{Query, Transport},
     reply::Why,
     server::route::Routes,
@@ -18,7 +18,7 @@ use crate::{
 pub(super) fn notified(routes: &Routes, query: &mut Query) -> (Rcode, Why) {
     let plugins = routes.find(query).map(|block| block.chain.plugins());
     let told = plugins.into_iter().flatten();
-    let mut told = told.filter_map(|plugin| plugin.notified(query));
+    let mut told = told.filter_map(|plugin| plugin.on_notify(query));
     match told.next() {
         Some(Rcode::NOERROR) => (Rcode::NOERROR, Why::Synthesized),
         Some(rcode) => (rcode, Why::Policy),
@@ -32,7 +32,7 @@ pub(super) fn verified(routes: &Routes, query: &mut Query) -> Option<Rcode> {
     query.signed.as_ref()?;
     let block = routes.find(query)?;
     let mut plugins = block.chain.plugins().iter();
-    plugins.find_map(|plugin| plugin.verified(query))
+    plugins.find_map(|plugin| plugin.verify_signature(query))
 }
 
 /// Signs the reply that is nothing but a header, where the message was signed (RFC 8945 §5.3). Read is
@@ -92,5 +92,5 @@ pub(super) fn not_served(routes: &Routes, query: &Query) -> Option<Rcode> {
 /// Whether zones of a block are transferred from it.
 fn transfers(block: &Block) -> bool {
     let mut plugins = block.chain.plugins().iter();
-    plugins.any(|plugin| plugin.name() == plugin::transfer::NAME)
+    plugins.any(|plugin| plugin.properties.transfers)
 }
