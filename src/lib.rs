@@ -18,12 +18,15 @@
 //! query      the question: as asked, as rewritten, who asks, over what
 //! reply      the answer: rcode, records, and why it is what it is
 //! tsig       messages signed by shared secrets
+//! tls        a server's certificate: its files, what it asks of clients, reloading
 //! trust      which certificates are accepted from the other side of TLS
 //! edns       the options of an OPT record
 //! wire       names, numbers and records as octets
 //! logging    the lines that people read
 //! plain      errors of the system and of libraries, in terms that an operator can act on
+//! backoff    delays between attempts
 //! datagrams  many datagrams a system call: the only unsafe code
+//! files      files that are read again when they change: polling, notifications
 //! interfaces the network interfaces of the machine
 //! metrics    every metric family, its name and its labels
 //! ```
@@ -56,12 +59,14 @@ pub const COREDNS: &str = "1.15.0";
 
 pub mod admin;
 pub mod authority;
+mod backoff;
 pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod corefile;
 pub mod datagrams;
 pub mod edns;
+mod files;
 pub mod interfaces;
 pub mod life;
 pub mod logging;
@@ -74,6 +79,7 @@ pub mod reload;
 pub mod reply;
 pub mod server;
 pub mod site;
+pub mod tls;
 pub mod trust;
 pub mod tsig;
 pub mod upstream;

@@ -13,7 +13,6 @@ mod items;
 mod lines;
 mod list;
 mod order;
-mod pause;
 mod token;
 mod watch;
 

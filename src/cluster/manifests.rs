@@ -15,20 +15,18 @@ mod wire;
 use super::event::{Event, Kind, Object};
 use super::settings::{Origin, Settings};
 use super::source::SourceError;
+use crate::files::Changes;
 use directory::Directory;
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
-/// Editors and `git` write in bursts, and a file that is being written is not whole: changes are
-/// read when there has been none for so long, or the burst has lasted several times as long.
+/// How long a directory that has taken another one's place is left alone before it is read.
 const QUIET: Duration = Duration::from_millis(80);
 
 /// How often a look is taken at whether the directory itself is still the same one.
@@ -87,8 +85,7 @@ struct Manifests {
 impl Manifests {
     /// Reads whenever something changes, until nobody listens to the events any more.
     async fn run(mut self, path: PathBuf) {
-        let changed = Arc::new(Notify::new());
-        let mut eye = Eye::open(&path, &changed);
+        let mut eye = Eye::open(&path);
         eye.complain(None, &path);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -110,26 +107,21 @@ impl Manifests {
             }
             loop {
                 tokio::select! {
-                    () = changed.notified() => break,
+                    () = eye.changes.next() => break,
                     _ = tick.tick() => {}
                 }
                 if !eye.is_open() || eye.identity != identity(&path) {
                     let last = eye.complaint.take();
-                    eye = Eye::open(&path, &changed);
+                    eye = Eye::open(&path);
                     eye.complain(last.as_ref(), &path);
+                    // What has taken its place may be in the making.
+                    sleep(QUIET).await;
                     break;
                 }
                 for kind in &self.kinds {
                     if self.events.send(Event::Alive(*kind)).await.is_err() {
                         return;
                     }
-                }
-            }
-            for _ in 0..4 {
-                sleep(QUIET).await;
-                // A permit says that there was another change in the meantime.
-                if futures_util::FutureExt::now_or_never(changed.notified()).is_none() {
-                    break;
                 }
             }
         }
@@ -165,7 +157,7 @@ impl Manifests {
 
 /// A watch on the directory.
 struct Eye {
-    watcher: Option<RecommendedWatcher>,
+    changes: Changes,
     /// Which directory it was opened on.
     identity: Option<(u64, u64)>,
     /// Why there is no watcher.
@@ -173,34 +165,18 @@ struct Eye {
 }
 
 impl Eye {
-    /// Watches the directory, and not its files: the volume of a ConfigMap changes by a swap of
-    /// the link `..data`, and editors rename.
-    fn open(path: &Path, changed: &Arc<Notify>) -> Self {
-        let changed = Arc::clone(changed);
-        let notice = move |event: notify::Result<notify::Event>| {
-            // Our own reading is an access too.
-            if !matches!(
-                event,
-                Ok(notify::Event {
-                    kind: EventKind::Access(_),
-                    ..
-                })
-            ) {
-                changed.notify_one();
-            }
-        };
+    fn open(path: &Path) -> Self {
         let identity = identity(path);
-        let watch = |mut watcher: RecommendedWatcher| {
-            watcher.watch(path, RecursiveMode::Recursive)?;
-            Ok(watcher)
+        let watch = |mut changes: Changes| {
+            changes.watch_tree(path)?;
+            Ok(changes)
         };
-        let watcher = notify::recommended_watcher(notice).and_then(watch);
-        let (watcher, complaint) = match watcher {
-            Ok(watcher) => (Some(watcher), None),
-            Err(error) => (None, Some(crate::plain::watch(&error))),
+        let (changes, complaint) = match Changes::new().and_then(watch) {
+            Ok(changes) => (changes, None),
+            Err(error) => (Changes::default(), Some(crate::plain::watch(&error))),
         };
         Self {
-            watcher,
+            changes,
             identity,
             complaint,
         }
@@ -217,7 +193,7 @@ impl Eye {
     }
 
     fn is_open(&self) -> bool {
-        self.watcher.is_some()
+        self.changes.is_watching()
     }
 }
 

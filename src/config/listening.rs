@@ -10,8 +10,8 @@ use crate::{
     server::{
         limits::StreamSettings,
         proxy::{Sessions, Treatment, Trust, sessions},
-        tls::{ClientAuth, Files},
     },
+    tls::{ClientAuth, Files},
 };
 
 /// What a block says about its listeners.

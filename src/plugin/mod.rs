@@ -10,6 +10,7 @@
 pub mod acl;
 mod alias;
 pub mod any;
+mod append_list;
 mod authority;
 pub mod auto;
 pub mod autopath;
@@ -42,7 +43,6 @@ pub mod minimal;
 pub mod nsid;
 mod parsing;
 mod parts;
-mod polled_file;
 pub mod prometheus;
 mod random;
 pub mod rewrite;

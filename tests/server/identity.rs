@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use lodestone::server::{
-    Listener, Scheme,
+use lodestone::{
+    server::{Listener, Scheme},
     tls::{ClientAuth, Files, Identity},
 };
 use rustls::{

@@ -3,11 +3,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use lodestone::{
-    server::{
-        Scheme,
-        limits::Limits,
-        tls::{ClientAuth, Identity},
-    },
+    server::{Scheme, limits::Limits},
+    tls::{ClientAuth, Identity},
     wire::Rcode,
 };
 use rustls::ClientConfig;

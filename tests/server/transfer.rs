@@ -18,8 +18,8 @@ use lodestone::{
         Listener, Scheme, Servers, Wanted,
         limits::{Limits, StreamSettings},
         route::{Route, Routes},
-        tls::Identity,
     },
+    tls::Identity,
     wire::{Name, Rcode, Type},
     zone::{Rules, View, Zones},
 };

@@ -18,7 +18,7 @@ use super::super::settings::{Settings, Timing};
 use super::client::Requests;
 use super::failure::Failure;
 use super::order::Order;
-use super::pause::Pause;
+use crate::backoff::Backoff;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub(super) struct Watch {
     /// What to watch from; None until a list is complete.
     pub(super) version: Option<String>,
     pub(super) order: Order,
-    pause: Pause,
+    backoff: Backoff,
     /// Streamed lists that broke off, since anything went well.
     broken_lists: u32,
     /// Failures since anything went well.
@@ -89,7 +89,7 @@ impl Watch {
             streaming: true,
             version: None,
             order: Order::default(),
-            pause: Pause::new(&settings.timing),
+            backoff: Backoff::new(settings.timing.pause, settings.timing.longest_pause),
             broken_lists: 0,
             failures: 0,
             complained: None,
@@ -161,7 +161,7 @@ impl Watch {
         if matches!(failure, Failure::Expired) && self.failures == 1 {
             return;
         }
-        sleep(self.pause.take()).await;
+        sleep(self.backoff.delay()).await;
     }
 
     /// Whether the next list is to be a streamed one.
@@ -178,7 +178,7 @@ impl Watch {
             let _ = self.send(event).await;
         }
         self.complain("the cluster does not know the kind (404), so there are none");
-        sleep(self.pause.take()).await;
+        sleep(self.backoff.delay()).await;
     }
 
     /// A list begins.
@@ -202,7 +202,7 @@ impl Watch {
         }
         self.failures = 0;
         self.broken_lists = 0;
-        self.pause.reset();
+        self.backoff.reset();
     }
 
     fn complain(&mut self, complaint: &str) {

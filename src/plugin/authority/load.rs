@@ -4,7 +4,6 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
-    time::SystemTime,
 };
 
 use prometheus::IntCounter;
@@ -16,7 +15,7 @@ use crate::{
         Builder, Zone,
         text::{self, Faults, LeftOut, Outside, TextError},
     },
-    plugin::polled_file::{Look, PolledFile},
+    files::{Look, PolledFile, Stamp},
 };
 
 /// Octets of a zone file, with all that it includes, that are still read.
@@ -65,21 +64,19 @@ pub enum Trouble {
 /// A file as it was when it was included.
 struct Seen {
     path: PathBuf,
-    state: Option<(SystemTime, u64)>,
+    stamp: Option<Stamp>,
 }
 
 impl Seen {
     fn now(path: &Path) -> Self {
-        let metadata = std::fs::metadata(path).ok();
-        let state = metadata.and_then(|it| Some((it.modified().ok()?, it.len())));
         Self {
             path: path.to_owned(),
-            state,
+            stamp: Stamp::of(path),
         }
     }
 
     fn has_changed(&self) -> bool {
-        Self::now(&self.path).state != self.state
+        Stamp::of(&self.path) != self.stamp
     }
 }
 

@@ -8,7 +8,7 @@ use super::Config;
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, Line, Problems, unknown_property},
     plain,
-    plugin::{ParseErrors, Parsing, ZoneList, polled_file::interval},
+    plugin::{ParseErrors, Parsing, ZoneList},
 };
 
 const PROPERTIES: [&str; 3] = ["directory", "reload", "upstream"];
@@ -57,7 +57,7 @@ fn property(
                 (config.pattern, config.template) = naming(&mut arguments)?;
             }
         }
-        "reload" => config.reload = interval(&mut arguments)?,
+        "reload" => config.reload = arguments.interval()?,
         "upstream" => {
             let why = "aliases are followed by asking this server";
             warnings.push(arguments.without_effect(why));

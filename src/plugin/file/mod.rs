@@ -14,11 +14,9 @@ use tokio::task::JoinSet;
 use super::{
     Build, BuildError, Context, Describe, OnQuery, Plugin, Properties, Setup, Step, ZoneList,
     authority::{Held, Loader, Table, Trouble},
-    polled_file::poll,
     transfer::Offer,
 };
-use crate::hooks;
-use crate::{query::Query, reply::Reply, wire::Name};
+use crate::{files::poll, hooks, query::Query, reply::Reply, wire::Name};
 
 /// The Corefile's word.
 const NAME: &str = "file";

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Config, ZoneFile};
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
-    plugin::{ParseErrors, Parsing, ZoneList, polled_file::interval, zone_list::Told},
+    plugin::{ParseErrors, Parsing, ZoneList, zone_list::Told},
 };
 
 const PROPERTIES: [&str; 4] = ["reload", "reload_by_mtime", "fallthrough", "upstream"];
@@ -61,7 +61,7 @@ fn property(
 ) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     match line.name().as_str() {
-        "reload" => file.reload = interval(&mut arguments)?,
+        "reload" => file.reload = arguments.interval()?,
         "reload_by_mtime" => file.reload_by_mtime = true,
         "fallthrough" => file.fallthrough = ZoneList::read_or_all(arguments.rest())?,
         "upstream" => {

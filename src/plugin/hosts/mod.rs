@@ -22,10 +22,9 @@ use self::{
     file::Watched,
     table::{Rules, Table, reversed},
 };
-use super::{
-    Build, BuildError, Context, OnQuery, Plugin, Setup, Step, ZoneList, polled_file::poll,
-};
+use super::{Build, BuildError, Context, OnQuery, Plugin, Setup, Step, ZoneList};
 use crate::{
+    files::poll,
     hooks,
     query::Query,
     reply::{Data, Reply, Section, Why},

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
-    plugin::{ParseErrors, Parsing, ZoneList, polled_file::interval},
+    plugin::{ParseErrors, Parsing, ZoneList},
     wire::Name,
 };
 
@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
                 self.config.ttl = ttl.integer(1..=65_535)?;
             }
             "no_reverse" => self.config.rules.reverse = false,
-            "reload" => self.config.reload = interval(&mut arguments)?,
+            "reload" => self.config.reload = arguments.interval()?,
             "fallthrough" => {
                 self.config.fallthrough = ZoneList::read_or_all(arguments.rest())?;
                 self.fallthrough = Some(line.name());

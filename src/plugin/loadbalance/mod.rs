@@ -22,11 +22,9 @@ pub use parse::parse;
 use tokio::task::JoinSet;
 
 use self::weights::{Watched, Weights};
-use super::{
-    Build, BuildError, Context, Describe, OnResponse, Plugin, Properties, Setup, polled_file::poll,
-    random,
-};
+use super::{Build, BuildError, Context, Describe, OnResponse, Plugin, Properties, Setup, random};
 use crate::{
+    files::poll,
     hooks,
     query::Query,
     reply::{Owner, Record, Reply, Section},

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Config, Policy};
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
-    plugin::{ParseErrors, Parsing, polled_file::interval},
+    plugin::{ParseErrors, Parsing},
 };
 
 /// How often the file of weights is looked at, where nothing else is said.
@@ -46,7 +46,7 @@ fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     match line.name().as_str() {
         "reload" => {
-            let interval = interval(&mut arguments)?;
+            let interval = arguments.interval()?;
             let Policy::Weighted { reload, .. } = &mut config.policy else {
                 let error = line.name().error("unknown property 'reload'");
                 return Err(error.label("only 'weighted FILE' has something to reload"));

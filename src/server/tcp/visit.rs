@@ -13,9 +13,8 @@ use super::{
 };
 use crate::{
     query::Transport,
-    server::{
-        Scheme, caller::Caller, gate::Places, handle::Entrance, http, terms::Terms, tls::Protocol,
-    },
+    server::{Scheme, caller::Caller, gate::Places, handle::Entrance, http, terms::Terms},
+    tls::Protocol,
 };
 
 /// An accepted connection.

@@ -1,16 +1,38 @@
-//! A file beside the Corefile that a plugin reads again when it has changed.
-//!
-//! It is looked at every few seconds rather than watched, since the interval is an option of those
-//! plugins, and since a look follows the links that a mounted ConfigMap is made of.
+//! Polling: files whose metadata is compared every few seconds.
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use crate::corefile::{Arguments, Diagnostic};
+/// What changes with the content of a file: its modification time, its length, and which file it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    modified: SystemTime,
+    length: u64,
+    inode: u64,
+}
+
+impl Stamp {
+    /// The stamp of the file at `path`, if there is one; links are followed.
+    pub fn of(path: &Path) -> Option<Self> {
+        Self::read(&std::fs::metadata(path).ok()?).ok()
+    }
+
+    fn read(metadata: &Metadata) -> io::Result<Self> {
+        #[cfg(unix)]
+        let inode = std::os::unix::fs::MetadataExt::ino(metadata);
+        #[cfg(not(unix))]
+        let inode = 0;
+        Ok(Self {
+            modified: metadata.modified()?,
+            length: metadata.len(),
+            inode,
+        })
+    }
+}
 
 /// A file, and what was last seen of it.
 #[derive(Debug)]
@@ -29,19 +51,19 @@ pub enum Look {
     Unchanged,
     /// The content, and when it was written.
     Read(Vec<u8>, SystemTime),
-    /// It cannot be read; told once for each reason.
+    /// It cannot be read; once for each reason.
     Failed(io::Error),
 }
 
 #[derive(Debug, PartialEq)]
 enum Seen {
     Nothing,
-    File(SystemTime, u64),
+    File(Stamp),
     Trouble(String),
 }
 
 impl PolledFile {
-    /// A file that nobody has looked at yet. Larger than `limit` octets, it is not read.
+    /// A file that is not read yet. Larger than `limit` bytes, it will not be.
     pub fn new(path: &Path, limit: u64) -> Self {
         Self {
             path: path.to_owned(),
@@ -61,14 +83,14 @@ impl PolledFile {
         self.seen = Seen::Nothing;
     }
 
-    /// Reads the file if its time or its size has changed. One that has become empty is taken for empty
-    /// at the second look only: many a writer empties a file first. Blocks.
+    /// Reads the file if its [`Stamp`] has changed. One that has become empty is taken for empty
+    /// at the second look only: many writers truncate a file first. Blocks.
     pub fn look(&mut self) -> Look {
         match self.read() {
             Ok(None) => Look::Unchanged,
-            Ok(Some((octets, changed, length))) => {
-                self.seen = Seen::File(changed, length);
-                Look::Read(octets, changed)
+            Ok(Some((bytes, stamp))) => {
+                self.seen = Seen::File(stamp);
+                Look::Read(bytes, stamp.modified)
             }
             Err(error) => {
                 let trouble = Seen::Trouble(error.to_string());
@@ -81,35 +103,29 @@ impl PolledFile {
         }
     }
 
-    fn read(&mut self) -> io::Result<Option<(Vec<u8>, SystemTime, u64)>> {
+    fn read(&mut self) -> io::Result<Option<(Vec<u8>, Stamp)>> {
         // Looked at before it is opened: opening a pipe would wait for its writer.
         let metadata = std::fs::metadata(&self.path)?;
         if !metadata.is_file() {
             return Err(io::Error::other("it is no file"));
         }
-        let (changed, length) = (metadata.modified()?, metadata.len());
-        if self.seen == Seen::File(changed, length) {
+        let stamp = Stamp::read(&metadata)?;
+        if self.seen == Seen::File(stamp) {
             return Ok(None);
         }
-        let was_filled = matches!(self.seen, Seen::File(_, 1..));
-        self.is_emptied = length == 0 && was_filled && !self.is_emptied;
+        let was_filled = matches!(self.seen, Seen::File(Stamp { length: 1.., .. }));
+        self.is_emptied = stamp.length == 0 && was_filled && !self.is_emptied;
         if self.is_emptied {
             return Ok(None);
         }
-        let mut octets = Vec::new();
+        let mut bytes = Vec::new();
         let mut file = File::open(&self.path)?.take(self.limit + 1);
-        if file.read_to_end(&mut octets)? as u64 > self.limit {
+        if file.read_to_end(&mut bytes)? as u64 > self.limit {
             let limit = self.limit;
             return Err(io::Error::other(format!("it has more than {limit} octets")));
         }
-        Ok(Some((octets, changed, length)))
+        Ok(Some((bytes, stamp)))
     }
-}
-
-/// What `reload` says in the block of such a plugin: how often to look, or nothing for never again.
-pub fn interval(arguments: &mut Arguments<'_>) -> Result<Option<Duration>, Diagnostic> {
-    let interval = arguments.required("a duration, 0s for never")?.duration()?;
-    Ok((!interval.is_zero()).then_some(interval))
 }
 
 /// Calls `work`, which may block, after every `interval` until it says false.
@@ -119,7 +135,7 @@ pub async fn poll(interval: Duration, mut work: impl FnMut() -> bool + Send + 's
         let worked = tokio::task::spawn_blocking(move || work().then_some(work));
         match worked.await {
             Ok(Some(next)) => work = next,
-            // Nothing left to do, or the runtime is going down.
+            // Nothing is left to do, or the runtime is shutting down.
             Ok(None) | Err(_) => return,
         }
     }

@@ -1,17 +1,17 @@
 //! A certificate in use. Its files are looked at every few seconds, since whoever renews them tells
 //! nobody: what they say now is shown to whoever connects next. Connections that are there stay.
 
-use std::{
-    path::Path,
-    sync::{Arc, Weak},
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 
 use super::{Files, TlsError};
+use crate::{
+    files::{Stamp, poll},
+    plain,
+};
 
 /// What is spoken within TLS, which its client and its server agree on in the handshake (ALPN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +33,8 @@ pub struct Identity {
     files: Files,
     current: ArcSwap<[Arc<ServerConfig>; Protocol::ALL.len()]>,
     /// Of each file, as it was when it was read last, whether it could be used or not.
-    seen: Mutex<Vec<Stamp>>,
+    seen: Mutex<Vec<Option<Stamp>>>,
 }
-
-/// Changes with the file: when it was written, its length, and which file it is.
-type Stamp = Option<(SystemTime, u64, u64)>;
 
 /// How often the files are looked at. Certificates are renewed weeks before they end.
 pub const INTERVAL: Duration = Duration::from_secs(10);
@@ -95,29 +92,21 @@ impl Identity {
 
     /// Refreshes from now on, every `interval`, as long as somebody else holds this.
     pub fn follow(self: &Arc<Self>, interval: Duration) {
-        tokio::spawn(follow(Arc::downgrade(self), interval));
-    }
-}
-
-async fn follow(identity: Weak<Identity>, interval: Duration) {
-    loop {
-        tokio::time::sleep(interval).await;
-        let Some(identity) = identity.upgrade() else {
-            return;
-        };
-        let refreshed = tokio::task::spawn_blocking(move || {
+        let identity = Arc::downgrade(self);
+        tokio::spawn(poll(interval, move || {
+            let Some(identity) = identity.upgrade() else {
+                return false;
+            };
             if let Err(error) = identity.refresh() {
                 let certificate = identity.files.certificate.display();
-                let why = crate::plain::chain(&error.into());
+                let why = plain::chain(&error.into());
                 tracing::warn!(
                     target: "plugin/tls",
                     "{certificate} has changed and the one before is used on: {why}"
                 );
             }
-        });
-        if refreshed.await.is_err() {
-            return; // the runtime is going down
-        }
+            true
+        }));
     }
 }
 
@@ -130,21 +119,14 @@ fn configs(files: &Files) -> Result<[Arc<ServerConfig>; Protocol::ALL.len()], Tl
     }))
 }
 
-fn stamps(files: &Files) -> Vec<Stamp> {
-    files.read().map(stamp).collect()
-}
-
-fn stamp(path: &Path) -> Stamp {
-    let metadata = std::fs::metadata(path).ok()?;
-    #[cfg(unix)]
-    let number = std::os::unix::fs::MetadataExt::ino(&metadata);
-    #[cfg(not(unix))]
-    let number = 0;
-    Some((metadata.modified().ok()?, metadata.len(), number))
+fn stamps(files: &Files) -> Vec<Option<Stamp>> {
+    files.read().map(Stamp::of).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn write(folder: &Path, what: &[(&str, &str)]) {
