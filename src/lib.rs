@@ -15,7 +15,7 @@
 //! config     the Corefile's meaning, typed; order.rs is the table of words and of the plugins' order
 //! corefile   the Corefile language, knowing no plugin
 //! message    whole messages: octets to query or reply, reply to octets
-//! query      the question: as asked, as rewritten, who asks, over what
+//! query      a query: the request as received, and its state on the way through a chain
 //! reply      the answer: rcode, records, and why it is what it is
 //! tsig       messages signed by shared secrets
 //! tls        a server's certificate: its files, what it asks of clients, reloading
@@ -41,8 +41,8 @@
 //! server/udp     a batch of datagrams in
 //! server/handle  octets -> Query, or FORMERR, or nothing          (every transport enters here)
 //! server/route   longest matching zone -> its block
-//! plugin/chain   inward: ask each plugin -> Pass | Answer | Drop | Ask(upstreams) | Wait(future)
-//!                outward: those that were passed, in reverse, amend the reply
+//! plugin/chain   inward: on_query of each plugin -> Pass | Answer | Drop | Ask(upstreams) | Wait(future)
+//!                outward: on_response of those that passed, in reverse
 //! zone/lookup    (from plugin/kubernetes) the names, from the published cluster state, and as many
 //!                records as the client's reply has room for
 //! server/handle  Reply -> octets, cut to the client's size; the batch out

@@ -23,7 +23,7 @@ use crate::{
     interfaces::HostAddress,
     metrics::Metrics,
     plain,
-    plugin::{Block, Build, BuildError, Chain, Parts, Plugin},
+    plugin::{Block, Build, BuildError, Chain, Offers, Parts, Plugin},
     server::{
         limits::StreamSettings,
         proxy::Trust,
@@ -254,7 +254,7 @@ impl<'b> Surroundings<'b> {
             addresses: &self.addresses,
             server: &self.server,
             view: self.block.view().unwrap_or_default(),
-            offered: Vec::new(),
+            offers: Offers::default(),
         }
     }
 }

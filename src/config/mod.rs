@@ -73,14 +73,27 @@ impl ServerBlock {
             .collect()
     }
 
-    /// The places of [`Self::plugins`] in the order in which they are built: those that offer
-    /// something first, the last of them first, since `kubernetes` offers to `k8s_external` and
-    /// both to `transfer`.
-    pub fn building_order(&self) -> impl Iterator<Item = usize> {
-        let offers = |place: &usize| self.plugins[*place].1.offers();
-        let places = || 0..self.plugins.len();
-        let offering = places().rev().filter(offers);
-        offering.chain(places().filter(move |place| !offers(place)))
+    /// The places of [`Self::plugins`] in the order in which they are built: see
+    /// [`Offer`](crate::plugin::Offer).
+    pub fn building_order(&self) -> Vec<usize> {
+        let offers = |place: usize| self.plugins[place].1.offers();
+        let needs = |place: usize| self.plugins[place].1.needs();
+        let places = 0..self.plugins.len();
+        let mut left: Vec<usize> = places.clone().rev().collect();
+        left.retain(|place| !offers(*place).is_empty());
+        let mut order = Vec::new();
+        while !left.is_empty() {
+            let lacks = |place: usize| {
+                let others = left.iter().filter(|other| **other != place);
+                let mut offered = others.flat_map(|other| offers(*other));
+                offered.any(|offer| needs(place).contains(offer))
+            };
+            // None is left out where two need each other.
+            let next = left.iter().position(|place| !lacks(*place));
+            order.push(left.remove(next.unwrap_or_default()));
+        }
+        order.extend(places.filter(|place| offers(*place).is_empty()));
+        order
     }
 
     /// The name of its view, where it is for some queries of its zones only.
@@ -342,6 +355,26 @@ fn hash(file: &corefile::File) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plugins_are_built_behind_those_that_offer_what_they_need() {
+        let source = Source {
+            name: "Corefile",
+            text: ".:53 {\nmetadata\nlog\ndnstap /run/tap\ntransfer {\nto *\n}\n\
+                   k8s_external a.test\nkubernetes b.test\nfile db c.test\nforward . 10.0.0.1\n}\n",
+            loader: &corefile::Memory::default(),
+            interfaces: &Interfaces::default(),
+            default_port: 53,
+        };
+        let config = Config::read(&source).unwrap_or_else(|errors| panic!("{errors}"));
+        let block = &config.blocks[0];
+        let order = block.building_order().into_iter();
+        let words: Vec<&str> = order.map(|place| block.plugins[place].0).collect();
+        assert_eq!(
+            words.join(" "),
+            "file kubernetes k8s_external metadata dnstap log transfer forward"
+        );
+    }
 
     #[test]
     fn a_text_is_cut_that_ends_within_its_last_block() {

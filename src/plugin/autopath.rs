@@ -122,7 +122,7 @@ fn verifies_pods(kubernetes: &Directive) -> bool {
 impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let search = match &self.list {
-            List::Kubernetes => build.offered().map_or(Search::None, |view| {
+            List::Kubernetes => build.offers.cluster.clone().map_or(Search::None, |view| {
                 // A machine without the file has no domains of its own.
                 let tail = upstream::read_search(RESOLV_CONF.as_ref()).unwrap_or_default();
                 Search::Pods { view, tail }

@@ -15,14 +15,13 @@
 use std::sync::Arc;
 
 use super::{
-    Build, BuildError, Context, OnQuery, ParseErrors, Parsing, Plugin, Setup, Step, ZoneList,
-    kubernetes::ask,
-    transfer::{Changes, Offer, Transferable},
+    Build, BuildError, Context, Offer, OnQuery, ParseErrors, Parsing, Plugin, Setup, Step,
+    ZoneList, kubernetes::ask, transfer::Transferable,
 };
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
     hooks,
-    query::{Query, Question},
+    query::Query,
     reply::Reply,
     wire::Name,
     zone::{External, View, Zones},
@@ -119,18 +118,22 @@ impl Config {
 }
 
 impl Setup for Config {
-    fn offers(&self) -> bool {
-        true
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::Zones]
+    }
+
+    fn needs(&self) -> &'static [Offer] {
+        &[Offer::Cluster]
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
-        let inside = build.offered::<View>().ok_or_else(|| BuildError {
+        let inside = build.offers.cluster.clone().ok_or_else(|| BuildError {
             plugin: NAME,
             action: "there is no 'kubernetes' in its server block".into(),
             source: None,
         })?;
         let plugin = K8sExternal::new(self, &inside);
-        build.offered.push(Arc::new(Offer(plugin.zones())) as _);
+        build.offers.zones.push(plugin.zones());
         Ok(Plugin::from(plugin))
     }
 }
@@ -160,25 +163,6 @@ impl K8sExternal {
     /// Its zones as a whole.
     pub fn zones(&self) -> Arc<dyn Transferable> {
         Arc::clone(&self.outside) as _
-    }
-}
-
-impl Transferable for External {
-    fn transfer(
-        self: Arc<Self>,
-        question: &Question,
-        held: Option<u32>,
-        reply: &mut Reply,
-    ) -> bool {
-        Self::transfer(&self, question, held, reply)
-    }
-
-    fn serials(&self) -> Vec<(Name, u32)> {
-        Self::serials(self)
-    }
-
-    fn changes(&self) -> Option<Changes> {
-        Some(Box::pin(self.cluster().changes()))
     }
 }
 

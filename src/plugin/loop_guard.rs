@@ -20,7 +20,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::{Build, BuildError, Context, OnQuery, ParseErrors, Parsing, Plugin, Setup, Step};
+use super::{
+    Build, BuildError, Context, Offer, OnQuery, ParseErrors, Parsing, Plugin, Setup, Step,
+};
 use crate::{
     corefile::Directive,
     hooks,
@@ -47,19 +49,19 @@ pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseEr
 }
 
 impl Setup for Config {
-    fn offers(&self) -> bool {
-        true
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::LoopGuard]
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let zone = build.zones.first().copied().unwrap_or(Name::ROOT);
         let guard = Arc::new(LoopGuard::new(zone, build.addresses));
-        build.offered.push(Arc::clone(&guard) as _);
+        build.offers.loop_guard = Some(Arc::clone(&guard));
         Ok(guard.into())
     }
 }
 
-/// The plugin, which `forward` finds among what is offered and tells of its upstreams.
+/// The plugin, which is given the upstreams of each `forward` of its block.
 #[derive(Debug)]
 pub struct LoopGuard {
     zone: Name,

@@ -7,8 +7,8 @@
 //! What is known stands under a label, `PLUGIN/KEY`, and is read by whoever writes about queries:
 //! the placeholder `{/PLUGIN/KEY}` of `log`. Nothing is gathered beforehand. A reader asks
 //! [`Published::value`], which asks each plugin of the chain ([`MetadataSource`](super::MetadataSource)) until one
-//! knows the label; where nobody reads, it costs nothing. Readers find [`Published`] among what
-//! the plugins of their block offer; without it, every label is unknown.
+//! knows the label; where nobody reads, it costs nothing. Readers find [`Published`] in
+//! [`Offers::metadata`](super::Offers::metadata); without it, every label is unknown.
 //!
 //! Labels that are told: of `kubernetes`, for names of its zones, `kind`, `namespace`, `service`,
 //! `endpoint`, `port-name`, `protocol` and `parse-error`, in multicluster zones `cluster`, and with
@@ -19,7 +19,7 @@
 
 use std::sync::Arc;
 
-use super::{Build, BuildError, Chain, ParseErrors, Parsing, Plugin, Setup, ZoneList};
+use super::{Build, BuildError, Chain, Offer, ParseErrors, Parsing, Plugin, Setup, ZoneList};
 use crate::{
     corefile::{Directive, Problems},
     hooks,
@@ -140,12 +140,12 @@ impl Published {
 }
 
 impl Setup for Published {
-    fn offers(&self) -> bool {
-        true
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::Metadata]
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
-        build.offered.push(Arc::new(self.clone()) as _);
+        build.offers.metadata = Some(Arc::new(self.clone()));
         Ok(Plugin::from(Metadata))
     }
 }

@@ -1,11 +1,20 @@
 //! Plugins: one file a Corefile word, a folder once it outgrows one.
 //!
 //! A plugin is made in two steps. Its directives are parsed into a configuration, a plain value
-//! ([`Setup`]), with no effect on anything, so that a file can be checked without a socket. The
-//! configuration is then built into a [`Plugin`] with what it needs of the machine ([`Build`]).
+//! ([`Setup`]), without any effect, so that a file can be checked without a socket. The configuration is
+//! then built into a [`Plugin`] with what it needs of the machine and of the other plugins of its block
+//! ([`Build`]).
 //!
-//! Words that configure a server block and never see a query (bind, health, reload, ...) are
-//! settings, another type: see [`crate::config`].
+//! ```text
+//! hooks    a trait for each hook, and the value that holds those of one plugin
+//! chain    calls the hooks of a block's plugins, inward and outward
+//! waiting  a walk through a chain that is suspended
+//! offers   what the plugins of a block offer to each other
+//! parsing  what the parser of a directive is given besides its words
+//! ```
+//!
+//! The order of plugins and the words that configure a server block without seeing a query (bind,
+//! health, reload, ...) are in [`crate::config`].
 
 pub mod acl;
 mod alias;
@@ -41,6 +50,7 @@ pub mod loop_guard;
 pub mod metadata;
 pub mod minimal;
 pub mod nsid;
+mod offers;
 mod parsing;
 mod parts;
 pub mod prometheus;
@@ -58,7 +68,7 @@ mod waiting;
 pub mod whoami;
 mod zone_list;
 
-use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 pub use chain::{Chain, Walk};
 pub use hooks::{
@@ -66,6 +76,7 @@ pub use hooks::{
     OnResponse, OnUpstreamReply, Plugin, Properties, ReadinessCheck, RouteFilter, Shutdown,
     Startup, VerifySignature, Work, listed,
 };
+pub use offers::{Offer, Offers};
 pub use parsing::{ParseErrors, Parsing};
 pub use parts::Parts;
 pub use waiting::Waiting;
@@ -220,11 +231,15 @@ pub trait Setup: fmt::Debug + Send + Sync {
     /// Makes the plugin. Called once for the block, whatever number of keys it has.
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError>;
 
-    /// Whether the plugin offers something to others of its block ([`Build::offered`]). Those that
-    /// do are built before those that do not, wherever they stand in the chain, and the innermost
-    /// of them first: an offer may be made of what those further in have offered.
-    fn offers(&self) -> bool {
-        false
+    /// What it offers to the other plugins of its block, in [`Build::offers`].
+    fn offers(&self) -> &'static [Offer] {
+        &[]
+    }
+
+    /// What it must find in [`Build::offers`] before it offers something itself. A plugin without
+    /// [`Self::offers`] finds everything there, whatever it says here.
+    fn needs(&self) -> &'static [Offer] {
+        &[]
     }
 
     /// The name of the view that it makes of its block: the block is then for those queries only
@@ -268,15 +283,6 @@ pub struct Build<'a> {
     pub server: &'a Arc<str>,
     /// The block's view; empty without one.
     pub view: &'a str,
-    /// What plugins of this block offer to those built after them: see [`Setup::offers`].
-    pub offered: Vec<Arc<dyn Any + Send + Sync>>,
-}
-
-impl Build<'_> {
-    /// What an earlier plugin of this block offered, by type.
-    pub fn offered<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        self.offered
-            .iter()
-            .find_map(|offer| Arc::clone(offer).downcast().ok())
-    }
+    /// What the plugins of the block that are built already offer: see [`Offer`].
+    pub offers: Offers,
 }

@@ -5,7 +5,9 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use tokio::runtime::Handle;
 
-use super::{Block, Build, Chain, Context, Door, OnQuery, ParseErrors, Parsing, Parts, Plugin};
+use super::{
+    Block, Build, Chain, Context, Door, Offers, OnQuery, ParseErrors, Parsing, Parts, Plugin,
+};
 use crate::{
     corefile::{self, Diagnostic, Directive, File, Memory},
     interfaces::Interfaces,
@@ -130,6 +132,6 @@ pub fn build<T>(
         addresses: &[],
         server: &"dns://:53".into(),
         view: "",
-        offered: Vec::new(),
+        offers: Offers::default(),
     })
 }

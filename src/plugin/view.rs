@@ -67,7 +67,7 @@ impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         Ok(Plugin::from(View {
             config: self.clone(),
-            published: build.offered(),
+            published: build.offers.metadata.clone(),
         }))
     }
 

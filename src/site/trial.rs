@@ -91,7 +91,7 @@ impl Trial<'_> {
                     if !follows && !is_elsewhere(&error) {
                         self.found.push(refusal(&error, directive));
                     }
-                    lacking |= setup.offers();
+                    lacking |= !setup.offers().is_empty();
                 }
             }
         }

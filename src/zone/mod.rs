@@ -40,6 +40,7 @@ use std::{net::IpAddr, sync::Arc};
 pub use external::External;
 pub use name::{Zone, Zones};
 pub use room::Room;
+pub(crate) use transfer::WholeZones;
 
 use self::{
     form::Form,

@@ -7,12 +7,12 @@ use lodestone::{
     corefile::Diagnostic,
     metrics::Metrics,
     plugin::{
-        Build, Parts, Plugin, ReadinessCheck, Setup, Startup,
+        Build, Offers, Parts, Plugin, ReadinessCheck, Setup, Startup,
         kubernetes::{Config, parse},
     },
     query::Question,
     wire::{Class, Type},
-    zone::{PodNames, Rules, View},
+    zone::{PodNames, Rules},
 };
 
 use crate::{
@@ -460,10 +460,10 @@ fn build(parts: &Parts, directory: &Path) -> Plugin {
         addresses: &[address],
         server: &"dns://:53".into(),
         view: "",
-        offered: Vec::new(),
+        offers: Offers::default(),
     };
     let plugin = config.build(&mut build).unwrap();
-    assert!(build.offered::<Cluster>().is_some() && build.offered::<View>().is_some());
+    assert!(build.offers.cluster.is_some() && build.offers.zones.len() == 1);
     plugin
 }
 
@@ -514,7 +514,7 @@ async fn a_source_that_leads_nowhere_is_told() {
         addresses: &[],
         server: &"dns://:53".into(),
         view: "",
-        offered: Vec::new(),
+        offers: Offers::default(),
     };
     let error = config.build(&mut build).err().unwrap();
     assert_eq!(

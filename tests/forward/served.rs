@@ -8,7 +8,7 @@ use lodestone::{
     corefile::Memory,
     interfaces::Interfaces,
     metrics::Metrics,
-    plugin::{Block, Build, BuildError, Chain, Context, Door, Parts, Plugin, Walk},
+    plugin::{Block, Build, BuildError, Chain, Context, Door, Offers, Parts, Plugin, Walk},
     query::{Query, Question},
     reply::{Reply, Why},
     wire::{Class, Name, Rcode, Type},
@@ -56,7 +56,7 @@ impl Served {
             addresses,
             server: &server,
             view: "",
-            offered: Vec::new(),
+            offers: Offers::default(),
         };
         let mut plugins: BTreeMap<usize, Plugin> = BTreeMap::new();
         for place in config.blocks[0].building_order() {

@@ -58,7 +58,7 @@ async fn a_change_of_the_file_is_seen_however_it_is_made() {
 async fn a_forward_follows_its_file_and_keeps_what_stays() {
     use lodestone::{
         plugin::{
-            Build,
+            Build, Offers,
             forward::{Config, Forward},
         },
         upstream::To,
@@ -81,7 +81,7 @@ async fn a_forward_follows_its_file_and_keeps_what_stays() {
         addresses: &[],
         server: &server,
         view: "",
-        offered: Vec::new(),
+        offers: Offers::default(),
     };
     let forward: Arc<Forward> = config.open(&mut build).unwrap();
     let labels = || -> Vec<String> {
@@ -210,7 +210,7 @@ async fn a_server_of_the_file_is_asked_on_its_own_link() {
         addresses: &[],
         server: &server,
         view: "",
-        offered: Vec::new(),
+        offers: lodestone::plugin::Offers::default(),
     };
     let forward = config.open(&mut build).unwrap();
     let members = forward.group().members();

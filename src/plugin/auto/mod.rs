@@ -17,9 +17,10 @@ use tokio::{sync::watch, task::JoinSet};
 
 use self::directory::{Directory, ZonesByFile};
 use super::{
-    Build, BuildError, Context, Describe, OnQuery, Plugin, Properties, Setup, Step, ZoneList,
+    Build, BuildError, Context, Describe, Offer, OnQuery, Plugin, Properties, Setup, Step,
+    ZoneList,
     authority::Table,
-    transfer::{Changes, Offer, Transferable, changes_of},
+    transfer::{Changes, Transferable, changes_of},
 };
 use crate::{
     files::poll,
@@ -48,8 +49,8 @@ pub struct Config {
 }
 
 impl Setup for Config {
-    fn offers(&self) -> bool {
-        true
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::Zones]
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
@@ -68,7 +69,7 @@ impl Setup for Config {
         if let Some(reload) = self.reload {
             watching.spawn_on(poll(reload, move || directory.look()), build.runtime);
         }
-        build.offered.push(Arc::new(Offer(Arc::clone(&zones) as _)));
+        build.offers.zones.push(Arc::clone(&zones) as _);
         Ok(Plugin::from(Auto {
             within: self.zones.clone(),
             zones,

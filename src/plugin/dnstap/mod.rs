@@ -20,8 +20,8 @@ use std::{path::PathBuf, sync::Arc};
 pub use parse::parse;
 
 use super::{
-    Block, Build, BuildError, Context, Observer, OnQuery, Plugin, Setup, Shutdown, Step, Work,
-    Written, metadata::Published,
+    Block, Build, BuildError, Context, Observer, Offer, OnQuery, Plugin, Setup, Shutdown, Step,
+    Work, Written,
 };
 use crate::hooks;
 use crate::{query::Query, reply::Reply};
@@ -55,8 +55,6 @@ pub struct Config {
     pub version: String,
     /// What is told beside each message, placeholders in it.
     pub extra: Option<String>,
-    /// What may be known beside a query, where the block has `metadata`.
-    pub metadata: Option<Published>,
     /// Whether a certificate need not be valid.
     pub skip_verify: bool,
     /// Our certificate and key where we listen, and the authority that clients must be of.
@@ -75,8 +73,12 @@ pub enum Socket {
 }
 
 impl Setup for Config {
-    fn offers(&self) -> bool {
-        true
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::Taps]
+    }
+
+    fn needs(&self) -> &'static [Offer] {
+        &[Offer::Metadata]
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
@@ -90,8 +92,8 @@ impl Setup for Config {
             action: "TLS".to_owned(),
             source: Some(source),
         })?;
-        let tap = Arc::new(Tap::new(self, sink));
-        build.offered.push(Arc::clone(&tap) as _);
+        let tap = Arc::new(Tap::new(self, sink, build.offers.metadata.clone()));
+        build.offers.taps.push(Arc::clone(&tap));
         Ok(Plugin::from(Dnstap(tap)))
     }
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     message::{Writer, write_query},
     plugin::{
-        Block, Build, Written,
+        Block, Written,
         host_name::host_name,
         log::{Format, Outcome},
         metadata::Published,
@@ -31,12 +31,12 @@ pub struct Tap {
     identity: Box<[u8]>,
     version: Box<[u8]>,
     extra: Option<Format>,
-    published: Option<Published>,
+    published: Option<Arc<Published>>,
 }
 
 impl Tap {
     /// A tap that tells `sink`.
-    pub(super) fn new(config: &Config, sink: Arc<Sink>) -> Self {
+    pub(super) fn new(config: &Config, sink: Arc<Sink>, published: Option<Arc<Published>>) -> Self {
         let identity = config.identity.clone().unwrap_or_else(host_name);
         Self {
             sink,
@@ -44,16 +44,8 @@ impl Tap {
             identity: identity.into_bytes().into(),
             version: config.version.clone().into_bytes().into(),
             extra: config.extra.as_deref().map(Format::new),
-            published: config.metadata.clone(),
+            published,
         }
-    }
-
-    /// The taps among what plugins of a block offer.
-    pub fn offered(build: &Build<'_>) -> Box<[Arc<Self>]> {
-        let offers = build.offered.iter();
-        offers
-            .filter_map(|offer| Arc::clone(offer).downcast().ok())
-            .collect()
     }
 
     /// Where its messages go.

@@ -12,9 +12,9 @@ pub use parse::parse;
 use tokio::task::JoinSet;
 
 use super::{
-    Build, BuildError, Context, Describe, OnQuery, Plugin, Properties, Setup, Step, ZoneList,
+    Build, BuildError, Context, Describe, Offer, OnQuery, Plugin, Properties, Setup, Step,
+    ZoneList,
     authority::{Held, Loader, Table, Trouble},
-    transfer::Offer,
 };
 use crate::{files::poll, hooks, query::Query, reply::Reply, wire::Name};
 
@@ -44,8 +44,8 @@ pub struct ZoneFile {
 }
 
 impl Setup for Config {
-    fn offers(&self) -> bool {
-        true
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::Zones]
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
@@ -77,7 +77,7 @@ impl Setup for Config {
             }
         }
         let zones = Arc::new(table);
-        build.offered.push(Arc::new(Offer(Arc::clone(&zones) as _)));
+        build.offers.zones.push(Arc::clone(&zones) as _);
         Ok(Plugin::from(File {
             zones,
             _watching: watching,

@@ -27,7 +27,7 @@ fn build(config: &Config) -> Result<Plugin, String> {
 fn build_with(parts: &Parts, config: &Config) -> Result<Plugin, String> {
     testing::build(parts, &Metrics::new(), |build| {
         let built = config.build(build);
-        assert_eq!(build.offered.len(), usize::from(built.is_ok()));
+        assert_eq!(build.offers.zones.len(), usize::from(built.is_ok()));
         built.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
     })
 }

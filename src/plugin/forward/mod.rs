@@ -9,10 +9,7 @@ mod sources;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use rustls::pki_types::ServerName;
@@ -86,6 +83,8 @@ pub struct Config {
     pub next: Vec<Rcode>,
     /// Whether it does so with an empty answer.
     pub next_on_nodata: bool,
+    /// Whether another forward stands behind this one.
+    pub has_next: bool,
 }
 
 impl Config {
@@ -113,6 +112,7 @@ impl Config {
             max_concurrent: 0,
             next: Vec::new(),
             next_on_nodata: false,
+            has_next: false,
         }
     }
 }
@@ -125,7 +125,7 @@ pub struct Forward {
     prefer_udp: bool,
     sources: Arc<Sources>,
     flights: Arc<Flights>,
-    next: Arc<Next>,
+    next: Next,
     pending: Arc<PendingLimit>,
     max_concurrent: usize,
     onlookers: Onlookers,
@@ -137,7 +137,7 @@ struct Next {
     rcodes: Box<[Rcode]>,
     on_nodata: bool,
     /// There is one.
-    exists: AtomicBool,
+    exists: bool,
 }
 
 impl Setup for Config {
@@ -149,19 +149,13 @@ impl Setup for Config {
 impl Config {
     /// Makes the plugin: reads the files that it names and begins to follow them.
     pub fn open(&self, build: &mut Build<'_>) -> Result<Arc<Forward>, BuildError> {
-        let guard = build.offered::<LoopGuard>();
+        let guard = build.offers.loop_guard.clone();
         let sources = Sources::open(self, build, guard)?;
-        let next = Arc::new(Next {
+        let next = Next {
             rcodes: self.next.clone().into(),
             on_nodata: self.next_on_nodata,
-            exists: AtomicBool::new(false),
-        });
-        // Forwards stand behind each other in a chain, nothing between them.
-        let mut before = build.offered.iter().rev();
-        if let Some(before) = before.find_map(|offer| offer.downcast_ref::<Next>()) {
-            before.exists.store(true, Ordering::Relaxed);
-        }
-        build.offered.push(Arc::clone(&next) as _);
+            exists: self.has_next,
+        };
         Ok(Arc::new(Forward {
             from: self.from.to_lower(),
             except: self.except.iter().map(Name::to_lower).collect(),
@@ -172,7 +166,7 @@ impl Config {
             next,
             pending: self.limit(build.metrics),
             max_concurrent: self.max_concurrent,
-            onlookers: Onlookers::offered(build),
+            onlookers: Onlookers::of_block(&build.offers),
         }))
     }
 }
@@ -283,7 +277,7 @@ impl Forward {
 impl Next {
     /// Whether the reply is not good enough. A failure of ours is no upstream's word.
     fn wants(&self, asked: Type, reply: &Reply) -> bool {
-        if reply.why != Why::Upstream || !self.exists.load(Ordering::Relaxed) {
+        if reply.why != Why::Upstream || !self.exists {
             return false;
         }
         let is_empty = reply.section(Section::Answer).is_empty();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    plugin::{Block, Build, Context, dnstap::tap::Tap, trace::Tracer},
+    plugin::{Block, Context, Offers, dnstap::tap::Tap, trace::Tracer},
     query::Query,
     upstream::{Tried, Witness},
 };
@@ -15,11 +15,11 @@ pub(super) struct Onlookers {
 }
 
 impl Onlookers {
-    /// Those among what plugins of the block offer.
-    pub(super) fn offered(build: &Build<'_>) -> Self {
+    /// Those of the plugins of the block.
+    pub(super) fn of_block(offers: &Offers) -> Self {
         Self {
-            taps: Tap::offered(build).into(),
-            tracer: build.offered(),
+            taps: offers.taps.as_slice().into(),
+            tracer: offers.tracer.clone(),
         }
     }
 

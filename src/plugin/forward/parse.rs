@@ -61,6 +61,10 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     for line in directive.properties() {
         problems.catch(property(line, &mut config, parsing));
     }
+    let forwards = parsing.directives.iter().filter(|one| one.name == NAME);
+    config.has_next = forwards
+        .last()
+        .is_some_and(|last| !std::ptr::eq(last, directive));
     whole(directive, to, &config, &mut problems, &mut doubts);
     let config = problems.in_plugin(NAME).into_result(config)?;
     parsing

@@ -14,10 +14,10 @@ use std::{sync::Arc, time::Duration};
 
 pub use parse::parse;
 
-use super::transfer::{Changes, Offer, Transferable};
+use super::transfer::{Changes, Transferable};
 use super::{
-    Build, BuildError, Context, MetadataSource, OnQuery, Parts, Plugin, ReadinessCheck, Setup,
-    Startup, Step, Work, alias, random,
+    Build, BuildError, Context, MetadataSource, Offer, OnQuery, Parts, Plugin, ReadinessCheck,
+    Setup, Startup, Step, Work, alias, random,
 };
 use crate::{
     cluster::{Kind, Settings, Source, SourceError},
@@ -25,7 +25,7 @@ use crate::{
     query::{Query, Question},
     reply::Reply,
     wire::{Class, Name, NameRef},
-    zone::{Answers, Outcome, Room, Rules, View, Zones},
+    zone::{Answers, Outcome, Room, Rules, View, WholeZones, Zones},
 };
 
 /// The Corefile's word.
@@ -61,8 +61,8 @@ impl Config {
 }
 
 impl Setup for Config {
-    fn offers(&self) -> bool {
-        true
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::Cluster, Offer::Zones]
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
@@ -90,11 +90,8 @@ impl Setup for Config {
             self.rules.clone(),
             local::addresses(build.addresses),
         ));
-        build.offered.push(Arc::clone(source.cluster()) as _);
-        build.offered.push(Arc::clone(&view) as _);
-        build
-            .offered
-            .push(Arc::new(Offer(Arc::clone(&view) as _)) as _);
+        build.offers.cluster = Some(Arc::clone(&view));
+        build.offers.zones.push(Arc::clone(&view) as _);
         Ok(Plugin::from(Kubernetes {
             source: Some(source),
             ..Kubernetes::new(view, self.fallthrough.clone(), self.startup_timeout)
@@ -102,18 +99,19 @@ impl Setup for Config {
     }
 }
 
-impl Transferable for View {
+/// Both the cluster's own zones and those of `k8s_external`.
+impl<Z: WholeZones> Transferable for Z {
     fn transfer(
         self: Arc<Self>,
         question: &Question,
         held: Option<u32>,
         reply: &mut Reply,
     ) -> bool {
-        Self::transfer(&self, question, held, reply)
+        self.tell(question, held, reply)
     }
 
     fn serials(&self) -> Vec<(Name, u32)> {
-        Self::serials(self)
+        WholeZones::serials(self)
     }
 
     fn changes(&self) -> Option<Changes> {

@@ -157,7 +157,7 @@ fn class(line: &Line) -> Result<u8, Diagnostic> {
 impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let mut log = Log::new(self, logging::sink().clone());
-        log.published = build.offered();
+        log.published = build.offers.metadata.clone();
         Ok(log.into())
     }
 }

@@ -56,7 +56,7 @@ impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         Ok(Plugin::from(Rewrite {
             rules: Arc::clone(&self.rules),
-            metadata: build.offered(),
+            metadata: build.offers.metadata.clone(),
         }))
     }
 }

@@ -14,8 +14,8 @@ pub use parse::parse;
 
 use self::copy::Copied;
 use super::{
-    Build, BuildError, Context, Describe, OnNotify, OnQuery, Plugin, Properties, Setup, Step,
-    ZoneList, authority::Table, transfer::Offer,
+    Build, BuildError, Context, Describe, Offer, OnNotify, OnQuery, Plugin, Properties, Setup,
+    Step, ZoneList, authority::Table,
 };
 use crate::{
     hooks,
@@ -46,8 +46,8 @@ pub struct Copies {
 }
 
 impl Setup for Config {
-    fn offers(&self) -> bool {
-        true
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::Zones]
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
@@ -64,7 +64,7 @@ impl Setup for Config {
             }
         }
         let zones = Arc::new(table);
-        build.offered.push(Arc::new(Offer(Arc::clone(&zones) as _)));
+        build.offers.zones.push(Arc::clone(&zones) as _);
         Ok(Plugin::from(Secondary { zones, copies }))
     }
 }

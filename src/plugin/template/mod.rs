@@ -104,7 +104,7 @@ impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         Ok(Plugin::from(Templates {
             list: Arc::clone(&self.templates),
-            published: build.offered(),
+            published: build.offers.metadata.clone(),
             counters: Counters::new(build.metrics),
         }))
     }

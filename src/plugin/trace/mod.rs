@@ -22,8 +22,8 @@ pub use parse::parse;
 pub use span::Form;
 
 use super::{
-    Block, Build, BuildError, Context, MetadataSource, Observer, OnQuery, Plugin, Setup, Shutdown,
-    Step, Work, Written,
+    Block, Build, BuildError, Context, MetadataSource, Observer, Offer, OnQuery, Plugin, Setup,
+    Shutdown, Step, Work, Written,
 };
 use crate::{
     hooks,
@@ -61,8 +61,8 @@ pub struct Config {
 }
 
 impl Setup for Config {
-    fn offers(&self) -> bool {
-        true
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::Tracer]
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
@@ -80,7 +80,7 @@ impl Setup for Config {
             reporter,
             maker: Maker::new(self.form, &self.service, served),
         });
-        build.offered.push(Arc::clone(&tracer) as _);
+        build.offers.tracer = Some(Arc::clone(&tracer));
         Ok(Plugin::from(Trace {
             tracer,
             every: self.every,

@@ -1,6 +1,6 @@
 //! transfer: hands whole zones to those who may have them (AXFR, RFC 5936; IXFR, RFC 1995).
 //!
-//! The zones are other plugins', which offer them ([`Offer`]). Whoever may not have a zone is
+//! The zones are other plugins' ([`Offers::zones`](super::Offers::zones)). Whoever may not have a zone is
 //! refused; what is no zone of those plugins' is left to the next plugin. There is no history of
 //! changes: an IXFR question for an older serial is answered with the whole zone; over UDP, which has
 //! no room for it, always with the SOA record alone. Secondaries that
@@ -85,9 +85,6 @@ pub fn changes_of<T: Send + Sync + 'static>(channel: watch::Receiver<T>) -> Chan
     }))
 }
 
-/// What a plugin with zones puts into [`Build::offered`], for the transfers of its block.
-pub struct Offer(pub Arc<dyn Transferable>);
-
 /// What the directives say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -128,10 +125,7 @@ impl Rule {
 
 impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
-        let offers = build.offered.iter();
-        let offers = offers.filter_map(|offer| Arc::clone(offer).downcast::<Offer>().ok());
-        let sources = offers.map(|offer| Arc::clone(&offer.0)).collect();
-        let mut transfers = Transfers::new(self.clone(), sources);
+        let mut transfers = Transfers::new(self.clone(), build.offers.zones.clone());
         let key = format!("{:?}", self.rules);
         let none = || Ok::<_, BuildError>(Told::default());
         let told = build.parts.keep_own(&key, none)?;

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Glue, Teller, Whole};
+use super::{Glue, Teller, WholeZones};
 use crate::{
     cluster::{Cluster, Entry, Service, ServiceImport, ServiceKind},
     query::Question,
@@ -33,7 +33,7 @@ impl View {
 
     /// The zones that can be told as a whole, with their serial; none before everything is known.
     pub fn serials(&self) -> Vec<(Name, u32)> {
-        Whole::serials(self)
+        WholeZones::serials(self)
     }
 
     fn tell_service(&self, entry: &Entry, service: &Service, teller: &mut Teller<'_>) {
@@ -67,7 +67,7 @@ impl View {
     }
 }
 
-impl Whole for View {
+impl WholeZones for View {
     fn cluster(&self) -> &Cluster {
         &self.cluster
     }

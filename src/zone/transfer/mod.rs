@@ -37,7 +37,7 @@ fn is_known(cluster: &Cluster) -> bool {
 }
 
 /// Zones of the cluster, of which one may be told as a whole.
-trait Whole: Send + Sync + 'static {
+pub(crate) trait WholeZones: Send + Sync + 'static {
     fn cluster(&self) -> &Cluster;
     fn zones(&self) -> &Zones;
     /// Adds the SOA record to the answer.
@@ -112,7 +112,7 @@ struct State {
     entries: Vec<Arc<Entry>>,
 }
 
-impl<W: Whole> ZoneParts<W> {
+impl<W: WholeZones> ZoneParts<W> {
     /// The writer of the cluster waits while this is taken, and so it is one state; it is put in order
     /// afterwards.
     fn take(&self) -> State {
@@ -134,7 +134,7 @@ impl<W: Whole> ZoneParts<W> {
     }
 }
 
-impl<W: Whole> RecordSource for ZoneParts<W> {
+impl<W: WholeZones> RecordSource for ZoneParts<W> {
     fn write(&self, at: usize, reply: &mut Reply) -> Option<usize> {
         let state = self.state.get_or_init(|| self.take());
         let (whole, zone) = (&self.whole, self.zone.as_ref());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Glue, Teller, Whole};
+use super::{Glue, Teller, WholeZones};
 use crate::{
     cluster::{Cluster, Entry, Service},
     query::Question,
@@ -24,7 +24,7 @@ impl External {
 
     /// The same as [`View::serials`](crate::zone::View::serials).
     pub fn serials(&self) -> Vec<(Name, u32)> {
-        Whole::serials(self)
+        WholeZones::serials(self)
     }
 
     fn tell_service(&self, entry: &Entry, service: &Service, teller: &mut Teller<'_>) {
@@ -47,7 +47,7 @@ impl External {
     }
 }
 
-impl Whole for External {
+impl WholeZones for External {
     fn cluster(&self) -> &Cluster {
         self.view.cluster()
     }
