@@ -358,7 +358,7 @@ mod tests {
     /// What becomes of a question: `pass`, `drop`, or the code and the extended one.
     fn ask(acl: &Acl, name: &str, rtype: Type, client: &str) -> String {
         let mut query = testing::query(name, rtype);
-        query.client = (client.parse::<IpAddr>().unwrap(), 4000).into();
+        query.receive(|it| it.client = (client.parse::<IpAddr>().unwrap(), 4000).into());
         let mut reply = Reply::default();
         match acl.on_query(&Place::new(Vec::new()).context(), &mut query, &mut reply) {
             Step::Pass => "pass".to_owned(),

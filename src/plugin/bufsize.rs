@@ -79,12 +79,14 @@ mod tests {
             ("bufsize 4096", 0, 0),
         ] {
             let mut query = testing::query("example.org", Type::A);
-            query.edns = Some(Edns {
-                udp_payload: own,
-                version: 0,
-                dnssec_ok: false,
-                wants_nsid: false,
-                is_padded: false,
+            query.receive(|it| {
+                it.edns = Some(Edns {
+                    udp_payload: own,
+                    version: 0,
+                    dnssec_ok: false,
+                    wants_nsid: false,
+                    is_padded: false,
+                });
             });
             let place = Place::new(Vec::new());
             let plugin = read(text).unwrap();
@@ -92,7 +94,7 @@ mod tests {
             assert_eq!(query.edns.unwrap().udp_payload, wanted, "{text}");
             assert_eq!(query.reply_limit(), usize::from(wanted.max(512)));
             assert_eq!(query.payload(), usize::from(wanted.max(512)));
-            query.edns = None;
+            query.receive(|it| it.edns = None);
             plugin.on_query(&place.context(), &mut query, &mut Reply::default());
             assert_eq!(query.edns, None);
         }

@@ -135,7 +135,7 @@ mod tests {
             let slow = Slow(Duration::from_millis(pause));
             let place = Place::new(vec![Cancel { timeout }.into(), slow.into()]);
             let mut query = testing::query("a.example", Type::A);
-            query.received = tokio::time::Instant::now().into_std();
+            query.receive(|it| it.received = tokio::time::Instant::now().into_std());
             let chain = &place.block.chain;
             let mut reply = Reply::default();
             let walk = chain.walk(&place.context(), &mut query, &mut reply);

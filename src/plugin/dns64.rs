@@ -138,7 +138,7 @@ impl OnQuery for Dns64 {
         // It validates by itself, and no signature covers what is made up (RFC 6147 section 5.5).
         let validates = query.checking_disabled && query.dnssec_ok();
         let is_not_for = is_ipv4 && !self.config.allow_ipv4;
-        if !is_asked || query.untranslated || is_not_for || validates {
+        if !is_asked || query.bypass.translation || is_not_for || validates {
             return Step::Pass;
         }
         let lookup = Lookup {

@@ -293,7 +293,7 @@ mod tests {
     fn zones_end_unless_they_are_cut() {
         let types = |text: &str, transport| {
             let mut query = testing::query("example.org", Type::AXFR);
-            query.transport = transport;
+            query.receive(|it| it.transport = transport);
             let mut reply = Reply::default();
             erratic(text).on_query(&Place::new(Vec::new()).context(), &mut query, &mut reply);
             let records = reply.section(Section::Answer).iter();

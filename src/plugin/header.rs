@@ -109,8 +109,8 @@ hooks!(Header, NAME => on_query, on_response);
 
 impl OnQuery for Header {
     fn on_query(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
-        if self.query_rd.is_some() {
-            query.onward_recursion = self.query_rd;
+        if let Some(set) = self.query_rd {
+            query.onward_recursion = set;
         }
         Step::Pass
     }
@@ -154,7 +154,7 @@ mod tests {
         let mut reply = Reply::default();
         reply.recursion_available = true;
         header.on_query(&place.context(), &mut query, &mut reply);
-        assert_eq!(query.onward_recursion, Some(false));
+        assert!(!query.onward_recursion);
         assert!(query.recursion_desired, "the client's own wish");
         header.on_response(&place.context(), &query, &mut reply);
         assert!(reply.authoritative && !reply.recursion_available);
@@ -170,7 +170,7 @@ mod tests {
         reply.recursion_available = true;
         header.on_query(&place.context(), &mut query, &mut reply);
         header.on_response(&place.context(), &query, &mut reply);
-        assert_eq!(query.onward_recursion, None);
+        assert!(query.onward_recursion);
         assert!(reply.recursion_available && reply.recursion_desired.is_none());
     }
 

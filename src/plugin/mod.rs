@@ -91,13 +91,13 @@ use crate::{
     wire::{Name, Rcode},
 };
 
-/// What a plugin made of a question.
+/// The outcome of an inbound hook.
 pub enum Step {
-    /// The next plugin is asked.
+    /// The next plugin is called.
     Pass,
-    /// The reply is there.
+    /// The reply is complete.
     Answer,
-    /// Nothing is sent, ever.
+    /// No reply is sent.
     Drop,
     /// Upstreams are to be asked; their reply goes through [`OnUpstreamReply`].
     Ask(Box<Ask>),
@@ -105,10 +105,10 @@ pub enum Step {
     Wait(Pending),
 }
 
-/// What is known of a reply once it is sent.
+/// A reply as it was sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Written {
-    /// Its octets.
+    /// Its size in bytes.
     pub octets: usize,
     /// Whether it was cut to what the client takes: the TC bit as it was sent.
     pub truncated: bool,
@@ -117,7 +117,7 @@ pub struct Written {
 }
 
 impl Written {
-    /// What is known of `message`, a reply in wire form.
+    /// Of `message`, a reply in wire form.
     pub fn new(message: &[u8], took: Duration) -> Self {
         Self {
             octets: message.len(),
@@ -127,7 +127,7 @@ impl Written {
     }
 }
 
-/// A reply that will come. It owns what it needs, so that the thread it was begun on is free.
+/// A reply in the future. It owns what it needs, so that the thread it was begun on is free.
 pub type Pending = Pin<Box<dyn Future<Output = Resolved> + Send>>;
 
 /// What a wait came to.
@@ -152,7 +152,7 @@ impl fmt::Debug for Step {
     }
 }
 
-/// Where in the configuration a query is.
+/// The server and the block that a query is in.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// The server that was asked; sub-queries begin there.
@@ -165,8 +165,8 @@ pub struct Context<'a> {
 pub const MAX_DEPTH: u8 = 8;
 
 impl Context<'_> {
-    /// Asks the server itself, as the same client would, and waits for the reply: the one way in
-    /// which a plugin may ask again.
+    /// Sends a sub-query to the server itself, as the same client: the only way for a plugin to send
+    /// one.
     pub fn again(
         &self,
         query: &Query,
@@ -175,23 +175,21 @@ impl Context<'_> {
         self.send(query.sub_query(question))
     }
 
-    /// Asks the server itself once more what the client asked, past every cache, which then holds
-    /// what came.
+    /// Sends the original question again as a sub-query that bypasses every cache; they keep its reply.
     pub fn refresh(&self, query: &Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         let mut sub_query = query.sub_query(query.asked);
-        sub_query.refresh = true;
+        sub_query.bypass.cache = true;
         self.send(sub_query)
     }
 
-    /// Asks the server itself, as the same client would, for addresses as they are: none are made of
-    /// others by `dns64`.
+    /// Sends a sub-query for which `dns64` translates no addresses.
     pub fn untranslated(
         &self,
         query: &Query,
         question: Question,
     ) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         let mut sub_query = query.sub_query(question);
-        sub_query.untranslated = true;
+        sub_query.bypass.translation = true;
         self.send(sub_query)
     }
 
@@ -204,7 +202,7 @@ impl Context<'_> {
     }
 }
 
-/// A server as plugins see it: something that can be asked.
+/// A server as plugins see it.
 pub trait Door: Send + Sync {
     /// Routes the query to its block and walks the chain to its end.
     fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -228,7 +226,7 @@ pub struct Block {
 
 /// A plugin's configuration, parsed and checked, not yet built.
 pub trait Setup: fmt::Debug + Send + Sync {
-    /// Makes the plugin. Called once for the block, whatever number of keys it has.
+    /// Builds the plugin. Called once for the block, whatever number of keys it has.
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError>;
 
     /// What it offers to the other plugins of its block, in [`Build::offers`].
@@ -269,9 +267,9 @@ pub struct BuildError {
 
 /// What a plugin is built from, besides its configuration.
 pub struct Build<'a> {
-    /// Where background work is spawned. Whatever is spawned must end when the plugin is dropped.
+    /// Where background work is spawned, which must end when the plugin is dropped.
     pub runtime: &'a tokio::runtime::Handle,
-    /// What outlives a reload.
+    /// Parts that outlive a reload.
     pub parts: &'a Parts,
     /// Every metric.
     pub metrics: &'a Arc<Metrics>,

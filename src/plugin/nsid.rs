@@ -85,12 +85,14 @@ mod tests {
         let config = testing::read(text, ".", parse).unwrap().0;
         let data = config.data.unwrap_or_else(host_name);
         let mut query = testing::query("example.org", Type::A);
-        query.edns = Some(Edns {
-            udp_payload: 1232,
-            version: 0,
-            dnssec_ok: false,
-            wants_nsid: wants,
-            is_padded: false,
+        query.receive(|it| {
+            it.edns = Some(Edns {
+                udp_payload: 1232,
+                version: 0,
+                dnssec_ok: false,
+                wants_nsid: wants,
+                is_padded: false,
+            });
         });
         let mut reply = Reply::default();
         if !upstreams.is_empty() {

@@ -8,7 +8,7 @@
 //!
 //! Of the blocks for a zone, the first one gets a query whose expressions are all true for it; one
 //! without a view takes every query. The choice is made where a query is routed
-//! ([`Plugin::admits`]); in the chain there is nothing to do.
+//! ([`RouteFilter`]); in the chain there is nothing to do.
 //!
 //! An expression that fails for a query, or is neither true nor false, counts as false. What
 //! `metadata()` tells is what the plugins of this block know of the query, where the block has
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn every_expression_must_hold() {
         let mut query = testing::query("WWW.Example.org", Type::A);
-        query.client = ([10, 1, 2, 3], 4660).into();
+        query.receive(|it| it.client = ([10, 1, 2, 3], 4660).into());
         for (lines, admitted) in [
             ("", true),
             ("expr incidr(client_ip(), '10.0.0.0/8')", true),

@@ -77,8 +77,8 @@ mod tests {
 
     fn ask(name: &str, client: &str, transport: Transport) -> Vec<(String, Type, Vec<u8>)> {
         let mut query = testing::query(name, Type::TXT);
-        query.client = client.parse::<SocketAddr>().unwrap();
-        query.transport = transport;
+        query.receive(|it| it.client = client.parse::<SocketAddr>().unwrap());
+        query.receive(|it| it.transport = transport);
         let mut reply = Reply::default();
         assert!(matches!(
             Whoami.on_query(&Place::new(Vec::new()).context(), &mut query, &mut reply),

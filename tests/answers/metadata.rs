@@ -37,7 +37,7 @@ fn told_by(mut setting: Setting, line: &str, client: &str, asked: &str, keys: &s
     objects.push(fixture::pod("kube-system", "host-b", "10.1.1.1", None));
     let chain = Chain::new(vec![setting.serve(objects).plugin.into()]);
     let mut query = Query::internal(Question::new(name(asked), Type::A, Class::IN));
-    query.client = (client.parse::<IpAddr>().unwrap(), 4660).into();
+    query.receive(|it| it.client = (client.parse::<IpAddr>().unwrap(), 4660).into());
     let published = published(line).unwrap();
     let values = keys.split(' ').map(|key| {
         let value = published.value(&chain, &query, None, &format!("kubernetes/{key}"));

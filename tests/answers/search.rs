@@ -140,7 +140,7 @@ impl Tried {
 
     fn ask(&self, client: &str, question: &Question) -> Reply {
         let mut query = Query::internal(*question);
-        query.client = (client.parse::<std::net::IpAddr>().unwrap(), 4660).into();
+        query.receive(|it| it.client = (client.parse::<std::net::IpAddr>().unwrap(), 4660).into());
         let door = Arc::clone(&self.server);
         self.runtime.block_on(door.answer(query))
     }

@@ -102,7 +102,7 @@ impl Describe for Cache {
 
 impl OnQuery for Cache {
     fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
-        if query.refresh || !self.covers(query) {
+        if query.bypass.cache || !self.covers(query) {
             return Step::Pass;
         }
         let counters = self.counters.of(context.block);
@@ -147,7 +147,7 @@ impl OnResponse for Cache {
     fn on_response(&self, context: &Context<'_>, query: &Query, reply: &mut Reply) {
         let key = KeyRef::of(query);
         if !reply.why.is_upstreams() {
-            if query.refresh {
+            if query.bypass.cache {
                 // The name has become ours: what an upstream said of it is void.
                 self.store.deny(key, None);
             }

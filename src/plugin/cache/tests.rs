@@ -141,7 +141,7 @@ impl World {
 
     fn query(&self, text: &str, at: Duration) -> Query {
         let mut query = Query::internal(Question::new(name(text), Type::A, Class::IN));
-        query.received = self.start + at;
+        query.receive(|it| it.received = self.start + at);
         query
     }
 
@@ -575,7 +575,7 @@ async fn whoever_does_not_want_recursion_reads_and_does_not_write() {
     let world = World::new(|_| {});
     let plain = |at| {
         let mut query = world.query("example.org", secs(at));
-        query.recursion_desired = false;
+        query.receive(|it| it.recursion_desired = false);
         query
     };
     world.send(plain(0)).await;
@@ -621,7 +621,7 @@ async fn a_denial_and_an_answer_do_not_outlive_each_other() {
     world.ask(0).await;
     world.script(with_soa(upstream(Rcode::NXDOMAIN), 60, 60));
     let mut refresh = world.query("example.org", secs(1));
-    refresh.refresh = true;
+    refresh.bypass.cache = true;
     world.send(refresh.clone()).await;
     assert_eq!(world.ask(2).await.rcode, Rcode::NXDOMAIN);
     assert_eq!(world.cache.store.lengths(), (0, 1));
@@ -990,7 +990,7 @@ async fn another_threads_news_are_heeded_at_once() {
     let handle = tokio::runtime::Handle::current();
     let refresh = move || {
         let mut refresh = other.query("example.org", secs(1));
-        refresh.refresh = true;
+        refresh.bypass.cache = true;
         handle.block_on(other.send(refresh))
     };
     tokio::task::spawn_blocking(refresh).await.unwrap();
@@ -1104,21 +1104,25 @@ impl Bits {
     fn query(&self) -> Query {
         let question = Question::new(name(self.name), Type(self.rtype), Class(self.class));
         let mut query = Query::internal(question);
-        query.checking_disabled = self.checking_disabled;
-        query.edns = self.edns.then_some(Edns {
-            udp_payload: self.payload,
-            version: 0,
-            dnssec_ok: self.dnssec_ok,
-            wants_nsid: false,
-            is_padded: false,
+        query.receive(|it| it.checking_disabled = self.checking_disabled);
+        query.receive(|it| {
+            it.edns = self.edns.then_some(Edns {
+                udp_payload: self.payload,
+                version: 0,
+                dnssec_ok: self.dnssec_ok,
+                wants_nsid: false,
+                is_padded: false,
+            });
         });
-        query.authentic_data = self.authentic_data;
-        query.transport = if self.tcp {
-            Transport::Tcp
-        } else {
-            Transport::Udp
-        };
-        query.id = self.id;
+        query.receive(|it| it.authentic_data = self.authentic_data);
+        query.receive(|it| {
+            it.transport = if self.tcp {
+                Transport::Tcp
+            } else {
+                Transport::Udp
+            };
+        });
+        query.receive(|it| it.id = self.id);
         if !self.network.is_empty() {
             query.options.push(Options::SUBNET, self.network);
         }
@@ -1159,7 +1163,7 @@ fn only_questions_for_data_are_kept() {
     let config = Config::new(ZoneList::all());
     let judge = |rtype, opcode| {
         let mut query = Query::internal(Question::new(name("a.org"), rtype, Class::IN));
-        query.opcode = opcode;
+        query.receive(|it| it.opcode = opcode);
         Verdict::of(&config, &query, &positive(10)).is_some()
     };
     assert!(judge(Type::A, Opcode::QUERY) && judge(Type::ANY, Opcode::QUERY));

@@ -109,11 +109,11 @@ impl Tap {
         message.answered_at(begun + tried.took);
         if self.full {
             let mut octets = Vec::new();
-            let as_asked_of_upstream = Query {
-                asked: query.question,
-                transport: Transport::Tcp,
-                ..query.clone()
-            };
+            let mut as_asked_of_upstream = query.clone();
+            as_asked_of_upstream.receive(|request| {
+                request.asked = query.question;
+                request.transport = Transport::Tcp;
+            });
             Writer::default().write(&as_asked_of_upstream, reply, &mut octets);
             message.response_message = Some(octets);
         }

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use crate::{
-    plugin::{Block, Context, Offers, dnstap::tap::Tap, trace::Tracer},
+    plugin::{
+        Block, Context, Offers,
+        dnstap::tap::Tap,
+        trace::{Traced, Tracer},
+    },
     query::Query,
     upstream::{Tried, Witness},
 };
@@ -25,7 +29,7 @@ impl Onlookers {
 
     /// Whoever is to hear of what becomes of `query`; usually nobody.
     pub(super) fn of(&self, context: &Context<'_>, query: &Query) -> Option<Arc<dyn Witness>> {
-        let tracer = self.tracer.as_ref().filter(|_| query.traced.is_some());
+        let tracer = self.tracer.as_ref().filter(|_| Traced::of(query).is_some());
         if self.taps.is_empty() && tracer.is_none() {
             return None;
         }
@@ -50,7 +54,7 @@ impl Witness for Onlooker {
         for tap in &*self.taps {
             tap.forwarded(&self.block, &self.query, tried);
         }
-        if let (Some(tracer), Some(traced)) = (&self.tracer, self.query.traced) {
+        if let (Some(tracer), Some(traced)) = (&self.tracer, Traced::of(&self.query)) {
             tracer.connected(traced, tried);
         }
     }

@@ -135,11 +135,11 @@ fn a_record_has_the_line_and_its_fields() {
     let place = Place::new(vec![Log::new(&config, sink.clone()).into()]);
     let Place { block, .. } = &place;
     let mut query = question("A\\\"b.");
-    query.client = "[2001:db8::9]:4242".parse().unwrap();
-    query.asked.rtype = Type(1234);
-    query.asked.class = wire::Class(77);
-    query.id = 7;
-    query.size = 41;
+    query.receive(|it| it.client = "[2001:db8::9]:4242".parse().unwrap());
+    query.receive(|it| it.asked.rtype = Type(1234));
+    query.receive(|it| it.asked.class = wire::Class(77));
+    query.receive(|it| it.id = 7);
+    query.receive(|it| it.size = 41);
     let reply = Reply::failure(Rcode(3841), Why::Upstream);
     let written = Written {
         octets: 30,

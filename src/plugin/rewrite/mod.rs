@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Rules are tried in the order of the file; the first that applies ends it, unless it says
-//! `continue`. What has been done to a question is kept with it ([`Query::rewritten`]) and undone
+//! `continue`. What has been done to a question is attached to it ([`Query::extensions`]) and undone
 //! in the reply in the reverse order.
 //!
 //! The reply always carries the question as it was asked, and the records that answer it carry its
@@ -24,7 +24,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::{any::Any, sync::Arc};
+use std::sync::Arc;
 
 pub use parse::parse;
 
@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     hooks,
-    query::Query,
+    query::{Extension, Query},
     reply::{Owner, Reply, Section, Why},
     wire::{Name, Rcode},
 };
@@ -75,11 +75,7 @@ struct Trail {
     steps: Vec<Applied>,
 }
 
-/// The trail that this plugin left with a query.
-fn trail(query: &Query) -> Option<&Trail> {
-    let note: &(dyn Any + Send + Sync) = query.rewritten.as_deref()?;
-    note.downcast_ref()
-}
+impl Extension for Trail {}
 
 hooks!(Rewrite, NAME => on_query, before_response, on_response; properties);
 
@@ -109,7 +105,7 @@ impl OnQuery for Rewrite {
         }
         let name = (query.question.lower != before).then_some(query.question.lower);
         if name.is_some() || !steps.is_empty() {
-            query.rewritten = Some(Arc::new(Trail { name, steps }));
+            query.extensions.insert(Trail { name, steps });
         }
         Step::Pass
     }
@@ -122,7 +118,7 @@ impl BeforeResponse for Rewrite {
         query: &Query,
         reply: &mut Reply,
     ) -> Option<Pending> {
-        let trail = trail(query)?;
+        let trail = query.extensions.get::<Trail>()?;
         let steps = trail.steps.iter().rev();
         let rules = steps.filter_map(|step| self.rules[step.rule].target());
         target::follow(rules, context, query, reply)
@@ -131,7 +127,7 @@ impl BeforeResponse for Rewrite {
 
 impl OnResponse for Rewrite {
     fn on_response(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {
-        let Some(trail) = trail(query) else {
+        let Some(trail) = query.extensions.get::<Trail>() else {
             return;
         };
         if let Some(name) = &trail.name {

@@ -163,7 +163,7 @@ fn a_question_that_no_rule_is_for_is_left_alone() {
     let (asked, _) = walk("rewrite name a.example b.example", query, Reply::default());
     let asked = asked.unwrap();
     assert_eq!(asked.question, asked.asked, "spelling is kept");
-    assert!(asked.rewritten.is_none());
+    assert!(asked.extensions.get::<Trail>().is_none());
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn types_classes_ttls_and_codes_are_changed() {
         rewrite continue rcode nothing.example 5 NOERROR";
     let ask = |text: &str, rcode| {
         let mut query = testing::query(text, Type::ANY);
-        query.asked.class = Class::CH;
+        query.receive(|it| it.asked.class = Class::CH);
         query.question.class = Class::CH;
         let mut inner = Reply::failure(rcode, Why::Upstream);
         for ttl in [0, 15, 1000] {
@@ -464,14 +464,16 @@ fn an_alias_to_nowhere_says_so() {
 /// options of the query back and one of its own.
 fn options(rules: &str, own: &[(u16, &[u8])]) -> (Options, Options) {
     let mut query = testing::query("Web.example", Type::AAAA);
-    query.client = "192.0.2.77:4321".parse().unwrap();
-    query.local = "[2001:db8::1]:53".parse().unwrap();
-    query.edns = Some(Edns {
-        udp_payload: 1232,
-        version: 0,
-        dnssec_ok: false,
-        wants_nsid: own.iter().any(|(code, _)| *code == Options::NSID),
-        is_padded: false,
+    query.receive(|it| it.client = "192.0.2.77:4321".parse().unwrap());
+    query.receive(|it| it.local = "[2001:db8::1]:53".parse().unwrap());
+    query.receive(|it| {
+        it.edns = Some(Edns {
+            udp_payload: 1232,
+            version: 0,
+            dnssec_ok: false,
+            wants_nsid: own.iter().any(|(code, _)| *code == Options::NSID),
+            is_padded: false,
+        });
     });
     for (code, data) in own.iter().filter(|(code, _)| *code != Options::NSID) {
         assert!(query.options.push(*code, data));

@@ -64,8 +64,8 @@ impl Master {
         let header = Header::read(&message).unwrap();
         let question = read_query(&message, &header).unwrap().question;
         let mut query = Query::internal(question);
-        query.id = header.id;
-        query.transport = Transport::Tcp;
+        query.receive(|it| it.id = header.id);
+        query.receive(|it| it.transport = Transport::Tcp);
         let mut reply = Reply::default();
         match (self.zone.lock().as_ref(), question.rtype) {
             (None, _) => reply.fail(Rcode::REFUSED, Why::Policy),
@@ -145,7 +145,7 @@ async fn becomes(plugin: &Plugin, name: &str, wanted: (Rcode, Why, usize)) {
 
 fn notification(from: IpAddr) -> Query {
     let mut query = testing::query("Example.test", Type::SOA);
-    query.client = (from, 1053).into();
+    query.receive(|it| it.client = (from, 1053).into());
     query
 }
 

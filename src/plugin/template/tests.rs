@@ -106,8 +106,8 @@ impl Asked {
 #[test]
 fn templates_make_what_gos_make() {
     let mut query = testing::query("IP-10-1-2-30.Example.org.", Type::A);
-    query.id = 4660;
-    query.client = ([192, 0, 2, 1], 4000).into();
+    query.receive(|it| it.id = 4660);
+    query.receive(|it| it.client = ([192, 0, 2, 1], 4000).into());
     let regex = r"^ip-(?P<a>[0-9]+)-(?P<b>[0-9]+)-([0-9]+)-(?P<d>[0-9]+)(?P<opt>x)?\.";
     let regex = pattern::read(&Word::detached(regex)).unwrap();
     let name = "ip-10-1-2-30.example.org.";

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     hooks,
-    query::{Query, Traced},
+    query::{Extension, Query},
     reply::Reply,
     upstream::Tried,
     wire::Rcode,
@@ -101,10 +101,10 @@ hooks!(Trace, NAME => on_query, observer, metadata, shutdown);
 impl OnQuery for Trace {
     fn on_query(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
         // What plugins ask is part of what the client asked.
-        if self.every > 0 && query.depth == 0 && query.traced.is_none() {
+        if self.every > 0 && query.depth == 0 && query.extensions.get::<Traced>().is_none() {
             let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
             if number.is_multiple_of(self.every) {
-                query.traced = Some(Traced {
+                query.extensions.insert(Traced {
                     id: number_of_span(),
                 });
             }
@@ -115,7 +115,7 @@ impl OnQuery for Trace {
 
 impl Observer for Trace {
     fn on_sent(&self, _: &Block, query: &Query, reply: &Reply, written: Written) {
-        if let Some(traced) = query.traced {
+        if let Some(traced) = Traced::of(query) {
             self.tracer.answered(traced, query, reply, written);
         }
     }
@@ -123,7 +123,7 @@ impl Observer for Trace {
 
 impl MetadataSource for Trace {
     fn metadata(&self, query: &Query, _: Option<&Reply>, label: &str) -> Option<String> {
-        let traced = query.traced.filter(|_| label == TRACE_ID)?;
+        let traced = Traced::of(query).filter(|_| label == TRACE_ID)?;
         Some(format!("{:016x}", traced.id))
     }
 }
@@ -131,6 +131,26 @@ impl MetadataSource for Trace {
 impl Shutdown for Trace {
     fn ended(&self) -> Work {
         Box::pin(self.tracer.reporter.end())
+    }
+}
+
+/// A query's place in a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// The number of the trace, and of the span of the whole query in it.
+    id: u64,
+}
+
+impl Extension for Traced {
+    fn is_inherited(&self) -> bool {
+        true
+    }
+}
+
+impl Traced {
+    /// The place of this query, where it is traced.
+    pub fn of(query: &Query) -> Option<Self> {
+        query.extensions.get().copied()
     }
 }
 

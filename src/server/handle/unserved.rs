@@ -7,7 +7,7 @@ use super::Arrival;
 use crate::{
     message::{read_signature, write_bare},
     plugin::Block,
-    query::{Query, Transport},
+    query::{Query, Question, Request, Transport},
     reply::Why,
     server::route::Routes,
     tsig::Signed,
@@ -46,14 +46,14 @@ pub(super) fn sign_bare(
     let Ok((question, Some(tsig_at))) = read_signature(arrival.octets, header) else {
         return;
     };
-    let mut query = Query {
+    let mut query = Query::new(Request {
         opcode: header.opcode(),
         signed: Some(Arc::new(Signed::new(arrival.octets, tsig_at))),
         client: arrival.client,
         local: arrival.local,
         transport: arrival.transport,
-        ..Query::default()
-    };
+        ..Request::internal(Question::default())
+    });
     // One without a question belongs to the root zone's block, if there is one.
     query.question.class = Class::IN;
     if let Some(question) = question {
