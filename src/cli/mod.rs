@@ -3,6 +3,7 @@
 pub mod check;
 pub mod diff;
 pub mod fmt;
+#[cfg(feature = "lab")]
 pub mod lab;
 mod output;
 pub mod serve;
@@ -20,7 +21,9 @@ use clap::{
 
 use crate::{
     config::order::{Kind, ORDER},
+    features::Feature,
     logging::Form,
+    server::Backend,
 };
 
 /// The DNS server of a Kubernetes cluster, configured by a CoreDNS Corefile.
@@ -47,6 +50,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Serve a sample cluster, or your own manifests, on this machine: for learning with dig.
+    #[cfg(feature = "lab")]
     Lab(lab::Arguments),
     /// Read a Corefile as a start would, and tell everything that is wrong with it.
     Check(check::Arguments),
@@ -58,6 +62,10 @@ enum Verb {
 
 /// CoreDNS's flags.
 #[derive(Args, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "flags, independent of each other"
+)]
 struct Serve {
     /// Corefile to load ("stdin" reads standard input) [default: ./Corefile]
     #[arg(long, value_name = "FILE")]
@@ -86,6 +94,11 @@ struct Serve {
     /// Write the process id to this file
     #[arg(long, value_name = "FILE")]
     pidfile: Option<PathBuf>,
+    /// Serve UDP and TCP by the loops of hickory-server, to compare them with Lodestone's own. Slower, without
+    /// a limit of connections; refused with some words of a Corefile: see docs/hickory.md
+    #[cfg(feature = "hickory")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    hickory: bool,
 }
 
 /// Exit code for a command line that cannot be read, as Go's flag package has it.
@@ -112,6 +125,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match arguments.verb {
+        #[cfg(feature = "lab")]
         Some(Verb::Lab(lab)) => lab::run(&lab),
         Some(Verb::Check(check)) => check::run(&check),
         Some(Verb::Fmt(fmt)) => fmt::run(&fmt),
@@ -139,14 +153,20 @@ fn port(text: &str) -> Result<u16, String> {
     port.map_err(|_| "a port is a number from 0 to 65535".to_owned())
 }
 
-/// Adds how to serve a Corefile to the error about a verb that is none, where it is a file's name.
+/// Adds a tip to the error about an unknown verb: how to serve a Corefile, where it is a file's name,
+/// and which feature is missing, where it is `lab`.
 fn with_tip(mut error: clap::Error) -> clap::Error {
     if error.kind() == ErrorKind::InvalidSubcommand
         && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
-        && Path::new(word).is_file()
     {
-        let tip =
-            format!("to serve a Corefile, write '-conf {word}'; to look at it, 'check {word}'");
+        let missing = Feature::Lab.required().err();
+        let tip = match missing.filter(|_| word == "lab") {
+            Some(missing) => format!("this program was {missing}; {}", missing.help()),
+            None if Path::new(word).is_file() => {
+                format!("to serve a Corefile, write '-conf {word}'; to look at it, 'check {word}'")
+            }
+            None => return error,
+        };
         let tips = ContextValue::StyledStrs(vec![tip.into()]);
         error.insert(ContextKind::Suggested, tips);
     }
@@ -163,8 +183,17 @@ impl Serve {
         })
     }
 
+    fn backend(&self) -> Backend {
+        #[cfg(feature = "hickory")]
+        if self.hickory {
+            return Backend::Hickory;
+        }
+        Backend::default()
+    }
+
     fn into_options(self, log_form: Form) -> serve::Options {
         serve::Options {
+            backend: self.backend(),
             corefile: serve::Corefile::from_flag(self.conf),
             default_port: self.port,
             quiet: self.quiet,
@@ -189,7 +218,7 @@ pub fn version() -> String {
 fn plugins() -> String {
     let mut names: Vec<&str> = ORDER
         .iter()
-        .filter(|word| !matches!(word.kind, Kind::Absent(_)))
+        .filter(|word| !matches!(word.kind, Kind::Absent(_) | Kind::NotBuilt(_)))
         .map(|word| word.name)
         .collect();
     names.sort_unstable();

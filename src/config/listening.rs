@@ -8,8 +8,9 @@ use crate::{
     corefile::{self, Arguments, Diagnostic, Directive, Line, Transport, unknown_property},
     plugin::{ParseErrors, Parsing},
     server::{
+        Scheme,
         limits::StreamSettings,
-        proxy::{Sessions, Treatment, Trust, sessions},
+        proxy::{ProxyPolicy, Sessions, Treatment, sessions},
     },
     tls::{ClientAuth, Files},
 };
@@ -20,7 +21,7 @@ pub struct Listening {
     /// The certificate, for every transport that can do with one.
     pub tls: Option<Files>,
     /// Whose PROXY headers are believed.
-    pub proxy: Option<Trust>,
+    pub proxy: Option<ProxyPolicy>,
     /// How long clients are waited for.
     pub timeouts: Timeouts,
     quic: Caps,
@@ -134,6 +135,19 @@ impl Listening {
             settings.in_flight = self.settings(transport).in_flight;
         }
         self.timeouts.apply(settings);
+    }
+}
+
+impl From<Transport> for Scheme {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Dns => Self::Dns,
+            Transport::Tls => Self::Tls,
+            Transport::Quic => Self::Quic,
+            Transport::Https => Self::Https,
+            Transport::Https3 => Self::Https3,
+            Transport::Grpc => Self::Grpc,
+        }
     }
 }
 
@@ -318,7 +332,7 @@ pub fn proxyproto(
     } else {
         Treatment::Ignore
     };
-    settings.listening.proxy = Some(Trust {
+    settings.listening.proxy = Some(ProxyPolicy {
         allow: said.allow,
         others: said.others.unwrap_or(unless_said),
         sessions: said.sessions,

@@ -19,8 +19,10 @@ use order::{Kind, ORDER, Repeat, Word};
 use crate::{
     admin::{Endpoint, Page},
     corefile::{self, Diagnostic, Diagnostics, Directive, Key, Loader, Severity},
+    features::NotBuilt,
     interfaces::Interfaces,
     plugin::{ParseErrors, Parsing, Setup},
+    server::Scheme,
 };
 
 /// A whole configuration.
@@ -279,6 +281,14 @@ fn read_word(
             Ok(())
         }
         Kind::Setting(parse) => parse(uses, parsing, &mut into.settings),
+        Kind::NotBuilt(feature) => Err(uses
+            .iter()
+            .map(|one| {
+                let missing = NotBuilt(feature);
+                let error = one.name.error(format!("plugin/{}: {missing}", word.name));
+                error.help(missing.help())
+            })
+            .collect()),
         Kind::Absent(instead) => Err(uses
             .iter()
             .map(|one| {
@@ -310,6 +320,11 @@ fn claim(
     let addresses = if everywhere { vec![None] } else { bound };
     for key in &block.keys {
         let transport = key.transport;
+        if let Err(missing) = Scheme::from(transport).required() {
+            let error = Diagnostic::error(format!("no {transport}:// server: {missing}"));
+            found.push(error.at(key.place).help(missing.help()));
+            continue;
+        }
         if let (Some(shed), true) = (block.settings.shed, transport != Transport::Dns) {
             let error = Diagnostic::error("shed is for plain DNS alone").at(shed);
             let error = error.also(key.place, "this is not");

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     BeforeResponse, Block, Context, Observer, OnQuery, OnResponse, Plugin, Step, Written,
-    waiting::{Awaited, Waiting, Way},
+    suspended::{Direction, PendingOn, Suspended, Suspension},
 };
 use crate::{
     query::Query,
@@ -39,14 +39,15 @@ struct Outward {
     hook: Arc<dyn OnResponse>,
 }
 
-/// What became of a query.
-pub enum Walk {
+/// The outcome of a walk, or of a part of it.
+#[derive(Debug)]
+pub enum Outcome<P> {
     /// The reply is complete.
     Done,
     /// Nothing is sent.
     Dropped,
-    /// The reply will come.
-    Waiting(Box<Waiting>),
+    /// The walk is suspended at a plugin that waits for something.
+    Pending(P),
 }
 
 impl Chain {
@@ -94,9 +95,18 @@ impl Chain {
     }
 
     /// Calls the inbound hooks until one answers, then the outbound hooks of the plugins before it.
-    pub fn walk(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Walk {
+    pub fn walk(
+        &self,
+        context: &Context<'_>,
+        query: &mut Query,
+        reply: &mut Reply,
+    ) -> Outcome<Box<Suspended>> {
         reply.clear();
-        self.inward(context, query, reply, 0)
+        match self.inward(context, query, reply, 0) {
+            Outcome::Done => Outcome::Done,
+            Outcome::Dropped => Outcome::Dropped,
+            Outcome::Pending(at) => Outcome::Pending(Suspended::new(context, query, at)),
+        }
     }
 
     /// Calls the outbound hooks of the plugins before the one that answered, for a part of its reply
@@ -137,7 +147,7 @@ impl Chain {
         query: &mut Query,
         reply: &mut Reply,
         from: usize,
-    ) -> Walk {
+    ) -> Outcome<Suspension> {
         for &Inward { at, name, ref hook } in self.inward.iter().skip_while(|turn| turn.at < from) {
             match hook.on_query(context, query, reply) {
                 Step::Pass => {}
@@ -146,13 +156,9 @@ impl Chain {
                     reply.recursion_available |= self.recursive;
                     return self.outward(context, query, reply, at);
                 }
-                Step::Drop => return Walk::Dropped,
-                Step::Ask(ask) => {
-                    return Waiting::at(context, query, at, Way::In, Awaited::Upstreams(ask));
-                }
-                Step::Wait(pending) => {
-                    return Waiting::at(context, query, at, Way::In, Awaited::Other(pending));
-                }
+                Step::Drop => return Outcome::Dropped,
+                Step::Forward(query) => return inward_at(at, PendingOn::Upstream(query)),
+                Step::Wait(pending) => return inward_at(at, PendingOn::Future(pending)),
             }
         }
         if self.refuses_others {
@@ -171,23 +177,34 @@ impl Chain {
         query: &Query,
         reply: &mut Reply,
         end: usize,
-    ) -> Walk {
+    ) -> Outcome<Suspension> {
         for outward in self.outward_of(end) {
             if let Some(before) = &outward.before
                 && let Some(pending) = before.before_response(context, query, reply)
             {
-                let pending = Awaited::Other(pending);
-                return Waiting::at(context, query, outward.at, Way::Out, pending);
+                return Outcome::Pending(Suspension {
+                    plugin: outward.at,
+                    direction: Direction::Outward,
+                    pending: Some(PendingOn::Future(pending)),
+                });
             }
             outward.hook.on_response(context, query, reply);
         }
-        Walk::Done
+        Outcome::Done
     }
 
     fn outward_of(&self, end: usize) -> impl Iterator<Item = &Outward> {
         let outward = self.outward.iter().rev();
         outward.skip_while(move |outward| outward.at >= end)
     }
+}
+
+fn inward_at(plugin: usize, pending: PendingOn) -> Outcome<Suspension> {
+    Outcome::Pending(Suspension {
+        plugin,
+        direction: Direction::Inward,
+        pending: Some(pending),
+    })
 }
 
 #[cfg(test)]

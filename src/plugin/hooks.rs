@@ -115,7 +115,7 @@ pub mod listed {
 
 /// A built plugin: its name, its properties, and the hooks that it has.
 ///
-/// The inbound and the outbound hooks are plain functions: only [`Step::Ask`] and [`Step::Wait`]
+/// The inbound and the outbound hooks are plain functions: only [`Step::Forward`] and [`Step::Wait`]
 /// allocate, and only the latter must meet the scheduler.
 #[derive(Clone)]
 #[non_exhaustive]
@@ -126,7 +126,7 @@ pub struct Plugin {
     pub properties: Properties,
     /// The inbound hook.
     pub on_query: Option<Arc<dyn OnQuery>>,
-    /// For the replies of upstreams to [`Step::Ask`].
+    /// For the replies of upstreams to [`Step::Forward`].
     pub on_upstream_reply: Option<Arc<dyn OnUpstreamReply>>,
     /// The outbound hook.
     pub on_response: Option<Arc<dyn OnResponse>>,
@@ -168,8 +168,6 @@ pub struct Properties {
     pub caches: bool,
     /// It answers transfers of zones.
     pub transfers: bool,
-    /// Pending queries at most, by its configuration; 0 where that sets no limit.
-    pub max_pending: usize,
 }
 
 /// The inbound hook.
@@ -181,7 +179,7 @@ pub trait OnQuery: Lists<listed::on_query> + Send + Sync {
 
 /// The hook for replies of upstreams.
 pub trait OnUpstreamReply: Lists<listed::on_upstream_reply> + Send + Sync {
-    /// The upstreams of its [`Step::Ask`] have replied: changes the reply as needed, and returns whether
+    /// The upstreams of its [`Step::Forward`] have replied: changes the reply as needed, and returns whether
     /// it is the answer. If not, the chain goes on with the next plugin. `asked` is the type of the
     /// upstreams' question.
     fn on_upstream_reply(&self, asked: Type, reply: &mut Reply) -> bool;

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! It takes what it knows from the `kubernetes` of the same server block. What names mean is
-//! [`crate::zone::External`]'s.
+//! [`crate::zone::ExternalView`]'s.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::{
     query::Query,
     reply::Reply,
     wire::Name,
-    zone::{External, View, Zones},
+    zone::{ClusterView, ExternalView, Zones},
 };
 
 /// The Corefile's word.
@@ -140,13 +140,13 @@ impl Setup for Config {
 
 /// The plugin.
 pub struct K8sExternal {
-    outside: Arc<External>,
+    outside: Arc<ExternalView>,
     fallthrough: ZoneList,
 }
 
 impl K8sExternal {
     /// Shows what `inside` knows as `config` says.
-    pub fn new(config: &Config, inside: &View) -> Self {
+    pub fn new(config: &Config, inside: &ClusterView) -> Self {
         let Config {
             ttl,
             apex,
@@ -155,7 +155,7 @@ impl K8sExternal {
         } = config;
         let zones = config.zones.clone();
         Self {
-            outside: Arc::new(External::new(inside, zones, *ttl, apex, *headless)),
+            outside: Arc::new(ExternalView::new(inside, zones, *ttl, apex, *headless)),
             fallthrough: config.fallthrough.clone(),
         }
     }

@@ -8,7 +8,7 @@
 //! ```text
 //! hooks    a trait for each hook, and the value that holds those of one plugin
 //! chain    calls the hooks of a block's plugins, inward and outward
-//! waiting  a walk through a chain that is suspended
+//! suspended  a walk through a chain that is suspended
 //! offers   what the plugins of a block offer to each other
 //! parsing  what the parser of a directive is given besides its words
 //! ```
@@ -29,13 +29,16 @@ pub mod cancel;
 mod chain;
 pub mod chaos;
 pub mod dns64;
+#[cfg(feature = "dnstap")]
 pub mod dnstap;
 pub mod erratic;
 pub mod errors;
+#[cfg(feature = "etcd")]
 pub mod etcd;
 mod expression;
 pub mod file;
 pub mod forward;
+#[cfg(feature = "grpc")]
 pub mod grpc;
 pub mod header;
 mod hooks;
@@ -57,20 +60,22 @@ pub mod prometheus;
 mod random;
 pub mod rewrite;
 pub mod secondary;
+mod suspended;
+#[cfg(feature = "template")]
 pub mod template;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "trace")]
 pub mod trace;
 pub mod transfer;
 pub mod tsig;
 pub mod view;
-mod waiting;
 pub mod whoami;
 mod zone_list;
 
 use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-pub use chain::{Chain, Walk};
+pub use chain::{Chain, Outcome};
 pub use hooks::{
     BeforeResponse, Describe, Hooks, Lists, MetadataSource, Observer, OnNotify, OnQuery,
     OnResponse, OnUpstreamReply, Plugin, Properties, ReadinessCheck, RouteFilter, Shutdown,
@@ -79,7 +84,7 @@ pub use hooks::{
 pub use offers::{Offer, Offers};
 pub use parsing::{ParseErrors, Parsing};
 pub use parts::Parts;
-pub use waiting::Waiting;
+pub use suspended::Suspended;
 pub use zone_list::ZoneList;
 
 use crate::{
@@ -87,7 +92,7 @@ use crate::{
     metrics::{Metrics, ZoneCounters},
     query::{Query, Question},
     reply::{Reply, Why},
-    upstream::Ask,
+    upstream::UpstreamQuery,
     wire::{Name, Rcode},
 };
 
@@ -100,7 +105,7 @@ pub enum Step {
     /// No reply is sent.
     Drop,
     /// Upstreams are to be asked; their reply goes through [`OnUpstreamReply`].
-    Ask(Box<Ask>),
+    Forward(Box<UpstreamQuery>),
     /// The reply will come.
     Wait(Pending),
 }
@@ -146,7 +151,7 @@ impl fmt::Debug for Step {
             Self::Pass => "Pass",
             Self::Answer => "Answer",
             Self::Drop => "Drop",
-            Self::Ask(_) => "Ask",
+            Self::Forward(_) => "Forward",
             Self::Wait(_) => "Wait",
         })
     }

@@ -3,24 +3,21 @@
 use std::sync::Arc;
 
 use super::{
-    dnstap::tap::Tap, loop_guard::LoopGuard, metadata::Published, trace::Tracer,
-    transfer::Transferable,
+    forward::ExchangeObserver, loop_guard::LoopGuard, metadata::Published, transfer::Transferable,
 };
-use crate::zone::View;
+use crate::zone::ClusterView;
 
 /// What the plugins built so far have put here for the others of their block: see [`Offer`].
 #[derive(Default)]
 pub struct Offers {
     /// From `metadata`: that labels may be read.
     pub metadata: Option<Arc<Published>>,
-    /// From `trace`: where spans go.
-    pub tracer: Option<Arc<Tracer>>,
-    /// From each `dnstap`: where messages go.
-    pub taps: Vec<Arc<Tap>>,
+    /// From `trace` and each `dnstap`: what observes exchanges with upstreams.
+    pub exchange_observers: Vec<Arc<dyn ExchangeObserver>>,
     /// From `loop`: what probes upstreams.
     pub loop_guard: Option<Arc<LoopGuard>>,
     /// From `kubernetes`: the cluster's names.
-    pub cluster: Option<Arc<View>>,
+    pub cluster: Option<Arc<ClusterView>>,
     /// From the plugins that have zones: what can be transferred.
     pub zones: Vec<Arc<dyn Transferable>>,
 }
@@ -33,10 +30,8 @@ pub struct Offers {
 pub enum Offer {
     /// [`Offers::metadata`]
     Metadata,
-    /// [`Offers::tracer`]
-    Tracer,
-    /// [`Offers::taps`]
-    Taps,
+    /// [`Offers::exchange_observers`]
+    ExchangeObservers,
     /// [`Offers::loop_guard`]
     LoopGuard,
     /// [`Offers::cluster`]

@@ -1,4 +1,4 @@
-//! The program as a user has it: started with a command line, told by signals, asked over sockets.
+//! The program as a process: command line, signals and sockets.
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
@@ -12,6 +12,8 @@ mod dnstap;
 mod etcd;
 mod forwarded;
 mod grpc;
+#[cfg(feature = "hickory")]
+mod hickory;
 mod limits;
 mod log_format;
 mod reference;

@@ -1,10 +1,12 @@
-//! Real sockets, real octets: what goes in to a listener and what comes out of it.
+//! Listeners over real sockets.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod client;
 mod corefile;
 mod grpc;
+#[cfg(feature = "hickory")]
+mod hickory;
 mod http3;
 mod https;
 mod identity;

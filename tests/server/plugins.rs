@@ -13,7 +13,7 @@ use lodestone::{
     query::{Query, Question},
     reply::{Data, Owner, Reply, Section},
     server::{
-        Listener, Scheme, Servers, Wanted,
+        Backend, Listener, ListenerConfig, Scheme, Servers,
         limits::{Limits, StreamSettings},
         route::{Route, Routes},
     },
@@ -22,15 +22,15 @@ use lodestone::{
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Semaphore};
 
-/// Does what the first label says.
+/// Its behaviour depends on the first label of the name.
 pub struct Labels {
-    /// What `version` is answered with.
+    /// Answer to `version`.
     pub version: u8,
-    /// Each permit lets one question for `wait` go.
+    /// Each permit releases one query for `wait`.
     pub release: Arc<Semaphore>,
-    /// Holds a permit for each question for `wait` that has begun to.
+    /// A permit for each query for `wait` that is pending.
     pub begun: Arc<Semaphore>,
-    /// Octets of every reply that was sent.
+    /// Size of every reply in bytes.
     pub written: Mutex<Vec<usize>>,
 }
 
@@ -141,8 +141,8 @@ pub fn routes(zone: &str, plugin: &Arc<Labels>) -> Routes {
 }
 
 /// Listening on `address` for the zone `test`, as `plugin` says.
-pub fn wanted(address: &str, plugin: &Arc<Labels>) -> Wanted {
-    Wanted {
+pub fn wanted(address: &str, plugin: &Arc<Labels>) -> ListenerConfig {
+    ListenerConfig {
         listener: Listener {
             scheme: Scheme::Dns,
             address: address.parse().unwrap(),
@@ -170,10 +170,19 @@ pub fn serve() -> Serving {
     serve_with(Limits::default(), |_| {})
 }
 
-pub fn serve_with(limits: Limits, change: impl FnOnce(&mut Wanted)) -> Serving {
+pub fn serve_with(limits: Limits, change: impl FnOnce(&mut ListenerConfig)) -> Serving {
+    serve_by(Backend::default(), limits, change)
+}
+
+pub fn serve_by(
+    backend: Backend,
+    limits: Limits,
+    change: impl FnOnce(&mut ListenerConfig),
+) -> Serving {
     let plugin = Labels::new(1);
     let metrics = Metrics::new();
     let mut servers = Servers::new(Handle::current(), limits, Arc::clone(&metrics));
+    servers.use_backend(backend);
     let mut wanted = wanted("127.0.0.1:0", &plugin);
     change(&mut wanted);
     let listener = wanted.listener;

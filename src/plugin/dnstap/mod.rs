@@ -74,7 +74,7 @@ pub enum Socket {
 
 impl Setup for Config {
     fn offers(&self) -> &'static [Offer] {
-        &[Offer::Taps]
+        &[Offer::ExchangeObservers]
     }
 
     fn needs(&self) -> &'static [Offer] {
@@ -93,7 +93,7 @@ impl Setup for Config {
             source: Some(source),
         })?;
         let tap = Arc::new(Tap::new(self, sink, build.offers.metadata.clone()));
-        build.offers.taps.push(Arc::clone(&tap));
+        build.offers.exchange_observers.push(Arc::clone(&tap) as _);
         Ok(Plugin::from(Dnstap(tap)))
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     metrics::Metrics,
     plugin::{
-        Chain, Parts, Resolved, Walk,
+        Chain, Outcome, Parts, Resolved,
         testing::{self, Place},
     },
     reply::{Section, Why},
@@ -44,7 +44,7 @@ async fn ask(plugin: &Plugin, name: &str, rtype: Type) -> String {
             Resolved::Answer(reply) => reply,
             _ => panic!("an alias is there whatever comes"),
         },
-        Step::Drop | Step::Ask(_) => panic!("nothing is dropped or asked"),
+        Step::Drop | Step::Forward(_) => panic!("nothing is dropped or asked"),
     };
     let types = reply.section(Section::Answer).iter();
     let types: Vec<_> = types.map(|record| record.rtype.to_string()).collect();
@@ -82,7 +82,7 @@ async fn a_zone_answers_for_its_names_and_leaves_others_alone() {
     let mut reply = Reply::default();
     let mut query = testing::query("www.other.test", Type::A);
     let walk = chain.walk(&place.context(), &mut query, &mut reply);
-    assert!(matches!(walk, Walk::Done));
+    assert!(matches!(walk, Outcome::Done));
     assert_eq!((reply.rcode, reply.why), (Rcode::REFUSED, Why::NoZone));
 }
 
@@ -114,7 +114,7 @@ async fn a_missing_file_is_waited_for_and_a_bad_one_refused() {
     let error = build(&config(&text("reload 0"))).err().unwrap();
     assert!(error.contains("cannot read"), "{error}");
     for (content, wanted) in [
-        ("@ 1 SOA", "db:1: SOA has 7 fields, not 0"),
+        ("@ 1 SOA", "db:1: SOA has 7 fields, found 0"),
         (
             "@ 1 A 192.0.2.1",
             "the zone has no SOA record for example.test.",

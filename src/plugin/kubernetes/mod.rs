@@ -25,7 +25,7 @@ use crate::{
     query::{Query, Question},
     reply::Reply,
     wire::{Class, Name, NameRef},
-    zone::{Answers, Outcome, Room, Rules, View, WholeZones, Zones},
+    zone::{ClusterView, Lookup, Outcome, Rules, SizeBudget, ZoneTransfer, Zones},
 };
 
 /// The Corefile's word.
@@ -54,7 +54,7 @@ impl Config {
     /// address, and where it is not, its names were the answer a moment ago.
     fn before(&self, parts: &Parts, place: &str) -> Option<Arc<Source>> {
         let here = parts.before::<Source>(place);
-        let is_same = |it: &Arc<Source>| it.settings().origin == self.source.origin;
+        let is_same = |it: &Arc<Source>| it.settings().backend == self.source.backend;
         let same = here.clone().filter(is_same);
         same.or_else(|| parts.all_before().find(is_same)).or(here)
     }
@@ -71,7 +71,7 @@ impl Setup for Config {
         let place = format!("{:?} {:?}", self.zones, build.addresses);
         let start = || {
             let before = self.before(build.parts, &place);
-            let source = Source::succeed(before.as_deref(), self.source.clone(), build.runtime)?;
+            let source = Source::replace(before.as_deref(), self.source.clone(), build.runtime)?;
             numbers::show(Arc::downgrade(source.cluster()), build.metrics);
             Ok(source)
         };
@@ -84,7 +84,7 @@ impl Setup for Config {
                 source: Some(error.into()),
             })?;
         build.parts.put(&place, Arc::clone(&source));
-        let view = Arc::new(View::new(
+        let view = Arc::new(ClusterView::new(
             Arc::clone(source.cluster()),
             self.zones.clone(),
             self.rules.clone(),
@@ -100,18 +100,18 @@ impl Setup for Config {
 }
 
 /// Both the cluster's own zones and those of `k8s_external`.
-impl<Z: WholeZones> Transferable for Z {
+impl<Z: ZoneTransfer> Transferable for Z {
     fn transfer(
         self: Arc<Self>,
         question: &Question,
         held: Option<u32>,
         reply: &mut Reply,
     ) -> bool {
-        self.tell(question, held, reply)
+        self.transfer_zone(question, held, reply)
     }
 
     fn serials(&self) -> Vec<(Name, u32)> {
-        WholeZones::serials(self)
+        ZoneTransfer::serials(self)
     }
 
     fn changes(&self) -> Option<Changes> {
@@ -121,7 +121,7 @@ impl<Z: WholeZones> Transferable for Z {
 
 /// The plugin.
 pub struct Kubernetes {
-    view: Arc<View>,
+    view: Arc<ClusterView>,
     fallthrough: Box<[Name]>,
     startup_timeout: Duration,
     /// Runs as long as a plugin that it feeds.
@@ -130,7 +130,11 @@ pub struct Kubernetes {
 
 impl Kubernetes {
     /// A plugin that answers from `view`, whatever feeds it.
-    pub fn new(view: Arc<View>, fallthrough: Box<[Name]>, startup_timeout: Duration) -> Self {
+    pub fn new(
+        view: Arc<ClusterView>,
+        fallthrough: Box<[Name]>,
+        startup_timeout: Duration,
+    ) -> Self {
         Self {
             view,
             fallthrough,
@@ -162,7 +166,7 @@ impl MetadataSource for Kubernetes {
                 let pod = self.view.client(client)?;
                 pod.label(&key[labels::PREFIX.len()..]).map(str::to_owned)
             }
-            _ => self.view.meaning(&query.asked, key),
+            _ => self.view.metadata(&query.asked, key),
         }
     }
 }
@@ -184,7 +188,7 @@ impl Startup for Kubernetes {
         let source = self.source.clone();
         Some(Box::pin(async move {
             let _source = source;
-            if tokio::time::timeout(limit, cluster.synced_event())
+            if tokio::time::timeout(limit, cluster.wait_synced())
                 .await
                 .is_err()
             {
@@ -211,7 +215,7 @@ impl Startup for Kubernetes {
 /// `falls_through`; but until everything is known nobody else is asked: a name of the cluster must
 /// not be looked for elsewhere.
 pub(super) fn ask(
-    zones: &impl Answers,
+    zones: &impl Lookup,
     context: &Context<'_>,
     query: &Query,
     reply: &mut Reply,
@@ -224,7 +228,7 @@ pub(super) fn ask(
     match zones.answer_within(question, || room(context, query), reply) {
         Outcome::Outside => Step::Pass,
         Outcome::Answered => Step::Answer,
-        Outcome::Denied(why) if zones.knows(why) && falls_through(question.lower.as_ref()) => {
+        Outcome::Denied(why) if zones.can_deny(why) && falls_through(question.lower.as_ref()) => {
             Step::Pass
         }
         Outcome::Denied(why) => {
@@ -237,10 +241,10 @@ pub(super) fn ask(
 
 /// How much of an answer is made: what the client takes, or everything where a plugin chooses
 /// among all of it.
-fn room(context: &Context<'_>, query: &Query) -> Room {
+fn room(context: &Context<'_>, query: &Query) -> SizeBudget {
     if context.block.chain.needs_complete_answers() {
-        Room::ALL
+        SizeBudget::UNLIMITED
     } else {
-        Room::new(query.record_room(), random::index)
+        SizeBudget::new(query.record_room(), random::index)
     }
 }

@@ -54,7 +54,7 @@ use super::{
     metadata::Published,
 };
 use crate::{
-    authority::text::Line as Record,
+    authority::text::TextRecord as Record,
     hooks,
     query::{Query, Question},
     reply::{ExtendedError, Owner, Reply, Section, Why},

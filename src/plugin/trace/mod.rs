@@ -23,7 +23,7 @@ pub use span::Form;
 
 use super::{
     Block, Build, BuildError, Context, MetadataSource, Observer, Offer, OnQuery, Plugin, Setup,
-    Shutdown, Step, Work, Written,
+    Shutdown, Step, Work, Written, forward::ExchangeObserver,
 };
 use crate::{
     hooks,
@@ -62,7 +62,7 @@ pub struct Config {
 
 impl Setup for Config {
     fn offers(&self) -> &'static [Offer] {
-        &[Offer::Tracer]
+        &[Offer::ExchangeObservers]
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
@@ -80,7 +80,10 @@ impl Setup for Config {
             reporter,
             maker: Maker::new(self.form, &self.service, served),
         });
-        build.offers.tracer = Some(Arc::clone(&tracer));
+        build
+            .offers
+            .exchange_observers
+            .push(Arc::clone(&tracer) as _);
         Ok(Plugin::from(Trace {
             tracer,
             every: self.every,
@@ -188,8 +191,20 @@ impl Tracer {
         });
     }
 
-    /// An upstream was asked for a query that is traced.
-    pub fn connected(&self, traced: Traced, tried: &Tried<'_>) {
+    fn push(&self, span: &Span) {
+        self.reporter.push(&self.maker.made(span));
+    }
+}
+
+impl ExchangeObserver for Tracer {
+    fn observes(&self, query: &Query) -> bool {
+        Traced::of(query).is_some()
+    }
+
+    fn exchanged(&self, _: &Block, query: &Query, tried: &Tried<'_>) {
+        let Some(traced) = Traced::of(query) else {
+            return;
+        };
         let mut tags = BTreeMap::from([("peer.address", tried.upstream.to_string())]);
         if tried.reply.is_none() {
             tags.insert("error", "no answer".to_owned());
@@ -203,10 +218,6 @@ impl Tracer {
             took: tried.took,
             tags,
         });
-    }
-
-    fn push(&self, span: &Span) {
-        self.reporter.push(&self.maker.made(span));
     }
 }
 
