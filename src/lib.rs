@@ -18,7 +18,7 @@
 //!            directives and of the plugins' order
 //! corefile   the Corefile language, independent of plugins
 //! message    DNS messages: bytes to query or reply, and back
-//! query      the question: as asked, as rewritten, who asks, over what
+//! query      a query: the request as received, and its state on the way through a chain
 //! reply      the response: rcode, records, and the reason for it
 //! tsig       transaction signatures with shared keys (RFC 8945)
 //! tls        a server's certificate: its files, what it asks of clients, reloading
@@ -46,8 +46,8 @@
 //! server/udp     a batch of datagrams in
 //! server/handle  octets -> Query, or FORMERR, or nothing          (every transport enters here)
 //! server/route   longest matching zone -> its block
-//! plugin/chain   inward: ask each plugin -> Pass | Answer | Drop | Ask(upstreams) | Wait(future)
-//!                outward: those that were passed, in reverse, amend the reply
+//! plugin/chain   inward: on_query of each plugin -> Pass | Answer | Drop | Ask(upstreams) | Wait(future)
+//!                outward: on_response of those that passed, in reverse
 //! zone/lookup    (from plugin/kubernetes) the names, from the published cluster state, and as many
 //!                records as the client's reply has room for
 //! server/handle  Reply -> octets, cut to the client's size; the batch out

@@ -24,7 +24,7 @@ use crate::{
     interfaces::HostAddress,
     metrics::Metrics,
     plain,
-    plugin::{Block, Build, BuildError, Chain, Parts, Plugin},
+    plugin::{Block, Build, BuildError, Chain, Offers, Parts, Plugin},
     server::{
         limits::StreamSettings,
         proxy::ProxyPolicy,
@@ -41,9 +41,9 @@ pub struct Pipeline {
     /// Listeners with their routes.
     pub listeners: Vec<Listener>,
     /// All plugins of all blocks.
-    pub plugins: Vec<Arc<dyn Plugin>>,
+    pub plugins: Vec<Plugin>,
     /// Plugins that `/ready` checks: those of blocks with `ready`.
-    pub watched: Vec<(Arc<dyn Plugin>, Monitor)>,
+    pub watched: Vec<(Plugin, Monitor)>,
     /// HTTP pages to serve.
     pub pages: Vec<HttpPage>,
     /// How long queries are still answered after a stop signal: the maximum over all blocks.
@@ -162,12 +162,12 @@ impl Pipeline {
 
     /// Waits until every plugin has finished its background output.
     pub async fn ended(&self) {
-        future::join_all(self.plugins.iter().filter_map(|plugin| plugin.ended())).await;
+        future::join_all(self.plugins.iter().filter_map(Plugin::ended)).await;
     }
 
     /// Waits until every plugin is ready to start or has reached its own time limit.
     pub async fn started(&self) {
-        future::join_all(self.plugins.iter().filter_map(|plugin| plugin.started())).await;
+        future::join_all(self.plugins.iter().filter_map(Plugin::started)).await;
     }
 }
 
@@ -255,17 +255,17 @@ impl<'b> BuildInputs<'b> {
             addresses: &self.addresses,
             server: &self.server,
             view: self.block.view().unwrap_or_default(),
-            offered: Vec::new(),
+            offers: Offers::default(),
         }
     }
 }
 
-/// Filter of a block with a view: accepts a query if all plugins of the chain admit it.
+/// Filter of a block with a view: whether all of its plugins accept the query.
 fn filter(chain: &Arc<Chain>) -> Filter {
     let chain = Arc::clone(chain);
     Arc::new(move |query| {
         let mut plugins = chain.plugins().iter();
-        plugins.all(|plugin| plugin.admits(&chain, query))
+        plugins.all(|plugin| plugin.accepts(&chain, query))
     })
 }
 

@@ -164,7 +164,7 @@ impl Process {
         self.metrics.plugin_enabled.reset();
         for route in site.listeners.iter().flat_map(|one| &one.routes) {
             let block = &route.block;
-            let names = block.chain.plugins().iter().map(|plugin| plugin.name());
+            let names = block.chain.plugins().iter().map(|plugin| plugin.name);
             let labels = [&*block.server, &block.zone_label, &block.view];
             self.metrics.enable_plugins(labels, names);
         }

@@ -1,6 +1,10 @@
-//! The question: as asked (kept), as rewritten, who asks, over what.
+//! A query: what was received, which never changes, and its state on the way through a chain.
 
-use std::{any::Any, net::SocketAddr, sync::Arc, time::Instant};
+mod extensions;
+
+use std::{net::SocketAddr, ops::Deref, sync::Arc, time::Instant};
+
+pub use extensions::{Extension, Extensions};
 
 use crate::{
     edns::Options,
@@ -11,129 +15,199 @@ use crate::{
 /// Bytes of an OPT record without options (RFC 6891 section 6.1.2).
 pub const OPT_LENGTH: usize = 11;
 
-/// One query on its way through the chain.
+/// What a client has sent, and how it came.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools)] // header bits, independent of each other
-pub struct Query {
+pub struct Request {
     /// The client's message id.
     pub id: u16,
-    /// The question as the client asked it. No plugin changes it: the reply repeats it.
+    /// The original question. The reply repeats it.
     pub asked: Question,
-    /// The question as the plugins so far have made it; at first the same.
-    pub question: Question,
     /// What the client wants done; only [`Opcode::QUERY`] gets as far as a plugin.
     pub opcode: Opcode,
     /// The client wants recursion.
     pub recursion_desired: bool,
-    /// What `header` makes of that wish towards upstreams.
-    pub onward_recursion: Option<bool>,
     /// The client checks signatures for itself; handed on to upstreams, part of a cache's key.
     pub checking_disabled: bool,
-    /// The client understands the AD bit (RFC 6840 §5.7).
+    /// The client understands the AD bit (RFC 6840 section 5.7).
     pub authentic_data: bool,
-    /// What the client's OPT record said, where it sent one.
+    /// The client's OPT record, where it sent one.
     pub edns: Option<Edns>,
-    /// Bytes of a UDP reply at most, whatever the client takes: [`Edns::OUR_UDP_PAYLOAD`], unless
-    /// `bufsize` sets another limit.
-    pub udp_limit: u16,
-    /// The options of that record that concern more than the client and us, as the plugins so far
-    /// have made them: they go on to upstreams, and answers differ by them.
-    pub options: Options,
-    /// What `rewrite` did on the way in, for its way out.
-    pub rewritten: Option<Arc<dyn Any + Send + Sync>>,
-    /// The serial of the zone that a secondary holds: an IXFR question must tell it (RFC 1995 §3).
+    /// The serial of the zone that a secondary holds, which an IXFR question carries (RFC 1995
+    /// section 3).
     pub held_serial: Option<u32>,
     /// The message, where it is signed.
     pub signed: Option<Arc<Signed>>,
-    /// How the reply is to be signed; set by whoever has verified the query's signature.
-    pub signer: Option<Arc<Signer>>,
-    /// Who asks.
+    /// The client's address.
     pub client: SocketAddr,
     /// The address that was asked.
     pub local: SocketAddr,
     /// How it came.
     pub transport: Transport,
-    /// Octets of the query as it came.
+    /// Bytes of the message.
     pub size: usize,
     /// When it was read from its socket.
     pub received: Instant,
-    /// How many sub-queries deep this is; 0 for what a client asked.
-    pub depth: u8,
-    /// Whether a cache must fetch anew rather than answer from what it holds.
-    pub refresh: bool,
-    /// Whether addresses are to be told as they are, and none made of others.
-    pub untranslated: bool,
-    /// When whoever is still waited for is given up: nothing but what `cancel` says.
-    pub deadline: Option<Instant>,
-    /// The trace that the query is part of, if it is in one.
-    pub traced: Option<Traced>,
 }
 
-/// A query's place in a trace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Traced {
-    /// The number of the trace, and of the span of the whole query in it.
-    pub id: u64,
+/// One query on its way through the chain: its [`Request`], whose fields can be read as if they were
+/// its own, and the state that plugins change.
+#[derive(Clone, Debug)]
+pub struct Query {
+    request: Request,
+    /// The question as the plugins so far have made it; at first the original one.
+    pub question: Question,
+    /// The client's OPT record, as the plugins so far have made it.
+    pub edns: Option<Edns>,
+    /// The options of the client's OPT record that concern more than the client and us, as the plugins
+    /// so far have made them: they go on to upstreams, and answers differ by them.
+    pub options: Options,
+    /// Whether upstreams are to recurse; at first as the client wants.
+    pub onward_recursion: bool,
+    /// Bytes of a UDP reply at most, whatever the client takes; at first [`Edns::OUR_UDP_PAYLOAD`].
+    pub udp_limit: u16,
+    /// How the reply is to be signed; there once the query's signature is verified.
+    pub signer: Option<Arc<Signer>>,
+    /// When waiting for a reply ends with a failure.
+    pub deadline: Option<Instant>,
+    /// How many sub-queries deep this is; 0 for a client's.
+    pub depth: u8,
+    /// What a sub-query leaves out.
+    pub bypass: Bypass,
+    /// What plugins have attached to it.
+    pub extensions: Extensions,
+}
+
+/// Plugins that a sub-query passes without effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bypass {
+    /// Caches do not answer from what they hold; they keep what comes.
+    pub cache: bool,
+    /// No addresses are translated into others.
+    pub translation: bool,
+}
+
+impl Deref for Query {
+    type Target = Request;
+
+    fn deref(&self) -> &Request {
+        &self.request
+    }
 }
 
 impl Default for Query {
-    /// One that nobody asks, to be written over.
+    /// An empty one, to be written over.
     fn default() -> Self {
         Self::internal(Question::default())
     }
 }
 
-impl Query {
-    /// A query for `question` and nothing else, as from the server itself: the start of sub-queries
-    /// and tests.
+impl Request {
+    /// A request for `question` and nothing else, as from the server itself.
     pub fn internal(question: Question) -> Self {
-        let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
             id: 0,
             asked: question,
-            question,
             opcode: Opcode::QUERY,
             recursion_desired: true,
-            onward_recursion: None,
             checking_disabled: false,
             authentic_data: false,
             edns: None,
-            udp_limit: Edns::OUR_UDP_PAYLOAD,
-            options: Options::default(),
-            rewritten: None,
             held_serial: None,
             signed: None,
-            signer: None,
-            client: nobody,
-            local: nobody,
+            client: nowhere,
+            local: nowhere,
             transport: Transport::Udp,
             size: 0,
             received: Instant::now(),
-            depth: 0,
-            refresh: false,
-            untranslated: false,
-            deadline: None,
-            traced: None,
         }
+    }
+
+    /// Whether the reply may be as many messages as it takes: that of a zone transfer over a stream
+    /// (RFC 5936 section 2.2).
+    pub fn takes_several_messages(&self) -> bool {
+        matches!(self.asked.rtype, Type::AXFR | Type::IXFR)
+            && matches!(
+                self.transport,
+                Transport::Tcp | Transport::Tls | Transport::Quic
+            )
+    }
+}
+
+impl Query {
+    /// The query of a request, as no plugin has seen it yet.
+    pub fn new(request: Request) -> Self {
+        Self {
+            question: request.asked,
+            edns: request.edns,
+            options: Options::default(),
+            onward_recursion: request.recursion_desired,
+            udp_limit: Edns::OUR_UDP_PAYLOAD,
+            signer: None,
+            deadline: None,
+            depth: 0,
+            bypass: Bypass::default(),
+            extensions: Extensions::default(),
+            request,
+        }
+    }
+
+    /// A query for `question` and nothing else, as from the server itself: the start of sub-queries
+    /// and tests.
+    pub fn internal(question: Question) -> Self {
+        Self::new(Request::internal(question))
+    }
+
+    /// Becomes the query of the request that `fill` makes of its own, in place, as no plugin has seen
+    /// it yet.
+    pub fn receive<T>(&mut self, fill: impl FnOnce(&mut Request) -> T) -> T {
+        let outcome = fill(&mut self.request);
+        // Each by its name, so that none is forgotten.
+        let Self {
+            request,
+            question,
+            edns,
+            options,
+            onward_recursion,
+            udp_limit,
+            signer,
+            deadline,
+            depth,
+            bypass,
+            extensions,
+        } = self;
+        question.copy_from(&request.asked);
+        *edns = request.edns;
+        options.clear();
+        *onward_recursion = request.recursion_desired;
+        *udp_limit = Edns::OUR_UDP_PAYLOAD;
+        *signer = None;
+        *deadline = None;
+        *depth = 0;
+        *bypass = Bypass::default();
+        extensions.clear();
+        outcome
     }
 
     /// The same client's query for something else, one level deeper.
     #[must_use]
     pub fn sub_query(&self, question: Question) -> Self {
-        Self {
-            asked: question,
+        let mut sub_query = Self {
             question,
             depth: self.depth.saturating_add(1),
-            rewritten: None,
+            extensions: self.extensions.inherited(),
             ..self.clone()
-        }
+        };
+        sub_query.request.asked = question;
+        sub_query
     }
 
-    /// Lets go of what it shares with others, once it has been answered.
+    /// Drops what it shares with others, once it has been answered.
     pub fn release(&mut self) {
         self.options.clear();
-        self.rewritten = None;
-        self.signed = None;
+        self.extensions.clear();
+        self.request.signed = None;
         self.signer = None;
     }
 
@@ -142,17 +216,7 @@ impl Query {
         self.edns.is_some_and(|edns| edns.dnssec_ok)
     }
 
-    /// Whether the reply may be as many messages as it takes: that of a zone transfer over a stream
-    /// (RFC 5936 §2.2).
-    pub fn takes_several_messages(&self) -> bool {
-        matches!(self.asked.rtype, Type::AXFR | Type::IXFR)
-            && matches!(
-                self.transport,
-                Transport::Tcp | Transport::Tls | Transport::Quic
-            )
-    }
-
-    /// Whether the client understands the AD bit (RFC 6840 §5.8).
+    /// Whether the client understands the AD bit (RFC 6840 section 5.8).
     pub fn takes_authentic(&self) -> bool {
         self.authentic_data || self.dnssec_ok()
     }
@@ -187,7 +251,7 @@ impl Query {
     }
 }
 
-/// What is asked for.
+/// A question (RFC 1035 section 4.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
     /// The name as spelled.
@@ -201,7 +265,7 @@ pub struct Question {
 }
 
 impl Question {
-    /// A question; its lower-case name is made here, once.
+    /// A question; its lower-case name is computed here, once.
     pub fn new(name: Name, rtype: Type, class: Class) -> Self {
         Self {
             name,
@@ -211,32 +275,32 @@ impl Question {
         }
     }
 
-    /// Becomes `other`. No more is written than it takes: names are long, and most are short.
+    /// Becomes `other`. Copies only the bytes in use: a name has room for 256, and most are short.
     pub fn copy_from(&mut self, other: &Self) {
         self.name.copy_from(&other.name);
         self.lower.copy_from(&other.lower);
         (self.rtype, self.class) = (other.rtype, other.class);
     }
 
-    /// Whether both ask the same, whatever the spelling.
+    /// Whether both are the same question, in whatever spelling.
     pub fn same_as(&self, other: &Self) -> bool {
         self.lower == other.lower && self.rtype == other.rtype && self.class == other.class
     }
 }
 
 impl Default for Question {
-    /// One that nobody asks, to be written over.
+    /// An empty one, to be written over.
     fn default() -> Self {
         Self::new(Name::ROOT, Type(0), Class(0))
     }
 }
 
-/// What an OPT record says (RFC 6891 §6.1).
+/// The fields of an OPT record (RFC 6891 section 6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edns {
-    /// Octets of a UDP reply that the sender takes.
+    /// The largest UDP reply that the sender accepts, in bytes.
     pub udp_payload: u16,
-    /// 0 is the only version there is.
+    /// The version; only 0 is defined.
     pub version: u8,
     /// The DO bit.
     pub dnssec_ok: bool,
@@ -247,11 +311,11 @@ pub struct Edns {
 }
 
 impl Edns {
-    /// Octets of a UDP message that we take, small enough never to be fragmented.
+    /// The largest UDP message that this server accepts, in bytes; small enough to avoid fragmentation.
     pub const OUR_UDP_PAYLOAD: u16 = 1232;
 }
 
-/// What a query came over.
+/// The transport of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
     /// Datagrams.
@@ -271,12 +335,12 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Whether what is sent over it is encrypted, here or by whatever stands before it.
+    /// Whether it is encrypted, here or by a proxy in front.
     pub fn is_encrypted(self) -> bool {
         !matches!(self, Self::Udp | Self::Tcp)
     }
 
-    /// The word for it in metrics and logs: what packets it comes in, as CoreDNS has it.
+    /// Its label in metrics and logs: the protocol of its packets, as CoreDNS has it.
     pub fn label(self) -> &'static str {
         match self {
             Self::Udp | Self::Quic | Self::Https3 => "udp",
@@ -303,20 +367,20 @@ mod tests {
             (Some(1232), 512, 512),
             (Some(1232), 0, 512),
         ] {
-            query.edns = advertised.map(|udp_payload| Edns {
+            let edns = advertised.map(|udp_payload| Edns {
                 udp_payload,
                 version: 0,
                 dnssec_ok: false,
                 wants_nsid: false,
                 is_padded: false,
             });
+            query.receive(|it| (it.edns, it.transport) = (edns, Transport::Udp));
             query.udp_limit = udp_limit;
-            query.transport = Transport::Udp;
             assert_eq!(query.reply_limit(), limit, "{advertised:?} {udp_limit}");
             // The header, the root's question and perhaps an OPT record.
             let fixed = if advertised.is_some() { 28 } else { 17 };
             assert_eq!(query.record_room(), limit - fixed);
-            query.transport = Transport::Tcp;
+            query.receive(|it| it.transport = Transport::Tcp);
             assert_eq!(query.reply_limit(), MAX_MESSAGE);
         }
     }

@@ -83,14 +83,14 @@ pub struct Readiness {
 }
 
 struct Check {
-    plugin: Arc<dyn Plugin>,
+    plugin: Plugin,
     monitor: Monitor,
     was_ready: AtomicBool,
 }
 
 impl Readiness {
     /// Replaces the checked plugins by those of a new configuration.
-    pub fn watch(&self, plugins: impl IntoIterator<Item = (Arc<dyn Plugin>, Monitor)>) {
+    pub fn watch(&self, plugins: impl IntoIterator<Item = (Plugin, Monitor)>) {
         let checks = plugins.into_iter().map(|(plugin, monitor)| Check {
             plugin,
             monitor,
@@ -116,7 +116,7 @@ impl Readiness {
         let not_ready: BTreeSet<_> = checks
             .iter()
             .filter(|check| !check.is_ready())
-            .map(|check| check.plugin.name())
+            .map(|check| check.plugin.name)
             .collect();
         let not_ready = not_ready.into_iter().collect::<Vec<_>>().join(",");
         self.log_change(&not_ready);
@@ -158,12 +158,7 @@ impl Check {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::{
-        corefile,
-        plugin::{Context, Step},
-        query::Query,
-        reply::Reply,
-    };
+    use crate::{corefile, hooks, plugin::ReadinessCheck};
 
     /// A plugin with a settable state.
     pub(in crate::admin) struct Probe(
@@ -171,17 +166,19 @@ pub(super) mod tests {
         pub(in crate::admin) AtomicBool,
     );
 
-    impl Plugin for Probe {
-        fn name(&self) -> &'static str {
-            self.0
-        }
+    hooks!(Probe, "probe" => readiness);
 
-        fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
-            Step::Pass
-        }
-
+    impl ReadinessCheck for Probe {
         fn is_ready(&self) -> bool {
             self.1.load(Relaxed)
+        }
+    }
+
+    impl Probe {
+        pub(in crate::admin) fn plugin(self: &Arc<Self>) -> Plugin {
+            let mut plugin = Plugin::from(Arc::clone(self));
+            plugin.name = self.0;
+            plugin
         }
     }
 
@@ -194,10 +191,8 @@ pub(super) mod tests {
         let readiness = Readiness::default();
         assert_eq!(readiness.report().unwrap_err(), "starting");
         let plugins = [probe("kubernetes"), probe("kubernetes"), probe("forward")];
-        let watched = plugins
-            .clone()
-            .map(|plugin| (plugin as _, Monitor::UntilReady));
-        readiness.watch(watched);
+        let watched = plugins.iter();
+        readiness.watch(watched.map(|probe| (probe.plugin(), Monitor::UntilReady)));
         assert_eq!(readiness.report().unwrap_err(), "forward,kubernetes");
         plugins[2].1.store(true, Relaxed);
         plugins[1].1.store(true, Relaxed);
@@ -216,7 +211,7 @@ pub(super) mod tests {
         let readiness = Readiness::default();
         let plugin = probe("kubernetes");
         plugin.1.store(true, Relaxed);
-        readiness.watch([(Arc::clone(&plugin) as _, Monitor::Continuously)]);
+        readiness.watch([(plugin.plugin(), Monitor::Continuously)]);
         assert!(readiness.report().is_ok());
         plugin.1.store(false, Relaxed);
         assert_eq!(readiness.report().unwrap_err(), "kubernetes");

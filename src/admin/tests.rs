@@ -83,8 +83,8 @@ async fn pages_are_served() {
 
     assert_eq!(fetch(address, "/ready").await.1, "starting");
     let plugin = Arc::new(Probe("kubernetes", AtomicBool::new(false)));
-    let watched: Arc<dyn crate::plugin::Plugin> = Arc::clone(&plugin) as _;
-    admin.readiness.watch([(watched, Monitor::UntilReady)]);
+    let watched = (plugin.plugin(), Monitor::UntilReady);
+    admin.readiness.watch([watched]);
     let (head, body) = fetch(address, "/ready").await;
     assert!(head.starts_with("http/1.1 503 "), "{head}");
     assert_eq!(body, "kubernetes");

@@ -30,7 +30,7 @@ use crate::{
 pub struct Config {
     /// In file order.
     pub blocks: Vec<ServerBlock>,
-    /// What is legal and surely not meant.
+    /// Warnings: legal, and almost certainly a mistake.
     pub warnings: Diagnostics,
     /// Files and directories besides the Corefile that it was read from.
     pub imported: Vec<PathBuf>,
@@ -48,7 +48,7 @@ pub struct Config {
 pub struct ServerBlock {
     /// What it is for; never empty.
     pub keys: Vec<Key>,
-    /// What configures it without seeing a query.
+    /// Its settings.
     pub settings: Settings,
     /// Its plugins in the order of [`ORDER`], each with its word.
     pub plugins: Vec<(&'static str, Box<dyn Setup>)>,
@@ -57,7 +57,7 @@ pub struct ServerBlock {
 }
 
 impl ServerBlock {
-    /// The pages that it wants served over HTTP.
+    /// Its pages to be served over HTTP.
     pub fn pages(&self) -> Vec<HttpPage> {
         let health = self.settings.health.as_ref();
         let health = health.map(|health| (&health.listen, Page::Health));
@@ -75,17 +75,30 @@ impl ServerBlock {
             .collect()
     }
 
-    /// The places of [`Self::plugins`] in the order in which they are built: those that offer
-    /// something first, the last of them first, since `kubernetes` offers to `k8s_external` and
-    /// both to `transfer`.
-    pub fn building_order(&self) -> impl Iterator<Item = usize> {
-        let offers = |place: &usize| self.plugins[*place].1.offers();
-        let places = || 0..self.plugins.len();
-        let offering = places().rev().filter(offers);
-        offering.chain(places().filter(move |place| !offers(place)))
+    /// The places of [`Self::plugins`] in the order in which they are built: see
+    /// [`Offer`](crate::plugin::Offer).
+    pub fn building_order(&self) -> Vec<usize> {
+        let offers = |place: usize| self.plugins[place].1.offers();
+        let needs = |place: usize| self.plugins[place].1.needs();
+        let places = 0..self.plugins.len();
+        let mut left: Vec<usize> = places.clone().rev().collect();
+        left.retain(|place| !offers(*place).is_empty());
+        let mut order = Vec::new();
+        while !left.is_empty() {
+            let lacks = |place: usize| {
+                let others = left.iter().filter(|other| **other != place);
+                let mut offered = others.flat_map(|other| offers(*other));
+                offered.any(|offer| needs(place).contains(offer))
+            };
+            // None is left out where two need each other.
+            let next = left.iter().position(|place| !lacks(*place));
+            order.push(left.remove(next.unwrap_or_default()));
+        }
+        order.extend(places.filter(|place| offers(*place).is_empty()));
+        order
     }
 
-    /// The name of its view, where it is for some queries of its zones only.
+    /// The name of its view, where it serves only some queries of its zones.
     pub fn view(&self) -> Option<&str> {
         self.plugins.iter().find_map(|(_, setup)| setup.view())
     }
@@ -94,20 +107,20 @@ impl ServerBlock {
 /// Where a configuration is read from.
 #[derive(Clone, Copy)]
 pub struct Source<'a> {
-    /// What errors call it; relative imports start from its directory.
+    /// Its name in errors; relative imports start from its directory.
     pub name: &'a str,
-    /// What it says.
+    /// Its text.
     pub text: &'a str,
     /// How imports and the environment are read.
     pub loader: &'a dyn Loader,
-    /// What names of interfaces mean.
+    /// The machine's network interfaces.
     pub interfaces: &'a Interfaces,
     /// The port of keys that carry none.
     pub default_port: u16,
 }
 
 impl Config {
-    /// Reads a configuration, or tells everything that is wrong with it.
+    /// Reads a configuration, or returns all of its errors.
     pub fn read(source: &Source<'_>) -> Result<Self, Diagnostics> {
         let mut file = read_words(source, true)?;
         let is_default = file.blocks.is_empty();
@@ -125,7 +138,7 @@ impl Config {
                     .help("the built-in default is served: the root zone with whoami and log"),
             );
             default.imported.append(&mut file.imported);
-            // What there is to point at is in the file; the default is beyond reproach.
+            // Diagnostics point into the file; there are none for the default.
             default.sources = file.sources;
             file = default;
         }
@@ -135,8 +148,8 @@ impl Config {
         for block in &file.blocks {
             blocks.push(read_block(block, source, &mut overlaps, &mut found));
         }
-        let mut told = found.iter().chain(&file.warnings);
-        if !told.any(|one| one.severity == Severity::Error) {
+        let mut diagnostics = found.iter().chain(&file.warnings);
+        if !diagnostics.any(|one| one.severity == Severity::Error) {
             found.extend(lints::lint(&blocks, source.default_port));
         }
         file.warnings.append(&mut found);
@@ -158,8 +171,8 @@ impl Config {
     }
 }
 
-/// The words and blocks of a text. Words that are not served here are let through, for
-/// `read_block` to tell what to do about them.
+/// The words and blocks of a text. Words that are not served pass, and `read_block` refuses them with
+/// advice.
 pub fn parse(source: &Source<'_>) -> Result<corefile::File, Diagnostics> {
     read_words(source, false)
 }
@@ -179,7 +192,7 @@ fn read_words(source: &Source<'_>, without_unknown: bool) -> Result<corefile::Fi
     }
 }
 
-/// Reads one block; what is wrong with it goes to `found`.
+/// Reads one block. Its errors and warnings go to `found`.
 fn read_block(
     block: &corefile::ServerBlock,
     source: &Source<'_>,
@@ -282,7 +295,7 @@ fn read_word(
                 let message = format!("plugin/{}: not built into Lodestone", word.name);
                 let error = one.name.error(message);
                 match elsewhere::left_out(word.name) {
-                    Some(told) => error.label(told.why).help(told.instead(one)),
+                    Some(known) => error.label(known.why).help(known.instead(one)),
                     None => error
                         .label("CoreDNS has it, Lodestone does not yet")
                         .help(instead),
@@ -302,7 +315,7 @@ fn claim(
     use corefile::Transport;
     let listening = &block.settings.listening;
     let bound: Vec<_> = block.settings.bind.iter().copied().map(Some).collect();
-    // Whether addresses that only another machine has clash cannot be known.
+    // Clashes of addresses that only another machine has cannot be known.
     let everywhere = bound.is_empty() && !block.settings.bound_elsewhere;
     let addresses = if everywhere { vec![None] } else { bound };
     for key in &block.keys {
@@ -321,9 +334,9 @@ fn claim(
             transport,
             Transport::Dns | Transport::Https | Transport::Grpc
         );
-        // One that is there and wrong has been told.
-        let is_told = block.directives.iter().any(|one| one.name == "tls");
-        if !bare && listening.tls.is_none() && !is_told {
+        // One that is there and wrong has been reported.
+        let is_reported = block.directives.iter().any(|one| one.name == "tls");
+        if !bare && listening.tls.is_none() && !is_reported {
             let message = format!("a {transport}:// server needs a certificate");
             let error = Diagnostic::error(message).at(key.span);
             found.push(error.help("add a line 'tls CERTIFICATE KEY' to the block"));
@@ -357,6 +370,26 @@ fn hash(file: &corefile::File) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plugins_are_built_behind_those_that_offer_what_they_need() {
+        let source = Source {
+            name: "Corefile",
+            text: ".:53 {\nmetadata\nlog\ndnstap /run/tap\ntransfer {\nto *\n}\n\
+                   k8s_external a.test\nkubernetes b.test\nfile db c.test\nforward . 10.0.0.1\n}\n",
+            loader: &corefile::Memory::default(),
+            interfaces: &Interfaces::default(),
+            default_port: 53,
+        };
+        let config = Config::read(&source).unwrap_or_else(|errors| panic!("{errors}"));
+        let block = &config.blocks[0];
+        let order = block.building_order().into_iter();
+        let words: Vec<&str> = order.map(|place| block.plugins[place].0).collect();
+        assert_eq!(
+            words.join(" "),
+            "file kubernetes k8s_external metadata dnstap log transfer forward"
+        );
+    }
 
     #[test]
     fn a_text_is_cut_that_ends_within_its_last_block() {

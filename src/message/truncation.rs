@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::{
         message::{Writer, read_reply},
-        query::{Edns, Query, Question},
+        query::{Edns, Query, Question, Request},
         reply::{Data, Soa},
         wire::{Class, Header, Name},
     };
@@ -146,7 +146,7 @@ mod tests {
     /// A query with this UDP payload size.
     fn query(payload: u16) -> Query {
         let question = Question::new(name("a.sub.example"), Type::A, Class::IN);
-        Query {
+        Query::new(Request {
             edns: Some(Edns {
                 udp_payload: payload,
                 version: 0,
@@ -154,8 +154,8 @@ mod tests {
                 wants_nsid: false,
                 is_padded: false,
             }),
-            ..Query::internal(question)
-        }
+            ..Request::internal(question)
+        })
     }
 
     fn push(reply: &mut Reply, section: Section, owner: &str, rtype: Type, data: Data<'_>) {

@@ -530,7 +530,7 @@ mod tests {
             let target = |number| Name::parse(&format!("db-{number}.{text}")).unwrap();
             let targets: Vec<Name> = (0..targets).map(target).collect();
             let mut query = query.clone();
-            query.transport = crate::query::Transport::Tcp;
+            query.receive(|it| it.transport = crate::query::Transport::Tcp);
             let out = written(&query, &services(&targets));
             let mut read = Reply::default();
             read_reply(&out, &mut read).unwrap();
@@ -582,7 +582,7 @@ mod tests {
     fn ad_is_for_those_who_understand_it() {
         let plain = query("x.example", Type::A);
         let mut knows = plain.clone();
-        knows.authentic_data = true;
+        knows.receive(|it| it.authentic_data = true);
         let mut wants = plain.clone();
         wants.edns = Some(Edns {
             udp_payload: 1232,
@@ -625,8 +625,8 @@ mod tests {
                 Transport::Https3,
                 Transport::Quic,
             ] {
-                query.transport = transport;
-                query.edns = Some(edns);
+                query.receive(|it| it.transport = transport);
+                query.receive(|it| it.edns = Some(edns));
                 Writer::default().write(&query, &reply, &mut out);
                 let header = Header::read(&out).unwrap();
                 // With padding, the longest would exceed a message.
@@ -639,17 +639,19 @@ mod tests {
                     count < 4093
                 );
                 let padded = out.len();
-                query.edns = Some(Edns {
-                    is_padded: false,
-                    ..edns
+                query.receive(|it| {
+                    it.edns = Some(Edns {
+                        is_padded: false,
+                        ..edns
+                    });
                 });
                 Writer::default().write(&query, &reply, &mut out);
                 assert!(out.len() < padded || count == 4093);
                 assert!(!crate::message::has_option(&out, &header, Options::PADDING));
             }
             for transport in [Transport::Udp, Transport::Tcp] {
-                query.transport = transport;
-                query.edns = Some(edns);
+                query.receive(|it| it.transport = transport);
+                query.receive(|it| it.edns = Some(edns));
                 Writer::default().write(&query, &reply, &mut out);
                 let header = Header::read(&out).unwrap();
                 assert!(!crate::message::has_option(&out, &header, Options::PADDING));
@@ -672,12 +674,14 @@ mod tests {
             read
         };
         assert!(read(&query, &reply).options.is_empty());
-        query.edns = Some(Edns {
-            udp_payload: 512,
-            version: 0,
-            dnssec_ok: false,
-            wants_nsid: true,
-            is_padded: false,
+        query.receive(|it| {
+            it.edns = Some(Edns {
+                udp_payload: 512,
+                version: 0,
+                dnssec_ok: false,
+                wants_nsid: true,
+                is_padded: false,
+            });
         });
         let seen = read(&query, &reply);
         assert_eq!(seen.options, reply.options);
@@ -690,12 +694,14 @@ mod tests {
     #[test]
     fn a_text_is_cut_between_characters() {
         let mut query = query("x.cluster.local", Type::A);
-        query.edns = Some(Edns {
-            udp_payload: 1232,
-            version: 0,
-            dnssec_ok: false,
-            wants_nsid: false,
-            is_padded: false,
+        query.receive(|it| {
+            it.edns = Some(Edns {
+                udp_payload: 1232,
+                version: 0,
+                dnssec_ok: false,
+                wants_nsid: false,
+                is_padded: false,
+            });
         });
         let mut reply = Reply::default();
         reply.extended_error = Some(reply::ExtendedError {
@@ -712,7 +718,7 @@ mod tests {
     #[test]
     fn a_transfer_is_as_many_messages_as_it_takes() {
         let mut query = query("cluster.local", Type::AXFR);
-        query.transport = crate::query::Transport::Tcp;
+        query.receive(|it| it.transport = crate::query::Transport::Tcp);
         let mut reply = Reply::default();
         for number in 0..5000_u16 {
             let [high, low] = number.to_be_bytes();
@@ -744,12 +750,14 @@ mod tests {
     #[test]
     fn too_much_is_cut_at_a_record_and_said() {
         let mut query = query("big.shop.svc.cluster.local", Type::A);
-        query.edns = Some(Edns {
-            udp_payload: 512,
-            version: 0,
-            dnssec_ok: true,
-            wants_nsid: false,
-            is_padded: false,
+        query.receive(|it| {
+            it.edns = Some(Edns {
+                udp_payload: 512,
+                version: 0,
+                dnssec_ok: true,
+                wants_nsid: false,
+                is_padded: false,
+            });
         });
         let mut reply = Reply::default();
         for last in 0..100 {

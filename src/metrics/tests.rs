@@ -2,7 +2,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::*;
 use crate::{
-    query::{Query, Question, Transport},
+    query::{Query, Question, Request, Transport},
     reply::{Reply, Why},
     wire::{Class, Name, Rcode, Type},
 };
@@ -294,10 +294,10 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
 
 fn query(name: &str, rtype: Type) -> Query {
     let name = Name::parse(name).unwrap();
-    Query {
+    Query::new(Request {
         size: 40,
-        ..Query::internal(Question::new(name, rtype, Class::IN))
-    }
+        ..Request::internal(Question::new(name, rtype, Class::IN))
+    })
 }
 
 /// Creates one series in each family, with arbitrary label values.
@@ -522,8 +522,10 @@ fn queries_are_counted_by_their_labels() {
     let mut reply = Reply::failure(Rcode::NXDOMAIN, Why::NoSuchService);
     reply.answered_by = "kubernetes";
     let mut question = query("a.b.", Type(257));
-    question.transport = Transport::Tls;
-    question.client = SocketAddr::from(([0; 16], 9));
+    question.receive(|it| {
+        it.transport = Transport::Tls;
+        it.client = SocketAddr::from(([0; 16], 9));
+    });
     zone.count(&question, &reply, 100, Duration::from_micros(250));
     zone.count(&question, &reply, 101, Duration::from_nanos(250_001));
     zone.count(

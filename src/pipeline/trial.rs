@@ -92,7 +92,7 @@ impl Trial<'_> {
                     if !is_consequence && !is_outside_cluster(&error) {
                         self.diagnostics.push(build_error(&error, directive));
                     }
-                    dependency_failed |= setup.offers();
+                    dependency_failed |= !setup.offers().is_empty();
                 }
             }
         }

@@ -19,11 +19,12 @@ use std::{net::IpAddr, sync::Arc};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{
-    Block, Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step, ZoneList,
-    append_list::PerServer,
+    Block, Build, BuildError, Context, OnQuery, ParseErrors, Parsing, Plugin, Setup, Step,
+    ZoneList, append_list::PerServer,
 };
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, ErrorList, Word, nearest},
+    hooks,
     metrics::{Metrics, ShardedCounter},
     query::Query,
     reply::{ExtendedError, Reply, Why},
@@ -219,8 +220,8 @@ impl Policy {
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(Arc::new(Acl {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(Plugin::from(Acl {
             config: self.clone(),
             counters: Counters::new(build.metrics),
         }))
@@ -263,12 +264,10 @@ impl Rule {
     }
 }
 
-impl Plugin for Acl {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Acl, NAME => on_query);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Acl {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let (action, rule, zone) = self.decide(query);
         let rules = &self.config.rules;
         self.counters
@@ -359,9 +358,9 @@ mod tests {
     /// What becomes of a question: `pass`, `drop`, or the code and the extended one.
     fn ask(acl: &Acl, name: &str, rtype: Type, client: &str) -> String {
         let mut query = testing::query(name, rtype);
-        query.client = (client.parse::<IpAddr>().unwrap(), 4000).into();
+        query.receive(|it| it.client = (client.parse::<IpAddr>().unwrap(), 4000).into());
         let mut reply = Reply::default();
-        match acl.ask(&Place::new(Vec::new()).context(), &mut query, &mut reply) {
+        match acl.on_query(&Place::new(Vec::new()).context(), &mut query, &mut reply) {
             Step::Pass => "pass".to_owned(),
             Step::Drop => "drop".to_owned(),
             Step::Answer => {

@@ -1,11 +1,10 @@
 //! `any`: answers questions for records of any type with one that says that this is over (RFC 8482
 //! §4.2).
 
-use std::sync::Arc;
-
-use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step};
+use super::{Build, BuildError, Context, OnQuery, ParseErrors, Parsing, Plugin, Setup, Step};
 use crate::{
     corefile::Directive,
+    hooks,
     query::Query,
     reply::{Data, Reply, Why},
     wire::Type,
@@ -31,17 +30,15 @@ pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Any, ParseError
 }
 
 impl Setup for Any {
-    fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(Arc::new(*self))
+    fn build(&self, _: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(Plugin::from(*self))
     }
 }
 
-impl Plugin for Any {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Any, NAME => on_query);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Any {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         if query.question.rtype != Type::ANY {
             return Step::Pass;
         }
@@ -64,7 +61,7 @@ mod tests {
         let place = Place::new(Vec::new());
         let mut reply = Reply::default();
         let mut query = testing::query("Example.org", Type::ANY);
-        let step = Any.ask(&place.context(), &mut query, &mut reply);
+        let step = Any.on_query(&place.context(), &mut query, &mut reply);
         assert!(matches!(step, Step::Answer));
         let [record] = reply.section(Section::Answer) else {
             panic!("one record");
@@ -78,7 +75,7 @@ mod tests {
         );
         assert!(!reply.authoritative);
         let mut query = testing::query("example.org", Type::HINFO);
-        let step = Any.ask(&place.context(), &mut query, &mut reply);
+        let step = Any.on_query(&place.context(), &mut query, &mut reply);
         assert!(matches!(step, Step::Pass));
     }
 

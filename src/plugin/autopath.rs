@@ -26,11 +26,12 @@ use futures_util::FutureExt;
 use tokio::runtime::Handle;
 
 use super::{
-    Block, Build, BuildError, Context, Door, ParseErrors, Parsing, Plugin, Resolved, Setup, Step,
-    ZoneList,
+    Block, Build, BuildError, Context, Door, OnQuery, ParseErrors, Parsing, Plugin, Resolved,
+    Setup, Step, ZoneList,
 };
 use crate::{
     corefile::{Diagnostic, Directive},
+    hooks,
     metrics::ShardedCounter,
     query::{Query, Question},
     reply::{Data, Owner, Reply, Section},
@@ -119,9 +120,9 @@ fn verifies_pods(kubernetes: &Directive) -> bool {
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let search = match &self.list {
-            List::Kubernetes => build.offered().map_or(Search::None, |view| {
+            List::Kubernetes => build.offers.cluster.clone().map_or(Search::None, |view| {
                 // A machine without the file has no domains of its own.
                 let tail = upstream::read_search(RESOLV_CONF.as_ref()).unwrap_or_default();
                 Search::Pods { view, tail }
@@ -136,7 +137,7 @@ impl Setup for Config {
             }
             List::Nowhere => Search::None,
         };
-        Ok(Arc::new(Autopath {
+        Ok(Plugin::from(Autopath {
             zones: self.zones.clone(),
             search,
             runtime: build.runtime.clone(),
@@ -231,12 +232,10 @@ impl Search {
     }
 }
 
-impl Plugin for Autopath {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Autopath, NAME => on_query);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Autopath {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let Some(names) = self.names(query) else {
             return Step::Pass;
         };

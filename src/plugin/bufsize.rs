@@ -8,11 +8,10 @@
 //! alike. Without it replies have at most 1,232 bytes ([`Edns::OUR_UDP_PAYLOAD`]); a greater SIZE
 //! permits more to clients that advertise more.
 
-use std::sync::Arc;
-
-use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step};
+use super::{Build, BuildError, Context, OnQuery, ParseErrors, Parsing, Plugin, Setup, Step};
 use crate::{
     corefile::{Diagnostic, Directive},
+    hooks,
     query::{Edns, Query},
     reply::Reply,
 };
@@ -41,17 +40,15 @@ pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Bufsize, ParseE
 }
 
 impl Setup for Bufsize {
-    fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(Arc::new(*self))
+    fn build(&self, _: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(Plugin::from(*self))
     }
 }
 
-impl Plugin for Bufsize {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Bufsize, NAME => on_query);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
+impl OnQuery for Bufsize {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
         if let Some(edns) = &mut query.edns {
             edns.udp_payload = edns.udp_payload.min(self.0);
         }
@@ -82,21 +79,23 @@ mod tests {
             ("bufsize 4096", 0, 0),
         ] {
             let mut query = testing::query("example.org", Type::A);
-            query.edns = Some(Edns {
-                udp_payload: own,
-                version: 0,
-                dnssec_ok: false,
-                wants_nsid: false,
-                is_padded: false,
+            query.receive(|it| {
+                it.edns = Some(Edns {
+                    udp_payload: own,
+                    version: 0,
+                    dnssec_ok: false,
+                    wants_nsid: false,
+                    is_padded: false,
+                });
             });
             let place = Place::new(Vec::new());
             let plugin = read(text).unwrap();
-            plugin.ask(&place.context(), &mut query, &mut Reply::default());
+            plugin.on_query(&place.context(), &mut query, &mut Reply::default());
             assert_eq!(query.edns.unwrap().udp_payload, wanted, "{text}");
             assert_eq!(query.reply_limit(), usize::from(wanted.max(512)));
             assert_eq!(query.payload(), usize::from(wanted.max(512)));
-            query.edns = None;
-            plugin.ask(&place.context(), &mut query, &mut Reply::default());
+            query.receive(|it| it.edns = None);
+            plugin.on_query(&place.context(), &mut query, &mut Reply::default());
             assert_eq!(query.edns, None);
         }
     }

@@ -8,11 +8,12 @@
 //! or a question of another plugin, is given up, and the reply is SERVFAIL. What is answered at
 //! once is not touched.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step};
+use super::{Build, BuildError, Context, OnQuery, ParseErrors, Parsing, Plugin, Setup, Step};
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList},
+    hooks,
     query::Query,
     reply::Reply,
 };
@@ -60,17 +61,15 @@ fn one(directive: &Directive) -> Result<Duration, Diagnostic> {
 }
 
 impl Setup for Cancel {
-    fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(Arc::new(*self))
+    fn build(&self, _: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(Plugin::from(*self))
     }
 }
 
-impl Plugin for Cancel {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Cancel, NAME => on_query);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
+impl OnQuery for Cancel {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
         let deadline = query.received.checked_add(self.timeout);
         // What a plugin asks is over with the question that it is asked for.
         query.deadline = match (query.deadline, deadline) {
@@ -117,12 +116,10 @@ mod tests {
     /// Answers after a while.
     struct Slow(Duration);
 
-    impl Plugin for Slow {
-        fn name(&self) -> &'static str {
-            "slow"
-        }
+    hooks!(Slow, "slow" => on_query);
 
-        fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
+    impl OnQuery for Slow {
+        fn on_query(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
             let pause = tokio::time::sleep(self.0);
             Step::Wait(Box::pin(async move {
                 pause.await;
@@ -136,9 +133,9 @@ mod tests {
         for (pause, rcode) in [(10, Rcode::NOERROR), (500, Rcode::SERVFAIL)] {
             let timeout = Duration::from_millis(100);
             let slow = Slow(Duration::from_millis(pause));
-            let place = Place::new(vec![Arc::new(Cancel { timeout }), Arc::new(slow)]);
+            let place = Place::new(vec![Cancel { timeout }.into(), slow.into()]);
             let mut query = testing::query("a.example", Type::A);
-            query.received = tokio::time::Instant::now().into_std();
+            query.receive(|it| it.received = tokio::time::Instant::now().into_std());
             let chain = &place.block.chain;
             let mut reply = Reply::default();
             let walk = chain.walk(&place.context(), &mut query, &mut reply);

@@ -1,10 +1,10 @@
-//! The walk of a question inward and of its reply outward: a slice and a loop.
+//! The path of a query inward and of its reply outward: for either, a slice of the plugins that have a
+//! hook, and a loop.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Block, Context, Outcome, Plugin, Step, Written,
-    outcome::CACHE,
+    BeforeResponse, Block, Context, Observer, OnQuery, OnResponse, Outcome, Plugin, Step, Written,
     suspended::{Direction, PendingOn, Suspended, Suspension},
 };
 use crate::{
@@ -13,66 +13,77 @@ use crate::{
     wire::Rcode,
 };
 
-/// The plugins of a server block, in the order of [`super::order`].
-#[allow(clippy::struct_excessive_bools)] // what its plugins are asked once, independent of each other
+/// The plugins of a server block, in the order of [`crate::config::order`].
 pub struct Chain {
-    plugins: Box<[Arc<dyn Plugin>]>,
-    /// Those that have something to do on the way in, and on the way out.
-    asked: Box<[Turn]>,
-    amending: Box<[Turn]>,
-    observers: Box<[Arc<dyn Plugin>]>,
-    pub(super) recurses: bool,
+    plugins: Box<[Plugin]>,
+    inward: Box<[Inward]>,
+    outward: Box<[Outward]>,
+    observers: Box<[Arc<dyn Observer>]>,
+    pub(super) recursive: bool,
+    /// A query that no plugin answers is refused; else it fails.
     refuses_others: bool,
-    follows: bool,
-    needs_whole_answers: bool,
+    complete_answers: bool,
 }
 
-/// A plugin, and its place among all of them.
-struct Turn {
+/// An inbound hook, and the place of its plugin among all.
+struct Inward {
     at: usize,
-    plugin: Arc<dyn Plugin>,
+    name: &'static str,
+    hook: Arc<dyn OnQuery>,
+}
+
+/// An outbound hook, and the place of its plugin among all.
+struct Outward {
+    at: usize,
+    before: Option<Arc<dyn BeforeResponse>>,
+    hook: Arc<dyn OnResponse>,
 }
 
 impl Chain {
     /// A chain of `plugins`, outermost first.
-    pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Self {
-        let recurses = plugins.iter().any(|plugin| plugin.recurses());
-        let follows = plugins.iter().any(|plugin| plugin.follows());
-        let needs_whole_answers = plugins.iter().any(|plugin| plugin.needs_whole_answers());
-        let observers = plugins.iter().filter(|plugin| plugin.observes());
-        // A cache does not answer by itself. CoreDNS has it before those that serve zones.
-        let mut last = plugins.iter().rev().filter(|plugin| plugin.name() != CACHE);
-        let refuses_others = last.next().is_none_or(|last| last.refuses_others());
-        let turns = |has_part: &dyn Fn(&dyn Plugin) -> bool| {
-            let turns = plugins.iter().enumerate().map(|(at, plugin)| Turn {
+    pub fn new(plugins: Vec<Plugin>) -> Self {
+        let any = |has: fn(&Plugin) -> bool| plugins.iter().any(has);
+        // A cache answers nothing by itself, and CoreDNS has it before the plugins that serve zones.
+        let mut last = plugins.iter().rev();
+        let last = last.find(|plugin| !plugin.properties.caches);
+        let refuses_others = last.is_none_or(|last| last.properties.zones_only);
+        let inward = plugins.iter().enumerate().filter_map(|(at, plugin)| {
+            Some(Inward {
                 at,
-                plugin: Arc::clone(plugin),
-            });
-            turns.filter(|turn| has_part(&*turn.plugin)).collect()
-        };
+                name: plugin.name,
+                hook: Arc::clone(plugin.on_query.as_ref()?),
+            })
+        });
+        let outward = plugins.iter().enumerate().filter_map(|(at, plugin)| {
+            Some(Outward {
+                at,
+                before: plugin.before_response.clone(),
+                hook: Arc::clone(plugin.on_response.as_ref()?),
+            })
+        });
+        let observers = plugins.iter().filter_map(|plugin| plugin.observer.clone());
         Self {
-            asked: turns(&|plugin| plugin.asks()),
-            amending: turns(&|plugin| plugin.amends() || plugin.follows()),
-            observers: observers.cloned().collect(),
-            plugins: plugins.into(),
-            recurses,
+            inward: inward.collect(),
+            outward: outward.collect(),
+            observers: observers.collect(),
+            recursive: any(|plugin| plugin.properties.recursive),
             refuses_others,
-            follows,
-            needs_whole_answers,
+            complete_answers: any(|plugin| plugin.properties.complete_answers),
+            plugins: plugins.into(),
         }
     }
 
     /// Its plugins, outermost first.
-    pub fn plugins(&self) -> &[Arc<dyn Plugin>] {
+    pub fn plugins(&self) -> &[Plugin] {
         &self.plugins
     }
 
-    /// Whether a plugin of it needs answers whole: see [`Plugin::needs_whole_answers`].
-    pub fn needs_whole_answers(&self) -> bool {
-        self.needs_whole_answers
+    /// See [`Properties::complete_answers`](super::Properties::complete_answers).
+    pub fn needs_complete_answers(&self) -> bool {
+        self.complete_answers
     }
 
-    /// Asks the plugins one after the other and lets those that passed amend the reply.
+    /// Calls the inbound hooks until one answers, then the outbound hooks of the plugins before it.
     pub fn walk(
         &self,
         context: &Context<'_>,
@@ -87,31 +98,36 @@ impl Chain {
         }
     }
 
-    /// Lets the plugins before the one that answered amend a part of its reply that comes later
-    /// ([`Reply::rest`]). None of them can wait for anything.
+    /// Calls the outbound hooks of the plugins before the one that answered, for a part of its reply
+    /// that comes later ([`Reply::rest`]). None of them can wait.
     pub fn amend(&self, context: &Context<'_>, query: &Query, part: &mut Reply) {
         let mut plugins = self.plugins.iter();
-        let end = plugins.position(|plugin| plugin.name() == part.answered_by);
+        let end = plugins.position(|plugin| plugin.name == part.answered_by);
         let end = end.unwrap_or(self.plugins.len());
-        let turns = self.amending.iter().rev();
-        for Turn { plugin, .. } in turns.skip_while(|turn| turn.at >= end) {
-            plugin.amend(context, query, part);
+        for outward in self.outward_of(end) {
+            outward.hook.on_response(context, query, part);
         }
     }
 
-    /// Tells the plugins that observe that a reply was sent. The server calls this once for each
-    /// reply to a client, of whatever transport, after it was written; never for a sub-query.
+    /// Calls the observers' [`Observer::on_sent`]. The server calls this once for each reply to a
+    /// client, of whatever transport, after it was written; never for a sub-query.
     pub fn wrote(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
-        for plugin in &self.observers {
-            plugin.wrote(block, query, reply, written);
+        for observer in &self.observers {
+            observer.on_sent(block, query, reply, written);
         }
     }
 
-    /// The same where nothing is sent: [`Step::Drop`].
+    /// Calls the observers' [`Observer::on_dropped`]: see [`Step::Drop`].
     pub fn dropped(&self, block: &Block, query: &Query, took: Duration) {
-        for plugin in &self.observers {
-            plugin.dropped(block, query, took);
+        for observer in &self.observers {
+            observer.on_dropped(block, query, took);
         }
+    }
+
+    /// Whether a plugin before the one at `end` keeps replies.
+    pub(super) fn has_cache_before(&self, end: usize) -> bool {
+        let mut outer = self.plugins[..end].iter();
+        outer.any(|plugin| plugin.properties.caches)
     }
 
     pub(super) fn inward(
@@ -121,12 +137,12 @@ impl Chain {
         reply: &mut Reply,
         from: usize,
     ) -> Outcome<Suspension> {
-        for &Turn { at, ref plugin } in self.asked.iter().skip_while(|turn| turn.at < from) {
-            match plugin.ask(context, query, reply) {
+        for &Inward { at, name, ref hook } in self.inward.iter().skip_while(|turn| turn.at < from) {
+            match hook.on_query(context, query, reply) {
                 Step::Pass => {}
                 Step::Answer => {
-                    reply.answered_by = plugin.name();
-                    reply.recursion_available |= self.recurses;
+                    reply.answered_by = name;
+                    reply.recursion_available |= self.recursive;
                     return self.outward(context, query, reply, at);
                 }
                 Step::Drop => return Outcome::Dropped,
@@ -134,18 +150,16 @@ impl Chain {
                 Step::Wait(pending) => return inward_at(at, PendingOn::Future(pending)),
             }
         }
-        // A block without plugins refuses, and one that ends with zones; any other whose plugins all
-        // passed has failed to do its work.
         if self.refuses_others {
             reply.fail(Rcode::REFUSED, Why::NoZone);
         } else {
             reply.fail(Rcode::SERVFAIL, Why::NobodyAnswered);
         }
-        reply.recursion_available |= self.recurses;
+        reply.recursion_available |= self.recursive;
         self.outward(context, query, reply, self.plugins.len())
     }
 
-    /// Amends the reply by every plugin before `end`, innermost first.
+    /// Calls the outbound hook of every plugin before `end`, innermost first.
     pub(super) fn outward(
         &self,
         context: &Context<'_>,
@@ -153,20 +167,24 @@ impl Chain {
         reply: &mut Reply,
         end: usize,
     ) -> Outcome<Suspension> {
-        let turns = self.amending.iter().rev();
-        for &Turn { at, ref plugin } in turns.skip_while(|turn| turn.at >= end) {
-            if self.follows
-                && let Some(pending) = plugin.follow(context, query, reply)
+        for outward in self.outward_of(end) {
+            if let Some(before) = &outward.before
+                && let Some(pending) = before.before_response(context, query, reply)
             {
                 return Outcome::Pending(Suspension {
-                    plugin: at,
+                    plugin: outward.at,
                     direction: Direction::Outward,
                     pending: Some(PendingOn::Future(pending)),
                 });
             }
-            plugin.amend(context, query, reply);
+            outward.hook.on_response(context, query, reply);
         }
         Outcome::Done
+    }
+
+    fn outward_of(&self, end: usize) -> impl Iterator<Item = &Outward> {
+        let outward = self.outward.iter().rev();
+        outward.skip_while(move |outward| outward.at >= end)
     }
 }
 

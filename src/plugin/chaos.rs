@@ -7,13 +7,13 @@
 //! `version.bind` and `version.server` are its version, `authors.bind` who wrote it, `hostname.bind`
 //! and `id.server` the machine's name (RFC 4892).
 
-use std::sync::Arc;
-
 use super::{
-    Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step, host_name::host_name,
+    Build, BuildError, Context, Describe, OnQuery, ParseErrors, Parsing, Plugin, Properties, Setup,
+    Step, host_name::host_name,
 };
 use crate::{
     corefile::{Diagnostic, Directive, Word},
+    hooks,
     query::Query,
     reply::{Data, Reply, Why},
     wire::{Class, Name, NameError, Type},
@@ -62,8 +62,8 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
 }
 
 impl Setup for Config {
-    fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(Arc::new(self.open().map_err(|error| BuildError {
+    fn build(&self, _: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(Plugin::from(self.open().map_err(|error| BuildError {
             plugin: NAME,
             action: "cannot make its names".to_owned(),
             source: Some(error.into()),
@@ -94,12 +94,10 @@ struct Chaos {
     told: Vec<(Name, Vec<String>)>,
 }
 
-impl Plugin for Chaos {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Chaos, NAME => on_query; properties);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Chaos {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let question = &query.question;
         if question.class != Class::CH || question.rtype != Type::TXT {
             return Step::Pass;
@@ -117,9 +115,14 @@ impl Plugin for Chaos {
         }
         Step::Answer
     }
+}
 
-    fn serves_other_classes(&self) -> bool {
-        true
+impl Describe for Chaos {
+    fn properties(&self) -> Properties {
+        Properties {
+            other_classes: true,
+            ..Properties::default()
+        }
     }
 }
 
@@ -138,7 +141,7 @@ mod tests {
         let mut reply = Reply::default();
         let place = Place::new(Vec::new());
         let plugin = config.open().unwrap();
-        match plugin.ask(&place.context(), &mut query, &mut reply) {
+        match plugin.on_query(&place.context(), &mut query, &mut reply) {
             Step::Answer => {}
             _ => return None,
         }

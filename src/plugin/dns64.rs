@@ -23,10 +23,12 @@ use ipnet::{IpNet, Ipv6Net};
 use tokio::runtime::Handle;
 
 use super::{
-    Block, Build, BuildError, Context, Door, ParseErrors, Parsing, Plugin, Resolved, Setup, Step,
+    Block, Build, BuildError, Context, Door, OnQuery, ParseErrors, Parsing, Plugin, Resolved,
+    Setup, Step,
 };
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
+    hooks,
     metrics::ShardedCounter,
     query::{Query, Question},
     reply::{Data, Owner, Reply, Section, Why},
@@ -107,9 +109,9 @@ fn prefix(word: &Word) -> Result<Ipv6Net, Diagnostic> {
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let translated = &build.metrics.plugins.dns64_requests_translated_total;
-        Ok(Arc::new(Dns64 {
+        Ok(Plugin::from(Dns64 {
             config: *self,
             runtime: build.runtime.clone(),
             translated: translated.with(&[build.server]),
@@ -126,19 +128,17 @@ pub struct Dns64 {
     translated: Arc<ShardedCounter>,
 }
 
-impl Plugin for Dns64 {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Dns64, NAME => on_query);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Dns64 {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let question = &query.question;
         let is_asked = question.rtype == Type::AAAA && question.class == Class::IN;
         let is_ipv4 = query.client.ip().to_canonical().is_ipv4();
         // It validates by itself, and no signature covers what is made up (RFC 6147 section 5.5).
         let validates = query.checking_disabled && query.dnssec_ok();
         let is_not_for = is_ipv4 && !self.config.allow_ipv4;
-        if !is_asked || query.untranslated || is_not_for || validates {
+        if !is_asked || query.bypass.translation || is_not_for || validates {
             return Step::Pass;
         }
         let lookup = Lookup {

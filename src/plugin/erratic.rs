@@ -15,16 +15,17 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
-use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Resolved, Setup, Step};
+use super::{
+    Build, BuildError, Context, OnQuery, ParseErrors, Parsing, Plugin, ReadinessCheck, Resolved,
+    Setup, Step,
+};
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
+    hooks,
     query::Query,
     reply::{Data, Owner, Reply, Section, Soa, Why},
     wire::{Name, Rcode, Type},
@@ -108,8 +109,8 @@ fn amount(arguments: &mut Arguments<'_>) -> Result<Option<u64>, Diagnostic> {
 }
 
 impl Setup for Config {
-    fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(Arc::new(Erratic {
+    fn build(&self, _: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(Plugin::from(Erratic {
             config: *self,
             count: AtomicU64::new(0),
         }))
@@ -123,12 +124,10 @@ pub struct Erratic {
     count: AtomicU64,
 }
 
-impl Plugin for Erratic {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Erratic, NAME => on_query, readiness);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Erratic {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let number = self.count.fetch_add(1, Relaxed);
         let is_turn = |amount: u64| amount > 0 && number.is_multiple_of(amount);
         let config = &self.config;
@@ -145,7 +144,9 @@ impl Plugin for Erratic {
             Resolved::Answer(late)
         }))
     }
+}
 
+impl ReadinessCheck for Erratic {
     /// Now it is and now it is not, to try those who ask: after three queries, for two.
     fn is_ready(&self) -> bool {
         (3..5).contains(&self.count.load(Relaxed))
@@ -224,7 +225,7 @@ mod tests {
         let ask = |_| {
             let mut reply = Reply::default();
             let mut query = testing::query("example.org", Type::A);
-            match plugin.ask(&Place::new(Vec::new()).context(), &mut query, &mut reply) {
+            match plugin.on_query(&Place::new(Vec::new()).context(), &mut query, &mut reply) {
                 Step::Drop => "dropped".to_owned(),
                 Step::Forward(_) | Step::Wait(_) => "late".to_owned(),
                 Step::Answer if reply.truncated => "cut".to_owned(),
@@ -261,7 +262,7 @@ mod tests {
             .map(|_| {
                 let ready = plugin.is_ready();
                 let mut query = testing::query(".", Type::A);
-                plugin.ask(
+                plugin.on_query(
                     &Place::new(Vec::new()).context(),
                     &mut query,
                     &mut Reply::default(),
@@ -277,7 +278,7 @@ mod tests {
         let plugin = erratic("erratic {\ndelay 1 3s\n}");
         let start = tokio::time::Instant::now();
         let mut query = testing::query(".", Type::AAAA);
-        let step = plugin.ask(
+        let step = plugin.on_query(
             &Place::new(Vec::new()).context(),
             &mut query,
             &mut Reply::default(),
@@ -296,9 +297,9 @@ mod tests {
     fn zones_end_unless_they_are_cut() {
         let types = |text: &str, transport| {
             let mut query = testing::query("example.org", Type::AXFR);
-            query.transport = transport;
+            query.receive(|it| it.transport = transport);
             let mut reply = Reply::default();
-            erratic(text).ask(&Place::new(Vec::new()).context(), &mut query, &mut reply);
+            erratic(text).on_query(&Place::new(Vec::new()).context(), &mut query, &mut reply);
             let records = reply.section(Section::Answer).iter();
             (
                 reply.rcode,

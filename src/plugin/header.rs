@@ -9,11 +9,12 @@
 //! Of a query, RD matters alone: whether upstreams are asked to recurse. What the client wished for
 //! itself stays as it is, so that the reply repeats it.
 
-use std::sync::Arc;
-
-use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step};
+use super::{
+    Build, BuildError, Context, OnQuery, OnResponse, ParseErrors, Parsing, Plugin, Setup, Step,
+};
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property},
+    hooks,
     query::Query,
     reply::Reply,
 };
@@ -99,24 +100,24 @@ fn rule(
 }
 
 impl Setup for Header {
-    fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(Arc::new(*self))
+    fn build(&self, _: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(Plugin::from(*self))
     }
 }
 
-impl Plugin for Header {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Header, NAME => on_query, on_response);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
-        if self.query_rd.is_some() {
-            query.onward_recursion = self.query_rd;
+impl OnQuery for Header {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
+        if let Some(set) = self.query_rd {
+            query.onward_recursion = set;
         }
         Step::Pass
     }
+}
 
-    fn amend(&self, _: &Context<'_>, _: &Query, reply: &mut Reply) {
+impl OnResponse for Header {
+    fn on_response(&self, _: &Context<'_>, _: &Query, reply: &mut Reply) {
         let Self { aa, ra, rd, .. } = *self;
         reply.authoritative = aa.unwrap_or(reply.authoritative);
         reply.recursion_available = ra.unwrap_or(reply.recursion_available);
@@ -152,10 +153,10 @@ mod tests {
         let mut query = testing::query("example.org", Type::A);
         let mut reply = Reply::default();
         reply.recursion_available = true;
-        header.ask(&place.context(), &mut query, &mut reply);
-        assert_eq!(query.onward_recursion, Some(false));
+        header.on_query(&place.context(), &mut query, &mut reply);
+        assert!(!query.onward_recursion);
         assert!(query.recursion_desired, "the client's own wish");
-        header.amend(&place.context(), &query, &mut reply);
+        header.on_response(&place.context(), &query, &mut reply);
         assert!(reply.authoritative && !reply.recursion_available);
         assert_eq!(reply.recursion_desired, Some(true));
     }
@@ -167,9 +168,9 @@ mod tests {
         let mut query = testing::query("example.org", Type::A);
         let mut reply = Reply::default();
         reply.recursion_available = true;
-        header.ask(&place.context(), &mut query, &mut reply);
-        header.amend(&place.context(), &query, &mut reply);
-        assert_eq!(query.onward_recursion, None);
+        header.on_query(&place.context(), &mut query, &mut reply);
+        header.on_response(&place.context(), &query, &mut reply);
+        assert!(query.onward_recursion);
         assert!(reply.recursion_available && reply.recursion_desired.is_none());
     }
 

@@ -15,13 +15,13 @@
 use std::sync::Arc;
 
 use super::{
-    Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step, ZoneList,
-    kubernetes::ask,
-    transfer::{Changes, Offer, Transferable},
+    Build, BuildError, Context, Offer, OnQuery, ParseErrors, Parsing, Plugin, Setup, Step,
+    ZoneList, kubernetes::ask, transfer::Transferable,
 };
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
-    query::{Query, Question},
+    hooks,
+    query::Query,
     reply::Reply,
     wire::Name,
     zone::{ClusterView, ExternalView, Zones},
@@ -118,19 +118,23 @@ impl Config {
 }
 
 impl Setup for Config {
-    fn offers(&self) -> bool {
-        true
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::Zones]
     }
 
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        let inside = build.offered::<ClusterView>().ok_or_else(|| BuildError {
+    fn needs(&self) -> &'static [Offer] {
+        &[Offer::Cluster]
+    }
+
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        let inside = build.offers.cluster.clone().ok_or_else(|| BuildError {
             plugin: NAME,
             action: "there is no 'kubernetes' in its server block".into(),
             source: None,
         })?;
         let plugin = K8sExternal::new(self, &inside);
-        build.offered.push(Arc::new(Offer(plugin.zones())) as _);
-        Ok(Arc::new(plugin))
+        build.offers.zones.push(plugin.zones());
+        Ok(Plugin::from(plugin))
     }
 }
 
@@ -162,31 +166,10 @@ impl K8sExternal {
     }
 }
 
-impl Transferable for ExternalView {
-    fn transfer(
-        self: Arc<Self>,
-        question: &Question,
-        held: Option<u32>,
-        reply: &mut Reply,
-    ) -> bool {
-        Self::transfer(&self, question, held, reply)
-    }
+hooks!(K8sExternal, NAME => on_query);
 
-    fn serials(&self) -> Vec<(Name, u32)> {
-        Self::serials(self)
-    }
-
-    fn changes(&self) -> Option<Changes> {
-        Some(Box::pin(self.cluster().changes()))
-    }
-}
-
-impl Plugin for K8sExternal {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for K8sExternal {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         ask(&*self.outside, context, query, reply, |name| {
             self.fallthrough.covers(name)
         })

@@ -15,9 +15,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step};
+use super::{Build, BuildError, Context, OnQuery, ParseErrors, Parsing, Plugin, Setup, Step};
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
+    hooks,
     metrics::ShardedCounter,
     query::Query,
     reply::{Data, Owner, Reply, Section, Soa, Why},
@@ -65,9 +66,9 @@ fn prefix(line: &Property) -> Result<bool, Diagnostic> {
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let asked = &build.metrics.plugins.local_localhost_requests_total;
-        Ok(Arc::new(Local::new(*self, asked.with(&[]))))
+        Ok(Plugin::from(Local::new(*self, asked.with(&[]))))
     }
 }
 
@@ -139,12 +140,10 @@ impl Local {
     }
 }
 
-impl Plugin for Local {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Local, NAME => on_query);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Local {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let question = &query.question;
         if question.class != Class::IN {
             return Step::Pass;
@@ -195,7 +194,7 @@ mod tests {
         let local = Local::new(Config { prefix }, Arc::default());
         let mut reply = Reply::default();
         let mut query = testing::query(name, rtype);
-        match local.ask(&Place::new(Vec::new()).context(), &mut query, &mut reply) {
+        match local.on_query(&Place::new(Vec::new()).context(), &mut query, &mut reply) {
             Step::Answer => {}
             _ => return "pass".to_owned(),
         }

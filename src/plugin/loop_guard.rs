@@ -20,9 +20,12 @@ use std::{
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step};
+use super::{
+    Build, BuildError, Context, Offer, OnQuery, ParseErrors, Parsing, Plugin, Setup, Step,
+};
 use crate::{
     corefile::Directive,
+    hooks,
     query::{Query, Question},
     reply::{Reply, Why},
     upstream::{Member, Upstream},
@@ -46,19 +49,19 @@ pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseEr
 }
 
 impl Setup for Config {
-    fn offers(&self) -> bool {
-        true
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::LoopGuard]
     }
 
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let zone = build.zones.first().copied().unwrap_or(Name::ROOT);
         let guard = Arc::new(LoopGuard::new(zone, build.addresses));
-        build.offered.push(Arc::clone(&guard) as _);
-        Ok(guard)
+        build.offers.loop_guard = Some(Arc::clone(&guard));
+        Ok(guard.into())
     }
 }
 
-/// The plugin, which `forward` finds among what is offered and tells of its upstreams.
+/// The plugin, which is given the upstreams of each `forward` of its block.
 #[derive(Debug)]
 pub struct LoopGuard {
     zone: Name,
@@ -76,12 +79,10 @@ struct Probe {
     looping: Arc<AtomicBool>,
 }
 
-impl Plugin for LoopGuard {
-    fn name(&self) -> &'static str {
-        "loop"
-    }
+hooks!(LoopGuard, "loop" => on_query);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for LoopGuard {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         if self.out.load(Ordering::Relaxed) == 0 || query.question.rtype != Type::HINFO {
             return Step::Pass;
         }

@@ -6,9 +6,9 @@
 //!
 //! What is known stands under a label, `PLUGIN/KEY`, and is read by whoever writes about queries:
 //! the placeholder `{/PLUGIN/KEY}` of `log`. Nothing is gathered beforehand. A reader asks
-//! [`Published::value`], which asks each plugin of the chain ([`Plugin::metadata`]) until one
-//! knows the label; where nobody reads, it costs nothing. Readers find [`Published`] among what
-//! the plugins of their block offer; without it, every label is unknown.
+//! [`Published::value`], which asks each plugin of the chain ([`MetadataSource`](super::MetadataSource)) until one
+//! knows the label; where nobody reads, it costs nothing. Readers find [`Published`] in
+//! [`Offers::metadata`](super::Offers::metadata); without it, every label is unknown.
 //!
 //! Labels that are told: of `kubernetes`, for names of its zones, `kind`, `namespace`, `service`,
 //! `endpoint`, `port-name`, `protocol` and `parse-error`, in multicluster zones `cluster`, and with
@@ -19,9 +19,10 @@
 
 use std::sync::Arc;
 
-use super::{Build, BuildError, Chain, ParseErrors, Parsing, Plugin, Setup, ZoneList};
+use super::{Build, BuildError, Chain, Offer, ParseErrors, Parsing, Plugin, Setup, ZoneList};
 use crate::{
     corefile::{Directive, ErrorList},
+    hooks,
     query::Query,
     reply::Reply,
 };
@@ -121,49 +122,35 @@ pub struct Published {
 }
 
 impl Published {
-    /// What a plugin of `chain` knows of the query under `label`.
-    pub fn value(&self, chain: &Chain, query: &Query, label: &str) -> Option<String> {
-        if !self.zones.covers(query.asked.lower.as_ref()) {
-            return None;
-        }
-        let mut plugins = chain.plugins().iter();
-        plugins.find_map(|plugin| plugin.metadata(query, label))
-    }
-}
-
-impl Published {
-    /// What a plugin of `chain` knows under `label` of the query that `reply` was sent to.
-    pub fn value_after(
+    /// The value of `label` for a query of the block with this chain: that of the first plugin that has
+    /// one. `reply` is there once the query is answered.
+    pub fn value(
         &self,
         chain: &Chain,
         query: &Query,
-        reply: &Reply,
+        reply: Option<&Reply>,
         label: &str,
     ) -> Option<String> {
         if !self.zones.covers(query.asked.lower.as_ref()) {
             return None;
         }
         let mut plugins = chain.plugins().iter();
-        plugins.find_map(|plugin| plugin.metadata_after(query, reply, label))
+        plugins.find_map(|plugin| plugin.metadata(query, reply, label))
     }
 }
 
 impl Setup for Published {
-    fn offers(&self) -> bool {
-        true
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::Metadata]
     }
 
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        build.offered.push(Arc::new(self.clone()) as _);
-        Ok(Arc::new(Metadata))
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        build.offers.metadata = Some(Arc::new(self.clone()));
+        Ok(Plugin::from(Metadata))
     }
 }
 
 /// The plugin, which leaves every question to the next one.
 struct Metadata;
 
-impl Plugin for Metadata {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-}
+hooks!(Metadata, NAME =>);

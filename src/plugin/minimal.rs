@@ -3,11 +3,10 @@
 //! An answer with data loses its authority and additional sections. Denials, referrals and errors
 //! stay whole: there these sections are what they say.
 
-use std::sync::Arc;
-
-use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup};
+use super::{Build, BuildError, Context, OnResponse, ParseErrors, Parsing, Plugin, Setup};
 use crate::{
     corefile::Directive,
+    hooks,
     query::Query,
     reply::{Reply, Section},
     wire::{Rcode, Type},
@@ -27,21 +26,15 @@ pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Minimal, ParseE
 }
 
 impl Setup for Minimal {
-    fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(Arc::new(*self))
+    fn build(&self, _: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(Plugin::from(*self))
     }
 }
 
-impl Plugin for Minimal {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Minimal, NAME => on_response);
 
-    fn asks(&self) -> bool {
-        false
-    }
-
-    fn amend(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {
+impl OnResponse for Minimal {
+    fn on_response(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {
         if is_answer(query, reply) {
             reply.section_mut(Section::Authority).clear();
             reply.section_mut(Section::Additional).clear();
@@ -92,7 +85,7 @@ mod tests {
             reply.push(Section::Authority, Owner::Question, authority, 5, address);
             reply.push(Section::Additional, Owner::Question, Type::A, 5, address);
             let query = testing::query("example.org", asked);
-            Minimal.amend(&Place::new(Vec::new()).context(), &query, &mut reply);
+            Minimal.on_response(&Place::new(Vec::new()).context(), &query, &mut reply);
             assert_eq!(reply.section(Section::Answer).len(), answers);
             let left = usize::from(!is_cut);
             for section in [Section::Authority, Section::Additional] {

@@ -1,11 +1,20 @@
 //! Plugins: one file a Corefile word, a folder once it outgrows one.
 //!
 //! A plugin is made in two steps. Its directives are parsed into a configuration, a plain value
-//! ([`Setup`]), with no effect on anything, so that a file can be checked without a socket. The
-//! configuration is then built into a [`Plugin`] with what it needs of the machine ([`Build`]).
+//! ([`Setup`]), without any effect, so that a file can be checked without a socket. The configuration is
+//! then built into a [`Plugin`] with what it needs of the machine and of the other plugins of its block
+//! ([`Build`]).
 //!
-//! Words that configure a server block and never see a query (bind, health, reload, ...) are
-//! settings, another type: see [`crate::config`].
+//! ```text
+//! hooks    a trait for each hook, and the value that holds those of one plugin
+//! chain    calls the hooks of a block's plugins, inward and outward
+//! suspended  a walk through a chain that is suspended
+//! offers   what the plugins of a block offer to each other
+//! parsing  what the parser of a directive is given besides its words
+//! ```
+//!
+//! The order of plugins and the words that configure a server block without seeing a query (bind,
+//! health, reload, ...) are in [`crate::config`].
 
 pub mod acl;
 mod alias;
@@ -32,6 +41,7 @@ pub mod forward;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 pub mod header;
+mod hooks;
 mod host_name;
 pub mod hosts;
 pub mod k8s_external;
@@ -43,6 +53,7 @@ pub mod loop_guard;
 pub mod metadata;
 pub mod minimal;
 pub mod nsid;
+mod offers;
 mod outcome;
 mod parsing;
 mod parts;
@@ -63,9 +74,15 @@ pub mod view;
 pub mod whoami;
 mod zone_list;
 
-use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 pub use chain::Chain;
+pub use hooks::{
+    BeforeResponse, Describe, Hooks, Lists, MetadataSource, Observer, OnNotify, OnQuery,
+    OnResponse, OnUpstreamReply, Plugin, Properties, ReadinessCheck, RouteFilter, Shutdown,
+    Startup, VerifySignature, Work, listed,
+};
+pub use offers::{Offer, Offers};
 pub use outcome::Outcome;
 pub use parsing::{ParseErrors, Parsing};
 pub use parts::Parts;
@@ -78,164 +95,27 @@ use crate::{
     query::{Query, Question},
     reply::{Reply, Why},
     upstream::UpstreamQuery,
-    wire::{Name, Rcode, Type},
+    wire::{Name, Rcode},
 };
 
-/// Something that a question meets on its way in, and its reply on the way out.
-///
-/// Both ways are plain functions: only [`Step::Forward`] and [`Step::Wait`] allocate, and only the latter
-/// must meet the scheduler.
-pub trait Plugin: Send + Sync + 'static {
-    /// The Corefile's word for it.
-    fn name(&self) -> &'static str;
-
-    /// The way in: answer into `reply` (which comes empty), pass on, or wait. A plugin may rewrite
-    /// [`Query::question`], never [`Query::asked`].
-    fn ask(&self, _context: &Context<'_>, _query: &mut Query, _reply: &mut Reply) -> Step {
-        Step::Pass
-    }
-
-    /// The upstreams that it has asked ([`Step::Forward`]) have replied: makes of that what its reply is to
-    /// be, and says whether it is one. If not, the next plugin is asked. `asked` is the type that they
-    /// were asked for.
-    fn heard(&self, _asked: Type, _reply: &mut Reply) -> bool {
-        true
-    }
-
-    /// The way out, for a plugin that passed the question on and whose inner plugins replied.
-    fn amend(&self, _context: &Context<'_>, _query: &Query, _reply: &mut Reply) {}
-
-    /// Whether it has anything to do on the way in. One that has not always passes, and is not asked.
-    fn asks(&self) -> bool {
-        true
-    }
-
-    /// Whether it has anything to do on the way out: see [`Plugin::amend`].
-    fn amends(&self) -> bool {
-        true
-    }
-
-    /// Whether it chooses among all records of an answer on the way out. Otherwise what the client
-    /// does not take need not be in the reply at all, as [`Reply::truncated`] then says.
-    fn needs_whole_answers(&self) -> bool {
-        false
-    }
-
-    /// Whether it may have to wait before it amends: see [`Plugin::follow`].
-    fn follows(&self) -> bool {
-        false
-    }
-
-    /// The way out, before [`Plugin::amend`]: a plugin that must ask something before the reply is
-    /// whole takes the reply, and gives the one that will be amended. Only called where
-    /// [`Plugin::follows`].
-    fn follow(
-        &self,
-        _context: &Context<'_>,
-        _query: &Query,
-        _reply: &mut Reply,
-    ) -> Option<Pending> {
-        None
-    }
-
-    /// Whether it wants to hear of every reply that was sent: see [`Plugin::wrote`].
-    fn observes(&self) -> bool {
-        false
-    }
-
-    /// A reply of this block was sent, as `written` says. Only called where [`Plugin::observes`];
-    /// it runs where the reply was sent, so it must neither block nor take long.
-    fn wrote(&self, _block: &Block, _query: &Query, _reply: &Reply, _written: Written) {}
-
-    /// A query of this block was dropped, so much time after it came: like [`Plugin::wrote`], where
-    /// nothing was sent.
-    fn dropped(&self, _block: &Block, _query: &Query, _took: Duration) {}
-
-    /// What it knows of a query under `label` (`PLUGIN/KEY`), which may be nothing or an empty
-    /// text; asked of every plugin of a block that has [`metadata`], and only once somebody reads
-    /// the label: see there.
-    fn metadata(&self, _query: &Query, _label: &str) -> Option<String> {
-        None
-    }
-
-    /// What it knows once the query has been answered: like [`Plugin::metadata`], for those who
-    /// read it when the reply has been sent.
-    fn metadata_after(&self, query: &Query, _reply: &Reply, label: &str) -> Option<String> {
-        self.metadata(query, label)
-    }
-
-    /// Whether it can do its work yet; `/ready` asks this.
-    fn is_ready(&self) -> bool {
-        true
-    }
-
-    /// Completes when the plugin has what it needs to start, or has waited long enough. A start
-    /// or a reload waits for it before the first query comes in.
-    fn started(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
-        None
-    }
-
-    /// The process ends and has answered its last question: completes when the plugin has told
-    /// others what it still has to tell. Nobody waits longer than a moment.
-    fn ended(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
-        None
-    }
-
-    /// Whether names that nobody here knows can be found by it: decides the RA bit.
-    fn recurses(&self) -> bool {
-        false
-    }
-
-    /// Whether the block is for this query at all: asked of every plugin of a block that has a
-    /// view ([`Setup::view`]), for each query that comes to its zone. `chain` is the block's.
-    fn admits(&self, _chain: &Chain, _query: &Query) -> bool {
-        true
-    }
-
-    /// Somebody says that the zone of the query's name has changed (NOTIFY, RFC 1996): what to answer,
-    /// where the plugin has to do with that. The plugins of a block are asked in their order, until
-    /// one answers. Whatever follows must not be waited for here.
-    fn notified(&self, _query: &mut Query) -> Option<Rcode> {
-        None
-    }
-
-    /// A signed message came that is answered without the chain (another opcode than QUERY, say):
-    /// what to answer instead if its signature is wrong. Makes the query's signer, by which the reply
-    /// is signed (RFC 8945 §5.3).
-    fn verified(&self, _query: &mut Query) -> Option<Rcode> {
-        None
-    }
-
-    /// Whether a question that it passes on, and that nobody after it takes, is for another server:
-    /// it serves zones and nothing else. Otherwise nobody knowing an answer is a failure.
-    fn refuses_others(&self) -> bool {
-        false
-    }
-
-    /// Whether it can answer in classes other than IN.
-    fn serves_other_classes(&self) -> bool {
-        false
-    }
-}
-
-/// What a plugin made of a question.
+/// The outcome of an inbound hook.
 pub enum Step {
-    /// The next plugin is asked.
+    /// The next plugin is called.
     Pass,
-    /// The reply is there.
+    /// The reply is complete.
     Answer,
-    /// Nothing is sent, ever.
+    /// No reply is sent.
     Drop,
-    /// Upstreams are to be asked; their reply goes to [`Plugin::heard`].
+    /// Upstreams are to be asked; their reply goes through [`OnUpstreamReply`].
     Forward(Box<UpstreamQuery>),
     /// The reply will come.
     Wait(Pending),
 }
 
-/// What is known of a reply once it is sent.
+/// A reply as it was sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Written {
-    /// Its octets.
+    /// Its size in bytes.
     pub octets: usize,
     /// Whether it was cut to what the client takes: the TC bit as it was sent.
     pub truncated: bool,
@@ -244,7 +124,7 @@ pub struct Written {
 }
 
 impl Written {
-    /// What is known of `message`, a reply in wire form.
+    /// Of `message`, a reply in wire form.
     pub fn new(message: &[u8], took: Duration) -> Self {
         Self {
             octets: message.len(),
@@ -254,7 +134,7 @@ impl Written {
     }
 }
 
-/// A reply that will come. It owns what it needs, so that the thread it was begun on is free.
+/// A reply in the future. It owns what it needs, so that the thread it was begun on is free.
 pub type Pending = Pin<Box<dyn Future<Output = Resolved> + Send>>;
 
 /// What a wait came to.
@@ -279,7 +159,7 @@ impl fmt::Debug for Step {
     }
 }
 
-/// Where in the configuration a query is.
+/// The server and the block that a query is in.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// The server that was asked; sub-queries begin there.
@@ -292,8 +172,8 @@ pub struct Context<'a> {
 pub const MAX_DEPTH: u8 = 8;
 
 impl Context<'_> {
-    /// Asks the server itself, as the same client would, and waits for the reply: the one way in
-    /// which a plugin may ask again.
+    /// Sends a sub-query to the server itself, as the same client: the only way for a plugin to send
+    /// one.
     pub fn again(
         &self,
         query: &Query,
@@ -302,23 +182,21 @@ impl Context<'_> {
         self.send(query.sub_query(question))
     }
 
-    /// Asks the server itself once more what the client asked, past every cache, which then holds
-    /// what came.
+    /// Sends the original question again as a sub-query that bypasses every cache; they keep its reply.
     pub fn refresh(&self, query: &Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         let mut sub_query = query.sub_query(query.asked);
-        sub_query.refresh = true;
+        sub_query.bypass.cache = true;
         self.send(sub_query)
     }
 
-    /// Asks the server itself, as the same client would, for addresses as they are: none are made of
-    /// others by `dns64`.
+    /// Sends a sub-query for which `dns64` translates no addresses.
     pub fn untranslated(
         &self,
         query: &Query,
         question: Question,
     ) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         let mut sub_query = query.sub_query(question);
-        sub_query.untranslated = true;
+        sub_query.bypass.translation = true;
         self.send(sub_query)
     }
 
@@ -331,7 +209,7 @@ impl Context<'_> {
     }
 }
 
-/// A server as plugins see it: something that can be asked.
+/// A server as plugins see it.
 pub trait Door: Send + Sync {
     /// Routes the query to its block and walks the chain to its end.
     fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -355,18 +233,22 @@ pub struct Block {
 
 /// A plugin's configuration, parsed and checked, not yet built.
 pub trait Setup: fmt::Debug + Send + Sync {
-    /// Makes the plugin. Called once for the block, whatever number of keys it has.
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError>;
+    /// Builds the plugin. Called once for the block, whatever number of keys it has.
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError>;
 
-    /// Whether the plugin offers something to others of its block ([`Build::offered`]). Those that
-    /// do are built before those that do not, wherever they stand in the chain, and the innermost
-    /// of them first: an offer may be made of what those further in have offered.
-    fn offers(&self) -> bool {
-        false
+    /// What it offers to the other plugins of its block, in [`Build::offers`].
+    fn offers(&self) -> &'static [Offer] {
+        &[]
+    }
+
+    /// What it must find in [`Build::offers`] before it offers something itself. A plugin without
+    /// [`Self::offers`] finds everything there, whatever it says here.
+    fn needs(&self) -> &'static [Offer] {
+        &[]
     }
 
     /// The name of the view that it makes of its block: the block is then for those queries only
-    /// that its plugins admit ([`Plugin::admits`]).
+    /// that its plugins accept ([`RouteFilter`]).
     fn view(&self) -> Option<&str> {
         None
     }
@@ -392,9 +274,9 @@ pub struct BuildError {
 
 /// What a plugin is built from, besides its configuration.
 pub struct Build<'a> {
-    /// Where background work is spawned. Whatever is spawned must end when the plugin is dropped.
+    /// Where background work is spawned, which must end when the plugin is dropped.
     pub runtime: &'a tokio::runtime::Handle,
-    /// What outlives a reload.
+    /// Parts that outlive a reload.
     pub parts: &'a Parts,
     /// Every metric.
     pub metrics: &'a Arc<Metrics>,
@@ -406,15 +288,6 @@ pub struct Build<'a> {
     pub server: &'a Arc<str>,
     /// The block's view; empty without one.
     pub view: &'a str,
-    /// What plugins of this block offer to those built after them: see [`Setup::offers`].
-    pub offered: Vec<Arc<dyn Any + Send + Sync>>,
-}
-
-impl Build<'_> {
-    /// What an earlier plugin of this block offered, by type.
-    pub fn offered<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        self.offered
-            .iter()
-            .find_map(|offer| Arc::clone(offer).downcast().ok())
-    }
+    /// What the plugins of the block that are built already offer: see [`Offer`].
+    pub offers: Offers,
 }

@@ -4,14 +4,14 @@
 //! nsid [DATA...]
 //! ```
 
-use std::sync::Arc;
-
 use super::{
-    Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, host_name::host_name,
+    Build, BuildError, Context, OnResponse, ParseErrors, Parsing, Plugin, Setup,
+    host_name::host_name,
 };
 use crate::{
     corefile::{Directive, Word},
     edns::Options,
+    hooks,
     query::Query,
     reply::Reply,
 };
@@ -48,21 +48,19 @@ pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseEr
 }
 
 impl Setup for Config {
-    fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, _: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let data = self.data.clone().unwrap_or_else(host_name);
-        Ok(Arc::new(Nsid(data)))
+        Ok(Plugin::from(Nsid(data)))
     }
 }
 
 /// The plugin.
 struct Nsid(String);
 
-impl Plugin for Nsid {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Nsid, NAME => on_response);
 
-    fn amend(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {
+impl OnResponse for Nsid {
+    fn on_response(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {
         if query.edns.is_some_and(|edns| edns.wants_nsid) {
             // An upstream may have told its own.
             reply.options.remove(Options::NSID);
@@ -87,18 +85,20 @@ mod tests {
         let config = testing::read(text, ".", parse).unwrap().0;
         let data = config.data.unwrap_or_else(host_name);
         let mut query = testing::query("example.org", Type::A);
-        query.edns = Some(Edns {
-            udp_payload: 1232,
-            version: 0,
-            dnssec_ok: false,
-            wants_nsid: wants,
-            is_padded: false,
+        query.receive(|it| {
+            it.edns = Some(Edns {
+                udp_payload: 1232,
+                version: 0,
+                dnssec_ok: false,
+                wants_nsid: wants,
+                is_padded: false,
+            });
         });
         let mut reply = Reply::default();
         if !upstreams.is_empty() {
             assert!(reply.options.push(Options::NSID, upstreams));
         }
-        Nsid(data).amend(&Place::new(Vec::new()).context(), &query, &mut reply);
+        Nsid(data).on_response(&Place::new(Vec::new()).context(), &query, &mut reply);
         reply.options
     }
 

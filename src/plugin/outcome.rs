@@ -1,8 +1,5 @@
 //! What comes of a walk through a chain.
 
-/// The word of the plugin that keeps the replies of upstreams.
-pub(super) const CACHE: &str = "cache";
-
 /// The outcome of a walk, or of a part of it.
 #[derive(Debug)]
 pub enum Outcome<P> {

@@ -1,8 +1,8 @@
 //! What outlives a reload: caches, connections, the cluster's state.
 //!
-//! A part is known by its type and by a key that holds every setting it depends on. A new
-//! configuration that asks for the same part gets the old one; what nobody asks for any more goes
-//! when the old configuration goes.
+//! A part is identified by its type and by a key that holds every setting it depends on. A new
+//! configuration that uses the same part takes over the old one; a part that it does not use is dropped
+//! with the old configuration.
 
 use std::{
     any::{Any, TypeId},
@@ -12,17 +12,17 @@ use std::{
 
 use parking_lot::Mutex;
 
-type Shelf = HashMap<(TypeId, String), Arc<dyn Any + Send + Sync>>;
+type PartsByKey = HashMap<(TypeId, String), Arc<dyn Any + Send + Sync>>;
 
 /// The parts of one configuration.
 #[derive(Default)]
 pub struct Parts {
-    previous: Shelf,
-    current: Mutex<Shelf>,
+    previous: PartsByKey,
+    current: Mutex<PartsByKey>,
 }
 
 impl Parts {
-    /// The shelf of a configuration that follows this one.
+    /// The parts of the next configuration.
     #[must_use]
     pub fn succeed(&self) -> Self {
         Self {
@@ -53,8 +53,8 @@ impl Parts {
         Ok(part)
     }
 
-    /// Like [`keep`](Self::keep), but never shared within one configuration: whoever asks for a key
-    /// that is taken gets a part of its own. Takers of one key are told apart by their order.
+    /// Like [`keep`](Self::keep), but never shared within one configuration: each call for a key gets a
+    /// part of its own. Calls for one key are matched across a reload by their order.
     pub fn keep_own<T, E>(
         &self,
         key: &str,
@@ -75,7 +75,7 @@ impl Parts {
         self.keep(&free, make)
     }
 
-    /// Puts a part in the place of whatever this configuration has under the key.
+    /// Sets this configuration's part under the key.
     pub fn put<T: Any + Send + Sync>(&self, key: &str, part: Arc<T>) {
         let slot = (TypeId::of::<T>(), key.to_owned());
         self.current.lock().insert(slot, part);
@@ -93,7 +93,7 @@ impl Parts {
         parts.filter_map(|part| Arc::clone(part).downcast().ok())
     }
 
-    /// Forgets the configuration before this one, so that what it alone used can go.
+    /// Drops the previous configuration's parts, so that what only it used is freed.
     pub fn settle(&mut self) {
         self.previous.clear();
     }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asks_for_goes() {
+    fn an_unused_part_is_dropped() {
         let first = Parts::default();
         let part = Arc::downgrade(&keep(&first, "a", 1));
         let mut second = first.succeed();

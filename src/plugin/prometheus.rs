@@ -9,12 +9,13 @@
 //!
 //! The listener is [`crate::admin`]'s, the families are in [`crate::metrics`].
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 use crate::{
     corefile::{Directive, ErrorList, Listen, unknown_property},
+    hooks,
     http_page::{HttpPage, Page},
-    plugin::{Block, Build, BuildError, ParseErrors, Parsing, Plugin, Setup, Written},
+    plugin::{Block, Build, BuildError, Observer, ParseErrors, Parsing, Plugin, Setup, Written},
     query::Query,
     reply::Reply,
 };
@@ -57,8 +58,8 @@ pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseEr
 }
 
 impl Setup for Config {
-    fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(Arc::new(Prometheus))
+    fn build(&self, _: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(Plugin::from(Prometheus))
     }
 
     fn page(&self) -> Option<HttpPage> {
@@ -73,24 +74,10 @@ impl Setup for Config {
 /// The plugin.
 pub struct Prometheus;
 
-impl Plugin for Prometheus {
-    fn name(&self) -> &'static str {
-        "prometheus"
-    }
+hooks!(Prometheus, "prometheus" => observer);
 
-    fn asks(&self) -> bool {
-        false
-    }
-
-    fn amends(&self) -> bool {
-        false
-    }
-
-    fn observes(&self) -> bool {
-        true
-    }
-
-    fn wrote(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
+impl Observer for Prometheus {
+    fn on_sent(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
         block
             .counters
             .count(query, reply, written.octets, written.took);

@@ -4,7 +4,7 @@ use std::{future, sync::Arc};
 
 use tokio::time::timeout_at;
 
-use super::{Block, Context, Door, Outcome, Pending, Resolved, outcome::CACHE};
+use super::{Block, Context, Door, Outcome, Pending, Resolved};
 use crate::{
     query::Query,
     reply::{Reply, Why},
@@ -60,7 +60,7 @@ impl Suspended {
     /// Identifies what is waited for, as a group of a [`PendingLimit`](crate::upstream::PendingLimit): the
     /// plugin.
     pub fn group(&self) -> usize {
-        Arc::as_ptr(&self.block.chain.plugins()[self.at.plugin]).addr()
+        std::ptr::from_ref(&self.block.chain.plugins()[self.at.plugin]).addr()
     }
 
     /// Holds a slot to the end of the walk. An eviction ends what is waited for.
@@ -100,7 +100,7 @@ impl Suspended {
     /// [`Outcome::Pending`] this is suspended again.
     pub fn resume(&mut self, reply: &mut Reply) -> Outcome<()> {
         let asked = self.query.question.rtype;
-        if self.block.chain.plugins()[self.at.plugin].heard(asked, reply) {
+        if self.block.chain.plugins()[self.at.plugin].on_upstream_reply(asked, reply) {
             self.answered(reply)
         } else {
             self.passed(reply)
@@ -122,10 +122,14 @@ impl Suspended {
         let (chain, at) = (&self.block.chain, self.at.plugin);
         match self.at.direction {
             Direction::Inward => {
-                reply.answered_by = chain.plugins()[at].name();
-                reply.recursion_available |= chain.recurses;
+                reply.answered_by = chain.plugins()[at].name;
+                reply.recursion_available |= chain.recursive;
             }
-            Direction::Outward => chain.plugins()[at].amend(&context, &self.query, reply),
+            Direction::Outward => {
+                if let Some(hook) = &chain.plugins()[at].on_response {
+                    hook.on_response(&context, &self.query, reply);
+                }
+            }
         }
         let outcome = chain.outward(&context, &self.query, reply, at);
         self.suspend(outcome)
@@ -215,8 +219,7 @@ impl Suspended {
 
     /// Goes on without the client where a cache can store the reply.
     fn wait_for_cache(&mut self, pending: Pending) {
-        let mut outer = self.block.chain.plugins()[..self.at.plugin].iter();
-        let has_cache = outer.any(|plugin| plugin.name() == CACHE);
+        let has_cache = self.block.chain.has_cache_before(self.at.plugin);
         if matches!(self.at.direction, Direction::Outward) || !has_cache {
             return;
         }
@@ -246,11 +249,11 @@ impl Suspended {
         Some(match self.at.pending.take()? {
             PendingOn::Future(pending) => pending,
             PendingOn::Upstream(query) => {
-                let plugin = Arc::clone(&self.block.chain.plugins()[self.at.plugin]);
+                let (block, at) = (Arc::clone(&self.block), self.at.plugin);
                 let asked = self.query.question.rtype;
                 Box::pin(async move {
                     let mut reply = query.reply().await;
-                    if plugin.heard(asked, &mut reply) {
+                    if block.chain.plugins()[at].on_upstream_reply(asked, &mut reply) {
                         Resolved::Answer(reply)
                     } else {
                         Resolved::Pass

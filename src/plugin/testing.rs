@@ -5,7 +5,9 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use tokio::runtime::Handle;
 
-use super::{Block, Build, Chain, Context, Door, ParseErrors, Parsing, Parts, Plugin};
+use super::{
+    Block, Build, Chain, Context, Door, Offers, OnQuery, ParseErrors, Parsing, Parts, Plugin,
+};
 use crate::{
     corefile::{self, Diagnostic, Directive, File, Memory},
     interfaces::Interfaces,
@@ -34,7 +36,7 @@ impl Door for Nowhere {
 
 impl Place {
     /// One whose chain has these plugins.
-    pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Self {
+    pub fn new(plugins: Vec<Plugin>) -> Self {
         let block = Block {
             zone: Name::ROOT,
             server: "dns://:53".into(),
@@ -56,6 +58,11 @@ impl Place {
             block: &self.block,
         }
     }
+}
+
+/// The inbound hook of a plugin that has one.
+pub fn inbound(plugin: &Plugin) -> &dyn OnQuery {
+    &**plugin.on_query.as_ref().expect("an inbound hook")
 }
 
 /// A question for `name` in class IN.
@@ -125,6 +132,6 @@ pub fn build<T>(
         addresses: &[],
         server: &"dns://:53".into(),
         view: "",
-        offered: Vec::new(),
+        offers: Offers::default(),
     })
 }

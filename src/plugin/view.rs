@@ -8,7 +8,7 @@
 //!
 //! Of the blocks for a zone, the first one gets a query whose expressions are all true for it; one
 //! without a view takes every query. The choice is made where a query is routed
-//! ([`Plugin::admits`]); in the chain there is nothing to do.
+//! ([`RouteFilter`]); in the chain there is nothing to do.
 //!
 //! An expression that fails for a query, or is neither true nor false, counts as false. What
 //! `metadata()` tells is what the plugins of this block know of the query, where the block has
@@ -17,13 +17,15 @@
 use std::sync::Arc;
 
 use super::{
-    Build, BuildError, Chain, ParseErrors, Parsing, Plugin, Setup,
+    Build, BuildError, Chain, MetadataSource, ParseErrors, Parsing, Plugin, RouteFilter, Setup,
     expression::{Expression, Facts, Scope},
     metadata::Published,
 };
 use crate::{
     corefile::{Directive, ErrorList, unknown_property},
+    hooks,
     query::Query,
+    reply::Reply,
 };
 
 /// The Corefile's word.
@@ -62,10 +64,10 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(Arc::new(View {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(Plugin::from(View {
             config: self.clone(),
-            published: build.offered(),
+            published: build.offers.metadata.clone(),
         }))
     }
 
@@ -80,20 +82,20 @@ struct View {
     published: Option<Arc<Published>>,
 }
 
-impl Plugin for View {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(View, NAME => metadata, route_filter);
 
-    fn admits(&self, chain: &Chain, query: &Query) -> bool {
-        let tell = |label: &str| self.published.as_ref()?.value(chain, query, label);
+impl MetadataSource for View {
+    fn metadata(&self, _: &Query, _: Option<&Reply>, label: &str) -> Option<String> {
+        (label == "view/name").then(|| self.config.name.to_string())
+    }
+}
+
+impl RouteFilter for View {
+    fn accepts(&self, chain: &Chain, query: &Query) -> bool {
+        let tell = |label: &str| self.published.as_ref()?.value(chain, query, None, label);
         let facts = Facts::new(query).with_metadata(&tell);
         let mut expressions = self.config.expressions.iter();
         expressions.all(|expression| expression.holds(&facts))
-    }
-
-    fn metadata(&self, _: &Query, label: &str) -> Option<String> {
-        (label == "view/name").then(|| self.config.name.to_string())
     }
 }
 
@@ -102,20 +104,20 @@ mod tests {
     use super::*;
     use crate::{plugin::testing, wire::Type};
 
-    fn admits(lines: &str, query: &Query) -> bool {
+    fn accepts(lines: &str, query: &Query) -> bool {
         let (config, _) =
             testing::read(&format!("view inner {{\n{lines}\n}}"), ".", parse).unwrap();
         let view = View {
             config,
             published: None,
         };
-        view.admits(&Chain::new(Vec::new()), query)
+        view.accepts(&Chain::new(Vec::new()), query)
     }
 
     #[test]
     fn every_expression_must_hold() {
         let mut query = testing::query("WWW.Example.org", Type::A);
-        query.client = ([10, 1, 2, 3], 4660).into();
+        query.receive(|it| it.client = ([10, 1, 2, 3], 4660).into());
         for (lines, admitted) in [
             ("", true),
             ("expr incidr(client_ip(), '10.0.0.0/8')", true),
@@ -136,7 +138,7 @@ mod tests {
             // Failing is false.
             ("expr incidr(metadata('a/b'), '10.0.0.0/8')", false),
         ] {
-            assert_eq!(admits(lines, &query), admitted, "{lines}");
+            assert_eq!(accepts(lines, &query), admitted, "{lines}");
         }
     }
 

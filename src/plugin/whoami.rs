@@ -3,11 +3,12 @@
 //! Whatever is asked, the answer is empty and the additional section holds an address record of the
 //! name that was asked for, and an SRV record under `_udp` or `_tcp` of it with the port.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
-use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step};
+use super::{Build, BuildError, Context, OnQuery, ParseErrors, Parsing, Plugin, Setup, Step};
 use crate::{
     corefile::Directive,
+    hooks,
     query::Query,
     reply::{Data, Owner, Reply, Section, Why},
     wire::{Name, Type},
@@ -27,17 +28,15 @@ pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Whoami, ParseEr
 }
 
 impl Setup for Whoami {
-    fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(Arc::new(*self))
+    fn build(&self, _: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(Plugin::from(*self))
     }
 }
 
-impl Plugin for Whoami {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Whoami, NAME => on_query);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Whoami {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         reply.authoritative = true;
         reply.why = Why::Synthesized;
         // A client of an IPv4 address may come to a socket of both families.
@@ -78,11 +77,11 @@ mod tests {
 
     fn ask(name: &str, client: &str, transport: Transport) -> Vec<(String, Type, Vec<u8>)> {
         let mut query = testing::query(name, Type::TXT);
-        query.client = client.parse::<SocketAddr>().unwrap();
-        query.transport = transport;
+        query.receive(|it| it.client = client.parse::<SocketAddr>().unwrap());
+        query.receive(|it| it.transport = transport);
         let mut reply = Reply::default();
         assert!(matches!(
-            Whoami.ask(&Place::new(Vec::new()).context(), &mut query, &mut reply),
+            Whoami.on_query(&Place::new(Vec::new()).context(), &mut query, &mut reply),
             Step::Answer
         ));
         assert!(reply.section(Section::Answer).is_empty() && reply.authoritative);

@@ -22,11 +22,11 @@ use crate::{
     message::{Parsed, Writer, read_query, read_query_into, write_header_only},
     metrics::{Dns, Metrics, ZoneCounters},
     plugin::{Block, Context, Door, Outcome, Suspended, Written},
-    query::{Edns, Query, Transport},
+    query::{Query, Request, Transport},
     reply::{Reply, Why},
     tsig::Signed,
     upstream::{PendingLimit, UpstreamQuery},
-    wire::{Header, Opcode, Rcode},
+    wire::{Header, MalformedMessage, Opcode, Rcode},
 };
 
 /// What is served on one listener. It outlives a reload, which swaps its routes.
@@ -338,70 +338,52 @@ impl Arrival<'_> {
         if header.has(Header::RESPONSE) {
             return Err(None);
         }
-        // In place, the names above all: four of 256 octets each would be made and moved, to hold some
+        // In place, the names above all: four of 256 bytes each would be made and moved, to hold some
         // twenty.
-        let Ok(beside) = read_query_into(self.octets, &header, &mut query.asked) else {
+        let options = query.receive(|request| {
+            let beside = read_query_into(self.octets, &header, &mut request.asked)?;
+            // Each by its name, so that none is forgotten.
+            let Request {
+                id,
+                asked: _,
+                opcode,
+                recursion_desired,
+                checking_disabled,
+                authentic_data,
+                edns,
+                held_serial,
+                signed,
+                client,
+                local,
+                transport,
+                size,
+                received,
+            } = request;
+            *id = header.id;
+            *opcode = header.opcode();
+            *recursion_desired = header.has(Header::RECURSION_DESIRED);
+            *checking_disabled = header.has(Header::CHECKING_DISABLED);
+            *authentic_data = header.has(Header::AUTHENTIC);
+            *edns = beside.edns;
+            *held_serial = beside.held_serial;
+            *signed = beside
+                .tsig_at
+                .map(|at| Arc::new(Signed::new(self.octets, at)));
+            *client = self.client;
+            *local = self.local;
+            *transport = self.transport;
+            *size = self.octets.len();
+            *received = self.received;
+            Ok(beside.options)
+        });
+        query.options = options.map_err(|_: MalformedMessage| {
             let rcode = if header.opcode() == Opcode::QUERY {
                 Rcode::FORMERR
             } else {
                 Rcode::NOTIMP
             };
-            return Err(Some((header, rcode)));
-        };
-        // Each by its name, so that none that is added is forgotten here.
-        let Query {
-            id,
-            asked,
-            question,
-            opcode,
-            recursion_desired,
-            onward_recursion,
-            checking_disabled,
-            authentic_data,
-            edns,
-            udp_limit,
-            options,
-            rewritten,
-            held_serial,
-            signed,
-            signer,
-            client,
-            local,
-            transport,
-            size,
-            received,
-            depth,
-            refresh,
-            untranslated,
-            deadline,
-            traced,
-        } = query;
-        question.copy_from(asked);
-        *id = header.id;
-        *opcode = header.opcode();
-        *recursion_desired = header.has(Header::RECURSION_DESIRED);
-        *onward_recursion = None;
-        *checking_disabled = header.has(Header::CHECKING_DISABLED);
-        *authentic_data = header.has(Header::AUTHENTIC);
-        *edns = beside.edns;
-        *udp_limit = Edns::OUR_UDP_PAYLOAD;
-        *options = beside.options;
-        *rewritten = None;
-        *held_serial = beside.held_serial;
-        *signed = beside
-            .tsig_at
-            .map(|at| Arc::new(Signed::new(self.octets, at)));
-        *signer = None;
-        *client = self.client;
-        *local = self.local;
-        *transport = self.transport;
-        *size = self.octets.len();
-        *received = self.received;
-        *depth = 0;
-        *refresh = false;
-        *untranslated = false;
-        *deadline = None;
-        *traced = None;
+            Some((header, rcode))
+        })?;
         Ok(())
     }
 

@@ -37,11 +37,7 @@ use tokio::{net::TcpListener, runtime::Handle, sync::watch, time::Instant};
 use super::{
     ListenerConfig, caller::Caller, exchange::Replies, handle::Entrance, limits::StreamSettings,
 };
-use crate::{
-    hickory::Response,
-    plugin::{transfer, tsig},
-    query::Transport,
-};
+use crate::{hickory::Response, plugin::Plugin, query::Transport};
 
 /// How long hickory-server may take to write replies that it was given: it reports none of them as written.
 const FLUSH: Duration = Duration::from_millis(100);
@@ -61,14 +57,14 @@ pub(super) fn refuses(wanted: &ListenerConfig) -> Option<&'static str> {
     if (streams.first_query, streams.write, streams.queries) != (first_query, write, queries) {
         return Some("timeouts: hickory-server has no limit of a connection but 'idle'");
     }
-    let has = |name: &str| {
+    let any = |has: fn(&Plugin) -> bool| {
         let mut blocks = wanted.routes.blocks();
-        blocks.any(|block| block.chain.plugins().iter().any(|it| it.name() == name))
+        blocks.any(|block| block.chain.plugins().iter().any(has))
     };
-    if has(tsig::NAME) {
+    if any(|plugin| plugin.verify_signature.is_some()) {
         return Some("tsig: hickory-server encodes replies again, behind their signature");
     }
-    if has(transfer::NAME) {
+    if any(|plugin| plugin.properties.transfers) {
         return Some(
             "transfer: hickory-server sends nothing before a reply has all of its messages",
         );

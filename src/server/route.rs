@@ -43,7 +43,7 @@ impl Routes {
             let zone = route.block.zone.to_lower();
             lengths.insert(zone.as_wire().len());
             let plugins = route.block.chain.plugins();
-            other_classes |= plugins.iter().any(|plugin| plugin.serves_other_classes());
+            other_classes |= plugins.iter().any(|plugin| plugin.properties.other_classes);
             zones.entry(zone.as_wire().into()).or_default().push(route);
         }
         Self {

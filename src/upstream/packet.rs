@@ -43,7 +43,7 @@ impl Packet {
         let octets = write_query(
             0,
             &query.question,
-            query.onward_recursion.unwrap_or(query.recursion_desired),
+            query.onward_recursion,
             query.checking_disabled,
             true,
             edns,
@@ -338,22 +338,24 @@ mod tests {
         };
         assert!(same(&plain, &query("WWW.example.ORG", Type::A)));
         let mut knowing = plain.clone();
-        knowing.authentic_data = true;
+        knowing.receive(|it| it.authentic_data = true);
         assert!(same(&plain, &knowing));
         let mut checking = plain.clone();
-        checking.checking_disabled = true;
+        checking.receive(|it| it.checking_disabled = true);
         let mut signed = plain.clone();
-        signed.edns = Some(Edns {
-            udp_payload: 1232,
-            version: 0,
-            dnssec_ok: true,
-            wants_nsid: false,
-            is_padded: false,
+        signed.receive(|it| {
+            it.edns = Some(Edns {
+                udp_payload: 1232,
+                version: 0,
+                dnssec_ok: true,
+                wants_nsid: false,
+                is_padded: false,
+            });
         });
         let mut iterative = plain.clone();
-        iterative.recursion_desired = false;
+        iterative.receive(|it| it.recursion_desired = false);
         let mut made_iterative = plain.clone();
-        made_iterative.onward_recursion = Some(false);
+        made_iterative.onward_recursion = false;
         assert!(same(&iterative, &made_iterative));
         let mut from = plain.clone();
         from.options.push(Options::SUBNET, b"net");

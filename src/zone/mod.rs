@@ -36,6 +36,7 @@ use std::{net::IpAddr, sync::Arc};
 pub use budget::SizeBudget;
 pub use external::ExternalView;
 pub use name::{Zone, Zones};
+pub(crate) use transfer::ZoneTransfer;
 
 use self::{
     name::{SplitName, ZoneMatch},

@@ -7,12 +7,12 @@ use lodestone::{
     corefile::Diagnostic,
     metrics::Metrics,
     plugin::{
-        Build, Parts, Plugin, Setup,
+        Build, Offers, Parts, Plugin, ReadinessCheck, Setup, Startup,
         kubernetes::{Config, parse},
     },
     query::Question,
     wire::{Class, Type},
-    zone::{ClusterView, PodNames, Rules},
+    zone::{PodNames, Rules},
 };
 
 use crate::{
@@ -451,7 +451,7 @@ fn invalid_options_are_refused() {
 }
 
 /// Builds a plugin with a `manifests` source, as at a start or reload.
-fn build(parts: &Parts, directory: &Path) -> Arc<dyn Plugin> {
+fn build(parts: &Parts, directory: &Path) -> Plugin {
     let config = accepted(&format!("manifests {}", directory.display()));
     let address: SocketAddr = "127.0.0.1:53".parse().unwrap();
     let mut build = Build {
@@ -462,10 +462,10 @@ fn build(parts: &Parts, directory: &Path) -> Arc<dyn Plugin> {
         addresses: &[address],
         server: &"dns://:53".into(),
         view: "",
-        offered: Vec::new(),
+        offers: Offers::default(),
     };
     let plugin = config.build(&mut build).unwrap();
-    assert!(build.offered::<Cluster>().is_some() && build.offered::<ClusterView>().is_some());
+    assert!(build.offers.cluster.is_some() && build.offers.zones.len() == 1);
     plugin
 }
 
@@ -498,11 +498,11 @@ spec: {clusterIP: 10.0.0.9, ports: [{name: http, port: 80}]}
         cluster.local. 5 IN NS ns.dns.cluster.local.
         + ns.dns.cluster.local. 5 IN A 127.0.0.1
         ";
-    check(&*plugin, dialogue);
+    check(&**plugin.on_query.as_ref().unwrap(), dialogue);
     let next = build(&parts.succeed(), directory.path());
     drop((plugin, parts));
     assert!(next.is_ready(), "what was read is not read again");
-    check(&*next, dialogue);
+    check(&**next.on_query.as_ref().unwrap(), dialogue);
 }
 
 #[tokio::test]
@@ -516,7 +516,7 @@ async fn invalid_source_is_an_error_of_the_build() {
         addresses: &[],
         server: &"dns://:53".into(),
         view: "",
-        offered: Vec::new(),
+        offers: Offers::default(),
     };
     let error = config.build(&mut build).err().unwrap();
     assert_eq!(

@@ -20,7 +20,7 @@ use std::{
 use futures_util::FutureExt;
 use lodestone::{
     cluster::{Cluster, Object, load},
-    plugin::{Block, Chain, Context, Door, Plugin, Resolved, Step, kubernetes::Kubernetes},
+    plugin::{Block, Chain, Context, Door, OnQuery, Resolved, Step, kubernetes::Kubernetes},
     query::{Query, Question},
     reply::{Data, Owner, Record, Reply, Section, Why},
     wire::{Class, Name, NameRef, Rcode, Type},
@@ -115,7 +115,7 @@ impl Server {
 
 /// Sends every query of a transcript and compares the replies one by one. Returns the serials of all
 /// SOA records.
-pub fn check(plugin: &dyn Plugin, dialogue: &str) -> Vec<u32> {
+pub fn check(plugin: &dyn OnQuery, dialogue: &str) -> Vec<u32> {
     converse(dialogue, soa, |question| ask(plugin, question))
 }
 
@@ -150,12 +150,12 @@ pub fn question(name: &str, rtype: &str) -> Question {
 }
 
 /// The plugin's reply; None if it passes the query to the next plugin.
-pub fn ask(plugin: &dyn Plugin, question: &Question) -> Option<Reply> {
+pub fn ask(plugin: &dyn OnQuery, question: &Question) -> Option<Reply> {
     ask_as(plugin, Query::internal(*question))
 }
 
 /// The plugin's reply to a query with its own client, transport and EDNS.
-pub fn ask_as(plugin: &dyn Plugin, mut query: Query) -> Option<Reply> {
+pub fn ask_as(plugin: &dyn OnQuery, mut query: Query) -> Option<Reply> {
     let door: Arc<dyn Door> = Arc::new(Outside);
     let block = Arc::new(Block {
         zone: Name::ROOT,
@@ -170,7 +170,7 @@ pub fn ask_as(plugin: &dyn Plugin, mut query: Query) -> Option<Reply> {
         block: &block,
     };
     let mut reply = Reply::default();
-    match plugin.ask(&context, &mut query, &mut reply) {
+    match plugin.on_query(&context, &mut query, &mut reply) {
         Step::Pass => {
             assert_eq!(reply.records().count(), 0, "a passed reply is empty");
             assert!(reply.why == Why::Unanswered && !reply.authoritative);

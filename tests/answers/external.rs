@@ -6,7 +6,7 @@ use lodestone::{
     cluster::{Cluster, Event, ExternalAddresses, Object, Writer},
     metrics::Metrics,
     plugin::{
-        Build, Parts, Setup,
+        Build, Offers, Parts, Setup,
         k8s_external::{Config, K8sExternal, parse},
     },
     wire::Rcode,
@@ -351,7 +351,7 @@ async fn build_without_kubernetes_fails() {
         addresses: &[],
         server: &server,
         view: "",
-        offered: Vec::new(),
+        offers: Offers::default(),
     };
     let error = config.build(&mut build).err().unwrap().to_string();
     assert!(error.contains("plugin/k8s_external"), "{error}");

@@ -1,11 +1,11 @@
 //! `metadata`: labels of `kubernetes`.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use lodestone::{
     cluster::{Object, PodLabels},
     plugin::{
-        Chain, Plugin,
+        Chain,
         metadata::{Published, parse},
     },
     query::{Query, Question},
@@ -35,13 +35,12 @@ fn values_with(mut setting: Setting, line: &str, client: &str, asked: &str, keys
     objects.push(fixture::pod("testns", "host-a", "10.1.1.1", None));
     objects.push(labelled(fixture::pod("testns", "web-1", "10.1.1.2", None)));
     objects.push(fixture::pod("kube-system", "host-b", "10.1.1.1", None));
-    let plugin: Arc<dyn Plugin> = Arc::new(setting.serve(objects).plugin);
-    let chain = Chain::new(vec![plugin]);
+    let chain = Chain::new(vec![setting.serve(objects).plugin.into()]);
     let mut query = Query::internal(Question::new(name(asked), Type::A, Class::IN));
-    query.client = (client.parse::<IpAddr>().unwrap(), 4660).into();
+    query.receive(|it| it.client = (client.parse::<IpAddr>().unwrap(), 4660).into());
     let published = published(line).unwrap();
     let values = keys.split(' ').map(|key| {
-        let value = published.value(&chain, &query, &format!("kubernetes/{key}"));
+        let value = published.value(&chain, &query, None, &format!("kubernetes/{key}"));
         value.unwrap_or_else(|| "-".to_owned())
     });
     values.collect::<Vec<_>>().join("|")

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lodestone::{
     cluster::Object,
     plugin::transfer::{Config, Rule, Transfers, Whom},
-    query::{Query, Transport},
+    query::{Query, Request, Transport},
     zone::Rules,
 };
 
@@ -64,10 +64,10 @@ fn transferred(server: &Server) -> String {
     };
     let plugin = Transfers::new(config, vec![Arc::clone(&server.view) as _]);
     let question = question("clusterset.local.", "AXFR");
-    let query = Query {
+    let query = Query::new(Request {
         transport: Transport::Tcp,
-        ..Query::internal(question)
-    };
+        ..Request::internal(question)
+    });
     written(&question, &ask_as(&plugin, query).unwrap())
 }
 

@@ -4,9 +4,10 @@ use std::{pin::Pin, sync::Arc};
 
 use lodestone::{
     corefile::Diagnostic,
+    hooks,
     metrics::Metrics,
     plugin::{
-        Block, Chain, Context, Door, Outcome, Plugin, Resolved, Step, ZoneList,
+        Block, Chain, Context, Door, OnQuery, Outcome, Resolved, Step, ZoneList,
         autopath::{Autopath, Config, List, Search, parse},
     },
     query::{Query, Question},
@@ -24,12 +25,10 @@ use crate::{
 /// Names outside of the cluster: one host and one failure. Every answer is asynchronous.
 struct World;
 
-impl Plugin for World {
-    fn name(&self) -> &'static str {
-        "world"
-    }
+hooks!(World, "world" => on_query);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
+impl OnQuery for World {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
         let question = query.question;
         Step::Wait(Box::pin(async move {
             tokio::task::yield_now().await;
@@ -112,11 +111,7 @@ impl Tried {
             runtime.handle().clone(),
             metrics.autopath_success_total.with(&["dns://:53"]),
         );
-        let plugins: Vec<Arc<dyn Plugin>> = vec![
-            Arc::new(autopath),
-            Arc::new(cluster.plugin),
-            Arc::new(World),
-        ];
+        let plugins = vec![autopath.into(), cluster.plugin.into(), World.into()];
         let block = Block {
             zone: Name::ROOT,
             server: "dns://:53".into(),
@@ -144,7 +139,7 @@ impl Tried {
 
     fn ask(&self, client: &str, question: &Question) -> Reply {
         let mut query = Query::internal(*question);
-        query.client = (client.parse::<std::net::IpAddr>().unwrap(), 4660).into();
+        query.receive(|it| it.client = (client.parse::<std::net::IpAddr>().unwrap(), 4660).into());
         let door = Arc::clone(&self.server);
         self.runtime.block_on(door.answer(query))
     }

@@ -8,7 +8,7 @@ use lodestone::{
         k8s_external::K8sExternal,
         transfer::{Config, Rule, Transferable, Transfers, Whom},
     },
-    query::{Query, Transport},
+    query::{Query, Request, Transport},
     reply::{Reply, Section},
     wire::{Rcode, Type},
     zone::Rules,
@@ -53,12 +53,12 @@ fn transfers(server: &Server, rules: Vec<Rule>) -> Transfers {
 
 impl Client {
     fn send(&self, plugin: &Transfers, zone: &str, rtype: &str) -> Option<Reply> {
-        let query = Query {
+        let query = Query::new(Request {
             client: self.address.parse().unwrap(),
             held_serial: self.held,
             transport: self.transport,
-            ..Query::internal(question(zone, rtype))
-        };
+            ..Request::internal(question(zone, rtype))
+        });
         ask_as(plugin, query)
     }
 }

@@ -4,8 +4,9 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use lodestone::{
+    hooks,
     metrics::Metrics,
-    plugin::{Block, Chain, Context, Plugin, Resolved, Step, Written},
+    plugin::{Block, Chain, Context, Observer, OnQuery, Resolved, Step, Written},
     query::Query,
     reply::{Data, Reply},
     server::{
@@ -19,16 +20,10 @@ use lodestone::{
 /// Counts, as every stock configuration does.
 struct Counting;
 
-impl Plugin for Counting {
-    fn name(&self) -> &'static str {
-        "prometheus"
-    }
+hooks!(Counting, "prometheus" => observer);
 
-    fn observes(&self) -> bool {
-        true
-    }
-
-    fn wrote(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
+impl Observer for Counting {
+    fn on_sent(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
         block
             .counters
             .count(query, reply, written.octets, written.took);
@@ -38,12 +33,10 @@ impl Plugin for Counting {
 /// Answers; where the name begins with `w`, only after a turn of the scheduler.
 struct Fixed;
 
-impl Plugin for Fixed {
-    fn name(&self) -> &'static str {
-        "fixed"
-    }
+hooks!(Fixed, "fixed" => on_query);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Fixed {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         if query.question.lower.as_wire().get(1) == Some(&b'w') {
             return Step::Wait(Box::pin(async {
                 tokio::task::yield_now().await;
@@ -67,7 +60,7 @@ async fn main() -> anyhow::Result<()> {
         server: "dns://:53".into(),
         zone_label: "test.".into(),
         view: "".into(),
-        chain: Arc::new(Chain::new(vec![Arc::new(Counting), Arc::new(Fixed)])),
+        chain: Arc::new(Chain::new(vec![Counting.into(), Fixed.into()])),
         counters: metrics.dns.zone("dns://:53", "test.", ""),
     };
     let mut servers = Servers::new(

@@ -377,7 +377,7 @@ fn upstream() -> anyhow::Result<SocketAddr> {
                 continue;
             };
             let mut query = Query::internal(parsed.question);
-            (query.id, query.edns) = (header.id, parsed.edns);
+            query.receive(|it| (it.id, it.edns) = (header.id, parsed.edns));
             let mut reply = Reply::default();
             reply.answer(Type::A, 3600, Data::A([192, 0, 2, 1].into()));
             writer.write(&query, &reply, &mut out);

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use lodestone::{
     edns::Options,
     message::Writer,
-    query::{Edns, Query, Transport},
+    query::{Edns, Query, Request, Transport},
     reply::{Reply, Section, Why},
     wire::{Header, Name, Rcode, Type},
 };
@@ -73,10 +73,10 @@ async fn truncated_reply_is_returned_or_retried_over_tcp() {
     let reply = plain.ask("a.example").await;
     assert!(reply.truncated && reply.section(Section::Answer).is_empty());
 
-    let client = Query {
+    let client = Query::new(Request {
         transport: Transport::Tcp,
-        ..query("a.example", Type::A)
-    };
+        ..Request::clone(&query("a.example", Type::A))
+    });
     assert_eq!(answer_of(&plain.query(client).await), 1);
 
     let prefer = Served::new(&format!(
@@ -111,10 +111,10 @@ async fn cut_datagram_is_a_truncated_reply_without_delay() {
             assert!(reply.truncated && reply.records().next().is_none());
         }
         assert_eq!(upstream.asked().len(), 2, "one try each, and no check");
-        let client = Query {
+        let client = Query::new(Request {
             transport: Transport::Tcp,
-            ..query("a.example", Type::A)
-        };
+            ..Request::clone(&query("a.example", Type::A))
+        });
         assert_eq!(answer_of(&plain.query(client).await), 1);
         let prefer = format!("forward . {} {{\n prefer_udp\n}}", upstream.address);
         let prefer = Served::new(&prefer);
@@ -157,17 +157,17 @@ async fn client_flags_and_options_are_forwarded_and_none_added() {
     let upstream = Upstream::answering(1).await;
     let served = Served::new(&format!("forward . {}", upstream.address));
     let plain = query("a.example", Type::A);
-    let wishes = Query {
+    let wishes = Query::new(Request {
         edns: edns(1400, true),
         checking_disabled: true,
         authentic_data: true,
         recursion_desired: false,
-        ..plain.clone()
-    };
-    let mut asked_from = Query {
+        ..Request::clone(&plain)
+    });
+    let mut asked_from = Query::new(Request {
         edns: edns(1232, false),
-        ..plain.clone()
-    };
+        ..Request::clone(&plain)
+    });
     asked_from
         .options
         .push(Options::SUBNET, b"\0\x01\x08\0\x0A");
@@ -222,30 +222,30 @@ async fn queries_with_different_flags_are_not_coalesced() {
     let served = Served::new(&format!("forward . {}", upstream.address));
     let plain = query("a.example", Type::A);
     let others = [
-        Query {
+        Query::new(Request {
             edns: edns(1232, true),
-            ..plain.clone()
-        },
-        Query {
+            ..Request::clone(&plain)
+        }),
+        Query::new(Request {
             edns: edns(1232, false),
-            ..plain.clone()
-        },
-        Query {
+            ..Request::clone(&plain)
+        }),
+        Query::new(Request {
             edns: edns(4096, false),
-            ..plain.clone()
-        },
-        Query {
+            ..Request::clone(&plain)
+        }),
+        Query::new(Request {
             checking_disabled: true,
-            ..plain.clone()
-        },
-        Query {
+            ..Request::clone(&plain)
+        }),
+        Query::new(Request {
             recursion_desired: false,
-            ..plain.clone()
-        },
-        Query {
+            ..Request::clone(&plain)
+        }),
+        Query::new(Request {
             transport: Transport::Tcp,
-            ..plain.clone()
-        },
+            ..Request::clone(&plain)
+        }),
         query("a.example", Type::AAAA),
         query("b.example", Type::A),
     ];

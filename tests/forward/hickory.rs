@@ -87,7 +87,7 @@ async fn answers_of_hickory_server_are_returned() {
         let served = Served::new(&to);
         for (name, count) in [("one.example", 1), ("many.example", usize::from(MANY))] {
             let mut query = query(name, Type::A);
-            query.transport = Transport::Tcp;
+            query.receive(|it| it.transport = Transport::Tcp);
             let reply = served.query(query).await;
             let answers = reply.section(Section::Answer);
             assert_eq!(

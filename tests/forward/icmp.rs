@@ -12,7 +12,7 @@ use std::{
 
 use lodestone::{
     message::{Writer, read_query},
-    query::Query,
+    query::{Query, Request},
     reply::{Data, Reply, Why},
     wire::{Header, Type},
 };
@@ -101,10 +101,10 @@ fn error(code: u8, from: SocketAddrV4, to: SocketAddrV4, length: usize) -> Vec<u
 fn answer(message: &[u8]) -> Vec<u8> {
     let header = Header::read(message).unwrap();
     let asked = read_query(message, &header).unwrap();
-    let query = Query {
+    let query = Query::new(Request {
         id: header.id,
-        ..Query::internal(asked.question)
-    };
+        ..Request::internal(asked.question)
+    });
     let mut reply = Reply::default();
     reply.answer(Type::A, 60, Data::A([192, 0, 2, 1].into()));
     let mut out = Vec::new();

@@ -9,7 +9,7 @@ use std::{
 use lodestone::{
     message::{Writer, read_query},
     plugin::Parts,
-    query::{Query, Question},
+    query::{Query, Question, Request},
     reply::Why,
     wire::{Class, Header, Name, Rcode, Type},
 };
@@ -32,11 +32,11 @@ async fn stub(back: Arc<OnceCell<Arc<Served>>>) -> SocketAddr {
             let (back, socket) = (Arc::clone(&back), Arc::clone(&socket));
             tokio::spawn(async move {
                 let Some(served) = back.get() else { return };
-                let query = Query {
+                let query = Query::new(Request {
                     id: header.id,
                     client: address,
-                    ..Query::internal(parsed.question)
-                };
+                    ..Request::internal(parsed.question)
+                });
                 let reply = served.query(query.clone()).await;
                 let mut out = Vec::new();
                 Writer::default().write(&query, &reply, &mut out);

@@ -203,7 +203,7 @@ async fn zone_transfers_are_not_forwarded() {
         for rtype in [Type::AXFR, Type::IXFR] {
             for transport in [Transport::Tcp, Transport::Udp, Transport::Quic] {
                 let mut asked = query("example", rtype);
-                asked.transport = transport;
+                asked.receive(|it| it.transport = transport);
                 let reply = served.query(asked).await;
                 assert_eq!(reply.rcode, Rcode::NOTIMP, "{rtype} {transport:?}");
             }

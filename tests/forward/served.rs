@@ -8,7 +8,7 @@ use lodestone::{
     corefile::Memory,
     interfaces::Interfaces,
     metrics::Metrics,
-    plugin::{Block, Build, BuildError, Chain, Context, Door, Outcome, Parts, Plugin},
+    plugin::{Block, Build, BuildError, Chain, Context, Door, Offers, Outcome, Parts, Plugin},
     query::{Query, Question},
     reply::{Reply, Why},
     wire::{Class, Name, Rcode, Type},
@@ -53,9 +53,9 @@ impl Served {
             addresses,
             server: &server,
             view: "",
-            offered: Vec::new(),
+            offers: Offers::default(),
         };
-        let mut plugins: BTreeMap<usize, Arc<dyn Plugin>> = BTreeMap::new();
+        let mut plugins: BTreeMap<usize, Plugin> = BTreeMap::new();
         for place in config.blocks[0].building_order() {
             let (_, setup) = &config.blocks[0].plugins[place];
             plugins.insert(place, setup.build(&mut build)?);

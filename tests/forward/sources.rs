@@ -58,7 +58,7 @@ async fn every_kind_of_file_change_is_detected() {
 async fn forward_follows_its_file_and_keeps_unchanged_upstreams() {
     use lodestone::{
         plugin::{
-            Build,
+            Build, Offers,
             forward::{Config, Forward},
         },
         upstream::To,
@@ -81,7 +81,7 @@ async fn forward_follows_its_file_and_keeps_unchanged_upstreams() {
         addresses: &[],
         server: &server,
         view: "",
-        offered: Vec::new(),
+        offers: Offers::default(),
     };
     let forward: Arc<Forward> = config.open(&mut build).unwrap();
     let labels = || -> Vec<String> {
@@ -210,7 +210,7 @@ async fn link_local_server_is_queried_on_its_interface() {
         addresses: &[],
         server: &server,
         view: "",
-        offered: Vec::new(),
+        offers: lodestone::plugin::Offers::default(),
     };
     let forward = config.open(&mut build).unwrap();
     let members = forward.group().members();

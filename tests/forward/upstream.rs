@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use lodestone::{
     edns::Options,
     message::{Writer, read_query},
-    query::{Edns, Query, Question, Transport},
+    query::{Edns, Query, Question, Request, Transport},
     reply::{Data, Reply, Why},
     wire::{Class, Header, Name, Rcode, Type},
 };
@@ -574,14 +574,14 @@ fn a_record(last: u8) -> Data<'static> {
 }
 
 fn written(asked: &Asked, reply: &Reply, question: &Question) -> Vec<u8> {
-    let query = Query {
+    let query = Query::new(Request {
         id: asked.header.id,
         edns: asked.edns,
         transport: asked.over,
         recursion_desired: asked.header.has(Header::RECURSION_DESIRED),
         authentic_data: asked.header.has(Header::AUTHENTIC),
-        ..Query::internal(*question)
-    };
+        ..Request::internal(*question)
+    });
     let mut out = Vec::new();
     Writer::default().write(&query, reply, &mut out);
     out

@@ -7,8 +7,9 @@ use std::{
 };
 
 use lodestone::{
+    hooks,
     metrics::Metrics,
-    plugin::{Block, Chain, Context, Plugin, Resolved, Step, Written},
+    plugin::{Block, Chain, Context, Observer, OnNotify, OnQuery, Resolved, Step, Written},
     query::{Query, Question},
     reply::{Data, Owner, Reply, Section},
     server::{
@@ -48,12 +49,10 @@ fn address(last: u8) -> Data<'static> {
     Data::A(Ipv4Addr::new(192, 0, 2, last))
 }
 
-impl Plugin for Labels {
-    fn name(&self) -> &'static str {
-        "labels"
-    }
+hooks!(Labels, "labels" => on_query, observer, on_notify);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Labels {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let labels = query.question.lower;
         match labels.as_ref().labels().next().unwrap_or_default() {
             b"a" => {
@@ -111,33 +110,32 @@ impl Plugin for Labels {
         }
         Step::Answer
     }
+}
 
-    fn notified(&self, query: &mut Query) -> Option<Rcode> {
+impl Observer for Labels {
+    fn on_sent(&self, _: &Block, _: &Query, _: &Reply, written: Written) {
+        self.written.lock().push(written.octets);
+    }
+}
+
+impl OnNotify for Labels {
+    fn on_notify(&self, query: &mut Query) -> Option<Rcode> {
         match query.question.lower.as_ref().labels().next()? {
             b"copied" => Some(Rcode::NOERROR),
             b"guarded" => Some(Rcode::REFUSED),
             _ => None,
         }
     }
-
-    fn observes(&self) -> bool {
-        true
-    }
-
-    fn wrote(&self, _: &Block, _: &Query, _: &Reply, written: Written) {
-        self.written.lock().push(written.octets);
-    }
 }
 
 /// Routes with one block, for `zone`.
 pub fn routes(zone: &str, plugin: &Arc<Labels>) -> Routes {
-    let plugin: Arc<dyn Plugin> = Arc::clone(plugin) as _;
     Routes::new([Route::from(Arc::new(Block {
         zone: Name::parse(zone).unwrap(),
         server: "dns://:0".into(),
         zone_label: zone.into(),
         view: "".into(),
-        chain: Arc::new(Chain::new(vec![plugin])),
+        chain: Arc::new(Chain::new(vec![Arc::clone(plugin).into()])),
         counters: Arc::default(),
     }))])
 }

@@ -59,12 +59,7 @@ fn cluster(services: u16) -> Arc<Cluster> {
     load((0..services).map(service).chain([namespace]))
 }
 
-fn routes(
-    front: Option<Arc<dyn Plugin>>,
-    cluster: Arc<Cluster>,
-    local: &[&str],
-    to: &str,
-) -> Routes {
+fn routes(front: Option<Plugin>, cluster: Arc<Cluster>, local: &[&str], to: &str) -> Routes {
     let name = Name::parse("cluster.local").unwrap();
     let view = Arc::new(ClusterView::new(
         cluster,
@@ -82,9 +77,9 @@ fn routes(
             ..Rule::default()
         }],
     };
-    let behind: [Arc<dyn Plugin>; 2] = [
-        Arc::new(Transfers::new(config, vec![Arc::clone(&view) as _])),
-        Arc::new(Kubernetes::new(view, Box::default(), Duration::ZERO)),
+    let behind: [Plugin; 2] = [
+        Transfers::new(config, vec![Arc::clone(&view) as _]).into(),
+        Kubernetes::new(view, Box::default(), Duration::ZERO).into(),
     ];
     let plugins = front.into_iter().chain(behind).collect();
     Routes::new([Route::from(Arc::new(Block {
@@ -102,12 +97,12 @@ fn serve(services: u16, local: &[&str], to: &str) -> (Servers, SocketAddr) {
 }
 
 /// A server that transfers its zone to every client that `front` passes.
-pub fn serve_behind(front: Arc<dyn Plugin>, services: u16) -> (Servers, SocketAddr) {
+pub fn serve_behind(front: Plugin, services: u16) -> (Servers, SocketAddr) {
     serve_over(Some(front), None, services, &["10.1.0.1"], "*")
 }
 
 fn serve_over(
-    front: Option<Arc<dyn Plugin>>,
+    front: Option<Plugin>,
     tls: Option<Arc<Identity>>,
     services: u16,
     local: &[&str],

@@ -1,6 +1,6 @@
 //! TSIG over real sockets, signed and verified by hickory-proto.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query as Asked, ResponseCode},
@@ -11,7 +11,7 @@ use hickory_proto::{
 };
 use lodestone::{
     plugin::{
-        Plugin, ZoneList,
+        ZoneList,
         tsig::{Config, Required, Secret, Tsig},
     },
     server::Servers,
@@ -36,8 +36,7 @@ fn serve(types: Required<Type>, services: u16) -> (Servers, SocketAddr) {
         types,
         opcodes: Required::default(),
     };
-    let front: Arc<dyn Plugin> = Arc::new(Tsig::new(config));
-    serve_behind(front, services)
+    serve_behind(Tsig::new(config).into(), services)
 }
 
 fn signer(name: &str, key: &[u8], algorithm: TsigAlgorithm) -> TSigner {

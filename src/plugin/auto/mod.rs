@@ -17,12 +17,14 @@ use tokio::{sync::watch, task::JoinSet};
 
 use self::directory::{Directory, ZonesByFile};
 use super::{
-    Build, BuildError, Context, Plugin, Setup, Step, ZoneList,
+    Build, BuildError, Context, Describe, Offer, OnQuery, Plugin, Properties, Setup, Step,
+    ZoneList,
     authority::Table,
-    transfer::{Changes, Offer, Transferable, changes_of},
+    transfer::{Changes, Transferable, changes_of},
 };
 use crate::{
     files::poll,
+    hooks,
     query::{Query, Question},
     reply::Reply,
     wire::{Name, NameRef},
@@ -47,11 +49,11 @@ pub struct Config {
 }
 
 impl Setup for Config {
-    fn offers(&self) -> bool {
-        true
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::Zones]
     }
 
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let zones = Arc::new(Zones {
             table: ArcSwap::default(),
             changed: watch::Sender::new(()),
@@ -67,8 +69,8 @@ impl Setup for Config {
         if let Some(reload) = self.reload {
             watching.spawn_on(poll(reload, move || directory.look()), build.runtime);
         }
-        build.offered.push(Arc::new(Offer(Arc::clone(&zones) as _)));
-        Ok(Arc::new(Auto {
+        build.offers.zones.push(Arc::clone(&zones) as _);
+        Ok(Plugin::from(Auto {
             within: self.zones.clone(),
             zones,
             _watching: watching,
@@ -90,20 +92,23 @@ struct Zones {
     changed: watch::Sender<()>,
 }
 
-impl Plugin for Auto {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Auto, NAME => on_query; properties);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Auto {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         if !self.within.covers(query.question.lower.as_ref()) {
             return Step::Pass;
         }
         self.zones.table.load().ask(context, query, reply)
     }
+}
 
-    fn refuses_others(&self) -> bool {
-        true
+impl Describe for Auto {
+    fn properties(&self) -> Properties {
+        Properties {
+            zones_only: true,
+            ..Properties::default()
+        }
     }
 }
 

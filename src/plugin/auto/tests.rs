@@ -173,7 +173,7 @@ fn names_within_the_zones_are_answered_and_others_are_not() {
     let place = Place::new(Vec::new());
     let mut reply = Reply::default();
     let mut ask = |name| {
-        auto.ask(
+        auto.on_query(
             &place.context(),
             &mut testing::query(name, Type::A),
             &mut reply,

@@ -42,8 +42,12 @@ use self::{
     refresh::{Refreshes, Rules, now},
     store::{Found, Store},
 };
-use super::{Build, BuildError, Context, Plugin, Resolved, Setup, Step};
+use super::{
+    Build, BuildError, Context, Describe, OnQuery, OnResponse, Plugin, Properties, Resolved, Setup,
+    Step,
+};
 use crate::{
+    hooks,
     query::Query,
     reply::{Reply, Why},
 };
@@ -61,8 +65,8 @@ pub struct Cache {
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(Arc::new(self.cache(build)?))
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(Plugin::from(self.cache(build)?))
     }
 }
 
@@ -85,13 +89,20 @@ impl Config {
     }
 }
 
-impl Plugin for Cache {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Cache, NAME => on_query, on_response; properties);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
-        if query.refresh || !self.covers(query) {
+impl Describe for Cache {
+    fn properties(&self) -> Properties {
+        Properties {
+            caches: true,
+            ..Properties::default()
+        }
+    }
+}
+
+impl OnQuery for Cache {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+        if query.bypass.cache || !self.covers(query) {
             return Step::Pass;
         }
         let counters = self.counters.of(context.block);
@@ -130,11 +141,13 @@ impl Plugin for Cache {
             },
         }
     }
+}
 
-    fn amend(&self, context: &Context<'_>, query: &Query, reply: &mut Reply) {
+impl OnResponse for Cache {
+    fn on_response(&self, context: &Context<'_>, query: &Query, reply: &mut Reply) {
         let key = KeyRef::of(query);
         if !reply.why.is_upstreams() {
-            if query.refresh {
+            if query.bypass.cache {
                 // The name has become ours: what an upstream said of it is void.
                 self.store.deny(key, None);
             }

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::{config::*, *};
 use crate::{
     edns::Options,
+    hooks,
     metrics::Metrics,
     plugin::{
         Block, Door, Outcome, ZoneList,
@@ -42,12 +43,10 @@ struct Inner {
     asked: AtomicUsize,
 }
 
-impl Plugin for Inner {
-    fn name(&self) -> &'static str {
-        "inner"
-    }
+hooks!(Inner, "inner" => on_query);
 
-    fn ask(&self, _: &Context<'_>, _: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Inner {
+    fn on_query(&self, _: &Context<'_>, _: &mut Query, reply: &mut Reply) -> Step {
         self.asked.fetch_add(1, Relaxed);
         match &*self.reply.lock() {
             Some(scripted) => {
@@ -63,12 +62,10 @@ impl Plugin for Inner {
 #[derive(Default)]
 struct Own(Mutex<Option<Name>>);
 
-impl Plugin for Own {
-    fn name(&self) -> &'static str {
-        "own"
-    }
+hooks!(Own, "own" => on_query);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Own {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         if *self.0.lock() != Some(query.question.lower) {
             return Step::Pass;
         }
@@ -127,9 +124,9 @@ impl World {
             asked: AtomicUsize::new(0),
         });
         let place = Place::new(vec![
-            Arc::clone(&own) as _,
-            Arc::new(cache.clone()),
-            Arc::clone(&inner) as _,
+            Arc::clone(&own).into(),
+            cache.clone().into(),
+            Arc::clone(&inner).into(),
         ]);
         Self {
             block: place.block,
@@ -144,7 +141,7 @@ impl World {
 
     fn query(&self, text: &str, at: Duration) -> Query {
         let mut query = Query::internal(Question::new(name(text), Type::A, Class::IN));
-        query.received = self.start + at;
+        query.receive(|it| it.received = self.start + at);
         query
     }
 
@@ -578,7 +575,7 @@ async fn whoever_does_not_want_recursion_reads_and_does_not_write() {
     let world = World::new(|_| {});
     let plain = |at| {
         let mut query = world.query("example.org", secs(at));
-        query.recursion_desired = false;
+        query.receive(|it| it.recursion_desired = false);
         query
     };
     world.send(plain(0)).await;
@@ -624,7 +621,7 @@ async fn a_denial_and_an_answer_do_not_outlive_each_other() {
     world.ask(0).await;
     world.script(with_soa(upstream(Rcode::NXDOMAIN), 60, 60));
     let mut refresh = world.query("example.org", secs(1));
-    refresh.refresh = true;
+    refresh.bypass.cache = true;
     world.send(refresh.clone()).await;
     assert_eq!(world.ask(2).await.rcode, Rcode::NXDOMAIN);
     assert_eq!(world.cache.store.lengths(), (0, 1));
@@ -993,7 +990,7 @@ async fn another_threads_news_are_heeded_at_once() {
     let handle = tokio::runtime::Handle::current();
     let refresh = move || {
         let mut refresh = other.query("example.org", secs(1));
-        refresh.refresh = true;
+        refresh.bypass.cache = true;
         handle.block_on(other.send(refresh))
     };
     tokio::task::spawn_blocking(refresh).await.unwrap();
@@ -1107,21 +1104,25 @@ impl Bits {
     fn query(&self) -> Query {
         let question = Question::new(name(self.name), Type(self.rtype), Class(self.class));
         let mut query = Query::internal(question);
-        query.checking_disabled = self.checking_disabled;
-        query.edns = self.edns.then_some(Edns {
-            udp_payload: self.payload,
-            version: 0,
-            dnssec_ok: self.dnssec_ok,
-            wants_nsid: false,
-            is_padded: false,
+        query.receive(|it| it.checking_disabled = self.checking_disabled);
+        query.receive(|it| {
+            it.edns = self.edns.then_some(Edns {
+                udp_payload: self.payload,
+                version: 0,
+                dnssec_ok: self.dnssec_ok,
+                wants_nsid: false,
+                is_padded: false,
+            });
         });
-        query.authentic_data = self.authentic_data;
-        query.transport = if self.tcp {
-            Transport::Tcp
-        } else {
-            Transport::Udp
-        };
-        query.id = self.id;
+        query.receive(|it| it.authentic_data = self.authentic_data);
+        query.receive(|it| {
+            it.transport = if self.tcp {
+                Transport::Tcp
+            } else {
+                Transport::Udp
+            };
+        });
+        query.receive(|it| it.id = self.id);
         if !self.network.is_empty() {
             query.options.push(Options::SUBNET, self.network);
         }
@@ -1162,7 +1163,7 @@ fn only_questions_for_data_are_kept() {
     let config = Config::new(ZoneList::all());
     let judge = |rtype, opcode| {
         let mut query = Query::internal(Question::new(name("a.org"), rtype, Class::IN));
-        query.opcode = opcode;
+        query.receive(|it| it.opcode = opcode);
         Verdict::of(&config, &query, &positive(10)).is_some()
     };
     assert!(judge(Type::A, Opcode::QUERY) && judge(Type::ANY, Opcode::QUERY));

@@ -2,6 +2,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::{
+    hooks,
     plugin::{
         Resolved,
         testing::{self, Place},
@@ -16,16 +17,16 @@ struct Probe {
     log: Arc<Mutex<Vec<&'static str>>>,
 }
 
-impl Plugin for Probe {
-    fn name(&self) -> &'static str {
-        self.name
-    }
+hooks!(Probe, "probe" => on_query, on_response);
 
-    fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
+impl OnQuery for Probe {
+    fn on_query(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
         (self.step)()
     }
+}
 
-    fn amend(&self, _: &Context<'_>, _: &Query, _: &mut Reply) {
+impl OnResponse for Probe {
+    fn on_response(&self, _: &Context<'_>, _: &Query, _: &mut Reply) {
         self.log.lock().push(self.name);
     }
 }
@@ -42,11 +43,13 @@ fn reply_and_log(steps: &[fn() -> Step]) -> (Reply, Vec<&'static str>) {
         .iter()
         .zip(names)
         .map(|(step, name)| {
-            Arc::new(Probe {
+            let mut plugin = Plugin::from(Probe {
                 name,
                 step: *step,
                 log: Arc::clone(&log),
-            }) as Arc<dyn Plugin>
+            });
+            plugin.name = name;
+            plugin
         })
         .collect();
     let place = Place::new(plugins);
@@ -113,45 +116,34 @@ fn a_reply_says_which_plugin_it_is_from() {
     }
 }
 
-/// Takes part in one way alone, and must not be called on the other.
-struct OneWay {
-    inward: bool,
-    log: Arc<Mutex<Vec<&'static str>>>,
-}
+/// Passes, after a wait.
+struct Inbound(Arc<Mutex<Vec<&'static str>>>);
 
-impl Plugin for OneWay {
-    fn name(&self) -> &'static str {
-        "one-way"
-    }
+hooks!(Inbound, "inbound" => on_query);
 
-    fn asks(&self) -> bool {
-        self.inward
-    }
-
-    fn amends(&self) -> bool {
-        !self.inward
-    }
-
-    fn ask(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
-        assert!(self.inward, "asked");
-        self.log.lock().push("in");
+impl OnQuery for Inbound {
+    fn on_query(&self, _: &Context<'_>, _: &mut Query, _: &mut Reply) -> Step {
+        self.0.lock().push("in");
         wait_then_pass()
     }
+}
 
-    fn amend(&self, _: &Context<'_>, _: &Query, _: &mut Reply) {
-        assert!(!self.inward, "amends");
-        self.log.lock().push("out");
+struct Outbound(Arc<Mutex<Vec<&'static str>>>);
+
+hooks!(Outbound, "outbound" => on_response);
+
+impl OnResponse for Outbound {
+    fn on_response(&self, _: &Context<'_>, _: &Query, _: &mut Reply) {
+        self.0.lock().push("out");
     }
 }
 
 #[test]
-fn those_without_a_part_are_passed_by() {
+fn plugins_without_a_hook_are_passed_by() {
     let log = Arc::new(Mutex::new(Vec::new()));
-    let one_way = |inward| {
-        let log = Arc::clone(&log);
-        Arc::new(OneWay { inward, log }) as Arc<dyn Plugin>
-    };
-    let place = Place::new([false, true, false, true].map(one_way).into());
+    let inbound = || Plugin::from(Inbound(Arc::clone(&log)));
+    let outbound = || Plugin::from(Outbound(Arc::clone(&log)));
+    let place = Place::new(vec![outbound(), inbound(), outbound(), inbound()]);
     let (mut query, mut reply) = (testing::query(".", Type::A), Reply::default());
     let walk = place
         .block

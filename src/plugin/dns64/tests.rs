@@ -12,7 +12,7 @@ struct Server;
 
 impl Door for Server {
     fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
-        assert!(query.untranslated);
+        assert!(query.bypass.translation);
         let mut reply = Reply::default();
         let name = query.question.lower.to_string();
         let root = Name::ROOT;
@@ -76,9 +76,9 @@ fn ask(text: &str, name: &str, rtype: Type, client: &str) -> String {
         block: &place.block,
     };
     let mut query = testing::query(name, rtype);
-    query.client = (client.parse::<std::net::IpAddr>().unwrap(), 4000).into();
+    query.receive(|it| it.client = (client.parse::<std::net::IpAddr>().unwrap(), 4000).into());
     let mut reply = Reply::default();
-    match plugin.ask(&context, &mut query, &mut reply) {
+    match plugin.on_query(&context, &mut query, &mut reply) {
         Step::Answer => {}
         _ => return "pass".to_owned(),
     }
@@ -185,16 +185,18 @@ async fn a_client_that_validates_gets_what_there_is() {
         (false, true, false),
     ] {
         let mut query = testing::query("four", Type::AAAA);
-        query.client = "[2001:db8::1]:4000".parse().unwrap();
-        query.checking_disabled = checking_disabled;
-        query.edns = Some(crate::query::Edns {
-            udp_payload: 1232,
-            version: 0,
-            dnssec_ok,
-            wants_nsid: false,
-            is_padded: false,
+        query.receive(|it| it.client = "[2001:db8::1]:4000".parse().unwrap());
+        query.receive(|it| it.checking_disabled = checking_disabled);
+        query.receive(|it| {
+            it.edns = Some(crate::query::Edns {
+                udp_payload: 1232,
+                version: 0,
+                dnssec_ok,
+                wants_nsid: false,
+                is_padded: false,
+            });
         });
-        let step = plugin.ask(&context, &mut query, &mut Reply::default());
+        let step = plugin.on_query(&context, &mut query, &mut Reply::default());
         assert_eq!(matches!(step, Step::Pass), passes, "{step:?}");
     }
 }

@@ -15,14 +15,15 @@ mod parse;
 mod sink;
 pub mod tap;
 
-use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 pub use parse::parse;
 
 use super::{
-    Block, Build, BuildError, Context, Plugin, Setup, Step, Written, forward::OfferedObserver,
-    metadata::Published,
+    Block, Build, BuildError, Context, Observer, Offer, OnQuery, Plugin, Setup, Shutdown, Step,
+    Work, Written,
 };
+use crate::hooks;
 use crate::{query::Query, reply::Reply};
 use sink::Sink;
 use tap::Tap;
@@ -54,8 +55,6 @@ pub struct Config {
     pub version: String,
     /// What is told beside each message, placeholders in it.
     pub extra: Option<String>,
-    /// What may be known beside a query, where the block has `metadata`.
-    pub metadata: Option<Published>,
     /// Whether a certificate need not be valid.
     pub skip_verify: bool,
     /// Our certificate and key where we listen, and the authority that clients must be of.
@@ -74,11 +73,15 @@ pub enum Socket {
 }
 
 impl Setup for Config {
-    fn offers(&self) -> bool {
-        true
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::ExchangeObservers]
     }
 
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn needs(&self) -> &'static [Offer] {
+        &[Offer::Metadata]
+    }
+
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let key = format!(
             "{:?} {} {} {} {:?}",
             self.socket, self.queue, self.write_buffer, self.skip_verify, self.tls
@@ -89,38 +92,35 @@ impl Setup for Config {
             action: "TLS".to_owned(),
             source: Some(source),
         })?;
-        let tap = Arc::new(Tap::new(self, sink));
-        let observer = OfferedObserver(Arc::clone(&tap) as _);
-        build.offered.push(Arc::new(observer));
-        Ok(Arc::new(Dnstap(tap)))
+        let tap = Arc::new(Tap::new(self, sink, build.offers.metadata.clone()));
+        build.offers.exchange_observers.push(Arc::clone(&tap) as _);
+        Ok(Plugin::from(Dnstap(tap)))
     }
 }
 
 /// The plugin, which leaves every question to the next one.
 struct Dnstap(Arc<Tap>);
 
-impl Plugin for Dnstap {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Dnstap, NAME => on_query, observer, shutdown);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
+impl OnQuery for Dnstap {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
         // What plugins ask among themselves is no client's.
         if query.depth == 0 {
             self.0.client_query(context.block, query);
         }
         Step::Pass
     }
+}
 
-    fn observes(&self) -> bool {
-        true
-    }
-
-    fn ended(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
-        Some(Box::pin(self.0.sink().end()))
-    }
-
-    fn wrote(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
+impl Observer for Dnstap {
+    fn on_sent(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
         self.0.client_response(block, query, reply, written);
+    }
+}
+
+impl Shutdown for Dnstap {
+    fn ended(&self) -> Work {
+        Box::pin(self.0.sink().end())
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{Config, NAME, QUEUE, Socket, WRITE_BUFFER};
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, Word, host_of, unknown_property},
-    plugin::{ParseErrors, Parsing, metadata},
+    plugin::{ParseErrors, Parsing},
 };
 
 const PROPERTIES: [&str; 5] = ["extra", "identity", "skipverify", "tls", "version"];
@@ -21,13 +21,6 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     if errors.is_empty() {
         errors.catch(whole(directive, &config, parsing.warnings));
     }
-    // What metadata offers comes too late: it is built behind those that offer something too.
-    let mut directives = parsing.directives.iter();
-    let metadata = directives.find(|directive| directive.name == "metadata");
-    config.metadata = metadata.and_then(|directive| {
-        // ParseErrors in it are reported where it is read itself.
-        metadata::parse(&[directive], parsing).ok()
-    });
     errors.in_plugin(NAME).into_result(config)
 }
 
@@ -43,7 +36,6 @@ impl Config {
             identity: None,
             version: concat!(env!("CARGO_PKG_NAME"), "-", env!("CARGO_PKG_VERSION")).to_owned(),
             extra: None,
-            metadata: None,
             skip_verify: false,
             tls: None,
         }

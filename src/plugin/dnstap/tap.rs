@@ -32,12 +32,12 @@ pub struct Tap {
     identity: Box<[u8]>,
     version: Box<[u8]>,
     extra: Option<Format>,
-    published: Option<Published>,
+    published: Option<Arc<Published>>,
 }
 
 impl Tap {
     /// A tap that tells `sink`.
-    pub(super) fn new(config: &Config, sink: Arc<Sink>) -> Self {
+    pub(super) fn new(config: &Config, sink: Arc<Sink>, published: Option<Arc<Published>>) -> Self {
         let identity = config.identity.clone().unwrap_or_else(host_name);
         Self {
             sink,
@@ -45,7 +45,7 @@ impl Tap {
             identity: identity.into_bytes().into(),
             version: config.version.clone().into_bytes().into(),
             extra: config.extra.as_deref().map(Format::new),
-            published: config.metadata.clone(),
+            published,
         }
     }
 
@@ -91,7 +91,7 @@ impl Tap {
             let mut out = Vec::new();
             let metadata = |label: &str| {
                 let published = self.published.as_ref()?;
-                published.value(&block.chain, query, label)
+                published.value(&block.chain, query, None, label)
             };
             format.write(&mut out, query, Outcome::Pending, metadata);
             out
@@ -129,11 +129,11 @@ impl ExchangeObserver for Tap {
         message.answered_at(begun + tried.took);
         if self.full {
             let mut octets = Vec::new();
-            let as_asked_of_upstream = Query {
-                asked: query.question,
-                transport: Transport::Tcp,
-                ..query.clone()
-            };
+            let mut as_asked_of_upstream = query.clone();
+            as_asked_of_upstream.receive(|request| {
+                request.asked = query.question;
+                request.transport = Transport::Tcp;
+            });
             Writer::default().write(&as_asked_of_upstream, reply, &mut octets);
             message.response_message = Some(octets);
         }

@@ -25,8 +25,9 @@ use tracing::Level;
 use self::ledger::{Ledger, Verdict};
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
+    hooks,
     logging::{self, Sink},
-    plugin::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup},
+    plugin::{Build, BuildError, Context, OnResponse, ParseErrors, Parsing, Plugin, Setup},
     query::Query,
     reply::{Reply, Why},
 };
@@ -111,12 +112,12 @@ fn consolidate(line: &Property) -> Result<Consolidate, Diagnostic> {
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         if self.stacktrace {
             logging::set_stacktrace(true);
         }
         let sink = logging::sink().clone();
-        Ok(Arc::new(Errors::new(self, sink, build.runtime)))
+        Ok(Plugin::from(Errors::new(self, sink, build.runtime)))
     }
 }
 
@@ -195,16 +196,10 @@ async fn tell(shared: Arc<Shared>) {
     }
 }
 
-impl Plugin for Errors {
-    fn name(&self) -> &'static str {
-        "errors"
-    }
+hooks!(Errors, "errors" => on_response);
 
-    fn asks(&self) -> bool {
-        false
-    }
-
-    fn amend(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {
+impl OnResponse for Errors {
+    fn on_response(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {
         let Some(default) = failure(reply.why) else {
             return;
         };
@@ -343,7 +338,7 @@ mod tests {
         let query = testing::query("Web.example.", Type::AAAA);
         let mut reply = Reply::failure(Rcode::SERVFAIL, why);
         reply.cause = cause.map(Into::into);
-        errors.amend(&Place::new(Vec::new()).context(), &query, &mut reply);
+        errors.on_response(&Place::new(Vec::new()).context(), &query, &mut reply);
     }
 
     #[tokio::test]

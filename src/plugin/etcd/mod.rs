@@ -15,8 +15,9 @@ use tokio::time::timeout;
 
 pub use parse::parse;
 
-use super::{Build, BuildError, Context, Plugin, Resolved, Setup, Step, ZoneList};
+use super::{Build, BuildError, Context, OnQuery, Plugin, Resolved, Setup, Step, ZoneList};
 use crate::{
+    hooks,
     query::Query,
     reply::{Reply, Why},
     upstream::TlsFiles,
@@ -65,7 +66,7 @@ pub struct Endpoint {
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let secure = self.endpoints.iter().any(|endpoint| endpoint.secure);
         let tls = secure.then(|| self.tls.load()).transpose();
         let tls = tls.map_err(|source| BuildError {
@@ -73,7 +74,7 @@ impl Setup for Config {
             action: "TLS".to_owned(),
             source: Some(source.into()),
         })?;
-        Ok(Arc::new(Etcd {
+        Ok(Plugin::from(Etcd {
             zones: self.zones.clone(),
             fallthrough: self.fallthrough.clone(),
             store: Arc::new(Store {
@@ -104,12 +105,10 @@ struct Etcd {
     store: Arc<Store>,
 }
 
-impl Plugin for Etcd {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Etcd, NAME => on_query);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
+impl OnQuery for Etcd {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
         let lower = query.question.lower;
         let Some(zone) = zone_of(&self.zones, lower.as_ref()) else {
             return Step::Pass;

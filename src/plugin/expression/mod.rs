@@ -26,7 +26,7 @@ use self::text::Text;
 pub use self::text::{is_name, is_taken};
 use crate::{
     corefile::{Diagnostic, Word},
-    query::{Edns, Query, Question, Transport},
+    query::{Edns, Query, Question, Request, Transport},
     wire::{Class, Name, Type},
 };
 
@@ -196,21 +196,25 @@ fn kind(value: &Value) -> &'static str {
 fn samples() -> [Query; 2] {
     let name = Name::parse("www.sample.example.org.").expect("a name");
     let question = Question::new(name, Type::A, Class::IN);
-    let mut plain = Query::internal(question);
-    plain.client = ([192, 0, 2, 1], 40_053).into();
-    plain.local = ([192, 0, 2, 53], 53).into();
-    plain.size = 41;
-    let mut extended = plain.clone();
-    extended.client = ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 40_053).into();
-    extended.transport = Transport::Tcp;
-    extended.edns = Some(Edns {
-        udp_payload: Edns::OUR_UDP_PAYLOAD,
-        version: 0,
-        dnssec_ok: true,
-        wants_nsid: false,
-        is_padded: false,
-    });
-    [plain, extended]
+    let plain = Request {
+        client: ([192, 0, 2, 1], 40_053).into(),
+        local: ([192, 0, 2, 53], 53).into(),
+        size: 41,
+        ..Request::internal(question)
+    };
+    let extended = Request {
+        client: ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 40_053).into(),
+        transport: Transport::Tcp,
+        edns: Some(Edns {
+            udp_payload: Edns::OUR_UDP_PAYLOAD,
+            version: 0,
+            dnssec_ok: true,
+            wants_nsid: false,
+            is_padded: false,
+        }),
+        ..plain.clone()
+    };
+    [plain, extended].map(Query::new)
 }
 
 #[cfg(test)]

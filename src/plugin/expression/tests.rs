@@ -12,16 +12,18 @@ fn read(text: &str, scope: Scope<'_>) -> Result<Expression, Diagnostic> {
 /// A query over TCP by 10.1.2.3 for AAAA of WWW.Example.org, with EDNS.
 fn query() -> Query {
     let mut query = testing::query("WWW.Example.org", Type::AAAA);
-    query.id = 4660;
-    query.client = "[::ffff:10.1.2.3]:40053".parse().unwrap();
-    query.local = ([10, 96, 0, 10], 53).into();
-    query.size = 44;
-    query.edns = Some(Edns {
-        udp_payload: 1232,
-        version: 0,
-        dnssec_ok: true,
-        wants_nsid: false,
-        is_padded: false,
+    query.receive(|it| it.id = 4660);
+    query.receive(|it| it.client = "[::ffff:10.1.2.3]:40053".parse().unwrap());
+    query.receive(|it| it.local = ([10, 96, 0, 10], 53).into());
+    query.receive(|it| it.size = 44);
+    query.receive(|it| {
+        it.edns = Some(Edns {
+            udp_payload: 1232,
+            version: 0,
+            dnssec_ok: true,
+            wants_nsid: false,
+            is_padded: false,
+        });
     });
     query
 }
@@ -61,7 +63,7 @@ fn a_query_is_asked_for_what_it_is() {
         assert_eq!(value(text), wanted, "{text}");
     }
     let mut stream = query();
-    stream.transport = Transport::Tls;
+    stream.receive(|it| it.transport = Transport::Tls);
     let facts = Facts::new(&stream);
     let whole = read("bufsize() == 65535 && proto() == 'tcp'", Scope::default()).unwrap();
     assert!(whole.holds(&facts));

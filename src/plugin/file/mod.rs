@@ -12,11 +12,11 @@ pub use parse::parse;
 use tokio::task::JoinSet;
 
 use super::{
-    Build, BuildError, Context, Plugin, Setup, Step, ZoneList,
+    Build, BuildError, Context, Describe, Offer, OnQuery, Plugin, Properties, Setup, Step,
+    ZoneList,
     authority::{Held, Loader, Table, Trouble},
-    transfer::Offer,
 };
-use crate::{files::poll, query::Query, reply::Reply, wire::Name};
+use crate::{files::poll, hooks, query::Query, reply::Reply, wire::Name};
 
 /// The Corefile's word.
 const NAME: &str = "file";
@@ -44,11 +44,11 @@ pub struct ZoneFile {
 }
 
 impl Setup for Config {
-    fn offers(&self) -> bool {
-        true
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::Zones]
     }
 
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let mut table = Table::default();
         let mut watching = JoinSet::new();
         for file in &self.files {
@@ -77,8 +77,8 @@ impl Setup for Config {
             }
         }
         let zones = Arc::new(table);
-        build.offered.push(Arc::new(Offer(Arc::clone(&zones) as _)));
-        Ok(Arc::new(File {
+        build.offers.zones.push(Arc::clone(&zones) as _);
+        Ok(Plugin::from(File {
             zones,
             _watching: watching,
         }))
@@ -100,17 +100,20 @@ pub struct File {
     _watching: JoinSet<()>,
 }
 
-impl Plugin for File {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(File, NAME => on_query; properties);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for File {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         self.zones.ask(context, query, reply)
     }
+}
 
-    fn refuses_others(&self) -> bool {
-        true
+impl Describe for File {
+    fn properties(&self) -> Properties {
+        Properties {
+            zones_only: true,
+            ..Properties::default()
+        }
     }
 }
 

@@ -20,24 +20,24 @@ fn config(text: &str) -> Config {
     read.unwrap().0
 }
 
-fn build(config: &Config) -> Result<Arc<dyn Plugin>, String> {
+fn build(config: &Config) -> Result<Plugin, String> {
     build_with(&Parts::default(), config)
 }
 
-fn build_with(parts: &Parts, config: &Config) -> Result<Arc<dyn Plugin>, String> {
+fn build_with(parts: &Parts, config: &Config) -> Result<Plugin, String> {
     testing::build(parts, &Metrics::new(), |build| {
         let built = config.build(build);
-        assert_eq!(build.offered.len(), usize::from(built.is_ok()));
+        assert_eq!(build.offers.zones.len(), usize::from(built.is_ok()));
         built.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
     })
 }
 
 /// What becomes of a question: `pass`, or code, reason and the types of the answer.
-async fn ask(plugin: &dyn Plugin, name: &str, rtype: Type) -> String {
+async fn ask(plugin: &Plugin, name: &str, rtype: Type) -> String {
     let place = Place::new(Vec::new());
     let mut query = testing::query(name, rtype);
     let mut reply = Reply::default();
-    let reply = match plugin.ask(&place.context(), &mut query, &mut reply) {
+    let reply = match testing::inbound(plugin).on_query(&place.context(), &mut query, &mut reply) {
         Step::Pass => return "pass".to_owned(),
         Step::Answer => reply,
         Step::Wait(pending) => match pending.await {
@@ -66,12 +66,16 @@ async fn a_zone_answers_for_its_names_and_leaves_others_alone() {
         // The server of the test refuses whatever it is asked.
         ("out.example.test", Type::A, "NOERROR ZoneRecord CNAME"),
     ] {
-        assert_eq!(ask(&*plugin, name, rtype).await, wanted, "{name} {rtype}");
+        assert_eq!(ask(&plugin, name, rtype).await, wanted, "{name} {rtype}");
     }
     let mut other_class = testing::query("www.example.test", Type::A);
     other_class.question.class = Class::CH;
     let place = Place::new(Vec::new());
-    let step = plugin.ask(&place.context(), &mut other_class, &mut Reply::default());
+    let step = testing::inbound(&plugin).on_query(
+        &place.context(),
+        &mut other_class,
+        &mut Reply::default(),
+    );
     assert!(matches!(step, Step::Pass));
     // Nobody is behind it: the name is none of this server's.
     let chain = Chain::new(vec![plugin]);
@@ -95,7 +99,7 @@ async fn names_that_do_not_exist_fall_through_where_that_is_said() {
         ("w.example.test", "pass"),
         ("a.w.example.test", "NOERROR ZoneRecord A"),
     ] {
-        assert_eq!(ask(&*plugin, name, Type::A).await, wanted, "{name}");
+        assert_eq!(ask(&plugin, name, Type::A).await, wanted, "{name}");
     }
 }
 
@@ -105,7 +109,7 @@ async fn a_missing_file_is_waited_for_and_a_bad_one_refused() {
     let path = directory.path().join("db");
     let text = |options: &str| format!("file {} {{\n{options}\n}}", path.display());
     let plugin = build(&config(&text(""))).unwrap();
-    let failure = ask(&*plugin, "www.example.test", Type::A).await;
+    let failure = ask(&plugin, "www.example.test", Type::A).await;
     assert_eq!(failure, "SERVFAIL NotLoaded ");
     let error = build(&config(&text("reload 0"))).err().unwrap();
     assert!(error.contains("cannot read"), "{error}");
@@ -146,13 +150,13 @@ async fn a_zone_outlives_a_reload_while_its_file_is_gone() {
     let parts = parts.succeed();
     let plugin = build_with(&parts, &config).unwrap();
     assert_eq!(
-        ask(&*plugin, "www.example.test", Type::A).await,
+        ask(&plugin, "www.example.test", Type::A).await,
         "NOERROR ZoneNoData "
     );
     file.close().unwrap();
     let plugin = build_with(&parts.succeed(), &config).unwrap();
     assert_eq!(
-        ask(&*plugin, "x.example.test", Type::A).await,
+        ask(&plugin, "x.example.test", Type::A).await,
         "NOERROR ZoneRecord A"
     );
 }
@@ -214,9 +218,9 @@ async fn the_longest_zone_answers_and_ds_is_the_upper_ones() {
     )))
     .unwrap();
     let answer = "NOERROR ZoneRecord A";
-    assert_eq!(ask(&*plugin, "www.sub.example.test", Type::A).await, answer);
-    let denial = ask(&*plugin, "sub.example.test", Type::DS).await;
+    assert_eq!(ask(&plugin, "www.sub.example.test", Type::A).await, answer);
+    let denial = ask(&plugin, "sub.example.test", Type::DS).await;
     assert_eq!(denial, "NXDOMAIN NoSuchName ", "the upper zone has no cut");
-    let own = ask(&*plugin, "example.test", Type::DS).await;
+    let own = ask(&plugin, "example.test", Type::DS).await;
     assert_eq!(own, "NOERROR ZoneNoData ");
 }

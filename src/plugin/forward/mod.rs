@@ -8,13 +8,8 @@ mod parse;
 mod sources;
 
 use std::{
-    future::Future,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use rustls::pki_types::ServerName;
@@ -25,8 +20,12 @@ pub(super) use parse::tls_files;
 #[cfg(feature = "grpc")]
 pub(super) use parse::{names, policy, server_name};
 
-use super::{Build, BuildError, Context, Plugin, Setup, Step, loop_guard::LoopGuard};
+use super::{
+    Build, BuildError, Context, Describe, MetadataSource, OnQuery, OnUpstreamReply, Plugin,
+    Properties, Setup, Startup, Step, Work, loop_guard::LoopGuard,
+};
 use crate::{
+    hooks,
     metrics::Metrics,
     query::{Query, Transport},
     reply::{Reply, Section, Why},
@@ -36,8 +35,8 @@ use crate::{
     },
     wire::{Name, Rcode, Type},
 };
+pub use observers::ExchangeObserver;
 use observers::Observers;
-pub use observers::{ExchangeObserver, OfferedObserver};
 use sources::Sources;
 
 /// The Corefile's word.
@@ -84,6 +83,8 @@ pub struct Config {
     pub next: Vec<Rcode>,
     /// Whether it does so with an empty answer.
     pub next_on_nodata: bool,
+    /// Whether another forward stands behind this one.
+    pub has_next: bool,
 }
 
 impl Config {
@@ -111,6 +112,7 @@ impl Config {
             max_concurrent: 0,
             next: Vec::new(),
             next_on_nodata: false,
+            has_next: false,
         }
     }
 }
@@ -123,7 +125,7 @@ pub struct Forward {
     prefer_udp: bool,
     sources: Arc<Sources>,
     in_flight: Arc<InFlight>,
-    next: Arc<Next>,
+    next: Next,
     pending: Arc<PendingLimit>,
     observers: Observers,
 }
@@ -134,31 +136,25 @@ struct Next {
     rcodes: Box<[Rcode]>,
     on_nodata: bool,
     /// There is one.
-    exists: AtomicBool,
+    exists: bool,
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(self.open(build)?)
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(self.open(build)?.into())
     }
 }
 
 impl Config {
     /// Makes the plugin: reads the files that it names and begins to follow them.
     pub fn open(&self, build: &mut Build<'_>) -> Result<Arc<Forward>, BuildError> {
-        let guard = build.offered::<LoopGuard>();
+        let guard = build.offers.loop_guard.clone();
         let sources = Sources::open(self, build, guard)?;
-        let next = Arc::new(Next {
+        let next = Next {
             rcodes: self.next.clone().into(),
             on_nodata: self.next_on_nodata,
-            exists: AtomicBool::new(false),
-        });
-        // Forwards stand behind each other in a chain, nothing between them.
-        let mut before = build.offered.iter().rev();
-        if let Some(before) = before.find_map(|offer| offer.downcast_ref::<Next>()) {
-            before.exists.store(true, Ordering::Relaxed);
-        }
-        build.offered.push(Arc::clone(&next) as _);
+            exists: self.has_next,
+        };
         Ok(Arc::new(Forward {
             from: self.from.to_lower(),
             except: self.except.iter().map(Name::to_lower).collect(),
@@ -168,7 +164,7 @@ impl Config {
             in_flight: Arc::new(InFlight::new(build.metrics.panics_total.clone())),
             next,
             pending: self.limit(build.metrics),
-            observers: Observers::offered(build),
+            observers: Observers::of_block(&build.offers),
         }))
     }
 }
@@ -194,12 +190,10 @@ impl Config {
     }
 }
 
-impl Plugin for Forward {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Forward, NAME => on_query, on_upstream_reply, metadata, startup; properties);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Forward {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         if !self.is_for(&query.question.lower) {
             return Step::Pass;
         }
@@ -221,29 +215,37 @@ impl Plugin for Forward {
         let query = UpstreamQuery::new(group, in_flight, packet, transport, permit);
         Step::Forward(Box::new(query))
     }
+}
 
-    fn heard(&self, asked: Type, reply: &mut Reply) -> bool {
+impl OnUpstreamReply for Forward {
+    fn on_upstream_reply(&self, asked: Type, reply: &mut Reply) -> bool {
         // Whoever the authority is, it is not this server.
         reply.authoritative = false;
         !self.next.wants(asked, reply)
     }
+}
 
-    fn metadata_after(&self, _: &Query, reply: &Reply, label: &str) -> Option<String> {
-        let heard = reply.source.as_ref().filter(|_| label == UPSTREAM)?;
+impl MetadataSource for Forward {
+    fn metadata(&self, _: &Query, reply: Option<&Reply>, label: &str) -> Option<String> {
+        let heard = reply?.source.as_ref().filter(|_| label == UPSTREAM)?;
         Some(heard.upstream.to_string())
     }
+}
 
-    fn started(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+impl Startup for Forward {
+    fn started(&self) -> Option<Work> {
         let started = self.sources.started()?;
         Some(Box::pin(started))
     }
+}
 
-    fn recurses(&self) -> bool {
-        true
-    }
-
-    fn serves_other_classes(&self) -> bool {
-        true
+impl Describe for Forward {
+    fn properties(&self) -> Properties {
+        Properties {
+            recursive: true,
+            other_classes: true,
+            ..Properties::default()
+        }
     }
 }
 
@@ -279,7 +281,7 @@ impl Forward {
 impl Next {
     /// Whether the reply is not good enough. A failure of ours is no upstream's word.
     fn wants(&self, asked: Type, reply: &Reply) -> bool {
-        if reply.why != Why::Upstream || !self.exists.load(Ordering::Relaxed) {
+        if reply.why != Why::Upstream || !self.exists {
             return false;
         }
         let is_empty = reply.section(Section::Answer).is_empty();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    plugin::{Block, Build, Context},
+    plugin::{Block, Context, Offers},
     query::Query,
     upstream::{Tried, Witness},
 };
@@ -17,18 +17,13 @@ pub trait ExchangeObserver: Send + Sync {
     fn exchanged(&self, block: &Block, query: &Query, tried: &Tried<'_>);
 }
 
-/// What a plugin that observes puts into [`Build::offered`].
-pub struct OfferedObserver(pub Arc<dyn ExchangeObserver>);
-
 /// Those of one block.
 pub(super) struct Observers(Box<[Arc<dyn ExchangeObserver>]>);
 
 impl Observers {
-    /// Those among what plugins of the block offer.
-    pub(super) fn offered(build: &Build<'_>) -> Self {
-        let offers = build.offered.iter();
-        let offers = offers.filter_map(|offer| offer.downcast_ref::<OfferedObserver>());
-        Self(offers.map(|offer| Arc::clone(&offer.0)).collect())
+    /// Those that the plugins of the block offer.
+    pub(super) fn of_block(offers: &Offers) -> Self {
+        Self(offers.exchange_observers.as_slice().into())
     }
 
     /// What observes the exchanges of `query`; usually nothing does.

@@ -63,6 +63,10 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     for line in directive.properties() {
         errors.catch(property(line, &mut config, parsing));
     }
+    let mut forwards = parsing.directives.iter().filter(|one| one.name == NAME);
+    config.has_next = forwards
+        .next_back()
+        .is_some_and(|last| !std::ptr::eq(last, directive));
     whole(directive, to, &config, &mut errors, &mut doubts);
     let config = errors.in_plugin(NAME).into_result(config)?;
     parsing

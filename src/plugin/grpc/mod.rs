@@ -20,8 +20,12 @@ use tokio::time::timeout;
 
 pub use parse::parse;
 
-use super::{Build, BuildError, Context, Plugin, Resolved, Setup, Step, ZoneList};
+use super::{
+    Build, BuildError, Context, Describe, OnQuery, Plugin, Properties, Resolved, Setup, Step,
+    ZoneList,
+};
 use crate::{
+    hooks,
     metrics::{Metrics, rcode_label},
     query::Query,
     reply::{Reply, Why},
@@ -80,7 +84,7 @@ pub enum To {
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let error = |action: String, source: Option<anyhow::Error>| BuildError {
             plugin: NAME,
             action,
@@ -114,7 +118,7 @@ impl Setup for Config {
             let (name, runtime) = (self.tls_name.as_ref(), build.runtime.clone());
             Arc::new(Rpc::new(host, *port, tls.as_ref(), name, runtime))
         };
-        Ok(Arc::new(Grpc {
+        Ok(Plugin::from(Grpc {
             from: self.from.to_lower(),
             except: self.except.iter().map(Name::to_lower).collect(),
             servers: places.iter().map(open).collect(),
@@ -143,12 +147,10 @@ struct Grpc {
     metrics: Arc<Metrics>,
 }
 
-impl Plugin for Grpc {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Grpc, NAME => on_query; properties);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Grpc {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let lower = query.question.lower;
         if !self.is_for(&lower) {
             return Step::Pass;
@@ -181,13 +183,15 @@ impl Plugin for Grpc {
             }
         }))
     }
+}
 
-    fn recurses(&self) -> bool {
-        true
-    }
-
-    fn serves_other_classes(&self) -> bool {
-        true
+impl Describe for Grpc {
+    fn properties(&self) -> Properties {
+        Properties {
+            recursive: true,
+            other_classes: true,
+            ..Properties::default()
+        }
     }
 }
 

@@ -22,9 +22,10 @@ use self::{
     file::Watched,
     table::{Rules, Table, reversed},
 };
-use super::{Build, BuildError, Context, Plugin, Setup, Step, ZoneList};
+use super::{Build, BuildError, Context, OnQuery, Plugin, Setup, Step, ZoneList};
 use crate::{
     files::poll,
+    hooks,
     query::Query,
     reply::{Data, Reply, Section, Why},
     wire::{Name, Rcode, Type},
@@ -61,7 +62,7 @@ pub struct Hosts {
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         // What was read stays across a reload, should the file be gone at that moment.
         let (file, rules, inline) = (self.file.display(), &self.rules, &self.inline);
         let key = format!("{file} {rules:?} {inline:?}");
@@ -73,7 +74,7 @@ impl Setup for Config {
         if let Some(reload) = self.reload {
             watching.spawn_on(poll(reload, move || watched.look()), build.runtime);
         }
-        Ok(Arc::new(Hosts {
+        Ok(Plugin::from(Hosts {
             config: self.clone(),
             table,
             _watching: watching,
@@ -81,12 +82,10 @@ impl Setup for Config {
     }
 }
 
-impl Plugin for Hosts {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Hosts, NAME => on_query);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Hosts {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let lower = query.question.lower.as_ref();
         let rtype = query.question.rtype;
         let table = self.table.load();

@@ -29,18 +29,18 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn build(config: &Config, metrics: &Arc<Metrics>) -> Arc<dyn Plugin> {
+fn build(config: &Config, metrics: &Arc<Metrics>) -> Plugin {
     testing::build(&Parts::default(), metrics, |build| {
         config.build(build).unwrap()
     })
 }
 
 /// What the plugin makes of a question: `pass`, or the rcode, the reason and the records.
-fn ask(hosts: &dyn Plugin, text: &str, rtype: Type) -> String {
+fn ask(hosts: &Plugin, text: &str, rtype: Type) -> String {
     let place = Place::new(Vec::new());
     let mut query = testing::query(text, rtype);
     let mut reply = Reply::default();
-    match hosts.ask(&place.context(), &mut query, &mut reply) {
+    match testing::inbound(hosts).on_query(&place.context(), &mut query, &mut reply) {
         Step::Pass => "pass".to_owned(),
         Step::Answer => {
             let mut told = format!("{} {:?}", reply.rcode, reply.why);
@@ -154,12 +154,12 @@ async fn a_table_answers_as_its_options_say() {
         let mut config = config(file.path().to_str().unwrap());
         change(&mut config);
         let hosts = build(&config, &Metrics::new());
-        assert_eq!(ask(&*hosts, text, rtype), told, "{text} {rtype}");
+        assert_eq!(ask(&hosts, text, rtype), told, "{text} {rtype}");
     }
 }
 
 /// Asks until the answer is the one expected.
-async fn becomes(hosts: &dyn Plugin, expected: &str) {
+async fn becomes(hosts: &Plugin, expected: &str) {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let told = ask(hosts, "a.org", Type::A);
@@ -180,16 +180,16 @@ async fn an_edit_is_picked_up() {
     config.reload = Some(Duration::from_millis(2));
     config.inline = vec![([192, 0, 2, 7].into(), name("inline.org"))];
     let hosts = build(&config, &metrics);
-    assert_eq!(ask(&*hosts, "a.org", Type::A), "SERVFAIL NoSuchHost");
+    assert_eq!(ask(&hosts, "a.org", Type::A), "SERVFAIL NoSuchHost");
     let inline = "NOERROR HostsRecord 3600 192.0.2.7";
-    assert_eq!(ask(&*hosts, "inline.org", Type::A), inline);
+    assert_eq!(ask(&hosts, "inline.org", Type::A), inline);
     std::fs::write(&path, "192.0.2.1 a.org\n").unwrap();
-    becomes(&*hosts, "NOERROR HostsRecord 3600 192.0.2.1").await;
+    becomes(&hosts, "NOERROR HostsRecord 3600 192.0.2.1").await;
     let edited = directory.path().join("edited");
     std::fs::write(&edited, "192.0.2.20 a.org\nnonsense\n").unwrap();
     std::fs::rename(&edited, &path).unwrap();
-    becomes(&*hosts, "NOERROR HostsRecord 3600 192.0.2.20").await;
-    assert_eq!(ask(&*hosts, "inline.org", Type::A), inline);
+    becomes(&hosts, "NOERROR HostsRecord 3600 192.0.2.20").await;
+    assert_eq!(ask(&hosts, "inline.org", Type::A), inline);
     let label = format!("hostsfile=\"{}\"", path.display());
     let entries = format!("coredns_hosts_entries{{{label}}} 4");
     let text = metrics.encode();
@@ -204,10 +204,10 @@ async fn a_table_outlives_a_reload_while_its_file_is_gone() {
     let (parts, metrics) = (Parts::default(), Metrics::new());
     let build =
         |parts: &Parts| testing::build(parts, &metrics, |build| config.build(build).unwrap());
-    let before = ask(&*build(&parts), "a.org", Type::A);
+    let before = ask(&build(&parts), "a.org", Type::A);
     assert!(before.contains("192.0.2.9"), "{before}");
     file.close().unwrap();
-    assert_eq!(ask(&*build(&parts.succeed()), "a.org", Type::A), before);
+    assert_eq!(ask(&build(&parts.succeed()), "a.org", Type::A), before);
 }
 
 #[test]
@@ -243,5 +243,5 @@ fn a_file_that_is_gone_leaves_what_was_read() {
 async fn what_is_no_file_is_a_warning() {
     let directory = tempfile::tempdir().unwrap();
     let hosts = build(&config(directory.path().to_str().unwrap()), &Metrics::new());
-    assert_eq!(ask(&*hosts, "a.org", Type::A), "SERVFAIL NoSuchHost");
+    assert_eq!(ask(&hosts, "a.org", Type::A), "SERVFAIL NoSuchHost");
 }

@@ -10,18 +10,22 @@ mod numbers;
 mod parse;
 mod removed;
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 pub use parse::parse;
 
-use super::transfer::{Changes, Offer, Transferable};
-use super::{Build, BuildError, Context, Parts, Plugin, Setup, Step, alias, random};
+use super::transfer::{Changes, Transferable};
+use super::{
+    Build, BuildError, Context, MetadataSource, Offer, OnQuery, Parts, Plugin, ReadinessCheck,
+    Setup, Startup, Step, Work, alias, random,
+};
 use crate::{
     cluster::{Kind, Settings, Source, SourceError},
+    hooks,
     query::{Query, Question},
     reply::Reply,
     wire::{Class, Name, NameRef},
-    zone::{ClusterView, Lookup, Outcome, Rules, SizeBudget, Zones},
+    zone::{ClusterView, Lookup, Outcome, Rules, SizeBudget, ZoneTransfer, Zones},
 };
 
 /// The Corefile's word.
@@ -57,11 +61,11 @@ impl Config {
 }
 
 impl Setup for Config {
-    fn offers(&self) -> bool {
-        true
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::Cluster, Offer::Zones]
     }
 
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         // A reload that asks for the same objects of the same cluster gets the source that runs.
         let key = format!("{:?}", self.source);
         let place = format!("{:?} {:?}", self.zones, build.addresses);
@@ -86,30 +90,28 @@ impl Setup for Config {
             self.rules.clone(),
             local::addresses(build.addresses),
         ));
-        build.offered.push(Arc::clone(source.cluster()) as _);
-        build.offered.push(Arc::clone(&view) as _);
-        build
-            .offered
-            .push(Arc::new(Offer(Arc::clone(&view) as _)) as _);
-        Ok(Arc::new(Kubernetes {
+        build.offers.cluster = Some(Arc::clone(&view));
+        build.offers.zones.push(Arc::clone(&view) as _);
+        Ok(Plugin::from(Kubernetes {
             source: Some(source),
             ..Kubernetes::new(view, self.fallthrough.clone(), self.startup_timeout)
         }))
     }
 }
 
-impl Transferable for ClusterView {
+/// Both the cluster's own zones and those of `k8s_external`.
+impl<Z: ZoneTransfer> Transferable for Z {
     fn transfer(
         self: Arc<Self>,
         question: &Question,
         held: Option<u32>,
         reply: &mut Reply,
     ) -> bool {
-        Self::transfer(&self, question, held, reply)
+        self.transfer_zone(question, held, reply)
     }
 
     fn serials(&self) -> Vec<(Name, u32)> {
-        Self::serials(self)
+        ZoneTransfer::serials(self)
     }
 
     fn changes(&self) -> Option<Changes> {
@@ -142,23 +144,19 @@ impl Kubernetes {
     }
 }
 
-impl Plugin for Kubernetes {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Kubernetes, NAME => on_query, metadata, readiness, startup);
 
-    fn amends(&self) -> bool {
-        false
-    }
-
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Kubernetes {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         ask(&*self.view, context, query, reply, |name| {
             let mut zones = self.fallthrough.iter();
             zones.any(|zone| name.is_under(zone.as_ref()))
         })
     }
+}
 
-    fn metadata(&self, query: &Query, label: &str) -> Option<String> {
+impl MetadataSource for Kubernetes {
+    fn metadata(&self, query: &Query, _: Option<&Reply>, label: &str) -> Option<String> {
         let key = label.strip_prefix("kubernetes/")?;
         let client = query.client.ip();
         match key {
@@ -171,12 +169,16 @@ impl Plugin for Kubernetes {
             _ => self.view.metadata(&query.asked, key),
         }
     }
+}
 
+impl ReadinessCheck for Kubernetes {
     fn is_ready(&self) -> bool {
         self.view.cluster().is_ready()
     }
+}
 
-    fn started(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+impl Startup for Kubernetes {
+    fn started(&self) -> Option<Work> {
         let limit = self.startup_timeout;
         let cluster = Arc::clone(self.view.cluster());
         if limit.is_zero() || cluster.synced() {
@@ -240,7 +242,7 @@ pub(super) fn ask(
 /// How much of an answer is made: what the client takes, or everything where a plugin chooses
 /// among all of it.
 fn room(context: &Context<'_>, query: &Query) -> SizeBudget {
-    if context.block.chain.needs_whole_answers() {
+    if context.block.chain.needs_complete_answers() {
         SizeBudget::UNLIMITED
     } else {
         SizeBudget::new(query.record_room(), random::index)

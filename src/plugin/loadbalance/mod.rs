@@ -22,9 +22,10 @@ pub use parse::parse;
 use tokio::task::JoinSet;
 
 use self::weights::{Watched, Weights};
-use super::{Build, BuildError, Context, Plugin, Setup, random};
+use super::{Build, BuildError, Context, Describe, OnResponse, Plugin, Properties, Setup, random};
 use crate::{
     files::poll,
+    hooks,
     query::Query,
     reply::{Owner, Record, Reply, Section},
     wire::{Rcode, Type},
@@ -66,7 +67,7 @@ pub struct LoadBalance {
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let mut watching = JoinSet::new();
         let mut weights = None;
         if let Policy::Weighted { file, reload } = &self.policy {
@@ -80,7 +81,7 @@ impl Setup for Config {
             }
             weights = Some(published);
         }
-        Ok(Arc::new(LoadBalance {
+        Ok(Plugin::from(LoadBalance {
             prefer: self.prefer.clone(),
             weights,
             _watching: watching,
@@ -88,20 +89,10 @@ impl Setup for Config {
     }
 }
 
-impl Plugin for LoadBalance {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(LoadBalance, NAME => on_response; properties);
 
-    fn asks(&self) -> bool {
-        false
-    }
-
-    fn needs_whole_answers(&self) -> bool {
-        self.weights.is_some() || !self.prefer.is_empty()
-    }
-
-    fn amend(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {
+impl OnResponse for LoadBalance {
+    fn on_response(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {
         let asked = query.asked.rtype;
         if reply.rcode != Rcode::NOERROR || asked == Type::AXFR || asked == Type::IXFR {
             return;
@@ -114,6 +105,15 @@ impl Plugin for LoadBalance {
             let mut records = std::mem::take(reply.section_mut(section));
             self.order(query, reply, &mut records);
             *reply.section_mut(section) = records;
+        }
+    }
+}
+
+impl Describe for LoadBalance {
+    fn properties(&self) -> Properties {
+        Properties {
+            complete_answers: self.weights.is_some() || !self.prefer.is_empty(),
+            ..Properties::default()
         }
     }
 }

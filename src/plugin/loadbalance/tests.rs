@@ -27,7 +27,7 @@ fn plugin(prefer: &[&str], weights: Option<&str>) -> LoadBalance {
 
 fn amend(plugin: &LoadBalance, rtype: Type, reply: &mut Reply) {
     let query = testing::query("A.org", rtype);
-    plugin.amend(&Place::new(Vec::new()).context(), &query, reply);
+    plugin.on_response(&Place::new(Vec::new()).context(), &query, reply);
 }
 
 /// A reply whose records have these types; their data are numbered from 0.

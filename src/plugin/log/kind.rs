@@ -167,10 +167,10 @@ mod tests {
             let told = format!("{} {kind}", kind.class());
             assert_eq!(told, wanted, "{rcode} {answer:?} {authority:?}");
         }
-        query.asked.rtype = Type::AXFR;
+        query.receive(|it| it.asked.rtype = Type::AXFR);
         assert_eq!(Kind::of(&query, &Reply::default()), Kind::Meta);
-        query.asked.rtype = Type::A;
-        query.opcode = Opcode(4);
+        query.receive(|it| it.asked.rtype = Type::A);
+        query.receive(|it| it.opcode = Opcode(4));
         assert_eq!(Kind::of(&query, &Reply::default()), Kind::Meta);
     }
 }

@@ -23,9 +23,11 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
+    hooks,
     logging::{self, Sink},
     plugin::{
-        Block, Build, BuildError, ParseErrors, Parsing, Plugin, Setup, Written, metadata::Published,
+        Block, Build, BuildError, MetadataSource, Observer, ParseErrors, Parsing, Plugin, Setup,
+        Written, metadata::Published,
     },
     query::Query,
     reply::Reply,
@@ -153,10 +155,10 @@ fn class(line: &Property) -> Result<u8, Diagnostic> {
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let mut log = Log::new(self, logging::sink().clone());
-        log.published = build.offered();
-        Ok(Arc::new(log))
+        log.published.clone_from(&build.offers.metadata);
+        Ok(log.into())
     }
 }
 
@@ -199,33 +201,29 @@ impl Log {
     }
 }
 
-impl Plugin for Log {
-    fn name(&self) -> &'static str {
-        "log"
-    }
+hooks!(Log, "log" => observer, metadata);
 
-    fn observes(&self) -> bool {
-        true
-    }
-
-    fn wrote(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
+impl Observer for Log {
+    fn on_sent(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
         let outcome = Outcome::Sent(reply, written);
         self.log(query, outcome, |label| {
             let published = self.published.as_ref()?;
-            published.value_after(&block.chain, query, reply, label)
+            published.value(&block.chain, query, Some(reply), label)
         });
     }
 
-    fn dropped(&self, block: &Block, query: &Query, took: Duration) {
+    fn on_dropped(&self, block: &Block, query: &Query, took: Duration) {
         self.log(query, Outcome::Dropped(took), |label| {
             let published = self.published.as_ref()?;
             let own = label_of(Kind::OtherError, label);
-            own.or_else(|| published.value(&block.chain, query, label))
+            own.or_else(|| published.value(&block.chain, query, None, label))
         });
     }
+}
 
-    fn metadata_after(&self, query: &Query, reply: &Reply, label: &str) -> Option<String> {
-        label_of(Kind::of(query, reply), label)
+impl MetadataSource for Log {
+    fn metadata(&self, query: &Query, reply: Option<&Reply>, label: &str) -> Option<String> {
+        label_of(Kind::of(query, reply?), label)
     }
 }
 

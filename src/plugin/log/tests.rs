@@ -81,8 +81,7 @@ fn the_first_rule_for_the_name_decides() {
     let config = parsed("log quiet. {\nclass error\n}\nlog . \"{name} {rcode}\"").unwrap();
     let output = Output::default();
     let sink = output.sink();
-    let log: Arc<dyn Plugin> = Arc::new(Log::new(&config, sink.clone()));
-    let place = Place::new(vec![log]);
+    let place = Place::new(vec![Log::new(&config, sink.clone()).into()]);
     let written = Written {
         octets: 30,
         truncated: false,
@@ -116,7 +115,7 @@ fn what_is_dropped_is_an_error_without_a_code() {
     log.published = Some(Arc::new(Published {
         zones: ZoneList::read_or_block(&[], &[".".to_owned()]).unwrap(),
     }));
-    let place = Place::new(vec![Arc::new(log)]);
+    let place = Place::new(vec![log.into()]);
     for name in ["a.quiet.", "b."] {
         let Place { block, .. } = &place;
         let took = Duration::from_millis(2);
@@ -133,14 +132,14 @@ fn a_record_has_the_line_and_its_fields() {
     let config = parsed("log . \"{name} \\\"{rcode}\\\"\"").unwrap();
     let output = Output::default();
     let sink = output.records();
-    let place = Place::new(vec![Arc::new(Log::new(&config, sink.clone()))]);
+    let place = Place::new(vec![Log::new(&config, sink.clone()).into()]);
     let Place { block, .. } = &place;
     let mut query = question("A\\\"b.");
-    query.client = "[2001:db8::9]:4242".parse().unwrap();
-    query.asked.rtype = Type(1234);
-    query.asked.class = wire::Class(77);
-    query.id = 7;
-    query.size = 41;
+    query.receive(|it| it.client = "[2001:db8::9]:4242".parse().unwrap());
+    query.receive(|it| it.asked.rtype = Type(1234));
+    query.receive(|it| it.asked.class = wire::Class(77));
+    query.receive(|it| it.id = 7);
+    query.receive(|it| it.size = 41);
     let reply = Reply::failure(Rcode(3841), Why::Upstream);
     let written = Written {
         octets: 30,

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Rules are tried in the order of the file; the first that applies ends it, unless it says
-//! `continue`. What has been done to a question is kept with it ([`Query::rewritten`]) and undone
+//! `continue`. What has been done to a question is attached to it ([`Query::extensions`]) and undone
 //! in the reply in the reverse order.
 //!
 //! The reply always carries the question as it was asked, and the records that answer it carry its
@@ -24,7 +24,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::{any::Any, sync::Arc};
+use std::sync::Arc;
 
 pub use parse::parse;
 
@@ -32,9 +32,13 @@ use self::{
     names::Subject,
     rule::{Applied, Rule, Ruling},
 };
-use super::{Build, BuildError, Context, Pending, Plugin, Setup, Step, metadata::Published};
+use super::{
+    BeforeResponse, Build, BuildError, Context, Describe, OnQuery, OnResponse, Pending, Plugin,
+    Properties, Setup, Step, metadata::Published,
+};
 use crate::{
-    query::Query,
+    hooks,
+    query::{Extension, Query},
     reply::{Owner, Reply, Section, Why},
     wire::{Name, Rcode},
 };
@@ -49,10 +53,10 @@ pub struct Config {
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(Arc::new(Rewrite {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(Plugin::from(Rewrite {
             rules: Arc::clone(&self.rules),
-            metadata: build.offered(),
+            metadata: build.offers.metadata.clone(),
         }))
     }
 }
@@ -71,22 +75,16 @@ struct Trail {
     steps: Vec<Applied>,
 }
 
-/// The trail that this plugin left with a query.
-fn trail(query: &Query) -> Option<&Trail> {
-    let note: &(dyn Any + Send + Sync) = query.rewritten.as_deref()?;
-    note.downcast_ref()
-}
+impl Extension for Trail {}
 
-impl Plugin for Rewrite {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Rewrite, NAME => on_query, before_response, on_response; properties);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Rewrite {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let before = query.question.lower;
         let metadata = |query: &Query, label: &str| {
             let published = self.metadata.as_ref()?;
-            published.value(&context.block.chain, query, label)
+            published.value(&context.block.chain, query, None, label)
         };
         let mut steps = Vec::new();
         let mut subject = Subject::new(before);
@@ -107,24 +105,29 @@ impl Plugin for Rewrite {
         }
         let name = (query.question.lower != before).then_some(query.question.lower);
         if name.is_some() || !steps.is_empty() {
-            query.rewritten = Some(Arc::new(Trail { name, steps }));
+            query.extensions.insert(Trail { name, steps });
         }
         Step::Pass
     }
+}
 
-    fn follows(&self) -> bool {
-        self.rules.iter().any(Rule::follows)
-    }
-
-    fn follow(&self, context: &Context<'_>, query: &Query, reply: &mut Reply) -> Option<Pending> {
-        let trail = trail(query)?;
+impl BeforeResponse for Rewrite {
+    fn before_response(
+        &self,
+        context: &Context<'_>,
+        query: &Query,
+        reply: &mut Reply,
+    ) -> Option<Pending> {
+        let trail = query.extensions.get::<Trail>()?;
         let steps = trail.steps.iter().rev();
         let rules = steps.filter_map(|step| self.rules[step.rule].target());
         target::follow(rules, context, query, reply)
     }
+}
 
-    fn amend(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {
-        let Some(trail) = trail(query) else {
+impl OnResponse for Rewrite {
+    fn on_response(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {
+        let Some(trail) = query.extensions.get::<Trail>() else {
             return;
         };
         if let Some(name) = &trail.name {
@@ -134,9 +137,14 @@ impl Plugin for Rewrite {
             self.rules[step.rule].amend(step, reply);
         }
     }
+}
 
-    fn serves_other_classes(&self) -> bool {
-        self.rules.iter().any(Rule::changes_class)
+impl Describe for Rewrite {
+    fn properties(&self) -> Properties {
+        Properties {
+            other_classes: self.rules.iter().any(Rule::changes_class),
+            ..Properties::default()
+        }
     }
 }
 

@@ -198,11 +198,6 @@ impl Rule {
         }
     }
 
-    /// Whether it may have to ask something on the way out.
-    pub fn follows(&self) -> bool {
-        self.target().is_some()
-    }
-
     /// Whether questions of other classes than IN mean something to it.
     pub fn changes_class(&self) -> bool {
         matches!(self.action, Action::Class { .. })

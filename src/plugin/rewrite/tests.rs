@@ -5,8 +5,9 @@ use parking_lot::Mutex;
 use super::*;
 use crate::{
     edns::Options,
+    hooks,
     plugin::{
-        Door, Outcome, ZoneList,
+        Door, MetadataSource, Outcome, ZoneList,
         testing::{self, Place},
     },
     query::{Edns, Question},
@@ -33,12 +34,18 @@ struct Inner {
     asked: Mutex<Option<Query>>,
 }
 
-impl Plugin for Inner {
-    fn name(&self) -> &'static str {
-        "inner"
-    }
+hooks!(Inner, "inner" => on_query, metadata);
 
-    fn metadata(&self, _: &Query, label: &str) -> Option<String> {
+impl OnQuery for Inner {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+        *self.asked.lock() = Some(query.clone());
+        reply.copy_from(&self.reply);
+        Step::Answer
+    }
+}
+
+impl MetadataSource for Inner {
+    fn metadata(&self, _: &Query, _: Option<&Reply>, label: &str) -> Option<String> {
         let known = [
             ("inner/Ns", "Team"),
             ("inner/empty", ""),
@@ -46,12 +53,6 @@ impl Plugin for Inner {
         ];
         let known = known.iter().find(|(name, _)| *name == label)?;
         Some(known.1.to_owned())
-    }
-
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
-        *self.asked.lock() = Some(query.clone());
-        reply.copy_from(&self.reply);
-        Step::Answer
     }
 }
 
@@ -89,7 +90,7 @@ fn through(
         reply: inner,
         asked: Mutex::default(),
     });
-    let place = Place::new(vec![Arc::new(rewrite) as _, Arc::clone(&inner) as _]);
+    let place = Place::new(vec![rewrite.into(), Arc::clone(&inner).into()]);
     let block = &place.block;
     let context = Context { door, block };
     let mut reply = Reply::default();
@@ -162,7 +163,7 @@ fn a_question_that_no_rule_is_for_is_left_alone() {
     let (asked, _) = walk("rewrite name a.example b.example", query, Reply::default());
     let asked = asked.unwrap();
     assert_eq!(asked.question, asked.asked, "spelling is kept");
-    assert!(asked.rewritten.is_none());
+    assert!(asked.extensions.get::<Trail>().is_none());
 }
 
 #[test]
@@ -350,7 +351,7 @@ fn types_classes_ttls_and_codes_are_changed() {
         rewrite continue rcode nothing.example 5 NOERROR";
     let ask = |text: &str, rcode| {
         let mut query = testing::query(text, Type::ANY);
-        query.asked.class = Class::CH;
+        query.receive(|it| it.asked.class = Class::CH);
         query.question.class = Class::CH;
         let mut inner = Reply::failure(rcode, Why::Upstream);
         for ttl in [0, 15, 1000] {
@@ -463,14 +464,16 @@ fn an_alias_to_nowhere_says_so() {
 /// options of the query back and one of its own.
 fn options(rules: &str, own: &[(u16, &[u8])]) -> (Options, Options) {
     let mut query = testing::query("Web.example", Type::AAAA);
-    query.client = "192.0.2.77:4321".parse().unwrap();
-    query.local = "[2001:db8::1]:53".parse().unwrap();
-    query.edns = Some(Edns {
-        udp_payload: 1232,
-        version: 0,
-        dnssec_ok: false,
-        wants_nsid: own.iter().any(|(code, _)| *code == Options::NSID),
-        is_padded: false,
+    query.receive(|it| it.client = "192.0.2.77:4321".parse().unwrap());
+    query.receive(|it| it.local = "[2001:db8::1]:53".parse().unwrap());
+    query.receive(|it| {
+        it.edns = Some(Edns {
+            udp_payload: 1232,
+            version: 0,
+            dnssec_ok: false,
+            wants_nsid: own.iter().any(|(code, _)| *code == Options::NSID),
+            is_padded: false,
+        });
     });
     for (code, data) in own.iter().filter(|(code, _)| *code != Options::NSID) {
         assert!(query.options.push(*code, data));

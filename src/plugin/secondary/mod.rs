@@ -14,9 +14,11 @@ pub use parse::parse;
 
 use self::copy::Copied;
 use super::{
-    Build, BuildError, Context, Plugin, Setup, Step, ZoneList, authority::Table, transfer::Offer,
+    Build, BuildError, Context, Describe, Offer, OnNotify, OnQuery, Plugin, Properties, Setup,
+    Step, ZoneList, authority::Table,
 };
 use crate::{
+    hooks,
     query::Query,
     reply::Reply,
     wire::{Class, Rcode, Type},
@@ -44,11 +46,11 @@ pub struct Copies {
 }
 
 impl Setup for Config {
-    fn offers(&self) -> bool {
-        true
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::Zones]
     }
 
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let mut table = Table::default();
         let mut copies = Vec::new();
         for group in &self.copies {
@@ -62,8 +64,8 @@ impl Setup for Config {
             }
         }
         let zones = Arc::new(table);
-        build.offered.push(Arc::new(Offer(Arc::clone(&zones) as _)));
-        Ok(Arc::new(Secondary { zones, copies }))
+        build.offers.zones.push(Arc::clone(&zones) as _);
+        Ok(Plugin::from(Secondary { zones, copies }))
     }
 }
 
@@ -73,16 +75,16 @@ pub struct Secondary {
     copies: Vec<Arc<Copied>>,
 }
 
-impl Plugin for Secondary {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Secondary, NAME => on_query, on_notify; properties);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Secondary {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         self.zones.ask(context, query, reply)
     }
+}
 
-    fn notified(&self, query: &mut Query) -> Option<Rcode> {
+impl OnNotify for Secondary {
+    fn on_notify(&self, query: &mut Query) -> Option<Rcode> {
         let question = &query.question;
         if question.rtype != Type::SOA || question.class != Class::IN {
             return None;
@@ -92,9 +94,14 @@ impl Plugin for Secondary {
         let copy = self.copies.iter().find(of_zone)?;
         Some(copy.notified(query.client.ip().to_canonical()))
     }
+}
 
-    fn refuses_others(&self) -> bool {
-        true
+impl Describe for Secondary {
+    fn properties(&self) -> Properties {
+        Properties {
+            zones_only: true,
+            ..Properties::default()
+        }
     }
 }
 

@@ -64,8 +64,8 @@ impl Master {
         let header = Header::read(&message).unwrap();
         let question = read_query(&message, &header).unwrap().question;
         let mut query = Query::internal(question);
-        query.id = header.id;
-        query.transport = Transport::Tcp;
+        query.receive(|it| it.id = header.id);
+        query.receive(|it| it.transport = Transport::Tcp);
         let mut reply = Reply::default();
         match (self.zone.lock().as_ref(), question.rtype) {
             (None, _) => reply.fail(Rcode::REFUSED, Why::Policy),
@@ -106,7 +106,7 @@ fn zone(serial: u32, lines: &str) -> Arc<Zone> {
     Arc::new(builder.finish().unwrap())
 }
 
-fn build(parts: &Parts, masters: &[SocketAddr]) -> Arc<dyn Plugin> {
+fn build(parts: &Parts, masters: &[SocketAddr]) -> Plugin {
     let copies = Copies {
         zones: [Name::parse("example.test").unwrap()].into_iter().collect(),
         masters: masters.to_vec(),
@@ -118,18 +118,18 @@ fn build(parts: &Parts, masters: &[SocketAddr]) -> Arc<dyn Plugin> {
     testing::build(parts, &Metrics::new(), |build| config.build(build).unwrap())
 }
 
-fn ask(plugin: &dyn Plugin, name: &str) -> (Rcode, Why, usize) {
+fn ask(plugin: &Plugin, name: &str) -> (Rcode, Why, usize) {
     let place = Place::new(Vec::new());
     let mut reply = Reply::default();
     let mut query = testing::query(name, Type::A);
-    let step = plugin.ask(&place.context(), &mut query, &mut reply);
+    let step = testing::inbound(plugin).on_query(&place.context(), &mut query, &mut reply);
     assert!(matches!(step, Step::Answer));
     let answers = reply.section(Section::Answer).len();
     (reply.rcode, reply.why, answers)
 }
 
 /// Asks until the answer is this one.
-async fn becomes(plugin: &dyn Plugin, name: &str, wanted: (Rcode, Why, usize)) {
+async fn becomes(plugin: &Plugin, name: &str, wanted: (Rcode, Why, usize)) {
     let asking = async {
         while ask(plugin, name) != wanted {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -145,7 +145,7 @@ async fn becomes(plugin: &dyn Plugin, name: &str, wanted: (Rcode, Why, usize)) {
 
 fn notification(from: IpAddr) -> Query {
     let mut query = testing::query("Example.test", Type::SOA);
-    query.client = (from, 1053).into();
+    query.receive(|it| it.client = (from, 1053).into());
     query
 }
 
@@ -158,11 +158,11 @@ async fn a_copy_is_fetched_and_follows_its_master() {
     let parts = Parts::default();
     let plugin = build(&parts, &[without, address]);
     assert_eq!(
-        ask(&*plugin, "host-7.example.test"),
+        ask(&plugin, "host-7.example.test"),
         (Rcode::SERVFAIL, Why::NotLoaded, 0)
     );
     becomes(
-        &*plugin,
+        &plugin,
         "host-1999.example.test",
         (Rcode::NOERROR, Why::ZoneRecord, 1),
     )
@@ -171,28 +171,28 @@ async fn a_copy_is_fetched_and_follows_its_master() {
     // A notification is believed of masters alone, and of zones that are copied.
     let local = IpAddr::from(Ipv4Addr::LOCALHOST);
     assert_eq!(
-        plugin.notified(&mut notification([192, 0, 2, 1].into())),
+        plugin.on_notify(&mut notification([192, 0, 2, 1].into())),
         Some(Rcode::REFUSED)
     );
     let mut other = notification(local);
     other.question = testing::query("a.example.test", Type::SOA).question;
-    assert_eq!(plugin.notified(&mut other), None);
+    assert_eq!(plugin.on_notify(&mut other), None);
     *master.zone.lock() = Some(zone(2, "new 1 A 192.0.2.2\n"));
     assert_eq!(
-        plugin.notified(&mut notification(local)),
+        plugin.on_notify(&mut notification(local)),
         Some(Rcode::NOERROR)
     );
     becomes(
-        &*plugin,
+        &plugin,
         "new.example.test",
         (Rcode::NOERROR, Why::ZoneRecord, 1),
     )
     .await;
-    assert_eq!(ask(&*plugin, "host-7.example.test").0, Rcode::NXDOMAIN);
+    assert_eq!(ask(&plugin, "host-7.example.test").0, Rcode::NXDOMAIN);
     master.was_asked(2).await;
     // Nothing new: the serial is asked for and nothing else.
     assert_eq!(
-        plugin.notified(&mut notification(local)),
+        plugin.on_notify(&mut notification(local)),
         Some(Rcode::NOERROR)
     );
     master.was_asked(1).await;
@@ -203,7 +203,7 @@ async fn a_copy_is_fetched_and_follows_its_master() {
     // A reload keeps the copy.
     let again = build(&parts.succeed(), &[without, address]);
     assert_eq!(
-        ask(&*again, "new.example.test"),
+        ask(&again, "new.example.test"),
         (Rcode::NOERROR, Why::ZoneRecord, 1)
     );
 }
@@ -218,14 +218,14 @@ async fn a_copy_whose_master_is_gone_expires() {
     let (master, address) = Master::start(Some(Arc::clone(&zone))).await;
     let plugin = build(&Parts::default(), &[address]);
     becomes(
-        &*plugin,
+        &plugin,
         "www.example.test",
         (Rcode::NOERROR, Why::ZoneRecord, 1),
     )
     .await;
     *master.zone.lock() = None;
     becomes(
-        &*plugin,
+        &plugin,
         "www.example.test",
         (Rcode::SERVFAIL, Why::Expired, 0),
     )
@@ -233,7 +233,7 @@ async fn a_copy_whose_master_is_gone_expires() {
     // It is as good as ever once the master says so.
     *master.zone.lock() = Some(zone);
     becomes(
-        &*plugin,
+        &plugin,
         "www.example.test",
         (Rcode::NOERROR, Why::ZoneRecord, 1),
     )

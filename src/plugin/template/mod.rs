@@ -47,13 +47,15 @@ use self::{
     text::Text,
 };
 use super::{
-    Block, Build, BuildError, Context, Plugin, Resolved, Setup, Step, ZoneList,
+    Block, Build, BuildError, Context, Describe, OnQuery, Plugin, Properties, Resolved, Setup,
+    Step, ZoneList,
     alias::{self, Target},
     expression::{Expression, Facts, Value},
     metadata::Published,
 };
 use crate::{
     authority::text::TextRecord as Record,
+    hooks,
     query::{Query, Question},
     reply::{ExtendedError, Owner, Reply, Section, Why},
     wire::{Class, Name, Rcode, Type},
@@ -99,10 +101,10 @@ enum Found<'a> {
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        Ok(Arc::new(Templates {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        Ok(Plugin::from(Templates {
             list: Arc::clone(&self.templates),
-            published: build.offered(),
+            published: build.offers.metadata.clone(),
             counters: Counters::new(build.metrics),
         }))
     }
@@ -115,12 +117,10 @@ pub struct Templates {
     counters: Counters,
 }
 
-impl Plugin for Templates {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Templates, NAME => on_query; properties);
 
-    fn ask(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Templates {
+    fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let query = &*query;
         // Most questions are for none of the templates, and need no text of their name.
         let name = LazyCell::new(|| query.question.lower.to_string());
@@ -146,18 +146,27 @@ impl Plugin for Templates {
         }
         Step::Pass
     }
+}
 
-    fn serves_other_classes(&self) -> bool {
-        let mut templates = self.list.iter();
-        // One for any class takes what comes; it is not there for the sake of other classes.
-        templates.any(|template| !matches!(template.class, Class::IN | Class::ANY))
+impl Describe for Templates {
+    fn properties(&self) -> Properties {
+        Properties {
+            other_classes: {
+                let mut templates = self.list.iter();
+                // One for any class takes what comes; it is not there for the sake of other classes.
+                templates.any(|template| !matches!(template.class, Class::IN | Class::ANY))
+            },
+            ..Properties::default()
+        }
     }
 }
 
 impl Templates {
     /// What the plugins of a block know of a query under a label.
     fn tell(&self, block: &Block, query: &Query, label: &str) -> Option<String> {
-        self.published.as_ref()?.value(&block.chain, query, label)
+        self.published
+            .as_ref()?
+            .value(&block.chain, query, None, label)
     }
 
     /// The same for a template to keep.
@@ -168,7 +177,7 @@ impl Templates {
         let (block, query) = (Arc::clone(block), query.clone());
         Arc::new(move |label| {
             published
-                .value(&block.chain, &query, label)
+                .value(&block.chain, &query, None, label)
                 .unwrap_or_default()
         })
     }

@@ -47,7 +47,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     errors.in_plugin(NAME).into_result(Config { templates })
 }
 
-/// Reads one template. ParseErrors of its lines go to `errors`.
+/// Reads one template. Errors of its lines go to `errors`.
 fn template(
     directive: &Directive,
     parsing: &mut Parsing<'_>,

@@ -63,7 +63,7 @@ impl Asked {
             block: &place.block,
         };
         let mut reply = Reply::default();
-        match self.plugin.ask(&context, query, &mut reply) {
+        match self.plugin.on_query(&context, query, &mut reply) {
             Step::Answer => Some(reply),
             Step::Wait(pending) => match pending.now_or_never().unwrap() {
                 Resolved::Answer(reply) => Some(reply),
@@ -106,8 +106,8 @@ impl Asked {
 #[test]
 fn templates_make_what_gos_make() {
     let mut query = testing::query("IP-10-1-2-30.Example.org.", Type::A);
-    query.id = 4660;
-    query.client = ([192, 0, 2, 1], 4000).into();
+    query.receive(|it| it.id = 4660);
+    query.receive(|it| it.client = ([192, 0, 2, 1], 4000).into());
     let regex = r"^ip-(?P<a>[0-9]+)-(?P<b>[0-9]+)-([0-9]+)-(?P<d>[0-9]+)(?P<opt>x)?\.";
     let regex = pattern::read(&Word::detached(regex)).unwrap();
     let name = "ip-10-1-2-30.example.org.";
@@ -366,10 +366,13 @@ fn a_template_that_fails_is_a_failure_with_its_cause() {
 #[test]
 fn other_classes_are_for_those_who_say_so() {
     for text in ["template IN A", "template ANY ANY"] {
-        assert!(!Asked::new(text).plugin.serves_other_classes(), "{text}");
+        assert!(
+            !Asked::new(text).plugin.properties().other_classes,
+            "{text}"
+        );
     }
     let chaos = Asked::new("template CH TXT {\nanswer \"{{ .Name }} CH TXT x\"\n}");
-    assert!(chaos.plugin.serves_other_classes());
+    assert!(chaos.plugin.properties().other_classes);
     let mut query = testing::query("example.org", Type::TXT);
     assert!(chaos.reply(&mut query).is_none());
     query.question.class = Class::CH;

@@ -11,8 +11,6 @@ mod span;
 
 use std::{
     collections::BTreeMap,
-    future::Future,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,11 +22,12 @@ pub use parse::parse;
 pub use span::Form;
 
 use super::{
-    Block, Build, BuildError, Context, Plugin, Setup, Step, Written,
-    forward::{ExchangeObserver, OfferedObserver},
+    Block, Build, BuildError, Context, MetadataSource, Observer, Offer, OnQuery, Plugin, Setup,
+    Shutdown, Step, Work, Written, forward::ExchangeObserver,
 };
 use crate::{
-    query::{Query, Traced},
+    hooks,
+    query::{Extension, Query},
     reply::Reply,
     upstream::Tried,
     wire::Rcode,
@@ -62,11 +61,11 @@ pub struct Config {
 }
 
 impl Setup for Config {
-    fn offers(&self) -> bool {
-        true
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::ExchangeObservers]
     }
 
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let key = format!("{self:?}");
         let kept = build
             .parts
@@ -81,9 +80,11 @@ impl Setup for Config {
             reporter,
             maker: Maker::new(self.form, &self.service, served),
         });
-        let observer = OfferedObserver(Arc::clone(&tracer) as _);
-        build.offered.push(Arc::new(observer));
-        Ok(Arc::new(Trace {
+        build
+            .offers
+            .exchange_observers
+            .push(Arc::clone(&tracer) as _);
+        Ok(Plugin::from(Trace {
             tracer,
             every: self.every,
             count: AtomicU64::new(0),
@@ -98,41 +99,61 @@ struct Trace {
     count: AtomicU64,
 }
 
-impl Plugin for Trace {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Trace, NAME => on_query, observer, metadata, shutdown);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
+impl OnQuery for Trace {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
         // What plugins ask is part of what the client asked.
-        if self.every > 0 && query.depth == 0 && query.traced.is_none() {
+        if self.every > 0 && query.depth == 0 && query.extensions.get::<Traced>().is_none() {
             let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
             if number.is_multiple_of(self.every) {
-                query.traced = Some(Traced {
+                query.extensions.insert(Traced {
                     id: number_of_span(),
                 });
             }
         }
         Step::Pass
     }
+}
 
-    fn observes(&self) -> bool {
-        true
-    }
-
-    fn wrote(&self, _: &Block, query: &Query, reply: &Reply, written: Written) {
-        if let Some(traced) = query.traced {
+impl Observer for Trace {
+    fn on_sent(&self, _: &Block, query: &Query, reply: &Reply, written: Written) {
+        if let Some(traced) = Traced::of(query) {
             self.tracer.answered(traced, query, reply, written);
         }
     }
+}
 
-    fn ended(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
-        Some(Box::pin(self.tracer.reporter.end()))
-    }
-
-    fn metadata(&self, query: &Query, label: &str) -> Option<String> {
-        let traced = query.traced.filter(|_| label == TRACE_ID)?;
+impl MetadataSource for Trace {
+    fn metadata(&self, query: &Query, _: Option<&Reply>, label: &str) -> Option<String> {
+        let traced = Traced::of(query).filter(|_| label == TRACE_ID)?;
         Some(format!("{:016x}", traced.id))
+    }
+}
+
+impl Shutdown for Trace {
+    fn ended(&self) -> Work {
+        Box::pin(self.tracer.reporter.end())
+    }
+}
+
+/// A query's place in a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// The number of the trace, and of the span of the whole query in it.
+    id: u64,
+}
+
+impl Extension for Traced {
+    fn is_inherited(&self) -> bool {
+        true
+    }
+}
+
+impl Traced {
+    /// The place of this query, where it is traced.
+    pub fn of(query: &Query) -> Option<Self> {
+        query.extensions.get().copied()
     }
 }
 
@@ -177,11 +198,13 @@ impl Tracer {
 
 impl ExchangeObserver for Tracer {
     fn observes(&self, query: &Query) -> bool {
-        query.traced.is_some()
+        Traced::of(query).is_some()
     }
 
     fn exchanged(&self, _: &Block, query: &Query, tried: &Tried<'_>) {
-        let Some(traced) = query.traced else { return };
+        let Some(traced) = Traced::of(query) else {
+            return;
+        };
         let mut tags = BTreeMap::from([("peer.address", tried.upstream.to_string())]);
         if tried.reply.is_none() {
             tags.insert("error", "no answer".to_owned());

@@ -1,6 +1,6 @@
 //! transfer: hands whole zones to those who may have them (AXFR, RFC 5936; IXFR, RFC 1995).
 //!
-//! The zones are other plugins', which offer them ([`Offer`]). Whoever may not have a zone is
+//! The zones are other plugins' ([`Offers::zones`](super::Offers::zones)). Whoever may not have a zone is
 //! refused; what is no zone of those plugins' is left to the next plugin. There is no history of
 //! changes: an IXFR question for an older serial is answered with the whole zone; over UDP, which has
 //! no room for it, always with the SOA record alone. Secondaries that
@@ -22,15 +22,18 @@ pub use notify::{Pace, Told};
 pub use parse::parse;
 use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
-use super::{Build, BuildError, Context, Plugin, Setup, Step, ZoneList};
+use super::{
+    Build, BuildError, Context, Describe, OnQuery, Plugin, Properties, Setup, Step, ZoneList,
+};
 use crate::{
+    hooks,
     query::{Query, Question, Transport},
     reply::{Reply, Why},
     wire::{Class, Name, NameRef, Rcode, Type},
 };
 
 /// The Corefile's word.
-pub(crate) const NAME: &str = "transfer";
+const NAME: &str = "transfer";
 
 /// How often a zone's serial is asked for that changes all the time.
 const TRIES: usize = 3;
@@ -82,9 +85,6 @@ pub fn changes_of<T: Send + Sync + 'static>(channel: watch::Receiver<T>) -> Chan
     }))
 }
 
-/// What a plugin with zones puts into [`Build::offered`], for the transfers of its block.
-pub struct Offer(pub Arc<dyn Transferable>);
-
 /// What the directives say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -124,16 +124,13 @@ impl Rule {
 }
 
 impl Setup for Config {
-    fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        let offers = build.offered.iter();
-        let offers = offers.filter_map(|offer| Arc::clone(offer).downcast::<Offer>().ok());
-        let sources = offers.map(|offer| Arc::clone(&offer.0)).collect();
-        let mut transfers = Transfers::new(self.clone(), sources);
+    fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        let mut transfers = Transfers::new(self.clone(), build.offers.zones.clone());
         let key = format!("{:?}", self.rules);
         let none = || Ok::<_, BuildError>(Told::default());
         let told = build.parts.keep_own(&key, none)?;
         transfers.notify(&told, Pace::default(), build.runtime);
-        Ok(Arc::new(transfers))
+        Ok(transfers.into())
     }
 }
 
@@ -204,12 +201,19 @@ fn rule(rules: &[Rule], name: NameRef<'_>) -> Option<usize> {
     matching.max_by_key(|(labels, _)| *labels).map(|(_, at)| at)
 }
 
-impl Plugin for Transfers {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Transfers, NAME => on_query; properties);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl Describe for Transfers {
+    fn properties(&self) -> Properties {
+        Properties {
+            transfers: true,
+            ..Properties::default()
+        }
+    }
+}
+
+impl OnQuery for Transfers {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let question = &query.question;
         let is_transfer = matches!(question.rtype, Type::AXFR | Type::IXFR);
         if !is_transfer || question.class != Class::IN {

@@ -14,8 +14,11 @@ use std::{
 
 pub use parse::parse;
 
-use super::{Build, BuildError, Context, Plugin, Setup, Step, ZoneList};
+use super::{
+    Build, BuildError, Context, OnNotify, OnQuery, Plugin, Setup, Step, VerifySignature, ZoneList,
+};
 use crate::{
+    hooks,
     query::Query,
     reply::{Reply, Why},
     tsig,
@@ -75,7 +78,7 @@ impl<T> Default for Required<T> {
 }
 
 impl Setup for Config {
-    fn build(&self, _: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
+    fn build(&self, _: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let failed = |action: String, source: Option<anyhow::Error>| BuildError {
             plugin: NAME,
             action,
@@ -96,7 +99,7 @@ impl Setup for Config {
                 }
             }
         }
-        Ok(Arc::new(Tsig::new(config)))
+        Ok(Plugin::from(Tsig::new(config)))
     }
 }
 
@@ -117,12 +120,10 @@ impl Tsig {
     }
 }
 
-impl Plugin for Tsig {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+hooks!(Tsig, NAME => on_query, on_notify, verify_signature);
 
-    fn ask(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+impl OnQuery for Tsig {
+    fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let Some(objection) = self.objection(query) else {
             return Step::Pass;
         };
@@ -134,12 +135,16 @@ impl Plugin for Tsig {
         reply.cause = Some(objection.cause);
         Step::Answer
     }
+}
 
-    fn notified(&self, query: &mut Query) -> Option<Rcode> {
+impl OnNotify for Tsig {
+    fn on_notify(&self, query: &mut Query) -> Option<Rcode> {
         self.objection(query).map(|objection| objection.rcode)
     }
+}
 
-    fn verified(&self, query: &mut Query) -> Option<Rcode> {
+impl VerifySignature for Tsig {
+    fn verify_signature(&self, query: &mut Query) -> Option<Rcode> {
         self.objection(query).map(|objection| objection.rcode)
     }
 }

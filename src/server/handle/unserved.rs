@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::Arrival;
 use crate::{
     message::{read_signature, write_header_only},
-    plugin::{self, Block},
-    query::{Query, Transport},
+    plugin::Block,
+    query::{Query, Question, Request, Transport},
     reply::Why,
     server::route::Routes,
     tsig::Signed,
@@ -18,7 +18,7 @@ use crate::{
 pub(super) fn notified(routes: &Routes, query: &mut Query) -> (Rcode, Why) {
     let plugins = routes.find(query).map(|block| block.chain.plugins());
     let told = plugins.into_iter().flatten();
-    let mut told = told.filter_map(|plugin| plugin.notified(query));
+    let mut told = told.filter_map(|plugin| plugin.on_notify(query));
     match told.next() {
         Some(Rcode::NOERROR) => (Rcode::NOERROR, Why::Synthesized),
         Some(rcode) => (rcode, Why::Policy),
@@ -32,7 +32,7 @@ pub(super) fn verified(routes: &Routes, query: &mut Query) -> Option<Rcode> {
     query.signed.as_ref()?;
     let block = routes.find(query)?;
     let mut plugins = block.chain.plugins().iter();
-    plugins.find_map(|plugin| plugin.verified(query))
+    plugins.find_map(|plugin| plugin.verify_signature(query))
 }
 
 /// Signs the reply that is nothing but a header, where the message was signed (RFC 8945 §5.3). Read is
@@ -46,14 +46,14 @@ pub(super) fn sign_bare(
     let Ok((question, Some(tsig_at))) = read_signature(arrival.octets, header) else {
         return;
     };
-    let mut query = Query {
+    let mut query = Query::new(Request {
         opcode: header.opcode(),
         signed: Some(Arc::new(Signed::new(arrival.octets, tsig_at))),
         client: arrival.client,
         local: arrival.local,
         transport: arrival.transport,
-        ..Query::default()
-    };
+        ..Request::internal(Question::default())
+    });
     // One without a question belongs to the root zone's block, if there is one.
     query.question.class = Class::IN;
     if let Some(question) = question {
@@ -92,5 +92,5 @@ pub(super) fn not_served(routes: &Routes, query: &Query) -> Option<Rcode> {
 /// Whether zones of a block are transferred from it.
 fn transfers(block: &Block) -> bool {
     let mut plugins = block.chain.plugins().iter();
-    plugins.any(|plugin| plugin.name() == plugin::transfer::NAME)
+    plugins.any(|plugin| plugin.properties.transfers)
 }

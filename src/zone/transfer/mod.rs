@@ -41,7 +41,7 @@ fn is_complete(cluster: &Cluster) -> bool {
 }
 
 /// Transferable zones of the cluster.
-trait ZoneTransfer: Send + Sync + 'static {
+pub(crate) trait ZoneTransfer: Send + Sync + 'static {
     fn cluster(&self) -> &Cluster;
     fn zones(&self) -> &Zones;
     /// Adds the SOA record to the answer section.

@@ -1,13 +1,13 @@
 use super::*;
 use crate::{
-    query::{Edns, Question, Transport},
+    query::{Edns, Question, Request, Transport},
     reply::Why,
     wire::{Class, Name, Opcode, Rcode, Type},
 };
 
 fn line(format: &str, change: impl FnOnce(&mut Query, &mut Reply)) -> String {
     let name = Name::parse("Example.ORG.").unwrap();
-    let mut query = Query {
+    let mut query = Query::new(Request {
         id: 29008,
         client: "127.0.0.1:50759".parse().unwrap(),
         local: "[::1]:53".parse().unwrap(),
@@ -20,8 +20,8 @@ fn line(format: &str, change: impl FnOnce(&mut Query, &mut Reply)) -> String {
             is_padded: false,
         }),
         authentic_data: true,
-        ..Query::internal(Question::new(name, Type::A, Class::IN))
-    };
+        ..Request::internal(Question::new(name, Type::A, Class::IN))
+    });
     let mut reply = Reply::default();
     reply.recursion_available = true;
     reply.authentic = true;
@@ -61,13 +61,13 @@ fn every_field() {
         ("<{/plugin/key}>", r"<a\034b\010>"),
     ] {
         let text = line(format, |query, reply| {
-            query.asked.rtype = Type(65280);
-            query.asked.class = Class::CH;
-            query.transport = Transport::Tls;
-            query.client = "[2001:db8::9]:4242".parse().unwrap();
-            query.recursion_desired = false;
-            query.checking_disabled = true;
-            query.opcode = Opcode(4);
+            query.receive(|it| it.asked.rtype = Type(65280));
+            query.receive(|it| it.asked.class = Class::CH);
+            query.receive(|it| it.transport = Transport::Tls);
+            query.receive(|it| it.client = "[2001:db8::9]:4242".parse().unwrap());
+            query.receive(|it| it.recursion_desired = false);
+            query.receive(|it| it.checking_disabled = true);
+            query.receive(|it| it.opcode = Opcode(4));
             query.edns.as_mut().unwrap().dnssec_ok = true;
             reply.fail(Rcode::NXDOMAIN, Why::NoSuchService);
             reply.authoritative = true;
@@ -76,8 +76,8 @@ fn every_field() {
         assert_eq!(text, wanted, "{format}");
     }
     let plain = line("{>bufsize} {>do} {remote}", |query, _| {
-        query.edns = None;
-        query.client = "[::ffff:10.0.0.7]:1".parse().unwrap();
+        query.receive(|it| it.edns = None);
+        query.receive(|it| it.client = "[::ffff:10.0.0.7]:1".parse().unwrap());
     });
     assert_eq!(plain, "512 false 10.0.0.7");
 }
@@ -104,7 +104,7 @@ fn names_that_could_break_a_line_are_escaped() {
     ] {
         let asked = Name::parse(text).unwrap();
         let line = line("{name}", |query, _| {
-            query.asked = Question::new(asked, Type::A, Class::IN);
+            query.receive(|it| it.asked = Question::new(asked, Type::A, Class::IN));
         });
         assert_eq!(line, wanted);
     }
