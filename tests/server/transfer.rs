@@ -21,7 +21,7 @@ use lodestone::{
     },
     tls::Identity,
     wire::{Name, Rcode, Type},
-    zone::{ClusterView, Rules, Zones},
+    zone::{AnswerRules, ClusterView, Zones},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -69,7 +69,7 @@ fn routes(
     let view = Arc::new(ClusterView::new(
         cluster,
         Zones::new(&[name]).unwrap(),
-        Rules::default(),
+        AnswerRules::default(),
         local.iter().map(|text| text.parse().unwrap()).collect(),
     ));
     let config = Config {
