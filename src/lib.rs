@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! cli        the command line: serve, check, fmt, diff, lab
-//! life       a process from its start to its end: start, replace, drain
+//! process    the serving process: start, replacement of the configuration, drain
 //! reload     detects changes of the Corefile
 //! pipeline   a built configuration: listeners, their zones, and the plugin chains of these
-//! server     transports and the one door: udp, tcp, tls, http, quic; routing; limits
+//! server     listeners: udp, tcp, tls, http, quic; the entrance of queries; routing; limits
 //! admin      HTTP pages: health, ready, metrics, profiles
 //! http_page  which of these pages a configuration requires, and at which addresses
 //! plugin     the plugins, one file a Corefile word; chain.rs runs a block's
+//! hickory    hickory-server's types: the cluster as its zone handlers
 //! upstream   asking other servers: exchange, pool, policy, health
 //! zone       the DNS view of the cluster: names in, records out; pure
 //! authority  zones of records that somebody wrote down: files and copies of them; pure
@@ -25,6 +26,7 @@
 //! edns       EDNS options of the OPT record
 //! wire       wire format of names, integers and records
 //! logging    log output: text and JSON
+//! memory     how much memory the process may use: cgroup, GOMEMLIMIT, machine
 //! plain      messages for errors of the system and of libraries
 //! backoff    delays between attempts
 //! datagrams  batched datagram I/O (recvmmsg, sendmmsg): the only unsafe code
@@ -35,7 +37,7 @@
 //! ```
 //!
 //! Imports point one way: `corefile` <- `plugin` <- `config`; `cluster` <- `zone` <- `plugin::kubernetes`;
-//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `pipeline` <- `life` <- `cli`. `corefile`, `zone`,
+//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `pipeline` <- `process` <- `cli`. `corefile`, `zone`,
 //! `authority` and `wire` know neither tokio nor kube: they are values and functions.
 //!
 //! The way of one query:
@@ -55,12 +57,18 @@
 //! asked by the same thread (`server/udp/asking`, `upstream/asker`), which goes on outward when it reads
 //! the answer. Only what waits for anything else, or longer than usual, or came by a stream meets the
 //! scheduler. A zone transfer is written part by part (`server/transfer`).
+//!
+//! # As a library
+//!
+//! `hickory` is for other programs: zones of a cluster for servers made of hickory-server, with what it takes
+//! ([`cluster::Settings`], [`zone::Rules`]). All other public modules are so for the tests, benchmarks and
+//! examples of this crate, and change without notice.
 
 /// The version of CoreDNS that Lodestone is compared with, as in `docs/differences.md`. Elsewhere a version
 /// stands only with what that version brought.
 pub const COREDNS: &str = "1.15.0";
 
-pub mod admin;
+pub(crate) mod admin;
 pub mod authority;
 mod backoff;
 pub mod cli;
@@ -71,21 +79,24 @@ pub mod datagrams;
 pub mod edns;
 pub mod features;
 mod files;
+#[cfg(feature = "hickory")]
+pub mod hickory;
 pub mod http_page;
 pub mod interfaces;
-pub mod life;
-pub mod logging;
+pub(crate) mod logging;
+pub mod memory;
 pub mod message;
 pub mod metrics;
 pub mod pipeline;
 mod plain;
 pub mod plugin;
+pub mod process;
 pub mod query;
-pub mod reload;
+pub(crate) mod reload;
 pub mod reply;
 pub mod server;
 pub mod tls;
-pub mod trust;
+pub(crate) mod trust;
 pub mod tsig;
 pub mod upstream;
 pub mod wire;

@@ -27,7 +27,7 @@ use crate::{
     plugin::{Block, Build, BuildError, Chain, Parts, Plugin},
     server::{
         limits::StreamSettings,
-        proxy::Trust,
+        proxy::ProxyPolicy,
         route::{Filter, Route},
     },
     tls::{self, Files, Identity},
@@ -71,7 +71,7 @@ pub struct Listener {
     /// Connection settings: from the first block, with the timeouts of the last one.
     pub streams: StreamSettings,
     /// Networks whose PROXY headers are accepted; the last block that sets it applies.
-    pub proxy: Option<Arc<Trust>>,
+    pub proxy: Option<Arc<ProxyPolicy>>,
     /// UDP threads per address, if configured; the first block applies.
     pub udp_threads: Option<usize>,
     /// The zones served and their chains.

@@ -1,7 +1,7 @@
 //! Detects changes of the Corefile.
 //!
 //! File system events are handled after they settle. In addition the file is polled, because not all
-//! file systems report changes. [`crate::life`] acts on changes.
+//! file systems report changes. [`crate::process`] acts on changes.
 
 use std::{
     collections::BTreeSet,

@@ -87,11 +87,6 @@ impl Trusted {
         }
     }
 
-    /// Whether there are none, so that no peer is accepted.
-    pub fn is_empty(&self) -> bool {
-        self.authorities.is_empty()
-    }
-
     /// A verifier of servers.
     pub fn server_verifier(
         &self,

@@ -33,7 +33,7 @@ use crate::{
     corefile::Listen,
     http_page::{HttpPage, Page},
     metrics::{self, Metrics},
-    server::gate::Gate,
+    server::connection_limit::ConnectionLimit,
 };
 
 /// Why pages cannot be served.
@@ -167,7 +167,7 @@ impl Admin {
         let served = Arc::new(ArcSwap::from_pointee(ServedPages::default()));
         let context = serve::AcceptContext {
             served: Arc::clone(&served),
-            gate: Gate::new(self.limits.connections),
+            connection_limit: ConnectionLimit::new(self.limits.connections),
             limits: self.limits,
             stop: stopped,
         };

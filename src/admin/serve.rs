@@ -3,7 +3,7 @@
 //! These ports are reachable from every pod. `axum::serve` neither limits connections nor sets
 //! hyper's header timeout, so this accept loop passes axum's router to hyper itself. Each listener
 //! has its own connection limit: a kubelet probe does not compete with other listeners, and at the
-//! limit it replaces an idle connection ([`crate::server::gate`]).
+//! limit it replaces an idle connection ([`crate::server::connection_limit`]).
 
 use std::{
     convert::Infallible,
@@ -38,8 +38,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::server::{
-    accept::Accept,
-    gate::{Gate, Place},
+    accept::Acceptor,
+    connection_limit::{ConnectionLimit, ConnectionPermit},
 };
 
 /// Limits of a listener.
@@ -92,7 +92,7 @@ pub(super) struct ServedPages {
 #[derive(Clone)]
 pub(super) struct AcceptContext {
     pub(super) served: Arc<ArcSwap<ServedPages>>,
-    pub(super) gate: Gate,
+    pub(super) connection_limit: ConnectionLimit,
     pub(super) limits: Limits,
     /// Stops the loop when it changes or its sender is dropped.
     pub(super) stop: watch::Receiver<()>,
@@ -101,18 +101,18 @@ pub(super) struct AcceptContext {
 /// Accepts connections until stopped.
 pub(super) async fn accept(listener: TcpListener, context: AcceptContext) {
     let mut stop = context.stop.clone();
-    let mut accept = Accept::new(listener, RESERVED_DESCRIPTORS);
+    let mut acceptor = Acceptor::new(listener, RESERVED_DESCRIPTORS);
     let slots = Arc::new(Semaphore::new(MAX_WITHOUT_PERMIT));
     let admit = |stream: TcpStream, client: SocketAddr, slot| {
         // In order of arrival, while the limit is not reached.
-        let permit = context.gate.try_enter(client.ip());
+        let permit = context.connection_limit.try_acquire(client.ip());
         let handled = connection(stream, client.ip(), permit, context.clone(), slot);
         tokio::spawn(handled);
     };
     loop {
         let accepted = async {
             let slot = Arc::clone(&slots).acquire_owned().await;
-            let (stream, client) = accept.next(&context.gate).await;
+            let (stream, client) = acceptor.next(&context.connection_limit).await;
             (stream, client, slot.expect("it is never closed"))
         };
         tokio::select! {
@@ -122,7 +122,7 @@ pub(super) async fn accept(listener: TcpListener, context: AcceptContext) {
     }
     // Queued connections would be reset when the socket is closed.
     while let Ok(slot) = Arc::clone(&slots).try_acquire_owned()
-        && let Some((stream, client)) = accept.queued()
+        && let Some((stream, client)) = acceptor.queued()
     {
         admit(stream, client, slot);
     }
@@ -131,13 +131,13 @@ pub(super) async fn accept(listener: TcpListener, context: AcceptContext) {
 async fn connection(
     stream: TcpStream,
     client: IpAddr,
-    permit: Option<Place>,
+    permit: Option<ConnectionPermit>,
     context: AcceptContext,
     slot: OwnedSemaphorePermit,
 ) {
     let permit = match permit {
         Some(permit) => Some(permit),
-        None => context.gate.enter(client).await,
+        None => context.connection_limit.acquire(client).await,
     };
     let Some(permit) = permit else {
         return;
@@ -150,7 +150,7 @@ async fn connection(
     }
 }
 
-async fn handshake_and_serve(stream: TcpStream, context: AcceptContext, permit: &Place) {
+async fn handshake_and_serve(stream: TcpStream, context: AcceptContext, permit: &ConnectionPermit) {
     let AcceptContext {
         served,
         limits,
@@ -172,7 +172,7 @@ async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     router: Router,
     limits: Limits,
-    permit: &Place,
+    permit: &ConnectionPermit,
     mut stop: watch::Receiver<()>,
 ) {
     let pages = TowerToHyperService::new(router);
@@ -213,7 +213,7 @@ struct FirstRequest {
 /// Handles one request. The connection counts as busy meanwhile, and as idle otherwise.
 async fn handle(
     pages: &TowerToHyperService<Router>,
-    permit: &Place,
+    permit: &ConnectionPermit,
     first_request: &FirstRequest,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {

@@ -16,12 +16,12 @@ use crate::{
     config::{self, Config},
     corefile::{Diagnostics, Disk, MAX_FILE},
     interfaces::Interfaces,
-    life::{Next, Running, StartError},
     logging::{self, Format},
     metrics::Metrics,
     plain,
+    process::{Prepared, Process, StartError},
     reload::Changes,
-    server::descriptors,
+    server::{Backend, descriptors},
 };
 
 /// Options of a server process.
@@ -34,6 +34,8 @@ pub struct Options {
     pub quiet: bool,
     /// Log format.
     pub log_format: Format,
+    /// Implementation of the plain DNS sockets.
+    pub backend: Backend,
     /// File for the process id.
     pub pid_file: Option<PathBuf>,
     /// Called when the server answers queries.
@@ -219,7 +221,7 @@ fn failed(message: &str) -> ExitCode {
 }
 
 /// Prints the listeners and the version, in CoreDNS's format or as two JSON records.
-fn show_start(running: &Running) {
+fn show_start(running: &Process) {
     let banner = running.banner();
     match logging::format() {
         Format::Text => {
@@ -352,7 +354,7 @@ const INTERRUPTED_TWICE: u8 = 2;
 struct Server {
     corefile: Corefile,
     default_port: u16,
-    running: Running,
+    running: Process,
     changes: Changes,
     /// Whether the built-in default is served for defect of a Corefile.
     is_default: bool,
@@ -370,7 +372,7 @@ struct RejectedConfig {
 
 /// A prepared configuration.
 struct Reload {
-    next: Next,
+    next: Prepared,
     hash: u64,
     is_default: bool,
 }
@@ -388,7 +390,8 @@ impl Server {
     async fn start(options: &Options, config: Config) -> anyhow::Result<Self> {
         let is_default = config.is_default;
         show_warnings(&config.warnings);
-        let running = Running::start(config, options.default_port, Metrics::new()).await?;
+        let (port, backend) = (options.default_port, options.backend);
+        let running = Process::start_with(config, port, Metrics::new(), backend).await?;
         logging::count_drops(running.metrics());
         let corefile = options.corefile.clone();
         let changes = follow(&corefile, &running);
@@ -519,7 +522,7 @@ fn with_causes(error: StartError) -> String {
     plain::chain(&anyhow::Error::from(error))
 }
 
-fn follow(corefile: &Corefile, running: &Running) -> Changes {
+fn follow(corefile: &Corefile, running: &Process) -> Changes {
     Changes::follow(
         corefile.path().as_deref(),
         running.imported(),

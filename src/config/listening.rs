@@ -10,7 +10,7 @@ use crate::{
     server::{
         Scheme,
         limits::StreamSettings,
-        proxy::{Sessions, Treatment, Trust, sessions},
+        proxy::{ProxyPolicy, Sessions, Treatment, sessions},
     },
     tls::{ClientAuth, Files},
 };
@@ -21,7 +21,7 @@ pub struct Listening {
     /// Certificate for the encrypted transports.
     pub tls: Option<Files>,
     /// Networks whose PROXY headers are accepted.
-    pub proxy: Option<Trust>,
+    pub proxy: Option<ProxyPolicy>,
     /// Connection timeouts.
     pub timeouts: Timeouts,
     quic: Caps,
@@ -335,7 +335,7 @@ pub fn proxyproto(
     } else {
         Treatment::Ignore
     };
-    settings.listening.proxy = Some(Trust {
+    settings.listening.proxy = Some(ProxyPolicy {
         allow: proxy.allow,
         others: proxy.others.unwrap_or(unless_said),
         sessions: proxy.sessions,

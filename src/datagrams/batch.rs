@@ -19,8 +19,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use socket2::SockRef;
-
 use super::{
     Datagram, DelayedReply, REPLY_CAPACITY,
     backlog::{Backlog, MAX_AGE},
@@ -568,18 +566,44 @@ pub fn report_errors(socket: &UdpSocket, peer: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// Empties the queue of reported errors; returns their number. Also clears the socket's pending
-/// error, which must be read before.
-pub fn take_errors(socket: &impl AsFd) -> usize {
-    let socket = SockRef::from(socket);
-    let mut taken = 0;
-    // The payload is the start of the datagram that caused the error.
-    let mut room = [MaybeUninit::uninit(); 1];
-    let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
-    while taken < MAX_ERRORS && socket.recv_with_flags(&mut room, flags).is_ok() {
-        taken += 1;
+/// Empties the socket's queue of ICMP errors and returns the last one.
+///
+/// The queue, not `SO_ERROR`, is authoritative: taking an entry also clears the pending `SO_ERROR`,
+/// which the kernel sets only after it has queued the entry. Reading `SO_ERROR` first and then emptying
+/// the queue would lose an error that arrives in between.
+pub fn take_errors(socket: &impl AsFd) -> Option<io::Error> {
+    let socket = socket.as_fd().as_raw_fd();
+    let mut last = None;
+    for _ in 0..MAX_ERRORS {
+        let mut control = Control::EMPTY;
+        // SAFETY: a plain C structure of integers and raw pointers, for which all-zero is valid.
+        let mut header: libc::msghdr = unsafe { mem::zeroed() };
+        header.msg_control = (&raw mut control).cast();
+        header.msg_controllen = size_of::<Control>() as _;
+        let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+        // SAFETY: the header has neither a name nor a vector, and points to a control buffer of that
+        // length, which lives to the end of the iteration.
+        if unsafe { libc::recvmsg(socket, &raw mut header, flags) } < 0 {
+            break;
+        }
+        last = icmp_error(&header).or(last);
     }
-    taken
+    last
+}
+
+/// The ICMP error that an entry of the error queue describes. Entries of other origins are errors that
+/// the failing call has returned itself.
+fn icmp_error(header: &libc::msghdr) -> Option<io::Error> {
+    // SAFETY: each kind has the data of this type.
+    let error: libc::sock_extended_err = unsafe {
+        control(header, libc::IPPROTO_IP, libc::IP_RECVERR)
+            .or_else(|| control(header, libc::IPPROTO_IPV6, libc::IPV6_RECVERR))
+    }?;
+    let is_icmp = matches!(
+        error.ee_origin,
+        libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6
+    );
+    is_icmp.then(|| io::Error::from_raw_os_error(error.ee_errno as i32))
 }
 
 /// Switches a boolean socket option.

@@ -18,7 +18,7 @@ mod upstream;
 use std::{fmt, sync::Arc};
 
 use parking_lot::Mutex;
-use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Registry, TextEncoder};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
 pub use cache::{Cache, Hosts};
 pub use cells::ShardedCounter;
@@ -44,6 +44,10 @@ pub struct Metrics {
     pub panics_total: IntCounter,
     /// Pending queries evicted or refused at a limit: `limit`.
     pub queries_shed_total: IntCounterVec,
+    /// Queries that wait for an upstream or a sub-query.
+    pub pending_queries: IntGauge,
+    /// How many may.
+    pub pending_queries_limit: IntGauge,
     /// 1 for each plugin of each zone: `server`, `zone`, `view`, `name`.
     pub plugin_enabled: IntGaugeVec,
     /// Per-query counters.
@@ -119,6 +123,14 @@ impl Metrics {
                 "lodestone_queries_shed_total",
                 "Pending queries evicted or refused at a limit.",
                 &["limit"],
+            ),
+            pending_queries: register.gauge(
+                "lodestone_pending_queries",
+                "Queries that wait for an upstream or a sub-query.",
+            ),
+            pending_queries_limit: register.gauge(
+                "lodestone_pending_queries_limit",
+                "Queries that may wait at a time, over all listeners.",
             ),
             plugin_enabled: register.gauges(
                 "coredns_plugin_enabled",

@@ -8,7 +8,7 @@ use super::{ListenerKey, bindings, label};
 use crate::{
     config::{Config, ServerBlock},
     corefile::{Diagnostic, Key, Sources, Transport},
-    tls::{Difference, Files, Shown, TlsError},
+    tls::{Difference, Files, Presented, TlsError},
 };
 
 /// Two blocks of one listener with different TLS settings.
@@ -23,7 +23,7 @@ pub(super) struct Conflict<'c> {
 struct First<'c> {
     key: &'c Key,
     files: Option<&'c Files>,
-    shown: Option<Shown>,
+    shown: Option<Presented>,
 }
 
 /// Finds the first conflict. Unreadable files are not a conflict: loading them reports the error.
@@ -80,9 +80,9 @@ impl First<'_> {
         }
         let shown = match self.shown.take() {
             Some(shown) => shown,
-            None => Shown::read(mine)?,
+            None => Presented::read(mine)?,
         };
-        let difference = shown.differs_from(&Shown::read(other)?);
+        let difference = shown.differs_from(&Presented::read(other)?);
         self.shown = Some(shown);
         Ok(difference)
     }

@@ -1,0 +1,279 @@
+//! The serving process: start, replacement of the configuration, lame duck, drain.
+//!
+//! A configuration is built completely before any of it is served. Sockets, connections, caches and the
+//! cluster's state outlive a replacement; if the new configuration cannot be served, the old one stays in
+//! force unchanged.
+
+use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use crate::{
+    admin::{self, Admin, Readiness},
+    config::{Config, settings::Reload},
+    corefile::Transport,
+    logging,
+    metrics::Metrics,
+    pipeline::{Listener, Pipeline},
+    plugin::{BuildError, Parts},
+    server::{self, Backend, ListenerConfig, Servers, descriptors, limits::Limits, route::Routes},
+};
+
+/// A serving process.
+pub struct Process {
+    default_port: u16,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+    admin: Admin,
+    servers: Servers,
+    site: Pipeline,
+    imported: Vec<PathBuf>,
+}
+
+/// A configuration that is built and bound, ready to replace another one.
+pub struct Prepared {
+    site: Pipeline,
+    pages: admin::Prepared,
+    sockets: server::Prepared,
+    imported: Vec<PathBuf>,
+}
+
+/// Why a configuration cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each says it
+pub enum StartError {
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error(transparent)]
+    Bind(#[from] server::BindError),
+    #[error(transparent)]
+    BindPage(#[from] admin::BindError),
+}
+
+/// How long plugins may take to send what they have buffered.
+const PLUGIN_DRAIN: Duration = Duration::from_secs(2);
+
+/// How long pending queries may take to be answered once no more are read. Forwarded ones time out before
+/// that.
+const DRAIN: Duration = Duration::from_secs(5);
+
+impl Process {
+    /// Builds the configuration, waits for its plugins to start, and serves it.
+    ///
+    /// Health and readiness are served from the beginning, queries once every plugin has started, as in
+    /// CoreDNS.
+    pub async fn start(
+        config: Config,
+        default_port: u16,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StartError> {
+        Self::start_with(config, default_port, metrics, Backend::default()).await
+    }
+
+    /// The same, with plain DNS served by this backend.
+    pub async fn start_with(
+        config: Config,
+        default_port: u16,
+        metrics: Arc<Metrics>,
+        backend: Backend,
+    ) -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Handle::current();
+        let readiness = Arc::new(Readiness::default());
+        let page_limits = admin::Limits::default();
+        let admin = Admin::new(Arc::clone(&metrics), Arc::clone(&readiness), page_limits);
+        let mut limits = Limits::default();
+        if let Some(descriptors) = descriptors::limit() {
+            // The other half is for HTTP pages, upstreams, files and the API server.
+            limits.connections = limits.connections.min(descriptors / 2);
+        }
+        let mut servers = Servers::new(runtime, limits, Arc::clone(&metrics));
+        servers.use_backend(backend);
+
+        let site = Pipeline::build(&config, default_port, Parts::default(), &metrics)?;
+        let pages = admin.prepare(&site.pages).await?;
+        let sockets = servers.prepare(site.listeners.iter().map(listener_config).collect())?;
+        admin.apply(pages);
+        readiness.watch(site.watched.iter().cloned());
+        site.started().await;
+        servers.commit(sockets)?;
+        let process = Self {
+            default_port,
+            metrics,
+            readiness,
+            admin,
+            servers,
+            site,
+            imported: config.imported,
+        };
+        process.report(&process.site);
+        tracing::info!(
+            "At most {} queries are pending at a time, in at most {} MiB",
+            limits.pending,
+            limits.pending_bytes() >> 20
+        );
+        Ok(process)
+    }
+
+    /// Builds another configuration and binds its new listeners. The one that is served stays in force
+    /// unchanged, also if this is cancelled.
+    pub async fn prepare(&self, config: Config) -> Result<Prepared, StartError> {
+        let parts = self.site.parts.succeed();
+        let site = Pipeline::build(&config, self.default_port, parts, &self.metrics)?;
+        // Bound sockets receive queries, so they are bound only once those can be answered.
+        site.started().await;
+        let pages = self.admin.prepare(&site.pages).await?;
+        let sockets = self
+            .servers
+            .prepare(site.listeners.iter().map(listener_config).collect())?;
+        Ok(Prepared {
+            site,
+            pages,
+            sockets,
+            imported: config.imported,
+        })
+    }
+
+    /// Replaces the configuration; on an error nothing changes. To be called soon after it was prepared: its
+    /// new sockets receive already.
+    pub fn commit(&mut self, next: Prepared) -> Result<(), StartError> {
+        let Prepared {
+            mut site,
+            pages,
+            sockets,
+            imported,
+        } = next;
+        self.servers.commit(sockets)?;
+        self.admin.apply(pages);
+        self.readiness.watch(site.watched.iter().cloned());
+        site.parts.settle();
+        self.report(&site);
+        self.imported = imported;
+        self.site = site;
+        Ok(())
+    }
+
+    /// Prepares another configuration and commits it.
+    pub async fn replace(&mut self, config: Config) -> Result<(), StartError> {
+        let next = self.prepare(config).await?;
+        self.commit(next)
+    }
+
+    /// Updates log level and metrics to what is served.
+    fn report(&self, site: &Pipeline) {
+        logging::set_debug(site.debug);
+        self.metrics.reload.served(site.hash);
+        // Without what only the previous configuration had.
+        self.metrics.plugin_enabled.reset();
+        for route in site.listeners.iter().flat_map(|one| &one.routes) {
+            let block = &route.block;
+            let names = block.chain.plugins().iter().map(|plugin| plugin.name());
+            let labels = [&*block.server, &block.zone_label, &block.view];
+            self.metrics.enable_plugins(labels, names);
+        }
+    }
+
+    /// Not ready from now on, but answering: load balancers and resolvers need a while to notice. Completes
+    /// after the configured time, or when `cut` completes.
+    pub async fn lame_duck(&self, cut: impl Future<Output = ()>) {
+        self.readiness.shut_down();
+        let lame_duck = self.site.lame_duck;
+        if !lame_duck.is_zero() {
+            tracing::info!(target: "plugin/health", "Going into lameduck mode for {lame_duck:?}");
+            tokio::select! {
+                () = tokio::time::sleep(lame_duck) => {}
+                () = cut => {}
+            }
+        }
+    }
+
+    /// Stops reading queries and waits for the pending ones.
+    pub async fn drain(&mut self) {
+        self.readiness.shut_down();
+        if !self.servers.drain(DRAIN).await {
+            tracing::warn!("queries were still pending after {DRAIN:?}");
+        }
+        // A receiver that is gone must not keep the process.
+        let _ = tokio::time::timeout(PLUGIN_DRAIN, self.site.ended()).await;
+    }
+
+    /// The zones that are served, in CoreDNS's form: a line for each zone of each listener.
+    pub fn banner(&self) -> String {
+        let listeners = self.site.listeners.iter();
+        let mut lines: Vec<String> = listeners.flat_map(|one| self.lines(one)).collect();
+        lines.sort();
+        lines.concat()
+    }
+
+    /// `cluster.local.:53`, with the scheme before it unless it is plain DNS, and the address behind it if
+    /// there is one. A port that the system chose is shown.
+    fn lines(&self, listener: &Listener) -> Vec<String> {
+        let scheme = match listener.transport {
+            Transport::Dns => String::new(),
+            other => format!("{other}://"),
+        };
+        let on = match listener.address.ip() {
+            any if any.is_unspecified() => String::new(),
+            bound => format!(" on {bound}"),
+        };
+        let bound = self.servers.bound(listener_of(listener)).first();
+        let port = bound.unwrap_or(&listener.address).port();
+        let zones = listener.routes.iter().map(|route| &route.block.zone_label);
+        zones
+            .map(|zone| format!("{scheme}{zone}:{port}{on}\n"))
+            .collect()
+    }
+
+    /// The addresses of all listeners of queries.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let listeners = self.site.listeners.iter();
+        listeners
+            .flat_map(|one| self.servers.bound(listener_of(one)))
+            .copied()
+            .collect()
+    }
+
+    /// The addresses of the HTTP pages' listeners.
+    pub fn pages(&self) -> Vec<SocketAddr> {
+        let pages = self.site.pages.iter();
+        pages
+            .flat_map(|page| self.admin.addresses(&page.listen))
+            .collect()
+    }
+
+    /// How often the Corefile is checked for changes, if it is.
+    pub fn follows(&self) -> Option<Reload> {
+        self.site.reload
+    }
+
+    /// Files and directories besides the Corefile that the configuration was read from.
+    pub fn imported(&self) -> &[PathBuf] {
+        &self.imported
+    }
+
+    /// A hash of the text of the configuration that is served.
+    pub fn hash(&self) -> u64 {
+        self.site.hash
+    }
+
+    /// Every metric.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+}
+
+fn listener_of(listener: &Listener) -> server::Listener {
+    server::Listener {
+        scheme: listener.transport.into(),
+        address: listener.address,
+    }
+}
+
+fn listener_config(listener: &Listener) -> ListenerConfig {
+    ListenerConfig {
+        listener: listener_of(listener),
+        label: Arc::clone(&listener.label),
+        routes: Routes::new(listener.routes.iter().cloned()),
+        streams: listener.streams,
+        udp_threads: listener.udp_threads,
+        tls: listener.tls.clone(),
+        proxy: listener.proxy.clone(),
+    }
+}
