@@ -6,9 +6,8 @@ use futures_util::future::{BoxFuture, join_all};
 use tokio::{runtime::Handle, time::Instant};
 
 #[cfg(feature = "hickory")]
-use super::hickory::Serving;
+use super::{BindError, ListenerConfig, hickory::Serving};
 use super::{
-    BindError, ListenerConfig,
     bind::Sockets,
     handle::Entrance,
     limits::StreamSettings,
