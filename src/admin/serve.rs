@@ -103,7 +103,7 @@ pub(super) struct AcceptContext {
 /// Accepts until it is to stop.
 pub(super) async fn accept(listener: TcpListener, context: AcceptContext) {
     let mut stop = context.stop.clone();
-    let mut accept = Accept::new(Arc::new(listener), SPARES);
+    let mut accept = Accept::new(listener, SPARES);
     let waiting = Arc::new(Semaphore::new(ENTERING));
     let admit = |stream: TcpStream, client: SocketAddr, entering| {
         // In the order of their coming as long as there is room.

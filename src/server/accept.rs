@@ -11,7 +11,6 @@ use std::{
     fs::File,
     io,
     net::SocketAddr,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -29,7 +28,7 @@ const LOG: Duration = Duration::from_secs(10);
 
 /// A listening socket whose connections are accepted.
 pub(crate) struct Accept {
-    listener: Arc<TcpListener>,
+    listener: TcpListener,
     /// Descriptors that are held to be given up.
     spares: Vec<File>,
     wanted_spares: usize,
@@ -39,7 +38,7 @@ pub(crate) struct Accept {
 impl Accept {
     /// Accepts the connections of `listener`. With `spares`, so many of them also while the process
     /// has no other descriptor left.
-    pub(crate) fn new(listener: Arc<TcpListener>, spares: usize) -> Self {
+    pub(crate) fn new(listener: TcpListener, spares: usize) -> Self {
         let mut accept = Self {
             listener,
             spares: Vec::with_capacity(spares),
@@ -77,7 +76,7 @@ impl Accept {
     /// A connection of the queue, if there is one. Closing the socket would reset it.
     pub(crate) fn queued(&self) -> Option<(TcpStream, SocketAddr)> {
         // Asked is the system: tokio knows of a connection only once its own wait has ended.
-        let (socket, client) = SockRef::from(self.listener.as_ref()).accept().ok()?;
+        let (socket, client) = SockRef::from(&self.listener).accept().ok()?;
         socket.set_nonblocking(true).ok()?;
         let stream = TcpStream::from_std(socket.into()).ok()?;
         Some((stream, client.as_socket()?))
@@ -89,7 +88,7 @@ impl Accept {
         #[cfg(target_os = "linux")]
         {
             use rustix::event::{PollFd, PollFlags, Timespec, poll};
-            let mut sockets = [PollFd::new(&*self.listener, PollFlags::IN)];
+            let mut sockets = [PollFd::new(&self.listener, PollFlags::IN)];
             let now = Timespec::default();
             poll(&mut sockets, Some(&now)).is_ok_and(|ready| ready > 0)
         }

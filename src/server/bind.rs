@@ -20,16 +20,12 @@ pub struct BindError {
 }
 
 /// The bound sockets of a listener.
+#[derive(Default)]
 pub(super) struct Sockets {
     /// For each address, a socket a thread.
     pub(super) udp: Vec<Vec<UdpSocket>>,
-    /// Nothing where those that there are stay in use.
-    pub(super) tcp: Option<Vec<TcpListener>>,
-    pub(super) bound: Bound,
-}
-
-/// Where a listener listens.
-pub(super) struct Bound {
+    pub(super) tcp: Vec<TcpListener>,
+    /// Where the listener listens.
     pub(super) addresses: Vec<SocketAddr>,
 }
 
@@ -48,15 +44,10 @@ impl BindError {
 
 impl Sockets {
     /// Binds everything that `wanted` listens on. `ours` are the ports that this process listens
-    /// on already, where sockets of its own are no reason to refuse. Where it `keeps_tcp`, the
-    /// sockets that listen for connections stay.
-    pub(super) fn bind(wanted: &Wanted, ours: &[u16], keeps_tcp: bool) -> Result<Self, BindError> {
+    /// on already, where sockets of its own are no reason to refuse.
+    pub(super) fn bind(wanted: &Wanted, ours: &[u16]) -> Result<Self, BindError> {
         let listener = wanted.listener;
         let failed = |(address, source)| BindError::new(listener, address, source);
-        if listener.scheme.needs_certificate() && wanted.tls.is_none() {
-            let source = io::Error::new(ErrorKind::InvalidInput, "it needs a certificate");
-            return Err(failed((listener.address, source)));
-        }
         let port = listener.address.port();
         if port != 0 && !ours.contains(&port) {
             for address in addresses(listener.address) {
@@ -66,7 +57,7 @@ impl Sockets {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            match Self::bind_all(wanted, keeps_tcp) {
+            match Self::bind_all(wanted) {
                 Err((_, error))
                     if port == 0 && error.kind() == ErrorKind::AddrInUse && attempts < ATTEMPTS => {
                 }
@@ -75,25 +66,18 @@ impl Sockets {
         }
     }
 
-    fn bind_all(wanted: &Wanted, keeps_tcp: bool) -> Result<Self, (SocketAddr, io::Error)> {
-        let threads = wanted.udp_threads.unwrap_or_else(udp::default_threads);
-        let mut sockets = Self {
-            udp: Vec::new(),
-            tcp: (!keeps_tcp).then(Vec::new),
-            bound: Bound {
-                addresses: Vec::new(),
-            },
-        };
+    fn bind_all(wanted: &Wanted) -> Result<Self, (SocketAddr, io::Error)> {
+        let mut sockets = Self::default();
         let mut port = wanted.listener.address.port();
         let wanted_addresses = addresses(wanted.listener.address);
         let many = wanted_addresses.len() > 1;
         for mut address in wanted_addresses {
             address.set_port(port);
-            let bound = sockets.bind_one(wanted.listener.scheme, address, threads);
+            let bound = sockets.bind_one(wanted.listener.scheme, address, wanted.udp_threads());
             match bound {
                 Ok(bound) => {
                     port = bound.port();
-                    sockets.bound.addresses.push(bound);
+                    sockets.addresses.push(bound);
                 }
                 Err(error) if many && address.is_ipv6() && lacks_ipv6(&error) => {
                     let why = crate::plain::io(&error);
@@ -121,11 +105,9 @@ impl Sockets {
         if scheme.is_quic() {
             return Ok(address);
         }
-        if let Some(sockets) = &mut self.tcp {
-            let listener = tcp::bind(address)?;
-            address = listener.local_addr()?;
-            sockets.push(listener);
-        }
+        let listener = tcp::bind(address)?;
+        address = listener.local_addr()?;
+        self.tcp.push(listener);
         Ok(address)
     }
 }

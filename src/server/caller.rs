@@ -1,7 +1,7 @@
 //! Asking the door, for transports where each question has a way back of its own: a stream of QUIC,
 //! a request of HTTP.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{
     handle::{Arrival, Entrance, Handled, Scratch},
@@ -42,7 +42,7 @@ impl Caller {
     }
 
     /// What metrics and logs call the server.
-    pub(super) fn label(&self) -> &str {
+    pub(super) fn label(&self) -> Arc<str> {
         self.entrance.server().label()
     }
 

@@ -10,7 +10,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -31,11 +31,16 @@ use crate::{
 
 /// What is served on one listener. It outlives a reload, which swaps its routes.
 pub struct Server {
-    label: Arc<str>,
+    label: ArcSwap<Label>,
     routes: ArcSwap<Routes>,
     grants: Grants,
     metrics: Arc<Metrics>,
-    /// Where questions are counted that no block is for.
+}
+
+/// What metrics and logs call a server, and what is counted under that name.
+struct Label {
+    text: Arc<str>,
+    /// Counts queries that no block is for.
     dropped: Arc<ZoneCounters>,
 }
 
@@ -111,8 +116,7 @@ impl Server {
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            dropped: metrics.dns.zone(&label, Dns::DROPPED, ""),
-            label,
+            label: ArcSwap::from_pointee(Label::new(label, metrics)),
             routes: ArcSwap::from_pointee(routes),
             grants,
             metrics: Arc::clone(metrics),
@@ -120,8 +124,15 @@ impl Server {
     }
 
     /// What metrics call it.
-    pub fn label(&self) -> &Arc<str> {
-        &self.label
+    pub fn label(&self) -> Arc<str> {
+        Arc::clone(&self.label.load().text)
+    }
+
+    /// Calls it `label` from now on.
+    pub(super) fn relabel(&self, label: Arc<str>) {
+        if self.label.load().text != label {
+            self.label.store(Arc::new(Label::new(label, &self.metrics)));
+        }
     }
 
     /// Every metric.
@@ -140,18 +151,32 @@ impl Server {
         self.routes.store(routes);
     }
 
+    /// Counts a query that no block is for.
+    fn count_dropped(&self, query: &Query, reply: &Reply, octets: usize, took: Duration) {
+        self.label.load().dropped.count(query, reply, octets, took);
+    }
+
     fn panicked(&self, octets: &[u8]) {
         self.metrics.panics_total.inc();
         let message = Header::read(octets).map(|header| read_query(octets, &header));
         if let Some(Ok(Parsed { question, .. })) = message {
             tracing::error!(
-                server = %self.label,
+                server = %self.label(),
                 name = %question.name,
                 rtype = %question.rtype,
                 "a query made the server panic; SERVFAIL was answered"
             );
         } else {
-            tracing::error!(server = %self.label, "a message made the server panic");
+            tracing::error!(server = %self.label(), "a message made the server panic");
+        }
+    }
+}
+
+impl Label {
+    fn new(text: Arc<str>, metrics: &Metrics) -> Self {
+        Self {
+            dropped: metrics.dns.zone(&text, Dns::DROPPED, ""),
+            text,
         }
     }
 }
@@ -253,7 +278,7 @@ impl Entrance {
                 reply.authoritative = rcode == Rcode::NOERROR;
                 writer.write(query, reply, out);
                 let took = arrival.received.elapsed();
-                self.server.dropped.count(query, reply, out.len(), took);
+                self.server.count_dropped(query, reply, out.len(), took);
                 return Handled::Reply;
             }
         };
@@ -296,7 +321,7 @@ impl Entrance {
                 let reply = Reply::failure(Rcode::SERVFAIL, Why::Internal);
                 Writer::default().write(&query, &reply, out);
                 let took = arrival.received.elapsed();
-                self.server.dropped.count(&query, &reply, out.len(), took);
+                self.server.count_dropped(&query, &reply, out.len(), took);
             }
             Err(Some((header, _))) => write_bare(&header, Rcode::SERVFAIL, out),
             Err(None) => return Handled::Nothing,

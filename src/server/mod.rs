@@ -47,10 +47,10 @@ use tokio::{net::TcpListener, runtime::Handle, time::Instant};
 pub use bind::BindError;
 
 use self::{
-    bind::{Bound, Sockets},
+    bind::Sockets,
     handle::{Entrance, Server},
     limits::{Grants, Limits, StreamSettings},
-    proxy::Trust,
+    proxy::{Trust, sessions::DatagramProxy},
     reception::Reception,
     route::Routes,
     terms::Terms,
@@ -112,7 +112,8 @@ pub struct Servers {
     running: HashMap<Listener, Running>,
 }
 
-/// A new set of listeners: its sockets are bound and nothing else has happened.
+/// A new set of listeners. Sockets are bound for those that did not listen before, and nothing else has
+/// happened.
 pub struct Prepared {
     wanted: Vec<Wanted>,
     sockets: HashMap<Listener, Sockets>,
@@ -121,27 +122,17 @@ pub struct Prepared {
 /// How long a listener that a new configuration does without may go on with what it was asked.
 const RETIREMENT: Duration = Duration::from_secs(5);
 
-/// A listener at work.
+/// A listener at work. Its sockets stay open until it goes; everything else is a setting that a reload
+/// changes beneath them.
 struct Running {
     server: Arc<Server>,
-    bound: Bound,
+    /// Where it listens.
+    addresses: Vec<SocketAddr>,
     /// The threads of UDP, for each address.
     udp: Vec<udp::Threads>,
-    /// The listening sockets of connections. Another listener of the same address takes them over:
-    /// with a new socket, the connections in the queue of the old one would be reset.
-    tcp: Vec<Arc<TcpListener>>,
+    /// What they work with.
+    udp_context: udp::Context,
     reception: Reception,
-    /// What the sockets were made for: with another of these, there must be other sockets.
-    shape: Shape,
-}
-
-#[derive(Clone)]
-struct Shape {
-    label: Arc<str>,
-    /// Of plain DNS alone: there are no such threads for anything else.
-    udp_threads: Option<usize>,
-    /// Of datagrams alone: connections can change it without another socket.
-    proxy: Option<Arc<Trust>>,
 }
 
 impl Servers {
@@ -165,7 +156,7 @@ impl Servers {
     /// For all addresses of the machine, IPv4's comes first and IPv6's follows, if there is IPv6.
     pub fn bound(&self, listener: Listener) -> &[SocketAddr] {
         let running = self.running.get(&listener);
-        running.map_or(&[], |running| &running.bound.addresses)
+        running.map_or(&[], |running| &running.addresses)
     }
 
     /// Makes `wanted` the listeners. Either all of it happens or, with an error, nothing.
@@ -179,55 +170,64 @@ impl Servers {
         let mut ours: Vec<_> = self
             .running
             .values()
-            .flat_map(|running| running.bound.addresses.iter().map(SocketAddr::port))
+            .flat_map(|running| running.addresses.iter().map(SocketAddr::port))
             .collect();
         let mut sockets = HashMap::new();
         let mut seen = HashSet::new();
         for new in &wanted {
             let listener = new.listener;
+            let refused = |why: &str| {
+                let source = io::Error::new(io::ErrorKind::InvalidInput, why.to_owned());
+                BindError::new(listener, listener.address, source)
+            };
             if !seen.insert(listener) {
-                let twice = io::Error::new(io::ErrorKind::InvalidInput, "it is wanted twice");
-                return Err(BindError::new(listener, listener.address, twice));
+                return Err(refused("it is wanted twice"));
             }
-            let kept = self.running.get(&listener);
-            if !kept.is_some_and(|running| running.shape.same_as(new)) {
-                // A port that the system is to choose is another one.
-                let keeps_tcp = kept.is_some() && listener.address.port() != 0;
-                let bound = Sockets::bind(new, &ours, keeps_tcp)?;
-                ours.extend(bound.bound.addresses.iter().map(SocketAddr::port));
+            if listener.scheme.needs_certificate() && new.tls.is_none() {
+                return Err(refused("it needs a certificate"));
+            }
+            if !self.running.contains_key(&listener) {
+                let bound = Sockets::bind(new, &ours)?;
+                ours.extend(bound.addresses.iter().map(SocketAddr::port));
                 sockets.insert(listener, bound);
             }
         }
         Ok(Prepared { wanted, sockets })
     }
 
-    /// Begins with what is new, gives the rest its new routes, and sends into retirement what is
-    /// not wanted any more. The sockets of listeners that stay as they were are never closed.
+    /// Starts listeners that are new, changes the settings of the others, and retires those that are not
+    /// wanted any more. A socket that stays bound is read all the time.
     pub fn commit(&mut self, prepared: Prepared) -> Result<(), BindError> {
         let Prepared {
             wanted,
             mut sockets,
         } = prepared;
-        // What can still fail comes first, while everything is as it was.
-        let mut kept = Vec::new();
+        // What can still fail comes first. Threads that are added to a listener serve it as it is, so
+        // that none of their queries is lost where another listener fails.
         let mut next = HashMap::new();
+        let mut kept = Vec::new();
         for new in wanted {
-            match sockets.remove(&new.listener) {
-                Some(sockets) => {
-                    let listener = new.listener;
-                    next.insert(listener, self.start(new, sockets)?);
-                }
-                None => kept.push(new),
+            let listener = new.listener;
+            if let Some(sockets) = sockets.remove(&listener) {
+                next.insert(listener, self.start(new, sockets)?);
+            } else if let Some(running) = self.running.get(&listener) {
+                let missing = running.start_missing(new.udp_threads());
+                let failed = |source| BindError::new(listener, listener.address, source);
+                kept.push((new, missing.map_err(failed)?));
             }
         }
-        for new in kept {
-            if let Some(running) = self.running.remove(&new.listener) {
-                next.insert(new.listener, running.with(new));
+        let deadline = Instant::now() + RETIREMENT;
+        for (new, missing) in kept {
+            let listener = new.listener;
+            if let Some(mut running) = self.running.remove(&listener) {
+                let surplus = running.change(new, missing);
+                next.insert(listener, running);
+                self.runtime.spawn(udp::drain(surplus, deadline));
             }
         }
         let before = std::mem::replace(&mut self.running, next);
         for gone in before.into_values() {
-            self.runtime.spawn(gone.drain(Instant::now() + RETIREMENT));
+            self.runtime.spawn(gone.drain(deadline));
         }
         Ok(())
     }
@@ -243,7 +243,6 @@ impl Servers {
     }
 
     fn start(&self, wanted: Wanted, sockets: Sockets) -> Result<Running, BindError> {
-        let shape = Shape::of(&wanted);
         let Wanted {
             listener,
             label,
@@ -256,60 +255,64 @@ impl Servers {
         let failed = |source| BindError::new(listener, listener.address, source);
         let server = Server::new(label, routes, self.grants.clone(), &self.metrics);
         let entrance = Entrance::new(Arc::clone(&server));
-        let terms = Terms::new(streams, tls, proxy.clone());
-        let reception = Reception::new(entrance.clone(), self.gate.clone(), terms);
-        let (scheme, runtime) = (listener.scheme, &self.runtime);
-        let (mut udp, mut tcp) = (Vec::new(), Vec::new());
+        let udp_context = udp::Context {
+            entrance: entrance.clone(),
+            proxy: DatagramProxy::default(),
+            runtime: self.runtime.clone(),
+        };
+        udp_context.proxy.set(proxy.clone());
+        let terms = Terms::new(streams, tls, proxy);
+        let reception = Reception::new(entrance, self.gate.clone(), terms);
+        let scheme = listener.scheme;
+        let mut udp = Vec::new();
         if scheme.is_quic() {
             let sockets = sockets.udp.into_iter().flatten().collect();
-            quic::start(sockets, scheme, &reception, runtime).map_err(failed)?;
+            quic::start(sockets, scheme, &reception, &self.runtime).map_err(failed)?;
         } else {
             for sockets in sockets.udp {
-                let threads = udp::Threads::start(sockets, &entrance, proxy.as_ref(), runtime);
-                udp.push(threads.map_err(failed)?);
+                udp.push(udp::Threads::start(sockets, &udp_context).map_err(failed)?);
             }
-            tcp = match sockets.tcp {
-                Some(sockets) => {
-                    let _in_runtime = runtime.enter();
-                    let sockets = sockets.into_iter().map(TcpListener::from_std);
-                    let sockets = sockets.map(|socket| socket.map(Arc::new));
-                    sockets.collect::<io::Result<_>>().map_err(failed)?
-                }
-                None => self.tcp_of(listener).to_vec(),
-            };
-            tcp::start(&tcp, scheme, &reception, runtime);
+            let _in_runtime = self.runtime.enter();
+            let sockets = sockets.tcp.into_iter().map(TcpListener::from_std);
+            let sockets = sockets.collect::<io::Result<_>>().map_err(failed)?;
+            tcp::start(sockets, scheme, &reception, &self.runtime);
         }
         Ok(Running {
             server,
-            bound: sockets.bound,
+            addresses: sockets.addresses,
             udp,
-            tcp,
+            udp_context,
             reception,
-            shape,
         })
-    }
-
-    /// The sockets at which a listener listens for connections.
-    fn tcp_of(&self, listener: Listener) -> &[Arc<TcpListener>] {
-        let running = self.running.get(&listener);
-        running.map_or(&[], |running| &running.tcp)
     }
 }
 
 impl Running {
-    /// The same listener with what a new configuration says.
-    fn with(self, new: Wanted) -> Self {
+    /// Starts the threads of UDP that each address lacks to `count`.
+    fn start_missing(&self, count: usize) -> io::Result<Vec<Vec<udp::Thread>>> {
+        let threads = self.udp.iter();
+        threads
+            .map(|threads| threads.start_missing(count, &self.udp_context))
+            .collect()
+    }
+
+    /// Changes all settings to those of `new` and takes in the threads that were `missing`; those that are
+    /// too many are returned.
+    fn change(&mut self, new: Wanted, missing: Vec<Vec<udp::Thread>>) -> Vec<udp::Thread> {
+        let count = new.udp_threads();
+        self.server.relabel(new.label);
         self.server.swap(Arc::new(new.routes));
+        self.udp_context.proxy.set(new.proxy.clone());
         let terms = Terms::new(new.streams, new.tls, new.proxy);
         self.reception.set(terms);
-        self
+        let udp = self.udp.iter_mut().zip(missing);
+        udp.flat_map(|(threads, missing)| threads.resize(count, missing))
+            .collect()
     }
 
     /// Stops listening at once. The future completes when everything that was asked is answered, at
     /// `deadline` at the latest; whether everything was.
     fn drain(self, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
-        // Unless another listener has taken them over, they are closed by this.
-        drop(self.tcp);
         let threads = self.udp.into_iter().map(|threads| threads.drain(deadline));
         let threads = futures_util::future::join_all(threads);
         let received = self.reception.drain(deadline);
@@ -320,31 +323,10 @@ impl Running {
     }
 }
 
-impl Shape {
-    fn of(wanted: &Wanted) -> Self {
-        Self {
-            label: Arc::clone(&wanted.label),
-            udp_threads: wanted.datagram_threads(),
-            proxy: wanted.datagram_proxy().cloned(),
-        }
-    }
-
-    fn same_as(&self, wanted: &Wanted) -> bool {
-        self.label == wanted.label
-            && self.udp_threads == wanted.datagram_threads()
-            && self.proxy.as_ref() == wanted.datagram_proxy()
-    }
-}
-
 impl Wanted {
-    fn datagram_proxy(&self) -> Option<&Arc<Trust>> {
-        let datagrams = self.listener.scheme == Scheme::Dns;
-        self.proxy.as_ref().filter(|_| datagrams)
-    }
-
-    fn datagram_threads(&self) -> Option<usize> {
-        let datagrams = self.listener.scheme == Scheme::Dns;
-        self.udp_threads.filter(|_| datagrams)
+    /// Threads for each address of UDP.
+    fn udp_threads(&self) -> usize {
+        self.udp_threads.unwrap_or_else(udp::default_threads)
     }
 }
 

@@ -67,14 +67,14 @@ pub(crate) fn bound_unsent(socket: &Socket) {
 
 /// Begins to serve, with an accept loop for each listening socket.
 pub(super) fn start(
-    listeners: &[Arc<TcpListener>],
+    listeners: Vec<TcpListener>,
     scheme: Scheme,
     reception: &Reception,
     runtime: &Handle,
 ) {
     for listener in listeners {
         let acceptor = Acceptor {
-            accept: Accept::new(Arc::clone(listener), 0),
+            accept: Accept::new(listener, 0),
             scheme,
             desk: reception.desk(),
             entering: Arc::new(Semaphore::new(ENTERING)),

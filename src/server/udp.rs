@@ -32,7 +32,7 @@ use super::{
     RETIREMENT,
     handle::{Arrival, Entrance, Handled, Scratch, Wait},
     limits::{Work, Working},
-    proxy::{Trust, sessions::Relay},
+    proxy::sessions::{DatagramProxy, Relay, Relayed},
 };
 use crate::{
     datagrams::{Datagrams, ask_for_destinations},
@@ -51,17 +51,33 @@ const LOOK_UP: Duration = Duration::from_secs(1);
 /// pending queries again.
 const DRAIN: Duration = Duration::from_millis(200);
 
-/// The threads that serve one address. They stop when this is dropped.
+/// The threads that serve one address, each with a socket of its own: threads are added and retired one by
+/// one. Dropping them stops them.
 pub(super) struct Threads {
+    address: SocketAddr,
+    threads: Vec<Thread>,
+}
+
+/// A thread that serves a socket. Dropping it retires the socket: it receives nothing more, and the thread
+/// answers what is queued there before it ends.
+pub(super) struct Thread {
     stop: Stop,
     work: Work,
 }
 
-/// Makes the threads at some sockets stop, by being dropped.
-#[derive(Default)]
+/// Stops a thread when dropped.
 struct Stop {
-    sockets: Vec<Arc<UdpSocket>>,
+    socket: Arc<UdpSocket>,
     flag: Arc<AtomicBool>,
+}
+
+/// What every thread of a listener works with. A reload changes what is behind it, not the threads.
+#[derive(Clone)]
+pub(super) struct Context {
+    pub(super) entrance: Entrance,
+    pub(super) proxy: DatagramProxy,
+    /// Where queries are finished that a thread cannot finish itself.
+    pub(super) runtime: Handle,
 }
 
 /// How many threads serve an address unless it is said: the cores that this process may use, by
@@ -103,37 +119,31 @@ fn bind_one(address: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 impl Threads {
-    /// Begins to serve, with a thread for each socket. `runtime` takes what must wait.
-    pub(super) fn start(
-        sockets: Vec<UdpSocket>,
-        entrance: &Entrance,
-        proxy: Option<&Arc<Trust>>,
-        runtime: &Handle,
-    ) -> io::Result<Self> {
-        let threads = sockets.len();
-        let work = Work::new();
-        let mut stop = Stop::default();
-        for socket in sockets {
-            socket.set_read_timeout(Some(LOOK_UP))?;
-            let bound = socket.local_addr()?;
-            let socket = Arc::new(socket);
-            stop.sockets.push(Arc::clone(&socket));
-            let wildcard = bound.ip().is_unspecified();
-            let worker = Worker {
-                waits: Waits::start(Arc::clone(&socket), wildcard, work.begin(), runtime),
-                asking: Asking::new(&socket, wildcard, entrance.server().metrics()),
-                socket,
-                bound,
-                entrance: entrance.clone(),
-                stop: Arc::clone(&stop.flag),
-                _working: work.begin(),
-            };
-            let relay = proxy.map(|trust| Relay::new(trust, threads));
-            thread::Builder::new()
-                .name(format!("udp-{}", bound.port()))
-                .spawn(move || worker.run(relay))?;
-        }
-        Ok(Self { stop, work })
+    /// Begins to serve, with a thread for each of the sockets, all of one address.
+    pub(super) fn start(sockets: Vec<UdpSocket>, context: &Context) -> io::Result<Self> {
+        let first = sockets.first().ok_or(io::ErrorKind::InvalidInput)?;
+        let address = first.local_addr()?;
+        let threads = sockets.into_iter();
+        let threads = threads.map(|socket| Thread::start(socket, context));
+        Ok(Self {
+            address,
+            threads: threads.collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// Starts the threads that are missing to `count`, each with one more socket of the address. They serve
+    /// at once; dropped instead of being given to [`resize`](Self::resize), they end like any others.
+    pub(super) fn start_missing(&self, count: usize, context: &Context) -> io::Result<Vec<Thread>> {
+        (self.threads.len()..count.max(1))
+            .map(|_| Thread::start(bind_one(self.address)?, context))
+            .collect()
+    }
+
+    /// Keeps `count` threads, `missing` included; the others are returned.
+    #[must_use]
+    pub(super) fn resize(&mut self, count: usize, missing: Vec<Thread>) -> Vec<Thread> {
+        self.threads.extend(missing);
+        self.threads.split_off(count.max(1).min(self.threads.len()))
     }
 
     /// Stops taking queries at once: a query that is sent after this call is another socket's. The
@@ -143,24 +153,69 @@ impl Threads {
         self,
         deadline: tokio::time::Instant,
     ) -> impl Future<Output = bool> + Send + use<> {
-        let Self { stop, work } = self;
-        drop(stop);
-        work.end(deadline)
+        drain(self.threads, deadline)
+    }
+}
+
+/// Stops threads as [`Threads::drain`] does.
+pub(super) fn drain(
+    threads: Vec<Thread>,
+    deadline: tokio::time::Instant,
+) -> impl Future<Output = bool> + Send + use<> {
+    let threads = threads.into_iter();
+    let drained: Vec<_> = threads
+        .map(|Thread { stop, work }| {
+            drop(stop);
+            work.end(deadline)
+        })
+        .collect();
+    async move {
+        let drained = futures_util::future::join_all(drained).await;
+        drained.into_iter().all(|drained| drained)
+    }
+}
+
+impl Thread {
+    fn start(socket: UdpSocket, context: &Context) -> io::Result<Self> {
+        socket.set_read_timeout(Some(LOOK_UP))?;
+        let bound = socket.local_addr()?;
+        let wildcard = bound.ip().is_unspecified();
+        let work = Work::new();
+        let socket = Arc::new(socket);
+        let stop = Stop {
+            socket: Arc::clone(&socket),
+            flag: Arc::default(),
+        };
+        let Context {
+            entrance,
+            proxy,
+            runtime,
+        } = context;
+        let worker = Worker {
+            waits: Waits::start(Arc::clone(&socket), wildcard, work.begin(), runtime),
+            asking: Asking::new(&socket, wildcard, entrance.server().metrics()),
+            socket,
+            bound,
+            entrance: entrance.clone(),
+            stop: Arc::clone(&stop.flag),
+            _working: work.begin(),
+        };
+        let relay = Relay::new(proxy);
+        thread::Builder::new()
+            .name(format!("udp-{}", bound.port()))
+            .spawn(move || worker.run(relay))?;
+        Ok(Self { stop, work })
     }
 }
 
 impl Drop for Stop {
     fn drop(&mut self) {
-        for socket in &self.sockets {
-            // Where it fails, the socket goes on receiving and its queue is lost.
-            let _ = retire(socket);
-        }
+        // Where it fails, the socket goes on receiving and its queue is lost.
+        let _ = retire(&self.socket);
         self.flag.store(true, Ordering::Release);
-        for socket in &self.sockets {
-            // It wakes the thread that waits at it. On a socket without a peer the call reports a
-            // failure and does so all the same.
-            let _ = SockRef::from(socket.as_ref()).shutdown(Shutdown::Read);
-        }
+        // It wakes the thread that waits at it. On a socket without a peer the call reports a failure
+        // and does so all the same.
+        let _ = SockRef::from(self.socket.as_ref()).shutdown(Shutdown::Read);
     }
 }
 
@@ -188,16 +243,16 @@ struct Worker {
 }
 
 impl Worker {
-    /// Works until it is to stop; behind a proxy, `relay` takes its headers off.
-    fn run(mut self, mut relay: Option<Relay>) {
+    /// Works until it is to stop; `relay` takes PROXY headers off.
+    fn run(mut self, mut relay: Relay) {
         let mut datagrams = Datagrams::new(self.bound);
         let mut scratch = Scratch::default();
         while !self.stop.load(Ordering::Acquire) {
             if self.asking.is_idle() {
-                self.turn(&mut datagrams, &mut scratch, relay.as_mut(), true);
+                self.turn(&mut datagrams, &mut scratch, &mut relay, true);
                 self.asking.sweep(&mut self.waits);
             } else if self.asking.turn(&mut scratch, &mut self.waits) {
-                self.turn(&mut datagrams, &mut scratch, relay.as_mut(), false);
+                self.turn(&mut datagrams, &mut scratch, &mut relay, false);
             }
         }
         // Clients are not waited for any more: the socket would be found readable for ever.
@@ -209,7 +264,7 @@ impl Worker {
             // is no end to that under load, and it is bounded by time.
             while reads
                 && begun.elapsed() < RETIREMENT
-                && self.turn(&mut datagrams, &mut scratch, relay.as_mut(), false) > 0
+                && self.turn(&mut datagrams, &mut scratch, &mut relay, false) > 0
                 && begun.elapsed() < DRAIN
             {}
             if self.asking.is_idle() {
@@ -224,7 +279,7 @@ impl Worker {
         &mut self,
         datagrams: &mut Datagrams,
         scratch: &mut Scratch,
-        mut relay: Option<&mut Relay>,
+        relay: &mut Relay,
         waits: bool,
     ) -> usize {
         let count = match datagrams.receive(&self.socket, waits) {
@@ -251,14 +306,11 @@ impl Worker {
             let Some((datagram, reply)) = datagrams.datagram(index) else {
                 continue;
             };
-            let (mut octets, mut client) = (datagram.octets, datagram.client);
-            if let Some(relay) = &mut relay {
-                let Some(relayed) = relay.read(octets, client, received) else {
-                    reply.clear();
-                    continue;
-                };
-                (octets, client) = (relayed.octets, relayed.client);
-            }
+            let relayed = relay.read(datagram.octets, datagram.client, received);
+            let Some(Relayed { octets, client }) = relayed else {
+                reply.clear();
+                continue;
+            };
             let arrival = Arrival {
                 octets,
                 client,

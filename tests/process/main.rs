@@ -22,5 +22,6 @@ mod server;
 mod settings;
 mod shortage;
 mod shutdown;
+mod sockets;
 mod stock;
 mod trace;

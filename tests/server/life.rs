@@ -186,7 +186,7 @@ async fn ask_without_end(at: SocketAddr, stop: Arc<AtomicBool>) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_sockets_for_an_address_lose_nothing_while_queries_are_pending() {
+async fn adding_and_retiring_sockets_loses_nothing_while_queries_are_pending() {
     for address in ["127.0.0.1", "[::]"] {
         let free = std::net::TcpListener::bind((address.trim_matches(['[', ']']), 0)).unwrap();
         let port = free.local_addr().unwrap().port();
@@ -196,7 +196,7 @@ async fn other_sockets_for_an_address_lose_nothing_while_queries_are_pending() {
         let plugin = Labels::new(1);
         let mut servers = Servers::new(Handle::current(), Limits::default(), Metrics::new());
         servers.apply(vec![wanted(&address, &plugin)]).unwrap();
-        // Pending on each of the old sockets, most likely, and on each of the next.
+        // Pending on each of the sockets, most likely.
         let mut pending = Vec::new();
         let stop = Arc::new(AtomicBool::new(false));
         let clients: Vec<_> = (0..4)

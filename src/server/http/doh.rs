@@ -139,7 +139,7 @@ pub(in crate::server) async fn respond(
     };
     let status = response.status();
     responses
-        .with_label_values(&[caller.label(), status.as_str()])
+        .with_label_values(&[&*caller.label(), status.as_str()])
         .inc();
     response
 }

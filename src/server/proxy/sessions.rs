@@ -1,7 +1,8 @@
-//! Datagrams of a proxy: each with a header of its own, or the first one for those behind it.
+//! PROXY headers of datagrams: each datagram with a header of its own, or the first one of a session for
+//! those behind it.
 //!
-//! One of these belongs to one thread, which gets all datagrams of a peer's port: the system
-//! divides them among the sockets by their two addresses.
+//! The settings and the session table belong to a listener and outlive its threads: a datagram of a session
+//! may come to another socket once the number of sockets has changed.
 
 use std::{
     net::SocketAddr,
@@ -10,26 +11,37 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quick_cache::unsync::Cache;
+use arc_swap::{ArcSwapOption, Cache as Cached};
+use quick_cache::sync::Cache;
 
 use super::{Header, Start, Treatment, Trust};
 
-/// Takes the headers off datagrams.
-pub struct Relay {
+/// How a listener's datagrams are searched for headers. Clones share it: a reload changes it for all threads.
+#[derive(Clone, Default)]
+pub struct DatagramProxy(Arc<ArcSwapOption<Active>>);
+
+/// The settings in force.
+struct Active {
     trust: Arc<Trust>,
-    known: Option<Known>,
-    /// When a datagram was last told to be dropped.
-    told: Option<Instant>,
+    /// Where headers hold for datagrams behind them.
+    sessions: Option<Arc<SessionTable>>,
 }
 
-/// How often it is told that datagrams are dropped: anybody can send some.
-const TELL: Duration = Duration::from_mins(1);
-
-/// Who was last told to ask behind a peer's port, and when that was.
-struct Known {
+/// The client that a peer's last header named, and when the last datagram of that session came.
+struct SessionTable {
     ttl: Duration,
-    peers: Cache<SocketAddr, (SocketAddr, Instant)>,
+    clients: Cache<SocketAddr, (SocketAddr, Instant)>,
 }
+
+/// Takes the headers off the datagrams of one thread.
+pub struct Relay {
+    active: Cached<Arc<ArcSwapOption<Active>>, Option<Arc<Active>>>,
+    /// When a dropped datagram was last logged.
+    logged: Option<Instant>,
+}
+
+/// How often dropped datagrams are logged: anybody can send some.
+const LOG: Duration = Duration::from_mins(1);
 
 /// What is left of a datagram.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,22 +52,38 @@ pub struct Relayed<'a> {
     pub client: SocketAddr,
 }
 
-impl Relay {
-    /// One of `threads` of an address.
-    pub fn new(trust: &Arc<Trust>, threads: usize) -> Self {
-        let known = trust.sessions.map(|sessions| Known {
-            ttl: sessions.ttl,
-            peers: Cache::new(sessions.most.div_ceil(threads.max(1))),
+impl DatagramProxy {
+    /// Headers are read as `trust` says; without it they are not looked for. Sessions go on while their
+    /// settings stay the same.
+    pub fn set(&self, trust: Option<Arc<Trust>>) {
+        let before = self.0.load_full();
+        let active = trust.map(|trust| {
+            let same = before.filter(|before| before.trust.sessions == trust.sessions);
+            let sessions = match same {
+                Some(before) => before.sessions.clone(),
+                None => trust.sessions.map(|sessions| {
+                    Arc::new(SessionTable {
+                        ttl: sessions.ttl,
+                        clients: Cache::new(sessions.most),
+                    })
+                }),
+            };
+            Arc::new(Active { trust, sessions })
         });
+        self.0.store(active);
+    }
+}
+
+impl Relay {
+    /// One for a thread of the listener with this setting.
+    pub fn new(proxy: &DatagramProxy) -> Self {
         Self {
-            trust: Arc::clone(trust),
-            known,
-            told: None,
+            active: Cached::new(Arc::clone(&proxy.0)),
+            logged: None,
         }
     }
 
-    /// Takes the header off a datagram that came from `peer`; nothing where nobody is to be
-    /// answered.
+    /// Takes the header off a datagram that came from `peer`; nothing where no reply is to be sent.
     pub fn read<'a>(
         &mut self,
         octets: &'a [u8],
@@ -66,7 +94,10 @@ impl Relay {
             octets,
             client: peer,
         };
-        let treatment = self.trust.of(peer.ip());
+        let Some(active) = self.active.load() else {
+            return Some(bare);
+        };
+        let treatment = active.trust.of(peer.ip());
         if treatment == Treatment::Skip {
             return Some(bare);
         }
@@ -74,26 +105,27 @@ impl Relay {
             Ok(Start::Header(header)) => header,
             // What is cut within a header may be a question that begins like one.
             Ok(Start::Bare | Start::Unfinished) => {
-                let known = self.known.as_mut().filter(|_| treatment == Treatment::Use);
-                let client = known.and_then(|known| known.find(peer, now));
+                let sessions = active.sessions.as_ref();
+                let sessions = sessions.filter(|_| treatment == Treatment::Use);
+                let client = sessions.and_then(|sessions| sessions.renew(peer, now));
                 return Some(Relayed {
                     octets,
                     client: client.unwrap_or(peer),
                 });
             }
             Err(error) => {
-                self.tell(peer, &error, now);
+                self.log(peer, &error, now);
                 return None;
             }
         };
         // Version 1 knows no datagrams, and nobody hands on a stream as one.
         let fits = header.version == 2 && header.addresses.is_none_or(|ends| ends.datagrams);
         if !fits {
-            self.tell(peer, &"a PROXY header that is not one of datagrams", now);
+            self.log(peer, &"a PROXY header that is not one of datagrams", now);
             return None;
         }
         if treatment == Treatment::Reject {
-            self.tell(
+            self.log(
                 peer,
                 &"a PROXY header of somebody who is not allowed one",
                 now,
@@ -101,7 +133,7 @@ impl Relay {
             return None;
         }
         let client = if treatment == Treatment::Use {
-            self.client(&header, peer, now)
+            active.client(&header, peer, now)
         } else {
             peer
         };
@@ -109,37 +141,37 @@ impl Relay {
         (!octets.is_empty()).then_some(Relayed { octets, client })
     }
 
-    fn tell(&mut self, peer: SocketAddr, why: &dyn std::fmt::Display, now: Instant) {
-        if self
-            .told
-            .is_none_or(|last| now.duration_since(last) >= TELL)
-        {
-            self.told = Some(now);
+    fn log(&mut self, peer: SocketAddr, why: &dyn std::fmt::Display, now: Instant) {
+        let last = self.logged.map(|last| now.duration_since(last));
+        if last.is_none_or(|ago| ago >= LOG) {
+            self.logged = Some(now);
             tracing::warn!(target: "plugin/proxyproto", "a datagram of {peer} is dropped: {why}");
         }
     }
+}
 
-    fn client(&mut self, header: &Header, peer: SocketAddr, now: Instant) -> SocketAddr {
+impl Active {
+    fn client(&self, header: &Header, peer: SocketAddr, now: Instant) -> SocketAddr {
         // A header without addresses is the balancer's own check and has no client (LOCAL).
         let Some(ends) = header.addresses else {
             return peer;
         };
-        if let Some(known) = &mut self.known {
-            known.peers.insert(peer, (ends.client, now));
+        if let Some(sessions) = &self.sessions {
+            sessions.clients.insert(peer, (ends.client, now));
         }
         ends.client
     }
 }
 
-impl Known {
-    fn find(&mut self, peer: SocketAddr, now: Instant) -> Option<SocketAddr> {
-        let mut known = self.peers.get_mut(&peer)?;
-        let (client, last) = &mut *known;
-        if now.duration_since(*last) > self.ttl {
+impl SessionTable {
+    /// The client of a session that has not ended, which goes on for another [`ttl`](Self::ttl).
+    fn renew(&self, peer: SocketAddr, now: Instant) -> Option<SocketAddr> {
+        let (client, last) = self.clients.get(&peer)?;
+        if now.duration_since(last) > self.ttl {
             return None;
         }
-        *last = now;
-        Some(*client)
+        self.clients.insert(peer, (client, now));
+        Some(client)
     }
 }
 
@@ -163,7 +195,9 @@ mod tests {
                 most: 4,
             }),
         };
-        Relay::new(&Arc::new(trust), 2)
+        let proxy = DatagramProxy::default();
+        proxy.set(Some(Arc::new(trust)));
+        Relay::new(&proxy)
     }
 
     fn with_header(payload: &[u8]) -> Vec<u8> {
@@ -227,5 +261,41 @@ mod tests {
             Some(peer)
         );
         assert_eq!(who(b"ask", peer, at(32)), Some(client));
+    }
+
+    #[test]
+    fn sessions_outlive_other_settings_and_serve_every_thread() {
+        let now = Instant::now();
+        let peer: SocketAddr = "192.0.2.8:99".parse().unwrap();
+        let client: SocketAddr = "192.0.2.1:7".parse().unwrap();
+        let trust = |allow: &[&str], most| {
+            Some(Arc::new(Trust {
+                allow: allow.iter().map(|net| net.parse().unwrap()).collect(),
+                others: Treatment::Ignore,
+                sessions: Some(Sessions {
+                    ttl: Duration::from_secs(10),
+                    most,
+                }),
+            }))
+        };
+        let proxy = DatagramProxy::default();
+        let (mut relay, mut other) = (Relay::new(&proxy), Relay::new(&proxy));
+        let datagram = with_header(b"ask");
+        let who = |relay: &mut Relay, octets: &[u8]| {
+            let relayed = relay.read(octets, peer, now).unwrap();
+            (relayed.octets.len(), relayed.client)
+        };
+        assert_eq!(who(&mut relay, &datagram), (datagram.len(), peer), "off");
+        proxy.set(trust(&["192.0.2.8/32"], 10));
+        assert_eq!(who(&mut relay, &datagram), (3, client));
+        assert_eq!(who(&mut other, b"ask"), (3, client), "by another thread");
+        proxy.set(trust(&["192.0.2.0/24"], 10));
+        assert_eq!(who(&mut other, b"ask"), (3, client));
+        proxy.set(trust(&["192.0.3.0/24"], 10));
+        assert_eq!(who(&mut other, b"ask"), (3, peer), "not believed any more");
+        proxy.set(trust(&["192.0.2.0/24"], 20));
+        assert_eq!(who(&mut other, b"ask"), (3, peer), "a new table");
+        proxy.set(None);
+        assert_eq!(who(&mut relay, &datagram), (datagram.len(), peer), "off");
     }
 }

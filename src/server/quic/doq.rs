@@ -203,7 +203,7 @@ fn count(caller: &Caller, status: &str) {
     let metrics = caller.entrance.server().metrics();
     metrics
         .quic_responses_total
-        .with_label_values(&[caller.label(), status])
+        .with_label_values(&[&*caller.label(), status])
         .inc();
 }
 
