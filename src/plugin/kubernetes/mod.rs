@@ -243,7 +243,7 @@ pub(super) fn ask(
             zones.deny(question, why, reply);
             Step::Answer
         }
-        Outcome::Alias(target) => Step::Wait(alias::follow(context, query, *target, reply)),
+        Outcome::Alias(target) => Step::Wait(alias::follow(context, query, *target, reply, |_| {})),
     }
 }
 
