@@ -33,7 +33,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{caller::Caller, gate::Places, limits::StreamSettings, tcp::Wire};
+use super::{caller::Caller, gate::Places, idle::expired, limits::StreamSettings, tcp::Wire};
 
 /// Octets of a request's headers, of which a question in the address is the longest: 16 KiB hold
 /// every one that fits into a datagram, and some that do not.
@@ -191,31 +191,23 @@ async fn drive(
     let mut stopping = pin!(async { drop(stop.wait_for(|stop| *stop).await) });
     let mut evicted = pin!(guest.places.evicted());
     let mut timer = pin!(sleep_until(guest.deadline()));
-    let mut leaving = false;
+    // Once it is to end: when it does, if nothing is in flight then.
+    let mut leaving = None;
     loop {
+        let patience = leaving.map_or(guest.settings.idle, |_| LINGER);
+        let deadline = || (!guest.is_busy()).then(|| leaving.unwrap_or_else(|| guest.deadline()));
         tokio::select! {
             ended = connection.as_mut() => return ended.map_err(io::Error::other),
-            () = stopping.as_mut(), if !leaving => {
-                leaving = true;
-                connection.as_mut().leave();
-                timer.as_mut().reset(Instant::now() + LINGER);
-            }
+            () = stopping.as_mut(), if leaving.is_none() => {}
             () = evicted.as_mut() => return Ok(()),
-            () = timer.as_mut() => {
-                let now = Instant::now();
-                if guest.is_busy() {
-                    timer.as_mut().reset(now + if leaving { LINGER } else { guest.settings.idle });
-                } else if leaving {
-                    return Ok(()); // what is left of it is half a request
-                } else if now < guest.deadline() {
-                    timer.as_mut().reset(guest.deadline());
-                } else {
-                    leaving = true;
-                    connection.as_mut().leave();
-                    timer.as_mut().reset(now + LINGER);
-                }
+            () = expired(timer.as_mut(), patience, deadline) => if leaving.is_some() {
+                return Ok(()); // what is left of it is half a request
             }
         }
+        let end = Instant::now() + LINGER;
+        leaving = Some(end);
+        connection.as_mut().leave();
+        timer.as_mut().reset(end);
     }
 }
 

@@ -10,6 +10,7 @@
 //! caller    the door for whoever has a way back for each question: http and quic
 //! proxy     who really asks, where a load balancer tells
 //! reception what accept loops work with, and end by
+//! idle      idle timeouts of connections
 //! descriptors how many files and sockets the process may have open
 //! accept    the next connection, whatever the system is out of
 //! gate      connection limits, and which one is evicted for another
@@ -24,6 +25,7 @@ pub mod descriptors;
 pub(crate) mod gate;
 pub mod handle;
 mod http;
+mod idle;
 pub mod limits;
 pub mod proxy;
 mod quic;

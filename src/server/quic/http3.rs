@@ -19,7 +19,10 @@ use super::{
     LINGER, Visit,
     bounded::{Both, Bounded},
 };
-use crate::server::http::{HEADERS, doh};
+use crate::server::{
+    http::{HEADERS, doh},
+    idle::expired,
+};
 
 /// How a connection is turned away (RFC 9114 §8.1).
 pub(super) const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x107);
@@ -46,6 +49,9 @@ pub(super) async fn serve(visit: Visit, mut stop: watch::Receiver<bool>) {
     let mut answering = FuturesUnordered::new();
     let mut leaving = false;
     loop {
+        let due = answering.is_empty().then_some(deadline);
+        let idle = if leaving { LINGER } else { settings.idle };
+        let expired = expired(timer.as_mut(), idle, || due);
         tokio::select! {
             // Whatever else comes on the connection is taken in by this, too.
             accepted = connection.accept() => match accepted {
@@ -59,8 +65,7 @@ pub(super) async fn serve(visit: Visit, mut stop: watch::Receiver<bool>) {
                 if answering.is_empty() {
                     visit.places.idle();
                 }
-                let now = Instant::now();
-                deadline = now + if leaving { LINGER } else { settings.idle };
+                deadline = Instant::now() + idle;
             }
             () = stopping.as_mut(), if !leaving => {
                 leaving = true;
@@ -71,17 +76,7 @@ pub(super) async fn serve(visit: Visit, mut stop: watch::Receiver<bool>) {
                 deadline = Instant::now() + LINGER;
             }
             () = evicted.as_mut() => return,
-            () = timer.as_mut() => {
-                let now = Instant::now();
-                if answering.is_empty() && now >= deadline {
-                    return;
-                }
-                let busy = now + if leaving { LINGER } else { settings.idle };
-                timer.as_mut().reset(if answering.is_empty() { deadline } else { busy });
-            }
-        }
-        if deadline < timer.deadline() {
-            timer.as_mut().reset(deadline);
+            () = expired => return,
         }
     }
 }
