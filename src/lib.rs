@@ -7,12 +7,12 @@
 //! site       a configuration built: chains behind zones behind listeners
 //! server     transports and the one door: udp, tcp, tls, http, quic; routing; limits
 //! admin      health, ready, metrics and profiles over HTTP
-//! plugin     one file a Corefile word; order.rs is the list, chain.rs walks it
+//! plugin     the plugins, one file a Corefile word; chain.rs runs a block's
 //! upstream   asking other servers: exchange, pool, policy, health
 //! zone       the DNS view of the cluster: names in, records out; pure
 //! authority  zones of records that somebody wrote down: files and copies of them; pure
 //! cluster    what the cluster says, no DNS: objects, events, state; its two sources
-//! config     the Corefile's meaning: keys, settings, plugins, typed
+//! config     the Corefile's meaning, typed; order.rs is the table of words and of the plugins' order
 //! corefile   the Corefile language, knowing no plugin
 //! message    whole messages: octets to query or reply, reply to octets
 //! query      the question: as asked, as rewritten, who asks, over what
@@ -31,7 +31,7 @@
 //! metrics    every metric family, its name and its labels
 //! ```
 //!
-//! Imports point one way: `corefile` <- `config`; `cluster` <- `zone` <- `plugin::kubernetes`;
+//! Imports point one way: `corefile` <- `plugin` <- `config`; `cluster` <- `zone` <- `plugin::kubernetes`;
 //! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `site` <- `life` <- `cli`. `corefile`, `zone`,
 //! `authority` and `wire` know neither tokio nor kube: they are values and functions.
 //!

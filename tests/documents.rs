@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use lodestone::plugin::order::{Kind, ORDER};
+use lodestone::config::order::{Kind, ORDER};
 use std::fs;
 use std::path::Path;
 

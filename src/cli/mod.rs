@@ -19,8 +19,8 @@ use clap::{
 };
 
 use crate::{
+    config::order::{Kind, ORDER},
     logging::Form,
-    plugin::order::{Kind, ORDER},
 };
 
 /// The DNS server of a Kubernetes cluster, configured by a CoreDNS Corefile.

@@ -19,7 +19,8 @@ use std::{net::IpAddr, sync::Arc};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{
-    Block, Build, BuildError, Context, Plugin, Setup, Step, ZoneList, append_list::PerServer,
+    Block, Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step, ZoneList,
+    append_list::PerServer,
 };
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, Problems, Word, nearest},
@@ -84,16 +85,12 @@ struct Networks {
 }
 
 /// Reads the directives of a block; `block` are the zones of its keys.
-pub fn parse(
-    uses: &[&Directive],
-    block: &[String],
-    _warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut problems = Problems::default();
     let mut rules = Vec::new();
     for directive in uses {
         let zones = directive.arguments().rest();
-        let zones = problems.catch(ZoneList::read_or_block(zones, block));
+        let zones = problems.catch(ZoneList::read_or_block(zones, parsing.zones));
         let mut policies = Vec::new();
         for line in directive.properties() {
             policies.extend(problems.catch(policy(line.name(), line.arguments())));
@@ -349,7 +346,7 @@ mod tests {
     use crate::plugin::testing::{self, Place};
 
     fn read(text: &str) -> Result<Config, String> {
-        testing::read_uses(text, "example.org.", parse).map(|(config, _)| config)
+        testing::read(text, "example.org.", parse).map(|(config, _)| config)
     }
 
     fn acl(text: &str) -> (Acl, Arc<Metrics>) {

@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use super::{
-    Build, BuildError, Context, Plugin, Setup, Step, ZoneList,
+    Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step, ZoneList,
     kubernetes::ask,
     transfer::{Changes, Offer, Transferable},
 };
@@ -51,19 +51,17 @@ pub struct Config {
     pub fallthrough: ZoneList,
 }
 
-/// Reads the directives of a block, of which the last one counts. `block` are the zones of its
-/// keys, `neighbours` all of its directives.
-pub fn parse(
-    uses: &[&Directive],
-    block: &[String],
-    neighbours: &[Directive],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
-    let Some(directive) = Directive::only_last(uses, warnings) else {
+/// Reads the directives of a block, of which the last one counts.
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let Some(directive) = Directive::only_last(uses, parsing.warnings) else {
         return Err(Vec::new());
     };
     let mut problems = Problems::default();
-    if !neighbours.iter().any(|one| one.name == "kubernetes") {
+    if !parsing
+        .directives
+        .iter()
+        .any(|one| one.name == "kubernetes")
+    {
         let error = directive
             .name
             .error("no 'kubernetes' in this server block")
@@ -71,7 +69,7 @@ pub fn parse(
             .help("add a 'kubernetes' block beside it");
         problems.push(error);
     }
-    let Some(zones) = problems.catch(zones(directive, block)) else {
+    let Some(zones) = problems.catch(zones(directive, parsing.zones)) else {
         return Err(problems.in_plugin(NAME).into());
     };
     let mut config = Config {

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use lodestone::{
     cluster::{Cluster, Event, Kind, Limits, Object, Origin, Settings, Writer},
-    corefile::{self, Diagnostic, Memory},
+    corefile::Diagnostic,
     metrics::Metrics,
     plugin::{
         Build, Parts, Plugin, Setup,
@@ -18,6 +18,7 @@ use lodestone::{
 use crate::{
     dialogue::{Server, Setting, ask, check, name},
     fixture,
+    reading::parsed,
 };
 
 #[test]
@@ -257,11 +258,9 @@ fn other_classes_are_left_to_others() {
 
 /// Reads a directive in a block of these two zones.
 fn read(directive: &str) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let text = format!("cluster.test 10.0.0.0/24 {{\n{directive}\n}}\n");
-    let file = corefile::parse("Corefile", &text, &["kubernetes"], &Memory::default()).unwrap();
-    let zones = ["cluster.test.", "0.0.10.in-addr.arpa."].map(str::to_owned);
-    let mut warnings = Vec::new();
-    let config = parse(&file.blocks[0].directives[0], &zones, &mut warnings)?;
+    let zones = ["cluster.test.", "0.0.10.in-addr.arpa."];
+    let (_, config, warnings) = parsed(directive, &zones, "kubernetes", &[], parse);
+    let config = config?;
     Ok((config, warnings))
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use lodestone::{
     cluster::{Cluster, Event, External, Object, Writer},
-    corefile::{self, Memory},
     metrics::Metrics,
     plugin::{
         Build, Parts, Setup,
@@ -16,6 +15,7 @@ use lodestone::{
 use crate::{
     dialogue::{Setting, ask, converse, question},
     fixture,
+    reading::parsed,
 };
 
 /// The same Service, reached from outside.
@@ -66,16 +66,8 @@ fn cluster() -> Vec<Object> {
 }
 
 pub fn config(lines: &str) -> Result<Config, String> {
-    let text = format!("a.example:53 {{\n{lines}\n}}\n");
-    let known = ["k8s_external", "kubernetes"];
-    let file = corefile::parse("Corefile", &text, &known, &Memory::default()).unwrap();
-    let directives = &file.blocks[0].directives;
-    let uses: Vec<_> = directives
-        .iter()
-        .filter(|one| one.name == "k8s_external")
-        .collect();
-    let block = ["a.example.".to_owned()];
-    let config = parse(&uses, &block, directives, &mut Vec::new());
+    let others = ["kubernetes"];
+    let (file, config, _) = parsed(lines, &["a.example."], "k8s_external", &others, parse);
     config.map_err(|list| file.report(list).to_string())
 }
 

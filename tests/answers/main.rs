@@ -10,6 +10,7 @@ mod metadata;
 mod multicluster;
 mod names;
 mod random;
+mod reading;
 mod records;
 mod rows;
 mod search;

@@ -4,7 +4,6 @@ use std::{net::IpAddr, sync::Arc};
 
 use lodestone::{
     cluster::{Object, PodLabels},
-    corefile::{self, Memory},
     plugin::{
         Chain, Plugin,
         metadata::{Published, parse},
@@ -17,12 +16,11 @@ use lodestone::{
 use crate::{
     dialogue::{Setting, name},
     fixture,
+    reading::parsed,
 };
 
 fn published(line: &str) -> Result<Published, String> {
-    let text = format!("a.example:53 {{\n{line}\n}}\n");
-    let file = corefile::parse("Corefile", &text, &["metadata"], &Memory::default()).unwrap();
-    let parsed = parse(&file.blocks[0].directives[0], &["a.example.".to_owned()]);
+    let (file, parsed, _) = parsed(line, &["a.example."], "metadata", &[], parse);
     parsed.map_err(|list| file.report(list).to_string())
 }
 

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use lodestone::{
-    corefile::{self, Diagnostic, Memory},
+    corefile::Diagnostic,
     metrics::Metrics,
     plugin::{
         Block, Chain, Context, Door, Plugin, Resolved, Step, Walk, ZoneList,
@@ -18,6 +18,7 @@ use lodestone::{
 use crate::{
     dialogue::{Setting, converse, name, soa},
     fixture,
+    reading::parsed,
 };
 
 /// The world outside: one host, one failure, and nothing else. It is far away: every answer has to
@@ -295,16 +296,8 @@ fn names_too_long_are_left_out_of_the_walk() {
 }
 
 fn read(lines: &str) -> (Result<Config, Vec<Diagnostic>>, Vec<String>) {
-    let text = format!("a.example:53 {{\n{lines}\n}}\n");
-    let known = ["autopath", "kubernetes", "forward"];
-    let file = corefile::parse("Corefile", &text, &known, &Memory::default()).unwrap();
-    let directives = &file.blocks[0].directives;
-    let uses: Vec<_> = directives
-        .iter()
-        .filter(|one| one.name == "autopath")
-        .collect();
-    let mut warnings = Vec::new();
-    let config = parse(&uses, &["a.example.".to_owned()], directives, &mut warnings);
+    let others = ["kubernetes", "forward"];
+    let (file, config, warnings) = parsed(lines, &["a.example."], "autopath", &others, parse);
     let drawn = |list: Vec<Diagnostic>| file.report(list).to_string();
     let warnings = warnings.into_iter().map(|one| drawn(vec![one])).collect();
     (config, warnings)

@@ -16,7 +16,7 @@ mod transcript;
 
 use std::{fs, path::Path, sync::Mutex, thread};
 
-use lodestone::plugin::{
+use lodestone::config::{
     elsewhere,
     order::{Kind, ORDER},
 };

@@ -1183,33 +1183,6 @@ async fn a_name_that_fell_through_is_its_owners_as_soon_as_it_has_one() {
     assert_eq!(world.asked(), 1);
 }
 
-#[test]
-fn its_place_is_between_data_of_our_own_and_upstreams() {
-    let place = |name| {
-        let mut words = crate::plugin::order::ORDER.iter();
-        words.position(|word| word.name == name).unwrap()
-    };
-    for outer in [
-        "loadbalance",
-        "acl",
-        "rewrite",
-        "autopath",
-        "template",
-        "hosts",
-        "k8s_external",
-        "kubernetes",
-        "file",
-        "auto",
-        "secondary",
-        "etcd",
-    ] {
-        assert!(place(outer) < place("cache"), "{outer}");
-    }
-    for inner in ["loop", "forward", "grpc"] {
-        assert!(place("cache") < place(inner), "{inner}");
-    }
-}
-
 #[tokio::test]
 async fn what_happens_is_counted() {
     let world = stale(|_| {});

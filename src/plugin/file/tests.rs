@@ -16,7 +16,7 @@ const ZONE: &str = "@ 60 SOA ns admin 1 2 3 4 5\nwww 60 A 192.0.2.1\nout 60 CNAM
 
 /// The configuration of a block that says this.
 fn config(text: &str) -> Config {
-    let read = testing::read_uses(text, "example.test.", parse);
+    let read = testing::read(text, "example.test.", parse);
     read.unwrap().0
 }
 

@@ -8,6 +8,7 @@ mod labels;
 mod local;
 mod numbers;
 mod parse;
+mod removed;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -17,7 +18,6 @@ use super::transfer::{Changes, Offer, Transferable};
 use super::{Build, BuildError, Context, Parts, Plugin, Setup, Step, alias, random};
 use crate::{
     cluster::{Kind, Settings, Source, SourceError},
-    corefile::{Diagnostic, Directive},
     query::{Query, Question},
     reply::Reply,
     wire::{Class, Name, NameRef},
@@ -40,20 +40,6 @@ pub struct Config {
     pub fallthrough: Box<[Name]>,
     /// How long a start waits for the cluster's objects; zero does not wait.
     pub startup_timeout: Duration,
-}
-
-impl Config {
-    /// The same, where of pods those labels are kept that the block's plugins read. What is read
-    /// and cannot be known goes to `warnings`.
-    #[must_use]
-    pub fn with_readers(
-        mut self,
-        neighbours: &[Directive],
-        warnings: &mut Vec<Diagnostic>,
-    ) -> Self {
-        self.source.pod_labels = labels::read(neighbours, self.source.pods, warnings);
-        self
-    }
 }
 
 impl Config {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::Config;
+use super::{Config, labels, removed};
 use crate::{
     cluster::{Origin, Settings, Tls},
     corefile::{
         self, Arguments, Diagnostic, Directive, Line, Problems, Word, Zone, unknown_property,
     },
-    plugin::elsewhere,
+    plugin::{ParseErrors, Parsing},
     wire::Name,
     zone::{PodNames, Rules, Zones},
 };
@@ -40,31 +40,25 @@ const STARTUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Seconds that a record may be kept at most.
 const MAX_TTL: u32 = 3600;
 
-/// Reads the directive. `block` are the zones of the block's keys, which are served where the
-/// directive names none. What is accepted although it does nothing goes to `warnings`.
-pub fn parse(
-    directive: &Directive,
-    block: &[String],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+/// Reads the directive. Without zones of its own, those of the block's keys are served.
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let directive = uses[0];
     let mut problems = Problems::default();
-    let listed = zones(directive, block);
+    let listed = zones(directive, parsing.zones);
     let mut options = Options::default();
     for line in directive.properties() {
-        let read = options.read(line, warnings);
-        problems.catch(
-            read.map_err(|error| elsewhere::kubernetes_option(line, &directive.arguments, error)),
-        );
+        let read = options.read(line, parsing.warnings);
+        problems.catch(read.map_err(|error| removed::refuse(line, &directive.arguments, error)));
     }
-    let origin = problems.catch(options.origin(warnings));
+    let origin = problems.catch(options.origin(parsing.warnings));
     let zones = listed.and_then(|listed| {
-        let imports = options.imports(&listed, block)?;
+        let imports = options.imports(&listed, parsing.zones)?;
         Ok(Zones::with_imports(&listed, &imports))
     });
     let (Some(zones), Some(origin)) = (problems.catch(zones).flatten(), origin) else {
         return Err(problems.into());
     };
-    problems.into_result(Config {
+    let mut config = problems.into_result(Config {
         source: Settings {
             origin,
             ..options.source
@@ -76,7 +70,10 @@ pub fn parse(
         },
         fallthrough: options.fallthrough.into(),
         startup_timeout: options.startup_timeout.unwrap_or(STARTUP_TIMEOUT),
-    })
+    })?;
+    let source = &mut config.source;
+    source.pod_labels = labels::read(parsing.directives, source.pods, parsing.warnings);
+    Ok(config)
 }
 
 /// What the lines have said so far.

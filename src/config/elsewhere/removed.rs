@@ -1,6 +1,6 @@
 //! Words that old versions of CoreDNS had, with the lines that say the same today.
 
-use crate::corefile::{Diagnostic, Directive, Line, Word};
+use crate::corefile::{Diagnostic, Directive, Word};
 
 /// In alphabetical order.
 pub(super) const WORDS: &[&str] = &["federation", "proxy", "reverse", "shutdown", "startup"];
@@ -40,28 +40,28 @@ pub(super) fn refuse(directive: &Directive, error: Diagnostic) -> Option<Diagnos
 
 /// The `forward` for a `proxy`.
 fn forward(proxy: &Directive) -> String {
-    let words = joined(&proxy.arguments);
+    let words = Word::join(&proxy.arguments);
     let mut lines = Vec::new();
     for line in proxy.properties() {
-        let rest = joined(&line.words[1..]);
+        let rest = Word::join(&line.words[1..]);
         match line.name().as_str() {
             "policy" => {
                 let known = POLICIES.iter().find(|(old, _)| *old == rest);
                 lines.extend(known.map(|(_, new)| format!("policy {new}")));
             }
-            "except" | "max_fails" => lines.push(joined(&line.words)),
+            "except" | "max_fails" => lines.push(Word::join(&line.words)),
             "protocol" if rest == "dns force_tcp" => lines.push("force_tcp".to_owned()),
             // How to check, and other protocols: 'forward' has its own ways.
             _ => {}
         }
     }
     // Its default was to take any.
-    block(format!("forward {words}").trim_end(), &lines)
+    Directive::written(format!("forward {words}").trim_end(), &lines)
 }
 
 /// The `template` for a `reverse`, as far as it can be told.
 fn template(reverse: &Directive) -> String {
-    let networks = joined(&reverse.arguments);
+    let networks = Word::join(&reverse.arguments);
     let ttl = reverse
         .property("ttl")
         .and_then(|line| line.words.get(1))
@@ -76,62 +76,5 @@ fn template(reverse: &Directive) -> String {
             .to_owned(),
         answer,
     ];
-    block(head.trim_end(), &lines)
-}
-
-/// Completes the error for an option of `kubernetes` that CoreDNS had once.
-pub fn kubernetes_option(line: &Line, zones: &[Word], error: Diagnostic) -> Diagnostic {
-    let arguments = &line.words[1..];
-    let (label, help) = match line.name().as_str() {
-        "upstream" => (
-            "CoreDNS removed it in 1.7.0",
-            "remove the line: aliases that lead out are asked of this server itself".to_owned(),
-        ),
-        "resyncperiod" => (
-            "CoreDNS removed it in 1.7.0",
-            "remove the line: the cluster is watched, not asked again".to_owned(),
-        ),
-        "federation" => (
-            "CoreDNS removed it in 1.7.0, with the federation that it was for",
-            "remove the line".to_owned(),
-        ),
-        "cidrs" => (
-            "CoreDNS has it no more; networks are zones",
-            format!(
-                "remove the line, and write: kubernetes {} {}",
-                joined(zones),
-                joined(arguments)
-            ),
-        ),
-        "transfer" => {
-            let forward = zones
-                .iter()
-                .filter(|zone| !zone.ends_with(".arpa") && !zone.contains('/'));
-            let forward: Vec<&str> = forward.map(Word::as_str).collect();
-            let transfer = format!("transfer {}", forward.join(" "));
-            let lines = [joined(arguments)];
-            (
-                "CoreDNS removed it in 1.8.0; 'transfer' is a plugin of its own",
-                format!(
-                    "remove the line, and write beside 'kubernetes':\n{}",
-                    block(transfer.trim_end(), &lines)
-                ),
-            )
-        }
-        _ => return error,
-    };
-    error.label(label).help(help)
-}
-
-fn joined(words: &[Word]) -> String {
-    let words: Vec<&str> = words.iter().map(Word::as_str).collect();
-    words.join(" ")
-}
-
-/// A directive as it is written.
-fn block(head: &str, lines: &[String]) -> String {
-    if lines.is_empty() {
-        return head.to_owned();
-    }
-    format!("{head} {{\n    {}\n}}", lines.join("\n    "))
+    Directive::written(head.trim_end(), &lines)
 }

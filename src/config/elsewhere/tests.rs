@@ -1,8 +1,10 @@
 use super::*;
 use crate::{
-    config::{Config, Source},
+    config::{
+        Config, Source,
+        order::{Kind, ORDER},
+    },
     corefile::Memory,
-    plugin::order::{Kind, ORDER},
 };
 
 /// Every error of a block with these lines: message, label and help.

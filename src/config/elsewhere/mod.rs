@@ -8,8 +8,6 @@
 mod external;
 mod removed;
 
-pub use removed::kubernetes_option;
-
 use crate::corefile::{Diagnostic, Directive, Word};
 
 /// A word that is not served.
