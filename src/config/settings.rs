@@ -1,12 +1,13 @@
 //! Words that configure a server block and never see a query.
 
 mod bind;
+pub mod listening;
 
 pub use bind::bind;
 
 use std::{path::PathBuf, time::Duration};
 
-use super::Listening;
+use self::listening::Listening;
 use crate::{
     admin,
     corefile::{Diagnostic, Directive, Listen, Place, Problems},

@@ -29,11 +29,12 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     sync::watch,
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{caller::Caller, gate::Places, idle::expired, limits::StreamSettings, tcp::Wire};
+use super::{caller::Caller, gate::Places, idle::expired, limits::StreamSettings};
 
 /// Octets of a request's headers, of which a question in the address is the longest: 16 KiB hold
 /// every one that fits into a datagram, and some that do not.
@@ -45,6 +46,10 @@ const LINGER: Duration = Duration::from_millis(500);
 type Body = BoxBody<Bytes, Infallible>;
 type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 type Respond = fn(Arc<Guest>, Request<Incoming>) -> Answering;
+
+/// What HTTP is spoken on.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// A connection and its client.
 struct Guest {
@@ -67,31 +72,27 @@ enum NoBody {
     Broken,
 }
 
-/// Speaks DNS over HTTPS (RFC 8484) to the connection's end: HTTP/2 where the client said so in the
-/// TLS handshake.
+/// Speaks DNS over HTTPS (RFC 8484) to the connection's end: HTTP/2 or, unless `second`, HTTP/1.1.
 pub(super) async fn serve_https(
-    wire: Wire,
+    stream: impl Stream,
+    second: bool,
     caller: Caller,
     settings: StreamSettings,
     places: Places,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let guest = Guest::new(caller, settings, places);
-    let second = match &wire {
-        Wire::Encrypted(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-        Wire::Bare(_) => false,
-    };
     let respond: Respond = |guest, request| Box::pin(answer_https(guest, request));
     if second {
-        serve_second(wire, guest, respond, stop).await
+        serve_second(stream, guest, respond, stop).await
     } else {
-        serve_first(wire, guest, respond, stop).await
+        serve_first(stream, guest, respond, stop).await
     }
 }
 
 /// Speaks gRPC to the connection's end, which is always HTTP/2.
 pub(super) async fn serve_grpc(
-    wire: Wire,
+    stream: impl Stream,
     caller: Caller,
     settings: StreamSettings,
     places: Places,
@@ -99,11 +100,11 @@ pub(super) async fn serve_grpc(
 ) -> io::Result<()> {
     let guest = Guest::new(caller, settings, places);
     let respond: Respond = |guest, request| Box::pin(grpc::answer(guest, request));
-    serve_second(wire, guest, respond, stop).await
+    serve_second(stream, guest, respond, stop).await
 }
 
 async fn serve_first(
-    wire: Wire,
+    stream: impl Stream,
     guest: Arc<Guest>,
     respond: Respond,
     stop: watch::Receiver<bool>,
@@ -116,12 +117,12 @@ async fn serve_first(
         .max_headers(64)
         .half_close(true);
     let service = service(Arc::clone(&guest), respond);
-    let connection = builder.serve_connection(TokioIo::new(wire), service);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     drive(connection, &guest, stop).await
 }
 
 async fn serve_second(
-    wire: Wire,
+    stream: impl Stream,
     guest: Arc<Guest>,
     respond: Respond,
     stop: watch::Receiver<bool>,
@@ -136,7 +137,7 @@ async fn serve_second(
         .initial_connection_window_size(256 * 1024)
         .max_send_buf_size(64 * 1024);
     let service = service(Arc::clone(&guest), respond);
-    let connection = builder.serve_connection(TokioIo::new(wire), service);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     drive(connection, &guest, stop).await
 }
 

@@ -17,7 +17,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-pub(super) use front::{Abort, Wire};
+use front::Abort;
 
 use self::visit::Visit;
 use super::{

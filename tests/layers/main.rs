@@ -22,12 +22,9 @@ use self::{
 /// more has to be removed.
 const ALLOWED: &[(&str, &str)] = &[
     ("plugin", "admin"),
-    ("plugin", "config"),
     ("cluster/api", "cluster/source"),
     ("cluster/manifests", "cluster/source"),
-    ("config/listening", "config/settings"),
     ("plugin/waiting", "plugin/chain"),
-    ("server/http", "server/tcp"),
 ];
 
 #[test]

@@ -51,6 +51,16 @@ impl Abort for Wire {
     }
 }
 
+impl Wire {
+    /// What is spoken within TLS, as the handshake agreed on it (ALPN).
+    pub(in crate::server) fn protocol(&self) -> Option<&[u8]> {
+        match self {
+            Self::Encrypted(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::Bare(_) => None,
+        }
+    }
+}
+
 impl Front {
     /// A socket of which nothing was read.
     pub(super) fn new(stream: TcpStream) -> Self {

@@ -74,7 +74,10 @@ impl Visit {
         };
         let caller = caller(entrance, ends, spoken);
         match spoken {
-            Transport::Https => http::serve_https(wire, caller, settings, places, stop).await,
+            Transport::Https => {
+                let second = wire.protocol() == Some(b"h2");
+                http::serve_https(wire, second, caller, settings, places, stop).await
+            }
             Transport::Grpc => http::serve_grpc(wire, caller, settings, places, stop).await,
             _ => {
                 let connection = Connection::new(wire, caller, settings, places);

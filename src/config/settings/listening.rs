@@ -3,8 +3,9 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::{ServerBlock, Settings};
+use super::Settings;
 use crate::{
+    config::ServerBlock,
     corefile::{self, Arguments, Diagnostic, Directive, Line, Transport, unknown_property},
     plugin::{ParseErrors, Parsing},
     server::{
