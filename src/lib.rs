@@ -18,7 +18,7 @@
 //! query      the question: as asked, as rewritten, who asks, over what
 //! reply      the answer: rcode, records, and why it is what it is
 //! tsig       messages signed by shared secrets
-//! tls        a server's certificate: its files, what it asks of clients, reloading
+//! tls        certificates and keys from their files, of servers and of clients; reloading
 //! trust      which certificates are accepted from the other side of TLS
 //! edns       the options of an OPT record
 //! wire       names, numbers and records as octets

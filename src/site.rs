@@ -29,7 +29,7 @@ use crate::{
         proxy::Trust,
         route::{Filter, Route},
     },
-    tls::{self, Files, Identity},
+    tls::{self, Identity, ServerFiles},
     wire::Name,
 };
 
@@ -171,7 +171,7 @@ impl Site {
 }
 
 /// What the files of a `tls` line say. It outlives reloads, and follows its files without one.
-fn identity(files: &Files, parts: &Parts) -> Result<Arc<Identity>, BuildError> {
+fn identity(files: &ServerFiles, parts: &Parts) -> Result<Arc<Identity>, BuildError> {
     let failed = |source: tls::TlsError| BuildError {
         plugin: "tls",
         action: "cannot use the certificate".to_owned(),

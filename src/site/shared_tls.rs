@@ -8,7 +8,7 @@ use super::{Place, bindings, label};
 use crate::{
     config::{Config, ServerBlock},
     corefile::{Diagnostic, Key, Sources, Transport},
-    tls::{Difference, Files, Shown, TlsError},
+    tls::{Difference, ServerFiles, Shown, TlsError},
 };
 
 /// Two blocks of one listener that do not agree.
@@ -22,11 +22,11 @@ pub(super) struct Clash<'c> {
 /// The first block of a listener, and what its files say, once they are read.
 struct First<'c> {
     key: &'c Key,
-    files: Option<&'c Files>,
+    files: Option<&'c ServerFiles>,
     shown: Option<Shown>,
 }
 
-/// The first two blocks that do not agree, if any. Files that cannot be read are no clash: loading
+/// The first two blocks that do not agree, if any. ServerFiles that cannot be read are no clash: loading
 /// them reports the error.
 pub(super) fn find(config: &Config, default_port: u16) -> Option<Clash<'_>> {
     let mut listeners: BTreeMap<Place, First<'_>> = BTreeMap::new();
@@ -67,7 +67,10 @@ fn encrypted(block: &ServerBlock, default_port: u16) -> impl Iterator<Item = (Pl
 }
 
 impl First<'_> {
-    fn differs_from(&mut self, other: Option<&Files>) -> Result<Option<Difference>, TlsError> {
+    fn differs_from(
+        &mut self,
+        other: Option<&ServerFiles>,
+    ) -> Result<Option<Difference>, TlsError> {
         let (mine, other) = match (self.files, other) {
             (None, None) => return Ok(None),
             (Some(mine), Some(other)) => (mine, other),

@@ -19,7 +19,7 @@ use crate::{
     metrics::Metrics,
     plain,
     plugin::{BuildError, Parts},
-    tls::Files,
+    tls::ServerFiles,
 };
 
 /// Builds `config` and gives what is wrong with the files that it names: errors where a start
@@ -100,7 +100,7 @@ impl Trial<'_> {
     fn certificates(&mut self, parts: &Parts) {
         // A look must not begin to write a key log.
         let files = self.block.settings.listening.tls.clone();
-        let files = files.map(|files| Files {
+        let files = files.map(|files| ServerFiles {
             key_log: None,
             ..files
         });

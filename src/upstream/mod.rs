@@ -75,7 +75,6 @@ pub use resolve::{ResolveError, System, resolve};
 pub use rpc::{Rpc, RpcError};
 pub use stream::Keeping;
 pub use target::{Host, Over, Target, TargetError, To};
-pub use tls::{TlsError, TlsFiles};
 pub use witness::{Tried, Witness};
 
 use crate::{

@@ -12,14 +12,14 @@ use crate::{
         limits::StreamSettings,
         proxy::{Sessions, Treatment, Trust, sessions},
     },
-    tls::{ClientAuth, Files},
+    tls::{ClientAuth, ServerFiles},
 };
 
 /// What a block says about its listeners.
 #[derive(Debug, Default)]
 pub struct Listening {
     /// The certificate, for every transport that can do with one.
-    pub tls: Option<Files>,
+    pub tls: Option<ServerFiles>,
     /// Whose PROXY headers are believed.
     pub proxy: Option<Trust>,
     /// How long clients are waited for.
@@ -151,7 +151,7 @@ impl Timeouts {
 }
 
 /// Warns of words that none of a block's keys heeds.
-pub(super) fn warn_of_unheeded(
+pub(in crate::config) fn warn_of_unheeded(
     read: &ServerBlock,
     block: &corefile::ServerBlock,
     found: &mut Vec<Diagnostic>,
@@ -197,7 +197,7 @@ pub fn tls(
     Ok(())
 }
 
-fn read_tls(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Files, Diagnostic> {
+fn read_tls(one: &Directive, parsing: &mut Parsing<'_>) -> Result<ServerFiles, Diagnostic> {
     let mut arguments = one.arguments();
     if arguments.left() == 0 {
         let error = one.name.error("certificates are not fetched by Lodestone");
@@ -209,7 +209,7 @@ fn read_tls(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Files, Diagnos
     let mut file =
         |what| -> Result<_, Diagnostic> { Ok(parsing.path(&arguments.required(what)?.path())) };
     let (certificate, key) = (file("a certificate file")?, file("a key file")?);
-    let mut files = Files::new(certificate, key);
+    let mut files = ServerFiles::new(certificate, key);
     let authority = arguments.next();
     files.authority = authority.map(|word| parsing.path(&word.path()));
     arguments.none_left()?;

@@ -19,7 +19,7 @@ use super::{Build, BuildError, Context, Plugin, Resolved, Setup, Step, ZoneList}
 use crate::{
     query::Query,
     reply::{Reply, Why},
-    upstream::TlsFiles,
+    tls::ClientFiles,
     wire::{Name, NameRef, Rcode},
 };
 use answer::{BUDGET, Lookup};
@@ -44,7 +44,7 @@ pub struct Config {
     /// Name and password.
     pub credentials: Option<(String, String)>,
     /// Files for TLS.
-    pub tls: TlsFiles,
+    pub tls: ClientFiles,
     /// Seconds that an answer about a leased key may be kept: at least, and at most.
     pub lease_ttl: (u32, u32),
     /// Which names go on to the next plugin where there is no key.

@@ -11,7 +11,8 @@ use super::{Config, NAME};
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word, nearest, unknown_property},
     plugin::{ParseErrors, Parsing},
-    upstream::{DohMethod, MAX_UPSTREAMS, Over, Policy, TargetError, TlsFiles, To},
+    tls::ClientFiles,
+    upstream::{DohMethod, MAX_UPSTREAMS, Over, Policy, TargetError, To},
     wire::{Name, Rcode},
 };
 
@@ -342,7 +343,7 @@ fn health_check(arguments: &mut Arguments<'_>, config: &mut Config) -> Result<()
 pub(in crate::plugin) fn tls_files(
     arguments: &mut Arguments<'_>,
     parsing: &Parsing<'_>,
-) -> TlsFiles {
+) -> ClientFiles {
     let words = arguments.by_ref().take(3);
     let words: Vec<_> = words.map(|word| parsing.path(&word.path())).collect();
     let (identity, authorities) = match &words[..] {
@@ -353,7 +354,7 @@ pub(in crate::plugin) fn tls_files(
             (identity, rest.first().cloned())
         }
     };
-    TlsFiles {
+    ClientFiles {
         identity,
         authorities,
     }
