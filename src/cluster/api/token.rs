@@ -5,14 +5,13 @@
 
 use super::super::source::SourceError;
 use super::failure::Failure;
+use crate::files::Cached;
 use crate::plain;
 use http::HeaderValue;
 use kube::config::AuthInfo;
-use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
-use tokio::time::Instant;
 
 /// A token file is read again after so long: whoever mounts it replaces it before it expires.
 const FRESH: Duration = Duration::from_mins(1);
@@ -31,7 +30,7 @@ pub(super) enum Token {
 /// A token file and what it last said.
 pub(super) struct TokenFile {
     path: PathBuf,
-    last: Mutex<(HeaderValue, Instant)>,
+    last: Cached<HeaderValue>,
 }
 
 impl Token {
@@ -48,7 +47,7 @@ impl Token {
             let path = PathBuf::from(file);
             let header =
                 read(&path).map_err(|what| SourceError::Token(path.display().to_string(), what))?;
-            let last = Mutex::new((header, Instant::now()));
+            let last = Cached::new(header, FRESH);
             Self::File(TokenFile { path, last })
         } else {
             return Ok(None);
@@ -68,18 +67,12 @@ impl Token {
 
 impl TokenFile {
     fn header(&self) -> Result<HeaderValue, Failure> {
-        let mut last = self.last.lock();
-        if last.1.elapsed() >= FRESH {
-            match read(&self.path) {
-                Ok(header) => *last = (header, Instant::now()),
-                // A file that is gone was mounted for the start only; what it said may be good yet.
-                Err(_) if !self.path.exists() => {}
-                Err(what) => {
-                    return Err(Failure::Token(self.path.display().to_string(), what));
-                }
-            }
-        }
-        Ok(last.0.clone())
+        self.last.get(|| match read(&self.path) {
+            Ok(header) => Ok(Some(header)),
+            // A file that is gone was mounted for the start only; what it said may be good yet.
+            Err(_) if !self.path.exists() => Ok(None),
+            Err(what) => Err(Failure::Token(self.path.display().to_string(), what)),
+        })
     }
 }
 
