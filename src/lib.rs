@@ -28,6 +28,7 @@
 //! datagrams  many datagrams a system call: the only unsafe code
 //! files      files that are read again when they change: polling, notifications
 //! interfaces the network interfaces of the machine
+//! features   the parts that a build can leave out
 //! metrics    every metric family, its name and its labels
 //! ```
 //!
@@ -66,6 +67,7 @@ pub mod config;
 pub mod corefile;
 pub mod datagrams;
 pub mod edns;
+pub mod features;
 mod files;
 pub mod interfaces;
 pub mod life;

@@ -13,7 +13,7 @@ use crate::{
     logging,
     metrics::Metrics,
     plugin::{BuildError, Parts},
-    server::{self, Scheme, Servers, Wanted, descriptors, limits, route::Routes},
+    server::{self, Servers, Wanted, descriptors, limits, route::Routes},
     site::{Listener, Site},
 };
 
@@ -253,16 +253,8 @@ impl Running {
 }
 
 fn known_by(listener: &Listener) -> server::Listener {
-    let scheme = match listener.transport {
-        Transport::Dns => Scheme::Dns,
-        Transport::Tls => Scheme::Tls,
-        Transport::Quic => Scheme::Quic,
-        Transport::Https => Scheme::Https,
-        Transport::Https3 => Scheme::Https3,
-        Transport::Grpc => Scheme::Grpc,
-    };
     server::Listener {
-        scheme,
+        scheme: listener.transport.into(),
         address: listener.address,
     }
 }

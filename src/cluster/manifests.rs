@@ -1,9 +1,9 @@
-//! The source that reads a directory of ordinary manifests, and reads it again when it changes.
+//! The source that reads a directory of Kubernetes manifests, and re-reads it when it changes.
 //!
-//! It takes the part of the whole control plane: what `kubectl apply` would store, what the API
-//! server would add, and what the controllers would derive (see `manifests/controller.rs`). What
-//! cannot be read costs itself: a field, a document, a file. Of an object that can no longer be read,
-//! the last form that could be is served on.
+//! It emulates the control plane: the objects that `kubectl apply` would store, the API server's
+//! defaults, and the objects that controllers derive (see `manifests/controller.rs`). An error
+//! affects only its field, document or file. An object that has become unreadable keeps its last
+//! valid state.
 
 mod controller;
 mod directory;
@@ -12,9 +12,9 @@ mod locate;
 mod read;
 mod wire;
 
+use super::error::SourceError;
 use super::event::{Event, Kind, Object};
-use super::settings::{Origin, Settings};
-use super::source::SourceError;
+use super::settings::{Backend, Settings};
 use crate::files::Changes;
 use directory::Directory;
 use std::os::unix::fs::MetadataExt;
@@ -26,18 +26,18 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
-/// How long a directory that has taken another one's place is left alone before it is read.
-const QUIET: Duration = Duration::from_millis(80);
+/// Delay before reading a directory that replaced another one: it may be incomplete.
+const SETTLE: Duration = Duration::from_millis(80);
 
-/// How often a look is taken at whether the directory itself is still the same one.
+/// Interval of checking whether the directory was replaced.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The manifests of a directory, in the order in which they count.
+/// The manifest files of a directory, in the order in which they are applied.
 pub fn files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     directory::files(directory)
 }
 
-/// The documents of a manifest file: a bad one leaves the others readable.
+/// Splits a manifest file into documents, so that a malformed one leaves the others readable.
 pub fn documents<'a>(path: &Path, text: &'a str) -> Vec<&'a str> {
     match path.extension() {
         Some(extension) if extension == "json" => vec![text],
@@ -45,17 +45,17 @@ pub fn documents<'a>(path: &Path, text: &'a str) -> Vec<&'a str> {
     }
 }
 
-/// What a directory declares at this moment, and what a cluster would derive from it: for tests
-/// and one-shot uses. What cannot be read is left out.
+/// The objects that a directory declares, and those derived from them, for tests and one-shot
+/// tools. Unreadable parts are skipped.
 pub fn objects(directory: &Path) -> Vec<Object> {
-    let settings = Settings::new(Origin::Manifests {
+    let settings = Settings::new(Backend::Manifests {
         directory: directory.to_owned(),
     });
     let documents = Directory::new(directory.to_owned()).read();
     controller::objects(&documents.unwrap_or_default(), &settings)
 }
 
-/// Starts to read a directory and to watch it.
+/// Starts reading and watching a directory.
 pub(super) fn start(
     directory: &Path,
     settings: &Settings,
@@ -83,10 +83,10 @@ struct Manifests {
 }
 
 impl Manifests {
-    /// Reads whenever something changes, until nobody listens to the events any more.
+    /// Reads after each change, until the receiver of the events is dropped.
     async fn run(mut self, path: PathBuf) {
-        let mut eye = Eye::open(&path);
-        eye.complain(None, &path);
+        let mut watch = DirectoryWatch::open(&path);
+        watch.log_failure(None, &path);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -94,32 +94,31 @@ impl Manifests {
                 return;
             };
             self = read;
-            let left_out = self.directory.left_out().into_iter();
-            for event in left_out.filter(|event| self.kinds.contains(&event.kind())) {
+            let skipped = self.directory.take_skipped().into_iter();
+            for event in skipped.filter(|event| self.kinds.contains(&event.kind())) {
                 if self.events.send(event).await.is_err() {
                     return;
                 }
             }
             if let Some(objects) = objects
-                && self.tell(objects).await.is_none()
+                && self.send_all(objects).await.is_none()
             {
                 return;
             }
             loop {
                 tokio::select! {
-                    () = eye.changes.next() => break,
+                    () = watch.changes.next() => break,
                     _ = tick.tick() => {}
                 }
-                if !eye.is_open() || eye.identity != identity(&path) {
-                    let last = eye.complaint.take();
-                    eye = Eye::open(&path);
-                    eye.complain(last.as_ref(), &path);
-                    // What has taken its place may be in the making.
-                    sleep(QUIET).await;
+                if !watch.is_open() || watch.identity != identity(&path) {
+                    let last = watch.failure.take();
+                    watch = DirectoryWatch::open(&path);
+                    watch.log_failure(last.as_ref(), &path);
+                    sleep(SETTLE).await;
                     break;
                 }
                 for kind in &self.kinds {
-                    if self.events.send(Event::Alive(*kind)).await.is_err() {
+                    if self.events.send(Event::Heartbeat(*kind)).await.is_err() {
                         return;
                     }
                 }
@@ -127,7 +126,7 @@ impl Manifests {
         }
     }
 
-    /// Reads the directory, away from the tasks that must not wait.
+    /// Reads the directory on a blocking thread.
     async fn read(mut self) -> Option<(Self, Option<Vec<Object>>)> {
         let read = spawn_blocking(move || {
             let documents = self.directory.read();
@@ -138,16 +137,16 @@ impl Manifests {
         read.await.ok()
     }
 
-    /// Tells all objects, kind by kind; what has not changed costs next to nothing.
-    async fn tell(&self, objects: Vec<Object>) -> Option<()> {
+    /// Sends all objects as one list per kind; unchanged objects cost next to nothing.
+    async fn send_all(&self, objects: Vec<Object>) -> Option<()> {
         let mut by_kind: [Vec<Object>; Kind::ALL.len()] = Default::default();
         for object in objects {
             by_kind[object.kind() as usize].push(object);
         }
         for kind in &self.kinds {
             let objects = std::mem::take(&mut by_kind[*kind as usize]).into_iter();
-            let events = objects.map(Event::Apply).chain([Event::End(*kind)]);
-            for event in [Event::Begin(*kind)].into_iter().chain(events) {
+            let events = objects.map(Event::Apply).chain([Event::ListEnd(*kind)]);
+            for event in [Event::ListStart(*kind)].into_iter().chain(events) {
                 self.events.send(event).await.ok()?;
             }
         }
@@ -155,38 +154,38 @@ impl Manifests {
     }
 }
 
-/// A watch on the directory.
-struct Eye {
+/// A file system watch on the directory.
+struct DirectoryWatch {
     changes: Changes,
-    /// Which directory it was opened on.
+    /// Device and inode of the directory it was opened on.
     identity: Option<(u64, u64)>,
-    /// Why there is no watcher.
-    complaint: Option<String>,
+    /// Why the watcher could not be created.
+    failure: Option<String>,
 }
 
-impl Eye {
+impl DirectoryWatch {
     fn open(path: &Path) -> Self {
         let identity = identity(path);
         let watch = |mut changes: Changes| {
             changes.watch_tree(path)?;
             Ok(changes)
         };
-        let (changes, complaint) = match Changes::new().and_then(watch) {
+        let (changes, failure) = match Changes::new().and_then(watch) {
             Ok(changes) => (changes, None),
             Err(error) => (Changes::default(), Some(crate::plain::watch(&error))),
         };
         Self {
             changes,
             identity,
-            complaint,
+            failure,
         }
     }
 
-    /// Says once why the directory cannot be watched.
-    fn complain(&self, last: Option<&String>, path: &Path) {
-        if let Some(complaint) = self.complaint.as_ref().filter(|it| Some(*it) != last) {
+    /// Logs once why the directory cannot be watched.
+    fn log_failure(&self, last: Option<&String>, path: &Path) {
+        if let Some(failure) = self.failure.as_ref().filter(|it| Some(*it) != last) {
             warn!(
-                "manifests: cannot watch {}: {complaint}; reading it every second",
+                "manifests: cannot watch {}: {failure}; polling it every second",
                 path.display()
             );
         }
@@ -197,7 +196,7 @@ impl Eye {
     }
 }
 
-/// Tells a directory from another one that has taken its place.
+/// Device and inode, to detect that the directory was replaced.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))

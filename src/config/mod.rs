@@ -19,6 +19,7 @@ use crate::{
     corefile::{self, Diagnostic, Diagnostics, Directive, Key, Loader, Severity},
     interfaces::Interfaces,
     plugin::{ParseErrors, Parsing, Setup},
+    server::Scheme,
 };
 
 /// A whole configuration.
@@ -295,6 +296,11 @@ fn claim(
     let addresses = if everywhere { vec![None] } else { bound };
     for key in &block.keys {
         let transport = key.transport;
+        if let Err(missing) = Scheme::from(transport).required() {
+            let error = Diagnostic::error(format!("no {transport}:// server: {missing}"));
+            found.push(error.at(key.place).help(missing.help()));
+            continue;
+        }
         if let (Some(shed), true) = (block.settings.shed, transport != Transport::Dns) {
             let error = Diagnostic::error("shed is for plain DNS alone").at(shed);
             let error = error.also(key.place, "this is not");

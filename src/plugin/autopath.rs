@@ -36,7 +36,7 @@ use crate::{
     reply::{Data, Owner, Reply, Section},
     upstream,
     wire::{Class, Name, NameRef, Rcode, Type},
-    zone::View,
+    zone::ClusterView,
 };
 
 /// The Corefile's word.
@@ -160,7 +160,7 @@ pub enum Search {
     /// That of the pod that asks, with these domains behind the cluster's.
     Pods {
         /// Who knows the pods.
-        view: Arc<View>,
+        view: Arc<ClusterView>,
         /// The domains of the node.
         tail: Vec<Name>,
     },

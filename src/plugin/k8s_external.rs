@@ -10,7 +10,7 @@
 //! ```
 //!
 //! It takes what it knows from the `kubernetes` of the same server block. What names mean is
-//! [`crate::zone::External`]'s.
+//! [`crate::zone::ExternalView`]'s.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::{
     query::{Query, Question},
     reply::Reply,
     wire::Name,
-    zone::{External, View, Zones},
+    zone::{ClusterView, ExternalView, Zones},
 };
 
 /// The Corefile's word.
@@ -123,7 +123,7 @@ impl Setup for Config {
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        let inside = build.offered::<View>().ok_or_else(|| BuildError {
+        let inside = build.offered::<ClusterView>().ok_or_else(|| BuildError {
             plugin: NAME,
             action: "there is no 'kubernetes' in its server block".into(),
             source: None,
@@ -136,13 +136,13 @@ impl Setup for Config {
 
 /// The plugin.
 pub struct K8sExternal {
-    outside: Arc<External>,
+    outside: Arc<ExternalView>,
     fallthrough: ZoneList,
 }
 
 impl K8sExternal {
     /// Shows what `inside` knows as `config` says.
-    pub fn new(config: &Config, inside: &View) -> Self {
+    pub fn new(config: &Config, inside: &ClusterView) -> Self {
         let Config {
             ttl,
             apex,
@@ -151,7 +151,7 @@ impl K8sExternal {
         } = config;
         let zones = config.zones.clone();
         Self {
-            outside: Arc::new(External::new(inside, zones, *ttl, apex, *headless)),
+            outside: Arc::new(ExternalView::new(inside, zones, *ttl, apex, *headless)),
             fallthrough: config.fallthrough.clone(),
         }
     }
@@ -162,7 +162,7 @@ impl K8sExternal {
     }
 }
 
-impl Transferable for External {
+impl Transferable for ExternalView {
     fn transfer(
         self: Arc<Self>,
         question: &Question,

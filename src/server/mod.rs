@@ -6,6 +6,7 @@
 //! udp       threads of its own, a batch of datagrams a system call
 //! tcp       connections: accept loop; DNS over TCP and TLS, pipelining
 //! http      on such a connection: DNS over HTTPS, gRPC
+//! doh       DNS messages in requests of HTTP, whatever its version
 //! quic      accept loop; DNS over QUIC, DNS over HTTPS with HTTP/3
 //! caller    the door for whoever has a way back for each question: http and quic
 //! proxy     who really asks, where a load balancer tells
@@ -22,12 +23,16 @@ pub(crate) mod accept;
 pub(crate) mod bind;
 mod caller;
 pub mod descriptors;
+#[cfg(any(feature = "https", feature = "quic"))]
+mod doh;
 pub(crate) mod gate;
 pub mod handle;
+#[cfg(any(feature = "https", feature = "grpc"))]
 mod http;
 mod idle;
 pub mod limits;
 pub mod proxy;
+#[cfg(feature = "quic")]
 mod quic;
 mod reception;
 pub mod route;
@@ -57,7 +62,11 @@ use self::{
     route::Routes,
     terms::Terms,
 };
-use crate::{metrics::Metrics, tls::Identity};
+use crate::{
+    features::{Feature, NotBuilt},
+    metrics::Metrics,
+    tls::Identity,
+};
 
 /// How questions arrive at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -182,6 +191,10 @@ impl Servers {
                 let source = io::Error::new(io::ErrorKind::InvalidInput, why.to_owned());
                 BindError::new(listener, listener.address, source)
             };
+            if let Err(missing) = listener.scheme.required() {
+                let unsupported = io::Error::new(io::ErrorKind::Unsupported, missing);
+                return Err(BindError::new(listener, listener.address, unsupported));
+            }
             if !seen.insert(listener) {
                 return Err(refused("it is wanted twice"));
             }
@@ -268,8 +281,12 @@ impl Servers {
         let scheme = listener.scheme;
         let mut udp = Vec::new();
         if scheme.is_quic() {
-            let sockets = sockets.udp.into_iter().flatten().collect();
-            quic::start(sockets, scheme, &reception, &self.runtime).map_err(failed)?;
+            // Without it `prepare` has refused the listener.
+            #[cfg(feature = "quic")]
+            {
+                let sockets = sockets.udp.into_iter().flatten().collect();
+                quic::start(sockets, scheme, &reception, &self.runtime).map_err(failed)?;
+            }
         } else {
             for sockets in sockets.udp {
                 udp.push(udp::Threads::start(sockets, &udp_context).map_err(failed)?);
@@ -336,6 +353,16 @@ impl Scheme {
     /// Whether it comes in datagrams of QUIC.
     fn is_quic(self) -> bool {
         matches!(self, Self::Quic | Self::Https3)
+    }
+
+    /// An error where this build has no such listener.
+    pub fn required(self) -> Result<(), NotBuilt> {
+        match self {
+            Self::Dns | Self::Tls => Ok(()),
+            Self::Quic | Self::Https3 => Feature::Quic.required(),
+            Self::Https => Feature::Https.required(),
+            Self::Grpc => Feature::Grpc.required(),
+        }
     }
 
     /// Whether there is no such thing without a certificate.

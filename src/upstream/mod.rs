@@ -30,17 +30,27 @@ mod flight;
 mod group;
 mod handshake;
 mod health;
+#[cfg(any(feature = "https", feature = "grpc", feature = "etcd"))]
 mod http2;
+#[cfg(feature = "https")]
 mod https;
+#[cfg(any(
+    feature = "https",
+    feature = "quic",
+    feature = "grpc",
+    feature = "etcd"
+))]
 mod line;
 mod meter;
 mod packet;
 mod patience;
 mod pending;
 mod policy;
+#[cfg(feature = "quic")]
 mod quic;
 mod resolv_conf;
 mod resolve;
+#[cfg(any(feature = "grpc", feature = "etcd"))]
 mod rpc;
 mod stream;
 mod target;
@@ -65,16 +75,16 @@ pub use failure::{Failure, Lack};
 pub use flight::Flights;
 pub use group::{Group, Member, Plan};
 pub use health::Check;
-pub use https::DohMethod;
 pub use meter::{Meter, Proto};
 pub use packet::Packet;
 pub use pending::{Eviction, PendingLimit, Permit};
 pub use policy::{MAX_UPSTREAMS, Policy};
 pub use resolv_conf::{ResolvConf, read_nameservers, read_search};
 pub use resolve::{ResolveError, System, resolve};
+#[cfg(any(feature = "grpc", feature = "etcd"))]
 pub use rpc::{Rpc, RpcError};
 pub use stream::Keeping;
-pub use target::{Host, Over, Target, TargetError, To};
+pub use target::{DohMethod, Host, Over, Target, TargetError, To};
 pub use witness::{Tried, Witness};
 
 use crate::{
@@ -83,9 +93,13 @@ use crate::{
     reply::Reply,
 };
 use health::Health;
+#[cfg(feature = "https")]
 use https::Https;
+#[cfg(any(feature = "https", feature = "quic"))]
 use line::Line;
+#[cfg(any(feature = "https", feature = "quic"))]
 use meter::Account;
+#[cfg(feature = "quic")]
 use quic::Quic;
 use stream::Streams;
 use tls::Tls;
@@ -115,7 +129,9 @@ enum Link {
         streams: Arc<Streams>,
     },
     Tls(Arc<Streams>),
+    #[cfg(feature = "https")]
     Https(Box<Https>),
+    #[cfg(feature = "quic")]
     Quic(Box<Quic>),
     /// TLS is wanted and cannot be had: the reason.
     Broken(Failure),
@@ -252,7 +268,9 @@ impl Upstream {
             Link::Plain { udp, streams } => (udp, streams),
             Link::Tls(streams) => return streams.exchange(packet).await,
             // Futures of their own: they are large, and most questions need none.
+            #[cfg(feature = "https")]
             Link::Https(https) => return Box::pin(https.exchange(packet)).await,
+            #[cfg(feature = "quic")]
             Link::Quic(quic) => return Box::pin(quic.exchange(packet)).await,
             Link::Broken(failure) => return Err(failure.clone()),
         };
@@ -304,8 +322,11 @@ impl Link {
         // What is configured comes before what the host happens to be called.
         let configured = target.name.as_ref().or(settings.tls_name.as_ref());
         let name = configured.or(target.host.as_ref());
+        #[cfg(any(feature = "https", feature = "quic"))]
         let speaking = |protocol| Tls::speaking(config, name, address.ip(), protocol);
+        #[cfg(any(feature = "https", feature = "quic"))]
         let account = |proto| Account::new(Arc::clone(meter), proto);
+        #[cfg(any(feature = "https", feature = "quic"))]
         let runtime = runtime.clone();
         match target.over {
             Over::Dns | Over::Tls => Self::Tls(streams(Some(Tls::new(
@@ -313,6 +334,7 @@ impl Link {
                 name,
                 address.ip(),
             )))),
+            #[cfg(feature = "https")]
             Over::Https => {
                 let account = account(Proto::Https);
                 let line = Line::new(keeping, runtime, Some(Arc::clone(&account)));
@@ -321,6 +343,7 @@ impl Link {
                     address, source, tls, method, line, account,
                 )))
             }
+            #[cfg(feature = "quic")]
             Over::Quic => {
                 let account = account(Proto::Quic);
                 let line = Line::new(keeping, runtime, Some(Arc::clone(&account)));
@@ -329,6 +352,11 @@ impl Link {
                     Err(error) => Self::Broken(Failure::Tls(error.to_string().into())),
                 }
             }
+            // No Corefile gets this far: `Over::required` refuses it.
+            #[cfg(not(feature = "https"))]
+            Over::Https => Self::Broken(Failure::Tls(NotBuilt(Feature::Https).to_string().into())),
+            #[cfg(not(feature = "quic"))]
+            Over::Quic => Self::Broken(Failure::Tls(NotBuilt(Feature::Quic).to_string().into())),
         }
     }
 }

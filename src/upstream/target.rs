@@ -10,6 +10,7 @@ use std::{
 use rustls::pki_types::ServerName;
 
 use crate::{
+    features::{Feature, NotBuilt},
     interfaces::{AddressError, HostAddress},
     wire::Name,
 };
@@ -64,6 +65,16 @@ pub enum Over {
     Quic,
 }
 
+/// How an upstream over HTTPS is asked: how questions are put into requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DohMethod {
+    /// As a body.
+    #[default]
+    Post,
+    /// In the address, where HTTP's own caches can know it.
+    Get,
+}
+
 /// Why a word is no upstream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // each says it
@@ -85,6 +96,8 @@ pub enum TargetError {
     ServerName(String),
     #[error("no network interface is called {0:?}")]
     Interface(String),
+    #[error("{word}: {missing}")]
+    NotBuilt { word: String, missing: NotBuilt },
 }
 
 impl Over {
@@ -94,6 +107,15 @@ impl Over {
             Self::Dns => 53,
             Self::Tls | Self::Quic => 853,
             Self::Https => 443,
+        }
+    }
+
+    /// An error where this build cannot speak it.
+    pub fn required(self) -> Result<(), NotBuilt> {
+        match self {
+            Self::Dns | Self::Tls => Ok(()),
+            Self::Https => Feature::Https.required(),
+            Self::Quic => Feature::Quic.required(),
         }
     }
 
@@ -165,6 +187,10 @@ impl FromStr for To {
         if over == Over::Https && rest.contains('/') {
             return Err(TargetError::Path(word.to_owned()));
         }
+        over.required().map_err(|missing| {
+            let word = word.to_owned();
+            TargetError::NotBuilt { word, missing }
+        })?;
         let (host, percent, port) = split(rest, over.default_port())?;
         let Ok(ip) = host.parse::<IpAddr>() else {
             return file_or_host(word, scheme, rest, over);

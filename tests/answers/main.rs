@@ -1,4 +1,4 @@
-//! The cluster's names, asked as `dig` asks: a question, and all that comes of it.
+//! Answers of the `kubernetes` family of plugins: queries and complete replies, as text.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

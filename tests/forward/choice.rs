@@ -1,4 +1,4 @@
-//! Whom to ask first, and when the word of one is not enough.
+//! `policy`, `failover` and `next`.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ async fn answers(policy: &str, count: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn policies_do_as_they_are_called() {
+async fn policies_choose_the_first_upstream() {
     assert_eq!(answers("sequential", 4).await, [1, 1, 1, 1]);
     assert_eq!(answers("round_robin", 7).await, [1, 2, 3, 1, 2, 3, 1]);
     let random = answers("random", 90).await;
@@ -41,7 +41,7 @@ async fn policies_do_as_they_are_called() {
 }
 
 #[tokio::test]
-async fn failover_asks_the_next_and_believes_the_last() {
+async fn failover_tries_the_next_and_returns_the_last_answer() {
     let (upstreams, to) = three().await;
     upstreams[0].now(|_| vec![Act::Code(Rcode::SERVFAIL)]);
     upstreams[1].now(|_| vec![Act::Code(Rcode::REFUSED)]);
@@ -52,7 +52,7 @@ async fn failover_asks_the_next_and_believes_the_last() {
     let reply = served.ask("a.example").await;
     assert_eq!((reply.rcode, reply.why), (Rcode::SERVFAIL, Why::Upstream));
     let counts: Vec<_> = upstreams.iter().map(Upstream::count).collect();
-    assert_eq!(counts, [2, 2, 2], "nobody is asked twice for it");
+    assert_eq!(counts, [2, 2, 2], "no upstream is queried twice");
     upstreams[0].now(|_| vec![Act::Code(Rcode::NXDOMAIN)]);
     let reply = served.ask("a.example").await;
     assert_eq!(
@@ -63,7 +63,7 @@ async fn failover_asks_the_next_and_believes_the_last() {
 }
 
 #[tokio::test]
-async fn next_goes_on_to_the_forward_behind_and_no_further() {
+async fn next_passes_to_the_next_forward_only() {
     let (upstreams, _) = three().await;
     upstreams[0].now(|_| vec![Act::Code(Rcode::NXDOMAIN)]);
     upstreams[1].now(|_| vec![Act::Many(0)]);
@@ -84,7 +84,7 @@ async fn next_goes_on_to_the_forward_behind_and_no_further() {
 }
 
 #[tokio::test]
-async fn questions_go_on_with_the_list_that_they_began_with() {
+async fn query_keeps_the_upstreams_it_started_with() {
     use lodestone::{
         metrics::Metrics,
         query::{Query, Question},

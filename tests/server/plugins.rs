@@ -21,15 +21,15 @@ use lodestone::{
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Semaphore};
 
-/// Does what the first label says.
+/// Its behaviour depends on the first label of the name.
 pub struct Labels {
-    /// What `version` is answered with.
+    /// Answer to `version`.
     pub version: u8,
-    /// Each permit lets one question for `wait` go.
+    /// Each permit releases one query for `wait`.
     pub release: Arc<Semaphore>,
-    /// Holds a permit for each question for `wait` that has begun to.
+    /// A permit for each query for `wait` that is pending.
     pub begun: Arc<Semaphore>,
-    /// Octets of every reply that was sent.
+    /// Size of every reply in bytes.
     pub written: Mutex<Vec<usize>>,
 }
 

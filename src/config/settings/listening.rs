@@ -9,6 +9,7 @@ use crate::{
     corefile::{self, Arguments, Diagnostic, Directive, Line, Transport, unknown_property},
     plugin::{ParseErrors, Parsing},
     server::{
+        Scheme,
         limits::StreamSettings,
         proxy::{Sessions, Treatment, Trust, sessions},
     },
@@ -135,6 +136,19 @@ impl Listening {
             settings.in_flight = self.settings(transport).in_flight;
         }
         self.timeouts.apply(settings);
+    }
+}
+
+impl From<Transport> for Scheme {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Dns => Self::Dns,
+            Transport::Tls => Self::Tls,
+            Transport::Quic => Self::Quic,
+            Transport::Https => Self::Https,
+            Transport::Https3 => Self::Https3,
+            Transport::Grpc => Self::Grpc,
+        }
     }
 }
 

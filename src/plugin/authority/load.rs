@@ -12,8 +12,8 @@ use tracing::Level;
 use super::Held;
 use crate::{
     authority::{
-        Builder, Zone,
-        text::{self, Faults, LeftOut, Outside, TextError},
+        Zone, ZoneBuilder,
+        text::{self, OnInvalid, OutOfZone, SkippedRecords, TextError},
     },
     files::{Look, PolledFile, Stamp},
 };
@@ -180,7 +180,7 @@ impl Loader {
 
     fn read(&mut self, held: &Held, octets: &[u8]) -> Result<Zone, Trouble> {
         let path = self.path().to_owned();
-        let mut builder = Builder::new(held.apex().to_name());
+        let mut builder = ZoneBuilder::new(held.apex().to_name());
         let mut left = MAX_FILE.saturating_sub(octets.len() as u64);
         self.included.clear();
         let included = &mut self.included;
@@ -198,11 +198,13 @@ impl Loader {
         };
         let name = path.to_string_lossy();
         let faults = match self.left_out {
-            Some(_) => Faults::LeaveOut,
-            None => Faults::Refuse,
+            Some(_) => OnInvalid::Skip,
+            None => OnInvalid::Reject,
         };
-        let LeftOut { outside, faulty } =
-            text::read(&mut builder, &name, octets, faults, &mut include)?;
+        let SkippedRecords {
+            out_of_zone: outside,
+            invalid: faulty,
+        } = text::read(&mut builder, &name, octets, faults, &mut include)?;
         if let (Some(first), Some(counter)) = (&faulty.first, &self.left_out) {
             counter.inc_by(faulty.count as u64);
             let text = format!(
@@ -212,7 +214,7 @@ impl Loader {
             );
             self.log(Level::WARN, &text);
         }
-        let Outside { count, first } = outside;
+        let OutOfZone { count, first } = outside;
         if let Some((file, line)) = first {
             let zone = held.apex();
             let text = format!(
@@ -221,7 +223,7 @@ impl Loader {
             );
             self.log(Level::WARN, &text);
         }
-        let failed = |error: crate::authority::Refusal| Trouble::NoZone {
+        let failed = |error: crate::authority::InvalidRecord| Trouble::NoZone {
             path,
             error: format!("{error} for {}", held.apex()),
         };

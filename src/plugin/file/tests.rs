@@ -110,7 +110,7 @@ async fn a_missing_file_is_waited_for_and_a_bad_one_refused() {
     let error = build(&config(&text("reload 0"))).err().unwrap();
     assert!(error.contains("cannot read"), "{error}");
     for (content, wanted) in [
-        ("@ 1 SOA", "db:1: SOA has 7 fields, not 0"),
+        ("@ 1 SOA", "db:1: SOA has 7 fields, found 0"),
         (
             "@ 1 A 192.0.2.1",
             "the zone has no SOA record for example.test.",

@@ -251,6 +251,7 @@ fn refuse_target(word: &Word, error: &TargetError) -> Diagnostic {
         TargetError::Scheme { .. } => {
             problem.expected("dns://, tls://, https:// or quic://, or no scheme")
         }
+        TargetError::NotBuilt { missing, .. } => problem.help(missing.help()),
         TargetError::Path(_) => problem.expected("https:// and a host"),
         _ => problem.expected("an IP address, a host name or a file, with or without a scheme"),
     }

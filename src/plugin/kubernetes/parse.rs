@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Config, labels, removed};
 use crate::{
-    cluster::{Origin, Settings, Tls},
+    cluster::{Backend, ClientTls, Settings},
     corefile::{
         self, Arguments, Diagnostic, Directive, Line, Problems, Word, Zone, unknown_property,
     },
@@ -50,17 +50,17 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         let read = options.read(line, parsing.warnings);
         problems.catch(read.map_err(|error| removed::refuse(line, &directive.arguments, error)));
     }
-    let origin = problems.catch(options.origin(parsing.warnings));
+    let backend = problems.catch(options.backend(parsing.warnings));
     let zones = listed.and_then(|listed| {
         let imports = options.imports(&listed, parsing.zones)?;
         Ok(Zones::with_imports(&listed, &imports))
     });
-    let (Some(zones), Some(origin)) = (problems.catch(zones).flatten(), origin) else {
+    let (Some(zones), Some(backend)) = (problems.catch(zones).flatten(), backend) else {
         return Err(problems.into());
     };
     let mut config = problems.into_result(Config {
         source: Settings {
-            origin,
+            backend,
             ..options.source
         },
         zones,
@@ -78,7 +78,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
 
 /// What the lines have said so far.
 struct Options {
-    /// All but the origin, which several lines decide together.
+    /// All settings but the backend, which several properties determine together.
     source: Settings,
     rules: Rules,
     fallthrough: Vec<Name>,
@@ -90,15 +90,15 @@ struct Options {
     noendpoints_at: Option<Word>,
     zonal_at: Option<Word>,
     endpoint: Option<Word>,
-    tls: Option<(Word, Tls)>,
-    kubeconfig: Option<(Word, Origin)>,
-    manifests: Option<(Word, Origin)>,
+    tls: Option<(Word, ClientTls)>,
+    kubeconfig: Option<(Word, Backend)>,
+    manifests: Option<(Word, Backend)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            source: Settings::new(Origin::InCluster),
+            source: Settings::new(Backend::InCluster),
             rules: Rules::default(),
             fallthrough: Vec::new(),
             startup_timeout: None,
@@ -122,7 +122,7 @@ impl Options {
         let mut arguments = line.arguments();
         match name.as_str() {
             "endpoint" | "tls" | "kubeconfig" | "manifests" => {
-                return self.read_origin(name, arguments, warnings);
+                return self.read_backend(name, arguments, warnings);
             }
             "apiserver_qps" | "apiserver_burst" | "apiserver_max_inflight" => {
                 return self.read_limit(name, arguments);
@@ -183,7 +183,7 @@ impl Options {
         arguments.none_left()
     }
 
-    fn read_origin(
+    fn read_backend(
         &mut self,
         name: &Word,
         mut arguments: Arguments<'_>,
@@ -199,7 +199,7 @@ impl Options {
             }
             "tls" => {
                 let [certificate, key, authority] = arguments.exactly("CERT KEY CA")?;
-                let tls = Tls {
+                let tls = ClientTls {
                     certificate: certificate.path(),
                     key: key.path(),
                     authority: authority.path(),
@@ -207,17 +207,17 @@ impl Options {
                 self.tls = Some((name.clone(), tls));
             }
             "kubeconfig" => {
-                let origin = Origin::Kubeconfig {
+                let backend = Backend::Kubeconfig {
                     file: arguments.required("a file")?.path(),
                     context: arguments.next().map(|word| word.as_str().to_owned()),
                 };
-                self.kubeconfig = Some((name.clone(), origin));
+                self.kubeconfig = Some((name.clone(), backend));
             }
             _ => {
-                let origin = Origin::Manifests {
+                let backend = Backend::Manifests {
                     directory: arguments.required("a directory")?.path(),
                 };
-                self.manifests = Some((name.clone(), origin));
+                self.manifests = Some((name.clone(), backend));
             }
         }
         arguments.none_left()
@@ -283,20 +283,20 @@ impl Options {
     }
 
     /// Where the cluster is told of, from all lines that say it.
-    fn origin(&mut self, warnings: &mut Vec<Diagnostic>) -> Result<Origin, Diagnostic> {
-        if let Some((at, origin)) = self.manifests.take() {
+    fn backend(&mut self, warnings: &mut Vec<Diagnostic>) -> Result<Backend, Diagnostic> {
+        if let Some((at, backend)) = self.manifests.take() {
             exclusive(self.endpoint.as_ref(), Some(&at))?;
             exclusive(self.kubeconfig.as_ref().map(|(at, _)| at), Some(&at))?;
             exclusive(self.tls.as_ref().map(|(at, _)| at), Some(&at))?;
-            return Ok(origin);
+            return Ok(backend);
         }
-        if let Some((at, origin)) = self.kubeconfig.take() {
+        if let Some((at, backend)) = self.kubeconfig.take() {
             let unused = [self.endpoint.as_ref(), self.tls.as_ref().map(|(at, _)| at)];
             warnings.extend(unused.into_iter().flatten().map(|word| {
                 let warning = word.warning("'kubeconfig' says where the API server is");
                 warning.label("not used").also(at.place, "used instead")
             }));
-            return Ok(origin);
+            return Ok(backend);
         }
         let tls = self.tls.take();
         let Some(endpoint) = &self.endpoint else {
@@ -304,7 +304,7 @@ impl Options {
                 let warning = at.warning("'tls' is for an 'endpoint', and there is none");
                 warnings.push(warning.label("not used"));
             }
-            return Ok(Origin::InCluster);
+            return Ok(Backend::InCluster);
         };
         // As ever, a bare host is asked over TLS where there are certificates for it.
         let scheme = match (endpoint.contains("://"), &tls) {
@@ -312,7 +312,7 @@ impl Options {
             (false, Some(_)) => "https://",
             (false, None) => "http://",
         };
-        Ok(Origin::Endpoint {
+        Ok(Backend::Endpoint {
             url: format!("{scheme}{endpoint}"),
             tls: tls.map(|(_, tls)| tls),
         })

@@ -7,7 +7,7 @@ use super::{
     text::{Scope, Text},
 };
 use crate::{
-    authority::text::Line as Record,
+    authority::text::TextRecord as Record,
     corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word, nearest, unknown_property},
     plugin::{
         ParseErrors, Parsing, ZoneList,

@@ -52,6 +52,7 @@ impl Abort for Wire {
 }
 
 impl Wire {
+    #[cfg(feature = "https")]
     /// What is spoken within TLS, as the handshake agreed on it (ALPN).
     pub(in crate::server) fn protocol(&self) -> Option<&[u8]> {
         match self {

@@ -11,9 +11,11 @@ use super::{
     connection::Connection,
     front::{Front, Wire},
 };
+#[cfg(any(feature = "https", feature = "grpc"))]
+use crate::server::http;
 use crate::{
     query::Transport,
-    server::{Scheme, caller::Caller, gate::Places, handle::Entrance, http, terms::Terms},
+    server::{Scheme, caller::Caller, gate::Places, handle::Entrance, terms::Terms},
     tls::Protocol,
 };
 
@@ -74,10 +76,12 @@ impl Visit {
         };
         let caller = caller(entrance, ends, spoken);
         match spoken {
+            #[cfg(feature = "https")]
             Transport::Https => {
                 let second = wire.protocol() == Some(b"h2");
                 http::serve_https(wire, second, caller, settings, places, stop).await
             }
+            #[cfg(feature = "grpc")]
             Transport::Grpc => http::serve_grpc(wire, caller, settings, places, stop).await,
             _ => {
                 let connection = Connection::new(wire, caller, settings, places);

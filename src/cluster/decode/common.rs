@@ -1,43 +1,47 @@
-//! The parts that several kinds of object have: addresses, names, ports, times. Each is read as far
-//! as it can be used; the rest is a flaw.
+//! Conversions common to several kinds: addresses, names, ports, times. Invalid values are reported
+//! and skipped.
 
-use super::field::{Field, Many};
+use super::field::{Field, FieldList};
 use super::wire::{self, Text};
-use crate::cluster::flaw::{Flaws, quote};
+use crate::cluster::invalid::{InvalidFields, quote};
 use crate::cluster::object::Port;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub(super) fn addresses(texts: &Many<Text<'_>>, path: &str, flaws: &mut Flaws) -> Vec<IpAddr> {
-    let texts = texts.each(&path, flaws);
+pub(super) fn addresses(
+    texts: &FieldList<Text<'_>>,
+    path: &str,
+    invalid: &mut InvalidFields,
+) -> Vec<IpAddr> {
+    let texts = texts.each(&path, invalid);
     texts
-        .filter_map(|(number, text)| address(text, &format_args!("{path}[{number}]"), flaws))
+        .filter_map(|(number, text)| address(text, &format_args!("{path}[{number}]"), invalid))
         .collect()
 }
 
-/// An address; empty text is none, as in an absent field.
+/// An IP address; an empty string is treated as absent.
 pub(in crate::cluster) fn address(
     text: &str,
     path: &dyn Display,
-    flaws: &mut Flaws,
+    invalid: &mut InvalidFields,
 ) -> Option<IpAddr> {
     let address = parse_address(text);
     if address.is_none() && !text.is_empty() {
-        flaws.add(path, &quote(text), "an IP address");
+        invalid.add(path, &quote(text), "an IP address");
     }
     address
 }
 
-/// Reads an address as Kubernetes does where it routes (`netutils.ParseIPSloppy`): the numbers of
-/// an IPv4 address are decimal though they begin with zeros, which API servers stored before 1.36
-/// and keep; an IPv4-mapped IPv6 address is the IPv4 address.
+/// Parses an address like Kubernetes does when it routes (`netutils.ParseIPSloppy`): IPv4 octets
+/// are decimal even with leading zeros, which API servers accepted before 1.36 and still store; an
+/// IPv4-mapped IPv6 address is the IPv4 address.
 pub(super) fn parse_address(text: &str) -> Option<IpAddr> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(address.to_canonical());
     }
-    // The text before an IPv4 address at the end of an IPv6 address.
+    // Splits off an IPv4 address at the end of an IPv6 address.
     let tail = text.rfind(':').map_or(0, |colon| colon + 1);
     let (before, v4) = text.split_at(tail);
     let v4 = without_leading_zeros(v4)?;
@@ -58,44 +62,45 @@ fn without_leading_zeros(text: &str) -> Option<Ipv4Addr> {
     parts.next().is_none().then(|| octets.into())
 }
 
-/// Text that names an endpoint: a label (RFC 1035 section 2.3.4).
+/// A hostname of an endpoint: one label (RFC 1035 section 2.3.4).
 pub(in crate::cluster) fn label<'t>(
     field: &'t Field<Text<'_>>,
     path: &dyn Display,
-    flaws: &mut Flaws,
+    invalid: &mut InvalidFields,
 ) -> Option<&'t str> {
-    let text = field.get(path, flaws)?;
+    let text = field.get(path, invalid)?;
     let is_label = text.len() <= 63 && !text.contains('.');
     if !is_label {
-        flaws.add(path, &quote(text), "a label of 63 octets at most");
+        invalid.add(path, &quote(text), "a label of at most 63 bytes");
     }
     is_label.then_some(&**text)
 }
 
-/// Whether text is a host name, by the lengths of it and of its labels (RFC 1035 section 2.3.4).
-/// Empty text is none, as in an absent field.
-pub(super) fn is_host(name: &str, path: &dyn Display, flaws: &mut Flaws) -> bool {
+/// Whether a string is a host name, by its length and those of its labels (RFC 1035 section 2.3.4).
+/// An empty string is treated as absent.
+pub(super) fn is_host(name: &str, path: &dyn Display, invalid: &mut InvalidFields) -> bool {
     let labels = name.strip_suffix('.').unwrap_or(name);
     let is_host = labels.len() <= 253 && labels.split('.').all(|it| (1..=63).contains(&it.len()));
     if !is_host && !name.is_empty() {
-        flaws.add(path, &quote(name), "a host name");
+        invalid.add(path, &quote(name), "a host name");
     }
     is_host
 }
 
-/// The ports. One without a usable number is left out; one with another flaw is served without it.
+/// The ports. A port with an invalid number is skipped; one with another invalid field is kept
+/// without it.
 pub(in crate::cluster) fn ports(
-    ports: &Many<wire::Port<'_>>,
+    ports: &FieldList<wire::Port<'_>>,
     path: &str,
-    flaws: &mut Flaws,
+    invalid: &mut InvalidFields,
 ) -> Arc<[Port]> {
-    let ports = ports.each(&path, flaws);
+    let ports = ports.each(&path, invalid);
     let read = |(number, it): (usize, &wire::Port<'_>)| {
-        let name = it.name.get(&format_args!("{path}[{number}].name"), flaws);
+        let name = it.name.get(&format_args!("{path}[{number}].name"), invalid);
         let protocol = it
             .protocol
-            .get(&format_args!("{path}[{number}].protocol"), flaws);
-        let port = it.port.get(&format_args!("{path}[{number}].port"), flaws);
+            .get(&format_args!("{path}[{number}].protocol"), invalid);
+        let port = it.port.get(&format_args!("{path}[{number}].port"), invalid);
         if matches!(it.port, Field::Invalid(_)) {
             return None;
         }
@@ -108,7 +113,7 @@ pub(in crate::cluster) fn ports(
     ports.filter_map(read).collect()
 }
 
-/// An RFC 3339 time. One that is none is as if it were absent: it serves a metric only.
+/// An RFC 3339 time. Invalid ones are treated as absent: it is only used for a metric.
 pub(super) fn time(text: &str) -> Option<SystemTime> {
     let nanoseconds = text.parse::<jiff::Timestamp>().ok()?.as_nanosecond();
     Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(nanoseconds).ok()?))

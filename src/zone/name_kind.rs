@@ -1,17 +1,17 @@
-//! The forms of names: what [`super::name`] makes of one.
+//! The kinds of names, as parsed by [`super::name`].
 
 use ipnet::IpNet;
 
-/// The forms that a name in a zone of the cluster can have. Labels are in lower case.
+/// The kind of a name in a cluster zone. Labels are in lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form<'q> {
-    /// The zone itself.
+pub enum NameKind<'q> {
+    /// The apex.
     Apex,
-    /// A name that only others stand below: `svc`, `pod`, `dns`.
+    /// An empty non-terminal: `svc`, `pod`, `dns`.
     Empty,
     /// `dns-version`
     Version,
-    /// `ns.dns`, which the SOA record names.
+    /// `ns.dns`, the primary name server in the SOA record.
     NameServer,
     /// `NS.svc`
     Namespace(&'q str),
@@ -21,78 +21,78 @@ pub enum Form<'q> {
     Pod {
         /// The namespace.
         namespace: &'q str,
-        /// An address, its dots or colons written as dashes.
+        /// An address in dashed form.
         label: &'q str,
     },
-    /// `SVC.NS.svc` and what may stand below it.
+    /// `SVC.NS.svc` and names below it.
     Service {
         /// The namespace.
         namespace: &'q str,
         /// The Service.
         service: &'q str,
-        /// What of it.
-        part: Part<'q>,
+        /// The part of the Service.
+        scope: Scope<'q>,
     },
-    /// The same in a multicluster zone.
-    Import {
+    /// `SVC.NS.svc` and names below it in a multicluster zone.
+    ServiceImport {
         /// The namespace.
         namespace: &'q str,
         /// The ServiceImport.
         import: &'q str,
-        /// What of it; where that is [`Part::Endpoint`], it is a cluster's name.
-        part: Part<'q>,
+        /// The part of the ServiceImport; the label of [`Scope::Endpoint`] is a cluster's name.
+        scope: Scope<'q>,
     },
-    /// A reverse name: of one address, or of all addresses that begin alike.
+    /// A reverse name: of an address, or of a block of addresses.
     Address(IpNet),
-    /// No form.
+    /// No valid name of a cluster zone.
     Unknown,
 }
 
-/// What of a Service is asked for.
+/// The part of a Service that a name refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part<'q> {
-    /// All of it: `SVC.NS.svc`.
-    Whole,
+pub enum Scope<'q> {
+    /// The whole Service: `SVC.NS.svc`.
+    All,
     /// One endpoint: `EP.SVC.NS.svc`.
     Endpoint(&'q str),
     /// One port: `_PORT._PROTO.SVC.NS.svc`.
     Port(PortName<'q>),
-    /// One endpoint of one cluster: `EP.CLUSTER.SVC.NS.svc`, of a ServiceImport alone.
-    Member {
+    /// One endpoint of one cluster: `EP.CLUSTER.SVC.NS.svc`, only of a ServiceImport.
+    ClusterEndpoint {
         /// The cluster.
         cluster: &'q str,
         /// The endpoint.
         endpoint: &'q str,
     },
-    /// `pin._zone.SVC.NS.svc` or `prefer._zone.SVC.NS.svc`, which only others stand below.
-    Zonal,
+    /// An empty non-terminal: `pin._zone.SVC.NS.svc` or `prefer._zone.SVC.NS.svc`.
+    ZonalParent,
     /// The endpoints of one topology zone: `TZ.pin._zone.SVC.NS.svc`.
-    Near {
+    Zonal {
         /// The topology zone.
         zone: TopologyZone<'q>,
-        /// Whether those elsewhere will do where there are none: `prefer` for `pin`.
-        elsewhere: bool,
+        /// Whether all endpoints are used if the zone has none: `prefer` instead of `pin`.
+        fallback: bool,
     },
 }
 
-/// The label left of a Service that names of topology zones stand below.
+/// The label below a Service under which names of topology zones exist.
 pub const ZONAL: &[u8] = b"_zone";
-/// Left of it: the endpoints of one topology zone and no others.
+/// Below [`ZONAL`]: only the endpoints of one topology zone.
 pub const PIN: &str = "pin";
-/// Left of it: those of one topology zone, or all where it has none.
+/// Below [`ZONAL`]: the endpoints of one topology zone, or all if it has none.
 pub const PREFER: &str = "prefer";
 
-/// The name of a topology zone: labels in lower case, each with its length before it.
+/// The name of a topology zone: lower-case labels in wire form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopologyZone<'q>(&'q [u8]);
 
 impl<'q> TopologyZone<'q> {
-    /// Of these labels.
+    /// From labels in wire form.
     pub fn new(labels: &'q [u8]) -> Self {
         Self(labels)
     }
 
-    /// Its labels with dots between them.
+    /// The labels separated by dots.
     pub fn text(self) -> String {
         let mut text = String::new();
         let mut labels = self.0;
@@ -109,7 +109,7 @@ impl<'q> TopologyZone<'q> {
         text
     }
 
-    /// Whether this is it, dots between labels.
+    /// Whether it equals `zone`, labels separated by dots.
     pub fn is(self, zone: &str) -> bool {
         let mut labels = self.0;
         for part in zone.split('.') {
@@ -128,8 +128,8 @@ impl<'q> TopologyZone<'q> {
     }
 }
 
-/// A port by name and protocol. The labels' underscores may be missing: the names were once
-/// published without, and are still used so.
+/// A port by name and protocol. The underscores are optional: names were once published without
+/// them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortName<'q> {
     /// The port's name, without underscore.
@@ -138,7 +138,7 @@ pub struct PortName<'q> {
     pub protocol: &'q str,
 }
 
-/// The label less one leading underscore.
+/// The label without one leading underscore.
 pub fn bare(label: &str) -> &str {
     label.strip_prefix('_').unwrap_or(label)
 }

@@ -1,80 +1,80 @@
-//! Parts of objects that were left out, and which of them the log has had.
+//! Invalid fields of objects, and log deduplication per object.
 
-use super::event::{Key, Kind};
+use super::event::{Kind, ObjectKey};
 use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::hash::BuildHasher;
 
-/// So many flaws of an object are described; more are only counted.
-const DESCRIBED: usize = 8;
+/// Invalid fields described per object; further ones are only counted.
+const MAX_DESCRIBED: usize = 8;
 
-/// So many characters of a value are shown.
-const SHOWN: usize = 64;
+/// Characters of a value shown in a message.
+const MAX_VALUE_CHARS: usize = 64;
 
-/// So many objects are remembered, so that each is logged once.
-const REMEMBERED: usize = 1000;
+/// Objects remembered for deduplication.
+const MAX_LOGGED: usize = 1000;
 
-/// The parts of one object that cannot be used and were left out.
+/// The invalid fields of one object; they are skipped.
 #[derive(Debug, Default)]
-pub(super) struct Flaws {
-    described: Vec<Flaw>,
+pub(super) struct InvalidFields {
+    described: Vec<InvalidField>,
     more: u32,
 }
 
-/// A part of an object that was left out.
+/// An invalid field.
 #[derive(Debug)]
-pub(super) struct Flaw {
-    /// As in `spec.ports[0].port`.
+pub(super) struct InvalidField {
+    /// The path, as in `spec.ports[0].port`.
     pub(super) path: String,
     value: Box<str>,
     expected: &'static str,
 }
 
-impl Flaws {
-    /// The value at `path`, as a message shows it, is not what is `expected`.
+impl InvalidFields {
+    /// Adds a field: `value` as shown in messages, and what was `expected` instead.
     pub(super) fn add(&mut self, path: &dyn Display, value: &str, expected: &'static str) {
-        if self.described.len() == DESCRIBED {
+        if self.described.len() == MAX_DESCRIBED {
             self.more = self.more.saturating_add(1);
             return;
         }
-        self.described.push(Flaw {
+        self.described.push(InvalidField {
             path: path.to_string(),
             value: value.into(),
             expected,
         });
     }
 
-    /// How many there are.
+    /// Number of invalid fields.
     pub(super) fn count(&self) -> u32 {
-        // There are DESCRIBED of them at most.
+        // `described` has at most MAX_DESCRIBED entries.
         self.more + u32::try_from(self.described.len()).unwrap_or(u32::MAX)
     }
 
-    /// Those that are described.
-    pub(super) fn iter(&self) -> std::slice::Iter<'_, Flaw> {
+    /// The described fields.
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, InvalidField> {
         self.described.iter()
     }
 
-    /// How many are not described.
+    /// Number of fields not described.
     pub(super) fn more(&self) -> u32 {
         self.more
     }
 }
 
-impl Display for Flaw {
+impl Display for InvalidField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, value, expected) = (&self.path, &self.value, self.expected);
         write!(f, "{path} {value}, expected {expected}")
     }
 }
 
-impl Display for Flaws {
+impl Display for InvalidFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, flaw) in self.described.iter().enumerate() {
+        for (number, field) in self.described.iter().enumerate() {
             if number > 0 {
                 f.write_str("; ")?;
             }
-            flaw.fmt(f)?;
+            field.fmt(f)?;
         }
         match self.more {
             0 => Ok(()),
@@ -83,33 +83,33 @@ impl Display for Flaws {
     }
 }
 
-/// A value as a message shows it: quoted, escaped, and cut where it is long.
+/// A value for a message: quoted, escaped and truncated.
 pub(super) fn quote(text: &str) -> Box<str> {
-    let mut shown: String = text.chars().take(SHOWN).collect();
+    let mut shown: String = text.chars().take(MAX_VALUE_CHARS).collect();
     if shown.len() < text.len() {
         shown.push('…');
     }
     format!("{shown:?}").into()
 }
 
-/// What was logged of the objects of one kind. The same complaint about an object is logged once,
-/// however often the object is read; again once it was good or gone in between.
-pub(super) struct Logged {
+/// Log deduplication for one kind. A message about an object is logged once, and again after the
+/// object was valid or deleted in between.
+pub(super) struct LogOnce {
     kind: Kind,
-    known: HashMap<Key, Entry>,
+    known: HashMap<ObjectKey, LoggedObject>,
     hasher: foldhash::fast::RandomState,
-    /// The number of the list that is read or was read last.
+    /// Sequence number of the current or last list.
     list: u32,
     is_full: bool,
 }
 
-struct Entry {
-    complaint: u64,
+struct LoggedObject {
+    message: u64,
     list: u32,
 }
 
-impl Logged {
-    /// Nothing, so far.
+impl LogOnce {
+    /// An empty record.
     pub(super) fn new(kind: Kind) -> Self {
         Self {
             kind,
@@ -120,31 +120,31 @@ impl Logged {
         }
     }
 
-    /// The log line for what is wrong with an object; nothing where it was logged already. Objects
-    /// without a name are distinguished by the complaint alone.
-    pub(super) fn complain(
+    /// The log line for a message about an object; `None` if it was logged before. Objects without
+    /// a key are distinguished by the message.
+    pub(super) fn line_for(
         &mut self,
-        key: Option<&Key>,
-        complaint: &dyn Display,
+        key: Option<&ObjectKey>,
+        message: &dyn Display,
     ) -> Option<String> {
-        let text = complaint.to_string();
+        let text = message.to_string();
         let hash = self.hasher.hash_one(&text);
         let kind = self.kind.resource();
         let line = match key {
             Some(key) => format!("{kind} {key}: {text}"),
             None => format!("{kind}: {text}"),
         };
-        let key = key.cloned().unwrap_or_else(|| Key {
+        let key = key.cloned().unwrap_or_else(|| ObjectKey {
             namespace: "".into(),
             name: format!("{hash:x}").into(),
         });
-        let entry = Entry {
-            complaint: hash,
+        let entry = LoggedObject {
+            message: hash,
             list: self.list,
         };
-        let is_room = self.known.len() < REMEMBERED;
+        let is_room = self.known.len() < MAX_LOGGED;
         match self.known.get_mut(&key) {
-            Some(known) if known.complaint == hash => {
+            Some(known) if known.message == hash => {
                 known.list = self.list;
                 None
             }
@@ -160,30 +160,30 @@ impl Logged {
             None => {
                 self.is_full = true;
                 Some(format!(
-                    "{kind}: more than {REMEMBERED} objects have parts that cannot be used; those \
+                    "{kind}: more than {MAX_LOGGED} objects have parts that cannot be used; those \
                      of further objects are counted and not logged"
                 ))
             }
         }
     }
 
-    /// The object is as it should be, or gone.
-    pub(super) fn clear(&mut self, key: &Key) {
+    /// The object is valid or deleted.
+    pub(super) fn clear(&mut self, key: &ObjectKey) {
         if !self.known.is_empty() {
             self.known.remove(key);
         }
     }
 
-    /// A list begins.
+    /// A list starts.
     pub(super) fn begin(&mut self) {
         self.list = self.list.wrapping_add(1);
     }
 
-    /// The list is complete: what it has not shown is gone.
+    /// The list is complete: objects that it did not contain are deleted.
     pub(super) fn end(&mut self) {
         let list = self.list;
         self.known.retain(|_, entry| entry.list == list);
-        self.is_full &= self.known.len() >= REMEMBERED;
+        self.is_full &= self.known.len() >= MAX_LOGGED;
     }
 }
 
@@ -192,39 +192,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_flaws_are_described_and_all_are_counted() {
-        let mut flaws = Flaws::default();
+    fn at_most_eight_fields_are_described_and_all_are_counted() {
+        let mut invalid = InvalidFields::default();
         for number in 0..20 {
-            flaws.add(&format_args!("a[{number}]"), "7", "text");
+            invalid.add(&format_args!("a[{number}]"), "7", "text");
         }
-        let text = flaws.to_string();
+        let text = invalid.to_string();
         assert!(text.starts_with("a[0] 7, expected text; a[1]"), "{text}");
         assert!(text.ends_with("; and 12 more"), "{text}");
-        assert_eq!(flaws.count(), 20);
+        assert_eq!(invalid.count(), 20);
         assert_eq!(&*quote("a\n"), r#""a\n""#);
         assert!(quote(&"x".repeat(100_000)).len() < 80);
     }
 
     #[test]
-    fn a_complaint_is_logged_once_until_its_object_is_good_or_gone() {
-        let key = |number: usize| Key::from(("ns", &*format!("s{number}")));
-        let mut logged = Logged::new(Kind::Service);
+    fn a_message_is_logged_once_until_its_object_is_valid_or_deleted() {
+        let key = |number: usize| ObjectKey::from(("ns", &*format!("s{number}")));
+        let mut logged = LogOnce::new(Kind::Service);
         let mut lines = Vec::new();
         for _ in 0..3 {
             logged.begin();
-            lines.extend(logged.complain(Some(&key(1)), &"bad"));
-            lines.extend(logged.complain(None, &"worse"));
+            lines.extend(logged.line_for(Some(&key(1)), &"bad"));
+            lines.extend(logged.line_for(None, &"worse"));
             logged.end();
         }
         assert_eq!(lines, ["services ns/s1: bad", "services: worse"]);
-        let again = |logged: &mut Logged| logged.complain(Some(&key(1)), &"bad again").is_some();
+        let again = |logged: &mut LogOnce| logged.line_for(Some(&key(1)), &"bad again").is_some();
         assert!(again(&mut logged) && !again(&mut logged));
         logged.clear(&key(1));
         assert!(again(&mut logged));
         logged.begin();
         logged.end();
         assert!(again(&mut logged));
-        let many = (0..2 * REMEMBERED).filter_map(|it| logged.complain(Some(&key(it)), &"bad"));
-        assert_eq!(many.count(), REMEMBERED + 1);
+        let many = (0..2 * MAX_LOGGED).filter_map(|it| logged.line_for(Some(&key(it)), &"bad"));
+        assert_eq!(many.count(), MAX_LOGGED + 1);
     }
 }

@@ -1,8 +1,8 @@
-//! Tells records one by one, none of them twice.
+//! Writes the records of a zone, without duplicates.
 
 use std::{collections::HashSet, net::IpAddr};
 
-use super::weights::Weights;
+use super::weights::SrvWeights;
 use crate::{
     cluster::Port,
     reply::{Data, Owner, Reply, Section},
@@ -12,14 +12,14 @@ use crate::{
         distinct::Distinct,
         endpoint::{EndpointName, LabelBuffer, Selection, cluster_of, protocol},
         srv::weight,
-        target::Target,
+        target_name::TargetName,
     },
 };
 
-/// The weight of a target that has no others beside it.
-const WHOLE: u16 = 100;
+/// The weight of the only target of a name.
+const SINGLE_WEIGHT: u16 = 100;
 
-/// The addresses of name servers, in their order.
+/// The addresses of the name servers.
 #[derive(Default)]
 pub struct Glue {
     all: Vec<(Name, IpAddr)>,
@@ -29,7 +29,7 @@ pub struct Glue {
 }
 
 impl Glue {
-    /// Adds an address, unless it is there.
+    /// Adds an address, unless it is already present.
     pub fn put(&mut self, name: NameRef<'_>, address: IpAddr) {
         let name = name.to_name();
         if self.set.insert((name.to_lower(), address)) {
@@ -39,7 +39,7 @@ impl Glue {
     }
 
     fn has(&self, name: NameRef<'_>, address: IpAddr) -> bool {
-        // Few addresses are, and names are long.
+        // Checks the address first: most differ, and comparing names is more expensive.
         self.addresses.contains(&address) && {
             let name = name.to_name().to_lower();
             self.set.contains(&(name, address))
@@ -48,34 +48,33 @@ impl Glue {
 }
 
 /// Writes the records of a zone.
-pub struct Teller<'a> {
+pub struct RecordWriter<'a> {
     zone: NameRef<'a>,
     ttl: u32,
-    /// The addresses of name servers, which may be those of Services told later: a record is told
-    /// once (RFC 2181 §5).
+    /// The addresses of the name servers, written at the start; they may also belong to Services,
+    /// and a record must not be repeated (RFC 2181 section 5).
     glue: &'a Glue,
-    like_answers: bool,
+    answer_weights: bool,
     reply: &'a mut Reply,
 }
 
-impl<'a> Teller<'a> {
-    /// Of `zone`, whose records may be kept for `ttl` seconds.
+impl<'a> RecordWriter<'a> {
+    /// A writer for `zone`, with a TTL of `ttl` seconds.
     pub fn new(zone: NameRef<'a>, ttl: u32, glue: &'a Glue, reply: &'a mut Reply) -> Self {
         Self {
             zone,
             ttl,
             glue,
-            like_answers: false,
+            answer_weights: false,
             reply,
         }
     }
 
-    /// The same with the SRV records that answers have: at the names of headless Services and of
-    /// their endpoints too, and with the weights of answers. Otherwise they are those of CoreDNS's
-    /// transfers.
-    pub fn like_answers(self) -> Self {
+    /// With the SRV records of answers: also at the names of headless Services and of their
+    /// endpoints, and with the weights of answers. Otherwise they are those of CoreDNS's transfers.
+    pub fn answer_weights(self) -> Self {
         Self {
-            like_answers: true,
+            answer_weights: true,
             ..self
         }
     }
@@ -85,7 +84,7 @@ impl<'a> Teller<'a> {
         self.zone
     }
 
-    /// The zone's name servers, and the addresses that they have.
+    /// The NS records and the addresses of the name servers.
     pub fn name_servers(&mut self, names: &[Name]) {
         for name in names {
             let data = Data::Name(name.as_ref());
@@ -97,27 +96,27 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// An alias.
+    /// A CNAME record.
     pub fn alias(&mut self, owner: NameRef<'_>, target: NameRef<'_>) {
         self.push(owner, Type::CNAME, Data::Name(target));
     }
 
-    /// What is reached by addresses of its own.
-    pub fn front(&mut self, addresses: &[IpAddr], ports: &[Port], target: &Target) {
+    /// The records of a Service with addresses of its own.
+    pub fn frontend(&mut self, addresses: &[IpAddr], ports: &[Port], target: &TargetName) {
         let service = target.name().to_name();
-        let mut said = Distinct::new();
-        for address in addresses.iter().filter(|it| said.insert(**it)) {
+        let mut seen = Distinct::new();
+        for address in addresses.iter().filter(|it| seen.insert(**it)) {
             self.address(service.as_ref(), *address);
         }
         if addresses.is_empty() {
             return;
         }
-        self.whole_ports(service.as_ref(), ports, addresses.len());
+        self.service_ports(service.as_ref(), ports, addresses.len());
         self.named_ports(service.as_ref(), ports, &[service], addresses.len());
     }
 
-    /// The ports of a Service with so many addresses, at its own name.
-    fn whole_ports(&mut self, service: NameRef<'_>, ports: &[Port], addresses: usize) {
+    /// SRV records of all ports at the Service's name.
+    fn service_ports(&mut self, service: NameRef<'_>, ports: &[Port], addresses: usize) {
         let weight = self.share(addresses * ports.len());
         let mut numbers = Vec::new();
         for port in ports {
@@ -129,8 +128,8 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// The ports of a Service, at the names of those that have one: each leads to every target.
-    /// `reached` counts what shares the weight of one port.
+    /// SRV records at the port names of a Service, for every target. `reached` is the number of
+    /// targets or addresses that share the weight of a port.
     fn named_ports(
         &mut self,
         service: NameRef<'_>,
@@ -155,18 +154,19 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// The weight of one of so many pairs of an address and a port.
+    /// The weight of one of `pairs` pairs of address and port.
     fn share(&self, pairs: usize) -> u16 {
-        if self.like_answers {
+        if self.answer_weights {
             weight(pairs)
         } else {
-            WHOLE
+            SINGLE_WEIGHT
         }
     }
 
-    /// What is reached by host names of others: the first stands for it, since an alias must stand
-    /// alone (RFC 1034 §3.6.2), and so do the names of its ports beside it.
-    pub fn hosts(&mut self, hosts: &[Name], ports: &[Port], target: &Target) {
+    /// The records of a Service with external host names: a CNAME record to the first one, since a
+    /// CNAME must be the only record of its name (RFC 1034 section 3.6.2), and SRV records at its
+    /// port names.
+    pub fn hosts(&mut self, hosts: &[Name], ports: &[Port], target: &TargetName) {
         let service = target.name().to_name();
         if let Some(first) = hosts.first() {
             self.alias(service.as_ref(), first.as_ref());
@@ -174,10 +174,10 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// What is reached by its endpoints.
-    pub fn endpoints(&mut self, selection: Selection<'_>, target: &Target) {
+    /// The records of a headless Service.
+    pub fn endpoints(&mut self, selection: Selection<'_>, target: &TargetName) {
         let service = target.name().to_name();
-        let mut weights = self.like_answers.then(|| Weights::new(selection));
+        let mut weights = self.answer_weights.then(|| SrvWeights::new(selection));
         let mut addresses = Distinct::new();
         let mut named = Distinct::new();
         let mut ports = Distinct::new();
@@ -189,8 +189,8 @@ impl<'a> Teller<'a> {
             } else {
                 ""
             };
-            let mut target = Target::zone(service.as_ref());
-            // Without its cluster's name an endpoint of a ServiceImport has none.
+            let mut target = TargetName::zone(service.as_ref());
+            // An endpoint of a ServiceImport has no name without its cluster's name.
             let has_names = !selection.imported || target.put(cluster.as_bytes()).is_some();
             for endpoint in slice.ready() {
                 if addresses.insert(endpoint.address) {
@@ -226,7 +226,7 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// Tells an address, unless it was told as a name server's.
+    /// Writes an address record, unless it was written for a name server.
     pub fn address(&mut self, owner: NameRef<'_>, address: IpAddr) {
         if !self.glue.has(owner, address) {
             self.put_address(owner, address);
@@ -258,7 +258,7 @@ fn port_label(port: &Port) -> String {
     format!("_{}", port.name.to_ascii_lowercase())
 }
 
-/// `_PORT._PROTO` below a Service; nothing for a port without a name.
+/// `_PORT._PROTO` below a Service; `None` for a port without a name.
 fn port_name(service: NameRef<'_>, port: &Port) -> Option<Name> {
     if port.name.is_empty() {
         return None;

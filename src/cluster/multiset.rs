@@ -1,32 +1,32 @@
-//! A sorted multiset with one writer: chunks of some hundred keys behind a list of pointers. A
-//! change copies the chunks that it touches, and the pointers to the others. Readers, which are few,
-//! take a lock for as long as it takes to count a reference; the writer replaces the list under it.
+//! A sorted multiset with one writer: chunks of up to 512 keys behind a list of pointers. A change
+//! copies the affected chunks and the pointers to the others. Readers, which are few, lock only to
+//! clone an `Arc`; the writer replaces the list under the lock.
 
 use parking_lot::RwLock;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-/// The most keys in a chunk.
-const LONGEST: usize = 512;
+/// Maximum number of keys in a chunk.
+const MAX_CHUNK: usize = 512;
 
-/// Keys, each with the number of its occurrences. Empty, it is one null pointer.
-pub(super) struct Ordered<K>(RwLock<Option<Arc<Chunks<K>>>>);
+/// Keys with their number of occurrences. An empty set is one null pointer.
+pub(super) struct SortedMultiset<K>(RwLock<Option<Arc<Chunks<K>>>>);
 
-/// In order, none of them empty.
+/// Sorted; no chunk is empty.
 type Chunks<K> = Box<[Chunk<K>]>;
 
 type Chunk<K> = Arc<[(K, u32)]>;
 
-impl<K> Default for Ordered<K> {
+impl<K> Default for SortedMultiset<K> {
     fn default() -> Self {
         Self(RwLock::new(None))
     }
 }
 
-impl<K: Copy + Ord> Ordered<K> {
-    /// Adds an occurrence of each key of `add` and takes one away of each of `remove`; both are
-    /// sorted, and what is taken away must be there. For the writer alone. Returns how many keys
-    /// were copied.
+impl<K: Copy + Ord> SortedMultiset<K> {
+    /// Adds one occurrence per key in `add` and removes one per key in `remove`; both are sorted,
+    /// and removed keys must be present. Only the writer calls this. Returns the number of keys
+    /// copied.
     pub(super) fn change(&self, add: &[K], remove: &[K]) -> usize {
         if add.is_empty() && remove.is_empty() {
             return 0;
@@ -43,7 +43,7 @@ impl<K: Copy + Ord> Ordered<K> {
             before
         };
         for (at, chunk) in chunks.iter().enumerate() {
-            // What lies between two chunks belongs to the first of them.
+            // A key between two chunks belongs to the first.
             let next = chunks.get(at + 1).map(|next| next[0].0);
             let here =
                 |keys: &[K]| next.map_or(keys.len(), |next| keys.partition_point(|it| *it < next));
@@ -56,12 +56,12 @@ impl<K: Copy + Ord> Ordered<K> {
             }
             let mut merged = merge(chunk, added, removed);
             copied += merged.len();
-            // Two chunks that have become small are one.
-            if let Some(last) = after.pop_if(|last| last.len() + merged.len() <= LONGEST / 2) {
+            // Merges neighbours that together fill at most half a chunk.
+            if let Some(last) = after.pop_if(|last| last.len() + merged.len() <= MAX_CHUNK / 2) {
                 copied += last.len();
                 merged.splice(..0, last.iter().copied());
             }
-            let parts = merged.len().div_ceil(LONGEST).max(1);
+            let parts = merged.len().div_ceil(MAX_CHUNK).max(1);
             let part = merged.len().div_ceil(parts).max(1);
             after.extend(merged.chunks(part).map(Arc::from));
         }
@@ -70,13 +70,13 @@ impl<K: Copy + Ord> Ordered<K> {
         copied
     }
 
-    /// The keys in a range, in order. They are of one moment.
+    /// The keys in a range, sorted: a consistent snapshot.
     pub(super) fn range(&self, range: RangeInclusive<K>) -> impl Iterator<Item = K> {
         let chunks = self.0.read().clone();
         let (first, last) = range.into_inner();
         let all = |chunks: &Option<Arc<Chunks<K>>>| chunks.as_deref().map_or(0, |it| it.len());
         let mut at = chunks.as_deref().map_or(0, |chunks| {
-            // The last chunk that begins at or before the range may reach into it.
+            // The last chunk that starts at or before the range may overlap it.
             chunks
                 .partition_point(|chunk| chunk[0].0 <= first)
                 .saturating_sub(1)
@@ -98,7 +98,7 @@ impl<K: Copy + Ord> Ordered<K> {
         })
     }
 
-    /// Whether there is no key at all.
+    /// Whether the set is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.0.read().is_none()
     }
@@ -122,7 +122,7 @@ fn merge<K: Copy + Ord>(chunk: &[(K, u32)], add: &[K], remove: &[K]) -> Vec<(K, 
         while add.next_if_eq(&next).is_some() {
             count += 1;
         }
-        // What is to go and is not there would be a fault of the writer's; it is passed over.
+        // Removing an absent key would be a bug in the writer; it is ignored.
         while remove.next_if(|key| *key <= next).is_some() {
             count = count.saturating_sub(1);
         }
@@ -140,8 +140,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_as_a_sorted_map(changes in prop::collection::vec((any::<bool>(), prop::collection::vec(0..4000_u32, 0..900)), 0..12)) {
-            let ordered = Ordered::default();
+        fn agrees_with_a_sorted_map(changes in prop::collection::vec((any::<bool>(), prop::collection::vec(0..4000_u32, 0..900)), 0..12)) {
+            let ordered = SortedMultiset::default();
             let mut map: BTreeMap<u32, u32> = BTreeMap::new();
             for (add, mut keys) in changes {
                 keys.sort_unstable();
@@ -173,20 +173,20 @@ mod tests {
     }
 
     #[test]
-    fn a_change_copies_what_it_touches() {
-        let ordered = Ordered::default();
+    fn a_change_copies_only_the_affected_chunks() {
+        let ordered = SortedMultiset::default();
         let all: Vec<u32> = (0..200_000).map(|it| it * 2).collect();
         ordered.change(&all, &[]);
         for key in [1, 199_999, 399_999] {
-            assert!(ordered.change(&[key], &[]) <= 2 * LONGEST);
-            assert!(ordered.change(&[], &[key]) <= 2 * LONGEST);
+            assert!(ordered.change(&[key], &[]) <= 2 * MAX_CHUNK);
+            assert!(ordered.change(&[], &[key]) <= 2 * MAX_CHUNK);
         }
-        // A slice of 1,000 endpoints that are all replaced by others.
+        // All 1,000 endpoints of a slice are replaced.
         let (old, new): (Vec<u32>, Vec<u32>) = (
             (0..1000).map(|it| it * 2).collect(),
             (0..1000).map(|it| it * 2 + 1).collect(),
         );
-        assert!(ordered.change(&new, &old) <= 8 * LONGEST);
+        assert!(ordered.change(&new, &old) <= 8 * MAX_CHUNK);
         assert!(ordered.range(0..=1).eq([1]));
         ordered.change(&[], &new);
         ordered.change(&[], &all[1000..]);

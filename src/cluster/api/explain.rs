@@ -1,21 +1,21 @@
-//! What goes wrong on the way to the API server, in the words of this program: what it is, and what
-//! to do. The libraries below name their own states.
+//! Messages for connection, TLS and kubeconfig errors: the cause and what to do, instead of the
+//! libraries' internal states.
 
 use crate::plain;
 use rustls::{AlertDescription, CertificateError};
 use std::error::Error;
 use std::io;
 
-/// Why there is no connection, or no longer one.
+/// Why a connection failed or was lost.
 pub(super) fn connection(error: &(dyn Error + 'static)) -> String {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(words) = known(error) {
-            return words;
+        if let Some(message) = message_for(error) {
+            return message;
         }
         cause = error.source();
     }
-    // The outermost errors only say that something has failed.
+    // Outer errors only say that something failed.
     let mut last = error;
     while let Some(cause) = last.source() {
         last = cause;
@@ -23,13 +23,13 @@ pub(super) fn connection(error: &(dyn Error + 'static)) -> String {
     last.to_string()
 }
 
-fn known(error: &(dyn Error + 'static)) -> Option<String> {
+fn message_for(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
         return Some(tls(error));
     }
     if let Some(error) = error.downcast_ref::<io::Error>() {
-        // An error within such an error is not among its causes.
-        let inner = error.get_ref().and_then(|inner| known(inner));
+        // The inner error of an `io::Error` is not part of its source chain.
+        let inner = error.get_ref().and_then(|inner| message_for(inner));
         return inner.or_else(|| system(error));
     }
     let error = error.downcast_ref::<hyper::Error>()?;
@@ -46,10 +46,10 @@ fn closed() -> String {
     "it closes the connection before it has answered".into()
 }
 
-/// What the operating system says.
+/// Errors of the operating system.
 fn system(error: &io::Error) -> Option<String> {
     use io::ErrorKind;
-    let words = match error.kind() {
+    let message = match error.kind() {
         ErrorKind::ConnectionRefused => {
             "it refuses the connection; is it running, and is this its port?"
         }
@@ -76,13 +76,13 @@ fn system(error: &io::Error) -> Option<String> {
         }
         _ => return None,
     };
-    Some(words.into())
+    Some(message.into())
 }
 
 fn tls(error: &rustls::Error) -> String {
     use AlertDescription as Alert;
     use rustls::Error as Tls;
-    let words = match error {
+    let message = match error {
         Tls::InvalidCertificate(error) => return certificate(error),
         Tls::AlertReceived(
             Alert::CertificateRequired
@@ -103,11 +103,11 @@ fn tls(error: &rustls::Error) -> String {
         }
         _ => "the TLS handshake fails; is this the API server, and no proxy in front of it?",
     };
-    words.into()
+    message.into()
 }
 
 fn certificate(error: &CertificateError) -> String {
-    let words = match error {
+    let message = match error {
         CertificateError::UnknownIssuer => {
             "its certificate is not signed by the authority that is trusted: name the right one in \
              'tls CERT KEY CA', or as certificate-authority in the kubeconfig"
@@ -130,16 +130,16 @@ fn certificate(error: &CertificateError) -> String {
         CertificateError::Revoked => "its certificate is revoked; it needs a new one",
         _ => "its certificate cannot be used; it needs one for a server, signed by the authority",
     };
-    words.into()
+    message.into()
 }
 
-/// Why no client can be made of a configuration.
+/// Why a client cannot be built from a configuration.
 pub(super) fn client(error: &(dyn Error + 'static)) -> String {
     use kube::client::RustlsTlsError as Tls;
     let Some(known) = error.downcast_ref::<kube::Error>() else {
-        return super::failure::chain(error);
+        return chain(error);
     };
-    let words = match known {
+    let message = match known {
         kube::Error::ProxyProtocolUnsupported { .. }
         | kube::Error::ProxyProtocolDisabled { .. } => {
             "proxies are not supported; take proxy-url out of the kubeconfig"
@@ -157,12 +157,12 @@ pub(super) fn client(error: &(dyn Error + 'static)) -> String {
             }
             Tls::InvalidServerName(_) => "tls-server-name is no host name",
         },
-        error => return super::failure::chain(error),
+        error => return chain(error),
     };
-    words.into()
+    message.into()
 }
 
-/// Why a kubeconfig cannot be used.
+/// Why a kubeconfig is unusable.
 pub(super) fn kubeconfig(error: &kube::config::KubeconfigError) -> String {
     use kube::config::KubeconfigError as Bad;
     match error {
@@ -183,7 +183,7 @@ pub(super) fn kubeconfig(error: &kube::config::KubeconfigError) -> String {
         Bad::ParseCertificates(_) => {
             "its certificate-authority holds no certificate in PEM form".into()
         }
-        error => super::failure::chain(error),
+        error => chain(error),
     }
 }
 
@@ -197,6 +197,20 @@ fn data(field: &str, error: &kube::config::LoadDataError) -> String {
         }
         Bad::NoBase64DataOrFile => format!("{field} is missing"),
     }
+}
+
+/// An error with its source chain: the outermost alone is often no more than "client error".
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -1,29 +1,30 @@
-//! A zone as a whole, for those who hold a copy (AXFR, RFC 5936; IXFR, RFC 1995).
+//! Outgoing zone transfers (AXFR, RFC 5936; IXFR, RFC 1995, always a full zone).
 
 use std::sync::Arc;
 
-use super::zone::{Set, Zone};
+use super::zone::{RecordSet, Zone};
 use crate::{
     reply::{Data, Owner, RecordSource, Reply, Rest, Section, Why},
     wire::{NameRef, Type, is_later},
 };
 
 impl Zone {
-    /// Writes the zone into `reply`, which comes empty: all of it is [`Reply::rest`], its SOA record at
-    /// either end. Where the secondary holds this serial or a later one, the SOA record alone.
+    /// Prepares a transfer in the empty `reply`: all records are [`Reply::rest`], between two
+    /// copies of the SOA record (RFC 5936 section 2.2). If the secondary has this serial or a later
+    /// one, only the SOA record is sent (RFC 1995 section 2).
     pub fn transfer(self: &Arc<Self>, held: Option<u32>, reply: &mut Reply) {
         reply.authoritative = true;
         reply.why = Why::ZoneRecord;
         if held.is_some_and(|held| !is_later(self.timers.serial, held)) {
-            self.push_start(reply);
+            self.push_soa(reply);
         } else {
             reply.rest = Some(Rest::new(Arc::clone(self) as _));
         }
     }
 
-    fn push_start(&self, reply: &mut Reply) {
+    fn push_soa(&self, reply: &mut Reply) {
         if let Some(soa) = self.set(0, Type::SOA) {
-            self.told(self.apex(), soa, reply);
+            self.push_set(self.apex(), soa, reply);
         }
     }
 
@@ -31,7 +32,7 @@ impl Zone {
         let owner = self.owner(node);
         for set in self.sets(node) {
             if set.rtype != Type::SOA {
-                self.told(owner, set, reply);
+                self.push_set(owner, set, reply);
             }
             for data in self.data(set.signatures) {
                 let (owner, data) = (Owner::Name(owner), Data::Raw(data));
@@ -41,7 +42,7 @@ impl Zone {
         }
     }
 
-    fn told(&self, owner: NameRef<'_>, set: &Set, reply: &mut Reply) {
+    fn push_set(&self, owner: NameRef<'_>, set: &RecordSet, reply: &mut Reply) {
         for data in self.data(set.records) {
             let (owner, data) = (Owner::Name(owner), Data::Raw(data));
             reply.push(Section::Answer, owner, set.rtype, set.ttl, data);
@@ -49,11 +50,11 @@ impl Zone {
     }
 }
 
-/// Node by node.
+/// Writes node by node.
 impl RecordSource for Zone {
     fn write(&self, at: usize, reply: &mut Reply) -> Option<usize> {
         if at == 0 {
-            self.push_start(reply);
+            self.push_soa(reply);
         }
         for node in at..self.nodes.len() {
             if node > at && reply.is_part() {
@@ -61,7 +62,7 @@ impl RecordSource for Zone {
             }
             self.push_node(node, reply);
         }
-        self.push_start(reply);
+        self.push_soa(reply);
         None
     }
 }

@@ -1,29 +1,29 @@
-//! Names that records point to, put together from the right in a buffer on the stack.
+//! Target names of records, built from right to left in a buffer on the stack.
 
 use crate::wire::NameRef;
 
-/// Octets of a name at most (RFC 1035 §2.3.4).
+/// Maximum length of a name in bytes (RFC 1035 section 2.3.4).
 const MAX_NAME: usize = 255;
-/// Octets of a label at most.
+/// Maximum length of a label in bytes.
 const MAX_LABEL: usize = 63;
 
-/// A name that grows to the left.
-pub struct Target {
-    /// The name stands at the end.
-    octets: [u8; MAX_NAME],
+/// A name built from right to left.
+pub struct TargetName {
+    /// The name is at the end of the buffer.
+    bytes: [u8; MAX_NAME],
     start: usize,
 }
 
-impl Target {
-    /// Begins with a zone.
+impl TargetName {
+    /// Starts with a zone.
     pub fn zone(zone: NameRef<'_>) -> Self {
-        let mut octets = [0; MAX_NAME];
+        let mut bytes = [0; MAX_NAME];
         let start = MAX_NAME - zone.as_wire().len();
-        octets[start..].copy_from_slice(zone.as_wire());
-        Self { octets, start }
+        bytes[start..].copy_from_slice(zone.as_wire());
+        Self { bytes, start }
     }
 
-    /// `SVC.NS.svc.ZONE`; nothing where that is too long for a name.
+    /// `SVC.NS.svc.ZONE`; `None` if that is too long for a name.
     pub fn service(service: &str, namespace: &str, zone: NameRef<'_>) -> Option<Self> {
         let mut target = Self::zone(zone);
         target.put(b"svc")?;
@@ -32,7 +32,7 @@ impl Target {
         Some(target)
     }
 
-    /// `SVC.NS.ZONE`, as a zone that shows Services to the outside has it.
+    /// `SVC.NS.ZONE`, as in `k8s_external` zones.
     pub fn external(service: &str, namespace: &str, zone: NameRef<'_>) -> Option<Self> {
         let mut target = Self::zone(zone);
         target.put(namespace.as_bytes())?;
@@ -40,26 +40,26 @@ impl Target {
         Some(target)
     }
 
-    /// Puts a label in front; nothing where it is none, or the name grows too long.
+    /// Prepends a label; `None` if it is not a valid label, or the name gets too long.
     pub fn put(&mut self, label: &[u8]) -> Option<()> {
         self.start = self.write(label)?;
         Some(())
     }
 
-    /// The name with one more label in front, which the next call replaces.
+    /// The name with a prepended label, which the next call replaces.
     pub fn below(&mut self, label: &[u8]) -> Option<NameRef<'_>> {
         let start = self.write(label)?;
-        NameRef::from_wire(&self.octets[start..]).ok()
+        NameRef::from_wire(&self.bytes[start..]).ok()
     }
 
-    /// Bytes of the name.
+    /// Length of the name in bytes.
     pub fn length(&self) -> usize {
         MAX_NAME - self.start
     }
 
     /// The name.
     pub fn name(&self) -> NameRef<'_> {
-        NameRef::from_wire(&self.octets[self.start..]).expect("labels were checked as they came")
+        NameRef::from_wire(&self.bytes[self.start..]).expect("labels were checked as they came")
     }
 
     fn write(&mut self, label: &[u8]) -> Option<usize> {
@@ -67,8 +67,8 @@ impl Target {
             return None;
         }
         let start = self.start.checked_sub(label.len() + 1)?;
-        self.octets[start] = u8::try_from(label.len()).ok()?;
-        self.octets[start + 1..self.start].copy_from_slice(label);
+        self.bytes[start] = u8::try_from(label.len()).ok()?;
+        self.bytes[start + 1..self.start].copy_from_slice(label);
         Some(start)
     }
 }
@@ -79,9 +79,9 @@ mod tests {
     use crate::wire::Name;
 
     #[test]
-    fn names_grow_to_the_left() {
+    fn labels_are_prepended() {
         let zone = Name::parse("Cluster.local").unwrap();
-        let mut target = Target::service("web", "shop", zone.as_ref()).unwrap();
+        let mut target = TargetName::service("web", "shop", zone.as_ref()).unwrap();
         assert_eq!(target.name().to_string(), "web.shop.svc.Cluster.local.");
         for label in ["a", "longer", "b"] {
             let name = target.below(label.as_bytes()).unwrap().to_string();
@@ -91,14 +91,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_not_made() {
+    fn invalid_names_are_rejected() {
         let zone = Name::parse(&"abcdefg.".repeat(20)).unwrap();
         let label = "x".repeat(63);
-        assert!(Target::service("", "shop", zone.as_ref()).is_none());
-        assert!(Target::service(&"x".repeat(64), "shop", zone.as_ref()).is_none());
-        assert!(Target::service(&label, &label, zone.as_ref()).is_none());
-        let mut target = Target::zone(zone.as_ref());
-        // 161 octets of zone leave 94.
+        assert!(TargetName::service("", "shop", zone.as_ref()).is_none());
+        assert!(TargetName::service(&"x".repeat(64), "shop", zone.as_ref()).is_none());
+        assert!(TargetName::service(&label, &label, zone.as_ref()).is_none());
+        let mut target = TargetName::zone(zone.as_ref());
+        // 161 bytes of zone leave 94.
         target.put(label.as_bytes()).unwrap();
         assert!(target.below(&[b'x'; 30]).is_none());
         assert_eq!(target.below(&[b'x'; 29]).unwrap().as_wire().len(), 255);
