@@ -16,10 +16,10 @@ use crate::{
     config::{self, Config},
     corefile::{Diagnostics, Disk, MAX_FILE},
     interfaces::Interfaces,
-    life::{Next, Running, StartError},
     logging::{self, Form},
     metrics::Metrics,
     plain,
+    process::{Prepared, Process, StartError},
     reload::Changes,
     server::descriptors,
 };
@@ -219,7 +219,7 @@ fn failed(message: &str) -> ExitCode {
 }
 
 /// Shows what is served and the version: as CoreDNS prints them, or in two records.
-fn show_start(running: &Running) {
+fn show_start(running: &Process) {
     let banner = running.banner();
     match logging::form() {
         Form::Text => {
@@ -352,7 +352,7 @@ const INTERRUPTED_TWICE: u8 = 2;
 struct Server {
     corefile: Corefile,
     default_port: u16,
-    running: Running,
+    running: Process,
     changes: Changes,
     /// Whether what is served is the built-in default, because there was nothing else.
     serves_default: bool,
@@ -370,7 +370,7 @@ struct Refused {
 
 /// What can be put to work, and whether it is the built-in default.
 struct Reload {
-    next: Next,
+    next: Prepared,
     hash: u64,
     is_default: bool,
 }
@@ -388,7 +388,7 @@ impl Server {
     async fn start(options: &Options, config: Config) -> anyhow::Result<Self> {
         let serves_default = config.is_default;
         show_warnings(&config.warnings);
-        let running = Running::start(config, options.default_port, Metrics::new()).await?;
+        let running = Process::start(config, options.default_port, Metrics::new()).await?;
         logging::count_drops(running.metrics());
         let corefile = options.corefile.clone();
         let changes = follow(&corefile, &running);
@@ -518,7 +518,7 @@ fn in_words(error: StartError) -> String {
     plain::chain(&anyhow::Error::from(error))
 }
 
-fn follow(corefile: &Corefile, running: &Running) -> Changes {
+fn follow(corefile: &Corefile, running: &Process) -> Changes {
     Changes::follow(
         corefile.path().as_deref(),
         running.imported(),

@@ -368,7 +368,7 @@ mod tests {
                 assert!(reply.records().count() == 0 && !reply.authoritative);
                 format!("{} {}", reply.rcode, reply.extended_error.unwrap().code)
             }
-            Step::Ask(_) | Step::Wait(_) => panic!("nothing to wait for"),
+            Step::Forward(_) | Step::Wait(_) => panic!("nothing to wait for"),
         }
     }
 

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
     use crate::{
         plugin::{
-            Resolved, Walk,
+            Outcome, Resolved,
             testing::{self, Place},
         },
         reply::Why,
@@ -142,7 +142,7 @@ mod tests {
             let chain = &place.block.chain;
             let mut reply = Reply::default();
             let walk = chain.walk(&place.context(), &mut query, &mut reply);
-            let Walk::Waiting(waiting) = walk else {
+            let Outcome::Pending(waiting) = walk else {
                 panic!("it waits");
             };
             let begun = tokio::time::Instant::now();

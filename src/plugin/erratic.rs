@@ -222,7 +222,7 @@ mod tests {
             let mut query = testing::query("example.org", Type::A);
             match plugin.ask(&Place::new(Vec::new()).context(), &mut query, &mut reply) {
                 Step::Drop => "dropped".to_owned(),
-                Step::Ask(_) | Step::Wait(_) => "late".to_owned(),
+                Step::Forward(_) | Step::Wait(_) => "late".to_owned(),
                 Step::Answer if reply.truncated => "cut".to_owned(),
                 Step::Answer => reply.section(Section::Answer).len().to_string(),
                 Step::Pass => "passed on".to_owned(),

@@ -6,7 +6,7 @@
 //! to us, the upstream loops. It is said once, with the way out, and the upstream is not asked any
 //! more; with none left, outside names are SERVFAIL. Nothing that a packet says ends the process
 //! (CVE-2026-26018), and what loops before the question comes back waits for itself in
-//! [`crate::upstream::Flights`] instead of going round.
+//! [`crate::upstream::InFlight`] instead of going round.
 
 use std::{
     net::SocketAddr,

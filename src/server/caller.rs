@@ -1,5 +1,4 @@
-//! Asking the door, for transports where each question has a way back of its own: a stream of QUIC,
-//! a request of HTTP.
+//! Queries over transports where each query has a reply channel of its own: a QUIC stream, an HTTP request.
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
@@ -9,20 +8,20 @@ use super::{
 };
 use crate::{message::read_query, query::Transport, wire::Header};
 
-/// One connection's client, as the door needs to know it.
+/// A client on a connection, and the entrance for its queries.
 #[derive(Clone)]
 pub(super) struct Caller {
     pub(super) entrance: Entrance,
-    /// Who asks.
+    /// The address of the client.
     pub(super) client: SocketAddr,
-    /// The address that is asked.
+    /// The address of the server.
     pub(super) local: SocketAddr,
     pub(super) transport: Transport,
 }
 
-/// What is to be sent.
+/// The reply to a query.
 pub(super) enum Replies {
-    /// Nothing, ever.
+    /// No reply.
     None,
     One(Vec<u8>),
     /// A zone transfer, part by part.
@@ -41,12 +40,12 @@ impl Caller {
         }
     }
 
-    /// What metrics and logs call the server.
+    /// The name of the server in metrics and logs.
     pub(super) fn label(&self) -> Arc<str> {
         self.entrance.server().label()
     }
 
-    /// Asks, and waits for what is to be said.
+    /// Handles a query, and waits for its reply.
     pub(super) async fn ask(&self, octets: &[u8]) -> Replies {
         let mut out = Vec::with_capacity(512);
         let handled = {
@@ -60,8 +59,8 @@ impl Caller {
             Handled::Reply => Replies::One(out),
             Handled::Transfer(transfer) => Replies::Several(transfer),
             Handled::Nothing => Replies::None,
-            Handled::Wait(wait) => {
-                if wait.finish(&mut out).await {
+            Handled::Pending(query) => {
+                if query.finish(&mut out).await {
                     Replies::One(out)
                 } else {
                     Replies::None
@@ -71,8 +70,8 @@ impl Caller {
     }
 }
 
-/// Whether `octets` are a query at all. Where a transport has an error of its own for what is none,
-/// a reply of FORMERR is not sent.
+/// Whether `octets` are a query. A transport that has an error of its own for anything else uses that
+/// instead of a FORMERR reply.
 pub(super) fn is_query(octets: &[u8]) -> bool {
     Header::read(octets)
         .is_some_and(|header| !header.has(Header::RESPONSE) && read_query(octets, &header).is_ok())

@@ -1,31 +1,34 @@
-//! Transports and the one door: what is listened on, and what is answered there.
+//! Listeners: transports, the common entrance for their queries, routing and limits.
 //!
 //! ```text
-//! handle    octets in, octets out: every transport goes in here
-//! route     a question's block, by the longest zone
-//! udp       threads of its own, a batch of datagrams a system call
-//! tcp       connections: accept loop; DNS over TCP and TLS, pipelining
-//! http      on such a connection: DNS over HTTPS, gRPC
-//! doh       DNS messages in requests of HTTP, whatever its version
-//! quic      accept loop; DNS over QUIC, DNS over HTTPS with HTTP/3
-//! caller    the door for whoever has a way back for each question: http and quic
-//! proxy     who really asks, where a load balancer tells
-//! reception what accept loops work with, and end by
-//! idle      idle timeouts of connections
-//! descriptors how many files and sockets the process may have open
-//! accept    the next connection, whatever the system is out of
-//! gate      connection limits, and which one is evicted for another
-//! terms     what connections are treated by, changed by a reload
-//! limits    what is granted at most, and for how long
+//! handle               bytes in, bytes out: the entrance of every transport
+//! route                a query's server block, by the longest zone
+//! udp                  threads with a socket each, a batch of datagrams a system call
+//! tcp                  accept loop; DNS over TCP and TLS, pipelining
+//! http                 DNS over HTTPS (HTTP/1.1, HTTP/2) and gRPC, on connections of tcp
+//! doh                  DNS messages in HTTP requests of any version
+//! quic                 accept loop; DNS over QUIC, DNS over HTTPS with HTTP/3
+//! caller               queries whose replies have a channel of their own: http and quic
+//! proxy                PROXY headers of load balancers
+//! bind                 a listener's sockets
+//! accept_loops         what accept loops share, and how they stop
+//! accept               accepting connections, also without a free file descriptor
+//! connection_limit     connection limits, and which connection is evicted for another
+//! connection_settings  settings for new connections, replaced by a reload
+//! idle                 idle timeouts of connections
+//! descriptors          the limit on file descriptors
+//! limits               limits of the process and of connections
 //! ```
 
 pub(crate) mod accept;
+mod accept_loops;
 pub(crate) mod bind;
 mod caller;
+pub(crate) mod connection_limit;
+mod connection_settings;
 pub mod descriptors;
 #[cfg(any(feature = "https", feature = "quic"))]
 mod doh;
-pub(crate) mod gate;
 pub mod handle;
 #[cfg(any(feature = "https", feature = "grpc"))]
 mod http;
@@ -34,10 +37,8 @@ pub mod limits;
 pub mod proxy;
 #[cfg(feature = "quic")]
 mod quic;
-mod reception;
 pub mod route;
 pub(crate) mod tcp;
-mod terms;
 mod transfer;
 mod udp;
 
@@ -54,21 +55,22 @@ use tokio::{net::TcpListener, runtime::Handle, time::Instant};
 pub use bind::BindError;
 
 use self::{
+    accept_loops::AcceptLoops,
     bind::Sockets,
+    connection_settings::ConnectionSettings,
     handle::{Entrance, Server},
-    limits::{Grants, Limits, StreamSettings},
-    proxy::{Trust, sessions::DatagramProxy},
-    reception::Reception,
+    limits::{Limits, StreamSettings},
+    proxy::{ProxyPolicy, sessions::DatagramProxy},
     route::Routes,
-    terms::Terms,
 };
 use crate::{
     features::{Feature, NotBuilt},
     metrics::Metrics,
     tls::Identity,
+    upstream::PendingLimit,
 };
 
-/// How questions arrive at an address.
+/// The transport of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scheme {
     /// UDP and TCP.
@@ -77,48 +79,49 @@ pub enum Scheme {
     Tls,
     /// DNS over QUIC (RFC 9250).
     Quic,
-    /// DNS over HTTPS (RFC 8484), HTTP/1.1 and HTTP/2; without a certificate it is bare HTTP/1.1.
+    /// DNS over HTTPS (RFC 8484), HTTP/1.1 and HTTP/2; only HTTP/1.1, without TLS, if there is no
+    /// certificate.
     Https,
     /// DNS over HTTPS with HTTP/3.
     Https3,
-    /// CoreDNS's service of gRPC; without a certificate it is bare HTTP/2.
+    /// CoreDNS's gRPC service; HTTP/2 without TLS if there is no certificate.
     Grpc,
 }
 
-/// Something to listen on: what a listener is known by from one configuration to the next.
+/// Identifies a listener, across reloads too.
 ///
 /// The address `[::]` stands for all addresses of the machine, IPv4 as well as IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Listener {
-    /// How questions arrive.
+    /// The transport.
     pub scheme: Scheme,
-    /// Where. Port 0 lets the system choose one.
+    /// The address. With port 0 the system chooses one.
     pub address: SocketAddr,
 }
 
-/// A listener, and all that is served there.
-pub struct Wanted {
-    /// What to listen on.
+/// A listener and its settings.
+pub struct ListenerConfig {
+    /// Which listener.
     pub listener: Listener,
-    /// What metrics and logs call it: `dns://:53`.
+    /// Its name in metrics and logs: `dns://:53`.
     pub label: Arc<str>,
-    /// Where questions go.
+    /// The server blocks of its queries.
     pub routes: Routes,
-    /// How streams are treated.
+    /// Timeouts and limits of its connections.
     pub streams: StreamSettings,
-    /// Threads, each with its socket, for an address of UDP; one for each core unless it is said.
+    /// Threads, each with its socket, for each UDP address (`multisocket`); one for each core by default.
     pub udp_threads: Option<usize>,
-    /// The certificate; [`Scheme::Dns`] does without.
+    /// The certificate; not for [`Scheme::Dns`].
     pub tls: Option<Arc<Identity>>,
-    /// Whose PROXY headers are believed; without this nobody's are looked for.
-    pub proxy: Option<Arc<Trust>>,
+    /// Whose PROXY headers are used; without it they are not looked for.
+    pub proxy: Option<Arc<ProxyPolicy>>,
 }
 
 /// Every listener of the process.
 pub struct Servers {
     runtime: Handle,
-    grants: Grants,
-    gate: gate::Gate,
+    pending: Arc<PendingLimit>,
+    connection_limit: connection_limit::ConnectionLimit,
     metrics: Arc<Metrics>,
     running: HashMap<Listener, Running>,
 }
@@ -126,58 +129,53 @@ pub struct Servers {
 /// A new set of listeners. Sockets are bound for those that did not listen before, and nothing else has
 /// happened.
 pub struct Prepared {
-    wanted: Vec<Wanted>,
+    wanted: Vec<ListenerConfig>,
     sockets: HashMap<Listener, Sockets>,
 }
 
-/// How long a listener that a new configuration does without may go on with what it was asked.
+/// How long a listener that a reload removes may go on with its pending queries.
 const RETIREMENT: Duration = Duration::from_secs(5);
 
-/// A listener at work. Its sockets stay open until it goes; everything else is a setting that a reload
-/// changes beneath them.
+/// A running listener. Its sockets stay open until it is removed; everything else is a setting that a reload
+/// replaces beneath them.
 struct Running {
     server: Arc<Server>,
-    /// Where it listens.
+    /// The addresses that it is bound to.
     addresses: Vec<SocketAddr>,
-    /// The threads of UDP, for each address.
+    /// The UDP threads of each address.
     udp: Vec<udp::Threads>,
     /// What they work with.
     udp_context: udp::Context,
-    reception: Reception,
+    loops: AcceptLoops,
 }
 
 impl Servers {
-    /// No listener yet. What must wait is run on `runtime`.
+    /// No listener yet. Accept loops, connections and slow queries run on `runtime`.
     pub fn new(runtime: Handle, limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self {
             runtime,
-            grants: Grants::new(limits, &metrics),
-            gate: gate::Gate::new(limits.connections),
+            pending: limits.pending_limit(&metrics),
+            connection_limit: connection_limit::ConnectionLimit::new(limits.connections),
             metrics,
             running: HashMap::new(),
         }
     }
 
-    /// Has so many queries be pending at most, over all listeners, as `limits` says.
-    pub fn allow_pending(&self, limits: Limits) {
-        self.grants.allow(limits);
-    }
-
-    /// The addresses of a listener, as the system knows them: the ports are the ones that it chose.
-    /// For all addresses of the machine, IPv4's comes first and IPv6's follows, if there is IPv6.
+    /// The addresses that a listener is bound to, with the ports that the system chose. For `[::]`, IPv4's
+    /// comes first and IPv6's follows, if there is IPv6.
     pub fn bound(&self, listener: Listener) -> &[SocketAddr] {
         let running = self.running.get(&listener);
         running.map_or(&[], |running| &running.addresses)
     }
 
-    /// Makes `wanted` the listeners. Either all of it happens or, with an error, nothing.
-    pub fn apply(&mut self, wanted: Vec<Wanted>) -> Result<(), BindError> {
+    /// Makes `wanted` the listeners. On an error, nothing changes.
+    pub fn apply(&mut self, wanted: Vec<ListenerConfig>) -> Result<(), BindError> {
         let prepared = self.prepare(wanted)?;
         self.commit(prepared)
     }
 
-    /// Binds what is new of `wanted` and leaves everything else as it is.
-    pub fn prepare(&self, wanted: Vec<Wanted>) -> Result<Prepared, BindError> {
+    /// Binds the listeners that are new in `wanted`; nothing else changes.
+    pub fn prepare(&self, wanted: Vec<ListenerConfig>) -> Result<Prepared, BindError> {
         let mut ours: Vec<_> = self
             .running
             .values()
@@ -210,15 +208,15 @@ impl Servers {
         Ok(Prepared { wanted, sockets })
     }
 
-    /// Starts listeners that are new, changes the settings of the others, and retires those that are not
-    /// wanted any more. A socket that stays bound is read all the time.
+    /// Starts the new listeners, replaces the settings of those that stay, and drains those that are not in
+    /// the list any more. A socket that stays bound is read all the time.
     pub fn commit(&mut self, prepared: Prepared) -> Result<(), BindError> {
         let Prepared {
             wanted,
             mut sockets,
         } = prepared;
-        // What can still fail comes first. Threads that are added to a listener serve it as it is, so
-        // that none of their queries is lost where another listener fails.
+        // What can fail comes first. Threads that are added to a listener serve its present configuration,
+        // so none of their queries is lost if another listener fails.
         let mut next = HashMap::new();
         let mut kept = Vec::new();
         for new in wanted {
@@ -247,8 +245,8 @@ impl Servers {
         Ok(())
     }
 
-    /// Stops listening, and waits until everything that was asked is answered, `patience` at the
-    /// most; whether everything was.
+    /// Stops listening, and waits until all queries are answered, `patience` at most. Returns whether all
+    /// were.
     pub async fn drain(&mut self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let running = std::mem::take(&mut self.running);
@@ -257,8 +255,8 @@ impl Servers {
         drained.into_iter().all(|drained| drained)
     }
 
-    fn start(&self, wanted: Wanted, sockets: Sockets) -> Result<Running, BindError> {
-        let Wanted {
+    fn start(&self, wanted: ListenerConfig, sockets: Sockets) -> Result<Running, BindError> {
+        let ListenerConfig {
             listener,
             label,
             routes,
@@ -268,7 +266,7 @@ impl Servers {
             ..
         } = wanted;
         let failed = |source| BindError::new(listener, listener.address, source);
-        let server = Server::new(label, routes, self.grants.clone(), &self.metrics);
+        let server = Server::new(label, routes, Arc::clone(&self.pending), &self.metrics);
         let entrance = Entrance::new(Arc::clone(&server));
         let udp_context = udp::Context {
             entrance: entrance.clone(),
@@ -276,8 +274,8 @@ impl Servers {
             runtime: self.runtime.clone(),
         };
         udp_context.proxy.set(proxy.clone());
-        let terms = Terms::new(streams, tls, proxy);
-        let reception = Reception::new(entrance, self.gate.clone(), terms);
+        let settings = ConnectionSettings::new(streams, tls, proxy);
+        let loops = AcceptLoops::new(entrance, self.connection_limit.clone(), settings);
         let scheme = listener.scheme;
         let mut udp = Vec::new();
         if scheme.is_quic() {
@@ -285,7 +283,7 @@ impl Servers {
             #[cfg(feature = "quic")]
             {
                 let sockets = sockets.udp.into_iter().flatten().collect();
-                quic::start(sockets, scheme, &reception, &self.runtime).map_err(failed)?;
+                quic::start(sockets, scheme, &loops, &self.runtime).map_err(failed)?;
             }
         } else {
             for sockets in sockets.udp {
@@ -294,20 +292,20 @@ impl Servers {
             let _in_runtime = self.runtime.enter();
             let sockets = sockets.tcp.into_iter().map(TcpListener::from_std);
             let sockets = sockets.collect::<io::Result<_>>().map_err(failed)?;
-            tcp::start(sockets, scheme, &reception, &self.runtime);
+            tcp::start(sockets, scheme, &loops, &self.runtime);
         }
         Ok(Running {
             server,
             addresses: sockets.addresses,
             udp,
             udp_context,
-            reception,
+            loops,
         })
     }
 }
 
 impl Running {
-    /// Starts the threads of UDP that each address lacks to `count`.
+    /// Starts the UDP threads that each address lacks to have `count`.
     fn start_missing(&self, count: usize) -> io::Result<Vec<Vec<udp::Thread>>> {
         let threads = self.udp.iter();
         threads
@@ -315,26 +313,26 @@ impl Running {
             .collect()
     }
 
-    /// Changes all settings to those of `new` and takes in the threads that were `missing`; those that are
-    /// too many are returned.
-    fn change(&mut self, new: Wanted, missing: Vec<Vec<udp::Thread>>) -> Vec<udp::Thread> {
+    /// Replaces all settings by those of `new`, and adds the threads that were `missing`. Returns the threads
+    /// beyond the new number.
+    fn change(&mut self, new: ListenerConfig, missing: Vec<Vec<udp::Thread>>) -> Vec<udp::Thread> {
         let count = new.udp_threads();
         self.server.relabel(new.label);
         self.server.swap(Arc::new(new.routes));
         self.udp_context.proxy.set(new.proxy.clone());
-        let terms = Terms::new(new.streams, new.tls, new.proxy);
-        self.reception.set(terms);
+        let settings = ConnectionSettings::new(new.streams, new.tls, new.proxy);
+        self.loops.set(settings);
         let udp = self.udp.iter_mut().zip(missing);
         udp.flat_map(|(threads, missing)| threads.resize(count, missing))
             .collect()
     }
 
-    /// Stops listening at once. The future completes when everything that was asked is answered, at
-    /// `deadline` at the latest; whether everything was.
+    /// Stops listening at once. The future completes when all queries are answered, at `deadline` at the
+    /// latest, and returns whether all were.
     fn drain(self, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
         let threads = self.udp.into_iter().map(|threads| threads.drain(deadline));
         let threads = futures_util::future::join_all(threads);
-        let received = self.reception.drain(deadline);
+        let received = self.loops.drain(deadline);
         async move {
             let (threads, received) = tokio::join!(threads, received);
             threads.into_iter().all(|drained| drained) && received
@@ -342,7 +340,7 @@ impl Running {
     }
 }
 
-impl Wanted {
+impl ListenerConfig {
     /// Threads for each address of UDP.
     fn udp_threads(&self) -> usize {
         self.udp_threads.unwrap_or_else(udp::default_threads)
@@ -350,7 +348,7 @@ impl Wanted {
 }
 
 impl Scheme {
-    /// Whether it comes in datagrams of QUIC.
+    /// Whether it is based on QUIC.
     fn is_quic(self) -> bool {
         matches!(self, Self::Quic | Self::Https3)
     }
@@ -365,7 +363,7 @@ impl Scheme {
         }
     }
 
-    /// Whether there is no such thing without a certificate.
+    /// Whether it needs a certificate.
     fn needs_certificate(self) -> bool {
         matches!(self, Self::Tls | Self::Quic | Self::Https3)
     }

@@ -8,7 +8,7 @@ use super::{Place, bindings, label};
 use crate::{
     config::{Config, ServerBlock},
     corefile::{Diagnostic, Key, Sources, Transport},
-    tls::{Difference, ServerFiles, Shown, TlsError},
+    tls::{Difference, Presented, ServerFiles, TlsError},
 };
 
 /// Two blocks of one listener that do not agree.
@@ -23,10 +23,10 @@ pub(super) struct Clash<'c> {
 struct First<'c> {
     key: &'c Key,
     files: Option<&'c ServerFiles>,
-    shown: Option<Shown>,
+    shown: Option<Presented>,
 }
 
-/// The first two blocks that do not agree, if any. ServerFiles that cannot be read are no clash: loading
+/// The first two blocks that do not agree, if any. Files that cannot be read are no clash: loading
 /// them reports the error.
 pub(super) fn find(config: &Config, default_port: u16) -> Option<Clash<'_>> {
     let mut listeners: BTreeMap<Place, First<'_>> = BTreeMap::new();
@@ -84,9 +84,9 @@ impl First<'_> {
         }
         let shown = match self.shown.take() {
             Some(shown) => shown,
-            None => Shown::read(mine)?,
+            None => Presented::read(mine)?,
         };
-        let difference = shown.differs_from(&Shown::read(other)?);
+        let difference = shown.differs_from(&Presented::read(other)?);
         self.shown = Some(shown);
         Ok(difference)
     }

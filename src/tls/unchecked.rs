@@ -1,8 +1,7 @@
-//! Certificates that are not checked: clients' with `client_auth request` and `require`, servers' with
+//! Certificates that are not verified: clients' with `client_auth request` and `require`, servers' with
 //! `skipverify`.
 //!
-//! The other side proves that it has the certificate's key (by the signatures of the handshake), and
-//! nothing more.
+//! The peer proves to have the certificate's key, and nothing more: its names are not trusted.
 
 use rustls::{
     DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,

@@ -12,6 +12,7 @@ use rustls::pki_types::ServerName;
 use crate::{
     features::{Feature, NotBuilt},
     interfaces::{AddressError, HostAddress},
+    query::Transport,
     wire::Name,
 };
 
@@ -107,6 +108,16 @@ impl Over {
             Self::Dns => 53,
             Self::Tls | Self::Quic => 853,
             Self::Https => 443,
+        }
+    }
+
+    /// The transport that its replies come over, unless the query is sent over TCP.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::Dns => Transport::Udp,
+            Self::Tls => Transport::Tls,
+            Self::Https => Transport::Https,
+            Self::Quic => Transport::Quic,
         }
     }
 

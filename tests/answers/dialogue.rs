@@ -180,7 +180,7 @@ pub fn ask_as(plugin: &dyn Plugin, mut query: Query) -> Option<Reply> {
             reply.complete();
             Some(reply)
         }
-        Step::Drop | Step::Ask(_) => panic!("dropped, or forwarded"),
+        Step::Drop | Step::Forward(_) => panic!("dropped, or forwarded"),
         Step::Wait(pending) => match pending.now_or_never().unwrap() {
             Resolved::Answer(reply) => Some(reply),
             _ => panic!("a wait comes to an answer"),

@@ -6,7 +6,7 @@ use lodestone::{
     corefile::Diagnostic,
     metrics::Metrics,
     plugin::{
-        Block, Chain, Context, Door, Plugin, Resolved, Step, Walk, ZoneList,
+        Block, Chain, Context, Door, Outcome, Plugin, Resolved, Step, ZoneList,
         autopath::{Autopath, Config, List, Search, parse},
     },
     query::{Query, Question},
@@ -72,9 +72,9 @@ impl Door for Served {
                 self.block.chain.walk(&context, &mut query, &mut reply)
             };
             match walk {
-                Walk::Done => reply,
-                Walk::Dropped => panic!("dropped"),
-                Walk::Waiting(waiting) => waiting.finish().await.1.unwrap(),
+                Outcome::Done => reply,
+                Outcome::Dropped => panic!("dropped"),
+                Outcome::Pending(waiting) => waiting.finish().await.1.unwrap(),
             }
         })
     }

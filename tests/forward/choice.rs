@@ -88,8 +88,11 @@ async fn query_keeps_the_upstreams_it_started_with() {
     use lodestone::{
         metrics::Metrics,
         query::{Query, Question},
-        upstream::{Check, Group, Keeping, Packet, Plan, Settings, Target, Way},
-        wire::{Class, Name, Type},
+        upstream::{
+            Check, Group, InFlight, Keeping, Packet, PendingLimit, Plan, Settings, Target,
+            TransportPolicy, UpstreamQuery,
+        },
+        wire::{Class, Name, Rcode, Type},
     };
     let slow = Upstream::start(|_| vec![Act::AfterGo, Act::Answer(1)]).await;
     let new = Upstream::answering(2).await;
@@ -118,16 +121,23 @@ async fn query_keeps_the_upstreams_it_started_with() {
     let desperate = metrics.forward.healthcheck_broken_total.clone();
     let group = Arc::new(Group::new(vec![open(&slow)], Plan::default(), desperate));
     let question = Question::new(Name::parse("a.example").unwrap(), Type::A, Class::IN);
-    let packet = || Arc::new(Packet::of(&Query::internal(question)));
-    let under_way = tokio::spawn(Arc::clone(&group).ask(packet(), Way::Datagram));
+    let limit = PendingLimit::new(10, Rcode::REFUSED, []);
+    let reply = || {
+        let permit = limit.enter(0, [127, 0, 0, 1].into()).unwrap();
+        let (packet, in_flight) = (Packet::of(&Query::internal(question)), Arc::default());
+        let in_flight: Arc<InFlight> = in_flight;
+        let (group, transport) = (Arc::clone(&group), TransportPolicy::Udp);
+        Box::new(UpstreamQuery::new(
+            group, in_flight, packet, transport, permit,
+        ))
+        .reply()
+    };
+    let in_flight = tokio::spawn(reply());
     slow.came(1).await;
     let old = Arc::downgrade(&group.members()[0].upstream);
     group.replace(vec![open(&new)]);
-    assert_eq!(
-        answer_of(&Arc::clone(&group).ask(packet(), Way::Datagram).await),
-        2
-    );
+    assert_eq!(answer_of(&reply().await), 2);
     slow.go();
-    assert_eq!(answer_of(&under_way.await.unwrap()), 1);
+    assert_eq!(answer_of(&in_flight.await.unwrap()), 1);
     assert!(old.upgrade().is_none(), "and then it goes");
 }

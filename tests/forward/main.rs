@@ -20,6 +20,5 @@ mod quic;
 mod served;
 mod sources;
 mod streams;
-mod thread;
 mod trouble;
 mod upstream;

@@ -8,13 +8,11 @@ use lodestone::{
     corefile::Memory,
     interfaces::Interfaces,
     metrics::Metrics,
-    plugin::{Block, Build, BuildError, Chain, Context, Door, Parts, Plugin, Walk},
+    plugin::{Block, Build, BuildError, Chain, Context, Door, Outcome, Parts, Plugin},
     query::{Query, Question},
     reply::{Reply, Why},
     wire::{Class, Name, Rcode, Type},
 };
-
-use crate::thread::Driver;
 
 /// A block as a server has it.
 pub struct Served {
@@ -22,7 +20,6 @@ pub struct Served {
     pub parts: Parts,
     block: Arc<Block>,
     door: Arc<dyn Door>,
-    driver: Driver,
 }
 
 impl Served {
@@ -76,7 +73,6 @@ impl Served {
             parts,
             block: Arc::new(block),
             door: Arc::new(Nowhere),
-            driver: Driver::new(),
         })
     }
 
@@ -109,9 +105,11 @@ impl Served {
         };
         let walk = self.block.chain.walk(&context, &mut query, &mut reply);
         match walk {
-            Walk::Done => Either::Left(ready(reply)),
-            Walk::Dropped => panic!("dropped"),
-            Walk::Waiting(waiting) => Either::Right(self.driver.drive(waiting)),
+            Outcome::Done => Either::Left(ready(reply)),
+            Outcome::Dropped => panic!("dropped"),
+            Outcome::Pending(suspended) => {
+                Either::Right(async { suspended.finish().await.1.unwrap() })
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use lodestone::{
     query::{Query, Question},
     reply::{Data, Owner, Reply, Section},
     server::{
-        Listener, Scheme, Servers, Wanted,
+        Listener, ListenerConfig, Scheme, Servers,
         limits::{Limits, StreamSettings},
         route::{Route, Routes},
     },
@@ -143,8 +143,8 @@ pub fn routes(zone: &str, plugin: &Arc<Labels>) -> Routes {
 }
 
 /// Listening on `address` for the zone `test`, as `plugin` says.
-pub fn wanted(address: &str, plugin: &Arc<Labels>) -> Wanted {
-    Wanted {
+pub fn wanted(address: &str, plugin: &Arc<Labels>) -> ListenerConfig {
+    ListenerConfig {
         listener: Listener {
             scheme: Scheme::Dns,
             address: address.parse().unwrap(),
@@ -172,7 +172,7 @@ pub fn serve() -> Serving {
     serve_with(Limits::default(), |_| {})
 }
 
-pub fn serve_with(limits: Limits, change: impl FnOnce(&mut Wanted)) -> Serving {
+pub fn serve_with(limits: Limits, change: impl FnOnce(&mut ListenerConfig)) -> Serving {
     let plugin = Labels::new(1);
     let metrics = Metrics::new();
     let mut servers = Servers::new(Handle::current(), limits, Arc::clone(&metrics));

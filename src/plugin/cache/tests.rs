@@ -14,7 +14,7 @@ use crate::{
     edns::Options,
     metrics::Metrics,
     plugin::{
-        Block, Door, Walk, ZoneList,
+        Block, Door, Outcome, ZoneList,
         testing::{self, Place},
     },
     query::{Edns, Question, Transport},
@@ -101,9 +101,9 @@ impl Door for Server {
             let mut reply = Reply::default();
             let walk = self.0.chain.walk(&context, &mut query, &mut reply);
             match walk {
-                Walk::Done => reply,
-                Walk::Dropped => panic!("nothing here drops"),
-                Walk::Waiting(waiting) => waiting.finish().await.1.unwrap(),
+                Outcome::Done => reply,
+                Outcome::Dropped => panic!("nothing here drops"),
+                Outcome::Pending(waiting) => waiting.finish().await.1.unwrap(),
             }
         })
     }
@@ -939,13 +939,13 @@ fn spellings(text: &str) -> Vec<Vec<u8>> {
 async fn what_is_near_is_octet_for_octet_what_is_in_the_store() {
     use crate::server::{
         handle::{Arrival, Entrance, Scratch, Server},
-        limits::{Grants, Limits},
+        limits::Limits,
         route::Routes,
     };
     let world = World::new(|_| {});
     let routes = Routes::new([Arc::clone(&world.block).into()]);
-    let grants = Grants::new(Limits::default(), &world.metrics);
-    let server = Server::new("dns://:53".into(), routes, grants, &world.metrics);
+    let pending = Limits::default().pending_limit(&world.metrics);
+    let server = Server::new("dns://:53".into(), routes, pending, &world.metrics);
     let entrance = Entrance::new(server);
     let handle = |scratch: &mut Scratch, octets: &[u8], at: u64| {
         let arrival = Arrival {

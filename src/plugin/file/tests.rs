@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     metrics::Metrics,
     plugin::{
-        Chain, Parts, Resolved, Walk,
+        Chain, Outcome, Parts, Resolved,
         testing::{self, Place},
     },
     reply::{Section, Why},
@@ -44,7 +44,7 @@ async fn ask(plugin: &dyn Plugin, name: &str, rtype: Type) -> String {
             Resolved::Answer(reply) => reply,
             _ => panic!("an alias is there whatever comes"),
         },
-        Step::Drop | Step::Ask(_) => panic!("nothing is dropped or asked"),
+        Step::Drop | Step::Forward(_) => panic!("nothing is dropped or asked"),
     };
     let types = reply.section(Section::Answer).iter();
     let types: Vec<_> = types.map(|record| record.rtype.to_string()).collect();
@@ -78,7 +78,7 @@ async fn a_zone_answers_for_its_names_and_leaves_others_alone() {
     let mut reply = Reply::default();
     let mut query = testing::query("www.other.test", Type::A);
     let walk = chain.walk(&place.context(), &mut query, &mut reply);
-    assert!(matches!(walk, Walk::Done));
+    assert!(matches!(walk, Outcome::Done));
     assert_eq!((reply.rcode, reply.why), (Rcode::REFUSED, Why::NoZone));
 }
 

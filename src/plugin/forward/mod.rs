@@ -29,7 +29,8 @@ use crate::{
     reply::{Reply, Section, Why},
     tls::ClientFiles,
     upstream::{
-        Ask, Check, DohMethod, Flights, Group, Keeping, Packet, PendingLimit, Plan, To, Way,
+        Check, DohMethod, Group, InFlight, Keeping, Packet, PendingLimit, Plan, To,
+        TransportPolicy, UpstreamQuery, default_limit, process_limit,
     },
     wire::{Name, Rcode, Type},
 };
@@ -41,10 +42,6 @@ const NAME: &str = "forward";
 
 /// The metadata label of the upstream that answered.
 const UPSTREAM: &str = "forward/upstream";
-
-/// Pending queries of one forward at most, whatever `max_concurrent` says: a fast upstream never gets near
-/// it, and a dead one must not take the server's memory with it.
-pub const CEILING: usize = 32_768;
 
 /// What a `forward` directive says.
 #[derive(Clone, Debug)]
@@ -78,7 +75,7 @@ pub struct Config {
     pub source: Option<IpAddr>,
     /// How often, in which order, and for how long upstreams are tried.
     pub plan: Plan,
-    /// Pending queries at most; 0 for [`CEILING`].
+    /// Pending queries at most; 0 for [`default_limit`].
     pub max_concurrent: usize,
     /// Codes with which a question goes on to the forward behind this one.
     pub next: Vec<Rcode>,
@@ -122,10 +119,9 @@ pub struct Forward {
     force_tcp: bool,
     prefer_udp: bool,
     sources: Arc<Sources>,
-    flights: Arc<Flights>,
+    in_flight: Arc<InFlight>,
     next: Arc<Next>,
     pending: Arc<PendingLimit>,
-    max_concurrent: usize,
     onlookers: Onlookers,
 }
 
@@ -166,10 +162,9 @@ impl Config {
             force_tcp: self.force_tcp,
             prefer_udp: self.prefer_udp,
             sources,
-            flights: Arc::new(Flights::new(build.metrics.panics_total.clone())),
+            in_flight: Arc::new(InFlight::new(build.metrics.panics_total.clone())),
             next,
             pending: self.limit(build.metrics),
-            max_concurrent: self.max_concurrent,
             onlookers: Onlookers::offered(build),
         }))
     }
@@ -180,13 +175,19 @@ impl Config {
         let shed = metrics.queries_shed_total.with_label_values(&["forward"]);
         // A limit of the configuration is answered as CoreDNS does. Ours is no rule against the
         // client but a fault, after which it may ask elsewhere or again.
-        match self.max_concurrent {
-            limit @ 1..=CEILING => {
-                let rejects = metrics.forward.max_concurrent_rejects_total.clone();
-                PendingLimit::new(limit, Rcode::REFUSED, [shed, rejects])
-            }
-            _ => PendingLimit::new(CEILING, Rcode::SERVFAIL, [shed]),
+        let limit = self.max_concurrent;
+        if limit == 0 {
+            return PendingLimit::new(default_limit(), Rcode::SERVFAIL, [shed]);
         }
+        let process = process_limit();
+        if limit > process {
+            tracing::warn!(
+                target: "plugin/forward",
+                "max_concurrent {limit} is more than the {process} queries that may be pending in this process"
+            );
+        }
+        let rejects = metrics.forward.max_concurrent_rejects_total.clone();
+        PendingLimit::new(limit, Rcode::REFUSED, [shed, rejects])
     }
 }
 
@@ -212,9 +213,10 @@ impl Plugin for Forward {
         if let Some(witness) = self.onlookers.of(context, query) {
             packet.witnessed(witness);
         }
-        let (group, flights) = (Arc::clone(self.group()), Arc::clone(&self.flights));
-        let way = self.way(query.transport);
-        Step::Ask(Box::new(Ask::new(group, flights, packet, way, permit)))
+        let (group, in_flight) = (Arc::clone(self.group()), Arc::clone(&self.in_flight));
+        let transport = self.transport(query.transport);
+        let query = UpstreamQuery::new(group, in_flight, packet, transport, permit);
+        Step::Forward(Box::new(query))
     }
 
     fn heard(&self, asked: Type, reply: &mut Reply) -> bool {
@@ -231,10 +233,6 @@ impl Plugin for Forward {
     fn started(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         let started = self.sources.started()?;
         Some(Box::pin(started))
-    }
-
-    fn pending_at_most(&self) -> usize {
-        self.max_concurrent.min(CEILING)
     }
 
     fn recurses(&self) -> bool {
@@ -262,15 +260,15 @@ impl Forward {
         name_ref.is_under(self.from.as_ref()) && (*name == self.from || !is_excepted())
     }
 
-    fn way(&self, client: Transport) -> Way {
+    fn transport(&self, client: Transport) -> TransportPolicy {
         if self.force_tcp {
-            Way::Stream
+            TransportPolicy::Tcp
         } else if self.prefer_udp {
-            Way::DatagramFirst
+            TransportPolicy::UdpThenTcp
         } else if client == Transport::Udp {
-            Way::Datagram
+            TransportPolicy::Udp
         } else {
-            Way::Stream
+            TransportPolicy::Tcp
         }
     }
 }

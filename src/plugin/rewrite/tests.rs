@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     edns::Options,
     plugin::{
-        Door, Walk, ZoneList,
+        Door, Outcome, ZoneList,
         testing::{self, Place},
     },
     query::{Edns, Question},
@@ -94,9 +94,9 @@ fn through(
     let context = Context { door, block };
     let mut reply = Reply::default();
     match block.chain.walk(&context, query, &mut reply) {
-        Walk::Done => {}
-        Walk::Dropped => panic!("nothing here drops"),
-        Walk::Waiting(waiting) => {
+        Outcome::Done => {}
+        Outcome::Dropped => panic!("nothing here drops"),
+        Outcome::Pending(waiting) => {
             let finished = futures_util::FutureExt::now_or_never(waiting.finish());
             reply = finished.unwrap().1.unwrap();
         }

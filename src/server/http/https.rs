@@ -1,4 +1,4 @@
-//! DNS over HTTPS (RFC 8484) on such connections, in HTTP/1.1 and HTTP/2.
+//! DNS over HTTPS (RFC 8484), in HTTP/1.1 and HTTP/2.
 
 use std::{io, pin::Pin, sync::Arc};
 
@@ -8,31 +8,34 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
 
 use super::{
-    Body, Graceful, Guest, HEADERS, NoBody, Respond, Stream, drive, serve_second, service,
+    Body, BodyError, Graceful, HEADERS, HttpConnection, Respond, Stream, drive, serve_http2,
+    service,
 };
-use crate::server::{caller::Caller, doh, gate::Places, limits::StreamSettings};
+use crate::server::{
+    caller::Caller, connection_limit::ConnectionPermits, doh, limits::StreamSettings,
+};
 
-/// Speaks DNS over HTTPS (RFC 8484) to the connection's end: HTTP/2 or, unless `second`, HTTP/1.1.
+/// Serves DNS over HTTPS to the connection's end, in HTTP/1.1 or, with `is_http2`, in HTTP/2.
 pub(in crate::server) async fn serve_https(
     stream: impl Stream,
-    second: bool,
+    is_http2: bool,
     caller: Caller,
     settings: StreamSettings,
-    places: Places,
+    permits: ConnectionPermits,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let guest = Guest::new(caller, settings, places);
-    let respond: Respond = |guest, request| Box::pin(answer_https(guest, request));
-    if second {
-        serve_second(stream, guest, respond, stop).await
+    let client = HttpConnection::new(caller, settings, permits);
+    let respond: Respond = |client, request| Box::pin(answer_https(client, request));
+    if is_http2 {
+        serve_http2(stream, client, respond, stop).await
     } else {
-        serve_first(stream, guest, respond, stop).await
+        serve_http1(stream, client, respond, stop).await
     }
 }
 
-async fn serve_first(
+async fn serve_http1(
     stream: impl Stream,
-    guest: Arc<Guest>,
+    client: Arc<HttpConnection>,
     respond: Respond,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -43,9 +46,9 @@ async fn serve_first(
         .max_buf_size(HEADERS as usize)
         .max_headers(64)
         .half_close(true);
-    let service = service(Arc::clone(&guest), respond);
+    let service = service(Arc::clone(&client), respond);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    drive(connection, &guest, stop).await
+    drive(connection, &client, stop).await
 }
 
 impl<I, S> Graceful for http1::Connection<I, S>
@@ -54,24 +57,24 @@ where
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
 {
-    fn leave(self: Pin<&mut Self>) {
+    fn shut_down(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
 }
 
-async fn answer_https(guest: Arc<Guest>, request: Request<Incoming>) -> Response<Body> {
-    let _busy = guest.begin();
+async fn answer_https(client: Arc<HttpConnection>, request: Request<Incoming>) -> Response<Body> {
+    let _busy = client.begin();
     let (head, body) = request.into_parts();
     let message = match doh::asked(&head) {
         Err(fault) => Err(fault),
         Ok(doh::Asked::Message(message)) => Ok(message.into()),
-        Ok(doh::Asked::Body) => match guest.body(body, doh::MAX_MESSAGE).await {
+        Ok(doh::Asked::Body) => match client.body(body, doh::MAX_MESSAGE).await {
             Ok(message) => Ok(message),
-            Err(NoBody::TooLarge) => Err(doh::Fault::TOO_LARGE),
-            Err(NoBody::TooSlow) => Err(doh::Fault::TOO_SLOW),
-            Err(NoBody::Broken) => Err(doh::Fault::BROKEN),
+            Err(BodyError::TooLarge) => Err(doh::Fault::TOO_LARGE),
+            Err(BodyError::TooSlow) => Err(doh::Fault::TOO_SLOW),
+            Err(BodyError::Broken) => Err(doh::Fault::BROKEN),
         },
     };
-    let response = doh::respond(&guest.caller, message).await;
+    let response = doh::respond(&client.caller, message).await;
     response.map(|octets| http_body_util::Full::new(octets).boxed())
 }
