@@ -8,6 +8,7 @@
 //! server     listeners: udp, tcp, tls, http, quic; the entrance of queries; routing; limits
 //! admin      health, ready, metrics and profiles over HTTP
 //! plugin     the plugins, one file a Corefile word; chain.rs runs a block's
+//! hickory    hickory-server's types: the cluster as its zone handlers
 //! upstream   asking other servers: exchange, pool, policy, health
 //! zone       the DNS view of the cluster: names in, records out; pure
 //! authority  zones of records that somebody wrote down: files and copies of them; pure
@@ -54,12 +55,18 @@
 //! asked by the same thread (`server/udp/asking`, `upstream/asker`), which goes on outward when it reads
 //! the answer. Only what waits for anything else, or longer than usual, or came by a stream meets the
 //! scheduler. A zone transfer is written part by part (`server/transfer`).
+//!
+//! # As a library
+//!
+//! `hickory` is for other programs: zones of a cluster for servers made of hickory-server, with what it takes
+//! ([`cluster::Settings`], [`zone::Rules`]). All other public modules are so for the tests, benchmarks and
+//! examples of this crate, and change without notice.
 
 /// The version of CoreDNS that Lodestone is compared with, as in `docs/differences.md`. Elsewhere a version
 /// stands only with what that version brought.
 pub const COREDNS: &str = "1.15.0";
 
-pub mod admin;
+pub(crate) mod admin;
 pub mod authority;
 mod backoff;
 pub mod cli;
@@ -70,8 +77,10 @@ pub mod datagrams;
 pub mod edns;
 pub mod features;
 mod files;
+#[cfg(feature = "hickory")]
+pub mod hickory;
 pub mod interfaces;
-pub mod logging;
+pub(crate) mod logging;
 pub mod memory;
 pub mod message;
 pub mod metrics;
@@ -79,12 +88,12 @@ mod plain;
 pub mod plugin;
 pub mod process;
 pub mod query;
-pub mod reload;
+pub(crate) mod reload;
 pub mod reply;
 pub mod server;
 pub mod site;
 pub mod tls;
-pub mod trust;
+pub(crate) mod trust;
 pub mod tsig;
 pub mod upstream;
 pub mod wire;

@@ -13,7 +13,7 @@ use crate::{
     logging,
     metrics::Metrics,
     plugin::{BuildError, Parts},
-    server::{self, ListenerConfig, Servers, descriptors, limits::Limits, route::Routes},
+    server::{self, Backend, ListenerConfig, Servers, descriptors, limits::Limits, route::Routes},
     site::{Listener, Site},
 };
 
@@ -65,6 +65,16 @@ impl Process {
         default_port: u16,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
+        Self::start_with(config, default_port, metrics, Backend::default()).await
+    }
+
+    /// The same, with plain DNS served by this backend.
+    pub async fn start_with(
+        config: Config,
+        default_port: u16,
+        metrics: Arc<Metrics>,
+        backend: Backend,
+    ) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Handle::current();
         let readiness = Arc::new(Readiness::default());
         let page_limits = admin::Limits::default();
@@ -75,6 +85,7 @@ impl Process {
             limits.connections = limits.connections.min(descriptors / 2);
         }
         let mut servers = Servers::new(runtime, limits, Arc::clone(&metrics));
+        servers.use_backend(backend);
 
         let site = Site::build(&config, default_port, Parts::default(), &metrics)?;
         let pages = admin.prepare(&site.pages).await?;

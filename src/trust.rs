@@ -84,11 +84,6 @@ impl Trusted {
         }
     }
 
-    /// Whether there are none, so that nothing can be accepted.
-    pub fn is_empty(&self) -> bool {
-        self.authorities.is_empty()
-    }
-
     /// Checks servers.
     pub fn of_servers(
         &self,

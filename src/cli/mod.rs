@@ -23,6 +23,7 @@ use crate::{
     config::order::{Kind, ORDER},
     features::Feature,
     logging::Form,
+    server::Backend,
 };
 
 /// The DNS server of a Kubernetes cluster, configured by a CoreDNS Corefile.
@@ -61,6 +62,10 @@ enum Verb {
 
 /// CoreDNS's flags.
 #[derive(Args, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "flags, independent of each other"
+)]
 struct Serve {
     /// Corefile to load ("stdin" reads standard input) [default: ./Corefile]
     #[arg(long, value_name = "FILE")]
@@ -89,6 +94,11 @@ struct Serve {
     /// Write the process id to this file
     #[arg(long, value_name = "FILE")]
     pidfile: Option<PathBuf>,
+    /// Serve UDP and TCP by the loops of hickory-server, to compare them with Lodestone's own. Slower, without
+    /// a limit of connections; refused with some words of a Corefile: see docs/hickory.md
+    #[cfg(feature = "hickory")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    hickory: bool,
 }
 
 /// Exit code for a command line that cannot be read, as Go's flag package has it.
@@ -173,8 +183,17 @@ impl Serve {
         })
     }
 
+    fn backend(&self) -> Backend {
+        #[cfg(feature = "hickory")]
+        if self.hickory {
+            return Backend::Hickory;
+        }
+        Backend::default()
+    }
+
     fn into_options(self, log_form: Form) -> serve::Options {
         serve::Options {
+            backend: self.backend(),
             corefile: serve::Corefile::from_flag(self.conf),
             default_port: self.port,
             quiet: self.quiet,

@@ -21,7 +21,7 @@ use crate::{
     plain,
     process::{Prepared, Process, StartError},
     reload::Changes,
-    server::descriptors,
+    server::{Backend, descriptors},
 };
 
 /// What to serve and how.
@@ -34,6 +34,8 @@ pub struct Options {
     pub quiet: bool,
     /// The form of the log.
     pub log_form: Form,
+    /// What reads and writes the sockets of plain DNS.
+    pub backend: Backend,
     /// Where to write the process id.
     pub pid_file: Option<PathBuf>,
     /// Called once questions are answered.
@@ -388,7 +390,8 @@ impl Server {
     async fn start(options: &Options, config: Config) -> anyhow::Result<Self> {
         let serves_default = config.is_default;
         show_warnings(&config.warnings);
-        let running = Process::start(config, options.default_port, Metrics::new()).await?;
+        let (port, backend) = (options.default_port, options.backend);
+        let running = Process::start_with(config, port, Metrics::new(), backend).await?;
         logging::count_drops(running.metrics());
         let corefile = options.corefile.clone();
         let changes = follow(&corefile, &running);

@@ -3,8 +3,10 @@
 //! ```text
 //! handle               bytes in, bytes out: the entrance of every transport
 //! route                a query's server block, by the longest zone
+//! backend              what reads and writes the sockets of plain DNS: our loops or hickory-server's
 //! udp                  threads with a socket each, a batch of datagrams a system call
 //! tcp                  accept loop; DNS over TCP and TLS, pipelining
+//! hickory              plain DNS by hickory-server's loops, behind the same entrance
 //! http                 DNS over HTTPS (HTTP/1.1, HTTP/2) and gRPC, on connections of tcp
 //! doh                  DNS messages in HTTP requests of any version
 //! quic                 accept loop; DNS over QUIC, DNS over HTTPS with HTTP/3
@@ -22,6 +24,7 @@
 
 pub(crate) mod accept;
 mod accept_loops;
+mod backend;
 pub(crate) mod bind;
 mod caller;
 pub(crate) mod connection_limit;
@@ -30,6 +33,8 @@ pub mod descriptors;
 #[cfg(any(feature = "https", feature = "quic"))]
 mod doh;
 pub mod handle;
+#[cfg(feature = "hickory")]
+mod hickory;
 #[cfg(any(feature = "https", feature = "grpc"))]
 mod http;
 mod idle;
@@ -52,15 +57,17 @@ use std::{
 
 use tokio::{net::TcpListener, runtime::Handle, time::Instant};
 
+pub use backend::Backend;
 pub use bind::BindError;
 
 use self::{
     accept_loops::AcceptLoops,
+    backend::Loops,
     bind::Sockets,
     connection_settings::ConnectionSettings,
     handle::{Entrance, Server},
     limits::{Limits, StreamSettings},
-    proxy::{ProxyPolicy, sessions::DatagramProxy},
+    proxy::ProxyPolicy,
     route::Routes,
 };
 use crate::{
@@ -123,6 +130,7 @@ pub struct Servers {
     pending: Arc<PendingLimit>,
     connection_limit: connection_limit::ConnectionLimit,
     metrics: Arc<Metrics>,
+    backend: Backend,
     running: HashMap<Listener, Running>,
 }
 
@@ -142,11 +150,9 @@ struct Running {
     server: Arc<Server>,
     /// The addresses that it is bound to.
     addresses: Vec<SocketAddr>,
-    /// The UDP threads of each address.
-    udp: Vec<udp::Threads>,
-    /// What they work with.
-    udp_context: udp::Context,
-    loops: AcceptLoops,
+    /// The loops of plain DNS.
+    loops: Option<Loops>,
+    accept_loops: AcceptLoops,
 }
 
 impl Servers {
@@ -157,8 +163,14 @@ impl Servers {
             pending: limits.pending_limit(&metrics),
             connection_limit: connection_limit::ConnectionLimit::new(limits.connections),
             metrics,
+            backend: Backend::default(),
             running: HashMap::new(),
         }
+    }
+
+    /// Serves listeners that start from now on by this backend.
+    pub fn use_backend(&mut self, backend: Backend) {
+        self.backend = backend;
     }
 
     /// The addresses that a listener is bound to, with the ports that the system chose. For `[::]`, IPv4's
@@ -185,6 +197,7 @@ impl Servers {
         let mut seen = HashSet::new();
         for new in &wanted {
             let listener = new.listener;
+            self.backend.check(new)?;
             let refused = |why: &str| {
                 let source = io::Error::new(io::ErrorKind::InvalidInput, why.to_owned());
                 BindError::new(listener, listener.address, source)
@@ -255,7 +268,7 @@ impl Servers {
         drained.into_iter().all(|drained| drained)
     }
 
-    fn start(&self, wanted: ListenerConfig, sockets: Sockets) -> Result<Running, BindError> {
+    fn start(&self, wanted: ListenerConfig, mut sockets: Sockets) -> Result<Running, BindError> {
         let ListenerConfig {
             listener,
             label,
@@ -266,40 +279,37 @@ impl Servers {
             ..
         } = wanted;
         let failed = |source| BindError::new(listener, listener.address, source);
+        let (scheme, runtime) = (listener.scheme, &self.runtime);
         let server = Server::new(label, routes, Arc::clone(&self.pending), &self.metrics);
         let entrance = Entrance::new(Arc::clone(&server));
-        let udp_context = udp::Context {
-            entrance: entrance.clone(),
-            proxy: DatagramProxy::default(),
-            runtime: self.runtime.clone(),
-        };
-        udp_context.proxy.set(proxy.clone());
+        let mut loops = None;
+        if scheme == Scheme::Dns {
+            let settings = (streams, proxy.clone());
+            let started = self
+                .backend
+                .start(&mut sockets, &entrance, settings, runtime);
+            loops = Some(started.map_err(failed)?);
+        }
         let settings = ConnectionSettings::new(streams, tls, proxy);
-        let loops = AcceptLoops::new(entrance, self.connection_limit.clone(), settings);
-        let scheme = listener.scheme;
-        let mut udp = Vec::new();
+        let accept_loops = AcceptLoops::new(entrance, self.connection_limit.clone(), settings);
         if scheme.is_quic() {
             // Without it `prepare` has refused the listener.
             #[cfg(feature = "quic")]
             {
                 let sockets = sockets.udp.into_iter().flatten().collect();
-                quic::start(sockets, scheme, &loops, &self.runtime).map_err(failed)?;
+                quic::start(sockets, scheme, &accept_loops, runtime).map_err(failed)?;
             }
         } else {
-            for sockets in sockets.udp {
-                udp.push(udp::Threads::start(sockets, &udp_context).map_err(failed)?);
-            }
-            let _in_runtime = self.runtime.enter();
+            let _in_runtime = runtime.enter();
             let sockets = sockets.tcp.into_iter().map(TcpListener::from_std);
             let sockets = sockets.collect::<io::Result<_>>().map_err(failed)?;
-            tcp::start(sockets, scheme, &loops, &self.runtime);
+            tcp::start(sockets, scheme, &accept_loops, runtime);
         }
         Ok(Running {
             server,
             addresses: sockets.addresses,
-            udp,
-            udp_context,
             loops,
+            accept_loops,
         })
     }
 }
@@ -307,10 +317,8 @@ impl Servers {
 impl Running {
     /// Starts the UDP threads that each address lacks to have `count`.
     fn start_missing(&self, count: usize) -> io::Result<Vec<Vec<udp::Thread>>> {
-        let threads = self.udp.iter();
-        threads
-            .map(|threads| threads.start_missing(count, &self.udp_context))
-            .collect()
+        let loops = self.loops.as_ref();
+        loops.map_or(Ok(Vec::new()), |loops| loops.start_missing(count))
     }
 
     /// Replaces all settings by those of `new`, and adds the threads that were `missing`. Returns the threads
@@ -319,23 +327,28 @@ impl Running {
         let count = new.udp_threads();
         self.server.relabel(new.label);
         self.server.swap(Arc::new(new.routes));
-        self.udp_context.proxy.set(new.proxy.clone());
+        let surplus = self.loops.as_mut().map_or(Vec::new(), |loops| {
+            loops.change(count, new.proxy.clone(), missing)
+        });
         let settings = ConnectionSettings::new(new.streams, new.tls, new.proxy);
-        self.loops.set(settings);
-        let udp = self.udp.iter_mut().zip(missing);
-        udp.flat_map(|(threads, missing)| threads.resize(count, missing))
-            .collect()
+        self.accept_loops.set(settings);
+        surplus
     }
 
     /// Stops listening at once. The future completes when all queries are answered, at `deadline` at the
     /// latest, and returns whether all were.
     fn drain(self, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
-        let threads = self.udp.into_iter().map(|threads| threads.drain(deadline));
-        let threads = futures_util::future::join_all(threads);
-        let received = self.loops.drain(deadline);
+        let loops = self.loops.map(|loops| loops.drain(deadline));
+        let received = self.accept_loops.drain(deadline);
         async move {
-            let (threads, received) = tokio::join!(threads, received);
-            threads.into_iter().all(|drained| drained) && received
+            let loops = async {
+                match loops {
+                    Some(loops) => loops.await,
+                    None => true,
+                }
+            };
+            let (loops, received) = tokio::join!(loops, received);
+            loops && received
         }
     }
 }

@@ -38,6 +38,8 @@ ROWS = {
     "miss": ("forwarded, in no cache", ["dnsdist", "coredns"], "NOERROR", []),
     "log": ("A, every query logged to a pipe", ["unlogged"], "NOERROR", []),
     "tcp": ("A by TCP, 16 connections, pipelined", ["knot", "nsd", "coredns"], "NOERROR", ["-m", "tcp"]),
+    "hickory": ("A, beside hickory-server's loop", ["hickory"], "NOERROR", []),
+    "hickory-tcp": ("A by TCP, beside hickory-server's loop", ["hickory"], "NOERROR", ["-m", "tcp"]),
 }
 # Endpoints of headless Services. Over UDP they are asked with EDNS, as most clients do; over TCP by a
 # client of our own, since dnsperf cannot read replies of nearly 65,535 bytes.
@@ -138,6 +140,8 @@ class Bench:
         zone = stage.zone_of(source, "cluster.local")
         stage.stop(source)
         servers["lodestone"] = stage.cluster_server("lodestone", self.lodestone, upstream)
+        if "hickory" in wanted:
+            servers["hickory"] = stage.cluster_server("hickory", self.lodestone, upstream, flags=["-hickory"])
         if "unlogged" in wanted:
             pipe = subprocess.PIPE
             self.reader = subprocess.Popen(["wc", "-l"], stdin=pipe, stdout=pipe, text=True)
@@ -159,7 +163,8 @@ class Bench:
             answers(server, "n1.example" if name in ("unbound", "dnsdist") else "service-1.team-1.svc.cluster.local")
         numbers = random.Random(1).sample(range(SERVICES), SERVICES)
         self.names["a"] = self.write_names("a", [f"{service(it)} A" for it in numbers])
-        self.names["log"] = self.names["tcp"] = self.names["a"]
+        for row in ("log", "tcp", "hickory", "hickory-tcp"):
+            self.names[row] = self.names["a"]
         walk = ["team-%d.svc.cluster.local", "svc.cluster.local", "cluster.local"]
         nowhere = (f"www.shop-{it}.example.{walk[it % 3].replace('%d', str(it % 50))} A" for it in numbers)
         self.names["nx"] = self.write_names("nx", nowhere)
@@ -188,7 +193,7 @@ class Bench:
                     sample = load.flood(server, asked, self.seconds, *options)
                 sample.expect(name, row, code)
                 self.samples.setdefault((row, name), []).append(sample)
-                if row not in ("log", "tcp", "miss"):
+                if row not in ("log", "tcp", "miss", "hickory-tcp"):
                     self.waits.setdefault((row, name), []).append(load.delays(server, asked, 1, RATE))
             told = ", ".join(f"{name} {self.samples[row, name][-1].micros:.2f}" for name in names)
             print(f"{row}, round {turn + 1}: us of CPU a query: {told}", flush=True)

@@ -93,7 +93,7 @@ class Stage:
         self.api.process.stdin.flush()
         return self.api.process.stdout.readline() if wait else None
 
-    def cluster_server(self, name, binary, upstream, pods="insecure", extra="", **options):
+    def cluster_server(self, name, binary, upstream, pods="insecure", extra="", flags=(), **options):
         """Lodestone or CoreDNS with the Corefile that kubeadm writes, and where to find things."""
         port, ready = free_port(), free_port()
         corefile = self.write(
@@ -127,7 +127,7 @@ class Stage:
 """,
         )
         begun = time.monotonic()
-        server = self.start(name, [binary, "-conf", corefile], port, **options)
+        server = self.start(name, [binary, *flags, "-conf", corefile], port, **options)
         while not is_ready(ready):
             if server.process.poll() is not None:
                 raise SystemExit((self.home / f"{name}.log").read_text())

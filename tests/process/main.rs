@@ -12,6 +12,8 @@ mod dnstap;
 mod etcd;
 mod forwarded;
 mod grpc;
+#[cfg(feature = "hickory")]
+mod hickory;
 mod limits;
 mod log_format;
 mod reference;

@@ -5,6 +5,8 @@
 mod client;
 mod corefile;
 mod grpc;
+#[cfg(feature = "hickory")]
+mod hickory;
 mod http3;
 mod https;
 mod identity;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The Corefile's word.
-const NAME: &str = "tsig";
+pub(crate) const NAME: &str = "tsig";
 
 /// What the directive says.
 #[derive(Clone, Debug)]
