@@ -218,7 +218,7 @@ pub fn version() -> String {
 fn plugins() -> String {
     let mut names: Vec<&str> = ORDER
         .iter()
-        .filter(|word| !matches!(word.kind, Kind::Absent(_)))
+        .filter(|word| !matches!(word.kind, Kind::Absent(_) | Kind::NotBuilt(_)))
         .map(|word| word.name)
         .collect();
     names.sort_unstable();

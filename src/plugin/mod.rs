@@ -20,13 +20,16 @@ pub mod cancel;
 mod chain;
 pub mod chaos;
 pub mod dns64;
+#[cfg(feature = "dnstap")]
 pub mod dnstap;
 pub mod erratic;
 pub mod errors;
+#[cfg(feature = "etcd")]
 pub mod etcd;
 mod expression;
 pub mod file;
 pub mod forward;
+#[cfg(feature = "grpc")]
 pub mod grpc;
 pub mod header;
 mod host_name;
@@ -46,9 +49,11 @@ pub mod prometheus;
 mod random;
 pub mod rewrite;
 pub mod secondary;
+#[cfg(feature = "template")]
 pub mod template;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "trace")]
 pub mod trace;
 pub mod transfer;
 pub mod tsig;

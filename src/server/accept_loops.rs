@@ -60,6 +60,7 @@ impl AcceptLoops {
     }
 
     /// The settings in force.
+    #[cfg(feature = "quic")]
     pub(super) fn settings(&self) -> ConnectionSettings {
         self.settings.borrow().clone()
     }

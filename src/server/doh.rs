@@ -11,7 +11,10 @@ use hyper::{
 
 use crate::{
     query::Transport,
-    server::caller::{Caller, Replies, is_query},
+    server::{
+        caller::Caller,
+        exchange::{Replies, is_query},
+    },
     wire::{Header, Rcode, Reader, Type},
 };
 

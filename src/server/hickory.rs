@@ -35,10 +35,7 @@ use hickory_server::{
 use tokio::{net::TcpListener, runtime::Handle, sync::watch, time::Instant};
 
 use super::{
-    ListenerConfig,
-    caller::{Caller, Replies},
-    handle::Entrance,
-    limits::StreamSettings,
+    ListenerConfig, caller::Caller, exchange::Replies, handle::Entrance, limits::StreamSettings,
 };
 use crate::{
     hickory::Response,

@@ -10,7 +10,8 @@
 //! http                 DNS over HTTPS (HTTP/1.1, HTTP/2) and gRPC, on connections of tcp
 //! doh                  DNS messages in HTTP requests of any version
 //! quic                 accept loop; DNS over QUIC, DNS over HTTPS with HTTP/3
-//! caller               queries whose replies have a channel of their own: http and quic
+//! caller               the client of a connection
+//! exchange             queries whose replies have a channel of their own: http and quic
 //! proxy                PROXY headers of load balancers
 //! bind                 a listener's sockets
 //! accept_loops         what accept loops share, and how they stop
@@ -32,6 +33,13 @@ mod connection_settings;
 pub mod descriptors;
 #[cfg(any(feature = "https", feature = "quic"))]
 mod doh;
+#[cfg(any(
+    feature = "https",
+    feature = "grpc",
+    feature = "quic",
+    feature = "hickory"
+))]
+mod exchange;
 pub mod handle;
 #[cfg(feature = "hickory")]
 mod hickory;
@@ -203,8 +211,7 @@ impl Servers {
                 BindError::new(listener, listener.address, source)
             };
             if let Err(missing) = listener.scheme.required() {
-                let unsupported = io::Error::new(io::ErrorKind::Unsupported, missing);
-                return Err(BindError::new(listener, listener.address, unsupported));
+                return Err(refused(&missing.to_string()));
             }
             if !seen.insert(listener) {
                 return Err(refused("it is wanted twice"));

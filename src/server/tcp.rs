@@ -17,7 +17,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-use stream::Abort;
+pub(super) use stream::Abort;
 
 use self::accepted::AcceptedConnection;
 use super::{

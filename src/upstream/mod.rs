@@ -313,11 +313,11 @@ impl Connections {
                     Err(error) => Self::Broken(Failure::Tls(error.to_string().into())),
                 }
             }
-            // No Corefile gets this far: `Over::required` refuses it.
+            // A Corefile with such an upstream is refused: see `Over::required`.
             #[cfg(not(feature = "https"))]
-            Over::Https => Self::Broken(Failure::Tls(NotBuilt(Feature::Https).to_string().into())),
+            Over::Https => Self::Broken(Failure::Tls("built without the feature `https`".into())),
             #[cfg(not(feature = "quic"))]
-            Over::Quic => Self::Broken(Failure::Tls(NotBuilt(Feature::Quic).to_string().into())),
+            Over::Quic => Self::Broken(Failure::Tls("built without the feature `quic`".into())),
         }
     }
 }

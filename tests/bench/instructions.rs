@@ -260,8 +260,11 @@ mod upstreams {
             if !forwarded(asker, &mut engine, message) {
                 bail!("not forwarded by the thread that took the question");
             }
-            while !answer_of_an_upstream(asker, &mut engine) {
+            loop {
                 engine.wait()?;
+                if answer_of_an_upstream(asker, &mut engine) {
+                    break;
+                }
             }
             answered(&asker.out)?;
         }

@@ -3,7 +3,7 @@
 //! This file is the plugin; `parse` is its Corefile form, `sources` keeps its upstreams as the
 //! files that list them say, and how upstreams are asked is [`crate::upstream`]'s matter.
 
-mod onlookers;
+mod observers;
 mod parse;
 mod sources;
 
@@ -20,7 +20,10 @@ use std::{
 use rustls::pki_types::ServerName;
 
 pub use parse::parse;
-pub(super) use parse::{names, policy, server_name, tls_files};
+#[cfg(any(feature = "grpc", feature = "etcd"))]
+pub(super) use parse::tls_files;
+#[cfg(feature = "grpc")]
+pub(super) use parse::{names, policy, server_name};
 
 use super::{Build, BuildError, Context, Plugin, Setup, Step, loop_guard::LoopGuard};
 use crate::{
@@ -34,7 +37,8 @@ use crate::{
     },
     wire::{Name, Rcode, Type},
 };
-use onlookers::Onlookers;
+use observers::Observers;
+pub use observers::{ExchangeObserver, OfferedObserver};
 use sources::Sources;
 
 /// The Corefile's word.
@@ -122,7 +126,7 @@ pub struct Forward {
     in_flight: Arc<InFlight>,
     next: Arc<Next>,
     pending: Arc<PendingLimit>,
-    onlookers: Onlookers,
+    observers: Observers,
 }
 
 /// When a question goes on to the forward behind this one.
@@ -165,7 +169,7 @@ impl Config {
             in_flight: Arc::new(InFlight::new(build.metrics.panics_total.clone())),
             next,
             pending: self.limit(build.metrics),
-            onlookers: Onlookers::offered(build),
+            observers: Observers::offered(build),
         }))
     }
 }
@@ -210,7 +214,7 @@ impl Plugin for Forward {
             return Step::Answer;
         };
         let mut packet = Packet::of(query);
-        if let Some(witness) = self.onlookers.of(context, query) {
+        if let Some(witness) = self.observers.of(context, query) {
             packet.witnessed(witness);
         }
         let (group, in_flight) = (Arc::clone(self.group()), Arc::clone(&self.in_flight));

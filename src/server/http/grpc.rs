@@ -18,8 +18,9 @@ use tokio::sync::watch;
 
 use super::{Body, BodyError, HttpConnection, Respond, Stream, serve_http2};
 use crate::server::{
-    caller::{Caller, Replies, is_query},
+    caller::Caller,
     connection_limit::ConnectionPermits,
+    exchange::{Replies, is_query},
     limits::StreamSettings,
 };
 

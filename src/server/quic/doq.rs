@@ -14,7 +14,8 @@ use crate::{
     edns::Options,
     message::has_option,
     server::{
-        caller::{Caller, Replies, is_query},
+        caller::Caller,
+        exchange::{Replies, is_query},
         idle::expired,
     },
     wire::{Header, MAX_MESSAGE},

@@ -73,7 +73,7 @@ fn a_smaller_group_takes_a_slot_of_the_larger_even_of_its_own_client() {
         limit.enter(FORWARD, client(1)).is_none(),
         "the larger group gets none back"
     );
-    assert!(!other.eviction().reply().is_some());
+    assert!(other.eviction().reply().is_none());
 }
 
 #[test]
