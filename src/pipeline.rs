@@ -264,8 +264,8 @@ impl<'b> BuildInputs<'b> {
 fn filter(chain: &Arc<Chain>) -> Filter {
     let chain = Arc::clone(chain);
     Arc::new(move |query| {
-        let mut plugins = chain.plugins().iter();
-        plugins.all(|plugin| plugin.accepts(&chain, query))
+        let plugins = chain.plugins();
+        plugins.iter().all(|plugin| plugin.accepts(plugins, query))
     })
 }
 

@@ -80,7 +80,7 @@ pub use hooks::{
     OnResponse, OnUpstreamReply, Plugin, Properties, ReadinessCheck, RouteFilter, Shutdown,
     Startup, VerifySignature, Work, listed,
 };
-pub use offers::{Offer, Offers};
+pub use offers::Offers;
 pub use outcome::Outcome;
 pub use parsing::{ParseErrors, Parsing};
 pub use parts::Parts;
@@ -254,6 +254,24 @@ pub trait Setup: fmt::Debug + Send + Sync {
     fn page(&self) -> Option<HttpPage> {
         None
     }
+}
+
+/// A field of [`Offers`]: what a plugin offers, or needs for what it offers itself.
+///
+/// Plugins that offer something are built before all others, each behind those that offer what it
+/// needs; among them, the innermost first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// [`Offers::metadata`]
+    Metadata,
+    /// [`Offers::exchange_observers`]
+    ExchangeObservers,
+    /// [`Offers::loop_guard`]
+    LoopGuard,
+    /// [`Offers::cluster`]
+    Cluster,
+    /// [`Offers::zones`]
+    Zones,
 }
 
 /// Why a plugin cannot be built from a configuration that is well-formed.

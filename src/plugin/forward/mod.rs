@@ -165,7 +165,7 @@ impl Config {
             in_flight: Arc::new(InFlight::new(build.metrics.panics_total.clone())),
             next,
             pending: self.limit(build.metrics),
-            observers: Observers::of_block(&build.offers),
+            observers: Observers::of_block(&build.offers.exchange_observers),
         }))
     }
 }
