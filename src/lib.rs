@@ -21,7 +21,7 @@
 //! query      a query: the request as received, and its state on the way through a chain
 //! reply      the response: rcode, records, and the reason for it
 //! tsig       transaction signatures with shared keys (RFC 8945)
-//! tls        a server's certificate: its files, what it asks of clients, reloading
+//! tls        certificates and keys from their files, of servers and of clients; reloading
 //! trust      verification of TLS certificates
 //! edns       EDNS options of the OPT record
 //! wire       wire format of names, integers and records

@@ -30,7 +30,7 @@ use crate::{
         proxy::ProxyPolicy,
         route::{Filter, Route},
     },
-    tls::{self, Files, Identity},
+    tls::{self, Identity, ServerFiles},
     wire::Name,
 };
 
@@ -172,7 +172,7 @@ impl Pipeline {
 }
 
 /// The certificate of a `tls` directive. Kept across reloads; its files are watched.
-fn identity(files: &Files, parts: &Parts) -> Result<Arc<Identity>, BuildError> {
+fn identity(files: &ServerFiles, parts: &Parts) -> Result<Arc<Identity>, BuildError> {
     let failed = |source: tls::TlsError| BuildError {
         plugin: "tls",
         action: "cannot use the certificate".to_owned(),
@@ -264,8 +264,8 @@ impl<'b> BuildInputs<'b> {
 fn filter(chain: &Arc<Chain>) -> Filter {
     let chain = Arc::clone(chain);
     Arc::new(move |query| {
-        let mut plugins = chain.plugins().iter();
-        plugins.all(|plugin| plugin.accepts(&chain, query))
+        let plugins = chain.plugins();
+        plugins.iter().all(|plugin| plugin.accepts(plugins, query))
     })
 }
 

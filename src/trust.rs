@@ -9,12 +9,12 @@
 mod certificate;
 
 use std::{
+    convert::Infallible,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use parking_lot::Mutex;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
     SignatureScheme,
@@ -31,7 +31,7 @@ use rustls::{
     },
 };
 
-use crate::plain;
+use crate::{files::Cached, plain};
 
 use self::certificate::{Certificate, Purpose};
 
@@ -266,7 +266,7 @@ pub enum FileError {
 pub struct ReloadedTrust {
     path: PathBuf,
     provider: Arc<CryptoProvider>,
-    current: Mutex<(Arc<dyn ServerCertVerifier>, Instant)>,
+    verifier: Cached<Arc<dyn ServerCertVerifier>>,
 }
 
 impl ReloadedTrust {
@@ -279,24 +279,21 @@ impl ReloadedTrust {
         Ok(Self {
             path: path.to_owned(),
             provider,
-            current: Mutex::new((read, Instant::now())),
+            verifier: Cached::new(read, Self::INTERVAL),
         })
     }
 
     /// If the file becomes unusable, the last certificates stay trusted.
     fn current(&self) -> Arc<dyn ServerCertVerifier> {
-        let mut current = self.current.lock();
-        if current.1.elapsed() >= Self::INTERVAL {
-            match read(&self.path, &self.provider) {
-                Ok(read) => current.0 = read,
-                Err(error) => {
-                    let why = plain::chain(&error.into());
-                    tracing::warn!("the previously read certificates stay trusted: {why}");
-                }
-            }
-            current.1 = Instant::now();
-        }
-        Arc::clone(&current.0)
+        let read = || {
+            let read = read(&self.path, &self.provider).map_err(|error| {
+                let why = plain::chain(&error.into());
+                tracing::warn!("the previously read certificates stay trusted: {why}");
+            });
+            Ok::<_, Infallible>(read.ok())
+        };
+        let Ok(verifier) = self.verifier.get(read);
+        verifier
     }
 }
 

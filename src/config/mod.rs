@@ -5,14 +5,12 @@
 
 pub mod elsewhere;
 mod lints;
-pub mod listening;
 pub mod order;
 pub mod settings;
 
 use std::path::PathBuf;
 
-pub use listening::Listening;
-pub use settings::Settings;
+pub use settings::{Settings, listening::Listening};
 
 use order::{Kind, ORDER, Repeat, Word};
 
@@ -239,7 +237,7 @@ fn read_block(
             }
         }
     }
-    listening::warn_of_inapplicable(&read, block, found);
+    settings::listening::warn_of_inapplicable(&read, block, found);
     claim(&read, source.default_port, overlaps, found);
     read
 }

@@ -10,7 +10,7 @@ use self::{
     Kind::Setting,
     Repeat::{First, Instances, Merged, Once},
 };
-use super::{Settings, listening, settings};
+use super::settings::{self, Settings, listening};
 use crate::{
     corefile::Directive,
     features::Feature,

@@ -1,12 +1,13 @@
 //! Directives that configure a server block and do not process queries.
 
 mod bind;
+pub mod listening;
 
 pub use bind::bind;
 
 use std::{path::PathBuf, time::Duration};
 
-use super::Listening;
+use self::listening::Listening;
 use crate::{
     admin,
     corefile::{Diagnostic, Directive, ErrorList, Listen, Span},

@@ -8,7 +8,7 @@ use super::{ListenerKey, bindings, label};
 use crate::{
     config::{Config, ServerBlock},
     corefile::{Diagnostic, Key, Sources, Transport},
-    tls::{Difference, Files, Presented, TlsError},
+    tls::{Difference, Presented, ServerFiles, TlsError},
 };
 
 /// Two blocks of one listener with different TLS settings.
@@ -22,7 +22,7 @@ pub(super) struct Conflict<'c> {
 /// The first block of a listener, with its files once read.
 struct First<'c> {
     key: &'c Key,
-    files: Option<&'c Files>,
+    files: Option<&'c ServerFiles>,
     shown: Option<Presented>,
 }
 
@@ -66,7 +66,10 @@ fn encrypted(block: &ServerBlock, default_port: u16) -> impl Iterator<Item = (Li
 }
 
 impl First<'_> {
-    fn differs_from(&mut self, other: Option<&Files>) -> Result<Option<Difference>, TlsError> {
+    fn differs_from(
+        &mut self,
+        other: Option<&ServerFiles>,
+    ) -> Result<Option<Difference>, TlsError> {
         let (mine, other) = match (self.files, other) {
             (None, None) => return Ok(None),
             (Some(mine), Some(other)) => (mine, other),

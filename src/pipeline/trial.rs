@@ -19,7 +19,7 @@ use crate::{
     metrics::Metrics,
     plain,
     plugin::{BuildError, Parts},
-    tls::Files,
+    tls::ServerFiles,
 };
 
 /// Builds `config` and returns the problems of its files: errors where a start would fail, warnings
@@ -101,7 +101,7 @@ impl Trial<'_> {
     fn certificates(&mut self, parts: &Parts) {
         // The trial must not write to a key log.
         let files = self.block.settings.listening.tls.clone();
-        let files = files.map(|files| Files {
+        let files = files.map(|files| ServerFiles {
             key_log: None,
             ..files
         });

@@ -20,14 +20,25 @@ pub struct Target {
     found: Reply,
 }
 
-/// Completes `reply`, whose answer section ends with an alias to `target`.
-pub fn follow(context: &Context<'_>, query: &Query, target: Name, reply: &mut Reply) -> Pending {
+/// Completes `reply`, whose answer section ends with an alias to `target`. Beside data of the target
+/// stands what `beside` adds.
+pub fn follow(
+    context: &Context<'_>,
+    query: &Query,
+    target: Name,
+    reply: &mut Reply,
+    beside: impl FnOnce(&mut Reply) + Send + 'static,
+) -> Pending {
     let target = resolve(context, query, target);
     let mut reply = std::mem::take(reply);
     Box::pin(async move {
         let target = target.await;
         target.append_to(&mut reply);
-        target.end(&mut reply);
+        if target.is_dead_end() {
+            target.end(&mut reply);
+        } else {
+            beside(&mut reply);
+        }
         Resolved::Answer(reply)
     })
 }

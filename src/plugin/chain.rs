@@ -1,11 +1,15 @@
 //! The path of a query inward and of its reply outward: for either, a slice of the plugins that have a
 //! hook, and a loop.
 
+mod suspended;
+
 use std::{sync::Arc, time::Duration};
 
+pub use suspended::Suspended;
+
+use self::suspended::{Direction, PendingOn, Suspension};
 use super::{
     BeforeResponse, Block, Context, Observer, OnQuery, OnResponse, Outcome, Plugin, Step, Written,
-    suspended::{Direction, PendingOn, Suspended, Suspension},
 };
 use crate::{
     query::Query,
@@ -125,12 +129,12 @@ impl Chain {
     }
 
     /// Whether a plugin before the one at `end` keeps replies.
-    pub(super) fn has_cache_before(&self, end: usize) -> bool {
+    fn has_cache_before(&self, end: usize) -> bool {
         let mut outer = self.plugins[..end].iter();
         outer.any(|plugin| plugin.properties.caches)
     }
 
-    pub(super) fn inward(
+    fn inward(
         &self,
         context: &Context<'_>,
         query: &mut Query,
@@ -160,7 +164,7 @@ impl Chain {
     }
 
     /// Calls the outbound hook of every plugin before `end`, innermost first.
-    pub(super) fn outward(
+    fn outward(
         &self,
         context: &Context<'_>,
         query: &Query,

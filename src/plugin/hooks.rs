@@ -52,7 +52,7 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use super::{Block, Chain, Context, Pending, Step, Written};
+use super::{Block, Context, Pending, Step, Written};
 use crate::{
     query::Query,
     reply::Reply,
@@ -245,8 +245,8 @@ pub trait Shutdown: Lists<listed::shutdown> + Send + Sync {
 /// The hook for the choice among blocks of one zone, in a block that has a view
 /// ([`Setup::view`](super::Setup::view)).
 pub trait RouteFilter: Lists<listed::route_filter> + Send + Sync {
-    /// Whether the block, which has this chain, is for a query of its zone.
-    fn accepts(&self, chain: &Chain, query: &Query) -> bool;
+    /// Whether the block, which has these plugins, is for a query of its zone.
+    fn accepts(&self, plugins: &[Plugin], query: &Query) -> bool;
 }
 
 /// The hook for NOTIFY messages (RFC 1996).
@@ -317,9 +317,9 @@ impl Plugin {
     }
 
     /// See [`RouteFilter::accepts`]; a plugin without the hook accepts every query.
-    pub fn accepts(&self, chain: &Chain, query: &Query) -> bool {
+    pub fn accepts(&self, plugins: &[Plugin], query: &Query) -> bool {
         let hook = self.route_filter.as_ref();
-        hook.is_none_or(|hook| hook.accepts(chain, query))
+        hook.is_none_or(|hook| hook.accepts(plugins, query))
     }
 
     /// See [`MetadataSource::metadata`].

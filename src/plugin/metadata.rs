@@ -19,7 +19,7 @@
 
 use std::sync::Arc;
 
-use super::{Build, BuildError, Chain, Offer, ParseErrors, Parsing, Plugin, Setup, ZoneList};
+use super::{Build, BuildError, Offer, ParseErrors, Parsing, Plugin, Setup, ZoneList};
 use crate::{
     corefile::{Directive, ErrorList},
     hooks,
@@ -122,11 +122,11 @@ pub struct Published {
 }
 
 impl Published {
-    /// The value of `label` for a query of the block with this chain: that of the first plugin that has
+    /// The value of `label` for a query of the block with these plugins: that of the first plugin that has
     /// one. `reply` is there once the query is answered.
     pub fn value(
         &self,
-        chain: &Chain,
+        plugins: &[Plugin],
         query: &Query,
         reply: Option<&Reply>,
         label: &str,
@@ -134,7 +134,7 @@ impl Published {
         if !self.zones.covers(query.asked.lower.as_ref()) {
             return None;
         }
-        let mut plugins = chain.plugins().iter();
+        let mut plugins = plugins.iter();
         plugins.find_map(|plugin| plugin.metadata(query, reply, label))
     }
 }

@@ -7,8 +7,7 @@
 //!
 //! ```text
 //! hooks    a trait for each hook, and the value that holds those of one plugin
-//! chain    calls the hooks of a block's plugins, inward and outward
-//! suspended  a walk through a chain that is suspended
+//! chain    calls the hooks of a block's plugins, inward and outward; walks that are suspended
 //! offers   what the plugins of a block offer to each other
 //! parsing  what the parser of a directive is given besides its words
 //! ```
@@ -61,7 +60,6 @@ pub mod prometheus;
 mod random;
 pub mod rewrite;
 pub mod secondary;
-mod suspended;
 #[cfg(feature = "template")]
 pub mod template;
 #[cfg(test)]
@@ -76,17 +74,16 @@ mod zone_list;
 
 use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-pub use chain::Chain;
+pub use chain::{Chain, Suspended};
 pub use hooks::{
     BeforeResponse, Describe, Hooks, Lists, MetadataSource, Observer, OnNotify, OnQuery,
     OnResponse, OnUpstreamReply, Plugin, Properties, ReadinessCheck, RouteFilter, Shutdown,
     Startup, VerifySignature, Work, listed,
 };
-pub use offers::{Offer, Offers};
+pub use offers::Offers;
 pub use outcome::Outcome;
 pub use parsing::{ParseErrors, Parsing};
 pub use parts::Parts;
-pub use suspended::Suspended;
 pub use zone_list::ZoneList;
 
 use crate::{
@@ -257,6 +254,24 @@ pub trait Setup: fmt::Debug + Send + Sync {
     fn page(&self) -> Option<HttpPage> {
         None
     }
+}
+
+/// A field of [`Offers`]: what a plugin offers, or needs for what it offers itself.
+///
+/// Plugins that offer something are built before all others, each behind those that offer what it
+/// needs; among them, the innermost first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// [`Offers::metadata`]
+    Metadata,
+    /// [`Offers::exchange_observers`]
+    ExchangeObservers,
+    /// [`Offers::loop_guard`]
+    LoopGuard,
+    /// [`Offers::cluster`]
+    Cluster,
+    /// [`Offers::zones`]
+    Zones,
 }
 
 /// Why a plugin cannot be built from a configuration that is well-formed.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::zone::ClusterView;
 
-/// What the plugins built so far have put here for the others of their block: see [`Offer`].
+/// What the plugins built so far have put here for the others of their block: see [`Offer`](super::Offer).
 #[derive(Default)]
 pub struct Offers {
     /// From `metadata`: that labels may be read.
@@ -20,22 +20,4 @@ pub struct Offers {
     pub cluster: Option<Arc<ClusterView>>,
     /// From the plugins that have zones: what can be transferred.
     pub zones: Vec<Arc<dyn Transferable>>,
-}
-
-/// A field of [`Offers`]: what a plugin offers, or needs for what it offers itself.
-///
-/// Plugins that offer something are built before all others, each behind those that offer what it
-/// needs; among them, the innermost first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
-    /// [`Offers::metadata`]
-    Metadata,
-    /// [`Offers::exchange_observers`]
-    ExchangeObservers,
-    /// [`Offers::loop_guard`]
-    LoopGuard,
-    /// [`Offers::cluster`]
-    Cluster,
-    /// [`Offers::zones`]
-    Zones,
 }

@@ -17,7 +17,7 @@
 use std::sync::Arc;
 
 use super::{
-    Build, BuildError, Chain, MetadataSource, ParseErrors, Parsing, Plugin, RouteFilter, Setup,
+    Build, BuildError, MetadataSource, ParseErrors, Parsing, Plugin, RouteFilter, Setup,
     expression::{Expression, Facts, Scope},
     metadata::Published,
 };
@@ -91,8 +91,8 @@ impl MetadataSource for View {
 }
 
 impl RouteFilter for View {
-    fn accepts(&self, chain: &Chain, query: &Query) -> bool {
-        let tell = |label: &str| self.published.as_ref()?.value(chain, query, None, label);
+    fn accepts(&self, plugins: &[Plugin], query: &Query) -> bool {
+        let tell = |label: &str| self.published.as_ref()?.value(plugins, query, None, label);
         let facts = Facts::new(query).with_metadata(&tell);
         let mut expressions = self.config.expressions.iter();
         expressions.all(|expression| expression.holds(&facts))
@@ -111,7 +111,7 @@ mod tests {
             config,
             published: None,
         };
-        view.accepts(&Chain::new(Vec::new()), query)
+        view.accepts(&[], query)
     }
 
     #[test]

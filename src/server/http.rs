@@ -31,6 +31,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     sync::watch,
     time::{Instant, sleep_until, timeout},
 };
@@ -43,8 +44,8 @@ pub(super) use https::serve_https;
 use super::{
     caller::Caller,
     connection_limit::ConnectionPermits,
+    idle::expired,
     limits::{HEADERS, StreamSettings},
-    tcp::ClientStream,
 };
 
 /// How long a connection without requests may take to shut down.
@@ -53,6 +54,10 @@ const LINGER: Duration = Duration::from_millis(500);
 type Body = BoxBody<Bytes, Infallible>;
 type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 type Respond = fn(Arc<HttpConnection>, Request<Incoming>) -> Answering;
+
+/// What HTTP is spoken on.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// A connection and its client.
 struct HttpConnection {
@@ -76,7 +81,7 @@ enum BodyError {
 }
 
 async fn serve_http2(
-    stream: ClientStream,
+    stream: impl Stream,
     client: Arc<HttpConnection>,
     respond: Respond,
     stop: watch::Receiver<bool>,
@@ -135,31 +140,23 @@ async fn drive(
     let mut stopping = pin!(async { drop(stop.wait_for(|stop| *stop).await) });
     let mut evicted = pin!(client.permits.evicted());
     let mut timer = pin!(sleep_until(client.deadline()));
-    let mut ending = false;
+    // Once it shuts down: when it is closed, if no request is in flight then.
+    let mut closes = None;
     loop {
+        let idle = closes.map_or(client.settings.idle, |_| LINGER);
+        let deadline = || (!client.is_busy()).then(|| closes.unwrap_or_else(|| client.deadline()));
         tokio::select! {
             ended = connection.as_mut() => return ended.map_err(io::Error::other),
-            () = stopping.as_mut(), if !ending => {
-                ending = true;
-                connection.as_mut().shut_down();
-                timer.as_mut().reset(Instant::now() + LINGER);
-            }
+            () = stopping.as_mut(), if closes.is_none() => {}
             () = evicted.as_mut() => return Ok(()),
-            () = timer.as_mut() => {
-                let now = Instant::now();
-                if client.is_busy() {
-                    timer.as_mut().reset(now + if ending { LINGER } else { client.settings.idle });
-                } else if ending {
-                    return Ok(()); // what is left is a partial request
-                } else if now < client.deadline() {
-                    timer.as_mut().reset(client.deadline());
-                } else {
-                    ending = true;
-                    connection.as_mut().shut_down();
-                    timer.as_mut().reset(now + LINGER);
-                }
+            () = expired(timer.as_mut(), idle, deadline) => if closes.is_some() {
+                return Ok(()); // what is left is a partial request
             }
         }
+        let end = Instant::now() + LINGER;
+        closes = Some(end);
+        connection.as_mut().shut_down();
+        timer.as_mut().reset(end);
     }
 }
 

@@ -18,6 +18,7 @@
 //! accept               accepting connections, also without a free file descriptor
 //! connection_limit     connection limits, and which connection is evicted for another
 //! connection_settings  settings for new connections, replaced by a reload
+//! idle                 idle timeouts of connections
 //! descriptors          the limit on file descriptors
 //! limits               limits of the process and of connections
 //! ```
@@ -44,6 +45,7 @@ pub mod handle;
 mod hickory;
 #[cfg(any(feature = "https", feature = "grpc"))]
 mod http;
+mod idle;
 pub mod limits;
 pub mod proxy;
 #[cfg(feature = "quic")]

@@ -18,8 +18,6 @@ use tokio::{
 };
 
 pub(super) use stream::Abort;
-#[cfg(any(feature = "https", feature = "grpc"))]
-pub(super) use stream::ClientStream;
 
 use self::accepted::AcceptedConnection;
 use super::{

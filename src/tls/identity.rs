@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 
-use super::{Files, TlsError};
+use super::{ServerFiles, TlsError};
 use crate::{
     files::{Stamp, poll},
     plain,
@@ -30,7 +30,7 @@ pub enum Protocol {
 
 /// The content of the files of a `tls` line when they were read last.
 pub struct Identity {
-    files: Files,
+    files: ServerFiles,
     current: ArcSwap<[Arc<ServerConfig>; Protocol::ALL.len()]>,
     /// The stamp of each file when it was read last, whether it could be used or not.
     seen: Mutex<Vec<Option<Stamp>>>,
@@ -55,7 +55,7 @@ impl Protocol {
 
 impl Identity {
     /// Reads the files.
-    pub fn load(files: Files) -> Result<Arc<Self>, TlsError> {
+    pub fn load(files: ServerFiles) -> Result<Arc<Self>, TlsError> {
         if let Some(path) = &files.key_log {
             let path = path.display();
             tracing::warn!(target: "plugin/tls", "Writing TLS Key Log to \"{path}\"");
@@ -110,7 +110,7 @@ impl Identity {
     }
 }
 
-fn configs(files: &Files) -> Result<[Arc<ServerConfig>; Protocol::ALL.len()], TlsError> {
+fn configs(files: &ServerFiles) -> Result<[Arc<ServerConfig>; Protocol::ALL.len()], TlsError> {
     let config = files.load()?;
     Ok(Protocol::ALL.map(|protocol| {
         let mut config = config.clone();
@@ -119,7 +119,7 @@ fn configs(files: &Files) -> Result<[Arc<ServerConfig>; Protocol::ALL.len()], Tl
     }))
 }
 
-fn stamps(files: &Files) -> Vec<Option<Stamp>> {
+fn stamps(files: &ServerFiles) -> Vec<Option<Stamp>> {
     files.read().map(Stamp::of).collect()
 }
 
@@ -145,7 +145,7 @@ mod tests {
         let (certificate, key) = (first.cert.pem(), first.signing_key.serialize_pem());
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), &[("crt", &certificate), ("key", &key)]);
-        let files = Files::new(folder.path().join("crt"), folder.path().join("key"));
+        let files = ServerFiles::new(folder.path().join("crt"), folder.path().join("key"));
         let identity = Identity::load(files).unwrap();
         let before = identity.config(Protocol::Dot);
         assert!(!identity.refresh().unwrap());

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt};
 
 use rustls::pki_types::CertificateDer;
 
-use super::{ClientAuth, Files, TlsError, certificates};
+use super::{ClientAuth, ServerFiles, TlsError, pem::certificates};
 
 /// The content of the files of a `tls` line.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub enum Difference {
 
 impl Presented {
     /// Reads the certificates of the files, without the key.
-    pub fn read(files: &Files) -> Result<Self, TlsError> {
+    pub fn read(files: &ServerFiles) -> Result<Self, TlsError> {
         let authorities = files.authority.as_deref().map(|path| {
             let read = certificates(path, "an authority's certificate")?;
             Ok(read.iter().map(|one| one.to_vec()).collect())
@@ -55,7 +55,7 @@ impl Presented {
     }
 }
 
-impl Files {
+impl ServerFiles {
     /// A difference that shows without reading the files.
     pub fn differ_in_words(&self, other: &Self) -> Option<Difference> {
         if self.client_auth != other.client_auth {
@@ -98,11 +98,11 @@ mod tests {
         let other = write("other", &[&made[1]]);
         let both = write("both", &[&made[0], &made[1]]);
         let turned = write("turned", &[&made[1], &made[0]]);
-        let files = |certificate, authority: Option<&std::path::PathBuf>| Files {
+        let files = |certificate, authority: Option<&std::path::PathBuf>| ServerFiles {
             authority: authority.cloned(),
-            ..Files::new(certificate, "key")
+            ..ServerFiles::new(certificate, "key")
         };
-        let differ = |one: &Files, another: &Files| {
+        let differ = |one: &ServerFiles, another: &ServerFiles| {
             Presented::read(one)
                 .unwrap()
                 .differs_from(&Presented::read(another).unwrap())
@@ -115,7 +115,7 @@ mod tests {
             (files(&first, Some(&other)), Some(Difference::Authorities)),
             (files(&first, None), Some(Difference::Authorities)),
             (
-                Files {
+                ServerFiles {
                     client_auth: ClientAuth::Request,
                     ..mine.clone()
                 },
@@ -124,6 +124,6 @@ mod tests {
         ] {
             assert_eq!(differ(&mine, &theirs), wanted, "{theirs:?}");
         }
-        assert!(Presented::read(&Files::new("/nonexistent", "key")).is_err());
+        assert!(Presented::read(&ServerFiles::new("/nonexistent", "key")).is_err());
     }
 }

@@ -86,7 +86,6 @@ pub use resolve::{ResolveError, System, resolve};
 pub use rpc::{Rpc, RpcError};
 pub use stream::Keeping;
 pub use target::{DohMethod, Host, Over, Target, TargetError, To};
-pub use tls::{TlsError, TlsFiles};
 pub use transport::TransportPolicy;
 pub use witness::{Tried, Witness};
 

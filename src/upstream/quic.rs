@@ -17,13 +17,14 @@ use super::{
     line::{Dialled, Driver, Line, Lost, Sender},
     meter::Account,
     packet::{MAX_QUERY, Packet},
-    tls::{Tls, TlsError},
+    tls::Tls,
 };
 use crate::{
     edns::Options,
     interfaces::local_end,
     message::has_option,
     reply::Reply,
+    tls::TlsError,
     wire::{Header, MAX_MESSAGE},
 };
 

@@ -40,7 +40,7 @@ fn values_with(mut setting: Setting, line: &str, client: &str, asked: &str, keys
     query.receive(|it| it.client = (client.parse::<IpAddr>().unwrap(), 4660).into());
     let published = published(line).unwrap();
     let values = keys.split(' ').map(|key| {
-        let value = published.value(&chain, &query, None, &format!("kubernetes/{key}"));
+        let value = published.value(chain.plugins(), &query, None, &format!("kubernetes/{key}"));
         value.unwrap_or_else(|| "-".to_owned())
     });
     values.collect::<Vec<_>>().join("|")

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use lodestone::{
     server::{Listener, Scheme},
-    tls::{ClientAuth, Files, Identity},
+    tls::{ClientAuth, Identity, ServerFiles},
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -52,9 +52,9 @@ impl Certificate {
         self.write();
     }
 
-    pub fn files(&self) -> Files {
+    pub fn files(&self) -> ServerFiles {
         let path = |name| self.folder.path().join(name);
-        Files::new(path("tls.crt"), path("tls.key"))
+        ServerFiles::new(path("tls.crt"), path("tls.key"))
     }
 
     pub fn identity(&self) -> Arc<Identity> {

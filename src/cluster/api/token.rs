@@ -5,14 +5,13 @@
 
 use super::super::error::SourceError;
 use super::error::WatchError;
+use crate::files::Cached;
 use crate::plain;
 use http::HeaderValue;
 use kube::config::AuthInfo;
-use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
-use tokio::time::Instant;
 
 /// Interval for re-reading a token file: the kubelet rotates it before it expires.
 const REREAD_INTERVAL: Duration = Duration::from_mins(1);
@@ -31,7 +30,7 @@ pub(super) enum BearerToken {
 /// A token file and its last content.
 pub(super) struct TokenFile {
     path: PathBuf,
-    last: Mutex<(HeaderValue, Instant)>,
+    last: Cached<HeaderValue>,
 }
 
 impl BearerToken {
@@ -49,7 +48,7 @@ impl BearerToken {
             let path = PathBuf::from(file);
             let header = read(&path)
                 .map_err(|reason| SourceError::Token(path.display().to_string(), reason))?;
-            let last = Mutex::new((header, Instant::now()));
+            let last = Cached::new(header, REREAD_INTERVAL);
             Self::File(TokenFile { path, last })
         } else {
             return Ok(None);
@@ -69,19 +68,13 @@ impl BearerToken {
 
 impl TokenFile {
     fn header(&self) -> Result<HeaderValue, WatchError> {
-        let mut last = self.last.lock();
-        if last.1.elapsed() >= REREAD_INTERVAL {
-            match read(&self.path) {
-                Ok(header) => *last = (header, Instant::now()),
-                // A deleted file may have been mounted for the start only; the last token may still
-                // be valid.
-                Err(_) if !self.path.exists() => {}
-                Err(reason) => {
-                    return Err(WatchError::Token(self.path.display().to_string(), reason));
-                }
-            }
-        }
-        Ok(last.0.clone())
+        self.last.get(|| match read(&self.path) {
+            Ok(header) => Ok(Some(header)),
+            // A deleted file may have been mounted for the start only; the last token may still
+            // be valid.
+            Err(_) if !self.path.exists() => Ok(None),
+            Err(reason) => Err(WatchError::Token(self.path.display().to_string(), reason)),
+        })
     }
 }
 

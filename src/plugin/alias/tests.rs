@@ -106,7 +106,7 @@ async fn a_chain_ends_as_its_last_name_does() {
         reply.authoritative = true;
         reply.answer(Type::CNAME, 5, Data::Name(target.as_ref()));
         let query = testing::query("alias.test", Type::AAAA);
-        let pending = follow(&context, &query, target, &mut reply);
+        let pending = follow(&context, &query, target, &mut reply, |_| {});
         let Resolved::Answer(reply) = pending.await else {
             panic!("no answer: {case}");
         };

@@ -19,7 +19,7 @@ pub use load::{Loader, Trouble};
 use tokio::sync::watch;
 
 use super::{
-    Context, Pending, Resolved, Step, ZoneList, alias,
+    Context, Step, ZoneList, alias,
     transfer::{Changes, Transferable, changes_of},
 };
 use crate::{
@@ -169,7 +169,9 @@ impl Table {
             }
             Outcome::Answered | Outcome::Denied => Step::Answer,
             Outcome::Alias(target) => {
-                Step::Wait(follow(context, query, target, (zone, want), reply))
+                // Beside data of the target stand the zone's own name servers.
+                let beside = move |reply: &mut Reply| zone.authority(want, reply);
+                Step::Wait(alias::follow(context, query, target, reply, beside))
             }
         }
     }
@@ -219,26 +221,4 @@ impl Transferable for Table {
         let zones = self.zones().map(|held| changes_of(held.changes()));
         Some(Box::pin(stream::select_all(zones)))
     }
-}
-
-/// Follows an alias out of a zone. QueryExtras data of its target stand the zone's own name servers.
-fn follow(
-    context: &Context<'_>,
-    query: &Query,
-    target: Name,
-    (zone, want): (Arc<Zone>, AnswerOptions),
-    reply: &mut Reply,
-) -> Pending {
-    let target = alias::resolve(context, query, target);
-    let mut reply = std::mem::take(reply);
-    Box::pin(async move {
-        let target = target.await;
-        target.append_to(&mut reply);
-        if target.is_dead_end() {
-            target.end(&mut reply);
-        } else {
-            zone.authority(want, &mut reply);
-        }
-        Resolved::Answer(reply)
-    })
 }

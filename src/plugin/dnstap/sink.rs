@@ -16,12 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -36,8 +31,7 @@ use super::{Config, Socket, frames};
 use crate::{
     backoff::Backoff,
     plain,
-    tls::{ClientAuth, Files},
-    upstream::TlsFiles,
+    tls::{self, ClientAuth, ClientFiles, ServerFiles},
 };
 
 /// How long a connection, a handshake and a write may take.
@@ -459,15 +453,9 @@ fn connector(config: &Config) -> Result<Option<TlsConnector>, anyhow::Error> {
         return Ok(None);
     }
     let client = if config.skip_verify {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = Arc::new(Anybody(Arc::clone(&provider)));
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier);
-        Arc::new(builder.with_no_client_auth())
+        tls::unchecked()?
     } else {
-        TlsFiles::default().load()?
+        ClientFiles::default().load()?
     };
     Ok(Some(TlsConnector::from(client)))
 }
@@ -482,51 +470,10 @@ fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, anyhow::Error> {
         (Some(_), true) => ClientAuth::VerifyIfGiven,
         (Some(_), false) => ClientAuth::RequireAndVerify,
     };
-    let files = Files {
+    let files = ServerFiles {
         authority: authority.clone(),
         client_auth,
-        ..Files::new(certificate, key)
+        ..ServerFiles::new(certificate, key)
     };
     Ok(Some(TlsAcceptor::from(Arc::new(files.load()?))))
-}
-
-/// Takes any certificate: what `skipverify` asks for.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -91,7 +91,7 @@ impl Tap {
             let mut out = Vec::new();
             let metadata = |label: &str| {
                 let published = self.published.as_ref()?;
-                published.value(&block.chain, query, None, label)
+                published.value(block.chain.plugins(), query, None, label)
             };
             format.write(&mut out, query, Outcome::Pending, metadata);
             out

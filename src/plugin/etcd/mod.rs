@@ -20,7 +20,7 @@ use crate::{
     hooks,
     query::Query,
     reply::{Reply, Why},
-    upstream::TlsFiles,
+    tls::ClientFiles,
     wire::{Name, NameRef, Rcode},
 };
 use answer::{BUDGET, Lookup};
@@ -45,7 +45,7 @@ pub struct Config {
     /// Name and password.
     pub credentials: Option<(String, String)>,
     /// Files for TLS.
-    pub tls: TlsFiles,
+    pub tls: ClientFiles,
     /// Seconds that an answer about a leased key may be kept: at least, and at most.
     pub lease_ttl: (u32, u32),
     /// Which names go on to the next plugin where there is no key.

@@ -4,7 +4,7 @@ use super::{Config, Endpoint, NAME};
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, Word, host_of, unknown_property},
     plugin::{ParseErrors, Parsing, ZoneList, forward::tls_files},
-    upstream::TlsFiles,
+    tls::ClientFiles,
 };
 
 const PROPERTIES: [&str; 8] = [
@@ -36,7 +36,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
             secure: false,
         }],
         credentials: None,
-        tls: TlsFiles::default(),
+        tls: ClientFiles::default(),
         lease_ttl: LEASE_TTL,
         fallthrough: ZoneList::none(),
         apex_fallback: true,

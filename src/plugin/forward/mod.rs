@@ -29,8 +29,9 @@ use crate::{
     metrics::Metrics,
     query::{Query, Transport},
     reply::{Reply, Section, Why},
+    tls::ClientFiles,
     upstream::{
-        Check, DohMethod, Group, InFlight, Keeping, Packet, PendingLimit, Plan, TlsFiles, To,
+        Check, DohMethod, Group, InFlight, Keeping, Packet, PendingLimit, Plan, To,
         TransportPolicy, UpstreamQuery, default_limit, process_limit,
     },
     wire::{Name, Rcode, Type},
@@ -66,7 +67,7 @@ pub struct Config {
     /// How an upstream that is down is asked whether it is up.
     pub check: Check,
     /// Files for TLS.
-    pub tls: TlsFiles,
+    pub tls: ClientFiles,
     /// The name that TLS upstreams must prove.
     pub tls_name: Option<ServerName<'static>>,
     /// How HTTPS upstreams are asked.
@@ -103,7 +104,7 @@ impl Config {
             },
             max_fails: 2,
             check: Check::default(),
-            tls: TlsFiles::default(),
+            tls: ClientFiles::default(),
             tls_name: None,
             doh_method: DohMethod::default(),
             resolver: Box::default(),
@@ -164,7 +165,7 @@ impl Config {
             in_flight: Arc::new(InFlight::new(build.metrics.panics_total.clone())),
             next,
             pending: self.limit(build.metrics),
-            observers: Observers::of_block(&build.offers),
+            observers: Observers::of_block(&build.offers.exchange_observers),
         }))
     }
 }

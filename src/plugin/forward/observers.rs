@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    plugin::{Block, Context, Offers},
+    plugin::{Block, Context},
     query::Query,
     upstream::{Tried, Witness},
 };
@@ -22,8 +22,8 @@ pub(super) struct Observers(Box<[Arc<dyn ExchangeObserver>]>);
 
 impl Observers {
     /// Those that the plugins of the block offer.
-    pub(super) fn of_block(offers: &Offers) -> Self {
-        Self(offers.exchange_observers.as_slice().into())
+    pub(super) fn of_block(offered: &[Arc<dyn ExchangeObserver>]) -> Self {
+        Self(offered.into())
     }
 
     /// What observes the exchanges of `query`; usually nothing does.

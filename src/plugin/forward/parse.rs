@@ -13,7 +13,8 @@ use crate::{
         Arguments, Diagnostic, Directive, ErrorList, Property, Word, nearest, unknown_property,
     },
     plugin::{ParseErrors, Parsing},
-    upstream::{DohMethod, MAX_UPSTREAMS, Over, Policy, TargetError, TlsFiles, To},
+    tls::ClientFiles,
+    upstream::{DohMethod, MAX_UPSTREAMS, Over, Policy, TargetError, To},
     wire::{Name, Rcode},
 };
 
@@ -349,7 +350,7 @@ fn health_check(arguments: &mut Arguments<'_>, config: &mut Config) -> Result<()
 pub(in crate::plugin) fn tls_files(
     arguments: &mut Arguments<'_>,
     parsing: &Parsing<'_>,
-) -> TlsFiles {
+) -> ClientFiles {
     let words = arguments.by_ref().take(3);
     let words: Vec<_> = words.map(|word| parsing.path(&word.path())).collect();
     let (identity, authorities) = match &words[..] {
@@ -360,7 +361,7 @@ pub(in crate::plugin) fn tls_files(
             (identity, rest.first().cloned())
         }
     };
-    TlsFiles {
+    ClientFiles {
         identity,
         authorities,
     }

@@ -29,9 +29,10 @@ use crate::{
     metrics::{Metrics, rcode_label},
     query::Query,
     reply::{Reply, Why},
+    tls::ClientFiles,
     upstream::{
-        Failure, MAX_UPSTREAMS, Packet, PendingLimit, Policy, Rpc, RpcError, TlsFiles,
-        default_limit, read_nameservers,
+        Failure, MAX_UPSTREAMS, Packet, PendingLimit, Policy, Rpc, RpcError, default_limit,
+        read_nameservers,
     },
     wire::{Header, MAX_MESSAGE, Name, Rcode},
 };
@@ -65,7 +66,7 @@ pub struct Config {
     /// Where.
     pub to: Vec<To>,
     /// Files for TLS; without `tls` or `tls_servername`, questions go in plain.
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<ClientFiles>,
     /// The name that servers must prove.
     pub tls_name: Option<ServerName<'static>>,
     /// Who is asked first.
@@ -90,7 +91,7 @@ impl Setup for Config {
             action,
             source,
         };
-        let tls = self.tls.as_ref().map(TlsFiles::load).transpose();
+        let tls = self.tls.as_ref().map(ClientFiles::load).transpose();
         let tls = tls.map_err(|source| error("TLS".to_owned(), Some(source.into())))?;
         let mut places = Vec::new();
         for to in &self.to {

@@ -10,7 +10,8 @@ use crate::{
         ParseErrors, Parsing, ZoneList,
         forward::{names, policy, server_name, tls_files},
     },
-    upstream::{MAX_UPSTREAMS, Policy, TlsFiles},
+    tls::ClientFiles,
+    upstream::{MAX_UPSTREAMS, Policy},
     wire::Name,
 };
 
@@ -38,7 +39,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         errors.catch(property(line, &mut config, parsing));
     }
     if config.tls_name.is_some() && config.tls.is_none() {
-        config.tls = Some(TlsFiles::default());
+        config.tls = Some(ClientFiles::default());
     }
     let config = errors.in_plugin(NAME).into_result(config)?;
     parsing

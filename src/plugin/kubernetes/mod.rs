@@ -235,7 +235,7 @@ pub(super) fn answer_query(
             zones.deny(question, why, reply);
             Step::Answer
         }
-        Outcome::Alias(target) => Step::Wait(alias::follow(context, query, *target, reply)),
+        Outcome::Alias(target) => Step::Wait(alias::follow(context, query, *target, reply, |_| {})),
     }
 }
 

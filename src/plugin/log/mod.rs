@@ -208,7 +208,7 @@ impl Observer for Log {
         let outcome = Outcome::Sent(reply, written);
         self.log(query, outcome, |label| {
             let published = self.published.as_ref()?;
-            published.value(&block.chain, query, Some(reply), label)
+            published.value(block.chain.plugins(), query, Some(reply), label)
         });
     }
 
@@ -216,7 +216,7 @@ impl Observer for Log {
         self.log(query, Outcome::Dropped(took), |label| {
             let published = self.published.as_ref()?;
             let own = label_of(Kind::OtherError, label);
-            own.or_else(|| published.value(&block.chain, query, None, label))
+            own.or_else(|| published.value(block.chain.plugins(), query, None, label))
         });
     }
 }

@@ -84,7 +84,7 @@ impl OnQuery for Rewrite {
         let before = query.question.lower;
         let metadata = |query: &Query, label: &str| {
             let published = self.metadata.as_ref()?;
-            published.value(&context.block.chain, query, None, label)
+            published.value(context.block.chain.plugins(), query, None, label)
         };
         let mut steps = Vec::new();
         let mut subject = Subject::new(before);

@@ -166,7 +166,7 @@ impl Templates {
     fn tell(&self, block: &Block, query: &Query, label: &str) -> Option<String> {
         self.published
             .as_ref()?
-            .value(&block.chain, query, None, label)
+            .value(block.chain.plugins(), query, None, label)
     }
 
     /// The same for a template to keep.
@@ -177,7 +177,7 @@ impl Templates {
         let (block, query) = (Arc::clone(block), query.clone());
         Arc::new(move |label| {
             published
-                .value(&block.chain, &query, None, label)
+                .value(block.chain.plugins(), &query, None, label)
                 .unwrap_or_default()
         })
     }

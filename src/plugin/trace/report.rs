@@ -29,7 +29,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{Config, Form};
-use crate::upstream::TlsFiles;
+use crate::tls::ClientFiles;
 
 /// How long one post may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -196,7 +196,7 @@ impl Collector {
             .to_owned();
         let port = address.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let tls = if secure {
-            Some(TlsConnector::from(TlsFiles::default().load()?))
+            Some(TlsConnector::from(ClientFiles::default().load()?))
         } else {
             None
         };

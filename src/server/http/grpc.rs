@@ -16,13 +16,12 @@ use hyper::{
 use prost::Message;
 use tokio::sync::watch;
 
-use super::{Body, BodyError, HttpConnection, Respond, serve_http2};
+use super::{Body, BodyError, HttpConnection, Respond, Stream, serve_http2};
 use crate::server::{
     caller::Caller,
     connection_limit::ConnectionPermits,
     exchange::{Replies, is_query},
     limits::StreamSettings,
-    tcp::ClientStream,
 };
 
 const METHOD: &str = "/coredns.dns.DnsService/Query";
@@ -59,7 +58,7 @@ impl Failure {
 
 /// Serves gRPC, which is always HTTP/2, to the connection's end.
 pub(in crate::server) async fn serve_grpc(
-    stream: ClientStream,
+    stream: impl Stream,
     caller: Caller,
     settings: StreamSettings,
     permits: ConnectionPermits,

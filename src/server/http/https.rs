@@ -8,26 +8,23 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
 
 use super::{
-    Body, BodyError, Graceful, HEADERS, HttpConnection, Respond, drive, serve_http2, service,
+    Body, BodyError, Graceful, HEADERS, HttpConnection, Respond, Stream, drive, serve_http2,
+    service,
 };
 use crate::server::{
     caller::Caller, connection_limit::ConnectionPermits, doh, limits::StreamSettings,
-    tcp::ClientStream,
 };
 
-/// Serves DNS over HTTPS to the connection's end: HTTP/2 if it was negotiated in the TLS handshake.
+/// Serves DNS over HTTPS to the connection's end, in HTTP/1.1 or, with `is_http2`, in HTTP/2.
 pub(in crate::server) async fn serve_https(
-    stream: ClientStream,
+    stream: impl Stream,
+    is_http2: bool,
     caller: Caller,
     settings: StreamSettings,
     permits: ConnectionPermits,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let client = HttpConnection::new(caller, settings, permits);
-    let is_http2 = match &stream {
-        ClientStream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-        ClientStream::Plain(_) => false,
-    };
     let respond: Respond = |client, request| Box::pin(answer_https(client, request));
     if is_http2 {
         serve_http2(stream, client, respond, stop).await
@@ -37,7 +34,7 @@ pub(in crate::server) async fn serve_https(
 }
 
 async fn serve_http1(
-    stream: ClientStream,
+    stream: impl Stream,
     client: Arc<HttpConnection>,
     respond: Respond,
     stop: watch::Receiver<bool>,

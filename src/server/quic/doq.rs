@@ -16,6 +16,7 @@ use crate::{
     server::{
         caller::Caller,
         exchange::{Replies, is_query},
+        idle::expired,
     },
     wire::{Header, MAX_MESSAGE},
 };
@@ -49,6 +50,8 @@ pub(super) async fn serve(client: QuicConnection, mut stop: watch::Receiver<bool
         if closing && answering.is_empty() {
             break NO_ERROR;
         }
+        let due = answering.is_empty().then_some(deadline);
+        let expired = expired(timer.as_mut(), settings.idle, || due);
         tokio::select! {
             opened = connection.accept_bi(), if !closing => match opened {
                 Ok((send, receive)) => {
@@ -72,17 +75,7 @@ pub(super) async fn serve(client: QuicConnection, mut stop: watch::Receiver<bool
             },
             () = stopping.as_mut(), if !closing => closing = true,
             () = evicted.as_mut() => break NO_ERROR,
-            () = timer.as_mut() => {
-                let now = Instant::now();
-                if answering.is_empty() && now >= deadline {
-                    break NO_ERROR;
-                }
-                let busy = now + settings.idle;
-                timer.as_mut().reset(if answering.is_empty() { deadline } else { busy });
-            }
-        }
-        if deadline < timer.deadline() {
-            timer.as_mut().reset(deadline);
+            () = expired => break NO_ERROR,
         }
     };
     if code == PROTOCOL_ERROR {

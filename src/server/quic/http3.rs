@@ -19,7 +19,7 @@ use super::{
     LINGER, QuicConnection,
     bounded::{Both, Bounded},
 };
-use crate::server::{doh, limits::HEADERS};
+use crate::server::{doh, idle::expired, limits::HEADERS};
 
 /// The error code of a refused connection (RFC 9114 section 8.1).
 pub(super) const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x107);
@@ -46,6 +46,9 @@ pub(super) async fn serve(client: QuicConnection, mut stop: watch::Receiver<bool
     let mut answering = FuturesUnordered::new();
     let mut leaving = false;
     loop {
+        let due = answering.is_empty().then_some(deadline);
+        let idle = if leaving { LINGER } else { settings.idle };
+        let expired = expired(timer.as_mut(), idle, || due);
         tokio::select! {
             // This also handles everything else on the connection.
             accepted = connection.accept() => match accepted {
@@ -59,8 +62,7 @@ pub(super) async fn serve(client: QuicConnection, mut stop: watch::Receiver<bool
                 if answering.is_empty() {
                     client.permits.idle();
                 }
-                let now = Instant::now();
-                deadline = now + if leaving { LINGER } else { settings.idle };
+                deadline = Instant::now() + idle;
             }
             () = stopping.as_mut(), if !leaving => {
                 leaving = true;
@@ -71,17 +73,7 @@ pub(super) async fn serve(client: QuicConnection, mut stop: watch::Receiver<bool
                 deadline = Instant::now() + LINGER;
             }
             () = evicted.as_mut() => return,
-            () = timer.as_mut() => {
-                let now = Instant::now();
-                if answering.is_empty() && now >= deadline {
-                    return;
-                }
-                let busy = now + if leaving { LINGER } else { settings.idle };
-                timer.as_mut().reset(if answering.is_empty() { deadline } else { busy });
-            }
-        }
-        if deadline < timer.deadline() {
-            timer.as_mut().reset(deadline);
+            () = expired => return,
         }
     }
 }

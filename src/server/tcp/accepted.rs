@@ -80,7 +80,10 @@ impl AcceptedConnection {
         let caller = caller(entrance, ends, transport);
         match transport {
             #[cfg(feature = "https")]
-            Transport::Https => http::serve_https(stream, caller, streams, permits, stop).await,
+            Transport::Https => {
+                let is_http2 = stream.protocol() == Some(b"h2");
+                http::serve_https(stream, is_http2, caller, streams, permits, stop).await
+            }
             #[cfg(feature = "grpc")]
             Transport::Grpc => http::serve_grpc(stream, caller, streams, permits, stop).await,
             _ => {

@@ -16,7 +16,7 @@ use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     sync::watch,
-    time::{Instant, Sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::Abort;
@@ -24,6 +24,7 @@ use crate::server::{
     caller::Caller,
     connection_limit::ConnectionPermits,
     handle::{Handled, PendingQuery, Scratch},
+    idle::expired,
     limits::StreamSettings,
     transfer::Transfer,
 };
@@ -120,6 +121,8 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
         let mut evicted = pin!(self.permits.evicted());
         let mut stopped = false;
         while !(self.closing && self.waiting.is_empty()) {
+            let deadline = self.waiting.is_empty().then_some(self.deadline);
+            let expired = expired(timer.as_mut(), self.settings.idle, || deadline);
             tokio::select! {
                 progress = self.progress() => progress?,
                 // Also once the sender is gone. What has arrived until now is still handled.
@@ -128,12 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
                     // The first query of a new connection is most likely on its way.
                     self.deadline = self.deadline.min(Instant::now() + LINGER);
                 }
-                () = timer.as_mut() => {
-                    if self.is_over() {
-                        break;
-                    }
-                    self.rewind(timer.as_mut());
-                }
+                () = expired => break,
                 () = evicted.as_mut() => {
                     self.evict();
                     return Ok(());
@@ -146,28 +144,11 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
                 self.evict();
                 return Ok(());
             }
-            if self.deadline < timer.deadline() {
-                self.rewind(timer.as_mut());
-            }
             if message(&self.received).is_some() {
                 tokio::task::yield_now().await;
             }
         }
         self.close().await
-    }
-
-    /// Whether the connection has been idle for too long.
-    fn is_over(&self) -> bool {
-        self.waiting.is_empty() && Instant::now() >= self.deadline
-    }
-
-    fn rewind(&self, timer: Pin<&mut Sleep>) {
-        let soonest = if self.waiting.is_empty() {
-            self.deadline
-        } else {
-            Instant::now() + self.settings.idle
-        };
-        timer.reset(soonest);
     }
 
     /// Completes when a reply is ready, or when something was read.

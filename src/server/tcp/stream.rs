@@ -51,6 +51,17 @@ impl Abort for ClientStream {
     }
 }
 
+#[cfg(feature = "https")]
+impl ClientStream {
+    /// The protocol that was negotiated in the TLS handshake (ALPN, RFC 7301).
+    pub(super) fn protocol(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::Plain(_) => None,
+        }
+    }
+}
+
 impl PrefixedStream {
     /// A socket from which nothing was read.
     pub(super) fn new(stream: TcpStream) -> Self {

@@ -35,7 +35,7 @@ fn tls_certificates_and_client_authentication_are_parsed() {
         (settings.listening.tls.unwrap(), warnings)
     };
     let (files, warnings) = tls("tls a b");
-    assert_eq!(files, Files::new("a", "b"));
+    assert_eq!(files, ServerFiles::new("a", "b"));
     assert!(warnings.is_empty());
     let (files, warnings) = tls("tls a b c {\nclient_auth verify_if_given\nkeylog k\n}");
     assert_eq!(files.authority.unwrap().to_str(), Some("c"));
@@ -43,7 +43,7 @@ fn tls_certificates_and_client_authentication_are_parsed() {
     assert_eq!(files.key_log.unwrap().to_str(), Some("k"));
     assert!(warnings.is_empty(), "{warnings:?}");
     let (files, _) = tls("root /x\ntls a /b");
-    assert_eq!(files, Files::new("/x/a", "/b"));
+    assert_eq!(files, ServerFiles::new("/x/a", "/b"));
     for (lines, warning) in [
         ("tls a b c", "no client is checked by this authority"),
         ("tls x y\ntls a b", "only the last 'tls' counts"),

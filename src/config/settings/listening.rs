@@ -3,8 +3,9 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::{ServerBlock, Settings};
+use super::Settings;
 use crate::{
+    config::ServerBlock,
     corefile::{self, Arguments, Diagnostic, Directive, Property, Transport, unknown_property},
     plugin::{ParseErrors, Parsing},
     server::{
@@ -12,14 +13,14 @@ use crate::{
         limits::StreamSettings,
         proxy::{ProxyPolicy, Sessions, Treatment, sessions},
     },
-    tls::{ClientAuth, Files},
+    tls::{ClientAuth, ServerFiles},
 };
 
 /// Listener settings of a server block.
 #[derive(Debug, Default)]
 pub struct Listening {
     /// Certificate for the encrypted transports.
-    pub tls: Option<Files>,
+    pub tls: Option<ServerFiles>,
     /// Networks whose PROXY headers are accepted.
     pub proxy: Option<ProxyPolicy>,
     /// Connection timeouts.
@@ -167,7 +168,7 @@ impl Timeouts {
 }
 
 /// Warns about directives that apply to none of the block's transports.
-pub(super) fn warn_of_inapplicable(
+pub(in crate::config) fn warn_of_inapplicable(
     read: &ServerBlock,
     block: &corefile::ServerBlock,
     found: &mut Vec<Diagnostic>,
@@ -213,7 +214,7 @@ pub fn tls(
     Ok(())
 }
 
-fn read_tls(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Files, Diagnostic> {
+fn read_tls(one: &Directive, parsing: &mut Parsing<'_>) -> Result<ServerFiles, Diagnostic> {
     let mut arguments = one.arguments();
     if arguments.left() == 0 {
         let error = one.name.error("certificates are not fetched by Lodestone");
@@ -225,7 +226,7 @@ fn read_tls(one: &Directive, parsing: &mut Parsing<'_>) -> Result<Files, Diagnos
     let mut file =
         |what| -> Result<_, Diagnostic> { Ok(parsing.path(&arguments.required(what)?.path())) };
     let (certificate, key) = (file("a certificate file")?, file("a key file")?);
-    let mut files = Files::new(certificate, key);
+    let mut files = ServerFiles::new(certificate, key);
     let authority = arguments.next();
     files.authority = authority.map(|word| parsing.path(&word.path()));
     arguments.none_left()?;

@@ -4,8 +4,8 @@ use std::{future, sync::Arc};
 
 use tokio::time::timeout_at;
 
-use super::{Block, Context, Door, Outcome, Pending, Resolved};
 use crate::{
+    plugin::{Block, Context, Door, Outcome, Pending, Resolved},
     query::Query,
     reply::{Reply, Why},
     upstream::{Permit, UpstreamQuery},
