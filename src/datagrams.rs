@@ -23,7 +23,9 @@ pub use self::batch::{
 };
 use self::single::Single;
 #[cfg(not(target_os = "linux"))]
-pub use self::single::{Outbox, enable_destination_addresses, report_errors, take_errors};
+pub use self::single::{
+    Connected, Outbox, enable_destination_addresses, report_errors, take_errors,
+};
 
 /// Capacity in bytes that a reply buffer keeps between queries; larger buffers are shrunk.
 pub const REPLY_CAPACITY: usize = 2048;

@@ -100,8 +100,48 @@ pub fn report_errors(_: &UdpSocket, _: SocketAddr) -> io::Result<()> {
 
 /// Not supported: there is no error queue.
 #[cfg(not(target_os = "linux"))]
-pub fn take_errors<S>(_: &S) -> usize {
-    0
+pub fn take_errors<S>(_: &S) -> Option<io::Error> {
+    None
+}
+
+/// I/O on connected sockets, non-blocking.
+#[cfg(any(test, not(target_os = "linux")))]
+#[derive(Default)]
+pub struct Connected {
+    /// Allocated at first use.
+    packet: Vec<u8>,
+    length: usize,
+}
+
+#[cfg(any(test, not(target_os = "linux")))]
+impl Connected {
+    /// Maximum number of messages received per call.
+    pub const RECEIVED: usize = 1;
+
+    /// Receives a queued message. An error may belong to an earlier send.
+    pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+        self.packet.resize(MAX_MESSAGE, 0);
+        self.length = socket.recv(&mut self.packet)?;
+        Ok(1)
+    }
+
+    /// The received message.
+    pub fn message(&self, index: usize) -> &[u8] {
+        let length = if index == 0 { self.length } else { 0 };
+        self.packet.get(..length).unwrap_or_default()
+    }
+
+    /// Sends the first of `messages`; returns the number of messages sent.
+    pub fn send<'m>(
+        &mut self,
+        socket: &UdpSocket,
+        mut messages: impl Iterator<Item = &'m [u8]>,
+    ) -> io::Result<usize> {
+        let Some(message) = messages.next() else {
+            return Ok(0);
+        };
+        socket.send(message).map(|_| 1)
+    }
 }
 
 #[cfg(test)]
@@ -122,5 +162,25 @@ mod tests {
         assert_eq!(single.send(&server), 0);
         let mut buffer = [0; 16];
         assert_eq!(client.recv(&mut buffer).unwrap(), 3);
+    }
+
+    #[test]
+    fn a_connected_socket_takes_messages_one_by_one() {
+        let (one, other) = (
+            UdpSocket::bind("127.0.0.1:0").unwrap(),
+            UdpSocket::bind("127.0.0.1:0").unwrap(),
+        );
+        one.connect(other.local_addr().unwrap()).unwrap();
+        other.connect(one.local_addr().unwrap()).unwrap();
+        other.set_nonblocking(true).unwrap();
+        let mut messages = Connected::default();
+        let error = messages.receive(&other).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        let queued = [&b"one"[..], b"two"];
+        assert_eq!(messages.send(&one, queued.into_iter()).unwrap(), 1);
+        assert_eq!(messages.receive(&other).unwrap(), 1);
+        assert_eq!(messages.message(0), b"one");
+        assert!(messages.message(1).is_empty());
+        assert_eq!(messages.send(&one, [].into_iter()).unwrap(), 0);
     }
 }

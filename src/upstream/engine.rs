@@ -75,6 +75,8 @@ pub struct Engine<T> {
     finished: Vec<Finished<T>>,
     failed: Vec<(Attempt, Failure)>,
     ready: Vec<Ready>,
+    /// Whether the inbox was readable at the last wait.
+    is_inbox_readable: bool,
     messages: Connected,
 }
 
@@ -135,6 +137,7 @@ impl<T: Owner> Engine<T> {
             finished: Vec::new(),
             failed: Vec::new(),
             ready: Vec::new(),
+            is_inbox_readable: false,
             messages: Connected::default(),
         })
     }
@@ -175,6 +178,11 @@ impl<T: Owner> Engine<T> {
         let key = self.key(slot);
         let inbox = &self.inbox;
         let entry = &mut self.queries[slot];
+        if let Some(mut reply) = entry.query.evicted() {
+            // Meanwhile: the evictions that are looked for later are others.
+            self.finish(slot, &mut reply);
+            return;
+        }
         let request = &entry.query.request;
         if let Some(in_flight) = &entry.query.in_flight {
             let follower = || Follower {
@@ -224,14 +232,19 @@ impl<T: Owner> Engine<T> {
             None
         };
         self.poller.wait(timeout, &mut self.ready)?;
-        let before = self.ready.len();
-        self.ready.retain(|ready| ready.token != CLIENTS);
-        Ok(self.ready.len() < before)
+        let mut clients = false;
+        self.ready.retain(|ready| {
+            clients |= ready.token == CLIENTS;
+            self.is_inbox_readable |= ready.token == INBOX;
+            !matches!(ready.token, CLIENTS | INBOX)
+        });
+        Ok(clients)
     }
 
     /// Whether a waker of this engine was used since the last call.
     pub fn process_wakeups(&mut self, now: Instant) -> bool {
-        let was_woken = self.inbox.was_woken();
+        let is_readable = std::mem::take(&mut self.is_inbox_readable);
+        let was_woken = self.inbox.was_woken(is_readable);
         if was_woken {
             for event in self.inbox.take() {
                 self.take_event(event, now);
@@ -250,9 +263,7 @@ impl<T: Owner> Engine<T> {
     ) {
         let mut ready = std::mem::take(&mut self.ready);
         for Ready { token, has_error } in ready.drain(..) {
-            if let Ok(socket) = usize::try_from(token)
-                && token != INBOX
-            {
+            if let Ok(socket) = usize::try_from(token) {
                 self.read(socket, has_error, reply, now, &mut deliver);
             }
         }
@@ -529,7 +540,7 @@ impl<T: Owner> Engine<T> {
                     return;
                 };
                 match reply {
-                    Some(mut reply) => self.finish(slot, &mut reply),
+                    Some(reply) => self.finish(slot, &mut Arc::unwrap_or_clone(reply)),
                     None => self.start(slot, now),
                 }
             }

@@ -138,11 +138,8 @@ impl Exchange {
         now: Instant,
     ) -> Action {
         let attempt = &mut self.attempts[number];
-        attempt.link = None;
-        if request.transport == TransportPolicy::UdpThenTcp
-            && reply.truncated
-            && attempt.truncated.is_none()
-        {
+        let by_datagram = matches!(attempt.link.take(), Some(Link::Datagram { .. }));
+        if request.transport == TransportPolicy::UdpThenTcp && reply.truncated && by_datagram {
             let truncated = Box::new(std::mem::take(reply));
             attempt.truncated = Some((truncated, now + STREAM_TIMEOUT));
             return Action::Send(number);
@@ -175,9 +172,8 @@ impl Exchange {
         let attempt = &mut self.attempts[number];
         attempt.link = None;
         if let Some((truncated, _)) = attempt.truncated.take() {
-            // A truncated reply is better than none. It has been taken out, so this does not repeat.
+            // A truncated reply is better than none.
             *reply = *truncated;
-            attempt.truncated = Some((Box::default(), now));
             return self.on_reply(request, number, reply, now);
         }
         attempt.is_open = false;
@@ -422,3 +418,6 @@ impl Exchange {
         servfail(why, &text)
     }
 }
+
+#[cfg(test)]
+mod tests;

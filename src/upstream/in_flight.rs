@@ -134,8 +134,14 @@ impl Lead {
 
     /// Gives the reply to the followers.
     pub(super) fn publish(mut self, reply: &Reply) {
-        for follower in self.remove() {
-            follower.notify(Some(Box::new(reply.clone())));
+        let followers = self.remove();
+        if followers.is_empty() {
+            return;
+        }
+        // One copy: a follower may have been evicted meanwhile, and others may be there in thousands.
+        let reply = Arc::new(reply.clone());
+        for follower in followers {
+            follower.notify(Some(Arc::clone(&reply)));
         }
     }
 
@@ -160,7 +166,7 @@ impl Drop for Lead {
 }
 
 impl Follower {
-    fn notify(self, reply: Option<Box<Reply>>) {
+    fn notify(self, reply: Option<Arc<Reply>>) {
         let key = self.key;
         self.inbox.push(Event::Coalesced { key, reply });
     }

@@ -40,7 +40,7 @@ pub(super) enum Event {
         result: Result<Box<Reply>, Failure>,
     },
     /// The query that this one follows has got its reply, or has gone without.
-    Coalesced { key: Key, reply: Option<Box<Reply>> },
+    Coalesced { key: Key, reply: Option<Arc<Reply>> },
 }
 
 /// The events for one engine. There is at most one per attempt, and queries in flight are bounded.
@@ -96,16 +96,17 @@ impl Inbox {
         self.wakeup.receiver.as_fd()
     }
 
-    /// Whether the engine has been woken since the last call.
-    pub(super) fn was_woken(&self) -> bool {
-        // Read first: this is called at every turn.
-        if !self.wakeup.is_set.load(Ordering::Relaxed) {
+    /// Whether the engine has been woken since the last call; `is_readable` where [`Self::readiness`] is.
+    pub(super) fn was_woken(&self, is_readable: bool) -> bool {
+        // Read first: this is called at every turn. A byte may come after the flag that it belongs to was
+        // seen: then it is all that there is, and is read too, or the engine would find it at every wait.
+        if !is_readable && !self.wakeup.is_set.load(Ordering::Relaxed) {
             return false;
         }
         let mut byte = [0; 8];
         let _ = (&self.wakeup.receiver).read(&mut byte);
-        // After the read: whoever wakes from here on writes another byte.
-        self.wakeup.is_set.swap(false, Ordering::AcqRel)
+        // After the read: a wake-up from here on writes another byte.
+        self.wakeup.is_set.swap(false, Ordering::AcqRel) || is_readable
     }
 
     /// The events so far.
@@ -140,19 +141,36 @@ mod tests {
     #[test]
     fn an_engine_is_woken_once_however_many_events_there_are() {
         let inbox = Inbox::new().unwrap();
-        assert!(!inbox.was_woken());
+        assert!(!inbox.was_woken(false));
         let key = Key { slot: 1, serial: 2 };
         for _ in 0..3 {
             inbox.push(Event::Coalesced { key, reply: None });
         }
         inbox.waker().wake();
-        assert!(inbox.was_woken());
-        assert!(!inbox.was_woken());
+        assert!(inbox.was_woken(false));
+        assert!(!inbox.was_woken(false));
         assert_eq!(inbox.take().len(), 3);
-        let mut byte = [0; 8];
-        let read = (&inbox.wakeup.receiver).read(&mut byte);
-        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(is_empty(&inbox));
         inbox.wake();
-        assert!(inbox.was_woken(), "it can be woken again");
+        assert!(inbox.was_woken(false), "it can be woken again");
+    }
+
+    #[test]
+    fn a_byte_that_comes_after_its_flag_was_seen_does_not_stay_readable() {
+        let inbox = Inbox::new().unwrap();
+        // The two steps of a wake-up, and the engine looks in between.
+        assert!(!inbox.wakeup.is_set.swap(true, Ordering::AcqRel));
+        assert!(inbox.was_woken(false));
+        assert_eq!((&inbox.wakeup.sender).write(&[1]).unwrap(), 1);
+        assert!(inbox.was_woken(true));
+        assert!(
+            is_empty(&inbox),
+            "the engine's wait would end at once for ever"
+        );
+    }
+
+    fn is_empty(inbox: &Inbox) -> bool {
+        let read = (&inbox.wakeup.receiver).read(&mut [0]);
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 }
