@@ -116,6 +116,7 @@ pub struct Connected {
 #[cfg(any(test, not(target_os = "linux")))]
 impl Connected {
     /// Maximum number of messages received per call.
+    #[cfg(not(target_os = "linux"))]
     pub const RECEIVED: usize = 1;
 
     /// Receives a queued message. An error may belong to an earlier send.

@@ -1,4 +1,4 @@
-//! `acl`: who may ask for what.
+//! `acl`: access control by client network and record type.
 //!
 //! ```text
 //! acl [ZONES...] {
@@ -6,13 +6,14 @@
 //! }
 //! ```
 //!
-//! The lines of a directive are tried from the first to the last; the first one that has the
-//! question's type and the client's address decides. `allow` lets the question pass, past all that
-//! follows. `block` refuses it, `filter` says that there is no such record, `drop` says nothing.
-//! Where no line decides, the next directive whose zones have the name is tried; in the end the
-//! question passes.
+//! The lines of a directive are tried in order; the first one that matches the query's type and the
+//! client's address decides. `allow` passes the query to the next plugin and ends the search.
+//! `block` answers REFUSED, `filter` answers NOERROR without records, `drop` sends no response.
+//! If no line matches, the next directive whose zones contain the name is tried. A query that
+//! matches no line passes.
 //!
-//! A refusal says what it is by an extended error (RFC 8914), to clients that sent an OPT record.
+//! A `block` or `filter` response carries an extended error (RFC 8914) if the query had an OPT
+//! record.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -31,37 +32,37 @@ use crate::{
     wire::{Rcode, Type},
 };
 
-/// The Corefile's word.
+/// The name of the plugin in a Corefile.
 const NAME: &str = "acl";
 
-/// The extended errors of a refusal and of an answer held back (RFC 8914 §4.16, §4.18).
+/// The extended errors of `block` and `filter` (RFC 8914 sections 4.16 and 4.18).
 const BLOCKED: u16 = 15;
 const FILTERED: u16 = 17;
 
-/// What the directives of a block say.
+/// The rules of a server block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     rules: Arc<[Rule]>,
 }
 
-/// One directive.
+/// One directive: its zones and its lines.
 #[derive(Debug, PartialEq, Eq)]
 struct Rule {
     zones: ZoneList,
     policies: Vec<Policy>,
 }
 
-/// One line.
+/// One line: an action and the queries that it applies to.
 #[derive(Debug, PartialEq, Eq)]
 struct Policy {
     action: Action,
-    /// Nothing is every type.
+    /// `None` matches every type.
     types: Option<Vec<Type>>,
-    /// Nothing is every address.
+    /// `None` matches every address.
     networks: Option<Networks>,
 }
 
-/// What is done with a question.
+/// What is done with a matching query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Allow,
@@ -77,8 +78,8 @@ const ACTIONS: [(&str, Action); 4] = [
     ("drop", Action::Drop),
 ];
 
-/// Networks to look an address up in: sorted, none inside of another, so that only the last one
-/// that begins before an address can have it.
+/// A set of networks: sorted and disjoint, so that only the last one that begins at or before an
+/// address can contain it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Networks {
     v4: Vec<Ipv4Net>,
@@ -111,7 +112,7 @@ fn policy(name: &Word, mut arguments: Arguments<'_>) -> Result<Policy, Diagnosti
             .expected("allow, block, filter or drop")
             .maybe_help(near.map(|near| format!("did you mean '{near}'?"))));
     };
-    // A second section of a kind adds to the first, and any '*' among them is all there is.
+    // A second section of a kind adds to the first; a '*' in any of them matches everything.
     let (mut types, mut networks) = (None, None);
     let (mut every_type, mut every_network) = (false, false);
     while let Some(section) = arguments.next() {
@@ -235,7 +236,7 @@ pub struct Acl {
 }
 
 impl Acl {
-    /// What is done with a question, and the zone of the rule that says so.
+    /// The action for a query, with the indices of the rule and of the zone that it comes from.
     fn decide(&self, query: &Query) -> (Action, usize, usize) {
         let client = query.client.ip().to_canonical();
         let question = &query.question;
@@ -253,7 +254,7 @@ impl Acl {
 }
 
 impl Rule {
-    /// Which of its zones the question's name lies in: the longest.
+    /// The index of the longest zone that contains the query's name.
     fn zone_of(&self, query: &Query) -> Option<usize> {
         let name = query.question.lower.as_ref();
         let zones = self.zones.names().iter().enumerate();
@@ -287,7 +288,7 @@ impl OnQuery for Acl {
     }
 }
 
-/// What was done with questions, counted for each server and view.
+/// Counters of the actions, for each server and view.
 struct Counters {
     metrics: Arc<Metrics>,
     sets: PerServer<Set>,
@@ -295,7 +296,7 @@ struct Counters {
 
 struct Set {
     allowed: Arc<ShardedCounter>,
-    /// For each rule and each of its zones: refused, held back, dropped.
+    /// For each rule and each of its zones: blocked, filtered, dropped.
     refused: Vec<Vec<[Arc<ShardedCounter>; 3]>>,
 }
 
@@ -355,7 +356,7 @@ mod tests {
         (Acl { config, counters }, metrics)
     }
 
-    /// What becomes of a question: `pass`, `drop`, or the code and the extended one.
+    /// The result for a query: `pass`, `drop`, or the response code and the extended error.
     fn ask(acl: &Acl, name: &str, rtype: Type, client: &str) -> String {
         let mut query = testing::query(name, rtype);
         query.receive(|it| it.client = (client.parse::<IpAddr>().unwrap(), 4000).into());
@@ -367,7 +368,7 @@ mod tests {
                 assert!(reply.records().count() == 0 && !reply.authoritative);
                 format!("{} {}", reply.rcode, reply.extended_error.unwrap().code)
             }
-            Step::Forward(_) | Step::Wait(_) => panic!("nothing to wait for"),
+            Step::Forward(_) | Step::Wait(_) => panic!("acl is synchronous"),
         }
     }
 
@@ -398,7 +399,7 @@ mod tests {
             ("a.example.org", Type::TXT, "10.255.255.255", "drop"),
             ("a.example.org", Type::TXT, "11.0.0.0", "pass"),
             ("a.sub.example.org", Type::MX, "11.0.0.0", "NOERROR 17"),
-            // Let pass by the first directive, the second one is not asked.
+            // Allowed by the first directive, so the second one is not tried.
             ("a.example.org", Type::A, "198.51.100.1", "pass"),
             ("example.com", Type::A, "198.51.100.1", "REFUSED 15"),
             ("example.com", Type::A, "198.51.100.2", "NOERROR 17"),
@@ -450,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_section_everything_is_meant() {
+    fn without_a_section_every_query_matches() {
         for lines in [
             "block",
             "block type *",
@@ -473,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_pointed_at() {
+    fn errors_name_the_expected_words() {
         for (lines, words) in [
             ("alow", "did you mean 'allow'?"),
             ("block types A", "expected type or net"),

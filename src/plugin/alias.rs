@@ -1,7 +1,7 @@
-//! Following an alias (CNAME): the server itself resolves the target, as the client could have done,
-//! and what was found stands behind the alias.
+//! Following an alias (CNAME): the server resolves the target through its own plugin chain and
+//! appends the records found after the alias (RFC 1034 section 4.3.2 step 3a).
 //!
-//! The one place for all plugins that make or store aliases: `kubernetes`, `k8s_external`, `template`,
+//! Shared by all plugins that synthesize or store aliases: `kubernetes`, `k8s_external`, `template`,
 //! `etcd`, and the zones of `file`, `auto` and `secondary`.
 
 use std::future::Future;
@@ -13,10 +13,10 @@ use crate::{
     wire::{Name, Rcode, Type},
 };
 
-/// The target of an alias, and the response to the question for it.
+/// The target of an alias, and the response to the query for it.
 pub struct Target {
     name: Name,
-    asked: Type,
+    rtype: Type,
     found: Reply,
 }
 
@@ -43,7 +43,7 @@ pub fn follow(
     })
 }
 
-/// Asks the server itself for what the client asked, at another name.
+/// Resolves another name through the server, with the type of the client's query.
 pub fn resolve(
     context: &Context<'_>,
     query: &Query,
@@ -52,17 +52,17 @@ pub fn resolve(
     resolve_as(context, query, name, query.question.rtype)
 }
 
-/// Asks the server itself for data of a type, for the client of `query`.
+/// Resolves a name and type through the server, on behalf of the client of `query`.
 pub fn resolve_as(
     context: &Context<'_>,
     query: &Query,
     name: Name,
-    asked: Type,
+    rtype: Type,
 ) -> impl Future<Output = Target> + Send + use<> {
-    let found = context.again(query, Question::new(name, asked, query.question.class));
+    let found = context.again(query, Question::new(name, rtype, query.question.class));
     async move {
         let found = found.await;
-        Target { name, asked, found }
+        Target { name, rtype, found }
     }
 }
 
@@ -73,20 +73,20 @@ impl Target {
         self.name
     }
 
-    /// The response to the question for it.
+    /// The response to the query for it.
     #[cfg(feature = "etcd")]
     pub fn found(&self) -> &Reply {
         &self.found
     }
 
-    /// Whether the chain of aliases is known to end without data of the type that was asked for, or
-    /// could not be followed to its end.
+    /// Whether the chain of aliases ends without data of the queried type, or could not be followed
+    /// to its end.
     ///
-    /// A target for which this server has neither a zone nor an upstream is not denied by that: the
-    /// alias alone is the answer, as from an authoritative server.
+    /// A target for which this server has neither a zone nor an upstream is no dead end: the alias
+    /// alone is the answer, as from an authoritative server.
     pub fn is_dead_end(&self) -> bool {
         let is_known = !matches!(self.found.why, Why::NoZone | Why::NobodyAnswered);
-        is_known && !self.found.answers(self.asked)
+        is_known && !self.found.answers(self.rtype)
     }
 
     /// Appends the records of the target to the answer section of `reply`, further aliases first.
@@ -97,8 +97,8 @@ impl Target {
     }
 
     /// Ends `reply` as the response for the last name of the chain, where that is a dead end: with its
-    /// code (RFC 6604 section 3), and with the SOA record that bounds how long it may be kept (RFC 2308
-    /// section 2). The aliases stay, and so does a code that `reply` has already.
+    /// code (RFC 6604 section 3), and with the SOA record that bounds how long it may be cached (RFC
+    /// 2308 section 2). The aliases stay; an error code that `reply` has already is not replaced.
     pub fn end(&self, reply: &mut Reply) {
         if !self.is_dead_end() || reply.rcode != Rcode::NOERROR {
             return;

@@ -1,5 +1,4 @@
-//! `any`: answers questions for records of any type with one that says that this is over (RFC 8482
-//! §4.2).
+//! `any`: answers queries of type ANY with one synthesized HINFO record (RFC 8482 section 4.2).
 
 use super::{Build, BuildError, Context, OnQuery, ParseErrors, Parsing, Plugin, Setup, Step};
 use crate::{
@@ -10,20 +9,20 @@ use crate::{
     wire::Type,
 };
 
-/// The Corefile's word.
+/// The name of the plugin in a Corefile.
 const NAME: &str = "any";
 
-/// Seconds that the answer may be kept: those that CoreDNS gives.
+/// The TTL of the answer in seconds, as in CoreDNS.
 const TTL: u32 = 8482;
 
-/// CPU and OS of the HINFO record (RFC 1035 §3.3.2), each with its length before it.
+/// CPU and OS of the HINFO record, each prefixed with its length (RFC 1035 section 3.3.2).
 const HINFO: &[u8] = b"\x0DANY obsoleted\x0CSee RFC 8482";
 
 /// The plugin, which has no options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Any;
 
-/// Reads the directive, which takes nothing.
+/// Reads the directive, which takes neither arguments nor properties.
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Any, ParseErrors> {
     let checked = uses[0].bare().map(|()| Any);
     checked.map_err(|error| vec![error.in_plugin(NAME)])
@@ -80,10 +79,10 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_nothing() {
+    fn arguments_and_properties_are_rejected() {
         for text in ["any x", "any {\na\n}"] {
-            let told = testing::read(text, ".", parse).unwrap_err();
-            assert!(told.contains("plugin/any"), "{told}");
+            let error = testing::read(text, ".", parse).unwrap_err();
+            assert!(error.contains("plugin/any"), "{error}");
         }
     }
 }

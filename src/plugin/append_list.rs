@@ -1,5 +1,5 @@
-//! A linked list that elements are only appended to. Readers take no lock, and a reference to an element
-//! is good for as long as the list.
+//! An append-only linked list. Readers take no lock, and a reference to an element is valid for as long
+//! as the list.
 
 use std::sync::{Arc, OnceLock};
 
@@ -20,12 +20,12 @@ impl<T> Default for AppendList<T> {
 }
 
 impl<T> AppendList<T> {
-    /// The first element that `matches`. Where there is none, one that `make` returns is appended: that
+    /// The first element that `matches`. If there is none, one that `make` returns is appended: that
     /// must match.
     pub(super) fn find_or_append(&self, matches: impl Fn(&T) -> bool, make: impl Fn() -> T) -> &T {
         let mut list = self;
         loop {
-            // Two threads may get here at once: one appends, the other looks at what that appended.
+            // Two threads may race here: one appends, the other compares with what that appended.
             let node = list.0.get_or_init(|| {
                 Box::new(Node {
                     element: make(),
@@ -40,8 +40,8 @@ impl<T> AppendList<T> {
     }
 }
 
-/// A value for each server and view that asks a plugin: the labels that counters have. A block has one
-/// or two servers and one view, and a list is walked faster than a map is looked up.
+/// A value for each server and view whose queries reach a plugin: the labels of its counters. A block has
+/// one or two servers and one view, for which a list is faster than a map.
 pub(super) struct PerServer<T>(AppendList<(Arc<str>, Arc<str>, T)>);
 
 impl<T> Default for PerServer<T> {

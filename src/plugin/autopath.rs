@@ -4,21 +4,20 @@
 //! autopath [ZONES...] @kubernetes|RESOLV-CONF
 //! ```
 //!
-//! A pod's resolver asks for `www.example.org` as `www.example.org.NS.svc.ZONE` first, and then for
-//! each further domain of its search list, one NXDOMAIN at a time. Where the first of these
-//! questions is recognised, the rest of the walk is done here: the answer is the first name that
-//! exists, behind a CNAME that leads to it from the name that was asked.
+//! A pod's resolver queries `www.example.org.NS.svc.ZONE` for `www.example.org` first, and then the
+//! name under each further domain of its search list, one NXDOMAIN at a time. If the first of these
+//! queries is recognised, the rest of the search is done here: the answer is the first name that
+//! exists, preceded by a CNAME record from the queried name to it.
 //!
-//! What a name exists for does not matter: one that has no record of this type ends the walk too,
-//! so that A and AAAA, asked side by side, come to the same name. A name of which nobody knows
-//! whether it exists (SERVFAIL and the like) ends the walk as well: to go on would be to answer
-//! with another name while the right one cannot be seen.
+//! NODATA ends the search too, so that parallel queries for A and AAAA end at the same name. So does
+//! an error (SERVFAIL and the like), which leaves open whether the name exists: continuing could
+//! answer with another name while the right one cannot be resolved.
 //!
-//! A search list in a file is that of the start, or of the last reload.
+//! A search list from a file is read at the start and at each reload.
 //!
-//! Each name is asked of the server's own door, as the client would have asked it: other server
-//! blocks, rules of access and the cache see it. Names of the cluster are answered there and then;
-//! only where a step has to wait does the walk go on elsewhere.
+//! Each name is resolved through the server as if the client had sent the query: other server
+//! blocks, access rules and the cache apply. Names of the cluster are answered synchronously; the
+//! search becomes a pending future only when a step is pending.
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
@@ -40,33 +39,33 @@ use crate::{
     zone::ClusterView,
 };
 
-/// The Corefile's word.
+/// The name of the plugin in a Corefile.
 const NAME: &str = "autopath";
-/// Where the domains are read that follow those of the cluster in a pod's search list: kubelet
-/// copies them from the node, as it does for this server's own pod.
+/// The file with the domains that follow those of the cluster in a pod's search list: kubelet copies
+/// them from the node, as it does for this server's own pod.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// What the directive says.
+/// The options of the plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Names in these zones are looked at.
+    /// Zones whose names are searched for.
     pub zones: ZoneList,
-    /// Whose search list.
+    /// Which search list.
     pub list: List,
 }
 
-/// Where a search list comes from.
+/// The source of a search list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum List {
-    /// From the pod that asks.
+    /// Derived from the client's pod.
     Kubernetes,
     /// From a file, the same for every client.
     File(PathBuf),
-    /// From a plugin that the block does not have: there is none.
-    Nowhere,
+    /// From a plugin that the block does not have: the search list is empty.
+    Missing,
 }
 
-/// Reads the directives of a block, of which the last one counts.
+/// Reads the directives of a block, of which the last one is used.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let Some(directive) = Directive::only_last(uses, parsing.warnings) else {
         return Err(Vec::new());
@@ -98,11 +97,11 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
             (_, None) => {
                 let message = format!("autopath does nothing: no '{plugin}' in this server block");
                 parsing.warnings.push(last.warning(message));
-                List::Nowhere
+                List::Missing
             }
             (_, Some(_)) => {
                 return Err(last
-                    .error(format!("'{plugin}' knows no search lists"))
+                    .error(format!("'{plugin}' has no search lists"))
                     .expected("@kubernetes or a resolv.conf file"));
             }
         };
@@ -111,7 +110,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     read().map_err(|error: Diagnostic| vec![error.in_plugin(NAME)])
 }
 
-/// Whether the last word of a `kubernetes` block about pods is `verified`.
+/// Whether the last line `pods` of a `kubernetes` block is `pods verified`.
 fn verifies_pods(kubernetes: &Directive) -> bool {
     let mut lines = kubernetes.properties().iter().rev();
     lines
@@ -123,7 +122,7 @@ impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let search = match &self.list {
             List::Kubernetes => build.offers.cluster.clone().map_or(Search::None, |view| {
-                // A machine without the file has no domains of its own.
+                // A machine without the file has no further domains.
                 let tail = upstream::read_search(RESOLV_CONF.as_ref()).unwrap_or_default();
                 Search::Pods { view, tail }
             }),
@@ -135,7 +134,7 @@ impl Setup for Config {
                 })?;
                 Search::Fixed(list)
             }
-            List::Nowhere => Search::None,
+            List::Missing => Search::None,
         };
         Ok(Plugin::from(Autopath {
             zones: self.zones.clone(),
@@ -150,29 +149,29 @@ impl Setup for Config {
 pub struct Autopath {
     zones: ZoneList,
     search: Search,
-    /// Where a walk goes on that has to wait.
+    /// Runs pending searches.
     runtime: Handle,
-    /// Walks that found a name.
+    /// Counts searches that found a name.
     found: Arc<ShardedCounter>,
 }
 
 /// The search lists of clients.
 pub enum Search {
-    /// That of the pod that asks, with these domains behind the cluster's.
+    /// That of the client's pod: the cluster's domains, followed by `tail`.
     Pods {
-        /// Who knows the pods.
+        /// Finds a pod by its address.
         view: Arc<ClusterView>,
         /// The domains of the node.
         tail: Vec<Name>,
     },
-    /// The same for everybody.
+    /// The same for every client.
     Fixed(Vec<Name>),
-    /// None is known.
+    /// No search list.
     None,
 }
 
 impl Autopath {
-    /// Walks the lists of `search` for names in `zones`, and counts in `found`.
+    /// Searches along the lists of `search` for names in `zones`, and counts successes in `found`.
     pub fn new(
         zones: ZoneList,
         search: Search,
@@ -187,13 +186,13 @@ impl Autopath {
         }
     }
 
-    /// The names to try for a question, the one that was asked first; nothing where it is not the
-    /// first one of a client's search.
+    /// The names to try for a query, beginning with its own name. `None` unless it is the first query
+    /// of a client's search.
     fn names(&self, query: &Query) -> Option<Vec<Name>> {
         let question = &query.question;
         let is_searched = question.class == Class::IN
             && !matches!(question.rtype, Type::AXFR | Type::IXFR)
-            // Sub-queries are for whole names, the steps of a walk among them.
+            // Sub-queries are for complete names; the steps of a search are among them.
             && query.depth == 0
             && self.zones.covers(question.lower.as_ref());
         if !is_searched {
@@ -206,7 +205,7 @@ impl Autopath {
         }
         let mut names = vec![question.name];
         for domain in list[1..].iter().chain([&Name::ROOT]) {
-            // Where a name grows too long, the client could not have asked it either.
+            // A name of more than 255 bytes could not have been queried by the client either.
             let name = Name::from_labels(base.clone(), domain.as_ref());
             let is_new = |name: &Name| {
                 let mut known = names.iter();
@@ -239,45 +238,45 @@ impl OnQuery for Autopath {
         let Some(names) = self.names(query) else {
             return Step::Pass;
         };
-        let walk = Walk {
+        let search = Searcher {
             door: Arc::clone(context.door),
             block: Arc::clone(context.block),
             query: query.clone(),
             found: Arc::clone(&self.found),
         };
-        let mut walk = Box::pin(walk.go(names));
-        // What waits may need the runtime from its first step on.
+        let mut search = Box::pin(search.run(names));
+        // A pending step may need the runtime (timers, sockets) at its first poll.
         let _inside = self.runtime.enter();
-        match (&mut walk).now_or_never() {
+        match (&mut search).now_or_never() {
             Some(found) => {
                 *reply = found;
                 Step::Answer
             }
-            None => Step::Wait(Box::pin(async { Resolved::Answer(walk.await) })),
+            None => Step::Wait(Box::pin(async { Resolved::Answer(search.await) })),
         }
     }
 }
 
-/// A walk along a search list.
-struct Walk {
+/// A search along a search list.
+struct Searcher {
     door: Arc<dyn Door>,
     block: Arc<Block>,
     query: Query,
     found: Arc<ShardedCounter>,
 }
 
-impl Walk {
-    async fn go(self, names: Vec<Name>) -> Reply {
+impl Searcher {
+    async fn run(self, names: Vec<Name>) -> Reply {
         let mut first = None;
         for name in names {
-            let step = self.ask(name).await;
+            let step = self.resolve(name).await;
             match step.rcode {
                 Rcode::NXDOMAIN => {
                     first.get_or_insert(step);
                 }
                 Rcode::NOERROR => {
                     self.found.inc();
-                    return self.lead_to(&name, step);
+                    return self.reply_with_alias(&name, step);
                 }
                 _ if first.is_none() => return step,
                 _ => {
@@ -291,18 +290,18 @@ impl Walk {
         first.unwrap_or_default()
     }
 
-    async fn ask(&self, name: Name) -> Reply {
+    async fn resolve(&self, name: Name) -> Reply {
         let context = Context {
             door: &self.door,
             block: &self.block,
         };
-        let asked = &self.query.question;
-        let question = Question::new(name, asked.rtype, asked.class);
+        let original = &self.query.question;
+        let question = Question::new(name, original.rtype, original.class);
         context.again(&self.query, question).await
     }
 
-    /// The reply to what was asked, made of the one to `name`.
-    fn lead_to(&self, name: &Name, step: Reply) -> Reply {
+    /// The reply to the client's question, made from the response for `name`.
+    fn reply_with_alias(&self, name: &Name, step: Reply) -> Reply {
         let target: NameRef<'_> = name.as_ref();
         if target.eq_ignore_case(self.query.question.name.as_ref()) {
             return step;
@@ -314,7 +313,7 @@ impl Walk {
         if let Some(record) = step.section(Section::Answer).first() {
             reply.answer(Type::CNAME, record.ttl, Data::Name(target));
         } else {
-            // An upstream may vouch for its records, not for the alias before them.
+            // AD covers the records of the upstream, not the CNAME synthesized before them.
             reply.authentic = step.authentic;
         }
         for section in Section::ALL {

@@ -1,11 +1,11 @@
-//! `bufsize`: the largest UDP reply, so that none is fragmented on its way.
+//! `bufsize`: limits the size of UDP replies, to avoid IP fragmentation.
 //!
 //! ```text
 //! bufsize [SIZE]
 //! ```
 //!
-//! It lowers the size that a client advertises, for the reply to it and for what is asked of upstreams
-//! alike. Without it replies have at most 1,232 bytes ([`Edns::OUR_UDP_PAYLOAD`]); a greater SIZE
+//! It lowers the size that a client advertises, both for the reply to it and for queries to upstreams.
+//! Without it replies have at most 1,232 bytes ([`Edns::OUR_UDP_PAYLOAD`]); a greater SIZE
 //! permits more to clients that advertise more.
 
 use super::{Build, BuildError, Context, OnQuery, ParseErrors, Parsing, Plugin, Setup, Step};
@@ -16,10 +16,10 @@ use crate::{
     reply::Reply,
 };
 
-/// The Corefile's word.
+/// The name of the plugin in a Corefile.
 const NAME: &str = "bufsize";
 
-/// The plugin, and what the directive says: octets.
+/// The plugin, with its limit in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bufsize(pub u16);
 
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn invalid_arguments_are_rejected() {
         for (text, words) in [
             ("bufsize 511", "512 to 4096"),
             ("bufsize 4097", "512 to 4096"),
@@ -109,8 +109,8 @@ mod tests {
             ("bufsize 512 512", "takes one argument"),
             ("bufsize {\na\n}", "has no properties"),
         ] {
-            let told = read(text).unwrap_err();
-            assert!(told.contains(words), "{text}: {told}");
+            let error = read(text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
         }
     }
 }

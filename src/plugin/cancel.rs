@@ -1,12 +1,11 @@
-//! `cancel`: whoever waits for an answer waits no longer than so.
+//! `cancel`: sets a deadline for each query.
 //!
 //! ```text
 //! cancel [TIMEOUT]
 //! ```
 //!
-//! The plugin says when the time of a query is over. What is still waited for then, an upstream
-//! or a question of another plugin, is given up, and the reply is SERVFAIL. What is answered at
-//! once is not touched.
+//! A query that is still pending at its deadline, on an upstream or on a sub-query of another plugin,
+//! is cancelled and answered with SERVFAIL. Queries that are answered synchronously are not affected.
 
 use std::time::Duration;
 
@@ -18,20 +17,20 @@ use crate::{
     reply::Reply,
 };
 
-/// The Corefile's word.
+/// The name of the plugin in a Corefile.
 const NAME: &str = "cancel";
 
-/// Just longer than a resolver waits.
+/// Just longer than the timeout of a stub resolver (5 s).
 const TIMEOUT: Duration = Duration::from_millis(5001);
 
 /// How long a query may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cancel {
-    /// From the reading of the query.
+    /// Counted from the receipt of the query.
     pub timeout: Duration,
 }
 
-/// Reads all uses of a block, of which the last counts.
+/// Reads the directives of a block, of which the last one is used.
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Cancel, ParseErrors> {
     let mut timeout = TIMEOUT;
     let mut errors = ErrorList::default();
@@ -71,7 +70,7 @@ hooks!(Cancel, NAME => on_query);
 impl OnQuery for Cancel {
     fn on_query(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
         let deadline = query.received.checked_add(self.timeout);
-        // What a plugin asks is over with the question that it is asked for.
+        // A sub-query inherits the deadline of the query that caused it.
         query.deadline = match (query.deadline, deadline) {
             (Some(known), Some(own)) => Some(known.min(own)),
             (known, own) => known.or(own),
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_too_long_gets_a_failure() {
+    async fn a_query_that_is_pending_at_its_deadline_fails() {
         for (pause, rcode) in [(10, Rcode::NOERROR), (500, Rcode::SERVFAIL)] {
             let timeout = Duration::from_millis(100);
             let slow = Slow(Duration::from_millis(pause));
@@ -140,7 +139,7 @@ mod tests {
             let mut reply = Reply::default();
             let walk = chain.walk(&place.context(), &mut query, &mut reply);
             let Outcome::Pending(waiting) = walk else {
-                panic!("it waits");
+                panic!("not pending");
             };
             let begun = tokio::time::Instant::now();
             let reply = waiting.finish().await.1.unwrap();

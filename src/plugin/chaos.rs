@@ -1,10 +1,10 @@
-//! `chaos`: answers the questions of class CH that ask about the server itself.
+//! `chaos`: answers queries of class CH for the server's version, authors and host name.
 //!
 //! ```text
 //! chaos [VERSION] [AUTHORS...]
 //! ```
 //!
-//! `version.bind` and `version.server` are its version, `authors.bind` who wrote it, `hostname.bind`
+//! `version.bind` and `version.server` are its version, `authors.bind` its authors, `hostname.bind`
 //! and `id.server` the machine's name (RFC 4892).
 
 use super::{
@@ -19,13 +19,13 @@ use crate::{
     wire::{Class, Name, NameError, Type},
 };
 
-/// The Corefile's word.
+/// The name of the plugin in a Corefile.
 const NAME: &str = "chaos";
 
-/// What is told of who wrote the server.
+/// The default of `authors.bind`.
 const AUTHORS: &str = "The Lodestone authors";
 
-/// What the directive says.
+/// The options of the plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     version: String,
@@ -43,7 +43,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         return Err(refuse(error.label("'chaos' has no properties")));
     }
     for word in directive.arguments.iter().filter(|word| word.len() > 255) {
-        let warning = word.warning("only the first 255 octets are told");
+        let warning = word.warning("only the first 255 bytes are used");
         parsing.warnings.push(warning.in_plugin(NAME));
     }
     let mut words = directive.arguments.iter().map(Word::as_str);
@@ -75,14 +75,14 @@ impl Config {
     fn open(&self) -> Result<Chaos, NameError> {
         let version = vec![self.version.clone()];
         let machine = vec![host_name()];
-        let tell = |text: &str, told: &[String]| Ok((Name::parse(text)?, told.to_vec()));
+        let record = |name: &str, texts: &[String]| Ok((Name::parse(name)?, texts.to_vec()));
         Ok(Chaos {
-            told: vec![
-                tell("version.bind", &version)?,
-                tell("version.server", &version)?,
-                tell("authors.bind", &self.authors)?,
-                tell("hostname.bind", &machine)?,
-                tell("id.server", &machine)?,
+            records: vec![
+                record("version.bind", &version)?,
+                record("version.server", &version)?,
+                record("authors.bind", &self.authors)?,
+                record("hostname.bind", &machine)?,
+                record("id.server", &machine)?,
             ],
         })
     }
@@ -90,8 +90,8 @@ impl Config {
 
 /// The plugin.
 struct Chaos {
-    /// Names, and what is told of them.
-    told: Vec<(Name, Vec<String>)>,
+    /// Names, and the texts of their TXT records.
+    records: Vec<(Name, Vec<String>)>,
 }
 
 hooks!(Chaos, NAME => on_query; properties);
@@ -102,8 +102,8 @@ impl OnQuery for Chaos {
         if question.class != Class::CH || question.rtype != Type::TXT {
             return Step::Pass;
         }
-        let mut told = self.told.iter();
-        let Some((_, texts)) = told.find(|(name, _)| *name == question.lower) else {
+        let mut records = self.records.iter();
+        let Some((_, texts)) = records.find(|(name, _)| *name == question.lower) else {
             return Step::Pass;
         };
         reply.why = Why::Synthesized;
@@ -134,7 +134,7 @@ mod tests {
         reply::Section,
     };
 
-    fn told(text: &str, name: &str, rtype: Type, class: Class) -> Option<Vec<String>> {
+    fn answer(text: &str, name: &str, rtype: Type, class: Class) -> Option<Vec<String>> {
         let (config, _) = testing::read(text, ".", parse).unwrap();
         let mut query = testing::query(name, rtype);
         query.question.class = class;
@@ -146,18 +146,18 @@ mod tests {
             _ => return None,
         }
         let records = reply.section(Section::Answer).iter();
-        let tell = |record: &crate::reply::Record| {
+        let text = |record: &crate::reply::Record| {
             assert_eq!((record.class, record.ttl), (Class::CH, 0));
             let data = reply.data(record);
             assert_eq!(usize::from(data[0]), data.len() - 1);
             String::from_utf8_lossy(&data[1..]).into_owned()
         };
-        Some(records.map(tell).collect())
+        Some(records.map(text).collect())
     }
 
     #[test]
-    fn the_server_tells_of_itself() {
-        let ask = |text, name| told(text, name, Type::TXT, Class::CH).unwrap().join(" ");
+    fn version_authors_and_host_name_are_answered() {
+        let ask = |text, name| answer(text, name, Type::TXT, Class::CH).unwrap().join(" ");
         let own = concat!("Lodestone-", env!("CARGO_PKG_VERSION"));
         assert_eq!(ask("chaos", "Version.BIND"), own);
         assert_eq!(ask("chaos", "version.server"), own);
@@ -178,15 +178,15 @@ mod tests {
             ("version.bind", Type::A, Class::CH),
             ("other.bind", Type::TXT, Class::CH),
         ] {
-            assert_eq!(told("chaos", name, rtype, class), None, "{name}");
+            assert_eq!(answer("chaos", name, rtype, class), None, "{name}");
         }
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_or_warned_of() {
+    fn invalid_arguments_are_rejected_or_add_a_warning() {
         let read = |text: &str| testing::read(text, ".", parse);
-        let told = read("chaos {\nv1\n}").unwrap_err();
-        assert!(told.contains("unknown property 'v1'"), "{told}");
+        let error = read("chaos {\nv1\n}").unwrap_err();
+        assert!(error.contains("unknown property 'v1'"), "{error}");
         assert!(read("chaos {\n}").unwrap().1.is_empty());
         let long = read(&format!("chaos {}", "v".repeat(256))).unwrap();
         assert!(long.1[0].contains("255"));

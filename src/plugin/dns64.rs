@@ -1,4 +1,4 @@
-//! `dns64`: IPv6 addresses made of IPv4 ones, for clients that have no IPv4 (RFC 6147).
+//! `dns64`: AAAA records synthesized from A records, for clients without IPv4 (RFC 6147).
 //!
 //! ```text
 //! dns64 [PREFIX] {
@@ -8,13 +8,12 @@
 //! }
 //! ```
 //!
-//! Where a question for AAAA is answered with no such record, and not with NXDOMAIN, the A records
-//! of the name are asked for, and each is told as an AAAA record: the prefix with the IPv4 address
-//! in it (RFC 6052 §2.2). A gateway of the network (NAT64) leads packets for such addresses to the
-//! IPv4 ones.
+//! If a query for AAAA yields no such record, and not NXDOMAIN, the A records of the name are resolved,
+//! and an AAAA record is synthesized from each: the prefix with the IPv4 address embedded (RFC 6052
+//! section 2.2). A NAT64 gateway of the network translates packets for such addresses to IPv4.
 //!
-//! Both questions are asked of the server itself. Where they are answered there and then, as for
-//! names of the cluster, nothing waits.
+//! Both lookups are resolved through the server itself. If they are answered synchronously, as for
+//! names of the cluster, so is the query.
 
 use std::{net::Ipv6Addr, sync::Arc};
 
@@ -35,26 +34,26 @@ use crate::{
     wire::{Class, Rcode, Type},
 };
 
-/// The Corefile's word.
+/// The name of the plugin in a Corefile.
 const NAME: &str = "dns64";
-/// The prefix for whoever has none of its own (RFC 6052 §2.1).
+/// The well-known prefix (RFC 6052 section 2.1), the default.
 const WELL_KNOWN: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
-/// Seconds that an answer may be kept where no SOA record says how long it is true that there is
-/// none (RFC 6147 §5.1.7).
+/// The largest TTL of a synthesized record, in seconds, if the empty AAAA answer has no SOA record
+/// (RFC 6147 section 5.1.7).
 const NEGATIVE_TTL: u32 = 600;
 
-/// What the directives of a block say.
+/// The options of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// What IPv4 addresses are put into.
+    /// The prefix that IPv4 addresses are embedded in.
     pub prefix: Ipv6Net,
-    /// Whether AAAA records that there are give way to such made of A records.
+    /// Whether AAAA records are synthesized even for names that have some.
     pub translate_all: bool,
-    /// Whether clients that ask over IPv4 get them too.
+    /// Whether queries received over IPv4 are translated too.
     pub allow_ipv4: bool,
 }
 
-/// Reads the directives of a block, as one.
+/// Reads the directives of a block; later ones override earlier ones.
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut config = Config {
         prefix: WELL_KNOWN,
@@ -122,9 +121,9 @@ impl Setup for Config {
 /// The plugin.
 pub struct Dns64 {
     config: Config,
-    /// Where a question goes on that has to wait.
+    /// Runs pending lookups.
     runtime: Handle,
-    /// Questions that were answered with addresses made up.
+    /// Counts queries that were answered with synthesized records.
     translated: Arc<ShardedCounter>,
 }
 
@@ -133,12 +132,13 @@ hooks!(Dns64, NAME => on_query);
 impl OnQuery for Dns64 {
     fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let question = &query.question;
-        let is_asked = question.rtype == Type::AAAA && question.class == Class::IN;
+        let is_aaaa = question.rtype == Type::AAAA && question.class == Class::IN;
         let is_ipv4 = query.client.ip().to_canonical().is_ipv4();
-        // It validates by itself, and no signature covers what is made up (RFC 6147 section 5.5).
+        // With CD and DO set, the client validates, and no signature covers synthesized records
+        // (RFC 6147 section 5.5).
         let validates = query.checking_disabled && query.dnssec_ok();
         let is_not_for = is_ipv4 && !self.config.allow_ipv4;
-        if !is_asked || query.bypass.translation || is_not_for || validates {
+        if !is_aaaa || query.bypass.translation || is_not_for || validates {
             return Step::Pass;
         }
         let lookup = Lookup {
@@ -148,8 +148,8 @@ impl OnQuery for Dns64 {
             query: query.clone(),
             translated: Arc::clone(&self.translated),
         };
-        let mut lookup = Box::pin(lookup.go());
-        // What waits may need the runtime from its first step on.
+        let mut lookup = Box::pin(lookup.run());
+        // A pending lookup may need the runtime (timers, sockets) at its first poll.
         let _inside = self.runtime.enter();
         match (&mut lookup).now_or_never() {
             Some(Resolved::Answer(found)) => {
@@ -163,7 +163,7 @@ impl OnQuery for Dns64 {
     }
 }
 
-/// A question that is answered here.
+/// The lookups for one query.
 struct Lookup {
     config: Config,
     door: Arc<dyn Door>,
@@ -173,21 +173,21 @@ struct Lookup {
 }
 
 impl Lookup {
-    async fn go(self) -> Resolved {
-        let six = self.ask(Type::AAAA).await;
-        // What is to be left without an answer comes as a failure by rule.
+    async fn run(self) -> Resolved {
+        let six = self.resolve(Type::AAAA).await;
+        // A sub-query that a plugin dropped comes back as SERVFAIL with this reason.
         if six.rcode == Rcode::SERVFAIL && six.why == Why::Policy {
             return Resolved::Drop;
         }
-        // That a name does not exist is true of every type (RFC 6147 §5.1.2).
+        // NXDOMAIN holds for every type (RFC 6147 section 5.1.2).
         let is_enough = !self.config.translate_all && has_ipv6(&six);
         if is_enough || six.rcode == Rcode::NXDOMAIN {
             return Resolved::Answer(six);
         }
-        let mut four = self.ask(Type::A).await;
+        let mut four = self.resolve(Type::A).await;
         if !has(&four, Type::A) {
-            // Without AAAA records the client would take the name for one without addresses, and
-            // cache that: only a good answer about A records is evidence of it.
+            // An empty NOERROR would be cached as NODATA by the client: it is returned only if the
+            // lookup for A records succeeded.
             let hides_failure = six.rcode == Rcode::NOERROR && four.rcode != Rcode::NOERROR;
             four.authentic = false;
             return Resolved::Answer(if hides_failure { four } else { six });
@@ -196,17 +196,17 @@ impl Lookup {
         Resolved::Answer(self.synthesize(&six, &four))
     }
 
-    async fn ask(&self, rtype: Type) -> Reply {
+    async fn resolve(&self, rtype: Type) -> Reply {
         let context = Context {
             door: &self.door,
             block: &self.block,
         };
-        let asked = &self.query.question;
-        let question = Question::new(asked.name, rtype, asked.class);
+        let original = &self.query.question;
+        let question = Question::new(original.name, rtype, original.class);
         context.untranslated(&self.query, question).await
     }
 
-    /// The reply about A records with AAAA records in their place.
+    /// The reply for A with each A record replaced by a synthesized AAAA record.
     fn synthesize(&self, six: &Reply, four: &Reply) -> Reply {
         let mut authority = six.section(Section::Authority).iter();
         let longest = authority
@@ -233,8 +233,8 @@ impl Lookup {
     }
 }
 
-/// Whether there is an address that a client without IPv4 can use: those of `::ffff:0:0/96` are
-/// IPv4 (RFC 6147 section 5.1.4).
+/// Whether there is an AAAA record of use to a client without IPv4: addresses in `::ffff:0:0/96` are
+/// excluded (RFC 6147 section 5.1.4).
 fn has_ipv6(reply: &Reply) -> bool {
     let mut answer = reply.section(Section::Answer).iter();
     answer.any(|record| {
@@ -248,16 +248,16 @@ fn has(reply: &Reply, rtype: Type) -> bool {
     answer.any(|record| record.rtype == rtype)
 }
 
-/// An IPv4 address in a prefix: right behind it, around the octet of bits 64 to 71, which is zero
-/// (RFC 6052 §2.2).
+/// Embeds an IPv4 address in a prefix: right behind it, skipping bits 64 to 71, which are zero
+/// (RFC 6052 section 2.2).
 fn embed(prefix: Ipv6Net, address: [u8; 4]) -> Ipv6Addr {
-    let mut octets = prefix.network().octets();
+    let mut bytes = prefix.network().octets();
     let start = usize::from(prefix.prefix_len()) / 8;
-    let places = (start..16).filter(|place| *place != 8);
-    for (place, octet) in places.zip(address) {
-        octets[place] = octet;
+    let indices = (start..16).filter(|index| *index != 8);
+    for (index, byte) in indices.zip(address) {
+        bytes[index] = byte;
     }
-    octets.into()
+    bytes.into()
 }
 
 #[cfg(test)]

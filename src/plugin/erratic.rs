@@ -1,4 +1,4 @@
-//! `erratic`: answers late, in part or not at all, to try clients with.
+//! `erratic`: delays, truncates or drops responses, to test clients.
 //!
 //! ```text
 //! erratic {
@@ -9,9 +9,9 @@
 //! }
 //! ```
 //!
-//! Every name has the addresses 192.0.2.53 and 2001:db8::53, and over a stream a small zone; all
-//! other types fail. Each AMOUNTth query, from the first one on, is dropped, is told that its answer
-//! is cut, or waits. Nobody behind this plugin is asked.
+//! Every name has the addresses 192.0.2.53 and 2001:db8::53, and a small zone to transfer over a
+//! stream; all other types fail. Each AMOUNTth query, from the first one on, is dropped, answered with
+//! TC set, or delayed. No query passes to the next plugin.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -31,34 +31,34 @@ use crate::{
     wire::{Name, Rcode, Type},
 };
 
-/// The Corefile's word.
+/// The name of the plugin in a Corefile.
 const NAME: &str = "erratic";
-/// The addresses of every name, from the networks of examples (RFC 5737, RFC 3849).
+/// The addresses of every name, from the documentation prefixes (RFC 5737, RFC 3849).
 const V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
 const V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x53);
-/// A records of a large answer, which does not fit into 512 octets.
+/// A records of a large answer, which does not fit into 512 bytes.
 const LARGE: usize = 30;
-/// Where no amount is said.
+/// The default amount.
 const AMOUNT: u64 = 2;
-/// Where no duration is said.
+/// The default delay.
 const DELAY: Duration = Duration::from_millis(100);
 
-/// What the directives of a block say. An amount of 0 is never.
+/// The options of a block. An amount of 0 turns its fault off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// Every how manyeth query is dropped.
+    /// Each `drop`th query is dropped.
     pub drop: u64,
-    /// Every how manyeth answer is cut.
+    /// Each `truncate`th response is truncated.
     pub truncate: u64,
-    /// Every how manyeth query waits.
+    /// Each `delay`th response is delayed.
     pub delay: u64,
-    /// How long it waits.
+    /// How long it is delayed.
     pub duration: Duration,
-    /// Whether answers about A are large.
+    /// Whether responses for A are large.
     pub large: bool,
 }
 
-/// Reads the directives of a block, as one.
+/// Reads the directives of a block; later ones override earlier ones.
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut config = Config::default();
     let mut drop = None;
@@ -69,7 +69,7 @@ pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseEr
             errors.catch(property(line, &mut config, &mut drop));
         }
     }
-    // Whoever asks for nothing else gets every other query dropped.
+    // Without `delay`, `truncate` and `drop`, every other query is dropped.
     let otherwise = if config.delay > 0 || config.truncate > 0 {
         0
     } else {
@@ -147,7 +147,7 @@ impl OnQuery for Erratic {
 }
 
 impl ReadinessCheck for Erratic {
-    /// Now it is and now it is not, to try those who ask: after three queries, for two.
+    /// Alternates, to test readiness probes: ready after three queries, for two.
     fn is_ready(&self) -> bool {
         (3..5).contains(&self.count.load(Relaxed))
     }
@@ -175,9 +175,9 @@ impl Erratic {
     }
 }
 
-/// A small zone of this name; without its end where it is cut.
+/// A small zone of this name; without its final SOA record if `truncated`.
 fn zone(apex: &Name, truncated: bool, reply: &mut Reply) {
-    // The longest names have no room for servers below them.
+    // Names of 255 bytes have no names below them.
     let below = |label: &[u8]| Name::from_labels([label], apex.as_ref()).unwrap_or(*apex);
     let servers = [below(b"b"), below(b"a")];
     let mailbox = below(b"noc");
@@ -219,7 +219,7 @@ mod tests {
         }
     }
 
-    /// What becomes of four queries for A: dropped, late, cut, or answered with so many records.
+    /// The results of four queries for A: dropped, late, cut, or the number of records.
     fn four(text: &str) -> Vec<String> {
         let plugin = erratic(text);
         let ask = |_| {
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_waits_is_answered_in_the_end() {
+    async fn a_delayed_query_is_answered() {
         let plugin = erratic("erratic {\ndelay 1 3s\n}");
         let start = tokio::time::Instant::now();
         let mut query = testing::query(".", Type::AAAA);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_pointed_at() {
+    fn errors_name_the_expected_words() {
         for (text, words) in [
             ("erratic x", "takes no argument"),
             ("erratic {\ndrop -1\n}", "out of range"),

@@ -351,7 +351,7 @@ fn options_without_effect_give_a_warning() {
         ("autopath", "Wrong argument count"),
         (
             "autopath @forward\nforward . 1.1.1.1",
-            "knows no search lists",
+            "has no search lists",
         ),
         ("autopath a..b @kubernetes\nkubernetes", "a..b"),
         ("autopath x {\nttl 5\n}", "has no properties"),

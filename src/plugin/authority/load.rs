@@ -1,4 +1,4 @@
-//! A zone from a file, read again when that has changed.
+//! A zone loaded from a file, reloaded when the file has changed.
 
 use std::{
     io,
@@ -18,29 +18,29 @@ use crate::{
     files::{Look, PolledFile, Stamp},
 };
 
-/// Octets of a zone file, with all that it includes, that are still read.
+/// Bytes of a zone file, with all files that it includes, at most.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 
-/// A zone file, and the place of the zone that follows it.
+/// A zone file, and the zone that is loaded from it.
 pub struct Loader {
     file: PolledFile,
-    /// What it included when it was last read.
-    included: Vec<Seen>,
+    /// The files that it included when it was last read.
+    included: Vec<IncludedFile>,
     held: Weak<Held>,
-    /// Whether whatever is new is taken, not only what has another serial.
+    /// Whether any change of the file replaces the zone, even one that leaves the serial as it was.
     by_time: bool,
-    /// Nothing was read yet: what is in the place is of an earlier configuration.
+    /// Nothing was read yet: a zone in `held` was loaded by an earlier configuration.
     is_new: bool,
-    /// The plugin that reads it, for the log.
+    /// The plugin that loads it, for the log target.
     plugin: &'static str,
-    /// Where records are counted that cannot be read and are left out. None: such a file is refused.
-    left_out: Option<IntCounter>,
+    /// Counts invalid records, which are skipped. `None`: a file with an invalid record is rejected.
+    skipped: Option<IntCounter>,
 }
 
-/// What is wrong with a zone file.
+/// Why a zone file could not be loaded.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    /// It cannot be read; it may come.
+pub enum LoadError {
+    /// It cannot be read, perhaps not yet.
     #[error("cannot read {}: {}", path.display(), crate::plain::io(error))]
     Unreadable {
         /// The file.
@@ -48,10 +48,10 @@ pub enum Trouble {
         /// Why.
         error: io::Error,
     },
-    /// It is no zone file.
+    /// It is not in zone file format.
     #[error(transparent)]
     Text(#[from] TextError),
-    /// It is the file of no zone.
+    /// Its records are not a zone.
     #[error("{}: {error}", path.display())]
     NoZone {
         /// The file.
@@ -61,13 +61,13 @@ pub enum Trouble {
     },
 }
 
-/// A file as it was when it was included.
-struct Seen {
+/// An included file, with its stamp at the time.
+struct IncludedFile {
     path: PathBuf,
     stamp: Option<Stamp>,
 }
 
-impl Seen {
+impl IncludedFile {
     fn now(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -81,7 +81,7 @@ impl Seen {
 }
 
 impl Loader {
-    /// A file that nobody has looked at yet, for the zone in this place.
+    /// A loader of the zone in `held`, which has not read the file yet.
     pub fn new(path: &Path, held: &Arc<Held>, by_time: bool, plugin: &'static str) -> Self {
         Self {
             file: PolledFile::new(path, MAX_FILE),
@@ -90,62 +90,62 @@ impl Loader {
             by_time,
             is_new: true,
             plugin,
-            left_out: None,
+            skipped: None,
         }
     }
 
-    /// The same file, of which single records that cannot be read are left out, and counted here.
+    /// Skips invalid records of the file and counts them in `counter`.
     #[must_use]
-    pub fn leaving_out(self, counter: IntCounter) -> Self {
+    pub fn skipping_invalid(self, counter: IntCounter) -> Self {
         Self {
-            left_out: Some(counter),
+            skipped: Some(counter),
             ..self
         }
     }
 
-    /// Where the file is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// Reads the file if it has changed, and puts its zone up; trouble leaves the zone as it was,
-    /// and is told once for each change of the file. Blocks.
-    pub fn look(&mut self) -> Result<(), Trouble> {
+    /// Loads the zone if the file has changed. An error leaves the zone as it was, and is returned
+    /// once for each change of the file. Blocks.
+    pub fn load_if_changed(&mut self) -> Result<(), LoadError> {
         let Some(held) = self.held.upgrade() else {
             return Ok(());
         };
-        if self.included.iter().any(Seen::has_changed) {
+        if self.included.iter().any(IncludedFile::has_changed) {
             self.file.forget();
         }
         match self.file.look() {
             Look::Unchanged => Ok(()),
-            Look::Failed(error) => Err(Trouble::Unreadable {
+            Look::Failed(error) => Err(LoadError::Unreadable {
                 path: self.path().to_owned(),
                 error,
             }),
-            Look::Read(octets, _) => {
-                let zone = self.read(&held, &octets)?;
+            Look::Read(bytes, _) => {
+                let zone = self.read(&held, &bytes)?;
                 self.put(&held, zone);
                 Ok(())
             }
         }
     }
 
-    /// The same in the background; false once there is nobody left to do so for.
-    pub fn look_again(&mut self) -> bool {
-        if let Err(trouble) = self.look()
+    /// Like `load_if_changed`, but logs an error. False once the zone is no longer in use.
+    pub fn reload(&mut self) -> bool {
+        if let Err(error) = self.load_if_changed()
             && let Some(held) = self.held.upgrade()
         {
             let zone = held.apex();
             self.log(
                 Level::ERROR,
-                &format!("zone {zone} stays as it is: {trouble}"),
+                &format!("zone {zone} stays as it is: {error}"),
             );
         }
         self.held.strong_count() > 0
     }
 
-    /// Logs in the name of the plugin that reads the file.
+    /// Logs with the target of the plugin that loads the file.
     fn log(&self, level: Level, text: &str) {
         match (self.plugin, level) {
             ("auto", Level::ERROR) => tracing::error!(target: "plugin/auto", "{text}"),
@@ -178,39 +178,39 @@ impl Loader {
         held.put(zone);
     }
 
-    fn read(&mut self, held: &Held, octets: &[u8]) -> Result<Zone, Trouble> {
+    fn read(&mut self, held: &Held, bytes: &[u8]) -> Result<Zone, LoadError> {
         let path = self.path().to_owned();
         let mut builder = ZoneBuilder::new(held.apex().to_name());
-        let mut left = MAX_FILE.saturating_sub(octets.len() as u64);
+        let mut left = MAX_FILE.saturating_sub(bytes.len() as u64);
         self.included.clear();
         let included = &mut self.included;
         let mut include = |from: &str, name: &str| {
             let path = Path::new(from).parent().unwrap_or(Path::new("")).join(name);
-            included.push(Seen::now(&path));
+            included.push(IncludedFile::now(&path));
             match PolledFile::new(&path, left).look() {
-                Look::Read(octets, _) => {
-                    left -= octets.len() as u64;
-                    Ok((path.to_string_lossy().into_owned(), octets))
+                Look::Read(bytes, _) => {
+                    left -= bytes.len() as u64;
+                    Ok((path.to_string_lossy().into_owned(), bytes))
                 }
                 Look::Failed(error) => Err(crate::plain::io(&error)),
                 Look::Unchanged => Err("it cannot be read".to_owned()),
             }
         };
         let name = path.to_string_lossy();
-        let faults = match self.left_out {
+        let on_invalid = match self.skipped {
             Some(_) => OnInvalid::Skip,
             None => OnInvalid::Reject,
         };
         let SkippedRecords {
             out_of_zone: outside,
-            invalid: faulty,
-        } = text::read(&mut builder, &name, octets, faults, &mut include)?;
-        if let (Some(first), Some(counter)) = (&faulty.first, &self.left_out) {
-            counter.inc_by(faulty.count as u64);
+            invalid,
+        } = text::read(&mut builder, &name, bytes, on_invalid, &mut include)?;
+        if let (Some(first), Some(counter)) = (&invalid.first, &self.skipped) {
+            counter.inc_by(invalid.count as u64);
             let text = format!(
                 "records of zone {} that cannot be read are left out: {}, the first at {first}",
                 held.apex(),
-                faulty.count,
+                invalid.count,
             );
             self.log(Level::WARN, &text);
         }
@@ -223,7 +223,7 @@ impl Loader {
             );
             self.log(Level::WARN, &text);
         }
-        let failed = |error: crate::authority::InvalidRecord| Trouble::NoZone {
+        let failed = |error: crate::authority::InvalidRecord| LoadError::NoZone {
             path,
             error: format!("{error} for {}", held.apex()),
         };

@@ -1,7 +1,7 @@
-//! What `file`, `auto` and `secondary` have in common: zones by name, and answers from them.
+//! Shared by `file`, `auto` and `secondary`: zones by name, and answers from them.
 //!
-//! What a zone is and how it answers is [`crate::authority`]'s. Here is which zone is asked, what is
-//! said while it is not there, and the way on to names that it leads to.
+//! [`crate::authority`] holds a zone's data and answers from it. This module selects the zone, answers
+//! SERVFAIL while it is not loaded or has expired, and resolves aliases that lead out of it.
 
 mod load;
 
@@ -15,7 +15,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use futures_util::stream;
-pub use load::{Loader, Trouble};
+pub use load::{LoadError, Loader};
 use tokio::sync::watch;
 
 use super::{
@@ -29,7 +29,7 @@ use crate::{
     wire::{Class, Name, NameRef, Rcode, Type},
 };
 
-/// A place for a zone, which may be empty yet.
+/// A zone that may not be loaded yet, and is replaced at each load.
 pub struct Held {
     apex: Name,
     zone: ArcSwapOption<Zone>,
@@ -38,7 +38,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// An empty place for the zone of this name.
+    /// The zone of this name, not loaded yet.
     pub fn new(apex: Name) -> Self {
         Self {
             apex: apex.to_lower(),
@@ -53,35 +53,35 @@ impl Held {
         self.apex.as_ref()
     }
 
-    /// The zone, if there is one, old as it may be.
+    /// The zone if it is loaded, whether expired or not.
     pub fn zone(&self) -> Option<Arc<Zone>> {
         self.zone.load_full()
     }
 
-    /// Puts up a zone, which is the newest there is.
+    /// Replaces the zone, and clears its expiry.
     pub fn put(&self, zone: Zone) {
         self.zone.store(Some(Arc::new(zone)));
         self.renew();
         self.changed.send_replace(());
     }
 
-    /// The zone is the newest there is.
+    /// Clears the expiry: the zone was confirmed to be current.
     pub fn renew(&self) {
         self.expired.store(false, Ordering::Release);
     }
 
-    /// The zone is too old to be served.
+    /// Marks the zone as expired: it is not served until it is replaced or renewed.
     pub fn expire(&self) {
         self.expired.store(true, Ordering::Release);
         self.changed.send_replace(());
     }
 
-    /// Tells of every change of the zone.
+    /// Is notified of every change of the zone.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// The zone, if it can be served; otherwise why not.
+    /// The zone if it can be served; otherwise the reason why not.
     fn served(&self) -> Result<Arc<Zone>, Why> {
         let zone = self.zone().ok_or(Why::NotLoaded)?;
         if self.expired.load(Ordering::Acquire) {
@@ -100,43 +100,43 @@ pub struct Table {
 #[derive(Clone)]
 struct Entry {
     held: Arc<Held>,
-    /// Names that the zone does not have go to the next plugin here.
+    /// Queries for names below these that the zone does not have pass to the next plugin.
     fallthrough: ZoneList,
 }
 
 impl Table {
-    /// Puts a zone in, in the place of another one of that name.
+    /// Inserts a zone, replacing one of the same name.
     pub fn insert(&mut self, held: Arc<Held>, fallthrough: ZoneList) {
         let name = held.apex().as_wire().into();
         self.zones.insert(name, Entry { held, fallthrough });
     }
 
-    /// The zones, in no order.
+    /// The zones, in no particular order.
     pub fn zones(&self) -> impl Iterator<Item = &Arc<Held>> {
         self.zones.values().map(|entry| &entry.held)
     }
 
-    /// The zone of this very name.
+    /// The zone of exactly this name.
     pub fn get(&self, name: NameRef<'_>) -> Option<&Arc<Held>> {
         self.zones.get(name.as_wire()).map(|entry| &entry.held)
     }
 
-    /// The longest zone that has a name.
+    /// The longest zone that contains the question's name.
     fn find(&self, question: &Question) -> Option<&Entry> {
         let mut suffixes = std::iter::successors(Some(question.lower.as_ref()), |it| it.parent());
         let mut zones = suffixes
             .by_ref()
             .filter_map(|name| self.zones.get(name.as_wire()));
         let found = zones.next()?;
-        // DS records are the upper zone's, where it is served here too (RFC 4035 §3.1.4.1).
+        // DS records belong to the parent zone, if that is served here too (RFC 4035 section 3.1.4.1).
         if question.rtype == Type::DS && found.held.apex == question.lower {
             return Some(zones.next().unwrap_or(found));
         }
         Some(found)
     }
 
-    /// Answers from the zone that has the name.
-    pub fn ask(&self, context: &Context<'_>, query: &Query, reply: &mut Reply) -> Step {
+    /// Answers from the longest zone that contains the name.
+    pub fn answer(&self, context: &Context<'_>, query: &Query, reply: &mut Reply) -> Step {
         let question = &query.question;
         if question.class != Class::IN {
             return Step::Pass;
@@ -144,7 +144,7 @@ impl Table {
         let Some(Entry { held, fallthrough }) = self.find(question) else {
             return Step::Pass;
         };
-        // Whoever may have it got it from `transfer`.
+        // Permitted transfers were answered by the plugin `transfer`, which stands before this one.
         if matches!(question.rtype, Type::AXFR | Type::IXFR) {
             reply.fail(Rcode::REFUSED, Why::Policy);
             return Step::Answer;

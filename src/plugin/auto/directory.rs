@@ -1,4 +1,4 @@
-//! The directory that zones come from.
+//! The directory that zones are loaded from.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,32 +21,32 @@ use crate::{
     wire::Name,
 };
 
-/// Directories within directories that are still looked into.
+/// Depth of subdirectories that are searched.
 const MAX_DEPTH: usize = 8;
-/// Files that are looked at, whether they are zone files or not.
+/// Files at most, whether they are zone files or not.
 const MAX_FILES: usize = 100_000;
 
-/// The directory, and the zones that were found in it.
+/// The directory, and the zones loaded from its files.
 pub struct Directory {
     path: PathBuf,
     pattern: Regex,
     template: String,
-    found: BTreeMap<PathBuf, Found>,
+    found: BTreeMap<PathBuf, FoundFile>,
     zones: Weak<Zones>,
-    /// What was last said to be wrong with the directory.
-    trouble: Option<String>,
-    /// Counts records that cannot be read.
-    left_out: IntCounter,
-    known: Arc<ZonesByFile>,
+    /// The last error of listing the directory, so that each is logged once.
+    last_error: Option<String>,
+    /// Counts invalid records.
+    skipped: IntCounter,
+    by_file: Arc<ZonesByFile>,
 }
 
-/// The zones of a directory by their files, for the next configuration: what it cannot read at that
-/// moment stays as it was.
+/// The zones of a directory by their files, kept across reloads: a file that the next configuration
+/// cannot read at that moment leaves its zone as it was.
 #[derive(Default)]
 pub struct ZonesByFile(Mutex<HashMap<PathBuf, Arc<Held>>>);
 
 impl ZonesByFile {
-    /// The place of a zone that comes from this file.
+    /// The zone that is loaded from this file.
     fn held(&self, path: &Path, zone: Name) -> Arc<Held> {
         let mut known = self.0.lock();
         match known.get(path) {
@@ -59,57 +59,57 @@ impl ZonesByFile {
         }
     }
 
-    fn keep(&self, is_there: impl Fn(&Path) -> bool) {
+    fn retain(&self, is_there: impl Fn(&Path) -> bool) {
         self.0.lock().retain(|path, _| is_there(path));
     }
 }
 
-struct Found {
+struct FoundFile {
     held: Arc<Held>,
     loader: Loader,
-    /// The serial that others were told of.
+    /// The serial that was last published; `None` while the zone is not served.
     serial: Option<u32>,
 }
 
 impl Directory {
-    /// A directory that was not read yet, for these zones. `known` are those of an earlier
-    /// configuration.
+    /// A directory that was not read yet, whose zones go to `zones`. `by_file` are the zones of an
+    /// earlier configuration.
     pub fn new(
         config: &Config,
         zones: &Arc<Zones>,
-        known: Arc<ZonesByFile>,
+        by_file: Arc<ZonesByFile>,
         metrics: &Metrics,
     ) -> Self {
         Self {
-            known,
-            left_out: metrics.left_out_total.with_label_values(&[NAME]),
+            by_file,
+            skipped: metrics.left_out_total.with_label_values(&[NAME]),
             path: config.directory.clone(),
             pattern: config.pattern.clone(),
             template: config.template.clone(),
             found: BTreeMap::new(),
             zones: Arc::downgrade(zones),
-            trouble: None,
+            last_error: None,
         }
     }
 
-    /// Takes up what has come, gone or changed; false once there is nobody left to do so for. A
-    /// directory that cannot be read leaves the zones as they are. Blocks.
-    pub fn look(&mut self) -> bool {
+    /// Loads new and changed files, and removes the zones of deleted ones. False once `zones` is no
+    /// longer in use. A directory that cannot be read leaves the zones as they are. Blocks.
+    pub fn refresh(&mut self) -> bool {
         let Some(zones) = self.zones.upgrade() else {
             return false;
         };
         let mut files = Vec::new();
-        let trouble = list(&self.path, 0, &mut files).err();
-        let trouble = trouble.map(|error| crate::plain::io(&error));
-        if let Some(trouble) = trouble
+        let error = list(&self.path, 0, &mut files).err();
+        let error = error.map(|error| crate::plain::io(&error));
+        if let Some(error) = error
             .clone()
-            .filter(|it| self.trouble.as_ref() != Some(it))
+            .filter(|it| self.last_error.as_ref() != Some(it))
         {
             let path = self.path.display();
-            tracing::warn!("cannot read the directory {path}: {trouble}");
+            tracing::warn!("cannot read the directory {path}: {error}");
         }
-        self.trouble = trouble;
-        if self.trouble.is_none() && self.update(files) {
+        self.last_error = error;
+        if self.last_error.is_none() && self.update(files) {
             let mut table = Table::default();
             for found in self.found.values().filter(|it| it.serial.is_some()) {
                 table.insert(Arc::clone(&found.held), ZoneList::none());
@@ -120,7 +120,7 @@ impl Directory {
         true
     }
 
-    /// Brings what was found up to date with the files that are there; whether anything changed.
+    /// Updates `found` from the list of files. True if a zone was added, removed or changed.
     fn update(&mut self, files: Vec<PathBuf>) -> bool {
         let mut named: BTreeMap<String, PathBuf> = BTreeMap::new();
         let mut found = BTreeMap::new();
@@ -140,7 +140,7 @@ impl Directory {
                 let serial = None;
                 found.insert(
                     path,
-                    Found {
+                    FoundFile {
                         held,
                         loader,
                         serial,
@@ -150,31 +150,31 @@ impl Directory {
             }
             named.insert(zone.to_string(), path.clone());
             let mut one = known.unwrap_or_else(|| {
-                let held = self.known.held(&path, zone);
+                let held = self.by_file.held(&path, zone);
                 let loader = self.loader(&path, &held);
-                Found {
+                FoundFile {
                     held,
                     loader,
                     serial: None,
                 }
             });
-            changed |= one.look();
+            changed |= one.load();
             found.insert(path, one);
         }
         for gone in self.found.values().filter(|it| it.serial.is_some()) {
             changed = true;
             tracing::info!("zone {} is gone with its file", gone.held.apex());
         }
-        self.known.keep(|path| found.contains_key(path));
+        self.by_file.retain(|path| found.contains_key(path));
         self.found = found;
         changed
     }
 
     fn loader(&self, path: &Path, held: &Arc<Held>) -> Loader {
-        Loader::new(path, held, false, NAME).leaving_out(self.left_out.clone())
+        Loader::new(path, held, false, NAME).skipping_invalid(self.skipped.clone())
     }
 
-    /// The zone that a file is for, in lower case, if it is a zone file by its name.
+    /// The zone of a file, in lower case, if the file's name matches the pattern.
     fn zone_of(&self, path: &Path) -> Option<Name> {
         let name = path.file_name()?.to_str()?;
         let groups = self.pattern.captures(name)?;
@@ -184,10 +184,10 @@ impl Directory {
     }
 }
 
-impl Found {
-    /// Reads the file if it has changed; whether the zone did.
-    fn look(&mut self) -> bool {
-        self.loader.look_again();
+impl FoundFile {
+    /// Loads the file if it has changed. True if the zone's serial changed.
+    fn load(&mut self) -> bool {
+        self.loader.reload();
         let serial = self.held.zone().map(|zone| zone.timers().serial);
         if let (None, Some(serial)) = (self.serial, serial) {
             let (zone, file) = (self.held.apex(), self.loader.path().display());
@@ -199,7 +199,7 @@ impl Found {
     }
 }
 
-/// Lists the files in a directory and below it, in the order of their names.
+/// Lists the files in a directory and its subdirectories, sorted by name.
 fn list(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<()> {
     let entries = std::fs::read_dir(directory)?;
     let mut paths = entries
@@ -208,7 +208,7 @@ fn list(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<
     paths.sort_unstable();
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // What a mounted ConfigMap keeps its files in; links beside it lead to them.
+        // A mounted ConfigMap keeps its files in `..data`, with symbolic links to them beside it.
         if name.starts_with("..") {
             continue;
         }

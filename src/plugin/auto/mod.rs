@@ -1,9 +1,8 @@
-//! auto: serves a zone for every zone file of a directory, the zone's name taken from the file's.
+//! `auto`: serves a zone for every zone file of a directory; the file's name yields the zone's name.
 //!
-//! The directory is looked at every minute: files that come bring zones, files that go take theirs
-//! away, and those that change are read again as by `file`. A record that cannot be read is left out,
-//! with a line in the log. A file without a zone when it comes brings none; one that becomes so leaves
-//! its zone as it was.
+//! The directory is listed every minute by default: new files add zones, deleted files remove theirs,
+//! and changed files are reloaded as by `file`. Invalid records are skipped and logged. A new file
+//! that holds no zone adds none; a served zone stays as it was while its file holds none.
 
 mod directory;
 mod parse;
@@ -30,21 +29,21 @@ use crate::{
     wire::{Name, NameRef},
 };
 
-/// The Corefile's word.
+/// The name of the plugin in a Corefile.
 const NAME: &str = "auto";
 
 /// The options of the plugin.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Only names in these are answered.
+    /// Only names in these zones are answered.
     pub zones: ZoneList,
-    /// Where the files are.
+    /// The directory of the files.
     pub directory: PathBuf,
-    /// What the names of zone files are like.
+    /// The pattern that the names of zone files match.
     pub pattern: Regex,
-    /// What of a file's name is the zone's: `${1}` stands for the first group of the pattern.
+    /// Makes the zone's name: `${1}` stands for the first group of the pattern.
     pub template: String,
-    /// How often the directory is looked at; nothing for once.
+    /// The interval at which the directory is listed; `None` for once, at the start.
     pub reload: Option<Duration>,
 }
 
@@ -64,10 +63,10 @@ impl Setup for Config {
             .parts
             .keep(&key, || Ok::<_, BuildError>(ZonesByFile::default()))?;
         let mut directory = Directory::new(self, &zones, known, build.metrics);
-        directory.look();
+        directory.refresh();
         let mut watching = JoinSet::new();
         if let Some(reload) = self.reload {
-            watching.spawn_on(poll(reload, move || directory.look()), build.runtime);
+            watching.spawn_on(poll(reload, move || directory.refresh()), build.runtime);
         }
         build.offers.zones.push(Arc::clone(&zones) as _);
         Ok(Plugin::from(Auto {
@@ -82,11 +81,11 @@ impl Setup for Config {
 pub struct Auto {
     within: ZoneList,
     zones: Arc<Zones>,
-    // Ends what it holds when it goes, and goes with the plugin.
+    // Aborts the task when the plugin is dropped.
     _watching: JoinSet<()>,
 }
 
-/// The zones of the files that are there.
+/// The zones that are served now.
 struct Zones {
     table: ArcSwap<Table>,
     changed: watch::Sender<()>,
@@ -99,7 +98,7 @@ impl OnQuery for Auto {
         if !self.within.covers(query.question.lower.as_ref()) {
             return Step::Pass;
         }
-        self.zones.table.load().ask(context, query, reply)
+        self.zones.table.load().answer(context, query, reply)
     }
 }
 

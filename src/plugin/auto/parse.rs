@@ -1,4 +1,4 @@
-//! The option lines of `auto`.
+//! Reads the directive `auto`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -13,14 +13,14 @@ use crate::{
 
 const PROPERTIES: [&str; 3] = ["directory", "reload", "upstream"];
 
-/// How often the directory is looked at, where nothing else is said.
+/// The default interval at which the directory is listed.
 const RELOAD: Duration = Duration::from_mins(1);
 
-/// Octets of a regular expression at most, as in CoreDNS.
+/// Bytes of a regular expression at most, as in CoreDNS.
 const MAX_PATTERN: usize = 10_000;
 
-/// Reads the directive. `block` are the zones of the block's keys, whose names are answered where
-/// the directive names no other. What is accepted although it does nothing goes to `warnings`.
+/// Reads the directive. Without zones of its own it serves those of the server block. Properties that
+/// are accepted without effect add a warning.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
     let mut errors = ErrorList::default();
@@ -73,7 +73,7 @@ fn naming(arguments: &mut Arguments<'_>) -> Result<(Regex, String), Diagnostic> 
     if word.len() > MAX_PATTERN {
         return Err(word
             .error("regexp too large")
-            .expected("at most 10000 octets"));
+            .expected("at most 10000 bytes"));
     }
     let pattern = Regex::new(word).map_err(|error| {
         let why = plain::regex(&error);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn invalid_arguments_are_rejected() {
         for (text, error) in [
             ("auto", "'directory' is missing"),
             ("auto {\ndirectory\n}", "a directory"),

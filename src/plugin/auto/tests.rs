@@ -23,11 +23,11 @@ fn write(path: &Path, serial: u32) {
 /// The zones with their serials, in order.
 fn zones(zones: &Zones) -> Vec<String> {
     let serials = zones.serials().into_iter();
-    let mut told: Vec<_> = serials
+    let mut lines: Vec<_> = serials
         .map(|(zone, serial)| format!("{zone} {serial}"))
         .collect();
-    told.sort_unstable();
-    told
+    lines.sort_unstable();
+    lines
 }
 
 #[test]
@@ -50,43 +50,43 @@ fn zones_come_and_go_with_their_files() {
     fs::create_dir(path("more")).unwrap();
     write(&path("more/db.B.example.test"), 1);
     fs::write(path("db.bad.example.test"), "nothing").unwrap();
-    assert!(watched.look());
+    assert!(watched.refresh());
     assert_eq!(zones(&served), ["a.example.test. 1", "b.example.test. 1"]);
     assert!(changes.has_changed().unwrap());
     changes.mark_unchanged();
-    assert!(watched.look());
+    assert!(watched.refresh());
     assert!(!changes.has_changed().unwrap(), "nothing new");
     write(&path("db.a.example.test"), 22);
     fs::remove_file(path("more/db.B.example.test")).unwrap();
     write(&path("db.bad.example.test"), 3);
-    assert!(watched.look());
+    assert!(watched.refresh());
     assert_eq!(
         zones(&served),
         ["a.example.test. 22", "bad.example.test. 3"]
     );
     assert!(changes.has_changed().unwrap());
-    // The first in the order of names counts, until it goes.
+    // The first file in the order of names is used until it is deleted.
     write(&path("more/db.a.example.test"), 444);
-    assert!(watched.look());
+    assert!(watched.refresh());
     assert_eq!(zones(&served).len(), 2);
     fs::remove_file(path("db.a.example.test")).unwrap();
-    assert!(watched.look());
+    assert!(watched.refresh());
     assert_eq!(
         zones(&served),
         ["a.example.test. 444", "bad.example.test. 3"]
     );
-    // Nobody knows what is in a directory that cannot be read.
+    // A directory that cannot be read leaves the zones as they are.
     let elsewhere = directory.path().with_extension("away");
     fs::rename(directory.path(), &elsewhere).unwrap();
-    assert!(watched.look());
+    assert!(watched.refresh());
     assert_eq!(zones(&served).len(), 2);
     fs::rename(&elsewhere, directory.path()).unwrap();
     drop(served);
-    assert!(!watched.look());
+    assert!(!watched.refresh());
 }
 
 #[test]
-fn a_bad_record_costs_itself_and_a_bad_file_nothing_that_is_served() {
+fn an_invalid_record_is_skipped_and_an_invalid_file_leaves_the_zone_as_it_was() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("db.example.test");
     let served = Arc::new(Zones {
@@ -97,7 +97,7 @@ fn a_bad_record_costs_itself_and_a_bad_file_nothing_that_is_served() {
     let mut watched = Directory::new(&config(directory.path()), &served, Arc::default(), &metrics);
     let mut look = |text: &str| {
         fs::write(&path, text).unwrap();
-        assert!(watched.look() && watched.look());
+        assert!(watched.refresh() && watched.refresh());
         let found = served
             .table
             .load()
@@ -121,7 +121,7 @@ fn a_bad_record_costs_itself_and_a_bad_file_nothing_that_is_served() {
         look(&format!("{}{good}a 1 NOPE\nc 1 A x\n", soa(2))),
         (two.clone(), 2, 3)
     );
-    // Without a zone in it, or cut off, a file leaves what was served in force.
+    // A file without a zone or cut off within a record leaves the served zone as it was.
     assert_eq!(look("nothing\n"), (two.clone(), 2, 4));
     assert_eq!(look(""), (two.clone(), 2, 4));
     assert_eq!(look(&format!("{}a 1 A 192", soa(3))), (two, 2, 4));
@@ -132,7 +132,7 @@ fn a_bad_record_costs_itself_and_a_bad_file_nothing_that_is_served() {
 }
 
 #[test]
-fn a_zone_outlives_a_reload_at_a_bad_moment_of_its_file() {
+fn a_zone_survives_a_reload_while_its_file_is_invalid() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("db.example.test");
     let known: Arc<ZonesByFile> = Arc::default();
@@ -142,7 +142,7 @@ fn a_zone_outlives_a_reload_at_a_bad_moment_of_its_file() {
             changed: watch::Sender::new(()),
         });
         let known = Arc::clone(&known);
-        Directory::new(&config(directory.path()), &served, known, &Metrics::new()).look();
+        Directory::new(&config(directory.path()), &served, known, &Metrics::new()).refresh();
         zones(&served)
     };
     write(&path, 1);
@@ -164,7 +164,7 @@ fn names_within_the_zones_are_answered_and_others_are_not() {
         table: ArcSwap::default(),
         changed: watch::Sender::new(()),
     });
-    Directory::new(&config, &zones, Arc::default(), &Metrics::new()).look();
+    Directory::new(&config, &zones, Arc::default(), &Metrics::new()).refresh();
     let auto = Auto {
         within: config.zones,
         zones,

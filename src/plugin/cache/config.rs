@@ -1,82 +1,82 @@
-//! What a cache is told to do: its options and their defaults.
+//! The options of a cache and their defaults.
 
 use std::time::Duration;
 
 use crate::plugin::ZoneList;
 
-/// Seconds that a positive answer is kept at most, where nothing else is said.
+/// Default upper bound of the TTL of positive answers, in seconds.
 pub const SUCCESS_TTL: u32 = 3600;
-/// Seconds that a denial is kept at most, where nothing else is said.
+/// Default upper bound of the TTL of denials, in seconds.
 pub const DENIAL_TTL: u32 = 1800;
-/// Seconds that anything is kept at least, where nothing else is said.
+/// Default lower bound of the TTL, in seconds.
 pub const MIN_TTL: u32 = 5;
-/// Entries of each kind, where nothing else is said; [`rounded`] makes 9984 of it.
+/// Default capacity in entries of each kind; [`rounded`] to 9984.
 pub const CAPACITY: usize = 10_000;
 
 /// A cache's options.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The zones whose names are kept.
+    /// The zones whose names are cached.
     pub zones: ZoneList,
-    /// How positive answers are kept.
+    /// Bounds of positive answers.
     pub success: Bounds,
-    /// How denials and failures are kept.
+    /// Bounds of denials and failures.
     pub denial: Bounds,
-    /// How long SERVFAIL and NOTIMP are kept; zero for not at all.
+    /// How long SERVFAIL and NOTIMP are cached; zero for not at all.
     pub servfail: Duration,
-    /// Whether answers much asked for are fetched anew before they expire.
+    /// Whether popular entries are refreshed before they expire.
     pub prefetch: Option<Prefetch>,
-    /// Whether expired answers are given while their upstream is silent.
+    /// Whether expired answers are served (RFC 8767).
     pub serve_stale: Option<ServeStale>,
-    /// The zones whose positive answers are not kept.
+    /// The zones whose positive answers are not cached.
     pub no_success: ZoneList,
-    /// The zones whose denials are not kept.
+    /// The zones whose denials are not cached.
     pub no_denial: ZoneList,
     /// TTLs are not counted down.
     pub keep_ttl: bool,
 }
 
-/// Limits for one kind of answer.
+/// Bounds for one kind of answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Entries, as written.
+    /// Capacity in entries, as written in the Corefile.
     pub capacity: usize,
-    /// Seconds that an entry is kept at most.
+    /// The largest TTL in seconds.
     pub max_ttl: u32,
-    /// Seconds that an entry is kept at least.
+    /// The smallest TTL in seconds.
     pub min_ttl: u32,
 }
 
-/// When to fetch an answer anew before it expires.
+/// When an entry is refreshed before it expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefetch {
-    /// Hits that make an answer worth it.
+    /// The number of hits that it takes.
     pub amount: u32,
-    /// Hits this far apart begin the count anew.
+    /// A gap of this length between two hits resets the count.
     pub gap: Duration,
-    /// The last part of an entry's time in which it happens, in percent.
+    /// The last part of the TTL in which entries are refreshed, in percent.
     pub percent: u8,
 }
 
-/// How expired answers are given (RFC 8767).
+/// How expired answers are served (RFC 8767).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServeStale {
-    /// How long after its time an answer may be given.
+    /// How long after its expiry an answer may be served.
     pub up_to: Duration,
-    /// Whether the upstream is asked first.
+    /// Whether a refresh is tried before the expired answer is served.
     pub verify: Option<Verify>,
-    /// The TTL that expired answers are given with, in seconds.
+    /// The TTL of expired answers in seconds.
     pub ttl: u32,
-    /// How long a failed refresh is not tried again; zero for no limit.
+    /// How long a failed refresh is not retried; zero for no limit.
     pub recheck: Duration,
     /// A positive answer, fresh or expired, is preferred to any denial.
     pub prefer_positive: bool,
 }
 
-/// Asking the upstream before an expired answer is given.
+/// A refresh before an expired answer is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verify {
-    /// How long to wait for it; nothing for as long as it takes to fail.
+    /// Timeout after which the expired answer is served; `None` for that of the refresh.
     pub timeout: Option<Duration>,
 }
 
@@ -106,8 +106,8 @@ impl Bounds {
         }
     }
 
-    /// `ttl` brought between the limits. Where they contradict each other, the upper one holds:
-    /// an answer kept too short costs a question, one kept too long is wrong.
+    /// `ttl` within the bounds. If they contradict each other, the upper one applies: a TTL that is too
+    /// short costs a query to the upstream, one that is too long yields outdated answers.
     pub fn clamp(self, ttl: u32) -> u32 {
         ttl.max(self.min_ttl).min(self.max_ttl)
     }
@@ -135,8 +135,7 @@ impl Default for ServeStale {
     }
 }
 
-/// Entries that a capacity stands for, counted as CoreDNS counts: down to a multiple of 256, and
-/// 1024 at least.
+/// The effective capacity, as in CoreDNS: rounded down to a multiple of 256, and at least 1024.
 pub fn rounded(capacity: usize) -> usize {
     (capacity / 256).max(4) * 256
 }

@@ -1,4 +1,4 @@
-//! The cache's counters, one set for each server and view that asks it.
+//! The counters of the cache, one set for each server and view whose queries reach it.
 
 use std::sync::{Arc, Weak};
 
@@ -19,17 +19,17 @@ pub struct Counters {
 
 /// The counters for one server and view.
 pub struct Set {
-    /// Questions that reached the cache.
+    /// Queries that reached the cache.
     pub requests: Arc<ShardedCounter>,
-    /// Those that it answered.
+    /// Queries answered from the cache.
     pub hits: ByType,
-    /// Those that it did not.
+    /// Queries passed to the next plugin.
     pub misses: Arc<ShardedCounter>,
-    /// Those answered with what had expired.
+    /// Queries answered with an expired entry.
     pub stale: Arc<ShardedCounter>,
-    /// Entries fetched anew before they expired.
+    /// Entries refreshed before they expired.
     pub prefetches: Arc<ShardedCounter>,
-    /// Entries that had to make room.
+    /// Entries evicted at the capacity.
     pub evictions: ByType,
 }
 
@@ -63,8 +63,8 @@ impl Counters {
         let families = &self.metrics.cache;
         let labels = [&*block.server, &*self.zones, &*block.view];
         let typed = |kind| [&*block.server, kind, &*self.zones, &*block.view];
-        // Whatever does not answer the question is dropped before it gets here; the series is there
-        // for those who watch it.
+        // Always 0: responses that do not match their query are dropped before they reach the cache.
+        // The series exists for dashboards made for CoreDNS.
         families.drops_total.with(&labels);
         self.show_entries(block);
         Set {
@@ -83,7 +83,7 @@ impl Counters {
         }
     }
 
-    /// Has the gauges of entries set before each scrape, for as long as the cache is there.
+    /// Sets the gauges of entries before each scrape, until the cache is dropped.
     fn show_entries(&self, block: &Block) {
         let myself = Weak::clone(&self.myself);
         let (server, view) = (Arc::clone(&block.server), Arc::clone(&block.view));
@@ -100,8 +100,8 @@ impl Counters {
                         let length = i64::try_from(length).unwrap_or(i64::MAX);
                         entries.with_label_values(&labels).set(length);
                     }
-                    // A cache that took this one's place sets it again in the same scrape; where
-                    // there is none, the series is gone already or goes now.
+                    // A cache that replaced this one sets the series again in the same scrape; without
+                    // one, it is removed.
                     None => drop(entries.remove_label_values(&labels)),
                 }
             }
@@ -111,7 +111,7 @@ impl Counters {
 }
 
 impl ByType {
-    /// The counter that this kind of reply is counted in.
+    /// The counter for this kind of reply.
     pub fn of(&self, kind: Kind) -> &ShardedCounter {
         match kind {
             Kind::Success => &self.success,

@@ -1,5 +1,4 @@
-//! One remembered reply: whether a reply may be remembered at all, for how long, and what of it is
-//! given to the next asker.
+//! One cached reply: whether it is cacheable, for how long, and its state of refresh.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -8,7 +7,7 @@ use std::{
 
 use super::{
     config::{Bounds, Config, Prefetch},
-    key::{KeyRef, Rest},
+    key::{Flags, KeyRef},
 };
 use crate::{
     query::Query,
@@ -16,45 +15,45 @@ use crate::{
     wire::{NameRef, Opcode, Rcode, Type},
 };
 
-/// Seconds that an answer without any record says it may be kept.
+/// TTL in seconds of an answer without any record.
 const NOTHING_TTL: u32 = 5;
 
-/// Octets of a reply that is not remembered any more: names in it are uncompressed, so that a
-/// message can be many times its size.
-const TOO_HEAVY: usize = 128 * 1024;
+/// Bytes of the largest reply that is cached. Names are stored uncompressed, so that a reply can be many
+/// times the size of its message.
+const MAX_WEIGHT: usize = 128 * 1024;
 
-/// What sort of word is remembered.
+/// The kind of a cached reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// There are records of the type that was asked for, or a referral.
+    /// Records of the queried type, or a referral.
     Success,
-    /// There is no such name or no such type (RFC 2308).
+    /// NXDOMAIN or NODATA (RFC 2308).
     Denial,
-    /// The upstream could not say (RFC 2308 §7.1).
+    /// The upstream failed (RFC 2308 section 7.1).
     Failure,
 }
 
-/// A judged reply.
+/// How a cacheable reply is cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// What sort of word it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Seconds that it may be kept, from 1.
+    /// Its TTL in seconds, from 1.
     pub ttl: u32,
 }
 
-/// A remembered reply, and what it is the reply to.
+/// A cached reply and its key.
 #[derive(Debug)]
 pub struct Entry {
-    /// What sort of word it is.
+    /// Its kind.
     pub kind: Kind,
-    /// With the key's name and options beside it, the name first.
+    /// The packed reply, prefixed with the name and the options of the key.
     reply: Packed,
     name_length: u8,
-    rest: Rest,
+    flags: Flags,
     store: AtomicU32,
-    gone: AtomicBool,
-    /// Tables of threads that hold it: see `near`.
+    evicted: AtomicBool,
+    /// Number of near caches that hold it.
     near: AtomicU16,
     stored: Instant,
     ttl: u32,
@@ -65,38 +64,37 @@ pub struct Entry {
 }
 
 impl Verdict {
-    /// Judges a reply; nothing where it must not be kept and keeps its own TTLs.
+    /// Kind and TTL of a reply. `None` if it is not cacheable; its TTLs then stay as they are.
     pub fn of(config: &Config, query: &Query, reply: &Reply) -> Option<Self> {
-        let asked = query.question.rtype;
-        // 128 to 254 ask for transactions, not for data (RFC 6895 §3.1); 41 is OPT.
-        let is_data = asked != Type::OPT && !(128..=254).contains(&asked.0);
+        let rtype = query.question.rtype;
+        // Types 128 to 254 are meta-types, OPT (41) is one too (RFC 6895 section 3.1).
+        let is_data = rtype != Type::OPT && !(128..=254).contains(&rtype.0);
         if !reply.why.is_upstreams()
             || reply.truncated
             || query.opcode != Opcode::QUERY
             || !is_data
-            || reply.weight() > TOO_HEAVY
+            || reply.weight() > MAX_WEIGHT
         {
             return None;
         }
         let has_soa = reply.has_authority(Type::SOA);
         let (kind, ttl) = match reply.rcode {
-            Rcode::NOERROR if reply.answers(asked) => {
+            Rcode::NOERROR if reply.answers(rtype) => {
                 (Kind::Success, success_ttl(config.success, reply))
             }
-            // Aliases may lead there: the SOA record bounds the time (RFC 2308 sections 2.1, 2.2).
+            // With or without aliases, the SOA record bounds the TTL (RFC 2308 sections 2.1, 2.2).
             Rcode::NOERROR | Rcode::NXDOMAIN if has_soa => {
                 (Kind::Denial, denial_ttl(config.denial, reply))
             }
-            // A chain of aliases without its end, and without a denial: the next query may bring
-            // the rest.
+            // An incomplete chain of aliases, without a denial: the next response may complete it.
             Rcode::NOERROR if !reply.section(Section::Answer).is_empty() => return None,
-            // A referral: no data, and where they are to be had.
+            // A referral: no data, but the name servers of a delegation.
             Rcode::NOERROR if reply.has_authority(Type::NS) => {
                 (Kind::Success, success_ttl(config.success, reply))
             }
-            // Without an SOA nobody says how long it holds (RFC 2308 §5).
+            // Without an SOA record a denial has no TTL (RFC 2308 section 5): cached briefly.
             Rcode::NOERROR => (Kind::Denial, NOTHING_TTL.min(config.denial.max_ttl)),
-            Rcode::SERVFAIL | Rcode::NOTIMP => (Kind::Failure, whole_seconds(config.servfail)),
+            Rcode::SERVFAIL | Rcode::NOTIMP => (Kind::Failure, ceil_seconds(config.servfail)),
             _ => return None,
         };
         (ttl > 0).then_some(Self { kind, ttl })
@@ -104,17 +102,17 @@ impl Verdict {
 }
 
 impl Entry {
-    /// Remembers `reply` to what has this key as it is, from `now` on. Of an OPT record, nothing is
-    /// remembered but what went wrong, and the networks that the answer is for (RFC 6891 §6.2.1).
+    /// The entry of `reply` for this key, with its lifetime from `now`. Of an OPT record, only the
+    /// extended error and the client subnet are cached (RFC 6891 section 6.2.1).
     pub fn new(verdict: Verdict, key: KeyRef<'_>, reply: &Reply, now: Instant) -> Self {
-        let key_octets = [key.name, key.options].concat();
+        let key_bytes = [key.name, key.options].concat();
         Self {
             kind: verdict.kind,
-            reply: Packed::new(reply, &key_octets),
-            name_length: u8::try_from(key.name.len()).expect("a name has at most 255 octets"),
-            rest: key.rest,
+            reply: Packed::new(reply, &key_bytes),
+            name_length: u8::try_from(key.name.len()).expect("a name has at most 255 bytes"),
+            flags: key.flags,
             store: AtomicU32::new(0),
-            gone: AtomicBool::new(false),
+            evicted: AtomicBool::new(false),
             near: AtomicU16::new(0),
             stored: now,
             ttl: verdict.ttl,
@@ -125,18 +123,18 @@ impl Entry {
         }
     }
 
-    /// Octets held.
+    /// Bytes of memory held.
     pub fn weight(&self) -> usize {
         size_of::<Self>() + self.reply.weight()
     }
 
-    /// What it is the reply to.
+    /// Its key.
     pub fn key(&self) -> KeyRef<'_> {
         let (name, options) = self.reply.prefix().split_at(self.name_length.into());
         KeyRef {
             name,
             options,
-            rest: self.rest,
+            flags: self.flags,
         }
     }
 
@@ -145,60 +143,60 @@ impl Entry {
         self.store.load(Relaxed)
     }
 
-    /// The store with this number holds it from now on.
-    pub fn enter(&self, store: u32) {
+    /// Sets the number of the store that holds it.
+    pub fn set_store(&self, store: u32) {
         self.store.store(store, Relaxed);
     }
 
-    /// Its store has let go of it: whoever still holds it must ask the store again.
-    pub fn leave(&self) {
-        self.gone.store(true, Relaxed);
+    /// Marks it as dropped from its store: near caches must not use it any more.
+    pub fn mark_evicted(&self) {
+        self.evicted.store(true, Relaxed);
     }
 
-    /// Whether its store has let go of it.
-    pub fn is_gone(&self) -> bool {
-        self.gone.load(Relaxed)
+    /// Whether its store has dropped it.
+    pub fn is_evicted(&self) -> bool {
+        self.evicted.load(Relaxed)
     }
 
-    /// One more thread's table holds it. True for the first.
+    /// Counts one more near cache that holds it. True for the first.
     pub fn hold_near(&self) -> bool {
         self.near.fetch_add(1, Relaxed) == 0
     }
 
-    /// One thread's table fewer holds it. True for the last.
+    /// Counts one near cache less that holds it. True for the last.
     pub fn release_near(&self) -> bool {
         self.near.fetch_sub(1, Relaxed) == 1
     }
 
-    /// Seconds that it is still good for, rounded up; none once it has expired.
+    /// The remaining TTL in seconds, rounded up; `None` once it has expired.
     pub fn remaining(&self, now: Instant) -> Option<u32> {
         let left = self.lifetime().checked_sub(self.age(now))?;
         let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
         u32::try_from(seconds).ok().filter(|seconds| *seconds > 0)
     }
 
-    /// Whether it has expired, by no more than `up_to`. Failures are never good any longer than
-    /// their time.
+    /// Whether it may be served: not expired, or by less than `up_to`. Failures are never served
+    /// stale.
     pub fn is_stale_within(&self, up_to: Duration, now: Instant) -> bool {
         self.kind != Kind::Failure && self.age(now) < self.lifetime() + up_to
     }
 
-    /// Gives it to whoever asked: as remembered, all TTLs `ttl`.
-    pub fn give(&self, reply: &mut Reply, ttl: u32, why: Why) {
+    /// Writes the cached reply to `reply`, with `ttl` as the TTL of all records.
+    pub fn write_to(&self, reply: &mut Reply, ttl: u32, why: Why) {
         self.reply.unpack(ttl, why, reply);
     }
 
-    /// The TTL that it was kept with.
+    /// The TTL at insertion.
     pub fn ttl(&self) -> u32 {
         self.ttl
     }
 
-    /// Whether it has data of its type, which `prefer_positive` holds on to; a referral has none.
+    /// Whether it has data of its type, which `prefer_positive` retains; a referral has none.
     pub fn has_answer(&self) -> bool {
         self.kind == Kind::Success && self.reply.has_answers()
     }
 
-    /// Counts a hit, and says whether the entry is popular and about to expire.
+    /// Counts a hit. True if the entry is due for a prefetch: popular and about to expire.
     pub fn is_due(&self, prefetch: &Prefetch, now: Instant, remaining: u32) -> bool {
         let at = milliseconds(self.age(now));
         let gap = at.saturating_sub(self.last_hit.swap(at, Relaxed));
@@ -206,30 +204,30 @@ impl Entry {
             self.hits.store(1, Relaxed);
             1
         } else {
-            // Wrapping around would take four thousand million hits within one TTL.
+            // Overflow would take 2^32 hits within one TTL.
             self.hits.fetch_add(1, Relaxed) + 1
         };
         let last_part = u64::from(self.ttl) * u64::from(prefetch.percent) / 100;
         hits >= prefetch.amount && u64::from(remaining) <= last_part.max(1)
     }
 
-    /// Takes over the popularity of the entry that this one replaces.
-    pub fn succeed(&self, other: &Self) {
+    /// Copies the number of hits from the entry that this one replaces.
+    pub fn inherit_hits(&self, other: &Self) {
         self.hits.store(other.hits.load(Relaxed), Relaxed);
     }
 
-    /// Whether a refresh under way, or one that failed a short while ago, forbids another.
-    pub fn is_settled(&self, now: Instant) -> bool {
+    /// Whether a refresh is in flight, or failed less than `recheck` ago.
+    pub fn is_refresh_blocked(&self, now: Instant) -> bool {
         self.refreshing.load(Relaxed)
             || milliseconds(self.age(now)) < self.recheck_from.load(Relaxed)
     }
 
-    /// Begins a refresh, unless one is under way or one failed a short while ago.
+    /// Begins a refresh, unless one is in flight or failed less than `recheck` ago.
     pub fn begin_refresh(&self, now: Instant) -> bool {
-        !self.is_settled(now) && !self.refreshing.swap(true, Relaxed)
+        !self.is_refresh_blocked(now) && !self.refreshing.swap(true, Relaxed)
     }
 
-    /// Ends a refresh; a failed one is not tried again for `recheck`.
+    /// Ends a refresh; a failed one is not retried for `recheck`.
     pub fn end_refresh(&self, failed: bool, recheck: Duration, now: Instant) {
         if failed {
             self.recheck_from
@@ -247,8 +245,8 @@ impl Entry {
     }
 }
 
-/// Makes a reply of upstream data ready: every TTL is `ttl`, so that a reply is fresh or expired as
-/// a whole; and we are nobody's authority, so that AA does not come and go with what is remembered.
+/// Completes a reply from an upstream: every TTL is `ttl`, since a reply expires as one unit; and AA is
+/// cleared, so that it does not depend on whether the reply was cached.
 pub fn finish(reply: &mut Reply, ttl: u32) {
     reply.authoritative = false;
     for record in reply.records_mut() {
@@ -260,7 +258,8 @@ fn success_ttl(bounds: Bounds, reply: &Reply) -> u32 {
     bounds.clamp(shortest(reply))
 }
 
-/// A denial lasts no longer than its SOA record and that record's minimum field (RFC 2308 §5).
+/// The TTL of a denial: at most the TTL of its SOA record and that record's minimum field (RFC 2308
+/// section 5).
 fn denial_ttl(bounds: Bounds, reply: &Reply) -> u32 {
     let minima = reply
         .section(Section::Authority)
@@ -272,7 +271,7 @@ fn denial_ttl(bounds: Bounds, reply: &Reply) -> u32 {
 
 fn shortest(reply: &Reply) -> u32 {
     let ttls = reply.records().map(|record| record.ttl);
-    // A TTL with its first bit set counts as 0 (RFC 2181 §8).
+    // A TTL with its most significant bit set counts as 0 (RFC 2181 section 8).
     let ttls = ttls.map(|ttl| {
         if ttl > i32::MAX.unsigned_abs() {
             0
@@ -293,7 +292,7 @@ fn soa_minimum(data: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(numbers.try_into().ok()?))
 }
 
-fn whole_seconds(duration: Duration) -> u32 {
+fn ceil_seconds(duration: Duration) -> u32 {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     u32::try_from(seconds).unwrap_or(u32::MAX)
 }

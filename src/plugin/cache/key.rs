@@ -1,11 +1,11 @@
-//! What two questions must have in common to share an answer.
+//! The cache key: what two queries must have in common to share a response.
 //!
-//! In the key: name whatever its case, type, class, DO, CD, and the EDNS options that go on to
-//! upstreams, such as the client's network: an answer that was made for one must not be given to
-//! another. Shared on purpose, because the answer
-//! does not depend on them: transport, message id, payload size, spelling, the asker's address, the
-//! AD bit (it only decides whether AD is shown). RD is shared for reading alone: what came for a
-//! question without it is not kept, since an upstream that does not recurse may say anything less.
+//! The key holds the name in lower case, type, class, DO, CD, and the EDNS options that are forwarded
+//! to upstreams, such as the client subnet (RFC 7871 section 7.3.1). Not in the key, because the
+//! response does not depend on them: transport, message id, payload size, the name's letter case, the
+//! client's address, and the AD bit (which only decides whether AD is set in the reply). RD is not in
+//! the key either, but responses to queries without it are not cached: an upstream that does not
+//! recurse may return less.
 
 use std::{
     hash::{Hash, Hasher},
@@ -20,23 +20,23 @@ use crate::{
     wire::{Class, Name, Type},
 };
 
-/// A key in the store: that of an entry, which holds it.
+/// A key in the store: stored in the entry itself.
 #[derive(Clone, Debug)]
 pub struct Key(pub Arc<Entry>);
 
-/// A key to look up with, made without allocation.
+/// A borrowed key for lookups, made without allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyRef<'a> {
     /// In lower case.
     pub(super) name: &'a [u8],
     /// Nearly always empty.
     pub(super) options: &'a [u8],
-    pub(super) rest: Rest,
+    pub(super) flags: Flags,
 }
 
-/// What a key is made of besides octets.
+/// The fields of a key that have a fixed size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rest {
+pub struct Flags {
     rtype: Type,
     class: Class,
     dnssec_ok: bool,
@@ -44,14 +44,14 @@ pub struct Rest {
 }
 
 impl<'a> KeyRef<'a> {
-    /// The key of what `query` asks at this point of the chain.
+    /// The key of `query` as it is at this point of the chain.
     pub fn of(query: &'a Query) -> Self {
         let question = &query.question;
         let lower: &Name = &question.lower;
         Self {
             name: lower.as_wire(),
             options: query.options.as_wire(),
-            rest: Rest {
+            flags: Flags {
                 rtype: question.rtype,
                 class: question.class,
                 dnssec_ok: query.dnssec_ok(),
@@ -62,15 +62,16 @@ impl<'a> KeyRef<'a> {
 }
 
 impl Hash for KeyRef<'_> {
-    /// In as few steps as there can be. A name ends itself, so that what follows needs no mark.
+    /// In as few writes as possible. A name in wire form ends with the root label, so that no separator
+    /// is needed.
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write(self.name);
-        let Rest {
+        let Flags {
             rtype,
             class,
             dnssec_ok,
             checking_disabled,
-        } = self.rest;
+        } = self.flags;
         let numbers = u64::from(rtype.0) << 16 | u64::from(class.0);
         let bits = u64::from(dnssec_ok) << 1 | u64::from(checking_disabled);
         state.write_u64(numbers << 2 | bits);

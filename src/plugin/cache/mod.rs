@@ -1,25 +1,25 @@
-//! cache: remembers what upstreams say.
+//! `cache`: caches the responses of upstreams.
 //!
-//! Kept are replies whose reason is an upstream ([`Why::is_upstreams`]), for as long as their
-//! shortest TTL says, within limits. What is answered here, from the cluster or a hosts table, is
-//! never kept: it changes under a cache's hands, passes with its own TTL and is looked up anew.
+//! Cached are replies from an upstream ([`Why::is_upstreams`]), for their shortest TTL within the
+//! configured bounds. Replies from local data, such as the cluster or a hosts table, are never cached:
+//! the data change without notice to the cache, and are looked up at no cost.
 //!
-//! Its place in the chain is therefore behind everything that answers from data of its own or
-//! rewrites questions, and in front of what forwards. There, a name that `kubernetes` or `hosts`
-//! let fall through today and knows tomorrow is theirs at once, and the name that is looked up is
-//! the one under which the reply is kept.
+//! The cache stands in the chain after all plugins that answer from local data or rewrite queries, and
+//! before those that forward. So a name that is new to `kubernetes` or `hosts` is answered by them at
+//! once, and a reply is cached under the name that was looked up.
 //!
 //! ```text
 //! key      what two questions must have in common to share an answer
-//! entry    whether and for how long a reply is kept, and how it is given
+//! entry    one cached reply: whether it is cacheable, its TTL, its state of refresh
 //! counters the metrics, a set for each server and view
-//! near     what a thread has given of late, in front of the store
-//! store    the bounded place, the choice between what is held
-//! refresh  fetching anew, before or after expiry
+//! near     a per-thread cache in front of the store
+//! store    the bounded store, and the choice between its entries
+//! refresh  prefetch before expiry, refresh after it
 //! config   the options; parse.rs reads them from a Corefile
 //! ```
 //!
-//! A query is looked up at the time it was received; a reply is kept from the time it came.
+//! Lookups use the time at which the query was received; an entry's lifetime begins when its reply was
+//! received.
 
 pub mod config;
 mod counters;
@@ -40,7 +40,7 @@ use self::{
     entry::{Entry, Kind, Verdict, finish},
     key::KeyRef,
     refresh::{Refreshes, Rules, now},
-    store::{Found, Store},
+    store::{Lookup, Store},
 };
 use super::{
     Build, BuildError, Context, Describe, OnQuery, OnResponse, Plugin, Properties, Resolved, Setup,
@@ -52,7 +52,7 @@ use crate::{
     reply::{Reply, Why},
 };
 
-/// The Corefile's word.
+/// The name of the plugin in a Corefile.
 const NAME: &str = "cache";
 
 /// The cache of one server block. Clones share everything.
@@ -72,8 +72,8 @@ impl Setup for Config {
 
 impl Config {
     fn cache(&self, build: &mut Build<'_>) -> Result<Cache, BuildError> {
-        // Never shared between blocks: another block may ask other upstreams. Two blocks for one
-        // zone are told apart by their views.
+        // Never shared between blocks: another block may have other upstreams. Two blocks for one
+        // zone differ in their views.
         let key = format!(
             "{} {:?} {:?} {:?} {self:?}",
             build.server, build.addresses, build.zones, build.view
@@ -122,20 +122,20 @@ impl OnQuery for Cache {
         }
         let stale = self.config.serve_stale.as_ref();
         match self.store.find(key, query.received, stale) {
-            Found::Nothing => {
+            Lookup::Miss => {
                 counters.misses.inc();
                 Step::Pass
             }
-            Found::Fresh(entry, remaining) => {
+            Lookup::Fresh(entry, remaining) => {
                 counters.hits.of(entry.kind).inc();
                 self.hit(context, query, reply, &entry, remaining);
-                near::keep(key, entry);
+                near::insert(key, entry);
                 Step::Answer
             }
-            Found::Stale { entry, settled } => match stale {
+            Lookup::Stale { entry, settled } => match stale {
                 Some(stale) => {
                     counters.hits.of(entry.kind).inc();
-                    self.ask_stale(context, query, reply, entry, settled, *stale)
+                    self.serve_stale(context, query, reply, entry, settled, *stale)
                 }
                 None => Step::Pass,
             },
@@ -148,7 +148,7 @@ impl OnResponse for Cache {
         let key = KeyRef::of(query);
         if !reply.why.is_upstreams() {
             if query.bypass.cache {
-                // The name has become ours: what an upstream said of it is void.
+                // The name is now answered from local data: a cached response of an upstream is void.
                 self.store.deny(key, None);
             }
             return;
@@ -160,7 +160,7 @@ impl OnResponse for Cache {
         let Some(verdict) = Verdict::of(&self.config, query, reply) else {
             return;
         };
-        if self.keeps(verdict.kind, query) {
+        if self.is_cached(verdict.kind, query) {
             let now = now(query);
             let entry = Entry::new(verdict, key, reply, now);
             let evicted = self.store.insert(entry, now, stale);
@@ -171,7 +171,7 @@ impl OnResponse for Cache {
         } else if verdict.kind == Kind::Denial {
             self.store.deny(key, stale);
         }
-        // The limits hold for the first asker already: later ones must not see a longer TTL.
+        // The TTL is bounded in the first reply too: a later one from the cache must not be longer.
         finish(reply, verdict.ttl);
     }
 }
@@ -181,17 +181,17 @@ impl Cache {
         self.config.zones.covers(query.question.lower.as_ref())
     }
 
-    /// Whether replies of this kind to this question are to be kept.
-    fn keeps(&self, kind: Kind, query: &Query) -> bool {
+    /// Whether replies of this kind to this query are cached.
+    fn is_cached(&self, kind: Kind, query: &Query) -> bool {
         let disabled = match kind {
             Kind::Success => &self.config.no_success,
             Kind::Denial | Kind::Failure => &self.config.no_denial,
         };
-        // An upstream that was asked not to recurse may know less than it would tell others.
+        // Without RD, an upstream may answer with less data than a recursive query would yield.
         query.recursion_desired && !disabled.covers(query.question.lower.as_ref())
     }
 
-    /// Gives what is fresh.
+    /// Answers from a fresh entry, and prefetches it if that is due.
     fn hit(
         &self,
         context: &Context<'_>,
@@ -201,16 +201,16 @@ impl Cache {
         remaining: u32,
     ) {
         self.prefetch(context, query, entry, remaining);
-        self.give(reply, entry, remaining);
+        self.answer(reply, entry, remaining);
     }
 
-    fn give(&self, reply: &mut Reply, entry: &Entry, remaining: u32) {
+    fn answer(&self, reply: &mut Reply, entry: &Entry, remaining: u32) {
         let ttl = if self.config.keep_ttl {
             entry.ttl()
         } else {
             remaining
         };
-        entry.give(reply, ttl, Why::Cached);
+        entry.write_to(reply, ttl, Why::Cached);
     }
 
     fn prefetch(&self, context: &Context<'_>, query: &Query, entry: &Arc<Entry>, remaining: u32) {
@@ -218,12 +218,12 @@ impl Cache {
             return;
         };
         if entry.kind != Kind::Failure && entry.is_due(prefetch, query.received, remaining) {
-            self.fetch_ahead(context, query, entry);
+            self.start_prefetch(context, query, entry);
         }
     }
 
     #[cold]
-    fn fetch_ahead(&self, context: &Context<'_>, query: &Query, entry: &Arc<Entry>) {
+    fn start_prefetch(&self, context: &Context<'_>, query: &Query, entry: &Arc<Entry>) {
         let rules = Rules {
             recheck: Duration::ZERO,
             needs_data: None,
@@ -233,10 +233,10 @@ impl Cache {
         }
     }
 
-    /// Gives an expired answer at once and fetches it anew, or the other way round. In a place of its
-    /// own: it takes some room to put a query away.
+    /// Answers from an expired entry and refreshes it, in the order that the configuration gives (RFC
+    /// 8767 section 5). Not inlined: cloning a query needs stack space.
     #[cold]
-    fn ask_stale(
+    fn serve_stale(
         &self,
         context: &Context<'_>,
         query: &Query,
@@ -250,22 +250,22 @@ impl Cache {
             needs_data: (stale.prefer_positive && entry.has_answer())
                 .then_some(query.question.rtype),
         };
-        // One refresh of an entry is in flight at a time, and only the query that started it waits:
-        // for all others a slow upstream costs nothing.
+        // One refresh of an entry is in flight at a time, and only the query that started it is
+        // pending on it: all others are answered at once.
         let outcome = (!settled)
             .then(|| self.refreshes.begin(context, query, &entry, rules))
             .flatten();
         let (Some(verify), Some(outcome)) = (stale.verify, outcome) else {
             self.counters.of(context.block).stale.inc();
-            entry.give(reply, stale.ttl, Why::Stale);
+            entry.write_to(reply, stale.ttl, Why::Stale);
             return Step::Answer;
         };
         let cache = self.clone();
         let query = query.clone();
         let block = Arc::clone(context.block);
         Step::Wait(Box::pin(async move {
-            let came = wait(verify, outcome).await;
-            let reply = cache.verified(&query, &entry, came, rules, stale);
+            let refreshed = refreshed(verify, outcome).await;
+            let reply = cache.verified(&query, &entry, refreshed, rules, stale);
             if reply.why == Why::Stale {
                 cache.counters.of(&block).stale.inc();
             }
@@ -273,34 +273,38 @@ impl Cache {
         }))
     }
 
-    /// The answer after a refresh was waited for: what the store has now, what came and was not to
-    /// be kept, or what has expired.
+    /// The answer after a refresh: the store's new entry, the refreshed reply if it was not cacheable,
+    /// or the expired entry if the refresh failed.
     fn verified(
         &self,
         query: &Query,
         expired: &Entry,
-        came: Option<Reply>,
+        refreshed: Option<Reply>,
         rules: Rules,
         stale: ServeStale,
     ) -> Reply {
-        if let Some(came) = came.filter(|came| rules.are_met_by(came)) {
+        if let Some(refreshed) = refreshed.filter(|reply| rules.are_met_by(reply)) {
             let mut reply = Reply::default();
             let found = self.store.find(KeyRef::of(query), now(query), Some(&stale));
             return match found {
-                Found::Fresh(entry, remaining) => {
-                    self.give(&mut reply, &entry, remaining);
+                Lookup::Fresh(entry, remaining) => {
+                    self.answer(&mut reply, &entry, remaining);
                     reply
                 }
-                _ => came,
+                _ => refreshed,
             };
         }
         let mut reply = Reply::default();
-        expired.give(&mut reply, stale.ttl, Why::Stale);
+        expired.write_to(&mut reply, stale.ttl, Why::Stale);
         reply
     }
 }
 
-async fn wait(verify: Verify, outcome: tokio::sync::oneshot::Receiver<Reply>) -> Option<Reply> {
+/// The reply of a refresh, or `None` after the timeout of `verify`.
+async fn refreshed(
+    verify: Verify,
+    outcome: tokio::sync::oneshot::Receiver<Reply>,
+) -> Option<Reply> {
     match verify.timeout {
         Some(timeout) => tokio::time::timeout(timeout, outcome).await.ok()?.ok(),
         None => outcome.await.ok(),

@@ -1,16 +1,15 @@
-//! Replies that a thread has given of late, found again without asking the store.
+//! A near cache: a small table of recently used entries for each thread, in front of the shared store.
 //!
-//! What a hit in the store costs is not its instructions: it is a lock, a count of references and a
-//! mark of use, each on a line of memory that the other threads write too, and a walk from place to
-//! place until the key is reached. Here a thread holds on to a few entries by itself and writes
-//! nothing that another thread reads.
+//! A hit in the store costs a lock, a reference count and a mark of use, each on a cache line that other
+//! threads write too, and a chain of pointers to the key. A hit in the near cache writes nothing that
+//! another thread reads.
 //!
-//! The store decides all the same: an entry that it lets go of says so ([`Entry::is_gone`]), and it is
-//! asked now and then, so that it learns what is in use and must not make room.
+//! The store stays authoritative: an entry that it has dropped is marked ([`Entry::is_evicted`]), and a
+//! hit is passed to the store now and then, so that its eviction policy sees which entries are in use.
 //!
-//! An entry that a store has dropped stays in memory for as long as a table holds it. What the tables
-//! of all threads hold is therefore bounded, by a part of what the stores may hold ([`Allowance`]), and
-//! all of it is dropped once a store is gone, as after a reload.
+//! An entry that a store has dropped stays in memory for as long as a near cache holds it. The total of
+//! all near caches is therefore bounded, by a part of the stores' capacity ([`Allowance`]), and all
+//! entries are dropped once a store is dropped, as after a reload.
 
 use std::{
     cell::RefCell,
@@ -24,22 +23,22 @@ use std::{
 
 use super::{entry::Entry, key::KeyRef, store::SHARE};
 
-/// Sets of places; a key can be in the places of one set. A power of two.
+/// Number of sets. The table is set-associative: a key can be in any slot of one set. A power of two.
 const SETS: usize = 512;
 
-/// Places of a set, which is a line of memory.
-const PLACES: usize = 4;
+/// Slots of a set, which is one cache line.
+const SLOTS: usize = 4;
 
-/// The store is asked for an entry again after it was given so often from here.
-const ASK_AFTER: u16 = 64;
+/// Number of hits on an entry after which the next lookup is passed to the store.
+const MAX_HITS: u16 = 64;
 
 thread_local! {
-    static MINE: RefCell<Option<Near>> = const { RefCell::new(None) };
+    static NEAR_CACHE: RefCell<Option<NearCache>> = const { RefCell::new(None) };
 }
 
 static BUDGET: Budget = Budget::new();
 
-/// What the tables of a process hold and may hold, in bytes.
+/// Bytes that the near caches of the process hold and may hold.
 struct Budget {
     /// An entry counts once, however many tables hold it.
     held: AtomicUsize,
@@ -47,8 +46,8 @@ struct Budget {
     generation: Generation,
 }
 
-/// Counts the stores that are gone: each table drops its entries when this changes. Read at every
-/// look-up, so on a line of memory that nothing else is written to.
+/// Counts the stores that were dropped: each near cache drops its entries when this changes. Read at
+/// every lookup, so on a cache line of its own.
 #[repr(align(64))]
 struct Generation(AtomicU32);
 
@@ -62,11 +61,11 @@ impl Generation {
     }
 }
 
-/// Bytes that the tables may hold for the sake of one store, for as long as that is there.
+/// Bytes that one store adds to the budget, until it is dropped.
 pub struct Allowance(usize);
 
 impl Allowance {
-    /// Adds so many bytes to the budget of the process.
+    /// Adds `bytes` to the budget of the process.
     pub fn new(bytes: usize) -> Self {
         BUDGET.limit.fetch_add(bytes, Relaxed);
         Self(bytes)
@@ -89,8 +88,9 @@ impl Budget {
         }
     }
 
-    /// Whether one more table may hold the entry; it must be released in the end.
-    fn take(&self, entry: &Entry) -> bool {
+    /// Reserves the weight of an entry for one more near cache. False if the budget is exhausted; after
+    /// true, the entry must be released in the end.
+    fn reserve(&self, entry: &Entry) -> bool {
         if !entry.hold_near() {
             return true;
         }
@@ -110,8 +110,8 @@ impl Budget {
     }
 }
 
-/// A thread's entries.
-struct Near {
+/// The near cache of a thread.
+struct NearCache {
     sets: Box<[Set]>,
     hasher: foldhash::fast::RandomState,
     budget: &'static Budget,
@@ -120,52 +120,54 @@ struct Near {
 
 #[derive(Default)]
 #[repr(align(64))]
-struct Set([Place; PLACES]);
+struct Set([Slot; SLOTS]);
 
 #[derive(Default)]
-struct Place {
+struct Slot {
     entry: Option<Arc<Entry>>,
-    /// Of the key's hash, so that few entries are looked at in vain.
+    /// The upper 32 bits of the key's hash, to compare before the key.
     tag: u32,
-    /// How often it was given, halved whenever another entry of the set had to go.
+    /// Number of hits, halved whenever an entry of the set is evicted.
     uses: u16,
-    /// How often it was given since the store was asked.
-    unasked: u16,
+    /// Number of hits since the store was last used.
+    hits_since_store: u16,
 }
 
-/// Hands the entry for `key` of the store with this number to `give`, with the seconds that it is
-/// still good for; nothing where the store must be asked.
+/// Passes the entry for `key` of the store with this number to `use_entry`, with its remaining TTL in
+/// seconds. `None` if the store must be used.
 pub fn find<R>(
     store: u32,
     key: KeyRef<'_>,
     now: Instant,
-    give: impl FnOnce(&Arc<Entry>, u32) -> R,
+    use_entry: impl FnOnce(&Arc<Entry>, u32) -> R,
 ) -> Option<R> {
-    MINE.try_with(|mine| {
-        let mut mine = mine.try_borrow_mut().ok()?;
-        let (entry, remaining) = mine.as_mut()?.find(store, key, now)?;
-        Some(give(entry, remaining))
-    })
-    .ok()
-    .flatten()
+    NEAR_CACHE
+        .try_with(|cache| {
+            let mut cache = cache.try_borrow_mut().ok()?;
+            let (entry, remaining) = cache.as_mut()?.find(store, key, now)?;
+            Some(use_entry(entry, remaining))
+        })
+        .ok()
+        .flatten()
 }
 
-/// Holds on to an entry for `key` that the store has just given.
-pub fn keep(key: KeyRef<'_>, entry: Arc<Entry>) {
-    // A common one is a third of this.
+/// Inserts an entry for `key` that the store has just returned.
+pub fn insert(key: KeyRef<'_>, entry: Arc<Entry>) {
+    // An ordinary entry is a third of this.
     if entry.weight() as u64 > SHARE {
         return;
     }
-    // While a thread ends, nothing is worth keeping.
-    let _ = MINE.try_with(|mine| {
-        if let Ok(mut mine) = mine.try_borrow_mut() {
-            mine.get_or_insert_with(|| Near::new(&BUDGET))
-                .keep(key, entry);
+    // Fails only while the thread exits.
+    let _ = NEAR_CACHE.try_with(|cache| {
+        if let Ok(mut cache) = cache.try_borrow_mut() {
+            cache
+                .get_or_insert_with(|| NearCache::new(&BUDGET))
+                .insert(key, entry);
         }
     });
 }
 
-impl Near {
+impl NearCache {
     fn new(budget: &'static Budget) -> Self {
         Self {
             sets: std::iter::repeat_with(Set::default).take(SETS).collect(),
@@ -175,7 +177,7 @@ impl Near {
         }
     }
 
-    /// Drops every entry once a store is gone, whose entries would stay here otherwise.
+    /// Drops every entry if a store was dropped: its entries would stay in memory otherwise.
     fn renew(&mut self) {
         let generation = self.budget.generation.now();
         if generation != self.generation {
@@ -186,8 +188,8 @@ impl Near {
 
     #[cold]
     fn clear(&mut self) {
-        for place in self.sets.iter_mut().flat_map(|set| &mut set.0) {
-            place.empty(self.budget);
+        for slot in self.sets.iter_mut().flat_map(|set| &mut set.0) {
+            slot.empty(self.budget);
         }
     }
 
@@ -195,53 +197,53 @@ impl Near {
         self.renew();
         let budget = self.budget;
         let (set, tag) = self.set(key);
-        let place = set.find(tag, store, key)?;
-        let entry = place.entry.as_ref().filter(|entry| !entry.is_gone());
+        let slot = set.find(tag, store, key)?;
+        let entry = slot.entry.as_ref().filter(|entry| !entry.is_evicted());
         let Some(remaining) = entry.and_then(|entry| entry.remaining(now)) else {
-            place.empty(budget);
+            slot.empty(budget);
             return None;
         };
-        if place.unasked == ASK_AFTER {
-            place.unasked = 0;
+        if slot.hits_since_store == MAX_HITS {
+            slot.hits_since_store = 0;
             return None;
         }
-        place.unasked += 1;
-        place.uses = place.uses.saturating_add(1);
-        place.entry.as_ref().map(|entry| (entry, remaining))
+        slot.hits_since_store += 1;
+        slot.uses = slot.uses.saturating_add(1);
+        slot.entry.as_ref().map(|entry| (entry, remaining))
     }
 
-    fn keep(&mut self, key: KeyRef<'_>, entry: Arc<Entry>) {
+    fn insert(&mut self, key: KeyRef<'_>, entry: Arc<Entry>) {
         self.renew();
         let budget = self.budget;
         let (set, tag) = self.set(key);
         let is_it = |held: &Arc<Entry>| Arc::ptr_eq(held, &entry);
-        let mut places = set.0.iter();
-        if places.any(|place| place.entry.as_ref().is_some_and(is_it)) {
+        let mut slots = set.0.iter();
+        if slots.any(|slot| slot.entry.as_ref().is_some_and(is_it)) {
             return;
         }
-        // The place that was used least, an empty one first.
+        // The least used slot, an empty one first.
         let mut victim = set.least(|_| true);
-        if !budget.take(&entry) {
-            // Without room in the budget, an entry takes the place of another one or none.
-            victim = set.least(|place| place.entry.is_some());
+        if !budget.reserve(&entry) {
+            // With the budget exhausted, an entry can only replace another one.
+            victim = set.least(|slot| slot.entry.is_some());
             let Some(victim) = &mut victim else { return };
             victim.empty(budget);
-            if !budget.take(&entry) {
+            if !budget.reserve(&entry) {
                 return;
             }
         }
         let Some(victim) = victim else { return };
-        let was_taken = victim.entry.is_some();
+        let was_used = victim.entry.is_some();
         victim.empty(budget);
-        *victim = Place {
+        *victim = Slot {
             entry: Some(entry),
             tag,
             uses: 1,
-            unasked: 0,
+            hits_since_store: 0,
         };
-        if was_taken {
-            // Otherwise what was in use once would stay for ever.
-            set.0.iter_mut().for_each(|place| place.uses /= 2);
+        if was_used {
+            // Ages the counts, or an entry that was popular once would never be evicted.
+            set.0.iter_mut().for_each(|slot| slot.uses /= 2);
         }
     }
 
@@ -253,13 +255,13 @@ impl Near {
     }
 }
 
-impl Drop for Near {
+impl Drop for NearCache {
     fn drop(&mut self) {
         self.clear();
     }
 }
 
-impl Place {
+impl Slot {
     fn empty(&mut self, budget: &Budget) {
         if let Some(entry) = self.entry.take() {
             budget.release(&entry);
@@ -268,17 +270,17 @@ impl Place {
 }
 
 impl Set {
-    /// The place of these that was used least, empty ones first.
-    fn least(&mut self, is_meant: impl Fn(&Place) -> bool) -> Option<&mut Place> {
-        let places = self.0.iter_mut().filter(|place| is_meant(place));
-        places.min_by_key(|place| place.entry.as_ref().map(|_| place.uses))
+    /// The least used slot of those for which `is_meant` holds, an empty one first.
+    fn least(&mut self, is_meant: impl Fn(&Slot) -> bool) -> Option<&mut Slot> {
+        let slots = self.0.iter_mut().filter(|slot| is_meant(slot));
+        slots.min_by_key(|slot| slot.entry.as_ref().map(|_| slot.uses))
     }
 
-    fn find(&mut self, tag: u32, store: u32, key: KeyRef<'_>) -> Option<&mut Place> {
-        // All tags first, without a branch: which place it is nobody could guess.
+    fn find(&mut self, tag: u32, store: u32, key: KeyRef<'_>) -> Option<&mut Slot> {
+        // All tags first, without a branch: which slot matches is unpredictable.
         let mut alike = 0u32;
-        for (index, place) in self.0.iter().enumerate() {
-            alike |= u32::from(place.tag == tag) << index;
+        for (index, slot) in self.0.iter().enumerate() {
+            alike |= u32::from(slot.tag == tag) << index;
         }
         while alike > 0 {
             let index = alike.trailing_zeros() as usize;

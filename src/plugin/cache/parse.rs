@@ -1,4 +1,4 @@
-//! The option lines of `cache`.
+//! Reads the directive `cache`.
 
 use std::time::Duration;
 
@@ -22,34 +22,34 @@ const PROPERTIES: [&str; 8] = [
     "keepttl",
 ];
 
-/// The largest TTL there is, in seconds (RFC 2181 §8).
+/// The largest TTL, in seconds (RFC 2181 section 8).
 const MAX_TTL: u32 = i32::MAX.unsigned_abs();
 /// The largest capacity: more entries than fit in any machine.
 const MAX_CAPACITY: usize = 1 << 30;
-/// How long a failure may be remembered at most (RFC 2308 §7.1, RFC 8767 §5).
+/// How long a failure may be cached at most (RFC 2308 section 7.1, RFC 8767 section 5).
 const MAX_FAILURE: Duration = Duration::from_mins(5);
 
-/// Reads the directive. `block` are the zones of the block's keys, whose names are kept where the
-/// directive names no other. What is accepted and surely not meant goes to `warnings`.
+/// Reads the directive. Without zones of its own it caches those of the server block. Arguments that are
+/// accepted but probably a mistake add a warning.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
-    let mut problems = ErrorList::default();
-    let config = problems.catch(head(directive, parsing.zones, parsing.warnings));
+    let mut errors = ErrorList::default();
+    let config = errors.catch(head(directive, parsing.zones, parsing.warnings));
     let mut config = config.unwrap_or_else(|| Config::new(ZoneList::all()));
     let mut policy = None;
     for line in directive.properties() {
-        problems.catch(property(line, &mut config, &mut policy));
+        errors.catch(property(line, &mut config, &mut policy));
     }
     match (policy, &mut config.serve_stale) {
         (Some(_), Some(stale)) => stale.prefer_positive = true,
-        (Some(policy), None) => problems.push(
+        (Some(policy), None) => errors.push(
             policy
                 .error("serve_stale_policy requires serve_stale")
                 .help("add a line 'serve_stale'"),
         ),
         (None, _) => {}
     }
-    problems.into_result(config)
+    errors.into_result(config)
 }
 
 /// `[TTL] [ZONES...]`.
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_is_the_defaults_for_the_blocks_zones() {
+    fn without_arguments_the_defaults_apply_to_the_zones_of_the_block() {
         let config = good("cache");
         let block = [Name::parse("example.org").unwrap()].into_iter().collect();
         assert_eq!(config, Config::new(block));
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ttl_with_a_unit_is_a_zone_and_surely_not_meant() {
+    fn a_ttl_with_a_unit_is_read_as_a_zone_with_a_warning() {
         let (config, warnings) = read("cache 30s").unwrap();
         assert_eq!(config.zones.label(), "30s.");
         assert_eq!(
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn invalid_arguments_are_rejected() {
         for (line, words) in [
             ("success", "expected a number of entries"),
             ("success x", "not a number"),

@@ -1,8 +1,8 @@
-//! Fetching answers anew: before they expire, or once they have.
+//! Refreshes of entries: prefetches before they expire, and refreshes of stale ones.
 //!
-//! A refresh asks the server itself, as the client that caused it did, with caches told to pass
-//! ([`Context::refresh`]); what comes is kept on its way out through the cache. Whoever waits looks
-//! into the store afterwards.
+//! A refresh repeats the query through the server, bypassing caches ([`Context::refresh`]); the reply is
+//! cached by the response hook as any other. A query that is pending on the refresh looks into the store
+//! afterwards.
 
 use std::{
     sync::Arc,
@@ -22,26 +22,26 @@ use crate::{
     wire::{Rcode, Type},
 };
 
-/// Refreshes under way at once. Each holds a query and a future, a few KiB; beyond that expired
-/// answers are given without asking, and others expire.
-const AT_ONCE: usize = 256;
+/// Refreshes in flight at most. Each holds a query and a future, a few KiB. At the limit, stale
+/// entries are served without a refresh, and fresh ones are not prefetched.
+const MAX_IN_FLIGHT: usize = 256;
 
-/// How long a refresh may take, should whoever is asked have no limit of its own.
-const LONGEST: Duration = Duration::from_secs(30);
+/// Timeout of a refresh, for plugins without a timeout of their own.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What refreshes are begun with.
+/// Starts refreshes, up to the limit.
 #[derive(Clone)]
 pub struct Refreshes {
     runtime: Handle,
     permits: Arc<Semaphore>,
 }
 
-/// What a refresh is to mind.
+/// What counts as success of a refresh, and the delay after a failure.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// How long a failed one keeps others of the same entry away.
+    /// How long no other refresh of the entry is started after a failed one.
     pub recheck: Duration,
-    /// The type that was asked for, where only data of it count as a success, and a denial does not.
+    /// The queried type, if only data of it count as a success and a denial does not.
     pub needs_data: Option<Type>,
 }
 
@@ -50,19 +50,19 @@ impl Refreshes {
     pub fn new(runtime: &Handle) -> Self {
         Self {
             runtime: runtime.clone(),
-            permits: Arc::new(Semaphore::new(AT_ONCE)),
+            permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
         }
     }
 
-    /// Whether none is under way.
+    /// Whether none is in flight.
     #[cfg(test)]
     pub fn are_idle(&self) -> bool {
-        self.permits.available_permits() == AT_ONCE
+        self.permits.available_permits() == MAX_IN_FLIGHT
     }
 
-    /// Begins to fetch `entry` anew, in the background, and gives what will come of it. Nothing
-    /// begins where enough are under way, or one for this entry, or one has failed of late; or for
-    /// a client that does not want recursion, whose reply would not be kept.
+    /// Starts a refresh of `entry` in the background, and returns the receiver of its reply. `None` at
+    /// the limit, if a refresh of the entry is in flight or has failed less than `recheck` ago, and for
+    /// queries without RD, whose replies are not cached.
     pub fn begin(
         &self,
         context: &Context<'_>,
@@ -77,21 +77,21 @@ impl Refreshes {
         if !entry.begin_refresh(query.received) {
             return None;
         }
-        let mut underway = Underway {
+        let mut guard = RefreshGuard {
             entry: Arc::clone(entry),
             rules,
             received: query.received,
             failed: true,
         };
         let answer = context.refresh(query);
-        let (told, outcome) = oneshot::channel();
+        let (sender, outcome) = oneshot::channel();
         self.runtime.spawn(async move {
-            if let Ok(reply) = tokio::time::timeout(LONGEST, answer).await {
-                underway.failed = !rules.are_met_by(&reply);
-                // Ended before it is told, so that whoever waits finds the entry at rest.
-                drop(underway);
-                // Nobody may be waiting.
-                told.send(reply).ok();
+            if let Ok(reply) = tokio::time::timeout(TIMEOUT, answer).await {
+                guard.failed = !rules.are_met_by(&reply);
+                // Ended before the reply is sent, so that the receiver can start another one.
+                drop(guard);
+                // The receiver may be dropped: a prefetch has none.
+                sender.send(reply).ok();
             }
             drop(permit);
         });
@@ -100,29 +100,29 @@ impl Refreshes {
 }
 
 impl Rules {
-    /// Whether a reply is what the refresh was for.
+    /// Whether a reply counts as success.
     pub fn are_met_by(&self, reply: &Reply) -> bool {
         match self.needs_data {
-            Some(asked) => reply.answers(asked),
+            Some(rtype) => reply.answers(rtype),
             None => matches!(reply.rcode, Rcode::NOERROR | Rcode::NXDOMAIN),
         }
     }
 }
 
-/// The time that it is, for a query: the clock's, or the query's where that is ahead.
+/// The current time, but never before the time at which the query was received.
 pub fn now(query: &Query) -> Instant {
     query.received.max(Instant::now())
 }
 
-/// A refresh; however it ends, its entry learns of it.
-struct Underway {
+/// A refresh in flight. Dropping it ends the refresh of its entry, also on cancellation.
+struct RefreshGuard {
     entry: Arc<Entry>,
     rules: Rules,
     received: Instant,
     failed: bool,
 }
 
-impl Drop for Underway {
+impl Drop for RefreshGuard {
     fn drop(&mut self) {
         let now = self.received.max(Instant::now());
         self.entry.end_refresh(self.failed, self.rules.recheck, now);

@@ -1,12 +1,11 @@
-//! Where replies are kept: a bounded place for positive answers and one for denials.
+//! The store of a cache: a bounded partition for positive answers, and one for denials and failures.
 //!
-//! The bound of each is in entries, and follows from one weight: an entry weighs its octets, but no
-//! less than [`WEIGHT`], in a place for `capacity` times [`WEIGHT`] octets. So there are never more
-//! than `capacity` entries, and never more bytes than that, whatever an upstream sends. The rest of
-//! `capacity` times [`SHARE`] bytes is for entries that are gone from here and still in a thread's
-//! table ([`near`]).
+//! Each partition is bounded by weight: an entry weighs its bytes, but no less than [`WEIGHT`], and a
+//! partition holds `capacity` times [`WEIGHT`]. So it never holds more than `capacity` entries, and
+//! never more bytes than that, whatever upstreams send. The rest of `capacity` times [`SHARE`] bytes is
+//! for entries that were dropped from the store and are still held by a near cache ([`near`]).
 //!
-//! The store knows no clock and no plugin: times come in with the question.
+//! The store reads no clock: the time is an argument.
 
 use std::{
     sync::{
@@ -25,48 +24,48 @@ use super::{
     near,
 };
 
-/// Bytes that one entry may take on average, in all. An ordinary answer with its key takes 400 to 700.
+/// Bytes of memory per entry of capacity. An ordinary answer with its key takes 400 to 700.
 pub const SHARE: u64 = 1024;
 
-/// Those of them that it may take in the store.
+/// The part of [`SHARE`] for the store; the least weight of an entry.
 pub const WEIGHT: u64 = SHARE - SHARE / 8;
 
-/// Bytes that the tables of threads hold at most for the sake of one store: 256 full tables.
-const MOST_NEAR: usize = 512 << 20;
+/// Bytes that one store adds at most to the budget of the near caches: 256 full ones.
+const MAX_ALLOWANCE: usize = 512 << 20;
 
-/// What the store keeps beside a key and an entry, about: its slot, its hash, its place in a list.
+/// Approximate bytes of the store's overhead for an entry: its slot, its hash, its links.
 const OVERHEAD: usize = 64;
 
-/// The kept replies.
+/// The cached replies.
 pub struct Store {
-    /// Tells it from every other store of the process.
+    /// Unique among the stores of the process.
     number: u32,
-    success: Shelf,
-    denial: Shelf,
-    /// Behind the entries: they are gone when the tables of threads learn that the store is.
+    success: Partition,
+    denial: Partition,
+    /// Declared, and so dropped, after the entries: near caches then drop the last references.
     _near: near::Allowance,
 }
 
-type Shelf = sync::Cache<Key, Arc<Entry>, Weigher, foldhash::fast::RandomState, Evictions>;
+type Partition = sync::Cache<Key, Arc<Entry>, Weigher, foldhash::fast::RandomState, Evictions>;
 
-/// What the store knows of a question.
+/// The result of a lookup.
 #[derive(Debug)]
-pub enum Found {
-    /// Nothing of use.
-    Nothing,
-    /// A reply with so many seconds to live.
+pub enum Lookup {
+    /// No usable entry.
+    Miss,
+    /// A fresh entry with its remaining TTL in seconds.
     Fresh(Arc<Entry>, u32),
-    /// A reply past its time that may be given all the same.
+    /// An expired entry that may be served stale.
     Stale {
-        /// The reply.
+        /// The entry.
         entry: Arc<Entry>,
-        /// A fresh denial or failure says that asking again is of no use yet.
+        /// A fresh denial or failure exists: no refresh is to be started yet.
         settled: bool,
     },
 }
 
 impl Store {
-    /// A store of the sizes in `config`.
+    /// A store of the capacities in `config`.
     pub fn new(config: &Config) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let capacities = [config.success.capacity, config.denial.capacity].map(rounded);
@@ -74,23 +73,23 @@ impl Store {
         let each = usize::try_from(SHARE - WEIGHT).expect("a part of a kilobyte");
         Self {
             number: NEXT.fetch_add(1, Relaxed),
-            success: shelf(capacities[0]),
-            denial: shelf(capacities[1]),
+            success: partition(capacities[0]),
+            denial: partition(capacities[1]),
             // The capacity comes from the Corefile and may be any number.
-            _near: near::Allowance::new(near.saturating_mul(each).min(MOST_NEAR)),
+            _near: near::Allowance::new(near.saturating_mul(each).min(MAX_ALLOWANCE)),
         }
     }
 
-    /// Tells it from every other store of the process.
+    /// A number that is unique among the stores of the process.
     pub fn number(&self) -> u32 {
         self.number
     }
 
-    /// Looks for an answer that is good at `now`, or good enough for `stale`.
-    pub fn find(&self, key: KeyRef<'_>, now: Instant, stale: Option<&ServeStale>) -> Found {
+    /// Looks up an entry that is fresh at `now`, or that may be served stale under `stale`.
+    pub fn find(&self, key: KeyRef<'_>, now: Instant, stale: Option<&ServeStale>) -> Lookup {
         let success = match self.success.get(&key) {
             Some(entry) => match entry.remaining(now) {
-                Some(remaining) => return Found::Fresh(entry, remaining),
+                Some(remaining) => return Lookup::Fresh(entry, remaining),
                 None => Some(entry),
             },
             None => None,
@@ -104,36 +103,36 @@ impl Store {
         let prefer_positive = stale.is_some_and(|stale| stale.prefer_positive);
         let success = success.filter(usable);
         match (success, fresh) {
-            // A failure never outweighs data; a denial does, unless told otherwise.
+            // A failure never takes precedence over data; a denial does, unless `prefer_positive`.
             (Some(entry), Some((denial, _)))
                 if denial.kind == Kind::Failure || (prefer_positive && entry.has_answer()) =>
             {
-                Found::Stale {
+                Lookup::Stale {
                     entry,
                     settled: true,
                 }
             }
-            (_, Some((entry, remaining))) => Found::Fresh(entry, remaining),
-            (Some(entry), None) => Found::Stale {
+            (_, Some((entry, remaining))) => Lookup::Fresh(entry, remaining),
+            (Some(entry), None) => Lookup::Stale {
                 entry,
                 settled: false,
             },
             (None, None) => denial
                 .filter(usable)
-                .map_or(Found::Nothing, |entry| Found::Stale {
+                .map_or(Lookup::Miss, |entry| Lookup::Stale {
                     entry,
                     settled: false,
                 }),
         }
     }
 
-    /// Keeps an entry and drops what it makes untrue. Says how many others had to go.
+    /// Inserts an entry and removes those that it contradicts. Returns the number of evictions.
     pub fn insert(&self, entry: Entry, now: Instant, stale: Option<&ServeStale>) -> u64 {
         let key = entry.key();
-        let shelf = match entry.kind {
+        let partition = match entry.kind {
             Kind::Success => {
                 if let (Some(stale), Some(old)) = (stale, self.success.peek(&key)) {
-                    // A referral does not take the place of data that are to be held on to.
+                    // A referral does not replace data that `prefer_positive` retains.
                     let keep = stale.prefer_positive && old.has_answer() && !entry.has_answer();
                     if keep && old.is_stale_within(stale.up_to, now) {
                         return 0;
@@ -156,53 +155,52 @@ impl Store {
             }
         };
         let mut insertion = Insertion {
-            replaced: shelf.peek(&key),
+            replaced: partition.peek(&key),
             ..Insertion::default()
         };
         if let Some(old) = &insertion.replaced {
-            entry.succeed(old);
+            entry.inherit_hits(old);
         }
-        entry.enter(self.number);
+        entry.set_store(self.number);
         let entry = Arc::new(entry);
-        shelf.insert_with_lifecycle(Key(Arc::clone(&entry)), entry, &mut insertion);
+        partition.insert_with_lifecycle(Key(Arc::clone(&entry)), entry, &mut insertion);
         insertion.evicted
     }
 
-    /// Drops the positive answer that a denial has made untrue, even where the denial itself is
-    /// not kept.
+    /// Removes the positive answer that a denial contradicts, even if the denial is not cached.
     pub fn deny(&self, key: KeyRef<'_>, stale: Option<&ServeStale>) {
         if !stale.is_some_and(|stale| stale.prefer_positive) {
             remove(&self.success, key);
         }
     }
 
-    /// Entries held: positive ones, and denials with failures.
+    /// Number of entries: positive ones, and denials with failures.
     pub fn lengths(&self) -> (usize, usize) {
         (self.success.len(), self.denial.len())
     }
 
-    /// Octets held, entries below [`WEIGHT`] counted as that: positive ones, and the others.
+    /// Weight in bytes, of positive entries and of the others.
     #[cfg(test)]
     pub fn weights(&self) -> (u64, u64) {
         (self.success.weight(), self.denial.weight())
     }
 }
 
-fn remove(shelf: &Shelf, key: KeyRef<'_>) {
-    if let Some((_, gone)) = shelf.remove(&key) {
-        gone.leave();
+fn remove(partition: &Partition, key: KeyRef<'_>) {
+    if let Some((_, removed)) = partition.remove(&key) {
+        removed.mark_evicted();
     }
 }
 
-fn shelf(capacity: usize) -> Shelf {
+fn partition(capacity: usize) -> Partition {
     let weight = WEIGHT.saturating_mul(capacity.try_into().unwrap_or(u64::MAX));
-    // Each shard is bounded by itself, and must have room for the heaviest entry.
+    // Each shard has its own bound, which must exceed the weight of the largest entry.
     let shards = (capacity / 1024).max(1);
     let options = OptionsBuilder::new()
         .estimated_items_capacity(capacity)
         .weight_capacity(weight)
         .shards(1 << shards.ilog2())
-        // The rest is for newcomers, which must last long enough to be asked for again.
+        // The rest is for new entries, which must stay long enough to be hit again.
         .hot_allocation(0.75)
         .build()
         .expect("both capacities are given");
@@ -215,18 +213,18 @@ struct Weigher;
 
 impl Weighter<Key, Arc<Entry>> for Weigher {
     fn weight(&self, _: &Key, entry: &Arc<Entry>) -> u64 {
-        let octets = entry.weight() + OVERHEAD;
-        u64::try_from(octets).unwrap_or(u64::MAX).max(WEIGHT)
+        let bytes = entry.weight() + OVERHEAD;
+        u64::try_from(bytes).unwrap_or(u64::MAX).max(WEIGHT)
     }
 }
 
 #[derive(Clone)]
 struct Evictions;
 
-/// What happens while an entry is put in.
+/// Observes the evictions of one insertion.
 #[derive(Default)]
 struct Insertion {
-    /// The entry of the same key, which goes without having been driven out.
+    /// The entry of the same key, whose removal does not count as an eviction.
     replaced: Option<Arc<Entry>>,
     evicted: u64,
 }
@@ -234,9 +232,9 @@ struct Insertion {
 impl Lifecycle<Key, Arc<Entry>> for Evictions {
     type RequestState = Insertion;
 
-    fn on_evict(&self, insertion: &mut Insertion, _: Key, gone: Arc<Entry>) {
-        gone.leave();
-        let is_replaced = |replaced: &Arc<Entry>| Arc::ptr_eq(replaced, &gone);
+    fn on_evict(&self, insertion: &mut Insertion, _: Key, removed: Arc<Entry>) {
+        removed.mark_evicted();
+        let is_replaced = |replaced: &Arc<Entry>| Arc::ptr_eq(replaced, &removed);
         if !insertion.replaced.as_ref().is_some_and(is_replaced) {
             insertion.evicted += 1;
         }

@@ -37,17 +37,17 @@ fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Plays the upstream: answers as told, or not at all, and counts.
+/// A mock upstream: answers as scripted, or not at all, and counts queries.
 struct Inner {
     reply: Mutex<Option<Reply>>,
-    asked: AtomicUsize,
+    queries: AtomicUsize,
 }
 
 hooks!(Inner, "inner" => on_query);
 
 impl OnQuery for Inner {
     fn on_query(&self, _: &Context<'_>, _: &mut Query, reply: &mut Reply) -> Step {
-        self.asked.fetch_add(1, Relaxed);
+        self.queries.fetch_add(1, Relaxed);
         match &*self.reply.lock() {
             Some(scripted) => {
                 reply.copy_from(scripted);
@@ -58,7 +58,7 @@ impl OnQuery for Inner {
     }
 }
 
-/// Plays `kubernetes` or `hosts`: answers for the names that it has, passes on the others.
+/// A mock of `kubernetes` or `hosts`: answers for the names that it has, passes the others.
 #[derive(Default)]
 struct Own(Mutex<Option<Name>>);
 
@@ -121,7 +121,7 @@ impl World {
         let own = Arc::new(Own::default());
         let inner = Arc::new(Inner {
             reply: Mutex::new(Some(positive(300))),
-            asked: AtomicUsize::new(0),
+            queries: AtomicUsize::new(0),
         });
         let place = Place::new(vec![
             Arc::clone(&own).into(),
@@ -134,7 +134,7 @@ impl World {
             inner,
             cache,
             metrics,
-            // Ahead of the clock, so that the queries' time is the one that counts.
+            // Ahead of the clock, so that the queries' time is used.
             start: Instant::now() + secs(1_000_000),
         }
     }
@@ -163,11 +163,11 @@ impl World {
         *self.inner.reply.lock() = None;
     }
 
-    fn asked(&self) -> usize {
-        self.inner.asked.load(Relaxed)
+    fn queries(&self) -> usize {
+        self.inner.queries.load(Relaxed)
     }
 
-    /// Lets the refreshes that are under way come to their end.
+    /// Completes when no refresh is in flight.
     async fn settle(&self) {
         while !self.cache.refreshes.are_idle() {
             tokio::task::yield_now().await;
@@ -206,7 +206,7 @@ fn ttls(reply: &Reply) -> Vec<u32> {
 }
 
 #[tokio::test]
-async fn a_second_asker_is_answered_from_memory() {
+async fn a_second_query_is_answered_from_the_cache() {
     let world = World::new(|_| {});
     let first = world.ask(0).await;
     assert_eq!((first.why, ttls(&first)), (Why::Upstream, vec![300]));
@@ -214,14 +214,14 @@ async fn a_second_asker_is_answered_from_memory() {
     assert_eq!((second.why, ttls(&second)), (Why::Cached, vec![200]));
     assert_eq!(second.data(&second.section(Section::Answer)[0]), A.octets());
     assert_eq!(ttls(&world.ask(299).await), [1]);
-    assert_eq!(world.asked(), 1);
+    assert_eq!(world.queries(), 1);
     assert_eq!(ttls(&world.ask(300).await), [300]);
-    assert_eq!(world.asked(), 2);
+    assert_eq!(world.queries(), 2);
 }
 
-/// What of a reply is kept, and with which TTL it is given at first and three seconds later.
+/// Which replies are cached, with their TTL at first and three seconds later.
 #[tokio::test]
-async fn replies_are_kept_as_long_as_the_rules_say() {
+async fn replies_are_cached_for_their_bounded_ttl() {
     type Change = fn(&mut Config);
     let truncated = |mut reply: Reply| {
         reply.truncated = true;
@@ -263,7 +263,7 @@ async fn replies_are_kept_as_long_as_the_rules_say() {
     let keep_ttl: Change = |config| config.keep_ttl = true;
     let nxdomain = || upstream(Rcode::NXDOMAIN);
     let nodata = || upstream(Rcode::NOERROR);
-    // (case, options, reply, first TTL, TTL three seconds later where it is kept)
+    // (case, options, reply, first TTL, TTL three seconds later if it is cached)
     let rows: Vec<(&str, Change, Reply, u32, Option<u32>)> = vec![
         ("its own TTL", usual, positive(100), 100, Some(97)),
         ("at most an hour", usual, positive(86400), 3600, Some(3597)),
@@ -383,9 +383,13 @@ async fn replies_are_kept_as_long_as_the_rules_say() {
             );
             assert_eq!(again.why, Why::Cached, "{case}");
         }
-        assert_eq!(world.asked(), if later.is_some() { 1 } else { 2 }, "{case}");
+        assert_eq!(
+            world.queries(),
+            if later.is_some() { 1 } else { 2 },
+            "{case}"
+        );
     }
-    // Aliases without what they lead to: a denial where an SOA record vouches for it, else nothing.
+    // Aliases without data of their target: a denial with an SOA record, otherwise not cached.
     let aliased = |rcode, soa: Option<u32>, rtype: Option<Type>| {
         let mut reply = upstream(rcode);
         let target = name("target.org");
@@ -477,15 +481,15 @@ async fn replies_are_kept_as_long_as_the_rules_say() {
         world.ask(0).await;
         let Some(kept) = kept else {
             world.ask(0).await;
-            assert_eq!(world.asked(), 2, "{case}");
+            assert_eq!(world.queries(), 2, "{case}");
             continue;
         };
         world.ask(kept - 1).await;
-        assert_eq!(world.asked(), 1, "{case}");
+        assert_eq!(world.queries(), 1, "{case}");
         world.ask(kept).await;
-        assert_eq!(world.asked(), 2, "{case}");
+        assert_eq!(world.queries(), 2, "{case}");
     }
-    // An alias is the answer where it is asked for, and where anything is.
+    // An alias is the answer to queries for CNAME and ANY.
     for rtype in [Type::CNAME, Type::ANY, Type::DNAME] {
         let world = World::new(usual);
         world.script(aliased(Rcode::NOERROR, None, None));
@@ -494,10 +498,10 @@ async fn replies_are_kept_as_long_as_the_rules_say() {
             query.question.rtype = rtype;
             world.send(query).await;
         }
-        let is_kept = rtype != Type::DNAME;
-        assert_eq!(world.asked(), if is_kept { 1 } else { 2 }, "{rtype}");
+        let is_cached = rtype != Type::DNAME;
+        assert_eq!(world.queries(), if is_cached { 1 } else { 2 }, "{rtype}");
     }
-    // Replies without a record: kept for so many seconds, or not at all.
+    // Replies without a record: cached for this number of seconds, or not at all.
     let rows: Vec<(Change, Reply, Option<u64>)> = vec![
         (usual, nodata(), Some(5)),
         (usual, nxdomain(), None),
@@ -521,18 +525,18 @@ async fn replies_are_kept_as_long_as_the_rules_say() {
         world.ask(0).await;
         let Some(kept) = kept else {
             world.ask(0).await;
-            assert_eq!(world.asked(), 2, "{case}");
+            assert_eq!(world.queries(), 2, "{case}");
             continue;
         };
         world.ask(kept - 1).await;
-        assert_eq!(world.asked(), 1, "{case}");
+        assert_eq!(world.queries(), 1, "{case}");
         world.ask(kept).await;
-        assert_eq!(world.asked(), 2, "{case}");
+        assert_eq!(world.queries(), 2, "{case}");
     }
 }
 
 #[tokio::test]
-async fn a_hit_is_nobodys_authority_and_keeps_what_the_upstream_vouches_for() {
+async fn a_hit_has_aa_cleared_and_the_ad_of_the_upstream() {
     let world = World::new(|_| {});
     let mut reply = positive(100);
     reply.authoritative = true;
@@ -542,12 +546,12 @@ async fn a_hit_is_nobodys_authority_and_keeps_what_the_upstream_vouches_for() {
     assert!(!first.authoritative && first.authentic);
     let hit = world.ask(1).await;
     assert!(!hit.authoritative && hit.authentic);
-    assert_eq!(world.asked(), 1);
+    assert_eq!(world.queries(), 1);
 }
 
-/// The scope of an answer goes with it (RFC 7871 section 7.2.2).
+/// The scope of an answer is cached with it (RFC 7871 section 7.2.2).
 #[tokio::test]
-async fn a_hit_says_for_which_networks_it_is() {
+async fn a_hit_has_the_client_subnet_scope_of_the_upstream() {
     let world = World::new(|_| {});
     let scope = b"\0\x01\x18\x10\xC0\0\x02";
     let mut reply = positive(100);
@@ -563,7 +567,7 @@ async fn a_hit_says_for_which_networks_it_is() {
     };
     ask().await;
     let hit = ask().await;
-    assert_eq!(world.asked(), 1);
+    assert_eq!(world.queries(), 1);
     assert_eq!(
         hit.options.iter().collect::<Vec<_>>(),
         [(Options::SUBNET, &scope[..])]
@@ -571,7 +575,7 @@ async fn a_hit_says_for_which_networks_it_is() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_want_recursion_reads_and_does_not_write() {
+async fn queries_without_rd_are_answered_from_the_cache_and_not_cached() {
     let world = World::new(|_| {});
     let plain = |at| {
         let mut query = world.query("example.org", secs(at));
@@ -580,22 +584,22 @@ async fn whoever_does_not_want_recursion_reads_and_does_not_write() {
     };
     world.send(plain(0)).await;
     world.ask(0).await;
-    assert_eq!(world.asked(), 2);
+    assert_eq!(world.queries(), 2);
     assert_eq!(world.send(plain(1)).await.why, Why::Cached);
 }
 
 #[tokio::test]
-async fn the_owner_is_spelled_as_each_asker_spells_it() {
+async fn the_owner_has_the_letter_case_of_each_query() {
     let world = World::new(|_| {});
     world.send(world.query("Example.ORG", secs(0))).await;
     let reply = world.send(world.query("eXample.org", secs(1))).await;
     let owner = reply.owner(&reply.section(Section::Answer)[0]);
     assert!(matches!(owner, Owner::Question), "{owner:?}");
-    assert_eq!(world.asked(), 1);
+    assert_eq!(world.queries(), 1);
 }
 
 #[test]
-fn a_hit_is_written_into_the_room_that_is_there() {
+fn a_hit_reuses_the_buffers_of_the_reply() {
     let verdict = Verdict {
         kind: Kind::Success,
         ttl: 10,
@@ -603,20 +607,20 @@ fn a_hit_is_written_into_the_room_that_is_there() {
     let query = Query::internal(Question::new(name("example.org"), Type::A, Class::IN));
     let entry = Entry::new(verdict, KeyRef::of(&query), &positive(10), Instant::now());
     let mut reply = Reply::default();
-    let place = |reply: &Reply| {
+    let buffers = |reply: &Reply| {
         let records = reply.section(Section::Answer);
         (records.as_ptr(), reply.data(&records[0]).as_ptr())
     };
-    entry.give(&mut reply, 5, Why::Cached);
-    let first = place(&reply);
+    entry.write_to(&mut reply, 5, Why::Cached);
+    let first = buffers(&reply);
     reply.clear();
-    entry.give(&mut reply, 4, Why::Cached);
-    assert_eq!(place(&reply), first);
+    entry.write_to(&mut reply, 4, Why::Cached);
+    assert_eq!(buffers(&reply), first);
     assert_eq!(ttls(&reply), [4]);
 }
 
 #[tokio::test]
-async fn a_denial_and_an_answer_do_not_outlive_each_other() {
+async fn a_denial_and_an_answer_replace_each_other() {
     let world = World::new(|_| {});
     world.ask(0).await;
     world.script(with_soa(upstream(Rcode::NXDOMAIN), 60, 60));
@@ -628,11 +632,11 @@ async fn a_denial_and_an_answer_do_not_outlive_each_other() {
     world.script(positive(300));
     world.send(refresh.clone()).await;
     assert_eq!(world.ask(2).await.rcode, Rcode::NOERROR);
-    // A failure does not take the place of what is good.
+    // A failure does not replace a fresh answer.
     world.script(upstream(Rcode::SERVFAIL));
     world.send(refresh.clone()).await;
     assert_eq!(world.ask(2).await.rcode, Rcode::NOERROR);
-    // A name that has become the cluster's is an upstream's no longer.
+    // A reply from local data removes the cached one of an upstream.
     let mut own = positive(5);
     own.why = Why::ClusterRecord;
     world.script(own);
@@ -641,7 +645,7 @@ async fn a_denial_and_an_answer_do_not_outlive_each_other() {
 }
 
 #[tokio::test]
-async fn popular_answers_are_fetched_before_they_expire_and_once() {
+async fn popular_answers_are_prefetched_once_before_they_expire() {
     let world = World::new(|config| {
         config.prefetch = Some(Prefetch {
             amount: 3,
@@ -654,21 +658,21 @@ async fn popular_answers_are_fetched_before_they_expire_and_once() {
         world.ask(at).await;
     }
     world.settle().await;
-    assert_eq!(world.asked(), 1, "two hits are not enough");
+    assert_eq!(world.queries(), 1, "two hits are not enough");
     world.script(positive(200));
     assert_eq!(ttls(&world.ask(91).await), [9]);
     world.ask(91).await;
     world.settle().await;
-    assert_eq!(world.asked(), 2);
+    assert_eq!(world.queries(), 2);
     assert_eq!(ttls(&world.ask(92).await), [199]);
-    // Its popularity lasts, unless it is left alone for longer than the gap.
+    // The count of hits is inherited, unless there was a gap.
     world.ask(280).await;
     world.settle().await;
-    assert_eq!(world.asked(), 2);
+    assert_eq!(world.queries(), 2);
     world.ask(281).await;
     world.ask(282).await;
     world.settle().await;
-    assert_eq!(world.asked(), 3);
+    assert_eq!(world.queries(), 3);
 }
 
 fn stale(change: impl FnOnce(&mut ServeStale)) -> World {
@@ -681,7 +685,7 @@ fn stale(change: impl FnOnce(&mut ServeStale)) -> World {
 }
 
 #[tokio::test]
-async fn expired_answers_are_given_at_once_and_fetched_anew() {
+async fn expired_answers_are_served_at_once_and_refreshed() {
     let world = stale(|_| {});
     world.ask(0).await;
     world.script(positive(50));
@@ -690,13 +694,13 @@ async fn expired_answers_are_given_at_once_and_fetched_anew() {
     world.settle().await;
     let reply = world.ask(310).await;
     assert_eq!((reply.why, ttls(&reply)), (Why::Cached, vec![50]));
-    assert_eq!(world.asked(), 2);
-    // An hour past its time it is gone.
+    assert_eq!(world.queries(), 2);
+    // Not served any more an hour after its expiry.
     assert_eq!(world.ask(310 + 50 + 3600).await.why, Why::Upstream);
 }
 
 #[tokio::test]
-async fn failures_leave_expired_answers_and_are_not_repeated_at_once() {
+async fn failed_refreshes_leave_expired_answers_and_are_not_retried_at_once() {
     let world = stale(|stale| {
         stale.recheck = secs(30);
         stale.ttl = 30;
@@ -708,14 +712,14 @@ async fn failures_leave_expired_answers_and_are_not_repeated_at_once() {
         assert_eq!((reply.why, ttls(&reply)), (Why::Stale, vec![30]));
         world.settle().await;
     }
-    assert_eq!(world.asked(), 2);
+    assert_eq!(world.queries(), 2);
     world.ask(341).await;
     world.settle().await;
-    assert_eq!(world.asked(), 3);
+    assert_eq!(world.queries(), 3);
 }
 
 #[tokio::test]
-async fn one_refresh_an_entry_is_under_way() {
+async fn one_refresh_of_an_entry_is_in_flight_at_a_time() {
     let world = stale(|_| {});
     world.ask(0).await;
     world.silence();
@@ -723,11 +727,11 @@ async fn one_refresh_an_entry_is_under_way() {
         assert_eq!(world.ask(310).await.why, Why::Stale);
         tokio::task::yield_now().await;
     }
-    assert_eq!(world.asked(), 2);
+    assert_eq!(world.queries(), 2);
 }
 
 #[tokio::test]
-async fn verified_answers_are_fresh_where_the_upstream_speaks() {
+async fn verified_answers_are_fresh_if_the_upstream_answers() {
     let verify = |timeout| {
         stale(move |stale| {
             stale.verify = Some(Verify { timeout });
@@ -750,9 +754,9 @@ async fn verified_answers_are_fresh_where_the_upstream_speaks() {
     assert_eq!(world.ask(310).await.why, Why::Stale);
 }
 
-/// A slow upstream costs one query its patience, and no other anything.
+/// A slow upstream delays one query, and no other.
 #[tokio::test]
-async fn only_the_query_that_started_a_refresh_waits_for_it() {
+async fn only_the_query_that_started_a_refresh_is_pending_on_it() {
     for recheck in [0, 5] {
         let world = stale(|stale| {
             stale.verify = Some(Verify {
@@ -769,7 +773,7 @@ async fn only_the_query_that_started_a_refresh_waits_for_it() {
             assert_eq!((other.why, ttls(&other)), (Why::Stale, vec![0]));
             tokio::task::yield_now().await;
         }
-        assert_eq!(world.asked(), 2);
+        assert_eq!(world.queries(), 2);
     }
 }
 
@@ -789,7 +793,7 @@ async fn an_alias_without_its_target_is_no_positive_answer() {
         (Type::A, Why::Stale)
     );
     world.settle().await;
-    assert_eq!(world.asked(), 2);
+    assert_eq!(world.queries(), 2);
 }
 
 #[tokio::test]
@@ -807,11 +811,7 @@ async fn positive_answers_can_be_preferred_to_denials() {
             assert_eq!((reply.rcode, reply.why), (Rcode::NXDOMAIN, Why::Cached));
         }
         world.settle().await;
-        assert_eq!(
-            world.asked(),
-            2,
-            "the denial says that asking again is of no use"
-        );
+        assert_eq!(world.queries(), 2, "a fresh denial blocks a refresh");
     }
 }
 
@@ -821,7 +821,7 @@ fn small() -> World {
 }
 
 impl World {
-    /// Asks for so many names that nobody has asked for before, each twice.
+    /// Queries each of these new names twice.
     async fn flood(&self, numbers: std::ops::Range<usize>) {
         for number in numbers {
             for _ in 0..2 {
@@ -833,20 +833,20 @@ impl World {
 }
 
 #[tokio::test]
-async fn what_the_store_has_driven_out_is_not_given_any_more() {
+async fn an_entry_that_the_store_evicted_is_not_used_any_more() {
     let world = small();
     for _ in 0..3 {
         world.ask(0).await;
     }
-    assert_eq!(world.asked(), 1);
+    assert_eq!(world.queries(), 1);
     world.flood(0..5000).await;
-    assert_eq!(world.asked(), 5001);
+    assert_eq!(world.queries(), 5001);
     world.ask(0).await;
-    assert_eq!(world.asked(), 5002);
+    assert_eq!(world.queries(), 5002);
 }
 
 #[tokio::test]
-async fn what_is_asked_for_again_and_again_is_not_driven_out() {
+async fn an_entry_in_use_is_not_evicted() {
     let world = small();
     for number in 0..500 {
         for _ in 0..3 {
@@ -854,11 +854,11 @@ async fn what_is_asked_for_again_and_again_is_not_driven_out() {
         }
         world.flood(number * 10..(number + 1) * 10).await;
     }
-    assert_eq!(world.asked(), 5001);
+    assert_eq!(world.queries(), 5001);
 }
 
 #[tokio::test]
-async fn many_names_are_each_given_their_own_answer() {
+async fn each_of_many_names_has_its_own_answer() {
     let world = World::new(|_| {});
     for round in 0..3 {
         for number in 0..8000u32 {
@@ -871,7 +871,7 @@ async fn many_names_are_each_given_their_own_answer() {
             assert_eq!(data, number.to_be_bytes(), "{name}");
         }
     }
-    assert_eq!(world.asked(), 8000);
+    assert_eq!(world.queries(), 8000);
 }
 
 /// Replies of many shapes: short and long, of every kind.
@@ -905,7 +905,7 @@ fn shapes() -> Vec<Reply> {
     ]
 }
 
-/// What different clients write who ask for the same name.
+/// Queries for one name that differ in letter case, bits and EDNS.
 fn spellings(text: &str) -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
     for (id, spelled) in (1u16..).zip([text, &text.to_uppercase()]) {
@@ -930,10 +930,9 @@ fn spellings(text: &str) -> Vec<Vec<u8>> {
     messages
 }
 
-/// However a reply comes about, and whatever was asked before in the same room, its octets are the
-/// same.
+/// Replies from the near cache and from the store have the same bytes, also with a reused scratch buffer.
 #[tokio::test]
-async fn what_is_near_is_octet_for_octet_what_is_in_the_store() {
+async fn replies_from_the_near_cache_and_from_the_store_are_identical() {
     use crate::server::{
         handle::{Arrival, Entrance, Scratch, Server},
         limits::Limits,
@@ -944,9 +943,9 @@ async fn what_is_near_is_octet_for_octet_what_is_in_the_store() {
     let pending = Limits::default().pending_limit(&world.metrics);
     let server = Server::new("dns://:53".into(), routes, pending, &world.metrics);
     let entrance = Entrance::new(server);
-    let handle = |scratch: &mut Scratch, octets: &[u8], at: u64| {
+    let handle = |scratch: &mut Scratch, message: &[u8], at: u64| {
         let arrival = Arrival {
-            octets,
+            octets: message,
             client: ([10, 0, 0, 9], 4000).into(),
             local: ([10, 0, 0, 1], 53).into(),
             transport: Transport::Udp,
@@ -964,23 +963,23 @@ async fn what_is_near_is_octet_for_octet_what_is_in_the_store() {
             messages.push(message);
         }
     }
-    let asked = world.asked();
+    let queries = world.queries();
     let mut scratch = Scratch::default();
     for message in &messages {
-        // A thread that has given nothing yet must ask the store.
-        let far = std::thread::scope(|scope| {
+        // A new thread has an empty near cache, so that the store is used.
+        let from_store = std::thread::scope(|scope| {
             let ask = || handle(&mut Scratch::default(), message, 2);
             scope.spawn(ask).join().unwrap()
         });
         for _ in 0..3 {
-            assert_eq!(handle(&mut scratch, message, 2), far, "{message:?}");
+            assert_eq!(handle(&mut scratch, message, 2), from_store, "{message:?}");
         }
     }
-    assert_eq!(world.asked(), asked);
+    assert_eq!(world.queries(), queries);
 }
 
 #[tokio::test]
-async fn another_threads_news_are_heeded_at_once() {
+async fn an_entry_replaced_by_another_thread_is_not_used_any_more() {
     let world = Arc::new(World::new(|_| {}));
     for _ in 0..3 {
         assert_eq!(world.ask(0).await.rcode, Rcode::NOERROR);
@@ -998,7 +997,7 @@ async fn another_threads_news_are_heeded_at_once() {
 }
 
 #[tokio::test]
-async fn entries_and_octets_are_bounded() {
+async fn entries_and_bytes_are_bounded() {
     let capacity = rounded(1);
     assert_eq!(
         (capacity, rounded(10_000), rounded(1300)),
@@ -1011,8 +1010,8 @@ async fn entries_and_octets_are_bounded() {
             let query = world.query(&format!("n{number}.example.org"), secs(0));
             world.send(query).await;
         }
-        let octets = world.cache.store.weights().0;
-        assert!(octets <= (capacity as u64) * store::SHARE, "{octets}");
+        let bytes = world.cache.store.weights().0;
+        assert!(bytes <= (capacity as u64) * store::SHARE, "{bytes}");
         world.cache.store.lengths().0
     };
     let small = fill(positive(300)).await;
@@ -1026,7 +1025,7 @@ async fn entries_and_octets_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_store_outlives_a_reload_and_belongs_to_one_block() {
+async fn a_store_survives_a_reload_and_belongs_to_one_block() {
     let parts = crate::plugin::Parts::default();
     let metrics = Metrics::new();
     let build_in = |view: &'static str, parts: &crate::plugin::Parts, config: &Config| {
@@ -1045,7 +1044,7 @@ async fn a_store_outlives_a_reload_and_belongs_to_one_block() {
     let parts = parts.succeed();
     assert!(Arc::ptr_eq(&first, &build(&parts, &config)));
     assert!(!Arc::ptr_eq(&first, &build(&parts, &other)));
-    // Two views of one zone keep theirs, whichever stands first.
+    // Two views of one zone each have a store, in whatever order they are built.
     let (inner, outer) = ("inner", "outer");
     let stores = [inner, outer].map(|view| build_in(view, &parts, &config));
     let parts = parts.succeed();
@@ -1129,8 +1128,8 @@ impl Bits {
         query
     }
 
-    /// Everything that an upstream's answer may depend on.
-    fn telling(&self) -> (String, u16, u16, bool, bool, &[u8]) {
+    /// All fields that an upstream's response may depend on.
+    fn key_fields(&self) -> (String, u16, u16, bool, bool, &[u8]) {
         (
             self.name.to_lowercase(),
             self.rtype,
@@ -1144,7 +1143,7 @@ impl Bits {
 
 proptest! {
     #[test]
-    fn queries_share_an_answer_if_and_only_if_it_cannot_differ(one in bits(), other in bits()) {
+    fn queries_share_an_entry_if_and_only_if_their_key_fields_are_equal(one in bits(), other in bits()) {
         let (first, second) = (one.query(), other.query());
         let config = Config::new(ZoneList::all());
         let store = Store::new(&config);
@@ -1153,13 +1152,13 @@ proptest! {
         let entry = Entry::new(verdict, KeyRef::of(&first), &positive(10), now);
         store.insert(entry, now, None);
         let found = store.find(KeyRef::of(&second), now, None);
-        let shared = matches!(found, Found::Fresh(..));
-        prop_assert_eq!(shared, one.telling() == other.telling());
+        let shared = matches!(found, Lookup::Fresh(..));
+        prop_assert_eq!(shared, one.key_fields() == other.key_fields());
     }
 }
 
 #[test]
-fn only_questions_for_data_are_kept() {
+fn only_queries_for_data_are_cached() {
     let config = Config::new(ZoneList::all());
     let judge = |rtype, opcode| {
         let mut query = Query::internal(Question::new(name("a.org"), rtype, Class::IN));
@@ -1172,7 +1171,7 @@ fn only_questions_for_data_are_kept() {
 }
 
 #[tokio::test]
-async fn a_name_that_fell_through_is_its_owners_as_soon_as_it_has_one() {
+async fn a_cached_name_is_answered_from_local_data_once_it_exists_there() {
     let world = World::new(|_| {});
     world.script(with_soa(upstream(Rcode::NXDOMAIN), 60, 60));
     for _ in 0..2 {
@@ -1181,11 +1180,11 @@ async fn a_name_that_fell_through_is_its_owners_as_soon_as_it_has_one() {
     *world.own.0.lock() = Some(name("example.org"));
     let reply = world.ask(1).await;
     assert_eq!((reply.why, ttls(&reply)), (Why::ClusterRecord, vec![0]));
-    assert_eq!(world.asked(), 1);
+    assert_eq!(world.queries(), 1);
 }
 
 #[tokio::test]
-async fn what_happens_is_counted() {
+async fn metrics_count_hits_misses_and_stale_answers() {
     let world = stale(|_| {});
     world.ask(0).await;
     world.ask(1).await;
@@ -1216,7 +1215,7 @@ async fn what_happens_is_counted() {
 }
 
 #[test]
-fn an_entry_and_its_counts_of_holders_are_four_lines_of_memory() {
+fn an_entry_and_its_reference_counts_fit_four_cache_lines() {
     assert!(size_of::<Entry>() <= 240, "{}", size_of::<Entry>());
     assert!(size_of::<Entry>() > 232, "{}", size_of::<Entry>());
 }

@@ -7,7 +7,7 @@ use crate::{
     wire::Name,
 };
 
-/// A server whose names say what there is of them.
+/// A server whose names encode the records that they have.
 struct Server;
 
 impl Door for Server {
@@ -114,7 +114,7 @@ async fn names_without_an_address_of_ipv6_get_one() {
         ("dns64", "neither", CLIENT, "NOERROR 0"),
         ("dns64", "gone", CLIENT, "NXDOMAIN 0"),
         ("dns64", "broken", CLIENT, "SERVFAIL 0"),
-        // What is not known of A records is not said to be nothing.
+        // A failed lookup for A records is not reported as NODATA.
         ("dns64", "refused", CLIENT, "REFUSED 0"),
         ("dns64", "denied", CLIENT, "NXDOMAIN 0"),
         ("dns64", "dropped", CLIENT, "SERVFAIL 0"),
@@ -203,7 +203,7 @@ async fn a_client_that_validates_gets_what_there_is() {
 
 #[test]
 fn addresses_are_embedded_as_in_rfc_6052() {
-    // The table of §2.4.
+    // The table of RFC 6052 section 2.4.
     for (prefix, wanted) in [
         ("2001:db8::/32", "2001:db8:c000:221::"),
         ("2001:db8:100::/40", "2001:db8:1c0:2:21::"),
@@ -218,7 +218,7 @@ fn addresses_are_embedded_as_in_rfc_6052() {
 }
 
 #[test]
-fn mistakes_are_pointed_at() {
+fn errors_name_the_expected_words() {
     for (text, words) in [
         ("dns64 64:ff9b::/95", "a length of 32, 40, 48, 56, 64 or 96"),
         ("dns64 64:ff9b::/24", "a length of 32, 40, 48, 56, 64 or 96"),

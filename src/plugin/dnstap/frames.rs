@@ -1,12 +1,12 @@
-//! Frame streams, the framing of dnstap: every frame behind its length, control frames behind a
-//! length of nothing. The handshake is the bidirectional one: the side that has frames says that
-//! it is ready, the other one what it accepts, and the first one that it starts.
+//! Frame Streams, the framing of dnstap: every frame is prefixed with its length, control frames with
+//! a length of 0. The handshake is the bidirectional one: READY from the sender, ACCEPT from the
+//! receiver, START from the sender.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// What frames of dnstap say they hold.
+/// The content type of dnstap.
 const CONTENT: &[u8] = b"protobuf:dnstap.Dnstap";
 
 const ACCEPT: u32 = 1;
@@ -15,13 +15,13 @@ const STOP: u32 = 3;
 const READY: u32 = 4;
 const FINISH: u32 = 5;
 
-/// The one field that control frames have.
+/// The only field of control frames.
 const CONTENT_TYPE: u32 = 1;
 
-/// Octets of a control frame that the other side may send.
+/// Bytes of a received control frame at most.
 const MAX_CONTROL: u32 = 4096;
 
-/// Says that we have frames, and waits until the other side takes them.
+/// The opening handshake: READY, ACCEPT, START.
 pub(super) async fn open<S>(stream: &mut S) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -37,7 +37,7 @@ where
     stream.flush().await
 }
 
-/// Says that there will be no more frames, and waits until the other side has them all.
+/// The closing handshake: STOP, and FINISH once the receiver has all frames.
 pub(super) async fn close<S>(stream: &mut S) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -52,7 +52,7 @@ where
     }
 }
 
-/// Puts a frame of data behind what is to be sent.
+/// Appends a data frame to `out`.
 pub(super) fn put(out: &mut Vec<u8>, data: &[u8]) {
     let length = u32::try_from(data.len()).expect("messages are far below 4 GiB");
     out.extend(length.to_be_bytes());
@@ -84,7 +84,7 @@ async fn read_control<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Vec<u8
     Ok(body)
 }
 
-/// Whether a control frame is an ACCEPT, of our content or of any.
+/// Whether a control frame is an ACCEPT for dnstap, or for any content type.
 fn accepts(body: &[u8]) -> bool {
     let Some(mut fields) = body.strip_prefix(&ACCEPT.to_be_bytes()) else {
         return false;
@@ -92,7 +92,7 @@ fn accepts(body: &[u8]) -> bool {
     let mut any = true;
     while let Some((head, rest)) = fields.split_first_chunk::<8>() {
         let [kind, length] = [&head[..4], &head[4..]].map(|word| {
-            let word: [u8; 4] = word.try_into().expect("four of eight octets");
+            let word: [u8; 4] = word.try_into().expect("four of eight bytes");
             u32::from_be_bytes(word)
         });
         let Some((value, rest)) = rest.split_at_checked(length as usize) else {

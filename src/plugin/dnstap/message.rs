@@ -1,4 +1,4 @@
-//! What a dnstap message holds: the parts of `dnstap.proto` that a server of this kind fills in.
+//! dnstap messages: the fields of `dnstap.proto` that a forwarding server sets.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -9,22 +9,22 @@ use prost::Message as _;
 
 use crate::query::Transport;
 
-/// The one kind of payload there is.
+/// The only kind of payload.
 const MESSAGE: i32 = 1;
 
 /// The outermost message.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Dnstap {
-    /// Who tells.
+    /// The identity of this server.
     #[prost(bytes = "vec", optional, tag = "1")]
     pub identity: Option<Vec<u8>>,
-    /// What tells.
+    /// The version of this server.
     #[prost(bytes = "vec", optional, tag = "2")]
     pub version: Option<Vec<u8>>,
-    /// Whatever else.
+    /// Free text.
     #[prost(bytes = "vec", optional, tag = "3")]
     pub extra: Option<Vec<u8>>,
-    /// What happened.
+    /// The query or reply.
     #[prost(message, optional, tag = "14")]
     pub message: Option<Message>,
     /// Always `MESSAGE`.
@@ -44,31 +44,31 @@ pub struct Message {
     /// 1 for UDP, 2 for TCP, 3 for DNS over TLS, 4 for HTTPS, 7 for QUIC.
     #[prost(int32, optional, tag = "3")]
     pub socket_protocol: Option<i32>,
-    /// Who asks.
+    /// Address of the client.
     #[prost(bytes = "vec", optional, tag = "4")]
     pub query_address: Option<Vec<u8>>,
-    /// Who is asked.
+    /// Address of the server.
     #[prost(bytes = "vec", optional, tag = "5")]
     pub response_address: Option<Vec<u8>>,
-    /// Who asks.
+    /// Port of the client.
     #[prost(uint32, optional, tag = "6")]
     pub query_port: Option<u32>,
-    /// Who is asked.
+    /// Port of the server.
     #[prost(uint32, optional, tag = "7")]
     pub response_port: Option<u32>,
-    /// When it was asked.
+    /// Time of the query in seconds since the epoch.
     #[prost(uint64, optional, tag = "8")]
     pub query_time_sec: Option<u64>,
-    /// And the part of the second.
+    /// Nanoseconds of that time.
     #[prost(fixed32, optional, tag = "9")]
     pub query_time_nsec: Option<u32>,
     /// The query.
     #[prost(bytes = "vec", optional, tag = "10")]
     pub query_message: Option<Vec<u8>>,
-    /// When it was answered.
+    /// Time of the reply in seconds since the epoch.
     #[prost(uint64, optional, tag = "12")]
     pub response_time_sec: Option<u64>,
-    /// And the part of the second.
+    /// Nanoseconds of that time.
     #[prost(fixed32, optional, tag = "13")]
     pub response_time_nsec: Option<u32>,
     /// The reply.
@@ -76,10 +76,10 @@ pub struct Message {
     pub response_message: Option<Vec<u8>>,
 }
 
-/// What a message is of.
+/// The type of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A client's query, as the server got it.
+    /// A client's query, as received.
     ClientQuery = 5,
     /// The reply to it.
     ClientResponse = 6,
@@ -90,7 +90,7 @@ pub enum Kind {
 }
 
 impl Message {
-    /// One that says nothing yet but what it is of.
+    /// An empty message of this kind.
     pub fn of(kind: Kind) -> Self {
         Self {
             kind: kind as i32,
@@ -98,19 +98,19 @@ impl Message {
         }
     }
 
-    /// Who asks, and over what.
-    pub fn asked_from(&mut self, address: SocketAddr, transport: Transport) {
-        self.query_address = Some(self.over(address, transport));
+    /// Sets the address of the client, and the transport.
+    pub fn set_client(&mut self, address: SocketAddr, transport: Transport) {
+        self.query_address = Some(self.set_transport(address, transport));
         self.query_port = Some(address.port().into());
     }
 
-    /// Who is asked, and over what.
-    pub fn asked_of(&mut self, address: SocketAddr, transport: Transport) {
-        self.response_address = Some(self.over(address, transport));
+    /// Sets the address of the server, and the transport.
+    pub fn set_server(&mut self, address: SocketAddr, transport: Transport) {
+        self.response_address = Some(self.set_transport(address, transport));
         self.response_port = Some(address.port().into());
     }
 
-    fn over(&mut self, address: SocketAddr, transport: Transport) -> Vec<u8> {
+    fn set_transport(&mut self, address: SocketAddr, transport: Transport) -> Vec<u8> {
         self.socket_protocol = Some(protocol(transport));
         match address.ip().to_canonical() {
             IpAddr::V4(ip) => {
@@ -124,22 +124,22 @@ impl Message {
         }
     }
 
-    /// When it was asked.
-    pub fn asked_at(&mut self, time: SystemTime) {
+    /// Sets the time of the query.
+    pub fn set_query_time(&mut self, time: SystemTime) {
         let (seconds, nanoseconds) = parts(time);
         self.query_time_sec = Some(seconds);
         self.query_time_nsec = Some(nanoseconds);
     }
 
-    /// When it was answered.
-    pub fn answered_at(&mut self, time: SystemTime) {
+    /// Sets the time of the reply.
+    pub fn set_response_time(&mut self, time: SystemTime) {
         let (seconds, nanoseconds) = parts(time);
         self.response_time_sec = Some(seconds);
         self.response_time_nsec = Some(nanoseconds);
     }
 
-    /// As it goes over the wire, in its outermost message.
-    pub fn wrapped(self, identity: &[u8], version: &[u8], extra: Option<Vec<u8>>) -> Vec<u8> {
+    /// Encodes it within the outermost message.
+    pub fn encode(self, identity: &[u8], version: &[u8], extra: Option<Vec<u8>>) -> Vec<u8> {
         let outer = Dnstap {
             identity: Some(identity.to_vec()),
             version: Some(version.to_vec()),
@@ -151,7 +151,7 @@ impl Message {
     }
 }
 
-/// A number of `SocketProtocol`. There is none for gRPC, which has the number of what carries it.
+/// A number of `SocketProtocol`. There is none for gRPC, which is reported as TCP.
 fn protocol(transport: Transport) -> i32 {
     match transport {
         Transport::Udp => 1,
@@ -182,7 +182,7 @@ mod tests {
             (Transport::Quic, 7),
         ] {
             let mut message = Message::of(Kind::ClientQuery);
-            message.asked_from(([127, 0, 0, 1], 53).into(), transport);
+            message.set_client(([127, 0, 0, 1], 53).into(), transport);
             assert_eq!(message.socket_protocol, Some(number), "{transport:?}");
         }
     }

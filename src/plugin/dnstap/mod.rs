@@ -1,13 +1,13 @@
-//! `dnstap`: tells another program of every query and reply, as messages of dnstap.
+//! `dnstap`: exports every query and reply as dnstap messages.
 //!
 //! ```text
 //! dnstap [listen] SOCKET [full] [WRITEBUF [QUEUE]] { ... }
 //! ```
 //!
-//! `parse` is the Corefile's form, `message` what a message holds, `tap` makes messages of queries,
-//! `frames` is the framing on the wire, and `sink` takes messages there: over a connection of
-//! ours, or to whoever connects to us. Whoever answers never waits for whoever listens: what
-//! does not fit into the queue is dropped and counted.
+//! `parse` reads the directive, `message` is the message format, `tap` makes messages from queries and
+//! replies, `frames` is the framing, and `sink` sends messages: over an outgoing connection, or to
+//! receivers that connect to a listener. Sending never delays a reply: messages that do not fit
+//! into the bounded queue are dropped and counted.
 
 mod frames;
 pub mod message;
@@ -28,47 +28,47 @@ use crate::{query::Query, reply::Reply};
 use sink::Sink;
 use tap::Tap;
 
-/// The Corefile's word.
+/// The name of the plugin in a Corefile.
 const NAME: &str = "dnstap";
 
 /// Messages in a queue, for each of QUEUE.
 const QUEUE: usize = 10_000;
-/// Octets of a socket's buffer, for each of WRITEBUF.
+/// Bytes of a socket's buffer, for each of WRITEBUF.
 const WRITE_BUFFER: usize = 1024 * 1024;
 
-/// What a directive says.
+/// The options of a directive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Whether whoever wants messages connects to us.
+    /// Whether receivers connect to this server, instead of this server to a receiver.
     pub listen: bool,
-    /// Where to.
+    /// The endpoint to connect to or to listen on.
     pub socket: Socket,
-    /// Whether messages hold the queries and replies themselves.
+    /// Whether messages hold the queries and replies in wire form.
     pub full: bool,
-    /// Octets of the socket's buffer, for TCP.
+    /// Bytes of the socket's send buffer, for TCP.
     pub write_buffer: usize,
-    /// Messages that may wait.
+    /// Capacity of the queue in messages.
     pub queue: usize,
-    /// Who we say we are; the host's name without one.
+    /// The identity in messages; the host's name by default.
     pub identity: Option<String>,
-    /// What we say we are.
+    /// The version in messages.
     pub version: String,
-    /// What is told beside each message, placeholders in it.
+    /// The field `extra` of messages, with placeholders.
     pub extra: Option<String>,
-    /// Whether a certificate need not be valid.
+    /// Whether certificates are accepted without verification.
     pub skip_verify: bool,
-    /// Our certificate and key where we listen, and the authority that clients must be of.
+    /// Certificate and key of a listener, and the authority of its clients' certificates.
     pub tls: Option<(PathBuf, PathBuf, Option<PathBuf>)>,
 }
 
-/// Where messages go.
+/// The endpoint of messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Socket {
-    /// A socket of the file system.
+    /// The path of a Unix socket.
     Unix(PathBuf),
     /// Host and port.
     Tcp(String, u16),
-    /// The same, over TLS.
+    /// Host and port, over TLS.
     Tls(String, u16),
 }
 
@@ -98,14 +98,14 @@ impl Setup for Config {
     }
 }
 
-/// The plugin, which leaves every question to the next one.
+/// The plugin, which passes every query.
 struct Dnstap(Arc<Tap>);
 
 hooks!(Dnstap, NAME => on_query, observer, shutdown);
 
 impl OnQuery for Dnstap {
     fn on_query(&self, context: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
-        // What plugins ask among themselves is no client's.
+        // Sub-queries of plugins are not from a client.
         if query.depth == 0 {
             self.0.client_query(context.block, query);
         }

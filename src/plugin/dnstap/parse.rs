@@ -1,4 +1,4 @@
-//! `dnstap [listen] SOCKET [full] [WRITEBUF [QUEUE]] { ... }` as a Corefile has it.
+//! Reads the directive `dnstap [listen] SOCKET [full] [WRITEBUF [QUEUE]] { ... }`.
 
 use std::path::PathBuf;
 
@@ -10,22 +10,22 @@ use crate::{
 
 const PROPERTIES: [&str; 5] = ["extra", "identity", "skipverify", "tls", "version"];
 
-/// Reads one directive. What is taken although it does nothing goes to `warnings`.
+/// Reads one directive. Properties that are accepted without effect add a warning.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
-    let mut config = head(directive).map_err(|problem| vec![problem.in_plugin(NAME)])?;
+    let mut config = head(directive).map_err(|error| vec![error.in_plugin(NAME)])?;
     let mut errors = ErrorList::default();
     for line in directive.properties() {
         errors.catch(property(line, &mut config));
     }
     if errors.is_empty() {
-        errors.catch(whole(directive, &config, parsing.warnings));
+        errors.catch(check(directive, &config, parsing.warnings));
     }
     errors.in_plugin(NAME).into_result(config)
 }
 
 impl Config {
-    /// A connection to `socket`, and all else as it is where nothing is said.
+    /// A connection to `socket`, with the defaults otherwise.
     pub fn new(socket: Socket) -> Self {
         Self {
             listen: false,
@@ -53,7 +53,7 @@ fn head(directive: &Directive) -> Result<Config, Diagnostic> {
     let mut config = Config::new(socket(word)?);
     config.listen = listen;
     if let Some(word) = arguments.next() {
-        // CoreDNS takes any other word for its place and does without messages.
+        // CoreDNS ignores any other word here, and then sends messages without wire data.
         if *word != "full" {
             return Err(word
                 .error(format!("unknown option '{word}'"))
@@ -117,7 +117,7 @@ fn property(line: &Property, config: &mut Config) -> Result<(), Diagnostic> {
                 return Err(line
                     .name()
                     .error("tls directive only valid for listeners")
-                    .help("a connection of ours trusts what the system trusts"));
+                    .help("outgoing connections trust the certificates of the system"));
             }
             let certificate = arguments.required("the file of a certificate")?.path();
             let key = arguments.required("the file of its key")?.path();
@@ -128,18 +128,18 @@ fn property(line: &Property, config: &mut Config) -> Result<(), Diagnostic> {
     arguments.none_left()
 }
 
-/// What only shows once everything is read.
-fn whole(
+/// Checks across properties.
+fn check(
     directive: &Directive,
     config: &Config,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<(), Diagnostic> {
     let is_tls = matches!(config.socket, Socket::Tls(..));
     if config.listen && is_tls && config.tls.is_none() {
-        let problem = directive
+        let error = directive
             .name
             .error("a TLS listener requires a certificate and its key");
-        return Err(problem.help("add a line 'tls CERT KEY'"));
+        return Err(error.help("add a line 'tls CERT KEY'"));
     }
     for property in ["tls", "skipverify"] {
         if let (Some(line), false) = (directive.property(property), is_tls) {
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_refused() {
+    fn invalid_arguments_are_rejected() {
         for (line, words) in [
             ("dnstap", "Wrong argument count"),
             ("dnstap listen", "Wrong argument count"),

@@ -1,8 +1,8 @@
-//! Where messages go: over a connection of ours, or to whoever connects to us.
+//! Sends messages over an outgoing connection, or to receivers that connect to a listener.
 //!
-//! A task takes messages from a bounded queue and writes them in batches. A connection that breaks
-//! is made anew; meanwhile messages wait in the queue, and are dropped and counted when it is
-//! full. Whoever connects to us has a queue of its own.
+//! A task takes messages from a bounded queue and writes them in batches. A connection that fails is
+//! reopened after a backoff; meanwhile messages stay in the queue, and are dropped and counted when it
+//! is full. Each accepted connection has a queue of its own.
 
 use std::{
     io,
@@ -34,46 +34,47 @@ use crate::{
     tls::{self, ClientAuth, ClientFiles, ServerFiles},
 };
 
-/// How long a connection, a handshake and a write may take.
-const PATIENCE: Duration = Duration::from_secs(4);
-/// How long a good-bye may take.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// Timeout of a connect, a handshake and a write.
+const TIMEOUT: Duration = Duration::from_secs(4);
+/// Timeout of the closing handshake.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two attempts to connect or to listen.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
-/// Between two attempts to accept a connection.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(250);
-/// How often what was dropped is told.
-const TELL: Duration = Duration::from_secs(10);
-/// Messages written at once.
+/// Delay after a failed accept.
+const ACCEPT_DELAY: Duration = Duration::from_millis(250);
+/// Interval at which the number of dropped messages is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// Messages in one write at most.
 const BATCH: usize = 256;
-/// Who may be connected to us at a time.
-const MAX_LISTENERS: usize = 64;
+/// Accepted connections at a time at most.
+const MAX_CONNECTIONS: usize = 64;
 
-/// The queue of messages, and the task behind it.
+/// The queue of messages, and the tasks that send them.
 pub(super) struct Sink {
     out: Out,
     dropped: Arc<AtomicU64>,
-    /// Once it says so, or goes, what waits is sent and connections are closed.
+    /// On true, or when dropped, the queued messages are sent and connections are closed.
     closing: watch::Sender<bool>,
-    /// Ends when all tasks have.
+    /// Closed when all tasks have ended.
     done: Mutex<Option<mpsc::Receiver<()>>>,
-    telling: AbortHandle,
+    logger: AbortHandle,
 }
 
 enum Out {
-    /// To our one connection, which ends when this goes.
+    /// The queue of the outgoing connection, which is closed when this is dropped.
     One(mpsc::Sender<Bytes>),
-    /// To each who has connected.
+    /// The queue of each accepted connection.
     All(Arc<Mutex<Vec<mpsc::Sender<Bytes>>>>),
 }
 
 impl Sink {
-    /// Begins to connect or to listen. Only what can never work is an error.
+    /// Begins to connect or to listen. Only invalid TLS files are an error: connecting and listening
+    /// are retried.
     pub(super) fn open(config: &Config, runtime: &Handle) -> Result<Self, anyhow::Error> {
         let dropped = Arc::new(AtomicU64::new(0));
         let (closing, closes) = watch::channel(false);
         let (alive, done) = mpsc::channel(1);
-        let fate = Fate {
+        let shutdown = ShutdownSignal {
             closes,
             dropped: Arc::clone(&dropped),
             _alive: alive,
@@ -85,7 +86,7 @@ impl Sink {
                 acceptor: acceptor(config)?,
                 queue: config.queue,
                 list: Arc::clone(&list),
-                fate,
+                shutdown,
             };
             runtime.spawn(listener.run());
             Out::All(list)
@@ -96,22 +97,22 @@ impl Sink {
                 connector: connector(config)?,
                 write_buffer: config.write_buffer,
                 queue,
-                fate,
+                shutdown,
             };
             runtime.spawn(connection.run());
             Out::One(sender)
         };
-        let telling = runtime.spawn(tell_dropped(Arc::clone(&dropped)));
+        let logger = runtime.spawn(log_dropped(Arc::clone(&dropped)));
         Ok(Self {
             out,
             dropped,
             closing,
             done: Mutex::new(Some(done)),
-            telling: telling.abort_handle(),
+            logger: logger.abort_handle(),
         })
     }
 
-    /// Sends what waits, says good-bye, and ends.
+    /// Sends the queued messages, closes the connections, and completes when that is done.
     pub(super) fn end(&self) -> impl Future<Output = ()> + Send + 'static {
         self.closing.send_replace(true);
         let done = self.done.lock().take();
@@ -122,7 +123,7 @@ impl Sink {
         }
     }
 
-    /// Adds a message to the queue, if there is room.
+    /// Adds a message to the queue, or drops and counts it if that is full.
     pub(super) fn push(&self, message: Vec<u8>) {
         let message = Bytes::from(message);
         match &self.out {
@@ -144,37 +145,37 @@ impl Sink {
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        self.telling.abort();
+        self.logger.abort();
     }
 }
 
-/// What the tasks of a sink know of its end.
+/// The shutdown signal of a sink, held by each of its tasks.
 #[derive(Clone)]
-struct Fate {
+struct ShutdownSignal {
     closes: watch::Receiver<bool>,
     dropped: Arc<AtomicU64>,
     _alive: mpsc::Sender<()>,
 }
 
-impl Fate {
-    /// Completes when it is time to close.
-    async fn closes(&mut self) {
-        // An error says that the sink is gone.
+impl ShutdownSignal {
+    /// Completes at the shutdown of the sink.
+    async fn closed(&mut self) {
+        // An error means that the sink was dropped.
         let _ = self.closes.wait_for(|closing| *closing).await;
     }
 
-    /// Sleeps until the next attempt; false where it is time to close instead.
-    async fn waits(&mut self, backoff: &mut Backoff) -> bool {
+    /// Sleeps until the next attempt. False at the shutdown of the sink.
+    async fn sleep(&mut self, backoff: &mut Backoff) -> bool {
         tokio::select! {
             () = tokio::time::sleep(backoff.delay()) => true,
-            () = self.closes() => false,
+            () = self.closed() => false,
         }
     }
 }
 
-async fn tell_dropped(dropped: Arc<AtomicU64>) {
+async fn log_dropped(dropped: Arc<AtomicU64>) {
     loop {
-        tokio::time::sleep(TELL).await;
+        tokio::time::sleep(LOG_INTERVAL).await;
         let count = dropped.swap(0, Ordering::Relaxed);
         if count > 0 {
             tracing::warn!(target: "plugin/dnstap", "Dropped dnstap messages: {count}");
@@ -182,33 +183,33 @@ async fn tell_dropped(dropped: Arc<AtomicU64>) {
     }
 }
 
-/// Our connection to whoever takes messages.
+/// The outgoing connection to a receiver.
 struct Connection {
     socket: Socket,
     connector: Option<TlsConnector>,
     write_buffer: usize,
     queue: mpsc::Receiver<Bytes>,
-    fate: Fate,
+    shutdown: ShutdownSignal,
 }
 
-/// Why a connection is over.
+/// Why a connection ended.
 enum End {
-    /// There will be no more messages.
+    /// The queue was closed and is empty.
     Done,
-    /// It broke.
+    /// The connection failed.
     Broken(io::Error),
 }
 
 impl Connection {
     async fn run(mut self) {
         let mut backoff = BACKOFF;
-        let mut told = false;
+        let mut logged = false;
         loop {
-            let end = match timeout(PATIENCE, self.connect()).await {
+            let end = match timeout(TIMEOUT, self.connect()).await {
                 Ok(Ok(mut stream)) => {
                     backoff.reset();
-                    told = false;
-                    feed(&mut stream, &mut self.queue, &mut self.fate).await
+                    logged = false;
+                    feed(&mut stream, &mut self.queue, &mut self.shutdown).await
                 }
                 Ok(Err(error)) => End::Broken(error),
                 Err(_) => End::Broken(io::ErrorKind::TimedOut.into()),
@@ -216,7 +217,7 @@ impl Connection {
             match end {
                 End::Done => return,
                 End::Broken(error) => {
-                    if !std::mem::replace(&mut told, true) {
+                    if !std::mem::replace(&mut logged, true) {
                         let (socket, why) = (&self.socket, plain::io(&error));
                         tracing::error!(
                             target: "plugin/dnstap",
@@ -225,7 +226,7 @@ impl Connection {
                     }
                 }
             }
-            if !self.fate.waits(&mut backoff).await {
+            if !self.shutdown.sleep(&mut backoff).await {
                 return;
             }
         }
@@ -236,7 +237,7 @@ impl Connection {
             (Socket::Unix(path), _) => Box::new(UnixStream::connect(path).await?),
             (Socket::Tcp(host, port) | Socket::Tls(host, port), connector) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                // As large as the system lets it be; what is missing is not worth a failure.
+                // Best effort: the system may limit the size.
                 let _ = socket2::SockRef::from(&stream).set_send_buffer_size(self.write_buffer);
                 match connector {
                     None => Box::new(stream),
@@ -253,64 +254,68 @@ impl Connection {
     }
 }
 
-/// Writes what comes, until there is no more or the stream breaks.
-async fn feed<S>(stream: &mut S, queue: &mut mpsc::Receiver<Bytes>, fate: &mut Fate) -> End
+/// Writes queued messages until the queue is closed or the stream fails.
+async fn feed<S>(
+    stream: &mut S,
+    queue: &mut mpsc::Receiver<Bytes>,
+    shutdown: &mut ShutdownSignal,
+) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut batch = Vec::with_capacity(BATCH);
-    let mut octets = Vec::new();
+    let mut buffer = Vec::new();
     let mut closing = false;
     loop {
         batch.clear();
-        octets.clear();
+        buffer.clear();
         let count = tokio::select! {
             biased;
             count = queue.recv_many(&mut batch, BATCH) => count,
-            () = fate.closes(), if !closing => {
+            () = shutdown.closed(), if !closing => {
                 closing = true;
                 queue.close();
                 continue;
             }
         };
         if count == 0 {
-            let _ = timeout(FAREWELL, frames::close(stream)).await;
+            let _ = timeout(CLOSE_TIMEOUT, frames::close(stream)).await;
             return End::Done;
         }
         for message in &batch {
-            frames::put(&mut octets, message);
+            frames::put(&mut buffer, message);
         }
         let writing = async {
-            stream.write_all(&octets).await?;
+            stream.write_all(&buffer).await?;
             stream.flush().await
         };
-        let written = timeout(PATIENCE, writing).await;
+        let written = timeout(TIMEOUT, writing).await;
         if let Err(error) = written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            fate.dropped.fetch_add(count as u64, Ordering::Relaxed);
+            shutdown.dropped.fetch_add(count as u64, Ordering::Relaxed);
             return End::Broken(error);
         }
     }
 }
 
-/// Takes in whoever connects to us.
+/// Accepts connections of receivers.
 struct Listener {
     socket: Socket,
     acceptor: Option<TlsAcceptor>,
     queue: usize,
     list: Arc<Mutex<Vec<mpsc::Sender<Bytes>>>>,
-    fate: Fate,
+    shutdown: ShutdownSignal,
 }
 
 enum Bound {
     Unix {
-        // Goes first: another listener may stand there at once.
+        // Declared, and so dropped, first: after a close another listener could already own the path.
         _file: Unlink,
         listener: UnixListener,
     },
     Tcp(TcpListener),
 }
 
-/// Removes the socket's file when we go.
+/// Removes the socket's file when dropped.
 struct Unlink(std::path::PathBuf);
 
 impl Drop for Unlink {
@@ -333,7 +338,7 @@ impl Listener {
                     );
                 }
             }
-            if !self.fate.waits(&mut backoff).await {
+            if !self.shutdown.sleep(&mut backoff).await {
                 return;
             }
         };
@@ -342,18 +347,18 @@ impl Listener {
             let accepted: io::Result<Box<dyn Stream>> = tokio::select! {
                 accepted = bound.accept() => accepted,
                 Some(_) = clients.join_next() => continue,
-                () = self.fate.closes() => break,
+                () = self.shutdown.closed() => break,
             };
             match accepted {
-                Ok(stream) if clients.len() < MAX_LISTENERS => {
-                    let (list, fate) = (Arc::clone(&self.list), self.fate.clone());
+                Ok(stream) if clients.len() < MAX_CONNECTIONS => {
+                    let (list, shutdown) = (Arc::clone(&self.list), self.shutdown.clone());
                     let acceptor = self.acceptor.clone();
-                    clients.spawn(serve(stream, acceptor, self.queue, list, fate));
+                    clients.spawn(serve(stream, acceptor, self.queue, list, shutdown));
                 }
                 Ok(_) => {
                     tracing::warn!(
                         target: "plugin/dnstap",
-                        "More than {MAX_LISTENERS} dnstap clients: one is turned away"
+                        "More than {MAX_CONNECTIONS} dnstap clients: one is turned away"
                     );
                 }
                 Err(error) => {
@@ -362,8 +367,8 @@ impl Listener {
                         "Error accepting dnstap connection: {}",
                         plain::io(&error)
                     );
-                    // Too few descriptors, most likely: others need time to go.
-                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    // Most likely out of file descriptors: others need time to be closed.
+                    tokio::time::sleep(ACCEPT_DELAY).await;
                 }
             }
         }
@@ -374,7 +379,7 @@ impl Listener {
     async fn bind(&self) -> io::Result<Bound> {
         match &self.socket {
             Socket::Unix(path) => {
-                // A file that nobody listens behind is left over from before.
+                // A socket file that refuses connections is left over from an earlier process.
                 if is_socket(path) && UnixStream::connect(path).await.is_err() {
                     std::fs::remove_file(path)?;
                 }
@@ -409,9 +414,9 @@ fn is_socket(path: &Path) -> bool {
 async fn serve(
     stream: Box<dyn Stream>,
     acceptor: Option<TlsAcceptor>,
-    room: usize,
+    capacity: usize,
     list: Arc<Mutex<Vec<mpsc::Sender<Bytes>>>>,
-    mut fate: Fate,
+    mut shutdown: ShutdownSignal,
 ) {
     let opening = async {
         let mut stream: Box<dyn Stream> = match acceptor {
@@ -421,7 +426,7 @@ async fn serve(
         frames::open(&mut stream).await?;
         io::Result::Ok(stream)
     };
-    let opened = timeout(PATIENCE, opening).await;
+    let opened = timeout(TIMEOUT, opening).await;
     let mut stream = match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(stream) => stream,
         Err(error) => {
@@ -429,9 +434,9 @@ async fn serve(
             return;
         }
     };
-    let (sender, mut queue) = mpsc::channel(room);
+    let (sender, mut queue) = mpsc::channel(capacity);
     list.lock().push(sender.clone());
-    feed(&mut stream, &mut queue, &mut fate).await;
+    feed(&mut stream, &mut queue, &mut shutdown).await;
     list.lock().retain(|one| !one.same_channel(&sender));
 }
 

@@ -1,4 +1,4 @@
-//! Messages made of queries and replies, for those who have them: the plugin itself, and `forward`.
+//! Makes messages from client queries (in the plugin) and from exchanges with upstreams (in `forward`).
 
 use std::{
     net::SocketAddr,
@@ -25,7 +25,7 @@ use crate::{
     upstream::Tried,
 };
 
-/// One `dnstap` of a block, as others see it.
+/// One `dnstap` of a block, as an observer of its queries and exchanges.
 pub struct Tap {
     sink: Arc<Sink>,
     full: bool,
@@ -36,7 +36,7 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// A tap that tells `sink`.
+    /// A tap that sends to `sink`.
     pub(super) fn new(config: &Config, sink: Arc<Sink>, published: Option<Arc<Published>>) -> Self {
         let identity = config.identity.clone().unwrap_or_else(host_name);
         Self {
@@ -49,23 +49,23 @@ impl Tap {
         }
     }
 
-    /// Where its messages go.
+    /// The sink of its messages.
     pub(super) fn sink(&self) -> &Sink {
         &self.sink
     }
 
-    /// A client asks.
+    /// Sends a message for a client's query.
     pub(super) fn client_query(&self, block: &Block, query: &Query) {
         let mut message = Message::of(Kind::ClientQuery);
-        message.asked_from(query.client, query.transport);
-        message.asked_at(wall(query.received));
+        message.set_client(query.client, query.transport);
+        message.set_query_time(wall(query.received));
         if self.full {
-            message.query_message = Some(as_asked(query));
+            message.query_message = Some(as_received(query));
         }
-        self.tell(message, block, query);
+        self.send(message, block, query);
     }
 
-    /// A client was answered.
+    /// Sends a message for the reply to a client.
     pub(super) fn client_response(
         &self,
         block: &Block,
@@ -74,19 +74,19 @@ impl Tap {
         written: Written,
     ) {
         let mut message = Message::of(Kind::ClientResponse);
-        message.asked_from(query.client, query.transport);
-        let asked = wall(query.received);
-        message.asked_at(asked);
-        message.answered_at(asked + written.took);
+        message.set_client(query.client, query.transport);
+        let received = wall(query.received);
+        message.set_query_time(received);
+        message.set_response_time(received + written.took);
         if self.full {
-            let mut octets = Vec::with_capacity(written.octets);
-            Writer::default().write(query, reply, &mut octets);
-            message.response_message = Some(octets);
+            let mut bytes = Vec::with_capacity(written.octets);
+            Writer::default().write(query, reply, &mut bytes);
+            message.response_message = Some(bytes);
         }
-        self.tell(message, block, query);
+        self.send(message, block, query);
     }
 
-    fn tell(&self, message: Message, block: &Block, query: &Query) {
+    fn send(&self, message: Message, block: &Block, query: &Query) {
         let extra = self.extra.as_ref().map(|format| {
             let mut out = Vec::new();
             let metadata = |label: &str| {
@@ -97,7 +97,7 @@ impl Tap {
             out
         });
         self.sink
-            .push(message.wrapped(&self.identity, &self.version, extra));
+            .push(message.encode(&self.identity, &self.version, extra));
     }
 }
 
@@ -107,47 +107,47 @@ impl ExchangeObserver for Tap {
     }
 
     fn exchanged(&self, block: &Block, query: &Query, tried: &Tried<'_>) {
-        let heard = tried.reply.and_then(|reply| reply.source.as_ref());
-        let local: Option<SocketAddr> = heard.and_then(|heard| heard.local);
+        let source = tried.reply.and_then(|reply| reply.source.as_ref());
+        let local: Option<SocketAddr> = source.and_then(|source| source.local);
         let begun = wall(tried.begun);
         let begin = |kind| {
             let mut message = Message::of(kind);
             if let Some(local) = local {
-                message.asked_from(local, tried.over);
+                message.set_client(local, tried.over);
             }
-            message.asked_of(tried.upstream, tried.over);
-            message.asked_at(begun);
+            message.set_server(tried.upstream, tried.over);
+            message.set_query_time(begun);
             message
         };
         let mut message = begin(Kind::ForwarderQuery);
         if self.full {
-            message.query_message = Some(as_rewritten(query));
+            message.query_message = Some(as_forwarded(query));
         }
-        self.tell(message, block, query);
+        self.send(message, block, query);
         let Some(reply) = tried.reply else { return };
         let mut message = begin(Kind::ForwarderResponse);
-        message.answered_at(begun + tried.took);
+        message.set_response_time(begun + tried.took);
         if self.full {
-            let mut octets = Vec::new();
-            let mut as_asked_of_upstream = query.clone();
-            as_asked_of_upstream.receive(|request| {
+            let mut bytes = Vec::new();
+            let mut over_tcp = query.clone();
+            over_tcp.receive(|request| {
                 request.asked = query.question;
                 request.transport = Transport::Tcp;
             });
-            Writer::default().write(&as_asked_of_upstream, reply, &mut octets);
-            message.response_message = Some(octets);
+            Writer::default().write(&over_tcp, reply, &mut bytes);
+            message.response_message = Some(bytes);
         }
-        self.tell(message, block, query);
+        self.send(message, block, query);
     }
 }
 
-/// The time of a moment: the clock is read now, so that a correction of it shows at once.
+/// Wall-clock time of an instant. Reads the clock at each call, so that adjustments take effect at once.
 fn wall(moment: Instant) -> SystemTime {
     SystemTime::now() - moment.elapsed()
 }
 
-/// The query as it came, as far as it is kept.
-fn as_asked(query: &Query) -> Vec<u8> {
+/// The query as received, rebuilt from its parsed fields.
+fn as_received(query: &Query) -> Vec<u8> {
     write_query(
         query.id,
         &query.asked,
@@ -159,8 +159,8 @@ fn as_asked(query: &Query) -> Vec<u8> {
     )
 }
 
-/// The query as it goes to upstreams, under the client's id.
-fn as_rewritten(query: &Query) -> Vec<u8> {
+/// The query as forwarded to upstreams, with the client's message id.
+fn as_forwarded(query: &Query) -> Vec<u8> {
     write_query(
         query.id,
         &query.question,

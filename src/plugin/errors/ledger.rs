@@ -1,6 +1,6 @@
-//! What becomes of each error: shown at once, counted for a summary, or counted as too many.
+//! Decides for each error: logged at once, counted for a summary, or counted above the rate limit.
 //!
-//! Pure: the time is an argument.
+//! Reads no clock: the time is an argument.
 
 use std::{
     fmt,
@@ -11,20 +11,20 @@ use tracing::Level;
 
 use super::Consolidate;
 
-/// Errors shown in any one second. A broken upstream fails every query: the log tells that as
-/// well with some lines as with all of them, and a disk or a bill is spared.
-pub(super) const SHOWN: u32 = 100;
+/// Errors logged per second at most. A broken upstream fails every query; the log stays readable, and
+/// its volume bounded.
+pub(super) const MAX_PER_SECOND: u32 = 100;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The counts that are still to be told.
+/// The counts of the open windows, whose summaries are still to be logged.
 pub(super) struct Ledger {
     rules: Box<[Consolidate]>,
     windows: Box<[Window]>,
     volume: Window,
 }
 
-/// A stretch of time in which errors are counted.
+/// A period in which errors are counted.
 #[derive(Clone, Default)]
 struct Window {
     ends: Option<Instant>,
@@ -32,7 +32,7 @@ struct Window {
 }
 
 impl Window {
-    /// Counts one; begins the window if none is open. The count with it.
+    /// Counts one error, and opens the window if it is closed. Returns the new count.
     fn count(&mut self, now: Instant, length: Duration) -> u32 {
         self.ends.get_or_insert(now + length);
         self.count = self.count.saturating_add(1);
@@ -50,11 +50,11 @@ impl Window {
     }
 }
 
-/// What becomes of one error.
+/// The decision for one error.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Show(Level),
-    Counted,
+    Log(Level),
+    Count,
 }
 
 impl Ledger {
@@ -66,30 +66,30 @@ impl Ledger {
         }
     }
 
-    /// Takes an error in: the first rule that its message matches decides.
+    /// Records an error: the first rule that matches its message applies.
     pub(super) fn note(&mut self, now: Instant, message: &str) -> Verdict {
         let mut rules = self.rules.iter().zip(&mut self.windows);
         if let Some((rule, window)) = rules.find(|(rule, _)| rule.pattern.is_match(message)) {
             let first = window.count(now, rule.period) == 1;
             return if first && rule.show_first {
-                Verdict::Show(rule.level)
+                Verdict::Log(rule.level)
             } else {
-                Verdict::Counted
+                Verdict::Count
             };
         }
-        if self.volume.count(now, SECOND) <= SHOWN {
-            Verdict::Show(Level::ERROR)
+        if self.volume.count(now, SECOND) <= MAX_PER_SECOND {
+            Verdict::Log(Level::ERROR)
         } else {
-            Verdict::Counted
+            Verdict::Count
         }
     }
 
-    /// The summaries of all windows that have ended by `now`; of all that are open without it.
+    /// The summaries of all windows that have ended by `now`, or of all open windows if that is `None`.
     pub(super) fn close(&mut self, now: Option<Instant>) -> Vec<(Level, String)> {
         let mut lines = Vec::new();
         for (rule, window) in self.rules.iter().zip(&mut self.windows) {
             match window.close(now) {
-                // The one error was shown: there is nothing to add.
+                // The only error was logged already.
                 None | Some(0) => {}
                 Some(1) if rule.show_first => {}
                 Some(count) => {
@@ -99,14 +99,18 @@ impl Ledger {
                 }
             }
         }
-        if let Some(count @ 1..) = self.volume.close(now).map(|all| all.saturating_sub(SHOWN)) {
+        if let Some(count @ 1..) = self
+            .volume
+            .close(now)
+            .map(|all| all.saturating_sub(MAX_PER_SECOND))
+        {
             let text = format!("{count} more errors occurred in last 1s and are not shown");
             lines.push((Level::ERROR, text));
         }
         lines
     }
 
-    /// When the next window ends.
+    /// The end of the window that ends next.
     pub(super) fn next_end(&self) -> Option<Instant> {
         let windows = self.windows.iter().chain([&self.volume]);
         windows.filter_map(|window| window.ends).min()
@@ -156,16 +160,16 @@ mod tests {
     }
 
     #[test]
-    fn the_first_rule_that_matches_counts() {
+    fn the_first_rule_that_matches_applies() {
         let timeout = rule(".* i/o timeout$", 300, Level::WARN, false);
         let mut ledger = Ledger::new(&[timeout, rule("timeout", 30, Level::ERROR, false)]);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let message = "read udp 10.0.0.1:53: i/o timeout";
-        assert_eq!(ledger.note(start, message), Verdict::Counted);
-        assert_eq!(ledger.note(at(20), message), Verdict::Counted);
-        assert_eq!(ledger.note(at(20), "timeout!"), Verdict::Counted);
-        let shown = Verdict::Show(Level::ERROR);
+        assert_eq!(ledger.note(start, message), Verdict::Count);
+        assert_eq!(ledger.note(at(20), message), Verdict::Count);
+        assert_eq!(ledger.note(at(20), "timeout!"), Verdict::Count);
+        let shown = Verdict::Log(Level::ERROR);
         assert_eq!(ledger.note(at(20), "connection refused"), shown);
         assert_eq!(ledger.next_end(), Some(at(21)));
         assert!(ledger.close(Some(at(21))).is_empty());
@@ -179,31 +183,31 @@ mod tests {
     }
 
     #[test]
-    fn the_first_error_is_shown_where_that_is_asked_for() {
+    fn show_first_logs_the_first_error_at_once() {
         let mut ledger = Ledger::new(&[rule("x", 10, Level::INFO, true)]);
         let start = Instant::now();
         let later = start + Duration::from_secs(10);
-        assert_eq!(ledger.note(start, "x"), Verdict::Show(Level::INFO));
+        assert_eq!(ledger.note(start, "x"), Verdict::Log(Level::INFO));
         assert!(ledger.close(Some(later)).is_empty());
-        assert_eq!(ledger.note(later, "x"), Verdict::Show(Level::INFO));
-        assert_eq!(ledger.note(later, "x"), Verdict::Counted);
-        // What is open when the plugin goes is told as well.
+        assert_eq!(ledger.note(later, "x"), Verdict::Log(Level::INFO));
+        assert_eq!(ledger.note(later, "x"), Verdict::Count);
+        // Windows that are open at the end are summarized too.
         let text = "2 errors like 'x' occurred in last 10s".to_owned();
         assert_eq!(ledger.close(None), [(Level::INFO, text)]);
     }
 
     #[test]
-    fn a_flood_is_cut_and_told() {
+    fn a_flood_is_limited_and_summarized() {
         let mut ledger = Ledger::new(&[]);
         let start = Instant::now();
-        let shown = (0..SHOWN + 5)
-            .filter(|_| ledger.note(start, "x") == Verdict::Show(Level::ERROR))
+        let shown = (0..MAX_PER_SECOND + 5)
+            .filter(|_| ledger.note(start, "x") == Verdict::Log(Level::ERROR))
             .count();
-        assert_eq!(shown, SHOWN as usize);
+        assert_eq!(shown, MAX_PER_SECOND as usize);
         let text = "5 more errors occurred in last 1s and are not shown".to_owned();
         assert_eq!(ledger.close(Some(start + SECOND)), [(Level::ERROR, text)]);
         let later = start + SECOND;
-        assert_eq!(ledger.note(later, "x"), Verdict::Show(Level::ERROR));
+        assert_eq!(ledger.note(later, "x"), Verdict::Log(Level::ERROR));
     }
 
     #[test]

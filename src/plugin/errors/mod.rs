@@ -1,4 +1,4 @@
-//! `errors`: a line for each query that failed here.
+//! `errors`: logs a line for each query that this server failed to answer.
 //!
 //! ```text
 //! errors [stdout] {
@@ -7,8 +7,8 @@
 //! }
 //! ```
 //!
-//! What an upstream says (SERVFAIL, NXDOMAIN, ...) is no failure of ours, nor is a refusal by
-//! rule; a query is logged where it failed, not where the failure is answered from a cache.
+//! Not logged: error codes in responses of upstreams (SERVFAIL, NXDOMAIN, ...), refusals by an access
+//! rule, and failures answered from a cache.
 
 mod ledger;
 
@@ -32,25 +32,25 @@ use crate::{
     reply::{Reply, Why},
 };
 
-/// What to do with errors.
+/// The options of the plugin.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// Whether panics, of the whole process, are logged with the stack that they came from.
+    /// Whether panics of the process are logged with a stack trace.
     pub stacktrace: bool,
-    /// In the order of the file: the first that matches decides.
+    /// In the order of the Corefile: the first that matches applies.
     pub consolidate: Vec<Consolidate>,
 }
 
-/// Errors that are counted and told together.
+/// A rule for errors that are counted and summarized.
 #[derive(Clone, Debug)]
 pub struct Consolidate {
-    /// How long they are counted.
+    /// The period after which the count is logged.
     pub period: Duration,
-    /// Matches their messages.
+    /// Matches the messages of the errors.
     pub pattern: Regex,
-    /// The level at which they are told.
+    /// The level of the log lines.
     pub level: Level,
-    /// Whether the first of them is shown at once.
+    /// Whether the first error of a period is logged at once.
     pub show_first: bool,
 }
 
@@ -58,11 +58,11 @@ pub struct Consolidate {
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
     let mut config = Config::default();
-    let mut problems = ErrorList::default();
+    let mut errors = ErrorList::default();
     let mut arguments = directive.arguments();
     if let Some(word) = arguments.next() {
         let read = word.one_of(&[("stdout", ())]);
-        problems.catch(read.and_then(|()| arguments.none_left()));
+        errors.catch(read.and_then(|()| arguments.none_left()));
     }
     for line in directive.properties() {
         let outcome = match line.name().as_str() {
@@ -75,9 +75,9 @@ pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseEr
                 &["consolidate", "stacktrace"],
             )),
         };
-        problems.catch(outcome);
+        errors.catch(outcome);
     }
-    problems.in_plugin("errors").into_result(config)
+    errors.in_plugin("errors").into_result(config)
 }
 
 fn consolidate(line: &Property) -> Result<Consolidate, Diagnostic> {
@@ -124,26 +124,26 @@ impl Setup for Config {
 /// The plugin.
 pub struct Errors {
     shared: Arc<Shared>,
-    teller: AbortHandle,
+    task: AbortHandle,
 }
 
 struct Shared {
     ledger: Mutex<Ledger>,
     sink: Sink,
-    /// The ledger's next window ends earlier than it did.
+    /// Notified when the end of the next window has changed.
     opened: Notify,
 }
 
 impl Errors {
-    /// Logs to `sink`; summaries are told by a task of `runtime` that ends with the plugin.
+    /// Logs to `sink`; a task on `runtime` logs the summaries until the plugin is dropped.
     pub fn new(config: &Config, sink: Sink, runtime: &tokio::runtime::Handle) -> Self {
         let shared = Arc::new(Shared {
             ledger: Mutex::new(Ledger::new(&config.consolidate)),
             sink,
             opened: Notify::new(),
         });
-        let teller = runtime.spawn(tell(Arc::clone(&shared))).abort_handle();
-        Self { shared, teller }
+        let task = runtime.spawn(summarize(Arc::clone(&shared))).abort_handle();
+        Self { shared, task }
     }
 
     fn log(&self, query: &Query, reply: &Reply, message: &str) {
@@ -157,7 +157,7 @@ impl Errors {
         if opened {
             self.shared.opened.notify_one();
         }
-        if let Verdict::Show(level) = verdict {
+        if let Verdict::Log(level) = verdict {
             let question = &query.asked;
             let (rcode, name, rtype) = (reply.rcode.0, question.lower, question.rtype);
             let text = format_args!("{rcode} {name} {rtype}: {message}");
@@ -168,13 +168,13 @@ impl Errors {
 
 impl Drop for Errors {
     fn drop(&mut self) {
-        self.teller.abort();
-        self.shared.tell(None);
+        self.task.abort();
+        self.shared.log_summaries(None);
     }
 }
 
 impl Shared {
-    fn tell(&self, now: Option<Instant>) {
+    fn log_summaries(&self, now: Option<Instant>) {
         let lines = self.ledger.lock().close(now);
         for (level, text) in lines {
             self.sink.line(level, "errors", format_args!("{text}"));
@@ -182,15 +182,15 @@ impl Shared {
     }
 }
 
-/// Tells each window's count when it ends.
-async fn tell(shared: Arc<Shared>) {
+/// Logs the summary of each window when it ends.
+async fn summarize(shared: Arc<Shared>) {
     loop {
         let next = shared.ledger.lock().next_end();
         match next {
             None => shared.opened.notified().await,
             Some(end) => tokio::select! {
                 () = shared.opened.notified() => {}
-                () = tokio::time::sleep_until(end.into()) => shared.tell(Some(Instant::now())),
+                () = tokio::time::sleep_until(end.into()) => shared.log_summaries(Some(Instant::now())),
             },
         }
     }
@@ -205,7 +205,7 @@ impl OnResponse for Errors {
         };
         match reply.cause.as_deref() {
             None => self.log(query, reply, default),
-            // The text may quote what came over the network: a line stays one line.
+            // The text may quote network data: control characters must not break the log line.
             Some(cause) if cause.contains(char::is_control) => {
                 self.log(query, reply, &cause.replace(char::is_control, " "));
             }
@@ -214,18 +214,18 @@ impl OnResponse for Errors {
     }
 }
 
-/// What to say of a failure that comes without words of its own; nothing for what is none.
+/// The message for a failure without a cause of its own. `None` for what is not a failure of this server.
 fn failure(why: Why) -> Option<&'static str> {
     Some(match why {
-        // The end of it is what existing patterns look for.
+        // Patterns written for CoreDNS match the end of the line.
         Why::UpstreamTimeout => "no upstream answered in time: i/o timeout",
         Why::UpstreamUnreachable => "no upstream can be reached",
-        Why::UpstreamMalformed => "the upstream's reply makes no sense",
-        Why::UpstreamTls => "no trust in the upstream could be established",
+        Why::UpstreamMalformed => "the upstream's reply is malformed",
+        Why::UpstreamTls => "TLS with the upstream could not be established",
         Why::UpstreamsDown => "no healthy proxies",
         Why::UpstreamLoop => "every upstream leads back here",
-        Why::Overload => "too many questions are under way at once",
-        Why::LocalFailure => "this machine could not send the question",
+        Why::Overload => "too many queries are in flight",
+        Why::LocalFailure => "this machine could not send the query",
         Why::NobodyAnswered => "no next plugin found",
         Why::NotSynced => "the cluster's objects have not been read yet",
         Why::NotLoaded => "the zone has not been read yet",
@@ -233,7 +233,7 @@ fn failure(why: Why) -> Option<&'static str> {
         Why::TooDeep => "aliases lead to aliases without end",
         Why::TooLate => "context deadline exceeded",
         Why::Internal => "internal error",
-        // Answers, denials, other servers' words and refusals by rule.
+        // Answers, denials, responses of upstreams, and refusals by an access rule.
         Why::Unanswered
         | Why::ClusterRecord
         | Why::ClusterNoData
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused() {
+    fn invalid_arguments_are_rejected() {
         for (text, wanted) in [
             ("errors stderr", "unknown value 'stderr'"),
             ("errors stdout stdout", "Wrong argument count"),
@@ -354,7 +354,7 @@ mod tests {
             Some("connection\nrefused"),
         );
         fail(&errors, Why::Upstream, Some("its own SERVFAIL"));
-        fail(&errors, Why::Cached, Some("told before"));
+        fail(&errors, Why::Cached, Some("logged before"));
         assert_eq!(
             output.read(&sink),
             "[ERROR] plugin/errors: 2 web.example. AAAA: no upstream answered in time: i/o timeout\n\
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_window_is_told_when_it_ends_and_when_the_plugin_goes() {
+    async fn a_window_is_summarized_when_it_ends_and_when_the_plugin_is_dropped() {
         let output = Output::default();
         let sink = output.sink();
         let runtime = tokio::runtime::Handle::current();

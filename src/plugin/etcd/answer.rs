@@ -1,4 +1,4 @@
-//! Records made of what etcd holds.
+//! Makes records from the values in etcd.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -26,27 +26,27 @@ use crate::{
     wire::{Name, Rcode, Type},
 };
 
-/// Aliases that are followed.
+/// Aliases that are followed in a chain.
 const MAX_ALIASES: usize = 10;
-/// Names that are looked up for one question: aliases may fan out.
+/// Calls to etcd for one query at most: aliases may fan out.
 pub(super) const BUDGET: usize = 64;
-/// Seconds that a denial may be kept.
+/// The TTL of a denial in seconds.
 const NEGATIVE_TTL: u32 = 30;
 
-/// One question, and all that is needed to answer it.
+/// The lookups for one query.
 pub(super) struct Lookup {
     pub(super) store: Arc<Store>,
     pub(super) zone: Name,
     pub(super) query: Query,
     pub(super) door: Arc<dyn Door>,
     pub(super) block: Arc<Block>,
-    /// How often etcd may still be asked.
+    /// Calls to etcd that are left.
     pub(super) budget: AtomicUsize,
 }
 
-/// A record on its way into the reply, its data in wire form.
+/// A record for the reply, with its data in wire form.
 #[derive(Clone, Debug)]
-struct Made {
+struct WireRecord {
     owner: Name,
     rtype: Type,
     ttl: u32,
@@ -55,15 +55,15 @@ struct Made {
 
 #[derive(Default)]
 struct Records {
-    answer: Vec<Made>,
-    additional: Vec<Made>,
+    answer: Vec<WireRecord>,
+    additional: Vec<WireRecord>,
     end: Option<DeadEnd>,
 }
 
-/// The records of a name, behind the aliases that lead to them.
+/// A chain of aliases and the records of its last name.
 struct Chain {
-    made: Vec<Made>,
-    /// Where there are aliases alone, why.
+    made: Vec<WireRecord>,
+    /// The reason, if there are aliases only.
     end: Option<DeadEnd>,
 }
 
@@ -71,30 +71,30 @@ struct Chain {
 enum DeadEnd {
     /// The last name is in the zone, without such a record.
     NoData,
-    /// etcd did not say what the last name has.
+    /// The lookup of the last name failed.
     Failure(String),
     /// The last name is of another zone, or has no key here.
     Elsewhere(Box<Target>),
 }
 
 /// Why there are no records.
-enum Lack {
+enum LookupError {
     /// There is no such key.
-    Key,
-    /// etcd did not say, or what it said makes no sense.
+    NoKey,
+    /// The call failed, or a value is malformed.
     Failure(String),
 }
 
-type Found<T> = Result<T, Lack>;
-type Waiting<'l, T> = Pin<Box<dyn Future<Output = T> + Send + 'l>>;
+type LookupResult<T> = Result<T, LookupError>;
+type BoxFuture<'l, T> = Pin<Box<dyn Future<Output = T> + Send + 'l>>;
 
 impl Lookup {
-    /// The reply; nothing where there is no such key.
+    /// The reply; `None` if there is no such key.
     pub(super) async fn answer(&self) -> Option<Reply> {
         let records = match self.records().await {
             Ok(records) => records,
-            Err(Lack::Key) => return None,
-            Err(Lack::Failure(cause)) => {
+            Err(LookupError::NoKey) => return None,
+            Err(LookupError::Failure(cause)) => {
                 let mut reply = Reply::default();
                 fail(&mut reply, cause);
                 return Some(reply);
@@ -113,9 +113,9 @@ impl Lookup {
         Some(reply)
     }
 
-    /// The reply for a name that has no key. The top of a zone is there without one: it has an SOA
+    /// The reply for a name that has no key. The apex of a zone exists without one: it has an SOA
     /// record.
-    pub(super) fn nobody(&self) -> Reply {
+    pub(super) fn no_key(&self) -> Reply {
         let mut reply = ours();
         if self.query.question.lower != self.zone {
             reply.rcode = Rcode::NXDOMAIN;
@@ -124,7 +124,7 @@ impl Lookup {
         reply
     }
 
-    async fn records(&self) -> Found<Records> {
+    async fn records(&self) -> LookupResult<Records> {
         let question = &self.query.question;
         let (name, owner) = (question.lower, question.name);
         let only = |answer| Records {
@@ -142,11 +142,11 @@ impl Lookup {
             }
             Type::CNAME => self.alias(name, owner).await.map(only),
             Type::PTR => self.pointers(name, owner).await.map(only),
-            Type::SRV => self.places(name, owner).await,
+            Type::SRV => self.srv_records(name, owner).await,
             Type::MX => self.mails(name, owner).await,
             Type::SOA if name == self.zone => Ok(only(vec![self.soa()])),
             Type::NS if name == self.zone => self.servers(owner).await,
-            // Whether there is such a name.
+            // NODATA or NXDOMAIN: depends on whether the name exists.
             _ => {
                 self.services_of(name, Type::A).await?;
                 Ok(Records::default())
@@ -154,28 +154,30 @@ impl Lookup {
         }
     }
 
-    /// What is kept for a name, of what is asked for addresses: at the top of the zone, at a place
-    /// of its own; where nothing is there, the whole zone unless the Corefile forbids it.
-    async fn services_of(&self, name: Name, rtype: Type) -> Found<Vec<Service>> {
+    /// The services of a name, for address lookups: at the apex of the zone those of the key `apex.dns`,
+    /// or without that key those of the entire zone unless `no_apex_fallback` is set.
+    async fn services_of(&self, name: Name, rtype: Type) -> LookupResult<Vec<Service>> {
         if name == self.zone
             && rtype != Type::TXT
             && let Some(apex) = below("apex.dns", self.zone)
         {
             match self.services(apex, rtype, false).await {
-                Err(Lack::Key) if self.store.apex_fallback => {}
+                Err(LookupError::NoKey) if self.store.apex_fallback => {}
                 found => return found,
             }
         }
         self.services(name, rtype, false).await
     }
 
-    /// What is kept at a name and below it, or just at it.
-    async fn services(&self, name: Name, rtype: Type, exact: bool) -> Found<Vec<Service>> {
-        let parts = parts(name.as_ref()).ok_or(Lack::Key)?;
+    /// The services at a name and below it, or only at it if `exact`.
+    async fn services(&self, name: Name, rtype: Type, exact: bool) -> LookupResult<Vec<Service>> {
+        let parts = parts(name.as_ref()).ok_or(LookupError::NoKey)?;
         if self.budget.fetch_sub(1, Ordering::Relaxed) == 0 {
-            // None is left for others either.
+            // The counter wrapped around: the budget stays exhausted.
             self.budget.store(0, Ordering::Relaxed);
-            return Err(Lack::Failure("aliases lead to too many keys".to_owned()));
+            return Err(LookupError::Failure(
+                "aliases lead to too many keys".to_owned(),
+            ));
         }
         let known = parts.iter().position(|part| is_wild(part));
         let wild = known.is_some();
@@ -185,25 +187,26 @@ impl Lookup {
             path.push_str(part);
         }
         let client = &self.store.client;
-        let fail = |error: crate::upstream::RpcError| Lack::Failure(format!("etcd: {error}"));
-        let mut kept = Vec::new();
+        let fail =
+            |error: crate::upstream::RpcError| LookupError::Failure(format!("etcd: {error}"));
+        let mut values = Vec::new();
         if !exact {
-            kept = client.get(&format!("{path}/"), true).await.map_err(fail)?;
+            values = client.get(&format!("{path}/"), true).await.map_err(fail)?;
         }
-        if kept.is_empty() {
-            kept = client.get(&path, false).await.map_err(fail)?;
+        if values.is_empty() {
+            values = client.get(&path, false).await.map_err(fail)?;
         }
-        if kept.is_empty() {
-            return Err(Lack::Key);
+        if values.is_empty() {
+            return Err(LookupError::NoKey);
         }
         let mut leases = HashMap::new();
         let mut seen = HashSet::new();
         let mut services = Vec::new();
-        for one in &kept {
+        for one in &values {
             if wild && !self.fits(&one.key, &parts) {
                 continue;
             }
-            let mut service = Service::read(one).map_err(Lack::Failure)?;
+            let mut service = Service::read(one).map_err(LookupError::Failure)?;
             if !seen.insert(service.clone()) {
                 continue;
             }
@@ -213,10 +216,10 @@ impl Lookup {
                 left = if let Some(known) = known {
                     known
                 } else {
-                    // A lease that cannot be asked for tells nothing.
-                    let told = client.time_to_live(one.lease).await.ok();
-                    leases.insert(one.lease, told);
-                    told
+                    // A lease that cannot be looked up does not bound the TTL.
+                    let left = client.time_to_live(one.lease).await.ok();
+                    leases.insert(one.lease, left);
+                    left
                 };
             }
             service.ttl = self.store.leases.ttl(service.ttl, left);
@@ -227,33 +230,35 @@ impl Lookup {
         Ok(grouped(services))
     }
 
-    /// Whether a key is one of a name with labels that stand for any.
+    /// Whether a key matches a name with wildcard labels.
     fn fits(&self, key: &[u8], parts: &[String]) -> bool {
         let Some(below) = key.strip_prefix(self.store.path.as_bytes()) else {
             return false;
         };
         let below = String::from_utf8_lossy(below);
-        let mut kept = below.split('/').skip(1);
-        parts
-            .iter()
-            .all(|part| kept.next().is_some_and(|own| is_wild(part) || own == part))
+        let mut key_parts = below.split('/').skip(1);
+        parts.iter().all(|part| {
+            key_parts
+                .next()
+                .is_some_and(|own| is_wild(part) || own == part)
+        })
     }
 
-    /// Addresses or texts, and the aliases that lead to them. An alias that leads nowhere is left
-    /// out, unless there is nothing else.
+    /// Addresses or texts, and the aliases to them. An alias without data is omitted, unless there is
+    /// nothing else.
     fn direct(
         &self,
         name: Name,
         owner: Name,
         rtype: Type,
         aliases: Vec<Name>,
-    ) -> Waiting<'_, Found<Chain>> {
+    ) -> BoxFuture<'_, LookupResult<Chain>> {
         Box::pin(async move {
             let mut made = Vec::new();
             let mut dead_end = None;
             let mut seen = HashSet::new();
             for service in self.services_of(name, rtype).await? {
-                let own = |data| Made {
+                let own = |data| WireRecord {
                     owner,
                     rtype,
                     ttl: service.ttl,
@@ -290,7 +295,7 @@ impl Lookup {
         })
     }
 
-    /// An alias and what it leads to; nothing where it is no alias, or leads back.
+    /// An alias and the records of its target. `None` if it is no alias, or is part of a loop.
     async fn follow(
         &self,
         name: Name,
@@ -301,12 +306,13 @@ impl Lookup {
     ) -> Option<Chain> {
         let target = Name::parse(&service.host).ok()?;
         let lower = target.to_lower();
-        // A name below the host is found there again, and so would be the host.
+        // The services of a host include those of all names below it, so that a target above `name`
+        // is a loop too.
         let leads_back = name.as_ref().is_under(lower.as_ref()) || aliases.contains(&lower);
         if leads_back || aliases.len() > MAX_ALIASES {
             return None;
         }
-        let mut made = vec![Made {
+        let mut made = vec![WireRecord {
             owner,
             rtype: Type::CNAME,
             ttl: service.ttl,
@@ -321,9 +327,9 @@ impl Lookup {
                     made.extend(chain.made);
                     chain.end
                 }
-                Err(Lack::Failure(cause)) => Some(DeadEnd::Failure(cause)),
-                // A name without a key here may be known to the next plugin.
-                Err(Lack::Key) => self.append(target, rtype, &mut made).await,
+                Err(LookupError::Failure(cause)) => Some(DeadEnd::Failure(cause)),
+                // A name without a key may be answered by the next plugin.
+                Err(LookupError::NoKey) => self.append(target, rtype, &mut made).await,
             };
             return Some(Chain { made, end });
         }
@@ -331,8 +337,8 @@ impl Lookup {
         Some(Chain { made, end })
     }
 
-    /// Appends the records of a name that the server itself resolves, and gives why there are none.
-    async fn append(&self, name: Name, rtype: Type, made: &mut Vec<Made>) -> Option<DeadEnd> {
+    /// Appends the records of a name that the server resolves. Returns the reason if there are none.
+    async fn append(&self, name: Name, rtype: Type, made: &mut Vec<WireRecord>) -> Option<DeadEnd> {
         let target = self.elsewhere(name, rtype).await;
         made.extend(records_of(&target));
         target
@@ -340,7 +346,7 @@ impl Lookup {
             .then_some(DeadEnd::Elsewhere(Box::new(target)))
     }
 
-    /// What the server itself answers about a name of another zone.
+    /// Resolves a name of another zone through the server.
     async fn elsewhere(&self, name: Name, rtype: Type) -> Target {
         let context = Context {
             door: &self.door,
@@ -349,12 +355,12 @@ impl Lookup {
         alias::resolve_as(&context, &self.query, name, rtype).await
     }
 
-    async fn alias(&self, name: Name, owner: Name) -> Found<Vec<Made>> {
+    async fn alias(&self, name: Name, owner: Name) -> LookupResult<Vec<WireRecord>> {
         let services = self.services(name, Type::CNAME, true).await?;
         Ok(named(services.first(), owner, Type::CNAME))
     }
 
-    async fn pointers(&self, name: Name, owner: Name) -> Found<Vec<Made>> {
+    async fn pointers(&self, name: Name, owner: Name) -> LookupResult<Vec<WireRecord>> {
         let services = self.services(name, Type::PTR, true).await?;
         let mut seen = HashSet::new();
         let each = services
@@ -363,9 +369,9 @@ impl Lookup {
         Ok(named(each, owner, Type::PTR))
     }
 
-    async fn places(&self, name: Name, owner: Name) -> Found<Records> {
+    async fn srv_records(&self, name: Name, owner: Name) -> LookupResult<Records> {
         let services = self.services(name, Type::SRV, false).await?;
-        // The weights of one priority make a hundred.
+        // The weights of the services of one priority add up to 100.
         let mut sums: BTreeMap<i64, i64> = BTreeMap::new();
         let weight = |service: &Service| match service.weight {
             0 => 100,
@@ -377,8 +383,8 @@ impl Lookup {
         }
         let mut records = Records::default();
         let (mut seen, mut known) = (HashSet::new(), HashSet::new());
-        let told = |service: &&Service| service.port != -1 && service.host() != Host::Text;
-        for service in services.iter().filter(told) {
+        let has_port = |service: &&Service| service.port != -1 && service.host() != Host::Text;
+        for service in services.iter().filter(has_port) {
             let Some(target) = service.target(&self.store.path) else {
                 continue;
             };
@@ -394,9 +400,9 @@ impl Lookup {
             }
             data.extend(target.as_wire());
             let is_name = service.host() == Host::Name;
-            // One place for each port, whatever its addresses.
+            // One SRV record for each target and port, however many addresses there are.
             if is_name || seen.insert((target, service.port)) {
-                records.answer.push(Made {
+                records.answer.push(WireRecord {
                     owner,
                     rtype: Type::SRV,
                     ttl: service.ttl,
@@ -409,19 +415,19 @@ impl Lookup {
         Ok(records)
     }
 
-    async fn mails(&self, name: Name, owner: Name) -> Found<Records> {
+    async fn mails(&self, name: Name, owner: Name) -> LookupResult<Records> {
         let services = self.services(name, Type::MX, false).await?;
         let mut records = Records::default();
         let (mut seen, mut known) = (HashSet::new(), HashSet::new());
-        let told = |service: &&Service| service.mail && service.host() != Host::Text;
-        for service in services.iter().filter(told) {
+        let is_mail = |service: &&Service| service.mail && service.host() != Host::Text;
+        for service in services.iter().filter(is_mail) {
             let Some(target) = service.target(&self.store.path) else {
                 continue;
             };
             let mut data = number(service.priority).to_be_bytes().to_vec();
             data.extend(target.as_wire());
             if service.host() == Host::Name || seen.insert((target, service.priority)) {
-                records.answer.push(Made {
+                records.answer.push(WireRecord {
                     owner,
                     rtype: Type::MX,
                     ttl: service.ttl,
@@ -440,7 +446,7 @@ impl Lookup {
         service: &Service,
         target: Name,
         known: &mut HashSet<(Name, Option<IpAddr>)>,
-        out: &mut Vec<Made>,
+        out: &mut Vec<WireRecord>,
     ) {
         let address = match service.host() {
             Host::Address(address) => Some(address),
@@ -462,26 +468,26 @@ impl Lookup {
                 out.extend(found.into_iter().flat_map(|chain| chain.made));
             } else {
                 let found = records_of(&self.elsewhere(target, rtype).await).into_iter();
-                // Aliases came with the addresses of the other family.
+                // Aliases were appended with the addresses of the other family.
                 out.extend(found.filter(|made| rtype == Type::A || made.rtype == Type::AAAA));
             }
         }
     }
 
-    async fn servers(&self, owner: Name) -> Found<Records> {
-        let place = below("ns.dns", self.zone).ok_or(Lack::Key)?;
+    async fn servers(&self, owner: Name) -> LookupResult<Records> {
+        let key_name = below("ns.dns", self.zone).ok_or(LookupError::NoKey)?;
         let mut records = Records::default();
         let mut seen = HashSet::new();
-        for service in self.services(place, Type::NS, false).await? {
+        for service in self.services(key_name, Type::NS, false).await? {
             let Host::Address(address) = service.host() else {
                 let text = format!("NS record must be an IP address: {}", service.host);
-                return Err(Lack::Failure(text));
+                return Err(LookupError::Failure(text));
             };
             let Some(target) = service.target(&self.store.path) else {
                 continue;
             };
             if seen.insert(target) {
-                records.answer.push(Made {
+                records.answer.push(WireRecord {
                     owner,
                     rtype: Type::NS,
                     ttl: service.ttl,
@@ -494,11 +500,11 @@ impl Lookup {
         Ok(records)
     }
 
-    fn soa(&self) -> Made {
+    fn soa(&self) -> WireRecord {
         let mut reply = Reply::default();
         self.put_soa(&mut reply, Section::Answer);
         let data = reply.data(&reply.section(Section::Answer)[0]).to_vec();
-        Made {
+        WireRecord {
             owner: self.zone,
             rtype: Type::SOA,
             ttl: NEGATIVE_TTL,
@@ -516,7 +522,7 @@ impl Lookup {
         let soa = Soa {
             primary: primary.as_ref(),
             mailbox: mailbox.as_ref(),
-            // Whatever changes, changes with time; a serial wraps around.
+            // The time as serial: it increases with every change, and wraps around (RFC 1982).
             serial: u32::try_from(now.unwrap_or_default().as_secs() & 0xFFFF_FFFF)
                 .expect("what is left has 32 bits"),
             refresh: 7200,
@@ -528,7 +534,7 @@ impl Lookup {
         reply.push(section, owner, Type::SOA, NEGATIVE_TTL, Data::Soa(soa));
     }
 
-    fn put(&self, reply: &mut Reply, section: Section, records: &[Made]) {
+    fn put(&self, reply: &mut Reply, section: Section, records: &[WireRecord]) {
         for made in records {
             let owner = if made.owner.to_lower() == self.query.question.lower {
                 Owner::Question
@@ -541,10 +547,10 @@ impl Lookup {
 }
 
 /// The records of a target's answer.
-fn records_of(target: &Target) -> Vec<Made> {
+fn records_of(target: &Target) -> Vec<WireRecord> {
     let reply = target.found();
     let answer = reply.section(Section::Answer).iter();
-    let made = answer.map(|record| Made {
+    let made = answer.map(|record| WireRecord {
         owner: match reply.owner(record) {
             Owner::Question => target.name(),
             Owner::Name(owner) => owner.to_name(),
@@ -556,14 +562,14 @@ fn records_of(target: &Target) -> Vec<Made> {
     made.collect()
 }
 
-/// Makes a failure of a reply, whose records stay.
+/// Turns a reply into a failure; its records stay.
 fn fail(reply: &mut Reply, cause: String) {
     reply.rcode = Rcode::SERVFAIL;
     reply.why = Why::UpstreamUnreachable;
     reply.cause = Some(cause.into());
 }
 
-/// An empty reply of our zone.
+/// An empty authoritative reply.
 fn ours() -> Reply {
     let mut reply = Reply::default();
     reply.authoritative = true;
@@ -571,18 +577,18 @@ fn ours() -> Reply {
     reply
 }
 
-/// `label` below `zone`, unless that is too long for a name.
+/// `label` below `zone`; `None` if the name would be too long.
 fn below(label: &str, zone: Name) -> Option<Name> {
     let label = Name::parse(label).expect("well-formed");
     label.join(zone.as_ref()).ok()
 }
 
-fn address_of(owner: Name, ttl: u32, address: IpAddr) -> Made {
+fn address_of(owner: Name, ttl: u32, address: IpAddr) -> WireRecord {
     let (rtype, data) = match address {
         IpAddr::V4(ip) => (Type::A, ip.octets().to_vec()),
         IpAddr::V6(ip) => (Type::AAAA, ip.octets().to_vec()),
     };
-    Made {
+    WireRecord {
         owner,
         rtype,
         ttl,
@@ -595,11 +601,11 @@ fn named<'s>(
     services: impl IntoIterator<Item = &'s Service>,
     owner: Name,
     rtype: Type,
-) -> Vec<Made> {
+) -> Vec<WireRecord> {
     let made = services.into_iter().filter_map(|service| {
         let is_address = service.host.parse::<IpAddr>().is_ok();
         let target = Name::parse(&service.host).ok().filter(|_| !is_address)?;
-        Some(Made {
+        Some(WireRecord {
             owner,
             rtype,
             ttl: service.ttl,
@@ -609,10 +615,10 @@ fn named<'s>(
     made.collect()
 }
 
-/// A text as character strings, each behind its length.
+/// A text as character strings, each prefixed with its length (RFC 1035 section 3.3).
 fn strings(text: &str) -> Vec<u8> {
     let mut data = Vec::with_capacity(text.len() + 1);
-    // More than a record can hold is cut.
+    // Truncated to the size of a record (65,535 bytes, with the lengths).
     for piece in text.as_bytes()[..text.len().min(65_000)].chunks(255) {
         data.push(u8::try_from(piece.len()).expect("at most 255"));
         data.extend(piece);

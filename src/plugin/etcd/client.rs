@@ -1,4 +1,4 @@
-//! Asking etcd (version 3 of its API, gRPC): ranges of keys, leases, and who we are.
+//! A client of etcd (API version 3, gRPC): ranges of keys, leases, and authentication.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,25 +9,25 @@ use tokio::{runtime::Handle, time::timeout};
 use super::Config;
 use crate::upstream::{Failure, Rpc, RpcError};
 
-/// How long all of one question may take: less than resolvers wait.
-const PATIENCE: Duration = Duration::from_secs(4);
-/// How long one of several servers may take.
-const EACH: Duration = Duration::from_millis(1500);
+/// Timeout of a call over all servers: less than the 5 s of stub resolvers.
+const TIMEOUT: Duration = Duration::from_secs(4);
+/// Timeout of a call to one of several servers.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
 
 const RANGE: &str = "/etcdserverpb.KV/Range";
 const TIME_TO_LIVE: &str = "/etcdserverpb.Lease/LeaseTimeToLive";
 const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
 
-/// The servers of one etcd.
+/// The servers of one etcd cluster.
 pub(super) struct Client {
     servers: Vec<Rpc>,
-    /// The one that answered last.
+    /// Index of the server that answered last.
     current: Mutex<usize>,
     credentials: Option<(String, String)>,
     token: Mutex<Option<Arc<str>>>,
 }
 
-/// A key and what is there.
+/// A key and its value.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct KeyValue {
     #[prost(bytes = "vec", tag = "1")]
@@ -92,17 +92,17 @@ impl Client {
         }
     }
 
-    /// What is at `key`, or at all keys that begin with it.
+    /// The value of `key`, or those of all keys that begin with it.
     pub(super) async fn get(&self, key: &str, prefix: bool) -> Result<Vec<KeyValue>, RpcError> {
         let request = RangeRequest {
             key: key.as_bytes().to_vec(),
-            range_end: if prefix { behind(key) } else { Vec::new() },
+            range_end: if prefix { range_end(key) } else { Vec::new() },
         };
         let answer: RangeResponse = self.call(RANGE, &request).await?;
         Ok(answer.kvs)
     }
 
-    /// How many seconds a lease has left; 0 or less where it has none.
+    /// The remaining seconds of a lease; 0 or less if it has expired or does not exist.
     pub(super) async fn time_to_live(&self, lease: i64) -> Result<i64, RpcError> {
         let request = LeaseRequest { id: lease };
         let answer: LeaseResponse = self.call(TIME_TO_LIVE, &request).await?;
@@ -116,10 +116,10 @@ impl Client {
     {
         let silent = || RpcError::Failed(Failure::Silent);
         let calling = self.call_any(path, request);
-        timeout(PATIENCE, calling).await.unwrap_or(Err(silent()))
+        timeout(TIMEOUT, calling).await.unwrap_or(Err(silent()))
     }
 
-    /// Calls the server that answered last, and the others where it fails.
+    /// Calls the server that answered last, and the others if it fails.
     async fn call_any<Q, A>(&self, path: &str, request: &Q) -> Result<A, RpcError>
     where
         Q: prost::Message,
@@ -128,12 +128,14 @@ impl Client {
         let first = *self.current.lock();
         let mut last = RpcError::Failed(Failure::Silent);
         for offset in 0..self.servers.len() {
-            let place = (first + offset) % self.servers.len();
-            let server = &self.servers[place];
-            let calling = self.call_as_known(server, path, request);
+            let index = (first + offset) % self.servers.len();
+            let server = &self.servers[index];
+            let calling = self.call_authenticated(server, path, request);
             let answer = if self.servers.len() > 1 {
                 let silent = RpcError::Failed(Failure::Silent);
-                timeout(EACH, calling).await.unwrap_or(Err(silent))
+                timeout(ATTEMPT_TIMEOUT, calling)
+                    .await
+                    .unwrap_or(Err(silent))
             } else {
                 calling.await
             };
@@ -142,7 +144,7 @@ impl Client {
                     last = RpcError::Failed(failure);
                 }
                 answer => {
-                    *self.current.lock() = place;
+                    *self.current.lock() = index;
                     return answer;
                 }
             }
@@ -150,8 +152,8 @@ impl Client {
         Err(last)
     }
 
-    /// Calls with the token that we have, or with a new one where there is none or it is over.
-    async fn call_as_known<Q, A>(
+    /// Calls with the cached token, or authenticates first if there is none or it has expired.
+    async fn call_authenticated<Q, A>(
         &self,
         server: &Rpc,
         path: &str,
@@ -172,16 +174,16 @@ impl Client {
             }
         }
         let (name, password) = credentials.clone();
-        let who = AuthenticateRequest { name, password };
-        let answer: AuthenticateResponse = server.call(AUTHENTICATE, &who, None).await?;
+        let login = AuthenticateRequest { name, password };
+        let answer: AuthenticateResponse = server.call(AUTHENTICATE, &login, None).await?;
         let token: Arc<str> = answer.token.into();
         *self.token.lock() = Some(Arc::clone(&token));
         server.call(path, request, Some(&token)).await
     }
 }
 
-/// The first key behind all that begin with `prefix`; a zero stands for the end of all keys.
-fn behind(prefix: &str) -> Vec<u8> {
+/// The first key after all that begin with `prefix`; a zero byte stands for the end of all keys.
+fn range_end(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
     while let Some(last) = end.pop() {
         if last < u8::MAX {
@@ -198,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_range_ends_where_the_prefix_does() {
-        assert_eq!(behind("/skydns/local/"), b"/skydns/local0");
-        assert_eq!(behind(""), [0]);
+        assert_eq!(range_end("/skydns/local/"), b"/skydns/local0");
+        assert_eq!(range_end(""), [0]);
     }
 }

@@ -1,8 +1,8 @@
-//! `etcd`: names that are kept in etcd, in the form that SkyDNS made.
+//! `etcd`: serves names from etcd, in the format of SkyDNS.
 //!
 //! `www.example.org` is the key `/skydns/org/example/www`, its value a JSON object with a host, a
-//! port, a text; keys below it are more of the same. `parse` is the Corefile's form, `client` asks
-//! etcd, `service` is what a value says, and `answer` makes records of it.
+//! port, a text; keys below it are further services of the name. `parse` reads the directive, `client`
+//! calls etcd, `service` decodes values, and `answer` makes records of them.
 
 mod answer;
 mod client;
@@ -27,30 +27,30 @@ use answer::{BUDGET, Lookup};
 use client::Client;
 use service::Leases;
 
-/// The Corefile's word.
+/// The name of the plugin in a Corefile.
 const NAME: &str = "etcd";
 
-/// How long all that one question needs may take: less than resolvers wait.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// Timeout of a query over all its calls: less than the 5 s of stub resolvers.
+const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What the directive says.
+/// The options of the plugin.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Whose names are kept there.
+    /// The zones that are served.
     pub zones: ZoneList,
-    /// Where in etcd they are.
+    /// The prefix of the keys.
     pub path: String,
-    /// The servers, asked one after the other.
+    /// The servers, tried one after the other.
     pub endpoints: Vec<Endpoint>,
     /// Name and password.
     pub credentials: Option<(String, String)>,
     /// Files for TLS.
     pub tls: ClientFiles,
-    /// Seconds that an answer about a leased key may be kept: at least, and at most.
+    /// The smallest and the largest TTL of a leased key, in seconds.
     pub lease_ttl: (u32, u32),
-    /// Which names go on to the next plugin where there is no key.
+    /// Queries for names in these zones pass to the next plugin if there is no key.
     pub fallthrough: ZoneList,
-    /// Whether addresses of a zone's top that are not at `apex.dns` are those of the whole zone.
+    /// Whether the zone's apex has the addresses of the entire zone if there is no key `apex.dns`.
     pub apex_fallback: bool,
 }
 
@@ -61,7 +61,7 @@ pub struct Endpoint {
     pub host: String,
     /// The port.
     pub port: u16,
-    /// Whether it is spoken to over TLS.
+    /// Whether TLS is used.
     pub secure: bool,
 }
 
@@ -90,7 +90,7 @@ impl Setup for Config {
     }
 }
 
-/// Where keys are looked up.
+/// The keys of one etcd, and the options of their lookup.
 struct Store {
     client: Client,
     path: String,
@@ -123,23 +123,23 @@ impl OnQuery for Etcd {
             budget: BUDGET.into(),
         };
         Step::Wait(Box::pin(async move {
-            let answer = timeout(PATIENCE, lookup.answer()).await;
-            match answer.unwrap_or_else(|_| Some(silence())) {
+            let answer = timeout(TIMEOUT, lookup.answer()).await;
+            match answer.unwrap_or_else(|_| Some(timed_out())) {
                 None if falls_through => Resolved::Pass,
-                None => Resolved::Answer(lookup.nobody()),
+                None => Resolved::Answer(lookup.no_key()),
                 Some(reply) => Resolved::Answer(reply),
             }
         }))
     }
 }
 
-fn silence() -> Reply {
+fn timed_out() -> Reply {
     let mut reply = Reply::failure(Rcode::SERVFAIL, Why::UpstreamTimeout);
     reply.cause = Some("etcd: i/o timeout".into());
     reply
 }
 
-/// The zone that has `name`: the longest one.
+/// The longest zone that contains `name`.
 fn zone_of(zones: &ZoneList, name: NameRef<'_>) -> Option<Name> {
     let zones = zones.names().iter();
     zones

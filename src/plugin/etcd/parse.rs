@@ -1,4 +1,4 @@
-//! `etcd [ZONES...] { ... }` as a Corefile has it.
+//! Reads the directive `etcd [ZONES...] { ... }`.
 
 use super::{Config, Endpoint, NAME};
 use crate::{
@@ -18,11 +18,11 @@ const PROPERTIES: [&str; 8] = [
     "tls",
 ];
 
-/// Seconds that an answer about a leased key may be kept, at least and at most.
+/// The default of the smallest and the largest TTL of a leased key, in seconds.
 const LEASE_TTL: (u32, u32) = (30, 86_400);
 
-/// Reads the directive. `block` are the zones of the block's keys. What is taken although it does
-/// nothing goes to `warnings`.
+/// Reads the directive. Without zones of its own it serves those of the server block. Properties that
+/// are accepted without effect add a warning.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
     let mut errors = ErrorList::default();
@@ -41,20 +41,20 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         fallthrough: ZoneList::none(),
         apex_fallback: true,
     };
-    let mut doubts = Vec::new();
+    let mut warnings = Vec::new();
     for line in directive.properties() {
-        errors.catch(property(line, &mut config, parsing, &mut doubts));
+        errors.catch(property(line, &mut config, parsing, &mut warnings));
     }
     if let Some(line) = directive.property("tls")
         && !config.endpoints.iter().any(|endpoint| endpoint.secure)
     {
         let why = "no endpoint begins with https://";
-        doubts.push(line.name().does_nothing(why));
+        warnings.push(line.name().does_nothing(why));
     }
     let config = errors.in_plugin(NAME).into_result(config)?;
     parsing
         .warnings
-        .extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
+        .extend(warnings.into_iter().map(|warning| warning.in_plugin(NAME)));
     Ok(config)
 }
 
@@ -62,7 +62,7 @@ fn property(
     line: &Property,
     config: &mut Config,
     parsing: &Parsing<'_>,
-    doubts: &mut Vec<Diagnostic>,
+    warnings: &mut Vec<Diagnostic>,
 ) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     let left = &mut arguments;
@@ -91,7 +91,7 @@ fn property(
         "stubzones" | "upstream" | "debug" => {
             left.rest();
             let message = format!("{} does nothing, as in CoreDNS", line.name());
-            doubts.push(line.name().warning(message));
+            warnings.push(line.name().warning(message));
         }
         _ => return Err(unknown_property(line.name(), &PROPERTIES)),
     }
@@ -141,7 +141,7 @@ mod tests {
     use crate::plugin::testing::read;
 
     #[test]
-    fn everything_is_read() {
+    fn every_option_is_read() {
         let (config, warnings) = read(
             "etcd skydns.local {
                 path /a/b/
@@ -159,10 +159,10 @@ mod tests {
         .unwrap();
         assert!(warnings.is_empty(), "{warnings:?}");
         assert_eq!(config.path, "/a/b");
-        let told = config.endpoints.iter();
-        let told = told.map(|one| format!("{}:{} {}", one.host, one.port, one.secure));
+        let endpoints = config.endpoints.iter();
+        let endpoints = endpoints.map(|one| format!("{}:{} {}", one.host, one.port, one.secure));
         assert_eq!(
-            told.collect::<Vec<_>>(),
+            endpoints.collect::<Vec<_>>(),
             [
                 "10.0.0.1:2379 false",
                 "etcd.example:2379 true",
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_refused_and_what_does_nothing_is_told() {
+    fn errors_are_reported_and_properties_without_effect_add_a_warning() {
         for (line, words) in [
             ("etcd {\n endpoint\n}", "Wrong argument count"),
             ("etcd {\n endpoint unix:///x\n}", "no endpoint of etcd"),

@@ -1,4 +1,4 @@
-//! What is kept under one key, and where the keys of a name are.
+//! The value of a key, and the keys of a name.
 
 use std::net::IpAddr;
 
@@ -7,12 +7,12 @@ use serde::Deserialize;
 use super::client::KeyValue;
 use crate::wire::{Name, NameRef};
 
-/// Of several hosts, one without a priority.
+/// The default priority.
 const PRIORITY: i64 = 10;
-/// Seconds that an answer may be kept where nobody says.
+/// The default TTL in seconds.
 const TTL: u32 = 300;
 
-/// A value, as SkyDNS made it.
+/// A value in the format of SkyDNS.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Hash)]
 #[serde(default)]
 pub(super) struct Service {
@@ -21,30 +21,30 @@ pub(super) struct Service {
     pub(super) priority: i64,
     pub(super) weight: i64,
     pub(super) text: String,
-    /// It is a mail server as well.
+    /// Whether it is a mail server too.
     pub(super) mail: bool,
     pub(super) ttl: u32,
-    /// Labels to be left out of a name that is made of the key.
+    /// Number of labels to strip from the name that is made from the key.
     pub(super) targetstrip: usize,
-    /// Only those of one group are told together.
+    /// Only services of one group are answered together.
     pub(super) group: String,
-    /// Where it is kept.
+    /// Its key.
     #[serde(skip)]
     pub(super) key: String,
 }
 
-/// What a service's host is.
+/// The kind of a service's host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Host {
     /// An address.
     Address(IpAddr),
     /// A name.
     Name,
-    /// Nothing but a text.
+    /// No host, only a text.
     Text,
 }
 
-/// Between what seconds leases are told.
+/// The bounds of the TTL of leased keys, in seconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Leases {
     pub(super) least: u32,
@@ -52,10 +52,9 @@ pub(super) struct Leases {
 }
 
 impl Leases {
-    /// Seconds that an answer may be kept: the service's own, or what is left of its key's lease
-    /// if that is less.
+    /// The TTL in seconds: the service's own, or the rest of its key's lease if that is less.
     pub(super) fn ttl(self, own: u32, left: Option<i64>) -> u32 {
-        // Where the bounds contradict each other, the upper one holds.
+        // If the bounds contradict each other, the upper one applies.
         let bounded = |left: i64| {
             let left = u32::try_from(left).unwrap_or(u32::MAX);
             left.max(self.least).min(self.most.max(1))
@@ -70,11 +69,11 @@ impl Leases {
 }
 
 impl Service {
-    /// Reads what a key holds; the key is kept.
-    pub(super) fn read(kept: &KeyValue) -> Result<Self, String> {
-        let key = String::from_utf8_lossy(&kept.key).into_owned();
+    /// Decodes the value of a key.
+    pub(super) fn read(pair: &KeyValue) -> Result<Self, String> {
+        let key = String::from_utf8_lossy(&pair.key).into_owned();
         let mut service: Self =
-            serde_json::from_slice(&kept.value).map_err(|error| format!("{key}: {error}"))?;
+            serde_json::from_slice(&pair.value).map_err(|error| format!("{key}: {error}"))?;
         if service.priority == 0 {
             service.priority = PRIORITY;
         }
@@ -90,8 +89,7 @@ impl Service {
         }
     }
 
-    /// The host as a name that SRV, MX and NS lead to; where it is an address, the name that its
-    /// key stands for.
+    /// The host as the target of SRV, MX and NS records; if it is an address, the name of its key.
     pub(super) fn target(&self, path: &str) -> Option<Name> {
         let name = match self.host() {
             Host::Address(_) => name_of(&self.key, path)?,
@@ -101,7 +99,7 @@ impl Service {
         for _ in 0..self.targetstrip {
             match stripped.parent() {
                 Some(parent) if !parent.is_root() => stripped = parent,
-                // More than there are: none.
+                // More labels than the name has: nothing is stripped.
                 _ => return Some(name),
             }
         }
@@ -109,7 +107,7 @@ impl Service {
     }
 }
 
-/// Those of one group, where the ones with the shortest keys agree on a group.
+/// The services of one group, if those with the shortest keys agree on a group; otherwise all.
 pub(super) fn grouped(services: Vec<Service>) -> Vec<Service> {
     let depth = |service: &Service| service.key.matches('/').count();
     let Some(first) = services.first() else {
@@ -136,12 +134,12 @@ pub(super) fn grouped(services: Vec<Service>) -> Vec<Service> {
     services
 }
 
-/// The parts of a name's key, the name's last label first; nothing where a label cannot be a part.
+/// The parts of a name's key, the name's last label first. `None` if a label cannot be a part.
 pub(super) fn parts(name: NameRef<'_>) -> Option<Vec<String>> {
     let mut parts = Vec::new();
     for label in name.labels() {
         let text = std::str::from_utf8(label).ok()?.to_ascii_lowercase();
-        // It would be another key.
+        // Would yield the key of another name.
         if text.contains('/') || text.contains('.') {
             return None;
         }
@@ -151,12 +149,12 @@ pub(super) fn parts(name: NameRef<'_>) -> Option<Vec<String>> {
     Some(parts)
 }
 
-/// Stands for any label.
+/// Whether a part of a key matches any label.
 pub(super) fn is_wild(part: &str) -> bool {
     part == "*" || part == "any"
 }
 
-/// The name that a key stands for.
+/// The name of a key.
 fn name_of(key: &str, path: &str) -> Option<Name> {
     let below = key.strip_prefix(path)?;
     let mut labels: Vec<_> = below.split('/').filter(|part| !part.is_empty()).collect();
@@ -169,12 +167,12 @@ mod tests {
     use super::*;
 
     fn service(key: &str, value: &str) -> Service {
-        let kept = KeyValue {
+        let pair = KeyValue {
             key: key.into(),
             value: value.into(),
             lease: 0,
         };
-        Service::read(&kept).unwrap()
+        Service::read(&pair).unwrap()
     }
 
     fn target(key: &str, value: &str) -> String {
@@ -200,8 +198,8 @@ mod tests {
             let list = list
                 .iter()
                 .map(|(key, group)| service(key, &format!(r#"{{"host":"a","group":"{group}"}}"#)));
-            let kept = grouped(list.collect()).into_iter().map(|one| one.key);
-            kept.collect::<Vec<_>>().join(" ")
+            let keys = grouped(list.collect()).into_iter().map(|one| one.key);
+            keys.collect::<Vec<_>>().join(" ")
         };
         assert_eq!(keys(&[("/a/b", "g1"), ("/a/c", "g2")]), "/a/b /a/c");
         assert_eq!(keys(&[("/a/b", "g1"), ("/a/b/c", "g2")]), "/a/b");
@@ -216,7 +214,7 @@ mod tests {
             least: 30,
             most: 3600,
         };
-        for (own, left, told) in [
+        for (own, left, wanted) in [
             (0, None, 300),
             (60, None, 60),
             (60, Some(45), 45),
@@ -225,7 +223,7 @@ mod tests {
             (0, Some(1_000_000), 3600),
             (0, Some(-1), 300),
         ] {
-            assert_eq!(leases.ttl(own, left), told, "{own} {left:?}");
+            assert_eq!(leases.ttl(own, left), wanted, "{own} {left:?}");
         }
     }
 

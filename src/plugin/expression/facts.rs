@@ -1,4 +1,4 @@
-//! What an expression can ask of a query, each found out when it is first asked.
+//! The values that an expression can use, each computed at its first use.
 
 use std::cell::OnceCell;
 
@@ -7,29 +7,29 @@ use expr::{Context, ContextProvider, Value};
 use super::FACTS;
 use crate::{plugin::append_list::AppendList, query::Query};
 
-/// What stands before a label of metadata where it is asked for; no name of an expression begins so.
+/// Prefix of a metadata label as a key; no name of an expression begins so.
 pub(super) const METADATA: &str = "metadata()";
-/// What stands before a group of a regular expression.
+/// Prefix of a group of a regular expression as a key.
 pub(super) const GROUP: &str = "group()";
-/// What stands before the name of a variable, which could begin like a word of the language.
+/// Prefix of a variable, whose name could begin like a keyword of the language.
 pub(super) const VARIABLE: char = '_';
 
-/// Tells what is known under a name: nothing is an empty text.
-type Tell<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// Looks up a value by name; `None` is an empty text.
+type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// What is known of one query.
+/// The values for one query.
 pub struct Facts<'a> {
     query: &'a Query,
-    metadata: Option<Tell<'a>>,
-    groups: Option<Tell<'a>>,
+    metadata: Option<Lookup<'a>>,
+    groups: Option<Lookup<'a>>,
     variables: Vec<(String, Value)>,
     known: [OnceCell<Value>; FACTS.len()],
-    /// Values by name, once they were asked for.
+    /// Metadata and groups by key, cached at their first use.
     looked_up: AppendList<(String, Value)>,
 }
 
 impl<'a> Facts<'a> {
-    /// Those of `query` itself.
+    /// The properties of `query`.
     pub fn new(query: &'a Query) -> Self {
         Self {
             query,
@@ -41,17 +41,17 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// With what plugins know, by label.
+    /// Adds metadata, by label.
     #[must_use]
-    pub fn with_metadata(mut self, metadata: Tell<'a>) -> Self {
+    pub fn with_metadata(mut self, metadata: Lookup<'a>) -> Self {
         self.metadata = Some(metadata);
         self
     }
 
-    /// With the groups of a regular expression that the name matched, by name or number.
+    /// Adds the groups of a regular expression that the name matched, by name or number.
     #[cfg(feature = "template")]
     #[must_use]
-    pub fn with_groups(mut self, groups: Tell<'a>) -> Self {
+    pub fn with_groups(mut self, groups: Lookup<'a>) -> Self {
         self.groups = Some(groups);
         self
     }
@@ -87,9 +87,9 @@ impl ContextProvider for Facts<'_> {
         if let Some(at) = FACTS.iter().position(|fact| *fact == key) {
             return Some(self.known[at].get_or_init(|| self.fact(key)));
         }
-        for (before, tell) in [(METADATA, self.metadata), (GROUP, self.groups)] {
-            if let Some(name) = key.strip_prefix(before) {
-                let text = || tell.and_then(|tell| tell(name)).unwrap_or_default();
+        for (prefix, lookup) in [(METADATA, self.metadata), (GROUP, self.groups)] {
+            if let Some(name) = key.strip_prefix(prefix) {
+                let text = || lookup.and_then(|lookup| lookup(name)).unwrap_or_default();
                 let found = self.looked_up.find_or_append(
                     |(known, _)| known == key,
                     || (key.to_owned(), Value::String(text())),
@@ -104,7 +104,7 @@ impl ContextProvider for Facts<'_> {
     }
 
     fn to_context(&self) -> Context {
-        // Only `$env` asks for it, which is refused at load.
+        // Used only for `$env`, which is rejected at load.
         Context::default()
     }
 }

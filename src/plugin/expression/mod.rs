@@ -1,14 +1,14 @@
-//! Expressions over a query, as `view` and `template` write them. No word of a Corefile.
+//! Expressions over a query, for `view` and `template`. Not a plugin itself.
 //!
-//! The language is that of expr-lang, with the functions that CoreDNS gives it ([`FACTS`] and
-//! `incidr()`, `metadata()`, in templates `group()`). The library reads and evaluates it; it takes
-//! some of Go's forms not at all and looks up names only where an evaluation comes by. What it
-//! leaves open is settled at load, by [`text`]: every name, every pattern, `not matches` and its
-//! like, and the size of an expression. A query then costs an evaluation and no reading.
+//! The language is expr-lang, with the functions that CoreDNS adds ([`FACTS`], `incidr()`,
+//! `metadata()`, and in templates `group()`). The library parses and evaluates it, but lacks some
+//! syntax of the Go implementation, and resolves names only during an evaluation. Therefore [`text`]
+//! checks at load every name, every pattern and the size of an expression, and rewrites `not matches`
+//! and the like. A query then costs an evaluation without parsing.
 //!
 //! ```text
-//! text   an expression's words: names and patterns checked, forms of Go's put into the library's
-//! facts  what an expression can ask of a query, each found out when it is first asked
+//! text   checks names and patterns, and rewrites the syntax that the library lacks
+//! facts  the values that an expression can use, each computed at its first use
 //! ```
 
 mod facts;
@@ -30,7 +30,7 @@ use crate::{
     wire::{Class, Name, Type},
 };
 
-/// What a query can be asked for: functions without an argument.
+/// Functions without arguments: the properties of the query.
 const FACTS: [&str; 13] = [
     "bufsize",
     "class",
@@ -47,19 +47,19 @@ const FACTS: [&str; 13] = [
     "type",
 ];
 
-/// An expression, ready to be evaluated.
+/// A compiled expression.
 #[derive(Clone)]
 pub struct Expression {
     program: expr::Program,
     text: String,
 }
 
-/// What an expression may use besides the query.
+/// The names that an expression may use besides the properties of the query.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scope<'a> {
     /// The variables that are set before it is evaluated.
     pub variables: &'a [String],
-    /// Whether there is a regular expression whose groups `group()` tells.
+    /// Whether there is a regular expression whose groups `group()` returns.
     pub groups: bool,
 }
 
@@ -74,15 +74,15 @@ impl Expression {
         })
     }
 
-    /// Reads an expression that is to be true or false. That it is shows in queries made up for
-    /// it; where every one of them fails, there is a warning.
+    /// Reads an expression that must be true or false. It is evaluated with sample queries; if it fails
+    /// for all of them, a warning is added.
     pub fn read_condition(
         words: &[Word],
         scope: Scope<'_>,
         warnings: &mut Vec<Diagnostic>,
     ) -> Result<Self, Diagnostic> {
         let expression = Self::read(words, scope)?;
-        let whole = text::whole(words);
+        let whole = text::span_of(words);
         let mut failure = None;
         for query in samples() {
             let mut facts = Facts::new(&query);
@@ -91,7 +91,7 @@ impl Expression {
             }
             match expression.value(&facts) {
                 Ok(Value::Bool(_)) => return Ok(expression),
-                // A variable stands for anything here.
+                // The value of a variable is unknown here.
                 Ok(_) if !scope.variables.is_empty() => return Ok(expression),
                 Ok(value) => {
                     let message = format!("the expression is {}, not true or false", kind(&value));
@@ -121,7 +121,7 @@ impl Expression {
         value.map_err(|error| error.to_string())
     }
 
-    /// Whether it is true for a query. Whatever else it is, or if it fails, it is not.
+    /// Whether it is true for a query. False if it has another value or fails.
     pub fn holds(&self, facts: &Facts<'_>) -> bool {
         matches!(self.value(facts), Ok(Value::Bool(true)))
     }
@@ -133,8 +133,8 @@ impl fmt::Debug for Expression {
     }
 }
 
-/// What `$call` finds in its context under a key. A macro, because the library has no public name
-/// for the type of a call.
+/// The value of a key in the context of `$call`. A macro, because the library has no public name for
+/// the type of a call.
 macro_rules! found {
     ($call:expr, $key:expr) => {
         match $call.ctx.get($key) {
@@ -144,7 +144,7 @@ macro_rules! found {
     };
 }
 
-/// The functions there are, the library's own among them. They find the query in the context.
+/// All functions, including the library's own. They find the query in the context.
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = Environment::new();
     for name in FACTS {
@@ -180,7 +180,7 @@ fn in_network(address: &str, network: &str) -> expr::Result<Value> {
     Ok(Value::Bool(network.contains(&address.to_canonical())))
 }
 
-/// What a value is, in words.
+/// The type of a value, for messages.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Bool(_) => "true or false",
@@ -192,7 +192,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Queries to try an expression with.
+/// Sample queries to check an expression with.
 fn samples() -> [Query; 2] {
     let name = Name::parse("www.sample.example.org.").expect("a name");
     let question = Question::new(name, Type::A, Class::IN);

@@ -40,7 +40,7 @@ fn value(text: &str) -> String {
 }
 
 #[test]
-fn a_query_is_asked_for_what_it_is() {
+fn the_properties_of_a_query_are_available() {
     for (text, wanted) in [
         ("bufsize()", "1232"),
         ("class()", r#""IN""#),
@@ -99,10 +99,10 @@ fn the_language_is_gos() {
 }
 
 #[test]
-fn what_would_never_work_is_refused_at_load() {
+fn errors_are_reported_at_load() {
     for (text, message) in [
         ("nam() == 'a'", "nothing is called 'nam'"),
-        // The evaluation would never come by.
+        // The evaluation would never reach it.
         ("false && nam() == 'a'", "nothing is called 'nam'"),
         ("name == 'a'", "'name' is a function"),
         ("name('a') == 'a'", "name() takes 0 arguments, not 1"),
@@ -193,7 +193,7 @@ fn variables_may_have_names_that_begin_like_words() {
 }
 
 #[test]
-fn every_function_that_is_let_through_is_there() {
+fn every_function_that_is_accepted_exists() {
     let query = query();
     let facts = Facts::new(&query);
     for name in text::builtins() {

@@ -1,5 +1,5 @@
-//! The text of an expression before the library reads it: names and patterns checked, the forms
-//! of Go's that the library lacks put into those that it has, and its size bounded.
+//! Prepares the text of an expression for the library: checks names and patterns, bounds the size, and
+//! rewrites syntax of the Go implementation that the library lacks.
 
 use std::ops::Range;
 
@@ -11,16 +11,16 @@ use crate::{
     plain,
 };
 
-/// Octets of the longest expression.
-const LONGEST: usize = 10_000;
-/// How deep brackets, conditions and lists may be in each other: reading goes as deep.
-const DEEPEST: usize = 32;
-/// Operators of an expression: an evaluation goes as deep as there are of one kind in a row.
-const MOST_OPERATORS: usize = 80;
-/// The last number of a range, each of which becomes a value.
-const LONGEST_RANGE: u32 = 65_536;
+/// Bytes of an expression at most.
+const MAX_LENGTH: usize = 10_000;
+/// Nesting of brackets, conditions and lists at most: the library's parser is recursive.
+const MAX_DEPTH: usize = 32;
+/// Operators of an expression at most: evaluation recurses along a row of operators of one kind.
+const MAX_OPERATORS: usize = 80;
+/// The largest end of a range, which is expanded to a list.
+const MAX_RANGE: u32 = 65_536;
 
-/// Functions of the language itself; those of time, JSON and Base64 are not built in.
+/// Built-in functions of the language, except those for time, JSON and Base64.
 const FUNCTIONS: [&str; 57] = [
     "abs",
     "all",
@@ -82,7 +82,7 @@ const FUNCTIONS: [&str; 57] = [
 ];
 const MORE_FUNCTIONS: [&str; 5] = ["trimPrefix", "trimSuffix", "uniq", "upper", "values"];
 
-/// Words of the language that are no names.
+/// Keywords of the language.
 const KEYWORDS: [&str; 14] = [
     "and",
     "contains",
@@ -99,10 +99,10 @@ const KEYWORDS: [&str; 14] = [
     "startsWith",
     "true",
 ];
-/// Those that stand between two operands and that Go lets `not` stand before.
+/// Binary operators that the Go implementation allows after `not`.
 const TESTS: [&str; 4] = ["contains", "endsWith", "matches", "startsWith"];
 
-/// An expression as it is written and as the library is to read it.
+/// An expression as written, and as rewritten for the library.
 pub(super) struct Text<'a> {
     words: &'a [Word],
     written: String,
@@ -124,14 +124,14 @@ struct Token {
     range: Range<usize>,
 }
 
-/// A piece of the text and what takes its place.
+/// A range of the text and its replacement.
 struct Edit {
     range: Range<usize>,
     text: String,
 }
 
-/// The place of a whole line of words.
-pub(super) fn whole(words: &[Word]) -> Span {
+/// The span of all words of a line.
+pub(super) fn span_of(words: &[Word]) -> Span {
     let (first, last) = (&words[0], &words[words.len() - 1]);
     first.span.to(last.span)
 }
@@ -139,14 +139,14 @@ pub(super) fn whole(words: &[Word]) -> Span {
 /// Whether a variable can have this name.
 #[cfg(feature = "template")]
 pub fn is_name(text: &str) -> bool {
-    let mut octets = text.bytes();
-    octets
+    let mut bytes = text.bytes();
+    bytes
         .next()
         .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
-        && octets.all(is_name_octet)
+        && bytes.all(is_name_byte)
 }
 
-/// What a name cannot be that is meant for a variable, because it means something already.
+/// Whether a name is a keyword or a function, and so cannot be that of a variable.
 #[cfg(feature = "template")]
 pub fn is_taken(name: &str) -> bool {
     KEYWORDS.contains(&name)
@@ -159,14 +159,14 @@ fn is_builtin(name: &str) -> bool {
     FUNCTIONS.contains(&name) || MORE_FUNCTIONS.contains(&name)
 }
 
-/// Every function of the language itself.
+/// All built-in functions of the language.
 #[cfg(test)]
 pub(super) fn builtins() -> impl Iterator<Item = &'static str> {
     FUNCTIONS.into_iter().chain(MORE_FUNCTIONS)
 }
 
-fn is_name_octet(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || octet == b'_'
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 impl<'a> Text<'a> {
@@ -178,9 +178,9 @@ impl<'a> Text<'a> {
             written: texts.join(" "),
             prepared: String::new(),
         };
-        if text.written.len() > LONGEST {
-            let message = format!("the expression is longer than {LONGEST} octets");
-            return Err(Diagnostic::error(message).at(whole(words)));
+        if text.written.len() > MAX_LENGTH {
+            let message = format!("the expression is longer than {MAX_LENGTH} bytes");
+            return Err(Diagnostic::error(message).at(span_of(words)));
         }
         let tokens = text.tokens()?;
         text.check_size(&tokens)?;
@@ -188,17 +188,17 @@ impl<'a> Text<'a> {
         text.check_patterns(&tokens)?;
         let negations = (0..tokens.len()).filter_map(|at| text.negation(&tokens, at));
         let mut edits: Vec<Edit> = negations.flatten().collect();
-        // Behind the others: where both begin at one place, the name is what is negated.
+        // After the negations: if both begin at the same index, the negation comes first.
         edits.extend(renamed);
         text.prepared = text.edited(edits);
         Ok(text)
     }
 
-    /// What to say of a text that the library does not take.
+    /// The diagnostic for an error of the library.
     pub fn refuse(&self, error: &expr::Error) -> Diagnostic {
         let error = error.to_string();
-        // The library draws the place of a mistake; its column is a place in our text as long as
-        // that is the same.
+        // The library's error contains a column, which applies to the text as written only if that was
+        // not rewritten.
         let column = error
             .lines()
             .next()
@@ -209,21 +209,21 @@ impl<'a> Text<'a> {
                 let at = column.saturating_sub(1).min(self.written.len());
                 let end = at + usize::from(at < self.written.len());
                 self.error(at..end, "this is no expression")
-                    .label("makes no sense from here on")
+                    .label("not understood from here on")
             }
-            Some(_) => Diagnostic::error("this is no expression").at(whole(self.words)),
+            Some(_) => Diagnostic::error("this is no expression").at(span_of(self.words)),
             None => {
-                Diagnostic::error(format!("this is no expression: {error}")).at(whole(self.words))
+                Diagnostic::error(format!("this is no expression: {error}")).at(span_of(self.words))
             }
         }
     }
 
     fn error(&self, range: Range<usize>, message: impl Into<String>) -> Diagnostic {
-        Diagnostic::error(message).at(self.place(range))
+        Diagnostic::error(message).at(self.span(range))
     }
 
-    /// Where a piece of the text stands in the file: within the word in which it begins.
-    fn place(&self, range: Range<usize>) -> Span {
+    /// The span of a range of the text in the file, cut at the end of the word in which it begins.
+    fn span(&self, range: Range<usize>) -> Span {
         let mut start = 0;
         for word in self.words {
             let end = start + word.len();
@@ -247,12 +247,12 @@ impl<'a> Text<'a> {
         const SYMBOLS: [&str; 11] = [
             "?.", "??", "**", "..", "&&", "||", "==", "!=", "<=", ">=", "|",
         ];
-        let octets = self.written.as_bytes();
+        let bytes = self.written.as_bytes();
         let mut tokens = Vec::new();
         let mut at = 0;
-        while let Some(&octet) = octets.get(at) {
+        while let Some(&byte) = bytes.get(at) {
             let rest = &self.written[at..];
-            let (kind, length) = match octet {
+            let (kind, length) = match byte {
                 b' ' | b'\t' | b'\r' | b'\n' => {
                     at += 1;
                     continue;
@@ -267,11 +267,11 @@ impl<'a> Text<'a> {
                     Kind::Name,
                     1 + rest[1..]
                         .bytes()
-                        .take_while(|next| is_name_octet(*next))
+                        .take_while(|next| is_name_byte(*next))
                         .count(),
                 ),
                 b'0'..=b'9' => (Kind::Number, number(rest)),
-                _ if !octet.is_ascii() || octet.is_ascii_control() => {
+                _ if !byte.is_ascii() || byte.is_ascii_control() => {
                     let length = rest.chars().next().map_or(1, char::len_utf8);
                     return Err(self.error(at..at + length, "this character means nothing here"));
                 }
@@ -289,14 +289,14 @@ impl<'a> Text<'a> {
         Ok(tokens)
     }
 
-    /// Octets of the quoted text that begins here, quotes included.
+    /// The length in bytes of the quoted text that begins at `at`, including the quotes.
     fn quoted(&self, at: usize) -> Result<usize, Diagnostic> {
         let rest = &self.written.as_bytes()[at..];
         let quote = rest[0];
         let mut length = 1;
-        while let Some(&octet) = rest.get(length) {
-            length += match octet {
-                _ if octet == quote => return Ok(length + 1),
+        while let Some(&byte) = rest.get(length) {
+            length += match byte {
+                _ if byte == quote => return Ok(length + 1),
                 b'\\' if quote != b'`' => 2,
                 _ => 1,
             };
@@ -321,7 +321,7 @@ impl<'a> Text<'a> {
                 (Kind::Name, word) if KEYWORDS.contains(&word) => operators += 1,
                 _ => {}
             }
-            if depth + conditions > DEEPEST || operators > MOST_OPERATORS {
+            if depth + conditions > MAX_DEPTH || operators > MAX_OPERATORS {
                 return Err(self
                     .error(token.range.clone(), "the expression is too large")
                     .help("several lines 'expr' must all be true"));
@@ -330,25 +330,25 @@ impl<'a> Text<'a> {
         Ok(())
     }
 
-    /// A range becomes a list of all that lies in it, so its size has to be known.
+    /// A range is expanded to a list, so that its bounds must be literals.
     fn check_range(&self, tokens: &[Token], at: usize) -> Result<(), Diagnostic> {
         let bound = |token: Option<&Token>| self.of(token?).parse::<u32>().ok();
         let start = at
             .checked_sub(1)
             .and_then(|before| bound(tokens.get(before)));
         match (start, bound(tokens.get(at + 1))) {
-            (Some(_), Some(end)) if end <= LONGEST_RANGE => Ok(()),
+            (Some(_), Some(end)) if end <= MAX_RANGE => Ok(()),
             _ => Err(self
                 .error(
                     tokens[at].range.clone(),
                     "a range must lie between two numbers",
                 )
-                .expected(format!("numbers up to {LONGEST_RANGE}, as in 1024..65535"))),
+                .expected(format!("numbers up to {MAX_RANGE}, as in 1024..65535"))),
         }
     }
 
-    /// Every name must mean something. What the library would take for a word of its own gets
-    /// another name.
+    /// Checks that every name is defined. Variables get a prefix, so that the library does not read
+    /// one as a keyword.
     fn check_names(&self, tokens: &[Token], scope: Scope<'_>) -> Result<Vec<Edit>, Diagnostic> {
         let mut edits = Vec::new();
         let mut locals: Vec<&str> = Vec::new();
@@ -383,7 +383,7 @@ impl<'a> Text<'a> {
         Ok(edits)
     }
 
-    /// A name that is no variable must be that of a function, with the arguments that it takes.
+    /// A name that is no variable must be that of a function, with its number of arguments.
     fn check_function(
         &self,
         tokens: &[Token],
@@ -435,7 +435,7 @@ impl<'a> Text<'a> {
             .maybe_help(near.map(|near| format!("did you mean '{near}'?")))
     }
 
-    /// How many arguments a call has whose opening bracket is the first of `tokens`.
+    /// The number of arguments of a call whose opening bracket is the first of `tokens`.
     fn count_arguments(&self, tokens: &[Token]) -> usize {
         let mut depth = 0usize;
         let mut commas = 0;
@@ -482,7 +482,7 @@ impl<'a> Text<'a> {
         Ok(())
     }
 
-    /// `A not matches B`, which the library does not know, as `not (A matches B)`.
+    /// Rewrites `A not matches B`, which the library lacks, to `not (A matches B)`.
     fn negation(&self, tokens: &[Token], at: usize) -> Option<[Edit; 3]> {
         let (not, test) = (tokens.get(at)?, tokens.get(at + 1)?);
         let is_test = test.kind == Kind::Name && TESTS.contains(&self.of(test));
@@ -503,7 +503,7 @@ impl<'a> Text<'a> {
             first = before;
         }
         let mut last = at + 1;
-        for (behind, token) in tokens.iter().enumerate().skip(at + 2) {
+        for (index, token) in tokens.iter().enumerate().skip(at + 2) {
             match self.of(token) {
                 _ if token.kind == Kind::Quoted => {}
                 "(" | "[" | "{" => depth += 1,
@@ -512,10 +512,10 @@ impl<'a> Text<'a> {
                 text if depth == 0 && ends_operand(text) => break,
                 _ => {}
             }
-            last = behind;
+            last = index;
         }
-        let insert = |place: usize, text: &str| Edit {
-            range: place..place,
+        let insert = |index: usize, text: &str| Edit {
+            range: index..index,
             text: text.to_owned(),
         };
         Some([
@@ -542,8 +542,8 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Whether a word or symbol binds less than a test does, or the same, so that an operand of one
-/// ends there.
+/// Whether a word or symbol has at most the precedence of [`TESTS`], so that the operand of a test
+/// ends before it.
 fn ends_operand(text: &str) -> bool {
     const WORDS: [&str; 10] = [
         "and",
@@ -563,13 +563,13 @@ fn ends_operand(text: &str) -> bool {
     WORDS.contains(&text) || SYMBOLS.contains(&text)
 }
 
-/// Octets of the number at the start of a text, of which a range is not a part.
+/// The length in bytes of the number at the start of a text, without a `..` after it.
 fn number(text: &str) -> usize {
-    let octets = text.as_bytes();
+    let bytes = text.as_bytes();
     let mut length = 0;
-    while let Some(&octet) = octets.get(length) {
-        let is_point = octet == b'.' && octets.get(length + 1).is_none_or(|next| *next != b'.');
-        if !is_name_octet(octet) && !is_point {
+    while let Some(&byte) = bytes.get(length) {
+        let is_point = byte == b'.' && bytes.get(length + 1).is_none_or(|next| *next != b'.');
+        if !is_name_byte(byte) && !is_point {
             break;
         }
         length += 1;

@@ -1,8 +1,8 @@
-//! file: serves zones from zone files (RFC 1035 §5), with authority.
+//! `file`: serves zones from zone files (RFC 1035 section 5) authoritatively.
 //!
-//! A file is looked at every minute and read again when it has changed; its zone is taken when its
-//! serial has. A file that is missing at the start is waited for, and its zone fails meanwhile; one
-//! that is wrong is refused at the start, and leaves the zone as it was later.
+//! By default a file is checked every minute and reloaded when it has changed; its zone is replaced
+//! when the serial has changed. A file that is missing at the start is retried, and its zone answers
+//! SERVFAIL until then. An invalid file is an error at the start, and later leaves the zone as it was.
 
 mod parse;
 
@@ -14,14 +14,14 @@ use tokio::task::JoinSet;
 use super::{
     Build, BuildError, Context, Describe, Offer, OnQuery, Plugin, Properties, Setup, Step,
     ZoneList,
-    authority::{Held, Loader, Table, Trouble},
+    authority::{Held, LoadError, Loader, Table},
 };
 use crate::{files::poll, hooks, query::Query, reply::Reply, wire::Name};
 
-/// The Corefile's word.
+/// The name of the plugin in a Corefile.
 const NAME: &str = "file";
 
-/// What the directives say.
+/// The options of the plugin.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// One for each directive.
@@ -33,13 +33,13 @@ pub struct Config {
 pub struct ZoneFile {
     /// The file.
     pub path: PathBuf,
-    /// The zones that it is read for, each with the same relative names.
+    /// The zones that are loaded from it, each with the same relative names.
     pub zones: ZoneList,
-    /// How often it is looked at; nothing for once.
+    /// The interval at which it is checked; `None` for once, at the start.
     pub reload: Option<Duration>,
-    /// Whether whatever is new is taken, not only what has another serial.
+    /// Whether any change of the file replaces the zone, even one that leaves the serial as it was.
     pub reload_by_mtime: bool,
-    /// Names here go to the next plugin where the zone does not have them.
+    /// Queries for names below these that the zone does not have pass to the next plugin.
     pub fallthrough: ZoneList,
 }
 
@@ -53,25 +53,25 @@ impl Setup for Config {
         let mut watching = JoinSet::new();
         for file in &self.files {
             for zone in file.zones.names() {
-                // What was read stays across a reload, should the file be gone at that moment.
+                // Kept across reloads, in case the file is missing at that moment.
                 let key = format!("{} {zone}", file.path.display());
                 let empty = || Ok::<_, BuildError>(Held::new(*zone));
                 let held = build.parts.keep(&key, empty)?;
                 let mut loader = Loader::new(&file.path, &held, file.reload_by_mtime, NAME);
-                match (loader.look(), file.reload) {
+                match (loader.load_if_changed(), file.reload) {
                     (Ok(()), _) => {}
-                    (Err(trouble @ Trouble::Unreadable { .. }), Some(reload)) => {
+                    (Err(error @ LoadError::Unreadable { .. }), Some(reload)) => {
                         let stand = if held.zone().is_some() {
                             "the zone stays as it is"
                         } else {
                             "the zone fails until it is there"
                         };
-                        tracing::warn!("{trouble}; {stand}, and it is tried again in {reload:?}");
+                        tracing::warn!("{error}; {stand}, and it is tried again in {reload:?}");
                     }
-                    (Err(trouble), _) => return Err(failed(*zone, trouble)),
+                    (Err(error), _) => return Err(failed(*zone, error)),
                 }
                 if let Some(reload) = file.reload {
-                    watching.spawn_on(poll(reload, move || loader.look_again()), build.runtime);
+                    watching.spawn_on(poll(reload, move || loader.reload()), build.runtime);
                 }
                 table.insert(held, file.fallthrough.clone());
             }
@@ -85,18 +85,18 @@ impl Setup for Config {
     }
 }
 
-fn failed(zone: Name, trouble: Trouble) -> BuildError {
+fn failed(zone: Name, error: LoadError) -> BuildError {
     BuildError {
         plugin: NAME,
         action: format!("cannot serve {zone}"),
-        source: Some(trouble.into()),
+        source: Some(error.into()),
     }
 }
 
 /// The plugin.
 pub struct File {
     zones: Arc<Table>,
-    // Ends what it holds when it goes, and goes with the plugin.
+    // Aborts the tasks when the plugin is dropped.
     _watching: JoinSet<()>,
 }
 
@@ -104,7 +104,7 @@ hooks!(File, NAME => on_query; properties);
 
 impl OnQuery for File {
     fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
-        self.zones.ask(context, query, reply)
+        self.zones.answer(context, query, reply)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The option lines of `file`.
+//! Reads the directives `file`.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::{
 
 const PROPERTIES: [&str; 4] = ["reload", "reload_by_mtime", "fallthrough", "upstream"];
 
-/// How often a file is looked at, where nothing else is said.
+/// The default interval at which a file is checked.
 const RELOAD: Duration = Duration::from_mins(1);
 
-/// Reads all directives of a block. `block` are the zones of its keys, which a directive without
-/// zones is for. What is accepted although it does nothing goes to `warnings`.
+/// Reads all directives of a block. A directive without zones of its own serves those of the server
+/// block. Properties that are accepted without effect add a warning.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut errors = ErrorList::default();
     let mut files = Vec::new();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn invalid_arguments_are_rejected() {
         for (text, error) in [
             ("file", "a zone file"),
             ("file db a..b", "a..b"),

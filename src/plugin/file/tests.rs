@@ -14,7 +14,7 @@ use crate::{
 const ZONE: &str = "@ 60 SOA ns admin 1 2 3 4 5\nwww 60 A 192.0.2.1\nout 60 CNAME www.other.test.\n\
                     *.w 60 A 192.0.2.2\n";
 
-/// The configuration of a block that says this.
+/// The configuration of a block.
 fn config(text: &str) -> Config {
     let read = testing::read(text, "example.test.", parse);
     read.unwrap().0
@@ -32,7 +32,7 @@ fn build_with(parts: &Parts, config: &Config) -> Result<Plugin, String> {
     })
 }
 
-/// What becomes of a question: `pass`, or code, reason and the types of the answer.
+/// The result for a query: `pass`, or code, reason and the types of the answer.
 async fn ask(plugin: &Plugin, name: &str, rtype: Type) -> String {
     let place = Place::new(Vec::new());
     let mut query = testing::query(name, rtype);
@@ -42,9 +42,9 @@ async fn ask(plugin: &Plugin, name: &str, rtype: Type) -> String {
         Step::Answer => reply,
         Step::Wait(pending) => match pending.await {
             Resolved::Answer(reply) => reply,
-            _ => panic!("an alias is there whatever comes"),
+            _ => panic!("the alias is answered in any case"),
         },
-        Step::Drop | Step::Forward(_) => panic!("nothing is dropped or asked"),
+        Step::Drop | Step::Forward(_) => panic!("nothing is dropped or forwarded"),
     };
     let types = reply.section(Section::Answer).iter();
     let types: Vec<_> = types.map(|record| record.rtype.to_string()).collect();
@@ -52,7 +52,7 @@ async fn ask(plugin: &Plugin, name: &str, rtype: Type) -> String {
 }
 
 #[tokio::test]
-async fn a_zone_answers_for_its_names_and_leaves_others_alone() {
+async fn a_zone_answers_for_its_names_and_passes_others() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), ZONE).unwrap();
     let path = file.path().display();
@@ -63,7 +63,7 @@ async fn a_zone_answers_for_its_names_and_leaves_others_alone() {
         ("no.example.test", Type::A, "NXDOMAIN NoSuchName "),
         ("www.other.test", Type::A, "pass"),
         ("example.test", Type::AXFR, "REFUSED Policy "),
-        // The server of the test refuses whatever it is asked.
+        // The server of the test refuses every query.
         ("out.example.test", Type::A, "NOERROR ZoneRecord CNAME"),
     ] {
         assert_eq!(ask(&plugin, name, rtype).await, wanted, "{name} {rtype}");
@@ -77,7 +77,7 @@ async fn a_zone_answers_for_its_names_and_leaves_others_alone() {
         &mut Reply::default(),
     );
     assert!(matches!(step, Step::Pass));
-    // Nobody is behind it: the name is none of this server's.
+    // No plugin follows: the name is in no zone of this server.
     let chain = Chain::new(vec![plugin]);
     let mut reply = Reply::default();
     let mut query = testing::query("www.other.test", Type::A);
@@ -87,7 +87,7 @@ async fn a_zone_answers_for_its_names_and_leaves_others_alone() {
 }
 
 #[tokio::test]
-async fn names_that_do_not_exist_fall_through_where_that_is_said() {
+async fn names_that_do_not_exist_fall_through_if_configured() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), ZONE).unwrap();
     let path = file.path().display();
@@ -104,7 +104,7 @@ async fn names_that_do_not_exist_fall_through_where_that_is_said() {
 }
 
 #[tokio::test]
-async fn a_missing_file_is_waited_for_and_a_bad_one_refused() {
+async fn a_missing_file_is_retried_and_an_invalid_one_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("db");
     let text = |options: &str| format!("file {} {{\n{options}\n}}", path.display());
@@ -127,8 +127,8 @@ async fn a_missing_file_is_waited_for_and_a_bad_one_refused() {
     }
 }
 
-/// A zone of this serial with one address, whose last octet is the second number; included from
-/// another file where there is one.
+/// A zone of this serial with one address, whose last byte is the second number; included from
+/// another file if there is one.
 fn write(path: &Path, serial: u32, address: u8, included: Option<&Path>) {
     let include = included.map_or_else(String::new, |it| format!("$INCLUDE {}\n", it.display()));
     let padding = "; ".repeat(usize::from(address));
@@ -138,13 +138,13 @@ fn write(path: &Path, serial: u32, address: u8, included: Option<&Path>) {
 }
 
 #[tokio::test]
-async fn a_zone_outlives_a_reload_while_its_file_is_gone() {
+async fn a_zone_survives_a_reload_while_its_file_is_missing() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), ZONE).unwrap();
     let config = config(&format!("file {}", file.path().display()));
     let parts = Parts::default();
     build_with(&parts, &config).unwrap();
-    // A reload takes what is in the file whatever its serial.
+    // A reload loads the file whatever its serial.
     let changed = ZONE.replace("www 60 A", "www 60 AAAA ::1\nx 60 A");
     std::fs::write(file.path(), changed).unwrap();
     let parts = parts.succeed();
@@ -162,54 +162,57 @@ async fn a_zone_outlives_a_reload_while_its_file_is_gone() {
 }
 
 #[test]
-fn a_zone_is_taken_anew_when_its_serial_changes() {
+fn a_zone_is_replaced_when_its_serial_changes() {
     let directory = tempfile::tempdir().unwrap();
     let (path, part) = (directory.path().join("db"), directory.path().join("part"));
     let held = Arc::new(Held::new(Name::parse("example.test").unwrap()));
     let mut changes = held.changes();
     let mut loader = Loader::new(&path, &held, false, NAME);
-    assert!(matches!(loader.look(), Err(Trouble::Unreadable { .. })));
+    assert!(matches!(
+        loader.load_if_changed(),
+        Err(LoadError::Unreadable { .. })
+    ));
     let state = |held: &Held| {
         let zone = held.zone().unwrap();
         (zone.timers().serial, zone.records())
     };
-    let mut look = |loader: &mut Loader| {
-        assert!(loader.look_again());
+    let mut load = |loader: &mut Loader| {
+        assert!(loader.reload());
         let changed = changes.has_changed().unwrap();
         changes.mark_unchanged();
         changed
     };
     write(&path, 1, 1, None);
-    assert!(look(&mut loader));
-    assert!(!look(&mut loader), "nothing new");
+    assert!(load(&mut loader));
+    assert!(!load(&mut loader), "nothing new");
     write(&path, 1, 2, None);
-    assert!(!look(&mut loader), "the same serial");
+    assert!(!load(&mut loader), "the same serial");
     let mut by_time = Loader::new(&path, &held, true, NAME);
-    assert!(look(&mut by_time), "taken for its time");
-    // Another serial, be it an earlier one.
+    assert!(load(&mut by_time), "taken for its time");
+    // Any other serial, even an earlier one.
     write(&path, 0, 3, None);
-    assert!(look(&mut loader));
+    assert!(load(&mut loader));
     assert_eq!(state(&held), (0, 2));
     std::fs::write(&path, "@ 1 SOA a a 9 1 1 1").unwrap();
     assert!(
-        !look(&mut loader),
+        !load(&mut loader),
         "what is wrong leaves the zone as it was"
     );
     std::fs::remove_file(&path).unwrap();
-    assert!(!look(&mut loader));
+    assert!(!load(&mut loader));
     assert_eq!(state(&held), (0, 2));
-    // What it includes is looked at as well, even where it was missing.
+    // Included files are checked too, even those that were missing.
     write(&path, 5, 4, Some(&part));
-    assert!(!look(&mut loader));
+    assert!(!load(&mut loader));
     std::fs::write(&part, "x 1 A 192.0.2.9\n").unwrap();
-    assert!(look(&mut loader));
+    assert!(load(&mut loader));
     assert_eq!(state(&held), (5, 3));
     drop(held);
-    assert!(!loader.look_again(), "nobody is left to read it for");
+    assert!(!loader.reload(), "the zone is not in use any more");
 }
 
 #[tokio::test]
-async fn the_longest_zone_answers_and_ds_is_the_upper_ones() {
+async fn the_longest_zone_answers_and_ds_is_answered_by_the_parent() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), ZONE).unwrap();
     let path = file.path().display();

@@ -1,7 +1,7 @@
-//! `forward`: questions about names that nobody here knows go to other servers.
+//! `forward`: forwards queries to upstreams.
 //!
-//! This file is the plugin; `parse` is its Corefile form, `sources` keeps its upstreams as the
-//! files that list them say, and how upstreams are asked is [`crate::upstream`]'s matter.
+//! This file is the plugin; `parse` reads the directive, `sources` keeps the list of upstreams in step
+//! with the files and host names that it comes from, and [`crate::upstream`] does the exchanges.
 
 mod observers;
 mod parse;
@@ -40,13 +40,13 @@ pub use observers::ExchangeObserver;
 use observers::Observers;
 use sources::Sources;
 
-/// The Corefile's word.
+/// The name of the plugin in a Corefile.
 const NAME: &str = "forward";
 
 /// The metadata label of the upstream that answered.
 const UPSTREAM: &str = "forward/upstream";
 
-/// What a `forward` directive says.
+/// The options of a directive.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools)] // switches of the Corefile, independent of each other
 pub struct Config {
@@ -54,42 +54,42 @@ pub struct Config {
     pub from: Name,
     /// Names under these are not, `from` itself excepted.
     pub except: Vec<Name>,
-    /// Where to.
+    /// The upstreams.
     pub to: Vec<To>,
-    /// Always by stream.
+    /// Whether TCP is always used.
     pub force_tcp: bool,
-    /// By datagram even for clients that came by stream, and again by stream where it was cut.
+    /// Whether UDP is used even for queries received over TCP, with a retry over TCP on truncation.
     pub prefer_udp: bool,
-    /// How connections are kept.
+    /// Bounds of the pooled connections.
     pub keeping: Keeping,
-    /// Failures in a row after which an upstream is down; 0 for never.
+    /// Consecutive failures after which an upstream is down; 0 for never.
     pub max_fails: u32,
-    /// How an upstream that is down is asked whether it is up.
+    /// The health check of an upstream that is down.
     pub check: Check,
     /// Files for TLS.
     pub tls: ClientFiles,
-    /// The name that TLS upstreams must prove.
+    /// The name in the certificates of TLS upstreams.
     pub tls_name: Option<ServerName<'static>>,
-    /// How HTTPS upstreams are asked.
+    /// The HTTP method for HTTPS upstreams.
     pub doh_method: DohMethod,
-    /// Whom the addresses of upstreams that are given by name are asked of; the system without any.
+    /// The name servers that resolve upstreams given by name; the system's resolver if empty.
     pub resolver: Box<[SocketAddr]>,
-    /// Our address towards upstreams.
+    /// The source address of queries to upstreams.
     pub source: Option<IpAddr>,
-    /// How often, in which order, and for how long upstreams are tried.
+    /// Attempts, policy and timeouts.
     pub plan: Plan,
     /// Pending queries at most; 0 for [`default_limit`].
     pub max_concurrent: usize,
-    /// Codes with which a question goes on to the forward behind this one.
+    /// Response codes on which the next `forward` of the block is tried.
     pub next: Vec<Rcode>,
-    /// Whether it does so with an empty answer.
+    /// Whether the next `forward` is tried on NODATA too.
     pub next_on_nodata: bool,
-    /// Whether another forward stands behind this one.
+    /// Whether another `forward` follows in the block.
     pub has_next: bool,
 }
 
 impl Config {
-    /// Everything forwarded to `to`, and all else as CoreDNS has it by default.
+    /// Forwards names under `from` to `to`, with the defaults of CoreDNS otherwise.
     pub fn new(from: Name, to: Vec<To>) -> Self {
         Self {
             from,
@@ -131,12 +131,12 @@ pub struct Forward {
     observers: Observers,
 }
 
-/// When a question goes on to the forward behind this one.
+/// When the next `forward` of the block is tried.
 #[derive(Debug)]
 struct Next {
     rcodes: Box<[Rcode]>,
     on_nodata: bool,
-    /// There is one.
+    /// Whether there is one.
     exists: bool,
 }
 
@@ -147,7 +147,7 @@ impl Setup for Config {
 }
 
 impl Config {
-    /// Makes the plugin: reads the files that it names and begins to follow them.
+    /// Makes the plugin: reads the files that it names and begins to watch them.
     pub fn open(&self, build: &mut Build<'_>) -> Result<Arc<Forward>, BuildError> {
         let guard = build.offers.loop_guard.clone();
         let sources = Sources::open(self, build, guard)?;
@@ -173,8 +173,8 @@ impl Config {
 impl Config {
     fn limit(&self, metrics: &Metrics) -> Arc<PendingLimit> {
         let shed = metrics.queries_shed_total.with_label_values(&["forward"]);
-        // A limit of the configuration is answered as CoreDNS does. Ours is no rule against the
-        // client but a fault, after which it may ask elsewhere or again.
+        // At a configured limit the response is REFUSED, as in CoreDNS. At the default limit it is
+        // SERVFAIL, after which the client may retry or use another server.
         let limit = self.max_concurrent;
         if limit == 0 {
             return PendingLimit::new(default_limit(), Rcode::SERVFAIL, [shed]);
@@ -198,7 +198,7 @@ impl OnQuery for Forward {
         if !self.is_for(&query.question.lower) {
             return Step::Pass;
         }
-        // A zone comes in several messages, and upstreams are asked for one.
+        // A zone transfer is a sequence of messages, and an exchange with an upstream has one response.
         if matches!(query.question.rtype, Type::AXFR | Type::IXFR) {
             reply.fail(Rcode::NOTIMP, Why::NotServed);
             return Step::Answer;
@@ -219,17 +219,17 @@ impl OnQuery for Forward {
 }
 
 impl OnUpstreamReply for Forward {
-    fn on_upstream_reply(&self, asked: Type, reply: &mut Reply) -> bool {
-        // Whoever the authority is, it is not this server.
+    fn on_upstream_reply(&self, rtype: Type, reply: &mut Reply) -> bool {
+        // AA in the upstream's response does not make this server authoritative.
         reply.authoritative = false;
-        !self.next.wants(asked, reply)
+        !self.next.wants(rtype, reply)
     }
 }
 
 impl MetadataSource for Forward {
     fn metadata(&self, _: &Query, reply: Option<&Reply>, label: &str) -> Option<String> {
-        let heard = reply?.source.as_ref().filter(|_| label == UPSTREAM)?;
-        Some(heard.upstream.to_string())
+        let source = reply?.source.as_ref().filter(|_| label == UPSTREAM)?;
+        Some(source.upstream.to_string())
     }
 }
 
@@ -280,13 +280,14 @@ impl Forward {
 }
 
 impl Next {
-    /// Whether the reply is not good enough. A failure of ours is no upstream's word.
-    fn wants(&self, asked: Type, reply: &Reply) -> bool {
+    /// Whether the next `forward` is to be tried after this reply. Only responses of an upstream count,
+    /// not failures of this server.
+    fn wants(&self, rtype: Type, reply: &Reply) -> bool {
         if reply.why != Why::Upstream || !self.exists {
             return false;
         }
         let is_empty = reply.section(Section::Answer).is_empty();
-        let is_nodata = reply.rcode == Rcode::NOERROR && (is_empty || reply.denies(asked));
+        let is_nodata = reply.rcode == Rcode::NOERROR && (is_empty || reply.denies(rtype));
         self.rcodes.contains(&reply.rcode) || (self.on_nodata && is_nodata)
     }
 }

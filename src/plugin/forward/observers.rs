@@ -10,30 +10,30 @@ use crate::{
 
 /// Observes the exchanges with upstreams of its block's queries.
 pub trait ExchangeObserver: Send + Sync {
-    /// Whether it observes those of this query.
+    /// Whether it observes the exchanges of this query.
     fn observes(&self, query: &Query) -> bool;
 
-    /// An upstream was asked, and has answered or not.
+    /// An exchange with an upstream has ended, with or without a response.
     fn exchanged(&self, block: &Block, query: &Query, tried: &Tried<'_>);
 }
 
-/// Those of one block.
+/// The observers of one block.
 pub(super) struct Observers(Box<[Arc<dyn ExchangeObserver>]>);
 
 impl Observers {
-    /// Those that the plugins of the block offer.
+    /// The observers that the plugins of the block offer.
     pub(super) fn of_block(offered: &[Arc<dyn ExchangeObserver>]) -> Self {
         Self(offered.into())
     }
 
-    /// What observes the exchanges of `query`; usually nothing does.
+    /// The observers of the exchanges of `query`; usually none.
     pub(super) fn of(&self, context: &Context<'_>, query: &Query) -> Option<Arc<dyn Witness>> {
         let observers = self.0.iter().filter(|one| one.observes(query));
         let observers: Vec<_> = observers.map(Arc::clone).collect();
         if observers.is_empty() {
             return None;
         }
-        Some(Arc::new(Observed {
+        Some(Arc::new(ObservedQuery {
             observers,
             block: Arc::clone(context.block),
             query: query.clone(),
@@ -42,13 +42,13 @@ impl Observers {
 }
 
 /// A query whose exchanges are observed.
-struct Observed {
+struct ObservedQuery {
     observers: Vec<Arc<dyn ExchangeObserver>>,
     block: Arc<Block>,
     query: Query,
 }
 
-impl Witness for Observed {
+impl Witness for ObservedQuery {
     fn tried(&self, tried: &Tried<'_>) {
         for observer in &self.observers {
             observer.exchanged(&self.block, &self.query, tried);
@@ -56,8 +56,8 @@ impl Witness for Observed {
     }
 }
 
-impl std::fmt::Debug for Observed {
+impl std::fmt::Debug for ObservedQuery {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "Observed({})", self.query.question.name)
+        write!(out, "ObservedQuery({})", self.query.question.name)
     }
 }

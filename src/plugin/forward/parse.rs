@@ -1,4 +1,4 @@
-//! `forward FROM TO… { … }` as a Corefile has it.
+//! Reads the directive `forward FROM TO… { … }`.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -56,8 +56,8 @@ const POLICIES: [(&str, Policy); 3] = [
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
     let mut errors = ErrorList::default();
-    let mut doubts = Vec::new();
-    let (mut config, to) = head(directive, &mut doubts).unwrap_or_else(|found| {
+    let mut warnings = Vec::new();
+    let (mut config, to) = head(directive, &mut warnings).unwrap_or_else(|found| {
         errors.extend(found);
         (Config::new(Name::ROOT, Vec::new()), &[])
     });
@@ -68,21 +68,21 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     config.has_next = forwards
         .next_back()
         .is_some_and(|last| !std::ptr::eq(last, directive));
-    whole(directive, to, &config, &mut errors, &mut doubts);
+    check(directive, to, &config, &mut errors, &mut warnings);
     let config = errors.in_plugin(NAME).into_result(config)?;
     parsing
         .warnings
-        .extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
+        .extend(warnings.into_iter().map(|warning| warning.in_plugin(NAME)));
     Ok(config)
 }
 
-/// FROM and TO; the words of TO come back, to be pointed at.
+/// Reads FROM and TO. Returns the words of TO too, for diagnostics.
 fn head<'d>(
     directive: &'d Directive,
-    doubts: &mut Vec<Diagnostic>,
+    warnings: &mut Vec<Diagnostic>,
 ) -> Result<(Config, &'d [Word]), Vec<Diagnostic>> {
     let mut arguments = directive.arguments();
-    let alone = |problem| vec![problem];
+    let alone = |error| vec![error];
     let from = arguments.required("the zone to forward, such as .");
     let from = from.map_err(alone)?;
     let zones = names(from).map_err(alone)?;
@@ -92,7 +92,7 @@ fn head<'d>(
     let mut to = Vec::new();
     for word in words {
         match word.parse() {
-            // Seen again, a server keeps its first place.
+            // A duplicate is ignored.
             Ok(one) if to.contains(&one) => {}
             Ok(one) => to.push(one),
             Err(error) => errors.push(refuse_target(word, &error)),
@@ -106,7 +106,7 @@ fn head<'d>(
     }
     let config = errors.into_result(Config::new(zones[0], to))?;
     if zones.len() > 1 {
-        doubts.push(from.warning(format!(
+        warnings.push(from.warning(format!(
             "Unsupported CIDR notation: '{from}' expands to multiple zones. Using only '{}'.",
             zones[0]
         )));
@@ -148,13 +148,13 @@ fn property(line: &Property, config: &mut Config, parsing: &Parsing<'_>) -> Resu
     arguments.none_left()
 }
 
-/// What only shows once everything is read.
-fn whole(
+/// Checks across properties.
+fn check(
     directive: &Directive,
     to: &[Word],
     config: &Config,
     errors: &mut ErrorList,
-    doubts: &mut Vec<Diagnostic>,
+    warnings: &mut Vec<Diagnostic>,
 ) {
     let at = |property: &str| {
         let lines = directive.properties().iter();
@@ -166,10 +166,10 @@ fn whole(
         && age < expire
     {
         let message = format!("max_age ({age:?}) must not be less than expire ({expire:?})");
-        let problem = name.error(message);
+        let error = name.error(message);
         errors.push(match at("expire") {
-            Some(expire) => problem.also(expire.span, "expire is set here"),
-            None => problem.help("10s is what expire is without being set"),
+            Some(expire) => error.also(expire.span, "expire is set here"),
+            None => error.help("10s is what expire is without being set"),
         });
     }
     if let (Some(name), Some(common)) = (at("tls_servername"), &config.tls_name) {
@@ -205,18 +205,18 @@ fn whole(
         ("resolver", is_by_name(), "no upstream is given by name"),
     ] {
         if let (Some(name), false) = (at(property), used) {
-            doubts.push(name.does_nothing(lack));
+            warnings.push(name.does_nothing(lack));
         }
     }
     for property in ["force_tcp", "prefer_udp"] {
         let is_plain = |to: &To| over(to).is_none_or(|over| over == Over::Dns);
         if let (Some(name), false) = (at(property), config.to.iter().any(is_plain)) {
-            doubts.push(name.does_nothing("no upstream is asked in plain"));
+            warnings.push(name.does_nothing("no upstream uses plain DNS"));
         }
     }
     if let (Some(name), true) = (at("prefer_udp"), config.force_tcp) {
         let message = "prefer_udp does nothing beside force_tcp";
-        doubts.push(name.warning(message));
+        warnings.push(name.warning(message));
     }
     let misfit = |source: &IpAddr| {
         let mut servers = config.to.iter();
@@ -229,12 +229,13 @@ fn whole(
         at("source_address"),
         config.source.as_ref().is_some_and(misfit),
     ) {
-        let message = "source_address is of another family than an upstream, which cannot be asked";
+        let message =
+            "source_address is of another family than an upstream, which cannot be reached";
         errors.push(name.error(message));
     }
 }
 
-/// The transport of a TO; those of a file are not known here.
+/// The transport of a TO; `None` for a file.
 fn over(to: &To) -> Option<Over> {
     match to {
         To::Server(target) => Some(target.over),
@@ -252,22 +253,22 @@ fn own_names(to: &[Word]) -> impl Iterator<Item = (&Word, ServerName<'static>)> 
 }
 
 fn refuse_target(word: &Word, error: &TargetError) -> Diagnostic {
-    let problem = word.error(error.to_string());
+    let diagnostic = word.error(error.to_string());
     match error {
         TargetError::Scheme { .. } => {
-            problem.expected("dns://, tls://, https:// or quic://, or no scheme")
+            diagnostic.expected("dns://, tls://, https:// or quic://, or no scheme")
         }
-        TargetError::NotBuilt { missing, .. } => problem.help(missing.help()),
-        TargetError::Path(_) => problem.expected("https:// and a host"),
-        _ => problem.expected("an IP address, a host name or a file, with or without a scheme"),
+        TargetError::NotBuilt { missing, .. } => diagnostic.help(missing.help()),
+        TargetError::Path(_) => diagnostic.expected("https:// and a host"),
+        _ => diagnostic.expected("an IP address, a host name or a file, with or without a scheme"),
     }
 }
 
 fn doh_method(arguments: &mut Arguments<'_>) -> Result<DohMethod, Diagnostic> {
     let word = arguments.required("POST or GET")?;
-    word.one_of(&DOH_METHODS).map_err(|mut problem| {
-        "doh_method must be either POST or GET".clone_into(&mut problem.message);
-        problem
+    word.one_of(&DOH_METHODS).map_err(|mut error| {
+        "doh_method must be either POST or GET".clone_into(&mut error.message);
+        error
     })
 }
 
@@ -328,7 +329,7 @@ fn health_check(arguments: &mut Arguments<'_>, config: &mut Config) -> Result<()
         match word.as_str() {
             "no_rec" => config.check.recursion_desired = false,
             "domain" => {
-                let word = arguments.required("the name to ask for")?;
+                let word = arguments.required("the name to query")?;
                 config.check.domain = Name::parse(word).map_err(|error| {
                     word.error(format!("health_check: invalid domain name {word}"))
                         .label(error.to_string())
@@ -346,7 +347,7 @@ fn health_check(arguments: &mut Arguments<'_>, config: &mut Config) -> Result<()
     Ok(())
 }
 
-/// `[CERT KEY [CA]] | [CA]`, as the words left of a line say.
+/// Reads `[CERT KEY [CA]] | [CA]` from the rest of a line.
 pub(in crate::plugin) fn tls_files(
     arguments: &mut Arguments<'_>,
     parsing: &Parsing<'_>,
@@ -367,7 +368,7 @@ pub(in crate::plugin) fn tls_files(
     }
 }
 
-/// The name that an upstream proves to have.
+/// The name in the certificate of an upstream.
 pub(in crate::plugin) fn server_name(
     arguments: &mut Arguments<'_>,
 ) -> Result<ServerName<'static>, Diagnostic> {
@@ -381,9 +382,9 @@ pub(in crate::plugin) fn server_name(
 /// The order in which upstreams are tried.
 pub(in crate::plugin) fn policy(arguments: &mut Arguments<'_>) -> Result<Policy, Diagnostic> {
     let word = arguments.required("random, round_robin or sequential")?;
-    word.one_of(&POLICIES).map_err(|mut problem| {
-        problem.message = format!("unknown policy '{word}'");
-        problem
+    word.one_of(&POLICIES).map_err(|mut error| {
+        error.message = format!("unknown policy '{word}'");
+        error
     })
 }
 

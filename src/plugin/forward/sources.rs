@@ -1,4 +1,4 @@
-//! The upstreams of a forward, kept as its directive and the files that it names say.
+//! The upstreams of a `forward`, from its directive and from the files and host names in it.
 
 use std::{
     convert::Infallible,
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Where the upstreams of a forward come from, and the group that they make.
+/// The sources of the upstreams, and the group made from them.
 pub(super) struct Sources {
     group: Arc<Group>,
     list: Vec<Source>,
@@ -30,8 +30,8 @@ pub(super) struct Sources {
     runtime: Handle,
     metrics: Arc<Metrics>,
     guard: Option<Arc<LoopGuard>>,
-    followers: OnceLock<Vec<AbortHandle>>,
-    /// One change at a time.
+    watchers: OnceLock<Vec<AbortHandle>>,
+    /// Serializes changes of the group.
     changing: Mutex<()>,
 }
 
@@ -39,7 +39,7 @@ enum Source {
     Server(Target),
     File {
         servers: watch::Receiver<Vec<HostAddress>>,
-        /// Watches the file for as long as it is held.
+        /// Watches the file until it is dropped.
         _file: Arc<ResolvConf>,
     },
     Host {
@@ -49,10 +49,10 @@ enum Source {
     },
 }
 
-/// Between two attempts to look a host up.
+/// Between two attempts to resolve a host name.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
-/// How long a start waits for the addresses of hosts.
+/// Timeout for the addresses of host names at the start.
 const START: Duration = Duration::from_secs(5);
 
 impl Drop for Source {
@@ -64,8 +64,8 @@ impl Drop for Source {
 }
 
 impl Sources {
-    /// Reads the files, takes over what upstreams of the same settings there are already, and
-    /// begins to follow.
+    /// Reads the files, reuses existing upstreams with the same settings, and begins to watch the
+    /// sources.
     pub(super) fn open(
         config: &Config,
         build: &mut Build<'_>,
@@ -78,7 +78,7 @@ impl Sources {
             let action = format!("more than {MAX_UPSTREAMS} TOs configured: {count}");
             return Err(error(action, None));
         }
-        // An empty file is passed over as long as anything else is left. A host may have no address yet.
+        // An empty file is no error if there are other upstreams. A host name may have no address yet.
         let may_come = list.iter().any(|one| matches!(one, Source::Host { .. }));
         if targets.is_empty() && !may_come {
             let files = config.to.iter().filter_map(|to| match to {
@@ -104,7 +104,7 @@ impl Sources {
             tls: tls.map_err(|source| error("TLS".to_owned(), Some(source.into())))?,
             doh_method: config.doh_method,
         };
-        let upstreams = keep_all(config, build, &settings, targets);
+        let upstreams = reuse_or_open(config, build, &settings, targets);
         let desperate = build.metrics.forward.healthcheck_broken_total.clone();
         let sources = Arc::new(Self {
             group: Arc::new(Group::new(upstreams, config.plan.clone(), desperate)),
@@ -113,11 +113,11 @@ impl Sources {
             runtime: build.runtime.clone(),
             metrics: Arc::clone(build.metrics),
             guard,
-            followers: OnceLock::new(),
+            watchers: OnceLock::new(),
             changing: Mutex::new(()),
         });
-        let followers = sources.follow();
-        let _ = sources.followers.set(followers);
+        let watchers = sources.watch();
+        let _ = sources.watchers.set(watchers);
         sources.check_for_loops();
         Ok(sources)
     }
@@ -126,8 +126,8 @@ impl Sources {
         &self.group
     }
 
-    /// Completes when every host has addresses, which are then asked, or after a while; nothing
-    /// where there are no hosts.
+    /// Completes when every host name has addresses and the group has been updated with them, or after
+    /// a timeout. `None` without host names.
     pub(super) fn started(self: &Arc<Self>) -> Option<impl Future<Output = ()> + Send + 'static> {
         let hosts = self.list.iter().filter_map(|source| match source {
             Source::Host { addresses, .. } => Some(addresses.clone()),
@@ -137,7 +137,7 @@ impl Sources {
         let sources = Arc::clone(self);
         (!hosts.is_empty()).then_some(async move {
             let all = hosts.into_iter().map(|mut addresses| async move {
-                // An error says that nobody looks any more.
+                // An error means that the lookup was aborted.
                 let _ = addresses.wait_for(|found| !found.is_empty()).await;
             });
             let _ = timeout(START, join_all(all)).await;
@@ -145,19 +145,22 @@ impl Sources {
         })
     }
 
-    fn follow(self: &Arc<Self>) -> Vec<AbortHandle> {
+    fn watch(self: &Arc<Self>) -> Vec<AbortHandle> {
         let files = self.list.iter().filter_map(|source| match source {
             Source::Server(_) => None,
             Source::File { servers, .. } => Some(servers.clone()),
             Source::Host { addresses, .. } => Some(addresses.clone()),
         });
         files
-            .map(|servers| self.runtime.spawn(follow(servers, Arc::downgrade(self))))
+            .map(|servers| {
+                self.runtime
+                    .spawn(watch_source(servers, Arc::downgrade(self)))
+            })
             .map(|task| task.abort_handle())
             .collect()
     }
 
-    /// Makes the group anew, with the upstreams that stay as they are.
+    /// Updates the group from the sources; unchanged upstreams are reused.
     fn change(&self) {
         let _alone = self.changing.lock();
         let mut targets = targets(&self.list);
@@ -209,13 +212,13 @@ impl Sources {
 
 impl Drop for Sources {
     fn drop(&mut self) {
-        for follower in self.followers.get().into_iter().flatten() {
-            follower.abort();
+        for watcher in self.watchers.get().into_iter().flatten() {
+            watcher.abort();
         }
     }
 }
 
-async fn follow(mut servers: watch::Receiver<Vec<HostAddress>>, sources: Weak<Sources>) {
+async fn watch_source(mut servers: watch::Receiver<Vec<HostAddress>>, sources: Weak<Sources>) {
     while servers.changed().await.is_ok() {
         let Some(sources) = sources.upgrade() else {
             return;
@@ -224,7 +227,7 @@ async fn follow(mut servers: watch::Receiver<Vec<HostAddress>>, sources: Weak<So
     }
 }
 
-/// Looks the host up until it is found.
+/// Resolves the host name, with retries until it succeeds.
 async fn look_up(
     host: Host,
     servers: Box<[SocketAddr]>,
@@ -236,7 +239,7 @@ async fn look_up(
         match resolve(&host, &servers, &System::default(), &runtime).await {
             Ok(addresses) => {
                 found.send_replace(addresses);
-                // Nothing is sent any more; whoever follows sees the channel closed.
+                // The sender is dropped: receivers see the channel closed.
                 return;
             }
             Err(error) => {
@@ -280,7 +283,7 @@ fn open_all(config: &Config, build: &Build<'_>) -> Result<Vec<Source>, BuildErro
     config.to.iter().map(open).collect()
 }
 
-/// What the sources say now, each server once.
+/// The current servers of the sources, without duplicates.
 fn targets(list: &[Source]) -> Vec<Target> {
     let mut targets = Vec::new();
     let mut add = |target: Target| {
@@ -311,9 +314,9 @@ fn targets(list: &[Source]) -> Vec<Target> {
     targets
 }
 
-/// The upstreams, those of the configuration before where nothing about them has changed: their
-/// sockets and their health survive.
-fn keep_all(
+/// The upstreams. Those of the previous configuration are reused if their settings are the same, with
+/// their connections and their health.
+fn reuse_or_open(
     config: &Config,
     build: &Build<'_>,
     settings: &Settings,

@@ -1,7 +1,7 @@
-//! `grpc`: questions go to other servers by gRPC, as whole messages.
+//! `grpc`: forwards queries to other servers by gRPC, as DNS messages.
 //!
-//! This file is the plugin, `parse` is its Corefile form. What is asked on is
-//! [`crate::upstream::Rpc`].
+//! This file is the plugin, `parse` reads the directive, and [`crate::upstream::Rpc`] is the client of a
+//! server.
 
 mod parse;
 
@@ -37,50 +37,50 @@ use crate::{
     wire::{Header, MAX_MESSAGE, Name, Rcode},
 };
 
-/// The Corefile's word.
+/// The name of the plugin in a Corefile.
 const NAME: &str = "grpc";
 
-/// What is called.
+/// The path of the method.
 const QUERY: &str = "/coredns.dns.DnsService/Query";
 
-/// How long a question may take in all: what resolvers wait, less the way.
-const PATIENCE: Duration = Duration::from_millis(4500);
-/// How long the first of several servers may take.
-const EACH: Duration = Duration::from_secs(2);
+/// Timeout of a query over all servers: less than the 5 s of stub resolvers.
+const TIMEOUT: Duration = Duration::from_millis(4500);
+/// Timeout of each server but the last.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A message, as it goes over the wire.
+/// The message of the gRPC service, for queries and responses.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct DnsPacket {
-    /// The octets of a DNS message.
+    /// A DNS message in wire form.
     #[prost(bytes = "vec", tag = "1")]
     pub msg: Vec<u8>,
 }
 
-/// What a directive says.
+/// The options of a directive.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Names at and under this one are asked for.
+    /// Names at and under this one are forwarded.
     pub from: Name,
     /// Names under these are not, `from` itself excepted.
     pub except: Vec<Name>,
-    /// Where.
+    /// The servers.
     pub to: Vec<To>,
-    /// Files for TLS; without `tls` or `tls_servername`, questions go in plain.
+    /// Files for TLS; without `tls` and `tls_servername`, no TLS is used.
     pub tls: Option<ClientFiles>,
-    /// The name that servers must prove.
+    /// The name in the servers' certificates.
     pub tls_name: Option<ServerName<'static>>,
-    /// Who is asked first.
+    /// The order in which servers are tried.
     pub policy: Policy,
-    /// Names of which the next plugin is asked where nobody knows them, or nobody answers.
+    /// Queries for names in these zones pass to the next plugin on NXDOMAIN, and if no server answers.
     pub fallthrough: ZoneList,
 }
 
-/// What is written behind `grpc FROM`.
+/// A TO of `grpc FROM TO...`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum To {
     /// Address and port.
     Server(String, u16),
-    /// A file in the form of resolv.conf, which is read once.
+    /// A file in resolv.conf format, which is read once.
     File(PathBuf),
 }
 
@@ -93,25 +93,25 @@ impl Setup for Config {
         };
         let tls = self.tls.as_ref().map(ClientFiles::load).transpose();
         let tls = tls.map_err(|source| error("TLS".to_owned(), Some(source.into())))?;
-        let mut places = Vec::new();
+        let mut servers = Vec::new();
         for to in &self.to {
             match to {
-                To::Server(host, port) => places.push((host.clone(), *port)),
+                To::Server(host, port) => servers.push((host.clone(), *port)),
                 To::File(path) => {
-                    let servers = read_nameservers(path).map_err(|source| {
+                    let listed = read_nameservers(path).map_err(|source| {
                         let action = format!("not an IP address or file \"{}\"", path.display());
                         error(action, Some(source.into()))
                     })?;
-                    places.extend(servers.iter().map(|server| (server.to_string(), 53)));
+                    servers.extend(listed.iter().map(|server| (server.to_string(), 53)));
                 }
             }
         }
-        // An empty file is passed over as long as anything else is left.
-        if places.is_empty() {
+        // An empty file is no error if there are other servers.
+        if servers.is_empty() {
             return Err(error("no nameservers found".to_owned(), None));
         }
-        if places.len() > MAX_UPSTREAMS {
-            let count = places.len();
+        if servers.len() > MAX_UPSTREAMS {
+            let count = servers.len();
             let action = format!("more than {MAX_UPSTREAMS} TOs configured: {count}");
             return Err(error(action, None));
         }
@@ -122,7 +122,7 @@ impl Setup for Config {
         Ok(Plugin::from(Grpc {
             from: self.from.to_lower(),
             except: self.except.iter().map(Name::to_lower).collect(),
-            servers: places.iter().map(open).collect(),
+            servers: servers.iter().map(open).collect(),
             policy: self.policy,
             fallthrough: self.fallthrough.clone(),
             turn: AtomicUsize::new(0),
@@ -160,7 +160,7 @@ impl OnQuery for Grpc {
             self.pending.overload(reply);
             return Step::Answer;
         };
-        let round = Round {
+        let attempts = Attempts {
             servers: self.in_order(),
             packet: Packet::of(query),
             id: query.id,
@@ -171,7 +171,7 @@ impl OnQuery for Grpc {
             let reply = tokio::select! {
                 biased;
                 reply = permit.evicted() => return Resolved::Answer(reply),
-                reply = timeout(PATIENCE, round.run()) => {
+                reply = timeout(TIMEOUT, attempts.run()) => {
                     reply.unwrap_or_else(|_| failure(&RpcError::Failed(Failure::Silent)))
                 }
             };
@@ -219,24 +219,24 @@ impl Grpc {
     }
 }
 
-/// One question's way through the servers.
-struct Round {
+/// The attempts for one query.
+struct Attempts {
     servers: Vec<Arc<Rpc>>,
     packet: Packet,
     id: u16,
     metrics: Arc<Metrics>,
 }
 
-impl Round {
+impl Attempts {
     async fn run(&self) -> Reply {
         let mut last = RpcError::Failed(Failure::Silent);
         for (number, server) in self.servers.iter().enumerate() {
-            let asking = self.ask(server);
+            let call = self.exchange(server);
             let answer = if number + 1 < self.servers.len() {
                 let silent = RpcError::Failed(Failure::Silent);
-                timeout(EACH, asking).await.unwrap_or(Err(silent))
+                timeout(ATTEMPT_TIMEOUT, call).await.unwrap_or(Err(silent))
             } else {
-                asking.await
+                call.await
             };
             match answer {
                 Ok(reply) => return reply,
@@ -246,14 +246,14 @@ impl Round {
         failure(&last)
     }
 
-    async fn ask(&self, server: &Rpc) -> Result<Reply, RpcError> {
+    async fn exchange(&self, server: &Rpc) -> Result<Reply, RpcError> {
         let begun = Instant::now();
-        let question = DnsPacket {
+        let request = DnsPacket {
             msg: self.packet.message(self.id),
         };
-        let called = server.call::<_, DnsPacket>(QUERY, &question, None).await;
+        let called = server.call::<_, DnsPacket>(QUERY, &request, None).await;
         let answer = match called {
-            // There is a word of gRPC for it.
+            // The status NOT_FOUND means NXDOMAIN, as in CoreDNS.
             Err(RpcError::Status { code, .. }) if code == RpcError::NOT_FOUND => {
                 return Ok(Reply::failure(Rcode::NXDOMAIN, Why::Upstream));
             }
@@ -271,7 +271,7 @@ impl Round {
             .inc();
         let durations = &metrics.request_duration_seconds;
         durations.with_label_values(&[to]).observe(took);
-        // Whoever the authority is, it is not this server.
+        // AA in the upstream's response does not make this server authoritative.
         reply.authoritative = false;
         Ok(reply)
     }

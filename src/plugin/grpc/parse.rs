@@ -1,4 +1,4 @@
-//! `grpc FROM TO... { ... }` as a Corefile has it.
+//! Reads the directive `grpc FROM TO... { ... }`.
 
 use std::path::PathBuf;
 
@@ -17,14 +17,14 @@ use crate::{
 
 const PROPERTIES: [&str; 5] = ["except", "fallthrough", "policy", "tls", "tls_servername"];
 
-/// The port of a server without one: that of plain DNS, as in CoreDNS, or with `grpc://` its own.
+/// The default ports: that of plain DNS, as in CoreDNS, and that of HTTPS with `grpc://`.
 const PORTS: (u16, u16) = (53, 443);
 
-/// Reads one directive. What is taken although it is likely a mistake goes to `warnings`.
+/// Reads one directive. Arguments that are accepted but probably a mistake add a warning.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
     let mut errors = ErrorList::default();
-    let mut doubts: Vec<Diagnostic> = Vec::new();
+    let mut warnings: Vec<Diagnostic> = Vec::new();
     let mut config = Config {
         from: Name::ROOT,
         except: Vec::new(),
@@ -34,7 +34,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         policy: Policy::Random,
         fallthrough: ZoneList::none(),
     };
-    errors.catch(head(directive, &mut config, &mut doubts));
+    errors.catch(head(directive, &mut config, &mut warnings));
     for line in directive.properties() {
         errors.catch(property(line, &mut config, parsing));
     }
@@ -44,28 +44,28 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     let config = errors.in_plugin(NAME).into_result(config)?;
     parsing
         .warnings
-        .extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
+        .extend(warnings.into_iter().map(|warning| warning.in_plugin(NAME)));
     Ok(config)
 }
 
 fn head(
     directive: &Directive,
     config: &mut Config,
-    doubts: &mut Vec<Diagnostic>,
+    warnings: &mut Vec<Diagnostic>,
 ) -> Result<(), Diagnostic> {
     let mut arguments = directive.arguments();
-    let from = arguments.required("the zone to ask for, such as .")?;
+    let from = arguments.required("the zone to forward, such as .")?;
     let zones = names(from)?;
     config.from = zones[0];
     if zones.len() > 1 {
-        doubts.push(from.warning(format!(
+        warnings.push(from.warning(format!(
             "'{from}' is several zones: only '{}' is used",
             zones[0]
         )));
     }
     let words = arguments.at_least_one("where to: an address and a port")?;
     for word in words {
-        config.to.push(target(word, doubts)?);
+        config.to.push(target(word, warnings)?);
     }
     if let Some(extra) = words.get(MAX_UPSTREAMS) {
         let count = words.len();
@@ -75,7 +75,7 @@ fn head(
     Ok(())
 }
 
-fn target(word: &Word, doubts: &mut Vec<Diagnostic>) -> Result<To, Diagnostic> {
+fn target(word: &Word, warnings: &mut Vec<Diagnostic>) -> Result<To, Diagnostic> {
     let (scheme, rest) = word.split_once("://").unwrap_or(("", word));
     let default = match scheme {
         "" | "dns" => PORTS.0,
@@ -88,8 +88,8 @@ fn target(word: &Word, doubts: &mut Vec<Diagnostic>) -> Result<To, Diagnostic> {
     let bare = host_of(rest).and_then(|host| host.parse::<HostAddress>().ok());
     if let Some(address) = bare {
         if default == PORTS.0 {
-            let message = format!("'{word}' has no port: it is asked at port {default}");
-            doubts.push(word.warning(message).help("gRPC is usually at 443"));
+            let message = format!("'{word}' has no port: port {default} is used");
+            warnings.push(word.warning(message).help("gRPC is usually at 443"));
         }
         return Ok(To::Server(address.to_string(), default));
     }
@@ -114,7 +114,7 @@ fn property(line: &Property, config: &mut Config, parsing: &Parsing<'_>) -> Resu
     let left = &mut arguments;
     match line.name().as_str() {
         "except" => {
-            for word in left.at_least_one("a zone that is not asked for")? {
+            for word in left.at_least_one("a zone that is not forwarded")? {
                 config.except.extend(names(word)?);
             }
         }
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_read() {
+    fn every_option_is_read() {
         let (config, warnings) = read(
             "grpc example.org 10.0.0.1:443 grpc://10.0.0.2 [fd00::1]:444 {
                 except a.example.org
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_refused() {
+    fn invalid_arguments_are_rejected() {
         for (line, words) in [
             ("grpc", "Wrong argument count"),
             ("grpc .", "Wrong argument count"),

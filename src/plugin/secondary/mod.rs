@@ -79,7 +79,7 @@ hooks!(Secondary, NAME => on_query, on_notify; properties);
 
 impl OnQuery for Secondary {
     fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
-        self.zones.ask(context, query, reply)
+        self.zones.answer(context, query, reply)
     }
 }
 

@@ -41,20 +41,20 @@ fn the_tables_of_all_threads_share_one_bound() {
     let weight = entries[0].weight();
     let budget = budget(100 * weight);
     let held = || budget.held.load(Relaxed);
-    let mut tables = [Near::new(budget), Near::new(budget)];
+    let mut tables = [NearCache::new(budget), NearCache::new(budget)];
     for table in &mut tables {
         for (query, entry) in queries.iter().zip(&entries) {
-            table.keep(KeyRef::of(query), Arc::clone(entry));
+            table.insert(KeyRef::of(query), Arc::clone(entry));
             assert!(held() <= 100 * weight);
         }
     }
     let count = |entry: &&Arc<Entry>| Arc::strong_count(entry) > 1;
-    let kept = entries.iter().filter(count).count();
-    assert!((50..=100).contains(&kept), "{kept}");
-    assert_eq!(held(), kept * weight);
-    // Newcomers take the place of others, in a table that has any.
+    let held_entries = entries.iter().filter(count).count();
+    assert!((50..=100).contains(&held_entries), "{held_entries}");
+    assert_eq!(held(), held_entries * weight);
+    // New entries replace others, in a table that has any.
     let recent = entries[3000..].iter().filter(count).count();
-    assert!(recent > 0, "old entries hold their places for ever");
+    assert!(recent > 0, "old entries are never evicted");
     drop(tables);
     assert_eq!(held(), 0);
     assert!(entries.iter().all(|entry| Arc::strong_count(entry) == 1));
@@ -65,9 +65,13 @@ fn an_entry_counts_once_however_many_threads_hold_it() {
     let query = query(1);
     let entry = entry(&query);
     let budget = budget(entry.weight());
-    let mut tables = [Near::new(budget), Near::new(budget), Near::new(budget)];
+    let mut tables = [
+        NearCache::new(budget),
+        NearCache::new(budget),
+        NearCache::new(budget),
+    ];
     for table in &mut tables {
-        table.keep(KeyRef::of(&query), Arc::clone(&entry));
+        table.insert(KeyRef::of(&query), Arc::clone(&entry));
         let now = entry_time(&entry);
         assert!(table.find(entry.store(), KeyRef::of(&query), now).is_some());
     }
@@ -87,13 +91,13 @@ fn entry_time(entry: &Entry) -> Instant {
 }
 
 #[test]
-fn a_store_that_is_gone_leaves_nothing_behind() {
+fn the_entries_of_a_dropped_store_are_released() {
     let queries: Vec<_> = (0..500).map(query).collect();
     let entries: Vec<_> = queries.iter().map(entry).collect();
     let budget = budget(usize::MAX / 2);
-    let mut table = Near::new(budget);
+    let mut table = NearCache::new(budget);
     for (query, entry) in queries.iter().zip(&entries) {
-        table.keep(KeyRef::of(query), Arc::clone(entry));
+        table.insert(KeyRef::of(query), Arc::clone(entry));
     }
     assert!(budget.held.load(Relaxed) > 0);
     budget.generation.next();

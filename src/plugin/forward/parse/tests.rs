@@ -84,7 +84,7 @@ fn names_and_what_is_for_them() {
 }
 
 #[test]
-fn what_is_wrong_is_refused_in_known_words_at_its_place() {
+fn invalid_arguments_are_rejected_in_known_words_at_its_place() {
     for (line, words) in [
         ("forward", "Wrong argument count"),
         ("forward .", "Wrong argument count"),
@@ -187,7 +187,7 @@ fn what_is_wrong_is_refused_in_known_words_at_its_place() {
 }
 
 #[test]
-fn two_mistakes_are_told_at_once() {
+fn two_errors_are_reported_at_once() {
     let drawn = parsed("forward . 10.0.0.1 10.0.0.300 {\n expire 5\n policy x\n}").unwrap_err();
     for words in ["10.0.0.300", "missing unit", "unknown policy"] {
         assert!(drawn.contains(words), "{drawn}");
