@@ -86,7 +86,8 @@ struct Networks {
     v6: Vec<Ipv6Net>,
 }
 
-/// Reads the directives of a block; `block` are the zones of its keys.
+/// Reads the directives of a block. A directive without zones of its own applies to those of the server
+/// block.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut errors = ErrorList::default();
     let mut rules = Vec::new();
@@ -166,7 +167,7 @@ fn rtype(word: &Word) -> Result<Type, Diagnostic> {
     })
 }
 
-/// A network, or an address by itself.
+/// A network, or an address as a network of one.
 fn network(word: &Word) -> Result<IpNet, Diagnostic> {
     if let Ok(address) = word.parse::<IpAddr>() {
         return Ok(address.to_canonical().into());

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::Block;
 
-/// The list. A search walks it from its start, so it is for a handful of elements.
+/// The list. A lookup is linear, so that it suits only a handful of elements.
 pub(super) struct AppendList<T>(OnceLock<Box<Node<T>>>);
 
 struct Node<T> {

@@ -1,4 +1,4 @@
-//! `autopath`: walks a client's search list for it.
+//! `autopath`: resolves a client's search list on the server, in one query.
 //!
 //! ```text
 //! autopath [ZONES...] @kubernetes|RESOLV-CONF
@@ -59,7 +59,7 @@ pub struct Config {
 pub enum List {
     /// Derived from the client's pod.
     Kubernetes,
-    /// From a file, the same for every client.
+    /// Read from a file, the same for every client.
     File(PathBuf),
     /// From a plugin that the block does not have: the search list is empty.
     Missing,

@@ -23,7 +23,7 @@ const NAME: &str = "cancel";
 /// Just longer than the timeout of a stub resolver (5 s).
 const TIMEOUT: Duration = Duration::from_millis(5001);
 
-/// How long a query may take.
+/// The plugin, with its timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cancel {
     /// Counted from the receipt of the query.
@@ -112,7 +112,7 @@ mod tests {
         }
     }
 
-    /// Answers after a while.
+    /// Answers after a delay.
     struct Slow(Duration);
 
     hooks!(Slow, "slow" => on_query);

@@ -92,7 +92,7 @@ fn property(line: &Property, config: &mut Config) -> Result<(), Diagnostic> {
     arguments.none_left()
 }
 
-/// RFC 6052 section 2.2 allows these lengths and no others.
+/// The prefix lengths of RFC 6052 section 2.2.
 const LENGTHS: [u8; 6] = [32, 40, 48, 56, 64, 96];
 
 fn prefix(word: &Word) -> Result<Ipv6Net, Diagnostic> {

@@ -90,11 +90,11 @@ fn naming(arguments: &mut Arguments<'_>) -> Result<(Regex, String), Diagnostic> 
             .error(format!("there is no group {{{group}}}"))
             .label(format!("the last group of the expression is {{{last}}}")));
     }
-    // CoreDNS's spelling of a group is without the dollar.
+    // CoreDNS writes a group as `{1}`, without the dollar sign.
     Ok((pattern, template.replace('{', "${")))
 }
 
-/// The groups that a template names: what stands in its braces.
+/// The groups in a template: the texts in braces.
 fn groups_of(template: &str) -> impl Iterator<Item = &str> {
     let parts = template.split('{').skip(1);
     parts.filter_map(|part| Some(part.split_once('}')?.0))

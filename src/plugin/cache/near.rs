@@ -40,7 +40,7 @@ static BUDGET: Budget = Budget::new();
 
 /// Bytes that the near caches of the process hold and may hold.
 struct Budget {
-    /// An entry counts once, however many tables hold it.
+    /// An entry counts once, however many near caches hold it.
     held: AtomicUsize,
     limit: AtomicUsize,
     generation: Generation,
@@ -133,8 +133,8 @@ struct Slot {
     hits_since_store: u16,
 }
 
-/// Passes the entry for `key` of the store with this number to `use_entry`, with its remaining TTL in
-/// seconds. `None` if the store must be used.
+/// Looks up `key` for the store with this number, and passes the entry and its remaining TTL in seconds to
+/// `use_entry`. `None` if the store must be used.
 pub fn find<R>(
     store: u32,
     key: KeyRef<'_>,

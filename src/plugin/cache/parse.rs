@@ -24,7 +24,7 @@ const PROPERTIES: [&str; 8] = [
 
 /// The largest TTL, in seconds (RFC 2181 section 8).
 const MAX_TTL: u32 = i32::MAX.unsigned_abs();
-/// The largest capacity: more entries than fit in any machine.
+/// The largest capacity, far above what memory allows.
 const MAX_CAPACITY: usize = 1 << 30;
 /// How long a failure may be cached at most (RFC 2308 section 7.1, RFC 8767 section 5).
 const MAX_FAILURE: Duration = Duration::from_mins(5);

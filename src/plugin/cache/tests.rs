@@ -75,7 +75,7 @@ impl OnQuery for Own {
     }
 }
 
-/// A server of one block: data of its own, a cache, an upstream.
+/// A server of one block: local data, a cache, an upstream.
 struct World {
     block: Arc<Block>,
     own: Arc<Own>,
@@ -874,7 +874,7 @@ async fn each_of_many_names_has_its_own_answer() {
     assert_eq!(world.queries(), 8000);
 }
 
-/// Replies of many shapes: short and long, of every kind.
+/// Short and long replies of every kind.
 fn shapes() -> Vec<Reply> {
     let mut aliases = positive(300);
     for (number, section) in Section::ALL.into_iter().cycle().take(9).enumerate() {
@@ -1052,7 +1052,7 @@ async fn a_store_survives_a_reload_and_belongs_to_one_block() {
     assert!(Arc::ptr_eq(&stores[0], &first) && Arc::ptr_eq(&stores[1], &second));
 }
 
-/// The bits of a query that an answer may depend on, and those that it may not.
+/// The fields of a query that a response may depend on, and those that it must not depend on.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools)] // bits of a query
 struct Bits {

@@ -61,7 +61,7 @@ impl Door for Server {
     }
 }
 
-/// The code and the records of the answer, and how many questions were translated.
+/// The code and the records of the answer, and the number of translated queries.
 fn ask(text: &str, name: &str, rtype: Type, client: &str) -> String {
     let (config, _) = testing::read(text, ".", parse).unwrap();
     let plugin = Dns64 {

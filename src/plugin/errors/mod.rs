@@ -54,7 +54,7 @@ pub struct Consolidate {
     pub show_first: bool,
 }
 
-/// Reads the one `errors` of a server block.
+/// Reads the directive; a server block has at most one.
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
     let mut config = Config::default();

@@ -79,7 +79,7 @@ fn property(
         "credentials" => {
             let [name, password] = left.exactly("a name and a password")?;
             let text = |word: &Word| word.as_str().to_owned();
-            // As in CoreDNS, an empty one is none.
+            // As in CoreDNS, an empty name or password means no credentials.
             let given = !name.is_empty() && !password.is_empty();
             config.credentials = given.then(|| (text(name), text(password)));
         }

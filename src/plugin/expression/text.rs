@@ -106,7 +106,7 @@ const TESTS: [&str; 4] = ["contains", "endsWith", "matches", "startsWith"];
 pub(super) struct Text<'a> {
     words: &'a [Word],
     written: String,
-    /// For the library.
+    /// The text for the library.
     pub prepared: String,
 }
 

@@ -24,11 +24,11 @@ const NAME: &str = "file";
 /// The options of the plugin.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// One for each directive.
+    /// One entry for each directive.
     pub files: Vec<ZoneFile>,
 }
 
-/// One directive.
+/// The options of one directive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneFile {
     /// The file.

@@ -51,8 +51,8 @@ const POLICIES: [(&str, Policy); 3] = [
     ("sequential", Policy::Sequential),
 ];
 
-/// Parses one directive. All its errors are returned at once; what is accepted although it is probably a
-/// mistake goes to the warnings.
+/// Reads one directive. All its errors are returned at once. Arguments that are accepted but probably a
+/// mistake add a warning.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
     let mut errors = ErrorList::default();
@@ -285,7 +285,7 @@ fn resolver(arguments: &mut Arguments<'_>) -> Result<Box<[SocketAddr]>, Diagnost
     words.iter().map(read).collect()
 }
 
-/// The zones that a word stands for.
+/// The zones of a word: one, or several for a network in CIDR notation.
 pub(in crate::plugin) fn names(word: &Word) -> Result<Vec<Name>, Diagnostic> {
     let zones = word.zones()?;
     zones.iter().map(|zone| name(word, zone.as_str())).collect()
@@ -310,7 +310,7 @@ fn positive(arguments: &mut Arguments<'_>) -> Result<Duration, Diagnostic> {
     Ok(duration)
 }
 
-/// A whole number that fits into 31 bits.
+/// A number from 0 to 2^31 - 1.
 fn number<T: TryFrom<i64>>(arguments: &mut Arguments<'_>) -> Result<T, Diagnostic> {
     let name = arguments.name();
     let word = arguments.required("a number")?;
