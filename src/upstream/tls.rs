@@ -1,4 +1,5 @@
-//! TLS towards upstreams: whom to trust, who we are, and the name that the other side must prove.
+//! TLS towards upstreams: trusted authorities, client certificate, and the name that the server's
+//! certificate must be for.
 
 use std::{fmt, io, net::IpAddr, path::PathBuf, sync::Arc};
 
@@ -16,12 +17,12 @@ use crate::{
     trust::{self, Trusted},
 };
 
-/// Files that TLS is set up from; without any, the system's roots and no certificate of ours.
+/// Files of a TLS configuration; without any, the system's roots and no client certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TlsFiles {
-    /// Our certificate chain and its key.
+    /// The client certificate chain and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// The authorities that are trusted instead of the system's.
+    /// Authorities that are trusted instead of the system's.
     pub authorities: Option<PathBuf>,
 }
 
@@ -81,7 +82,7 @@ impl TlsFiles {
         Ok(Arc::new(config))
     }
 
-    /// Changes when another file is named or the content of one changes, as its [`Stamp`] shows.
+    /// Changes when a path or the [`Stamp`] of a file changes.
     pub fn fingerprint(&self) -> String {
         let identity = self.identity.iter().flat_map(|(chain, key)| [chain, key]);
         let stamps = identity
@@ -109,7 +110,7 @@ fn read_certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, Tls
 }
 
 impl Tls {
-    /// `name` is what the certificate must be for; without one, the address itself.
+    /// `name` is the name that the certificate must be for; the default is the address.
     pub(super) fn new(
         config: Arc<ClientConfig>,
         name: Option<&ServerName<'static>>,
@@ -121,7 +122,7 @@ impl Tls {
         }
     }
 
-    /// The same for a protocol that is to be agreed on in the handshake (RFC 7301).
+    /// The same, with a protocol to negotiate in the handshake (ALPN, RFC 7301).
     #[cfg(any(
         feature = "https",
         feature = "quic",
@@ -139,13 +140,13 @@ impl Tls {
         Self::new(Arc::new(config), name, ip)
     }
 
-    /// The name that the other side must prove.
+    /// The name that the server's certificate must be for.
     #[cfg(any(feature = "https", feature = "quic"))]
     pub(super) fn name(&self) -> &ServerName<'static> {
         &self.name
     }
 
-    /// How TLS is spoken.
+    /// The rustls configuration.
     #[cfg(feature = "quic")]
     pub(super) fn config(&self) -> &Arc<ClientConfig> {
         self.connector.config()

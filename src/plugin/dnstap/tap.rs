@@ -22,7 +22,7 @@ use crate::{
     },
     query::{Query, Transport},
     reply::Reply,
-    upstream::Tried,
+    upstream::AttemptReport,
 };
 
 /// One `dnstap` of a block, as others see it.
@@ -106,16 +106,16 @@ impl ExchangeObserver for Tap {
         true
     }
 
-    fn exchanged(&self, block: &Block, query: &Query, tried: &Tried<'_>) {
+    fn exchanged(&self, block: &Block, query: &Query, tried: &AttemptReport<'_>) {
         let heard = tried.reply.and_then(|reply| reply.source.as_ref());
         let local: Option<SocketAddr> = heard.and_then(|heard| heard.local);
-        let begun = wall(tried.begun);
+        let begun = wall(tried.started);
         let begin = |kind| {
             let mut message = Message::of(kind);
             if let Some(local) = local {
-                message.asked_from(local, tried.over);
+                message.asked_from(local, tried.transport);
             }
-            message.asked_of(tried.upstream, tried.over);
+            message.asked_of(tried.upstream, tried.transport);
             message.asked_at(begun);
             message
         };
@@ -126,7 +126,7 @@ impl ExchangeObserver for Tap {
         self.tell(message, block, query);
         let Some(reply) = tried.reply else { return };
         let mut message = begin(Kind::ForwarderResponse);
-        message.answered_at(begun + tried.took);
+        message.answered_at(begun + tried.duration);
         if self.full {
             let mut octets = Vec::new();
             let mut as_asked_of_upstream = query.clone();

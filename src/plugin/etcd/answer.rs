@@ -78,14 +78,14 @@ enum DeadEnd {
 }
 
 /// Why there are no records.
-enum Lack {
+enum LocalError {
     /// There is no such key.
     Key,
     /// etcd did not say, or what it said makes no sense.
     Failure(String),
 }
 
-type Found<T> = Result<T, Lack>;
+type Found<T> = Result<T, LocalError>;
 type Waiting<'l, T> = Pin<Box<dyn Future<Output = T> + Send + 'l>>;
 
 impl Lookup {
@@ -93,8 +93,8 @@ impl Lookup {
     pub(super) async fn answer(&self) -> Option<Reply> {
         let records = match self.records().await {
             Ok(records) => records,
-            Err(Lack::Key) => return None,
-            Err(Lack::Failure(cause)) => {
+            Err(LocalError::Key) => return None,
+            Err(LocalError::Failure(cause)) => {
                 let mut reply = Reply::default();
                 fail(&mut reply, cause);
                 return Some(reply);
@@ -162,7 +162,7 @@ impl Lookup {
             && let Some(apex) = below("apex.dns", self.zone)
         {
             match self.services(apex, rtype, false).await {
-                Err(Lack::Key) if self.store.apex_fallback => {}
+                Err(LocalError::Key) if self.store.apex_fallback => {}
                 found => return found,
             }
         }
@@ -171,11 +171,13 @@ impl Lookup {
 
     /// What is kept at a name and below it, or just at it.
     async fn services(&self, name: Name, rtype: Type, exact: bool) -> Found<Vec<Service>> {
-        let parts = parts(name.as_ref()).ok_or(Lack::Key)?;
+        let parts = parts(name.as_ref()).ok_or(LocalError::Key)?;
         if self.budget.fetch_sub(1, Ordering::Relaxed) == 0 {
             // None is left for others either.
             self.budget.store(0, Ordering::Relaxed);
-            return Err(Lack::Failure("aliases lead to too many keys".to_owned()));
+            return Err(LocalError::Failure(
+                "aliases lead to too many keys".to_owned(),
+            ));
         }
         let known = parts.iter().position(|part| is_wild(part));
         let wild = known.is_some();
@@ -185,7 +187,7 @@ impl Lookup {
             path.push_str(part);
         }
         let client = &self.store.client;
-        let fail = |error: crate::upstream::RpcError| Lack::Failure(format!("etcd: {error}"));
+        let fail = |error: crate::upstream::RpcError| LocalError::Failure(format!("etcd: {error}"));
         let mut kept = Vec::new();
         if !exact {
             kept = client.get(&format!("{path}/"), true).await.map_err(fail)?;
@@ -194,7 +196,7 @@ impl Lookup {
             kept = client.get(&path, false).await.map_err(fail)?;
         }
         if kept.is_empty() {
-            return Err(Lack::Key);
+            return Err(LocalError::Key);
         }
         let mut leases = HashMap::new();
         let mut seen = HashSet::new();
@@ -203,7 +205,7 @@ impl Lookup {
             if wild && !self.fits(&one.key, &parts) {
                 continue;
             }
-            let mut service = Service::read(one).map_err(Lack::Failure)?;
+            let mut service = Service::read(one).map_err(LocalError::Failure)?;
             if !seen.insert(service.clone()) {
                 continue;
             }
@@ -321,9 +323,9 @@ impl Lookup {
                     made.extend(chain.made);
                     chain.end
                 }
-                Err(Lack::Failure(cause)) => Some(DeadEnd::Failure(cause)),
+                Err(LocalError::Failure(cause)) => Some(DeadEnd::Failure(cause)),
                 // A name without a key here may be known to the next plugin.
-                Err(Lack::Key) => self.append(target, rtype, &mut made).await,
+                Err(LocalError::Key) => self.append(target, rtype, &mut made).await,
             };
             return Some(Chain { made, end });
         }
@@ -469,13 +471,13 @@ impl Lookup {
     }
 
     async fn servers(&self, owner: Name) -> Found<Records> {
-        let place = below("ns.dns", self.zone).ok_or(Lack::Key)?;
+        let place = below("ns.dns", self.zone).ok_or(LocalError::Key)?;
         let mut records = Records::default();
         let mut seen = HashSet::new();
         for service in self.services(place, Type::NS, false).await? {
             let Host::Address(address) = service.host() else {
                 let text = format!("NS record must be an IP address: {}", service.host);
-                return Err(Lack::Failure(text));
+                return Err(LocalError::Failure(text));
             };
             let Some(target) = service.target(&self.store.path) else {
                 continue;

@@ -30,8 +30,8 @@ use crate::{
     query::{Query, Transport},
     reply::{Reply, Section, Why},
     upstream::{
-        Check, DohMethod, Group, InFlight, Keeping, Packet, PendingLimit, Plan, TlsFiles, To,
-        TransportPolicy, UpstreamQuery, default_limit, process_limit,
+        Destination, DohMethod, Group, HealthCheck, InFlight, Packet, PendingLimit, Plan,
+        PoolSettings, TlsFiles, TransportPolicy, UpstreamQuery, default_limit, process_limit,
     },
     wire::{Name, Rcode, Type},
 };
@@ -54,17 +54,17 @@ pub struct Config {
     /// Names under these are not, `from` itself excepted.
     pub except: Vec<Name>,
     /// Where to.
-    pub to: Vec<To>,
+    pub to: Vec<Destination>,
     /// Always by stream.
     pub force_tcp: bool,
     /// By datagram even for clients that came by stream, and again by stream where it was cut.
     pub prefer_udp: bool,
     /// How connections are kept.
-    pub keeping: Keeping,
+    pub pool: PoolSettings,
     /// Failures in a row after which an upstream is down; 0 for never.
     pub max_fails: u32,
     /// How an upstream that is down is asked whether it is up.
-    pub check: Check,
+    pub check: HealthCheck,
     /// Files for TLS.
     pub tls: TlsFiles,
     /// The name that TLS upstreams must prove.
@@ -89,20 +89,20 @@ pub struct Config {
 
 impl Config {
     /// Everything forwarded to `to`, and all else as CoreDNS has it by default.
-    pub fn new(from: Name, to: Vec<To>) -> Self {
+    pub fn new(from: Name, to: Vec<Destination>) -> Self {
         Self {
             from,
             to,
             except: Vec::new(),
             force_tcp: false,
             prefer_udp: false,
-            keeping: Keeping {
+            pool: PoolSettings {
                 expire: std::time::Duration::from_secs(10),
                 max_age: std::time::Duration::ZERO,
                 max_idle: 0,
             },
             max_fails: 2,
-            check: Check::default(),
+            check: HealthCheck::default(),
             tls: TlsFiles::default(),
             tls_name: None,
             doh_method: DohMethod::default(),
@@ -207,8 +207,8 @@ impl OnQuery for Forward {
             return Step::Answer;
         };
         let mut packet = Packet::of(query);
-        if let Some(witness) = self.observers.of(context, query) {
-            packet.witnessed(witness);
+        if let Some(observer) = self.observers.of(context, query) {
+            packet.observe(observer);
         }
         let (group, in_flight) = (Arc::clone(self.group()), Arc::clone(&self.in_flight));
         let transport = self.transport(query.transport);

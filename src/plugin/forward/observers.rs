@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     plugin::{Block, Context, Offers},
     query::Query,
-    upstream::{Tried, Witness},
+    upstream::{AttemptObserver, AttemptReport},
 };
 
 /// Observes the exchanges with upstreams of its block's queries.
@@ -14,7 +14,7 @@ pub trait ExchangeObserver: Send + Sync {
     fn observes(&self, query: &Query) -> bool;
 
     /// An upstream was asked, and has answered or not.
-    fn exchanged(&self, block: &Block, query: &Query, tried: &Tried<'_>);
+    fn exchanged(&self, block: &Block, query: &Query, tried: &AttemptReport<'_>);
 }
 
 /// Those of one block.
@@ -27,7 +27,11 @@ impl Observers {
     }
 
     /// What observes the exchanges of `query`; usually nothing does.
-    pub(super) fn of(&self, context: &Context<'_>, query: &Query) -> Option<Arc<dyn Witness>> {
+    pub(super) fn of(
+        &self,
+        context: &Context<'_>,
+        query: &Query,
+    ) -> Option<Arc<dyn AttemptObserver>> {
         let observers = self.0.iter().filter(|one| one.observes(query));
         let observers: Vec<_> = observers.map(Arc::clone).collect();
         if observers.is_empty() {
@@ -48,10 +52,10 @@ struct Observed {
     query: Query,
 }
 
-impl Witness for Observed {
-    fn tried(&self, tried: &Tried<'_>) {
+impl AttemptObserver for Observed {
+    fn on_attempt(&self, attempt: &AttemptReport<'_>) {
         for observer in &self.observers {
-            observer.exchanged(&self.block, &self.query, tried);
+            observer.exchanged(&self.block, &self.query, attempt);
         }
     }
 }
