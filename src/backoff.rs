@@ -23,7 +23,7 @@ impl Backoff {
         }
     }
 
-    /// After a success: starts again at the first delay.
+    /// Starts again at the first delay; called after a success.
     pub fn reset(&mut self) {
         self.next = self.first;
     }

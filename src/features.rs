@@ -1,18 +1,18 @@
-//! Optional parts of the program: cargo features, all of which a build has unless it says otherwise.
+//! Optional parts of the program: cargo features, all enabled by default.
 //!
-//! Corefile words and schemes of a part that is missing stay known, so that their use is refused with
-//! the name of the feature.
+//! Corefile words and schemes of a disabled feature are still parsed, so that the error can name the
+//! feature.
 
 use std::fmt;
 
-/// A part of the program that a build can leave out.
+/// A cargo feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Feature {
-    /// DNS over QUIC, as listener and upstream, and listeners of HTTP/3.
+    /// DNS over QUIC as listener and upstream, and HTTP/3 listeners.
     Quic,
-    /// DNS over HTTPS, as listener and upstream.
+    /// DNS over HTTPS as listener and upstream.
     Https,
-    /// CoreDNS's service of gRPC, as listener and as upstream (the plugin `grpc`).
+    /// CoreDNS's gRPC service as listener and as upstream (the plugin `grpc`).
     Grpc,
     /// The plugin of that name.
     Etcd,
@@ -28,13 +28,13 @@ pub enum Feature {
     Hickory,
 }
 
-/// Something is configured that this build leaves out.
+/// The error for a configured feature that this build lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("built without the feature `{0}`")]
 pub struct NotBuilt(pub Feature);
 
 impl Feature {
-    /// All of them, in the order of Cargo.toml.
+    /// All features, in the order of Cargo.toml.
     pub const ALL: [Self; 9] = [
         Self::Quic,
         Self::Https,
@@ -77,7 +77,7 @@ impl Feature {
         }
     }
 
-    /// An error where this build leaves it out.
+    /// An error if this build lacks it.
     pub const fn required(self) -> Result<(), NotBuilt> {
         if self.is_built() {
             Ok(())
@@ -88,7 +88,7 @@ impl Feature {
 }
 
 impl NotBuilt {
-    /// What to do about it.
+    /// Advice for the operator.
     pub fn help(self) -> String {
         format!(
             "use a build that has it, as the container image does, or build with --features {}",

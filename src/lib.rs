@@ -2,23 +2,23 @@
 //!
 //! ```text
 //! cli        the command line: serve, check, fmt, diff, lab
-//! process    the serving process: start, replacement of the configuration, drain
+//! process    the serving process: start, reload, lame duck, drain
 //! reload     detects changes of the Corefile
 //! pipeline   a built configuration: listeners, their zones, and the plugin chains of these
-//! server     listeners: udp, tcp, tls, http, quic; the entrance of queries; routing; limits
+//! server     listeners: UDP, TCP, TLS, HTTP, QUIC; handling of messages; routing; limits
 //! admin      HTTP pages: health, ready, metrics, profiles
-//! http_page  which of these pages a configuration requires, and at which addresses
-//! plugin     the plugins, one file a Corefile word; chain.rs runs a block's
-//! hickory    hickory-server's types: the cluster as its zone handlers
-//! upstream   asking other servers: exchange, pool, policy, health
+//! http_page  the pages that a configuration requires, and their addresses
+//! plugin     the plugins, one file or directory per Corefile word; chain.rs runs a block's
+//! hickory    zones of the cluster as zone handlers of hickory-server
+//! upstream   queries to upstream servers: attempts, connections, server selection, health checks
 //! zone       names and records of the cluster's objects (kubernetes, k8s_external); no I/O
 //! authority  zones of records from zone files and transfers; no I/O
 //! cluster    Kubernetes objects, events, state; sources: API server, manifests; no DNS
-//! config     the Corefile's meaning: typed keys, settings and plugins; lints; order.rs is the table of
+//! config     typed configuration of a Corefile: keys, settings, plugins; lints; order.rs is the table of
 //!            directives and of the plugins' order
 //! corefile   the Corefile language, independent of plugins
 //! message    DNS messages: bytes to query or reply, and back
-//! query      a query: the request as received, and its state on the way through a chain
+//! query      a query: the request as received, and its state in a chain
 //! reply      the response: rcode, records, and the reason for it
 //! tsig       transaction signatures with shared keys (RFC 8945)
 //! tls        certificates and keys from their files, of servers and of clients; reloading
@@ -26,13 +26,13 @@
 //! edns       EDNS options of the OPT record
 //! wire       wire format of names, integers and records
 //! logging    log output: text and JSON
-//! memory     how much memory the process may use: cgroup, GOMEMLIMIT, machine
-//! plain      messages for errors of the system and of libraries
+//! memory     the memory limit of the process: cgroup, GOMEMLIMIT, machine
+//! plain      texts for errors of the operating system and of libraries
 //! backoff    delays between attempts
 //! datagrams  batched datagram I/O (recvmmsg, sendmmsg): the only unsafe code
-//! files      files that are read again when they change: polling, notifications
+//! files      files that are reread when they change: polling, notifications
 //! interfaces network interfaces of the machine
-//! features   the parts that a build can leave out
+//! features   cargo features, and the errors where one is disabled
 //! metrics    metric families, their names and labels
 //! ```
 //!
@@ -40,23 +40,24 @@
 //! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `pipeline` <- `process` <- `cli`. `corefile`, `zone`,
 //! `authority` and `wire` know neither tokio nor kube: they are values and functions.
 //!
-//! The way of one query:
+//! The path of one query:
 //!
 //! ```text
-//! server/udp     a batch of datagrams in
-//! server/handle  octets -> Query, or FORMERR, or nothing          (every transport enters here)
+//! server/udp     reads a batch of datagrams
+//! server/handle  bytes to Query, or FORMERR, or no reply          (common to all transports)
 //! server/route   longest matching zone -> its block
-//! plugin/chain   inward: on_query of each plugin -> Pass | Answer | Drop | Forward(upstreams) | Wait(future)
-//!                outward: on_response of those that passed, in reverse
+//! plugin/chain   on_query of each plugin in order, until one answers, drops or suspends the query;
+//!                then on_response of those before it, in reverse
 //! zone/lookup    (from plugin/kubernetes) names to records, from the published cluster state, as
 //!                many as fit the client's response size
-//! server/handle  Reply -> octets, cut to the client's size; the batch out
+//! server/handle  Reply to bytes, truncated to the client's size
+//! server/udp     writes a batch of datagrams
 //! ```
 //!
-//! A cluster name is answered where its datagram was read, without an allocation. A forwarded one is
-//! asked by the same thread (`server/udp/asking`, `upstream/asker`), which goes on outward when it reads
-//! the answer. Only what waits for anything else, or longer than usual, or came by a stream meets the
-//! scheduler. A zone transfer is written part by part (`server/transfer`).
+//! A cluster name is answered on the thread that read its datagram, without an allocation. A forwarded query is
+//! sent by the same thread (`upstream/engine`), which resumes the chain when it reads the reply. The async runtime
+//! runs only queries that are suspended on anything else, and those of other transports than UDP. A zone transfer
+//! is written part by part (`server/transfer`).
 //!
 //! # As a library
 //!
@@ -64,8 +65,8 @@
 //! ([`cluster::Settings`], [`zone::AnswerRules`]). All other public modules are so for the tests, benchmarks and
 //! examples of this crate, and change without notice.
 
-/// The version of CoreDNS that Lodestone is compared with, as in `docs/differences.md`. Elsewhere a version
-/// stands only with what that version brought.
+/// The version of CoreDNS to which Lodestone is compared, as in `docs/differences.md`. Comments name another version
+/// only for what that version introduced.
 pub const COREDNS: &str = "1.15.0";
 
 pub(crate) mod admin;

@@ -1,35 +1,34 @@
-//! How much memory this process may use: the least of `GOMEMLIMIT`, the limits of its cgroup (version 1 or 2)
+//! The memory limit of this process: the minimum of `GOMEMLIMIT`, the limits of its cgroup (version 1 or 2)
 //! and of the cgroups above it, and the machine's memory.
 //!
-//! `GOMEMLIMIT` is the variable by which Go programs, CoreDNS among them, are given a limit; a deployment of
-//! CoreDNS may set it already.
+//! `GOMEMLIMIT` is the Go runtime's memory limit; deployments of CoreDNS may set it already.
 
 use std::{fs, path::Path};
 
 /// A limit on this process's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
-    /// Bytes that the process must stay within.
+    /// The limit of the process, in bytes.
     Limited(u64),
-    /// Bytes of the whole machine, which other processes use too.
+    /// The memory of the machine in bytes, shared with other processes.
     Machine(u64),
-    /// The system does not say.
+    /// It could not be determined.
     Unknown,
 }
 
 impl Memory {
-    /// What holds for this process now.
+    /// The present limit of this process.
     pub fn of_process() -> Self {
         let variable = std::env::var("GOMEMLIMIT").ok();
         let variable = variable.as_deref().and_then(go_limit);
         Self::read(Path::new("/"), variable)
     }
 
-    /// The same from the system's files below `root`.
+    /// The same, from the files of /proc and /sys below `root`.
     fn read(root: &Path, variable: Option<u64>) -> Self {
         let machine = machine(root);
         let limits = cgroup_limits(root).into_iter().chain(variable);
-        // Version 1 says "no limit" by a number beyond any machine's memory.
+        // Without a limit, version 1 has a number larger than any machine's memory.
         let limits = limits.filter(|limit| machine.is_none_or(|machine| *limit < machine));
         match (limits.min(), machine) {
             (Some(limit), _) => Self::Limited(limit),
@@ -39,7 +38,7 @@ impl Memory {
     }
 }
 
-/// A size as Go's runtime reads it: a number of bytes, or of the unit behind it.
+/// Parses a size as Go's runtime does: a number, and an optional unit.
 fn go_limit(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
     let shift = match &text[digits.len()..] {
@@ -53,7 +52,7 @@ fn go_limit(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-/// The memory of the machine, of /proc/meminfo.
+/// The memory of the machine, from /proc/meminfo.
 fn machine(root: &Path) -> Option<u64> {
     let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
     let total = text
@@ -69,7 +68,7 @@ fn cgroup_limits(root: &Path) -> Vec<u64> {
     let (groups, mounts) = (read("proc/self/cgroup"), read("proc/self/mountinfo"));
     let mut limits = Vec::new();
     for line in groups.lines() {
-        // hierarchy:controllers:path, of which version 2 has no controllers.
+        // hierarchy:controllers:path; version 2 has no controllers.
         let mut fields = line.splitn(3, ':');
         let (Some(_), Some(controllers), Some(path)) =
             (fields.next(), fields.next(), fields.next())
@@ -84,7 +83,7 @@ fn cgroup_limits(root: &Path) -> Vec<u64> {
             continue;
         };
         for (top, mount) in mounts.lines().filter_map(|line| mount(line, kind)) {
-            // In a namespace of its own the process sees its group as the mount's top.
+            // In a cgroup namespace, the process's group is the root of the mount.
             let below = Path::new(path).strip_prefix(top).unwrap_or(Path::new(""));
             let below = below.strip_prefix("/").unwrap_or(below);
             for group in below.ancestors() {
@@ -100,17 +99,17 @@ fn cgroup_limits(root: &Path) -> Vec<u64> {
     limits
 }
 
-/// The group that is mounted and where, of a line of mountinfo for a cgroup with the memory controller
+/// The mounted group and the mount point, from a line of mountinfo for a cgroup with the memory controller
 /// (proc_pid_mountinfo(5)).
 fn mount<'a>(line: &'a str, kind: &str) -> Option<(&'a str, &'a str)> {
     let (mount, system) = line.split_once(" - ")?;
     let mut mount = mount.split(' ').skip(3);
-    let places = (mount.next()?, mount.next()?);
+    let roots = (mount.next()?, mount.next()?);
     let mut system = system.split(' ');
     let is_kind = system.next()? == kind;
     let options = system.nth(1)?;
     let has_memory = kind == "cgroup2" || options.split(',').any(|one| one == "memory");
-    (is_kind && has_memory).then_some(places)
+    (is_kind && has_memory).then_some(roots)
 }
 
 #[cfg(test)]
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1_is_read_where_its_controller_is_mounted() {
+    fn version_1_limits_are_read_from_the_mount_of_the_memory_controller() {
         let groups = (
             "proc/self/cgroup",
             "9:cpu,cpuacct:/docker/abc\n8:memory:/docker/abc\n0::/docker/abc\n",
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_is_read_as_go_reads_it() {
+    fn a_size_is_parsed_as_by_go() {
         for (text, bytes) in [
             ("1000", Some(1000)),
             ("1000B", Some(1000)),

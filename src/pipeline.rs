@@ -52,7 +52,7 @@ pub struct Pipeline {
     pub debug: bool,
     /// Reload schedule; the last block with `reload` applies, as in CoreDNS.
     pub reload: Option<Reload>,
-    /// Resources that are identity across reloads.
+    /// Resources that are kept across reloads.
     pub parts: Parts,
     /// Hash of the Corefile's text.
     pub hash: u64,

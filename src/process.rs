@@ -1,8 +1,7 @@
 //! The serving process: start, replacement of the configuration, lame duck, drain.
 //!
-//! A configuration is built completely before any of it is served. Sockets, connections, caches and the
-//! cluster's state outlive a replacement; if the new configuration cannot be served, the old one stays in
-//! force unchanged.
+//! A configuration is built completely before any of it is served. Sockets, connections, caches and cluster
+//! state survive a reload; if the new configuration cannot be served, the old one stays in force unchanged.
 
 use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -24,13 +23,13 @@ pub struct Process {
     readiness: Arc<Readiness>,
     admin: Admin,
     servers: Servers,
-    site: Pipeline,
+    pipeline: Pipeline,
     imported: Vec<PathBuf>,
 }
 
 /// A configuration that is built and bound, ready to replace another one.
 pub struct Prepared {
-    site: Pipeline,
+    pipeline: Pipeline,
     pages: admin::Prepared,
     sockets: server::Prepared,
     imported: Vec<PathBuf>,
@@ -48,11 +47,10 @@ pub enum StartError {
     BindPage(#[from] admin::BindError),
 }
 
-/// How long plugins may take to send what they have buffered.
+/// Timeout for plugins to flush their buffers.
 const PLUGIN_DRAIN: Duration = Duration::from_secs(2);
 
-/// How long pending queries may take to be answered once no more are read. Forwarded ones time out before
-/// that.
+/// Timeout for pending queries once no more are read. Forwarded ones time out earlier.
 const DRAIN: Duration = Duration::from_secs(5);
 
 impl Process {
@@ -68,7 +66,7 @@ impl Process {
         Self::start_with(config, default_port, metrics, Backend::default()).await
     }
 
-    /// The same, with plain DNS served by this backend.
+    /// Like [`start`](Self::start), with plain DNS served by `backend`.
     pub async fn start_with(
         config: Config,
         default_port: u16,
@@ -87,12 +85,12 @@ impl Process {
         let mut servers = Servers::new(runtime, limits, Arc::clone(&metrics));
         servers.use_backend(backend);
 
-        let site = Pipeline::build(&config, default_port, Parts::default(), &metrics)?;
-        let pages = admin.prepare(&site.pages).await?;
-        let sockets = servers.prepare(site.listeners.iter().map(listener_config).collect())?;
+        let pipeline = Pipeline::build(&config, default_port, Parts::default(), &metrics)?;
+        let pages = admin.prepare(&pipeline.pages).await?;
+        let sockets = servers.prepare(pipeline.listeners.iter().map(listener_config).collect())?;
         admin.apply(pages);
-        readiness.watch(site.watched.iter().cloned());
-        site.started().await;
+        readiness.watch(pipeline.watched.iter().cloned());
+        pipeline.started().await;
         servers.commit(sockets)?;
         let process = Self {
             default_port,
@@ -100,10 +98,10 @@ impl Process {
             readiness,
             admin,
             servers,
-            site,
+            pipeline,
             imported: config.imported,
         };
-        process.report(&process.site);
+        process.report(&process.pipeline);
         tracing::info!(
             "At most {} queries are pending at a time, in at most {} MiB",
             limits.pending,
@@ -112,41 +110,41 @@ impl Process {
         Ok(process)
     }
 
-    /// Builds another configuration and binds its new listeners. The one that is served stays in force
-    /// unchanged, also if this is cancelled.
+    /// Builds another configuration and binds its new listeners. The present one stays in force, also if
+    /// this is cancelled.
     pub async fn prepare(&self, config: Config) -> Result<Prepared, StartError> {
-        let parts = self.site.parts.succeed();
-        let site = Pipeline::build(&config, self.default_port, parts, &self.metrics)?;
+        let parts = self.pipeline.parts.succeed();
+        let pipeline = Pipeline::build(&config, self.default_port, parts, &self.metrics)?;
         // Bound sockets receive queries, so they are bound only once those can be answered.
-        site.started().await;
-        let pages = self.admin.prepare(&site.pages).await?;
+        pipeline.started().await;
+        let pages = self.admin.prepare(&pipeline.pages).await?;
         let sockets = self
             .servers
-            .prepare(site.listeners.iter().map(listener_config).collect())?;
+            .prepare(pipeline.listeners.iter().map(listener_config).collect())?;
         Ok(Prepared {
-            site,
+            pipeline,
             pages,
             sockets,
             imported: config.imported,
         })
     }
 
-    /// Replaces the configuration; on an error nothing changes. To be called soon after it was prepared: its
-    /// new sockets receive already.
+    /// Replaces the configuration; on an error nothing changes. Call soon after [`prepare`](Self::prepare):
+    /// the new sockets receive already.
     pub fn commit(&mut self, next: Prepared) -> Result<(), StartError> {
         let Prepared {
-            mut site,
+            mut pipeline,
             pages,
             sockets,
             imported,
         } = next;
         self.servers.commit(sockets)?;
         self.admin.apply(pages);
-        self.readiness.watch(site.watched.iter().cloned());
-        site.parts.settle();
-        self.report(&site);
+        self.readiness.watch(pipeline.watched.iter().cloned());
+        pipeline.parts.settle();
+        self.report(&pipeline);
         self.imported = imported;
-        self.site = site;
+        self.pipeline = pipeline;
         Ok(())
     }
 
@@ -156,13 +154,13 @@ impl Process {
         self.commit(next)
     }
 
-    /// Updates log level and metrics to what is served.
-    fn report(&self, site: &Pipeline) {
-        logging::set_debug(site.debug);
-        self.metrics.reload.served(site.hash);
-        // Without what only the previous configuration had.
+    /// Sets log level and metrics for the configuration being served.
+    fn report(&self, pipeline: &Pipeline) {
+        logging::set_debug(pipeline.debug);
+        self.metrics.reload.served(pipeline.hash);
+        // Removes the series of the previous configuration.
         self.metrics.plugin_enabled.reset();
-        for route in site.listeners.iter().flat_map(|one| &one.routes) {
+        for route in pipeline.listeners.iter().flat_map(|one| &one.routes) {
             let block = &route.block;
             let names = block.chain.plugins().iter().map(|plugin| plugin.name);
             let labels = [&*block.server, &block.zone_label, &block.view];
@@ -170,11 +168,11 @@ impl Process {
         }
     }
 
-    /// Not ready from now on, but answering: load balancers and resolvers need a while to notice. Completes
-    /// after the configured time, or when `cut` completes.
+    /// Reports not ready and keeps answering, so that load balancers and resolvers notice. Completes after
+    /// the configured time, or when `cut` completes.
     pub async fn lame_duck(&self, cut: impl Future<Output = ()>) {
         self.readiness.shut_down();
-        let lame_duck = self.site.lame_duck;
+        let lame_duck = self.pipeline.lame_duck;
         if !lame_duck.is_zero() {
             tracing::info!(target: "plugin/health", "Going into lameduck mode for {lame_duck:?}");
             tokio::select! {
@@ -190,20 +188,20 @@ impl Process {
         if !self.servers.drain(DRAIN).await {
             tracing::warn!("queries were still pending after {DRAIN:?}");
         }
-        // A receiver that is gone must not keep the process.
-        let _ = tokio::time::timeout(PLUGIN_DRAIN, self.site.ended()).await;
+        // An unreachable receiver must not delay the exit.
+        let _ = tokio::time::timeout(PLUGIN_DRAIN, self.pipeline.ended()).await;
     }
 
     /// The zones that are served, in CoreDNS's form: a line for each zone of each listener.
     pub fn banner(&self) -> String {
-        let listeners = self.site.listeners.iter();
+        let listeners = self.pipeline.listeners.iter();
         let mut lines: Vec<String> = listeners.flat_map(|one| self.lines(one)).collect();
         lines.sort();
         lines.concat()
     }
 
-    /// `cluster.local.:53`, with the scheme before it unless it is plain DNS, and the address behind it if
-    /// there is one. A port that the system chose is shown.
+    /// `cluster.local.:53`, with the scheme unless it is plain DNS, and the address if there is one. Port 0
+    /// is shown as the port that the system chose.
     fn lines(&self, listener: &Listener) -> Vec<String> {
         let scheme = match listener.transport {
             Transport::Dns => String::new(),
@@ -223,7 +221,7 @@ impl Process {
 
     /// The addresses of all listeners of queries.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let listeners = self.site.listeners.iter();
+        let listeners = self.pipeline.listeners.iter();
         listeners
             .flat_map(|one| self.servers.bound(listener_of(one)))
             .copied()
@@ -232,28 +230,28 @@ impl Process {
 
     /// The addresses of the HTTP pages' listeners.
     pub fn pages(&self) -> Vec<SocketAddr> {
-        let pages = self.site.pages.iter();
+        let pages = self.pipeline.pages.iter();
         pages
             .flat_map(|page| self.admin.addresses(&page.listen))
             .collect()
     }
 
-    /// How often the Corefile is checked for changes, if it is.
+    /// The reload schedule, if `reload` is configured.
     pub fn follows(&self) -> Option<Reload> {
-        self.site.reload
+        self.pipeline.reload
     }
 
-    /// Files and directories besides the Corefile that the configuration was read from.
+    /// Files and directories of the Corefile's imports.
     pub fn imported(&self) -> &[PathBuf] {
         &self.imported
     }
 
-    /// A hash of the text of the configuration that is served.
+    /// Hash of the Corefile's text.
     pub fn hash(&self) -> u64 {
-        self.site.hash
+        self.pipeline.hash
     }
 
-    /// Every metric.
+    /// The metrics.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }

@@ -12,31 +12,30 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// A change is reported once there has been no other for so long: an editor's save and a ConfigMap's
-/// update are several events within a few milliseconds, and a file that is being written is incomplete.
+/// A change is reported after this time without another: an editor's save and a ConfigMap's update are
+/// several events within a few milliseconds, and a file that is being written is incomplete.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// It is reported after so long in any case: a log file in the same directory may be written to all the
-/// time.
+/// Upper bound on that delay: another file in the directory, such as a log, may be written continuously.
 const UNSETTLED: Duration = Duration::from_secs(1);
 
-/// Changes in directories, as the system announces them.
+/// A debounced stream of change notifications for directories.
 #[derive(Debug, Default)]
 pub struct Changes {
     announced: Arc<Notify>,
-    /// When the first and the last change were announced of those that are not reported yet.
+    /// The times of the first and the last notification not reported yet.
     unreported: Option<(Instant, Instant)>,
-    /// None: nothing is watched, and nothing ever changes.
+    /// `None` if nothing is watched; then no change is reported.
     watcher: Option<RecommendedWatcher>,
 }
 
 impl Changes {
-    /// Changes of no directory yet.
+    /// A watcher without directories.
     pub fn new() -> notify::Result<Self> {
         let announced = Arc::new(Notify::new());
         let announce = Arc::clone(&announced);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading is an access too. An error may mean that events were lost.
+            // Reads are no changes. An error may mean that events were lost.
             let is_access = event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_)));
             if !is_access {
                 announce.notify_one();
@@ -49,13 +48,13 @@ impl Changes {
         })
     }
 
-    /// Watches a directory. A single file is watched by its directory: a ConfigMap volume changes by a
-    /// swap of the link `..data`, and editors replace files by renaming.
+    /// Watches a directory. Watch a single file through its directory: a ConfigMap volume changes by a swap
+    /// of the link `..data`, and editors replace files by renaming.
     pub fn watch(&mut self, directory: &Path) -> notify::Result<()> {
         self.add(directory, RecursiveMode::NonRecursive)
     }
 
-    /// Watches a directory and all that are within it.
+    /// Watches a directory recursively.
     pub fn watch_tree(&mut self, directory: &Path) -> notify::Result<()> {
         self.add(directory, RecursiveMode::Recursive)
     }
@@ -67,13 +66,12 @@ impl Changes {
         }
     }
 
-    /// Whether changes are announced at all.
+    /// Whether notifications are available.
     pub fn is_watching(&self) -> bool {
         self.watcher.is_some()
     }
 
-    /// Completes when something has changed and settled. May be dropped and called again without losing a
-    /// change.
+    /// Completes when a change has been debounced. Cancel safe: no change is lost.
     pub async fn next(&mut self) {
         loop {
             let Some((first, last)) = self.unreported else {
@@ -92,13 +90,13 @@ impl Changes {
         }
     }
 
-    /// Takes all changes so far for reported.
+    /// Discards the changes that are not reported yet.
     pub fn forget(&mut self) {
         self.unreported = None;
     }
 }
 
-/// The directory by which a file or a directory is watched.
+/// The directory to watch for a file (its parent) or for a directory (itself).
 pub fn directory_of(path: &Path) -> PathBuf {
     if path.is_dir() {
         return path.to_owned();
@@ -125,11 +123,11 @@ mod tests {
         assert!(quiet.is_err(), "a read is no change");
         std::fs::write(&file, "two").unwrap();
         let seen = tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
-        seen.expect("the change is announced");
+        seen.expect("the change is reported");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_directory_that_never_settles_is_reported_nevertheless() {
+    async fn continuous_changes_are_reported_after_the_upper_bound() {
         let mut changes = Changes::default();
         let announced = Arc::clone(&changes.announced);
         let restless = tokio::spawn(async move {
@@ -145,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_is_not_lost_with_a_dropped_wait() {
+    async fn a_change_is_not_lost_when_next_is_dropped() {
         let mut changes = Changes::default();
         changes.announced.notify_one();
         assert!(
@@ -159,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_changes_where_nothing_is_watched() {
+    async fn without_a_watcher_no_change_is_reported() {
         let mut changes = Changes::default();
         let hour = Duration::from_hours(1);
         assert!(tokio::time::timeout(hour, changes.next()).await.is_err());

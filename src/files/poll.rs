@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// What changes with the content of a file: its modification time, its length, and which file it is.
+/// Metadata that changes with the content of a file: modification time, length and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     modified: SystemTime,
@@ -16,7 +16,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The stamp of the file at `path`, if there is one; links are followed.
+    /// The stamp of the file at `path`, if it exists; symbolic links are followed.
     pub fn of(path: &Path) -> Option<Self> {
         Self::read(&std::fs::metadata(path).ok()?).ok()
     }
@@ -34,24 +34,24 @@ impl Stamp {
     }
 }
 
-/// A file, and what was last seen of it.
+/// A file, and its state at the last check.
 #[derive(Debug)]
 pub struct PolledFile {
     path: PathBuf,
     limit: u64,
     seen: Seen,
-    /// It had content and was empty at the last look: it may be about to be written.
+    /// It had content before and was empty at the last check: it may be about to be written.
     is_emptied: bool,
 }
 
-/// What a look shows.
+/// The result of a check.
 #[derive(Debug)]
-pub enum Look {
-    /// Nothing new: neither content nor trouble.
+pub enum FileCheck {
+    /// Neither new content nor a new error.
     Unchanged,
-    /// The content, and when it was written.
+    /// The new content and its modification time.
     Read(Vec<u8>, SystemTime),
-    /// It cannot be read; once for each reason.
+    /// The file cannot be read. Returned once per error.
     Failed(io::Error),
 }
 
@@ -63,7 +63,7 @@ enum Seen {
 }
 
 impl PolledFile {
-    /// A file that is not read yet. Larger than `limit` bytes, it will not be.
+    /// A file that is not read yet. A file of more than `limit` bytes is an error.
     pub fn new(path: &Path, limit: u64) -> Self {
         Self {
             path: path.to_owned(),
@@ -73,38 +73,38 @@ impl PolledFile {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Forgets what was seen, so that the next look reads the file again.
+    /// Makes the next check read the file again.
     pub fn forget(&mut self) {
         self.seen = Seen::Nothing;
     }
 
-    /// Reads the file if its [`Stamp`] has changed. One that has become empty is taken for empty
-    /// at the second look only: many writers truncate a file first. Blocks.
-    pub fn look(&mut self) -> Look {
+    /// Reads the file if its [`Stamp`] has changed. A file that has become empty is reported at the second
+    /// check only: many writers truncate a file first. Blocks.
+    pub fn check(&mut self) -> FileCheck {
         match self.read() {
-            Ok(None) => Look::Unchanged,
+            Ok(None) => FileCheck::Unchanged,
             Ok(Some((bytes, stamp))) => {
                 self.seen = Seen::File(stamp);
-                Look::Read(bytes, stamp.modified)
+                FileCheck::Read(bytes, stamp.modified)
             }
             Err(error) => {
                 let trouble = Seen::Trouble(error.to_string());
                 if self.seen == trouble {
-                    return Look::Unchanged;
+                    return FileCheck::Unchanged;
                 }
                 self.seen = trouble;
-                Look::Failed(error)
+                FileCheck::Failed(error)
             }
         }
     }
 
     fn read(&mut self) -> io::Result<Option<(Vec<u8>, Stamp)>> {
-        // Looked at before it is opened: opening a pipe would wait for its writer.
+        // Checked before opening: opening a FIFO would block until a writer opens it.
         let metadata = std::fs::metadata(&self.path)?;
         if !metadata.is_file() {
             return Err(io::Error::other("it is no file"));
@@ -122,20 +122,20 @@ impl PolledFile {
         let mut file = File::open(&self.path)?.take(self.limit + 1);
         if file.read_to_end(&mut bytes)? as u64 > self.limit {
             let limit = self.limit;
-            return Err(io::Error::other(format!("it has more than {limit} octets")));
+            return Err(io::Error::other(format!("it has more than {limit} bytes")));
         }
         Ok(Some((bytes, stamp)))
     }
 }
 
-/// Calls `work`, which may block, after every `interval` until it says false.
+/// Calls `work`, which may block, after every `interval` until it returns false.
 pub async fn poll(interval: Duration, mut work: impl FnMut() -> bool + Send + 'static) {
     loop {
         tokio::time::sleep(interval).await;
         let worked = tokio::task::spawn_blocking(move || work().then_some(work));
         match worked.await {
             Ok(Some(next)) => work = next,
-            // Nothing is left to do, or the runtime is shutting down.
+            // `work` returned false, or the runtime is shutting down.
             Ok(None) | Err(_) => return,
         }
     }
@@ -146,39 +146,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_read_when_it_has_changed_and_trouble_is_told_once() {
+    fn a_changed_file_is_read_and_an_error_is_returned_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         let mut file = PolledFile::new(&path, 10);
-        assert!(matches!(file.look(), Look::Failed(_)));
-        assert!(matches!(file.look(), Look::Unchanged));
+        assert!(matches!(file.check(), FileCheck::Failed(_)));
+        assert!(matches!(file.check(), FileCheck::Unchanged));
         std::fs::write(&path, "one").unwrap();
-        assert!(matches!(file.look(), Look::Read(text, _) if text == b"one"));
-        assert!(matches!(file.look(), Look::Unchanged));
+        assert!(matches!(file.check(), FileCheck::Read(text, _) if text == b"one"));
+        assert!(matches!(file.check(), FileCheck::Unchanged));
         std::fs::write(&path, "longer").unwrap();
-        assert!(matches!(file.look(), Look::Read(text, _) if text == b"longer"));
+        assert!(matches!(file.check(), FileCheck::Read(text, _) if text == b"longer"));
         std::fs::write(&path, "longer than ten").unwrap();
-        assert!(matches!(file.look(), Look::Failed(_)));
+        assert!(matches!(file.check(), FileCheck::Failed(_)));
         std::fs::write(&path, b"\xFF").unwrap();
-        assert!(matches!(file.look(), Look::Read(text, _) if text == b"\xFF"));
+        assert!(matches!(file.check(), FileCheck::Read(text, _) if text == b"\xFF"));
         file.forget();
-        assert!(matches!(file.look(), Look::Read(..)));
-        // A writer that empties the file first is given until the next look.
+        assert!(matches!(file.check(), FileCheck::Read(..)));
+        // An emptied file is reported at the second check.
         for text in ["", "two"] {
             std::fs::write(&path, text).unwrap();
             let wanted = (!text.is_empty()).then(|| text.as_bytes().to_vec());
-            let seen = match file.look() {
-                Look::Read(octets, _) => Some(octets),
-                Look::Unchanged => None,
-                Look::Failed(error) => panic!("{error}"),
+            let seen = match file.check() {
+                FileCheck::Read(bytes, _) => Some(bytes),
+                FileCheck::Unchanged => None,
+                FileCheck::Failed(error) => panic!("{error}"),
             };
             assert_eq!(seen, wanted);
         }
         std::fs::write(&path, "").unwrap();
-        assert!(matches!(file.look(), Look::Unchanged));
-        assert!(matches!(file.look(), Look::Read(octets, _) if octets.is_empty()));
-        assert!(matches!(file.look(), Look::Unchanged));
+        assert!(matches!(file.check(), FileCheck::Unchanged));
+        assert!(matches!(file.check(), FileCheck::Read(bytes, _) if bytes.is_empty()));
+        assert!(matches!(file.check(), FileCheck::Unchanged));
         let mut directory = PolledFile::new(directory.path(), 10);
-        assert!(matches!(directory.look(), Look::Failed(_)));
+        assert!(matches!(directory.check(), FileCheck::Failed(_)));
     }
 }

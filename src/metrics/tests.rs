@@ -626,7 +626,7 @@ fn obsolete_callbacks_are_removed_without_scrapes() {
 fn unassigned_codes_share_one_series() {
     let metrics = Metrics::new();
     let zone = metrics.dns.zone("dns://:53", ".", "");
-    let meter = crate::upstream::Meter::new(&metrics, "192.0.2.1:53");
+    let meter = crate::upstream::UpstreamMetrics::new(&metrics, "192.0.2.1:53");
     for code in 0..4096 {
         let rcode = crate::wire::Rcode(code);
         let reply = Reply::failure(rcode, crate::reply::Why::Upstream);

@@ -174,7 +174,7 @@ fn at(diagnostic: Diagnostic, directive: Option<&Directive>) -> Diagnostic {
     diagnostic.at(span)
 }
 
-/// Whether `word` occurs in `text` as a whole word.
+/// Whether `word` occurs in `text` delimited as a word.
 fn contains_word(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(at, _)| {
         let before = text[..at].chars().next_back();

@@ -1,10 +1,10 @@
-//! Accepting connections, also without a free file descriptor.
+//! Accepting connections, also when the process has no free file descriptor.
 //!
-//! Without one, accept(2) fails at once and the connection stays in the queue. A tight loop would take a
-//! whole core, and without any measure the queue never moves: an idle connection is evicted, which frees a
-//! descriptor for the next one. A listener that must stay reachable in any case holds spare descriptors,
-//! which are closed one by one for that. Both are done only while a connection waits: an eviction for an
-//! empty queue would hit a probe that was accepted a moment ago.
+//! Without one, accept(2) fails at once and the connection stays in the queue. Retrying at once would take
+//! a full core, and the queue would never drain: so an idle connection is evicted, which frees a descriptor
+//! for the next one. A listener that must stay reachable in any case holds spare descriptors, which are
+//! closed one by one for that. Both are done only while a connection is queued: an eviction for an empty
+//! queue would hit a probe that was accepted a moment ago.
 
 use std::{
     fs::File,
@@ -19,10 +19,10 @@ use tokio::net::{TcpListener, TcpStream};
 use super::connection_limit::ConnectionLimit;
 use crate::plain;
 
-/// How long to wait before accepting again after an error.
+/// Delay before accepting again after an error.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How often it is logged that connections cannot be accepted.
+/// Bound on the rate of log lines about failures to accept.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A listening socket whose connections are accepted.
@@ -35,8 +35,7 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    /// Accepts the connections of `listener`. With `spares`, so many of them also while the process
-    /// has no other descriptor left.
+    /// Accepts the connections of `listener`, with so many spare descriptors.
     pub(crate) fn new(listener: TcpListener, spares: usize) -> Self {
         let mut accept = Self {
             listener,
@@ -58,7 +57,7 @@ impl Acceptor {
                     return accepted;
                 }
                 Err(error) if belongs_to_connection(&error) => {}
-                // Nothing waits for what an eviction or a spare would free.
+                // No connection is queued that could use a freed descriptor.
                 Err(_) if !self.has_queued() => tokio::time::sleep(PAUSE).await,
                 Err(error) => {
                     self.log(&error);
@@ -72,17 +71,17 @@ impl Acceptor {
         }
     }
 
-    /// A connection that is queued already, if there is one. Closing the socket would reset it.
+    /// A connection that is already queued, if there is one. Closing the listening socket would reset it.
     pub(crate) fn queued(&self) -> Option<(TcpStream, SocketAddr)> {
-        // By a system call: tokio sees a connection only once its own wait has ended.
+        // By accept(2) directly: tokio's readiness may not yet be set.
         let (socket, client) = SockRef::from(&self.listener).accept().ok()?;
         socket.set_nonblocking(true).ok()?;
         let stream = TcpStream::from_std(socket.into()).ok()?;
         Some((stream, client.as_socket()?))
     }
 
-    /// Whether a connection waits to be accepted. Linux takes a descriptor before it looks into the queue,
-    /// so that without one accept(2) fails for an empty queue too.
+    /// Whether a connection is queued. Linux reserves a descriptor before it checks the queue, so without
+    /// one accept(2) fails for an empty queue too.
     fn has_queued(&self) -> bool {
         #[cfg(target_os = "linux")]
         {
@@ -115,8 +114,8 @@ impl Acceptor {
     }
 }
 
-/// Whether only the connection that was about to be accepted has failed: accept(2) of Linux passes its
-/// pending network errors on.
+/// Whether the error belongs to the connection that was to be accepted: Linux's accept(2) returns its
+/// pending network errors.
 fn belongs_to_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

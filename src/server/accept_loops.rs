@@ -1,5 +1,5 @@
-//! The accept loops of a listener, of TCP or of QUIC: what they share, how they stop, and how their
-//! settings are replaced while they run.
+//! The accept loops of a listener, of TCP or of QUIC: shared state, shutdown, and replacement of their
+//! settings while they run.
 
 use tokio::{sync::watch, time::Instant};
 
@@ -19,14 +19,14 @@ pub(super) struct AcceptLoops {
     tasks: TaskTracker,
 }
 
-/// What one accept loop works with.
+/// The context of one accept loop.
 pub(super) struct AcceptContext {
     pub(super) entrance: Entrance,
     /// The process's limit.
     pub(super) connection_limit: ConnectionLimit,
     /// Settings for connections accepted from now on.
     pub(super) settings: watch::Receiver<ConnectionSettings>,
-    /// `true`, or a sender that is gone, ends the loop and its connections.
+    /// `true`, or a dropped sender, ends the loop and its connections.
     pub(super) stop: watch::Receiver<bool>,
     /// Held until the loop and its connections have ended.
     pub(super) token: TaskToken,
@@ -72,7 +72,7 @@ impl AcceptLoops {
     }
 
     /// Stops accepting connections and queries. The future completes when the queries that were accepted
-    /// are answered, at `deadline` at the latest, and returns whether all of them were.
+    /// are answered, at `deadline` at the latest; its output is whether all of them were.
     pub(super) fn drain(self, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
         self.stop.send_replace(true);
         self.tasks.wait(deadline)

@@ -11,7 +11,7 @@ pub(super) struct Caller {
     pub(super) entrance: Entrance,
     /// The address of the client.
     pub(super) client: SocketAddr,
-    /// The address of the server.
+    /// The address of the server on this connection.
     pub(super) local: SocketAddr,
     pub(super) transport: Transport,
 }

@@ -1,15 +1,14 @@
-//! Connection limits: how many connections there may be, and which one is evicted for a new one.
-//! One type for the listeners of queries and for the HTTP pages.
+//! Connection limits, and the choice of the connection that is evicted for a new one. Used by the listeners
+//! of queries and by the HTTP pages.
 //!
-//! A connection is busy while the server works for it. It is idle while the server waits for its
-//! client: for the first query, for the rest of one, for the next one, or for the client to read
-//! what is written. At the limit an idle connection is evicted for a new one (RFC 7766 section 6.2.3
-//! lets a server close those): refusing the new one would let a few clients that hold connections
-//! open lock out all others. The victim is, of the client address with the most connections, the one
-//! that has been idle for longest.
+//! A connection is busy while the server works for it. It is idle while the server waits for its client:
+//! for the first query, for the rest of one, for the next one, or for the client to read what is written.
+//! At the limit an idle connection is evicted for a new one (RFC 7766 section 6.2.3 lets a server close
+//! those): refusing the new one would let a few clients that hold connections open lock out all others. The
+//! evicted one is the longest-idle connection of the client address with the most connections.
 //!
-//! If none is idle, a busy one is evicted of a client that has more connections than the new one's.
-//! If there is none either, the new one waits briefly for a permit and is refused then.
+//! If none is idle, a busy connection is evicted of a client that has more connections than the new one's.
+//! If there is none either, the new one waits up to [`PATIENCE`] for a permit and is then refused.
 
 use std::{
     collections::HashMap,
@@ -27,15 +26,13 @@ use tokio::{
     time::timeout_at,
 };
 
-/// How long a new connection waits for a permit: for the evicted one to close or, if all are busy, for one
-/// to become idle.
+/// Timeout for a permit: for the evicted connection to close or, if all are busy, for one to become idle.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often a waiting connection checks whether a busy one has become idle.
+/// Interval at which a waiting connection checks whether a busy one has become idle.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// New connections that may wait at a limit for a busy one to become idle; further ones are refused
-/// at once.
+/// Bound on the new connections that wait for a busy one to become idle; further ones are refused at once.
 const WAITING: usize = 64;
 
 /// A limit of `N` connections evicts `N` / this many at a time, so that a flood of new ones does not scan
@@ -59,7 +56,7 @@ struct Shared {
 struct Table {
     next: u64,
     entries: HashMap<u64, Arc<Entry>>,
-    /// How many each client has.
+    /// Number of connections of each client.
     clients: HashMap<IpAddr, Arc<AtomicUsize>>,
 }
 
@@ -70,7 +67,7 @@ struct Entry {
     of_client: Arc<AtomicUsize>,
     /// When it became idle, in nanoseconds after the limit's start; or when it became busy, with [`BUSY`].
     state: AtomicU64,
-    /// It has been evicted and is about to close.
+    /// Evicted, about to close.
     evicted: AtomicBool,
     close: Notify,
 }
@@ -146,11 +143,11 @@ impl ConnectionLimit {
         }
         let _waiting = self.0.waiting.try_acquire().ok()?;
         loop {
-            let look = tokio::time::Instant::now() + POLL_INTERVAL;
-            if let Ok(permit) = timeout_at(look.min(deadline), freed.as_mut()).await {
+            let next_check = tokio::time::Instant::now() + POLL_INTERVAL;
+            if let Ok(permit) = timeout_at(next_check.min(deadline), freed.as_mut()).await {
                 return permit.ok();
             }
-            if look >= deadline {
+            if next_check >= deadline {
                 return None;
             }
             if self.evict_idle() {

@@ -14,15 +14,15 @@ pub(super) struct ConnectionSettings {
     pub(super) streams: StreamSettings,
     /// The certificate; without one there is no TLS.
     pub(super) tls: Option<Arc<Identity>>,
-    /// Whose PROXY headers are used; without it they are not looked for.
+    /// The PROXY policy; `None` if headers are not parsed.
     pub(super) proxy: Option<Arc<ProxyPolicy>>,
     /// The listener's own limit (`max_connections`).
     pub(super) own_limit: Option<ConnectionLimit>,
-    /// Permits for queries that are read and answered at once, if each has a QUIC stream (`worker_pool_size`).
+    /// Permits for QUIC streams whose queries are read and answered concurrently (`worker_pool_size`).
     pub(super) workers: Arc<Semaphore>,
 }
 
-/// CoreDNS's default in its code; its documentation says 512.
+/// CoreDNS's default in its code; 512 in its documentation.
 const WORKERS: usize = 1024;
 
 impl ConnectionSettings {
@@ -45,8 +45,8 @@ impl ConnectionSettings {
         }
     }
 
-    /// These settings in the place of others. Limits that stay the same keep counting the connections and
-    /// queries that exist.
+    /// These settings as a replacement of others. Unchanged limits keep counting the existing connections
+    /// and queries.
     #[must_use]
     pub(super) fn succeeding(mut self, before: &Self) -> Self {
         if self.streams.connections == before.streams.connections {

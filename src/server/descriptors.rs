@@ -1,4 +1,4 @@
-//! The limit on file descriptors (`RLIMIT_NOFILE`); each connection takes one.
+//! The limit on file descriptors (`RLIMIT_NOFILE`). Each connection takes one.
 
 /// Raises the soft limit to the hard limit, as Go's runtime does: the soft limit is often 1,024, for programs
 /// that use `select`.

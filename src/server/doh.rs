@@ -1,5 +1,5 @@
-//! DNS messages in HTTP requests of any version (RFC 8484): the message of a request, the response to a
-//! request without one, and how long a reply may be cached.
+//! DNS messages in HTTP requests of any version (RFC 8484): decoding requests, error responses, and cache
+//! lifetimes of replies.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -24,91 +24,93 @@ const PATH: &str = "/dns-query";
 /// The media type of queries and replies.
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/dns-message");
 
-/// Bytes of a query at most.
+/// Bound on the bytes of a query.
 pub(in crate::server) const MAX_MESSAGE: usize = crate::wire::MAX_MESSAGE;
 
-/// How long a reply may be cached at most, and how long one without a TTL, in seconds; as in CoreDNS.
+/// Maximum cache lifetime of a reply, and that of a reply without a TTL, in seconds; as in CoreDNS.
 const MAX_AGE: u32 = 3600;
 const AGE_WITHOUT_TTL: u32 = 5;
 
-/// Where a request has its query.
-pub(in crate::server) enum Asked {
-    /// In its URI: this message.
+/// The location of a request's query.
+pub(in crate::server) enum QueryLocation {
+    /// In the URI, decoded.
     Message(Vec<u8>),
-    /// In its body.
+    /// In the body.
     Body,
 }
 
-/// Why a request has no DNS reply, as a status and a text for the client.
+/// An HTTP error: the status and the text for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server) struct Fault(StatusCode, &'static str);
+pub(in crate::server) struct HttpError(StatusCode, &'static str);
 
-impl Fault {
+impl HttpError {
     pub(in crate::server) const TOO_LARGE: Self = Self(
         StatusCode::PAYLOAD_TOO_LARGE,
-        "a DNS message has 65535 octets at most\n",
+        "a DNS message has at most 65535 bytes\n",
     );
     pub(in crate::server) const TOO_SLOW: Self =
         Self(StatusCode::REQUEST_TIMEOUT, "the message came too slowly\n");
     pub(in crate::server) const BROKEN: Self =
-        Self(StatusCode::BAD_REQUEST, "the message did not come whole\n");
-    const ELSEWHERE: Self = Self(StatusCode::NOT_FOUND, "questions are asked at /dns-query\n");
+        Self(StatusCode::BAD_REQUEST, "the message is incomplete\n");
+    const ELSEWHERE: Self = Self(
+        StatusCode::NOT_FOUND,
+        "the path of DNS queries is /dns-query\n",
+    );
     const METHOD: Self = Self(
         StatusCode::METHOD_NOT_ALLOWED,
-        "questions are asked by GET or POST\n",
+        "the methods of DNS queries are GET and POST\n",
     );
     /// A response to HEAD has no body.
     const HEAD: Self = Self(StatusCode::METHOD_NOT_ALLOWED, "");
     const OTHER_TYPE: Self = Self(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "a question is of the type application/dns-message\n",
+        "the media type of DNS queries is application/dns-message\n",
     );
     const NO_MESSAGE: Self = Self(
         StatusCode::BAD_REQUEST,
-        "a question by GET is one parameter 'dns': a DNS message in base64url, without padding\n",
+        "a GET request has one parameter 'dns': a DNS message in base64url, without padding\n",
     );
-    const NO_QUERY: Self = Self(StatusCode::BAD_REQUEST, "this is no DNS query\n");
-    const NO_REPLY: Self = Self(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "this question is not answered\n",
-    );
+    const NO_QUERY: Self = Self(StatusCode::BAD_REQUEST, "not a DNS query\n");
+    const NO_REPLY: Self = Self(StatusCode::INTERNAL_SERVER_ERROR, "the query was dropped\n");
 }
 
-/// The query of a request, as far as its head has it.
-pub(in crate::server) fn asked(head: &Parts) -> Result<Asked, Fault> {
+/// Locates the query of a request by its head.
+pub(in crate::server) fn locate_query(head: &Parts) -> Result<QueryLocation, HttpError> {
     if head.uri.path() != PATH {
-        return Err(Fault::ELSEWHERE);
+        return Err(HttpError::ELSEWHERE);
     }
     if head.method == Method::POST {
-        // Without a Content-Type it is taken for a DNS message.
+        // A missing Content-Type is accepted.
         let given = head.headers.get(CONTENT_TYPE);
         return if given.is_none_or(is_dns_message) {
-            Ok(Asked::Body)
+            Ok(QueryLocation::Body)
         } else {
-            Err(Fault::OTHER_TYPE)
+            Err(HttpError::OTHER_TYPE)
         };
     }
     if head.method == Method::HEAD {
-        return Err(Fault::HEAD);
+        return Err(HttpError::HEAD);
     }
     if head.method != Method::GET {
-        return Err(Fault::METHOD);
+        return Err(HttpError::METHOD);
     }
     let parameters = head.uri.query().unwrap_or_default().split('&');
     let mut given = parameters.filter_map(|parameter| parameter.strip_prefix("dns="));
     let (Some(text), None) = (given.next(), given.next()) else {
-        return Err(Fault::NO_MESSAGE);
+        return Err(HttpError::NO_MESSAGE);
     };
     if text.len() > MAX_MESSAGE.div_ceil(3) * 4 {
-        return Err(Fault::TOO_LARGE);
+        return Err(HttpError::TOO_LARGE);
     }
     let decoded = BASE64_URL_SAFE_NO_PAD.decode(text);
-    decoded.map(Asked::Message).map_err(|_| Fault::NO_MESSAGE)
+    decoded
+        .map(QueryLocation::Message)
+        .map_err(|_| HttpError::NO_MESSAGE)
 }
 
 /// Whether a Content-Type is that of DNS messages, whatever parameters it has.
 fn is_dns_message(value: &HeaderValue) -> bool {
-    let essence = value.as_bytes().split(|octet| *octet == b';').next();
+    let essence = value.as_bytes().split(|byte| *byte == b';').next();
     essence.is_some_and(|essence| {
         essence
             .trim_ascii()
@@ -116,22 +118,22 @@ fn is_dns_message(value: &HeaderValue) -> bool {
     })
 }
 
-/// The response to a message, or to a request without one; counted.
+/// The response to a message or to an invalid request; counted.
 pub(in crate::server) async fn respond(
     caller: &Caller,
-    message: Result<Bytes, Fault>,
+    message: Result<Bytes, HttpError>,
 ) -> Response<Bytes> {
     let replied = match message {
-        Ok(message) if is_query(&message) => match caller.ask(&message).await {
-            Replies::One(octets) => Ok(octets),
-            Replies::None | Replies::Several(_) => Err(Fault::NO_REPLY),
+        Ok(message) if is_query(&message) => match caller.answer(&message).await {
+            Replies::One(bytes) => Ok(bytes),
+            Replies::None | Replies::Several(_) => Err(HttpError::NO_REPLY),
         },
-        Ok(_) => Err(Fault::NO_QUERY),
-        Err(fault) => Err(fault),
+        Ok(_) => Err(HttpError::NO_QUERY),
+        Err(error) => Err(error),
     };
     let response = match replied {
-        Ok(octets) => reply(octets),
-        Err(fault) => refusal(fault),
+        Ok(bytes) => reply(bytes),
+        Err(error) => refusal(error),
     };
     let metrics = caller.entrance.server().metrics();
     let responses = if caller.transport == Transport::Https3 {
@@ -146,9 +148,9 @@ pub(in crate::server) async fn respond(
     response
 }
 
-fn reply(octets: Vec<u8>) -> Response<Bytes> {
-    let age = format!("max-age={}", freshness(&octets));
-    let mut response = Response::new(octets.into());
+fn reply(bytes: Vec<u8>) -> Response<Bytes> {
+    let age = format!("max-age={}", freshness(&bytes));
+    let mut response = Response::new(bytes.into());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, MEDIA_TYPE);
     if let Ok(age) = age.try_into() {
@@ -157,7 +159,7 @@ fn reply(octets: Vec<u8>) -> Response<Bytes> {
     response
 }
 
-fn refusal(Fault(status, reason): Fault) -> Response<Bytes> {
+fn refusal(HttpError(status, reason): HttpError) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from_static(reason.as_bytes()));
     *response.status_mut() = status;
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -169,8 +171,8 @@ fn refusal(Fault(status, reason): Fault) -> Response<Bytes> {
     response
 }
 
-/// Seconds that a reply may be cached: the smallest TTL in it, that of a denial at most the minimum field
-/// of its SOA record (RFC 8484 section 5.1), and few if it has no record or is a failure.
+/// Cache lifetime of a reply in seconds: the smallest TTL, for a negative reply at most the SOA record's
+/// MINIMUM field (RFC 8484 section 5.1), and [`AGE_WITHOUT_TTL`] for errors and replies without records.
 fn freshness(reply: &[u8]) -> u32 {
     lowest_ttl(reply).map_or(AGE_WITHOUT_TTL, |ttl| ttl.min(MAX_AGE))
 }
@@ -196,9 +198,9 @@ fn lowest_ttl(reply: &[u8]) -> Option<u32> {
         }
         let mut ttl = record.ttl;
         if record.rtype == Type::SOA && at >= answers {
-            // Its last field (RFC 2308 section 5).
+            // The MINIMUM field is the last one (RFC 2308 section 5).
             let minimum = reply[..record.data_end].last_chunk::<4>();
-            ttl = minimum.map_or(ttl, |octets| ttl.min(u32::from_be_bytes(*octets)));
+            ttl = minimum.map_or(ttl, |bytes| ttl.min(u32::from_be_bytes(*bytes)));
         }
         lowest = Some(lowest.map_or(ttl, |lowest: u32| lowest.min(ttl)));
     }
@@ -220,36 +222,36 @@ mod tests {
     }
 
     #[test]
-    fn a_head_tells_how_it_asks() {
+    fn the_query_is_located_by_method_and_headers() {
         let body = |content_type| {
             let head = head("POST", "https://a/dns-query", content_type);
-            asked(&head).map(|asked| matches!(asked, Asked::Body))
+            locate_query(&head).map(|location| matches!(location, QueryLocation::Body))
         };
         assert_eq!(body(Some("application/dns-message")), Ok(true));
         assert_eq!(body(Some("Application/DNS-message; x=y")), Ok(true));
         assert_eq!(body(None), Ok(true));
-        assert_eq!(body(Some("application/json")), Err(Fault::OTHER_TYPE));
+        assert_eq!(body(Some("application/json")), Err(HttpError::OTHER_TYPE));
         let get = |query: &str| {
             let head = head("GET", &format!("/dns-query?{query}"), None);
-            asked(&head).map(|asked| match asked {
-                Asked::Message(message) => message,
-                Asked::Body => panic!("a body"),
+            locate_query(&head).map(|location| match location {
+                QueryLocation::Message(message) => message,
+                QueryLocation::Body => panic!("a body"),
             })
         };
         assert_eq!(get("dns=AAECgw"), Ok(vec![0, 1, 2, 0x83]));
         assert_eq!(get("a=b&dns=__8"), Ok(vec![255, 255]));
         for bad in ["", "dns", "dn=AA", "dns=AAE=", "dns=A+A", "dns=AA&dns=AA"] {
-            assert_eq!(get(bad), Err(Fault::NO_MESSAGE), "{bad}");
+            assert_eq!(get(bad), Err(HttpError::NO_MESSAGE), "{bad}");
         }
-        let refused = |method, uri| asked(&head(method, uri, None)).err();
-        assert_eq!(refused("GET", "/"), Some(Fault::ELSEWHERE));
-        assert_eq!(refused("POST", "/dns-query/"), Some(Fault::ELSEWHERE));
-        assert_eq!(refused("HEAD", "/dns-query?dns=AA"), Some(Fault::HEAD));
-        assert_eq!(refused("PUT", "/dns-query?dns=AA"), Some(Fault::METHOD));
+        let refused = |method, uri| locate_query(&head(method, uri, None)).err();
+        assert_eq!(refused("GET", "/"), Some(HttpError::ELSEWHERE));
+        assert_eq!(refused("POST", "/dns-query/"), Some(HttpError::ELSEWHERE));
+        assert_eq!(refused("HEAD", "/dns-query?dns=AA"), Some(HttpError::HEAD));
+        assert_eq!(refused("PUT", "/dns-query?dns=AA"), Some(HttpError::METHOD));
     }
 
     #[test]
-    fn a_reply_is_fresh_for_its_smallest_ttl() {
+    fn the_cache_lifetime_is_the_smallest_ttl() {
         /// A reply for `a.` with records of these TTLs, the last of them an OPT.
         fn reply(rcode: u8, ttls: &[u32]) -> Vec<u8> {
             let count = u8::try_from(ttls.len()).unwrap();
@@ -273,7 +275,7 @@ mod tests {
         ] {
             assert_eq!(freshness(&reply(rcode, ttls)), age, "{rcode} {ttls:?}");
         }
-        // An alias, and an SOA record with a minimum of 5: no data (RFC 2308 §2.2).
+        // A CNAME record and an SOA record with a MINIMUM of 5: no data (RFC 2308 section 2.2).
         let mut denial = vec![0, 0, 0x84, 0, 0, 1, 0, 1, 0, 1, 0, 0];
         denial.extend(b"\x01a\0\0\x01\0\x01");
         denial.extend(b"\xC0\x0C\0\x05\0\x01\0\0\x02\x58\0\x03\x01b\0");

@@ -24,12 +24,12 @@ impl Caller {
         self.entrance.server().label()
     }
 
-    /// Handles a query, and waits for its reply.
-    pub(super) async fn ask(&self, octets: &[u8]) -> Replies {
+    /// Handles a query and waits for its reply.
+    pub(super) async fn answer(&self, bytes: &[u8]) -> Replies {
         let mut out = Vec::with_capacity(512);
         let handled = {
             let routes = self.entrance.server().routes();
-            let arrival = self.arrival(octets, Instant::now());
+            let arrival = self.arrival(bytes, Instant::now());
             let mut scratch = Scratch::default();
             self.entrance
                 .handle(&routes, &mut scratch, &arrival, &mut out)
@@ -49,9 +49,9 @@ impl Caller {
     }
 }
 
-/// Whether `octets` are a query. A transport that has an error of its own for anything else uses that
-/// instead of a FORMERR reply.
-pub(super) fn is_query(octets: &[u8]) -> bool {
-    Header::read(octets)
-        .is_some_and(|header| !header.has(Header::RESPONSE) && read_query(octets, &header).is_ok())
+/// Whether `bytes` are a well-formed query. Transports with errors of their own use those instead of
+/// FORMERR.
+pub(super) fn is_query(bytes: &[u8]) -> bool {
+    Header::read(bytes)
+        .is_some_and(|header| !header.has(Header::RESPONSE) && read_query(bytes, &header).is_ok())
 }

@@ -1,7 +1,7 @@
-//! The one door: octets in, octets out, for every transport.
+//! Handling of messages, for every transport: request bytes in, response bytes out.
 //!
-//! Nothing here knows a socket, and nothing waits: a question that must wait is handed back to the
-//! transport that it came over, as a [`Wait`] to be finished where that transport sees fit.
+//! No sockets here, and nothing blocks: a query that cannot be answered at once is returned to its
+//! transport as a [`PendingQuery`], which the transport finishes or resumes.
 
 mod unserved;
 
@@ -29,7 +29,7 @@ use crate::{
     wire::{Header, MalformedMessage, Opcode, Rcode},
 };
 
-/// What is served on one listener. It outlives a reload, which swaps its routes.
+/// The routes, label and limits of one listener. Survives a reload, which swaps its routes.
 pub struct Server {
     label: ArcSwap<Label>,
     routes: ArcSwap<Routes>,
@@ -37,68 +37,69 @@ pub struct Server {
     metrics: Arc<Metrics>,
 }
 
-/// What metrics and logs call a server, and what is counted under that name.
+/// The name of a server in metrics and logs, and its counters.
 struct Label {
     text: Arc<str>,
-    /// Counts queries that no block is for.
+    /// Counts queries that match no block.
     dropped: Arc<ZoneCounters>,
 }
 
-/// A server as a thread or a connection goes in to it.
+/// The handle by which a thread or a connection passes messages to a server.
 #[derive(Clone)]
 pub struct Entrance {
     server: Arc<Server>,
-    /// The same server as plugins see it; kept, because making it costs two contended counts.
+    /// The same server as plugins see it. Cached, because making it takes two updates of a contended
+    /// reference count.
     door: Arc<dyn Door>,
 }
 
-/// Room to work in, used again for every query; one a thread.
+/// Buffers that are reused for every query; one per thread.
 #[derive(Default)]
 pub struct Scratch {
     query: Query,
-    /// The reply that is being made.
+    /// The reply.
     pub(super) reply: Reply,
-    /// What writes it.
+    /// The encoder of replies.
     pub(super) writer: Writer,
 }
 
-/// A message as it came.
+/// A received message.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
-    /// The message.
+    /// Its bytes.
     pub octets: &'a [u8],
-    /// Who sent it.
+    /// The address of the client.
     pub client: SocketAddr,
-    /// The address that it was sent to.
+    /// The destination address.
     pub local: SocketAddr,
-    /// What it came over.
+    /// The transport.
     pub transport: Transport,
-    /// When it was read from its socket.
+    /// When it was read from the socket.
     pub received: Instant,
 }
 
-/// What became of a message.
+/// The outcome of handling a message.
 pub enum Handled {
     /// The reply has been written.
     Reply,
-    /// A reply of several messages, which are to be written one part after the other.
+    /// A reply of several messages, written part by part.
     Transfer(Box<Transfer>),
-    /// Nothing is sent.
+    /// No reply is sent.
     Nothing,
-    /// The reply will come.
+    /// The reply is pending.
     Pending(Box<PendingQuery>),
 }
 
-/// A query whose walk through the chain is suspended.
+/// A query that is suspended in the chain of plugins.
 pub struct PendingQuery {
     suspended: Box<Suspended>,
     entrance: Entrance,
-    /// For the SERVFAIL where the rest of the walk panics.
-    question: Kept,
+    /// For SERVFAIL if the rest of the chain panics.
+    arrival: OwnedArrival,
 }
 
-/// An [`Arrival`] that outlives the room that it was read into.
-struct Kept {
+/// An owned [`Arrival`].
+struct OwnedArrival {
     octets: Box<[u8]>,
     client: SocketAddr,
     local: SocketAddr,
@@ -107,7 +108,7 @@ struct Kept {
 }
 
 impl Server {
-    /// A server that metrics and logs call `label` (`dns://:53`).
+    /// A server with a name in metrics and logs (`dns://:53`).
     pub fn new(
         label: Arc<str>,
         routes: Routes,
@@ -122,35 +123,35 @@ impl Server {
         })
     }
 
-    /// What metrics call it.
+    /// Its name in metrics and logs.
     pub fn label(&self) -> Arc<str> {
         Arc::clone(&self.label.load().text)
     }
 
-    /// Calls it `label` from now on.
+    /// Changes the name.
     pub(super) fn relabel(&self, label: Arc<str>) {
         if self.label.load().text != label {
             self.label.store(Arc::new(Label::new(label, &self.metrics)));
         }
     }
 
-    /// Every metric.
+    /// The metrics.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    /// The routes as they are now. To be held for a batch and not while waiting for the next:
-    /// what is held keeps the plugins of an old configuration alive.
+    /// The present routes. Hold the guard for one batch only: it keeps the plugins of an old configuration
+    /// alive.
     pub fn routes(&self) -> Guard<Arc<Routes>> {
         self.routes.load()
     }
 
-    /// Puts other routes in place; questions under way end on the old ones.
+    /// Replaces the routes; pending queries finish on the old ones.
     pub fn swap(&self, routes: Arc<Routes>) {
         self.routes.store(routes);
     }
 
-    /// Counts a query that no block is for.
+    /// Counts a query that matches no block.
     fn count_dropped(&self, query: &Query, reply: &Reply, octets: usize, took: Duration) {
         self.label.load().dropped.count(query, reply, octets, took);
     }
@@ -181,7 +182,7 @@ impl Label {
 }
 
 impl Door for Server {
-    /// A sub-query: neither logged nor counted, for no client asked it.
+    /// Answers a sub-query of a plugin; not logged or counted, since no client sent it.
     fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         let door: Arc<dyn Door> = Arc::clone(&self) as _;
         Box::pin(async move {
@@ -206,21 +207,21 @@ impl Door for Server {
 }
 
 impl Entrance {
-    /// The way in to `server`.
+    /// The entrance of `server`.
     pub fn new(server: Arc<Server>) -> Self {
         let door = Arc::clone(&server) as _;
         Self { server, door }
     }
 
-    /// Which server this leads to.
+    /// The server.
     pub fn server(&self) -> &Arc<Server> {
         &self.server
     }
 
-    /// Takes one message in by `routes`, the server's at present. A reply is in `out` afterwards,
-    /// which is cleared first.
+    /// Handles a message with `routes`, the server's present ones. Clears `out`, and writes the reply to
+    /// it.
     ///
-    /// A panic anywhere behind this door is this question's alone: it is answered with SERVFAIL.
+    /// A panic is caught here and answered with SERVFAIL; other queries are not affected.
     pub fn handle(
         &self,
         routes: &Routes,
@@ -234,8 +235,8 @@ impl Entrance {
             handled
         });
         catch_unwind(walk).unwrap_or_else(|_| {
-            // Whatever state the panic left behind is thrown away. What panicked may be the reading
-            // of this very message, so saying so is guarded too.
+            // The panic may have left inconsistent state. Parsing may be what panicked, so the failure path
+            // is guarded too.
             *scratch = Scratch::default();
             let failure = AssertUnwindSafe(|| self.fail(arrival, out));
             catch_unwind(failure).unwrap_or(Handled::Nothing)
@@ -273,7 +274,7 @@ impl Entrance {
             Ok(block) => block,
             Err((rcode, why)) => {
                 reply.fail(rcode, why);
-                // Only of a notification that is taken: that zone is served here.
+                // NOERROR here is the reply to an accepted NOTIFY: the zone is served here.
                 reply.authoritative = rcode == Rcode::NOERROR;
                 writer.write(query, reply, out);
                 let took = arrival.received.elapsed();
@@ -294,7 +295,7 @@ impl Entrance {
             Outcome::Pending(mut suspended) => {
                 let limit = &self.server.pending;
                 let Some(permit) = limit.enter(suspended.group(), arrival.client.ip()) else {
-                    return turn_away(suspended, block, limit, scratch, out);
+                    return shed(suspended, block, limit, scratch, out);
                 };
                 suspended.hold(permit);
                 return Handled::Pending(arrival.pending(self, suspended));
@@ -310,7 +311,7 @@ impl Entrance {
         Handled::Reply
     }
 
-    /// Writes SERVFAIL to a message that made the server panic, as far as it can be read.
+    /// Writes SERVFAIL for a message that caused a panic, as far as it can be parsed.
     fn fail(&self, arrival: &Arrival<'_>, out: &mut Vec<u8>) -> Handled {
         self.server.panicked(arrival.octets);
         out.clear();
@@ -330,19 +331,18 @@ impl Entrance {
 }
 
 impl Arrival<'_> {
-    /// Makes `query` what the message asks, whatever it was; or says what to say to it instead, if
-    /// anything, and `query` is of no use.
+    /// Parses the message into `query`, replacing its contents. An error is the header and rcode of the
+    /// reply, or `None` for no reply; `query` is then unspecified.
     fn read(&self, query: &mut Query) -> Result<(), Option<(Header, Rcode)>> {
         let header = Header::read(self.octets).ok_or(None)?;
-        // Answering answers would let two servers talk for ever.
+        // Replies to responses would let two servers answer each other endlessly.
         if header.has(Header::RESPONSE) {
             return Err(None);
         }
-        // In place, the names above all: four of 256 bytes each would be made and moved, to hold some
-        // twenty.
+        // In place, to avoid moving four name buffers of 256 bytes each.
         let options = query.receive(|request| {
             let beside = read_query_into(self.octets, &header, &mut request.asked)?;
-            // Each by its name, so that none is forgotten.
+            // Destructured, so that a new field cannot be left unset.
             let Request {
                 id,
                 asked: _,
@@ -391,7 +391,7 @@ impl Arrival<'_> {
         Box::new(PendingQuery {
             suspended,
             entrance: entrance.clone(),
-            question: Kept {
+            arrival: OwnedArrival {
                 octets: self.octets.into(),
                 client: self.client,
                 local: self.local,
@@ -402,8 +402,8 @@ impl Arrival<'_> {
     }
 }
 
-impl Kept {
-    fn arrival(&self) -> Arrival<'_> {
+impl OwnedArrival {
+    fn borrow(&self) -> Arrival<'_> {
         Arrival {
             octets: &self.octets,
             client: self.client,
@@ -417,22 +417,21 @@ impl Kept {
 impl PendingQuery {
     /// The client's address.
     pub fn client(&self) -> SocketAddr {
-        self.question.client
+        self.arrival.client
     }
 
-    /// The address that was asked, from which the reply must come.
+    /// The destination address, which must be the source address of the reply (RFC 2181 section 4.1).
     pub fn local(&self) -> SocketAddr {
-        self.question.local
+        self.arrival.local
     }
 
-    /// Takes the query for upstreams that the walk is suspended on, if it is: see
+    /// Takes the query for upstreams on which the chain is suspended, if it is: see
     /// [`Suspended::take_upstream_query`].
     pub fn take_upstream_query(&mut self) -> Option<Box<UpstreamQuery>> {
         self.suspended.take_upstream_query()
     }
 
-    /// Goes on with the upstreams' reply, which is in `reply`, as [`Entrance::handle`] goes on with a
-    /// message.
+    /// Resumes the chain with the upstreams' reply in `reply`; the outcome is as of [`Entrance::handle`].
     pub fn resume(
         mut self: Box<Self>,
         reply: &mut Reply,
@@ -458,20 +457,19 @@ impl PendingQuery {
             Err(_) => {
                 *reply = Reply::default();
                 *writer = Writer::default();
-                let arrival = self.question.arrival();
+                let arrival = self.arrival.borrow();
                 let failure = AssertUnwindSafe(|| self.entrance.fail(&arrival, out));
                 catch_unwind(failure).unwrap_or(Handled::Nothing)
             }
         }
     }
 
-    /// Waits for the reply and writes it into `out`, which is cleared first; false where nothing is to be
-    /// sent.
+    /// Waits for the reply. Clears `out`, and writes the reply to it; returns false if none is to be sent.
     pub async fn finish(self: Box<Self>, out: &mut Vec<u8>) -> bool {
         let Self {
             suspended,
             entrance,
-            question,
+            arrival,
         } = *self;
         out.clear();
         let walk = async {
@@ -479,7 +477,7 @@ impl PendingQuery {
             let (block, query) = (suspended.block(), suspended.query());
             if let Some(mut reply) = reply {
                 reply.complete();
-                // Not before: many queries are pending, and few replies are written at a time.
+                // Allocated only now: many queries are pending, and few replies are written at a time.
                 out.reserve(crate::wire::MIN_UDP_PAYLOAD);
                 write(&mut Writer::default(), block, query, &reply, out);
                 true
@@ -490,14 +488,14 @@ impl PendingQuery {
         };
         match AssertUnwindSafe(walk).catch_unwind().await {
             Ok(written) => written,
-            Err(_) => matches!(entrance.fail(&question.arrival(), out), Handled::Reply),
+            Err(_) => matches!(entrance.fail(&arrival.borrow(), out), Handled::Reply),
         }
     }
 }
 
-/// Answers a query that the server's limit leaves no slot for. The reply goes outward like any other: it
-/// is logged and counted.
-fn turn_away(
+/// Answers a query for which the limit of pending queries has no permit. The reply passes the chain's
+/// response hooks, so it is logged and counted.
+fn shed(
     mut suspended: Box<Suspended>,
     block: &Block,
     limit: &PendingLimit,
@@ -514,7 +512,7 @@ fn turn_away(
                 block.chain.dropped(block, query, query.received.elapsed());
                 return Handled::Nothing;
             }
-            // On its way outward it would have to wait again, nearer to the client.
+            // A response hook suspended it again; it is ended once more.
             Outcome::Pending(()) => {}
         }
     }
@@ -522,7 +520,7 @@ fn turn_away(
     Handled::Reply
 }
 
-/// Writes a block's reply, and tells those of its plugins that want to hear of it.
+/// Writes a block's reply and calls its plugins' hooks for written replies.
 fn write(writer: &mut Writer, block: &Block, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
     writer.write(query, reply, out);
     let written = Written::new(out, query.received.elapsed());

@@ -171,7 +171,7 @@ impl RequestHandler for Adapter {
             local: self.local,
             transport,
         };
-        let sent = match caller.ask(request.as_slice()).await {
+        let sent = match caller.answer(request.as_slice()).await {
             Replies::None => None,
             Replies::One(octets) => match &self.replies {
                 Some(socket) if transport == Transport::Udp => {

@@ -1,8 +1,8 @@
 //! Connections of HTTP/1.1 and HTTP/2, by hyper: DNS over HTTPS and gRPC.
 //!
-//! hyper implements the protocol; how long a connection may last is decided here, since hyper has no
-//! single timeout for it: until the first request `read`, then `idle` from the last reply on, however
-//! many headers, pings or empty frames come meanwhile. A body must come within `read`.
+//! hyper implements the protocol but has no timeout for a connection as such, so timeouts are enforced
+//! here: `first_query` until the first request, then `idle` since the last response, regardless of headers,
+//! pings or empty frames. A body must be complete within `first_query`.
 
 #[cfg(feature = "grpc")]
 mod grpc;
@@ -73,7 +73,7 @@ struct HttpConnection {
 /// A request in flight, until this is dropped.
 struct ActiveRequest(Arc<HttpConnection>);
 
-/// Why there is no body.
+/// Why a body could not be read.
 enum BodyError {
     TooLarge,
     TooSlow,
@@ -185,11 +185,11 @@ impl HttpConnection {
         *self.deadline.lock()
     }
 
-    /// A body of at most `most` bytes.
-    async fn body(&self, body: Incoming, most: usize) -> Result<Bytes, BodyError> {
-        let limited = Limited::new(body, most).collect();
+    /// Reads a body of at limit `limit` bytes.
+    async fn body(&self, body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
+        let limited = Limited::new(body, limit).collect();
         match timeout(self.settings.first_query, limited).await {
-            Ok(Ok(whole)) => Ok(whole.to_bytes()),
+            Ok(Ok(complete)) => Ok(complete.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
             Ok(Err(_)) => Err(BodyError::Broken),
             Err(_) => Err(BodyError::TooSlow),

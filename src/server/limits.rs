@@ -1,4 +1,4 @@
-//! Limits of the process and of connections, and the tracking of tasks that a shutdown waits for.
+//! Limits of the process and of connections, and tracking of the tasks that a shutdown waits for.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,12 +22,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Bytes that all pending queries take at most.
+    /// Bound on the bytes of all pending queries.
     pub fn pending_bytes(&self) -> usize {
         self.pending.saturating_mul(MAX_QUERY_BYTES)
     }
 
-    /// The limit on pending queries, with nothing pending. `metrics` shows it.
+    /// A limit on pending queries, reported in `metrics`.
     pub fn pending_limit(&self, metrics: &Metrics) -> Arc<PendingLimit> {
         let shed = metrics.queries_shed_total.with_label_values(&["server"]);
         let limit = PendingLimit::new(self.pending, Rcode::SERVFAIL, [shed]);
@@ -46,7 +46,7 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// Pending queries as the memory of the process allows, and 4,096 connections.
+    /// Pending queries by the memory of the process, and 4,096 connections.
     fn default() -> Self {
         Self {
             pending: process_limit(),
@@ -55,12 +55,12 @@ impl Default for Limits {
     }
 }
 
-/// Bytes of a request's headers. The longest is the URI of a GET request: 16 KiB hold every query that fits
-/// into a datagram, and some that do not.
+/// Bound on the bytes of a request's headers. The longest is the URI of a GET request: 16 KiB hold every
+/// query that fits into a datagram, and some that do not.
 #[cfg(any(feature = "https", feature = "grpc", feature = "quic"))]
 pub(super) const HEADERS: u32 = 16 * 1024;
 
-/// Timeouts and limits of one connection (`timeouts`, and the words of `https`, `quic` and the like).
+/// Timeouts and limits of one connection (`timeouts`, and the properties of `https`, `quic` and others).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamSettings {
     /// From the connection to its first query, the TLS handshake included.
@@ -69,15 +69,14 @@ pub struct StreamSettings {
     pub idle: Duration,
     /// For the client to read what is written.
     pub write: Duration,
-    /// Pending queries of one connection; while there are so many, none is read. If each query has a
-    /// stream of its own, the number of open streams (`max_streams`).
+    /// Maximum pending queries of one connection; at the limit none is read. If each query has a stream of
+    /// its own, the number of open streams (`max_streams`).
     pub in_flight: usize,
-    /// Queries that one connection may send in all (`maxtcpqueries`); `None` for any number.
+    /// Maximum queries per connection (`maxtcpqueries`); `None` for no limit.
     pub queries: Option<u64>,
-    /// Connections of this listener, within the process's limit (`max_connections`).
+    /// Maximum connections of this listener, within the process's limit (`max_connections`).
     pub connections: Option<usize>,
-    /// Queries of this listener that are read and answered at once, if each has a QUIC stream
-    /// (`worker_pool_size`).
+    /// Maximum QUIC streams of this listener that are read and answered concurrently (`worker_pool_size`).
     pub workers: Option<usize>,
 }
 

@@ -1,6 +1,6 @@
-//! PROXY headers, versions 1 and 2: the client's address, as a load balancer passes it on (HAProxy's
-//! "The PROXY protocol"). This file parses headers and decides whose are used; [`sessions`] keeps them for
-//! UDP sessions, and the transports read them.
+//! PROXY headers, versions 1 and 2: the client's address as forwarded by a load balancer (HAProxy, "The
+//! PROXY protocol"). This file parses headers and has the policy for peers; [`sessions`] tracks UDP
+//! sessions, and the transports read the headers.
 
 pub mod sessions;
 
@@ -11,7 +11,7 @@ use std::{
 
 use ipnet::IpNet;
 
-/// Whose headers are used (`proxyproto`).
+/// Which peers' headers are used (`proxyproto`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyPolicy {
     /// Headers of peers in these networks are used. Without any network, [`others`](Self::others) applies
@@ -19,7 +19,7 @@ pub struct ProxyPolicy {
     pub allow: Vec<IpNet>,
     /// How headers of other peers are treated.
     pub others: Treatment,
-    /// How long a header holds for the datagrams behind it, if it does.
+    /// UDP session tracking; `None` if every datagram needs a header of its own.
     pub sessions: Option<Sessions>,
 }
 
@@ -39,16 +39,16 @@ pub enum Treatment {
 /// UDP session tracking: for how long and for how many peers headers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sessions {
-    /// Since the last datagram.
+    /// Lifetime since the last datagram.
     pub ttl: Duration,
-    /// Peers, over all threads of an address.
-    pub most: usize,
+    /// Maximum number of peers, over all threads of an address.
+    pub max_peers: usize,
 }
 
-/// A header that was read.
+/// A parsed header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Its bytes.
+    /// Its length in bytes.
     pub length: usize,
     /// 1 or 2.
     pub version: u8,
@@ -57,18 +57,18 @@ pub struct Header {
     pub addresses: Option<Addresses>,
 }
 
-/// The two ends of the connection that a proxy passes on.
+/// The addresses of a proxied connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
     /// The client.
     pub client: SocketAddr,
     /// The address that the client sent to.
-    pub asked: SocketAddr,
-    /// Whether the client uses datagrams.
+    pub server: SocketAddr,
+    /// Whether the client uses datagrams (UDP).
     pub datagrams: bool,
 }
 
-/// What the first bytes of a connection or a datagram are.
+/// The result of parsing the first bytes of a connection or a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// No header.
@@ -79,13 +79,13 @@ pub enum Start {
     Header(Header),
 }
 
-/// Why a header cannot be read.
+/// Why a header is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // each says it
 pub enum Malformed {
     #[error("a PROXY header of more than {MAX_HEADER} bytes")]
     TooLong,
-    #[error("a PROXY header of version 1 that is none")]
+    #[error("a malformed PROXY header of version 1")]
     Text,
     #[error("a PROXY header of version {0}")]
     Version(u8),
@@ -95,10 +95,10 @@ pub enum Malformed {
     Short,
 }
 
-/// Bytes of a header at most. The specification's own extensions need far less.
+/// Bound on the bytes of a header. The specification's own extensions need far less.
 pub const MAX_HEADER: usize = 4096;
 
-/// Version 1 is a line of so many bytes at most, with its end (section 2.1).
+/// Bound on the bytes of a version 1 header, with CRLF (section 2.1).
 const MAX_LINE: usize = 107;
 const LINE_START: &[u8] = b"PROXY ";
 
@@ -119,13 +119,13 @@ impl ProxyPolicy {
 }
 
 impl Start {
-    /// Parses the start of `octets`.
-    pub fn read(octets: &[u8]) -> Result<Self, Malformed> {
-        if octets.starts_with(SIGNATURE) {
-            binary(octets)
-        } else if let Some(rest) = octets.strip_prefix(LINE_START) {
+    /// Parses the start of `bytes`.
+    pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        if bytes.starts_with(SIGNATURE) {
+            binary(bytes)
+        } else if let Some(rest) = bytes.strip_prefix(LINE_START) {
             line(rest)
-        } else if SIGNATURE.starts_with(octets) || LINE_START.starts_with(octets) {
+        } else if SIGNATURE.starts_with(bytes) || LINE_START.starts_with(bytes) {
             Ok(Self::Unfinished)
         } else {
             Ok(Self::Bare)
@@ -133,10 +133,10 @@ impl Start {
     }
 }
 
-/// Parses version 1, behind its first word.
+/// Parses version 1 after its first word.
 fn line(rest: &[u8]) -> Result<Start, Malformed> {
     let most = MAX_LINE - LINE_START.len();
-    let Some(end) = rest.iter().take(most).position(|octet| *octet == b'\n') else {
+    let Some(end) = rest.iter().take(most).position(|byte| *byte == b'\n') else {
         return if rest.len() < most {
             Ok(Start::Unfinished)
         } else {
@@ -159,29 +159,29 @@ fn line(rest: &[u8]) -> Result<Start, Malformed> {
 fn line_addresses(text: &str) -> Option<Addresses> {
     let mut words = text.split(' ');
     let family = words.next()?;
-    let (client, asked) = (words.next()?, words.next()?);
-    let (client_port, asked_port) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let (client, server) = (words.next()?, words.next()?);
+    let (client_port, server_port) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     let ips: (IpAddr, IpAddr) = match family {
         "TCP4" => (
             client.parse::<Ipv4Addr>().ok()?.into(),
-            asked.parse::<Ipv4Addr>().ok()?.into(),
+            server.parse::<Ipv4Addr>().ok()?.into(),
         ),
         "TCP6" => (
             client.parse::<Ipv6Addr>().ok()?.into(),
-            asked.parse::<Ipv6Addr>().ok()?.into(),
+            server.parse::<Ipv6Addr>().ok()?.into(),
         ),
         _ => return None,
     };
     words.next().is_none().then_some(Addresses {
         client: SocketAddr::new(ips.0, client_port),
-        asked: SocketAddr::new(ips.1, asked_port),
+        server: SocketAddr::new(ips.1, server_port),
         datagrams: false,
     })
 }
 
 /// Parses version 2, from its first byte.
-fn binary(octets: &[u8]) -> Result<Start, Malformed> {
-    let Some(fixed) = octets.first_chunk::<FIXED>() else {
+fn binary(bytes: &[u8]) -> Result<Start, Malformed> {
+    let Some(fixed) = bytes.first_chunk::<FIXED>() else {
         return Ok(Start::Unfinished);
     };
     let (version, command) = (fixed[12] >> 4, fixed[12] & 0x0F);
@@ -192,7 +192,7 @@ fn binary(octets: &[u8]) -> Result<Start, Malformed> {
     if length > MAX_HEADER {
         return Err(Malformed::TooLong);
     }
-    let Some(body) = octets.get(FIXED..length) else {
+    let Some(body) = bytes.get(FIXED..length) else {
         return Ok(Start::Unfinished);
     };
     let addresses = match command {
@@ -213,24 +213,24 @@ fn binary_addresses(family: u8, body: &[u8]) -> Result<Option<Addresses>, Malfor
         IpAddr: From<[u8; N]>,
     {
         let (client, rest) = body.split_first_chunk::<N>()?;
-        let (asked, rest) = rest.split_first_chunk::<N>()?;
+        let (server, rest) = rest.split_first_chunk::<N>()?;
         let ports = rest.first_chunk::<4>()?;
         let port = |at| u16::from_be_bytes([ports[at], ports[at + 1]]);
         Some((
-            [IpAddr::from(*client), IpAddr::from(*asked)],
+            [IpAddr::from(*client), IpAddr::from(*server)],
             [port(0), port(2)],
         ))
     }
     let (ips, ports) = match family >> 4 {
         1 => ends::<4>(body),
         2 => ends::<16>(body),
-        // AF_UNIX or unknown: the connection's own addresses hold.
+        // AF_UNIX or AF_UNSPEC: the connection's own addresses apply (section 2.2).
         _ => return Ok(None),
     }
     .ok_or(Malformed::Short)?;
     Ok(Some(Addresses {
         client: SocketAddr::new(ips[0], ports[0]),
-        asked: SocketAddr::new(ips[1], ports[1]),
+        server: SocketAddr::new(ips[1], ports[1]),
         datagrams: family & 0x0F == 2,
     }))
 }

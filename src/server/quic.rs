@@ -1,9 +1,9 @@
 //! QUIC listeners, by quinn: one accept loop for DNS over QUIC and for HTTP/3.
 //!
-//! hickory-server implements both, and was considered. It bounds neither connections nor handshakes, takes
-//! a hundred queries a connection (of QUIC one after the other), cuts off what is in flight at shutdown,
-//! does not report what it answered, and has no hooks for that. So quinn and h3 are used directly, as
-//! `max_streams`, `max_connections` and `worker_pool_size` need it.
+//! hickory-server implements both, and was considered. It bounds neither connections nor handshakes, allows
+//! 100 queries per connection (over QUIC sequentially), aborts queries in flight at shutdown, does not
+//! report what it answered, and has no hooks for that. `max_streams`, `max_connections` and
+//! `worker_pool_size` need quinn and h3 directly.
 //!
 //! There is no 0-RTT: early data can be replayed by an attacker (RFC 9250 section 4.5).
 
@@ -40,15 +40,15 @@ use super::{
 };
 use crate::{query::Transport, tls::Protocol};
 
-/// Handshakes in progress at an address, at most. From half of it on, a client must prove its address first
-/// (Retry, RFC 9000 section 8.1.2).
+/// Bound on the handshakes in progress per address. Above half of it, clients must first validate their
+/// address (Retry, RFC 9000 section 8.1.2).
 const HALF_OPEN: usize = 512;
 
-/// How long CONNECTION_CLOSE frames may take to be sent.
+/// Timeout for sending CONNECTION_CLOSE frames.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Flow control: bytes that a client may send ahead on a stream, and on all streams of a connection; and
-/// unacknowledged bytes that are kept for it.
+/// Flow control windows: received bytes per stream and per connection, and unacknowledged sent bytes per
+/// connection.
 const STREAM_WINDOW: u32 = 66 * 1024;
 const CONNECTION_WINDOW: u32 = 512 * 1024;
 const SEND_WINDOW: u64 = 1024 * 1024;
@@ -56,7 +56,7 @@ const SEND_WINDOW: u64 = 1024 * 1024;
 /// Unidirectional streams of HTTP/3: three, and some of reserved types (RFC 9114 section 6.2.3).
 const HTTP3_CONTROL: u32 = 16;
 
-/// QUIC's idle timeout at least, whatever shorter time is configured: a forwarded query may take as long.
+/// Lower bound on QUIC's idle timeout, whatever is configured: a forwarded query may take several seconds.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// A connection whose handshake is done.
@@ -131,7 +131,7 @@ impl AcceptLoop {
             let incoming = tokio::select! {
                 incoming = self.endpoint.accept() => incoming,
                 Some(_) = connections.join_next() => continue,
-                // Also once the sender is gone.
+                // Also completes if the sender was dropped.
                 _ = self.context.stop.wait_for(|stop| *stop) => break,
             };
             let Some(incoming) = incoming else {
@@ -261,7 +261,7 @@ impl QuicConfig {
         })
     }
 
-    /// Makes it anew if the settings or their certificate have changed.
+    /// Rebuilds it if the settings or their certificate have changed.
     fn renew(&mut self, settings: &ConnectionSettings, transport: Transport) -> io::Result<()> {
         let identity = settings.tls.as_ref();
         let now = identity.map(|identity| identity.config(protocol(transport)));

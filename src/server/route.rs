@@ -1,6 +1,6 @@
-//! From a question to the block that answers it: the longest matching zone.
+//! Routing of a query to a server block: the longest matching zone.
 //!
-//! Routes are made whole and never changed; a reload makes others and swaps them in.
+//! Routes are immutable; a reload builds new ones and swaps them in.
 
 use std::{fmt, sync::Arc};
 
@@ -13,28 +13,28 @@ use crate::{
 /// The blocks of one listener, by zone.
 pub struct Routes {
     zones: hashbrown::HashMap<Box<[u8]>, Vec<Route>, foldhash::fast::FixedState>,
-    /// Those of the root, which every name comes to that no other zone takes.
+    /// The blocks of the root zone, for names that match no other zone.
     root: Vec<Route>,
-    /// Which lengths the zones' names have: a suffix of another length is not looked up.
+    /// The lengths of the zones' names: suffixes of other lengths are not looked up.
     lengths: Lengths,
     other_classes: bool,
 }
 
-/// A block, and what it takes to get there besides its zone.
+/// A block, and the filter for queries to it.
 #[derive(Clone)]
 pub struct Route {
     /// The block.
     pub block: Arc<Block>,
-    /// What the question must be like; a block without a filter takes every one.
+    /// Which queries the block accepts; `None` for all.
     pub filter: Option<Filter>,
 }
 
-/// Decides whether a block is for a question.
+/// Decides whether a block accepts a query.
 pub type Filter = Arc<dyn Fn(&Query) -> bool + Send + Sync>;
 
 impl Routes {
-    /// Routes to blocks, in the order of the file: where several are for one zone, the first one
-    /// whose filter admits the question gets it.
+    /// Routes to blocks, in the order of the Corefile: of several blocks with one zone, the first whose
+    /// filter accepts the query is used.
     pub fn new(routes: impl IntoIterator<Item = Route>) -> Self {
         let mut zones = hashbrown::HashMap::<_, Vec<Route>, _>::default();
         let mut lengths = Lengths::default();
@@ -54,10 +54,10 @@ impl Routes {
         }
     }
 
-    /// The block for a query, or nothing: then it is refused.
+    /// The block for a query; `None` means REFUSED.
     ///
-    /// DS records live in the parent, so a question for them goes to the shortest matching zone,
-    /// the root left out as long as another matches.
+    /// DS records are in the parent zone (RFC 4035 section 3.1.4.1), so a DS query is routed to the
+    /// shortest matching zone; to the root only if no other matches.
     pub fn find(&self, query: &Query) -> Option<&Arc<Block>> {
         let question = &query.question;
         if question.class != Class::IN && !self.other_classes {
@@ -80,7 +80,7 @@ impl Routes {
         found
     }
 
-    /// Every block, in no order.
+    /// All blocks, in unspecified order.
     pub fn blocks(&self) -> impl Iterator<Item = &Arc<Block>> {
         let others = self.zones.values().flatten();
         self.root.iter().chain(others).map(|route| &route.block)
@@ -119,7 +119,7 @@ impl fmt::Debug for Routes {
     }
 }
 
-/// A set of numbers up to 255, the length of the longest name.
+/// A set of name lengths, up to 255 (RFC 1035 section 2.3.4).
 #[derive(Clone, Copy, Default)]
 struct Lengths([u64; 4]);
 
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_zone_gets_the_question_and_the_shortest_the_ds() {
+    fn queries_match_the_longest_zone_and_ds_queries_the_shortest() {
         let zones = [".", "org", "ex.org", "a.ex.org"];
         let routes = Routes::new(zones.map(|zone| Route::from(block(zone))));
         for (name, rtype, zone) in [
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_refuses_leaves_the_question_to_the_next() {
+    fn a_query_that_a_filter_rejects_is_routed_to_the_next_zone() {
         let refuses: Filter = Arc::new(|query| query.question.rtype == Type::SRV);
         let filtered = Route {
             block: block("a.ex.org"),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn other_classes_are_not_served_unasked() {
+    fn other_classes_are_not_routed_unless_a_plugin_serves_them() {
         let routes = Routes::new([Route::from(block("."))]);
         let question = Question::new(Name::ROOT, Type::TXT, Class::CH);
         assert!(routes.find(&Query::internal(question)).is_none());

@@ -1,8 +1,8 @@
 //! TCP listeners: one accept loop for DNS over TCP and TLS, HTTPS and gRPC.
 //!
 //! DNS over TCP and over TLS (RFC 7766, RFC 7858) is implemented here. Queries of one connection are
-//! answered out of order (RFC 7766 section 6.2.1.1): a slow forward does not delay the cluster names that
-//! were asked behind it. [`super::http`] implements what is based on HTTP.
+//! answered out of order (RFC 7766 section 6.2.1.1): a slow forwarded query does not delay queries after
+//! it. [`super::http`] implements what is based on HTTP.
 
 mod accepted;
 mod connection;
@@ -27,24 +27,25 @@ use super::{
     connection_limit::ConnectionPermits,
 };
 
-/// Connections that the system keeps until they are accepted; it cuts this to what it allows.
+/// Length of the accept queue; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Unsent bytes that the kernel buffers for a connection (`TCP_NOTSENT_LOWAT`): what a client that does not
-/// read costs in kernel memory, instead of the megabytes that buffers grow to.
+/// Unsent bytes that the kernel buffers for a connection (`TCP_NOTSENT_LOWAT`): bounds the kernel memory
+/// that a client which does not read can take; the default is megabytes.
 const UNSENT: u32 = 128 * 1024;
 
-/// Accepted connections of a listener that may wait for a permit; while there are so many, none is accepted.
+/// Bound on a listener's accepted connections that wait for a permit; at the bound no more are accepted.
 const ENTERING: usize = 256;
 
-/// Binds a listening socket with `SO_REUSEPORT`, so that a listener of another scheme can take an address over.
+/// Binds a listening socket with `SO_REUSEPORT`, so that a reload can replace it by a listener of another
+/// scheme.
 pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if domain == Domain::IPV6 {
         socket.set_only_v6(true)?;
     }
-    // A restarted server need not wait for connections in TIME_WAIT.
+    // A restart must not fail because of connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
     #[cfg(unix)]
     socket.set_reuse_port(true)?;
@@ -55,9 +56,9 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Bounds what the connections of a listening socket may leave unsent in the system.
+/// Bounds the unsent bytes that the kernel buffers for each connection of a listening socket.
 pub(crate) fn bound_unsent(socket: &Socket) {
-    // On failure the kernel's own bound holds.
+    // On failure the kernel's default applies.
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_notsent_lowat(UNSENT);
     #[cfg(not(target_os = "linux"))]
@@ -99,7 +100,7 @@ impl AcceptLoop {
             };
             let ((stream, client), entering) = tokio::select! {
                 accepted = accepted => accepted,
-                // Also once the sender is gone.
+                // Also completes if the sender was dropped.
                 _ = self.context.stop.wait_for(|stop| *stop) => break,
             };
             self.admit(stream, client, entering);
@@ -118,12 +119,12 @@ impl AcceptLoop {
         let Ok(local) = stream.local_addr() else {
             return; // reset by its client
         };
-        // Replies are written whole; Nagle's algorithm would only delay them.
+        // Replies are written in one piece; Nagle's algorithm would only delay them.
         let _ = stream.set_nodelay(true);
         let (limit, own_limit) = (context.connection_limit.clone(), settings.own_limit.clone());
         let (stop, token) = (context.stop.clone(), context.token.clone());
         let (scheme, entrance) = (self.scheme, context.entrance.clone());
-        // In order of arrival as long as permits are free.
+        // Acquired before the spawn, so in order of arrival, while permits are free.
         let permits = ConnectionPermits::try_acquire(&limit, own_limit.as_ref(), client.ip());
         tokio::spawn(async move {
             let permits = match permits {
@@ -131,7 +132,7 @@ impl AcceptLoop {
                 None => ConnectionPermits::acquire(&limit, own_limit.as_ref(), client.ip()).await,
             };
             let Some(permits) = permits else {
-                tracing::debug!(%client, "all connections are busy, one more is refused");
+                tracing::debug!(%client, "all connections are busy, a new one is refused");
                 return;
             };
             drop((entering, limit, own_limit));

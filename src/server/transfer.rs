@@ -1,5 +1,5 @@
-//! A reply of several messages, written part by part: a zone is never in memory as a whole reply, and
-//! is not built on the thread that reads the queries of other clients.
+//! A reply of several messages, written part by part: a zone is never in memory as one reply, and is not
+//! built on a thread that reads queries.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -15,7 +15,7 @@ use crate::{
     wire::Rcode,
 };
 
-/// A zone transfer in progress (RFC 5936), or a failure in its place.
+/// A zone transfer in progress (RFC 5936, RFC 1995), or an error reply.
 pub struct Transfer {
     query: Query,
     reply: Reply,
@@ -23,14 +23,14 @@ pub struct Transfer {
     metrics: Arc<Metrics>,
     door: Arc<dyn Door>,
     writer: Writer,
-    /// Of the last message, which the next one's covers (RFC 8945 §5.3.1).
+    /// The signature of the last message, which the next one covers (RFC 8945 section 5.3.1).
     signature: Option<Vec<u8>>,
     is_begun: bool,
-    octets: usize,
+    bytes: usize,
 }
 
 impl Transfer {
-    /// The reply to `query`, of which [`Reply::rest`] may be still to come.
+    /// The reply to `query`, followed by [`Reply::remaining`], if there is any.
     pub(super) fn new(
         query: Query,
         reply: Reply,
@@ -47,35 +47,34 @@ impl Transfer {
             writer: Writer::default(),
             signature: None,
             is_begun: false,
-            octets: 0,
+            bytes: 0,
         }
     }
 
-    /// The next messages, each with its length before it, and the transfer itself where there are
-    /// more behind them. The first part is made on a thread that may be held up: the state of a
-    /// large cluster is taken and sorted for it.
+    /// The next messages, each preceded by its length, and the transfer itself if more follow. The first
+    /// part is built on a blocking thread, since it copies and sorts the state of a large cluster.
     pub async fn next(mut self: Box<Self>) -> (Vec<u8>, Option<Box<Self>>) {
         if self.is_begun || self.reply.remaining.is_none() {
-            // Other connections have their turn between two parts.
+            // Other tasks run between two parts.
             tokio::task::yield_now().await;
             return self.write();
         }
         self.is_begun = true;
         let written = tokio::task::spawn_blocking(move || self.write()).await;
-        // It fails where the runtime ends.
+        // It fails when the runtime shuts down.
         written.unwrap_or_default()
     }
 
-    /// See [`Self::next`].
+    /// Writes the next part: see [`Self::next`].
     fn write(mut self: Box<Self>) -> (Vec<u8>, Option<Box<Self>>) {
         let mut out = Vec::new();
         let part = AssertUnwindSafe(|| self.write_part(&mut out));
         if catch_unwind(part).is_err() {
-            // The client must not take what it has for the zone.
+            // The client must not accept the partial transfer as complete.
             self.metrics.panics_total.inc();
             tracing::error!(
                 server = %self.block.server,
-                "a zone transfer made the server panic; it was ended"
+                "a zone transfer made the server panic; it was aborted"
             );
             out.clear();
             self.reply = Reply::failure(Rcode::SERVFAIL, Why::Internal);
@@ -83,12 +82,12 @@ impl Transfer {
             let mut writer = Writer::default();
             writer.write_stream(query, &self.reply, signature, &mut out);
         }
-        self.octets += out.len();
+        self.bytes += out.len();
         if self.reply.remaining.is_some() {
             return (out, Some(self));
         }
         let written = Written {
-            octets: self.octets,
+            octets: self.bytes,
             truncated: self.reply.truncated,
             took: self.query.received.elapsed(),
         };
@@ -99,7 +98,7 @@ impl Transfer {
 
     fn write_part(&mut self, out: &mut Vec<u8>) {
         if let Some(rest) = self.reply.remaining.take() {
-            // As plugins saw it on its way out, without what they have made of it already.
+            // The header as the response hooks saw it, without the records that were sent already.
             let mut part = Reply::failure(self.reply.rcode, self.reply.why);
             part.authoritative = self.reply.authoritative;
             part.recursion_available = self.reply.recursion_available;

@@ -11,7 +11,7 @@ use std::{fmt::Write, sync::Arc, time::Instant};
 use tokio::task::AbortHandle;
 
 use super::{
-    Failure, Packet, Tried, Upstream,
+    AttemptReport, Failure, Packet, Upstream,
     group::{Group, Selection, servfail},
     timeouts::Timeouts,
     transport::{STREAM_TIMEOUT, TransportPolicy},
@@ -342,21 +342,21 @@ impl Exchange {
 
     /// Reports an attempt that is over to the query's observer.
     fn observe(&self, request: &Request, number: usize, reply: Option<&Reply>, now: Instant) {
-        let Some(witness) = request.packet.witness() else {
+        let Some(observer) = request.packet.observer() else {
             return;
         };
         let target = self.upstream(number).target();
         let received = reply.and_then(|reply| reply.source.as_ref());
-        let usual = match target.over.transport() {
+        let usual = match target.protocol.transport() {
             Transport::Udp if request.transport == TransportPolicy::Tcp => Transport::Tcp,
             usual => usual,
         };
         let started = self.attempts[number].started;
-        witness.tried(&Tried {
+        observer.on_attempt(&AttemptReport {
             upstream: target.address,
-            over: received.map_or(usual, |received| received.over),
-            begun: started,
-            took: now.saturating_duration_since(started),
+            transport: received.map_or(usual, |received| received.over),
+            started,
+            duration: now.saturating_duration_since(started),
             reply,
         });
     }

@@ -1,69 +1,67 @@
-//! Why an upstream gave no answer, and what follows from it: the one table of it.
+//! Why an upstream gave no reply, and what follows from it.
 //!
-//! | failure | speaks against the upstream | what is done next | a cache may keep it | reason ([`Why`]) |
+//! | failure | blames the upstream | next step | may be cached | reason ([`Why`]) |
 //! |---|---|---|---|---|
-//! | `Silent` | yes | the next is asked beside it after a step | yes | `UpstreamTimeout` |
-//! | `Refused` | yes | the next at once | yes | `UpstreamUnreachable` |
-//! | `Unreachable` | yes | the next at once | yes | `UpstreamUnreachable` |
-//! | `Closed` | yes | the next at once; on a kept connection, first once more on a new one | yes | `UpstreamUnreachable` |
-//! | `Tls` | yes | the next at once | yes | `UpstreamTls` |
-//! | `Http` | yes | the next at once | yes | `UpstreamMalformed` |
-//! | `Malformed` | yes | the next at once | yes | `UpstreamMalformed` |
-//! | `Busy` | no: a limit of ours | the next at once | no | `Overload` |
-//! | `Local` | no: this machine lacks something | the next at once | no | `LocalFailure` |
+//! | `Silent` | yes | next attempt after the attempt's timeout, in parallel | yes | `UpstreamTimeout` |
+//! | `Refused` | yes | next attempt at once | yes | `UpstreamUnreachable` |
+//! | `Unreachable` | yes | next attempt at once | yes | `UpstreamUnreachable` |
+//! | `Closed` | yes | on a pooled connection one retry over a new one, then the next attempt at once | yes | `UpstreamUnreachable` |
+//! | `Tls` | yes | next attempt at once | yes | `UpstreamTls` |
+//! | `Http` | yes | next attempt at once | yes | `UpstreamMalformed` |
+//! | `Malformed` | yes | next attempt at once | yes | `UpstreamMalformed` |
+//! | `Busy` | no: a limit of this process | next attempt at once | no | `Overload` |
+//! | `Local` | no: an error of this machine | next attempt at once | no | `LocalFailure` |
 //!
-//! "Speaks against the upstream" begins a health check ([`super::health`]), and nothing more: only failed
-//! checks mark an upstream down, and a check that failed for a reason of ours is none. A reply of the
-//! upstream's is no failure, whatever its code; one over UDP that is cut in the middle of a record is a
-//! truncated reply (see [`super::packet`]).
+//! A failure that blames the upstream starts health checks ([`super::health`]); only failed checks mark an
+//! upstream down, and a check with a local failure is not counted. A reply is not a failure, whatever its
+//! rcode; one over UDP that ends within a record is a truncated reply (see [`super::packet`]).
 
 use std::{fmt, io, sync::Arc};
 
 use crate::reply::Why;
 
-/// What became of a question that was not answered.
+/// Why a query got no reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Nothing came, or nothing that can be believed.
+    /// No acceptable reply within the timeout.
     Silent,
-    /// The host is there and nobody listens on the port.
+    /// The port is closed.
     Refused,
     /// The host cannot be reached, as reported by the network (ICMP).
     Unreachable(io::ErrorKind),
-    /// The stream was closed before the answer.
+    /// The stream was closed before the reply.
     Closed,
     /// The TLS handshake failed: why.
     Tls(Arc<str>),
-    /// The HTTP request was answered with another status than 200.
+    /// The HTTP response had a status other than 200.
     Http(u16),
-    /// An answer to the question came that cannot be read; or over a stream of its own, one that does
-    /// not fit the question.
+    /// The reply cannot be parsed; or, on a stream of its own, it does not match the query.
     Malformed,
-    /// Too many questions to this upstream are under way.
+    /// Too many queries to this upstream are in flight.
     Busy,
-    /// Nothing was sent, because this machine lacks something.
-    Local(Lack),
+    /// Not sent, because of an error of this machine.
+    Local(LocalError),
 }
 
-/// What this machine lacks to send a question.
+/// Why this machine cannot send a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lack {
-    /// A file descriptor (EMFILE, ENFILE).
+pub enum LocalError {
+    /// No free file descriptor (EMFILE, ENFILE).
     Descriptors,
-    /// Memory or buffers of the kernel (ENOMEM, ENOBUFS).
+    /// No kernel memory or buffers (ENOMEM, ENOBUFS).
     Memory,
-    /// An address or port to send from (EADDRNOTAVAIL, EADDRINUSE).
+    /// No source address or port (EADDRNOTAVAIL, EADDRINUSE).
     Address,
-    /// A route (ENETUNREACH before anything was sent).
+    /// No route (ENETUNREACH before anything was sent).
     Route,
-    /// Permission: a firewall or a security module of this machine forbids it (EPERM, EACCES).
+    /// No permission: a firewall or a security module of this machine forbids it (EPERM, EACCES).
     Permission,
-    /// A path that takes datagrams of this length (EMSGSIZE); the kernel knows a shorter one next time.
+    /// The datagram exceeds the path MTU (EMSGSIZE); the kernel has lowered its estimate for the next one.
     Size,
 }
 
 impl Failure {
-    /// The reason that a reply gives for it.
+    /// The reason that the reply to the client carries.
     pub fn why(&self) -> Why {
         match self {
             Self::Silent => Why::UpstreamTimeout,
@@ -75,13 +73,13 @@ impl Failure {
         }
     }
 
-    /// Whether it says something about the upstream, rather than about us.
+    /// Whether the upstream is the cause, not this process or machine.
     pub fn blames_upstream(&self) -> bool {
         !matches!(self, Self::Busy | Self::Local(_))
     }
 
-    /// What a connected socket of datagrams reports after something was sent: an ICMP message, which may
-    /// say that a network is unreachable. The same error before that is [`Lack::Route`].
+    /// The failure for an error that a connected UDP socket reports after sending: an ICMP message,
+    /// possibly that the network is unreachable. Before sending, the same error is [`LocalError::Route`].
     pub fn reported(error: &io::Error) -> Self {
         match error.kind() {
             kind @ io::ErrorKind::NetworkUnreachable => Self::Unreachable(kind),
@@ -90,9 +88,9 @@ impl Failure {
     }
 }
 
-impl Lack {
+impl LocalError {
     fn of(error: &io::Error) -> Option<Self> {
-        // Not all of them have a stable kind.
+        // Not all of them have a stable `ErrorKind`.
         let by_number = match error.raw_os_error()? {
             libc::EMFILE | libc::ENFILE => Some(Self::Descriptors),
             libc::ENOMEM | libc::ENOBUFS => Some(Self::Memory),
@@ -110,8 +108,8 @@ impl Lack {
 
 impl From<&io::Error> for Failure {
     fn from(error: &io::Error) -> Self {
-        if let Some(lack) = Lack::of(error) {
-            return Self::Local(lack);
+        if let Some(error) = LocalError::of(error) {
+            return Self::Local(error);
         }
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused,
@@ -124,7 +122,7 @@ impl From<&io::Error> for Failure {
     }
 }
 
-/// What makes a host unreachable. The standard library's words are about its own types.
+/// Describes why a host is unreachable, instead of the standard library's descriptions of its error kinds.
 fn words(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::HostUnreachable => "no route to the host",
@@ -132,28 +130,28 @@ fn words(kind: io::ErrorKind) -> &'static str {
         io::ErrorKind::NotFound => "its name has no address",
         io::ErrorKind::InvalidInput => "its address or name cannot be used",
         io::ErrorKind::TimedOut => "the connection timed out",
-        _ => "the system does not say why",
+        _ => "unknown reason",
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // The words that log patterns of CoreDNS's users look for.
+            // The text of Go's network errors, which log patterns of CoreDNS's users match.
             Self::Silent => out.write_str("i/o timeout"),
             Self::Refused => out.write_str("connection refused"),
             Self::Unreachable(kind) => write!(out, "unreachable: {}", words(*kind)),
-            Self::Closed => out.write_str("connection closed before the answer"),
+            Self::Closed => out.write_str("connection closed before the reply"),
             Self::Tls(text) => write!(out, "TLS: {text}"),
             Self::Http(status) => write!(out, "HTTP status {status}"),
-            Self::Malformed => out.write_str("an answer that does not fit the question"),
-            Self::Busy => out.write_str("too many questions under way"),
-            Self::Local(lack) => write!(out, "not sent: {lack}"),
+            Self::Malformed => out.write_str("a reply that does not fit the question"),
+            Self::Busy => out.write_str("too many queries in flight"),
+            Self::Local(error) => write!(out, "not sent: {error}"),
         }
     }
 }
 
-impl fmt::Display for Lack {
+impl fmt::Display for LocalError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Descriptors => "too many open files (raise the limit of open files)",
@@ -171,22 +169,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_this_machine_lacks_does_not_speak_against_an_upstream() {
-        for (number, lack) in [
-            (libc::EMFILE, Lack::Descriptors),
-            (libc::ENFILE, Lack::Descriptors),
-            (libc::ENOBUFS, Lack::Memory),
-            (libc::ENOMEM, Lack::Memory),
-            (libc::EADDRNOTAVAIL, Lack::Address),
-            (libc::EADDRINUSE, Lack::Address),
-            (libc::ENETUNREACH, Lack::Route),
-            (libc::EPERM, Lack::Permission),
-            (libc::EACCES, Lack::Permission),
-            (libc::EMSGSIZE, Lack::Size),
+    fn local_errors_do_not_blame_the_upstream() {
+        for (number, local) in [
+            (libc::EMFILE, LocalError::Descriptors),
+            (libc::ENFILE, LocalError::Descriptors),
+            (libc::ENOBUFS, LocalError::Memory),
+            (libc::ENOMEM, LocalError::Memory),
+            (libc::EADDRNOTAVAIL, LocalError::Address),
+            (libc::EADDRINUSE, LocalError::Address),
+            (libc::ENETUNREACH, LocalError::Route),
+            (libc::EPERM, LocalError::Permission),
+            (libc::EACCES, LocalError::Permission),
+            (libc::EMSGSIZE, LocalError::Size),
         ] {
             let error = io::Error::from_raw_os_error(number);
             let failure = Failure::from(&error);
-            assert_eq!(failure, Failure::Local(lack), "{error}");
+            assert_eq!(failure, Failure::Local(local), "{error}");
             assert!(
                 !failure.blames_upstream() && !failure.why().is_upstreams(),
                 "{error}"
@@ -195,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_network_reports_does() {
+    fn errors_reported_by_the_network_blame_the_upstream() {
         for number in [
             libc::ECONNREFUSED,
             libc::EHOSTUNREACH,

@@ -16,60 +16,60 @@ use crate::{
     wire::Rcode,
 };
 
-/// Whether, and how often, upstreams are tried for one question.
+/// How attempts are made for one query: order, timeouts, number, failover.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// How the first is chosen.
+    /// How the first upstream is chosen.
     pub policy: Policy,
-    /// How long one upstream is given before the next is asked too; ours without one.
+    /// Timeout of one attempt, after which the next starts; `None` for the default.
     pub read_timeout: Option<Duration>,
-    /// Tries in all; twice the number of upstreams without one, and 0 for no limit.
+    /// Maximum number of attempts; `None` for twice the number of upstreams, 0 for no limit.
     pub max_attempts: Option<usize>,
-    /// Codes that are not believed while another upstream is left.
+    /// Rcodes of replies after which the next upstream is tried.
     pub failover: Box<[Rcode]>,
-    /// Whether SERVFAIL is answered at once where all upstreams are down.
+    /// Whether to answer SERVFAIL at once while all upstreams are down.
     pub failfast: bool,
 }
 
-/// One upstream as a forward has it.
+/// An upstream as a member of a group.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// The upstream, which several forwards may share.
+    /// The upstream, which several groups may share.
     pub upstream: Arc<Upstream>,
-    /// Questions to it come back to us: it is not asked.
+    /// Queries to it return to this server: it is skipped.
     pub looping: Arc<AtomicBool>,
 }
 
-/// The upstreams of one forward. The list may be exchanged under way: questions go on with the
-/// list that they began with.
+/// The upstreams of one `forward`. The list can be replaced at any time; queries in flight keep the list
+/// with which they began.
 #[derive(Debug)]
 pub struct Group {
     members: ArcSwap<Box<[Member]>>,
     plan: Plan,
     turn: AtomicUsize,
-    /// Questions for which every upstream was down and one was asked all the same.
-    desperate: Option<prometheus::IntCounter>,
+    /// Counts queries for which every upstream was down.
+    healthcheck_broken: Option<prometheus::IntCounter>,
 }
 
 impl Group {
-    /// A group; `desperate` counts the questions for which all upstreams were down.
+    /// A group; `healthcheck_broken` counts the queries for which all upstreams were down.
     pub fn new(
         upstreams: Vec<Arc<Upstream>>,
         plan: Plan,
-        desperate: prometheus::IntCounter,
+        healthcheck_broken: prometheus::IntCounter,
     ) -> Self {
         Self {
             members: ArcSwap::from_pointee(members(upstreams)),
             plan,
             turn: AtomicUsize::new(0),
-            desperate: Some(desperate),
+            healthcheck_broken: Some(healthcheck_broken),
         }
     }
 
-    /// The group of one upstream that is sent one query, whatever its health.
+    /// A group of one upstream for one attempt, whatever its health.
     pub(super) fn single(upstream: Arc<Upstream>) -> Self {
         let plan = Plan {
-            read_timeout: Some(health::Check::LATE),
+            read_timeout: Some(health::HealthCheck::LATE_TIMEOUT),
             max_attempts: Some(1),
             ..Plan::default()
         };
@@ -77,7 +77,7 @@ impl Group {
             members: ArcSwap::from_pointee(members(vec![upstream])),
             plan,
             turn: AtomicUsize::new(0),
-            desperate: None,
+            healthcheck_broken: None,
         }
     }
 
@@ -86,7 +86,7 @@ impl Group {
         self.members.load_full()
     }
 
-    /// Exchanges the list. What is known of an upstream that stays is kept.
+    /// Replaces the list. Upstreams that stay keep their state.
     pub fn replace(&self, upstreams: Vec<Arc<Upstream>>) {
         let known = self.members.load_full();
         let mut list = members(upstreams);
@@ -109,7 +109,7 @@ impl Group {
         Timeouts::new(selection.order.len(), self.plan.read_timeout, all_down)
     }
 
-    /// Selects the upstreams for one query; an error is the reply where there is none to try.
+    /// Selects the upstreams for one query; an error is the reply to send if there is none to try.
     pub(super) fn select(&self) -> Result<Selection, Box<Reply>> {
         let members = self.members.load_full();
         let (order, all_down) = self.choose(&members)?;
@@ -120,12 +120,12 @@ impl Group {
         })
     }
 
-    /// The members worth asking, in order, and whether they are all down. Those that failed their last
-    /// check come behind those that did not, whatever the policy.
+    /// The members to try, in order, and whether they are all down. Those that failed their last check come
+    /// after those that did not, whatever the policy.
     fn choose(&self, members: &[Member]) -> Result<(Order, bool), Box<Reply>> {
         let mut orders: [Order; 3] = Default::default();
         let [up, suspect, down] = &mut orders;
-        for (place, member) in members.iter().enumerate() {
+        for (index, member) in members.iter().enumerate() {
             if !member.looping.load(Ordering::Relaxed) {
                 let order = if member.upstream.is_down() {
                     &mut *down
@@ -134,7 +134,7 @@ impl Group {
                 } else {
                     &mut *up
                 };
-                order.push(place);
+                order.push(index);
             }
         }
         if up.len() + suspect.len() > 0 {
@@ -151,7 +151,9 @@ impl Group {
             let text = "every upstream leads back to this server";
             return Err(Box::new(servfail(Why::UpstreamLoop, text)));
         }
-        self.desperate.iter().for_each(prometheus::IntCounter::inc);
+        self.healthcheck_broken
+            .iter()
+            .for_each(prometheus::IntCounter::inc);
         if self.plan.failfast {
             return Err(Box::new(servfail(Why::UpstreamsDown, "no healthy proxies")));
         }
@@ -188,7 +190,7 @@ pub(super) struct Selection {
 }
 
 impl Plan {
-    /// Whether a reply has a failover code and another upstream is left after so many attempts.
+    /// Whether a reply has a failover rcode and another upstream is left after `attempts`.
     pub(super) fn fails_over(&self, reply: &Reply, attempts: usize, upstreams: usize) -> bool {
         self.failover.contains(&reply.rcode) && attempts < upstreams
     }

@@ -1,10 +1,10 @@
-//! Why a TLS handshake with an upstream failed, in words for the log: which side does not accept what.
+//! Log messages for failed TLS handshakes with an upstream: which side does not accept what.
 
 use rustls::{AlertDescription, CertificateError, Error};
 
 use crate::trust::PEER_KEYS;
 
-/// What happened, for a server that has to prove the name `expected`.
+/// Describes the error; the server's certificate must be for `expected`.
 pub(super) fn explain(error: &Error, expected: &str) -> String {
     match error {
         Error::InvalidCertificate(why) => certificate(why, expected),
@@ -16,8 +16,8 @@ pub(super) fn explain(error: &Error, expected: &str) -> String {
     }
 }
 
-/// The same where QUIC has only the alert that ended the handshake on this side, and the library's
-/// words for the reason (RFC 9001 section 4.8).
+/// The same for QUIC, which has only the alert sent by this side (RFC 9001 section 4.8) and the library's
+/// text.
 #[cfg(feature = "quic")]
 pub(super) fn explain_own_alert(alert: u8, reason: &str, expected: &str) -> String {
     match AlertDescription::from(alert) {
@@ -30,7 +30,7 @@ pub(super) fn explain_own_alert(alert: u8, reason: &str, expected: &str) -> Stri
     }
 }
 
-/// The alert by which the server ends the handshake.
+/// Describes the alert with which the server ended the handshake.
 pub(super) fn refused(alert: AlertDescription) -> String {
     match alert {
         AlertDescription::HandshakeFailure => nothing_in_common(),
@@ -94,7 +94,7 @@ fn certificate(why: &CertificateError, expected: &str) -> String {
     }
 }
 
-/// webpki writes `DnsName("dns.example")` and `IpAddress(192.0.2.1)` for names.
+/// The bare name: webpki writes `DnsName("dns.example")` and `IpAddress(192.0.2.1)`.
 fn plain(name: &str) -> &str {
     let inside = name.split_once('(').map(|(_, rest)| rest);
     let inside = inside.and_then(|rest| rest.strip_suffix(')'));
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_are_told_in_words_of_ours() {
+    fn errors_are_described_for_operators() {
         let presented = ["DnsName(\"a.example\")", "IpAddress(192.0.2.1)", "b"];
         let presented = presented.map(str::to_owned).to_vec();
         let name = CertificateError::NotValidForNameContext {

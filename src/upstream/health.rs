@@ -1,9 +1,9 @@
-//! Whether an upstream is worth asking.
+//! Health checks of upstreams.
 //!
-//! A failed query is weak evidence: its name's authority may be dead behind a healthy upstream. So it
-//! only begins health checks, as in CoreDNS. Failed checks in a row mark the upstream down; a check that
-//! is answered, or any answer meanwhile, marks it up and ends the checks. A check that could not be sent
-//! for a reason of ours counts for nothing.
+//! A failed query is weak evidence: its name's authority may be dead behind a healthy upstream. So it only
+//! starts health checks, as in CoreDNS. Consecutive failed checks mark the upstream down; a reply to a
+//! check or to any query marks it up and ends the checks. A check that was not sent because of a local
+//! error is not counted.
 
 use std::{
     sync::{
@@ -21,18 +21,18 @@ use crate::{
     wire::{Class, Name, Type},
 };
 
-/// How an upstream is checked.
+/// Health check settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// Time between two checks.
+pub struct HealthCheck {
+    /// Interval between two checks.
     pub interval: Duration,
-    /// Whether recursion is asked for.
+    /// Whether checks have the RD bit.
     pub recursion_desired: bool,
-    /// The name whose NS records are asked for. Any reply will do, whatever its rcode.
+    /// The name of the NS query that is sent. Any reply passes, whatever its rcode.
     pub domain: Name,
 }
 
-impl Default for Check {
+impl Default for HealthCheck {
     fn default() -> Self {
         Self {
             interval: Duration::from_millis(500),
@@ -42,34 +42,34 @@ impl Default for Check {
     }
 }
 
-impl Check {
-    /// A check that is not answered within this has failed.
-    pub(super) const PATIENCE: Duration = Duration::from_secs(1);
-    /// An answer to a check still counts as one for so long: the upstream is slow, and no more.
-    pub(super) const LATE: Duration = Duration::from_secs(4);
-    /// Checks come no closer than this, also where none is asked for between them.
-    const FLOOR: Duration = Duration::from_millis(20);
-    /// After a check that was answered, no other begins for so long: with one dead authority behind a
-    /// healthy upstream, every question to it would cause one.
-    const REST: Duration = Duration::from_millis(100);
+impl HealthCheck {
+    /// A check without a reply within this time has failed.
+    pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
+    /// A reply to a check within this time still marks the upstream up: it is slow, not down.
+    pub(super) const LATE_TIMEOUT: Duration = Duration::from_secs(4);
+    /// Lower bound on the interval, also if a shorter one or zero is configured.
+    const MIN_INTERVAL: Duration = Duration::from_millis(20);
+    /// Pause after a successful check. Without it, one dead authority behind a healthy upstream would cause
+    /// a check per query.
+    const PAUSE_AFTER_SUCCESS: Duration = Duration::from_millis(100);
 
     pub(super) fn question(&self) -> Question {
         Question::new(self.domain, Type::NS, Class::IN)
     }
 
     pub(super) fn pause(&self) -> Duration {
-        self.interval.max(Self::FLOOR)
+        self.interval.max(Self::MIN_INTERVAL)
     }
 }
 
 /// The health of one upstream.
 #[derive(Debug)]
 pub(super) struct Health {
-    /// Failed checks in a row after which it is down; 0 for never.
+    /// Consecutive failed checks after which the upstream is down; 0 for never.
     max_fails: u32,
     fails: AtomicU32,
     checking: AtomicBool,
-    /// An answer came since the checks began.
+    /// A reply was received since the checks began.
     answered: AtomicBool,
 }
 
@@ -87,21 +87,21 @@ impl Health {
         self.max_fails > 0 && self.fails.load(Ordering::Relaxed) >= self.max_fails
     }
 
-    /// Whether it failed its last check: others are preferred already.
+    /// Whether it failed its last check; other upstreams are then preferred.
     pub(super) fn is_suspect(&self) -> bool {
         self.fails.load(Ordering::Relaxed) > 0
     }
 
-    /// It answered, whatever it was asked.
+    /// Records a reply to any query.
     pub(super) fn answered(&self) {
-        // Read first: this is called for every answer, by every thread.
+        // A load comes first because every thread calls this for every reply.
         if self.checking.load(Ordering::Relaxed) {
             self.answered.store(true, Ordering::Relaxed);
             self.fails.store(0, Ordering::Relaxed);
         }
     }
 
-    /// A question to it failed. True where the caller is to begin with checks.
+    /// Records a failed query. Returns whether the caller is to start the checks.
     pub(super) fn begin(&self) -> bool {
         let begins = self.max_fails > 0
             && !self.checking.load(Ordering::Relaxed)
@@ -112,8 +112,8 @@ impl Health {
         begins
     }
 
-    /// A check was not answered. Nothing where the upstream answered something else since the checks
-    /// began; else whether that check marks it down.
+    /// Records a failed check. `None` if the upstream replied to another query since the checks began,
+    /// otherwise whether this check marks it down.
     pub(super) fn failed_check(&self) -> Option<bool> {
         if self.has_answered() {
             return None;
@@ -123,49 +123,49 @@ impl Health {
         Some(fails == self.max_fails)
     }
 
-    /// Whether an answer came since the checks began.
+    /// Whether a reply was received since the checks began.
     pub(super) fn has_answered(&self) -> bool {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// The checks have come to their end.
+    /// Records the end of the checks.
     pub(super) fn end(&self) {
         self.fails.store(0, Ordering::Relaxed);
         self.checking.store(false, Ordering::Release);
     }
 }
 
-/// Checks `upstream`, for which [`Health::begin`] was true, until it answers. It is held only while it is
-/// being asked, so that it can go meanwhile.
+/// Checks `upstream`, for which [`Health::begin`] was true, until it replies. A strong reference is held
+/// only during a check, so that the upstream can be dropped between checks.
 pub(super) async fn check(upstream: Weak<Upstream>) {
-    let _ending = Ending(Weak::clone(&upstream));
+    let _guard = EndGuard(Weak::clone(&upstream));
     loop {
         let Some(checked) = upstream.upgrade() else {
             return;
         };
         let (pause, runtime) = (checked.check.pause(), checked.runtime.clone());
         let was_down = checked.is_down();
-        let mut asking = runtime.spawn(async move {
+        let mut probe = runtime.spawn(async move {
             let question = checked.check.question();
-            let asking = checked.probe(&question, checked.check.recursion_desired);
-            timeout(Check::LATE, asking).await
+            let probe = checked.probe(&question, checked.check.recursion_desired);
+            timeout(HealthCheck::LATE_TIMEOUT, probe).await
         });
-        let answer = timeout(Check::PATIENCE, &mut asking).await;
+        let reply = timeout(HealthCheck::TIMEOUT, &mut probe).await;
         let Some(checked) = upstream.upgrade() else {
             return;
         };
-        let is_ours = matches!(&answer, Ok(Ok(Ok(Err(failure)))) if !failure.blames_upstream());
-        if !matches!(answer, Ok(Ok(Ok(Ok(_))))) && !is_ours {
+        let is_ours = matches!(&reply, Ok(Ok(Ok(Err(failure)))) if !failure.blames_upstream());
+        if !matches!(reply, Ok(Ok(Ok(Ok(_))))) && !is_ours {
             checked.meter.failed_check();
             if checked.health.failed_check() == Some(true) {
                 tracing::warn!(
                     target: "plugin/forward",
-                    "Upstream {} is down: asking it every {pause:?} whether it is up again",
+                    "Upstream {} is down: checking it every {pause:?}",
                     checked.label,
                 );
             }
         }
-        // The answer to this check has marked it up already.
+        // The reply to this check has marked it up already.
         let was_down = was_down || checked.is_down();
         drop(checked);
         if !has_answered(&upstream) {
@@ -178,7 +178,7 @@ pub(super) async fn check(upstream: Weak<Upstream>) {
                     "Upstream {} is up again", checked.label
                 );
             }
-            tokio::time::sleep(Check::REST.min(pause)).await;
+            tokio::time::sleep(HealthCheck::PAUSE_AFTER_SUCCESS.min(pause)).await;
             return;
         }
     }
@@ -189,10 +189,10 @@ fn has_answered(upstream: &Weak<Upstream>) -> bool {
     upstream.is_some_and(|upstream| upstream.health.has_answered())
 }
 
-/// Ends the checks however they end: an upstream that is down and not checked would stay so.
-struct Ending(Weak<Upstream>);
+/// Records the end of the checks also on a panic: an upstream that is down and not checked would stay down.
+struct EndGuard(Weak<Upstream>);
 
-impl Drop for Ending {
+impl Drop for EndGuard {
     fn drop(&mut self) {
         if let Some(upstream) = self.0.upgrade() {
             upstream.health.end();
@@ -205,11 +205,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failed_checks_in_a_row_count_and_one_answer_forgives() {
+    fn consecutive_failed_checks_mark_down_and_one_reply_marks_up() {
         let health = Health::new(2);
-        assert!(health.begin(), "a question failed: begin to check");
+        assert!(health.begin(), "a query failed: checks begin");
         assert!(!health.is_suspect());
-        assert!(!health.begin(), "one begins");
+        assert!(!health.begin(), "they begin once");
         assert_eq!(health.failed_check(), Some(false));
         assert!(health.is_suspect() && !health.is_down());
         assert_eq!(health.failed_check(), Some(true));
@@ -220,14 +220,14 @@ mod tests {
         assert_eq!(
             health.failed_check(),
             None,
-            "it answered something else meanwhile"
+            "it replied to another query meanwhile"
         );
         health.end();
         assert!(health.begin() && !health.has_answered());
     }
 
     #[test]
-    fn questions_alone_mark_nothing_down() {
+    fn failed_queries_alone_do_not_mark_an_upstream_down() {
         let health = Health::new(1);
         for _ in 0..10 {
             health.begin();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_means_never() {
+    fn with_max_fails_zero_an_upstream_is_never_down() {
         let health = Health::new(0);
         assert!((0..10).all(|_| !health.begin() && !health.is_down()));
     }

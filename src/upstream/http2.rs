@@ -1,4 +1,4 @@
-//! HTTP/2 towards a server: dialling, and one request with one bounded answer.
+//! HTTP/2 client: connecting, and one request with one response of bounded size.
 
 use std::{
     io,
@@ -23,45 +23,45 @@ use tokio::{
 
 use super::{
     failure::Failure,
-    line::{self, Dialled, Driver, Lost},
+    pooled_connection::{self, Dialled, Driver, ExchangeError},
     stream::dial,
     tls::Tls,
 };
 
-/// The end of a connection to send requests on.
+/// The sending half of a connection.
 #[derive(Clone)]
 pub(super) struct Sender {
-    requests: SendRequest<Whole>,
-    /// Held by the body that is being sent. Given several requests at once, h2 sends the heads of all
-    /// before the first body, which BIND 9.18 and Knot Resolver 5.6 do not cope with: they answer late
-    /// or not at all. So the next head goes to h2 when the body before it is written.
-    turn: Arc<Semaphore>,
+    requests: SendRequest<OneFrame>,
+    /// A permit held while a request body is being sent. Given several requests at once, h2 sends the
+    /// HEADERS frames of all before the first DATA frame, which BIND 9.18 and Knot Resolver 5.6 answer late
+    /// or not at all. So the next HEADERS frame is queued only after the previous body was written.
+    permit: Arc<Semaphore>,
 }
 
-impl line::Sender for Sender {
+impl pooled_connection::Sender for Sender {
     fn received(&self) -> Option<u64> {
         None
     }
 }
 
-/// A body that is sent in one piece.
-struct Whole(Option<Piece>);
+/// A body that is sent as one DATA frame.
+struct OneFrame(Option<Payload>);
 
-/// Octets to be sent, and the turn, which ends when they are written or no longer wanted.
-struct Piece {
-    octets: Bytes,
-    _turn: OwnedSemaphorePermit,
+/// Bytes to be sent, and the permit, which is released when they are written or dropped.
+struct Payload {
+    bytes: Bytes,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl Body for Whole {
-    type Data = Piece;
+impl Body for OneFrame {
+    type Data = Payload;
     type Error = std::convert::Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Piece>, Self::Error>>> {
-        Poll::Ready(self.0.take().map(|piece| Ok(Frame::data(piece))))
+    ) -> Poll<Option<Result<Frame<Payload>, Self::Error>>> {
+        Poll::Ready(self.0.take().map(|payload| Ok(Frame::data(payload))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -69,34 +69,34 @@ impl Body for Whole {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let length = self.0.as_ref().map_or(0, |piece| piece.octets.len());
+        let length = self.0.as_ref().map_or(0, |payload| payload.bytes.len());
         SizeHint::with_exact(length as u64)
     }
 }
 
-impl Buf for Piece {
+impl Buf for Payload {
     fn remaining(&self) -> usize {
-        self.octets.remaining()
+        self.bytes.remaining()
     }
 
     fn chunk(&self) -> &[u8] {
-        self.octets.chunk()
+        self.bytes.chunk()
     }
 
     fn advance(&mut self, count: usize) {
-        self.octets.advance(count);
+        self.bytes.advance(count);
     }
 }
 
-/// What came: the status, the head's fields, the body and the fields behind it.
-pub(super) struct Answer {
+/// A response: status, headers, body and trailers.
+pub(super) struct HttpResponse {
     pub(super) status: u16,
     pub(super) head: HeaderMap,
     pub(super) body: Bytes,
     pub(super) trailers: HeaderMap,
 }
 
-/// Connects; `seen` hears of our address.
+/// Connects; calls `seen` with the local address.
 pub(super) async fn connect(
     server: SocketAddr,
     source: Option<IpAddr>,
@@ -108,68 +108,68 @@ pub(super) async fn connect(
         .map_err(|error| Failure::from(&error))?;
     seen(stream.local_addr().ok());
     match tls {
-        None => shake(stream).await,
+        None => handshake(stream).await,
         Some(tls) => {
             let stream = tls.connect(stream).await?;
             if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
                 return Err(Failure::Tls("the server does not speak HTTP/2".into()));
             }
-            shake(stream).await
+            handshake(stream).await
         }
     }
 }
 
-async fn shake<S>(stream: S) -> Dialled<Sender>
+async fn handshake<S>(stream: S) -> Dialled<Sender>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
-    let (requests, connection) = shaken.map_err(|error| explain(&error))?;
+    let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (requests, connection) = connected.map_err(|error| explain(&error))?;
     let sender = Sender {
         requests,
-        turn: Arc::new(Semaphore::new(1)),
+        permit: Arc::new(Semaphore::new(1)),
     };
     let driver: Driver = Box::pin(async move {
-        // Whoever asks on it hears of its end.
+        // Errors are reported to the requests in flight.
         let _ = connection.await;
     });
     Ok((sender, driver))
 }
 
-/// Sends a request and takes the whole answer, whose body has at most `limit` octets.
+/// Sends a request and reads the complete response, whose body has at most `limit` bytes.
 pub(super) async fn send(
     mut sender: Sender,
     request: Request<Bytes>,
     limit: usize,
-) -> Result<Answer, Lost> {
-    let (head, octets) = request.into_parts();
-    let body = if octets.is_empty() {
-        Whole(None)
+) -> Result<HttpResponse, ExchangeError> {
+    let (head, bytes) = request.into_parts();
+    let body = if bytes.is_empty() {
+        OneFrame(None)
     } else {
-        let turn = Arc::clone(&sender.turn).acquire_owned().await;
-        Whole(Some(Piece {
-            octets,
-            _turn: turn.map_err(|_| Failure::Closed)?,
+        let permit = Arc::clone(&sender.permit).acquire_owned().await;
+        OneFrame(Some(Payload {
+            bytes,
+            _permit: permit.map_err(|_| Failure::Closed)?,
         }))
     };
     sender
         .requests
         .ready()
         .await
-        .map_err(|error| lost(&error))?;
+        .map_err(|error| classify(&error))?;
     let sent = sender
         .requests
         .send_request(Request::from_parts(head, body));
-    let response = sent.await.map_err(|error| lost(&error))?;
+    let response = sent.await.map_err(|error| classify(&error))?;
     let status = response.status().as_u16();
     let head = response.headers().clone();
     let body = Limited::new(response.into_body(), limit).collect().await;
     let body = body.map_err(|error| match error.downcast_ref::<hyper::Error>() {
-        Some(error) => lost(error),
+        Some(error) => classify(error),
         None => Failure::Malformed.into(),
     })?;
     let trailers = body.trailers().cloned().unwrap_or_default();
-    Ok(Answer {
+    Ok(HttpResponse {
         status,
         head,
         body: body.to_bytes(),
@@ -177,15 +177,15 @@ pub(super) async fn send(
     })
 }
 
-/// A stream that the server resets costs nothing but itself.
-fn lost(error: &hyper::Error) -> Lost {
+/// RST_STREAM ends only its stream (RFC 9113 section 5.4.2); other errors end the connection.
+fn classify(error: &hyper::Error) -> ExchangeError {
     let mut cause = std::error::Error::source(error);
     while let Some(one) = cause {
         if one
             .downcast_ref::<h2::Error>()
             .is_some_and(h2::Error::is_reset)
         {
-            return Lost::Stream(Failure::Closed);
+            return ExchangeError::Stream(Failure::Closed);
         }
         cause = one.source();
     }
@@ -217,16 +217,16 @@ mod tests {
     const HEADERS: u8 = 1;
 
     #[tokio::test]
-    async fn each_request_goes_out_whole() {
+    async fn headers_and_body_of_a_request_are_sent_without_interleaving() {
         const REQUESTS: usize = 50;
         let (ours, mut theirs) = tokio::io::duplex(1 << 20);
-        let (sender, driver) = shake(ours).await.unwrap();
+        let (sender, driver) = handshake(ours).await.unwrap();
         tokio::spawn(driver);
-        let mut asking = JoinSet::new();
+        let mut requests = JoinSet::new();
         for _ in 0..REQUESTS {
             let request = Request::post("https://dns.test/dns-query");
             let request = request.body(Bytes::from_static(&[7; 40])).unwrap();
-            asking.spawn(send(sender.clone(), request, 100));
+            requests.spawn(send(sender.clone(), request, 100));
         }
         let mut preface = [0; 24];
         theirs.read_exact(&mut preface).await.unwrap();

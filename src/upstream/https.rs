@@ -1,4 +1,4 @@
-//! Questions over HTTPS (RFC 8484): requests on one kept HTTP/2 connection.
+//! Queries over HTTPS (RFC 8484): requests on one pooled HTTP/2 connection.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -11,19 +11,19 @@ use http::{Method, Request, header};
 
 use super::{
     failure::Failure,
-    http2::{self, Answer, Sender},
-    line::Line,
-    meter::Account,
+    http2::{self, HttpResponse, Sender},
+    meter::ConnectionMetrics,
     packet::{MAX_QUERY, Packet},
+    pooled_connection::PooledConnection,
     target::DohMethod,
     tls::Tls,
 };
 use crate::{reply::Reply, wire::MAX_MESSAGE};
 
-/// What DNS messages are called in HTTP.
+/// The media type of DNS messages (RFC 8484 section 6).
 const MESSAGE: &str = "application/dns-message";
 
-/// The connection to one upstream.
+/// An upstream over HTTPS.
 #[derive(Debug)]
 pub(super) struct Https {
     server: SocketAddr,
@@ -32,8 +32,8 @@ pub(super) struct Https {
     /// `https://HOST[:PORT]/dns-query`
     address: String,
     method: DohMethod,
-    line: Arc<Line<Sender>>,
-    account: Arc<Account>,
+    connection: Arc<PooledConnection<Sender>>,
+    metrics: Arc<ConnectionMetrics>,
 }
 
 impl Https {
@@ -42,10 +42,10 @@ impl Https {
         source: Option<IpAddr>,
         tls: Tls,
         method: DohMethod,
-        line: Arc<Line<Sender>>,
-        account: Arc<Account>,
+        connection: Arc<PooledConnection<Sender>>,
+        metrics: Arc<ConnectionMetrics>,
     ) -> Self {
-        // The server goes by the name that it proves; where that is its address, by that.
+        // The authority is the name in the certificate; if that is an address, the address.
         let authority = match (tls.name().to_str(), server.port()) {
             (name, _) if name.parse::<IpAddr>().is_ok() && server.port() != 443 => {
                 server.to_string()
@@ -60,57 +60,57 @@ impl Https {
             tls,
             address: format!("https://{authority}/dns-query"),
             method,
-            line,
-            account,
+            connection,
+            metrics,
         }
     }
 
-    /// Asks and waits for as long as the caller does.
+    /// Sends the query and waits for its reply; the caller applies the timeout.
     pub(super) async fn exchange(&self, packet: &Packet) -> Result<Reply, Failure> {
         let dial = || {
-            let (tls, account) = (self.tls.clone(), Arc::clone(&self.account));
+            let (tls, metrics) = (self.tls.clone(), Arc::clone(&self.metrics));
             http2::connect(self.server, self.source, Some(tls), move |local| {
-                account.connected(local);
+                metrics.connected(local);
             })
         };
-        let ask = |sender| async {
-            let answer = http2::send(sender, self.request(packet)?, MAX_MESSAGE).await?;
-            Ok(self.read(packet, &answer)?)
+        let exchange = |sender| async {
+            let response = http2::send(sender, self.request(packet)?, MAX_MESSAGE).await?;
+            Ok(self.read(packet, &response)?)
         };
-        self.line.ask(dial, ask).await
+        self.connection.exchange(dial, exchange).await
     }
 
     fn request(&self, packet: &Packet) -> Result<Request<Bytes>, Failure> {
-        let mut room = [0; MAX_QUERY];
-        // The same question is to be the same request (RFC 8484 §4.1).
-        let octets = packet.under(0, &mut room);
+        let mut buffer = [0; MAX_QUERY];
+        // The id is 0, so that equal queries are equal requests for HTTP caches (RFC 8484 section 4.1).
+        let bytes = packet.under(0, &mut buffer);
         let request = Request::builder().header(header::ACCEPT, MESSAGE);
         let request = match self.method {
             DohMethod::Post => request
                 .method(Method::POST)
                 .uri(&self.address)
                 .header(header::CONTENT_TYPE, MESSAGE)
-                .body(Bytes::copy_from_slice(octets)),
+                .body(Bytes::copy_from_slice(bytes)),
             DohMethod::Get => {
-                let text = URL_SAFE_NO_PAD.encode(octets);
+                let text = URL_SAFE_NO_PAD.encode(bytes);
                 request
                     .method(Method::GET)
                     .uri(format!("{}?dns={text}", self.address))
                     .body(Bytes::new())
             }
         };
-        // A name that TLS takes may yet be none that HTTP takes.
+        // A name that is valid for TLS may be invalid in a URI.
         request.map_err(|_| Failure::Unreachable(std::io::ErrorKind::InvalidInput))
     }
 
-    fn read(&self, packet: &Packet, answer: &Answer) -> Result<Reply, Failure> {
-        if answer.status != 200 {
-            return Err(Failure::Http(answer.status));
+    fn read(&self, packet: &Packet, response: &HttpResponse) -> Result<Reply, Failure> {
+        if response.status != 200 {
+            return Err(Failure::Http(response.status));
         }
-        let kind = answer.head.get(header::CONTENT_TYPE);
+        let kind = response.head.get(header::CONTENT_TYPE);
         if kind.is_none_or(|kind| kind != MESSAGE) {
-            return Err(self.account.wrong());
+            return Err(self.metrics.wrong());
         }
-        self.account.read(packet, &answer.body)
+        self.metrics.read(packet, &response.body)
     }
 }

@@ -1,4 +1,4 @@
-//! What is counted about one upstream: the only place of `upstream` that knows metrics.
+//! Metrics of one upstream. The rest of `upstream` does not depend on metric families.
 
 use std::{
     fmt,
@@ -17,7 +17,7 @@ use crate::{
     wire::{Header, Rcode},
 };
 
-/// What a connection is made of, as metrics call it.
+/// The protocol of a connection, as a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proto {
     /// `udp`
@@ -33,7 +33,7 @@ pub enum Proto {
 }
 
 impl Proto {
-    /// What it is called where clients use it.
+    /// The same as a transport of queries.
     pub fn transport(self) -> Transport {
         match self {
             Self::Udp => Transport::Udp,
@@ -55,21 +55,20 @@ impl Proto {
     }
 }
 
-/// What is counted where one kept connection leads to an upstream, and where its replies are heard.
+/// The metrics of one pooled connection, and the source that its replies are labelled with.
 #[cfg_attr(not(any(feature = "https", feature = "quic")), allow(dead_code))] // calls of gRPC are not counted
 #[derive(Debug)]
-pub(super) struct Account {
-    meter: Arc<Meter>,
+pub(super) struct ConnectionMetrics {
+    meter: Arc<UpstreamMetrics>,
     proto: Proto,
-    heard: OnceLock<Arc<UpstreamSource>>,
+    source: OnceLock<Arc<UpstreamSource>>,
 }
 
-/// The codes of RFC 1035; those beyond are rare enough to be looked up.
+/// The rcodes of RFC 1035. Series of other rcodes are rare, so they are looked up each time.
 const COMMON: usize = 6;
 
-/// The series of one upstream, looked up once each and only when first used: a scrape shows what
-/// has happened and nothing else.
-pub struct Meter {
+/// The series of one upstream. Each is created on first use, so a scrape has no series without events.
+pub struct UpstreamMetrics {
     metrics: Arc<Metrics>,
     to: Arc<str>,
     hits: [OnceLock<Arc<ShardedCounter>>; 5],
@@ -79,11 +78,11 @@ pub struct Meter {
     wrong_replies: OnceLock<Arc<ShardedCounter>>,
 }
 
-/// What CoreDNS calls the user of a proxy; its other ones are none of ours.
+/// CoreDNS's label value for proxies of the plugin `forward`.
 const PROXY: &str = "forward";
 
-impl Meter {
-    /// A meter for the upstream at `to`.
+impl UpstreamMetrics {
+    /// Metrics of the upstream at `to`.
     pub fn new(metrics: &Arc<Metrics>, to: &str) -> Self {
         Self {
             metrics: Arc::clone(metrics),
@@ -96,8 +95,8 @@ impl Meter {
         }
     }
 
-    /// Where what is heard from it over a socket comes from.
-    pub fn heard(&self, local: Option<SocketAddr>, proto: Proto) -> UpstreamSource {
+    /// The source of replies received on a socket.
+    pub fn source(&self, local: Option<SocketAddr>, proto: Proto) -> UpstreamSource {
         UpstreamSource {
             upstream: Arc::clone(&self.to),
             local,
@@ -105,35 +104,35 @@ impl Meter {
         }
     }
 
-    /// A question went over a socket that was open already.
+    /// Counts a query over an open connection.
     pub fn hit(&self, proto: Proto) {
         let family = &self.metrics.forward.conn_cache_hits_total;
         let series = || family.with(&[PROXY, &self.to, proto.label()]);
         self.hits[proto as usize].get_or_init(series).inc();
     }
 
-    /// A socket had to be opened for a question.
+    /// Counts a connection opened for a query.
     pub fn miss(&self, proto: Proto) {
         let family = &self.metrics.forward.conn_cache_misses_total;
         let series = || family.with(&[PROXY, &self.to, proto.label()]);
         self.misses[proto as usize].get_or_init(series).inc();
     }
 
-    /// A reply came that nobody asked for or that cannot be believed.
+    /// Counts a message that matches no query in flight or cannot be parsed.
     pub fn wrong_reply(&self) {
         let family = &self.metrics.forward.wrong_replies_total;
         let series = || family.with(&[&self.to]);
         self.wrong_replies.get_or_init(series).inc();
     }
 
-    /// A health check failed.
+    /// Counts a failed health check.
     pub fn failed_check(&self) {
         let family = &self.metrics.forward.healthcheck_failures_total;
         let series = || family.with_label_values(&[PROXY, &*self.to]);
         self.failed_checks.get_or_init(series).inc();
     }
 
-    /// An answer came after `took`.
+    /// Observes a reply received after `took`.
     pub fn answered(&self, rcode: Rcode, took: Duration) {
         let family = &self.metrics.forward.request_duration_seconds;
         let series = || family.with_label_values(&[PROXY, &*self.to, rcode_label(rcode)]);
@@ -146,51 +145,51 @@ impl Meter {
 }
 
 #[cfg_attr(not(any(feature = "https", feature = "quic")), allow(dead_code))] // calls of gRPC are not counted
-impl Account {
-    /// Of a connection that is not there yet.
-    pub(super) fn new(meter: Arc<Meter>, proto: Proto) -> Arc<Self> {
+impl ConnectionMetrics {
+    /// For a connection that is not open yet.
+    pub(super) fn new(meter: Arc<UpstreamMetrics>, proto: Proto) -> Arc<Self> {
         Arc::new(Self {
             meter,
             proto,
-            heard: OnceLock::new(),
+            source: OnceLock::new(),
         })
     }
 
-    /// It is there: from now on replies are heard at this address of ours.
+    /// Sets the local address of the open connection.
     pub(super) fn connected(&self, local: Option<SocketAddr>) {
         let _ = self
-            .heard
-            .set(Arc::new(self.meter.heard(local, self.proto)));
+            .source
+            .set(Arc::new(self.meter.source(local, self.proto)));
     }
 
-    /// A question goes over it.
+    /// Counts a query over the open connection.
     pub(super) fn hit(&self) {
         self.meter.hit(self.proto);
     }
 
-    /// It is opened for a question.
+    /// Counts an opening of the connection.
     pub(super) fn miss(&self) {
         self.meter.miss(self.proto);
     }
 
-    /// Reads what came in answer to `packet`.
+    /// Parses the reply to `packet`.
     pub(super) fn read(&self, packet: &Packet, message: &[u8]) -> Result<Reply, Failure> {
         let header = Header::read(message);
         let reply = header.and_then(|header| packet.read(message, &header));
         let mut reply = reply.ok_or_else(|| self.wrong())?;
-        reply.source = self.heard.get().cloned();
+        reply.source = self.source.get().cloned();
         Ok(reply)
     }
 
-    /// What came cannot be believed.
+    /// Counts a reply that is not acceptable.
     pub(super) fn wrong(&self) -> Failure {
         self.meter.wrong_reply();
         Failure::Malformed
     }
 }
 
-impl fmt::Debug for Meter {
+impl fmt::Debug for UpstreamMetrics {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Meter({})", self.to)
+        write!(out, "UpstreamMetrics({})", self.to)
     }
 }

@@ -1,31 +1,33 @@
-//! Asking other servers: exchange, pool, policy, health.
+//! Queries to upstream servers: attempts, connections, server selection, health checks.
 //!
 //! ```text
-//! query          a query for upstreams, as a plugin hands it out
-//! engine         carries queries out: the sockets, timeouts and queries in flight of one thread
-//! exchange       one query from the first attempt to the reply, as a state machine without I/O
-//! in_flight      identical queries in flight are coalesced
-//! inbox          events for an engine that arise on other threads
-//! group          the upstreams of one forward, and which of them a query is sent to; policy is their order
-//! timeouts       between two attempts, after the last one, and in all
-//! packet         one query in wire form, and whether a message answers it
-//! pending        limits of pending queries, which evict the old before they turn away the new
-//! transport      what a query goes over
-//! udp            how sockets are opened; stream keeps connections of TCP and TLS, with the queries in
-//!                flight on each in pending_replies
-//! https, quic    connections that carry a query in a stream of its own: line keeps one, http2 speaks HTTP
-//! health         whether an upstream is worth asking; failure is why one gave no reply, and whether it
-//!                is to blame
-//! rpc            calls of gRPC, over http2 and a line too
-//! target         how a Corefile names an upstream; resolv_conf is the file that lists some, resolve
-//!                finds the addresses of a host
-//! tls            files and handshakes; handshake says why one failed
-//! meter          metrics of one upstream; witness observes attempts, for plugins that report them
+//! query              a query for upstreams, as a plugin returns it
+//! engine             runs queries: the sockets, timeouts and queries in flight of one thread
+//! exchange           one query from the first attempt to the reply, as a state machine without I/O
+//! in_flight          coalesces identical queries in flight
+//! inbox              events for an engine from other threads
+//! group              the upstreams of one forward, and the choice among them; policy has their order
+//! timeouts           timeouts between two attempts, after the last one, and in total
+//! packet             one query in wire form, and the check of a message against it
+//! pending            limits of pending queries; at a limit the oldest are evicted before new ones are rejected
+//! transport          the choice between UDP and TCP
+//! udp                opens UDP sockets
+//! stream             connection pool for TCP and TLS; pending_replies has the queries in flight on each
+//! pooled_connection  one connection with a stream per query; http2, https and quic use it
+//! health             health checks
+//! failure            why an upstream gave no reply, and whether that blames the upstream
+//! rpc                a gRPC client, over http2 and pooled_connection
+//! target             the address of an upstream in a Corefile
+//! resolv_conf        the file that lists upstreams; resolve finds the addresses of a host name
+//! tls                TLS configuration; handshake describes why a handshake failed
+//! meter              metrics of one upstream
+//! attempt_observer   observers of attempts, for plugins that report them
 //! ```
 //!
-//! Nothing here knows a Corefile, a chain or a plugin. Whatever is spawned ends when its
-//! [`Upstream`] is dropped.
+//! This module does not depend on Corefiles, chains or plugins. Spawned tasks end when their [`Upstream`]
+//! is dropped.
 
+mod attempt_observer;
 mod engine;
 mod exchange;
 mod failure;
@@ -38,18 +40,18 @@ mod http2;
 mod https;
 mod in_flight;
 mod inbox;
+mod meter;
+mod packet;
+mod pending;
+mod pending_replies;
+mod policy;
 #[cfg(any(
     feature = "https",
     feature = "quic",
     feature = "grpc",
     feature = "etcd"
 ))]
-mod line;
-mod meter;
-mod packet;
-mod pending;
-mod pending_replies;
-mod policy;
+mod pooled_connection;
 mod query;
 #[cfg(feature = "quic")]
 mod quic;
@@ -63,31 +65,30 @@ mod timeouts;
 mod tls;
 mod transport;
 mod udp;
-mod witness;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::runtime::Handle;
 
+pub use attempt_observer::{AttemptObserver, AttemptReport};
 pub use engine::{Engine, Owner};
-pub use failure::{Failure, Lack};
+pub use failure::{Failure, LocalError};
 pub use group::{Group, Member, Plan};
-pub use health::Check;
+pub use health::HealthCheck;
 pub use in_flight::InFlight;
-pub use meter::{Meter, Proto};
+pub use meter::{Proto, UpstreamMetrics};
 pub use packet::Packet;
 pub use pending::{Eviction, MAX_QUERY_BYTES, PendingLimit, Permit, default_limit, process_limit};
 pub use policy::{MAX_UPSTREAMS, Policy};
 pub use query::UpstreamQuery;
 pub use resolv_conf::{ResolvConf, read_nameservers, read_search};
-pub use resolve::{ResolveError, System, resolve};
+pub use resolve::{ResolveError, ResolverFiles, resolve};
 #[cfg(any(feature = "grpc", feature = "etcd"))]
 pub use rpc::{Rpc, RpcError};
-pub use stream::Keeping;
-pub use target::{DohMethod, Host, Over, Target, TargetError, To};
+pub use stream::PoolSettings;
+pub use target::{Destination, DohMethod, Host, Protocol, Target, TargetError};
 pub use transport::TransportPolicy;
-pub use witness::{Tried, Witness};
 
 use crate::{metrics::Metrics, query::Question, reply::Reply};
 use engine::SharedEngine;
@@ -95,25 +96,25 @@ use health::Health;
 #[cfg(feature = "https")]
 use https::Https;
 #[cfg(any(feature = "https", feature = "quic"))]
-use line::Line;
+use meter::ConnectionMetrics;
 #[cfg(any(feature = "https", feature = "quic"))]
-use meter::Account;
+use pooled_connection::PooledConnection;
 #[cfg(feature = "quic")]
 use quic::Quic;
 use stream::Streams;
 use tls::Tls;
 use udp::Udp;
 
-/// One server to ask, with its sockets and its health.
+/// An upstream server, with its connections, health and metrics.
 #[derive(Debug)]
 pub struct Upstream {
     target: Target,
     label: Arc<str>,
-    check: Check,
+    check: HealthCheck,
     check_transport: TransportPolicy,
     health: Health,
     connections: Connections,
-    meter: Arc<Meter>,
+    meter: Arc<UpstreamMetrics>,
     runtime: Handle,
 }
 
@@ -129,29 +130,29 @@ enum Connections {
     Https(Box<Https>),
     #[cfg(feature = "quic")]
     Quic(Box<Quic>),
-    /// TLS is wanted and cannot be had: the reason.
+    /// TLS is required and cannot be set up: the reason.
     Broken(Failure),
 }
 
-/// How upstreams of one forward are treated: what, with the target, makes two of them the same.
+/// Settings of the upstreams of one `forward`. Forwards with equal settings and target share an upstream.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How connections are kept.
-    pub keeping: Keeping,
-    /// Failed checks in a row after which an upstream is down; 0 for never, and then it is not checked.
+    /// Connection pool settings.
+    pub pool: PoolSettings,
+    /// Consecutive failed checks after which an upstream is down; 0 for never, and without checks.
     pub max_fails: u32,
-    /// How an upstream is checked.
-    pub check: Check,
-    /// Whether it is always asked by stream: then its checks go that way too.
-    pub by_stream: bool,
-    /// Our address towards it; the kernel's choice without one.
+    /// Health check settings.
+    pub check: HealthCheck,
+    /// Whether queries are always sent over TCP (`force_tcp`); health checks then are, too.
+    pub force_tcp: bool,
+    /// The source address; `None` for the kernel's choice.
     pub source: Option<IpAddr>,
-    /// The name that TLS upstreams must prove, where none is written for the upstream itself. It comes
-    /// before the host name that an upstream's address was found by.
+    /// The name that the certificates of upstreams must be for, unless an upstream has its own. Takes
+    /// precedence over the host name that was resolved to the upstream's address.
     pub tls_name: Option<ServerName<'static>>,
-    /// How TLS is spoken, where any upstream wants it.
+    /// The TLS configuration, if any upstream uses TLS.
     pub tls: Option<Arc<ClientConfig>>,
-    /// How HTTPS upstreams are asked.
+    /// The HTTP method of queries over HTTPS.
     pub doh_method: DohMethod,
 }
 
@@ -164,13 +165,13 @@ impl Upstream {
         metrics: &Arc<Metrics>,
     ) -> Self {
         let label: Arc<str> = target.to_string().into();
-        let meter = Arc::new(Meter::new(metrics, &label));
+        let meter = Arc::new(UpstreamMetrics::new(metrics, &label));
         let connections = Connections::new(&target, settings, &runtime, &meter);
         Self {
             label,
             health: Health::new(settings.max_fails),
             check: settings.check,
-            check_transport: if settings.by_stream {
+            check_transport: if settings.force_tcp {
                 TransportPolicy::Tcp
             } else {
                 TransportPolicy::Udp
@@ -182,38 +183,38 @@ impl Upstream {
         }
     }
 
-    /// Where it is.
+    /// Its address and protocol.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// What metrics and logs call it.
+    /// Its name in metrics and logs.
     pub fn label(&self) -> &Arc<str> {
         &self.label
     }
 
-    /// What is counted about it.
-    pub fn meter(&self) -> &Meter {
+    /// Its metrics.
+    pub fn meter(&self) -> &UpstreamMetrics {
         &self.meter
     }
 
-    /// Whether it has failed so many checks in a row that it is not asked for now.
+    /// Whether it is down: it has failed `max_fails` consecutive checks.
     pub fn is_down(&self) -> bool {
         self.health.is_down()
     }
 
-    /// Whether it failed its last check. It is asked after those that did not.
+    /// Whether it failed its last check. Such upstreams are tried after the others.
     pub fn is_suspect(&self) -> bool {
         self.health.is_suspect()
     }
 
-    /// It replied to a query, whatever that was, after `took`.
+    /// Records a reply to any query, received after `took`.
     fn answered(&self, reply: &Reply, took: Duration) {
         self.health.answered();
         self.meter.answered(reply.rcode, took);
     }
 
-    /// Its UDP end, where it speaks plain DNS.
+    /// Its UDP sockets, if it is an upstream of plain DNS.
     fn udp(&self) -> Option<&Udp> {
         match &self.connections {
             Connections::Plain { udp, .. } => Some(udp),
@@ -221,7 +222,7 @@ impl Upstream {
         }
     }
 
-    /// Sends a query over one of its connections, and waits for the reply for as long as the caller does.
+    /// Sends a query over one of its connections and waits for the reply; the caller applies the timeout.
     async fn exchange_by_stream(&self, packet: &Arc<Packet>) -> Result<Reply, Failure> {
         match &self.connections {
             Connections::Plain { streams, .. } | Connections::Tls(streams) => {
@@ -235,7 +236,7 @@ impl Upstream {
         }
     }
 
-    /// Sends it a query of our own, over the transport that its queries usually take.
+    /// Sends it a query of this server itself, such as a health check, over the usual transport.
     pub async fn probe(
         self: &Arc<Self>,
         question: &Question,
@@ -245,8 +246,8 @@ impl Upstream {
         self.query(packet, self.check_transport).await
     }
 
-    /// Sends it one query, and no second one if it fails. The reply is waited for as long as
-    /// [`Timeouts`](timeouts::Timeouts) and the caller allow.
+    /// Sends it a query in one attempt. [`Timeouts`](timeouts::Timeouts) and the caller limit the wait for
+    /// the reply.
     async fn query(
         self: &Arc<Self>,
         packet: Packet,
@@ -259,7 +260,7 @@ impl Upstream {
         result.unwrap_or(Err(Failure::Closed))
     }
 
-    /// A question to it failed in a way that speaks against it: it is checked until it answers.
+    /// Records a failure that blames the upstream: starts health checks, which end with the next reply.
     pub fn failed(self: &Arc<Self>) {
         if self.health.begin() {
             self.runtime.spawn(health::check(Arc::downgrade(self)));
@@ -268,13 +269,18 @@ impl Upstream {
 }
 
 impl Connections {
-    fn new(target: &Target, settings: &Settings, runtime: &Handle, meter: &Arc<Meter>) -> Self {
-        let (address, source, keeping) = (target.address, settings.source, settings.keeping);
+    fn new(
+        target: &Target,
+        settings: &Settings,
+        runtime: &Handle,
+        meter: &Arc<UpstreamMetrics>,
+    ) -> Self {
+        let (address, source, pool) = (target.address, settings.source, settings.pool);
         let streams = |tls| {
             let (runtime, meter) = (runtime.clone(), Arc::clone(meter));
-            Streams::new(address, source, tls, keeping, runtime, meter)
+            Streams::new(address, source, tls, pool, runtime, meter)
         };
-        if target.over == Over::Dns {
+        if target.protocol == Protocol::Dns {
             let udp = Udp::new(address, source, Arc::clone(meter));
             let streams = streams(None);
             return Self::Plain { udp, streams };
@@ -282,44 +288,46 @@ impl Connections {
         let Some(config) = &settings.tls else {
             return Self::Broken(Failure::Tls("not set up".into()));
         };
-        // What is configured comes before what the host happens to be called.
+        // A configured name takes precedence over the host name.
         let configured = target.name.as_ref().or(settings.tls_name.as_ref());
         let name = configured.or(target.host.as_ref());
         #[cfg(any(feature = "https", feature = "quic"))]
         let speaking = |protocol| Tls::speaking(config, name, address.ip(), protocol);
         #[cfg(any(feature = "https", feature = "quic"))]
-        let account = |proto| Account::new(Arc::clone(meter), proto);
+        let metrics = |proto| ConnectionMetrics::new(Arc::clone(meter), proto);
         #[cfg(any(feature = "https", feature = "quic"))]
         let runtime = runtime.clone();
-        match target.over {
-            Over::Dns | Over::Tls => Self::Tls(streams(Some(Tls::new(
+        match target.protocol {
+            Protocol::Dns | Protocol::Tls => Self::Tls(streams(Some(Tls::new(
                 Arc::clone(config),
                 name,
                 address.ip(),
             )))),
             #[cfg(feature = "https")]
-            Over::Https => {
-                let account = account(Proto::Https);
-                let line = Line::new(keeping, runtime, Some(Arc::clone(&account)));
+            Protocol::Https => {
+                let metrics = metrics(Proto::Https);
+                let connection = PooledConnection::new(pool, runtime, Some(Arc::clone(&metrics)));
                 let (tls, method) = (speaking(b"h2"), settings.doh_method);
                 Self::Https(Box::new(Https::new(
-                    address, source, tls, method, line, account,
+                    address, source, tls, method, connection, metrics,
                 )))
             }
             #[cfg(feature = "quic")]
-            Over::Quic => {
-                let account = account(Proto::Quic);
-                let line = Line::new(keeping, runtime, Some(Arc::clone(&account)));
-                match Quic::new(address, source, &speaking(b"doq"), line, account) {
+            Protocol::Quic => {
+                let metrics = metrics(Proto::Quic);
+                let connection = PooledConnection::new(pool, runtime, Some(Arc::clone(&metrics)));
+                match Quic::new(address, source, &speaking(b"doq"), connection, metrics) {
                     Ok(quic) => Self::Quic(Box::new(quic)),
                     Err(error) => Self::Broken(Failure::Tls(error.to_string().into())),
                 }
             }
-            // A Corefile with such an upstream is refused: see `Over::required`.
+            // Not reached: such a Corefile is an error, see `Protocol::required`.
             #[cfg(not(feature = "https"))]
-            Over::Https => Self::Broken(Failure::Tls("built without the feature `https`".into())),
+            Protocol::Https => {
+                Self::Broken(Failure::Tls("built without the feature `https`".into()))
+            }
             #[cfg(not(feature = "quic"))]
-            Over::Quic => Self::Broken(Failure::Tls("built without the feature `quic`".into())),
+            Protocol::Quic => Self::Broken(Failure::Tls("built without the feature `quic`".into())),
         }
     }
 }

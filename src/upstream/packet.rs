@@ -1,4 +1,4 @@
-//! One question as it goes to upstreams, shared by every try to have it answered.
+//! A query to upstreams in wire form, shared by all of its attempts.
 
 use std::{
     hash::BuildHasher,
@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::{Witness, transport::TransportPolicy};
+use super::{AttemptObserver, transport::TransportPolicy};
 use crate::{
     edns::Options,
     message::{read_reply, write_query},
@@ -17,22 +17,23 @@ use crate::{
     wire::{HEADER_LENGTH, Header, MIN_UDP_PAYLOAD, MalformedMessage, NameError, Opcode, Rcode},
 };
 
-/// Octets of a query at most: header, the longest name, type and class, an OPT.
+/// Bound on the bytes of a query: header, the longest name, type and class, an OPT record.
 pub(super) const MAX_QUERY: usize = HEADER_LENGTH + 255 + 4 + 11 + Options::MAX;
 
-/// A query in octets, its id left open: each try puts its own.
+/// A query in wire form without an id: each attempt sets its own.
 #[derive(Debug)]
 pub struct Packet {
-    octets: Box<[u8]>,
+    bytes: Box<[u8]>,
     question_end: usize,
-    /// How many replies with its id were none to this question.
+    /// Number of replies with its id and another question.
     wrong: AtomicUsize,
-    witness: Option<Arc<dyn Witness>>,
+    observer: Option<Arc<dyn AttemptObserver>>,
 }
 
 impl Packet {
-    /// The question that `query` has become, with the client's wishes. AD is always asked for: it
-    /// goes to whoever understands it, so it must not depend on who asked first (RFC 6840 §5.7).
+    /// The present question of `query`, with the client's flags and options. AD is always set (RFC 6840
+    /// section 5.7): the reply is shared by coalesced clients and the cache, so it must not depend on which
+    /// client was first.
     pub fn of(query: &Query) -> Self {
         let edns = query.edns.map(|edns| Edns {
             udp_payload: edns
@@ -40,7 +41,7 @@ impl Packet {
                 .max(u16::try_from(MIN_UDP_PAYLOAD).expect("512")),
             ..edns
         });
-        let octets = write_query(
+        let bytes = write_query(
             0,
             &query.question,
             query.onward_recursion,
@@ -49,12 +50,12 @@ impl Packet {
             edns,
             &query.options,
         );
-        Self::new(octets, &query.question)
+        Self::new(bytes, &query.question)
     }
 
-    /// A question of our own: no EDNS, no wishes.
+    /// A query of this server itself: no EDNS, no AD or CD.
     pub fn probe(question: &Question, recursion_desired: bool) -> Self {
-        let octets = write_query(
+        let bytes = write_query(
             0,
             question,
             recursion_desired,
@@ -63,72 +64,71 @@ impl Packet {
             None,
             &Options::default(),
         );
-        Self::new(octets, question)
+        Self::new(bytes, question)
     }
 
-    fn new(octets: Vec<u8>, question: &Question) -> Self {
+    fn new(bytes: Vec<u8>, question: &Question) -> Self {
         Self {
-            octets: octets.into(),
+            bytes: bytes.into(),
             question_end: HEADER_LENGTH + question.name.as_wire().len() + 4,
             wrong: AtomicUsize::new(0),
-            witness: None,
+            observer: None,
         }
     }
 
-    /// Lets somebody hear of what becomes of it.
-    pub fn witnessed(&mut self, witness: Arc<dyn Witness>) {
-        self.witness = Some(witness);
+    /// Reports the attempts to `observer`.
+    pub fn observe(&mut self, observer: Arc<dyn AttemptObserver>) {
+        self.observer = Some(observer);
     }
 
-    /// Who hears of what becomes of it.
-    pub(super) fn witness(&self) -> Option<&dyn Witness> {
-        self.witness.as_deref()
+    /// The observer of the attempts.
+    pub(super) fn observer(&self) -> Option<&dyn AttemptObserver> {
+        self.observer.as_deref()
     }
 
-    /// Whether the other packet asks the same in the same way: all bytes are equal but for the case of
-    /// letters in the name.
+    /// Whether the other packet is the same query: all bytes are equal, ignoring case in the name.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let end = self.question_end;
         end == other.question_end
-            && self.is_question_of(&other.octets)
-            && self.octets[..HEADER_LENGTH] == other.octets[..HEADER_LENGTH]
-            && self.octets[end..] == other.octets[end..]
+            && self.matches_question_of(&other.bytes)
+            && self.bytes[..HEADER_LENGTH] == other.bytes[..HEADER_LENGTH]
+            && self.bytes[end..] == other.bytes[end..]
     }
 
     /// A hash that is equal for packets that are the [same](Self::is_same) and go over the same transport.
     pub(super) fn hash(&self, transport: TransportPolicy, hasher: &impl BuildHasher) -> u64 {
-        let mut room = [0; MAX_QUERY];
-        let bytes = &mut room[..self.octets.len()];
-        bytes.copy_from_slice(&self.octets);
-        // In the place of the id, which is not set yet.
+        let mut buffer = [0; MAX_QUERY];
+        let bytes = &mut buffer[..self.bytes.len()];
+        bytes.copy_from_slice(&self.bytes);
+        // The id is not set, so its bytes hold the transport.
         bytes[0] = transport as u8;
         bytes[HEADER_LENGTH..self.question_end - 4].make_ascii_lowercase();
         hasher.hash_one(&*bytes)
     }
 
-    /// The octets to send, under `id`, in `room`.
-    pub(super) fn under<'r>(&self, id: u16, room: &'r mut [u8; MAX_QUERY]) -> &'r [u8] {
-        let out = &mut room[..self.octets.len()];
-        out.copy_from_slice(&self.octets);
+    /// The bytes to send with `id`, written into `buffer`.
+    pub(super) fn under<'r>(&self, id: u16, buffer: &'r mut [u8; MAX_QUERY]) -> &'r [u8] {
+        let out = &mut buffer[..self.bytes.len()];
+        out.copy_from_slice(&self.bytes);
         out[..2].copy_from_slice(&id.to_be_bytes());
         out
     }
 
-    /// The whole message, under `id`.
+    /// The complete message with `id`.
     pub fn message(&self, id: u16) -> Vec<u8> {
-        let mut room = [0; MAX_QUERY];
-        self.under(id, &mut room).to_vec()
+        let mut buffer = [0; MAX_QUERY];
+        self.under(id, &mut buffer).to_vec()
     }
 
-    /// Reads an answer that came alone on a stream, where the id has no meaning.
+    /// Parses a reply on a stream of its own, where the id has no meaning.
     pub fn read(&self, message: &[u8], header: &Header) -> Option<Reply> {
         let mut reply = Reply::default();
-        let judged = self.judge(message, header, false, &mut reply);
-        (judged == Verdict::Reply).then_some(reply)
+        let verdict = self.judge(message, header, false, &mut reply);
+        (verdict == Verdict::Reply).then_some(reply)
     }
 
-    /// Reads `message`, whose id has been found right, into `reply`. Its buffers are reused; unless
-    /// this is [`Verdict::Reply`], its contents are unspecified.
+    /// Parses `message`, whose id matched, into `reply`. Its buffers are reused; unless this is
+    /// [`Verdict::Reply`], its contents are unspecified.
     pub(super) fn judge(
         &self,
         message: &[u8],
@@ -136,14 +136,14 @@ impl Packet {
         by_datagram: bool,
         reply: &mut Reply,
     ) -> Verdict {
-        let judged = self.compare(message, header, by_datagram, reply);
-        if judged == Verdict::OtherQuestion {
+        let verdict = self.compare(message, header, by_datagram, reply);
+        if verdict == Verdict::OtherQuestion {
             self.wrong.fetch_add(1, Ordering::Relaxed);
         }
-        judged
+        verdict
     }
 
-    /// How many replies came under an id of its own that were none to this question.
+    /// Number of replies with an id of this query and another question.
     pub(super) fn wrong_answers(&self) -> usize {
         self.wrong.load(Ordering::Relaxed)
     }
@@ -165,7 +165,7 @@ impl Packet {
             *reply = error;
             return Verdict::Reply;
         }
-        if header.counts[0] != 1 || !self.is_question_of(message) {
+        if header.counts[0] != 1 || !self.matches_question_of(message) {
             return Verdict::OtherQuestion;
         }
         match read_reply(message, reply) {
@@ -180,32 +180,31 @@ impl Packet {
         Verdict::Reply
     }
 
-    /// Whether the question of a message is this one, whatever its spelling.
-    fn is_question_of(&self, message: &[u8]) -> bool {
-        let asked = &self.octets[HEADER_LENGTH..self.question_end];
-        let Some(answered) = message.get(HEADER_LENGTH..self.question_end) else {
+    /// Whether the question of a message is this one, ignoring case.
+    fn matches_question_of(&self, message: &[u8]) -> bool {
+        let own = &self.bytes[HEADER_LENGTH..self.question_end];
+        let Some(other) = message.get(HEADER_LENGTH..self.question_end) else {
             return false;
         };
-        let name = asked.len() - 4;
-        asked[..name].eq_ignore_ascii_case(&answered[..name]) && asked[name..] == answered[name..]
+        let name = own.len() - 4;
+        own[..name].eq_ignore_ascii_case(&other[..name]) && own[name..] == other[name..]
     }
 }
 
-/// What a message with the id of a query is to it.
+/// The relation of a message to the query with its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Its reply.
     Reply,
-    /// No answer to this question. A stranger may have sent it: the wait for the right one goes on
-    /// (CVE-2023-28452).
+    /// The reply to another question, possibly forged: the query stays in flight (CVE-2023-28452).
     OtherQuestion,
-    /// An answer to this question that cannot be read: no other is to be expected.
+    /// A reply to this question that cannot be parsed; no other reply is expected.
     Unreadable,
 }
 
 /// Makes `reply` what is left of a datagram that ends in the middle of a record: some servers and
 /// middleboxes cut at the size that the client takes, with or without TC. Nothing of its records is used
-/// (RFC 2181 section 9); the client asks again by TCP.
+/// (RFC 2181 section 9); the client retries over TCP.
 fn truncate(header: &Header, reply: &mut Reply) {
     reply.clear();
     reply.rcode = Rcode(header.flags & 0x0F);
@@ -214,8 +213,8 @@ fn truncate(header: &Header, reply: &mut Reply) {
     reply.why = Why::Upstream;
 }
 
-/// A server that could not even read the question, or does not care to, may leave it out of its
-/// error. There is nothing in such a reply to be believed but the error.
+/// Some servers omit the question from an error reply, for example FORMERR. Only the rcode of such a reply
+/// is used.
 fn bare_error(header: &Header) -> Option<Reply> {
     let rcode = Rcode(header.flags & 0x0F);
     let is_error = !matches!(rcode, Rcode::NOERROR | Rcode::NXDOMAIN);
@@ -243,21 +242,21 @@ mod tests {
         out
     }
 
-    fn judged(packet: &Packet, message: &[u8], by_datagram: bool) -> (Verdict, Reply) {
+    fn verdict(packet: &Packet, message: &[u8], by_datagram: bool) -> (Verdict, Reply) {
         let header = Header::read(message).unwrap();
         let mut reply = Reply::default();
-        let judged = packet.judge(message, &header, by_datagram, &mut reply);
-        (judged, reply)
+        let verdict = packet.judge(message, &header, by_datagram, &mut reply);
+        (verdict, reply)
     }
 
-    fn believed(packet: &Packet, message: &[u8]) -> bool {
-        judged(packet, message, true).0 == Verdict::Reply
+    fn accepted(packet: &Packet, message: &[u8]) -> bool {
+        verdict(packet, message, true).0 == Verdict::Reply
     }
 
     #[test]
-    fn only_an_answer_to_the_question_is_believed() {
+    fn only_a_reply_to_the_question_is_accepted() {
         let packet = Packet::of(&query("www.Example.org", Type::A));
-        assert!(believed(
+        assert!(accepted(
             &packet,
             &answer_to(&query("WWW.example.org", Type::A))
         ));
@@ -268,7 +267,7 @@ mod tests {
             ("a.www.example.org", Type::A),
         ] {
             assert!(
-                !believed(&packet, &answer_to(&query(name, rtype))),
+                !accepted(&packet, &answer_to(&query(name, rtype))),
                 "{name}"
             );
         }
@@ -283,8 +282,8 @@ mod tests {
             message[2] = message[2] & !2 | tc;
             for end in HEADER_LENGTH..message.len() {
                 let has_question = end >= packet.question_end;
-                let (cut, reply) = judged(&packet, &message[..end], true);
-                let (broken, _) = judged(&packet, &message[..end], false);
+                let (cut, reply) = verdict(&packet, &message[..end], true);
+                let (broken, _) = verdict(&packet, &message[..end], false);
                 if has_question {
                     assert_eq!(
                         (cut, broken),
@@ -302,31 +301,31 @@ mod tests {
                 }
             }
         }
-        let mut room = [0; MAX_QUERY];
-        assert!(!believed(&packet, packet.under(7, &mut room)), "a query");
+        let mut buffer = [0; MAX_QUERY];
+        assert!(!accepted(&packet, packet.under(7, &mut buffer)), "a query");
     }
 
     #[test]
-    fn an_answer_with_nonsense_in_it_is_unreadable() {
+    fn a_reply_with_a_compression_loop_is_unreadable() {
         let packet = Packet::of(&query("www.example.org", Type::A));
         let mut message = answer_to(&query("www.example.org", Type::A));
         let end = packet.question_end;
         // A pointer to itself.
         message[end..end + 2].copy_from_slice(&[0xC0, u8::try_from(end).unwrap()]);
-        assert_eq!(judged(&packet, &message, true).0, Verdict::Unreadable);
+        assert_eq!(verdict(&packet, &message, true).0, Verdict::Unreadable);
         assert_eq!(packet.wrong_answers(), 0);
     }
 
     #[test]
-    fn an_error_without_question_is_an_error_and_nothing_more() {
+    fn an_error_without_a_question_is_accepted_and_other_rcodes_are_not() {
         let packet = Packet::of(&query("www.example.org", Type::A));
-        assert!(believed(&packet, &[0, 1, 0x80, 1, 0, 0, 0, 0, 0, 0, 0, 0]));
-        assert!(!believed(&packet, &[0, 1, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
-        assert!(!believed(&packet, &[0, 1, 0x80, 3, 0, 0, 0, 0, 0, 0, 0, 0]));
+        assert!(accepted(&packet, &[0, 1, 0x80, 1, 0, 0, 0, 0, 0, 0, 0, 0]));
+        assert!(!accepted(&packet, &[0, 1, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+        assert!(!accepted(&packet, &[0, 1, 0x80, 3, 0, 0, 0, 0, 0, 0, 0, 0]));
     }
 
     #[test]
-    fn spelling_does_not_make_another_question_and_wishes_do() {
+    fn case_does_not_distinguish_queries_and_flags_and_options_do() {
         let plain = query("www.example.org", Type::A);
         let packet = Packet::of(&plain);
         let hasher = std::hash::RandomState::new();

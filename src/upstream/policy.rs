@@ -1,4 +1,4 @@
-//! Whom to ask first.
+//! The order in which upstreams are tried.
 
 use std::{
     str::FromStr,
@@ -7,18 +7,18 @@ use std::{
 
 use rand::seq::SliceRandom;
 
-/// Upstreams that one forward has at most.
+/// Bound on the upstreams of one `forward`.
 pub const MAX_UPSTREAMS: usize = 15;
 
-/// How the first of several upstreams is chosen.
+/// How the first upstream of a query is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Policy {
-    /// By lot, each time.
+    /// At random for each query.
     #[default]
     Random,
-    /// Each in its turn.
+    /// In rotation.
     RoundRobin,
-    /// As they are written: the later ones are reserves.
+    /// In the order of the Corefile; the later ones are fallbacks.
     Sequential,
 }
 
@@ -35,51 +35,51 @@ impl FromStr for Policy {
     }
 }
 
-/// Places of a list in the order in which they are to be tried.
+/// Indexes of a list in the order of the attempts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Order {
-    places: [u8; MAX_UPSTREAMS],
+    indexes: [u8; MAX_UPSTREAMS],
     length: usize,
 }
 
 impl Order {
-    /// Adds a place; what is beyond the limit is left out.
-    pub(super) fn push(&mut self, place: usize) {
-        if let (Some(slot), Ok(place)) = (self.places.get_mut(self.length), u8::try_from(place)) {
-            *slot = place;
+    /// Adds an index; those beyond the limit are dropped.
+    pub(super) fn push(&mut self, index: usize) {
+        if let (Some(slot), Ok(index)) = (self.indexes.get_mut(self.length), u8::try_from(index)) {
+            *slot = index;
             self.length += 1;
         }
     }
 
-    /// Arranges by `policy`; `turn` counts the questions.
+    /// Arranges by `policy`; `turn` counts the queries.
     pub(super) fn arrange(&mut self, policy: Policy, turn: &AtomicUsize) {
-        let places = &mut self.places[..self.length];
-        if places.len() < 2 {
+        let indexes = &mut self.indexes[..self.length];
+        if indexes.len() < 2 {
             return;
         }
         match policy {
-            Policy::Random => places.shuffle(&mut rand::rng()),
+            Policy::Random => indexes.shuffle(&mut rand::rng()),
             Policy::RoundRobin => {
-                places.rotate_left(turn.fetch_add(1, Ordering::Relaxed) % places.len());
+                indexes.rotate_left(turn.fetch_add(1, Ordering::Relaxed) % indexes.len());
             }
             Policy::Sequential => {}
         }
     }
 
-    /// Adds the places of another order behind its own.
+    /// Appends the indexes of another order.
     pub(super) fn append(&mut self, other: &Self) {
-        let places = other.places.iter().take(other.length);
-        places.for_each(|place| self.push(usize::from(*place)));
+        let indexes = other.indexes.iter().take(other.length);
+        indexes.for_each(|index| self.push(usize::from(*index)));
     }
 
-    /// How many.
+    /// The number of indexes.
     pub(super) fn len(&self) -> usize {
         self.length
     }
 
-    /// The place for the `attempt`th try, beginning again at the end.
+    /// The index for the `attempt`th attempt; wraps around at the end.
     pub(super) fn at(&self, attempt: usize) -> Option<usize> {
-        (self.length > 0).then(|| usize::from(self.places[attempt % self.length]))
+        (self.length > 0).then(|| usize::from(self.indexes[attempt % self.length]))
     }
 }
 
@@ -92,31 +92,31 @@ mod tests {
         (0..tries)
             .map(|_| {
                 let mut order = Order::default();
-                (0..3).for_each(|place| order.push(place));
+                (0..3).for_each(|index| order.push(index));
                 order.arrange(policy, &turn);
                 let mut all: Vec<_> = (0..3).filter_map(|at| order.at(at)).collect();
                 all.sort_unstable();
-                assert_eq!(all, [0, 1, 2], "nobody is left out");
+                assert_eq!(all, [0, 1, 2], "each index occurs once");
                 order.at(0).unwrap()
             })
             .collect()
     }
 
     #[test]
-    fn each_policy_begins_where_it_says() {
+    fn each_policy_chooses_the_first_upstream() {
         assert_eq!(firsts(Policy::Sequential, 3), [0, 0, 0]);
         assert_eq!(firsts(Policy::RoundRobin, 4), [0, 1, 2, 0]);
         let random = firsts(Policy::Random, 300);
-        for place in 0..3 {
-            assert!(random.iter().filter(|first| **first == place).count() > 30);
+        for index in 0..3 {
+            assert!(random.iter().filter(|first| **first == index).count() > 30);
         }
     }
 
     #[test]
-    fn the_order_begins_again_and_is_bounded() {
+    fn the_order_wraps_around_and_is_bounded() {
         let mut order = Order::default();
         assert_eq!(order.at(0), None);
-        (0..40).for_each(|place| order.push(place));
+        (0..40).for_each(|index| order.push(index));
         assert_eq!(order.len(), MAX_UPSTREAMS);
         assert_eq!(order.at(MAX_UPSTREAMS), Some(0));
     }

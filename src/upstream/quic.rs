@@ -1,4 +1,4 @@
-//! Questions over QUIC (RFC 9250): each on a stream of its own, on one kept connection.
+//! Queries over QUIC (RFC 9250): each on a stream of its own, on one pooled connection.
 
 use std::{
     io,
@@ -14,9 +14,9 @@ use quinn::{
 use super::{
     failure::Failure,
     handshake,
-    line::{Dialled, Driver, Line, Lost, Sender},
-    meter::Account,
+    meter::ConnectionMetrics,
     packet::{MAX_QUERY, Packet},
+    pooled_connection::{Dialled, Driver, ExchangeError, PooledConnection, Sender},
     tls::Tls,
 };
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
     wire::{Header, MAX_MESSAGE},
 };
 
-// How a stream or a connection is ended (RFC 9250 section 4.3).
+// Error codes of streams and connections (RFC 9250 section 4.3).
 const NO_ERROR: VarInt = VarInt::from_u32(0);
 const PROTOCOL_ERROR: VarInt = VarInt::from_u32(2);
 const REQUEST_CANCELLED: VarInt = VarInt::from_u32(3);
@@ -39,15 +39,15 @@ impl Sender for Connection {
     }
 }
 
-/// The connection to one upstream.
+/// An upstream over QUIC.
 #[derive(Debug)]
 pub(super) struct Quic {
     server: SocketAddr,
     source: Option<IpAddr>,
     name: String,
     config: ClientConfig,
-    line: Arc<Line<Connection>>,
-    account: Arc<Account>,
+    connection: Arc<PooledConnection<Connection>>,
+    metrics: Arc<ConnectionMetrics>,
 }
 
 impl Quic {
@@ -55,8 +55,8 @@ impl Quic {
         server: SocketAddr,
         source: Option<IpAddr>,
         tls: &Tls,
-        line: Arc<Line<Connection>>,
-        account: Arc<Account>,
+        connection: Arc<PooledConnection<Connection>>,
+        metrics: Arc<ConnectionMetrics>,
     ) -> Result<Self, TlsError> {
         let config =
             QuicClientConfig::try_from(Arc::clone(tls.config())).map_err(|_| TlsError::Quic)?;
@@ -72,31 +72,31 @@ impl Quic {
             source,
             name: tls.name().to_str().into_owned(),
             config,
-            line,
-            account,
+            connection,
+            metrics,
         })
     }
 
-    /// Asks and waits for as long as the caller does.
+    /// Sends the query and waits for its reply; the caller applies the timeout.
     pub(super) async fn exchange(&self, packet: &Packet) -> Result<Reply, Failure> {
         let dial = || {
             let (name, config) = (self.name.clone(), self.config.clone());
-            let account = Arc::clone(&self.account);
+            let metrics = Arc::clone(&self.metrics);
             connect(self.server, self.source, name, config, move |local| {
-                account.connected(local);
+                metrics.connected(local);
             })
         };
-        let ask = |connection: Connection| async move {
-            match converse(&connection, packet).await? {
-                Answer::Message(message) => Ok(self.account.read(packet, &message)?),
+        let exchange = |connection: Connection| async move {
+            match exchange_on_stream(&connection, packet).await? {
+                Answer::Message(message) => Ok(self.metrics.read(packet, &message)?),
                 Answer::Violation => {
                     connection.close(PROTOCOL_ERROR, b"");
-                    // Asked again, it would do the same.
-                    Err(Lost::Connection(self.account.wrong()))
+                    // Not retried: the server would violate the protocol again.
+                    Err(ExchangeError::Connection(self.metrics.wrong()))
                 }
             }
         };
-        self.line.ask(dial, ask).await
+        self.connection.exchange(dial, exchange).await
     }
 }
 
@@ -124,7 +124,7 @@ async fn connect(
     Ok((connection, driver))
 }
 
-/// Closes what is open when its driver goes.
+/// Closes the endpoint when its driver is dropped.
 struct Closing(Endpoint);
 
 impl Drop for Closing {
@@ -133,15 +133,15 @@ impl Drop for Closing {
     }
 }
 
-/// What came on a stream.
+/// What was received on a stream.
 enum Answer {
     Message(Vec<u8>),
-    /// What the protocol forbids (RFC 9250 section 4.3.3).
+    /// A protocol violation (RFC 9250 section 4.3.3).
     Violation,
 }
 
-/// A stream, which is cancelled where it is dropped before its answer came (RFC 9250 section 4.3.1):
-/// quinn by itself would say that nothing went wrong.
+/// A stream, cancelled with DOQ_REQUEST_CANCELLED if dropped before its reply (RFC 9250 section 4.3.1);
+/// quinn alone would use code 0, which is DOQ_NO_ERROR.
 struct Stream {
     sending: SendStream,
     receiving: RecvStream,
@@ -151,15 +151,19 @@ struct Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         if !self.answered {
-            // Errors say that there is nothing left to cancel.
+            // An error means that there is nothing left to cancel.
             let _ = self.receiving.stop(REQUEST_CANCELLED);
             let _ = self.sending.reset(REQUEST_CANCELLED);
         }
     }
 }
 
-/// One question and its answer, each behind its length; the id is 0 (RFC 9250 section 4.2).
-async fn converse(connection: &Connection, packet: &Packet) -> Result<Answer, Lost> {
+/// One query and its reply, each preceded by its length (RFC 9250 section 4.2); the id is 0 (section
+/// 4.2.1).
+async fn exchange_on_stream(
+    connection: &Connection,
+    packet: &Packet,
+) -> Result<Answer, ExchangeError> {
     let opened = connection.open_bi().await;
     let (sending, receiving) = opened.map_err(|error| explain(&error, ""))?;
     let mut stream = Stream {
@@ -168,12 +172,12 @@ async fn converse(connection: &Connection, packet: &Packet) -> Result<Answer, Lo
         answered: false,
     };
     let mut framed = Vec::with_capacity(2 + MAX_QUERY);
-    let mut room = [0; MAX_QUERY];
-    let octets = packet.under(0, &mut room);
-    let length = u16::try_from(octets.len()).expect("a query has some hundred octets");
+    let mut buffer = [0; MAX_QUERY];
+    let bytes = packet.under(0, &mut buffer);
+    let length = u16::try_from(bytes.len()).expect("a query has some hundred bytes");
     framed.extend(length.to_be_bytes());
-    framed.extend(octets);
-    // A server that has read enough (`Stopped`) may answer all the same.
+    framed.extend(bytes);
+    // A server that sent STOP_SENDING (`Stopped`) may still reply.
     if let Err(WriteError::ConnectionLost(error)) = stream.sending.write_all(&framed).await {
         return Err(explain(&error, "").into());
     }
@@ -186,13 +190,13 @@ async fn converse(connection: &Connection, packet: &Packet) -> Result<Answer, Lo
         Err(ReadToEndError::Read(ReadError::ConnectionLost(error))) => {
             Err(explain(&error, "").into())
         }
-        // The server does not answer this one, whatever it does with others.
-        Err(ReadToEndError::Read(_)) => Err(Lost::Stream(Failure::Closed)),
+        // The server reset this stream; others are unaffected.
+        Err(ReadToEndError::Read(_)) => Err(ExchangeError::Stream(Failure::Closed)),
     }
 }
 
-/// The one message of a stream; nothing where the protocol is broken: less or more than one message,
-/// an id, an option of TCP (RFC 9250 sections 4.2, 4.2.1 and 5.5.2).
+/// The message of a stream; `None` on a violation: not exactly one message (RFC 9250 section 4.2), a
+/// nonzero id (section 4.2.1), an edns-tcp-keepalive option (section 5.5.2).
 fn message(mut framed: Vec<u8>) -> Option<Vec<u8>> {
     let (length, rest) = framed.split_first_chunk()?;
     if usize::from(u16::from_be_bytes(*length)) != rest.len() {
@@ -207,7 +211,7 @@ fn message(mut framed: Vec<u8>) -> Option<Vec<u8>> {
 }
 
 fn explain(error: &ConnectionError, expected: &str) -> Failure {
-    // Alerts of TLS have codes of their own (RFC 9001 section 4.8).
+    // TLS alerts are error codes 0x100 to 0x1ff (RFC 9001 section 4.8).
     let alert = |code: u64| u8::try_from(code.checked_sub(0x100)?).ok();
     let words = match error {
         ConnectionError::TimedOut => return Failure::Silent,

@@ -1,4 +1,4 @@
-//! Files in the form of resolv.conf as lists of upstreams, read again when they change.
+//! Files in the format of resolv.conf as lists of upstreams, reread when they change.
 
 use std::{
     io,
@@ -14,12 +14,12 @@ use crate::{
     wire::Name,
 };
 
-/// A file is at most so long: a resolv.conf has some hundred octets.
+/// Bound on the bytes of a file; a resolv.conf has some hundred.
 const MAX_FILE: u64 = 64 * 1024;
-/// Domains of a search list at most: as many as Kubernetes gives a pod.
+/// Bound on the domains of a search list: as many as Kubernetes allows a pod.
 const MAX_SEARCH: usize = 32;
 
-/// The name servers of a file, now and from now on.
+/// The current name servers of a file, which is watched.
 #[derive(Debug)]
 pub struct ResolvConf {
     servers: watch::Receiver<Vec<HostAddress>>,
@@ -27,8 +27,8 @@ pub struct ResolvConf {
 }
 
 impl ResolvConf {
-    /// Reads the file and begins to watch it. Where it cannot be watched it is served as it was,
-    /// with a warning. It may list no servers yet.
+    /// Reads the file and watches it. If it cannot be watched, its present content stays in use, with a
+    /// warning. It may list no servers yet.
     pub fn open(path: &Path, runtime: &Handle) -> io::Result<Self> {
         let found = read_nameservers(path)?;
         if found.is_empty() {
@@ -52,7 +52,7 @@ impl ResolvConf {
         })
     }
 
-    /// The list, and word of each change.
+    /// A receiver of the list and its changes.
     pub fn servers(&self) -> watch::Receiver<Vec<HostAddress>> {
         self.servers.clone()
     }
@@ -96,15 +96,14 @@ async fn follow(path: PathBuf, mut changes: Changes, servers: watch::Sender<Vec<
     }
 }
 
-/// The name servers that the file lists, in order, perhaps none. Lines of other words are ignored, and
-/// a line that cannot be read loses nothing but itself.
+/// The name servers that the file lists, in order, possibly none. Other keywords and unparsable lines are
+/// skipped.
 pub fn read_nameservers(path: &Path) -> io::Result<Vec<HostAddress>> {
     Ok(nameservers(&read(path)?))
 }
 
-/// The domains in which the file's reader looks names up, in order. They are those of the last
-/// `search` or `domain` line (resolv.conf(5)); what is no name among them is left out, and what
-/// comes behind the 32nd.
+/// The search list: the domains of the last `search` or `domain` line (resolv.conf(5)), in order. Invalid
+/// names are skipped, and domains beyond the 32nd.
 pub fn read_search(path: &Path) -> io::Result<Vec<Name>> {
     Ok(search(&read(path)?))
 }
@@ -113,11 +112,11 @@ fn read(path: &Path) -> io::Result<String> {
     plain::not_a_pipe(path)?;
     let length = std::fs::metadata(path)?.len();
     if length > MAX_FILE {
-        let text = format!("{length} octets are no resolv.conf");
+        let text = format!("{length} bytes are too many for a resolv.conf");
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
-    let octets = std::fs::read(path)?;
-    Ok(String::from_utf8_lossy(&octets).into_owned())
+    let bytes = std::fs::read(path)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn search(text: &str) -> Vec<Name> {
@@ -147,7 +146,7 @@ fn nameservers(text: &str) -> Vec<HostAddress> {
     let mut servers = Vec::new();
     for line in text.lines() {
         let mut words = line.split_whitespace();
-        // Resolvers ignore words behind the address.
+        // Resolvers ignore words after the address.
         let (Some("nameserver"), Some(word)) = (words.next(), words.next()) else {
             continue;
         };
@@ -169,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_unknown_word_does_not_lose_the_file() {
+    fn unknown_keywords_and_invalid_lines_are_skipped() {
         let text = "# made by hand\n\
                     search a.example b.example\n\
                     options ndots:5 what-is-this edns0\n\
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_of_domains_counts() {
+    fn the_last_search_or_domain_line_applies() {
         let read = |text| {
             let names = search(text);
             let names: Vec<String> = names.iter().map(Name::to_string).collect();
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_servers_is_empty_and_one_without_end_an_error() {
+    fn a_file_without_servers_is_empty_and_an_oversized_one_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("resolv.conf");
         assert!(read_nameservers(&path).is_err());

@@ -1,9 +1,8 @@
-//! Looking up the hosts that upstreams are given by: once, when serving begins, and until it has
-//! succeeded once.
+//! Resolves the host names of upstreams: when serving begins, retried until it has succeeded once.
 //!
-//! Names are absolute: the search list of resolv.conf is not applied, since in a pod (`ndots:5`)
-//! most names would be looked up in the cluster's domains first. That is why the C library's resolver
-//! is not used, which applies it (and which differs between glibc and musl).
+//! Names are absolute: the search list of resolv.conf is not applied, because in a pod (`ndots:5`) most
+//! names would be looked up in the cluster's domains first. The C library's resolver applies it (and
+//! differs between glibc and musl), so it is not used.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -15,7 +14,7 @@ use std::{
 use tokio::{runtime::Handle, time::timeout};
 
 use super::{
-    Check, Failure, Host, Keeping, Packet, Settings, Target, TransportPolicy, Upstream,
+    Failure, HealthCheck, Host, Packet, PoolSettings, Settings, Target, TransportPolicy, Upstream,
     read_nameservers,
 };
 use crate::{
@@ -26,16 +25,16 @@ use crate::{
     wire::{Class, Name, Rcode, Type},
 };
 
-/// How long one server has for one question.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Timeout of one query to one server.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Bytes of a hosts file that are read at most.
+/// Bound on the bytes of a hosts file.
 const MAX_HOSTS: u64 = 4 << 20;
 
-/// These queries are no client's: they are counted in metrics that are never scraped.
+/// These queries do not come from clients, so they are counted in metrics that are never scraped.
 static UNCOUNTED: LazyLock<Arc<Metrics>> = LazyLock::new(Metrics::new);
 
-/// Why a host has no addresses.
+/// Why a host has no address.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // each says it
 pub enum ResolveError {
@@ -47,18 +46,18 @@ pub enum ResolveError {
     NoAddress,
 }
 
-/// Where the machine's own resolver finds names.
+/// The files and the port of the machine's own resolver.
 #[derive(Clone, Debug)]
-pub struct System {
-    /// The hosts file, which is looked at first.
+pub struct ResolverFiles {
+    /// The hosts file, which takes precedence.
     pub hosts: PathBuf,
     /// The file that lists name servers.
     pub resolv_conf: PathBuf,
-    /// The port at which these are asked.
+    /// The port of these name servers.
     pub port: u16,
 }
 
-impl Default for System {
+impl Default for ResolverFiles {
     fn default() -> Self {
         Self {
             hosts: "/etc/hosts".into(),
@@ -68,34 +67,34 @@ impl Default for System {
     }
 }
 
-/// The addresses of `host`, as an absolute name: asked of `servers` one after the other, or without
-/// any found in the files of `system` and asked of the servers that it lists.
+/// Resolves `host` as an absolute name: with queries to `servers` in order or, if that is empty, in the
+/// hosts file of `system` and then with queries to the servers of its resolv.conf.
 pub async fn resolve(
     host: &Host,
     servers: &[SocketAddr],
-    system: &System,
+    system: &ResolverFiles,
     runtime: &Handle,
 ) -> Result<Vec<HostAddress>, ResolveError> {
     let name = host.host.trim_end_matches('.');
     let name = Name::parse(name).map_err(|_| ResolveError::NoAddress)?;
     if !servers.is_empty() {
-        return ask_all(name, servers, runtime).await;
+        return query_all(name, servers, runtime).await;
     }
     let found = in_hosts_file(name, &system.hosts);
     if !found.is_empty() {
         return Ok(found);
     }
-    // Never a question for the DNS (RFC 6761 section 6.3).
+    // `localhost` is not queried in the DNS (RFC 6761 section 6.3).
     if name.to_lower().as_ref().labels().last() == Some(b"localhost") {
         let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         return Ok(loopback.map(HostAddress::from).into());
     }
     let servers = system_servers(system);
-    ask_all(name, &servers, runtime).await
+    query_all(name, &servers, runtime).await
 }
 
-/// As resolv.conf(5) has it: without any, the name server of this machine.
-fn system_servers(system: &System) -> Vec<SocketAddr> {
+/// The listed name servers; without any, the one on this machine (resolv.conf(5)).
+fn system_servers(system: &ResolverFiles) -> Vec<SocketAddr> {
     let listed = read_nameservers(&system.resolv_conf).unwrap_or_default();
     if listed.is_empty() {
         return vec![(Ipv4Addr::LOCALHOST, system.port).into()];
@@ -106,11 +105,11 @@ fn system_servers(system: &System) -> Vec<SocketAddr> {
         .collect()
 }
 
-/// The addresses in the lines that have the name. A file that cannot be read has none.
+/// The addresses of the lines that contain the name. An unreadable file has none.
 fn in_hosts_file(name: Name, path: &Path) -> Vec<HostAddress> {
     let is_small = std::fs::metadata(path).is_ok_and(|file| file.len() <= MAX_HOSTS);
-    let octets = is_small.then(|| std::fs::read(path).ok()).flatten();
-    let text = String::from_utf8_lossy(octets.as_deref().unwrap_or_default()).into_owned();
+    let bytes = is_small.then(|| std::fs::read(path).ok()).flatten();
+    let text = String::from_utf8_lossy(bytes.as_deref().unwrap_or_default()).into_owned();
     let name = name.to_lower();
     let is_it = |word: &str| Name::parse(word).is_ok_and(|it| it.to_lower() == name);
     let mut found = Vec::new();
@@ -128,15 +127,16 @@ fn in_hosts_file(name: Name, path: &Path) -> Vec<HostAddress> {
     found
 }
 
-/// IPv4 first, each address once.
-async fn ask_all(
+/// Queries A and AAAA of each server in order until one returns addresses: sorted, IPv4 first, without
+/// duplicates.
+async fn query_all(
     name: Name,
     servers: &[SocketAddr],
     runtime: &Handle,
 ) -> Result<Vec<HostAddress>, ResolveError> {
     let mut last = ResolveError::NoAddress;
     for server in servers {
-        let asked = Arc::new(Upstream::new(
+        let upstream = Arc::new(Upstream::new(
             Target::at(*server),
             &settings(),
             runtime.clone(),
@@ -144,7 +144,7 @@ async fn ask_all(
         ));
         let mut found: Vec<IpAddr> = Vec::new();
         for rtype in [Type::A, Type::AAAA] {
-            match ask(&asked, name, rtype).await {
+            match query(&upstream, name, rtype).await {
                 Ok(reply) if reply.rcode == Rcode::NOERROR => found.extend(addresses(&reply)),
                 Ok(reply) => last = ResolveError::Code(*server, reply.rcode),
                 Err(failure) => {
@@ -164,14 +164,14 @@ async fn ask_all(
 
 fn settings() -> Settings {
     Settings {
-        keeping: Keeping {
+        pool: PoolSettings {
             expire: Duration::ZERO,
             max_age: Duration::ZERO,
             max_idle: 0,
         },
         max_fails: 0,
-        check: Check::default(),
-        by_stream: false,
+        check: HealthCheck::default(),
+        force_tcp: false,
         source: None,
         tls_name: None,
         tls: None,
@@ -179,10 +179,10 @@ fn settings() -> Settings {
     }
 }
 
-async fn ask(server: &Arc<Upstream>, name: Name, rtype: Type) -> Result<Reply, Failure> {
+async fn query(server: &Arc<Upstream>, name: Name, rtype: Type) -> Result<Reply, Failure> {
     let packet = Packet::probe(&Question::new(name, rtype, Class::IN), true);
-    let asking = server.query(packet, TransportPolicy::UdpThenTcp);
-    let answer = timeout(PATIENCE, asking).await;
+    let exchange = server.query(packet, TransportPolicy::UdpThenTcp);
+    let answer = timeout(TIMEOUT, exchange).await;
     answer.unwrap_or(Err(Failure::Silent))
 }
 
@@ -200,18 +200,18 @@ mod tests {
     use tokio::net::UdpSocket;
 
     use super::*;
-    use crate::{message::read_query, upstream::Over, wire::Header};
+    use crate::{message::read_query, upstream::Protocol, wire::Header};
 
     fn host(name: &str) -> Host {
         Host {
             host: name.to_owned(),
             port: 53,
-            over: Over::Dns,
+            protocol: Protocol::Dns,
             name: None,
         }
     }
 
-    /// Answers 192.0.2.1 to every A question, nothing to others, and passes the questions on.
+    /// Answers every A query with 192.0.2.1, other types with no data, and sends the questions to `asked`.
     async fn answer(socket: UdpSocket, asked: tokio::sync::mpsc::UnboundedSender<String>) {
         let mut buffer = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
@@ -234,7 +234,7 @@ mod tests {
     async fn names_are_absolute_whatever_the_search_list() {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let system = System {
+        let system = ResolverFiles {
             hosts: folder.path().join("hosts"),
             resolv_conf: folder.path().join("resolv.conf"),
             port: socket.local_addr().unwrap().port(),
@@ -266,7 +266,7 @@ mod tests {
         let found = resolve(&host("localhost"), &[], &system, &runtime).await;
         let found: Vec<_> = found.unwrap().iter().map(HostAddress::to_string).collect();
         assert_eq!(found, ["127.0.0.1", "::1"]);
-        assert!(questions.try_recv().is_err(), "no further questions");
+        assert!(questions.try_recv().is_err(), "no further queries");
         server.abort();
     }
 }

@@ -1,8 +1,7 @@
-//! gRPC, as far as one question with one answer needs it (unary calls over HTTP/2).
+//! A gRPC client for unary calls over HTTP/2.
 //!
-//! A message goes as one frame: a flag that says whether it is compressed, which ours never are,
-//! and its length. How a call ended stands in `grpc-status`, behind the answer or, where there is
-//! none, in the head.
+//! A message is one frame: a compression flag, always 0 here, the length and the bytes. The status of a
+//! call is `grpc-status` in the trailers or, without a response body, in the headers.
 
 use std::{
     io,
@@ -19,54 +18,54 @@ use tokio::runtime::Handle;
 
 use super::{
     failure::Failure,
-    http2::{self, Answer, Sender},
-    line::{Dialled, Line},
-    stream::Keeping,
+    http2::{self, HttpResponse, Sender},
+    pooled_connection::{Dialled, PooledConnection},
+    stream::PoolSettings,
     tls::Tls,
 };
 
-/// Octets of an answer at most: what gRPC's own clients take.
+/// Bound on a response's bytes: the default of gRPC's own clients.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
-/// A connection on which nothing was asked for so long is closed.
+/// Idle timeout of a connection.
 const EXPIRE: Duration = Duration::from_mins(1);
 
-/// A server that is called.
+/// A gRPC server, with its pooled connection.
 #[derive(Debug)]
 pub struct Rpc {
     host: Arc<str>,
     port: u16,
     authority: String,
     tls: Option<Tls>,
-    line: Arc<Line<Sender>>,
+    connection: Arc<PooledConnection<Sender>>,
 }
 
-/// Why a call gave no answer.
+/// Why a call returned no response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RpcError {
-    /// The server was not reached, or did not answer.
+    /// The server was not reached, or did not respond.
     #[error("{0}")]
     Failed(Failure),
-    /// It said no.
+    /// The server returned a status other than OK.
     #[error("status {code}: {message}")]
     Status {
-        /// What gRPC calls it: 5 is "not found", 16 "unauthenticated".
+        /// The gRPC status code: 5 is `NOT_FOUND`, 16 `UNAUTHENTICATED`.
         code: u32,
-        /// In its words.
+        /// The server's message.
         message: String,
     },
 }
 
 impl RpcError {
-    /// The thing asked for does not exist.
+    /// The requested entity does not exist.
     pub const NOT_FOUND: u32 = 5;
-    /// Who asks is not known, or no longer.
+    /// The credentials are missing, invalid or expired.
     pub const UNAUTHENTICATED: u32 = 16;
 }
 
 impl Rpc {
-    /// A server at a name or an address, called in plain or over TLS, where it must prove `name` or
-    /// else `host`. Nothing is opened yet.
+    /// A server at a name or an address, without TLS or with it; its certificate must be for `name`,
+    /// otherwise for `host`. Nothing is opened yet.
     pub fn new(
         host: &str,
         port: u16,
@@ -74,13 +73,13 @@ impl Rpc {
         name: Option<&ServerName<'static>>,
         runtime: Handle,
     ) -> Self {
-        // The zone of a link-local address (`%eth0`) means something on this machine alone.
+        // The zone of a link-local address (`%eth0`) is local to this machine and not sent.
         let bare = host.split('%').next().unwrap_or_default();
         let own = ServerName::try_from(bare.to_owned()).ok();
         let name = name.or(own.as_ref());
         let nowhere = Ipv4Addr::UNSPECIFIED.into();
         let tls = tls.map(|config| Tls::speaking(config, name, nowhere, b"h2"));
-        let keeping = Keeping {
+        let pool = PoolSettings {
             expire: EXPIRE,
             max_age: Duration::ZERO,
             max_idle: 0,
@@ -95,7 +94,7 @@ impl Rpc {
             port,
             authority,
             tls,
-            line: Line::new(keeping, runtime, None),
+            connection: PooledConnection::new(pool, runtime, None),
         }
     }
 
@@ -104,8 +103,8 @@ impl Rpc {
         &self.authority
     }
 
-    /// Calls `path`, such as `/package.Service/Method`, and waits for as long as the caller does.
-    /// `token` goes along where there is one.
+    /// Calls `path`, such as `/package.Service/Method`, and waits for the response; the caller applies the
+    /// timeout. `token` is sent as a header, if there is one.
     pub async fn call<Q, A>(
         &self,
         path: &str,
@@ -117,13 +116,13 @@ impl Rpc {
         A: Message + Default,
     {
         let dial = || connect(Arc::clone(&self.host), self.port, self.tls.clone());
-        let ask = |sender| async move {
+        let exchange = |sender| async move {
             let request = self.request(path, question, token)?;
             http2::send(sender, request, MAX_ANSWER).await
         };
-        let asking = self.line.ask(dial, ask);
-        let answer = Box::pin(asking).await.map_err(RpcError::Failed)?;
-        read(&answer)
+        let exchange = self.connection.exchange(dial, exchange);
+        let response = Box::pin(exchange).await.map_err(RpcError::Failed)?;
+        read(&response)
     }
 
     fn request(
@@ -149,11 +148,11 @@ impl Rpc {
     }
 }
 
-/// Connects to the first of the host's addresses that takes us.
+/// Connects to the first of the host's addresses that accepts the connection.
 async fn connect(host: Arc<str>, port: u16, tls: Option<Tls>) -> Dialled<Sender> {
     let found = tokio::net::lookup_host((&*host, port)).await;
     let found = found.map_err(|error| match Failure::from(&error) {
-        // The resolver of the C library has error codes of its own, which have no kind.
+        // getaddrinfo's errors have no `ErrorKind` of their own.
         Failure::Unreachable(_) => Failure::Unreachable(io::ErrorKind::NotFound),
         failure => failure,
     })?;
@@ -168,17 +167,20 @@ async fn connect(host: Arc<str>, port: u16, tls: Option<Tls>) -> Dialled<Sender>
     Err(last)
 }
 
-fn read<A: Message + Default>(answer: &Answer) -> Result<A, RpcError> {
-    if answer.status != 200 {
-        return Err(RpcError::Failed(Failure::Http(answer.status)));
+fn read<A: Message + Default>(response: &HttpResponse) -> Result<A, RpcError> {
+    if response.status != 200 {
+        return Err(RpcError::Failed(Failure::Http(response.status)));
     }
     let malformed = || RpcError::Failed(Failure::Malformed);
-    let status = status(&answer.trailers).or_else(|| status(&answer.head));
+    let status = status(&response.trailers).or_else(|| status(&response.head));
     let (code, message) = status.ok_or_else(malformed)?;
     if code != 0 {
         return Err(RpcError::Status { code, message });
     }
-    let (head, body) = answer.body.split_first_chunk::<5>().ok_or_else(malformed)?;
+    let (head, body) = response
+        .body
+        .split_first_chunk::<5>()
+        .ok_or_else(malformed)?;
     let [compressed, length @ ..] = *head;
     if compressed != 0 || u32::from_be_bytes(length) as usize != body.len() {
         return Err(malformed());
@@ -203,7 +205,7 @@ mod tests {
         text: String,
     }
 
-    fn answer(body: &[u8], status: &str, in_head: bool) -> Answer {
+    fn response(body: &[u8], status: &str, in_head: bool) -> HttpResponse {
         let mut fields = HeaderMap::new();
         fields.insert("grpc-status", status.parse().unwrap());
         fields.insert("grpc-message", "why".parse().unwrap());
@@ -212,7 +214,7 @@ mod tests {
         } else {
             (HeaderMap::new(), fields)
         };
-        Answer {
+        HttpResponse {
             status: 200,
             head,
             body: Bytes::copy_from_slice(body),
@@ -221,25 +223,28 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_one_whole_frame() {
+    fn a_response_is_exactly_one_frame() {
         let good = b"\0\0\0\0\x04\x0a\x02hi";
-        assert_eq!(read::<Text>(&answer(good, "0", false)).unwrap().text, "hi");
+        assert_eq!(
+            read::<Text>(&response(good, "0", false)).unwrap().text,
+            "hi"
+        );
         let malformed = Err(RpcError::Failed(Failure::Malformed));
         for end in 0..good.len() {
-            assert_eq!(read::<Text>(&answer(&good[..end], "0", false)), malformed);
+            assert_eq!(read::<Text>(&response(&good[..end], "0", false)), malformed);
         }
         for bad in [&b"\x01\0\0\0\x04\x0a\x02hi"[..], b"\0\0\0\0\x02\x0a\x02"] {
-            assert_eq!(read::<Text>(&answer(bad, "0", false)), malformed);
+            assert_eq!(read::<Text>(&response(bad, "0", false)), malformed);
         }
-        assert_eq!(read::<Text>(&answer(good, "x", false)), malformed);
+        assert_eq!(read::<Text>(&response(good, "x", false)), malformed);
     }
 
     #[test]
-    fn a_refusal_may_come_in_the_head() {
+    fn an_error_status_may_be_in_the_headers() {
         for in_head in [true, false] {
-            let told = read::<Text>(&answer(b"", "16", in_head)).unwrap_err();
+            let error = read::<Text>(&response(b"", "16", in_head)).unwrap_err();
             let (code, message) = (RpcError::UNAUTHENTICATED, "why".to_owned());
-            assert_eq!(told, RpcError::Status { code, message });
+            assert_eq!(error, RpcError::Status { code, message });
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Questions over TCP and TLS: kept connections, several questions under way on each (RFC 7766).
+//! Queries over TCP and TLS: a pool of connections to one upstream, with queries pipelined on each (RFC
+//! 7766 section 6.2.1.1).
 //!
-//! A connection is a task that dials, writes what it is handed and reads what comes. There is one
-//! connection more whenever the least busy has as many questions under way as there are
-//! connections: one for an occasional question, four for sixteen at once, so that neither a
-//! handshake is paid for each question nor a slow one holds up many.
+//! Each connection is a task that connects, writes queries and reads replies. The pool grows by one when
+//! the least loaded connection has as many queries in flight as there are connections: one connection for
+//! an occasional query, four for sixteen concurrent ones. This avoids a handshake per query and bounds how
+//! many queries one slow connection delays.
 
 use std::{
     io,
@@ -26,40 +27,40 @@ use tokio::{
 
 use super::{
     failure::Failure,
-    meter::{Meter, Proto},
+    meter::{Proto, UpstreamMetrics},
     packet::{MAX_QUERY, Packet},
     pending_replies::{Delivery, MAX_IN_FLIGHT, PendingReplies, PendingReply},
     tls::Tls,
 };
 use crate::{interfaces::local_end, reply::Reply};
 
-/// Connections to one upstream at most.
+/// Bound on the connections to one upstream.
 const MAX_CONNECTIONS: usize = 64;
-/// How long a handshake may take, and a write.
-const PATIENCE: Duration = Duration::from_secs(4);
-/// A connection on which questions wait and nothing has moved for so long gets no new ones.
+/// Timeout of connecting with the TLS handshake, and of one write.
+const TIMEOUT: Duration = Duration::from_secs(4);
+/// A connection with queries in flight and no progress for this long takes no new ones.
 const STALLED: Duration = Duration::from_millis(700);
 
-/// How connections are kept.
+/// Connection pool settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keeping {
-    /// How long an idle connection is kept.
+pub struct PoolSettings {
+    /// Idle timeout of a connection.
     pub expire: Duration,
-    /// How old a connection may be for a new question; zero for no limit.
+    /// Maximum age of a connection for a new query; zero for no limit.
     pub max_age: Duration,
-    /// How many idle connections are kept; zero for no limit.
+    /// Maximum number of idle connections; zero for no limit.
     pub max_idle: usize,
 }
 
-/// The connections to one upstream.
+/// The connection pool of one upstream.
 #[derive(Debug)]
 pub(super) struct Streams {
     server: SocketAddr,
     source: Option<IpAddr>,
     tls: Option<Tls>,
-    keeping: Keeping,
+    pool: PoolSettings,
     runtime: Handle,
-    meter: Arc<Meter>,
+    meter: Arc<UpstreamMetrics>,
     connections: Mutex<Vec<Arc<Connection>>>,
 }
 
@@ -68,7 +69,7 @@ struct Connection {
     replies: Arc<PendingReplies>,
     outbox: mpsc::Sender<Outgoing>,
     opened: Instant,
-    /// Takes no new questions and ends with the last one under way.
+    /// Takes no new queries and closes after the last one in flight.
     retired: AtomicBool,
 }
 
@@ -83,47 +84,47 @@ impl Streams {
         server: SocketAddr,
         source: Option<IpAddr>,
         tls: Option<Tls>,
-        keeping: Keeping,
+        pool: PoolSettings,
         runtime: Handle,
-        meter: Arc<Meter>,
+        meter: Arc<UpstreamMetrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
             server,
             source,
             tls,
-            keeping,
+            pool,
             runtime,
             meter,
             connections: Mutex::default(),
         })
     }
 
-    /// Asks and waits for as long as the caller does. A kept connection that the other side closed
-    /// meanwhile is no failure: the question is asked again over a new one.
+    /// Sends the query and waits for its reply; the caller applies the timeout. If a pooled connection was
+    /// closed by the upstream meanwhile, retries once over a new one.
     pub(super) async fn exchange(self: &Arc<Self>, packet: &Arc<Packet>) -> Result<Reply, Failure> {
         let mut fresh = false;
         loop {
-            let (connection, pending) = self.enter(packet, &mut fresh)?;
+            let (connection, pending) = self.assign(packet, &mut fresh)?;
             let outgoing = Outgoing {
                 packet: Arc::clone(packet),
                 id: pending.id(),
             };
             let sent = connection.outbox.try_send(outgoing);
             drop(connection);
-            let answer = match sent {
+            let result = match sent {
                 Ok(()) => pending.await,
                 Err(mpsc::error::TrySendError::Full(_)) => return Err(Failure::Busy),
                 Err(mpsc::error::TrySendError::Closed(_)) => Err(Failure::Closed),
             };
-            match answer {
+            match result {
                 Err(Failure::Closed) if !fresh => fresh = true,
-                answer => return answer,
+                result => return result,
             }
         }
     }
 
-    /// A place on a connection. `fresh` asks for a new one, and tells whether it is one.
-    fn enter(
+    /// Adds the query to a connection. With `fresh` set, opens a new one; sets `fresh` if it opened one.
+    fn assign(
         self: &Arc<Self>,
         packet: &Arc<Packet>,
         fresh: &mut bool,
@@ -154,33 +155,33 @@ impl Streams {
         let pending = connection.replies.add(packet)?;
         connections.push(Arc::clone(&connection));
         drop(connections);
-        let life = Life {
+        let task = ConnectionTask {
             replies: Arc::clone(&connection.replies),
             connection: Arc::downgrade(&connection),
             streams: Arc::downgrade(self),
-            keeping: self.keeping,
+            pool: self.pool,
             meter: Arc::clone(&self.meter),
         };
         let dial = dial(self.server, self.source);
-        self.runtime.spawn(life.live(dial, self.tls.clone(), inbox));
+        self.runtime.spawn(task.run(dial, self.tls.clone(), inbox));
         Ok((connection, pending))
     }
 
-    /// The connection that a question is put on; none where a new one is to be opened.
+    /// The connection for a new query; `None` if one is to be opened.
     fn choose(&self, connections: &[Arc<Connection>]) -> Option<Arc<Connection>> {
         let count = connections.len();
-        let (waiting, connection) = connections
+        let (in_flight, connection) = connections
             .iter()
-            .filter_map(|connection| Some((self.waiting_if_usable(connection)?, connection)))
-            .min_by_key(|(waiting, _)| *waiting)?;
-        let enough = waiting == 0 || waiting < count || count >= MAX_CONNECTIONS;
+            .filter_map(|connection| Some((self.in_flight_if_usable(connection)?, connection)))
+            .min_by_key(|(in_flight, _)| *in_flight)?;
+        let enough = in_flight == 0 || in_flight < count || count >= MAX_CONNECTIONS;
         enough.then(|| Arc::clone(connection))
     }
 
-    /// How many questions are under way on the connection, if it can take another.
-    fn waiting_if_usable(&self, connection: &Connection) -> Option<usize> {
+    /// The number of queries in flight on the connection, or `None` if it takes no more.
+    fn in_flight_if_usable(&self, connection: &Connection) -> Option<usize> {
         let age = connection.opened.elapsed();
-        if !self.keeping.max_age.is_zero() && age >= self.keeping.max_age {
+        if !self.pool.max_age.is_zero() && age >= self.pool.max_age {
             connection.retired.store(true, Ordering::Relaxed);
         }
         if connection.retired.load(Ordering::Relaxed) {
@@ -205,7 +206,7 @@ impl Streams {
         connections.iter().filter(idle).count()
     }
 
-    fn forget(&self, replies: &Arc<PendingReplies>) {
+    fn remove(&self, replies: &Arc<PendingReplies>) {
         self.connections
             .lock()
             .retain(|connection| !Arc::ptr_eq(&connection.replies, replies));
@@ -225,29 +226,30 @@ pub(super) async fn dial(server: SocketAddr, source: Option<IpAddr>) -> io::Resu
     Ok(stream)
 }
 
-/// What the task of a connection holds: nothing that keeps the upstream alive.
-struct Life {
+/// The state of a connection's task. Holds no strong reference to the pool, so that the pool can be
+/// dropped.
+struct ConnectionTask {
     replies: Arc<PendingReplies>,
     connection: Weak<Connection>,
     streams: Weak<Streams>,
-    keeping: Keeping,
-    meter: Arc<Meter>,
+    pool: PoolSettings,
+    meter: Arc<UpstreamMetrics>,
 }
 
-impl Life {
-    async fn live(
+impl ConnectionTask {
+    async fn run(
         self,
         dial: impl Future<Output = io::Result<TcpStream>>,
         tls: Option<Tls>,
         inbox: mpsc::Receiver<Outgoing>,
     ) {
         let end = match self.connect(dial, tls.as_ref()).await {
-            Ok(Connected::Plain(stream)) => self.converse(stream, inbox).await,
-            Ok(Connected::Tls(stream)) => self.converse(stream, inbox).await,
+            Ok(Connected::Plain(stream)) => self.drive(stream, inbox).await,
+            Ok(Connected::Tls(stream)) => self.drive(stream, inbox).await,
             Err(failure) => failure,
         };
         if let Some(streams) = self.streams.upgrade() {
-            streams.forget(&self.replies);
+            streams.remove(&self.replies);
         }
         self.replies.close(&end);
     }
@@ -265,48 +267,48 @@ impl Life {
                 Proto::Tcp
             };
             self.replies
-                .connected(self.meter.heard(stream.local_addr().ok(), proto));
+                .connected(self.meter.source(stream.local_addr().ok(), proto));
             Ok(match tls {
                 None => Connected::Plain(stream),
                 Some(tls) => Connected::Tls(Box::new(tls.connect(stream).await?)),
             })
         };
-        timeout(PATIENCE, connecting)
+        timeout(TIMEOUT, connecting)
             .await
             .unwrap_or(Err(Failure::Silent))
     }
 
-    /// Writes and reads until the connection is of no more use, and says why.
-    async fn converse<S>(&self, stream: S, mut inbox: mpsc::Receiver<Outgoing>) -> Failure
+    /// Writes queries and reads replies until the connection ends; returns the reason.
+    async fn drive<S>(&self, stream: S, mut inbox: mpsc::Receiver<Outgoing>) -> Failure
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let (mut reading, mut writing) = tokio::io::split(stream);
         let mut received = Vec::new();
         let mut to_send = Vec::new();
-        let idle = sleep_until(Instant::now() + self.keeping.expire);
+        let idle = sleep_until(Instant::now() + self.pool.expire);
         tokio::pin!(idle);
         loop {
             tokio::select! {
                 outgoing = inbox.recv() => {
-                    // The pool has let go of the connection: its end of the channel is closed.
+                    // The pool has dropped the connection and with it the sending half of the channel.
                     let Some(outgoing) = outgoing else { return Failure::Closed };
-                    put(&outgoing, &mut to_send);
+                    frame(&outgoing, &mut to_send);
                     while let Ok(outgoing) = inbox.try_recv() {
-                        put(&outgoing, &mut to_send);
+                        frame(&outgoing, &mut to_send);
                     }
-                    match timeout(PATIENCE, writing.write_all(&to_send)).await {
+                    match timeout(TIMEOUT, writing.write_all(&to_send)).await {
                         Ok(Ok(())) => to_send.clear(),
                         _ => return Failure::Closed,
                     }
-                    let _ = timeout(PATIENCE, writing.flush()).await;
+                    let _ = timeout(TIMEOUT, writing.flush()).await;
                 }
                 read = reading.read_buf(&mut received) => {
                     if !matches!(read, Ok(1..)) {
                         return Failure::Closed;
                     }
-                    self.take(&mut received);
-                    if self.is_to_end() {
+                    self.deliver_received(&mut received);
+                    if self.should_close() {
                         return Failure::Closed;
                     }
                 }
@@ -314,17 +316,18 @@ impl Life {
                     if self.replies.close_if_empty() {
                         return Failure::Closed;
                     }
-                    // Somebody waits: however short the idle life, this is none.
-                    idle.as_mut().reset(Instant::now() + self.keeping.expire.max(STALLED));
+                    // Queries are in flight: not idle, however short the idle timeout is.
+                    idle.as_mut().reset(Instant::now() + self.pool.expire.max(STALLED));
                     continue;
                 }
             }
-            idle.as_mut().reset(Instant::now() + self.keeping.expire);
+            idle.as_mut().reset(Instant::now() + self.pool.expire);
         }
     }
 
-    /// Hands on every whole message (RFC 1035 §4.2.2: each behind its length).
-    fn take(&self, received: &mut Vec<u8>) {
+    /// Delivers every complete message. Each is preceded by its length in two bytes (RFC 1035 section
+    /// 4.2.2).
+    fn deliver_received(&self, received: &mut Vec<u8>) {
         let mut rest = &received[..];
         while let Some((length, behind)) = rest.split_first_chunk() {
             let length = usize::from(u16::from_be_bytes(*length));
@@ -343,8 +346,8 @@ impl Life {
         }
     }
 
-    /// Whether the connection, where nobody waits on it, is too old or one too many.
-    fn is_to_end(&self) -> bool {
+    /// Whether the connection is to close: it has no query in flight, and is retired or exceeds `max_idle`.
+    fn should_close(&self) -> bool {
         if self.replies.load().in_flight > 0 {
             return false;
         }
@@ -352,11 +355,11 @@ impl Life {
             .connection
             .upgrade()
             .is_none_or(|connection| connection.retired.load(Ordering::Relaxed));
-        let too_many = self.keeping.max_idle > 0
+        let too_many = self.pool.max_idle > 0
             && self
                 .streams
                 .upgrade()
-                .is_some_and(|streams| streams.idle_count() > self.keeping.max_idle);
+                .is_some_and(|streams| streams.idle_count() > self.pool.max_idle);
         (retired || too_many) && self.replies.close_if_empty()
     }
 }
@@ -366,10 +369,10 @@ enum Connected {
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
-fn put(outgoing: &Outgoing, to_send: &mut Vec<u8>) {
-    let mut room = [0; MAX_QUERY];
-    let octets = outgoing.packet.under(outgoing.id, &mut room);
-    let length = u16::try_from(octets.len()).expect("a query has some hundred octets");
+fn frame(outgoing: &Outgoing, to_send: &mut Vec<u8>) {
+    let mut buffer = [0; MAX_QUERY];
+    let bytes = outgoing.packet.under(outgoing.id, &mut buffer);
+    let length = u16::try_from(bytes.len()).expect("a query has some hundred bytes");
     to_send.extend(length.to_be_bytes());
-    to_send.extend(octets);
+    to_send.extend(bytes);
 }

@@ -1,4 +1,4 @@
-//! Where an upstream is: the forms in which a Corefile names it.
+//! The address of an upstream: the forms in which a Corefile writes it.
 
 use std::{
     fmt,
@@ -16,14 +16,14 @@ use crate::{
     wire::Name,
 };
 
-/// What is written behind `forward FROM`.
+/// An argument of `forward FROM TO...`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum To {
+pub enum Destination {
     /// A server.
     Server(Target),
-    /// A file in the form of resolv.conf that lists servers.
+    /// A file in the format of resolv.conf that lists servers.
     File(PathBuf),
-    /// A host whose addresses are looked up when serving begins.
+    /// A host name that is resolved when serving begins.
     Host(Host),
 }
 
@@ -32,31 +32,32 @@ pub enum To {
 pub struct Target {
     /// Its address and port.
     pub address: SocketAddr,
-    /// What it is spoken to over.
-    pub over: Over,
-    /// The name that it must prove, and is called by, where one is written for it.
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The name that its certificate must be for, and that SNI sends, if the Corefile has one for it.
     pub name: Option<ServerName<'static>>,
-    /// The host name that the address was found by: to be proven where no other name is configured.
+    /// The host name that was resolved to the address: its certificate must be for this if no other name is
+    /// configured.
     pub host: Option<ServerName<'static>>,
 }
 
-/// A server known by its name.
+/// A server given by a host name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Host {
-    /// The name, as written.
+    /// The host name, as written.
     pub host: String,
     /// The port.
     pub port: u16,
-    /// What it is spoken to over.
-    pub over: Over,
-    /// The name that it must prove, where another one than [`Host::host`] is written.
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The name that its certificate must be for, if it is another one than [`Host::host`].
     pub name: Option<ServerName<'static>>,
 }
 
-/// What an upstream is spoken to over.
+/// The protocol of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Over {
-    /// Datagrams and plain streams.
+pub enum Protocol {
+    /// Plain DNS over UDP and TCP.
     Dns,
     /// DNS over TLS (RFC 7858).
     Tls,
@@ -66,17 +67,17 @@ pub enum Over {
     Quic,
 }
 
-/// How an upstream over HTTPS is asked: how questions are put into requests.
+/// The HTTP method of queries over HTTPS (RFC 8484 section 4.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DohMethod {
-    /// As a body.
+    /// The query is the request body.
     #[default]
     Post,
-    /// In the address, where HTTP's own caches can know it.
+    /// The query is in the URI, so that HTTP caches can store the response.
     Get,
 }
 
-/// Why a word is no upstream.
+/// Why a word is not an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // each says it
 pub enum TargetError {
@@ -91,9 +92,9 @@ pub enum TargetError {
     Path(String),
     #[error("not an IP address, file, or valid domain: {0:?}")]
     Nothing(String),
-    #[error("{0:?} is no port, which is a number from 1 to 65535")]
+    #[error("{0:?} is not a port, which is a number from 1 to 65535")]
     Port(String),
-    #[error("{0:?} is no name that a certificate can be for")]
+    #[error("{0:?} is not a name that a certificate can be for")]
     ServerName(String),
     #[error("no network interface is called {0:?}")]
     Interface(String),
@@ -101,8 +102,9 @@ pub enum TargetError {
     NotBuilt { word: String, missing: NotBuilt },
 }
 
-impl Over {
-    /// Where it is served if nothing else is said (RFC 7858 §3.1, RFC 8484, RFC 9250 §8.1).
+impl Protocol {
+    /// The default port (RFC 7858 section 3.1, RFC 8484 with RFC 9110 section 4.2.2, RFC 9250 section
+    /// 4.1.1).
     pub fn default_port(self) -> u16 {
         match self {
             Self::Dns => 53,
@@ -121,7 +123,7 @@ impl Over {
         }
     }
 
-    /// An error where this build cannot speak it.
+    /// An error if this build lacks it.
     pub fn required(self) -> Result<(), NotBuilt> {
         match self {
             Self::Dns | Self::Tls => Ok(()),
@@ -130,18 +132,18 @@ impl Over {
         }
     }
 
-    /// Whether the other side proves who it is.
+    /// Whether the upstream is authenticated with a certificate.
     pub fn is_secure(self) -> bool {
         self != Self::Dns
     }
 }
 
 impl Target {
-    /// A server asked in plain.
+    /// A server of plain DNS.
     pub fn at(address: SocketAddr) -> Self {
         Self {
             address,
-            over: Over::Dns,
+            protocol: Protocol::Dns,
             name: None,
             host: None,
         }
@@ -154,9 +156,9 @@ impl Host {
         let own = || ServerName::try_from(self.host.trim_end_matches('.').to_owned()).ok();
         Target {
             address: address.with_port(self.port),
-            over: self.over,
+            protocol: self.protocol,
             name: self.name.clone(),
-            host: self.over.is_secure().then(own).flatten(),
+            host: self.protocol.is_secure().then(own).flatten(),
         }
     }
 }
@@ -171,22 +173,22 @@ impl From<AddressError> for TargetError {
 }
 
 impl fmt::Display for Target {
-    /// As metrics have it: address and port, without a scheme.
+    /// As in metrics: address and port, without a scheme.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(out)
     }
 }
 
-impl FromStr for To {
+impl FromStr for Destination {
     type Err = TargetError;
 
     fn from_str(word: &str) -> Result<Self, TargetError> {
         let (scheme, rest) = word.split_once("://").unwrap_or(("", word));
-        let over = match scheme.to_ascii_lowercase().as_str() {
-            "" | "dns" => Over::Dns,
-            "tls" => Over::Tls,
-            "https" => Over::Https,
-            "quic" => Over::Quic,
+        let protocol = match scheme.to_ascii_lowercase().as_str() {
+            "" | "dns" => Protocol::Dns,
+            "tls" => Protocol::Tls,
+            "https" => Protocol::Https,
+            "quic" => Protocol::Quic,
             _ => {
                 let (scheme, word) = (scheme.to_owned(), word.to_owned());
                 return Err(TargetError::Scheme { scheme, word });
@@ -195,21 +197,21 @@ impl FromStr for To {
         if rest.is_empty() {
             return Err(TargetError::Empty(word.to_owned()));
         }
-        if over == Over::Https && rest.contains('/') {
+        if protocol == Protocol::Https && rest.contains('/') {
             return Err(TargetError::Path(word.to_owned()));
         }
-        over.required().map_err(|missing| {
+        protocol.required().map_err(|missing| {
             let word = word.to_owned();
             TargetError::NotBuilt { word, missing }
         })?;
-        let (host, percent, port) = split(rest, over.default_port())?;
+        let (host, percent, port) = split(rest, protocol.default_port())?;
         let Ok(ip) = host.parse::<IpAddr>() else {
-            return file_or_host(word, scheme, rest, over);
+            return file_or_host(word, scheme, rest, protocol);
         };
         let mut address = SocketAddr::new(ip, port);
         let mut name = None;
         match percent {
-            Some(zone) if over == Over::Dns => {
+            Some(zone) if protocol == Protocol::Dns => {
                 let scoped: HostAddress = format!("{host}%{zone}").parse()?;
                 address = scoped.with_port(port);
             }
@@ -218,7 +220,7 @@ impl FromStr for To {
         }
         Ok(Self::Server(Target {
             address,
-            over,
+            protocol,
             name,
             host: None,
         }))
@@ -234,7 +236,7 @@ fn server_name(text: &str) -> Result<ServerName<'static>, TargetError> {
     ServerName::try_from(text.to_owned()).map_err(|_| TargetError::ServerName(text.to_owned()))
 }
 
-/// Host, what stands behind a percent sign, and port: `1.2.3.4%name:853`, `[::1%eth0]:53`, `::1`.
+/// Host, the part after a percent sign, and port: `1.2.3.4%name:853`, `[::1%eth0]:53`, `::1`.
 fn split(text: &str, default_port: u16) -> Result<(&str, Option<&str>, u16), TargetError> {
     let (host, port) = if let Some(inside) = text.strip_prefix('[') {
         match inside.split_once(']') {
@@ -247,7 +249,7 @@ fn split(text: &str, default_port: u16) -> Result<(&str, Option<&str>, u16), Tar
         }
     } else {
         let (address, percent) = text.split_once('%').unwrap_or((text, ""));
-        // A bare IPv6 address has colons of its own.
+        // An IPv6 address without brackets contains colons.
         let bare = address.parse::<IpAddr>().is_ok() && address.contains(':');
         match text.rsplit_once(':') {
             Some((host, port)) if !bare || percent.contains(':') => (host, Some(port)),
@@ -266,8 +268,7 @@ fn split(text: &str, default_port: u16) -> Result<(&str, Option<&str>, u16), Tar
     Ok((host, percent, port))
 }
 
-/// The part of `inside` that holds `host` and, where something stands between bracket and port,
-/// that too.
+/// The part of `inside` up to the port: `host`, and what stands between the bracket and the port.
 fn join_percent<'t>(inside: &'t str, host: &'t str, between: &str) -> &'t str {
     if between.is_empty() {
         host
@@ -276,12 +277,17 @@ fn join_percent<'t>(inside: &'t str, host: &'t str, between: &str) -> &'t str {
     }
 }
 
-fn file_or_host(word: &str, scheme: &str, rest: &str, over: Over) -> Result<To, TargetError> {
+fn file_or_host(
+    word: &str,
+    scheme: &str,
+    rest: &str,
+    protocol: Protocol,
+) -> Result<Destination, TargetError> {
     let path = PathBuf::from(rest);
     if scheme.is_empty() && (rest.contains('/') || path.is_file()) {
-        return Ok(To::File(path));
+        return Ok(Destination::File(path));
     }
-    // `dns.example.org%name:853`, of which name and port may be missing.
+    // `dns.example.org%name:853`; name and port are optional.
     let (before, port) = match rest.rsplit_once(':') {
         Some((before, port)) => (before, Some(port)),
         None => (rest, None),
@@ -290,27 +296,29 @@ fn file_or_host(word: &str, scheme: &str, rest: &str, over: Over) -> Result<To, 
         Some((host, percent)) => (host, Some(percent)),
         None => (before, None),
     };
-    let mut octets = host.bytes();
-    let is_name = octets.all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet))
-        // Digits and dots alone are a mistyped address.
-        && host.bytes().any(|octet| octet.is_ascii_alphabetic())
+    let mut bytes = host.bytes();
+    let is_name = bytes.all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        // Digits and dots only are a mistyped address.
+        && host.bytes().any(|byte| byte.is_ascii_alphabetic())
         && Name::parse(host).is_ok();
     if !is_name {
         return Err(TargetError::Nothing(word.to_owned()));
     }
     let port = match port {
-        None => over.default_port(),
+        None => protocol.default_port(),
         Some(port) => read_port(port)?,
     };
     let name = match percent {
-        Some(zone) if over == Over::Dns => return Err(TargetError::Interface(zone.to_owned())),
+        Some(zone) if protocol == Protocol::Dns => {
+            return Err(TargetError::Interface(zone.to_owned()));
+        }
         Some(proven) => Some(server_name(proven)?),
         None => None,
     };
-    Ok(To::Host(Host {
+    Ok(Destination::Host(Host {
         host: host.to_owned(),
         port,
-        over,
+        protocol,
         name,
     }))
 }
@@ -321,8 +329,8 @@ mod tests {
 
     fn server(word: &str) -> (String, Option<String>) {
         match word.parse() {
-            Ok(To::Server(target)) => {
-                let name = target.over.is_secure().then(|| {
+            Ok(Destination::Server(target)) => {
+                let name = target.protocol.is_secure().then(|| {
                     let name = target.name.as_ref().map(|name| name.to_str().into_owned());
                     name.unwrap_or_default()
                 });
@@ -333,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_an_address_is_read() {
+    fn every_form_of_an_address_is_parsed() {
         for (word, address, tls) in [
             ("8.8.8.8", "8.8.8.8:53", None),
             ("8.8.8.8:5353", "8.8.8.8:5353", None),
@@ -390,52 +398,63 @@ mod tests {
 
     #[test]
     fn a_path_is_a_file() {
-        let file = To::File("/etc/resolv.conf".into());
+        let file = Destination::File("/etc/resolv.conf".into());
         assert_eq!("/etc/resolv.conf".parse(), Ok(file));
-        assert_eq!("./r.conf".parse(), Ok(To::File("./r.conf".into())));
+        assert_eq!("./r.conf".parse(), Ok(Destination::File("./r.conf".into())));
     }
 
     #[test]
-    fn a_host_name_is_looked_up_later() {
-        for (word, host, port, over, name) in [
-            ("dns.google", "dns.google", 53, Over::Dns, None),
-            ("dns.google:54", "dns.google", 54, Over::Dns, None),
-            ("tls://dns.google", "dns.google", 853, Over::Tls, None),
+    fn a_host_name_is_parsed_without_resolving_it() {
+        for (word, host, port, protocol, name) in [
+            ("dns.google", "dns.google", 53, Protocol::Dns, None),
+            ("dns.google:54", "dns.google", 54, Protocol::Dns, None),
+            ("tls://dns.google", "dns.google", 853, Protocol::Tls, None),
             (
                 "tls://lb.example%dns.example:8853",
                 "lb.example",
                 8853,
-                Over::Tls,
+                Protocol::Tls,
                 Some("dns.example"),
             ),
-            ("https://dns.google", "dns.google", 443, Over::Https, None),
+            (
+                "https://dns.google",
+                "dns.google",
+                443,
+                Protocol::Https,
+                None,
+            ),
             (
                 "quic://dns.google:8853",
                 "dns.google",
                 8853,
-                Over::Quic,
+                Protocol::Quic,
                 None,
             ),
         ] {
-            let Ok(To::Host(read)) = word.parse() else {
+            let Ok(Destination::Host(read)) = word.parse() else {
                 panic!("{word}");
             };
-            let told = read.name.as_ref().map(|name| name.to_str().into_owned());
+            let name_of_host = read.name.as_ref().map(|name| name.to_str().into_owned());
             assert_eq!(
-                (&*read.host, read.port, read.over, told.as_deref()),
-                (host, port, over, name)
+                (
+                    &*read.host,
+                    read.port,
+                    read.protocol,
+                    name_of_host.as_deref()
+                ),
+                (host, port, protocol, name)
             );
             let target = read.at(IpAddr::from([192, 0, 2, 1]).into());
             let text = |name: Option<ServerName<'_>>| name.map(|name| name.to_str().into_owned());
             assert_eq!(text(target.name).as_deref(), name, "{word}");
-            let found_by = over.is_secure().then_some(host);
+            let found_by = protocol.is_secure().then_some(host);
             assert_eq!(text(target.host).as_deref(), found_by, "{word}");
         }
     }
 
     #[test]
-    fn what_is_no_upstream_is_told_apart() {
-        let error = |word: &str| word.parse::<To>().unwrap_err();
+    fn each_kind_of_invalid_upstream_has_its_own_error() {
+        let error = |word: &str| word.parse::<Destination>().unwrap_err();
         for word in ["grpc://1.1.1.1", "ftp://x"] {
             assert!(matches!(error(word), TargetError::Scheme { .. }), "{word}");
         }
@@ -445,8 +464,8 @@ mod tests {
         assert!(matches!(error("dns.google:0"), TargetError::Port(_)));
         assert!(matches!(error("dns.google%x"), TargetError::Interface(_)));
         for word in ["8.8.8", "8.8.8.8.8", "1.2.3.4/24x", "::g", "[::1", "a b"] {
-            let told = error_or_file(word);
-            assert!(told, "{word}");
+            let invalid = error_or_file(word);
+            assert!(invalid, "{word}");
         }
         assert!(matches!(error("8.8.8.8:0"), TargetError::Port(_)));
         assert!(matches!(error("8.8.8.8:65536"), TargetError::Port(_)));
@@ -460,9 +479,9 @@ mod tests {
     }
 
     fn error_or_file(word: &str) -> bool {
-        match word.parse::<To>() {
+        match word.parse::<Destination>() {
             Err(TargetError::Nothing(_)) => true,
-            Ok(To::File(_)) => word.contains('/'),
+            Ok(Destination::File(_)) => word.contains('/'),
             _ => false,
         }
     }

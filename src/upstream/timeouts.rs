@@ -1,4 +1,4 @@
-//! Timeouts of one query to upstreams: between two attempts, after the last one, and in all.
+//! Timeouts of one query to upstreams: between two attempts, after the last one, and in total.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(super) struct Timeouts {
     /// From the first attempt to the SERVFAIL.
     pub(super) total: Duration,
-    /// From one attempt to the next while no reply has come. An upstream that is silent for this long gets
+    /// From one attempt to the next while no reply has come. An upstream without a reply for this long gets
     /// a health check.
     pub(super) attempt: Duration,
     /// From the last attempt to the SERVFAIL.
@@ -22,7 +22,7 @@ impl Timeouts {
     /// The bound on `total` when a `read_timeout` is configured, as in CoreDNS.
     const LONGEST: Duration = Duration::from_secs(5);
 
-    /// The timeouts of a query to a group of `upstreams` upstreams.
+    /// The timeouts of a query that can be sent to this number of upstreams.
     pub(super) fn new(upstreams: usize, read_timeout: Option<Duration>, all_down: bool) -> Self {
         let total = if all_down {
             Self::TOTAL_DOWN

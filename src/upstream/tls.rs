@@ -1,4 +1,4 @@
-//! TLS towards upstreams: the handshake, and the name that the other side must prove.
+//! TLS towards upstreams: the handshake, and the name that the server's certificate must be for.
 
 use std::{fmt, io, net::IpAddr, sync::Arc};
 
@@ -16,7 +16,7 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// `name` is what the certificate must be for; without one, the address itself.
+    /// `name` is the name that the certificate must be for; the default is the address.
     pub(super) fn new(
         config: Arc<ClientConfig>,
         name: Option<&ServerName<'static>>,
@@ -28,7 +28,7 @@ impl Tls {
         }
     }
 
-    /// The same for a protocol that is to be agreed on in the handshake (RFC 7301).
+    /// The same, with a protocol to negotiate in the handshake (ALPN, RFC 7301).
     #[cfg(any(
         feature = "https",
         feature = "quic",
@@ -46,13 +46,13 @@ impl Tls {
         Self::new(Arc::new(config), name, ip)
     }
 
-    /// The name that the other side must prove.
+    /// The name that the server's certificate must be for.
     #[cfg(any(feature = "https", feature = "quic"))]
     pub(super) fn name(&self) -> &ServerName<'static> {
         &self.name
     }
 
-    /// How TLS is spoken.
+    /// The rustls configuration.
     #[cfg(feature = "quic")]
     pub(super) fn config(&self) -> &Arc<ClientConfig> {
         self.connector.config()

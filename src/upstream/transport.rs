@@ -1,17 +1,17 @@
-//! What a query to an upstream goes over.
+//! The transport of a query to an upstream.
 
 use std::time::Duration;
 
-/// How long the complete reply over TCP is waited for after a truncated one over UDP.
+/// Timeout of the retry over TCP after a truncated reply over UDP.
 pub(super) const STREAM_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a query to an upstream of plain DNS goes over. Upstreams over TLS, HTTPS or QUIC have one transport
-/// and ignore it.
+/// The transport of a query to an upstream of plain DNS. Upstreams over TLS, HTTPS or QUIC have one
+/// transport and ignore this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportPolicy {
-    /// UDP; a truncated reply is handed on as it is.
+    /// UDP; a truncated reply is returned as it is.
     Udp,
-    /// UDP, and TCP where the reply is truncated.
+    /// UDP, then TCP if the reply is truncated.
     UdpThenTcp,
     /// TCP.
     Tcp,

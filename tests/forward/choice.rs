@@ -89,8 +89,8 @@ async fn query_keeps_the_upstreams_it_started_with() {
         metrics::Metrics,
         query::{Query, Question},
         upstream::{
-            Check, Group, InFlight, Keeping, Packet, PendingLimit, Plan, Settings, Target,
-            TransportPolicy, UpstreamQuery,
+            Group, HealthCheck, InFlight, Packet, PendingLimit, Plan, PoolSettings, Settings,
+            Target, TransportPolicy, UpstreamQuery,
         },
         wire::{Class, Name, Rcode, Type},
     };
@@ -98,14 +98,14 @@ async fn query_keeps_the_upstreams_it_started_with() {
     let new = Upstream::answering(2).await;
     let metrics = Metrics::new();
     let settings = Settings {
-        keeping: Keeping {
+        pool: PoolSettings {
             expire: std::time::Duration::from_secs(10),
             max_age: std::time::Duration::ZERO,
             max_idle: 0,
         },
         max_fails: 2,
-        check: Check::default(),
-        by_stream: false,
+        check: HealthCheck::default(),
+        force_tcp: false,
         source: None,
         tls_name: None,
         tls: None,
@@ -118,8 +118,12 @@ async fn query_keeps_the_upstreams_it_started_with() {
             target, &settings, runtime, &metrics,
         ))
     };
-    let desperate = metrics.forward.healthcheck_broken_total.clone();
-    let group = Arc::new(Group::new(vec![open(&slow)], Plan::default(), desperate));
+    let healthcheck_broken = metrics.forward.healthcheck_broken_total.clone();
+    let group = Arc::new(Group::new(
+        vec![open(&slow)],
+        Plan::default(),
+        healthcheck_broken,
+    ));
     let question = Question::new(Name::parse("a.example").unwrap(), Type::A, Class::IN);
     let limit = PendingLimit::new(10, Rcode::REFUSED, []);
     let reply = || {

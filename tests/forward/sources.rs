@@ -61,7 +61,7 @@ async fn forward_follows_its_file_and_keeps_unchanged_upstreams() {
             Build, Offers,
             forward::{Config, Forward},
         },
-        upstream::To,
+        upstream::Destination,
         wire::Name,
     };
     let directory = tempfile::tempdir().unwrap();
@@ -69,7 +69,10 @@ async fn forward_follows_its_file_and_keeps_unchanged_upstreams() {
     std::fs::write(&path, "nameserver 127.0.0.2\nnameserver 127.0.0.3\n").unwrap();
     let config = Config::new(
         Name::ROOT,
-        vec![To::File(path.clone()), "127.0.0.9".parse().unwrap()],
+        vec![
+            Destination::File(path.clone()),
+            "127.0.0.9".parse().unwrap(),
+        ],
     );
     let metrics = lodestone::metrics::Metrics::new();
     let (parts, server) = (Parts::default(), Arc::from("dns://:53"));
@@ -198,7 +201,7 @@ async fn link_local_server_is_queried_on_its_interface() {
     std::fs::write(&path, "nameserver fe80::1%lo\n").unwrap();
     let config = lodestone::plugin::forward::Config::new(
         lodestone::wire::Name::ROOT,
-        vec![lodestone::upstream::To::File(path)],
+        vec![lodestone::upstream::Destination::File(path)],
     );
     let metrics = lodestone::metrics::Metrics::new();
     let (parts, server) = (Parts::default(), Arc::from("dns://:53"));

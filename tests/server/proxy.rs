@@ -38,7 +38,7 @@ fn behind(others: Treatment, sessions: bool, listener: Listener) -> Serving {
         others,
         sessions: sessions.then_some(Sessions {
             ttl: Duration::from_secs(30),
-            most: 10,
+            max_peers: 10,
         }),
     });
     serve_with(Limits::default(), |wanted| {

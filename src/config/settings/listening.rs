@@ -372,11 +372,11 @@ fn read_proxyproto(one: &Directive, proxy: &mut ProxyProtocol) -> Result<(), Dia
             }
             "udp_session_tracking" => {
                 let ttl = arguments.required("a duration")?.duration()?;
-                let most = match arguments.next() {
+                let max_peers = match arguments.next() {
                     Some(word) => word.integer(1..=usize::MAX >> 16)?,
-                    None => sessions::MOST.get(),
+                    None => sessions::DEFAULT_PEERS.get(),
                 };
-                proxy.sessions = (!ttl.is_zero()).then_some(Sessions { ttl, most });
+                proxy.sessions = (!ttl.is_zero()).then_some(Sessions { ttl, max_peers });
             }
             "tlv_metadata" => {
                 let name = line.name();

@@ -15,7 +15,7 @@ use crate::{
         Zone, ZoneBuilder,
         text::{self, OnInvalid, OutOfZone, SkippedRecords, TextError},
     },
-    files::{Look, PolledFile, Stamp},
+    files::{FileCheck, PolledFile, Stamp},
 };
 
 /// Bytes of a zone file, with all files that it includes, at most.
@@ -117,13 +117,13 @@ impl Loader {
         if self.included.iter().any(IncludedFile::has_changed) {
             self.file.forget();
         }
-        match self.file.look() {
-            Look::Unchanged => Ok(()),
-            Look::Failed(error) => Err(LoadError::Unreadable {
+        match self.file.check() {
+            FileCheck::Unchanged => Ok(()),
+            FileCheck::Failed(error) => Err(LoadError::Unreadable {
                 path: self.path().to_owned(),
                 error,
             }),
-            Look::Read(bytes, _) => {
+            FileCheck::Read(bytes, _) => {
                 let zone = self.read(&held, &bytes)?;
                 self.put(&held, zone);
                 Ok(())
@@ -187,13 +187,13 @@ impl Loader {
         let mut include = |from: &str, name: &str| {
             let path = Path::new(from).parent().unwrap_or(Path::new("")).join(name);
             included.push(IncludedFile::now(&path));
-            match PolledFile::new(&path, left).look() {
-                Look::Read(bytes, _) => {
+            match PolledFile::new(&path, left).check() {
+                FileCheck::Read(bytes, _) => {
                     left -= bytes.len() as u64;
                     Ok((path.to_string_lossy().into_owned(), bytes))
                 }
-                Look::Failed(error) => Err(crate::plain::io(&error)),
-                Look::Unchanged => Err("it cannot be read".to_owned()),
+                FileCheck::Failed(error) => Err(crate::plain::io(&error)),
+                FileCheck::Unchanged => Err("it cannot be read".to_owned()),
             }
         };
         let name = path.to_string_lossy();

@@ -22,7 +22,7 @@ use crate::{
     },
     query::{Query, Transport},
     reply::Reply,
-    upstream::Tried,
+    upstream::AttemptReport,
 };
 
 /// One `dnstap` of a block, as an observer of its queries and exchanges.
@@ -106,16 +106,16 @@ impl ExchangeObserver for Tap {
         true
     }
 
-    fn exchanged(&self, block: &Block, query: &Query, tried: &Tried<'_>) {
-        let source = tried.reply.and_then(|reply| reply.source.as_ref());
+    fn exchanged(&self, block: &Block, query: &Query, attempt: &AttemptReport<'_>) {
+        let source = attempt.reply.and_then(|reply| reply.source.as_ref());
         let local: Option<SocketAddr> = source.and_then(|source| source.local);
-        let begun = wall(tried.begun);
+        let begun = wall(attempt.started);
         let begin = |kind| {
             let mut message = Message::of(kind);
             if let Some(local) = local {
-                message.set_client(local, tried.over);
+                message.set_client(local, attempt.transport);
             }
-            message.set_server(tried.upstream, tried.over);
+            message.set_server(attempt.upstream, attempt.transport);
             message.set_query_time(begun);
             message
         };
@@ -124,9 +124,9 @@ impl ExchangeObserver for Tap {
             message.query_message = Some(as_forwarded(query));
         }
         self.send(message, block, query);
-        let Some(reply) = tried.reply else { return };
+        let Some(reply) = attempt.reply else { return };
         let mut message = begin(Kind::ForwarderResponse);
-        message.set_response_time(begun + tried.took);
+        message.set_response_time(begun + attempt.duration);
         if self.full {
             let mut bytes = Vec::new();
             let mut over_tcp = query.clone();

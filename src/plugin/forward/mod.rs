@@ -31,8 +31,8 @@ use crate::{
     reply::{Reply, Section, Why},
     tls::ClientFiles,
     upstream::{
-        Check, DohMethod, Group, InFlight, Keeping, Packet, PendingLimit, Plan, To,
-        TransportPolicy, UpstreamQuery, default_limit, process_limit,
+        Destination, DohMethod, Group, HealthCheck, InFlight, Packet, PendingLimit, Plan,
+        PoolSettings, TransportPolicy, UpstreamQuery, default_limit, process_limit,
     },
     wire::{Name, Rcode, Type},
 };
@@ -55,17 +55,17 @@ pub struct Config {
     /// Names under these are not, `from` itself excepted.
     pub except: Vec<Name>,
     /// The upstreams.
-    pub to: Vec<To>,
+    pub to: Vec<Destination>,
     /// Whether TCP is always used.
     pub force_tcp: bool,
     /// Whether UDP is used even for queries received over TCP, with a retry over TCP on truncation.
     pub prefer_udp: bool,
     /// Bounds of the pooled connections.
-    pub keeping: Keeping,
+    pub pool: PoolSettings,
     /// Consecutive failures after which an upstream is down; 0 for never.
     pub max_fails: u32,
     /// The health check of an upstream that is down.
-    pub check: Check,
+    pub check: HealthCheck,
     /// Files for TLS.
     pub tls: ClientFiles,
     /// The name in the certificates of TLS upstreams.
@@ -90,20 +90,20 @@ pub struct Config {
 
 impl Config {
     /// Forwards names under `from` to `to`, with the defaults of CoreDNS otherwise.
-    pub fn new(from: Name, to: Vec<To>) -> Self {
+    pub fn new(from: Name, to: Vec<Destination>) -> Self {
         Self {
             from,
             to,
             except: Vec::new(),
             force_tcp: false,
             prefer_udp: false,
-            keeping: Keeping {
+            pool: PoolSettings {
                 expire: std::time::Duration::from_secs(10),
                 max_age: std::time::Duration::ZERO,
                 max_idle: 0,
             },
             max_fails: 2,
-            check: Check::default(),
+            check: HealthCheck::default(),
             tls: ClientFiles::default(),
             tls_name: None,
             doh_method: DohMethod::default(),
@@ -208,8 +208,8 @@ impl OnQuery for Forward {
             return Step::Answer;
         };
         let mut packet = Packet::of(query);
-        if let Some(witness) = self.observers.of(context, query) {
-            packet.witnessed(witness);
+        if let Some(observer) = self.observers.of(context, query) {
+            packet.observe(observer);
         }
         let (group, in_flight) = (Arc::clone(self.group()), Arc::clone(&self.in_flight));
         let transport = self.transport(query.transport);

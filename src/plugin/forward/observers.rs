@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     plugin::{Block, Context},
     query::Query,
-    upstream::{Tried, Witness},
+    upstream::{AttemptObserver, AttemptReport},
 };
 
 /// Observes the exchanges with upstreams of its block's queries.
@@ -14,7 +14,7 @@ pub trait ExchangeObserver: Send + Sync {
     fn observes(&self, query: &Query) -> bool;
 
     /// An exchange with an upstream has ended, with or without a response.
-    fn exchanged(&self, block: &Block, query: &Query, tried: &Tried<'_>);
+    fn exchanged(&self, block: &Block, query: &Query, attempt: &AttemptReport<'_>);
 }
 
 /// The observers of one block.
@@ -27,7 +27,11 @@ impl Observers {
     }
 
     /// The observers of the exchanges of `query`; usually none.
-    pub(super) fn of(&self, context: &Context<'_>, query: &Query) -> Option<Arc<dyn Witness>> {
+    pub(super) fn of(
+        &self,
+        context: &Context<'_>,
+        query: &Query,
+    ) -> Option<Arc<dyn AttemptObserver>> {
         let observers = self.0.iter().filter(|one| one.observes(query));
         let observers: Vec<_> = observers.map(Arc::clone).collect();
         if observers.is_empty() {
@@ -48,10 +52,10 @@ struct ObservedQuery {
     query: Query,
 }
 
-impl Witness for ObservedQuery {
-    fn tried(&self, tried: &Tried<'_>) {
+impl AttemptObserver for ObservedQuery {
+    fn on_attempt(&self, attempt: &AttemptReport<'_>) {
         for observer in &self.observers {
-            observer.exchanged(&self.block, &self.query, tried);
+            observer.exchanged(&self.block, &self.query, attempt);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     },
     plugin::{ParseErrors, Parsing},
     tls::ClientFiles,
-    upstream::{DohMethod, MAX_UPSTREAMS, Over, Policy, TargetError, To},
+    upstream::{Destination, DohMethod, MAX_UPSTREAMS, Policy, Protocol, TargetError},
     wire::{Name, Rcode},
 };
 
@@ -125,9 +125,9 @@ fn property(line: &Property, config: &mut Config, parsing: &Parsing<'_>) -> Resu
         }
         "force_tcp" => config.force_tcp = true,
         "prefer_udp" => config.prefer_udp = true,
-        "expire" => config.keeping.expire = duration(left)?,
-        "max_age" => config.keeping.max_age = duration(left)?,
-        "max_idle_conns" => config.keeping.max_idle = number(left)?,
+        "expire" => config.pool.expire = duration(left)?,
+        "max_age" => config.pool.max_age = duration(left)?,
+        "max_idle_conns" => config.pool.max_idle = number(left)?,
         "read_timeout" => config.plan.read_timeout = Some(positive(left)?),
         "max_fails" => config.max_fails = number(left)?,
         "max_connect_attempts" => config.plan.max_attempts = Some(number(left)?),
@@ -160,7 +160,7 @@ fn check(
         let lines = directive.properties().iter();
         lines.map(Property::name).rfind(|name| *name == property)
     };
-    let (age, expire) = (config.keeping.max_age, config.keeping.expire);
+    let (age, expire) = (config.pool.max_age, config.pool.expire);
     if let Some(name) = at("max_age")
         && !age.is_zero()
         && age < expire
@@ -183,9 +183,15 @@ fn check(
             errors.push(word.error(message).also(name.span, "for all of them here"));
         }
     }
-    let uses = |wanted: fn(Over) -> bool| config.to.iter().any(|to| over(to).is_some_and(wanted));
-    let is_by_name = || config.to.iter().any(|to| matches!(to, To::Host(_)));
-    let uses_tls = uses(Over::is_secure);
+    let uses =
+        |wanted: fn(Protocol) -> bool| config.to.iter().any(|to| over(to).is_some_and(wanted));
+    let is_by_name = || {
+        config
+            .to
+            .iter()
+            .any(|to| matches!(to, Destination::Host(_)))
+    };
+    let uses_tls = uses(Protocol::is_secure);
     for (property, used, lack) in [
         (
             "tls",
@@ -199,7 +205,7 @@ fn check(
         ),
         (
             "doh_method",
-            uses(|over| over == Over::Https),
+            uses(|over| over == Protocol::Https),
             "no upstream begins with https://",
         ),
         ("resolver", is_by_name(), "no upstream is given by name"),
@@ -209,7 +215,7 @@ fn check(
         }
     }
     for property in ["force_tcp", "prefer_udp"] {
-        let is_plain = |to: &To| over(to).is_none_or(|over| over == Over::Dns);
+        let is_plain = |to: &Destination| over(to).is_none_or(|over| over == Protocol::Dns);
         if let (Some(name), false) = (at(property), config.to.iter().any(is_plain)) {
             warnings.push(name.does_nothing("no upstream uses plain DNS"));
         }
@@ -221,8 +227,8 @@ fn check(
     let misfit = |source: &IpAddr| {
         let mut servers = config.to.iter();
         servers.any(|to| match to {
-            To::Server(target) => target.address.is_ipv4() != source.is_ipv4(),
-            To::File(_) | To::Host(_) => false,
+            Destination::Server(target) => target.address.is_ipv4() != source.is_ipv4(),
+            Destination::File(_) | Destination::Host(_) => false,
         })
     };
     if let (Some(name), true) = (
@@ -235,19 +241,19 @@ fn check(
     }
 }
 
-/// The transport of a TO; `None` for a file.
-fn over(to: &To) -> Option<Over> {
+/// The protocol of a TO; `None` for a file.
+fn over(to: &Destination) -> Option<Protocol> {
     match to {
-        To::Server(target) => Some(target.over),
-        To::Host(host) => Some(host.over),
-        To::File(_) => None,
+        Destination::Server(target) => Some(target.protocol),
+        Destination::Host(host) => Some(host.protocol),
+        Destination::File(_) => None,
     }
 }
 
 fn own_names(to: &[Word]) -> impl Iterator<Item = (&Word, ServerName<'static>)> {
     to.iter().filter_map(|word| match word.parse() {
-        Ok(To::Server(target)) => Some((word, target.name?)),
-        Ok(To::Host(host)) => Some((word, host.name?)),
+        Ok(Destination::Server(target)) => Some((word, target.name?)),
+        Ok(Destination::Host(host)) => Some((word, host.name?)),
         _ => None,
     })
 }

@@ -17,8 +17,8 @@ use crate::{
     interfaces::HostAddress,
     metrics::Metrics,
     upstream::{
-        Group, Host, MAX_UPSTREAMS, Over, ResolvConf, Settings, System, Target, To, Upstream,
-        resolve,
+        Destination, Group, Host, MAX_UPSTREAMS, Protocol, ResolvConf, ResolverFiles, Settings,
+        Target, Upstream, resolve,
     },
 };
 
@@ -82,32 +82,36 @@ impl Sources {
         let may_come = list.iter().any(|one| matches!(one, Source::Host { .. }));
         if targets.is_empty() && !may_come {
             let files = config.to.iter().filter_map(|to| match to {
-                To::File(path) => Some(format!("{:?}", path.display().to_string())),
+                Destination::File(path) => Some(format!("{:?}", path.display().to_string())),
                 _ => None,
             });
             let files = files.collect::<Vec<_>>().join(", ");
             return Err(error(format!("no nameservers found in {files}"), None));
         }
         let wants_tls = config.to.iter().any(|to| match to {
-            To::Server(target) => target.over.is_secure(),
-            To::Host(host) => host.over.is_secure(),
-            To::File(_) => false,
+            Destination::Server(target) => target.protocol.is_secure(),
+            Destination::Host(host) => host.protocol.is_secure(),
+            Destination::File(_) => false,
         });
         let tls = wants_tls.then(|| config.tls.load()).transpose();
         let settings = Settings {
-            keeping: config.keeping,
+            pool: config.pool,
             max_fails: config.max_fails,
             check: config.check,
-            by_stream: config.force_tcp,
+            force_tcp: config.force_tcp,
             source: config.source,
             tls_name: config.tls_name.clone(),
             tls: tls.map_err(|source| error("TLS".to_owned(), Some(source.into())))?,
             doh_method: config.doh_method,
         };
         let upstreams = reuse_or_open(config, build, &settings, targets);
-        let desperate = build.metrics.forward.healthcheck_broken_total.clone();
+        let healthcheck_broken = build.metrics.forward.healthcheck_broken_total.clone();
         let sources = Arc::new(Self {
-            group: Arc::new(Group::new(upstreams, config.plan.clone(), desperate)),
+            group: Arc::new(Group::new(
+                upstreams,
+                config.plan.clone(),
+                healthcheck_broken,
+            )),
             list,
             settings,
             runtime: build.runtime.clone(),
@@ -236,7 +240,7 @@ async fn look_up(
 ) {
     let mut backoff = BACKOFF;
     loop {
-        match resolve(&host, &servers, &System::default(), &runtime).await {
+        match resolve(&host, &servers, &ResolverFiles::default(), &runtime).await {
             Ok(addresses) => {
                 found.send_replace(addresses);
                 // The sender is dropped: receivers see the channel closed.
@@ -255,9 +259,9 @@ async fn look_up(
 }
 
 fn open_all(config: &Config, build: &Build<'_>) -> Result<Vec<Source>, BuildError> {
-    let open = |to: &To| match to {
-        To::Server(target) => Ok(Source::Server(target.clone())),
-        To::Host(host) => {
+    let open = |to: &Destination| match to {
+        Destination::Server(target) => Ok(Source::Server(target.clone())),
+        Destination::Host(host) => {
             let (found, addresses) = watch::channel(Vec::new());
             let runtime = build.runtime.clone();
             let lookup = look_up(host.clone(), config.resolver.clone(), runtime, found);
@@ -267,7 +271,7 @@ fn open_all(config: &Config, build: &Build<'_>) -> Result<Vec<Source>, BuildErro
                 lookup: build.runtime.spawn(lookup).abort_handle(),
             })
         }
-        To::File(path) => {
+        Destination::File(path) => {
             let key = format!("resolv.conf {}", path.display());
             let open = || ResolvConf::open(path, build.runtime);
             let file = build.parts.keep(&key, open).map_err(|source| {
@@ -296,8 +300,9 @@ fn targets(list: &[Source]) -> Vec<Target> {
             Source::Server(target) => add(target.clone()),
             Source::File { servers, .. } => {
                 let servers = servers.borrow();
-                let at =
-                    |server: &HostAddress| Target::at(server.with_port(Over::Dns.default_port()));
+                let at = |server: &HostAddress| {
+                    Target::at(server.with_port(Protocol::Dns.default_port()))
+                };
                 servers.iter().map(at).for_each(&mut add);
             }
             Source::Host {
@@ -324,10 +329,10 @@ fn reuse_or_open(
 ) -> Vec<Arc<Upstream>> {
     let common = format!(
         "{:?} {} {:?} {} {:?} {:?} {:?} {}",
-        settings.keeping,
+        settings.pool,
         settings.max_fails,
         settings.check,
-        settings.by_stream,
+        settings.force_tcp,
         settings.source,
         settings.tls_name,
         settings.doh_method,

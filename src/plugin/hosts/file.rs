@@ -13,7 +13,7 @@ use super::{
     table::{Rules, Table},
 };
 use crate::{
-    files::{Look, PolledFile},
+    files::{FileCheck, PolledFile},
     metrics::Metrics,
     wire::Name,
 };
@@ -53,16 +53,16 @@ impl Watched {
         let Some(table) = self.table.upgrade() else {
             return false;
         };
-        match self.file.look() {
-            Look::Unchanged => {}
-            Look::Read(octets, changed) => {
+        match self.file.check() {
+            FileCheck::Unchanged => {}
+            FileCheck::Read(octets, changed) => {
                 // Stray octets spoil a line, not the file.
                 self.publish(&table, &String::from_utf8_lossy(&octets));
                 let since = changed.duration_since(UNIX_EPOCH).unwrap_or_default();
                 let gauge = &self.metrics.hosts.reload_timestamp_seconds;
                 gauge.set(since.as_secs_f64());
             }
-            Look::Failed(error) => {
+            FileCheck::Failed(error) => {
                 let path = self.file.path().display();
                 let why = crate::plain::io(&error);
                 tracing::warn!("cannot read {path}: {why}");

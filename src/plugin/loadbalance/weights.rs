@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 
 use super::NAME;
 use crate::{
-    files::{Look, PolledFile},
+    files::{FileCheck, PolledFile},
     plugin::BuildError,
     wire::{Name, NameRef},
 };
@@ -143,10 +143,10 @@ impl Watched {
     }
 
     fn read(&mut self) -> Result<(), Trouble> {
-        let text = match self.file.look() {
-            Look::Unchanged => return Ok(()),
-            Look::Read(octets, _) => String::from_utf8_lossy(&octets).into_owned(),
-            Look::Failed(error) => return Err(Trouble::Unreadable(error)),
+        let text = match self.file.check() {
+            FileCheck::Unchanged => return Ok(()),
+            FileCheck::Read(octets, _) => String::from_utf8_lossy(&octets).into_owned(),
+            FileCheck::Failed(error) => return Err(Trouble::Unreadable(error)),
         };
         let weights = Weights::parse(&text)?;
         if let Some(published) = self.weights.upgrade() {

@@ -29,7 +29,7 @@ use crate::{
     hooks,
     query::{Extension, Query},
     reply::Reply,
-    upstream::Tried,
+    upstream::AttemptReport,
     wire::Rcode,
 };
 use report::Reporter;
@@ -201,7 +201,7 @@ impl ExchangeObserver for Tracer {
         Traced::of(query).is_some()
     }
 
-    fn exchanged(&self, _: &Block, query: &Query, tried: &Tried<'_>) {
+    fn exchanged(&self, _: &Block, query: &Query, tried: &AttemptReport<'_>) {
         let Some(traced) = Traced::of(query) else {
             return;
         };
@@ -214,8 +214,8 @@ impl ExchangeObserver for Tracer {
             id: number_of_span(),
             name: "connect",
             resource: tried.upstream.to_string(),
-            begun: tried.begun,
-            took: tried.took,
+            begun: tried.started,
+            took: tried.duration,
             tags,
         });
     }

@@ -5,8 +5,8 @@ use super::*;
 const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
-/// Whether a connection of `client` gets a place, which it keeps.
-fn entering(
+/// Acquires a permit for a connection of `client` in a task.
+fn acquiring(
     limit: &ConnectionLimit,
     client: IpAddr,
 ) -> tokio::task::JoinHandle<Option<ConnectionPermit>> {
@@ -15,58 +15,58 @@ fn entering(
 }
 
 #[tokio::test]
-async fn the_longest_idle_goes_and_the_busy_stay() {
+async fn the_longest_idle_connection_is_evicted_before_busy_ones() {
     let limit = ConnectionLimit::new(2);
     let busy = limit.acquire(ONE).await.unwrap();
     busy.busy();
     let idle = limit.acquire(ONE).await.unwrap();
-    let entering = entering(&limit, ONE);
+    let acquiring = acquiring(&limit, ONE);
     idle.evicted().await;
     assert!(busy.evicted().now_or_never().is_none());
     drop(idle);
-    assert!(entering.await.unwrap().is_some());
+    assert!(acquiring.await.unwrap().is_some());
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_all_are_busy_the_new_one_is_refused() {
+async fn a_new_connection_is_refused_while_all_are_busy() {
     let limit = ConnectionLimit::new(1);
-    let place = limit.acquire(ONE).await.unwrap();
-    place.busy();
+    let permit = limit.acquire(ONE).await.unwrap();
+    permit.busy();
     assert!(limit.acquire(ONE).await.is_none());
-    drop(place);
+    drop(permit);
     assert!(limit.acquire(ONE).await.is_some());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_busy_one_that_becomes_idle_soon_makes_room() {
+async fn a_busy_connection_that_becomes_idle_in_time_is_evicted() {
     let limit = ConnectionLimit::new(1);
-    let place = limit.acquire(ONE).await.unwrap();
-    place.busy();
-    let entering = entering(&limit, ONE);
+    let permit = limit.acquire(ONE).await.unwrap();
+    permit.busy();
+    let acquiring = acquiring(&limit, ONE);
     tokio::time::sleep(PATIENCE / 2).await;
-    assert!(place.evicted().now_or_never().is_none());
-    place.idle();
-    place.evicted().await;
-    drop(place);
-    assert!(entering.await.unwrap().is_some());
+    assert!(permit.evicted().now_or_never().is_none());
+    permit.idle();
+    permit.evicted().await;
+    drop(permit);
+    assert!(acquiring.await.unwrap().is_some());
 }
 
 #[tokio::test]
-async fn the_client_with_the_most_connections_loses_one() {
+async fn the_longest_idle_connection_of_the_client_with_the_most_is_evicted() {
     let limit = ConnectionLimit::new(4);
     let lone = limit.acquire(OTHER).await.unwrap();
     let mut many = Vec::new();
     for _ in 0..3 {
         many.push(limit.acquire(ONE).await.unwrap());
     }
-    // The other client's has been idle for longest, and is its only one.
-    let third = entering(&limit, OTHER);
+    // The other client's connection has been idle for longest, but is its only one.
+    let third = acquiring(&limit, OTHER);
     many[0].evicted().await;
     many.remove(0);
     let third = third.await.unwrap().unwrap();
     assert!(lone.evicted().now_or_never().is_none());
-    // With two each, the longest idle goes.
-    let fourth = entering(&limit, ONE);
+    // With two connections each, the longest idle is evicted.
+    let fourth = acquiring(&limit, ONE);
     lone.evicted().await;
     drop(lone);
     assert!(fourth.await.unwrap().is_some());
@@ -76,39 +76,39 @@ async fn the_client_with_the_most_connections_loses_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_all_are_busy_a_client_with_many_connections_loses_one() {
+async fn a_busy_connection_of_the_client_with_the_most_is_evicted_for_another_client() {
     let limit = ConnectionLimit::new(3);
     let mut many = Vec::new();
     for _ in 0..3 {
-        let place = limit.acquire(ONE).await.unwrap();
-        place.busy();
-        many.push(place);
+        let permit = limit.acquire(ONE).await.unwrap();
+        permit.busy();
+        many.push(permit);
         tokio::time::advance(Duration::from_millis(5)).await;
     }
     assert!(limit.acquire(ONE).await.is_none(), "it has all of them");
-    let other = entering(&limit, OTHER);
+    let other = acquiring(&limit, OTHER);
     tokio::task::yield_now().await;
     let evicted = many.iter().position(|it| it.entry.is_evicted()).unwrap();
     many.remove(evicted);
     let other = other.await.unwrap().unwrap();
     other.busy();
-    // Now it would have as many as the first.
+    // Another would give it as many as the first client has.
     assert!(limit.acquire(OTHER).await.is_none());
 }
 
 #[tokio::test]
-async fn nobody_is_evicted_twice_for_two_newcomers() {
+async fn two_new_connections_evict_two_different_ones() {
     let limit = ConnectionLimit::new(2);
     let old = [
         limit.acquire(ONE).await.unwrap(),
         limit.acquire(ONE).await.unwrap(),
     ];
-    let new = [entering(&limit, ONE), entering(&limit, ONE)];
-    for place in old {
-        place.evicted().await;
-        drop(place);
+    let new = [acquiring(&limit, ONE), acquiring(&limit, ONE)];
+    for permit in old {
+        permit.evicted().await;
+        drop(permit);
     }
-    for entering in new {
-        assert!(entering.await.unwrap().is_some());
+    for acquiring in new {
+        assert!(acquiring.await.unwrap().is_some());
     }
 }

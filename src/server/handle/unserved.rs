@@ -1,5 +1,5 @@
-//! Messages that no chain of plugins answers: notifications, other opcodes, transfers over what has no
-//! room for them. Their replies are signed as all others are where the message was (RFC 8945 §5.3).
+//! Messages that no chain of plugins answers: NOTIFY, other opcodes, zone transfers over transports that
+//! cannot carry them. Replies to signed messages are signed (RFC 8945 section 5.3).
 
 use std::sync::Arc;
 
@@ -14,20 +14,20 @@ use crate::{
     wire::{Class, Header, Opcode, Rcode, Type},
 };
 
-/// The answer to a notification that a zone has changed (RFC 1996 §3.11).
+/// The reply to a NOTIFY (RFC 1996 section 3.11).
 pub(super) fn notified(routes: &Routes, query: &mut Query) -> (Rcode, Why) {
     let plugins = routes.find(query).map(|block| block.chain.plugins());
-    let told = plugins.into_iter().flatten();
-    let mut told = told.filter_map(|plugin| plugin.on_notify(query));
-    match told.next() {
+    let rcodes = plugins.into_iter().flatten();
+    let mut rcodes = rcodes.filter_map(|plugin| plugin.on_notify(query));
+    match rcodes.next() {
         Some(Rcode::NOERROR) => (Rcode::NOERROR, Why::Synthesized),
         Some(rcode) => (rcode, Why::Policy),
         None => (Rcode::NOTIMP, Why::NotServed),
     }
 }
 
-/// Has the signature of a message verified that no chain answers, if it has one; what to answer if it
-/// is wrong.
+/// Verifies the signature of a message that no chain answers, if it has one; returns the rcode if
+/// verification failed.
 pub(super) fn verified(routes: &Routes, query: &mut Query) -> Option<Rcode> {
     query.signed.as_ref()?;
     let block = routes.find(query)?;
@@ -35,8 +35,8 @@ pub(super) fn verified(routes: &Routes, query: &mut Query) -> Option<Rcode> {
     plugins.find_map(|plugin| plugin.verify_signature(query))
 }
 
-/// Signs the reply that is nothing but a header, where the message was signed (RFC 8945 §5.3). Read is
-/// no more of it than that takes: an UPDATE (RFC 2136), say, has sections of its own.
+/// Signs a header-only reply if the message was signed (RFC 8945 section 5.3). Only the question and the
+/// signature are parsed: other opcodes, such as UPDATE (RFC 2136), have sections of their own.
 pub(super) fn sign_bare(
     routes: &Routes,
     arrival: &Arrival<'_>,
@@ -54,7 +54,7 @@ pub(super) fn sign_bare(
         transport: arrival.transport,
         ..Request::internal(Question::default())
     });
-    // One without a question belongs to the root zone's block, if there is one.
+    // A message without a question is handled by the root zone's block, if there is one.
     query.question.class = Class::IN;
     if let Some(question) = question {
         query.question = question;
@@ -67,7 +67,8 @@ pub(super) fn sign_bare(
     }
 }
 
-/// The code for a query that is readable and yet not one for us.
+/// The rcode for a query that is well-formed but not supported: NOTIMP, BADVERS (RFC 6891 section 6.1.3),
+/// REFUSED.
 pub(super) fn not_served(routes: &Routes, query: &Query) -> Option<Rcode> {
     if query.opcode != Opcode::QUERY {
         return Some(Rcode::NOTIMP);
@@ -79,17 +80,18 @@ pub(super) fn not_served(routes: &Routes, query: &Query) -> Option<Rcode> {
     if !transfer || query.takes_several_messages() {
         return None;
     }
-    // The serial fits, by which a secondary knows whether to come again by TCP (RFC 1995 §2).
+    // A reply to IXFR over UDP holds the SOA record; the secondary retries over TCP if its serial is newer
+    // (RFC 1995 section 2).
     let incremental = query.asked.rtype == Type::IXFR && query.transport == Transport::Udp;
     if incremental && routes.find(query).is_some_and(|block| transfers(block)) {
         return None;
     }
-    // A zone does not fit into a datagram, and a spoofed sender would get much for little; nor does
-    // it fit into a response of HTTP, which holds one message.
+    // A zone does not fit into a datagram, and spoofed senders could use it for amplification; nor does it
+    // fit into an HTTP response, which holds one message (RFC 8484 section 6).
     Some(Rcode::REFUSED)
 }
 
-/// Whether zones of a block are transferred from it.
+/// Whether a block transfers zones.
 fn transfers(block: &Block) -> bool {
     let mut plugins = block.chain.plugins().iter();
     plugins.any(|plugin| plugin.properties.transfers)

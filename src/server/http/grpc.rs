@@ -2,7 +2,7 @@
 //! returns one.
 //!
 //! gRPC is HTTP/2 with a frame around each message and the status in the trailers (gRPC over HTTP2,
-//! "Requests" and "Responses"). One unary method needs nothing more than that.
+//! "Requests" and "Responses"). One unary method needs only that.
 
 use std::{io, sync::Arc};
 
@@ -32,7 +32,7 @@ const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// Bytes before each message: a flag for compression, and its length.
 const FRAME: usize = 5;
 
-/// Bytes of a request at most: a frame, the field's tag and length, and the longest message.
+/// Bound on the bytes of a request: frame header, the field's tag and length, and the longest message.
 const MAX_REQUEST: usize = FRAME + 4 + crate::wire::MAX_MESSAGE;
 
 /// Request and response.
@@ -48,12 +48,12 @@ struct Failure(u8, &'static str);
 
 impl Failure {
     const TOO_SLOW: Self = Self(4, "the message came too slowly");
-    const NO_QUERY: Self = Self(3, "this is no DNS query");
-    const TOO_LARGE: Self = Self(8, "a DNS message has 65535 octets at most");
-    const NO_REPLY: Self = Self(10, "this question is not answered");
+    const NO_QUERY: Self = Self(3, "not a DNS query");
+    const TOO_LARGE: Self = Self(8, "a DNS message has at most 65535 bytes");
+    const NO_REPLY: Self = Self(10, "the query was dropped");
     const UNKNOWN_METHOD: Self = Self(12, "the one method is coredns.dns.DnsService/Query");
-    const COMPRESSED: Self = Self(12, "compressed messages are not read");
-    const BROKEN: Self = Self(13, "the message did not come whole");
+    const COMPRESSED: Self = Self(12, "compressed messages are not supported");
+    const BROKEN: Self = Self(13, "the message is incomplete");
 }
 
 /// Serves gRPC, which is always HTTP/2, to the connection's end.
@@ -95,12 +95,12 @@ async fn reply(client: &HttpConnection, request: Request<Incoming>) -> Result<By
         BodyError::TooSlow => Failure::TOO_SLOW,
         BodyError::Broken => Failure::BROKEN,
     })?;
-    let asked = unframed(body)?;
-    if !is_query(&asked) {
+    let query = unframed(body)?;
+    if !is_query(&query) {
         return Err(Failure::NO_QUERY);
     }
-    match client.caller.ask(&asked).await {
-        Replies::One(octets) => Ok(octets.into()),
+    match client.caller.answer(&query).await {
+        Replies::One(bytes) => Ok(bytes.into()),
         Replies::None | Replies::Several(_) => Err(Failure::NO_REPLY),
     }
 }
@@ -125,10 +125,10 @@ fn success(packet: &DnsPacket) -> Response<Body> {
     let length = packet.encoded_len();
     let mut framed = BytesMut::with_capacity(FRAME + length);
     framed.put_u8(0);
-    framed.put_u32(u32::try_from(length).expect("a DNS message and a few octets"));
+    framed.put_u32(u32::try_from(length).expect("a DNS message and a few bytes"));
     packet
         .encode(&mut framed)
-        .expect("there is room for as much as it said");
+        .expect("the capacity is the encoded length");
     let mut trailers = HeaderMap::new();
     trailers.insert(STATUS, HeaderValue::from_static("0"));
     let body = Full::new(framed.freeze());

@@ -65,16 +65,16 @@ where
 async fn answer_https(client: Arc<HttpConnection>, request: Request<Incoming>) -> Response<Body> {
     let _busy = client.begin();
     let (head, body) = request.into_parts();
-    let message = match doh::asked(&head) {
-        Err(fault) => Err(fault),
-        Ok(doh::Asked::Message(message)) => Ok(message.into()),
-        Ok(doh::Asked::Body) => match client.body(body, doh::MAX_MESSAGE).await {
+    let message = match doh::locate_query(&head) {
+        Err(error) => Err(error),
+        Ok(doh::QueryLocation::Message(message)) => Ok(message.into()),
+        Ok(doh::QueryLocation::Body) => match client.body(body, doh::MAX_MESSAGE).await {
             Ok(message) => Ok(message),
-            Err(BodyError::TooLarge) => Err(doh::Fault::TOO_LARGE),
-            Err(BodyError::TooSlow) => Err(doh::Fault::TOO_SLOW),
-            Err(BodyError::Broken) => Err(doh::Fault::BROKEN),
+            Err(BodyError::TooLarge) => Err(doh::HttpError::TOO_LARGE),
+            Err(BodyError::TooSlow) => Err(doh::HttpError::TOO_SLOW),
+            Err(BodyError::Broken) => Err(doh::HttpError::BROKEN),
         },
     };
     let response = doh::respond(&client.caller, message).await;
-    response.map(|octets| http_body_util::Full::new(octets).boxed())
+    response.map(|bytes| http_body_util::Full::new(bytes).boxed())
 }

@@ -1,5 +1,4 @@
-//! PROXY headers of datagrams: each datagram with a header of its own, or the first one of a session for
-//! those behind it.
+//! PROXY headers of datagrams: in every datagram, or in the first one of a session.
 //!
 //! The settings and the session table belong to a listener and outlive its threads: a datagram of a session
 //! may come to another socket once the number of sockets has changed.
@@ -16,14 +15,14 @@ use quick_cache::sync::Cache;
 
 use super::{Header, ProxyPolicy, Start, Treatment};
 
-/// How a listener's datagrams are searched for headers. Clones share it: a reload changes it for all threads.
+/// The PROXY settings of a listener's datagrams. Clones share them: a reload changes them for all threads.
 #[derive(Clone, Default)]
 pub struct DatagramProxy(Arc<ArcSwapOption<Active>>);
 
 /// The settings in force.
 struct Active {
     policy: Arc<ProxyPolicy>,
-    /// Where headers hold for datagrams behind them.
+    /// Present if sessions are tracked.
     sessions: Option<Arc<SessionTable>>,
 }
 
@@ -33,14 +32,14 @@ struct SessionTable {
     clients: Cache<SocketAddr, (SocketAddr, Instant)>,
 }
 
-/// Takes the headers off the datagrams of one thread.
+/// Strips the headers from the datagrams of one thread.
 pub struct Relay {
     active: Cached<Arc<ArcSwapOption<Active>>, Option<Arc<Active>>>,
     /// When a dropped datagram was last logged.
     logged: Option<Instant>,
 }
 
-/// How often dropped datagrams are logged: anybody can send some.
+/// Bound on the rate of log lines for dropped datagrams: any peer can send them.
 const LOG: Duration = Duration::from_mins(1);
 
 /// A datagram without its header.
@@ -53,8 +52,8 @@ pub struct Relayed<'a> {
 }
 
 impl DatagramProxy {
-    /// Headers are read as `policy` says; without it they are not looked for. Sessions go on while their
-    /// settings stay the same.
+    /// Sets the policy; without one, headers are not parsed. Sessions are kept if their settings are
+    /// unchanged.
     pub fn set(&self, policy: Option<Arc<ProxyPolicy>>) {
         let before = self.0.load_full();
         let active = policy.map(|policy| {
@@ -64,7 +63,7 @@ impl DatagramProxy {
                 None => policy.sessions.map(|sessions| {
                     Arc::new(SessionTable {
                         ttl: sessions.ttl,
-                        clients: Cache::new(sessions.most),
+                        clients: Cache::new(sessions.max_peers),
                     })
                 }),
             };
@@ -75,7 +74,7 @@ impl DatagramProxy {
 }
 
 impl Relay {
-    /// One for a thread of the listener with this setting.
+    /// A relay for one thread of the listener.
     pub fn new(proxy: &DatagramProxy) -> Self {
         Self {
             active: Cached::new(Arc::clone(&proxy.0)),
@@ -83,7 +82,7 @@ impl Relay {
         }
     }
 
-    /// Takes the header off a datagram that came from `peer`; nothing where no reply is to be sent.
+    /// Strips the header from a datagram of `peer`; `None` if the datagram is dropped.
     pub fn read<'a>(
         &mut self,
         octets: &'a [u8],
@@ -118,7 +117,8 @@ impl Relay {
                 return None;
             }
         };
-        // Version 1 has no datagrams, and a header for a stream does not belong into one.
+        // Version 1 does not support UDP (section 2.1), and a datagram's header must be for a datagram
+        // protocol.
         let fits = header.version == 2 && header.addresses.is_none_or(|ends| ends.datagrams);
         if !fits {
             self.log(peer, &"a PROXY header that is not one of datagrams", now);
@@ -152,7 +152,7 @@ impl Relay {
 
 impl Active {
     fn client(&self, header: &Header, peer: SocketAddr, now: Instant) -> SocketAddr {
-        // A header without addresses is the balancer's own check and has no client (LOCAL).
+        // A header without addresses (LOCAL) is a health check of the load balancer, without a client.
         let Some(ends) = header.addresses else {
             return peer;
         };
@@ -164,7 +164,7 @@ impl Active {
 }
 
 impl SessionTable {
-    /// The client of a session that has not ended, which goes on for another [`ttl`](Self::ttl).
+    /// The client of a session that has not expired; extends it by [`ttl`](Self::ttl).
     fn renew(&self, peer: SocketAddr, now: Instant) -> Option<SocketAddr> {
         let (client, last) = self.clients.get(&peer)?;
         if now.duration_since(last) > self.ttl {
@@ -175,8 +175,8 @@ impl SessionTable {
     }
 }
 
-/// Peers that are tracked by default.
-pub const MOST: NonZero<usize> = NonZero::new(10_240).expect("more than none");
+/// Default maximum number of peers.
+pub const DEFAULT_PEERS: NonZero<usize> = NonZero::new(10_240).expect("more than none");
 
 #[cfg(test)]
 mod tests {
@@ -192,7 +192,7 @@ mod tests {
             others,
             sessions: ttl.map(|ttl| Sessions {
                 ttl: Duration::from_secs(ttl),
-                most: 4,
+                max_peers: 4,
             }),
         };
         let proxy = DatagramProxy::default();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_taken_off_as_their_sender_is_treated() {
+    fn headers_are_stripped_or_kept_by_the_policy_for_the_peer() {
         let now = Instant::now();
         let trusted: SocketAddr = "192.0.2.8:99".parse().unwrap();
         let other: SocketAddr = "192.0.2.9:99".parse().unwrap();
@@ -238,64 +238,84 @@ mod tests {
     }
 
     #[test]
-    fn what_one_header_said_holds_for_a_while() {
+    fn a_session_keeps_the_client_until_it_expires() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let peer: SocketAddr = "192.0.2.8:99".parse().unwrap();
         let client: SocketAddr = "192.0.2.1:7".parse().unwrap();
         let mut relay = relay(Treatment::Ignore, Some(10));
-        let mut who =
+        let mut client_of =
             |octets: &[u8], peer, now| relay.read(octets, peer, now).map(|relayed| relayed.client);
-        assert_eq!(who(b"ask", peer, at(0)), Some(peer));
-        assert_eq!(who(HEADER, peer, at(0)), None);
-        assert_eq!(who(b"ask", peer, at(8)), Some(client));
-        assert_eq!(who(b"ask", peer, at(16)), Some(client), "each renews it");
-        assert_eq!(who(b"ask", peer, at(27)), Some(peer));
-        let another: SocketAddr = "192.0.2.8:98".parse().unwrap();
-        assert_eq!(who(b"ask", another, at(16)), Some(another));
-        // LOCAL: the balancer itself asks, and the client is who it was.
-        let local = [&HEADER[..12], b"\x20\0\0\0"].concat();
-        assert_eq!(who(HEADER, peer, at(30)), None);
+        assert_eq!(client_of(b"ask", peer, at(0)), Some(peer));
+        assert_eq!(client_of(HEADER, peer, at(0)), None);
+        assert_eq!(client_of(b"ask", peer, at(8)), Some(client));
         assert_eq!(
-            who(&[&local[..], b"ask"].concat(), peer, at(31)),
+            client_of(b"ask", peer, at(16)),
+            Some(client),
+            "each renews it"
+        );
+        assert_eq!(client_of(b"ask", peer, at(27)), Some(peer));
+        let another: SocketAddr = "192.0.2.8:98".parse().unwrap();
+        assert_eq!(client_of(b"ask", another, at(16)), Some(another));
+        // LOCAL is a check of the load balancer; the session's client stays.
+        let local = [&HEADER[..12], b"\x20\0\0\0"].concat();
+        assert_eq!(client_of(HEADER, peer, at(30)), None);
+        assert_eq!(
+            client_of(&[&local[..], b"ask"].concat(), peer, at(31)),
             Some(peer)
         );
-        assert_eq!(who(b"ask", peer, at(32)), Some(client));
+        assert_eq!(client_of(b"ask", peer, at(32)), Some(client));
     }
 
     #[test]
-    fn sessions_outlive_other_settings_and_serve_every_thread() {
+    fn sessions_survive_a_policy_change_and_are_shared_by_threads() {
         let now = Instant::now();
         let peer: SocketAddr = "192.0.2.8:99".parse().unwrap();
         let client: SocketAddr = "192.0.2.1:7".parse().unwrap();
-        let policy = |allow: &[&str], most| {
+        let policy = |allow: &[&str], max_peers| {
             Some(Arc::new(ProxyPolicy {
                 allow: allow.iter().map(|net| net.parse().unwrap()).collect(),
                 others: Treatment::Ignore,
                 sessions: Some(Sessions {
                     ttl: Duration::from_secs(10),
-                    most,
+                    max_peers,
                 }),
             }))
         };
         let proxy = DatagramProxy::default();
         let (mut relay, mut other) = (Relay::new(&proxy), Relay::new(&proxy));
         let datagram = with_header(b"ask");
-        let who = |relay: &mut Relay, octets: &[u8]| {
+        let client_of = |relay: &mut Relay, octets: &[u8]| {
             let relayed = relay.read(octets, peer, now).unwrap();
             (relayed.octets.len(), relayed.client)
         };
-        assert_eq!(who(&mut relay, &datagram), (datagram.len(), peer), "off");
+        assert_eq!(
+            client_of(&mut relay, &datagram),
+            (datagram.len(), peer),
+            "off"
+        );
         proxy.set(policy(&["192.0.2.8/32"], 10));
-        assert_eq!(who(&mut relay, &datagram), (3, client));
-        assert_eq!(who(&mut other, b"ask"), (3, client), "by another thread");
+        assert_eq!(client_of(&mut relay, &datagram), (3, client));
+        assert_eq!(
+            client_of(&mut other, b"ask"),
+            (3, client),
+            "by another thread"
+        );
         proxy.set(policy(&["192.0.2.0/24"], 10));
-        assert_eq!(who(&mut other, b"ask"), (3, client));
+        assert_eq!(client_of(&mut other, b"ask"), (3, client));
         proxy.set(policy(&["192.0.3.0/24"], 10));
-        assert_eq!(who(&mut other, b"ask"), (3, peer), "not believed any more");
+        assert_eq!(
+            client_of(&mut other, b"ask"),
+            (3, peer),
+            "no longer an allowed peer"
+        );
         proxy.set(policy(&["192.0.2.0/24"], 20));
-        assert_eq!(who(&mut other, b"ask"), (3, peer), "a new table");
+        assert_eq!(client_of(&mut other, b"ask"), (3, peer), "a new table");
         proxy.set(None);
-        assert_eq!(who(&mut relay, &datagram), (datagram.len(), peer), "off");
+        assert_eq!(
+            client_of(&mut relay, &datagram),
+            (datagram.len(), peer),
+            "off"
+        );
     }
 }

@@ -4,12 +4,12 @@ use super::*;
 
 proptest! {
     #[test]
-    fn no_octets_are_too_odd(start in 0..3_usize, rest in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_are_parsed_without_a_panic(start in 0..3_usize, rest in prop::collection::vec(any::<u8>(), 0..300)) {
         let start = [&b""[..], LINE_START, SIGNATURE][start];
-        let octets = [start, &rest].concat();
-        if let Ok(Start::Header(header)) = Start::read(&octets) {
-            prop_assert!(header.length <= octets.len());
-            prop_assert_eq!(Start::read(&octets[..header.length - 1]), Ok(Start::Unfinished));
+        let bytes = [start, &rest].concat();
+        if let Ok(Start::Header(header)) = Start::read(&bytes) {
+            prop_assert!(header.length <= bytes.len());
+            prop_assert_eq!(Start::read(&bytes[..header.length - 1]), Ok(Start::Unfinished));
         }
     }
 }
@@ -23,8 +23,8 @@ fn binary_header(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
     header
 }
 
-fn read(octets: &[u8]) -> Header {
-    match Start::read(octets).unwrap() {
+fn read(bytes: &[u8]) -> Header {
+    match Start::read(bytes).unwrap() {
         Start::Header(header) => header,
         other => panic!("{other:?}"),
     }
@@ -32,20 +32,23 @@ fn read(octets: &[u8]) -> Header {
 
 fn ends(header: Header) -> (String, String) {
     let addresses = header.addresses.unwrap();
-    (addresses.client.to_string(), addresses.asked.to_string())
+    (addresses.client.to_string(), addresses.server.to_string())
 }
 
 const V4: &[u8] = &[192, 0, 2, 1, 198, 51, 100, 1, 0x12, 0x34, 0, 53];
 
 #[test]
-fn a_line_tells_both_ends() {
+fn version_1_has_both_addresses() {
     let line = b"PROXY TCP4 192.0.2.1 198.51.100.1 4660 53\r\nrest";
     let header = read(line);
     assert_eq!((header.length, header.version), (line.len() - 4, 1));
-    let told = ends(header);
-    assert_eq!(told, ("192.0.2.1:4660".into(), "198.51.100.1:53".into()));
-    let told = ends(read(b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n"));
-    assert_eq!(told, ("[2001:db8::1]:1".into(), "[::1]:2".into()));
+    let addresses = ends(header);
+    assert_eq!(
+        addresses,
+        ("192.0.2.1:4660".into(), "198.51.100.1:53".into())
+    );
+    let addresses = ends(read(b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n"));
+    assert_eq!(addresses, ("[2001:db8::1]:1".into(), "[::1]:2".into()));
     for unknown in [
         "PROXY UNKNOWN\r\n",
         "PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n",
@@ -55,15 +58,18 @@ fn a_line_tells_both_ends() {
 }
 
 #[test]
-fn version_two_tells_both_ends_and_may_say_more() {
+fn version_2_has_both_addresses_and_may_have_extensions() {
     let mut body = V4.to_vec();
-    body.extend([4, 0, 1, 0]); // a field that means nothing
-    let octets = binary_header(1, 0x11, &body);
-    let header = read(&octets);
-    assert_eq!((header.length, header.version), (octets.len(), 2));
+    body.extend([4, 0, 1, 0]); // a TLV of type NOOP
+    let bytes = binary_header(1, 0x11, &body);
+    let header = read(&bytes);
+    assert_eq!((header.length, header.version), (bytes.len(), 2));
     assert!(!header.addresses.unwrap().datagrams);
-    let told = ends(header);
-    assert_eq!(told, ("192.0.2.1:4660".into(), "198.51.100.1:53".into()));
+    let addresses = ends(header);
+    assert_eq!(
+        addresses,
+        ("192.0.2.1:4660".into(), "198.51.100.1:53".into())
+    );
     assert!(
         read(&binary_header(1, 0x12, V4))
             .addresses
@@ -72,26 +78,26 @@ fn version_two_tells_both_ends_and_may_say_more() {
     );
     let mut v6 = [0; 36];
     (v6[15], v6[31], v6[33]) = (1, 2, 7);
-    let told = ends(read(&binary_header(1, 0x21, &v6)));
-    assert_eq!(told, ("[::1]:7".into(), "[::2]:0".into()));
-    for nobody in [
+    let addresses = ends(read(&binary_header(1, 0x21, &v6)));
+    assert_eq!(addresses, ("[::1]:7".into(), "[::2]:0".into()));
+    for without_client in [
         binary_header(0, 0x11, V4),
         binary_header(0, 0, &[]),
         binary_header(1, 0, &[]),
         binary_header(1, 0x31, &[0; 216]),
     ] {
-        assert_eq!(read(&nobody).addresses, None);
+        assert_eq!(read(&without_client).addresses, None);
     }
 }
 
 #[test]
-fn every_prefix_is_unfinished_and_other_octets_are_bare() {
-    for whole in [
+fn every_prefix_of_a_header_is_unfinished_and_other_bytes_are_bare() {
+    for header in [
         b"PROXY TCP4 192.0.2.1 198.51.100.1 4660 53\r\n".to_vec(),
         binary_header(1, 0x11, V4),
     ] {
-        for end in 0..whole.len() {
-            assert_eq!(Start::read(&whole[..end]), Ok(Start::Unfinished), "{end}");
+        for end in 0..header.len() {
+            assert_eq!(Start::read(&header[..end]), Ok(Start::Unfinished), "{end}");
         }
     }
     for bare in [&b"PROXZ"[..], b"\r\n\r\n\0\r\nQUIX\n", b"\0\x20", b"G"] {
@@ -100,7 +106,7 @@ fn every_prefix_is_unfinished_and_other_octets_are_bare() {
 }
 
 #[test]
-fn what_is_no_header_is_told() {
+fn malformed_headers_are_errors() {
     for text in [
         "PROXY TCP4 192.0.2.1 198.51.100.1 4660\r\n",
         "PROXY TCP4 192.0.2.1 198.51.100.1 4660 53 9\r\n",
@@ -128,7 +134,7 @@ fn what_is_no_header_is_told() {
 }
 
 #[test]
-fn those_who_are_named_are_believed() {
+fn headers_of_allowed_networks_are_used() {
     let policy = ProxyPolicy {
         allow: vec!["192.0.2.0/24".parse().unwrap()],
         others: Treatment::Reject,

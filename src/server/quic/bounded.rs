@@ -1,8 +1,8 @@
-//! Streams of HTTP/3 with a bound on the bytes that each may receive.
+//! HTTP/3 streams with a bound on the bytes received on each.
 //!
 //! h3 buffers a frame until it is complete, whatever its length field says, and gives the client new flow
-//! control credit for all that it buffers. So a stream that is longer than any valid request is ended here,
-//! beneath h3.
+//! control credit for all that it buffers. So a stream with more bytes than any valid request is stopped
+//! here, below h3.
 
 use std::task::{Context, Poll, ready};
 
@@ -18,17 +18,17 @@ use h3::{
 use super::STREAM_WINDOW;
 use crate::server::{doh, limits::HEADERS};
 
-/// Bytes of a request at most: its head, a message, and the headers of their frames.
+/// Bound on the bytes of a request: its headers, a message, and the frame headers.
 const REQUEST: usize = HEADERS as usize + doh::MAX_MESSAGE + 4096;
 
-/// Bytes of a control stream over the life of a connection: no more than a client may send ahead. Settings and
-/// the like take some tens.
+/// Bound on the bytes of a control stream over the life of a connection: one stream window. SETTINGS and
+/// other frames take some tens.
 const CONTROL: usize = STREAM_WINDOW as usize;
 
-/// A connection, or what opens streams on it.
+/// A connection or its stream opener, with bounded streams.
 pub(super) struct Bounded<T>(T);
 
-/// A stream in both directions.
+/// A bidirectional stream.
 pub(super) struct Both<B: Buf> {
     send: h3_quinn::SendStream<B>,
     receive: Receive,
@@ -38,10 +38,10 @@ pub(super) struct Both<B: Buf> {
 pub(super) struct Receive {
     stream: h3_quinn::RecvStream,
     id: StreamId,
-    /// Bytes that may still come.
+    /// Bytes that may still be received.
     left: usize,
-    /// Whether a read waits. Then h3-quinn has lent the stream to it, and panics where it is asked for
-    /// the stream's number or to end it (hyperium/h3#330 and #351).
+    /// Whether a read is pending. Then h3-quinn has moved the stream into its future, and panics on
+    /// `recv_id` and `stop_sending` (hyperium/h3#330 and #351).
     reading: bool,
 }
 
@@ -133,9 +133,9 @@ impl RecvStream for Receive {
         self.reading = true;
         let read = ready!(self.stream.poll_data(context));
         self.reading = false;
-        if let Ok(Some(octets)) = &read {
-            let Some(left) = self.left.checked_sub(octets.len()) else {
-                // To h3 it is as if the client had ended it.
+        if let Ok(Some(bytes)) = &read {
+            let Some(left) = self.left.checked_sub(bytes.len()) else {
+                // To h3 this looks like a reset by the client.
                 self.stop_sending(Code::H3_EXCESSIVE_LOAD.value());
                 return Poll::Ready(Err(StreamErrorIncoming::StreamTerminated {
                     error_code: Code::H3_EXCESSIVE_LOAD.value(),
@@ -147,7 +147,7 @@ impl RecvStream for Receive {
     }
 
     fn stop_sending(&mut self, error_code: u64) {
-        // While a read waits, the stream is ended when it is dropped.
+        // While a read is pending, the stream is stopped when it is dropped.
         if !self.reading {
             self.stream.stop_sending(error_code);
         }

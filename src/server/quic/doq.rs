@@ -1,4 +1,4 @@
-//! DNS over QUIC (RFC 9250): a stream for each query, each message behind its length.
+//! DNS over QUIC (RFC 9250): a stream for each query, each message preceded by its length (section 4.2).
 
 use std::pin::pin;
 
@@ -28,7 +28,7 @@ const PROTOCOL_ERROR: VarInt = VarInt::from_u32(2);
 pub(super) const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(4);
 const UNSPECIFIED_ERROR: VarInt = VarInt::from_u32(5);
 
-/// Bytes of a transfer that are written at once: the write timeout is for each part.
+/// Bytes of a transfer per write; the write timeout applies to each.
 const PART: usize = 64 * 1024;
 
 /// A protocol error of the client, which closes the connection (section 4.3.3).
@@ -43,7 +43,7 @@ pub(super) async fn serve(client: QuicConnection, mut stop: watch::Receiver<bool
     let mut evicted = pin!(client.permits.evicted());
     let mut answering = FuturesUnordered::new();
     // The receiving halves of answered streams: dropped unread, they would send STOP_SENDING, which is a
-    // protocol error to the client (section 4.3.3). There are no more than streams may be open.
+    // protocol error to the client (section 4.3.3). Their number is bounded by that of open streams.
     let mut ending = FuturesUnordered::new();
     let mut closing = false;
     let code = 'serving: loop {
@@ -81,11 +81,11 @@ pub(super) async fn serve(client: QuicConnection, mut stop: watch::Receiver<bool
     if code == PROTOCOL_ERROR {
         count(&client.caller(), "0x2");
     }
-    // Before the streams are dropped, which then send nothing more.
+    // Before the streams are dropped, so that dropping them sends nothing.
     connection.close(code, b"");
 }
 
-/// One query and its reply; completes once the client has the reply.
+/// Answers one query; completes once the client has acknowledged the reply.
 async fn answer(
     client: &QuicConnection,
     mut send: SendStream,
@@ -95,10 +95,10 @@ async fn answer(
         return Ok(Rest::of_half(receive));
     };
     let read = timeout(client.settings.first_query, read(&mut receive)).await;
-    let asked = match read {
-        Ok(Ok(Some(asked))) => asked,
+    let query = match read {
+        Ok(Ok(Some(query))) => query,
         Ok(Err(violation)) => return Err(violation),
-        // It was cancelled, or is not complete in time.
+        // The query was cancelled, or was incomplete at the timeout.
         Ok(Ok(None)) | Err(_) => {
             let _ = send.reset(INTERNAL_ERROR);
             count(&client.caller(), "0x1");
@@ -106,13 +106,14 @@ async fn answer(
         }
     };
     let caller = client.caller();
-    let (mut framed, mut rest) = match caller.ask(&asked).await {
+    let (mut framed, mut rest) = match caller.answer(&query).await {
         Replies::None => {
             let _ = send.reset(UNSPECIFIED_ERROR);
             return Ok(Rest { receive, left: 0 });
         }
         Replies::One(reply) => {
-            let length = u16::try_from(reply.len()).expect("the writer keeps to 65,535 octets");
+            let length =
+                u16::try_from(reply.len()).expect("the writer limits replies to 65,535 bytes");
             ([&length.to_be_bytes()[..], &reply].concat(), None)
         }
         Replies::Several(transfer) => transfer.next().await,
@@ -121,7 +122,7 @@ async fn answer(
         for part in framed.chunks(PART) {
             let written = timeout(client.settings.write, send.write_all(part)).await;
             if !matches!(written, Ok(Ok(()))) {
-                // Dropped, it would end as if the reply were complete.
+                // A drop would finish the stream as if the reply were complete.
                 let _ = send.reset(INTERNAL_ERROR);
                 return Ok(Rest { receive, left: 0 });
             }
@@ -131,7 +132,8 @@ async fn answer(
     }
     let _ = send.finish();
     count(&caller, "0x0");
-    // Nothing may follow the query: each has a stream of its own (section 4.2).
+    // Data after the query is a protocol error: each query has a stream of its own (sections 4.2 and
+    // 4.3.3).
     if let Some(Ok(Some(_))) = receive.read(&mut [0]).now_or_never() {
         return Err(Violation);
     }
@@ -139,20 +141,20 @@ async fn answer(
     Ok(Rest { receive, left: 0 })
 }
 
-/// The receiving half of a stream, and the bytes that may still come.
+/// The receiving half of a stream, and the bytes that may still be received.
 struct Rest {
     receive: RecvStream,
     left: usize,
 }
 
 impl Rest {
-    /// Of a query that was given up: no more than the rest of it may come.
+    /// Of an abandoned query: at most the rest of a message may follow.
     fn of_half(receive: RecvStream) -> Self {
         let left = 2 + MAX_MESSAGE;
         Self { receive, left }
     }
 
-    /// Reads it to its end.
+    /// Reads and discards the stream to its end.
     async fn end(mut self) -> Result<(), Violation> {
         let mut part = [0; 512];
         while let Ok(Some(length)) = self.receive.read(&mut part).await {
@@ -162,14 +164,14 @@ impl Rest {
     }
 }
 
-/// The query of a stream; `None` if the client or the connection is gone.
+/// Reads the query of a stream; `None` if the client reset it or the connection was lost.
 async fn read(receive: &mut RecvStream) -> Result<Option<Vec<u8>>, Violation> {
     let mut length = [0; 2];
-    if !whole(&receive.read_exact(&mut length).await)? {
+    if !completed(&receive.read_exact(&mut length).await)? {
         return Ok(None);
     }
     let mut message = vec![0; u16::from_be_bytes(length).into()];
-    if !whole(&receive.read_exact(&mut message).await)? {
+    if !completed(&receive.read_exact(&mut message).await)? {
         return Ok(None);
     }
     if is_allowed(&message) {
@@ -179,8 +181,8 @@ async fn read(receive: &mut RecvStream) -> Result<Option<Vec<u8>>, Violation> {
     }
 }
 
-/// Whether it was read; a stream that ends within its message is an error (section 4.3.3).
-fn whole(read: &Result<(), ReadExactError>) -> Result<bool, Violation> {
+/// Whether the read succeeded; a stream that ends within its message is a protocol error (section 4.3.3).
+fn completed(read: &Result<(), ReadExactError>) -> Result<bool, Violation> {
     match read {
         Ok(()) => Ok(true),
         Err(ReadExactError::FinishedEarly(_)) => Err(Violation),

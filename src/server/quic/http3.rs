@@ -50,7 +50,7 @@ pub(super) async fn serve(client: QuicConnection, mut stop: watch::Receiver<bool
         let idle = if leaving { LINGER } else { settings.idle };
         let expired = expired(timer.as_mut(), idle, || due);
         tokio::select! {
-            // This also handles everything else on the connection.
+            // This also drives control streams and frames.
             accepted = connection.accept() => match accepted {
                 Ok(Some(resolver)) => {
                     client.permits.busy();
@@ -80,17 +80,17 @@ pub(super) async fn serve(client: QuicConnection, mut stop: watch::Receiver<bool
 
 /// One request and its response.
 async fn answer(client: &QuicConnection, resolver: RequestResolver<Connection, Bytes>) {
-    let patience = client.settings.first_query;
-    let Ok(Ok((request, mut stream))) = timeout(patience, resolver.resolve_request()).await else {
+    let limit = client.settings.first_query;
+    let Ok(Ok((request, mut stream))) = timeout(limit, resolver.resolve_request()).await else {
         return;
     };
     let (head, ()) = request.into_parts();
-    let message = match doh::asked(&head) {
-        Err(fault) => Err(fault),
-        Ok(doh::Asked::Message(message)) => Ok(message.into()),
-        Ok(doh::Asked::Body) => body(&mut stream, patience).await,
+    let message = match doh::locate_query(&head) {
+        Err(error) => Err(error),
+        Ok(doh::QueryLocation::Message(message)) => Ok(message.into()),
+        Ok(doh::QueryLocation::Body) => body(&mut stream, limit).await,
     };
-    // What is left of a body is refused when the stream is dropped, behind the response.
+    // An unread body is refused (STOP_SENDING) when the stream is dropped, after the response.
     let response = doh::respond(&client.caller(), message).await;
     let sent = timeout(client.settings.write, send(&mut stream, response)).await;
     if let Ok(Err(error)) = sent {
@@ -98,19 +98,23 @@ async fn answer(client: &QuicConnection, resolver: RequestResolver<Connection, B
     }
 }
 
-async fn body(stream: &mut Stream, patience: Duration) -> Result<Bytes, doh::Fault> {
+async fn body(stream: &mut Stream, limit: Duration) -> Result<Bytes, doh::HttpError> {
     let read = async {
         let mut body = BytesMut::new();
-        while let Some(part) = stream.recv_data().await.map_err(|_| doh::Fault::BROKEN)? {
+        while let Some(part) = stream
+            .recv_data()
+            .await
+            .map_err(|_| doh::HttpError::BROKEN)?
+        {
             if body.len() + part.remaining() > doh::MAX_MESSAGE {
-                return Err(doh::Fault::TOO_LARGE);
+                return Err(doh::HttpError::TOO_LARGE);
             }
             bytes::BufMut::put(&mut body, part);
         }
         Ok(body.freeze())
     };
-    let read = timeout(patience, read).await;
-    read.unwrap_or(Err(doh::Fault::TOO_SLOW))
+    let read = timeout(limit, read).await;
+    read.unwrap_or(Err(doh::HttpError::TOO_SLOW))
 }
 
 async fn send(stream: &mut Stream, response: Response<Bytes>) -> Result<(), StreamError> {

@@ -1,6 +1,5 @@
-//! An accepted connection up to the first query: the PROXY header and the TLS handshake, which together may
-//! take as long as a client has for its first query. Until they are done the connection counts as idle, and
-//! is evicted first at the connection limit.
+//! An accepted connection up to the first query: PROXY header and TLS handshake, with one timeout for both
+//! (`first_query`). Until then the connection counts as idle, so it can be evicted at the connection limit.
 
 use std::{io, net::SocketAddr, pin::pin};
 
@@ -44,7 +43,7 @@ impl AcceptedConnection {
                 .serve(stop)
                 .await;
         }
-        // The future of everything else is far larger; plain TCP does without it.
+        // Boxed because this future is far larger than that of plain TCP.
         Box::pin(self.serve_within(stop)).await
     }
 
@@ -118,7 +117,7 @@ async fn establish(
         Scheme::Grpc => Protocol::Grpc,
         _ => Protocol::Dot,
     };
-    // The certificate of a block may be for other keys of it than those with dns://.
+    // A block with a certificate may also have keys with dns://, which are served without TLS.
     let tls = settings.tls.as_ref().filter(|_| scheme != Scheme::Dns);
     let stream = match tls {
         Some(identity) => {

@@ -1,7 +1,7 @@
 //! One connection of DNS over TCP or TLS: queries are pipelined, replies written as they are ready.
 //!
 //! An idle connection holds no buffer. Reading, answering and writing use buffers of the thread; a
-//! connection keeps only a partial query and what its client does not read yet.
+//! connection keeps only a partial query and unsent replies.
 
 use std::{
     cell::RefCell,
@@ -29,31 +29,31 @@ use crate::server::{
     transfer::Transfer,
 };
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const INPUT: usize = 16 * 1024;
 
-/// Bytes of replies that are gathered before they are written.
+/// Bytes of replies that are collected before a write.
 const OUTPUT: usize = 64 * 1024;
 
-/// Bytes of replies after which the task yields, however many queries its client has sent.
+/// Bytes of replies after which the task yields, so that one client cannot occupy the thread.
 const TURN: usize = 16 * 1024;
 
-/// How long a client may go on sending after the connection was shut down for writing.
+/// How long the client's data is still read and discarded after the connection was shut down for writing.
 const LINGER: Duration = Duration::from_millis(500);
 
 thread_local! {
     /// Buffers of this thread, used by each connection in turn.
-    static ROOM: RefCell<Room> = RefCell::new(Room::default());
+    static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers::default());
 }
 
-struct Room {
+struct Buffers {
     input: Box<[u8]>,
     output: Vec<u8>,
     reply: Vec<u8>,
     scratch: Scratch,
 }
 
-impl Default for Room {
+impl Default for Buffers {
     fn default() -> Self {
         Self {
             input: vec![0; INPUT].into(),
@@ -73,19 +73,19 @@ pub(super) struct Connection<S> {
     caller: Caller,
     settings: StreamSettings,
     permits: ConnectionPermits,
-    /// Bytes that were read and not handled yet.
+    /// Received bytes that are not handled yet.
     received: Vec<u8>,
-    /// Bytes that the client has not read yet.
+    /// Replies that are not written yet.
     unsent: Vec<u8>,
     /// The stream may hold data of its own to be flushed, as TLS does.
     unflushed: bool,
-    waiting: FuturesUnordered<Pending>,
-    /// Queries that the client may still send (`maxtcpqueries`).
-    questions: u64,
-    /// When the connection closes, if no query comes until then.
+    pending: FuturesUnordered<Pending>,
+    /// Remaining queries (`maxtcpqueries`).
+    remaining_queries: u64,
+    /// When the connection closes if no query is received.
     deadline: Instant,
-    /// A query has come.
-    asked: bool,
+    /// A query was received.
+    has_queried: bool,
     /// Nothing more is read.
     closing: bool,
 }
@@ -105,30 +105,31 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
             received: Vec::new(),
             unsent: Vec::new(),
             unflushed: false,
-            waiting: FuturesUnordered::new(),
-            questions: settings.queries.unwrap_or(u64::MAX),
+            pending: FuturesUnordered::new(),
+            remaining_queries: settings.queries.unwrap_or(u64::MAX),
             deadline: Instant::now() + settings.first_query,
-            asked: false,
+            has_queried: false,
             closing: false,
         }
     }
 
     /// Serves the connection to its end; `stop` ends it gracefully.
     pub(super) async fn serve(mut self, mut stop: watch::Receiver<bool>) -> io::Result<()> {
-        // Made once: making them for each query would cost as much as the query.
+        // Created once: creating them per query would cost as much as the query.
         let mut timer = pin!(sleep_until(self.deadline));
         let mut stopping = pin!(async { drop(stop.wait_for(|stop| *stop).await) });
         let mut evicted = pin!(self.permits.evicted());
         let mut stopped = false;
-        while !(self.closing && self.waiting.is_empty()) {
-            let deadline = self.waiting.is_empty().then_some(self.deadline);
+        while !(self.closing && self.pending.is_empty()) {
+            let deadline = self.pending.is_empty().then_some(self.deadline);
             let expired = expired(timer.as_mut(), self.settings.idle, || deadline);
             tokio::select! {
                 progress = self.progress() => progress?,
-                // Also once the sender is gone. What has arrived until now is still handled.
+                // Also completes if the sender was dropped. What has been received until now is still
+                // handled.
                 () = stopping.as_mut(), if !stopped => {
                     stopped = true;
-                    // The first query of a new connection is most likely on its way.
+                    // The first query of a new connection is probably in transit.
                     self.deadline = self.deadline.min(Instant::now() + LINGER);
                 }
                 () = expired => break,
@@ -137,8 +138,8 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
                     return Ok(());
                 }
             }
-            if stopped && self.asked && !self.closing {
-                self.last_questions().await?;
+            if stopped && self.has_queried && !self.closing {
+                self.drain_received().await?;
             }
             if !self.write(evicted.as_mut()).await? {
                 self.evict();
@@ -159,18 +160,18 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
     fn poll_progress(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut advanced = false;
         while self.unsent.len() < OUTPUT
-            && let Poll::Ready(Some((reply, rest))) = self.waiting.poll_next_unpin(context)
+            && let Poll::Ready(Some((reply, rest))) = self.pending.poll_next_unpin(context)
         {
             self.unsent.extend(reply);
-            // The next part is made once there is room for it, and other tasks have run.
+            // The next part is built once this one fits the bound, and after other tasks have run.
             if let Some(transfer) = rest {
-                self.waiting.push(Box::pin(transfer.next()));
+                self.pending.push(Box::pin(transfer.next()));
             }
             self.answered();
             advanced = true;
         }
-        if self.reads() {
-            match self.poll_questions(context) {
+        if self.may_read() {
+            match self.poll_queries(context) {
                 Poll::Ready(Ok(())) => advanced = true,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {}
@@ -183,24 +184,24 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
         }
     }
 
-    /// Whether one more query may be read. While none may, TCP's flow control holds the client up.
-    fn reads(&self) -> bool {
-        !self.closing && self.waiting.len() < self.settings.in_flight
+    /// Whether another query may be read. While none may, TCP's flow control stops the client.
+    fn may_read(&self) -> bool {
+        !self.closing && self.pending.len() < self.settings.in_flight
     }
 
-    /// Handles what was read before or, if that is no complete query, reads more; and writes the replies
-    /// that are ready, as far as that does not block.
-    fn poll_questions(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ROOM.with_borrow_mut(|room| {
-            room.output.clear();
+    /// Handles what was received before or, if that is not a complete query, reads more; writes ready
+    /// replies as far as possible without blocking.
+    fn poll_queries(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        BUFFERS.with_borrow_mut(|buffers| {
+            buffers.output.clear();
             if message(&self.received).is_some() {
-                self.take_received(room);
+                self.handle_received(buffers);
             } else {
-                if room.input.is_empty() {
-                    // A panic came between its being taken and being put back.
-                    room.input = Room::default().input;
+                if buffers.input.is_empty() {
+                    // A panic occurred while the buffer was taken.
+                    buffers.input = Buffers::default().input;
                 }
-                let mut buffer = ReadBuf::new(&mut room.input);
+                let mut buffer = ReadBuf::new(&mut buffers.input);
                 let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer));
                 let count = match read {
                     Ok(()) => buffer.filled().len(),
@@ -212,14 +213,14 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
                     self.closing = true;
                     return Poll::Ready(Ok(()));
                 }
-                self.take_read(room, count);
+                self.handle_read(buffers, count);
             }
-            // What is unsent may begin within a reply: nothing may overtake it.
+            // `unsent` may start in the middle of a reply, so it is written first.
             let mut sent = 0;
             let mut stream = Pin::new(&mut self.stream);
             if self.unsent.is_empty()
-                && !room.output.is_empty()
-                && let Poll::Ready(result) = stream.as_mut().poll_write(context, &room.output)
+                && !buffers.output.is_empty()
+                && let Poll::Ready(result) = stream.as_mut().poll_write(context, &buffers.output)
             {
                 sent = result?;
                 self.unflushed = match stream.poll_flush(context) {
@@ -227,73 +228,73 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
                     Poll::Pending => true,
                 };
             }
-            self.unsent.extend(&room.output[sent..]);
-            room.output.shrink_to(OUTPUT);
-            room.reply.shrink_to(OUTPUT);
+            self.unsent.extend(&buffers.output[sent..]);
+            buffers.output.shrink_to(OUTPUT);
+            buffers.reply.shrink_to(OUTPUT);
             Poll::Ready(Ok(()))
         })
     }
 
-    fn take_read(&mut self, room: &mut Room, count: usize) {
+    fn handle_read(&mut self, buffers: &mut Buffers, count: usize) {
         // Taken, so that the input can be read while the output grows.
-        let input = std::mem::take(&mut room.input);
+        let input = std::mem::take(&mut buffers.input);
         if self.received.is_empty() {
-            let taken = self.take(&input[..count], room);
+            let taken = self.handle_queries(&input[..count], buffers);
             self.received.extend(&input[taken..count]);
         } else {
             self.received.extend(&input[..count]);
-            self.take_received(room);
+            self.handle_received(buffers);
         }
-        room.input = input;
+        buffers.input = input;
     }
 
-    fn take_received(&mut self, room: &mut Room) {
+    fn handle_received(&mut self, buffers: &mut Buffers) {
         let mut received = std::mem::take(&mut self.received);
-        let taken = self.take(&received, room);
+        let taken = self.handle_queries(&received, buffers);
         if taken < received.len() {
             received.drain(..taken);
             self.received = received;
         }
     }
 
-    /// Handles complete queries from the start of `octets`, as many as may be; returns how many bytes they
-    /// were. Replies that are ready at once are framed in the room's output.
-    fn take(&mut self, octets: &[u8], room: &mut Room) -> usize {
-        let Room {
+    /// Handles complete queries from the start of `bytes`, up to the bounds; returns their length in
+    /// bytes. Replies that are ready at once are framed in the output buffer.
+    fn handle_queries(&mut self, bytes: &[u8], buffers: &mut Buffers) -> usize {
+        let Buffers {
             output,
             reply,
             scratch,
             ..
-        } = room;
+        } = buffers;
         let routes = self.caller.entrance.server().routes();
         let now = Instant::now();
         let mut taken = 0;
-        while self.reads()
+        while self.may_read()
             && output.len() < TURN
             && output.len() + self.unsent.len() < OUTPUT
-            && let Some(question) = message(&octets[taken..])
+            && let Some(query) = message(&bytes[taken..])
         {
-            taken += question.len() + 2;
-            let arrival = self.caller.arrival(question, now.into_std());
+            taken += query.len() + 2;
+            let arrival = self.caller.arrival(query, now.into_std());
             let entrance = &self.caller.entrance;
             match entrance.handle(&routes, scratch, &arrival, reply) {
                 Handled::Nothing => continue, // does not extend the deadline
                 Handled::Reply => frame(reply, output),
                 Handled::Transfer(transfer) => {
-                    self.waiting.push(Box::pin(transfer.next()));
+                    self.pending.push(Box::pin(transfer.next()));
                     self.permits.busy();
                 }
                 Handled::Pending(query) => {
-                    self.waiting.push(Box::pin(finish(query)));
+                    self.pending.push(Box::pin(finish(query)));
                     self.permits.busy();
                 }
             }
-            self.asked = true;
+            self.has_queried = true;
             self.deadline = now + self.settings.idle;
-            self.questions -= 1;
-            self.closing |= self.questions == 0;
+            self.remaining_queries -= 1;
+            self.closing |= self.remaining_queries == 0;
         }
-        if self.waiting.is_empty() {
+        if self.pending.is_empty() {
             self.permits.idle();
         }
         taken
@@ -301,17 +302,17 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
 
     fn answered(&mut self) {
         self.deadline = Instant::now() + self.settings.idle;
-        if self.waiting.is_empty() {
+        if self.pending.is_empty() {
             self.permits.idle();
         }
     }
 
-    /// Handles what has arrived by now, and nothing after it.
-    async fn last_questions(&mut self) -> io::Result<()> {
-        // A poll that finds nothing ends this; what comes later is too late.
+    /// Handles what has been received by now, then stops reading.
+    async fn drain_received(&mut self) -> io::Result<()> {
+        // Ends with the first poll without data; later data is not read.
         poll_fn(|context| {
-            while self.reads() {
-                match self.poll_questions(context) {
+            while self.may_read() {
+                match self.poll_queries(context) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => break,
@@ -332,16 +333,16 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
         if self.unsent.is_empty() && !self.unflushed {
             return Ok(true);
         }
-        let mut stood_still = false;
-        // The timeout is for each part: a transfer may take longer.
+        let mut blocked = false;
+        // The timeout applies to each part: a transfer may take longer in total.
         for part in self.unsent.chunks(OUTPUT) {
             let mut writing = pin!(timeout(self.settings.write, self.stream.write_all(part)));
             let written = if let Some(written) = writing.as_mut().now_or_never() {
                 written
             } else {
-                // Whatever is pending, the server waits for the client now.
+                // The client does not read, so the connection counts as idle, even with pending queries.
                 self.permits.idle();
-                stood_still = true;
+                blocked = true;
                 tokio::select! {
                     written = writing => written,
                     () = evicted.as_mut() => return Ok(false),
@@ -353,7 +354,7 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
             flushed = timeout(self.settings.write, self.stream.flush()) => flushed??,
             () = evicted.as_mut() => return Ok(false),
         }
-        if stood_still && !self.waiting.is_empty() {
+        if blocked && !self.pending.is_empty() {
             self.permits.busy();
         }
         self.unsent = Vec::new();
@@ -364,16 +365,16 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
     /// Closes at once, for another connection.
     fn evict(mut self) {
         if self.unsent.is_empty() {
-            // TLS's close_notify is sent if there is room for it.
+            // TLS's close_notify is sent if that does not block.
             let _ = self.stream.shutdown().now_or_never();
         } else {
-            // Resets: what the client does not read is dropped.
+            // Resets the connection: unsent replies are dropped.
             self.stream.abort();
         }
     }
 
-    /// Shuts the connection down for writing. What the client still sends is read and discarded: a socket
-    /// closed with unread data is reset, and replies in flight would be lost with it.
+    /// Shuts the connection down for writing. Further data of the client is read and discarded: a socket
+    /// closed with unread data is reset, which would lose replies in transit.
     async fn close(self) -> io::Result<()> {
         let Self {
             mut stream,
@@ -398,14 +399,14 @@ async fn finish(query: Box<PendingQuery>) -> (Vec<u8>, Option<Box<Transfer>>) {
     (framed, None)
 }
 
-/// The first whole message of a stream, behind its length (RFC 1035 section 4.2.2).
-fn message(octets: &[u8]) -> Option<&[u8]> {
-    let (length, rest) = octets.split_first_chunk()?;
+/// The first complete message, without its length field (RFC 1035 section 4.2.2).
+fn message(bytes: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = bytes.split_first_chunk()?;
     rest.get(..usize::from(u16::from_be_bytes(*length)))
 }
 
 fn frame(reply: &[u8], out: &mut Vec<u8>) {
-    let length = u16::try_from(reply.len()).expect("the writer keeps to 65,535 octets");
+    let length = u16::try_from(reply.len()).expect("the writer limits replies to 65,535 bytes");
     out.extend(length.to_be_bytes());
     out.extend(reply);
 }

@@ -1,4 +1,4 @@
-//! The byte stream of an accepted connection: behind a PROXY header, and within TLS.
+//! The byte stream of an accepted connection: after the PROXY header, and within TLS.
 
 use std::{
     io,
@@ -17,7 +17,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::server::proxy::{ProxyPolicy, Start, Treatment};
 
-/// A socket whose first bytes may have been read already, in search of a PROXY header.
+/// A socket, and bytes that were read from it while looking for a PROXY header.
 pub(in crate::server) struct PrefixedStream {
     head: Bytes,
     stream: TcpStream,
@@ -29,7 +29,7 @@ pub(in crate::server) enum ClientStream {
     Tls(Box<TlsStream<PrefixedStream>>),
 }
 
-/// Closing without sending what is unsent.
+/// Closing with a reset, which discards unsent data.
 pub(in crate::server) trait Abort {
     /// Makes closing reset the connection.
     fn abort(&self);
@@ -37,7 +37,7 @@ pub(in crate::server) trait Abort {
 
 impl Abort for TcpStream {
     fn abort(&self) {
-        // It fails if the connection is gone already.
+        // It fails if the connection is closed already.
         let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
 }
@@ -63,7 +63,7 @@ impl ClientStream {
 }
 
 impl PrefixedStream {
-    /// A socket from which nothing was read.
+    /// A socket from which nothing has been read.
     pub(super) fn new(stream: TcpStream) -> Self {
         Self {
             head: Bytes::new(),
@@ -71,8 +71,8 @@ impl PrefixedStream {
         }
     }
 
-    /// Reads the PROXY header, if there is one. Returns the socket behind it and the addresses of client and
-    /// server, `ends` unless the header has others. Waits for the client's first bytes.
+    /// Reads the PROXY header, if there is one. Returns the stream after it, and the addresses of client
+    /// and server: those of the header, otherwise `ends`. Waits for the client's first bytes.
     pub(super) async fn after_proxy_header(
         mut stream: TcpStream,
         policy: &ProxyPolicy,
@@ -97,11 +97,13 @@ impl PrefixedStream {
         let mut ends = ends;
         if let Some(header) = header {
             if treatment == Treatment::Reject {
-                return Err(io::Error::other("its PROXY header is not wanted"));
+                return Err(io::Error::other(
+                    "a PROXY header from a peer that is not allowed to send one",
+                ));
             }
             head.advance(header.length);
             if let (Treatment::Use, Some(named)) = (treatment, header.addresses) {
-                ends = (named.client, named.asked);
+                ends = (named.client, named.server);
             }
         }
         let head = head.freeze();
@@ -128,9 +130,9 @@ impl AsyncWrite for PrefixedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, octets)
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -171,11 +173,11 @@ impl AsyncWrite for ClientStream {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, octets),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, octets),
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 

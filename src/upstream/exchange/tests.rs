@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     metrics::Metrics,
     query::{Query, Question},
-    upstream::{Check, DohMethod, Keeping, Plan, Policy, Settings, Target},
+    upstream::{DohMethod, HealthCheck, Plan, Policy, PoolSettings, Settings, Target},
     wire::{Class, Name, Rcode, Type},
 };
 
@@ -60,14 +60,14 @@ impl Played {
         let runtime = Builder::new_current_thread().build().unwrap();
         let metrics = Metrics::new();
         let settings = Settings {
-            keeping: Keeping {
+            pool: PoolSettings {
                 expire: Duration::ZERO,
                 max_age: Duration::ZERO,
                 max_idle: 0,
             },
             max_fails: 1,
-            check: Check::default(),
-            by_stream: false,
+            check: HealthCheck::default(),
+            force_tcp: false,
             source: None,
             tls_name: None,
             tls: None,

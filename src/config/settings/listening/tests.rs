@@ -140,9 +140,9 @@ fn trusted_proxy_networks_are_parsed() {
     );
     assert_eq!((some.allow.len(), some.others), (3, Treatment::Ignore));
     let sessions = some.sessions.unwrap();
-    assert_eq!((sessions.ttl.as_secs(), sessions.most), (28, 7));
+    assert_eq!((sessions.ttl.as_secs(), sessions.max_peers), (28, 7));
     let usual = policy("proxyproto {\nudp_session_tracking 1s\n}");
-    assert_eq!(usual.sessions.unwrap().most, 10_240);
+    assert_eq!(usual.sessions.unwrap().max_peers, 10_240);
     assert_eq!(
         policy("proxyproto {\nudp_session_tracking 0s\n}").sessions,
         None

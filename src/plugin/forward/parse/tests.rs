@@ -8,7 +8,7 @@ fn parsed(text: &str) -> Result<Config, String> {
 #[test]
 fn the_stock_line() {
     let config = parsed("forward . /etc/resolv.conf {\n max_concurrent 1000\n}").unwrap();
-    assert_eq!(config.to, [To::File("/etc/resolv.conf".into())]);
+    assert_eq!(config.to, [Destination::File("/etc/resolv.conf".into())]);
     assert_eq!(config.max_concurrent, 1000);
     assert_eq!(config.from, Name::ROOT);
     assert_eq!((config.max_fails, config.plan.policy), (2, Policy::Random));
@@ -48,9 +48,9 @@ fn every_property_is_read() {
     assert_eq!(config.except[1], named("b.example.org"));
     assert_eq!(config.to.len(), 2, "each server once");
     assert!(config.prefer_udp && !config.force_tcp && config.next_on_nodata);
-    assert_eq!(config.keeping.expire, Duration::from_secs(20));
-    assert_eq!(config.keeping.max_age, Duration::from_mins(1));
-    assert_eq!(config.keeping.max_idle, 3);
+    assert_eq!(config.pool.expire, Duration::from_secs(20));
+    assert_eq!(config.pool.max_age, Duration::from_mins(1));
+    assert_eq!(config.pool.max_idle, 3);
     assert_eq!(config.plan.read_timeout, Some(Duration::from_secs(1)));
     assert_eq!(config.plan.max_attempts, Some(0));
     assert_eq!((config.max_fails, config.max_concurrent), (0, 5));
@@ -80,7 +80,7 @@ fn names_and_what_is_for_them() {
     let wanted = ["10.0.0.2:53", "10.0.0.3:54", "[fd00::1]:55", "[fd00::2]:53"];
     assert_eq!(servers, wanted);
     assert_eq!(config.doh_method, DohMethod::Get);
-    assert!(matches!(&config.to[0], To::Host(host) if host.host == "dns.example"));
+    assert!(matches!(&config.to[0], Destination::Host(host) if host.host == "dns.example"));
 }
 
 #[test]
