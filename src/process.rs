@@ -8,7 +8,7 @@ use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Durat
 
 use crate::{
     admin::{self, Admin, Readiness},
-    config::{Config, settings::Reload},
+    config::{Config, settings::ReloadSchedule},
     corefile::Transport,
     logging,
     metrics::Metrics,
@@ -239,7 +239,7 @@ impl Process {
     }
 
     /// How often the Corefile is checked for changes, if it is.
-    pub fn follows(&self) -> Option<Reload> {
+    pub fn follows(&self) -> Option<ReloadSchedule> {
         self.site.reload
     }
 
