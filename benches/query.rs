@@ -13,7 +13,7 @@ use lodestone::{
     query::{Query, Question},
     reply::{Reply, Why},
     wire::{Class, Header, Name, Type},
-    zone::{AnswerRules, ClusterLookup, ClusterView, Outcome, Zones},
+    zone::{AnswerRules, ClusterLookup, ClusterView, LookupOutcome, Zones},
 };
 
 const SERVICES: u16 = 10_000;
@@ -106,7 +106,7 @@ fn steps(criterion: &mut Criterion) {
         group.bench_function(format!("look up: {what}"), |bencher| {
             bencher.iter(|| {
                 reply.clear();
-                if let Outcome::Denied(why) = view.answer(black_box(&question), &mut reply) {
+                if let LookupOutcome::Denied(why) = view.answer(black_box(&question), &mut reply) {
                     view.deny(&question, why, &mut reply);
                 }
             });

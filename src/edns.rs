@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_added_changed_and_taken_away() {
+    fn options_are_added_replaced_and_removed() {
         let mut some = options(&[(8, b"net"), (65001, b""), (8, b"again")]);
         assert_eq!(
             some.as_wire(),
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_limit() {
+    fn the_total_length_is_limited() {
         let mut some = options(&[(1, &[0; Options::MAX - 8])]);
         assert!(!some.push(2, b"x"));
         assert!(some.push(2, b""));
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lying_length_is_an_error() {
+    fn a_length_beyond_the_end_is_an_error() {
         for data in [&b"\0"[..], b"\0\x08\0", b"\0\x08\0\x02x"] {
             assert_eq!(
                 walk(data).collect::<Vec<_>>(),

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_local_address_keeps_its_link() {
+    fn a_link_local_address_keeps_its_scope() {
         let address = HostAddress {
             ip: "fe80::1".parse().unwrap(),
             scope: 3,

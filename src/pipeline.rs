@@ -18,8 +18,8 @@ use tokio::runtime::Handle;
 
 use crate::{
     admin::ready::Monitor,
-    config::{Config, ServerBlock, settings::Reload},
-    corefile::{Key, Transport, Zone},
+    config::{Config, ServerBlock, settings::ReloadSchedule},
+    corefile::{Key, Transport, ZoneName},
     http_page::HttpPage,
     interfaces::HostAddress,
     metrics::Metrics,
@@ -51,7 +51,7 @@ pub struct Pipeline {
     /// Whether DEBUG lines are logged.
     pub debug: bool,
     /// Reload schedule; the last block with `reload` applies, as in CoreDNS.
-    pub reload: Option<Reload>,
+    pub reload: Option<ReloadSchedule>,
     /// Resources that are kept across reloads.
     pub parts: Parts,
     /// Hash of the Corefile's text.
@@ -314,7 +314,7 @@ fn label((transport, bound, port): &ListenerKey) -> Arc<str> {
 }
 
 /// Wire form of a zone.
-pub fn wire_name(zone: &Zone) -> Name {
+pub fn wire_name(zone: &ZoneName) -> Name {
     // The Corefile accepts some names without a wire form, such as a truncated escape. No query can
     // match them. The root must not be used instead: it would match all queries.
     Name::parse(zone.as_str()).unwrap_or_else(|_| Name::parse("invalid.").expect("a name"))

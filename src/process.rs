@@ -7,7 +7,7 @@ use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Durat
 
 use crate::{
     admin::{self, Admin, Readiness},
-    config::{Config, settings::Reload},
+    config::{Config, settings::ReloadSchedule},
     corefile::Transport,
     logging,
     metrics::Metrics,
@@ -237,7 +237,7 @@ impl Process {
     }
 
     /// The reload schedule, if `reload` is configured.
-    pub fn follows(&self) -> Option<Reload> {
+    pub fn follows(&self) -> Option<ReloadSchedule> {
         self.pipeline.reload
     }
 

@@ -11,7 +11,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    config::settings::Reload,
+    config::settings::ReloadSchedule,
     files::{self, directory_of},
     plain,
 };
@@ -19,7 +19,7 @@ use crate::{
 /// Change notifications for a Corefile and its imports.
 pub struct Changes {
     /// `None` if reload is not configured.
-    schedule: Option<Reload>,
+    schedule: Option<ReloadSchedule>,
     events: files::Changes,
     due: Instant,
 }
@@ -27,7 +27,11 @@ pub struct Changes {
 impl Changes {
     /// Watches `corefile` and its imports according to `schedule`. Without a schedule or a file
     /// there are no changes.
-    pub fn follow(corefile: Option<&Path>, imported: &[PathBuf], schedule: Option<Reload>) -> Self {
+    pub fn follow(
+        corefile: Option<&Path>,
+        imported: &[PathBuf],
+        schedule: Option<ReloadSchedule>,
+    ) -> Self {
         let schedule = schedule.filter(|_| corefile.is_some());
         let files = corefile
             .into_iter()
@@ -57,7 +61,7 @@ impl Changes {
 
     /// Schedules the next poll.
     fn schedule_poll(&mut self) {
-        if let Some(Reload { interval, jitter }) = self.schedule {
+        if let Some(ReloadSchedule { interval, jitter }) = self.schedule {
             self.due = Instant::now() + interval + jitter.mul_f64(rand::random::<f64>());
         }
     }
@@ -86,7 +90,7 @@ mod tests {
 
     use super::*;
 
-    const LONG_INTERVAL: Reload = Reload {
+    const LONG_INTERVAL: ReloadSchedule = ReloadSchedule {
         interval: Duration::from_mins(10),
         jitter: Duration::ZERO,
     };

@@ -322,19 +322,19 @@ impl Reply {
     /// Whether the answer section has data of the queried type. A CNAME chain without any does not
     /// answer: with an SOA record it is a denial (NODATA, RFC 2308 section 2.2), without one an
     /// incomplete answer.
-    pub fn answers(&self, asked: Type) -> bool {
+    pub fn answers(&self, qtype: Type) -> bool {
         // QTYPEs 251 to 255 match several types (RFC 6895 section 3.1).
-        let is_any = (251..=255).contains(&asked.0);
+        let is_any = (251..=255).contains(&qtype.0);
         let mut answer = self.section(Section::Answer).iter();
-        self.rcode == Rcode::NOERROR && answer.any(|record| is_any || record.rtype == asked)
+        self.rcode == Rcode::NOERROR && answer.any(|record| is_any || record.rtype == qtype)
     }
 
     /// Whether the reply denies the name or the queried type (RFC 2308 section 2), possibly after a
     /// CNAME chain.
-    pub fn denies(&self, asked: Type) -> bool {
+    pub fn denies(&self, qtype: Type) -> bool {
         match self.rcode {
             Rcode::NXDOMAIN => true,
-            Rcode::NOERROR => !self.answers(asked) && self.has_authority(Type::SOA),
+            Rcode::NOERROR => !self.answers(qtype) && self.has_authority(Type::SOA),
             _ => false,
         }
     }

@@ -20,7 +20,7 @@ pub struct Signed {
 
 /// Contents of a TSIG record (RFC 8945 section 4.2).
 #[derive(Debug)]
-struct Record {
+struct TsigRecord {
     /// In lower case, as signed, like the algorithm.
     key: Name,
     algorithm: Name,
@@ -156,7 +156,7 @@ impl Signed {
         Ok(signer.into())
     }
 
-    fn record(&self) -> Result<Record, MalformedMessage> {
+    fn record(&self) -> Result<TsigRecord, MalformedMessage> {
         let message = &*self.bytes;
         let raw = Reader::at(message, self.record_at).record()?;
         // Class and TTL are part of the digest but not taken from the record (section 4.2).
@@ -164,7 +164,7 @@ impl Signed {
             return Err(MalformedMessage::BadTsig);
         }
         let (algorithm, behind) = Name::read(message, raw.data_start)?;
-        let mut data = Data(message.get(behind..raw.data_end).unwrap_or_default());
+        let mut data = DataReader(message.get(behind..raw.data_end).unwrap_or_default());
         let [high, low] = [data.take(2)?, data.take(4)?];
         let time = high
             .iter()
@@ -178,7 +178,7 @@ impl Signed {
         if !data.0.is_empty() {
             return Err(MalformedMessage::BadTsig);
         }
-        Ok(Record {
+        Ok(TsigRecord {
             key: raw.owner.to_lower(),
             algorithm: algorithm.to_lower(),
             time,
@@ -192,7 +192,7 @@ impl Signed {
 
     /// The digested bytes: the message without the TSIG record, and the TSIG variables (section
     /// 4.3).
-    fn digested(&self, record: &Record) -> Vec<u8> {
+    fn digested(&self, record: &TsigRecord) -> Vec<u8> {
         let mut digested = self.bytes[..self.record_at].to_vec();
         digested[..2].copy_from_slice(&record.original_id);
         count_additionals(&mut digested, |count| count.wrapping_sub(1));
@@ -249,7 +249,7 @@ impl Signer {
     }
 
     /// Maximum length of the TSIG record in bytes.
-    pub fn room(&self) -> usize {
+    pub fn max_length(&self) -> usize {
         let names = self.key.as_wire().len() + self.algorithm.as_wire().len();
         // Type, class, TTL and data length; the fixed fields; the longest MAC; a time.
         names + 10 + 16 + 64 + 6
@@ -276,7 +276,7 @@ impl Signer {
             },
         };
         let mac = self.signing_key.as_ref().map(|signing_key| {
-            let mut digested = Vec::with_capacity(message.len() + 2 * self.room());
+            let mut digested = Vec::with_capacity(message.len() + 2 * self.max_length());
             length_prefixed(before.unwrap_or(&self.request_mac), &mut digested);
             digested.extend_from_slice(message);
             match before {
@@ -307,7 +307,7 @@ impl Signer {
         message.extend(original_id);
         message.extend(fields.error.to_be_bytes());
         length_prefixed(fields.other, message);
-        let length = u16::try_from(message.len() - length_at - 2).expect("below room()");
+        let length = u16::try_from(message.len() - length_at - 2).expect("below max_length()");
         message[length_at..length_at + 2].copy_from_slice(&length.to_be_bytes());
         count_additionals(message, |count| count.wrapping_add(1));
     }
@@ -335,9 +335,9 @@ fn count_additionals(message: &mut [u8], change: impl FnOnce(u16) -> u16) {
 }
 
 /// Cursor over record data.
-struct Data<'m>(&'m [u8]);
+struct DataReader<'m>(&'m [u8]);
 
-impl<'m> Data<'m> {
+impl<'m> DataReader<'m> {
     fn take(&mut self, count: usize) -> Result<&'m [u8], MalformedMessage> {
         let split = self.0.split_at_checked(count);
         let (taken, rest) = split.ok_or(MalformedMessage::BadTsig)?;

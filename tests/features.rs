@@ -1,5 +1,5 @@
-//! The parts that a build can leave out: refused by the name of their feature where they are missing,
-//! and not needed by kubeadm's Corefile. `.ci/run` runs this with all features and with none.
+//! Optional features of a build: where one is missing, its uses are refused with its name;
+//! kubeadm's Corefile needs none. `.ci/run` runs this with all features and without any.
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
@@ -9,12 +9,12 @@ use hickory_proto::rr::RecordType;
 use lodestone::features::Feature;
 
 #[path = "process/server.rs"]
-#[allow(dead_code)] // the tests of the process need the rest
+#[allow(dead_code)] // used by the process tests
 mod process;
 
 use process::{Server, program};
 
-/// A use of each feature in a Corefile, and where it stands.
+/// A use of each feature in a Corefile, and its position.
 const USES: &[(Feature, &str, &str)] = &[
     (
         Feature::Dnstap,
@@ -69,7 +69,7 @@ const USES: &[(Feature, &str, &str)] = &[
     (Feature::Trace, ".:53 {\n    trace\n}\n", "2:5"),
 ];
 
-/// A use of each feature that is of the command line.
+/// A command-line use of each feature.
 const COMMANDS: &[(Feature, &[&str])] = &[
     (Feature::Lab, &["lab", "--help"]),
     (Feature::Hickory, &["-hickory", "-version"]),
@@ -110,7 +110,7 @@ fn every_feature_has_a_use_here() {
 }
 
 #[test]
-fn features_are_those_of_the_manifest_and_on_unless_a_build_says_otherwise() {
+fn features_match_the_manifest_and_are_on_by_default() {
     let manifest = include_str!("../Cargo.toml");
     let list = Feature::ALL
         .map(|feature| format!("\"{feature}\""))

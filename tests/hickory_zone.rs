@@ -1,4 +1,5 @@
-//! The cluster as a zone handler of hickory-server: the server of `examples/hickory_zone.rs`, asked by sockets.
+//! The cluster as a zone handler of hickory-server: `examples/hickory_zone.rs`, queried over
+//! sockets.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -24,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-/// Beyond this a test has failed.
+/// Timeout; never reached when the test passes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const OBJECTS: &str = "
@@ -78,8 +79,8 @@ async fn by_tcp(at: SocketAddr, name: &str, rtype: RecordType) -> Message {
     Message::from_vec(&reply).unwrap()
 }
 
-/// Code, AA, and the records of all sections, a line each.
-fn told(message: &Message) -> String {
+/// Code, AA, and the records of all sections, one per line.
+fn summary(message: &Message) -> String {
     let metadata = &message.metadata;
     let mut text = format!("{:?}", metadata.response_code);
     if metadata.authoritative {
@@ -139,8 +140,8 @@ async fn a_directory_of_manifests_is_served() {
         ("cluster.local.", RecordType::AXFR, "Refused"),
     ];
     for (name, rtype, expected) in table {
-        assert_eq!(told(&by_udp(at, name, rtype).await), expected);
-        assert_eq!(told(&by_tcp(at, name, rtype).await), expected);
+        assert_eq!(summary(&by_udp(at, name, rtype).await), expected);
+        assert_eq!(summary(&by_tcp(at, name, rtype).await), expected);
     }
 }
 
@@ -157,11 +158,11 @@ async fn a_live_cluster_is_served_as_it_changes() {
     let name = "web.shop.svc.cluster.local.";
     let found = |address: &str| format!("NoError AA\n{name} A {address}");
     let reply = by_udp(at, name, RecordType::A).await;
-    assert_eq!(told(&reply), found("10.96.0.7"));
+    assert_eq!(summary(&reply), found("10.96.0.7"));
 
     api.apply(Kind::Service, &service("10.96.0.8"));
     let changed = async {
-        while told(&by_udp(at, name, RecordType::A).await) != found("10.96.0.8") {
+        while summary(&by_udp(at, name, RecordType::A).await) != found("10.96.0.8") {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -171,7 +172,7 @@ async fn a_live_cluster_is_served_as_it_changes() {
 
     api.delete(Kind::Service, "shop", "web");
     let gone = async {
-        while !told(&by_tcp(at, name, RecordType::A).await).starts_with("NXDomain AA") {
+        while !summary(&by_tcp(at, name, RecordType::A).await).starts_with("NXDomain AA") {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

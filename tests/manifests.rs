@@ -188,7 +188,7 @@ async fn endpoints_are_derived_from_matching_pods() {
     assert_eq!(
         hostnames,
         ["db-0", "db-1"],
-        "of one family, as nothing asks for both"
+        "of one family, since none requires both"
     );
     assert_eq!(database.slices[0].ports[0].number, Some(5432));
 }

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use lodestone::corefile::{Memory, codes, parse};
+use lodestone::corefile::{InMemory, codes, parse};
 
 const STOCK: &str = include_str!("../Corefile.example");
 
@@ -375,7 +375,7 @@ fn formatting_keeps_the_meaning_of_samples() {
     }
     let words = lodestone::config::order::ORDER.iter().map(|word| word.name);
     let words: Vec<&str> = words.collect();
-    let loader = Memory::default();
+    let loader = InMemory::default();
     for sample in samples {
         let formatted = lodestone::corefile::format("Corefile", &sample, &words).unwrap();
         let read = |text: &str| parse("Corefile", text, &words, &loader).unwrap().blocks;

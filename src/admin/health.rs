@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Listen, unknown_property},
-    metrics::Health,
+    metrics::HealthMetrics,
 };
 
 /// Liveness page and shutdown delay.
@@ -74,7 +74,7 @@ const REQUEST: &[u8] =
 const STATUS_OK: &[u8; 12] = b"HTTP/1.1 200";
 
 /// Requests the page at `address` once a second. Logs the first of consecutive failures.
-pub(super) async fn check_self(address: SocketAddr, metrics: Health) {
+pub(super) async fn check_self(address: SocketAddr, metrics: HealthMetrics) {
     let address = reachable(address);
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -133,7 +133,7 @@ mod tests {
 
     fn parsed(text: &str) -> Result<(String, u64), String> {
         let text = format!(". {{\n{text}\n}}\n");
-        let memory = corefile::Memory::default();
+        let memory = corefile::InMemory::default();
         let file = corefile::parse("Corefile", &text, &["health"], &memory).unwrap();
         let directives: Vec<_> = file.blocks[0].directives.iter().collect();
         match parse(&directives) {

@@ -219,7 +219,7 @@ pub(super) mod tests {
 
     fn parsed(text: &str) -> Result<(String, Monitor), String> {
         let text = format!(". {{\n{text}\n}}\n");
-        let memory = corefile::Memory::default();
+        let memory = corefile::InMemory::default();
         let file = corefile::parse("Corefile", &text, &["ready"], &memory).unwrap();
         match parse(&file.blocks[0].directives[0]) {
             Ok(config) => Ok((config.listen.to_string(), config.monitor)),

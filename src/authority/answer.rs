@@ -28,7 +28,7 @@ pub struct AnswerOptions {
 /// The outcome of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant)] // a name is copied, not allocated
-pub enum Outcome {
+pub enum AnswerOutcome {
     /// The name is not in this zone; the reply is unchanged.
     Outside,
     /// The reply is complete.
@@ -47,9 +47,9 @@ impl Zone {
         question: &Question,
         options: AnswerOptions,
         reply: &mut Reply,
-    ) -> Outcome {
+    ) -> AnswerOutcome {
         let Some(key) = SortKey::new(question.lower.as_ref(), self.apex()) else {
-            return Outcome::Outside;
+            return AnswerOutcome::Outside;
         };
         reply.authoritative = true;
         reply.why = Why::ZoneRecord;
@@ -73,41 +73,43 @@ pub(super) struct ZoneAnswer<'a> {
 
 /// The result of looking up one name of a CNAME chain.
 enum NextStep {
-    Done(Outcome),
+    Done(AnswerOutcome),
     Follow(Name),
 }
 
 impl ZoneAnswer<'_> {
     /// Follows the CNAME chain from the queried name, as far as it is within the zone.
-    fn follow(&mut self, asked: Name, key: &SortKey) -> Outcome {
+    fn follow(&mut self, qname: Name, key: &SortKey) -> AnswerOutcome {
         let mut owner = Owner::Question;
         let mut matched = self.zone.find(key.as_bytes());
-        let mut name = asked;
+        let mut name = qname;
         for _ in 0..=MAX_ALIASES {
             let target = match self.step(&name, owner, &matched) {
                 // The CNAME records on the way are an answer.
-                NextStep::Done(_) if matches!(owner, Owner::Name(_)) => return Outcome::Answered,
+                NextStep::Done(_) if matches!(owner, Owner::Name(_)) => {
+                    return AnswerOutcome::Answered;
+                }
                 NextStep::Done(outcome) => return outcome,
                 NextStep::Follow(target) => target,
             };
             let lower = target.to_lower();
             let Some(key) = SortKey::new(lower.as_ref(), self.zone.apex()) else {
-                return Outcome::Alias(target);
+                return AnswerOutcome::Alias(target);
             };
-            if self.is_loop(&asked, target.as_ref()) {
+            if self.is_loop(&qname, target.as_ref()) {
                 self.authority();
-                return Outcome::Answered;
+                return AnswerOutcome::Answered;
             }
             matched = self.zone.find(key.as_bytes());
             name = target;
             owner = Owner::Name(name.as_ref());
             // Names without data here are resolved by other plugins.
             if !self.has_data(&matched) {
-                return Outcome::Alias(target);
+                return AnswerOutcome::Alias(target);
             }
         }
         self.authority();
-        Outcome::Answered
+        AnswerOutcome::Answered
     }
 
     /// Whether the zone has records for a name, by itself, a wildcard or a delegation.
@@ -118,11 +120,11 @@ impl ZoneAnswer<'_> {
     }
 
     /// Whether a CNAME chain loops back to `target`.
-    fn is_loop(&self, asked: &Name, target: NameRef<'_>) -> bool {
+    fn is_loop(&self, qname: &Name, target: NameRef<'_>) -> bool {
         let answers = self.reply.section(Section::Answer);
         answers.iter().any(|record| {
             let owner = match self.reply.owner(record) {
-                Owner::Question => asked.as_ref(),
+                Owner::Question => qname.as_ref(),
                 Owner::Name(name) => name,
             };
             record.rtype == Type::CNAME && owner.eq_ignore_case(target)
@@ -148,7 +150,7 @@ impl ZoneAnswer<'_> {
             return self.answer_from(owner, wildcard, Some(matched));
         }
         self.deny(matched);
-        NextStep::Done(Outcome::Denied)
+        NextStep::Done(AnswerOutcome::Denied)
     }
 
     /// The wildcard node that matches a nonexistent name (RFC 4592 section 3.3).
@@ -185,7 +187,8 @@ impl ZoneAnswer<'_> {
                     self.prove_missing(missing);
                     let mut targets = zone.data(set.records);
                     let target = targets.next().and_then(|data| Name::from_wire(data).ok());
-                    return target.map_or(NextStep::Done(Outcome::Answered), NextStep::Follow);
+                    return target
+                        .map_or(NextStep::Done(AnswerOutcome::Answered), NextStep::Follow);
                 }
                 if let Some(set) = zone.set(node, rtype) {
                     self.put(Section::Answer, owner, set);
@@ -199,10 +202,10 @@ impl ZoneAnswer<'_> {
             self.no_data(node, missing);
             // An empty non-terminal may have records in other plugins.
             if missing.is_none() && zone.sets(node).is_empty() {
-                return NextStep::Done(Outcome::Denied);
+                return NextStep::Done(AnswerOutcome::Denied);
             }
         }
-        NextStep::Done(Outcome::Answered)
+        NextStep::Done(AnswerOutcome::Answered)
     }
 
     fn any(&mut self, owner: Owner<'_>, node: usize) {
@@ -221,7 +224,7 @@ impl ZoneAnswer<'_> {
     }
 
     /// Adds a referral to the child zone at `cut`.
-    fn refer(&mut self, cut: usize) -> Outcome {
+    fn refer(&mut self, cut: usize) -> AnswerOutcome {
         let zone = self.zone;
         let owner = zone.owner(cut);
         // CNAME records on the way are authoritative; the referral is not.
@@ -237,14 +240,14 @@ impl ZoneAnswer<'_> {
             }
             self.addresses_of(set);
         }
-        Outcome::Answered
+        AnswerOutcome::Answered
     }
 
     /// Substitutes a name by the DNAME record at `cut` (RFC 6672 section 3).
     fn redirect(&mut self, name: &Name, owner: Owner<'_>, cut: usize) -> NextStep {
         let zone = self.zone;
         let Some(set) = zone.set(cut, Type::DNAME) else {
-            return NextStep::Done(Outcome::Answered);
+            return NextStep::Done(AnswerOutcome::Answered);
         };
         let above = zone.owner(cut);
         self.put(Section::Answer, Owner::Name(above), set);
@@ -252,18 +255,18 @@ impl ZoneAnswer<'_> {
         let target = target.and_then(|data| NameRef::from_wire(data).ok());
         let labels = name.as_ref().strip(above);
         let (Some(target), Some(labels)) = (target, labels) else {
-            return NextStep::Done(Outcome::Answered);
+            return NextStep::Done(AnswerOutcome::Answered);
         };
         let Ok(target) = Name::from_labels(labels, target) else {
             self.reply.rcode = Rcode::YXDOMAIN;
-            return NextStep::Done(Outcome::Answered);
+            return NextStep::Done(AnswerOutcome::Answered);
         };
         let data = Data::Name(target.as_ref());
         self.reply
             .push(Section::Answer, owner, Type::CNAME, set.ttl, data);
         if self.rtype == Type::CNAME {
             self.authority();
-            return NextStep::Done(Outcome::Answered);
+            return NextStep::Done(AnswerOutcome::Answered);
         }
         NextStep::Follow(target)
     }

@@ -3,7 +3,7 @@
 use super::{
     format::{is_data, is_well_formed},
     key::{SortKey, parent},
-    zone::{ArenaRange, NO_NODE, Node, RecordSet, Timers, Zone},
+    zone::{ArenaRange, NO_NODE, Node, RecordSet, SoaFields, Zone},
 };
 use crate::wire::{Name, NameRef, Type};
 
@@ -259,14 +259,14 @@ fn covered_type(entry: &PendingRecord, data: &[u8]) -> (Type, bool) {
 }
 
 /// The numeric fields of an SOA record, validated when it was added.
-fn timers(data: &[u8]) -> Timers {
+fn timers(data: &[u8]) -> SoaFields {
     let numbers = data.len().saturating_sub(20);
     let mut words = data[numbers..].chunks_exact(4).map(|word| {
         let word: [u8; 4] = word.try_into().expect("four bytes");
         u32::from_be_bytes(word)
     });
     let mut next = || words.next().unwrap_or_default();
-    Timers {
+    SoaFields {
         serial: next(),
         refresh: next(),
         retry: next(),

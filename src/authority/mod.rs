@@ -14,6 +14,6 @@ pub mod text;
 mod transfer;
 mod zone;
 
-pub use answer::{AnswerOptions, Outcome};
+pub use answer::{AnswerOptions, AnswerOutcome};
 pub use builder::{InvalidRecord, ZoneBuilder};
-pub use zone::{Timers, Zone};
+pub use zone::{SoaFields, Zone};

@@ -9,7 +9,7 @@ use crate::wire::{Name, NameRef, Type};
 /// its size. Empty non-terminals have nodes too.
 pub struct Zone {
     pub(super) apex: Name,
-    pub(super) timers: Timers,
+    pub(super) timers: SoaFields,
     /// Sorted by key; the first is the apex.
     pub(super) nodes: Vec<Node>,
     /// Grouped by node, sorted by type.
@@ -20,7 +20,7 @@ pub struct Zone {
 
 /// The numeric fields of a zone's SOA record (RFC 1035 section 3.3.13).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Timers {
+pub struct SoaFields {
     /// The version of the zone.
     pub serial: u32,
     /// Seconds between refreshes by a secondary.
@@ -93,7 +93,7 @@ impl Zone {
     }
 
     /// The numeric fields of its SOA record.
-    pub fn timers(&self) -> Timers {
+    pub fn timers(&self) -> SoaFields {
         self.timers
     }
 

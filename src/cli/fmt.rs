@@ -13,7 +13,7 @@ use crate::{
         output,
         serve::{Corefile, ReadError},
     },
-    config::{elsewhere, order::ORDER},
+    config::{order::ORDER, unsupported},
     corefile, plain,
 };
 
@@ -59,7 +59,7 @@ fn format(arguments: &Arguments) -> Result<ExitCode, String> {
         )
     })?;
     let known = ORDER.iter().map(|word| word.name);
-    let known: Vec<&str> = known.chain(elsewhere::words()).collect();
+    let known: Vec<&str> = known.chain(unsupported::words()).collect();
     let formatted = corefile::format(&name, &text, &known).map_err(|wrong| wrong.to_string())?;
     if arguments.check {
         if formatted == text {

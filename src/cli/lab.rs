@@ -75,7 +75,7 @@ pub struct Started {
 /// Serves until a stop signal; returns the exit code.
 pub fn run(arguments: &Arguments) -> ExitCode {
     let served = run_with(arguments, |lab, started| {
-        serve::run(serve::Options {
+        serve::run(serve::ServeOptions {
             corefile: Corefile::File(lab.corefile),
             default_port: lab.address.port(),
             quiet: true,

@@ -94,8 +94,8 @@ struct Serve {
     /// Write the process id to this file
     #[arg(long, value_name = "FILE")]
     pidfile: Option<PathBuf>,
-    /// Serve UDP and TCP by the loops of hickory-server, to compare them with Lodestone's own. Slower, without
-    /// a limit of connections; refused with some words of a Corefile: see docs/hickory.md
+    /// Serve UDP and TCP with hickory-server's loops, for comparison with Lodestone's own. Slower,
+    /// without a connection limit; some directives are refused: see docs/hickory.md
     #[cfg(feature = "hickory")]
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     hickory: bool,
@@ -196,7 +196,7 @@ impl Serve {
         })
     }
 
-    fn into_options(self, log_format: Format) -> serve::Options {
+    fn into_options(self, log_format: Format) -> serve::ServeOptions {
         #[cfg(feature = "hickory")]
         let backend = if self.hickory {
             Backend::Hickory
@@ -205,7 +205,7 @@ impl Serve {
         };
         #[cfg(not(feature = "hickory"))]
         let backend = Backend::default();
-        serve::Options {
+        serve::ServeOptions {
             backend,
             corefile: serve::Corefile::from_flag(self.conf),
             default_port: self.port,

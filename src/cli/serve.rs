@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Options of a server process.
-pub struct Options {
+pub struct ServeOptions {
     /// The configuration.
     pub corefile: Corefile,
     /// Port of keys without one.
@@ -53,7 +53,7 @@ pub enum Corefile {
     StandardInput,
 }
 
-/// ReloadCause a Corefile cannot be used.
+/// Why a Corefile cannot be used.
 #[derive(Debug)]
 pub enum ReadError {
     /// I/O error.
@@ -196,7 +196,7 @@ fn capped(from: impl Read) -> io::Result<Vec<u8>> {
 }
 
 /// Serves until a stop signal. Exit code 0 after an orderly shutdown, 1 if the start failed.
-pub fn run(options: Options) -> ExitCode {
+pub fn run(options: ServeOptions) -> ExitCode {
     logging::install(options.log_format);
     descriptors::raise();
     // The crypto provider of all TLS connections. A repeated install has no effect.
@@ -262,14 +262,14 @@ fn log_warnings(warnings: &Diagnostics) {
 }
 
 /// Life cycle of the process: start, serve, reload, drain, exit.
-async fn run_server(options: Options) -> ExitCode {
+async fn run_server(options: ServeOptions) -> ExitCode {
     let started = async {
         // Before signal handlers are installed: reading from a pipe can block.
         let config = options.corefile.read(options.default_port)?;
         let mut signals = Signals::install().context("cannot listen for signals")?;
         // Can wait for the initial cluster state, up to `startup_timeout`.
         let server = tokio::select! {
-            server = Server::start(&options, config) => server?,
+            server = Daemon::start(&options, config) => server?,
             _ = signals.termination() => return Ok(None),
         };
         write_pid(options.pid_file.as_deref())?;
@@ -351,12 +351,12 @@ fn advice(error: &anyhow::Error) -> Option<&'static str> {
 const INTERRUPTED_TWICE: u8 = 2;
 
 /// A running server and its Corefile.
-struct Server {
+struct Daemon {
     corefile: Corefile,
     default_port: u16,
     running: Process,
     changes: Changes,
-    /// Whether the built-in default is served for defect of a Corefile.
+    /// Whether the built-in default is served because the Corefile has no server block.
     is_default: bool,
     /// The last rejected Corefile, to log each error once.
     rejected: Option<RejectedConfig>,
@@ -371,13 +371,13 @@ struct RejectedConfig {
 }
 
 /// A prepared configuration.
-struct Reload {
+struct PreparedReload {
     next: Prepared,
     hash: u64,
     is_default: bool,
 }
 
-/// ReloadCause the Corefile is read.
+/// Why the Corefile is read again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ReloadCause {
     /// SIGUSR1: reload even without a change.
@@ -386,8 +386,8 @@ enum ReloadCause {
     Changed,
 }
 
-impl Server {
-    async fn start(options: &Options, config: Config) -> anyhow::Result<Self> {
+impl Daemon {
+    async fn start(options: &ServeOptions, config: Config) -> anyhow::Result<Self> {
         let is_default = config.is_default;
         show_warnings(&config.warnings);
         let (port, backend) = (options.default_port, options.backend);
@@ -407,7 +407,7 @@ impl Server {
 
     /// Reads the Corefile and prepares the new configuration. On failure the current one stays
     /// active, and the error is logged once. Cancel-safe.
-    async fn prepare(&mut self, why: ReloadCause) -> Option<Reload> {
+    async fn prepare(&mut self, why: ReloadCause) -> Option<PreparedReload> {
         let config = match self.read() {
             Ok(config) => config,
             Err(error) => {
@@ -441,7 +441,7 @@ impl Server {
             return None;
         }
         match self.running.prepare(config).await {
-            Ok(next) => Some(Reload {
+            Ok(next) => Some(PreparedReload {
                 next,
                 hash,
                 is_default,
@@ -454,8 +454,8 @@ impl Server {
     }
 
     /// Activates a prepared configuration.
-    fn reload(&mut self, why: ReloadCause, reload: Reload) {
-        let Reload {
+    fn reload(&mut self, why: ReloadCause, reload: PreparedReload) {
+        let PreparedReload {
             next,
             hash,
             is_default,

@@ -1,5 +1,5 @@
-//! Decoding of objects from text to their reduced form, without holding the whole in memory: fields
-//! not named here are skipped while parsing.
+//! Decoding of objects from text to their reduced form, without holding the complete object in
+//! memory: fields not named here are skipped while parsing.
 //!
 //! The same types serve JSON from the API and YAML from manifests.
 

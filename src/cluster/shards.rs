@@ -181,7 +181,7 @@ impl<T> Tagged<T> {
 }
 
 /// The part of a hash that does not select the bucket.
-#[allow(clippy::cast_possible_truncation)] // the low half is wanted
+#[allow(clippy::cast_possible_truncation)] // truncated to the low half on purpose
 pub(super) fn tag(hash: u64) -> u32 {
     hash as u32
 }

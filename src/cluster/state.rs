@@ -41,7 +41,7 @@ pub struct Cluster {
     /// State inherited from the replaced cluster; see [`Cluster::replacing`].
     inherited: Inherited,
     serial: AtomicU32,
-    /// The last serial handed out with a zone transfer.
+    /// The last serial published with a zone transfer.
     published_serial: AtomicU32,
     stats: Stats,
     /// Wakes tasks that wait for changes.
@@ -391,7 +391,7 @@ impl Cluster {
     }
 
     /// The [`serial`](Self::serial) for a zone transfer, called before the data is read. Later
-    /// changes get a higher serial even within the same second, so that a secondary can tell that
+    /// changes get a higher serial even within the same second, so that a secondary detects that
     /// its copy is outdated.
     pub fn publish_serial(&self) -> u32 {
         loop {

@@ -1,18 +1,18 @@
-//! The Corefile's meaning: server blocks with typed keys, settings and plugins.
+//! Semantics of a Corefile: server blocks with typed keys, settings and plugins.
 //!
-//! Reading a configuration has no effect on anything: no socket is opened, no file but the
-//! Corefile and its imports is read. Everything that is wrong with it is found in one pass.
+//! Reading a configuration has no side effects: it opens no socket, and reads no file except the
+//! Corefile and its imports. One pass reports all errors.
 
-pub mod elsewhere;
 mod lints;
 pub mod order;
 pub mod settings;
+pub mod unsupported;
 
 use std::path::PathBuf;
 
 pub use settings::{Settings, listening::Listening};
 
-use order::{Kind, ORDER, Repeat, Word};
+use order::{DirectiveSpec, Kind, ORDER, Repeat};
 
 use crate::{
     corefile::{self, Diagnostic, Diagnostics, Directive, Key, Loader, Severity},
@@ -23,39 +23,39 @@ use crate::{
     server::Scheme,
 };
 
-/// A whole configuration.
+/// A complete configuration.
 #[derive(Debug)]
 pub struct Config {
     /// In file order.
     pub blocks: Vec<ServerBlock>,
-    /// Warnings: legal, and almost certainly a mistake.
+    /// Warnings: accepted, but probably mistakes.
     pub warnings: Diagnostics,
-    /// Files and directories besides the Corefile that it was read from.
+    /// Imported files and directories, which are watched like the Corefile.
     pub imported: Vec<PathBuf>,
-    /// A number that changes with the text, for metrics.
+    /// Hash of the text, for metrics and to detect changes.
     pub hash: u64,
     /// Whether the text has no server block, so that this is the built-in default.
     pub is_default: bool,
-    /// Whether the text ends within a block where that is accepted: without its closing brace, or
-    /// with its keys. So much is left where a file was cut short.
+    /// Whether the text ends within its last block where that is accepted: after the keys, or
+    /// without the closing brace. A truncated file looks the same.
     pub is_cut: bool,
 }
 
 /// A server block.
 #[derive(Debug)]
 pub struct ServerBlock {
-    /// What it is for; never empty.
+    /// Zones and transports; never empty.
     pub keys: Vec<Key>,
     /// Its settings.
     pub settings: Settings,
-    /// Its plugins in the order of [`ORDER`], each with its word.
+    /// Its plugins in the order of [`ORDER`], each with its directive's name.
     pub plugins: Vec<(&'static str, Box<dyn Setup>)>,
-    /// What it was read from, in file order.
+    /// The directives of the block, in file order.
     pub directives: Vec<Directive>,
 }
 
 impl ServerBlock {
-    /// Its pages to be served over HTTP.
+    /// The HTTP pages that the block requires.
     pub fn pages(&self) -> Vec<HttpPage> {
         let health = self.settings.health.as_ref();
         let health = health.map(|health| (&health.listen, Page::Health));
@@ -73,8 +73,8 @@ impl ServerBlock {
             .collect()
     }
 
-    /// The places of [`Self::plugins`] in the order in which they are built: see
-    /// [`Offer`](crate::plugin::Offer).
+    /// Indices into [`Self::plugins`], in the order in which the plugins are built: a plugin comes
+    /// after those that offer what it needs. See [`Offer`](crate::plugin::Offer).
     pub fn building_order(&self) -> Vec<usize> {
         let offers = |place: usize| self.plugins[place].1.offers();
         let needs = |place: usize| self.plugins[place].1.needs();
@@ -88,7 +88,7 @@ impl ServerBlock {
                 let mut offered = others.flat_map(|other| offers(*other));
                 offered.any(|offer| needs(place).contains(offer))
             };
-            // None is left out where two need each other.
+            // Plugins that need each other are built in file order.
             let next = left.iter().position(|place| !lacks(*place));
             order.push(left.remove(next.unwrap_or_default()));
         }
@@ -96,24 +96,24 @@ impl ServerBlock {
         order
     }
 
-    /// The name of its view, where it serves only some queries of its zones.
+    /// The name of its view, if it serves only some queries of its zones.
     pub fn view(&self) -> Option<&str> {
         self.plugins.iter().find_map(|(_, setup)| setup.view())
     }
 }
 
-/// Where a configuration is read from.
+/// The text of a configuration, and the environment in which it is read.
 #[derive(Clone, Copy)]
 pub struct Source<'a> {
-    /// Its name in errors; relative imports start from its directory.
+    /// Name in error messages. Relative imports are resolved against its directory.
     pub name: &'a str,
-    /// Its text.
+    /// The text.
     pub text: &'a str,
-    /// How imports and the environment are read.
+    /// Reads imports and environment variables.
     pub loader: &'a dyn Loader,
     /// The machine's network interfaces.
     pub interfaces: &'a Interfaces,
-    /// The port of keys that carry none.
+    /// Port of keys without one.
     pub default_port: u16,
 }
 
@@ -136,7 +136,7 @@ impl Config {
                     .help("the built-in default is served: the root zone with whoami and log"),
             );
             default.imported.append(&mut file.imported);
-            // Diagnostics point into the file; there are none for the default.
+            // Spans of diagnostics refer to the file; the default has none.
             default.sources = file.sources;
             file = default;
         }
@@ -169,8 +169,8 @@ impl Config {
     }
 }
 
-/// The words and blocks of a text. Words that are not served pass, and `read_block` refuses them with
-/// advice.
+/// Parses a text without evaluating directives. Unsupported directives are accepted: `read_block`
+/// refuses them with an alternative.
 pub fn parse(source: &Source<'_>) -> Result<corefile::File, Diagnostics> {
     read_words(source, false)
 }
@@ -178,7 +178,7 @@ pub fn parse(source: &Source<'_>) -> Result<corefile::File, Diagnostics> {
 fn read_words(source: &Source<'_>, without_unknown: bool) -> Result<corefile::File, Diagnostics> {
     let words = corefile::DirectiveNames {
         known: &ORDER.iter().map(|word| word.name).collect::<Vec<_>>(),
-        refused: &elsewhere::words().collect::<Vec<_>>(),
+        refused: &unsupported::words().collect::<Vec<_>>(),
     };
     let Source {
         name, text, loader, ..
@@ -190,7 +190,7 @@ fn read_words(source: &Source<'_>, without_unknown: bool) -> Result<corefile::Fi
     }
 }
 
-/// Reads one block. Its errors and warnings go to `found`.
+/// Reads one block. Errors and warnings are added to `found`.
 fn read_block(
     block: &corefile::ServerBlock,
     source: &Source<'_>,
@@ -216,7 +216,7 @@ fn read_block(
     };
     for one in &block.directives {
         if !ORDER.iter().any(|word| one.name == word.name) {
-            found.push(elsewhere::refuse(one, block.keys.first()));
+            found.push(unsupported::refuse(one, block.keys.first()));
         }
     }
     for word in ORDER {
@@ -232,7 +232,7 @@ fn read_block(
                 interfaces: source.interfaces,
                 warnings: found,
             };
-            if let Err(errors) = read_word(word, &uses, &mut parsing, &mut read) {
+            if let Err(errors) = read_directive(word, &uses, &mut parsing, &mut read) {
                 found.extend(errors);
             }
         }
@@ -242,9 +242,9 @@ fn read_block(
     read
 }
 
-/// Reads all uses of one word in a block.
-fn read_word(
-    word: &Word,
+/// Reads all uses of one directive in a block.
+fn read_directive(
+    word: &DirectiveSpec,
     uses: &[&Directive],
     parsing: &mut Parsing<'_>,
     into: &mut ServerBlock,
@@ -292,7 +292,7 @@ fn read_word(
             .map(|one| {
                 let message = format!("plugin/{}: not built into Lodestone", word.name);
                 let error = one.name.error(message);
-                match elsewhere::left_out(word.name) {
+                match unsupported::find(word.name) {
                     Some(known) => error.label(known.why).help(known.instead(one)),
                     None => error
                         .label("CoreDNS has it, Lodestone does not yet")
@@ -303,7 +303,7 @@ fn read_word(
     }
 }
 
-/// Claims the block's zones on its addresses, and refuses keys that cannot be served as they are.
+/// Claims the block's zones on its addresses, and refuses keys that cannot be served.
 fn claim(
     block: &ServerBlock,
     default_port: u16,
@@ -313,7 +313,7 @@ fn claim(
     use corefile::Transport;
     let listening = &block.settings.listening;
     let bound: Vec<_> = block.settings.bind.iter().copied().map(Some).collect();
-    // Clashes of addresses that only another machine has cannot be known.
+    // Conflicts on addresses of another machine cannot be detected.
     let everywhere = bound.is_empty() && !block.settings.bound_elsewhere;
     let addresses = if everywhere { vec![None] } else { bound };
     for key in &block.keys {
@@ -332,7 +332,7 @@ fn claim(
             transport,
             Transport::Dns | Transport::Https | Transport::Grpc
         );
-        // One that is there and wrong has been reported.
+        // An invalid `tls` has been reported.
         let is_reported = block.directives.iter().any(|one| one.name == "tls");
         if !bare && listening.tls.is_none() && !is_reported {
             let message = format!("a {transport}:// server needs a certificate");
@@ -354,10 +354,10 @@ fn claim(
     }
 }
 
-/// A number that follows the text of a configuration and of its imports.
+/// Hash of the text of a configuration and its imports.
 fn hash(file: &corefile::File) -> u64 {
     use std::hash::{Hash, Hasher};
-    // Not secret and not kept: it only has to differ where the text does.
+    // Not secret and not stored: it only has to change with the text.
     let mut hasher = std::hash::DefaultHasher::new();
     for text in file.sources.texts() {
         text.hash(&mut hasher);
@@ -370,12 +370,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plugins_are_built_behind_those_that_offer_what_they_need() {
+    fn plugins_are_built_after_those_that_offer_what_they_need() {
         let source = Source {
             name: "Corefile",
             text: ".:53 {\nmetadata\nlog\ndnstap /run/tap\ntransfer {\nto *\n}\n\
                    k8s_external a.test\nkubernetes b.test\nfile db c.test\nforward . 10.0.0.1\n}\n",
-            loader: &corefile::Memory::default(),
+            loader: &corefile::InMemory::default(),
             interfaces: &Interfaces::default(),
             default_port: 53,
         };
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_cut_that_ends_within_its_last_block() {
+    fn an_unterminated_last_block_is_detected() {
         for (text, is_cut) in [
             (".", true),
             (". {\n errors {\n }\n", true),
@@ -403,7 +403,7 @@ mod tests {
             let source = Source {
                 name: "Corefile",
                 text,
-                loader: &corefile::Memory::default(),
+                loader: &corefile::InMemory::default(),
                 interfaces: &Interfaces::default(),
                 default_port: 53,
             };

@@ -1,10 +1,10 @@
-//! The table of the words that a server block knows, in the order in which queries meet their plugins.
+//! The directives of a server block, in the order in which queries pass their plugins.
 //!
-//! The order is CoreDNS's, whatever the order in the file. Where a position matters, the reason stands
-//! beside it. Settings, which never see a query, stand where CoreDNS has them.
+//! The order is CoreDNS's, independent of the order in the file. Where a position matters, the
+//! reason is stated beside it. Settings do not process queries and have CoreDNS's position.
 //!
-//! A new word is a line here and a module: of [`crate::plugin`], with its `parse`, or a function of
-//! [`settings`] or [`listening`].
+//! A new directive takes an entry here and a module of [`crate::plugin`] with a function `parse`,
+//! or a function of [`settings`] or [`listening`].
 
 use self::{
     Kind::Setting,
@@ -17,57 +17,56 @@ use crate::{
     plugin::{self, ParseErrors, Parsing, Setup},
 };
 
-/// A word of the list.
-pub struct Word {
+/// A directive.
+pub struct DirectiveSpec {
     /// As written in a Corefile.
     pub name: &'static str,
-    /// How often it may stand in a server block.
+    /// How often it may occur in a server block.
     pub repeat: Repeat,
-    /// What it becomes.
+    /// What it configures.
     pub kind: Kind,
 }
 
-/// How often a word may stand in a server block.
+/// How often a directive may occur in a server block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
-    /// Once; again is an error.
+    /// Once; a second use is an error.
     Once,
-    /// Any number of times: each use is an instance of its own, in file order.
+    /// Any number of times: each use is a separate instance, in file order.
     Instances,
-    /// Any number of times: all uses together make one.
+    /// Any number of times: all uses form one instance.
     Merged,
-    /// Any number of times: the first counts, and later ones are warned about.
+    /// Any number of times: the first use applies, later ones get a warning.
     First,
 }
 
-/// What a word becomes.
+/// What a directive configures.
 pub enum Kind {
-    /// A plugin: one for each use where [`Repeat::Instances`], else one for all that count.
+    /// A plugin: one instance per use with [`Repeat::Instances`], otherwise one in total.
     Plugin(ParsePlugin),
     /// A setting of the server block.
     Setting(ParseSetting),
-    /// CoreDNS has it, Lodestone does not; what to do instead, where
-    /// [`elsewhere`](super::elsewhere) knows nothing better.
+    /// Implemented by CoreDNS only. The text is the suggested fix, unless
+    /// [`unsupported`](super::unsupported) has a better one.
     Absent(&'static str),
-    /// This build leaves it out.
+    /// Not part of this build.
     NotBuilt(Feature),
 }
 
-/// Parses uses of a word, never none, into the configuration of a plugin. Each plugin has one of this
-/// form, with a type of its own in the box.
+/// Parses the uses of a directive, at least one, into the configuration of a plugin.
 pub type ParsePlugin = fn(&[&Directive], &mut Parsing<'_>) -> Result<Box<dyn Setup>, ParseErrors>;
-/// Parses all uses of a word, never none, into the settings of their block.
+/// Parses all uses of a directive, at least one, into the settings of their block.
 pub type ParseSetting =
     fn(&[&Directive], &mut Parsing<'_>, &mut Settings) -> Result<(), ParseErrors>;
 
-/// The [`Kind::Plugin`] of the module of this name in [`crate::plugin`].
+/// [`Kind::Plugin`] of a module of [`crate::plugin`].
 macro_rules! plugin {
     ($module:ident) => {
         Kind::Plugin(|uses, parsing| Ok(Box::new(plugin::$module::parse(uses, parsing)?)))
     };
 }
 
-/// The same for a plugin that a build can leave out.
+/// Like `plugin!`, for a plugin behind a feature.
 macro_rules! optional {
     ($feature:literal, $part:ident, $module:ident) => {{
         #[cfg(feature = $feature)]
@@ -81,7 +80,7 @@ macro_rules! optional {
     }};
 }
 
-/// A setting of listeners that a build can leave out.
+/// Listener settings behind a feature.
 const fn setting_of(feature: Feature, parse: ParseSetting) -> Kind {
     if feature.is_built() {
         Setting(parse)
@@ -90,11 +89,11 @@ const fn setting_of(feature: Feature, parse: ParseSetting) -> Kind {
     }
 }
 
-const fn word(name: &'static str, repeat: Repeat, kind: Kind) -> Word {
-    Word { name, repeat, kind }
+const fn word(name: &'static str, repeat: Repeat, kind: Kind) -> DirectiveSpec {
+    DirectiveSpec { name, repeat, kind }
 }
 
-const fn absent(name: &'static str) -> Word {
+const fn absent(name: &'static str) -> DirectiveSpec {
     word(
         name,
         Instances,
@@ -102,11 +101,11 @@ const fn absent(name: &'static str) -> Word {
     )
 }
 
-/// The list, outermost first.
-pub const ORDER: &[Word] = &[
-    // Read where a file is named: `Parsing::path`.
+/// All directives, outermost first.
+pub const ORDER: &[DirectiveSpec] = &[
+    // Applied where a parser reads a path: `Parsing::path`.
     word("root", Merged, Setting(settings::root)),
-    // Has no hook: other plugins read what it publishes.
+    // Has no hook: other plugins read the metadata it enables.
     word("metadata", Once, plugin!(metadata)),
     absent("geoip"),
     // Outside of every plugin that can wait.
@@ -129,7 +128,7 @@ pub const ORDER: &[Word] = &[
     word("reload", First, Setting(settings::reload)),
     // Outside of every plugin that replies: each reply carries the server's identity.
     word("nsid", Once, plugin!(nsid)),
-    // Outside of every plugin that looks at the client's limit on the reply's size.
+    // Outside of every plugin that reads the client's payload size.
     word("bufsize", First, plugin!(bufsize)),
     word("bind", Merged, Setting(settings::bind)),
     word("debug", Merged, Setting(settings::debug)),
@@ -139,17 +138,18 @@ pub const ORDER: &[Word] = &[
     word("health", Merged, Setting(settings::health)),
     word("pprof", Once, Setting(settings::pprof)),
     word("shed", Once, Setting(settings::shed)),
-    // Outermost of those that see a reply: it counts what the client received.
+    // Outermost of the plugins that see replies: it counts what the client receives.
     word("prometheus", Once, plugin!(prometheus)),
-    // Outside of everything that can fail, cache included: a cached failure is one.
+    // Outside of everything that can fail, cache included: cached failures are reported too.
     word("errors", Once, plugin!(errors)),
-    // Outside of rewrite: the line shows the original question.
+    // Outside of rewrite: the log line has the original question.
     word("log", Merged, plugin!(log)),
-    // Outside of rewrite, as log is.
+    // Outside of rewrite, like log.
     word("dnstap", Instances, optional!("dnstap", Dnstap, dnstap)),
     // Outside of every plugin that could answer or forward these names.
     word("local", Merged, plugin!(local)),
-    // Outside of every plugin that replies: it sends sub-queries for the addresses that it translates.
+    // Outside of every plugin that replies: it sends sub-queries for the addresses that it
+    // translates.
     word("dns64", Merged, plugin!(dns64)),
     absent("siit"),
     word("any", First, plugin!(any)),
@@ -158,45 +158,45 @@ pub const ORDER: &[Word] = &[
     word("loadbalance", Merged, plugin!(loadbalance)),
     // Outside of every plugin that answers from data: unauthorized queries end here.
     word("tsig", Once, plugin!(tsig)),
-    // Outside of every plugin that answers: they see the rewritten question.
+    // Outside of every plugin that answers: they receive the rewritten question.
     word("rewrite", Merged, plugin!(rewrite)),
-    // Outside of acl and of every plugin that answers: each name that it tries is a query of the client's.
+    // Outside of acl and of every plugin that answers: each name that it tries is treated as a
+    // query of the client.
     word("autopath", Merged, plugin!(autopath)),
     // Outside of cache and of every plugin that answers, inside of those that change the question:
-    // rules match the name that is looked up.
+    // rules match the rewritten name.
     word("acl", Merged, plugin!(acl)),
     word("header", Merged, plugin!(header)),
     absent("dnssec"),
     word("tls", Merged, Setting(listening::tls)),
     word("minimal", First, plugin!(minimal)),
-    // Before every look-up of names: the Corefile overrides data.
+    // Before every plugin that answers from data: the Corefile overrides it.
     word(
         "template",
         Merged,
         optional!("template", Template, template),
     ),
-    // Before the plugins that have zones: they refuse the transfers that it does not serve.
+    // Before the plugins with zones: they refuse transfers that it does not serve.
     word("transfer", Merged, plugin!(transfer)),
     absent("dynupdate"),
-    // Before kubernetes: an administrator's line overrides the cluster.
+    // Before kubernetes: the administrator's entries override the cluster.
     word("hosts", Once, plugin!(hosts)),
     absent("route53"),
     absent("azure"),
     absent("clouddns"),
-    // Before kubernetes: its zones may lie in those of the cluster.
+    // Before kubernetes: its zones may be below those of the cluster.
     word("k8s_external", Merged, plugin!(k8s_external)),
-    // Before forward: the cluster's names never leave the cluster.
+    // Before forward: names of the cluster are never forwarded.
     word("kubernetes", Once, plugin!(kubernetes)),
-    // One plugin for all uses: the longest zone of all of them is served.
+    // One plugin for all uses: the longest matching zone is served.
     word("file", Merged, plugin!(file)),
     word("auto", Instances, plugin!(auto)),
     word("secondary", Merged, plugin!(secondary)),
     word("etcd", First, optional!("etcd", Etcd, etcd)),
-    // Behind every plugin with data of its own, unlike CoreDNS's: a cached reply of an upstream never
-    // hides a name that the cluster has gained since. Behind rewrite: the key is the name that was
-    // looked up.
+    // After every plugin with its own data, unlike in CoreDNS: a cached upstream response never
+    // hides a name that was added to the cluster. After rewrite: the key is the rewritten name.
     word("cache", Once, plugin!(cache)),
-    // Directly before forward: it recognises its own probe where that would be forwarded again.
+    // Directly before forward: it detects its own probe before that is forwarded again.
     word("loop", Once, plugin!(loop_guard)),
     word("forward", Instances, plugin!(forward)),
     word("grpc", Once, optional!("grpc", Grpc, grpc)),
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cache_stands_between_own_data_and_upstreams() {
+    fn cache_is_between_local_data_and_upstreams() {
         let place = |name| {
             let mut words = ORDER.iter();
             words.position(|word| word.name == name).unwrap()

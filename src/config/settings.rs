@@ -37,21 +37,21 @@ pub struct Settings {
     /// Span of `shed`, which is allowed for plain DNS only.
     pub shed: Option<Span>,
     /// Whether and how the Corefile is watched for changes.
-    pub reload: Option<Reload>,
+    pub reload: Option<ReloadSchedule>,
     /// Settings of listeners and connections.
     pub listening: Listening,
 }
 
 /// Schedule for checking the Corefile for changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reload {
+pub struct ReloadSchedule {
     /// Polling interval, for changes without a file system event.
     pub interval: Duration,
     /// Maximum random delay added to the interval, so that replicas do not reload at the same time.
     pub jitter: Duration,
 }
 
-impl Default for Reload {
+impl Default for ReloadSchedule {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(30),
@@ -66,9 +66,9 @@ pub fn reload(
     _: &mut Parsing<'_>,
     settings: &mut Settings,
 ) -> Result<(), ParseErrors> {
-    let read = |one: &Directive| -> Result<Reload, Diagnostic> {
+    let read = |one: &Directive| -> Result<ReloadSchedule, Diagnostic> {
         one.no_body()?;
-        let mut reload = Reload::default();
+        let mut reload = ReloadSchedule::default();
         let mut arguments = one.arguments();
         if let Some(word) = arguments.next() {
             reload.interval = word.duration()?;

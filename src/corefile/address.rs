@@ -6,7 +6,7 @@ use super::diagnostic::{Diagnostic, Severity};
 use super::nearest::nearest;
 use super::source::{Span, Word};
 use super::tree::ServerBlock;
-use super::zone::{Zone, ZoneError};
+use super::zone::{ZoneError, ZoneName};
 
 /// A zone and transport served by a server block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Key {
     /// From the scheme.
     pub transport: Transport,
     /// From the name or the network.
-    pub zone: Zone,
+    pub zone: ZoneName,
     /// Port as written. `None`: the transport's default, or `-dns.port` for plain DNS.
     pub port: Option<u16>,
     /// Source span of the key.
@@ -189,8 +189,8 @@ pub(super) fn split(word: &Word) -> Result<KeyParts<'_>, Diagnostic> {
 }
 
 /// The zones of a key or zone argument.
-pub(super) fn zones_of(word: &Word, parts: &KeyParts<'_>) -> Result<Vec<Zone>, Diagnostic> {
-    Zone::expand(parts.zone).map_err(|error| {
+pub(super) fn zones_of(word: &Word, parts: &KeyParts<'_>) -> Result<Vec<ZoneName>, Diagnostic> {
+    ZoneName::expand(parts.zone).map_err(|error| {
         let span = word.part(parts.zone_start..parts.zone_start + parts.zone.len());
         let diagnostic = word.error(error.to_string()).at(span);
         match error {
@@ -247,7 +247,7 @@ fn brace_help(word: &Word) -> Option<String> {
 }
 
 /// Warns about a zone that CoreDNS accepts but that clients do not query.
-fn odd_zone(word: &Word, zone: &Zone) -> Option<Diagnostic> {
+fn odd_zone(word: &Word, zone: &ZoneName) -> Option<Diagnostic> {
     if zone.is_preferred_syntax() {
         return None;
     }

@@ -74,11 +74,11 @@ fn replace(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corefile::Memory;
+    use crate::corefile::InMemory;
 
     #[test]
     fn references_are_replaced_in_place() {
-        let loader = Memory::default()
+        let loader = InMemory::default()
             .variable("A", "1")
             .variable("B", "x{$A}y")
             .variable("P", "{%A%}")
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn unresolvable_references_are_named() {
-        let loader = Memory::default()
+        let loader = InMemory::default()
             .variable("SELF", "{$SELF}")
             .variable("GROW", "{$GROW}{$GROW}")
             .variable("ONE", "{$TWO}")

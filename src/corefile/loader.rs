@@ -63,14 +63,14 @@ impl Loader for Disk {
 
 /// Files and variables in memory, for tests and for text without a file.
 #[derive(Clone, Debug, Default)]
-pub struct Memory {
+pub struct InMemory {
     /// Texts by path.
     pub files: BTreeMap<PathBuf, String>,
     /// Environment variables.
     pub variables: BTreeMap<String, String>,
 }
 
-impl Memory {
+impl InMemory {
     /// Adds a file.
     #[must_use]
     pub fn file(mut self, path: &str, text: &str) -> Self {
@@ -86,7 +86,7 @@ impl Memory {
     }
 }
 
-impl Loader for Memory {
+impl Loader for InMemory {
     fn read(&self, path: &Path) -> io::Result<String> {
         self.files
             .get(path)

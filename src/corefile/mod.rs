@@ -44,14 +44,14 @@ pub use code::codes;
 pub use diagnostic::{Diagnostic, Diagnostics, ErrorList, Severity};
 pub use duration::{DurationError, parse_duration};
 pub use format::format;
-pub use loader::{Disk, Loader, MAX_FILE, Memory};
+pub use loader::{Disk, InMemory, Loader, MAX_FILE};
 pub use nearest::nearest;
 pub use overlap::Overlaps;
 pub use parser::{DirectiveNames, parse, parse_without_unknown};
 pub use source::{SourceId, Sources, Span, Word};
 pub use tree::{Body, Directive, File, Property, ServerBlock};
 pub use value::{Listen, host_of, zones};
-pub use zone::{Zone, ZoneError};
+pub use zone::{ZoneError, ZoneName};
 
 /// Configuration used when a Corefile has no server block: the root zone with `whoami` and `log` on
 /// the default port.

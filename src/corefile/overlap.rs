@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::address::{Key, Transport};
 use super::diagnostic::Diagnostic;
 use super::source::Span;
-use super::zone::Zone;
+use super::zone::ZoneName;
 use crate::interfaces::HostAddress;
 
 /// Collects the claims of all blocks in file order and detects conflicts.
@@ -19,7 +19,7 @@ pub struct Overlaps {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Claim {
     transport: Transport,
-    zone: Zone,
+    zone: ZoneName,
     port: u16,
     on: Option<HostAddress>,
 }

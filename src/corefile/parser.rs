@@ -3,7 +3,7 @@
 //! ```text
 //! file       = { snippet | server block | import }
 //! block      = keys "{" directives "}"  |  keys, line end, directives   (up to the file's end or "}")
-//! keys       = names of one line; a word that ends in "," lets the list go on on the next line
+//! keys       = names of one line; after a trailing "," the list continues on the next line
 //! directive  = name arguments [ "{" property lines "}" ]
 //! snippet    = "(name)" "{" names "}"
 //! ```

@@ -165,7 +165,7 @@ fn line_end(text: &str, at: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Diagnostic, Memory, parse};
+    use super::super::{Diagnostic, InMemory, parse};
 
     #[test]
     fn long_lines_are_rendered_through_a_window() {
@@ -174,7 +174,7 @@ mod tests {
             "é ".repeat(5000),
             "x".repeat(9000)
         );
-        let error = parse("Corefile", &text, &["log"], &Memory::default()).unwrap_err();
+        let error = parse("Corefile", &text, &["log"], &InMemory::default()).unwrap_err();
         let drawn = error.to_string();
         assert!(drawn.contains("--> Corefile:2:10005\n"), "{drawn}");
         assert!(
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn multi_line_words_are_marked_in_their_first_line() {
         let text = format!(". {{\n\"x{}\"\n}}\n", "long line\n".repeat(1000));
-        let error = parse("Corefile", &text, &["log"], &Memory::default()).unwrap_err();
+        let error = parse("Corefile", &text, &["log"], &InMemory::default()).unwrap_err();
         let drawn = error.list[0].render(&error.sources, false);
         assert!(drawn.contains("2 | \"xlong line\n"), "{drawn}");
         assert!(drawn.len() < 3000, "{drawn}");

@@ -15,7 +15,7 @@ use super::diagnostic::Diagnostic;
 use super::duration::{DurationError, parse_duration};
 use super::nearest::nearest;
 use super::source::Word;
-use super::zone::Zone;
+use super::zone::ZoneName;
 use crate::interfaces::HostAddress;
 use crate::plain;
 
@@ -192,7 +192,7 @@ impl Word {
     }
 
     /// The zones of a name or network; scheme and port are ignored. Never empty.
-    pub fn zones(&self) -> Result<Vec<Zone>, Diagnostic> {
+    pub fn zones(&self) -> Result<Vec<ZoneName>, Diagnostic> {
         zones_of(self, &split(self)?)
     }
 
@@ -258,7 +258,7 @@ impl Display for Listen {
 }
 
 /// The zones of a list of names and networks, in order, without duplicates.
-pub fn zones(words: &[Word]) -> Result<Vec<Zone>, Diagnostic> {
+pub fn zones(words: &[Word]) -> Result<Vec<ZoneName>, Diagnostic> {
     let mut list = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for word in words {
@@ -376,7 +376,7 @@ mod tests {
     fn zone_lists_drop_schemes_ports_and_duplicates() {
         let words = ["dns://A.example:53", "10.0.0.0/15", "a.example.", "."].map(word);
         let list = zones(&words).unwrap();
-        let list: Vec<_> = list.iter().map(Zone::as_str).collect();
+        let list: Vec<_> = list.iter().map(ZoneName::as_str).collect();
         assert_eq!(
             list,
             [

@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 ///
 /// Escapes (`\.`, `\032`) are kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Zone(SmolStr);
+pub struct ZoneName(SmolStr);
 
 /// Why a text is not a zone, with CoreDNS's messages.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum ZoneError {
     Network(String),
 }
 
-impl Zone {
+impl ZoneName {
     /// Validates and normalizes a name.
     pub fn new(text: &str) -> Result<Self, ZoneError> {
         if text.is_empty() {
@@ -131,7 +131,7 @@ impl Zone {
     }
 }
 
-impl Deref for Zone {
+impl Deref for ZoneName {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -139,13 +139,13 @@ impl Deref for Zone {
     }
 }
 
-impl AsRef<str> for Zone {
+impl AsRef<str> for ZoneName {
     fn as_ref(&self) -> &str {
         &self.0
     }
 }
 
-impl fmt::Display for Zone {
+impl fmt::Display for ZoneName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     fn expand(text: &str) -> Vec<String> {
-        Zone::expand(text)
+        ZoneName::expand(text)
             .unwrap()
             .iter()
             .map(ToString::to_string)
@@ -210,15 +210,18 @@ mod tests {
             ("10.0.0.0", "10.0.0.0."),
         ];
         for (text, zone) in cases {
-            assert_eq!(Zone::new(text).unwrap().as_str(), zone, "{text}");
+            assert_eq!(ZoneName::new(text).unwrap().as_str(), zone, "{text}");
         }
         let label = "a".repeat(63);
-        assert!(Zone::new(&label).is_ok());
-        assert!(Zone::new(&format!("{label}a")).is_err());
-        assert_eq!(Zone::new(&"a.".repeat(128)), Err(ZoneError::TooLong(256)));
-        assert!(Zone::new(&"a.".repeat(127)).is_ok());
+        assert!(ZoneName::new(&label).is_ok());
+        assert!(ZoneName::new(&format!("{label}a")).is_err());
+        assert_eq!(
+            ZoneName::new(&"a.".repeat(128)),
+            Err(ZoneError::TooLong(256))
+        );
+        assert!(ZoneName::new(&"a.".repeat(127)).is_ok());
         for bad in ["", "..", ".a", "a..b", "a.b..", ".:53{", "a\\"] {
-            assert!(Zone::new(bad).is_err(), "{bad}");
+            assert!(ZoneName::new(bad).is_err(), "{bad}");
         }
     }
 
@@ -252,7 +255,7 @@ mod tests {
         );
         for refused in ["::/0", "::1/128", "0:1::/32", "064:ff9b::/96"] {
             assert_eq!(
-                Zone::expand(refused),
+                ZoneName::expand(refused),
                 Err(ZoneError::Network(refused.into()))
             );
         }
@@ -267,7 +270,7 @@ mod tests {
             "10.in-addr.arpa",
             "8.b.d.0.ip6.arpa",
         ] {
-            assert!(Zone::new(good).unwrap().is_preferred_syntax(), "{good}");
+            assert!(ZoneName::new(good).unwrap().is_preferred_syntax(), "{good}");
         }
         for odd in [
             "a:x",
@@ -278,7 +281,7 @@ mod tests {
             "a-.b",
             "xin-addr.arpa_",
         ] {
-            assert!(!Zone::new(odd).unwrap().is_preferred_syntax(), "{odd}");
+            assert!(!ZoneName::new(odd).unwrap().is_preferred_syntax(), "{odd}");
         }
     }
 }

@@ -1,12 +1,13 @@
-//! hickory-server's types: replies as its messages, and zones of the cluster as its zone handlers.
+//! Integration with hickory-server: replies as its messages, and cluster zones as its zone
+//! handlers.
 //!
 //! ```text
-//! record   one record, as hickory-proto has it
-//! response a reply in wire format, as hickory-server sends it
-//! zone     zones of the cluster for a Catalog: the face of this library for hickory-based servers
+//! record   a record as hickory-proto's type
+//! response a reply in wire format as hickory-server's response
+//! zone     cluster zones for a Catalog: the public interface for servers based on hickory
 //! ```
 //!
-//! A server made of hickory-server serves the Services of a cluster, or of a directory of manifests, with
+//! A hickory-server serves the Services of a cluster, or of a directory of manifests, with
 //! [`ClusterZones`]:
 //!
 //! ```no_run
@@ -25,8 +26,8 @@
 //! # }
 //! ```
 //!
-//! `examples/hickory_zone.rs` is the whole of such a server. The version of hickory-server must be the one
-//! that this library is built with, re-exported as [`hickory_server`].
+//! `examples/hickory_zone.rs` is a complete server. Use the version of hickory-server that this
+//! library is built with, re-exported as [`hickory_server`].
 
 mod record;
 mod response;

@@ -1,4 +1,4 @@
-//! Records as hickory-proto has them.
+//! Records as hickory-proto's types.
 
 use hickory_server::proto::{
     rr::{DNSClass, Name, RData, Record, RecordType, rdata::NULL},
@@ -7,8 +7,8 @@ use hickory_server::proto::{
 
 use crate::wire::{Class, NameRef, Type};
 
-/// Types whose data hickory-proto encodes to the bytes that it read. All others are carried as unknown ones
-/// (RFC 3597), so that nothing of them is lost or reordered.
+/// Types whose data hickory-proto encodes to the bytes that it decoded. All others are passed as
+/// unknown types (RFC 3597), so that their data is unchanged.
 const TYPED: [Type; 9] = [
     Type::A,
     Type::AAAA,
@@ -21,7 +21,7 @@ const TYPED: [Type; 9] = [
     Type::TXT,
 ];
 
-/// A record whose data are `data`, names in it uncompressed.
+/// A record with this data, in wire format with uncompressed names.
 pub(super) fn record(
     owner: NameRef<'_>,
     rtype: Type,
@@ -34,7 +34,7 @@ pub(super) fn record(
     Some(record)
 }
 
-/// A name, its spelling kept.
+/// A name, with its spelling preserved.
 pub(super) fn name(name: NameRef<'_>) -> Option<Name> {
     Name::read(&mut BinDecoder::new(name.as_wire())).ok()
 }
@@ -42,7 +42,7 @@ pub(super) fn name(name: NameRef<'_>) -> Option<Name> {
 fn rdata(rtype: Type, data: &[u8]) -> RData {
     let code = RecordType::from(rtype.0);
     if data.is_empty() {
-        // What hickory-proto makes of records without data, whatever their type.
+        // hickory-proto's representation of a record without data, for any type.
         return RData::Update0(code);
     }
     if TYPED.contains(&rtype)
@@ -63,7 +63,7 @@ mod tests {
     use crate::wire;
 
     #[test]
-    fn the_data_of_every_record_survive() {
+    fn the_data_of_every_record_is_preserved() {
         let owner = wire::Name::parse("Web.example").unwrap();
         for (rtype, data) in [
             (Type::A, &b"\x0A\0\0\x01"[..]),
@@ -72,7 +72,7 @@ mod tests {
             (Type::TXT, b"\x02ab\0\x01c"),
             (Type::SRV, b"\0\x01\0\x02\0\x35\x01A\x01b\0"),
             (Type::NS, b"\x02Ns\x07example\0"),
-            // An SVCB record with its parameters in the wrong order, which hickory-proto refuses.
+            // An SVCB record with unordered parameters, which hickory-proto rejects.
             (Type(64), b"\0\x01\0\0\x03\0\x02\0\x35\0\x01\0\x03\x02h2"),
             (Type(65_280), b"\xC0\x0C"),
         ] {
@@ -81,7 +81,7 @@ mod tests {
             record.emit(&mut BinEncoder::new(&mut octets)).unwrap();
             let at = owner.as_wire().len();
             assert_eq!(&octets[..at], owner.as_wire());
-            // Compressed where RFC 1035 allows it: "example" stands in the owner.
+            // Compressed where RFC 1035 allows it: "example" occurs in the owner.
             let written: &[u8] = match rtype {
                 Type::NS => b"\x02Ns\xC0\x04",
                 _ => data,

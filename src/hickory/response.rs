@@ -1,8 +1,8 @@
-//! A reply in wire format, as hickory-server sends it: decoded here, encoded there.
+//! A reply in wire format, decoded here and encoded again by hickory-server.
 //!
-//! Header, question, records and OPT record are those of the reply. The bytes are not: hickory-server
-//! writes the owner of the first record out, where Lodestone points at the question. So a reply grows by
-//! that name, and a signature over its bytes (TSIG) would be wrong.
+//! Header, question, records and OPT record are preserved, the bytes are not: hickory-server writes
+//! the owner of the first record in full, where Lodestone writes a pointer to the question. So a
+//! reply grows by that name, and a signature of its bytes (TSIG) would be invalid.
 
 use hickory_server::{
     net::NetError,
@@ -29,13 +29,13 @@ use crate::{
 pub(crate) struct Response {
     metadata: Metadata,
     queries: Queries,
-    /// Of the answer, authority and additional section.
+    /// The answer, authority and additional sections.
     sections: [Vec<Record>; 3],
     edns: Option<Edns>,
 }
 
 impl Response {
-    /// Decodes a reply of ours; nothing where hickory-proto has no form for it.
+    /// Decodes a reply of this server; `None` if hickory-proto cannot represent it.
     pub(crate) fn read(message: &[u8]) -> Option<Self> {
         let counts = wire::Header::read(message)?.counts;
         let mut metadata = Header::read(&mut BinDecoder::new(message)).ok()?.metadata;
@@ -73,7 +73,7 @@ impl Response {
         })
     }
 
-    /// Has hickory-server encode and send it.
+    /// Encodes and sends it with hickory-server.
     pub(crate) async fn send(
         &self,
         handler: &mut impl ResponseHandler,
@@ -85,7 +85,7 @@ impl Response {
     }
 }
 
-/// An OPT record (RFC 6891 section 6.1), its options in their order.
+/// An OPT record (RFC 6891 section 6.1); the order of its options is preserved.
 fn opt(raw: &RawRecord, message: &[u8]) -> Option<Edns> {
     let [rcode_high, version, flags, low_flags] = raw.ttl.to_be_bytes();
     let mut edns = Edns::new();

@@ -1,9 +1,10 @@
-//! Zones of the cluster as hickory-server's [`ZoneHandler`]s.
+//! Cluster zones as hickory-server's [`ZoneHandler`]s.
 //!
-//! What a `Catalog` makes of them differs from Lodestone's own replies in what the trait has no form for.
-//! While the objects are not listed yet, a name that is not found is REFUSED and not SERVFAIL: the catalog
-//! turns other errors of an authoritative zone into NOERROR, which would deny the name. An
-//! `ExternalName` Service is its CNAME record alone. Zone transfers are refused.
+//! A `Catalog` with these handlers differs from Lodestone's own replies where the trait has no
+//! equivalent. Until all objects are listed, a name that is not found is REFUSED instead of
+//! SERVFAIL: the catalog turns other errors of an authoritative zone into NOERROR, which would deny
+//! the name. An `ExternalName` Service is answered with its CNAME record only. Zone transfers are
+//! refused.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -28,11 +29,11 @@ use crate::{
     query::Question,
     reply::{Owner, Reply, Section},
     wire::{self, Class, MAX_MESSAGE, NameError, Rcode, Type},
-    zone::{AnswerRules, ClusterLookup, ClusterView, Outcome, SizeBudget, Zones},
+    zone::{AnswerRules, ClusterLookup, ClusterView, LookupOutcome, SizeBudget, Zones},
 };
 
-/// The zones of one cluster, kept up to date from its API server or from a directory of manifests for as
-/// long as this or one of its zones is held.
+/// The zones of one cluster, updated from its API server or from a directory of manifests until
+/// this value and all of its zones are dropped.
 pub struct ClusterZones {
     source: Arc<ClusterSource>,
     zones: Vec<Arc<ClusterZone>>,
@@ -50,7 +51,7 @@ pub enum ZonesError {
     /// There is no tokio runtime to watch the cluster on.
     #[error("there is no tokio runtime: call this within one")]
     NoRuntime,
-    /// The settings lead to no cluster.
+    /// The settings select no usable source.
     #[error(transparent)]
     Source(#[from] SourceError),
 }
@@ -59,17 +60,18 @@ pub enum ZonesError {
 pub struct ClusterZone {
     origin: LowerName,
     view: Arc<ClusterView>,
-    /// Runs for as long as a zone that it feeds.
+    /// The source of the zone's objects; stops when the last zone is dropped.
     _source: Arc<ClusterSource>,
 }
 
 impl ClusterZones {
-    /// Starts to watch what `settings` name, for these zones: at least one for the names of Services
-    /// (`cluster.local`), and reverse zones (`10.in-addr.arpa`) as wanted. Returns at once; until the objects
-    /// are listed ([`Self::synced`]) what is not found is refused.
+    /// Starts watching the cluster that `settings` select, for these zones: at least one for the
+    /// names of Services (`cluster.local`), and any reverse zones (`10.in-addr.arpa`). Returns
+    /// immediately; until all objects are listed ([`Self::synced`]), names that are not found are
+    /// REFUSED.
     ///
-    /// `local` are the addresses of this server: the Service that has one of them as an endpoint is the name
-    /// server in the NS records, and without one they are the addresses of `ns.dns.` in the zone.
+    /// `local` are the addresses of this server. The Service with an endpoint at one of them is the
+    /// name server in the NS records; otherwise it is `ns.dns.` in the zone, with these addresses.
     pub fn start(
         zones: &[&str],
         settings: Settings,
@@ -103,12 +105,12 @@ impl ClusterZones {
         self.source.cluster().wait_synced().await;
     }
 
-    /// The zones, to be put into a catalog.
+    /// The zones, to be added to a catalog.
     pub fn zones(&self) -> &[Arc<ClusterZone>] {
         &self.zones
     }
 
-    /// A catalog of these zones and nothing else.
+    /// A catalog of these zones only.
     pub fn catalog(&self) -> Catalog {
         let mut catalog = Catalog::new();
         for zone in &self.zones {
@@ -125,15 +127,16 @@ impl ClusterZone {
             return refused();
         };
         let question = Question::new(name, Type(rtype.into()), Class::IN);
-        // More than any message takes is not made; hickory-server cuts the rest and sets TC.
+        // Records beyond the maximum message size are not created; hickory-server truncates and
+        // sets TC.
         let budget = || SizeBudget::new(MAX_MESSAGE, |count| rand::random_range(..count.max(1)));
         let mut reply = Reply::default();
         match self.view.answer_within(&question, budget, &mut reply) {
-            Outcome::Answered | Outcome::Alias(_) => found(&question, &reply),
-            Outcome::Denied(why) if self.view.can_deny(why) => {
+            LookupOutcome::Answered | LookupOutcome::Alias(_) => found(&question, &reply),
+            LookupOutcome::Denied(why) if self.view.can_deny(why) => {
                 LookupControlFlow::Continue(Err(ResponseCode::NXDomain.into()))
             }
-            Outcome::Denied(_) | Outcome::Outside => refused(),
+            LookupOutcome::Denied(_) | LookupOutcome::Outside => refused(),
         }
     }
 }
@@ -142,7 +145,7 @@ fn refused() -> LookupControlFlow<AuthLookup> {
     LookupControlFlow::Break(Err(ResponseCode::Refused.into()))
 }
 
-/// What the cluster has under a name that exists.
+/// The records of an existing name.
 fn found(question: &Question, reply: &Reply) -> LookupControlFlow<AuthLookup> {
     if reply.rcode != Rcode::NOERROR {
         return refused();
@@ -204,9 +207,9 @@ impl ZoneHandler for ClusterZone {
     ) -> (LookupControlFlow<AuthLookup>, Option<TSigResponseContext>) {
         let result = match request.request_info() {
             Ok(info) if info.query.query_class() == DNSClass::IN => {
-                // As spelled by the client, so that its owner names are.
-                let asked = info.query.original();
-                self.answer(asked.name(), asked.query_type())
+                // Preserves the client's spelling in owner names.
+                let original = info.query.original();
+                self.answer(original.name(), original.query_type())
             }
             Ok(_) => refused(),
             Err(error) => LookupControlFlow::Break(Err(error)),

@@ -2,7 +2,7 @@
 //!
 //! `[INFO] plugin/ready: still waiting for kubernetes`: the level in brackets, the plugin if one
 //! logs, the message, no time (log collectors add it). [`tracing`] events are formatted this way;
-//! the query log goes to the [`Sink`] directly. With `-log-format json` each line is a [`Record`]
+//! the query log goes to the [`Sink`] directly. With `-log-format json` each line is a [`LogRecord`]
 //! with the same message.
 //!
 //! Logging never blocks on the output: lines go to a bounded buffer; lines that do not fit are
@@ -35,7 +35,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-pub use record::Record;
+pub use record::LogRecord;
 pub use sink::Sink;
 #[cfg(test)]
 pub(crate) use sink::tests::Output;
@@ -124,13 +124,13 @@ pub fn fatal(message: &str) {
             // The level replaces the prefix.
             let message = message.strip_prefix("error: ").unwrap_or(message);
             let mut line = Vec::new();
-            Record::begin(&mut line, record::FATAL, message.as_bytes(), None).end();
+            LogRecord::begin(&mut line, record::FATAL, message.as_bytes(), None).end();
             writeln!(io::stderr(), "{}", String::from_utf8_lossy(&line))
         }
     };
 }
 
-/// Waits until buffered lines are written, at max_level one second. Called before the process exits.
+/// Waits until buffered lines are written, for at most one second. Called before the process exits.
 pub fn flush() {
     sink().flush(Duration::from_secs(1));
 }
@@ -165,8 +165,8 @@ fn subscriber(sink: Sink) -> impl Subscriber + Send + Sync {
 fn is_shown(metadata: &Metadata<'_>) -> bool {
     let max_level = match origin(metadata.target()) {
         // kube_client also returns its errors, which are logged with their context.
-        Origin::Library("kube_client") => return false,
-        Origin::Library(_) => Level::WARN,
+        EventOrigin::Library("kube_client") => return false,
+        EventOrigin::Library(_) => Level::WARN,
         _ if DEBUG.load(Relaxed) => Level::DEBUG,
         _ => Level::INFO,
     };
@@ -175,29 +175,29 @@ fn is_shown(metadata: &Metadata<'_>) -> bool {
 
 /// Origin of an event, derived from its target.
 #[derive(Debug, PartialEq, Eq)]
-enum Origin<'a> {
+enum EventOrigin<'a> {
     Server,
     Plugin(&'a str),
     Library(&'a str),
 }
 
 /// Maps modules to the plugin names of the Corefile.
-fn origin(target: &str) -> Origin<'_> {
+fn origin(target: &str) -> EventOrigin<'_> {
     if let Some(plugin) = target.strip_prefix("plugin/") {
-        return Origin::Plugin(plugin);
+        return EventOrigin::Plugin(plugin);
     }
     let mut modules = target.split("::");
     let library = modules.next().unwrap_or_default();
     if library != env!("CARGO_PKG_NAME") {
-        return Origin::Library(library);
+        return EventOrigin::Library(library);
     }
     match (modules.next(), modules.next()) {
-        (Some("plugin"), Some(plugin)) if plugin != "chain" => Origin::Plugin(plugin),
-        (Some("cluster" | "zone"), _) => Origin::Plugin("kubernetes"),
-        (Some("upstream"), _) => Origin::Plugin("forward"),
-        (Some("admin"), Some(page @ ("health" | "ready"))) => Origin::Plugin(page),
-        (Some("reload"), _) => Origin::Plugin("reload"),
-        _ => Origin::Server,
+        (Some("plugin"), Some(plugin)) if plugin != "chain" => EventOrigin::Plugin(plugin),
+        (Some("cluster" | "zone"), _) => EventOrigin::Plugin("kubernetes"),
+        (Some("upstream"), _) => EventOrigin::Plugin("forward"),
+        (Some("admin"), Some(page @ ("health" | "ready"))) => EventOrigin::Plugin(page),
+        (Some("reload"), _) => EventOrigin::Plugin("reload"),
+        _ => EventOrigin::Server,
     }
 }
 
@@ -221,24 +221,24 @@ where
         let origin = origin(metadata.target());
         let Style::Text { colour } = self.style else {
             let mut message = String::new();
-            if let Origin::Library(library) = origin {
+            if let EventOrigin::Library(library) = origin {
                 message = format!("{library}: ");
             }
             context.format_fields(Writer::new(&mut message), event)?;
             let plugin = match origin {
-                Origin::Plugin(plugin) => Some(plugin),
-                Origin::Server | Origin::Library(_) => None,
+                EventOrigin::Plugin(plugin) => Some(plugin),
+                EventOrigin::Server | EventOrigin::Library(_) => None,
             };
             let level = record::level(*metadata.level());
             let mut line = Vec::new();
-            Record::begin(&mut line, level, message.as_bytes(), plugin).end();
+            LogRecord::begin(&mut line, level, message.as_bytes(), plugin).end();
             return out.write_str(&String::from_utf8_lossy(&line));
         };
         write!(out, "{} ", Label(*metadata.level(), colour))?;
         match origin {
-            Origin::Server => {}
-            Origin::Plugin(plugin) => write!(out, "plugin/{plugin}: ")?,
-            Origin::Library(library) => write!(out, "{library}: ")?,
+            EventOrigin::Server => {}
+            EventOrigin::Plugin(plugin) => write!(out, "plugin/{plugin}: ")?,
+            EventOrigin::Library(library) => write!(out, "{library}: ")?,
         }
         context.format_fields(out, event)
     }
@@ -330,14 +330,17 @@ mod tests {
     #[test]
     fn modules_log_as_their_plugins() {
         for (target, wanted) in [
-            ("plugin/health", Origin::Plugin("health")),
-            ("lodestone::plugin::cache::entry", Origin::Plugin("cache")),
-            ("lodestone::plugin::chain", Origin::Server),
-            ("lodestone::cluster::api", Origin::Plugin("kubernetes")),
-            ("lodestone::admin::ready", Origin::Plugin("ready")),
-            ("lodestone::server::udp", Origin::Server),
-            ("lodestone", Origin::Server),
-            ("hyper::proto", Origin::Library("hyper")),
+            ("plugin/health", EventOrigin::Plugin("health")),
+            (
+                "lodestone::plugin::cache::entry",
+                EventOrigin::Plugin("cache"),
+            ),
+            ("lodestone::plugin::chain", EventOrigin::Server),
+            ("lodestone::cluster::api", EventOrigin::Plugin("kubernetes")),
+            ("lodestone::admin::ready", EventOrigin::Plugin("ready")),
+            ("lodestone::server::udp", EventOrigin::Server),
+            ("lodestone", EventOrigin::Server),
+            ("hyper::proto", EventOrigin::Library("hyper")),
         ] {
             assert_eq!(origin(target), wanted, "{target}");
         }

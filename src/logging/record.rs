@@ -13,11 +13,11 @@ pub(super) const FATAL: &str = "FATAL";
 
 /// Writes one object into a buffer, key by key. The first keys are `time` (RFC 3339, UTC,
 /// nanoseconds), `level` and `msg`, then `plugin` if a plugin logs.
-pub struct Record<'a> {
+pub struct LogRecord<'a> {
     out: &'a mut Vec<u8>,
 }
 
-impl<'a> Record<'a> {
+impl<'a> LogRecord<'a> {
     /// Begins an object. Invalid UTF-8 in `message` is replaced.
     pub(super) fn begin(
         out: &'a mut Vec<u8>,
@@ -124,7 +124,7 @@ mod tests {
         let odd = "a\"b\\c\nd\r\te\u{1}\u{7f}\u{2028}é";
         let mut out = Vec::new();
         let message = [odd.as_bytes(), &[0xFF]].concat();
-        let mut record = Record::begin(&mut out, level(Level::WARN), &message, Some("log"));
+        let mut record = LogRecord::begin(&mut out, level(Level::WARN), &message, Some("log"));
         record.text("name", odd);
         record.bare("number", 7);
         record.null("nothing");

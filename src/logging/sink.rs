@@ -15,7 +15,7 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use tracing::Level;
 
-use super::record::{self, Record};
+use super::record::{self, LogRecord};
 
 /// Capacity of the buffer in bytes: several thousand query log lines.
 pub(super) const CAPACITY: usize = 1024 * 1024;
@@ -37,7 +37,7 @@ pub struct Sink {
 pub(super) enum Style {
     /// `[LEVEL] message`, the level in colour on a terminal.
     Text { colour: bool },
-    /// A [`Record`].
+    /// A [`LogRecord`].
     Json,
 }
 
@@ -120,7 +120,7 @@ impl Sink {
                 Style::Json => write!(message, "{text}"),
             };
             if self.style == Style::Json {
-                Record::begin(line, record::level(level), message, Some(plugin)).end();
+                LogRecord::begin(line, record::level(level), message, Some(plugin)).end();
             }
             self.push(line);
         });
@@ -128,7 +128,11 @@ impl Sink {
 
     /// Adds a query log line: `message` writes its text, `fields` adds the additional keys of a
     /// record. Only records name the plugin, `log`.
-    pub fn query(&self, message: impl FnOnce(&mut Vec<u8>), fields: impl FnOnce(&mut Record<'_>)) {
+    pub fn query(
+        &self,
+        message: impl FnOnce(&mut Vec<u8>),
+        fields: impl FnOnce(&mut LogRecord<'_>),
+    ) {
         with_buffers(|line, text| {
             match self.style {
                 Style::Text { .. } => {
@@ -138,7 +142,7 @@ impl Sink {
                 Style::Json => {
                     message(text);
                     let level = record::level(Level::INFO);
-                    let mut record = Record::begin(line, level, text, Some("log"));
+                    let mut record = LogRecord::begin(line, level, text, Some("log"));
                     fields(&mut record);
                     record.end();
                 }
@@ -242,7 +246,7 @@ impl Buffer {
                     }
                     Style::Json => {
                         let level = record::level(Level::WARN);
-                        Record::begin(&mut taken, level, text.as_bytes(), None).end();
+                        LogRecord::begin(&mut taken, level, text.as_bytes(), None).end();
                     }
                 }
                 taken.push(b'\n');

@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_with_edns_is_read() {
+    fn a_query_with_edns_is_parsed() {
         let parsed = read(&sample()).unwrap();
         assert_eq!(parsed.question.name.to_string(), "a.");
         let edns = parsed.edns.unwrap();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_kept_but_those_between_neighbours() {
+    fn options_are_kept_except_hop_by_hop_ones() {
         let message =
             with_options(b"\0\x0A\0\x08cookie!!\0\x08\0\x04\0\x01\0\0\0\x03\0\0\0\x0C\0\0");
         let parsed = read(&message).unwrap();
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_serial_that_a_secondary_holds_is_read() {
+    fn the_serial_of_an_ixfr_query_is_parsed() {
         let record = |owner: &[u8], length: u8, timers: usize| {
             let mut record = owner.to_vec();
             record.extend(b"\x00\x06\x00\x01\x00\x00\x00\x05\x00");
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn lying_counts_are_errors() {
+    fn wrong_counts_are_errors() {
         let mut message = sample();
         message[11] = 2;
         let truncated = MalformedMessage::Name(NameError::Truncated);
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn every_prefix_of_a_query_is_an_error_and_no_panic() {
+    fn every_prefix_of_a_query_is_an_error() {
         let message = sample();
         for end in HEADER_LENGTH..message.len() {
             assert!(read(&message[..end]).is_err(), "{end}");

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn extra_records_are_left_out_in_silence() {
+    fn missing_extra_records_do_not_set_tc() {
         let mut reply = Reply::default();
         reply.answer(Type::A, 5, address(1));
         delegate(&mut reply, "example", "example");
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_not_whole_is_truncated() {
+    fn an_incomplete_answer_sets_tc() {
         let mut reply = Reply::default();
         for number in 0..100 {
             reply.answer(Type::A, 5, address(number));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_needs_its_soa_record_and_its_proofs() {
+    fn a_denial_requires_its_soa_record_and_its_proofs() {
         let mut reply = Reply::default();
         reply.rcode = Rcode::NXDOMAIN;
         for number in 0..4 {
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_referral_needs_its_in_domain_addresses() {
+    fn a_referral_requires_its_in_domain_addresses() {
         for (parent, truncated) in [("sub.example", true), ("other.example", false)] {
             let mut reply = Reply::default();
             delegate(&mut reply, "sub.example", parent);
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn an_additional_set_is_sent_whole_or_not_at_all() {
+    fn an_additional_rrset_is_sent_completely_or_not_at_all() {
         let mut reply = Reply::default();
         reply.answer(Type::A, 5, address(1));
         push(
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_before_stays_cut() {
+    fn tc_of_an_upstream_is_kept() {
         let mut reply = Reply::default();
         reply.answer(Type::A, 5, address(1));
         reply.truncated = true;

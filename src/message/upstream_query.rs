@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn messages_round_trip() {
         let edns = Edns {
             udp_payload: 1232,
             version: 0,
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn no_opt_goes_out_where_none_came_in() {
+    fn a_query_without_opt_gets_a_reply_without_opt() {
         let bytes = write_query(
             1,
             &question(),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn options_bring_an_opt_of_ours() {
+    fn options_add_an_opt_record() {
         let mut options = Options::default();
         options.push(65001, b"x");
         let bytes = write_query(1, &question(), true, false, true, None, &options);

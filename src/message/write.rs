@@ -309,7 +309,10 @@ fn name_equals_at(mut name: &[u8], out: &[u8], mut offset: usize) -> bool {
 
 /// Bytes reserved for a TSIG record.
 fn signature_space(query: &Query) -> usize {
-    query.signer.as_ref().map_or(0, |signer| signer.room())
+    query
+        .signer
+        .as_ref()
+        .map_or(0, |signer| signer.max_length())
 }
 
 /// Padded responses have a multiple of this length (RFC 8467 section 4.1).
@@ -468,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn messages_round_trip() {
         let query = query("x.cluster.local", Type::A);
         let zone = Name::parse("cluster.local").unwrap();
         let primary = Name::parse("ns.dns.cluster.local").unwrap();
@@ -519,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_point_at_the_targets_that_they_are_of() {
+    fn owners_of_addresses_point_at_srv_targets() {
         let query = query("_http._tcp.db.shop.svc.cluster.local", Type::SRV);
         for (text, targets) in [
             ("db.shop.svc.cluster.local", 3),
@@ -554,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn srv_data_that_are_no_name_are_never_pointed_at() {
+    fn invalid_srv_data_is_no_compression_target() {
         let query = query("x.cluster.local", Type::SRV);
         let target = Name::parse("db-0.example.net").unwrap();
         // Before the data: the header, the question, and twelve bytes of the record.
@@ -579,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn ad_is_for_those_who_understand_it() {
+    fn ad_is_sent_to_clients_that_set_ad_or_do() {
         let plain = query("x.example", Type::A);
         let mut knows = plain.clone();
         knows.receive(|it| it.authentic_data = true);
@@ -603,7 +606,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_to_padded_queries_are_padded_where_they_are_encrypted() {
+    fn replies_to_padded_queries_are_padded_over_encrypted_transports() {
         use crate::query::Transport;
 
         let mut query = query("cluster.local", Type::A);
@@ -660,7 +663,7 @@ mod tests {
     }
 
     #[test]
-    fn options_go_to_those_who_speak_edns_and_never_crowd_out_records() {
+    fn options_are_sent_to_edns_clients_and_displace_no_records() {
         let mut query = query("x.cluster.local", Type::A);
         let mut reply = Reply::default();
         reply.options.push(Options::NSID, b"ns1");
@@ -692,7 +695,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_cut_between_characters() {
+    fn a_text_is_truncated_between_characters() {
         let mut query = query("x.cluster.local", Type::A);
         query.receive(|it| {
             it.edns = Some(Edns {
@@ -716,7 +719,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transfer_is_as_many_messages_as_it_takes() {
+    fn a_transfer_is_split_into_messages() {
         let mut query = query("cluster.local", Type::AXFR);
         query.receive(|it| it.transport = crate::query::Transport::Tcp);
         let mut reply = Reply::default();
@@ -748,7 +751,7 @@ mod tests {
     }
 
     #[test]
-    fn too_much_is_cut_at_a_record_and_said() {
+    fn an_oversized_reply_is_truncated_at_a_record_with_tc() {
         let mut query = query("big.shop.svc.cluster.local", Type::A);
         query.receive(|it| {
             it.edns = Some(Edns {

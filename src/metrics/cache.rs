@@ -12,7 +12,7 @@ const CACHE_TYPE_LABELS: &[&str] = &["server", "type", "zones", "view"];
 
 /// Metrics of `cache`. The label `zones` has the cache's zones, separated by commas.
 #[derive(Clone)]
-pub struct Cache {
+pub struct CacheMetrics {
     /// Entries: `server`, `type` (success, denial), `zones`, `view`.
     pub entries: IntGaugeVec,
     /// Cache hits: `server`, `type`, `zones`, `view`.
@@ -31,7 +31,7 @@ pub struct Cache {
     pub evictions_total: ShardedCounterVec,
 }
 
-impl Cache {
+impl CacheMetrics {
     pub(super) fn new(register: &Register) -> Self {
         let counters = |name: &str, help: &str, labels: &[&'static str]| {
             register.add(ShardedCounterVec::new(
@@ -71,14 +71,14 @@ impl Cache {
 
 /// Metrics of `hosts`.
 #[derive(Clone)]
-pub struct Hosts {
+pub struct HostsMetrics {
     /// Entries of the file and the Corefile: `hostsfile`.
     pub entries: IntGaugeVec,
     /// When the file was last read, as a Unix timestamp in seconds.
     pub reload_timestamp_seconds: Gauge,
 }
 
-impl Hosts {
+impl HostsMetrics {
     pub(super) fn new(register: &Register) -> Self {
         Self {
             entries: register.gauges(

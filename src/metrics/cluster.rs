@@ -9,7 +9,7 @@ use super::{
 
 /// Metrics of the Kubernetes API client, as in CoreDNS.
 #[derive(Clone)]
-pub struct Kubernetes {
+pub struct KubernetesMetrics {
     /// Latency from an endpoint's change to its publication in seconds: `service_kind`.
     pub dns_programming_duration_seconds: BucketedHistogramVec,
     /// Duration of API requests in seconds: `verb`, `host`.
@@ -20,7 +20,7 @@ pub struct Kubernetes {
     pub rest_client_requests_total: IntCounterVec,
 }
 
-impl Kubernetes {
+impl KubernetesMetrics {
     pub(super) fn new(register: &Register) -> Self {
         Self {
             dns_programming_duration_seconds: register.bucketed_histograms(
@@ -52,7 +52,7 @@ impl Kubernetes {
 
 /// Metrics of the cluster state, not in CoreDNS.
 #[derive(Clone)]
-pub struct Cluster {
+pub struct ClusterMetrics {
     /// Objects held by all sources: `kind`, named as in RBAC rules. Reset before each scrape; each
     /// source adds its objects.
     pub objects: IntGaugeVec,
@@ -65,7 +65,7 @@ pub struct Cluster {
     pub skipped_fields_total: IntCounterVec,
 }
 
-impl Cluster {
+impl ClusterMetrics {
     pub(super) fn new(register: &Register) -> Self {
         Self {
             objects: register.gauges(

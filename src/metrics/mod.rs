@@ -20,14 +20,14 @@ use std::{fmt, sync::Arc};
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
-pub use cache::{Cache, Hosts};
+pub use cache::{CacheMetrics, HostsMetrics};
 pub use cells::ShardedCounter;
-pub use cluster::{Cluster, Kubernetes};
+pub use cluster::{ClusterMetrics, KubernetesMetrics};
 pub use dns::{Dns, ZoneCounters, rcode_label};
 pub use family::{BucketedHistogramVec, ShardedCounterVec};
-pub use operation::{Health, Reload};
+pub use operation::{HealthMetrics, ReloadMetrics};
 pub use plugins::PluginMetrics;
-pub use upstream::{Forward, Grpc};
+pub use upstream::{ForwardMetrics, GrpcMetrics};
 
 use self::register::Register;
 
@@ -59,25 +59,25 @@ pub struct Metrics {
     /// DNS over QUIC responses: `server`, `status`.
     pub quic_responses_total: IntCounterVec,
     /// Upstreams of `forward`.
-    pub forward: Forward,
+    pub forward: ForwardMetrics,
     /// Upstreams of `grpc`.
-    pub grpc: Grpc,
+    pub grpc: GrpcMetrics,
     /// The plugin `cache`.
-    pub cache: Cache,
+    pub cache: CacheMetrics,
     /// The plugin `hosts`.
-    pub hosts: Hosts,
+    pub hosts: HostsMetrics,
     /// Successful server-side searches of `autopath`: `server`.
     pub autopath_success_total: ShardedCounterVec,
     /// The plugins `template`, `acl`, `dns64` and `local`.
     pub plugins: PluginMetrics,
     /// The health page's self-check.
-    pub health: Health,
+    pub health: HealthMetrics,
     /// Reloads of the configuration.
-    pub reload: Reload,
+    pub reload: ReloadMetrics,
     /// The Kubernetes API client, in CoreDNS's families.
-    pub kubernetes: Kubernetes,
+    pub kubernetes: KubernetesMetrics,
     /// The cluster state, in families of our own.
-    pub cluster: Cluster,
+    pub cluster: ClusterMetrics,
     /// UDP queries dropped because they were queued for longer than clients wait.
     pub stale_queries_total: IntCounter,
     /// Log lines dropped because the output is too slow.
@@ -141,20 +141,20 @@ impl Metrics {
             https_responses_total: responses("coredns_dns_https_responses_total"),
             https3_responses_total: responses("coredns_dns_https3_responses_total"),
             quic_responses_total: responses("coredns_dns_quic_responses_total"),
-            forward: Forward::new(&register),
-            grpc: Grpc::new(&register),
-            cache: Cache::new(&register),
-            hosts: Hosts::new(&register),
+            forward: ForwardMetrics::new(&register),
+            grpc: GrpcMetrics::new(&register),
+            cache: CacheMetrics::new(&register),
+            hosts: HostsMetrics::new(&register),
             autopath_success_total: register.add(ShardedCounterVec::new(
                 "coredns_autopath_success_total",
                 "Successful server-side searches of a client's search list.",
                 &["server"],
             )),
             plugins: PluginMetrics::new(&register),
-            health: Health::new(&register),
-            reload: Reload::new(&register),
-            kubernetes: Kubernetes::new(&register),
-            cluster: Cluster::new(&register),
+            health: HealthMetrics::new(&register),
+            reload: ReloadMetrics::new(&register),
+            kubernetes: KubernetesMetrics::new(&register),
+            cluster: ClusterMetrics::new(&register),
             left_out_total: register.counters(
                 "lodestone_left_out_total",
                 "Invalid records of zone files and lines of hosts files, which are skipped.",

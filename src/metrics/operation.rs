@@ -9,14 +9,14 @@ const HEALTH_BUCKETS: [f64; 5] = [0.000_25, 0.002_5, 0.025, 0.25, 2.5];
 
 /// Metrics of the health page's self-check.
 #[derive(Clone)]
-pub struct Health {
+pub struct HealthMetrics {
     /// Duration of a check in seconds.
     pub request_duration_seconds: Histogram,
     /// Failed checks.
     pub request_failures_total: IntCounter,
 }
 
-impl Health {
+impl HealthMetrics {
     pub(super) fn new(register: &Register) -> Self {
         let options = HistogramOpts::new(
             "coredns_health_request_duration_seconds",
@@ -36,7 +36,7 @@ impl Health {
 
 /// Metrics of configuration reloads.
 #[derive(Clone)]
-pub struct Reload {
+pub struct ReloadMetrics {
     /// Rejected configurations.
     pub failed_total: IntCounter,
     /// 1 for the active configuration: `hash` (the algorithm), `value`.
@@ -48,7 +48,7 @@ pub struct Reload {
     pub config_hash: Gauge,
 }
 
-impl Reload {
+impl ReloadMetrics {
     /// Records the activation of a configuration.
     #[allow(clippy::cast_precision_loss)] // 48 bits are exact in an f64
     pub fn served(&self, hash: u64) {
@@ -68,7 +68,7 @@ impl Reload {
     }
 }
 
-impl Reload {
+impl ReloadMetrics {
     pub(super) fn new(register: &Register) -> Self {
         Self {
             failed_total: register

@@ -8,7 +8,7 @@ const CONNECTION_LABELS: &[&str] = &["proxy_name", "to", "proto"];
 
 /// Metrics of `forward` upstreams.
 #[derive(Clone)]
-pub struct Forward {
+pub struct ForwardMetrics {
     /// Duration of an exchange in seconds: `proxy_name`, `to`, `rcode`.
     pub request_duration_seconds: HistogramVec,
     /// Failed health checks: `proxy_name`, `to`.
@@ -25,7 +25,7 @@ pub struct Forward {
     pub max_concurrent_rejects_total: IntCounter,
 }
 
-impl Forward {
+impl ForwardMetrics {
     pub(super) fn new(register: &Register) -> Self {
         Self {
             request_duration_seconds: register.histograms(
@@ -67,7 +67,7 @@ impl Forward {
 }
 
 /// Metrics of `grpc` upstreams; `to` is host and port.
-pub struct Grpc {
+pub struct GrpcMetrics {
     /// Duration of an exchange in seconds.
     pub request_duration_seconds: HistogramVec,
     /// Answered queries.
@@ -76,7 +76,7 @@ pub struct Grpc {
     pub responses_total: IntCounterVec,
 }
 
-impl Grpc {
+impl GrpcMetrics {
     pub(super) fn new(register: &Register) -> Self {
         Self {
             request_duration_seconds: register.histograms(

@@ -85,7 +85,7 @@ impl Target {
     /// A target for which this server has neither a zone nor an upstream is no dead end: the alias
     /// alone is the answer, as from an authoritative server.
     pub fn is_dead_end(&self) -> bool {
-        let is_known = !matches!(self.found.why, Why::NoZone | Why::NobodyAnswered);
+        let is_known = !matches!(self.found.why, Why::NoZone | Why::NoPluginAnswered);
         is_known && !self.found.answers(self.rtype)
     }
 

@@ -157,7 +157,7 @@ impl Chain {
         if self.refuses_others {
             reply.fail(Rcode::REFUSED, Why::NoZone);
         } else {
-            reply.fail(Rcode::SERVFAIL, Why::NobodyAnswered);
+            reply.fail(Rcode::SERVFAIL, Why::NoPluginAnswered);
         }
         reply.recursion_available |= self.recursive;
         self.outward(context, query, reply, self.plugins.len())

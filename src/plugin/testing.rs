@@ -9,7 +9,7 @@ use super::{
     Block, Build, Chain, Context, Door, Offers, OnQuery, ParseErrors, Parsing, Parts, Plugin,
 };
 use crate::{
-    corefile::{self, Diagnostic, Directive, File, Memory},
+    corefile::{self, Diagnostic, Directive, File, InMemory},
     interfaces::Interfaces,
     metrics::Metrics,
     query::{Query, Question},
@@ -101,7 +101,7 @@ fn parsed<C>(
 ) -> (File, Result<C, ParseErrors>, Vec<Diagnostic>) {
     let word = text.split_whitespace().next().expect("a directive");
     let text = format!(". {{\n{text}\n}}\n");
-    let file = corefile::parse("Corefile", &text, &[word], &Memory::default())
+    let file = corefile::parse("Corefile", &text, &[word], &InMemory::default())
         .expect("the language is not what is tested");
     let mut warnings = Vec::new();
     let directives = &file.blocks[0].directives;

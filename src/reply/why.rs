@@ -80,7 +80,7 @@ pub enum Why {
     /// No server block matches the name.
     NoZone,
     /// No plugin of the block answered.
-    NobodyAnswered,
+    NoPluginAnswered,
     /// The query was malformed.
     Malformed,
     /// The class, opcode or EDNS version is not supported.

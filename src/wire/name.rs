@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_text_is_refused() {
+    fn malformed_text_is_refused() {
         let long = format!("{}.", "a".repeat(64));
         let longer = "abcdefgh.".repeat(29);
         for (text, error) in [
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn pointers_go_backwards_only() {
+    fn compression_pointers_must_point_backwards() {
         let message = b"\x01a\x00\x01b\xC0\x00";
         let (name, behind) = Name::read(message, 3).unwrap();
         assert_eq!((name.to_string().as_str(), behind), ("b.a.", 7));
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_read_over_another() {
+    fn a_name_is_parsed_into_an_existing_one() {
         let longest = format!("{0}.{0}.{0}.{1}.", "A".repeat(63), "b".repeat(61));
         let mut name = Name::parse(&longest).unwrap();
         let message = b"\x03WwW\x00\x01b\xC0\x00\x02x";
@@ -485,7 +485,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn names_are_read_as_plainly(
+        fn names_are_parsed_like_the_plain_implementation(
             pieces in proptest::collection::vec((0..6u8, 0..64u8, 0..40u8), 0..24),
             at in 0..40usize,
         ) {
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn zones_are_left_at_label_boundaries() {
+    fn suffixes_match_at_label_boundaries() {
         let name = Name::parse("Web.Shop.SVC.cluster.local").unwrap();
         let zone = Name::parse("svc.CLUSTER.local").unwrap();
         let labels: Vec<_> = name.as_ref().strip(zone.as_ref()).unwrap().collect();

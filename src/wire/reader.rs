@@ -63,17 +63,17 @@ pub enum MalformedMessage {
     WrongDirection,
     #[error("not exactly one question")]
     QuestionCount,
-    #[error("more records than a query carries")]
+    #[error("more records than a query can have")]
     RecordCount,
-    #[error("ends before the records that its counts promise")]
+    #[error("ends before the records that its header counts")]
     Truncated,
-    #[error("more than one OPT record, or one that is not at the root")]
+    #[error("more than one OPT record, or one whose owner is not the root")]
     BadOpt,
-    #[error("a TSIG record that is not the last one, or makes no sense")]
+    #[error("a TSIG record that is malformed or not the last record")]
     BadTsig,
-    #[error("a name that is none: {0}")]
+    #[error("an invalid name: {0}")]
     Name(#[from] NameError),
-    #[error("an opcode that is not served")]
+    #[error("an unsupported opcode")]
     Opcode,
 }
 

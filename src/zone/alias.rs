@@ -37,7 +37,7 @@ impl AnswerBuilder<'_> {
             return Ok(None);
         }
         let equals_target = |name: NameRef<'_>| name.eq_ignore_case(target.as_ref());
-        let is_loop = equals_target(self.asked) || self.aliases().any(equals_target);
+        let is_loop = equals_target(self.qname) || self.aliases().any(equals_target);
         let (data, ttl) = (Data::Name(target.as_ref()), self.view.rules.ttl);
         self.reply
             .push(Section::Answer, self.owner, Type::CNAME, ttl, data);
@@ -60,7 +60,7 @@ impl AnswerBuilder<'_> {
             rtype: self.rtype,
             zone: matched.suffix(),
             owner: Owner::Name(target.as_ref()),
-            asked: self.asked,
+            qname: self.qname,
             budget: self.budget,
             reply: &mut *self.reply,
         }

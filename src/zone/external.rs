@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{
-    AnswerBuilder, AnswerRules, ClusterLookup, ClusterView, LookupResult, Outcome, Zones,
+    AnswerBuilder, AnswerRules, ClusterLookup, ClusterView, LookupOutcome, LookupResult, Zones,
     addresses,
     budget::SizeBudget,
     distinct::Distinct,
@@ -47,7 +47,7 @@ impl ClusterLookup for ExternalView {
         question: &Question,
         budget: impl FnOnce() -> SizeBudget,
         reply: &mut Reply,
-    ) -> Outcome {
+    ) -> LookupOutcome {
         self.view.answer_by(
             question,
             budget,
@@ -382,7 +382,7 @@ fn exposed(
             let (reply, owner) = (&mut *answer.reply, answer.owner);
             reply.push(Section::Answer, owner, Type::CNAME, ttl, data);
             let is_followed =
-                answer.rtype != Type::CNAME && !host.as_ref().eq_ignore_case(answer.asked);
+                answer.rtype != Type::CNAME && !host.as_ref().eq_ignore_case(answer.qname);
             return is_followed.then(|| Box::new(*host));
         }
         _ => {}

@@ -35,7 +35,7 @@ use std::{net::IpAddr, sync::Arc};
 
 pub use budget::SizeBudget;
 pub use external::ExternalView;
-pub use name::{Zone, Zones};
+pub use name::{ServedZone, Zones};
 pub(crate) use transfer::ZoneTransfer;
 
 use self::{
@@ -102,7 +102,7 @@ pub enum PodNames {
 
 /// The outcome of a lookup.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum LookupOutcome {
     /// The name is in none of the zones; the reply is unchanged.
     Outside,
     /// The reply is complete: records, or NODATA.
@@ -124,14 +124,14 @@ pub trait ClusterLookup {
         question: &Question,
         budget: impl FnOnce() -> SizeBudget,
         reply: &mut Reply,
-    ) -> Outcome;
+    ) -> LookupOutcome;
 
     /// Answers with all records.
-    fn answer(&self, question: &Question, reply: &mut Reply) -> Outcome {
+    fn answer(&self, question: &Question, reply: &mut Reply) -> LookupOutcome {
         self.answer_within(question, || SizeBudget::UNLIMITED, reply)
     }
 
-    /// Completes a reply after [`Outcome::Denied`]: NXDOMAIN, or SERVFAIL if not all kinds
+    /// Completes a reply after [`LookupOutcome::Denied`]: NXDOMAIN, or SERVFAIL if not all kinds
     /// concerned have been listed.
     fn deny(&self, question: &Question, why: Why, reply: &mut Reply);
 
@@ -145,7 +145,7 @@ impl ClusterLookup for ClusterView {
         question: &Question,
         budget: impl FnOnce() -> SizeBudget,
         reply: &mut Reply,
-    ) -> Outcome {
+    ) -> LookupOutcome {
         let records = |answer: &mut AnswerBuilder<'_>, matched: &ZoneMatch<'_, '_>| {
             answer.add_records(matched.kind())
         };
@@ -213,24 +213,24 @@ impl ClusterView {
         reply: &mut Reply,
         records: impl FnOnce(&mut AnswerBuilder<'_>, &ZoneMatch<'_, '_>) -> LookupResult,
         put_soa: impl FnOnce(NameRef<'_>, &mut Reply),
-    ) -> Outcome {
+    ) -> LookupOutcome {
         if !self.zones.may_hold(&question.lower) {
-            return Outcome::Outside;
+            return LookupOutcome::Outside;
         }
         let labels = SplitName::new(&question.name, &question.lower);
         let Some(matched) = self.zones.find(&labels) else {
-            return Outcome::Outside;
+            return LookupOutcome::Outside;
         };
         if matches!(question.rtype, Type::AXFR | Type::IXFR) {
             reply.fail(Rcode::REFUSED, Why::Policy);
-            return Outcome::Answered;
+            return LookupOutcome::Answered;
         }
         let mut answer = AnswerBuilder {
             view: self,
             rtype: question.rtype,
             zone: matched.suffix(),
             owner: Owner::Question,
-            asked: question.lower.as_ref(),
+            qname: question.lower.as_ref(),
             budget: budget(),
             reply,
         };
@@ -238,7 +238,7 @@ impl ClusterView {
             Ok(outside) => outside,
             Err(why) => {
                 reply.clear();
-                return Outcome::Denied(why);
+                return LookupOutcome::Denied(why);
             }
         };
         if reply.truncated {
@@ -253,7 +253,7 @@ impl ClusterView {
             reply.why = Why::ClusterRecord;
         }
         reply.authoritative = true;
-        outside.map_or(Outcome::Answered, Outcome::Alias)
+        outside.map_or(LookupOutcome::Answered, LookupOutcome::Alias)
     }
 
     fn deny_by(
@@ -287,7 +287,7 @@ struct AnswerBuilder<'a> {
     /// The owner of the records being added.
     owner: Owner<'a>,
     /// The queried name.
-    asked: NameRef<'a>,
+    qname: NameRef<'a>,
     /// The remaining budget.
     budget: SizeBudget,
     reply: &'a mut Reply,

@@ -47,7 +47,7 @@ impl<'q> SplitName<'q> {
     }
 
     /// Number of labels left of `zone`; `None` if the name is not at or under it.
-    fn left_of(&self, zone: &Zone) -> Option<usize> {
+    fn left_of(&self, zone: &ServedZone) -> Option<usize> {
         let left = self.count.checked_sub(zone.label_count)?;
         let cut = usize::from(self.starts[left]);
         (self.lower[cut..] == *zone.name.as_wire()).then_some(left)
@@ -56,7 +56,7 @@ impl<'q> SplitName<'q> {
 
 /// A served zone.
 #[derive(Clone, Debug)]
-pub struct Zone {
+pub struct ServedZone {
     name: Name,
     tail: Tail,
     label_count: usize,
@@ -108,7 +108,7 @@ enum ZoneContent {
     Both,
 }
 
-impl Zone {
+impl ServedZone {
     /// The zone of this name.
     pub fn new(name: &Name) -> Self {
         let lower = name.to_lower();
@@ -156,7 +156,7 @@ fn is_reverse(name: NameRef<'_>) -> bool {
 #[derive(Clone, Debug)]
 pub struct Zones {
     /// Sorted by number of labels, descending: the first match is the most specific.
-    list: Box<[Zone]>,
+    list: Box<[ServedZone]>,
     primary: Name,
 }
 
@@ -169,7 +169,7 @@ impl Zones {
 
     /// The zones of `names`, of which those in `imports` contain ServiceImports.
     pub fn with_imports(names: &[Name], imports: &[Name]) -> Option<Self> {
-        let mut list: Vec<Zone> = names.iter().map(Zone::new).collect();
+        let mut list: Vec<ServedZone> = names.iter().map(ServedZone::new).collect();
         for zone in &mut list {
             zone.multicluster = imports.iter().any(|name| name.to_lower() == zone.name);
         }
@@ -193,12 +193,12 @@ impl Zones {
 
     /// Whether the zone of this name, in any case, contains ServiceImports.
     pub fn is_multicluster(&self, zone: NameRef<'_>) -> bool {
-        let is = |it: &&Zone| it.name.as_ref().eq_ignore_case(zone);
+        let is = |it: &&ServedZone| it.name.as_ref().eq_ignore_case(zone);
         self.list.iter().find(is).is_some_and(|it| it.multicluster)
     }
 
     /// All zones, most labels first.
-    pub fn iter(&self) -> impl Iterator<Item = &Zone> {
+    pub fn iter(&self) -> impl Iterator<Item = &ServedZone> {
         self.list.iter()
     }
 
@@ -220,7 +220,7 @@ impl Zones {
 
 /// A name matched with its zone.
 pub struct ZoneMatch<'z, 'q> {
-    zone: &'z Zone,
+    zone: &'z ServedZone,
     labels: &'z SplitName<'q>,
     /// Number of labels left of the zone.
     left: usize,
@@ -228,7 +228,7 @@ pub struct ZoneMatch<'z, 'q> {
 
 impl<'z, 'q> ZoneMatch<'z, 'q> {
     /// The zone.
-    pub fn zone(&self) -> &'z Zone {
+    pub fn zone(&self) -> &'z ServedZone {
         self.zone
     }
 

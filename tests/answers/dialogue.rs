@@ -24,7 +24,7 @@ use lodestone::{
     query::{Query, Question},
     reply::{Data, Owner, Record, Reply, Section, Why},
     wire::{Class, Name, NameRef, Rcode, Type},
-    zone::{AnswerRules, ClusterLookup, ClusterView, Outcome, Zones},
+    zone::{AnswerRules, ClusterLookup, ClusterView, LookupOutcome, Zones},
 };
 
 /// A `kubernetes` plugin with one cluster.
@@ -102,7 +102,7 @@ impl Server {
     pub fn ask_unlimited(&self, name: &str, rtype: &str) -> Reply {
         let mut reply = Reply::default();
         let outcome = self.view.answer(&question(name, rtype), &mut reply);
-        assert!(matches!(outcome, Outcome::Answered), "{outcome:?}");
+        assert!(matches!(outcome, LookupOutcome::Answered), "{outcome:?}");
         reply
     }
 

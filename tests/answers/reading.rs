@@ -1,7 +1,7 @@
 //! The lines of a server block, parsed by one plugin.
 
 use lodestone::{
-    corefile::{self, Diagnostic, Directive, File, Memory},
+    corefile::{self, Diagnostic, Directive, File, InMemory},
     interfaces::Interfaces,
     plugin::{ParseErrors, Parsing},
 };
@@ -17,7 +17,7 @@ pub fn parsed<C>(
 ) -> (File, Result<C, ParseErrors>, Vec<Diagnostic>) {
     let text = format!("a.example:53 {{\n{lines}\n}}\n");
     let known: Vec<&str> = others.iter().copied().chain([word]).collect();
-    let file = corefile::parse("Corefile", &text, &known[..], &Memory::default()).unwrap();
+    let file = corefile::parse("Corefile", &text, &known[..], &InMemory::default()).unwrap();
     let zones: Vec<String> = zones.iter().map(ToString::to_string).collect();
     let directives = &file.blocks[0].directives;
     let uses: Vec<_> = directives.iter().filter(|one| one.name == word).collect();

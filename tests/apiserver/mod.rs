@@ -236,7 +236,7 @@ impl ApiServer {
             .is_err()
         {
             panic!(
-                "{part} was asked for {} times of {times}: {:#?}",
+                "{part} was requested {} times of {times}: {:#?}",
                 count(),
                 self.requests()
             );

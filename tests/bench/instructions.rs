@@ -1,7 +1,7 @@
-//! What a query costs in instructions, without a socket: for callgrind, by `budget.py` beside this.
+//! The cost of a query in instructions, without sockets: run under callgrind by `budget.py`.
 //!
-//! Each kind of question is asked in a function of its own, whose inclusive count is read. The
-//! configuration is the stock one; the cluster is a directory, the upstream a thread.
+//! Each kind of query is sent by its own function, whose inclusive count is read. The configuration
+//! is kubeadm's; the cluster is a directory of manifests, the upstream a thread.
 
 use std::{
     fmt::Write,
@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, bail};
 use lodestone::{
     config::{Config, Source},
-    corefile::Memory,
+    corefile::InMemory,
     edns::Options,
     interfaces::Interfaces,
     message::{Writer, read_query, write_query},
@@ -31,14 +31,14 @@ use lodestone::{
     wire::{Class, Header, Name, Type},
 };
 
-/// Services, each with a headless one beside it.
+/// Number of Services with a cluster IP, and of headless Services.
 const SERVICES: usize = 100;
 
-/// Questions of each kind, and of each that is about much.
+/// Number of queries of each kind, and of each kind with a large answer.
 const QUESTIONS: usize = 2000;
 const FEW: usize = 100;
 
-/// Slices of the large Service, and endpoints of each.
+/// Slices of the large Service, and endpoints per slice.
 const SLICES: usize = 50;
 const EACH: usize = 100;
 
@@ -74,7 +74,7 @@ async fn run() -> anyhow::Result<()> {
         }}",
         directory.path().display()
     );
-    let files = Memory::default();
+    let files = InMemory::default();
     let source = Source {
         name: "Corefile",
         text: &corefile,
@@ -90,7 +90,7 @@ async fn run() -> anyhow::Result<()> {
     let routes = Routes::new(listener.routes.iter().cloned());
     let pending = Limits::default().pending_limit(&metrics);
     let server = Server::new(Arc::clone(&listener.label), routes, pending, &metrics);
-    let mut asker = Asker {
+    let mut client = TestClient {
         entrance: Entrance::new(server),
         scratch: Scratch::default(),
         reply: Reply::default(),
@@ -158,86 +158,86 @@ async fn run() -> anyhow::Result<()> {
     .into_iter()
     .flatten()
     {
-        if !asker.ask(message) {
-            bail!("the cluster is asked of an upstream");
+        if !client.ask(message) {
+            bail!("a name of the cluster was forwarded");
         }
     }
     for message in &kept {
-        asker.wait(message).await?;
+        client.wait(message).await?;
     }
-    a_of_a_service(&mut asker, &service);
-    aaaa_without_data(&mut asker, &nodata);
-    name_that_does_not_exist(&mut asker, &denied);
-    srv_of_a_headless_service(&mut asker, &srv);
-    ptr_of_a_service(&mut asker, &ptr);
-    cached_outside_name(&mut asker, &kept);
-    a_of_5000_endpoints(&mut asker, &many);
-    srv_of_5000_endpoints(&mut asker, &many_srv);
-    ptr_of_a_crowded_address(&mut asker, &crowded);
-    asker.transport = Transport::Tcp;
-    a_of_5000_endpoints_by_tcp(&mut asker, &many);
-    srv_of_5000_endpoints_by_tcp(&mut asker, &many_srv);
-    asker.transport = Transport::Udp;
+    a_of_a_service(&mut client, &service);
+    aaaa_without_data(&mut client, &nodata);
+    name_that_does_not_exist(&mut client, &denied);
+    srv_of_a_headless_service(&mut client, &srv);
+    ptr_of_a_service(&mut client, &ptr);
+    cached_outside_name(&mut client, &kept);
+    a_of_5000_endpoints(&mut client, &many);
+    srv_of_5000_endpoints(&mut client, &many_srv);
+    ptr_of_a_crowded_address(&mut client, &crowded);
+    client.transport = Transport::Tcp;
+    a_of_5000_endpoints_by_tcp(&mut client, &many);
+    srv_of_5000_endpoints_by_tcp(&mut client, &many_srv);
+    client.transport = Transport::Udp;
     for round in 0..QUESTIONS / SERVICES {
         let fresh = |it| name(format!("host-{it}.round-{round}.example"));
-        upstreams::ask_all(&mut asker, &messages(Type::A, &fresh))?;
+        upstreams::ask_all(&mut client, &messages(Type::A, &fresh))?;
     }
     Ok(())
 }
 
 #[inline(never)]
-fn a_of_a_service(asker: &mut Asker, messages: &[Vec<u8>]) {
-    asker.ask_all(messages, "a_of_a_service");
+fn a_of_a_service(client: &mut TestClient, messages: &[Vec<u8>]) {
+    client.ask_all(messages, "a_of_a_service");
 }
 
 #[inline(never)]
-fn aaaa_without_data(asker: &mut Asker, messages: &[Vec<u8>]) {
-    asker.ask_all(messages, "aaaa_without_data");
+fn aaaa_without_data(client: &mut TestClient, messages: &[Vec<u8>]) {
+    client.ask_all(messages, "aaaa_without_data");
 }
 
 #[inline(never)]
-fn name_that_does_not_exist(asker: &mut Asker, messages: &[Vec<u8>]) {
-    asker.ask_all(messages, "name_that_does_not_exist");
+fn name_that_does_not_exist(client: &mut TestClient, messages: &[Vec<u8>]) {
+    client.ask_all(messages, "name_that_does_not_exist");
 }
 
 #[inline(never)]
-fn srv_of_a_headless_service(asker: &mut Asker, messages: &[Vec<u8>]) {
-    asker.ask_all(messages, "srv_of_a_headless_service");
+fn srv_of_a_headless_service(client: &mut TestClient, messages: &[Vec<u8>]) {
+    client.ask_all(messages, "srv_of_a_headless_service");
 }
 
 #[inline(never)]
-fn ptr_of_a_service(asker: &mut Asker, messages: &[Vec<u8>]) {
-    asker.ask_all(messages, "ptr_of_a_service");
+fn ptr_of_a_service(client: &mut TestClient, messages: &[Vec<u8>]) {
+    client.ask_all(messages, "ptr_of_a_service");
 }
 
 #[inline(never)]
-fn cached_outside_name(asker: &mut Asker, messages: &[Vec<u8>]) {
-    asker.ask_all(messages, "cached_outside_name");
+fn cached_outside_name(client: &mut TestClient, messages: &[Vec<u8>]) {
+    client.ask_all(messages, "cached_outside_name");
 }
 
 #[inline(never)]
-fn a_of_5000_endpoints(asker: &mut Asker, messages: &[Vec<u8>]) {
-    asker.ask_few(messages, 70, "a_of_5000_endpoints");
+fn a_of_5000_endpoints(client: &mut TestClient, messages: &[Vec<u8>]) {
+    client.ask_few(messages, 70, "a_of_5000_endpoints");
 }
 
 #[inline(never)]
-fn srv_of_5000_endpoints(asker: &mut Asker, messages: &[Vec<u8>]) {
-    asker.ask_few(messages, 15, "srv_of_5000_endpoints");
+fn srv_of_5000_endpoints(client: &mut TestClient, messages: &[Vec<u8>]) {
+    client.ask_few(messages, 15, "srv_of_5000_endpoints");
 }
 
 #[inline(never)]
-fn a_of_5000_endpoints_by_tcp(asker: &mut Asker, messages: &[Vec<u8>]) {
-    asker.ask_few(messages, 4000, "a_of_5000_endpoints_by_tcp");
+fn a_of_5000_endpoints_by_tcp(client: &mut TestClient, messages: &[Vec<u8>]) {
+    client.ask_few(messages, 4000, "a_of_5000_endpoints_by_tcp");
 }
 
 #[inline(never)]
-fn srv_of_5000_endpoints_by_tcp(asker: &mut Asker, messages: &[Vec<u8>]) {
-    asker.ask_few(messages, 900, "srv_of_5000_endpoints_by_tcp");
+fn srv_of_5000_endpoints_by_tcp(client: &mut TestClient, messages: &[Vec<u8>]) {
+    client.ask_few(messages, 900, "srv_of_5000_endpoints_by_tcp");
 }
 
 #[inline(never)]
-fn ptr_of_a_crowded_address(asker: &mut Asker, messages: &[Vec<u8>]) {
-    asker.ask_few(messages, 35, "ptr_of_a_crowded_address");
+fn ptr_of_a_crowded_address(client: &mut TestClient, messages: &[Vec<u8>]) {
+    client.ask_few(messages, 35, "ptr_of_a_crowded_address");
 }
 
 /// Queries that are forwarded by the thread that read them.
@@ -247,34 +247,34 @@ mod upstreams {
         upstream::{Engine, Owner},
     };
 
-    use super::{Asker, Handled, Instant, UdpSocket, answered, bail};
+    use super::{Handled, Instant, TestClient, UdpSocket, answered, bail};
 
     struct Client(Box<PendingQuery>);
 
     impl Owner for Client {}
 
-    pub fn ask_all(asker: &mut Asker, messages: &[Vec<u8>]) -> anyhow::Result<()> {
+    pub fn ask_all(client: &mut TestClient, messages: &[Vec<u8>]) -> anyhow::Result<()> {
         let clients = UdpSocket::bind("127.0.0.1:0")?;
         let mut engine = Engine::new(Some(&clients))?;
         for message in messages {
-            if !forwarded(asker, &mut engine, message) {
+            if !forwarded(client, &mut engine, message) {
                 bail!("not forwarded by the thread that took the question");
             }
             loop {
                 engine.wait()?;
-                if answer_of_an_upstream(asker, &mut engine) {
+                if answer_of_an_upstream(client, &mut engine) {
                     break;
                 }
             }
-            answered(&asker.out)?;
+            answered(&client.out)?;
         }
         Ok(())
     }
 
-    /// From the question to the upstream's datagram.
+    /// From the query to the upstream's datagram. Returns whether it was forwarded.
     #[inline(never)]
-    fn forwarded(asker: &mut Asker, engine: &mut Engine<Client>, message: &[u8]) -> bool {
-        let Handled::Pending(mut query) = asker.handle(message) else {
+    fn forwarded(client: &mut TestClient, engine: &mut Engine<Client>, message: &[u8]) -> bool {
+        let Handled::Pending(mut query) = client.handle(message) else {
             return false;
         };
         let Some(upstream_query) = query.take_upstream_query() else {
@@ -286,12 +286,12 @@ mod upstreams {
         true
     }
 
-    /// From the upstream's datagram to the reply; whether it was there.
+    /// From the upstream's datagram to the reply. Returns whether there is a reply.
     #[inline(never)]
-    fn answer_of_an_upstream(asker: &mut Asker, engine: &mut Engine<Client>) -> bool {
-        let Asker {
+    fn answer_of_an_upstream(client: &mut TestClient, engine: &mut Engine<Client>) -> bool {
+        let TestClient {
             reply, writer, out, ..
-        } = asker;
+        } = client;
         let mut is_there = false;
         engine.process(reply, Instant::now(), |Client(query), reply, _| {
             is_there = matches!(query.resume(reply, writer, out), Handled::Reply);
@@ -300,8 +300,8 @@ mod upstreams {
     }
 }
 
-/// One who asks as a thread of a UDP listener does.
-struct Asker {
+/// A client that calls the server like a thread of a UDP listener.
+struct TestClient {
     entrance: Entrance,
     scratch: Scratch,
     reply: Reply,
@@ -310,7 +310,7 @@ struct Asker {
     transport: Transport,
 }
 
-impl Asker {
+impl TestClient {
     fn handle(&mut self, octets: &[u8]) -> Handled {
         let routes = self.entrance.server().routes();
         let arrival = Arrival {
@@ -324,19 +324,20 @@ impl Asker {
             .handle(&routes, &mut self.scratch, &arrival, &mut self.out)
     }
 
-    /// Whether it was answered at once.
+    /// Whether the query was answered synchronously.
     fn ask(&mut self, octets: &[u8]) -> bool {
         matches!(self.handle(octets), Handled::Reply)
     }
 
-    /// `kind` also keeps the compiler from making one function of several.
+    /// `kind` also prevents the compiler from merging identical functions.
     fn ask_all(&mut self, messages: &[Vec<u8>], kind: &str) {
         for message in messages.iter().cycle().take(QUESTIONS) {
             assert!(self.ask(black_box(message)), "{kind}: answered at once");
         }
     }
 
-    /// The same fewer times, each with so many records in the answer at least.
+    /// Like [`ask_all`](Self::ask_all) with fewer queries, each with at least `least` answer
+    /// records.
     fn ask_few(&mut self, messages: &[Vec<u8>], least: u16, kind: &str) {
         for message in messages.iter().cycle().take(FEW) {
             assert!(self.ask(black_box(message)), "{kind}: answered at once");
@@ -353,7 +354,7 @@ impl Asker {
     }
 }
 
-/// Fails where an upstream's answer has not come.
+/// Fails without exactly one answer record.
 fn answered(reply: &[u8]) -> anyhow::Result<()> {
     let header = Header::read(reply).context("no reply")?;
     if header.counts[1] != 1 {
@@ -362,16 +363,16 @@ fn answered(reply: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Answers every question with one address.
+/// Answers every query with one address.
 fn upstream() -> anyhow::Result<SocketAddr> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     let address = socket.local_addr()?;
     std::thread::spawn(move || -> anyhow::Result<()> {
-        let (mut room, mut out) = ([0; 1500], Vec::new());
+        let (mut buffer, mut out) = ([0; 1500], Vec::new());
         let mut writer = Writer::default();
         loop {
-            let (length, client) = socket.recv_from(&mut room)?;
-            let message = &room[..length];
+            let (length, client) = socket.recv_from(&mut buffer)?;
+            let message = &buffer[..length];
             let header = Header::read(message).context("a header")?;
             let Ok(parsed) = read_query(message, &header) else {
                 continue;
@@ -381,7 +382,7 @@ fn upstream() -> anyhow::Result<SocketAddr> {
             let mut reply = Reply::default();
             reply.answer(Type::A, 3600, Data::A([192, 0, 2, 1].into()));
             writer.write(&query, &reply, &mut out);
-            // A little later, as from another machine.
+            // The delay of an upstream on another machine.
             std::thread::sleep(Duration::from_micros(50));
             socket.send_to(&out, client)?;
         }
@@ -416,7 +417,7 @@ fn manifests() -> String {
             );
         }
         text += "]}\n";
-        // An address that all Services with a cluster address share.
+        // An address shared by all Services with a cluster IP.
         let _ = write!(
             text,
             "---\n{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: web-{number}-x, \

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use lodestone::corefile::{Diagnostics, Disk, File, MAX_FILE, Memory, parse};
+use lodestone::corefile::{Diagnostics, Disk, File, InMemory, MAX_FILE, parse};
 
 use super::{KNOWN, read_with};
 
@@ -148,7 +148,7 @@ fn an_error_in_an_imported_file_names_that_file() {
 
 #[test]
 fn standard_input_imports_from_the_working_directory() {
-    let loader = Memory::default().file("x", "log");
+    let loader = InMemory::default().file("x", "log");
     let file = parse("/dev/stdin", ". {\nimport x\n}\n", KNOWN, &loader).unwrap();
     assert_eq!(names(&file), [". {log}"]);
 }
@@ -164,7 +164,7 @@ fn excessive_imports_are_an_error() {
         )]);
     }
     text += ". {\nimport s39\n}\n";
-    let error = read_with(&text, &Memory::default()).unwrap_err();
+    let error = read_with(&text, &InMemory::default()).unwrap_err();
     assert_eq!(error.list.len(), 1, "{error}");
     assert!(
         error.list[0]
@@ -173,7 +173,7 @@ fn excessive_imports_are_an_error() {
     );
 
     // A cycle of files is detected at the first repetition.
-    let circle = Memory::default()
+    let circle = InMemory::default()
         .file("a", "import b")
         .file("b", "import a");
     let error = read_with("import a\n", &circle).unwrap_err();
@@ -184,7 +184,7 @@ fn excessive_imports_are_an_error() {
     );
 
     // A long chain does not use the call stack.
-    let mut chain = Memory::default();
+    let mut chain = InMemory::default();
     for link in 0..5_000 {
         chain = chain.file(&format!("f{link}"), &format!("import f{}", link + 1));
     }
@@ -197,7 +197,7 @@ fn the_number_of_words_is_limited() {
     let mut text = format!("(s) {{\nlog {}\n}}\n. {{\n", "x ".repeat(100_000));
     text += &"import s\n".repeat(50);
     text += "}\n";
-    let error = read_with(&text, &Memory::default()).unwrap_err();
+    let error = read_with(&text, &InMemory::default()).unwrap_err();
     assert_eq!(error.list.len(), 1);
     assert!(
         error.list[0].message.contains("grows to more than"),

@@ -1,6 +1,6 @@
 //! Words and their spans.
 
-use lodestone::corefile::{Directive, File, Memory, Word};
+use lodestone::corefile::{Directive, File, InMemory, Word};
 
 use super::read_with;
 
@@ -64,7 +64,7 @@ pub fn check_places(file: &File) {
 
 #[test]
 fn every_span_yields_its_word() {
-    let loader = Memory::default()
+    let loader = InMemory::default()
         .file("keys.conf", "b.example,\nc.example")
         .file("props.conf", "ttl 5 # x\n\tfallthrough \"é\nü\" x")
         .variable("Z", "zone.example");
@@ -86,7 +86,7 @@ fn every_span_yields_its_word() {
 
 #[test]
 fn spans_of_keys_exclude_the_comma() {
-    let file = read_with("a.example, b {\n}", &Memory::default()).unwrap();
+    let file = read_with("a.example, b {\n}", &InMemory::default()).unwrap();
     assert_eq!(
         file.sources.slice(file.blocks[0].keys[0].span),
         Some("a.example")
@@ -100,7 +100,7 @@ fn spans_of_keys_exclude_the_comma() {
 #[test]
 fn line_ends_make_no_difference() {
     let text = "# x\na.example {\n    hosts inline {\n        10.0.0.1 a # b\n    }\n}\n";
-    let plain = read_with(text, &Memory::default()).unwrap();
+    let plain = read_with(text, &InMemory::default()).unwrap();
     let variants = [
         text.replace('\n', "\r\n"),
         format!("\u{feff}{text}"),
@@ -110,7 +110,7 @@ fn line_ends_make_no_difference() {
         text.replace('\n', "\n\n \n"),
     ];
     for variant in variants {
-        let other = read_with(&variant, &Memory::default()).unwrap();
+        let other = read_with(&variant, &InMemory::default()).unwrap();
         assert_eq!(plain.blocks, other.blocks, "{variant:?}");
         assert!(other.warnings.is_empty());
     }
@@ -122,7 +122,7 @@ fn invalid_utf8_becomes_replacement_characters() {
     let path = folder.path().join("Corefile");
     std::fs::write(&path, b". {\nlog \xff\xfe\n}\n").unwrap();
     let text = lodestone::corefile::Loader::read(&lodestone::corefile::Disk, &path).unwrap();
-    let file = read_with(&text, &Memory::default()).unwrap();
+    let file = read_with(&text, &InMemory::default()).unwrap();
     assert_eq!(
         file.blocks[0].directives[0].arguments[0],
         "\u{fffd}\u{fffd}"

@@ -11,8 +11,8 @@ mod rows;
 use std::fmt::Write;
 
 use lodestone::corefile::{
-    Diagnostic, Diagnostics, Directive, File, Memory, Overlaps, ServerBlock, Severity, Word, parse,
-    unknown_property,
+    Diagnostic, Diagnostics, Directive, File, InMemory, Overlaps, ServerBlock, Severity, Word,
+    parse, unknown_property,
 };
 
 /// Directive names: the stock ones and two for the test rows.
@@ -35,16 +35,16 @@ const KNOWN: &[&str] = &[
 ];
 
 fn read(text: &str) -> Result<File, Diagnostics> {
-    read_with(text, &Memory::default())
+    read_with(text, &InMemory::default())
 }
 
-fn read_with(text: &str, loader: &Memory) -> Result<File, Diagnostics> {
+fn read_with(text: &str, loader: &InMemory) -> Result<File, Diagnostics> {
     parse("Corefile", text, KNOWN, loader)
 }
 
 /// Result of a text: `zone:port ... { directives }` per block, then warnings; or the errors with
 /// line and column.
-fn outcome(text: &str, loader: &Memory) -> String {
+fn outcome(text: &str, loader: &InMemory) -> String {
     match read_with(text, loader).and_then(|file| configure(&file)) {
         Ok(out) => out,
         Err(diagnostics) => {

@@ -1,6 +1,6 @@
 //! For any input the parser returns a file or errors with a span, and never panics.
 
-use lodestone::corefile::{Diagnostics, File, Memory};
+use lodestone::corefile::{Diagnostics, File, InMemory};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -65,8 +65,8 @@ const PIECES: &[&str] = &[
     "[",
 ];
 
-fn loader() -> Memory {
-    Memory::default()
+fn loader() -> InMemory {
+    InMemory::default()
         .file("a.conf", "ready\n")
         .file("more", "b.example {\n log\n}\nimport circle\n")
         .file("circle", "import tail\n")

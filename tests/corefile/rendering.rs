@@ -1,11 +1,11 @@
 //! Complete rendered output.
 
-use lodestone::corefile::Memory;
+use lodestone::corefile::InMemory;
 
 use super::{configure, read_with};
 
 fn rendered(text: &str) -> String {
-    let loader = Memory::default()
+    let loader = InMemory::default()
         .file("custom/x", "log\nfoo")
         .variable("EMPTY", "");
     let out = read_with(text, &loader).and_then(|file| {

@@ -1,6 +1,6 @@
 //! One row per corner case of the language, with its result.
 
-use lodestone::corefile::{DEFAULT_COREFILE, Memory};
+use lodestone::corefile::{DEFAULT_COREFILE, InMemory};
 
 use super::{outcome, read};
 
@@ -8,7 +8,7 @@ use super::{outcome, read};
 type Row = (&'static str, &'static str, &'static str);
 
 #[track_caller]
-fn check(rows: &[Row], loader: &Memory) {
+fn check(rows: &[Row], loader: &InMemory) {
     let mut failed = Vec::new();
     for (name, text, expected) in rows {
         let found = outcome(text, loader);
@@ -155,7 +155,7 @@ fn structure() {
                 "a.:53 {}\nb.:53 {}",
             ),
         ],
-        &Memory::default(),
+        &InMemory::default(),
     );
 }
 
@@ -231,7 +231,7 @@ fn directives() {
                 "error 2:10 Wrong argument count or unexpected line ending after '.'",
             ),
         ],
-        &Memory::default(),
+        &InMemory::default(),
     );
 }
 
@@ -296,7 +296,7 @@ fn words() {
                 "error 2:5 a quoted word is not closed",
             ),
         ],
-        &Memory::default(),
+        &InMemory::default(),
     );
 }
 
@@ -429,7 +429,7 @@ fn keys() {
                  error 3:1 zone is not a valid domain name: the name is empty",
             ),
         ],
-        &Memory::default(),
+        &InMemory::default(),
     );
 }
 
@@ -480,13 +480,13 @@ fn overlaps() {
                 "a.:53 a.:54 tls://a.:853 {}",
             ),
         ],
-        &Memory::default(),
+        &InMemory::default(),
     );
 }
 
 #[test]
 fn environment() {
-    let loader = Memory::default()
+    let loader = InMemory::default()
         .variable("Z", "ex.org")
         .variable("D", "log")
         .variable("UP", "1.1.1.1 8.8.8.8")
@@ -588,7 +588,7 @@ fn environment() {
 
 #[test]
 fn snippets_and_imports() {
-    let loader = Memory::default()
+    let loader = InMemory::default()
         .file("log.conf", "log")
         .file("two.conf", "log\nerrors\n")
         .file("blocks.conf", "a {\nlog\n}\nb {\n}\n")

@@ -23,7 +23,7 @@ use crate::{
     upstream::{Upstream, answer_of},
 };
 
-/// Answers each datagram with an ICMP error of type 3, until told to send DNS replies.
+/// Answers each datagram with an ICMP error of type 3, until it is switched to DNS replies.
 struct Unreachable {
     address: SocketAddr,
     answers: Arc<AtomicBool>,

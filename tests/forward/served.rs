@@ -1,11 +1,11 @@
-//! The `loop` and `forward` lines of a Corefile, built into a block that can be asked.
+//! The `loop` and `forward` lines of a Corefile, built into a block that accepts queries.
 
 use std::{collections::BTreeMap, net::SocketAddr, pin::Pin, sync::Arc};
 
 use futures_util::future::{Either, ready};
 use lodestone::{
     config::{Config, Source},
-    corefile::Memory,
+    corefile::InMemory,
     interfaces::Interfaces,
     metrics::Metrics,
     plugin::{Block, Build, BuildError, Chain, Context, Door, Offers, Outcome, Parts, Plugin},
@@ -14,7 +14,7 @@ use lodestone::{
     wire::{Class, Name, Rcode, Type},
 };
 
-/// A block as a server has it.
+/// A block as the server builds it.
 pub struct Served {
     pub metrics: Arc<Metrics>,
     pub parts: Parts,
@@ -23,22 +23,22 @@ pub struct Served {
 }
 
 impl Served {
-    /// A block of these lines.
+    /// A block with these lines.
     pub fn new(lines: &str) -> Self {
         Self::build(lines, Parts::default(), &[]).unwrap()
     }
 
-    /// The same after `self`, with what `self` had.
+    /// The block after a reload with these lines, with the resources kept from `self`.
     pub fn reload(&self, lines: &str) -> Self {
         Self::build(lines, self.parts.succeed(), &[]).unwrap()
     }
 
-    /// A block with everything said.
+    /// A block with these lines, resources and listen addresses.
     pub fn build(lines: &str, parts: Parts, addresses: &[SocketAddr]) -> Result<Self, BuildError> {
         let config = Config::read(&Source {
             name: "Corefile",
             text: &format!(".:53 {{\n{lines}\n}}\n"),
-            loader: &Memory::default(),
+            loader: &InMemory::default(),
             interfaces: &Interfaces::default(),
             default_port: 53,
         })
@@ -76,7 +76,7 @@ impl Served {
         })
     }
 
-    /// Waits until every plugin has what it needs.
+    /// Waits until every plugin is ready.
     pub async fn started(self) -> Self {
         for plugin in self.block.chain.plugins() {
             if let Some(started) = plugin.started() {
@@ -86,17 +86,17 @@ impl Served {
         self
     }
 
-    /// Asks for an A record as a plain client does.
+    /// Sends an A query without EDNS.
     pub async fn ask(&self, name: &str) -> Reply {
         self.query(query(name, Type::A)).await
     }
 
-    /// Asks as the query says.
+    /// Sends a query.
     pub async fn query(&self, query: Query) -> Reply {
         self.begin(query).await
     }
 
-    /// Takes the query in now, and gives the wait for its reply.
+    /// Starts a query; the future completes with its reply.
     pub fn begin(&self, mut query: Query) -> impl Future<Output = Reply> + Send + 'static {
         let mut reply = Reply::default();
         let context = Context {
@@ -113,20 +113,20 @@ impl Served {
         }
     }
 
-    /// How many health checks of an upstream have failed.
+    /// Number of failed health checks of an upstream.
     pub fn failed_checks(&self, upstream: impl std::fmt::Display) -> f64 {
         let labels = format!("{{proxy_name=\"forward\",to=\"{upstream}\"}}");
         self.metric(&format!("coredns_proxy_healthcheck_failures_total{labels}"))
     }
 
-    /// Waits until so many have failed.
+    /// Waits until `count` checks have failed.
     pub async fn checks_failed(&self, upstream: impl std::fmt::Display, count: f64) {
         while self.failed_checks(&upstream) < count {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     }
 
-    /// The value of a metric's series, 0 where there is none.
+    /// The value of a metric's series; 0 if it does not exist.
     pub fn metric(&self, series: &str) -> f64 {
         let text = self.metrics.encode();
         let line = text.lines().find_map(|line| line.strip_prefix(series));

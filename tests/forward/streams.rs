@@ -225,7 +225,11 @@ async fn wrong_name_or_ca_is_a_failure_with_a_cause() {
             "{cause}"
         );
     }
-    assert_eq!(upstream.count(), 0, "nothing is asked of a stranger");
+    assert_eq!(
+        upstream.count(),
+        0,
+        "no query is sent to an unverified server"
+    );
     let plain = Upstream::answering(1).await;
     let options = format!("tls {}", authority.path("ca.pem"));
     let served = over_tls(

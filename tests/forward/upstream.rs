@@ -65,7 +65,7 @@ pub enum Act {
     Many(u8),
     /// The same, cut after this many bytes with unchanged counts, with or without TC.
     Cut(u8, usize, bool),
-    /// Wait.
+    /// Wait for this long.
     After(Duration),
     /// Wait for [`Upstream::go`].
     AfterGo,

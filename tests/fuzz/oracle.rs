@@ -1,14 +1,13 @@
-//! What has to hold for every text that is given for a Corefile: for the mutants of real ones
-//! (`tests/mutants.rs`) and for those that a fuzzer makes (`tests/fuzz/targets`).
+//! Properties of every text read as a Corefile: for mutants of real ones (`tests/mutants.rs`) and
+//! for the inputs of a fuzzer (`tests/fuzz/targets`).
 
 use lodestone::{
-    config::{Config, Source, elsewhere, order::ORDER},
-    corefile::{Diagnostics, Memory, Severity, format},
+    config::{Config, Source, order::ORDER, unsupported},
+    corefile::{Diagnostics, InMemory, Severity, format},
     interfaces::Interfaces,
 };
 
-/// Reads the text as a start does, as `check` tells it and as `fmt` lays it out; panics where
-/// something does not hold.
+/// Reads the text as a start, `check` and `fmt` do; panics if a property does not hold.
 pub fn examine(text: &str) {
     let loader = loader();
     let source = Source {
@@ -21,36 +20,36 @@ pub fn examine(text: &str) {
     match Config::read(&source) {
         Ok(config) => {
             assert!(!config.warnings.has_errors());
-            told(&config.warnings);
+            check_rendering(&config.warnings);
         }
         Err(wrong) => {
             assert!(wrong.has_errors(), "refused without an error");
-            told(&wrong);
+            check_rendering(&wrong);
         }
     }
     let words = ORDER.iter().map(|word| word.name);
-    let words: Vec<&str> = words.chain(elsewhere::words()).collect();
+    let words: Vec<&str> = words.chain(unsupported::words()).collect();
     match format("Corefile", text, &words) {
         Ok(once) => assert_eq!(format("Corefile", &once, &words).ok(), Some(once)),
-        Err(wrong) => told(&wrong),
+        Err(wrong) => check_rendering(&wrong),
     }
 }
 
-/// Every diagnostic points somewhere and can be drawn.
-fn told(found: &Diagnostics) {
+/// Every diagnostic has a valid span and can be rendered.
+fn check_rendering(found: &Diagnostics) {
     for one in &found.list {
-        let of_the_whole = one.severity == Severity::Warning && one.code() == "no-block";
+        let is_of_the_file = one.severity == Severity::Warning && one.code() == "no-block";
         let in_text = one
             .span
-            .is_some_and(|place| found.sources.slice(place).is_some());
-        assert!(in_text || of_the_whole, "no place: {}", one.message);
+            .is_some_and(|span| found.sources.slice(span).is_some());
+        assert!(in_text || is_of_the_file, "no span: {}", one.message);
     }
     assert!(found.list.is_empty() || !found.to_string().is_empty());
 }
 
-/// What a text may import and refer to.
-fn loader() -> Memory {
-    Memory::default()
+/// Files and variables that a text can refer to.
+fn loader() -> InMemory {
+    InMemory::default()
         .file("custom/a.override", "log\n")
         .file("custom/b.server", "b.example {\n    whoami\n}\n")
         .file("/etc/coredns/custom/a.override", "errors\n")

@@ -1,4 +1,4 @@
-//! Imports folded to folders, and the circles among them.
+//! Imports between folders, and their cycles.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,15 +7,15 @@ use std::{
 
 use crate::imports::Import;
 
-/// Which folder imports which, and the imports that say so.
+/// Imports by importing and imported folder.
 #[derive(Clone)]
 pub(crate) struct Graph {
     arrows: BTreeMap<(String, String), Vec<Import>>,
 }
 
 impl Graph {
-    /// Folds modules to their first `depth` words. Only siblings are compared, so that a module and what
-    /// is above or below it are not.
+    /// Reduces modules to the first `depth` segments of their path. Only siblings are compared, not
+    /// a module with its parent or its children.
     pub(crate) fn new(imports: &[Import], depth: usize) -> Self {
         let mut arrows: BTreeMap<_, Vec<Import>> = BTreeMap::new();
         for import in imports {
@@ -32,18 +32,18 @@ impl Graph {
         Self { arrows }
     }
 
-    /// Forgets that `from` imports `to`.
+    /// Removes the imports of `to` in `from`.
     pub(crate) fn remove(&mut self, from: &str, to: &str) {
         self.arrows.remove(&(from.to_owned(), to.to_owned()));
     }
 
-    /// Whether `from` imports `to` and can be reached from it.
+    /// Whether the edge from `from` to `to` is part of a cycle.
     pub(crate) fn is_on_a_circle(&self, from: &str, to: &str) -> bool {
         let arrow = (from.to_owned(), to.to_owned());
         self.arrows.contains_key(&arrow) && self.reached(to).contains(from)
     }
 
-    /// The circles, each with the files that close it.
+    /// The cycles, each with the files that close it.
     pub(crate) fn circles(&self) -> Vec<String> {
         let mut seen = BTreeSet::new();
         let mut circles = Vec::new();
@@ -58,7 +58,7 @@ impl Graph {
         circles
     }
 
-    /// What can be reached from `start`, itself only by a circle.
+    /// The nodes reachable from `start`; includes `start` only if it is on a cycle.
     fn reached<'a>(&'a self, start: &'a str) -> BTreeSet<&'a str> {
         let mut reached = BTreeSet::new();
         let mut pending = vec![start];

@@ -1,20 +1,20 @@
-//! Which file imports which, and under which names.
+//! Imports between files, with the imported names.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::tokens::{Token, without_tests};
 
-/// A module: the words of its path behind `crate`.
+/// A module: the segments of its path after `crate`.
 pub(crate) type Module = Vec<String>;
 
 /// The modules of a crate.
 pub(crate) struct Tree {
-    /// The file of each.
+    /// The file of each module.
     files: HashMap<Module, String>,
     imports: Vec<Import>,
 }
 
-/// A name that a module uses of another one.
+/// A name that one module imports from another.
 #[derive(Clone, Debug)]
 pub(crate) struct Import {
     pub(crate) from: (Module, String),
@@ -22,16 +22,16 @@ pub(crate) struct Import {
     pub(crate) name: String,
 }
 
-/// The paths that a file writes.
+/// The paths in a file.
 #[derive(Default)]
 struct Written {
-    /// In `use` declarations, with the name that each declares.
+    /// Of `use` declarations, with the declared name.
     declared: Vec<(Module, String)>,
     elsewhere: Vec<Module>,
 }
 
 impl Tree {
-    /// Reads the files, which are given by their paths (`src/...`).
+    /// Parses the files, given by path (`src/...`).
     pub(crate) fn new(sources: &BTreeMap<String, String>) -> Self {
         let mut tree = Self {
             files: HashMap::new(),
@@ -54,7 +54,7 @@ impl Tree {
         tree.files.retain(|module, _| !of_a_test(module));
         written.retain(|(module, _)| !of_a_test(module));
 
-        // A name that a module declares is the same thing in its module and where it comes from.
+        // Re-exports: a name declared in a module stands for the path it was imported from.
         let mut declared = HashMap::new();
         for (module, paths) in &written {
             for (path, name) in &paths.declared {
@@ -79,7 +79,7 @@ impl Tree {
         &self.imports
     }
 
-    /// A path as `module` writes it, from the root of the crate; none for another crate's.
+    /// The path in `module` as a path from the crate root; `None` for other crates.
     fn absolute(&self, module: &[String], path: &[String]) -> Option<Module> {
         let above = path.iter().take_while(|word| *word == "super").count();
         match path.first()?.as_str() {
@@ -97,7 +97,7 @@ impl Tree {
         }
     }
 
-    /// What `path` leads to from `module`, followed through names that modules on it declare.
+    /// The import of `path` in `module`, resolved through re-exports.
     fn import(
         &self,
         module: &[String],
@@ -146,7 +146,7 @@ fn paths(tokens: &[Token<'_>]) -> Written {
     while let Some((first, behind)) = rest.split_first() {
         let is_visibility = before == [Token::Mark('('), Token::Word("in")];
         match first {
-            // Not `use<'a>`, which says what a type captures.
+            // Not the precise capturing syntax `use<'a>`.
             Token::Word("use") if behind.first() != Some(&Token::Mark('<')) => {
                 let end = behind.iter().position(|one| *one == Token::Mark(';'));
                 let (declaration, after) = behind.split_at(end.unwrap_or(behind.len()));
@@ -171,7 +171,7 @@ fn paths(tokens: &[Token<'_>]) -> Written {
     written
 }
 
-/// The words with `::` between them that `tokens` begin with.
+/// The path at the start of `tokens`.
 fn leading_path(tokens: &[Token<'_>]) -> Module {
     let mut path = Vec::new();
     let mut rest = tokens;
@@ -185,13 +185,13 @@ fn leading_path(tokens: &[Token<'_>]) -> Module {
     path
 }
 
-/// The paths of a `use` declaration, behind `prefix`.
+/// The paths of a `use` declaration, below `prefix`.
 fn use_tree(tokens: &[Token<'_>], prefix: &[String], found: &mut Vec<(Module, String)>) {
     let own = leading_path(tokens);
     let path = [prefix, &own].concat();
     let rest = &tokens[(2 * own.len()).min(tokens.len())..];
     match (tokens.get((2 * own.len()).saturating_sub(1)), rest) {
-        // `a::{b, c}`, where the list may stand alone.
+        // `a::{b, c}`, or only the list.
         (_, [Token::Mark('{'), list @ .., Token::Mark('}')]) => {
             for branch in branches(list) {
                 use_tree(branch, &path, found);

@@ -1,8 +1,9 @@
-//! Imports between the folders of `src` point one way. A circle fails here, with the files that close it.
+//! Imports between the folders of `src` are acyclic. The error of a cycle names the files that
+//! close it.
 //!
-//! Two graphs are looked at. In the first a node is a top-level module (`plugin`), in the second a module
-//! one level down (`plugin/cache`), compared with its siblings. What a parent and its children import of
-//! each other is no circle, and code that only tests compile does not count.
+//! Two graphs are checked. The nodes of the first are the top-level modules (`plugin`), those of
+//! the second the modules one level below (`plugin/cache`), compared with their siblings. Imports
+//! between a module and its children are ignored, and so is code compiled for tests only.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -18,12 +19,12 @@ use self::{
     tokens::{Token, without_tests},
 };
 
-/// Imports that close a circle today. To be empty: nothing may be added, and what closes no circle any
-/// more has to be removed.
+/// Known imports that close a cycle. Nothing may be added; an import that no longer closes a cycle
+/// must be removed.
 const ALLOWED: &[(&str, &str)] = &[];
 
 #[test]
-fn no_circle_between_folders() {
+fn imports_between_folders_are_acyclic() {
     let tree = Tree::new(&sources(Path::new(env!("CARGO_MANIFEST_DIR"))));
     assert!(tree.imports().len() > 500, "the imports were not found");
     let mut faults = Vec::new();
@@ -34,7 +35,7 @@ fn no_circle_between_folders() {
         for (from, to) in ALLOWED.iter().filter(|(from, _)| depth_of(from) == depth) {
             if !all.is_on_a_circle(from, to) {
                 faults.push(format!(
-                    "{from} -> {to} closes no circle: it is allowed in vain"
+                    "{from} -> {to} is not part of a cycle: remove it from ALLOWED"
                 ));
             }
             rest.remove(from, to);
@@ -78,7 +79,7 @@ fn pure_modules_use_no_runtime_and_no_client() {
 }
 
 #[test]
-fn circles_are_found_and_named() {
+fn cycles_are_detected_and_reported() {
     let found = |files: &[(&str, &str)], depth| {
         let files = files.iter();
         let files = files.map(|(path, text)| ((*path).to_owned(), (*text).to_owned()));
@@ -102,7 +103,8 @@ fn circles_are_found_and_named() {
          src/b/inner.rs -> src/a.rs: Five, self"
     );
 
-    // One of three modules, closed by a path within a function and a name that the parent re-exports.
+    // A cycle of three modules, closed by a path within a function and a name that the parent
+    // re-exports.
     let parent = (
         "src/p/mod.rs",
         "mod x; mod y; mod z; pub use self::x::Shown;",
@@ -128,7 +130,7 @@ fn circles_are_found_and_named() {
         Vec::<String>::new()
     );
 
-    // Only what is compiled into the program counts.
+    // Code for tests is ignored.
     let tested = "#[cfg(test)]\nmod tests { use super::super::x::f; }\n#[cfg(test)] mod more;";
     let second = ("src/p/y.rs", tested);
     let more = ("src/p/y/more.rs", "use crate::p::x::f;");
@@ -138,7 +140,7 @@ fn circles_are_found_and_named() {
     );
 }
 
-/// All files of `src`, by their path from `root`.
+/// All files of `src`, by path relative to `root`.
 fn sources(root: &Path) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     let mut folders = vec![root.join("src")];

@@ -1,4 +1,4 @@
-//! Rust source as tokens, as far as imports need it: no comments, no literals, no code of tests.
+//! Rust source as tokens, as far as imports require: without comments, literals and test code.
 
 /// A token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub(crate) enum Token<'a> {
     Mark(char),
 }
 
-/// The tokens of `source`, and the modules that are declared for tests alone.
+/// The tokens of `source`, and the modules declared for tests only.
 pub(crate) fn without_tests(source: &str) -> (Vec<Token<'_>>, Vec<&str>) {
     use Token::{Mark, Word};
     const TEST: [Token<'_>; 7] = [
@@ -41,7 +41,7 @@ pub(crate) fn without_tests(source: &str) -> (Vec<Token<'_>>, Vec<&str>) {
     (kept, test_modules)
 }
 
-/// Tokens up to the end of an item: a semicolon, or the brace that closes its body.
+/// Number of tokens up to the end of an item: a semicolon, or the closing brace of its body.
 fn item_length(tokens: &[Token<'_>]) -> usize {
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate() {
@@ -89,7 +89,7 @@ fn is_word(one: char) -> bool {
     one.is_alphanumeric() || one == '_'
 }
 
-/// The length of the text, byte or character that `rest` begins with, if it does.
+/// The length of the string, byte or character literal at the start of `rest`, if any.
 fn literal(rest: &str) -> Option<usize> {
     let prefix = ["br", "cr", "b", "c", "r"];
     let prefix = prefix.iter().find(|prefix| {
@@ -111,7 +111,7 @@ fn literal(rest: &str) -> Option<usize> {
         .filter(|first| matches!(first, '"' | '\''))?;
     let mut characters = body.char_indices().skip(1);
     if quote == '\'' {
-        // A lifetime has no quote behind its first letter.
+        // A lifetime has no quote after its first letter.
         let mut ahead = body.chars().skip(1);
         let (first, second) = (ahead.next()?, ahead.next()?);
         if first != '\\' && second != '\'' {

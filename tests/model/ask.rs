@@ -6,7 +6,7 @@ use lodestone::{
     query::Question,
     reply::{Owner, Record, Reply, Section},
     wire::{Class, Name, NameRef, Type},
-    zone::{ClusterLookup, ClusterView, Outcome},
+    zone::{ClusterLookup, ClusterView, LookupOutcome},
 };
 
 /// A reply. Records are `OWNER TTL TYPE DATA`, without serials.
@@ -29,10 +29,10 @@ pub fn ask(view: &ClusterView, name: &str, rtype: &str) -> Option<Response> {
     let mut reply = Reply::default();
     let mut onward = None;
     match view.answer(&question, &mut reply) {
-        Outcome::Outside => return None,
-        Outcome::Answered => {}
-        Outcome::Denied(why) => view.deny(&question, why, &mut reply),
-        Outcome::Alias(target) => onward = Some(target.to_string()),
+        LookupOutcome::Outside => return None,
+        LookupOutcome::Answered => {}
+        LookupOutcome::Denied(why) => view.deny(&question, why, &mut reply),
+        LookupOutcome::Alias(target) => onward = Some(target.to_string()),
     }
     let mut response = response(&question, &reply);
     response.onward = onward;

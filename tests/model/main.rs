@@ -20,5 +20,5 @@ mod world;
 #[path = "../apiserver/mod.rs"]
 mod apiserver;
 #[path = "../process/server.rs"]
-#[allow(dead_code)] // the tests of the process need the rest
+#[allow(dead_code)] // used by the process tests
 mod process;

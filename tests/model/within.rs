@@ -7,7 +7,7 @@ use lodestone::{
     query::Question,
     reply::Reply,
     wire::{Class, Name},
-    zone::{AnswerRules, ClusterLookup, ClusterView, Outcome, SizeBudget},
+    zone::{AnswerRules, ClusterLookup, ClusterView, LookupOutcome, SizeBudget},
 };
 use proptest::{prelude::*, test_runner::TestCaseResult};
 
@@ -22,7 +22,7 @@ use crate::{
 fn within(view: &ClusterView, question: &Question, room: SizeBudget) -> (Response, bool, bool) {
     let mut reply = Reply::default();
     let outcome = view.answer_within(question, || room, &mut reply);
-    let is_answered = matches!(outcome, Outcome::Answered);
+    let is_answered = matches!(outcome, LookupOutcome::Answered);
     (response(question, &reply), reply.truncated, is_answered)
 }
 

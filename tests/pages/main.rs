@@ -17,8 +17,8 @@ mod transcript;
 use std::{fs, path::Path, sync::Mutex, thread};
 
 use lodestone::config::{
-    elsewhere,
     order::{Kind, ORDER},
+    unsupported,
 };
 
 use page::Page;
@@ -83,7 +83,7 @@ fn table_of_plugins_is_complete_and_correct() {
     expected.sort_unstable();
     assert_eq!(names, expected);
     for ((cell, here), name) in rows.iter().zip(names) {
-        let is_left_out = elsewhere::left_out(name).is_some();
+        let is_left_out = unsupported::find(name).is_some();
         assert_eq!(here.starts_with("no: "), is_left_out, "{name}: {here}");
         let link = format!("({name}.md)");
         assert_eq!(cell.contains(&link), !is_left_out, "{name}: {cell}");

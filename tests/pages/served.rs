@@ -98,7 +98,8 @@ impl Place {
             }
         });
         let mut errors = BufReader::new(child.stderr.take().unwrap());
-        let told = thread::spawn(move || std::io::read_to_string(&mut errors).unwrap_or_default());
+        let stderr =
+            thread::spawn(move || std::io::read_to_string(&mut errors).unwrap_or_default());
         let served = Served {
             child,
             ports,
@@ -110,8 +111,8 @@ impl Place {
                 Ok(_) => {}
                 Err(_) => {
                     drop(served);
-                    let told = told.join().unwrap();
-                    return Err(format!("it does not start:\n{told}\n{corefile}"));
+                    let stderr = stderr.join().unwrap();
+                    return Err(format!("it does not start:\n{stderr}\n{corefile}"));
                 }
             }
         }

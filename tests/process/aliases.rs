@@ -139,7 +139,10 @@ fn cname_without_data_is_nodata_with_soa_and_uncached_without() {
         let reply = exchange(server.address, "www.example.net.", RecordType::AAAA).unwrap();
         assert_eq!(reply.answers.len(), 1);
         let ttl = reply.answers[0].ttl;
-        assert!(ttl <= 5, "kept as the SOA record says, not for {ttl} s");
+        assert!(
+            ttl <= 5,
+            "cached for the TTL of the SOA record, not for {ttl} s"
+        );
     }
     assert_eq!(upstream.count("www.example.net. aaaa"), 1);
     assert_eq!(

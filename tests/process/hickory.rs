@@ -74,14 +74,14 @@ fn cluster_names_and_forwarded_ones_are_answered_alike() {
         let [own, hickory] = [&own, &hickory].map(|server| by_tcp(server.address, &query));
         let [read, expected] = [&hickory, &own].map(|reply| Message::from_vec(reply).unwrap());
         assert_eq!(read, expected, "{name} {rtype} by TCP");
-        // The mark of its encoder: the first record's owner is written out.
+        // hickory-server writes the first record's owner in full.
         let has_answer = !expected.answers.is_empty();
         assert_eq!(hickory.len() > own.len(), has_answer, "{name} {rtype}");
     }
 }
 
 #[test]
-fn what_its_loops_cannot_carry_is_refused_at_the_start() {
+fn unsupported_settings_are_refused_at_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("Corefile");
     for (word, lines) in [

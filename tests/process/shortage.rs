@@ -146,7 +146,7 @@ fn shed(port: u16, limit: &str) -> u64 {
     metric(port, &series)
 }
 
-/// The value of the first series whose name and labels begin so; 0 where there is none.
+/// The value of the first series that begins with this name and these labels; 0 if there is none.
 fn metric(port: u16, series: &str) -> u64 {
     let (_, text) = page(port, "/metrics").unwrap();
     let mut lines = text.lines().filter(|line| line.starts_with(series));
@@ -162,14 +162,14 @@ fn wait_until_shed(port: u16, limit: &str) {
     }
 }
 
-/// A server whose memory is limited so that 4,096 queries may be pending.
+/// A server with a memory limit that permits 4,096 pending queries.
 fn start_small(corefile: &str) -> Server {
     let mut command = program();
     command.env("GOMEMLIMIT", "96MiB");
     Server::start_by(command, corefile)
 }
 
-/// Asks as a client and as another one for names that are answered, some of them not from the cache.
+/// Sends queries from two clients for names that are answered, some of them not from the cache.
 fn assert_answered(server: &Server, name: impl Fn(u8, u16) -> String) {
     for last in [3, 2] {
         let client = client(last, server);
@@ -189,7 +189,8 @@ fn flood_for_a_dead_zone_does_not_affect_other_clients_and_names() {
         Upstream::start(Duration::ZERO),
         Upstream::start(Duration::ZERO),
     );
-    // The dead zone has half of what the process may have, or with a limit of its own all of it.
+    // The zone without answers may use half of the process's limit, or all of its own limit if it
+    // has one.
     for (limit, max_concurrent) in [("forward", ""), ("server", "max_concurrent 100000")] {
         let port = free_port();
         let server = start_small(&format!(
@@ -223,7 +224,7 @@ fn dead_stub_domain_does_not_affect_the_stock_corefile() {
         json!({"metadata": {"name": "nweb", "namespace": "ns"}, "spec": {"clusterIP": "10.0.0.1"}});
     api.apply(Kind::Service, &service);
     let ports @ [_, _, metrics] = [free_port(), free_port(), free_port()];
-    // As an administrator adds one: a block beside the stock one, with the same words.
+    // A typical stub-domain configuration: a second block with the directives of the stock one.
     let stub = format!(
         "dead.example:0 {{\n bind 127.0.0.1\n errors\n cache 30\n forward . {} {{\n \
          max_concurrent 1000\n }}\n prometheus 127.0.0.1:{metrics}\n}}\n",
@@ -259,7 +260,7 @@ fn max_concurrent_is_shared_by_clients_and_evictions_are_logged() {
             assert_eq!(code, ResponseCode::NoError, "{id}");
         }
     }
-    // Every query that was shed is a response that was counted, and nothing else was refused.
+    // Each shed query is counted once, with a response, and nothing else was refused.
     let begun = Instant::now();
     loop {
         let rejects = metric(port, "coredns_forward_max_concurrent_rejects_total");
@@ -300,7 +301,7 @@ fn exhausted_file_descriptors_do_not_mark_upstreams_down() {
         return;
     }
     let upstream = Upstream::start(Duration::ZERO);
-    // A connection for each query and for each check.
+    // One connection per query and per check.
     let options = "force_tcp\n expire 0s\n max_fails 1\n health_check 20ms\n \
                    failfast_all_unhealthy_upstreams";
     let server = Server::start(&format!(

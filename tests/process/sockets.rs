@@ -1,7 +1,8 @@
-//! Sockets outlive settings: a reload changes what is behind a socket and keeps the socket.
+//! Sockets survive a reload: it changes the configuration of a socket's listener and keeps the
+//! socket.
 //!
-//! `LODESTONE_TEST_RELOADS` and `LODESTONE_TEST_RATE` (queries a second) make the second test longer than the
-//! default.
+//! `LODESTONE_TEST_RELOADS` and `LODESTONE_TEST_RATE` (queries per second) make the second test
+//! longer than the default.
 
 use std::{
     collections::BTreeSet,
@@ -18,10 +19,10 @@ use hickory_proto::{
 
 use super::server::{PATIENCE, Server, free_port, question, summary};
 
-/// How long the upstream takes for each query: longer than a reload.
+/// Delay of the upstream: longer than a reload.
 const DELAY: Duration = Duration::from_millis(900);
 
-/// How long one of the rounds lasts in which a client asks.
+/// Duration of a client's round.
 const ROUND: Duration = Duration::from_millis(20);
 
 fn reload(server: &Server, corefile: &str) {
@@ -30,8 +31,8 @@ fn reload(server: &Server, corefile: &str) {
     server.line(|line| line == "[INFO] Reloading complete");
 }
 
-/// The inodes of this machine's sockets at a port, which identify them: of UDP, or those that listen for TCP
-/// connections.
+/// The inodes of this machine's sockets at a port, which identify them: UDP sockets, or TCP
+/// listeners.
 fn inodes(protocol: &str, port: u16) -> BTreeSet<u64> {
     const LISTEN: &str = "0A";
     let table = std::fs::read_to_string(format!("/proc/net/{protocol}")).unwrap();
@@ -45,7 +46,7 @@ fn inodes(protocol: &str, port: u16) -> BTreeSet<u64> {
     .collect()
 }
 
-/// Waits for a port to have so many sockets of UDP: one that is retired is open until it is drained.
+/// Waits until a port has this many UDP sockets: a retired one stays open until it is drained.
 fn sockets(port: u16, count: usize) -> BTreeSet<u64> {
     let begun = Instant::now();
     loop {
@@ -58,7 +59,7 @@ fn sockets(port: u16, count: usize) -> BTreeSet<u64> {
     }
 }
 
-/// Writes a certificate and its key below `directory`.
+/// Writes a certificate and its key to `directory`.
 fn certificate(directory: &Path, name: &str) {
     let made = rcgen::generate_simple_self_signed(["dns.test".to_owned()]).unwrap();
     let files = [
@@ -72,7 +73,7 @@ fn certificate(directory: &Path, name: &str) {
 
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs /proc/net")]
-fn settings_change_behind_sockets_that_stay() {
+fn a_reload_changes_settings_and_keeps_sockets() {
     let directory = tempfile::tempdir().unwrap();
     for name in ["one", "two"] {
         certificate(directory.path(), name);
@@ -115,7 +116,7 @@ fn settings_change_behind_sockets_that_stay() {
     }
 }
 
-/// Answers everything with the same text, a while after it was asked.
+/// Answers every query with the same text after a delay.
 fn upstream(socket: &UdpSocket, done: &AtomicBool) {
     let mut due = std::collections::VecDeque::new();
     let tick = Some(Duration::from_millis(5));
@@ -153,7 +154,7 @@ fn receive(socket: &UdpSocket) -> String {
     summary(&Message::from_vec(&buffer[..length]).unwrap())
 }
 
-/// Asks `rate` times a second from ever new ports, until done.
+/// Sends `rate` queries per second from new ports, until done.
 fn client(server: SocketAddr, rate: usize, done: &AtomicBool, count: &AtomicU64) {
     let each = (rate * usize::try_from(ROUND.as_millis()).unwrap() / 1000).max(1);
     let query = question(1, "name.example.", RecordType::A);
@@ -204,7 +205,7 @@ fn reloads_of_socket_settings_lose_nothing_while_queries_are_pending() {
         let end = AtTheEnd(&done);
         let mut pending = Vec::new();
         for number in 0..reloads {
-            // Most likely some at each of the sockets.
+            // Most likely some are pending on each of the sockets.
             for socket in 0..8 {
                 let name = format!("n{number}-{socket}.elsewhere.");
                 let asked = connected(server.address);
@@ -232,7 +233,7 @@ fn reloads_of_socket_settings_lose_nothing_while_queries_are_pending() {
     println!("{} queries", count.load(Ordering::Relaxed));
 }
 
-/// Lets the other threads end, also where this one fails.
+/// Stops the other threads, also if this one panics.
 struct AtTheEnd<'a>(&'a AtomicBool);
 
 impl Drop for AtTheEnd<'_> {

@@ -1,4 +1,4 @@
-//! hickory-server's loops in place of the own ones: the same questions get the same replies.
+//! hickory-server's loops instead of Lodestone's: the same queries get the same replies.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,7 +30,7 @@ fn serve_by_hickory() -> Serving {
     serve_by(Backend::Hickory, Limits::default(), |_| {})
 }
 
-/// Messages of all kinds that are answered.
+/// Messages of all kinds that get a reply.
 fn messages() -> Vec<(&'static str, Vec<u8>)> {
     let opcode = |message: Vec<u8>, code: u8| {
         let mut message = message;
@@ -70,12 +70,15 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ("a refused notification", opcode(query("guarded.test"), 4)),
         ("an update", opcode(query("a.test"), 5)),
         ("two questions", two_questions),
-        ("less than its header says", query("a.test")[..12].to_vec()),
+        (
+            "shorter than its header claims",
+            query("a.test")[..12].to_vec(),
+        ),
     ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn datagrams_are_answered_byte_for_byte_as_by_the_own_loop() {
+async fn datagrams_get_the_same_bytes_as_from_the_own_loop() {
     let (own, hickory) = (serve(), serve_by_hickory());
     for (what, message) in messages() {
         let expected = ask_udp(own.at, &message).await;
@@ -84,7 +87,7 @@ async fn datagrams_are_answered_byte_for_byte_as_by_the_own_loop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_are_answered_alike_but_for_the_compression_of_names() {
+async fn streams_get_the_same_replies_except_for_name_compression() {
     let (own, hickory) = (serve(), serve_by_hickory());
     let mut stream = TcpStream::connect(hickory.at).await.unwrap();
     for (what, message) in messages() {
@@ -101,14 +104,14 @@ async fn streams_are_answered_alike_but_for_the_compression_of_names() {
     }
 }
 
-/// How many records a reply has; nothing where it is a header alone.
+/// Number of records of a reply; `None` for a bare header.
 fn read_or_none(reply: &[u8]) -> Option<usize> {
     let header = Header::read(reply).unwrap();
     (header.counts[0] > 0).then(|| read(reply).reply.records().count())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_gets_no_reply_gets_none_and_hurts_no_other() {
+async fn dropped_messages_do_not_affect_others() {
     let hickory = serve_by_hickory();
     let socket = udp(hickory.at).await;
     let mut response = query("a.test");
@@ -130,7 +133,7 @@ async fn what_gets_no_reply_gets_none_and_hurts_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_query_holds_up_no_other_datagram() {
+async fn a_slow_query_does_not_delay_other_datagrams() {
     let hickory = serve_by_hickory();
     let socket = udp(hickory.at).await;
     socket.send(&with_id(query("wait.test"), 1)).await.unwrap();
@@ -142,7 +145,7 @@ async fn a_slow_query_holds_up_no_other_datagram() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_swaps_the_routes_and_keeps_the_sockets() {
+async fn a_reload_replaces_the_routes_and_keeps_the_sockets() {
     let mut hickory = serve_by_hickory();
     let mut stream = TcpStream::connect(hickory.at).await.unwrap();
     for version in 2..5 {
@@ -157,7 +160,7 @@ async fn a_reload_swaps_the_routes_and_keeps_the_sockets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_answers_what_was_asked_and_frees_the_port() {
+async fn a_drain_answers_pending_queries_and_frees_the_port() {
     let mut hickory = serve_by_hickory();
     let at = hickory.at;
     let socket = udp(at).await;

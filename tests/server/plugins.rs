@@ -140,7 +140,7 @@ pub fn routes(zone: &str, plugin: &Arc<Labels>) -> Routes {
     }))])
 }
 
-/// Listening on `address` for the zone `test`, as `plugin` says.
+/// Listening on `address`, with `plugin` serving the zone `test`.
 pub fn wanted(address: &str, plugin: &Arc<Labels>) -> ListenerConfig {
     ListenerConfig {
         listener: Listener {
@@ -161,7 +161,7 @@ pub struct Serving {
     pub servers: Servers,
     pub plugin: Arc<Labels>,
     pub metrics: Arc<Metrics>,
-    /// Where it listens.
+    /// Its listen address.
     pub at: SocketAddr,
 }
 
@@ -196,7 +196,7 @@ pub fn serve_by(
 }
 
 impl Serving {
-    /// Waits until `count` questions for `wait` have begun to.
+    /// Waits until `count` queries for `wait` are pending.
     pub async fn begun(&self, count: u32) {
         let begun = self.plugin.begun.acquire_many(count);
         let begun = tokio::time::timeout(Duration::from_secs(5), begun).await;

@@ -68,10 +68,7 @@ async fn each_query_has_its_own_stream() {
         assert_eq!(rcode(&ask(&connection, &query(name)).await), Rcode::NOERROR);
     }
     let reply = ask(&connection, &query("local.test")).await;
-    assert!(
-        reply.ends_with(&[127, 0, 0, 1]),
-        "the address that was asked"
-    );
+    assert!(reply.ends_with(&[127, 0, 0, 1]), "the queried address");
     serving.plugin.release.add_permits(1);
     assert_eq!(rcode(&slow.await.unwrap()), Rcode::NOERROR);
     assert_eq!(
@@ -102,7 +99,7 @@ async fn protocol_errors_close_the_connection() {
             "an early end",
             framed(&with_id(query("a.test"), 0))[..9].to_vec(),
         ),
-        ("no octet", Vec::new()),
+        ("no bytes", Vec::new()),
         ("more than one message", trailing),
     ];
     for (what, bytes) in &cases {

@@ -53,7 +53,7 @@ async fn queries_in_one_segment_are_answered_in_one_segment() {
     let read = stream.read(&mut buffer).await.unwrap();
     assert_eq!(
         read, length,
-        "eight replies, each with an answer of 16 octets"
+        "eight replies, each with an answer of 16 bytes"
     );
 }
 

@@ -58,7 +58,7 @@ fn zone(text: &str) -> Zone {
 }
 
 /// The outcome, and the RCODE and sections as text.
-fn ask(zone: &Zone, name: &str, rtype: &str, options: AnswerOptions) -> (Outcome, String) {
+fn ask(zone: &Zone, name: &str, rtype: &str, options: AnswerOptions) -> (AnswerOutcome, String) {
     let name = match name {
         "@" => "example.test".to_owned(),
         name if name.ends_with('.') => name.to_owned(),
@@ -100,7 +100,7 @@ fn check(zone: &Zone, rows: &[(&str, &str, &str)]) {
         assert_eq!(reply, wanted, "{name} {rtype}");
         let is_empty = ["b.c", "c", "y.wild"].contains(name);
         let denied = wanted.starts_with("NXDOMAIN") || is_empty;
-        assert_eq!(outcome == Outcome::Denied, denied, "{name} {rtype}");
+        assert_eq!(outcome == AnswerOutcome::Denied, denied, "{name} {rtype}");
     }
 }
 
@@ -140,7 +140,7 @@ fn existing_names_are_answered_or_nodata() {
     ];
     check(&zone(ZONE), &rows);
     let (outcome, _) = ask(&zone(ZONE), "other.test.", "A", AnswerOptions::default());
-    assert_eq!(outcome, Outcome::Outside);
+    assert_eq!(outcome, AnswerOutcome::Outside);
     let options = AnswerOptions {
         everything: true,
         ..AnswerOptions::default()
@@ -195,7 +195,7 @@ fn cname_chains_are_followed_within_the_zone() {
         ("far", "nothing.here", "nothing.here.example.test."),
     ] {
         let (outcome, reply) = ask(&zone, name, "A", AnswerOptions::default());
-        assert_eq!(outcome, Outcome::Alias(Name::parse(target).unwrap()));
+        assert_eq!(outcome, AnswerOutcome::Alias(Name::parse(target).unwrap()));
         assert_eq!(reply, format!("NOERROR\n? 300 CNAME {alias}"));
     }
 }
@@ -213,7 +213,7 @@ fn names_below_a_zone_cut_get_a_referral() {
     ] {
         let (outcome, reply) = ask(&zone, name, rtype, AnswerOptions::default());
         assert_eq!(reply, format!("NOERROR not ours\n{referral}"), "{name}");
-        assert_eq!(outcome, Outcome::Answered);
+        assert_eq!(outcome, AnswerOutcome::Answered);
     }
     let (_, reply) = ask(&zone, "into", "A", AnswerOptions::default());
     assert_eq!(reply, format!("NOERROR\n? 300 CNAME www.sub\n{referral}"));
@@ -252,7 +252,7 @@ fn a_dname_redirects_all_names_below_it() {
     let (outcome, _) = ask(&zone, "a.b.away", "A", AnswerOptions::default());
     assert_eq!(
         outcome,
-        Outcome::Alias(Name::parse("a.b.other.test").unwrap())
+        AnswerOutcome::Alias(Name::parse("a.b.other.test").unwrap())
     );
     let long = format!("{0}.{0}.{0}.old", "a".repeat(63));
     let text = format!("@ 1 SOA a a 1 1 1 1 1\nold 1 DNAME {}.x", "b".repeat(63));

@@ -357,7 +357,7 @@ fn errors_have_file_line_and_message() {
 }
 
 #[test]
-fn what_lies_outside_of_the_zone_is_counted_and_left_out() {
+fn records_outside_of_the_zone_are_counted_and_skipped() {
     let text = format!("{SOA}a.other.test. 1 A 192.0.2.1\nb.other.test. 1 A 192.0.2.1\n");
     let (builder, outside) = built(text.as_bytes()).unwrap();
     let first = Some(("db".to_owned(), 2));

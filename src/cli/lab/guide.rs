@@ -40,7 +40,7 @@ struct Example {
     arguments: String,
 }
 
-/// The whole page.
+/// The complete page.
 pub fn text(objects: &Objects, context: &Context<'_>) -> String {
     let mut page = head(objects, context);
     if objects.is_empty() {
@@ -143,7 +143,8 @@ fn quoted(path: &str) -> String {
     format!("'{}'", path.replace('\'', r"'\''"))
 }
 
-/// Commands that query like a pod, with its whole search list, which `dig` reads only from a file.
+/// Commands that query like a pod, with its complete search list, which `dig` reads only from a
+/// file.
 fn search_list(dig: &str, name: &str) -> String {
     format!(
         "\nA pod's whole search list (dig reads it from /etc/resolv.conf only, so replace that file in a mount namespace)\n  \

@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_of_the_system_and_of_tls_say_what_to_do() {
+    fn errors_of_the_system_and_of_tls_have_a_remedy() {
         let wrapped = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);
         let bad = |error| wrapped(rustls::Error::InvalidCertificate(error));
         for (error, says) in [

@@ -34,9 +34,9 @@ pub(in crate::cluster) fn address(
     address
 }
 
-/// Parses an address like Kubernetes does when it routes (`netutils.ParseIPSloppy`): IPv4 octets
-/// are decimal even with leading zeros, which API servers accepted before 1.36 and still store; an
-/// IPv4-mapped IPv6 address is the IPv4 address.
+/// Parses an address as Kubernetes does when it routes (`netutils.ParseIPSloppy`): the parts of an
+/// IPv4 address are decimal even with leading zeros, which API servers accepted before 1.36 and
+/// still store; an IPv4-mapped IPv6 address is the IPv4 address.
 pub(super) fn parse_address(text: &str) -> Option<IpAddr> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(address.to_canonical());

@@ -1,17 +1,17 @@
 //! Lints about plugins of one block that hide each other.
 
 use super::{ServerBlock, is_under};
-use crate::corefile::{self, Diagnostic, Directive, Word, Zone};
+use crate::corefile::{self, Diagnostic, Directive, Word, ZoneName};
 
 /// A directive whose plugin answers queries.
 pub(super) struct AnsweringPlugin {
     pub(super) name: &'static str,
-    zones: Zones,
+    zones: ZoneArguments,
 }
 
 /// Position of the directive's zones in its arguments.
 #[derive(Clone, Copy)]
-enum Zones {
+enum ZoneArguments {
     /// None: the zones of the block.
     Block,
     /// The first argument.
@@ -22,21 +22,21 @@ enum Zones {
 
 /// All answering plugins, in chain order.
 pub(super) const ANSWERING_PLUGINS: &[AnsweringPlugin] = &[
-    answering("template", Zones::After(2)),
-    answering("hosts", Zones::After(1)),
-    answering("k8s_external", Zones::After(0)),
-    answering("kubernetes", Zones::After(0)),
-    answering("file", Zones::After(1)),
-    answering("auto", Zones::After(0)),
-    answering("secondary", Zones::After(0)),
-    answering("etcd", Zones::After(0)),
-    answering("forward", Zones::First),
-    answering("grpc", Zones::First),
-    answering("erratic", Zones::Block),
-    answering("whoami", Zones::Block),
+    answering("template", ZoneArguments::After(2)),
+    answering("hosts", ZoneArguments::After(1)),
+    answering("k8s_external", ZoneArguments::After(0)),
+    answering("kubernetes", ZoneArguments::After(0)),
+    answering("file", ZoneArguments::After(1)),
+    answering("auto", ZoneArguments::After(0)),
+    answering("secondary", ZoneArguments::After(0)),
+    answering("etcd", ZoneArguments::After(0)),
+    answering("forward", ZoneArguments::First),
+    answering("grpc", ZoneArguments::First),
+    answering("erratic", ZoneArguments::Block),
+    answering("whoami", ZoneArguments::Block),
 ];
 
-const fn answering(name: &'static str, zones: Zones) -> AnsweringPlugin {
+const fn answering(name: &'static str, zones: ZoneArguments) -> AnsweringPlugin {
     AnsweringPlugin { name, zones }
 }
 
@@ -44,9 +44,9 @@ const fn answering(name: &'static str, zones: Zones) -> AnsweringPlugin {
 struct Use<'a> {
     directive: &'a Directive,
     /// Zones as configured, or those of the block.
-    configured: Vec<Zone>,
+    configured: Vec<ZoneName>,
     /// The part of them within the block's zones.
-    zones: Vec<Zone>,
+    zones: Vec<ZoneName>,
     /// The word that names the first zone.
     at: &'a Word,
 }
@@ -64,7 +64,7 @@ pub(super) fn check(block: &ServerBlock, lints: &mut Vec<Diagnostic>) {
                 .first()
                 .is_some_and(|it| it.parse::<i64>().is_ok()),
         );
-        if let Some(use_) = read(block, cache, Zones::After(skip)) {
+        if let Some(use_) = read(block, cache, ZoneArguments::After(skip)) {
             outside(&use_, lints);
         }
     }
@@ -93,11 +93,15 @@ fn uses(block: &ServerBlock) -> Vec<Use<'_>> {
         .collect()
 }
 
-fn read<'a>(block: &ServerBlock, directive: &'a Directive, zones: Zones) -> Option<Use<'a>> {
+fn read<'a>(
+    block: &ServerBlock,
+    directive: &'a Directive,
+    zones: ZoneArguments,
+) -> Option<Use<'a>> {
     let words = match zones {
-        Zones::Block => &[],
-        Zones::First => directive.arguments.get(..1)?,
-        Zones::After(count) => directive.arguments.get(count..).unwrap_or_default(),
+        ZoneArguments::Block => &[],
+        ZoneArguments::First => directive.arguments.get(..1)?,
+        ZoneArguments::After(count) => directive.arguments.get(count..).unwrap_or_default(),
     };
     let configured = match words {
         [] => block.keys.iter().map(|key| key.zone.clone()).collect(),
@@ -153,7 +157,7 @@ impl Use<'_> {
         }
         let mut zones = other.zones.iter();
         // Reverse names without an entry always fall through.
-        let lets_pass = |zone: &Zone| self.name() == "hosts" && zone.is_reverse();
+        let lets_pass = |zone: &ZoneName| self.name() == "hosts" && zone.is_reverse();
         self.takes_all()
             && zones
                 .all(|zone| !lets_pass(zone) && self.zones.iter().any(|mine| is_under(zone, mine)))
@@ -171,7 +175,12 @@ fn outside(use_: &Use<'_>, lints: &mut Vec<Diagnostic>) {
         "the zones of '{}' are outside of this server block",
         use_.name()
     );
-    let zones: Vec<&str> = use_.configured.iter().take(3).map(Zone::as_str).collect();
+    let zones: Vec<&str> = use_
+        .configured
+        .iter()
+        .take(3)
+        .map(ZoneName::as_str)
+        .collect();
     let label = format!("no key of this block overlaps with {}", zones.join(", "));
     lints.push(use_.at.warning(message).label(label));
 }
@@ -183,14 +192,14 @@ fn unanswered_fallthrough(use_: &Use<'_>, behind: &[Use<'_>], lints: &mut Vec<Di
     let Ok(falling) = corefile::zones(&line.words[1..]) else {
         return;
     };
-    let falls = |zone: &Zone| {
+    let falls = |zone: &ZoneName| {
         falling.is_empty()
             || falling
                 .iter()
                 .any(|other| is_under(zone, other) || is_under(other, zone))
     };
     let meet = |other: &Use<'_>| {
-        let met = |zone: &Zone| {
+        let met = |zone: &ZoneName| {
             let mut zones = other.zones.iter();
             zones.any(|theirs| is_under(zone, theirs) || is_under(theirs, zone))
         };

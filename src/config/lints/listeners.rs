@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{ServerBlock, is_under};
 use crate::{
-    corefile::{Diagnostic, Directive, Key, Listen, Transport, Word, Zone},
+    corefile::{Diagnostic, Directive, Key, Listen, Transport, Word, ZoneName},
     http_page::HttpPage,
     interfaces::HostAddress,
     tls::Difference,
@@ -286,7 +286,7 @@ fn forwards_to_itself(
     let zones = block.narrow(&from);
     for to in forward.arguments.iter().skip(1) {
         let Some(address) = address(to) else { continue };
-        let own = |zone: &Zone| {
+        let own = |zone: &ZoneName| {
             let receivers = listeners.iter().filter(|one| {
                 one.key.transport == Transport::Dns
                     && one.receives(address)

@@ -10,7 +10,7 @@ mod labels;
 mod listeners;
 
 use super::ServerBlock;
-use crate::corefile::{Diagnostic, Directive, Zone};
+use crate::corefile::{Diagnostic, Directive, ZoneName};
 
 /// Maximum number of zones to check: the cost is quadratic.
 const MAX_ZONES: usize = 300;
@@ -41,8 +41,8 @@ impl ServerBlock {
     }
 
     /// The intersection of `zones` with the block's zones.
-    fn narrow(&self, zones: &[Zone]) -> Vec<Zone> {
-        let mut left: Vec<Zone> = Vec::new();
+    fn narrow(&self, zones: &[ZoneName]) -> Vec<ZoneName> {
+        let mut left: Vec<ZoneName> = Vec::new();
         for key in &self.keys {
             for zone in zones {
                 let narrower = if is_under(&key.zone, zone) {
@@ -62,7 +62,7 @@ impl ServerBlock {
 }
 
 /// Whether `zone` equals or is below `other`.
-fn is_under(zone: &Zone, other: &Zone) -> bool {
+fn is_under(zone: &ZoneName, other: &ZoneName) -> bool {
     if other.is_root() {
         return true;
     }

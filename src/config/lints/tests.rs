@@ -1,10 +1,10 @@
 use crate::{
     config::{Config, Source},
-    corefile::{Diagnostic, Memory, Severity},
+    corefile::{Diagnostic, InMemory, Severity},
 };
 
 fn read(text: &str) -> Vec<Diagnostic> {
-    let loader = Memory::default();
+    let loader = InMemory::default();
     let source = Source {
         name: "Corefile",
         text,

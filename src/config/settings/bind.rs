@@ -126,7 +126,7 @@ fn unknown(word: &Word, as_address: &Diagnostic, interfaces: &Interfaces) -> Dia
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corefile::{self, Memory};
+    use crate::corefile::{self, InMemory};
 
     fn machine(elsewhere: bool) -> Interfaces {
         let one = |name: &str, ip: &str, scope| {
@@ -147,7 +147,7 @@ mod tests {
     /// Addresses and warnings of a block with these lines.
     fn bound(lines: &str, interfaces: &Interfaces) -> Result<(String, Vec<String>), String> {
         let text = format!(". {{\n{lines}\n}}\n");
-        let file = corefile::parse("Corefile", &text, &["bind"], &Memory::default()).unwrap();
+        let file = corefile::parse("Corefile", &text, &["bind"], &InMemory::default()).unwrap();
         let mut warnings = Vec::new();
         let mut parsing = Parsing {
             zones: &[],
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_is_refused() {
+    fn other_words_are_refused() {
         for (lines, part) in [
             ("bind", "an address or an interface"),
             ("bind eth1", "did you mean 'eth0'?"),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_elsewhere_warns_of_interfaces_that_it_cannot_see() {
+    fn a_check_on_another_machine_warns_of_unknown_interfaces() {
         let (addresses, warnings) = bound("bind nodelocaldns 10.0.0.1", &machine(true)).unwrap();
         assert_eq!(addresses, "10.0.0.1");
         assert!(warnings[0].contains("no interface 'nodelocaldns'"));

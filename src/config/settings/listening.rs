@@ -243,7 +243,7 @@ fn read_tls(one: &Directive, parsing: &mut Parsing<'_>) -> Result<ServerFiles, D
                     ("require_and_verify", ClientAuth::RequireAndVerify),
                 ])?;
                 if files.client_auth.verifies() && authority.is_none() {
-                    let error = kind.error("there is no authority to verify by");
+                    let error = kind.error("no CA to verify client certificates with");
                     let help = "name its certificates: tls CERTIFICATE KEY AUTHORITY";
                     return Err(error.help(help));
                 }
@@ -257,7 +257,7 @@ fn read_tls(one: &Directive, parsing: &mut Parsing<'_>) -> Result<ServerFiles, D
         arguments.none_left()?;
     }
     if let Some(word) = authority.filter(|_| !files.client_auth.verifies()) {
-        let warning = word.warning("no client is checked by this authority");
+        let warning = word.warning("client certificates are not verified with this CA");
         let help = "add 'client_auth require_and_verify', or leave the authority out";
         parsing.warnings.push(warning.in_plugin("tls").help(help));
     }
@@ -294,7 +294,7 @@ fn read_timeouts(one: &Directive, timeouts: &mut Timeouts) -> Result<(), Diagnos
                 let word = arguments.required("a number of queries")?;
                 let number = word.integer(-1..=i64::from(u32::MAX))?;
                 if number == 0 {
-                    let error = word.error("no query could be asked");
+                    let error = word.error("every query would be refused");
                     return Err(error.expected("-1 for no limit, or a positive number"));
                 }
                 timeouts.queries = Some(u64::try_from(number).unwrap_or(NO_LIMIT));

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::corefile::{Memory, parse};
+use crate::corefile::{InMemory, parse};
 
 const PLUGINS: &[&str] = &["errors", "log", "cache", "hosts", "forward"];
 
@@ -24,8 +24,8 @@ fn texts_are_formatted_canonically() {
             "a {\n    # first\n    log # why\n}\n\nb{ {\n}\n# end\n",
         ),
         (
-            "a\n{\nlog\n}\r\nb,\r\nc # told\n# more\n{\r\n}",
-            "a {\n    log\n}\n\nb,\nc {\n    # told\n    # more\n}\n",
+            "a\n{\nlog\n}\r\nb,\r\nc # note\n# more\n{\r\n}",
+            "a {\n    log\n}\n\nb,\nc {\n    # note\n    # more\n}\n",
         ),
         (
             ".\nlog\ncache 30 {\n}\n",
@@ -110,7 +110,7 @@ proptest! {
         let twice = format("Corefile", &once, PLUGINS).unwrap();
         prop_assert_eq!(&once, &twice);
         let read = |text: &str| {
-            let loader = Memory::default();
+            let loader = InMemory::default();
             let read = parse("Corefile", text, PLUGINS, &loader);
             read.map(|file| file.blocks).ok()
         };

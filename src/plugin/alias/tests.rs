@@ -90,7 +90,7 @@ async fn a_chain_ends_as_its_last_name_does() {
             "NOERROR ZoneRecord CNAME /",
         ),
         (
-            found(Rcode::SERVFAIL, Why::NobodyAnswered),
+            found(Rcode::SERVFAIL, Why::NoPluginAnswered),
             "NOERROR ZoneRecord CNAME /",
         ),
     ] {

@@ -23,7 +23,7 @@ use super::{
     transfer::{Changes, Transferable, changes_of},
 };
 use crate::{
-    authority::{AnswerOptions, Outcome, Zone},
+    authority::{AnswerOptions, AnswerOutcome, Zone},
     query::{Query, Question, Transport},
     reply::{Reply, Why},
     wire::{Class, Name, NameRef, Rcode, Type},
@@ -162,13 +162,13 @@ impl Table {
             everything: query.transport != Transport::Udp,
         };
         match zone.answer(question, want, reply) {
-            Outcome::Outside => Step::Pass,
-            Outcome::Denied if fallthrough.covers(question.lower.as_ref()) => {
+            AnswerOutcome::Outside => Step::Pass,
+            AnswerOutcome::Denied if fallthrough.covers(question.lower.as_ref()) => {
                 reply.clear();
                 Step::Pass
             }
-            Outcome::Answered | Outcome::Denied => Step::Answer,
-            Outcome::Alias(target) => {
+            AnswerOutcome::Answered | AnswerOutcome::Denied => Step::Answer,
+            AnswerOutcome::Alias(target) => {
                 // Beside data of the target stand the zone's own name servers.
                 let beside = move |reply: &mut Reply| zone.authority(want, reply);
                 Step::Wait(alias::follow(context, query, target, reply, beside))

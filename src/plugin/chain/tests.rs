@@ -153,7 +153,7 @@ fn plugins_without_a_hook_are_passed_by() {
         panic!("does not wait");
     };
     let end = futures_util::FutureExt::now_or_never(waiting.finish()).unwrap();
-    assert_eq!(end.1.unwrap().why, Why::NobodyAnswered);
+    assert_eq!(end.1.unwrap().why, Why::NoPluginAnswered);
     assert_eq!(*log.lock(), ["in", "in", "out", "out"]);
 }
 

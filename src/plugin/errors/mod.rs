@@ -226,7 +226,7 @@ fn failure(why: Why) -> Option<&'static str> {
         Why::UpstreamLoop => "every upstream leads back here",
         Why::Overload => "too many queries are in flight",
         Why::LocalFailure => "this machine could not send the query",
-        Why::NobodyAnswered => "no next plugin found",
+        Why::NoPluginAnswered => "no next plugin found",
         Why::NotSynced => "the cluster's objects have not been read yet",
         Why::NotLoaded => "the zone has not been read yet",
         Why::Expired => "the copy of the zone is too old",

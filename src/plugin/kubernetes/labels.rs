@@ -60,12 +60,12 @@ fn keys(word: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corefile::{self, Memory};
+    use crate::corefile::{self, InMemory};
 
     fn labels(text: &str, verified: bool) -> (String, usize) {
         let text = format!(".:53 {{\n{text}\n}}\n");
         let known = ["metadata", "log", "rewrite", "kubernetes"];
-        let file = corefile::parse("Corefile", &text, &known, &Memory::default()).unwrap();
+        let file = corefile::parse("Corefile", &text, &known, &InMemory::default()).unwrap();
         let mut warnings = Vec::new();
         let read = read(&file.blocks[0].directives, verified, &mut warnings);
         (read.join(" "), warnings.len())

@@ -25,7 +25,9 @@ use crate::{
     query::{Query, Question},
     reply::Reply,
     wire::{Class, Name, NameRef},
-    zone::{AnswerRules, ClusterLookup, ClusterView, Outcome, SizeBudget, ZoneTransfer, Zones},
+    zone::{
+        AnswerRules, ClusterLookup, ClusterView, LookupOutcome, SizeBudget, ZoneTransfer, Zones,
+    },
 };
 
 /// The directive.
@@ -226,16 +228,20 @@ pub(super) fn answer_query(
         return Step::Pass;
     }
     match zones.answer_within(question, || size_budget(context, query), reply) {
-        Outcome::Outside => Step::Pass,
-        Outcome::Answered => Step::Answer,
-        Outcome::Denied(why) if zones.can_deny(why) && falls_through(question.lower.as_ref()) => {
+        LookupOutcome::Outside => Step::Pass,
+        LookupOutcome::Answered => Step::Answer,
+        LookupOutcome::Denied(why)
+            if zones.can_deny(why) && falls_through(question.lower.as_ref()) =>
+        {
             Step::Pass
         }
-        Outcome::Denied(why) => {
+        LookupOutcome::Denied(why) => {
             zones.deny(question, why, reply);
             Step::Answer
         }
-        Outcome::Alias(target) => Step::Wait(alias::follow(context, query, *target, reply, |_| {})),
+        LookupOutcome::Alias(target) => {
+            Step::Wait(alias::follow(context, query, *target, reply, |_| {}))
+        }
     }
 }
 

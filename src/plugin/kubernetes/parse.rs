@@ -6,7 +6,8 @@ use super::{Config, labels, removed};
 use crate::{
     cluster::{Backend, ClientTls, Settings},
     corefile::{
-        self, Arguments, Diagnostic, Directive, ErrorList, Property, Word, Zone, unknown_property,
+        self, Arguments, Diagnostic, Directive, ErrorList, Property, Word, ZoneName,
+        unknown_property,
     },
     plugin::{ParseErrors, Parsing},
     wire::Name,
@@ -165,7 +166,7 @@ impl ParsedProperties {
             "fallthrough" => {
                 let zones = match arguments.rest() {
                     [] => vec![Name::ROOT],
-                    words => names(corefile::zones(words)?.iter().map(Zone::as_str), name)?,
+                    words => names(corefile::zones(words)?.iter().map(ZoneName::as_str), name)?,
                 };
                 self.fallthrough.extend(zones);
             }
@@ -267,7 +268,7 @@ impl ParsedProperties {
         for (at, words) in &self.multicluster {
             let named = match words.as_slice() {
                 [] => names(block.iter().map(String::as_str), at)?,
-                words => names(corefile::zones(words)?.iter().map(Zone::as_str), at)?,
+                words => names(corefile::zones(words)?.iter().map(ZoneName::as_str), at)?,
             };
             let is_listed = |name: &Name| listed.iter().any(|it| it.to_lower() == name.to_lower());
             if let Some(other) = named.iter().find(|name| !is_listed(name)) {
@@ -325,7 +326,7 @@ fn zones(directive: &Directive, block: &[String]) -> Result<Vec<Name>, Diagnosti
     let names = if directive.arguments.is_empty() {
         names(block.iter().map(String::as_str), &directive.name)?
     } else {
-        names(listed.iter().map(Zone::as_str), &directive.name)?
+        names(listed.iter().map(ZoneName::as_str), &directive.name)?
     };
     let is_enough = Zones::new(&names).is_some();
     is_enough.then_some(names).ok_or_else(|| {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::format::{Code, Outcome, Seconds};
-use crate::{logging::Record, query::Query};
+use crate::{logging::LogRecord, query::Query};
 
 /// Adds them; all are of the question as asked and of the reply as sent.
-pub(super) fn fields(record: &mut Record<'_>, query: &Query, outcome: Outcome<'_>) {
+pub(super) fn fields(record: &mut LogRecord<'_>, query: &Query, outcome: Outcome<'_>) {
     let asked = &query.asked;
     record.text("client_ip", query.client.ip().to_canonical());
     record.bare("client_port", query.client.port());

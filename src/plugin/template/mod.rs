@@ -136,7 +136,7 @@ impl OnQuery for Templates {
                     let why = if cause.is_some() {
                         Why::Internal
                     } else {
-                        Why::NobodyAnswered
+                        Why::NoPluginAnswered
                     };
                     reply.fail(Rcode::SERVFAIL, why);
                     reply.cause = cause.map(Into::into);

@@ -15,9 +15,9 @@ use crate::{
 };
 
 impl ClusterView {
-    /// Prepares a transfer of the queried zone in the empty `reply`. Returns false if it is no
-    /// zone, or a reverse zone: those are not transferred. The records are [`Reply::rest`], a
-    /// snapshot taken when the first of them is written.
+    /// Prepares a transfer of the queried zone in the empty `reply`. Returns false if the name is
+    /// not a zone, or is a reverse zone: reverse zones are not transferred. The records are
+    /// [`Reply::remaining`], from a snapshot taken when the first of them is written.
     ///
     /// If the secondary has this serial or a later one, only the SOA record is sent (RFC 1995
     /// section 2). SERVFAIL until all kinds have been listed: a partial zone would deny the rest.

@@ -1,4 +1,4 @@
-//! Any text for a Corefile: see `oracle`.
+//! Arbitrary text as a Corefile: see `oracle`.
 
 #![no_main]
 

@@ -1,11 +1,11 @@
 use super::super::table;
 use super::*;
-use crate::corefile::{Memory, parse};
+use crate::corefile::{InMemory, parse};
 
 /// Output of `diff` for two texts, as files named `old` and `new`.
 fn diff(old: &str, new: &str) -> String {
     let known: Vec<&str> = ORDER.iter().map(|word| word.name).collect();
-    let loader = Memory::default();
+    let loader = InMemory::default();
     let read = |name: &str, text: &str| parse(name, text, &known, &loader).unwrap();
     let (old, new) = (read("old", old), read("new", new));
     table::written(&compare(&old, &new, 53), &old, &new)

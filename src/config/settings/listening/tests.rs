@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     config::{Config, Source},
-    corefile::Memory,
+    corefile::InMemory,
 };
 
 /// Settings and warning messages of a one-block Corefile, or its rendered errors.
@@ -10,7 +10,7 @@ fn read(keys: &str, lines: &str) -> Result<(Settings, Vec<String>), String> {
     let source = Source {
         name: "Corefile",
         text: &text,
-        loader: &Memory::default(),
+        loader: &InMemory::default(),
         interfaces: &crate::interfaces::Interfaces::default(),
         default_port: 53,
     };
@@ -45,7 +45,10 @@ fn tls_certificates_and_client_authentication_are_parsed() {
     let (files, _) = tls("root /x\ntls a /b");
     assert_eq!(files, ServerFiles::new("/x/a", "/b"));
     for (lines, warning) in [
-        ("tls a b c", "no client is checked by this authority"),
+        (
+            "tls a b c",
+            "client certificates are not verified with this CA",
+        ),
         ("tls x y\ntls a b", "only the last 'tls' counts"),
     ] {
         let (files, warnings) = tls(lines);

@@ -1,71 +1,76 @@
-//! Words of a Corefile that are not served here, and the nearest way to what they did.
+//! Directives that are recognized but not supported, each with the closest alternative.
 //!
-//! Five kinds: plugins of CoreDNS's that stay out ([`LEFT_OUT`]) or are not built yet ([`NOT_YET`]), plugins of builds of it with more
-//! in them (`external`), words of its past (`removed`), and options that stand outside of the
-//! block they belong to (`OPTIONS`). All are known to the parser, so that one gets an answer with
-//! its own arguments in it instead of "unknown".
+//! Five kinds: CoreDNS plugins that are excluded ([`EXCLUDED`]) or not implemented yet
+//! ([`NOT_YET`]), external plugins of CoreDNS (`external`), directives that CoreDNS has removed
+//! (`removed`), and options outside of the block of their plugin (`OPTIONS`). The parser accepts
+//! all of them, so that the error can suggest a replacement with the directive's own arguments,
+//! instead of "unknown".
 
 mod external;
 mod removed;
 
 use crate::corefile::{Diagnostic, Directive, Word};
 
-/// A word that is not served.
+/// A directive that is not supported.
 #[derive(Clone, Copy, Debug)]
-pub struct Elsewhere {
+pub struct UnsupportedDirective {
     /// As written in a Corefile.
     pub name: &'static str,
-    /// What it is, or why it is not here; stands under the caret.
+    /// What it does, or why it is not supported. Printed under the caret.
     pub why: &'static str,
-    /// What to do instead. `{zone}` stands for the first argument, less what is no zone of it;
-    /// `{arguments}` for all of them.
+    /// The alternative. `{zone}` is replaced by the zone in the first argument, `{arguments}` by
+    /// all arguments.
     pub instead: &'static str,
 }
 
-const fn elsewhere(name: &'static str, why: &'static str, instead: &'static str) -> Elsewhere {
-    Elsewhere { name, why, instead }
+const fn unsupported(
+    name: &'static str,
+    why: &'static str,
+    instead: &'static str,
+) -> UnsupportedDirective {
+    UnsupportedDirective { name, why, instead }
 }
 
-/// Plugins of CoreDNS's own that Lodestone does not have, and shall not.
-pub const LEFT_OUT: &[Elsewhere] = &[
-    elsewhere(
+/// CoreDNS plugins that Lodestone does not implement.
+pub const EXCLUDED: &[UnsupportedDirective] = &[
+    unsupported(
         "azure",
         "it copies zones out of Azure, whose own resolver answers them",
         "within Azure: forward {zone} 168.63.129.16",
     ),
-    elsewhere(
+    unsupported(
         "clouddns",
         "it copies zones out of Google Cloud, whose own resolver answers them",
         "within Google Cloud: forward {zone} 169.254.169.254",
     ),
-    elsewhere(
+    unsupported(
         "dnssec",
         "Lodestone signs nothing: a cluster's names change with each pod",
         "remove the line; a zone that must be signed is best signed before it is served, with \
          dnssec-signzone or ldns-signzone, and read by 'file'",
     ),
-    elsewhere(
+    unsupported(
         "geoip",
-        "it needs a database of places, which Lodestone does not read",
+        "it needs a database of locations, which Lodestone does not read",
         "remove the line; to tell clients apart by their networks, use a 'view' with \
          incidr(client_ip(), 'NETWORK')",
     ),
-    elsewhere(
+    unsupported(
         "nomad",
-        "it asks Nomad for services, which Lodestone does not",
+        "it queries Nomad for services, which Lodestone does not",
         "keep a CoreDNS beside Nomad for it, and write: forward {zone:service.nomad} ADDRESS",
     ),
-    elsewhere(
+    unsupported(
         "on",
         "it runs programs, which a name server should have no right to",
         "use the container's lifecycle hooks (postStart, preStop), or ExecStartPost of systemd",
     ),
-    elsewhere(
+    unsupported(
         "route53",
         "it copies zones out of Route 53, whose own resolver answers them",
         "within AWS: forward {zone} 169.254.169.253",
     ),
-    elsewhere(
+    unsupported(
         "sign",
         "Lodestone signs nothing",
         "sign the zone file before it is served, with dnssec-signzone or ldns-signzone, and read \
@@ -74,24 +79,24 @@ pub const LEFT_OUT: &[Elsewhere] = &[
 ];
 
 /// Plugins that CoreDNS 1.15.0 has and Lodestone does not have yet.
-pub const NOT_YET: &[Elsewhere] = &[
-    elsewhere(
+pub const NOT_YET: &[UnsupportedDirective] = &[
+    unsupported(
         "dynupdate",
-        "it takes changes of a zone over DNS (UPDATE); CoreDNS has it since 1.15.0, and Lodestone \
+        "it accepts changes of a zone over DNS (UPDATE); CoreDNS has it since 1.15.0, and Lodestone \
          will",
         "keep a CoreDNS for the zone, and write: forward {zone} ADDRESS\nA zone that another \
          program changes as a file is read by 'file' or 'auto'",
     ),
-    elsewhere(
+    unsupported(
         "siit",
-        "it makes IPv4 addresses of IPv6 ones; CoreDNS has it since 1.15.0, and Lodestone will",
+        "it translates IPv6 addresses to IPv4; CoreDNS has it since 1.15.0, and Lodestone will",
         "keep a CoreDNS for clients that have IPv4 alone, with 'siit' and a 'forward' to this \
          server",
     ),
 ];
 
-/// Options that are met at the place of a plugin, for want or excess of a brace, and the plugins
-/// that have them.
+/// Options found where a directive is expected, because of a missing or an extra brace, and the
+/// plugins that have them.
 const OPTIONS: &[(&str, &str)] = &[
     ("class", "log"),
     ("consolidate", "errors"),
@@ -120,7 +125,8 @@ const OPTIONS: &[(&str, &str)] = &[
     ("ttl", "kubernetes or hosts"),
 ];
 
-/// The words that are known beside those of the list, so that [`refuse`] can tell of them.
+/// The recognized directives that are not in [`ORDER`](super::order::ORDER); [`refuse`] creates
+/// their errors.
 pub fn words() -> impl Iterator<Item = &'static str> {
     let options = OPTIONS.iter().map(|(name, _)| *name);
     let external = external::EXTERNAL.iter().map(|word| word.name);
@@ -129,9 +135,9 @@ pub fn words() -> impl Iterator<Item = &'static str> {
         .chain(options)
 }
 
-/// What to write instead of a plugin of CoreDNS's that is not built.
-pub fn left_out(name: &str) -> Option<&'static Elsewhere> {
-    let mut words = LEFT_OUT.iter().chain(NOT_YET);
+/// The alternative for a CoreDNS plugin that is not implemented.
+pub fn find(name: &str) -> Option<&'static UnsupportedDirective> {
+    let mut words = EXCLUDED.iter().chain(NOT_YET);
     words.find(|word| word.name == name)
 }
 
@@ -139,8 +145,8 @@ pub fn left_out(name: &str) -> Option<&'static Elsewhere> {
 pub fn refuse(directive: &Directive, key: Option<&Word>) -> Diagnostic {
     let name = &directive.name;
     let error = name.error(format!("Unknown directive '{name}'"));
-    if let Some(told) = removed::refuse(directive, error.clone()) {
-        return told;
+    if let Some(error) = removed::refuse(directive, error.clone()) {
+        return error;
     }
     if let Some(word) = external::EXTERNAL.iter().find(|word| *name == word.name) {
         let label = format!("no plugin of CoreDNS's own: {}", word.why);
@@ -160,26 +166,26 @@ pub fn refuse(directive: &Directive, key: Option<&Word>) -> Diagnostic {
     }
 }
 
-impl Elsewhere {
-    /// What to do instead of this use.
+impl UnsupportedDirective {
+    /// The alternative for this use.
     pub fn instead(&self, directive: &Directive) -> String {
         let arguments: Vec<&str> = directive.arguments.iter().map(Word::as_str).collect();
         let zone = arguments
             .first()
             .and_then(|first| zone_of(self.name, first));
-        let mut told = self.instead.replace("{arguments}", &arguments.join(" "));
-        while let Some((before, rest)) = told.split_once("{zone") {
+        let mut text = self.instead.replace("{arguments}", &arguments.join(" "));
+        while let Some((before, rest)) = text.split_once("{zone") {
             let Some((default, after)) = rest.split_once('}') else {
                 break;
             };
             let default = default.strip_prefix(':').unwrap_or("ZONE");
-            told = format!("{before}{}{after}", zone.unwrap_or(default));
+            text = format!("{before}{}{after}", zone.unwrap_or(default));
         }
-        told
+        text
     }
 }
 
-/// The zone in the first argument of a plugin, each of which has a form of its own.
+/// The zone in the first argument of a plugin. Some plugins have their own syntax for it.
 fn zone_of<'a>(name: &str, first: &'a str) -> Option<&'a str> {
     let zone = match name {
         "route53" | "clouddns" => first.split(':').next(),

@@ -4,13 +4,13 @@ use crate::{
         Config, Source,
         order::{Kind, ORDER},
     },
-    corefile::Memory,
+    corefile::InMemory,
 };
 
-/// Every error of a block with these lines: message, label and help.
-fn told(lines: &str) -> String {
+/// The errors of a block with these lines: message, label and help.
+fn errors_of(lines: &str) -> String {
     let text = format!(".:53 {{\n{lines}\n}}\n");
-    let loader = Memory::default();
+    let loader = InMemory::default();
     let source = Source {
         name: "Corefile",
         text: &text,
@@ -18,8 +18,8 @@ fn told(lines: &str) -> String {
         interfaces: &crate::interfaces::Interfaces::default(),
         default_port: 53,
     };
-    let told = Config::read(&source).unwrap_err();
-    let told = told.list.into_iter().map(|one| {
+    let errors = Config::read(&source).unwrap_err();
+    let errors = errors.list.into_iter().map(|one| {
         assert!(one.span.is_some(), "{lines}");
         format!(
             "{} | {} | {}",
@@ -28,11 +28,11 @@ fn told(lines: &str) -> String {
             one.help.unwrap_or_default()
         )
     });
-    told.collect::<Vec<_>>().join("\n")
+    errors.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
-fn what_stays_out_is_told_with_the_nearest_way() {
+fn excluded_plugins_have_an_alternative() {
     for (lines, expected) in [
         (
             "route53 example.org.:Z1Z2Z3Z4DZ5Z6Z7",
@@ -46,14 +46,14 @@ fn what_stays_out_is_told_with_the_nearest_way() {
         ),
         (
             "k8s_gateway ingress.example",
-            "Unknown directive 'k8s_gateway' | no plugin of CoreDNS's own: it names Ingresses and \
-             Gateways by their hosts | keep its own Deployment, and write: forward ingress.example \
+            "Unknown directive 'k8s_gateway' | no plugin of CoreDNS's own: it serves the host names of \
+             Ingresses and Gateways | keep its own Deployment, and write: forward ingress.example \
              ADDRESS\nServices of type LoadBalancer are answered here by: k8s_external \
              ingress.example",
         ),
         (
             "mdns",
-            "Unknown directive 'mdns' | no plugin of CoreDNS's own: it asks the local network over \
+            "Unknown directive 'mdns' | no plugin of CoreDNS's own: it queries the local network over \
              multicast | list the hosts in a file: hosts FILE ZONE { fallthrough }",
         ),
         (
@@ -62,22 +62,22 @@ fn what_stays_out_is_told_with_the_nearest_way() {
              braces of that plugin; is a '}' too early?",
         ),
     ] {
-        assert_eq!(told(lines), expected);
+        assert_eq!(errors_of(lines), expected);
     }
 }
 
 #[test]
-fn what_is_not_built_yet_is_told_with_what_to_do_meanwhile() {
+fn plugins_not_implemented_yet_have_an_alternative() {
     for (lines, expected) in [
         (
             "siit {\nipv6_prefix 64:ff9b::/96\n}",
-            "plugin/siit: not built into Lodestone | it makes IPv4 addresses of IPv6 ones; CoreDNS \
+            "plugin/siit: not built into Lodestone | it translates IPv6 addresses to IPv4; CoreDNS \
              has it since 1.15.0, and Lodestone will | keep a CoreDNS for clients that have IPv4 \
              alone, with 'siit' and a 'forward' to this server",
         ),
         (
             "dynupdate dyn.example {\nfile a\n}",
-            "plugin/dynupdate: not built into Lodestone | it takes changes of a zone over DNS \
+            "plugin/dynupdate: not built into Lodestone | it accepts changes of a zone over DNS \
              (UPDATE); CoreDNS has it since 1.15.0, and Lodestone will | keep a CoreDNS for the \
              zone, and write: forward dyn.example ADDRESS\nA zone that another program changes as \
              a file is read by 'file' or 'auto'",
@@ -89,12 +89,12 @@ fn what_is_not_built_yet_is_told_with_what_to_do_meanwhile() {
              here, the rest of 'proxyproto' works",
         ),
     ] {
-        assert_eq!(told(lines), expected);
+        assert_eq!(errors_of(lines), expected);
     }
 }
 
 #[test]
-fn what_is_no_more_is_told_with_the_lines_of_today() {
+fn removed_directives_have_their_replacement() {
     for (lines, expected) in [
         (
             "proxy . /etc/resolv.conf",
@@ -125,21 +125,21 @@ fn what_is_no_more_is_told_with_the_lines_of_today() {
              it was for | remove it and its block",
         ),
     ] {
-        assert_eq!(told(lines), expected);
+        assert_eq!(errors_of(lines), expected);
     }
 }
 
 #[test]
-fn each_word_is_told_of_once_and_is_none_that_works() {
+fn unsupported_directives_are_listed_once_and_not_supported() {
     let mut all: Vec<&str> = words().collect();
-    all.extend(LEFT_OUT.iter().chain(NOT_YET).map(|word| word.name));
+    all.extend(EXCLUDED.iter().chain(NOT_YET).map(|word| word.name));
     let count = all.len();
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), count);
     for word in ORDER {
         let is_absent = matches!(word.kind, Kind::Absent(_));
-        assert!(is_absent || left_out(word.name).is_none(), "{}", word.name);
+        assert!(is_absent || find(word.name).is_none(), "{}", word.name);
         assert!(words().all(|other| other != word.name), "{}", word.name);
     }
     for word in external::EXTERNAL.windows(2) {
@@ -148,7 +148,7 @@ fn each_word_is_told_of_once_and_is_none_that_works() {
 }
 
 #[test]
-fn a_misspelt_word_is_never_told_to_be_one_that_is_not_served() {
-    assert!(told("kuberntes").contains("did you mean 'kubernetes'?"));
-    assert!(!told("adz").contains("did you mean"));
+fn unsupported_directives_are_not_suggested_for_misspelt_ones() {
+    assert!(errors_of("kuberntes").contains("did you mean 'kubernetes'?"));
+    assert!(!errors_of("adz").contains("did you mean"));
 }

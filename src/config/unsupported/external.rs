@@ -1,206 +1,205 @@
-//! Plugins that are not in CoreDNS's own list and are met in Corefiles, for builds of it with more
-//! in them.
+//! External plugins: not part of CoreDNS, but found in Corefiles of custom builds.
 
-use super::{Elsewhere, elsewhere};
+use super::{UnsupportedDirective, unsupported};
 
-/// What to do about a source of names that only such a build can read.
+/// For a source of names that only such a build can read.
 const BESIDE: &str = "keep the server that has it for its zone, and write: forward {zone} ADDRESS";
-/// About what only looks on, or has no use here.
+/// For plugins that only observe queries, or have no use here.
 const REMOVE: &str = "remove the line";
 
 /// In alphabetical order.
-pub(super) const EXTERNAL: &[Elsewhere] = &[
-    elsewhere(
+pub(super) const EXTERNAL: &[UnsupportedDirective] = &[
+    unsupported(
         "ads",
         "it blocks the names of lists",
         "write the list as a hosts file with the address 0.0.0.0, and use: hosts FILE { fallthrough }",
     ),
-    elsewhere(
+    unsupported(
         "alias",
-        "it replaces an alias at a zone's top by its addresses",
-        "remove the line, and give the zone's top its addresses",
+        "it replaces an alias at a zone's apex by its addresses",
+        "remove the line, and give the zone's apex its addresses",
     ),
-    elsewhere(
+    unsupported(
         "alternate",
-        "it asks others after an answer of some code",
+        "it forwards to another upstream after some response codes",
         "write two 'forward' lines one below the other, the first with: next NXDOMAIN",
     ),
-    elsewhere("amazondns", "it asks Amazon's name servers", BESIDE),
-    elsewhere(
+    unsupported("amazondns", "it forwards to Amazon's name servers", BESIDE),
+    unsupported(
         "blocklist",
         "it blocks the names of lists",
         "write the list as a hosts file with the address 0.0.0.0, and use: hosts FILE { fallthrough }",
     ),
-    elsewhere(
+    unsupported(
         "consul",
-        "it asks Consul",
+        "it queries Consul",
         "Consul has its own DNS: forward consul ADDRESS:8600",
     ),
-    elsewhere("demo", "it is an example of a plugin", REMOVE),
-    elsewhere("docker", "it names Docker's containers", BESIDE),
-    elsewhere("dump", "it prints each query", "use: log"),
-    elsewhere("dynapi", "it takes records over HTTP", BESIDE),
-    elsewhere("ebpf", "it loads a program into the kernel", REMOVE),
-    elsewhere("ens", "it reads the Ethereum Name Service", BESIDE),
-    elsewhere("example", "it is an example of a plugin", REMOVE),
-    elsewhere(
+    unsupported("demo", "it is an example of a plugin", REMOVE),
+    unsupported("docker", "it serves names of Docker's containers", BESIDE),
+    unsupported("dump", "it prints each query", "use: log"),
+    unsupported("dynapi", "it takes records over HTTP", BESIDE),
+    unsupported("ebpf", "it loads a program into the kernel", REMOVE),
+    unsupported("ens", "it reads the Ethereum Name Service", BESIDE),
+    unsupported("example", "it is an example of a plugin", REMOVE),
+    unsupported(
         "fallback",
-        "it asks others after an answer of some code",
+        "it forwards to another upstream after some response codes",
         "write two 'forward' lines one below the other, the first with: next NXDOMAIN",
     ),
-    elsewhere(
+    unsupported(
         "fanout",
-        "it asks several servers at once",
-        "forward asks the next server while one is slow: forward {arguments}",
+        "it queries several upstreams in parallel",
+        "forward queries the next upstream while one is slow: forward {arguments}",
     ),
-    elsewhere(
+    unsupported(
         "filter",
         "it blocks the names of lists",
         "write the list as a hosts file with the address 0.0.0.0, and use: hosts FILE { fallthrough }",
     ),
-    elsewhere(
+    unsupported(
         "finalize",
-        "it leaves only addresses of an alias",
+        "it replaces an alias by its addresses",
         "remove the line: clients follow aliases that come with their addresses",
     ),
-    elsewhere(
+    unsupported(
         "gathersrv",
         "it joins the SRV records of several domains",
         BESIDE,
     ),
-    elsewhere(
+    unsupported(
         "git",
         "it fetches files from a repository",
         "fetch them by a container beside this one (git-sync), and serve them by 'auto' or 'import'",
     ),
-    elsewhere(
+    unsupported(
         "gravwell",
         "it sends queries to Gravwell",
         "use 'dnstap' or 'log'",
     ),
-    elsewhere("gslb", "it shares out load between places", BESIDE),
-    elsewhere("handshake", "it reads the Handshake names", BESIDE),
-    elsewhere("idetcd", "it names nodes through etcd", BESIDE),
-    elsewhere(
+    unsupported("gslb", "it balances load between locations", BESIDE),
+    unsupported("handshake", "it reads the Handshake names", BESIDE),
+    unsupported("idetcd", "it names nodes through etcd", BESIDE),
+    unsupported(
         "ipecho",
-        "it answers the address that a name holds",
+        "it answers with the address in a name",
         "use 'template' with a 'match' of the address in the name",
     ),
-    elsewhere(
+    unsupported(
         "ipin",
-        "it answers the address that a name holds",
+        "it answers with the address in a name",
         "use 'template' with a 'match' of the address in the name",
     ),
-    elsewhere("json", "it asks a server over HTTP for JSON", BESIDE),
-    elsewhere(
+    unsupported("json", "it queries a server over HTTP for JSON", BESIDE),
+    unsupported(
         "k8s_cache",
         "it refreshes a cache for some pods",
         "use: cache 30 { prefetch 10 }",
     ),
-    elsewhere(
+    unsupported(
         "k8s_crd",
-        "it names what k8gb's own objects say",
+        "it serves names from k8gb's own objects",
         "keep k8gb's server for its zone, and write: forward {zone} ADDRESS",
     ),
-    elsewhere(
+    unsupported(
         "k8s_dns_chaos",
         "it breaks answers for tests",
         "use 'erratic', or remove the line",
     ),
-    elsewhere("k8s_event", "it reports to the cluster's events", REMOVE),
-    elsewhere(
+    unsupported("k8s_event", "it reports to the cluster's events", REMOVE),
+    unsupported(
         "k8s_gateway",
-        "it names Ingresses and Gateways by their hosts",
+        "it serves the host names of Ingresses and Gateways",
         "keep its own Deployment, and write: forward {zone} ADDRESS\n\
          Services of type LoadBalancer are answered here by: k8s_external {zone}",
     ),
-    elsewhere(
+    unsupported(
         "k8szoneaware",
         "it is a private plugin, about topology zones",
         "nearest is the option 'zonal' of 'kubernetes'; else remove the line",
     ),
-    elsewhere(
+    unsupported(
         "kubeforward",
         "it forwards to the pods of a Service",
         "use: forward {zone:.} ADDRESS-OF-THE-SERVICE",
     ),
-    elsewhere(
+    unsupported(
         "kubenodes",
         "it names the cluster's nodes",
         "list the nodes in a hosts file, or keep the server that has it: forward {zone} ADDRESS",
     ),
-    elsewhere(
+    unsupported(
         "kubernetai",
         "it serves several clusters in one block",
         "write a server block for each cluster, each with: kubernetes {zone:ZONE} { kubeconfig FILE CONTEXT }",
     ),
-    elsewhere(
+    unsupported(
         "lighthouse",
         "it names the Services of joined clusters (Submariner)",
         "Lighthouse has its own server: forward {zone:clusterset.local} ADDRESS-OF-SUBMARINER-LIGHTHOUSE-COREDNS",
     ),
-    elsewhere(
+    unsupported(
         "mdns",
-        "it asks the local network over multicast",
+        "it queries the local network over multicast",
         "list the hosts in a file: hosts FILE {zone} { fallthrough }",
     ),
-    elsewhere("meship", "it reads .meship names", BESIDE),
-    elsewhere("meshname", "it reads .meshname names", BESIDE),
-    elsewhere(
+    unsupported("meship", "it reads .meship names", BESIDE),
+    unsupported("meshname", "it reads .meshname names", BESIDE),
+    unsupported(
         "multicluster",
         "here it is an option of 'kubernetes'",
         "write: kubernetes cluster.local {zone:clusterset.local} { multicluster {zone:clusterset.local} }",
     ),
-    elsewhere("mysql", "it reads zones from a database", BESIDE),
-    elsewhere("netbox", "it reads addresses from NetBox", BESIDE),
-    elsewhere(
+    unsupported("mysql", "it reads zones from a database", BESIDE),
+    unsupported("netbox", "it reads addresses from NetBox", BESIDE),
+    unsupported(
         "opa",
-        "it asks Open Policy Agent",
+        "it queries Open Policy Agent",
         "use 'acl', or remove the line",
     ),
-    elsewhere(
+    unsupported(
         "pdsql",
         "it reads PowerDNS's database",
         "forward to PowerDNS itself: forward {zone} ADDRESS",
     ),
-    elsewhere(
+    unsupported(
         "records",
         "it has records in the Corefile",
-        "write the records as a zone file: file FILE {zone}; addresses alone may stand in 'hosts'",
+        "write the records as a zone file: file FILE {zone}; for addresses only, use 'hosts'",
     ),
-    elsewhere(
+    unsupported(
         "recursor",
         "it resolves by rules of its own",
         "use 'forward' for the servers and 'hosts' for the addresses",
     ),
-    elsewhere("redis", "it reads zones from Redis", BESIDE),
-    elsewhere("redis_cache", "it keeps answers in Redis", "use: cache 30"),
-    elsewhere("redisc", "it keeps answers in Redis", "use: cache 30"),
-    elsewhere(
+    unsupported("redis", "it reads zones from Redis", BESIDE),
+    unsupported("redis_cache", "it keeps answers in Redis", "use: cache 30"),
+    unsupported("redisc", "it keeps answers in Redis", "use: cache 30"),
+    unsupported(
         "rrl",
         "it limits the rate of replies",
-        "remove the line; 'acl' says who may ask at all",
+        "remove the line; 'acl' restricts the clients",
     ),
-    elsewhere(
+    unsupported(
         "tailscale",
         "it names the machines of a tailnet",
         "Tailscale has its own resolver: forward {zone} 100.100.100.100",
     ),
-    elsewhere("traefik", "it names Traefik's hosts", BESIDE),
-    elsewhere(
+    unsupported("traefik", "it names Traefik's hosts", BESIDE),
+    unsupported(
         "unbound",
-        "it looks names up from the root by itself",
+        "it resolves names from the root",
         "run Unbound beside this server, and write: forward {zone:.} 127.0.0.1:5335",
     ),
-    elsewhere(
+    unsupported(
         "vcluster",
-        "it is of vCluster's own build",
+        "it is part of vCluster's own build",
         "keep vCluster's server in virtual clusters; Lodestone serves real ones",
     ),
-    elsewhere(
+    unsupported(
         "warnlist",
         "it warns of names on a list",
         "use 'log' with the names, or 'dnstap'",
     ),
-    elsewhere("wgsd", "it names WireGuard's peers", BESIDE),
+    unsupported("wgsd", "it names WireGuard's peers", BESIDE),
 ];

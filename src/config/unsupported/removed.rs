@@ -1,11 +1,11 @@
-//! Words that old versions of CoreDNS had, with the lines that say the same today.
+//! Directives that CoreDNS has removed, with their current replacement.
 
 use crate::corefile::{Diagnostic, Directive, Word};
 
 /// In alphabetical order.
 pub(super) const WORDS: &[&str] = &["federation", "proxy", "reverse", "shutdown", "startup"];
 
-/// Policies of `proxy`, and those of `forward` that do the same or come nearest.
+/// Policies of `proxy`, and the equivalent or closest policies of `forward`.
 const POLICIES: [(&str, &str); 5] = [
     ("first", "sequential"),
     ("least_conn", "random"),
@@ -14,7 +14,7 @@ const POLICIES: [(&str, &str); 5] = [
     ("sequential", "sequential"),
 ];
 
-/// Completes the error for one of [`WORDS`]; nothing for another word.
+/// Completes the error for one of [`WORDS`]; `None` for any other directive.
 pub(super) fn refuse(directive: &Directive, error: Diagnostic) -> Option<Diagnostic> {
     let (label, help) = match directive.name.as_str() {
         "proxy" => (
@@ -38,7 +38,7 @@ pub(super) fn refuse(directive: &Directive, error: Diagnostic) -> Option<Diagnos
     Some(error.label(label).help(help))
 }
 
-/// The `forward` for a `proxy`.
+/// The `forward` that replaces a `proxy`.
 fn forward(proxy: &Directive) -> String {
     let words = Word::join(&proxy.arguments);
     let mut lines = Vec::new();
@@ -51,15 +51,15 @@ fn forward(proxy: &Directive) -> String {
             }
             "except" | "max_fails" => lines.push(Word::join(&line.words)),
             "protocol" if rest == "dns force_tcp" => lines.push("force_tcp".to_owned()),
-            // How to check, and other protocols: 'forward' has its own ways.
+            // `forward` has its own health checks and protocols.
             _ => {}
         }
     }
-    // Its default was to take any.
+    // Without an argument, `proxy` served all zones.
     Directive::written(format!("forward {words}").trim_end(), &lines)
 }
 
-/// The `template` for a `reverse`, as far as it can be told.
+/// The `template` that replaces a `reverse`, except for its zone.
 fn template(reverse: &Directive) -> String {
     let networks = Word::join(&reverse.arguments);
     let ttl = reverse
