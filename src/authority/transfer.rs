@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Zone {
-    /// Prepares a transfer in the empty `reply`: all records are [`Reply::rest`], between two
+    /// Prepares a transfer in the empty `reply`: all records are [`Reply::remaining`], between two
     /// copies of the SOA record (RFC 5936 section 2.2). If the secondary has this serial or a later
     /// one, only the SOA record is sent (RFC 1995 section 2).
     pub fn transfer(self: &Arc<Self>, held: Option<u32>, reply: &mut Reply) {

@@ -1,7 +1,7 @@
 //! The one door: octets in, octets out, for every transport.
 //!
 //! Nothing here knows a socket, and nothing waits: a question that must wait is handed back to the
-//! transport that it came over, as a [`Wait`] to be finished where that transport sees fit.
+//! transport that it came over, as a [`PendingQuery`] to be finished where that transport sees fit.
 
 mod unserved;
 

@@ -30,7 +30,7 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// The reply to `query`, of which [`Reply::rest`] may be still to come.
+    /// The reply to `query`, of which [`Reply::remaining`] may be still to come.
     pub(super) fn new(
         query: Query,
         reply: Reply,

@@ -27,6 +27,6 @@ pub struct Tried<'a> {
     pub begun: Instant,
     /// How long it took.
     pub took: Duration,
-    /// The answer, if there is one; where it came to is [`Reply::heard`].
+    /// The answer, if there is one; where it came to is [`Reply::source`].
     pub reply: Option<&'a Reply>,
 }

@@ -16,7 +16,7 @@ use crate::{
 
 impl ClusterView {
     /// Prepares a transfer of the queried zone in the empty `reply`. Returns false if it is no
-    /// zone, or a reverse zone: those are not transferred. The records are [`Reply::rest`], a
+    /// zone, or a reverse zone: those are not transferred. The records are [`Reply::remaining`], a
     /// snapshot taken when the first of them is written.
     ///
     /// If the secondary has this serial or a later one, only the SOA record is sent (RFC 1995
