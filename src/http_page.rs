@@ -1,5 +1,5 @@
 //! HTTP pages that a configuration requires: what [`crate::config`] and plugins declare and
-//! [`crate::admin`] serves.
+//! `admin` serves.
 
 use std::path::PathBuf;
 

@@ -103,7 +103,7 @@ impl Chain {
     }
 
     /// Calls the outbound hooks of the plugins before the one that answered, for a part of its reply
-    /// that comes later ([`Reply::rest`]). None of them can wait.
+    /// that comes later ([`Reply::remaining`]). None of them can wait.
     pub fn amend(&self, context: &Context<'_>, query: &Query, part: &mut Reply) {
         let mut plugins = self.plugins.iter();
         let end = plugins.position(|plugin| plugin.name == part.answered_by);

@@ -7,7 +7,7 @@
 //! }
 //! ```
 //!
-//! The listener is [`crate::admin`]'s, the families are in [`crate::metrics`].
+//! The listener is `admin`'s, the families are in [`crate::metrics`].
 
 use std::path::PathBuf;
 

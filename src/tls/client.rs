@@ -47,7 +47,7 @@ impl ClientFiles {
         Ok(Arc::new(config))
     }
 
-    /// Changes when another file is named or the content of one changes, as its [`Stamp`] shows.
+    /// Changes when another file is named or the content of one changes, as its `Stamp` shows.
     pub fn fingerprint(&self) -> String {
         let identity = self.identity.iter().flat_map(|(chain, key)| [chain, key]);
         let stamps = identity

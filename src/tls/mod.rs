@@ -10,7 +10,7 @@
 //! key_log    secrets of connections, for decrypting captured traffic
 //! ```
 //!
-//! Which certificates are accepted from the peer is decided in [`crate::trust`].
+//! Which certificates are accepted from the peer is decided in `trust`.
 
 mod client;
 mod identity;

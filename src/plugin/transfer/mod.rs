@@ -47,7 +47,7 @@ const TRIES: usize = 3;
 /// in it, has both for nothing.
 pub trait Transferable: Send + Sync {
     /// Writes the zone whose name is asked for into `reply`, which comes empty: all of it, an SOA
-    /// record at either end, as [`Reply::rest`]; or where `held` is its serial or a later one, the SOA
+    /// record at either end, as [`Reply::remaining`]; or where `held` is its serial or a later one, the SOA
     /// record alone. A failure is a reply too. False, and nothing written, where the name is none of
     /// its zones'.
     fn transfer(self: Arc<Self>, question: &Question, held: Option<u32>, reply: &mut Reply)
