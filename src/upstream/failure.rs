@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn local_errors_do_not_blame_the_upstream() {
-        for (number, error) in [
+        for (number, expected) in [
             (libc::EMFILE, LocalError::Descriptors),
             (libc::ENFILE, LocalError::Descriptors),
             (libc::ENOBUFS, LocalError::Memory),
@@ -184,7 +184,7 @@ mod tests {
         ] {
             let error = io::Error::from_raw_os_error(number);
             let failure = Failure::from(&error);
-            assert_eq!(failure, Failure::Local(error), "{error}");
+            assert_eq!(failure, Failure::Local(expected), "{error}");
             assert!(
                 !failure.blames_upstream() && !failure.why().is_upstreams(),
                 "{error}"
