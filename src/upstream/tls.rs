@@ -28,7 +28,7 @@ pub struct TlsFiles {
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)] // each says it
+#[allow(missing_docs)] // the messages describe them
 pub enum TlsError {
     #[error("cannot read certificates or keys from {}: {}", .0.display(), plain::pem(.1, .0))]
     Pem(PathBuf, rustls::pki_types::pem::Error),
