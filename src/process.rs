@@ -37,7 +37,7 @@ pub struct Prepared {
 
 /// Why a configuration cannot be served.
 #[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)] // each says it
+#[allow(missing_docs)] // the messages describe them
 pub enum StartError {
     #[error(transparent)]
     Build(#[from] BuildError),

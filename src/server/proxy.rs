@@ -81,7 +81,7 @@ pub enum Start {
 
 /// Why a header is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs)] // each says it
+#[allow(missing_docs)] // the messages describe them
 pub enum Malformed {
     #[error("a PROXY header of more than {MAX_HEADER} bytes")]
     TooLong,

@@ -36,7 +36,7 @@ static UNCOUNTED: LazyLock<Arc<Metrics>> = LazyLock::new(Metrics::new);
 
 /// Why a host has no address.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs)] // each says it
+#[allow(missing_docs)] // the messages describe them
 pub enum ResolveError {
     #[error("{0} answers {1}")]
     Code(SocketAddr, Rcode),

@@ -79,7 +79,7 @@ pub enum DohMethod {
 
 /// Why a word is not an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs)] // each says it
+#[allow(missing_docs)] // the messages describe them
 pub enum TargetError {
     #[error("invalid address: {0:?}")]
     Empty(String),
