@@ -341,11 +341,11 @@ impl Arrival<'_> {
         // In place, the names above all: four of 256 bytes each would be made and moved, to hold some
         // twenty.
         let options = query.receive(|request| {
-            let beside = read_query_into(self.octets, &header, &mut request.asked)?;
+            let beside = read_query_into(self.octets, &header, &mut request.original)?;
             // Each by its name, so that none is forgotten.
             let Request {
                 id,
-                asked: _,
+                original: _,
                 opcode,
                 recursion_desired,
                 checking_disabled,

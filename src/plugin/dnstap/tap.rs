@@ -131,7 +131,7 @@ impl ExchangeObserver for Tap {
             let mut octets = Vec::new();
             let mut as_asked_of_upstream = query.clone();
             as_asked_of_upstream.receive(|request| {
-                request.asked = query.question;
+                request.original = query.question;
                 request.transport = Transport::Tcp;
             });
             Writer::default().write(&as_asked_of_upstream, reply, &mut octets);
@@ -150,7 +150,7 @@ fn wall(moment: Instant) -> SystemTime {
 fn as_asked(query: &Query) -> Vec<u8> {
     write_query(
         query.id,
-        &query.asked,
+        &query.original,
         query.recursion_desired,
         query.checking_disabled,
         query.authentic_data,

@@ -75,12 +75,12 @@ pub(super) fn not_served(routes: &Routes, query: &Query) -> Option<Rcode> {
     if query.edns.is_some_and(|edns| edns.version > 0) {
         return Some(Rcode::BADVERS);
     }
-    let transfer = matches!(query.asked.rtype, Type::AXFR | Type::IXFR);
+    let transfer = matches!(query.original.rtype, Type::AXFR | Type::IXFR);
     if !transfer || query.takes_several_messages() {
         return None;
     }
     // The serial fits, by which a secondary knows whether to come again by TCP (RFC 1995 §2).
-    let incremental = query.asked.rtype == Type::IXFR && query.transport == Transport::Udp;
+    let incremental = query.original.rtype == Type::IXFR && query.transport == Transport::Udp;
     if incremental && routes.find(query).is_some_and(|block| transfers(block)) {
         return None;
     }
