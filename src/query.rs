@@ -1,4 +1,4 @@
-//! A query: what was received, which never changes, and its state on the way through a chain.
+//! A query: the immutable request as received, and the state that the plugin chain modifies.
 
 mod extensions;
 
@@ -15,75 +15,76 @@ use crate::{
 /// Bytes of an OPT record without options (RFC 6891 section 6.1.2).
 pub const OPT_LENGTH: usize = 11;
 
-/// What a client has sent, and how it came.
+/// A client's request as received, with its transport.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools)] // header bits, independent of each other
 pub struct Request {
     /// The client's message id.
     pub id: u16,
-    /// The original question. The reply repeats it.
-    pub asked: Question,
-    /// What the client wants done; only [`Opcode::QUERY`] gets as far as a plugin.
+    /// The original question, repeated in the reply.
+    pub original: Question,
+    /// The operation code. Only [`Opcode::QUERY`] reaches the plugins' query hooks.
     pub opcode: Opcode,
-    /// The client wants recursion.
+    /// The RD bit: the client requests recursion (RFC 1035 section 4.1.1).
     pub recursion_desired: bool,
-    /// The client checks signatures for itself; handed on to upstreams, part of a cache's key.
+    /// The CD bit: the client validates signatures itself (RFC 4035 section 3.2.2). Forwarded to
+    /// upstreams, and part of the cache key.
     pub checking_disabled: bool,
-    /// The client understands the AD bit (RFC 6840 section 5.7).
+    /// The AD bit: the client understands it in replies (RFC 6840 section 5.7).
     pub authentic_data: bool,
-    /// The client's OPT record, where it sent one.
+    /// The client's OPT record, if any.
     pub edns: Option<Edns>,
-    /// The serial of the zone that a secondary holds, which an IXFR question carries (RFC 1995
-    /// section 3).
+    /// The zone serial that a secondary holds, from an IXFR query (RFC 1995 section 3).
     pub held_serial: Option<u32>,
-    /// The message, where it is signed.
+    /// The signed message, if it has a TSIG record (RFC 8945).
     pub signed: Option<Arc<Signed>>,
     /// The client's address.
     pub client: SocketAddr,
-    /// The address that was asked.
+    /// The local address that received the request.
     pub local: SocketAddr,
-    /// How it came.
+    /// The transport.
     pub transport: Transport,
-    /// Bytes of the message.
+    /// Size of the message in bytes.
     pub size: usize,
     /// When it was read from its socket.
     pub received: Instant,
 }
 
-/// One query on its way through the chain: its [`Request`], whose fields can be read as if they were
-/// its own, and the state that plugins change.
+/// A query in the plugin chain: its immutable [`Request`], whose fields are accessible through
+/// `Deref`, and the state that plugins modify.
 #[derive(Clone, Debug)]
 pub struct Query {
     request: Request,
-    /// The question as the plugins so far have made it; at first the original one.
+    /// The current question: initially the original one, then as rewritten by plugins.
     pub question: Question,
-    /// The client's OPT record, as the plugins so far have made it.
+    /// The client's OPT record, as modified by plugins.
     pub edns: Option<Edns>,
-    /// The options of the client's OPT record that concern more than the client and us, as the plugins
-    /// so far have made them: they go on to upstreams, and answers differ by them.
+    /// The client's EDNS options that are forwarded to upstreams and that answers may depend on, as
+    /// modified by plugins. Hop-by-hop options are not among them.
     pub options: Options,
-    /// Whether upstreams are to recurse; at first as the client wants.
+    /// The RD bit of forwarded queries; initially the client's.
     pub onward_recursion: bool,
-    /// Bytes of a UDP reply at most, whatever the client takes; at first [`Edns::OUR_UDP_PAYLOAD`].
+    /// Maximum size of a UDP reply in bytes, regardless of what the client advertises; initially
+    /// [`Edns::OUR_UDP_PAYLOAD`].
     pub udp_limit: u16,
-    /// How the reply is to be signed; there once the query's signature is verified.
+    /// Signs the reply. Set once the query's signature is verified.
     pub signer: Option<Arc<Signer>>,
-    /// When waiting for a reply ends with a failure.
+    /// The time at which a pending query fails.
     pub deadline: Option<Instant>,
-    /// How many sub-queries deep this is; 0 for a client's.
+    /// Nesting depth of sub-queries; 0 for a client's query.
     pub depth: u8,
-    /// What a sub-query leaves out.
+    /// The plugins that a sub-query bypasses.
     pub bypass: Bypass,
-    /// What plugins have attached to it.
+    /// Values that plugins have attached.
     pub extensions: Extensions,
 }
 
-/// Plugins that a sub-query passes without effect.
+/// Plugins without effect on a sub-query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bypass {
-    /// Caches do not answer from what they hold; they keep what comes.
+    /// Caches are not read, but store the reply.
     pub cache: bool,
-    /// No addresses are translated into others.
+    /// No address translation.
     pub translation: bool,
 }
 
@@ -96,19 +97,19 @@ impl Deref for Query {
 }
 
 impl Default for Query {
-    /// An empty one, to be written over.
+    /// An empty value, to be overwritten.
     fn default() -> Self {
         Self::internal(Question::default())
     }
 }
 
 impl Request {
-    /// A request for `question` and nothing else, as from the server itself.
+    /// A request for `question` with default fields, made by the server itself.
     pub fn internal(question: Question) -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
             id: 0,
-            asked: question,
+            original: question,
             opcode: Opcode::QUERY,
             recursion_desired: true,
             checking_disabled: false,
@@ -124,10 +125,10 @@ impl Request {
         }
     }
 
-    /// Whether the reply may be as many messages as it takes: that of a zone transfer over a stream
-    /// (RFC 5936 section 2.2).
+    /// Whether the reply may span several messages: a zone transfer over a stream (RFC 5936 section
+    /// 2.2).
     pub fn takes_several_messages(&self) -> bool {
-        matches!(self.asked.rtype, Type::AXFR | Type::IXFR)
+        matches!(self.original.rtype, Type::AXFR | Type::IXFR)
             && matches!(
                 self.transport,
                 Transport::Tcp | Transport::Tls | Transport::Quic
@@ -136,10 +137,10 @@ impl Request {
 }
 
 impl Query {
-    /// The query of a request, as no plugin has seen it yet.
+    /// A query for a request, not yet modified by plugins.
     pub fn new(request: Request) -> Self {
         Self {
-            question: request.asked,
+            question: request.original,
             edns: request.edns,
             options: Options::default(),
             onward_recursion: request.recursion_desired,
@@ -153,17 +154,16 @@ impl Query {
         }
     }
 
-    /// A query for `question` and nothing else, as from the server itself: the start of sub-queries
+    /// A query for `question` with default fields, made by the server itself: for internal look-ups
     /// and tests.
     pub fn internal(question: Question) -> Self {
         Self::new(Request::internal(question))
     }
 
-    /// Becomes the query of the request that `fill` makes of its own, in place, as no plugin has seen
-    /// it yet.
+    /// Reuses this query in place: `fill` writes the request, and all other state is reset.
     pub fn receive<T>(&mut self, fill: impl FnOnce(&mut Request) -> T) -> T {
         let outcome = fill(&mut self.request);
-        // Each by its name, so that none is forgotten.
+        // Destructured, so that a new field cannot be missed.
         let Self {
             request,
             question,
@@ -177,7 +177,7 @@ impl Query {
             bypass,
             extensions,
         } = self;
-        question.copy_from(&request.asked);
+        question.copy_from(&request.original);
         *edns = request.edns;
         options.clear();
         *onward_recursion = request.recursion_desired;
@@ -190,7 +190,7 @@ impl Query {
         outcome
     }
 
-    /// The same client's query for something else, one level deeper.
+    /// A sub-query of the same client for another question, one level deeper.
     #[must_use]
     pub fn sub_query(&self, question: Question) -> Self {
         let mut sub_query = Self {
@@ -199,11 +199,11 @@ impl Query {
             extensions: self.extensions.inherited(),
             ..self.clone()
         };
-        sub_query.request.asked = question;
+        sub_query.request.original = question;
         sub_query
     }
 
-    /// Drops what it shares with others, once it has been answered.
+    /// Drops its references to shared values, once it has been answered.
     pub fn release(&mut self) {
         self.options.clear();
         self.extensions.clear();
@@ -221,7 +221,8 @@ impl Query {
         self.authentic_data || self.dnssec_ok()
     }
 
-    /// The largest reply that the client advertises for this transport, in bytes.
+    /// The largest reply that the client accepts over this transport, in bytes: over UDP 512
+    /// without EDNS (RFC 1035 section 4.2.1), and never less with it (RFC 6891 section 6.2.3).
     pub fn payload(&self) -> usize {
         match (self.transport, self.edns) {
             (Transport::Udp, None) => MIN_UDP_PAYLOAD,
@@ -230,9 +231,9 @@ impl Query {
         }
     }
 
-    /// The largest reply that is sent, in bytes: what the client takes, and over UDP no more than
-    /// [`Self::udp_limit`], so that no reply is fragmented (RFC 9715 section 3.2) and a forged
-    /// sender's address is not worth much.
+    /// The maximum size of the reply in bytes: the client's limit, and over UDP at most
+    /// [`Self::udp_limit`]. That avoids fragmentation (RFC 9715 section 3.2) and bounds
+    /// amplification with forged source addresses.
     pub fn reply_limit(&self) -> usize {
         let payload = self.payload();
         match self.transport {
@@ -241,10 +242,10 @@ impl Query {
         }
     }
 
-    /// Bytes that a reply has for records at most: what is left of [`Self::reply_limit`] behind the
-    /// header, the question and the OPT record.
+    /// Bytes available for records in the reply: [`Self::reply_limit`] less the header, the
+    /// question and the OPT record.
     pub fn record_room(&self) -> usize {
-        let question = self.asked.name.as_wire().len() + 4;
+        let question = self.original.name.as_wire().len() + 4;
         let opt = self.edns.map_or(0, |_| OPT_LENGTH);
         self.reply_limit()
             .saturating_sub(HEADER_LENGTH + question + opt)
@@ -254,9 +255,9 @@ impl Query {
 /// A question (RFC 1035 section 4.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// The name as spelled.
+    /// The name in its original case.
     pub name: Name,
-    /// The name in lower case: what look-ups and cache keys use.
+    /// The name in lower case, for look-ups and cache keys.
     pub lower: Name,
     /// The type.
     pub rtype: Type,
@@ -275,21 +276,22 @@ impl Question {
         }
     }
 
-    /// Becomes `other`. Copies only the bytes in use: a name has room for 256, and most are short.
+    /// Copies `other` into this question. Only the bytes in use are copied: a name has a buffer of
+    /// 256 bytes, and most are short.
     pub fn copy_from(&mut self, other: &Self) {
         self.name.copy_from(&other.name);
         self.lower.copy_from(&other.lower);
         (self.rtype, self.class) = (other.rtype, other.class);
     }
 
-    /// Whether both are the same question, in whatever spelling.
+    /// Whether both are the same question, regardless of case.
     pub fn same_as(&self, other: &Self) -> bool {
         self.lower == other.lower && self.rtype == other.rtype && self.class == other.class
     }
 }
 
 impl Default for Question {
-    /// An empty one, to be written over.
+    /// An empty value, to be overwritten.
     fn default() -> Self {
         Self::new(Name::ROOT, Type(0), Class(0))
     }
@@ -304,9 +306,10 @@ pub struct Edns {
     pub version: u8,
     /// The DO bit.
     pub dnssec_ok: bool,
-    /// Whether the server's identity is asked for (RFC 5001).
+    /// Whether the NSID option is present (RFC 5001 section 2.1).
     pub wants_nsid: bool,
-    /// Whether the message was padded, so that its reply may be (RFC 7830 section 4).
+    /// Whether the message has a Padding option, so that its reply may have one (RFC 7830 section
+    /// 4).
     pub is_padded: bool,
 }
 
@@ -330,17 +333,17 @@ pub enum Transport {
     Https3,
     /// DNS over QUIC (RFC 9250).
     Quic,
-    /// CoreDNS's service of gRPC.
+    /// CoreDNS's gRPC service.
     Grpc,
 }
 
 impl Transport {
-    /// Whether it is encrypted, here or by a proxy in front.
+    /// Whether it is encrypted, by this server or by a proxy in front of it.
     pub fn is_encrypted(self) -> bool {
         !matches!(self, Self::Udp | Self::Tcp)
     }
 
-    /// Its label in metrics and logs: the protocol of its packets, as CoreDNS has it.
+    /// The label in metrics and logs: the transport protocol, as in CoreDNS.
     pub fn label(self) -> &'static str {
         match self {
             Self::Udp | Self::Quic | Self::Https3 => "udp",

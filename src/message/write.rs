@@ -60,7 +60,7 @@ impl Writer {
         let next = self.message(query, reply, 0..usize::MAX, limit, out);
         let mut truncated = reply.truncated;
         if next < reply.records().count() {
-            let cut = TruncatedReply::at(reply, query.asked.name.as_ref(), next);
+            let cut = TruncatedReply::at(reply, query.original.name.as_ref(), next);
             truncated |= cut.is_truncation();
             if !truncated {
                 let whole = cut.complete_rrsets();
@@ -131,9 +131,9 @@ impl Writer {
         out.clear();
         self.compression.used = 0;
         out.extend([0; HEADER_LENGTH]);
-        self.question_name(query.asked.name.as_ref(), out);
-        out.extend(query.asked.rtype.0.to_be_bytes());
-        out.extend(query.asked.class.0.to_be_bytes());
+        self.question_name(query.original.name.as_ref(), out);
+        out.extend(query.original.rtype.0.to_be_bytes());
+        out.extend(query.original.class.0.to_be_bytes());
 
         let opt = Opt::of(reply, limit);
         let opt_length = if query.edns.is_some() {
@@ -465,7 +465,7 @@ mod tests {
         let mut reply = Reply::default();
         reply.answer(Type::A, 5, Data::A(Ipv4Addr::new(10, 96, 0, 7)));
         let out = written(&query, &reply);
-        let question = 12 + query.asked.name.as_wire().len() + 4;
+        let question = 12 + query.original.name.as_wire().len() + 4;
         assert_eq!(out.len(), question + 16);
         assert_eq!(&out[question..question + 2], [0xC0, 0x0C]);
     }
@@ -490,7 +490,11 @@ mod tests {
         reply.push(Section::Authority, owner, Type::SOA, 5, Data::Soa(soa));
         let out = written(&query, &reply);
         let mut read = Reply::default();
-        assert!(read_reply(&out, &mut read).unwrap().same_as(&query.asked));
+        assert!(
+            read_reply(&out, &mut read)
+                .unwrap()
+                .same_as(&query.original)
+        );
         assert_eq!((read.rcode, read.authoritative), (Rcode::NXDOMAIN, true));
         let (ours, theirs) = (
             &reply.section(Section::Authority)[0],
@@ -540,10 +544,10 @@ mod tests {
             let owners = read.section(Section::Additional).iter();
             let owners = owners.map(|record| match read.owner(record) {
                 Owner::Name(name) => name.to_name(),
-                Owner::Question => query.asked.name,
+                Owner::Question => query.original.name,
             });
             assert_eq!(owners.collect::<Vec<_>>(), targets);
-            let question = 12 + query.asked.name.as_wire().len() + 4;
+            let question = 12 + query.original.name.as_wire().len() + 4;
             let records = targets
                 .iter()
                 .map(|it| 12 + 6 + it.as_wire().len() + 12 + 4);
@@ -561,7 +565,7 @@ mod tests {
         let query = query("x.cluster.local", Type::SRV);
         let target = Name::parse("db-0.example.net").unwrap();
         // Before the data: the header, the question, and twelve bytes of the record.
-        let own = u16::try_from(12 + query.asked.name.as_wire().len() + 4 + 12 + 6).unwrap();
+        let own = u16::try_from(12 + query.original.name.as_wire().len() + 4 + 12 + 6).unwrap();
         let to_itself = (0xC000 | own).to_be_bytes();
         let to_the_next = (0xC000 | (own + 2)).to_be_bytes();
         let cases = [
@@ -738,7 +742,7 @@ mod tests {
             assert!(
                 read_reply(message, &mut read)
                     .unwrap()
-                    .same_as(&query.asked)
+                    .same_as(&query.original)
             );
             assert!(!read.truncated);
             let records = read.section(Section::Answer).iter();

@@ -138,7 +138,7 @@ impl ZoneCounters {
             IpAddr::V4(_) => 0,
             IpAddr::V6(address) => usize::from(address.to_ipv4_mapped().is_none()),
         };
-        let rtype = type_slot(query.asked.rtype);
+        let rtype = type_slot(query.original.rtype);
         local.add(&cells.requests[protocol][family][rtype], 1);
         let plugin = self.plugin_slot(reply.answered_by);
         local.add(&cells.responses[plugin][rcode_slot(reply.rcode)], 1);

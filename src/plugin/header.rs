@@ -6,8 +6,8 @@
 //! }
 //! ```
 //!
-//! Of a query, RD matters alone: whether upstreams are asked to recurse. What the client wished for
-//! itself stays as it is, so that the reply repeats it.
+//! For queries only RD has an effect: it sets the RD bit of forwarded queries. The client's own RD
+//! bit is unchanged, since the reply repeats it (RFC 1035 section 4.1.1).
 
 use super::{
     Build, BuildError, Context, OnQuery, OnResponse, ParseErrors, Parsing, Plugin, Setup, Step,
@@ -19,10 +19,10 @@ use crate::{
     reply::Reply,
 };
 
-/// The Corefile's word.
+/// The directive's name.
 const NAME: &str = "header";
 
-/// The plugin, and what the directive says: what becomes of each flag, if anything.
+/// The plugin and its parsed directive: the value that each flag is set to, if any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     query_rd: Option<bool>,
@@ -45,7 +45,7 @@ const FLAGS: [(&str, Flag); 3] = [
     ("rd", Flag::RecursionDesired),
 ];
 
-/// Reads the directives of a block, of which the first one counts that has any rule.
+/// Parses the directives of a block. The first one with a rule applies.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Header, ParseErrors> {
     let mut used = None;
     let mut header = Header::default();
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_become_what_the_last_line_says() {
+    fn the_last_line_for_a_flag_applies() {
         let (header, warned) = read(
             "header {
                 Response SET AA ra rd
@@ -155,7 +155,7 @@ mod tests {
         reply.recursion_available = true;
         header.on_query(&place.context(), &mut query, &mut reply);
         assert!(!query.onward_recursion);
-        assert!(query.recursion_desired, "the client's own wish");
+        assert!(query.recursion_desired, "the client's RD bit is unchanged");
         header.on_response(&place.context(), &query, &mut reply);
         assert!(reply.authoritative && !reply.recursion_available);
         assert_eq!(reply.recursion_desired, Some(true));

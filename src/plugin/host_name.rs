@@ -1,6 +1,6 @@
-//! The machine's own name, for plugins that tell it.
+//! The host name of this machine, for plugins that publish it.
 
-/// The name, or `localhost` where it cannot be told.
+/// The host name, or `localhost` if it is unknown.
 pub fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match name.trim() {

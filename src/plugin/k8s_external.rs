@@ -91,7 +91,7 @@ fn zones(directive: &Directive, block: &[String]) -> Result<Zones, Diagnostic> {
         let at = directive.arguments.first().unwrap_or(&directive.name);
         at.error("only reverse zones are listed")
             .expected("a zone such as example.org, besides reverse zones")
-            .help("Services are named in the first zone that is no reverse zone")
+            .help("Services are named in the first zone that is not a reverse zone")
     })
 }
 

@@ -1,4 +1,5 @@
-//! `local`: names that are about the asking machine itself, and should never have left it.
+//! `local`: answers queries for names of the local host, which should not have left the client (RFC
+//! 6761 section 6.3).
 //!
 //! ```text
 //! local {
@@ -6,9 +7,9 @@
 //! }
 //! ```
 //!
-//! Answered are `localhost` and all names under it (RFC 6761 §6.3), names that begin with
-//! `localhost.` (a resolver's search list made them), and the reverse zones 0, 127 and
-//! 255.in-addr.arpa (RFC 6303 §4.2, RFC 1912 §4.1).
+//! Answers `localhost` and all names under it (RFC 6761 section 6.3), names that begin with
+//! `localhost.` (products of a resolver's search list), and the reverse zones 0, 127 and
+//! 255.in-addr.arpa (RFC 6303 section 4.2, RFC 1912 section 4.1).
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -25,9 +26,9 @@ use crate::{
     wire::{Class, Name, NameRef, Rcode, Type},
 };
 
-/// The Corefile's word.
+/// The directive's name.
 const NAME: &str = "local";
-/// Seconds that an answer may be kept: a week.
+/// TTL of all records in seconds: a week.
 const TTL: u32 = 604_800;
 /// The zones, in lower case.
 const ZONES: [&str; 4] = [
@@ -37,14 +38,14 @@ const ZONES: [&str; 4] = [
     "255.in-addr.arpa.",
 ];
 
-/// What the directives of a block say.
+/// The parsed directives of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Whether names that begin with `localhost.` are answered.
     pub prefix: bool,
 }
 
-/// Reads the directives of a block, as one.
+/// Parses the directives of a block as one.
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut config = Config { prefix: true };
     let mut errors = ErrorList::default();
@@ -78,7 +79,7 @@ pub struct Local {
     zones: [Name; ZONES.len()],
     loopback: Name,
     mailbox: Name,
-    /// Questions for names under `localhost` and such that begin with it.
+    /// Counts questions for names under `localhost` or beginning with it.
     asked: Arc<ShardedCounter>,
 }
 
@@ -98,7 +99,7 @@ impl Local {
         &self.zones[0]
     }
 
-    /// Whether a name is one of localhost's: below it, or with it as its first label.
+    /// Whether a name is below `localhost`, or has it as its first label.
     fn is_localhosts(&self, name: NameRef<'_>) -> bool {
         let localhost = self.localhost().as_ref();
         let labels = name.label_count();
@@ -106,7 +107,7 @@ impl Local {
         labels > 1 && (name.is_under(localhost) || (self.config.prefix && begins()))
     }
 
-    /// The answer for a name that stands for the machine; whether there is one.
+    /// Writes the loopback address of the type, if there is one; returns whether there is.
     fn addresses(rtype: Type, reply: &mut Reply) -> bool {
         let data = match rtype {
             Type::A => Data::A(Ipv4Addr::LOCALHOST),
@@ -129,7 +130,7 @@ impl Local {
         })
     }
 
-    /// The answer for the name of a zone; whether there is one.
+    /// Writes the answer for the apex of a zone, if there is one; returns whether there is.
     fn apex(&self, rtype: Type, reply: &mut Reply) -> bool {
         match rtype {
             Type::SOA => reply.answer(rtype, TTL, self.soa()),
@@ -150,8 +151,9 @@ impl OnQuery for Local {
         }
         let name = question.lower.as_ref();
         let rtype = question.rtype;
-        // Who says so that there is nothing: the zone, unless the name is one of its own.
-        let mut says_no = Owner::Question;
+        // Owner of the SOA record in a denial (RFC 2308 section 2): the zone's apex, or the name
+        // itself for names beginning with `localhost`.
+        let mut denied_by = Owner::Question;
         let answered = if self.is_localhosts(name) {
             self.asked.inc();
             Self::addresses(rtype, reply)
@@ -164,7 +166,7 @@ impl OnQuery for Local {
                 let is_localhost = zone == self.localhost();
                 (is_localhost && Self::addresses(rtype, reply)) || self.apex(rtype, reply)
             } else {
-                says_no = Owner::Name(zone.as_ref());
+                denied_by = Owner::Name(zone.as_ref());
                 let is_loopback = question.lower == self.loopback;
                 if !is_loopback {
                     reply.rcode = Rcode::NXDOMAIN;
@@ -176,7 +178,7 @@ impl OnQuery for Local {
         };
         reply.why = Why::Synthesized;
         if !answered {
-            reply.push(Section::Authority, says_no, Type::SOA, TTL, self.soa());
+            reply.push(Section::Authority, denied_by, Type::SOA, TTL, self.soa());
         }
         Step::Answer
     }
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machines_own_names_are_answered() {
+    fn names_of_the_local_host_are_answered() {
         for (name, rtype, wanted) in [
             ("LocalHost", Type::A, "NOERROR @ A 0"),
             ("localhost", Type::AAAA, "NOERROR @ AAAA 0"),

@@ -1,12 +1,12 @@
-//! `loop`: finds upstreams that lead back to this server, and takes them out of use.
+//! `loop`: detects forwarding loops, and disables the upstreams that cause them.
 //!
-//! The usual case is a node's resolv.conf that names a stub on the node itself, which in turn asks
-//! the cluster's DNS. Upstreams at one of our own addresses are told at once. Each of the others is
-//! asked, when it first appears, for a name that nobody can guess; where that question comes back
-//! to us, the upstream loops. It is said once, with the way out, and the upstream is not asked any
-//! more; with none left, outside names are SERVFAIL. Nothing that a packet says ends the process
-//! (CVE-2026-26018), and what loops before the question comes back waits for itself in
-//! [`crate::upstream::InFlight`] instead of going round.
+//! The usual cause is a node's resolv.conf with a stub resolver on the node itself, which in turn
+//! forwards to the cluster's DNS. An upstream at one of this server's own addresses is a loop at
+//! once. Every other one is probed when it first appears, with an HINFO query for a random name; if
+//! that query reaches this server, the upstream loops. The loop is logged once, with a remedy, and
+//! the upstream is no longer used; if none is left, forwarded queries get SERVFAIL. No packet ends
+//! the process (CVE-2026-26018). Queries that loop before the probe returns are coalesced with
+//! themselves in [`crate::upstream::InFlight`], and so do not multiply.
 
 use std::{
     net::SocketAddr,
@@ -32,17 +32,17 @@ use crate::{
     wire::{Class, Name, Rcode, Type},
 };
 
-/// Seconds before each asking: the stub behind the upstream, or we ourselves, may be still on the
-/// way up. Half a minute in all.
-const PAUSES: [u64; 7] = [0, 1, 1, 2, 4, 8, 12];
-/// How long one asking waits.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Delay before each probe, in seconds: the stub behind the upstream, or this server, may still be
+/// starting. 28 seconds in total.
+const PROBE_DELAYS: [u64; 7] = [0, 1, 1, 2, 4, 8, 12];
+/// Timeout of one probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The directive has nothing to say beyond its being there.
+/// The directive, which has no options.
 #[derive(Clone, Copy, Debug)]
 pub struct Config;
 
-/// Reads the directive.
+/// Parses the directive.
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let checked = uses[0].bare().map(|()| Config);
     checked.map_err(|error| vec![error.in_plugin("loop")])
@@ -61,17 +61,17 @@ impl Setup for Config {
     }
 }
 
-/// The plugin, which is given the upstreams of each `forward` of its block.
+/// The plugin. Each `forward` of its block passes its upstreams to [`check`](Self::check).
 #[derive(Debug)]
 pub struct LoopGuard {
     zone: Name,
     addresses: Box<[SocketAddr]>,
     probes: Mutex<Vec<Probe>>,
-    /// How many probes are out, so that queries need no lock.
-    out: AtomicUsize,
+    /// Number of active probes, so that queries take no lock without any.
+    active: AtomicUsize,
 }
 
-/// A question that must not come back.
+/// A probe query. If it reaches this server, the upstream loops.
 #[derive(Clone, Debug)]
 struct Probe {
     name: Name,
@@ -83,57 +83,57 @@ hooks!(LoopGuard, "loop" => on_query);
 
 impl OnQuery for LoopGuard {
     fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
-        if self.out.load(Ordering::Relaxed) == 0 || query.question.rtype != Type::HINFO {
+        if self.active.load(Ordering::Relaxed) == 0 || query.question.rtype != Type::HINFO {
             return Step::Pass;
         }
         let Some(probe) = self.find(&query.question.lower) else {
             return Step::Pass;
         };
-        self.found(&probe, &query.client.to_string(), query.local.port());
+        self.report_loop(&probe, &query.client.to_string(), query.local.port());
         reply.fail(Rcode::SERVFAIL, Why::UpstreamLoop);
-        reply.cause = Some(format!("upstream {} leads back here", probe.upstream).into());
+        reply.cause = Some(format!("upstream {} leads back to this server", probe.upstream).into());
         Step::Answer
     }
 }
 
 impl LoopGuard {
-    /// A guard for the upstreams of a block with the first zone `zone`, served on `addresses`.
+    /// A guard for the upstreams of a block whose first zone is `zone`, listening on `addresses`.
     pub fn new(zone: Name, addresses: &[SocketAddr]) -> Self {
         Self {
             zone,
             addresses: addresses.into(),
             probes: Mutex::default(),
-            out: AtomicUsize::new(0),
+            active: AtomicUsize::new(0),
         }
     }
 
-    /// Begins to find out which of `members` lead back here, and tells them.
+    /// Starts probing those of `members` that are not known to loop, and marks those that do.
     pub fn check(self: &Arc<Self>, members: &[Member], runtime: &Handle) {
         for member in members {
             if member.looping.load(Ordering::Relaxed) {
                 continue;
             }
             let probe = Probe {
-                name: self.unguessable_name(),
+                name: self.random_name(),
                 upstream: Arc::clone(member.upstream.label()),
                 looping: Arc::clone(&member.looping),
             };
             let address = member.upstream.target().address;
             if self.is_own(address) {
-                self.found(&probe, &probe.upstream, address.port());
+                self.report_loop(&probe, &probe.upstream, address.port());
                 continue;
             }
             self.probes.lock().push(probe.clone());
-            self.out.fetch_add(1, Ordering::Relaxed);
-            let out = Out {
+            self.active.fetch_add(1, Ordering::Relaxed);
+            let active = ActiveProbe {
                 guard: Arc::downgrade(self),
                 probe,
             };
-            runtime.spawn(out.ask(Arc::downgrade(&member.upstream)));
+            runtime.spawn(active.run(Arc::downgrade(&member.upstream)));
         }
     }
 
-    /// Whether we are who listens there.
+    /// Whether this server listens on the address.
     fn is_own(&self, upstream: SocketAddr) -> bool {
         self.addresses.iter().any(|own| {
             let is_same = own.ip() == upstream.ip();
@@ -142,13 +142,13 @@ impl LoopGuard {
         })
     }
 
-    /// 128 random bits under the block's zone.
-    fn unguessable_name(&self) -> Name {
+    /// A label of 128 random bits under the block's zone.
+    fn random_name(&self) -> Name {
         let label = format!("{:032x}", rand::random::<u128>());
         let name = Name::from_labels([label.as_bytes()], self.zone.as_ref());
-        // A zone so long that nothing fits in front of it is no reason not to look.
+        // If the label does not fit under the zone (RFC 1035 section 2.3.4), probe under the root.
         let name = name.or_else(|_| Name::from_labels([label.as_bytes()], Name::ROOT.as_ref()));
-        name.expect("32 octets are a label").to_lower()
+        name.expect("32 bytes are a label").to_lower()
     }
 
     fn find(&self, name: &Name) -> Option<Probe> {
@@ -156,7 +156,7 @@ impl LoopGuard {
         probes.iter().find(|probe| probe.name == *name).cloned()
     }
 
-    fn found(&self, probe: &Probe, from: &str, port: u16) {
+    fn report_loop(&self, probe: &Probe, from: &str, port: u16) {
         if probe.looping.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -164,8 +164,8 @@ impl LoopGuard {
             target: "plugin/loop",
             "Loop ({from} -> :{port}) detected for zone \"{}\", \
              see https://coredns.io/plugins/loop#troubleshooting. Query: \"HINFO {}\". \
-             Upstream {} leads back to this server and is not asked any more: let forward name \
-             servers that do not ask this one, such as those in /run/systemd/resolve/resolv.conf \
+             Upstream {} leads back to this server and is no longer used: forward to \
+             servers that do not forward to this one, such as those in /run/systemd/resolve/resolv.conf \
              of the node",
             self.zone,
             probe.name,
@@ -173,30 +173,30 @@ impl LoopGuard {
         );
     }
 
-    fn take_back(&self, probe: &Probe) {
+    fn remove(&self, probe: &Probe) {
         let mut probes = self.probes.lock();
         probes.retain(|one| one.name != probe.name);
-        self.out.store(probes.len(), Ordering::Relaxed);
+        self.active.store(probes.len(), Ordering::Relaxed);
     }
 }
 
-/// A probe that is out; it is taken back when this goes.
-struct Out {
+/// An active probe; dropping it removes it from the guard.
+struct ActiveProbe {
     guard: Weak<LoopGuard>,
     probe: Probe,
 }
 
-impl Out {
-    /// Asks until there is an answer or the question has come back.
-    async fn ask(self, upstream: Weak<Upstream>) {
+impl ActiveProbe {
+    /// Probes until the upstream answers or the loop is detected.
+    async fn run(self, upstream: Weak<Upstream>) {
         let question = Question::new(self.probe.name, Type::HINFO, Class::IN);
-        for pause in PAUSES {
-            tokio::time::sleep(Duration::from_secs(pause)).await;
+        for delay in PROBE_DELAYS {
+            tokio::time::sleep(Duration::from_secs(delay)).await;
             let (Some(upstream), 1..) = (upstream.upgrade(), self.guard.strong_count()) else {
                 return;
             };
-            let asking = upstream.probe(&question, true);
-            let answer = tokio::time::timeout(PATIENCE, asking).await;
+            let exchange = upstream.probe(&question, true);
+            let answer = tokio::time::timeout(PROBE_TIMEOUT, exchange).await;
             if self.probe.looping.load(Ordering::Relaxed) {
                 return;
             }
@@ -209,10 +209,10 @@ impl Out {
     }
 }
 
-impl Drop for Out {
+impl Drop for ActiveProbe {
     fn drop(&mut self) {
         if let Some(guard) = self.guard.upgrade() {
-            guard.take_back(&self.probe);
+            guard.remove(&self.probe);
         }
     }
 }
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn own_addresses_are_known_and_others_are_not() {
+    fn only_own_addresses_are_recognized() {
         let wildcard = guard(&["0.0.0.0:53", "[::]:53"]);
         let bound = guard(&["10.0.0.1:53"]);
         for (upstream, by_wildcard, by_bound) in [
@@ -244,17 +244,17 @@ mod tests {
     }
 
     #[test]
-    fn names_are_under_the_zone_and_never_twice_the_same() {
+    fn probe_names_are_unique_and_under_the_zone() {
         let zone = Name::parse("example.org").unwrap();
         let guard = LoopGuard::new(zone, &[]);
-        let (one, other) = (guard.unguessable_name(), guard.unguessable_name());
+        let (one, other) = (guard.random_name(), guard.random_name());
         assert!(one.as_ref().is_under(zone.as_ref()) && one != other);
     }
 
     #[test]
-    fn a_zone_without_room_is_no_panic() {
+    fn a_zone_of_maximum_length_is_probed_under_the_root() {
         let long = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
         let guard = LoopGuard::new(Name::parse(&long).unwrap(), &[]);
-        assert_eq!(guard.unguessable_name().as_ref().label_count(), 1);
+        assert_eq!(guard.random_name().as_ref().label_count(), 1);
     }
 }

@@ -1,21 +1,21 @@
-//! `metadata`: lets the plugins of a block tell each other what they know of a query.
+//! `metadata`: publishes values that plugins of a block derive from a query, for use by others.
 //!
 //! ```text
 //! metadata [ZONES...]
 //! ```
 //!
-//! What is known stands under a label, `PLUGIN/KEY`, and is read by whoever writes about queries:
-//! the placeholder `{/PLUGIN/KEY}` of `log`. Nothing is gathered beforehand. A reader asks
-//! [`Published::value`], which asks each plugin of the chain ([`MetadataSource`](super::MetadataSource)) until one
-//! knows the label; where nobody reads, it costs nothing. Readers find [`Published`] in
-//! [`Offers::metadata`](super::Offers::metadata); without it, every label is unknown.
+//! A value has a label, `PLUGIN/KEY`, and is used by log formats (`{/PLUGIN/KEY}`), expressions and
+//! templates. Values are computed on demand: [`Published::value`] calls each plugin of the chain
+//! ([`MetadataSource`](super::MetadataSource)) until one has the label, so unused labels cost
+//! nothing. Readers get [`Published`] from [`Offers::metadata`](super::Offers::metadata); without
+//! it, every label is unknown.
 //!
-//! Labels that are told: of `kubernetes`, for names of its zones, `kind`, `namespace`, `service`,
-//! `endpoint`, `port-name`, `protocol` and `parse-error`, in multicluster zones `cluster`, and with
-//! `zonal` `zone`; where it knows its pods (`pods verified`), for every name, `client-namespace` and
-//! `client-pod-name`, and of the pod's labels, `client-label/KEY`, those that some plugin of the
-//! block names: others are not kept (see [`kubernetes`](super::kubernetes)).
-//! Of `forward`, once the reply is there, `upstream`: the address that answered. [`MAKERS`] has all of them.
+//! [`PUBLISHERS`] lists all labels. `kubernetes` has, for names in its zones, `kind`, `namespace`,
+//! `service`, `endpoint`, `port-name`, `protocol` and `parse-error`, in multicluster zones
+//! `cluster`, and with `zonal` `zone`. With `pods verified` it has, for every name,
+//! `client-namespace`, `client-pod-name`, and `client-label/KEY` for those labels of the client's
+//! pod that are used in the block (see [`kubernetes`](super::kubernetes)). `forward` has, once
+//! there is a reply, `upstream`: the address that answered.
 
 use std::sync::Arc;
 
@@ -27,43 +27,43 @@ use crate::{
     reply::Reply,
 };
 
-/// Labels, and the plugin that makes them.
-pub struct Maker {
-    /// The Corefile's word, which is also the label's first part.
+/// A plugin that publishes labels.
+pub struct Publisher {
+    /// The directive's name, which is also the first part of its labels.
     pub plugin: &'static str,
-    /// When they are known.
-    pub moment: Moment,
-    /// The labels; one that ends in a slash stands for all that begin so.
+    /// When the values are available.
+    pub available: Available,
+    /// The labels; one that ends in a slash is a prefix.
     pub labels: &'static [&'static str],
 }
 
-/// When a label is known, or read.
+/// When a value is available, or used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Moment {
-    /// As soon as the query is there.
-    Asked,
-    /// Once its reply is.
-    Answered,
+pub enum Available {
+    /// From the query on.
+    OnQuery,
+    /// Once there is a reply.
+    OnReply,
 }
 
-impl Maker {
-    /// Whether a label is one of these.
-    pub fn makes(&self, label: &str) -> bool {
+impl Publisher {
+    /// Whether the plugin publishes this label.
+    pub fn publishes(&self, label: &str) -> bool {
         let mut labels = self.labels.iter();
         labels.any(|own| *own == label || own.ends_with('/') && label.starts_with(own))
     }
 }
 
-/// Every label that a plugin makes; those that are not here are unknown.
-pub const MAKERS: &[Maker] = &[
-    Maker {
+/// All plugins that publish labels; labels that are not listed are unknown.
+pub const PUBLISHERS: &[Publisher] = &[
+    Publisher {
         plugin: "forward",
-        moment: Moment::Answered,
+        available: Available::OnReply,
         labels: &["forward/upstream"],
     },
-    Maker {
+    Publisher {
         plugin: "kubernetes",
-        moment: Moment::Asked,
+        available: Available::OnQuery,
         labels: &[
             "kubernetes/client-label/",
             "kubernetes/client-namespace",
@@ -79,27 +79,27 @@ pub const MAKERS: &[Maker] = &[
             "kubernetes/zone",
         ],
     },
-    Maker {
+    Publisher {
         plugin: "log",
-        moment: Moment::Answered,
+        available: Available::OnReply,
         labels: &["log/class", "log/type"],
     },
-    Maker {
+    Publisher {
         plugin: "trace",
-        moment: Moment::Asked,
+        available: Available::OnQuery,
         labels: &["trace/traceid"],
     },
-    Maker {
+    Publisher {
         plugin: "view",
-        moment: Moment::Asked,
+        available: Available::OnQuery,
         labels: &["view/name"],
     },
 ];
 
-/// The Corefile's word.
+/// The directive's name.
 const NAME: &str = "metadata";
 
-/// Reads the directive.
+/// Parses the directive.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Published, ParseErrors> {
     let directive = uses[0];
     let mut errors = ErrorList::default();
@@ -114,16 +114,16 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Published
     errors.in_plugin(NAME).into_result(Published { zones })
 }
 
-/// That what plugins know may be read, and for which names.
+/// The plugin's configuration: metadata is available for names in these zones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// Only of names in these zones.
+    /// The zones.
     pub zones: ZoneList,
 }
 
 impl Published {
     /// The value of `label` for a query of the block with these plugins: that of the first plugin that has
-    /// one. `reply` is there once the query is answered.
+    /// one. `reply` is present once the query is answered.
     pub fn value(
         &self,
         plugins: &[Plugin],
@@ -131,7 +131,7 @@ impl Published {
         reply: Option<&Reply>,
         label: &str,
     ) -> Option<String> {
-        if !self.zones.covers(query.asked.lower.as_ref()) {
+        if !self.zones.covers(query.original.lower.as_ref()) {
             return None;
         }
         let mut plugins = plugins.iter();
@@ -150,7 +150,7 @@ impl Setup for Published {
     }
 }
 
-/// The plugin, which leaves every question to the next one.
+/// The plugin, which has no hooks.
 struct Metadata;
 
 hooks!(Metadata, NAME =>);

@@ -1,7 +1,7 @@
-//! `minimal`: leaves out of answers what was not asked for.
+//! `minimal`: removes the authority and additional sections from answers.
 //!
-//! An answer with data loses its authority and additional sections. Denials, referrals and errors
-//! stay whole: there these sections are what they say.
+//! Denials, referrals and errors are unchanged, since these sections carry their meaning: the SOA
+//! record of a denial (RFC 2308 section 2), the NS records of a referral.
 
 use super::{Build, BuildError, Context, OnResponse, ParseErrors, Parsing, Plugin, Setup};
 use crate::{
@@ -12,14 +12,14 @@ use crate::{
     wire::{Rcode, Type},
 };
 
-/// The Corefile's word.
+/// The directive's name.
 const NAME: &str = "minimal";
 
 /// The plugin, which has no options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Minimal;
 
-/// Reads the directive, which takes nothing.
+/// Parses the directive, which has no arguments.
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Minimal, ParseErrors> {
     let checked = uses[0].bare().map(|()| Minimal);
     checked.map_err(|error| vec![error.in_plugin(NAME)])
@@ -42,12 +42,12 @@ impl OnResponse for Minimal {
     }
 }
 
-/// Whether the reply is neither a denial, nor a referral, nor an error, nor a part of a transfer.
+/// Whether the reply is an answer: not a denial, a referral, an error or part of a zone transfer.
 fn is_answer(query: &Query, reply: &Reply) -> bool {
-    let asked = query.asked.rtype;
+    let asked = query.original.rtype;
     reply.rcode == Rcode::NOERROR
         && !matches!(asked, Type::AXFR | Type::IXFR)
-        // Aliases that end in a denial or a referral are no answer either.
+        // CNAME chains that end in a denial or a referral are not answers either.
         && (reply.answers(asked)
             || !(reply.has_authority(Type::SOA) || reply.has_authority(Type::NS)))
 }
@@ -61,7 +61,7 @@ mod tests {
     };
 
     #[test]
-    fn answers_lose_what_was_not_asked_for_and_others_do_not() {
+    fn only_answers_lose_their_other_sections() {
         for (rcode, asked, answers, authority, is_cut) in [
             // Records of another type: aliases.
             (Rcode::NOERROR, Type::AAAA, 1, Type::SOA, false),
@@ -95,10 +95,10 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_nothing() {
+    fn it_has_no_arguments() {
         for text in ["minimal x", "minimal {\na\n}"] {
-            let told = testing::read(text, ".", parse).unwrap_err();
-            assert!(told.contains("plugin/minimal"), "{told}");
+            let report = testing::read(text, ".", parse).unwrap_err();
+            assert!(report.contains("plugin/minimal"), "{report}");
         }
     }
 }

@@ -181,7 +181,7 @@ impl Context<'_> {
 
     /// Sends the original question again as a sub-query that bypasses every cache; they keep its reply.
     pub fn refresh(&self, query: &Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
-        let mut sub_query = query.sub_query(query.asked);
+        let mut sub_query = query.sub_query(query.original);
         sub_query.bypass.cache = true;
         self.send(sub_query)
     }

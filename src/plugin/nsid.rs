@@ -1,4 +1,4 @@
-//! `nsid`: tells clients that ask for it which server answers (RFC 5001).
+//! `nsid`: sends the server's identity to clients that request it (RFC 5001).
 //!
 //! ```text
 //! nsid [DATA...]
@@ -16,20 +16,20 @@ use crate::{
     reply::Reply,
 };
 
-/// The Corefile's word.
+/// The directive's name.
 const NAME: &str = "nsid";
 
-/// Octets of an identity at most: it shares the room of all options of a reply.
+/// Maximum length of an identity in bytes: all options of a reply share one buffer.
 const MAX_DATA: usize = 255;
 
-/// What the directive says.
+/// The parsed directive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The identity; the machine's name without one.
+    /// The identity; by default the host name.
     pub data: Option<String>,
 }
 
-/// Reads the directive.
+/// Parses the directive.
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
     let read = || {
@@ -38,7 +38,7 @@ pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseEr
         let data = words.join(" ");
         if data.len() > MAX_DATA {
             let error = directive.name.error("the identity is too long");
-            return Err(error.label(format!("at most {MAX_DATA} octets")));
+            return Err(error.label(format!("at most {MAX_DATA} bytes")));
         }
         Ok(Config {
             data: (!words.is_empty()).then_some(data),
@@ -62,7 +62,7 @@ hooks!(Nsid, NAME => on_response);
 impl OnResponse for Nsid {
     fn on_response(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {
         if query.edns.is_some_and(|edns| edns.wants_nsid) {
-            // An upstream may have told its own.
+            // Replaces the identity of an upstream (NSID is not transitive, RFC 5001 section 3.2).
             reply.options.remove(Options::NSID);
             if !reply.options.push(Options::NSID, self.0.as_bytes()) {
                 reply.options.clear();
@@ -81,7 +81,7 @@ mod tests {
         wire::Type,
     };
 
-    fn told(text: &str, wants: bool, upstreams: &[u8]) -> Options {
+    fn nsid_options(text: &str, wants: bool, upstreams: &[u8]) -> Options {
         let config = testing::read(text, ".", parse).unwrap().0;
         let data = config.data.unwrap_or_else(host_name);
         let mut query = testing::query("example.org", Type::A);
@@ -103,25 +103,25 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asks_is_told_and_nobody_else() {
-        let options = told("nsid node 7", true, b"");
+    fn only_clients_that_request_it_get_the_identity() {
+        let options = nsid_options("nsid node 7", true, b"");
         assert_eq!(options.iter().collect::<Vec<_>>(), [(3, &b"node 7"[..])]);
-        let options = told("nsid ours", true, b"theirs");
+        let options = nsid_options("nsid ours", true, b"theirs");
         assert_eq!(options.iter().collect::<Vec<_>>(), [(3, &b"ours"[..])]);
-        assert!(told("nsid ours", false, b"").is_empty());
-        let machine = told("nsid", true, b"");
+        assert!(nsid_options("nsid ours", false, b"").is_empty());
+        let machine = nsid_options("nsid", true, b"");
         assert_eq!(machine.get(3), Some(host_name().as_bytes()));
         assert!(!machine.get(3).unwrap().is_empty());
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn invalid_directives_are_rejected() {
         for text in [
             "nsid {\na\n}".to_owned(),
             format!("nsid {}", "a".repeat(256)),
         ] {
-            let told = testing::read(&text, ".", parse).unwrap_err();
-            assert!(told.contains("plugin/nsid"), "{told}");
+            let report = testing::read(&text, ".", parse).unwrap_err();
+            assert!(report.contains("plugin/nsid"), "{report}");
         }
     }
 }

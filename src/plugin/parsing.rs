@@ -1,4 +1,4 @@
-//! What the parser of a directive is given besides its words.
+//! The context of a directive's parser.
 
 use std::path::{Path, PathBuf};
 
@@ -10,11 +10,11 @@ use crate::{
 /// All errors of a directive.
 pub type ParseErrors = Vec<Diagnostic>;
 
-/// The surroundings of a directive.
+/// The context in which a directive is parsed.
 pub struct Parsing<'a> {
     /// The zones of the block's keys.
     pub zones: &'a [String],
-    /// Every directive of the block, for plugins that depend on another one.
+    /// All directives of the block, for plugins that depend on another one.
     pub directives: &'a [Directive],
     /// The machine's network interfaces.
     pub interfaces: &'a Interfaces,

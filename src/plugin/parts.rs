@@ -1,4 +1,4 @@
-//! What outlives a reload: caches, connections, the cluster's state.
+//! Resources that are kept across reloads: caches, connections, the cluster's state.
 //!
 //! A part is identified by its type and by a key that holds every setting it depends on. A new
 //! configuration that uses the same part takes over the old one; a part that it does not use is dropped
@@ -64,7 +64,7 @@ impl Parts {
         T: Any + Send + Sync,
     {
         let taken = self.current.lock().len();
-        // Not all of the numbers up to the count of parts can be taken.
+        // There are more numbers than parts, so one of them is free.
         let free = (0..=taken)
             .map(|number| format!("{number} {key}"))
             .find(|key| {
@@ -93,7 +93,7 @@ impl Parts {
         parts.filter_map(|part| Arc::clone(part).downcast().ok())
     }
 
-    /// Drops the previous configuration's parts, so that what only it used is freed.
+    /// Drops the references to the previous configuration's parts, so that unused ones are freed.
     pub fn settle(&mut self) {
         self.previous.clear();
     }
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_ones_own_are_not_shared_and_are_found_again() {
+    fn unshared_parts_are_found_again_after_a_reload() {
         let make = || Ok::<_, std::convert::Infallible>(1u32);
         let first = Parts::default();
         let (one, other) = (
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_configuration_before_had_is_found_by_its_key_and_its_type() {
+    fn parts_of_the_previous_configuration_are_found_by_key_and_type() {
         let first = Parts::default();
         keep(&first, "a", 1);
         first.put("b", Arc::new(2u32));

@@ -1,4 +1,4 @@
-//! `prometheus`: counts each query of the block, and has the metrics served.
+//! `prometheus`: counts the queries of the block, and serves the metrics.
 //!
 //! ```text
 //! prometheus [ADDRESS] {
@@ -20,16 +20,16 @@ use crate::{
     reply::Reply,
 };
 
-/// Where the metrics are served.
+/// The parsed directive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The listener's address: `localhost:9153` unless said otherwise.
+    /// The listener's address. Default: `localhost:9153`.
     pub listen: Listen,
-    /// A file that says how to serve them over TLS, in the form that Prometheus's exporters share.
+    /// The TLS configuration, in the web configuration format of Prometheus's exporters.
     pub tls: Option<PathBuf>,
 }
 
-/// Reads the one `prometheus` of a server block.
+/// Parses the directive.
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
     let mut errors = ErrorList::default();
@@ -37,7 +37,7 @@ pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseEr
     let mut tls = None;
     for line in directive.properties() {
         let outcome = match line.name().as_str() {
-            // The metrics of Go's runtime: there is none here, and all that is known is served.
+            // Enables the metrics of Go's runtime in CoreDNS; accepted without effect.
             "runtime_metrics" => line.arguments().none_left(),
             "tls" => {
                 let file = line.arguments().exactly::<1>("a file");
@@ -47,11 +47,11 @@ pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseEr
         };
         errors.catch(outcome);
     }
-    let usual = || Listen {
+    let default = || Listen {
         host: "localhost".into(),
         port: 9153,
     };
-    let listen = listen.unwrap_or_else(usual);
+    let listen = listen.unwrap_or_else(default);
     errors
         .in_plugin("prometheus")
         .into_result(Config { listen, tls })
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_a_corefile() {
+    fn directives_are_parsed() {
         for (text, wanted) in [
             ("prometheus", "localhost:9153"),
             ("prometheus :9153", ":9153"),

@@ -1,5 +1,5 @@
-//! Cheap random numbers, a generator for each thread. Good for spreading load; not for anything
-//! that nobody may guess.
+//! Fast pseudo-random numbers, with one generator per thread. For load balancing only: they are
+//! predictable.
 
 use std::cell::Cell;
 
@@ -7,7 +7,7 @@ thread_local! {
     static STATE: Cell<u64> = Cell::new(rand::random());
 }
 
-/// Brings `items` in any order, each as likely as any other.
+/// Shuffles `items`; all orders are equally likely.
 pub fn shuffle<T>(items: &mut [T]) {
     for last in (1..items.len()).rev() {
         let other = below(last as u64 + 1);
@@ -18,18 +18,18 @@ pub fn shuffle<T>(items: &mut [T]) {
     }
 }
 
-/// The place of one of so many items; 0 where there are none.
+/// A random index below `count`; 0 if that is 0.
 pub fn index(count: usize) -> usize {
     usize::try_from(below(count as u64)).unwrap_or(0)
 }
 
-/// A number from 0 to below `limit`; 0 where that is 0. Limits must be far below 2^32 for all
-/// numbers to be equally likely, as they are for what fits in a reply.
+/// A random number below `limit`; 0 if that is 0. The bias is about `limit` / 2^32, which is
+/// negligible for the number of records in a reply.
 pub fn below(limit: u64) -> u64 {
     (next() >> 32).wrapping_mul(limit) >> 32
 }
 
-/// SplitMix64: a counter whose steps are scattered; every state is as good as any other.
+/// SplitMix64: hashes a counter; every state is valid.
 fn next() -> u64 {
     let state = STATE.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
     STATE.set(state);

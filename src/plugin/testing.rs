@@ -1,5 +1,5 @@
-//! What tests of plugins stand on: a block around nothing, a door that leads nowhere, directives read
-//! by themselves, and what a plugin is built from.
+//! Fixtures for unit tests of plugins: a block, internal queries that are refused, and helpers that
+//! parse directives and build plugins.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -17,14 +17,14 @@ use crate::{
     wire::{Class, Name, Rcode, Type},
 };
 
-/// The root's block of a server of which nothing is known.
+/// A server block for the root zone.
 pub struct Place {
     door: Arc<dyn Door>,
     /// The block.
     pub block: Arc<Block>,
 }
 
-/// Refuses whatever is asked anew.
+/// Refuses all internal queries.
 struct Nowhere;
 
 impl Door for Nowhere {
@@ -35,7 +35,7 @@ impl Door for Nowhere {
 }
 
 impl Place {
-    /// One whose chain has these plugins.
+    /// A block whose chain has these plugins.
     pub fn new(plugins: Vec<Plugin>) -> Self {
         let block = Block {
             zone: Name::ROOT,
@@ -51,7 +51,7 @@ impl Place {
         }
     }
 
-    /// For a call of a plugin.
+    /// The context for calling a plugin.
     pub fn context(&self) -> Context<'_> {
         Context {
             door: &self.door,
@@ -83,7 +83,7 @@ pub fn read<C>(
     Ok((config, warnings.iter().map(ToString::to_string).collect()))
 }
 
-/// The same, with the headlines of the errors.
+/// Like [`read`], with the headlines of the errors.
 pub fn headlines<C>(
     text: &str,
     zone: &str,
@@ -101,8 +101,8 @@ fn parsed<C>(
 ) -> (File, Result<C, ParseErrors>, Vec<Diagnostic>) {
     let word = text.split_whitespace().next().expect("a directive");
     let text = format!(". {{\n{text}\n}}\n");
-    let file = corefile::parse("Corefile", &text, &[word], &InMemory::default())
-        .expect("the language is not what is tested");
+    let file =
+        corefile::parse("Corefile", &text, &[word], &InMemory::default()).expect("valid syntax");
     let mut warnings = Vec::new();
     let directives = &file.blocks[0].directives;
     let uses: Vec<_> = directives.iter().collect();
@@ -118,7 +118,7 @@ fn parsed<C>(
     (file, parsed, warnings)
 }
 
-/// Lets a plugin be built for a block of the root, in this runtime.
+/// Builds a plugin for a block of the root zone, in the current runtime.
 pub fn build<T>(
     parts: &Parts,
     metrics: &Arc<Metrics>,

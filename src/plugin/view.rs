@@ -1,4 +1,4 @@
-//! `view`: a server block for some queries of its zones and not for others.
+//! `view`: restricts a server block to queries that match expressions.
 //!
 //! ```text
 //! view NAME {
@@ -6,13 +6,12 @@
 //! }
 //! ```
 //!
-//! Of the blocks for a zone, the first one gets a query whose expressions are all true for it; one
-//! without a view takes every query. The choice is made where a query is routed
-//! ([`RouteFilter`]); in the chain there is nothing to do.
+//! Of the blocks for a zone, a query is routed to the first one whose expressions are all true
+//! ([`RouteFilter`]); a block without a view accepts all queries. The plugin has no query hook.
 //!
-//! An expression that fails for a query, or is neither true nor false, counts as false. What
-//! `metadata()` tells is what the plugins of this block know of the query, where the block has
-//! `metadata`. The view's own name is there for others as `view/name`.
+//! An expression that fails for a query, or whose value is not a boolean, counts as false.
+//! `metadata()` returns values of this block's plugins, if the block has `metadata`. The view's
+//! name is published as `view/name`.
 
 use std::sync::Arc;
 
@@ -28,17 +27,17 @@ use crate::{
     reply::Reply,
 };
 
-/// The Corefile's word.
+/// The directive's name.
 pub const NAME: &str = "view";
 
-/// What the directive says.
+/// The parsed directive.
 #[derive(Clone, Debug)]
 pub struct Config {
     name: Arc<str>,
     expressions: Arc<[Expression]>,
 }
 
-/// Reads the directive.
+/// Parses the directive.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
     let mut errors = ErrorList::default();
@@ -92,8 +91,8 @@ impl MetadataSource for View {
 
 impl RouteFilter for View {
     fn accepts(&self, plugins: &[Plugin], query: &Query) -> bool {
-        let tell = |label: &str| self.published.as_ref()?.value(plugins, query, None, label);
-        let facts = Facts::new(query).with_metadata(&tell);
+        let metadata = |label: &str| self.published.as_ref()?.value(plugins, query, None, label);
+        let facts = Facts::new(query).with_metadata(&metadata);
         let mut expressions = self.config.expressions.iter();
         expressions.all(|expression| expression.holds(&facts))
     }
@@ -133,9 +132,9 @@ mod tests {
                 "expr name() == 'www.example.org.'\nexpr type() == 'TXT'",
                 false,
             ),
-            // Where nothing is published, every label is empty.
+            // Without `metadata`, every label is empty.
             ("expr metadata('kubernetes/client-namespace') == ''", true),
-            // Failing is false.
+            // An expression that fails is false.
             ("expr incidr(metadata('a/b'), '10.0.0.0/8')", false),
         ] {
             assert_eq!(accepts(lines, &query), admitted, "{lines}");
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn invalid_directives_are_rejected() {
         for (text, words) in [
             ("view", "the name of the view"),
             ("view a b", "takes one argument"),

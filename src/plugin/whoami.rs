@@ -1,7 +1,8 @@
-//! whoami: tells the client its own address, port and transport.
+//! `whoami`: returns the client's address, port and transport.
 //!
-//! Whatever is asked, the answer is empty and the additional section holds an address record of the
-//! name that was asked for, and an SRV record under `_udp` or `_tcp` of it with the port.
+//! For every question the answer section is empty, and the additional section has an address record
+//! with the question's name as owner, and an SRV record with the port, under `_udp` or `_tcp` of
+//! that name.
 
 use std::net::IpAddr;
 
@@ -14,14 +15,14 @@ use crate::{
     wire::{Name, Type},
 };
 
-/// The Corefile's word.
+/// The directive's name.
 const NAME: &str = "whoami";
 
 /// The plugin, which has no options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Whoami;
 
-/// Reads the directive, which takes nothing.
+/// Parses the directive, which has no arguments.
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Whoami, ParseErrors> {
     let checked = uses[0].bare().map(|()| Whoami);
     checked.map_err(|error| vec![error])
@@ -39,7 +40,7 @@ impl OnQuery for Whoami {
     fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         reply.authoritative = true;
         reply.why = Why::Synthesized;
-        // A client of an IPv4 address may come to a socket of both families.
+        // A dual-stack socket has IPv4 clients as IPv4-mapped addresses.
         let (rtype, address) = match query.client.ip().to_canonical() {
             IpAddr::V4(address) => (Type::A, Data::A(address)),
             IpAddr::V6(address) => (Type::AAAA, Data::Aaaa(address)),
@@ -49,8 +50,8 @@ impl OnQuery for Whoami {
             "udp" => b"_udp",
             _ => b"_tcp",
         };
-        let asked = query.asked.name.as_ref();
-        // The longest names have no room for another label; then the address must do.
+        let asked = query.original.name.as_ref();
+        // If the name would exceed 255 bytes (RFC 1035 section 2.3.4), the SRV record is omitted.
         if let Ok(owner) = Name::from_labels([transport], asked) {
             let port = Data::Srv {
                 priority: 0,
@@ -85,18 +86,18 @@ mod tests {
             Step::Answer
         ));
         assert!(reply.section(Section::Answer).is_empty() && reply.authoritative);
-        let told = reply.section(Section::Additional).iter().map(|record| {
+        let records = reply.section(Section::Additional).iter().map(|record| {
             let owner = match reply.owner(record) {
                 Owner::Question => "asked".to_owned(),
                 Owner::Name(name) => name.to_string(),
             };
             (owner, record.rtype, reply.data(record).to_vec())
         });
-        told.collect()
+        records.collect()
     }
 
     #[test]
-    fn a_client_learns_its_address_and_port() {
+    fn the_address_and_port_of_the_client_are_returned() {
         assert_eq!(
             ask("Example.org", "192.0.2.1:4660", Transport::Udp),
             [
@@ -108,8 +109,8 @@ mod tests {
                 ),
             ]
         );
-        let told = ask(".", "[2001:db8::1]:53", Transport::Tls);
-        assert_eq!((told[0].1, told[1].0.as_str()), (Type::AAAA, "_tcp."));
+        let tls = ask(".", "[2001:db8::1]:53", Transport::Tls);
+        assert_eq!((tls[0].1, tls[1].0.as_str()), (Type::AAAA, "_tcp."));
         let mapped = ask(".", "[::ffff:192.0.2.1]:53", Transport::Udp);
         assert_eq!(mapped[0].1, Type::A);
         let longest = format!("{0}.{0}.{0}.{1}.", "a".repeat(63), "b".repeat(61));
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_nothing() {
+    fn it_has_no_arguments() {
         for (text, fits) in [
             ("whoami", true),
             ("whoami x", false),

@@ -1,4 +1,4 @@
-//! The ZONES that a directive is for, and its `fallthrough [ZONES...]`.
+//! The zones of a directive, and of its `fallthrough [ZONES...]`.
 
 use std::collections::HashMap;
 
@@ -7,28 +7,28 @@ use crate::{
     wire::{Name, NameRef},
 };
 
-/// Zones, in lower case, as a Corefile lists them.
+/// A list of zones in lower case, in the order of the Corefile.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ZoneList(Vec<Name>);
 
 impl ZoneList {
-    /// Every name.
+    /// A list that covers every name.
     pub fn all() -> Self {
         Self(vec![Name::ROOT])
     }
 
-    /// No name at all.
+    /// A list that covers no name.
     pub fn none() -> Self {
         Self(Vec::new())
     }
 
-    /// The zones that `words` name; networks stand for their reverse zones.
+    /// Parses zones; a network is converted to its reverse zones.
     pub fn read(words: &[Word]) -> Result<Self, Diagnostic> {
         let mut list = Vec::new();
         for word in words {
             for zone in corefile::zones(std::slice::from_ref(word))? {
                 let name = Name::parse(zone.as_str()).map_err(|error| {
-                    word.error(format!("'{zone}' is no zone: {error}"))
+                    word.error(format!("'{zone}' is not a zone: {error}"))
                         .expected("a domain name or a network")
                 })?;
                 if !list.contains(&name) {
@@ -39,7 +39,7 @@ impl ZoneList {
         Ok(Self(list))
     }
 
-    /// The zones that `words` name, or every name where there is none.
+    /// Parses zones; without any, the list covers every name.
     pub fn read_or_all(words: &[Word]) -> Result<Self, Diagnostic> {
         if words.is_empty() {
             return Ok(Self::all());
@@ -47,22 +47,22 @@ impl ZoneList {
         Self::read(words)
     }
 
-    /// The zones that `words` name, or those of the block's keys where there is none.
+    /// Parses zones; the default is those of the block's keys.
     pub fn read_or_block(words: &[Word], block: &[String]) -> Result<Self, Diagnostic> {
         if words.is_empty() {
-            // Keys are checked before any directive is; one that is no name cannot be asked for.
+            // Keys were checked before; an invalid name cannot be queried.
             let names = block.iter().filter_map(|zone| Name::parse(zone).ok());
             return Ok(Self(names.map(|name| name.to_lower()).collect()));
         }
         Self::read(words)
     }
 
-    /// Whether `name` is one of these zones or lies in one.
+    /// Whether `name` is in one of these zones.
     pub fn covers(&self, name: NameRef<'_>) -> bool {
         self.0.iter().any(|zone| name.is_under(zone.as_ref()))
     }
 
-    /// How many labels the longest of these zones that has `name` has; nothing where none has it.
+    /// Number of labels of the longest zone that contains `name`, if any.
     pub fn longest_over(&self, name: NameRef<'_>) -> Option<usize> {
         let zones = self.0.iter().map(Name::as_ref);
         zones
@@ -76,20 +76,21 @@ impl ZoneList {
         &self.0
     }
 
-    /// The zones joined by commas, as metrics show them.
+    /// The zones joined by commas, as a metric label.
     pub fn label(&self) -> String {
         let names: Vec<String> = self.0.iter().map(Name::to_string).collect();
         names.join(",")
     }
 }
 
-/// The zones that the directives of a block have told of so far.
+/// The zones of a block's directives so far, to detect duplicates.
 #[derive(Default)]
-pub struct Told<'a>(HashMap<Name, &'a Word>);
+pub struct SeenZones<'a>(HashMap<Name, &'a Word>);
 
-impl<'a> Told<'a> {
-    /// Adds the zones of the directive called `name`, and warns of those that an earlier one has: the
-    /// later one serves them. `twice` reads like "has two files".
+impl<'a> SeenZones<'a> {
+    /// Adds the zones of the directive `name`. Returns a warning for each zone that an earlier
+    /// directive has too: the later one applies. `twice` completes the message, such as "has two
+    /// files".
     pub fn add(&mut self, zones: &ZoneList, name: &'a Word, twice: &str) -> Vec<Diagnostic> {
         let mut warnings = Vec::new();
         for zone in zones.names() {
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_stands_for_the_block_or_for_everything() {
+    fn defaults_are_the_block_or_every_name() {
         let block = ["Example.org.".to_owned()];
         assert_eq!(
             ZoneList::read_or_block(&[], &block).unwrap().label(),

@@ -4,18 +4,18 @@ use std::{any::Any, fmt, sync::Arc};
 
 /// A value that a plugin attaches to a query, for itself or for another plugin.
 pub trait Extension: Any + Send + Sync + fmt::Debug {
-    /// Whether the query's sub-queries have it too.
+    /// Whether the query's sub-queries inherit it.
     fn is_inherited(&self) -> bool {
         false
     }
 }
 
-/// The values attached to a query, one of a type. Without any, nothing is allocated.
+/// The values attached to a query, at most one per type. An empty set allocates nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Extensions(Vec<Arc<dyn Extension>>);
 
 impl Extensions {
-    /// Attaches a value, in the place of any other of its type.
+    /// Attaches a value, replacing any other of its type.
     pub fn insert<T: Extension>(&mut self, value: T) {
         self.0.retain(|other| !is::<T>(other));
         self.0.push(Arc::new(value));
@@ -27,7 +27,7 @@ impl Extensions {
         values.find_map(|value| any(value).downcast_ref())
     }
 
-    /// Those that sub-queries have too.
+    /// The values that sub-queries inherit.
     #[must_use]
     pub fn inherited(&self) -> Self {
         let values = self.0.iter();

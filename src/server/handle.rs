@@ -341,11 +341,11 @@ impl Arrival<'_> {
         }
         // In place, to avoid moving four name buffers of 256 bytes each.
         let options = query.receive(|request| {
-            let beside = read_query_into(self.octets, &header, &mut request.asked)?;
+            let beside = read_query_into(self.octets, &header, &mut request.original)?;
             // Destructured, so that a new field cannot be left unset.
             let Request {
                 id,
-                asked: _,
+                original: _,
                 opcode,
                 recursion_desired,
                 checking_disabled,

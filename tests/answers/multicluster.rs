@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lodestone::{
     cluster::Object,
-    plugin::transfer::{Config, Rule, Transfers, Whom},
+    plugin::transfer::{Allowed, Config, Rule, Transfers},
     query::{Query, Request, Transport},
     zone::AnswerRules,
 };
@@ -58,7 +58,7 @@ fn transferred(server: &Server) -> String {
     let config = Config {
         rules: vec![Rule {
             zones: [name(".")].into_iter().collect(),
-            to: vec![Whom::Anyone],
+            to: vec![Allowed::Anyone],
             ..Rule::default()
         }],
     };

@@ -6,7 +6,7 @@ use lodestone::{
     cluster::{Cluster, Event, Kind, Object, Writer},
     plugin::{
         k8s_external::K8sExternal,
-        transfer::{Config, Rule, Transferable, Transfers, Whom},
+        transfer::{Allowed, Config, Rule, Transferable, Transfers},
     },
     query::{Query, Request, Transport},
     reply::{Reply, Section},
@@ -39,8 +39,8 @@ fn rule(zone: &str, to: &[&str]) -> Rule {
         to: to
             .iter()
             .map(|text| match *text {
-                "*" => Whom::Anyone,
-                network => Whom::From(network.parse().unwrap()),
+                "*" => Allowed::Anyone,
+                network => Allowed::From(network.parse().unwrap()),
             })
             .collect(),
         ..Rule::default()

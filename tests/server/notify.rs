@@ -9,7 +9,8 @@ use std::{
 use lodestone::{
     cluster::{Cluster, Event, Namespace, Object, Writer},
     plugin::transfer::{
-        Changes, Config, Pace, Rule, Told, Transferable, Transfers, Whom, changes_of,
+        Allowed, Changes, Config, NotifiedSerials, NotifyTiming, Rule, Transferable, Transfers,
+        changes_of,
     },
     query::Question,
     reply::Reply,
@@ -60,10 +61,10 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-const PACE: Pace = Pace {
+const TIMING: NotifyTiming = NotifyTiming {
     settle: Duration::from_millis(1),
     between: Duration::from_millis(1),
-    patience: [Duration::from_millis(100); 4],
+    timeouts: [Duration::from_millis(100); 4],
 };
 
 /// A secondary.
@@ -110,18 +111,18 @@ fn notify(
     zones: &str,
     to: &[SocketAddr],
     from: Option<IpAddr>,
-    told: &Arc<Told>,
-    pace: Pace,
+    notified: &Arc<NotifiedSerials>,
+    timing: NotifyTiming,
 ) -> Transfers {
     let rule = Rule {
         zones: [name(zones)].into_iter().collect(),
-        to: vec![Whom::Anyone],
+        to: vec![Allowed::Anyone],
         notify: to.to_vec(),
         source: from,
     };
     let config = Config { rules: vec![rule] };
     let mut transfers = Transfers::new(config, vec![source]);
-    transfers.notify(told, pace, &Handle::current());
+    transfers.notify(notified, timing, &Handle::current());
     transfers
 }
 
@@ -129,9 +130,16 @@ fn notify(
 async fn notify_is_sent_at_start_and_after_a_change_of_serial() {
     let secondary = Secondary::new().await;
     let zones = Serials::new(&[("a.test", 1), ("b.test", 7), ("other.example", 1)]);
-    let told = Arc::default();
+    let notified = Arc::default();
     let to = [secondary.address];
-    let _transfers = notify(Arc::clone(&zones) as _, "test", &to, None, &told, PACE);
+    let _transfers = notify(
+        Arc::clone(&zones) as _,
+        "test",
+        &to,
+        None,
+        &notified,
+        TIMING,
+    );
     assert_eq!(secondary.zone().await, "a.test.");
     assert_eq!(secondary.zone().await, "b.test.");
     // No change; then one zone has changed and one is new. Only these are notified.
@@ -151,15 +159,15 @@ async fn notify_is_sent_at_start_and_after_a_change_of_serial() {
 async fn reload_does_not_repeat_notify() {
     let secondary = Secondary::new().await;
     let zones = Serials::new(&[("a.test", 1)]);
-    let told = Arc::default();
+    let notified = Arc::default();
     let to = [secondary.address];
-    let before = notify(Arc::clone(&zones) as _, ".", &to, None, &told, PACE);
+    let before = notify(Arc::clone(&zones) as _, ".", &to, None, &notified, TIMING);
     assert_eq!(secondary.zone().await, "a.test.");
     zones.become_(&[("a.test", 1), ("b.test", 1)]);
     assert_eq!(secondary.zone().await, "b.test.");
     // The reply may still be in flight, so this zone may be notified again; `a` is not.
     drop(before);
-    let _after = notify(Arc::clone(&zones) as _, ".", &to, None, &told, PACE);
+    let _after = notify(Arc::clone(&zones) as _, ".", &to, None, &notified, TIMING);
     zones.become_(&[("a.test", 1), ("b.test", 1), ("c.test", 1)]);
     let mut next = secondary.zone().await;
     if next == "b.test." {
@@ -172,9 +180,9 @@ async fn reload_does_not_repeat_notify() {
 async fn notify_without_a_reply_is_retried_then_paused_until_the_next_change() {
     let secondary = Secondary::new().await;
     let zones = Serials::new(&[("a.test", 1)]);
-    let told = Arc::default();
+    let notified = Arc::default();
     let to = [secondary.address];
-    let _transfers = notify(Arc::clone(&zones) as _, ".", &to, None, &told, PACE);
+    let _transfers = notify(Arc::clone(&zones) as _, ".", &to, None, &notified, TIMING);
     let first = secondary.next().await;
     // A reply to another message, or with another id, does not count.
     let mut wrong = first.0.clone();
@@ -193,9 +201,9 @@ async fn notify_without_a_reply_is_retried_then_paused_until_the_next_change() {
 async fn error_reply_acknowledges_notify() {
     let secondary = Secondary::new().await;
     let zones = Serials::new(&[("a.test", 1), ("b.test", 1)]);
-    let told = Arc::default();
+    let notified = Arc::default();
     let to = [secondary.address];
-    let _transfers = notify(Arc::clone(&zones) as _, ".", &to, None, &told, PACE);
+    let _transfers = notify(Arc::clone(&zones) as _, ".", &to, None, &notified, TIMING);
     let refused = secondary.next().await;
     secondary.answer(refused, 5).await;
     assert_eq!(secondary.zone().await, "b.test.");
@@ -208,13 +216,13 @@ async fn unreachable_secondary_does_not_delay_others() {
     let gone = Secondary::new().await.address;
     let secondary = Secondary::new().await;
     let zones = Serials::new(&[("a.test", 1)]);
-    let told = Arc::default();
-    let pace = Pace {
-        patience: [Duration::from_mins(1); 4],
-        ..PACE
+    let notified = Arc::default();
+    let timing = NotifyTiming {
+        timeouts: [Duration::from_mins(1); 4],
+        ..TIMING
     };
     let to = [gone, secondary.address];
-    let _transfers = notify(Arc::clone(&zones) as _, ".", &to, None, &told, pace);
+    let _transfers = notify(Arc::clone(&zones) as _, ".", &to, None, &notified, timing);
     assert_eq!(secondary.zone().await, "a.test.");
     zones.become_(&[("a.test", 2)]);
     assert_eq!(secondary.zone().await, "a.test.");
@@ -224,11 +232,11 @@ async fn unreachable_secondary_does_not_delay_others() {
 async fn frequent_changes_are_notified_at_most_once_per_interval() {
     let secondary = Secondary::new().await;
     let zones = Serials::new(&[("a.test", 1)]);
-    let told = Arc::default();
+    let notified = Arc::default();
     let between = Duration::from_millis(150);
-    let pace = Pace { between, ..PACE };
+    let timing = NotifyTiming { between, ..TIMING };
     let to = [secondary.address];
-    let _transfers = notify(Arc::clone(&zones) as _, ".", &to, None, &told, pace);
+    let _transfers = notify(Arc::clone(&zones) as _, ".", &to, None, &notified, timing);
     secondary.zone().await;
     let begun = Instant::now();
     for serial in 2..100 {
@@ -250,7 +258,7 @@ async fn source_sets_the_address_of_notify() {
     let zones = Serials::new(&[("a.test", 1)]);
     let source: IpAddr = "127.0.0.9".parse().unwrap();
     let to = [secondary.address];
-    let _transfers = notify(zones as _, ".", &to, Some(source), &Arc::default(), PACE);
+    let _transfers = notify(zones as _, ".", &to, Some(source), &Arc::default(), TIMING);
     assert_eq!(secondary.next().await.1.ip(), source);
 }
 
@@ -268,7 +276,7 @@ async fn change_of_the_cluster_is_notified() {
     );
     let to = [secondary.address];
     let source = Arc::new(view) as _;
-    let _transfers = notify(source, ".", &to, None, &Arc::default(), PACE);
+    let _transfers = notify(source, ".", &to, None, &Arc::default(), TIMING);
     assert_eq!(secondary.zone().await, "cluster.local.");
     writer.fold(Event::Apply(Object::Namespace(Namespace {
         name: "shop".into(),

@@ -12,7 +12,7 @@ use lodestone::{
     plugin::{
         Block, Chain, Plugin,
         kubernetes::Kubernetes,
-        transfer::{Config, Rule, Transfers, Whom},
+        transfer::{Allowed, Config, Rule, Transfers},
     },
     server::{
         Listener, ListenerConfig, Scheme, Servers,
@@ -71,8 +71,8 @@ fn routes(front: Option<Plugin>, cluster: Arc<Cluster>, local: &[&str], to: &str
         rules: vec![Rule {
             zones: [name].into_iter().collect(),
             to: vec![match to {
-                "*" => Whom::Anyone,
-                network => Whom::From(network.parse().unwrap()),
+                "*" => Allowed::Anyone,
+                network => Allowed::From(network.parse().unwrap()),
             }],
             ..Rule::default()
         }],

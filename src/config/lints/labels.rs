@@ -8,30 +8,34 @@ use regex::Regex;
 use super::ServerBlock;
 use crate::{
     corefile::{Diagnostic, Directive, Word, nearest},
-    plugin::metadata::{self, Maker, Moment},
+    plugin::metadata::{self, Available, Publisher},
 };
 
 /// A directive that reads labels: when it does, and the syntax of its references.
 struct Reader {
     name: &'static str,
-    moment: Moment,
+    available: Available,
     /// Matches a reference; its group is the label.
     pattern: fn() -> &'static Regex,
 }
 
 const READERS: [Reader; 6] = [
-    reader("log", Moment::Answered, placeholder),
-    reader("dnstap", Moment::Asked, placeholder),
-    reader("rewrite", Moment::Asked, braces),
-    reader("template", Moment::Asked, field),
-    reader("template", Moment::Asked, call),
-    reader("view", Moment::Asked, call),
+    reader("log", Available::OnReply, placeholder),
+    reader("dnstap", Available::OnQuery, placeholder),
+    reader("rewrite", Available::OnQuery, braces),
+    reader("template", Available::OnQuery, field),
+    reader("template", Available::OnQuery, call),
+    reader("view", Available::OnQuery, call),
 ];
 
-const fn reader(name: &'static str, moment: Moment, pattern: fn() -> &'static Regex) -> Reader {
+const fn reader(
+    name: &'static str,
+    available: Available,
+    pattern: fn() -> &'static Regex,
+) -> Reader {
     Reader {
         name,
-        moment,
+        available,
         pattern,
     }
 }
@@ -113,10 +117,15 @@ fn check_label(
 ) -> Option<Diagnostic> {
     let warning = unknown(word, label);
     let plugin = label.split('/').next().unwrap_or_default();
-    let makers = metadata::MAKERS.iter();
-    let makers: Vec<&Maker> = makers.filter(|maker| maker.plugin == plugin).collect();
-    let Some(maker) = makers.iter().find(|maker| maker.makes(label)) else {
-        let keys = makers.iter().flat_map(|maker| maker.labels);
+    let publishers = metadata::PUBLISHERS.iter();
+    let publishers: Vec<&Publisher> = publishers
+        .filter(|publisher| publisher.plugin == plugin)
+        .collect();
+    let Some(publisher) = publishers
+        .iter()
+        .find(|publisher| publisher.publishes(label))
+    else {
+        let keys = publishers.iter().flat_map(|publisher| publisher.labels);
         let keys = keys.copied().filter(|key| !key.ends_with('/'));
         let near = nearest(label, keys);
         return Some(
@@ -129,7 +138,7 @@ fn check_label(
         let label = format!("set by '{plugin}', which is not in this block");
         return Some(warning.label(label));
     }
-    (maker.moment > reader.moment).then(|| {
+    (publisher.available > reader.available).then(|| {
         warning.label(format!(
             "set after the query is answered, too late for '{}'",
             reader.name

@@ -210,10 +210,15 @@ fn labels_that_no_plugin_sets_are_reported() {
 fn listed_labels_belong_to_supported_plugins() {
     let words = crate::config::order::ORDER.iter().map(|word| word.name);
     let words: Vec<&str> = words.collect();
-    for maker in crate::plugin::metadata::MAKERS {
-        assert!(words.contains(&maker.plugin), "{}", maker.plugin);
-        let first = format!("{}/", maker.plugin);
-        assert!(maker.labels.iter().all(|label| label.starts_with(&first)));
+    for publisher in crate::plugin::metadata::PUBLISHERS {
+        assert!(words.contains(&publisher.plugin), "{}", publisher.plugin);
+        let first = format!("{}/", publisher.plugin);
+        assert!(
+            publisher
+                .labels
+                .iter()
+                .all(|label| label.starts_with(&first))
+        );
     }
 }
 

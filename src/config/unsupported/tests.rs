@@ -114,7 +114,7 @@ fn removed_directives_have_their_replacement() {
             "unknown property 'upstream' | CoreDNS removed it in 1.7.0 | remove the line: aliases \
              that lead out are asked of this server itself\n\
              unknown property 'resyncperiod' | CoreDNS removed it in 1.7.0 | remove the line: the \
-             cluster is watched, not asked again\n\
+             cluster is watched, not polled\n\
              unknown property 'transfer' | CoreDNS removed it in 1.8.0; 'transfer' is a plugin of \
              its own | remove the line, and write beside 'kubernetes':\ntransfer cluster.local {\n    \
              to 10.1.0.1\n}",

@@ -131,7 +131,7 @@ impl ExchangeObserver for Tap {
             let mut bytes = Vec::new();
             let mut over_tcp = query.clone();
             over_tcp.receive(|request| {
-                request.asked = query.question;
+                request.original = query.question;
                 request.transport = Transport::Tcp;
             });
             Writer::default().write(&over_tcp, reply, &mut bytes);
@@ -150,7 +150,7 @@ fn wall(moment: Instant) -> SystemTime {
 fn as_received(query: &Query) -> Vec<u8> {
     write_query(
         query.id,
-        &query.asked,
+        &query.original,
         query.recursion_desired,
         query.checking_disabled,
         query.authentic_data,

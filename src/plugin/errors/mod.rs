@@ -158,7 +158,7 @@ impl Errors {
             self.shared.opened.notify_one();
         }
         if let Verdict::Log(level) = verdict {
-            let question = &query.asked;
+            let question = &query.original;
             let (rcode, name, rtype) = (reply.rcode.0, question.lower, question.rtype);
             let text = format_args!("{rcode} {name} {rtype}: {message}");
             self.shared.sink.line(level, "errors", text);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Config, ZoneFile};
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
-    plugin::{ParseErrors, Parsing, ZoneList, zone_list::Told},
+    plugin::{ParseErrors, Parsing, ZoneList, zone_list::SeenZones},
 };
 
 const PROPERTIES: [&str; 4] = ["reload", "reload_by_mtime", "fallthrough", "upstream"];
@@ -18,7 +18,7 @@ const RELOAD: Duration = Duration::from_mins(1);
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut errors = ErrorList::default();
     let mut files = Vec::new();
-    let mut told = Told::default();
+    let mut seen = SeenZones::default();
     for directive in uses {
         let file = file(directive, parsing, &mut errors);
         let Some(file) = errors.catch(file) else {
@@ -26,7 +26,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         };
         parsing
             .warnings
-            .extend(told.add(&file.zones, &directive.name, "has two files"));
+            .extend(seen.add(&file.zones, &directive.name, "has two files"));
         files.push(file);
     }
     errors.into_result(Config { files })

@@ -1,4 +1,4 @@
-//! The table that follows the hosts file.
+//! Reloads the table when the hosts file changes.
 
 use std::{
     net::IpAddr,
@@ -18,10 +18,10 @@ use crate::{
     wire::Name,
 };
 
-/// Octets of a file that is still read: ten times the longest blocking list.
+/// Maximum size of a file in bytes: ten times the longest common block list.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 
-/// A hosts file, and the table that follows it.
+/// A polled hosts file, and the table that is rebuilt from it.
 pub struct Watched {
     file: PolledFile,
     rules: Rules,
@@ -31,8 +31,8 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// The file of `config`, not looked at yet, which `table` is to follow. Until then, and where
-    /// the file cannot be read, the table holds what it held, or the lines of the Corefile.
+    /// Watches the file of `config` for `table`, without reading it yet. Until the file is read
+    /// successfully, the table keeps its previous entries, or has those of the Corefile.
     pub fn new(config: &Config, table: &Arc<ArcSwap<Table>>, metrics: &Arc<Metrics>) -> Self {
         let watched = Self {
             file: PolledFile::new(&config.file, MAX_FILE),
@@ -47,17 +47,17 @@ impl Watched {
         watched
     }
 
-    /// Reads the file if it has changed; false once there is nothing left to do so for. A file
-    /// that cannot be read leaves what was read before.
+    /// Reloads the file if it has changed. Returns false once the table is no longer used. If the
+    /// file cannot be read, the table keeps its entries.
     pub fn look(&mut self) -> bool {
         let Some(table) = self.table.upgrade() else {
             return false;
         };
         match self.file.check() {
             FileCheck::Unchanged => {}
-            FileCheck::Read(octets, changed) => {
-                // Stray octets spoil a line, not the file.
-                self.publish(&table, &String::from_utf8_lossy(&octets));
+            FileCheck::Read(bytes, changed) => {
+                // Invalid UTF-8 invalidates a line, not the file.
+                self.publish(&table, &String::from_utf8_lossy(&bytes));
                 let since = changed.duration_since(UNIX_EPOCH).unwrap_or_default();
                 let gauge = &self.metrics.hosts.reload_timestamp_seconds;
                 gauge.set(since.as_secs_f64());
@@ -71,7 +71,7 @@ impl Watched {
         true
     }
 
-    /// Puts up the table of the file's text and the Corefile's lines.
+    /// Publishes a new table of the file's text and the Corefile's lines.
     fn publish(&self, published: &ArcSwap<Table>, text: &str) {
         let mut table = Table::default();
         let path = self.file.path();
@@ -83,7 +83,8 @@ impl Watched {
             tracing::warn!("{path}: lines skipped: {count}, the first is line {line}: {why}");
         }
         for (address, name) in &self.inline {
-            // By themselves they fit in a table; beside those of a file they may be too many.
+            // They are within the table's limits by themselves, but may exceed them together with
+            // the file's.
             if let Err(why) = table.add(&self.rules, *address, name) {
                 tracing::warn!("a line of the Corefile is left out: {why}");
             }

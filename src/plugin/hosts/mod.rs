@@ -1,12 +1,13 @@
-//! hosts: answers from a hosts file and from lines of the Corefile.
+//! `hosts`: answers from a hosts file and from lines of the Corefile.
 //!
-//! A and AAAA questions for names in the plugin's zones, PTR questions for addresses in any zone.
-//! A known name without a record of the type is NODATA, without an SOA since there is no zone. An
-//! unknown name falls through where that is allowed; otherwise it is SERVFAIL, as in CoreDNS: a
-//! denial without an SOA would not be believed. An unknown address always falls through.
+//! Answers A and AAAA questions for names in the plugin's zones, and PTR questions for addresses in
+//! any zone. A name in the table without a record of the type gets NODATA, without an SOA record
+//! since there is no zone. A name that is not in the table falls through if that is configured;
+//! otherwise it gets SERVFAIL, as in CoreDNS: resolvers do not cache a denial without an SOA record
+//! (RFC 2308 section 5). An address that is not in the table always falls through.
 //!
-//! The file is looked at every few seconds and read again when its time or size has changed; a
-//! file that is gone or cannot be read leaves what was read before.
+//! The file is polled every few seconds and read again when its modification time or size has
+//! changed. If it is missing or unreadable, the table keeps its entries.
 
 mod file;
 mod parse;
@@ -31,25 +32,26 @@ use crate::{
     wire::{Name, Rcode, Type},
 };
 
-/// The Corefile's word.
+/// The directive's name.
 const NAME: &str = "hosts";
 
-/// The options of the plugin.
+/// The parsed directive.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The file; it need not exist yet.
+    /// The file; it may not exist yet.
     pub file: PathBuf,
-    /// What of it is taken.
+    /// Which entries are used.
     pub rules: Rules,
-    /// The lines of the Corefile, a name each. They come behind those of the file.
+    /// The lines of the Corefile, one entry per name. They follow those of the file.
     pub inline: Vec<(IpAddr, Name)>,
     /// The TTL of every answer, in seconds.
     pub ttl: u32,
-    /// How often the file is looked at; nothing for once.
+    /// The polling interval of the file; `None` reads it once.
     pub reload: Option<Duration>,
-    /// Names here go to the next plugin where the table does not know them.
+    /// Zones in which names that are not in the table are passed to the next plugin.
     pub fallthrough: ZoneList,
-    /// So do questions for other types than addresses, though the table knows the name.
+    /// Whether questions for other types than A and AAAA fall through as well, for names in the
+    /// table.
     pub unsupported_falls_through: bool,
 }
 
@@ -57,13 +59,13 @@ pub struct Config {
 pub struct Hosts {
     config: Config,
     table: Arc<ArcSwap<Table>>,
-    // Ends what it holds when it goes, and goes with the plugin.
+    // Aborts the polling task when the plugin is dropped.
     _watching: JoinSet<()>,
 }
 
 impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
-        // What was read stays across a reload, should the file be gone at that moment.
+        // The table is kept across a reload, in case the file is missing at that moment.
         let (file, rules, inline) = (self.file.display(), &self.rules, &self.inline);
         let key = format!("{file} {rules:?} {inline:?}");
         let empty = || Ok::<_, BuildError>(ArcSwap::default());
@@ -126,7 +128,7 @@ impl OnQuery for Hosts {
     }
 }
 
-/// The reply for a name that the table knows.
+/// Completes the reply for a name or address in the table.
 fn found(reply: &mut Reply) -> Step {
     reply.authoritative = true;
     reply.why = if reply.section(Section::Answer).is_empty() {

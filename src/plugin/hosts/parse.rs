@@ -1,4 +1,4 @@
-//! The option lines of `hosts`.
+//! The properties of `hosts`.
 
 use std::time::Duration;
 
@@ -20,15 +20,14 @@ const PROPERTIES: [&str; 5] = [
     "fallthrough_unsupported",
 ];
 
-/// The file that is read where none is named.
+/// Default file.
 const FILE: &str = "/etc/hosts";
-/// Seconds that an answer may be kept, where nothing else is said.
+/// Default of `ttl`, in seconds.
 const TTL: u32 = 3600;
-/// How often the file is looked at, where nothing else is said.
+/// Default of `reload`.
 const RELOAD: Duration = Duration::from_secs(5);
 
-/// Reads the directive. `block` are the zones of the block's keys, whose names are answered where
-/// the directive names no other. What is accepted although it does nothing goes to `warnings`.
+/// Parses the directive. Default zones: those of the block's keys.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
     let mut errors = ErrorList::default();
@@ -39,7 +38,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         config: Config {
             file,
             rules: Rules {
-                // Any line of the table may be in zones that cannot be read.
+                // If the zones are invalid, no line is reported as outside of them.
                 zones: zones.unwrap_or_else(ZoneList::all),
                 reverse: true,
             },
@@ -97,8 +96,9 @@ impl<'a> Reader<'a> {
         arguments.none_left()
     }
 
-    /// A line of the table. CoreDNS takes any unknown word for one and then finds no address in it,
-    /// so that a misspelt option vanishes; here it must begin with an address.
+    /// Parses a line of the table. CoreDNS takes any unknown word for one and then finds no address
+    /// in it, so that a misspelt option is silently ignored; here the line must begin with an
+    /// address.
     fn inline(&mut self, line: &'a Property) -> Result<(), Diagnostic> {
         let first = line.name();
         let Some(address) = address(first) else {
@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
             })?;
             let rules = &self.config.rules;
             if rules.zones.covers(name.to_lower().as_ref()) {
-                // What a table cannot hold is refused where it can be pointed at.
+                // Rejects entries beyond the table's limits here, where the word can be marked.
                 let held = self.table.add(rules, address, &name);
                 held.map_err(|why| word.error(why))?;
                 self.config.inline.push((address, name));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_is_the_systems_table() {
+    fn the_default_is_the_systems_table() {
         let (config, _) = read("hosts").unwrap();
         assert_eq!(config.file, PathBuf::from("/etc/hosts"));
         assert_eq!(
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn invalid_directives_are_rejected() {
         for (lines, words) in [
             ("ttl 0", "out of range"),
             ("ttl 65536", "out of range"),

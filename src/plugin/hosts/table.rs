@@ -10,16 +10,16 @@ use crate::{
     wire::{Name, NameRef},
 };
 
-/// Addresses of one name, and names of one address in a reply to PTR. Lists for blocking give
-/// 0.0.0.0 a hundred thousand names, which no client asks for and no reply holds.
+/// Maximum number of addresses per name, and of names per address in a PTR answer. Block lists map
+/// a hundred thousand names to 0.0.0.0, which no client queries and no reply can hold.
 const MOST: usize = 256;
 
-/// What a table is built by.
+/// Which entries a table has.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Names outside of these are left out.
+    /// Names outside of these zones are skipped.
     pub zones: ZoneList,
-    /// Whether addresses have names.
+    /// Whether PTR questions are answered.
     pub reverse: bool,
 }
 
@@ -27,7 +27,7 @@ pub struct Rules {
 #[derive(Debug, Default)]
 pub struct Table {
     names: Map<Box<[u8]>, Addresses>,
-    /// By the name without its asterisk.
+    /// Keyed by the name without its asterisk label.
     wildcards: Map<Box<[u8]>, Addresses>,
     reverse: Map<IpAddr, Vec<Box<[u8]>>>,
     entries: usize,
@@ -44,18 +44,18 @@ pub struct Addresses {
     pub v6: Vec<Ipv6Addr>,
 }
 
-/// A file's lines that say nothing.
+/// The invalid lines of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
-    /// How many.
+    /// Their number.
     pub count: usize,
-    /// The first of them: its number from 1, and what is wrong with it.
+    /// The first one: its line number from 1, and its error.
     pub first: Option<(usize, String)>,
 }
 
 impl Table {
-    /// Adds the lines of a file. A line that cannot be read is skipped: files are written by other
-    /// programs, and the rest of them still holds.
+    /// Adds the lines of a file. An invalid line is skipped: files are written by other programs,
+    /// and the remaining lines are still valid.
     pub fn add_file(&mut self, rules: &Rules, text: &str) -> Skipped {
         let mut skipped = Skipped::default();
         for (number, line) in (1..).zip(text.lines()) {
@@ -91,8 +91,8 @@ impl Table {
         wrong.map_or(Ok(()), Err)
     }
 
-    /// Adds a name of an address. Names outside of the table's zones are no mistake: the rest of a
-    /// file is for others.
+    /// Adds a name of an address. Names outside of the table's zones are skipped without an error:
+    /// the file also serves other programs.
     pub fn add(&mut self, rules: &Rules, address: IpAddr, name: &Name) -> Result<(), String> {
         let lower = name.to_lower();
         if !rules.zones.covers(lower.as_ref()) {
@@ -119,8 +119,8 @@ impl Table {
         Ok(())
     }
 
-    /// The addresses of a name in lower case: its own, or else those of a wildcard in the place of
-    /// its leftmost label. A name of its own hides the wildcard for both families (RFC 4592 §2.2).
+    /// The addresses of a name in lower case: its own, or else those of a wildcard for its leftmost
+    /// label. An exact name hides the wildcard for both families (RFC 4592 section 2.2.1).
     pub fn addresses(&self, lower: NameRef<'_>) -> Option<&Addresses> {
         self.names.get(lower.as_wire()).or_else(|| {
             if self.wildcards.is_empty() {
@@ -133,12 +133,12 @@ impl Table {
     /// The names of an address, in the order of the file.
     pub fn names(&self, address: IpAddr) -> impl Iterator<Item = NameRef<'_>> {
         let names = self.reverse.get(&address).map_or(&[][..], Vec::as_slice);
-        names.iter().map(|name| {
-            NameRef::from_wire(name).expect("names enter the table as names, whole and unaltered")
-        })
+        names
+            .iter()
+            .map(|name| NameRef::from_wire(name).expect("names in the table are valid"))
     }
 
-    /// Addresses of all names, and names of all addresses: what the metric shows.
+    /// Number of addresses of all names plus names of all addresses, as exported in the metric.
     pub fn entries(&self) -> usize {
         self.entries
     }
@@ -165,15 +165,15 @@ fn add<T: PartialEq>(list: &mut Vec<T>, item: T) -> Added {
     } else if list.len() == MOST {
         Added::TooMany
     } else {
-        // Most names have one address: a vector's first growth would make room for four.
+        // Most names have one address: without this, the vector would allocate capacity for four.
         list.reserve_exact(1);
         list.push(item);
         Added::New
     }
 }
 
-/// An address as a hosts file writes it: a zone index behind `%` means nothing to others, and an
-/// IPv4 address may hide in an IPv6 one.
+/// Parses an address of a hosts file: a zone index after `%` is dropped, since it is only valid on
+/// this host, and an IPv4-mapped IPv6 address becomes an IPv4 address.
 pub fn address(word: &str) -> Option<IpAddr> {
     let bare = word.split('%').next().unwrap_or_default();
     bare.parse()
@@ -187,18 +187,18 @@ fn without_asterisk(name: NameRef<'_>) -> Option<NameRef<'_>> {
         .flatten()
 }
 
-/// The address that a reverse name in lower case stands for (RFC 1035 §3.5, RFC 3596 §2.5).
+/// The address of a reverse name in lower case (RFC 1035 section 3.5, RFC 3596 section 2.5).
 pub fn reversed(lower: NameRef<'_>) -> Option<IpAddr> {
     const IN_ADDR: &[u8] = b"\x07in-addr\x04arpa\x00";
     const IP6: &[u8] = b"\x03ip6\x04arpa\x00";
     let zone = |wire| NameRef::from_wire(wire).ok();
     if let Some(labels) = lower.strip(zone(IN_ADDR)?) {
-        let mut octets = [0; 4];
-        let mut places = octets.iter_mut().rev();
+        let mut bytes = [0; 4];
+        let mut reversed = bytes.iter_mut().rev();
         for label in labels {
-            *places.next()? = decimal(label)?;
+            *reversed.next()? = decimal(label)?;
         }
-        return places.next().is_none().then_some(octets.into());
+        return reversed.next().is_none().then_some(bytes.into());
     }
     let labels = lower.strip(zone(IP6)?)?;
     let mut address = 0;
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_read_as_hosts_5_says() {
+    fn lines_are_parsed_as_in_hosts_5() {
         let (table, skipped) = table(
             "# a comment\r\n\
              192.0.2.1  Example.com example # the canonical name first\n\
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_lines_are_skipped_and_told() {
+    fn invalid_lines_are_skipped_and_counted() {
         let (table, skipped) = table("192.0.2.1\n1.2.3 a\n192.0.2.2 a..b good\n192.0.2.3 fine\n");
         assert_eq!(skipped.count, 3);
         let first = (1, "an address without a name".to_owned());

@@ -35,7 +35,7 @@ fn build(config: &Config, metrics: &Arc<Metrics>) -> Plugin {
     })
 }
 
-/// What the plugin makes of a question: `pass`, or the rcode, the reason and the records.
+/// The outcome of a question: `pass`, or the rcode, the reason and the records.
 fn ask(hosts: &Plugin, text: &str, rtype: Type) -> String {
     let place = Place::new(Vec::new());
     let mut query = testing::query(text, rtype);
@@ -48,7 +48,7 @@ fn ask(hosts: &Plugin, text: &str, rtype: Type) -> String {
             for record in reply.records() {
                 assert!(
                     matches!(reply.owner(record), Owner::Question),
-                    "the asker's spelling"
+                    "the client's spelling"
                 );
                 let data = match (record.rtype, reply.data(record)) {
                     (Type::PTR, _) => reply.data_name(record).unwrap().to_string(),
@@ -73,7 +73,7 @@ const TEXT: &str = "192.0.2.1 a.example.org\n192.0.2.2 a.example.org\n2001:db8::
                     192.0.2.9 *.wild.org\n";
 
 #[tokio::test]
-async fn a_table_answers_as_its_options_say() {
+async fn answers_follow_the_options() {
     type Change = fn(&mut Config);
     let file = file(TEXT);
     let plain: Change = |_| {};
@@ -158,7 +158,7 @@ async fn a_table_answers_as_its_options_say() {
     }
 }
 
-/// Asks until the answer is the one expected.
+/// Repeats the question until the answer is the expected one.
 async fn becomes(hosts: &Plugin, expected: &str) {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
@@ -222,7 +222,7 @@ fn bad_lines_of_a_file_are_counted_once() {
 }
 
 #[test]
-fn a_file_that_is_gone_leaves_what_was_read() {
+fn a_missing_file_leaves_the_table_unchanged() {
     let file = file(TEXT);
     let config = config(file.path().to_str().unwrap());
     let table = Arc::new(ArcSwap::<Table>::default());
@@ -240,7 +240,7 @@ fn a_file_that_is_gone_leaves_what_was_read() {
 }
 
 #[tokio::test]
-async fn what_is_no_file_is_a_warning() {
+async fn an_unreadable_file_is_not_fatal() {
     let directory = tempfile::tempdir().unwrap();
     let hosts = build(&config(directory.path().to_str().unwrap()), &Metrics::new());
     assert_eq!(ask(&hosts, "a.org", Type::A), "SERVFAIL NoSuchHost");

@@ -64,7 +64,7 @@ mod tests {
         assert!(bound(&["0.0.0.0:53"]).iter().all(|it| !it.contains(':')));
         assert!(
             !bound(&["[::]:53"]).is_empty(),
-            "a interface_addresses has a loopback"
+            "an interface has a loopback address"
         );
     }
 }

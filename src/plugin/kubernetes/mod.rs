@@ -168,7 +168,7 @@ impl MetadataSource for Kubernetes {
                 let pod = self.view.client(client)?;
                 pod.label(&key[labels::PREFIX.len()..]).map(str::to_owned)
             }
-            _ => self.view.metadata(&query.asked, key),
+            _ => self.view.metadata(&query.original, key),
         }
     }
 }

@@ -274,9 +274,7 @@ impl ParsedProperties {
             if let Some(other) = named.iter().find(|name| !is_listed(name)) {
                 let message = format!("'{other}' is none of the zones of this plugin");
                 let at = words.first().unwrap_or(at);
-                return Err(at
-                    .error(message)
-                    .help("list it behind 'kubernetes' as well"));
+                return Err(at.error(message).help("list it after 'kubernetes' as well"));
             }
             imports.extend(named);
         }
@@ -294,7 +292,7 @@ impl ParsedProperties {
         if let Some((at, backend)) = self.kubeconfig.take() {
             let unused = [self.endpoint.as_ref(), self.tls.as_ref().map(|(at, _)| at)];
             warnings.extend(unused.into_iter().flatten().map(|word| {
-                let warning = word.warning("'kubeconfig' says where the API server is");
+                let warning = word.warning("'kubeconfig' determines the API server");
                 warning.label("not used").also(at.span, "used instead")
             }));
             return Ok(backend);
@@ -333,7 +331,7 @@ fn zones(directive: &Directive, block: &[String]) -> Result<Vec<Name>, Diagnosti
         let at = directive.arguments.first().unwrap_or(&directive.name);
         at.error("non-reverse zone name must be used")
             .expected("a zone such as cluster.local, besides reverse zones")
-            .help("Services are named in the first zone that is no reverse zone")
+            .help("Services are named in the first zone that is not a reverse zone")
     })
 }
 

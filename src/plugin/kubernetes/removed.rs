@@ -8,18 +8,19 @@ pub(super) fn refuse(line: &Property, zones: &[Word], error: Diagnostic) -> Diag
     let (label, help) = match line.name().as_str() {
         "upstream" => (
             "CoreDNS removed it in 1.7.0",
-            "remove the line: aliases that lead out are asked of this server itself".to_owned(),
+            "remove the line: CNAME targets outside the zones are resolved by this server itself"
+                .to_owned(),
         ),
         "resyncperiod" => (
             "CoreDNS removed it in 1.7.0",
-            "remove the line: the cluster is watched, not asked again".to_owned(),
+            "remove the line: the cluster is watched, not polled".to_owned(),
         ),
         "federation" => (
-            "CoreDNS removed it in 1.7.0, with the federation that it was for",
+            "CoreDNS removed it in 1.7.0, together with federation",
             "remove the line".to_owned(),
         ),
         "cidrs" => (
-            "CoreDNS has it no more; networks are zones",
+            "CoreDNS removed it; networks are zones",
             format!(
                 "remove the line, and write: kubernetes {} {}",
                 Word::join(zones),

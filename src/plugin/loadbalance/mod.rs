@@ -1,15 +1,16 @@
-//! loadbalance: changes the order of records, so that clients that take the first spread.
+//! `loadbalance`: reorders records, so that clients that use the first one are spread over all of
+//! them.
 //!
 //! `round_robin` shuffles the addresses and the MX records of each section; `weighted` moves one
 //! address to the front, chosen by the weights of a file. CNAME records stay in front and in order,
-//! since some stub resolvers read no further than the first address. Only NOERROR replies are
-//! touched, and no zone transfer, whose order has a meaning.
+//! since some stub resolvers stop at the first address. Only NOERROR replies are reordered, and no
+//! zone transfers, whose order is significant (RFC 5936 section 2.2).
 //!
-//! Of an answer that the client does not take whole, `kubernetes` makes a part alone, which begins at
-//! an endpoint drawn at random: what is shuffled is that part. `weighted` and `prefer` choose among all
-//! addresses, so that with them all are made.
+//! If an answer exceeds the client's size limit, `kubernetes` writes only the part that fits,
+//! starting at a random endpoint; then only that part is shuffled. `weighted` and `prefer` select
+//! from all addresses, so with them `kubernetes` writes complete answers.
 //!
-//! Records are moved, never their data.
+//! Record headers are moved, not their data.
 
 mod parse;
 mod weights;
@@ -31,29 +32,29 @@ use crate::{
     wire::{Rcode, Type},
 };
 
-/// The Corefile's word.
+/// The directive's name.
 const NAME: &str = "loadbalance";
 
-/// The options of the plugin.
+/// The parsed directive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// How the order is chosen.
     pub policy: Policy,
-    /// Addresses in these networks come before the others, those of the first network first.
+    /// Addresses in these networks precede the others, those of the first network first.
     pub prefer: Vec<IpNet>,
 }
 
 /// How the order is chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
-    /// Any order is as likely as any other.
+    /// All orders are equally likely.
     #[default]
     RoundRobin,
     /// The first address is chosen by its weight.
     Weighted {
-        /// Where the weights are.
+        /// The file of weights.
         file: PathBuf,
-        /// How often the file is looked at; nothing for once.
+        /// The polling interval of the file; `None` reads it once.
         reload: Option<Duration>,
     },
 }
@@ -62,7 +63,7 @@ pub enum Policy {
 pub struct LoadBalance {
     prefer: Vec<IpNet>,
     weights: Option<Arc<ArcSwap<Weights>>>,
-    // Ends what it holds when it goes, and goes with the plugin.
+    // Aborts the polling task when the plugin is dropped.
     _watching: JoinSet<()>,
 }
 
@@ -71,7 +72,7 @@ impl Setup for Config {
         let mut watching = JoinSet::new();
         let mut weights = None;
         if let Policy::Weighted { file, reload } = &self.policy {
-            // What was read stays across a reload, should the file be gone at that moment.
+            // The weights are kept across a reload, in case the file is missing at that moment.
             let empty = || Ok::<_, BuildError>(ArcSwap::default());
             let published = build.parts.keep(&file.to_string_lossy(), empty)?;
             let mut watched = Watched::new(file, &published);
@@ -93,7 +94,7 @@ hooks!(LoadBalance, NAME => on_response; properties);
 
 impl OnResponse for LoadBalance {
     fn on_response(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {
-        let asked = query.asked.rtype;
+        let asked = query.original.rtype;
         if reply.rcode != Rcode::NOERROR || asked == Type::AXFR || asked == Type::IXFR {
             return;
         }
@@ -101,7 +102,7 @@ impl OnResponse for LoadBalance {
             if reply.section(section).len() < 2 {
                 continue;
             }
-            // Out of the reply while its data are looked at; taking it costs nothing.
+            // Taken out, since the reply's data is read while sorting; `take` does not allocate.
             let mut records = std::mem::take(reply.section_mut(section));
             self.order(query, reply, &mut records);
             *reply.section_mut(section) = records;
@@ -127,19 +128,19 @@ impl LoadBalance {
                 random::shuffle(addresses);
             }
             Some(weights) => {
-                if matches!(query.asked.rtype, Type::A | Type::AAAA | Type::SRV) {
+                if matches!(query.original.rtype, Type::A | Type::AAAA | Type::SRV) {
                     first_by_weight(&weights.load(), query, reply, addresses);
                 }
             }
         }
         if !self.prefer.is_empty() {
-            // Stable: among those of a network and among the others the order just made holds.
+            // Stable: within a network, and among the others, the order from above is kept.
             addresses.sort_by_key(|record| self.rank(reply, record));
         }
     }
 
-    /// Which preferred network is the first that the record's address is in; behind all of them
-    /// where none is.
+    /// Index of the first preferred network that contains the record's address; their number if
+    /// none does.
     fn rank(&self, reply: &Reply, record: &Record) -> usize {
         let networks = &self.prefer;
         address(reply, record)
@@ -152,8 +153,8 @@ impl LoadBalance {
     }
 }
 
-/// Brings records in order of their kind: CNAMEs, all others, addresses, mail exchanges. Gives the
-/// last two groups.
+/// Sorts records by kind: CNAMEs, all others, addresses, mail exchanges. Returns the last two
+/// groups.
 fn group(records: &mut [Record]) -> [&mut [Record]; 2] {
     let rank = |record: &Record| match record.rtype {
         Type::CNAME => 0,
@@ -161,24 +162,23 @@ fn group(records: &mut [Record]) -> [&mut [Record]; 2] {
         Type::MX => 3,
         _ => 1,
     };
-    // Nearly always it is the order already; sorting more than a few would allocate.
+    // Usually they are sorted already; the stable sort allocates for more than a few.
     if !records.is_sorted_by_key(rank) {
         records.sort_by_key(rank);
     }
     let first = records.partition_point(|record| rank(record) < 2);
-    let behind = &mut records[first..];
-    let count = behind.partition_point(|record| rank(record) == 2);
-    let (addresses, exchanges) = behind.split_at_mut(count);
+    let rest = &mut records[first..];
+    let count = rest.partition_point(|record| rank(record) == 2);
+    let (addresses, exchanges) = rest.split_at_mut(count);
     [addresses, exchanges]
 }
 
-/// Exchanges the first address for one chosen by weight: what is chosen is the place in front, not
-/// the order of the rest.
+/// Swaps the first address with one chosen by weight. The order of the others is not weighted.
 fn first_by_weight(weights: &Weights, query: &Query, reply: &Reply, addresses: &mut [Record]) {
     let weight = |record: &Record| {
         let address = address(reply, record)?;
         Some(u64::from(match reply.owner(record) {
-            Owner::Question => weights.of(query.asked.lower.as_ref(), address),
+            Owner::Question => weights.of(query.original.lower.as_ref(), address),
             Owner::Name(name) => weights.of(name.to_name().to_lower().as_ref(), address),
         }))
     };

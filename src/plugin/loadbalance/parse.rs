@@ -1,4 +1,4 @@
-//! The option lines of `loadbalance`.
+//! The properties of `loadbalance`.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use crate::{
     plugin::{ParseErrors, Parsing},
 };
 
-/// How often the file of weights is looked at, where nothing else is said.
+/// Default of `reload`.
 const RELOAD: Duration = Duration::from_secs(30);
 
-/// Reads every use of the directive in a block: the last policy holds, and networks add up.
+/// Parses the directives of a block: the last policy applies, and networks accumulate.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut errors = ErrorList::default();
     let mut config = Config::default();
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn invalid_directives_are_rejected() {
         for (text, words) in [
             ("loadbalance round_robbin", "did you mean 'round_robin'?"),
             ("loadbalance random", "expected round_robin or weighted"),

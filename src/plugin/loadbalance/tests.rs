@@ -25,7 +25,7 @@ fn plugin(prefer: &[&str], weights: Option<&str>) -> LoadBalance {
     }
 }
 
-fn amend(plugin: &LoadBalance, rtype: Type, reply: &mut Reply) {
+fn respond(plugin: &LoadBalance, rtype: Type, reply: &mut Reply) {
     let query = testing::query("A.org", rtype);
     plugin.on_response(&Place::new(Vec::new()).context(), &query, reply);
 }
@@ -60,7 +60,7 @@ fn orders_are_equally_likely() {
         let mut seen: HashMap<Vec<u8>, u32> = HashMap::new();
         for _ in 0..6000 {
             let mut reply = reply(section, &[Type::A; 3]);
-            amend(&plugin, Type::A, &mut reply);
+            respond(&plugin, Type::A, &mut reply);
             *seen.entry(order(&reply, section)).or_default() += 1;
         }
         // Six orders, a thousand times each; 160 is five standard deviations.
@@ -73,7 +73,7 @@ fn orders_are_equally_likely() {
 }
 
 #[test]
-fn what_must_keep_its_order_keeps_it() {
+fn errors_transfers_and_authority_are_not_reordered() {
     let plugin = plugin(&[], None);
     let types = [Type::A; 8];
     for change in [
@@ -82,16 +82,16 @@ fn what_must_keep_its_order_keeps_it() {
     ] {
         let mut reply = reply(Section::Answer, &types);
         change(&mut reply);
-        amend(&plugin, Type::A, &mut reply);
+        respond(&plugin, Type::A, &mut reply);
         assert_eq!(order(&reply, Section::Answer), [0, 1, 2, 3, 4, 5, 6, 7]);
     }
     for transfer in [Type::AXFR, Type::IXFR] {
         let mut reply = reply(Section::Answer, &types);
-        amend(&plugin, transfer, &mut reply);
+        respond(&plugin, transfer, &mut reply);
         assert_eq!(order(&reply, Section::Answer), [0, 1, 2, 3, 4, 5, 6, 7]);
     }
     let mut reply = reply(Section::Authority, &types);
-    amend(&plugin, Type::A, &mut reply);
+    respond(&plugin, Type::A, &mut reply);
     assert_eq!(order(&reply, Section::Authority), [0, 1, 2, 3, 4, 5, 6, 7]);
 }
 
@@ -108,7 +108,7 @@ proptest! {
     ) {
         let plugin = plugin(&["192.0.2.0/28"], weighted.then_some("a.org\n192.0.2.1 9\n"));
         let mut reply = reply(Section::Answer, &types);
-        amend(&plugin, Type::A, &mut reply);
+        respond(&plugin, Type::A, &mut reply);
         let mut numbers = order(&reply, Section::Answer);
         let of = |wanted: Type| {
             let records = reply.section(Section::Answer).iter();
@@ -138,7 +138,7 @@ fn preferred_networks_come_first_in_their_order() {
     let mut firsts = std::collections::HashSet::new();
     for _ in 0..100 {
         let mut reply = reply(Section::Answer, &types);
-        amend(&plugin, Type::A, &mut reply);
+        respond(&plugin, Type::A, &mut reply);
         let order = order(&reply, Section::Answer);
         let mut first = order[..2].to_vec();
         first.sort_unstable();
@@ -160,15 +160,15 @@ fn the_first_address_is_chosen_by_its_weight() {
     let mut firsts = [0u32; 3];
     for _ in 0..10_000 {
         let mut reply = reply(Section::Answer, &[Type::A; 3]);
-        amend(&plugin, Type::A, &mut reply);
+        respond(&plugin, Type::A, &mut reply);
         firsts[usize::from(order(&reply, Section::Answer)[0])] += 1;
     }
-    // 6 : 3 : 1, the last for want of a line; 250 is five standard deviations.
+    // 6 : 3 : 1, the last one by default; 250 is five standard deviations.
     for (count, expected) in firsts.iter().zip([6000, 3000, 1000]) {
         assert!(count.abs_diff(expected) < 250, "{firsts:?}");
     }
     let mut text = reply(Section::Answer, &[Type::A; 3]);
-    amend(&plugin, Type::TXT, &mut text);
+    respond(&plugin, Type::TXT, &mut text);
     assert_eq!(order(&text, Section::Answer), [0, 1, 2]);
 }
 
@@ -184,7 +184,7 @@ fn weights_are_those_of_the_records_owner() {
             let owner = Owner::Name(target.as_ref());
             reply.push(Section::Answer, owner, Type::A, 5, address);
         }
-        amend(&plugin, Type::A, &mut reply);
+        respond(&plugin, Type::A, &mut reply);
         seconds += u32::from(order(&reply, Section::Answer)[0] == 2);
     }
     assert!(seconds > 950, "{seconds}");

@@ -1,5 +1,5 @@
-//! The weights of addresses, from a file of blocks: a name on a line of its own, then a line for
-//! each of its addresses with the weight.
+//! The weights of addresses, from a file of blocks: a line with a name, then one line for each of
+//! its addresses with the weight.
 //!
 //! ```text
 //! # a comment
@@ -24,17 +24,17 @@ use crate::{
     wire::{Name, NameRef},
 };
 
-/// Octets of a file that is still read.
+/// Maximum size of a file in bytes.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
-/// The weight of an address that the file does not name.
+/// The weight of an address that is not in the file.
 const DEFAULT: u8 = 1;
 
-/// Weights by name in lower case and address.
+/// Weights, keyed by lower-case name and address.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Weights(HashMap<Box<[u8]>, HashMap<IpAddr, u8>>);
 
-/// A file's first line that cannot be read; a file with one is refused whole.
+/// The first invalid line of a file; such a file is rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]
 pub struct BadLine {
@@ -91,14 +91,14 @@ impl Weights {
     }
 }
 
-/// A file of weights, and the weights that follow it.
+/// A polled file of weights, and the weights that are rebuilt from it.
 pub struct Watched {
     file: PolledFile,
     weights: Weak<ArcSwap<Weights>>,
 }
 
 impl Watched {
-    /// A file that nobody has looked at yet, which `weights` are to follow.
+    /// Watches a file for `weights`, without reading it yet.
     pub fn new(path: &Path, weights: &Arc<ArcSwap<Weights>>) -> Self {
         Self {
             file: PolledFile::new(path, MAX_FILE),
@@ -106,8 +106,8 @@ impl Watched {
         }
     }
 
-    /// Reads the file for the first time. One that cannot be read is no error where it may come
-    /// later; one that is bad is.
+    /// Reads the file for the first time. A missing file is not an error if `may_come_later`; an
+    /// invalid one is.
     pub fn start(&mut self, may_come_later: bool) -> Result<(), BuildError> {
         match self.read() {
             Ok(()) => Ok(()),
@@ -116,7 +116,7 @@ impl Watched {
                 let weights = self.weights.upgrade();
                 let known = weights.is_some_and(|weights| !weights.load().0.is_empty());
                 let stand = if known {
-                    "the weights stay as they are".to_owned()
+                    "the weights are unchanged".to_owned()
                 } else {
                     format!("all weights are {DEFAULT}")
                 };
@@ -132,12 +132,12 @@ impl Watched {
         }
     }
 
-    /// Reads the file if it has changed; false once there is nothing left to do so for. Whatever
-    /// is wrong with it is told once, and leaves the weights as they are.
+    /// Reloads the file if it has changed. Returns false once the weights are no longer used. An
+    /// error is logged once, and the weights are unchanged.
     pub fn look(&mut self) -> bool {
         if let Err(trouble) = self.read() {
             let path = self.file.path().display();
-            tracing::error!("{path}: {trouble}; the weights stay as they are");
+            tracing::error!("{path}: {trouble}; the weights are unchanged");
         }
         self.weights.strong_count() > 0
     }
@@ -145,7 +145,7 @@ impl Watched {
     fn read(&mut self) -> Result<(), Trouble> {
         let text = match self.file.check() {
             FileCheck::Unchanged => return Ok(()),
-            FileCheck::Read(octets, _) => String::from_utf8_lossy(&octets).into_owned(),
+            FileCheck::Read(bytes, _) => String::from_utf8_lossy(&bytes).into_owned(),
             FileCheck::Failed(error) => return Err(Trouble::Unreadable(error)),
         };
         let weights = Weights::parse(&text)?;
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_named() {
+    fn an_invalid_line_is_reported() {
         for (text, line, words) in [
             ("a.org\n192.0.2.1 0", 2, "from 1 to 255"),
             ("a.org\n192.0.2.1 256", 2, "from 1 to 255"),

@@ -1,4 +1,4 @@
-//! The format of a query's line: compiled once, written for each query.
+//! The format of log lines: compiled once, written for each query.
 
 use std::{
     fmt::{self, Display},
@@ -14,24 +14,24 @@ use crate::{
     wire::{Name, Rcode},
 };
 
-/// What a log line looks like by default.
+/// The default format.
 pub const COMMON: &str = "{remote}:{port} - {>id} \"{type} {class} {name} {proto} {size} {>do} {>bufsize}\" {rcode} {>rflags} {rsize} {duration}";
 
 /// [`COMMON`] with the opcode.
 const COMBINED: &str = "{common} \"{>opcode}\"";
 
-/// What became of the query that a line is about.
+/// The outcome of a logged query.
 #[derive(Clone, Copy)]
 pub enum Outcome<'a> {
     /// This reply was sent.
     Sent(&'a Reply, Written),
-    /// Nothing was sent, which was known after this time.
+    /// The query was dropped after this time.
     Dropped(Duration),
-    /// It is not known yet.
+    /// The query is still pending.
     Pending,
 }
 
-/// A format, ready to be filled in.
+/// A compiled format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Format {
     pieces: Box<[Piece]>,
@@ -41,11 +41,12 @@ pub struct Format {
 enum Piece {
     Text(Box<str>),
     Field(Field),
-    /// What plugins know under this label.
+    /// The value of a metadata label.
     Metadata(Box<str>),
 }
 
-/// What can be filled in. Those of the question tell it as asked, the name in lower case.
+/// A field of a query. Fields of the question are those of the original one, the name in lower
+/// case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Field {
     Type,
@@ -86,8 +87,8 @@ const FIELDS: [(&str, Field); 16] = [
 ];
 
 impl Format {
-    /// Compiles a format. Braces that hold no field stand for themselves, so that a line can be
-    /// written as JSON.
+    /// Compiles a format. Braces without a known field are literal, so that a line can be written
+    /// as JSON.
     pub fn new(text: &str) -> Self {
         let text = text
             .replace("{combined}", COMBINED)
@@ -95,7 +96,7 @@ impl Format {
         let mut pieces = Vec::new();
         let mut literal = String::new();
         let mut rest = text.as_str();
-        // The innermost braces count: a closing one and the last opening one before it.
+        // Matches innermost braces: a closing one and the last opening one before it.
         while let Some(close) = rest.find('}') {
             let inner = rest[..close].rfind('{').map(|open| (open, open + 1));
             let field = inner.and_then(|(_, start)| placeholder(&rest[start..close]));
@@ -119,7 +120,7 @@ impl Format {
         }
     }
 
-    /// Fills in a query and what became of it; `metadata` gives what is known under a label.
+    /// Writes the line of a query and its outcome. `metadata` returns the value of a label.
     pub fn write(
         &self,
         out: &mut Vec<u8>,
@@ -149,12 +150,13 @@ fn placeholder(name: &str) -> Option<Piece> {
     found.map(|(_, field)| Piece::Field(*field))
 }
 
-/// Much of what is known comes from the name that was asked: nothing in it may end the line.
+/// Writes a metadata value with special characters escaped: values may contain parts of the queried
+/// name, which must not break the line.
 fn plain(out: &mut Vec<u8>, value: &str) -> io::Result<()> {
-    for octet in value.bytes() {
-        match octet {
-            b' '..=b'~' if octet != b'"' && octet != b'\\' => out.push(octet),
-            _ => write!(out, "\\{octet:03}")?,
+    for byte in value.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'"' && byte != b'\\' => out.push(byte),
+            _ => write!(out, "\\{byte:03}")?,
         }
     }
     Ok(())
@@ -163,9 +165,9 @@ fn plain(out: &mut Vec<u8>, value: &str) -> io::Result<()> {
 impl Field {
     fn write(self, out: &mut Vec<u8>, query: &Query, outcome: Outcome<'_>) -> io::Result<()> {
         match self {
-            Self::Type => write!(out, "{}", query.asked.rtype),
-            Self::Name => name(out, &query.asked.lower),
-            Self::Class => write!(out, "{}", query.asked.class),
+            Self::Type => write!(out, "{}", query.original.rtype),
+            Self::Name => name(out, &query.original.lower),
+            Self::Class => write!(out, "{}", query.original.class),
             Self::Protocol => write!(out, "{}", query.transport.label()),
             Self::Remote => address(out, query.client.ip()),
             Self::Local => address(out, query.local.ip()),
@@ -202,7 +204,7 @@ impl Field {
     }
 }
 
-/// A response code as CoreDNS logs it: one without a name is a number.
+/// A response code as CoreDNS logs it: codes without a mnemonic are numbers.
 pub(super) struct Code(pub(super) Rcode);
 
 impl Display for Code {
@@ -214,9 +216,9 @@ impl Display for Code {
     }
 }
 
-/// Nearly every name is plain, and this is the longest field: its labels are copied as they are.
+/// Fast path for the longest field: labels of letters, digits, `-` and `_` are copied unescaped.
 fn name(out: &mut Vec<u8>, name: &Name) -> io::Result<()> {
-    let plain = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let labels = || name.as_ref().labels();
     if name.as_ref().is_root() || !labels().all(|label| label.iter().all(plain)) {
         return write!(out, "{name}");
@@ -228,7 +230,7 @@ fn name(out: &mut Vec<u8>, name: &Name) -> io::Result<()> {
     Ok(())
 }
 
-/// An IPv6 address stands in brackets; an IPv4 address is one, also where it comes mapped.
+/// Writes an IPv6 address in brackets, and an IPv4-mapped one as IPv4.
 fn address(out: &mut Vec<u8>, address: IpAddr) -> io::Result<()> {
     match address.to_canonical() {
         IpAddr::V4(address) => write!(out, "{address}"),
@@ -236,7 +238,7 @@ fn address(out: &mut Vec<u8>, address: IpAddr) -> io::Result<()> {
     }
 }
 
-/// Seconds with as many digits as it takes, at most nine.
+/// Seconds with up to nine decimals, without trailing zeros.
 pub(super) struct Seconds(pub(super) Duration);
 
 impl Display for Seconds {

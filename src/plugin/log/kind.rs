@@ -1,4 +1,4 @@
-//! The kind of a reply, and the class that `class` chooses by.
+//! The kind of a reply, and the class that the property `class` selects.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::{
     wire::{Opcode, Rcode, Type},
 };
 
-/// What a reply amounts to, as CoreDNS divides them; `Display` writes the label `log/type`.
+/// The kind of a reply, as in CoreDNS; `Display` writes the value of `log/type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// NOERROR.
@@ -23,30 +23,30 @@ pub enum Kind {
     Delegation,
     /// A zone transfer, or another opcode than QUERY.
     Meta,
-    /// Every other code; also what was dropped.
+    /// Every other code, and dropped queries.
     OtherError,
 }
 
-/// How a query went; `Display` writes the label `log/class`.
+/// The class of a reply; `Display` writes the value of `log/class`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// There was an answer.
+    /// An answer or a referral.
     Success = 1,
-    /// There is no such name, or no such type.
+    /// NXDOMAIN or NODATA.
     Denial = 2,
-    /// All else.
+    /// All others.
     Error = 4,
 }
 
 impl Kind {
-    /// The kind of a reply, by what it holds as well as by its code.
+    /// The kind of a reply, by its records and its code.
     pub fn of(query: &Query, reply: &Reply) -> Self {
-        let transfer = matches!(query.asked.rtype, Type::AXFR | Type::IXFR);
+        let transfer = matches!(query.original.rtype, Type::AXFR | Type::IXFR);
         if query.opcode != Opcode::QUERY || transfer {
             return Self::Meta;
         }
         match reply.rcode {
-            Rcode::NOERROR if reply.answers(query.asked.rtype) => Self::NoError,
+            Rcode::NOERROR if reply.answers(query.original.rtype) => Self::NoError,
             Rcode::NOERROR if reply.has_authority(Type::SOA) => Self::NoData,
             Rcode::NOERROR if is_referral(reply) => Self::Delegation,
             Rcode::NOERROR => Self::NoError,
@@ -131,10 +131,9 @@ mod tests {
         reply
     }
 
-    /// Each was given to CoreDNS, which takes aliases that lead to nothing for errors or
-    /// successes.
+    /// Compared with CoreDNS, which classes aliases without a target as errors or successes.
     #[test]
-    fn kinds_follow_what_a_reply_holds() {
+    fn kinds_follow_the_records_of_a_reply() {
         let mut query = Query::internal(Question::new(Name::ROOT, Type::A, wire::Class::IN));
         for (rcode, answer, authority, wanted) in [
             (Rcode::NOERROR, &[][..], &[][..], "success NOERROR"),
@@ -164,12 +163,12 @@ mod tests {
             (Rcode::FORMERR, &[], &[], "error OTHERERROR"),
         ] {
             let kind = Kind::of(&query, &reply(rcode, answer, authority));
-            let told = format!("{} {kind}", kind.class());
-            assert_eq!(told, wanted, "{rcode} {answer:?} {authority:?}");
+            let found = format!("{} {kind}", kind.class());
+            assert_eq!(found, wanted, "{rcode} {answer:?} {authority:?}");
         }
-        query.receive(|it| it.asked.rtype = Type::AXFR);
+        query.receive(|it| it.original.rtype = Type::AXFR);
         assert_eq!(Kind::of(&query, &Reply::default()), Kind::Meta);
-        query.receive(|it| it.asked.rtype = Type::A);
+        query.receive(|it| it.original.rtype = Type::A);
         query.receive(|it| it.opcode = Opcode(4));
         assert_eq!(Kind::of(&query, &Reply::default()), Kind::Meta);
     }

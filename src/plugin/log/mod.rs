@@ -1,4 +1,4 @@
-//! `log`: a line for each query.
+//! `log`: logs a line for each query.
 //!
 //! ```text
 //! log [NAMES...] [FORMAT] {
@@ -6,13 +6,13 @@
 //! }
 //! ```
 //!
-//! The first rule whose name the question lies under decides; later ones are not looked at. What is
-//! dropped (`acl`, `erratic`) has a line too, of the class `error`.
+//! The first rule that contains the question's name applies. Dropped queries (`acl`, `erratic`) are
+//! logged too, in class `error`.
 //!
 //! ```text
-//! format  what a line looks like
+//! format  the format of a line
 //! kind    the kind and the class of a reply
-//! record  what a record in JSON has beside it
+//! record  the fields of a JSON record
 //! ```
 
 pub mod format;
@@ -37,23 +37,23 @@ use crate::{
 pub use format::{COMMON, Format, Outcome};
 pub use kind::{Class, Kind};
 
-/// The labels of metadata that it makes once a reply is there: `denial` and `NODATA` of it.
+/// The metadata labels of a reply, such as `denial` and `NODATA`.
 const CLASS: &str = "log/class";
 const TYPE: &str = "log/type";
 
 /// The rules of a server block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// In the order of the file.
+    /// In the order of the Corefile.
     pub rules: Vec<Rule>,
 }
 
-/// What is logged for the names of a zone.
+/// The log rule for the names of a zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// The zone, in lower case.
     pub zone: Name,
-    /// What the line looks like.
+    /// The format of the line.
     pub format: Arc<Format>,
     /// Which replies are logged.
     pub classes: Classes,
@@ -67,13 +67,13 @@ impl Classes {
     /// Every reply.
     pub const ALL: Self = Self(7);
 
-    /// Whether the set has it.
+    /// Whether the set contains the class.
     pub fn contains(self, class: Class) -> bool {
         self.0 & class as u8 != 0
     }
 }
 
-/// Reads every `log` of a server block.
+/// Parses the directives of a server block.
 pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut config = Config { rules: Vec::new() };
     let mut errors = ErrorList::default();
@@ -94,7 +94,7 @@ fn rules(directive: &Directive) -> Result<Vec<Rule>, Vec<Diagnostic>> {
     {
         if names.is_empty() {
             let refused = last
-                .error(format!("'{last}' stands where a name is expected"))
+                .error(format!("'{last}' is not a name"))
                 .expected("a name, or a name and a format")
                 .help(format!("write log . '{last}' to log every name so"));
             return Err(vec![refused]);
@@ -166,7 +166,7 @@ impl Setup for Config {
 pub struct Log {
     rules: Box<[Rule]>,
     sink: Sink,
-    /// What `{/LABEL}` is read from.
+    /// The source of `{/LABEL}`.
     published: Option<Arc<Published>>,
 }
 
@@ -183,7 +183,7 @@ impl Log {
 
 impl Log {
     fn log(&self, query: &Query, outcome: Outcome<'_>, metadata: impl Fn(&str) -> Option<String>) {
-        let name = query.asked.lower.as_ref();
+        let name = query.original.lower.as_ref();
         let mut rules = self.rules.iter();
         let Some(rule) = rules.find(|rule| name.is_under(rule.zone.as_ref())) else {
             return;
@@ -227,7 +227,7 @@ impl MetadataSource for Log {
     }
 }
 
-/// What is known of a reply of this kind.
+/// The value of one of this plugin's labels, for a reply of this kind.
 fn label_of(kind: Kind, label: &str) -> Option<String> {
     match label {
         CLASS => Some(kind.class().to_string()),

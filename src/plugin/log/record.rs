@@ -1,13 +1,13 @@
-//! The fields of a query's record in JSON, in CoreDNS's order.
+//! The fields of a query's JSON record, in CoreDNS's order.
 
 use std::time::Duration;
 
 use super::format::{Code, Outcome, Seconds};
 use crate::{logging::LogRecord, query::Query};
 
-/// Adds them; all are of the question as asked and of the reply as sent.
+/// Adds the fields of the original question and of the reply as sent.
 pub(super) fn fields(record: &mut LogRecord<'_>, query: &Query, outcome: Outcome<'_>) {
-    let asked = &query.asked;
+    let asked = &query.original;
     record.text("client_ip", query.client.ip().to_canonical());
     record.bare("client_port", query.client.port());
     record.text("qname", asked.lower);
@@ -19,7 +19,7 @@ pub(super) fn fields(record: &mut LogRecord<'_>, query: &Query, outcome: Outcome
     record.bare("request_size", query.size);
     record.bare("dnssec_ok", query.dnssec_ok());
     record.bare("bufsize", query.payload());
-    let (octets, took) = match outcome {
+    let (bytes, took) = match outcome {
         Outcome::Sent(reply, written) => {
             record.text("rcode", Code(reply.rcode));
             (written.octets, written.took)
@@ -33,6 +33,6 @@ pub(super) fn fields(record: &mut LogRecord<'_>, query: &Query, outcome: Outcome
             (0, Duration::ZERO)
         }
     };
-    record.bare("response_size", octets);
+    record.bare("response_size", bytes);
     record.bare("duration_seconds", Seconds(took));
 }

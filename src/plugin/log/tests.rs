@@ -54,9 +54,9 @@ fn lines_of_a_corefile() {
 }
 
 #[test]
-fn what_is_refused() {
+fn invalid_directives_are_rejected() {
     for (text, wanted) in [
-        ("log {common}", "'{common}' stands where a name is expected"),
+        ("log {common}", "'{common}' is not a name"),
         ("log a..b", "a..b"),
         ("log {\nclass\n}", "Wrong argument count"),
         ("log {\nclass eror\n}", "unknown value 'eror'"),
@@ -77,7 +77,7 @@ fn question(name: &str) -> Query {
 }
 
 #[test]
-fn the_first_rule_for_the_name_decides() {
+fn the_first_rule_for_the_name_applies() {
     let config = parsed("log quiet. {\nclass error\n}\nlog . \"{name} {rcode}\"").unwrap();
     let output = Output::default();
     let sink = output.sink();
@@ -104,7 +104,7 @@ fn the_first_rule_for_the_name_decides() {
 }
 
 #[test]
-fn what_is_dropped_is_an_error_without_a_code() {
+fn dropped_queries_are_errors_without_a_code() {
     let config = parsed(
         "log quiet. {\nclass success denial\n}\nlog . \"{common} {/log/class} {/log/type}\"",
     )
@@ -136,8 +136,8 @@ fn a_record_has_the_line_and_its_fields() {
     let Place { block, .. } = &place;
     let mut query = question("A\\\"b.");
     query.receive(|it| it.client = "[2001:db8::9]:4242".parse().unwrap());
-    query.receive(|it| it.asked.rtype = Type(1234));
-    query.receive(|it| it.asked.class = wire::Class(77));
+    query.receive(|it| it.original.rtype = Type(1234));
+    query.receive(|it| it.original.class = wire::Class(77));
     query.receive(|it| it.id = 7);
     query.receive(|it| it.size = 41);
     let reply = Reply::failure(Rcode(3841), Why::Upstream);

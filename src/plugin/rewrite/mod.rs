@@ -1,20 +1,20 @@
-//! `rewrite`: changes questions on their way in, and replies on their way out.
+//! `rewrite`: modifies queries on the way to the other plugins, and the replies to them.
 //!
 //! ```text
-//! names   which names a rule is for, and what is put in their place
-//! rule    what a rule does to a question, and to the reply
-//! target  a reply whose alias is led elsewhere
-//! option  rules about EDNS options
-//! parse   the Corefile's form
+//! names   patterns of names, and their replacements
+//! rule    applies rules to queries, and reverts them in replies
+//! target  replaces CNAME targets in replies, and resolves the new ones
+//! option  rules for EDNS options
+//! parse   parses the directives
 //! ```
 //!
-//! Rules are tried in the order of the file; the first that applies ends it, unless it says
-//! `continue`. What has been done to a question is attached to it ([`Query::extensions`]) and undone
-//! in the reply in the reverse order.
+//! Rules are tried in the order of the Corefile, up to the first one that applies without
+//! `continue`. Applied rules are recorded with the query ([`Query::extensions`]) and reverted in
+//! the reply in reverse order.
 //!
-//! The reply always carries the question as it was asked, and the records that answer it carry its
-//! name: [`Owner::Question`] is that name, whatever the question has become. What the rules say
-//! about answers is therefore about the other names in a reply.
+//! The reply always repeats the original question, and records that answer it have its name as
+//! owner: [`Owner::Question`] is that name, however the question was rewritten. So `answer` rules
+//! concern the other names in a reply.
 
 mod names;
 mod option;
@@ -30,7 +30,7 @@ pub use parse::parse;
 
 use self::{
     names::Subject,
-    rule::{Applied, Rule, Ruling},
+    rule::{Applied, Rule, RuleOutcome},
 };
 use super::{
     BeforeResponse, Build, BuildError, Context, Describe, OnQuery, OnResponse, Pending, Plugin,
@@ -43,7 +43,7 @@ use crate::{
     wire::{Name, Rcode},
 };
 
-/// The Corefile's word.
+/// The directive's name.
 const NAME: &str = "rewrite";
 
 /// The rules of a server block.
@@ -67,15 +67,15 @@ struct Rewrite {
     metadata: Option<Arc<Published>>,
 }
 
-/// What was done to a question, in order.
+/// The rules applied to a query, in order.
 #[derive(Debug)]
-struct Trail {
-    /// The name as it came to be, in lower case, where it is another than was asked.
+struct AppliedRules {
+    /// The rewritten name in lower case, if it differs from the original one.
     name: Option<Name>,
-    steps: Vec<Applied>,
+    rules: Vec<Applied>,
 }
 
-impl Extension for Trail {}
+impl Extension for AppliedRules {}
 
 hooks!(Rewrite, NAME => on_query, before_response, on_response; properties);
 
@@ -89,11 +89,11 @@ impl OnQuery for Rewrite {
         let mut steps = Vec::new();
         let mut subject = Subject::new(before);
         for (at, rule) in self.rules.iter().enumerate() {
-            match rule.ask(at, query, &mut subject, &metadata) {
-                Ruling::Ignored => continue,
-                Ruling::Applied(step) => steps.extend(step),
-                Ruling::NoName(text) => {
-                    query.question = query.asked;
+            match rule.apply(at, query, &mut subject, &metadata) {
+                RuleOutcome::Ignored => continue,
+                RuleOutcome::Applied(step) => steps.extend(step),
+                RuleOutcome::NoName(text) => {
+                    query.question = query.original;
                     reply.fail(Rcode::SERVFAIL, Why::Internal);
                     reply.cause = Some(format!("invalid name after rewrite: {text}").into());
                     return Step::Answer;
@@ -105,7 +105,7 @@ impl OnQuery for Rewrite {
         }
         let name = (query.question.lower != before).then_some(query.question.lower);
         if name.is_some() || !steps.is_empty() {
-            query.extensions.insert(Trail { name, steps });
+            query.extensions.insert(AppliedRules { name, rules: steps });
         }
         Step::Pass
     }
@@ -118,8 +118,8 @@ impl BeforeResponse for Rewrite {
         query: &Query,
         reply: &mut Reply,
     ) -> Option<Pending> {
-        let trail = query.extensions.get::<Trail>()?;
-        let steps = trail.steps.iter().rev();
+        let applied = query.extensions.get::<AppliedRules>()?;
+        let steps = applied.rules.iter().rev();
         let rules = steps.filter_map(|step| self.rules[step.rule].target());
         target::follow(rules, context, query, reply)
     }
@@ -127,14 +127,14 @@ impl BeforeResponse for Rewrite {
 
 impl OnResponse for Rewrite {
     fn on_response(&self, _: &Context<'_>, query: &Query, reply: &mut Reply) {
-        let Some(trail) = query.extensions.get::<Trail>() else {
+        let Some(applied) = query.extensions.get::<AppliedRules>() else {
             return;
         };
-        if let Some(name) = &trail.name {
+        if let Some(name) = &applied.name {
             restore_owners(name, reply);
         }
-        for step in trail.steps.iter().rev() {
-            self.rules[step.rule].amend(step, reply);
+        for step in applied.rules.iter().rev() {
+            self.rules[step.rule].on_response(step, reply);
         }
     }
 }
@@ -148,7 +148,7 @@ impl Describe for Rewrite {
     }
 }
 
-/// Records of the name that was looked up become those of the name that was asked for.
+/// Changes the owner of records of the rewritten name to the original name.
 fn restore_owners(name: &Name, reply: &mut Reply) {
     for section in Section::ALL {
         for at in 0..reply.section(section).len() {

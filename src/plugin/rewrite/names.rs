@@ -1,7 +1,7 @@
-//! Which names a rule is for, and what is put in their place.
+//! Patterns of names, and their replacements.
 //!
-//! But for whole names, all of it is text: a name in presentation form, in lower case, with its
-//! final dot.
+//! Except for exact names, patterns match text: the name in presentation format, in lower case,
+//! with its final dot.
 
 use std::{collections::BTreeSet, fmt::Write};
 
@@ -9,14 +9,14 @@ use regex::{Captures, Regex};
 
 use crate::wire::{Name, NameError};
 
-/// A name in lower case, and its text, which is made once somebody wants it.
+/// A name in lower case, and its text, which is created when first used.
 pub struct Subject {
     name: Name,
     text: Option<String>,
 }
 
 impl Subject {
-    /// That of `name`, which is in lower case.
+    /// The subject of `name`, which must be in lower case.
     pub fn new(name: Name) -> Self {
         Self { name, text: None }
     }
@@ -26,23 +26,23 @@ impl Subject {
     }
 }
 
-/// Which names.
+/// A pattern of names.
 #[derive(Clone, Debug)]
 pub enum Pattern {
-    /// This one.
+    /// This name.
     Exact(Box<Name>),
-    /// Those that begin so.
+    /// Names with this prefix.
     Prefix(Box<str>),
-    /// Those that end so.
+    /// Names with this suffix.
     Suffix(Box<str>),
-    /// Those in which it occurs.
+    /// Names that contain this text.
     Substring(Box<str>),
-    /// Those in which it is found.
+    /// Names that match this regular expression.
     Regex(Regex),
 }
 
 impl Pattern {
-    /// Whether it is one of them.
+    /// Whether the name matches.
     pub fn matches(&self, subject: &mut Subject) -> bool {
         match self {
             Self::Exact(name) => **name == subject.name,
@@ -53,15 +53,15 @@ impl Pattern {
         }
     }
 
-    /// The text with what matches replaced, if anything does: a whole name is replaced where it is
-    /// this one or has something of a regular expression in it.
+    /// The text with the matching part replaced, if the name matches: the complete name for an
+    /// exact pattern or a regular expression.
     pub fn replace(&self, subject: &mut Subject, by: &Replacement) -> Option<String> {
-        self.replace_knowing(subject, by, &|_| None)
+        self.replace_with_metadata(subject, by, &|_| None)
     }
 
-    /// The same, where `metadata` gives what is known under a label. Nothing is replaced where
-    /// nothing is known under one of those in `by`.
-    pub fn replace_knowing(
+    /// Like [`replace`](Self::replace), with `metadata` returning the values of labels. Returns
+    /// `None` if a label in `by` has no value.
+    pub fn replace_with_metadata(
         &self,
         subject: &mut Subject,
         by: &Replacement,
@@ -91,8 +91,8 @@ impl Pattern {
     }
 }
 
-/// What is put in place of a name: text, with groups of a regular expression in it as `{1}`, and
-/// with what is known of the query as `{PLUGIN/KEY}`.
+/// The replacement of a name: text, with groups of a regular expression as `{1}` and metadata of
+/// the query as `{PLUGIN/KEY}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replacement(Vec<Piece>);
 
@@ -104,10 +104,10 @@ enum Piece {
     Label(Box<str>),
 }
 
-/// Why a text cannot be read by [`Replacement::with_labels`].
+/// An error of [`Replacement::with_labels`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Misplaced {
-    /// There is no such group.
+pub enum PlaceholderError {
+    /// The group does not exist.
     #[error("there is no group {{{0}}}")]
     Group(Box<str>),
     /// Neither a number nor a label.
@@ -132,22 +132,22 @@ impl Replacement {
         let mut pieces = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
-        while let Some((before, behind)) = rest.split_once('{') {
+        while let Some((before, after)) = rest.split_once('{') {
             literal.push_str(before);
-            let number = behind.split_once('}');
-            let group = number.and_then(|(digits, behind)| {
+            let number = after.split_once('}');
+            let group = number.and_then(|(digits, after)| {
                 let is_number = digits.bytes().all(|digit| digit.is_ascii_digit());
                 let is_plain = digits == "0" || !digits.starts_with('0');
                 let group = digits.parse::<usize>().ok()?;
-                (is_number && is_plain && group <= LAST_GROUP).then_some((group, behind))
+                (is_number && is_plain && group <= LAST_GROUP).then_some((group, after))
             });
-            if let Some((group, behind)) = group {
+            if let Some((group, after)) = group {
                 pieces.push(Piece::Text(std::mem::take(&mut literal).into()));
                 pieces.push(Piece::Group(group));
-                rest = behind;
+                rest = after;
             } else {
                 literal.push('{');
-                rest = behind;
+                rest = after;
             }
         }
         literal.push_str(rest);
@@ -155,22 +155,23 @@ impl Replacement {
         Self(pieces)
     }
 
-    /// Text in which `{N}` is the Nth of `groups` groups, and `{PLUGIN/KEY}` a label of metadata,
-    /// exact in case; all else becomes lower case, and a final dot is added where there is none.
-    pub fn with_labels(text: &str, groups: usize) -> Result<Self, Misplaced> {
+    /// Text in which `{N}` is the Nth of `groups` groups, and `{PLUGIN/KEY}` a metadata label,
+    /// which is case-sensitive. All other text is converted to lower case, and a missing final dot
+    /// is added.
+    pub fn with_labels(text: &str, groups: usize) -> Result<Self, PlaceholderError> {
         let mut pieces = Vec::new();
         let mut rest = text;
-        while let Some((literal, behind)) = rest.split_once('{') {
+        while let Some((literal, after)) = rest.split_once('{') {
             if literal.contains('}') {
-                return Err(Misplaced::Closed);
+                return Err(PlaceholderError::Closed);
             }
-            let (placeholder, behind) = behind.split_once('}').ok_or(Misplaced::Open)?;
+            let (placeholder, after) = after.split_once('}').ok_or(PlaceholderError::Open)?;
             pieces.push(Piece::Text(literal.to_ascii_lowercase().into()));
             pieces.push(Self::placeholder(placeholder, groups)?);
-            rest = behind;
+            rest = after;
         }
         if rest.contains('}') {
-            return Err(Misplaced::Closed);
+            return Err(PlaceholderError::Closed);
         }
         let mut literal = rest.to_ascii_lowercase();
         if !text.ends_with('.') {
@@ -180,23 +181,25 @@ impl Replacement {
         Ok(Self(pieces))
     }
 
-    fn placeholder(text: &str, groups: usize) -> Result<Piece, Misplaced> {
+    fn placeholder(text: &str, groups: usize) -> Result<Piece, PlaceholderError> {
         // As in CoreDNS, `{+1}` and `{01}` are numbers.
         if let Ok(number) = text.parse::<i64>() {
             let group = usize::try_from(number)
                 .ok()
                 .filter(|group| *group <= groups);
-            return group.map(Piece::Group).ok_or(Misplaced::Group(text.into()));
+            return group
+                .map(Piece::Group)
+                .ok_or(PlaceholderError::Group(text.into()));
         }
         match text.split_once('/') {
             Some((plugin, key)) if !plugin.is_empty() && !key.is_empty() && !text.contains('{') => {
                 Ok(Piece::Label(text.into()))
             }
-            _ => Err(Misplaced::Neither(text.into())),
+            _ => Err(PlaceholderError::Neither(text.into())),
         }
     }
 
-    /// The groups in it, each once, in order.
+    /// The groups used, in order, without duplicates.
     pub fn groups(&self) -> BTreeSet<usize> {
         let groups = self.0.iter().filter_map(|piece| match piece {
             Piece::Group(number) => Some(*number),
@@ -212,8 +215,9 @@ impl Replacement {
         }
     }
 
-    /// The text with the groups and labels put in; a group that took no part is empty, one that
-    /// there is not is text. Nothing where a label is unknown or empty. Values are not read again.
+    /// Expands groups and labels. A group that did not participate is empty, one that does not
+    /// exist is literal text. Returns `None` if a label is unknown or empty. Values are not
+    /// expanded recursively.
     fn expand(
         &self,
         found: &Captures<'_>,
@@ -239,36 +243,36 @@ impl Replacement {
     }
 }
 
-/// Numbers above are text.
+/// Larger group numbers are literal text.
 const LAST_GROUP: usize = 100;
 
-/// The name that a text has become. A group may have taken the name's final dot along, which then
-/// stands there twice.
+/// Parses the result of a replacement. A doubled final dot is accepted: a group may include the
+/// final dot of the name.
 pub fn read(text: &str) -> Result<Name, NameError> {
     let is_doubled = text.len() > 2 && text.ends_with("..");
     Name::parse(&text[..text.len() - usize::from(is_doubled)])
 }
 
-/// A change of the names in a reply.
+/// A change of names in a reply.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// What matches is replaced.
+    /// Replaces the matching part.
     Replace(Pattern, Replacement),
-    /// A name, and names under it, become the other one, and names under that.
+    /// Moves a name, and all names under it, to another name.
     Remap(Box<Remap>),
 }
 
-/// A name, and the one that it becomes.
+/// A name, and the one that replaces it.
 #[derive(Clone, Copy, Debug)]
 pub struct Remap {
     /// The name, in lower case.
     pub from: Name,
-    /// The other one.
+    /// Its replacement.
     pub to: Name,
 }
 
 impl Change {
-    /// The name that comes of it, where it is another.
+    /// The changed name, if it differs.
     pub fn apply(&self, subject: &mut Subject) -> Option<Name> {
         let changed = match self {
             Self::Replace(pattern, by) => read(&pattern.replace(subject, by)?).ok()?,
@@ -298,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_replaces_its_part() {
+    fn each_kind_replaces_the_matching_part() {
         let regex = |text| Pattern::Regex(Regex::new(text).unwrap());
         for (pattern, text, by, wanted) in [
             (Pattern::Exact(name("a.b").into()), "a.b", "c.", Some("c.")),
@@ -334,11 +338,11 @@ mod tests {
     }
 
     #[test]
-    fn labels_stand_for_what_is_known() {
+    fn labels_expand_to_metadata() {
         let pattern = Pattern::Regex(Regex::new(r"^([^.]*)\.(x)?").unwrap());
         let becomes = |by: &str| {
             let by = Replacement::with_labels(by, 2).unwrap();
-            pattern.replace_knowing(&mut Subject::new(name("web.example")), &by, &|label| {
+            pattern.replace_with_metadata(&mut Subject::new(name("web.example")), &by, &|label| {
                 match label {
                     "kubernetes/Ns" => Some("{1}.Team".to_owned()),
                     "a/b/c" => Some("deep.".to_owned()),
@@ -359,23 +363,23 @@ mod tests {
             assert_eq!(becomes(by).as_deref(), wanted, "{by}");
         }
         for (by, wanted) in [
-            ("{3}.b", Misplaced::Group("3".into())),
-            ("{-1}.b", Misplaced::Group("-1".into())),
-            ("{}.b", Misplaced::Neither("".into())),
-            ("{a}", Misplaced::Neither("a".into())),
-            ("{/a}", Misplaced::Neither("/a".into())),
-            ("{a/}", Misplaced::Neither("a/".into())),
-            ("{{a/b}}", Misplaced::Neither("{a/b".into())),
-            ("a.{a/b", Misplaced::Open),
-            ("a}.{1}", Misplaced::Closed),
-            ("{1}}", Misplaced::Closed),
+            ("{3}.b", PlaceholderError::Group("3".into())),
+            ("{-1}.b", PlaceholderError::Group("-1".into())),
+            ("{}.b", PlaceholderError::Neither("".into())),
+            ("{a}", PlaceholderError::Neither("a".into())),
+            ("{/a}", PlaceholderError::Neither("/a".into())),
+            ("{a/}", PlaceholderError::Neither("a/".into())),
+            ("{{a/b}}", PlaceholderError::Neither("{a/b".into())),
+            ("a.{a/b", PlaceholderError::Open),
+            ("a}.{1}", PlaceholderError::Closed),
+            ("{1}}", PlaceholderError::Closed),
         ] {
             assert_eq!(Replacement::with_labels(by, 2), Err(wanted), "{by}");
         }
     }
 
     #[test]
-    fn a_remap_minds_labels() {
+    fn a_remap_respects_label_boundaries() {
         let remap = Change::Remap(Box::new(Remap {
             from: name("b.c"),
             to: name("x"),
@@ -388,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_makes_no_name_changes_nothing() {
+    fn a_change_to_an_invalid_name_has_no_effect() {
         let change = Change::Replace(Pattern::Suffix("b.".into()), Replacement::plain("..c."));
         assert_eq!(change.apply(&mut Subject::new(name("a.b"))), None);
     }

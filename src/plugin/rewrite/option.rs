@@ -1,4 +1,4 @@
-//! Rules about the EDNS options that a query takes along to upstreams.
+//! Rules for the EDNS options that are forwarded with a query.
 
 use std::net::IpAddr;
 
@@ -7,122 +7,123 @@ use crate::{edns::Options, query::Query, reply::Reply};
 /// A change of one option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionRule {
-    /// What is done.
-    pub deed: Deed,
+    /// The operation.
+    pub operation: Operation,
     /// The option's code.
     pub code: u16,
-    /// What it says; of no matter where it is taken away.
+    /// Its data; unused when it is removed.
     pub data: Source,
-    /// Whether the reply is to look as if nothing had been done.
+    /// Whether the change is reverted in the reply (`revert`).
     pub reverts: bool,
 }
 
-/// What is done to an option.
+/// An operation on an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
-    /// Put in the place of the query's own, or added.
+pub enum Operation {
+    /// Replaces the query's option, or adds one.
     Set,
-    /// Added.
+    /// Adds an option.
     Append,
-    /// Put in the place of the query's own, where there is one.
+    /// Replaces the query's option, if it has one.
     Replace,
-    /// Taken away.
+    /// Removes the option.
     Unset,
 }
 
-/// What an option says.
+/// The data of an option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Always this.
+    /// Fixed data.
     Fixed(Box<[u8]>),
-    /// Something of the query.
+    /// A property of the query.
     Variable(Variable),
-    /// The client's network, its address cut to so many bits.
+    /// The client's network, with these prefix lengths (RFC 7871 section 6).
     Subnet {
-        /// Of an IPv4 address.
+        /// Prefix length for IPv4.
         v4: u8,
-        /// Of an IPv6 address.
+        /// Prefix length for IPv6.
         v6: u8,
     },
 }
 
-/// Something of a query.
+/// A property of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Variable {
-    /// The name, in presentation form.
+    /// The name, in presentation format.
     Name,
-    /// The type, as two octets.
+    /// The type, as two bytes.
     Type,
-    /// The client's address, as four or sixteen octets.
+    /// The client's address, as 4 or 16 bytes.
     ClientAddress,
-    /// The client's port, as two octets.
+    /// The client's port, as two bytes.
     ClientPort,
     /// `udp` or `tcp`.
     Protocol,
-    /// The address that was asked.
+    /// The local address that received the query, as 4 or 16 bytes.
     ServerAddress,
-    /// The port that was asked.
+    /// The local port that received the query, as two bytes.
     ServerPort,
-    /// What some plugin knows of the query under this label.
+    /// The value of this metadata label.
     Metadata(Box<str>),
 }
 
-/// What became of a query at a rule.
+/// The outcome of a rule for a query.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// There was nothing to apply it to, or nothing to say.
+    /// The rule does not apply, or has no data.
     Ignored,
-    /// It was applied.
+    /// The rule was applied.
     Done,
-    /// It was applied, and the reply is to look as if it had not been.
+    /// The rule was applied, and has to be reverted in the reply.
     Reverts(Revert),
 }
 
-/// What is to be done to the reply's options.
+/// How an option is reverted in the reply.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Revert {
-    /// Nobody asked for this one.
+    /// Removes the option: the client did not send it.
     Remove,
-    /// It said this in the query.
+    /// Restores the data that the client sent.
     Restore(Box<[u8]>),
 }
 
 impl OptionRule {
     /// Applies the rule.
-    pub fn ask(
+    pub fn apply(
         &self,
         query: &mut Query,
         metadata: &dyn Fn(&Query, &str) -> Option<String>,
     ) -> Outcome {
-        if self.deed == Deed::Unset {
+        if self.operation == Operation::Unset {
             query.options.remove(self.code);
             return Outcome::Done;
         }
         let Some(data) = self.data.of(query, metadata) else {
             return Outcome::Ignored;
         };
-        // A client's NSID is not among the options: it is not the upstream's matter.
+        // The client's NSID option is not among the options, since it is not forwarded (RFC 5001
+        // section 3.2).
         let is_wanted_nsid =
             self.code == Options::NSID && query.edns.is_some_and(|edns| edns.wants_nsid);
         let own = query.options.get(self.code);
         let own = own.or(is_wanted_nsid.then_some(&[]));
-        let revert = match (self.deed, own) {
-            (Deed::Replace, None) => return Outcome::Ignored,
-            (Deed::Set | Deed::Replace, Some(own)) => Revert::Restore(own.into()),
-            // A rule that computes something leaves what is there alone.
-            (Deed::Append, Some(_)) if !matches!(self.data, Source::Fixed(_)) => {
+        let revert = match (self.operation, own) {
+            (Operation::Replace, None) => return Outcome::Ignored,
+            (Operation::Set | Operation::Replace, Some(own)) => Revert::Restore(own.into()),
+            // A rule with a variable does not add a second option.
+            (Operation::Append, Some(_)) if !matches!(self.data, Source::Fixed(_)) => {
                 return Outcome::Ignored;
             }
-            // A sub-query comes by with what it had the first time.
-            (Deed::Append, Some(own)) if *own == *data => return Outcome::Done,
+            // A sub-query already has the option from its parent.
+            (Operation::Append, Some(own)) if *own == *data => return Outcome::Done,
             _ => Revert::Remove,
         };
-        let is_put = match self.deed {
-            Deed::Append => false,
+        let is_set = match self.operation {
+            Operation::Append => false,
             _ => query.options.replace(self.code, &data),
         };
-        if !is_put && !query.options.push(self.code, &data) {
-            // A client must not keep a rule from being followed by leaving no room.
+        if !is_set && !query.options.push(self.code, &data) {
+            // Options of the client must not prevent a rule by filling the buffer.
             query.options.clear();
             query.options.push(self.code, &data);
         }
@@ -133,8 +134,8 @@ impl OptionRule {
         }
     }
 
-    /// Makes the reply's options look as if nothing had been done.
-    pub fn amend(&self, revert: &Revert, reply: &mut Reply) {
+    /// Reverts the change in the reply's options.
+    pub fn revert(&self, revert: &Revert, reply: &mut Reply) {
         match revert {
             Revert::Remove => reply.options.remove(self.code),
             Revert::Restore(data) => {
@@ -157,8 +158,8 @@ impl Source {
             Self::Variable(variable) => match variable {
                 Variable::Name => query.question.name.to_string().into_bytes().into(),
                 Variable::Type => query.question.rtype.0.to_be_bytes().into(),
-                Variable::ClientAddress => octets(client),
-                Variable::ServerAddress => octets(query.local.ip().to_canonical()),
+                Variable::ClientAddress => bytes_of(client),
+                Variable::ServerAddress => bytes_of(query.local.ip().to_canonical()),
                 Variable::ClientPort => query.client.port().to_be_bytes().into(),
                 Variable::ServerPort => query.local.port().to_be_bytes().into(),
                 Variable::Protocol => query.transport.label().as_bytes().into(),
@@ -174,21 +175,22 @@ impl Source {
     }
 }
 
-fn octets(address: IpAddr) -> Box<[u8]> {
+fn bytes_of(address: IpAddr) -> Box<[u8]> {
     match address {
         IpAddr::V4(address) => address.octets().into(),
         IpAddr::V6(address) => address.octets().into(),
     }
 }
 
-/// Family, length, scope, and as many octets of the address as the length takes (RFC 7871 §6).
+/// The data of a Client Subnet option: family, prefix length, scope, and as many address bytes as
+/// the prefix has (RFC 7871 section 6).
 fn subnet(client: IpAddr, v4: u8, v6: u8) -> Box<[u8]> {
     let (family, length) = match client {
         IpAddr::V4(_) => (1, v4),
         IpAddr::V6(_) => (2, v6),
     };
     let network = ipnet::IpNet::new(client, length).map(|network| network.network());
-    let address = octets(network.unwrap_or(client));
+    let address = bytes_of(network.unwrap_or(client));
     let kept = usize::from(length).div_ceil(8);
     [&[0, family, length, 0], &address[..kept.min(address.len())]]
         .concat()

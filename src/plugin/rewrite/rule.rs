@@ -1,4 +1,4 @@
-//! What a rule does to a question, and to the reply.
+//! Applies rules to queries, and reverts them in replies.
 
 use std::ops::RangeInclusive;
 
@@ -13,166 +13,170 @@ use crate::{
     wire::{Class, Name, NameRef, Rcode, Type},
 };
 
-/// One rule.
+/// A rule.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// Whether no further rule is tried where this one applies.
+    /// Whether no further rule is tried once this one applies.
     pub stops: bool,
-    /// What it does.
+    /// The action.
     pub action: Action,
 }
 
-/// What a rule does.
+/// The action of a rule.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Asks for another name.
+    /// Rewrites the name.
     Name(NameRule),
-    /// Asks in another class.
+    /// Rewrites the class.
     Class {
-        /// Questions in this one.
+        /// The class that is replaced.
         from: Class,
-        /// Are asked in this one.
+        /// The replacement.
         to: Class,
     },
-    /// Asks for another type.
+    /// Rewrites the type.
     Type {
-        /// Questions for this one.
+        /// The type that is replaced.
         from: Type,
-        /// Are asked for this one.
+        /// The replacement.
         to: Type,
     },
-    /// Brings the TTLs of the reply into a range.
+    /// Clamps the TTLs of the reply to a range.
     Ttl {
-        /// For questions with these names.
+        /// Names of the questions.
         names: Pattern,
-        /// Seconds.
+        /// The range, in seconds.
         range: RangeInclusive<u32>,
     },
-    /// Gives another code.
+    /// Replaces the response code.
     Rcode {
-        /// For questions with these names.
+        /// Names of the questions.
         names: Pattern,
-        /// Instead of this one.
+        /// The code that is replaced.
         from: Rcode,
-        /// This one.
+        /// The replacement.
         to: Rcode,
     },
-    /// Leads an alias elsewhere.
+    /// Replaces the target of a CNAME record.
     Cname(TargetRule),
     /// Changes the query's EDNS options.
     Option(OptionRule),
 }
 
-/// Asking for another name.
+/// A rule that rewrites names.
 #[derive(Clone, Debug)]
 pub struct NameRule {
-    /// Questions with these names.
+    /// Names of the questions.
     pub names: Pattern,
-    /// Are asked with this one.
+    /// The replacement.
     pub to: Replacement,
-    /// Names in the reply that lie under the name that was looked up become names under the one
-    /// that was asked for.
+    /// Whether names in the reply under the rewritten name are moved under the original one.
     pub restores: bool,
-    /// How other owners of records change.
+    /// Changes of other owner names.
     pub owners: Vec<Change>,
-    /// How names in records' data change.
+    /// Changes of names in record data.
     pub values: Vec<Change>,
 }
 
-/// What became of a question at a rule.
-pub enum Ruling {
-    /// The rule is for others.
+/// The outcome of a rule for a query.
+pub enum RuleOutcome {
+    /// The rule does not apply.
     Ignored,
-    /// It was applied; something may be left to do with the reply.
+    /// The rule was applied, and may have to be reverted in the reply.
     Applied(Option<Applied>),
-    /// It was to be asked with this name, which is none.
+    /// The rewritten name is invalid; this is its text.
     NoName(String),
 }
 
-/// That a rule was applied, and what it must know of it afterwards.
+/// An applied rule, with the state needed for the reply.
 #[derive(Debug)]
 pub struct Applied {
-    /// Which one.
+    /// Index of the rule.
     pub rule: usize,
-    note: Note,
+    revertible: Revertible,
 }
 
 #[derive(Debug)]
-enum Note {
+enum Revertible {
     Nothing,
-    /// How names that lie under the new one are restored.
+    /// Restores names under the rewritten one.
     Restores(Change),
     Option(Revert),
 }
 
 impl Rule {
-    /// Applies the rule, which is the `at`th, to a question. `subject` is the question's name.
-    pub fn ask(
+    /// Applies the rule with index `at` to a query. `subject` is its current name.
+    pub fn apply(
         &self,
         at: usize,
         query: &mut Query,
         subject: &mut Subject,
         metadata: &dyn Fn(&Query, &str) -> Option<String>,
-    ) -> Ruling {
-        let applied = |note| Ruling::Applied(Some(Applied { rule: at, note }));
+    ) -> RuleOutcome {
+        let applied = |revertible| {
+            RuleOutcome::Applied(Some(Applied {
+                rule: at,
+                revertible,
+            }))
+        };
         let question = query.question;
         match &self.action {
             Action::Name(rule) => {
                 let known = |label: &str| metadata(query, label);
-                let Some(text) = rule.names.replace_knowing(subject, &rule.to, &known) else {
-                    return Ruling::Ignored;
+                let Some(text) = rule.names.replace_with_metadata(subject, &rule.to, &known) else {
+                    return RuleOutcome::Ignored;
                 };
                 let Ok(name) = names::read(&text) else {
-                    return Ruling::NoName(text);
+                    return RuleOutcome::NoName(text);
                 };
                 query.question = Question::new(name, question.rtype, question.class);
                 *subject = Subject::new(query.question.lower);
                 if !rule.restores {
-                    return applied(Note::Nothing);
+                    return applied(Revertible::Nothing);
                 }
-                applied(Note::Restores(Change::Remap(Box::new(Remap {
+                applied(Revertible::Restores(Change::Remap(Box::new(Remap {
                     from: query.question.lower,
                     to: question.lower,
                 }))))
             }
             Action::Class { from, to } if question.class == *from => {
                 query.question.class = *to;
-                applied(Note::Nothing)
+                applied(Revertible::Nothing)
             }
             Action::Type { from, to } if question.rtype == *from => {
                 query.question.rtype = *to;
-                Ruling::Applied(None)
+                RuleOutcome::Applied(None)
             }
             Action::Ttl { names, .. } | Action::Rcode { names, .. } if names.matches(subject) => {
-                applied(Note::Nothing)
+                applied(Revertible::Nothing)
             }
-            Action::Cname(_) => applied(Note::Nothing),
-            Action::Option(rule) => match rule.ask(query, metadata) {
-                Outcome::Ignored => Ruling::Ignored,
-                Outcome::Done => Ruling::Applied(None),
-                Outcome::Reverts(revert) => applied(Note::Option(revert)),
+            Action::Cname(_) => applied(Revertible::Nothing),
+            Action::Option(rule) => match rule.apply(query, metadata) {
+                Outcome::Ignored => RuleOutcome::Ignored,
+                Outcome::Done => RuleOutcome::Applied(None),
+                Outcome::Reverts(revert) => applied(Revertible::Option(revert)),
             },
-            _ => Ruling::Ignored,
+            _ => RuleOutcome::Ignored,
         }
     }
 
-    /// Does to the reply what is left to do.
-    pub fn amend(&self, applied: &Applied, reply: &mut Reply) {
-        match (&self.action, &applied.note) {
-            (Action::Name(rule), note) => {
-                let restored = match note {
-                    Note::Restores(change) => std::slice::from_ref(change),
+    /// Applies the rule to the reply.
+    pub fn on_response(&self, applied: &Applied, reply: &mut Reply) {
+        match (&self.action, &applied.revertible) {
+            (Action::Name(rule), revertible) => {
+                let restored = match revertible {
+                    Revertible::Restores(change) => std::slice::from_ref(change),
                     _ => &[],
                 };
                 rename(reply, [restored, &rule.owners], |reply, record| {
                     let Owner::Name(owner) = reply.owner(record) else {
                         return None;
                     };
-                    Some((owner.to_name(), Place::Owner))
+                    Some((owner.to_name(), NamePosition::Owner))
                 });
                 rename(reply, [restored, &rule.values], |reply, record| {
                     let (name, before) = name_in(record.rtype, reply.data(record))?;
-                    Some((name.to_name(), Place::Data { before }))
+                    Some((name.to_name(), NamePosition::Data { before }))
                 });
             }
             (Action::Class { from, to }, _) => {
@@ -185,12 +189,12 @@ impl Rule {
                 }
             }
             (Action::Rcode { from, to, .. }, _) if reply.rcode == *from => reply.rcode = *to,
-            (Action::Option(rule), Note::Option(revert)) => rule.amend(revert, reply),
+            (Action::Option(rule), Revertible::Option(revert)) => rule.revert(revert, reply),
             _ => {}
         }
     }
 
-    /// What it does to aliases.
+    /// Its rule for CNAME targets, if it is one.
     pub fn target(&self) -> Option<&TargetRule> {
         match &self.action {
             Action::Cname(rule) => Some(rule),
@@ -198,24 +202,23 @@ impl Rule {
         }
     }
 
-    /// Whether questions of other classes than IN mean something to it.
+    /// Whether it applies to classes other than IN.
     pub fn changes_class(&self) -> bool {
         matches!(self.action, Action::Class { .. })
     }
 }
 
-/// Where in a record a name stands.
-enum Place {
+/// Position of a name in a record.
+enum NamePosition {
     Owner,
     Data { before: usize },
 }
 
-/// Applies changes to the name of each record that `pick` picks, all of them to each, the last one
-/// first.
+/// Applies all changes, the last one first, to the name that `pick` returns for each record.
 fn rename(
     reply: &mut Reply,
     changes: [&[Change]; 2],
-    pick: impl Fn(&Reply, &Record) -> Option<(Name, Place)>,
+    pick: impl Fn(&Reply, &Record) -> Option<(Name, NamePosition)>,
 ) {
     let changes = || changes.into_iter().flatten().rev();
     if changes().next().is_none() {
@@ -224,7 +227,7 @@ fn rename(
     for section in Section::ALL {
         for at in 0..reply.section(section).len() {
             let record = reply.section(section)[at];
-            let Some((name, place)) = pick(reply, &record) else {
+            let Some((name, position)) = pick(reply, &record) else {
                 continue;
             };
             let lower = name.to_lower();
@@ -234,16 +237,16 @@ fn rename(
                     changed = next;
                 }
             }
-            // A name that did not change keeps its spelling.
+            // An unchanged name keeps its case.
             if changed == lower {
                 continue;
             }
-            let record = match place {
-                Place::Owner => reply.with_owner(&record, changed.as_ref()),
-                Place::Data { before } => {
+            let record = match position {
+                NamePosition::Owner => reply.with_owner(&record, changed.as_ref()),
+                NamePosition::Data { before } => {
                     let data = reply.data(&record);
-                    let behind = before + name.as_wire().len();
-                    let parts = [&data[..before], changed.as_wire(), &data[behind..]];
+                    let end = before + name.as_wire().len();
+                    let parts = [&data[..before], changed.as_wire(), &data[end..]];
                     let data = parts.concat();
                     reply.with_data(&record, Data::Raw(&data))
                 }
@@ -253,14 +256,14 @@ fn rename(
     }
 }
 
-/// The name in a record's data that rules can change, and how many octets stand before it.
+/// The name in a record's data that rules can change, and its offset in bytes.
 fn name_in(rtype: Type, data: &[u8]) -> Option<(NameRef<'_>, usize)> {
     let before = match rtype {
         Type::CNAME | Type::NS | Type::PTR | Type::DNAME | Type::SOA => 0,
         Type::MX => 2,
         Type::SRV => 6,
         NAPTR => {
-            // Order, preference, and three character strings (RFC 3403 §4.1).
+            // Order, preference, and three character strings (RFC 3403 section 4.1).
             let mut at = 4;
             for _ in 0..3 {
                 at += 1 + usize::from(*data.get(at)?);

@@ -1,5 +1,5 @@
-//! A reply whose alias is led elsewhere: the new target is asked for, and takes the place of what
-//! stood behind the old one.
+//! Replaces CNAME targets in replies: the new target is resolved, and its records replace those of
+//! the old one.
 
 use super::names::{self, Pattern, Replacement, Subject};
 use crate::{
@@ -9,12 +9,12 @@ use crate::{
     wire::{Name, Rcode, Type},
 };
 
-/// Leads aliases elsewhere.
+/// A rule that replaces CNAME targets.
 #[derive(Clone, Debug)]
 pub struct TargetRule {
-    /// Those with these targets.
+    /// The targets that are replaced.
     pub targets: Pattern,
-    /// Lead here.
+    /// The replacement.
     pub to: Replacement,
 }
 
@@ -26,7 +26,8 @@ impl TargetRule {
     }
 }
 
-/// Follows the first alias of the answer that one of `rules` leads elsewhere, if any.
+/// Replaces the target of the first CNAME record in the answer that one of `rules` matches, if any,
+/// and resolves the new target.
 pub fn follow<'r>(
     rules: impl Iterator<Item = &'r TargetRule>,
     context: &Context<'_>,
@@ -38,42 +39,42 @@ pub fn follow<'r>(
     let mut aliases = answer.filter(|(_, record)| record.rtype == Type::CNAME);
     let (at, target) = aliases.find_map(|(at, record)| {
         let target = reply.data_name(record)?.to_name().to_lower();
-        let led = rules.iter().find_map(|rule| rule.apply(target))?;
-        Some((at, led))
+        let replaced = rules.iter().find_map(|rule| rule.apply(target))?;
+        Some((at, replaced))
     })?;
     let asked = &query.question;
     let again = context.again(query, Question::new(target, asked.rtype, asked.class));
     let reply = std::mem::take(reply);
     Some(Box::pin(async move {
-        Resolved::Answer(lead(&reply, at, &target, &again.await))
+        Resolved::Answer(splice(&reply, at, &target, &again.await))
     }))
 }
 
-/// The aliases of `reply` up to the one at `at`, which leads to `target` now, and what was `found`
-/// there.
-fn lead(reply: &Reply, at: usize, target: &Name, found: &Reply) -> Reply {
-    let mut led = Reply::failure(found.rcode, reply.why);
-    led.authoritative = reply.authoritative;
-    led.recursion_available = reply.recursion_available;
-    led.truncated = found.truncated;
-    led.answered_by = reply.answered_by;
-    led.options.copy_from(&reply.options);
+/// The CNAME records of `reply` up to index `at`, the last one with the new `target`, followed by
+/// the records `found` for it.
+fn splice(reply: &Reply, at: usize, target: &Name, found: &Reply) -> Reply {
+    let mut spliced = Reply::failure(found.rcode, reply.why);
+    spliced.authoritative = reply.authoritative;
+    spliced.recursion_available = reply.recursion_available;
+    spliced.truncated = found.truncated;
+    spliced.answered_by = reply.answered_by;
+    spliced.options.copy_from(&reply.options);
     if !matches!(found.rcode, Rcode::NOERROR | Rcode::NXDOMAIN) {
-        led.why = found.why;
-        led.cause.clone_from(&found.cause);
-        led.extended_error.clone_from(&found.extended_error);
+        spliced.why = found.why;
+        spliced.cause.clone_from(&found.cause);
+        spliced.extended_error.clone_from(&found.extended_error);
     }
     let before = &reply.section(Section::Answer)[..=at];
     for record in before.iter().filter(|record| record.rtype == Type::CNAME) {
-        led.push_from(Section::Answer, Owner::Question, reply, record);
+        spliced.push_from(Section::Answer, Owner::Question, reply, record);
     }
-    if let Some(last) = led.section(Section::Answer).last().copied() {
-        let last = led.with_data(&last, Data::Name(target.as_ref()));
-        led.section_mut(Section::Answer).pop();
-        led.section_mut(Section::Answer).push(last);
+    if let Some(last) = spliced.section(Section::Answer).last().copied() {
+        let last = spliced.with_data(&last, Data::Name(target.as_ref()));
+        spliced.section_mut(Section::Answer).pop();
+        spliced.section_mut(Section::Answer).push(last);
     }
     for section in Section::ALL {
-        led.push_all_from(section, Owner::Name(target.as_ref()), found);
+        spliced.push_all_from(section, Owner::Name(target.as_ref()), found);
     }
-    led
+    spliced
 }

@@ -27,7 +27,7 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-/// What stands behind the plugin: one reply to everything. It keeps what it was asked.
+/// The next plugin: gives one reply to all queries, and records the last query.
 #[derive(Default)]
 struct Inner {
     reply: Reply,
@@ -56,7 +56,7 @@ impl MetadataSource for Inner {
     }
 }
 
-/// Gives this to whoever asks again, and keeps what was asked.
+/// Answers internal queries with this reply, and records the last question.
 struct Outside(Reply, Mutex<Option<Question>>);
 
 impl Door for Outside {
@@ -66,7 +66,7 @@ impl Door for Outside {
     }
 }
 
-/// What a query under rules came to: what was asked behind them, and the reply.
+/// The rewritten query, and the reply after the rules.
 fn walk(rules: &str, mut query: Query, inner: Reply) -> (Option<Query>, Reply) {
     let place = Place::new(Vec::new());
     let context = place.context();
@@ -106,7 +106,7 @@ fn through(
     (asked, reply)
 }
 
-/// The name that is asked behind the rules.
+/// The rewritten name.
 fn becomes(rules: &str, text: &str) -> String {
     let (asked, _) = walk(rules, testing::query(text, Type::A), Reply::default());
     asked.unwrap().question.name.to_string()
@@ -116,7 +116,7 @@ fn becomes(rules: &str, text: &str) -> String {
 fn told(query: &Query, reply: &Reply) -> Vec<String> {
     let tell = |record| {
         let owner = match reply.owner(record) {
-            Owner::Question => query.asked.name,
+            Owner::Question => query.original.name,
             Owner::Name(name) => name.to_name(),
         };
         let target = reply.data_name(record).map(|name| name.to_string());
@@ -158,16 +158,16 @@ fn names_are_changed_by_the_first_rule_that_applies() {
 }
 
 #[test]
-fn a_question_that_no_rule_is_for_is_left_alone() {
+fn a_query_without_a_matching_rule_is_unchanged() {
     let query = testing::query("Other.example", Type::A);
     let (asked, _) = walk("rewrite name a.example b.example", query, Reply::default());
     let asked = asked.unwrap();
-    assert_eq!(asked.question, asked.asked, "spelling is kept");
-    assert!(asked.extensions.get::<Trail>().is_none());
+    assert_eq!(asked.question, asked.original, "spelling is kept");
+    assert!(asked.extensions.get::<AppliedRules>().is_none());
 }
 
 #[test]
-fn a_name_that_is_none_fails() {
+fn an_invalid_name_fails() {
     let query = testing::query("aaaaaaaaaa.example", Type::A);
     let long = "b".repeat(60);
     let rule = format!("rewrite name regex ^(.*)\\.example\\.$ {{1}}{long}.example answer auto");
@@ -227,7 +227,7 @@ fn names_everywhere() -> Reply {
 }
 
 #[test]
-fn names_in_replies_are_restored_as_the_rule_says() {
+fn names_in_replies_are_restored() {
     let other = "Other.svc.local. SOA";
     let srv = "Other.svc.local. SRV";
     for (rule, wanted) in [
@@ -313,7 +313,7 @@ fn a_suffix_is_restored_in_every_name_that_has_it() {
 }
 
 #[test]
-fn several_renamings_are_undone_one_by_one() {
+fn several_rules_are_reverted_in_reverse_order() {
     let rules = "rewrite continue name a.example b.example
         rewrite name b.example web.svc.local";
     let mut query = testing::query("a.example", Type::A);
@@ -325,7 +325,7 @@ fn several_renamings_are_undone_one_by_one() {
 }
 
 #[test]
-fn the_name_of_a_naptr_is_behind_its_texts() {
+fn the_name_of_a_naptr_follows_its_strings() {
     let rule = "rewrite name suffix .corp .svc.local answer auto";
     let texts = b"\0\x01\0\x02\x01s\x03SIP\0";
     let data = [&texts[..], name("a.svc.local").as_wire()].concat();
@@ -336,7 +336,7 @@ fn the_name_of_a_naptr_is_behind_its_texts() {
     let records = reply.section(Section::Answer);
     let wanted = [&texts[..], name("a.corp").as_wire()].concat();
     assert_eq!(reply.data(&records[0]), wanted);
-    assert_eq!(reply.data(&records[1]), &texts[..7], "left as it is");
+    assert_eq!(reply.data(&records[1]), &texts[..7], "unchanged");
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn types_classes_ttls_and_codes_are_changed() {
         rewrite continue rcode nothing.example 5 NOERROR";
     let ask = |text: &str, rcode| {
         let mut query = testing::query(text, Type::ANY);
-        query.receive(|it| it.asked.class = Class::CH);
+        query.receive(|it| it.original.class = Class::CH);
         query.question.class = Class::CH;
         let mut inner = Reply::failure(rcode, Why::Upstream);
         for ttl in [0, 15, 1000] {
@@ -379,7 +379,7 @@ fn types_classes_ttls_and_codes_are_changed() {
 }
 
 #[test]
-fn an_alias_is_led_elsewhere_with_what_is_found_there() {
+fn a_replaced_target_is_resolved() {
     let alias = |reply: &mut Reply, owner: Owner<'_>, target: &str| {
         let target = name(target);
         let data = Data::Name(target.as_ref());
@@ -439,7 +439,7 @@ fn an_alias_is_led_elsewhere_with_what_is_found_there() {
 }
 
 #[test]
-fn an_alias_to_nowhere_says_so() {
+fn a_failure_of_the_new_target_is_returned() {
     let target = name("old.example");
     let mut inner = Reply::failure(Rcode::NOERROR, Why::Upstream);
     inner.answer(Type::CNAME, 5, Data::Name(target.as_ref()));
@@ -460,8 +460,8 @@ fn an_alias_to_nowhere_says_so() {
     assert_eq!(reply.cause.as_deref(), Some("no answer"));
 }
 
-/// The options that a query with these goes on with, and those of the reply, which gives the
-/// options of the query back and one of its own.
+/// The options of the forwarded query, and those of the reply, to which the next plugin copies the
+/// options of the query.
 fn options(rules: &str, own: &[(u16, &[u8])]) -> (Options, Options) {
     let mut query = testing::query("Web.example", Type::AAAA);
     query.receive(|it| it.client = "192.0.2.77:4321".parse().unwrap());
@@ -487,7 +487,7 @@ fn options(rules: &str, own: &[(u16, &[u8])]) -> (Options, Options) {
 }
 
 #[test]
-fn options_are_set_added_replaced_and_taken_away() {
+fn options_are_set_added_replaced_and_removed() {
     let is = |rules: &str, own: &[(u16, &[u8])], wanted: &[(u16, &[u8])]| {
         let (asked, _) = options(rules, own);
         let asked: Vec<_> = asked.iter().collect();
@@ -539,7 +539,7 @@ fn options_are_set_added_replaced_and_taken_away() {
 }
 
 #[test]
-fn options_can_tell_of_the_query() {
+fn options_can_contain_properties_of_the_query() {
     for (variable, wanted) in [
         ("{qname}", &b"Web.example."[..]),
         ("{qtype}", &[0, 28]),
@@ -556,7 +556,7 @@ fn options_can_tell_of_the_query() {
         assert_eq!(options(&rule, &[]).0.get(0xFFEE), Some(wanted), "{rule}");
         let rule = format!("rewrite edns0 local append 0xffee {variable}");
         let own = options(&rule, &[(0xFFEE, b"own")]).0;
-        assert_eq!(own.iter().count(), 1, "what is there is left alone");
+        assert_eq!(own.iter().count(), 1, "an existing option is kept");
     }
     let unknown = "rewrite edns0 local set 0xffee {kubernetes/namespace}
         rewrite edns0 local set 0xffef next";
@@ -565,14 +565,14 @@ fn options_can_tell_of_the_query() {
 }
 
 #[test]
-fn a_client_cannot_leave_no_room_for_a_rule() {
+fn a_client_cannot_prevent_a_rule_by_filling_the_buffer() {
     let own = [(1, &[0; Options::MAX - 8][..])];
     let (asked, _) = options("rewrite edns0 local set 0xffee {client_ip}", &own);
     assert_eq!(asked.get(0xFFEE), Some(&[192, 0, 2, 77][..]));
 }
 
 #[test]
-fn what_was_done_to_options_can_be_hidden() {
+fn changes_of_options_can_be_reverted() {
     for (rule, own, wanted) in [
         ("local set 0xffee a", None, Some("a")),
         ("local set 0xffee a revert", None, None),
@@ -590,13 +590,13 @@ fn what_was_done_to_options_can_be_hidden() {
 }
 
 #[test]
-fn what_is_known_of_a_query_can_stand_in_its_name() {
+fn metadata_can_be_part_of_a_name() {
     for (rules, wanted) in [
         (
             "rewrite name regex ^([^.]*)\\.short\\.$ {1}.{inner/Ns}.SVC metadata answer auto",
             "web.team.svc.",
         ),
-        // Unknown or empty: as if the rule were not there, with 'stop' too.
+        // Unknown or empty: the rule does not apply, with 'stop' too.
         (
             "rewrite stop name regex (.*)\\.short\\. {1}.{inner/ns}.svc metadata answer auto
              rewrite name exact web.short found.",
@@ -634,15 +634,18 @@ fn what_is_known_of_a_query_can_stand_in_its_name() {
 }
 
 #[test]
-fn what_is_surely_not_meant_is_warned_of() {
+fn likely_mistakes_are_warned_of() {
     for (text, wanted) in [
         ("rewrite name a.example b.example", ""),
         ("rewrite name suffix .a .b answer auto", ""),
         ("rewrite name suffix .a .b answer name a b", ""),
-        ("rewrite name suffix .a .b", "are left as they were found"),
+        (
+            "rewrite name suffix .a .b",
+            "names in answers are not rewritten",
+        ),
         (
             "rewrite name regex a b answer value a b",
-            "are left as they were found",
+            "names in answers are not rewritten",
         ),
         (
             "rewrite name prefix a- b. answer auto",
@@ -654,11 +657,14 @@ fn what_is_surely_not_meant_is_warned_of() {
         (r"rewrite ttl regex org\.$ 5", ""),
         ("rewrite type ANY HINFO", ""),
         ("rewrite cname regex (a) {2}", "there is no group {2}"),
-        ("rewrite type AAAA A", "clients that ask for AAAA get none"),
+        (
+            "rewrite type AAAA A",
+            "clients that query AAAA get no records of it",
+        ),
         ("rewrite name regex a {a/b}.b metadata answer auto", ""),
         (
             "rewrite name regex a {a/b}.b metadata",
-            "are left as they were found",
+            "names in answers are not rewritten",
         ),
     ] {
         let told = warnings(text);
@@ -668,13 +674,13 @@ fn what_is_surely_not_meant_is_warned_of() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused() {
+fn invalid_directives_are_rejected() {
     for (text, words) in [
         ("rewrite", "expected what to rewrite"),
         ("rewrite stop", "expected what to rewrite"),
         ("rewrite nme a b", "did you mean 'name'?"),
         ("rewrite answer name a b", "must begin with a name rule"),
-        ("rewrite name a", "expected the name to ask for"),
+        ("rewrite name a", "expected the replacement of the name"),
         ("rewrite name a b c", "unknown value 'a'"),
         ("rewrite name sufix a b", "did you mean 'suffix'?"),
         ("rewrite name a..b c", "no empty label"),
@@ -685,7 +691,10 @@ fn what_cannot_be_meant_is_refused() {
             "the regular expression has one group",
         ),
         ("rewrite name regex a {1} answer auto", "has no groups"),
-        ("rewrite name regex a b auto", "goes on with 'answer'"),
+        (
+            "rewrite name regex a b auto",
+            "expected 'answer' or the end",
+        ),
         (
             "rewrite name regex a b answer",
             "expected auto, name or value",
@@ -693,7 +702,7 @@ fn what_cannot_be_meant_is_refused() {
         ("rewrite name regex a b answer all", "invalid type 'all'"),
         (
             "rewrite name regex a b answer name x",
-            "expected what to put",
+            "expected a replacement",
         ),
         ("rewrite name regex a b answer name x {1}", "has no groups"),
         (
@@ -702,7 +711,7 @@ fn what_cannot_be_meant_is_refused() {
         ),
         (
             "rewrite name a b {\nanswer auto\n}",
-            "on its line or in its block",
+            "directive's line or in its block",
         ),
         ("rewrite class IN", "expected a class"),
         ("rewrite class IN XX", "unknown value 'XX'"),
@@ -716,7 +725,7 @@ fn what_cannot_be_meant_is_refused() {
         ("rewrite ttl a 2147483648", "invalid TTL"),
         ("rewrite rcode a NXDOMAIN", "expected a response code"),
         ("rewrite rcode a NXDOMAIN 24", "'24' is no response code"),
-        ("rewrite cname a", "expected the target"),
+        ("rewrite cname a", "expected the replacement of the target"),
         ("rewrite cname kind a b", "unknown value 'kind'"),
         ("rewrite edns0", "expected local, nsid or subnet"),
         ("rewrite edns0 local put 1 a", "unknown value 'put'"),
@@ -728,18 +737,18 @@ fn what_cannot_be_meant_is_refused() {
             "unsupported variable name",
         ),
         ("rewrite edns0 local set 1 a b", "unknown value 'b'"),
-        (
-            "rewrite edns0 local set 1 revert",
-            "there is nothing to say",
-        ),
+        ("rewrite edns0 local set 1 revert", "the option has no data"),
         ("rewrite edns0 local unset 1 a", "takes 4 arguments"),
         ("rewrite edns0 subnet set 24", "expected lengths"),
         ("rewrite edns0 subnet set 33 56", "out of range"),
         ("rewrite edns0 nsid set 1", "unknown value '1'"),
-        ("rewrite name regex a b METADATA", "goes on with 'answer'"),
+        (
+            "rewrite name regex a b METADATA",
+            "expected 'answer' or the end",
+        ),
         (
             "rewrite name regex a b metadata metadata",
-            "goes on with 'answer'",
+            "expected 'answer' or the end",
         ),
         (
             "rewrite name regex a b metadata answer",

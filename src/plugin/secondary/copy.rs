@@ -1,4 +1,4 @@
-//! One copy of a zone, and the task that looks after it.
+//! One secondary zone, and the task that refreshes it (RFC 1034 section 4.3.5).
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -20,47 +20,48 @@ use crate::{
     wire::{Name, Rcode, is_later},
 };
 
-/// Between two attempts to fetch the first copy.
+/// Delay between attempts to transfer the zone for the first time.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
-/// The masters are not asked more often than this, whatever the SOA record or notifications say.
-const LEAST_PAUSE: Duration = Duration::from_secs(1);
+/// Minimum interval between refreshes, regardless of the SOA record's timers and of notifications.
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A copy that is looked after until it is dropped.
-pub struct Copied {
+/// A secondary zone, refreshed until it is dropped.
+pub struct SecondaryZone {
     held: Arc<Held>,
     masters: Arc<[SocketAddr]>,
-    news: Arc<Notify>,
-    // Ends what it holds when it goes.
-    _keeping: JoinSet<()>,
+    changed: Arc<Notify>,
+    // Aborts the refresh task when dropped.
+    _refreshing: JoinSet<()>,
 }
 
-impl Copied {
-    /// Begins to fetch the zone from these servers.
+impl SecondaryZone {
+    /// Starts transferring the zone from these servers.
     pub fn start(zone: Name, masters: Arc<[SocketAddr]>, runtime: &Handle) -> Self {
         let held = Arc::new(Held::new(zone));
-        let news = Arc::new(Notify::new());
-        let keeper = Keeper {
+        let changed = Arc::new(Notify::new());
+        let task = RefreshTask {
             held: Arc::clone(&held),
             masters: Arc::clone(&masters),
-            news: Arc::clone(&news),
-            trouble: String::new(),
+            changed: Arc::clone(&changed),
+            last_error: String::new(),
         };
-        let mut keeping = JoinSet::new();
-        keeping.spawn_on(keeper.run(), runtime);
+        let mut refreshing = JoinSet::new();
+        refreshing.spawn_on(task.run(), runtime);
         Self {
             held,
             masters,
-            news,
-            _keeping: keeping,
+            changed,
+            _refreshing: refreshing,
         }
     }
 
-    /// Where the copy is.
+    /// The zone's current copy.
     pub fn held(&self) -> &Arc<Held> {
         &self.held
     }
 
-    /// Somebody says that the zone has changed: a master is believed, and asked soon.
+    /// Handles a NOTIFY: schedules a refresh if it is from a master, and rejects it otherwise (RFC
+    /// 1996 section 3.10).
     pub fn notified(&self, client: IpAddr) -> Rcode {
         let zone = self.held.apex();
         if self
@@ -68,31 +69,31 @@ impl Copied {
             .iter()
             .all(|master| master.ip().to_canonical() != client)
         {
-            tracing::info!("{client} notifies of {zone} and is no master of it");
+            tracing::info!("NOTIFY for {zone} from {client} refused: not one of its masters");
             return Rcode::REFUSED;
         }
-        tracing::debug!("{client} notifies of {zone}");
-        self.news.notify_one();
+        tracing::debug!("NOTIFY for {zone} from {client}");
+        self.changed.notify_one();
         Rcode::NOERROR
     }
 }
 
-/// What the task of a copy knows.
-struct Keeper {
+/// The state of the refresh task.
+struct RefreshTask {
     held: Arc<Held>,
     masters: Arc<[SocketAddr]>,
-    news: Arc<Notify>,
-    /// What was last said to be wrong.
-    trouble: String,
+    changed: Arc<Notify>,
+    /// The last logged error; empty after a success.
+    last_error: String,
 }
 
-impl Keeper {
+impl RefreshTask {
     async fn run(mut self) {
         let mut backoff = BACKOFF;
         while !self.refresh().await {
             tokio::select! {
                 () = sleep(backoff.delay()) => {}
-                () = self.news.notified() => sleep(LEAST_PAUSE).await,
+                () = self.changed.notified() => sleep(MIN_REFRESH_INTERVAL).await,
             }
         }
         loop {
@@ -100,64 +101,64 @@ impl Keeper {
         }
     }
 
-    /// Waits for as long as the copy is good, and refreshes it, be it with several tries (RFC 1034
-    /// §4.3.5).
+    /// Runs the SOA timers until the zone is refreshed: waits for `refresh`, then tries every
+    /// `retry`, and expires the zone after `expire` (RFC 1034 section 4.3.5).
     async fn serve(&mut self) {
         let Some(zone) = self.held.zone() else {
             return;
         };
         let timers = zone.timers();
         drop(zone);
-        let seconds = |seconds: u32| Duration::from_secs(seconds.into()).max(LEAST_PAUSE);
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into()).max(MIN_REFRESH_INTERVAL);
         let expires = Instant::now() + seconds(timers.expire);
         let mut expired = false;
         let mut next = Instant::now() + seconds(timers.refresh);
         loop {
             tokio::select! {
                 () = sleep_until(next) => {}
-                () = self.news.notified() => {}
+                () = self.changed.notified() => {}
                 () = sleep_until(expires), if !expired => {
                     expired = true;
                     let zone = self.held.apex();
-                    tracing::error!("the copy of {zone} is too old to be served");
+                    tracing::error!("the copy of {zone} has expired and is no longer served");
                     self.held.expire();
                     continue;
                 }
             }
             if self.refresh().await {
-                // However many notifications come, the masters are left alone in between.
-                sleep(LEAST_PAUSE).await;
+                // Limits the rate of refreshes, however many notifications arrive.
+                sleep(MIN_REFRESH_INTERVAL).await;
                 return;
             }
             next = Instant::now() + seconds(timers.retry);
         }
     }
 
-    /// Asks the masters one after the other; true once one of them has been heard and the copy is
-    /// the newest that it has.
+    /// Queries the masters in order. Returns true once one of them has answered and the zone is up
+    /// to date with it.
     async fn refresh(&mut self) -> bool {
-        let mut trouble = String::new();
+        let mut failure = String::new();
         for master in &*self.masters {
-            match self.ask(*master).await {
+            match self.refresh_from(*master).await {
                 Ok(()) => {
-                    self.trouble.clear();
+                    self.last_error.clear();
                     return true;
                 }
                 Err(error) => {
-                    trouble = format!("{master}: {error}");
+                    failure = format!("{master}: {error}");
                 }
             }
         }
-        // Once for each kind of trouble, not once for each try.
-        if trouble != self.trouble {
+        // Logged once per distinct error, not once per attempt.
+        if failure != self.last_error {
             let zone = self.held.apex();
-            tracing::warn!("zone {zone} cannot be fetched: {trouble}");
+            tracing::warn!("zone {zone} cannot be transferred: {failure}");
         }
-        self.trouble = trouble;
+        self.last_error = failure;
         false
     }
 
-    async fn ask(&self, master: SocketAddr) -> Result<(), FetchError> {
+    async fn refresh_from(&self, master: SocketAddr) -> Result<(), FetchError> {
         let apex = self.held.apex().to_name();
         if let Some(zone) = self.held.zone() {
             let serial = fetch::serial(master, apex).await?;

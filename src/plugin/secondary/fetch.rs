@@ -1,4 +1,4 @@
-//! Questions to a master: what is the serial, and the whole zone (AXFR, RFC 5936), over TCP.
+//! Queries to a master over TCP: the SOA record, and the zone transfer (AXFR, RFC 5936).
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -17,30 +17,30 @@ use crate::{
     wire::{Class, Header, MalformedMessage, Name, Rcode, Reader, Type},
 };
 
-/// How long a connection, a write or the next message may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a whole zone may take.
-const WHOLE: Duration = Duration::from_mins(10);
-/// Octets of a whole zone at most, as it is sent.
-const MAX_OCTETS: usize = 256 * 1024 * 1024;
+/// Timeout of connecting and writing, and of reading each message.
+const IO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout of a zone transfer.
+const TRANSFER_TIMEOUT: Duration = Duration::from_mins(10);
+/// Maximum size of a zone transfer in bytes, as sent.
+const MAX_BYTES: usize = 256 * 1024 * 1024;
 
-/// Why a master's zone is not to be had.
+/// An error of a transfer from a master.
 #[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)] // each says it
+#[allow(missing_docs)] // the messages describe the variants
 pub enum FetchError {
     #[error("{}", crate::plain::io(.0))]
     Connection(#[from] io::Error),
-    #[error("it is silent")]
-    Silent,
-    #[error("it takes too long")]
-    Slow,
-    #[error("it answers {0}")]
+    #[error("no response in time")]
+    NoResponse,
+    #[error("the transfer takes too long")]
+    TimedOut,
+    #[error("the response is {0}")]
     Refused(Rcode),
-    #[error("the answer is to another question")]
+    #[error("the response is for another question")]
     Other,
-    #[error("the answer cannot be read: {0}")]
+    #[error("the response is malformed: {0}")]
     Malformed(#[from] MalformedMessage),
-    #[error("the answer has no SOA record where one belongs")]
+    #[error("the response has no SOA record where one is required")]
     NoSoa,
     #[error("{owner} {rtype}: {refusal}")]
     Record {
@@ -50,47 +50,47 @@ pub enum FetchError {
     },
     #[error("{0}")]
     Zone(InvalidRecord),
-    #[error("it sends more than 256 MiB")]
+    #[error("the zone exceeds 256 MiB")]
     TooMuch,
 }
 
-/// The serial of a zone.
+/// Queries the serial of a zone.
 pub async fn serial(master: SocketAddr, zone: Name) -> Result<u32, FetchError> {
-    let mut answers = Answers::ask(master, zone, Type::SOA).await?;
+    let mut answers = Responses::query(master, zone, Type::SOA).await?;
     answers.next().await?;
     let mut serial = None;
     answers.each(|owner, rtype, _, data| {
         if rtype == Type::SOA && owner.as_ref().eq_ignore_case(zone.as_ref()) {
-            // Behind two names stand five numbers of four octets.
+            // The data ends in five 32-bit numbers, the serial first (RFC 1035 section 3.3.13).
             let at = data.len().checked_sub(20);
-            let octets = at.and_then(|at| data[at..].first_chunk::<4>());
-            serial = octets.map(|octets| u32::from_be_bytes(*octets));
+            let bytes = at.and_then(|at| data[at..].first_chunk::<4>());
+            serial = bytes.map(|bytes| u32::from_be_bytes(*bytes));
         }
         Ok(false)
     })?;
     serial.ok_or(FetchError::NoSoa)
 }
 
-/// The whole zone.
+/// Transfers a zone.
 pub async fn zone(master: SocketAddr, zone: Name) -> Result<Zone, FetchError> {
-    let fetched = timeout(WHOLE, fetch(master, zone)).await;
-    fetched.map_err(|_| FetchError::Slow)?
+    let fetched = timeout(TRANSFER_TIMEOUT, fetch(master, zone)).await;
+    fetched.map_err(|_| FetchError::TimedOut)?
 }
 
 async fn fetch(master: SocketAddr, zone: Name) -> Result<Zone, FetchError> {
-    let mut answers = Answers::ask(master, zone, Type::AXFR).await?;
+    let mut answers = Responses::query(master, zone, Type::AXFR).await?;
     let mut builder = ZoneBuilder::new(zone);
     let mut received = 0;
-    let mut is_begun = false;
+    let mut has_begun = false;
     loop {
         received += answers.next().await?;
-        if received > MAX_OCTETS {
+        if received > MAX_BYTES {
             return Err(FetchError::TooMuch);
         }
-        // The SOA record comes first, and once more when all is told (RFC 5936 §2.2).
+        // The SOA record is the first and the last record (RFC 5936 section 2.2).
         let is_done = answers.each(|owner, rtype, ttl, data| {
             let is_soa = rtype == Type::SOA && owner.as_ref().eq_ignore_case(zone.as_ref());
-            if !is_begun && !is_soa {
+            if !has_begun && !is_soa {
                 return Err(FetchError::NoSoa);
             }
             match builder.add(owner.as_ref(), rtype, ttl, data) {
@@ -103,31 +103,31 @@ async fn fetch(master: SocketAddr, zone: Name) -> Result<Zone, FetchError> {
                     });
                 }
             }
-            let ends = is_soa && is_begun;
-            is_begun = true;
+            let ends = is_soa && has_begun;
+            has_begun = true;
             Ok(ends)
         })?;
         if is_done {
             break;
         }
     }
-    // Sorting a large zone takes a while, in which others should not wait.
+    // Sorting a large zone would block other tasks of this thread.
     let built = tokio::task::spawn_blocking(move || builder.finish()).await;
     let built = built.map_err(|error| FetchError::Connection(io::Error::other(error)))?;
     built.map_err(FetchError::Zone)
 }
 
-/// The messages that answer a question.
-struct Answers {
+/// The response messages to a query.
+struct Responses {
     stream: TcpStream,
     question: Question,
     id: u16,
     message: Vec<u8>,
 }
 
-impl Answers {
-    /// Connects and asks.
-    async fn ask(master: SocketAddr, zone: Name, rtype: Type) -> Result<Self, FetchError> {
+impl Responses {
+    /// Connects and sends the query.
+    async fn query(master: SocketAddr, zone: Name, rtype: Type) -> Result<Self, FetchError> {
         let question = Question::new(zone, rtype, Class::IN);
         let id = rand::random();
         let mut message = vec![0, 0];
@@ -142,14 +142,14 @@ impl Answers {
         ));
         let length = u16::try_from(message.len() - 2).expect("a question is short");
         message[..2].copy_from_slice(&length.to_be_bytes());
-        let asked = async {
+        let sending = async {
             let mut stream = TcpStream::connect(master).await?;
             stream.write_all(&message).await?;
             Ok::<_, io::Error>(stream)
         };
-        let stream = timeout(PATIENCE, asked)
+        let stream = timeout(IO_TIMEOUT, sending)
             .await
-            .map_err(|_| FetchError::Silent)??;
+            .map_err(|_| FetchError::NoResponse)??;
         message.clear();
         Ok(Self {
             stream,
@@ -159,20 +159,21 @@ impl Answers {
         })
     }
 
-    /// Reads the next message, and gives its length in octets.
+    /// Reads the next message, and returns its length in bytes.
     async fn next(&mut self) -> Result<usize, FetchError> {
         let read = async {
             let length = usize::from(self.stream.read_u16().await?);
             self.message.resize(length, 0);
             self.stream.read_exact(&mut self.message).await
         };
-        let read = timeout(PATIENCE, read)
+        let read = timeout(IO_TIMEOUT, read)
             .await
-            .map_err(|_| FetchError::Silent)?;
+            .map_err(|_| FetchError::NoResponse)?;
         Ok(read?)
     }
 
-    /// Calls `take` for each answer of the message until it says that it has all; whether it did.
+    /// Calls `take` for each record of the answer section until it returns true; returns whether it
+    /// did.
     fn each(
         &self,
         mut take: impl FnMut(Name, Type, u32, &[u8]) -> Result<bool, FetchError>,
@@ -186,7 +187,7 @@ impl Answers {
             return Err(FetchError::Refused(rcode));
         }
         let mut reader = Reader::new(&self.message);
-        // Only the first message of several has to repeat the question (RFC 5936 §2.2.1).
+        // The question section may be empty in all messages but the first (RFC 5936 section 2.2.1).
         for _ in 0..header.counts[0] {
             let (name, rtype, class) = reader.question()?;
             if !Question::new(name, rtype, class).same_as(&self.question) {

@@ -1,8 +1,8 @@
-//! secondary: serves copies of zones that other servers have (RFC 1034 §4.3.5).
+//! `secondary`: serves zones that are transferred from other servers (RFC 1034 section 4.3.5).
 //!
-//! A copy is fetched whole (AXFR), looked after as its SOA record says, and at once when one of its
-//! masters notifies of a change (RFC 1996). It outlives a reload that leaves its masters as they
-//! are. Until there is a copy, and once it is too old, its names are SERVFAIL.
+//! A zone is transferred completely (AXFR). It is refreshed by the timers of its SOA record, and
+//! when one of its masters sends a NOTIFY (RFC 1996). It is kept across a reload with the same
+//! masters. Before the first transfer, and once it has expired, its names get SERVFAIL.
 
 mod copy;
 mod fetch;
@@ -12,7 +12,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 pub use parse::parse;
 
-use self::copy::Copied;
+use self::copy::SecondaryZone;
 use super::{
     Build, BuildError, Context, Describe, Offer, OnNotify, OnQuery, Plugin, Properties, Setup,
     Step, ZoneList, authority::Table,
@@ -24,10 +24,10 @@ use crate::{
     wire::{Class, Rcode, Type},
 };
 
-/// The Corefile's word.
+/// The directive's name.
 const NAME: &str = "secondary";
 
-/// What the directives say.
+/// The parsed directives.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// One for each directive.
@@ -39,9 +39,9 @@ pub struct Config {
 pub struct Copies {
     /// The zones that are copied.
     pub zones: ZoneList,
-    /// Whom from; the first that has the zone.
+    /// The masters, tried in order.
     pub masters: Vec<SocketAddr>,
-    /// Names here go to the next plugin where the zone does not have them.
+    /// `fallthrough`: zones in which nonexistent names are passed to the next plugin.
     pub fallthrough: ZoneList,
 }
 
@@ -57,7 +57,8 @@ impl Setup for Config {
             for zone in group.zones.names() {
                 let masters: Arc<[SocketAddr]> = group.masters.as_slice().into();
                 let key = format!("{zone} {masters:?}");
-                let start = || Ok::<_, Infallible>(Copied::start(*zone, masters, build.runtime));
+                let start =
+                    || Ok::<_, Infallible>(SecondaryZone::start(*zone, masters, build.runtime));
                 let Ok(copy) = build.parts.keep(&key, start);
                 table.insert(Arc::clone(copy.held()), group.fallthrough.clone());
                 copies.push(copy);
@@ -72,7 +73,7 @@ impl Setup for Config {
 /// The plugin.
 pub struct Secondary {
     zones: Arc<Table>,
-    copies: Vec<Arc<Copied>>,
+    copies: Vec<Arc<SecondaryZone>>,
 }
 
 hooks!(Secondary, NAME => on_query, on_notify; properties);
@@ -90,7 +91,7 @@ impl OnNotify for Secondary {
             return None;
         }
         let apex = question.lower.as_ref();
-        let of_zone = |copy: &&Arc<Copied>| copy.held().apex().as_wire() == apex.as_wire();
+        let of_zone = |copy: &&Arc<SecondaryZone>| copy.held().apex().as_wire() == apex.as_wire();
         let copy = self.copies.iter().find(of_zone)?;
         Some(copy.notified(query.client.ip().to_canonical()))
     }

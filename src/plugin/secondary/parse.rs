@@ -1,24 +1,23 @@
-//! The option lines of `secondary`.
+//! The properties of `secondary`.
 
 use std::net::SocketAddr;
 
 use super::{Config, Copies};
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
-    plugin::{ParseErrors, Parsing, ZoneList, zone_list::Told},
+    plugin::{ParseErrors, Parsing, ZoneList, zone_list::SeenZones},
 };
 
 const PROPERTIES: [&str; 3] = ["transfer", "catalog", "fallthrough"];
 
-/// Where masters listen, unless said.
+/// Default port of a master.
 const PORT: u16 = 53;
 
-/// Reads all directives of a block. `block` are the zones of its keys, which a directive without
-/// zones is for. What is accepted although it does nothing goes to `warnings`.
+/// Parses the directives of a block. Default zones: those of the block's keys.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut errors = ErrorList::default();
     let mut copies = Vec::new();
-    let mut told = Told::default();
+    let mut seen = SeenZones::default();
     for directive in uses {
         let zones = ZoneList::read_or_block(&directive.arguments, parsing.zones);
         let mut group = Copies {
@@ -26,12 +25,12 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
             masters: Vec::new(),
             fallthrough: ZoneList::none(),
         };
-        let mut is_said = false;
+        let mut has_masters = false;
         for line in directive.properties() {
-            is_said |= line.name() == "transfer";
+            has_masters |= line.name() == "transfer";
             errors.catch(property(line, &mut group));
         }
-        if !is_said {
+        if !has_masters {
             let error = directive
                 .name
                 .error("secondary zones require a transfer from property");
@@ -39,7 +38,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         }
         parsing
             .warnings
-            .extend(told.add(&group.zones, &directive.name, "is copied twice"));
+            .extend(seen.add(&group.zones, &directive.name, "is copied twice"));
         copies.push(group);
     }
     errors.into_result(Config { copies })
@@ -52,7 +51,7 @@ fn property(line: &Property, group: &mut Copies) -> Result<(), Diagnostic> {
             let from = arguments.required("'from' and addresses")?;
             if from != "from" {
                 let error = from.error(format!("'{from}' instead of 'from'"));
-                let help = "who may have the zone is said by the plugin 'transfer'";
+                let help = "the plugin 'transfer' determines which clients may transfer the zone";
                 return Err(error.expected("from").help(help));
             }
             for word in arguments.at_least_one("the addresses of the zone's masters")? {
@@ -65,7 +64,7 @@ fn property(line: &Property, group: &mut Copies) -> Result<(), Diagnostic> {
         }
         "catalog" => Err(line
             .name()
-            .error("catalog zones (RFC 9432) are not built into Lodestone")
+            .error("catalog zones (RFC 9432) are not supported")
             .label("the zones of a catalog would not be served")
             .help("name each zone, or keep CoreDNS for this block")),
         "fallthrough" => {
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn invalid_directives_are_rejected() {
         for (text, error) in [
             ("secondary", "require a transfer from property"),
             ("secondary {\ntransfer\n}", "'from' and addresses"),

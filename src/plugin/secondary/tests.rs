@@ -27,13 +27,13 @@ use crate::{
     wire::{Header, Name},
 };
 
-/// Longer than anything takes.
+/// Timeout of each step.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server with one zone, or none.
 struct Master {
     zone: Mutex<Option<Arc<Zone>>>,
-    /// A permit for each question that was answered.
+    /// A permit for each answered query.
     asked: Semaphore,
     types: Mutex<Vec<Type>>,
 }
@@ -128,7 +128,7 @@ fn ask(plugin: &Plugin, name: &str) -> (Rcode, Why, usize) {
     (reply.rcode, reply.why, answers)
 }
 
-/// Asks until the answer is this one.
+/// Repeats the question until the answer is the expected one.
 async fn becomes(plugin: &Plugin, name: &str, wanted: (Rcode, Why, usize)) {
     let asking = async {
         while ask(plugin, name) != wanted {
@@ -168,7 +168,7 @@ async fn a_copy_is_fetched_and_follows_its_master() {
     )
     .await;
     master.was_asked(1).await;
-    // A notification is believed of masters alone, and of zones that are copied.
+    // Only notifications from masters, and for secondary zones, are accepted.
     let local = IpAddr::from(Ipv4Addr::LOCALHOST);
     assert_eq!(
         plugin.on_notify(&mut notification([192, 0, 2, 1].into())),
@@ -190,7 +190,7 @@ async fn a_copy_is_fetched_and_follows_its_master() {
     .await;
     assert_eq!(ask(&plugin, "host-7.example.test").0, Rcode::NXDOMAIN);
     master.was_asked(2).await;
-    // Nothing new: the serial is asked for and nothing else.
+    // Nothing new: only the serial is queried.
     assert_eq!(
         plugin.on_notify(&mut notification(local)),
         Some(Rcode::NOERROR)
@@ -230,7 +230,7 @@ async fn a_copy_whose_master_is_gone_expires() {
         (Rcode::SERVFAIL, Why::Expired, 0),
     )
     .await;
-    // It is as good as ever once the master says so.
+    // It is served again once the master confirms the serial.
     *master.zone.lock() = Some(zone);
     becomes(
         &plugin,
@@ -241,7 +241,7 @@ async fn a_copy_whose_master_is_gone_expires() {
 }
 
 #[tokio::test]
-async fn what_is_no_transfer_is_refused() {
+async fn invalid_transfers_are_rejected() {
     let apex = Name::parse("example.test").unwrap();
     let soa = b"\x07example\x04test\0\0\x06\0\x01\0\0\0\x01\0\x16\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
     let address = b"\x01a\x07example\x04test\0\0\x01\0\x01\0\0\0\x01\0\x04\x01\x02\x03\x04";
@@ -256,11 +256,11 @@ async fn what_is_no_transfer_is_refused() {
         (message(good, &[soa, address]), "unexpected end of file"),
         (
             message(good, &[address, soa]),
-            "the answer has no SOA record where one belongs",
+            "the response has no SOA record where one is required",
         ),
         (
             message(good, &[soa, &address[..20]]),
-            "the answer cannot be read",
+            "the response is malformed",
         ),
         (
             message(
@@ -269,10 +269,10 @@ async fn what_is_no_transfer_is_refused() {
             ),
             "example.test. NSEC3: zones signed with NSEC3",
         ),
-        (message([0x84, 5], &[]), "it answers REFUSED"),
+        (message([0x84, 5], &[]), "the response is REFUSED"),
         (
             message([0x04, 0], &[soa]),
-            "the answer is to another question",
+            "the response is for another question",
         ),
     ] {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -287,10 +287,10 @@ async fn what_is_no_transfer_is_refused() {
             stream.write_u16(length).await.unwrap();
             stream.write_all(&message).await.unwrap();
         });
-        let told = match timeout(PATIENCE, fetch::zone(master, apex)).await.unwrap() {
+        let outcome = match timeout(PATIENCE, fetch::zone(master, apex)).await.unwrap() {
             Ok(zone) => zone.records().to_string(),
             Err(error) => error.to_string(),
         };
-        assert!(told.starts_with(wanted), "{told} instead of {wanted}");
+        assert!(outcome.starts_with(wanted), "{outcome} instead of {wanted}");
     }
 }

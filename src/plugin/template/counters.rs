@@ -1,4 +1,4 @@
-//! How often each template matched, by what was asked.
+//! Counters of template matches and failures.
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,9 +16,8 @@ pub struct Counters {
     first: Slot,
 }
 
-/// A place for a counter and those behind it: a list that only ever grows needs no lock to be read.
-/// It is as long as there are kinds of questions that match, of which there are few; types without
-/// a name share one.
+/// A slot of an append-only list, which is read without a lock. Its length is the number of
+/// distinct label sets, which is small; types without a mnemonic share one.
 type Slot = OnceLock<Box<Node>>;
 
 struct Node {
@@ -27,21 +26,21 @@ struct Node {
     zone: String,
     class: Class,
     rtype: Type,
-    tally: Arc<ShardedCounter>,
+    counter: Arc<ShardedCounter>,
     next: Slot,
 }
 
-/// What went wrong with a template.
+/// The kind of a template's failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// It could not be executed.
+    /// The template could not be executed.
     Template,
-    /// What it made is no record.
+    /// Its output is not a record.
     Record,
 }
 
 impl Counters {
-    /// None yet.
+    /// Empty counters.
     pub fn new(metrics: &Arc<Metrics>) -> Self {
         Self {
             metrics: Arc::clone(metrics),
@@ -68,17 +67,17 @@ impl Counters {
                     zone: zone.to_owned(),
                     class,
                     rtype,
-                    tally: self.metrics.plugins.template_matches_total.with(&labels),
+                    counter: self.metrics.plugins.template_matches_total.with(&labels),
                     next: Slot::new(),
                 })
             });
-            let is_it = node.rtype == rtype
+            let is_same = node.rtype == rtype
                 && node.class == class
                 && node.zone == zone
                 && node.server == block.server
                 && node.view == block.view;
-            if is_it {
-                return node.tally.inc();
+            if is_same {
+                return node.counter.inc();
             }
             slot = &node.next;
         }
@@ -118,7 +117,7 @@ impl Counters {
     }
 }
 
-/// No class and no type: what stands for all that have no name.
+/// Stands for all classes and types without a mnemonic; not a valid value of either.
 const UNKNOWN: u16 = 0;
 
 fn known_class(class: Class) -> Class {

@@ -1,4 +1,4 @@
-//! What a template finds: the whole of a match, as values of the template library.
+//! The data of a template: a match, as values of the template library.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,32 +12,31 @@ use crate::{
     wire::{Class, Type},
 };
 
-/// A question that came to a template.
+/// A question that matches a template.
 pub struct Match<'a> {
     /// The query.
     pub query: &'a Query,
     /// The question's name in lower case.
     pub name: &'a str,
-    /// The zone of the template that it lies in.
+    /// The template's zone that contains the name.
     pub zone: &'a str,
-    /// The expression that it matches.
+    /// The regular expression that matched.
     pub regex: &'a Regex,
-    /// The pieces of the name that the expression's groups match, the whole first. A group that
-    /// takes no part is empty.
+    /// The groups' matches, the complete match first. A group that did not participate is empty.
     pub groups: Vec<&'a str>,
-    /// What the template's records are of: the question's class, unless that is any.
+    /// Class of the template's records: the question's, unless that is ANY.
     pub class: Class,
-    /// Their type, likewise.
+    /// Type of the template's records: the question's, unless that is ANY.
     pub rtype: Type,
-    /// The values of lines `var`.
+    /// The values of the `var` properties.
     pub variables: Vec<(&'a str, expression::Value)>,
 }
 
-/// What plugins know of the query, by label.
+/// Metadata values by label.
 pub type Metadata = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
 impl Match<'_> {
-    /// The piece of the name that a group matched, by name or number.
+    /// A group's match, by name or number.
     pub fn group(&self, wanted: &str) -> Option<&str> {
         let at = match wanted.parse::<usize>() {
             Ok(number) => number,
@@ -49,7 +48,7 @@ impl Match<'_> {
         self.groups.get(at).copied()
     }
 
-    /// The whole, as far as it is used: of it, only these fields.
+    /// The root value of a template, with only the fields that it uses.
     pub fn data(&self, uses: &BTreeSet<&'static str>, metadata: impl Fn() -> Metadata) -> Value {
         let fields = uses.iter().map(|field| {
             let value = match *field {
@@ -117,14 +116,14 @@ impl Match<'_> {
 fn meta(metadata: Metadata) -> Value {
     Value::Function(Arc::new(move |arguments| {
         let [Value::String(label)] = arguments else {
-            let message = "Meta takes one text".to_owned();
+            let message = "Meta takes one string".to_owned();
             return Err(gotmpl::TemplateError::Exec(message));
         };
         Ok(text(&metadata(label)))
     }))
 }
 
-/// An expression's value as a template's.
+/// Converts an expression's value to a template's.
 fn value_of(value: &expression::Value) -> Value {
     use expression::Value as From;
     match value {

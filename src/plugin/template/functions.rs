@@ -1,9 +1,10 @@
-//! Functions of templates that are our own: `index`, which the library's is not quite, and `parseInt`.
+//! Functions of templates that the library lacks: Go's `index`, from which the library's differs,
+//! and `parseInt`.
 
 use gotmpl::{TemplateError, Value};
 
-/// Go's `index`. Of a map of texts (the groups, known by their first one, 0) it gives an empty
-/// text where there is no such key.
+/// Go's `index`. For the map of groups (recognized by its key 0), it returns an empty string for a
+/// missing key, as Go does for maps of strings.
 pub fn index(arguments: &[Value]) -> gotmpl::Result<Value> {
     let Some((first, keys)) = arguments.split_first() else {
         return Err(TemplateError::Exec("index of nothing".to_owned()));
@@ -19,16 +20,17 @@ pub fn index(arguments: &[Value]) -> gotmpl::Result<Value> {
     Ok(value)
 }
 
-/// Go's `strconv.ParseUint` of a text, a base and a number of bits.
+/// Go's `strconv.ParseUint`, with a string, a base and a number of bits.
 pub fn parse_int(arguments: &[Value]) -> gotmpl::Result<Value> {
     let [Value::String(text), Value::Int(base), Value::Int(bits)] = arguments else {
-        let message = "parseInt takes a text, a base and a number of bits";
+        let message = "parseInt takes a string, a base and a number of bits";
         return Err(TemplateError::Exec(message.to_owned()));
     };
     parse_unsigned(text, *base, *bits)
         .map(Value::Uint)
         .ok_or_else(|| {
-            let message = format!("parseInt: '{text}' is no number of base {base} and {bits} bits");
+            let message =
+                format!("parseInt: '{text}' is not a number of base {base} and {bits} bits");
             TemplateError::Exec(message)
         })
 }
@@ -54,7 +56,7 @@ fn parse_unsigned(text: &str, base: i64, bits: i64) -> Option<u64> {
         2..=36 => (text.to_owned(), u32::try_from(base).ok()?),
         _ => return None,
     };
-    // Rust takes a sign, Go does not.
+    // Rust accepts a sign, Go does not.
     if digits.starts_with(['+', '-']) {
         return None;
     }

@@ -1,4 +1,4 @@
-//! `template`: answers made of the question, as Go templates write them.
+//! `template`: synthesizes answers with Go templates.
 //!
 //! ```text
 //! template CLASS TYPE [ZONES...] {
@@ -12,18 +12,17 @@
 //! }
 //! ```
 //!
-//! A question meets the templates of a block one after the other. One whose zones, class or type it
-//! is not of lets it pass. In one whose patterns do not match its name, or whose expressions are not
-//! all true, it falls through or is answered with SERVFAIL. The one that matches makes the reply:
-//! each record is the text that its template makes, read as a line of a zone file
-//! ([`Record`]). An alias made
-//! for a question about addresses is followed, as if the client asked for its target.
+//! The templates of a block are tried in order. A template for other zones, classes or types is
+//! skipped. If none of its patterns matches the name, or not all of its expressions are true, the
+//! question falls through or gets SERVFAIL. The first match determines the reply: each record is
+//! the output of a Go template, parsed as a line of a zone file ([`Record`]). For A and AAAA
+//! questions, the target of a CNAME record is resolved and appended.
 //!
 //! ```text
-//! parse    the option lines
-//! pattern  regular expressions as Go writes them
-//! text     one Go template: read, checked by walk.rs, executed with functions.rs
-//! data     what a template finds
+//! parse    the properties
+//! pattern  regular expressions in Go's syntax
+//! text     one Go template: parsed, checked by walk.rs, executed with functions.rs
+//! data     the data of a template
 //! counters the metrics
 //! ```
 
@@ -61,7 +60,7 @@ use crate::{
     wire::{Class, Name, Rcode, Type},
 };
 
-/// The Corefile's word.
+/// The directive's name.
 const NAME: &str = "template";
 
 /// The templates of a block.
@@ -70,13 +69,13 @@ pub struct Config {
     templates: Arc<[Template]>,
 }
 
-/// What one directive says.
+/// A parsed directive.
 #[derive(Debug)]
 struct Template {
     class: Class,
     rtype: Type,
     zones: ZoneList,
-    /// What templates and metrics call each zone.
+    /// The zones as text, for templates and metrics.
     labels: Vec<String>,
     /// At least one.
     patterns: Vec<Regex>,
@@ -87,16 +86,16 @@ struct Template {
     rcode: Rcode,
     error: Option<ExtendedError>,
     fallthrough: ZoneList,
-    /// What the records name of a match.
+    /// The fields of a match that the records use.
     uses: BTreeSet<&'static str>,
 }
 
-/// What a template makes of a question.
-enum Found<'a> {
+/// The outcome of a template for a question.
+enum Outcome<'a> {
     Match(Match<'a>),
-    /// The next template is asked.
+    /// The next template is tried.
     Next,
-    /// The question fails here, with what went wrong if something did.
+    /// The question gets SERVFAIL, with the cause if there was an error.
     Fail(Option<String>),
 }
 
@@ -122,17 +121,17 @@ hooks!(Templates, NAME => on_query; properties);
 impl OnQuery for Templates {
     fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
         let query = &*query;
-        // Most questions are for none of the templates, and need no text of their name.
+        // Created when first used: most questions match no template.
         let name = LazyCell::new(|| query.question.lower.to_string());
         for template in self.list.iter() {
             let Some(zone) = template.covers(&query.question) else {
                 continue;
             };
-            let tell = |label: &str| self.tell(context.block, query, label);
-            match template.find(query, &name, zone, &tell) {
-                Found::Match(found) => return self.answer(context, template, &found, reply),
-                Found::Next => {}
-                Found::Fail(cause) => {
+            let metadata = |label: &str| self.value(context.block, query, label);
+            match template.find(query, &name, zone, &metadata) {
+                Outcome::Match(found) => return self.answer(context, template, &found, reply),
+                Outcome::Next => {}
+                Outcome::Fail(cause) => {
                     let why = if cause.is_some() {
                         Why::Internal
                     } else {
@@ -153,7 +152,7 @@ impl Describe for Templates {
         Properties {
             other_classes: {
                 let mut templates = self.list.iter();
-                // One for any class takes what comes; it is not there for the sake of other classes.
+                // A template for ANY does not request queries of other classes.
                 templates.any(|template| !matches!(template.class, Class::IN | Class::ANY))
             },
             ..Properties::default()
@@ -162,14 +161,14 @@ impl Describe for Templates {
 }
 
 impl Templates {
-    /// What the plugins of a block know of a query under a label.
-    fn tell(&self, block: &Block, query: &Query, label: &str) -> Option<String> {
+    /// The value of a metadata label for a query.
+    fn value(&self, block: &Block, query: &Query, label: &str) -> Option<String> {
         self.published
             .as_ref()?
             .value(block.chain.plugins(), query, None, label)
     }
 
-    /// The same for a template to keep.
+    /// Like [`value`](Self::value), as a function that templates can store.
     fn metadata(&self, block: &Arc<Block>, query: &Query) -> Metadata {
         let Some(published) = self.published.clone() else {
             return Arc::new(|_| String::new());
@@ -182,7 +181,7 @@ impl Templates {
         })
     }
 
-    /// Makes the reply that a template has for a match.
+    /// Writes the reply of a template for a match.
     fn answer(
         &self,
         context: &Context<'_>,
@@ -229,8 +228,8 @@ impl Templates {
             return Step::Answer;
         }
         let asked = found.query.question.rtype;
-        let followed = aliases.into_iter().map(|(behind, target)| Followed {
-            behind,
+        let followed = aliases.into_iter().map(|(preceding, target)| Followed {
+            preceding,
             target: Box::pin(alias::resolve(context, found.query, target)),
         });
         let (made, followed) = (std::mem::take(reply), followed.collect());
@@ -241,7 +240,8 @@ impl Templates {
 }
 
 impl Template {
-    /// The zone of this template that a question is for, if it is for it at all.
+    /// The longest zone of this template that contains the question's name, if class and type
+    /// match.
     fn covers(&self, question: &Question) -> Option<&str> {
         let is_class = self.class == Class::ANY
             || question.class == Class::ANY
@@ -259,19 +259,19 @@ impl Template {
             .map(|(_, label)| label.as_str())
     }
 
-    /// Whether a question of this zone matches.
+    /// Matches a question in this zone.
     fn find<'a>(
         &'a self,
         query: &'a Query,
         name: &'a str,
         zone: &'a str,
-        tell: &dyn Fn(&str) -> Option<String>,
-    ) -> Found<'a> {
+        metadata: &dyn Fn(&str) -> Option<String>,
+    ) -> Outcome<'a> {
         let missed = || {
             if self.fallthrough.covers(query.question.lower.as_ref()) {
-                Found::Next
+                Outcome::Next
             } else {
-                Found::Fail(None)
+                Outcome::Fail(None)
             }
         };
         let Some((regex, groups)) = self.groups(name) else {
@@ -288,17 +288,17 @@ impl Template {
             rtype: specific(question.rtype, Type::ANY, self.rtype),
             variables: Vec::new(),
         };
-        match self.evaluate(&found, tell) {
+        match self.evaluate(&found, metadata) {
             Ok(Some(variables)) => {
                 found.variables = variables;
-                Found::Match(found)
+                Outcome::Match(found)
             }
             Ok(None) => missed(),
-            Err(error) => Found::Fail(Some(error)),
+            Err(error) => Outcome::Fail(Some(error)),
         }
     }
 
-    /// The first pattern that a name matches, and the pieces that its groups match.
+    /// The first pattern that matches a name, and its groups.
     fn groups<'a>(&'a self, name: &'a str) -> Option<(&'a Regex, Vec<&'a str>)> {
         self.patterns.iter().find_map(|regex| {
             let captures = regex.captures(name)?;
@@ -308,11 +308,11 @@ impl Template {
         })
     }
 
-    /// The values of the variables, where all conditions hold.
+    /// The values of the variables, or `None` if a condition is not true.
     fn evaluate<'a>(
         &'a self,
         found: &Match<'_>,
-        tell: &dyn Fn(&str) -> Option<String>,
+        metadata: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Option<Vec<(&'a str, Value)>>, String> {
         let mut variables = Vec::with_capacity(self.variables.len());
         if self.variables.is_empty() && self.conditions.is_empty() {
@@ -320,7 +320,7 @@ impl Template {
         }
         let groups = |group: &str| found.group(group).map(str::to_owned);
         let mut facts = Facts::new(found.query)
-            .with_metadata(tell)
+            .with_metadata(metadata)
             .with_groups(&groups);
         for (name, expression) in &self.variables {
             let value = expression.value(&facts);
@@ -338,7 +338,7 @@ impl Template {
         Ok(Some(variables))
     }
 
-    /// What a text makes of a question made up for this template.
+    /// The output of a text for a sample question.
     fn sample(&self, text: &Text) -> Result<String, String> {
         let zone = self.zones.names().first().copied().unwrap_or(Name::ROOT);
         let name = Name::from_labels([&b"sample"[..]], zone.as_ref()).unwrap_or(zone);
@@ -362,12 +362,13 @@ impl Template {
     }
 }
 
-/// What is asked for, or where that is anything, what a template says.
+/// The question's value, or the template's if the question's is ANY.
 fn specific<T: PartialEq + Copy>(asked: T, any: T, otherwise: T) -> T {
     if asked == any { otherwise } else { asked }
 }
 
-/// Puts a record into a reply; the target to follow, if it is an alias in an answer about addresses.
+/// Adds a record to a reply. Returns the target to resolve, for a CNAME record in an answer to an A
+/// or AAAA question.
 fn push(reply: &mut Reply, section: Section, record: &Record, query: &Query) -> Option<Name> {
     let question = &query.question;
     let owner = if record.owner.as_ref().eq_ignore_case(question.name.as_ref()) {
@@ -388,15 +389,15 @@ fn push(reply: &mut Reply, section: Section, record: &Record, query: &Query) -> 
         .flatten()
 }
 
-/// An alias that is followed.
+/// A CNAME record whose target is being resolved.
 struct Followed {
-    /// The records of its target stand behind so many of the template's own.
-    behind: usize,
+    /// Number of the template's own records that precede those of the target.
+    preceding: usize,
     target: Pin<Box<dyn Future<Output = Target> + Send>>,
 }
 
-/// The reply with the records that aliases lead to, each behind its alias. Where none of them leads
-/// to data, the first dead end decides the code.
+/// Inserts the records of CNAME targets, each after its alias. If none of the targets has data, the
+/// first one without data determines the response code (RFC 6604 section 3).
 async fn follow(asked: Type, made: Reply, followed: Vec<Followed>) -> Reply {
     let mut reply = Reply::failure(made.rcode, made.why);
     reply.authoritative = made.authoritative;
@@ -404,8 +405,8 @@ async fn follow(asked: Type, made: Reply, followed: Vec<Followed>) -> Reply {
     let mut copied = 0;
     let mut dead_end = None;
     for alias in followed {
-        copy(&mut reply, &made, copied..alias.behind);
-        copied = alias.behind;
+        copy(&mut reply, &made, copied..alias.preceding);
+        copied = alias.preceding;
         let target = alias.target.await;
         target.append_to(&mut reply);
         if target.is_dead_end() {

@@ -1,4 +1,4 @@
-//! The option lines of `template`.
+//! The properties of `template`.
 
 use std::collections::BTreeSet;
 
@@ -32,10 +32,10 @@ const PROPERTIES: [&str; 10] = [
     "upstream",
 ];
 
-/// Octets of an extended error's text that are sent.
+/// Maximum length of an extended error's text in bytes; the rest is not sent.
 const EXTRA_TEXT: usize = 200;
 
-/// Reads the directives of a block: each is a template, tried in this order.
+/// Parses the directives of a block: each is a template, tried in this order.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut errors = ErrorList::default();
     let mut templates = Vec::new();
@@ -47,7 +47,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     errors.in_plugin(NAME).into_result(Config { templates })
 }
 
-/// Reads one template. Errors of its lines go to `errors`.
+/// Parses one template. Errors of its properties are added to `errors`.
 fn template(
     directive: &Directive,
     parsing: &mut Parsing<'_>,
@@ -76,7 +76,7 @@ fn template(
         variables: Vec::new(),
         warnings: parsing.warnings,
     };
-    // The groups of all patterns are known before a template names one.
+    // Patterns are parsed first, since templates may use their groups.
     let (patterns, others): (Vec<&Property>, Vec<&Property>) = directive
         .properties()
         .iter()
@@ -151,11 +151,11 @@ impl Reader<'_> {
         if !expression::is_name(name) {
             return Err(name
                 .error(format!("invalid variable name \"{name}\""))
-                .expected("letters, digits and _, no digit first"));
+                .expected("letters, digits and _, not beginning with a digit"));
         }
         if expression::is_taken(name) {
             let message = format!("variable name \"{name}\" is reserved");
-            return Err(name.error(message).label("means something in expressions"));
+            return Err(name.error(message).label("has a meaning in expressions"));
         }
         let words = arguments.at_least_one("an expression")?;
         let scope = expression::Scope {
@@ -183,7 +183,7 @@ impl Reader<'_> {
             let text = Text::read(word, scope).map_err(|error| explain_split(word, error))?;
             self.template.uses.extend(text.uses());
             if let Some(why) = self.template.try_out(&text) {
-                let warning = word.warning("this makes no record, so that queries fail");
+                let warning = word.warning("the output is not a record, so that queries fail");
                 self.warnings.push(warning.label(why));
             }
             self.template.records[section as usize].push(text);
@@ -196,9 +196,9 @@ impl Reader<'_> {
         let code = code.integer(0..=u16::MAX)?;
         let text = arguments.next();
         if let Some(long) = text.filter(|text| text.len() > EXTRA_TEXT) {
-            let warning = long.warning("the text of the extended error is cut");
+            let warning = long.warning("the text of the extended error is truncated");
             self.warnings
-                .push(warning.label(format!("more than {EXTRA_TEXT} octets")));
+                .push(warning.label(format!("more than {EXTRA_TEXT} bytes")));
         }
         self.template.error = Some(ExtendedError {
             code,
@@ -208,7 +208,7 @@ impl Reader<'_> {
     }
 }
 
-/// A template that was not put in quotes comes as many words, the first of which ends early.
+/// An unquoted template is split into words, the first of which is incomplete.
 fn explain_split(word: &Word, error: Diagnostic) -> Diagnostic {
     let is_split = !word.quoted && word.contains("{{") && !word.contains("}}");
     error.maybe_help(is_split.then(|| "put the record in quotes".to_owned()))
@@ -234,7 +234,7 @@ fn rtype(word: &Word) -> Result<Type, Diagnostic> {
 }
 
 impl Template {
-    /// Why a template makes no record, where that does not depend on a query.
+    /// The error of a template whose output is not a record, if that does not depend on the query.
     fn try_out(&self, text: &Text) -> Option<String> {
         const FIXED: [&str; 6] = ["Zone", "Name", "Class", "Type", "Remote", "Question"];
         if !text.uses().all(|used| FIXED.contains(&used)) {

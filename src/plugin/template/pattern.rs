@@ -1,8 +1,8 @@
-//! Regular expressions as Go writes them.
+//! Regular expressions in Go's syntax.
 //!
-//! Both engines are of one family (RE2), and what is legal in Go means the same here but for two
-//! things: the brackets of a class, in which this engine knows classes in classes and differences
-//! of classes, and `\Q...\E`, which it does not know. Both are put into other words.
+//! Both engines are of one family (RE2), and an expression that is valid in Go has the same meaning
+//! here, with two exceptions: in bracketed classes, this engine supports nested classes and set
+//! operations, and it does not support `\Q...\E`. Both are translated.
 
 use regex::Regex;
 
@@ -11,23 +11,23 @@ use crate::{
     plain,
 };
 
-/// Octets of the longest expression: CoreDNS's limit.
-const LONGEST: usize = 10_000;
+/// Maximum length of an expression in bytes, as in CoreDNS.
+const MAX_LENGTH: usize = 10_000;
 
-/// Reads a regular expression.
+/// Parses a regular expression.
 pub fn read(word: &Word) -> Result<Regex, Diagnostic> {
-    if word.len() > LONGEST {
-        let message = format!("regex pattern too long: {} > {LONGEST}", word.len());
+    if word.len() > MAX_LENGTH {
+        let message = format!("regex pattern too long: {} > {MAX_LENGTH}", word.len());
         return Err(word.error(message));
     }
     Regex::new(&translated(word)).map_err(|error| {
         let why = plain::regex(&error);
         word.error(format!("could not parse regex: {why}"))
-            .label("this is no regular expression")
+            .label("not a regular expression")
     })
 }
 
-/// What matches every name: the pattern of a template that says none.
+/// Matches every name: the pattern of a template without `match`.
 pub fn every_name() -> Regex {
     Regex::new(".*").expect("a regular expression")
 }
@@ -36,7 +36,7 @@ fn translated(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len());
     let mut rest = pattern;
     let mut in_class = false;
-    // A closing bracket that comes first in a class is one of its characters.
+    // A closing bracket that is first in a class is literal.
     let mut first = false;
     while let Some(character) = rest.chars().next() {
         let mut length = character.len_utf8();
@@ -80,7 +80,8 @@ fn translated(pattern: &str) -> String {
                 out.push('\\');
                 out.push(character);
             }
-            // A range from the first one where that begins the class, or else to the second one.
+            // The first `-` is literal at the start of the class; otherwise the second one ends a
+            // range.
             '-' if in_class && rest.starts_with("--") => {
                 out.push_str(if was_first { "\\-" } else { "-\\-" });
                 length += usize::from(!was_first);
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_go_means_is_what_matches() {
+    fn patterns_match_as_in_go() {
         for (pattern, name, matches) in [
             (
                 r"^(?P<a>[^.]*)\.(?P<b>[^.]*)\.example[.]$",
@@ -108,7 +109,7 @@ mod tests {
             (r"^\Qa.b\E\.$", "a.b.", true),
             (r"^\Qa.b\E\.$", "axb.", false),
             (r"\Qa.b", "xa.b", true),
-            // Classes in classes and differences are this engine's own.
+            // Nested classes and set operations are specific to this engine.
             (r"^[a&&b]$", "&", true),
             (r"^[[a]$", "[", true),
             (r"^[]a]+$", "a]", true),
@@ -123,11 +124,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_refused() {
+    fn invalid_patterns_are_rejected() {
         for (pattern, why) in [
             ("(", "unclosed group"),
             ("a{2,1}", "invalid repetition"),
-            (&"a".repeat(LONGEST + 1), "too long"),
+            (&"a".repeat(MAX_LENGTH + 1), "too long"),
         ] {
             let error = read(&Word::detached(pattern)).unwrap_err();
             assert!(error.message.contains(why), "{}", error.message);

@@ -10,13 +10,13 @@ use crate::{
     },
 };
 
-/// Reads the templates of a block of `example.org`: what they say and the headlines of warnings, or
-/// the report of the errors.
+/// Parses the templates of a block of `example.org`: the configuration and the headlines of
+/// warnings, or the report of the errors.
 fn read(text: &str) -> Result<(Config, Vec<String>), String> {
     testing::read(text, "example.org.", parse)
 }
 
-/// A server that has these records for every name but those of `example.org`.
+/// Answers internal queries with these records; `gone.test` does not exist.
 struct Elsewhere(&'static [&'static str]);
 
 impl Door for Elsewhere {
@@ -38,12 +38,12 @@ impl Door for Elsewhere {
     }
 }
 
-struct Asked {
+struct Tested {
     plugin: Templates,
     metrics: Arc<Metrics>,
 }
 
-impl Asked {
+impl Tested {
     fn new(text: &str) -> Self {
         let (config, _) = read(text).unwrap_or_else(|error| panic!("{error}"));
         let metrics = Metrics::new();
@@ -67,14 +67,14 @@ impl Asked {
             Step::Answer => Some(reply),
             Step::Wait(pending) => match pending.now_or_never().unwrap() {
                 Resolved::Answer(reply) => Some(reply),
-                _ => panic!("neither passed on nor dropped once it waits"),
+                _ => panic!("a pending query is neither passed on nor dropped"),
             },
             _ => None,
         }
     }
 
-    /// The reply as text: its code, then the records, those of other sections behind a bar; nothing
-    /// where the question is passed on.
+    /// The reply as text: its code, then the records, those of other sections after a bar; `passed
+    /// on` without a reply.
     fn ask(&self, name: &str, rtype: Type) -> String {
         let mut query = testing::query(name, rtype);
         let Some(reply) = self.reply(&mut query) else {
@@ -84,14 +84,14 @@ impl Asked {
         for (section, bar) in Section::ALL.into_iter().zip(["", " |", " ||"]) {
             for record in reply.section(section) {
                 let owner = match reply.owner(record) {
-                    Owner::Question => query.asked.name.to_string(),
+                    Owner::Question => query.original.name.to_string(),
                     Owner::Name(name) => name.to_string(),
                 };
                 let data = match (record.rtype, reply.data_name(record)) {
                     (_, Some(name)) => name.to_string(),
                     (Type::A, _) => {
-                        let octets: [u8; 4] = reply.data(record).try_into().unwrap();
-                        std::net::Ipv4Addr::from(octets).to_string()
+                        let bytes: [u8; 4] = reply.data(record).try_into().unwrap();
+                        std::net::Ipv4Addr::from(bytes).to_string()
                     }
                     _ => String::from_utf8_lossy(reply.data(record)).into_owned(),
                 };
@@ -104,7 +104,7 @@ impl Asked {
 }
 
 #[test]
-fn templates_make_what_gos_make() {
+fn templates_give_the_output_of_go() {
     let mut query = testing::query("IP-10-1-2-30.Example.org.", Type::A);
     query.receive(|it| it.id = 4660);
     query.receive(|it| it.client = ([192, 0, 2, 1], 4000).into());
@@ -160,7 +160,7 @@ fn templates_make_what_gos_make() {
         match (wanted, made) {
             ("REFUSED", made) => assert!(made.is_err(), "{source}"),
             ("FAILS", Ok(made)) => assert!(made.is_err(), "{source}: {made:?}"),
-            // What can never be executed is refused earlier than in Go.
+            // A template that can never be executed is rejected earlier than in Go.
             ("FAILS", Err(_)) => {}
             (wanted, made) => {
                 let made = made.unwrap_or_else(|error| panic!("{source}: {error}"));
@@ -177,8 +177,8 @@ fn templates_make_what_gos_make() {
 }
 
 #[test]
-fn what_matches_is_answered_and_the_rest_goes_its_way() {
-    let plugin = Asked::new(
+fn matches_are_answered_and_others_fall_through() {
+    let plugin = Tested::new(
         r#"template IN A example.org {
             match "^ip-(?P<a>[0-9]+)-(?P<b>[0-9]+)[.]example[.]org[.]$"
             answer "{{ .Name }} 60 IN A 10.0.{{ .Group.a }}.{{ .Group.b }}"
@@ -202,7 +202,7 @@ fn what_matches_is_answered_and_the_rest_goes_its_way() {
             "NOERROR IP-1-2.example.org. 60 A 10.0.1.2 \
              | example.org. 60 NS ns.example.org. || ns.example.org. 60 A 192.0.2.53",
         ),
-        // The second template has no part in it.
+        // The second template is not tried.
         ("gone.example.org", Type::A, "SERVFAIL"),
         ("gone.example.org", Type::TXT, "NXDOMAIN"),
         ("lost.deeper.example.org", Type::A, "NXDOMAIN"),
@@ -213,7 +213,7 @@ fn what_matches_is_answered_and_the_rest_goes_its_way() {
             Type::TXT,
             "NOERROR other.example.org. 5 TXT \u{1}x",
         ),
-        // A question for every type is one for this type.
+        // An ANY question matches every type.
         ("ip-1-2.example.org", Type::ANY, "NOERROR"),
         ("example.com", Type::A, "passed on"),
     ] {
@@ -231,8 +231,8 @@ fn what_matches_is_answered_and_the_rest_goes_its_way() {
 }
 
 #[test]
-fn an_alias_is_followed_where_an_address_is_asked_for() {
-    let plugin = Asked::new(
+fn an_alias_is_followed_for_address_questions() {
+    let plugin = Tested::new(
         r#"template IN ANY {
             answer "{{ .Name }} 60 CNAME elsewhere.test." "{{ .Name }} 60 A 192.0.2.1"
         }"#,
@@ -249,8 +249,8 @@ fn an_alias_is_followed_where_an_address_is_asked_for() {
 }
 
 #[test]
-fn an_alias_that_ends_without_data_ends_as_its_target_does() {
-    let plugin = Asked::new(
+fn an_alias_without_data_has_the_code_of_its_target() {
+    let plugin = Tested::new(
         r#"template IN ANY {
             match ^both[.]
             answer "{{ .Name }} 60 CNAME gone.test." "{{ .Name }} 60 CNAME elsewhere.test."
@@ -267,8 +267,8 @@ fn an_alias_that_ends_without_data_ends_as_its_target_does() {
         }"#,
     );
     let ask = |name, rtype| {
-        let told = plugin.ask(name, rtype);
-        told.split(" 5 SOA").next().unwrap().to_owned()
+        let reply = plugin.ask(name, rtype);
+        reply.split(" 5 SOA").next().unwrap().to_owned()
     };
     for (name, rtype, wanted) in [
         (
@@ -298,8 +298,8 @@ fn an_alias_that_ends_without_data_ends_as_its_target_does() {
 }
 
 #[test]
-fn variables_and_expressions_decide_and_are_told() {
-    let plugin = Asked::new(
+fn variables_and_expressions_select_and_are_available() {
+    let plugin = Tested::new(
         r#"template IN A {
             match "^(?P<host>[a-z]+)-(?P<n>[0-9]+)[.]"
             var n int(group('n'))
@@ -316,7 +316,7 @@ fn variables_and_expressions_decide_and_are_told() {
         ),
         ("web-100.example.org", "SERVFAIL"),
         ("x-1.example.org", "SERVFAIL"),
-        // No number of 64 bits.
+        // Exceeds 64 bits.
         ("web-99999999999999999999.example.org", "SERVFAIL"),
     ] {
         assert_eq!(plugin.ask(name, Type::A), wanted, "{name}");
@@ -324,8 +324,8 @@ fn variables_and_expressions_decide_and_are_told() {
 }
 
 #[test]
-fn codes_are_answered_with_what_is_said_of_them() {
-    let plugin = Asked::new(
+fn codes_are_answered_with_their_extended_error() {
+    let plugin = Tested::new(
         "template IN A {\nmatch ^a\nrcode NXDOMAIN\nederror 15 \"not here\"\nfallthrough\n}\n\
          template IN A {\nrcode SERVFAIL\nederror 22\n}",
     );
@@ -342,7 +342,7 @@ fn codes_are_answered_with_what_is_said_of_them() {
 
 #[test]
 fn a_template_that_fails_is_a_failure_with_its_cause() {
-    let plugin = Asked::new(
+    let plugin = Tested::new(
         r#"template IN A {
             match ^n-([0-9]+)
             answer "{{ .Name }} 60 A 10.0.0.{{ parseInt (index .Match 1) 10 16 }}"
@@ -355,7 +355,7 @@ fn a_template_that_fails_is_a_failure_with_its_cause() {
         reply.cause.unwrap()
     };
     assert!(cause("n-300.example.org").contains("'10.0.0.300' is not an IPv4 address"));
-    assert!(cause("n-70000.example.org").contains("no number of base 10"));
+    assert!(cause("n-70000.example.org").contains("not a number of base 10"));
     let text = plugin.metrics.encode();
     for family in ["template_failures", "rr_failures"] {
         let line = format!(r#"coredns_template_{family}_total{{class="IN",section="answer","#);
@@ -364,14 +364,14 @@ fn a_template_that_fails_is_a_failure_with_its_cause() {
 }
 
 #[test]
-fn other_classes_are_for_those_who_say_so() {
+fn only_templates_of_other_classes_request_them() {
     for text in ["template IN A", "template ANY ANY"] {
         assert!(
-            !Asked::new(text).plugin.properties().other_classes,
+            !Tested::new(text).plugin.properties().other_classes,
             "{text}"
         );
     }
-    let chaos = Asked::new("template CH TXT {\nanswer \"{{ .Name }} CH TXT x\"\n}");
+    let chaos = Tested::new("template CH TXT {\nanswer \"{{ .Name }} CH TXT x\"\n}");
     assert!(chaos.plugin.properties().other_classes);
     let mut query = testing::query("example.org", Type::TXT);
     assert!(chaos.reply(&mut query).is_none());
@@ -381,7 +381,7 @@ fn other_classes_are_for_those_who_say_so() {
 }
 
 #[test]
-fn mistakes_are_pointed_at() {
+fn errors_mark_their_word() {
     for (text, words) in [
         ("template", "expected a class, IN or ANY"),
         ("template IN", "expected a type"),
@@ -410,7 +410,7 @@ fn mistakes_are_pointed_at() {
         ),
         (
             "template IN A {\nanswer \"\"\n}",
-            "an empty template makes no record",
+            "an empty template is not a record",
         ),
         (
             "template IN A {\nmatch ^(?P<a>x)\nanswer \"{{ .Group.b }} A 192.0.2.1\"\n}",
@@ -451,16 +451,16 @@ fn mistakes_are_pointed_at() {
 }
 
 #[test]
-fn what_does_nothing_or_always_fails_is_warned_of() {
+fn ineffective_properties_and_invalid_records_are_warned_of() {
     for (lines, wanted) in [
         ("upstream", "'upstream' does nothing"),
         (
             "answer \"{{ .Name }} 60 IN {{ .Type }} 10.0.0.300\"",
-            "this makes no record, so that queries fail",
+            "the output is not a record, so that queries fail",
         ),
         (
             "answer \"a\" ",
-            "this makes no record, so that queries fail",
+            "the output is not a record, so that queries fail",
         ),
     ] {
         let (_, warnings) = read(&format!("template IN A {{\n{lines}\n}}")).unwrap();
@@ -472,13 +472,13 @@ fn what_does_nothing_or_always_fails_is_warned_of() {
 
 #[test]
 #[ignore = "a measurement"]
-fn what_an_answer_costs() {
+fn time_per_answer() {
     let text = r#"template IN A {
         match "^ip-([0-9]+)-([0-9]+)-([0-9]+)-([0-9]+)[.]"
         answer "{{ .Name }} 60 IN A {{ index .Match 1 }}.{{ index .Match 2 }}.{{ index .Match 3 }}.{{ index .Match 4 }}"
         fallthrough
     }"#;
-    let plugin = Asked::new(text);
+    let plugin = Tested::new(text);
     for name in [
         "ip-10-1-2-3.example.org",
         "other.example.org",

@@ -1,9 +1,9 @@
-//! One Go template: read and checked at load, executed for a query.
+//! One Go template: parsed and checked at load, executed for each query.
 //!
-//! The library that does both looks fields and functions up only where an execution comes by, knows
-//! no methods, does not miss an `{{end}}`, and prints `<no value>` for a group that is not there
-//! where Go prints nothing. So the text is looked at before ([`unbalanced`]), what the library read
-//! is walked over ([`walk`]), and some functions are our own ([`super::functions`]).
+//! The template library resolves fields and functions only during execution, has no methods,
+//! accepts a missing `{{end}}`, and prints `<no value>` for a missing group where Go prints
+//! nothing. So the text is checked first ([`unbalanced`]), then the parse tree ([`walk`]), and some
+//! functions are replaced ([`super::functions`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,44 +20,44 @@ use super::{
 };
 use crate::corefile::{Diagnostic, Word};
 
-/// The library's name for a template's own text.
+/// Name of the main template in the library.
 const MAIN: &str = "record";
-/// Octets of the longest template.
-const LONGEST: usize = 10_000;
-/// How many times the bodies of all loops may run, for one record.
-const MOST_ITERATIONS: u64 = 1000;
+/// Maximum length of a template in bytes.
+const MAX_LENGTH: usize = 10_000;
+/// Maximum number of loop iterations per record.
+const MAX_ITERATIONS: u64 = 1000;
 
-/// A template, ready to be executed.
+/// A compiled template.
 pub struct Text {
     template: Template,
     source: String,
     uses: BTreeSet<&'static str>,
 }
 
-/// What a template may name.
+/// The names that a template may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope<'a> {
     /// The groups of the regular expressions: their numbers and names.
     pub groups: &'a BTreeSet<String>,
-    /// The variables of lines `var`.
+    /// The variables of the `var` properties.
     pub variables: &'a [String],
 }
 
 impl Text {
-    /// Reads a template.
+    /// Parses a template.
     pub fn read(word: &Word, scope: Scope<'_>) -> Result<Self, Diagnostic> {
-        if word.len() > LONGEST {
-            let message = format!("the template is longer than {LONGEST} octets");
+        if word.len() > MAX_LENGTH {
+            let message = format!("the template is longer than {MAX_LENGTH} bytes");
             return Err(word.error(message));
         }
         if word.trim().is_empty() {
             return Err(word
-                .error("an empty template makes no record")
+                .error("an empty template is not a record")
                 .expected("a record, such as \"{{ .Name }} 60 IN A 192.0.2.1\""));
         }
-        if let Some((place, what)) = unbalanced(word) {
+        if let Some((position, what)) = unbalanced(word) {
             let error = Diagnostic::error(format!("could not compile template: {what}"));
-            return Err(error.at(word.part(place)));
+            return Err(error.at(word.part(position)));
         }
         let read = Template::new(MAIN).parse(word);
         let read = read.map_err(|error| refuse(word, &error))?;
@@ -66,7 +66,7 @@ impl Text {
         let mut template = Template::new(MAIN)
             .func("index", index)
             .func("parseInt", parse_int)
-            .max_range_iters(MOST_ITERATIONS);
+            .max_range_iters(MAX_ITERATIONS);
         for name in &defined {
             let Some(mut tree) = read.lookup(name).cloned() else {
                 continue;
@@ -82,17 +82,17 @@ impl Text {
         })
     }
 
-    /// The template as it was written.
+    /// The source text of the template.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// The fields of the whole that it names.
+    /// The fields of the root value that it uses.
     pub fn uses(&self) -> impl Iterator<Item = &'static str> {
         self.uses.iter().copied()
     }
 
-    /// Executes it: what it makes of `data`, the whole.
+    /// Executes the template with `data` as root value; returns its output.
     pub fn execute(&self, data: &Value) -> Result<String, String> {
         let made = self.template.execute_template_to_string(MAIN, data);
         made.map_err(|error| error.to_string())
@@ -105,7 +105,7 @@ impl fmt::Debug for Text {
     }
 }
 
-/// What to say of a text that is no template.
+/// Converts an error of the library to a diagnostic.
 fn refuse(word: &Word, error: &TemplateError) -> Diagnostic {
     let (TemplateError::Parse {
         line, col, message, ..
@@ -118,15 +118,15 @@ fn refuse(word: &Word, error: &TemplateError) -> Diagnostic {
     };
     let diagnostic = Diagnostic::error(format!("could not compile template: {message}"));
     let at = col.saturating_sub(1).min(word.len());
-    let place = match line {
+    let span = match line {
         1 => word.part(at..(at + 1).min(word.len())),
         _ => word.span,
     };
-    diagnostic.at(place).label("here")
+    diagnostic.at(span).label("here")
 }
 
-/// The word of a block that has no `{{end}}`, or an `{{end}}` of nothing, and what to say of it: the
-/// library misses neither.
+/// Finds a block without `{{end}}`, or an `{{end}}` without a block, and returns its position and
+/// the error: the library accepts both.
 fn unbalanced(text: &str) -> Option<(Range<usize>, &'static str)> {
     let mut open = Vec::new();
     let mut at = 0;
@@ -149,16 +149,16 @@ fn unbalanced(text: &str) -> Option<(Range<usize>, &'static str)> {
     Some((last, "this has no {{end}}"))
 }
 
-/// Where an action ends, by its first `}}` outside of quotes and comments.
+/// Length of an action: up to the first `}}` outside of quotes and comments.
 fn end_of_action(action: &str) -> usize {
-    let octets = action.as_bytes();
+    let bytes = action.as_bytes();
     let mut quote = None;
     let mut at = 0;
-    while let Some(&octet) = octets.get(at) {
-        match (quote, octet) {
+    while let Some(&byte) = bytes.get(at) {
+        match (quote, byte) {
             (Some(b'"' | b'\''), b'\\') => at += 1,
-            (Some(open), _) if octet == open => quote = None,
-            (None, b'"' | b'`' | b'\'') => quote = Some(octet),
+            (Some(open), _) if byte == open => quote = None,
+            (None, b'"' | b'`' | b'\'') => quote = Some(byte),
             (None, b'/') if action[at..].starts_with("/*") => {
                 at += action[at..].find("*/").unwrap_or(0);
             }
@@ -170,12 +170,12 @@ fn end_of_action(action: &str) -> usize {
     action.len()
 }
 
-/// A map of the library's.
+/// Creates a map value of the library.
 pub fn map(entries: impl IntoIterator<Item = (Arc<str>, Value)>) -> Value {
     Value::Map(Arc::new(entries.into_iter().collect::<BTreeMap<_, _>>()))
 }
 
-/// A text of the library's.
+/// Creates a string value of the library.
 pub fn text(text: &str) -> Value {
     Value::String(text.into())
 }

@@ -1,5 +1,5 @@
-//! The walk over a template that was read: every name is checked, with what kind of thing it stands
-//! on, and the one method there is, `.Meta "label"`, becomes a call of a function.
+//! Checks the parse tree of a template: every name must exist in the kind of value that it is used
+//! on. Replaces the only method, `.Meta "label"`, by a function call.
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -8,13 +8,13 @@ use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, PipeNode, Pos
 use super::text::Scope;
 use crate::corefile::{Diagnostic, Word, nearest};
 
-/// Every function there is: Go's own, and `parseInt`.
+/// All functions: those of Go, and `parseInt`.
 const FUNCTIONS: [&str; 20] = [
     "and", "call", "eq", "ge", "gt", "html", "index", "js", "le", "len", "lt", "ne", "not", "or",
     "parseInt", "print", "printf", "println", "slice", "urlquery",
 ];
 
-/// The fields of the whole.
+/// The fields of the root value.
 const ROOT: [(&str, Kind); 11] = [
     ("Zone", Kind::Scalar),
     ("Name", Kind::Scalar),
@@ -28,14 +28,15 @@ const ROOT: [(&str, Kind); 11] = [
     ("Remote", Kind::Scalar),
     ("Var", Kind::Variables),
 ];
-/// The one method of the whole.
+/// The only method of the root value.
 const META: &str = "Meta";
 const QUESTION: [(&str, Kind); 3] = [
     ("Name", Kind::Scalar),
     ("Qtype", Kind::Scalar),
     ("Qclass", Kind::Scalar),
 ];
-/// Without the records of a query: it has but an OPT record, of which these templates have no use.
+/// Without the record sections: a query has only an OPT record, which is not available to
+/// templates.
 const MESSAGE: [(&str, Kind); 13] = [
     ("Id", Kind::Scalar),
     ("Response", Kind::Scalar),
@@ -52,7 +53,7 @@ const MESSAGE: [(&str, Kind); 13] = [
     ("Question", Kind::Questions),
 ];
 
-/// What a value is, as far as that is known before there is one.
+/// The kind of a value, as far as it is known without data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Root,
@@ -62,14 +63,14 @@ enum Kind {
     Groups,
     Variables,
     List,
-    /// It has no fields.
+    /// A value without fields.
     Scalar,
-    /// Nothing is known of it.
+    /// An unknown value.
     Any,
 }
 
-/// Walks over one template of those that were read from `word` (`defined` are their names), and
-/// gives the fields of the whole that it names.
+/// Checks one of the templates in `word` (`defined` are their names), and returns the fields of the
+/// root value that it uses.
 pub fn walk(
     word: &Word,
     scope: Scope<'_>,
@@ -89,13 +90,13 @@ pub fn walk(
     Ok(walk.uses)
 }
 
-/// The walk over a template that was read.
+/// The state of a check.
 struct Walk<'a> {
     word: &'a Word,
     scope: Scope<'a>,
-    /// The templates of `{{define}}`, and the text itself.
+    /// Names of the templates in `{{define}}`, and of the main one.
     defined: &'a BTreeSet<String>,
-    /// `$x`, as far as they were met.
+    /// The variables declared so far, such as `$x`.
     variables: BTreeSet<String>,
     uses: BTreeSet<&'static str>,
 }
@@ -151,7 +152,7 @@ impl Walk<'_> {
             .map_or(Ok(()), |body| self.list(body, outer))
     }
 
-    /// What comes out of a pipeline.
+    /// The kind of a pipeline's value.
     fn pipe(&mut self, pipe: &mut PipeNode, dot: Kind) -> Result<Kind, Diagnostic> {
         let mut kind = Kind::Any;
         for (at, command) in pipe.commands.iter_mut().enumerate() {
@@ -169,8 +170,8 @@ impl Walk<'_> {
         dot: Kind,
         is_piped: bool,
     ) -> Result<Kind, Diagnostic> {
-        let whole = self.meta(command, dot, is_piped);
-        let arguments = match (whole, command.args.first()) {
+        let is_meta = self.meta(command, dot, is_piped);
+        let arguments = match (is_meta, command.args.first()) {
             (Some(()), _) => 2,
             (None, Some(Expr::Identifier(pos, name))) => {
                 self.function(*pos, name)?;
@@ -196,7 +197,7 @@ impl Walk<'_> {
         })
     }
 
-    /// Turns `.Meta LABEL` into `call .Meta LABEL`, where that is what a command is.
+    /// Replaces a command `.Meta LABEL` by `call .Meta LABEL`.
     fn meta(&mut self, command: &mut CommandNode, dot: Kind, is_piped: bool) -> Option<()> {
         let pos = match command.args.first()? {
             Expr::Field(pos, chain) if dot == Kind::Root && is_meta(chain) => *pos,
@@ -223,7 +224,7 @@ impl Walk<'_> {
     fn expression(&mut self, expression: &mut Expr, dot: Kind) -> Result<Kind, Diagnostic> {
         match expression {
             Expr::Dot(_) => {
-                self.use_whole(dot);
+                self.use_all_fields(dot);
                 Ok(dot)
             }
             Expr::Field(pos, chain) => {
@@ -233,13 +234,13 @@ impl Walk<'_> {
             Expr::Variable(pos, name, chain) => {
                 let names: Vec<String> = chain.iter().map(ToString::to_string).collect();
                 if name.as_str() == "$" {
-                    // In a `{{define}}` it is whatever that is called with.
+                    // In a `{{define}}`, `$` is the argument of the call.
                     let is_main = self.defined.len() == 1;
-                    let whole = if is_main { Kind::Root } else { Kind::Any };
+                    let root = if is_main { Kind::Root } else { Kind::Any };
                     if names.is_empty() || !is_main {
-                        self.use_whole(Kind::Root);
+                        self.use_all_fields(Kind::Root);
                     }
-                    return self.fields(whole, *pos, &names);
+                    return self.fields(root, *pos, &names);
                 }
                 if !self.variables.contains(name.as_str()) {
                     let message = format!("undefined variable \"{name}\"");
@@ -259,15 +260,15 @@ impl Walk<'_> {
         }
     }
 
-    /// The whole is handed on, where everything may be asked of it.
-    fn use_whole(&mut self, kind: Kind) {
+    /// Records that the root value is passed on, so that all of its fields may be used.
+    fn use_all_fields(&mut self, kind: Kind) {
         if kind == Kind::Root {
             self.uses.extend(ROOT.map(|(name, _)| name));
             self.uses.insert(META);
         }
     }
 
-    /// What a chain of fields of a value of this kind leads to.
+    /// The kind of a chain of fields on a value of this kind.
     fn fields(&mut self, of: Kind, pos: Pos, chain: &[String]) -> Result<Kind, Diagnostic> {
         let mut kind = of;
         for name in chain {
@@ -322,7 +323,7 @@ impl Walk<'_> {
         Err(error.maybe_help(near.map(|near| format!("did you mean '{near}'?"))))
     }
 
-    /// An error about a name that stands at this position or soon after it.
+    /// An error that marks the next occurrence of a name from this position on.
     fn error(&self, pos: Pos, name: &str, message: impl Into<String>) -> Diagnostic {
         let start = pos.offset.min(self.word.len());
         let found = self.word.get(start..).and_then(|rest| rest.find(name));

@@ -1,9 +1,9 @@
-//! `trace`: tells a collector of Zipkin's or Datadog's how long queries took, and which upstreams
-//! they met.
+//! `trace`: reports the duration of queries and of their exchanges with upstreams to a Zipkin or
+//! Datadog collector.
 //!
-//! One span a query, with its name, type and code, and below it one for each try at an upstream.
-//! `parse` is the Corefile's form, `span` the collectors', `report` takes spans there. A query that is not
-//! traced costs one look at a counter.
+//! One span per query, with its name, type and code, and a child span for each exchange with an
+//! upstream. `parse` parses the directive, `span` encodes spans, `report` posts them. An untraced
+//! query costs one atomic increment.
 
 mod parse;
 mod report;
@@ -19,7 +19,7 @@ use std::{
 };
 
 pub use parse::parse;
-pub use span::Form;
+pub use span::Format;
 
 use super::{
     Block, Build, BuildError, Context, MetadataSource, Observer, Offer, OnQuery, Plugin, Setup,
@@ -33,30 +33,30 @@ use crate::{
     wire::Rcode,
 };
 use report::Reporter;
-use span::{Maker, Span};
+use span::{Span, SpanEncoder};
 
-/// The Corefile's word.
+/// The directive's name.
 const NAME: &str = "trace";
 
-/// The metadata label of a query's trace.
+/// The metadata label of a query's trace id.
 const TRACE_ID: &str = "trace/traceid";
 
-/// What the directive says.
+/// The parsed directive.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Whose form spans have.
-    pub form: Form,
-    /// Where spans are posted.
+    /// The format of spans.
+    pub format: Format,
+    /// The URL of the collector.
     pub endpoint: String,
-    /// One query of so many is traced; 0 for none.
+    /// Traces one of this many queries; 0 traces none.
     pub every: u64,
-    /// Who we say we are.
+    /// The service name.
     pub service: String,
-    /// Spans that may wait.
+    /// Maximum number of unsent spans.
     pub backlog: usize,
-    /// Spans that are posted as soon as there are so many.
+    /// Number of spans that triggers a post.
     pub batch: usize,
-    /// How long fewer wait.
+    /// Interval of posts with fewer spans.
     pub interval: Duration,
 }
 
@@ -78,7 +78,7 @@ impl Setup for Config {
         let served = build.addresses.first();
         let tracer = Arc::new(Tracer {
             reporter,
-            maker: Maker::new(self.form, &self.service, served),
+            encoder: SpanEncoder::new(self.format, &self.service, served),
         });
         build
             .offers
@@ -103,12 +103,12 @@ hooks!(Trace, NAME => on_query, observer, metadata, shutdown);
 
 impl OnQuery for Trace {
     fn on_query(&self, _: &Context<'_>, query: &mut Query, _: &mut Reply) -> Step {
-        // What plugins ask is part of what the client asked.
+        // Sub-queries belong to the client's query.
         if self.every > 0 && query.depth == 0 && query.extensions.get::<Traced>().is_none() {
             let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
             if number.is_multiple_of(self.every) {
                 query.extensions.insert(Traced {
-                    id: number_of_span(),
+                    id: random_span_id(),
                 });
             }
         }
@@ -137,10 +137,10 @@ impl Shutdown for Trace {
     }
 }
 
-/// A query's place in a trace.
+/// Marks a traced query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traced {
-    /// The number of the trace, and of the span of the whole query in it.
+    /// The id of the trace, and of its root span.
     id: u64,
 }
 
@@ -151,22 +151,22 @@ impl Extension for Traced {
 }
 
 impl Traced {
-    /// The place of this query, where it is traced.
+    /// The mark of this query, if it is traced.
     pub fn of(query: &Query) -> Option<Self> {
         query.extensions.get().copied()
     }
 }
 
-/// What makes spans, for the plugin and for `forward`.
+/// Creates spans for the plugin and for `forward`.
 pub struct Tracer {
     reporter: Arc<Reporter>,
-    maker: Maker,
+    encoder: SpanEncoder,
 }
 
 impl Tracer {
-    /// A client was answered.
+    /// Reports the span of an answered query.
     fn answered(&self, traced: Traced, query: &Query, reply: &Reply, written: Written) {
-        let asked = &query.asked;
+        let asked = &query.original;
         let mut tags = BTreeMap::from([
             ("coredns.io/name", asked.lower.to_string()),
             ("coredns.io/type", asked.rtype.to_string()),
@@ -192,7 +192,7 @@ impl Tracer {
     }
 
     fn push(&self, span: &Span) {
-        self.reporter.push(&self.maker.made(span));
+        self.reporter.push(&self.encoder.encode(span));
     }
 }
 
@@ -211,7 +211,7 @@ impl ExchangeObserver for Tracer {
         }
         self.push(&Span {
             trace: traced.id,
-            id: number_of_span(),
+            id: random_span_id(),
             name: "connect",
             resource: tried.upstream.to_string(),
             begun: tried.started,
@@ -221,7 +221,7 @@ impl ExchangeObserver for Tracer {
     }
 }
 
-/// Any but 0, which means none.
-fn number_of_span() -> u64 {
+/// A random span id other than 0, which means none.
+fn random_span_id() -> u64 {
     rand::random_range(1..=u64::MAX)
 }

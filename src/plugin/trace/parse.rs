@@ -1,8 +1,8 @@
-//! `trace [TYPE] [ENDPOINT] { ... }` as a Corefile has it.
+//! Parses `trace [TYPE] [ENDPOINT] { ... }`.
 
 use std::time::Duration;
 
-use super::{Config, Form, NAME};
+use super::{Config, Format, NAME};
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
     plugin::{ParseErrors, Parsing},
@@ -18,18 +18,17 @@ const PROPERTIES: [&str; 7] = [
     "zipkin_max_batch_size",
 ];
 
-/// Where a collector of Zipkin is, and an agent of Datadog, where nobody says.
+/// Default endpoints of a Zipkin collector and a Datadog agent.
 const ZIPKIN: &str = "localhost:9411";
 const DATADOG: &str = "localhost:8126";
-/// The most that may be asked for: a span takes some five hundred octets.
-const MOST: i64 = 1_000_000;
+/// Maximum number of spans: a span takes about 500 bytes.
+const MAX_SPANS: i64 = 1_000_000;
 
-/// Reads all uses of a block; the later ones change what the earlier ones say. What is taken
-/// although it does nothing goes to `warnings`.
+/// Parses the directives of a block; later ones override earlier ones.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut config = Config {
-        form: Form::Zipkin,
-        endpoint: address(ZIPKIN, Form::Zipkin),
+        format: Format::Zipkin,
+        endpoint: address(ZIPKIN, Format::Zipkin),
         every: 1,
         service: "coredns".to_owned(),
         backlog: 1000,
@@ -37,33 +36,33 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         interval: Duration::from_secs(1),
     };
     let mut errors = ErrorList::default();
-    let mut doubts: Vec<Diagnostic> = Vec::new();
+    let mut warnings: Vec<Diagnostic> = Vec::new();
     for directive in uses {
         errors.catch(head(directive, &mut config));
         for line in directive.properties() {
-            errors.catch(property(line, &mut config, &mut doubts));
+            errors.catch(property(line, &mut config, &mut warnings));
         }
     }
     let config = errors.in_plugin(NAME).into_result(config)?;
     parsing
         .warnings
-        .extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
+        .extend(warnings.into_iter().map(|warning| warning.in_plugin(NAME)));
     Ok(config)
 }
 
 fn head(directive: &Directive, config: &mut Config) -> Result<(), Diagnostic> {
     let mut arguments = directive.arguments();
     let Some(first) = arguments.next() else {
-        config.form = Form::Zipkin;
-        config.endpoint = address(ZIPKIN, config.form);
+        config.format = Format::Zipkin;
+        config.endpoint = address(ZIPKIN, config.format);
         return Ok(());
     };
     let mut endpoint = first;
-    config.form = Form::Zipkin;
+    config.format = Format::Zipkin;
     if let Some(second) = arguments.next() {
         match first.to_ascii_lowercase().as_str() {
             "zipkin" => {}
-            "datadog" => config.form = Form::Datadog(0.0),
+            "datadog" => config.format = Format::Datadog(0.0),
             other => {
                 let message = format!("tracing endpoint type '{other}' is not supported");
                 return Err(first.error(message).expected("zipkin or datadog"));
@@ -72,41 +71,45 @@ fn head(directive: &Directive, config: &mut Config) -> Result<(), Diagnostic> {
         endpoint = second;
     }
     arguments.none_left()?;
-    let usual = match config.form {
-        Form::Zipkin => ZIPKIN,
-        Form::Datadog(_) => DATADOG,
+    let default = match config.format {
+        Format::Zipkin => ZIPKIN,
+        Format::Datadog(_) => DATADOG,
     };
-    let written = if endpoint.is_empty() { usual } else { endpoint };
-    config.endpoint = address(written, config.form);
+    let written = if endpoint.is_empty() {
+        default
+    } else {
+        endpoint
+    };
+    config.endpoint = address(written, config.format);
     match config.endpoint.parse::<http::Uri>() {
         Ok(uri) if uri.host().is_some_and(|host| !host.is_empty()) => Ok(()),
         _ => Err(endpoint
-            .error(format!("'{endpoint}' is no endpoint"))
+            .error(format!("'{endpoint}' is not an endpoint"))
             .expected("HOST:PORT, or http://HOST:PORT/PATH")),
     }
 }
 
-/// With the path that such a collector has, unless a whole address is written.
-fn address(endpoint: &str, form: Form) -> String {
+/// The URL of an endpoint, with the collector's default path unless it is a URL already.
+fn address(endpoint: &str, format: Format) -> String {
     if endpoint.starts_with("http://") || endpoint.starts_with("https://") {
         return endpoint.to_owned();
     }
-    match form {
-        Form::Zipkin => format!("http://{endpoint}/api/v2/spans"),
-        Form::Datadog(_) => format!("http://{endpoint}/v0.3/traces"),
+    match format {
+        Format::Zipkin => format!("http://{endpoint}/api/v2/spans"),
+        Format::Datadog(_) => format!("http://{endpoint}/v0.3/traces"),
     }
 }
 
 fn property(
     line: &Property,
     config: &mut Config,
-    doubts: &mut Vec<Diagnostic>,
+    warnings: &mut Vec<Diagnostic>,
 ) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     let left = &mut arguments;
-    // 0 leaves it as it is.
-    let size = |number: i64, usual: usize| match usize::try_from(number) {
-        Ok(0) | Err(_) => usual,
+    // 0 selects the default, as in CoreDNS.
+    let size = |number: i64, default: usize| match usize::try_from(number) {
+        Ok(0) | Err(_) => default,
         Ok(number) => number,
     };
     match line.name().as_str() {
@@ -124,24 +127,27 @@ fn property(
             if let Some(word) = left.next() {
                 word.boolean()?;
             }
-            let why = "no trace is taken over from clients";
-            doubts.push(line.name().does_nothing(why));
+            let why = "clients cannot pass a trace id";
+            warnings.push(line.name().does_nothing(why));
         }
         "datadog_analytics_rate" => {
             let word = left.next();
-            let said = word.map(|word| word.float(0.0..=1.0)).transpose()?;
-            match &mut config.form {
-                Form::Datadog(rate) => *rate = said.unwrap_or_default(),
-                Form::Zipkin => doubts.push(line.name().does_nothing("the endpoint is no datadog")),
+            let rate_set = word.map(|word| word.float(0.0..=1.0)).transpose()?;
+            match &mut config.format {
+                Format::Datadog(rate) => *rate = rate_set.unwrap_or_default(),
+                Format::Zipkin => warnings.push(
+                    line.name()
+                        .does_nothing("the endpoint is not of type datadog"),
+                ),
             }
         }
         "zipkin_max_backlog_size" => {
             let word = left.required("a number of spans")?;
-            config.backlog = size(word.integer(0..=MOST)?, 1000);
+            config.backlog = size(word.integer(0..=MAX_SPANS)?, 1000);
         }
         "zipkin_max_batch_size" => {
             let word = left.required("a number of spans")?;
-            config.batch = size(word.integer(0..=MOST)?, 100);
+            config.batch = size(word.integer(0..=MAX_SPANS)?, 100);
         }
         "zipkin_max_batch_interval" => {
             let interval = left.required("a duration such as 1s")?.duration()?;
@@ -164,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_gets_what_it_lacks() {
+    fn endpoints_are_completed() {
         for (line, endpoint) in [
             ("trace", "http://localhost:9411/api/v2/spans"),
             (
@@ -192,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn properties_are_read_and_what_does_nothing_is_told() {
+    fn properties_are_parsed_and_ineffective_ones_warned_of() {
         let (config, warnings) = read(
             "trace {
                 every 100
@@ -211,12 +217,12 @@ mod tests {
         assert_eq!(warnings.len(), 2, "{warnings:?}");
         let line = "trace datadog host:1 {\n datadog_analytics_rate 0.5\n}";
         let (config, warnings) = read(line).unwrap();
-        assert_eq!(config.form, Form::Datadog(0.5));
+        assert_eq!(config.format, Format::Datadog(0.5));
         assert!(warnings.is_empty());
     }
 
     #[test]
-    fn what_is_wrong_is_refused() {
+    fn invalid_directives_are_rejected() {
         for (line, words) in [
             ("trace jaeger localhost:1", "'jaeger' is not supported"),
             ("trace zipkin a b", "Wrong argument count"),
@@ -226,9 +232,9 @@ mod tests {
             ("trace {\n client_server maybe\n}", "maybe"),
             ("trace {\n evry 1\n}", "unknown property 'evry'"),
         ] {
-            let drawn = read(line).unwrap_err();
-            assert!(drawn.contains(words), "{line}:\n{drawn}");
-            assert!(drawn.contains("plugin/trace: "), "{drawn}");
+            let report = read(line).unwrap_err();
+            assert!(report.contains(words), "{line}:\n{report}");
+            assert!(report.contains("plugin/trace: "), "{report}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Spans on their way to the collector: a bounded backlog, posted in batches as JSON.
+//! The bounded backlog of spans, posted to the collector in batches as JSON.
 
 use std::{
     collections::VecDeque,
@@ -28,45 +28,45 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Config, Form};
+use super::{Config, Format};
 use crate::tls::ClientFiles;
 
-/// How long one post may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Timeout of a post.
+const POST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Spans in one post at most, unless a batch has more.
-const AT_ONCE: usize = 1000;
+/// Maximum number of spans per post, unless the configured batch is larger.
+const MAX_PER_POST: usize = 1000;
 
-/// The backlog; its task posts what is left and ends when this goes.
+/// The backlog. When it is dropped, its task posts the remaining spans and ends.
 pub(super) struct Reporter {
     backlog: Arc<Backlog>,
     task: Mutex<Option<Task>>,
 }
 
-/// The task that posts: it ends when the first one goes, and so does the second one's other end.
+/// Handle of the posting task: it ends when `held` is dropped, and then closes `done`.
 struct Task {
     held: oneshot::Sender<()>,
     done: oneshot::Receiver<()>,
 }
 
-/// Spans that wait, each as JSON, with the number that it came under.
+/// Unsent spans as JSON, each with its sequence number.
 struct Backlog {
     spans: Mutex<VecDeque<(u64, String)>>,
     next: AtomicU64,
-    most: usize,
+    capacity: usize,
     batch: usize,
     full: Notify,
     dropped: AtomicU64,
 }
 
 impl Reporter {
-    /// Begins to post.
+    /// Starts the posting task.
     pub(super) fn open(config: &Config, runtime: &Handle) -> Result<Self, anyhow::Error> {
-        let collector = Collector::new(&config.endpoint, config.form)?;
+        let collector = Collector::new(&config.endpoint, config.format)?;
         let backlog = Arc::new(Backlog {
             spans: Mutex::default(),
             next: AtomicU64::new(0),
-            most: config.backlog,
+            capacity: config.backlog,
             batch: config.batch,
             full: Notify::new(),
             dropped: AtomicU64::new(0),
@@ -76,7 +76,7 @@ impl Reporter {
         let posting = post_all(collector, Arc::clone(&backlog), config.interval, gone);
         runtime.spawn(async move {
             posting.await;
-            // Nobody may be waiting for it.
+            // The receiver may be gone.
             let _ = finish.send(());
         });
         Ok(Self {
@@ -85,7 +85,7 @@ impl Reporter {
         })
     }
 
-    /// Posts what is left, and ends.
+    /// Posts the remaining spans and ends the task.
     pub(super) fn end(&self) -> impl Future<Output = ()> + Send + 'static {
         let task = self.task.lock().take();
         async move {
@@ -96,14 +96,14 @@ impl Reporter {
         }
     }
 
-    /// Adds a span; the oldest makes room for it.
+    /// Adds a span. If the backlog is full, the oldest one is dropped.
     pub(super) fn push(&self, span: &Value) {
         let text = span.to_string();
         let backlog = &self.backlog;
         let mut spans = backlog.spans.lock();
         let number = backlog.next.fetch_add(1, Ordering::Relaxed);
         spans.push_back((number, text));
-        if spans.len() > backlog.most {
+        if spans.len() > backlog.capacity {
             spans.pop_front();
             backlog.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -114,10 +114,10 @@ impl Reporter {
 }
 
 impl Backlog {
-    /// The spans to post next, and the number of the last of them.
+    /// The spans of the next post, and the sequence number of the last one.
     fn first(&self) -> (Vec<String>, u64) {
         let spans = self.spans.lock();
-        let first = spans.iter().take(self.batch.max(AT_ONCE));
+        let first = spans.iter().take(self.batch.max(MAX_PER_POST));
         let list: Vec<_> = first.map(|(_, text)| text.clone()).collect();
         let last = list.len().checked_sub(1).and_then(|last| spans.get(last));
         (list, last.map_or(0, |(number, _)| *number))
@@ -135,19 +135,19 @@ async fn post_all(
         let ends = tokio::select! {
             _ = &mut gone => true,
             () = tokio::time::sleep(interval) => false,
-            // A collector that fails is not asked again before its time.
+            // After a failure, the next attempt is after the interval.
             () = backlog.full.notified(), if !fails => false,
         };
         let (spans, last) = backlog.first();
         if !spans.is_empty() {
-            let posted = timeout(PATIENCE, collector.post(&spans)).await;
+            let posted = timeout(POST_TIMEOUT, collector.post(&spans)).await;
             match posted.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) {
                 Ok(()) => {
                     fails = false;
-                    // What came meanwhile stands behind; what was pushed out, before.
-                    let mut waiting = backlog.spans.lock();
-                    while waiting.front().is_some_and(|(number, _)| *number <= last) {
-                        waiting.pop_front();
+                    // Removes the posted spans. Newer ones follow them; dropped ones preceded them.
+                    let mut unsent = backlog.spans.lock();
+                    while unsent.front().is_some_and(|(number, _)| *number <= last) {
+                        unsent.pop_front();
                     }
                 }
                 Err(error) if !fails => {
@@ -172,7 +172,7 @@ async fn post_all(
     }
 }
 
-/// Where spans are posted.
+/// The collector to which spans are posted.
 struct Collector {
     address: Uri,
     host: String,
@@ -182,14 +182,14 @@ struct Collector {
 }
 
 impl Collector {
-    fn new(address: &str, form: Form) -> Result<Self, anyhow::Error> {
+    fn new(address: &str, format: Format) -> Result<Self, anyhow::Error> {
         let address: Uri = address.parse()?;
         let secure = match address.scheme_str() {
             Some("http") => false,
             Some("https") => true,
             _ => bail!("neither http:// nor https://"),
         };
-        let host = address.host().context("there is no host")?;
+        let host = address.host().context("no host")?;
         let host = host
             .trim_start_matches('[')
             .trim_end_matches(']')
@@ -205,9 +205,9 @@ impl Collector {
             host,
             port,
             tls,
-            method: match form {
-                Form::Zipkin => Method::POST,
-                Form::Datadog(_) => Method::PUT,
+            method: match format {
+                Format::Zipkin => Method::POST,
+                Format::Datadog(_) => Method::PUT,
             },
         })
     }
@@ -244,7 +244,7 @@ impl Collector {
         let response = tokio::select! {
             biased;
             response = &mut sending => response?,
-            // It may have been closed right behind the answer.
+            // The connection may be closed right after the response.
             _ = connection => sending.await?,
         };
         if !response.status().is_success() {

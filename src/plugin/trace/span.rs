@@ -1,5 +1,5 @@
-//! Spans in the forms of two collectors: Zipkin's JSON, version 2, and that of Datadog's agent
-//! (traces API, version 0.3).
+//! Spans in two formats: Zipkin JSON version 2, and the JSON of the Datadog agent's trace API
+//! version 0.3.
 
 use std::{
     collections::BTreeMap,
@@ -9,40 +9,40 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// Whose form spans have.
+/// The format of spans.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Form {
+pub enum Format {
     /// A list of spans.
     Zipkin,
-    /// A list of traces, each a list of spans; with the share of them that is to be analysed, 0 to 1.
+    /// A list of traces, each a list of spans, with the analytics rate from 0 to 1.
     Datadog(f64),
 }
 
-/// Something that took time.
+/// A timed operation.
 pub(super) struct Span {
-    /// The trace's number, which is that of its outermost span.
+    /// The trace id, which is the id of its root span.
     pub(super) trace: u64,
-    /// Its own.
+    /// The span id.
     pub(super) id: u64,
     pub(super) name: &'static str,
-    /// What it was about, for those who group by it.
+    /// The resource that Datadog groups spans by.
     pub(super) resource: String,
     pub(super) begun: Instant,
     pub(super) took: Duration,
     pub(super) tags: BTreeMap<&'static str, String>,
 }
 
-/// Who makes spans, in one form.
-pub(super) struct Maker {
-    form: Form,
+/// Encodes spans in one format.
+pub(super) struct SpanEncoder {
+    format: Format,
     service: String,
-    /// As Zipkin tells it.
+    /// The local endpoint in Zipkin's format.
     endpoint: Value,
 }
 
-impl Maker {
-    /// For a service that is served there.
-    pub(super) fn new(form: Form, service: &str, served: Option<&SocketAddr>) -> Self {
+impl SpanEncoder {
+    /// An encoder for a service at this address.
+    pub(super) fn new(format: Format, service: &str, served: Option<&SocketAddr>) -> Self {
         let mut endpoint = json!({ "serviceName": service });
         if let Some(served) = served.filter(|served| !served.ip().is_unspecified()) {
             let family = if served.is_ipv4() { "ipv4" } else { "ipv6" };
@@ -50,17 +50,17 @@ impl Maker {
             endpoint["port"] = json!(served.port());
         }
         Self {
-            form,
+            format,
             service: service.to_owned(),
             endpoint,
         }
     }
 
-    /// What is posted for a span, between commas.
-    pub(super) fn made(&self, span: &Span) -> Value {
-        match self.form {
-            Form::Zipkin => self.zipkin(span),
-            Form::Datadog(rate) => json!([self.datadog(span, rate)]),
+    /// The JSON value that is posted for a span.
+    pub(super) fn encode(&self, span: &Span) -> Value {
+        match self.format {
+            Format::Zipkin => self.zipkin(span),
+            Format::Datadog(rate) => json!([self.datadog(span, rate)]),
         }
     }
 
@@ -85,7 +85,7 @@ impl Maker {
     }
 
     fn datadog(&self, span: &Span, rate: f64) -> Value {
-        let is_outermost = span.id == span.trace;
+        let is_root = span.id == span.trace;
         let failed = span.tags.contains_key("error");
         let mut meta: BTreeMap<&str, &str> = span.tags.iter().map(|(k, v)| (*k, &**v)).collect();
         if let Some(error) = meta.remove("error") {
@@ -94,7 +94,7 @@ impl Maker {
         let mut made = json!({
             "trace_id": span.trace,
             "span_id": span.id,
-            "parent_id": if is_outermost { 0 } else { span.trace },
+            "parent_id": if is_root { 0 } else { span.trace },
             "service": self.service,
             "name": span.name,
             "resource": span.resource,
@@ -104,8 +104,8 @@ impl Maker {
             "error": i32::from(failed),
             "meta": meta,
         });
-        if is_outermost {
-            // All of them are kept: which queries are traced was decided here.
+        if is_root {
+            // Keep all traces: sampling is done by `every`.
             made["metrics"] = json!({ "_sampling_priority_v1": 1.0, "_dd1.sr.eausr": rate });
         }
         made

@@ -1,10 +1,11 @@
-//! transfer: hands whole zones to those who may have them (AXFR, RFC 5936; IXFR, RFC 1995).
+//! `transfer`: zone transfers (AXFR, RFC 5936; IXFR, RFC 1995) and notifications (NOTIFY, RFC
+//! 1996).
 //!
-//! The zones are other plugins' ([`Offers::zones`](super::Offers::zones)). Whoever may not have a zone is
-//! refused; what is no zone of those plugins' is left to the next plugin. There is no history of
-//! changes: an IXFR question for an older serial is answered with the whole zone; over UDP, which has
-//! no room for it, always with the SOA record alone. Secondaries that
-//! are named by their address are told when a zone has changed: see `notify`.
+//! The zones are those of other plugins ([`Offers::zones`](super::Offers::zones)). Clients that are
+//! not allowed by `to` get REFUSED; queries for other zones are passed to the next plugin. No
+//! history of changes is kept: an IXFR query for an older serial is answered with the complete zone
+//! (RFC 1995 section 4), and over UDP, where it does not fit, with the SOA record only (section 2).
+//! Secondaries listed by address are notified when a zone changes: see `notify`.
 
 mod notify;
 mod parse;
@@ -18,7 +19,7 @@ use std::{
 use futures_util::{Stream, stream};
 use ipnet::IpNet;
 use notify::Notifier;
-pub use notify::{Pace, Told};
+pub use notify::{NotifiedSerials, NotifyTiming};
 pub use parse::parse;
 use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
@@ -32,43 +33,42 @@ use crate::{
     wire::{Class, Name, NameRef, Rcode, Type},
 };
 
-/// The Corefile's word.
+/// The directive's name.
 const NAME: &str = "transfer";
 
-/// How often a zone's serial is asked for that changes all the time.
+/// Maximum attempts to read a zone and its serial consistently while it changes.
 const TRIES: usize = 3;
 
-/// Somebody who has zones that can be told as a whole.
+/// A source of zones that can be transferred.
 ///
-/// A zone has a serial, and its records as they stand at one moment: what is told together must
-/// never have been two states of the zone, and whatever changes after it was told must give it
-/// another serial, a later one (RFC 1982, [`crate::wire::is_later`]), even if that is within the
-/// same second. A plugin that holds a zone as one immutable value behind an `Arc`, with the serial
-/// in it, has both for nothing.
+/// A transfer must be a consistent snapshot of the zone, and any later change must increase the
+/// serial (RFC 1982, [`crate::wire::is_later`]), even within the same second. A plugin that holds
+/// each version of a zone as an immutable value behind an `Arc`, including the serial, satisfies
+/// both.
 pub trait Transferable: Send + Sync {
-    /// Writes the zone whose name is asked for into `reply`, which comes empty: all of it, an SOA
-    /// record at either end, as [`Reply::remaining`]; or where `held` is its serial or a later one, the SOA
-    /// record alone. A failure is a reply too. False, and nothing written, where the name is none of
-    /// its zones'.
+    /// Writes the zone with the question's name into the empty `reply`: the complete zone between
+    /// two SOA records, as [`Reply::remaining`], or only the SOA record if `held` is its serial or a
+    /// later one (RFC 1995 section 2). A failure is a reply too. Returns false, with nothing
+    /// written, if it has no such zone.
     fn transfer(self: Arc<Self>, question: &Question, held: Option<u32>, reply: &mut Reply)
     -> bool;
 
-    /// Its zones, in lower case, each with its serial at present. A zone that cannot be told yet,
-    /// or not any more (not loaded, expired), is not among them.
+    /// Its zones in lower case, with their current serials. Zones that cannot be transferred (not
+    /// loaded, expired) are excluded.
     fn serials(&self) -> Vec<(Name, u32)>;
 
-    /// The serial of one zone, named in lower case, where it is among those. Called for a datagram, so
-    /// it should not cost what all zones do.
+    /// The serial of one zone, named in lower case, if it is among [`serials`](Self::serials).
+    /// Called for each IXFR query over UDP, so it should not enumerate all zones.
     fn serial(&self, zone: NameRef<'_>) -> Option<u32> {
         let mut serials = self.serials().into_iter();
         let (_, serial) = serials.find(|(name, _)| name.as_ref().as_wire() == zone.as_wire())?;
         Some(serial)
     }
 
-    /// How it tells that a serial may have changed, so that secondaries are notified (RFC 1996):
-    /// with an item of this stream, after which [`serials`](Self::serials) is read. Too many items
-    /// do no harm, and several may be one. The stream must not keep the plugin alive, and ends with
-    /// it. None where nothing ever changes.
+    /// A stream with an item whenever a serial may have changed; [`serials`](Self::serials) is then
+    /// read, and secondaries are notified (RFC 1996). Spurious items are harmless, and items may be
+    /// merged. The stream must not keep the plugin alive, and ends with it. `None` if zones never
+    /// change.
     ///
     /// A [`tokio::sync::watch`] channel becomes such a stream by [`changes_of`].
     fn changes(&self) -> Option<Changes>;
@@ -77,7 +77,7 @@ pub trait Transferable: Send + Sync {
 /// See [`Transferable::changes`].
 pub type Changes = Pin<Box<dyn Stream<Item = ()> + Send>>;
 
-/// The changes that a channel tells of.
+/// The changes of a channel's value.
 pub fn changes_of<T: Send + Sync + 'static>(channel: watch::Receiver<T>) -> Changes {
     Box::pin(stream::unfold(channel, async |mut channel| {
         channel.changed().await.ok()?;
@@ -85,40 +85,40 @@ pub fn changes_of<T: Send + Sync + 'static>(channel: watch::Receiver<T>) -> Chan
     }))
 }
 
-/// What the directives say.
+/// The parsed directives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// One for each directive.
     pub rules: Vec<Rule>,
 }
 
-/// Who may have which zones.
+/// The clients that may transfer zones, and the secondaries to notify.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
     /// The zones.
     pub zones: ZoneList,
-    /// Who.
-    pub to: Vec<Whom>,
-    /// Who is told when a zone has changed.
+    /// The clients that may transfer them.
+    pub to: Vec<Allowed>,
+    /// The secondaries that are notified of changes.
     pub notify: Vec<SocketAddr>,
-    /// The address that they are told from; the system's choice where there is none.
+    /// `source`: the source address of notifications; by default the system's choice.
     pub source: Option<IpAddr>,
 }
 
-/// Who may have a zone.
+/// Clients that may transfer a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whom {
+pub enum Allowed {
     /// `*`
     Anyone,
-    /// Whoever asks from here.
+    /// Clients in this network.
     From(IpNet),
 }
 
 impl Rule {
     fn allows(&self, client: IpAddr) -> bool {
-        self.to.iter().any(|whom| match whom {
-            Whom::Anyone => true,
-            Whom::From(network) => network.contains(&client),
+        self.to.iter().any(|allowed| match allowed {
+            Allowed::Anyone => true,
+            Allowed::From(network) => network.contains(&client),
         })
     }
 }
@@ -127,9 +127,9 @@ impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let mut transfers = Transfers::new(self.clone(), build.offers.zones.clone());
         let key = format!("{:?}", self.rules);
-        let none = || Ok::<_, BuildError>(Told::default());
-        let told = build.parts.keep_own(&key, none)?;
-        transfers.notify(&told, Pace::default(), build.runtime);
+        let none = || Ok::<_, BuildError>(NotifiedSerials::default());
+        let notified = build.parts.keep_own(&key, none)?;
+        transfers.notify(&notified, NotifyTiming::default(), build.runtime);
         Ok(transfers.into())
     }
 }
@@ -138,7 +138,7 @@ impl Setup for Config {
 pub struct Transfers {
     rules: Arc<[Rule]>,
     sources: Arc<[Arc<dyn Transferable>]>,
-    /// One for each secondary that is notified; they end with the plugin.
+    /// One task per notified secondary; aborted when the plugin is dropped.
     notifying: JoinSet<()>,
 }
 
@@ -152,8 +152,13 @@ impl Transfers {
         }
     }
 
-    /// Begins to notify the secondaries of changes, other than those that they were `told` of.
-    pub fn notify(&mut self, told: &Arc<Told>, pace: Pace, runtime: &Handle) {
+    /// Starts notifying the secondaries of serials that are not in `notified` yet.
+    pub fn notify(
+        &mut self,
+        notified: &Arc<NotifiedSerials>,
+        timing: NotifyTiming,
+        runtime: &Handle,
+    ) {
         for (number, rule) in self.rules.iter().enumerate() {
             for to in &rule.notify {
                 let notifier = Notifier {
@@ -161,8 +166,8 @@ impl Transfers {
                     rule: number,
                     rules: Arc::clone(&self.rules),
                     sources: Arc::clone(&self.sources),
-                    told: Arc::clone(told),
-                    pace,
+                    notified: Arc::clone(notified),
+                    timing,
                 };
                 self.notifying.spawn_on(notifier.run(), runtime);
             }
@@ -171,13 +176,13 @@ impl Transfers {
 }
 
 impl Transfers {
-    /// Answers with the SOA record alone: a secondary that holds an older serial comes again by TCP
-    /// (RFC 1995 §2).
+    /// Answers with only the SOA record: a secondary with an older serial retries over TCP (RFC
+    /// 1995 section 2).
     fn answer_serial(&self, question: &Question, reply: &mut Reply) {
         let zone = question.lower.as_ref();
         for source in &*self.sources {
-            // For a secondary that has the zone as it is, the SOA record is all. A zone that changes in
-            // between is tried again.
+            // With the current serial as the held one, `transfer` writes only the SOA record.
+            // Retried if the zone changes in between.
             for _ in 0..TRIES {
                 let serial = source.serial(zone).unwrap_or_default();
                 reply.clear();
@@ -194,7 +199,8 @@ impl Transfers {
     }
 }
 
-/// The number of the rule for a name: of the longest zone that has it; the first of equals.
+/// Index of the rule for a name: the one with the longest zone that contains it, the first of equal
+/// ones.
 fn rule(rules: &[Rule], name: NameRef<'_>) -> Option<usize> {
     let rules = rules.iter().enumerate().rev();
     let matching = rules.filter_map(|(at, rule)| Some((rule.zones.longest_over(name)?, at)));
@@ -228,7 +234,7 @@ impl OnQuery for Transfers {
             return Step::Pass;
         };
         let rule = &self.rules[rule];
-        // A client of an IPv4 address may come to a socket of both families.
+        // A dual-stack socket has IPv4 clients as IPv4-mapped addresses.
         let client = query.client.ip().to_canonical();
         let is_incremental = question.rtype == Type::IXFR;
         if over_udp && !is_incremental || !rule.allows(client) {

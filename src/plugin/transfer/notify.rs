@@ -1,12 +1,12 @@
-//! Tells secondaries that a zone has changed (NOTIFY, RFC 1996), over UDP.
+//! Notifies secondaries of zone changes (NOTIFY, RFC 1996), over UDP.
 //!
-//! Each secondary has a task of its own, which waits for changes, lets more of them come for a
-//! moment, and then tells it of each zone whose serial is not the one that it was last told of. So
-//! however often a zone changes, a secondary hears of it once in [`Pace::between`], and one that
-//! does not answer costs a few datagrams and no other secondary's time.
+//! Each secondary has its own task, which waits for a change, collects further ones for a moment,
+//! and then notifies the secondary of each zone whose serial differs from the last one notified. So
+//! a secondary is notified of a zone at most once per [`NotifyTiming::between`], and one that does
+//! not respond costs a few datagrams and does not delay others.
 //!
-//! What a secondary was told outlives a reload. A zone is told of for the first time once it is
-//! known: that is at the start, when a secondary may have missed what happened in between.
+//! The notified serials are kept across a reload. Each zone is also notified once after the start,
+//! since changes may have been missed while the server was down (RFC 1996 section 4.1).
 
 use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -24,58 +24,58 @@ use crate::{
     wire::{Class, HEADER_LENGTH, Header, Name, Opcode, Rcode, Type},
 };
 
-/// When things are done.
+/// The timing of notifications.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// How long more changes are waited for after the first.
+pub struct NotifyTiming {
+    /// Delay after the first change, in which further ones are collected.
     pub settle: Duration,
-    /// How long a secondary is left alone after it was told.
+    /// Minimum interval between notifications of one secondary.
     pub between: Duration,
-    /// How long an answer is waited for, for each time that is tried (RFC 1996 §3.6).
-    pub patience: [Duration; 4],
+    /// Timeout of each attempt (RFC 1996 section 3.6).
+    pub timeouts: [Duration; 4],
 }
 
-impl Default for Pace {
+impl Default for NotifyTiming {
     fn default() -> Self {
         Self {
             settle: Duration::from_secs(1),
-            // As long as a record of the cluster may be kept; BIND waits as long.
+            // The default TTL of cluster records, and BIND's default `notify-delay`.
             between: Duration::from_secs(5),
-            patience: [1, 2, 4, 8].map(Duration::from_secs),
+            timeouts: [1, 2, 4, 8].map(Duration::from_secs),
         }
     }
 }
 
-/// Which serial of which zone each secondary was last told of.
+/// The serial of each zone that each secondary was last notified of.
 #[derive(Debug, Default)]
-pub struct Told(Mutex<HashMap<(SocketAddr, Name), u32>>);
+pub struct NotifiedSerials(Mutex<HashMap<(SocketAddr, Name), u32>>);
 
-/// One secondary, to be told of the zones of one rule.
+/// Notifies one secondary of the zones of one rule.
 pub struct Notifier {
     /// The secondary.
     pub to: SocketAddr,
-    /// Of [`Notifier::rules`], the one that names it.
+    /// Index in [`Notifier::rules`] of the rule that lists the secondary.
     pub rule: usize,
-    /// All rules: another one may be for some of the zones.
+    /// All rules, since some zones may be subject to another one.
     pub rules: Arc<[Rule]>,
-    /// Who has zones.
+    /// The sources of zones.
     pub sources: Arc<[Arc<dyn Transferable>]>,
-    /// What was told before.
-    pub told: Arc<Told>,
-    /// When.
-    pub pace: Pace,
+    /// The serials notified so far.
+    pub notified: Arc<NotifiedSerials>,
+    /// The timing.
+    pub timing: NotifyTiming,
 }
 
 impl Notifier {
-    /// Tells of changes for as long as there can be any.
+    /// Notifies of changes until all sources end.
     pub async fn run(self) {
         let changes = self.sources.iter().filter_map(|source| source.changes());
         let mut changes = stream::select_all(changes);
-        let mut trouble = String::new();
+        let mut last_error = String::new();
         loop {
-            sleep(self.pace.settle).await;
-            let rested = Instant::now() + self.pace.between;
-            self.round(&mut trouble).await;
+            sleep(self.timing.settle).await;
+            let rested = Instant::now() + self.timing.between;
+            self.round(&mut last_error).await;
             if changes.next().await.is_none() {
                 return;
             }
@@ -83,69 +83,72 @@ impl Notifier {
         }
     }
 
-    /// Tells of every zone that has changed; `trouble` is what was last said to be wrong.
-    async fn round(&self, trouble: &mut String) {
-        for (zone, serial) in self.news() {
+    /// Notifies of every changed zone; `last_error` is the last logged error.
+    async fn round(&self, last_error: &mut String) {
+        for (zone, serial) in self.changed() {
             let rcode = match self.notify(zone).await {
                 Ok(rcode) => rcode,
                 Err(error) => {
-                    // Nobody there: it is tried again at the next change, with all that is left.
-                    self.say(zone, error.to_string(), trouble);
+                    // No response: the remaining zones are retried at the next change.
+                    self.log(zone, error.to_string(), last_error);
                     return;
                 }
             };
-            // What it makes of it is its own matter.
-            self.told.0.lock().insert((self.to, zone), serial);
-            tracing::debug!(target: TARGET, "{} was told of {zone} {serial}: {rcode}", self.to);
+            // An error response confirms receipt as well.
+            self.notified.0.lock().insert((self.to, zone), serial);
+            tracing::debug!(target: TARGET, "{} was notified of {zone} {serial}: {rcode}", self.to);
             let refused = rcode != Rcode::NOERROR;
-            let said = refused.then(|| format!("it answers {rcode}"));
-            self.say(zone, said.unwrap_or_default(), trouble);
+            let error = refused.then(|| format!("the response is {rcode}"));
+            self.log(zone, error.unwrap_or_default(), last_error);
         }
     }
 
-    /// Logs what is wrong, which is nothing where `said` is empty: once for each kind of trouble,
-    /// not once for each change.
-    fn say(&self, zone: Name, said: String, trouble: &mut String) {
-        if said == *trouble {
+    /// Logs an error, or a recovery if `error` is empty: once per distinct error, not once per
+    /// change.
+    fn log(&self, zone: Name, error: String, last_error: &mut String) {
+        if error == *last_error {
             return;
         }
-        if said.is_empty() {
+        if error.is_empty() {
             tracing::info!(target: TARGET, "{} can be notified again", self.to);
         } else {
             tracing::warn!(
                 target: TARGET,
-                "{} could not be notified of a change of {zone}: {said}; it will see the change \
-                 when it next asks for the SOA record",
+                "{} could not be notified of a change of {zone}: {error}; it will see the change \
+                 when it next queries the SOA record",
                 self.to
             );
         }
-        *trouble = said;
+        *last_error = error;
     }
 
-    /// The zones whose serial it does not know.
-    fn news(&self) -> Vec<(Name, u32)> {
+    /// The zones whose serial differs from the notified one.
+    fn changed(&self) -> Vec<(Name, u32)> {
         let is_ours = |zone: &Name| rule(&self.rules, zone.as_ref()) == Some(self.rule);
         let zones = self.sources.iter().flat_map(|source| source.serials());
         let zones: HashMap<Name, u32> = zones.filter(|(zone, _)| is_ours(zone)).collect();
-        let mut told = self.told.0.lock();
-        // Zones that are gone are forgotten.
-        told.retain(|(to, zone), _| *to != self.to || zones.contains_key(zone) || !is_ours(zone));
-        let is_news = |(zone, serial): &(Name, u32)| told.get(&(self.to, *zone)) != Some(serial);
-        let mut news: Vec<_> = zones.into_iter().filter(is_news).collect();
-        news.sort_unstable_by_key(|(zone, _)| zone.to_string());
-        news
+        let mut notified = self.notified.0.lock();
+        // Forget zones that no longer exist.
+        notified
+            .retain(|(to, zone), _| *to != self.to || zones.contains_key(zone) || !is_ours(zone));
+        let is_changed =
+            |(zone, serial): &(Name, u32)| notified.get(&(self.to, *zone)) != Some(serial);
+        let mut changed: Vec<_> = zones.into_iter().filter(is_changed).collect();
+        changed.sort_unstable_by_key(|(zone, _)| zone.to_string());
+        changed
     }
 
-    /// Asks until there is an answer, or it has been tried often enough.
+    /// Sends the NOTIFY until there is a response or all attempts have timed out.
     async fn notify(&self, zone: Name) -> io::Result<Rcode> {
         let socket = UdpSocket::bind(local_end(self.rules[self.rule].source, self.to)).await?;
         socket.connect(self.to).await?;
         let question = Question::new(zone, Type::SOA, Class::IN);
         let message = notification(rand::random(), &question);
         let mut buffer = [0; 512];
-        for patience in self.pace.patience {
-            let deadline = Instant::now() + patience;
-            // That nobody listens there may show at the next call, and may not stay so.
+        for timeout in self.timing.timeouts {
+            let deadline = Instant::now() + timeout;
+            // An error (such as port unreachable) may be temporary, or belong to a previous
+            // datagram.
             let _ = socket.send(&message).await;
             loop {
                 match timeout_at(deadline, socket.recv(&mut buffer)).await {
@@ -162,17 +165,14 @@ impl Notifier {
                 }
             }
         }
-        Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "it does not answer",
-        ))
+        Err(io::Error::new(io::ErrorKind::TimedOut, "no response"))
     }
 }
 
-/// The log's word.
+/// Target of log messages.
 const TARGET: &str = "plugin/transfer";
 
-/// The message: a question for the zone's SOA record, from who has authority (RFC 1996 §3.7).
+/// The NOTIFY message: a question for the zone's SOA record, with AA set (RFC 1996 section 3.7).
 fn notification(id: u16, question: &Question) -> Vec<u8> {
     let flags = u16::from(Opcode::NOTIFY.0) << 11 | Header::AUTHORITATIVE;
     let mut out = Vec::with_capacity(HEADER_LENGTH + question.name.as_wire().len() + 4);
@@ -185,17 +185,17 @@ fn notification(id: u16, question: &Question) -> Vec<u8> {
     out
 }
 
-/// The code in an answer to `message`; nothing where it is none (RFC 1996 §3.8). An answer need not
-/// repeat the question, as that to what is not understood at all.
-fn answer(octets: &[u8], message: &[u8]) -> Option<Rcode> {
-    let (header, sent) = (Header::read(octets)?, Header::read(message)?);
+/// The code of a response to `message`, or `None` if the datagram is not one (RFC 1996 section
+/// 3.8). The question may be missing, as in a response to an unsupported opcode.
+fn answer(bytes: &[u8], message: &[u8]) -> Option<Rcode> {
+    let (header, sent) = (Header::read(bytes)?, Header::read(message)?);
     let is_answer = header.has(Header::RESPONSE) && header.id == sent.id;
     if !is_answer || header.opcode() != Opcode::NOTIFY {
         return None;
     }
     if header.counts[0] > 0 {
-        let asked = octets.get(HEADER_LENGTH..message.len())?;
-        if !asked.eq_ignore_ascii_case(&message[HEADER_LENGTH..]) {
+        let question = bytes.get(HEADER_LENGTH..message.len())?;
+        if !question.eq_ignore_ascii_case(&message[HEADER_LENGTH..]) {
             return None;
         }
     }
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_to_what_was_said() {
+    fn only_responses_to_the_notification_are_accepted() {
         let message = notification(7, &question());
         let mut right = message.clone();
         right[2] |= 0x80;
@@ -229,11 +229,11 @@ mod tests {
         let bare = [0, 7, 0xA0, 4, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(answer(&bare, &message), Some(Rcode::NOTIMP));
         assert_eq!(answer(&message, &message), None, "no answer");
-        for (at, octet) in [(1, 8), (2, 0x84), (13, b'x'), (5, 2)] {
+        for (at, byte) in [(1, 8), (2, 0x84), (13, b'x'), (5, 2)] {
             let mut wrong = right.clone();
-            wrong[at] = octet;
+            wrong[at] = byte;
             wrong.truncate(if at == 5 { 14 } else { wrong.len() });
-            assert_eq!(answer(&wrong, &message), None, "octet {at}");
+            assert_eq!(answer(&wrong, &message), None, "byte {at}");
         }
         assert_eq!(answer(&right[..11], &message), None);
     }

@@ -1,17 +1,16 @@
-//! The option lines of `transfer`.
+//! The properties of `transfer`.
 
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::{Config, Rule, Whom};
+use super::{Allowed, Config, Rule};
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
     plugin::{ParseErrors, Parsing, ZoneList},
 };
 
-/// Reads all directives of a block. `block` are the zones of its keys, which a directive without
-/// zones is for. What is accepted although it does nothing goes to `warnings`.
+/// Parses the directives of a block. Default zones: those of the block's keys.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut errors = ErrorList::default();
     let mut rules = Vec::new();
@@ -21,10 +20,10 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         for line in directive.properties() {
             errors.catch(lines.read(line));
         }
-        if !lines.is_said {
+        if !lines.has_to {
             let error = directive.name.error("'to' is missing");
-            let help = "'to *' lets anyone have the zone, 'to 10.0.0.53' one address";
-            errors.push(error.label("nobody may have the zone").help(help));
+            let help = "'to *' allows all clients, 'to 10.0.0.53' one address";
+            errors.push(error.label("no client may transfer the zone").help(help));
         }
         lines.warn(parsing.warnings);
         rules.extend(errors.catch(zones).map(|zones| lines.rule(zones)));
@@ -32,12 +31,12 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     errors.into_result(Config { rules })
 }
 
-/// What the lines of a directive say.
+/// The parsed properties of a directive.
 #[derive(Default)]
 struct Lines {
-    /// A line `to` stands there, right or wrong.
-    is_said: bool,
-    to: Vec<Whom>,
+    /// Whether there is a `to`, valid or not.
+    has_to: bool,
+    to: Vec<Allowed>,
     notify: Vec<(Word, SocketAddr)>,
     source: Option<(Word, IpAddr)>,
 }
@@ -47,9 +46,9 @@ impl Lines {
         let mut arguments = line.arguments();
         match line.name().as_str() {
             "to" => {
-                self.is_said = true;
+                self.has_to = true;
                 for word in arguments.at_least_one("addresses, networks or '*'")? {
-                    self.whom(word)?;
+                    self.client(word)?;
                 }
                 Ok(())
             }
@@ -58,8 +57,8 @@ impl Lines {
                 let address = word.address()?;
                 arguments.none_left()?;
                 if let Some((first, _)) = &self.source {
-                    let error = line.name().error("'source' may be said once");
-                    return Err(error.also(first.span, "said here"));
+                    let error = line.name().error("'source' may be set only once");
+                    return Err(error.also(first.span, "set here"));
                 }
                 self.source = Some((line.name().clone(), address.to_canonical()));
                 Ok(())
@@ -68,50 +67,50 @@ impl Lines {
         }
     }
 
-    /// Who is meant: `*`, an address with or without the port that it is notified at, or a network.
-    fn whom(&mut self, word: &Word) -> Result<(), Diagnostic> {
+    /// Parses `*`, a network, or an address with an optional port for notifications.
+    fn client(&mut self, word: &Word) -> Result<(), Diagnostic> {
         let text = word.as_str();
         if text == "*" {
-            self.to.push(Whom::Anyone);
+            self.to.push(Allowed::Anyone);
             return Ok(());
         }
         if let Ok(network) = text.parse::<IpNet>() {
-            self.to.push(Whom::From(network.trunc()));
+            self.to.push(Allowed::From(network.trunc()));
             return Ok(());
         }
         let Some(address) = word.socket_address(PORT) else {
-            let error = word.error(format!("'{word}' is no address"));
+            let error = word.error(format!("'{word}' is not an address"));
             return Err(error.expected("an IP address, a network such as 10.0.0.0/8, or '*'"));
         };
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        self.to.push(Whom::From(address.ip().into()));
+        self.to.push(Allowed::From(address.ip().into()));
         if self.notify.iter().all(|(_, known)| *known != address) {
             self.notify.push((word.clone(), address));
         }
         Ok(())
     }
 
-    /// Tells of what is said and cannot have an effect.
+    /// Warns of ineffective properties.
     fn warn(&self, warnings: &mut Vec<Diagnostic>) {
         let Some((word, source)) = &self.source else {
             return;
         };
-        if self.notify.is_empty() && self.is_said {
-            let warning = word.warning("'source' does nothing: nobody is notified");
-            let help = "those are notified that a line 'to' names by their address";
+        if self.notify.is_empty() && self.has_to {
+            let warning = word.warning("'source' does nothing: no secondary is notified");
+            let help = "secondaries that 'to' lists by address are notified";
             warnings.push(warning.help(help));
         }
-        for (to, _) in self.misfits(*source) {
+        for (to, _) in self.of_other_family(*source) {
             let warning = to.warning(format!("'{to}' is not notified"));
-            let label = "of another family of addresses than 'source'";
+            let label = "not of the address family of 'source'";
             warnings.push(warning.label(label).also(word.span, "this one"));
         }
     }
 
-    /// Who cannot be told from an address of this family.
-    fn misfits(&self, source: IpAddr) -> impl Iterator<Item = &(Word, SocketAddr)> {
-        let told = self.notify.iter();
-        told.filter(move |(_, to)| to.is_ipv4() != source.is_ipv4())
+    /// The secondaries that cannot be notified from an address of this family.
+    fn of_other_family(&self, source: IpAddr) -> impl Iterator<Item = &(Word, SocketAddr)> {
+        let notified = self.notify.iter();
+        notified.filter(move |(_, to)| to.is_ipv4() != source.is_ipv4())
     }
 
     fn rule(self, zones: ZoneList) -> Rule {
@@ -127,7 +126,7 @@ impl Lines {
     }
 }
 
-/// Where a secondary listens, unless it is said.
+/// Default port of a secondary.
 const PORT: u16 = 53;
 
 #[cfg(test)]
@@ -145,7 +144,7 @@ mod tests {
         let (config, warnings) = read("transfer {\nto *\n}").unwrap();
         assert_eq!(
             (config.rules[0].to.as_slice(), warnings),
-            (&[Whom::Anyone][..], 0)
+            (&[Allowed::Anyone][..], 0)
         );
         assert_eq!(config.rules[0].zones.label(), "cluster.test.");
         let text = "transfer a.test B.test {
@@ -165,32 +164,32 @@ mod tests {
             "fd00::3/128",
             "10.1.0.0/16",
         ];
-        let networks = networks.map(|it| Whom::From(it.parse().unwrap()));
+        let networks = networks.map(|it| Allowed::From(it.parse().unwrap()));
         assert_eq!(config.rules[0].to, networks);
         let notified = ["10.0.0.1:53", "10.0.0.2:5353"].map(|it| it.parse().unwrap());
         assert_eq!(config.rules[0].notify, notified);
         assert_eq!(config.rules[0].source, Some([10, 0, 0, 9].into()));
-        assert_eq!(warnings, 3, "IPv6 is not told from IPv4");
+        assert_eq!(warnings, 3, "IPv6 secondaries are not notified from IPv4");
         let (config, _) = read("transfer {\nto [fd00::3]:54 fd00::3 [fd00::3]:54 *\n}").unwrap();
         let notified = ["[fd00::3]:54", "[fd00::3]:53"].map(|it| it.parse().unwrap());
         assert_eq!(config.rules[0].notify, notified);
-        assert!(config.rules[0].to.contains(&Whom::Anyone));
+        assert!(config.rules[0].to.contains(&Allowed::Anyone));
     }
 
     #[test]
-    fn a_source_that_nobody_is_told_from_is_warned_of() {
+    fn an_unused_source_is_warned_of() {
         let (config, warnings) = read("transfer {\nto * 10.0.0.0/8\nsource 10.0.0.9\n}").unwrap();
         assert_eq!((config.rules[0].notify.len(), warnings), (0, 1));
     }
 
     #[test]
-    fn what_means_nothing_is_refused() {
+    fn invalid_directives_are_rejected() {
         for (text, error) in [
             ("transfer", "'to' is missing"),
-            ("transfer {\nto nobody\n}", "'nobody' is no address"),
+            ("transfer {\nto nobody\n}", "'nobody' is not an address"),
             (
                 "transfer {\nto *\nsource 10.0.0.1\nsource 10.0.0.2\n}",
-                "'source' may be said once",
+                "'source' may be set only once",
             ),
         ] {
             assert_eq!(read(text).unwrap_err(), [error]);

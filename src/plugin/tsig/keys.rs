@@ -1,4 +1,4 @@
-//! Files of keys, in the form of BIND's `named.conf`:
+//! Key files, in the format of BIND's `named.conf`:
 //!
 //! ```text
 //! key "transfer.example." {
@@ -7,7 +7,7 @@
 //! };
 //! ```
 //!
-//! The algorithm is read and means nothing: as in CoreDNS, whoever signs chooses it.
+//! The algorithm is parsed and ignored: as in CoreDNS, the signer of a query chooses it.
 
 use std::{fs::File, io, io::Read, path::Path};
 
@@ -16,18 +16,18 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use super::Secret;
 use crate::wire::Name;
 
-/// Octets of a file at most.
+/// Maximum size of a file in bytes.
 const LIMIT: u64 = 1 << 20;
 
-/// What is wrong with a file, and in which line.
+/// An error in a file, with its line.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
-pub(super) struct Mistake {
+pub(super) struct KeyFileError {
     pub(super) line: usize,
     what: String,
 }
 
-/// The text of a file.
+/// Reads a file.
 pub(super) fn read(path: &Path) -> io::Result<String> {
     crate::plain::not_a_pipe(path)?;
     let mut text = String::new();
@@ -35,49 +35,49 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
         .take(LIMIT + 1)
         .read_to_string(&mut text)?;
     if text.len() as u64 > LIMIT {
-        let said = format!("it has more than {LIMIT} octets");
-        return Err(io::Error::other(said));
+        let message = format!("it has more than {LIMIT} bytes");
+        return Err(io::Error::other(message));
     }
     Ok(text)
 }
 
-/// A key's secret in base64.
+/// Parses a secret in base64.
 pub(super) fn secret(text: &str) -> Option<Secret> {
-    let octets = STANDARD.decode(text).ok()?;
-    (!octets.is_empty()).then(|| Secret(octets.into()))
+    let bytes = STANDARD.decode(text).ok()?;
+    (!bytes.is_empty()).then(|| Secret(bytes.into()))
 }
 
-/// The keys of a file, in its order.
-pub(super) fn parse(text: &str) -> Result<Vec<(Name, Secret)>, Mistake> {
+/// Parses the keys of a file, in order.
+pub(super) fn parse(text: &str) -> Result<Vec<(Name, Secret)>, KeyFileError> {
     let mut tokens = tokens(text)?.into_iter().peekable();
     let mut keys = Vec::new();
-    let mistake = |line: usize, what: String| Mistake { line, what };
+    let error_at = |line: usize, what: String| KeyFileError { line, what };
     while let Some((at, token)) = tokens.next() {
         let mut line = at;
         if token == ";" {
             continue;
         }
         if token != "key" {
-            return Err(mistake(
+            return Err(error_at(
                 at,
-                format!("'{token}' stands where 'key' is expected"),
+                format!("'{token}' found where 'key' is expected"),
             ));
         }
         let mut next = |expected: &str| {
             let found = tokens.next().ok_or_else(|| {
-                mistake(line, format!("the file ends where {expected} is expected"))
+                error_at(line, format!("the file ends where {expected} is expected"))
             })?;
             line = found.0;
             Ok(found.1)
         };
         let name = next("the name of a key")?;
         let name = Name::parse(name)
-            .map_err(|error| mistake(at, format!("'{name}' is no name of a key: {error}")))?;
+            .map_err(|error| error_at(at, format!("'{name}' is no name of a key: {error}")))?;
         let brace = next("'{'")?;
         if brace != "{" {
-            return Err(mistake(
+            return Err(error_at(
                 at,
-                format!("'{brace}' stands where '{{' is expected"),
+                format!("'{brace}' found where '{{' is expected"),
             ));
         }
         let mut found = None;
@@ -89,29 +89,30 @@ pub(super) fn parse(text: &str) -> Result<Vec<(Name, Secret)>, Mistake> {
                 "secret" => {
                     let read = secret(next("a secret")?);
                     // The secret itself is not shown.
-                    let wrong = || mistake(at, format!("the secret of '{name}' is not base64"));
+                    let wrong = || error_at(at, format!("the secret of '{name}' is not base64"));
                     found = Some(read.ok_or_else(wrong)?);
                 }
                 other => {
                     let expected = "where 'secret', 'algorithm' or '}' is expected";
-                    return Err(mistake(at, format!("'{other}' stands {expected}")));
+                    return Err(error_at(at, format!("'{other}' found {expected}")));
                 }
             }
         }
-        let missing = || mistake(at, format!("the key '{name}' has no secret"));
+        let missing = || error_at(at, format!("the key '{name}' has no secret"));
         keys.push((name.to_lower(), found.ok_or_else(missing)?));
     }
     Ok(keys)
 }
 
-/// Words, texts in quotes, braces and semicolons, each with its line; comments are left out.
-fn tokens(text: &str) -> Result<Vec<(usize, &str)>, Mistake> {
+/// Splits a file into words, quoted strings, braces and semicolons, each with its line; comments
+/// are skipped.
+fn tokens(text: &str) -> Result<Vec<(usize, &str)>, KeyFileError> {
     let mut tokens = Vec::new();
     let mut rest = text;
     loop {
         rest = rest.trim_start();
         let line = 1 + text[..text.len() - rest.len()].matches('\n').count();
-        let unended = |what: &str| Mistake {
+        let unended = |what: &str| KeyFileError {
             line,
             what: format!("{what} does not end"),
         };
@@ -127,7 +128,7 @@ fn tokens(text: &str) -> Result<Vec<(usize, &str)>, Mistake> {
             continue;
         } else if let Some(quoted) = rest.strip_prefix('"') {
             let ended = quoted.split_once('"');
-            let (inside, behind) = ended.ok_or_else(|| unended("a text in quotes"))?;
+            let (inside, behind) = ended.ok_or_else(|| unended("a quoted string"))?;
             tokens.push((line, inside));
             rest = behind;
             continue;
@@ -171,9 +172,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_line() {
+    fn errors_are_reported_with_their_line() {
         for (text, line, what) in [
-            ("\nzone x { };", 2, "'zone' stands where 'key' is expected"),
+            ("\nzone x { };", 2, "'zone' found where 'key' is expected"),
             (
                 "key",
                 1,
@@ -181,18 +182,18 @@ mod tests {
             ),
             ("key a..b { };", 1, "'a..b' is no name of a key"),
             ("key a\n", 1, "the file ends where '{' is expected"),
-            ("key a x", 1, "'x' stands where '{' is expected"),
+            ("key a x", 1, "'x' found where '{' is expected"),
             ("key a {", 1, "the file ends where 'secret'"),
             ("key a { };", 1, "the key 'a.' has no secret"),
             ("\n\nkey a { secret \"?\"; };", 3, "is not base64"),
             ("key a { secret \"\"; };", 1, "is not base64"),
-            ("key a { secrets x; };", 1, "'secrets' stands where"),
-            ("key \"a { };", 1, "a text in quotes does not end"),
+            ("key a { secrets x; };", 1, "'secrets' found where"),
+            ("key \"a { };", 1, "a quoted string does not end"),
             ("\n/* key", 2, "a comment does not end"),
         ] {
-            let mistake = parse(text).unwrap_err();
-            assert_eq!(mistake.line, line, "{text}");
-            assert!(mistake.to_string().contains(what), "{mistake}");
+            let error = parse(text).unwrap_err();
+            assert_eq!(error.line, line, "{text}");
+            assert!(error.to_string().contains(what), "{error}");
         }
     }
 }

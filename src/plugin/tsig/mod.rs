@@ -1,7 +1,8 @@
-//! `tsig`: verifies signed queries, signs the replies to them, and refuses what must be signed and
-//! is not (TSIG, RFC 8945).
+//! `tsig`: verifies signed queries, signs the replies to them, and refuses unsigned queries that
+//! must be signed (TSIG, RFC 8945).
 //!
-//! How a message is signed is [`crate::tsig`]'s; here are the keys, and who must use them.
+//! Signatures are computed in [`crate::tsig`]; this module has the keys, and the rules for queries
+//! that must be signed.
 
 mod keys;
 mod parse;
@@ -25,25 +26,25 @@ use crate::{
     wire::{Name, Opcode, Rcode, Type},
 };
 
-/// The Corefile's word.
+/// The directive's name.
 pub(crate) const NAME: &str = "tsig";
 
-/// What the directive says.
+/// The parsed directive.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Only of names in these zones.
+    /// The zones in which queries are verified.
     pub zones: ZoneList,
     /// The keys, by name in lower case.
     pub keys: HashMap<Name, Secret>,
-    /// Files with more of them.
+    /// Files with further keys.
     pub files: Vec<PathBuf>,
-    /// Questions for which types must be signed.
+    /// Question types that must be signed.
     pub types: Required<Type>,
-    /// Messages of which opcodes must be signed.
+    /// Opcodes that must be signed.
     pub opcodes: Required<u8>,
 }
 
-/// What must be signed.
+/// A set of values that must be signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Required<T> {
     /// Everything.
@@ -52,7 +53,7 @@ pub enum Required<T> {
     Only(BTreeSet<T>),
 }
 
-/// A secret that two share. It is not shown.
+/// A shared secret. `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub Arc<[u8]>);
 
@@ -89,13 +90,12 @@ impl Setup for Config {
             let shown = path.display();
             let text = keys::read(path)
                 .map_err(|error| failed(format!("cannot read {shown}"), Some(error.into())))?;
-            let listed = keys::parse(&text).map_err(|mistake| {
-                failed(format!("{shown}:{}", mistake.line), Some(mistake.into()))
-            })?;
+            let listed = keys::parse(&text)
+                .map_err(|error| failed(format!("{shown}:{}", error.line), Some(error.into())))?;
             for (name, secret) in listed {
                 if config.keys.insert(name, secret).is_some() {
-                    let said = format!("{shown}: the key '{name}' is defined twice");
-                    return Err(failed(said, None));
+                    let action = format!("{shown}: the key '{name}' is defined twice");
+                    return Err(failed(action, None));
                 }
             }
         }
@@ -109,7 +109,7 @@ pub struct Tsig {
 }
 
 impl Tsig {
-    /// Does as `config` says, but for its files.
+    /// A plugin with the keys of `config`; its files are not read.
     pub fn new(config: Config) -> Self {
         Self { config }
     }
@@ -124,50 +124,50 @@ hooks!(Tsig, NAME => on_query, on_notify, verify_signature);
 
 impl OnQuery for Tsig {
     fn on_query(&self, _: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
-        let Some(objection) = self.objection(query) else {
+        let Some(rejection) = self.rejection(query) else {
             return Step::Pass;
         };
-        let why = match objection.rcode {
+        let why = match rejection.rcode {
             Rcode::FORMERR => Why::Malformed,
             _ => Why::Policy,
         };
-        reply.fail(objection.rcode, why);
-        reply.cause = Some(objection.cause);
+        reply.fail(rejection.rcode, why);
+        reply.cause = Some(rejection.cause);
         Step::Answer
     }
 }
 
 impl OnNotify for Tsig {
     fn on_notify(&self, query: &mut Query) -> Option<Rcode> {
-        self.objection(query).map(|objection| objection.rcode)
+        self.rejection(query).map(|rejection| rejection.rcode)
     }
 }
 
 impl VerifySignature for Tsig {
     fn verify_signature(&self, query: &mut Query) -> Option<Rcode> {
-        self.objection(query).map(|objection| objection.rcode)
+        self.rejection(query).map(|rejection| rejection.rcode)
     }
 }
 
-/// Why something is not done that is asked for.
-struct Objection {
+/// The reason why a query is rejected.
+struct Rejection {
     rcode: Rcode,
-    /// In words for the log.
+    /// The cause, for the log.
     cause: Box<str>,
 }
 
 impl Tsig {
-    /// Looks at a query's signature, and sees to that of its reply.
-    fn objection(&self, query: &mut Query) -> Option<Objection> {
+    /// Verifies a query's signature, and sets the signer of its reply (RFC 8945 section 5.2).
+    fn rejection(&self, query: &mut Query) -> Option<Rejection> {
         let question = &query.question;
-        // A sub-query of what was verified before needs no other signature.
+        // A sub-query of a verified query needs no signature.
         if query.signer.is_some() || !self.config.zones.covers(question.lower.as_ref()) {
             return None;
         }
         let Some(signed) = &query.signed else {
-            let refused = || Objection {
+            let refused = || Rejection {
                 rcode: Rcode::REFUSED,
-                cause: "it is not signed".into(),
+                cause: "the query is not signed".into(),
             };
             let is_required = self.requires(question.rtype, query.opcode);
             return is_required.then(refused);
@@ -179,7 +179,7 @@ impl Tsig {
         let verdict = match signed.verify(secret, tsig::now()) {
             Ok(verdict) => verdict,
             Err(error) => {
-                return Some(Objection {
+                return Some(Rejection {
                     rcode: Rcode::FORMERR,
                     cause: error.to_string().into(),
                 });
@@ -187,13 +187,9 @@ impl Tsig {
         };
         let (error, key) = (verdict.error, *verdict.signer.key());
         query.signer = Some(Arc::new(verdict.signer));
-        (error != Rcode::NOERROR).then(|| Objection {
+        (error != Rcode::NOERROR).then(|| Rejection {
             rcode: Rcode::NOTAUTH,
-            cause: format!(
-                "its signature by the key '{key}': {}",
-                tsig::error_name(error)
-            )
-            .into(),
+            cause: format!("signature with key '{key}': {}", tsig::error_name(error)).into(),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The option lines of `tsig`.
+//! The properties of `tsig`.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,7 +11,7 @@ use crate::{
 
 const PROPERTIES: [&str; 4] = ["require", "require_opcode", "secret", "secrets"];
 
-/// What messages can be for.
+/// The opcodes that can be listed.
 const OPCODES: [(&str, u8); 5] = [
     ("QUERY", Opcode::QUERY.0),
     ("NOTIFY", Opcode::NOTIFY.0),
@@ -19,11 +19,10 @@ const OPCODES: [(&str, u8); 5] = [
     ("STATUS", 2),
     ("UPDATE", Opcode::UPDATE.0),
 ];
-/// How many of them are served, the first ones: NOTIFY where there is a `secondary`.
+/// Number of these that are served, at the front: QUERY, and NOTIFY with `secondary`.
 const SERVED: usize = 2;
 
-/// Reads the directive. `block` are the zones of the block's keys. What is accepted although it
-/// does nothing goes to `warnings`.
+/// Parses the directive. Default zones: those of the block's keys.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
     let mut errors = ErrorList::default();
@@ -36,7 +35,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
             types: Required::default(),
             opcodes: Required::default(),
         },
-        said: HashMap::new(),
+        defined: HashMap::new(),
         parsing,
     };
     for line in directive.properties() {
@@ -48,18 +47,18 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     if errors.is_empty() && config.keys.is_empty() && config.files.is_empty() {
         let warning = directive
             .name
-            .warning("no key is known: no signature is right");
+            .warning("there are no keys: all signatures are rejected");
         parsing
             .warnings
-            .push(warning.help("'secret NAME KEY' or 'secrets FILE' tell of keys"));
+            .push(warning.help("add keys with 'secret NAME KEY' or 'secrets FILE'"));
     }
     errors.in_plugin(NAME).into_result(config)
 }
 
 struct Reader<'a, 'p> {
     config: Config,
-    /// Where each key was told of.
-    said: HashMap<Name, Word>,
+    /// The word that defined each key.
+    defined: HashMap<Name, Word>,
     parsing: &'a mut Parsing<'p>,
 }
 
@@ -110,7 +109,7 @@ impl Reader<'_, '_> {
                 .expected("base64, such as 'tsig-keygen' prints"));
         };
         let key = key.to_lower();
-        if let Some(first) = self.said.insert(key, name.clone()) {
+        if let Some(first) = self.defined.insert(key, name.clone()) {
             let error = name.error(format!("the key '{name}' is defined twice"));
             return Err(error.also(first.span, "here for the first time"));
         }
@@ -118,7 +117,7 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    /// Messages that nothing is done with, signed or not.
+    /// Warns of opcodes that are not served, signed or not.
     fn unserved(&mut self, words: &[Word]) {
         let unserved = words.iter().filter(|word| {
             OPCODES[SERVED..]
@@ -134,14 +133,14 @@ impl Reader<'_, '_> {
     }
 }
 
-/// `all`, `none`, or each of the words.
+/// Parses `all`, `none`, or a list of values.
 fn required<T: Ord>(
     words: &[Word],
     read: impl Fn(&Word) -> Result<T, Diagnostic>,
 ) -> Result<Required<T>, Diagnostic> {
     let alone = |word: &Word| match words {
         [_] => Ok(()),
-        _ => Err(word.error(format!("'{word}' stands alone"))),
+        _ => Err(word.error(format!("'{word}' must be the only value"))),
     };
     let mut these = BTreeSet::new();
     for word in words {

@@ -25,7 +25,7 @@ fn every_option_is_read() {
     assert_eq!(warnings, [] as [String; 0]);
     assert!(
         !format!("{config:?}").contains("secret\""),
-        "it is not shown"
+        "the secret is not printed"
     );
 
     let key = "secret a c2VjcmV0";
@@ -47,8 +47,8 @@ fn every_option_is_read() {
 }
 
 #[test]
-fn what_means_nothing_is_refused() {
-    for (line, said) in [
+fn invalid_directives_are_rejected() {
+    for (line, words) in [
         ("secret a", "the secret in base64"),
         ("secret a ?", "the secret is not base64"),
         ("secret a..b c2VjcmV0", "'a..b' is no name of a key"),
@@ -56,12 +56,12 @@ fn what_means_nothing_is_refused() {
         ("secrets", "a file of keys"),
         ("require", "types, 'all' or 'none'"),
         ("require NOTHING", "NOTHING"),
-        ("require all AXFR", "'all' stands alone"),
-        ("require_opcode none QUERY", "'none' stands alone"),
+        ("require all AXFR", "'all' must be the only value"),
+        ("require_opcode none QUERY", "'none' must be the only value"),
         ("require_opcode AXFR", "'AXFR' is no opcode"),
         ("secret_file x", "unknown property 'secret_file'"),
     ] {
         let error = read(&format!("tsig {{\n{line}\n}}")).unwrap_err();
-        assert!(error.contains(said), "{line}: {error}");
+        assert!(error.contains(words), "{line}: {error}");
     }
 }

@@ -76,13 +76,13 @@ pub(super) fn not_served(routes: &Routes, query: &Query) -> Option<Rcode> {
     if query.edns.is_some_and(|edns| edns.version > 0) {
         return Some(Rcode::BADVERS);
     }
-    let transfer = matches!(query.asked.rtype, Type::AXFR | Type::IXFR);
+    let transfer = matches!(query.original.rtype, Type::AXFR | Type::IXFR);
     if !transfer || query.takes_several_messages() {
         return None;
     }
     // A reply to IXFR over UDP holds the SOA record; the secondary retries over TCP if its serial is newer
     // (RFC 1995 section 2).
-    let incremental = query.asked.rtype == Type::IXFR && query.transport == Transport::Udp;
+    let incremental = query.original.rtype == Type::IXFR && query.transport == Transport::Udp;
     if incremental && routes.find(query).is_some_and(|block| transfers(block)) {
         return None;
     }

@@ -61,8 +61,8 @@ fn every_field() {
         ("<{/plugin/key}>", r"<a\034b\010>"),
     ] {
         let text = line(format, |query, reply| {
-            query.receive(|it| it.asked.rtype = Type(65280));
-            query.receive(|it| it.asked.class = Class::CH);
+            query.receive(|it| it.original.rtype = Type(65280));
+            query.receive(|it| it.original.class = Class::CH);
             query.receive(|it| it.transport = Transport::Tls);
             query.receive(|it| it.client = "[2001:db8::9]:4242".parse().unwrap());
             query.receive(|it| it.recursion_desired = false);
@@ -83,7 +83,7 @@ fn every_field() {
 }
 
 #[test]
-fn braces_without_a_field_stand_for_themselves() {
+fn braces_without_a_field_are_literal() {
     for (format, wanted) in [
         (r#"{"name":"{name}"}"#, r#"{"name":"example.org."}"#),
         ("{ {type} }", "{ A }"),
@@ -104,14 +104,14 @@ fn names_that_could_break_a_line_are_escaped() {
     ] {
         let asked = Name::parse(text).unwrap();
         let line = line("{name}", |query, _| {
-            query.receive(|it| it.asked = Question::new(asked, Type::A, Class::IN));
+            query.receive(|it| it.original = Question::new(asked, Type::A, Class::IN));
         });
         assert_eq!(line, wanted);
     }
 }
 
 #[test]
-fn durations_have_the_digits_it_takes() {
+fn durations_have_no_trailing_zeros() {
     for (nanoseconds, wanted) in [
         (0, "0s"),
         (1, "0.000000001s"),

@@ -1,42 +1,42 @@
 //! `edns0 local|nsid|subnet set|append|replace|unset ... [revert]`.
 
-use super::Reading;
+use super::RuleParser;
 use crate::{
     corefile::{Arguments, Diagnostic, Word},
     edns::Options,
     plugin::rewrite::{
-        option::{Deed, OptionRule, Source, Variable},
+        option::{Operation, OptionRule, Source, Variable},
         rule::Action,
     },
 };
 
-impl Reading<'_> {
-    /// Reads the rule behind the word.
+impl RuleParser<'_> {
+    /// Parses the words after `edns0`.
     pub(super) fn edns0(words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
         let kinds = [
             ("local", None),
             ("nsid", Some(Options::NSID)),
             ("subnet", Some(Options::SUBNET)),
         ];
-        let deeds = [
-            ("set", Deed::Set),
-            ("append", Deed::Append),
-            ("replace", Deed::Replace),
-            ("unset", Deed::Unset),
+        let operations = [
+            ("set", Operation::Set),
+            ("append", Operation::Append),
+            ("replace", Operation::Replace),
+            ("unset", Operation::Unset),
         ];
         let kind = words
             .required("local, nsid or subnet")?
             .one_of_any_case(&kinds)?;
-        let deed = words
+        let operation = words
             .required("set, append, replace or unset")?
-            .one_of_any_case(&deeds)?;
+            .one_of_any_case(&operations)?;
         let mut rule = OptionRule {
-            deed,
+            operation,
             code: kind.unwrap_or_default(),
             data: Source::Fixed(Box::default()),
             reverts: false,
         };
-        let is_set = deed != Deed::Unset;
+        let is_set = operation != Operation::Unset;
         match kind {
             Some(Options::SUBNET) if is_set => {
                 let what = "lengths of IPv4 and IPv6 prefixes such as 24 56";
@@ -51,9 +51,9 @@ impl Reading<'_> {
                 if is_set {
                     let what = "text, 0x and hexadecimal digits, or a variable such as {client_ip}";
                     let word = words.required(what)?;
-                    // The last word alone is never data.
+                    // A final `revert` is not data.
                     if *word == "revert" && words.left() == 0 {
-                        return Err(word.error("there is nothing to say").expected(what));
+                        return Err(word.error("the option has no data").expected(what));
                     }
                     rule.data = Self::data(word)?;
                 }
@@ -82,7 +82,7 @@ impl Reading<'_> {
         };
         if data.len() + 4 > Options::MAX {
             let most = Options::MAX - 4;
-            return Err(word.error(format!("an option has at most {most} octets")));
+            return Err(word.error(format!("an option has at most {most} bytes")));
         }
         Ok(Source::Fixed(data))
     }
@@ -108,7 +108,7 @@ impl Reading<'_> {
     }
 }
 
-/// A code in decimal, or with `0x`, `0o` or `0b`.
+/// Parses an option code: decimal, or with the prefix `0x`, `0o` or `0b`.
 fn option_code(word: &Word) -> Result<u16, Diagnostic> {
     let lower = word.to_ascii_lowercase();
     let (digits, radix) = match lower.get(..2) {
@@ -129,8 +129,8 @@ fn unhex(digits: &str) -> Option<Box<[u8]>> {
     if !digits.len().is_multiple_of(2) || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }
-    let octets = (0..digits.len()).step_by(2);
-    octets
+    let offsets = (0..digits.len()).step_by(2);
+    offsets
         .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok())
         .collect()
 }

@@ -1,4 +1,4 @@
-//! The Corefile's form of rules.
+//! Parses rules.
 //!
 //! ```text
 //! rewrite [continue|stop] FIELD ...
@@ -7,7 +7,7 @@
 //! }
 //! ```
 //!
-//! A block is one rule: its lines are joined. Words of the language itself are read in any case.
+//! A block is one rule: its lines are joined. Keywords are case-insensitive.
 
 mod edns0;
 mod name;
@@ -15,7 +15,7 @@ mod words;
 
 use std::ops::RangeInclusive;
 
-use self::words::{KINDS, Kind, misses_the_dot, text_of, whole};
+use self::words::{KINDS, Kind, full_name, misses_the_dot, text_of};
 use super::{
     Config, NAME,
     names::Pattern,
@@ -27,29 +27,29 @@ use crate::{
     wire::{Class, Rcode, Type},
 };
 
-/// The longest TTL (RFC 2181 §8).
+/// The maximum TTL in seconds (RFC 2181 section 8).
 const MAX_TTL: u32 = 0x7FFF_FFFF;
 
-/// Reads the directives of a block, each of which is a rule.
+/// Parses the directives of a block, each of which is a rule.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut errors = ErrorList::default();
     let mut rules = Vec::new();
     for directive in uses {
-        let mut reading = Reading {
+        let mut parser = RuleParser {
             warnings: &mut *parsing.warnings,
         };
-        rules.extend(errors.catch(reading.rule(directive)));
+        rules.extend(errors.catch(parser.rule(directive)));
     }
     let rules = rules.into();
     errors.in_plugin(NAME).into_result(Config { rules })
 }
 
-/// The reading of a rule.
-struct Reading<'w> {
+/// The parser of a rule.
+struct RuleParser<'w> {
     warnings: &'w mut Vec<Diagnostic>,
 }
 
-/// What a rule is about.
+/// What a rule rewrites.
 #[derive(Clone, Copy)]
 enum Field {
     Name,
@@ -71,7 +71,7 @@ const FIELDS: [(&str, Field); 7] = [
     ("edns0", Field::Edns0),
 ];
 
-impl Reading<'_> {
+impl RuleParser<'_> {
     fn rule(&mut self, directive: &Directive) -> Result<Rule, Diagnostic> {
         let mut words = vec![directive.name.clone()];
         words.extend_from_slice(&directive.arguments);
@@ -79,11 +79,12 @@ impl Reading<'_> {
             let lines = directive.properties().iter();
             words.extend(lines.flat_map(|line| line.words.clone()));
         } else if let Some(body) = &directive.body {
-            let error = Diagnostic::error("a rule stands on its line or in its block");
+            let error =
+                Diagnostic::error("a rule is either on the directive's line or in its block");
             return Err(error
                 .at(body.open)
-                .label("this block would not be read")
-                .help("write 'rewrite stop {' or take the block away"));
+                .label("this block would be ignored")
+                .help("write 'rewrite stop {' or remove the block"));
         }
         let line = Property { words };
         let mut words = line.arguments();
@@ -115,14 +116,14 @@ impl Reading<'_> {
         Ok(Rule { stops, action })
     }
 
-    /// What `[KIND] NAME` of other rules says; the name is in front of `behind` more words.
+    /// Parses `[KIND] NAME`, followed by `more` further words.
     fn names(
         &mut self,
         words: &mut Arguments<'_>,
-        behind: usize,
+        more: usize,
         what: &str,
     ) -> Result<Pattern, Diagnostic> {
-        let kind = if words.left() > behind + 1 {
+        let kind = if words.left() > more + 1 {
             words.required(what)?.one_of_any_case(&KINDS)?
         } else {
             Kind::Exact
@@ -137,12 +138,12 @@ impl Reading<'_> {
             let warning = word.warning(format!("only whole labels match: '{text}'"));
             self.warnings.push(
                 warning
-                    .label("a final dot belongs to it")
+                    .label("a final dot is added")
                     .help("use 'regex' for a part of a label"),
             );
         }
         Ok(match kind {
-            Kind::Exact => Pattern::Exact(whole(word)?.into()),
+            Kind::Exact => Pattern::Exact(full_name(word)?.into()),
             Kind::Prefix => Pattern::Prefix(text.into()),
             Kind::Suffix => Pattern::Suffix(text.into()),
             Kind::Substring => Pattern::Substring(text.into()),
@@ -159,7 +160,7 @@ impl Reading<'_> {
     }
 
     fn rtype(&mut self, field: &Word, words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
-        let [from, to] = words.exactly("a type, and the one to ask for instead")?;
+        let [from, to] = words.exactly("a type, and the one that replaces it")?;
         let read = |word: &Word| {
             let unknown = |_| word.error(format!("invalid type '{word}'"));
             word.parse::<Type>()
@@ -167,10 +168,12 @@ impl Reading<'_> {
                 .map_err(|error| error.expected("a record type such as AAAA"))
         };
         let (from_type, to) = (read(from)?, read(to)?);
-        // Whatever records there are answer a question for any.
+        // An ANY question accepts records of all types.
         if from_type != Type::ANY && from_type != to {
-            let warning = from.warning(format!("clients that ask for {from_type} get none"));
-            let label = format!("the answer has records of type {to}, which they do not take");
+            let warning = from.warning(format!(
+                "clients that query {from_type} get no records of it"
+            ));
+            let label = format!("the answer has records of type {to}, which they ignore");
             let warning = warning.label(label).also(field.span, "in this rule");
             self.warnings.push(warning);
         }
@@ -192,7 +195,7 @@ impl Reading<'_> {
 
     fn rcode(&mut self, words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
         let names = self.names(words, 2, "a name, a response code, and another")?;
-        let [from, to] = words.exactly("a response code, and the one to give instead")?;
+        let [from, to] = words.exactly("a response code, and the one that replaces it")?;
         Ok(Action::Rcode {
             names,
             from: rcode(from)?,
@@ -202,7 +205,7 @@ impl Reading<'_> {
 }
 
 fn class(words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
-    let [from, to] = words.exactly("a class, and the one to ask in instead")?;
+    let [from, to] = words.exactly("a class, and the one that replaces it")?;
     let read = |word: &Word| {
         word.one_of_any_case(&[
             ("IN", Class::IN),

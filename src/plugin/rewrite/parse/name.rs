@@ -1,8 +1,8 @@
 //! Rules that change names: those of questions, with their answers, and the targets of aliases.
 
 use super::{
-    Reading,
-    words::{KINDS, Kind, text_of, whole, with_groups, with_labels},
+    RuleParser,
+    words::{KINDS, Kind, full_name, text_of, with_groups, with_labels},
 };
 use crate::{
     corefile::{Arguments, Diagnostic},
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-impl Reading<'_> {
+impl RuleParser<'_> {
     /// `[KIND] FROM TO [metadata] [answers]`.
     pub(super) fn name(&mut self, words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
         let kind = if words.left() > 2 {
@@ -21,8 +21,8 @@ impl Reading<'_> {
         } else {
             Kind::Exact
         };
-        let from = words.required("a name, and the one to ask for instead")?;
-        let to = words.required("the name to ask for instead")?;
+        let from = words.required("a name, and the one that replaces it")?;
+        let to = words.required("the replacement of the name")?;
         let names = self.pattern(kind, from)?;
         let labels = words.peek().filter(|word| **word == "metadata");
         if let Some(word) = labels {
@@ -35,7 +35,7 @@ impl Reading<'_> {
         let replacement = match (&names, kind) {
             (Pattern::Regex(regex), _) if labels.is_some() => with_labels(regex, to)?,
             (Pattern::Regex(regex), _) => with_groups(regex, to, self.warnings)?,
-            (_, Kind::Exact) => Replacement::plain(&whole(to)?.to_string()),
+            (_, Kind::Exact) => Replacement::plain(&full_name(to)?.to_string()),
             _ => Replacement::plain(&text_of(to)),
         };
         let mut rule = NameRule {
@@ -47,7 +47,7 @@ impl Reading<'_> {
         };
         let answers = answers(words, &mut rule, self.warnings)?;
         if answers.auto {
-            // Of a suffix it is known what became of every name that has it.
+            // A suffix rule can be reverted in all names with the suffix.
             if kind == Kind::Suffix {
                 let back = Change::Replace(
                     Pattern::Suffix(text_of(to).into()),
@@ -59,10 +59,10 @@ impl Reading<'_> {
                 rule.restores = true;
             }
         } else if kind != Kind::Exact && !answers.owners {
-            let warning = from.warning("names inside the answers are left as they were found");
+            let warning = from.warning("names in answers are not rewritten");
             self.warnings.push(
                 warning
-                    .label("CoreDNS would even answer with another name than was asked for")
+                    .label("CoreDNS would even answer with another name than the queried one")
                     .help("add 'answer auto' to the rule"),
             );
         }
@@ -70,14 +70,14 @@ impl Reading<'_> {
     }
 }
 
-/// What the answers of a name rule say.
+/// Which answer rules a name rule has.
 struct Answers {
     auto: bool,
     owners: bool,
 }
 
-/// `[answer] auto`, `[answer] name FROM TO`, `[answer] value FROM TO`, in any number; the first one
-/// with the word `answer`.
+/// Parses any number of `[answer] auto`, `[answer] name FROM TO` and `[answer] value FROM TO`; the
+/// first one requires the word `answer`.
 fn answers(
     words: &mut Arguments<'_>,
     rule: &mut NameRule,
@@ -90,7 +90,7 @@ fn answers(
         let word = match word.as_str() {
             "answer" => words.required("auto, name or value")?,
             _ if is_first => {
-                let error = word.error("a name rule ends here, or goes on with 'answer'");
+                let error = word.error("expected 'answer' or the end of the rule");
                 return Err(error.expected("answer auto, answer name or answer value; metadata"));
             }
             _ => word,
@@ -120,32 +120,32 @@ fn answers(
 }
 
 fn answer(words: &mut Arguments<'_>, warnings: &mut Vec<Diagnostic>) -> Result<Change, Diagnostic> {
-    let from = words.required("a regular expression, and what to put in its place")?;
-    let to = words.required("what to put in its place")?;
+    let from = words.required("a regular expression, and its replacement")?;
+    let to = words.required("a replacement")?;
     let regex = from.regex()?;
     let to = with_groups(&regex, to, warnings)?;
     Ok(Change::Replace(Pattern::Regex(regex), to))
 }
 
-/// `[KIND] FROM TO`. Parts of names are compared as they are written.
+/// `[KIND] FROM TO`. Prefixes, suffixes and substrings are matched without adding a final dot.
 pub(super) fn cname(
     words: &mut Arguments<'_>,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<Action, Diagnostic> {
-    let what = "a target, and the one to lead to instead";
+    let what = "a target, and the one that replaces it";
     let kind = if words.left() > 2 {
         words.required(what)?.one_of_any_case(&KINDS)?
     } else {
         Kind::Exact
     };
     let from = words.required(what)?;
-    let to = words.required("the target to lead to instead")?;
+    let to = words.required("the replacement of the target")?;
     let part = || from.to_ascii_lowercase().into_boxed_str();
     let plain = || Replacement::plain(&to.to_ascii_lowercase());
     let (targets, to) = match kind {
         Kind::Exact => {
-            let to = Replacement::plain(&whole(to)?.to_string());
-            (Pattern::Exact(whole(from)?.into()), to)
+            let to = Replacement::plain(&full_name(to)?.to_string());
+            (Pattern::Exact(full_name(from)?.into()), to)
         }
         Kind::Prefix => (Pattern::Prefix(part()), plain()),
         Kind::Suffix => (Pattern::Suffix(part()), plain()),

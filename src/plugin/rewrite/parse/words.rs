@@ -1,14 +1,14 @@
-//! Words of rules: names and parts of them, patterns, replacements.
+//! Parses the words of rules: names and parts of them, patterns, replacements.
 
 use regex::Regex;
 
 use crate::{
     corefile::{Diagnostic, Word},
-    plugin::rewrite::names::{Misplaced, Replacement},
+    plugin::rewrite::names::{PlaceholderError, Replacement},
     wire::Name,
 };
 
-/// How names are compared.
+/// How names are matched.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Exact,
@@ -18,7 +18,7 @@ pub(super) enum Kind {
     Regex,
 }
 
-/// The words for them.
+/// The keywords.
 pub(super) const KINDS: [(&str, Kind); 5] = [
     ("exact", Kind::Exact),
     ("prefix", Kind::Prefix),
@@ -27,7 +27,7 @@ pub(super) const KINDS: [(&str, Kind); 5] = [
     ("regex", Kind::Regex),
 ];
 
-/// A part of a name as it is compared: in lower case, and ending in a dot.
+/// A part of a name for matching: in lower case, with a final dot.
 pub(super) fn text_of(word: &Word) -> String {
     let mut text = word.to_ascii_lowercase();
     if !text.ends_with('.') {
@@ -36,8 +36,8 @@ pub(super) fn text_of(word: &Word) -> String {
     text
 }
 
-/// A whole name, in lower case.
-pub(super) fn whole(word: &Word) -> Result<Name, Diagnostic> {
+/// Parses a complete name, in lower case.
+pub(super) fn full_name(word: &Word) -> Result<Name, Diagnostic> {
     let name = Name::parse(word).map_err(|error| {
         let refused = word.error(format!("'{word}' is no name"));
         refused.label(error.to_string())
@@ -45,7 +45,7 @@ pub(super) fn whole(word: &Word) -> Result<Name, Diagnostic> {
     Ok(name?.to_lower())
 }
 
-/// What is put in place of what `regex` finds, whose groups may be in it.
+/// Parses the replacement for matches of `regex`, which may use its groups.
 pub(super) fn with_groups(
     regex: &Regex,
     to: &Word,
@@ -59,28 +59,28 @@ pub(super) fn with_groups(
     };
     let message = format!("there is no group {{{last}}}");
     let label = count_of(groups);
-    // CoreDNS counts how many there are, and starts where that is no more than there could be.
+    // CoreDNS compares only the number of groups used with the number of groups, and starts if it
+    // is not larger.
     if used.len() > groups {
         return Err(to.error(message).label(label));
     }
     let warning = to.warning(message).label(label);
-    warnings.push(warning.help("it stands for itself"));
+    warnings.push(warning.help("it is literal text"));
     Ok(replacement)
 }
 
-/// The same where labels of metadata may be in it too; it is refused for whatever would stand for
-/// itself there.
+/// Like [`with_groups`], and may use metadata labels. Placeholders that are neither are rejected.
 pub(super) fn with_labels(regex: &Regex, to: &Word) -> Result<Replacement, Diagnostic> {
     let groups = regex.captures_len() - 1;
     Replacement::with_labels(to, groups).map_err(|error| {
         let refused = to.error(error.to_string());
         match error {
-            Misplaced::Group(_) => refused.label(count_of(groups)),
-            Misplaced::Neither(_) => {
+            PlaceholderError::Group(_) => refused.label(count_of(groups)),
+            PlaceholderError::Neither(_) => {
                 refused.expected("a group such as {1}, or a label such as {kubernetes/namespace}")
             }
-            Misplaced::Open | Misplaced::Closed => {
-                refused.help("with 'metadata' braces are for groups and labels alone")
+            PlaceholderError::Open | PlaceholderError::Closed => {
+                refused.help("with 'metadata' braces are only for groups and labels")
             }
         }
     })
