@@ -86,7 +86,7 @@ async fn late_answer_to_the_first_attempt_is_used() {
 #[tokio::test]
 async fn failfast_is_servfail_at_once_if_all_are_down() {
     let upstream = Upstream::silent().await;
-    let options = "read_timeout 50ms\n failfast_all_unhealthy_upstreams\n health_check 20ms";
+    let options = "read_timeout 500ms\n failfast_all_unhealthy_upstreams\n health_check 20ms";
     let served = Served::new(&format!(
         "forward . {} {{\n {options}\n}}",
         upstream.address
@@ -95,7 +95,7 @@ async fn failfast_is_servfail_at_once_if_all_are_down() {
     served.checks_failed(upstream.address, 2.0).await;
     let begun = Instant::now();
     let reply = served.ask("a.example").await;
-    assert!(begun.elapsed() < Duration::from_millis(40));
+    assert!(begun.elapsed() < Duration::from_millis(400));
     failed(&reply, Why::UpstreamsDown);
     assert_eq!(reply.cause.as_deref(), Some("no healthy proxies"));
     let broken = served.metric("coredns_forward_healthcheck_broken_total");

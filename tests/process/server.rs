@@ -1,6 +1,8 @@
 //! A `lodestone` process for a test, on ports chosen by the system.
 
 use std::{
+    cell::RefCell,
+    collections::VecDeque,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
     path::{Path, PathBuf},
@@ -26,6 +28,8 @@ pub fn program() -> Command {
 pub struct Server {
     child: Child,
     lines: Receiver<String>,
+    /// Lines that came before the banner.
+    before_banner: RefCell<VecDeque<String>>,
     /// Its DNS address.
     pub address: SocketAddr,
     corefile: PathBuf,
@@ -74,11 +78,21 @@ impl Server {
         let mut server = Self {
             child,
             lines,
+            before_banner: RefCell::default(),
             address,
             corefile: path,
             _directory: directory,
         };
-        let banner = server.line(|line| line.contains(" on 127.0.0.1"));
+        // The log may be ahead of the banner, which is written to standard output directly.
+        let mut before = VecDeque::new();
+        let banner = server.line(|line| {
+            let is_banner = line.contains(" on 127.0.0.1");
+            if !is_banner {
+                before.push_back(line.to_owned());
+            }
+            is_banner
+        });
+        server.before_banner = RefCell::new(before);
         // In a JSON record, the message follows the time.
         let said = banner.split("\"msg\":").last().unwrap();
         let port = said
@@ -90,8 +104,14 @@ impl Server {
     }
 
     /// The next line of output that matches.
-    pub fn line(&self, is_wanted: impl Fn(&str) -> bool) -> String {
+    pub fn line(&self, mut is_wanted: impl FnMut(&str) -> bool) -> String {
         let mut seen = Vec::new();
+        while let Some(line) = self.before_banner.borrow_mut().pop_front() {
+            if is_wanted(&line) {
+                return line;
+            }
+            seen.push(line);
+        }
         loop {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) if is_wanted(&line) => return line,
