@@ -8,7 +8,9 @@
 //! the others of its batch. One over a stream (TCP, TLS, HTTPS, QUIC) is a task of the runtime, which
 //! reports its result to the engine's inbox.
 
+mod expiry;
 mod poller;
+mod replies;
 mod shared;
 mod socket;
 mod sockets;
@@ -36,13 +38,10 @@ use super::{
     exchange::{Action, Exchange, Link, StreamTask},
     in_flight::{Follower, Lead},
     inbox::{Event, Inbox, Key},
-    packet::Verdict,
-    pending,
 };
 use crate::{
-    datagrams::{Connected, take_errors},
+    datagrams::Connected,
     reply::{Reply, Why},
-    wire::Header,
 };
 
 /// How long a full socket is left alone.
@@ -50,6 +49,9 @@ const SEND_PAUSE: Duration = Duration::from_millis(1);
 
 /// Reads of one socket before others get their turn.
 const BURST: usize = 8;
+
+/// Queries that the table keeps room for while none is pending.
+const KEPT: usize = 1024;
 
 /// The clients' socket among those that are waited for.
 const CLIENTS: u64 = u64::MAX;
@@ -105,13 +107,6 @@ struct Finished<T> {
     owner: T,
     reply: Box<Reply>,
     failure: Option<Failure>,
-}
-
-impl<T: Owner> PendingQuery<T> {
-    /// Whether nothing waits for the reply, neither the owner nor a follower.
-    fn is_cancelled(&self) -> bool {
-        self.owner.is_gone() && !self.lead.as_ref().is_some_and(Lead::has_followers)
-    }
 }
 
 impl<T: Owner> Engine<T> {
@@ -281,11 +276,15 @@ impl<T: Owner> Engine<T> {
         }
     }
 
-    /// Closes idle sockets, where it is time to look.
+    /// Closes idle sockets and frees memory that is not needed any more, where it is time to look.
     pub fn close_idle(&mut self, now: Instant) {
         if now.saturating_duration_since(self.swept) >= IDLE / 2 {
             self.swept = now;
             self.sockets.close_idle(&mut self.poller, now);
+            // A burst of queries must not hold its memory for ever.
+            if self.queries.is_empty() && self.queries.capacity() > KEPT {
+                self.queries.shrink_to_fit();
+            }
         }
     }
 
@@ -301,102 +300,6 @@ impl<T: Owner> Engine<T> {
         let slot = key.slot as usize;
         let query = self.queries.get(slot)?;
         (query.serial == key.serial).then_some(slot)
-    }
-
-    /// Takes the replies that a socket has received.
-    fn read(
-        &mut self,
-        at: usize,
-        has_error: bool,
-        reply: &mut Reply,
-        now: Instant,
-        deliver: &mut impl FnMut(T, &mut Reply, Option<Failure>),
-    ) {
-        let mut error = None;
-        for _ in 0..BURST {
-            let Some(socket) = self.sockets.get(at) else {
-                return;
-            };
-            let count = match self.messages.receive(socket.io()) {
-                Ok(count) => count,
-                Err(failed) => {
-                    let is_none = matches!(
-                        failed.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                    );
-                    error = (!is_none).then_some(failed);
-                    break;
-                }
-            };
-            for index in 0..count {
-                self.take_message(at, index, reply, now, deliver);
-            }
-            // What comes from here on is found at the next wait.
-            if count < Connected::RECEIVED {
-                break;
-            }
-        }
-        if (has_error || error.is_some())
-            && let Some(socket) = self.sockets.get_mut(at)
-            && let Some(error) = take_errors(socket.io()).or(error)
-        {
-            // An ICMP error is reported to everything that was sent (RFC 1122 section 4.1.3.3).
-            socket.fail_sent(&Failure::reported(&error), &mut self.failed);
-        }
-    }
-
-    /// Matches a message with the attempt that it answers. A message that answers another question changes
-    /// nothing: the right one may still come. One that cannot be parsed ends the attempt.
-    fn take_message(
-        &mut self,
-        at: usize,
-        index: usize,
-        reply: &mut Reply,
-        now: Instant,
-        deliver: &mut impl FnMut(T, &mut Reply, Option<Failure>),
-    ) {
-        let message = self.messages.message(index);
-        let Some(socket) = self.sockets.get_mut(at) else {
-            return;
-        };
-        let matched = Header::read(message).and_then(|header| {
-            let (key, attempt) = socket.attempt(header.id)?;
-            let query = self.queries.get(key.slot as usize)?;
-            let packet = &query.query.request.packet;
-            let verdict = packet.judge(message, &header, true, reply);
-            (verdict != Verdict::OtherQuestion).then_some((header.id, key, attempt, verdict))
-        });
-        if !matches!(matched, Some((.., Verdict::Reply)))
-            && let Some(upstream) = socket.upstream.upgrade()
-        {
-            upstream.meter.wrong_reply();
-        }
-        let Some((id, key, attempt, verdict)) = matched else {
-            return;
-        };
-        socket.remove(id);
-        let Some(slot) = self.slot(key) else {
-            return;
-        };
-        if verdict == Verdict::Unreadable {
-            self.failed.push(((key, attempt), Failure::Malformed));
-            return;
-        }
-        let received_at = self.sockets.get(at).map(|socket| &socket.received_at);
-        reply.source = received_at.cloned();
-        let query = &mut self.queries[slot];
-        let Some(exchange) = &mut query.exchange else {
-            return;
-        };
-        let action = exchange.on_reply(&query.query.request, attempt, reply, now);
-        if self.act(slot, action, reply, now) {
-            // The exchange goes first: it holds its upstreams.
-            let PendingQuery { owner, lead, .. } = self.remove(slot);
-            if let Some(lead) = lead {
-                lead.publish(reply);
-            }
-            deliver(owner, reply, None);
-        }
     }
 
     /// Carries out what an exchange wants; whether its reply is final.
@@ -547,66 +450,6 @@ impl<T: Owner> Engine<T> {
         }
     }
 
-    /// Follows up on timeouts and evictions.
-    fn expire(&mut self, now: Instant) {
-        if now.saturating_duration_since(self.expired) < TICK {
-            return;
-        }
-        self.expired = now;
-        let evictions = pending::evictions();
-        if self.evictions != evictions {
-            self.evictions = evictions;
-            self.evict();
-        }
-        let mut due = Vec::new();
-        self.timers.expire(now, &mut due);
-        let mut reply = Reply::default();
-        for key in due {
-            let Some(slot) = self.slot(key) else {
-                continue;
-            };
-            let query = &mut self.queries[slot];
-            query.timer = None;
-            let Some(exchange) = &mut query.exchange else {
-                continue;
-            };
-            let request = &query.query.request;
-            let action = if exchange.next_timeout(request) <= now {
-                exchange.on_timeout(request, &mut reply, now)
-            } else {
-                Action::Wait
-            };
-            if self.act(slot, action, &mut reply, now) {
-                self.finish(slot, &mut reply);
-            }
-        }
-    }
-
-    /// Ends the queries that have been evicted, and those whose owner has gone.
-    fn evict(&mut self) {
-        let over: Vec<_> = self
-            .queries
-            .iter()
-            .filter(|(_, query)| query.is_cancelled() || query.query.evicted().is_some())
-            .map(|(slot, _)| slot)
-            .collect();
-        for slot in over {
-            let mut query = self.remove(slot);
-            let Some(reply) = query.query.evicted() else {
-                continue;
-            };
-            if let Some(exchange) = &mut query.exchange {
-                exchange.count_open(&query.query.request);
-            }
-            // Its lead goes with it: the followers are submitted again.
-            self.finished.push(Finished {
-                owner: query.owner,
-                reply: Box::new(reply),
-                failure: None,
-            });
-        }
-    }
-
     /// Ends a query whose reply is final; the owner gets it at the end of [`Self::process`].
     fn finish(&mut self, slot: usize, reply: &mut Reply) {
         let query = self.remove(slot);
@@ -639,3 +482,6 @@ impl<T: Owner> Engine<T> {
         query
     }
 }
+
+#[cfg(test)]
+mod tests;

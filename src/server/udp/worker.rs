@@ -222,6 +222,8 @@ impl Running {
             self.worker.entrance.server().metrics().panics_total.inc();
             tracing::error!("a reply from an upstream made the server panic; it was dropped");
             self.scratch = Scratch::default();
+            let engine = &mut self.worker.engine;
+            let _ = catch_unwind(AssertUnwindSafe(|| engine.recover(now)));
         }
         self.replies.send();
         self.worker.engine.close_idle(now);

@@ -104,6 +104,8 @@ impl SharedEngine {
             if catch_unwind(turn).is_err() {
                 tracing::error!("a reply from an upstream made the server panic; it was dropped");
                 reply = Reply::default();
+                let recover = AssertUnwindSafe(|| engine.recover(Instant::now()));
+                let _ = catch_unwind(recover);
             }
         }
     }

@@ -422,8 +422,11 @@ fn whatever_happens_timeouts_make_progress_and_the_exchange_ends_in_time() {
                 .then(|| usize::try_from(numbers.below(5)).unwrap()),
             ..plan()
         };
-        let transport =
-            [TransportPolicy::Udp, TransportPolicy::UdpThenTcp][numbers.below(2) as usize];
+        let transport = if numbers.below(2) == 0 {
+            TransportPolicy::Udp
+        } else {
+            TransportPolicy::UdpThenTcp
+        };
         let all_down = numbers.below(4) == 0;
         let mut played = Played::with(upstreams, random, transport, |upstreams| {
             for upstream in upstreams.iter().filter(|_| all_down) {
