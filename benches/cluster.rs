@@ -4,8 +4,8 @@ use std::{net::IpAddr, sync::Arc};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use lodestone::cluster::{
-    Cluster, Endpoint, Event, Kind, Namespace, Object, Port, Protocol, Service, ServiceKind, Slice,
-    Writer,
+    Cluster, Endpoint, EndpointSlice, Event, Kind, Namespace, Object, Port, Protocol, Service,
+    ServiceKind, Writer,
 };
 
 const SERVICES: usize = 10_000;
@@ -54,7 +54,7 @@ fn slice(number: usize, generation: usize) -> Object {
             Some("zone-a"),
         )
     };
-    let slice = Slice {
+    let slice = EndpointSlice {
         namespace: namespace(number).into(),
         name: format!("service-{number}-abcde").into(),
         service: format!("service-{number}").into(),
@@ -62,12 +62,12 @@ fn slice(number: usize, generation: usize) -> Object {
         ports: ports(),
         endpoints: (0..ENDPOINTS).map(endpoint).collect(),
     };
-    Object::Slice(slice, None)
+    Object::EndpointSlice(slice, None)
 }
 
 fn list(writer: &mut Writer) {
     for kind in Kind::ALL {
-        writer.fold(Event::Begin(kind));
+        writer.fold(Event::ListStart(kind));
     }
     for number in 0..NAMESPACES {
         let name = namespace(number).into();
@@ -78,9 +78,9 @@ fn list(writer: &mut Writer) {
         writer.fold(Event::Apply(slice(number, 0)));
     }
     for kind in Kind::ALL {
-        writer.fold(Event::End(kind));
+        writer.fold(Event::ListEnd(kind));
     }
-    writer.announce();
+    writer.notify();
 }
 
 fn full() -> Writer {

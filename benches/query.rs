@@ -5,14 +5,15 @@ use std::{hint::black_box, sync::Arc};
 use criterion::{Criterion, criterion_group, criterion_main};
 use lodestone::{
     cluster::{
-        Cluster, Endpoint, Namespace, Object, Port, Protocol, Service, ServiceKind, Slice, load,
+        Cluster, Endpoint, EndpointSlice, Namespace, Object, Port, Protocol, Service, ServiceKind,
+        load,
     },
     edns::Options,
     message::{Parsed, Writer, read_query, read_reply, write_query},
     query::{Query, Question},
     reply::{Reply, Why},
     wire::{Class, Header, Name, Type},
-    zone::{Answers, Outcome, Rules, View, Zones},
+    zone::{ClusterView, Lookup, Outcome, Rules, Zones},
 };
 
 const SERVICES: u16 = 10_000;
@@ -61,7 +62,7 @@ fn cluster() -> Arc<Cluster> {
                 None,
             )
         };
-        let slice = Slice {
+        let slice = EndpointSlice {
             namespace: "shop".into(),
             name: format!("{name}-x").into(),
             service: name.into(),
@@ -69,7 +70,7 @@ fn cluster() -> Arc<Cluster> {
             ports: Arc::clone(&ports),
             endpoints: (0..3).map(endpoint).collect(),
         };
-        objects.push(Object::Slice(slice, None));
+        objects.push(Object::EndpointSlice(slice, None));
     }
     load(objects)
 }
@@ -81,7 +82,7 @@ fn question(name: &str, rtype: Type) -> Question {
 fn steps(criterion: &mut Criterion) {
     let zones = [Name::parse("cluster.local").expect("a name")];
     let zones = Zones::new(&zones).expect("zones");
-    let view = View::new(cluster(), zones, Rules::default(), Box::default());
+    let view = ClusterView::new(cluster(), zones, Rules::default(), Box::default());
     let mut group = criterion.benchmark_group("query");
     for (what, name, rtype) in [
         ("A of a Service", "web-77.shop.svc.cluster.local", Type::A),

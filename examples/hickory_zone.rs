@@ -8,7 +8,7 @@ use std::{error::Error, net::SocketAddr, path::PathBuf, time::Duration};
 
 use hickory_server::{Server, zone_handler::Catalog};
 use lodestone::{
-    cluster::{Origin, Settings},
+    cluster::{Backend, Settings},
     hickory::ClusterZones,
     zone::Rules,
 };
@@ -35,14 +35,14 @@ pub async fn serve(
 ) -> Result<(Server<Catalog>, SocketAddr), Box<dyn Error>> {
     let path = PathBuf::from(origin);
     let origin = if origin.contains("://") {
-        Origin::Endpoint {
+        Backend::Endpoint {
             url: origin.to_owned(),
             tls: None,
         }
     } else if path.is_dir() {
-        Origin::Manifests { directory: path }
+        Backend::Manifests { directory: path }
     } else {
-        Origin::Kubeconfig {
+        Backend::Kubeconfig {
             file: path,
             context: None,
         }

@@ -7,29 +7,33 @@
 //! site       a configuration built: chains behind zones behind listeners
 //! server     transports and the one door: udp, tcp, tls, http, quic; routing; limits
 //! admin      health, ready, metrics and profiles over HTTP
-//! plugin     one file a Corefile word; order.rs is the list, chain.rs walks it
+//! plugin     the plugins, one file a Corefile word; chain.rs runs a block's
 //! hickory    hickory-server's types: the cluster as its zone handlers
 //! upstream   asking other servers: exchange, pool, policy, health
 //! zone       the DNS view of the cluster: names in, records out; pure
 //! authority  zones of records that somebody wrote down: files and copies of them; pure
 //! cluster    what the cluster says, no DNS: objects, events, state; its two sources
-//! config     the Corefile's meaning: keys, settings, plugins, typed
+//! config     the Corefile's meaning, typed; order.rs is the table of words and of the plugins' order
 //! corefile   the Corefile language, knowing no plugin
 //! message    whole messages: octets to query or reply, reply to octets
 //! query      the question: as asked, as rewritten, who asks, over what
 //! reply      the answer: rcode, records, and why it is what it is
 //! tsig       messages signed by shared secrets
+//! tls        a server's certificate: its files, what it asks of clients, reloading
 //! trust      which certificates are accepted from the other side of TLS
 //! edns       the options of an OPT record
 //! wire       names, numbers and records as octets
 //! logging    the lines that people read
 //! plain      errors of the system and of libraries, in terms that an operator can act on
+//! backoff    delays between attempts
 //! datagrams  many datagrams a system call: the only unsafe code
+//! files      files that are read again when they change: polling, notifications
 //! interfaces the network interfaces of the machine
+//! features   the parts that a build can leave out
 //! metrics    every metric family, its name and its labels
 //! ```
 //!
-//! Imports point one way: `corefile` <- `config`; `cluster` <- `zone` <- `plugin::kubernetes`;
+//! Imports point one way: `corefile` <- `plugin` <- `config`; `cluster` <- `zone` <- `plugin::kubernetes`;
 //! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `site` <- `life` <- `cli`. `corefile`, `zone`,
 //! `authority` and `wire` know neither tokio nor kube: they are values and functions.
 //!
@@ -63,12 +67,15 @@ pub const COREDNS: &str = "1.15.0";
 
 pub(crate) mod admin;
 pub mod authority;
+mod backoff;
 pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod corefile;
 pub mod datagrams;
 pub mod edns;
+pub mod features;
+mod files;
 #[cfg(feature = "hickory")]
 pub mod hickory;
 pub mod interfaces;
@@ -83,6 +90,7 @@ pub(crate) mod reload;
 pub mod reply;
 pub mod server;
 pub mod site;
+pub mod tls;
 pub(crate) mod trust;
 pub mod tsig;
 pub mod upstream;

@@ -13,7 +13,7 @@ use crate::{
     logging,
     metrics::Metrics,
     plugin::{BuildError, Parts},
-    server::{self, Backend, Scheme, Servers, Wanted, descriptors, limits, route::Routes},
+    server::{self, LoopKind, Servers, Wanted, descriptors, limits, route::Routes},
     site::{Listener, Site},
 };
 
@@ -65,15 +65,15 @@ impl Running {
         default_port: u16,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
-        Self::start_with(config, default_port, metrics, Backend::default()).await
+        Self::start_with(config, default_port, metrics, LoopKind::default()).await
     }
 
-    /// The same, with plain DNS served by this backend.
+    /// The same, with plain DNS served by loops of this kind.
     pub async fn start_with(
         config: Config,
         default_port: u16,
         metrics: Arc<Metrics>,
-        backend: Backend,
+        loops: LoopKind,
     ) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Handle::current();
         let readiness = Arc::new(Readiness::default());
@@ -85,7 +85,7 @@ impl Running {
             granted.connections = granted.connections.min(descriptors / 2);
         }
         let mut servers = Servers::new(runtime, granted, Arc::clone(&metrics));
-        servers.use_backend(backend);
+        servers.use_loops(loops);
 
         let site = Site::build(&config, default_port, Parts::default(), &metrics)?;
         let pages = admin.prepare(&site.pages).await?;
@@ -264,16 +264,8 @@ impl Running {
 }
 
 fn known_by(listener: &Listener) -> server::Listener {
-    let scheme = match listener.transport {
-        Transport::Dns => Scheme::Dns,
-        Transport::Tls => Scheme::Tls,
-        Transport::Quic => Scheme::Quic,
-        Transport::Https => Scheme::Https,
-        Transport::Https3 => Scheme::Https3,
-        Transport::Grpc => Scheme::Grpc,
-    };
     server::Listener {
-        scheme,
+        scheme: listener.transport.into(),
         address: listener.address,
     }
 }

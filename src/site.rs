@@ -28,8 +28,8 @@ use crate::{
         limits::StreamSettings,
         proxy::Trust,
         route::{Filter, Route},
-        tls::{self, Files, Identity},
     },
+    tls::{self, Files, Identity},
     wire::Name,
 };
 

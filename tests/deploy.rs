@@ -1,5 +1,5 @@
-//! The manifests in `deploy/` fit what they replace and each other. The names and numbers here are
-//! those that clusters, dashboards and probes expect of CoreDNS: change them only with a reason.
+//! The manifests in `deploy/` are consistent with each other and with CoreDNS's. Clusters, dashboards
+//! and probes rely on the names and numbers here.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -10,7 +10,7 @@ use std::path::Path;
 const APP: &str = "lodestone";
 
 #[test]
-fn pods_stand_behind_the_service_that_every_pod_knows() {
+fn service_kube_dns_selects_the_pods() {
     let (deployment, service) = (one("Deployment"), one("Service"));
     assert_eq!(service["metadata"]["name"], "kube-dns");
     assert_eq!(service["spec"]["clusterIP"], "10.96.0.10");
@@ -18,7 +18,7 @@ fn pods_stand_behind_the_service_that_every_pod_knows() {
     let labels = &deployment["spec"]["template"]["metadata"]["labels"];
     let own = json!({"k8s-app": "kube-dns", "app.kubernetes.io/name": APP});
     assert_eq!(*labels, own);
-    // Narrower than the Service's, so that CoreDNS's pods are not taken for ours.
+    // Narrower than the Service's selector, which also matches CoreDNS's pods.
     assert_eq!(deployment["spec"]["selector"]["matchLabels"], own);
     assert_eq!(
         one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
@@ -36,7 +36,7 @@ fn pods_stand_behind_the_service_that_every_pod_knows() {
 }
 
 #[test]
-fn ports_are_those_of_coredns() {
+fn ports_match_coredns() {
     let expected = [
         ("dns", 53, "UDP"),
         ("dns-tcp", 53, "TCP"),
@@ -68,7 +68,7 @@ fn ports_are_those_of_coredns() {
 }
 
 #[test]
-fn what_multicluster_needs_beyond_the_rest_is_ready_to_be_allowed() {
+fn commented_out_rule_permits_serviceimports() {
     let role = fs::read_to_string(Path::new("deploy/rbac.yaml")).unwrap();
     let with_imports = role
         .replace("  # - api", "  - api")
@@ -90,7 +90,7 @@ fn what_multicluster_needs_beyond_the_rest_is_ready_to_be_allowed() {
 }
 
 #[test]
-fn the_container_is_started_probed_and_confined() {
+fn container_has_arguments_probes_and_security_context() {
     let (pod, container) = (pod(), container());
     for (pointer, expected) in [
         ("/args", json!(["-conf", "/etc/coredns/Corefile"])),
@@ -131,7 +131,7 @@ fn the_container_is_started_probed_and_confined() {
 }
 
 #[test]
-fn it_may_list_and_watch_what_names_are_made_of_and_nothing_else() {
+fn cluster_role_permits_list_and_watch_of_four_resources_only() {
     let role = one("ClusterRole");
     let mut rights = Vec::new();
     for rule in role["rules"].as_array().unwrap() {
@@ -165,21 +165,21 @@ fn it_may_list_and_watch_what_names_are_made_of_and_nothing_else() {
 }
 
 #[test]
-fn the_deployed_corefile_is_the_one_that_is_explained() {
+fn deployed_corefile_equals_the_example() {
     let config = one("ConfigMap");
     let deployed = config["data"]["Corefile"].as_str().unwrap();
     let example = read("Corefile.example");
     assert_eq!(words(deployed), words(&example));
-    // The ports of the probes and of the Service are this text's, in part its defaults.
+    // The probes and the Service use the ports set here, or their defaults.
     assert!(deployed.contains(".:53 {"));
     assert!(deployed.contains("prometheus :9153\n"));
-    // Answers go on for this long after SIGTERM, within the grace period.
+    // Queries are answered for this long after SIGTERM, within the grace period.
     assert!(deployed.contains("lameduck 5s\n"));
     assert!(pod()["terminationGracePeriodSeconds"].as_i64().unwrap() > 5);
 }
 
 #[test]
-fn the_image_is_built_with_the_pinned_toolchain_and_runs_as_the_deployments_user() {
+fn image_uses_the_pinned_toolchain_and_the_deployments_user() {
     let dockerfile = read("deploy/Dockerfile");
     let pinned = read("rust-toolchain.toml");
     let pinned = pinned.split('"').nth(1).unwrap();

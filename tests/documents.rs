@@ -1,29 +1,30 @@
-//! The documents say what is so.
+//! Checks of README.md, `docs/` and `deploy/README.md` against the code and against each other.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use lodestone::plugin::order::{Kind, ORDER};
+use lodestone::config::order::{Kind, ORDER};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 #[test]
-fn the_readme_lists_the_words_that_work() {
+fn readme_lists_every_supported_plugin() {
     let readme = read("README.md");
-    let list = readme.split("* Words of a Corefile that work: ").nth(1);
+    let list = readme.split("* Supported plugins: ").nth(1);
     let list = list.unwrap().split("\n*").next().unwrap();
     let listed: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
     let words = ORDER
         .iter()
         .filter(|word| !matches!(word.kind, Kind::Absent(_)))
         .map(|word| word.name);
-    // The language's own word.
+    // Part of the Corefile language.
     let mut words: Vec<&str> = words.chain(["import"]).collect();
     words.sort_unstable();
     assert_eq!(listed, words);
 }
 
 #[test]
-fn the_tests_of_the_readme_are_those_that_ci_runs() {
+fn readme_commands_are_those_of_ci() {
     let readme = read("README.md");
     let commands: Vec<&str> = readme.lines().filter(|it| it.starts_with("    ")).collect();
     assert_eq!(commands[0].trim(), "cargo run --release -- lab");
@@ -36,44 +37,45 @@ fn the_tests_of_the_readme_are_those_that_ci_runs() {
 }
 
 #[test]
-fn links_between_documents_lead_somewhere() {
-    for name in [
-        "README.md",
-        "deploy/README.md",
-        "docs/lab.md",
-        "docs/differences.md",
-        "docs/check.md",
-    ] {
-        let text = read(name);
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-        for target in text
-            .split("](")
-            .skip(1)
-            .filter_map(|it| it.split(')').next())
-        {
-            if !target.starts_with("http") {
-                assert!(folder.with_file_name(target).exists(), "{name}: {target}");
+fn links_between_documents_have_a_target() {
+    for name in documents() {
+        let text = read(&name);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(&name);
+        // Without code, in which brackets have another meaning.
+        let prose: String = text.split('`').step_by(2).collect();
+        let links = prose.split("](").skip(1);
+        for link in links.filter_map(|it| it.split(')').next()) {
+            if link.starts_with("http") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() {
+                folder.clone()
+            } else {
+                folder.with_file_name(file)
+            };
+            assert!(target.exists(), "{name}: {link}");
+            if !anchor.is_empty() {
+                let target = fs::read_to_string(target).unwrap();
+                let mut headings = target.lines().filter_map(|line| line.strip_prefix('#'));
+                let is_anchor = |heading: &str| {
+                    let heading = heading.trim_start_matches('#').trim();
+                    heading.to_lowercase().replace(' ', "-") == anchor
+                };
+                assert!(headings.any(is_anchor), "{name}: {link}");
             }
         }
     }
 }
 
 #[test]
-fn one_version_of_coredns_is_compared_with() {
-    let named = format!("What is compared with is CoreDNS {}.", lodestone::COREDNS);
+fn only_measurements_and_differences_name_a_version_of_coredns() {
+    let named = format!("Compared with CoreDNS {}.", lodestone::COREDNS);
     assert!(read("docs/differences.md").contains(&named), "{named}");
-    // Figures are of the version that was measured.
-    let may = ["docs/bench.md", "docs/differences.md"];
-    let mut pages = vec!["README.md".to_owned(), "deploy/README.md".to_owned()];
-    for folder in ["docs", "docs/plugins"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-        let entries = fs::read_dir(path).unwrap().map(Result::unwrap);
-        let paths = entries.map(|entry| entry.path());
-        let texts = paths.filter(|path| path.extension().is_some_and(|it| it == "md"));
-        let names = texts.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
-        pages.extend(names.map(|name| format!("{folder}/{name}")));
-    }
-    pages.retain(|page| !may.contains(&page.as_str()));
+    // Measurements belong to the version that was measured.
+    let exceptions = ["docs/bench.md", "docs/differences.md"];
+    let mut pages = documents();
+    pages.retain(|page| !exceptions.contains(&page.as_str()));
     assert!(pages.len() > 50);
     for page in pages {
         for version in ["CoreDNS 1.14", "CoreDNS 1.15"] {
@@ -83,7 +85,107 @@ fn one_version_of_coredns_is_compared_with() {
 }
 
 #[test]
-fn the_readme_lists_the_flags() {
+fn tables_of_differences_are_complete_and_without_duplicates() {
+    let text = read("docs/differences.md");
+    for section in text.split("\n## ").skip(1) {
+        let title = section.lines().next().unwrap();
+        let (mut columns, mut situations) = (0, BTreeSet::new());
+        for line in section.lines().filter(|line| line.starts_with('|')) {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            if line.contains("---") || cells[0] == "situation" || cells[0] == "behaviour" {
+                columns = cells.len();
+                continue;
+            }
+            if columns == 0 {
+                columns = cells.len();
+                continue;
+            }
+            assert_eq!(cells.len(), columns, "{title}: {line}");
+            assert!(
+                !cells[columns - 1].is_empty(),
+                "no reason in {title}: {line}"
+            );
+            assert!(
+                situations.insert(cells[0].to_owned()),
+                "twice in {title}: {line}"
+            );
+        }
+        assert!(!situations.is_empty(), "{title} has no rows");
+    }
+}
+
+#[test]
+fn every_option_of_a_syntax_is_described() {
+    let mut options = 0;
+    for name in documents() {
+        let Some(page) = name.strip_prefix("docs/plugins/") else {
+            continue;
+        };
+        let text = read(&name);
+        let Some(syntax) = text.split("## Syntax\n").nth(1) else {
+            continue;
+        };
+        let syntax = syntax.split("\n## Examples").next().unwrap();
+        let grammar = syntax.split("```text\n").nth(1).unwrap();
+        let (grammar, described) = grammar.split_once("```\n").unwrap();
+        let lines = grammar.lines().filter_map(|line| line.strip_prefix("    "));
+        for option in lines.filter_map(|line| line.split([' ', '|']).next()) {
+            // In capitals: a placeholder. Dots: more of the same.
+            if option.starts_with(|it: char| it.is_ascii_lowercase()) {
+                options += 1;
+                let is_entry = |line: &str| {
+                    let head = line.trim_start().strip_prefix("* ");
+                    let head = head.map(|head| head.split(": ").next().unwrap_or(head));
+                    head.is_some_and(|head| {
+                        let mut terms = head.split('`').skip(1).step_by(2);
+                        terms.any(|term| term.split([' ', '|']).next() == Some(option))
+                    })
+                };
+                assert!(described.lines().any(is_entry), "{page}: {option}");
+            }
+        }
+    }
+    assert!(options > 140, "{options}");
+}
+
+#[test]
+fn every_metric_is_described() {
+    let pages: String = documents().iter().map(|page| read(page)).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics");
+    let mut families = BTreeSet::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.ends_with("tests.rs") {
+            continue;
+        }
+        let source = fs::read_to_string(path).unwrap();
+        for literal in source.split('"').skip(1).step_by(2) {
+            let is_family = literal.starts_with("coredns_") || literal.starts_with("lodestone_");
+            let is_name = |it: char| it.is_ascii_alphanumeric() || it == '_';
+            if is_family && literal.chars().all(is_name) {
+                families.insert(literal.to_owned());
+            }
+        }
+    }
+    assert!(families.len() > 30, "{families:?}");
+    for family in families {
+        assert!(pages.contains(&format!("`{family}")), "{family}");
+    }
+}
+
+#[test]
+fn documents_use_standard_terms() {
+    for name in documents() {
+        let text = read(&name).to_lowercase();
+        let words: BTreeSet<&str> = text.split(|it: char| !it.is_alphanumeric()).collect();
+        for term in ["octet", "octets", "whoever", "nobody", "somebody", "asker"] {
+            assert!(!words.contains(term), "{name}: {term}");
+        }
+    }
+}
+
+#[test]
+fn readme_lists_every_flag() {
     let readme = read("README.md");
     let help = lodestone::cli::help();
     let flags = help.split("Options:").nth(1).unwrap();
@@ -97,6 +199,20 @@ fn the_readme_lists_the_flags() {
         count += 1;
     }
     assert!(count >= 7, "{help}");
+}
+
+/// README.md, the pages of `docs/`, and `deploy/README.md`.
+fn documents() -> Vec<String> {
+    let mut pages = vec!["README.md".to_owned(), "deploy/README.md".to_owned()];
+    for folder in ["docs", "docs/plugins"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        let entries = fs::read_dir(path).unwrap().map(Result::unwrap);
+        let paths = entries.map(|entry| entry.path());
+        let texts = paths.filter(|path| path.extension().is_some_and(|it| it == "md"));
+        let names = texts.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
+        pages.extend(names.map(|name| format!("{folder}/{name}")));
+    }
+    pages
 }
 
 fn read(name: &str) -> String {

@@ -1,8 +1,8 @@
-//! `lodestone lab` as its user meets it: the program is started, every line of the page that it
-//! prints is given to a shell, and what `dig` shows is compared with what the page promises.
+//! `lodestone lab`: runs every command of the printed guide in a shell and compares the output of `dig`
+//! with the guide.
 //!
-//! Needs `dig`; without it these tests say so and pass. Names outside of the cluster are asked of
-//! whatever this machine has, so that of those only what holds without a network is compared.
+//! Without `dig` these tests print that and pass. Names outside of the cluster are compared only as far as
+//! the result does not depend on the network.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -14,18 +14,18 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What a line shows.
+/// The expected output of a command.
 #[derive(Clone, Copy, Debug)]
 enum Shows {
-    /// Just these lines, in any order.
+    /// Exactly these lines, in any order.
     Lines(&'static [&'static str]),
     /// This line first; what follows depends on the network.
     First(&'static str),
     /// This status.
     Status(&'static str),
-    /// No address: some way upstream, or the lack of one, says so.
+    /// NXDOMAIN, SERVFAIL or REFUSED, depending on the network.
     NotFound,
-    /// Nothing that can be foretold.
+    /// Any output.
     Anything,
 }
 
@@ -112,7 +112,7 @@ const PAGE: &[(&str, Shows)] = &[
         Status("NXDOMAIN"),
     ),
     ("+short example.com", Anything),
-    // Before the line above it was given to a shell.
+    // The command above it, which edits the Corefile, has not been run.
     ("+short wiki.intranet.test", Anything),
     (
         "+ndots=5 +domain=cluster.local web-service.payroll.svc.cluster | grep status",
@@ -126,7 +126,7 @@ const PAGE: &[(&str, Shows)] = &[
 ];
 
 #[test]
-fn every_line_of_the_page_shows_what_it_promises() {
+fn every_command_of_the_guide_has_the_described_result() {
     let Some(lab) = Lab::start() else { return };
     let lines: Vec<&str> = lab.lines().collect();
     assert!(lines.len() >= PAGE.len() - 1, "{}", lab.page);
@@ -144,7 +144,7 @@ fn every_line_of_the_page_shows_what_it_promises() {
 }
 
 #[test]
-fn a_pod_that_becomes_ready_is_in_the_next_answers() {
+fn pod_that_becomes_ready_is_in_the_next_answers() {
     let Some(lab) = Lab::start() else { return };
     let directory = lab.directory.path().read_dir().unwrap().next().unwrap();
     let path = directory.unwrap().path().join("50-shop.yaml");
@@ -154,7 +154,7 @@ fn a_pod_that_becomes_ready_is_in_the_next_answers() {
     let question = format!("{} +short db.shop.svc.cluster.local", lab.dig);
     let expected = ["10.244.2.20", "10.244.2.21", "10.244.2.22"];
     while sorted(&shell(&question)) != expected {
-        // A second is what is promised; the rest is for a busy machine.
+        // The guide promises a second; the rest is for a busy machine.
         assert!(
             edited.elapsed() < Duration::from_secs(10),
             "{}",
@@ -162,12 +162,12 @@ fn a_pod_that_becomes_ready_is_in_the_next_answers() {
         );
     }
     let _directory = lab.interrupt();
-    // The edit is somebody's work.
+    // Edited files are kept.
     assert!(path.is_file());
 }
 
 #[test]
-fn a_zone_that_is_added_to_the_corefile_is_answered() {
+fn server_block_added_to_the_corefile_is_served() {
     let Some(lab) = Lab::start() else { return };
     let edit = lab
         .page
@@ -183,7 +183,7 @@ fn a_zone_that_is_added_to_the_corefile_is_answered() {
             shell(&question)
         );
     }
-    // The edit is somebody's work.
+    // Edited files are kept.
     let directory = lab.interrupt();
     let lab = directory.path().read_dir().unwrap().next().unwrap();
     assert!(lab.unwrap().path().join("Corefile").is_file());
@@ -217,18 +217,18 @@ impl Shows {
     }
 }
 
-/// A running lab, killed when dropped.
+/// A running lab, killed on drop.
 struct Lab {
     child: Child,
-    /// Where the sample's directory is made.
+    /// Parent of the sample's directory.
     directory: tempfile::TempDir,
     page: String,
-    /// How every line begins.
+    /// Common prefix of the commands.
     dig: String,
 }
 
 impl Lab {
-    /// Starts it and reads its page; None where there is no `dig`.
+    /// Starts the lab and reads its guide; None without `dig`.
     fn start() -> Option<Self> {
         if !dig::is_here() {
             return None;
@@ -242,12 +242,12 @@ impl Lab {
             .unwrap();
         let mut page = String::new();
         let mut reader = BufReader::new(child.stdout.take().unwrap());
-        // The last line of the page.
+        // The last line of the guide.
         while !page.contains("unshare") {
             let read = reader.read_line(&mut page).unwrap();
             assert!(read > 0, "it ended after {page}");
         }
-        // Whatever it prints later must not make it wait.
+        // Drain later output, so that the lab does not block.
         thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
         let line = page
             .lines()
@@ -273,7 +273,7 @@ impl Lab {
         line.strip_prefix(&self.dig).unwrap().trim()
     }
 
-    /// Ends it as Ctrl-C does; it leaves nothing behind.
+    /// Ends the lab like Ctrl-C; it removes its directory.
     fn end(self) {
         let directory = self.interrupt();
         assert_eq!(directory.path().read_dir().unwrap().count(), 0);
@@ -290,13 +290,13 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Without the order, which `loadbalance` changes, and without what dig says of `.local`.
+/// Sorted lines, because `loadbalance` shuffles, without dig's comments about `.local`.
 fn sorted(output: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = output
         .lines()

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // in the tests' helpers
 
-use lodestone::cluster::{Cluster, Entry, Kind, Origin, ServiceKind, Settings, Source};
+use lodestone::cluster::{Backend, Cluster, Kind, ServiceEntry, ServiceKind, Settings, Source};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -86,7 +86,7 @@ fn directory(files: &[(&str, &str)]) -> TempDir {
 }
 
 fn settings(directory: &Path) -> Settings {
-    let mut settings = Settings::new(Origin::Manifests {
+    let mut settings = Settings::new(Backend::Manifests {
         directory: directory.to_owned(),
     });
     settings.pods = true;
@@ -96,7 +96,7 @@ fn settings(directory: &Path) -> Settings {
 
 async fn read_with(settings: Settings) -> Source {
     let source = Source::start(settings, &Handle::current()).unwrap();
-    timeout(DEADLINE, source.cluster().synced_event())
+    timeout(DEADLINE, source.cluster().wait_synced())
         .await
         .expect("never synced");
     source
@@ -114,7 +114,7 @@ async fn until(source: &Source, what: &str, is: impl Fn(&Cluster) -> bool) {
     );
 }
 
-fn entry(source: &Source, namespace: &str, name: &str) -> Arc<Entry> {
+fn entry(source: &Source, namespace: &str, name: &str) -> Arc<ServiceEntry> {
     source.cluster().entry(namespace, name).expect(name).share()
 }
 
@@ -213,7 +213,7 @@ endpoints: [{addresses: [10.9.9.9]}]
     fs::remove_file(directory.path().join("slice.yaml")).unwrap();
     let first = "10.1.1.1".parse().unwrap();
     until(&source, "the pods count again", |it| {
-        it.owners(first).count() == 1
+        it.entries_at(first).count() == 1
     })
     .await;
     assert_eq!(addresses(&source), ["10.1.1.1", "10.1.1.2"]);
@@ -411,8 +411,8 @@ async fn a_fault_in_one_document_costs_no_other() {
     let last = entry(&source, "default", "last").service.clone().unwrap();
     assert_eq!(last.ports.len(), 1);
     let stats = source.cluster().stats();
-    assert_eq!(stats.left_out(Kind::Service), 2);
-    assert_eq!(stats.skipped(Kind::Service), 1);
+    assert_eq!(stats.skipped_fields(Kind::Service), 2);
+    assert_eq!(stats.skipped_objects(Kind::Service), 1);
     // An object that can no longer be read stays as it was; what is no longer there goes.
     let text = [service("first", "none"), service("new", "{}")];
     fs::write(directory.path().join("a.yaml"), text.join("---\n")).unwrap();

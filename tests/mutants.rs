@@ -1,9 +1,8 @@
-//! Real Corefiles with slips: whatever the slip, there is a configuration or errors that point
-//! somewhere, and soon.
+//! Corefiles with random mistakes: each yields a configuration or errors with positions, within a time limit.
 //!
-//! The files are the examples of the repository and, where `LODESTONE_COREFILES` names a directory,
-//! those in it. `LODESTONE_MUTANTS` makes another number of them, and `LODESTONE_SEED` others. What a
-//! fuzzer found is in [`FOUND`].
+//! The files are the examples of the repository and those in the directory `LODESTONE_COREFILES`, if set.
+//! `LODESTONE_MUTANTS` sets the number of mutants, and `LODESTONE_SEED` the seed. Findings of a fuzzer are in
+//! [`FOUND`].
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -21,10 +20,10 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-/// How many are made where nothing else is said.
+/// Default number of mutants.
 const MUTANTS: u64 = 10_000;
 
-/// How long one may take. None takes a hundredth of it, but on a busy machine.
+/// Time limit per mutant. Typical times are below a hundredth of it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Texts that failed once.
@@ -33,7 +32,7 @@ const FOUND: &[&str] = &[
     "# all of this long comment is longer than the default\nimport /etc/coredns/cust/*.server\n",
 ];
 
-/// What is put in the place of words and between them.
+/// Words that are inserted or replace others.
 const PIECES: &[&str] = &[
     "{",
     "}",
@@ -98,14 +97,14 @@ const PIECES: &[&str] = &[
 ];
 
 #[test]
-fn texts_that_failed_once_do_not_fail_again() {
+fn earlier_findings_do_not_fail() {
     for text in FOUND {
         oracle::examine(text);
     }
 }
 
 #[test]
-fn whatever_the_slip_there_is_a_configuration_or_errors_with_places() {
+fn mutants_give_a_configuration_or_errors_with_positions() {
     let samples = samples();
     for sample in &samples {
         oracle::examine(sample);
@@ -146,7 +145,7 @@ fn whatever_the_slip_there_is_a_configuration_or_errors_with_places() {
     }
 }
 
-/// What mutants are made of.
+/// The original Corefiles.
 fn samples() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut samples = vec![fs::read_to_string(root.join("Corefile.example")).unwrap()];
@@ -167,21 +166,21 @@ fn samples() -> Vec<String> {
     samples
 }
 
-/// One of the samples with one slip to six.
+/// A sample with one to six mistakes.
 fn mutant(samples: &[String], random: &mut SmallRng) -> String {
     let pick = |random: &mut SmallRng| samples[random.random_range(0..samples.len())].clone();
     let mut text = pick(random);
     for _ in 0..random.random_range(1..=6) {
         text = match random.random_range(0..9) {
-            0..=2 => slip_of_line(&text, &pick(random), random),
-            3..=6 => slip_of_word(&text, &pick(random), random),
-            _ => slip_of_letter(&text, random),
+            0..=2 => mutate_line(&text, &pick(random), random),
+            3..=6 => mutate_word(&text, &pick(random), random),
+            _ => mutate_letter(&text, random),
         };
     }
     text
 }
 
-fn slip_of_line(text: &str, other: &str, random: &mut SmallRng) -> String {
+fn mutate_line(text: &str, other: &str, random: &mut SmallRng) -> String {
     let mut lines: Vec<&str> = text.lines().collect();
     let others: Vec<&str> = other.lines().collect();
     let at = random.random_range(0..=lines.len());
@@ -208,7 +207,7 @@ fn slip_of_line(text: &str, other: &str, random: &mut SmallRng) -> String {
     lines.join("\n") + "\n"
 }
 
-fn slip_of_word(text: &str, other: &str, random: &mut SmallRng) -> String {
+fn mutate_word(text: &str, other: &str, random: &mut SmallRng) -> String {
     let words: Vec<(usize, &str)> = text
         .split(char::is_whitespace)
         .filter(|word| !word.is_empty())
@@ -228,7 +227,7 @@ fn slip_of_word(text: &str, other: &str, random: &mut SmallRng) -> String {
     format!("{}{new}{}", &text[..at], &text[at + word.len()..])
 }
 
-fn slip_of_letter(text: &str, random: &mut SmallRng) -> String {
+fn mutate_letter(text: &str, random: &mut SmallRng) -> String {
     let mut letters: Vec<char> = text.chars().collect();
     let at = random.random_range(0..=letters.len());
     let end = (at + random.random_range(0..3)).min(letters.len());

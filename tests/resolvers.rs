@@ -1,9 +1,8 @@
-//! The resolvers that programs in pods have, asking a server through a pod's own `resolv.conf`:
-//! glibc's, busybox's, dig's, Go's and Node's.
+//! Stub resolvers of programs in pods (glibc, busybox, dig, Go, Node), with a pod's `resolv.conf`.
 //!
-//! All of it happens in a network namespace of its own, where port 53 is free and `resolv.conf`
-//! can be covered by another. Where that is forbidden, or a program is missing, the test says
-//! what was skipped and passes. Run with `--nocapture` to read it.
+//! The test runs in its own network and mount namespace, where port 53 is free and `resolv.conf` can be
+//! replaced by a bind mount. If that is not permitted, or a program is missing, the test prints what was
+//! skipped and passes. Run with `--nocapture` to read it.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -13,7 +12,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// Set for the test's second run, inside of the namespace.
+/// Set for the second run of the test, inside the namespace.
 const INSIDE: &str = "LODESTONE_TEST_NAMESPACE";
 
 const RESOLV_CONF: &str = "\
@@ -52,7 +51,7 @@ metadata: {name: partner, namespace: shop}
 spec: {type: ExternalName, externalName: outside.example.net}
 ";
 
-/// The server of the pods.
+/// The cluster DNS server.
 const COREFILE: &str = ".:53 {
     bind 127.0.0.1
     kubernetes cluster.local in-addr.arpa ip6.arpa {
@@ -64,7 +63,7 @@ const COREFILE: &str = ".:53 {
 }
 ";
 
-/// The server that it forwards to.
+/// Its upstream.
 const UPSTREAM: &str = ".:53 {
     bind 127.0.0.2
     hosts {
@@ -74,7 +73,7 @@ const UPSTREAM: &str = ".:53 {
 }
 ";
 
-/// Looks each argument up as programs do, and prints all its addresses in one line.
+/// Resolves each argument and prints its addresses in one line.
 const GO: &str = r#"package main
 
 import ("fmt"; "net"; "os"; "sort"; "strings")
@@ -110,12 +109,12 @@ const shown = async (what, asked) => {
 "#;
 
 #[test]
-fn every_resolver_finds_every_name() {
+fn every_stub_resolver_resolves_every_name() {
     if std::env::var_os(INSIDE).is_some() {
         return inside();
     }
     let namespace = ["--user", "--map-root-user", "--net", "--mount"];
-    // What the test needs of a namespace, tried out.
+    // Checks that the required namespaces are permitted.
     let trial = "ip link set lo up && mount --bind /dev/null /etc/resolv.conf";
     let trial = Command::new("unshare")
         .args(namespace)
@@ -133,7 +132,11 @@ fn every_resolver_finds_every_name() {
     build_go(directory.path());
     let mut again = Command::new("unshare");
     again.args(namespace).arg(std::env::current_exe().unwrap());
-    again.args(["--exact", "every_resolver_finds_every_name", "--nocapture"]);
+    again.args([
+        "--exact",
+        "every_stub_resolver_resolves_every_name",
+        "--nocapture",
+    ]);
     let output = again
         .env(INSIDE, "1")
         .current_dir(directory.path())
@@ -148,7 +151,7 @@ fn every_resolver_finds_every_name() {
     );
 }
 
-/// Go's programs need what the namespace does not show, so it is made outside.
+/// Builds the Go program outside of the namespace, which hides files that the build needs.
 fn build_go(directory: &Path) {
     std::fs::write(directory.join("lookup.go"), GO).unwrap();
     let build = Command::new("go")
@@ -178,7 +181,7 @@ fn inside() {
 }
 
 fn glibc() {
-    // Each address three times: for streams, for datagrams, raw.
+    // Each address three times: SOCK_STREAM, SOCK_DGRAM, SOCK_RAW.
     let command = |name| format!("getent ahosts {name} | cut -d ' ' -f 1 | sort -u");
     for (name, addresses) in [
         ("four", "10.96.0.4"),
@@ -206,8 +209,7 @@ fn glibc() {
     );
 }
 
-/// Busybox asks for both families at once and has its doubts about either; whatever it has to
-/// say against an answer fails the test.
+/// Busybox queries both families at once; any complaint about an answer fails the test.
 fn busybox() {
     let addresses = |name| format!("busybox nslookup {name} 2>&1 | tail -n +4 | grep .");
     for (name, expected) in [
@@ -250,7 +252,7 @@ fn dig() {
             "outside.example.net. 2001:db8::80",
         ),
         ("+short -x 10.96.0.4", "four.shop.svc.cluster.local."),
-        // Answered, and nothing to complain about.
+        // Answered without a warning.
         (
             "four.shop.svc.cluster.local | grep -c 'flags: qr aa rd ra;'",
             "1",
@@ -262,7 +264,7 @@ fn dig() {
     ] {
         check("dig", &format!("dig {arguments}"), expected);
     }
-    // Of the same family, and the one that people know.
+    // nslookup and host, from the same package.
     let complaints = "nslookup four.shop.svc.cluster.local | grep -ci 'recursion not available'";
     check("nslookup", complaints, "0");
     let search = "nslookup four | grep ^Name";
@@ -292,8 +294,8 @@ fn node() {
     check("node", "node lookup.js", expected);
 }
 
-/// Compares what a command prints, line breaks and tabs as blanks, unless there is no such
-/// program.
+/// Compares the output of a command, with line breaks and tabs as spaces. Skipped if the program is
+/// missing.
 fn check(program: &str, command: &str, expected: &str) {
     if shell(&format!("command -v {program}")).is_none() {
         return println!("skipped: there is no {program} for: {command}");
@@ -303,18 +305,18 @@ fn check(program: &str, command: &str, expected: &str) {
     assert_eq!(words.join(" "), expected, "{command}");
 }
 
-/// What a command prints, if it succeeds.
+/// The output of a command, if it succeeds.
 fn shell(command: &str) -> Option<String> {
     let output = Command::new("sh").args(["-c", command]).output().unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
     output.status.success().then_some(printed)
 }
 
-/// A server in the namespace; it is killed when dropped.
+/// A server in the namespace, killed on drop.
 struct Server(Child);
 
 impl Server {
-    /// Starts one, and waits until it says where it listens.
+    /// Starts a server, and waits until it logs its listeners.
     fn start(path: &str, corefile: &str) -> Self {
         std::fs::write(path, corefile).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_lodestone"))

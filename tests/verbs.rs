@@ -373,7 +373,7 @@ fn samples_mean_the_same_in_their_one_layout() {
         let examples = text.split("```corefile\n").skip(1);
         samples.extend(examples.filter_map(|it| Some(it.split_once("```")?.0.to_owned())));
     }
-    let words = lodestone::plugin::order::ORDER.iter().map(|word| word.name);
+    let words = lodestone::config::order::ORDER.iter().map(|word| word.name);
     let words: Vec<&str> = words.collect();
     let loader = Memory::default();
     for sample in samples {

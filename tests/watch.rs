@@ -13,7 +13,7 @@
 mod apiserver;
 
 use apiserver::{ApiServer, Fault, On, StreamedLists};
-use lodestone::cluster::{Cluster, Kind, Origin, Settings, Source, Timing};
+use lodestone::cluster::{Backend, Cluster, Kind, Settings, Source, Timing};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use tokio::time::timeout;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn settings(api: &ApiServer) -> Settings {
-    let mut settings = Settings::new(Origin::Endpoint {
+    let mut settings = Settings::new(Backend::Endpoint {
         url: api.url(),
         tls: None,
     });
@@ -33,8 +33,8 @@ fn settings(api: &ApiServer) -> Settings {
         initial: Duration::from_millis(300),
         idle: Duration::from_mins(1),
         watch: Duration::from_mins(1),
-        pause: Duration::from_millis(5),
-        longest_pause: Duration::from_millis(50),
+        backoff: Duration::from_millis(5),
+        max_backoff: Duration::from_millis(50),
     };
     settings
 }
@@ -42,7 +42,7 @@ fn settings(api: &ApiServer) -> Settings {
 /// A source that watches this server, synced.
 async fn watch(api: &ApiServer) -> Source {
     let source = Source::start(settings(api), &Handle::current()).unwrap();
-    timeout(DEADLINE, source.cluster().synced_event())
+    timeout(DEADLINE, source.cluster().wait_synced())
         .await
         .expect("never synced");
     source
@@ -59,7 +59,7 @@ async fn until(source: &Source, what: &str, is: impl Fn(&Cluster) -> bool) {
 
 /// Waits until so many services were skipped in all.
 async fn skipped(source: &Source, count: u64) {
-    let is = |it: &Cluster| it.stats().skipped(Kind::Service) == count;
+    let is = |it: &Cluster| it.stats().skipped_objects(Kind::Service) == count;
     until(source, &format!("{count} are skipped"), is).await;
 }
 
@@ -104,7 +104,10 @@ async fn server() -> ApiServer {
     api.apply(Kind::Namespace, &namespace("ns"));
     api.apply(Kind::Service, &service("a", "10.0.0.1"));
     api.apply(Kind::Service, &service("b", "10.0.0.2"));
-    api.apply(Kind::Slice, &slice("a-1", "a", &["10.1.0.1", "10.1.0.2"]));
+    api.apply(
+        Kind::EndpointSlice,
+        &slice("a-1", "a", &["10.1.0.1", "10.1.0.2"]),
+    );
     api
 }
 
@@ -142,12 +145,12 @@ async fn the_line_end_of_a_token_file_is_no_part_of_the_token() {
     });
     std::fs::write(&kubeconfig, config.to_string()).unwrap();
     let mut settings = settings(&api);
-    settings.origin = Origin::Kubeconfig {
+    settings.backend = Backend::Kubeconfig {
         file: kubeconfig,
         context: None,
     };
     let source = Source::start(settings, &Handle::current()).unwrap();
-    timeout(DEADLINE, source.cluster().synced_event())
+    timeout(DEADLINE, source.cluster().wait_synced())
         .await
         .expect("never synced");
     assert_eq!(api.authorization().as_deref(), Some("Bearer abc.def"));
@@ -163,9 +166,9 @@ async fn it_lists_and_follows() {
     assert!(cluster.namespace("ns"));
     assert!(has(cluster, "a") && has(cluster, "b"));
     assert_eq!(endpoints(cluster, "a"), 2);
-    assert_eq!(cluster.owners("10.1.0.2".parse().unwrap()).count(), 1);
+    assert_eq!(cluster.entries_at("10.1.0.2".parse().unwrap()).count(), 1);
 
-    api.apply(Kind::Slice, &slice("a-1", "a", &["10.1.0.3"]));
+    api.apply(Kind::EndpointSlice, &slice("a-1", "a", &["10.1.0.3"]));
     until(&source, "the slice changes", |it| endpoints(it, "a") == 1).await;
     api.delete(Kind::Service, "ns", "b");
     until(&source, "b is gone", |it| !has(it, "b")).await;
@@ -220,7 +223,7 @@ async fn selectors_are_the_servers_work() {
     settings.labels = "app in (a, c)".parse().unwrap();
     settings.slices = false;
     let source = Source::start(settings.clone(), &Handle::current()).unwrap();
-    timeout(DEADLINE, source.cluster().synced_event())
+    timeout(DEADLINE, source.cluster().wait_synced())
         .await
         .unwrap();
     assert!(has(source.cluster(), "a") && !has(source.cluster(), "b"));
@@ -235,7 +238,7 @@ async fn selectors_are_the_servers_work() {
     settings.labels = "".parse().unwrap();
     settings.pods = true;
     let source = Source::start(settings, &Handle::current()).unwrap();
-    timeout(DEADLINE, source.cluster().synced_event())
+    timeout(DEADLINE, source.cluster().wait_synced())
         .await
         .unwrap();
     let cluster = source.cluster();
@@ -268,7 +271,7 @@ async fn a_stream_that_goes_silent_is_resumed() {
     let mut settings = settings(&api);
     settings.timing.idle = Duration::from_millis(300);
     let source = Source::start(settings, &Handle::current()).unwrap();
-    timeout(DEADLINE, source.cluster().synced_event())
+    timeout(DEADLINE, source.cluster().wait_synced())
         .await
         .unwrap();
     api.fault(On::Watch(Kind::Service), Fault::Stall);
@@ -356,11 +359,11 @@ async fn refusals_are_waited_out() {
         api.streamed_lists(StreamedLists::Refused(422));
         for _ in 0..3 {
             api.fault(On::List(Kind::Service), Fault::Status(code));
-            api.fault(On::Watch(Kind::Slice), Fault::Status(code));
+            api.fault(On::Watch(Kind::EndpointSlice), Fault::Status(code));
         }
         let source = watch(&api).await;
         assert!(has(source.cluster(), "a"), "{code}");
-        api.apply(Kind::Slice, &slice("a-1", "a", &["10.1.0.3"]));
+        api.apply(Kind::EndpointSlice, &slice("a-1", "a", &["10.1.0.3"]));
         until(&source, "the slice changes", |it| endpoints(it, "a") == 1).await;
         assert_eq!(
             count(&api, "endpointslices?limit"),
@@ -398,10 +401,10 @@ async fn an_ordinary_list_follows_at_once_where_a_streamed_one_fails() {
     api.streamed_lists(StreamedLists::Refused(500));
     let mut settings = settings(&api);
     // With a pause between them, it would not be in sync before the deadline.
-    settings.timing.pause = 10 * DEADLINE;
-    settings.timing.longest_pause = 10 * DEADLINE;
+    settings.timing.backoff = 10 * DEADLINE;
+    settings.timing.max_backoff = 10 * DEADLINE;
     let source = Source::start(settings, &Handle::current()).unwrap();
-    let synced = timeout(DEADLINE, source.cluster().synced_event());
+    let synced = timeout(DEADLINE, source.cluster().wait_synced());
     synced.await.expect("in sync");
     follows(&api, &source).await;
 }
@@ -420,7 +423,7 @@ async fn a_list_that_fails_on_a_later_page_leaves_nothing_behind() {
         let mut settings = settings(&api);
         settings.timing.response = Duration::from_millis(300);
         let source = Source::start(settings, &Handle::current()).unwrap();
-        timeout(DEADLINE, source.cluster().synced_event())
+        timeout(DEADLINE, source.cluster().wait_synced())
             .await
             .unwrap();
 
@@ -446,19 +449,19 @@ async fn events_told_twice_or_out_of_order_end_in_the_right_state() {
     for fault in [Fault::Twice, Fault::Reorder] {
         let api = server().await;
         let source = watch(&api).await;
-        api.fault(On::Watch(Kind::Slice), fault);
+        api.fault(On::Watch(Kind::EndpointSlice), fault);
         api.unseen(|store| {
-            store.apply(Kind::Slice, &slice("a-1", "a", &["10.1.0.3"]));
+            store.apply(Kind::EndpointSlice, &slice("a-1", "a", &["10.1.0.3"]));
             store.apply(
-                Kind::Slice,
+                Kind::EndpointSlice,
                 &slice("a-1", "a", &["10.1.0.4", "10.1.0.5", "10.1.0.6"]),
             );
         });
         until(&source, "the slice changes", |it| endpoints(it, "a") == 3).await;
         // Two more, so that whatever was sent before them has been taken.
         api.unseen(|store| {
-            store.apply(Kind::Slice, &slice("b-1", "b", &["10.1.0.7"]));
-            store.apply(Kind::Slice, &slice("b-2", "b", &["10.1.0.8"]));
+            store.apply(Kind::EndpointSlice, &slice("b-1", "b", &["10.1.0.7"]));
+            store.apply(Kind::EndpointSlice, &slice("b-2", "b", &["10.1.0.8"]));
         });
         until(&source, "the other slices come", |it| {
             endpoints(it, "b") == 2
@@ -499,7 +502,7 @@ async fn an_object_that_turns_bad_stays_as_it_was() {
     api.apply(Kind::Service, &service("a", "10.0.0.9"));
     let nine = "10.0.0.9".parse().unwrap();
     until(&source, "a is good again", |it| {
-        it.owners(nine).count() == 1
+        it.entries_at(nine).count() == 1
     })
     .await;
 }
@@ -527,19 +530,22 @@ async fn one_bad_address_voids_no_object_and_keeps_no_old_state() {
     assert_eq!(known, ["203.0.113.9", "203.0.113.10"]);
     // At an update what is good of the new state counts, and not the old one.
     let addresses = ["192.0.2.1", "192.0.2.004", "192.0.2.300", "192.0.2.3"];
-    api.apply(Kind::Slice, &slice("a-1", "a", &addresses));
+    api.apply(Kind::EndpointSlice, &slice("a-1", "a", &addresses));
     until(&source, "the slice changes", |it| endpoints(it, "a") == 3).await;
     let fourth = "192.0.2.4".parse().unwrap();
     assert_eq!(
-        source.cluster().owners(fourth).count(),
+        source.cluster().entries_at(fourth).count(),
         1,
         "decimal, as it is routed"
     );
     let stats = source.cluster().stats();
-    assert_eq!(stats.left_out(Kind::Service), 1);
-    assert_eq!(stats.left_out(Kind::Slice), 1);
+    assert_eq!(stats.skipped_fields(Kind::Service), 1);
+    assert_eq!(stats.skipped_fields(Kind::EndpointSlice), 1);
     assert_eq!(
-        (stats.skipped(Kind::Service), stats.skipped(Kind::Slice)),
+        (
+            stats.skipped_objects(Kind::Service),
+            stats.skipped_objects(Kind::EndpointSlice)
+        ),
         (0, 0)
     );
 }
@@ -634,7 +640,12 @@ async fn a_source_in_the_place_of_another_serves_what_that_one_knew() {
     let mut settings = settings(&api);
     settings.pods = true;
     settings.pod_names = true;
-    for kind in [Kind::Namespace, Kind::Service, Kind::Slice, Kind::Pod] {
+    for kind in [
+        Kind::Namespace,
+        Kind::Service,
+        Kind::EndpointSlice,
+        Kind::Pod,
+    ] {
         for _ in 0..3 {
             api.fault(On::Streamed(kind), Fault::Status(503));
         }
@@ -644,28 +655,31 @@ async fn a_source_in_the_place_of_another_serves_what_that_one_knew() {
         store.delete(Kind::Service, "ns", "b");
         store.compact();
     });
-    let second = Source::succeed(Some(&first), settings.clone(), &Handle::current()).unwrap();
+    let second = Source::replace(Some(&first), settings.clone(), &Handle::current()).unwrap();
     let cluster = second.cluster();
     assert!(cluster.is_ready() && !cluster.synced());
     assert!(cluster.namespace("ns") && has(cluster, "a") && has(cluster, "b"));
     assert_eq!(endpoints(cluster, "a"), 2);
-    assert_eq!(cluster.owners("10.1.0.2".parse().unwrap()).count(), 1);
+    assert_eq!(cluster.entries_at("10.1.0.2".parse().unwrap()).count(), 1);
     assert_eq!(cluster.serial(), serial, "nothing has changed");
-    assert!(cluster.knows(Kind::Service) && cluster.knows(Kind::Slice));
-    assert!(!cluster.knows(Kind::Pod), "pods were not watched");
-    assert!(cluster.knows(Kind::Import), "and imports are not to be");
+    assert!(cluster.is_listed(Kind::Service) && cluster.is_listed(Kind::EndpointSlice));
+    assert!(!cluster.is_listed(Kind::Pod), "pods were not watched");
+    assert!(
+        cluster.is_listed(Kind::ServiceImport),
+        "and imports are not to be"
+    );
     // One that was never in sync has nothing to give, but what it has inherited.
-    let third = Source::succeed(Some(&second), settings.clone(), &Handle::current()).unwrap();
+    let third = Source::replace(Some(&second), settings.clone(), &Handle::current()).unwrap();
     assert!(third.cluster().is_ready() && has(third.cluster(), "b"));
-    assert!(!third.cluster().knows(Kind::Pod));
+    assert!(!third.cluster().is_listed(Kind::Pod));
     drop(third);
     until(&second, "all is listed", Cluster::synced).await;
     until(&second, "b goes", |it| !has(it, "b")).await;
-    assert!(second.cluster().knows(Kind::Pod) && has(second.cluster(), "a"));
+    assert!(second.cluster().is_listed(Kind::Pod) && has(second.cluster(), "a"));
 
     settings.slices = false;
     settings.pods = false;
-    let last = Source::succeed(Some(&second), settings.clone(), &Handle::current()).unwrap();
+    let last = Source::replace(Some(&second), settings.clone(), &Handle::current()).unwrap();
     assert_eq!(
         endpoints(last.cluster(), "a"),
         0,
@@ -673,21 +687,21 @@ async fn a_source_in_the_place_of_another_serves_what_that_one_knew() {
     );
     assert_eq!(last.cluster().pods("10.1.0.1".parse().unwrap()).count(), 0);
     let fresh = Source::start(settings.clone(), &Handle::current()).unwrap();
-    let after = Source::succeed(Some(&fresh), settings, &Handle::current()).unwrap();
+    let after = Source::replace(Some(&fresh), settings, &Handle::current()).unwrap();
     assert!(!after.cluster().is_ready(), "nothing was known");
 }
 
 #[tokio::test]
 async fn imports_are_watched_once_the_cluster_knows_the_kind() {
     let api = server().await;
-    api.unknown(Some(Kind::Import));
+    api.unknown(Some(Kind::ServiceImport));
     let mut settings = settings(&api);
     settings.imports = true;
     let source = Source::start(settings, &Handle::current()).unwrap();
     until(&source, "all is known without imports", Cluster::synced).await;
     api.requested("serviceimports", 3).await;
     api.apply(
-        Kind::Import,
+        Kind::ServiceImport,
         &json!({
             "metadata": {"name": "far", "namespace": "ns"},
             "spec": {"type": "ClusterSetIP", "ips": ["10.2.0.1"], "ports": []},
@@ -705,13 +719,13 @@ async fn imports_are_watched_once_the_cluster_knows_the_kind() {
         "multicluster.kubernetes.io/service-name": "far",
         "multicluster.kubernetes.io/source-cluster": "east",
     });
-    api.apply(Kind::Slice, &imported);
+    api.apply(Kind::EndpointSlice, &imported);
     until(&source, "its slice is known", |cluster| {
         let entry = cluster.entry("ns", "far");
         entry.is_some_and(|entry| entry.imported.len() == 1 && entry.slices.is_empty())
     })
     .await;
-    api.delete(Kind::Slice, "ns", "far-1");
+    api.delete(Kind::EndpointSlice, "ns", "far-1");
     until(&source, "its slice is gone", |cluster| {
         let entry = cluster.entry("ns", "far");
         entry.is_some_and(|entry| entry.imported.is_empty())
@@ -724,7 +738,7 @@ async fn settings_that_lead_nowhere_are_refused() {
     let refused = |origin| Source::start(Settings::new(origin), &Handle::current()).is_err();
     for url in ["", "localhost:8080", "ftp://x", "http://"] {
         assert!(
-            refused(Origin::Endpoint {
+            refused(Backend::Endpoint {
                 url: url.into(),
                 tls: None
             }),
@@ -732,11 +746,11 @@ async fn settings_that_lead_nowhere_are_refused() {
         );
     }
     let file = "/nonexistent/kubeconfig".into();
-    assert!(refused(Origin::Kubeconfig {
+    assert!(refused(Backend::Kubeconfig {
         file,
         context: None
     }));
-    assert!(refused(Origin::Manifests {
+    assert!(refused(Backend::Manifests {
         directory: "/nonexistent".into()
     }));
 }
@@ -749,13 +763,13 @@ async fn a_real_api_server() {
         return;
     };
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut settings = Settings::new(Origin::Kubeconfig {
+    let mut settings = Settings::new(Backend::Kubeconfig {
         file: file.into(),
         context: None,
     });
     settings.pods = true;
     let source = Source::start(settings, &Handle::current()).unwrap();
-    timeout(DEADLINE, source.cluster().synced_event())
+    timeout(DEADLINE, source.cluster().wait_synced())
         .await
         .expect("never synced");
     let cluster = source.cluster();
@@ -764,7 +778,7 @@ async fn a_real_api_server() {
     let service = entry.service.as_ref().unwrap();
     assert!(
         cluster
-            .owners(service.cluster_ips[0])
+            .entries_at(service.cluster_ips[0])
             .any(|it| it.key.name == entry.key.name)
     );
     assert!(entry.endpoints().count() > 0);

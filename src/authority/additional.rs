@@ -1,9 +1,9 @@
-//! What goes with an answer: the zone's name servers, and the addresses of names in it (RFC 1034
-//! §4.3.2 step 6).
+//! The authority and additional sections of an answer: the zone's NS records, and addresses of
+//! names in it (RFC 1034 section 4.3.2 step 6).
 
 use super::{
-    answer::{Answering, Want},
-    zone::{Set, Zone},
+    answer::{AnswerOptions, ZoneAnswer},
+    zone::{RecordSet, Zone},
 };
 use crate::{
     reply::{Owner, Reply, Section},
@@ -14,20 +14,20 @@ const SVCB: Type = Type(64);
 const HTTPS: Type = Type(65);
 
 impl Zone {
-    /// Puts the zone's name servers beside an answer that was completed elsewhere.
-    pub fn authority(&self, want: Want, reply: &mut Reply) {
-        let mut answering = Answering {
+    /// Adds the zone's NS records to the authority section of a reply that was completed elsewhere.
+    pub fn authority(&self, options: AnswerOptions, reply: &mut Reply) {
+        let mut answer = ZoneAnswer {
             zone: self,
             rtype: Type::NS,
-            want,
+            options,
             reply,
         };
-        answering.authority();
+        answer.authority();
     }
 }
 
-impl Answering<'_> {
-    /// Puts beside the records that were found at `node` what belongs to them.
+impl ZoneAnswer<'_> {
+    /// Completes an answer found at `node` with its authority and additional sections.
     pub(super) fn complete(&mut self, node: usize) {
         let zone = self.zone;
         let answers = self.reply.section(Section::Answer);
@@ -42,7 +42,7 @@ impl Answering<'_> {
         }
     }
 
-    /// The zone's name servers, which go with every answer of its own.
+    /// Adds the zone's NS records to the authority section.
     pub(super) fn authority(&mut self) {
         let zone = self.zone;
         if let Some(set) = zone.set(0, Type::NS) {
@@ -50,25 +50,25 @@ impl Answering<'_> {
         }
     }
 
-    /// The addresses of the names that records lead to, as far as this zone has them; glue below a
-    /// cut too, for nobody could find the servers there without it.
-    pub(super) fn addresses_of(&mut self, set: &Set) {
+    /// Adds the addresses of the names in the data of `set`, if they are in this zone; including
+    /// glue below a zone cut, without which the servers there could not be reached.
+    pub(super) fn addresses_of(&mut self, set: &RecordSet) {
         let zone = self.zone;
-        let before = match set.rtype {
+        let name_offset = match set.rtype {
             Type::MX | SVCB | HTTPS => 2,
             Type::SRV => 6,
             _ => 0,
         };
-        let mut told = Vec::new();
+        let mut seen = Vec::new();
         for data in zone.data(set.records) {
-            let target = data.get(before..).map(NameRef::from_wire);
+            let target = data.get(name_offset..).map(NameRef::from_wire);
             let Some(node) = target.and_then(Result::ok).and_then(|name| zone.node(name)) else {
                 continue;
             };
-            if told.contains(&node) {
+            if seen.contains(&node) {
                 continue;
             }
-            told.push(node);
+            seen.push(node);
             for rtype in [Type::A, Type::AAAA] {
                 if let Some(set) = zone.set(node, rtype) {
                     self.put(Section::Additional, Owner::Name(zone.owner(node)), set);

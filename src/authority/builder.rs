@@ -1,51 +1,51 @@
-//! Records in, one by one; a zone out.
+//! Builds a zone from records.
 
 use super::{
     format::{is_data, is_well_formed},
-    key::{Key, parent},
-    zone::{NOWHERE, Node, Set, Span, Timers, Zone},
+    key::{SortKey, parent},
+    zone::{ArenaRange, NO_NODE, Node, RecordSet, Timers, Zone},
 };
 use crate::wire::{Name, NameRef, Type};
 
-/// Octets of a zone's names and data at most: a file of the largest size that is read.
-const MAX_OCTETS: usize = 256 * 1024 * 1024;
+/// Maximum size in bytes of a zone's names and data: that of the largest file read.
+const MAX_BYTES: usize = 256 * 1024 * 1024;
 
-/// NSEC3 and NSEC3PARAM: denials by hashed names.
-pub(super) const HASHED: [Type; 2] = [Type(50), Type(51)];
+/// NSEC3 and NSEC3PARAM: denial by hashed names, not supported.
+pub(super) const NSEC3_TYPES: [Type; 2] = [Type(50), Type(51)];
 
 /// Collects the records of a zone.
-pub struct Builder {
+pub struct ZoneBuilder {
     apex: Name,
     arena: Vec<u8>,
-    records: Vec<Entry>,
-    soa: Option<Span>,
+    records: Vec<PendingRecord>,
+    soa: Option<ArenaRange>,
 }
 
-/// A record before it has its place.
+/// A record before sorting.
 #[derive(Clone, Copy)]
-struct Entry {
-    key: Span,
-    owner: Span,
-    data: Span,
+struct PendingRecord {
+    key: ArenaRange,
+    owner: ArenaRange,
+    data: ArenaRange,
     rtype: Type,
     ttl: u32,
 }
 
-/// Why a record cannot be part of a zone.
+/// Why a record cannot be part of a zone, or a zone cannot be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs)] // each says it
-pub enum Refusal {
-    #[error("the name lies outside of the zone")]
+#[allow(missing_docs)] // see the messages
+pub enum InvalidRecord {
+    #[error("the name is outside the zone")]
     Outside,
-    #[error("an SOA record stands at the top of its zone only")]
+    #[error("SOA record below the apex of the zone")]
     SoaBelow,
-    #[error("a zone has one SOA record")]
+    #[error("second SOA record in the zone")]
     SecondSoa,
-    #[error("zones signed with NSEC3 are not served: sign with NSEC")]
+    #[error("zones signed with NSEC3 are not supported: sign with NSEC")]
     Hashed,
-    #[error("a type that no zone holds")]
+    #[error("zones cannot contain records of this type")]
     NoData,
-    #[error("the data are not what records of this type hold")]
+    #[error("malformed data for this type")]
     Malformed,
     #[error("more than 256 MiB of records")]
     TooMuch,
@@ -53,8 +53,8 @@ pub enum Refusal {
     NoSoa,
 }
 
-impl Builder {
-    /// A zone without records yet.
+impl ZoneBuilder {
+    /// A builder without records.
     pub fn new(apex: Name) -> Self {
         Self {
             apex,
@@ -69,42 +69,42 @@ impl Builder {
         self.apex.as_ref()
     }
 
-    /// Takes a record; `data` are in wire form, names in them uncompressed. A record that is there
-    /// already is no other one (RFC 2181 §5).
+    /// Adds a record; `data` is in wire format with uncompressed names. Duplicates are ignored (RFC
+    /// 2181 section 5).
     pub fn add(
         &mut self,
         owner: NameRef<'_>,
         rtype: Type,
         ttl: u32,
         data: &[u8],
-    ) -> Result<(), Refusal> {
-        let key = Key::new(owner, self.apex.as_ref()).ok_or(Refusal::Outside)?;
-        if HASHED.contains(&rtype) {
-            return Err(Refusal::Hashed);
+    ) -> Result<(), InvalidRecord> {
+        let key = SortKey::new(owner, self.apex.as_ref()).ok_or(InvalidRecord::Outside)?;
+        if NSEC3_TYPES.contains(&rtype) {
+            return Err(InvalidRecord::Hashed);
         }
         if !is_data(rtype) {
-            return Err(Refusal::NoData);
+            return Err(InvalidRecord::NoData);
         }
         if data.len() > usize::from(u16::MAX) || !is_well_formed(rtype, data) {
-            return Err(Refusal::Malformed);
+            return Err(InvalidRecord::Malformed);
         }
-        if self.arena.len() > MAX_OCTETS {
-            return Err(Refusal::TooMuch);
+        if self.arena.len() > MAX_BYTES {
+            return Err(InvalidRecord::TooMuch);
         }
         let is_soa = rtype == Type::SOA;
-        if is_soa && !key.as_octets().is_empty() {
-            return Err(Refusal::SoaBelow);
+        if is_soa && !key.as_bytes().is_empty() {
+            return Err(InvalidRecord::SoaBelow);
         }
         if is_soa && let Some(first) = self.soa {
             let is_same = &self.arena[range(first)] == data;
             return if is_same {
                 Ok(())
             } else {
-                Err(Refusal::SecondSoa)
+                Err(InvalidRecord::SecondSoa)
             };
         }
-        let entry = Entry {
-            key: store(&mut self.arena, key.as_octets()),
+        let entry = PendingRecord {
+            key: store(&mut self.arena, key.as_bytes()),
             owner: store(&mut self.arena, owner.as_wire()),
             data: store(&mut self.arena, data),
             rtype,
@@ -117,15 +117,17 @@ impl Builder {
         Ok(())
     }
 
-    /// The zone of all these records.
-    pub fn finish(mut self) -> Result<Zone, Refusal> {
-        let timers = timers(&self.arena[range(self.soa.ok_or(Refusal::NoSoa)?)]);
+    /// Builds the zone.
+    pub fn finish(mut self) -> Result<Zone, InvalidRecord> {
+        let timers = timers(&self.arena[range(self.soa.ok_or(InvalidRecord::NoSoa)?)]);
         let mut records = std::mem::take(&mut self.records);
         let arena = &self.arena;
-        let data = |entry: &Entry| &arena[range(entry.data)];
-        // By name, then by the type that it is or signs; records and signatures in their order.
-        let place = |entry: &Entry| (&arena[range(entry.key)], of(entry, data(entry)));
-        records.sort_by(|one, other| place(one).cmp(&place(other)));
+        let data = |entry: &PendingRecord| &arena[range(entry.data)];
+        // Sorted by name, then by type (a signature by the covered type); records before
+        // signatures, otherwise in order of insertion.
+        let order =
+            |entry: &PendingRecord| (&arena[range(entry.key)], covered_type(entry, data(entry)));
+        records.sort_by(|one, other| order(one).cmp(&order(other)));
         let mut zone = Zone {
             apex: self.apex,
             timers,
@@ -140,14 +142,15 @@ impl Builder {
             let key = &arena[range(name[0].key)];
             let owner = &arena[range(name[0].owner)];
             let owner = NameRef::from_wire(owner).expect("owners enter the arena as names");
-            // The apex comes first by its key, and is there: it has the SOA record.
+            // The apex sorts first, and exists: it has the SOA record.
             let node = zone.grow(key, owner, apex);
-            // Names that exist only for those below them take room as well.
-            if zone.arena.len() > 2 * MAX_OCTETS {
-                return Err(Refusal::TooMuch);
+            // Empty non-terminals take space as well.
+            if zone.arena.len() > 2 * MAX_BYTES {
+                return Err(InvalidRecord::TooMuch);
             }
-            for set in name.chunk_by(|one, other| of(one, data(one)).0 == of(other, data(other)).0)
-            {
+            for set in name.chunk_by(|one, other| {
+                covered_type(one, data(one)).0 == covered_type(other, data(other)).0
+            }) {
                 zone.put(node, set, arena);
             }
         }
@@ -160,13 +163,13 @@ impl Builder {
 }
 
 impl Zone {
-    /// The node for a name that comes after all so far, made with those above it.
+    /// Adds the node of a name that sorts after all existing ones, with missing ancestors.
     fn grow(&mut self, key: &[u8], owner: NameRef<'_>, apex: Name) -> usize {
         let above = match parent(key) {
             None => None,
             Some(above) => {
                 let last = self.nodes.len() - 1;
-                // What exists of the names above is the last node, or above it.
+                // The closest existing ancestor is the last node or one of its ancestors.
                 let mut at = last;
                 while !above.starts_with(self.slice(self.nodes[at].key)) {
                     at = self.nodes[at].parent as usize;
@@ -184,7 +187,7 @@ impl Zone {
             key: store(&mut self.arena, key),
             owner: store(&mut self.arena, owner.as_wire()),
             parent: number(above.unwrap_or(at)),
-            cut: NOWHERE,
+            cut: NO_NODE,
             first_set: sets,
             last_set: sets,
         };
@@ -192,18 +195,18 @@ impl Zone {
         at
     }
 
-    /// Puts the records of one type, and the signatures over them, to the last node.
-    fn put(&mut self, node: usize, entries: &[Entry], arena: &[u8]) {
-        let data = |entry: &Entry| &arena[range(entry.data)];
-        let (rtype, _) = of(&entries[0], data(&entries[0]));
-        let mut set = Set {
+    /// Adds the records of one type and their signatures to the last node.
+    fn put(&mut self, node: usize, entries: &[PendingRecord], arena: &[u8]) {
+        let data = |entry: &PendingRecord| &arena[range(entry.data)];
+        let (rtype, _) = covered_type(&entries[0], data(&entries[0]));
+        let mut set = RecordSet {
             rtype,
             ttl: 0,
-            records: Span::default(),
-            signatures: Span::default(),
+            records: ArenaRange::default(),
+            signatures: ArenaRange::default(),
             signature_ttl: 0,
         };
-        let signatures = entries.partition_point(|entry| !of(entry, data(entry)).1);
+        let signatures = entries.partition_point(|entry| !covered_type(entry, data(entry)).1);
         let (records, signatures) = entries.split_at(signatures);
         (set.records, set.ttl) = self.copy(records, arena);
         (set.signatures, set.signature_ttl) = self.copy(signatures, arena);
@@ -211,14 +214,15 @@ impl Zone {
         self.nodes[node].last_set = number(self.sets.len());
     }
 
-    /// Copies the data of records, each once; and the TTL of all (RFC 2181 §5.2): the least.
-    fn copy(&mut self, entries: &[Entry], arena: &[u8]) -> (Span, u32) {
+    /// Copies the data of records without duplicates; returns their TTL, the minimum (RFC 2181
+    /// section 5.2).
+    fn copy(&mut self, entries: &[PendingRecord], arena: &[u8]) -> (ArenaRange, u32) {
         let start = number(self.arena.len());
-        let mut told = std::collections::HashSet::new();
+        let mut seen = std::collections::HashSet::new();
         for entry in entries {
             let data = &arena[range(entry.data)];
             // Most sets have one record.
-            if entries.len() > 1 && !told.insert(data) {
+            if entries.len() > 1 && !seen.insert(data) {
                 continue;
             }
             let length = u16::try_from(data.len()).expect("checked when it was added");
@@ -228,37 +232,37 @@ impl Zone {
         }
         let end = number(self.arena.len());
         let ttl = entries.iter().map(|entry| entry.ttl).min();
-        (Span { start, end }, ttl.unwrap_or_default())
+        (ArenaRange { start, end }, ttl.unwrap_or_default())
     }
 
-    /// Tells every node where the zone ends above it. Nodes stand behind those above them.
+    /// Sets the zone cut above each node. Nodes are sorted after their ancestors.
     fn mark_cuts(&mut self) {
         for at in 0..self.nodes.len() {
             let above = self.nodes[self.nodes[at].parent as usize].cut;
             let ends =
                 (at > 0 && self.set(at, Type::NS).is_some()) || self.set(at, Type::DNAME).is_some();
             self.nodes[at].cut = match (above, ends) {
-                (NOWHERE, true) => number(at),
-                (NOWHERE, false) => NOWHERE,
+                (NO_NODE, true) => number(at),
+                (NO_NODE, false) => NO_NODE,
                 (above, _) => above,
             };
         }
     }
 }
 
-/// The type that a record is of, and whether it is a signature over that type.
-fn of(entry: &Entry, data: &[u8]) -> (Type, bool) {
+/// The type of a record, or the type covered by a signature, and whether it is a signature.
+fn covered_type(entry: &PendingRecord, data: &[u8]) -> (Type, bool) {
     match (entry.rtype, data) {
         (Type::RRSIG, [high, low, ..]) => (Type(u16::from_be_bytes([*high, *low])), true),
         (rtype, _) => (rtype, false),
     }
 }
 
-/// The numbers behind the two names of an SOA record, which was checked when it was added.
+/// The numeric fields of an SOA record, validated when it was added.
 fn timers(data: &[u8]) -> Timers {
     let numbers = data.len().saturating_sub(20);
     let mut words = data[numbers..].chunks_exact(4).map(|word| {
-        let word: [u8; 4] = word.try_into().expect("four octets");
+        let word: [u8; 4] = word.try_into().expect("four bytes");
         u32::from_be_bytes(word)
     });
     let mut next = || words.next().unwrap_or_default();
@@ -271,16 +275,16 @@ fn timers(data: &[u8]) -> Timers {
     }
 }
 
-fn store(arena: &mut Vec<u8>, octets: &[u8]) -> Span {
+fn store(arena: &mut Vec<u8>, bytes: &[u8]) -> ArenaRange {
     let start = number(arena.len());
-    arena.extend_from_slice(octets);
-    Span {
+    arena.extend_from_slice(bytes);
+    ArenaRange {
         start,
         end: number(arena.len()),
     }
 }
 
-fn range(span: Span) -> std::ops::Range<usize> {
+fn range(span: ArenaRange) -> std::ops::Range<usize> {
     span.start as usize..span.end as usize
 }
 

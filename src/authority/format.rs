@@ -1,67 +1,68 @@
-//! What the data of each record type is made of: how it is written, and what it must hold.
+//! The RDATA format of each record type: its fields in presentation and wire format.
 
 use crate::wire::{NameRef, Type};
 
-/// One part of a record's data.
+/// A field of RDATA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Field {
+pub enum RdataField {
     /// A domain name.
     Name,
-    /// A number of one octet.
+    /// An 8-bit number.
     U8,
-    /// A number of two octets.
+    /// A 16-bit number.
     U16,
-    /// A number of four octets.
+    /// A 32-bit number.
     U32,
-    /// Seconds, which may be written with units.
+    /// Seconds, optionally with units.
     Seconds,
     /// An IPv4 address.
     Ipv4,
     /// An IPv6 address.
     Ipv6,
-    /// A character string: a length of one octet, and so many.
+    /// A character-string (RFC 1035 section 3.3).
     Text,
-    /// One character string at least; the last field.
+    /// One or more character-strings; the last field.
     Texts,
-    /// Text without a length; the last field.
+    /// Text without a length byte; the last field.
     Rest,
-    /// Octets written in hexadecimal; the last field.
+    /// Bytes in hexadecimal; the last field.
     Hex,
-    /// Octets written in base 64; the last field.
+    /// Bytes in base64; the last field.
     Base64,
     /// A record type.
     Type,
-    /// The number of a DNSSEC algorithm.
+    /// A DNSSEC algorithm number.
     Algorithm,
-    /// A moment, in seconds (RFC 4034 §3.2).
+    /// A time, in seconds (RFC 4034 section 3.2).
     Time,
-    /// A set of record types (RFC 4034 §4.1.2); the last field.
+    /// A type bit map (RFC 4034 section 4.1.2); the last field.
     Types,
-    /// Parameters of SVCB and HTTPS (RFC 9460 §2.2); the last field.
+    /// SvcParams of SVCB and HTTPS (RFC 9460 section 2.2); the last field.
     Parameters,
-    /// The type of a certificate (RFC 4398 §2.1).
+    /// A certificate type (RFC 4398 section 2.1).
     CertType,
-    /// Domain names, perhaps none; the last field.
+    /// Zero or more domain names; the last field.
     Names,
-    /// A place on the earth (RFC 1876); the last field.
+    /// A geographic location (RFC 1876); the last field.
     Location,
-    /// Prefixes of addresses, perhaps none (RFC 3123); the last field.
+    /// Zero or more address prefixes (RFC 3123); the last field.
     Prefixes,
-    /// A gateway's type, an algorithm and the gateway (RFC 4025 §2.1): three words.
+    /// Gateway type, algorithm and gateway (RFC 4025 section 2.1): three tokens.
     Gateway,
-    /// A relay's discovery bit, its type and the relay (RFC 8777 §4.2): three words.
+    /// Discovery flag, relay type and relay (RFC 8777 section 4.2): three tokens.
     Relay,
-    /// A host identity: algorithm, tag and key, with their lengths (RFC 8005 §5): three words.
+    /// Host identity: algorithm, tag and key, with their lengths (RFC 8005 section 5): three
+    /// tokens.
     Identity,
-    /// A hardware address of so many bytes (RFC 7043).
+    /// A hardware address of this many bytes (RFC 7043).
     Hardware(usize),
     /// A node identifier or locator of eight bytes (RFC 6742).
     Node,
 }
 
-impl Field {
-    /// How many words it is written in, or all that are left.
-    pub fn words(self) -> Option<usize> {
+impl RdataField {
+    /// Number of tokens in presentation format; `None` means all remaining ones.
+    pub fn token_count(self) -> Option<usize> {
         match self {
             Texts | Hex | Base64 | Types | Parameters | Names | Location | Prefixes => None,
             Gateway | Relay | Identity => Some(3),
@@ -70,15 +71,15 @@ impl Field {
     }
 }
 
-use Field::{
+use RdataField::{
     Algorithm, Base64, CertType, Gateway, Hardware, Hex, Identity, Ipv4, Ipv6, Location, Name,
     Names, Node, Parameters, Prefixes, Relay, Rest, Seconds, Text, Texts, Time, Types, U8, U16,
     U32,
 };
 
-/// What a signature holds (RFC 4034 §3.1), and what its predecessor SIG holds.
-const SIGNATURE: &[Field] = &[
-    Field::Type,
+/// The fields of RRSIG (RFC 4034 section 3.1) and SIG (RFC 2535 section 4.1).
+const SIGNATURE: &[RdataField] = &[
+    RdataField::Type,
     Algorithm,
     U8,
     Seconds,
@@ -89,8 +90,8 @@ const SIGNATURE: &[Field] = &[
     Base64,
 ];
 
-/// Types by their mnemonics, with what they hold. All others are written as in RFC 3597.
-const FORMATS: &[(&str, u16, &[Field])] = &[
+/// Types with mnemonics and fields. All others use the format of RFC 3597.
+const FORMATS: &[(&str, u16, &[RdataField])] = &[
     ("A", 1, &[Ipv4]),
     ("NS", 2, &[Name]),
     ("MD", 3, &[Name]),
@@ -169,16 +170,16 @@ const FORMATS: &[(&str, u16, &[Field])] = &[
     ("DLV", 32769, &[U16, Algorithm, U8, Hex]),
 ];
 
-/// What records of a type hold, where that is known.
-pub fn fields(rtype: Type) -> Option<&'static [Field]> {
+/// The fields of a type, if known.
+pub fn fields(rtype: Type) -> Option<&'static [RdataField]> {
     FORMATS
         .iter()
         .find(|(_, number, _)| *number == rtype.0)
         .map(|(_, _, fields)| *fields)
 }
 
-/// The type of a mnemonic, in whatever case, or of `TYPE` and a number (RFC 3597 §5).
-pub fn named(word: &[u8]) -> Option<Type> {
+/// The type of a mnemonic, case-insensitive, or of `TYPE` and a number (RFC 3597 section 5).
+pub fn type_from_text(word: &[u8]) -> Option<Type> {
     let known = FORMATS
         .iter()
         .find(|(name, _, _)| name.as_bytes().eq_ignore_ascii_case(word));
@@ -188,14 +189,13 @@ pub fn named(word: &[u8]) -> Option<Type> {
     std::str::from_utf8(word).ok()?.parse().ok()
 }
 
-/// Whether a zone can hold records of a type: not those of questions and of messages (RFC 6895
-/// §3.1).
+/// Whether a zone can contain records of a type: not QTYPEs and meta-types (RFC 6895 section 3.1).
 pub fn is_data(rtype: Type) -> bool {
     !matches!(rtype.0, 0 | 41 | 128..=255)
 }
 
-/// Whether `data`, in wire form with its names uncompressed, is what records of the type hold.
-/// Types that nothing is known of hold whatever they like.
+/// Whether `data`, in wire format with uncompressed names, is valid for the type. Any data is valid
+/// for unknown types.
 pub fn is_well_formed(rtype: Type, data: &[u8]) -> bool {
     let Some(fields) = fields(rtype) else {
         return true;
@@ -210,11 +210,11 @@ pub fn is_well_formed(rtype: Type, data: &[u8]) -> bool {
     rest.is_empty()
 }
 
-/// The octets that a field at the start of `data` takes, if it is well-formed.
-fn length(field: Field, data: &[u8]) -> Option<usize> {
+/// The length in bytes of a field at the start of `data`, if it is well-formed.
+fn length(field: RdataField, data: &[u8]) -> Option<usize> {
     let fixed = match field {
         U8 | Algorithm => 1,
-        U16 | CertType | Field::Type => 2,
+        U16 | CertType | RdataField::Type => 2,
         U32 | Seconds | Time | Ipv4 => 4,
         Ipv6 => 16,
         Name => NameRef::from_wire(data).ok()?.as_wire().len(),
@@ -224,7 +224,7 @@ fn length(field: Field, data: &[u8]) -> Option<usize> {
             while at < data.len() {
                 at += usize::from(data[at]) + 1;
             }
-            // One string at least, and none cut short.
+            // At least one string, and none truncated.
             return (at == data.len() && at > 0).then_some(at);
         }
         Rest | Hex | Base64 => data.len(),
@@ -235,7 +235,7 @@ fn length(field: Field, data: &[u8]) -> Option<usize> {
             }
             at
         }
-        // Other versions are laid out in ways that are not known (RFC 1876 §2).
+        // The layout of other versions is undefined (RFC 1876 section 2).
         Location if data.first() == Some(&0) => 16,
         Location => data.len().max(1),
         Prefixes => return are_prefixes(data).then_some(data.len()),
@@ -247,7 +247,7 @@ fn length(field: Field, data: &[u8]) -> Option<usize> {
             };
             4 + usize::from(*tag) + usize::from(u16::from_be_bytes([*k1, *k2]))
         }
-        Hardware(octets) => octets,
+        Hardware(length) => length,
         Node => 8,
         Types => return is_type_set(data).then_some(data.len()),
         Parameters => return are_parameters(data).then_some(data.len()),
@@ -266,7 +266,8 @@ fn reached(kind: u8, data: &[u8]) -> Option<usize> {
     }
 }
 
-/// Family, bits, a length of at most the family's with a negation bit, so many bytes (RFC 3123 §4).
+/// Whether data is a valid APL: per item the address family, the prefix length, the data length
+/// with a negation flag, and that many bytes (RFC 3123 section 4).
 fn are_prefixes(mut data: &[u8]) -> bool {
     while let [f1, f2, bits, length, rest @ ..] = data {
         let length = usize::from(*length & 0x7F);
@@ -283,7 +284,8 @@ fn are_prefixes(mut data: &[u8]) -> bool {
     data.is_empty()
 }
 
-/// Windows in rising order, each with 1 to 32 octets (RFC 4034 §4.1.2).
+/// Whether data is a valid type bit map: windows in ascending order, each of 1 to 32 bytes (RFC
+/// 4034 section 4.1.2).
 fn is_type_set(mut data: &[u8]) -> bool {
     let mut last = None;
     while let [window, length, rest @ ..] = data {
@@ -297,7 +299,8 @@ fn is_type_set(mut data: &[u8]) -> bool {
     data.is_empty()
 }
 
-/// Keys in rising order, each with a value as long as it says (RFC 9460 §2.2).
+/// Whether data is valid SvcParams: keys in ascending order, each with a value of the stated length
+/// (RFC 9460 section 2.2).
 fn are_parameters(mut data: &[u8]) -> bool {
     let mut last = None;
     while let [k1, k2, l1, l2, rest @ ..] = data {
@@ -317,7 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn data_that_are_not_what_their_type_holds_are_told() {
+    fn malformed_data_is_detected() {
         for (rtype, data, good) in [
             (Type::A, &b"\x01\x02\x03\x04"[..], true),
             (Type::A, b"\x01\x02\x03", false),
@@ -342,12 +345,12 @@ mod tests {
     }
 
     #[test]
-    fn types_have_names_and_numbers() {
-        assert_eq!(named(b"mx"), Some(Type::MX));
-        assert_eq!(named(b"RP"), Some(Type(17)));
-        assert_eq!(named(b"TYPE65280"), Some(Type(65280)));
-        assert_eq!(named(b"NSEC3"), Some(Type(50)));
-        assert_eq!(named(b"\xFF"), None);
+    fn types_are_parsed_by_mnemonic_or_number() {
+        assert_eq!(type_from_text(b"mx"), Some(Type::MX));
+        assert_eq!(type_from_text(b"RP"), Some(Type(17)));
+        assert_eq!(type_from_text(b"TYPE65280"), Some(Type(65280)));
+        assert_eq!(type_from_text(b"NSEC3"), Some(Type(50)));
+        assert_eq!(type_from_text(b"\xFF"), None);
         assert!(is_data(Type::TXT) && !is_data(Type::AXFR) && !is_data(Type::ANY));
     }
 }

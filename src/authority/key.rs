@@ -1,26 +1,26 @@
-//! Names of a zone as octets that sort as the names do.
+//! Sort keys of the names in a zone.
 
 use crate::wire::NameRef;
 
-/// Twice the longest name: every octet may have to be escaped.
-const LONGEST: usize = 510;
+/// Maximum length in bytes: twice that of a name, as every byte may be escaped.
+const MAX_KEY: usize = 510;
 
-/// A name of a zone, relative to its apex, its labels from right to left: compared octet by octet,
-/// keys stand in the canonical order of names (RFC 4034 §6.1), and the key of a name begins with
-/// that of each name above it.
+/// A name relative to the zone's apex, with the labels in reverse order. Compared bytewise, keys
+/// are in the canonical order of names (RFC 4034 section 6.1), and the key of a name starts with
+/// the keys of its ancestors.
 ///
-/// A label ends with an octet 0; within it 0 and 1 are written as 1 1 and 1 2.
-pub struct Key {
-    octets: [u8; LONGEST],
+/// Each label ends with a 0 byte; in labels, bytes 0 and 1 are escaped as 1 1 and 1 2.
+pub struct SortKey {
+    bytes: [u8; MAX_KEY],
     length: usize,
 }
 
-impl Key {
-    /// The key of `name`, in whatever case; nothing where it is neither `apex` nor below it.
+impl SortKey {
+    /// The key of `name`, in any case; `None` if it is neither `apex` nor below it.
     pub fn new(name: NameRef<'_>, apex: NameRef<'_>) -> Option<Self> {
         let labels = name.strip(apex)?;
         let mut key = Self {
-            octets: [0; LONGEST],
+            bytes: [0; MAX_KEY],
             length: 0,
         };
         // A name has at most 127 labels.
@@ -38,44 +38,44 @@ impl Key {
 
     /// The key of `label` under `parent`.
     pub fn under(parent: &[u8], label: &[u8]) -> Option<Self> {
-        // No name is longer than its key, and the new one must be a name's.
-        if parent.len() + 2 * label.len() + 1 > LONGEST {
+        // A longer key would not be that of a valid name.
+        if parent.len() + 2 * label.len() + 1 > MAX_KEY {
             return None;
         }
         let mut key = Self {
-            octets: [0; LONGEST],
+            bytes: [0; MAX_KEY],
             length: parent.len(),
         };
-        key.octets[..parent.len()].copy_from_slice(parent);
+        key.bytes[..parent.len()].copy_from_slice(parent);
         key.push(label);
         Some(key)
     }
 
-    /// Its octets.
-    pub fn as_octets(&self) -> &[u8] {
-        &self.octets[..self.length]
+    /// The bytes of the key.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 
     fn push(&mut self, label: &[u8]) {
-        for octet in label.iter().map(u8::to_ascii_lowercase) {
-            match octet {
-                0 | 1 => self.put(&[1, octet + 1]),
-                _ => self.put(&[octet]),
+        for byte in label.iter().map(u8::to_ascii_lowercase) {
+            match byte {
+                0 | 1 => self.put(&[1, byte + 1]),
+                _ => self.put(&[byte]),
             }
         }
         self.put(&[0]);
     }
 
-    fn put(&mut self, octets: &[u8]) {
-        self.octets[self.length..self.length + octets.len()].copy_from_slice(octets);
-        self.length += octets.len();
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.length..self.length + bytes.len()].copy_from_slice(bytes);
+        self.length += bytes.len();
     }
 }
 
-/// The key of the name above, which that of the apex (no octets) does not have.
+/// The key of the parent name; `None` for the apex, whose key is empty.
 pub fn parent(key: &[u8]) -> Option<&[u8]> {
     let (_, labels) = key.split_last()?;
-    let end = labels.iter().rposition(|octet| *octet == 0);
+    let end = labels.iter().rposition(|byte| *byte == 0);
     Some(&key[..end.map_or(0, |end| end + 1)])
 }
 
@@ -86,15 +86,15 @@ mod tests {
 
     fn key(name: &str) -> Vec<u8> {
         let (name, apex) = (Name::parse(name).unwrap(), Name::parse("example.").unwrap());
-        Key::new(name.as_ref(), apex.as_ref())
+        SortKey::new(name.as_ref(), apex.as_ref())
             .unwrap()
-            .as_octets()
+            .as_bytes()
             .to_vec()
     }
 
     #[test]
     fn keys_are_in_canonical_order() {
-        // The example of RFC 4034 §6.1, and names with octets that need care.
+        // The example of RFC 4034 section 6.1, and names with escaped bytes.
         let names = [
             "example.",
             "a.example.",
@@ -115,28 +115,28 @@ mod tests {
     }
 
     #[test]
-    fn a_key_begins_with_that_of_the_name_above() {
+    fn a_key_starts_with_the_key_of_its_parent() {
         for name in ["a.example.", r"x.a\000b.example.", "one.two.three.example."] {
             let own = key(name);
             let above = name.split_once('.').unwrap().1;
             assert_eq!(parent(&own).unwrap(), key(above), "{name}");
             let label = Name::parse(name).unwrap();
             let label = label.as_ref().labels().next().unwrap();
-            let joined = Key::under(&key(above), label).unwrap();
-            assert_eq!(joined.as_octets(), own);
+            let joined = SortKey::under(&key(above), label).unwrap();
+            assert_eq!(joined.as_bytes(), own);
         }
         assert!(parent(&key("example.")).is_none());
         let outside = Name::parse("xample.").unwrap();
         let apex = Name::parse("example.").unwrap();
-        assert!(Key::new(outside.as_ref(), apex.as_ref()).is_none());
+        assert!(SortKey::new(outside.as_ref(), apex.as_ref()).is_none());
     }
 
     #[test]
     fn the_longest_name_has_a_key() {
         let text = format!("{}.", [r"\001"; 63].concat()).repeat(3);
         let name = Name::parse(&format!("{text}{}.", [r"\001"; 61].concat())).unwrap();
-        let key = Key::new(name.as_ref(), Name::ROOT.as_ref()).unwrap();
-        assert_eq!(key.as_octets().len(), 2 * (3 * 63 + 61) + 4);
-        assert!(Key::under(key.as_octets(), b"*********").is_none());
+        let key = SortKey::new(name.as_ref(), Name::ROOT.as_ref()).unwrap();
+        assert_eq!(key.as_bytes().len(), 2 * (3 * 63 + 61) + 4);
+        assert!(SortKey::under(key.as_bytes(), b"*********").is_none());
     }
 }

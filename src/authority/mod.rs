@@ -1,8 +1,8 @@
-//! Zones of records that somebody wrote down, answered with authority: values and functions.
+//! Authoritative zones loaded from zone files or transfers. Pure data and functions: no I/O.
 //!
-//! The records come from a zone file ([`text`]) or from a transfer; [`Builder`] takes them one by
-//! one and makes a [`Zone`] of them, which never changes: a reload makes another. The cluster's own
-//! zones are made of other things, and are [`crate::zone`]'s.
+//! Records come from a zone file ([`text`]) or from a transfer; [`ZoneBuilder`] collects them and
+//! builds an immutable [`Zone`]: a reload builds another. The cluster's zones are derived from
+//! objects instead, in [`crate::zone`].
 
 mod additional;
 mod answer;
@@ -11,9 +11,9 @@ mod denial;
 mod format;
 mod key;
 pub mod text;
-mod whole;
+mod transfer;
 mod zone;
 
-pub use answer::{Outcome, Want};
-pub use builder::{Builder, Refusal};
+pub use answer::{AnswerOptions, Outcome};
+pub use builder::{InvalidRecord, ZoneBuilder};
 pub use zone::{Timers, Zone};

@@ -1,153 +1,154 @@
-//! A zone: its records by owner, the owners in canonical order.
+//! A zone: its records by owner name, in canonical order.
 
-use super::key::Key;
+use super::key::SortKey;
 use crate::wire::{Name, NameRef, Type};
 
-/// A zone of records. It is made once ([`super::Builder`]) and never changes.
+/// An immutable zone, built by [`super::ZoneBuilder`].
 ///
-/// All names and record data lie in one arena, so that a zone is a few allocations whatever its
-/// size. Names that exist only because there are names below them have nodes too.
+/// All names and record data are in one arena, so that a zone takes a few allocations regardless of
+/// its size. Empty non-terminals have nodes too.
 pub struct Zone {
     pub(super) apex: Name,
     pub(super) timers: Timers,
-    /// In the order of their keys; the first is the apex.
+    /// Sorted by key; the first is the apex.
     pub(super) nodes: Vec<Node>,
-    /// Those of each node together, in the order of their types.
-    pub(super) sets: Vec<Set>,
+    /// Grouped by node, sorted by type.
+    pub(super) sets: Vec<RecordSet>,
     pub(super) arena: Vec<u8>,
     pub(super) records: usize,
 }
 
-/// The numbers of a zone's SOA record (RFC 1035 §3.3.13).
+/// The numeric fields of a zone's SOA record (RFC 1035 section 3.3.13).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timers {
-    /// Changes with the zone.
+    /// The version of the zone.
     pub serial: u32,
-    /// Seconds between a secondary's questions.
+    /// Seconds between refreshes by a secondary.
     pub refresh: u32,
-    /// Seconds until it asks again.
+    /// Seconds before a failed refresh is retried.
     pub retry: u32,
-    /// Seconds after which it gives up.
+    /// Seconds after which a secondary without refresh stops serving.
     pub expire: u32,
-    /// Seconds that a denial may be kept.
+    /// Maximum TTL of negative answers, in seconds (RFC 2308 section 4).
     pub minimum: u32,
 }
 
-/// A name that exists.
+/// An existing name.
 #[derive(Clone, Copy)]
 pub(super) struct Node {
-    pub(super) key: Span,
-    /// The name as it was written.
-    pub(super) owner: Span,
-    /// The node of the name above; the apex's own is itself.
+    pub(super) key: ArenaRange,
+    /// The name, as spelled in the source.
+    pub(super) owner: ArenaRange,
+    /// The parent node; the apex is its own parent.
     pub(super) parent: u32,
-    /// The node at or above it, nearest to the apex, at which the zone ends (NS below the apex) or
-    /// goes on elsewhere (DNAME); [`NOWHERE`] for most.
+    /// The node of the zone cut (NS below the apex) or DNAME record at or above it, nearest to the
+    /// apex; usually [`NO_NODE`].
     pub(super) cut: u32,
     pub(super) first_set: u32,
     pub(super) last_set: u32,
 }
 
 /// No node.
-pub(super) const NOWHERE: u32 = u32::MAX;
+pub(super) const NO_NODE: u32 = u32::MAX;
 
-/// The records of one type at one name, and the signatures over them.
+/// A record set: the records of one type at one name, and their signatures.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Set {
+pub(super) struct RecordSet {
     pub(super) rtype: Type,
     pub(super) ttl: u32,
-    /// Each with its length before it. There may be none: signatures of nothing are kept too.
-    pub(super) records: Span,
-    pub(super) signatures: Span,
+    /// Each with a 2-byte length prefix. May be empty: signatures without records are kept.
+    pub(super) records: ArenaRange,
+    pub(super) signatures: ArenaRange,
     pub(super) signature_ttl: u32,
 }
 
-impl Set {
+impl RecordSet {
     pub(super) fn is_empty(&self) -> bool {
         self.records.start == self.records.end
     }
 }
 
-/// A piece of the arena.
+/// A range of the arena.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct ArenaRange {
     pub(super) start: u32,
     pub(super) end: u32,
 }
 
-/// Where a name stands among those that exist.
-pub(super) struct Place {
-    /// Its node, where it exists.
+/// The result of searching a name.
+pub(super) struct NodeMatch {
+    /// Its node, if it exists.
     pub(super) exact: Option<usize>,
-    /// The node of the longest existing name at or above it (RFC 4592 §3.3.1).
+    /// The closest encloser: the longest existing ancestor, or the name itself (RFC 4592 section
+    /// 3.3.1).
     pub(super) encloser: usize,
-    /// The last node at or before it.
-    pub(super) before: usize,
+    /// The last node at or before it in canonical order.
+    pub(super) predecessor: usize,
 }
 
 impl Zone {
-    /// The zone's name, as written.
+    /// The zone's name, as configured.
     pub fn apex(&self) -> NameRef<'_> {
         self.apex.as_ref()
     }
 
-    /// The numbers of its SOA record.
+    /// The numeric fields of its SOA record.
     pub fn timers(&self) -> Timers {
         self.timers
     }
 
-    /// How many records it has.
+    /// Number of records.
     pub fn records(&self) -> usize {
         self.records
     }
 
-    /// Whether both hold the same, record for record.
+    /// Whether both zones have identical records.
     pub fn is_same(&self, other: &Self) -> bool {
         self.arena == other.arena && self.sets == other.sets
     }
 
-    /// Looks for a name among those that exist.
-    pub(super) fn find(&self, key: &[u8]) -> Place {
+    /// Searches a name by key.
+    pub(super) fn find(&self, key: &[u8]) -> NodeMatch {
         let found = self
             .nodes
             .binary_search_by(|node| self.slice(node.key).cmp(key));
         match found {
-            Ok(at) => Place {
+            Ok(at) => NodeMatch {
                 exact: Some(at),
                 encloser: at,
-                before: at,
+                predecessor: at,
             },
             Err(after) => {
-                // The apex has the least of all keys, and is there.
-                let before = after.saturating_sub(1);
-                let mut encloser = before;
+                // The apex exists and has the smallest key.
+                let predecessor = after.saturating_sub(1);
+                let mut encloser = predecessor;
                 while !key.starts_with(self.slice(self.nodes[encloser].key)) {
                     encloser = self.nodes[encloser].parent as usize;
                 }
-                Place {
+                NodeMatch {
                     exact: None,
                     encloser,
-                    before,
+                    predecessor,
                 }
             }
         }
     }
 
-    /// The node of `label` under a node.
-    pub(super) fn child(&self, node: usize, label: &[u8]) -> Option<Place> {
-        let key = Key::under(self.slice(self.nodes[node].key), label)?;
-        Some(self.find(key.as_octets()))
+    /// The result of searching `label` below a node.
+    pub(super) fn child(&self, node: usize, label: &[u8]) -> Option<NodeMatch> {
+        let key = SortKey::under(self.slice(self.nodes[node].key), label)?;
+        Some(self.find(key.as_bytes()))
     }
 
-    /// The node of a name, where it exists.
+    /// The node of a name, if it exists.
     pub(super) fn node(&self, name: NameRef<'_>) -> Option<usize> {
-        self.find(Key::new(name, self.apex())?.as_octets()).exact
+        self.find(SortKey::new(name, self.apex())?.as_bytes()).exact
     }
 
-    /// The node at which the zone ends or goes on elsewhere above `node`, or at it.
+    /// The node of the zone cut or DNAME record at or above `node`.
     pub(super) fn cut(&self, node: usize) -> Option<usize> {
         let cut = self.nodes[node].cut;
-        (cut != NOWHERE).then_some(cut as usize)
+        (cut != NO_NODE).then_some(cut as usize)
     }
 
     pub(super) fn owner(&self, node: usize) -> NameRef<'_> {
@@ -155,21 +156,21 @@ impl Zone {
         NameRef::from_wire(owner).expect("owners enter the arena as names")
     }
 
-    /// The sets of a node.
-    pub(super) fn sets(&self, node: usize) -> &[Set] {
+    /// The record sets of a node.
+    pub(super) fn sets(&self, node: usize) -> &[RecordSet] {
         let node = &self.nodes[node];
         &self.sets[node.first_set as usize..node.last_set as usize]
     }
 
-    /// The set of a type at a node, if it has records.
-    pub(super) fn set(&self, node: usize, rtype: Type) -> Option<&Set> {
+    /// The record set of a type at a node, if it has records.
+    pub(super) fn set(&self, node: usize, rtype: Type) -> Option<&RecordSet> {
         let sets = self.sets(node);
         let at = sets.binary_search_by_key(&rtype, |set| set.rtype).ok()?;
         Some(&sets[at]).filter(|set| !set.is_empty())
     }
 
-    /// The data of the records in a span.
-    pub(super) fn data(&self, span: Span) -> impl Iterator<Item = &[u8]> {
+    /// The data of the records in a range.
+    pub(super) fn data(&self, span: ArenaRange) -> impl Iterator<Item = &[u8]> {
         let mut rest = self.slice(span);
         std::iter::from_fn(move || {
             let (length, behind) = rest.split_first_chunk::<2>()?;
@@ -179,7 +180,7 @@ impl Zone {
         })
     }
 
-    pub(super) fn slice(&self, span: Span) -> &[u8] {
+    pub(super) fn slice(&self, span: ArenaRange) -> &[u8] {
         &self.arena[span.start as usize..span.end as usize]
     }
 }

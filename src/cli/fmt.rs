@@ -13,8 +13,8 @@ use crate::{
         output,
         serve::{Corefile, ReadError},
     },
+    config::{elsewhere, order::ORDER},
     corefile, plain,
-    plugin::{elsewhere, order::ORDER},
 };
 
 /// What to lay out.

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod diff;
 pub mod fmt;
+#[cfg(feature = "lab")]
 pub mod lab;
 mod output;
 pub mod serve;
@@ -19,9 +20,10 @@ use clap::{
 };
 
 use crate::{
+    config::order::{Kind, ORDER},
+    features::Feature,
     logging::Form,
-    plugin::order::{Kind, ORDER},
-    server::Backend,
+    server::LoopKind,
 };
 
 /// The DNS server of a Kubernetes cluster, configured by a CoreDNS Corefile.
@@ -48,6 +50,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Serve a sample cluster, or your own manifests, on this machine: for learning with dig.
+    #[cfg(feature = "lab")]
     Lab(lab::Arguments),
     /// Read a Corefile as a start would, and tell everything that is wrong with it.
     Check(check::Arguments),
@@ -122,6 +125,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match arguments.verb {
+        #[cfg(feature = "lab")]
         Some(Verb::Lab(lab)) => lab::run(&lab),
         Some(Verb::Check(check)) => check::run(&check),
         Some(Verb::Fmt(fmt)) => fmt::run(&fmt),
@@ -149,14 +153,20 @@ fn port(text: &str) -> Result<u16, String> {
     port.map_err(|_| "a port is a number from 0 to 65535".to_owned())
 }
 
-/// Adds how to serve a Corefile to the error about a verb that is none, where it is a file's name.
+/// Adds a tip to the error about an unknown verb: how to serve a Corefile, where it is a file's name,
+/// and which feature is missing, where it is `lab`.
 fn with_tip(mut error: clap::Error) -> clap::Error {
     if error.kind() == ErrorKind::InvalidSubcommand
         && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
-        && Path::new(word).is_file()
     {
-        let tip =
-            format!("to serve a Corefile, write '-conf {word}'; to look at it, 'check {word}'");
+        let missing = Feature::Lab.required().err();
+        let tip = match missing.filter(|_| word == "lab") {
+            Some(missing) => format!("this program was {missing}; {}", missing.help()),
+            None if Path::new(word).is_file() => {
+                format!("to serve a Corefile, write '-conf {word}'; to look at it, 'check {word}'")
+            }
+            None => return error,
+        };
         let tips = ContextValue::StyledStrs(vec![tip.into()]);
         error.insert(ContextKind::Suggested, tips);
     }
@@ -173,17 +183,17 @@ impl Serve {
         })
     }
 
-    fn backend(&self) -> Backend {
+    fn loops(&self) -> LoopKind {
         #[cfg(feature = "hickory")]
         if self.hickory {
-            return Backend::Hickory;
+            return LoopKind::Hickory;
         }
-        Backend::default()
+        LoopKind::default()
     }
 
     fn into_options(self, log_form: Form) -> serve::Options {
         serve::Options {
-            backend: self.backend(),
+            loops: self.loops(),
             corefile: serve::Corefile::from_flag(self.conf),
             default_port: self.port,
             quiet: self.quiet,

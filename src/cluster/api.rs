@@ -1,25 +1,25 @@
 //! The source that watches a Kubernetes API server.
 //!
-//! `kube` reads the configuration, speaks TLS and presents credentials, tokens excepted. Lists and watches are our
-//! own: objects go from the wire into their slim forms one at a time, and neither a list nor an
-//! object is ever held whole in its API form. There is one task for each kind.
+//! `kube` reads the configuration, handles TLS and presents credentials other than tokens. Lists
+//! and watches are implemented here: objects are converted from the wire to their reduced form one
+//! at a time, so that neither a list nor an object is held in memory in its API form. There is one
+//! task per kind.
 
 mod client;
 mod connect;
-mod failure;
-mod fault;
-mod follow;
+mod error;
+mod explain;
 mod items;
 mod lines;
 mod list;
-mod order;
-mod pause;
+mod reflector;
 mod token;
+mod versions;
 mod watch;
 
+use super::error::SourceError;
 use super::event::{Event, Kind};
 use super::settings::Settings;
-use super::source::SourceError;
 use super::state::Cluster;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -28,14 +28,14 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::error;
 
-/// The longest object that is read. The API server itself refuses objects beyond 1.5 MiB (etcd's
-/// request limit), so what is longer is not an object.
-const LONGEST_OBJECT: usize = 16 << 20;
+/// Maximum size in bytes of an object. The API server rejects objects above 1.5 MiB (etcd's request
+/// limit), so longer input is not an object.
+const MAX_OBJECT_BYTES: usize = 16 << 20;
 
-/// Why such an object is skipped.
-const TOO_LONG: &str = "it is longer than 16 MiB, which no API server accepts; skipped";
+/// Why an oversized object is skipped.
+const OBJECT_TOO_LONG: &str = "it is longer than 16 MiB, which no API server accepts; skipped";
 
-/// Starts a task for each kind that is watched; requests are counted in the cluster's stats.
+/// Starts one task per watched kind; requests are counted in the cluster's statistics.
 pub(super) fn start(
     settings: &Settings,
     cluster: &Arc<Cluster>,
@@ -43,51 +43,52 @@ pub(super) fn start(
     tasks: &mut JoinSet<()>,
     runtime: &Handle,
 ) -> Result<(), SourceError> {
-    let requests = Arc::new(client::Requests::new(settings, cluster, runtime)?);
+    let requests = Arc::new(client::ApiClient::new(settings, cluster, runtime)?);
     for kind in settings.kinds() {
-        let watch = keep(
+        let task = supervise(
             kind,
             settings.clone(),
             Arc::clone(&requests),
             events.clone(),
         );
-        tasks.spawn_on(watch, runtime);
+        tasks.spawn_on(task, runtime);
     }
     Ok(())
 }
 
-/// Watches, and begins anew should the watch ever panic: names that go stale without a word are
-/// the worst that can happen.
-async fn keep(
+/// Runs the reflector of one kind, and restarts it if it panics: names that silently go stale would
+/// be the worst failure.
+async fn supervise(
     kind: Kind,
     settings: Settings,
-    requests: Arc<client::Requests>,
+    requests: Arc<client::ApiClient>,
     events: mpsc::Sender<Event>,
 ) {
     loop {
-        let watch = watch::Watch::new(kind, &settings, Arc::clone(&requests), events.clone());
+        let watch =
+            reflector::Reflector::new(kind, &settings, Arc::clone(&requests), events.clone());
         let mut task = JoinSet::new();
         task.spawn(watch.run());
         match task.join_next().await {
             Some(Err(error)) if error.is_panic() => {
                 error!(
-                    "{}: the watch has failed ({error}); beginning anew",
+                    "{}: the watch task panicked ({error}); restarting it",
                     kind.resource()
                 );
-                sleep(settings.timing.longest_pause).await;
+                sleep(settings.timing.max_backoff).await;
             }
             _ => return,
         }
     }
 }
 
-/// The path of a kind's collection, over all namespaces.
+/// The collection path of a kind, across all namespaces.
 fn path(kind: Kind) -> &'static str {
     match kind {
         Kind::Namespace => "/api/v1/namespaces",
         Kind::Service => "/api/v1/services",
-        Kind::Slice => "/apis/discovery.k8s.io/v1/endpointslices",
+        Kind::EndpointSlice => "/apis/discovery.k8s.io/v1/endpointslices",
         Kind::Pod => "/api/v1/pods",
-        Kind::Import => "/apis/multicluster.x-k8s.io/v1alpha1/serviceimports",
+        Kind::ServiceImport => "/apis/multicluster.x-k8s.io/v1alpha1/serviceimports",
     }
 }

@@ -1,28 +1,27 @@
-//! Endpoints: as they are told, as a slice keeps them, and as they are read.
+//! Endpoints: the owned form, the packed form in a slice, and the borrowed view.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-/// One address of one endpoint, as it is told: 40 bytes, 24 where the address is of IPv4, and its
-/// names, where it has any, once on the heap.
+/// One address of one endpoint: 40 bytes, or 24 with an IPv4 address, plus one heap allocation for
+/// its names if it has any.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint<A = IpAddr> {
-    /// Where it is. Slices of address type FQDN are not kept: they are deprecated, and a name is
-    /// no address.
+    /// The address. Slices with `addressType: FQDN` are not kept: the type is deprecated.
     address: A,
-    /// `conditions.ready`, absent meaning true. Those that are not ready stay, to explain answers
-    /// that lack them.
+    /// `conditions.ready`; absent means true. Endpoints that are not ready are kept so that a
+    /// denial can name the reason.
     ready: bool,
-    /// How many octets of `names` are the hostname; the rest is the pod's name.
+    /// Length in bytes of the hostname in `names`; the rest is the pod's name.
     hostname_length: u8,
-    /// A thin pointer: few endpoints have any.
+    /// A thin pointer (8 bytes): few endpoints have names.
     names: Option<Box<Box<str>>>,
-    /// A thin pointer, 8 bytes and not 16; a cluster has a handful of zones.
+    /// A thin pointer (8 bytes instead of 16); a cluster has a handful of zones.
     zone: Option<Arc<Box<str>>>,
 }
 
 impl Endpoint {
-    /// An endpoint; empty names count as none.
+    /// An endpoint; empty names are treated as absent.
     pub fn new(
         address: IpAddr,
         ready: bool,
@@ -30,7 +29,8 @@ impl Endpoint {
         pod: Option<&str>,
         zone: Option<&str>,
     ) -> Self {
-        // A hostname is a label. One that is longer names nothing, and cannot be asked for.
+        // A hostname is one label, at most 63 bytes (RFC 1035 section 2.3.4). A longer one cannot
+        // be queried.
         let hostname = hostname.filter(|name| name.len() <= 63).unwrap_or_default();
         Self {
             address,
@@ -45,10 +45,10 @@ impl Endpoint {
 }
 
 impl<A: Copy + Into<IpAddr>> Endpoint<A> {
-    /// To be read.
+    /// A borrowed view.
     #[inline]
-    pub fn seen(&self) -> SeenEndpoint<'_> {
-        SeenEndpoint {
+    pub fn to_ref(&self) -> EndpointRef<'_> {
+        EndpointRef {
             address: self.address.into(),
             ready: self.ready,
             hostname_length: self.hostname_length,
@@ -57,9 +57,9 @@ impl<A: Copy + Into<IpAddr>> Endpoint<A> {
         }
     }
 
-    /// Gives the room of the pod's name back.
+    /// Drops the pod's name and frees its memory.
     fn forget_pod(&mut self) {
-        let seen = self.seen();
+        let seen = self.to_ref();
         if seen.pod().is_some() {
             self.names = thin(seen.hostname().unwrap_or_default());
         }
@@ -76,54 +76,54 @@ impl<A: Copy + Into<IpAddr>> Endpoint<A> {
     }
 }
 
-/// The text behind one pointer; nothing where it is empty.
+/// The text behind a thin pointer; `None` if it is empty.
 fn thin(text: &str) -> Option<Box<Box<str>>> {
     (!text.is_empty()).then(|| Box::new(text.into()))
 }
 
 impl<A: Copy + Into<IpAddr>> std::fmt::Debug for Endpoint<A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.seen().fmt(f)
+        self.to_ref().fmt(f)
     }
 }
 
-/// An endpoint, to be read.
+/// A borrowed view of an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct SeenEndpoint<'a> {
-    /// Where it is.
+pub struct EndpointRef<'a> {
+    /// The address.
     pub address: IpAddr,
-    /// Whether it is served.
+    /// Whether it is ready, and so part of answers.
     pub ready: bool,
     hostname_length: u8,
-    // Looked into by those who ask for them.
-    #[allow(clippy::borrowed_box)] // it would be looked into here
+    // Dereferenced by the accessors only.
+    #[allow(clippy::borrowed_box)] // a plain &str would dereference it here
     names: Option<&'a Box<str>>,
     zone: Option<&'a Arc<Box<str>>>,
 }
 
-impl<'a> SeenEndpoint<'a> {
-    /// `hostname`, which names it below its Service.
+impl<'a> EndpointRef<'a> {
+    /// `hostname`: the endpoint's label below its Service (DNS specification section 2.4.1).
     #[inline]
     pub fn hostname(&self) -> Option<&'a str> {
         let hostname = self.names?.get(..self.hostname_length.into())?;
         (!hostname.is_empty()).then_some(hostname)
     }
 
-    /// The name of the Pod behind it (`targetRef` of kind Pod), for `endpoint_pod_names`.
+    /// The name of its Pod (`targetRef` of kind Pod), for `endpoint_pod_names`.
     #[inline]
     pub fn pod(&self) -> Option<&'a str> {
         let pod = self.names?.get(self.hostname_length.into()..)?;
         (!pod.is_empty()).then_some(pod)
     }
 
-    /// The topology zone it runs in, for `zonal`.
+    /// The topology zone, for `zonal`.
     #[inline]
     pub fn zone(&self) -> Option<&'a str> {
         self.zone.map(|zone| &***zone)
     }
 }
 
-impl std::fmt::Debug for SeenEndpoint<'_> {
+impl std::fmt::Debug for EndpointRef<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Endpoint")
             .field("address", &self.address)
@@ -135,33 +135,33 @@ impl std::fmt::Debug for SeenEndpoint<'_> {
     }
 }
 
-/// The endpoints of a slice, which has them of one family.
+/// The endpoints of an EndpointSlice, which has one address family.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoints(Family);
+pub struct Endpoints(Storage);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Family {
+enum Storage {
     V4(Box<[Endpoint<Ipv4Addr>]>),
-    /// Behind one more pointer, so that this is no larger than the other.
+    /// Doubly boxed, so that this variant is no larger than the other.
     Any(Box<Box<[Endpoint]>>),
 }
 
 impl Endpoints {
-    /// All of them, in their order.
+    /// All endpoints, in the order of the object.
     #[inline]
     pub fn iter(&self) -> EndpointsIter<'_> {
         match &self.0 {
-            Family::V4(all) => EndpointsIter::V4(all.iter()),
-            Family::Any(all) => EndpointsIter::Any(all.iter()),
+            Storage::V4(all) => EndpointsIter::V4(all.iter()),
+            Storage::Any(all) => EndpointsIter::Any(all.iter()),
         }
     }
 
-    /// How many there are, ready or not.
+    /// Number of endpoints, ready or not.
     #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {
-            Family::V4(all) => all.len(),
-            Family::Any(all) => all.len(),
+            Storage::V4(all) => all.len(),
+            Storage::Any(all) => all.len(),
         }
     }
 
@@ -170,22 +170,22 @@ impl Endpoints {
         self.len() == 0
     }
 
-    /// Gives the room of the pods' names back.
+    /// Drops the pods' names and frees their memory.
     pub(super) fn forget_pods(&mut self) {
         match &mut self.0 {
-            Family::V4(all) => all.iter_mut().for_each(Endpoint::forget_pod),
-            Family::Any(all) => all.iter_mut().for_each(Endpoint::forget_pod),
+            Storage::V4(all) => all.iter_mut().for_each(Endpoint::forget_pod),
+            Storage::Any(all) => all.iter_mut().for_each(Endpoint::forget_pod),
         }
     }
 
-    /// The zones' names, to put shared copies in their place.
+    /// Visits the zone names, to replace them with interned ones.
     pub(super) fn each_zone(&mut self, each: impl FnMut(&mut Arc<Box<str>>)) {
         match &mut self.0 {
-            Family::V4(all) => all
+            Storage::V4(all) => all
                 .iter_mut()
                 .filter_map(|it| it.zone.as_mut())
                 .for_each(each),
-            Family::Any(all) => all
+            Storage::Any(all) => all
                 .iter_mut()
                 .filter_map(|it| it.zone.as_mut())
                 .for_each(each),
@@ -196,13 +196,13 @@ impl Endpoints {
 impl From<Vec<Endpoint>> for Endpoints {
     fn from(all: Vec<Endpoint>) -> Self {
         if all.iter().any(|it| it.address.is_ipv6()) {
-            return Self(Family::Any(Box::new(all.into())));
+            return Self(Storage::Any(Box::new(all.into())));
         }
         let narrow = all.into_iter().filter_map(|it| match it.address {
             IpAddr::V4(address) => Some(it.with_address(address)),
             IpAddr::V6(_) => None,
         });
-        Self(Family::V4(narrow.collect()))
+        Self(Storage::V4(narrow.collect()))
     }
 }
 
@@ -213,7 +213,7 @@ impl FromIterator<Endpoint> for Endpoints {
 }
 
 impl<'a> IntoIterator for &'a Endpoints {
-    type Item = SeenEndpoint<'a>;
+    type Item = EndpointRef<'a>;
     type IntoIter = EndpointsIter<'a>;
 
     #[inline]
@@ -222,32 +222,32 @@ impl<'a> IntoIterator for &'a Endpoints {
     }
 }
 
-/// Goes through [`Endpoints`].
+/// Iterator over [`Endpoints`].
 #[derive(Clone, Debug)]
 pub enum EndpointsIter<'a> {
-    /// Of IPv4.
+    /// IPv4 only.
     V4(std::slice::Iter<'a, Endpoint<Ipv4Addr>>),
     /// Of either family.
     Any(std::slice::Iter<'a, Endpoint>),
 }
 
 impl<'a> Iterator for EndpointsIter<'a> {
-    type Item = SeenEndpoint<'a>;
+    type Item = EndpointRef<'a>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match self {
-            Self::V4(all) => all.next().map(Endpoint::seen),
-            Self::Any(all) => all.next().map(Endpoint::seen),
+            Self::V4(all) => all.next().map(Endpoint::to_ref),
+            Self::Any(all) => all.next().map(Endpoint::to_ref),
         }
     }
 
-    /// Without a look at those before it.
+    /// Does not visit the endpoints before it.
     #[inline]
     fn nth(&mut self, n: usize) -> Option<Self::Item> {
         match self {
-            Self::V4(all) => all.nth(n).map(Endpoint::seen),
-            Self::Any(all) => all.nth(n).map(Endpoint::seen),
+            Self::V4(all) => all.nth(n).map(Endpoint::to_ref),
+            Self::Any(all) => all.nth(n).map(Endpoint::to_ref),
         }
     }
 }
@@ -257,14 +257,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_is_small_and_keeps_its_names() {
+    fn an_ipv4_endpoint_takes_24_bytes_and_keeps_its_names() {
         let narrow = size_of::<Endpoint<Ipv4Addr>>();
         assert!(narrow <= 24, "{narrow}");
         assert!(size_of::<Endpoints>() <= 16, "{}", size_of::<Endpoints>());
         let address = IpAddr::from([10, 0, 0, 1]);
         let full = Endpoint::new(address, true, Some("web-0"), Some("pod-a"), Some("zone-b"));
         let bare = Endpoint::new(address, true, None, Some("pod-a"), Some(""));
-        let names = |it: SeenEndpoint<'_>| {
+        let names = |it: EndpointRef<'_>| {
             [it.hostname(), it.pod(), it.zone()].map(|name| name.map(str::to_owned))
         };
         let text = |name: &str| Some(name.to_owned());
@@ -289,7 +289,7 @@ mod tests {
         let long = "x".repeat(64);
         assert_eq!(
             Endpoint::new(address, true, Some(&long), None, None)
-                .seen()
+                .to_ref()
                 .hostname(),
             None
         );

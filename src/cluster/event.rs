@@ -1,47 +1,47 @@
-//! The one language of both sources: what a source says about the cluster, event by event.
+//! Events: the common interface of both sources (API server, manifests directory) to the state.
 
-use super::object::{Namespace, Pod, Service, ServiceImport, Slice};
+use super::object::{EndpointSlice, Namespace, Pod, Service, ServiceImport};
 use std::time::SystemTime;
 
-/// Something a source says. Events of one kind come in order; kinds are independent.
+/// An event of a source. Events of one kind are ordered; kinds are independent of each other.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A list of everything of this kind begins. What is known stays until `End`. A second
-    /// `Begin` before `End` (the list failed half way and starts anew) forgets what the first
-    /// attempt has listed, but not what was known.
-    Begin(Kind),
-    /// This object is there, as it stands here.
+    /// Start of a full list of this kind. Known objects stay until `ListEnd`. A second `ListStart`
+    /// before `ListEnd` (the list failed and restarts) discards what the first attempt confirmed,
+    /// not the known objects.
+    ListStart(Kind),
+    /// The object exists, in this state.
     Apply(Object),
-    /// This object is gone, or no longer of interest.
-    Delete(Kind, Key),
-    /// This object is there but could not be read. What was known of it stays; it is counted.
-    /// The key is told where at least that could be read.
-    Skip(Kind, Option<Key>),
-    /// So many parts of an object that could be read otherwise were left out; they are counted.
-    LeftOut(Kind, u32),
-    /// The list is complete: whatever of this kind was known and has not been applied or skipped
-    /// since the last `Begin` is gone.
-    End(Kind),
-    /// The source is in touch and up to date with this kind, though nothing has changed.
-    Alive(Kind),
+    /// The object was deleted, or no longer matches.
+    Delete(Kind, ObjectKey),
+    /// The object exists but could not be decoded: its last known state stays, and the failure is
+    /// counted. The key is present if at least the metadata could be decoded.
+    SkippedObject(Kind, Option<ObjectKey>),
+    /// Number of invalid fields skipped in an object that was otherwise decoded; counted.
+    SkippedFields(Kind, u32),
+    /// The list is complete: known objects of this kind that were neither applied nor skipped since
+    /// the last `ListStart` are deleted.
+    ListEnd(Kind),
+    /// The source is connected and up to date for this kind, without a change.
+    Heartbeat(Kind),
 }
 
 impl Event {
-    /// The kind of object that it is about.
+    /// The kind of object concerned.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Begin(kind)
+            Self::ListStart(kind)
             | Self::Delete(kind, _)
-            | Self::Skip(kind, _)
-            | Self::LeftOut(kind, _)
-            | Self::End(kind)
-            | Self::Alive(kind) => *kind,
+            | Self::SkippedObject(kind, _)
+            | Self::SkippedFields(kind, _)
+            | Self::ListEnd(kind)
+            | Self::Heartbeat(kind) => *kind,
             Self::Apply(object) => object.kind(),
         }
     }
 }
 
-/// The kinds of object that are watched.
+/// The kinds of object that may be watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Kind {
@@ -50,54 +50,54 @@ pub enum Kind {
     /// Service, v1.
     Service,
     /// EndpointSlice, discovery.k8s.io/v1.
-    Slice,
+    EndpointSlice,
     /// Pod, v1.
     Pod,
     /// ServiceImport, multicluster.x-k8s.io.
-    Import,
+    ServiceImport,
 }
 
 impl Kind {
-    /// All of them, in the order of their numbers.
+    /// All kinds, in discriminant order.
     pub const ALL: [Self; 5] = [
         Self::Namespace,
         Self::Service,
-        Self::Slice,
+        Self::EndpointSlice,
         Self::Pod,
-        Self::Import,
+        Self::ServiceImport,
     ];
 
     /// The API group, as RBAC rules name it; empty for the core.
     pub fn group(self) -> &'static str {
         match self {
             Self::Namespace | Self::Service | Self::Pod => "",
-            Self::Slice => "discovery.k8s.io",
-            Self::Import => "multicluster.x-k8s.io",
+            Self::EndpointSlice => "discovery.k8s.io",
+            Self::ServiceImport => "multicluster.x-k8s.io",
         }
     }
 
-    /// The resource's name in the API's paths, in RBAC rules, and in logs.
+    /// The resource name in API paths, RBAC rules and logs.
     pub fn resource(self) -> &'static str {
         match self {
             Self::Namespace => "namespaces",
             Self::Service => "services",
-            Self::Slice => "endpointslices",
+            Self::EndpointSlice => "endpointslices",
             Self::Pod => "pods",
-            Self::Import => "serviceimports",
+            Self::ServiceImport => "serviceimports",
         }
     }
 }
 
-/// Which object of a kind; the namespace of a Namespace is empty.
+/// The key of an object within its kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    /// The namespace; empty for a Namespace itself.
+pub struct ObjectKey {
+    /// The namespace; empty for a Namespace object.
     pub namespace: Box<str>,
     /// The name.
     pub name: Box<str>,
 }
 
-impl std::fmt::Display for Key {
+impl std::fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.namespace.is_empty() {
             return f.write_str(&self.name);
@@ -106,7 +106,7 @@ impl std::fmt::Display for Key {
     }
 }
 
-impl From<(&str, &str)> for Key {
+impl From<(&str, &str)> for ObjectKey {
     fn from((namespace, name): (&str, &str)) -> Self {
         Self {
             namespace: namespace.into(),
@@ -115,43 +115,43 @@ impl From<(&str, &str)> for Key {
     }
 }
 
-/// An object as a source has read it.
+/// A decoded object.
 #[derive(Clone, Debug)]
 pub enum Object {
     /// A Namespace.
     Namespace(Namespace),
     /// A Service.
     Service(Service),
-    /// An EndpointSlice, and when the change that it reflects was made (the annotation
-    /// `endpoints.kubernetes.io/last-change-trigger-time`). The time stands beside the slice: it
-    /// is measured once and not kept.
-    Slice(Slice, Option<SystemTime>),
+    /// An EndpointSlice, and the time of the change that triggered it (annotation
+    /// `endpoints.kubernetes.io/last-change-trigger-time`). The time is measured once and not
+    /// stored, so it is not part of the slice.
+    EndpointSlice(EndpointSlice, Option<SystemTime>),
     /// A Pod.
     Pod(Pod),
     /// A ServiceImport.
-    Import(ServiceImport),
+    ServiceImport(ServiceImport),
 }
 
 impl Object {
-    /// What it is.
+    /// The kind.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Namespace(_) => Kind::Namespace,
             Self::Service(_) => Kind::Service,
-            Self::Slice(..) => Kind::Slice,
+            Self::EndpointSlice(..) => Kind::EndpointSlice,
             Self::Pod(_) => Kind::Pod,
-            Self::Import(_) => Kind::Import,
+            Self::ServiceImport(_) => Kind::ServiceImport,
         }
     }
 
-    /// Which one it is.
-    pub fn key(&self) -> Key {
+    /// The key.
+    pub fn key(&self) -> ObjectKey {
         let (namespace, name): (&str, &str) = match self {
             Self::Namespace(object) => ("", &object.name),
             Self::Service(object) => (&object.namespace, &object.name),
-            Self::Slice(object, _) => (&object.namespace, &object.name),
+            Self::EndpointSlice(object, _) => (&object.namespace, &object.name),
             Self::Pod(object) => (&object.namespace, &object.name),
-            Self::Import(object) => (&object.namespace, &object.name),
+            Self::ServiceImport(object) => (&object.namespace, &object.name),
         };
         (namespace, name).into()
     }

@@ -1,108 +1,109 @@
-//! Folds events into the published state. One writer; the cost of an event is what it changes.
+//! Folds events into the published state. There is one writer; the cost of an event is proportional
+//! to what it changes.
 
+mod address_changes;
 mod inherit;
-mod named;
 mod owners;
 
 use super::event::{Event, Kind, Object};
 use super::intern::Interner;
-use super::known::{Known, Listing};
-use super::object::{Namespace, Pod, Service, ServiceImport, Slice};
+use super::object::{EndpointSlice, Namespace, Pod, Service, ServiceImport};
 use super::shards::{Tagged, tag};
-use super::state::{Cluster, Entry, EntryKey};
-use named::Renamed;
+use super::state::{Cluster, ServiceEntry, ServiceKey};
+use super::store::{ObjectStore, Relist};
+use address_changes::AddressChanges;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::mpsc;
 
-/// How many events are folded before those who wait for changes are told. Readers need no
-/// telling: they see each event as soon as it is folded.
+/// Events folded between two notifications of waiting tasks. Readers see each event as soon as it
+/// is folded.
 const BATCH: usize = 256;
 
-/// Folds events until their senders are gone. The channel is bounded: a source that is faster
-/// than the fold waits, and what it has not read yet stays in the API server's buffers.
+/// Folds events until all senders are dropped. The channel is bounded: a source that is faster than
+/// the fold waits, and unread data stays in the API server's send buffers.
 pub async fn run(mut writer: Writer, mut events: mpsc::Receiver<Event>) {
     let mut batch = Vec::with_capacity(BATCH);
     while events.recv_many(&mut batch, BATCH).await > 0 {
         for event in batch.drain(..) {
             writer.fold(event);
         }
-        writer.announce();
+        writer.notify();
     }
 }
 
-/// A cluster in which just these objects exist, fully listed: for tests and one-shot tools.
+/// A synced cluster with exactly these objects, for tests and one-shot tools.
 pub fn load(objects: impl IntoIterator<Item = Object>) -> Arc<Cluster> {
     let cluster = Arc::new(Cluster::new(&Kind::ALL));
     let mut writer = Writer::new(Arc::clone(&cluster));
     for kind in Kind::ALL {
-        writer.fold(Event::Begin(kind));
+        writer.fold(Event::ListStart(kind));
     }
     for object in objects {
         writer.fold(Event::Apply(object));
     }
     for kind in Kind::ALL {
-        writer.fold(Event::End(kind));
+        writer.fold(Event::ListEnd(kind));
     }
-    writer.announce();
+    writer.notify();
     cluster
 }
 
-/// The one that changes a [`Cluster`].
+/// The only writer of a [`Cluster`].
 pub struct Writer {
     cluster: Arc<Cluster>,
     interner: Interner,
-    namespaces: Known<Namespace>,
-    services: Known<Service>,
-    slices: Known<Slice>,
-    pods: Known<Pod>,
-    imports: Known<ServiceImport>,
+    namespaces: ObjectStore<Namespace>,
+    services: ObjectStore<Service>,
+    slices: ObjectStore<EndpointSlice>,
+    pods: ObjectStore<Pod>,
+    imports: ObjectStore<ServiceImport>,
     pod_names: bool,
-    /// Something has happened since the last announcement.
-    news: bool,
-    /// The addresses that a change takes from an entry and gives to it; kept for their capacity.
+    /// Whether anything changed since the last notification.
+    changed: bool,
+    /// The addresses of an entry before and after a change; kept for their capacity.
     before: Vec<IpAddr>,
     after: Vec<IpAddr>,
 }
 
 impl Writer {
-    /// The writer of this cluster, of which there must be no other.
+    /// The writer of `cluster`; there must be only one.
     pub fn new(cluster: Arc<Cluster>) -> Self {
         Self {
             cluster,
             interner: Interner::default(),
-            namespaces: Known::default(),
-            services: Known::default(),
-            slices: Known::default(),
-            pods: Known::default(),
-            imports: Known::default(),
+            namespaces: ObjectStore::default(),
+            services: ObjectStore::default(),
+            slices: ObjectStore::default(),
+            pods: ObjectStore::default(),
+            imports: ObjectStore::default(),
             pod_names: true,
-            news: false,
+            changed: false,
             before: Vec::new(),
             after: Vec::new(),
         }
     }
 
-    /// Whether the names of the pods behind endpoints are kept, as they are unless it is said.
+    /// Sets whether the pod names of endpoints are kept. Default: yes.
     pub fn keep_pod_names(&mut self, keep: bool) {
         self.pod_names = keep;
     }
 
-    /// Takes one event into the state, where readers see it at once.
+    /// Applies one event; readers see it immediately.
     pub fn fold(&mut self, event: Event) {
         let cluster = Arc::clone(&self.cluster);
         let _writing = cluster.writing();
         let kind = match event {
-            Event::Begin(kind) => {
-                // Says nothing about the data: a list that begins may fail.
-                self.listing(kind).begin();
+            Event::ListStart(kind) => {
+                // No contact is recorded: a list that starts may still fail.
+                self.store(kind).begin();
                 return;
             }
             Event::Apply(mut object) => {
                 let kind = object.kind();
                 self.cluster.stats().event(kind);
-                if let Object::Slice(slice, _) = &mut object
+                if let Object::EndpointSlice(slice, _) = &mut object
                     && !self.pod_names
                 {
                     slice.endpoints.forget_pods();
@@ -116,48 +117,48 @@ impl Writer {
                 self.delete(kind, &key.namespace, &key.name);
                 kind
             }
-            Event::Skip(kind, key) => {
-                self.cluster.stats().skip(kind);
-                self.news = true;
+            Event::SkippedObject(kind, key) => {
+                self.cluster.stats().skip_object(kind);
+                self.changed = true;
                 if let Some(key) = key {
-                    self.listing(kind).keep(&key.namespace, &key.name);
+                    self.store(kind).keep(&key.namespace, &key.name);
                 }
                 kind
             }
-            Event::End(kind) => {
-                for key in self.listing(kind).end() {
+            Event::ListEnd(kind) => {
+                for key in self.store(kind).end() {
                     self.delete(kind, &key.namespace, &key.name);
                 }
                 self.cluster.set_listed(kind);
-                self.news = true;
+                self.changed = true;
                 kind
             }
-            Event::LeftOut(kind, parts) => {
-                self.cluster.stats().leave_out(kind, parts);
+            Event::SkippedFields(kind, fields) => {
+                self.cluster.stats().skip_fields(kind, fields);
                 kind
             }
-            Event::Alive(kind) => kind,
+            Event::Heartbeat(kind) => kind,
         };
-        let count = self.listing(kind).len();
+        let count = self.store(kind).len();
         self.cluster.stats().set_objects(kind, count);
-        self.cluster.stats().hear(kind);
+        self.cluster.stats().touch(kind);
     }
 
-    /// Wakes those who wait for changes, if there are any.
-    pub fn announce(&mut self) {
+    /// Frees retired memory, and wakes waiting tasks if anything changed.
+    pub fn notify(&mut self) {
         self.cluster.release();
-        if std::mem::take(&mut self.news) {
-            self.cluster.announce();
+        if std::mem::take(&mut self.changed) {
+            self.cluster.notify();
         }
     }
 
-    fn listing(&mut self, kind: Kind) -> &mut dyn Listing {
+    fn store(&mut self, kind: Kind) -> &mut dyn Relist {
         match kind {
             Kind::Namespace => &mut self.namespaces,
             Kind::Service => &mut self.services,
-            Kind::Slice => &mut self.slices,
+            Kind::EndpointSlice => &mut self.slices,
             Kind::Pod => &mut self.pods,
-            Kind::Import => &mut self.imports,
+            Kind::ServiceImport => &mut self.imports,
         }
     }
 
@@ -173,7 +174,7 @@ impl Writer {
                     self.set_service(old.as_deref(), Some(new));
                 }
             }
-            Object::Slice(slice, trigger) => {
+            Object::EndpointSlice(slice, trigger) => {
                 if let Some((old, new)) = self.slices.put(slice) {
                     self.observe(&new, trigger);
                     self.set_slice(old.as_ref(), Some(&new));
@@ -184,7 +185,7 @@ impl Writer {
                     self.set_pod(old.as_deref(), Some(&new));
                 }
             }
-            Object::Import(import) => {
+            Object::ServiceImport(import) => {
                 if let Some((_, new)) = self.imports.put(import) {
                     self.set_import(&new.clone(), Some(new));
                 }
@@ -204,7 +205,7 @@ impl Writer {
                     self.set_service(Some(&old), None);
                 }
             }
-            Kind::Slice => {
+            Kind::EndpointSlice => {
                 if let Some(old) = self.slices.remove(namespace, name) {
                     self.set_slice(Some(&old), None);
                 }
@@ -214,7 +215,7 @@ impl Writer {
                     self.set_pod(Some(&old), None);
                 }
             }
-            Kind::Import => {
+            Kind::ServiceImport => {
                 if let Some(old) = self.imports.remove(namespace, name) {
                     self.set_import(&old, None);
                 }
@@ -223,7 +224,7 @@ impl Writer {
     }
 
     fn set_namespace(&mut self, name: &str, new: Option<Arc<Namespace>>) {
-        self.news = true;
+        self.changed = true;
         let hash = self.cluster.hash(name);
         let is = |it: &Tagged<Namespace>| *it.name == *name;
         match new {
@@ -233,7 +234,7 @@ impl Writer {
                 .put(hash, Tagged::new(hash, new), is),
             None => self.cluster.namespaces.remove(hash, is),
         }
-        self.touch_serial();
+        self.bump_serial();
     }
 
     fn set_service(&mut self, old: Option<&Service>, new: Option<Arc<Service>>) {
@@ -246,33 +247,33 @@ impl Writer {
         self.after
             .extend(new.iter().flat_map(|new| service_addresses(new)));
         let cluster = Arc::clone(&self.cluster);
-        let renamed = Renamed::service(old, new.as_deref(), || {
+        let changes = AddressChanges::service(old, new.as_deref(), || {
             let entry = cluster.entry(&namespace, &name);
             let endpoints = entry.iter().flat_map(|entry| entry.endpoints());
             let ready = endpoints.filter(|endpoint| endpoint.ready);
             ready.map(|endpoint| endpoint.address).collect()
         });
-        renamed.before(&cluster, &namespace);
+        changes.before(&cluster, &namespace);
         self.change_entry(&namespace, &name, |entry| entry.service = new);
-        renamed.after(&cluster, &namespace);
-        self.touch_serial();
+        changes.after(&cluster, &namespace);
+        self.bump_serial();
     }
 
-    fn set_slice(&mut self, old: Option<&Arc<Slice>>, new: Option<&Arc<Slice>>) {
-        let shows = old.zip(new).is_none_or(|(old, new)| !old.answers_like(new));
-        self.set_imported(old, new);
-        // One without a Service is a ServiceImport's alone.
+    fn set_slice(&mut self, old: Option<&Arc<EndpointSlice>>, new: Option<&Arc<EndpointSlice>>) {
+        let is_visible = old.zip(new).is_none_or(|(old, new)| !old.answers_like(new));
+        self.set_import_slice(old, new);
+        // A slice without a Service belongs to a ServiceImport only.
         let old = old.filter(|old| !old.service.is_empty());
         let new = new.filter(|new| !new.service.is_empty());
-        // A slice may change hands: then it leaves one entry and joins another.
+        // If the slice's Service changed, it leaves one entry and joins another.
         let leaves = old.filter(|old| new.is_none_or(|new| new.service != old.service));
         if let Some(old) = leaves {
             self.before.extend(slice_addresses(old));
-            let renamed = self.renamed(Some(old), None);
+            let changes = self.changes(Some(old), None);
             self.change_entry(&old.namespace, &old.service, |entry| {
                 entry.slices = with_slice(&entry.slices, &old.name, None);
             });
-            renamed.after(&self.cluster, &old.namespace);
+            changes.after(&self.cluster, &old.namespace);
         }
         if let Some(new) = new {
             if leaves.is_none() {
@@ -280,30 +281,38 @@ impl Writer {
                     .extend(old.into_iter().flat_map(|old| slice_addresses(old)));
             }
             self.after.extend(slice_addresses(new));
-            let renamed = self.renamed(old.filter(|_| leaves.is_none()), Some(new));
-            renamed.before(&self.cluster, &new.namespace);
+            let changes = self.changes(old.filter(|_| leaves.is_none()), Some(new));
+            changes.before(&self.cluster, &new.namespace);
             self.change_entry(&new.namespace, &new.service, |entry| {
                 entry.slices = with_slice(&entry.slices, &new.name, Some(new));
             });
-            renamed.after(&self.cluster, &new.namespace);
+            changes.after(&self.cluster, &new.namespace);
         }
-        if shows {
-            self.touch_serial();
+        if is_visible {
+            self.bump_serial();
         }
     }
 
-    /// What a change of a slice gives names to and takes them from; its Service is the same.
-    fn renamed(&self, old: Option<&Arc<Slice>>, new: Option<&Arc<Slice>>) -> Renamed {
+    /// The address changes of a slice whose Service stays the same.
+    fn changes(
+        &self,
+        old: Option<&Arc<EndpointSlice>>,
+        new: Option<&Arc<EndpointSlice>>,
+    ) -> AddressChanges {
         let entry = new
             .or(old)
             .and_then(|it| self.cluster.entry(&it.namespace, &it.service));
         let service = entry.as_ref().and_then(|entry| entry.service.as_deref());
-        Renamed::slice(service, old.map(|it| &**it), new.map(|it| &**it))
+        AddressChanges::slice(service, old.map(|it| &**it), new.map(|it| &**it))
     }
 
-    /// The same for the ServiceImport that a slice may belong to. No address leads there.
-    fn set_imported(&mut self, old: Option<&Arc<Slice>>, new: Option<&Arc<Slice>>) {
-        let of = |slice: &&Arc<Slice>| {
+    /// Updates the entry of the ServiceImport that owns the slice. Its addresses are not indexed.
+    fn set_import_slice(
+        &mut self,
+        old: Option<&Arc<EndpointSlice>>,
+        new: Option<&Arc<EndpointSlice>>,
+    ) {
+        let of = |slice: &&Arc<EndpointSlice>| {
             let import = slice.import.as_ref();
             import.map(|import| Arc::clone(&import.service))
         };
@@ -324,11 +333,11 @@ impl Writer {
 
     fn set_import(&mut self, any: &ServiceImport, new: Option<Arc<ServiceImport>>) {
         self.change_entry(&any.namespace, &any.name, |entry| entry.import = new);
-        self.touch_serial();
+        self.bump_serial();
     }
 
     fn set_pod(&mut self, old: Option<&Pod>, new: Option<&Arc<Pod>>) {
-        self.news = true;
+        self.changed = true;
         let cluster = &self.cluster;
         let same =
             |it: &Tagged<Pod>, pod: &Pod| it.name == pod.name && it.namespace == pod.namespace;
@@ -354,45 +363,45 @@ impl Writer {
                     .remove(hash, |it| it.tag == tag && same(it, old));
             }
         }
-        // Labels stand in no answer.
+        // Labels are not part of answers.
         let addresses = |pod: &Pod| (pod.v4, pod.v6);
         if old.map(addresses) != new.map(|new| addresses(new)) {
-            self.touch_serial();
+            self.bump_serial();
         }
     }
 
-    /// Replaces an entry by an edited one; `self.before` and `self.after` hold the addresses that
-    /// this part of it had and has.
+    /// Replaces an entry with an edited copy; `self.before` and `self.after` hold the addresses of
+    /// the changed part before and after.
     fn change_entry(
         &mut self,
         namespace: &Arc<str>,
         name: &Arc<str>,
-        edit: impl FnOnce(&mut Entry),
+        edit: impl FnOnce(&mut ServiceEntry),
     ) {
-        self.news = true;
+        self.changed = true;
         let mut entry = match self.cluster.entry(namespace, name) {
-            Some(known) => Entry::clone(&known),
-            None => Entry::empty(Arc::new(EntryKey {
+            Some(known) => ServiceEntry::clone(&known),
+            None => ServiceEntry::empty(Arc::new(ServiceKey {
                 namespace: Arc::clone(namespace),
                 name: Arc::clone(name),
             })),
         };
         let service = entry.service.as_ref().map(Arc::as_ptr);
         edit(&mut entry);
-        // Either the Service is replaced or a slice: the addresses are of the one or the other.
+        // An edit replaces either the Service or a slice, so all addresses are of the same type.
         let of_service = service != entry.service.as_ref().map(Arc::as_ptr);
         let key = Arc::clone(&entry.key);
         let mut before = std::mem::take(&mut self.before);
         let mut after = std::mem::take(&mut self.after);
         before.sort_unstable();
         after.sort_unstable();
-        // New addresses lead to the entry before it has them, old ones after it has lost them, so
-        // that no reader finds an address without its owner.
+        // Index entries are added before the entry changes and removed after, so that no reader
+        // misses the owner of an address.
         owners::difference(&after, &before, |it| {
             owners::add(&self.cluster, it, of_service, &key);
         });
         let hash = self.cluster.hash((&**namespace, &**name));
-        let is = |it: &Tagged<Entry>| it.key == key;
+        let is = |it: &Tagged<ServiceEntry>| it.key == key;
         if entry.is_empty() {
             self.cluster.entries.remove(hash, is);
         } else {
@@ -408,9 +417,9 @@ impl Writer {
         (self.before, self.after) = (before, after);
     }
 
-    /// Measures how long an endpoint change was under way. Lists tell of old changes, whose times
-    /// would say nothing.
-    fn observe(&self, slice: &Slice, trigger: Option<SystemTime>) {
+    /// Records the delay of an endpoint change. Items of lists are skipped: they report old
+    /// changes.
+    fn observe(&self, slice: &EndpointSlice, trigger: Option<SystemTime>) {
         let Some(trigger) = trigger.filter(|_| !self.slices.in_list()) else {
             return;
         };
@@ -426,14 +435,14 @@ impl Writer {
         }
     }
 
-    /// To be called once readers see the change.
-    fn touch_serial(&self) {
+    /// Called once the change is visible to readers.
+    fn bump_serial(&self) {
         let now = SystemTime::UNIX_EPOCH
             .elapsed()
             .map_or(0, |now| now.as_secs());
-        // Serials are 32 bits and wrap (RFC 1982); within this century they do not go back.
+        // Serials have 32 bits and wrap (RFC 1982); Unix time exceeds them in 2106.
         #[allow(clippy::cast_possible_truncation)]
-        self.cluster.touch_serial(now as u32);
+        self.cluster.bump_serial(now as u32);
     }
 }
 
@@ -445,12 +454,16 @@ fn service_addresses(service: &Service) -> impl Iterator<Item = IpAddr> {
     service.cluster_ips.iter().chain(external).copied()
 }
 
-fn slice_addresses(slice: &Slice) -> impl Iterator<Item = IpAddr> {
+fn slice_addresses(slice: &EndpointSlice) -> impl Iterator<Item = IpAddr> {
     slice.endpoints.iter().map(|endpoint| endpoint.address)
 }
 
-/// The slices with the one of this name replaced, added or taken away; sorted by name.
-fn with_slice(slices: &[Arc<Slice>], name: &str, new: Option<&Arc<Slice>>) -> Box<[Arc<Slice>]> {
+/// The slices with the one of this name replaced, added or removed; sorted by name.
+fn with_slice(
+    slices: &[Arc<EndpointSlice>],
+    name: &str,
+    new: Option<&Arc<EndpointSlice>>,
+) -> Box<[Arc<EndpointSlice>]> {
     let at = slices.partition_point(|slice| *slice.name < *name);
     let known = slices.get(at).is_some_and(|slice| *slice.name == *name);
     let after = &slices[at + usize::from(known)..];

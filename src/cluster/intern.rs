@@ -1,5 +1,5 @@
-//! One copy of every string and port list that repeats: namespaces, service names, zones, ports.
-//! A Service's name is in its entry, where slices find it; the others are in pools.
+//! Interning of strings and port lists that repeat: namespaces, Service names, zones, ports. A
+//! Service's name is shared with its entry; the others are pooled.
 
 use super::event::Object;
 use super::object::{PodLabels, Port};
@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// What has been seen. Belongs to the writer; what nobody else uses is dropped now and then.
+/// The pools, owned by the writer. Unused values are swept when a pool has doubled.
 #[derive(Default)]
 pub(super) struct Interner {
     strings: Pool<str>,
@@ -18,7 +18,7 @@ pub(super) struct Interner {
 }
 
 impl Interner {
-    /// Puts shared strings in place of the object's own.
+    /// Replaces the object's strings with interned ones.
     pub(super) fn share(&mut self, object: &mut Object, cluster: &Cluster) {
         match object {
             Object::Namespace(namespace) => self.strings.share(&mut namespace.name),
@@ -27,7 +27,7 @@ impl Interner {
                 share_name(cluster, &service.namespace, &mut service.name);
                 self.ports.share(&mut service.ports);
             }
-            Object::Slice(slice, _) => {
+            Object::EndpointSlice(slice, _) => {
                 self.strings.share(&mut slice.namespace);
                 share_name(cluster, &slice.namespace, &mut slice.service);
                 if let Some(import) = &mut slice.import {
@@ -43,7 +43,7 @@ impl Interner {
                     self.labels.share(labels);
                 }
             }
-            Object::Import(import) => {
+            Object::ServiceImport(import) => {
                 self.strings.share(&mut import.namespace);
                 share_name(cluster, &import.namespace, &mut import.name);
                 self.ports.share(&mut import.ports);
@@ -52,7 +52,7 @@ impl Interner {
     }
 }
 
-/// Puts the name that the entry has in the place of another copy.
+/// Replaces `name` with the entry's copy, if there is an entry.
 fn share_name(cluster: &Cluster, namespace: &str, name: &mut Arc<str>) {
     if let Some(entry) = cluster.entry(namespace, name) {
         *name = Arc::clone(&entry.key.name);
@@ -61,7 +61,7 @@ fn share_name(cluster: &Cluster, namespace: &str, name: &mut Arc<str>) {
 
 struct Pool<T: ?Sized> {
     known: HashSet<Arc<T>, foldhash::fast::RandomState>,
-    /// At this size those that are no longer used are looked for.
+    /// Size at which unused values are swept.
     sweep_at: usize,
 }
 
@@ -84,7 +84,7 @@ impl<T: ?Sized + Hash + Eq> Pool<T> {
         }
     }
 
-    /// Costs nothing on average: a sweep comes after the pool has doubled.
+    /// Amortized constant: a sweep runs only after the pool has doubled.
     fn sweep(&mut self) {
         if self.known.len() >= self.sweep_at {
             self.known.retain(|value| Arc::strong_count(value) > 1);

@@ -1,9 +1,9 @@
-//! The source that reads a directory of ordinary manifests, and reads it again when it changes.
+//! The source that reads a directory of Kubernetes manifests, and re-reads it when it changes.
 //!
-//! It takes the part of the whole control plane: what `kubectl apply` would store, what the API
-//! server would add, and what the controllers would derive (see `manifests/controller.rs`). What
-//! cannot be read costs itself: a field, a document, a file. Of an object that can no longer be read,
-//! the last form that could be is served on.
+//! It emulates the control plane: the objects that `kubectl apply` would store, the API server's
+//! defaults, and the objects that controllers derive (see `manifests/controller.rs`). An error
+//! affects only its field, document or file. An object that has become unreadable keeps its last
+//! valid state.
 
 mod controller;
 mod directory;
@@ -12,34 +12,32 @@ mod locate;
 mod read;
 mod wire;
 
+use super::error::SourceError;
 use super::event::{Event, Kind, Object};
-use super::settings::{Origin, Settings};
-use super::source::SourceError;
+use super::settings::{Backend, Settings};
+use crate::files::Changes;
 use directory::Directory;
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
-/// Editors and `git` write in bursts, and a file that is being written is not whole: changes are
-/// read when there has been none for so long, or the burst has lasted several times as long.
-const QUIET: Duration = Duration::from_millis(80);
+/// Delay before reading a directory that replaced another one: it may be incomplete.
+const SETTLE: Duration = Duration::from_millis(80);
 
-/// How often a look is taken at whether the directory itself is still the same one.
+/// Interval of checking whether the directory was replaced.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The manifests of a directory, in the order in which they count.
+/// The manifest files of a directory, in the order in which they are applied.
 pub fn files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     directory::files(directory)
 }
 
-/// The documents of a manifest file: a bad one leaves the others readable.
+/// Splits a manifest file into documents, so that a malformed one leaves the others readable.
 pub fn documents<'a>(path: &Path, text: &'a str) -> Vec<&'a str> {
     match path.extension() {
         Some(extension) if extension == "json" => vec![text],
@@ -47,17 +45,17 @@ pub fn documents<'a>(path: &Path, text: &'a str) -> Vec<&'a str> {
     }
 }
 
-/// What a directory declares at this moment, and what a cluster would derive from it: for tests
-/// and one-shot uses. What cannot be read is left out.
+/// The objects that a directory declares, and those derived from them, for tests and one-shot
+/// tools. Unreadable parts are skipped.
 pub fn objects(directory: &Path) -> Vec<Object> {
-    let settings = Settings::new(Origin::Manifests {
+    let settings = Settings::new(Backend::Manifests {
         directory: directory.to_owned(),
     });
     let documents = Directory::new(directory.to_owned()).read();
     controller::objects(&documents.unwrap_or_default(), &settings)
 }
 
-/// Starts to read a directory and to watch it.
+/// Starts reading and watching a directory.
 pub(super) fn start(
     directory: &Path,
     settings: &Settings,
@@ -85,11 +83,10 @@ struct Manifests {
 }
 
 impl Manifests {
-    /// Reads whenever something changes, until nobody listens to the events any more.
+    /// Reads after each change, until the receiver of the events is dropped.
     async fn run(mut self, path: PathBuf) {
-        let changed = Arc::new(Notify::new());
-        let mut eye = Eye::open(&path, &changed);
-        eye.complain(None, &path);
+        let mut watch = DirectoryWatch::open(&path);
+        watch.log_failure(None, &path);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -97,45 +94,39 @@ impl Manifests {
                 return;
             };
             self = read;
-            let left_out = self.directory.left_out().into_iter();
-            for event in left_out.filter(|event| self.kinds.contains(&event.kind())) {
+            let skipped = self.directory.take_skipped().into_iter();
+            for event in skipped.filter(|event| self.kinds.contains(&event.kind())) {
                 if self.events.send(event).await.is_err() {
                     return;
                 }
             }
             if let Some(objects) = objects
-                && self.tell(objects).await.is_none()
+                && self.send_all(objects).await.is_none()
             {
                 return;
             }
             loop {
                 tokio::select! {
-                    () = changed.notified() => break,
+                    () = watch.changes.next() => break,
                     _ = tick.tick() => {}
                 }
-                if !eye.is_open() || eye.identity != identity(&path) {
-                    let last = eye.complaint.take();
-                    eye = Eye::open(&path, &changed);
-                    eye.complain(last.as_ref(), &path);
+                if !watch.is_open() || watch.identity != identity(&path) {
+                    let last = watch.failure.take();
+                    watch = DirectoryWatch::open(&path);
+                    watch.log_failure(last.as_ref(), &path);
+                    sleep(SETTLE).await;
                     break;
                 }
                 for kind in &self.kinds {
-                    if self.events.send(Event::Alive(*kind)).await.is_err() {
+                    if self.events.send(Event::Heartbeat(*kind)).await.is_err() {
                         return;
                     }
-                }
-            }
-            for _ in 0..4 {
-                sleep(QUIET).await;
-                // A permit says that there was another change in the meantime.
-                if futures_util::FutureExt::now_or_never(changed.notified()).is_none() {
-                    break;
                 }
             }
         }
     }
 
-    /// Reads the directory, away from the tasks that must not wait.
+    /// Reads the directory on a blocking thread.
     async fn read(mut self) -> Option<(Self, Option<Vec<Object>>)> {
         let read = spawn_blocking(move || {
             let documents = self.directory.read();
@@ -146,16 +137,16 @@ impl Manifests {
         read.await.ok()
     }
 
-    /// Tells all objects, kind by kind; what has not changed costs next to nothing.
-    async fn tell(&self, objects: Vec<Object>) -> Option<()> {
+    /// Sends all objects as one list per kind; unchanged objects cost next to nothing.
+    async fn send_all(&self, objects: Vec<Object>) -> Option<()> {
         let mut by_kind: [Vec<Object>; Kind::ALL.len()] = Default::default();
         for object in objects {
             by_kind[object.kind() as usize].push(object);
         }
         for kind in &self.kinds {
             let objects = std::mem::take(&mut by_kind[*kind as usize]).into_iter();
-            let events = objects.map(Event::Apply).chain([Event::End(*kind)]);
-            for event in [Event::Begin(*kind)].into_iter().chain(events) {
+            let events = objects.map(Event::Apply).chain([Event::ListEnd(*kind)]);
+            for event in [Event::ListStart(*kind)].into_iter().chain(events) {
                 self.events.send(event).await.ok()?;
             }
         }
@@ -163,65 +154,49 @@ impl Manifests {
     }
 }
 
-/// A watch on the directory.
-struct Eye {
-    watcher: Option<RecommendedWatcher>,
-    /// Which directory it was opened on.
+/// A file system watch on the directory.
+struct DirectoryWatch {
+    changes: Changes,
+    /// Device and inode of the directory it was opened on.
     identity: Option<(u64, u64)>,
-    /// Why there is no watcher.
-    complaint: Option<String>,
+    /// Why the watcher could not be created.
+    failure: Option<String>,
 }
 
-impl Eye {
-    /// Watches the directory, and not its files: the volume of a ConfigMap changes by a swap of
-    /// the link `..data`, and editors rename.
-    fn open(path: &Path, changed: &Arc<Notify>) -> Self {
-        let changed = Arc::clone(changed);
-        let notice = move |event: notify::Result<notify::Event>| {
-            // Our own reading is an access too.
-            if !matches!(
-                event,
-                Ok(notify::Event {
-                    kind: EventKind::Access(_),
-                    ..
-                })
-            ) {
-                changed.notify_one();
-            }
-        };
+impl DirectoryWatch {
+    fn open(path: &Path) -> Self {
         let identity = identity(path);
-        let watch = |mut watcher: RecommendedWatcher| {
-            watcher.watch(path, RecursiveMode::Recursive)?;
-            Ok(watcher)
+        let watch = |mut changes: Changes| {
+            changes.watch_tree(path)?;
+            Ok(changes)
         };
-        let watcher = notify::recommended_watcher(notice).and_then(watch);
-        let (watcher, complaint) = match watcher {
-            Ok(watcher) => (Some(watcher), None),
-            Err(error) => (None, Some(crate::plain::watch(&error))),
+        let (changes, failure) = match Changes::new().and_then(watch) {
+            Ok(changes) => (changes, None),
+            Err(error) => (Changes::default(), Some(crate::plain::watch(&error))),
         };
         Self {
-            watcher,
+            changes,
             identity,
-            complaint,
+            failure,
         }
     }
 
-    /// Says once why the directory cannot be watched.
-    fn complain(&self, last: Option<&String>, path: &Path) {
-        if let Some(complaint) = self.complaint.as_ref().filter(|it| Some(*it) != last) {
+    /// Logs once why the directory cannot be watched.
+    fn log_failure(&self, last: Option<&String>, path: &Path) {
+        if let Some(failure) = self.failure.as_ref().filter(|it| Some(*it) != last) {
             warn!(
-                "manifests: cannot watch {}: {complaint}; reading it every second",
+                "manifests: cannot watch {}: {failure}; polling it every second",
                 path.display()
             );
         }
     }
 
     fn is_open(&self) -> bool {
-        self.watcher.is_some()
+        self.changes.is_watching()
     }
 }
 
-/// Tells a directory from another one that has taken its place.
+/// Device and inode, to detect that the directory was replaced.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))

@@ -1,13 +1,14 @@
-//! What the cluster says: its objects, cut down to what names need, and how they are kept.
-//! There is no DNS here; [`crate::zone`] makes names and records of it.
+//! Kubernetes objects, reduced to the fields that DNS answers need, and the in-memory state built
+//! from them. No DNS here: [`crate::zone`] derives names and records from this state.
 //!
 //! ```text
 //! api (list and watch)   \
-//!                         Event -> fold (one task) -> Writer -> Cluster <- readers, without locks
+//!                         Event -> fold (one task) -> Writer -> Cluster <- readers, lock-free
 //! manifests (directory)  /
 //! ```
 
 pub mod endpoint;
+pub mod error;
 pub mod event;
 pub mod fold;
 pub mod manifests;
@@ -18,26 +19,27 @@ pub mod source;
 pub mod state;
 pub mod stats;
 
+mod address_index;
 mod api;
 mod decode;
-mod flaw;
 mod intern;
-mod known;
-mod named;
-mod ordered;
+mod invalid;
+mod multiset;
 mod shards;
+mod store;
 
-pub use endpoint::{Endpoint, Endpoints, EndpointsIter, SeenEndpoint};
-pub use event::{Event, Key, Kind, Object};
+pub use address_index::{AddressIndex, AddressRole};
+pub use endpoint::{Endpoint, EndpointRef, Endpoints, EndpointsIter};
+pub use error::SourceError;
+pub use event::{Event, Kind, Object, ObjectKey};
 pub use fold::{Writer, load};
-pub use named::{Named, NamedBy};
 pub use object::{
-    External, ImportedFrom, Namespace, Pod, PodLabels, Port, Protocol, Service, ServiceImport,
-    ServiceKind, Slice,
+    EndpointSlice, ExternalAddresses, ImportOrigin, Namespace, Pod, PodLabels, Port, Protocol,
+    Service, ServiceImport, ServiceKind,
 };
 pub use selector::{Selector, SelectorError};
-pub use settings::{Limits, Origin, Settings, Timing, Tls};
-pub use shards::{Found, Tagged};
-pub use source::{Source, SourceError};
-pub use state::{Cluster, Entry, EntryKey};
-pub use stats::{Histogram, Requests, Stats};
+pub use settings::{Backend, ClientTls, RateLimits, Settings, Timing};
+pub use shards::{BucketRef, Tagged};
+pub use source::Source;
+pub use state::{Cluster, ServiceEntry, ServiceKey};
+pub use stats::{Histogram, RequestStats, Stats};

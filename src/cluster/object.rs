@@ -1,20 +1,19 @@
-//! The slim types: what is kept of a cluster's objects.
+//! The reduced object types: the fields of Kubernetes objects that are kept.
 //!
-//! Memory follows these types: a field here is paid for once per Service, endpoint or pod of the
-//! whole cluster. Add one only where an answer, a metric or an explanation cannot be given
-//! without it, and write down next to it which. Strings that repeat across objects are shared
-//! (`Arc<str>`, see `intern`), others are boxed without spare capacity. Measured (`watch-cost`, see
-//! `tests/apiserver`): 10,000 Services with 50,000 endpoints take 17 MB, 150,000 Pods 25 MB more,
-//! and a list of all of it again 1 MB for as long as it lasts.
+//! Each field costs memory per Service, endpoint or pod of the whole cluster. Add one only when an
+//! answer, a metric or a metadata value needs it, and document which. Strings that repeat across
+//! objects are interned (`Arc<str>`, see `intern`); others are boxed without spare capacity.
+//! Measured (`watch-cost`, see `tests/apiserver`): 10,000 Services with 50,000 endpoints take 17
+//! MB, 150,000 Pods 25 MB more, and a relist of everything 1 MB for its duration.
 
-use super::endpoint::{Endpoints, SeenEndpoint};
+use super::endpoint::{EndpointRef, Endpoints};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-/// A Namespace: it exists, which is the difference between NODATA and NXDOMAIN.
+/// A Namespace. Its existence decides between NODATA and NXDOMAIN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
-    /// The name, lower case as Kubernetes demands.
+    /// The name; Kubernetes requires lower case (RFC 1123 label).
     pub name: Arc<str>,
 }
 
@@ -25,7 +24,7 @@ pub struct Service {
     pub namespace: Arc<str>,
     /// Its name within the namespace.
     pub name: Arc<str>,
-    /// How its name is answered.
+    /// The record types that answer for its name.
     pub kind: ServiceKind,
     /// `spec.clusterIPs`, or `spec.clusterIP` where that list is empty; none when headless.
     pub cluster_ips: Box<[IpAddr]>,
@@ -34,37 +33,36 @@ pub struct Service {
     /// `spec.ports` in their order.
     pub ports: Arc<[Port]>,
     /// Where it is reached from outside, for `k8s_external`; boxed as few Services have it.
-    pub external: Option<Box<External>>,
+    pub external: Option<Box<ExternalAddresses>>,
 }
 
-/// How a Service's name is answered. NodePort and LoadBalancer differ from ClusterIP outside of
-/// DNS only.
+/// How a Service's name is answered. For DNS, NodePort and LoadBalancer are the same as ClusterIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ServiceKind {
-    /// By its cluster addresses: ClusterIP, NodePort and LoadBalancer.
+    /// With its cluster IPs: ClusterIP, NodePort and LoadBalancer.
     ClusterIp,
-    /// By the addresses of its endpoints: the first cluster address is `None`.
+    /// With the addresses of its ready endpoints: the first cluster IP is `None`.
     Headless,
-    /// By a CNAME.
+    /// With a CNAME record (DNS specification section 2.5).
     ExternalName,
 }
 
-/// A Service's addresses outside of the cluster: `spec.externalIPs` and the load balancer's
-/// ingress points.
+/// A Service's addresses outside the cluster: `spec.externalIPs` and the load balancer's ingress
+/// points.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct External {
+pub struct ExternalAddresses {
     /// Addresses, `externalIPs` first.
     pub addresses: Box<[IpAddr]>,
     /// Host names of ingress points that have no address.
     pub hostnames: Box<[Box<str>]>,
 }
 
-/// One port of a Service or of a slice.
+/// A port of a Service or of an EndpointSlice.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port {
     /// The port's name; empty where it has none.
     pub name: Box<str>,
-    /// The number; a slice may leave it open ("all ports").
+    /// The number. Absent in an EndpointSlice means all ports.
     pub number: Option<u16>,
     /// The transport.
     pub protocol: Protocol,
@@ -85,7 +83,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// In lower case, as names spell it; empty where it is not stated.
+    /// The lower-case name, as in `_tcp` labels; empty for [`Self::Unstated`].
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unstated => "",
@@ -96,33 +94,33 @@ impl Protocol {
     }
 }
 
-/// An EndpointSlice: a part of the endpoints of one Service, which need not exist (yet, or any
-/// more).
+/// An EndpointSlice: some of the endpoints of one Service. The Service need not exist: slices may
+/// precede it or outlive it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slice {
+pub struct EndpointSlice {
     /// The namespace of the slice and of its Service.
     pub namespace: Arc<str>,
     /// The slice's own name.
     pub name: Box<str>,
-    /// The owning Service: the label `kubernetes.io/service-name`. Empty where only a ServiceImport
+    /// The owning Service: the label `kubernetes.io/service-name`. Empty if only a ServiceImport
     /// owns it.
     pub service: Arc<str>,
-    /// The ServiceImport that it belongs to, for `multicluster` zones; boxed as few have one.
-    pub import: Option<Box<ImportedFrom>>,
-    /// Ports that every endpoint of the slice has.
+    /// The owning ServiceImport, for `multicluster` zones; boxed because few slices have one.
+    pub import: Option<Box<ImportOrigin>>,
+    /// Ports, common to all endpoints of the slice.
     pub ports: Arc<[Port]>,
-    /// Endpoints, one for each address, in their order.
+    /// Endpoints, one per address, in the order of the object.
     pub endpoints: Endpoints,
 }
 
-impl Slice {
-    /// Those that are served.
-    pub fn ready(&self) -> impl Iterator<Item = SeenEndpoint<'_>> {
+impl EndpointSlice {
+    /// The ready endpoints: only these appear in answers.
+    pub fn ready(&self) -> impl Iterator<Item = EndpointRef<'_>> {
         self.endpoints.iter().filter(|endpoint| endpoint.ready)
     }
 
-    /// Whether every answer made from `self` would also be made from `other`. Endpoints that are
-    /// not ready are kept but answer nothing.
+    /// Whether `self` and `other` produce the same answers. Endpoints that are not ready are kept
+    /// but never answered.
     pub fn answers_like(&self, other: &Self) -> bool {
         self.service == other.service
             && self.import == other.import
@@ -131,37 +129,37 @@ impl Slice {
     }
 }
 
-/// Where a slice of the multi-cluster services API comes from.
+/// The origin of an EndpointSlice of the Multi-Cluster Services API (KEP-1645).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImportedFrom {
+pub struct ImportOrigin {
     /// The ServiceImport: the label `multicluster.kubernetes.io/service-name`.
     pub service: Arc<str>,
-    /// The cluster: the label `multicluster.kubernetes.io/source-cluster`. Empty where that is
-    /// missing; then its endpoints have no names.
+    /// The exporting cluster: the label `multicluster.kubernetes.io/source-cluster`. Empty if the
+    /// label is missing; its endpoints then have no names.
     pub cluster: Arc<str>,
 }
 
-/// A Pod that runs and has an address; kept only where `pods verified` asks.
+/// A running Pod with an address; kept only with `pods verified`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     /// The namespace it runs in.
     pub namespace: Arc<str>,
-    /// Its name, for explanations and metadata.
+    /// The name, for metadata.
     pub name: Box<str>,
-    /// Of `status.podIPs` (or `podIP`); Kubernetes allows one of each family.
+    /// From `status.podIPs` (or `podIP`), which has at most one address per family.
     pub v4: Option<Ipv4Addr>,
     /// See `v4`.
     pub v6: Option<Ipv6Addr>,
-    /// Those of its labels that somebody reads, for metadata; shared by pods that have the same.
+    /// The labels that the configuration refers to, for metadata; shared by pods with equal ones.
     pub labels: Option<Arc<PodLabels>>,
 }
 
-/// Labels of a Pod.
+/// Labels of a Pod: key and value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PodLabels(Box<[(Box<str>, Box<str>)]>);
 
 impl PodLabels {
-    /// Those of `wanted` for which `value` gives one; nothing where it gives none.
+    /// The labels in `wanted` that `value` returns a value for; `None` if there are none.
     pub fn pick<'v>(
         wanted: &[Box<str>],
         value: impl Fn(&str) -> Option<&'v str>,
@@ -174,18 +172,18 @@ impl PodLabels {
 }
 
 impl Pod {
-    /// Its addresses, IPv4 first.
+    /// The addresses, IPv4 first.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
         let v4 = self.v4.map(IpAddr::V4);
         v4.into_iter().chain(self.v6.map(IpAddr::V6))
     }
 
-    /// Whether it has this address.
+    /// Whether the pod has this address.
     pub fn has(&self, address: IpAddr) -> bool {
         self.addresses().any(|own| own == address)
     }
 
-    /// The value of a label, of those that are kept.
+    /// The value of a kept label.
     pub fn label(&self, name: &str) -> Option<&str> {
         let mut labels = self.labels.as_ref()?.0.iter();
         labels
@@ -201,7 +199,7 @@ pub struct ServiceImport {
     pub namespace: Arc<str>,
     /// Its name within the namespace.
     pub name: Arc<str>,
-    /// `spec.type` is Headless; otherwise ClusterSetIP.
+    /// Whether `spec.type` is `Headless`; otherwise it is `ClusterSetIP`.
     pub headless: bool,
     /// `spec.ips`.
     pub ips: Box<[IpAddr]>,
@@ -214,8 +212,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_is_small() {
-        // With an Arc's counts 80 octets, which is what jemalloc gives for anything above 64.
+    fn a_pod_takes_at_most_64_bytes() {
+        // jemalloc's size classes above 64 bytes are 80 and 96: with the two counts of an Arc, 64
+        // bytes take 80.
         assert!(size_of::<Pod>() <= 64, "{}", size_of::<Pod>());
     }
 }

@@ -1,12 +1,12 @@
-//! Label selectors as Kubernetes writes them: `app=web,tier in (a, b),!canary`.
+//! Kubernetes label selectors: `app=web,tier in (a, b),!canary`.
 //!
-//! The API server applies them itself; here they are checked when a configuration is read, and
-//! applied to manifests.
+//! The API server evaluates them; here they are validated when a configuration is read, and
+//! evaluated for manifests.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A selector that has been read; selects everything when empty.
+/// A parsed selector; an empty one selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Selector {
     text: Box<str>,
@@ -24,17 +24,17 @@ enum Operator {
     Exists,
     Absent,
     In(Vec<Box<str>>),
-    /// Also selects what has no such label.
+    /// Also selects objects without the label.
     NotIn(Vec<Box<str>>),
 }
 
-/// Why a selector was refused.
+/// Why a selector is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a label selector: {0}")]
 pub struct SelectorError(String);
 
 impl Selector {
-    /// Whether an object with these labels is selected.
+    /// Whether an object with these labels matches.
     pub fn matches<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.requirements.iter().all(|requirement| {
             let value = label(&requirement.key);
@@ -55,7 +55,7 @@ impl Selector {
         self.requirements.is_empty()
     }
 
-    /// As it was written.
+    /// The text as configured.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -145,7 +145,7 @@ impl FromStr for Requirement {
     }
 }
 
-/// The first requirement, up to a comma outside of parentheses, and what follows the comma.
+/// The first requirement, up to a comma outside parentheses, and the text after the comma.
 fn split_requirement(text: &str) -> (&str, Option<&str>) {
     let mut within = false;
     for (at, byte) in text.bytes().enumerate() {
@@ -159,7 +159,7 @@ fn split_requirement(text: &str) -> (&str, Option<&str>) {
     (text, None)
 }
 
-/// A label's key: an optional DNS prefix and a slash, then a name of up to 63 octets.
+/// A label key: an optional DNS prefix and a slash, then a name of at most 63 bytes.
 fn read_key(key: &str) -> Result<Box<str>, SelectorError> {
     let key = key.trim();
     let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn selectors_select_as_the_api_server_does() {
+    fn selectors_match_as_in_the_api_server() {
         let labels = [("app", "web"), ("tier", "a"), ("example.com/x", "")];
         for (selector, selects) in [
             ("", true),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_selector_is_refused() {
+    fn malformed_selectors_are_rejected() {
         for bad in [
             "a=b,", ",", "a in b", "a in (b", "=b", "a=b c", "a of (b)", "!", "-a", "a=b)",
         ] {

@@ -1,56 +1,56 @@
-//! What to watch and where, as values that can be compared: a reload keeps a source whose
-//! settings are the same.
+//! What to watch and where, as comparable values: a reload keeps a source whose settings are
+//! unchanged.
 
 use super::event::Kind;
 use super::selector::Selector;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Everything a source needs to know.
+/// The settings of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::struct_excessive_bools)] // independent of each other
 pub struct Settings {
-    /// Where the cluster is told of.
-    pub origin: Origin,
-    /// `labels`: which Services, EndpointSlices and Pods there are.
+    /// Where objects come from.
+    pub backend: Backend,
+    /// `labels`: selector for Services, EndpointSlices and Pods.
     pub labels: Selector,
-    /// `namespace_labels`: which Namespaces there are.
+    /// `namespace_labels`: selector for Namespaces.
     pub namespace_labels: Selector,
-    /// Watch Pods: `pods verified`.
+    /// Watch Pods (`pods verified`).
     pub pods: bool,
-    /// The labels of Pods that somebody reads, by name; all others are not kept.
+    /// The keys of the Pod labels to keep; others are dropped.
     pub pod_labels: Box<[Box<str>]>,
-    /// Keep the names of the pods behind endpoints: `endpoint_pod_names`. Nobody else asks for
-    /// them, and they are the longest part of an endpoint.
+    /// Keep the pod names of endpoints (`endpoint_pod_names`). Dropped otherwise: they are the
+    /// longest part of an endpoint.
     pub pod_names: bool,
-    /// Watch EndpointSlices: not `noendpoints`.
+    /// Watch EndpointSlices (unless `noendpoints`).
     pub slices: bool,
-    /// Watch ServiceImports: `multicluster`.
+    /// Watch ServiceImports (`multicluster`).
     pub imports: bool,
-    /// `apiserver_qps` and its kin.
-    pub limits: Limits,
-    /// How long to wait for what.
+    /// `apiserver_qps`, `apiserver_burst`, `apiserver_max_inflight`.
+    pub limits: RateLimits,
+    /// Timeouts and back-off.
     pub timing: Timing,
 }
 
-/// Where the cluster is told of.
+/// Where objects come from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Origin {
-    /// The cluster that this process is a pod of.
+pub enum Backend {
+    /// The API server of the cluster this pod runs in.
     InCluster,
     /// `kubeconfig FILE [CONTEXT]`
     Kubeconfig {
         /// The file.
         file: PathBuf,
-        /// The context; None takes the file's current one.
+        /// The context; `None` is the file's `current-context`.
         context: Option<String>,
     },
     /// `endpoint URL`, with `tls CERT KEY CA`
     Endpoint {
         /// The API server's address, `http://` or `https://`.
         url: String,
-        /// Certificates, where they are configured.
-        tls: Option<Tls>,
+        /// Certificates, if configured.
+        tls: Option<ClientTls>,
     },
     /// `manifests DIR`
     Manifests {
@@ -61,51 +61,52 @@ pub enum Origin {
 
 /// `tls CERT KEY CA`: files in PEM.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Tls {
+pub struct ClientTls {
     /// The client's certificate.
     pub certificate: PathBuf,
     /// The client's key.
     pub key: PathBuf,
-    /// What the server's certificate must be signed by.
+    /// The CA of the server's certificate.
     pub authority: PathBuf,
 }
 
-/// How hard the API server may be asked. Watches are few and long, so these seldom matter.
+/// Client-side limits on requests to the API server. Watches are few and long, so these are rarely
+/// reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Limits {
-    /// `apiserver_qps`: requests started in a thousand seconds; 0 is no limit.
+pub struct RateLimits {
+    /// `apiserver_qps`: requests per 1,000 seconds; 0 is unlimited.
     pub per_thousand_seconds: u64,
-    /// `apiserver_burst`: how many may come at once before the rate counts; 0 is as 1.
+    /// `apiserver_burst`: requests allowed above the rate at once; 0 is treated as 1.
     pub burst: u32,
-    /// `apiserver_max_inflight`: requests waiting for their answer at once; 0 is no limit. An
-    /// established watch does not count.
+    /// `apiserver_max_inflight`: concurrent requests without a response; 0 is unlimited.
+    /// Established watches do not count.
     pub in_flight: u32,
 }
 
-/// How long to wait for what.
+/// Timeouts and back-off of the API server client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
-    /// For the head of a response, and between parts of a list.
+    /// Timeout for a response head, and between parts of a paged list.
     pub response: Duration,
-    /// For the next part of a list that comes as a stream. Beyond it the server is taken to be
-    /// one that does not know streamed lists, and pages are asked for.
+    /// Timeout between parts of a streamed list. When it expires, the server is assumed not to
+    /// support streamed lists (`sendInitialEvents`), and paged lists are used.
     pub initial: Duration,
-    /// For anything on an established watch. API servers send a bookmark about once a minute, so
-    /// silence for longer is most likely a dead connection; to resume costs little if it is not.
+    /// Idle timeout of an established watch. API servers send a bookmark about once a minute, so a
+    /// longer silence most likely means a dead connection; resuming is cheap if it does not.
     pub idle: Duration,
-    /// How long the server is asked to keep a watch: at least this, at most twice as long.
+    /// `timeoutSeconds` of a watch: a random value from this to twice this.
     pub watch: Duration,
-    /// The first pause after a failure; it doubles with each further one.
-    pub pause: Duration,
-    /// The longest pause.
-    pub longest_pause: Duration,
+    /// First back-off after a failure; doubles with each further failure.
+    pub backoff: Duration,
+    /// Maximum back-off.
+    pub max_backoff: Duration,
 }
 
 impl Settings {
-    /// Everything of the cluster at `origin`, but Pods and imports.
-    pub fn new(origin: Origin) -> Self {
+    /// Default settings for `backend`: all kinds but Pods and ServiceImports.
+    pub fn new(backend: Backend) -> Self {
         Self {
-            origin,
+            backend,
             labels: Selector::default(),
             namespace_labels: Selector::default(),
             pods: false,
@@ -113,23 +114,23 @@ impl Settings {
             pod_names: false,
             slices: true,
             imports: false,
-            limits: Limits::default(),
+            limits: RateLimits::default(),
             timing: Timing::default(),
         }
     }
 
-    /// The kinds that are watched, and that must be listed before anything can be denied.
+    /// The watched kinds. All of them must be listed before a name can be denied.
     pub fn kinds(&self) -> Vec<Kind> {
         let wanted = |kind: &Kind| match kind {
             Kind::Namespace | Kind::Service => true,
-            Kind::Slice => self.slices,
+            Kind::EndpointSlice => self.slices,
             Kind::Pod => self.pods,
-            Kind::Import => self.imports,
+            Kind::ServiceImport => self.imports,
         };
         Kind::ALL.into_iter().filter(wanted).collect()
     }
 
-    /// The selector that applies to a kind.
+    /// The selector for a kind.
     pub fn selector(&self, kind: Kind) -> &Selector {
         match kind {
             Kind::Namespace => &self.namespace_labels,
@@ -145,8 +146,8 @@ impl Default for Timing {
             initial: Duration::from_secs(10),
             idle: Duration::from_secs(150),
             watch: Duration::from_mins(5),
-            pause: Duration::from_millis(100),
-            longest_pause: Duration::from_secs(30),
+            backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(30),
         }
     }
 }

@@ -1,14 +1,14 @@
-//! The published state: what readers see, without locks, without waiting and without allocation.
+//! The published state, which readers access without locks, waiting or allocation.
 //!
-//! Everything about one Service is one [`Entry`], replaced whole, so that its records change
-//! together. Two indices lead from an address to entries and pods; they are hints, put in place
-//! before the entry and taken away after it: what counts is what the entry itself says.
+//! All data of one Service is one [`ServiceEntry`], replaced as a whole, so that its records change
+//! together. Two indices lead from an address to entries and to pods. Index entries are hints,
+//! inserted before the entry changes and removed after; the entry itself is authoritative.
 
-use super::endpoint::SeenEndpoint;
+use super::address_index::{AddressIndex, AddressRole, NamespaceAddresses};
+use super::endpoint::EndpointRef;
 use super::event::Kind;
-use super::named::{Named, NamedBy, NamedIn};
-use super::object::{Namespace, Pod, Service, ServiceImport, Slice};
-use super::shards::{Found, Shards, Tagged, tag};
+use super::object::{EndpointSlice, Namespace, Pod, Service, ServiceImport};
+use super::shards::{BucketRef, Shards, Tagged, tag};
 use super::stats::Stats;
 use futures_util::Stream;
 use parking_lot::{Mutex, MutexGuard};
@@ -19,100 +19,99 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use tokio::sync::watch;
 
-/// All that is known of the cluster. Shared by all who ask; changed by one [`Writer`] alone.
+/// The state of the cluster. Shared by all readers; changed by one [`Writer`] only.
 ///
 /// [`Writer`]: super::fold::Writer
 pub struct Cluster {
-    /// Seeded at random, and no secret: what is hashed is what the cluster names.
+    /// Randomly seeded; flooding is not a threat, as keys come from the cluster.
     hasher: foldhash::fast::RandomState,
     pub(super) namespaces: Shards<Tagged<Namespace>>,
-    pub(super) entries: Shards<Tagged<Entry>>,
-    pub(super) owners: Shards<Owner>,
+    pub(super) entries: Shards<Tagged<ServiceEntry>>,
+    pub(super) owners: Shards<AddressOwner>,
     pub(super) pods: Shards<Tagged<Pod>>,
-    /// The addresses that have names, of all namespaces; and of each.
-    pub(super) named: Named,
-    pub(super) named_in: Shards<Tagged<NamedIn>>,
-    /// Held while an event is folded, and while one state of the whole is read.
+    /// Addresses that have names: in all namespaces, and per namespace.
+    pub(super) addresses: AddressIndex,
+    pub(super) namespace_addresses: Shards<Tagged<NamespaceAddresses>>,
+    /// Held while an event is folded, and during a consistent read.
     writing: Mutex<()>,
-    /// A bit for each kind that must be listed before anything can be denied.
+    /// Bit set of the kinds that must be listed before a name can be denied.
     wanted: u8,
-    /// A bit for each kind that has been listed at least once.
+    /// Bit set of the kinds listed at least once.
     listed: AtomicU8,
-    /// What the cluster before this one knew; see [`Cluster::succeed`].
+    /// State inherited from the replaced cluster; see [`Cluster::replacing`].
     inherited: Inherited,
     serial: AtomicU32,
-    /// The last serial under which a whole zone was told.
-    told: AtomicU32,
+    /// The last serial handed out with a zone transfer.
+    published_serial: AtomicU32,
     stats: Stats,
-    /// Counts publications; `true` beside it once all is listed.
-    published: watch::Sender<Published>,
+    /// Wakes tasks that wait for changes.
+    notifications: watch::Sender<Notification>,
 }
 
-/// What a cluster has from the one that it takes the place of.
+/// Facts inherited from the replaced cluster.
 #[derive(Clone, Copy, Default)]
 struct Inherited {
-    /// A bit for each kind that had been listed.
-    known: u8,
-    /// It was served.
+    /// Bit set of the kinds that had been listed.
+    listed: u8,
+    /// Whether it was ready.
     is_ready: bool,
 }
 
-/// What those who wait for changes are told.
+/// Sent to waiting tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Published {
+struct Notification {
     revision: u64,
     synced: bool,
 }
 
-/// Everything about one Service name, at one moment.
+/// All objects of one Service name: a consistent snapshot.
 #[derive(Clone, Debug)]
-pub struct Entry {
-    /// Which name it is.
-    pub key: Arc<EntryKey>,
-    /// The Service; without it there are only slices that claim to be its.
+pub struct ServiceEntry {
+    /// The name.
+    pub key: Arc<ServiceKey>,
+    /// The Service; absent if there are only slices that refer to it.
     pub service: Option<Arc<Service>>,
-    /// Its slices, sorted by name.
-    pub slices: Box<[Arc<Slice>]>,
-    /// The import of the same name, from other clusters.
+    /// The Service's EndpointSlices, sorted by name.
+    pub slices: Box<[Arc<EndpointSlice>]>,
+    /// The ServiceImport of the same name.
     pub import: Option<Arc<ServiceImport>>,
-    /// The ServiceImport's slices, sorted by name.
-    pub imported: Box<[Arc<Slice>]>,
+    /// The ServiceImport's EndpointSlices, sorted by name.
+    pub imported: Box<[Arc<EndpointSlice>]>,
 }
 
-/// The name of an [`Entry`].
+/// The key of a [`ServiceEntry`].
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub struct EntryKey {
+pub struct ServiceKey {
     /// The namespace.
     pub namespace: Arc<str>,
-    /// The Service's name.
+    /// The Service.
     pub name: Arc<str>,
 }
 
-/// An address that an entry has, or one that shares the tag and the bucket with it: there is one
-/// for each address of a cluster, so it is small and not exact.
+/// Maps an address to an entry that may have it. There is one per address of the cluster, so it
+/// holds a hash tag instead of the address: a lookup can return false positives.
 #[derive(Clone)]
-pub(super) struct Owner {
+pub(super) struct AddressOwner {
     pub(super) tag: u32,
-    pub(super) count: Count,
-    pub(super) key: Arc<EntryKey>,
+    pub(super) count: AddressCount,
+    pub(super) key: Arc<ServiceKey>,
 }
 
-/// How many times an entry has an address: in several slices, and as its Service's own. Each of the
-/// two is counted up to a bound; a count that has reached it stays there, and only says that there
-/// may be such an address, as an [`Owner`] always does.
+/// How often an entry has an address: as its Service's own, and in its slices. Saturating: a count
+/// that has reached the maximum is never decremented, which only leaves a false positive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Count {
+pub(super) struct AddressCount {
     endpoints: u16,
     service: u16,
 }
 
-impl Count {
-    /// One more, of the Service itself or of an endpoint.
+impl AddressCount {
+    /// Adds an occurrence, of the Service itself or of an endpoint.
     pub(super) fn add(self, service: bool) -> Self {
         self.step(service, |count| count.saturating_add(1))
     }
 
-    /// One less.
+    /// Removes an occurrence.
     pub(super) fn remove(self, service: bool) -> Self {
         self.step(service, |count| {
             if count == u16::MAX {
@@ -123,7 +122,7 @@ impl Count {
         })
     }
 
-    /// Whether there are none left.
+    /// Whether no occurrence is left.
     pub(super) fn is_zero(self) -> bool {
         self == Self::default()
     }
@@ -140,14 +139,14 @@ impl Count {
 }
 
 impl Cluster {
-    /// Of which nothing is known yet; it is synced once all `wanted` kinds have been listed.
+    /// An empty state, synced once all `wanted` kinds have been listed.
     pub fn new(wanted: &[Kind]) -> Self {
-        // 8,192 buckets hold some 20 of 150,000 pods each, 4,096 some 25 of 100,000 services: a
-        // change copies that many pointers, and an empty bucket costs 8 bytes.
+        // With 150,000 pods, each of 8,192 buckets holds some 20; with 100,000 Services, each of
+        // 4,096 some 25. A change copies that many pointers; an empty bucket costs 8 bytes.
         Self::with_buckets(wanted, 12)
     }
 
-    /// With `2^bits` buckets for entries, and more of what there is more of.
+    /// With `2^bits` buckets for entries, and numbers derived from that for the other tables.
     pub(super) fn with_buckets(wanted: &[Kind], bits: u32) -> Self {
         Self {
             hasher: foldhash::fast::RandomState::default(),
@@ -155,31 +154,31 @@ impl Cluster {
             entries: Shards::new(bits),
             owners: Shards::new(bits + 1),
             pods: Shards::new(bits + 1),
-            named: Named::default(),
-            named_in: Shards::new(bits.min(8)),
+            addresses: AddressIndex::default(),
+            namespace_addresses: Shards::new(bits.min(8)),
             writing: Mutex::default(),
             wanted: wanted.iter().fold(0, |bits, kind| bits | bit(*kind)),
             listed: AtomicU8::new(0),
             inherited: Inherited::default(),
             serial: AtomicU32::new(0),
-            told: AtomicU32::new(0),
+            published_serial: AtomicU32::new(0),
             stats: Stats::default(),
-            published: watch::Sender::new(Published {
+            notifications: watch::Sender::new(Notification {
                 revision: 0,
                 synced: wanted.is_empty(),
             }),
         }
     }
 
-    /// A cluster in the place of another one, which it is served like until its own source has
-    /// listed everything: see [`Writer::inherit`], which takes the objects over.
+    /// A cluster that replaces `before`, and serves its objects until its own source has listed
+    /// everything: see [`Writer::inherit`], which copies the objects.
     ///
     /// [`Writer::inherit`]: super::fold::Writer::inherit
-    pub(super) fn succeed(before: &Self, wanted: &[Kind]) -> Self {
+    pub(super) fn replacing(before: &Self, wanted: &[Kind]) -> Self {
         let mut cluster = Self::new(wanted);
         cluster.inherited = Inherited {
-            // What was not watched in between has no objects to take over.
-            known: before.known() & cluster.wanted,
+            // Kinds that `before` did not watch have no objects to inherit.
+            listed: before.listed_kinds() & cluster.wanted,
             is_ready: before.is_ready(),
         };
         cluster.stats = before.stats.inherit(wanted);
@@ -187,14 +186,14 @@ impl Cluster {
         cluster
     }
 
-    /// Goes on with the serial of the cluster before: secondaries must not see it go back.
+    /// Continues the serial of `before`: it must not decrease for secondaries (RFC 1982).
     pub(super) fn inherit_serial(&self, before: &Self) {
-        let told = before.told.load(Ordering::SeqCst);
-        self.told.store(told, Ordering::SeqCst);
+        let told = before.published_serial.load(Ordering::SeqCst);
+        self.published_serial.store(told, Ordering::SeqCst);
         self.serial.store(before.serial(), Ordering::SeqCst);
     }
 
-    /// Whether there is such a namespace.
+    /// Whether the namespace exists.
     pub fn namespace(&self, name: &str) -> bool {
         let hash = self.hash(name);
         let tag = tag(hash);
@@ -204,8 +203,8 @@ impl Cluster {
         found.is_some()
     }
 
-    /// What there is under a Service's name. Names are in lower case.
-    pub fn entry(&self, namespace: &str, service: &str) -> Option<Found<Tagged<Entry>>> {
+    /// The entry of a Service name, given in lower case.
+    pub fn entry(&self, namespace: &str, service: &str) -> Option<BucketRef<Tagged<ServiceEntry>>> {
         let hash = self.hash((namespace, service));
         let tag = tag(hash);
         self.entries.find(hash, |it| {
@@ -213,34 +212,40 @@ impl Cluster {
         })
     }
 
-    /// The entries that may have this address: as a cluster address, an external one, or that of
-    /// an endpoint, ready or not. Whether they do, and in which role, is for the caller to see.
-    pub fn owners(&self, address: IpAddr) -> impl Iterator<Item = Found<Tagged<Entry>>> {
-        self.owners_where(address, |_| None, |_| true)
+    /// The entries that may have this address: as a cluster IP, an external address, or the address
+    /// of an endpoint, ready or not. The caller checks whether and in which role.
+    pub fn entries_at(
+        &self,
+        address: IpAddr,
+    ) -> impl Iterator<Item = BucketRef<Tagged<ServiceEntry>>> {
+        self.entries_where(address, |_| None, |_| true)
     }
 
-    /// The same, those first that come after number `begin` says, of a number at least as large as
-    /// that of the entries.
-    pub fn owners_from(
+    /// Like [`entries_at`](Self::entries_at), starting at the index that `begin` returns for the
+    /// bucket's length and wrapping around.
+    pub fn entries_at_from(
         &self,
         address: IpAddr,
         begin: impl FnOnce(usize) -> Option<usize>,
-    ) -> impl Iterator<Item = Found<Tagged<Entry>>> {
-        self.owners_where(address, begin, |_| true)
+    ) -> impl Iterator<Item = BucketRef<Tagged<ServiceEntry>>> {
+        self.entries_where(address, begin, |_| true)
     }
 
-    /// The entries whose Service may have this address, as a cluster address or an external one.
-    /// Of an address that thousands of Services have an endpoint at, these are few.
-    pub fn services_at(&self, address: IpAddr) -> impl Iterator<Item = Found<Tagged<Entry>>> {
-        self.owners_where(address, |_| None, |owner| owner.count.service > 0)
+    /// The entries whose Service may have this address, as a cluster IP or an external address.
+    /// They are few even if thousands of Services have an endpoint at the address.
+    pub fn services_at(
+        &self,
+        address: IpAddr,
+    ) -> impl Iterator<Item = BucketRef<Tagged<ServiceEntry>>> {
+        self.entries_where(address, |_| None, |owner| owner.count.service > 0)
     }
 
-    fn owners_where(
+    fn entries_where(
         &self,
         address: IpAddr,
         begin: impl FnOnce(usize) -> Option<usize>,
-        is: impl Fn(&Owner) -> bool,
-    ) -> impl Iterator<Item = Found<Tagged<Entry>>> {
+        is: impl Fn(&AddressOwner) -> bool,
+    ) -> impl Iterator<Item = BucketRef<Tagged<ServiceEntry>>> {
         let hash = self.hash(address);
         let (bucket, tag) = (self.owners.load(hash), tag(hash));
         let (mut at, mut left) = (begin(bucket.len()).unwrap_or(0), bucket.len());
@@ -262,25 +267,33 @@ impl Cluster {
         })
     }
 
-    /// The addresses that have names, in order; those of namespaces too that do not exist.
-    pub fn named(&self) -> &Named {
-        &self.named
+    /// The addresses that have names; including those in namespaces that do not exist.
+    pub fn addresses(&self) -> &AddressIndex {
+        &self.addresses
     }
 
-    /// The same of one namespace.
-    pub fn any_named(&self, namespace: &str, by: NamedBy, range: RangeInclusive<IpAddr>) -> bool {
-        let here = self.named_in(namespace);
-        here.is_some_and(|here| here.named.range(by, range).next().is_some())
+    /// Whether an address in `range` has this role in a namespace.
+    pub fn has_address_in(
+        &self,
+        namespace: &str,
+        by: AddressRole,
+        range: RangeInclusive<IpAddr>,
+    ) -> bool {
+        let here = self.namespace_addresses(namespace);
+        here.is_some_and(|here| here.index.range(by, range).next().is_some())
     }
 
-    pub(super) fn named_in(&self, namespace: &str) -> Option<Found<Tagged<NamedIn>>> {
+    pub(super) fn namespace_addresses(
+        &self,
+        namespace: &str,
+    ) -> Option<BucketRef<Tagged<NamespaceAddresses>>> {
         let hash = self.hash(namespace);
         let tag = tag(hash);
-        self.named_in
+        self.namespace_addresses
             .find(hash, |it| it.tag == tag && *it.namespace == *namespace)
     }
 
-    /// The pods that have this address; more than one where they share their node's.
+    /// The pods with this address; several if they use the host network.
     pub fn pods(&self, address: IpAddr) -> impl Iterator<Item = Arc<Pod>> + use<> {
         let hash = self.hash(address);
         let tag = tag(hash);
@@ -294,8 +307,8 @@ impl Cluster {
         })
     }
 
-    /// A pod of this namespace that has this address.
-    pub fn pod(&self, namespace: &str, address: IpAddr) -> Option<Found<Tagged<Pod>>> {
+    /// A pod in this namespace with this address.
+    pub fn pod(&self, namespace: &str, address: IpAddr) -> Option<BucketRef<Tagged<Pod>>> {
         let hash = self.hash(address);
         let tag = tag(hash);
         self.pods.find(hash, |pod| {
@@ -303,53 +316,52 @@ impl Cluster {
         })
     }
 
-    /// Reads while nothing changes: all that `read` sees is one state. The writer waits meanwhile, so
-    /// this is for milliseconds; other readers are not held up.
-    pub fn frozen<R>(&self, read: impl FnOnce(&Self) -> R) -> R {
+    /// A consistent read: the state does not change during `read`. The writer blocks meanwhile, so
+    /// `read` must take milliseconds at most; other readers are not affected.
+    pub fn consistent<R>(&self, read: impl FnOnce(&Self) -> R) -> R {
         let _writing = self.writing();
         read(self)
     }
 
-    /// To be held by the writer while it takes an event into the state.
+    /// Held by the writer while it folds an event.
     pub(super) fn writing(&self) -> MutexGuard<'_, ()> {
         self.writing.lock()
     }
 
-    /// Every entry, in no order; each is of one moment, all together need not be, unless they are
-    /// read [`frozen`](Self::frozen).
-    pub fn entries(&self) -> impl Iterator<Item = Arc<Entry>> {
+    /// All entries, unordered. Each is a consistent snapshot; all together are not, except in a
+    /// [`consistent`](Self::consistent) read.
+    pub fn entries(&self) -> impl Iterator<Item = Arc<ServiceEntry>> {
         self.entries.iter().map(|entry| entry.shared)
     }
 
-    /// Every namespace, in no order.
+    /// All namespaces, unordered.
     pub fn namespaces(&self) -> impl Iterator<Item = Arc<Namespace>> {
         self.namespaces.iter().map(|namespace| namespace.shared)
     }
 
-    /// Whether the source has listed everything at least once. It stays true when the source is
-    /// lost: the last known names are served on.
+    /// Whether the source has listed all kinds at least once. Stays true when the source loses its
+    /// connection: the last known names are served.
     pub fn synced(&self) -> bool {
         self.listed.load(Ordering::Acquire) & self.wanted == self.wanted
     }
 
-    /// Whether names are served: everything has been listed, or had been listed when the
-    /// configuration was changed.
+    /// Whether names are served: all kinds have been listed, by this source or by the replaced one.
     pub fn is_ready(&self) -> bool {
         self.inherited.is_ready || self.synced()
     }
 
-    /// Whether all objects of a kind are known that are to be: what is not found among them is
-    /// not there. True of a kind that is not watched.
-    pub fn knows(&self, kind: Kind) -> bool {
-        (self.known() | !self.wanted) & bit(kind) != 0
+    /// Whether all objects of a kind are known, so that an absent one does not exist. True for
+    /// kinds that are not watched.
+    pub fn is_listed(&self, kind: Kind) -> bool {
+        (self.listed_kinds() | !self.wanted) & bit(kind) != 0
     }
 
-    /// Of which kinds all objects are known, as they were listed by this source or the one before.
-    fn known(&self) -> u8 {
-        self.listed.load(Ordering::Acquire) | self.inherited.known
+    /// The kinds listed by this source or the replaced one.
+    fn listed_kinds(&self) -> u8 {
+        self.listed.load(Ordering::Acquire) | self.inherited.listed
     }
 
-    /// The kinds that have not been listed yet.
+    /// The watched kinds that have not been listed yet.
     pub fn unsynced(&self) -> impl Iterator<Item = Kind> + use<> {
         let missing = self.wanted & !self.listed.load(Ordering::Acquire);
         Kind::ALL
@@ -358,55 +370,54 @@ impl Cluster {
     }
 
     /// Waits until [`synced`](Self::synced).
-    pub async fn synced_event(&self) {
-        let mut published = self.published.subscribe();
-        // An error says that the sender is gone; it lives as long as self.
+    pub async fn wait_synced(&self) {
+        let mut published = self.notifications.subscribe();
+        // The sender lives as long as `self`, so this cannot fail.
         let _ = published.wait_for(|published| published.synced).await;
     }
 
-    /// Waits until `is` holds, looking again after each publication.
+    /// Waits until `is` holds; checked after each notification.
     pub async fn wait_for(&self, mut is: impl FnMut(&Self) -> bool) {
-        let mut published = self.published.subscribe();
+        let mut published = self.notifications.subscribe();
         while !is(self) {
             let _ = published.changed().await;
         }
     }
 
-    /// Unix time in seconds of the last change that an answer could show; 0 before the first.
-    /// The serial of the zone's SOA.
+    /// The serial of the zones' SOA records: Unix time in seconds of the last change visible in an
+    /// answer; 0 before the first.
     pub fn serial(&self) -> u32 {
         self.serial.load(Ordering::Relaxed)
     }
 
-    /// The [`serial`](Self::serial), for somebody who is told everything under it, to be taken
-    /// before anything is read. What changes from now on has a later one, though it be within the
-    /// same second: who holds a copy could not tell otherwise that it is old.
-    pub fn tell_serial(&self) -> u32 {
+    /// The [`serial`](Self::serial) for a zone transfer, called before the data is read. Later
+    /// changes get a higher serial even within the same second, so that a secondary can tell that
+    /// its copy is outdated.
+    pub fn publish_serial(&self) -> u32 {
         loop {
             let serial = self.serial.load(Ordering::SeqCst);
-            self.told.store(serial, Ordering::SeqCst);
+            self.published_serial.store(serial, Ordering::SeqCst);
             if self.serial.load(Ordering::SeqCst) == serial {
                 return serial;
             }
         }
     }
 
-    /// An item whenever something may have changed that an answer shows, for as long as there is
-    /// this cluster. Changes are told of together; how often is for whoever listens to say.
+    /// A stream with an item after each batch of changes that may be visible in answers; it ends
+    /// with this cluster. Unread items coalesce; consumers limit the rate.
     pub fn changes(&self) -> impl Stream<Item = ()> + Send + use<> {
-        futures_util::stream::unfold(self.published.subscribe(), async |mut published| {
+        futures_util::stream::unfold(self.notifications.subscribe(), async |mut published| {
             published.changed().await.ok()?;
             Some(((), published))
         })
     }
 
-    /// Counts and ages, for metrics and explanations.
+    /// Statistics, for metrics.
     pub fn stats(&self) -> &Stats {
         &self.stats
     }
 
-    /// The hash under which namespaces (a `&str`), entries (a pair of `&str`) and addresses are
-    /// kept.
+    /// The hash of a namespace (`&str`), an entry (pair of `&str`) or an address.
     pub(super) fn hash(&self, key: impl Hash) -> u64 {
         self.hasher.hash_one(key)
     }
@@ -415,10 +426,10 @@ impl Cluster {
         self.listed.fetch_or(bit(kind), Ordering::Release);
     }
 
-    /// Something has changed, and readers see it. `now` is Unix time in seconds; by one writer.
-    pub(super) fn touch_serial(&self, now: u32) {
+    /// Called by the writer once a change is visible to readers. `now` is Unix time in seconds.
+    pub(super) fn bump_serial(&self, now: u32) {
         let serial = self.serial.load(Ordering::SeqCst);
-        let next = if self.told.load(Ordering::SeqCst) == serial {
+        let next = if self.published_serial.load(Ordering::SeqCst) == serial {
             serial.wrapping_add(1)
         } else {
             serial
@@ -426,34 +437,34 @@ impl Cluster {
         self.serial.store(now.max(next), Ordering::SeqCst);
     }
 
-    /// As if the last change had been then.
+    /// Overrides the serial.
     #[cfg(test)]
     pub(super) fn set_serial(&self, serial: u32) {
         self.serial.store(serial, Ordering::SeqCst);
     }
 
-    /// Frees the memory of what was replaced some time ago.
+    /// Frees retired buckets.
     pub(super) fn release(&self) {
         self.namespaces.release();
         self.entries.release();
         self.owners.release();
         self.pods.release();
-        self.named_in.release();
+        self.namespace_addresses.release();
     }
 
-    /// Wakes those who wait.
-    pub(super) fn announce(&self) {
+    /// Wakes waiting tasks.
+    pub(super) fn notify(&self) {
         let synced = self.synced();
-        self.published.send_modify(|published| {
+        self.notifications.send_modify(|published| {
             published.revision += 1;
             published.synced = synced;
         });
     }
 }
 
-impl Entry {
-    /// Of which nothing is known.
-    pub(super) fn empty(key: Arc<EntryKey>) -> Self {
+impl ServiceEntry {
+    /// An entry without objects.
+    pub(super) fn empty(key: Arc<ServiceKey>) -> Self {
         Self {
             key,
             service: None,
@@ -463,7 +474,7 @@ impl Entry {
         }
     }
 
-    /// Whether there is nothing left of it.
+    /// Whether the entry has no objects.
     pub(super) fn is_empty(&self) -> bool {
         self.service.is_none()
             && self.slices.is_empty()
@@ -471,8 +482,8 @@ impl Entry {
             && self.imported.is_empty()
     }
 
-    /// Every endpoint of every slice, ready or not.
-    pub fn endpoints(&self) -> impl Iterator<Item = SeenEndpoint<'_>> {
+    /// All endpoints of all slices, ready or not.
+    pub fn endpoints(&self) -> impl Iterator<Item = EndpointRef<'_>> {
         self.slices.iter().flat_map(|slice| &slice.endpoints)
     }
 }

@@ -1,4 +1,5 @@
-//! Counts and ages of what is known, written by the fold and the API source, read at scrape time.
+//! Object counts, event counters and ages, written by the fold and the API source, read at scrape
+//! time.
 
 use super::event::Kind;
 use super::object::ServiceKind;
@@ -8,43 +9,44 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Numbers for each kind of object, the delay of endpoint changes, and what the API was asked.
+/// Per-kind counters, the delay of endpoint changes, and requests to the API server.
 pub struct Stats {
-    begun: Instant,
+    started: Instant,
     kinds: [KindStats; Kind::ALL.len()],
     programming: [Histogram; 2],
-    requests: Requests,
+    requests: RequestStats,
 }
 
 #[derive(Default)]
 struct KindStats {
     objects: AtomicU64,
-    skipped: AtomicU64,
-    left_out: AtomicU64,
+    skipped_objects: AtomicU64,
+    skipped_fields: AtomicU64,
     events: AtomicU64,
-    /// Milliseconds after `begun`, plus one; 0 is never.
-    heard: AtomicU64,
+    /// Milliseconds since `started`, plus one; 0 means never.
+    last_contact: AtomicU64,
 }
 
-/// Requests to the API server. All are GET: of a list, or of a watch, which counts from its
-/// beginning and takes until the head of its response.
-pub struct Requests {
-    /// By status; 0 is no response at all.
+/// Requests to the API server: GET of a list or of a watch. A watch is counted when it starts; its
+/// latency ends at the response head.
+pub struct RequestStats {
+    /// Number of requests by HTTP status; 0 is a request without a response.
     codes: Mutex<BTreeMap<u16, u64>>,
     host: OnceLock<String>,
-    took: Histogram,
-    waited: Histogram,
+    latency: Histogram,
+    throttled: Histogram,
 }
 
-/// Upper bounds in seconds of the programming histogram's buckets are `0.001 * 2^k`, k below this.
+/// Number of buckets of the programming histogram; the upper bound of bucket k is `0.001 * 2^k`
+/// seconds.
 const PROGRAMMING_BUCKETS: i32 = 20;
 
-/// Upper bounds in seconds of the requests' histograms: those that Prometheus' clients have.
+/// Upper bounds in seconds of the request histograms: the defaults of Prometheus clients.
 const REQUEST_BOUNDS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// Counts of durations, not cumulative; the last is of those beyond the last bound.
+/// A histogram with non-cumulative counts; the last bucket counts durations above the last bound.
 pub struct Histogram {
     bounds: Box<[f64]>,
     counts: Box<[AtomicU64]>,
@@ -54,82 +56,82 @@ pub struct Histogram {
 impl Default for Stats {
     fn default() -> Self {
         Self {
-            begun: Instant::now(),
+            started: Instant::now(),
             kinds: Default::default(),
             programming: std::array::from_fn(|_| {
                 Histogram::new((0..PROGRAMMING_BUCKETS).map(|k| 0.001 * 2_f64.powi(k)))
             }),
-            requests: Requests {
+            requests: RequestStats {
                 codes: Mutex::default(),
                 host: OnceLock::new(),
-                took: Histogram::new(REQUEST_BOUNDS),
-                waited: Histogram::new(REQUEST_BOUNDS),
+                latency: Histogram::new(REQUEST_BOUNDS),
+                throttled: Histogram::new(REQUEST_BOUNDS),
             },
         }
     }
 }
 
 impl Stats {
-    /// The numbers of objects that are taken over, and the time of the last event of each kind. Counters
-    /// begin at 0.
+    /// Statistics of a replacement cluster: inherits object counts and contact times, and starts
+    /// counters at 0.
     pub(super) fn inherit(&self, wanted: &[Kind]) -> Self {
         let stats = Self {
-            begun: self.begun,
+            started: self.started,
             ..Self::default()
         };
         for kind in wanted {
             let (from, to) = (self.kind(*kind), stats.kind(*kind));
-            to.heard
-                .store(from.heard.load(Ordering::Relaxed), Ordering::Relaxed);
+            to.last_contact
+                .store(from.last_contact.load(Ordering::Relaxed), Ordering::Relaxed);
             to.objects
                 .store(from.objects.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         stats
     }
 
-    /// How many objects of this kind are known.
+    /// Number of objects of this kind.
     pub fn objects(&self, kind: Kind) -> u64 {
         self.kind(kind).objects.load(Ordering::Relaxed)
     }
 
-    /// How many times an object of this kind could not be read.
-    pub fn skipped(&self, kind: Kind) -> u64 {
-        self.kind(kind).skipped.load(Ordering::Relaxed)
+    /// Number of times an object of this kind could not be decoded.
+    pub fn skipped_objects(&self, kind: Kind) -> u64 {
+        self.kind(kind).skipped_objects.load(Ordering::Relaxed)
     }
 
-    /// How many parts of objects of this kind could not be used and were left out.
-    pub fn left_out(&self, kind: Kind) -> u64 {
-        self.kind(kind).left_out.load(Ordering::Relaxed)
+    /// Number of invalid fields that were skipped in objects of this kind.
+    pub fn skipped_fields(&self, kind: Kind) -> u64 {
+        self.kind(kind).skipped_fields.load(Ordering::Relaxed)
     }
 
-    /// How many changes of this kind have been told, those of lists included.
+    /// Number of events of this kind, including the items of lists.
     pub fn events(&self, kind: Kind) -> u64 {
         self.kind(kind).events.load(Ordering::Relaxed)
     }
 
-    /// How long ago the source last proved to be in touch with this kind: an event, the end of a
-    /// list, or a bookmark. None before the first.
+    /// Time since the source last had contact for this kind: an event, the end of a list, or a
+    /// bookmark. `None` before the first.
     pub fn age(&self, kind: Kind) -> Option<Duration> {
-        let heard = self
+        let last_contact = self
             .kind(kind)
-            .heard
+            .last_contact
             .load(Ordering::Relaxed)
             .checked_sub(1)?;
         Some(
-            self.begun
+            self.started
                 .elapsed()
-                .saturating_sub(Duration::from_millis(heard)),
+                .saturating_sub(Duration::from_millis(last_contact)),
         )
     }
 
-    /// How long endpoint changes took from their cause to here, of headless Services or of the
-    /// others (`coredns_kubernetes_dns_programming_duration_seconds`).
+    /// Delay of endpoint changes, from the cause to this process, by kind of Service
+    /// (`coredns_kubernetes_dns_programming_duration_seconds`).
     pub fn programming(&self, kind: ServiceKind) -> &Histogram {
         &self.programming[usize::from(kind == ServiceKind::Headless)]
     }
 
-    /// What the API server was asked; nothing where the source is another.
-    pub fn requests(&self) -> &Requests {
+    /// Requests to the API server; all zero for other sources.
+    pub fn requests(&self) -> &RequestStats {
         &self.requests
     }
 
@@ -139,22 +141,26 @@ impl Stats {
             .store(count as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn skip(&self, kind: Kind) {
-        self.kind(kind).skipped.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn skip_object(&self, kind: Kind) {
+        self.kind(kind)
+            .skipped_objects
+            .fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn leave_out(&self, kind: Kind, parts: u32) {
-        let left_out = &self.kind(kind).left_out;
-        left_out.fetch_add(parts.into(), Ordering::Relaxed);
+    pub(super) fn skip_fields(&self, kind: Kind, parts: u32) {
+        let skipped_fields = &self.kind(kind).skipped_fields;
+        skipped_fields.fetch_add(parts.into(), Ordering::Relaxed);
     }
 
     pub(super) fn event(&self, kind: Kind) {
         self.kind(kind).events.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn hear(&self, kind: Kind) {
-        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.kind(kind).heard.store(now + 1, Ordering::Relaxed);
+    pub(super) fn touch(&self, kind: Kind) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.kind(kind)
+            .last_contact
+            .store(now + 1, Ordering::Relaxed);
     }
 
     fn kind(&self, kind: Kind) -> &KindStats {
@@ -162,39 +168,39 @@ impl Stats {
     }
 }
 
-impl Requests {
-    /// How many requests came to each status; 0 is those without a response.
+impl RequestStats {
+    /// Number of requests by status; 0 is those without a response.
     pub fn codes(&self) -> BTreeMap<u16, u64> {
         self.codes.lock().clone()
     }
 
-    /// How long the head of the response took, or the failure to get one.
-    pub fn took(&self) -> &Histogram {
-        &self.took
+    /// Time to the response head, or to the failure.
+    pub fn latency(&self) -> &Histogram {
+        &self.latency
     }
 
-    /// How long requests waited for their turn here before they were sent.
-    pub fn waited(&self) -> &Histogram {
-        &self.waited
+    /// Time that requests waited in the client-side rate limiter.
+    pub fn throttled(&self) -> &Histogram {
+        &self.throttled
     }
 
-    /// Whom they went to, `HOST:PORT`; empty where nobody is asked.
+    /// The API server, `HOST:PORT`; empty for other sources.
     pub fn host(&self) -> &str {
         self.host.get().map_or("", String::as_str)
     }
 
     pub(super) fn set_host(&self, host: &str) {
-        // One source feeds one cluster; there is no second host to tell.
+        // Set once: one source feeds one cluster.
         let _ = self.host.set(host.to_owned());
     }
 
-    pub(super) fn wait(&self, waited: Duration) {
-        self.waited.observe(waited);
+    pub(super) fn queued(&self, throttled: Duration) {
+        self.throttled.observe(throttled);
     }
 
-    pub(super) fn end(&self, code: u16, took: Duration) {
+    pub(super) fn finished(&self, code: u16, latency: Duration) {
         *self.codes.lock().entry(code).or_default() += 1;
-        self.took.observe(took);
+        self.latency.observe(latency);
     }
 }
 
@@ -213,13 +219,13 @@ impl Histogram {
         &self.bounds
     }
 
-    /// How many fell into each bucket; one more than there are bounds.
+    /// The counts of the buckets; one more than there are bounds.
     pub fn counts(&self) -> Vec<u64> {
         let counts = self.counts.iter();
         counts.map(|count| count.load(Ordering::Relaxed)).collect()
     }
 
-    /// The sum of all, in seconds.
+    /// The sum of all observed durations, in seconds.
     pub fn sum(&self) -> f64 {
         self.sum_micros.load(Ordering::Relaxed) as f64 / 1e6
     }

@@ -3,15 +3,16 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::{Parsing, ServerBlock, Settings};
+use super::{ServerBlock, Settings};
 use crate::{
     corefile::{self, Arguments, Diagnostic, Directive, Line, Transport, unknown_property},
-    plugin::order::Errors,
+    plugin::{ParseErrors, Parsing},
     server::{
+        Scheme,
         limits::StreamSettings,
         proxy::{Sessions, Treatment, Trust, sessions},
-        tls::{ClientAuth, Files},
     },
+    tls::{ClientAuth, Files},
 };
 
 /// What a block says about its listeners.
@@ -137,6 +138,19 @@ impl Listening {
     }
 }
 
+impl From<Transport> for Scheme {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Dns => Self::Dns,
+            Transport::Tls => Self::Tls,
+            Transport::Quic => Self::Quic,
+            Transport::Https => Self::Https,
+            Transport::Https3 => Self::Https3,
+            Transport::Grpc => Self::Grpc,
+        }
+    }
+}
+
 impl Timeouts {
     /// Puts what is said in the place of what was.
     pub fn apply(&self, settings: &mut StreamSettings) {
@@ -182,7 +196,7 @@ pub fn tls(
     uses: &[&Directive],
     parsing: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     for one in uses {
         let files = read_tls(one, parsing).map_err(|error| vec![error.in_plugin("tls")])?;
         settings.listening.tls = Some(files);
@@ -251,7 +265,7 @@ pub fn timeouts(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     let timeouts = &mut settings.listening.timeouts;
     for one in uses {
         read_timeouts(one, timeouts).map_err(|error| vec![error.in_plugin("timeouts")])?;
@@ -308,7 +322,7 @@ pub fn proxyproto(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     let mut said = Said::default();
     for one in uses {
         read_proxyproto(one, &mut said).map_err(|error| vec![error.in_plugin("proxyproto")])?;
@@ -385,7 +399,7 @@ pub fn quic(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     let known = [
         ("max_streams", 1..=MOST),
         ("max_connections", 0..=MOST_CONNECTIONS),
@@ -400,7 +414,7 @@ pub fn https(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     let known = [
         ("max_connections", 0..=MOST_CONNECTIONS),
         ("max_streams", 0..=MOST_STREAMS),
@@ -414,7 +428,7 @@ pub fn https3(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     let known = [
         ("max_streams", 0..=MOST),
         ("max_connections", 0..=MOST_CONNECTIONS),
@@ -428,7 +442,7 @@ pub fn grpc_server(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     let known = [
         ("max_streams", 0..=MOST),
         ("max_connections", 0..=MOST_CONNECTIONS),
@@ -438,7 +452,7 @@ pub fn grpc_server(
 }
 
 /// Reads limits, of which each that is known may be said once.
-fn caps(one: &Directive, plugin: &'static str, known: &[Limit]) -> Result<Caps, Errors> {
+fn caps(one: &Directive, plugin: &'static str, known: &[Limit]) -> Result<Caps, ParseErrors> {
     let mut caps = Caps::default();
     let mut read = |line: &Line| -> Result<(), Diagnostic> {
         let name = line.name();

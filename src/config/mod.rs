@@ -4,22 +4,24 @@
 //! Corefile and its imports is read. Everything that is wrong with it is found in one pass.
 
 mod doubts;
+pub mod elsewhere;
 pub mod listening;
+pub mod order;
 pub mod settings;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use listening::Listening;
 pub use settings::Settings;
 
+use order::{Kind, ORDER, Repeat, Word};
+
 use crate::{
     admin::{Endpoint, Page},
-    corefile::{self, Diagnostic, Diagnostics, Directive, Key, Loader, Severity, Zone},
+    corefile::{self, Diagnostic, Diagnostics, Directive, Key, Loader, Severity},
     interfaces::Interfaces,
-    plugin::{
-        Setup, elsewhere,
-        order::{Errors, Kind, ORDER, Repeat, Word},
-    },
+    plugin::{ParseErrors, Parsing, Setup},
+    server::Scheme,
 };
 
 /// A whole configuration.
@@ -85,38 +87,6 @@ impl ServerBlock {
     /// The name of its view, where it is for some queries of its zones only.
     pub fn view(&self) -> Option<&str> {
         self.plugins.iter().find_map(|(_, setup)| setup.view())
-    }
-}
-
-/// What the reading of a directive knows of its surroundings.
-pub struct Parsing<'a> {
-    /// The zones of the block's keys.
-    pub zones: &'a [Zone],
-    /// Every directive of the block: what a plugin that builds on another looks for it in.
-    pub directives: &'a [Directive],
-    /// What names of interfaces mean.
-    pub interfaces: &'a Interfaces,
-    /// Where warnings go.
-    pub warnings: &'a mut Vec<Diagnostic>,
-}
-
-impl Parsing<'_> {
-    /// The zones of the block's keys as text.
-    pub fn zone_names(&self) -> Vec<String> {
-        self.zones
-            .iter()
-            .map(|zone| zone.as_str().to_owned())
-            .collect()
-    }
-
-    /// A file of the block: a relative one is under what `root` says, the last one that does.
-    pub fn path(&self, path: &Path) -> PathBuf {
-        let mut roots = self.directives.iter().filter(|it| it.name == "root");
-        let root = roots.next_back().and_then(|root| root.arguments.first());
-        root.map_or_else(
-            || path.to_owned(),
-            |root| Path::new(root.as_str()).join(path),
-        )
     }
 }
 
@@ -225,7 +195,7 @@ fn read_block(
             Vec::new()
         }
     };
-    let zones: Vec<Zone> = keys.iter().map(|key| key.zone.clone()).collect();
+    let zones: Vec<String> = keys.iter().map(|key| key.zone.to_string()).collect();
     let mut read = ServerBlock {
         keys,
         settings: Settings::default(),
@@ -266,7 +236,7 @@ fn read_word(
     uses: &[&Directive],
     parsing: &mut Parsing<'_>,
     into: &mut ServerBlock,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     let uses = match word.repeat {
         Repeat::Once => {
             Directive::only_once(uses).map_err(|error| vec![error])?;
@@ -287,13 +257,13 @@ fn read_word(
     };
     match word.kind {
         Kind::Plugin(parse) => {
-            for one in uses {
-                into.plugins.push((word.name, parse(one, parsing)?));
+            let instances = match word.repeat {
+                Repeat::Instances => uses.chunks(1),
+                Repeat::Once | Repeat::First | Repeat::Merged => uses.chunks(uses.len()),
+            };
+            for instance in instances {
+                into.plugins.push((word.name, parse(instance, parsing)?));
             }
-            Ok(())
-        }
-        Kind::MergedPlugin(parse) => {
-            into.plugins.push((word.name, parse(uses, parsing)?));
             Ok(())
         }
         Kind::Setting(parse) => parse(uses, parsing, &mut into.settings),
@@ -328,6 +298,11 @@ fn claim(
     let addresses = if everywhere { vec![None] } else { bound };
     for key in &block.keys {
         let transport = key.transport;
+        if let Err(missing) = Scheme::from(transport).required() {
+            let error = Diagnostic::error(format!("no {transport}:// server: {missing}"));
+            found.push(error.at(key.place).help(missing.help()));
+            continue;
+        }
         if let (Some(shed), true) = (block.settings.shed, transport != Transport::Dns) {
             let error = Diagnostic::error("shed is for plain DNS alone").at(shed);
             let error = error.also(key.place, "this is not");

@@ -6,12 +6,12 @@ pub use bind::bind;
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Listening, Parsing};
+use super::Listening;
 use crate::{
     admin,
     corefile::{Diagnostic, Directive, Listen, Place, Problems},
     interfaces::HostAddress,
-    plugin::order::Errors,
+    plugin::{ParseErrors, Parsing},
 };
 
 /// The settings of a server block.
@@ -64,7 +64,7 @@ pub fn reload(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     let read = |one: &Directive| -> Result<Reload, Diagnostic> {
         one.no_body()?;
         let mut reload = Reload::default();
@@ -94,7 +94,7 @@ pub fn root(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     let mut problems = Problems::default();
     for one in uses {
         let mut arguments = one.arguments();
@@ -115,7 +115,7 @@ pub fn debug(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     bare(uses, "debug")?;
     settings.debug = true;
     Ok(())
@@ -127,14 +127,14 @@ pub fn shed(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     bare(uses, "shed")?;
     settings.shed = uses.first().map(|one| one.name.place);
     Ok(())
 }
 
 /// Neither arguments nor a body.
-fn bare(uses: &[&Directive], plugin: &str) -> Result<(), Errors> {
+fn bare(uses: &[&Directive], plugin: &str) -> Result<(), ParseErrors> {
     let mut problems = Problems::default();
     for one in uses {
         problems.catch(one.bare());
@@ -147,7 +147,7 @@ pub fn multisocket(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     let read = |one: &Directive| -> Result<Option<usize>, Diagnostic> {
         one.no_body()?;
         let mut arguments = one.arguments();
@@ -164,7 +164,7 @@ pub fn pprof(
     uses: &[&Directive],
     parsing: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     let read = admin::profile::parse(uses[0], parsing.warnings);
     settings.pprof = Some(read.map_err(|error| vec![error.in_plugin("pprof")])?);
     Ok(())
@@ -175,7 +175,7 @@ pub fn health(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     settings.health = Some(admin::health::parse(uses)?);
     Ok(())
 }
@@ -185,7 +185,7 @@ pub fn ready(
     uses: &[&Directive],
     _: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     settings.ready = Some(admin::ready::parse(uses[0])?);
     Ok(())
 }

@@ -18,6 +18,8 @@
 //! }
 //! ```
 
+use std::time::Duration;
+
 use super::diagnostic::Diagnostic;
 use super::nearest::nearest;
 use super::source::Word;
@@ -127,6 +129,12 @@ impl<'a> Arguments<'a> {
     /// The next argument; refused if there is none. `what` reads like "a duration".
     pub fn required(&mut self, what: &str) -> Result<&'a Word, Diagnostic> {
         self.next().ok_or_else(|| self.missing(what))
+    }
+
+    /// How often something is repeated; None for 0, which is never.
+    pub fn interval(&mut self) -> Result<Option<Duration>, Diagnostic> {
+        let interval = self.required("a duration, 0s for never")?.duration()?;
+        Ok((!interval.is_zero()).then_some(interval))
     }
 
     /// All that are left, of which there must be one at least.

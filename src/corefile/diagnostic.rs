@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use super::drawing;
 use super::source::{Place, Sources, Word};
 
 /// Bytes of a message, label or help.
@@ -139,11 +138,6 @@ impl Diagnostic {
     pub fn in_plugin(mut self, name: &str) -> Self {
         self.message.insert_str(0, &format!("plugin/{name}: "));
         self
-    }
-
-    /// Draws this one alone.
-    pub fn render(&self, sources: &Sources, colour: bool) -> String {
-        drawing::draw(self, sources, colour)
     }
 }
 

@@ -23,8 +23,14 @@ struct Mark<'a> {
     label: Option<&'a str>,
 }
 
-/// Draws one diagnostic, without a line end behind it.
-pub(super) fn draw(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
+impl Diagnostic {
+    /// Draws this one alone, without a line end behind it.
+    pub fn render(&self, sources: &Sources, colour: bool) -> String {
+        draw(self, sources, colour)
+    }
+}
+
+fn draw(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
     let renderer = if colour {
         Renderer::styled()
     } else {

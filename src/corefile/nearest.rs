@@ -1,48 +1,29 @@
-//! "Did you mean": the known word that a typing slip turned into the given one.
+//! "Did you mean": the known word nearest to a mistyped one.
 
 /// Words longer than this are not compared; the effort grows with the product of the lengths.
 const LONGEST: usize = 64;
 
-/// The candidate closest to `word`, if it is close: the same but for case, or one slip (a letter
-/// missing, added, changed, or two swapped) for each three letters.
+/// The candidate closest to `word`, if it is close: the same but for case, or at most one edit (a
+/// letter missing, added, changed, or two neighbours swapped) for each three letters.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let letters: Vec<char> = word.to_lowercase().chars().collect();
-    if letters.is_empty() || letters.len() > LONGEST {
+    let lower = word.to_lowercase();
+    let length = lower.chars().count();
+    if length == 0 || length > LONGEST {
         return None;
     }
-    let allowed = (letters.len() / 3).max(usize::from(letters.len() > 1));
+    let allowed = (length / 3).max(usize::from(length > 1));
     let close = |candidate: &'a str| {
-        let other: Vec<char> = candidate.to_lowercase().chars().collect();
-        let fits = other.len() <= LONGEST && letters.len().abs_diff(other.len()) <= allowed;
-        let slips = fits.then(|| distance(&letters, &other))?;
-        (slips <= allowed).then_some((slips, candidate))
+        let other = candidate.to_lowercase();
+        let other_length = other.chars().count();
+        let fits = other_length <= LONGEST && length.abs_diff(other_length) <= allowed;
+        let edits = fits.then(|| strsim::osa_distance(&lower, &other))?;
+        (edits <= allowed).then_some((edits, candidate))
     };
     let best = candidates
         .into_iter()
         .filter_map(close)
-        .min_by_key(|(slips, _)| *slips);
+        .min_by_key(|(edits, _)| *edits);
     best.map(|(_, candidate)| candidate)
-}
-
-/// Slips between two words, where a swap of neighbours counts as one.
-fn distance(one: &[char], other: &[char]) -> usize {
-    let mut before: Vec<usize> = Vec::new();
-    let mut above: Vec<usize> = (0..=other.len()).collect();
-    for (row, letter) in one.iter().enumerate() {
-        let mut current = vec![row + 1];
-        for (column, against) in other.iter().enumerate() {
-            let change = above[column] + usize::from(letter != against);
-            let mut least = change.min(above[column + 1] + 1).min(current[column] + 1);
-            let swapped =
-                row > 0 && column > 0 && *letter == other[column - 1] && one[row - 1] == *against;
-            if swapped {
-                least = least.min(before[column - 1] + 1);
-            }
-            current.push(least);
-        }
-        before = std::mem::replace(&mut above, current);
-    }
-    above[other.len()]
 }
 
 #[cfg(test)]

@@ -56,6 +56,12 @@ struct Source {
 }
 
 impl Word {
+    /// The words with a blank between two of them.
+    pub fn join(words: &[Self]) -> String {
+        let words: Vec<&str> = words.iter().map(Self::as_str).collect();
+        words.join(" ")
+    }
+
     /// A word that stands in no file, for defaults and tests. Its place must not be drawn.
     pub fn detached(text: &str) -> Self {
         Self {

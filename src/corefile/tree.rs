@@ -103,6 +103,14 @@ impl Directive {
         self.body.as_ref().map_or(&[], |body| &body.lines)
     }
 
+    /// The text of a directive that begins with `head`, with `lines` between braces.
+    pub fn written(head: &str, lines: &[String]) -> String {
+        if lines.is_empty() {
+            return head.to_owned();
+        }
+        format!("{head} {{\n    {}\n}}", lines.join("\n    "))
+    }
+
     /// The first line of this property.
     pub fn property(&self, name: &str) -> Option<&Line> {
         self.properties().iter().find(|line| *line.name() == name)

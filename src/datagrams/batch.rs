@@ -18,8 +18,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use socket2::SockRef;
-
 use super::{
     Datagram, Late, REPLY_ROOM,
     backlog::{Backlog, PATIENCE},
@@ -572,18 +570,44 @@ pub fn report_errors(socket: &UdpSocket, peer: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// Empties the queue of reported errors; returns how many there were. The socket's own error goes with them
-/// and is to be taken before.
-pub fn take_errors(socket: &impl AsFd) -> usize {
-    let socket = SockRef::from(socket);
-    let mut taken = 0;
-    // What comes is the beginning of the datagram that the error is about.
-    let mut room = [MaybeUninit::uninit(); 1];
-    let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
-    while taken < MOST_ERRORS && socket.recv_with_flags(&mut room, flags).is_ok() {
-        taken += 1;
+/// Empties the socket's queue of ICMP errors and returns the last one.
+///
+/// The queue is the truth about such errors, not `SO_ERROR`: taking an entry also clears the pending
+/// `SO_ERROR`, which the kernel sets only after it has queued the entry. A reader that looks at `SO_ERROR`
+/// first and empties the queue then loses an error that arrives in between.
+pub fn take_errors(socket: &impl AsFd) -> Option<io::Error> {
+    let socket = socket.as_fd().as_raw_fd();
+    let mut last = None;
+    for _ in 0..MOST_ERRORS {
+        let mut control = Control::EMPTY;
+        // SAFETY: a plain C structure of numbers and raw pointers, for which zero bytes are a value.
+        let mut header: libc::msghdr = unsafe { mem::zeroed() };
+        header.msg_control = (&raw mut control).cast();
+        header.msg_controllen = size_of::<Control>() as _;
+        let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+        // SAFETY: the header says that there is neither a name nor a vector, and points to a control
+        // buffer of that length, which lives to the end of the turn.
+        if unsafe { libc::recvmsg(socket, &raw mut header, flags) } < 0 {
+            break;
+        }
+        last = icmp_error(&header).or(last);
     }
-    taken
+    last
+}
+
+/// The ICMP error that an entry of the error queue describes. Entries of other origins are errors that
+/// the failing call has returned itself.
+fn icmp_error(header: &libc::msghdr) -> Option<io::Error> {
+    // SAFETY: each kind has the data of this type.
+    let error: libc::sock_extended_err = unsafe {
+        control(header, libc::IPPROTO_IP, libc::IP_RECVERR)
+            .or_else(|| control(header, libc::IPPROTO_IPV6, libc::IPV6_RECVERR))
+    }?;
+    let is_icmp = matches!(
+        error.ee_origin,
+        libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6
+    );
+    is_icmp.then(|| io::Error::from_raw_os_error(error.ee_errno as i32))
 }
 
 /// Switches an option of a socket on or off.

@@ -28,7 +28,7 @@ use crate::{
     query::Question,
     reply::{Owner, Reply, Section},
     wire::{self, Class, MAX_MESSAGE, NameError, Rcode, Type},
-    zone::{Answers, Outcome, Room, Rules, View, Zones},
+    zone::{ClusterView, Lookup, Outcome, Rules, SizeBudget, Zones},
 };
 
 /// The zones of one cluster, kept up to date from its API server or from a directory of manifests for as
@@ -58,7 +58,7 @@ pub enum ZonesError {
 /// One zone of a cluster.
 pub struct ClusterZone {
     origin: LowerName,
-    view: Arc<View>,
+    view: Arc<ClusterView>,
     /// Runs for as long as a zone that it feeds.
     _source: Arc<Source>,
 }
@@ -85,7 +85,7 @@ impl ClusterZones {
         let runtime = Handle::try_current().map_err(|_| ZonesError::NoRuntime)?;
         let source = Arc::new(Source::start(settings, &runtime)?);
         let cluster = Arc::clone(source.cluster());
-        let view = Arc::new(View::new(cluster, zones, rules, local.into()));
+        let view = Arc::new(ClusterView::new(cluster, zones, rules, local.into()));
         let zone = |name: &wire::Name| {
             let origin = record::name(name.as_ref()).unwrap_or_default();
             Arc::new(ClusterZone {
@@ -100,7 +100,7 @@ impl ClusterZones {
 
     /// Waits until all objects are listed.
     pub async fn synced(&self) {
-        self.source.cluster().synced_event().await;
+        self.source.cluster().wait_synced().await;
     }
 
     /// The zones, to be put into a catalog.
@@ -126,11 +126,11 @@ impl ClusterZone {
         };
         let question = Question::new(name, Type(rtype.into()), Class::IN);
         // More than any message takes is not made; hickory-server cuts the rest and sets TC.
-        let room = || Room::new(MAX_MESSAGE, |count| rand::random_range(..count.max(1)));
+        let budget = || SizeBudget::new(MAX_MESSAGE, |count| rand::random_range(..count.max(1)));
         let mut reply = Reply::default();
-        match self.view.answer_within(&question, room, &mut reply) {
+        match self.view.answer_within(&question, budget, &mut reply) {
             Outcome::Answered | Outcome::Alias(_) => found(&question, &reply),
-            Outcome::Denied(why) if self.view.knows(why) => {
+            Outcome::Denied(why) if self.view.can_deny(why) => {
                 LookupControlFlow::Continue(Err(ResponseCode::NXDomain.into()))
             }
             Outcome::Denied(_) | Outcome::Outside => refused(),

@@ -14,14 +14,14 @@
 //!
 //! A refusal says what it is by an extended error (RFC 8914), to clients that sent an OPT record.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, OnceLock},
-};
+use std::{net::IpAddr, sync::Arc};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{Block, Build, BuildError, Context, Plugin, Setup, Step, ZoneList};
+use super::{
+    Block, Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step, ZoneList,
+    append_list::PerServer,
+};
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, Problems, Word, nearest},
     metrics::{Metrics, Tally},
@@ -85,16 +85,12 @@ struct Networks {
 }
 
 /// Reads the directives of a block; `block` are the zones of its keys.
-pub fn parse(
-    uses: &[&Directive],
-    block: &[String],
-    _warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut problems = Problems::default();
     let mut rules = Vec::new();
     for directive in uses {
         let zones = directive.arguments().rest();
-        let zones = problems.catch(ZoneList::read_or_block(zones, block));
+        let zones = problems.catch(ZoneList::read_or_block(zones, parsing.zones));
         let mut policies = Vec::new();
         for line in directive.properties() {
             policies.extend(problems.catch(policy(line.name(), line.arguments())));
@@ -295,43 +291,31 @@ impl Plugin for Acl {
 /// What was done with questions, counted for each server and view.
 struct Counters {
     metrics: Arc<Metrics>,
-    first: Slot,
+    sets: PerServer<Set>,
 }
 
-/// A place for a set and those behind it: a list that only ever grows needs no lock to be read.
-type Slot = OnceLock<Box<Set>>;
-
 struct Set {
-    server: Arc<str>,
-    view: Arc<str>,
     allowed: Arc<Tally>,
     /// For each rule and each of its zones: refused, held back, dropped.
     refused: Vec<Vec<[Arc<Tally>; 3]>>,
-    next: Slot,
 }
 
 impl Counters {
     fn new(metrics: &Arc<Metrics>) -> Self {
         Self {
             metrics: Arc::clone(metrics),
-            first: Slot::new(),
+            sets: PerServer::default(),
         }
     }
 
     fn count(&self, block: &Block, rules: &[Rule], action: Action, rule: usize, zone: usize) {
-        let mut slot = &self.first;
-        loop {
-            let set = slot.get_or_init(|| Box::new(self.make(block, rules)));
-            if set.server == block.server && set.view == block.view {
-                let refused = |kind: usize| &set.refused[rule][zone][kind];
-                return match action {
-                    Action::Allow => set.allowed.inc(),
-                    Action::Block => refused(0).inc(),
-                    Action::Filter => refused(1).inc(),
-                    Action::Drop => refused(2).inc(),
-                };
-            }
-            slot = &set.next;
+        let set = self.sets.of(block, || self.make(block, rules));
+        let refused = |kind: usize| &set.refused[rule][zone][kind];
+        match action {
+            Action::Allow => set.allowed.inc(),
+            Action::Block => refused(0).inc(),
+            Action::Filter => refused(1).inc(),
+            Action::Drop => refused(2).inc(),
         }
     }
 
@@ -350,11 +334,8 @@ impl Counters {
         let refused = rules.iter();
         let refused = refused.map(|rule| rule.zones.names().iter().map(zone).collect());
         Set {
-            server: Arc::clone(&block.server),
-            view: Arc::clone(&block.view),
             allowed: made.acl_allowed_requests_total.with(&[server, view]),
             refused: refused.collect(),
-            next: Slot::new(),
         }
     }
 }
@@ -365,7 +346,7 @@ mod tests {
     use crate::plugin::testing::{self, Place};
 
     fn read(text: &str) -> Result<Config, String> {
-        testing::read_uses(text, "example.org.", parse).map(|(config, _)| config)
+        testing::read(text, "example.org.", parse).map(|(config, _)| config)
     }
 
     fn acl(text: &str) -> (Acl, Arc<Metrics>) {
@@ -387,7 +368,7 @@ mod tests {
                 assert!(reply.records().count() == 0 && !reply.authoritative);
                 format!("{} {}", reply.rcode, reply.extended_error.unwrap().code)
             }
-            Step::Ask(_) | Step::Wait(_) => panic!("nothing to wait for"),
+            Step::Forward(_) | Step::Wait(_) => panic!("nothing to wait for"),
         }
     }
 

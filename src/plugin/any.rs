@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use super::{Build, BuildError, Context, Plugin, Setup, Step};
+use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step};
 use crate::{
-    corefile::{Diagnostic, Directive},
+    corefile::Directive,
     query::Query,
     reply::{Data, Reply, Why},
     wire::Type,
@@ -25,8 +25,8 @@ const HINFO: &[u8] = b"\x0DANY obsoleted\x0CSee RFC 8482";
 pub struct Any;
 
 /// Reads the directive, which takes nothing.
-pub fn parse(directive: &Directive) -> Result<Any, Vec<Diagnostic>> {
-    let checked = directive.bare().map(|()| Any);
+pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Any, ParseErrors> {
+    let checked = uses[0].bare().map(|()| Any);
     checked.map_err(|error| vec![error.in_plugin(NAME)])
 }
 
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn it_takes_nothing() {
         for text in ["any x", "any {\na\n}"] {
-            let told = testing::read(text, ".", |one, _, _| parse(one)).unwrap_err();
+            let told = testing::read(text, ".", parse).unwrap_err();
             assert!(told.contains("plugin/any"), "{told}");
         }
     }

@@ -25,7 +25,10 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc};
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
 
-use super::{Block, Build, BuildError, Context, Door, Plugin, Resolved, Setup, Step, ZoneList};
+use super::{
+    Block, Build, BuildError, Context, Door, ParseErrors, Parsing, Plugin, Resolved, Setup, Step,
+    ZoneList,
+};
 use crate::{
     corefile::{Diagnostic, Directive},
     metrics::Tally,
@@ -33,7 +36,7 @@ use crate::{
     reply::{Data, Owner, Reply, Section},
     upstream,
     wire::{Class, Name, NameRef, Rcode, Type},
-    zone::View,
+    zone::ClusterView,
 };
 
 /// The Corefile's word.
@@ -62,15 +65,9 @@ pub enum List {
     Nowhere,
 }
 
-/// Reads the directives of a block, of which the last one counts. `block` are the zones of its
-/// keys, `neighbours` all of its directives.
-pub fn parse(
-    uses: &[&Directive],
-    block: &[String],
-    neighbours: &[Directive],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
-    let Some(directive) = Directive::only_last(uses, warnings) else {
+/// Reads the directives of a block, of which the last one counts.
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let Some(directive) = Directive::only_last(uses, parsing.warnings) else {
         return Err(Vec::new());
     };
     let mut read = || {
@@ -79,12 +76,12 @@ pub fn parse(
             .arguments()
             .at_least_one("@kubernetes or a resolv.conf file")?;
         let (last, zones) = words.split_last().expect("at least one");
-        let zones = ZoneList::read_or_block(zones, block)?;
+        let zones = ZoneList::read_or_block(zones, parsing.zones)?;
         let Some(plugin) = last.strip_prefix('@') else {
             let list = List::File(PathBuf::from(last.as_str()));
             return Ok(Config { zones, list });
         };
-        let mut named = neighbours.iter().filter(|one| one.name == plugin);
+        let mut named = parsing.directives.iter().filter(|one| one.name == plugin);
         let list = match (plugin, named.next()) {
             ("kubernetes", Some(kubernetes)) => {
                 if !verifies_pods(kubernetes) {
@@ -93,13 +90,13 @@ pub fn parse(
                         .label("a client is known by its pod")
                         .also(kubernetes.name.place, "no line 'pods verified' in here")
                         .help("add 'pods verified' to the kubernetes block, or take autopath away");
-                    warnings.push(warning);
+                    parsing.warnings.push(warning);
                 }
                 List::Kubernetes
             }
             (_, None) => {
                 let message = format!("autopath does nothing: no '{plugin}' in this server block");
-                warnings.push(last.warning(message));
+                parsing.warnings.push(last.warning(message));
                 List::Nowhere
             }
             (_, Some(_)) => {
@@ -163,7 +160,7 @@ pub enum Search {
     /// That of the pod that asks, with these domains behind the cluster's.
     Pods {
         /// Who knows the pods.
-        view: Arc<View>,
+        view: Arc<ClusterView>,
         /// The domains of the node.
         tail: Vec<Name>,
     },

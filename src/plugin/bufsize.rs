@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use super::{Build, BuildError, Context, Plugin, Setup, Step};
+use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step};
 use crate::{
     corefile::{Diagnostic, Directive},
     query::{Edns, Query},
@@ -25,7 +25,8 @@ const NAME: &str = "bufsize";
 pub struct Bufsize(pub u16);
 
 /// Reads the directive.
-pub fn parse(directive: &Directive) -> Result<Bufsize, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Bufsize, ParseErrors> {
+    let directive = uses[0];
     let read = || {
         directive.no_body()?;
         let mut arguments = directive.arguments();
@@ -68,7 +69,7 @@ mod tests {
     };
 
     fn read(text: &str) -> Result<Bufsize, String> {
-        testing::read(text, ".", |one, _, _| parse(one)).map(|(config, _)| config)
+        testing::read(text, ".", parse).map(|(config, _)| config)
     }
 
     #[test]

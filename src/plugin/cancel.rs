@@ -10,7 +10,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Build, BuildError, Context, Plugin, Setup, Step};
+use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step};
 use crate::{
     corefile::{Diagnostic, Directive, Problems},
     query::Query,
@@ -31,7 +31,7 @@ pub struct Cancel {
 }
 
 /// Reads all uses of a block, of which the last counts.
-pub fn parse(uses: &[&Directive]) -> Result<Cancel, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Cancel, ParseErrors> {
     let mut timeout = TIMEOUT;
     let mut problems = Problems::default();
     for directive in uses {
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
     use crate::{
         plugin::{
-            Resolved, Walk,
+            Outcome, Resolved,
             testing::{self, Place},
         },
         reply::Why,
@@ -94,7 +94,7 @@ mod tests {
     };
 
     fn read(text: &str) -> Result<Cancel, String> {
-        testing::read(text, ".", |directive, _, _| parse(&[directive])).map(|(cancel, _)| cancel)
+        testing::read(text, ".", parse).map(|(cancel, _)| cancel)
     }
 
     #[test]
@@ -142,7 +142,7 @@ mod tests {
             let chain = &place.block.chain;
             let mut reply = Reply::default();
             let walk = chain.walk(&place.context(), &mut query, &mut reply);
-            let Walk::Waiting(waiting) = walk else {
+            let Outcome::Pending(waiting) = walk else {
                 panic!("it waits");
             };
             let begun = tokio::time::Instant::now();

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Block, Context, Plugin, Step, Written,
-    waiting::{Awaited, Waiting, Way},
+    suspended::{Direction, PendingOn, Suspended, Suspension},
 };
 use crate::{
     query::Query,
@@ -35,14 +35,15 @@ struct Turn {
     plugin: Arc<dyn Plugin>,
 }
 
-/// What became of a query.
-pub enum Walk {
+/// The outcome of a walk, or of a part of it.
+#[derive(Debug)]
+pub enum Outcome<P> {
     /// The reply is complete.
     Done,
     /// Nothing is sent.
     Dropped,
-    /// The reply will come.
-    Waiting(Box<Waiting>),
+    /// The walk is suspended at a plugin that waits for something.
+    Pending(P),
 }
 
 impl Chain {
@@ -85,9 +86,18 @@ impl Chain {
     }
 
     /// Asks the plugins one after the other and lets those that passed amend the reply.
-    pub fn walk(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Walk {
+    pub fn walk(
+        &self,
+        context: &Context<'_>,
+        query: &mut Query,
+        reply: &mut Reply,
+    ) -> Outcome<Box<Suspended>> {
         reply.clear();
-        self.inward(context, query, reply, 0)
+        match self.inward(context, query, reply, 0) {
+            Outcome::Done => Outcome::Done,
+            Outcome::Dropped => Outcome::Dropped,
+            Outcome::Pending(at) => Outcome::Pending(Suspended::new(context, query, at)),
+        }
     }
 
     /// Lets the plugins before the one that answered amend a part of its reply that comes later
@@ -123,7 +133,7 @@ impl Chain {
         query: &mut Query,
         reply: &mut Reply,
         from: usize,
-    ) -> Walk {
+    ) -> Outcome<Suspension> {
         for &Turn { at, ref plugin } in self.asked.iter().skip_while(|turn| turn.at < from) {
             match plugin.ask(context, query, reply) {
                 Step::Pass => {}
@@ -132,13 +142,9 @@ impl Chain {
                     reply.recursion_available |= self.recurses;
                     return self.outward(context, query, reply, at);
                 }
-                Step::Drop => return Walk::Dropped,
-                Step::Ask(ask) => {
-                    return Waiting::at(context, query, at, Way::In, Awaited::Upstreams(ask));
-                }
-                Step::Wait(pending) => {
-                    return Waiting::at(context, query, at, Way::In, Awaited::Other(pending));
-                }
+                Step::Drop => return Outcome::Dropped,
+                Step::Forward(query) => return inward_at(at, PendingOn::Upstream(query)),
+                Step::Wait(pending) => return inward_at(at, PendingOn::Future(pending)),
             }
         }
         // A block without plugins refuses, and one that ends with zones; any other whose plugins all
@@ -159,18 +165,30 @@ impl Chain {
         query: &Query,
         reply: &mut Reply,
         end: usize,
-    ) -> Walk {
+    ) -> Outcome<Suspension> {
         let turns = self.amending.iter().rev();
         for &Turn { at, ref plugin } in turns.skip_while(|turn| turn.at >= end) {
             if self.follows
                 && let Some(pending) = plugin.follow(context, query, reply)
             {
-                return Waiting::at(context, query, at, Way::Out, Awaited::Other(pending));
+                return Outcome::Pending(Suspension {
+                    plugin: at,
+                    direction: Direction::Outward,
+                    pending: Some(PendingOn::Future(pending)),
+                });
             }
             plugin.amend(context, query, reply);
         }
-        Walk::Done
+        Outcome::Done
     }
+}
+
+fn inward_at(plugin: usize, pending: PendingOn) -> Outcome<Suspension> {
+    Outcome::Pending(Suspension {
+        plugin,
+        direction: Direction::Inward,
+        pending: Some(pending),
+    })
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@
 
 use std::sync::Arc;
 
-use super::{Build, BuildError, Context, Plugin, Setup, Step, host_name::host_name};
+use super::{
+    Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step, host_name::host_name,
+};
 use crate::{
     corefile::{Diagnostic, Directive, Word},
     query::Query,
@@ -31,10 +33,8 @@ pub struct Config {
 }
 
 /// Reads the directive.
-pub fn parse(
-    directive: &Directive,
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let directive = uses[0];
     let refuse = |error: Diagnostic| vec![error.in_plugin(NAME)];
     if let Some(line) = directive.properties().first() {
         let error = line
@@ -44,7 +44,7 @@ pub fn parse(
     }
     for word in directive.arguments.iter().filter(|word| word.len() > 255) {
         let warning = word.warning("only the first 255 octets are told");
-        warnings.push(warning.in_plugin(NAME));
+        parsing.warnings.push(warning.in_plugin(NAME));
     }
     let mut words = directive.arguments.iter().map(Word::as_str);
     let version = words.next().map(str::to_owned);
@@ -132,8 +132,7 @@ mod tests {
     };
 
     fn told(text: &str, name: &str, rtype: Type, class: Class) -> Option<Vec<String>> {
-        let (config, _) =
-            testing::read(text, ".", |one, _, warnings| parse(one, warnings)).unwrap();
+        let (config, _) = testing::read(text, ".", parse).unwrap();
         let mut query = testing::query(name, rtype);
         query.question.class = class;
         let mut reply = Reply::default();
@@ -182,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_refused_or_warned_of() {
-        let read = |text: &str| testing::read(text, ".", |one, _, warnings| parse(one, warnings));
+        let read = |text: &str| testing::read(text, ".", parse);
         let told = read("chaos {\nv1\n}").unwrap_err();
         assert!(told.contains("unknown property 'v1'"), "{told}");
         assert!(read("chaos {\n}").unwrap().1.is_empty());

@@ -22,7 +22,9 @@ use futures_util::FutureExt;
 use ipnet::{IpNet, Ipv6Net};
 use tokio::runtime::Handle;
 
-use super::{Block, Build, BuildError, Context, Door, Plugin, Resolved, Setup, Step};
+use super::{
+    Block, Build, BuildError, Context, Door, ParseErrors, Parsing, Plugin, Resolved, Setup, Step,
+};
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
     metrics::Tally,
@@ -51,7 +53,7 @@ pub struct Config {
 }
 
 /// Reads the directives of a block, as one.
-pub fn parse(uses: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut config = Config {
         prefix: WELL_KNOWN,
         translate_all: false,

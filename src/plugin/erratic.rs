@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Build, BuildError, Context, Plugin, Resolved, Setup, Step};
+use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Resolved, Setup, Step};
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word, unknown_property},
     query::Query,
@@ -58,7 +58,7 @@ pub struct Config {
 }
 
 /// Reads the directives of a block, as one.
-pub fn parse(uses: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut config = Config::default();
     let mut drop = None;
     let mut problems = Problems::default();
@@ -207,7 +207,7 @@ mod tests {
     };
 
     fn erratic(text: &str) -> Erratic {
-        let (config, _) = testing::read(text, ".", |one, _, _| parse(&[one])).unwrap();
+        let (config, _) = testing::read(text, ".", parse).unwrap();
         Erratic {
             config,
             count: AtomicU64::new(0),
@@ -222,7 +222,7 @@ mod tests {
             let mut query = testing::query("example.org", Type::A);
             match plugin.ask(&Place::new(Vec::new()).context(), &mut query, &mut reply) {
                 Step::Drop => "dropped".to_owned(),
-                Step::Ask(_) | Step::Wait(_) => "late".to_owned(),
+                Step::Forward(_) | Step::Wait(_) => "late".to_owned(),
                 Step::Answer if reply.truncated => "cut".to_owned(),
                 Step::Answer => reply.section(Section::Answer).len().to_string(),
                 Step::Pass => "passed on".to_owned(),
@@ -320,7 +320,7 @@ mod tests {
             ("erratic {\ntruncate 2 3\n}", "takes one argument"),
             ("erratic {\ndrap 2\n}", "did you mean 'drop'?"),
         ] {
-            let error = testing::read(text, ".", |one, _, _| parse(&[one])).unwrap_err();
+            let error = testing::read(text, ".", parse).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");
         }
     }

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use super::{Build, BuildError, Context, Plugin, Setup, Step};
+use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step};
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems},
     query::Query,
@@ -45,10 +45,7 @@ const FLAGS: [(&str, Flag); 3] = [
 ];
 
 /// Reads the directives of a block, of which the first one counts that has any rule.
-pub fn parse(
-    uses: &[&Directive],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Header, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Header, ParseErrors> {
     let mut used = None;
     let mut header = Header::default();
     let mut problems = Problems::default();
@@ -56,12 +53,14 @@ pub fn parse(
         problems.catch(directive.no_arguments());
         if let Some(first) = used {
             let warning = directive.name.warning("only the first 'header' counts");
-            warnings.push(warning.also(first, "this one").in_plugin(NAME));
+            parsing
+                .warnings
+                .push(warning.also(first, "this one").in_plugin(NAME));
             continue;
         }
         for line in directive.properties() {
             used = Some(directive.name.place);
-            problems.catch(rule(line, &mut header, warnings));
+            problems.catch(rule(line, &mut header, parsing.warnings));
         }
     }
     if let (None, [directive, ..]) = (used, uses)
@@ -134,7 +133,7 @@ mod tests {
     };
 
     fn read(text: &str) -> Result<(Header, usize), String> {
-        let read = testing::read_uses(text, ".", |uses, _, warnings| parse(uses, warnings));
+        let read = testing::read(text, ".", parse);
         read.map(|(header, warnings)| (header, warnings.len()))
     }
 

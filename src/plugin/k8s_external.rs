@@ -10,12 +10,12 @@
 //! ```
 //!
 //! It takes what it knows from the `kubernetes` of the same server block. What names mean is
-//! [`crate::zone::External`]'s.
+//! [`crate::zone::ExternalView`]'s.
 
 use std::sync::Arc;
 
 use super::{
-    Build, BuildError, Context, Plugin, Setup, Step, ZoneList,
+    Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step, ZoneList,
     kubernetes::ask,
     transfer::{Changes, Offer, Transferable},
 };
@@ -24,7 +24,7 @@ use crate::{
     query::{Query, Question},
     reply::Reply,
     wire::Name,
-    zone::{External, View, Zones},
+    zone::{ClusterView, ExternalView, Zones},
 };
 
 /// The Corefile's word.
@@ -51,19 +51,17 @@ pub struct Config {
     pub fallthrough: ZoneList,
 }
 
-/// Reads the directives of a block, of which the last one counts. `block` are the zones of its
-/// keys, `neighbours` all of its directives.
-pub fn parse(
-    uses: &[&Directive],
-    block: &[String],
-    neighbours: &[Directive],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
-    let Some(directive) = Directive::only_last(uses, warnings) else {
+/// Reads the directives of a block, of which the last one counts.
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let Some(directive) = Directive::only_last(uses, parsing.warnings) else {
         return Err(Vec::new());
     };
     let mut problems = Problems::default();
-    if !neighbours.iter().any(|one| one.name == "kubernetes") {
+    if !parsing
+        .directives
+        .iter()
+        .any(|one| one.name == "kubernetes")
+    {
         let error = directive
             .name
             .error("no 'kubernetes' in this server block")
@@ -71,7 +69,7 @@ pub fn parse(
             .help("add a 'kubernetes' block beside it");
         problems.push(error);
     }
-    let Some(zones) = problems.catch(zones(directive, block)) else {
+    let Some(zones) = problems.catch(zones(directive, parsing.zones)) else {
         return Err(problems.in_plugin(NAME).into());
     };
     let mut config = Config {
@@ -125,7 +123,7 @@ impl Setup for Config {
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
-        let inside = build.offered::<View>().ok_or_else(|| BuildError {
+        let inside = build.offered::<ClusterView>().ok_or_else(|| BuildError {
             plugin: NAME,
             action: "there is no 'kubernetes' in its server block".into(),
             source: None,
@@ -138,13 +136,13 @@ impl Setup for Config {
 
 /// The plugin.
 pub struct K8sExternal {
-    outside: Arc<External>,
+    outside: Arc<ExternalView>,
     fallthrough: ZoneList,
 }
 
 impl K8sExternal {
     /// Shows what `inside` knows as `config` says.
-    pub fn new(config: &Config, inside: &View) -> Self {
+    pub fn new(config: &Config, inside: &ClusterView) -> Self {
         let Config {
             ttl,
             apex,
@@ -153,7 +151,7 @@ impl K8sExternal {
         } = config;
         let zones = config.zones.clone();
         Self {
-            outside: Arc::new(External::new(inside, zones, *ttl, apex, *headless)),
+            outside: Arc::new(ExternalView::new(inside, zones, *ttl, apex, *headless)),
             fallthrough: config.fallthrough.clone(),
         }
     }
@@ -164,7 +162,7 @@ impl K8sExternal {
     }
 }
 
-impl Transferable for External {
+impl Transferable for ExternalView {
     fn transfer(
         self: Arc<Self>,
         question: &Question,

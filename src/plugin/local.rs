@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Build, BuildError, Context, Plugin, Setup, Step};
+use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step};
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
     metrics::Tally,
@@ -44,7 +44,7 @@ pub struct Config {
 }
 
 /// Reads the directives of a block, as one.
-pub fn parse(uses: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut config = Config { prefix: true };
     let mut problems = Problems::default();
     for directive in uses {
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn the_prefix_can_be_turned_off() {
-        let read = |text: &str| testing::read(text, ".", |one, _, _| parse(&[one]));
+        let read = |text: &str| testing::read(text, ".", parse);
         assert!(read("local").unwrap().0.prefix);
         assert!(!read("local {\nlocalhost_prefix off\n}").unwrap().0.prefix);
         for (text, words) in [

@@ -6,7 +6,7 @@
 //! to us, the upstream loops. It is said once, with the way out, and the upstream is not asked any
 //! more; with none left, outside names are SERVFAIL. Nothing that a packet says ends the process
 //! (CVE-2026-26018), and what loops before the question comes back waits for itself in
-//! [`crate::upstream::Flights`] instead of going round.
+//! [`crate::upstream::InFlight`] instead of going round.
 
 use std::{
     net::SocketAddr,
@@ -20,9 +20,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::{Build, BuildError, Context, Plugin, Setup, Step};
+use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step};
 use crate::{
-    corefile::{Diagnostic, Directive},
+    corefile::Directive,
     query::{Query, Question},
     reply::{Reply, Why},
     upstream::{Member, Upstream},
@@ -40,8 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Config;
 
 /// Reads the directive.
-pub fn parse(directive: &Directive, _zones: &[String]) -> Result<Config, Vec<Diagnostic>> {
-    let checked = directive.bare().map(|()| Config);
+pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let checked = uses[0].bare().map(|()| Config);
     checked.map_err(|error| vec![error.in_plugin("loop")])
 }
 

@@ -19,9 +19,9 @@
 
 use std::sync::Arc;
 
-use super::{Build, BuildError, Chain, Plugin, Setup, ZoneList};
+use super::{Build, BuildError, Chain, ParseErrors, Parsing, Plugin, Setup, ZoneList};
 use crate::{
-    corefile::{Diagnostic, Directive, Problems},
+    corefile::{Directive, Problems},
     query::Query,
     reply::Reply,
 };
@@ -98,8 +98,9 @@ pub const MAKERS: &[Maker] = &[
 /// The Corefile's word.
 const NAME: &str = "metadata";
 
-/// Reads the directive. `block` are the zones of the block's keys.
-pub fn parse(directive: &Directive, block: &[String]) -> Result<Published, Vec<Diagnostic>> {
+/// Reads the directive.
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Published, ParseErrors> {
+    let directive = uses[0];
     let mut problems = Problems::default();
     for line in directive.properties() {
         let error = line
@@ -107,7 +108,7 @@ pub fn parse(directive: &Directive, block: &[String]) -> Result<Published, Vec<D
             .error(format!("unknown property '{}'", line.name()));
         problems.push(error.label("'metadata' has no properties"));
     }
-    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, block));
+    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, parsing.zones));
     let zones = zones.unwrap_or_default();
     problems.in_plugin(NAME).into_result(Published { zones })
 }

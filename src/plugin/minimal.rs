@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use super::{Build, BuildError, Context, Plugin, Setup};
+use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup};
 use crate::{
-    corefile::{Diagnostic, Directive},
+    corefile::Directive,
     query::Query,
     reply::{Reply, Section},
     wire::{Rcode, Type},
@@ -21,8 +21,8 @@ const NAME: &str = "minimal";
 pub struct Minimal;
 
 /// Reads the directive, which takes nothing.
-pub fn parse(directive: &Directive) -> Result<Minimal, Vec<Diagnostic>> {
-    let checked = directive.bare().map(|()| Minimal);
+pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Minimal, ParseErrors> {
+    let checked = uses[0].bare().map(|()| Minimal);
     checked.map_err(|error| vec![error.in_plugin(NAME)])
 }
 
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn it_takes_nothing() {
         for text in ["minimal x", "minimal {\na\n}"] {
-            let told = testing::read(text, ".", |one, _, _| parse(one)).unwrap_err();
+            let told = testing::read(text, ".", parse).unwrap_err();
             assert!(told.contains("plugin/minimal"), "{told}");
         }
     }

@@ -10,6 +10,7 @@
 pub mod acl;
 mod alias;
 pub mod any;
+mod append_list;
 mod authority;
 pub mod auto;
 pub mod autopath;
@@ -20,7 +21,6 @@ mod chain;
 pub mod chaos;
 pub mod dns64;
 pub mod dnstap;
-pub mod elsewhere;
 pub mod erratic;
 pub mod errors;
 pub mod etcd;
@@ -40,13 +40,13 @@ pub mod loop_guard;
 pub mod metadata;
 pub mod minimal;
 pub mod nsid;
-pub mod order;
+mod parsing;
 mod parts;
-mod polled_file;
 pub mod prometheus;
 mod random;
 pub mod rewrite;
 pub mod secondary;
+mod suspended;
 pub mod template;
 #[cfg(test)]
 mod testing;
@@ -54,15 +54,15 @@ pub mod trace;
 pub mod transfer;
 pub mod tsig;
 pub mod view;
-mod waiting;
 pub mod whoami;
 mod zone_list;
 
 use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-pub use chain::{Chain, Walk};
+pub use chain::{Chain, Outcome};
+pub use parsing::{ParseErrors, Parsing};
 pub use parts::Parts;
-pub use waiting::Waiting;
+pub use suspended::Suspended;
 pub use zone_list::ZoneList;
 
 use crate::{
@@ -70,13 +70,13 @@ use crate::{
     metrics::{Metrics, ZoneCounters},
     query::{Query, Question},
     reply::{Reply, Why},
-    upstream::Ask,
+    upstream::UpstreamQuery,
     wire::{Name, Rcode, Type},
 };
 
 /// Something that a question meets on its way in, and its reply on the way out.
 ///
-/// Both ways are plain functions: only [`Step::Ask`] and [`Step::Wait`] allocate, and only the latter
+/// Both ways are plain functions: only [`Step::Forward`] and [`Step::Wait`] allocate, and only the latter
 /// must meet the scheduler.
 pub trait Plugin: Send + Sync + 'static {
     /// The Corefile's word for it.
@@ -88,7 +88,7 @@ pub trait Plugin: Send + Sync + 'static {
         Step::Pass
     }
 
-    /// The upstreams that it has asked ([`Step::Ask`]) have replied: makes of that what its reply is to
+    /// The upstreams that it has asked ([`Step::Forward`]) have replied: makes of that what its reply is to
     /// be, and says whether it is one. If not, the next plugin is asked. `asked` is the type that they
     /// were asked for.
     fn heard(&self, _asked: Type, _reply: &mut Reply) -> bool {
@@ -224,8 +224,8 @@ pub enum Step {
     Answer,
     /// Nothing is sent, ever.
     Drop,
-    /// Upstreams are to be asked, and [`Plugin::heard`] is told what they reply.
-    Ask(Box<Ask>),
+    /// Upstreams are to be asked; their reply goes to [`Plugin::heard`].
+    Forward(Box<UpstreamQuery>),
     /// The reply will come.
     Wait(Pending),
 }
@@ -271,7 +271,7 @@ impl fmt::Debug for Step {
             Self::Pass => "Pass",
             Self::Answer => "Answer",
             Self::Drop => "Drop",
-            Self::Ask(_) => "Ask",
+            Self::Forward(_) => "Forward",
             Self::Wait(_) => "Wait",
         })
     }

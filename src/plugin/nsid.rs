@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 
-use super::{Build, BuildError, Context, Plugin, Setup, host_name::host_name};
+use super::{
+    Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, host_name::host_name,
+};
 use crate::{
-    corefile::{Diagnostic, Directive, Word},
+    corefile::{Directive, Word},
     edns::Options,
     query::Query,
     reply::Reply,
@@ -28,7 +30,8 @@ pub struct Config {
 }
 
 /// Reads the directive.
-pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let directive = uses[0];
     let read = || {
         directive.no_body()?;
         let words: Vec<_> = directive.arguments.iter().map(Word::as_str).collect();
@@ -81,7 +84,7 @@ mod tests {
     };
 
     fn told(text: &str, wants: bool, upstreams: &[u8]) -> Options {
-        let config = testing::read(text, ".", |one, _, _| parse(one)).unwrap().0;
+        let config = testing::read(text, ".", parse).unwrap().0;
         let data = config.data.unwrap_or_else(host_name);
         let mut query = testing::query("example.org", Type::A);
         query.edns = Some(Edns {
@@ -117,7 +120,7 @@ mod tests {
             "nsid {\na\n}".to_owned(),
             format!("nsid {}", "a".repeat(256)),
         ] {
-            let told = testing::read(&text, ".", |one, _, _| parse(one)).unwrap_err();
+            let told = testing::read(&text, ".", parse).unwrap_err();
             assert!(told.contains("plugin/nsid"), "{told}");
         }
     }

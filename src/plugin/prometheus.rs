@@ -13,8 +13,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     admin::{Endpoint, Page},
-    corefile::{Diagnostic, Directive, Listen, Problems, unknown_property},
-    plugin::{Block, Build, BuildError, Plugin, Setup, Written},
+    corefile::{Directive, Listen, Problems, unknown_property},
+    plugin::{Block, Build, BuildError, ParseErrors, Parsing, Plugin, Setup, Written},
     query::Query,
     reply::Reply,
 };
@@ -29,7 +29,8 @@ pub struct Config {
 }
 
 /// Reads the one `prometheus` of a server block.
-pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let directive = uses[0];
     let mut problems = Problems::default();
     let listen = problems.catch(directive.listen()).flatten();
     let mut tls = None;
@@ -99,16 +100,10 @@ impl Plugin for Prometheus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corefile;
+    use crate::plugin::testing;
 
     fn parsed(text: &str) -> Result<String, String> {
-        let text = format!(". {{\n{text}\n}}\n");
-        let memory = corefile::Memory::default();
-        let file = corefile::parse("Corefile", &text, &["prometheus"], &memory).unwrap();
-        match parse(&file.blocks[0].directives[0]) {
-            Ok(config) => Ok(config.listen.to_string()),
-            Err(refused) => Err(refused.into_iter().map(|one| one.message + "\n").collect()),
-        }
+        testing::read(text, ".", parse).map(|(config, _)| config.listen.to_string())
     }
 
     #[test]

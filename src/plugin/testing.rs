@@ -5,9 +5,10 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use tokio::runtime::Handle;
 
-use super::{Block, Build, Chain, Context, Door, Parts, Plugin};
+use super::{Block, Build, Chain, Context, Door, ParseErrors, Parsing, Parts, Plugin};
 use crate::{
-    corefile::{self, Diagnostic, Directive, Memory},
+    corefile::{self, Diagnostic, Directive, File, Memory},
+    interfaces::Interfaces,
     metrics::Metrics,
     query::{Query, Question},
     reply::{Reply, Why},
@@ -63,36 +64,51 @@ pub fn query(name: &str, rtype: Type) -> Query {
     Query::internal(Question::new(name, rtype, Class::IN))
 }
 
-/// Reads the text of a directive with its plugin's `parse`, in the block of `zone`: what it says
-/// and the headlines of its warnings, or the report of its errors.
+/// Parses the text of one or more uses of a directive with its plugin's `parse`, in the block of
+/// `zone`: the configuration and the headlines of the warnings, or the report of the errors.
 pub fn read<C>(
     text: &str,
     zone: &str,
-    parse: impl FnOnce(&Directive, &[String], &mut Vec<Diagnostic>) -> Result<C, Vec<Diagnostic>>,
+    parse: impl FnOnce(&[&Directive], &mut Parsing<'_>) -> Result<C, ParseErrors>,
 ) -> Result<(C, Vec<String>), String> {
-    read_uses(text, zone, |uses, block, warnings| {
-        parse(uses[0], block, warnings)
-    })
+    let (file, parsed, warnings) = parsed(text, zone, parse);
+    let config = parsed.map_err(|errors| file.report(errors).to_string())?;
+    Ok((config, warnings.iter().map(ToString::to_string).collect()))
 }
 
-/// The same of a plugin that reads all its directives of a block.
-pub fn read_uses<C>(
+/// The same, with the headlines of the errors.
+pub fn headlines<C>(
     text: &str,
     zone: &str,
-    parse: impl FnOnce(&[&Directive], &[String], &mut Vec<Diagnostic>) -> Result<C, Vec<Diagnostic>>,
-) -> Result<(C, Vec<String>), String> {
+    parse: impl FnOnce(&[&Directive], &mut Parsing<'_>) -> Result<C, ParseErrors>,
+) -> Result<(C, Vec<Diagnostic>), Vec<String>> {
+    let (_, parsed, warnings) = parsed(text, zone, parse);
+    let headlines = |errors: ParseErrors| errors.into_iter().map(|error| error.message).collect();
+    parsed.map_err(headlines).map(|config| (config, warnings))
+}
+
+fn parsed<C>(
+    text: &str,
+    zone: &str,
+    parse: impl FnOnce(&[&Directive], &mut Parsing<'_>) -> Result<C, ParseErrors>,
+) -> (File, Result<C, ParseErrors>, Vec<Diagnostic>) {
     let word = text.split_whitespace().next().expect("a directive");
     let text = format!(". {{\n{text}\n}}\n");
     let file = corefile::parse("Corefile", &text, &[word], &Memory::default())
         .expect("the language is not what is tested");
     let mut warnings = Vec::new();
-    let uses: Vec<_> = file.blocks[0].directives.iter().collect();
-    parse(&uses, &[zone.to_owned()], &mut warnings)
-        .map(|config| {
-            let warnings = warnings.iter().map(ToString::to_string).collect();
-            (config, warnings)
-        })
-        .map_err(|errors| file.report(errors).to_string())
+    let directives = &file.blocks[0].directives;
+    let uses: Vec<_> = directives.iter().collect();
+    let parsed = parse(
+        &uses,
+        &mut Parsing {
+            zones: &[zone.to_owned()],
+            directives,
+            interfaces: &Interfaces::default(),
+            warnings: &mut warnings,
+        },
+    );
+    (file, parsed, warnings)
 }
 
 /// Lets a plugin be built for a block of the root, in this runtime.

@@ -17,12 +17,12 @@
 use std::sync::Arc;
 
 use super::{
-    Build, BuildError, Chain, Plugin, Setup,
+    Build, BuildError, Chain, ParseErrors, Parsing, Plugin, Setup,
     expression::{Expression, Facts, Scope},
     metadata::Published,
 };
 use crate::{
-    corefile::{Diagnostic, Directive, Problems, unknown_property},
+    corefile::{Directive, Problems, unknown_property},
     query::Query,
 };
 
@@ -37,11 +37,8 @@ pub struct Config {
 }
 
 /// Reads the directive.
-pub fn parse(
-    directive: &Directive,
-    _block: &[String],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let directive = uses[0];
     let mut problems = Problems::default();
     let mut expressions = Vec::new();
     let name = directive.arguments().exactly::<1>("the name of the view");
@@ -51,7 +48,9 @@ pub fn parse(
             "expr" => line
                 .arguments()
                 .at_least_one("an expression")
-                .and_then(|words| Expression::read_condition(words, Scope::default(), warnings)),
+                .and_then(|words| {
+                    Expression::read_condition(words, Scope::default(), parsing.warnings)
+                }),
             _ => Err(unknown_property(line.name(), &["expr"])),
         };
         expressions.extend(problems.catch(read));

@@ -5,9 +5,9 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Build, BuildError, Context, Plugin, Setup, Step};
+use super::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup, Step};
 use crate::{
-    corefile::{Diagnostic, Directive},
+    corefile::Directive,
     query::Query,
     reply::{Data, Owner, Reply, Section, Why},
     wire::{Name, Type},
@@ -21,12 +21,8 @@ const NAME: &str = "whoami";
 pub struct Whoami;
 
 /// Reads the directive, which takes nothing.
-pub fn parse(
-    directive: &Directive,
-    _block: &[String],
-    _warnings: &mut Vec<Diagnostic>,
-) -> Result<Whoami, Vec<Diagnostic>> {
-    let checked = directive.bare().map(|()| Whoami);
+pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Whoami, ParseErrors> {
+    let checked = uses[0].bare().map(|()| Whoami);
     checked.map_err(|error| vec![error])
 }
 

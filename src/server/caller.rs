@@ -60,8 +60,8 @@ impl Caller {
             Handled::Reply => Replies::One(out),
             Handled::Transfer(transfer) => Replies::Several(transfer),
             Handled::Nothing => Replies::None,
-            Handled::Wait(wait) => {
-                if wait.finish(&mut out).await {
+            Handled::Pending(query) => {
+                if query.finish(&mut out).await {
                     Replies::One(out)
                 } else {
                     Replies::None

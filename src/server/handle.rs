@@ -21,11 +21,11 @@ use super::{limits::Grants, route::Routes, transfer::Transfer};
 use crate::{
     message::{Parsed, Writer, read_query, read_query_into, write_bare},
     metrics::{Dns, Metrics, ZoneCounters},
-    plugin::{self, Block, Context, Door, Walk, Written},
+    plugin::{Block, Context, Door, Outcome, Suspended, Written},
     query::{Edns, Query, Transport},
     reply::{Reply, Why},
     tsig::Signed,
-    upstream::Ask,
+    upstream::UpstreamQuery,
     wire::{Header, Opcode, Rcode},
 };
 
@@ -86,15 +86,14 @@ pub enum Handled {
     /// Nothing is sent.
     Nothing,
     /// The reply will come.
-    Wait(Box<Wait>),
+    Pending(Box<PendingQuery>),
 }
 
-/// A query that waits, with its slot among those of the server.
-pub struct Wait {
-    waiting: Box<plugin::Waiting>,
-    block: Arc<Block>,
+/// A query whose walk through the chain is suspended.
+pub struct PendingQuery {
+    suspended: Box<Suspended>,
     entrance: Entrance,
-    /// To say SERVFAIL where the wait panics.
+    /// For the SERVFAIL where the rest of the walk panics.
     question: Kept,
 }
 
@@ -156,12 +155,6 @@ impl Server {
         self.label.load().dropped.count(query, reply, octets, took);
     }
 
-    /// A panic was caught.
-    pub(super) fn count_panic(&self) {
-        self.metrics.panics_total.inc();
-        tracing::error!(server = %self.label(), "a zone transfer made the server panic; it was ended");
-    }
-
     fn panicked(&self, octets: &[u8]) {
         self.metrics.panics_total.inc();
         let message = Header::read(octets).map(|header| read_query(octets, &header));
@@ -204,9 +197,9 @@ impl Door for Server {
             };
             let dropped = || Reply::failure(Rcode::SERVFAIL, Why::Policy);
             match walk {
-                Walk::Done => reply,
-                Walk::Dropped => dropped(),
-                Walk::Waiting(waiting) => waiting.finish().await.1.unwrap_or_else(dropped),
+                Outcome::Done => reply,
+                Outcome::Dropped => dropped(),
+                Outcome::Pending(suspended) => suspended.finish().await.1.unwrap_or_else(dropped),
             }
         })
     }
@@ -293,23 +286,24 @@ impl Entrance {
             block,
         };
         match block.chain.walk(&context, query, reply) {
-            Walk::Done => {}
-            Walk::Dropped => {
+            Outcome::Done => {}
+            Outcome::Dropped => {
                 block.chain.dropped(block, query, query.received.elapsed());
                 return Handled::Nothing;
             }
-            Walk::Waiting(mut waiting) => {
+            Outcome::Pending(mut suspended) => {
                 let grants = &self.server.grants;
-                let Some(permit) = grants.enter(waiting.group(), arrival.client.ip()) else {
-                    return turn_away(waiting, block, grants, scratch, out);
+                let Some(permit) = grants.enter(suspended.group(), arrival.client.ip()) else {
+                    return turn_away(suspended, block, grants, scratch, out);
                 };
-                waiting.hold(permit);
-                return Handled::Wait(arrival.wait(self, Arc::clone(block), waiting));
+                suspended.hold(permit);
+                return Handled::Pending(arrival.pending(self, suspended));
             }
         }
         if query.takes_several_messages() {
             let (query, reply) = (query.clone(), std::mem::take(reply));
-            let transfer = Transfer::new(query, reply, block, &self.server, &self.door);
+            let metrics = &self.server.metrics;
+            let transfer = Transfer::new(query, reply, block, metrics, &self.door);
             return Handled::Transfer(Box::new(transfer));
         }
         write(writer, block, query, reply, out);
@@ -411,15 +405,9 @@ impl Arrival<'_> {
         Ok(())
     }
 
-    fn wait(
-        &self,
-        entrance: &Entrance,
-        block: Arc<Block>,
-        waiting: Box<plugin::Waiting>,
-    ) -> Box<Wait> {
-        Box::new(Wait {
-            waiting,
-            block,
+    fn pending(&self, entrance: &Entrance, suspended: Box<Suspended>) -> Box<PendingQuery> {
+        Box::new(PendingQuery {
+            suspended,
             entrance: entrance.clone(),
             question: Kept {
                 octets: self.octets.into(),
@@ -444,8 +432,8 @@ impl Kept {
     }
 }
 
-impl Wait {
-    /// Who asked.
+impl PendingQuery {
+    /// The client's address.
     pub fn client(&self) -> SocketAddr {
         self.question.client
     }
@@ -455,45 +443,36 @@ impl Wait {
         self.question.local
     }
 
-    /// Hands out what upstreams are to be asked, where that is all that is waited for: see
-    /// [`plugin::Waiting::take_ask`].
-    pub fn take_ask(&mut self) -> Option<Box<Ask>> {
-        self.waiting.take_ask()
+    /// Takes the query for upstreams that the walk is suspended on, if it is: see
+    /// [`Suspended::take_upstream_query`].
+    pub fn take_upstream_query(&mut self) -> Option<Box<UpstreamQuery>> {
+        self.suspended.take_upstream_query()
     }
 
-    /// Takes back what was handed out.
-    pub fn put_ask(&mut self, ask: Box<Ask>) {
-        self.waiting.put_ask(ask);
-    }
-
-    /// Goes on with what the upstreams have replied, which is in `reply`, as [`Entrance::handle`] goes
-    /// on with a message.
-    pub fn heard(
+    /// Goes on with the upstreams' reply, which is in `reply`, as [`Entrance::handle`] goes on with a
+    /// message.
+    pub fn resume(
         mut self: Box<Self>,
         reply: &mut Reply,
         writer: &mut Writer,
         out: &mut Vec<u8>,
     ) -> Handled {
         out.clear();
-        let waiting = &mut self.waiting;
-        let block = &self.block;
+        let suspended = &mut self.suspended;
         let walk = AssertUnwindSafe(|| {
-            let walk = waiting.heard(reply);
-            let query = waiting.query();
-            match walk {
-                Walk::Done => write(writer, block, query, reply, out),
-                Walk::Dropped => block.chain.dropped(block, query, query.received.elapsed()),
-                Walk::Waiting(_) => {}
+            let outcome = suspended.resume(reply);
+            let (block, query) = (suspended.block(), suspended.query());
+            match outcome {
+                Outcome::Done => write(writer, block, query, reply, out),
+                Outcome::Dropped => block.chain.dropped(block, query, query.received.elapsed()),
+                Outcome::Pending(()) => {}
             }
-            walk
+            outcome
         });
         match catch_unwind(walk) {
-            Ok(Walk::Done) => Handled::Reply,
-            Ok(Walk::Dropped) => Handled::Nothing,
-            Ok(Walk::Waiting(next)) => {
-                self.waiting = next;
-                Handled::Wait(self)
-            }
+            Ok(Outcome::Done) => Handled::Reply,
+            Ok(Outcome::Dropped) => Handled::Nothing,
+            Ok(Outcome::Pending(())) => Handled::Pending(self),
             Err(_) => {
                 *reply = Reply::default();
                 *writer = Writer::default();
@@ -504,32 +483,30 @@ impl Wait {
         }
     }
 
-    /// Waits for the reply and writes it into `out`, which is cleared first; false where nothing
-    /// is to be sent.
+    /// Waits for the reply and writes it into `out`, which is cleared first; false where nothing is to be
+    /// sent.
     pub async fn finish(self: Box<Self>, out: &mut Vec<u8>) -> bool {
         let Self {
-            waiting,
-            block,
+            suspended,
             entrance,
             question,
         } = *self;
         out.clear();
-        let answer = async {
-            let (query, reply) = waiting.finish().await;
+        let walk = async {
+            let (suspended, reply) = suspended.finish().await;
+            let (block, query) = (suspended.block(), suspended.query());
             if let Some(mut reply) = reply {
                 reply.complete();
-                // Not before: many wait, and few are written at a time.
+                // Not before: many queries are pending, and few replies are written at a time.
                 out.reserve(crate::wire::MIN_UDP_PAYLOAD);
-                write(&mut Writer::default(), &block, &query, &reply, out);
+                write(&mut Writer::default(), block, query, &reply, out);
                 true
             } else {
-                block
-                    .chain
-                    .dropped(&block, &query, query.received.elapsed());
+                block.chain.dropped(block, query, query.received.elapsed());
                 false
             }
         };
-        match AssertUnwindSafe(answer).catch_unwind().await {
+        match AssertUnwindSafe(walk).catch_unwind().await {
             Ok(written) => written,
             Err(_) => matches!(entrance.fail(&question.arrival(), out), Handled::Reply),
         }
@@ -538,9 +515,8 @@ impl Wait {
 
 /// Answers a query that the server's limit leaves no slot for. The reply goes outward like any other: it
 /// is logged and counted.
-#[allow(clippy::boxed_local, reason = "a wait that follows takes its place")]
 fn turn_away(
-    mut waiting: Box<plugin::Waiting>,
+    mut suspended: Box<Suspended>,
     block: &Block,
     grants: &Grants,
     scratch: &mut Scratch,
@@ -549,18 +525,18 @@ fn turn_away(
     let Scratch { reply, writer, .. } = scratch;
     loop {
         grants.overload(reply);
-        match waiting.end(reply) {
-            Walk::Done => break,
-            Walk::Dropped => {
-                let query = waiting.query();
+        match suspended.end(reply) {
+            Outcome::Done => break,
+            Outcome::Dropped => {
+                let query = suspended.query();
                 block.chain.dropped(block, query, query.received.elapsed());
                 return Handled::Nothing;
             }
             // On its way outward it would have to wait again, nearer to the client.
-            Walk::Waiting(next) => waiting = next,
+            Outcome::Pending(()) => {}
         }
     }
-    write(writer, block, waiting.query(), reply, out);
+    write(writer, block, suspended.query(), reply, out);
     Handled::Reply
 }
 

@@ -4,8 +4,10 @@
 //! one measure for it: until the first request `read`, then `idle` from the last reply on, however
 //! many headers, pings or empty frames come meanwhile. A body must come within `read`.
 
-pub(super) mod doh;
+#[cfg(feature = "grpc")]
 mod grpc;
+#[cfg(feature = "https")]
+mod https;
 
 use std::{
     convert::Infallible,
@@ -23,7 +25,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited, combinators::BoxBody};
 use hyper::{
     Request, Response,
     body::Incoming,
-    server::conn::{http1, http2},
+    server::conn::http2,
     service::{HttpService, service_fn},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -33,11 +35,17 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{caller::Caller, gate::Places, limits::StreamSettings, tcp::Wire};
+#[cfg(feature = "grpc")]
+pub(super) use grpc::serve_grpc;
+#[cfg(feature = "https")]
+pub(super) use https::serve_https;
 
-/// Octets of a request's headers, of which a question in the address is the longest: 16 KiB hold
-/// every one that fits into a datagram, and some that do not.
-pub(super) const HEADERS: u32 = 16 * 1024;
+use super::{
+    caller::Caller,
+    gate::Places,
+    limits::{HEADERS, StreamSettings},
+    tcp::Wire,
+};
 
 /// How long a connection that is to end may take for it once nothing is asked on it.
 const LINGER: Duration = Duration::from_millis(500);
@@ -65,59 +73,6 @@ enum NoBody {
     TooLarge,
     TooSlow,
     Broken,
-}
-
-/// Speaks DNS over HTTPS (RFC 8484) to the connection's end: HTTP/2 where the client said so in the
-/// TLS handshake.
-pub(super) async fn serve_https(
-    wire: Wire,
-    caller: Caller,
-    settings: StreamSettings,
-    places: Places,
-    stop: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let guest = Guest::new(caller, settings, places);
-    let second = match &wire {
-        Wire::Encrypted(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-        Wire::Bare(_) => false,
-    };
-    let respond: Respond = |guest, request| Box::pin(answer_https(guest, request));
-    if second {
-        serve_second(wire, guest, respond, stop).await
-    } else {
-        serve_first(wire, guest, respond, stop).await
-    }
-}
-
-/// Speaks gRPC to the connection's end, which is always HTTP/2.
-pub(super) async fn serve_grpc(
-    wire: Wire,
-    caller: Caller,
-    settings: StreamSettings,
-    places: Places,
-    stop: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let guest = Guest::new(caller, settings, places);
-    let respond: Respond = |guest, request| Box::pin(grpc::answer(guest, request));
-    serve_second(wire, guest, respond, stop).await
-}
-
-async fn serve_first(
-    wire: Wire,
-    guest: Arc<Guest>,
-    respond: Respond,
-    stop: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_buf_size(HEADERS as usize)
-        .max_headers(64)
-        .half_close(true);
-    let service = service(Arc::clone(&guest), respond);
-    let connection = builder.serve_connection(TokioIo::new(wire), service);
-    drive(connection, &guest, stop).await
 }
 
 async fn serve_second(
@@ -155,17 +110,6 @@ fn service(
 trait Graceful: Future<Output = hyper::Result<()>> {
     /// Ends once what is under way is answered.
     fn leave(self: Pin<&mut Self>);
-}
-
-impl<I, S> Graceful for http1::Connection<I, S>
-where
-    S: HttpService<Incoming, ResBody = Body>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
-{
-    fn leave(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
 }
 
 impl<I, S> Graceful for http2::Connection<I, S, TokioExecutor>
@@ -264,21 +208,4 @@ impl Drop for Busy {
             guest.places.idle();
         }
     }
-}
-
-async fn answer_https(guest: Arc<Guest>, request: Request<Incoming>) -> Response<Body> {
-    let _busy = guest.begin();
-    let (head, body) = request.into_parts();
-    let message = match doh::asked(&head) {
-        Err(fault) => Err(fault),
-        Ok(doh::Asked::Message(message)) => Ok(message.into()),
-        Ok(doh::Asked::Body) => match guest.body(body, doh::MAX_MESSAGE).await {
-            Ok(message) => Ok(message),
-            Err(NoBody::TooLarge) => Err(doh::Fault::TOO_LARGE),
-            Err(NoBody::TooSlow) => Err(doh::Fault::TOO_SLOW),
-            Err(NoBody::Broken) => Err(doh::Fault::BROKEN),
-        },
-    };
-    let response = doh::respond(&guest.caller, message).await;
-    response.map(|octets| http_body_util::Full::new(octets).boxed())
 }

@@ -43,6 +43,11 @@ impl Default for Limits {
     }
 }
 
+/// Bytes of an HTTP request's headers, of which a question in the address is the longest: 16 KiB hold
+/// every one that fits into a datagram, and some that do not.
+#[cfg(any(feature = "https", feature = "grpc", feature = "quic"))]
+pub(super) const HEADERS: u32 = 16 * 1024;
+
 /// How a stream's client is treated (the `timeouts` words of a server block).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamSettings {

@@ -6,11 +6,11 @@
 //! udp       threads of its own, a batch of datagrams a system call
 //! tcp       connections: accept loop; DNS over TCP and TLS, pipelining
 //! http      on such a connection: DNS over HTTPS, gRPC
+//! doh       DNS messages in requests of HTTP, whatever its version
 //! quic      accept loop; DNS over QUIC, DNS over HTTPS with HTTP/3
 //! hickory   plain DNS by hickory-server's loops instead, behind the same entrance
-//! backend   which of the two
+//! loops     which of the two, and those of one listener
 //! caller    the door for whoever has a way back for each question: http and quic
-//! tls       certificates, and following their files
 //! proxy     who really asks, where a load balancer tells
 //! reception what accept loops work with, and end by
 //! descriptors how many files and sockets the process may have open
@@ -21,23 +21,26 @@
 //! ```
 
 pub(crate) mod accept;
-mod backend;
 pub(crate) mod bind;
 mod caller;
 pub mod descriptors;
+#[cfg(any(feature = "https", feature = "quic"))]
+mod doh;
 pub(crate) mod gate;
 pub mod handle;
 #[cfg(feature = "hickory")]
 mod hickory;
+#[cfg(any(feature = "https", feature = "grpc"))]
 mod http;
 pub mod limits;
+mod loops;
 pub mod proxy;
+#[cfg(feature = "quic")]
 mod quic;
 mod reception;
 pub mod route;
 pub(crate) mod tcp;
 mod terms;
-pub mod tls;
 mod transfer;
 mod udp;
 
@@ -51,21 +54,24 @@ use std::{
 
 use tokio::{net::TcpListener, runtime::Handle, time::Instant};
 
-pub use backend::Backend;
 pub use bind::BindError;
+pub use loops::LoopKind;
 
 use self::{
-    backend::Loops,
     bind::Sockets,
     handle::{Entrance, Server},
     limits::{Grants, Limits, StreamSettings},
+    loops::Loops,
     proxy::Trust,
     reception::Reception,
     route::Routes,
     terms::Terms,
+};
+use crate::{
+    features::{Feature, NotBuilt},
+    metrics::Metrics,
     tls::Identity,
 };
-use crate::metrics::Metrics;
 
 /// How questions arrive at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -119,7 +125,7 @@ pub struct Servers {
     grants: Grants,
     gate: gate::Gate,
     metrics: Arc<Metrics>,
-    backend: Backend,
+    loop_kind: LoopKind,
     running: HashMap<Listener, Running>,
 }
 
@@ -152,14 +158,14 @@ impl Servers {
             grants: Grants::new(limits, &metrics),
             gate: gate::Gate::new(limits.connections),
             metrics,
-            backend: Backend::default(),
+            loop_kind: LoopKind::default(),
             running: HashMap::new(),
         }
     }
 
-    /// Serves listeners that start from now on by this backend.
-    pub fn use_backend(&mut self, backend: Backend) {
-        self.backend = backend;
+    /// Serves listeners that start from now on by loops of this kind.
+    pub fn use_loops(&mut self, kind: LoopKind) {
+        self.loop_kind = kind;
     }
 
     /// Has so many queries be pending at most, over all listeners, as `limits` says.
@@ -191,11 +197,15 @@ impl Servers {
         let mut seen = HashSet::new();
         for new in &wanted {
             let listener = new.listener;
-            self.backend.check(new)?;
+            self.loop_kind.check(new)?;
             let refused = |why: &str| {
                 let source = io::Error::new(io::ErrorKind::InvalidInput, why.to_owned());
                 BindError::new(listener, listener.address, source)
             };
+            if let Err(missing) = listener.scheme.required() {
+                let unsupported = io::Error::new(io::ErrorKind::Unsupported, missing);
+                return Err(BindError::new(listener, listener.address, unsupported));
+            }
             if !seen.insert(listener) {
                 return Err(refused("it is wanted twice"));
             }
@@ -276,15 +286,19 @@ impl Servers {
         if scheme == Scheme::Dns {
             let settings = (streams, proxy.clone());
             let started = self
-                .backend
+                .loop_kind
                 .start(&mut sockets, &entrance, settings, runtime);
             loops = Some(started.map_err(failed)?);
         }
         let terms = Terms::new(streams, tls, proxy);
         let reception = Reception::new(entrance, self.gate.clone(), terms);
         if scheme.is_quic() {
-            let sockets = sockets.udp.into_iter().flatten().collect();
-            quic::start(sockets, scheme, &reception, runtime).map_err(failed)?;
+            // Without it `prepare` has refused the listener.
+            #[cfg(feature = "quic")]
+            {
+                let sockets = sockets.udp.into_iter().flatten().collect();
+                quic::start(sockets, scheme, &reception, runtime).map_err(failed)?;
+            }
         } else {
             let _in_runtime = runtime.enter();
             let sockets = sockets.tcp.into_iter().map(TcpListener::from_std);
@@ -350,6 +364,16 @@ impl Scheme {
     /// Whether it comes in datagrams of QUIC.
     fn is_quic(self) -> bool {
         matches!(self, Self::Quic | Self::Https3)
+    }
+
+    /// An error where this build has no such listener.
+    pub fn required(self) -> Result<(), NotBuilt> {
+        match self {
+            Self::Dns | Self::Tls => Ok(()),
+            Self::Quic | Self::Https3 => Feature::Quic.required(),
+            Self::Https => Feature::Https.required(),
+            Self::Grpc => Feature::Grpc.required(),
+        }
     }
 
     /// Whether there is no such thing without a certificate.

@@ -38,9 +38,8 @@ use super::{
     limits::StreamSettings,
     reception::{Desk, Reception},
     terms::Terms,
-    tls::Protocol,
 };
-use crate::query::Transport;
+use crate::{query::Transport, tls::Protocol};
 
 /// Handshakes that may be under way at an address. From half of it on, whoever begins one must show
 /// first that it can be reached where it says it is.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::{gate::Gate, limits::StreamSettings, proxy::Trust, tls::Identity};
+use super::{gate::Gate, limits::StreamSettings, proxy::Trust};
+use crate::tls::Identity;
 
 /// The terms of one listener.
 #[derive(Clone)]

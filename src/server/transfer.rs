@@ -6,9 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use super::handle::Server;
 use crate::{
     message::Writer,
+    metrics::Metrics,
     plugin::{Block, Context, Door, Written},
     query::Query,
     reply::{Reply, Why},
@@ -20,7 +20,7 @@ pub struct Transfer {
     query: Query,
     reply: Reply,
     block: Arc<Block>,
-    server: Arc<Server>,
+    metrics: Arc<Metrics>,
     door: Arc<dyn Door>,
     writer: Writer,
     /// Of the last message, which the next one's covers (RFC 8945 §5.3.1).
@@ -35,14 +35,14 @@ impl Transfer {
         query: Query,
         reply: Reply,
         block: &Arc<Block>,
-        server: &Arc<Server>,
+        metrics: &Arc<Metrics>,
         door: &Arc<dyn Door>,
     ) -> Self {
         Self {
             query,
             reply,
             block: Arc::clone(block),
-            server: Arc::clone(server),
+            metrics: Arc::clone(metrics),
             door: Arc::clone(door),
             writer: Writer::default(),
             signature: None,
@@ -72,7 +72,11 @@ impl Transfer {
         let part = AssertUnwindSafe(|| self.write_part(&mut out));
         if catch_unwind(part).is_err() {
             // The client must not take what it has for the zone.
-            self.server.count_panic();
+            self.metrics.panics_total.inc();
+            tracing::error!(
+                server = %self.block.server,
+                "a zone transfer made the server panic; it was ended"
+            );
             out.clear();
             self.reply = Reply::failure(Rcode::SERVFAIL, Why::Internal);
             let (query, signature) = (&self.query, &mut self.signature);

@@ -1,16 +1,10 @@
-//! Datagrams: a thread a core, each with a socket of its own, answering where it reads.
+//! UDP listeners: a thread per core, each with a socket of its own, which replies where it reads.
 //!
-//! The threads are not the runtime's. A cluster name costs little more than its system calls, and
-//! handing it to a scheduler would double that. A question for an upstream costs its system calls
-//! twice: the thread asks by itself (`asking`), and answers when it reads the upstream's answer. What
-//! must wait for anything else is handed over (`waits`), and sends its own reply when it has one.
+//! The threads are not the runtime's. A cluster name costs little more than its system calls, and a task
+//! switch would double that. See [`worker`] for what a thread does.
 
-#[cfg(target_os = "linux")]
-mod asking;
-#[cfg(not(target_os = "linux"))]
-#[path = "udp/not_asking.rs"]
-mod asking;
-mod waits;
+mod replies;
+mod worker;
 
 use std::{
     io,
@@ -21,24 +15,19 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::runtime::Handle;
 
-use self::{asking::Asking, waits::Waits};
+use self::worker::Worker;
 use super::{
-    RETIREMENT,
-    handle::{Arrival, Entrance, Handled, Scratch, Wait},
-    limits::{Work, Working},
-    proxy::sessions::{DatagramProxy, Relay, Relayed},
+    handle::Entrance,
+    limits::Work,
+    proxy::sessions::{DatagramProxy, Relay},
 };
-use crate::{
-    datagrams::{Datagrams, ask_for_destinations},
-    plain,
-    query::Transport,
-};
+use crate::{datagrams::ask_for_destinations, upstream::Engine};
 
 /// Octets of waiting datagrams that the system is asked to hold for each socket: a quarter of a
 /// second of a thread's work. It grants what `net.core.rmem_max` allows.
@@ -46,10 +35,6 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// How often a thread without queries looks whether it is to stop, where waking it fails.
 const LOOK_UP: Duration = Duration::from_secs(1);
-
-/// How long a thread that stops goes on with what is queued at its socket before it looks after its
-/// pending queries again.
-const DRAIN: Duration = Duration::from_millis(200);
 
 /// The threads that serve one address, each with a socket of its own: threads are added and retired one by
 /// one. Dropping them stops them.
@@ -179,7 +164,6 @@ impl Thread {
     fn start(socket: UdpSocket, context: &Context) -> io::Result<Self> {
         socket.set_read_timeout(Some(LOOK_UP))?;
         let bound = socket.local_addr()?;
-        let wildcard = bound.ip().is_unspecified();
         let work = Work::new();
         let socket = Arc::new(socket);
         let stop = Stop {
@@ -192,18 +176,18 @@ impl Thread {
             runtime,
         } = context;
         let worker = Worker {
-            waits: Waits::start(Arc::clone(&socket), wildcard, work.begin(), runtime),
-            asking: Asking::new(&socket, wildcard, entrance.server().metrics()),
+            engine: Engine::new(Some(&socket))?,
+            relay: Relay::new(proxy),
+            runtime: runtime.clone(),
             socket,
             bound,
             entrance: entrance.clone(),
             stop: Arc::clone(&stop.flag),
             _working: work.begin(),
         };
-        let relay = Relay::new(proxy);
         thread::Builder::new()
             .name(format!("udp-{}", bound.port()))
-            .spawn(move || worker.run(relay))?;
+            .spawn(move || worker.run())?;
         Ok(Self { stop, work })
     }
 }
@@ -230,110 +214,4 @@ fn retire(socket: &UdpSocket) -> io::Result<()> {
         _ => {}
     }
     socket.connect(peer)
-}
-
-struct Worker {
-    socket: Arc<UdpSocket>,
-    bound: SocketAddr,
-    entrance: Entrance,
-    waits: Waits,
-    asking: Asking,
-    stop: Arc<AtomicBool>,
-    _working: Working,
-}
-
-impl Worker {
-    /// Works until it is to stop; `relay` takes PROXY headers off.
-    fn run(mut self, mut relay: Relay) {
-        let mut datagrams = Datagrams::new(self.bound);
-        let mut scratch = Scratch::default();
-        while !self.stop.load(Ordering::Acquire) {
-            if self.asking.is_idle() {
-                self.turn(&mut datagrams, &mut scratch, &mut relay, true);
-                self.asking.sweep(&mut self.waits);
-            } else if self.asking.turn(&mut scratch, &mut self.waits) {
-                self.turn(&mut datagrams, &mut scratch, &mut relay, false);
-            }
-        }
-        // Clients are not waited for any more: the socket would be found readable for ever.
-        self.asking.close();
-        let reads = self.socket.set_nonblocking(true).is_ok();
-        let begun = Instant::now();
-        loop {
-            // What the system has taken in is answered. Where the socket could not be retired there
-            // is no end to that under load, and it is bounded by time.
-            while reads
-                && begun.elapsed() < RETIREMENT
-                && self.turn(&mut datagrams, &mut scratch, &mut relay, false) > 0
-                && begun.elapsed() < DRAIN
-            {}
-            if self.asking.is_idle() {
-                break;
-            }
-            self.asking.turn(&mut scratch, &mut self.waits);
-        }
-    }
-
-    /// Takes what has come, answers it, sends the replies; how many datagrams it was.
-    fn turn(
-        &mut self,
-        datagrams: &mut Datagrams,
-        scratch: &mut Scratch,
-        relay: &mut Relay,
-        waits: bool,
-    ) -> usize {
-        let count = match datagrams.receive(&self.socket, waits) {
-            Ok(count) => count,
-            Err(error) => {
-                // The system is out of something. It is not to be asked in a tight loop.
-                let why = plain::io(&error);
-                tracing::warn!("cannot receive queries at {}: {why}", self.bound);
-                thread::sleep(Duration::from_millis(100));
-                return 0;
-            }
-        };
-        if count == 0 {
-            return 0;
-        }
-        let stale = datagrams.take_stale();
-        if stale > 0 {
-            let metrics = self.entrance.server().metrics();
-            metrics.stale_queries_total.inc_by(stale as u64);
-        }
-        let received = Instant::now();
-        let routes = self.entrance.server().routes();
-        for index in 0..count {
-            let Some((datagram, reply)) = datagrams.datagram(index) else {
-                continue;
-            };
-            let relayed = relay.read(datagram.octets, datagram.client, received);
-            let Some(Relayed { octets, client }) = relayed else {
-                reply.clear();
-                continue;
-            };
-            let arrival = Arrival {
-                octets,
-                client,
-                local: datagram.local,
-                transport: Transport::Udp,
-                received,
-            };
-            match self.entrance.handle(&routes, scratch, &arrival, reply) {
-                Handled::Reply => {}
-                // Several messages are for streams alone.
-                Handled::Nothing | Handled::Transfer(_) => reply.clear(),
-                Handled::Wait(wait) => {
-                    reply.clear();
-                    if let Some(wait) = self.asking.push(wait, datagram.client, received) {
-                        self.waits.push(wait, datagram.client);
-                    }
-                }
-            }
-        }
-        drop(routes);
-        datagrams.send(&self.socket);
-        self.asking.flush(&mut self.waits);
-        self.waits.hand_over();
-        count
-    }
 }

@@ -8,7 +8,7 @@ use super::{Place, bindings, label};
 use crate::{
     config::{Config, ServerBlock},
     corefile::{Diagnostic, Key, Sources, Transport},
-    server::tls::{Difference, Files, Shown, TlsError},
+    tls::{Difference, Files, Shown, TlsError},
 };
 
 /// Two blocks of one listener that do not agree.

@@ -19,7 +19,7 @@ use crate::{
     metrics::Metrics,
     plain,
     plugin::{BuildError, Parts},
-    server::tls::Files,
+    tls::Files,
 };
 
 /// Builds `config` and gives what is wrong with the files that it names: errors where a start

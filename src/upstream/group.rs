@@ -1,11 +1,4 @@
-//! The upstreams of one forward: whom to ask, when to ask the next one, when to give up.
-//!
-//! A stub resolver gives up after five seconds, so the answer, or the word that there is none, must
-//! be there before. An upstream that is silent is not waited out: after a while the next one is
-//! asked beside it, and whoever answers first has answered. With a single upstream it is the same
-//! one that is asked again. A refusal is seen at once and moves on at once.
-
-mod round;
+//! The upstreams of one forward, and which of them a query is sent to.
 
 use std::{
     sync::{
@@ -16,12 +9,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{sync::oneshot, time::Instant};
 
-use self::round::Round;
-#[cfg(target_os = "linux")]
-use super::patience::Patience;
-use super::{Failure, MAX_UPSTREAMS, Packet, Policy, Upstream, Way, policy::Order};
+use super::{MAX_UPSTREAMS, Policy, Upstream, health, policy::Order, timeouts::Timeouts};
 use crate::{
     reply::{Reply, Why},
     wire::Rcode,
@@ -51,13 +40,6 @@ pub struct Member {
     pub looping: Arc<AtomicBool>,
 }
 
-#[cfg(target_os = "linux")]
-impl Member {
-    fn is_up(&self) -> bool {
-        !self.looping.load(Ordering::Relaxed) && !self.upstream.is_down()
-    }
-}
-
 /// The upstreams of one forward. The list may be exchanged under way: questions go on with the
 /// list that they began with.
 #[derive(Debug)]
@@ -66,7 +48,7 @@ pub struct Group {
     plan: Plan,
     turn: AtomicUsize,
     /// Questions for which every upstream was down and one was asked all the same.
-    desperate: prometheus::IntCounter,
+    desperate: Option<prometheus::IntCounter>,
 }
 
 impl Group {
@@ -80,7 +62,22 @@ impl Group {
             members: ArcSwap::from_pointee(members(upstreams)),
             plan,
             turn: AtomicUsize::new(0),
-            desperate,
+            desperate: Some(desperate),
+        }
+    }
+
+    /// The group of one upstream that is sent one query, whatever its health.
+    pub(super) fn single(upstream: Arc<Upstream>) -> Self {
+        let plan = Plan {
+            read_timeout: Some(health::Check::LATE),
+            max_attempts: Some(1),
+            ..Plan::default()
+        };
+        Self {
+            members: ArcSwap::from_pointee(members(vec![upstream])),
+            plan,
+            turn: AtomicUsize::new(0),
+            desperate: None,
         }
     }
 
@@ -102,68 +99,21 @@ impl Group {
         self.members.store(Arc::new(list));
     }
 
-    /// Asks until one answers or there is no more point. Failures are SERVFAIL with the reason.
-    pub async fn ask(self: Arc<Self>, packet: Arc<Packet>, way: Way) -> Reply {
-        match self.start() {
-            Ok(start) => {
-                let now = Instant::now().into_std();
-                self.go_on(start, &packet, way, now, None).await
-            }
-            Err(reply) => *reply,
-        }
+    /// How replies and failures are treated.
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
-    /// Goes on with what was begun at `begun`: the first of `start` is asked, unless it has been
-    /// and `first` tells what comes of it.
-    pub(super) async fn go_on(
-        &self,
-        start: Start,
-        packet: &Arc<Packet>,
-        way: Way,
-        begun: std::time::Instant,
-        first: Option<oneshot::Receiver<Result<Reply, Failure>>>,
-    ) -> Reply {
-        let round = Round {
-            plan: &self.plan,
-            start: &start,
-            packet,
-            way,
-        };
-        let first = async {
-            match first {
-                Some(first) => first.await.unwrap_or(Err(Failure::Closed)),
-                None => start.first().exchange(packet, way).await,
-            }
-        };
-        // Pinned here: each function that it went through would have room for it.
-        round.run(std::pin::pin!(first), begun.into()).await
+    /// The timeouts of a query to these upstreams.
+    pub(super) fn timeouts(&self, selection: &Selection, all_down: bool) -> Timeouts {
+        Timeouts::new(selection.order.len(), self.plan.read_timeout, all_down)
     }
 
-    /// Whether anybody is worth asking, before anybody is chosen.
-    #[cfg(target_os = "linux")]
-    pub(super) fn is_up(&self) -> bool {
-        let members = self.members.load();
-        members.iter().any(Member::is_up)
-    }
-
-    /// How long things may take.
-    #[cfg(target_os = "linux")]
-    pub(super) fn patience(&self, start: &Start) -> Patience {
-        Patience::new(start.order.len(), self.plan.read_timeout, start.all_down)
-    }
-
-    /// Whether what the first has replied is the answer: all is, but a code to fail over from
-    /// while there is another upstream to ask.
-    #[cfg(target_os = "linux")]
-    pub(super) fn is_believed(&self, start: &Start, reply: &Reply) -> bool {
-        self.plan.believes(reply, 1, start.order.len())
-    }
-
-    /// Chooses whom to ask.
-    pub(super) fn start(&self) -> Result<Start, Box<Reply>> {
+    /// Selects the upstreams for one query; an error is the reply where there is none to try.
+    pub(super) fn select(&self) -> Result<Selection, Box<Reply>> {
         let members = self.members.load_full();
         let (order, all_down) = self.choose(&members)?;
-        Ok(Start {
+        Ok(Selection {
             members,
             order,
             all_down,
@@ -195,15 +145,15 @@ impl Group {
         }
         if members.is_empty() {
             let text = "no address of an upstream is known yet";
-            return Err(Box::new(failure(Why::UpstreamUnreachable, text)));
+            return Err(Box::new(servfail(Why::UpstreamUnreachable, text)));
         }
         if down.len() == 0 {
             let text = "every upstream leads back to this server";
-            return Err(Box::new(failure(Why::UpstreamLoop, text)));
+            return Err(Box::new(servfail(Why::UpstreamLoop, text)));
         }
-        self.desperate.inc();
+        self.desperate.iter().for_each(prometheus::IntCounter::inc);
         if self.plan.failfast {
-            return Err(Box::new(failure(Why::UpstreamsDown, "no healthy proxies")));
+            return Err(Box::new(servfail(Why::UpstreamsDown, "no healthy proxies")));
         }
         down.arrange(Policy::Random, &self.turn);
         Ok((*down, true))
@@ -221,50 +171,25 @@ fn members(upstreams: Vec<Arc<Upstream>>) -> Box<[Member]> {
         .collect()
 }
 
-fn failure(why: Why, text: &str) -> Reply {
+/// SERVFAIL with a reason and the text of its cause.
+pub(super) fn servfail(why: Why, text: &str) -> Reply {
     let mut reply = Reply::failure(Rcode::SERVFAIL, why);
     reply.cause = Some(text.into());
     reply
 }
 
-/// Whom one question is asked of, in order.
-pub(super) struct Start {
-    members: Arc<Box<[Member]>>,
-    /// Places of `members`, one at the least.
-    order: Order,
-    all_down: bool,
-}
-
-impl Start {
-    /// Who is asked first.
-    pub(super) fn first(&self) -> &Arc<Upstream> {
-        &self.members[self.order.at(0).unwrap_or(0)].upstream
-    }
+/// The upstreams that one query may be sent to, in the order of the attempts.
+pub(super) struct Selection {
+    pub(super) members: Arc<Box<[Member]>>,
+    /// Indexes of `members`, at least one.
+    pub(super) order: Order,
+    /// Whether every upstream of the group is down.
+    pub(super) all_down: bool,
 }
 
 impl Plan {
-    /// Whether a reply is the answer after so many tries of so many upstreams.
-    fn believes(&self, reply: &Reply, tries: usize, upstreams: usize) -> bool {
-        !self.failover.contains(&reply.rcode) || tries >= upstreams
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_question_under_way_is_small() {
-        let metrics = crate::metrics::Metrics::new();
-        let desperate = metrics.forward.healthcheck_broken_total.clone();
-        let group = Arc::new(Group::new(Vec::new(), Plan::default(), desperate));
-        let question = crate::query::Question::new(
-            crate::wire::Name::ROOT,
-            crate::wire::Type::NS,
-            crate::wire::Class::IN,
-        );
-        let packet = Arc::new(Packet::probe(&question, true));
-        let size = size_of_val(&group.ask(packet, Way::Datagram));
-        assert!(size < 1400, "{size} octets");
+    /// Whether a reply has a failover code and another upstream is left after so many attempts.
+    pub(super) fn fails_over(&self, reply: &Reply, attempts: usize, upstreams: usize) -> bool {
+        self.failover.contains(&reply.rcode) && attempts < upstreams
     }
 }

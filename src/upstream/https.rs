@@ -15,22 +15,13 @@ use super::{
     line::Line,
     meter::Account,
     packet::{MAX_QUERY, Packet},
+    target::DohMethod,
     tls::Tls,
 };
 use crate::{reply::Reply, wire::MAX_MESSAGE};
 
 /// What DNS messages are called in HTTP.
 const MESSAGE: &str = "application/dns-message";
-
-/// How questions are put into requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DohMethod {
-    /// As a body.
-    #[default]
-    Post,
-    /// In the address, where HTTP's own caches can know it.
-    Get,
-}
 
 /// The connection to one upstream.
 #[derive(Debug)]

@@ -28,7 +28,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{failure::Failure, meter::Account, stream::Keeping, waiters::MAX_WAITING};
+use super::{failure::Failure, meter::Account, pending_replies::MAX_IN_FLIGHT, stream::Keeping};
 
 /// How long a handshake may take.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -158,7 +158,7 @@ impl<S: Sender> Line<S> {
         let mut slot = self.slot.lock();
         if let Some(kept) = slot.as_ref().filter(|kept| !*fresh && self.is_usable(kept)) {
             let under_way = Arc::strong_count(kept) - 1;
-            if under_way >= MAX_WAITING {
+            if under_way >= MAX_IN_FLIGHT {
                 return Err(Failure::Busy);
             }
             if under_way == 0 {

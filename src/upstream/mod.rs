@@ -1,99 +1,107 @@
 //! Asking other servers: exchange, pool, policy, health.
 //!
 //! ```text
-//! group        the upstreams of one forward: whom to ask, when to ask the next, when to give up
-//! flight       identical questions under way are asked once
-//! ask          a question that is to be asked, as a plugin hands it out; asker asks it from a thread
-//!              of the server's own, without a scheduler
-//! patience     how long each upstream is given, and a question in all
-//! packet       one question in octets, and whether a message answers it
-//! pending      limits of pending queries, which evict the old before they turn away the new
-//! udp, stream  sockets and connections to one upstream; waiters is who waits on them for what
-//! https, quic  the same in other clothes, on one connection each: line keeps it, http2 speaks it
-//! health       whether an upstream is worth asking; failure is why one gave no answer, and whether it
-//!              is to blame
-//! rpc          calls of gRPC, over http2 and a line too
-//! target       how a Corefile names an upstream; resolv_conf is the file that lists some, resolve
-//!              finds the addresses of a host
-//! tls          files and handshakes; handshake says why one failed
-//! meter        what is counted; witness is told of every try, where there is one
+//! query          a query for upstreams, as a plugin hands it out
+//! engine         carries queries out: the sockets, timeouts and queries in flight of one thread
+//! exchange       one query from the first attempt to the reply, as a state machine without I/O
+//! in_flight      identical queries in flight are coalesced
+//! group          the upstreams of one forward, and which of them a query is sent to; policy is their order
+//! timeouts       between two attempts, after the last one, and in all
+//! packet         one query in wire form, and whether a message answers it
+//! pending        limits of pending queries, which evict the old before they turn away the new
+//! transport      what a query goes over
+//! udp            how sockets are opened; stream keeps connections of TCP and TLS, with the queries in
+//!                flight on each in pending_replies
+//! https, quic    connections that carry a query in a stream of its own: line keeps one, http2 speaks HTTP
+//! health         whether an upstream is worth asking; failure is why one gave no reply, and whether it
+//!                is to blame
+//! rpc            calls of gRPC, over http2 and a line too
+//! target         how a Corefile names an upstream; resolv_conf is the file that lists some, resolve
+//!                finds the addresses of a host
+//! tls            files and handshakes; handshake says why one failed
+//! meter          metrics of one upstream; witness observes attempts, for plugins that report them
 //! ```
 //!
 //! Nothing here knows a Corefile, a chain or a plugin. Whatever is spawned ends when its
 //! [`Upstream`] is dropped.
 
-mod ask;
-#[cfg(target_os = "linux")]
-mod asker;
+mod engine;
+mod exchange;
 mod failure;
-mod flight;
 mod group;
 mod handshake;
 mod health;
+#[cfg(any(feature = "https", feature = "grpc", feature = "etcd"))]
 mod http2;
+#[cfg(feature = "https")]
 mod https;
+mod in_flight;
+#[cfg(any(
+    feature = "https",
+    feature = "quic",
+    feature = "grpc",
+    feature = "etcd"
+))]
 mod line;
 mod meter;
 mod packet;
-mod patience;
 mod pending;
+mod pending_replies;
 mod policy;
+mod query;
+#[cfg(feature = "quic")]
 mod quic;
 mod resolv_conf;
 mod resolve;
+#[cfg(any(feature = "grpc", feature = "etcd"))]
 mod rpc;
 mod stream;
 mod target;
+mod timeouts;
 mod tls;
+mod transport;
 mod udp;
-mod waiters;
 mod witness;
 
-use std::{
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{runtime::Handle, time::timeout};
+use tokio::runtime::Handle;
 
-pub use ask::Ask;
-#[cfg(target_os = "linux")]
-pub use asker::Asker;
+pub use engine::{Engine, Owner};
 pub use failure::{Failure, Lack};
-pub use flight::Flights;
 pub use group::{Group, Member, Plan};
 pub use health::Check;
-pub use https::DohMethod;
+pub use in_flight::InFlight;
 pub use meter::{Meter, Proto};
 pub use packet::Packet;
 pub use pending::{Eviction, PendingLimit, Permit};
 pub use policy::{MAX_UPSTREAMS, Policy};
+pub use query::UpstreamQuery;
 pub use resolv_conf::{ResolvConf, read_nameservers, read_search};
 pub use resolve::{ResolveError, System, resolve};
+#[cfg(any(feature = "grpc", feature = "etcd"))]
 pub use rpc::{Rpc, RpcError};
 pub use stream::Keeping;
-pub use target::{Host, Over, Target, TargetError, To};
+pub use target::{DohMethod, Host, Over, Target, TargetError, To};
 pub use tls::{TlsError, TlsFiles};
+pub use transport::TransportPolicy;
 pub use witness::{Tried, Witness};
 
-use crate::{
-    metrics::Metrics,
-    query::{Question, Transport},
-    reply::Reply,
-};
+use crate::{metrics::Metrics, query::Question, reply::Reply};
+use engine::SharedEngine;
 use health::Health;
+#[cfg(feature = "https")]
 use https::Https;
+#[cfg(any(feature = "https", feature = "quic"))]
 use line::Line;
+#[cfg(any(feature = "https", feature = "quic"))]
 use meter::Account;
+#[cfg(feature = "quic")]
 use quic::Quic;
 use stream::Streams;
 use tls::Tls;
 use udp::Udp;
-
-/// How long the whole of a cut answer is waited for.
-const STREAM_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One server to ask, with its sockets and its health.
 #[derive(Debug)]
@@ -101,22 +109,24 @@ pub struct Upstream {
     target: Target,
     label: Arc<str>,
     check: Check,
-    check_way: Way,
+    check_transport: TransportPolicy,
     health: Health,
-    link: Link,
+    connections: Connections,
     meter: Arc<Meter>,
     runtime: Handle,
 }
 
-/// The sockets of an upstream.
+/// The connections of an upstream.
 #[derive(Debug)]
-enum Link {
+enum Connections {
     Plain {
-        udp: Arc<Udp>,
+        udp: Udp,
         streams: Arc<Streams>,
     },
     Tls(Arc<Streams>),
+    #[cfg(feature = "https")]
     Https(Box<Https>),
+    #[cfg(feature = "quic")]
     Quic(Box<Quic>),
     /// TLS is wanted and cannot be had: the reason.
     Broken(Failure),
@@ -144,17 +154,6 @@ pub struct Settings {
     pub doh_method: DohMethod,
 }
 
-/// What a question is sent over. Upstreams that prove who they are have a way of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// By datagram.
-    Datagram,
-    /// By datagram, and again by stream where the answer was cut.
-    DatagramFirst,
-    /// By stream.
-    Stream,
-}
-
 impl Upstream {
     /// An upstream; nothing is opened yet.
     pub fn new(
@@ -165,17 +164,17 @@ impl Upstream {
     ) -> Self {
         let label: Arc<str> = target.to_string().into();
         let meter = Arc::new(Meter::new(metrics, &label));
-        let link = Link::new(&target, settings, &runtime, &meter);
+        let connections = Connections::new(&target, settings, &runtime, &meter);
         Self {
             label,
             health: Health::new(settings.max_fails),
             check: settings.check,
-            check_way: if settings.by_stream {
-                Way::Stream
+            check_transport: if settings.by_stream {
+                TransportPolicy::Tcp
             } else {
-                Way::Datagram
+                TransportPolicy::Udp
             },
-            link,
+            connections,
             target,
             meter,
             runtime,
@@ -207,76 +206,56 @@ impl Upstream {
         self.health.is_suspect()
     }
 
-    /// Asks it, and waits for as long as the caller does.
-    pub async fn exchange(&self, packet: &Arc<Packet>, way: Way) -> Result<Reply, Failure> {
-        let asked = Instant::now();
-        let answer = self.ask(packet, way).await;
-        if let Some(witness) = packet.witness() {
-            let heard = answer.as_ref().ok().and_then(|reply| reply.heard.as_ref());
-            let usual = match self.target.over {
-                Over::Dns if way == Way::Stream => Transport::Tcp,
-                Over::Dns => Transport::Udp,
-                Over::Tls => Transport::Tls,
-                Over::Https => Transport::Https,
-                Over::Quic => Transport::Quic,
-            };
-            witness.tried(&Tried {
-                upstream: self.target.address,
-                over: heard.map_or(usual, |heard| heard.over),
-                begun: asked,
-                took: asked.elapsed(),
-                reply: answer.as_ref().ok(),
-            });
-        }
-        if let Ok(reply) = &answer {
-            self.answered(reply, asked.elapsed());
-        }
-        answer
-    }
-
+    /// It replied to a query, whatever that was, after `took`.
     fn answered(&self, reply: &Reply, took: Duration) {
         self.health.answered();
         self.meter.answered(reply.rcode, took);
     }
 
-    /// Its sockets, where it can be asked by datagram in plain.
-    #[cfg(target_os = "linux")]
-    fn datagrams(&self) -> Option<&Udp> {
-        match &self.link {
-            Link::Plain { udp, .. } => Some(udp),
+    /// Its UDP end, where it speaks plain DNS.
+    fn udp(&self) -> Option<&Udp> {
+        match &self.connections {
+            Connections::Plain { udp, .. } => Some(udp),
             _ => None,
         }
     }
 
-    async fn ask(&self, packet: &Arc<Packet>, way: Way) -> Result<Reply, Failure> {
-        let (udp, streams) = match &self.link {
-            Link::Plain { udp, streams } => (udp, streams),
-            Link::Tls(streams) => return streams.exchange(packet).await,
-            // Futures of their own: they are large, and most questions need none.
-            Link::Https(https) => return Box::pin(https.exchange(packet)).await,
-            Link::Quic(quic) => return Box::pin(quic.exchange(packet)).await,
-            Link::Broken(failure) => return Err(failure.clone()),
-        };
-        if way == Way::Stream {
-            return streams.exchange(packet).await;
+    /// Sends a query over one of its connections, and waits for the reply for as long as the caller does.
+    async fn exchange_by_stream(&self, packet: &Arc<Packet>) -> Result<Reply, Failure> {
+        match &self.connections {
+            Connections::Plain { streams, .. } | Connections::Tls(streams) => {
+                streams.exchange(packet).await
+            }
+            #[cfg(feature = "https")]
+            Connections::Https(https) => https.exchange(packet).await,
+            #[cfg(feature = "quic")]
+            Connections::Quic(quic) => quic.exchange(packet).await,
+            Connections::Broken(failure) => Err(failure.clone()),
         }
-        let reply = udp.exchange(packet).await?;
-        if way == Way::DatagramFirst && reply.truncated {
-            let whole = timeout(STREAM_PATIENCE, streams.exchange(packet)).await;
-            // A cut answer is better than none.
-            return Ok(whole.ok().and_then(Result::ok).unwrap_or(reply));
-        }
-        Ok(reply)
     }
 
-    /// Asks it something of our own, in the way in which it is usually asked.
+    /// Sends it a query of our own, over the transport that its queries usually take.
     pub async fn probe(
-        &self,
+        self: &Arc<Self>,
         question: &Question,
         recursion_desired: bool,
     ) -> Result<Reply, Failure> {
-        let packet = Arc::new(Packet::probe(question, recursion_desired));
-        self.exchange(&packet, self.check_way).await
+        let packet = Packet::probe(question, recursion_desired);
+        self.query(packet, self.check_transport).await
+    }
+
+    /// Sends it one query, and no second one if it fails. The reply is waited for as long as
+    /// [`Timeouts`](timeouts::Timeouts) and the caller allow.
+    async fn query(
+        self: &Arc<Self>,
+        packet: Packet,
+        transport: TransportPolicy,
+    ) -> Result<Reply, Failure> {
+        let group = Arc::new(Group::single(Arc::clone(self)));
+        let query = Box::new(UpstreamQuery::probe(group, packet, transport));
+        let engine = SharedEngine::get().map_err(|error| Failure::from(&error))?;
+        let result = engine.probe(query).await;
+        result.unwrap_or(Err(Failure::Closed))
     }
 
     /// A question to it failed in a way that speaks against it: it is checked until it answers.
@@ -287,7 +266,7 @@ impl Upstream {
     }
 }
 
-impl Link {
+impl Connections {
     fn new(target: &Target, settings: &Settings, runtime: &Handle, meter: &Arc<Meter>) -> Self {
         let (address, source, keeping) = (target.address, settings.source, settings.keeping);
         let streams = |tls| {
@@ -295,7 +274,7 @@ impl Link {
             Streams::new(address, source, tls, keeping, runtime, meter)
         };
         if target.over == Over::Dns {
-            let udp = Udp::new(address, source, runtime.clone(), Arc::clone(meter));
+            let udp = Udp::new(address, source, Arc::clone(meter));
             let streams = streams(None);
             return Self::Plain { udp, streams };
         }
@@ -305,8 +284,11 @@ impl Link {
         // What is configured comes before what the host happens to be called.
         let configured = target.name.as_ref().or(settings.tls_name.as_ref());
         let name = configured.or(target.host.as_ref());
+        #[cfg(any(feature = "https", feature = "quic"))]
         let speaking = |protocol| Tls::speaking(config, name, address.ip(), protocol);
+        #[cfg(any(feature = "https", feature = "quic"))]
         let account = |proto| Account::new(Arc::clone(meter), proto);
+        #[cfg(any(feature = "https", feature = "quic"))]
         let runtime = runtime.clone();
         match target.over {
             Over::Dns | Over::Tls => Self::Tls(streams(Some(Tls::new(
@@ -314,6 +296,7 @@ impl Link {
                 name,
                 address.ip(),
             )))),
+            #[cfg(feature = "https")]
             Over::Https => {
                 let account = account(Proto::Https);
                 let line = Line::new(keeping, runtime, Some(Arc::clone(&account)));
@@ -322,6 +305,7 @@ impl Link {
                     address, source, tls, method, line, account,
                 )))
             }
+            #[cfg(feature = "quic")]
             Over::Quic => {
                 let account = account(Proto::Quic);
                 let line = Line::new(keeping, runtime, Some(Arc::clone(&account)));
@@ -330,6 +314,11 @@ impl Link {
                     Err(error) => Self::Broken(Failure::Tls(error.to_string().into())),
                 }
             }
+            // No Corefile gets this far: `Over::required` refuses it.
+            #[cfg(not(feature = "https"))]
+            Over::Https => Self::Broken(Failure::Tls(NotBuilt(Feature::Https).to_string().into())),
+            #[cfg(not(feature = "quic"))]
+            Over::Quic => Self::Broken(Failure::Tls(NotBuilt(Feature::Quic).to_string().into())),
         }
     }
 }

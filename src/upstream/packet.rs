@@ -1,11 +1,14 @@
 //! One question as it goes to upstreams, shared by every try to have it answered.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    hash::BuildHasher,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use super::{Way, Witness};
+use super::{Witness, transport::TransportPolicy};
 use crate::{
     edns::Options,
     message::{read_reply, write_query},
@@ -82,15 +85,25 @@ impl Packet {
         self.witness.as_deref()
     }
 
-    /// Two packets of the same key ask the same in the same way: every octet but for spelling
-    /// and the id, whose room the way takes.
-    pub fn key(&self, way: Way) -> Arc<[u8]> {
-        let mut shared = Arc::<[u8]>::from(&self.octets[..]);
-        if let Some(key) = Arc::get_mut(&mut shared) {
-            key[0] = way as u8;
-            key[HEADER_LENGTH..self.question_end - 4].make_ascii_lowercase();
-        }
-        shared
+    /// Whether the other packet asks the same in the same way: all bytes are equal but for the case of
+    /// letters in the name.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let end = self.question_end;
+        end == other.question_end
+            && self.is_question_of(&other.octets)
+            && self.octets[..HEADER_LENGTH] == other.octets[..HEADER_LENGTH]
+            && self.octets[end..] == other.octets[end..]
+    }
+
+    /// A hash that is equal for packets that are the [same](Self::is_same) and go over the same transport.
+    pub(super) fn hash(&self, transport: TransportPolicy, hasher: &impl BuildHasher) -> u64 {
+        let mut room = [0; MAX_QUERY];
+        let bytes = &mut room[..self.octets.len()];
+        bytes.copy_from_slice(&self.octets);
+        // In the place of the id, which is not set yet.
+        bytes[0] = transport as u8;
+        bytes[HEADER_LENGTH..self.question_end - 4].make_ascii_lowercase();
+        hasher.hash_one(&*bytes)
     }
 
     /// The octets to send, under `id`, in `room`.
@@ -111,20 +124,20 @@ impl Packet {
     pub fn read(&self, message: &[u8], header: &Header) -> Option<Reply> {
         let mut reply = Reply::default();
         let judged = self.judge(message, header, false, &mut reply);
-        (judged == Judged::Answer).then_some(reply)
+        (judged == Verdict::Reply).then_some(reply)
     }
 
     /// Reads `message`, whose id has been found right, into `reply`. Its buffers are reused; unless
-    /// this is [`Judged::Answer`], its contents are unspecified.
+    /// this is [`Verdict::Reply`], its contents are unspecified.
     pub(super) fn judge(
         &self,
         message: &[u8],
         header: &Header,
         by_datagram: bool,
         reply: &mut Reply,
-    ) -> Judged {
+    ) -> Verdict {
         let judged = self.compare(message, header, by_datagram, reply);
-        if judged == Judged::Other {
+        if judged == Verdict::OtherQuestion {
             self.wrong.fetch_add(1, Ordering::Relaxed);
         }
         judged
@@ -141,19 +154,19 @@ impl Packet {
         header: &Header,
         by_datagram: bool,
         reply: &mut Reply,
-    ) -> Judged {
+    ) -> Verdict {
         if !header.has(Header::RESPONSE) || header.opcode() != Opcode::QUERY {
-            return Judged::Other;
+            return Verdict::OtherQuestion;
         }
         if header.counts[0] == 0 {
             let Some(error) = bare_error(header) else {
-                return Judged::Other;
+                return Verdict::OtherQuestion;
             };
             *reply = error;
-            return Judged::Answer;
+            return Verdict::Reply;
         }
         if header.counts[0] != 1 || !self.is_question_of(message) {
-            return Judged::Other;
+            return Verdict::OtherQuestion;
         }
         match read_reply(message, reply) {
             Ok(_) => reply.why = Why::Upstream,
@@ -162,9 +175,9 @@ impl Packet {
             {
                 truncate(header, reply);
             }
-            Err(_) => return Judged::Unreadable,
+            Err(_) => return Verdict::Unreadable,
         }
-        Judged::Answer
+        Verdict::Reply
     }
 
     /// Whether the question of a message is this one, whatever its spelling.
@@ -178,14 +191,14 @@ impl Packet {
     }
 }
 
-/// What a message with the id of a question is to it.
+/// What a message with the id of a query is to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Judged {
-    /// The answer.
-    Answer,
+pub(super) enum Verdict {
+    /// Its reply.
+    Reply,
     /// No answer to this question. A stranger may have sent it: the wait for the right one goes on
     /// (CVE-2023-28452).
-    Other,
+    OtherQuestion,
     /// An answer to this question that cannot be read: no other is to be expected.
     Unreadable,
 }
@@ -230,7 +243,7 @@ mod tests {
         out
     }
 
-    fn judged(packet: &Packet, message: &[u8], by_datagram: bool) -> (Judged, Reply) {
+    fn judged(packet: &Packet, message: &[u8], by_datagram: bool) -> (Verdict, Reply) {
         let header = Header::read(message).unwrap();
         let mut reply = Reply::default();
         let judged = packet.judge(message, &header, by_datagram, &mut reply);
@@ -238,7 +251,7 @@ mod tests {
     }
 
     fn believed(packet: &Packet, message: &[u8]) -> bool {
-        judged(packet, message, true).0 == Judged::Answer
+        judged(packet, message, true).0 == Verdict::Reply
     }
 
     #[test]
@@ -273,11 +286,19 @@ mod tests {
                 let (cut, reply) = judged(&packet, &message[..end], true);
                 let (broken, _) = judged(&packet, &message[..end], false);
                 if has_question {
-                    assert_eq!((cut, broken), (Judged::Answer, Judged::Unreadable), "{end}");
+                    assert_eq!(
+                        (cut, broken),
+                        (Verdict::Reply, Verdict::Unreadable),
+                        "{end}"
+                    );
                     assert!(reply.truncated && reply.records().next().is_none());
                     assert_eq!((reply.rcode, reply.why), (Rcode::NOERROR, Why::Upstream));
                 } else {
-                    assert_eq!((cut, broken), (Judged::Other, Judged::Other), "{end}");
+                    assert_eq!(
+                        (cut, broken),
+                        (Verdict::OtherQuestion, Verdict::OtherQuestion),
+                        "{end}"
+                    );
                 }
             }
         }
@@ -292,7 +313,7 @@ mod tests {
         let end = packet.question_end;
         // A pointer to itself.
         message[end..end + 2].copy_from_slice(&[0xC0, u8::try_from(end).unwrap()]);
-        assert_eq!(judged(&packet, &message, true).0, Judged::Unreadable);
+        assert_eq!(judged(&packet, &message, true).0, Verdict::Unreadable);
         assert_eq!(packet.wrong_answers(), 0);
     }
 
@@ -307,14 +328,18 @@ mod tests {
     #[test]
     fn spelling_does_not_make_another_question_and_wishes_do() {
         let plain = query("www.example.org", Type::A);
-        let key = Packet::of(&plain).key(Way::Datagram);
-        assert_eq!(
-            key,
-            Packet::of(&query("WWW.example.ORG", Type::A)).key(Way::Datagram)
-        );
+        let packet = Packet::of(&plain);
+        let hasher = std::hash::RandomState::new();
+        let key = |packet: &Packet| packet.hash(TransportPolicy::Udp, &hasher);
+        let same = |one: &Query, other: &Query| {
+            let (one, other) = (Packet::of(one), Packet::of(other));
+            assert_eq!(one.is_same(&other), key(&one) == key(&other));
+            one.is_same(&other)
+        };
+        assert!(same(&plain, &query("WWW.example.ORG", Type::A)));
         let mut knowing = plain.clone();
         knowing.authentic_data = true;
-        assert_eq!(key, Packet::of(&knowing).key(Way::Datagram));
+        assert!(same(&plain, &knowing));
         let mut checking = plain.clone();
         checking.checking_disabled = true;
         let mut signed = plain.clone();
@@ -329,16 +354,12 @@ mod tests {
         iterative.recursion_desired = false;
         let mut made_iterative = plain.clone();
         made_iterative.onward_recursion = Some(false);
-        let iterative_key = Packet::of(&iterative).key(Way::Datagram);
-        assert_eq!(
-            iterative_key,
-            Packet::of(&made_iterative).key(Way::Datagram)
-        );
+        assert!(same(&iterative, &made_iterative));
         let mut from = plain.clone();
         from.options.push(Options::SUBNET, b"net");
-        assert_ne!(key, Packet::of(&plain).key(Way::Stream));
+        assert_ne!(key(&packet), packet.hash(TransportPolicy::Tcp, &hasher));
         for other in [checking, signed, iterative, from] {
-            assert_ne!(key, Packet::of(&other).key(Way::Datagram));
+            assert!(!same(&plain, &other));
         }
     }
 }

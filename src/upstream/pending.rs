@@ -23,7 +23,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::Poll,
     time::{Duration, Instant},
@@ -61,14 +61,28 @@ pub struct PendingLimit {
 pub struct Permit {
     limit: Arc<PendingLimit>,
     /// None for a slot that is counted only.
-    eviction: Eviction,
+    ticket: Option<Arc<Ticket>>,
     group: usize,
     client: IpAddr,
 }
 
 /// Whether the query that holds a [`Permit`] has been evicted.
 #[derive(Clone, Debug, Default)]
-pub struct Eviction(Option<Arc<Ticket>>);
+pub struct Eviction(Option<(Arc<Ticket>, Arc<PendingLimit>)>);
+
+/// Evictions and cancellations in the process so far: an engine looks through its queries only after this
+/// has changed.
+static EVICTIONS: AtomicU64 = AtomicU64::new(0);
+
+/// Evictions and cancellations in the process so far.
+pub(super) fn evictions() -> u64 {
+    EVICTIONS.load(Ordering::Acquire)
+}
+
+/// A query was evicted, or its caller has gone.
+pub(super) fn count_eviction() {
+    EVICTIONS.fetch_add(1, Ordering::AcqRel);
+}
 
 #[derive(Debug)]
 struct Ticket {
@@ -123,7 +137,7 @@ impl PendingLimit {
         let pending = self.pending.fetch_add(1, Ordering::Relaxed);
         let mut permit = Permit {
             limit: Arc::clone(self),
-            eviction: Eviction(None),
+            ticket: None,
             group,
             client,
         };
@@ -139,7 +153,7 @@ impl PendingLimit {
             victim.evict();
             self.pending.fetch_sub(1, Ordering::Relaxed);
         }
-        permit.eviction = Eviction(Some(tracked.insert(group, client, now)));
+        permit.ticket = Some(tracked.insert(group, client, now));
         Some(permit)
     }
 
@@ -150,6 +164,12 @@ impl PendingLimit {
         reply.cause = Some(format!("concurrent queries exceeded maximum {limit}").into());
     }
 
+    fn overload_reply(&self) -> Reply {
+        let mut reply = Reply::default();
+        self.overload(&mut reply);
+        reply
+    }
+
     fn count_shed(&self) {
         self.shed.iter().for_each(IntCounter::inc);
     }
@@ -158,26 +178,31 @@ impl PendingLimit {
 impl Permit {
     /// A handle that shows whether this query has been evicted.
     pub fn eviction(&self) -> Eviction {
-        self.eviction.clone()
-    }
-
-    /// Whether this query has been evicted.
-    pub fn is_evicted(&self) -> bool {
-        self.eviction.has_happened()
+        let ticket = self.ticket.as_ref();
+        Eviction(ticket.map(|ticket| (Arc::clone(ticket), Arc::clone(&self.limit))))
     }
 
     /// Waits until this query is evicted, and gives the reply to it.
     pub async fn evicted(&self) -> Reply {
-        self.eviction.happens().await;
-        let mut reply = Reply::default();
-        self.limit.overload(&mut reply);
-        reply
+        poll_fn(|context| match &self.ticket {
+            None => Poll::Pending,
+            Some(ticket) => {
+                ticket.waker.register(context.waker());
+                if ticket.is_evicted() {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            }
+        })
+        .await;
+        self.limit.overload_reply()
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let holds_slot = match &self.eviction.0 {
+        let holds_slot = match &self.ticket {
             None => true,
             Some(ticket) => {
                 let mut tracked = self.limit.tracked.lock();
@@ -193,32 +218,21 @@ impl Drop for Permit {
 }
 
 impl Eviction {
-    /// Whether it has happened.
-    pub fn has_happened(&self) -> bool {
-        let ticket = self.0.as_ref();
-        ticket.is_some_and(|ticket| ticket.evicted.load(Ordering::Acquire))
-    }
-
-    /// Waits until it happens, which may be never.
-    async fn happens(&self) {
-        poll_fn(|context| match &self.0 {
-            None => Poll::Pending,
-            Some(ticket) => {
-                ticket.waker.register(context.waker());
-                if self.has_happened() {
-                    Poll::Ready(())
-                } else {
-                    Poll::Pending
-                }
-            }
-        })
-        .await;
+    /// The reply to the query, if it has been evicted.
+    pub(super) fn reply(&self) -> Option<Reply> {
+        let (ticket, limit) = self.0.as_ref()?;
+        ticket.is_evicted().then(|| limit.overload_reply())
     }
 }
 
 impl Ticket {
+    fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Acquire)
+    }
+
     fn evict(&self) {
         self.evicted.store(true, Ordering::Release);
+        count_eviction();
         self.waker.wake();
     }
 }

@@ -3,33 +3,27 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
 };
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, watch},
-    task::AbortHandle,
-};
+use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 
-use crate::{interfaces::HostAddress, plain, wire::Name};
+use crate::{
+    files::{Changes, directory_of},
+    interfaces::HostAddress,
+    plain,
+    wire::Name,
+};
 
 /// A file is at most so long: a resolv.conf has some hundred octets.
 const MAX_FILE: u64 = 64 * 1024;
 /// Domains of a search list at most: as many as Kubernetes gives a pod.
 const MAX_SEARCH: usize = 32;
-/// Editors and ConfigMap updates touch a directory several times in a row.
-const SETTLE: Duration = Duration::from_millis(100);
 
 /// The name servers of a file, now and from now on.
 #[derive(Debug)]
 pub struct ResolvConf {
     servers: watch::Receiver<Vec<HostAddress>>,
     follower: AbortHandle,
-    /// Watches for as long as it lives.
-    _watcher: Option<RecommendedWatcher>,
 }
 
 impl ResolvConf {
@@ -42,9 +36,7 @@ impl ResolvConf {
             tracing::warn!(target: "plugin/forward", "{path}: no nameservers found");
         }
         let (sender, servers) = watch::channel(found);
-        let changed = Arc::new(Notify::new());
-        let watcher = watch_directory(path, Arc::clone(&changed));
-        let watcher = watcher.inspect_err(|error| {
+        let changes = watch(path).inspect_err(|error| {
             tracing::warn!(
                 target: "plugin/forward",
                 "{} cannot be watched and changes to it will go unnoticed: {}",
@@ -52,11 +44,11 @@ impl ResolvConf {
                 plain::watch(error)
             );
         });
-        let follower = runtime.spawn(follow(path.to_owned(), changed, sender));
+        let changes = changes.unwrap_or_default();
+        let follower = runtime.spawn(follow(path.to_owned(), changes, sender));
         Ok(Self {
             servers,
             follower: follower.abort_handle(),
-            _watcher: watcher.ok(),
         })
     }
 
@@ -72,26 +64,15 @@ impl Drop for ResolvConf {
     }
 }
 
-/// The directory is watched rather than the file: files are replaced, and those of a ConfigMap by
-/// a link beside them.
-fn watch_directory(path: &Path, changed: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            changed.notify_one();
-        }
-    })?;
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    watcher.watch(directory, RecursiveMode::NonRecursive)?;
-    Ok(watcher)
+fn watch(path: &Path) -> notify::Result<Changes> {
+    let mut changes = Changes::new()?;
+    changes.watch(&directory_of(path))?;
+    Ok(changes)
 }
 
-async fn follow(path: PathBuf, changed: Arc<Notify>, servers: watch::Sender<Vec<HostAddress>>) {
+async fn follow(path: PathBuf, mut changes: Changes, servers: watch::Sender<Vec<HostAddress>>) {
     loop {
-        changed.notified().await;
-        tokio::time::sleep(SETTLE).await;
+        changes.next().await;
         let read = read_nameservers(&path).and_then(|list| {
             let is_lost = list.is_empty() && !servers.borrow().is_empty();
             let lost = || io::Error::new(io::ErrorKind::InvalidData, "no nameservers found");

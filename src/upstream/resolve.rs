@@ -15,7 +15,8 @@ use std::{
 use tokio::{runtime::Handle, time::timeout};
 
 use super::{
-    Check, Failure, Host, Keeping, Packet, Settings, Target, Upstream, Way, read_nameservers,
+    Check, Failure, Host, Keeping, Packet, Settings, Target, TransportPolicy, Upstream,
+    read_nameservers,
 };
 use crate::{
     interfaces::HostAddress,
@@ -135,12 +136,12 @@ async fn ask_all(
 ) -> Result<Vec<HostAddress>, ResolveError> {
     let mut last = ResolveError::NoAddress;
     for server in servers {
-        let asked = Upstream::new(
+        let asked = Arc::new(Upstream::new(
             Target::at(*server),
             &settings(),
             runtime.clone(),
             &UNCOUNTED,
-        );
+        ));
         let mut found: Vec<IpAddr> = Vec::new();
         for rtype in [Type::A, Type::AAAA] {
             match ask(&asked, name, rtype).await {
@@ -178,9 +179,9 @@ fn settings() -> Settings {
     }
 }
 
-async fn ask(server: &Upstream, name: Name, rtype: Type) -> Result<Reply, Failure> {
-    let packet = Arc::new(Packet::probe(&Question::new(name, rtype, Class::IN), true));
-    let asking = server.exchange(&packet, Way::DatagramFirst);
+async fn ask(server: &Arc<Upstream>, name: Name, rtype: Type) -> Result<Reply, Failure> {
+    let packet = Packet::probe(&Question::new(name, rtype, Class::IN), true);
+    let asking = server.query(packet, TransportPolicy::UdpThenTcp);
     let answer = timeout(PATIENCE, asking).await;
     answer.unwrap_or(Err(Failure::Silent))
 }

@@ -28,8 +28,8 @@ use super::{
     failure::Failure,
     meter::{Meter, Proto},
     packet::{MAX_QUERY, Packet},
+    pending_replies::{Delivery, MAX_IN_FLIGHT, PendingReplies, PendingReply},
     tls::Tls,
-    waiters::{Delivery, MAX_WAITING, Waiters},
 };
 use crate::{interfaces::local_end, reply::Reply};
 
@@ -65,7 +65,7 @@ pub(super) struct Streams {
 
 #[derive(Debug)]
 struct Connection {
-    waiters: Arc<Waiters>,
+    replies: Arc<PendingReplies>,
     outbox: mpsc::Sender<Outgoing>,
     opened: Instant,
     /// Takes no new questions and ends with the last one under way.
@@ -103,15 +103,15 @@ impl Streams {
     pub(super) async fn exchange(self: &Arc<Self>, packet: &Arc<Packet>) -> Result<Reply, Failure> {
         let mut fresh = false;
         loop {
-            let (connection, ticket) = self.enter(packet, &mut fresh)?;
+            let (connection, pending) = self.enter(packet, &mut fresh)?;
             let outgoing = Outgoing {
                 packet: Arc::clone(packet),
-                id: ticket.id(),
+                id: pending.id(),
             };
             let sent = connection.outbox.try_send(outgoing);
             drop(connection);
             let answer = match sent {
-                Ok(()) => ticket.await,
+                Ok(()) => pending.await,
                 Err(mpsc::error::TrySendError::Full(_)) => return Err(Failure::Busy),
                 Err(mpsc::error::TrySendError::Closed(_)) => Err(Failure::Closed),
             };
@@ -127,13 +127,13 @@ impl Streams {
         self: &Arc<Self>,
         packet: &Arc<Packet>,
         fresh: &mut bool,
-    ) -> Result<(Arc<Connection>, super::waiters::Ticket), Failure> {
+    ) -> Result<(Arc<Connection>, PendingReply), Failure> {
         let mut connections = self.connections.lock();
         if !*fresh && let Some(connection) = self.choose(&connections) {
-            match connection.waiters.enter(packet) {
-                Ok(ticket) => {
+            match connection.replies.add(packet) {
+                Ok(pending) => {
                     self.meter.hit(self.proto());
-                    return Ok((connection, ticket));
+                    return Ok((connection, pending));
                 }
                 Err(Failure::Closed) => {}
                 Err(failure) => return Err(failure),
@@ -144,18 +144,18 @@ impl Streams {
         }
         *fresh = true;
         self.meter.miss(self.proto());
-        let (outbox, inbox) = mpsc::channel(MAX_WAITING);
+        let (outbox, inbox) = mpsc::channel(MAX_IN_FLIGHT);
         let connection = Arc::new(Connection {
-            waiters: Arc::default(),
+            replies: Arc::default(),
             outbox,
             opened: Instant::now(),
             retired: AtomicBool::new(false),
         });
-        let ticket = connection.waiters.enter(packet)?;
+        let pending = connection.replies.add(packet)?;
         connections.push(Arc::clone(&connection));
         drop(connections);
         let life = Life {
-            waiters: Arc::clone(&connection.waiters),
+            replies: Arc::clone(&connection.replies),
             connection: Arc::downgrade(&connection),
             streams: Arc::downgrade(self),
             keeping: self.keeping,
@@ -163,7 +163,7 @@ impl Streams {
         };
         let dial = dial(self.server, self.source);
         self.runtime.spawn(life.live(dial, self.tls.clone(), inbox));
-        Ok((connection, ticket))
+        Ok((connection, pending))
     }
 
     /// The connection that a question is put on; none where a new one is to be opened.
@@ -186,9 +186,9 @@ impl Streams {
         if connection.retired.load(Ordering::Relaxed) {
             return None;
         }
-        let load = connection.waiters.load();
-        let stalled = load.waiting > 0 && load.moved.is_some_and(|at| at.elapsed() > STALLED);
-        (!load.closed && !load.abandoned && !stalled).then_some(load.waiting)
+        let load = connection.replies.load();
+        let stalled = load.in_flight > 0 && load.progress.is_some_and(|at| at.elapsed() > STALLED);
+        (!load.closed && !load.abandoned && !stalled).then_some(load.in_flight)
     }
 
     fn proto(&self) -> Proto {
@@ -201,14 +201,14 @@ impl Streams {
 
     fn idle_count(&self) -> usize {
         let connections = self.connections.lock();
-        let idle = |connection: &&Arc<Connection>| connection.waiters.load().waiting == 0;
+        let idle = |connection: &&Arc<Connection>| connection.replies.load().in_flight == 0;
         connections.iter().filter(idle).count()
     }
 
-    fn forget(&self, waiters: &Arc<Waiters>) {
+    fn forget(&self, replies: &Arc<PendingReplies>) {
         self.connections
             .lock()
-            .retain(|connection| !Arc::ptr_eq(&connection.waiters, waiters));
+            .retain(|connection| !Arc::ptr_eq(&connection.replies, replies));
     }
 }
 
@@ -227,7 +227,7 @@ pub(super) async fn dial(server: SocketAddr, source: Option<IpAddr>) -> io::Resu
 
 /// What the task of a connection holds: nothing that keeps the upstream alive.
 struct Life {
-    waiters: Arc<Waiters>,
+    replies: Arc<PendingReplies>,
     connection: Weak<Connection>,
     streams: Weak<Streams>,
     keeping: Keeping,
@@ -247,9 +247,9 @@ impl Life {
             Err(failure) => failure,
         };
         if let Some(streams) = self.streams.upgrade() {
-            streams.forget(&self.waiters);
+            streams.forget(&self.replies);
         }
-        self.waiters.close(&end);
+        self.replies.close(&end);
     }
 
     async fn connect(
@@ -264,8 +264,8 @@ impl Life {
             } else {
                 Proto::Tcp
             };
-            self.waiters
-                .hears(self.meter.heard(stream.local_addr().ok(), proto));
+            self.replies
+                .connected(self.meter.heard(stream.local_addr().ok(), proto));
             Ok(match tls {
                 None => Connected::Plain(stream),
                 Some(tls) => Connected::Tls(Box::new(tls.connect(stream).await?)),
@@ -311,7 +311,7 @@ impl Life {
                     }
                 }
                 () = &mut idle => {
-                    if self.waiters.close_if_empty() {
+                    if self.replies.close_if_empty() {
                         return Failure::Closed;
                     }
                     // Somebody waits: however short the idle life, this is none.
@@ -331,7 +331,7 @@ impl Life {
             let Some((message, behind)) = behind.split_at_checked(length) else {
                 break;
             };
-            if self.waiters.deliver(message) == Delivery::Wrong {
+            if self.replies.deliver(message) == Delivery::Wrong {
                 self.meter.wrong_reply();
             }
             rest = behind;
@@ -345,7 +345,7 @@ impl Life {
 
     /// Whether the connection, where nobody waits on it, is too old or one too many.
     fn is_to_end(&self) -> bool {
-        if self.waiters.load().waiting > 0 {
+        if self.replies.load().in_flight > 0 {
             return false;
         }
         let retired = self
@@ -357,7 +357,7 @@ impl Life {
                 .streams
                 .upgrade()
                 .is_some_and(|streams| streams.idle_count() > self.keeping.max_idle);
-        (retired || too_many) && self.waiters.close_if_empty()
+        (retired || too_many) && self.replies.close_if_empty()
     }
 }
 

@@ -10,7 +10,9 @@ use std::{
 use rustls::pki_types::ServerName;
 
 use crate::{
+    features::{Feature, NotBuilt},
     interfaces::{AddressError, HostAddress},
+    query::Transport,
     wire::Name,
 };
 
@@ -64,6 +66,16 @@ pub enum Over {
     Quic,
 }
 
+/// How an upstream over HTTPS is asked: how questions are put into requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DohMethod {
+    /// As a body.
+    #[default]
+    Post,
+    /// In the address, where HTTP's own caches can know it.
+    Get,
+}
+
 /// Why a word is no upstream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // each says it
@@ -85,6 +97,8 @@ pub enum TargetError {
     ServerName(String),
     #[error("no network interface is called {0:?}")]
     Interface(String),
+    #[error("{word}: {missing}")]
+    NotBuilt { word: String, missing: NotBuilt },
 }
 
 impl Over {
@@ -94,6 +108,25 @@ impl Over {
             Self::Dns => 53,
             Self::Tls | Self::Quic => 853,
             Self::Https => 443,
+        }
+    }
+
+    /// The transport that its replies come over, unless the query is sent over TCP.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::Dns => Transport::Udp,
+            Self::Tls => Transport::Tls,
+            Self::Https => Transport::Https,
+            Self::Quic => Transport::Quic,
+        }
+    }
+
+    /// An error where this build cannot speak it.
+    pub fn required(self) -> Result<(), NotBuilt> {
+        match self {
+            Self::Dns | Self::Tls => Ok(()),
+            Self::Https => Feature::Https.required(),
+            Self::Quic => Feature::Quic.required(),
         }
     }
 
@@ -165,6 +198,10 @@ impl FromStr for To {
         if over == Over::Https && rest.contains('/') {
             return Err(TargetError::Path(word.to_owned()));
         }
+        over.required().map_err(|missing| {
+            let word = word.to_owned();
+            TargetError::NotBuilt { word, missing }
+        })?;
         let (host, percent, port) = split(rest, over.default_port())?;
         let Ok(ip) = host.parse::<IpAddr>() else {
             return file_or_host(word, scheme, rest, over);

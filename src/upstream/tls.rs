@@ -11,6 +11,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{failure::Failure, handshake};
 use crate::{
+    files::Stamp,
     plain,
     trust::{self, Trusted},
 };
@@ -80,16 +81,13 @@ impl TlsFiles {
         Ok(Arc::new(config))
     }
 
-    /// Changes when another file is named or the content of one changes, as far as its time tells.
+    /// Changes when another file is named or the content of one changes, as its [`Stamp`] shows.
     pub fn fingerprint(&self) -> String {
         let identity = self.identity.iter().flat_map(|(chain, key)| [chain, key]);
-        let changed = |path| {
-            std::fs::metadata(path)
-                .and_then(|file| file.modified())
-                .ok()
-        };
-        let times: Vec<_> = identity.chain(&self.authorities).map(changed).collect();
-        format!("{self:?} {times:?}")
+        let stamps = identity
+            .chain(&self.authorities)
+            .map(|path| Stamp::of(path));
+        format!("{self:?} {:?}", stamps.collect::<Vec<_>>())
     }
 
     fn trusted(&self) -> Result<Trusted, TlsError> {

@@ -2,31 +2,31 @@
 
 use std::net::IpAddr;
 
-use super::{Answer, distinct::Distinct};
+use super::{AnswerBuilder, distinct::Distinct};
 use crate::{
     reply::{Data, Owner, Reply, Section},
     wire::Type,
 };
 
-impl Answer<'_> {
-    /// Adds each address of the family that is asked for, once, as many as there is room for.
+impl AnswerBuilder<'_> {
+    /// Adds each address of the queried family once, within the size budget.
     pub(super) fn addresses(&mut self, addresses: impl Iterator<Item = IpAddr>) {
-        let mut said = Distinct::new();
+        let mut seen = Distinct::new();
         for address in addresses {
-            if self.wants(address) && said.insert(address) && !self.put_address(address) {
+            if self.wants(address) && seen.insert(address) && !self.put_address(address) {
                 break;
             }
         }
     }
 
-    /// Adds an address, if its family is asked for.
+    /// Adds an address, if it is of the queried family.
     pub(super) fn address(&mut self, address: IpAddr) {
         if self.wants(address) {
             self.put_address(address);
         }
     }
 
-    /// Adds an address; false where there is no room for it.
+    /// Adds an address; returns false if the budget is exhausted.
     fn put_address(&mut self, address: IpAddr) -> bool {
         let fits = self.admit(length(address));
         if fits {
@@ -46,12 +46,12 @@ impl Answer<'_> {
     }
 }
 
-/// Bytes of an address.
+/// Length of an address in bytes.
 pub(super) fn length(address: IpAddr) -> usize {
     if address.is_ipv4() { 4 } else { 16 }
 }
 
-/// Adds an address record of either family.
+/// Adds an A or AAAA record.
 pub(super) fn put(
     reply: &mut Reply,
     section: Section,

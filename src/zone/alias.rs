@@ -1,26 +1,27 @@
-//! ExternalName Services: an alias, and what it leads to.
+//! ExternalName Services (DNS specification section 2.5): a CNAME record, followed by the records
+//! of its target if that is in the cluster's zones.
 
 use std::net::IpAddr;
 
-use super::{Answer, Answers, Known, name::Labels};
+use super::{AnswerBuilder, Lookup, LookupResult, name::SplitName};
 use crate::{
     cluster::Service,
     reply::{Data, Owner, Section},
     wire::{Name, NameRef, Type},
 };
 
-/// How many aliases one answer has at most.
+/// Maximum number of CNAME records in an answer.
 const MAX_ALIASES: usize = 11;
 
-impl Answer<'_> {
-    /// The alias, where it or an address is asked for; and behind it what it leads to within the
-    /// zones, or the name that it leads to outside of them.
+impl AnswerBuilder<'_> {
+    /// Adds the CNAME record for a query of type CNAME, A or AAAA, and follows it. Returns the
+    /// target's name if it has to be resolved outside the zones.
     ///
-    /// The alias is part of the answer even where it leads nowhere. Where it ends at a name of the
-    /// zones without data of the type, their SOA record denies it (RFC 2308 section 2.2); a name that
-    /// they deny is resolved outside of them, where the next plugin may know it. A target that is
-    /// written as an address is answered as that address, as it is meant: no name is made of four numbers.
-    pub(super) fn alias(&mut self, service: &Service) -> Known {
+    /// The CNAME record is added even if its target cannot be resolved. If the target is in the
+    /// zones but has no data of the type, their SOA record is added (RFC 2308 section 2.2). If the
+    /// target does not exist in the zones, it is resolved outside: the next plugin may know it. An
+    /// IP address as target is answered with an A or AAAA record.
+    pub(super) fn alias(&mut self, service: &Service) -> LookupResult {
         let text = service.external_name.as_deref().unwrap_or_default();
         if let Ok(address) = text.parse::<IpAddr>() {
             self.address(address);
@@ -35,8 +36,8 @@ impl Answer<'_> {
         if target.as_ref().is_root() {
             return Ok(None);
         }
-        let met = |name: NameRef<'_>| name.eq_ignore_case(target.as_ref());
-        let is_loop = met(self.asked) || self.aliases().any(met);
+        let equals_target = |name: NameRef<'_>| name.eq_ignore_case(target.as_ref());
+        let is_loop = equals_target(self.asked) || self.aliases().any(equals_target);
         let (data, ttl) = (Data::Name(target.as_ref()), self.view.rules.ttl);
         self.reply
             .push(Section::Answer, self.owner, Type::CNAME, ttl, data);
@@ -47,36 +48,36 @@ impl Answer<'_> {
         self.follow(&target)
     }
 
-    fn follow(&mut self, target: &Name) -> Known {
+    fn follow(&mut self, target: &Name) -> LookupResult {
         let lower = target.to_lower();
-        let labels = Labels::new(target, &lower);
-        let Some(place) = self.view.zones.find(&labels) else {
+        let labels = SplitName::new(target, &lower);
+        let Some(matched) = self.view.zones.find(&labels) else {
             return Ok(Some(Box::new(*target)));
         };
         let length = self.reply.section(Section::Answer).len();
-        let found = Answer {
+        let found = AnswerBuilder {
             view: self.view,
             rtype: self.rtype,
-            zone: place.suffix(),
+            zone: matched.suffix(),
             owner: Owner::Name(target.as_ref()),
             asked: self.asked,
-            room: self.room,
+            budget: self.budget,
             reply: &mut *self.reply,
         }
-        .form(place.form());
+        .add_records(matched.kind());
         match found {
-            // What is not known yet may exist: half an answer would deny it.
-            Err(why) if !self.view.knows(why) => Err(why),
+            // An unlisted kind may contain the target: a partial answer would deny it.
+            Err(why) if !self.view.can_deny(why) => Err(why),
             Err(_) => Ok(Some(Box::new(*target))),
             Ok(None) if self.reply.section(Section::Answer).len() == length => {
-                self.view.put_soa(place.suffix(), self.reply);
+                self.view.put_soa(matched.suffix(), self.reply);
                 Ok(None)
             }
             found => found,
         }
     }
 
-    /// The names that the aliases told so far lead to.
+    /// The targets of the CNAME records added so far.
     fn aliases(&self) -> impl Iterator<Item = NameRef<'_>> {
         let records = self.reply.section(Section::Answer).iter();
         records.filter_map(|record| self.reply.data_name(record))

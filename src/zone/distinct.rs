@@ -1,14 +1,14 @@
-//! What has been said already: a set that allocates only once it grows large.
+//! A set for deduplication that allocates only when it grows large.
 
 use std::{collections::HashSet, hash::Hash};
 
-/// How many are kept in place: most Services have fewer endpoints, and so few are found as fast by
-/// looking at each as by hashing.
-const FEW: usize = 16;
+/// Number of inline values: most Services have fewer endpoints, and a linear search of so few is as
+/// fast as hashing.
+const INLINE: usize = 16;
 
 /// A set of small values.
 pub struct Distinct<T> {
-    few: [Option<T>; FEW],
+    few: [Option<T>; INLINE],
     length: usize,
     many: HashSet<T, foldhash::fast::RandomState>,
 }
@@ -16,7 +16,7 @@ pub struct Distinct<T> {
 impl<T: Copy> Default for Distinct<T> {
     fn default() -> Self {
         Self {
-            few: [None; FEW],
+            few: [None; INLINE],
             length: 0,
             many: HashSet::default(),
         }
@@ -24,14 +24,14 @@ impl<T: Copy> Default for Distinct<T> {
 }
 
 impl<T: Copy + Eq + Hash> Distinct<T> {
-    /// Of nothing.
+    /// An empty set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a value; false where it is there already.
+    /// Adds a value; returns false if it is already present.
     pub fn insert(&mut self, value: T) -> bool {
-        if self.length < FEW {
+        if self.length < INLINE {
             if self.few[..self.length].contains(&Some(value)) {
                 return false;
             }
@@ -40,8 +40,8 @@ impl<T: Copy + Eq + Hash> Distinct<T> {
             return true;
         }
         if self.many.is_empty() {
-            // From here on all of them are hashed, and none is compared with the first ones.
-            self.many.reserve(8 * FEW);
+            // From here on, all values are in the hash set.
+            self.many.reserve(8 * INLINE);
             self.many.extend(self.few.iter().flatten());
         }
         self.many.insert(value)
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_new_once() {
+    fn each_value_is_inserted_once() {
         let mut distinct = Distinct::new();
         for value in 0..1000 {
             assert!(distinct.insert(value));

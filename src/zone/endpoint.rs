@@ -1,5 +1,4 @@
-//! Endpoints and their names: which of a Service's endpoints a question is about, and what each
-//! is called.
+//! Endpoint names, and the selection of a Service's endpoints for a query.
 
 use std::{
     hash::{Hash, Hasher},
@@ -8,27 +7,27 @@ use std::{
     sync::Arc,
 };
 
-use super::form::{PortName, TopologyZone, bare};
-use crate::cluster::{Port, SeenEndpoint, Slice};
+use super::name_kind::{PortName, TopologyZone, bare};
+use crate::cluster::{EndpointRef, EndpointSlice, Port};
 
-/// Octets of the longest address in dashes, with the `0` behind it.
+/// Maximum length in bytes of an address in dashed form, including an appended `0`.
 const DASHED: usize = 40;
-/// Octets of a label at most.
+/// Maximum length of a label in bytes (RFC 1035 section 2.3.4).
 const MAX_LABEL: usize = 63;
 
-/// What an endpoint is called below its Service; exactly one name each.
+/// The name of an endpoint below its Service: exactly one (DNS specification section 2.4.1).
 #[derive(Clone, Copy, Debug)]
 pub enum EndpointName<'a> {
     /// Its hostname, or its pod's name.
     Text(&'a str),
-    /// Its address, in dashes.
+    /// Its address in dashed form.
     Address(IpAddr),
 }
 
 impl<'a> EndpointName<'a> {
-    /// The hostname; else, where `by_pod`, the pod's name if that is one label (names of pods may
-    /// be longer, and may have dots); else the address.
-    pub fn of(endpoint: SeenEndpoint<'a>, by_pod: bool) -> Self {
+    /// The hostname; else, if `by_pod`, the pod's name if it is a valid label (pod names may be
+    /// longer and contain dots); else the address.
+    pub fn of(endpoint: EndpointRef<'a>, by_pod: bool) -> Self {
         let pod = || {
             let pod = endpoint.pod().filter(|_| by_pod);
             pod.filter(|pod| pod.len() <= MAX_LABEL && !pod.contains('.'))
@@ -39,7 +38,7 @@ impl<'a> EndpointName<'a> {
             .map_or(Self::Address(endpoint.address), Self::Text)
     }
 
-    /// The name as a label, written into `buffer` where it is not at hand.
+    /// The name as a label; `buffer` is used for addresses.
     pub fn label<'b>(self, buffer: &'b mut LabelBuffer) -> &'b [u8]
     where
         'a: 'b,
@@ -52,7 +51,7 @@ impl<'a> EndpointName<'a> {
 }
 
 impl PartialEq for EndpointName<'_> {
-    /// Names are equal as labels are: whatever they were made from, whatever the case.
+    /// Compares as labels: independent of the variant, and of case.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Address(one), Self::Address(other)) => one == other,
@@ -79,7 +78,7 @@ impl Hash for EndpointName<'_> {
     }
 }
 
-/// Room for an address in dashes.
+/// A buffer for an address in dashed form.
 pub struct LabelBuffer([u8; DASHED]);
 
 impl Default for LabelBuffer {
@@ -88,20 +87,21 @@ impl Default for LabelBuffer {
     }
 }
 
-/// An address as a label: dots or colons become dashes. A label does not end in a dash, so one
-/// that would gets a `0` behind it, which leaves the address what it is.
+/// Writes an address as a label, with dashes instead of dots or colons. A label must not end with a
+/// dash (RFC 1123 section 2.1), so a trailing dash is followed by `0`, which does not change the
+/// address.
 fn dashed(address: IpAddr, buffer: &mut [u8; DASHED]) -> &[u8] {
     let v6 = match address {
         IpAddr::V4(v4) => return dashed_v4(v4.octets(), buffer),
         IpAddr::V6(v6) => v6,
     };
-    let mut room = buffer.as_mut_slice();
-    write!(room, "{v6}").expect("an address has at most 39 octets");
-    let left = room.len();
+    let mut rest = buffer.as_mut_slice();
+    write!(rest, "{v6}").expect("an address has at most 39 bytes");
+    let left = rest.len();
     let mut length = DASHED - left;
-    for octet in &mut buffer[..length] {
-        if matches!(octet, b':' | b'.') {
-            *octet = b'-';
+    for byte in &mut buffer[..length] {
+        if matches!(byte, b':' | b'.') {
+            *byte = b'-';
         }
     }
     if buffer[length - 1] == b'-' {
@@ -111,7 +111,8 @@ fn dashed(address: IpAddr, buffer: &mut [u8; DASHED]) -> &[u8] {
     &buffer[..length]
 }
 
-/// Four numbers with dashes between them. Written by hand: a reply may have a thousand of them.
+/// Four decimal numbers separated by dashes. Written by hand for speed: an answer may have a
+/// thousand of them.
 fn dashed_v4(octets: [u8; 4], buffer: &mut [u8; DASHED]) -> &[u8] {
     let mut length = 0;
     let mut put = |octet| {
@@ -133,7 +134,7 @@ fn dashed_v4(octets: [u8; 4], buffer: &mut [u8; DASHED]) -> &[u8] {
     &buffer[..length]
 }
 
-/// The address that a label spells in dashes: of four numbers, or else an IPv6 address.
+/// Parses an address in dashed form: IPv4 if it has four parts, otherwise IPv6.
 pub fn parse_dashed(label: &str) -> Option<IpAddr> {
     let mut buffer = [0; DASHED];
     let text = buffer.get_mut(..label.len())?;
@@ -156,31 +157,31 @@ pub fn parse_dashed(label: &str) -> Option<IpAddr> {
     }
 }
 
-/// Which ready endpoints of a Service are meant.
+/// A filter on a Service's ready endpoints.
 #[derive(Clone, Copy)]
-pub enum Only<'q> {
+pub enum EndpointFilter<'q> {
     /// All.
     All,
-    /// Those of this name.
-    Named(Sought<'q>),
-    /// Those that have this port.
+    /// The endpoint with this name.
+    Named(EndpointMatcher<'q>),
+    /// The endpoints with this port.
     Port(PortName<'q>),
-    /// Those of this cluster that have this name.
-    Member(&'q str, Sought<'q>),
-    /// Those in this topology zone.
-    Near(TopologyZone<'q>),
+    /// The endpoint with this name, exported by this cluster.
+    Cluster(&'q str, EndpointMatcher<'q>),
+    /// The endpoints in this topology zone.
+    Zone(TopologyZone<'q>),
 }
 
-/// A name that an endpoint is sought by.
+/// Matches endpoints by a queried label.
 #[derive(Clone, Copy)]
-pub struct Sought<'q> {
+pub struct EndpointMatcher<'q> {
     label: &'q str,
-    /// The address that has exactly this name; other spellings of it name nothing.
+    /// The address whose dashed form is exactly the label; other spellings do not exist.
     address: Option<IpAddr>,
 }
 
-impl<'q> Sought<'q> {
-    /// By this label.
+impl<'q> EndpointMatcher<'q> {
+    /// A matcher for this label.
     pub fn new(label: &'q str) -> Self {
         let exact = |address: &IpAddr| {
             let mut buffer = LabelBuffer::default();
@@ -192,8 +193,8 @@ impl<'q> Sought<'q> {
         }
     }
 
-    /// Whether this endpoint has the name.
-    pub fn names(self, endpoint: SeenEndpoint<'_>, by_pod: bool) -> bool {
+    /// Whether the endpoint has this name.
+    pub fn matches(self, endpoint: EndpointRef<'_>, by_pod: bool) -> bool {
         match EndpointName::of(endpoint, by_pod) {
             EndpointName::Text(text) => text.eq_ignore_ascii_case(self.label),
             EndpointName::Address(address) => self.address == Some(address),
@@ -201,22 +202,22 @@ impl<'q> Sought<'q> {
     }
 }
 
-/// The ready endpoints that a question is about.
+/// The ready endpoints that a query refers to.
 #[derive(Clone, Copy)]
 pub struct Selection<'a> {
-    /// The Service's slices.
-    pub slices: &'a [Arc<Slice>],
-    /// Which of their endpoints.
-    pub only: Only<'a>,
-    /// Whether pods' names are endpoints' names.
+    /// The Service's EndpointSlices.
+    pub slices: &'a [Arc<EndpointSlice>],
+    /// The filter on their endpoints.
+    pub filter: EndpointFilter<'a>,
+    /// Whether endpoints without a hostname are named by their pod.
     pub by_pod: bool,
-    /// Whether their names stand below those of their clusters, as a ServiceImport's do.
+    /// Whether endpoint names are below cluster names, as for a ServiceImport.
     pub imported: bool,
 }
 
 impl<'a> Selection<'a> {
-    /// The endpoints, slice by slice, each with its slice.
-    pub fn endpoints(self) -> impl Iterator<Item = (&'a Slice, SeenEndpoint<'a>)> {
+    /// The endpoints in order, each with its slice.
+    pub fn endpoints(self) -> impl Iterator<Item = (&'a EndpointSlice, EndpointRef<'a>)> {
         let slices = self
             .slices
             .iter()
@@ -227,9 +228,12 @@ impl<'a> Selection<'a> {
         })
     }
 
-    /// The same endpoints, from number `at` of all that the slices hold to the last, and from the
-    /// first to there. What stands before it is not looked at.
-    pub fn endpoints_from(self, at: usize) -> impl Iterator<Item = (&'a Slice, SeenEndpoint<'a>)> {
+    /// The same endpoints, rotated: starting at index `at` among all endpoints of the slices.
+    /// Endpoints before it are skipped without inspection.
+    pub fn endpoints_from(
+        self,
+        at: usize,
+    ) -> impl Iterator<Item = (&'a EndpointSlice, EndpointRef<'a>)> {
         let (mut first, mut within) = (0, at);
         while let Some(slice) = self.slices.get(first)
             && within >= slice.endpoints.len()
@@ -244,8 +248,8 @@ impl<'a> Selection<'a> {
             let slices = divided.iter().filter(move |slice| self.has_slice(slice));
             slices.flat_map(move |slice| {
                 let endpoints = slice.endpoints.iter().skip(skipped).take(taken);
-                let meant = endpoints.filter(move |it| it.ready && self.has(*it));
-                meant.map(move |endpoint| (&**slice, endpoint))
+                let selected = endpoints.filter(move |it| it.ready && self.has(*it));
+                selected.map(move |endpoint| (&**slice, endpoint))
             })
         };
         part(within, usize::MAX)
@@ -254,25 +258,27 @@ impl<'a> Selection<'a> {
             .chain(part(0, within))
     }
 
-    /// Whether a slice may hold endpoints that are meant.
-    fn has_slice(self, slice: &Slice) -> bool {
-        match self.only {
-            Only::Port(port) => slice.ports.iter().any(|it| port.is(it)),
-            Only::Member(cluster, _) => cluster_of(slice).eq_ignore_ascii_case(cluster),
+    /// Whether the slice may contain selected endpoints.
+    fn has_slice(self, slice: &EndpointSlice) -> bool {
+        match self.filter {
+            EndpointFilter::Port(port) => slice.ports.iter().any(|it| port.is(it)),
+            EndpointFilter::Cluster(cluster, _) => cluster_of(slice).eq_ignore_ascii_case(cluster),
             _ => true,
         }
     }
 
-    /// Whether an endpoint of such a slice is meant, if it is ready.
-    fn has(self, endpoint: SeenEndpoint<'_>) -> bool {
-        match self.only {
-            Only::Named(sought) | Only::Member(_, sought) => sought.names(endpoint, self.by_pod),
-            Only::Near(zone) => endpoint.zone().is_some_and(|own| zone.is(own)),
+    /// Whether an endpoint of such a slice is selected, if it is ready.
+    fn has(self, endpoint: EndpointRef<'_>) -> bool {
+        match self.filter {
+            EndpointFilter::Named(matcher) | EndpointFilter::Cluster(_, matcher) => {
+                matcher.matches(endpoint, self.by_pod)
+            }
+            EndpointFilter::Zone(zone) => endpoint.zone().is_some_and(|own| zone.is(own)),
             _ => true,
         }
     }
 
-    /// How many endpoints there are at most, and how many pairs of an endpoint and a port.
+    /// Upper bounds of the number of endpoints, and of pairs of endpoint and port.
     pub fn count(self) -> (usize, usize) {
         let slices = self.slices.iter();
         slices.fold((0, 0), |(endpoints, pairs), slice| {
@@ -281,16 +287,16 @@ impl<'a> Selection<'a> {
         })
     }
 
-    /// The ports of a slice that the question is about.
-    pub fn ports(self, slice: &'a Slice) -> impl Iterator<Item = &'a Port> {
-        slice.ports.iter().filter(move |port| match self.only {
-            Only::Port(name) => name.is(port),
+    /// The ports of a slice that the query refers to.
+    pub fn ports(self, slice: &'a EndpointSlice) -> impl Iterator<Item = &'a Port> {
+        slice.ports.iter().filter(move |port| match self.filter {
+            EndpointFilter::Port(name) => name.is(port),
             _ => true,
         })
     }
 
-    /// How many pairs of an endpoint and a port there are, where an endpoint without ports counts
-    /// as one pair; counted up to `limit`, or a little more.
+    /// Number of pairs of endpoint and port, counting an endpoint without ports as one; stops at
+    /// `limit`.
     pub fn pairs(self, limit: usize) -> usize {
         let mut pairs = 0;
         for (slice, _) in self.endpoints() {
@@ -303,14 +309,14 @@ impl<'a> Selection<'a> {
     }
 }
 
-/// The cluster that a slice of a ServiceImport comes from; empty where that is not said.
-pub fn cluster_of(slice: &Slice) -> &str {
+/// The exporting cluster of a ServiceImport's slice; empty if unknown.
+pub fn cluster_of(slice: &EndpointSlice) -> &str {
     slice.import.as_ref().map_or("", |import| &import.cluster)
 }
 
 impl PortName<'_> {
-    /// Whether it names this port. A port without a name has none that could be asked for, and a
-    /// protocol that is not stated is TCP, as Kubernetes has it.
+    /// Whether it matches this port. Ports without a name have no port names; an unstated protocol
+    /// is TCP, the Kubernetes default.
     pub fn is(self, port: &Port) -> bool {
         !port.name.is_empty()
             && port.name.eq_ignore_ascii_case(self.port)
@@ -318,7 +324,7 @@ impl PortName<'_> {
     }
 }
 
-/// Whether names of ports stand below this label: it is the protocol of one that has a name.
+/// Whether the label is the protocol of a named port, so that port names exist below it.
 pub fn is_protocol_of<'a>(label: &str, ports: impl IntoIterator<Item = &'a Port>) -> bool {
     let label = bare(label);
     ports
@@ -326,7 +332,7 @@ pub fn is_protocol_of<'a>(label: &str, ports: impl IntoIterator<Item = &'a Port>
         .any(|port| !port.name.is_empty() && protocol(port).eq_ignore_ascii_case(label))
 }
 
-/// The protocol of a port, in lower case: one that is not stated is TCP.
+/// The lower-case protocol of a port; TCP if unstated.
 pub fn protocol(port: &Port) -> &'static str {
     match port.protocol.as_str() {
         "" => "tcp",
@@ -340,7 +346,7 @@ mod tests {
     use crate::cluster::Endpoint;
 
     #[test]
-    fn addresses_are_labels_and_back() {
+    fn dashed_addresses_round_trip() {
         for (address, label) in [
             ("10.0.0.1", "10-0-0-1"),
             ("255.255.255.255", "255-255-255-255"),
@@ -361,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn other_labels_are_no_addresses() {
+    fn malformed_dashed_addresses_are_rejected() {
         for label in [
             "",
             "a",
@@ -382,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_has_one_name() {
+    fn an_endpoint_has_exactly_one_name() {
         let address = IpAddr::from([10, 0, 0, 1]);
         let dotted = "web.0";
         let long = "x".repeat(64);
@@ -396,14 +402,14 @@ mod tests {
         ] {
             let endpoint = Endpoint::new(address, true, hostname, pod, None);
             for label in ["web-0", "pod", "10-0-0-1", dotted] {
-                let found = Sought::new(label).names(endpoint.seen(), by_pod);
+                let found = EndpointMatcher::new(label).matches(endpoint.to_ref(), by_pod);
                 assert_eq!(found, label == name, "{label} for {name}");
             }
         }
     }
 
     #[test]
-    fn equal_labels_are_equal_names() {
+    fn endpoint_names_compare_as_labels() {
         let address = EndpointName::Address(IpAddr::from([10, 0, 0, 1]));
         assert_eq!(address, EndpointName::Text("10-0-0-1"));
         assert_eq!(EndpointName::Text("Web"), EndpointName::Text("web"));

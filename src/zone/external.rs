@@ -1,58 +1,57 @@
-//! The view from outside of the cluster: Services by the addresses that lead to them from there.
+//! Zones of `k8s_external`: Services with their external addresses.
 //!
 //! ```text
-//! SVC.NS.ZONE                  external addresses, or the load balancer's host name as an alias
-//! _PORT._PROTO.SVC.NS.ZONE     the same for a port; SRV
-//! EP.SVC.NS.ZONE               an endpoint of a headless Service, where those are shown
-//! ns1.dns.ZONE                 the name server; `dns` may be another label
+//! SVC.NS.ZONE                  external addresses, or a CNAME to the load balancer's host name
+//! _PORT._PROTO.SVC.NS.ZONE     SRV records of a port
+//! EP.SVC.NS.ZONE               an endpoint of a headless Service, with `headless`
+//! ns1.dns.ZONE                 the name server; `apex` sets another label than `dns`
 //! ```
 //!
-//! The serial of these zones is the cluster's: it changes with everything that can change an
-//! answer here, and sometimes without need. A secondary then transfers once too often, never once
-//! too seldom.
+//! The serial of these zones is the cluster's: it increases with every change visible here, and
+//! with others. A secondary may transfer without need, but never misses a change.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::{
-    Answer, Answers, Known, Outcome, Rules, View, Zones, addresses,
+    AnswerBuilder, ClusterView, Lookup, LookupResult, Outcome, Rules, Zones, addresses,
+    budget::SizeBudget,
     distinct::Distinct,
-    endpoint::{EndpointName, LabelBuffer, Only, is_protocol_of},
-    form::{Form, Part},
-    lookup::is_up,
-    reverse::Pointers,
-    room::Room,
-    target::Target,
+    endpoint::{EndpointFilter, EndpointName, LabelBuffer, is_protocol_of},
+    lookup::has_ready_endpoint,
+    name_kind::{NameKind, Scope},
+    reverse::SeenTargets,
+    target_name::TargetName,
 };
 use crate::{
-    cluster::{Cluster, Entry, External as Addresses, NamedBy, Port, Service, ServiceKind},
+    cluster::{AddressRole, Cluster, ExternalAddresses, Port, Service, ServiceEntry, ServiceKind},
     query::Question,
     reply::{Data, Owner, Reply, Section, Soa, Why},
     wire::{Name, NameRef, Type},
 };
 
-/// Zones that show Services to the outside, ready to be asked.
-pub struct External {
-    /// The same cluster by the same rules, in other zones.
-    pub(super) view: View,
-    /// The label that the name server stands below, in lower case.
+/// The zones of a `k8s_external` plugin.
+pub struct ExternalView {
+    /// The same cluster and rules, with these zones.
+    pub(super) view: ClusterView,
+    /// The parent label of the name server, in lower case.
     pub(super) apex: Box<[u8]>,
     headless: bool,
 }
 
-impl Answers for External {
+impl Lookup for ExternalView {
     fn answer_within(
         &self,
         question: &Question,
-        room: impl FnOnce() -> Room,
+        budget: impl FnOnce() -> SizeBudget,
         reply: &mut Reply,
     ) -> Outcome {
         self.view.answer_by(
             question,
-            room,
+            budget,
             reply,
-            |answer, place| self.form(answer, place.external_form(&self.apex)),
+            |answer, matched| self.add_records(answer, matched.external_kind(&self.apex)),
             |zone, reply| self.authority(zone, reply),
         )
     }
@@ -63,22 +62,22 @@ impl Answers for External {
         });
     }
 
-    fn knows(&self, why: Why) -> bool {
-        self.view.knows(why)
+    fn can_deny(&self, why: Why) -> bool {
+        self.view.can_deny(why)
     }
 }
 
-impl External {
-    /// The outside of what `inside` shows, in these zones. Records may be kept for `ttl` seconds;
-    /// `apex` is the label of the name server's parent; `headless` shows headless Services too.
-    pub fn new(inside: &View, zones: Zones, ttl: u32, apex: &str, headless: bool) -> Self {
+impl ExternalView {
+    /// The external zones for the cluster of `inside`, with TTL `ttl` in seconds; `apex` is the
+    /// parent label of the name server; `headless` includes headless Services.
+    pub fn new(inside: &ClusterView, zones: Zones, ttl: u32, apex: &str, headless: bool) -> Self {
         let rules = Rules {
             ttl,
             ..inside.rules.clone()
         };
         let cluster = std::sync::Arc::clone(&inside.cluster);
         Self {
-            view: View::new(cluster, zones, rules, inside.local.clone()),
+            view: ClusterView::new(cluster, zones, rules, inside.local_addresses.clone()),
             apex: apex.to_ascii_lowercase().into_bytes().into(),
             headless,
         }
@@ -97,7 +96,7 @@ impl External {
         owner: Owner<'_>,
         reply: &mut Reply,
     ) {
-        // A zone too long for these names has itself in their place.
+        // If these names would be too long, the zone's name replaces them.
         let below = |label| self.below_apex(zone, label).unwrap_or(zone.to_name());
         let (primary, mailbox) = (below(b"ns1".as_slice()), below(b"hostmaster"));
         let ttl = self.view.rules.ttl;
@@ -113,25 +112,25 @@ impl External {
         reply.push(section, owner, Type::SOA, ttl, Data::Soa(soa));
     }
 
-    /// Adds the records of a name of this form.
-    fn form(&self, answer: &mut Answer<'_>, form: Form<'_>) -> Known {
-        match form {
-            Form::Apex => self.apex(answer),
-            Form::Empty => {}
-            Form::NameServer => self.each_own_address(|address| answer.address(address)),
-            Form::Namespace(namespace) => answer.namespace(namespace)?,
-            Form::Service {
+    /// Adds the records of a name.
+    fn add_records(&self, answer: &mut AnswerBuilder<'_>, kind: NameKind<'_>) -> LookupResult {
+        match kind {
+            NameKind::Apex => self.apex(answer),
+            NameKind::Empty => {}
+            NameKind::NameServer => self.each_own_address(|address| answer.address(address)),
+            NameKind::Namespace(namespace) => answer.namespace(namespace)?,
+            NameKind::Service {
                 namespace,
                 service,
-                part,
-            } => return self.service(answer, namespace, service, part),
-            Form::Address(network) => self.reverse(answer, network)?,
+                scope,
+            } => return self.service(answer, namespace, service, scope),
+            NameKind::Address(network) => self.reverse(answer, network)?,
             _ => return Err(Why::NoSuchForm),
         }
         Ok(None)
     }
 
-    fn apex(&self, answer: &mut Answer<'_>) {
+    fn apex(&self, answer: &mut AnswerBuilder<'_>) {
         let zone = answer.zone;
         let ttl = self.view.rules.ttl;
         match answer.rtype {
@@ -155,18 +154,18 @@ impl External {
         }
     }
 
-    /// `ns1.dns.ZONE`; nothing where that is too long for a name.
+    /// `ns1.dns.ZONE`; `None` if that is too long for a name.
     pub(super) fn name_server(&self, zone: NameRef<'_>) -> Option<Name> {
         self.below_apex(zone, b"ns1")
     }
 
     fn below_apex(&self, zone: NameRef<'_>, label: &[u8]) -> Option<Name> {
-        let mut target = Target::zone(zone);
+        let mut target = TargetName::zone(zone);
         target.put(&self.apex)?;
         target.below(label).map(NameRef::to_name)
     }
 
-    /// Seconds that a record may be kept.
+    /// TTL of records in seconds.
     pub(super) fn ttl(&self) -> u32 {
         self.view.rules.ttl
     }
@@ -176,119 +175,125 @@ impl External {
         &self.view.cluster
     }
 
-    /// Whether the endpoints of a Service are shown.
+    /// Whether a Service's endpoints are answered.
     pub(super) fn shows_endpoints_of(&self, service: &Service) -> bool {
         self.headless && shows_endpoints(service)
     }
 
-    /// Tells where this server is reached from outside: at the external addresses of the Services
-    /// that lead to it; or at its own, where it is no endpoint of the cluster.
-    pub(super) fn each_own_address(&self, mut tell: impl FnMut(IpAddr)) {
-        let mut said = Distinct::new();
+    /// Calls `visit` with each address of this server: the external addresses of the Services it is
+    /// an endpoint of, or its own addresses if it is not an endpoint of the cluster.
+    pub(super) fn each_own_address(&self, mut visit: impl FnMut(IpAddr)) {
+        let mut seen = Distinct::new();
         let mut is_inside = false;
         for entry in self.view.own_entries() {
             is_inside = true;
             let service = entry.service.iter();
             let external = service.filter_map(|service| service.external.as_deref());
             for address in external.flat_map(|external| external.addresses.iter().copied()) {
-                if said.insert(address) {
-                    tell(address);
+                if seen.insert(address) {
+                    visit(address);
                 }
             }
         }
         if !is_inside {
-            self.view.local.iter().copied().for_each(tell);
+            self.view.local_addresses.iter().copied().for_each(visit);
         }
     }
 
     /// `SVC.NS` and below.
     fn service(
         &self,
-        answer: &mut Answer<'_>,
+        answer: &mut AnswerBuilder<'_>,
         namespace: &str,
         name: &str,
-        part: Part<'_>,
-    ) -> Known {
+        scope: Scope<'_>,
+    ) -> LookupResult {
         answer.namespace(namespace)?;
         let entry = self.view.cluster.entry(namespace, name);
         let entry = entry.as_deref().ok_or(Why::NoSuchService)?;
         let service = entry.service.as_deref().ok_or(Why::NoSuchService)?;
         let Some(external) = service.external.as_deref() else {
-            self.headless(answer, entry, service, part)?;
+            self.headless(answer, entry, service, scope)?;
             return Ok(None);
         };
-        match part {
-            Part::Whole => Ok(exposed(answer, service, external, |_| true)),
-            Part::Port(port) if service.ports.iter().any(|it| port.is(it)) => {
+        match scope {
+            Scope::All => Ok(exposed(answer, service, external, |_| true)),
+            Scope::Port(port) if service.ports.iter().any(|it| port.is(it)) => {
                 Ok(exposed(answer, service, external, |it| port.is(it)))
             }
-            Part::Port(_) => Err(Why::NoSuchPort),
-            // Names of ports stand below it.
-            Part::Endpoint(label) if is_protocol_of(label, &*service.ports) => Ok(None),
-            Part::Endpoint(_) => Err(Why::NoSuchEndpoint),
-            Part::Member { .. } | Part::Zonal | Part::Near { .. } => Err(Why::NoSuchForm),
+            Scope::Port(_) => Err(Why::NoSuchPort),
+            // Port names exist below a protocol label (RFC 8020 section 2).
+            Scope::Endpoint(label) if is_protocol_of(label, &*service.ports) => Ok(None),
+            Scope::Endpoint(_) => Err(Why::NoSuchEndpoint),
+            Scope::ClusterEndpoint { .. } | Scope::ZonalParent | Scope::Zonal { .. } => {
+                Err(Why::NoSuchForm)
+            }
         }
     }
 
-    /// A Service without an external address: shown where it is headless and such are.
+    /// A Service without an external address: answered only if headless and enabled.
     fn headless(
         &self,
-        answer: &mut Answer<'_>,
-        entry: &Entry,
+        answer: &mut AnswerBuilder<'_>,
+        entry: &ServiceEntry,
         service: &Service,
-        part: Part<'_>,
+        scope: Scope<'_>,
     ) -> Result<(), Why> {
         if !self.headless || service.kind != ServiceKind::Headless {
             return Err(Why::NotExternal);
         }
-        let target = Target::external(&service.name, &service.namespace, answer.zone);
-        match part {
-            Part::Whole => {
-                let all = self.view.select(entry, Only::All);
+        let target = TargetName::external(&service.name, &service.namespace, answer.zone);
+        match scope {
+            Scope::All => {
+                let all = self.view.select(entry, EndpointFilter::All);
                 answer.by_endpoints(target, all, Why::NoReadyEndpoint)
             }
-            Part::Port(port) => {
-                let missing = if is_up(entry) {
+            Scope::Port(port) => {
+                let missing = if has_ready_endpoint(entry) {
                     Why::NoSuchPort
                 } else {
                     Why::NoReadyEndpoint
                 };
-                let with_port = self.view.select(entry, Only::Port(port));
+                let with_port = self.view.select(entry, EndpointFilter::Port(port));
                 answer.by_endpoints(target, with_port, missing)
             }
-            Part::Endpoint(label) => answer.endpoint(target, service, entry, label),
-            Part::Member { .. } | Part::Zonal | Part::Near { .. } => Err(Why::NoSuchForm),
+            Scope::Endpoint(label) => answer.endpoint(target, service, entry, label),
+            Scope::ClusterEndpoint { .. } | Scope::ZonalParent | Scope::Zonal { .. } => {
+                Err(Why::NoSuchForm)
+            }
         }
     }
 
-    /// The name of an address, or of a block of them.
-    fn reverse(&self, answer: &mut Answer<'_>, network: IpNet) -> Result<(), Why> {
+    /// A reverse name, of an address or of a block.
+    fn reverse(&self, answer: &mut AnswerBuilder<'_>, network: IpNet) -> Result<(), Why> {
         let found = if network.prefix_len() == network.max_prefix_len() {
             self.pointers(answer, network.addr())
         } else {
-            let by = [NamedBy::External, NamedBy::Headless];
+            let by = [AddressRole::External, AddressRole::Headless];
             let by = &by[..=usize::from(self.headless)];
-            self.view.names_any(network, by, |it| self.names(it))
+            self.view
+                .any_address_named(network, by, |it| self.names(it))
         };
         found.then_some(()).ok_or(Why::NoSuchAddress)
     }
 
-    /// Points to every Service that is reached at the address; or else to the endpoints that are.
-    fn pointers(&self, answer: &mut Answer<'_>, address: IpAddr) -> bool {
+    /// Adds PTR records to the Services with this external address, or else to the endpoints with
+    /// this address.
+    fn pointers(&self, answer: &mut AnswerBuilder<'_>, address: IpAddr) -> bool {
         let view = &self.view;
         let zone = view.zones.primary().as_ref();
-        let (mut found, mut said) = (false, Pointers::default());
+        let (mut found, mut seen) = (false, SeenTargets::default());
         for entry in view.cluster.services_at(address) {
             let Some(service) = entry.service.as_deref() else {
                 continue;
             };
             let external = service.external.as_deref();
             if external.is_some_and(|external| external.addresses.contains(&address))
-                && view.shows(&entry.key.namespace)
+                && view.serves_namespace(&entry.key.namespace)
             {
                 found = true;
-                let target = Target::external(&service.name, &service.namespace, zone);
-                if target.is_some_and(|target| !answer.new_pointer(target.name(), &mut said)) {
+                let target = TargetName::external(&service.name, &service.namespace, zone);
+                if target.is_some_and(|target| !answer.new_pointer(target.name(), &mut seen)) {
                     break;
                 }
             }
@@ -296,12 +301,13 @@ impl External {
         if found || !self.headless {
             return found;
         }
-        for entry in view.owners(address, answer.room) {
+        for entry in view.entries_at(address, answer.budget) {
             let service = entry.service.as_deref();
-            let shown = |it: &&Service| shows_endpoints(it) && view.shows(&entry.key.namespace);
+            let shown =
+                |it: &&Service| shows_endpoints(it) && view.serves_namespace(&entry.key.namespace);
             let target = service
                 .filter(shown)
-                .and_then(|it| Target::external(&it.name, &it.namespace, zone));
+                .and_then(|it| TargetName::external(&it.name, &it.namespace, zone));
             let Some(mut target) = target else { continue };
             let endpoints = entry.endpoints();
             for endpoint in endpoints.filter(|it| it.ready && it.address == address) {
@@ -309,7 +315,7 @@ impl External {
                 let name = EndpointName::of(endpoint, view.rules.endpoint_pod_names);
                 if let Some(name) = target.below(name.label(&mut buffer)) {
                     found = true;
-                    if !answer.new_pointer(name, &mut said) {
+                    if !answer.new_pointer(name, &mut seen) {
                         return true;
                     }
                 }
@@ -319,11 +325,11 @@ impl External {
     }
 }
 
-impl External {
+impl ExternalView {
     /// Whether an address has a name.
     fn names(&self, address: IpAddr) -> bool {
-        let owners = self.view.cluster.owners(address);
-        let mut shown = owners.filter(|entry| self.view.shows(&entry.key.namespace));
+        let owners = self.view.cluster.entries_at(address);
+        let mut shown = owners.filter(|entry| self.view.serves_namespace(&entry.key.namespace));
         shown.any(|entry| {
             let Some(service) = entry.service.as_deref() else {
                 return false;
@@ -341,22 +347,22 @@ fn shows_endpoints(service: &Service) -> bool {
     service.kind == ServiceKind::Headless && service.external.is_none()
 }
 
-/// A Service that is reached from outside, or one of its ports. Where it has addresses, they are
-/// the answer; a host name stands for it only where it has none, since an alias must stand alone
-/// (RFC 1034 §3.6.2), and so one of several names has to do.
+/// Adds the records of a Service, or of one of its ports, with external addresses. Host names are
+/// used only if there are no addresses, since a CNAME must be the only record of its name (RFC 1034
+/// section 3.6.2); of several, the first is used. Returns the name to resolve further.
 fn exposed(
-    answer: &mut Answer<'_>,
+    answer: &mut AnswerBuilder<'_>,
     service: &Service,
-    external: &Addresses,
-    is_meant: impl Fn(&Port) -> bool,
+    external: &ExternalAddresses,
+    is_selected: impl Fn(&Port) -> bool,
 ) -> Option<Box<Name>> {
-    let ports = service.ports.iter().filter(|port| is_meant(port));
+    let ports = service.ports.iter().filter(|port| is_selected(port));
     if !external.addresses.is_empty() {
         match answer.rtype {
             Type::A | Type::AAAA => answer.addresses(external.addresses.iter().copied()),
             Type::SRV => {
                 let zone = answer.zone;
-                let target = Target::external(&service.name, &service.namespace, zone);
+                let target = TargetName::external(&service.name, &service.namespace, zone);
                 if let Some(target) = target {
                     answer.service_srv(target.name(), &external.addresses, ports);
                 }
@@ -374,9 +380,9 @@ fn exposed(
             let (ttl, data) = (answer.view.rules.ttl, Data::Name(host.as_ref()));
             let (reply, owner) = (&mut *answer.reply, answer.owner);
             reply.push(Section::Answer, owner, Type::CNAME, ttl, data);
-            let goes_on =
+            let is_followed =
                 answer.rtype != Type::CNAME && !host.as_ref().eq_ignore_case(answer.asked);
-            return goes_on.then(|| Box::new(*host));
+            return is_followed.then(|| Box::new(*host));
         }
         _ => {}
     }

@@ -1,99 +1,107 @@
-//! Names in a multicluster zone: ServiceImports, which stand for Services of several clusters
-//! (Multi-Cluster Services API, "DNS specification").
+//! Names in a multicluster zone: ServiceImports, which represent Services exported by several
+//! clusters (Multi-Cluster Services API, "DNS specification").
 
 use super::{
-    Answer, View,
-    endpoint::{Only, Selection, Sought, cluster_of, is_protocol_of},
-    form::Part,
-    lookup::Front,
+    AnswerBuilder, ClusterView,
+    endpoint::{EndpointFilter, EndpointMatcher, Selection, cluster_of, is_protocol_of},
+    lookup::ServiceFrontend,
+    name_kind::Scope,
 };
 use crate::{
-    cluster::{Entry, Kind, Slice},
+    cluster::{EndpointSlice, Kind, ServiceEntry},
     reply::Why,
 };
 
-impl View {
-    /// The endpoints of a ServiceImport that are meant.
-    pub(super) fn select_imported<'a>(&self, entry: &'a Entry, only: Only<'a>) -> Selection<'a> {
+impl ClusterView {
+    /// A ServiceImport's endpoints that match the filter.
+    pub(super) fn select_imported<'a>(
+        &self,
+        entry: &'a ServiceEntry,
+        filter: EndpointFilter<'a>,
+    ) -> Selection<'a> {
         Selection {
             slices: &entry.imported,
-            only,
+            filter,
             by_pod: self.rules.endpoint_pod_names,
             imported: true,
         }
     }
 }
 
-impl Answer<'_> {
+impl AnswerBuilder<'_> {
     /// `SVC.NS.svc` and below, in a multicluster zone.
     pub(super) fn import(
         &mut self,
         namespace: &str,
         name: &str,
-        part: Part<'_>,
+        scope: Scope<'_>,
     ) -> Result<(), Why> {
         self.namespace(namespace)?;
         let entry = self.view.cluster.entry(namespace, name);
-        let missing = if self.view.cluster.knows(Kind::Import) {
+        let missing = if self.view.cluster.is_listed(Kind::ServiceImport) {
             Why::NoSuchService
         } else {
             Why::NotSynced
         };
         let entry = entry.as_deref().ok_or(missing)?;
         let import = entry.import.as_deref().ok_or(missing)?;
-        let front = Front::from(import);
+        let front = ServiceFrontend::from(import);
         if !import.headless {
-            if self.view.rules.ignore_empty_service && !is_imported_up(entry) {
+            if self.view.rules.ignore_empty_service && !has_ready_import(entry) {
                 return Err(Why::EmptyService);
             }
-            return self.import_by_addresses(front, part);
+            return self.import_by_frontend(front, scope);
         }
-        let (only, missing) = match part {
-            Part::Whole => (Only::All, Why::NoReadyEndpoint),
-            Part::Port(_) if !is_imported_up(entry) => return Err(Why::NoReadyEndpoint),
-            Part::Port(port) => (Only::Port(port), Why::NoSuchPort),
-            Part::Member { cluster, endpoint } => (
-                Only::Member(cluster, Sought::new(endpoint)),
+        let (filter, missing) = match scope {
+            Scope::All => (EndpointFilter::All, Why::NoReadyEndpoint),
+            Scope::Port(_) if !has_ready_import(entry) => return Err(Why::NoReadyEndpoint),
+            Scope::Port(port) => (EndpointFilter::Port(port), Why::NoSuchPort),
+            Scope::ClusterEndpoint { cluster, endpoint } => (
+                EndpointFilter::Cluster(cluster, EndpointMatcher::new(endpoint)),
                 Why::NoSuchEndpoint,
             ),
-            // A cluster, or a protocol: others stand below (RFC 8020 §2).
-            Part::Endpoint(label) => {
-                let is_above = |slice: &Slice| {
+            // A cluster or a protocol label: an empty non-terminal (RFC 8020 section 2).
+            Scope::Endpoint(label) => {
+                let is_above = |slice: &EndpointSlice| {
                     let cluster = cluster_of(slice).eq_ignore_ascii_case(label);
                     (cluster || is_protocol_of(label, &*slice.ports)) && has_ready(slice)
                 };
                 let exists = entry.imported.iter().any(|slice| is_above(slice));
                 return exists.then_some(()).ok_or(Why::NoSuchEndpoint);
             }
-            Part::Zonal | Part::Near { .. } => return Err(Why::NoSuchForm),
+            Scope::ZonalParent | Scope::Zonal { .. } => return Err(Why::NoSuchForm),
         };
-        let selection = self.view.select_imported(entry, only);
+        let selection = self.view.select_imported(entry, filter);
         self.by_endpoints(self.target(front), selection, missing)
     }
 
-    /// Of type ClusterSetIP: its endpoints have no names.
-    fn import_by_addresses(&mut self, front: Front<'_>, part: Part<'_>) -> Result<(), Why> {
-        match part {
-            Part::Whole => self.by_own_addresses(front, |_| true),
-            Part::Port(port) => {
+    /// A ServiceImport of type ClusterSetIP: its endpoints have no names.
+    fn import_by_frontend(
+        &mut self,
+        front: ServiceFrontend<'_>,
+        scope: Scope<'_>,
+    ) -> Result<(), Why> {
+        match scope {
+            Scope::All => self.by_frontend(front, |_| true),
+            Scope::Port(port) => {
                 if !front.ports.iter().any(|it| port.is(it)) {
                     return Err(Why::NoSuchPort);
                 }
-                self.by_own_addresses(front, |it| port.is(it));
+                self.by_frontend(front, |it| port.is(it));
             }
-            Part::Endpoint(label) if is_protocol_of(label, front.ports) => {}
-            Part::Endpoint(_) | Part::Member { .. } => return Err(Why::NoSuchEndpoint),
-            Part::Zonal | Part::Near { .. } => return Err(Why::NoSuchForm),
+            Scope::Endpoint(label) if is_protocol_of(label, front.ports) => {}
+            Scope::Endpoint(_) | Scope::ClusterEndpoint { .. } => return Err(Why::NoSuchEndpoint),
+            Scope::ZonalParent | Scope::Zonal { .. } => return Err(Why::NoSuchForm),
         }
         Ok(())
     }
 }
 
-/// Whether any endpoint of a ServiceImport is ready.
-pub(super) fn is_imported_up(entry: &Entry) -> bool {
+/// Whether a ServiceImport has a ready endpoint.
+pub(super) fn has_ready_import(entry: &ServiceEntry) -> bool {
     entry.imported.iter().any(|slice| has_ready(slice))
 }
 
-fn has_ready(slice: &Slice) -> bool {
+fn has_ready(slice: &EndpointSlice) -> bool {
     slice.ready().next().is_some()
 }

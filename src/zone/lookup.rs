@@ -1,31 +1,33 @@
-//! What is there: namespaces, Services with their endpoints and ports, pods.
+//! Lookup of namespaces, Services with their endpoints and ports, and pods.
 
 use std::net::IpAddr;
 
 use super::{
-    Answer, Known, PodNames, View,
-    endpoint::{Only, Selection, Sought, is_protocol_of, parse_dashed},
-    form::{Part, TopologyZone, ZONAL},
-    room::RECORD,
-    target::Target,
+    AnswerBuilder, ClusterView, LookupResult, PodNames,
+    budget::RECORD,
+    endpoint::{EndpointFilter, EndpointMatcher, Selection, is_protocol_of, parse_dashed},
+    name_kind::{Scope, TopologyZone, ZONAL},
+    target_name::TargetName,
 };
 use crate::{
-    cluster::{Entry, Port, SeenEndpoint, Service, ServiceImport, ServiceKind, Slice},
+    cluster::{
+        EndpointRef, EndpointSlice, Port, Service, ServiceEntry, ServiceImport, ServiceKind,
+    },
     reply::Why,
     wire::Type,
 };
 
-/// What a Service and a ServiceImport have in common.
+/// The fields that a Service and a ServiceImport have in common.
 #[derive(Clone, Copy)]
-pub struct Front<'a> {
+pub struct ServiceFrontend<'a> {
     pub namespace: &'a str,
     pub name: &'a str,
-    /// Its own addresses; none where it is reached by its endpoints.
+    /// Its cluster IPs; empty if headless.
     pub addresses: &'a [IpAddr],
     pub ports: &'a [Port],
 }
 
-impl<'a> From<&'a Service> for Front<'a> {
+impl<'a> From<&'a Service> for ServiceFrontend<'a> {
     fn from(service: &'a Service) -> Self {
         Self {
             namespace: &service.namespace,
@@ -36,7 +38,7 @@ impl<'a> From<&'a Service> for Front<'a> {
     }
 }
 
-impl<'a> From<&'a ServiceImport> for Front<'a> {
+impl<'a> From<&'a ServiceImport> for ServiceFrontend<'a> {
     fn from(import: &'a ServiceImport) -> Self {
         Self {
             namespace: &import.namespace,
@@ -47,29 +49,33 @@ impl<'a> From<&'a ServiceImport> for Front<'a> {
     }
 }
 
-impl View {
-    /// Whether a namespace exists and is shown.
-    pub(super) fn shows(&self, namespace: &str) -> bool {
+impl ClusterView {
+    /// Whether a namespace exists and is served (`namespaces`).
+    pub(super) fn serves_namespace(&self, namespace: &str) -> bool {
         let listed = &self.rules.namespaces;
         (listed.is_empty() || listed.iter().any(|it| **it == *namespace))
             && self.cluster.namespace(namespace)
     }
 
-    /// The endpoints of an entry that are meant.
-    pub(super) fn select<'a>(&self, entry: &'a Entry, only: Only<'a>) -> Selection<'a> {
+    /// An entry's endpoints that match the filter.
+    pub(super) fn select<'a>(
+        &self,
+        entry: &'a ServiceEntry,
+        filter: EndpointFilter<'a>,
+    ) -> Selection<'a> {
         Selection {
             slices: &entry.slices,
-            only,
+            filter,
             by_pod: self.rules.endpoint_pod_names,
             imported: false,
         }
     }
 }
 
-impl Answer<'_> {
+impl AnswerBuilder<'_> {
     /// `NS.svc`
     pub(super) fn namespace(&self, namespace: &str) -> Result<(), Why> {
-        let shown = self.view.shows(namespace);
+        let shown = self.view.serves_namespace(namespace);
         shown.then_some(()).ok_or(Why::NoSuchNamespace)
     }
 
@@ -94,48 +100,53 @@ impl Answer<'_> {
     }
 
     /// `SVC.NS.svc` and below.
-    pub(super) fn service(&mut self, namespace: &str, name: &str, part: Part<'_>) -> Known {
+    pub(super) fn service(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        scope: Scope<'_>,
+    ) -> LookupResult {
         self.namespace(namespace)?;
         let entry = self.view.cluster.entry(namespace, name);
         let entry = entry.as_deref().ok_or(Why::NoSuchService)?;
         let service = entry.service.as_deref().ok_or(Why::NoSuchService)?;
-        let front = Front::from(service);
-        match (service.kind, part) {
-            (ServiceKind::ExternalName, Part::Whole) => return self.alias(service),
-            (ServiceKind::ExternalName, Part::Endpoint(_)) => return Err(Why::NoSuchEndpoint),
-            (ServiceKind::ExternalName, Part::Port(_)) => return Err(Why::NoSuchPort),
-            (ServiceKind::Headless, Part::Near { zone, elsewhere }) if self.view.rules.zonal => {
-                self.near(front, entry, zone, elsewhere);
+        let front = ServiceFrontend::from(service);
+        match (service.kind, scope) {
+            (ServiceKind::ExternalName, Scope::All) => return self.alias(service),
+            (ServiceKind::ExternalName, Scope::Endpoint(_)) => return Err(Why::NoSuchEndpoint),
+            (ServiceKind::ExternalName, Scope::Port(_)) => return Err(Why::NoSuchPort),
+            (ServiceKind::Headless, Scope::Zonal { zone, fallback }) if self.view.rules.zonal => {
+                self.zonal(front, entry, zone, fallback);
             }
-            // Every topology zone's name exists below, so these do (RFC 8020 §2).
-            (ServiceKind::Headless, Part::Zonal) if self.view.rules.zonal => {}
-            (ServiceKind::Headless, Part::Endpoint(label))
+            // Empty non-terminals above the names of topology zones (RFC 8020 section 2).
+            (ServiceKind::Headless, Scope::ZonalParent) if self.view.rules.zonal => {}
+            (ServiceKind::Headless, Scope::Endpoint(label))
                 if self.view.rules.zonal && label.as_bytes() == ZONAL => {}
-            (_, Part::Near { .. } | Part::Zonal | Part::Member { .. }) => {
+            (_, Scope::Zonal { .. } | Scope::ZonalParent | Scope::ClusterEndpoint { .. }) => {
                 return Err(Why::NoSuchForm);
             }
             (ServiceKind::ClusterIp, _) if self.is_hidden(entry) => return Err(Why::EmptyService),
-            (ServiceKind::ClusterIp, Part::Whole) => self.by_own_addresses(front, |_| true),
-            (ServiceKind::ClusterIp, Part::Port(port)) => {
+            (ServiceKind::ClusterIp, Scope::All) => self.by_frontend(front, |_| true),
+            (ServiceKind::ClusterIp, Scope::Port(port)) => {
                 if !service.ports.iter().any(|it| port.is(it)) {
                     return Err(Why::NoSuchPort);
                 }
-                self.by_own_addresses(front, |it| port.is(it));
+                self.by_frontend(front, |it| port.is(it));
             }
-            (ServiceKind::Headless, Part::Whole) => {
-                let all = self.view.select(entry, Only::All);
+            (ServiceKind::Headless, Scope::All) => {
+                let all = self.view.select(entry, EndpointFilter::All);
                 self.by_endpoints(self.target(front), all, Why::NoReadyEndpoint)?;
             }
-            (ServiceKind::Headless, Part::Port(port)) => {
-                let missing = if is_up(entry) {
+            (ServiceKind::Headless, Scope::Port(port)) => {
+                let missing = if has_ready_endpoint(entry) {
                     Why::NoSuchPort
                 } else {
                     Why::NoReadyEndpoint
                 };
-                let with_port = self.view.select(entry, Only::Port(port));
+                let with_port = self.view.select(entry, EndpointFilter::Port(port));
                 self.by_endpoints(self.target(front), with_port, missing)?;
             }
-            (_, Part::Endpoint(label)) => {
+            (_, Scope::Endpoint(label)) => {
                 self.endpoint(self.target(front), service, entry, label)?;
             }
         }
@@ -143,17 +154,21 @@ impl Answer<'_> {
     }
 
     /// Whether `ignore empty_service` hides a Service.
-    fn is_hidden(&self, entry: &Entry) -> bool {
-        self.view.rules.ignore_empty_service && !is_up(entry)
+    fn is_hidden(&self, entry: &ServiceEntry) -> bool {
+        self.view.rules.ignore_empty_service && !has_ready_endpoint(entry)
     }
 
-    /// A Service, or one of its ports, that is reached by its cluster addresses. It exists though
-    /// nothing may listen.
-    pub(super) fn by_own_addresses(&mut self, front: Front<'_>, is_meant: impl Fn(&Port) -> bool) {
+    /// Adds the records of a Service with cluster IPs, or of one of its ports (DNS specification
+    /// sections 2.3.1 and 2.3.2). The name exists even without ready endpoints.
+    pub(super) fn by_frontend(
+        &mut self,
+        front: ServiceFrontend<'_>,
+        is_selected: impl Fn(&Port) -> bool,
+    ) {
         match self.rtype {
             Type::A | Type::AAAA => self.addresses(front.addresses.iter().copied()),
             Type::SRV => {
-                let ports = front.ports.iter().filter(|port| is_meant(port));
+                let ports = front.ports.iter().filter(|port| is_selected(port));
                 if let Some(target) = self.target(front) {
                     self.service_srv(target.name(), front.addresses, ports);
                 }
@@ -162,27 +177,27 @@ impl Answer<'_> {
         }
     }
 
-    /// The name in the cluster.
-    pub(super) fn target(&self, front: Front<'_>) -> Option<Target> {
-        Target::service(front.name, front.namespace, self.zone)
+    /// The Service's name.
+    pub(super) fn target(&self, front: ServiceFrontend<'_>) -> Option<TargetName> {
+        TargetName::service(front.name, front.namespace, self.zone)
     }
 
-    /// Ready endpoints, below the name of their Service. Without any, their common name does not
-    /// exist (specification, §2.4).
+    /// Adds the records of ready endpoints. Without a ready endpoint the name does not exist (DNS
+    /// specification section 2.4.1).
     pub(super) fn by_endpoints(
         &mut self,
-        target: Option<Target>,
+        target: Option<TargetName>,
         selection: Selection<'_>,
         missing: Why,
     ) -> Result<(), Why> {
         if selection.endpoints().next().is_none() {
             return Err(missing);
         }
-        self.of_endpoints(target, selection);
+        self.endpoint_records(target, selection);
         Ok(())
     }
 
-    fn of_endpoints(&mut self, target: Option<Target>, selection: Selection<'_>) {
+    fn endpoint_records(&mut self, target: Option<TargetName>, selection: Selection<'_>) {
         match self.rtype {
             Type::A => self.endpoint_addresses(selection, RECORD + 4),
             Type::AAAA => self.endpoint_addresses(selection, RECORD + 16),
@@ -195,38 +210,48 @@ impl Answer<'_> {
         }
     }
 
-    /// Addresses of endpoints, of which each takes so many bytes.
+    /// Adds the addresses of endpoints, each taking `each` bytes.
     fn endpoint_addresses(&mut self, selection: Selection<'_>, each: usize) {
         let (endpoints, _) = selection.count();
-        let of = |(_, endpoint): (&Slice, SeenEndpoint<'_>)| endpoint.address;
-        match self.room.begin(endpoints, endpoints.saturating_mul(each)) {
+        let of = |(_, endpoint): (&EndpointSlice, EndpointRef<'_>)| endpoint.address;
+        match self
+            .budget
+            .start_index(endpoints, endpoints.saturating_mul(each))
+        {
             None => self.addresses(selection.endpoints().map(of)),
             Some(at) => self.addresses(selection.endpoints_from(at).map(of)),
         }
     }
 
-    /// `TZ.pin._zone.SVC.NS.svc`, or with `prefer`: the name exists, whatever the topology zone.
-    fn near(&mut self, front: Front<'_>, entry: &Entry, zone: TopologyZone<'_>, elsewhere: bool) {
-        let near = self.view.select(entry, Only::Near(zone));
-        let selection = if elsewhere && near.endpoints().next().is_none() {
-            self.view.select(entry, Only::All)
+    /// `TZ.pin._zone.SVC.NS.svc` or `TZ.prefer._zone.SVC.NS.svc`: the name exists for every
+    /// topology zone.
+    fn zonal(
+        &mut self,
+        front: ServiceFrontend<'_>,
+        entry: &ServiceEntry,
+        zone: TopologyZone<'_>,
+        fallback: bool,
+    ) {
+        let near = self.view.select(entry, EndpointFilter::Zone(zone));
+        let selection = if fallback && near.endpoints().next().is_none() {
+            self.view.select(entry, EndpointFilter::All)
         } else {
             near
         };
-        self.of_endpoints(self.target(front), selection);
+        self.endpoint_records(self.target(front), selection);
     }
 
-    /// `EP.SVC.NS.svc`, or the protocol alone above names of ports, which exists for their sake
-    /// (RFC 8020 §2).
+    /// `EP.SVC.NS.svc`, or a protocol label, which is an empty non-terminal above port names (RFC
+    /// 8020 section 2).
     pub(super) fn endpoint(
         &mut self,
-        target: Option<Target>,
+        target: Option<TargetName>,
         service: &Service,
-        entry: &Entry,
+        entry: &ServiceEntry,
         label: &str,
     ) -> Result<(), Why> {
-        let sought = Sought::new(label);
-        let named = self.view.select(entry, Only::Named(sought));
+        let matcher = EndpointMatcher::new(label);
+        let named = self.view.select(entry, EndpointFilter::Named(matcher));
         let missing = self.by_endpoints(target, named, Why::NoSuchEndpoint);
         let Err(why) = missing else { return Ok(()) };
         let is_protocol = match service.kind {
@@ -239,7 +264,7 @@ impl Answer<'_> {
             return Ok(());
         }
         let by_pod = self.view.rules.endpoint_pod_names;
-        if entry.endpoints().any(|it| sought.names(it, by_pod)) {
+        if entry.endpoints().any(|it| matcher.matches(it, by_pod)) {
             return Err(Why::EndpointNotReady);
         }
         Err(why)
@@ -247,6 +272,6 @@ impl Answer<'_> {
 }
 
 /// Whether any endpoint is ready.
-pub(super) fn is_up(entry: &Entry) -> bool {
+pub(super) fn has_ready_endpoint(entry: &ServiceEntry) -> bool {
     entry.endpoints().any(|endpoint| endpoint.ready)
 }

@@ -1,49 +1,45 @@
-//! The DNS view of the cluster: names in, records out. Pure: what the cluster is said to be and
-//! the rules of the configuration decide every answer, nothing here waits or reads anything.
+//! The DNS view of the cluster. Pure functions: every answer follows from the cluster state and the
+//! configuration; nothing waits or performs I/O.
 //!
 //! ```text
-//! name       what a name asks for: the grammar
-//! form       the forms of names, as the grammar gives them
-//! lookup     what is there: namespaces, Services, pods
-//! import     what is there in multicluster zones
-//! addresses  A and AAAA        srv      SRV, its weights and glue
-//! alias      ExternalName      reverse  PTR        apex  SOA, NS and the fixed names
-//! endpoint   endpoints, their names, which are meant
-//! external   the same Services in zones for those outside of the cluster
-//! meaning    what a name means, in words, for metadata
-//! search     where the resolver of a pod looks names up
-//! target     names that records point to      distinct  each record once
-//! room       how many records are made, where not all can be sent
-//! transfer   zones as a whole
+//! name       parses names: the grammar         name_kind  the kinds of names
+//! lookup     namespaces, Services, pods        import     ServiceImports, in multicluster zones
+//! addresses  A and AAAA records                srv        SRV records, weights, glue
+//! alias      ExternalName Services             reverse    PTR records
+//! apex       SOA and NS records, fixed names   endpoint   endpoint names and selection
+//! external   k8s_external zones                metadata   metadata of a query
+//! search     search lists of pods              target     target names of records
+//! distinct   deduplication                     budget     response size
+//! transfer   zone transfers
 //! ```
 
 mod addresses;
 mod alias;
 mod apex;
+mod budget;
 mod distinct;
 mod endpoint;
 mod external;
-mod form;
 mod import;
 mod lookup;
-mod meaning;
+mod metadata;
 mod name;
+mod name_kind;
 mod reverse;
-mod room;
 mod search;
 mod srv;
-mod target;
+mod target_name;
 mod transfer;
 
 use std::{net::IpAddr, sync::Arc};
 
-pub use external::External;
+pub use budget::SizeBudget;
+pub use external::ExternalView;
 pub use name::{Zone, Zones};
-pub use room::Room;
 
 use self::{
-    form::Form,
-    name::{Labels, Place},
+    name::{SplitName, ZoneMatch},
+    name_kind::NameKind,
 };
 use crate::{
     cluster::{Cluster, Kind},
@@ -52,29 +48,29 @@ use crate::{
     wire::{Name, NameRef, Rcode, Type},
 };
 
-/// The cluster's zones, ready to be asked.
-pub struct View {
+/// The zones of a `kubernetes` plugin.
+pub struct ClusterView {
     cluster: Arc<Cluster>,
     zones: Zones,
     rules: Rules,
-    /// Where this server is reached; see [`apex`].
-    local: Box<[IpAddr]>,
+    /// The addresses of this server; see [`apex`].
+    local_addresses: Box<[IpAddr]>,
 }
 
-/// What the configuration says about answers.
+/// The settings for answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// Seconds that a record may be kept.
+    /// TTL of records in seconds.
     pub ttl: u32,
-    /// Which names of pods exist.
+    /// Which pod names exist.
     pub pods: PodNames,
-    /// The namespaces that are shown; all where there are none.
+    /// The served namespaces; all if empty.
     pub namespaces: Box<[Box<str>]>,
-    /// Whether endpoints without a hostname are called by their pod's name.
+    /// Whether endpoints without a hostname are named by their pod.
     pub endpoint_pod_names: bool,
-    /// Whether a Service or ServiceImport that has addresses and no ready endpoint is hidden.
+    /// Whether Services and ServiceImports with cluster IPs but without ready endpoints are hidden.
     pub ignore_empty_service: bool,
-    /// Whether the endpoints of a headless Service have names by topology zone.
+    /// Whether headless Services have names by topology zone.
     pub zonal: bool,
 }
 
@@ -91,67 +87,68 @@ impl Default for Rules {
     }
 }
 
-/// Which names of pods exist.
+/// Which pod names exist (`pods`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PodNames {
     /// None.
     #[default]
     Disabled,
-    /// Those of every address, whether a pod has it or not.
+    /// Those of all addresses, whether a pod has them or not.
     Insecure,
-    /// Those of pods that run.
+    /// Those of running pods.
     Verified,
 }
 
-/// What became of a question.
+/// The outcome of a lookup.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The name lies in none of the zones; nothing was written.
+    /// The name is in none of the zones; the reply is unchanged.
     Outside,
-    /// The reply is complete: records, or none of this type (NODATA).
+    /// The reply is complete: records, or NODATA.
     Answered,
-    /// The name does not exist, as far as is known. Nothing was written: whoever asks may know
-    /// somebody else to ask, and otherwise completes the reply with [`Answers::deny`].
+    /// The name does not exist, or is not known to exist. The reply is unchanged: the caller either
+    /// passes the query on, or completes the reply with [`Lookup::deny`].
     Denied(Why),
-    /// The reply has aliases that lead to this name, which the cluster does not have: its records of
-    /// the type that was asked for belong behind them, or its denial.
+    /// The reply has CNAME records up to this name, which is not in the cluster: the caller appends
+    /// its records of the queried type, or its denial.
     Alias(Box<Name>),
 }
 
-/// Zones of the cluster that can be asked: its own, or those that show it to the outside.
-pub trait Answers {
-    /// Answers a question of class IN into `reply`, which comes empty, with as many records as
-    /// there is `room` for. Where the answer has more, the reply is [`Reply::truncated`].
+/// Lookup in zones of the cluster: [`ClusterView`] or [`ExternalView`].
+pub trait Lookup {
+    /// Answers a query of class IN into the empty `reply`, within the size budget. If records are
+    /// omitted, the reply is [`Reply::truncated`].
     fn answer_within(
         &self,
         question: &Question,
-        room: impl FnOnce() -> Room,
+        budget: impl FnOnce() -> SizeBudget,
         reply: &mut Reply,
     ) -> Outcome;
 
-    /// The same with every record.
+    /// Answers with all records.
     fn answer(&self, question: &Question, reply: &mut Reply) -> Outcome {
-        self.answer_within(question, || Room::ALL, reply)
+        self.answer_within(question, || SizeBudget::UNLIMITED, reply)
     }
 
-    /// Completes the reply to a question that came out as [`Outcome::Denied`]: NXDOMAIN, or
-    /// SERVFAIL where not everything is known yet, since what is not found may yet exist.
+    /// Completes a reply after [`Outcome::Denied`]: NXDOMAIN, or SERVFAIL if not all kinds
+    /// concerned have been listed.
     fn deny(&self, question: &Question, why: Why, reply: &mut Reply);
 
-    /// Whether everything is known that a denial for this reason rests on: only then is what is
-    /// not found not there.
-    fn knows(&self, why: Why) -> bool;
+    /// Whether all kinds that a denial for this reason depends on have been listed.
+    fn can_deny(&self, why: Why) -> bool;
 }
 
-impl Answers for View {
+impl Lookup for ClusterView {
     fn answer_within(
         &self,
         question: &Question,
-        room: impl FnOnce() -> Room,
+        budget: impl FnOnce() -> SizeBudget,
         reply: &mut Reply,
     ) -> Outcome {
-        let records = |answer: &mut Answer<'_>, place: &Place<'_, '_>| answer.form(place.form());
-        self.answer_by(question, room, reply, records, |zone, reply| {
+        let records = |answer: &mut AnswerBuilder<'_>, matched: &ZoneMatch<'_, '_>| {
+            answer.add_records(matched.kind())
+        };
+        self.answer_by(question, budget, reply, records, |zone, reply| {
             self.put_soa(zone, reply);
         })
     }
@@ -162,7 +159,7 @@ impl Answers for View {
         });
     }
 
-    fn knows(&self, why: Why) -> bool {
+    fn can_deny(&self, why: Why) -> bool {
         let kinds: &[Kind] = match why {
             Why::NotSynced => return false,
             Why::NoSuchPod => &[Kind::Pod],
@@ -171,23 +168,28 @@ impl Answers for View {
             | Why::EndpointNotReady
             | Why::EmptyService
             | Why::NoSuchPort
-            | Why::NoSuchAddress => &[Kind::Service, Kind::Slice],
+            | Why::NoSuchAddress => &[Kind::Service, Kind::EndpointSlice],
             _ => &[Kind::Service],
         };
-        // After a reload there may be kinds that were not watched before; all others are known.
-        self.cluster.is_ready() && kinds.iter().all(|kind| self.cluster.knows(*kind))
+        // After a reload, kinds that were not watched before are unlisted.
+        self.cluster.is_ready() && kinds.iter().all(|kind| self.cluster.is_listed(*kind))
     }
 }
 
-impl View {
-    /// The view of `cluster` in these zones. `local` are the addresses under which this server is
-    /// reached: from them follows which Service is the zones' name server.
-    pub fn new(cluster: Arc<Cluster>, zones: Zones, rules: Rules, local: Box<[IpAddr]>) -> Self {
+impl ClusterView {
+    /// The zones of `cluster`. `local_addresses` are the addresses of this server, which determine
+    /// the zones' name servers.
+    pub fn new(
+        cluster: Arc<Cluster>,
+        zones: Zones,
+        rules: Rules,
+        local_addresses: Box<[IpAddr]>,
+    ) -> Self {
         Self {
             cluster,
             zones,
             rules,
-            local,
+            local_addresses,
         }
     }
 
@@ -201,36 +203,37 @@ impl View {
         &self.zones
     }
 
-    /// Answers with what `records` knows; where that is nothing, `put_soa` adds the zone's SOA.
+    /// Answers with the records that `records` adds; if there are none, `put_soa` adds the zone's
+    /// SOA record.
     fn answer_by(
         &self,
         question: &Question,
-        room: impl FnOnce() -> Room,
+        budget: impl FnOnce() -> SizeBudget,
         reply: &mut Reply,
-        records: impl FnOnce(&mut Answer<'_>, &Place<'_, '_>) -> Known,
+        records: impl FnOnce(&mut AnswerBuilder<'_>, &ZoneMatch<'_, '_>) -> LookupResult,
         put_soa: impl FnOnce(NameRef<'_>, &mut Reply),
     ) -> Outcome {
         if !self.zones.may_hold(&question.lower) {
             return Outcome::Outside;
         }
-        let labels = Labels::new(&question.name, &question.lower);
-        let Some(place) = self.zones.find(&labels) else {
+        let labels = SplitName::new(&question.name, &question.lower);
+        let Some(matched) = self.zones.find(&labels) else {
             return Outcome::Outside;
         };
         if matches!(question.rtype, Type::AXFR | Type::IXFR) {
             reply.fail(Rcode::REFUSED, Why::Policy);
             return Outcome::Answered;
         }
-        let mut answer = Answer {
+        let mut answer = AnswerBuilder {
             view: self,
             rtype: question.rtype,
-            zone: place.suffix(),
+            zone: matched.suffix(),
             owner: Owner::Question,
             asked: question.lower.as_ref(),
-            room: room(),
+            budget: budget(),
             reply,
         };
-        let outside = match records(&mut answer, &place) {
+        let outside = match records(&mut answer, &matched) {
             Ok(outside) => outside,
             Err(why) => {
                 reply.clear();
@@ -238,12 +241,12 @@ impl View {
             }
         };
         if reply.truncated {
-            // The answer alone is more than there is room for.
+            // The answer section alone exceeds the budget.
             reply.section_mut(crate::reply::Section::Additional).clear();
         }
         let is_empty = reply.section(crate::reply::Section::Answer).is_empty();
         if is_empty && !reply.truncated {
-            put_soa(place.suffix(), reply);
+            put_soa(matched.suffix(), reply);
             reply.why = Why::ClusterNoData;
         } else {
             reply.why = Why::ClusterRecord;
@@ -259,70 +262,71 @@ impl View {
         reply: &mut Reply,
         put_soa: impl FnOnce(NameRef<'_>, &mut Reply),
     ) {
-        if !self.knows(why) {
-            // A failure is no statement about the zone: neither AA nor an SOA record (RFC 2308 §7.1).
+        if !self.can_deny(why) {
+            // A SERVFAIL response is not an authoritative denial: no AA flag and no SOA record (RFC
+            // 2308 section 7.1).
             reply.fail(Rcode::SERVFAIL, Why::NotSynced);
             return;
         }
         reply.fail(Rcode::NXDOMAIN, why);
         reply.authoritative = true;
-        let labels = Labels::new(&question.name, &question.lower);
-        if let Some(place) = self.zones.find(&labels) {
-            put_soa(place.suffix(), reply);
+        let labels = SplitName::new(&question.name, &question.lower);
+        if let Some(matched) = self.zones.find(&labels) {
+            put_soa(matched.suffix(), reply);
         }
     }
 }
 
-/// An answer in the making, for one name and type.
-struct Answer<'a> {
-    view: &'a View,
+/// An answer under construction, for one name and type.
+struct AnswerBuilder<'a> {
+    view: &'a ClusterView,
     rtype: Type,
-    /// The zone in the spelling of the question.
+    /// The zone, in the query's spelling.
     zone: NameRef<'a>,
-    /// Whose records are being added.
+    /// The owner of the records being added.
     owner: Owner<'a>,
-    /// The name that was asked for.
+    /// The queried name.
     asked: NameRef<'a>,
-    /// What is left for records.
-    room: Room,
+    /// The remaining budget.
+    budget: SizeBudget,
     reply: &'a mut Reply,
 }
 
-/// That the name exists, whether it has records of the type or not, and the name outside of the
-/// zones that its records go on with; or why it does not exist.
-type Known = Result<Option<Box<Name>>, Why>;
+/// `Ok` if the name exists, with or without records of the type; with the target if its CNAME
+/// record leads outside the zones. `Err` with the reason if it does not exist.
+type LookupResult = Result<Option<Box<Name>>, Why>;
 
-impl Answer<'_> {
-    /// Takes the room of an answer record of at least so many bytes of data. Without it the answer
-    /// is truncated, and no further record need be made.
+impl AnswerBuilder<'_> {
+    /// Reserves space for an answer record with `data` bytes of data at least. Returns false, and
+    /// marks the reply truncated, if the budget is exhausted; the caller then stops.
     fn admit(&mut self, data: usize) -> bool {
-        let fits = self.room.take(room::RECORD + data);
+        let fits = self.budget.take(budget::RECORD + data);
         self.reply.truncated |= !fits;
         fits
     }
 
-    /// Adds the records of a name of this form.
-    fn form(&mut self, form: Form<'_>) -> Known {
-        match form {
-            Form::Apex => self.apex(),
-            Form::Empty => {}
-            Form::Version => self.version(),
-            Form::NameServer => self.name_server(),
-            Form::Namespace(namespace) => self.namespace(namespace)?,
-            Form::PodNamespace(namespace) => self.pod_namespace(namespace)?,
-            Form::Pod { namespace, label } => self.pod(namespace, label)?,
-            Form::Service {
+    /// Adds the records of a name.
+    fn add_records(&mut self, kind: NameKind<'_>) -> LookupResult {
+        match kind {
+            NameKind::Apex => self.apex(),
+            NameKind::Empty => {}
+            NameKind::Version => self.version(),
+            NameKind::NameServer => self.name_server(),
+            NameKind::Namespace(namespace) => self.namespace(namespace)?,
+            NameKind::PodNamespace(namespace) => self.pod_namespace(namespace)?,
+            NameKind::Pod { namespace, label } => self.pod(namespace, label)?,
+            NameKind::Service {
                 namespace,
                 service,
-                part,
-            } => return self.service(namespace, service, part),
-            Form::Import {
+                scope,
+            } => return self.service(namespace, service, scope),
+            NameKind::ServiceImport {
                 namespace,
                 import,
-                part,
-            } => self.import(namespace, import, part)?,
-            Form::Address(network) => self.reverse(network)?,
-            Form::Unknown => return Err(Why::NoSuchForm),
+                scope,
+            } => self.import(namespace, import, scope)?,
+            NameKind::Address(network) => self.reverse(network)?,
+            NameKind::Unknown => return Err(Why::NoSuchForm),
         }
         Ok(None)
     }

@@ -1,39 +1,39 @@
-//! What a name asks for: the grammar of the cluster's names (Kubernetes DNS specification 1.1.0,
-//! §2), read from the right. Whether anything is there is not known here.
+//! The grammar of names (Kubernetes DNS specification 1.1.0, section 2), parsed from the right.
+//! Independent of the objects that exist.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::form::{Form, PIN, PREFER, Part, PortName, TopologyZone, ZONAL, bare};
+use super::name_kind::{NameKind, PIN, PREFER, PortName, Scope, TopologyZone, ZONAL, bare};
 use crate::wire::{Name, NameRef};
 
-/// Labels of a name at most: 127 of one octet, each with its length, and the root.
+/// Maximum number of labels: 127 of one byte, each with its length byte, and the root.
 const MAX_LABELS: usize = 127;
 
-/// A name cut into labels, in place: made once for a question, cheap to read from the right.
-pub struct Labels<'q> {
+/// A name split into labels in place, once per query.
+pub struct SplitName<'q> {
     lower: &'q [u8],
     spelled: NameRef<'q>,
-    /// Where each label starts, and behind the last one where the root label is.
+    /// The offset of each label, and after the last one that of the root label.
     starts: [u8; MAX_LABELS + 1],
     count: usize,
 }
 
-impl<'q> Labels<'q> {
-    /// Cuts a name, given as spelled and in lower case.
+impl<'q> SplitName<'q> {
+    /// Splits a name, given as spelled and in lower case.
     pub fn new(spelled: &'q Name, lower: &'q Name) -> Self {
-        let octets = lower.as_wire();
+        let bytes = lower.as_wire();
         let mut starts = [0; MAX_LABELS + 1];
         let mut count = 0;
         let mut at = 0;
-        while octets[usize::from(at)] > 0 {
-            at += octets[usize::from(at)] + 1;
+        while bytes[usize::from(at)] > 0 {
+            at += bytes[usize::from(at)] + 1;
             count += 1;
             starts[count] = at;
         }
         Self {
-            lower: octets,
+            lower: bytes,
             spelled: spelled.as_ref(),
             starts,
             count,
@@ -46,7 +46,7 @@ impl<'q> Labels<'q> {
         &self.lower[usize::from(start) + 1..usize::from(end)]
     }
 
-    /// How many labels stand left of `zone`; nothing where the name is not at or under it.
+    /// Number of labels left of `zone`; `None` if the name is not at or under it.
     fn left_of(&self, zone: &Zone) -> Option<usize> {
         let left = self.count.checked_sub(zone.label_count)?;
         let cut = usize::from(self.starts[left]);
@@ -54,58 +54,58 @@ impl<'q> Labels<'q> {
     }
 }
 
-/// A zone that is served.
+/// A served zone.
 #[derive(Clone, Debug)]
 pub struct Zone {
     name: Name,
     tail: Tail,
     label_count: usize,
-    content: Content,
-    /// Whether it holds ServiceImports in place of Services.
+    content: ZoneContent,
+    /// Whether it contains ServiceImports instead of Services.
     multicluster: bool,
 }
 
-/// The last octets of a name, the root label left out, and how many they are.
+/// Up to 8 bytes at the end of a name, without the root label, for a fast suffix test.
 #[derive(Clone, Copy, Debug)]
 struct Tail {
-    octets: u64,
+    bytes: u64,
     bits: u32,
 }
 
 impl Tail {
-    /// That of a name in lower case.
+    /// The tail of a lower-case name.
     fn of(name: &Name) -> Self {
-        let octets = name.as_wire();
-        let octets = &octets[..octets.len() - 1];
-        match octets.last_chunk() {
+        let bytes = name.as_wire();
+        let bytes = &bytes[..bytes.len() - 1];
+        match bytes.last_chunk() {
             Some(last) => Self {
-                octets: u64::from_be_bytes(*last),
+                bytes: u64::from_be_bytes(*last),
                 bits: 64,
             },
             None => Self {
-                octets: octets.iter().fold(0, |tail, &it| tail << 8 | u64::from(it)),
-                bits: 8 * u32::try_from(octets.len()).expect("less than eight"),
+                bytes: bytes.iter().fold(0, |tail, &it| tail << 8 | u64::from(it)),
+                bits: 8 * u32::try_from(bytes.len()).expect("less than eight"),
             },
         }
     }
 
-    /// Whether a name that ends so may end a name with the tail `other`.
+    /// Whether a name with this tail may be a suffix of one with the tail `other`.
     fn ends(self, other: Self) -> bool {
-        let differ = self.octets ^ other.octets;
-        // Of a short tail only what is there is compared: nothing, for the root.
+        let differ = self.bytes ^ other.bytes;
+        // Compares only the bytes of the shorter tail: none for the root.
         self.bits <= other.bits && differ.checked_shl(64 - self.bits).unwrap_or(0) == 0
     }
 }
 
-/// What names a zone can hold.
+/// The names that a zone can contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Content {
+enum ZoneContent {
     /// Names of Services and pods.
-    Names,
-    /// Addresses: the zone is at or under `in-addr.arpa` or `ip6.arpa`.
-    Addresses,
+    Forward,
+    /// Reverse names: the zone is at or under `in-addr.arpa` or `ip6.arpa`.
+    Reverse,
     /// Both: the zone is above `in-addr.arpa` and `ip6.arpa`.
-    All,
+    Both,
 }
 
 impl Zone {
@@ -113,11 +113,11 @@ impl Zone {
     pub fn new(name: &Name) -> Self {
         let lower = name.to_lower();
         let content = if is_reverse(lower.as_ref()) {
-            Content::Addresses
+            ZoneContent::Reverse
         } else if ARPA.as_slice().ends_with(lower.as_wire()) {
-            Content::All
+            ZoneContent::Both
         } else {
-            Content::Names
+            ZoneContent::Forward
         };
         Self {
             tail: Tail::of(&lower),
@@ -128,14 +128,14 @@ impl Zone {
         }
     }
 
-    /// Its name, in lower case.
+    /// The name, in lower case.
     pub fn name(&self) -> &Name {
         &self.name
     }
 
-    /// Whether it holds addresses alone.
+    /// Whether it contains only reverse names.
     pub fn is_reverse(&self) -> bool {
-        self.content == Content::Addresses
+        self.content == ZoneContent::Reverse
     }
 }
 
@@ -152,22 +152,22 @@ fn is_reverse(name: NameRef<'_>) -> bool {
     })
 }
 
-/// The zones that are served.
+/// The zones of a plugin.
 #[derive(Clone, Debug)]
 pub struct Zones {
-    /// Longest first, so that the first match is the one.
+    /// Sorted by number of labels, descending: the first match is the most specific.
     list: Box<[Zone]>,
     primary: Name,
 }
 
 impl Zones {
-    /// These zones; nothing where all of them are reverse zones, so that no name of a Service
-    /// could be told.
+    /// The zones of these names; `None` if all are reverse zones, so that Services could not be
+    /// named.
     pub fn new(names: &[Name]) -> Option<Self> {
         Self::with_imports(names, &[])
     }
 
-    /// The same, where some of the zones hold ServiceImports in place of Services.
+    /// The zones of `names`, of which those in `imports` contain ServiceImports.
     pub fn with_imports(names: &[Name], imports: &[Name]) -> Option<Self> {
         let mut list: Vec<Zone> = names.iter().map(Zone::new).collect();
         for zone in &mut list {
@@ -175,7 +175,7 @@ impl Zones {
         }
         let mut naming = list.iter().filter(|zone| !zone.is_reverse());
         let first = naming.clone().next()?.name;
-        // Services have no names in the others, so nothing may point there.
+        // PTR records must not point into multicluster zones: Services have no names there.
         let primary = naming
             .find(|zone| !zone.multicluster)
             .map_or(first, |zone| zone.name);
@@ -186,161 +186,161 @@ impl Zones {
         })
     }
 
-    /// The first zone, as configured, that names Services: the one that PTR records point into.
+    /// The first configured zone that contains Services: the target of PTR records.
     pub fn primary(&self) -> &Name {
         &self.primary
     }
 
-    /// Whether the zone of this name, in whatever spelling, holds ServiceImports.
+    /// Whether the zone of this name, in any case, contains ServiceImports.
     pub fn is_multicluster(&self, zone: NameRef<'_>) -> bool {
         let is = |it: &&Zone| it.name.as_ref().eq_ignore_case(zone);
         self.list.iter().find(is).is_some_and(|it| it.multicluster)
     }
 
-    /// All of them, the longest first.
+    /// All zones, most labels first.
     pub fn iter(&self) -> impl Iterator<Item = &Zone> {
         self.list.iter()
     }
 
-    /// Whether a name in lower case may lie in one of them: most names that do not are told from
-    /// those that do without being cut into labels.
+    /// Whether a lower-case name may be in one of the zones. Rejects most other names without
+    /// splitting them.
     pub fn may_hold(&self, lower: &Name) -> bool {
         let tail = Tail::of(lower);
         self.list.iter().any(|zone| zone.tail.ends(tail))
     }
 
-    /// Where a name lies: in the longest zone that holds it.
-    pub fn find<'z, 'q>(&'z self, labels: &'z Labels<'q>) -> Option<Place<'z, 'q>> {
+    /// The most specific zone that contains the name.
+    pub fn find<'z, 'q>(&'z self, labels: &'z SplitName<'q>) -> Option<ZoneMatch<'z, 'q>> {
         self.list.iter().find_map(|zone| {
             let left = labels.left_of(zone)?;
-            Some(Place { zone, labels, left })
+            Some(ZoneMatch { zone, labels, left })
         })
     }
 }
 
-/// A name within a zone.
-pub struct Place<'z, 'q> {
+/// A name matched with its zone.
+pub struct ZoneMatch<'z, 'q> {
     zone: &'z Zone,
-    labels: &'z Labels<'q>,
-    /// How many labels are left of the zone.
+    labels: &'z SplitName<'q>,
+    /// Number of labels left of the zone.
     left: usize,
 }
 
-impl<'z, 'q> Place<'z, 'q> {
+impl<'z, 'q> ZoneMatch<'z, 'q> {
     /// The zone.
     pub fn zone(&self) -> &'z Zone {
         self.zone
     }
 
-    /// The zone in the spelling of the name.
+    /// The zone, in the name's spelling.
     pub fn suffix(&self) -> NameRef<'q> {
         let cut = usize::from(self.labels.starts[self.left]);
         NameRef::from_wire(&self.labels.spelled.as_wire()[cut..])
             .expect("a name cut between labels is a name")
     }
 
-    /// What the name asks for.
-    pub fn form(&self) -> Form<'q> {
+    /// Parses the name.
+    pub fn kind(&self) -> NameKind<'q> {
         let Some(adjacent) = self.left_of_zone(0) else {
-            return Form::Apex;
+            return NameKind::Apex;
         };
         match (adjacent, self.left) {
-            (b"dns", 1) => return Form::Empty,
-            (b"dns", 2) if self.left_of_zone(1) == Some(b"ns") => return Form::NameServer,
-            (b"dns-version", 1) => return Form::Version,
+            (b"dns", 1) => return NameKind::Empty,
+            (b"dns", 2) if self.left_of_zone(1) == Some(b"ns") => return NameKind::NameServer,
+            (b"dns-version", 1) => return NameKind::Version,
             _ => {}
         }
         self.by_content(|| self.named(adjacent))
     }
 
-    /// What the name asks for in a zone that shows Services to the outside: they stand right below
-    /// it, and its fixed names below `apex`.
-    pub fn external_form(&self, apex: &[u8]) -> Form<'q> {
+    /// Parses a name of a `k8s_external` zone: namespaces are directly below it, and the fixed
+    /// names below `apex`.
+    pub fn external_kind(&self, apex: &[u8]) -> NameKind<'q> {
         match (self.left_of_zone(0), self.left_of_zone(1)) {
-            (None, _) => Form::Apex,
-            (Some(adjacent), None) if adjacent == apex => Form::Empty,
+            (None, _) => NameKind::Apex,
+            (Some(adjacent), None) if adjacent == apex => NameKind::Empty,
             (Some(adjacent), Some(b"ns1")) if adjacent == apex && self.left == 2 => {
-                Form::NameServer
+                NameKind::NameServer
             }
-            (Some(adjacent), _) if adjacent == apex => Form::Unknown,
+            (Some(adjacent), _) if adjacent == apex => NameKind::Unknown,
             _ => self.by_content(|| self.in_namespaces(0)),
         }
     }
 
-    /// Reads the name by what the zone can hold; `named` reads those of Services and pods.
-    fn by_content(&self, named: impl Fn() -> Form<'q>) -> Form<'q> {
+    /// Parses the name by the zone's content; `named` parses names of Services and pods.
+    fn by_content(&self, named: impl Fn() -> NameKind<'q>) -> NameKind<'q> {
         match self.zone.content {
-            Content::Names => named(),
-            Content::Addresses => self.reverse(),
-            Content::All => match self.reverse() {
-                Form::Unknown => named(),
+            ZoneContent::Forward => named(),
+            ZoneContent::Reverse => self.reverse(),
+            ZoneContent::Both => match self.reverse() {
+                NameKind::Unknown => named(),
                 reverse => reverse,
             },
         }
     }
 
-    fn named(&self, adjacent: &[u8]) -> Form<'q> {
+    fn named(&self, adjacent: &[u8]) -> NameKind<'q> {
         match (adjacent, self.left) {
-            (b"svc" | b"pod", 1) => Form::Empty,
+            (b"svc" | b"pod", 1) => NameKind::Empty,
             (b"svc", _) => self.in_namespaces(1),
-            (b"pod", 2) => Form::PodNamespace(self.text(1)),
-            (b"pod", 3) => Form::Pod {
+            (b"pod", 2) => NameKind::PodNamespace(self.text(1)),
+            (b"pod", 3) => NameKind::Pod {
                 namespace: self.text(1),
                 label: self.text(2),
             },
-            _ => Form::Unknown,
+            _ => NameKind::Unknown,
         }
     }
 
-    /// A namespace, whose label is at `index` left of the zone, or a Service in it.
-    fn in_namespaces(&self, index: usize) -> Form<'q> {
+    /// Parses a namespace, whose label is `index` labels left of the zone, or a Service in it.
+    fn in_namespaces(&self, index: usize) -> NameKind<'q> {
         let text = |further| self.text(index + further);
         let zonal = self.left_of_zone(index + 2) == Some(ZONAL);
-        let part = match (self.left - index, text(3)) {
-            (1, _) => return Form::Namespace(text(0)),
+        let scope = match (self.left - index, text(3)) {
+            (1, _) => return NameKind::Namespace(text(0)),
             _ if self.zone.multicluster => return self.import(index),
-            (2, _) => Part::Whole,
-            (3, _) => Part::Endpoint(text(2)),
-            (4, PIN | PREFER) if zonal => Part::Zonal,
-            (4, port) => Part::Port(PortName {
+            (2, _) => Scope::All,
+            (3, _) => Scope::Endpoint(text(2)),
+            (4, PIN | PREFER) if zonal => Scope::ZonalParent,
+            (4, port) => Scope::Port(PortName {
                 protocol: bare(text(2)),
                 port: bare(port),
             }),
             (_, word @ (PIN | PREFER)) if zonal => {
                 let end = self.labels.starts[self.left - index - 4];
-                Part::Near {
+                Scope::Zonal {
                     zone: TopologyZone::new(&self.labels.lower[..usize::from(end)]),
-                    elsewhere: word == PREFER,
+                    fallback: word == PREFER,
                 }
             }
-            _ => return Form::Unknown,
+            _ => return NameKind::Unknown,
         };
-        Form::Service {
+        NameKind::Service {
             namespace: text(0),
             service: text(1),
-            part,
+            scope,
         }
     }
 
-    /// A ServiceImport, where an endpoint's name stands below its cluster's.
-    fn import(&self, index: usize) -> Form<'q> {
+    /// Parses a name of a ServiceImport: endpoint names are below cluster names.
+    fn import(&self, index: usize) -> NameKind<'q> {
         let text = |further| self.text(index + further);
-        let part = match (self.left - index, text(2), text(3)) {
-            (2, ..) => Part::Whole,
-            (3, label, _) => Part::Endpoint(label),
+        let scope = match (self.left - index, text(2), text(3)) {
+            (2, ..) => Scope::All,
+            (3, label, _) => Scope::Endpoint(label),
             (4, protocol, port) if protocol.starts_with('_') || port.starts_with('_') => {
-                Part::Port(PortName {
+                Scope::Port(PortName {
                     protocol: bare(protocol),
                     port: bare(port),
                 })
             }
-            (4, cluster, endpoint) => Part::Member { cluster, endpoint },
-            _ => return Form::Unknown,
+            (4, cluster, endpoint) => Scope::ClusterEndpoint { cluster, endpoint },
+            _ => return NameKind::Unknown,
         };
-        Form::Import {
+        NameKind::ServiceImport {
             namespace: text(0),
             import: text(1),
-            part,
+            scope,
         }
     }
 
@@ -348,11 +348,11 @@ impl<'z, 'q> Place<'z, 'q> {
         self.left_of_zone(index).map(text).unwrap_or_default()
     }
 
-    /// Reads the whole name, the zone's labels too, as that of an address or of a block of them.
-    fn reverse(&self) -> Form<'q> {
+    /// Parses the full name, including the zone, as a reverse name of an address or a block.
+    fn reverse(&self) -> NameKind<'q> {
         let labels = self.labels;
         let Some(left) = labels.count.checked_sub(2) else {
-            return Form::Unknown;
+            return NameKind::Unknown;
         };
         let digits = (0..left).rev().map(|index| labels.label(index));
         let cut = usize::from(labels.starts[left]);
@@ -361,35 +361,35 @@ impl<'z, 'q> Place<'z, 'q> {
             IP6 => v6_network(digits),
             _ => None,
         };
-        network.map_or(Form::Unknown, Form::Address)
+        network.map_or(NameKind::Unknown, NameKind::Address)
     }
 
-    /// The label at `index` left of the zone, counted from the zone.
+    /// The label `index` labels left of the zone.
     fn left_of_zone(&self, index: usize) -> Option<&'q [u8]> {
         let index = self.left.checked_sub(index + 1)?;
         Some(self.labels.label(index))
     }
 }
 
-/// A label as text. One that is no UTF-8 becomes empty, which is the name of nothing.
+/// A label as a string. Invalid UTF-8 becomes empty, which no object is named.
 fn text(label: &[u8]) -> &str {
     std::str::from_utf8(label).unwrap_or_default()
 }
 
-/// The addresses that begin with these octets (RFC 1035 §3.5).
+/// The IPv4 block with these bytes as prefix (RFC 1035 section 3.5).
 fn v4_network<'l>(labels: impl Iterator<Item = &'l [u8]>) -> Option<IpNet> {
-    let mut octets = [0; 4];
+    let mut bytes = [0; 4];
     let mut count = 0;
     for label in labels {
         let plain = label.iter().all(u8::is_ascii_digit) && (label.len() == 1 || label[0] != b'0');
-        *octets.get_mut(count)? = plain.then(|| text(label).parse().ok()).flatten()?;
+        *bytes.get_mut(count)? = plain.then(|| text(label).parse().ok()).flatten()?;
         count += 1;
     }
     let prefix = u8::try_from(count * 8).ok()?;
-    Some(Ipv4Net::new(Ipv4Addr::from(octets), prefix).ok()?.into())
+    Some(Ipv4Net::new(Ipv4Addr::from(bytes), prefix).ok()?.into())
 }
 
-/// The addresses that begin with these nibbles (RFC 3596 §2.5).
+/// The IPv6 block with these nibbles as prefix (RFC 3596 section 2.5).
 fn v6_network<'l>(labels: impl Iterator<Item = &'l [u8]>) -> Option<IpNet> {
     let mut bits = 0_u128;
     let mut prefix = 0_u8;
@@ -416,18 +416,18 @@ mod tests {
         Zones::new(&names.map(|name| Name::parse(name).unwrap())).unwrap()
     }
 
-    fn check(zones: &Zones, name: &str, expected: Option<(&str, Form<'_>)>) {
+    fn check(zones: &Zones, name: &str, expected: Option<(&str, NameKind<'_>)>) {
         let spelled = Name::parse(name).unwrap();
         let lower = spelled.to_lower();
-        let labels = Labels::new(&spelled, &lower);
-        let place = zones.find(&labels);
-        let found = place.map(|place| (place.suffix().to_string(), place.form()));
-        let found = found.as_ref().map(|(zone, form)| (zone.as_str(), *form));
+        let labels = SplitName::new(&spelled, &lower);
+        let matched = zones.find(&labels);
+        let found = matched.map(|matched| (matched.suffix().to_string(), matched.kind()));
+        let found = found.as_ref().map(|(zone, kind)| (zone.as_str(), *kind));
         assert_eq!(found, expected, "{name}");
     }
 
     #[test]
-    fn no_name_of_a_zone_is_taken_for_another() {
+    fn the_suffix_test_never_rejects_a_name_in_a_zone() {
         let labels = [
             "a",
             "b",
@@ -450,7 +450,7 @@ mod tests {
                 names.extend(more.map(Result::unwrap));
             }
         }
-        let mut told = 0;
+        let mut rejected = 0;
         for zone in names.iter().step_by(7).take(300) {
             let Some(zones) = Zones::new(&[*zone]) else {
                 continue;
@@ -458,66 +458,66 @@ mod tests {
             for name in &names {
                 let is_under = name.as_ref().is_under(zone.as_ref());
                 assert!(zones.may_hold(name) || !is_under, "{name} in {zone}");
-                told += usize::from(!is_under && !zones.may_hold(name));
+                rejected += usize::from(!is_under && !zones.may_hold(name));
             }
         }
-        assert!(told > 0);
+        assert!(rejected > 0);
     }
 
-    fn service(part: Part<'_>) -> Form<'_> {
-        Form::Service {
+    fn service(scope: Scope<'_>) -> NameKind<'_> {
+        NameKind::Service {
             namespace: "shop",
             service: "web",
-            part,
+            scope,
         }
     }
 
     #[test]
-    fn names_have_forms() {
-        let port = |port, protocol| service(Part::Port(PortName { port, protocol }));
-        let pod = Form::Pod {
+    fn names_are_parsed_by_the_grammar() {
+        let port = |port, protocol| service(Scope::Port(PortName { port, protocol }));
+        let pod = NameKind::Pod {
             namespace: "shop",
             label: "10-0-0-1",
         };
-        for (left, form) in [
-            ("", Form::Apex),
-            ("svc.", Form::Empty),
-            ("pod.", Form::Empty),
-            ("dns.", Form::Empty),
-            ("ns.dns.", Form::NameServer),
-            ("a.ns.dns.", Form::Unknown),
-            ("b.dns.", Form::Unknown),
-            ("dns-version.", Form::Version),
-            ("a.dns-version.", Form::Unknown),
-            ("shop.svc.", Form::Namespace("shop")),
-            ("shop.pod.", Form::PodNamespace("shop")),
-            ("web.shop.", Form::Unknown),
-            ("web.shop.svc.", service(Part::Whole)),
-            ("a.web.shop.svc.", service(Part::Endpoint("a"))),
-            ("_tcp.web.shop.svc.", service(Part::Endpoint("_tcp"))),
+        for (left, kind) in [
+            ("", NameKind::Apex),
+            ("svc.", NameKind::Empty),
+            ("pod.", NameKind::Empty),
+            ("dns.", NameKind::Empty),
+            ("ns.dns.", NameKind::NameServer),
+            ("a.ns.dns.", NameKind::Unknown),
+            ("b.dns.", NameKind::Unknown),
+            ("dns-version.", NameKind::Version),
+            ("a.dns-version.", NameKind::Unknown),
+            ("shop.svc.", NameKind::Namespace("shop")),
+            ("shop.pod.", NameKind::PodNamespace("shop")),
+            ("web.shop.", NameKind::Unknown),
+            ("web.shop.svc.", service(Scope::All)),
+            ("a.web.shop.svc.", service(Scope::Endpoint("a"))),
+            ("_tcp.web.shop.svc.", service(Scope::Endpoint("_tcp"))),
             ("_http._tcp.web.shop.svc.", port("http", "tcp")),
             ("http.tcp.web.shop.svc.", port("http", "tcp")),
             ("__http._.web.shop.svc.", port("_http", "")),
-            ("a._http._tcp.web.shop.svc.", Form::Unknown),
+            ("a._http._tcp.web.shop.svc.", NameKind::Unknown),
             ("10-0-0-1.shop.pod.", pod),
-            ("a.10-0-0-1.shop.pod.", Form::Unknown),
-            (r"\255.svc.", Form::Namespace("")),
+            ("a.10-0-0-1.shop.pod.", NameKind::Unknown),
+            (r"\255.svc.", NameKind::Namespace("")),
         ] {
             for (left, zone) in [
                 (left.to_owned(), "cluster.local."),
                 (left.to_uppercase(), "CLUSTER.local."),
             ] {
-                check(&zones(), &format!("{left}{zone}"), Some((zone, form)));
+                check(&zones(), &format!("{left}{zone}"), Some((zone, kind)));
             }
         }
     }
 
     #[test]
-    fn the_longest_zone_has_the_name() {
+    fn the_most_specific_zone_matches() {
         check(
             &zones(),
             "a.svc.B.cluster.local",
-            Some(("B.cluster.local.", Form::Namespace("a"))),
+            Some(("B.cluster.local.", NameKind::Namespace("a"))),
         );
         check(&zones(), "xcluster.local", None);
         check(&zones(), "local", None);
@@ -525,57 +525,57 @@ mod tests {
     }
 
     #[test]
-    fn reverse_names_are_addresses_or_blocks_of_them() {
-        let network = |text: &str| Form::Address(text.parse().unwrap());
-        for (left, form) in [
-            ("", Form::Apex),
+    fn reverse_names_are_parsed_as_addresses_or_blocks() {
+        let network = |text: &str| NameKind::Address(text.parse().unwrap());
+        for (left, kind) in [
+            ("", NameKind::Apex),
             ("1.0.96.", network("10.96.0.1/32")),
             ("0.96.", network("10.96.0.0/24")),
             ("96.", network("10.96.0.0/16")),
-            ("9.1.0.96.", Form::Unknown),
-            ("256.0.96.", Form::Unknown),
-            ("01.0.96.", Form::Unknown),
-            ("svc.", Form::Unknown),
-            ("ns.dns.", Form::NameServer),
+            ("9.1.0.96.", NameKind::Unknown),
+            ("256.0.96.", NameKind::Unknown),
+            ("01.0.96.", NameKind::Unknown),
+            ("svc.", NameKind::Unknown),
+            ("ns.dns.", NameKind::NameServer),
         ] {
             let name = format!("{left}10.in-addr.arpa");
-            check(&zones(), &name, Some(("10.in-addr.arpa.", form)));
+            check(&zones(), &name, Some(("10.in-addr.arpa.", kind)));
         }
         let full = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.D.f.";
-        for (left, form) in [
+        for (left, kind) in [
             (full.to_owned(), network("fd00::1/128")),
             ("d.f.".to_owned(), network("fd00::/8")),
-            (format!("0.{full}"), Form::Unknown),
-            ("g.".to_owned(), Form::Unknown),
-            ("ff.".to_owned(), Form::Unknown),
+            (format!("0.{full}"), NameKind::Unknown),
+            ("g.".to_owned(), NameKind::Unknown),
+            ("ff.".to_owned(), NameKind::Unknown),
         ] {
             check(
                 &zones(),
                 &format!("{left}ip6.arpa"),
-                Some(("ip6.arpa.", form)),
+                Some(("ip6.arpa.", kind)),
             );
         }
     }
 
     #[test]
-    fn a_zone_above_arpa_holds_both() {
+    fn a_zone_above_arpa_contains_both() {
         let zones = Zones::new(&[Name::ROOT]).unwrap();
-        check(&zones, "a.svc", Some((".", Form::Namespace("a"))));
-        let address = Form::Address("10.0.0.1/32".parse().unwrap());
+        check(&zones, "a.svc", Some((".", NameKind::Namespace("a"))));
+        let address = NameKind::Address("10.0.0.1/32".parse().unwrap());
         check(&zones, "1.0.0.10.in-addr.arpa", Some((".", address)));
-        check(&zones, ".", Some((".", Form::Apex)));
+        check(&zones, ".", Some((".", NameKind::Apex)));
     }
 
     #[test]
-    fn reverse_zones_alone_name_nothing() {
+    fn only_reverse_zones_are_rejected() {
         assert!(Zones::new(&[Name::parse("in-addr.arpa").unwrap()]).is_none());
     }
 
     #[test]
-    fn the_most_labels_fit() {
+    fn names_with_the_maximum_number_of_labels_are_parsed() {
         let name = format!("{}cluster.local", "a.".repeat(119));
-        check(&zones(), &name, Some(("cluster.local.", Form::Unknown)));
+        check(&zones(), &name, Some(("cluster.local.", NameKind::Unknown)));
         let root = Zones::new(&[Name::ROOT]).unwrap();
-        check(&root, &"a.".repeat(127), Some((".", Form::Unknown)));
+        check(&root, &"a.".repeat(127), Some((".", NameKind::Unknown)));
     }
 }

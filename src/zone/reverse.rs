@@ -1,51 +1,52 @@
-//! PTR records, and the names between them and the zone.
+//! PTR records (DNS specification sections 2.3.3 and 2.4.3), and the empty non-terminals above
+//! them.
 
 use std::{hash::BuildHasher, net::IpAddr};
 
 use ipnet::IpNet;
 
 use super::{
-    Answer, View,
+    AnswerBuilder, ClusterView,
+    budget::{RECORD, SizeBudget},
     distinct::Distinct,
     endpoint::{EndpointName, LabelBuffer},
-    room::{RECORD, Room},
-    target::Target,
+    target_name::TargetName,
 };
 use crate::{
-    cluster::{Entry, EntryKey, Found, NamedBy, Tagged},
+    cluster::{AddressRole, BucketRef, ServiceEntry, ServiceKey, Tagged},
     reply::{Data, Section, Why},
     wire::{NameRef, Type},
 };
 
-impl Answer<'_> {
-    /// The name of an address, or of all addresses that begin alike: the latter have no records,
-    /// and exist where one of those addresses has.
+impl AnswerBuilder<'_> {
+    /// A reverse name, of an address or a block. A block has no records, and exists if one of its
+    /// addresses has a name (RFC 8020 section 2).
     pub(super) fn reverse(&mut self, network: IpNet) -> Result<(), Why> {
         let found = if network.prefix_len() == network.max_prefix_len() {
             self.pointers(network.addr())
         } else {
             let view = self.view;
-            view.names_any(network, &[NamedBy::Inside], |it| view.names(it))
+            view.any_address_named(network, &[AddressRole::Internal], |it| view.names(it))
         };
         found.then_some(()).ok_or(Why::NoSuchAddress)
     }
 
-    /// Points to the Service that has the address; or else to every ready endpoint that has it,
-    /// whatever its Service, as many as there is room for. False where there is none.
+    /// Adds a PTR record to the Service with this cluster IP, or else to every ready endpoint with
+    /// this address, within the size budget. Returns false if there is none.
     fn pointers(&mut self, address: IpAddr) -> bool {
         let view = self.view;
         let mut services = view.cluster.services_at(address);
-        if let Some(entry) = services
-            .find(|entry| view.shows(&entry.key.namespace) && has_cluster_ip(entry, address))
-        {
+        if let Some(entry) = services.find(|entry| {
+            view.serves_namespace(&entry.key.namespace) && has_cluster_ip(entry, address)
+        }) {
             if let Some(target) = target(view, &entry.key) {
                 self.pointer(target.name());
             }
             return true;
         }
-        let (mut found, mut said) = (false, Pointers::default());
-        for entry in view.owners(address, self.room) {
-            let shown = view.shows(&entry.key.namespace);
+        let (mut found, mut seen) = (false, SeenTargets::default());
+        for entry in view.entries_at(address, self.budget) {
+            let shown = view.serves_namespace(&entry.key.namespace);
             let Some(mut target) = target(view, &entry.key).filter(|_| shown) else {
                 continue;
             };
@@ -55,7 +56,7 @@ impl Answer<'_> {
                 let name = EndpointName::of(endpoint, view.rules.endpoint_pod_names);
                 if let Some(name) = target.below(name.label(&mut buffer)) {
                     found = true;
-                    if !self.new_pointer(name, &mut said) {
+                    if !self.new_pointer(name, &mut seen) {
                         return true;
                     }
                 }
@@ -64,14 +65,14 @@ impl Answer<'_> {
         found
     }
 
-    /// Adds a pointer, unless it is among those `said`: slices may repeat each other while they
-    /// change. False where there is no room for it.
-    pub(super) fn new_pointer(&mut self, target: NameRef<'_>, said: &mut Pointers) -> bool {
-        let is_wanted = self.rtype == Type::PTR && said.insert(target);
+    /// Adds a PTR record unless its target is in `seen`: slices may temporarily overlap. Returns
+    /// false if the budget is exhausted.
+    pub(super) fn new_pointer(&mut self, target: NameRef<'_>, seen: &mut SeenTargets) -> bool {
+        let is_wanted = self.rtype == Type::PTR && seen.insert(target);
         !is_wanted || self.pointer(target)
     }
 
-    /// Adds a pointer; false where there is no room for it.
+    /// Adds a PTR record; returns false if the budget is exhausted.
     fn pointer(&mut self, target: NameRef<'_>) -> bool {
         if self.rtype != Type::PTR {
             return true;
@@ -86,32 +87,31 @@ impl Answer<'_> {
     }
 }
 
-impl View {
-    /// The entries that may have an address, from any one of them on where they are more than there
-    /// is room for.
-    pub(super) fn owners(
+impl ClusterView {
+    /// The entries that may have an address. If they may exceed the budget, starts at a random one.
+    pub(super) fn entries_at(
         &self,
         address: IpAddr,
-        room: Room,
-    ) -> impl Iterator<Item = Found<Tagged<Entry>>> {
-        let begin = move |count: usize| room.begin(count, count.saturating_mul(LEAST));
-        self.cluster.owners_from(address, begin)
+        budget: SizeBudget,
+    ) -> impl Iterator<Item = BucketRef<Tagged<ServiceEntry>>> {
+        let begin = move |count: usize| budget.start_index(count, count.saturating_mul(MIN_PTR));
+        self.cluster.entries_at_from(address, begin)
     }
 }
 
-/// Bytes of a PTR record at least: its name ends where others do, in a pointer.
-const LEAST: usize = RECORD + 2;
+/// Minimum size in bytes of a PTR record: its target is a compression pointer.
+const MIN_PTR: usize = RECORD + 2;
 
-/// The targets of an answer so far: an address may have thousands. Of each, two hashes with seeds of
-/// their own are kept, which for two different names are never both equal in practice (128 bits).
+/// The targets in an answer so far; an address may have thousands. Stores a 128-bit hash of each,
+/// from two random seeds: collisions do not occur in practice.
 #[derive(Default)]
-pub(super) struct Pointers {
+pub(super) struct SeenTargets {
     hashes: Distinct<[u64; 2]>,
     hashers: [foldhash::fast::RandomState; 2],
 }
 
-impl Pointers {
-    /// Adds a target; false where it is there.
+impl SeenTargets {
+    /// Adds a target; returns false if it is already present.
     fn insert(&mut self, target: NameRef<'_>) -> bool {
         let hashes = self.hashers.each_ref();
         let hashes = hashes.map(|hasher| hasher.hash_one(target.as_wire()));
@@ -119,54 +119,57 @@ impl Pointers {
     }
 }
 
-fn has_cluster_ip(entry: &Entry, address: IpAddr) -> bool {
+fn has_cluster_ip(entry: &ServiceEntry, address: IpAddr) -> bool {
     let service = entry.service.as_ref();
     service.is_some_and(|service| service.cluster_ips.contains(&address))
 }
 
-fn target(view: &View, key: &EntryKey) -> Option<Target> {
-    Target::service(&key.name, &key.namespace, view.zones.primary().as_ref())
+fn target(view: &ClusterView, key: &ServiceKey) -> Option<TargetName> {
+    TargetName::service(&key.name, &key.namespace, view.zones.primary().as_ref())
 }
 
-/// What is looked at before it is asked of each namespace by itself: with all namespaces shown, the
-/// first address that is found has a name.
-const FEW: usize = 8;
+/// Number of addresses examined before the index of each namespace is consulted: if all namespaces
+/// are served, the first address found has a name.
+const SAMPLE: usize = 8;
 
-impl View {
-    /// Whether a block holds an address that has a name by one of these: queries for names of blocks
-    /// come from resolvers that minimise the names they send (RFC 9156). It costs some binary searches, in
-    /// one set where all namespaces are shown, and otherwise in one for each namespace that is.
-    pub(super) fn names_any(
+impl ClusterView {
+    /// Whether a block contains an address with a name by one of these roles. Queries for blocks
+    /// come from resolvers with QNAME minimisation (RFC 9156). Costs a few binary searches, in one
+    /// index if all namespaces are served, otherwise in one per served namespace.
+    pub(super) fn any_address_named(
         &self,
         network: IpNet,
-        by: &[NamedBy],
+        by: &[AddressRole],
         has_name: impl Fn(IpAddr) -> bool,
     ) -> bool {
         let range = || network.network()..=network.broadcast();
         let is_named_in = |namespace: &str| {
             let mut by = by.iter();
-            by.any(|by| self.cluster.any_named(namespace, *by, range()))
+            by.any(|by| self.cluster.has_address_in(namespace, *by, range()))
         };
         let listed = &self.rules.namespaces;
         if !listed.is_empty() {
             let mut shown = listed.iter().filter(|it| self.cluster.namespace(it));
             return shown.any(|namespace| is_named_in(namespace));
         }
-        let mut looked_at = 0;
-        let named = self.cluster.named();
-        for address in by.iter().flat_map(|by| named.range(*by, range()).take(FEW)) {
+        let mut examined = 0;
+        let named = self.cluster.addresses();
+        for address in by
+            .iter()
+            .flat_map(|by| named.range(*by, range()).take(SAMPLE))
+        {
             if has_name(address) {
                 return true;
             }
-            looked_at += 1;
+            examined += 1;
         }
-        looked_at >= FEW && self.cluster.namespaces().any(|it| is_named_in(&it.name))
+        examined >= SAMPLE && self.cluster.namespaces().any(|it| is_named_in(&it.name))
     }
 
     /// Whether an address has a name.
     fn names(&self, address: IpAddr) -> bool {
-        let owners = self.cluster.owners(address);
-        let mut shown = owners.filter(|entry| self.shows(&entry.key.namespace));
+        let owners = self.cluster.entries_at(address);
+        let mut shown = owners.filter(|entry| self.serves_namespace(&entry.key.namespace));
         shown.any(|entry| {
             let mut endpoints = entry.endpoints();
             has_cluster_ip(&entry, address)
@@ -181,18 +184,18 @@ mod tests {
 
     use super::*;
     use crate::{
-        cluster::{Cluster, Endpoint, Event, Namespace, Object, Slice, Writer},
+        cluster::{Cluster, Endpoint, EndpointSlice, Event, Namespace, Object, Writer},
         wire::Name,
         zone::{Rules, Zones},
     };
 
-    /// A thousand ready endpoints of a Service, in a block of 16 bits.
+    /// A slice with 1,000 ready endpoints in a /16 block.
     fn slice(namespace: &str, name: &str, block: u8) -> Event {
         let endpoint = |number: u16| {
             let [third, last] = number.to_be_bytes();
             Endpoint::new([10, block, third, last].into(), true, None, None, None)
         };
-        let slice = Slice {
+        let slice = EndpointSlice {
             namespace: namespace.into(),
             name: name.into(),
             service: name.into(),
@@ -200,11 +203,11 @@ mod tests {
             ports: [].into(),
             endpoints: (0..1000).map(endpoint).collect(),
         };
-        Event::Apply(Object::Slice(slice, None))
+        Event::Apply(Object::EndpointSlice(slice, None))
     }
 
     #[test]
-    fn what_a_block_costs_follows_neither_the_addresses_nor_their_changes() {
+    fn the_cost_of_a_block_query_is_independent_of_addresses_and_changes() {
         let cluster = Arc::new(Cluster::new(&[]));
         let mut writer = Writer::new(Arc::clone(&cluster));
         let shown = Namespace { name: "ns".into() };
@@ -219,22 +222,26 @@ mod tests {
                 namespaces: namespaces.iter().map(|it| (*it).into()).collect(),
                 ..Rules::default()
             };
-            View::new(Arc::clone(&cluster), zones.clone(), rules, Box::default())
+            ClusterView::new(Arc::clone(&cluster), zones.clone(), rules, Box::default())
         };
         let (all, one) = (view(&[]), view(&["other", "ns"]));
-        let looked_at = Cell::new(0);
-        let holds = |view: &View, block: &str| {
-            looked_at.set(0);
-            view.names_any(block.parse().unwrap(), &[NamedBy::Inside], |address| {
-                looked_at.set(looked_at.get() + 1);
-                view.names(address)
-            })
+        let examined = Cell::new(0);
+        let holds = |view: &ClusterView, block: &str| {
+            examined.set(0);
+            view.any_address_named(
+                block.parse().unwrap(),
+                &[AddressRole::Internal],
+                |address| {
+                    examined.set(examined.get() + 1);
+                    view.names(address)
+                },
+            )
         };
         let check = |block: &str, expected: bool| {
             assert_eq!(holds(&all, block), expected, "{block}");
-            assert!(looked_at.get() <= FEW, "{block}: {}", looked_at.get());
+            assert!(examined.get() <= SAMPLE, "{block}: {}", examined.get());
             assert_eq!(holds(&one, block), expected, "{block}");
-            assert_eq!(looked_at.get(), 0, "{block}");
+            assert_eq!(examined.get(), 0, "{block}");
         };
         for (block, expected) in [
             ("10.0.0.0/8", true),
@@ -247,7 +254,7 @@ mod tests {
         ] {
             check(block, expected);
         }
-        // Each change moves a thousand addresses at once.
+        // Each change replaces 1,000 addresses.
         for step in 0..20 {
             let (from, to) = (if step == 0 { 3 } else { 199 + step }, 200 + step);
             writer.fold(slice("ns", "s3", to));

@@ -1,23 +1,23 @@
-//! SRV records (RFC 2782), their weights, and the addresses of their targets beside them.
+//! SRV records (RFC 2782), their weights, and the addresses of their targets.
 
 use std::net::IpAddr;
 
 use super::{
-    Answer, addresses,
+    AnswerBuilder, addresses,
+    budget::RECORD,
     distinct::Distinct,
     endpoint::{EndpointName, LabelBuffer, Selection, cluster_of},
-    room::RECORD,
-    target::Target,
+    target_name::TargetName,
 };
 use crate::{
-    cluster::{Port, SeenEndpoint, Slice},
+    cluster::{EndpointRef, EndpointSlice, Port},
     reply::{Data, Owner, Section},
     wire::{Name, NameRef, Type},
 };
 
-impl Answer<'_> {
-    /// The ports of a Service that is reached by addresses of its own: each leads to the Service
-    /// itself, which is `target`.
+impl AnswerBuilder<'_> {
+    /// Adds SRV records of a Service with addresses of its own: the target of each port is the
+    /// Service.
     pub(super) fn service_srv<'p>(
         &mut self,
         target: NameRef<'_>,
@@ -27,7 +27,7 @@ impl Answer<'_> {
         let weight = weight(addresses.len() * ports.clone().count());
         let mut numbers = Distinct::new();
         for number in ports.filter_map(|port| port.number) {
-            // Without an address, nothing is behind the name that the record would lead to.
+            // Without an address, the target would have no records.
             if !addresses.is_empty() && numbers.insert(number) && !self.srv(weight, number, target)
             {
                 return;
@@ -44,7 +44,7 @@ impl Answer<'_> {
         }
     }
 
-    /// The ports of a Service that is reached by host names of others.
+    /// Adds SRV records of a Service with external host names.
     pub(super) fn host_srv<'p>(
         &mut self,
         hosts: &[Name],
@@ -63,25 +63,28 @@ impl Answer<'_> {
         }
     }
 
-    /// The ports of endpoints: each leads to the endpoint's own name, below that of its Service.
-    pub(super) fn endpoint_srv(&mut self, target: Target, selection: Selection<'_>) {
-        // The label of an endpoint takes two bytes at least.
+    /// Adds SRV records of endpoints: the target of each is the endpoint's name below its Service.
+    pub(super) fn endpoint_srv(&mut self, target: TargetName, selection: Selection<'_>) {
+        // An endpoint's label takes two bytes at least.
         let least = RECORD + SRV + target.length() + 2;
         let (endpoints, pairs) = selection.count();
-        match self.room.begin(endpoints, pairs.saturating_mul(least)) {
+        match self
+            .budget
+            .start_index(endpoints, pairs.saturating_mul(least))
+        {
             None => self.srv_of(target, selection, selection.endpoints()),
             Some(at) => self.srv_of(target, selection, selection.endpoints_from(at)),
         }
     }
 
-    /// The ports of these endpoints of a selection, as many as there is room for.
+    /// Adds SRV records of these endpoints, within the budget.
     fn srv_of<'s>(
         &mut self,
-        mut target: Target,
+        mut target: TargetName,
         selection: Selection<'s>,
-        endpoints: impl Iterator<Item = (&'s Slice, SeenEndpoint<'s>)>,
+        endpoints: impl Iterator<Item = (&'s EndpointSlice, EndpointRef<'s>)>,
     ) {
-        let weight = weight(selection.pairs(SHARED));
+        let weight = weight(selection.pairs(TOTAL_WEIGHT));
         let mut records = Distinct::new();
         let mut glue = Distinct::new();
         let mut buffer = LabelBuffer::default();
@@ -92,19 +95,19 @@ impl Answer<'_> {
             if let Some(service) = &service {
                 cluster = cluster_of(slice);
                 if cluster != below {
-                    target = Target::zone(service.as_ref());
+                    target = TargetName::zone(service.as_ref());
                     below = cluster;
                     if target.put(cluster.as_bytes()).is_none() {
                         below = "";
                     }
                 }
-                // Without its cluster's name an endpoint of a ServiceImport has none.
+                // An endpoint of a ServiceImport has no name without its cluster's name.
                 if below.is_empty() {
                     continue;
                 }
             }
             let name = EndpointName::of(endpoint, selection.by_pod);
-            // A name too long to exist cannot be pointed to.
+            // A name that would be too long does not exist.
             let Some(name_below) = target.below(name.label(&mut buffer)) else {
                 continue;
             };
@@ -122,9 +125,9 @@ impl Answer<'_> {
         }
     }
 
-    /// Adds an SRV record; false where there is no room for it.
+    /// Adds an SRV record; returns false if the budget is exhausted.
     fn srv(&mut self, weight: u16, port: u16, target: NameRef<'_>) -> bool {
-        // Its target is never compressed (RFC 2782).
+        // The target is never compressed (RFC 2782).
         let fits = self.admit(SRV + target.as_wire().len());
         if fits {
             let data = Data::Srv {
@@ -140,9 +143,11 @@ impl Answer<'_> {
         fits
     }
 
-    /// Adds an address of a target, where there is room for it.
+    /// Adds an address of a target to the additional section, if it fits.
     fn glue(&mut self, target: NameRef<'_>, address: IpAddr) -> bool {
-        let fits = self.room.take_beside(RECORD + addresses::length(address));
+        let fits = self
+            .budget
+            .take_additional(RECORD + addresses::length(address));
         if fits {
             let (owner, ttl) = (Owner::Name(target), self.view.rules.ttl);
             addresses::put(self.reply, Section::Additional, owner, ttl, address);
@@ -151,16 +156,19 @@ impl Answer<'_> {
     }
 }
 
-/// Bytes of an SRV record's numbers.
+/// Size in bytes of priority, weight and port.
 const SRV: usize = 6;
 
-/// Pairs of an address and a port that share the weight; with more of them it is 1 for each.
-pub(super) const SHARED: usize = 100;
+/// The total weight, divided among the pairs of address and port; each has at least 1.
+pub(super) const TOTAL_WEIGHT: usize = 100;
 
-/// A hundred shared among `pairs` of an address and a port, those included that make no record of
-/// their own; at least 1.
+/// The weight of each of `pairs` pairs of address and port, including pairs that produce no record
+/// of their own; at least 1.
 pub(super) fn weight(pairs: usize) -> u16 {
-    let share = SHARED.checked_div(pairs).unwrap_or(SHARED).max(1);
+    let share = TOTAL_WEIGHT
+        .checked_div(pairs)
+        .unwrap_or(TOTAL_WEIGHT)
+        .max(1);
     u16::try_from(share).expect("at most 100")
 }
 
@@ -169,7 +177,7 @@ mod tests {
     use super::weight;
 
     #[test]
-    fn a_hundred_is_shared() {
+    fn a_weight_of_100_is_divided_among_the_pairs() {
         for (pairs, share) in [
             (0, 100),
             (1, 100),

@@ -1,10 +1,10 @@
-//! What the option lines change, and how they are read.
+//! Options of `kubernetes`: parsing, and their effect on answers.
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use lodestone::{
-    cluster::{Cluster, Event, Kind, Limits, Object, Origin, Settings, Writer},
-    corefile::{self, Diagnostic, Memory},
+    cluster::{Backend, Cluster, Event, Kind, Object, RateLimits, Settings, Writer},
+    corefile::Diagnostic,
     metrics::Metrics,
     plugin::{
         Build, Parts, Plugin, Setup,
@@ -12,16 +12,17 @@ use lodestone::{
     },
     query::Question,
     wire::{Class, Type},
-    zone::{PodNames, Rules, View},
+    zone::{ClusterView, PodNames, Rules},
 };
 
 use crate::{
     dialogue::{Server, Setting, ask, check, name},
     fixture,
+    reading::parsed,
 };
 
 #[test]
-fn what_may_not_exist_falls_through_where_that_is_said() {
+fn nonexistent_names_fall_through_with_fallthrough() {
     let with = |fallthrough| {
         let setting = Setting {
             fallthrough,
@@ -57,7 +58,7 @@ fn what_may_not_exist_falls_through_where_that_is_said() {
 }
 
 #[test]
-fn only_listed_namespaces_are_shown() {
+fn only_listed_namespaces_are_served() {
     let setting = Setting {
         rules: Rules {
             namespaces: ["kube-system", "absent"].map(Box::from).into(),
@@ -87,7 +88,7 @@ fn only_listed_namespaces_are_shown() {
         kube-dns.kube-system.svc.cluster.local. 5 IN A 10.96.0.10
         ",
     );
-    // What is hidden may still be this server.
+    // The name server's Service is answered even in an excluded namespace.
     let setting = Setting {
         rules: Rules {
             namespaces: ["testns"].map(Box::from).into(),
@@ -106,7 +107,7 @@ fn only_listed_namespaces_are_shown() {
 }
 
 #[test]
-fn empty_services_may_be_hidden() {
+fn ignore_empty_service_denies_services_without_ready_endpoints() {
     let setting = Setting {
         rules: Rules {
             ignore_empty_service: true,
@@ -140,11 +141,11 @@ fn empty_services_may_be_hidden() {
 }
 
 #[test]
-fn without_endpoints_cluster_addresses_remain() {
+fn noendpoints_serves_cluster_addresses_only() {
     let objects = fixture::cluster();
     let objects = objects
         .into_iter()
-        .filter(|object| object.kind() != Kind::Slice);
+        .filter(|object| object.kind() != Kind::EndpointSlice);
     Setting::default().serve(objects.collect()).check(
         "
         ? svc1.testns.svc.cluster.local. A
@@ -160,12 +161,12 @@ fn without_endpoints_cluster_addresses_remain() {
     );
 }
 
-/// A server that has been told of these objects and not that there are no others.
+/// A server with these objects whose lists are not complete yet.
 fn unsynced(objects: Vec<Object>, fallthrough: &'static [&'static str]) -> (Server, Writer) {
     let cluster = Arc::new(Cluster::new(&Kind::ALL));
     let mut writer = Writer::new(Arc::clone(&cluster));
     for kind in Kind::ALL {
-        writer.fold(Event::Begin(kind));
+        writer.fold(Event::ListStart(kind));
     }
     for object in objects {
         writer.fold(Event::Apply(object));
@@ -178,7 +179,7 @@ fn unsynced(objects: Vec<Object>, fallthrough: &'static [&'static str]) -> (Serv
 }
 
 #[test]
-fn what_is_not_known_yet_is_not_denied() {
+fn unknown_names_are_servfail_until_all_objects_are_listed() {
     let (server, _writer) = unsynced(Vec::new(), &["."]);
     assert!(!server.plugin.is_ready());
     assert_eq!(server.cluster.serial(), 0);
@@ -216,7 +217,7 @@ fn what_is_not_known_yet_is_not_denied() {
         ",
     );
     for kind in Kind::ALL {
-        writer.fold(Event::End(kind));
+        writer.fold(Event::ListEnd(kind));
     }
     assert!(server.plugin.is_ready());
     server.check(
@@ -230,38 +231,36 @@ fn what_is_not_known_yet_is_not_denied() {
 }
 
 #[tokio::test]
-async fn a_start_waits_for_the_cluster() {
+async fn start_waits_for_the_lists_up_to_startup_timeout() {
     let (server, mut writer) = unsynced(fixture::cluster(), &[]);
     assert!(server.plugin.started().is_none(), "zero does not wait");
     let waiting = server.waiting(Duration::from_hours(1));
     let waiting = waiting.started().unwrap();
-    let told = async {
+    let listed = async {
         for kind in Kind::ALL {
-            writer.fold(Event::End(kind));
+            writer.fold(Event::ListEnd(kind));
         }
-        writer.announce();
+        writer.notify();
     };
-    tokio::join!(waiting, told);
-    // One that is never told gives up.
+    tokio::join!(waiting, listed);
+    // Without complete lists the wait times out.
     let (server, _writer) = unsynced(fixture::cluster(), &[]);
     let impatient = server.waiting(Duration::from_millis(1));
     impatient.started().unwrap().await;
 }
 
 #[test]
-fn other_classes_are_left_to_others() {
+fn classes_other_than_in_pass_to_the_next_plugin() {
     let server = Setting::default().serve(fixture::cluster());
     let question = Question::new(name("svc1.testns.svc.cluster.local"), Type::A, Class::CH);
     assert!(ask(&server.plugin, &question).is_none());
 }
 
-/// Reads a directive in a block of these two zones.
+/// Parses a directive in a block with two zones.
 fn read(directive: &str) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let text = format!("cluster.test 10.0.0.0/24 {{\n{directive}\n}}\n");
-    let file = corefile::parse("Corefile", &text, &["kubernetes"], &Memory::default()).unwrap();
-    let zones = ["cluster.test.", "0.0.10.in-addr.arpa."].map(str::to_owned);
-    let mut warnings = Vec::new();
-    let config = parse(&file.blocks[0].directives[0], &zones, &mut warnings)?;
+    let zones = ["cluster.test.", "0.0.10.in-addr.arpa."];
+    let (_, config, warnings) = parsed(directive, &zones, "kubernetes", &[], parse);
+    let config = config?;
     Ok((config, warnings))
 }
 
@@ -276,7 +275,7 @@ fn accepted(line: &str) -> Config {
 }
 
 #[test]
-fn a_stock_directive() {
+fn stock_directive_is_parsed() {
     let (config, warnings) = read(
         "kubernetes cluster.local in-addr.arpa ip6.arpa {
             pods insecure
@@ -295,11 +294,11 @@ fn a_stock_directive() {
     assert_eq!(config.rules, rules);
     assert_eq!(*config.fallthrough, ["in-addr.arpa", "ip6.arpa"].map(name));
     assert_eq!(config.startup_timeout, Duration::from_secs(5));
-    assert_eq!(config.source, Settings::new(Origin::InCluster));
+    assert_eq!(config.source, Settings::new(Backend::InCluster));
 }
 
 #[test]
-fn zones_are_those_of_the_block_where_none_are_named() {
+fn zones_default_to_those_of_the_block() {
     let (config, _) = read("kubernetes").unwrap();
     assert_eq!(config.zones.primary(), &name("cluster.test"));
     assert_eq!(config.fallthrough.len(), 0);
@@ -311,7 +310,7 @@ fn zones_are_those_of_the_block_where_none_are_named() {
 }
 
 #[test]
-fn every_option_is_read() {
+fn every_option_is_parsed() {
     let pods = |mode| accepted(&format!("pods {mode}"));
     assert_eq!(pods("disabled").rules.pods, PodNames::Disabled);
     assert_eq!(pods("verified").rules.pods, PodNames::Verified);
@@ -343,7 +342,7 @@ fn every_option_is_read() {
     assert_eq!(labels.as_str(), "app=web, tier in (a, b)");
     let labels = accepted("namespace_labels team=x").source.namespace_labels;
     assert_eq!(labels.as_str(), "team=x");
-    let limits = Limits {
+    let limits = RateLimits {
         per_thousand_seconds: 2500,
         burst: 7,
         in_flight: 3,
@@ -353,35 +352,37 @@ fn every_option_is_read() {
 }
 
 #[test]
-fn every_origin_is_read() {
-    let kubeconfig = |context: Option<&str>| Origin::Kubeconfig {
+fn every_backend_is_parsed() {
+    let kubeconfig = |context: Option<&str>| Backend::Kubeconfig {
         file: "/etc/k".into(),
         context: context.map(str::to_owned),
     };
     assert_eq!(
-        accepted("kubeconfig /etc/k").source.origin,
+        accepted("kubeconfig /etc/k").source.backend,
         kubeconfig(None)
     );
-    let named = accepted("kubeconfig /etc/k prod").source.origin;
+    let named = accepted("kubeconfig /etc/k prod").source.backend;
     assert_eq!(named, kubeconfig(Some("prod")));
-    let Origin::Endpoint { url, tls } = accepted("endpoint localhost:8080").source.origin else {
+    let Backend::Endpoint { url, tls } = accepted("endpoint localhost:8080").source.backend else {
         panic!("an endpoint");
     };
     assert_eq!((url.as_str(), tls), ("http://localhost:8080", None));
-    let secure = accepted("tls cert key ca\nendpoint k8s:6443").source.origin;
-    let Origin::Endpoint { url, tls } = secure else {
+    let secure = accepted("tls cert key ca\nendpoint k8s:6443")
+        .source
+        .backend;
+    let Backend::Endpoint { url, tls } = secure else {
         panic!("an endpoint");
     };
     assert_eq!(url, "https://k8s:6443");
     assert_eq!(tls.unwrap().authority.to_str(), Some("ca"));
-    let manifests = Origin::Manifests {
+    let manifests = Backend::Manifests {
         directory: "lab".into(),
     };
-    assert_eq!(accepted("manifests lab").source.origin, manifests);
+    assert_eq!(accepted("manifests lab").source.backend, manifests);
 }
 
 #[test]
-fn what_does_nothing_is_warned_of() {
+fn options_without_effect_give_a_warning() {
     for line in [
         "endpoint http://a http://b",
         "tls a b c",
@@ -393,7 +394,7 @@ fn what_does_nothing_is_warned_of() {
 }
 
 #[test]
-fn what_is_no_option_is_refused() {
+fn invalid_options_are_refused() {
     for line in [
         "pods",
         "pods all",
@@ -445,11 +446,11 @@ fn what_is_no_option_is_refused() {
         assert!(errors[0].place.is_some(), "{line} points at a word");
     }
     let errors = option("pod insecure\nttl x").unwrap_err();
-    assert_eq!(errors.len(), 2, "all mistakes are told");
+    assert_eq!(errors.len(), 2, "all mistakes are reported");
     assert_eq!(errors[0].help.as_deref(), Some("did you mean 'pods'?"));
 }
 
-/// Builds a plugin that reads manifests, as a start or a reload does.
+/// Builds a plugin with a `manifests` source, as at a start or reload.
 fn build(parts: &Parts, directory: &Path) -> Arc<dyn Plugin> {
     let config = accepted(&format!("manifests {}", directory.display()));
     let address: SocketAddr = "127.0.0.1:53".parse().unwrap();
@@ -464,12 +465,12 @@ fn build(parts: &Parts, directory: &Path) -> Arc<dyn Plugin> {
         offered: Vec::new(),
     };
     let plugin = config.build(&mut build).unwrap();
-    assert!(build.offered::<Cluster>().is_some() && build.offered::<View>().is_some());
+    assert!(build.offered::<Cluster>().is_some() && build.offered::<ClusterView>().is_some());
     plugin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_keeps_the_cluster() {
+async fn reload_keeps_the_source_and_its_objects() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = "
 apiVersion: v1
@@ -505,7 +506,7 @@ spec: {clusterIP: 10.0.0.9, ports: [{name: http, port: 80}]}
 }
 
 #[tokio::test]
-async fn a_source_that_leads_nowhere_is_told() {
+async fn invalid_source_is_an_error_of_the_build() {
     let config = accepted("manifests /nowhere/at/all");
     let mut build = Build {
         runtime: &tokio::runtime::Handle::current(),

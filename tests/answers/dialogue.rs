@@ -1,14 +1,13 @@
-//! Asking, and writing down what was said as `dig` would.
+//! Queries and their replies as text, similar to `dig` output.
 //!
 //! ```text
 //! ? NAME TYPE
-//! RCODE WHY[, ZONE of the SOA record in the authority section]
-//! a record of the answer section
-//! + a record of the additional section
+//! RCODE WHY[, owner of the SOA record in the authority section]
+//! a record in the answer section
+//! + a record in the additional section
 //! ```
 //!
-//! NODATA stands for NOERROR with an empty answer. A question that the plugin leaves to the next
-//! one gets PASS.
+//! NODATA is NOERROR with an empty answer section. PASS: the plugin passes the query to the next one.
 
 use std::{
     fmt::Write,
@@ -25,22 +24,22 @@ use lodestone::{
     query::{Query, Question},
     reply::{Data, Owner, Record, Reply, Section, Why},
     wire::{Class, Name, NameRef, Rcode, Type},
-    zone::{Answers, Outcome, Rules, View, Zones},
+    zone::{ClusterView, Lookup, Outcome, Rules, Zones},
 };
 
-/// A server that knows one cluster.
+/// A `kubernetes` plugin with one cluster.
 pub struct Server {
     pub cluster: Arc<Cluster>,
-    pub view: Arc<View>,
+    pub view: Arc<ClusterView>,
     pub plugin: Kubernetes,
 }
 
-/// What a server is made of.
+/// Settings of a [`Server`].
 pub struct Setting {
     pub zones: &'static str,
     pub local: &'static [&'static str],
     pub rules: Rules,
-    /// Those of the zones that hold ServiceImports.
+    /// Zones that serve ServiceImports.
     pub multicluster: &'static [&'static str],
     pub fallthrough: &'static [&'static str],
 }
@@ -58,7 +57,7 @@ impl Default for Setting {
 }
 
 impl Setting {
-    /// A server with these settings and everything listed.
+    /// A server with these settings and complete lists.
     pub fn serve(self, objects: Vec<Object>) -> Server {
         self.serve_cluster(load(objects))
     }
@@ -66,7 +65,7 @@ impl Setting {
     pub fn serve_cluster(self, cluster: Arc<Cluster>) -> Server {
         let zones: Vec<_> = self.zones.split(' ').map(name).collect();
         let imports: Vec<_> = self.multicluster.iter().map(|zone| name(zone)).collect();
-        let view = View::new(
+        let view = ClusterView::new(
             Arc::clone(&cluster),
             Zones::with_imports(&zones, &imports).unwrap(),
             self.rules,
@@ -86,41 +85,41 @@ impl Setting {
 }
 
 impl Server {
-    /// The same with a start that waits so long.
+    /// The plugin with this `startup_timeout`.
     pub fn waiting(&self, startup_timeout: Duration) -> Kubernetes {
         Kubernetes::new(Arc::clone(&self.view), Box::default(), startup_timeout)
     }
 
-    /// Asks every question of a dialogue and compares what is said, question by question. SOA
-    /// records have the cluster's serial.
+    /// Sends every query of a transcript and compares the replies one by one. SOA records have the
+    /// cluster's serial.
     pub fn check(&self, dialogue: &str) {
         for serial in check(&self.plugin, dialogue) {
             assert_eq!(serial, self.cluster.serial());
         }
     }
 
-    /// All records that there are, as for a client that takes any number.
-    pub fn whole(&self, name: &str, rtype: &str) -> Reply {
+    /// The complete reply, for a client without a size limit.
+    pub fn ask_unlimited(&self, name: &str, rtype: &str) -> Reply {
         let mut reply = Reply::default();
         let outcome = self.view.answer(&question(name, rtype), &mut reply);
         assert!(matches!(outcome, Outcome::Answered), "{outcome:?}");
         reply
     }
 
-    /// The reply, if there is one.
+    /// The reply; None if the query passes to the next plugin.
     pub fn ask(&self, name: &str, rtype: &str) -> (Question, Option<Reply>) {
         let question = question(name, rtype);
         (question, ask(&self.plugin, &question))
     }
 }
 
-/// Asks every question of a dialogue and compares what is said, question by question; gives the
-/// serials of all SOA records.
+/// Sends every query of a transcript and compares the replies one by one. Returns the serials of all
+/// SOA records.
 pub fn check(plugin: &dyn Plugin, dialogue: &str) -> Vec<u32> {
     converse(dialogue, soa, |question| ask(plugin, question))
 }
 
-/// The same with whoever `ask`s; SOA records read as `soa` says from their zone and TTL.
+/// Like [`check`], with replies from `ask`. `soa` formats an SOA record from its zone and TTL.
 pub fn converse(
     dialogue: &str,
     soa: fn(&str, &str) -> String,
@@ -140,8 +139,8 @@ pub fn converse(
         let words = exchange[0].strip_prefix("? ").unwrap();
         let (name, rtype) = words.split_once(' ').unwrap();
         let question = question(name, rtype);
-        let said = scribe.exchange(&question, ask(&question).as_ref());
-        assert_eq!(said.trim_end(), exchange.join("\n"));
+        let text = scribe.exchange(&question, ask(&question).as_ref());
+        assert_eq!(text.trim_end(), exchange.join("\n"));
     }
     scribe.serials
 }
@@ -150,12 +149,12 @@ pub fn question(name: &str, rtype: &str) -> Question {
     Question::new(self::name(name), rtype.parse().unwrap(), Class::IN)
 }
 
-/// A plugin's reply; none where it leaves the question to the next one.
+/// The plugin's reply; None if it passes the query to the next plugin.
 pub fn ask(plugin: &dyn Plugin, question: &Question) -> Option<Reply> {
     ask_as(plugin, Query::internal(*question))
 }
 
-/// A plugin's reply to whoever asks.
+/// The plugin's reply to a query with its own client, transport and EDNS.
 pub fn ask_as(plugin: &dyn Plugin, mut query: Query) -> Option<Reply> {
     let door: Arc<dyn Door> = Arc::new(Outside);
     let block = Arc::new(Block {
@@ -181,7 +180,7 @@ pub fn ask_as(plugin: &dyn Plugin, mut query: Query) -> Option<Reply> {
             reply.complete();
             Some(reply)
         }
-        Step::Drop | Step::Ask(_) => panic!("dropped, or asked of others"),
+        Step::Drop | Step::Forward(_) => panic!("dropped, or forwarded"),
         Step::Wait(pending) => match pending.now_or_never().unwrap() {
             Resolved::Answer(reply) => Some(reply),
             _ => panic!("a wait comes to an answer"),
@@ -189,7 +188,7 @@ pub fn ask_as(plugin: &dyn Plugin, mut query: Query) -> Option<Reply> {
     }
 }
 
-/// What is said, written down.
+/// A reply as text.
 pub fn written(question: &Question, reply: &Reply) -> String {
     let mut scribe = Scribe {
         serials: Vec::new(),
@@ -198,13 +197,13 @@ pub fn written(question: &Question, reply: &Reply) -> String {
     scribe.exchange(question, Some(reply))
 }
 
-/// Writes down what is said.
+/// Formats a reply.
 struct Scribe {
     serials: Vec<u32>,
     soa: fn(&str, &str) -> String,
 }
 
-/// What an SOA record of the cluster's zones says.
+/// An SOA record of a cluster zone as text.
 pub fn soa(zone: &str, ttl: &str) -> String {
     let minimum = if ttl == "300" { "3600" } else { ttl };
     format!("{zone} {ttl} IN SOA ns.dns.{zone} hostmaster.{zone} SERIAL 7200 1800 86400 {minimum}")
@@ -216,7 +215,7 @@ impl Scribe {
         let Some(reply) = reply else {
             return out + "PASS";
         };
-        // A refusal or a failure has no data.
+        // REFUSED and SERVFAIL have no data.
         let is_failure = reply.rcode == Rcode::REFUSED || reply.why == Why::NotSynced;
         assert_eq!(reply.authoritative, !is_failure);
         let answers = reply.section(Section::Answer);
@@ -280,8 +279,8 @@ pub fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-/// The world outside of the cluster: one host of both families, at the end of an alias, and one
-/// with more addresses than fit.
+/// Names outside of the cluster: a CNAME to a host with addresses of both families, and a host with
+/// more addresses than fit in a reply.
 struct Outside;
 
 impl Door for Outside {
@@ -300,7 +299,7 @@ impl Door for Outside {
                     reply.push(Section::Answer, host, Type::A, 30, data);
                 }
                 Type::AAAA => {}
-                other => panic!("nobody asked for {other}"),
+                other => panic!("unexpected query for {other}"),
             }
         } else if query.question.lower == name("many.example.net") {
             reply.answer(Type::A, 30, Data::A(Ipv4Addr::new(203, 0, 113, 2)));

@@ -1,10 +1,9 @@
-//! `k8s_external`: Services by the addresses that lead to them from outside.
+//! `k8s_external`: Services by their external addresses.
 
 use std::sync::Arc;
 
 use lodestone::{
-    cluster::{Cluster, Event, External, Object, Writer},
-    corefile::{self, Memory},
+    cluster::{Cluster, Event, ExternalAddresses, Object, Writer},
     metrics::Metrics,
     plugin::{
         Build, Parts, Setup,
@@ -16,14 +15,15 @@ use lodestone::{
 use crate::{
     dialogue::{Setting, ask, converse, question},
     fixture,
+    reading::parsed,
 };
 
-/// The same Service, reached from outside.
+/// The Service with external addresses and load balancer host names.
 pub fn reached(object: Object, addresses: &[&str], hostnames: &[&str]) -> Object {
     let Object::Service(mut service) = object else {
         panic!("only Services are reached");
     };
-    service.external = Some(Box::new(External {
+    service.external = Some(Box::new(ExternalAddresses {
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
         hostnames: hostnames.iter().map(|text| (*text).into()).collect(),
     }));
@@ -66,16 +66,8 @@ fn cluster() -> Vec<Object> {
 }
 
 pub fn config(lines: &str) -> Result<Config, String> {
-    let text = format!("a.example:53 {{\n{lines}\n}}\n");
-    let known = ["k8s_external", "kubernetes"];
-    let file = corefile::parse("Corefile", &text, &known, &Memory::default()).unwrap();
-    let directives = &file.blocks[0].directives;
-    let uses: Vec<_> = directives
-        .iter()
-        .filter(|one| one.name == "k8s_external")
-        .collect();
-    let block = ["a.example.".to_owned()];
-    let config = parse(&uses, &block, directives, &mut Vec::new());
+    let others = ["kubernetes"];
+    let (file, config, _) = parsed(lines, &["a.example."], "k8s_external", &others, parse);
     config.map_err(|list| file.report(list).to_string())
 }
 
@@ -96,7 +88,7 @@ fn check(options: &str, dialogue: &str) {
 }
 
 #[test]
-fn services_are_named_by_their_external_addresses() {
+fn services_have_their_external_addresses() {
     check(
         "",
         "
@@ -138,7 +130,7 @@ fn services_are_named_by_their_external_addresses() {
 }
 
 #[test]
-fn a_load_balancers_host_name_is_an_alias() {
+fn load_balancer_host_name_is_a_cname() {
     check(
         "ttl 60",
         "
@@ -192,7 +184,7 @@ fn ports_have_srv_records() {
 }
 
 #[test]
-fn the_zone_has_a_name_server() {
+fn apex_has_ns_and_the_address_of_the_name_server() {
     check(
         "",
         "
@@ -214,7 +206,7 @@ fn the_zone_has_a_name_server() {
         NXDOMAIN NoSuchForm, example.com.
         ",
     );
-    // A server outside of the cluster is its own name server.
+    // Outside of the cluster, the name server has this server's addresses.
     let setting = Setting {
         local: &["203.0.113.53"],
         ..Setting::default()
@@ -244,7 +236,7 @@ fn the_zone_has_a_name_server() {
 }
 
 #[test]
-fn addresses_have_names() {
+fn external_addresses_have_ptr_records() {
     check(
         "",
         "
@@ -268,7 +260,7 @@ fn addresses_have_names() {
 }
 
 #[test]
-fn headless_services_are_shown_where_that_is_said() {
+fn headless_services_are_served_with_headless() {
     check(
         "headless",
         "
@@ -303,7 +295,7 @@ fn headless_services_are_shown_where_that_is_said() {
 }
 
 #[test]
-fn what_does_not_exist_falls_through_where_that_is_said() {
+fn nonexistent_names_fall_through_with_fallthrough() {
     check(
         "fallthrough example.com",
         "
@@ -316,14 +308,14 @@ fn what_does_not_exist_falls_through_where_that_is_said() {
 }
 
 #[test]
-fn lines_of_a_corefile() {
+fn options_are_parsed_or_refused() {
     let plain = config("k8s_external\nkubernetes").unwrap();
     assert_eq!(plain.zones.primary().to_string(), "a.example.");
     assert_eq!(
         (plain.apex.as_str(), plain.ttl, plain.headless),
         ("dns", 5, false)
     );
-    for (lines, said) in [
+    for (lines, expected) in [
         ("k8s_external", "no 'kubernetes' in this server block"),
         ("k8s_external 10.0.0.0/8\nkubernetes", "only reverse zones"),
         ("k8s_external {\nttl 3601\n}\nkubernetes", "3601"),
@@ -341,13 +333,13 @@ fn lines_of_a_corefile() {
         ),
     ] {
         let error = config(lines).unwrap_err();
-        assert!(error.contains(said), "{error}");
+        assert!(error.contains(expected), "{error}");
         assert!(error.contains("Corefile:"), "{error}");
     }
 }
 
 #[tokio::test]
-async fn it_cannot_be_built_by_itself() {
+async fn build_without_kubernetes_fails() {
     let config = config("k8s_external\nkubernetes").unwrap();
     let (parts, metrics) = (Parts::default(), Metrics::new());
     let server: Arc<str> = "dns://:53".into();
@@ -365,9 +357,9 @@ async fn it_cannot_be_built_by_itself() {
     assert!(error.contains("plugin/k8s_external"), "{error}");
 }
 
-/// Endpoints are told outside as long as their Service has no addresses there.
+/// Endpoints of a headless Service are served as long as the Service has no external address.
 #[test]
-fn names_of_blocks_change_with_the_service_of_their_addresses() {
+fn empty_reverse_names_follow_the_addresses_of_services() {
     let known = Arc::new(Cluster::new(&[]));
     let mut writer = Writer::new(Arc::clone(&known));
     let view = Setting::default().serve_cluster(known).view;

@@ -1,17 +1,17 @@
-//! Clusters to ask about, written down briefly.
+//! Short constructors for cluster objects, and a sample cluster.
 
 use std::{net::IpAddr, sync::Arc};
 
 use lodestone::cluster::{
-    Endpoint, ImportedFrom, Namespace, Object, Pod, Port, Protocol, Service, ServiceImport,
-    ServiceKind, Slice,
+    Endpoint, EndpointSlice, ImportOrigin, Namespace, Object, Pod, Port, Protocol, Service,
+    ServiceImport, ServiceKind,
 };
 
 pub fn namespace(name: &str) -> Object {
     Object::Namespace(Namespace { name: name.into() })
 }
 
-/// A Service of cluster addresses; ports are written `NAME/PROTOCOL/NUMBER`.
+/// A Service with cluster addresses; ports are `NAME/PROTOCOL/NUMBER`.
 pub fn cluster_ip(namespace: &str, name: &str, addresses: &[&str], ports: &[&str]) -> Object {
     Object::Service(Service {
         cluster_ips: addresses.iter().map(|text| address(text)).collect(),
@@ -30,7 +30,7 @@ pub fn external(namespace: &str, name: &str, target: &str) -> Object {
     })
 }
 
-/// A slice of the Service; endpoints are written `ADDRESS [hostname=X] [pod=X] [zone=X] [unready]`.
+/// An EndpointSlice of the Service; endpoints are `ADDRESS [hostname=X] [pod=X] [zone=X] [unready]`.
 pub fn slice(
     namespace: &str,
     service: &str,
@@ -38,7 +38,7 @@ pub fn slice(
     ports: &[&str],
     endpoints: &[&str],
 ) -> Object {
-    let slice = Slice {
+    let slice = EndpointSlice {
         namespace: namespace.into(),
         name: name.into(),
         service: service.into(),
@@ -46,12 +46,12 @@ pub fn slice(
         ports: self::ports(ports),
         endpoints: endpoints.iter().map(|text| endpoint(text)).collect(),
     };
-    Object::Slice(slice, None)
+    Object::EndpointSlice(slice, None)
 }
 
-/// A ServiceImport; of type Headless where it has no addresses.
+/// A ServiceImport; headless if it has no addresses.
 pub fn import(namespace: &str, name: &str, addresses: &[&str], ports: &[&str]) -> Object {
-    Object::Import(ServiceImport {
+    Object::ServiceImport(ServiceImport {
         namespace: namespace.into(),
         name: name.into(),
         headless: addresses.is_empty(),
@@ -60,20 +60,20 @@ pub fn import(namespace: &str, name: &str, addresses: &[&str], ports: &[&str]) -
     })
 }
 
-/// A slice of a ServiceImport, from a cluster, which is that of no Service.
+/// An EndpointSlice of a ServiceImport, exported by a cluster; it belongs to no Service.
 pub fn imported(import: &str, cluster: &str, slice: Object) -> Object {
-    let Object::Slice(slice, trigger) = slice else {
+    let Object::EndpointSlice(slice, trigger) = slice else {
         panic!("a slice is imported");
     };
-    let import = ImportedFrom {
+    let import = ImportOrigin {
         service: import.into(),
         cluster: cluster.into(),
     };
-    let slice = Slice {
+    let slice = EndpointSlice {
         import: Some(Box::new(import)),
         ..slice
     };
-    Object::Slice(slice, trigger)
+    Object::EndpointSlice(slice, trigger)
 }
 
 pub fn pod(namespace: &str, name: &str, v4: &str, v6: Option<&str>) -> Object {
@@ -134,7 +134,7 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// The cluster that most questions are about.
+/// The sample cluster of most tests.
 pub fn cluster() -> Vec<Object> {
     let web = ["http/TCP/80"];
     vec![
@@ -175,7 +175,7 @@ pub fn cluster() -> Vec<Object> {
                 "172.0.0.6 hostname=gone unready",
             ],
         ),
-        // A slice that repeats another's endpoint, and adds those of another family.
+        // Repeats an endpoint of another slice, and adds one of the other family.
         slice(
             "testns",
             "hdls1",
@@ -194,9 +194,9 @@ pub fn cluster() -> Vec<Object> {
             &["172.0.0.30 hostname=down-0 unready"],
         ),
         headless("testns", "never", &web),
-        // Slices whose Service is gone.
+        // Slices of a deleted Service.
         slice("testns", "deleted", "deleted-a", &web, &["172.0.0.40"]),
-        // A host's address, which several Services' endpoints share.
+        // A host address shared by endpoints of several Services.
         headless("testns", "host1", &web),
         slice("testns", "host1", "host1-a", &web, &["192.168.0.1"]),
         slice("testns", "host1", "host1-b", &web, &["192.168.0.1"]),
@@ -222,7 +222,7 @@ pub fn cluster() -> Vec<Object> {
         external("testns", "address", "192.0.2.7"),
         external("testns", "address6", "2001:db8::7"),
         external("testns", "nonsense", "a..b"),
-        // Not listed as a namespace: hidden, or deleted, or not seen yet.
+        // Without a Namespace object: excluded, deleted, or not received yet.
         cluster_ip("hidden", "svc1", &["10.9.0.1"], &web),
         slice("hidden", "svc1", "svc1-a", &web, &["172.9.0.1"]),
         cluster_ip(

@@ -1,4 +1,4 @@
-//! The cluster's names, asked as `dig` asks: a question, and all that comes of it.
+//! Answers of the `kubernetes` family of plugins: queries and complete replies, as text.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -10,6 +10,7 @@ mod metadata;
 mod multicluster;
 mod names;
 mod random;
+mod reading;
 mod records;
 mod rows;
 mod search;

@@ -1,10 +1,9 @@
-//! `metadata`: what the cluster knows of a query.
+//! `metadata`: labels of `kubernetes`.
 
 use std::{net::IpAddr, sync::Arc};
 
 use lodestone::{
     cluster::{Object, PodLabels},
-    corefile::{self, Memory},
     plugin::{
         Chain, Plugin,
         metadata::{Published, parse},
@@ -17,21 +16,20 @@ use lodestone::{
 use crate::{
     dialogue::{Setting, name},
     fixture,
+    reading::parsed,
 };
 
 fn published(line: &str) -> Result<Published, String> {
-    let text = format!("a.example:53 {{\n{line}\n}}\n");
-    let file = corefile::parse("Corefile", &text, &["metadata"], &Memory::default()).unwrap();
-    let parsed = parse(&file.blocks[0].directives[0], &["a.example.".to_owned()]);
+    let (file, parsed, _) = parsed(line, &["a.example."], "metadata", &[], parse);
     parsed.map_err(|list| file.report(list).to_string())
 }
 
-/// What is known under the keys, separated by spaces; `-` where nothing is.
-fn told(line: &str, client: &str, asked: &str, keys: &str) -> String {
-    told_by(Setting::default(), line, client, asked, keys)
+/// The values of the keys, separated by spaces; `-` if unknown.
+fn values(line: &str, client: &str, asked: &str, keys: &str) -> String {
+    values_with(Setting::default(), line, client, asked, keys)
 }
 
-fn told_by(mut setting: Setting, line: &str, client: &str, asked: &str, keys: &str) -> String {
+fn values_with(mut setting: Setting, line: &str, client: &str, asked: &str, keys: &str) -> String {
     setting.rules.pods = PodNames::Verified;
     let mut objects = fixture::cluster();
     objects.push(fixture::pod("testns", "host-a", "10.1.1.1", None));
@@ -50,7 +48,7 @@ fn told_by(mut setting: Setting, line: &str, client: &str, asked: &str, keys: &s
 }
 
 #[test]
-fn a_name_says_what_it_means() {
+fn labels_have_the_parts_of_the_name() {
     let keys = "kind namespace service endpoint port-name protocol parse-error";
     for (asked, wanted) in [
         ("Web.Shop.svc.cluster.local", "svc|shop|web||||-"),
@@ -67,7 +65,7 @@ fn a_name_says_what_it_means() {
         ("www.example.org", "-|-|-|-|-|-|-"),
     ] {
         assert_eq!(
-            told("metadata .", "10.9.9.9", asked, keys),
+            values("metadata .", "10.9.9.9", asked, keys),
             wanted,
             "{asked}"
         );
@@ -75,8 +73,8 @@ fn a_name_says_what_it_means() {
 }
 
 #[test]
-fn a_name_tells_of_its_cluster_and_its_topology_zone_where_there_are_such() {
-    let told = |zonal, asked| {
+fn labels_have_the_cluster_and_topology_zone_of_the_name() {
+    let values = |zonal, asked| {
         let setting = Setting {
             zones: "cluster.local. clusterset.local.",
             multicluster: &["clusterset.local."],
@@ -87,7 +85,7 @@ fn a_name_tells_of_its_cluster_and_its_topology_zone_where_there_are_such() {
             ..Setting::default()
         };
         let keys = "service endpoint cluster zone parse-error";
-        told_by(setting, "metadata .", "10.9.9.9", asked, keys)
+        values_with(setting, "metadata .", "10.9.9.9", asked, keys)
     };
     for (zonal, asked, wanted) in [
         (
@@ -116,11 +114,11 @@ fn a_name_tells_of_its_cluster_and_its_topology_zone_where_there_are_such() {
             "-|-|-|-|invalid query name",
         ),
     ] {
-        assert_eq!(told(zonal, asked), wanted, "{asked}");
+        assert_eq!(values(zonal, asked), wanted, "{asked}");
     }
 }
 
-/// The same pod with a label.
+/// The pod with a label.
 fn labelled(object: Object) -> Object {
     let Object::Pod(mut pod) = object else {
         panic!("only pods are labelled");
@@ -131,47 +129,50 @@ fn labelled(object: Object) -> Object {
 }
 
 #[test]
-fn a_client_is_known_by_its_pod() {
+fn client_labels_are_those_of_its_pod() {
     let keys = "client-namespace client-pod-name client-label/app";
     let team = "client-label/team client-label/ client-label";
     let asked = "www.example.org";
-    assert_eq!(told("metadata .", "10.1.1.2", asked, team), "-|-|-");
+    assert_eq!(values("metadata .", "10.1.1.2", asked, team), "-|-|-");
     for (client, wanted) in [
         ("10.244.0.7", "testns|web-0|-"),
         ("fd00:244::7", "testns|web-0|-"),
         ("10.1.1.2", "testns|web-1|web"),
         ("10.9.9.9", "-|-|-"),
-        // Two pods share it.
+        // An address shared by two pods.
         ("10.1.1.1", "-|-|-"),
     ] {
-        assert_eq!(told("metadata .", client, "www.example.org", keys), wanted);
+        assert_eq!(
+            values("metadata .", client, "www.example.org", keys),
+            wanted
+        );
     }
 }
 
 #[test]
-fn only_names_of_its_zones_are_told_of() {
-    let told = |line| {
-        told(
+fn labels_are_unknown_outside_of_the_zones() {
+    let values = |line| {
+        values(
             line,
             "10.244.0.7",
             "svc1.testns.svc.cluster.local",
             "service",
         )
     };
-    assert_eq!(told("metadata Cluster.local"), "svc1");
-    assert_eq!(told("metadata example.org 10.0.0.0/8"), "-");
-    assert_eq!(told("metadata"), "-", "the block is for another zone");
+    assert_eq!(values("metadata Cluster.local"), "svc1");
+    assert_eq!(values("metadata example.org 10.0.0.0/8"), "-");
+    assert_eq!(values("metadata"), "-", "the block is for another zone");
 }
 
 #[test]
-fn lines_of_a_corefile() {
+fn options_are_parsed_or_refused() {
     assert_eq!(published("metadata").unwrap().zones.label(), "a.example.");
     assert!(published("metadata {\n}").is_ok());
-    for (line, said) in [
+    for (line, expected) in [
         ("metadata a..b", "a..b"),
         ("metadata {\nttl 5\n}", "unknown property 'ttl'"),
     ] {
         let error = published(line).unwrap_err();
-        assert!(error.contains(said), "{error}");
+        assert!(error.contains(expected), "{error}");
     }
 }

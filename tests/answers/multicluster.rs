@@ -1,4 +1,4 @@
-//! Zones that hold the ServiceImports of several clusters.
+//! `multicluster`: zones with ServiceImports.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ fn objects() -> Vec<Object> {
             "near",
             slice("", "spread-near", &["172.6.0.1 hostname=db-0", "172.6.0.2"]),
         ),
-        // A slice that a Service of this cluster shares.
+        // A slice that also belongs to a Service of this cluster.
         fixture::imported(
             "spread",
             "Far",
@@ -53,7 +53,7 @@ fn server() -> Server {
     setting.serve(objects())
 }
 
-/// The multicluster zone as a whole.
+/// A transfer of the multicluster zone, as text.
 fn transferred(server: &Server) -> String {
     let config = Config {
         rules: vec![Rule {
@@ -72,7 +72,7 @@ fn transferred(server: &Server) -> String {
 }
 
 #[test]
-fn imports_with_addresses_are_answered_as_services() {
+fn imports_with_addresses_are_answered_like_services() {
     server().check(
         "
         ? shared.testns.svc.clusterset.local. A
@@ -150,7 +150,7 @@ fn headless_imports_have_the_endpoints_of_all_clusters() {
 }
 
 #[test]
-fn services_and_imports_do_not_mix() {
+fn services_and_imports_are_in_separate_zones() {
     server().check(
         "
         ? svc1.testns.svc.clusterset.local. A
@@ -186,7 +186,7 @@ fn services_and_imports_do_not_mix() {
 }
 
 #[test]
-fn empty_imports_may_be_hidden() {
+fn ignore_empty_service_denies_imports_without_ready_endpoints() {
     let web = ["http/TCP/80"];
     let slice = |import: &str, endpoint: &str| {
         let slice = fixture::slice("testns", "", import, &web, &[endpoint]);
@@ -224,15 +224,15 @@ fn empty_imports_may_be_hidden() {
         NXDOMAIN EmptyService, clusterset.local.
         ",
     );
-    let whole = transferred(&server);
-    let told = |name: &str| whole.contains(&format!("{name}.testns.svc.clusterset.local. 5 IN A"));
-    assert_eq!(["up", "down", "bare"].map(told), [true, false, false]);
+    let zone = transferred(&server);
+    let has = |name: &str| zone.contains(&format!("{name}.testns.svc.clusterset.local. 5 IN A"));
+    assert_eq!(["up", "down", "bare"].map(has), [true, false, false]);
 }
 
 #[test]
-fn imports_are_transferred_under_the_names_that_they_have() {
-    let told = transferred(&server());
-    let told: Vec<&str> = told.lines().skip(3).collect();
+fn transfer_has_the_names_that_are_answered() {
+    let sent = transferred(&server());
+    let sent: Vec<&str> = sent.lines().skip(3).collect();
     let expected = [
         "clusterset.local. 5 IN NS ns.dns.clusterset.local.",
         "ns.dns.clusterset.local. 5 IN A 10.96.0.10",
@@ -252,5 +252,5 @@ fn imports_are_transferred_under_the_names_that_they_have() {
         "_http._tcp.spread.testns.svc.clusterset.local. 5 IN SRV 0 50 80 172-6-0-2.near.spread.testns.svc.clusterset.local.",
         "spread.testns.svc.clusterset.local. 5 IN A 172.6.2.1",
     ];
-    assert_eq!(told[..told.len() - 1], expected);
+    assert_eq!(sent[..sent.len() - 1], expected);
 }

@@ -1,4 +1,4 @@
-//! What exists and what does not: the apex, namespaces, Services, endpoints, aliases, pods.
+//! Existence of names: apex, namespaces, Services, endpoints, CNAMEs, pods.
 
 use lodestone::{
     reply::Section,
@@ -15,7 +15,7 @@ fn server() -> Server {
 }
 
 #[test]
-fn the_apex_has_soa_and_ns_and_nothing_else() {
+fn apex_has_soa_and_ns_only() {
     server().check(
         "
         ? cluster.local. SOA
@@ -53,7 +53,7 @@ fn the_apex_has_soa_and_ns_and_nothing_else() {
 }
 
 #[test]
-fn the_fixed_names() {
+fn dns_version_and_ns_dns_are_answered() {
     server().check(
         r#"
         ? dns-version.cluster.local. TXT
@@ -88,7 +88,7 @@ fn the_fixed_names() {
 }
 
 #[test]
-fn a_server_outside_of_the_cluster_is_its_own_name_server() {
+fn outside_of_the_cluster_ns_has_own_addresses() {
     let setting = Setting {
         local: &["192.0.2.53", "2001:db8::53"],
         ..Setting::default()
@@ -121,7 +121,7 @@ fn a_server_outside_of_the_cluster_is_its_own_name_server() {
 }
 
 #[test]
-fn a_name_server_behind_several_services_has_their_names() {
+fn ns_lists_every_service_that_selects_the_server() {
     let ports = ["dns/UDP/53"];
     let mut objects = fixture::cluster();
     objects.extend([
@@ -159,7 +159,7 @@ fn a_name_server_behind_several_services_has_their_names() {
 }
 
 #[test]
-fn soa_is_kept_for_five_minutes_at_most() {
+fn soa_ttl_is_at_most_300() {
     let setting = Setting {
         rules: Rules {
             ttl: 3600,
@@ -186,7 +186,7 @@ fn soa_is_kept_for_five_minutes_at_most() {
 }
 
 #[test]
-fn names_above_others_exist() {
+fn empty_non_terminals_exist() {
     server().check(
         "
         ? svc.cluster.local. A
@@ -226,7 +226,7 @@ fn names_above_others_exist() {
 }
 
 #[test]
-fn a_walk_of_the_search_list() {
+fn search_list_names_are_nxdomain_and_the_last_one_passes() {
     server().check(
         "
         ? www.example.com.testns.svc.cluster.local. A
@@ -299,7 +299,7 @@ fn services_have_their_cluster_addresses() {
 }
 
 #[test]
-fn ports_have_addresses_too() {
+fn port_names_have_addresses() {
     server().check(
         "
         ? _http._tcp.svc1.testns.svc.cluster.local. A
@@ -424,7 +424,7 @@ fn endpoints_have_one_name_each() {
 }
 
 #[test]
-fn endpoints_may_be_called_by_their_pods() {
+fn endpoint_pod_names_uses_the_names_of_pods() {
     let setting = Setting {
         rules: Rules {
             endpoint_pod_names: true,
@@ -450,7 +450,7 @@ fn endpoints_may_be_called_by_their_pods() {
 }
 
 #[test]
-fn external_names_are_aliases() {
+fn external_name_is_a_cname() {
     server().check(
         "
         ? outside.testns.svc.cluster.local. CNAME
@@ -479,7 +479,7 @@ fn external_names_are_aliases() {
 }
 
 #[test]
-fn aliases_within_the_zone_are_followed() {
+fn cnames_within_the_zone_are_followed() {
     server().check(
         "
         ? alias.testns.svc.cluster.local. A
@@ -522,7 +522,7 @@ fn aliases_within_the_zone_are_followed() {
 }
 
 #[test]
-fn long_chains_of_aliases_are_cut() {
+fn cname_chains_are_limited() {
     let mut objects = fixture::cluster();
     objects.extend((0..30).map(|at| {
         let target = format!("link{}.testns.svc.cluster.local", at + 1);
@@ -535,7 +535,7 @@ fn long_chains_of_aliases_are_cut() {
 }
 
 #[test]
-fn external_names_may_be_addresses() {
+fn external_name_with_an_address_is_an_address_record() {
     server().check(
         "
         ? address.testns.svc.cluster.local. A

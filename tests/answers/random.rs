@@ -1,4 +1,4 @@
-//! Any name at all.
+//! Random names.
 
 use std::sync::LazyLock;
 
@@ -14,7 +14,7 @@ use crate::{
     fixture,
 };
 
-/// Labels that mean something somewhere, and labels that mean nothing.
+/// Labels with a meaning in cluster names, and arbitrary ones.
 fn label() -> impl Strategy<Value = Vec<u8>> {
     const KNOWN: &[&str] = &[
         "svc",
@@ -91,7 +91,7 @@ proptest! {
         let reply = reply.unwrap();
         let is_negative = reply.section(Section::Answer).is_empty();
         let authority = reply.section(Section::Authority);
-        // Aliases may end in a denial as well, or lead out of the zones.
+        // A CNAME may also end in a denial, or leave the zones.
         let is_open = !is_negative && !reply.answers(Type(rtype));
         prop_assert!(is_open || authority.len() == usize::from(is_negative));
         prop_assert!(authority.len() <= 1);
@@ -100,13 +100,13 @@ proptest! {
         prop_assert!(reply.rcode == Rcode::NOERROR || is_negative);
         prop_assert_eq!(reply.why == Why::ClusterRecord, !is_negative);
 
-        // The same name in lower case exists alike.
+        // Existence does not depend on case.
         let (_, lower) = server.ask(&name.to_lower().to_string(), &Type(rtype).to_string());
         let lower = lower.unwrap();
         prop_assert_eq!(lower.rcode, reply.rcode);
         prop_assert_eq!(lower.section(Section::Answer).len(), reply.section(Section::Answer).len());
 
-        // Whatever has something below it exists (RFC 8020).
+        // A name with names below it exists (RFC 8020).
         if reply.rcode == Rcode::NOERROR
             && let Some(parent) = name.as_ref().parent().filter(|it| it.is_under(zone.as_ref()))
         {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lodestone::{
-    cluster::{Cluster, Event, Key, Kind, Writer},
+    cluster::{Cluster, Event, Kind, ObjectKey, Writer},
     reply::Section,
     wire::Rcode,
 };
@@ -18,7 +18,7 @@ fn server() -> Server {
 }
 
 #[test]
-fn srv_of_cluster_addresses_leads_to_the_service() {
+fn srv_target_is_the_service_with_cluster_addresses() {
     server().check(
         "
         ? _http._tcp.svc1.testns.svc.cluster.local. SRV
@@ -64,8 +64,8 @@ fn srv_of_cluster_addresses_leads_to_the_service() {
 }
 
 #[test]
-fn srv_of_endpoints_leads_to_each() {
-    // Seven pairs, one of them said twice.
+fn srv_targets_are_the_endpoints_of_headless_services() {
+    // Seven pairs of port and endpoint, one of them twice.
     server().check(
         "
         ? _http._tcp.hdls1.testns.svc.cluster.local. SRV
@@ -101,7 +101,7 @@ fn srv_of_endpoints_leads_to_each() {
 }
 
 #[test]
-fn ports_are_counted_slice_by_slice() {
+fn srv_uses_the_ports_of_each_slice() {
     let mut objects = fixture::cluster();
     objects.extend([
         fixture::headless("testns", "mixed", &[]),
@@ -144,11 +144,11 @@ fn ports_are_counted_slice_by_slice() {
 }
 
 #[test]
-fn five_thousand_endpoints_are_each_said_once() {
+fn five_thousand_endpoints_have_one_record_each() {
     let mut objects = fixture::cluster();
     objects.push(fixture::headless("testns", "big", &[]));
     for slice in 0..50 {
-        // Each endpoint stands in two slices.
+        // Each endpoint is in two slices.
         for copy in ["a", "b"] {
             let endpoints: Vec<_> = (0..100).map(|at| format!("10.1.{slice}.{at}")).collect();
             let endpoints: Vec<_> = endpoints.iter().map(String::as_str).collect();
@@ -166,9 +166,9 @@ fn five_thousand_endpoints_are_each_said_once() {
     let begun = std::time::Instant::now();
     for rtype in ["A", "SRV"] {
         let name = "big.testns.svc.cluster.local.";
-        let reply = server.whole(name, rtype);
+        let reply = server.ask_unlimited(name, rtype);
         assert_eq!(reply.section(Section::Answer).len(), 5000, "{rtype}");
-        // A client that takes 512 bytes is given what fits.
+        // A client that accepts 512 bytes gets the records that fit.
         let (_, part) = server.ask(name, rtype);
         let part = part.unwrap();
         assert!(part.truncated && part.section(Section::Answer).len() < 30);
@@ -209,7 +209,7 @@ fn ptr_of_a_cluster_address_is_the_service() {
 }
 
 #[test]
-fn ptr_of_an_endpoint_is_every_ready_one() {
+fn ptr_lists_every_ready_endpoint_with_the_address() {
     server().check(
         "
         ? 2.0.0.172.in-addr.arpa. PTR
@@ -252,7 +252,7 @@ fn ptr_of_an_endpoint_is_every_ready_one() {
 }
 
 #[test]
-fn names_between_an_address_and_its_zone_exist() {
+fn empty_reverse_names_exist() {
     server().check(
         "
         ? 0.0.10.in-addr.arpa. PTR
@@ -273,10 +273,10 @@ fn names_between_an_address_and_its_zone_exist() {
     );
 }
 
-/// What is asked right after a change, many times over: of a name that the server has just denied,
-/// and of one that it has just known.
+/// Queries right after a change, repeatedly: for a name that was just denied, and for one that just
+/// existed.
 #[test]
-fn names_of_blocks_come_and_go_with_their_addresses() {
+fn empty_reverse_names_follow_their_addresses() {
     let cluster = Arc::new(Cluster::new(&[]));
     let mut writer = Writer::new(Arc::clone(&cluster));
     let server = Setting::default().serve_cluster(cluster);
@@ -301,7 +301,7 @@ fn names_of_blocks_come_and_go_with_their_addresses() {
     writer.fold(Event::Apply(service("first", "10.0.8.1")));
     check(&block(7), false);
     check(&block(8), true);
-    // More at once than are looked at one by one, and more than are remembered.
+    // More changes than are applied one by one, and more than the log of changes holds.
     for (count, width) in [(250, 1), (250, 4), (250, 40)] {
         for third in 0..count {
             for nth in 0..width {
@@ -312,7 +312,7 @@ fn names_of_blocks_come_and_go_with_their_addresses() {
         (0..count).for_each(|third| check(&block(third), true));
         for third in 0..count {
             for nth in 0..width {
-                let key = Key::from(("testns", format!("s{third}-{nth}").as_str()));
+                let key = ObjectKey::from(("testns", format!("s{third}-{nth}").as_str()));
                 writer.fold(Event::Delete(Kind::Service, key));
             }
         }
@@ -329,7 +329,7 @@ fn names_of_blocks_come_and_go_with_their_addresses() {
         writer.fold(Event::Apply(endpoint(text)));
         check("1.172.in-addr.arpa.", exists);
     }
-    let namespace = Key::from(("", "testns"));
+    let namespace = ObjectKey::from(("", "testns"));
     writer.fold(Event::Delete(Kind::Namespace, namespace));
     check(&block(8), false);
     check("2.172.in-addr.arpa.", false);

@@ -1,4 +1,4 @@
-//! Rows of the reference that stand in no other table, of objects written as manifests.
+//! Further cases of the DNS specification, with objects as manifests.
 
 use lodestone::{
     cluster::manifests,
@@ -12,7 +12,7 @@ use crate::{
     fixture,
 };
 
-/// A server of what these manifests declare.
+/// A server with the objects of these manifests.
 fn serve(setting: Setting, text: &str) -> Server {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("objects.yaml"), text).unwrap();
@@ -71,7 +71,7 @@ status: {loadBalancer: {ingress: [{ip: 192.0.2.8}, {hostname: lb.example.net}]}}
 }
 
 #[test]
-fn an_endpoint_is_ready_unless_it_says_not() {
+fn endpoint_without_a_ready_condition_is_ready() {
     let server = serve(
         Setting::default(),
         "
@@ -113,7 +113,7 @@ ports: [{name: sql, port: 5432, protocol: TCP}]
 }
 
 #[test]
-fn slices_of_names_have_no_addresses() {
+fn fqdn_slices_are_ignored() {
     let server = serve(
         Setting::default(),
         "
@@ -141,7 +141,7 @@ ports: [{name: http, port: 80, protocol: TCP}]
 }
 
 #[test]
-fn port_and_protocol_are_those_of_one_port() {
+fn port_and_protocol_must_match_the_same_port() {
     server().check(
         "
         ? _dns._udp.kube-dns.kube-system.svc.cluster.local. SRV
@@ -159,7 +159,7 @@ fn port_and_protocol_are_those_of_one_port() {
 }
 
 #[test]
-fn the_label_beside_the_zone_alone_tells_services_from_pods() {
+fn namespaces_and_services_may_be_called_svc_and_pod() {
     let mut objects = fixture::cluster();
     objects.extend([
         fixture::namespace("svc"),
@@ -183,7 +183,7 @@ fn the_label_beside_the_zone_alone_tells_services_from_pods() {
     );
 }
 
-/// Types that no name here has, known to the server by name or not.
+/// Types without records in the cluster's zones, known to the server by name or not.
 const OTHERS: [&str; 11] = [
     "MX",
     "HINFO",
@@ -199,7 +199,7 @@ const OTHERS: [&str; 11] = [
 ];
 
 #[test]
-fn types_that_nothing_has_are_denied_as_names_exist() {
+fn other_types_are_nodata_or_nxdomain_by_existence() {
     let server = server();
     for (rcode, names) in [
         (
@@ -248,7 +248,7 @@ fn types_that_nothing_has_are_denied_as_names_exist() {
 }
 
 #[test]
-fn the_apex_has_none_of_the_types_of_names_below() {
+fn apex_has_no_a_srv_cname_or_ptr_records() {
     let server = server();
     for zone in ["cluster.local.", "172.in-addr.arpa.", "ip6.arpa."] {
         for rtype in ["A", "AAAA", "SRV", "CNAME", "PTR"] {
@@ -274,8 +274,8 @@ fn the_apex_has_none_of_the_types_of_names_below() {
 }
 
 #[test]
-fn reverse_zones_hold_addresses_alone() {
-    // As `10.96.0.0/24` in a Corefile.
+fn reverse_zones_have_reverse_names_only() {
+    // `10.96.0.0/24` in a Corefile.
     let setting = Setting {
         zones: "cluster.local. 0.96.10.in-addr.arpa. ip6.arpa.",
         ..Setting::default()
@@ -305,8 +305,8 @@ fn reverse_zones_hold_addresses_alone() {
 }
 
 #[test]
-fn only_names_of_services_and_their_endpoints_are_pointed_to() {
-    // Pods that no Service leads to have no PTR record, whatever the mode.
+fn ptr_targets_are_services_and_their_endpoints() {
+    // A pod without a Service has no PTR record in any mode.
     for pods in [PodNames::Insecure, PodNames::Verified] {
         let setting = Setting {
             zones: "cluster.local. 10.in-addr.arpa.",
@@ -329,7 +329,7 @@ fn only_names_of_services_and_their_endpoints_are_pointed_to() {
 }
 
 #[test]
-fn pods_that_share_a_host_s_address_are_one_record() {
+fn pods_with_a_common_host_address_give_one_record() {
     let mut objects = fixture::cluster();
     objects.extend(["a", "b"].map(|name| fixture::pod("testns", name, "192.168.0.1", None)));
     let setting = Setting {
@@ -360,7 +360,7 @@ fn pods_that_share_a_host_s_address_are_one_record() {
 }
 
 #[test]
-fn an_alias_leads_wherever_its_name_does() {
+fn external_name_target_is_resolved_wherever_it_is() {
     let mut objects = fixture::cluster();
     objects.extend([
         fixture::external("testns", "to-hidden", "svc1.hidden.svc.cluster.local"),
@@ -404,7 +404,7 @@ fn an_alias_leads_wherever_its_name_does() {
 }
 
 #[test]
-fn ports_and_selectors_of_an_alias_mean_nothing() {
+fn ports_and_selector_of_an_external_name_are_ignored() {
     let text = "
 apiVersion: v1
 kind: Service
@@ -425,9 +425,9 @@ spec: {type: ExternalName, externalName: host.example.net, selector: {app: x},
     );
 }
 
-/// What an end-to-end test of Kubernetes asks for.
+/// From an end-to-end test of Kubernetes.
 #[test]
-fn a_service_s_name_may_begin_with_a_digit() {
+fn service_name_may_start_with_a_digit() {
     let objects = vec![
         fixture::namespace("default"),
         fixture::cluster_ip("default", "3-tier", &["10.0.0.70"], &["http/TCP/80"]),
@@ -452,7 +452,7 @@ fn a_service_s_name_may_begin_with_a_digit() {
 }
 
 #[test]
-fn an_outside_target_that_was_cut_short_makes_the_answer_short() {
+fn truncated_external_target_sets_tc() {
     let mut objects = fixture::cluster();
     objects.push(fixture::external("testns", "many", "many.example.net"));
     let server = Setting::default().serve(objects);

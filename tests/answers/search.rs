@@ -1,12 +1,12 @@
-//! `autopath`: a pod's search list, walked for it.
+//! `autopath`: search lists resolved by the server.
 
 use std::{pin::Pin, sync::Arc};
 
 use lodestone::{
-    corefile::{self, Diagnostic, Memory},
+    corefile::Diagnostic,
     metrics::Metrics,
     plugin::{
-        Block, Chain, Context, Door, Plugin, Resolved, Step, Walk, ZoneList,
+        Block, Chain, Context, Door, Outcome, Plugin, Resolved, Step, ZoneList,
         autopath::{Autopath, Config, List, Search, parse},
     },
     query::{Query, Question},
@@ -18,10 +18,10 @@ use lodestone::{
 use crate::{
     dialogue::{Setting, converse, name, soa},
     fixture,
+    reading::parsed,
 };
 
-/// The world outside: one host, one failure, and nothing else. It is far away: every answer has to
-/// be waited for.
+/// Names outside of the cluster: one host and one failure. Every answer is asynchronous.
 struct World;
 
 impl Plugin for World {
@@ -54,7 +54,7 @@ impl Plugin for World {
     }
 }
 
-/// A server of one block.
+/// A server with one block.
 struct Served {
     block: Arc<Block>,
 }
@@ -72,15 +72,15 @@ impl Door for Served {
                 self.block.chain.walk(&context, &mut query, &mut reply)
             };
             match walk {
-                Walk::Done => reply,
-                Walk::Dropped => panic!("dropped"),
-                Walk::Waiting(waiting) => waiting.finish().await.1.unwrap(),
+                Outcome::Done => reply,
+                Outcome::Dropped => panic!("dropped"),
+                Outcome::Pending(waiting) => waiting.finish().await.1.unwrap(),
             }
         })
     }
 }
 
-/// A server of the cluster and of the world, and its pods' search lists.
+/// A server with the cluster, names outside of it, and the search lists of its pods.
 struct Tried {
     server: Arc<Served>,
     runtime: tokio::runtime::Runtime,
@@ -98,7 +98,7 @@ impl Tried {
             ..Setting::default()
         };
         let mut objects = fixture::cluster();
-        // Pods of two namespaces that share their node's address.
+        // Pods in two namespaces with their node's address.
         objects.push(fixture::pod("testns", "host-a", "10.1.1.1", None));
         objects.push(fixture::pod("kube-system", "host-b", "10.1.1.1", None));
         let cluster = setting.serve(objects);
@@ -134,7 +134,7 @@ impl Tried {
         }
     }
 
-    /// Of pods, on a node that searches `corp.example`.
+    /// Search lists of pods, on a node with the search domain `corp.example`.
     fn pods() -> Self {
         Self::new(&["cluster.local."], |cluster| Search::Pods {
             view: Arc::clone(&cluster.view),
@@ -162,7 +162,7 @@ impl Tried {
 }
 
 #[test]
-fn the_first_name_that_exists_is_the_answer_behind_an_alias() {
+fn first_existing_name_is_answered_behind_a_cname() {
     let tried = Tried::pods();
     tried.check(
         "10.244.0.7",
@@ -197,8 +197,8 @@ fn the_first_name_that_exists_is_the_answer_behind_an_alias() {
 }
 
 #[test]
-fn both_families_of_a_name_come_to_the_same_name() {
-    // Each exists for A alone, and has namesakes further on.
+fn a_and_aaaa_resolve_to_the_same_name() {
+    // Each has an A record only; names further down the list have AAAA.
     Tried::pods().check(
         "10.244.0.7",
         "
@@ -213,7 +213,7 @@ fn both_families_of_a_name_come_to_the_same_name() {
 }
 
 #[test]
-fn what_exists_nowhere_gets_the_first_reply_and_a_failure_ends_the_walk() {
+fn without_a_match_the_first_reply_is_returned_and_a_failure_ends_the_search() {
     let tried = Tried::pods();
     tried.check(
         "10.244.0.7",
@@ -229,17 +229,17 @@ fn what_exists_nowhere_gets_the_first_reply_and_a_failure_ends_the_walk() {
 }
 
 #[test]
-fn only_the_first_question_of_a_known_clients_search_is_walked() {
+fn only_the_first_query_of_a_known_client_is_searched() {
     let tried = Tried::pods();
     let no_service = "
         ? www.example.org.testns.svc.cluster.local. A
         NXDOMAIN NoSuchService, cluster.local.
         ";
-    // Nobody's address, a pod of another namespace, and pods that share their node's address.
+    // An unknown address, a pod in another namespace, and pods with their node's address.
     for client in ["10.9.9.9", "10.244.0.2", "10.1.1.1"] {
         tried.check(client, no_service);
     }
-    // The same pod by its other address, and by its first one as a socket of both families tells it.
+    // The same pod by its other address, and by its first one as an IPv4-mapped IPv6 address.
     for client in ["fd00:244::7", "::ffff:10.244.0.7"] {
         tried.check(
             client,
@@ -260,7 +260,7 @@ fn only_the_first_question_of_a_known_clients_search_is_walked() {
         NXDOMAIN Upstream
         ",
     );
-    // Another zone than those it is for.
+    // A zone that autopath is not configured for.
     let elsewhere = Tried::new(&["example.org."], |cluster| Search::Pods {
         view: Arc::clone(&cluster.view),
         tail: Vec::new(),
@@ -269,7 +269,7 @@ fn only_the_first_question_of_a_known_clients_search_is_walked() {
 }
 
 #[test]
-fn a_list_of_a_file_is_for_every_client() {
+fn search_list_from_a_file_applies_to_every_client() {
     let tried = Tried::new(&["corp.example."], |_| {
         Search::Fixed(vec![name("eu.corp.example."), name("corp.example.")])
     });
@@ -285,7 +285,7 @@ fn a_list_of_a_file_is_for_every_client() {
 }
 
 #[test]
-fn names_too_long_are_left_out_of_the_walk() {
+fn names_that_become_too_long_are_skipped() {
     let long = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(34));
     let tried = Tried::new(&["."], |_| {
         Search::Fixed(vec![name("a.b.c."), name(&"long.".repeat(20))])
@@ -295,23 +295,15 @@ fn names_too_long_are_left_out_of_the_walk() {
 }
 
 fn read(lines: &str) -> (Result<Config, Vec<Diagnostic>>, Vec<String>) {
-    let text = format!("a.example:53 {{\n{lines}\n}}\n");
-    let known = ["autopath", "kubernetes", "forward"];
-    let file = corefile::parse("Corefile", &text, &known, &Memory::default()).unwrap();
-    let directives = &file.blocks[0].directives;
-    let uses: Vec<_> = directives
-        .iter()
-        .filter(|one| one.name == "autopath")
-        .collect();
-    let mut warnings = Vec::new();
-    let config = parse(&uses, &["a.example.".to_owned()], directives, &mut warnings);
+    let others = ["kubernetes", "forward"];
+    let (file, config, warnings) = parsed(lines, &["a.example."], "autopath", &others, parse);
     let drawn = |list: Vec<Diagnostic>| file.report(list).to_string();
     let warnings = warnings.into_iter().map(|one| drawn(vec![one])).collect();
     (config, warnings)
 }
 
 #[test]
-fn the_last_word_says_whose_list_it_is() {
+fn last_argument_selects_the_search_list() {
     let verified = "kubernetes {\npods verified\n}";
     for (lines, zones, list) in [
         (
@@ -338,8 +330,8 @@ fn the_last_word_says_whose_list_it_is() {
 }
 
 #[test]
-fn what_does_nothing_is_told_when_the_file_is_read() {
-    for (lines, said) in [
+fn options_without_effect_give_a_warning() {
+    for (lines, expected) in [
         (
             "autopath @kubernetes\nkubernetes {\npods insecure\n}",
             "'kubernetes' does not watch pods",
@@ -358,9 +350,9 @@ fn what_does_nothing_is_told_when_the_file_is_read() {
         let (config, warnings) = read(lines);
         config.unwrap();
         assert_eq!(warnings.len(), 1, "{lines}");
-        assert!(warnings[0].contains(said), "{}", warnings[0]);
+        assert!(warnings[0].contains(expected), "{}", warnings[0]);
     }
-    for (lines, said) in [
+    for (lines, expected) in [
         ("autopath", "Wrong argument count"),
         (
             "autopath @forward\nforward . 1.1.1.1",
@@ -370,6 +362,6 @@ fn what_does_nothing_is_told_when_the_file_is_read() {
         ("autopath x {\nttl 5\n}", "has no properties"),
     ] {
         let errors = read(lines).0.unwrap_err();
-        assert!(format!("{errors:?}").contains(said), "{errors:?}");
+        assert!(format!("{errors:?}").contains(expected), "{errors:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Whole zones: what is in them, in which order, and who may have them.
+//! Zone transfers: content, order and permissions.
 
 use std::sync::Arc;
 
@@ -20,14 +20,14 @@ use crate::{
     fixture,
 };
 
-/// Who asks for what, knowing which serial.
-struct Asker {
+/// A transfer query: client, zone and, for IXFR, the client's serial.
+struct Client {
     client: &'static str,
     held: Option<u32>,
     transport: Transport,
 }
 
-const ANYONE: Asker = Asker {
+const ANYONE: Client = Client {
     client: "192.0.2.1:4000",
     held: None,
     transport: Transport::Tcp,
@@ -51,8 +51,8 @@ fn transfers(server: &Server, rules: Vec<Rule>) -> Transfers {
     Transfers::new(Config { rules }, vec![Arc::clone(&server.view) as _])
 }
 
-impl Asker {
-    fn asks(&self, plugin: &Transfers, zone: &str, rtype: &str) -> Option<Reply> {
+impl Client {
+    fn send(&self, plugin: &Transfers, zone: &str, rtype: &str) -> Option<Reply> {
         let query = Query {
             client: self.client.parse().unwrap(),
             held_serial: self.held,
@@ -63,19 +63,19 @@ impl Asker {
     }
 }
 
-/// The records of a zone as anyone gets them.
+/// The records of a zone transfer, as text.
 fn zone(setting: Setting, objects: Vec<Object>, zone: &str) -> String {
     let server = setting.serve(objects);
     let plugin = transfers(&server, vec![rule(".", &["*"])]);
-    let reply = ANYONE.asks(&plugin, zone, "AXFR").expect("the zone");
+    let reply = ANYONE.send(&plugin, zone, "AXFR").expect("the zone");
     let text = written(&question(zone, "AXFR"), &reply);
     text.split_inclusive('\n').skip(2).collect()
 }
 
-fn check(told: &str, expected: &str) {
+fn check(sent: &str, expected: &str) {
     let lines: Vec<_> = expected.lines().map(str::trim).collect();
     let lines: Vec<_> = lines.into_iter().filter(|line| !line.is_empty()).collect();
-    assert_eq!(told.trim_end(), lines.join("\n"));
+    assert_eq!(sent.trim_end(), lines.join("\n"));
 }
 
 fn small() -> Vec<Object> {
@@ -109,10 +109,10 @@ fn small() -> Vec<Object> {
 const SOA: &str = "cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. SERIAL 7200 1800 86400 5";
 
 #[test]
-fn a_zone_is_told_in_order_and_each_record_once() {
-    let told = zone(Setting::default(), small(), "cluster.local.");
+fn records_are_in_order_and_sent_once() {
+    let sent = zone(Setting::default(), small(), "cluster.local.");
     check(
-        &told,
+        &sent,
         &format!(
             "
             {SOA}
@@ -140,18 +140,18 @@ fn a_zone_is_told_in_order_and_each_record_once() {
 }
 
 #[test]
-fn several_addresses_of_the_server_and_none_are_both_answered() {
+fn server_with_several_addresses_or_none_is_transferred() {
     let with = |local| Setting {
         local,
         ..Setting::default()
     };
     let head = |local| {
-        let told = zone(
+        let sent = zone(
             with(local),
             vec![fixture::namespace("shop")],
             "cluster.local.",
         );
-        told.replace(&format!("{SOA}\n"), "")
+        sent.replace(&format!("{SOA}\n"), "")
     };
     check(
         &head(&["10.1.0.1", "10.1.0.2", "fd00::7"]),
@@ -173,7 +173,7 @@ fn several_addresses_of_the_server_and_none_are_both_answered() {
 }
 
 #[test]
-fn the_configuration_hides_from_transfers_too() {
+fn excluded_namespaces_are_not_transferred() {
     let setting = Setting {
         rules: Rules {
             namespaces: [Box::from("shop")].into(),
@@ -183,13 +183,13 @@ fn the_configuration_hides_from_transfers_too() {
         },
         ..Setting::default()
     };
-    let told = zone(setting, small(), "cluster.local.");
+    let sent = zone(setting, small(), "cluster.local.");
     assert!(
-        !told.contains("aside") && !told.contains("hidden"),
-        "{told}"
+        !sent.contains("aside") && !sent.contains("hidden"),
+        "{sent}"
     );
-    assert!(told.contains("web.shop.svc.cluster.local. 3600 IN A 10.0.0.1\n"));
-    assert!(told.starts_with("cluster.local. 300 IN SOA"));
+    assert!(sent.contains("web.shop.svc.cluster.local. 3600 IN A 10.0.0.1\n"));
+    assert!(sent.starts_with("cluster.local. 300 IN SOA"));
     let setting = Setting {
         rules: Rules {
             ignore_empty_service: true,
@@ -197,19 +197,19 @@ fn the_configuration_hides_from_transfers_too() {
         },
         ..Setting::default()
     };
-    let told = zone(setting, small(), "cluster.local.");
-    assert!(!told.contains("aside"), "it has no endpoint: {told}");
+    let sent = zone(setting, small(), "cluster.local.");
+    assert!(!sent.contains("aside"), "it has no endpoint: {sent}");
 }
 
 #[test]
-fn the_zone_is_spelled_as_it_was_asked_for() {
-    let told = zone(Setting::default(), small(), "Cluster.LOCAL.");
-    assert!(told.contains("web.shop.svc.Cluster.LOCAL. 5 IN A 10.0.0.1\n"));
-    assert!(!told.contains("cluster.local"), "{told}");
+fn zone_name_keeps_the_spelling_of_the_query() {
+    let sent = zone(Setting::default(), small(), "Cluster.LOCAL.");
+    assert!(sent.contains("web.shop.svc.Cluster.LOCAL. 5 IN A 10.0.0.1\n"));
+    assert!(!sent.contains("cluster.local"), "{sent}");
 }
 
 #[test]
-fn only_zones_are_told() {
+fn only_apexes_are_transferred() {
     let server = Setting::default().serve(small());
     let plugin = transfers(&server, vec![rule(".", &["*"])]);
     for zone in [
@@ -220,10 +220,10 @@ fn only_zones_are_told() {
         "ip6.arpa.",
         "example.org.",
     ] {
-        assert!(ANYONE.asks(&plugin, zone, "AXFR").is_none(), "{zone}");
+        assert!(ANYONE.send(&plugin, zone, "AXFR").is_none(), "{zone}");
     }
-    assert!(ANYONE.asks(&plugin, "cluster.local.", "SOA").is_none());
-    // Those that are the cluster's are refused there.
+    assert!(ANYONE.send(&plugin, "cluster.local.", "SOA").is_none());
+    // Names of the cluster are REFUSED there.
     server.check(
         "
         ? foo.cluster.local. AXFR
@@ -235,7 +235,7 @@ fn only_zones_are_told() {
 }
 
 #[test]
-fn only_those_who_may_have_a_zone_get_it() {
+fn only_permitted_clients_get_a_transfer() {
     let server = Setting::default().serve(small());
     let rules = vec![
         rule("local.", &["*"]),
@@ -251,15 +251,15 @@ fn only_those_who_may_have_a_zone_get_it() {
         ("[fd00::2]:1", Transport::Tcp, Rcode::REFUSED),
         ("192.0.2.7:1", Transport::Udp, Rcode::REFUSED),
     ] {
-        let asker = Asker {
+        let from = Client {
             client,
             held: Some(0),
             transport,
         };
         for rtype in ["AXFR", "IXFR"] {
-            let reply = asker.asks(&plugin, "cluster.local.", rtype).unwrap();
+            let reply = from.send(&plugin, "cluster.local.", rtype).unwrap();
             if transport == Transport::Udp && rtype == "IXFR" {
-                // The SOA record alone, for which no zone need come (RFC 1995 section 2).
+                // The SOA record alone (RFC 1995 section 2).
                 assert_eq!((reply.rcode, reply.records().count()), (Rcode::NOERROR, 1));
                 continue;
             }
@@ -269,46 +269,46 @@ fn only_those_who_may_have_a_zone_get_it() {
         }
     }
     let elsewhere = transfers(&server, vec![rule("test.", &["*"])]);
-    assert!(ANYONE.asks(&elsewhere, "cluster.local.", "AXFR").is_none());
+    assert!(ANYONE.send(&elsewhere, "cluster.local.", "AXFR").is_none());
 }
 
 #[test]
-fn who_holds_the_zone_gets_its_soa_and_who_held_it_once_gets_all() {
+fn ixfr_returns_soa_for_a_current_serial_and_the_zone_for_an_older_one() {
     let server = Setting::default().serve(small());
     let serial = server.cluster.serial();
     let plugin = transfers(&server, vec![rule(".", &["*"])]);
     let records = |held, rtype: &str| {
-        let asker = Asker { held, ..ANYONE };
-        let reply = asker.asks(&plugin, "cluster.local.", rtype).unwrap();
+        let client = Client { held, ..ANYONE };
+        let reply = client.send(&plugin, "cluster.local.", rtype).unwrap();
         (reply.rcode, reply.section(Section::Answer).len())
     };
-    let whole = records(None, "AXFR");
-    assert_eq!(whole, (Rcode::NOERROR, 19));
+    let zone = records(None, "AXFR");
+    assert_eq!(zone, (Rcode::NOERROR, 19));
     assert_eq!(records(Some(serial), "IXFR"), (Rcode::NOERROR, 1));
     assert_eq!(records(Some(serial + 1), "IXFR"), (Rcode::NOERROR, 1));
-    assert_eq!(records(Some(serial - 1), "IXFR"), whole);
-    assert_eq!(records(Some(serial), "AXFR"), whole);
+    assert_eq!(records(Some(serial - 1), "IXFR"), zone);
+    assert_eq!(records(Some(serial), "AXFR"), zone);
     assert_eq!(records(None, "IXFR"), (Rcode::FORMERR, 0));
 }
 
 #[test]
-fn what_is_not_known_yet_is_not_told() {
+fn transfer_is_servfail_until_all_objects_are_listed() {
     let server = Setting::default().serve_cluster(Arc::new(Cluster::new(&Kind::ALL)));
     let plugin = transfers(&server, vec![rule(".", &["*"])]);
-    let reply = ANYONE.asks(&plugin, "cluster.local.", "AXFR").unwrap();
+    let reply = ANYONE.send(&plugin, "cluster.local.", "AXFR").unwrap();
     assert_eq!((reply.rcode, reply.records().count()), (Rcode::SERVFAIL, 0));
     assert!(reply.records().all(|record| record.rtype != Type::SOA));
-    let by_datagram = Asker {
+    let by_datagram = Client {
         held: Some(1),
         transport: Transport::Udp,
         ..ANYONE
     };
-    let reply = by_datagram.asks(&plugin, "cluster.local.", "IXFR").unwrap();
+    let reply = by_datagram.send(&plugin, "cluster.local.", "IXFR").unwrap();
     assert_eq!((reply.rcode, reply.records().count()), (Rcode::SERVFAIL, 0));
 }
 
-/// The zones for the outside, of Services that are reached in each way that there is.
-fn outside(options: &str) -> K8sExternal {
+/// `k8s_external` zones, with Services of every external kind.
+fn external_zones(options: &str) -> K8sExternal {
     let ports = ["http/TCP/80", "/UDP/53"];
     let service = |name| fixture::cluster_ip("shop", name, &["10.0.0.70"], &ports);
     let server = Setting::default().serve(vec![
@@ -336,7 +336,7 @@ fn outside(options: &str) -> K8sExternal {
             &ports,
             &["172.0.0.2 hostname=db-0", "172.0.0.3 unready"],
         ),
-        // Slices of different sizes and ports, which weights are shared over.
+        // Slices of different sizes and ports, for SRV weights.
         fixture::headless("shop", "wide", &ports),
         fixture::slice(
             "shop",
@@ -358,10 +358,10 @@ fn outside(options: &str) -> K8sExternal {
     K8sExternal::new(&config(&text).unwrap(), &server.view)
 }
 
-fn told_outside(plugin: &K8sExternal) -> String {
+fn transfer_external(plugin: &K8sExternal) -> String {
     let rules = vec![rule(".", &["*"])];
     let transfers = Transfers::new(Config { rules }, vec![plugin.zones()]);
-    let reply = ANYONE.asks(&transfers, "example.com.", "AXFR").unwrap();
+    let reply = ANYONE.send(&transfers, "example.com.", "AXFR").unwrap();
     let text = written(&question("example.com.", "AXFR"), &reply);
     text.split_inclusive('\n').skip(2).collect()
 }
@@ -373,10 +373,10 @@ const OUTSIDE: &str = "
 ";
 
 #[test]
-fn zones_for_the_outside_are_told_too() {
+fn external_zones_are_transferred() {
     let soa = OUTSIDE.trim().lines().next().unwrap();
     check(
-        &told_outside(&outside("ttl 9")),
+        &transfer_external(&external_zones("ttl 9")),
         &format!(
             "{OUTSIDE}
             elb.shop.example.com. 9 IN CNAME One.example.net.
@@ -390,8 +390,8 @@ fn zones_for_the_outside_are_told_too() {
             {soa}"
         ),
     );
-    let told = told_outside(&outside("headless"));
-    let db: Vec<_> = told.lines().filter(|line| line.contains("db.")).collect();
+    let sent = transfer_external(&external_zones("headless"));
+    let db: Vec<_> = sent.lines().filter(|line| line.contains("db.")).collect();
     check(
         &db.join("\n"),
         "
@@ -407,22 +407,22 @@ fn zones_for_the_outside_are_told_too() {
 }
 
 #[test]
-fn a_copy_of_a_zone_for_the_outside_answers_as_the_zone_does() {
-    let plugin = outside("headless");
-    for line in told_outside(&plugin).lines() {
+fn copy_of_an_external_zone_gives_the_same_answers() {
+    let plugin = external_zones("headless");
+    for line in transfer_external(&plugin).lines() {
         let mut words = line.split(' ');
         let (owner, rtype) = (words.next().unwrap(), words.nth(2).unwrap());
         let question = question(owner, rtype);
         let reply = ask(&plugin, &question).unwrap();
-        let said = written(&question, &reply);
-        assert!(said.lines().any(|it| it == line), "{line}\n{said}");
+        let text = written(&question, &reply);
+        assert!(text.lines().any(|it| it == line), "{line}\n{text}");
     }
     let refused = ask(&plugin, &question("example.com.", "AXFR")).unwrap();
     assert_eq!(refused.rcode, Rcode::REFUSED);
 }
 
 #[test]
-fn what_changes_after_a_zone_was_told_has_a_later_serial_within_the_same_second() {
+fn change_after_a_transfer_raises_the_serial_within_the_same_second() {
     let cluster = Arc::new(Cluster::new(&[]));
     let mut writer = Writer::new(Arc::clone(&cluster));
     let server = Setting::default().serve_cluster(Arc::clone(&cluster));
@@ -433,10 +433,10 @@ fn what_changes_after_a_zone_was_told_has_a_later_serial_within_the_same_second(
         writer.fold(Event::Apply(service));
         cluster.serial()
     };
-    // Whatever second it is: changes that nobody was told between share a serial or follow time.
+    // Changes without a transfer in between share a serial or follow the clock.
     let mut last = put(1);
     for number in 2..10 {
-        ANYONE.asks(&plugin, "cluster.local.", "AXFR").unwrap();
+        ANYONE.send(&plugin, "cluster.local.", "AXFR").unwrap();
         let next = put(number);
         assert!(next > last, "{next} after {last}");
         assert_eq!(server.view.serials()[0].1, next);
@@ -445,14 +445,17 @@ fn what_changes_after_a_zone_was_told_has_a_later_serial_within_the_same_second(
     put(10);
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
     let ahead = u64::from(put(11)).saturating_sub(now.as_secs().max(last.into()));
-    assert!(ahead <= 1, "only what was told is counted past");
+    assert!(
+        ahead <= 1,
+        "only transferred changes raise the serial beyond the clock"
+    );
     let zones = Transferable::serials(&*server.view);
     let names: Vec<_> = zones.iter().map(|(name, _)| name.to_string()).collect();
-    assert_eq!(names, ["cluster.local."], "reverse zones are not told");
+    assert_eq!(names, ["cluster.local."], "reverse zones are not notified");
 }
 
 #[test]
-fn a_zone_is_told_in_parts_of_one_state() {
+fn transfer_in_parts_is_a_snapshot() {
     const SERVICES: usize = 4000;
     let cluster = Arc::new(Cluster::new(&[]));
     let mut writer = Writer::new(Arc::clone(&cluster));
@@ -479,13 +482,13 @@ fn a_zone_is_told_in_parts_of_one_state() {
     assert_eq!(
         reply.records().count(),
         0,
-        "nothing is made before it is sent"
+        "records are made when they are sent"
     );
     reply.add_part();
     let first = reply.records().count();
     assert!(first < 2 * SERVICES, "a part: {first}");
     assert!(reply.weight() < 256 << 10, "{}", reply.weight());
-    // What changes now is in the next transfer, which has a later serial.
+    // A change during the transfer is in the next one, with a later serial.
     put("market", SERVICES);
     reply.complete();
     let mut next = begin();
@@ -498,7 +501,7 @@ fn a_zone_is_told_in_parts_of_one_state() {
             data.map(|data| u32::from_be_bytes(*data[data.len() - 20..].first_chunk().unwrap()));
         serials.collect::<Vec<_>>()
     };
-    // An SOA record at either end, an NS record and its address.
+    // Two SOA records, an NS record and its address.
     for (reply, services) in [(&reply, SERVICES), (&next, 2 * SERVICES)] {
         assert_eq!(reply.records().count(), 2 + 1 + 1 + 3 * services);
         let serials = serials(reply);

@@ -1,4 +1,4 @@
-//! Endpoints by topology zone.
+//! `zonal`: endpoints by topology zone.
 
 use lodestone::{cluster::Object, zone::Rules};
 
@@ -42,7 +42,7 @@ fn server(zonal: bool) -> Server {
 }
 
 #[test]
-fn a_pinned_zone_has_its_own_endpoints_and_no_others() {
+fn pin_has_the_endpoints_of_the_zone_only() {
     server(true).check(
         "
         ? EAST-1.pin._zone.spread.testns.svc.cluster.local. A
@@ -75,7 +75,7 @@ fn a_pinned_zone_has_its_own_endpoints_and_no_others() {
 }
 
 #[test]
-fn a_preferred_zone_has_all_endpoints_where_it_has_none_of_its_own() {
+fn prefer_falls_back_to_all_endpoints() {
     server(true).check(
         "
         ? west.two.prefer._zone.spread.testns.svc.cluster.local. SRV
@@ -95,7 +95,7 @@ fn a_preferred_zone_has_all_endpoints_where_it_has_none_of_its_own() {
 }
 
 #[test]
-fn names_above_zones_exist_and_others_do_not() {
+fn empty_non_terminals_above_zones_exist() {
     server(true).check(
         "
         ? _zone.spread.testns.svc.cluster.local. A
@@ -123,7 +123,7 @@ fn names_above_zones_exist_and_others_do_not() {
 }
 
 #[test]
-fn without_the_option_there_are_no_such_names() {
+fn zonal_names_do_not_exist_without_the_option() {
     server(false).check(
         "
         ? east-1.pin._zone.spread.testns.svc.cluster.local. A

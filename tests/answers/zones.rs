@@ -1,5 +1,4 @@
-//! Several zones side by side, how long their records may be kept, names that are no patterns, and
-//! the shares of SRV records.
+//! Several zones in one plugin, TTLs, absence of wildcards, and SRV weights.
 
 use lodestone::{
     reply::Section,
@@ -20,7 +19,7 @@ fn with_zones(zones: &'static str) -> Server {
 }
 
 #[test]
-fn a_name_lies_in_the_longest_zone_that_has_it() {
+fn longest_matching_zone_answers() {
     with_zones("local. cluster.local. svc.cluster.local.").check(
         "
         ? svc1.testns.svc.cluster.local. A
@@ -43,7 +42,7 @@ fn a_name_lies_in_the_longest_zone_that_has_it() {
 }
 
 #[test]
-fn addresses_lead_into_the_first_zone_that_is_no_reverse_zone() {
+fn ptr_targets_are_in_the_first_zone_that_is_not_reverse() {
     with_zones("172.in-addr.arpa. other.test. cluster.local. 10.in-addr.arpa.").check(
         "
         ? 1.0.0.10.in-addr.arpa. PTR
@@ -64,7 +63,7 @@ fn addresses_lead_into_the_first_zone_that_is_no_reverse_zone() {
 }
 
 #[test]
-fn every_record_may_be_kept_as_long_as_is_said_but_the_version() {
+fn ttl_applies_to_every_record_except_dns_version() {
     for ttl in [0, 30] {
         let setting = Setting {
             rules: Rules {
@@ -110,7 +109,7 @@ fn every_record_may_be_kept_as_long_as_is_said_but_the_version() {
 }
 
 #[test]
-fn no_label_stands_for_others() {
+fn labels_are_not_wildcards() {
     with_zones("cluster.local.").check(
         "
         ? *.testns.svc.cluster.local. A
@@ -132,7 +131,7 @@ fn no_label_stands_for_others() {
 }
 
 #[test]
-fn namespaces_are_listed_as_they_are_spelled() {
+fn namespaces_option_is_case_sensitive() {
     let setting = Setting {
         rules: Rules {
             namespaces: ["Testns".into(), "kube-system".into()].into(),
@@ -154,7 +153,7 @@ fn namespaces_are_listed_as_they_are_spelled() {
 }
 
 #[test]
-fn the_endpoints_of_a_service_share_a_hundred() {
+fn srv_weights_add_up_to_a_hundred() {
     for (count, weight) in [
         (1, 100),
         (2, 50),
@@ -173,11 +172,11 @@ fn the_endpoints_of_a_service_share_a_hundred() {
             fixture::headless("shop", "web", &ports),
             fixture::slice("shop", "web", "web-a", &ports, &addresses),
         ]);
-        let reply = server.whole("_http._tcp.web.shop.svc.cluster.local.", "SRV");
+        let reply = server.ask_unlimited("_http._tcp.web.shop.svc.cluster.local.", "SRV");
         let records = reply.section(Section::Answer);
         assert_eq!(records.len(), count);
         for record in records {
-            // Priority and weight are the first words.
+            // Priority and weight come first.
             assert_eq!(reply.data(record)[..4], [0, 0, 0, weight], "{count}");
         }
     }

@@ -1,13 +1,13 @@
-//! What it costs to watch an API server: time and memory of the lists, then of events and lists
-//! that come later, second by second.
+//! Cost of watching an API server: time and memory of the lists, then of later events and lists, per
+//! second.
 //!
 //! ```text
 //! cargo run --release --example watch-cost -- http://127.0.0.1:8001 SECONDS [pods] [decode]
 //! ```
 //!
-//! With `decode` the lists are read and decoded once, and nothing is kept of them.
+//! With `decode`, the lists are read and decoded once, and discarded.
 
-use lodestone::cluster::{Cluster, Event, Kind, Origin, Settings, Source};
+use lodestone::cluster::{Backend, Cluster, Event, Kind, Settings, Source};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ async fn main() {
         .cloned()
         .unwrap_or_else(|| "http://127.0.0.1:8001".into());
     let seconds = arguments.get(1).and_then(|it| it.parse().ok()).unwrap_or(5);
-    let mut settings = Settings::new(Origin::Endpoint { url, tls: None });
+    let mut settings = Settings::new(Backend::Endpoint { url, tls: None });
     settings.pods = arguments.iter().any(|it| it == "pods");
     if arguments.iter().any(|it| it == "decode") {
         return decode(&settings).await;
@@ -31,7 +31,7 @@ async fn main() {
     let (begun, before) = (Instant::now(), cpu());
     let source = Source::start(settings, &tokio::runtime::Handle::current()).expect("a source");
     let cluster = source.cluster();
-    cluster.synced_event().await;
+    cluster.wait_synced().await;
     println!(
         "synced after {:?}, CPU {:?}  {}",
         begun.elapsed(),
@@ -48,18 +48,18 @@ async fn main() {
             .sum::<u64>()
     };
     for _ in 0..seconds {
-        let (told, used) = (events(), cpu());
+        let (count, used) = (events(), cpu());
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let (told, used) = (events() - told, cpu().saturating_sub(used));
-        let each = used.as_micros() as f64 / told.max(1) as f64;
+        let (count, used) = (events() - count, cpu().saturating_sub(used));
+        let each = used.as_micros() as f64 / count.max(1) as f64;
         println!(
-            "{told:6} events, CPU {used:?}, {each:.1} us each   {}",
+            "{count:6} events, CPU {used:?}, {each:.1} us each   {}",
             memory()
         );
     }
 }
 
-/// Reads the lists to their ends and lets go of what they hold.
+/// Reads and decodes the complete lists, and discards them.
 async fn decode(settings: &Settings) {
     let begun = Instant::now();
     let cluster = Arc::new(Cluster::new(&[]));
@@ -69,7 +69,7 @@ async fn decode(settings: &Settings) {
     let mut batch = Vec::new();
     while open > 0 && events.recv_many(&mut batch, 256).await > 0 {
         for event in batch.drain(..) {
-            open -= usize::from(matches!(event, Event::End(_)));
+            open -= usize::from(matches!(event, Event::ListEnd(_)));
             objects += usize::from(matches!(event, Event::Apply(_)));
         }
     }
@@ -80,7 +80,7 @@ async fn decode(settings: &Settings) {
     );
 }
 
-/// Resident memory now and at its highest, in MB.
+/// Current and peak resident memory in MB.
 fn memory() -> String {
     let status = procfs::process::Process::myself()
         .and_then(|it| it.status())

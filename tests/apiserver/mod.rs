@@ -1,8 +1,8 @@
 //! An API server for tests: lists and watches as the real one does, and misbehaves on request.
 //!
-//! It knows resource versions, pages with `limit` and `continue`, watches as chunked streams,
-//! bookmarks, streamed lists, label and field selectors, and 410 for what it has forgotten. It
-//! stores whatever it is given and has no opinion on it.
+//! It supports resource versions, pages with `limit` and `continue`, watches as chunked streams,
+//! bookmarks, streamed lists, label and field selectors, and 410 for compacted versions. Objects are
+//! stored without validation.
 
 #![allow(dead_code)] // each user of this module takes what it needs
 #![allow(clippy::unwrap_used)] // a test that asks for nonsense is to fail
@@ -26,52 +26,52 @@ use std::time::Duration;
 pub use store::Store;
 use tokio::sync::watch;
 
-/// A running server; it stops when it is dropped.
+/// A running server, stopped on drop.
 pub struct ApiServer {
     address: SocketAddr,
     shared: Arc<Shared>,
     task: tokio::task::JoinHandle<()>,
 }
 
-/// What all its connections share.
+/// State shared by all connections.
 struct Shared {
     inner: Mutex<Inner>,
-    /// Wakes watches and those who wait for requests.
+    /// Wakes watches and tasks that wait for requests.
     changed: watch::Sender<u64>,
 }
 
 struct Inner {
     store: Store,
     streamed_lists: StreamedLists,
-    /// Misbehaviour that is yet to come, in order.
+    /// Pending faults, in order.
     faults: Vec<(On, Fault)>,
-    /// Every request that has come, path and query.
+    /// Path and query of every request.
     requests: Vec<String>,
-    /// What the last one was authorized with.
+    /// The `authorization` header of the last request.
     authorization: Option<String>,
-    /// Each number is a bookmark to be sent by all watches.
+    /// Incremented to send a bookmark on all watches.
     bookmarks: u64,
-    /// Watches that began before this number grew break off.
+    /// Incremented to break all watches.
     hang_ups: u64,
     page: usize,
-    /// Every page of a list but the first is gone before it is asked for.
+    /// Pages after the first are answered with 410.
     refuse_pages: bool,
-    /// A kind that is an extension and not installed.
+    /// A kind that is not installed.
     unknown: Option<Kind>,
 }
 
-/// How it takes `sendInitialEvents`.
+/// Handling of `sendInitialEvents`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamedLists {
-    /// As a server of today does.
+    /// Supported, as in current servers.
     Spoken,
-    /// Refused with this status, as one does that has the feature switched off.
+    /// Refused with this status, as with the feature disabled.
     Refused(u16),
-    /// Ignored: everything is streamed, but no bookmark ends the list.
+    /// Ignored: objects are streamed, but no bookmark ends the list.
     Ignored,
 }
 
-/// Which request of a kind misbehaves.
+/// The request that a fault applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum On {
     /// The first page of a list.
@@ -80,42 +80,42 @@ pub enum On {
     Page(Kind),
     /// A watch from a version.
     Watch(Kind),
-    /// A watch with a list at its head.
+    /// A watch that starts with a list.
     Streamed(Kind),
 }
 
-/// A misbehaviour; each comes once.
+/// A fault; each occurs once.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// Answers with this status.
     Status(u16),
     /// Never answers.
     Silence,
-    /// Answers with a good head and never sends a body.
+    /// Answers with a valid head and never sends a body.
     Stall,
-    /// Cuts the connection in the middle of the first object.
+    /// Breaks the connection in the middle of the first object.
     Cut,
-    /// Ends a watch properly, at once.
+    /// Ends a watch regularly, at once.
     End,
-    /// Puts this in front of everything else: an object of a list, or a line of a watch.
+    /// Sends this first: an object of a list, or a line of a watch.
     Insert(String),
     /// An ERROR event with this code.
     Error(u16),
     /// Sends each event twice.
     Twice,
-    /// Waits for two events and sends the later one first.
+    /// Sends two events in reverse order.
     Reorder,
-    /// Sends a line, or an object, of so many octets first.
+    /// Sends a line, or an object, of this many bytes first.
     Long(usize),
 }
 
 impl ApiServer {
-    /// Starts one on a port of its own.
+    /// Starts a server on a free port.
     pub async fn start() -> Self {
         Self::bind("127.0.0.1:0".parse().unwrap()).await
     }
 
-    /// Starts one on this address.
+    /// Starts a server on this address.
     pub async fn bind(address: SocketAddr) -> Self {
         let shared = Arc::new(Shared {
             inner: Mutex::new(Inner {
@@ -137,7 +137,7 @@ impl ApiServer {
             .with_state(Arc::clone(&shared));
         let listener = tokio::net::TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        // As the real one does: an event must not wait for the last one to be acknowledged.
+        // TCP_NODELAY, as the real one: an event must not wait for the acknowledgement of the last.
         let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self {
@@ -147,7 +147,7 @@ impl ApiServer {
         }
     }
 
-    /// Where it listens, as `endpoint` takes it.
+    /// Its URL, for `endpoint`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -162,7 +162,7 @@ impl ApiServer {
         self.change(|inner| inner.store.delete(kind, namespace, name));
     }
 
-    /// Forgets every version but the present one: who asks for an older one gets 410.
+    /// Compacts: requests for an older version get 410.
     pub fn compact(&self) {
         self.change(|inner| inner.store.compact());
     }
@@ -172,7 +172,7 @@ impl ApiServer {
         self.change(|inner| inner.bookmarks += 1);
     }
 
-    /// Breaks all watches off and changes the store while none is there to see it.
+    /// Breaks all watches, and changes the store before they resume.
     pub fn unseen(&self, change: impl FnOnce(&mut Store)) {
         self.change(|inner| {
             inner.hang_ups += 1;
@@ -180,34 +180,34 @@ impl ApiServer {
         });
     }
 
-    /// How it takes streamed lists from now on.
+    /// Sets the handling of streamed lists.
     pub fn streamed_lists(&self, how: StreamedLists) {
         self.change(|inner| inner.streamed_lists = how);
     }
 
-    /// Knows nothing of this kind, or of all kinds again.
+    /// Uninstalls this kind; None installs all kinds.
     pub fn unknown(&self, kind: Option<Kind>) {
         self.change(|inner| inner.unknown = kind);
     }
 
-    /// No page is longer than this, whatever the limit asked for.
+    /// Limits the items of a page, whatever the requested limit.
     pub fn longest_page(&self, items: usize) {
         self.change(|inner| inner.page = items);
     }
 
-    /// Answers 410 for every page of a list but the first, which then has no more items than
-    /// [`longest_page`](Self::longest_page) where the client set a limit. A list without limit is
-    /// given whole.
+    /// Answers 410 for pages after the first, which then has at most
+    /// [`longest_page`](Self::longest_page) items if the client set a limit. A list without a limit is
+    /// complete.
     pub fn refuse_pages(&self, refuse: bool) {
         self.change(|inner| inner.refuse_pages = refuse);
     }
 
-    /// Misbehaves once, on the next such request. Faults of one kind of request queue up.
+    /// Adds a fault for the next such request. Faults for one kind of request are queued.
     pub fn fault(&self, on: On, fault: Fault) {
         self.change(|inner| inner.faults.push((on, fault)));
     }
 
-    /// The requests that have come so far.
+    /// The requests received so far.
     pub fn requests(&self) -> Vec<String> {
         self.shared.inner.lock().requests.clone()
     }
@@ -217,7 +217,7 @@ impl ApiServer {
         self.shared.inner.lock().authorization.clone()
     }
 
-    /// Waits until so many requests have come whose path and query contain this.
+    /// Waits until this many requests have been received whose path and query contain `part`.
     pub async fn requested(&self, part: &str, times: usize) {
         let mut changed = self.shared.changed.subscribe();
         let count = || {
@@ -265,9 +265,9 @@ async fn answer(
     let kind = match uri.path() {
         "/api/v1/namespaces" => Kind::Namespace,
         "/api/v1/services" => Kind::Service,
-        "/apis/discovery.k8s.io/v1/endpointslices" => Kind::Slice,
+        "/apis/discovery.k8s.io/v1/endpointslices" => Kind::EndpointSlice,
         "/api/v1/pods" => Kind::Pod,
-        "/apis/multicluster.x-k8s.io/v1alpha1/serviceimports" => Kind::Import,
+        "/apis/multicluster.x-k8s.io/v1alpha1/serviceimports" => Kind::ServiceImport,
         _ => return respond::status(404),
     };
     let on = match (

@@ -1,4 +1,4 @@
-//! Responses: status objects, pages of a list, and the streams of watches.
+//! Responses: status objects, pages of a list, and watch streams.
 
 use super::store::{Filter, event, named};
 use super::{Fault, Shared, StreamedLists};
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 type Part = Result<Bytes, io::Error>;
 
-/// A response that is an error, with the API's Status as its body.
+/// An error response with a Status object as its body.
 pub fn status(code: u16) -> Response {
     let body =
         json!({"kind": "Status", "code": code, "status": "Failure", "message": "on request"});
@@ -22,10 +22,10 @@ pub fn status(code: u16) -> Response {
     (code, [JSON], body.to_string()).into_response()
 }
 
-/// What clients of other languages decode by.
+/// Content type, which some clients require.
 const JSON: (header::HeaderName, &str) = (header::CONTENT_TYPE, "application/json");
 
-/// A page of a list. A continuation is the version of the list and how far it has come.
+/// A page of a list. A continuation is the version of the list and the last name.
 pub fn list(
     shared: &Shared,
     kind: Kind,
@@ -86,7 +86,7 @@ pub fn list(
     ([JSON], body).into_response()
 }
 
-/// The stream of a watch, which goes on until the client goes away.
+/// A watch stream, until the client disconnects.
 pub fn watch(
     shared: Arc<Shared>,
     kind: Kind,
@@ -101,7 +101,7 @@ pub fn watch(
         .map(|it| it.parse::<u64>().unwrap())
     {
         Some(version) if version < inner.store.oldest => return status(410),
-        // As it says of a version that is still to come, once it has waited for it in vain.
+        // The response to a future version, after waiting for it.
         Some(version) if version > inner.store.version => return status(504),
         Some(version) => version,
         None => {
@@ -138,7 +138,7 @@ pub fn watch(
     ([JSON], body).into_response()
 }
 
-/// Sends the opening, and then each change as it comes. Ends when the client is gone.
+/// Sends the initial events, then each change. Ends when the client disconnects.
 async fn follow(
     shared: &Shared,
     kind: Kind,

@@ -1,13 +1,13 @@
-//! The tests' API server by itself, full of Services, for measuring and for trying things out.
+//! The tests' API server as a program, filled with Services, for measurements and experiments.
 //!
 //! ```text
 //! cargo run --release --example apiserver -- PORT SERVICES ENDPOINTS PODS
 //! ```
 //!
-//! Commands are read from standard input: `churn RATE SECONDS` changes so many slices a second,
-//! `relist` breaks all watches off and forgets all versions, `apply FILE` puts the objects of a
-//! JSON list in, `delay ADDRESS PROCESS RATE SECONDS` measures a DNS server that watches this one:
-//! what the changes cost it, and how soon it answers with one.
+//! Commands on standard input: `churn RATE SECONDS` changes RATE slices per second, `relist` breaks all
+//! watches and compacts, `apply FILE` adds the objects of a JSON list, `delay ADDRESS PROCESS RATE
+//! SECONDS` measures a DNS server that watches this one: the cost of changes, and the delay until it
+//! answers with them.
 
 #[path = "mod.rs"]
 mod apiserver;
@@ -35,7 +35,7 @@ fn main() {
     }
     for number in 0..services {
         api.apply(Kind::Service, &service(number));
-        api.apply(Kind::Slice, &slice(number, each, 0));
+        api.apply(Kind::EndpointSlice, &slice(number, each, 0));
     }
     for number in 0..pods {
         api.apply(Kind::Pod, &pod(number));
@@ -80,7 +80,7 @@ fn main() {
     }
 }
 
-/// What changes cost a DNS server: alone, and while it is asked about one of them.
+/// Cost of changes for a DNS server: without queries, and with queries for a changed Service.
 fn measure(
     api: &ApiServer,
     server: std::net::SocketAddr,
@@ -108,13 +108,13 @@ fn measure(
     });
 }
 
-/// Puts in the objects of a file that the server has a place for.
+/// Adds the objects of a file, as far as their kinds are supported.
 fn apply(api: &ApiServer, file: &str) -> std::io::Result<usize> {
     let objects: Vec<Value> = serde_json::from_slice(&std::fs::read(file)?)?;
     let kinds = [
         ("Namespace", Kind::Namespace),
         ("Service", Kind::Service),
-        ("EndpointSlice", Kind::Slice),
+        ("EndpointSlice", Kind::EndpointSlice),
         ("Pod", Kind::Pod),
     ];
     let mut count = 0;
@@ -133,14 +133,14 @@ fn churn(api: &ApiServer, services: usize, each: usize, rate: usize, seconds: us
         let due = Duration::from_secs_f64(number as f64 / rate as f64);
         std::thread::sleep(due.saturating_sub(begun.elapsed()));
         api.apply(
-            Kind::Slice,
+            Kind::EndpointSlice,
             &slice(number * 7919 % services, each, number + 1),
         );
     }
     println!("changed {} slices in {:?}", rate * seconds, begun.elapsed());
 }
 
-/// Metadata with what a real object carries and nobody reads.
+/// Metadata with the usual fields of real objects.
 fn meta(namespace: &str, name: &str) -> Value {
     json!({
         "name": name,
@@ -187,7 +187,7 @@ fn slice(number: usize, endpoints: usize, generation: usize) -> Value {
     let mut metadata = meta(&namespace(number), &format!("{name}-abcde"));
     metadata["labels"]["kubernetes.io/service-name"] = json!(name);
     let endpoint = |index: usize| {
-        // One endpoint of a slice is another with each generation.
+        // One endpoint of a slice changes with each generation.
         let of = if index == 0 { generation } else { 0 };
         let id = number * endpoints + index;
         let ip = format!("10.{}.{}.{}", 128 + of % 64, id / 256 % 256, id % 256);

@@ -1,21 +1,21 @@
-//! What the server stores: objects, and the changes that led to them.
+//! The store: objects and their changes.
 
 use lodestone::cluster::{Kind, Selector};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// All objects of all kinds, under one growing version.
+/// Objects of all kinds, with a common resource version.
 #[derive(Default)]
 pub struct Store {
     pub version: u64,
     objects: [BTreeMap<(String, String), Arc<Stored>>; Kind::ALL.len()],
     changes: [Vec<Change>; Kind::ALL.len()],
-    /// Versions before this one are forgotten.
+    /// Versions before this one are compacted.
     pub oldest: u64,
 }
 
-/// An object: its text, and what selectors look at.
+/// An object: its text, and the fields used by selectors.
 pub struct Stored {
     pub text: String,
     labels: HashMap<String, String>,
@@ -28,7 +28,7 @@ pub struct Change {
     pub version: u64,
     old: Option<Arc<Stored>>,
     new: Option<Arc<Stored>>,
-    /// A deletion's event carries the object at the version of its deletion.
+    /// For a deletion, the object with the version of the deletion.
     last: Option<Arc<Stored>>,
 }
 
@@ -36,7 +36,7 @@ pub struct Change {
 #[derive(Clone)]
 pub struct Filter {
     labels: Selector,
-    /// Phases that are not wanted; the one field selector that is asked for.
+    /// Excluded phases; the only supported field selector.
     not_phases: Vec<String>,
 }
 
@@ -92,13 +92,13 @@ impl Store {
     }
 
     pub fn compact(&mut self) {
-        // A version is only in the past if there is a later one.
+        // Ensures that the compacted version is followed by a later one.
         self.version += 1;
         self.oldest = self.version;
         self.changes.iter_mut().for_each(Vec::clear);
     }
 
-    /// The objects that pass, sorted by name, from the one after `after`.
+    /// The matching objects after `after`, sorted by name.
     pub fn list(
         &self,
         kind: Kind,
@@ -120,7 +120,7 @@ impl Store {
 }
 
 impl Change {
-    /// The event that a watch with this filter sends of it.
+    /// The event for a watch with this filter.
     pub fn event(&self, filter: &Filter) -> Option<String> {
         let passes =
             |object: &Option<Arc<Stored>>| object.as_ref().is_some_and(|it| filter.passes(it));
@@ -164,13 +164,13 @@ pub fn event(kind: &str, object: &str) -> String {
     format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")
 }
 
-/// The version and the name of a kind in the API.
+/// API version and resource name of a kind.
 pub fn named(kind: Kind) -> (&'static str, &'static str) {
     match kind {
         Kind::Namespace => ("v1", "Namespace"),
         Kind::Service => ("v1", "Service"),
-        Kind::Slice => ("discovery.k8s.io/v1", "EndpointSlice"),
+        Kind::EndpointSlice => ("discovery.k8s.io/v1", "EndpointSlice"),
         Kind::Pod => ("v1", "Pod"),
-        Kind::Import => ("multicluster.x-k8s.io/v1alpha1", "ServiceImport"),
+        Kind::ServiceImport => ("multicluster.x-k8s.io/v1alpha1", "ServiceImport"),
     }
 }

@@ -53,7 +53,7 @@ TARGETS = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--target", default="target/release", help="where the release build is")
+    parser.add_argument("--target", default="target/dist", help="where the build of the profile dist is")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2, help="of each server's turn")
     parser.add_argument("--rows", default=",".join([*ROWS, "sizes", "memory", "start", "churn"]))

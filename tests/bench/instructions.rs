@@ -240,25 +240,28 @@ fn ptr_of_a_crowded_address(asker: &mut Asker, messages: &[Vec<u8>]) {
     asker.ask_few(messages, 35, "ptr_of_a_crowded_address");
 }
 
-/// What is forwarded by the thread that took it; only Linux has a way to wait for several sockets.
-#[cfg(target_os = "linux")]
+/// Queries that are forwarded by the thread that read them.
 mod upstreams {
-    use lodestone::{server::handle::Wait, upstream};
+    use lodestone::{
+        server::handle::PendingQuery,
+        upstream::{Engine, Owner},
+    };
 
     use super::{Asker, Handled, Instant, UdpSocket, answered, bail};
 
-    /// Who waits is the question itself.
-    type Upstreams = upstream::Asker<Box<Wait>>;
+    struct Client(Box<PendingQuery>);
+
+    impl Owner for Client {}
 
     pub fn ask_all(asker: &mut Asker, messages: &[Vec<u8>]) -> anyhow::Result<()> {
         let clients = UdpSocket::bind("127.0.0.1:0")?;
-        let mut upstreams = Upstreams::new(&clients)?;
+        let mut engine = Engine::new(Some(&clients))?;
         for message in messages {
-            if !forwarded(asker, &mut upstreams, message) {
+            if !forwarded(asker, &mut engine, message) {
                 bail!("not forwarded by the thread that took the question");
             }
-            while !answer_of_an_upstream(asker, &mut upstreams) {
-                upstreams.wait()?;
+            while !answer_of_an_upstream(asker, &mut engine) {
+                engine.wait()?;
             }
             answered(&asker.out)?;
         }
@@ -267,36 +270,30 @@ mod upstreams {
 
     /// From the question to the upstream's datagram.
     #[inline(never)]
-    fn forwarded(asker: &mut Asker, upstreams: &mut Upstreams, message: &[u8]) -> bool {
-        let Handled::Wait(mut wait) = asker.handle(message) else {
+    fn forwarded(asker: &mut Asker, engine: &mut Engine<Client>, message: &[u8]) -> bool {
+        let Handled::Pending(mut query) = asker.handle(message) else {
             return false;
         };
-        let Some(ask) = wait.take_ask() else {
+        let Some(upstream_query) = query.take_upstream_query() else {
             return false;
         };
-        let taken = upstreams.ask(ask, wait, Instant::now()).is_ok();
-        upstreams.flush();
-        taken
+        let now = Instant::now();
+        engine.submit(upstream_query, Client(query), now);
+        engine.flush(now);
+        true
     }
 
     /// From the upstream's datagram to the reply; whether it was there.
     #[inline(never)]
-    fn answer_of_an_upstream(asker: &mut Asker, upstreams: &mut Upstreams) -> bool {
+    fn answer_of_an_upstream(asker: &mut Asker, engine: &mut Engine<Client>) -> bool {
         let Asker {
             reply, writer, out, ..
         } = asker;
         let mut is_there = false;
-        upstreams.read(reply, |reply, wait| {
-            is_there = matches!(wait.heard(reply, writer, out), Handled::Reply);
+        engine.process(reply, Instant::now(), |Client(query), reply, _| {
+            is_there = matches!(query.resume(reply, writer, out), Handled::Reply);
         });
         is_there
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod upstreams {
-    pub fn ask_all(_: &mut super::Asker, _: &[Vec<u8>]) -> anyhow::Result<()> {
-        Ok(())
     }
 }
 
@@ -346,8 +343,8 @@ impl Asker {
     }
 
     async fn wait(&mut self, octets: &[u8]) -> anyhow::Result<()> {
-        if let Handled::Wait(wait) = self.handle(octets) {
-            wait.finish(&mut self.out).await;
+        if let Handled::Pending(query) = self.handle(octets) {
+            query.finish(&mut self.out).await;
         }
         answered(&self.out)
     }

@@ -1,8 +1,8 @@
-//! `dig` lines of a page, given to a shell as a person would.
+//! Runs `dig` commands of a page in a shell.
 
 use std::process::Command;
 
-/// Whether this machine has `dig`; says so where it has none.
+/// Whether `dig` is installed; prints a message if not.
 pub fn is_here() -> bool {
     let here = Command::new("dig").arg("-v").output().is_ok();
     if !here {
@@ -11,7 +11,7 @@ pub fn is_here() -> bool {
     here
 }
 
-/// What a line shows.
+/// The output of a command.
 pub fn shell(line: &str) -> String {
     let output = Command::new("sh").args(["-c", line]).output().unwrap();
     String::from_utf8(output.stdout).unwrap()

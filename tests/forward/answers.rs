@@ -1,4 +1,4 @@
-//! What an upstream says comes through as it was said.
+//! Upstream answers are returned to the client.
 
 use futures_util::future::join_all;
 use lodestone::{
@@ -26,7 +26,7 @@ fn edns(udp_payload: u16, dnssec_ok: bool) -> Option<Edns> {
 }
 
 #[tokio::test]
-async fn an_answer_comes_through_in_everyones_spelling() {
+async fn answer_has_the_spelling_of_each_query() {
     let upstream = Upstream::answering(7).await;
     let served = Served::new(&format!("forward . {}", upstream.address));
     let reply = served.ask("WwW.Example.ORG").await;
@@ -45,7 +45,7 @@ async fn an_answer_comes_through_in_everyones_spelling() {
 }
 
 #[tokio::test]
-async fn codes_come_through_unchanged() {
+async fn rcodes_are_returned_unchanged() {
     let upstream = Upstream::silent().await;
     let served = Served::new(&format!("forward . {}", upstream.address));
     for rcode in [
@@ -59,15 +59,11 @@ async fn codes_come_through_unchanged() {
         let reply = served.ask("a.example").await;
         assert_eq!((reply.rcode, reply.why), (rcode, Why::Upstream));
     }
-    assert_eq!(
-        upstream.count(),
-        5,
-        "each is an answer: nobody is asked twice"
-    );
+    assert_eq!(upstream.count(), 5, "each is an answer: no retry");
 }
 
 #[tokio::test]
-async fn a_cut_reply_is_passed_on_or_asked_for_again_by_stream() {
+async fn truncated_reply_is_returned_or_retried_over_tcp() {
     let script = |asked: &crate::upstream::Asked| match asked.over {
         Transport::Udp => vec![Act::Truncated],
         _ => vec![Act::Answer(1)],
@@ -99,9 +95,9 @@ async fn a_cut_reply_is_passed_on_or_asked_for_again_by_stream() {
     assert_eq!(over, [udp, tcp, udp, tcp, tcp]);
 }
 
-/// What is cut in the middle of a record, with the counts of the whole, with or without TC.
+/// Datagrams cut in the middle of a record, with the original counts, with or without TC.
 #[tokio::test]
-async fn a_datagram_that_is_cut_is_a_truncated_reply_at_once() {
+async fn cut_datagram_is_a_truncated_reply_without_delay() {
     for tc in [false, true] {
         let upstream = Upstream::start(move |asked| match asked.over {
             Transport::Udp => vec![Act::Cut(20, 203, tc)],
@@ -126,9 +122,9 @@ async fn a_datagram_that_is_cut_is_a_truncated_reply_at_once() {
     }
 }
 
-/// By stream nothing else is to be expected: the next upstream is asked at once.
+/// On a stream no other reply will follow: the next upstream is queried at once.
 #[tokio::test]
-async fn an_answer_that_cannot_be_read_is_not_waited_out() {
+async fn unreadable_answer_on_a_stream_fails_over_at_once() {
     let broken = Upstream::start(|_| vec![Act::Cut(20, 203, false)]).await;
     let second = Upstream::answering(2).await;
     let lines = format!("forward . {} {}", broken.address, second.address);
@@ -142,7 +138,7 @@ async fn an_answer_that_cannot_be_read_is_not_waited_out() {
 }
 
 #[tokio::test]
-async fn a_reply_too_big_for_the_client_is_cut_for_it() {
+async fn reply_is_truncated_to_the_client_size() {
     let upstream = Upstream::start(|_| vec![Act::Many(100)]).await;
     let served = Served::new(&format!(
         "forward . {} {{\n force_tcp\n}}",
@@ -157,7 +153,7 @@ async fn a_reply_too_big_for_the_client_is_cut_for_it() {
 }
 
 #[tokio::test]
-async fn the_clients_wishes_are_passed_on_and_none_are_added() {
+async fn client_flags_and_options_are_forwarded_and_none_added() {
     let upstream = Upstream::answering(1).await;
     let served = Served::new(&format!("forward . {}", upstream.address));
     let plain = query("a.example", Type::A);
@@ -183,7 +179,7 @@ async fn the_clients_wishes_are_passed_on_and_none_are_added() {
     let flags = Header::RECURSION_DESIRED | Header::AUTHENTIC;
     assert_eq!(
         asked[0].header.flags, flags,
-        "AD does not depend on who asks first"
+        "AD does not depend on the first client"
     );
     assert_eq!(asked[1].edns, edns(1400, true));
     let flags = Header::CHECKING_DISABLED | Header::AUTHENTIC;
@@ -194,7 +190,7 @@ async fn the_clients_wishes_are_passed_on_and_none_are_added() {
 }
 
 #[tokio::test]
-async fn identical_questions_under_way_are_asked_once() {
+async fn identical_queries_in_flight_are_coalesced() {
     let upstream = Upstream::start(|_| vec![Act::AfterGo, Act::Answer(9)]).await;
     let served = Served::new(&format!("forward . {}", upstream.address));
     let waits: Vec<_> = (0..100)
@@ -221,7 +217,7 @@ async fn identical_questions_under_way_are_asked_once() {
 }
 
 #[tokio::test]
-async fn differing_wishes_do_not_share_an_answer() {
+async fn queries_with_different_flags_are_not_coalesced() {
     let upstream = Upstream::start(|_| vec![Act::AfterGo, Act::Answer(9)]).await;
     let served = Served::new(&format!("forward . {}", upstream.address));
     let plain = query("a.example", Type::A);
@@ -265,7 +261,7 @@ async fn differing_wishes_do_not_share_an_answer() {
         upstream.go();
         tokio::task::yield_now().await;
     }
-    // Permits that came while nobody waited are one only: go on until all are through.
+    // Notifications without a waiter collapse into one: repeat until all queries are answered.
     let mut waits = waits;
     let replies = loop {
         tokio::select! {
@@ -278,7 +274,7 @@ async fn differing_wishes_do_not_share_an_answer() {
 }
 
 #[tokio::test]
-async fn a_wrong_reply_is_ignored_and_the_right_one_taken() {
+async fn mismatched_reply_is_ignored() {
     let upstream = Upstream::start(|_| {
         let garbage = [
             &[0, 0, 0x84, 0, 0, 1, 0, 9, 0, 0, 0, 0][..],
@@ -302,7 +298,7 @@ async fn a_wrong_reply_is_ignored_and_the_right_one_taken() {
 }
 
 #[tokio::test]
-async fn ids_and_ports_are_not_to_be_foreseen() {
+async fn ids_and_ports_are_unpredictable() {
     let upstream = Upstream::answering(1).await;
     let served = Served::new(&format!("forward . {}", upstream.address));
     for number in 0..200 {
@@ -321,7 +317,7 @@ async fn ids_and_ports_are_not_to_be_foreseen() {
 }
 
 #[tokio::test]
-async fn a_name_of_another_zone_or_an_excepted_one_is_passed_on() {
+async fn names_outside_of_from_and_in_except_pass() {
     let upstream = Upstream::answering(1).await;
     let served = Served::new(&format!(
         "forward example.org {} {{\n except int.example.org example.org\n}}",
@@ -346,7 +342,7 @@ async fn a_name_of_another_zone_or_an_excepted_one_is_passed_on() {
 }
 
 #[tokio::test]
-async fn what_was_done_is_counted() {
+async fn metrics_count_queries_and_connections() {
     let upstream = Upstream::answering(1).await;
     let served = Served::new(&format!("forward . {}", upstream.address));
     for number in 0..20 {

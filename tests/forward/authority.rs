@@ -1,4 +1,4 @@
-//! Certificates for servers on loopback.
+//! A certificate authority for upstreams on loopback.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// An authority of its own, in a directory of its own.
+/// A CA with its files in a temporary directory.
 pub struct Authority {
     directory: tempfile::TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -32,7 +32,7 @@ impl Authority {
         self.directory.path().join(name).display().to_string()
     }
 
-    /// A certificate and its key, for `name`.
+    /// A certificate for `name` and its key.
     pub fn certify(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.extended_key_usages = vec![
@@ -43,20 +43,20 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 
-    /// What a server accepts TLS with.
+    /// A TLS acceptor for `name`.
     pub fn acceptor(&self, name: &str, asks_for_certificate: bool) -> TlsAcceptor {
         self.server(name, asks_for_certificate).into()
     }
 
-    /// How a server for `name` speaks `protocol`.
+    /// A server configuration for `name` with ALPN `protocol`.
     pub fn speaking(&self, name: &str, protocol: &[u8]) -> Arc<ServerConfig> {
         let mut config = ServerConfig::clone(&self.server(name, false));
         config.alpn_protocols = vec![protocol.to_vec()];
         Arc::new(config)
     }
 
-    /// How a server speaks `protocol` whose certificate, written to `self.pem`, is its own authority
-    /// and says so, as `openssl req -x509` makes them.
+    /// A server configuration with a self-signed CA certificate, as made by `openssl req -x509`, which is
+    /// written to `self.pem`.
     pub fn self_signed(&self, name: &str, protocol: &[u8]) -> Arc<ServerConfig> {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

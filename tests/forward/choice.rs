@@ -1,4 +1,4 @@
-//! Whom to ask first, and when the word of one is not enough.
+//! `policy`, `failover` and `next`.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ async fn answers(policy: &str, count: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn policies_do_as_they_are_called() {
+async fn policies_choose_the_first_upstream() {
     assert_eq!(answers("sequential", 4).await, [1, 1, 1, 1]);
     assert_eq!(answers("round_robin", 7).await, [1, 2, 3, 1, 2, 3, 1]);
     let random = answers("random", 90).await;
@@ -41,7 +41,7 @@ async fn policies_do_as_they_are_called() {
 }
 
 #[tokio::test]
-async fn failover_asks_the_next_and_believes_the_last() {
+async fn failover_tries_the_next_and_returns_the_last_answer() {
     let (upstreams, to) = three().await;
     upstreams[0].now(|_| vec![Act::Code(Rcode::SERVFAIL)]);
     upstreams[1].now(|_| vec![Act::Code(Rcode::REFUSED)]);
@@ -52,7 +52,7 @@ async fn failover_asks_the_next_and_believes_the_last() {
     let reply = served.ask("a.example").await;
     assert_eq!((reply.rcode, reply.why), (Rcode::SERVFAIL, Why::Upstream));
     let counts: Vec<_> = upstreams.iter().map(Upstream::count).collect();
-    assert_eq!(counts, [2, 2, 2], "nobody is asked twice for it");
+    assert_eq!(counts, [2, 2, 2], "no upstream is queried twice");
     upstreams[0].now(|_| vec![Act::Code(Rcode::NXDOMAIN)]);
     let reply = served.ask("a.example").await;
     assert_eq!(
@@ -63,7 +63,7 @@ async fn failover_asks_the_next_and_believes_the_last() {
 }
 
 #[tokio::test]
-async fn next_goes_on_to_the_forward_behind_and_no_further() {
+async fn next_passes_to_the_next_forward_only() {
     let (upstreams, _) = three().await;
     upstreams[0].now(|_| vec![Act::Code(Rcode::NXDOMAIN)]);
     upstreams[1].now(|_| vec![Act::Many(0)]);
@@ -84,12 +84,15 @@ async fn next_goes_on_to_the_forward_behind_and_no_further() {
 }
 
 #[tokio::test]
-async fn questions_go_on_with_the_list_that_they_began_with() {
+async fn query_keeps_the_upstreams_it_started_with() {
     use lodestone::{
         metrics::Metrics,
         query::{Query, Question},
-        upstream::{Check, Group, Keeping, Packet, Plan, Settings, Target, Way},
-        wire::{Class, Name, Type},
+        upstream::{
+            Check, Group, InFlight, Keeping, Packet, PendingLimit, Plan, Settings, Target,
+            TransportPolicy, UpstreamQuery,
+        },
+        wire::{Class, Name, Rcode, Type},
     };
     let slow = Upstream::start(|_| vec![Act::AfterGo, Act::Answer(1)]).await;
     let new = Upstream::answering(2).await;
@@ -118,16 +121,23 @@ async fn questions_go_on_with_the_list_that_they_began_with() {
     let desperate = metrics.forward.healthcheck_broken_total.clone();
     let group = Arc::new(Group::new(vec![open(&slow)], Plan::default(), desperate));
     let question = Question::new(Name::parse("a.example").unwrap(), Type::A, Class::IN);
-    let packet = || Arc::new(Packet::of(&Query::internal(question)));
-    let under_way = tokio::spawn(Arc::clone(&group).ask(packet(), Way::Datagram));
+    let limit = PendingLimit::new(10, Rcode::REFUSED, []);
+    let reply = || {
+        let permit = limit.enter(0, [127, 0, 0, 1].into()).unwrap();
+        let (packet, in_flight) = (Packet::of(&Query::internal(question)), Arc::default());
+        let in_flight: Arc<InFlight> = in_flight;
+        let (group, transport) = (Arc::clone(&group), TransportPolicy::Udp);
+        Box::new(UpstreamQuery::new(
+            group, in_flight, packet, transport, permit,
+        ))
+        .reply()
+    };
+    let in_flight = tokio::spawn(reply());
     slow.came(1).await;
     let old = Arc::downgrade(&group.members()[0].upstream);
     group.replace(vec![open(&new)]);
-    assert_eq!(
-        answer_of(&Arc::clone(&group).ask(packet(), Way::Datagram).await),
-        2
-    );
+    assert_eq!(answer_of(&reply().await), 2);
     slow.go();
-    assert_eq!(answer_of(&under_way.await.unwrap()), 1);
+    assert_eq!(answer_of(&in_flight.await.unwrap()), 1);
     assert!(old.upgrade().is_none(), "and then it goes");
 }

@@ -1,4 +1,4 @@
-//! A dead upstream is found by its failed checks, over whatever it is asked.
+//! Failed health checks mark an upstream down, on every transport.
 
 use lodestone::reply::Why;
 
@@ -10,8 +10,8 @@ use crate::{
 
 const NAME: &str = "dns.example";
 
-/// Fails three times without an answer, then is down; and up once it answers.
-async fn dies_and_lives(upstream: &Upstream, to: &str, options: &str) {
+/// The upstream is down after failed checks, and up once it answers.
+async fn goes_down_and_up(upstream: &Upstream, to: &str, options: &str) {
     let options = format!(
         "{options}\n read_timeout 500ms\n health_check 30ms\n failfast_all_unhealthy_upstreams"
     );
@@ -37,7 +37,7 @@ async fn dies_and_lives(upstream: &Upstream, to: &str, options: &str) {
 async fn over_udp_and_tcp() {
     for options in ["", "force_tcp", "prefer_udp"] {
         let upstream = Upstream::answering(1).await;
-        dies_and_lives(&upstream, &upstream.address.to_string(), options).await;
+        goes_down_and_up(&upstream, &upstream.address.to_string(), options).await;
     }
 }
 
@@ -49,7 +49,7 @@ async fn over_tls() {
     let address = upstream.address;
     let to = format!("tls://{}%{NAME}:{}", address.ip(), address.port());
     let options = format!("tls {}", authority.path("ca.pem"));
-    dies_and_lives(&upstream, &to, &options).await;
+    goes_down_and_up(&upstream, &to, &options).await;
 }
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn over_https() {
     let upstream = Upstream::start_https(tls, |_| vec![Act::Answer(1)]).await;
     let to = format!("https://{}", upstream.address);
     let options = format!("tls {}\n tls_servername {NAME}", authority.path("ca.pem"));
-    dies_and_lives(&upstream, &to, &options).await;
+    goes_down_and_up(&upstream, &to, &options).await;
 }
 
 #[tokio::test]
@@ -69,5 +69,5 @@ async fn over_quic() {
     let address = upstream.address;
     let to = format!("quic://{}%{NAME}:{}", address.ip(), address.port());
     let options = format!("tls {}", authority.path("ca.pem"));
-    dies_and_lives(&upstream, &to, &options).await;
+    goes_down_and_up(&upstream, &to, &options).await;
 }

@@ -1,4 +1,4 @@
-//! What speaks against an upstream, and what does not.
+//! What marks an upstream down, and what does not.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::{
     upstream::{Act, Upstream, answer_of},
 };
 
-/// Answers everything but names that begin with `slow`.
+/// Answers everything except names that start with `slow`.
 async fn with_a_dead_authority() -> Upstream {
     Upstream::start(|asked| {
         if asked.question.name.to_string().starts_with("slow") {
@@ -22,7 +22,7 @@ async fn with_a_dead_authority() -> Upstream {
 }
 
 #[tokio::test]
-async fn names_that_nobody_answers_do_not_mark_a_healthy_upstream_down() {
+async fn names_with_a_dead_authority_do_not_mark_the_upstream_down() {
     let upstream = with_a_dead_authority().await;
     let options = "read_timeout 300ms\n max_fails 1\n failfast_all_unhealthy_upstreams";
     let served = Served::new(&format!(
@@ -49,10 +49,10 @@ async fn names_that_nobody_answers_do_not_mark_a_healthy_upstream_down() {
 }
 
 #[tokio::test]
-async fn an_answer_does_not_count_the_open_tries_of_its_own_question() {
+async fn answer_cancels_other_attempts_without_counting_them() {
     let pause = Duration::from_millis(350);
     let upstream = Upstream::start(move |asked| match asked.question.rtype {
-        // Checks are not answered in this test: one that begins would be seen.
+        // Checks are not answered in this test, so a check would be visible.
         Type::NS => vec![],
         _ if asked.number == 0 => vec![Act::After(pause), Act::Answer(1)],
         _ if asked.question.name.to_string().starts_with("slow") => vec![],
@@ -69,21 +69,21 @@ async fn an_answer_does_not_count_the_open_tries_of_its_own_question() {
     for name in ["a.example", "b.example"] {
         assert_eq!(answer_of(&served.ask(name).await), 2);
     }
-    // The answers have ended the checks that its silence had begun.
+    // The answers have ended the checks that the timeouts had started.
     tokio::time::sleep(Duration::from_millis(1200)).await;
     assert_eq!(answer_of(&served.ask("c.example").await), 2);
     assert!(served.failed_checks(upstream.address) < 2.0);
 }
 
 #[tokio::test]
-async fn an_only_upstream_that_is_slow_is_waited_for_each_time() {
+async fn slow_single_upstream_is_awaited_for_each_query() {
     let upstream =
         Upstream::start(|_| vec![Act::After(Duration::from_secs(3)), Act::Answer(1)]).await;
     let served = Served::new(&format!("forward . {}", upstream.address));
     for name in ["a.example", "b.example", "c.example"] {
         assert_eq!(answer_of(&served.ask(name).await), 1, "{name}");
     }
-    // Of those that overlap, too.
+    // Also for overlapping queries.
     let waits: Vec<_> = ["d.example", "e.example"]
         .map(|name| tokio::spawn(served.begin(query(name, Type::A))))
         .into();
@@ -92,7 +92,7 @@ async fn an_only_upstream_that_is_slow_is_waited_for_each_time() {
     }
 }
 
-/// One that was marked down answers a check too late, and is up from then on.
+/// A late reply to a check marks an upstream up that was down.
 #[tokio::test]
 async fn a_late_answer_to_a_check_marks_a_slow_upstream_up() {
     let upstream = Upstream::start(|asked| match asked.question.rtype {
@@ -108,13 +108,13 @@ async fn a_late_answer_to_a_check_marks_a_slow_upstream_up() {
     ));
     let lost = tokio::spawn(served.begin(query("lost.example", Type::A)));
     served.checks_failed(upstream.address, 1.0).await;
-    // Down: it would be given a second, if it were not found to be up meanwhile.
+    // Down: the query would fail after a second if the upstream were not marked up meanwhile.
     assert_eq!(answer_of(&served.ask("a.example").await), 2);
     assert_eq!(lost.await.unwrap().why, Why::UpstreamTimeout);
 }
 
 #[tokio::test]
-async fn a_dead_upstream_is_found_and_others_are_preferred() {
+async fn suspect_upstream_is_tried_after_the_others() {
     let (dead, alive) = (Upstream::silent().await, Upstream::answering(2).await);
     let served = Served::new(&format!(
         "forward . {} {} {{\n policy sequential\n}}",
@@ -133,7 +133,7 @@ async fn a_dead_upstream_is_found_and_others_are_preferred() {
         );
     }
     assert_eq!(dead.count(), asked);
-    // Checked until it answers, and used again then.
+    // It is checked until it answers, and then used again.
     dead.now(|_| vec![Act::Answer(1)]);
     let begun = Instant::now();
     while answer_of(&served.ask("b.example").await) != 1 {

@@ -1,7 +1,6 @@
-//! An upstream that others have written: hickory-server, over UDP, TCP and TLS.
+//! hickory-server as the upstream, over UDP, TCP and TLS.
 //!
-//! What both sides of a test have in common may be wrong on both; this server has nothing in common
-//! with ours.
+//! An independent implementation: a fault in shared code cannot hide here.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -29,10 +28,10 @@ use crate::{
 
 const NAME: &str = "dns.example";
 
-/// How many addresses a name has that begins with `many`: more than a datagram holds.
+/// Number of addresses of names that start with `many`: more than fit in a datagram.
 const MANY: u8 = 200;
 
-/// Knows every name.
+/// Answers every name.
 struct Names;
 
 #[async_trait::async_trait]
@@ -58,7 +57,7 @@ impl RequestHandler for Names {
     }
 }
 
-/// Such a server, and where it answers over UDP and TCP, and over TLS.
+/// The server, its UDP and TCP address, and its TLS address.
 async fn start(authority: &Authority) -> (Server<Names>, SocketAddr, SocketAddr) {
     let mut server = Server::new(Names);
     let patience = Duration::from_secs(5);
@@ -76,7 +75,7 @@ async fn start(authority: &Authority) -> (Server<Names>, SocketAddr, SocketAddr)
 }
 
 #[tokio::test]
-async fn its_answers_are_handed_on() {
+async fn answers_of_hickory_server_are_returned() {
     let authority = Authority::new();
     let (_server, plain, encrypted) = start(&authority).await;
     let (ip, port, ca) = (encrypted.ip(), encrypted.port(), authority.path("ca.pem"));
@@ -98,7 +97,7 @@ async fn its_answers_are_handed_on() {
             );
         }
     }
-    // A datagram is cut, and the client is told so.
+    // A truncated datagram is returned with TC.
     let served = Served::new(&format!("forward . {plain}"));
     let reply = served.ask("many.example").await;
     assert!(reply.truncated);

@@ -1,4 +1,4 @@
-//! Upstreams that are given by name: looked up when serving begins.
+//! Upstreams given by host name, resolved at start.
 
 use lodestone::{reply::Why, wire::Rcode};
 
@@ -8,21 +8,21 @@ use crate::{
     upstream::{Act, Asked, Upstream, answer_of},
 };
 
-/// A name server that knows one address for every name: 127.0.0.1.
+/// A name server that answers every name with 127.0.0.1.
 fn knows_loopback(asked: &Asked) -> Vec<Act> {
-    let mut octets = vec![0, 0, 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0];
-    octets.extend(asked.question.name.as_wire());
-    octets.extend(asked.question.rtype.0.to_be_bytes());
-    octets.extend([0, 1]);
+    let mut bytes = vec![0, 0, 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0];
+    bytes.extend(asked.question.name.as_wire());
+    bytes.extend(asked.question.rtype.0.to_be_bytes());
+    bytes.extend([0, 1]);
     if asked.question.rtype == lodestone::wire::Type::A {
-        octets[7] = 1;
-        octets.extend([0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+        bytes[7] = 1;
+        bytes.extend([0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
     }
-    vec![Act::Octets(octets)]
+    vec![Act::Octets(bytes)]
 }
 
 #[tokio::test]
-async fn a_name_is_asked_of_the_resolvers_in_turn() {
+async fn resolvers_are_tried_in_order() {
     let broken = Upstream::start(|_| vec![Act::Code(Rcode::REFUSED)]).await;
     let resolver = Upstream::start(knows_loopback).await;
     let upstream = Upstream::answering(1).await;
@@ -43,7 +43,7 @@ async fn a_name_is_asked_of_the_resolvers_in_turn() {
 }
 
 #[tokio::test]
-async fn the_system_is_asked_where_nobody_is_named() {
+async fn without_resolver_the_system_resolves() {
     let upstream = Upstream::answering(1).await;
     let port = upstream.address.port();
     let served = Served::new(&format!("forward . localhost:{port}"));
@@ -52,7 +52,7 @@ async fn the_system_is_asked_where_nobody_is_named() {
 }
 
 #[tokio::test]
-async fn a_host_must_prove_the_name_that_it_was_looked_up_by() {
+async fn certificate_must_be_for_the_host_name() {
     let authority = Authority::new();
     let resolver = Upstream::start(knows_loopback).await;
     let tls = authority.speaking("dns.example", b"h2");
@@ -69,7 +69,7 @@ async fn a_host_must_prove_the_name_that_it_was_looked_up_by() {
 }
 
 #[tokio::test]
-async fn the_configured_name_comes_before_the_name_that_was_looked_up() {
+async fn tls_servername_takes_precedence_over_the_host_name() {
     let authority = Authority::new();
     let resolver = Upstream::start(knows_loopback).await;
     let answers = |_: &Asked| vec![Act::Answer(1)];
@@ -99,7 +99,7 @@ async fn the_configured_name_comes_before_the_name_that_was_looked_up() {
 }
 
 #[tokio::test]
-async fn a_self_signed_certificate_is_believed_where_it_is_named_itself() {
+async fn self_signed_certificate_is_trusted_if_configured_as_ca() {
     let (authority, other) = (Authority::new(), Authority::new());
     let answers = |_: &Asked| vec![Act::Answer(1)];
     let tls = |protocol| authority.self_signed("dns.example", protocol);
@@ -127,7 +127,7 @@ async fn a_self_signed_certificate_is_believed_where_it_is_named_itself() {
 }
 
 #[tokio::test]
-async fn until_a_name_is_found_it_is_tried_again_and_others_are_asked() {
+async fn failed_lookup_is_retried_while_other_upstreams_answer() {
     let resolver = Upstream::start(|_| vec![Act::Code(Rcode::SERVFAIL)]).await;
     let upstream = Upstream::answering(1).await;
     let port = upstream.address.port();

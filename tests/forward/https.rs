@@ -36,7 +36,7 @@ fn connections(upstream: &Upstream) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn questions_are_posted_over_one_connection_as_the_name_that_is_proven() {
+async fn queries_are_posted_over_one_connection_with_the_certificate_name() {
     let authority = Authority::new();
     let upstream = upstream(&authority, |_| vec![Act::Answer(1)]).await;
     let served = served(&authority, &upstream, "");
@@ -66,7 +66,7 @@ async fn questions_are_posted_over_one_connection_as_the_name_that_is_proven() {
 }
 
 #[tokio::test]
-async fn get_has_the_question_in_the_address() {
+async fn get_has_the_query_in_the_url() {
     let authority = Authority::new();
     let upstream = upstream(&authority, |_| vec![Act::Answer(1)]).await;
     let served = served(&authority, &upstream, "doh_method GET");
@@ -80,7 +80,7 @@ async fn get_has_the_question_in_the_address() {
 }
 
 #[tokio::test]
-async fn many_questions_share_a_connection_and_the_slow_one_holds_none_up() {
+async fn queries_share_a_connection_without_head_of_line_blocking() {
     let authority = Authority::new();
     let upstream = upstream(&authority, |asked| match asked.number {
         0 => vec![Act::AfterGo, Act::Answer(1)],
@@ -97,7 +97,7 @@ async fn many_questions_share_a_connection_and_the_slow_one_holds_none_up() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_closed_meanwhile_is_opened_again() {
+async fn closed_connection_is_reopened() {
     let authority = Authority::new();
     let upstream = upstream(&authority, |asked| match asked.number {
         1 => vec![Act::Close],
@@ -112,7 +112,7 @@ async fn a_connection_that_was_closed_meanwhile_is_opened_again() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_expires() {
+async fn idle_connection_expires() {
     let authority = Authority::new();
     let upstream = upstream(&authority, |_| vec![Act::Answer(1)]).await;
     let served = served(&authority, &upstream, "expire 100ms");
@@ -123,20 +123,20 @@ async fn an_idle_connection_expires() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_a_failure_that_says_so() {
+async fn invalid_responses_are_failures_with_a_cause() {
     let authority = Authority::new();
     for (act, words, wrongs) in [
         (Act::Status(503), "HTTP status 503", 0.0),
-        // Each of two tries.
+        // Both attempts.
         (Act::WrongQuestion, "does not fit the question", 2.0),
         (Act::Octets(vec![0, 0]), "does not fit the question", 2.0),
     ] {
         let upstream = upstream(&authority, move |_| vec![act.clone()]).await;
-        // Without checks, which are answered as wrongly.
+        // Without health checks, which would get the same response.
         let served = served(&authority, &upstream, "max_fails 0");
         let reply = served.ask("a.example").await;
-        let told = (reply.rcode, reply.why);
-        assert_eq!(told, (Rcode::SERVFAIL, Why::UpstreamMalformed));
+        let outcome = (reply.rcode, reply.why);
+        assert_eq!(outcome, (Rcode::SERVFAIL, Why::UpstreamMalformed));
         let cause = reply.cause.unwrap();
         assert!(cause.contains(words), "{cause}");
         let to = format!("{{to=\"{}\"}}", upstream.address);
@@ -146,7 +146,7 @@ async fn what_is_no_answer_is_a_failure_that_says_so() {
 }
 
 #[tokio::test]
-async fn a_server_without_http2_is_a_failure_that_says_so() {
+async fn server_without_http2_is_a_failure_with_a_cause() {
     let authority = Authority::new();
     let acceptor = authority.acceptor(NAME, false);
     let upstream = Upstream::start_tls(acceptor, |_| vec![Act::Answer(1)]).await;
@@ -157,7 +157,7 @@ async fn a_server_without_http2_is_a_failure_that_says_so() {
 }
 
 #[tokio::test]
-async fn checks_go_the_same_way() {
+async fn health_checks_use_https() {
     let authority = Authority::new();
     let upstream = upstream(&authority, |asked| match asked.question.rtype {
         Type::NS => vec![Act::Code(Rcode::REFUSED)],

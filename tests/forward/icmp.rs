@@ -1,4 +1,4 @@
-//! What ICMP says of an upstream's network or host is heard at once.
+//! ICMP errors from an upstream's network or host take effect at once.
 
 use std::{
     mem::MaybeUninit,
@@ -23,14 +23,14 @@ use crate::{
     upstream::{Upstream, answer_of},
 };
 
-/// Answers each datagram with an ICMP error of type 3, until it is told to answer.
+/// Answers each datagram with an ICMP error of type 3, until told to send DNS replies.
 struct Unreachable {
     address: SocketAddr,
     answers: Arc<AtomicBool>,
 }
 
 impl Unreachable {
-    /// None where raw sockets are not permitted.
+    /// None if raw sockets are not permitted.
     fn start(code: u8) -> Option<Self> {
         let raw = Socket::new(Domain::IPV4, socket2::Type::RAW, Some(Protocol::ICMPV4));
         let Ok(raw) = raw.inspect_err(|error| eprintln!("not tested: no raw socket: {error}"))
@@ -56,7 +56,7 @@ impl Unreachable {
                     let to = SockAddr::from(SocketAddrV4::new(*from.ip(), 0));
                     raw.send_to(&error, &to).unwrap();
                 }
-                // Its own messages come back to it too.
+                // The raw socket receives its own messages too.
                 while raw
                     .recv_with_flags(&mut [MaybeUninit::uninit(); 64], libc::MSG_DONTWAIT)
                     .is_ok()
@@ -75,7 +75,7 @@ impl Drop for Unreachable {
     }
 }
 
-/// A message of type 3 about a datagram `from` us `to` the upstream (RFC 792).
+/// An ICMP message of type 3 about a datagram from the server to the upstream (RFC 792).
 fn error(code: u8, from: SocketAddrV4, to: SocketAddrV4, length: usize) -> Vec<u8> {
     let length = u16::try_from(length).unwrap();
     let mut message = vec![3, code, 0, 0, 0, 0, 0, 0];
@@ -113,7 +113,7 @@ fn answer(message: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn an_unreachable_network_or_host_fails_at_once() {
+async fn unreachable_network_or_host_fails_at_once() {
     // Network, host, port, and prohibited by a router.
     for code in [0, 1, 3, 13] {
         let Some(dead) = Unreachable::start(code) else {
@@ -144,7 +144,7 @@ async fn an_unreachable_network_or_host_fails_at_once() {
 }
 
 #[tokio::test]
-async fn errors_do_not_fill_a_socket() {
+async fn icmp_errors_do_not_fill_the_socket_buffer() {
     let Some(dead) = Unreachable::start(1) else {
         return;
     };
@@ -152,7 +152,7 @@ async fn errors_do_not_fill_a_socket() {
         "forward . {} {{\n max_fails 0\n max_connect_attempts 1\n}}",
         dead.address
     ));
-    // More than a receive buffer holds by default, on each of four sockets.
+    // More than the default receive buffer holds, on each of four sockets.
     for number in 0..1500 {
         let reply = served.ask(&format!("n{number}.example")).await;
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Upstreams that lead back here.
+//! `loop`: upstreams that forward to this server.
 
 use std::{
     net::SocketAddr,
@@ -20,7 +20,7 @@ use crate::{
     upstream::{Upstream, answer_of},
 };
 
-/// A stub that asks `back` whatever it is asked, once there is one.
+/// A stub that forwards every query to `back`, once it is set.
 async fn stub(back: Arc<OnceCell<Arc<Served>>>) -> SocketAddr {
     let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
     let address = socket.local_addr().unwrap();
@@ -55,7 +55,7 @@ async fn until_found(served: &Served, name: &str) {
 }
 
 #[tokio::test]
-async fn an_upstream_that_asks_us_is_found_and_not_asked_any_more() {
+async fn looping_upstream_is_detected_and_no_longer_used() {
     let back = Arc::new(OnceCell::new());
     let stub = stub(Arc::clone(&back)).await;
     let served = Arc::new(Served::new(&format!("loop\nforward . {stub}")));
@@ -74,7 +74,7 @@ async fn an_upstream_that_asks_us_is_found_and_not_asked_any_more() {
 }
 
 #[tokio::test]
-async fn the_other_upstreams_go_on() {
+async fn other_upstreams_stay_in_use() {
     let back = Arc::new(OnceCell::new());
     let (stub, good) = (stub(Arc::clone(&back)).await, Upstream::answering(1).await);
     let lines = format!(
@@ -96,7 +96,7 @@ async fn the_other_upstreams_go_on() {
 }
 
 #[tokio::test]
-async fn our_own_address_is_told_at_once() {
+async fn own_address_is_detected_at_once() {
     let own: SocketAddr = "0.0.0.0:53530".parse().unwrap();
     let lines = "loop\nforward . 127.0.0.53:53530";
     let served = Served::build(lines, Parts::default(), &[own]).unwrap();
@@ -104,7 +104,7 @@ async fn our_own_address_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn nobody_can_make_it_up() {
+async fn forged_probes_are_ignored() {
     let good = Upstream::start(|asked| {
         if asked.question.rtype == Type::HINFO {
             vec![]
@@ -121,7 +121,7 @@ async fn nobody_can_make_it_up() {
         32,
         "128 bits"
     );
-    // While the probe is out, strangers guess.
+    // Other clients guess names while the probe is pending.
     for guess in 0..50_u128 {
         let name = Name::parse(&format!("{guess:032x}")).unwrap();
         let question = Question::new(name, Type::HINFO, Class::IN);

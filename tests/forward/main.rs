@@ -1,7 +1,7 @@
-//! Forwarding through the library's public face: a Corefile in, real sockets, real octets.
+//! `forward` through the library's public interface, with real sockets.
 //!
-//! `upstream` is the server that is asked, which does as its script says; `served` is a block of
-//! the Corefile's `loop` and `forward` lines, built as a server would. Nothing leaves loopback.
+//! `upstream` is a scripted upstream server; `served` is a server block with `loop` and `forward` lines.
+//! All traffic is on loopback.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -20,6 +20,5 @@ mod quic;
 mod served;
 mod sources;
 mod streams;
-mod thread;
 mod trouble;
 mod upstream;

@@ -20,14 +20,14 @@ const NAME: &str = "dns.example";
 fn served(authority: &Authority, upstream: &Upstream, name: &str) -> Served {
     let (address, ca) = (upstream.address, authority.path("ca.pem"));
     Served::new(&format!(
-        // Without checks, which would be among what is asked.
+        // Without health checks, which the upstream would count.
         "forward . quic://{}%{name}:{} {{\n tls {ca}\n max_fails 0\n}}",
         address.ip(),
         address.port()
     ))
 }
 
-/// The connections of questions for A records: health checks ask for others.
+/// The connections of A queries; health checks query other types.
 fn connections(upstream: &Upstream) -> Vec<usize> {
     let asked = upstream.asked().into_iter();
     let asked = asked.filter(|one| one.question.rtype == Type::A);
@@ -35,7 +35,7 @@ fn connections(upstream: &Upstream) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn questions_share_a_connection() {
+async fn queries_share_a_connection() {
     let authority = Authority::new();
     let tls = authority.speaking(NAME, b"doq");
     let upstream = Upstream::start_quic(tls, |_| vec![Act::Answer(1)]);
@@ -57,7 +57,7 @@ async fn questions_share_a_connection() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_closed_meanwhile_is_opened_again() {
+async fn closed_connection_is_reopened() {
     let authority = Authority::new();
     let tls = authority.speaking(NAME, b"doq");
     let upstream = Upstream::start_quic(tls, |asked| match asked.number {
@@ -72,7 +72,7 @@ async fn a_connection_that_was_closed_meanwhile_is_opened_again() {
 }
 
 #[tokio::test]
-async fn another_name_is_a_failure_that_says_so() {
+async fn certificate_for_another_name_is_a_failure_with_a_cause() {
     let authority = Authority::new();
     let tls = authority.speaking(NAME, b"doq");
     let upstream = Upstream::start_quic(tls, |_| vec![Act::Answer(1)]);
@@ -84,7 +84,7 @@ async fn another_name_is_a_failure_that_says_so() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// A reply to `asked` with this id, behind its length.
+/// A reply to `asked` with this id, preceded by its length.
 fn framed(asked: &Asked, id: u8, options: &[u8]) -> Vec<u8> {
     let mut message = vec![0, id, 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0];
     message.extend(asked.question.name.as_wire());
@@ -113,7 +113,7 @@ fn framed(asked: &Asked, id: u8, options: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_the_protocol_forbids_ends_the_connection_with_its_code() {
+async fn protocol_errors_close_the_connection_with_their_code() {
     type Breach = fn(&Asked) -> Vec<u8>;
     let authority = Authority::new();
     let cases: [(&str, Breach); 7] = [
@@ -123,7 +123,7 @@ async fn what_the_protocol_forbids_ends_the_connection_with_its_code() {
         }),
         ("a cut reply", |asked| framed(asked, 0, &[])[..9].to_vec()),
         ("nothing", |_| Vec::new()),
-        ("no octet", |_| vec![0, 0]),
+        ("no byte", |_| vec![0, 0]),
         ("half a length", |_| vec![0]),
         ("an option of TCP", |asked| framed(asked, 0, &[0, 11, 0, 0])),
     ];
@@ -154,7 +154,7 @@ async fn what_the_protocol_forbids_ends_the_connection_with_its_code() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_reset_costs_no_more_than_itself() {
+async fn reset_stream_fails_its_own_query_only() {
     let authority = Authority::new();
     let tls = authority.speaking(NAME, b"doq");
     let upstream = Upstream::start_quic(tls, |asked| match asked.number {
@@ -165,12 +165,12 @@ async fn a_stream_that_is_reset_costs_no_more_than_itself() {
     for name in ["a.example", "b.example", "c.example"] {
         assert_eq!(answer_of(&served.ask(name).await), 1, "{name}");
     }
-    // The second one is asked twice.
+    // The second query is retried.
     assert_eq!(connections(&upstream), [1, 1, 1, 1]);
 }
 
 #[tokio::test]
-async fn a_question_that_is_given_up_is_cancelled_and_the_connection_kept() {
+async fn abandoned_query_is_cancelled_and_the_connection_kept() {
     let authority = Authority::new();
     let tls = authority.speaking(NAME, b"doq");
     let upstream = Upstream::start_quic(tls, |asked| match asked.number {
@@ -179,7 +179,7 @@ async fn a_question_that_is_given_up_is_cancelled_and_the_connection_kept() {
     });
     let served = served(&authority, &upstream, NAME);
     assert_eq!(answer_of(&served.ask("a.example").await), 1);
-    // Silent for longer than a connection without a sign of life would be trusted.
+    // Silent for longer than a stalled connection would be kept.
     let asking = served.begin(query("silent.example", Type::A));
     let given_up = timeout(Duration::from_millis(750), asking).await;
     assert!(given_up.is_err(), "{given_up:?}");
@@ -190,7 +190,7 @@ async fn a_question_that_is_given_up_is_cancelled_and_the_connection_kept() {
 }
 
 #[tokio::test]
-async fn zones_are_not_asked_for() {
+async fn zone_transfers_are_not_forwarded() {
     let authority = Authority::new();
     let tls = authority.speaking(NAME, b"doq");
     let quic = Upstream::start_quic(tls, |_| vec![Act::Answer(1)]);

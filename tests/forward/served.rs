@@ -1,21 +1,18 @@
 //! The `loop` and `forward` lines of a Corefile, built into a block that can be asked.
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, pin::Pin, sync::Arc};
 
 use futures_util::future::{Either, ready};
 use lodestone::{
-    corefile::{self, Memory},
+    config::{Config, Source},
+    corefile::Memory,
+    interfaces::Interfaces,
     metrics::Metrics,
-    plugin::{
-        Block, Build, BuildError, Chain, Context, Door, Parts, Plugin, Setup, Walk, forward,
-        loop_guard,
-    },
+    plugin::{Block, Build, BuildError, Chain, Context, Door, Outcome, Parts, Plugin},
     query::{Query, Question},
     reply::{Reply, Why},
     wire::{Class, Name, Rcode, Type},
 };
-
-use crate::thread::Driver;
 
 /// A block as a server has it.
 pub struct Served {
@@ -23,7 +20,6 @@ pub struct Served {
     pub parts: Parts,
     block: Arc<Block>,
     door: Arc<dyn Door>,
-    driver: Driver,
 }
 
 impl Served {
@@ -39,9 +35,14 @@ impl Served {
 
     /// A block with everything said.
     pub fn build(lines: &str, parts: Parts, addresses: &[SocketAddr]) -> Result<Self, BuildError> {
-        let text = format!(".:53 {{\n{lines}\n}}\n");
-        let known = ["loop", "forward"];
-        let file = corefile::parse("Corefile", &text, &known, &Memory::default()).unwrap();
+        let config = Config::read(&Source {
+            name: "Corefile",
+            text: &format!(".:53 {{\n{lines}\n}}\n"),
+            loader: &Memory::default(),
+            interfaces: &Interfaces::default(),
+            default_port: 53,
+        })
+        .unwrap_or_else(|errors| panic!("{errors}"));
         let metrics = Metrics::new();
         let server: Arc<str> = "dns://:53".into();
         let mut build = Build {
@@ -54,30 +55,17 @@ impl Served {
             view: "",
             offered: Vec::new(),
         };
-        let zones = [".".to_owned()];
-        let mut plugins: Vec<Arc<dyn Plugin>> = Vec::new();
-        for word in known {
-            for directive in &file.blocks[0].directives {
-                let drawn = |list| file.report(list).to_string();
-                plugins.extend(match (word, directive.name.as_str() == word) {
-                    ("loop", true) => {
-                        let config = loop_guard::parse(directive, &zones);
-                        Some(config.map_err(drawn).unwrap().build(&mut build)?)
-                    }
-                    ("forward", true) => {
-                        let config = forward::parse(directive, &zones, &mut Vec::new());
-                        Some(config.map_err(drawn).unwrap().build(&mut build)?)
-                    }
-                    _ => None,
-                });
-            }
+        let mut plugins: BTreeMap<usize, Arc<dyn Plugin>> = BTreeMap::new();
+        for place in config.blocks[0].building_order() {
+            let (_, setup) = &config.blocks[0].plugins[place];
+            plugins.insert(place, setup.build(&mut build)?);
         }
         let block = Block {
             zone: Name::ROOT,
             server,
             zone_label: ".".into(),
             view: "".into(),
-            chain: Arc::new(Chain::new(plugins)),
+            chain: Arc::new(Chain::new(plugins.into_values().collect())),
             counters: metrics.dns.zone("dns://:53", ".", ""),
         };
         Ok(Self {
@@ -85,7 +73,6 @@ impl Served {
             parts,
             block: Arc::new(block),
             door: Arc::new(Nowhere),
-            driver: Driver::new(),
         })
     }
 
@@ -118,9 +105,11 @@ impl Served {
         };
         let walk = self.block.chain.walk(&context, &mut query, &mut reply);
         match walk {
-            Walk::Done => Either::Left(ready(reply)),
-            Walk::Dropped => panic!("dropped"),
-            Walk::Waiting(waiting) => Either::Right(self.driver.drive(waiting)),
+            Outcome::Done => Either::Left(ready(reply)),
+            Outcome::Dropped => panic!("dropped"),
+            Outcome::Pending(suspended) => {
+                Either::Right(async { suspended.finish().await.1.unwrap() })
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Where upstreams come from: files that change, and configurations that follow each other.
+//! Upstreams from resolv.conf files, and across reloads.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_change_of_the_file_is_seen_however_it_is_made() {
+async fn every_kind_of_file_change_is_detected() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("resolv.conf");
     std::fs::write(&path, "nameserver 127.0.0.2\n").unwrap();
@@ -27,7 +27,7 @@ async fn a_change_of_the_file_is_seen_however_it_is_made() {
         wait.await.unwrap().unwrap();
         servers.borrow_and_update().clone()
     };
-    // Written in place.
+    // Rewritten in place.
     std::fs::write(&path, "nameserver 127.0.0.3\noptions odd-word\n").unwrap();
     assert_eq!(changed(&mut servers).await, [loopback(3)]);
     // Replaced, as editors and the kubelet do.
@@ -35,12 +35,12 @@ async fn a_change_of_the_file_is_seen_however_it_is_made() {
     std::fs::write(&other, "nameserver 127.0.0.4\nnameserver 127.0.0.5\n").unwrap();
     std::fs::rename(&other, &path).unwrap();
     assert_eq!(changed(&mut servers).await, [loopback(4), loopback(5)]);
-    // Emptied: the last servers stay. The next change shows that this one has been passed over.
+    // Emptied: the last servers stay. The next change proves that this one was skipped.
     std::fs::write(&path, "").unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     std::fs::write(&path, "nameserver 127.0.0.6\n").unwrap();
     assert_eq!(changed(&mut servers).await, [loopback(6)]);
-    // The same where it is taken away, or can no longer be read.
+    // The same if it is removed or becomes unreadable.
     std::fs::remove_file(&path).unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(*servers.borrow(), [loopback(6)]);
@@ -55,7 +55,7 @@ async fn a_change_of_the_file_is_seen_however_it_is_made() {
 }
 
 #[tokio::test]
-async fn a_forward_follows_its_file_and_keeps_what_stays() {
+async fn forward_follows_its_file_and_keeps_unchanged_upstreams() {
     use lodestone::{
         plugin::{
             Build,
@@ -107,7 +107,7 @@ async fn a_forward_follows_its_file_and_keeps_what_stays() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_there_or_lists_nobody_is_an_error_that_names_it() {
+async fn missing_or_empty_file_is_an_error_with_its_name() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("resolv.conf");
     let lines = format!("forward . {}", path.display());
@@ -141,7 +141,7 @@ async fn sockets_and_health_survive_a_reload_of_the_same_settings() {
 }
 
 #[tokio::test]
-async fn everything_ends_with_the_configuration() {
+async fn dropped_configuration_closes_sockets_and_tasks() {
     let upstream = Upstream::answering(1).await;
     let before = tokio::runtime::Handle::current()
         .metrics()
@@ -154,7 +154,7 @@ async fn everything_ends_with_the_configuration() {
     answer_of(&served.ask("a.example").await);
     drop(served);
     let ended = async {
-        // The connection that the upstream itself still reads from ends when ours does.
+        // The upstream's end of the connection closes with ours.
         while tokio::runtime::Handle::current()
             .metrics()
             .num_alive_tasks()
@@ -169,7 +169,7 @@ async fn everything_ends_with_the_configuration() {
 }
 
 #[tokio::test]
-async fn a_file_without_servers_is_passed_over_while_anything_else_is_left() {
+async fn file_without_servers_is_skipped_if_another_upstream_is_left() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("override.conf");
     std::fs::write(&path, "# nameserver 10.0.0.1\n; none here\n").unwrap();
@@ -181,7 +181,7 @@ async fn a_file_without_servers_is_passed_over_while_anything_else_is_left() {
         let served = Served::new(&format!("forward . {words}"));
         assert_eq!(answer_of(&served.ask("a.example").await), 1, "{words}");
     }
-    // Two that are empty are nothing at all.
+    // Two empty files leave no upstream.
     let other = directory.path().join("other.conf");
     std::fs::write(&other, "").unwrap();
     let lines = format!("forward . {} {}", path.display(), other.display());
@@ -192,7 +192,7 @@ async fn a_file_without_servers_is_passed_over_while_anything_else_is_left() {
 }
 
 #[tokio::test]
-async fn a_server_of_the_file_is_asked_on_its_own_link() {
+async fn link_local_server_is_queried_on_its_interface() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("resolv.conf");
     std::fs::write(&path, "nameserver fe80::1%lo\n").unwrap();

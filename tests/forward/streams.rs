@@ -1,4 +1,4 @@
-//! TCP and TLS: connections are kept, shared and given up.
+//! TCP and TLS: reuse, sharing and closing of connections.
 
 use std::{path::Path, time::Duration};
 
@@ -28,7 +28,7 @@ fn over_tcp(upstream: &Upstream, options: &str) -> Served {
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again_until_it_expires() {
+async fn connection_is_reused_until_it_expires() {
     let upstream = Upstream::answering(1).await;
     let served = over_tcp(&upstream, "expire 150ms");
     for name in ["a.example", "b.example", "c.example"] {
@@ -48,7 +48,7 @@ async fn a_connection_is_used_again_until_it_expires() {
 }
 
 #[tokio::test]
-async fn no_idle_life_is_a_connection_for_each_question() {
+async fn expire_zero_opens_a_connection_per_query() {
     let pause = Duration::from_millis(50);
     let upstream = Upstream::start(move |_| vec![Act::After(pause), Act::Answer(1)]).await;
     let served = over_tcp(&upstream, "expire 0s");
@@ -60,7 +60,7 @@ async fn no_idle_life_is_a_connection_for_each_question() {
 }
 
 #[tokio::test]
-async fn an_old_connection_gets_no_new_question() {
+async fn connection_older_than_max_age_is_not_reused() {
     let upstream = Upstream::answering(1).await;
     let served = over_tcp(&upstream, "expire 100ms\n max_age 100ms");
     answer_of(&served.ask("a.example").await);
@@ -72,7 +72,7 @@ async fn an_old_connection_gets_no_new_question() {
 }
 
 #[tokio::test]
-async fn many_questions_share_few_connections_and_the_slow_hold_up_nobody() {
+async fn queries_share_connections_without_waiting_for_slow_ones() {
     let upstream = Upstream::start(|asked| {
         if asked.question.name.to_string().starts_with("slow") {
             vec![Act::After(Duration::from_millis(400)), Act::Answer(1)]
@@ -121,7 +121,7 @@ async fn idle_connections_beyond_the_limit_are_closed() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_was_closed_meanwhile_is_no_failure() {
+async fn reused_connection_closed_by_the_peer_is_retried() {
     let upstream = Upstream::start(|asked| match asked.number {
         0 => vec![Act::Answer(1), Act::Close],
         1 => vec![Act::Answer(2)],
@@ -140,7 +140,7 @@ async fn a_kept_connection_that_was_closed_meanwhile_is_no_failure() {
 }
 
 #[tokio::test]
-async fn a_connection_on_which_a_question_died_is_left() {
+async fn connection_with_a_timed_out_query_is_closed() {
     let upstream = Upstream::start(|asked| match asked.connection {
         1 => vec![],
         _ => vec![Act::Answer(2)],
@@ -155,16 +155,16 @@ async fn a_connection_on_which_a_question_died_is_left() {
 }
 
 #[tokio::test]
-async fn a_reply_may_be_as_long_as_a_message_can_be() {
+async fn reply_of_65535_bytes_is_accepted() {
     let upstream = Upstream::start(|asked| {
-        let mut octets = vec![0, 0, 0x81, 0x80, 0, 1, 0, 0xFF, 0, 0, 0, 0];
-        octets.extend(asked.question.name.as_wire());
-        octets.extend([0, 1, 0, 1]);
+        let mut bytes = vec![0, 0, 0x81, 0x80, 0, 1, 0, 0xFF, 0, 0, 0, 0];
+        bytes.extend(asked.question.name.as_wire());
+        bytes.extend([0, 1, 0, 1]);
         for _ in 0..255 {
-            octets.extend([0xC0, 12, 0, 16, 0, 1, 0, 0, 0, 60, 0, 240, 239]);
-            octets.extend([b'x'; 239]);
+            bytes.extend([0xC0, 12, 0, 16, 0, 1, 0, 0, 0, 60, 0, 240, 239]);
+            bytes.extend([b'x'; 239]);
         }
-        vec![Act::Octets(octets)]
+        vec![Act::Octets(bytes)]
     })
     .await;
     let served = over_tcp(&upstream, "");
@@ -179,7 +179,7 @@ fn over_tls(upstream: &Upstream, name: &str, options: &str) -> Served {
 }
 
 #[tokio::test]
-async fn tls_proves_the_name_given_for_all_or_for_one_or_the_address() {
+async fn certificate_must_be_for_tls_servername_name_or_address() {
     let authority = Authority::new();
     let ca = authority.path("ca.pem");
     let named = Upstream::start_tls(authority.acceptor("dns.example", false), |_| {
@@ -205,7 +205,7 @@ async fn tls_proves_the_name_given_for_all_or_for_one_or_the_address() {
 }
 
 #[tokio::test]
-async fn another_name_or_authority_is_a_failure_that_says_so() {
+async fn wrong_name_or_ca_is_a_failure_with_a_cause() {
     let (authority, other) = (Authority::new(), Authority::new());
     let upstream = Upstream::start_tls(authority.acceptor("dns.example", false), |_| {
         vec![Act::Answer(1)]
@@ -241,7 +241,7 @@ async fn another_name_or_authority_is_a_failure_that_says_so() {
 }
 
 #[tokio::test]
-async fn our_certificate_is_shown_where_it_is_asked_for() {
+async fn client_certificate_is_sent_on_request() {
     let authority = Authority::new();
     let (certificate, key) = authority.certify("client.example");
     let write =
@@ -260,7 +260,7 @@ async fn our_certificate_is_shown_where_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_gives_its_place_back() {
+async fn cancelled_query_releases_its_slot() {
     let upstream = Upstream::silent().await;
     let served = Served::new(&format!(
         "forward . {} {{\n max_concurrent 1\n}}",

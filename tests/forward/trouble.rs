@@ -1,4 +1,4 @@
-//! Upstreams that are down, silent or slow, and what the client gets in which time.
+//! Upstreams that are down, silent or slow: replies and their delay.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ fn failed(reply: &Reply, why: Why) {
 }
 
 #[tokio::test]
-async fn a_closed_port_is_servfail_at_once_every_time() {
+async fn closed_port_is_servfail_without_delay() {
     let closed = closed_port().await;
     for options in ["", "{\n max_fails 0\n}", "{\n force_tcp\n}"] {
         let served = Served::new(&format!("forward . {closed} {options}"));
@@ -38,7 +38,7 @@ async fn a_closed_port_is_servfail_at_once_every_time() {
 }
 
 #[tokio::test]
-async fn a_single_silent_upstream_is_servfail_within_the_clients_patience() {
+async fn silent_single_upstream_is_servfail_before_clients_give_up() {
     let upstream = Upstream::silent().await;
     let served = Served::new(&format!("forward . {}", upstream.address));
     let begun = Instant::now();
@@ -59,7 +59,7 @@ async fn a_single_silent_upstream_is_servfail_within_the_clients_patience() {
 }
 
 #[tokio::test]
-async fn a_lost_datagram_costs_less_than_a_second() {
+async fn lost_datagram_is_retried_within_a_second() {
     let upstream = Upstream::start(|asked| match asked.number {
         0 => vec![],
         _ => vec![Act::Answer(3)],
@@ -72,7 +72,7 @@ async fn a_lost_datagram_costs_less_than_a_second() {
 }
 
 #[tokio::test]
-async fn a_late_answer_of_the_first_try_still_counts() {
+async fn late_answer_to_the_first_attempt_is_used() {
     let upstream = Upstream::start(|asked| match asked.number {
         0 => vec![Act::After(Duration::from_secs(1)), Act::Answer(4)],
         _ => vec![],
@@ -84,7 +84,7 @@ async fn a_late_answer_of_the_first_try_still_counts() {
 }
 
 #[tokio::test]
-async fn failfast_answers_at_once_while_all_are_down() {
+async fn failfast_is_servfail_at_once_if_all_are_down() {
     let upstream = Upstream::silent().await;
     let options = "read_timeout 50ms\n failfast_all_unhealthy_upstreams\n health_check 20ms";
     let served = Served::new(&format!(
@@ -103,7 +103,7 @@ async fn failfast_answers_at_once_while_all_are_down() {
 }
 
 #[tokio::test]
-async fn the_second_answers_for_a_first_that_refuses_without_delay() {
+async fn second_upstream_answers_at_once_if_the_first_is_unreachable() {
     let (closed, second) = (closed_port().await, Upstream::answering(2).await);
     let lines = format!(
         "forward . {closed} {} {{\n policy sequential\n}}",
@@ -122,7 +122,7 @@ async fn the_second_answers_for_a_first_that_refuses_without_delay() {
 }
 
 #[tokio::test]
-async fn the_second_answers_for_a_first_that_is_silent_within_about_a_second() {
+async fn second_upstream_answers_within_a_second_if_the_first_is_silent() {
     let (first, second) = (Upstream::silent().await, Upstream::answering(2).await);
     let lines = format!("forward . {} {}", first.address, second.address);
     let served = Served::new(&format!(
@@ -132,7 +132,7 @@ async fn the_second_answers_for_a_first_that_is_silent_within_about_a_second() {
     assert_eq!(answer_of(&served.ask("a.example").await), 2);
     let took = begun.elapsed();
     assert!((900..1600).contains(&took.as_millis()), "{took:?}");
-    // It has failed a check and is not down yet.
+    // It has failed one check and is not down yet.
     served.checks_failed(first.address, 1.0).await;
     let begun = Instant::now();
     assert_eq!(answer_of(&served.ask("a.example").await), 2);
@@ -144,7 +144,7 @@ async fn the_second_answers_for_a_first_that_is_silent_within_about_a_second() {
 }
 
 #[tokio::test]
-async fn a_stale_refusal_does_not_fail_the_next_question() {
+async fn icmp_error_for_an_earlier_query_does_not_fail_the_next() {
     let upstream = Upstream::answering(1).await;
     let address = upstream.address;
     let served = Served::new(&format!("forward . {address} {{\n max_fails 0\n}}"));
@@ -166,7 +166,7 @@ async fn a_stale_refusal_does_not_fail_the_next_question() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_goes_away_under_way_is_not_waited_for() {
+async fn upstream_that_disappears_fails_over_at_once() {
     let upstream = Upstream::silent().await;
     let served = Served::new(&format!("forward . {}", upstream.address));
     let begun = Instant::now();
@@ -182,7 +182,7 @@ async fn an_upstream_that_goes_away_under_way_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn only_wrong_replies_are_a_failure_that_says_so() {
+async fn mismatched_replies_alone_are_a_failure_with_a_cause() {
     let upstream = Upstream::start(|_| vec![Act::WrongQuestion]).await;
     let served = Served::new(&format!(
         "forward . {} {{\n read_timeout 60ms\n}}",
@@ -194,7 +194,7 @@ async fn only_wrong_replies_are_a_failure_that_says_so() {
 }
 
 #[tokio::test]
-async fn a_stray_reply_does_not_hide_a_timeout() {
+async fn stray_reply_does_not_hide_a_timeout() {
     let upstream = Upstream::start(|asked| match asked.number {
         0 => vec![Act::WrongQuestion],
         _ => vec![],
@@ -214,7 +214,7 @@ async fn a_stray_reply_does_not_hide_a_timeout() {
 }
 
 #[tokio::test]
-async fn tries_are_capped() {
+async fn max_connect_attempts_limits_attempts() {
     let upstream = Upstream::silent().await;
     for (cap, expected) in [(1, 1), (3, 3)] {
         let options = format!("read_timeout 40ms\n max_fails 0\n max_connect_attempts {cap}");
@@ -237,7 +237,7 @@ async fn tries_are_capped() {
 }
 
 #[tokio::test]
-async fn too_many_at_once_are_refused_at_once() {
+async fn queries_beyond_max_concurrent_are_refused() {
     let upstream = Upstream::start(|_| vec![Act::AfterGo, Act::Answer(1)]).await;
     let served = Served::new(&format!(
         "forward . {} {{\n max_concurrent 2\n}}",
@@ -264,7 +264,7 @@ async fn too_many_at_once_are_refused_at_once() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_fails_is_down_until_its_health_check_is_answered() {
+async fn upstream_is_down_until_a_health_check_is_answered() {
     let upstream = Upstream::silent().await;
     let options = "read_timeout 40ms\n max_fails 2\n health_check 30ms no_rec domain Health.example\n \
                    failfast_all_unhealthy_upstreams";
@@ -284,7 +284,7 @@ async fn an_upstream_that_fails_is_down_until_its_health_check_is_answered() {
     served.checks_failed(upstream.address, 2.0).await;
     failed(&served.ask("a.example").await, Why::UpstreamsDown);
     upstream.now(|_| vec![Act::Code(Rcode::REFUSED)]);
-    // The check that is under way is not answered any more; the one behind it is.
+    // The check in flight is not answered; the next one is.
     let begun = Instant::now();
     while served.ask("a.example").await.why == Why::UpstreamsDown {
         assert!(begun.elapsed() < Duration::from_secs(5));
@@ -303,7 +303,7 @@ async fn an_upstream_that_fails_is_down_until_its_health_check_is_answered() {
 }
 
 #[tokio::test]
-async fn zero_max_fails_is_never_down_and_never_checked() {
+async fn max_fails_zero_disables_checks() {
     let upstream = Upstream::silent().await;
     let options = "read_timeout 20ms\n max_fails 0\n health_check 20ms";
     let served = Served::new(&format!(

@@ -1,4 +1,4 @@
-//! A name server on loopback that does as its script says.
+//! A scripted upstream server on loopback.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -27,63 +27,63 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// What DNS messages are called in HTTP.
+/// Media type of DNS messages.
 const MESSAGE: &str = "application/dns-message";
 
-/// What came.
+/// A received query.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// How many came before it.
+    /// Number of earlier queries.
     pub number: usize,
     pub header: Header,
     pub question: Question,
     pub edns: Option<Edns>,
-    /// Given back with every answer.
+    /// Echoed in every answer.
     pub options: Options,
     pub over: Transport,
     pub from: SocketAddr,
-    /// Tells the connections of a stream apart.
+    /// Number of the connection.
     pub connection: usize,
 }
 
-/// What to do about it; several are done in turn.
+/// An action of the script; several are performed in order.
 #[derive(Clone, Debug)]
 pub enum Act {
-    /// Answer an A record of this last octet.
+    /// Answer with an A record with this last byte.
     Answer(u8),
-    /// Answer with a code and nothing else.
+    /// Answer with this rcode and no records.
     Code(Rcode),
-    /// Answer these octets, the id of the question put in.
+    /// Answer with these bytes, with the id of the query.
     Octets(Vec<u8>),
-    /// Answer what is right but for the id.
+    /// Answer with a wrong id.
     WrongId,
-    /// Answer another question.
+    /// Answer with another question.
     WrongQuestion,
-    /// Answer nothing, with TC.
+    /// Answer without records, with TC.
     Truncated,
-    /// Answer this many A records.
+    /// Answer with this many A records.
     Many(u8),
-    /// The same, cut after so many octets, the counts left as they were; with or without TC.
+    /// The same, cut after this many bytes with unchanged counts, with or without TC.
     Cut(u8, usize, bool),
     /// Wait.
     After(Duration),
-    /// Wait until the test says go.
+    /// Wait for [`Upstream::go`].
     AfterGo,
-    /// Answer with this status of HTTP.
+    /// Answer with this HTTP status.
     Status(u16),
-    /// Close the stream, or the connection where there is one for all.
+    /// Close the stream, or a connection with a single stream.
     Close,
-    /// Write these octets to the stream of QUIC and end it.
+    /// Write these bytes to the QUIC stream and finish it.
     Raw(Vec<u8>),
-    /// Reset the stream of QUIC, or of HTTP/2.
+    /// Reset the QUIC or HTTP/2 stream.
     Reset,
-    /// Never answer, and note with which code the stream of QUIC is stopped.
+    /// Never answer, and record the code with which the QUIC stream is stopped.
     NoteStop,
 }
 
 type Script = dyn Fn(&Asked) -> Vec<Act> + Send + Sync;
 
-/// The server. It is gone when this is.
+/// The server, stopped on drop.
 pub struct Upstream {
     pub address: SocketAddr,
     shared: Arc<Shared>,
@@ -105,7 +105,7 @@ impl Upstream {
         Self::start_on(([127, 0, 0, 1], 0).into(), None, script).await
     }
 
-    /// The same with TLS instead of TCP.
+    /// UDP, and TLS instead of TCP.
     pub async fn start_tls(
         acceptor: TlsAcceptor,
         script: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static,
@@ -113,7 +113,7 @@ impl Upstream {
         Self::start_on(([127, 0, 0, 1], 0).into(), Some(acceptor), script).await
     }
 
-    /// At an address of the caller's.
+    /// UDP and TCP on this address.
     pub async fn start_on(
         address: SocketAddr,
         acceptor: Option<TlsAcceptor>,
@@ -121,7 +121,7 @@ impl Upstream {
     ) -> Self {
         let (udp, tcp) = loop {
             let tcp = TcpListener::bind(address).await.unwrap();
-            // Another process may have the port for UDP.
+            // Another process may use the port for UDP.
             match UdpSocket::bind(tcp.local_addr().unwrap()).await {
                 Ok(udp) => break (udp, tcp),
                 Err(error) if address.port() != 0 => panic!("{error}"),
@@ -175,13 +175,13 @@ impl Upstream {
         }
     }
 
-    /// What requests of HTTP came: method, address, and what they were said to be.
+    /// Received HTTP requests: method, URL and content type.
     pub fn requests(&self) -> Vec<(String, String, String)> {
         self.shared.requests.lock().clone()
     }
 
-    /// With which codes connections of QUIC were closed (`closed`) and streams stopped (`stopped`),
-    /// once there are as many.
+    /// Codes of closed QUIC connections (`closed`) and stopped streams (`stopped`), once there are
+    /// `count`.
     pub async fn codes(&self, count: usize) -> Vec<(&'static str, u64)> {
         loop {
             let came = self.shared.came.notified();
@@ -193,27 +193,27 @@ impl Upstream {
         }
     }
 
-    /// One that never says a word.
+    /// An upstream that never answers.
     pub async fn silent() -> Self {
         Self::start(|_| vec![]).await
     }
 
-    /// One that always answers the same.
+    /// An upstream with one answer.
     pub async fn answering(last: u8) -> Self {
         Self::start(move |_| vec![Act::Answer(last)]).await
     }
 
-    /// Gives it another script.
+    /// Replaces the script.
     pub fn now(&self, script: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static) {
         *self.shared.script.lock() = Arc::new(script);
     }
 
-    /// What came so far.
+    /// The queries received so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.shared.asked.lock().clone()
     }
 
-    /// How many came so far for A records: health checks ask for others.
+    /// Number of A queries received so far; health checks query other types.
     pub fn count(&self) -> usize {
         let asked = self.shared.asked.lock();
         asked
@@ -222,7 +222,7 @@ impl Upstream {
             .count()
     }
 
-    /// Waits until that many have come in all.
+    /// Waits until `count` queries have been received.
     pub async fn came(&self, count: usize) {
         loop {
             let came = self.shared.came.notified();
@@ -233,11 +233,11 @@ impl Upstream {
         }
     }
 
-    /// Ends it, and waits until nobody listens there any more.
+    /// Stops it, and waits until its port is closed.
     pub async fn end(self) -> SocketAddr {
         let address = self.address;
         drop(self);
-        // The tasks end, and with them their sockets, once they are next run.
+        // The tasks and their sockets end at their next poll.
         loop {
             tokio::task::yield_now().await;
             if UdpSocket::bind(address).await.is_ok() && TcpListener::bind(address).await.is_ok() {
@@ -246,7 +246,7 @@ impl Upstream {
         }
     }
 
-    /// Lets one go on that waits for it.
+    /// Releases one waiting action.
     pub fn go(&self) {
         self.shared.go.notify_one();
     }
@@ -306,8 +306,8 @@ impl Shared {
         let (head, body) = request.into_parts();
         let kind = head.headers.get("content-type");
         let kind = kind.map_or("", |kind| kind.to_str().unwrap()).to_owned();
-        let told = (head.method.to_string(), head.uri.to_string(), kind);
-        self.requests.lock().push(told);
+        let request = (head.method.to_string(), head.uri.to_string(), kind);
+        self.requests.lock().push(request);
         let message = match head
             .uri
             .query()
@@ -326,9 +326,9 @@ impl Shared {
                 stop.notify_one();
                 std::future::pending::<()>().await;
             }
-            if let Some(octets) = self.act(&asked, act).await {
+            if let Some(bytes) = self.act(&asked, act).await {
                 let answer = http::Response::builder().header("content-type", MESSAGE);
-                return Ok(answer.body(Full::new(octets.into())).unwrap());
+                return Ok(answer.body(Full::new(bytes.into())).unwrap());
             }
         }
         std::future::pending().await
@@ -366,8 +366,8 @@ impl Shared {
                                     quic.close(0u32.into(), b"");
                                     return;
                                 }
-                                Act::Raw(octets) => {
-                                    sending.write_all(octets).await.unwrap();
+                                Act::Raw(bytes) => {
+                                    sending.write_all(bytes).await.unwrap();
                                     sending.finish().unwrap();
                                     let _ = sending.stopped().await;
                                     return;
@@ -384,10 +384,10 @@ impl Shared {
                                 }
                                 _ => {}
                             }
-                            if let Some(octets) = shared.act(&asked, act).await {
-                                let length = u16::try_from(octets.len()).unwrap();
+                            if let Some(bytes) = shared.act(&asked, act).await {
+                                let length = u16::try_from(bytes.len()).unwrap();
                                 sending.write_all(&length.to_be_bytes()).await.unwrap();
-                                sending.write_all(&octets).await.unwrap();
+                                sending.write_all(&bytes).await.unwrap();
                                 sending.finish().unwrap();
                                 let _ = sending.stopped().await;
                                 return;
@@ -412,8 +412,8 @@ impl Shared {
             let (shared, socket) = (Arc::clone(&self), Arc::clone(&socket));
             tokio::spawn(async move {
                 for act in acts {
-                    if let Some(octets) = shared.act(&asked, act).await {
-                        socket.send_to(&octets, from).await.unwrap();
+                    if let Some(bytes) = shared.act(&asked, act).await {
+                        socket.send_to(&bytes, from).await.unwrap();
                     }
                 }
             });
@@ -453,9 +453,9 @@ impl Shared {
         let (mut reading, mut writing) = tokio::io::split(stream);
         let (outbox, mut inbox) = mpsc::unbounded_channel::<Option<Vec<u8>>>();
         let writer = async move {
-            while let Some(Some(octets)) = inbox.recv().await {
-                let length = u16::try_from(octets.len()).unwrap();
-                let framed = [&length.to_be_bytes()[..], &octets].concat();
+            while let Some(Some(bytes)) = inbox.recv().await {
+                let length = u16::try_from(bytes.len()).unwrap();
+                let framed = [&length.to_be_bytes()[..], &bytes].concat();
                 if writing.write_all(&framed).await.is_err() {
                     return;
                 }
@@ -474,15 +474,15 @@ impl Shared {
                 tokio::spawn(async move {
                     for act in acts {
                         let closes = matches!(act, Act::Close);
-                        let octets = shared.act(&asked, act).await;
-                        if octets.is_some() || closes {
-                            let _ = outbox.send(octets);
+                        let bytes = shared.act(&asked, act).await;
+                        if bytes.is_some() || closes {
+                            let _ = outbox.send(bytes);
                         }
                     }
                 });
             }
         };
-        // Whichever ends first ends the connection.
+        // The first to end closes the connection.
         tokio::select! {
             () = writer => {}
             () = reader => {}
@@ -532,18 +532,18 @@ impl Shared {
             }
             Act::Cut(count, length, tc) => {
                 (0..count).for_each(|last| reply.answer(Type::A, 60, a_record(last)));
-                let mut octets = written(asked, &reply, &asked.question);
-                octets.truncate(length);
-                octets[2] |= u8::from(tc) << 1;
-                return Some(octets);
+                let mut bytes = written(asked, &reply, &asked.question);
+                bytes.truncate(length);
+                bytes[2] |= u8::from(tc) << 1;
+                return Some(bytes);
             }
             Act::Code(rcode) => reply.rcode = rcode,
             Act::Truncated => reply.truncated = true,
             Act::WrongId => {
                 reply.answer(Type::A, 60, a_record(66));
-                let mut octets = written(asked, &reply, &asked.question);
-                octets[1] ^= 0x55;
-                return Some(octets);
+                let mut bytes = written(asked, &reply, &asked.question);
+                bytes[1] ^= 0x55;
+                return Some(bytes);
             }
             Act::WrongQuestion => {
                 reply.answer(Type::A, 60, a_record(66));
@@ -551,9 +551,9 @@ impl Shared {
                 let other = Question::new(other, Type::A, Class::IN);
                 return Some(written(asked, &reply, &other));
             }
-            Act::Octets(mut octets) => {
-                octets[..2].copy_from_slice(&asked.header.id.to_be_bytes());
-                return Some(octets);
+            Act::Octets(mut bytes) => {
+                bytes[..2].copy_from_slice(&asked.header.id.to_be_bytes());
+                return Some(bytes);
             }
             Act::After(pause) => {
                 tokio::time::sleep(pause).await;
@@ -587,12 +587,12 @@ fn written(asked: &Asked, reply: &Reply, question: &Question) -> Vec<u8> {
     out
 }
 
-/// A port on which nobody listens.
+/// A port without a listener.
 pub async fn closed_port() -> SocketAddr {
     Upstream::silent().await.end().await
 }
 
-/// The last octet of the one A record of a reply.
+/// The last byte of the A record of a reply.
 pub fn answer_of(reply: &Reply) -> u8 {
     let records = reply.section(lodestone::reply::Section::Answer);
     assert_eq!(records.len(), 1, "{:?} {:?}", reply.why, reply.cause);
@@ -600,7 +600,7 @@ pub fn answer_of(reply: &Reply) -> u8 {
     reply.data(&records[0])[3]
 }
 
-/// An address of loopback.
+/// The address 127.0.0.`last`.
 pub fn loopback(last: u8) -> IpAddr {
     IpAddr::from([127, 0, 0, last])
 }

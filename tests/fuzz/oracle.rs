@@ -2,10 +2,9 @@
 //! (`tests/mutants.rs`) and for those that a fuzzer makes (`tests/fuzz/targets`).
 
 use lodestone::{
-    config::{Config, Source},
+    config::{Config, Source, elsewhere, order::ORDER},
     corefile::{Diagnostics, Memory, Severity, layout},
     interfaces::Interfaces,
-    plugin::{elsewhere, order::ORDER},
 };
 
 /// Reads the text as a start does, as `check` tells it and as `fmt` lays it out; panics where

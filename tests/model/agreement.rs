@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use lodestone::{
     cluster::{Cluster, Kind, Writer, load},
     wire::Name,
-    zone::{Rules, View, Zones},
+    zone::{ClusterView, Rules, Zones},
 };
 use proptest::{prelude::*, test_runner::TestCaseResult};
 
@@ -28,9 +28,9 @@ pub fn cases(number: u32) -> ProptestConfig {
     }
 }
 
-pub fn view(cluster: Arc<Cluster>, rules: &Rules, local: &[IpAddr]) -> View {
+pub fn view(cluster: Arc<Cluster>, rules: &Rules, local: &[IpAddr]) -> ClusterView {
     let zones = ZONES.map(|zone| Name::parse(zone).unwrap());
-    View::new(
+    ClusterView::new(
         cluster,
         Zones::with_imports(&zones, &[Name::parse(IMPORTS).unwrap()]).unwrap(),
         rules.clone(),
@@ -38,7 +38,7 @@ pub fn view(cluster: Arc<Cluster>, rules: &Rules, local: &[IpAddr]) -> View {
     )
 }
 
-fn compare(view: &View, model: &Model<'_>, name: &str, rtype: &str) -> TestCaseResult {
+fn compare(view: &ClusterView, model: &Model<'_>, name: &str, rtype: &str) -> TestCaseResult {
     let (said, expected) = (ask(view, name, rtype), model.answer(name, rtype));
     prop_assert_eq!(said, expected, "? {} {}", name, rtype);
     Ok(())

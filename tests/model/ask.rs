@@ -6,7 +6,7 @@ use lodestone::{
     query::Question,
     reply::{Owner, Record, Reply, Section},
     wire::{Class, Name, NameRef, Type},
-    zone::{Answers, Outcome, View},
+    zone::{ClusterView, Lookup, Outcome},
 };
 
 /// What is said to a question. Records are `OWNER TTL TYPE DATA`, serials left out.
@@ -23,7 +23,7 @@ pub struct Said {
 }
 
 /// Asks a view; nothing where the name lies in none of its zones.
-pub fn ask(view: &View, name: &str, rtype: &str) -> Option<Said> {
+pub fn ask(view: &ClusterView, name: &str, rtype: &str) -> Option<Said> {
     let name = Name::parse(name).unwrap();
     let question = Question::new(name, rtype.parse().unwrap(), Class::IN);
     let mut reply = Reply::default();

@@ -16,7 +16,7 @@ use lodestone::{
     query::Question,
     reply::Reply,
     wire::{Class, Name, Type},
-    zone::{Rules, View, Zones},
+    zone::{ClusterView, Rules, Zones},
 };
 use serde_json::json;
 
@@ -46,17 +46,17 @@ fn flip(standing: &[Object], states: &[Object; 2]) {
     let cluster = Arc::new(Cluster::new(&Kind::ALL));
     let mut writer = Writer::new(Arc::clone(&cluster));
     for kind in Kind::ALL {
-        writer.fold(Event::Begin(kind));
+        writer.fold(Event::ListStart(kind));
     }
     for object in standing {
         writer.fold(Event::Apply(object.clone()));
     }
     for kind in Kind::ALL {
-        writer.fold(Event::End(kind));
+        writer.fold(Event::ListEnd(kind));
     }
     let zones = ZONES.map(|zone| Name::parse(zone).unwrap());
     let local = ["10.1.0.1".parse().unwrap()].into();
-    let view = View::new(
+    let view = ClusterView::new(
         cluster,
         Zones::new(&zones).unwrap(),
         Rules::default(),
@@ -85,7 +85,7 @@ fn flip(standing: &[Object], states: &[Object; 2]) {
 }
 
 /// Asks until each question whose answers differ has been answered both ways.
-fn read(view: &View, wholes: &[[Said; QUESTIONS.len()]; 2], is_over: &AtomicBool) {
+fn read(view: &ClusterView, wholes: &[[Said; QUESTIONS.len()]; 2], is_over: &AtomicBool) {
     let mut seen = [[0; QUESTIONS.len()]; 2];
     let is_enough = |seen: &[[u32; QUESTIONS.len()]; 2]| {
         (0..QUESTIONS.len())
@@ -193,7 +193,7 @@ fn over_sockets_a_service_changes_at_once() {
     let spec = json!({"clusterIP": "None", "ports": [{"name": "http", "port": 80}]});
     let service = json!({"metadata": {"namespace": "a", "name": "web"}, "spec": spec});
     api.apply(Kind::Service, &service);
-    api.apply(Kind::Slice, &states[0]);
+    api.apply(Kind::EndpointSlice, &states[0]);
     let corefile = format!(
         ".:0 {{\n bind 127.0.0.1\n kubernetes cluster.local {{\n endpoint {}\n }}\n}}\n",
         api.url()
@@ -223,7 +223,7 @@ fn over_sockets_a_service_changes_at_once() {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 for state in &states {
-                    api.apply(Kind::Slice, state);
+                    api.apply(Kind::EndpointSlice, state);
                     thread::yield_now();
                 }
             }

@@ -30,14 +30,14 @@ impl Say {
     }
 
     pub fn event(&self) -> Event {
-        let key = |(namespace, name): &Key| cluster::Key::from((&**namespace, &**name));
+        let key = |(namespace, name): &Key| cluster::ObjectKey::from((&**namespace, &**name));
         match self {
-            Self::Begin(kind) => Event::Begin(*kind),
+            Self::Begin(kind) => Event::ListStart(*kind),
             Self::Apply(key, thing) => Event::Apply(thing.object(key)),
             Self::Delete(kind, it) => Event::Delete(*kind, key(it)),
-            Self::Skip(kind, it) => Event::Skip(*kind, Some(key(it))),
-            Self::End(kind) => Event::End(*kind),
-            Self::Alive(kind) => Event::Alive(*kind),
+            Self::Skip(kind, it) => Event::SkippedObject(*kind, Some(key(it))),
+            Self::End(kind) => Event::ListEnd(*kind),
+            Self::Alive(kind) => Event::Heartbeat(*kind),
         }
     }
 }

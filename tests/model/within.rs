@@ -7,7 +7,7 @@ use lodestone::{
     query::Question,
     reply::Reply,
     wire::{Class, Name},
-    zone::{Answers, Outcome, Room, Rules, View},
+    zone::{ClusterView, Lookup, Outcome, Rules, SizeBudget},
 };
 use proptest::{prelude::*, test_runner::TestCaseResult};
 
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What is said with so much room, whether it was cut, and whether there was an answer at all.
-fn within(view: &View, question: &Question, room: Room) -> (Said, bool, bool) {
+fn within(view: &ClusterView, question: &Question, room: SizeBudget) -> (Said, bool, bool) {
     let mut reply = Reply::default();
     let outcome = view.answer_within(question, || room, &mut reply);
     let is_answered = matches!(outcome, Outcome::Answered);
@@ -27,7 +27,7 @@ fn within(view: &View, question: &Question, room: Room) -> (Said, bool, bool) {
 }
 
 fn check(
-    view: &View,
+    view: &ClusterView,
     name: &str,
     rtype: &str,
     bytes: usize,
@@ -38,9 +38,9 @@ fn check(
         rtype.parse().unwrap(),
         Class::IN,
     );
-    let (whole, cut, _) = within(view, &question, Room::ALL);
+    let (whole, cut, _) = within(view, &question, SizeBudget::UNLIMITED);
     prop_assert!(!cut);
-    let (part, cut, is_answered) = within(view, &question, Room::new(bytes, draw));
+    let (part, cut, is_answered) = within(view, &question, SizeBudget::new(bytes, draw));
     let set = |records: &[String]| records.iter().cloned().collect::<BTreeSet<_>>();
     let (all, some) = (set(&whole.answer), set(&part.answer));
     prop_assert_eq!(some.len(), part.answer.len(), "each once");

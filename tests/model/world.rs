@@ -90,9 +90,9 @@ impl World {
         match kind {
             Kind::Namespace => drop(self.namespaces.remove(key)),
             Kind::Service => drop(self.services.remove(key)),
-            Kind::Slice => drop(self.slices.remove(key)),
+            Kind::EndpointSlice => drop(self.slices.remove(key)),
             Kind::Pod => drop(self.pods.remove(key)),
-            Kind::Import => drop(self.imports.remove(key)),
+            Kind::ServiceImport => drop(self.imports.remove(key)),
         }
     }
 
@@ -106,9 +106,9 @@ impl World {
         match kind {
             Kind::Namespace => self.namespaces.iter().map(namespace).collect(),
             Kind::Service => all(&self.services, Thing::Service),
-            Kind::Slice => all(&self.slices, Thing::Slice),
+            Kind::EndpointSlice => all(&self.slices, Thing::Slice),
             Kind::Pod => all(&self.pods, Thing::Pod),
-            Kind::Import => all(&self.imports, Thing::Import),
+            Kind::ServiceImport => all(&self.imports, Thing::Import),
         }
     }
 
@@ -124,9 +124,9 @@ impl Thing {
         match self {
             Self::Namespace => Kind::Namespace,
             Self::Service(_) => Kind::Service,
-            Self::Slice(_) => Kind::Slice,
+            Self::Slice(_) => Kind::EndpointSlice,
             Self::Pod(_) => Kind::Pod,
-            Self::Import(_) => Kind::Import,
+            Self::Import(_) => Kind::ServiceImport,
         }
     }
 
@@ -159,11 +159,11 @@ impl Thing {
                 };
                 let import = slice
                     .import
-                    .map(|(service, cluster)| cluster::ImportedFrom {
+                    .map(|(service, cluster)| cluster::ImportOrigin {
                         service: service.into(),
                         cluster: cluster.into(),
                     });
-                let slice = cluster::Slice {
+                let slice = cluster::EndpointSlice {
                     import: import.map(Box::new),
                     namespace: namespace.into(),
                     name: name.into(),
@@ -171,7 +171,7 @@ impl Thing {
                     ports: slice.ports.iter().map(port).collect(),
                     endpoints: slice.endpoints.iter().map(endpoint).collect(),
                 };
-                Object::Slice(slice, None)
+                Object::EndpointSlice(slice, None)
             }
             Self::Pod(addresses) => {
                 let mut pod = cluster::Pod {
@@ -194,7 +194,7 @@ impl Thing {
                     Import::Addresses(ips, ports) => (ips, ports),
                     Import::Headless(ports) => (&[], ports),
                 };
-                Object::Import(cluster::ServiceImport {
+                Object::ServiceImport(cluster::ServiceImport {
                     namespace: namespace.into(),
                     name: name.into(),
                     headless: matches!(import, Import::Headless(_)),

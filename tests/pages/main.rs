@@ -1,10 +1,10 @@
-//! The pages of plugins, `docs/plugins/NAME.md`, say what is so.
+//! Checks of the plugin pages, `docs/plugins/NAME.md`, against the program.
 //!
-//! Each example is read by `lodestone check`; each `console` block behind one is run: the example
-//! is served by a process of its own and the block's `dig` lines are asked. What a page has to look
-//! like is in [`page`], what is changed in an example before it is served in [`served`].
+//! Each example is read by `lodestone check`. For each `console` block after an example, a process serves the
+//! example and the block's `dig` commands are run. The form of a page is described in [`page`], the changes to
+//! an example before it is served in [`served`].
 //!
-//! Without `dig` the `console` blocks are skipped, which is said.
+//! Without `dig`, the `console` blocks are skipped with a message.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -16,7 +16,7 @@ mod transcript;
 
 use std::{fs, path::Path, sync::Mutex, thread};
 
-use lodestone::plugin::{
+use lodestone::config::{
     elsewhere,
     order::{Kind, ORDER},
 };
@@ -24,14 +24,14 @@ use lodestone::plugin::{
 use page::Page;
 use served::Place;
 
-/// Words that work and have no page yet. A word that has one must leave this list.
+/// Supported directives without a page. Remove a directive from this list when its page is written.
 const WITHOUT_PAGE: &[&str] = &[];
 
-/// How many pages are tried at a time: most of the time is spent waiting.
+/// Pages checked concurrently: most of the time is waiting.
 const AT_A_TIME: usize = 4;
 
 #[test]
-fn every_word_has_a_page() {
+fn every_supported_directive_has_a_page() {
     let pages = Page::all();
     let has_page = |name: &str| pages.iter().any(|page| page.name == name);
     for word in ORDER {
@@ -58,7 +58,7 @@ fn every_word_has_a_page() {
 }
 
 #[test]
-fn the_table_of_words_is_whole_and_true() {
+fn table_of_plugins_is_complete_and_correct() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/plugins");
     let table = fs::read_to_string(root.join("README.md")).unwrap();
     let cell = |line: &str, number: usize| {
@@ -98,14 +98,14 @@ fn the_table_of_words_is_whole_and_true() {
 }
 
 #[test]
-fn every_page_has_its_parts() {
+fn every_page_has_the_required_sections() {
     for page in Page::all() {
         page.check_parts();
     }
 }
 
 #[test]
-fn every_metric_of_a_page_exists() {
+fn every_metric_of_a_page_is_in_the_source() {
     let mut source = String::new();
     read_all(
         &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
@@ -142,7 +142,7 @@ fn every_example_is_accepted() {
 }
 
 #[test]
-fn every_example_answers_what_its_page_shows() {
+fn every_console_block_matches_the_output() {
     if !dig::is_here() {
         return;
     }
@@ -175,7 +175,7 @@ fn every_example_answers_what_its_page_shows() {
     });
 }
 
-/// Tries every page, and fails with what is wrong with all of them.
+/// Runs `what` on every page, and panics with all errors.
 fn each_page(what: impl Fn(Page) -> Result<(), String> + Sync) {
     let pages = Mutex::new(Page::all());
     let wrong = Mutex::new(Vec::new());
@@ -196,7 +196,7 @@ fn each_page(what: impl Fn(Page) -> Result<(), String> + Sync) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
-/// Every Rust source below a directory, one behind the other.
+/// Appends every Rust source below a directory.
 fn read_all(directory: &Path, into: &mut String) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

@@ -1,4 +1,4 @@
-//! A page and what is on it.
+//! Sections, examples and metrics of a page.
 //!
 //! ````text
 //! # NAME                        what it does
@@ -8,47 +8,47 @@
 //! ## Differences from CoreDNS   where there are any
 //! ````
 //!
-//! A `console` block behind an example holds lines `$ dig -p 1053 @127.0.0.1 ...`, and below each
-//! what `dig` prints. A block whose info has a second word, a file name, is a file that the page's
-//! examples read: it lies in their working directory.
+//! A `console` block after an example has commands `$ dig -p 1053 @127.0.0.1 ...`, each followed by its
+//! output. A block with a file name as the second info word is a file in the working directory of the
+//! page's examples.
 
 use std::{fs, path::Path};
 
 /// A page.
 #[derive(Clone)]
 pub struct Page {
-    /// The word, from the file's name.
+    /// The directive, from the file's name.
     pub name: String,
     text: String,
 }
 
 /// A fenced block.
 pub struct Fence {
-    /// The words behind the fence.
+    /// The info words.
     pub info: Vec<String>,
-    /// What is between the fences.
+    /// The text between the fences.
     pub text: String,
     /// Line of the opening fence.
     pub line: usize,
 }
 
-/// A Corefile and what is asked of it.
+/// A Corefile and its `console` block.
 pub struct Example {
     /// The Corefile.
     pub corefile: String,
-    /// Where it begins.
+    /// Its line.
     pub line: usize,
-    /// The block behind it.
+    /// The `console` block after it.
     pub console: Option<Fence>,
 }
 
-/// The parts of each page, in order.
+/// The required sections of a page, in order.
 const PARTS: [&str; 3] = ["Syntax", "Examples", "Metrics"];
-/// The part that may follow.
+/// The optional last section.
 const DIFFERENCES: &str = "Differences from CoreDNS";
 
 impl Page {
-    /// Every page.
+    /// All pages.
     pub fn all() -> Vec<Self> {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/plugins");
         let mut pages = Vec::new();
@@ -64,7 +64,7 @@ impl Page {
         pages
     }
 
-    /// A page of a test's own.
+    /// A page made of `text`, for tests.
     #[cfg(test)]
     fn of(name: &str, text: &str) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl Page {
         }
     }
 
-    /// Fails where a part is missing, empty or out of place.
+    /// Panics if a section is missing, empty or out of order.
     pub fn check_parts(&self) {
         let file = format!("docs/plugins/{}.md", self.name);
         let heads = self.parts();
@@ -98,7 +98,7 @@ impl Page {
         }
     }
 
-    /// The families that the page says there are.
+    /// The metric families that the page lists.
     pub fn metrics(&self) -> Vec<String> {
         let parts = self.parts();
         let Some((_, text)) = parts.iter().find(|(name, _)| name == "Metrics") else {
@@ -138,7 +138,7 @@ impl Page {
         examples
     }
 
-    /// The files that its examples read: name and text.
+    /// Names and texts of the files that its examples read.
     pub fn files(&self) -> Vec<(String, String)> {
         let named = self.fences().into_iter();
         named
@@ -146,7 +146,7 @@ impl Page {
             .collect()
     }
 
-    /// Headings of the first and second level, each with what is below it.
+    /// Headings of the first and second level with the text below them.
     fn parts(&self) -> Vec<(String, String)> {
         let mut parts: Vec<(String, String)> = Vec::new();
         let mut fenced = false;
@@ -199,7 +199,7 @@ const PAGE: &str = "# x\n\nIt does.\n\n## Syntax\n\n```text\nx\n```\n\n## Exampl
     ## Metrics\n\n* `coredns_x_total{server}`: all; see `x`.\n";
 
 #[test]
-fn a_page_is_taken_apart() {
+fn sections_examples_and_metrics_are_parsed() {
     let page = Page::of("x", PAGE);
     page.check_parts();
     assert_eq!(page.metrics(), ["coredns_x_total"]);
@@ -215,7 +215,7 @@ fn a_page_is_taken_apart() {
 }
 
 #[test]
-fn a_page_without_a_part_is_refused() {
+fn page_without_a_section_is_refused() {
     for part in ["# x", "## Syntax", "## Examples", "## Metrics"] {
         let without = Page::of("x", &PAGE.replace(part, "### y"));
         assert!(

@@ -1,8 +1,7 @@
-//! An example served for real.
+//! Serving an example with a process.
 //!
-//! It is served as it stands but for what would meet others on the same machine: ports 1050 to 1059
-//! and those of the HTTP pages are replaced by free ones, and a `kubernetes` block that names no
-//! source gets the lab's sample cluster for one.
+//! The example is unchanged except for shared resources: ports 1050 to 1059 and those of HTTP pages are
+//! replaced by free ones, and a `kubernetes` block without a source gets the lab's sample cluster.
 
 use std::{
     fs,
@@ -17,13 +16,13 @@ use std::{
 
 use crate::page::{Example, Page};
 
-/// How long a start may take before the test has failed. Nothing waits as long as this.
+/// Timeout of a start; never reached when the test passes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Ports that an example's DNS servers may have.
+/// Ports of DNS servers in examples.
 const PORTS: std::ops::RangeInclusive<u16> = 1050..=1059;
 
-/// Words that open a page over HTTP, and where they do so if nothing else is said.
+/// Directives with an HTTP page, and their default addresses.
 const PAGES: [(&str, &str); 4] = [
     ("health", "8080"),
     ("ready", "8181"),
@@ -31,16 +30,16 @@ const PAGES: [(&str, &str); 4] = [
     ("pprof", "6053"),
 ];
 
-/// A working directory with what the examples of a page read.
+/// A working directory with the files of a page's examples.
 pub struct Place {
     directory: tempfile::TempDir,
     corefile: String,
 }
 
-/// A running server, killed when dropped.
+/// A running server, killed on drop.
 pub struct Served<'a> {
     child: Child,
-    /// The ports of the example and those that stand in for them.
+    /// The ports of the example and their replacements.
     ports: Vec<(String, String)>,
     _place: &'a Place,
 }
@@ -67,7 +66,7 @@ impl Place {
         }
     }
 
-    /// Reads it as a person would before putting it to work on another machine.
+    /// Runs `lodestone check --no-files` on it.
     pub fn check(&self) -> Output {
         fs::write(self.directory.path().join("Corefile"), &self.corefile).unwrap();
         let mut program = self.program();
@@ -77,7 +76,7 @@ impl Place {
             .unwrap()
     }
 
-    /// Serves it.
+    /// Starts a server with it.
     pub fn serve(&self) -> Result<Served<'_>, String> {
         let ports = free_ports(&self.corefile);
         let corefile = with_cluster(&apart(&replaced(&self.corefile, &ports)));
@@ -94,7 +93,7 @@ impl Place {
         let output = BufReader::new(child.stdout.take().unwrap());
         thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
-                // Whatever it prints later must not make it wait.
+                // Drain later output, so that the server does not block.
                 let _ = send.send(line);
             }
         });
@@ -126,7 +125,7 @@ impl Place {
 }
 
 impl Served<'_> {
-    /// A line of the page, with the port that stands in for the page's.
+    /// A command of the page with the replaced port.
     pub fn line(&self, line: &str) -> String {
         let mut line = line.to_owned();
         for (written, port) in &self.ports {
@@ -135,7 +134,7 @@ impl Served<'_> {
         line
     }
 
-    /// What a line shows, with the page's own ports.
+    /// The output of a command with the page's ports.
     pub fn as_written(&self, output: &str) -> String {
         let mut output = output.to_owned();
         for (written, port) in &self.ports {
@@ -147,16 +146,16 @@ impl Served<'_> {
 
 impl Drop for Served<'_> {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A port of this machine for each that the text names.
+/// A free port for each port in the text.
 fn free_ports(text: &str) -> Vec<(String, String)> {
     let named = PORTS.map(|port| port.to_string());
-    // Held until all are had, so that no two are the same.
+    // Kept bound until all are found, so that they differ.
     let mut held = Vec::new();
     named
         .filter(|port| text.contains(&format!(":{port}")))
@@ -168,10 +167,10 @@ fn free_ports(text: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// A port that is free for both transports.
+/// A port that is free for UDP and TCP.
 fn free_port() -> (u16, (TcpListener, UdpSocket)) {
     loop {
-        // Of all addresses, as it will be listened on: connections that linger on another one count too.
+        // On all addresses, like the listener: lingering connections on another address conflict too.
         let tcp = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = tcp.local_addr().unwrap().port();
         if let Ok(udp) = UdpSocket::bind(("0.0.0.0", port)) {
@@ -188,7 +187,7 @@ fn replaced(text: &str, ports: &[(String, String)]) -> String {
     text
 }
 
-/// The Corefile with pages over HTTP at ports of its own.
+/// The Corefile with HTTP pages on free ports.
 fn apart(text: &str) -> String {
     let mut lines = Vec::new();
     for line in text.lines() {
@@ -207,7 +206,7 @@ fn apart(text: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The Corefile with the sample cluster behind each `kubernetes` that names no source.
+/// The Corefile with the sample cluster as the source of each `kubernetes` without one.
 fn with_cluster(text: &str) -> String {
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/lab/sample");
     let source = format!("manifests \"{}\"", sample.display());
@@ -230,7 +229,7 @@ fn with_cluster(text: &str) -> String {
 }
 
 #[test]
-fn an_example_gets_ports_and_a_cluster_of_its_own() {
+fn example_gets_free_ports_and_the_sample_cluster() {
     let text = ".:1053 {\n    health {\n    lameduck 5s\n    }\n    ready :8181\n    \
         kubernetes cluster.local\n    forward . 127.0.0.1:1054\n}\n";
     let ports = [("1053", "7"), ("1054", "8")].map(|(a, b)| (a.to_owned(), b.to_owned()));

@@ -1,17 +1,17 @@
-//! What a `console` block says: lines that are asked, and what they show.
+//! Commands and their output in a `console` block.
 
-/// A line and what it shows.
+/// A command and its output.
 pub struct Step {
-    /// What is behind the `$`.
+    /// The command after `$`.
     pub line: String,
-    /// The lines below it.
+    /// The output lines.
     pub output: String,
 }
 
-/// What every line begins with.
+/// Prefix of every command.
 const DIG: &str = "dig -p 105";
 
-/// The steps of a block.
+/// The commands of a block.
 pub fn steps(text: &str) -> Result<Vec<Step>, String> {
     let mut steps: Vec<Step> = Vec::new();
     for line in text.lines() {
@@ -38,9 +38,8 @@ pub fn steps(text: &str) -> Result<Vec<Step>, String> {
     Ok(steps)
 }
 
-/// The lines that count, less what differs from one time to the next: empty lines, what dig says of
-/// `.local`, ids, times, and how far words stand apart. In alphabetical order where the server
-/// shuffles.
+/// Normalised output: without empty lines, dig's comments about `.local`, ids, times and the width of
+/// spaces. Sorted if the server shuffles.
 pub fn shown(output: &str, shuffled: bool) -> Vec<String> {
     let counts = |line: &&str| {
         !line.is_empty()
@@ -58,7 +57,7 @@ pub fn shown(output: &str, shuffled: bool) -> Vec<String> {
     lines
 }
 
-/// A header line with another's id.
+/// A header line with a fixed id.
 fn without_id(line: &str) -> String {
     match line.split_once(", id: ") {
         Some((before, _)) if line.starts_with(";; ->>HEADER<<-") => format!("{before}, id: 0"),
@@ -67,7 +66,7 @@ fn without_id(line: &str) -> String {
 }
 
 #[test]
-fn steps_are_lines_with_what_is_below_them() {
+fn commands_are_parsed_with_their_output() {
     let text = "$ dig -p 1053 @127.0.0.1 +short a\n1.2.3.4\n\n$ dig -p 1053 @127.0.0.1 b\n";
     let steps = steps(text).unwrap();
     let read: Vec<_> = steps.iter().map(|it| (&*it.line, &*it.output)).collect();
@@ -81,7 +80,7 @@ fn steps_are_lines_with_what_is_below_them() {
 }
 
 #[test]
-fn what_is_no_dig_line_is_refused() {
+fn other_commands_are_refused() {
     for text in [
         "",
         "1.2.3.4\n",
@@ -94,7 +93,7 @@ fn what_is_no_dig_line_is_refused() {
 }
 
 #[test]
-fn what_differs_each_time_does_not_count() {
+fn output_is_normalised() {
     let output = ";; ->>HEADER<<- opcode: QUERY, status: NOERROR, id: 4711\n\nb\na\n;; WHEN: now\n";
     assert_eq!(
         shown(output, true),

@@ -1,4 +1,4 @@
-//! Aliases that end without what was asked for, from an upstream's socket to the client's.
+//! CNAME chains without data of the queried type, from the upstream's socket to the client's.
 
 use std::{
     net::{SocketAddr, UdpSocket},
@@ -15,7 +15,7 @@ use hickory_proto::{
 
 use super::server::{Server, exchange};
 
-/// An upstream, and the names that it was asked for.
+/// An upstream, and the queries that it received.
 struct Upstream {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
@@ -33,7 +33,7 @@ fn address(owner: &str) -> Record {
     Record::from_rdata(name(owner), 600, RData::A(A::new(192, 0, 2, 4)))
 }
 
-/// Of a zone whose denials are kept for 5 seconds.
+/// An SOA record with a negative TTL of 5 seconds.
 fn soa() -> Record {
     let zone = name("example.net.");
     let soa = SOA::new(zone.clone(), zone.clone(), 1, 2, 3, 4, 5);
@@ -72,7 +72,7 @@ impl Upstream {
     }
 }
 
-/// What it answers to a question that it was asked so often.
+/// Its reply to a query that it received `times` times.
 fn reply(query: &Message, times: usize) -> Message {
     let mut reply = query.clone();
     reply.metadata.message_type = MessageType::Response;
@@ -105,8 +105,8 @@ fn reply(query: &Message, times: usize) -> Message {
     reply
 }
 
-/// The code, the types of the answer and those of the authority section.
-fn told(server: &Server, name: &str, rtype: RecordType) -> String {
+/// The rcode, and the record types in the answer and authority sections.
+fn shape(server: &Server, name: &str, rtype: RecordType) -> String {
     let reply = exchange(server.address, name, rtype).unwrap();
     let types = |records: &[Record]| {
         let types = records
@@ -122,7 +122,7 @@ fn told(server: &Server, name: &str, rtype: RecordType) -> String {
 }
 
 #[test]
-fn an_alias_without_its_target_is_a_denial_or_is_not_kept() {
+fn cname_without_data_is_nodata_with_soa_and_uncached_without() {
     let upstream = Upstream::start();
     let server = Server::start(&format!(
         ".:0 {{
@@ -143,16 +143,16 @@ fn an_alias_without_its_target_is_a_denial_or_is_not_kept() {
     }
     assert_eq!(upstream.count("www.example.net. aaaa"), 1);
     assert_eq!(
-        told(&server, "www.example.net.", RecordType::A),
+        shape(&server, "www.example.net.", RecordType::A),
         "NoError CNAME A |"
     );
     assert_eq!(
-        told(&server, "late.example.net.", RecordType::A),
+        shape(&server, "late.example.net.", RecordType::A),
         "NoError CNAME |"
     );
     for _ in 0..2 {
         assert_eq!(
-            told(&server, "late.example.net.", RecordType::A),
+            shape(&server, "late.example.net.", RecordType::A),
             "NoError CNAME A |"
         );
     }
@@ -160,7 +160,7 @@ fn an_alias_without_its_target_is_a_denial_or_is_not_kept() {
 }
 
 #[test]
-fn an_alias_that_ends_in_a_denial_is_nodata_for_the_next_forward() {
+fn cname_with_nodata_triggers_next_on_nodata() {
     let (first, second) = (Upstream::start(), Upstream::start());
     let server = Server::start(&format!(
         ".:0 {{
@@ -172,12 +172,12 @@ fn an_alias_that_ends_in_a_denial_is_nodata_for_the_next_forward() {
         }}\n",
         first.address, second.address
     ));
-    told(&server, "www.example.net.", RecordType::A);
+    shape(&server, "www.example.net.", RecordType::A);
     assert_eq!(second.count("www.example.net. a"), 0);
-    told(&server, "www.example.net.", RecordType::AAAA);
+    shape(&server, "www.example.net.", RecordType::AAAA);
     assert_eq!(second.count("www.example.net. aaaa"), 1);
-    // Whether this one has the type is not said.
-    told(&server, "late.example.net.", RecordType::A);
+    // Without an SOA record the reply does not deny the type.
+    shape(&server, "late.example.net.", RecordType::A);
     assert_eq!(second.count("late.example.net. a"), 0);
 }
 
@@ -188,7 +188,7 @@ metadata: {name: shop}
 ";
 
 #[test]
-fn an_external_name_ends_as_its_target_does() {
+fn external_name_has_the_rcode_of_its_target() {
     let manifests = tempfile::tempdir().unwrap();
     let service = |name: &str, target: &str| {
         format!(
@@ -229,10 +229,10 @@ fn an_external_name_ends_as_its_target_does() {
         ("within", RecordType::A, "NoError CNAME A |"),
         ("within", RecordType::AAAA, "NoError CNAME | SOA"),
         ("dangling", RecordType::A, "NXDomain CNAME | SOA"),
-        // No zone here has the target.
+        // No zone of this server has the target.
         ("unknown", RecordType::A, "NoError CNAME |"),
     ] {
         let name = format!("{service}.shop.svc.cluster.local.");
-        assert_eq!(told(&server, &name, rtype), wanted, "{service} {rtype}");
+        assert_eq!(shape(&server, &name, rtype), wanted, "{service} {rtype}");
     }
 }

@@ -1,4 +1,4 @@
-//! A cluster behind the program, and what `/metrics` tells of it.
+//! The process with an API server, and its metrics.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ fn slice(addresses: &[&str], trigger: Option<&str>) -> serde_json::Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_tell_of_the_objects_and_of_the_requests_for_them() {
+async fn metrics_show_objects_and_api_requests() {
     let api = ApiServer::start().await;
     api.apply(Kind::Namespace, &json!({"metadata": {"name": "ns"}}));
     let service = |name: &str, address: &str| json!({"metadata": {"name": name, "namespace": "ns"}, "spec": {"clusterIP": address}});
@@ -34,7 +34,7 @@ async fn metrics_tell_of_the_objects_and_of_the_requests_for_them() {
         &json!({"metadata": {"name": "c", "namespace": "ns"}, "spec": 7}),
     );
     api.apply(Kind::Service, &service("d", "no address"));
-    api.apply(Kind::Slice, &slice(&["10.1.0.1"], None));
+    api.apply(Kind::EndpointSlice, &slice(&["10.1.0.1"], None));
     let (port, url) = (free_port(), api.url());
     let corefile = format!(
         ".:0 {{\n    bind 127.0.0.1\n    kubernetes cluster.local {{\n        endpoint {url}\n    }}\n    prometheus 127.0.0.1:{port}\n}}\n"
@@ -42,7 +42,7 @@ async fn metrics_tell_of_the_objects_and_of_the_requests_for_them() {
     let server = tokio::task::spawn_blocking(move || Server::start(&corefile));
     let server = server.await.unwrap();
     api.apply(
-        Kind::Slice,
+        Kind::EndpointSlice,
         &slice(&["10.1.0.1", "10.1.0.2"], Some("2026-01-02T03:04:05Z")),
     );
     let host = url.strip_prefix("http://").unwrap();
@@ -80,7 +80,7 @@ async fn metrics_tell_of_the_objects_and_of_the_requests_for_them() {
     assert_eq!(server.ask(name, RecordType::A), "NoError 10.0.0.1");
 }
 
-/// A Corefile with a cluster and `/ready`, in which `options` are those of `kubernetes`.
+/// A Corefile with `kubernetes`, these options, and `/ready`.
 fn corefile(ready: u16, options: &str) -> String {
     let zones = "cluster.local in-addr.arpa";
     format!(
@@ -94,7 +94,7 @@ fn fill(api: &ApiServer, service: &str) {
     let metadata = json!({"name": service, "namespace": "ns"});
     let object = json!({"metadata": metadata, "spec": {"clusterIP": "10.0.0.1"}});
     api.apply(Kind::Service, &object);
-    api.apply(Kind::Slice, &slice(&["10.1.0.1"], None));
+    api.apply(Kind::EndpointSlice, &slice(&["10.1.0.1"], None));
     let pod = json!({
         "metadata": {"name": "p", "namespace": "ns"},
         "status": {"phase": "Running", "podIP": "10.1.0.1"},
@@ -103,7 +103,7 @@ fn fill(api: &ApiServer, service: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_known_outlives_a_changed_configuration_without_an_api_server() {
+async fn reload_without_an_api_server_keeps_known_objects() {
     let api = ApiServer::start().await;
     fill(&api, "a");
     let url = api.url();
@@ -139,13 +139,13 @@ async fn what_is_known_outlives_a_changed_configuration_without_an_api_server() 
         );
         let (status, body) = page(ready, "/ready").unwrap();
         assert!(status.contains(" 200 "), "{changed}\n{status} {body}");
-        // Pods were not watched before: which there are is not known yet.
+        // Pods were not watched before and are unknown.
         if changed.contains("pods verified") {
             assert_eq!(ask("10-9-9-9.ns.pod"), "ServFail", "{changed}");
             assert_eq!(ask("10-1-0-1.ns.pod"), "ServFail", "{changed}");
         }
     }
-    // The API server is back, with other objects: they take the place of what was served.
+    // The API server is back with other objects, which replace those served.
     let api = ApiServer::bind(url.strip_prefix("http://").unwrap().parse().unwrap()).await;
     fill(&api, "b");
     let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! CoreDNS's flags, and what is said to mistakes.
+//! CoreDNS's flags, and error messages.
 
 use std::{
     io::Write,
@@ -18,8 +18,8 @@ fn run(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-fn text(octets: &[u8]) -> String {
-    String::from_utf8(octets.to_vec()).unwrap()
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn version_and_plugins_are_printed_with_one_dash_or_two() {
 }
 
 #[test]
-fn a_command_line_that_cannot_be_read_is_exit_code_2_and_says_what_was_meant() {
+fn invalid_command_line_exits_with_2_and_a_suggestion() {
     let output = run(&["-confg", "x"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(
@@ -69,24 +69,24 @@ fn a_command_line_that_cannot_be_read_is_exit_code_2_and_says_what_was_meant() {
         &["lab", "--port", "99999"],
     ] {
         let output = run(arguments);
-        let told = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{told}");
-        assert!(told.contains("a number from 0 to 65535"), "{told}");
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains("a number from 0 to 65535"), "{error}");
     }
-    // What `coredns Corefile` is, too, to who does not know of -conf.
+    // Also `coredns Corefile`, without -conf.
     let output = run(&["/proc/version"]);
     assert!(text(&output.stderr).contains("-conf /proc/version"));
 }
 
 #[test]
-fn a_corefile_that_is_not_there_is_exit_code_1_and_named() {
+fn missing_corefile_exits_with_1_and_its_name() {
     let output = run(&["-conf", "/nowhere/Corefile"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("/nowhere/Corefile"));
 }
 
 #[test]
-fn a_mistake_in_a_corefile_is_shown_where_it_is() {
+fn corefile_error_is_shown_at_its_position() {
     let directory = tempfile::tempdir().unwrap();
     let corefile = ".:0 {\n    errors\n    cahce 30\n    forward . 127.0.0.1 {\n        max_fail 3\n    }\n}\n";
     std::fs::write(directory.path().join("Corefile"), corefile).unwrap();
@@ -97,14 +97,14 @@ fn a_mistake_in_a_corefile_is_shown_where_it_is() {
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        let said = text(&output.stderr);
+        let error = text(&output.stderr);
         for part in [
             "Unknown directive 'cahce'",
             "Corefile:3:5",
             "^^^^^",
             "cache",
         ] {
-            assert!(said.contains(part), "{arguments:?}: no {part} in\n{said}");
+            assert!(error.contains(part), "{arguments:?}: no {part} in\n{error}");
         }
     }
 }
@@ -117,7 +117,7 @@ fn check_reads_standard_input_and_opens_nothing() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // A port that cannot be had and a cluster that is not there are no matter for a check.
+    // `check` needs neither the port nor the cluster.
     let corefile = b".:1 {\n    kubernetes cluster.local\n    prometheus 192.0.2.1:9153\n}\n";
     child.stdin.take().unwrap().write_all(corefile).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -126,7 +126,7 @@ fn check_reads_standard_input_and_opens_nothing() {
 }
 
 #[test]
-fn a_corefile_that_serves_nothing_is_warned_of() {
+fn corefile_without_plugins_gives_a_warning() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("Corefile"), "# nothing\n").unwrap();
     let output = program()
@@ -135,13 +135,13 @@ fn a_corefile_that_serves_nothing_is_warned_of() {
         .output()
         .unwrap();
     assert!(output.status.success());
-    let said = text(&output.stderr);
-    assert!(said.contains("Corefile has no server block"), "{said}");
-    assert!(said.contains("whoami and log"), "{said}");
+    let error = text(&output.stderr);
+    assert!(error.contains("Corefile has no server block"), "{error}");
+    assert!(error.contains("whoami and log"), "{error}");
 }
 
 #[test]
-fn the_process_id_is_written() {
+fn pidfile_contains_the_process_id() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("pid");
     let mut child = program()
@@ -163,7 +163,7 @@ fn the_process_id_is_written() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_named() {
+fn port_in_use_is_named_in_the_error() {
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let directory = tempfile::tempdir().unwrap();
@@ -171,12 +171,12 @@ fn a_port_that_is_taken_is_named() {
     std::fs::write(directory.path().join("Corefile"), corefile).unwrap();
     let output = program().current_dir(directory.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let said = text(&output.stderr);
-    assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
+    let error = text(&output.stderr);
+    assert!(error.contains(&format!("127.0.0.1:{port}")), "{error}");
 }
 
 #[test]
-fn a_cluster_name_and_a_hosts_line_are_answered() {
+fn cluster_name_and_hosts_entry_are_answered() {
     let server = Server::start(
         ".:0 {\n    bind 127.0.0.1\n    hosts {\n        192.0.2.7 seven.example\n    }\n}\n",
     );
@@ -187,7 +187,7 @@ fn a_cluster_name_and_a_hosts_line_are_answered() {
 }
 
 #[test]
-fn a_start_that_cannot_be_says_why_once_and_what_to_do() {
+fn failed_start_prints_one_error_with_a_remedy() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("Corefile");
     let start = |corefile: &[u8]| {
@@ -224,13 +224,13 @@ fn a_start_that_cannot_be_says_why_once_and_what_to_do() {
         for wanted in wanted {
             assert!(message.contains(wanted), "{wanted:?} is not in {message}");
         }
-        let told = message.matches("os error").count();
-        assert!(told <= 1, "told twice: {message}");
+        let causes = message.matches("os error").count();
+        assert!(causes <= 1, "repeated: {message}");
     }
 }
 
 #[test]
-fn blocks_of_one_port_with_different_certificates_do_not_start() {
+fn blocks_on_one_port_with_different_certificates_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     for name in ["a", "b"] {
         let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
@@ -248,7 +248,7 @@ fn blocks_of_one_port_with_different_certificates_do_not_start() {
     std::fs::write(directory.path().join("Corefile"), corefile).unwrap();
     let output = program().current_dir(directory.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let said = text(&output.stderr);
+    let error = text(&output.stderr);
     for part in [
         "tls://127.0.0.1:0",
         "\"a.example.\"",
@@ -257,6 +257,6 @@ fn blocks_of_one_port_with_different_certificates_do_not_start() {
         "Corefile:1:1",
         "Corefile:6:1",
     ] {
-        assert!(said.contains(part), "no {part} in {said}");
+        assert!(error.contains(part), "no {part} in {error}");
     }
 }

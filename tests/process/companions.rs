@@ -1,5 +1,4 @@
-//! What stands around `kubernetes` in a Corefile, from a file to an answer: `autopath`,
-//! `k8s_external`, `metadata`.
+//! `autopath`, `k8s_external` and `metadata` beside `kubernetes`, from the Corefile to the answer.
 
 use std::net::UdpSocket;
 
@@ -10,7 +9,7 @@ use hickory_proto::{
 
 use super::server::{PATIENCE, Server, exchange, free_port, page, program};
 
-/// A Service that is reached from outside, and a pod at the address that tests ask from.
+/// A Service with an external address, and a pod at the tests' client address.
 const MANIFESTS: &str = "
 apiVersion: v1
 kind: Namespace
@@ -48,14 +47,14 @@ fn names(reply: &hickory_proto::op::Message) -> String {
 }
 
 #[test]
-fn a_pods_search_ends_at_its_first_question() {
+fn autopath_answers_the_first_query_of_a_search() {
     let manifests = tempfile::tempdir().unwrap();
     std::fs::write(manifests.path().join("all.yaml"), MANIFESTS).unwrap();
     let empty = tempfile::tempdir().unwrap();
     let hosts = manifests.path().join("hosts");
     std::fs::write(&hosts, "").unwrap();
-    // The world outside: one host, and a cluster of nothing that denies all other names, those of
-    // this machine's search list among them.
+    // Names outside: one host, and an empty cluster that denies all other names, including those of
+    // this machine's search list.
     let world = Server::start(&format!(
         ".:0 {{
             bind 127.0.0.1
@@ -136,35 +135,41 @@ fn a_pods_search_ends_at_its_first_question() {
 }
 
 #[test]
-fn check_tells_what_would_do_nothing() {
+fn check_warns_of_options_without_effect() {
     let directory = tempfile::tempdir().unwrap();
     let check = |text: &str| {
         let path = directory.path().join("Corefile");
         std::fs::write(&path, text).unwrap();
         let output = program().arg("check").arg(&path).output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8(said).unwrap())
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap())
     };
-    let (passed, said) = check(". {\n autopath @kubernetes\n kubernetes cluster.local\n}\n");
-    assert!(passed, "{said}");
-    assert!(said.contains("'kubernetes' does not watch pods"), "{said}");
+    let (passed, output) = check(". {\n autopath @kubernetes\n kubernetes cluster.local\n}\n");
+    assert!(passed, "{output}");
+    assert!(
+        output.contains("'kubernetes' does not watch pods"),
+        "{output}"
+    );
     let log = "log . \"{/kubernetes/client-label/app}\"";
     let text = format!(". {{\n metadata\n {log}\n kubernetes cluster.local\n}}\n");
-    let (passed, said) = check(&text);
-    assert!(passed, "{said}");
-    let told = "'kubernetes/client-label/app' is never known";
-    assert!(said.contains(told) && said.contains("Corefile:3"), "{said}");
-    let (passed, said) = check(". {\n k8s_external example.com\n}\n");
+    let (passed, output) = check(&text);
+    assert!(passed, "{output}");
+    let expected = "'kubernetes/client-label/app' is never known";
+    assert!(
+        output.contains(expected) && output.contains("Corefile:3"),
+        "{output}"
+    );
+    let (passed, output) = check(". {\n k8s_external example.com\n}\n");
     assert!(!passed);
     assert!(
-        said.contains("no 'kubernetes' in this server block"),
-        "{said}"
+        output.contains("no 'kubernetes' in this server block"),
+        "{output}"
     );
-    assert!(said.contains("Corefile:2"), "{said}");
+    assert!(output.contains("Corefile:2"), "{output}");
 }
 
 #[test]
-fn a_secondary_hears_of_every_zone_of_the_block() {
+fn secondary_is_notified_of_every_zone_of_the_block() {
     let manifests = tempfile::tempdir().unwrap();
     std::fs::write(manifests.path().join("all.yaml"), MANIFESTS).unwrap();
     let secondary = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -184,16 +189,19 @@ fn a_secondary_hears_of_every_zone_of_the_block() {
         }}",
         manifests.path().display()
     ));
-    let mut told = Vec::new();
+    let mut notified = Vec::new();
     for _ in 0..2 {
         let mut message = [0; 512];
         let (length, from) = secondary.recv_from(&mut message).expect("a NOTIFY");
         let parsed = Message::from_vec(&message[..length]).unwrap();
         assert_eq!(parsed.metadata.op_code, OpCode::Notify);
-        told.push(parsed.queries[0].to_string());
+        notified.push(parsed.queries[0].to_string());
         message[2] |= 0x80;
         secondary.send_to(&message[..length], from).unwrap();
     }
-    told.sort();
-    assert_eq!(told, ["cluster.local. IN SOA", "outside.example. IN SOA"]);
+    notified.sort();
+    assert_eq!(
+        notified,
+        ["cluster.local. IN SOA", "outside.example. IN SOA"]
+    );
 }

@@ -1,4 +1,4 @@
-//! `dnstap`, read by a reader of frame streams of our own.
+//! `dnstap`, with a frame stream receiver in the test.
 
 use std::{
     io::{Read, Write},
@@ -15,9 +15,8 @@ use super::server::{PATIENCE, Server, exchange};
 
 const CONTENT: &[u8] = b"protobuf:dnstap.Dnstap";
 
-/// Takes what comes over `stream`, from the handshake to the good-bye, and says whether there was
-/// one.
-fn read(mut stream: impl Read + Write, tell: &std::sync::mpsc::Sender<Dnstap>) -> bool {
+/// Receives messages from `stream`, from the handshake to the end. Returns whether STOP was received.
+fn read(mut stream: impl Read + Write, sender: &std::sync::mpsc::Sender<Dnstap>) -> bool {
     let ready = control(&mut stream);
     assert_eq!(ready[..4], 4u32.to_be_bytes(), "READY");
     assert!(ready.ends_with(CONTENT));
@@ -28,12 +27,12 @@ fn read(mut stream: impl Read + Write, tell: &std::sync::mpsc::Sender<Dnstap>) -
         let length = u32::from_be_bytes(length) as usize;
         let mut frame = vec![0; length];
         if length == 0 {
-            // STOP, whose escape has just been read.
+            // STOP; its escape has just been read.
             send(&mut stream, 5, false);
             return true;
         }
         stream.read_exact(&mut frame).unwrap();
-        if tell.send(Dnstap::decode(&frame[..]).unwrap()).is_err() {
+        if sender.send(Dnstap::decode(&frame[..]).unwrap()).is_err() {
             break;
         }
     }
@@ -79,9 +78,9 @@ fn corefile(dnstap: &str) -> String {
 }
 
 #[test]
-fn a_query_and_its_reply_are_told_in_full_over_tcp() {
+fn query_and_reply_are_sent_in_full_over_tcp() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (tell, messages) = channel();
+    let (sender, messages) = channel();
     let address = listener.local_addr().unwrap();
     let server = Server::start(&corefile(&format!(
         "dnstap tcp://{address} full {{
@@ -91,7 +90,7 @@ fn a_query_and_its_reply_are_told_in_full_over_tcp() {
         }}
         view mine"
     )));
-    std::thread::spawn(move || read(listener.accept().unwrap().0, &tell));
+    std::thread::spawn(move || read(listener.accept().unwrap().0, &sender));
     let reply = exchange(server.address, "Name.example.", RecordType::A).unwrap();
     let query = next(&messages);
     assert_eq!(query.identity.as_deref(), Some(&b"me"[..]));
@@ -111,21 +110,21 @@ fn a_query_and_its_reply_are_told_in_full_over_tcp() {
     assert_eq!(response.kind, Kind::ClientResponse as i32);
     assert_eq!(response.query_port, query.query_port);
     assert!(response.query_message.is_none());
-    let told = Message::from_vec(&response.response_message.unwrap()).unwrap();
-    assert_eq!(told, reply);
+    let received = Message::from_vec(&response.response_message.unwrap()).unwrap();
+    assert_eq!(received, reply);
     let asked_at = (response.query_time_sec, response.query_time_nsec);
     assert!(asked_at <= (response.response_time_sec, response.response_time_nsec));
 }
 
 #[test]
-fn what_goes_to_upstreams_is_told_too() {
+fn upstream_queries_and_responses_are_sent() {
     let upstream =
         Server::start(".:0 {\n bind 127.0.0.1\n hosts {\n 192.0.2.1 name.example\n }\n}\n");
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tap.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let (tell, messages) = channel();
-    std::thread::spawn(move || read(listener.accept().unwrap().0, &tell));
+    let (sender, messages) = channel();
+    std::thread::spawn(move || read(listener.accept().unwrap().0, &sender));
     let to = upstream.address;
     let server = Server::start(&format!(
         ".:0 {{\n bind 127.0.0.1\n dnstap {}\n forward . {to}\n}}\n",
@@ -139,33 +138,33 @@ fn what_goes_to_upstreams_is_told_too() {
         Kind::ForwarderResponse,
         Kind::ClientResponse,
     ];
-    let told = wanted.map(|kind| {
+    let received = wanted.map(|kind| {
         let message = next(&messages).message.unwrap();
         assert_eq!(message.kind, kind as i32);
         message
     });
-    for forwarded in &told[1..3] {
+    for forwarded in &received[1..3] {
         assert_eq!(forwarded.response_port, Some(to.port().into()));
         assert_eq!(forwarded.socket_protocol, Some(1));
         assert!(forwarded.query_message.is_none(), "not in full");
     }
-    assert!(told[2].query_port.is_some_and(|port| port > 0));
-    assert!(told[1].response_time_sec.is_none() && told[2].response_time_sec.is_some());
+    assert!(received[2].query_port.is_some_and(|port| port > 0));
+    assert!(received[1].response_time_sec.is_none() && received[2].response_time_sec.is_some());
 }
 
 #[test]
-fn a_reader_that_goes_is_connected_to_again_and_nobody_waits_for_it() {
+fn lost_connection_is_reestablished_without_delaying_queries() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let server = Server::start(&corefile(&format!("dnstap tcp://{address}")));
-    // This one goes in the middle of the handshake.
+    // This receiver disconnects during the handshake.
     drop(listener.accept().unwrap());
     for _ in 0..20 {
         let reply = server.ask("name.example.", RecordType::A);
         assert_eq!(reply, "NoError 192.0.2.1");
     }
-    let (tell, messages) = channel();
-    std::thread::spawn(move || read(listener.accept().unwrap().0, &tell));
+    let (sender, messages) = channel();
+    std::thread::spawn(move || read(listener.accept().unwrap().0, &sender));
     for _ in 0..40 {
         next(&messages);
     }
@@ -173,7 +172,7 @@ fn a_reader_that_goes_is_connected_to_again_and_nobody_waits_for_it() {
 }
 
 #[test]
-fn all_who_connect_to_us_are_told_and_get_a_good_bye() {
+fn listener_sends_to_every_receiver_and_ends_with_stop() {
     let mut server = Server::start(&corefile("dnstap listen tap.sock"));
     let path = server.directory().join("tap.sock");
     let connect = || loop {
@@ -182,17 +181,17 @@ fn all_who_connect_to_us_are_told_and_get_a_good_bye() {
             Err(_) => std::thread::yield_now(),
         }
     };
-    let (tell, messages) = channel();
+    let (sender, messages) = channel();
     let readers = [connect(), connect()].map(|stream| {
-        let tell = tell.clone();
-        std::thread::spawn(move || read(stream, &tell))
+        let sender = sender.clone();
+        std::thread::spawn(move || read(stream, &sender))
     });
-    drop(tell);
-    // Who has just connected hears of one of the next questions.
-    let mut heard = 0;
-    while heard < 12 {
+    drop(sender);
+    // A new receiver gets one of the next queries.
+    let mut count = 0;
+    while count < 12 {
         server.ask("name.example.", RecordType::A);
-        heard += messages.try_iter().count();
+        count += messages.try_iter().count();
     }
     server.signal("TERM");
     assert!(server.end().success());
@@ -203,7 +202,7 @@ fn all_who_connect_to_us_are_told_and_get_a_good_bye() {
 }
 
 #[test]
-fn a_listener_over_tcp() {
+fn listener_over_tcp_accepts_a_receiver() {
     let port = super::server::free_port();
     let server = Server::start(&corefile(&format!(
         "dnstap listen tcp://127.0.0.1:{port} full"
@@ -214,8 +213,8 @@ fn a_listener_over_tcp() {
             Err(_) => std::thread::yield_now(),
         }
     };
-    let (tell, messages) = channel();
-    std::thread::spawn(move || read(stream, &tell));
+    let (sender, messages) = channel();
+    std::thread::spawn(move || read(stream, &sender));
     while messages.try_recv().is_err() {
         server.ask("name.example.", RecordType::A);
     }

@@ -1,4 +1,4 @@
-//! `etcd`, in front of a store of our own and, where it is installed, of etcd itself.
+//! `etcd`, with a store in the test and, if installed, with etcd itself.
 
 use std::{
     collections::BTreeMap,
@@ -52,7 +52,7 @@ struct Put {
     lease: i64,
 }
 
-/// Of a lease: TTL and id where it is granted, id and TTL where it is asked for.
+/// A lease: TTL and id in the grant, id and TTL in the query.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Numbers {
     #[prost(int64, tag = "1")]
@@ -137,7 +137,7 @@ const KEYS: &[(&str, &str, i64)] = &[
     ),
 ];
 
-/// Question, type, and what comes of it: code, answers, additional records.
+/// Query name, type, and the reply: rcode, answers, additional records.
 const ROWS: &[(&str, RecordType, &str)] = &[
     (
         "web.skydns.test.",
@@ -189,7 +189,7 @@ const ROWS: &[(&str, RecordType, &str)] = &[
         "NoError 300 SRV 10 100 443 out.example. | 3600 A 198.51.100.1",
     ),
     ("circle.skydns.test.", RecordType::A, "NoError | SOA"),
-    // Aliases that end without data end as their last name does (RFC 6604 section 3).
+    // CNAME chains without data have the rcode of the last name (RFC 6604 section 3).
     (
         "alias.skydns.test.",
         RecordType::AAAA,
@@ -251,44 +251,44 @@ const ROWS: &[(&str, RecordType, &str)] = &[
     ("a\\.b.skydns.test.", RecordType::A, "NXDomain | SOA"),
 ];
 
-/// What the rows say, of a reply.
-fn told(reply: &Message) -> String {
-    let told = |records: &[hickory_proto::rr::Record], whole: bool| {
+/// A reply in the form of the rows.
+fn summary(reply: &Message) -> String {
+    let list = |records: &[hickory_proto::rr::Record], complete: bool| {
         let one = |record: &hickory_proto::rr::Record| {
             let data = record.data.to_string();
             let rtype = record.record_type();
-            // The rest of an SOA changes with time.
+            // The other fields of an SOA record change with time.
             let data = if rtype == RecordType::SOA {
                 data.split(' ').next().unwrap_or_default()
             } else {
                 data.trim_matches('"')
             };
-            // A lease has been running for a moment.
+            // Part of the lease may have elapsed.
             let ttl = if (490..500).contains(&record.ttl) {
                 500
             } else {
                 record.ttl
             };
-            if whole {
+            if complete {
                 format!("{ttl} {rtype} {data}")
             } else {
                 rtype.to_string()
             }
         };
-        let mut list: Vec<_> = records.iter().map(one).collect();
-        if !whole {
-            list.dedup();
+        let mut items: Vec<_> = records.iter().map(one).collect();
+        if !complete {
+            items.dedup();
         }
-        list.join(", ")
+        items.join(", ")
     };
     let code = reply.metadata.response_code;
     let extra = [
-        told(&reply.authorities, false),
-        told(&reply.additionals, true),
+        list(&reply.authorities, false),
+        list(&reply.additionals, true),
     ]
     .concat();
-    let text = format!("{code:?} {} | {extra}", told(&reply.answers, true));
-    // An alias is ours, whatever became of its target.
+    let text = format!("{code:?} {} | {extra}", list(&reply.answers, true));
+    // AA is set for the CNAME, whatever its target.
     let is_ours = code != ResponseCode::ServFail || !reply.answers.is_empty();
     assert_eq!(reply.metadata.authoritative, is_ours);
     text.replace("  ", " ").trim_end().to_owned()
@@ -316,11 +316,11 @@ fn check(endpoints: &str) {
     let server = Server::start(&corefile(endpoints, ""));
     for (name, rtype, wanted) in ROWS {
         let reply = exchange(server.address, name, *rtype).unwrap();
-        assert_eq!(told(&reply), *wanted, "{name} {rtype}");
+        assert_eq!(summary(&reply), *wanted, "{name} {rtype}");
     }
 }
 
-/// A store that is asked as etcd is; with a password, only by those who know it.
+/// A server with etcd's API; with a password, authentication is required.
 fn store(password: Option<&'static str>, calls: Arc<Mutex<Vec<String>>>) -> RpcServer {
     let kept: BTreeMap<Vec<u8>, (&str, i64)> = KEYS
         .iter()
@@ -341,7 +341,7 @@ fn store(password: Option<&'static str>, calls: Arc<Mutex<Vec<String>>>) -> RpcS
             let token = format!("token-{tokens}");
             return Ok(Token { token }.encode_to_vec());
         }
-        // Every other question finds that its token is over.
+        // Every other query gets an expired token.
         let mut current = tokens.lock().unwrap();
         if password.is_some() && call.token != Some(format!("token-{current}")) {
             return Err(16);
@@ -380,13 +380,13 @@ fn store(password: Option<&'static str>, calls: Arc<Mutex<Vec<String>>>) -> RpcS
 }
 
 #[test]
-fn names_are_answered_as_they_are_kept() {
+fn names_are_answered_from_keys() {
     let store = store(None, Arc::default());
     check(&format!("http://{}", store.address));
 }
 
 #[test]
-fn a_top_without_a_key_of_its_own_is_the_whole_zone_unless_that_is_forbidden() {
+fn top_without_a_key_is_the_whole_zone_unless_no_apex_fallback() {
     let calls = Arc::new(Mutex::new(Vec::new()));
     let store = store(None, Arc::clone(&calls));
     let endpoint = format!("http://{}", store.address);
@@ -400,7 +400,7 @@ fn a_top_without_a_key_of_its_own_is_the_whole_zone_unless_that_is_forbidden() {
         for (rtype, wanted, ranges) in rows {
             calls.lock().unwrap().clear();
             let reply = exchange(server.address, top, *rtype).unwrap();
-            assert_eq!(told(&reply), *wanted, "{options}: {rtype}");
+            assert_eq!(summary(&reply), *wanted, "{options}: {rtype}");
             assert_eq!(calls.lock().unwrap().len(), *ranges, "{options}: {rtype}");
         }
     };
@@ -422,21 +422,21 @@ fn a_top_without_a_key_of_its_own_is_the_whole_zone_unless_that_is_forbidden() {
             (RecordType::SRV, srv, 1),
         ],
     );
-    // What is not there goes on where it may: to whoami, which has no answer but a code.
+    // Missing names fall through to whoami, which returns NOERROR.
     let server = start("no_apex_fallback\nfallthrough");
     let reply = exchange(server.address, top, RecordType::A).unwrap();
     assert!(reply.authorities.is_empty() && !reply.additionals.is_empty());
 }
 
 #[test]
-fn another_server_is_asked_and_leases_are_bounded_and_names_fall_through() {
+fn endpoint_failover_lease_bounds_and_fallthrough() {
     let calls = Arc::default();
     let store = store(None, Arc::clone(&calls));
     let endpoints = format!("http://127.0.0.1:{} http://{}", free_port(), store.address);
     let more = "max-lease-ttl 2m\n fallthrough";
     let server = Server::start(&corefile(&endpoints, more));
     let leased = exchange(server.address, "leased.skydns.test.", RecordType::A).unwrap();
-    assert_eq!(told(&leased), "NoError 120 A 192.0.2.9 |");
+    assert_eq!(summary(&leased), "NoError 120 A 192.0.2.9 |");
     let reply = server.ask("nobody.skydns.test.", RecordType::A);
     assert_eq!(reply, "NoError", "whoami is behind etcd");
     assert!(
@@ -448,7 +448,7 @@ fn another_server_is_asked_and_leases_are_bounded_and_names_fall_through() {
 }
 
 #[test]
-fn who_we_are_is_told_and_told_again() {
+fn client_authenticates_and_renews_an_expired_token() {
     let calls = Arc::default();
     let store = store(Some("secret"), Arc::clone(&calls));
     let endpoint = format!("http://{}", store.address);
@@ -469,7 +469,7 @@ fn who_we_are_is_told_and_told_again() {
 }
 
 #[test]
-fn a_store_that_is_not_there_is_a_failure_that_says_so() {
+fn unreachable_store_is_servfail_with_a_log_line() {
     let endpoint = format!("http://127.0.0.1:{}", free_port());
     let server = Server::start(&corefile(&endpoint, "fallthrough"));
     assert_eq!(server.ask("web.skydns.test.", RecordType::A), "ServFail");
@@ -487,7 +487,7 @@ impl Drop for Etcd {
 }
 
 #[test]
-fn etcd_itself_answers_alike() {
+fn real_etcd_gives_the_same_answers() {
     let directory = tempfile::tempdir().unwrap();
     let (client, peer) = (free_port(), free_port());
     let url = |port: u16| format!("http://127.0.0.1:{port}");
@@ -545,7 +545,7 @@ fn etcd_itself_answers_alike() {
                     .await
                 {
                     Ok(_) => break,
-                    // It takes a moment to come up.
+                    // Retry until etcd has started.
                     Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;

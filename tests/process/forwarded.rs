@@ -1,4 +1,4 @@
-//! Forwarded datagrams, from the client's socket to the upstream's and back.
+//! Forwarded UDP queries, from the client's socket to the upstream's and back.
 
 use std::{
     collections::HashSet,
@@ -13,7 +13,7 @@ use hickory_proto::{
 
 use super::server::{Server, question};
 
-/// An upstream that does as the test says, question by question.
+/// An upstream controlled by the test.
 struct Upstream(UdpSocket);
 
 impl Upstream {
@@ -31,7 +31,7 @@ impl Upstream {
         (Message::from_vec(&buffer[..length]).unwrap(), from)
     }
 
-    /// Answers with the number that is in the name: `n7.example.` is 192.0.2.7.
+    /// Answers with the number in the name: `n7.example.` is 192.0.2.7.
     fn answer(&self, (question, from): &(Message, SocketAddr)) {
         let name = question.queries[0].name().clone();
         let text = name.to_string();
@@ -63,7 +63,7 @@ fn ask(client: &UdpSocket, server: &Server, id: u16, name: &str) {
     client.send_to(&message, server.address).unwrap();
 }
 
-/// The id of the next reply, and the last octet of its one address.
+/// The id of the next reply, and the last byte of its address.
 fn reply(client: &UdpSocket) -> (u16, u8) {
     let mut buffer = [0; 1500];
     let length = client.recv(&mut buffer).expect("a reply");
@@ -75,7 +75,7 @@ fn reply(client: &UdpSocket) -> (u16, u8) {
 }
 
 #[test]
-fn a_burst_gets_each_its_own_answer_in_whatever_order_they_come() {
+fn each_query_of_a_burst_gets_its_own_answer_in_any_order() {
     let upstream = Upstream::new();
     let server = server(&upstream);
     let client = socket();
@@ -96,14 +96,14 @@ fn a_burst_gets_each_its_own_answer_in_whatever_order_they_come() {
 }
 
 #[test]
-fn what_many_ask_at_once_is_asked_once() {
+fn identical_queries_in_flight_are_coalesced() {
     let upstream = Upstream::new();
     let server = server(&upstream);
     let clients: Vec<_> = (0..20).map(|_| socket()).collect();
     for (id, client) in (0..).zip(&clients) {
         ask(client, &server, id, "n7.example.");
     }
-    // All of them have been taken in when a later question of each socket is with the upstream.
+    // All have been read once a later query of each socket has reached the upstream.
     let first = upstream.next();
     for (id, client) in (100..).zip(&clients) {
         ask(client, &server, id, &format!("n{id}.example."));
@@ -124,7 +124,7 @@ fn what_many_ask_at_once_is_asked_once() {
 }
 
 #[test]
-fn what_one_forward_does_not_know_the_next_is_asked() {
+fn next_passes_the_query_to_the_next_forward() {
     let (first, second) = (Upstream::new(), Upstream::new());
     let server = Server::start(&format!(
         ".:0 {{\n bind 127.0.0.1\n forward . {} {{\n next NXDOMAIN\n }}\n forward . {}\n}}\n",
@@ -142,14 +142,14 @@ fn what_one_forward_does_not_know_the_next_is_asked() {
 }
 
 #[test]
-fn the_end_of_the_process_waits_for_an_answer_that_is_under_way() {
+fn shutdown_waits_for_a_query_in_flight() {
     let upstream = Upstream::new();
     let mut server = server(&upstream);
     let client = socket();
     ask(&client, &server, 1, "n1.example.");
     let under_way = upstream.next();
     server.signal("TERM");
-    // New connections are refused once it takes nothing in any more.
+    // New connections are refused once the listeners are closed.
     while TcpStream::connect(server.address).is_ok() {}
     upstream.answer(&under_way);
     assert_eq!(reply(&client), (1, 1));
@@ -157,7 +157,7 @@ fn the_end_of_the_process_waits_for_an_answer_that_is_under_way() {
 }
 
 #[test]
-fn an_upstream_that_goes_down_and_comes_back_is_logged_twice() {
+fn upstream_down_and_up_are_logged_once_each() {
     let gone = Upstream::new();
     let to = gone.address();
     drop(gone);

@@ -1,4 +1,4 @@
-//! `grpc`, in front of a server of our own.
+//! `grpc`, with a server in the test.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ use super::{
     server::{Server, free_port, page},
 };
 
-/// Answers 192.0.2.7, to names that begin so NXDOMAIN in the word of DNS or of gRPC, or nothing.
+/// Answers 192.0.2.7; by prefix of the name, NXDOMAIN as a DNS reply or as a gRPC status, or no reply.
 fn answering(ids: Arc<Mutex<Vec<u16>>>) -> RpcServer {
     RpcServer::start(move |call: Call| {
         assert_eq!(call.path, "/coredns.dns.DnsService/Query");
@@ -40,7 +40,7 @@ fn answering(ids: Arc<Mutex<Vec<u16>>>) -> RpcServer {
 }
 
 #[test]
-fn questions_go_out_and_answers_and_denials_come_back() {
+fn queries_are_forwarded_and_answers_and_denials_returned() {
     let ids = Arc::default();
     let upstream = answering(Arc::clone(&ids));
     let port = free_port();
@@ -75,7 +75,7 @@ fn questions_go_out_and_answers_and_denials_come_back() {
 }
 
 #[test]
-fn another_server_is_asked_and_then_the_next_plugin() {
+fn failover_to_the_next_server_then_fallthrough() {
     let upstream = answering(Arc::default());
     let dead = free_port();
     let server = Server::start(&format!(

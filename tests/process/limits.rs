@@ -1,4 +1,4 @@
-//! Many connections, and few file descriptors: the kubelet's probes get through.
+//! Many connections and few file descriptors: the kubelet's probes are still answered.
 
 use std::{
     io::Write,
@@ -14,10 +14,10 @@ use super::server::{PATIENCE, Server, free_port, page};
 
 const HOSTS: &str = "hosts {\n        192.0.2.1 name.example\n    }";
 
-/// A connection from one of the addresses of loopback that says nothing, or half a request.
+/// A connection from a loopback address that sends nothing, or half a request.
 fn idle(number: usize, port: u16) -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    // Its port must not stand in the way of a listener of another test.
+    // Its port must not conflict with a listener of another test.
     socket.set_reuse_address(true).unwrap();
     let last = 2 + u8::try_from(number % 4).unwrap();
     socket
@@ -40,7 +40,7 @@ fn probe(port: u16, path: &str) -> Duration {
 }
 
 #[test]
-fn probes_get_through_thousands_of_idle_connections() {
+fn probes_are_answered_despite_thousands_of_idle_connections() {
     let (health, ready) = (free_port(), free_port());
     let server = Server::start(&format!(
         ".:0 {{\n    bind 127.0.0.1\n    {HOSTS}\n    health 127.0.0.1:{health}\n    ready 127.0.0.1:{ready}\n}}\n"
@@ -68,7 +68,7 @@ fn probes_get_through_thousands_of_idle_connections() {
     );
 }
 
-/// Processor time that a process has taken, in hundredths of a second.
+/// CPU time of a process, in hundredths of a second.
 fn processor_time(id: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
     let behind_name = text.rsplit_once(')').unwrap().1;
@@ -77,7 +77,7 @@ fn processor_time(id: u32) -> u64 {
 }
 
 #[test]
-fn without_a_file_descriptor_left_the_pages_answer_and_nothing_spins() {
+fn pages_answer_without_free_file_descriptors_and_without_busy_loops() {
     let (health, metrics) = (free_port(), free_port());
     let mut command = Command::new("sh");
     let program = env!("CARGO_BIN_EXE_lodestone");

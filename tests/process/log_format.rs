@@ -1,4 +1,4 @@
-//! `-log-format`: the log as lines of text or as JSON, one object a line.
+//! `-log-format`: text lines, or JSON with one object per line.
 
 use std::process::Output;
 
@@ -19,7 +19,7 @@ fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// A record whose message begins so.
+/// The record whose message starts with `message`.
 fn record(server: &Server, message: &str) -> Value {
     let read = |line: &str| serde_json::from_str::<Value>(line).expect(line);
     let begins = |line: &str| read(line)["msg"].as_str().unwrap().starts_with(message);
@@ -27,16 +27,16 @@ fn record(server: &Server, message: &str) -> Value {
 }
 
 #[test]
-fn another_word_ends_the_program_before_all_else() {
+fn unknown_format_is_an_error_before_anything_else() {
     for word in ["JSON", "logfmt", ""] {
         let flag = format!("-log-format={word}");
         for arguments in [&[flag.as_str()][..], &[&flag, "-version"]] {
             let output = run(arguments, "");
             assert_eq!(output.status.code(), Some(1), "{arguments:?}");
             assert!(output.stdout.is_empty(), "{arguments:?}");
-            let said = text(output.stderr);
-            assert_eq!(said.lines().count(), 1, "{said}");
-            assert!(said.contains("text or json"), "{said}");
+            let error = text(output.stderr);
+            assert_eq!(error.lines().count(), 1, "{error}");
+            assert!(error.contains("text or json"), "{error}");
         }
     }
     for word in ["text", "json"] {
@@ -47,17 +47,17 @@ fn another_word_ends_the_program_before_all_else() {
 }
 
 #[test]
-fn a_failed_start_is_one_record_on_standard_error() {
+fn failed_start_is_one_record_on_stderr() {
     for corefile in [
         ".:0 {\n    cahce 30\n}\n",
         ".:0 {\n    bind 192.0.2.1\n    whoami\n}\n",
     ] {
         let output = run(&["-log-format", "json"], corefile);
         assert_eq!(output.status.code(), Some(1));
-        let said = text(output.stderr);
-        assert_eq!(said.lines().count(), 1, "{said}");
-        let record: Value = serde_json::from_str(&said).expect(&said);
-        assert_eq!(record["level"], "FATAL", "{said}");
+        let error = text(output.stderr);
+        assert_eq!(error.lines().count(), 1, "{error}");
+        let record: Value = serde_json::from_str(&error).expect(&error);
+        assert_eq!(record["level"], "FATAL", "{error}");
         for line in text(output.stdout).lines() {
             assert!(serde_json::from_str::<Value>(line).is_ok(), "{line}");
         }
@@ -65,7 +65,7 @@ fn a_failed_start_is_one_record_on_standard_error() {
 }
 
 #[test]
-fn every_line_is_a_record_and_queries_have_typed_fields() {
+fn every_line_is_json_and_queries_have_typed_fields() {
     let corefile = |number: u8| {
         format!(
             ".:0 {{
@@ -147,7 +147,7 @@ fn every_line_is_a_record_and_queries_have_typed_fields() {
     );
     assert_eq!(record(&server, "1 ")["rcode"], "SERVFAIL");
 
-    // What is dropped has a line of its own.
+    // A dropped query is logged too.
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let question = super::server::question(7, "a.example.", RecordType::TXT);
     socket.send_to(&question, server.address).unwrap();
@@ -162,7 +162,7 @@ fn every_line_is_a_record_and_queries_have_typed_fields() {
         "{line}"
     );
 
-    // A reload keeps the form, for its warnings too.
+    // A reload keeps the format, also for its warnings.
     server.edit(&corefile(2));
     let warned = record(&server, "'30s' is read");
     assert_eq!(warned["level"], "WARN");

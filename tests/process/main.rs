@@ -1,4 +1,4 @@
-//! The program as a user has it: started with a command line, told by signals, asked over sockets.
+//! The program as a process: command line, signals and sockets.
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 

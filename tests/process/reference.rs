@@ -1,4 +1,4 @@
-//! What depends on the Corefile around `kubernetes`, as a client sees it.
+//! `kubernetes` combined with other parts of a Corefile.
 
 use std::net::UdpSocket;
 
@@ -34,7 +34,7 @@ metadata: {name: vault, namespace: bank}
 spec: {clusterIP: 10.96.0.90, ports: [{name: http, port: 80}]}
 ";
 
-/// A server of these manifests, `{}` in the Corefile being where they are.
+/// A server with the manifests; `{}` in the Corefile is their directory.
 fn serve(corefile: &str) -> (Server, tempfile::TempDir) {
     let manifests = tempfile::tempdir().unwrap();
     std::fs::write(manifests.path().join("all.yaml"), MANIFESTS).unwrap();
@@ -45,7 +45,7 @@ fn serve(corefile: &str) -> (Server, tempfile::TempDir) {
     )
 }
 
-/// Asks each question and compares the reply in few words.
+/// Sends each query and compares a summary of the reply.
 fn check(server: &Server, rows: &[(&str, RecordType, &str)]) {
     for (name, rtype, answer) in rows {
         assert_eq!(server.ask(name, *rtype), *answer, "{name} {rtype}");
@@ -53,7 +53,7 @@ fn check(server: &Server, rows: &[(&str, RecordType, &str)]) {
 }
 
 #[test]
-fn a_bound_server_is_its_zones_name_server() {
+fn ns_has_addresses_with_bind() {
     let (server, _manifests) = serve(
         ".:0 {\n    bind 127.0.0.1\n    kubernetes cluster.local {\n        manifests {}\n    }\n}\n",
     );
@@ -72,7 +72,7 @@ fn a_bound_server_is_its_zones_name_server() {
 }
 
 #[test]
-fn a_network_among_the_zones_is_its_reverse_zone() {
+fn network_in_zones_is_its_reverse_zone() {
     let (server, _manifests) = serve(
         ".:0 {\n    bind 127.0.0.1\n    kubernetes cluster.local 10.96.0.0/24 {\n        manifests {}\n    }\n}\n",
     );
@@ -85,14 +85,14 @@ fn a_network_among_the_zones_is_its_reverse_zone() {
                 "NoError web.shop.svc.cluster.local.",
             ),
             ("81.0.96.10.in-addr.arpa.", RecordType::PTR, "NXDomain"),
-            // Outside of the zone, and there is nobody else to ask.
+            // Outside of the zone, without another plugin.
             ("80.1.96.10.in-addr.arpa.", RecordType::PTR, "ServFail"),
         ],
     );
 }
 
 #[test]
-fn what_falls_through_to_nobody_is_a_failure() {
+fn fallthrough_without_a_next_plugin_is_servfail() {
     let (server, _manifests) = serve(
         ".:0 {\n    bind 127.0.0.1\n    kubernetes cluster.local {\n        manifests {}\n        fallthrough\n    }\n}\n",
     );
@@ -100,7 +100,7 @@ fn what_falls_through_to_nobody_is_a_failure() {
     let missing = reply("none.shop.svc.cluster.local.");
     assert_eq!(format!("{:?}", missing.metadata.response_code), "ServFail");
     assert!(!missing.metadata.authoritative && missing.authorities.is_empty());
-    // A name that is there does not fall through, whatever the type.
+    // An existing name does not fall through, whatever the type.
     let there = exchange(
         server.address,
         "web.shop.svc.cluster.local.",
@@ -112,7 +112,7 @@ fn what_falls_through_to_nobody_is_a_failure() {
 }
 
 #[test]
-fn namespaces_that_labels_hide_have_no_pointers_either() {
+fn excluded_namespaces_have_no_ptr_records() {
     let (server, _manifests) = serve(
         ".:0 {\n    bind 127.0.0.1\n    kubernetes cluster.local in-addr.arpa {\n        manifests {}\n        namespace_labels team=a\n    }\n}\n",
     );
@@ -131,7 +131,7 @@ fn namespaces_that_labels_hide_have_no_pointers_either() {
 }
 
 #[test]
-fn what_is_known_is_served_on_without_an_api_server() {
+fn known_names_are_served_without_an_api_server() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let api = runtime.block_on(ApiServer::start());
     api.apply(Kind::Namespace, &json!({"metadata": {"name": "ns"}}));
@@ -150,7 +150,7 @@ fn what_is_known_is_served_on_without_an_api_server() {
     check(&server, &rows);
     drop(api);
     drop(runtime);
-    // The watches have ended and nobody takes new ones.
+    // The watches have ended and cannot be restarted.
     let address = url.strip_prefix("http://").unwrap();
     assert!(std::net::TcpStream::connect(address).is_err());
     server.line(|line| line.contains("plugin/kubernetes"));
@@ -159,7 +159,7 @@ fn what_is_known_is_served_on_without_an_api_server() {
 }
 
 #[test]
-fn recursion_is_available_where_a_block_forwards() {
+fn ra_is_set_if_the_block_forwards() {
     let (server, _manifests) = serve(
         "cluster.local:0 {\n    bind 127.0.0.1\n    kubernetes {\n        manifests {}\n    }\n    forward . 127.0.0.1:9\n}\nother.local:0 {\n    bind 127.0.0.1\n    kubernetes {\n        manifests {}\n    }\n}\n",
     );
@@ -176,7 +176,7 @@ fn recursion_is_available_where_a_block_forwards() {
 }
 
 #[test]
-fn ds_is_asked_of_the_parents_block() {
+fn ds_query_goes_to_the_block_of_the_parent_zone() {
     let (server, _manifests) = serve(
         "local:0 {\n    bind 127.0.0.1\n    kubernetes {\n        manifests {}\n    }\n}\ncluster.local:0 {\n    bind 127.0.0.1\n    kubernetes {\n        manifests {}\n    }\n}\n",
     );
@@ -190,7 +190,7 @@ fn ds_is_asked_of_the_parents_block() {
     }
 }
 
-/// One question with an OPT record.
+/// A query with an OPT record.
 fn ask_edns(server: &Server, name: &str, edns: Edns) -> Message {
     let mut message = Message::from_vec(&question(4711, name, RecordType::A)).unwrap();
     message.edns = Some(edns);
@@ -198,13 +198,13 @@ fn ask_edns(server: &Server, name: &str, edns: Edns) -> Message {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.connect(server.address).unwrap();
     socket.send(&message.to_vec().unwrap()).unwrap();
-    let mut octets = vec![0; 65_535];
-    let length = socket.recv(&mut octets).unwrap();
-    Message::from_vec(&octets[..length]).unwrap()
+    let mut bytes = vec![0; 65_535];
+    let length = socket.recv(&mut bytes).unwrap();
+    Message::from_vec(&bytes[..length]).unwrap()
 }
 
 #[test]
-fn an_opt_tells_our_size_and_repeats_no_option() {
+fn opt_record_has_the_server_size_and_no_echoed_options() {
     let (server, _manifests) = serve(
         ".:0 {\n    bind 127.0.0.1\n    kubernetes cluster.local {\n        manifests {}\n    }\n}\n",
     );

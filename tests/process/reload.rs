@@ -1,4 +1,4 @@
-//! A Corefile that changes under a server that answers.
+//! Reload of the Corefile.
 
 use std::{
     net::UdpSocket,
@@ -16,7 +16,7 @@ fn corefile(address: &str, rest: &str) -> String {
 }
 
 #[test]
-fn a_saved_corefile_is_served() {
+fn saved_corefile_is_applied() {
     let server = Server::start(&corefile("192.0.2.1", "reload"));
     assert_eq!(
         server.ask("name.example.", RecordType::A),
@@ -31,7 +31,7 @@ fn a_saved_corefile_is_served() {
 }
 
 #[test]
-fn without_the_word_only_a_signal_reloads() {
+fn without_reload_only_sigusr1_applies_the_file() {
     let server = Server::start(&corefile("192.0.2.1", "errors"));
     server.edit(&corefile("192.0.2.2", "errors"));
     assert_eq!(
@@ -47,7 +47,7 @@ fn without_the_word_only_a_signal_reloads() {
 }
 
 #[test]
-fn a_change_in_an_imported_directory_is_served() {
+fn change_in_an_imported_directory_is_applied() {
     let server = Server::start(&corefile(
         "192.0.2.1",
         "reload\n    import custom/*.override",
@@ -66,7 +66,7 @@ fn a_change_in_an_imported_directory_is_served() {
 }
 
 #[test]
-fn a_bad_corefile_changes_nothing_and_is_told_where_it_is_bad() {
+fn invalid_corefile_is_rejected_with_its_position() {
     let port = free_port();
     let rest = format!("reload\n    prometheus 127.0.0.1:{port}");
     let server = Server::start(&corefile("192.0.2.1", &rest));
@@ -93,7 +93,7 @@ fn a_bad_corefile_changes_nothing_and_is_told_where_it_is_bad() {
 }
 
 #[test]
-fn a_listener_that_cannot_be_had_changes_nothing() {
+fn failed_bind_rejects_the_reload() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let metrics = free_port();
@@ -113,9 +113,9 @@ fn a_listener_that_cannot_be_had_changes_nothing() {
     assert!(enabled("hosts") && !enabled("whoami"), "{text}");
 }
 
-/// Questions go on while the file is edited, one always under way: each must be answered.
+/// Queries are sent continuously while the file is edited; each must be answered.
 #[test]
-fn no_question_is_lost_by_a_reload() {
+fn reload_loses_no_query() {
     let server = Server::start(&corefile("192.0.2.1", "reload"));
     let done = AtomicBool::new(false);
     let asked = AtomicU16::new(0);
@@ -124,17 +124,15 @@ fn no_question_is_lost_by_a_reload() {
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
             socket.set_read_timeout(Some(PATIENCE)).unwrap();
             socket.connect(server.address).unwrap();
-            let mut octets = [0; 512];
+            let mut bytes = [0; 512];
             while !done.load(Ordering::Relaxed) {
                 let id = asked.fetch_add(1, Ordering::Relaxed);
                 socket
                     .send(&question(id, "name.example.", RecordType::A))
                     .unwrap();
-                let length = socket
-                    .recv(&mut octets)
-                    .expect("every question is answered");
-                assert_eq!(octets[..2], id.to_be_bytes());
-                assert_eq!(octets[3] & 0x0F, 0, "NOERROR");
+                let length = socket.recv(&mut bytes).expect("every question is answered");
+                assert_eq!(bytes[..2], id.to_be_bytes());
+                assert_eq!(bytes[3] & 0x0F, 0, "NOERROR");
                 assert!(length > 12);
             }
         });
@@ -148,7 +146,7 @@ fn no_question_is_lost_by_a_reload() {
 }
 
 #[test]
-fn without_a_server_block_what_is_served_goes_on() {
+fn corefile_without_a_server_block_is_rejected() {
     let server = Server::start(&corefile("192.0.2.1", "reload"));
     let good = |last: u8| {
         server.edit(&corefile(&format!("192.0.2.{last}"), "reload"));
@@ -161,7 +159,7 @@ fn without_a_server_block_what_is_served_goes_on() {
     let whole = corefile("192.0.2.9", "reload");
     let cut = &whole[..whole.len() / 2];
     let mut last = 1;
-    for (bad, told) in [
+    for (bad, expected) in [
         ("", "has no server block"),
         ("# nothing\n\n   # but comments\n", "has no server block"),
         ("(snippet) {\n    errors\n}\n", "has no server block"),
@@ -175,10 +173,10 @@ fn without_a_server_block_what_is_served_goes_on() {
     ] {
         server.edit(bad);
         server.line(|line| line.contains("Corefile changed but reload failed"));
-        if !told.starts_with("Corefile") {
-            // The signal says it again: it is asked for.
+        if !expected.starts_with("Corefile") {
+            // SIGUSR1 logs the error again.
             server.signal("USR1");
-            server.line(|line| line.contains("reload failed") && line.contains(told));
+            server.line(|line| line.contains("reload failed") && line.contains(expected));
         }
         goes_on(last);
         last += 1;
@@ -198,7 +196,7 @@ fn without_a_server_block_what_is_served_goes_on() {
 }
 
 #[test]
-fn a_refused_corefile_is_told_once_and_tried_again() {
+fn rejected_corefile_is_logged_once_and_retried() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let server = Server::start(&corefile("192.0.2.1", "reload 2s 1s"));
@@ -208,7 +206,7 @@ fn a_refused_corefile_is_told_once_and_tried_again() {
     ));
     server.line(|line| line == "[INFO] Reloading");
     server.line(|line| line.contains("reload failed") && line.contains(&port.to_string()));
-    // What is logged may be a change in the directory, as these are.
+    // The log file may be in the watched directory.
     let log = server.directory().join("log");
     for number in 0..8 {
         std::fs::write(&log, format!("{number}")).unwrap();
@@ -232,7 +230,7 @@ fn a_refused_corefile_is_told_once_and_tried_again() {
 }
 
 #[test]
-fn a_health_page_that_moves_on_its_port_answers_every_probe() {
+fn health_page_that_changes_its_address_answers_every_probe() {
     let port = free_port();
     let health = |on: &str| corefile("192.0.2.1", &format!("reload\n    health {on}:{port}"));
     let server = Server::start(&health("127.0.0.1"));

@@ -1,7 +1,6 @@
-//! Reloads of every kind in random order while queries come steadily: none is lost, none is wrong.
+//! Random sequences of reloads under a steady rate of queries: no query is lost, no answer is wrong.
 //!
-//! `LODESTONE_TEST_RELOADS` and `LODESTONE_TEST_RATE` (queries a second) make it longer than the
-//! default, `LODESTONE_TEST_LOG` shows the server's log; the seed is printed, and `LODESTONE_TEST_SEED` repeats it.
+//! `LODESTONE_TEST_RELOADS` and `LODESTONE_TEST_RATE` (queries per second) change the defaults, `LODESTONE_TEST_LOG` shows the server's log; the seed is printed, and `LODESTONE_TEST_SEED` repeats it.
 
 use std::{
     collections::VecDeque,
@@ -26,32 +25,32 @@ use super::{
     server::{PATIENCE, Server, exchange, free_port, question, summary},
 };
 
-/// How long the upstream takes, so that queries are pending at every reload.
+/// Delay of the upstream, so that queries are pending at every reload.
 const DELAY: Duration = Duration::from_millis(150);
 
-/// How long one of the rounds lasts in which a client asks.
+/// Duration of a client's round.
 const ROUND: Duration = Duration::from_millis(20);
 
 const FORWARDED: &str = "NoError 198.51.100.7";
 const CLUSTER: &str = "NoError 10.0.0.1";
 
-/// What a configuration is expected to answer.
+/// The state of the cluster in a configuration.
 #[derive(Clone, Copy, PartialEq)]
 enum Cluster {
-    /// The name is forwarded as any other.
+    /// No `kubernetes`: the name is forwarded.
     None,
-    /// The API server is there.
+    /// The API server is reachable.
     Live,
-    /// It is not: nothing is known, or what was known before.
+    /// It is not: no objects, or those known before.
     Dead,
 }
 
-/// Every configuration that was good, by its version.
+/// Every valid configuration, by version.
 struct Expected {
     versions: Mutex<Vec<Cluster>>,
-    /// The version that is served at least.
+    /// The oldest version that may be in force.
     floor: AtomicUsize,
-    /// The version that may be served already.
+    /// The newest version that may be in force.
     ceiling: AtomicUsize,
 }
 
@@ -63,7 +62,7 @@ impl Expected {
         versions.len()
     }
 
-    /// Whether a reply is right that was asked for when `floor` was served.
+    /// Whether the reply to a query that was sent when `floor` was in force is correct.
     fn is_right(&self, asked: Asked, floor: usize, got: &str) -> bool {
         let ceiling = self.ceiling.load(Ordering::SeqCst);
         let versions = self.versions.lock().unwrap();
@@ -93,7 +92,7 @@ impl Asked {
     fn name(self, number: u64) -> String {
         match self {
             Self::Version => "name.example.".to_owned(),
-            // Each another one, which no cache has.
+            // A new name each time, to bypass the cache.
             Self::Forwarded => format!("n{number}.elsewhere."),
             Self::Cluster => "a.ns.svc.cluster.local.".to_owned(),
         }
@@ -105,7 +104,7 @@ fn address(version: usize) -> Ipv4Addr {
     Ipv4Addr::new(192, 0, high, low)
 }
 
-/// Answers everything with one address, a while after it was asked.
+/// Answers every query with one address after a delay.
 fn upstream(socket: &UdpSocket, done: &AtomicBool) {
     let mut due: VecDeque<(Instant, SocketAddr, Vec<u8>)> = VecDeque::new();
     let tick = Some(Duration::from_millis(5));
@@ -123,13 +122,13 @@ fn upstream(socket: &UdpSocket, done: &AtomicBool) {
             due.push_back((Instant::now() + DELAY, from, reply.to_vec().unwrap()));
         }
         while due.front().is_some_and(|(at, ..)| *at <= Instant::now()) {
-            let (_, to, octets) = due.pop_front().unwrap();
-            socket.send_to(&octets, to).unwrap();
+            let (_, to, bytes) = due.pop_front().unwrap();
+            socket.send_to(&bytes, to).unwrap();
         }
     }
 }
 
-/// Asks `rate` times a second from ever new ports, until done.
+/// Sends `rate` queries per second from new ports, until done.
 fn client(
     server: SocketAddr,
     asked: Asked,
@@ -187,7 +186,7 @@ struct World {
     api: String,
     /// An address without a listener.
     dead: u16,
-    /// A port that is taken.
+    /// A port in use.
     taken: u16,
 }
 
@@ -235,7 +234,7 @@ impl World {
         )
     }
 
-    /// One that must be refused, with an address that must never be seen.
+    /// An invalid configuration, with an address that must never be answered.
     fn bad(&self, random: &mut StdRng) -> String {
         let whole = self.good(0, Cluster::None, random);
         match random.random_range(0..6) {
@@ -253,7 +252,7 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn random_reloads_lose_nothing_and_answer_nothing_wrong() {
+async fn random_reloads_lose_no_query_and_give_no_wrong_answer() {
     let api = ApiServer::start().await;
     api.apply(Kind::Namespace, &json!({"metadata": {"name": "ns"}}));
     let service =
@@ -343,7 +342,7 @@ fn ask(server: SocketAddr) -> String {
     summary(&exchange(server, "name.example.", RecordType::A).unwrap())
 }
 
-/// Puts a Corefile in place as an editor does, or as one that truncates the file and writes on.
+/// Replaces the Corefile by rename, or truncates and rewrites it.
 fn write(server: &Server, corefile: &str, random: &mut StdRng) {
     if random.random_bool(0.5) {
         server.edit(corefile);
@@ -352,7 +351,7 @@ fn write(server: &Server, corefile: &str, random: &mut StdRng) {
     }
 }
 
-/// Lets the other threads end, also where this one fails.
+/// Stops the other threads, also if this one panics.
 struct AtTheEnd<'a>(&'a AtomicBool);
 
 impl Drop for AtTheEnd<'_> {

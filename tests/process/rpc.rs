@@ -1,4 +1,4 @@
-//! A server of gRPC on loopback, as far as unary calls need one.
+//! A minimal gRPC server for unary calls.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -9,17 +9,17 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 
-/// One call: the method's path, the token that came along, and the message.
+/// A call: path of the method, authentication token, and message.
 pub struct Call {
     pub path: String,
     pub token: Option<String>,
     pub message: Vec<u8>,
 }
 
-/// A message, or a status that is no success.
+/// A message, or an error status.
 pub type Answer = Result<Vec<u8>, u32>;
 
-/// The server. It is gone when this is.
+/// The server, stopped on drop.
 pub struct RpcServer {
     pub address: SocketAddr,
     _runtime: tokio::runtime::Runtime,

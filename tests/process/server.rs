@@ -1,4 +1,4 @@
-//! A `lodestone` process of a test's own, on ports that the system chooses.
+//! A `lodestone` process for a test, on ports chosen by the system.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -14,38 +14,38 @@ use hickory_proto::{
     rr::{Name, RecordType},
 };
 
-/// How long anything may take before a test has failed. Nothing waits as long as this.
+/// Timeout of every operation; a test never waits this long when it passes.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The program that is tested.
+/// The program under test.
 pub fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_lodestone"))
 }
 
-/// A running server. It is killed when dropped.
+/// A running server, killed on drop.
 pub struct Server {
     child: Child,
     lines: Receiver<String>,
-    /// Where it answers.
+    /// Its DNS address.
     pub address: SocketAddr,
     corefile: PathBuf,
     _directory: tempfile::TempDir,
 }
 
 impl Server {
-    /// Starts one with a Corefile whose first key is `.:0` and which binds to 127.0.0.1.
+    /// Starts a server. The first key of the Corefile is `.:0`, with `bind 127.0.0.1`.
     pub fn start(corefile: &str) -> Self {
         Self::start_by(program(), corefile)
     }
 
-    /// The same with further arguments.
+    /// Like [`Server::start`], with more arguments.
     pub fn start_with(arguments: &[&str], corefile: &str) -> Self {
         let mut command = program();
         command.args(arguments);
         Self::start_by(command, corefile)
     }
 
-    /// The same by another command, which takes the program's arguments.
+    /// Like [`Server::start`], with another command that gets the program's arguments.
     pub fn start_by(mut command: Command, corefile: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("Corefile");
@@ -79,7 +79,7 @@ impl Server {
             _directory: directory,
         };
         let banner = server.line(|line| line.contains(" on 127.0.0.1"));
-        // In a record, what is said stands behind the time.
+        // In a JSON record, the message follows the time.
         let said = banner.split("\"msg\":").last().unwrap();
         let port = said
             .split([':', ' '])
@@ -89,7 +89,7 @@ impl Server {
         server
     }
 
-    /// The next line of output that is as wanted.
+    /// The next line of output that matches.
     pub fn line(&self, is_wanted: impl Fn(&str) -> bool) -> String {
         let mut seen = Vec::new();
         loop {
@@ -101,14 +101,14 @@ impl Server {
         }
     }
 
-    /// Puts another Corefile in the place of the one that is served, as an editor does.
+    /// Replaces the Corefile by rename, as editors do.
     pub fn edit(&self, corefile: &str) {
         let new = self.corefile.with_extension("new");
         std::fs::write(&new, corefile).unwrap();
         std::fs::rename(&new, &self.corefile).unwrap();
     }
 
-    /// Where its Corefile is, and what a test puts beside it.
+    /// The directory of its Corefile and of other files of the test.
     pub fn directory(&self) -> &Path {
         self.corefile.parent().unwrap()
     }
@@ -118,7 +118,7 @@ impl Server {
         self.child.id()
     }
 
-    /// Sends a signal by its name.
+    /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(
@@ -130,12 +130,12 @@ impl Server {
         );
     }
 
-    /// Waits for its end.
+    /// Waits until the process exits.
     pub fn end(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 
-    /// Asks over UDP; the reply in few words: the rcode and each answer's data.
+    /// Sends a query over UDP and returns a [`summary`] of the reply.
     pub fn ask(&self, name: &str, rtype: RecordType) -> String {
         summary(&exchange(self.address, name, rtype).expect("an answer"))
     }
@@ -148,18 +148,18 @@ impl Drop for Server {
     }
 }
 
-/// One question over UDP.
+/// A query and its reply over UDP.
 pub fn exchange(server: SocketAddr, name: &str, rtype: RecordType) -> std::io::Result<Message> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect(server)?;
     socket.send(&question(4711, name, rtype))?;
-    let mut octets = vec![0; 65_535];
-    let length = socket.recv(&mut octets)?;
-    Ok(Message::from_vec(&octets[..length]).expect("a message"))
+    let mut bytes = vec![0; 65_535];
+    let length = socket.recv(&mut bytes)?;
+    Ok(Message::from_vec(&bytes[..length]).expect("a message"))
 }
 
-/// A question as a stub resolver sends it.
+/// A query as sent by a stub resolver.
 pub fn question(id: u16, name: &str, rtype: RecordType) -> Vec<u8> {
     let mut message = Message::new(id, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
@@ -167,7 +167,7 @@ pub fn question(id: u16, name: &str, rtype: RecordType) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-/// The rcode and each answer's data.
+/// The rcode and the data of each answer.
 pub fn summary(reply: &Message) -> String {
     let data = reply
         .answers
@@ -180,13 +180,13 @@ pub fn summary(reply: &Message) -> String {
     )
 }
 
-/// A port that is free at the moment.
+/// A port that is currently free.
 pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
-/// Status line and body of a page.
+/// Status line and body of an HTTP page.
 pub fn page(port: u16, path: &str) -> std::io::Result<(String, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(PATIENCE))?;

@@ -1,4 +1,4 @@
-//! Words that configure a block without seeing a query, as a user meets them.
+//! Directives that configure a block and do not handle queries.
 
 use std::{
     io::Write,
@@ -13,8 +13,8 @@ use super::server::{PATIENCE, Server, free_port, page};
 const HOSTS: &str = "hosts {\n        192.0.2.1 name.example\n    }";
 
 #[test]
-fn an_interface_stands_for_its_addresses() {
-    // Every machine of ours calls it so.
+fn interface_in_bind_is_its_addresses() {
+    // The loopback interface is called lo on Linux.
     let server = Server::start(&format!(
         ".:0 {{\n    bind lo {{\n        except ::1\n    }}\n    {HOSTS}\n}}\n"
     ));
@@ -23,7 +23,7 @@ fn an_interface_stands_for_its_addresses() {
 }
 
 #[test]
-fn what_the_process_costs_is_served_for_pprof() {
+fn pprof_serves_profiles_of_the_process() {
     let port = free_port();
     let server = Server::start(&format!(
         ".:0 {{\n    bind 127.0.0.1\n    multisocket 3\n    pprof 127.0.0.1:{port}\n    {HOSTS}\n}}\n"
@@ -45,7 +45,7 @@ fn what_the_process_costs_is_served_for_pprof() {
         if found && udp == 3 {
             break;
         }
-        // A thread takes its name when it first runs.
+        // A thread gets its name when it first runs.
         let waits = udp < 3 && begun.elapsed() < PATIENCE;
         assert!(found && waits, "one for each socket:\n{threads}");
     }
@@ -62,11 +62,11 @@ fn what_the_process_costs_is_served_for_pprof() {
 }
 
 #[test]
-fn debug_shows_what_nobody_need_know() {
+fn debug_logs_lines_of_level_debug() {
     let corefile =
         |word: &str| format!(".:0 {{\n    bind 127.0.0.1\n    {word}\n    {HOSTS}\n}}\n");
     let server = Server::start(&corefile("debug"));
-    // A connection that is reset within a message.
+    // A connection reset in the middle of a message.
     let cut_short = || {
         let stream = TcpStream::connect(server.address).unwrap();
         socket2::SockRef::from(&stream)

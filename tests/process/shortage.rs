@@ -1,4 +1,4 @@
-//! Too little of something: slots for pending queries, descriptors, time.
+//! Exhausted resources: pending queries, file descriptors, time.
 
 use std::{
     io::{Read, Write},
@@ -18,7 +18,7 @@ use hickory_proto::{
 
 use super::server::{PATIENCE, Server, free_port, page, question};
 
-/// An upstream on UDP and TCP that answers names beginning with `n` after a pause, and no others.
+/// An upstream on UDP and TCP that answers names starting with `n` after a pause, and no others.
 struct Upstream {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
@@ -78,7 +78,7 @@ fn answer(message: &[u8]) -> Option<Vec<u8>> {
     Some(answer.to_vec().unwrap())
 }
 
-/// A client at an address of its own.
+/// A client with its own address.
 fn client(last: u8, server: &Server) -> UdpSocket {
     let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, last), 0)).unwrap();
     socket.connect(server.address).unwrap();
@@ -86,7 +86,7 @@ fn client(last: u8, server: &Server) -> UdpSocket {
     socket
 }
 
-/// The response code, asked once more where a datagram was lost on its way.
+/// The rcode; the query is repeated if a datagram is lost.
 fn ask(client: &UdpSocket, id: u16, name: &str) -> ResponseCode {
     let pause = Some(Duration::from_secs(6));
     client.set_read_timeout(pause).unwrap();
@@ -103,7 +103,7 @@ fn ask(client: &UdpSocket, id: u16, name: &str) -> ResponseCode {
     panic!("no reply for {name}");
 }
 
-/// Sends queries that stay unanswered, some thousand a second, until it is dropped.
+/// Sends some thousand queries per second that stay unanswered, until dropped.
 struct Flood(Arc<AtomicBool>);
 
 impl Flood {
@@ -150,7 +150,7 @@ fn wait_until_shed(port: u16, limit: &str) {
 }
 
 #[test]
-fn a_flood_of_one_client_for_a_dead_zone_costs_others_nothing() {
+fn flood_for_a_dead_zone_does_not_affect_other_clients_and_names() {
     let (dead, alive) = (
         Upstream::start(Duration::ZERO),
         Upstream::start(Duration::ZERO),
@@ -163,7 +163,7 @@ fn a_flood_of_one_client_for_a_dead_zone_costs_others_nothing() {
     ));
     let _flood = Flood::start(client(2, &server), "dead.example", 60_000);
     wait_until_shed(port, "server");
-    // Another client, and the same client for other names.
+    // Another client, and the same client with other names.
     for last in [3, 2] {
         let client = client(last, &server);
         for id in 0..100 {
@@ -174,7 +174,7 @@ fn a_flood_of_one_client_for_a_dead_zone_costs_others_nothing() {
 }
 
 #[test]
-fn max_concurrent_is_shared_and_what_it_sheds_is_logged() {
+fn max_concurrent_is_shared_by_clients_and_evictions_are_logged() {
     let upstream = Upstream::start(Duration::ZERO);
     let port = free_port();
     let server = Server::start(&format!(
@@ -198,7 +198,7 @@ fn max_concurrent_is_shared_and_what_it_sheds_is_logged() {
 }
 
 #[test]
-fn the_limit_of_the_server_is_no_lower_than_those_of_its_forwards() {
+fn process_limit_is_at_least_the_sum_of_max_concurrent() {
     let server = Server::start(
         ".:0 {\n bind 127.0.0.1\n forward . 127.0.0.1:9 {\n max_concurrent 20000\n }\n}\n",
     );
@@ -213,13 +213,13 @@ fn allow_descriptors(server: &Server, limit: &str) {
 }
 
 #[test]
-fn a_lack_of_descriptors_does_not_mark_upstreams_down() {
+fn exhausted_file_descriptors_do_not_mark_upstreams_down() {
     if Command::new("prlimit").arg("--version").output().is_err() {
         eprintln!("not tested: no prlimit");
         return;
     }
     let upstream = Upstream::start(Duration::ZERO);
-    // A connection for each question, and for each check.
+    // A connection for each query and for each check.
     let options = "force_tcp\n expire 0s\n max_fails 1\n health_check 20ms\n \
                    failfast_all_unhealthy_upstreams";
     let server = Server::start(&format!(
@@ -229,14 +229,14 @@ fn a_lack_of_descriptors_does_not_mark_upstreams_down() {
     let client = client(1, &server);
     assert_eq!(ask(&client, 1, "n1.example."), ResponseCode::NoError);
     allow_descriptors(&server, "3");
-    // The last connection may be open for a moment.
+    // The last connection may still be open.
     let is_answered = |id| ask(&client, id, &format!("n{id}.example.")) == ResponseCode::NoError;
     let first = (2..100).find(|id| !is_answered(*id)).unwrap();
     for id in first + 1..first + 11 {
         assert!(!is_answered(id));
         let line = server.line(|line| line.contains("plugin/errors"));
         assert!(line.contains("too many open files"), "{line}");
-        // Checks are tried meanwhile, and have no descriptor either.
+        // Health checks are attempted meanwhile, also without a descriptor.
         std::thread::sleep(Duration::from_millis(30));
     }
     allow_descriptors(&server, "1024");
@@ -247,7 +247,7 @@ fn a_lack_of_descriptors_does_not_mark_upstreams_down() {
 }
 
 #[test]
-fn an_answer_that_comes_after_cancel_is_kept() {
+fn answer_after_cancel_is_cached() {
     let upstream = Upstream::start(Duration::from_millis(600));
     let server = Server::start(&format!(
         ".:0 {{\n bind 127.0.0.1\n cancel 150ms\n cache\n forward . {} {{\n \

@@ -1,4 +1,4 @@
-//! The end of a process: not ready at once, answering for a while, gone in order.
+//! Shutdown: readiness, lameduck and signals.
 
 use hickory_proto::rr::RecordType;
 
@@ -9,7 +9,7 @@ use super::server::{PATIENCE, Server, free_port, page, program};
 const HOSTS: &str = "hosts {\n        192.0.2.1 name.example\n    }";
 
 #[test]
-fn terminate_fails_readiness_at_once_and_answers_through_lameduck() {
+fn sigterm_fails_readiness_and_answers_during_lameduck() {
     let (health, ready) = (free_port(), free_port());
     let mut server = Server::start(&format!(
         ".:0 {{\n    bind 127.0.0.1\n    {HOSTS}\n    health 127.0.0.1:{health} {{\n        lameduck 2s\n    }}\n    ready 127.0.0.1:{ready}\n}}\n"
@@ -35,11 +35,11 @@ fn terminate_fails_readiness_at_once_and_answers_through_lameduck() {
 }
 
 #[test]
-fn a_start_that_waits_for_the_cluster_ends_at_once() {
+fn sigterm_ends_a_start_that_waits_for_the_cluster() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("Corefile");
     for signal in ["TERM", "INT", "QUIT"] {
-        // An API server that takes connections and says nothing. The next process has its own.
+        // An API server that accepts connections and does not respond. The next process has its own.
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let api = silent.local_addr().unwrap();
         let corefile = format!(
@@ -50,7 +50,7 @@ fn a_start_that_waits_for_the_cluster_ends_at_once() {
         let mut command = program();
         let command = command.arg("-conf").arg(&path).stdout(Stdio::null());
         let mut child = command.spawn().unwrap();
-        // It waits for the answer by now.
+        // The process now waits for the response.
         let asked = silent.accept().unwrap();
         let id = child.id().to_string();
         let kill = std::process::Command::new("kill");
@@ -73,7 +73,7 @@ fn a_start_that_waits_for_the_cluster_ends_at_once() {
 }
 
 #[test]
-fn an_interrupt_ends_without_lameduck_and_a_hang_up_means_nothing() {
+fn sigint_skips_lameduck_and_sighup_is_ignored() {
     let mut server = Server::start(&format!(
         ".:0 {{\n    bind 127.0.0.1\n    {HOSTS}\n    health 127.0.0.1:{} {{\n        lameduck 1h\n    }}\n}}\n",
         free_port()
@@ -88,7 +88,7 @@ fn an_interrupt_ends_without_lameduck_and_a_hang_up_means_nothing() {
 }
 
 #[test]
-fn an_interrupt_cuts_lameduck_short() {
+fn sigint_ends_lameduck() {
     let mut server = Server::start(&format!(
         ".:0 {{\n    bind 127.0.0.1\n    {HOSTS}\n    health 127.0.0.1:{} {{\n        lameduck 1h\n    }}\n}}\n",
         free_port()
@@ -100,8 +100,8 @@ fn an_interrupt_cuts_lameduck_short() {
 }
 
 #[test]
-fn terminate_is_heeded_while_a_reload_waits() {
-    // An API server that takes connections and says nothing: a start waits for it for a while.
+fn sigterm_aborts_a_waiting_reload() {
+    // An API server that accepts connections and does not respond: a start waits for it.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = silent.local_addr().unwrap();
     let health = free_port();
@@ -121,7 +121,7 @@ fn terminate_is_heeded_while_a_reload_waits() {
         assert_ne!(line, "[INFO] Reloading complete");
         line.contains("Going into lameduck mode")
     });
-    // All that was served before the reload still is.
+    // The configuration before the reload is still in force.
     assert_eq!(
         server.ask("name.example.", RecordType::A),
         "NoError 192.0.2.1"

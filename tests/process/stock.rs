@@ -1,4 +1,4 @@
-//! kubeadm's Corefile, as `Corefile.example` has it, in front of an API server and an upstream.
+//! kubeadm's Corefile (`Corefile.example`) with an API server and an upstream.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use super::{
 
 const EXAMPLE: &str = include_str!("../../Corefile.example");
 
-/// The example, unchanged but for its ports, its upstream and where the API server is.
+/// The example with other ports, upstream and API server.
 fn corefile(ports: [u16; 3], api: &str, upstream: &str) -> String {
     let [health, ready, metrics] = ports;
     [
@@ -38,7 +38,7 @@ fn corefile(ports: [u16; 3], api: &str, upstream: &str) -> String {
 }
 
 #[test]
-fn kubeadms_corefile_serves_a_cluster_and_the_rest() {
+fn kubeadm_corefile_serves_the_cluster_and_forwards_other_names() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let api = runtime.block_on(ApiServer::start());
     api.apply(Kind::Namespace, &json!({"metadata": {"name": "payroll"}}));
@@ -94,9 +94,9 @@ fn kubeadms_corefile_serves_a_cluster_and_the_rest() {
         "endpoints": [{"addresses": ["10.244.1.10"], "hostname": "web-1"}],
         "ports": [{"name": "http", "port": 8080}],
     });
-    api.apply(Kind::Slice, &slice);
+    api.apply(Kind::EndpointSlice, &slice);
     let name = "web-1.web-service.payroll.svc.cluster.local.";
-    // It takes a moment until the server has been told; how long is measured elsewhere.
+    // The update takes a moment to arrive; other tests measure it.
     let patience = Instant::now() + PATIENCE;
     while server.ask(name, RecordType::A) != "NoError 10.244.1.10" {
         assert!(Instant::now() < patience, "the slice is never seen");

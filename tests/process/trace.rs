@@ -1,4 +1,4 @@
-//! `trace`, with a collector of our own.
+//! `trace`, with a collector in the test.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -11,11 +11,11 @@ use serde_json::Value;
 
 use super::server::{PATIENCE, Server, free_port};
 
-/// Takes posts, refuses the first ones, and tells the path and spans of the others.
+/// Accepts POST requests, rejects the first ones, and returns path and spans of the others.
 fn collector(mut refused: usize) -> (SocketAddr, Receiver<(String, Vec<Value>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let (tell, posts) = channel();
+    let (sender, posts) = channel();
     std::thread::spawn(move || {
         while let Ok((stream, _)) = listener.accept() {
             let mut reader = BufReader::new(stream);
@@ -45,7 +45,7 @@ fn collector(mut refused: usize) -> (SocketAddr, Receiver<(String, Vec<Value>)>)
                 refused -= 1;
                 continue;
             }
-            if tell
+            if sender
                 .send((first, serde_json::from_slice(&body).unwrap()))
                 .is_err()
             {
@@ -68,7 +68,7 @@ fn spans(posts: &Receiver<(String, Vec<Value>)>, count: usize) -> Vec<Value> {
 }
 
 #[test]
-fn a_query_is_a_span_and_its_upstream_one_below_it() {
+fn query_has_a_span_and_its_upstream_attempt_a_child_span() {
     let upstream =
         Server::start(".:0 {\n bind 127.0.0.1\n hosts {\n 192.0.2.1 name.example\n }\n}\n");
     let (address, posts) = collector(1);
@@ -110,7 +110,7 @@ fn a_query_is_a_span_and_its_upstream_one_below_it() {
 }
 
 #[test]
-fn an_agent_of_datadog_gets_traces_in_its_form() {
+fn datadog_agent_gets_its_own_format() {
     let (address, posts) = collector(0);
     let server = Server::start(&format!(
         ".:0 {{
@@ -148,7 +148,7 @@ fn an_agent_of_datadog_gets_traces_in_its_form() {
 }
 
 #[test]
-fn one_query_of_several_is_traced_and_the_last_spans_are_posted_at_the_end() {
+fn every_traces_a_share_and_shutdown_sends_the_last_spans() {
     let (address, posts) = collector(0);
     let mut server = Server::start(&format!(
         ".:0 {{
@@ -181,7 +181,7 @@ fn one_query_of_several_is_traced_and_the_last_spans_are_posted_at_the_end() {
 }
 
 #[test]
-fn a_collector_that_is_not_there_costs_no_answer() {
+fn unreachable_collector_does_not_affect_answers() {
     let port = free_port();
     let server = Server::start(&format!(
         ".:0 {{\n bind 127.0.0.1\n trace 127.0.0.1:{port} {{\n zipkin_max_batch_interval 10ms\n zipkin_max_backlog_size 2\n }}\n whoami\n}}\n"
@@ -193,8 +193,8 @@ fn a_collector_that_is_not_there_costs_no_answer() {
 }
 
 #[test]
-fn who_waits_too_long_is_cancelled() {
-    // Nobody reads there.
+fn cancel_answers_servfail_after_its_timeout() {
+    // An upstream that does not answer.
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let server = Server::start(&format!(
         ".:0 {{\n bind 127.0.0.1\n errors\n cancel 100ms\n forward . {}\n}}\n",

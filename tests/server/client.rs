@@ -1,4 +1,4 @@
-//! Asking as any client would, and saying what came.
+//! DNS clients for the tests, and readable replies.
 
 use std::{fmt::Write, net::SocketAddr, time::Duration};
 
@@ -13,7 +13,7 @@ use tokio::{
     time::timeout,
 };
 
-/// Longer than anything here takes.
+/// Timeout: longer than any operation takes.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A query for an A record with RD, as `dig` without EDNS sends it.
@@ -29,7 +29,7 @@ pub fn query_for(name: &str, rtype: Type) -> Vec<u8> {
     message
 }
 
-/// With an OPT record.
+/// Adds an OPT record.
 pub fn with_edns(mut query: Vec<u8>, payload: u16, version: u8, dnssec_ok: bool) -> Vec<u8> {
     query[11] += 1;
     query.extend([0, 0, 41]);
@@ -38,7 +38,7 @@ pub fn with_edns(mut query: Vec<u8>, payload: u16, version: u8, dnssec_ok: bool)
     query
 }
 
-/// With another id.
+/// Sets the id.
 pub fn with_id(mut query: Vec<u8>, id: u16) -> Vec<u8> {
     query[..2].copy_from_slice(&id.to_be_bytes());
     query
@@ -56,7 +56,7 @@ pub async fn udp(server: SocketAddr) -> UdpSocket {
     socket
 }
 
-/// What comes next, which must come.
+/// The next datagram; panics after the timeout.
 pub async fn receive(socket: &UdpSocket) -> Vec<u8> {
     let mut buffer = vec![0; 65_535];
     let received = timeout(PATIENCE, socket.recv(&mut buffer)).await;
@@ -87,7 +87,7 @@ pub fn framed(message: &[u8]) -> Vec<u8> {
     framed
 }
 
-/// The next message of a stream, or nothing at its end.
+/// The next message of a stream; None at its end.
 pub async fn next(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
     let read = async {
         let length = match stream.read_u16().await {
@@ -104,48 +104,48 @@ pub async fn next(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
         .expect("the stream goes on or ends")
 }
 
-/// A reply as read.
+/// A parsed reply.
 pub struct Read {
     pub header: Header,
     pub reply: Reply,
 }
 
-/// Reads a reply that has a question.
-pub fn read(octets: &[u8]) -> Read {
+/// Parses a reply with a question.
+pub fn read(bytes: &[u8]) -> Read {
     let mut reply = Reply::default();
-    read_reply(octets, &mut reply).unwrap_or_else(|error| panic!("{error} in {octets:?}"));
+    read_reply(bytes, &mut reply).unwrap_or_else(|error| panic!("{error} in {bytes:?}"));
     Read {
-        header: Header::read(octets).unwrap(),
+        header: Header::read(bytes).unwrap(),
         reply,
     }
 }
 
-pub fn rcode(octets: &[u8]) -> Rcode {
-    read(octets).reply.rcode
+pub fn rcode(bytes: &[u8]) -> Rcode {
+    read(bytes).reply.rcode
 }
 
 /// The data of the first answer.
-pub fn first_answer(octets: &[u8]) -> Vec<u8> {
-    let Read { reply, .. } = read(octets);
+pub fn first_answer(bytes: &[u8]) -> Vec<u8> {
+    let Read { reply, .. } = read(bytes);
     let answer = reply.section(Section::Answer).first();
     answer
         .map(|record| reply.data(record).to_vec())
         .unwrap_or_default()
 }
 
-/// Everything that a reply says, however its names are compressed.
-pub fn describe(octets: &[u8]) -> String {
-    let header = Header::read(octets).unwrap();
+/// The complete reply as text, independent of name compression.
+pub fn describe(bytes: &[u8]) -> String {
+    let header = Header::read(bytes).unwrap();
     let mut text = format!(
         "id {} flags {:04x} counts {:?}",
         header.id, header.flags, header.counts
     );
     if header.counts[0] == 0 {
-        write!(text, " and {} octets", octets.len()).unwrap();
+        write!(text, " and {} bytes", bytes.len()).unwrap();
         return text;
     }
     let mut reply = Reply::default();
-    let question = read_reply(octets, &mut reply).unwrap();
+    let question = read_reply(bytes, &mut reply).unwrap();
     write!(
         text,
         "\n{} {} {}",

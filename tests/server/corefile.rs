@@ -1,4 +1,4 @@
-//! From the keys of a Corefile to what answers there, through a reload to the end.
+//! Listeners for every kind of key in a Corefile, their reload and shutdown.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -22,7 +22,7 @@ use crate::{
     quic,
 };
 
-/// What there is a key for, in the order of the listeners.
+/// The transport of each key, in the order of the listeners.
 const SCHEMES: [&str; 6] = ["dns", "tls", "quic", "grpc", "https", "https3"];
 
 fn config(certificate: &Certificate, lines: &str) -> Config {
@@ -53,7 +53,7 @@ fn addresses(running: &Running) -> [SocketAddr; 6] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_key_is_served_and_a_reload_keeps_its_connections() {
+async fn every_transport_is_served_and_a_reload_keeps_connections() {
     let (first, second) = (Certificate::new(), Certificate::new());
     let mut running = Running::start(config(&first, ""), 53, Metrics::new())
         .await
@@ -86,7 +86,7 @@ async fn every_key_is_served_and_a_reload_keeps_its_connections() {
         Rcode::NOERROR
     );
 
-    // Another certificate, other times, other limits: who is there stays as before.
+    // A reload with another certificate, timeouts and limits keeps existing connections.
     let other = "timeouts {\nread 1s\n}\nhttps {\nmax_connections 2\n}\nquic {\nmax_streams 2\n}";
     running.replace(config(&second, other)).await.unwrap();
     assert_eq!(addresses(&running), at);
@@ -96,7 +96,7 @@ async fn every_key_is_served_and_a_reload_keeps_its_connections() {
     grpc::ask(&mut calls, &message).await;
     https::ask(&mut requests, &message).await;
     http3::ask(&mut third, &message).await;
-    // Who comes now meets the new certificate and the new times.
+    // New connections get the new certificate and timeouts.
     https::ask(&mut https::second(doh, &second).await, &message).await;
     let (_endpoint, connection) = quic::connect(doq, &second, "doq").await.unwrap();
     quic::ask(&connection, &message).await;
@@ -131,7 +131,7 @@ async fn http2_streams(at: SocketAddr, certificate: &Certificate) -> Option<u32>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_block_of_a_port_says_how_many_streams_of_http2_may_be_open() {
+async fn max_streams_of_any_block_applies_to_its_port() {
     let certificate = Certificate::new();
     let files = certificate.files();
     let port = {
@@ -172,8 +172,8 @@ async fn any_block_of_a_port_says_how_many_streams_of_http2_may_be_open() {
         let mut running = Running::start(read(lines).unwrap(), 53, Metrics::new())
             .await
             .unwrap();
-        let told = http2_streams(running.addresses()[0], &certificate).await;
-        assert_eq!(told, Some(streams), "{lines:?}");
+        let limit = http2_streams(running.addresses()[0], &certificate).await;
+        assert_eq!(limit, Some(streams), "{lines:?}");
         running.drain().await;
     }
     let refused = read(["https {\nmax_streams 7\n}", "https {\nmax_streams 0\n}"]);

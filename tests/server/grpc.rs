@@ -1,4 +1,4 @@
-//! CoreDNS's service of gRPC, asked as any client of it does.
+//! CoreDNS's gRPC service.
 
 use bytes::{BufMut, Bytes};
 use http_body_util::{BodyExt, Full};
@@ -44,7 +44,7 @@ fn framed(message: &[u8]) -> Vec<u8> {
     framed
 }
 
-/// The status of gRPC, wherever it is told, and what was answered.
+/// The gRPC status, from headers or trailers, and the body.
 async fn call(sender: &mut Request2, request: Request<Full<Bytes>>) -> (String, Vec<u8>) {
     let response = timeout(PATIENCE, sender.send_request(request)).await;
     let response = response.unwrap().unwrap();
@@ -57,15 +57,15 @@ async fn call(sender: &mut Request2, request: Request<Full<Bytes>>) -> (String, 
         .and_then(|it| it.get("grpc-status"))
         .cloned();
     let status = early.or(late).expect("a status");
-    let octets = body.to_bytes();
-    let message = octets.get(5..).map_or_else(Vec::new, |packet| {
-        assert_eq!(octets[0], 0);
+    let bytes = body.to_bytes();
+    let message = bytes.get(5..).map_or_else(Vec::new, |packet| {
+        assert_eq!(bytes[0], 0);
         DnsPacket::decode(packet).unwrap().msg
     });
     (status.to_str().unwrap().to_owned(), message)
 }
 
-/// The reply to a message, which must come.
+/// The reply to a message; panics without one.
 pub async fn ask(sender: &mut Request2, message: &[u8]) -> Vec<u8> {
     let (status, reply) = call(sender, request(METHOD, framed(message))).await;
     assert_eq!(status, "0");
@@ -73,7 +73,7 @@ pub async fn ask(sender: &mut Request2, message: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_answered_with_a_certificate_and_without() {
+async fn queries_are_answered_with_tls_and_without() {
     let certificate = Certificate::new();
     let serving = serve_over(Scheme::Grpc, &certificate);
     let mut sender = https::second(serving.at, &certificate).await;
@@ -100,7 +100,7 @@ async fn it_is_answered_with_a_certificate_and_without() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_question_is_told_by_its_status() {
+async fn invalid_calls_end_with_a_grpc_status() {
     let certificate = Certificate::new();
     let serving = serve_over(Scheme::Grpc, &certificate);
     let mut sender = https::second(serving.at, &certificate).await;

@@ -29,7 +29,7 @@ pub async fn connect(at: SocketAddr, certificate: &Certificate) -> (Endpoint, Se
     (endpoint, sender)
 }
 
-/// A server that waits for a request for a short while only, with so many connections at most.
+/// A server with short timeouts and this limit of connections.
 fn hasty(certificate: &Certificate, connections: Option<usize>) -> Serving {
     let identity = certificate.identity();
     serve_with(Limits::default(), |wanted| {
@@ -51,7 +51,7 @@ fn post(body: &[u8]) -> (Request<()>, Bytes) {
 async fn exchange(sender: &mut Sender, request: (Request<()>, Bytes)) -> (u16, String, Vec<u8>) {
     let exchange = async {
         let mut stream = sender.send_request(request.0).await.unwrap();
-        // It may be refused before all of it is sent.
+        // The request may be rejected before it is sent completely.
         let _ = stream.send_data(request.1).await;
         let _ = stream.finish().await;
         let response = stream.recv_response().await.unwrap();
@@ -66,7 +66,7 @@ async fn exchange(sender: &mut Sender, request: (Request<()>, Bytes)) -> (u16, S
     timeout(PATIENCE, exchange).await.expect("a response comes")
 }
 
-/// The reply to a message, which must come.
+/// The reply to a message; panics without one.
 pub async fn ask(sender: &mut Sender, message: &[u8]) -> Vec<u8> {
     let (status, age, body) = exchange(sender, post(message)).await;
     assert_eq!(status, 200);
@@ -75,7 +75,7 @@ pub async fn ask(sender: &mut Sender, message: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn questions_are_answered_and_what_is_none_is_told() {
+async fn queries_are_answered_and_invalid_requests_get_a_status() {
     let certificate = Certificate::new();
     let serving = serve_over(Scheme::Https3, &certificate);
     let (_endpoint, mut sender) = connect(serving.at, &certificate).await;
@@ -107,12 +107,12 @@ async fn questions_are_answered_and_what_is_none_is_told() {
     assert_eq!((counted(200), counted(400)), ("4".into(), "2".into()));
 }
 
-/// What comes of a request whose body does not end.
+/// The status of a request whose body does not end.
 async fn status_of_part(sender: &mut Sender, part: Option<Vec<u8>>) -> u16 {
     let exchange = async {
         let mut stream = sender.send_request(post(&[]).0).await.unwrap();
         if let Some(part) = part {
-            // The rest may be refused before all of this is sent.
+            // The request may be rejected before it is sent completely.
             let _ = stream.send_data(part.into()).await;
         }
         stream.recv_response().await.unwrap().status().as_u16()
@@ -121,7 +121,7 @@ async fn status_of_part(sender: &mut Sender, part: Option<Vec<u8>>) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_does_not_end_costs_its_own_request_only() {
+async fn unfinished_body_fails_its_own_request_only() {
     let certificate = Certificate::new();
     let serving = hasty(&certificate, None);
     let (_endpoint, mut sender) = connect(serving.at, &certificate).await;
@@ -139,7 +139,7 @@ async fn a_body_that_does_not_end_costs_its_own_request_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_clients_are_let_go_and_the_idle_make_room() {
+async fn silent_connections_are_closed_and_idle_ones_evicted() {
     let certificate = Certificate::new();
     let serving = hasty(&certificate, Some(1));
     let (_endpoint, silent) = quic::connect(serving.at, &certificate, "h3").await.unwrap();
@@ -157,7 +157,7 @@ async fn silent_clients_are_let_go_and_the_idle_make_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn draining_answers_what_was_asked() {
+async fn draining_answers_queries_in_flight() {
     let certificate = Certificate::new();
     let mut serving = serve_over(Scheme::Https3, &certificate);
     let (_endpoint, mut sender) = connect(serving.at, &certificate).await;
@@ -171,7 +171,7 @@ async fn draining_answers_what_was_asked() {
     assert!(draining.await.unwrap());
 }
 
-/// Sends a frame that says that it is a gibibyte long, behind `before`, until the server ends it.
+/// Sends `before` and a frame with a length of 1 GiB until the server stops the stream.
 async fn endless(mut stream: SendStream, before: &[u8]) -> WriteError {
     const GIBIBYTE: [u8; 8] = [0xc0, 0, 0, 0, 0x40, 0, 0, 0];
     let sending = async {
@@ -186,11 +186,11 @@ async fn endless(mut stream: SendStream, before: &[u8]) -> WriteError {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_more_is_kept_than_is_of_use() {
+async fn oversized_frames_are_rejected() {
     const EXCESSIVE_LOAD: u32 = 0x107;
     let certificate = Certificate::new();
     let serving = serve_over(Scheme::Https3, &certificate);
-    // What begins a request, and what nobody knows.
+    // A HEADERS frame, and a frame of unknown type.
     let (_endpoint, connection) = quic::connect(serving.at, &certificate, "h3").await.unwrap();
     for kind in [0x01, 0x21] {
         let (stream, _replies) = connection.open_bi().await.unwrap();
@@ -198,7 +198,7 @@ async fn no_more_is_kept_than_is_of_use() {
         assert_eq!(ended, WriteError::Stopped(EXCESSIVE_LOAD.into()));
     }
     assert_eq!(connection.close_reason(), None);
-    // Settings, and what nobody knows, on the stream that must not end.
+    // SETTINGS, and a frame of unknown type, on the control stream.
     for kind in [0x04, 0x21] {
         let (_endpoint, connection) = quic::connect(serving.at, &certificate, "h3").await.unwrap();
         let ended = endless(connection.open_uni().await.unwrap(), &[0, kind]).await;

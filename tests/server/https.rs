@@ -1,4 +1,4 @@
-//! DNS over HTTPS: both methods, both versions, what is refused, limits, and the end.
+//! DNS over HTTPS: methods, versions, errors, limits and shutdown.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -28,7 +28,7 @@ use crate::{
 
 pub type Request2 = http2::SendRequest<Full<Bytes>>;
 
-/// A connection of HTTP/2.
+/// An HTTP/2 connection.
 pub async fn second(at: SocketAddr, certificate: &Certificate) -> Request2 {
     let stream = connect(at, certificate.client(&["h2"])).await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
@@ -39,7 +39,7 @@ pub async fn second(at: SocketAddr, certificate: &Certificate) -> Request2 {
     sender
 }
 
-/// A connection of HTTP/1.1 on which TLS is spoken, or not.
+/// An HTTP/1.1 connection, with TLS or without.
 async fn first(
     at: SocketAddr,
     certificate: Option<&Certificate>,
@@ -71,7 +71,7 @@ fn get(message: &[u8]) -> Request<Full<Bytes>> {
         .unwrap()
 }
 
-/// Waits until the server has closed the connection, whose last response was read.
+/// Waits until the server has closed the connection.
 async fn closed(sender: &mut http1::SendRequest<Full<Bytes>>) {
     let closed = async {
         while sender.ready().await.is_ok() {
@@ -90,7 +90,7 @@ async fn read(response: Response<hyper::body::Incoming>, header: &str) -> (u16, 
     (status, value, body.to_bytes().to_vec())
 }
 
-/// The reply to a message, which must come.
+/// The reply to a message; panics without one.
 pub async fn ask(sender: &mut Request2, message: &[u8]) -> Vec<u8> {
     let response = timeout(PATIENCE, sender.send_request(post(message))).await;
     let (status, content, body) = read(response.unwrap().unwrap(), "content-type").await;
@@ -99,7 +99,7 @@ pub async fn ask(sender: &mut Request2, message: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_methods_and_both_versions_are_answered() {
+async fn get_and_post_are_answered_over_http_1_and_2() {
     let certificate = Certificate::new();
     let serving = serve_over(Scheme::Https, &certificate);
     let mut second = second(serving.at, &certificate).await;
@@ -110,7 +110,7 @@ async fn both_methods_and_both_versions_are_answered() {
             let (status, age, body) = read(response, "cache-control").await;
             assert_eq!((status, age.as_str()), (200, "max-age=5"));
             assert_eq!(rcode(&body), Rcode::NOERROR);
-            // The client takes the next request when it has seen the end of the last response.
+            // hyper accepts the next request after the end of the last response.
             first.ready().await.unwrap();
             let response = first.send_request(request).await.unwrap();
             let (status, length, again) = read(response, "content-length").await;
@@ -124,7 +124,7 @@ async fn both_methods_and_both_versions_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_certificate_it_is_http_1_1() {
+async fn without_a_certificate_http_1_1_is_served() {
     let serving = serve_with(Limits::default(), |wanted| {
         wanted.listener = listener(Scheme::Https);
     });
@@ -135,7 +135,7 @@ async fn without_a_certificate_it_is_http_1_1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_question_is_told_by_its_status() {
+async fn invalid_requests_get_an_http_status() {
     let certificate = Certificate::new();
     let serving = serve_over(Scheme::Https, &certificate);
     let mut sender = second(serving.at, &certificate).await;
@@ -189,7 +189,7 @@ async fn what_is_no_question_is_told_by_its_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_question_does_not_hold_up_others_of_its_connection() {
+async fn slow_query_does_not_delay_others_on_its_connection() {
     let certificate = Certificate::new();
     let serving = serve_over(Scheme::Https, &certificate);
     let mut sender = second(serving.at, &certificate).await;
@@ -210,44 +210,44 @@ fn plain(change: impl FnOnce(&mut lodestone::server::limits::StreamSettings)) ->
     })
 }
 
-/// What a server says to these octets until it closes the connection, of which it need not take all.
-async fn said(at: SocketAddr, octets: &[u8]) -> String {
+/// The server's response to these bytes until it closes the connection, possibly before reading all of them.
+async fn response_to(at: SocketAddr, bytes: &[u8]) -> String {
     let stream = TcpStream::connect(at).await.unwrap();
     let (mut reader, mut writer) = stream.into_split();
     let mut said = Vec::new();
     let talk = async {
         let read = reader.read_to_end(&mut said);
-        let _ = tokio::join!(read, writer.write_all(octets));
+        let _ = tokio::join!(read, writer.write_all(bytes));
     };
     timeout(PATIENCE, talk).await.expect("the connection ends");
     String::from_utf8_lossy(&said).into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_clients_are_let_go() {
+async fn slow_clients_are_disconnected() {
     let serving = plain(|settings| {
         settings.first_query = Duration::from_millis(50);
         settings.idle = Duration::from_millis(50);
     });
-    assert_eq!(said(serving.at, b"").await, "");
-    assert_eq!(said(serving.at, b"POST /dns-query HT").await, "");
+    assert_eq!(response_to(serving.at, b"").await, "");
+    assert_eq!(response_to(serving.at, b"POST /dns-query HT").await, "");
     let half = b"POST /dns-query HTTP/1.1\r\nhost: a\r\ncontent-length: 30\r\n\r\nhalf";
-    let told = said(serving.at, half).await;
-    assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
+    let response = response_to(serving.at, half).await;
+    assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
     let whole = "GET /dns-query HTTP/1.1\r\nhost: a\r\n\r\n";
-    let told = said(serving.at, whole.as_bytes()).await;
-    assert!(told.starts_with("HTTP/1.1 400 "), "{told}");
+    let response = response_to(serving.at, whole.as_bytes()).await;
+    assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
     let long = b"POST /dns-query HTTP/1.1\r\nhost: a\r\ncontent-length: 70000\r\n\r\n";
-    let told = said(serving.at, &[long.to_vec(), vec![0; 70_000]].concat()).await;
-    assert!(told.starts_with("HTTP/1.1 413 "), "{told}");
-    // What never ends is not kept whole.
+    let response = response_to(serving.at, &[long.to_vec(), vec![0; 70_000]].concat()).await;
+    assert!(response.starts_with("HTTP/1.1 413 "), "{response}");
+    // An endless header is not buffered.
     let endless = format!("GET /{} HTTP/1.1\r\n", "a".repeat(100_000));
-    let told = said(serving.at, endless.as_bytes()).await;
-    assert!(!told.starts_with("HTTP/1.1 200 "), "{told}");
+    let response = response_to(serving.at, endless.as_bytes()).await;
+    assert!(!response.starts_with("HTTP/1.1 200 "), "{response}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_waits_is_not_idle() {
+async fn connection_with_a_pending_request_is_not_idle() {
     let serving = plain(|settings| {
         settings.first_query = Duration::from_millis(100);
         settings.idle = Duration::from_millis(20);
@@ -255,13 +255,17 @@ async fn a_request_that_waits_is_not_idle() {
     let mut sender = first(serving.at, None).await;
     let asking = tokio::spawn(sender.send_request(post(&query("wait.test"))));
     serving.begun(1).await;
-    assert_eq!(said(serving.at, b"").await, "", "another one is let go");
+    assert_eq!(
+        response_to(serving.at, b"").await,
+        "",
+        "another idle connection is closed"
+    );
     serving.plugin.release.add_permits(1);
     assert_eq!(asking.await.unwrap().unwrap().status(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listener_s_own_limit_of_connections_makes_the_idle_go() {
+async fn max_connections_evicts_idle_connections() {
     let serving = plain(|settings| settings.connections = Some(2));
     let mut busy = first(serving.at, None).await;
     let asking = tokio::spawn(busy.send_request(post(&query("wait.test"))));
@@ -278,7 +282,7 @@ async fn a_listener_s_own_limit_of_connections_makes_the_idle_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn draining_answers_what_was_asked() {
+async fn draining_answers_queries_in_flight() {
     let certificate = Certificate::new();
     let mut serving = serve_over(Scheme::Https, &certificate);
     let mut sender = second(serving.at, &certificate).await;

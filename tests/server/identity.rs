@@ -1,9 +1,9 @@
-//! A server's certificate in its files, and clients that trust it.
+//! Certificates in files, and TLS clients that trust them.
 
 use std::{net::SocketAddr, sync::Arc};
 
-use lodestone::server::{
-    Listener, Scheme,
+use lodestone::{
+    server::{Listener, Scheme},
     tls::{ClientAuth, Files, Identity},
 };
 use rustls::{
@@ -18,7 +18,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::plugins::{Serving, serve_with};
 
-/// A certificate for `dns.test`, which is its own authority, and its key.
+/// A self-signed certificate for `dns.test` and its key.
 pub struct Certificate {
     folder: tempfile::TempDir,
     made: rcgen::CertifiedKey<rcgen::KeyPair>,
@@ -46,7 +46,7 @@ impl Certificate {
         }
     }
 
-    /// Puts another one into the files.
+    /// Replaces the files by a new certificate.
     pub fn renew(&mut self) {
         self.made = made();
         self.write();
@@ -61,7 +61,7 @@ impl Certificate {
         Identity::load(self.files()).unwrap()
     }
 
-    /// With clients asked for certificates, of which this one is the authority.
+    /// Requests client certificates, with this one as the CA.
     pub fn asking(&self, client_auth: ClientAuth) -> Arc<Identity> {
         let mut files = self.files();
         files.authority = Some(files.certificate.clone());
@@ -75,7 +75,7 @@ impl Certificate {
         roots
     }
 
-    /// A client that trusts it and speaks `protocols`.
+    /// A client configuration that trusts it, with these ALPN protocols.
     pub fn client(&self, protocols: &[&str]) -> ClientConfig {
         let mut config = client_builder(self.roots()).with_no_client_auth();
         config.alpn_protocols = protocols
@@ -85,7 +85,7 @@ impl Certificate {
         config
     }
 
-    /// One that shows `own` as its own certificate.
+    /// A client configuration with the client certificate `own`.
     pub fn client_with(&self, own: &Self) -> ClientConfig {
         let chain: Vec<CertificateDer<'static>> = vec![own.made.cert.der().clone()];
         let key = PrivateKeyDer::try_from(own.made.signing_key.serialize_der()).unwrap();
@@ -108,7 +108,7 @@ fn client_builder(
         .with_root_certificates(roots)
 }
 
-/// A server of one listener with this certificate.
+/// A server with one listener and this certificate.
 pub fn serve_over(scheme: Scheme, certificate: &Certificate) -> Serving {
     let identity = certificate.identity();
     serve_with(lodestone::server::limits::Limits::default(), |wanted| {
@@ -124,7 +124,7 @@ pub fn listener(scheme: Scheme) -> Listener {
     }
 }
 
-/// A connection with TLS.
+/// A TLS connection.
 pub async fn connect(at: SocketAddr, config: ClientConfig) -> TlsStream<TcpStream> {
     try_connect(at, config).await.unwrap()
 }
@@ -136,7 +136,7 @@ pub async fn try_connect(
     within(TcpStream::connect(at).await.unwrap(), config).await
 }
 
-/// TLS within a stream that is there.
+/// TLS over an existing stream.
 pub async fn within<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     config: ClientConfig,

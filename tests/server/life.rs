@@ -1,4 +1,4 @@
-//! Binding, swapping, ending.
+//! Binding, reload and shutdown of listeners.
 
 use std::{
     net::SocketAddr,
@@ -27,7 +27,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_swap_under_load_loses_nothing() {
+async fn reload_under_load_loses_no_query() {
     let mut serving = serve();
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..8)
@@ -71,14 +71,14 @@ async fn a_swap_under_load_loses_nothing() {
         let versions = client.await.unwrap();
         assert!(
             versions.is_sorted(),
-            "nobody sees an old version after a new one"
+            "no client sees an old version after a new one"
         );
         assert_eq!(versions.last(), Some(&50));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_old_configuration_held_goes_although_nobody_asks() {
+async fn old_configuration_is_dropped_without_traffic() {
     let mut serving = serve();
     assert_eq!(
         rcode(&ask_udp(serving.at, &query("a.test")).await),
@@ -100,7 +100,7 @@ async fn what_an_old_configuration_held_goes_although_nobody_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn questions_under_way_end_on_the_old_configuration() {
+async fn queries_in_flight_finish_on_the_old_configuration() {
     let mut serving = serve();
     let socket = udp(serving.at).await;
     socket.send(&query("wait.test")).await.unwrap();
@@ -112,7 +112,7 @@ async fn questions_under_way_end_on_the_old_configuration() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_is_taken_changes_nothing() {
+async fn failed_bind_leaves_the_server_unchanged() {
     let mut serving = serve();
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -130,7 +130,7 @@ async fn an_address_that_is_taken_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_server_is_refused_the_port_of_the_first() {
+async fn second_server_cannot_bind_the_same_port() {
     let serving = serve();
     let mut second = Servers::new(Handle::current(), Limits::default(), Metrics::new());
     let same = wanted(&serving.at.to_string(), &Labels::new(2));
@@ -138,7 +138,7 @@ async fn a_second_server_is_refused_the_port_of_the_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listener_that_goes_answers_what_it_was_asked_and_frees_its_port() {
+async fn removed_listener_answers_queries_in_flight_and_frees_its_port() {
     let mut serving = serve();
     let old = serving.at;
     let socket = udp(old).await;
@@ -147,7 +147,7 @@ async fn a_listener_that_goes_answers_what_it_was_asked_and_frees_its_port() {
     send(&mut stream, &query("wait.test")).await;
     serving.begun(2).await;
 
-    // Another address takes its place; both at one time are no conflict.
+    // A listener on another address replaces it; both at once do not conflict.
     let other: SocketAddr = "127.0.0.2:0".parse().unwrap();
     let next_wanted = wanted(&other.to_string(), &serving.plugin);
     let listener = next_wanted.listener;
@@ -169,9 +169,9 @@ async fn a_listener_that_goes_answers_what_it_was_asked_and_frees_its_port() {
     assert!(tokio::time::timeout(PATIENCE, freed).await.is_ok());
 }
 
-/// Asks over UDP from ever new ports, and over TCP by ever new connections, until `stop`; how many
-/// questions that were, each of which was answered.
-async fn ask_without_end(at: SocketAddr, stop: Arc<AtomicBool>) -> usize {
+/// Sends queries over UDP from new ports and over new TCP connections until `stop`, and checks that each is
+/// answered. Returns their number.
+async fn ask_until(at: SocketAddr, stop: Arc<AtomicBool>) -> usize {
     let mut asked = 0;
     while !stop.load(Ordering::Relaxed) {
         let reply = ask_udp(at, &query("a.test")).await;
@@ -196,11 +196,11 @@ async fn adding_and_retiring_sockets_loses_nothing_while_queries_are_pending() {
         let plugin = Labels::new(1);
         let mut servers = Servers::new(Handle::current(), Limits::default(), Metrics::new());
         servers.apply(vec![wanted(&address, &plugin)]).unwrap();
-        // Pending on each of the sockets, most likely.
+        // Most likely pending on each of the sockets.
         let mut pending = Vec::new();
         let stop = Arc::new(AtomicBool::new(false));
         let clients: Vec<_> = (0..4)
-            .map(|_| tokio::spawn(ask_without_end(at, Arc::clone(&stop))))
+            .map(|_| tokio::spawn(ask_until(at, Arc::clone(&stop))))
             .collect();
         for threads in [3, 1, 4, 2] {
             for _ in 0..8 {
@@ -231,7 +231,7 @@ async fn adding_and_retiring_sockets_loses_nothing_while_queries_are_pending() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_addresses_share_a_port_and_the_closest_one_answers() {
+async fn most_specific_address_of_a_port_answers() {
     let mut serving = serve();
     let port = serving.at.port();
     let [all, one, two] = ["[::]", "127.0.0.2", "127.0.0.3"].map(|ip| format!("{ip}:{port}"));
@@ -252,7 +252,7 @@ async fn several_addresses_share_a_port_and_the_closest_one_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_may_widen_on_the_same_port() {
+async fn listener_can_change_to_the_wildcard_address() {
     let mut serving = serve();
     let all = format!("[::]:{}", serving.at.port());
     let wider = wanted(&all, &Labels::new(2));
@@ -263,7 +263,7 @@ async fn an_address_may_widen_on_the_same_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn draining_answers_what_was_asked_and_nothing_after() {
+async fn draining_answers_queries_in_flight_and_no_later_ones() {
     let mut serving = serve();
     let socket = udp(serving.at).await;
     socket.send(&query("wait.test")).await.unwrap();
@@ -291,7 +291,7 @@ async fn draining_answers_what_was_asked_and_nothing_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn draining_does_not_wait_for_ever() {
+async fn draining_has_a_deadline() {
     let mut serving = serve();
     let socket = udp(serving.at).await;
     socket.send(&query("wait.test")).await.unwrap();

@@ -1,4 +1,4 @@
-//! Real sockets, real octets: what goes in to a listener and what comes out of it.
+//! Listeners over real sockets.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

@@ -14,12 +14,12 @@ use lodestone::{
     query::Question,
     reply::Reply,
     wire::Name,
-    zone::{Rules, View, Zones},
+    zone::{ClusterView, Rules, Zones},
 };
 use parking_lot::Mutex;
 use tokio::{net::UdpSocket, runtime::Handle, sync::watch};
 
-/// Zones with serials and nothing in them.
+/// Empty zones with serials.
 struct Serials {
     zones: Mutex<Vec<(Name, u32)>>,
     changed: watch::Sender<()>,
@@ -66,7 +66,7 @@ const PACE: Pace = Pace {
     patience: [Duration::from_millis(100); 4],
 };
 
-/// Somebody who is notified.
+/// A secondary.
 struct Secondary {
     socket: UdpSocket,
     address: SocketAddr,
@@ -79,7 +79,7 @@ impl Secondary {
         Self { socket, address }
     }
 
-    /// The next notification, and who sent it.
+    /// The next NOTIFY and its sender.
     async fn next(&self) -> (Vec<u8>, SocketAddr) {
         let mut buffer = [0; 512];
         let next = self.socket.recv_from(&mut buffer);
@@ -96,7 +96,7 @@ impl Secondary {
         self.socket.send_to(&message, from).await.unwrap();
     }
 
-    /// The zone that it is told of next, which it takes.
+    /// The zone of the next NOTIFY, which it acknowledges.
     async fn zone(&self) -> String {
         let (message, from) = self.next().await;
         let (zone, _) = Name::read(&message, 12).unwrap();
@@ -126,7 +126,7 @@ fn notify(
 }
 
 #[tokio::test]
-async fn a_secondary_is_told_of_each_zone_at_the_start_and_when_its_serial_changes() {
+async fn notify_is_sent_at_start_and_after_a_change_of_serial() {
     let secondary = Secondary::new().await;
     let zones = Serials::new(&[("a.test", 1), ("b.test", 7), ("other.example", 1)]);
     let told = Arc::default();
@@ -134,13 +134,13 @@ async fn a_secondary_is_told_of_each_zone_at_the_start_and_when_its_serial_chang
     let _transfers = notify(Arc::clone(&zones) as _, "test", &to, None, &told, PACE);
     assert_eq!(secondary.zone().await, "a.test.");
     assert_eq!(secondary.zone().await, "b.test.");
-    // Nothing has changed; then one has, and one is new. No other is told of.
+    // No change; then one zone has changed and one is new. Only these are notified.
     zones.become_(&[("a.test", 1), ("b.test", 7), ("other.example", 2)]);
     zones.become_(&[("a.test", 1), ("b.test", 8), ("other.example", 2)]);
     assert_eq!(secondary.zone().await, "b.test.");
     zones.become_(&[("a.test", 1), ("b.test", 8), ("c.test", 1)]);
     assert_eq!(secondary.zone().await, "c.test.");
-    // One that comes back is new again.
+    // A zone that reappears counts as new.
     zones.become_(&[("b.test", 8), ("d.test", 1)]);
     assert_eq!(secondary.zone().await, "d.test.");
     zones.become_(&[("a.test", 1), ("b.test", 8)]);
@@ -148,7 +148,7 @@ async fn a_secondary_is_told_of_each_zone_at_the_start_and_when_its_serial_chang
 }
 
 #[tokio::test]
-async fn a_reload_tells_nothing_twice() {
+async fn reload_does_not_repeat_notify() {
     let secondary = Secondary::new().await;
     let zones = Serials::new(&[("a.test", 1)]);
     let told = Arc::default();
@@ -157,7 +157,7 @@ async fn a_reload_tells_nothing_twice() {
     assert_eq!(secondary.zone().await, "a.test.");
     zones.become_(&[("a.test", 1), ("b.test", 1)]);
     assert_eq!(secondary.zone().await, "b.test.");
-    // Its answer may still be on the way, so that it may be told of once more; of `a` it is not.
+    // The reply may still be in flight, so this zone may be notified again; `a` is not.
     drop(before);
     let _after = notify(Arc::clone(&zones) as _, ".", &to, None, &told, PACE);
     zones.become_(&[("a.test", 1), ("b.test", 1), ("c.test", 1)]);
@@ -169,28 +169,28 @@ async fn a_reload_tells_nothing_twice() {
 }
 
 #[tokio::test]
-async fn who_does_not_answer_is_told_again_and_then_left_until_the_next_change() {
+async fn notify_without_a_reply_is_retried_then_paused_until_the_next_change() {
     let secondary = Secondary::new().await;
     let zones = Serials::new(&[("a.test", 1)]);
     let told = Arc::default();
     let to = [secondary.address];
     let _transfers = notify(Arc::clone(&zones) as _, ".", &to, None, &told, PACE);
     let first = secondary.next().await;
-    // Neither an answer to something else nor one with another id is one.
+    // A reply to another message, or with another id, does not count.
     let mut wrong = first.0.clone();
     wrong[0] ^= 1;
     secondary.answer((wrong, first.1), 0).await;
     let (second, third) = (secondary.next().await, secondary.next().await);
     assert_eq!((&first, &first), (&second, &third), "the same message");
     assert_eq!(secondary.next().await, first, "the last try");
-    // At the next change of whatever zone, what was never heard is told again.
+    // After the next change of any zone, unacknowledged zones are notified again.
     zones.become_(&[("a.test", 1), ("b.test", 1)]);
     assert_eq!(secondary.zone().await, "a.test.");
     assert_eq!(secondary.zone().await, "b.test.");
 }
 
 #[tokio::test]
-async fn one_who_refuses_has_heard() {
+async fn error_reply_acknowledges_notify() {
     let secondary = Secondary::new().await;
     let zones = Serials::new(&[("a.test", 1), ("b.test", 1)]);
     let told = Arc::default();
@@ -204,7 +204,7 @@ async fn one_who_refuses_has_heard() {
 }
 
 #[tokio::test]
-async fn one_who_is_gone_keeps_nobody_else_from_being_told() {
+async fn unreachable_secondary_does_not_delay_others() {
     let gone = Secondary::new().await.address;
     let secondary = Secondary::new().await;
     let zones = Serials::new(&[("a.test", 1)]);
@@ -221,7 +221,7 @@ async fn one_who_is_gone_keeps_nobody_else_from_being_told() {
 }
 
 #[tokio::test]
-async fn however_often_a_zone_changes_it_is_told_of_once_in_a_while() {
+async fn frequent_changes_are_notified_at_most_once_per_interval() {
     let secondary = Secondary::new().await;
     let zones = Serials::new(&[("a.test", 1)]);
     let told = Arc::default();
@@ -245,7 +245,7 @@ async fn however_often_a_zone_changes_it_is_told_of_once_in_a_while() {
 }
 
 #[tokio::test]
-async fn the_address_that_it_is_told_from_can_be_said() {
+async fn source_sets_the_address_of_notify() {
     let secondary = Secondary::new().await;
     let zones = Serials::new(&[("a.test", 1)]);
     let source: IpAddr = "127.0.0.9".parse().unwrap();
@@ -255,12 +255,12 @@ async fn the_address_that_it_is_told_from_can_be_said() {
 }
 
 #[tokio::test]
-async fn a_change_of_the_cluster_is_told() {
+async fn change_of_the_cluster_is_notified() {
     let secondary = Secondary::new().await;
     let cluster = Arc::new(Cluster::new(&[]));
     let mut writer = Writer::new(Arc::clone(&cluster));
     let zones = ["cluster.local", "10.in-addr.arpa"].map(name);
-    let view = View::new(
+    let view = ClusterView::new(
         Arc::clone(&cluster),
         Zones::new(&zones).unwrap(),
         Rules::default(),
@@ -273,6 +273,6 @@ async fn a_change_of_the_cluster_is_told() {
     writer.fold(Event::Apply(Object::Namespace(Namespace {
         name: "shop".into(),
     })));
-    writer.announce();
+    writer.notify();
     assert_eq!(secondary.zone().await, "cluster.local.");
 }

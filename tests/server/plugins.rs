@@ -12,7 +12,7 @@ use lodestone::{
     query::{Query, Question},
     reply::{Data, Owner, Reply, Section},
     server::{
-        Backend, Listener, Scheme, Servers, Wanted,
+        Listener, LoopKind, Scheme, Servers, Wanted,
         limits::{Limits, StreamSettings},
         route::{Route, Routes},
     },
@@ -21,15 +21,15 @@ use lodestone::{
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Semaphore};
 
-/// Does what the first label says.
+/// Its behaviour depends on the first label of the name.
 pub struct Labels {
-    /// What `version` is answered with.
+    /// Answer to `version`.
     pub version: u8,
-    /// Each permit lets one question for `wait` go.
+    /// Each permit releases one query for `wait`.
     pub release: Arc<Semaphore>,
-    /// Holds a permit for each question for `wait` that has begun to.
+    /// A permit for each query for `wait` that is pending.
     pub begun: Arc<Semaphore>,
-    /// Octets of every reply that was sent.
+    /// Size of every reply in bytes.
     pub written: Mutex<Vec<usize>>,
 }
 
@@ -173,14 +173,14 @@ pub fn serve() -> Serving {
 }
 
 pub fn serve_with(limits: Limits, change: impl FnOnce(&mut Wanted)) -> Serving {
-    serve_by(Backend::default(), limits, change)
+    serve_by(LoopKind::default(), limits, change)
 }
 
-pub fn serve_by(backend: Backend, limits: Limits, change: impl FnOnce(&mut Wanted)) -> Serving {
+pub fn serve_by(loops: LoopKind, limits: Limits, change: impl FnOnce(&mut Wanted)) -> Serving {
     let plugin = Labels::new(1);
     let metrics = Metrics::new();
     let mut servers = Servers::new(Handle::current(), limits, Arc::clone(&metrics));
-    servers.use_backend(backend);
+    servers.use_loops(loops);
     let mut wanted = wanted("127.0.0.1:0", &plugin);
     change(&mut wanted);
     let listener = wanted.listener;

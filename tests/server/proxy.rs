@@ -48,7 +48,7 @@ fn behind(others: Treatment, sessions: bool, listener: Listener) -> Serving {
     })
 }
 
-/// Who asks, as the server sees it, over TCP behind these octets.
+/// The client address that the server sees, over TCP after these bytes.
 async fn over_tcp(at: SocketAddr, header: &[u8]) -> Option<Vec<u8>> {
     let mut stream = TcpStream::connect(at).await.unwrap();
     stream.write_all(header).await.unwrap();
@@ -70,7 +70,7 @@ const TOLD: Option<&[u8]> = Some(&[192, 0, 2, 77]);
 const OWN: Option<&[u8]> = Some(&[127, 0, 0, 1]);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_are_treated_as_their_peer_is() {
+async fn connections_follow_the_rule_for_their_peer() {
     for (others, with_header) in [
         (Treatment::Use, TOLD),
         (Treatment::Ignore, OWN),
@@ -88,17 +88,17 @@ async fn connections_are_treated_as_their_peer_is() {
         );
     }
     let serving = behind(Treatment::Skip, false, listener(Scheme::Dns));
-    assert_eq!(over_tcp(serving.at, LINE).await, None, "it is no question");
+    assert_eq!(over_tcp(serving.at, LINE).await, None, "it is not a query");
     assert_eq!(over_tcp(serving.at, b"").await.as_deref(), OWN);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_may_come_in_pieces_and_not_for_ever() {
+async fn headers_may_be_fragmented_and_have_a_timeout() {
     let serving = behind(Treatment::Use, false, listener(Scheme::Dns));
     let mut stream = TcpStream::connect(serving.at).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    for octet in LINE {
-        stream.write_all(&[*octet]).await.unwrap();
+    for byte in LINE {
+        stream.write_all(&[*byte]).await.unwrap();
     }
     send(&mut stream, &with_id(query("client.test"), 1)).await;
     send(&mut stream, &with_id(query("a.test"), 2)).await;
@@ -118,7 +118,7 @@ async fn headers_may_come_in_pieces_and_not_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_header_may_stand_before_tls() {
+async fn header_precedes_tls() {
     let certificate = Certificate::new();
     let identity = certificate.identity();
     let trust = Trust {
@@ -140,7 +140,7 @@ async fn a_header_may_stand_before_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn datagrams_carry_their_own_headers_or_follow_one() {
+async fn datagrams_have_a_header_or_belong_to_a_session() {
     let serving = behind(Treatment::Use, true, listener(Scheme::Dns));
     let socket = udp(serving.at).await;
     let ask = |with_header: bool, name: &str| {
@@ -158,10 +158,10 @@ async fn datagrams_carry_their_own_headers_or_follow_one() {
     assert_eq!(first_answer(&receive(&socket).await), [192, 0, 2, 77]);
     socket.send(&ask(false, "client.test")).await.unwrap();
     assert_eq!(first_answer(&receive(&socket).await), [192, 0, 2, 77]);
-    // A later answer, too, goes to the proxy.
+    // A delayed reply goes to the proxy too.
     socket.send(&ask(true, "alias.test")).await.unwrap();
     assert_eq!(rcode(&receive(&socket).await), Rcode::NOERROR);
-    // What is no header of datagrams is dropped, and a bare header only tells.
+    // An invalid datagram header is dropped; a bare header only starts a session.
     let other = udp(serving.at).await;
     let mut line = LINE.to_vec();
     line.extend(query("client.test"));
@@ -172,7 +172,7 @@ async fn datagrams_carry_their_own_headers_or_follow_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_changes_it_for_the_next_datagram_at_the_same_socket() {
+async fn reload_applies_to_the_next_datagram_of_the_same_socket() {
     let mut serving = behind(Treatment::Use, false, listener(Scheme::Dns));
     let ask = async |at| {
         let socket = udp(at).await;
@@ -198,8 +198,12 @@ async fn a_reload_changes_it_for_the_next_datagram_at_the_same_socket() {
     let ignoring = plain(Some(trust));
     serving.servers.apply(vec![without]).unwrap();
     let malformed = ask(serving.at).await.unwrap();
-    assert_eq!(malformed.len(), 12, "it is no question");
+    assert_eq!(malformed.len(), 12, "it is not a query");
     serving.servers.apply(vec![ignoring]).unwrap();
     let ignored = ask(serving.at).await.unwrap();
-    assert_eq!(first_answer(&ignored), [127, 0, 0, 1], "it is not believed");
+    assert_eq!(
+        first_answer(&ignored),
+        [127, 0, 0, 1],
+        "the header is ignored"
+    );
 }

@@ -1,4 +1,4 @@
-//! DNS over QUIC: questions, what breaks the protocol, limits, and the end.
+//! DNS over QUIC: queries, protocol errors, limits and shutdown.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     plugins::{Serving, serve_with},
 };
 
-/// A connection that speaks `protocol`, and what keeps it alive.
+/// A connection with ALPN `protocol`, and its endpoint.
 pub async fn connect(
     at: SocketAddr,
     certificate: &Certificate,
@@ -34,16 +34,16 @@ async fn doq(serving: &Serving, certificate: &Certificate) -> (Endpoint, Connect
     connect(serving.at, certificate, "doq").await.unwrap()
 }
 
-/// What comes back on a stream for these octets.
-async fn exchange(connection: &Connection, octets: &[u8]) -> Option<Vec<u8>> {
+/// The response on a stream to these bytes.
+async fn exchange(connection: &Connection, bytes: &[u8]) -> Option<Vec<u8>> {
     let (mut send, mut receive) = connection.open_bi().await.ok()?;
-    send.write_all(octets).await.ok()?;
+    send.write_all(bytes).await.ok()?;
     send.finish().ok()?;
     let read = timeout(PATIENCE, receive.read_to_end(200_000)).await;
     read.expect("the stream ends").ok()
 }
 
-/// The reply to a message, which must come.
+/// The reply to a message; panics without one.
 pub async fn ask(connection: &Connection, message: &[u8]) -> Vec<u8> {
     let message = with_id(message.to_vec(), 0);
     let reply = exchange(connection, &framed(&message)).await.unwrap();
@@ -55,7 +55,7 @@ pub async fn ask(connection: &Connection, message: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_question_has_its_stream() {
+async fn each_query_has_its_own_stream() {
     let certificate = Certificate::new();
     let serving = serve_over(Scheme::Quic, &certificate);
     let (_endpoint, connection) = doq(&serving, &certificate).await;
@@ -84,7 +84,7 @@ async fn each_question_has_its_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_breaks_the_protocol_is_closed() {
+async fn protocol_errors_close_the_connection() {
     let certificate = Certificate::new();
     let serving = serve_over(Scheme::Quic, &certificate);
     let mut keepalive = with_id(query("a.test"), 0);
@@ -105,9 +105,9 @@ async fn who_breaks_the_protocol_is_closed() {
         ("no octet", Vec::new()),
         ("more than one message", trailing),
     ];
-    for (what, octets) in &cases {
+    for (what, bytes) in &cases {
         let (_endpoint, connection) = doq(&serving, &certificate).await;
-        let _ = exchange(&connection, octets).await;
+        let _ = exchange(&connection, bytes).await;
         let closed = timeout(PATIENCE, connection.closed()).await;
         let Ok(ConnectionError::ApplicationClosed(closed)) = closed else {
             panic!("{what}: {closed:?}");
@@ -133,7 +133,7 @@ fn with_settings(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_and_silent_clients_are_let_go() {
+async fn slow_and_silent_clients_are_disconnected() {
     let certificate = Certificate::new();
     let serving = with_settings(&certificate, Limits::default(), |settings| {
         settings.first_query = Duration::from_millis(100);
@@ -147,7 +147,7 @@ async fn slow_and_silent_clients_are_let_go() {
     let reset = timeout(PATIENCE, receive.read_to_end(10)).await.unwrap();
     assert_eq!(reset.unwrap_err(), reset_with(1));
     assert_eq!(rcode(&ask(&slow, &query("a.test")).await), Rcode::NOERROR);
-    // The way in stays open: STOP_SENDING is an error of the protocol (RFC 9250 section 4.3.3).
+    // The client's direction stays open: STOP_SENDING is a protocol error (RFC 9250 section 4.3.3).
     send.write_all(&[0]).await.unwrap();
     send.finish().unwrap();
     assert_eq!(timeout(PATIENCE, send.stopped()).await.unwrap(), Ok(None));
@@ -161,7 +161,7 @@ fn reset_with(code: u32) -> quinn::ReadToEndError {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_question_without_its_end_is_answered_and_its_stream_not_stopped() {
+async fn query_without_fin_is_answered_without_stop_sending() {
     let certificate = Certificate::new();
     let serving = serve_over(Scheme::Quic, &certificate);
     let (_endpoint, connection) = doq(&serving, &certificate).await;
@@ -173,14 +173,14 @@ async fn a_question_without_its_end_is_answered_and_its_stream_not_stopped() {
         .unwrap()
         .unwrap();
     assert_eq!(rcode(&reply[2..]), Rcode::NOERROR);
-    // So that what the server sends when it is done with the first one has come, too.
+    // Ensures that everything that the server sent for the first query has arrived.
     assert_eq!(
         rcode(&ask(&connection, &query("a.test")).await),
         Rcode::NOERROR
     );
     send.finish().unwrap();
     assert_eq!(timeout(PATIENCE, send.stopped()).await.unwrap(), Ok(None));
-    // What comes behind the question breaks the protocol, however late.
+    // Trailing bytes are a protocol error, however late they arrive.
     let (mut send, mut receive) = connection.open_bi().await.unwrap();
     send.write_all(&question).await.unwrap();
     timeout(PATIENCE, receive.read_to_end(1000))
@@ -200,7 +200,7 @@ async fn a_question_without_its_end_is_answered_and_its_stream_not_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_question_that_is_withdrawn_resets_its_stream() {
+async fn cancelled_query_resets_its_stream() {
     let certificate = Certificate::new();
     let serving = serve_over(Scheme::Quic, &certificate);
     let (_endpoint, connection) = doq(&serving, &certificate).await;
@@ -236,14 +236,14 @@ async fn streams_workers_and_connections_are_limited() {
         })
         .collect();
     serving.begun(1).await;
-    // Where all are busy, one more is turned away; where one is idle, that one goes.
+    // If all connections are busy, a new one is refused; if one is idle, it is evicted.
     let (_endpoint, idle) = doq(&serving, &certificate).await;
     let coming = async {
         loop {
             let third = doq(&serving, &certificate).await;
             tokio::select! {
                 _ = idle.closed() => break third,
-                // The one before had not quite come yet, and took it for the idle one.
+                // The previous connection was not established yet and evicted this one.
                 _ = third.1.closed() => {}
             }
         }
@@ -262,7 +262,7 @@ async fn streams_workers_and_connections_are_limited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listener_has_a_limit_of_connections_of_its_own() {
+async fn max_connections_applies_to_the_listener() {
     let certificate = Certificate::new();
     let serving = with_settings(&certificate, Limits::default(), |settings| {
         settings.connections = Some(1);
@@ -284,7 +284,7 @@ async fn a_listener_has_a_limit_of_connections_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renewed_certificate_is_shown_to_whoever_connects_next() {
+async fn renewed_certificate_is_used_for_new_connections() {
     let mut certificate = Certificate::new();
     let identity = certificate.identity();
     let kept = Arc::clone(&identity);
@@ -301,7 +301,7 @@ async fn a_renewed_certificate_is_shown_to_whoever_connects_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn draining_answers_what_was_asked() {
+async fn draining_answers_queries_in_flight() {
     let certificate = Certificate::new();
     let mut serving = serve_over(Scheme::Quic, &certificate);
     let (_endpoint, connection) = doq(&serving, &certificate).await;

@@ -1,4 +1,4 @@
-//! TCP: pipelining, limits, time.
+//! TCP: pipelining, limits and timeouts.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ fn with_settings(change: impl FnOnce(&mut StreamSettings)) -> Serving {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_question_does_not_hold_up_those_behind_it() {
+async fn slow_query_does_not_delay_later_ones() {
     let serving = serve();
     let mut stream = connect(&serving).await;
     let mut together = framed(&with_id(query("wait.test"), 1));
@@ -41,7 +41,7 @@ async fn a_slow_question_does_not_hold_up_those_behind_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn questions_of_one_segment_are_answered_with_one() {
+async fn queries_in_one_segment_are_answered_in_one_segment() {
     let serving = serve();
     let mut stream = connect(&serving).await;
     let together: Vec<u8> = (0..8)
@@ -58,7 +58,7 @@ async fn questions_of_one_segment_are_answered_with_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_question_may_come_an_octet_at_a_time_and_end_in_the_middle_of_the_next() {
+async fn fragmented_and_coalesced_messages_are_reassembled() {
     let serving = serve();
     let mut stream = connect(&serving).await;
     stream.set_nodelay(true).unwrap();
@@ -75,10 +75,10 @@ async fn a_question_may_come_an_octet_at_a_time_and_end_in_the_middle_of_the_nex
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn thousands_of_pipelined_questions_are_all_answered() {
+async fn thousands_of_pipelined_queries_are_answered() {
     let serving = serve();
     let (mut reader, mut writer) = connect(&serving).await.into_split();
-    // More than every buffer on the way holds: the server must stop reading while it cannot write.
+    // More than all buffers hold: the server must stop reading while it cannot write.
     let writing = tokio::spawn(async move {
         for id in 0..2_000 {
             let name = if id % 100 == 0 {
@@ -112,7 +112,7 @@ async fn thousands_of_pipelined_questions_are_all_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_s_questions_in_flight_are_bounded() {
+async fn queries_in_flight_per_connection_are_limited() {
     let serving = with_settings(|settings| settings.in_flight = 2);
     let mut stream = connect(&serving).await;
     let together: Vec<u8> = (1..=4)
@@ -121,7 +121,7 @@ async fn a_connection_s_questions_in_flight_are_bounded() {
         .collect();
     stream.write_all(&together).await.unwrap();
     serving.begun(2).await;
-    // Others are not held up.
+    // Other connections are not delayed.
     let mut other = connect(&serving).await;
     send(&mut other, &query("a.test")).await;
     assert!(next(&mut other).await.is_some());
@@ -137,7 +137,7 @@ async fn a_connection_s_questions_in_flight_are_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_says_nothing_or_nothing_more_is_let_go() {
+async fn silent_and_idle_clients_are_disconnected() {
     let serving = with_settings(|settings| {
         settings.first_query = Duration::from_millis(50);
         settings.idle = Duration::from_millis(300);
@@ -158,7 +158,7 @@ async fn a_client_that_says_nothing_or_nothing_more_is_let_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_question_gives_no_time() {
+async fn invalid_messages_do_not_extend_the_idle_timeout() {
     let serving = with_settings(|settings| settings.first_query = Duration::from_millis(50));
     let mut stream = connect(&serving).await;
     send(&mut stream, &[]).await;
@@ -168,7 +168,7 @@ async fn what_is_no_question_gives_no_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_whose_questions_wait_is_not_idle() {
+async fn connection_with_pending_queries_is_not_idle() {
     let serving = with_settings(|settings| {
         settings.first_query = Duration::from_millis(20);
         settings.idle = Duration::from_millis(20);
@@ -176,14 +176,14 @@ async fn a_connection_whose_questions_wait_is_not_idle() {
     let mut stream = connect(&serving).await;
     send(&mut stream, &query("wait.test")).await;
     serving.begun(1).await;
-    // Another connection comes and goes for idleness in the meantime.
+    // Meanwhile another connection is closed by the idle timeout.
     assert!(next(&mut connect(&serving).await).await.is_none());
     serving.plugin.release.add_permits(1);
     assert_eq!(rcode(&next(&mut stream).await.unwrap()), Rcode::NOERROR);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_asked_before_the_client_closed_its_side_is_answered() {
+async fn queries_before_a_half_close_are_answered() {
     let serving = serve();
     let mut stream = connect(&serving).await;
     send(&mut stream, &query("wait.test")).await;
@@ -195,7 +195,7 @@ async fn what_was_asked_before_the_client_closed_its_side_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_number_of_a_connection_s_questions_may_be_limited() {
+async fn maxtcpqueries_limits_queries_per_connection() {
     let serving = with_settings(|settings| settings.queries = Some(2));
     let mut stream = connect(&serving).await;
     let together: Vec<u8> = (1..=3)
@@ -209,7 +209,7 @@ async fn the_number_of_a_connection_s_questions_may_be_limited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_connection_takes_the_place_of_the_longest_idle_one() {
+async fn new_connection_evicts_the_longest_idle_one() {
     let limits = Limits {
         connections: 2,
         ..Limits::default()
@@ -226,7 +226,7 @@ async fn a_new_connection_takes_the_place_of_the_longest_idle_one() {
     send(&mut third, &query("wait.test")).await;
     assert!(next(&mut idle).await.is_none(), "the idle one is closed");
     serving.begun(1).await;
-    // Both are busy now: a fourth is refused, and UDP does not care.
+    // Both are busy now: a fourth is refused; UDP is not affected.
     let mut fourth = connect(&serving).await;
     assert!(fourth.read_u8().await.is_err());
     let reply = ask_udp(serving.at, &query("a.test")).await;
@@ -238,20 +238,20 @@ async fn a_new_connection_takes_the_place_of_the_longest_idle_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_takes_nothing_is_let_go() {
+async fn client_that_does_not_read_is_disconnected() {
     let serving = with_settings(|settings| {
         settings.write = Duration::from_millis(100);
         settings.idle = Duration::from_mins(1);
     });
     let mut stream = connect(&serving).await;
     let question = framed(&query("big.test"));
-    // It asks and never reads: at some point the server gives up, and so writing fails.
+    // The client sends and never reads: the server closes the connection, so writing fails eventually.
     let asking = async { while stream.write_all(&question).await.is_ok() {} };
     let gave_up = tokio::time::timeout(Duration::from_secs(20), asking).await;
     assert!(gave_up.is_ok());
 }
 
-/// A connection from one of the addresses of loopback.
+/// A connection from 127.0.0.`last`.
 async fn connect_from(last: u8, serving: &Serving) -> TcpStream {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, last], 0).into()).unwrap();
@@ -259,7 +259,7 @@ async fn connect_from(last: u8, serving: &Serving) -> TcpStream {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_do_not_read_make_room_for_others() {
+async fn clients_that_do_not_read_are_evicted() {
     let limits = Limits {
         connections: 4,
         ..Limits::default()
@@ -271,7 +271,7 @@ async fn clients_that_do_not_read_make_room_for_others() {
     let mut deaf = Vec::new();
     for _ in 0..4 {
         let (reader, mut writer) = connect(&serving).await.into_split();
-        // One query that is pending all the time: the connection is not idle by that.
+        // A query that stays pending: the connection is not idle.
         writer
             .write_all(&framed(&query("wait.test")))
             .await
@@ -293,7 +293,7 @@ async fn clients_that_do_not_read_make_room_for_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_with_all_the_connections_makes_room_for_another_client() {
+async fn client_with_the_most_connections_is_evicted_first() {
     let limits = Limits {
         connections: 3,
         ..Limits::default()
@@ -309,7 +309,7 @@ async fn a_client_with_all_the_connections_makes_room_for_another_client() {
     let mut other = connect_from(2, &serving).await;
     send(&mut other, &query("a.test")).await;
     assert_eq!(rcode(&next(&mut other).await.unwrap()), Rcode::NOERROR);
-    // The others of it are still answered.
+    // Its other connections are still answered.
     serving.plugin.release.add_permits(3);
     let mut answered = 0;
     for mut stream in hog {

@@ -1,13 +1,10 @@
-//! DNS over TLS: handshakes, certificates, limits, and the end.
+//! DNS over TLS: handshakes, certificates, limits and shutdown.
 
 use std::{net::SocketAddr, time::Duration};
 
 use lodestone::{
-    server::{
-        Scheme,
-        limits::Limits,
-        tls::{ClientAuth, Identity},
-    },
+    server::{Scheme, limits::Limits},
+    tls::{ClientAuth, Identity},
     wire::Rcode,
 };
 use rustls::ClientConfig;
@@ -35,7 +32,7 @@ fn serve_with_settings(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_question_does_not_hold_up_those_behind_it() {
+async fn slow_query_does_not_delay_later_ones() {
     let certificate = Certificate::new();
     let serving = serve_over(Scheme::Tls, &certificate);
     let mut stream = connect(serving.at, certificate.client(&["dot"])).await;
@@ -48,7 +45,7 @@ async fn a_slow_question_does_not_hold_up_those_behind_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_than_every_buffer_holds_is_answered_whole() {
+async fn replies_larger_than_all_buffers_are_complete() {
     let certificate = Certificate::new();
     let serving = serve_over(Scheme::Tls, &certificate);
     let stream = connect(serving.at, certificate.client(&[])).await;
@@ -69,20 +66,20 @@ async fn more_than_every_buffer_holds_is_answered_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_asked_before_the_client_closed_its_side_is_answered() {
+async fn queries_before_a_half_close_are_answered() {
     let certificate = Certificate::new();
     let serving = serve_over(Scheme::Tls, &certificate);
     let mut stream = connect(serving.at, certificate.client(&[])).await;
     send(&mut stream, &query("wait.test")).await;
     serving.begun(1).await;
-    // It closes the connection and not what is spoken on it.
+    // A TCP half-close, without close_notify.
     stream.get_mut().0.shutdown().await.unwrap();
     serving.plugin.release.add_permits(1);
     assert_eq!(rcode(&next(&mut stream).await.unwrap()), Rcode::NOERROR);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_takes_nothing_is_let_go() {
+async fn client_that_does_not_read_is_disconnected() {
     let certificate = Certificate::new();
     let serving = serve_with_settings(&certificate, |settings| {
         settings.write = Duration::from_millis(100);
@@ -102,12 +99,12 @@ async fn is_answered(at: SocketAddr, config: ClientConfig) -> bool {
         stream.write_all(&framed(&query("a.test"))).await?;
         stream.read_u16().await
     };
-    // With TLS 1.3 a client hears of its refusal when it reads.
+    // With TLS 1.3 a client learns of the rejection when it reads.
     asking.await.is_ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_show_what_they_are_asked_for() {
+async fn client_auth_modes_accept_and_reject_certificates() {
     let (server, stranger) = (Certificate::new(), Certificate::new());
     for (client_auth, without, strange, known) in [
         (ClientAuth::NoCertificate, true, true, true),
@@ -131,7 +128,7 @@ async fn clients_show_what_they_are_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renewed_certificate_is_shown_to_whoever_connects_next() {
+async fn renewed_certificate_is_used_for_new_connections() {
     let mut certificate = Certificate::new();
     let identity = certificate.identity();
     identity.follow(Duration::from_millis(5));
@@ -148,11 +145,14 @@ async fn a_renewed_certificate_is_shown_to_whoever_connects_next() {
     };
     assert!(tokio::time::timeout(PATIENCE, renewed).await.is_ok());
     send(&mut before, &query("a.test")).await;
-    assert!(next(&mut before).await.is_some(), "who was there stays");
+    assert!(
+        next(&mut before).await.is_some(),
+        "existing connections stay"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_certificate_in_a_new_configuration_keeps_sockets_and_connections() {
+async fn reload_with_another_certificate_keeps_sockets_and_connections() {
     let (first, second) = (Certificate::new(), Certificate::new());
     let mut serving = serve_over(Scheme::Tls, &first);
     let mut before = connect(serving.at, first.client(&[])).await;
@@ -170,7 +170,7 @@ async fn another_certificate_in_a_new_configuration_keeps_sockets_and_connection
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handshake_that_does_not_go_on_is_ended() {
+async fn stalled_handshake_times_out() {
     let certificate = Certificate::new();
     let serving = serve_with_settings(&certificate, |settings| {
         settings.first_query = Duration::from_millis(50);
@@ -191,7 +191,7 @@ async fn a_handshake_that_does_not_go_on_is_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_open_handshakes_go_first_where_there_is_no_room() {
+async fn incomplete_handshakes_are_evicted_first() {
     let certificate = Certificate::new();
     let identity = certificate.identity();
     let limits = Limits {
@@ -214,7 +214,7 @@ async fn half_open_handshakes_go_first_where_there_is_no_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn draining_answers_what_was_asked() {
+async fn draining_answers_queries_in_flight() {
     let certificate = Certificate::new();
     let mut serving = serve_over(Scheme::Tls, &certificate);
     let mut stream = connect(serving.at, certificate.client(&[])).await;
@@ -232,7 +232,7 @@ async fn draining_answers_what_was_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_key_log_holds_the_secrets_of_each_connection() {
+async fn keylog_contains_the_secrets_of_each_connection() {
     let certificate = Certificate::new();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys");

@@ -1,4 +1,4 @@
-//! Zone transfers over real streams.
+//! Zone transfers over TCP and TLS.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,10 +18,10 @@ use lodestone::{
         Listener, Scheme, Servers, Wanted,
         limits::{Limits, StreamSettings},
         route::{Route, Routes},
-        tls::Identity,
     },
+    tls::Identity,
     wire::{Name, Rcode, Type},
-    zone::{Rules, View, Zones},
+    zone::{ClusterView, Rules, Zones},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -34,7 +34,7 @@ use crate::{
     identity::{Certificate, connect},
 };
 
-/// A cluster of so many Services, each with one port of a name.
+/// A cluster with this many Services, each with one named port.
 fn cluster(services: u16) -> Arc<Cluster> {
     let service = |number: u16| {
         let [high, low] = number.to_be_bytes();
@@ -66,7 +66,7 @@ fn routes(
     to: &str,
 ) -> Routes {
     let name = Name::parse("cluster.local").unwrap();
-    let view = Arc::new(View::new(
+    let view = Arc::new(ClusterView::new(
         cluster,
         Zones::new(&[name]).unwrap(),
         Rules::default(),
@@ -101,7 +101,7 @@ fn serve(services: u16, local: &[&str], to: &str) -> (Servers, SocketAddr) {
     serve_over(None, None, services, local, to)
 }
 
-/// A server that tells its zone to anyone whom this plugin lets through.
+/// A server that transfers its zone to every client that `front` passes.
 pub fn serve_behind(front: Arc<dyn Plugin>, services: u16) -> (Servers, SocketAddr) {
     serve_over(Some(front), None, services, &["10.1.0.1"], "*")
 }
@@ -137,7 +137,7 @@ fn serve_over(
     (servers, at)
 }
 
-/// All messages of a transfer, as another implementation writes the question and reads the replies.
+/// All messages of a transfer, with query and replies encoded by hickory-proto.
 async fn transfer(at: SocketAddr) -> Vec<Message> {
     transfer_over(TcpStream::connect(at).await.unwrap()).await
 }
@@ -163,7 +163,7 @@ async fn transfer_over(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Vec<M
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_zone_larger_than_a_message_comes_whole() {
+async fn zone_larger_than_a_message_is_transferred() {
     let (_servers, at) = serve(3000, &["10.1.0.1", "10.1.0.2"], "127.0.0.0/8");
     let messages = transfer(at).await;
     assert!(messages.len() > 4, "{} messages", messages.len());
@@ -184,7 +184,7 @@ async fn a_zone_larger_than_a_message_comes_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transfer_over_tls_is_as_long_as_it_takes() {
+async fn transfer_over_tls_has_no_time_limit() {
     let certificate = Certificate::new();
     let identity = Some(certificate.identity());
     let (_servers, at) = serve_over(None, identity, 8000, &["10.1.0.1"], "*");
@@ -196,7 +196,7 @@ async fn a_transfer_over_tls_is_as_long_as_it_takes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_addresses_tells_its_zones_too() {
+async fn server_without_addresses_transfers_its_zones() {
     let (_servers, at) = serve(2, &[], "*");
     let messages = transfer(at).await;
     let records: Vec<_> = messages.iter().flat_map(|it| &it.answers).collect();
@@ -204,7 +204,7 @@ async fn a_server_without_addresses_tells_its_zones_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transfer_and_other_questions_share_a_connection() {
+async fn transfer_and_queries_share_a_connection() {
     let (_servers, at) = serve(3000, &[], "*");
     let mut stream = TcpStream::connect(at).await.unwrap();
     send(&mut stream, &query_for("cluster.local", Type::AXFR)).await;
@@ -222,7 +222,7 @@ async fn a_transfer_and_other_questions_share_a_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_may_not_have_a_zone_is_refused() {
+async fn client_without_permission_is_refused() {
     let (_servers, at) = serve(2, &[], "192.0.2.1/32");
     let axfr = |name| query_for(name, Type::AXFR);
     assert_eq!(
@@ -243,7 +243,7 @@ async fn whoever_may_not_have_a_zone_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_question_behind_a_transfer_is_not_kept_waiting() {
+async fn query_during_a_transfer_is_not_delayed() {
     let (_servers, at) = serve(8000, &[], "*");
     let mut stream = TcpStream::connect(at).await.unwrap();
     let framed = [Type::AXFR, Type::SOA].map(|rtype| {
@@ -263,16 +263,16 @@ async fn a_question_behind_a_transfer_is_not_kept_waiting() {
             .count();
     }
     assert!(asked.len() > 64, "{} messages", asked.len());
-    // It is answered while the zone is told, if not before.
+    // It is answered during the transfer, if not before.
     assert_eq!(asked.last(), Some(&RecordType::AXFR));
     assert!(asked.contains(&RecordType::SOA));
 }
 
-/// IXFR for a zone of which the client has this serial.
+/// An IXFR query with the client's serial.
 fn ixfr(zone: &str, serial: u32) -> Vec<u8> {
     let mut message = query_for(zone, Type::IXFR);
     message[9] = 1;
-    // The SOA record: the zone's name, and data of two root names and five numbers.
+    // The SOA record: the zone's name, two root names and five numbers.
     message.extend([0xC0, 12, 0, 6, 0, 1, 0, 0, 0, 0, 0, 22, 0, 0]);
     message.extend(serial.to_be_bytes());
     message.extend([0; 16]);
@@ -280,7 +280,7 @@ fn ixfr(zone: &str, serial: u32) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ixfr_over_udp_tells_the_serial_alone() {
+async fn ixfr_over_udp_returns_the_soa_record_only() {
     let (_servers, at) = serve(100, &[], "127.0.0.0/8");
     let reply = ask_udp(at, &query_for("cluster.local", Type::SOA)).await;
     let ours = Message::from_vec(&reply).unwrap();

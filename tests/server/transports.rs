@@ -1,4 +1,4 @@
-//! The same question gets the same reply over every transport.
+//! The same query gets the same reply over every transport.
 
 use lodestone::{server::Scheme, wire::Type};
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_transport_says_the_same() {
+async fn every_transport_gives_the_same_reply() {
     let certificate = Certificate::new();
     let mut serving = serve();
     let all = [
@@ -39,7 +39,7 @@ async fn every_transport_says_the_same() {
     two_questions.extend(b"\x01b\x00\x00\x01\x00\x01");
     let mut understands = query("signed.test");
     understands[3] |= 0x30;
-    // The last ones are no queries, for which those with errors of their own have no reply.
+    // The last ones are not queries: HTTP and gRPC report an error instead of a reply.
     let table = [
         ("a name", query("a.test"), true),
         ("a name as spelled", query("A.tEsT"), true),
@@ -62,7 +62,7 @@ async fn every_transport_says_the_same() {
             true,
         ),
         ("a sub-query", query("alias.test"), true),
-        ("nobody's name", query("nobody.test"), true),
+        ("a name without a plugin", query("nobody.test"), true),
         ("another zone", query("a.example"), true),
         ("a panic", query("panic.test"), true),
         ("a later panic", query("panic-later.test"), true),
@@ -89,7 +89,7 @@ async fn every_transport_says_the_same() {
         let message = with_id(message, 0);
         let udp = describe(&ask_udp(dns, &message).await);
         let tcp = describe(&ask_tcp(dns, &message).await);
-        // More than networks carry in one piece is left to the others.
+        // Replies above 1232 bytes are not sent over UDP.
         if what != "a long reply" {
             assert_eq!(udp, tcp, "{what}");
         }
@@ -112,7 +112,7 @@ async fn every_transport_says_the_same() {
         }
     }
 
-    // Where it is encrypted, a padded question has a padded reply (RFC 7830, RFC 8467).
+    // Over encrypted transports, a padded query gets a padded reply (RFC 7830, RFC 8467).
     let plain = with_id(with_edns(query("a.test"), 1232, 0, false), 0);
     let mut padded = plain.clone();
     *padded.last_mut().unwrap() = 12;

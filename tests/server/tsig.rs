@@ -1,4 +1,4 @@
-//! Signed queries over real sockets, signed and verified by another implementation.
+//! TSIG over real sockets, signed and verified by hickory-proto.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -49,7 +49,7 @@ fn right() -> TSigner {
     signer("transfer.example.", KEY, TsigAlgorithm::HmacSha256)
 }
 
-/// A query as signed at this time.
+/// A query signed at this time.
 fn signed(name: &str, rtype: RecordType, signer: &TSigner, at: u64) -> (Vec<u8>, TSigVerifier) {
     let mut question = Message::new(7, MessageType::Query, OpCode::Query);
     question.add_query(Asked::query(HickoryName::from_ascii(name).unwrap(), rtype));
@@ -63,45 +63,45 @@ fn signed(name: &str, rtype: RecordType, signer: &TSigner, at: u64) -> (Vec<u8>,
 const NAME: &str = "service-00000.shop.svc.cluster.local.";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signed_query_is_answered_signed() {
+async fn signed_query_gets_a_signed_reply() {
     let (_servers, at) = serve(Required::All, 1);
     for algorithm in [
         TsigAlgorithm::HmacSha256,
         TsigAlgorithm::HmacSha384,
         TsigAlgorithm::HmacSha512,
     ] {
-        // Names of keys are compared without regard to case.
+        // Key names are case-insensitive.
         for key in ["transfer.example.", "Transfer.EXAMPLE."] {
             let signer = signer(key, KEY, algorithm.clone());
             for (name, rcode) in [
                 (NAME, ResponseCode::NoError),
                 ("none.cluster.local.", ResponseCode::NXDomain),
             ] {
-                let (octets, mut verifier) = signed(name, RecordType::A, &signer, tsig::now());
+                let (bytes, mut verifier) = signed(name, RecordType::A, &signer, tsig::now());
                 let socket = udp(at).await;
-                socket.send(&octets).await.unwrap();
+                socket.send(&bytes).await.unwrap();
                 let reply = verifier.verify(&receive(&socket).await).unwrap();
                 assert_eq!(reply.metadata.response_code, rcode, "{name}");
                 assert!(reply.edns.is_some());
             }
         }
     }
-    let (octets, mut verifier) = signed(NAME, RecordType::A, &right(), tsig::now());
+    let (bytes, mut verifier) = signed(NAME, RecordType::A, &right(), tsig::now());
     let mut stream = TcpStream::connect(at).await.unwrap();
-    send(&mut stream, &octets).await;
+    send(&mut stream, &bytes).await;
     verifier.verify(&next(&mut stream).await.unwrap()).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_message_of_a_transfer_is_signed_over_the_one_before() {
+async fn messages_of_a_transfer_are_signed_in_sequence() {
     let (_servers, at) = serve(Required::Only([Type::AXFR].into()), 3000);
-    let (octets, mut verifier) = signed("cluster.local.", RecordType::AXFR, &right(), tsig::now());
+    let (bytes, mut verifier) = signed("cluster.local.", RecordType::AXFR, &right(), tsig::now());
     let mut stream = TcpStream::connect(at).await.unwrap();
-    send(&mut stream, &octets).await;
+    send(&mut stream, &bytes).await;
     let (mut ends, mut messages) = (0, 0);
     while ends < 2 {
-        let octets = next(&mut stream).await.expect("the transfer goes on");
-        let message = verifier.verify(&octets).unwrap();
+        let bytes = next(&mut stream).await.expect("the transfer goes on");
+        let message = verifier.verify(&bytes).unwrap();
         let records = message.answers.iter();
         ends += records
             .filter(|it| it.record_type() == RecordType::SOA)
@@ -111,9 +111,9 @@ async fn each_message_of_a_transfer_is_signed_over_the_one_before() {
     assert!(messages > 4, "{messages}");
 }
 
-/// Signed notifications reach whoever has the zone, which here is nobody.
+/// No plugin here has the zone of the NOTIFY.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_notification_is_verified_and_its_answer_signed() {
+async fn notify_is_verified_and_its_reply_signed() {
     let (_servers, at) = serve(Required::All, 1);
     let notify = |signer: &TSigner| {
         let mut message = Message::new(9, MessageType::Query, OpCode::Notify);
@@ -122,22 +122,22 @@ async fn a_notification_is_verified_and_its_answer_signed() {
         let verifier = message.finalize(signer, tsig::now()).unwrap().unwrap();
         (message.to_vec().unwrap(), verifier)
     };
-    let (octets, mut verifier) = notify(&right());
-    let reply = verifier.verify(&ask_udp(at, &octets).await).unwrap();
+    let (bytes, mut verifier) = notify(&right());
+    let reply = verifier.verify(&ask_udp(at, &bytes).await).unwrap();
     assert_eq!(reply.metadata.response_code, ResponseCode::NotImp);
     let wrong = signer("other.example.", KEY, TsigAlgorithm::HmacSha256);
-    let (octets, _) = notify(&wrong);
-    let reply = ask_udp(at, &octets).await;
+    let (bytes, _) = notify(&wrong);
+    let reply = ask_udp(at, &bytes).await;
     let wanted = (ResponseCode::NotAuth, TsigError::BadKey, false);
-    assert_eq!(said(&reply), wanted);
+    assert_eq!(outcome(&reply), wanted);
     let mut unsigned = query_for("cluster.local", Type::SOA);
     unsigned[2] = 4 << 3;
     assert_eq!(ask_udp(at, &unsigned).await[3] & 0x0F, 5);
 }
 
-/// The code of a reply and that of its TSIG record, with whether it is signed.
-fn said(octets: &[u8]) -> (ResponseCode, TsigError, bool) {
-    let message = Message::from_vec(octets).unwrap();
+/// Rcode and TSIG error of a reply, and whether it is signed.
+fn outcome(bytes: &[u8]) -> (ResponseCode, TsigError, bool) {
+    let message = Message::from_vec(bytes).unwrap();
     let record = message.signature().expect("a TSIG record");
     let data = &record.data;
     let error = data.error.unwrap_or_else(|| panic!("{data:?}"));
@@ -145,7 +145,7 @@ fn said(octets: &[u8]) -> (ResponseCode, TsigError, bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signature_that_is_wrong_is_told_what_is_wrong() {
+async fn invalid_signature_gets_a_tsig_error() {
     let (_servers, at) = serve(Required::default(), 1);
     let now = tsig::now();
     let algorithm = TsigAlgorithm::HmacSha256;
@@ -165,49 +165,49 @@ async fn a_signature_that_is_wrong_is_told_what_is_wrong() {
         (right(), now - 400, TsigError::BadTime, true),
         (right(), now + 400, TsigError::BadTime, true),
     ] {
-        let (octets, mut verifier) = signed(NAME, RecordType::A, &signer, time);
-        let reply = ask_udp(at, &octets).await;
+        let (bytes, mut verifier) = signed(NAME, RecordType::A, &signer, time);
+        let reply = ask_udp(at, &bytes).await;
         let wanted = (ResponseCode::NotAuth, error, is_signed);
-        assert_eq!(said(&reply), wanted);
+        assert_eq!(outcome(&reply), wanted);
         let message = Message::from_vec(&reply).unwrap();
         assert!(message.answers.is_empty());
         if is_signed {
-            // It carries the client's time, so that the client can verify it, and ours.
+            // It carries the client's time, so that the client can verify it, and the server's.
             verifier.verify(&reply).unwrap();
             let other = &message.signature().unwrap().data.other;
             let ours = other
                 .iter()
-                .fold(0, |time, octet| time << 8 | u64::from(*octet));
+                .fold(0, |time, byte| time << 8 | u64::from(*byte));
             assert!(ours.abs_diff(now) < 60, "{other:?}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_octet_that_is_changed_is_seen() {
+async fn every_changed_byte_is_detected() {
     let (_servers, at) = serve(Required::default(), 1);
-    let (octets, _) = signed(NAME, RecordType::A, &right(), tsig::now());
+    let (bytes, _) = signed(NAME, RecordType::A, &right(), tsig::now());
     let socket = udp(at).await;
-    // The id is not signed, and a response or another opcode is not read as a query.
-    for place in (3..octets.len()).filter(|at| !(4..12).contains(at)) {
-        let mut changed = octets.clone();
+    // The id is not signed; a response or another opcode is not a query.
+    for place in (3..bytes.len()).filter(|at| !(4..12).contains(at)) {
+        let mut changed = bytes.clone();
         changed[place] ^= 1;
         socket.send(&changed).await.unwrap();
         let reply = receive(&socket).await;
         let rcode = reply[3] & 0x0F;
-        // FORMERR, REFUSED for another class, NOTAUTH; or no such name, where the TSIG record has
-        // become another one and so counts for nothing.
+        // FORMERR, REFUSED for another class, NOTAUTH; or NXDOMAIN if the TSIG record has become
+        // another record, which is ignored.
         let is_signed = Message::from_vec(&reply).is_ok_and(|message| {
             message
                 .signature()
                 .is_some_and(|it| !it.data.mac.is_empty())
         });
-        assert!(!is_signed || rcode == 9, "octet {place}: rcode {rcode}");
+        assert!(!is_signed || rcode == 9, "byte {place}: rcode {rcode}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_must_be_signed_and_is_not_is_refused() {
+async fn unsigned_query_is_refused_if_a_signature_is_required() {
     let (_servers, at) = serve(Required::Only([Type::AXFR, Type::TXT].into()), 1);
     for (rtype, rcode) in [(Type::AXFR, 5), (Type::TXT, 5), (Type::A, 0)] {
         let reply = ask_tcp(at, &query_for(NAME, rtype)).await;
@@ -215,23 +215,23 @@ async fn what_must_be_signed_and_is_not_is_refused() {
         let message = Message::from_vec(&reply).unwrap();
         assert!(
             message.signature().is_none(),
-            "who does not sign gets no signature"
+            "an unsigned query gets an unsigned reply"
         );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_makes_no_sense_is_a_bad_message() {
+async fn malformed_tsig_record_is_formerr() {
     let (_servers, at) = serve(Required::default(), 1);
-    let (octets, _) = signed(NAME, RecordType::A, &right(), tsig::now());
-    // An OPT record behind it.
-    let mut behind = octets.clone();
+    let (bytes, _) = signed(NAME, RecordType::A, &right(), tsig::now());
+    // An OPT record after it.
+    let mut behind = bytes.clone();
     behind[11] = 3;
     behind.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
-    // A MAC shorter than any may be: the last fields are 6 octets, the MAC 32 before them.
-    let mac_at = octets.len() - 6 - 32;
-    let mut short = octets[..mac_at].to_vec();
-    short.extend(&octets[octets.len() - 6..]);
+    // A MAC that is too short: the last fields take 6 bytes, the MAC the 32 before them.
+    let mac_at = bytes.len() - 6 - 32;
+    let mut short = bytes[..mac_at].to_vec();
+    short.extend(&bytes[bytes.len() - 6..]);
     let length_at = mac_at - 2 - 8 - 13 - 2;
     let length = u16::from_be_bytes([short[length_at], short[length_at + 1]]) - 32;
     short[length_at..length_at + 2].copy_from_slice(&length.to_be_bytes());
@@ -261,28 +261,28 @@ fn other(opcode: OpCode, with_question: bool, signer: &TSigner) -> (Vec<u8>, TSi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_implemented_is_told_signed() {
+async fn notimp_is_signed() {
     let (_servers, at) = serve(Required::default(), 1);
     for opcode in [OpCode::Update, OpCode::Status, OpCode::Unknown(1)] {
         for with_question in [true, false] {
             for over_tcp in [false, true] {
-                let (octets, mut verifier) = other(opcode, with_question, &right());
+                let (bytes, mut verifier) = other(opcode, with_question, &right());
                 let reply = if over_tcp {
-                    ask_tcp(at, &octets).await
+                    ask_tcp(at, &bytes).await
                 } else {
-                    ask_udp(at, &octets).await
+                    ask_udp(at, &bytes).await
                 };
                 let reply = verifier.verify(&reply).unwrap();
                 assert_eq!(reply.metadata.response_code, ResponseCode::NotImp);
             }
             let wrong = signer("other.example.", KEY, TsigAlgorithm::HmacSha256);
-            let (octets, _) = other(opcode, with_question, &wrong);
+            let (bytes, _) = other(opcode, with_question, &wrong);
             let wanted = (ResponseCode::NotAuth, TsigError::BadKey, false);
-            assert_eq!(said(&ask_udp(at, &octets).await), wanted);
+            assert_eq!(outcome(&ask_udp(at, &bytes).await), wanted);
         }
     }
-    // A zone that does not fit, and a version of EDNS that is not known.
-    let (octets, mut verifier) = signed("cluster.local.", RecordType::AXFR, &right(), tsig::now());
-    let reply = verifier.verify(&ask_udp(at, &octets).await).unwrap();
+    // A zone in a datagram, and an unknown EDNS version.
+    let (bytes, mut verifier) = signed("cluster.local.", RecordType::AXFR, &right(), tsig::now());
+    let reply = verifier.verify(&ask_udp(at, &bytes).await).unwrap();
     assert_eq!(reply.metadata.response_code, ResponseCode::Refused);
 }

@@ -1,4 +1,4 @@
-//! What only datagrams do: sizes, addresses, many at once.
+//! UDP only: sizes, source addresses, batches.
 
 use lodestone::{
     reply::Section,
@@ -15,13 +15,13 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_fit_is_cut_at_a_record_and_whole_over_tcp() {
+async fn oversized_reply_is_truncated_at_a_record_and_complete_over_tcp() {
     let serving = serve();
     for (payload, room) in [
         (None, 512),
         (Some(100), 512),
         (Some(1232), 1232),
-        // More than networks carry in one piece is not sent (RFC 9715).
+        // No reply exceeds 1232 bytes (RFC 9715).
         (Some(1233), 1232),
         (Some(65_535), 1232),
     ] {
@@ -44,9 +44,9 @@ async fn what_does_not_fit_is_cut_at_a_record_and_whole_over_tcp() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_too_long_to_be_read_is_a_format_error() {
+async fn oversized_query_is_formerr() {
     let serving = serve();
-    // With an option that is longer than what is read of a datagram.
+    // With an option longer than the receive buffer.
     let mut message = with_edns(query("local.test"), 1232, 0, false);
     let at = message.len() - 2;
     message.truncate(at);
@@ -54,38 +54,38 @@ async fn a_query_too_long_to_be_read_is_a_format_error() {
     message.extend([0xFD, 0xE9, 0x05, 0x78]);
     message.extend([0; 1400]);
     let reply = ask_udp(serving.at, &message).await;
-    // A header alone: which question it was may not have been read.
+    // A bare header: the question may not have been received.
     let header = Header::read(&reply).unwrap();
     assert_eq!((reply.len(), header.flags & 0x0F), (12, Rcode::FORMERR.0));
     assert_eq!(reply[..2], message[..2]);
-    // Over a stream there is room for it.
+    // A stream has no such limit.
     let reply = ask_tcp(serving.at, &message).await;
     assert_eq!(rcode(&reply), Rcode::NOERROR);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replies_leave_from_the_address_that_was_asked() {
+async fn replies_are_sent_from_the_queried_address() {
     let serving = serve_with(Limits::default(), |wanted| {
         wanted.listener.address = "[::]:0".parse().unwrap();
     });
     for ip in ["127.0.0.1", "127.0.0.2", "127.0.0.3", "::1"] {
         let at = std::net::SocketAddr::new(ip.parse().unwrap(), serving.at.port());
-        // A connected socket takes only what comes from there; the waiting kind too.
+        // A connected socket accepts replies from that address only; pending queries included.
         let reply = ask_udp(at, &query("local.test")).await;
-        let octets = match at.ip() {
+        let bytes = match at.ip() {
             std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
             std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
         };
-        assert_eq!(first_answer(&reply), octets);
+        assert_eq!(first_answer(&reply), bytes);
         let reply = ask_udp(at, &query("alias.test")).await;
         assert_eq!(read(&reply).reply.section(Section::Answer).len(), 2, "{ip}");
         let reply = ask_tcp(at, &query("local.test")).await;
-        assert_eq!(first_answer(&reply), octets);
+        assert_eq!(first_answer(&reply), bytes);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_at_once_are_answered_and_the_bad_ones_among_them_hurt_nobody() {
+async fn batch_with_malformed_messages_is_answered() {
     let serving = serve();
     let socket = udp(serving.at).await;
     for id in 0..100 {
@@ -123,7 +123,7 @@ fn assert_same<T: PartialEq + std::fmt::Debug>(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_is_one_question_s_alone() {
+async fn panic_fails_one_query_only() {
     let serving = serve();
     for name in ["panic.test", "panic-later.test"] {
         let message = with_edns(query(name), 1232, 0, false);
@@ -142,7 +142,7 @@ async fn a_panic_is_one_question_s_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn beyond_the_limit_nothing_waits() {
+async fn queries_beyond_the_pending_limit_fail_at_once() {
     let limits = Limits {
         waiting: 2,
         ..Limits::default()
@@ -153,13 +153,13 @@ async fn beyond_the_limit_nothing_waits() {
         socket.send(&with_id(query("wait.test"), id)).await.unwrap();
     }
     serving.begun(2).await;
-    // The third over either transport is told at once.
+    // A third query fails at once on either transport.
     let third = with_id(query("wait.test"), 3);
     assert_eq!(rcode(&ask_udp(serving.at, &third).await), Rcode::SERVFAIL);
     assert_eq!(rcode(&ask_tcp(serving.at, &third).await), Rcode::SERVFAIL);
-    // Both replies went outward like any other.
+    // Both replies passed the outward plugins.
     assert_eq!(serving.plugin.written.lock().len(), 2);
-    // What need not wait does not care.
+    // Queries that are answered at once are not affected.
     let other = ask_udp(serving.at, &query("a.test")).await;
     assert_eq!(rcode(&other), Rcode::NOERROR);
     serving.plugin.release.add_permits(2);
@@ -169,7 +169,7 @@ async fn beyond_the_limit_nothing_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_with_much_pending_gives_way_to_others() {
+async fn client_with_the_most_pending_queries_is_evicted_first() {
     let limits = Limits {
         waiting: 2,
         ..Limits::default()
@@ -202,7 +202,7 @@ async fn a_client_with_much_pending_gives_way_to_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_with_much_pending_gives_way_to_others() {
+async fn connection_with_the_most_pending_queries_is_evicted_first() {
     let limits = Limits {
         waiting: 2,
         ..Limits::default()
@@ -224,7 +224,7 @@ async fn a_connection_with_much_pending_gives_way_to_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_reply_is_told_to_those_who_observe_with_its_size() {
+async fn observers_get_every_reply_with_its_size() {
     let serving = serve();
     let sizes = [
         ask_udp(serving.at, &query("a.test")).await.len(),

@@ -1,4 +1,4 @@
-//! Messages that nobody should send, named by their fault, over UDP and TCP alike.
+//! Malformed and unusual messages over UDP and TCP.
 
 use lodestone::wire::{Header, Rcode, Type};
 use tokio::{net::TcpStream, time::timeout};
@@ -11,15 +11,14 @@ use crate::{
     plugins::serve,
 };
 
-/// A good query with one octet changed.
-fn with(at: usize, octet: u8) -> Vec<u8> {
+/// A valid query with one byte changed.
+fn with(at: usize, byte: u8) -> Vec<u8> {
     let mut query = query("a.test");
-    query[at] = octet;
+    query[at] = byte;
     query
 }
 
-/// What is answered with a header alone: what is wrong, the message, the header's second word
-/// without the id.
+/// Messages that are answered with a bare header: the fault, the message, and the flags of the reply.
 fn malformed() -> Vec<(&'static str, Vec<u8>, u16)> {
     let formerr = 0x8101;
     let mut pointer_loop = query("a.test");
@@ -70,7 +69,7 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, u16)> {
         ("65,280 additional records", with(10, 255), formerr),
         ("a name that points at itself", pointer_loop, formerr),
         ("a name that points outside", pointer_out, formerr),
-        ("a name of more than 255 octets", long_name, formerr),
+        ("a name of more than 255 bytes", long_name, formerr),
         ("a label of an unknown kind", with(12, 0x80), formerr),
         ("a label longer than the message", with(12, 63), formerr),
         ("cut within the question", cut_in_question, formerr),
@@ -83,7 +82,7 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, u16)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_read_gets_a_header_alone() {
+async fn malformed_query_gets_formerr_with_a_bare_header() {
     let serving = serve();
     for (fault, message, flags) in malformed() {
         for (transport, reply) in [
@@ -99,13 +98,13 @@ async fn what_cannot_be_read_gets_a_header_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_query_gets_nothing() {
+async fn responses_short_messages_and_dropped_queries_get_no_reply() {
     let serving = serve();
     let mut response = query("a.test");
     response[2] |= 0x80;
     let silent = [
         ("nothing at all", Vec::new()),
-        ("eleven octets", query("a.test")[..11].to_vec()),
+        ("eleven bytes", query("a.test")[..11].to_vec()),
         ("a response", response.clone()),
         ("a response that cannot be read", response[..12].to_vec()),
         ("dropped by a plugin", query("drop.test")),
@@ -113,7 +112,7 @@ async fn what_is_no_query_gets_nothing() {
     ];
     let good = with_id(query("a.test"), 7);
     for (fault, message) in silent {
-        // The reply to the good query behind it is the first one that comes.
+        // The first reply is that to the valid query after it.
         let socket = udp(serving.at).await;
         socket.send(&message).await.unwrap();
         socket.send(&good).await.unwrap();
@@ -129,7 +128,7 @@ async fn what_is_no_query_gets_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_cut_of_a_query_and_every_changed_octet_is_survived() {
+async fn truncated_and_modified_queries_do_not_stop_the_server() {
     let serving = serve();
     let whole = with_edns(query("a.test"), 1232, 0, true);
     let socket = udp(serving.at).await;
@@ -141,7 +140,7 @@ async fn every_cut_of_a_query_and_every_changed_octet_is_survived() {
             socket.send(message).await.unwrap();
             send(&mut stream, message).await;
         }
-        // Taken away as it comes; what comes is looked at elsewhere.
+        // Replies are discarded here; other tests check them.
         while let Ok(reply) = timeout(std::time::Duration::ZERO, next(&mut stream)).await {
             assert!(reply.is_some());
         }
@@ -151,7 +150,7 @@ async fn every_cut_of_a_query_and_every_changed_octet_is_survived() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_transport_says_the_same_of_a_bad_query() {
+async fn malformed_query_gets_the_same_reply_on_each_transport() {
     let serving = serve();
     let mut notify = query("a.test");
     notify[2] |= 4 << 3;
@@ -176,7 +175,7 @@ async fn each_transport_says_the_same_of_a_bad_query() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_opcode_and_the_question_of_a_notify_come_back() {
+async fn notify_reply_has_its_opcode_and_question() {
     let serving = serve();
     let mut notify = query("A.Test");
     notify[2] |= 4 << 3;
@@ -186,7 +185,7 @@ async fn the_opcode_and_the_question_of_a_notify_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_notify_goes_to_the_plugin_that_copies_the_zone() {
+async fn notify_reaches_the_plugin_with_the_zone() {
     let serving = serve();
     for (name, code) in [
         ("copied.test", Rcode::NOERROR),
@@ -196,7 +195,7 @@ async fn a_notify_goes_to_the_plugin_that_copies_the_zone() {
     ] {
         let mut notify = query_for(name, Type::SOA);
         notify[2] |= 4 << 3;
-        // With the SOA record that is the news, and without (RFC 1996 §3.7).
+        // With the new SOA record, and without (RFC 1996 section 3.7).
         let mut telling = notify.clone();
         telling[7] = 1;
         telling.extend(b"\xC0\x0C\0\x06\0\x01\0\0\0\x01\0\x16\0\0\0\0\0\x01");
@@ -213,7 +212,7 @@ async fn a_notify_goes_to_the_plugin_that_copies_the_zone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_later_edns_is_told_that_ours_is_zero() {
+async fn unsupported_edns_version_is_badvers() {
     let serving = serve();
     let message = with_edns(query("a.test"), 1232, 7, true);
     let reply = ask_udp(serving.at, &message).await;
@@ -225,7 +224,7 @@ async fn a_later_edns_is_told_that_ours_is_zero() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn header_bits_are_copied_or_not_as_the_rules_say() {
+async fn header_flags_are_copied_or_cleared() {
     let serving = serve();
     for (asked, answered) in [
         (0x0000_u16, 0x8400_u16),
@@ -243,7 +242,7 @@ async fn header_bits_are_copied_or_not_as_the_rules_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn authentic_data_is_said_to_those_who_understand_it() {
+async fn ad_is_returned_to_clients_that_set_ad_or_do() {
     let serving = serve();
     let plain = query("signed.test");
     let mut understands = plain.clone();
@@ -256,7 +255,7 @@ async fn authentic_data_is_said_to_those_who_understand_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_opt_is_answered_with_an_opt_and_nothing_else_is() {
+async fn reply_has_an_opt_record_if_the_query_has_one() {
     let serving = serve();
     let plain = ask_udp(serving.at, &query("a.test")).await;
     assert_eq!(Header::read(&plain).unwrap().counts, [1, 1, 0, 0]);
@@ -268,7 +267,7 @@ async fn an_opt_is_answered_with_an_opt_and_nothing_else_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn transfers_do_not_go_over_datagrams() {
+async fn transfers_over_udp_are_refused() {
     let serving = serve();
     for rtype in [Type::AXFR, Type::IXFR] {
         let message = query_for("a.test", rtype);

@@ -1,8 +1,8 @@
-//! Questions to a zone, each with its whole reply as text: one line a record.
+//! Queries to a zone; each response as text, one record per line.
 
 use super::*;
 use crate::{
-    authority::{Builder, text},
+    authority::{ZoneBuilder, text},
     wire::Class,
 };
 
@@ -44,21 +44,21 @@ svc     HTTPS 1 web alpn=h2
 ";
 
 fn zone(text: &str) -> Zone {
-    let mut builder = Builder::new(Name::parse("example.test").unwrap());
+    let mut builder = ZoneBuilder::new(Name::parse("example.test").unwrap());
     let mut include = |_: &str, _: &str| Err("none".to_owned());
     text::read(
         &mut builder,
         "db",
         text.as_bytes(),
-        text::Faults::Refuse,
+        text::OnInvalid::Reject,
         &mut include,
     )
     .unwrap();
     builder.finish().unwrap()
 }
 
-/// The outcome, the rcode and what stands in the sections.
-fn ask(zone: &Zone, name: &str, rtype: &str, want: Want) -> (Outcome, String) {
+/// The outcome, and the RCODE and sections as text.
+fn ask(zone: &Zone, name: &str, rtype: &str, options: AnswerOptions) -> (Outcome, String) {
     let name = match name {
         "@" => "example.test".to_owned(),
         name if name.ends_with('.') => name.to_owned(),
@@ -67,7 +67,7 @@ fn ask(zone: &Zone, name: &str, rtype: &str, want: Want) -> (Outcome, String) {
     let name = Name::parse(&name).unwrap();
     let question = Question::new(name, rtype.parse().unwrap(), Class::IN);
     let mut reply = Reply::default();
-    let outcome = zone.answer(&question, want, &mut reply);
+    let outcome = zone.answer(&question, options, &mut reply);
     let authoritative = if reply.authoritative { "" } else { " not ours" };
     let mut lines = vec![format!("{}{authoritative}", reply.rcode)];
     for (section, mark) in Section::ALL.into_iter().zip(["", "ns ", "ad "]) {
@@ -96,7 +96,7 @@ const SOA: &str = "ns example.test. 60 SOA";
 fn check(zone: &Zone, rows: &[(&str, &str, &str)]) {
     for (name, rtype, wanted) in rows {
         let wanted = wanted.replace("{NS}", NS).replace("{SOA}", SOA);
-        let (outcome, reply) = ask(zone, name, rtype, Want::default());
+        let (outcome, reply) = ask(zone, name, rtype, AnswerOptions::default());
         assert_eq!(reply, wanted, "{name} {rtype}");
         let is_empty = ["b.c", "c", "y.wild"].contains(name);
         let denied = wanted.starts_with("NXDOMAIN") || is_empty;
@@ -105,7 +105,7 @@ fn check(zone: &Zone, rows: &[(&str, &str, &str)]) {
 }
 
 #[test]
-fn names_that_exist_have_records_or_none() {
+fn existing_names_are_answered_or_nodata() {
     let rows = [
         ("web", "A", "NOERROR\n? 300 A 192.0.2.3\n{NS}"),
         ("WEB", "A", "NOERROR\n? 300 A 192.0.2.3\n{NS}"),
@@ -139,13 +139,13 @@ fn names_that_exist_have_records_or_none() {
         ("b.c", "ANY", "NOERROR\n{SOA}"),
     ];
     check(&zone(ZONE), &rows);
-    let (outcome, _) = ask(&zone(ZONE), "other.test.", "A", Want::default());
+    let (outcome, _) = ask(&zone(ZONE), "other.test.", "A", AnswerOptions::default());
     assert_eq!(outcome, Outcome::Outside);
-    let want = Want {
+    let options = AnswerOptions {
         everything: true,
-        ..Want::default()
+        ..AnswerOptions::default()
     };
-    let (_, reply) = ask(&zone(ZONE), "mail", "ANY", want);
+    let (_, reply) = ask(&zone(ZONE), "mail", "ANY", options);
     assert_eq!(
         reply,
         format!("NOERROR\n? 300 A 192.0.2.2\n? 300 AAAA\n{NS}")
@@ -153,13 +153,13 @@ fn names_that_exist_have_records_or_none() {
 }
 
 #[test]
-fn wildcards_stand_for_names_that_do_not_exist() {
+fn wildcards_match_nonexistent_names() {
     let rows = [
         ("any.wild", "A", "NOERROR\n? 300 A 192.0.2.5\n{NS}"),
         ("a.b.wild", "A", "NOERROR\n? 300 A 192.0.2.5\n{NS}"),
         ("any.wild", "AAAA", "NOERROR\n{SOA}"),
         ("*.wild", "A", "NOERROR\n? 300 A 192.0.2.5\n{NS}"),
-        // A name above another exists, and is the closest one to those below.
+        // An empty non-terminal exists, and is the closest encloser of names below it.
         ("y.wild", "A", "NOERROR\n{SOA}"),
         ("z.y.wild", "A", "NXDOMAIN\n{SOA}"),
         (
@@ -173,7 +173,7 @@ fn wildcards_stand_for_names_that_do_not_exist() {
 }
 
 #[test]
-fn aliases_are_followed_as_far_as_the_zone_goes() {
+fn cname_chains_are_followed_within_the_zone() {
     let rows = [
         (
             "www",
@@ -194,14 +194,14 @@ fn aliases_are_followed_as_far_as_the_zone_goes() {
         ("out", "host.other.test.", "host.other.test."),
         ("far", "nothing.here", "nothing.here.example.test."),
     ] {
-        let (outcome, reply) = ask(&zone, name, "A", Want::default());
+        let (outcome, reply) = ask(&zone, name, "A", AnswerOptions::default());
         assert_eq!(outcome, Outcome::Alias(Name::parse(target).unwrap()));
         assert_eq!(reply, format!("NOERROR\n? 300 CNAME {alias}"));
     }
 }
 
 #[test]
-fn other_servers_have_what_is_below_a_cut() {
+fn names_below_a_zone_cut_get_a_referral() {
     let referral = "ns sub 300 NS ns.sub\nns sub 300 NS ns1\n\
                     ad ns.sub 300 A 192.0.2.7\nad ns1 300 A 192.0.2.1";
     let zone = zone(ZONE);
@@ -211,11 +211,11 @@ fn other_servers_have_what_is_below_a_cut() {
         ("x.y.sub", "A"),
         ("ns.sub", "A"),
     ] {
-        let (outcome, reply) = ask(&zone, name, rtype, Want::default());
+        let (outcome, reply) = ask(&zone, name, rtype, AnswerOptions::default());
         assert_eq!(reply, format!("NOERROR not ours\n{referral}"), "{name}");
         assert_eq!(outcome, Outcome::Answered);
     }
-    let (_, reply) = ask(&zone, "into", "A", Want::default());
+    let (_, reply) = ask(&zone, "into", "A", AnswerOptions::default());
     assert_eq!(reply, format!("NOERROR\n? 300 CNAME www.sub\n{referral}"));
     let rows = [
         ("sub", "DS", "NOERROR\n? 300 DS\n{NS}"),
@@ -226,7 +226,7 @@ fn other_servers_have_what_is_below_a_cut() {
 }
 
 #[test]
-fn a_dname_leads_everything_below_it_elsewhere() {
+fn a_dname_redirects_all_names_below_it() {
     let rows = [
         (
             "x.old",
@@ -249,14 +249,14 @@ fn a_dname_leads_everything_below_it_elsewhere() {
     ];
     let zone = zone(ZONE);
     check(&zone, &rows);
-    let (outcome, _) = ask(&zone, "a.b.away", "A", Want::default());
+    let (outcome, _) = ask(&zone, "a.b.away", "A", AnswerOptions::default());
     assert_eq!(
         outcome,
         Outcome::Alias(Name::parse("a.b.other.test").unwrap())
     );
     let long = format!("{0}.{0}.{0}.old", "a".repeat(63));
     let text = format!("@ 1 SOA a a 1 1 1 1 1\nold 1 DNAME {}.x", "b".repeat(63));
-    let (_, reply) = ask(&self::zone(&text), &long, "A", Want::default());
+    let (_, reply) = ask(&self::zone(&text), &long, "A", AnswerOptions::default());
     assert!(reply.starts_with("YXDOMAIN\n"), "{reply}");
 }
 
@@ -284,11 +284,11 @@ ns1   A 192.0.2.3
 ";
 
 #[test]
-fn denials_of_a_signed_zone_are_proved() {
+fn denials_of_a_signed_zone_have_nsec_proofs() {
     let zone = zone(SIGNED);
-    let want = Want {
+    let options = AnswerOptions {
         dnssec: true,
-        ..Want::default()
+        ..AnswerOptions::default()
     };
     let soa = "ns example.test. 60 SOA\nns example.test. 60 RRSIG";
     let apex = "ns example.test. 300 NSEC\nns example.test. 300 RRSIG";
@@ -300,7 +300,7 @@ fn denials_of_a_signed_zone_are_proved() {
             format!("NOERROR\n? 300 A 192.0.2.1\n? 300 RRSIG\n{ns}"),
         ),
         ("a.b", "TXT", format!("NOERROR\n{soa}\nns a.b 300 NSEC")),
-        // Neither the name nor *.example.test: two records; the second is told once.
+        // Denies the name and *.example.test with two NSEC records; the second is added once.
         (
             "d",
             "A",
@@ -325,10 +325,10 @@ fn denials_of_a_signed_zone_are_proved() {
         ("l", "NSEC", format!("NOERROR\n? 300 NSEC\n{ns}")),
         ("a.b", "RRSIG", format!("NOERROR\n? 300 RRSIG\n{ns}")),
     ] {
-        let (_, reply) = ask(&zone, name, rtype, want);
+        let (_, reply) = ask(&zone, name, rtype, options);
         assert_eq!(reply, wanted, "{name} {rtype}");
     }
-    let (_, reply) = ask(&zone, "a.b", "A", Want::default());
+    let (_, reply) = ask(&zone, "a.b", "A", AnswerOptions::default());
     assert_eq!(
         reply,
         "NOERROR\n? 300 A 192.0.2.1\nns example.test. 300 NS ns1"
@@ -336,49 +336,58 @@ fn denials_of_a_signed_zone_are_proved() {
 }
 
 #[test]
-fn a_zone_is_told_as_a_whole_or_not_at_all() {
+fn a_transfer_has_all_records_or_only_the_soa() {
     let zone = std::sync::Arc::new(zone(SIGNED));
-    let told = |held| {
+    let transferred = |held| {
         let mut reply = Reply::default();
         zone.transfer(held, &mut reply);
         reply.complete();
         let answers = reply.section(Section::Answer).iter();
         answers.map(|it| it.rtype).collect::<Vec<_>>()
     };
-    let whole = told(None);
+    let whole = transferred(None);
     assert_eq!(whole.len(), zone.records() + 1);
     assert_eq!((whole[0], whole[whole.len() - 1]), (Type::SOA, Type::SOA));
-    assert_eq!(told(Some(6)), whole);
-    assert_eq!(told(Some(7)), [Type::SOA]);
-    assert_eq!(told(Some(8)), [Type::SOA]);
+    assert_eq!(transferred(Some(6)), whole);
+    assert_eq!(transferred(Some(7)), [Type::SOA]);
+    assert_eq!(transferred(Some(8)), [Type::SOA]);
 }
 
 #[test]
-fn what_is_no_zone_is_refused() {
-    use crate::authority::Refusal;
-    let mut builder = Builder::new(Name::parse("example.test").unwrap());
+fn invalid_records_are_rejected() {
+    use crate::authority::InvalidRecord;
+    let mut builder = ZoneBuilder::new(Name::parse("example.test").unwrap());
     let mut add = |owner: &str, rtype, data: &[u8]| {
         builder.add(Name::parse(owner).unwrap().as_ref(), rtype, 1, data)
     };
-    assert_eq!(add("example.org", Type::A, &[1; 4]), Err(Refusal::Outside));
+    assert_eq!(
+        add("example.org", Type::A, &[1; 4]),
+        Err(InvalidRecord::Outside)
+    );
     assert_eq!(
         add("example.test", Type::A, &[1; 3]),
-        Err(Refusal::Malformed)
+        Err(InvalidRecord::Malformed)
     );
-    assert_eq!(add("example.test", Type(50), &[1; 3]), Err(Refusal::Hashed));
-    assert_eq!(add("example.test", Type::ANY, &[]), Err(Refusal::NoData));
+    assert_eq!(
+        add("example.test", Type(50), &[1; 3]),
+        Err(InvalidRecord::Hashed)
+    );
+    assert_eq!(
+        add("example.test", Type::ANY, &[]),
+        Err(InvalidRecord::NoData)
+    );
     let soa = |serial: u8| [&[0, 0, 0, 0, 0, serial][..], &[0; 16]].concat();
     assert_eq!(
         add("a.example.test", Type::SOA, &soa(1)),
-        Err(Refusal::SoaBelow)
+        Err(InvalidRecord::SoaBelow)
     );
     assert_eq!(add("example.test", Type::SOA, &soa(1)), Ok(()));
     assert_eq!(add("EXAMPLE.test", Type::SOA, &soa(1)), Ok(()));
     assert_eq!(
         add("example.test", Type::SOA, &soa(2)),
-        Err(Refusal::SecondSoa)
+        Err(InvalidRecord::SecondSoa)
     );
     assert_eq!(builder.finish().unwrap().records(), 1);
-    let empty = Builder::new(Name::ROOT).finish();
-    assert_eq!(empty.err(), Some(Refusal::NoSoa));
+    let empty = ZoneBuilder::new(Name::ROOT).finish();
+    assert_eq!(empty.err(), Some(InvalidRecord::NoSoa));
 }

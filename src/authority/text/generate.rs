@@ -1,28 +1,28 @@
-//! `$GENERATE`: one line that stands for many (an extension of BIND's).
+//! `$GENERATE`: one line that expands to many records (a BIND extension).
 
 use super::{
-    Reader, data,
-    lexer::{Entry, Lexer, Word},
+    ZoneFileReader, data,
+    lexer::{FileEntry, Lexer, Token},
 };
 use crate::wire::NameRef;
 
-/// Records of one line at most.
+/// Maximum number of records per line.
 const MAX_COUNT: u64 = 65_536;
 
-impl Reader<'_, '_> {
-    /// `$GENERATE START-END[/STEP] RECORD`: the record for every number, which `$` in it stands for.
+impl ZoneFileReader<'_, '_> {
+    /// `$GENERATE START-END[/STEP] RECORD`: expands `$` in RECORD to each number of the range.
     pub(super) fn generate(
         &mut self,
-        entry: &Entry<'_>,
+        entry: &FileEntry<'_>,
         origin: NameRef<'_>,
         file: &str,
     ) -> Result<(), String> {
-        let [_, range, record @ ..] = entry.words.as_slice() else {
-            return Err("$GENERATE is followed by a range and a record".to_owned());
+        let [_, range, record @ ..] = entry.tokens.as_slice() else {
+            return Err("expected $GENERATE RANGE RECORD".to_owned());
         };
         let (start, end, step) = self::range(range).ok_or_else(|| {
-            let range = data::shown(range);
-            format!("{range} is no range: START-END or START-END/STEP is expected")
+            let range = data::quote(range);
+            format!("{range} is not a range: expected START-END or START-END/STEP")
         })?;
         if (end - start) / step >= MAX_COUNT {
             return Err(format!("a range has at most {MAX_COUNT} numbers"));
@@ -30,24 +30,24 @@ impl Reader<'_, '_> {
         let mut number = start;
         while number <= end {
             let mut line = Vec::new();
-            for word in record {
-                expand(word, number, &mut line)?;
+            for token in record {
+                expand(token, number, &mut line)?;
             }
-            let mut made = Entry::default();
+            let mut expanded = FileEntry::default();
             let failed = |(_, message): (usize, &str)| message.to_owned();
-            if !Lexer::new(&line).next(&mut made).map_err(failed)? {
-                return Err("a record is expected behind the range".to_owned());
+            if !Lexer::new(&line).next(&mut expanded).map_err(failed)? {
+                return Err("expected a record after the range".to_owned());
             }
-            made.line = entry.line;
-            self.record(&made, origin, file)?;
+            expanded.line = entry.line;
+            self.record(&expanded, origin, file)?;
             number += step;
         }
         Ok(())
     }
 }
 
-fn range(word: &Word<'_>) -> Option<(u64, u64, u64)> {
-    let text = std::str::from_utf8(word.text).ok()?;
+fn range(token: &Token<'_>) -> Option<(u64, u64, u64)> {
+    let text = std::str::from_utf8(token.text).ok()?;
     let (range, step) = text.split_once('/').unwrap_or((text, "1"));
     let (start, end) = range.split_once('-')?;
     let number = |text: &str| text.parse::<u32>().ok().map(u64::from);
@@ -55,31 +55,31 @@ fn range(word: &Word<'_>) -> Option<(u64, u64, u64)> {
     (start <= end && step > 0).then_some((start, end, step))
 }
 
-/// Writes a word with the number put in: `$`, or `${OFFSET,WIDTH,BASE}`; `\$` stays a `$`.
-fn expand(word: &Word<'_>, number: u64, line: &mut Vec<u8>) -> Result<(), String> {
-    let quote: &[u8] = if word.is_quoted { b"\"" } else { b"" };
+/// Expands a token: `$`, or `${OFFSET,WIDTH,BASE}`; `\$` is a literal `$`.
+fn expand(token: &Token<'_>, number: u64, line: &mut Vec<u8>) -> Result<(), String> {
+    let quote: &[u8] = if token.is_quoted { b"\"" } else { b"" };
     line.extend(quote);
-    let mut rest = word.text;
-    while let Some((octet, behind)) = rest.split_first() {
+    let mut rest = token.text;
+    while let Some((byte, behind)) = rest.split_first() {
         rest = behind;
-        match (octet, rest) {
+        match (byte, rest) {
             (b'\\', [next, behind @ ..]) => {
                 line.extend([b'\\', *next]);
                 rest = behind;
             }
             (b'$', [b'{', behind @ ..]) => {
-                let end = behind.iter().position(|octet| *octet == b'}');
-                let end = end.ok_or("'${' is never closed")?;
+                let end = behind.iter().position(|byte| *byte == b'}');
+                let end = end.ok_or("unterminated '${'")?;
                 let text = modified(&behind[..end], number);
-                line.extend(text.ok_or("'${OFFSET,WIDTH,BASE}' is expected")?.bytes());
+                line.extend(text.ok_or("expected '${OFFSET,WIDTH,BASE}'")?.bytes());
                 rest = &behind[end + 1..];
             }
             (b'$', _) => line.extend(number.to_string().bytes()),
             (plain, _) => line.push(*plain),
         }
-        // A record's text is bounded, however often it has the number in it.
+        // Bounds the length of the expanded line.
         if line.len() > 0x2_0000 {
-            return Err("the record becomes too long".to_owned());
+            return Err("the expanded record is too long".to_owned());
         }
     }
     line.extend(quote);
@@ -87,7 +87,7 @@ fn expand(word: &Word<'_>, number: u64, line: &mut Vec<u8>) -> Result<(), String
     Ok(())
 }
 
-/// The number as a modifier wants it.
+/// Formats the number with a modifier.
 fn modified(modifier: &[u8], number: u64) -> Option<String> {
     let text = std::str::from_utf8(modifier).ok()?;
     let mut parts = text.split(',');

@@ -1,37 +1,37 @@
-//! The words of a zone file, entry by entry (RFC 1035 §5.1).
+//! Lexer of zone files (RFC 1035 section 5.1): entries of tokens.
 
-/// Entries of a zone file: lines, or several where parentheses hold them together.
+/// Iterates over entries: lines, or several lines joined by parentheses.
 pub struct Lexer<'t> {
     text: &'t [u8],
     at: usize,
     line: usize,
 }
 
-/// One entry.
+/// An entry.
 #[derive(Debug, Default)]
-pub struct Entry<'t> {
-    /// The line that it begins on, counted from 1.
+pub struct FileEntry<'t> {
+    /// The 1-based number of its first line.
     pub line: usize,
-    /// It begins with a blank: its owner is the one before.
+    /// Starts with a blank: the owner is that of the previous record.
     pub is_indented: bool,
-    /// Its words.
-    pub words: Vec<Word<'t>>,
+    /// The tokens.
+    pub tokens: Vec<Token<'t>>,
 }
 
-/// One word, its escapes as they were written.
+/// A token, with unresolved escapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Word<'t> {
-    /// Without the quotes around it.
+pub struct Token<'t> {
+    /// The text, without surrounding quotes.
     pub text: &'t [u8],
-    /// It stood in quotes.
+    /// Whether it was quoted.
     pub is_quoted: bool,
 }
 
-/// What is wrong with the text, and on which line.
-pub type Fault = (usize, &'static str);
+/// A syntax error: line number and message.
+pub type LexError = (usize, &'static str);
 
 impl<'t> Lexer<'t> {
-    /// Begins at the first line.
+    /// Starts at the first line.
     pub fn new(text: &'t [u8]) -> Self {
         Self {
             text,
@@ -40,32 +40,32 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    /// Reads the next entry that has words into `entry`; false at the end.
-    pub fn next(&mut self, entry: &mut Entry<'t>) -> Result<bool, Fault> {
+    /// Reads the next non-empty entry into `entry`; returns false at the end.
+    pub fn next(&mut self, entry: &mut FileEntry<'t>) -> Result<bool, LexError> {
         loop {
-            entry.words.clear();
+            entry.tokens.clear();
             entry.line = self.line;
             let Some(first) = self.peek() else {
                 return Ok(false);
             };
             entry.is_indented = matches!(first, b' ' | b'\t');
             self.entry(entry)?;
-            if !entry.words.is_empty() {
+            if !entry.tokens.is_empty() {
                 return Ok(true);
             }
         }
     }
 
-    /// Whether nothing is left of the text.
+    /// Whether the end of the text is reached.
     pub fn is_at_end(&self) -> bool {
         self.at == self.text.len()
     }
 
-    /// Reads to the end of the line that is in no parentheses.
-    fn entry(&mut self, entry: &mut Entry<'t>) -> Result<(), Fault> {
+    /// Reads up to a line end outside parentheses.
+    fn entry(&mut self, entry: &mut FileEntry<'t>) -> Result<(), LexError> {
         let mut opened = None;
-        while let Some(octet) = self.peek() {
-            match octet {
+        while let Some(byte) = self.peek() {
+            match byte {
                 b'\n' => {
                     self.at += 1;
                     self.line += 1;
@@ -76,7 +76,7 @@ impl<'t> Lexer<'t> {
                 b' ' | b'\t' | b'\r' => self.at += 1,
                 b';' => self.comment(),
                 b'(' if opened.is_some() => {
-                    return Err((self.line, "a parenthesis within parentheses"));
+                    return Err((self.line, "nested parentheses"));
                 }
                 b'(' => {
                     self.at += 1;
@@ -85,52 +85,52 @@ impl<'t> Lexer<'t> {
                 b')' => {
                     self.at += 1;
                     if opened.take().is_none() {
-                        return Err((self.line, "nothing is open that ')' closes"));
+                        return Err((self.line, "')' without '('"));
                     }
                 }
                 b'"' => {
-                    let word = self.quoted()?;
-                    entry.words.push(word);
+                    let token = self.quoted()?;
+                    entry.tokens.push(token);
                 }
                 _ => {
-                    let word = self.plain()?;
-                    entry.words.push(word);
+                    let token = self.plain()?;
+                    entry.tokens.push(token);
                 }
             }
         }
-        opened.map_or(Ok(()), |line| Err((line, "a parenthesis is never closed")))
+        opened.map_or(Ok(()), |line| Err((line, "unterminated '('")))
     }
 
-    fn quoted(&mut self) -> Result<Word<'t>, Fault> {
+    fn quoted(&mut self) -> Result<Token<'t>, LexError> {
         let (start, text) = (self.at + 1, self.text);
         self.skip_quoted()?;
-        Ok(Word {
+        Ok(Token {
             text: &text[start..self.at - 1],
             is_quoted: true,
         })
     }
 
-    /// Goes behind the closing quote. A line may end within quotes.
-    fn skip_quoted(&mut self) -> Result<(), Fault> {
+    /// Skips past the closing quote. Quoted text may contain line ends.
+    fn skip_quoted(&mut self) -> Result<(), LexError> {
         let first = self.line;
         self.at += 1;
-        while let Some(octet) = self.peek() {
+        while let Some(byte) = self.peek() {
             self.at += 1;
-            match octet {
+            match byte {
                 b'"' => return Ok(()),
                 b'\n' => self.line += 1,
                 b'\\' => self.skip_escaped(),
                 _ => {}
             }
         }
-        Err((first, "a quote is never closed"))
+        Err((first, "unterminated quote"))
     }
 
-    /// A word without quotes around it; within it they may stand, as in `alpn="h2,h3"`.
-    fn plain(&mut self) -> Result<Word<'t>, Fault> {
+    /// Reads a token without surrounding quotes; it may contain quotes, as in `alpn="h2,h3"`.
+    fn plain(&mut self) -> Result<Token<'t>, LexError> {
         let (start, text) = (self.at, self.text);
-        while let Some(octet) = self.peek() {
-            match octet {
+        while let Some(byte) = self.peek() {
+            match byte {
                 b' ' | b'\t' | b'\r' | b'\n' | b';' | b'(' | b')' => break,
                 b'"' => self.skip_quoted()?,
                 b'\\' => {
@@ -140,22 +140,22 @@ impl<'t> Lexer<'t> {
                 _ => self.at += 1,
             }
         }
-        Ok(Word {
+        Ok(Token {
             text: &text[start..self.at],
             is_quoted: false,
         })
     }
 
     fn skip_escaped(&mut self) {
-        if let Some(octet) = self.peek() {
-            self.line += usize::from(octet == b'\n');
+        if let Some(byte) = self.peek() {
+            self.line += usize::from(byte == b'\n');
             self.at += 1;
         }
     }
 
     fn comment(&mut self) {
         let rest = &self.text[self.at..];
-        let length = rest.iter().position(|octet| *octet == b'\n');
+        let length = rest.iter().position(|byte| *byte == b'\n');
         self.at += length.unwrap_or(rest.len());
     }
 
@@ -164,35 +164,36 @@ impl<'t> Lexer<'t> {
     }
 }
 
-impl Word<'_> {
-    /// Whether it is `text`, and not in quotes.
+impl Token<'_> {
+    /// Whether it is `text`, case-insensitive and unquoted.
     pub fn is(&self, text: &str) -> bool {
         !self.is_quoted && self.text.eq_ignore_ascii_case(text.as_bytes())
     }
 
-    /// Its octets, escapes resolved: `\DDD`, and `\X` for X itself.
+    /// The bytes with escapes resolved: `\DDD`, and `\X` for X itself.
     pub fn unescaped(&self) -> Result<Vec<u8>, &'static str> {
-        let mut octets = Vec::with_capacity(self.text.len());
+        let mut bytes = Vec::with_capacity(self.text.len());
         let mut rest = self.text;
-        while let Some((octet, behind)) = rest.split_first() {
+        while let Some((byte, behind)) = rest.split_first() {
             rest = behind;
-            let octet = match octet {
+            let byte = match byte {
                 b'\\' => {
-                    let (octet, length) = escaped(rest)?;
+                    let (byte, length) = escaped(rest)?;
                     rest = &rest[length..];
-                    octet
+                    byte
                 }
                 plain => *plain,
             };
-            octets.push(octet);
+            bytes.push(byte);
         }
-        Ok(octets)
+        Ok(bytes)
     }
 }
 
-/// The octet that is written behind a backslash, and the length of what is written.
+/// The byte of an escape after its backslash, and the length of the escape.
 pub fn escaped(text: &[u8]) -> Result<(u8, usize), &'static str> {
-    let wrong = "a backslash is followed by neither three digits up to 255 nor a character";
+    let wrong =
+        "invalid escape: expected three digits up to 255 or a character after the backslash";
     match text {
         [first, ..] if !first.is_ascii_digit() => Ok((*first, 1)),
         [a, b, c, ..] if b.is_ascii_digit() && c.is_ascii_digit() => {
@@ -208,27 +209,27 @@ pub fn escaped(text: &[u8]) -> Result<(u8, usize), &'static str> {
 mod tests {
     use super::*;
 
-    fn words(text: &str) -> Result<Vec<(usize, bool, Vec<String>)>, Fault> {
+    fn tokens(text: &str) -> Result<Vec<(usize, bool, Vec<String>)>, LexError> {
         let mut lexer = Lexer::new(text.as_bytes());
-        let mut entry = Entry::default();
+        let mut entry = FileEntry::default();
         let mut entries = Vec::new();
         while lexer.next(&mut entry)? {
-            let words = entry.words.iter();
-            let words = words.map(|word| String::from_utf8_lossy(word.text).into_owned());
-            entries.push((entry.line, entry.is_indented, words.collect()));
+            let tokens = entry.tokens.iter();
+            let tokens = tokens.map(|token| String::from_utf8_lossy(token.text).into_owned());
+            entries.push((entry.line, entry.is_indented, tokens.collect()));
         }
         Ok(entries)
     }
 
     #[test]
-    fn entries_are_lines_or_what_parentheses_hold() {
+    fn entries_are_lines_or_parenthesized() {
         let text = "; nothing\r\n\n@ SOA ( a ; one\n  b\n) c\n\tTXT \"a b\"\"c;\" d\\;e f;g\nx";
-        let entries = words(text).unwrap();
-        let entry = |line, indented, words: &[&str]| {
+        let entries = tokens(text).unwrap();
+        let entry = |line, indented, tokens: &[&str]| {
             (
                 line,
                 indented,
-                words.iter().map(ToString::to_string).collect(),
+                tokens.iter().map(ToString::to_string).collect(),
             )
         };
         let wanted = [
@@ -238,29 +239,29 @@ mod tests {
         ];
         assert_eq!(entries, wanted);
         assert_eq!(
-            words("x k=\"a b\" c").unwrap()[0].2,
+            tokens("x k=\"a b\" c").unwrap()[0].2,
             ["x", "k=\"a b\"", "c"]
         );
-        assert_eq!(words("a \"x\ny\"\nb").unwrap()[1].0, 3);
+        assert_eq!(tokens("a \"x\ny\"\nb").unwrap()[1].0, 3);
     }
 
     #[test]
-    fn what_is_not_closed_is_told_where_it_begins() {
-        assert_eq!(words("a\nb (\nc\n").unwrap_err().0, 2);
-        assert_eq!(words("a\nb \"\nc\n").unwrap_err().0, 2);
-        assert_eq!(words("a\nb )").unwrap_err().0, 2);
-        assert_eq!(words("a ( (").unwrap_err().0, 1);
-        assert_eq!(words("a \\").unwrap().len(), 1);
+    fn unterminated_constructs_are_reported_at_their_start() {
+        assert_eq!(tokens("a\nb (\nc\n").unwrap_err().0, 2);
+        assert_eq!(tokens("a\nb \"\nc\n").unwrap_err().0, 2);
+        assert_eq!(tokens("a\nb )").unwrap_err().0, 2);
+        assert_eq!(tokens("a ( (").unwrap_err().0, 1);
+        assert_eq!(tokens("a \\").unwrap().len(), 1);
     }
 
     #[test]
-    fn escapes_are_octets() {
+    fn escapes_are_bytes() {
         let unescaped = |text: &str| {
-            let word = Word {
+            let token = Token {
                 text: text.as_bytes(),
                 is_quoted: true,
             };
-            word.unescaped()
+            token.unescaped()
         };
         assert_eq!(unescaped(r#"a\"\\\255\000b"#).unwrap(), b"a\"\\\xFF\x00b");
         for text in [r"\", r"\2", r"\25", r"\256", r"\2x5"] {

@@ -1,123 +1,125 @@
-//! Zone files (RFC 1035 §5): their text in, records out.
+//! Zone files (RFC 1035 section 5).
 //!
-//! The reader is our own. hickory-proto's knows no DNAME, no DNSSEC records but DS, no types by
-//! number and no names under `$INCLUDE`, reads `\DDD` as another character and not as an octet, and
-//! its errors have no line.
+//! Not hickory-proto's parser: it does not support DNAME, DNSSEC records other than DS, types by
+//! number, and names under `$INCLUDE`; it decodes `\DDD` as a character instead of a byte, and its
+//! errors have no line numbers.
 
 mod data;
 mod generate;
 mod lexer;
-mod line;
 mod parameters;
-mod rare;
+mod record;
+mod special;
 mod value;
 
-use self::lexer::{Entry, Lexer, Word};
-pub use self::line::Line;
+use self::lexer::{FileEntry, Lexer, Token};
+pub use self::record::TextRecord;
 use super::{
-    builder::{Builder, HASHED, Refusal},
-    format::named,
+    builder::{InvalidRecord, NSEC3_TYPES, ZoneBuilder},
+    format::type_from_text,
 };
 use crate::wire::{Name, NameRef, Type};
 
-/// Files within files.
+/// Maximum depth of `$INCLUDE`.
 const MAX_DEPTH: usize = 8;
 
-/// Seconds that a record may be kept at most (RFC 2181 §8).
+/// Maximum TTL in seconds (RFC 2181 section 8).
 const MAX_TTL: u32 = i32::MAX as u32;
 
-/// What is wrong with a zone file, and where.
+/// An error in a zone file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}: {message}")]
 pub struct TextError {
     /// The file.
     pub file: String,
-    /// The line, counted from 1.
+    /// The 1-based line number.
     pub line: usize,
-    /// What is wrong.
+    /// The message.
     pub message: String,
 }
 
-/// Records that are no part of the zone, and are left out.
+/// Skipped records outside the zone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outside {
-    /// How many.
+pub struct OutOfZone {
+    /// Number of records.
     pub count: usize,
     /// File and line of the first.
     pub first: Option<(String, usize)>,
 }
 
-/// Records that cannot be read, and are left out.
+/// Skipped invalid records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Faulty {
-    /// How many.
+pub struct InvalidRecords {
+    /// Number of records.
     pub count: usize,
-    /// What is wrong with the first, and where it stands.
+    /// The error of the first.
     pub first: Option<TextError>,
 }
 
-/// What of a text became no part of the zone.
+/// The records of a file that are not part of the zone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LeftOut {
-    /// Records that are none of the zone's.
-    pub outside: Outside,
-    /// Records that cannot be read; none with [`Faults::Refuse`].
-    pub faulty: Faulty,
+pub struct SkippedRecords {
+    /// Records outside the zone.
+    pub out_of_zone: OutOfZone,
+    /// Invalid records; none with [`OnInvalid::Reject`].
+    pub invalid: InvalidRecords,
 }
 
-/// What becomes of a text with a record that cannot be read.
+/// How invalid records are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Faults {
-    /// It is refused.
-    Refuse,
-    /// The record is left out. The text is still refused where more than one record may be wrong: a
-    /// directive other than `$GENERATE`, an open quote or parenthesis, a zone that is not served at
-    /// all, and a fault in a last line without an end, as of a file that is not written to its end.
-    LeaveOut,
+pub enum OnInvalid {
+    /// The file is rejected.
+    Reject,
+    /// The record is skipped. The file is still rejected if more than one record may be affected:
+    /// an invalid directive other than `$GENERATE`, an unterminated quote or parenthesis, an
+    /// unsupported zone, or an error in an unterminated last line, which indicates a truncated
+    /// file.
+    Skip,
 }
 
-/// Finds the file that `$INCLUDE` names, given who names it: what errors call it, and its text.
+/// Resolves `$INCLUDE`: from the including file and the path to the file's name for messages and
+/// its content.
 pub type Include<'a> = dyn FnMut(&str, &str) -> Result<(String, Vec<u8>), String> + 'a;
 
-/// Reads the text of a file into `builder`, the zone's apex being the first origin.
+/// Parses a zone file into `builder`. The initial origin is the zone's apex.
 pub fn read(
-    builder: &mut Builder,
+    builder: &mut ZoneBuilder,
     file: &str,
     text: &[u8],
-    faults: Faults,
+    on_invalid: OnInvalid,
     include: &mut Include<'_>,
-) -> Result<LeftOut, TextError> {
+) -> Result<SkippedRecords, TextError> {
     let apex = builder.apex().to_name();
-    let mut reader = Reader {
+    let mut reader = ZoneFileReader {
         builder,
         include,
         owner: None,
         default_ttl: None,
         last_ttl: None,
-        faults,
-        left_out: LeftOut::default(),
-        is_void: false,
+        on_invalid,
+        skipped: SkippedRecords::default(),
+        is_fatal: false,
     };
     reader.file(file, text, apex, 0)?;
-    Ok(reader.left_out)
+    Ok(reader.skipped)
 }
 
-/// What is kept from one entry to the next.
-struct Reader<'a, 'i> {
-    builder: &'a mut Builder,
+/// The state of the parser.
+struct ZoneFileReader<'a, 'i> {
+    builder: &'a mut ZoneBuilder,
     include: &'a mut Include<'i>,
     owner: Option<Name>,
-    /// What `$TTL` says (RFC 2308 §4).
+    /// The value of `$TTL` (RFC 2308 section 4).
     default_ttl: Option<u32>,
-    /// What a record said last (RFC 1035 §5.1); where none did, the minimum of the SOA record.
+    /// The last explicit TTL (RFC 1035 section 5.1); initially the minimum of the SOA record.
     last_ttl: Option<u32>,
-    faults: Faults,
-    left_out: LeftOut,
-    /// A record makes the whole zone unservable.
-    is_void: bool,
+    on_invalid: OnInvalid,
+    skipped: SkippedRecords,
+    /// Whether the zone as a whole is unsupported.
+    is_fatal: bool,
 }
 
-impl Reader<'_, '_> {
+impl ZoneFileReader<'_, '_> {
     fn file(
         &mut self,
         file: &str,
@@ -131,69 +133,74 @@ impl Reader<'_, '_> {
             message,
         };
         let mut lexer = Lexer::new(text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text));
-        let mut entry = Entry::default();
+        let mut entry = FileEntry::default();
         loop {
             match lexer.next(&mut entry) {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
                 Err((line, message)) => return Err(failed(line, message.to_owned())),
             }
-            let words = &entry.words;
-            let directive = words[0].text.starts_with(b"$") && !words[0].is_quoted;
+            let tokens = &entry.tokens;
+            let directive = tokens[0].text.starts_with(b"$") && !tokens[0].is_quoted;
             let is_record = entry.is_indented || !directive;
-            let is_one_fault = is_record || words[0].is("$GENERATE");
-            let done = match &words[0] {
+            let is_single_record = is_record || tokens[0].is("$GENERATE");
+            let done = match &tokens[0] {
                 _ if is_record => self.record(&entry, origin.as_ref(), file),
-                word if word.is("$ORIGIN") => argument(words).and_then(|word| {
-                    origin = value::name(word, origin.as_ref())?;
+                token if token.is("$ORIGIN") => argument(tokens).and_then(|token| {
+                    origin = value::name(token, origin.as_ref())?;
                     Ok(())
                 }),
-                word if word.is("$TTL") => argument(words).and_then(|word| {
-                    self.default_ttl = Some(ttl(word)?);
+                token if token.is("$TTL") => argument(tokens).and_then(|token| {
+                    self.default_ttl = Some(ttl(token)?);
                     Ok(())
                 }),
-                word if word.is("$INCLUDE") => {
-                    let found = self.include(words, origin.as_ref(), file, depth);
+                token if token.is("$INCLUDE") => {
+                    let found = self.include(tokens, origin.as_ref(), file, depth);
                     let (name, text, origin) = found.map_err(|it| failed(entry.line, it))?;
                     let owner = self.owner;
                     self.file(&name, &text, origin, depth + 1)?;
-                    // What the other file named last is none of this one's (RFC 1035 §5.1).
+                    // The owner of the included file does not apply to this one (RFC 1035 section
+                    // 5.1).
                     self.owner = owner;
                     Ok(())
                 }
-                word if word.is("$GENERATE") => self.generate(&entry, origin.as_ref(), file),
-                word => Err(format!(
-                    "{} is none of $ORIGIN, $TTL, $INCLUDE and $GENERATE",
-                    data::shown(word)
+                token if token.is("$GENERATE") => self.generate(&entry, origin.as_ref(), file),
+                token => Err(format!(
+                    "unknown directive {}: expected $ORIGIN, $TTL, $INCLUDE or $GENERATE",
+                    data::quote(token)
                 )),
             };
             let Err(message) = done else { continue };
             let error = failed(entry.line, message);
-            let is_cut_off = lexer.is_at_end() && !text.ends_with(b"\n");
-            if self.faults == Faults::Refuse || !is_one_fault || self.is_void || is_cut_off {
+            let is_truncated = lexer.is_at_end() && !text.ends_with(b"\n");
+            if self.on_invalid == OnInvalid::Reject
+                || !is_single_record
+                || self.is_fatal
+                || is_truncated
+            {
                 return Err(error);
             }
-            let faulty = &mut self.left_out.faulty;
-            faulty.count += 1;
-            faulty.first.get_or_insert(error);
+            let invalid = &mut self.skipped.invalid;
+            invalid.count += 1;
+            invalid.first.get_or_insert(error);
         }
     }
 
     /// `$INCLUDE FILE [ORIGIN]`
     fn include(
         &mut self,
-        words: &[Word<'_>],
+        tokens: &[Token<'_>],
         origin: NameRef<'_>,
         file: &str,
         depth: usize,
     ) -> Result<(String, Vec<u8>, Name), String> {
-        let (name, under) = match words {
+        let (name, under) = match tokens {
             [_, name] => (name, origin.to_name()),
             [_, name, under] => (name, value::name(under, origin)?),
-            _ => return Err("$INCLUDE is followed by a file, and perhaps an origin".to_owned()),
+            _ => return Err("expected $INCLUDE FILE [ORIGIN]".to_owned()),
         };
         if depth == MAX_DEPTH {
-            return Err(format!("more than {MAX_DEPTH} files within files"));
+            return Err(format!("more than {MAX_DEPTH} levels of $INCLUDE"));
         }
         let path = String::from_utf8(name.unescaped()?);
         let path = path.map_err(|_| "the file's name is not UTF-8".to_owned())?;
@@ -203,117 +210,123 @@ impl Reader<'_, '_> {
     }
 
     /// `[OWNER] [TTL] [CLASS] TYPE DATA…`
-    fn record(&mut self, entry: &Entry<'_>, origin: NameRef<'_>, file: &str) -> Result<(), String> {
-        let mut words = entry.words.as_slice();
+    fn record(
+        &mut self,
+        entry: &FileEntry<'_>,
+        origin: NameRef<'_>,
+        file: &str,
+    ) -> Result<(), String> {
+        let mut tokens = entry.tokens.as_slice();
         if !entry.is_indented {
-            // Where it is no name, records below it that leave theirs out have none either.
+            // If the owner is invalid, following records without an owner are invalid too.
             self.owner = None;
-            self.owner = Some(value::name(&words[0], origin)?);
-            words = &words[1..];
+            self.owner = Some(value::name(&tokens[0], origin)?);
+            tokens = &tokens[1..];
         }
-        let owner = self
-            .owner
-            .ok_or("there is no record before it whose name it could have")?;
-        let Head {
+        let owner = self.owner.ok_or("no owner name, and no previous record")?;
+        let RecordHeader {
             rtype,
             ttl,
-            rest: words,
-        } = head(words)?;
-        if HASHED.contains(&rtype) {
-            self.is_void = true;
-            return Err(Refusal::Hashed.to_string());
+            rest: tokens,
+        } = record_header(tokens)?;
+        if NSEC3_TYPES.contains(&rtype) {
+            self.is_fatal = true;
+            return Err(InvalidRecord::Hashed.to_string());
         }
-        // A TTL holds for the records below, whatever is wrong with these data.
+        // A TTL applies to the following records even if this one is invalid.
         self.last_ttl = ttl.or(self.last_ttl);
-        let data = data::data(rtype, words, origin)?;
+        let data = data::data(rtype, tokens, origin)?;
         let ttl = self.ttl(rtype, ttl, &data)?;
         match self.builder.add(owner.as_ref(), rtype, ttl, &data) {
-            Err(Refusal::Outside) => {
-                let outside = &mut self.left_out.outside;
+            Err(InvalidRecord::Outside) => {
+                let outside = &mut self.skipped.out_of_zone;
                 outside.count += 1;
                 let place = || (file.to_owned(), entry.line);
                 outside.first.get_or_insert_with(place);
                 Ok(())
             }
-            Err(refusal @ Refusal::TooMuch) => {
-                self.is_void = true;
+            Err(refusal @ InvalidRecord::TooMuch) => {
+                self.is_fatal = true;
                 Err(refusal.to_string())
             }
             added => added.map_err(|error| error.to_string()),
         }
     }
 
-    /// The TTL of a record that says this one, or none.
-    fn ttl(&mut self, rtype: Type, said: Option<u32>, data: &[u8]) -> Result<u32, String> {
+    /// The TTL of a record with this explicit TTL, if any.
+    fn ttl(&mut self, rtype: Type, explicit: Option<u32>, data: &[u8]) -> Result<u32, String> {
         let minimum = match data {
             [.., a, b, c, d] if rtype == Type::SOA => {
                 Some(u32::from_be_bytes([*a, *b, *c, *d]).min(MAX_TTL))
             }
             _ => None,
         };
-        let ttl = said
+        let ttl = explicit
             .or(self.default_ttl)
             .or(self.last_ttl)
             .or(minimum)
-            .ok_or("no TTL is said, neither here nor by $TTL")?;
-        self.last_ttl = said.or(self.last_ttl).or(minimum);
+            .ok_or("no TTL: neither explicit nor by $TTL")?;
+        self.last_ttl = explicit.or(self.last_ttl).or(minimum);
         Ok(ttl)
     }
 }
 
-/// What stands before a record's data.
-struct Head<'e, 't> {
+/// The part of a record before its data.
+struct RecordHeader<'e, 't> {
     rtype: Type,
     ttl: Option<u32>,
-    rest: &'e [Word<'t>],
+    rest: &'e [Token<'t>],
 }
 
-fn head<'e, 't>(words: &'e [Word<'t>]) -> Result<Head<'e, 't>, String> {
-    let (mut said, mut class) = (None, None);
-    for (at, word) in words.iter().enumerate() {
-        if class.is_none() && is_class(word) {
-            class = Some(word);
-            if !word.is("IN") && !word.is("CLASS1") {
-                let word = data::shown(word);
-                return Err(format!("class {word}: only records of class IN are served"));
+fn record_header<'e, 't>(tokens: &'e [Token<'t>]) -> Result<RecordHeader<'e, 't>, String> {
+    let (mut explicit, mut class) = (None, None);
+    for (at, token) in tokens.iter().enumerate() {
+        if class.is_none() && is_class(token) {
+            class = Some(token);
+            if !token.is("IN") && !token.is("CLASS1") {
+                let token = data::quote(token);
+                return Err(format!(
+                    "class {token}: only records of class IN are served"
+                ));
             }
-        } else if said.is_none() && word.text.first().is_some_and(u8::is_ascii_digit) {
-            said = Some(ttl(word)?);
+        } else if explicit.is_none() && token.text.first().is_some_and(u8::is_ascii_digit) {
+            explicit = Some(ttl(token)?);
         } else {
-            let rtype = named(word.text).filter(|_| !word.is_quoted);
-            let rtype = rtype.ok_or_else(|| format!("{} is no record type", data::shown(word)))?;
-            return Ok(Head {
+            let rtype = type_from_text(token.text).filter(|_| !token.is_quoted);
+            let rtype =
+                rtype.ok_or_else(|| format!("{} is not a record type", data::quote(token)))?;
+            return Ok(RecordHeader {
                 rtype,
-                ttl: said,
-                rest: &words[at + 1..],
+                ttl: explicit,
+                rest: &tokens[at + 1..],
             });
         }
     }
-    Err("a record type is expected".to_owned())
+    Err("expected a record type".to_owned())
 }
 
-fn is_class(word: &Word<'_>) -> bool {
+fn is_class(token: &Token<'_>) -> bool {
     ["IN", "CH", "HS", "CS", "ANY", "NONE"]
         .iter()
-        .any(|class| word.is(class))
-        || (word.text.len() > 5 && word.text[..5].eq_ignore_ascii_case(b"CLASS"))
+        .any(|class| token.is(class))
+        || (token.text.len() > 5 && token.text[..5].eq_ignore_ascii_case(b"CLASS"))
 }
 
-fn ttl(word: &Word<'_>) -> Result<u32, String> {
-    let seconds = value::seconds(word)?;
+fn ttl(token: &Token<'_>) -> Result<u32, String> {
+    let seconds = value::seconds(token)?;
     if seconds > MAX_TTL {
-        return Err(format!("a TTL has at most {MAX_TTL} seconds"));
+        return Err(format!("a TTL is at most {MAX_TTL} seconds"));
     }
     Ok(seconds)
 }
 
-/// The one word behind a directive.
-fn argument<'w, 't>(words: &'w [Word<'t>]) -> Result<&'w Word<'t>, String> {
-    match words {
-        [_, word] => Ok(word),
+/// The only argument of a directive.
+fn argument<'w, 't>(tokens: &'w [Token<'t>]) -> Result<&'w Token<'t>, String> {
+    match tokens {
+        [_, token] => Ok(token),
         _ => Err(format!(
-            "{} is followed by one word",
-            data::shown(&words[0])
+            "expected one argument after {}",
+            data::quote(&tokens[0])
         )),
     }
 }

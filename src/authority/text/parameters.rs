@@ -1,12 +1,12 @@
-//! The parameters of SVCB and HTTPS records (RFC 9460 §2.1).
+//! SvcParams of SVCB and HTTPS records (RFC 9460 section 2.1).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{data::shown, lexer::Word, value::number};
+use super::{data::quote, lexer::Token, value::number};
 
-/// Their names, by number.
+/// Names by SvcParamKey.
 const NAMES: [&str; 10] = [
     "mandatory",
     "alpn",
@@ -20,26 +20,26 @@ const NAMES: [&str; 10] = [
     "tls-supported-groups",
 ];
 
-/// Writes `KEY=VALUE…` in the order of their numbers.
-pub fn write(words: &[Word<'_>], out: &mut Vec<u8>) -> Result<(), String> {
+/// Writes `KEY=VALUE…`, sorted by key.
+pub fn write(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), String> {
     let mut read: Vec<(u16, Vec<u8>)> = Vec::new();
-    for word in words {
-        let equals = word.text.iter().position(|octet| *octet == b'=');
-        let (name, value) = word.text.split_at(equals.unwrap_or(word.text.len()));
-        let key = key(name).ok_or_else(|| format!("{} is no parameter", shown(word)))?;
+    for token in tokens {
+        let equals = token.text.iter().position(|byte| *byte == b'=');
+        let (name, value) = token.text.split_at(equals.unwrap_or(token.text.len()));
+        let key = key(name).ok_or_else(|| format!("{} is not a parameter", quote(token)))?;
         if read.iter().any(|(other, _)| *other == key) {
-            return Err(format!("{} is said twice", shown(word)));
+            return Err(format!("{} is duplicated", quote(token)));
         }
         let value = value.strip_prefix(b"=").unwrap_or(value);
         let bare = value
             .strip_prefix(b"\"")
             .and_then(|it| it.strip_suffix(b"\""));
-        let value = Word {
+        let value = Token {
             text: bare.unwrap_or(value),
             is_quoted: bare.is_some(),
         };
         let value = self::value(key, &value)
-            .map_err(|error| format!("the parameter {}: {error}", shown(word)))?;
+            .map_err(|error| format!("the parameter {}: {error}", quote(token)))?;
         read.push((key, value));
     }
     read.sort_unstable();
@@ -61,78 +61,74 @@ fn key(name: &[u8]) -> Option<u16> {
     digits.parse().ok()
 }
 
-fn value(key: u16, word: &Word<'_>) -> Result<Vec<u8>, String> {
-    let octets = word.unescaped()?;
+fn value(key: u16, token: &Token<'_>) -> Result<Vec<u8>, String> {
+    let bytes = token.unescaped()?;
     match key {
         0 => {
             let mut keys = Vec::new();
-            for name in octets.split(|octet| *octet == b',') {
-                keys.push(self::key(name).ok_or("a key is expected")?);
+            for name in bytes.split(|byte| *byte == b',') {
+                keys.push(self::key(name).ok_or("expected a key")?);
             }
             keys.sort_unstable();
             Ok(keys.into_iter().flat_map(u16::to_be_bytes).collect())
         }
         1 => {
             let mut out = Vec::new();
-            for protocol in items(&octets) {
+            for protocol in items(&bytes) {
                 let length = u8::try_from(protocol.len())
                     .ok()
                     .filter(|length| *length > 0);
-                out.push(length.ok_or("a protocol has 1 to 255 octets")?);
+                out.push(length.ok_or("a protocol has 1 to 255 bytes")?);
                 out.extend(protocol);
             }
             Ok(out)
         }
-        2 | 8 if octets.is_empty() => Ok(octets),
-        2 | 8 => Err("it has no value".to_owned()),
-        3 => Ok(number::<u16>(word)?.to_be_bytes().to_vec()),
-        4 => addresses(&octets, |it: Ipv4Addr| it.octets().to_vec()),
+        2 | 8 if bytes.is_empty() => Ok(bytes),
+        2 | 8 => Err("unexpected value".to_owned()),
+        3 => Ok(number::<u16>(token)?.to_be_bytes().to_vec()),
+        4 => addresses(&bytes, |it: Ipv4Addr| it.octets().to_vec()),
         5 => STANDARD
-            .decode(&octets)
-            .map_err(|error| format!("no base 64: {error}")),
-        6 => addresses(&octets, |it: Ipv6Addr| it.octets().to_vec()),
+            .decode(&bytes)
+            .map_err(|error| format!("invalid base64: {error}")),
+        6 => addresses(&bytes, |it: Ipv6Addr| it.octets().to_vec()),
         9 => {
             let mut out = Vec::new();
-            for group in octets.split(|octet| *octet == b',') {
-                let word = Word {
+            for group in bytes.split(|byte| *byte == b',') {
+                let token = Token {
                     text: group,
                     is_quoted: false,
                 };
-                out.extend(number::<u16>(&word)?.to_be_bytes());
+                out.extend(number::<u16>(&token)?.to_be_bytes());
             }
             Ok(out)
         }
-        _ => Ok(octets),
+        _ => Ok(bytes),
     }
 }
 
-/// The items of a list with commas between them; `\,` and `\\` stand for themselves (RFC 9460
-/// appendix A.1).
-fn items(octets: &[u8]) -> Vec<Vec<u8>> {
+/// Splits a comma-separated list; `\,` and `\\` are escapes (RFC 9460 appendix A.1).
+fn items(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut items = vec![Vec::new()];
-    let mut octets = octets.iter();
-    while let Some(octet) = octets.next() {
-        match octet {
+    let mut bytes = bytes.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
             b',' => items.push(Vec::new()),
-            b'\\' => items
-                .last_mut()
-                .expect("one at least")
-                .extend(octets.next()),
-            plain => items.last_mut().expect("one at least").push(*plain),
+            b'\\' => items.last_mut().expect("never empty").extend(bytes.next()),
+            plain => items.last_mut().expect("never empty").push(*plain),
         }
     }
     items
 }
 
 fn addresses<T: std::str::FromStr>(
-    octets: &[u8],
+    bytes: &[u8],
     write: impl Fn(T) -> Vec<u8>,
 ) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
-    for address in octets.split(|octet| *octet == b',') {
+    for address in bytes.split(|byte| *byte == b',') {
         let text = std::str::from_utf8(address).ok();
         let address = text.and_then(|text| text.parse().ok());
-        out.extend(write(address.ok_or("addresses are expected")?));
+        out.extend(write(address.ok_or("expected addresses")?));
     }
     Ok(out)
 }

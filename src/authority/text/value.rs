@@ -1,34 +1,34 @@
-//! Single words of a zone file: names, numbers, times.
+//! Single tokens of a zone file: names, numbers, times.
 
 use std::str::FromStr;
 
 use super::{
-    data::shown,
-    lexer::{Word, escaped},
+    data::quote,
+    lexer::{Token, escaped},
 };
 use crate::wire::{Name, NameRef, days_since_1970};
 
-/// A name; `@` is the origin, and a name without a final dot is under it.
-pub fn name(word: &Word<'_>, origin: NameRef<'_>) -> Result<Name, String> {
-    if word.is("@") {
+/// Parses a name; `@` is the origin, and a name without a trailing dot is relative to it.
+pub fn name(token: &Token<'_>, origin: NameRef<'_>) -> Result<Name, String> {
+    if token.is("@") {
         return Ok(origin.to_name());
     }
-    let failed = |error: &dyn std::fmt::Display| format!("{} is no name: {error}", shown(word));
-    if word.text == b"." {
+    let failed = |error: &dyn std::fmt::Display| format!("{} is not a name: {error}", quote(token));
+    if token.text == b"." {
         return Ok(Name::ROOT);
     }
     let mut labels: Vec<Vec<u8>> = vec![Vec::new()];
-    let mut rest = word.text;
-    while let Some((octet, behind)) = rest.split_first() {
+    let mut rest = token.text;
+    while let Some((byte, behind)) = rest.split_first() {
         rest = behind;
-        match octet {
+        match byte {
             b'.' => labels.push(Vec::new()),
             b'\\' => {
-                let (octet, length) = escaped(rest).map_err(|error| failed(&error))?;
+                let (byte, length) = escaped(rest).map_err(|error| failed(&error))?;
                 rest = &rest[length..];
-                labels.last_mut().expect("one at least").push(octet);
+                labels.last_mut().expect("never empty").push(byte);
             }
-            plain => labels.last_mut().expect("one at least").push(*plain),
+            plain => labels.last_mut().expect("never empty").push(*plain),
         }
     }
     let is_absolute = labels.len() > 1 && labels.last().is_some_and(Vec::is_empty);
@@ -42,40 +42,38 @@ pub fn name(word: &Word<'_>, origin: NameRef<'_>) -> Result<Name, String> {
     Name::from_labels(labels, suffix.as_ref()).map_err(|error| failed(&error))
 }
 
-/// A whole number that fits.
-pub fn number<T: FromStr>(word: &Word<'_>) -> Result<T, String> {
+/// Parses an unsigned integer.
+pub fn number<T: FromStr>(token: &Token<'_>) -> Result<T, String> {
     let size = size_of::<T>() * 8;
-    let text = std::str::from_utf8(word.text).ok();
+    let text = std::str::from_utf8(token.text).ok();
     let digits = text.filter(|text| text.bytes().all(|it| it.is_ascii_digit()));
     digits
         .and_then(|text| text.parse().ok())
-        .ok_or_else(|| format!("{} is no whole number of {size} bits", shown(word)))
+        .ok_or_else(|| format!("{} is not a {size}-bit number", quote(token)))
 }
 
-/// What a type of the standard library reads.
-pub fn parsed<T: FromStr>(word: &Word<'_>, what: &str) -> Result<T, String> {
-    let text = std::str::from_utf8(word.text).ok();
+/// Parses a type of the standard library.
+pub fn parsed<T: FromStr>(token: &Token<'_>, what: &str) -> Result<T, String> {
+    let text = std::str::from_utf8(token.text).ok();
     text.and_then(|text| text.parse().ok())
-        .ok_or_else(|| format!("{} is not {what}", shown(word)))
+        .ok_or_else(|| format!("{} is not {what}", quote(token)))
 }
 
-/// Seconds: a number, or numbers with units (`1h30m`; RFC 1035 has none, files do).
-pub fn seconds(word: &Word<'_>) -> Result<u32, String> {
-    duration(word.text).ok_or_else(|| {
-        let word = shown(word);
-        format!("{word} is no time: seconds, or a number with s, m, h, d or w")
+/// Parses seconds: a number, or numbers with units (`1h30m`; a BIND extension).
+pub fn seconds(token: &Token<'_>) -> Result<u32, String> {
+    duration(token.text).ok_or_else(|| {
+        let token = quote(token);
+        format!("{token} is not a duration: expected seconds, or numbers with s, m, h, d or w")
     })
 }
 
-/// The same, or nothing where the word is something else.
+/// Parses seconds as [`seconds`] does; `None` if the text is not a duration.
 pub fn duration(text: &[u8]) -> Option<u32> {
     let (mut total, mut value, mut digits) = (0u32, 0u32, false);
-    for octet in text {
-        let unit = match octet.to_ascii_lowercase() {
+    for byte in text {
+        let unit = match byte.to_ascii_lowercase() {
             b'0'..=b'9' => {
-                value = value
-                    .checked_mul(10)?
-                    .checked_add(u32::from(octet - b'0'))?;
+                value = value.checked_mul(10)?.checked_add(u32::from(byte - b'0'))?;
                 digits = true;
                 continue;
             }
@@ -92,24 +90,24 @@ pub fn duration(text: &[u8]) -> Option<u32> {
         total = total.checked_add(value.checked_mul(unit)?)?;
         (value, digits) = (0, false);
     }
-    // Digits stand in front of every unit, and may stand alone.
+    // Each unit needs digits; the last digits may have no unit.
     let ends = text.last()?;
     (ends.is_ascii_alphabetic() || digits)
         .then(|| total.checked_add(value))
         .flatten()
 }
 
-/// A moment: seconds since 1970, or `YYYYMMDDHHmmSS` in UTC (RFC 4034 §3.2).
-pub fn time(word: &Word<'_>) -> Result<u32, String> {
-    if word.text.len() != 14 {
-        return number(word);
+/// Parses a time: seconds since 1970, or `YYYYMMDDHHmmSS` in UTC (RFC 4034 section 3.2).
+pub fn time(token: &Token<'_>) -> Result<u32, String> {
+    if token.text.len() != 14 {
+        return number(token);
     }
-    let wrong = || format!("{} is no moment: YYYYMMDDHHmmSS is expected", shown(word));
-    if !word.text.iter().all(u8::is_ascii_digit) {
+    let wrong = || format!("{} is not a time: expected YYYYMMDDHHmmSS", quote(token));
+    if !token.text.iter().all(u8::is_ascii_digit) {
         return Err(wrong());
     }
     let part = |range: std::ops::Range<usize>| {
-        let digits = &word.text[range];
+        let digits = &token.text[range];
         digits
             .iter()
             .fold(0i64, |value, digit| value * 10 + i64::from(digit - b'0'))
@@ -121,11 +119,11 @@ pub fn time(word: &Word<'_>) -> Result<u32, String> {
         return Err(wrong());
     }
     let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
-    // Such moments are compared with serial arithmetic: what lies beyond is taken round.
+    // Times use serial arithmetic (RFC 1982), so later ones wrap.
     u32::try_from(seconds.rem_euclid(1 << 32)).map_err(|_| wrong())
 }
 
-/// Mnemonics of DNSSEC algorithms that are in use (the IANA registry).
+/// Mnemonics of DNSSEC algorithms (IANA registry).
 const ALGORITHMS: [(&str, u8); 16] = [
     ("RSAMD5", 1),
     ("DH", 2),
@@ -145,13 +143,13 @@ const ALGORITHMS: [(&str, u8); 16] = [
     ("PRIVATEOID", 254),
 ];
 
-/// The number of a DNSSEC algorithm, or its mnemonic.
-pub fn algorithm(word: &Word<'_>) -> Result<u8, String> {
-    let known = ALGORITHMS.iter().find(|(name, _)| word.is(name));
-    known.map_or_else(|| number(word), |(_, number)| Ok(*number))
+/// Parses a DNSSEC algorithm, by number or mnemonic.
+pub fn algorithm(token: &Token<'_>) -> Result<u8, String> {
+    let known = ALGORITHMS.iter().find(|(name, _)| token.is(name));
+    known.map_or_else(|| number(token), |(_, number)| Ok(*number))
 }
 
-/// Mnemonics of certificate types (RFC 4398 §2.1).
+/// Mnemonics of certificate types (RFC 4398 section 2.1).
 const CERT_TYPES: [(&str, u16); 10] = [
     ("PKIX", 1),
     ("SPKI", 2),
@@ -165,27 +163,27 @@ const CERT_TYPES: [(&str, u16); 10] = [
     ("OID", 254),
 ];
 
-/// The number of a certificate type, or its mnemonic.
-pub fn cert_type(word: &Word<'_>) -> Result<u16, String> {
-    let known = CERT_TYPES.iter().find(|(name, _)| word.is(name));
-    known.map_or_else(|| number(word), |(_, number)| Ok(*number))
+/// Parses a certificate type, by number or mnemonic.
+pub fn cert_type(token: &Token<'_>) -> Result<u16, String> {
+    let known = CERT_TYPES.iter().find(|(name, _)| token.is(name));
+    known.map_or_else(|| number(token), |(_, number)| Ok(*number))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn word(text: &str) -> Word<'_> {
-        Word {
+    fn token(text: &str) -> Token<'_> {
+        Token {
             text: text.as_bytes(),
             is_quoted: false,
         }
     }
 
     #[test]
-    fn names_are_under_the_origin_unless_they_end_with_a_dot() {
+    fn names_without_a_trailing_dot_are_relative_to_the_origin() {
         let origin = Name::parse("example.org").unwrap();
-        let read = |text| name(&word(text), origin.as_ref()).map(|name| name.to_string());
+        let read = |text| name(&token(text), origin.as_ref()).map(|name| name.to_string());
         for (text, wanted) in [
             ("@", "example.org."),
             ("a", "a.example.org."),
@@ -212,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_seconds() {
+    fn durations_and_times_are_parsed_to_seconds() {
         for (text, wanted) in [
             ("0", Some(0)),
             ("3600", Some(3600)),
@@ -229,7 +227,7 @@ mod tests {
         ] {
             assert_eq!(duration(text.as_bytes()), wanted, "{text}");
         }
-        let time = |text| time(&word(text)).ok();
+        let time = |text| time(&token(text)).ok();
         assert_eq!(time("20160401000000"), Some(1_459_468_800));
         assert_eq!(time("20240229235959"), Some(1_709_251_199));
         assert_eq!(time("19700101000000"), Some(0));
@@ -239,12 +237,12 @@ mod tests {
     }
 
     #[test]
-    fn numbers_fit() {
-        assert_eq!(number::<u8>(&word("255")), Ok(255));
-        assert!(number::<u8>(&word("256")).is_err());
-        assert!(number::<u16>(&word("+1")).is_err());
-        assert!(number::<u16>(&word("")).is_err());
-        assert_eq!(algorithm(&word("ed25519")), Ok(15));
-        assert_eq!(algorithm(&word("13")), Ok(13));
+    fn numbers_out_of_range_are_rejected() {
+        assert_eq!(number::<u8>(&token("255")), Ok(255));
+        assert!(number::<u8>(&token("256")).is_err());
+        assert!(number::<u16>(&token("+1")).is_err());
+        assert!(number::<u16>(&token("")).is_err());
+        assert_eq!(algorithm(&token("ed25519")), Ok(15));
+        assert_eq!(algorithm(&token("13")), Ok(13));
     }
 }

@@ -6,8 +6,8 @@
 //! lines only where a plugin tries them one by one.
 
 use crate::{
+    config::order::ORDER,
     corefile::{Directive, File, Line, ServerBlock, Word},
-    plugin::order::ORDER,
 };
 
 /// One difference.

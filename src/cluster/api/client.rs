@@ -1,12 +1,12 @@
-//! Requests to the API server: whom to ask, how often, and for how long to wait.
+//! The API server client: configuration, credentials, rate limits, timeouts.
 
+use super::super::error::SourceError;
 use super::super::event::Kind;
-use super::super::settings::{Limits, Origin, Settings, Timing, Tls};
-use super::super::source::SourceError;
+use super::super::settings::{Backend, ClientTls, RateLimits, Settings, Timing};
 use super::super::state::Cluster;
-use super::failure::{Failure, chain};
-use super::fault;
-use super::token::Token;
+use super::error::WatchError;
+use super::explain;
+use super::token::BearerToken;
 use futures_util::FutureExt;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION};
 use http::{Request, Response, StatusCode};
@@ -26,75 +26,75 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::trust;
 
-/// The longest error that is read.
-const LONGEST_ERROR: usize = 64 << 10;
+/// Maximum number of bytes read of an error response.
+const MAX_ERROR_BYTES: usize = 64 << 10;
 
-/// How all watches ask the one API server.
-pub(super) struct Requests {
+/// The client shared by all watches.
+pub(super) struct ApiClient {
     client: kube::Client,
-    token: Option<Token>,
-    bucket: Option<Bucket>,
+    token: Option<BearerToken>,
+    bucket: Option<TokenBucket>,
     in_flight: Option<Semaphore>,
     timing: Timing,
-    /// Where requests are counted.
+    /// For request statistics.
     cluster: Arc<Cluster>,
 }
 
-impl Requests {
-    /// Reads the configuration; connects only when asked.
+impl ApiClient {
+    /// Reads the configuration; connects on the first request.
     pub(super) fn new(
         settings: &Settings,
         cluster: &Arc<Cluster>,
         runtime: &Handle,
     ) -> Result<Self, SourceError> {
-        let mut config = configuration(&settings.origin)?;
-        // Failures are retried by the watches, who know what they have read so far.
+        let mut config = kube_config(&settings.backend)?;
+        // The reflectors retry: they know the version to resume from.
         config.default_retry = false;
-        let token = Token::take(&mut config.auth_info)?;
+        let token = BearerToken::take(&mut config.auth_info)?;
         if config.root_cert.as_ref().is_some_and(Vec::is_empty) {
             return Err(SourceError::Authority);
         }
         if let Some(host) = config.cluster_url.authority() {
             cluster.stats().requests().set_host(host.as_str());
         }
-        // The client's own tasks are started on the runtime.
+        // The client spawns its tasks on the runtime.
         let _entered = runtime.enter();
         let client = super::connect::client(config);
-        let client = client.map_err(|error| SourceError::Client(fault::client(&*error)))?;
-        let Limits { in_flight, .. } = settings.limits;
+        let client = client.map_err(|error| SourceError::Client(explain::client(&*error)))?;
+        let RateLimits { in_flight, .. } = settings.limits;
         Ok(Self {
             client,
             token,
-            bucket: Bucket::new(&settings.limits),
+            bucket: TokenBucket::new(&settings.limits),
             in_flight: (in_flight > 0).then(|| Semaphore::new(in_flight as usize)),
             timing: settings.timing.clone(),
             cluster: Arc::clone(cluster),
         })
     }
 
-    /// Asks, and waits for the head of a good response. The permit is to be kept while a list is
-    /// read, and dropped when a watch has begun.
+    /// Sends a GET request and waits for the head of a 200 response. The caller holds the permit
+    /// while it reads a list, and drops it once a watch is established.
     pub(super) async fn get(
         &self,
         verb: &'static str,
         kind: Kind,
         path_and_query: &str,
-    ) -> Result<(Body, Option<SemaphorePermit<'_>>), Failure> {
+    ) -> Result<(Body, Option<SemaphorePermit<'_>>), WatchError> {
         let stats = self.cluster.stats().requests();
-        let asked = Instant::now();
-        let permit = self.turn().await;
-        stats.wait(asked.elapsed());
+        let queued = Instant::now();
+        let permit = self.acquire().await;
+        stats.queued(queued.elapsed());
         let mut request = Request::get(path_and_query);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token.header()?);
         }
         let request = request
             .header(ACCEPT, "application/json")
-            // Compressed, a stream would have to be unpacked event by event, and a list would be
-            // cheaper on the wire only.
+            // A compressed stream would have to be flushed and decompressed per event, and a list
+            // would gain only bandwidth.
             .header(ACCEPT_ENCODING, "identity")
             .body(Body::empty())
-            .map_err(|_| Failure::Malformed("the request cannot be built".into()))?;
+            .map_err(|_| WatchError::Malformed("the request cannot be built".into()))?;
         let wait = self.timing.response;
         let sent = Instant::now();
         let response = timeout(wait, self.client.send(request)).await;
@@ -102,18 +102,18 @@ impl Requests {
             Ok(Ok(response)) => response.status().as_u16(),
             _ => 0,
         };
-        stats.end(code, sent.elapsed());
+        stats.finished(code, sent.elapsed());
         let response = response
-            .map_err(|_| Failure::Stalled(wait))?
-            .map_err(|error| Failure::connect(stats.host(), error))?;
+            .map_err(|_| WatchError::TimedOut(wait))?
+            .map_err(|error| WatchError::connect(stats.host(), error))?;
         if response.status() == StatusCode::OK {
             return Ok((response.into_body(), permit));
         }
-        Err(refusal(verb, kind, response, wait).await)
+        Err(error_response(verb, kind, response, wait).await)
     }
 
-    /// Waits as long as the limits say.
-    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+    /// Waits for the rate limiter and for a concurrency permit.
+    async fn acquire(&self) -> Option<SemaphorePermit<'_>> {
         if let Some(bucket) = &self.bucket {
             sleep(bucket.take(Instant::now())).await;
         }
@@ -124,27 +124,27 @@ impl Requests {
     }
 }
 
-/// Reads why a request was refused.
-async fn refusal(
+/// Reads an error response.
+async fn error_response(
     verb: &'static str,
     kind: Kind,
     response: Response<Body>,
     wait: Duration,
-) -> Failure {
+) -> WatchError {
     let code = response.status().as_u16();
-    let body = Limited::new(response.into_body(), LONGEST_ERROR).collect();
+    let body = Limited::new(response.into_body(), MAX_ERROR_BYTES).collect();
     let body = match timeout(wait, body).await {
         Ok(Ok(body)) => body.to_bytes(),
         _ => bytes::Bytes::new(),
     };
-    Failure::refused(verb, kind, code, &body)
+    WatchError::from_response(verb, kind, code, &body)
 }
 
-fn configuration(origin: &Origin) -> Result<Config, SourceError> {
+fn kube_config(origin: &Backend) -> Result<Config, SourceError> {
     match origin {
-        Origin::InCluster => in_cluster(),
-        Origin::Kubeconfig { file, context } => {
-            let bad = |error| SourceError::Kubeconfig(file.clone(), fault::kubeconfig(&error));
+        Backend::InCluster => in_cluster(),
+        Backend::Kubeconfig { file, context } => {
+            let bad = |error| SourceError::Kubeconfig(file.clone(), explain::kubeconfig(&error));
             let kubeconfig = Kubeconfig::read_from(file).map_err(|error| match error {
                 KubeconfigError::ReadConfig(error, _) => SourceError::Read(file.clone(), error),
                 error => bad(error),
@@ -153,25 +153,25 @@ fn configuration(origin: &Origin) -> Result<Config, SourceError> {
                 context: context.clone(),
                 ..Default::default()
             };
-            // Asynchronous by signature only: it reads files.
+            // Async in signature only: it reads files.
             let config = Config::from_custom_kubeconfig(kubeconfig, &options).now_or_never();
             let config = config.unwrap_or(Err(KubeconfigError::FindPath));
             config.map_err(bad)
         }
-        Origin::Endpoint { url, tls } => endpoint(url, tls.as_ref()),
-        // Not this source's; the caller has seen to it.
-        Origin::Manifests { .. } => Err(SourceError::Endpoint(String::new())),
+        Backend::Endpoint { url, tls } => endpoint(url, tls.as_ref()),
+        // Unreachable: the manifests source handles it.
+        Backend::Manifests { .. } => Err(SourceError::Endpoint(String::new())),
     }
 }
 
-fn endpoint(url: &str, tls: Option<&Tls>) -> Result<Config, SourceError> {
+fn endpoint(url: &str, tls: Option<&ClientTls>) -> Result<Config, SourceError> {
     let bad = || SourceError::Endpoint(url.to_owned());
     let uri: http::Uri = url.parse().map_err(|_| bad())?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
         return Err(bad());
     }
     let mut config = Config::new(uri);
-    if let Some(Tls {
+    if let Some(ClientTls {
         certificate,
         key,
         authority,
@@ -193,15 +193,15 @@ fn endpoint(url: &str, tls: Option<&Tls>) -> Result<Config, SourceError> {
     Ok(config)
 }
 
-/// The cluster that this process is a pod of.
+/// The configuration from the pod's service account.
 fn in_cluster() -> Result<Config, SourceError> {
     Config::incluster().map_err(|error| match error {
         InClusterError::ReadEnvironmentVariable(_) => SourceError::NoCluster,
-        error => SourceError::InCluster(chain(&error)),
+        error => SourceError::InCluster(explain::chain(&error)),
     })
 }
 
-/// Says which file it is that cannot be used, which the TLS library does not.
+/// Reports which file is unusable, which the TLS library does not.
 fn check_certificates(file: &Path) -> Result<(), SourceError> {
     let text = read(file)?;
     let mut certificates = CertificateDer::pem_slice_iter(&text);
@@ -216,16 +216,16 @@ fn read(file: &Path) -> Result<Vec<u8>, SourceError> {
     read.map_err(|error| SourceError::Read(file.to_owned(), error))
 }
 
-/// A bucket of tokens: `burst` at once, then so many a second.
-struct Bucket {
+/// Token bucket: `burst` requests at once, then `per_second`.
+struct TokenBucket {
     per_second: f64,
     burst: f64,
-    /// How many tokens there were, and when. Negative when they are promised already.
+    /// Number of tokens, and when it was computed. Negative if future tokens are reserved.
     level: Mutex<(f64, Instant)>,
 }
 
-impl Bucket {
-    fn new(limits: &Limits) -> Option<Self> {
+impl TokenBucket {
+    fn new(limits: &RateLimits) -> Option<Self> {
         let burst = f64::from(limits.burst.max(1));
         let per_second = limits.per_thousand_seconds as f64 / 1000.0;
         (per_second > 0.0).then(|| Self {
@@ -250,13 +250,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_gives_its_burst_and_then_its_rate() {
-        let limits = Limits {
+    fn a_token_bucket_allows_its_burst_and_then_its_rate() {
+        let limits = RateLimits {
             per_thousand_seconds: 2000,
             burst: 2,
             in_flight: 0,
         };
-        let bucket = Bucket::new(&limits).unwrap();
+        let bucket = TokenBucket::new(&limits).unwrap();
         let now = bucket.level.lock().1;
         let waits: Vec<_> = (0..4).map(|_| bucket.take(now).as_millis()).collect();
         assert_eq!(waits, [0, 0, 500, 1000]);

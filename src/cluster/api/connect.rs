@@ -1,5 +1,5 @@
-//! The client of the API server: as `kube` builds its own, but for what is accepted as the server's
-//! certificate (see [`crate::trust`]) and for its sockets, which `kube` has no settings for.
+//! The HTTP client of the API server: built like `kube`'s own, except for certificate verification
+//! (see [`crate::trust`]) and socket options, which `kube` does not expose.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -16,24 +16,24 @@ use tower::{BoxError, ServiceBuilder};
 
 use crate::trust::{Followed, Trusted};
 
-/// A connection that is quiet for so long is probed (TCP keepalive), and again after each [`PROBE`]
-/// until [`DEAD`]: a server that is gone without a FIN is noticed in seconds, though a watch may be
-/// silent for minutes.
-const QUIET: Duration = Duration::from_secs(5);
+/// Idle time before TCP keepalive probes, which repeat every [`KEEPALIVE_INTERVAL`]. With
+/// [`USER_TIMEOUT`], a server that disappeared without a FIN is detected in seconds, although a
+/// watch may be silent for minutes.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 
-/// See [`QUIET`].
-const PROBE: Duration = Duration::from_secs(2);
+/// See [`KEEPALIVE_IDLE`].
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A connection on which data or a probe is not acknowledged for so long is closed
-/// (`TCP_USER_TIMEOUT`, RFC 5482).
-const DEAD: Duration = Duration::from_secs(10);
+/// A connection with data or a probe unacknowledged for this long is closed (`TCP_USER_TIMEOUT`,
+/// RFC 5482).
+const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection may take to be established.
-const CONNECT: Duration = Duration::from_secs(10);
+/// Timeout of connection establishment.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client that connects only when asked.
+/// A client that connects on the first request.
 pub(super) fn client(config: Config) -> Result<Client, Box<dyn Error>> {
-    // Its error is that proxies are not supported.
+    // Returns kube's error: proxies are not supported.
     if config.proxy_url.is_some() {
         return Ok(Client::try_from(config)?);
     }
@@ -58,20 +58,20 @@ pub(super) fn client(config: Config) -> Result<Client, Box<dyn Error>> {
     Ok(ClientBuilder::new(service, config.default_namespace).build())
 }
 
-/// Sockets that notice in seconds that the server is gone.
+/// A connector whose sockets detect a lost server in seconds.
 fn connector() -> HttpConnector {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(CONNECT));
-    tcp.set_keepalive(Some(QUIET));
-    tcp.set_keepalive_interval(Some(PROBE));
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_keepalive(Some(KEEPALIVE_IDLE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
     tcp.set_keepalive_retries(Some(3));
-    tcp.set_tcp_user_timeout(Some(DEAD));
+    tcp.set_tcp_user_timeout(Some(USER_TIMEOUT));
     tcp
 }
 
-/// What the server's certificate is checked by, where a CA is named for it.
+/// The verifier of the server's certificate, if a CA is configured.
 fn verifier(config: &Config) -> Result<Option<Arc<dyn ServerCertVerifier>>, Box<dyn Error>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     if config.accept_invalid_certs {
@@ -104,7 +104,7 @@ mod tests {
 
     use super::*;
 
-    /// A certificate for 127.0.0.1 that is its own authority and says so.
+    /// A self-signed CA certificate for 127.0.0.1.
     fn self_signed() -> (rcgen::Certificate, PrivateKeyDer<'static>) {
         let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -113,7 +113,7 @@ mod tests {
         (params.self_signed(&key).unwrap(), PrivateKeyDer::Pkcs8(der))
     }
 
-    /// Answers every request with 200.
+    /// Serves 200 to every request.
     async fn serve(certificate: &rcgen::Certificate, key: PrivateKeyDer<'static>) -> SocketAddr {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_self_signed_api_server_is_believed_where_its_certificate_is_the_ca() {
+    async fn a_self_signed_server_certificate_is_trusted_only_if_it_is_the_configured_ca() {
         let ((own, key), (other, _)) = (self_signed(), self_signed());
         let address = serve(&own, key).await;
         let config = || Config::new(format!("https://{address}").parse().unwrap());

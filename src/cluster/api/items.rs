@@ -1,43 +1,43 @@
-//! A list cut into its items as it arrives, so that a page is never held whole.
+//! Incremental splitting of a list response into items, so that a page is never held in memory.
 
-/// Splits the JSON of a list: the elements of the top level's `items` are handed out one by one,
-/// everything around them is kept as the list's frame. It follows strings and brackets and leaves
-/// all other syntax to those who read the parts.
+/// Splits the JSON of a list: the elements of the top-level `items` are emitted one by one,
+/// everything around them is kept as the list's frame. Tracks only strings and brackets; other
+/// syntax is checked by the decoders.
 #[derive(Default)]
-pub(super) struct Items {
+pub(super) struct ItemSplitter {
     /// The list without its items.
     frame: Vec<u8>,
     item: Vec<u8>,
     depth: u32,
-    within: Within,
+    position: Position,
     in_string: bool,
     escaped: bool,
-    /// The item being read is too long, and is dropped.
+    /// The current item is too long and is discarded.
     dropping: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Within {
+enum Position {
     #[default]
     Frame,
     Items,
 }
 
-/// The list's frame may not be longer than this: it is a version, a continuation and little else.
-const LONGEST_FRAME: usize = 1 << 20;
+/// Maximum size of the frame in bytes: it has a resource version, a continue token and little else.
+const MAX_FRAME_BYTES: usize = 1 << 20;
 
-/// What became of an item.
+/// An item of the list.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Item<'a> {
     /// Its JSON.
     Text(&'a [u8]),
-    /// It was longer than is allowed, and has been dropped.
+    /// It exceeded the limit and was discarded.
     TooLong,
 }
 
-impl Items {
-    /// Takes the next part of the list; hands out each item that it completes. Stops at the first
-    /// error of `each`, or when the frame is too long.
+impl ItemSplitter {
+    /// Consumes the next part of the list and calls `each` for each completed item. Stops at the
+    /// first error of `each`; returns false if the frame is too long.
     pub(super) fn feed<E>(
         &mut self,
         part: &[u8],
@@ -45,9 +45,9 @@ impl Items {
         mut each: impl FnMut(Item<'_>) -> Result<(), E>,
     ) -> Result<bool, E> {
         for &byte in part {
-            match self.within {
-                Within::Frame => self.frame_byte(byte),
-                Within::Items => {
+            match self.position {
+                Position::Frame => self.frame_byte(byte),
+                Position::Items => {
                     if self.item_byte(byte, longest) {
                         let dropped = std::mem::take(&mut self.dropping);
                         each(if dropped {
@@ -59,27 +59,27 @@ impl Items {
                     }
                 }
             }
-            if self.frame.len() > LONGEST_FRAME {
+            if self.frame.len() > MAX_FRAME_BYTES {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// The list's frame, with an empty `items`; None where the list is not whole.
+    /// The frame, with an empty `items`; `None` if the list is incomplete.
     pub(super) fn frame(&self) -> Option<&[u8]> {
         (self.depth == 0 && !self.frame.is_empty()).then_some(&self.frame)
     }
 
     fn frame_byte(&mut self, byte: u8) {
         if !self.in_string && byte == b'[' && self.depth == 1 && self.at_items() {
-            self.within = Within::Items;
+            self.position = Position::Items;
         }
-        self.follow(byte);
+        self.track(byte);
         self.frame.push(byte);
     }
 
-    /// Whether the frame ends in the key `items` and its colon.
+    /// Whether the frame ends with the key `items` and its colon.
     fn at_items(&self) -> bool {
         let frame = self
             .frame
@@ -89,19 +89,19 @@ impl Items {
         frame.trim_ascii_end().ends_with(b"\"items\"")
     }
 
-    /// Takes a byte of the items; says whether it completes one.
+    /// Consumes a byte of the items; returns whether it completes one.
     fn item_byte(&mut self, byte: u8, longest: usize) -> bool {
         let outside = self.depth == 2 && !self.in_string;
         if outside && (byte == b',' || byte == b']' || byte.is_ascii_whitespace()) {
             if byte == b']' {
-                self.within = Within::Frame;
-                self.follow(byte);
+                self.position = Position::Frame;
+                self.track(byte);
                 self.frame.push(byte);
             }
-            // Something that is no object has no bracket to close it: this does.
+            // A scalar has no closing bracket: the separator completes it.
             return !self.item.is_empty();
         }
-        self.follow(byte);
+        self.track(byte);
         if self.dropping || self.item.len() >= longest {
             self.dropping = true;
             self.item.truncate(1);
@@ -111,7 +111,7 @@ impl Items {
         byte == b'}' && self.depth == 2 && !self.in_string
     }
 
-    fn follow(&mut self, byte: u8) {
+    fn track(&mut self, byte: u8) {
         if self.in_string {
             match byte {
                 _ if self.escaped => self.escaped = false,
@@ -135,21 +135,21 @@ mod tests {
     use super::*;
     use std::convert::Infallible;
 
-    /// The items and the frame, fed in parts of every size.
+    /// The items and the frame, the same for parts of every size.
     fn split(text: &str, longest: usize) -> (Vec<String>, Option<String>) {
         let mut all = Vec::new();
         for size in 1..=text.len() {
-            let mut items = Items::default();
+            let mut items = ItemSplitter::default();
             let mut found = Vec::new();
             for part in text.as_bytes().chunks(size) {
-                let whole = items.feed(part, longest, |item| {
+                let is_ok = items.feed(part, longest, |item| {
                     found.push(match item {
                         Item::Text(text) => String::from_utf8_lossy(text).into_owned(),
                         Item::TooLong => "(too long)".into(),
                     });
                     Ok::<_, Infallible>(())
                 });
-                assert_eq!(whole, Ok(true));
+                assert_eq!(is_ok, Ok(true));
             }
             all.push((
                 found,
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn items_are_what_stands_between_the_brackets() {
+    fn a_list_is_split_into_items_and_frame() {
         let text =
             r#"{"items":[{"a":"]}\"items\":["}, {"b":[{},[1]]} ,7],"metadata":{"items":[1]}}"#;
         let (items, frame) = split(text, 100);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_is_cut_off_has_no_frame() {
+    fn a_truncated_list_has_no_frame() {
         assert_eq!(
             split(r#"{"metadata":{},"items":[{"a":1},{"b""#, 100),
             (vec![r#"{"a":1}"#.into()], None)
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_is_too_long_is_dropped_alone() {
+    fn an_oversized_item_is_discarded_and_the_others_are_kept() {
         let (items, frame) = split(r#"{"items":[{"long":"xxxxxxxxxxxxxxxx"},{"b":1}]}"#, 10);
         assert_eq!(items, ["(too long)", r#"{"b":1}"#]);
         assert!(frame.is_some());

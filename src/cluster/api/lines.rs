@@ -1,38 +1,38 @@
-//! A stream cut into lines, with a bound on their length.
+//! Splits a stream into lines of bounded length.
 
-use super::failure::Failure;
+use super::error::WatchError;
 use http_body_util::BodyExt;
 use kube::client::Body;
 
-/// The buffer is given back to the system above this size.
-const KEPT: usize = 256 << 10;
+/// Buffer capacity in bytes above which memory is released.
+const MAX_IDLE_BUFFER: usize = 256 << 10;
 
 /// A body read line by line.
-pub(super) struct Lines {
+pub(super) struct LineReader {
     body: Body,
     buffer: Vec<u8>,
-    /// Up to here the buffer has been handed out.
+    /// Bytes of the buffer already returned.
     done: usize,
-    /// Up to here it has been searched for the end of a line.
+    /// Bytes of the buffer already searched for a line end.
     searched: usize,
     longest: usize,
-    /// The line being read was too long, and what comes of it is dropped.
+    /// The current line is too long; its rest is discarded.
     dropping: bool,
 }
 
-/// What comes of a stream.
+/// An item of the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
-    /// A line, without its end.
+    /// A line, without its terminator.
     Text(&'a [u8]),
-    /// A line was longer than is allowed, and has been dropped.
+    /// A line exceeded the limit and was discarded.
     TooLong,
-    /// The stream has ended. What stood after the last end of a line is dropped: it is not whole.
+    /// End of stream. An unterminated last line is discarded: it is incomplete.
     End,
 }
 
-impl Lines {
-    /// The lines of this body, none longer than `longest` octets.
+impl LineReader {
+    /// Reads lines of at most `longest` bytes.
     pub(super) fn new(body: Body, longest: usize) -> Self {
         Self {
             body,
@@ -44,8 +44,8 @@ impl Lines {
         }
     }
 
-    /// The next line. May be cancelled and called again: nothing is lost.
-    pub(super) async fn next(&mut self) -> Result<Line<'_>, Failure> {
+    /// Returns the next line. Cancellation-safe.
+    pub(super) async fn next(&mut self) -> Result<Line<'_>, WatchError> {
         loop {
             let rest = &self.buffer[self.searched..];
             if let Some(length) = rest.iter().position(|byte| *byte == b'\n') {
@@ -64,18 +64,18 @@ impl Lines {
             self.compact();
             match self.body.frame().await {
                 None => return Ok(Line::End),
-                Some(Err(error)) => return Err(Failure::broken(&error)),
+                Some(Err(error)) => return Err(WatchError::disconnected(&error)),
                 Some(Ok(frame)) => self.buffer.extend(frame.data_ref().into_iter().flatten()),
             }
         }
     }
 
-    /// Drops what has been handed out, and gives back room after a long line.
+    /// Removes returned bytes, and releases memory after a long line.
     fn compact(&mut self) {
         self.buffer.drain(..self.done);
         (self.done, self.searched) = (0, self.searched - self.done);
-        if self.buffer.capacity() > KEPT && self.buffer.len() < KEPT / 2 {
-            self.buffer.shrink_to(KEPT / 2);
+        if self.buffer.capacity() > MAX_IDLE_BUFFER && self.buffer.len() < MAX_IDLE_BUFFER / 2 {
+            self.buffer.shrink_to(MAX_IDLE_BUFFER / 2);
         }
     }
 }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     async fn read(text: &str, longest: usize) -> Vec<String> {
-        let mut lines = Lines::new(Body::from(text.as_bytes().to_vec()), longest);
+        let mut lines = LineReader::new(Body::from(text.as_bytes().to_vec()), longest);
         let mut read = Vec::new();
         loop {
             match lines.next().await.unwrap() {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_end_where_they_end() {
+    async fn lines_are_split_and_oversized_ones_are_discarded() {
         assert_eq!(read("a\n\nbc\nrest", 8).await, ["a", "", "bc"]);
         assert_eq!(
             read("12345678\n123456789\nx\n", 8).await,

@@ -1,62 +1,62 @@
-//! A list in pages, for servers that do not stream lists.
+//! Paged lists, for servers that do not stream lists.
 
-use super::super::decode::{self, Unreadable};
+use super::super::decode::{self, DecodeError};
 use super::super::event::Event;
-use super::failure::Failure;
-use super::items::{Item, Items};
-use super::watch::{Watch, encode};
-use super::{LONGEST_OBJECT, TOO_LONG, path};
+use super::error::WatchError;
+use super::items::{Item, ItemSplitter};
+use super::reflector::{Reflector, encode};
+use super::{MAX_OBJECT_BYTES, OBJECT_TOO_LONG, path};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use std::sync::Arc;
 use tokio::time::timeout;
 use tracing::debug;
 
-/// Objects in a page. A page is not held, so this bounds the API server's work, not ours.
+/// Objects per page. Pages are not held in memory, so this bounds the API server's work.
 const PAGE: u32 = 500;
 
 /// A list without its items.
 #[derive(Deserialize)]
-struct Frame {
-    metadata: FrameMetadata,
+struct ListFrame {
+    metadata: ListMetadata,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct FrameMetadata {
+struct ListMetadata {
     #[serde(default)]
     resource_version: String,
     r#continue: Option<String>,
 }
 
-impl Watch {
-    /// Reads a list in pages; where the server forgets the list between two pages (410), anew and
-    /// as a whole, as client-go does: every further list in pages might end in the same way.
-    pub(super) async fn list(&mut self) -> Result<(), Failure> {
+impl Reflector {
+    /// Reads a paged list. If the continue token expires between two pages (410), lists again
+    /// without pages, as client-go does: another paged list might fail in the same way.
+    pub(super) async fn list(&mut self) -> Result<(), WatchError> {
         let version = match self.pages(&format!("limit={PAGE}")).await {
-            Err(Failure::PageExpired) => {
-                debug!("{}: {}", self.kind.resource(), Failure::PageExpired);
+            Err(WatchError::PageExpired) => {
+                debug!("{}: {}", self.kind.resource(), WatchError::PageExpired);
                 self.pages("").await.map_err(|failure| match failure {
-                    Failure::PageExpired => Failure::Expired,
+                    WatchError::PageExpired => WatchError::Expired,
                     failure => failure,
                 })?
             }
             version => version?,
         };
         self.listed(version).await?;
-        self.went_well();
+        self.succeeded();
         Ok(())
     }
 
-    /// Reads all pages, and returns the version of the list.
-    async fn pages(&mut self, limit: &str) -> Result<String, Failure> {
+    /// Reads all pages; returns the resource version of the list.
+    async fn pages(&mut self, limit: &str) -> Result<String, WatchError> {
         self.begin().await?;
         let first = format!("{}?{limit}{}", path(self.kind), self.selectors);
         let mut frame = self.page(&first).await?;
         while let Some(more) = frame.r#continue.filter(|more| !more.is_empty()) {
             let query = format!("{first}&continue={}", encode(&more));
             frame = self.page(&query).await.map_err(|failure| match failure {
-                Failure::Expired => Failure::PageExpired,
+                WatchError::Expired => WatchError::PageExpired,
                 failure => failure,
             })?;
         }
@@ -64,56 +64,58 @@ impl Watch {
     }
 
     /// Reads one page, item by item.
-    async fn page(&mut self, query: &str) -> Result<FrameMetadata, Failure> {
+    async fn page(&mut self, query: &str) -> Result<ListMetadata, WatchError> {
         let requests = Arc::clone(&self.requests);
         let (mut body, _permit) = requests.get("list", self.kind, query).await?;
-        let mut items = Items::default();
-        let mut told = Vec::new();
+        let mut items = ItemSplitter::default();
+        let mut events = Vec::new();
         loop {
             let wait = self.timing.response;
             let part = match timeout(wait, body.frame())
                 .await
-                .map_err(|_| Failure::Stalled(wait))?
+                .map_err(|_| WatchError::TimedOut(wait))?
             {
                 None => break,
-                Some(part) => part.map_err(|error| Failure::broken(&error))?,
+                Some(part) => part.map_err(|error| WatchError::disconnected(&error))?,
             };
             let Some(part) = part.data_ref() else {
                 continue;
             };
-            let whole = items.feed(part, LONGEST_OBJECT, |item| {
+            let is_ok = items.feed(part, MAX_OBJECT_BYTES, |item| {
                 match item {
-                    Item::Text(text) => self.item(text, &mut told),
-                    Item::TooLong => told.push(self.skipped(None, TOO_LONG)),
+                    Item::Text(text) => self.item(text, &mut events),
+                    Item::TooLong => events.push(self.skipped(None, OBJECT_TOO_LONG)),
                 }
-                Ok::<_, Failure>(())
+                Ok::<_, WatchError>(())
             })?;
-            if !whole {
-                return Err(Failure::Malformed("a list without end".into()));
+            if !is_ok {
+                return Err(WatchError::Malformed("a list frame above 1 MiB".into()));
             }
-            for event in told.drain(..) {
+            for event in events.drain(..) {
                 self.send(event).await?;
             }
         }
         let frame = items
             .frame()
-            .ok_or_else(|| Failure::Broken("in the middle of a list".into()))?;
-        let frame: Frame = serde_json::from_slice(frame)
-            .map_err(|_| Failure::Malformed("a list without metadata".into()))?;
+            .ok_or_else(|| WatchError::Disconnected("within a list".into()))?;
+        let frame: ListFrame = serde_json::from_slice(frame)
+            .map_err(|_| WatchError::Malformed("a list without metadata".into()))?;
         Ok(frame.metadata)
     }
 
-    /// An item of a list. One that is of no use is not told of, and gone when the list is.
-    fn item(&mut self, text: &[u8], told: &mut Vec<Event>) {
-        let read = text_of(text).and_then(|text| decode::json(self.kind, text, &self.pod_labels));
-        let (left_out, event) = self.read(read);
-        told.extend(left_out);
+    /// Decodes an item of a list. Items without use for DNS produce no event, and so are deleted at
+    /// the list's end.
+    fn item(&mut self, text: &[u8], events: &mut Vec<Event>) {
+        let decoded =
+            text_of(text).and_then(|text| decode::json(self.kind, text, &self.pod_labels));
+        let (skipped_fields, event) = self.events_for(decoded);
+        events.extend(skipped_fields);
         if !matches!(event, Event::Delete(..)) {
-            told.push(event);
+            events.push(event);
         }
     }
 }
 
-fn text_of(bytes: &[u8]) -> Result<&str, Unreadable> {
-    std::str::from_utf8(bytes).map_err(|_| Unreadable::unnamed(&"it is not UTF-8"))
+fn text_of(bytes: &[u8]) -> Result<&str, DecodeError> {
+    std::str::from_utf8(bytes).map_err(|_| DecodeError::without_key(&"it is not UTF-8"))
 }

@@ -1,10 +1,10 @@
-//! The bearer token, from a file or from the kubeconfig itself.
+//! The bearer token, from a file or from the kubeconfig.
 //!
-//! `kube` would send it to the last octet, and a line end at the end of a file is not one that a
-//! header can hold; so it is read here, without the space around it.
+//! `kube` would send it including a trailing line end, which is invalid in a header; so it is read
+//! here and trimmed.
 
-use super::super::source::SourceError;
-use super::failure::Failure;
+use super::super::error::SourceError;
+use super::error::WatchError;
 use crate::plain;
 use http::HeaderValue;
 use kube::config::AuthInfo;
@@ -14,40 +14,41 @@ use std::time::Duration;
 use std::{fs, io};
 use tokio::time::Instant;
 
-/// A token file is read again after so long: whoever mounts it replaces it before it expires.
-const FRESH: Duration = Duration::from_mins(1);
+/// Interval for re-reading a token file: the kubelet rotates it before it expires.
+const REREAD_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The longest token file that is read. A service account's token is some 1,000 octets.
-const LONGEST: u64 = 64 << 10;
+/// Maximum bytes read of a token file. A service account token has some 1,000.
+const MAX_TOKEN_BYTES: u64 = 64 << 10;
 
-/// What requests are authorized with.
-pub(super) enum Token {
-    /// As the kubeconfig says.
+/// The credentials of requests.
+pub(super) enum BearerToken {
+    /// From the kubeconfig.
     Fixed(HeaderValue),
-    /// As a file says.
+    /// From a file.
     File(TokenFile),
 }
 
-/// A token file and what it last said.
+/// A token file and its last content.
 pub(super) struct TokenFile {
     path: PathBuf,
     last: Mutex<(HeaderValue, Instant)>,
 }
 
-impl Token {
-    /// Takes the token out of the credentials, where it is what they authorize with.
+impl BearerToken {
+    /// Removes the token from the credentials, if they authenticate with a token.
     pub(super) fn take(auth: &mut AuthInfo) -> Result<Option<Self>, SourceError> {
         let has_password = auth.username.is_some() && auth.password.is_some();
         if auth.auth_provider.is_some() || has_password {
             return Ok(None);
         }
         let token = if let Some(text) = inline(auth) {
-            let header = header(&text).map_err(|what| SourceError::Token("token".into(), what))?;
+            let header =
+                header(&text).map_err(|reason| SourceError::Token("token".into(), reason))?;
             Self::Fixed(header)
         } else if let Some(file) = &auth.token_file {
             let path = PathBuf::from(file);
-            let header =
-                read(&path).map_err(|what| SourceError::Token(path.display().to_string(), what))?;
+            let header = read(&path)
+                .map_err(|reason| SourceError::Token(path.display().to_string(), reason))?;
             let last = Mutex::new((header, Instant::now()));
             Self::File(TokenFile { path, last })
         } else {
@@ -57,8 +58,8 @@ impl Token {
         Ok(Some(token))
     }
 
-    /// The value of the header `authorization`.
-    pub(super) fn header(&self) -> Result<HeaderValue, Failure> {
+    /// The value of the `authorization` header.
+    pub(super) fn header(&self) -> Result<HeaderValue, WatchError> {
         match self {
             Self::Fixed(header) => Ok(header.clone()),
             Self::File(file) => file.header(),
@@ -67,15 +68,16 @@ impl Token {
 }
 
 impl TokenFile {
-    fn header(&self) -> Result<HeaderValue, Failure> {
+    fn header(&self) -> Result<HeaderValue, WatchError> {
         let mut last = self.last.lock();
-        if last.1.elapsed() >= FRESH {
+        if last.1.elapsed() >= REREAD_INTERVAL {
             match read(&self.path) {
                 Ok(header) => *last = (header, Instant::now()),
-                // A file that is gone was mounted for the start only; what it said may be good yet.
+                // A deleted file may have been mounted for the start only; the last token may still
+                // be valid.
                 Err(_) if !self.path.exists() => {}
-                Err(what) => {
-                    return Err(Failure::Token(self.path.display().to_string(), what));
+                Err(reason) => {
+                    return Err(WatchError::Token(self.path.display().to_string(), reason));
                 }
             }
         }
@@ -83,8 +85,7 @@ impl TokenFile {
     }
 }
 
-/// The kubeconfig's own token. The type of the field is another crate's; in serialized form it is
-/// text.
+/// The kubeconfig's token. The field's type comes from another crate; it serializes to a string.
 fn inline(auth: &AuthInfo) -> Option<String> {
     auth.token.as_ref()?;
     let auth = serde_json::to_value(auth).ok()?;
@@ -95,7 +96,7 @@ fn read(path: &Path) -> Result<HeaderValue, String> {
     let mut text = String::new();
     plain::not_a_pipe(path).map_err(|error| plain::io(&error))?;
     let file = fs::File::open(path).map_err(|error| plain::io(&error))?;
-    io::Read::read_to_string(&mut io::Read::take(file, LONGEST), &mut text)
+    io::Read::read_to_string(&mut io::Read::take(file, MAX_TOKEN_BYTES), &mut text)
         .map_err(|error| plain::io(&error))?;
     header(&text)
 }
@@ -116,22 +117,22 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_is_read_again_and_the_space_around_its_token_is_none_of_it() {
+    async fn a_token_file_is_reread_and_trimmed() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "abc.def\n").unwrap();
         let mut auth = AuthInfo {
             token_file: Some(file.path().display().to_string()),
             ..AuthInfo::default()
         };
-        let token = Token::take(&mut auth).unwrap().unwrap();
+        let token = BearerToken::take(&mut auth).unwrap().unwrap();
         assert!(auth.token_file.is_none(), "kube would read it too");
         assert_eq!(token.header().unwrap(), "Bearer abc.def");
         fs::write(file.path(), " new\r\n").unwrap();
         assert_eq!(token.header().unwrap(), "Bearer abc.def");
-        tokio::time::advance(FRESH).await;
+        tokio::time::advance(REREAD_INTERVAL).await;
         assert_eq!(token.header().unwrap(), "Bearer new");
         fs::write(file.path(), "a\nb").unwrap();
-        tokio::time::advance(FRESH).await;
+        tokio::time::advance(REREAD_INTERVAL).await;
         let error = token.header().unwrap_err().to_string();
         assert!(error.contains(&*file.path().to_string_lossy()), "{error}");
         file.close().unwrap();
@@ -139,9 +140,9 @@ mod tests {
     }
 
     #[test]
-    fn a_kubeconfigs_own_token_is_trimmed_too() {
+    fn a_kubeconfig_token_is_trimmed() {
         let mut auth: AuthInfo = serde_json::from_str(r#"{"token": "abc\n"}"#).unwrap();
-        let token = Token::take(&mut auth).unwrap().unwrap();
+        let token = BearerToken::take(&mut auth).unwrap().unwrap();
         assert_eq!(token.header().unwrap(), "Bearer abc");
         assert!(auth.token.is_none());
         for (text, wanted) in [
@@ -152,9 +153,16 @@ mod tests {
             ),
         ] {
             let mut auth: AuthInfo = serde_json::from_str(text).unwrap();
-            let error = Token::take(&mut auth).map(|_| ()).unwrap_err().to_string();
+            let error = BearerToken::take(&mut auth)
+                .map(|_| ())
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(wanted), "{error}");
         }
-        assert!(Token::take(&mut AuthInfo::default()).unwrap().is_none());
+        assert!(
+            BearerToken::take(&mut AuthInfo::default())
+                .unwrap()
+                .is_none()
+        );
     }
 }

@@ -1,271 +1,161 @@
-//! Keeps one kind of object in step with the API server: lists it, follows it, and begins again
-//! whenever that does not go on.
-//!
-//! ```text
-//!             +-- streamed list (sendInitialEvents) --+
-//! no version -+                                       +-> version -> watch -> watch -> ...
-//!             +-- list in pages, where that fails ----+      ^                 |
-//!      ^                                                     +--- cut, silent -+
-//!      +------------------------ 410 Gone ---------------------------------- --+
-//! ```
-//!
-//! Whatever goes wrong, what has been told of the cluster stays until a list is complete.
+//! The watch stream, optionally with an initial list (`sendInitialEvents`).
 
-use super::super::decode::{Read, Unreadable};
-use super::super::event::{Event, Key, Kind};
-use super::super::flaw::Logged;
-use super::super::settings::{Settings, Timing};
-use super::client::Requests;
-use super::failure::Failure;
-use super::order::Order;
-use super::pause::Pause;
+use super::super::decode::{self, wire};
+use super::super::event::Event;
+use super::error::WatchError;
+use super::lines::{Line, LineReader};
+use super::reflector::{Reflector, encode};
+use super::{MAX_OBJECT_BYTES, OBJECT_TOO_LONG, path};
+use rand::RngExt;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
-use tracing::{debug, info, warn};
+use tokio::time::{Instant, timeout};
+use tracing::debug;
 
-/// So many refusals of a version in a row, and the list is read anew: the server may have been
-/// restored from a backup and not know the version at all.
-const TRUST: u32 = 5;
+/// A stream that ends within this time without an event is treated as a refusal.
+const MIN_STREAM: Duration = Duration::from_secs(1);
 
-/// So many streamed lists that broke off in a row, and the next list is an ordinary one.
-const MOST_BROKEN: u32 = 2;
-
-/// The same complaint is logged again after so long.
-const REPEAT: Duration = Duration::from_mins(5);
-
-/// The watch of one kind.
-pub(super) struct Watch {
-    pub(super) kind: Kind,
-    pub(super) requests: Arc<Requests>,
-    events: mpsc::Sender<Event>,
-    pub(super) timing: Timing,
-    /// The selectors, encoded, each with a leading `&`.
-    pub(super) selectors: String,
-    /// The labels of Pods that are kept.
-    pub(super) pod_labels: Box<[Box<str>]>,
-    /// Streamed lists are tried until one has failed in a way that speaks against them.
-    streaming: bool,
-    /// What to watch from; None until a list is complete.
-    pub(super) version: Option<String>,
-    pub(super) order: Order,
-    pause: Pause,
-    /// Streamed lists that broke off, since anything went well.
-    broken_lists: u32,
-    /// Failures since anything went well.
-    failures: u32,
-    complained: Option<(String, Instant)>,
-    /// What was logged of objects that are not as they should be.
-    logged: Logged,
+/// An event of a watch: one line of the stream.
+#[derive(Deserialize)]
+struct WatchEvent<'a> {
+    #[serde(borrow)]
+    r#type: wire::Text<'a>,
+    #[serde(borrow)]
+    object: &'a RawValue,
 }
 
-impl Watch {
-    /// Will watch one kind with these settings.
-    pub(super) fn new(
-        kind: Kind,
-        settings: &Settings,
-        requests: Arc<Requests>,
-        events: mpsc::Sender<Event>,
-    ) -> Self {
-        let mut selectors = String::new();
-        let labels = settings.selector(kind);
-        if !labels.is_empty() {
-            let _ = write!(selectors, "&labelSelector={}", encode(labels.as_str()));
+impl Reflector {
+    /// Reads a watch stream until it ends: from `self.version`, or with an initial list.
+    pub(super) async fn watch(&mut self, initial: bool) -> Result<(), WatchError> {
+        // Randomized, so that the watches of all clients do not expire at the same time.
+        let seconds = self
+            .timing
+            .watch
+            .mul_f64(rand::rng().random_range(1.0..=2.0))
+            .as_secs()
+            .max(1);
+        let mut query = format!(
+            "{}?watch=1&allowWatchBookmarks=true&timeoutSeconds={seconds}{}",
+            path(self.kind),
+            self.selectors
+        );
+        let _ = match self.version.as_ref().filter(|_| !initial) {
+            Some(version) => write!(query, "&resourceVersion={}", encode(version)),
+            None => write!(
+                query,
+                "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
+            ),
+        };
+        let requests = Arc::clone(&self.requests);
+        let (body, permit) = requests.get("watch", self.kind, &query).await?;
+        drop(permit);
+        if initial {
+            self.begin().await?;
         }
-        if kind == Kind::Pod {
-            // Pods that have ended keep their address in the API, while others get it again.
-            let over = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown";
-            let _ = write!(selectors, "&fieldSelector={}", encode(over));
-        }
-        Self {
-            kind,
-            requests,
-            events,
-            timing: settings.timing.clone(),
-            selectors,
-            pod_labels: settings.pod_labels.clone(),
-            streaming: true,
-            version: None,
-            order: Order::default(),
-            pause: Pause::new(&settings.timing),
-            broken_lists: 0,
-            failures: 0,
-            complained: None,
-            logged: Logged::new(kind),
-        }
-    }
-
-    /// Watches until nobody listens to the events any more.
-    pub(super) async fn run(mut self) {
+        let mut lines = LineReader::new(body, MAX_OBJECT_BYTES);
+        let (begun, mut is_empty_stream) = (Instant::now(), true);
         loop {
-            let step = match &self.version {
-                Some(_) => self.follow(false).await,
-                None if self.streams_lists() => self.follow(true).await,
-                None => self.list().await,
+            let listing = self.version.is_none();
+            let wait = if listing {
+                self.timing.initial
+            } else {
+                self.timing.idle
             };
-            match step {
-                Ok(()) => {}
-                Err(Failure::Stopped) => return,
-                Err(failure) => self.recover(&failure).await,
+            let line = timeout(wait, lines.next())
+                .await
+                .map_err(|_| WatchError::TimedOut(wait))?;
+            match line? {
+                Line::Text(line) if line.trim_ascii().is_empty() => {}
+                Line::Text(line) => self.line(line).await?,
+                Line::TooLong => {
+                    let event = self.skipped(None, OBJECT_TOO_LONG);
+                    self.send(event).await?;
+                }
+                Line::End if listing => {
+                    return Err(WatchError::Disconnected("within a list".into()));
+                }
+                // A server that shuts down ends all streams; reconnecting immediately and being
+                // refused would busy-loop.
+                Line::End if is_empty_stream && begun.elapsed() < MIN_STREAM => {
+                    return Err(WatchError::EmptyStream);
+                }
+                Line::End => return Ok(()),
+            }
+            is_empty_stream = false;
+            if self.version.is_some() {
+                self.succeeded();
             }
         }
     }
 
-    /// Decides from where to go on, and waits.
-    async fn recover(&mut self, failure: &Failure) {
-        self.failures += 1;
-        if self.kind == Kind::Import && matches!(failure, Failure::Status(404, _)) {
-            return self.have_none().await;
-        }
-        let listing = self.version.is_none();
-        match failure {
-            Failure::Expired => self.version = None,
-            Failure::Unsupported(..) if listing && self.streaming => {
+    /// Handles one line of the stream.
+    async fn line(&mut self, line: &[u8]) -> Result<(), WatchError> {
+        let malformed = |_| WatchError::Malformed("a line is not a watch event".into());
+        let Ok(line) = std::str::from_utf8(line) else {
+            let event = self.skipped(None, "it is not UTF-8; skipped");
+            return self.send(event).await;
+        };
+        let event: WatchEvent<'_> = serde_json::from_str(line).map_err(malformed)?;
+        let text = event.object.get();
+        let decoded = match &*event.r#type {
+            "ADDED" | "MODIFIED" => decode::json(self.kind, text, &self.pod_labels),
+            "DELETED" => decode::json_key(text),
+            "BOOKMARK" => return self.bookmark(text).await,
+            "ERROR" => return Err(WatchError::from_event("watch", self.kind, text)),
+            other => return Err(WatchError::Malformed(format!("an event of type {other:?}"))),
+        };
+        let version = decoded
+            .as_ref()
+            .map_or_else(|error| error.version, |decoded| decoded.version);
+        let key = decoded
+            .as_ref()
+            .map_or_else(|error| error.key.as_ref(), |decoded| Some(&decoded.key));
+        // The initial list is sorted by name, not by version.
+        if self.version.is_some() {
+            let is_new = key.is_none_or(|key| self.order.admit(key, version));
+            self.advance(version);
+            if !is_new {
                 debug!(
-                    "{}: no streamed lists here: {failure}",
+                    "{}: stale event for {key:?} at version {version:?} ignored",
                     self.kind.resource()
                 );
-                self.streaming = false;
-                return;
+                return self.send(Event::Heartbeat(self.kind)).await;
             }
-            // As an API server answers whose etcd cannot stream lists, or not yet after a start of both.
-            // It answers, so an ordinary list is worth asking for at once.
-            Failure::Status(500, _) if listing && self.streams_lists() => {
-                debug!("{}: no streamed list now: {failure}", self.kind.resource());
-                self.broken_lists = MOST_BROKEN;
-                return;
-            }
-            // A server that ignores what it does not know streams events but never ends the list.
-            Failure::Stalled(_) if listing => self.streaming = false,
-            Failure::Broken(_) | Failure::Malformed(_) | Failure::Status(..) if listing => {
-                self.broken_lists += 1;
-            }
-            Failure::Status(..) | Failure::Unsupported(..) | Failure::Malformed(_)
-                if self.failures >= TRUST =>
-            {
-                self.version = None;
-            }
-            _ => {}
         }
-        match failure {
-            Failure::Expired => debug!("{}: {failure}; listing them again", self.kind.resource()),
-            // The ordinary end of a quiet connection: it is resumed, and nothing is lost.
-            Failure::Stalled(_) | Failure::Broken(_) if !listing && self.failures == 1 => {
-                debug!("{}: {failure}", self.kind.resource());
-            }
-            _ => self.complain(&failure.to_string()),
+        let (skipped_fields, event) = self.events_for(decoded);
+        if let Some(skipped_fields) = skipped_fields {
+            self.send(skipped_fields).await?;
         }
-        // The first time there is no reason to wait: versions expire in the ordinary course.
-        if matches!(failure, Failure::Expired) && self.failures == 1 {
-            return;
-        }
-        sleep(self.pause.take()).await;
+        self.send(event).await
     }
 
-    /// Whether the next list is to be a streamed one.
-    fn streams_lists(&self) -> bool {
-        self.streaming && self.broken_lists < MOST_BROKEN
-    }
-
-    /// The cluster does not know the kind, which is an extension: then there are none, and nobody
-    /// need wait for them. Whether it has come to know it is looked at again and again.
-    async fn have_none(&mut self) {
-        self.version = None;
-        for event in [Event::Begin(self.kind), Event::End(self.kind)] {
-            // The next attempt notices where nobody listens any more.
-            let _ = self.send(event).await;
-        }
-        self.complain("the cluster does not know the kind (404), so there are none");
-        sleep(self.pause.take()).await;
-    }
-
-    /// A list begins.
-    pub(super) async fn begin(&mut self) -> Result<(), Failure> {
-        self.logged.begin();
-        self.send(Event::Begin(self.kind)).await
-    }
-
-    /// A list is complete, at this version.
-    pub(super) async fn listed(&mut self, version: String) -> Result<(), Failure> {
-        self.order.settle(version.parse().ok());
-        self.version = Some(version);
-        self.logged.end();
-        self.send(Event::End(self.kind)).await
-    }
-
-    /// The server does as it should.
-    pub(super) fn went_well(&mut self) {
-        if self.failures > 0 && self.complained.take().is_some() {
-            info!("{}: watched again", self.kind.resource());
-        }
-        self.failures = 0;
-        self.broken_lists = 0;
-        self.pause.reset();
-    }
-
-    fn complain(&mut self, complaint: &str) {
-        let again = self
-            .complained
-            .as_ref()
-            .is_some_and(|(last, at)| last == complaint && at.elapsed() < REPEAT);
-        if !again {
-            warn!("{}: {complaint}", self.kind.resource());
-            self.complained = Some((complaint.to_owned(), Instant::now()));
-        }
-    }
-
-    /// The events of an object as it was read: how much of it was left out, if anything, and what
-    /// it is now.
-    pub(super) fn read(&mut self, read: Result<Read, Unreadable>) -> (Option<Event>, Event) {
-        let Read {
-            key, object, flaws, ..
-        } = match read {
-            Ok(read) => read,
-            Err(error) => {
-                let why = format!("{error}; skipped");
-                return (None, self.skipped(error.key, &why));
-            }
+    /// Handles a bookmark: a new resource version, or the end of the initial list.
+    async fn bookmark(&mut self, text: &str) -> Result<(), WatchError> {
+        let object: wire::PartialObjectMetadata<'_> = serde_json::from_str(text)
+            .map_err(|_| WatchError::Malformed("a bookmark without metadata".into()))?;
+        let Some(version) = object.metadata.resource_version.text() else {
+            return Err(WatchError::Malformed("a bookmark without version".into()));
         };
-        let left_out = flaws.count();
-        if left_out == 0 {
-            self.logged.clear(&key);
-        } else if let Some(line) = self
-            .logged
-            .complain(Some(&key), &format_args!("left out: {flaws}"))
-        {
-            warn!("{line}");
+        if self.version.is_none() {
+            let annotations = object.metadata.annotations.given();
+            let end = annotations.and_then(|it| it.initial_events_end.text()) == Some("true");
+            if end {
+                return self.listed(version.to_string()).await;
+            }
+            return Ok(());
         }
-        let event = match object {
-            Some(object) => Event::Apply(object),
-            None => Event::Delete(self.kind, key),
-        };
-        let left_out = (left_out > 0).then_some(Event::LeftOut(self.kind, left_out));
-        (left_out, event)
+        self.order.settle(object.metadata.version());
+        self.version = Some(version.to_string());
+        self.send(Event::Heartbeat(self.kind)).await
     }
 
-    pub(super) fn skipped(&mut self, key: Option<Key>, why: &str) -> Event {
-        if let Some(line) = self.logged.complain(key.as_ref(), &why) {
-            warn!("{line}");
-        }
-        Event::Skip(self.kind, key)
-    }
-
-    pub(super) async fn send(&self, event: Event) -> Result<(), Failure> {
-        self.events.send(event).await.map_err(|_| Failure::Stopped)
-    }
-}
-
-/// Percent-encoding for the value of a query parameter (RFC 3986, section 2).
-pub(super) fn encode(value: &str) -> String {
-    let mut encoded = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
+    /// Advances the resource version after an event.
+    fn advance(&mut self, version: Option<u64>) {
+        if let Some(version) = version.filter(|version| self.order.is_newest(*version)) {
+            self.version = Some(version.to_string());
         }
     }
-    encoded
 }

@@ -1,8 +1,8 @@
-//! Fields that never void their object: a value of the wrong type is kept as such, and what reads
-//! the object leaves it out.
+//! Fields that never fail the decoding of their object: a value of the wrong type is kept as
+//! [`Field::Invalid`], and skipped by the conversion.
 
 use super::wire::Text;
-use crate::cluster::flaw::{Flaws, quote};
+use crate::cluster::invalid::{InvalidFields, quote};
 use crate::cluster::object::Protocol;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -14,20 +14,20 @@ use std::marker::PhantomData;
 /// A field of an object.
 #[derive(Default, Debug)]
 pub(in crate::cluster) enum Field<T> {
-    /// Not there, or null.
+    /// Absent or null.
     #[default]
     Absent,
-    /// Of the right type.
+    /// A value of the expected type.
     Given(T),
-    /// Of another type, or outside of its range: the value as a message shows it.
+    /// A value of another type or out of range, as shown in messages.
     Invalid(Box<str>),
 }
 
-/// A list, whose items are fields of their own.
-pub(in crate::cluster) type Many<T> = Field<Vec<Field<T>>>;
+/// A list, whose items are fields themselves.
+pub(in crate::cluster) type FieldList<T> = Field<Vec<Field<T>>>;
 
 impl<T> Field<T> {
-    /// The value, where it is of the right type.
+    /// The value, if of the expected type.
     pub(in crate::cluster) fn given(&self) -> Option<&T> {
         match self {
             Self::Given(value) => Some(value),
@@ -36,49 +36,54 @@ impl<T> Field<T> {
     }
 }
 
-impl<T: Expected> Field<T> {
-    /// The value; one of the wrong type is a flaw at this path.
-    pub(in crate::cluster) fn get(&self, path: &dyn Display, flaws: &mut Flaws) -> Option<&T> {
+impl<T: TypeName> Field<T> {
+    /// The value; an invalid one is added to `invalid` with its path.
+    pub(in crate::cluster) fn get(
+        &self,
+        path: &dyn Display,
+        invalid: &mut InvalidFields,
+    ) -> Option<&T> {
         if let Self::Invalid(value) = self {
-            flaws.add(path, value, T::EXPECTED);
+            invalid.add(path, value, T::EXPECTED);
         }
         self.given()
     }
 }
 
-impl<T: Expected> Many<T> {
-    /// The items with their numbers, without those that are null or of the wrong type.
+impl<T: TypeName> FieldList<T> {
+    /// The valid items with their indices; null items are ignored, invalid ones are added to
+    /// `invalid`.
     pub(in crate::cluster) fn each<'f>(
         &'f self,
         path: &dyn Display,
-        flaws: &mut Flaws,
+        invalid: &mut InvalidFields,
     ) -> impl Iterator<Item = (usize, &'f T)> + use<'f, T> {
-        let items = self.get(path, flaws).map_or(&[][..], Vec::as_slice);
+        let items = self.get(path, invalid).map_or(&[][..], Vec::as_slice);
         let items = items.iter().enumerate();
         for (number, item) in items.clone() {
-            item.get(&format_args!("{path}[{number}]"), flaws);
+            item.get(&format_args!("{path}[{number}]"), invalid);
         }
         items.filter_map(|(number, item)| Some((number, item.given()?)))
     }
 }
 
 impl Field<Text<'_>> {
-    /// The text, where it is of the right type.
+    /// The text, if of the expected type.
     pub(in crate::cluster) fn text(&self) -> Option<&str> {
         self.given().map(|text| &**text)
     }
 }
 
-/// What a field is to hold, for messages.
-pub(in crate::cluster) trait Expected {
+/// The name of a field's type, for messages.
+pub(in crate::cluster) trait TypeName {
     /// Completes "expected ...".
     const EXPECTED: &'static str;
 }
 
-/// What a field can hold. Each method takes a value of one type; those that are not implemented
-/// refuse it.
-pub(in crate::cluster) trait Part<'de>: Expected + Sized {
-    /// From text.
+/// A type that a field can have. Each method converts one JSON or YAML type; the defaults reject
+/// it.
+pub(in crate::cluster) trait FieldValue<'de>: TypeName + Sized {
+    /// From a string.
     fn from_text(text: Cow<'de, str>) -> Field<Self> {
         Field::Invalid(quote(&text))
     }
@@ -88,7 +93,7 @@ pub(in crate::cluster) trait Part<'de>: Expected + Sized {
         Field::Invalid(number.to_string().into())
     }
 
-    /// From a truth value.
+    /// From a boolean.
     fn from_bool(value: bool) -> Field<Self> {
         Field::Invalid(value.to_string().into())
     }
@@ -106,7 +111,7 @@ pub(in crate::cluster) trait Part<'de>: Expected + Sized {
     }
 }
 
-impl<'de, T: Part<'de>> Deserialize<'de> for Field<T> {
+impl<'de, T: FieldValue<'de>> Deserialize<'de> for Field<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(AnyType(PhantomData))
     }
@@ -114,7 +119,7 @@ impl<'de, T: Part<'de>> Deserialize<'de> for Field<T> {
 
 struct AnyType<T>(PhantomData<T>);
 
-impl<'de, T: Part<'de>> Visitor<'de> for AnyType<T> {
+impl<'de, T: FieldValue<'de>> Visitor<'de> for AnyType<T> {
     type Value = Field<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -173,31 +178,31 @@ impl<'de, T: Part<'de>> Visitor<'de> for AnyType<T> {
     }
 }
 
-impl Expected for Text<'_> {
+impl TypeName for Text<'_> {
     const EXPECTED: &'static str = "text";
 }
 
-impl<'de: 'a, 'a> Part<'de> for Text<'a> {
+impl<'de: 'a, 'a> FieldValue<'de> for Text<'a> {
     fn from_text(text: Cow<'de, str>) -> Field<Self> {
         Field::Given(Self(text))
     }
 }
 
-impl Expected for bool {
+impl TypeName for bool {
     const EXPECTED: &'static str = "true or false";
 }
 
-impl Part<'_> for bool {
+impl FieldValue<'_> for bool {
     fn from_bool(value: bool) -> Field<Self> {
         Field::Given(value)
     }
 }
 
-impl Expected for u16 {
+impl TypeName for u16 {
     const EXPECTED: &'static str = "a port number, 0 to 65535";
 }
 
-impl Part<'_> for u16 {
+impl FieldValue<'_> for u16 {
     fn from_number(number: u64) -> Field<Self> {
         match Self::try_from(number) {
             Ok(number) => Field::Given(number),
@@ -206,11 +211,11 @@ impl Part<'_> for u16 {
     }
 }
 
-impl Expected for Protocol {
+impl TypeName for Protocol {
     const EXPECTED: &'static str = "TCP, UDP or SCTP";
 }
 
-impl<'de> Part<'de> for Protocol {
+impl<'de> FieldValue<'de> for Protocol {
     fn from_text(text: Cow<'de, str>) -> Field<Self> {
         match &*text {
             "" => Field::Absent,
@@ -222,11 +227,11 @@ impl<'de> Part<'de> for Protocol {
     }
 }
 
-impl<T> Expected for Vec<Field<T>> {
+impl<T> TypeName for Vec<Field<T>> {
     const EXPECTED: &'static str = "a list";
 }
 
-impl<'de, T: Part<'de>> Part<'de> for Vec<Field<T>> {
+impl<'de, T: FieldValue<'de>> FieldValue<'de> for Vec<Field<T>> {
     fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<Field<Self>, A::Error> {
         let mut items = Self::new();
         while let Some(item) = list.next_element()? {
@@ -236,14 +241,14 @@ impl<'de, T: Part<'de>> Part<'de> for Vec<Field<T>> {
     }
 }
 
-/// Lets fields hold structs, which are maps.
-macro_rules! parts {
+/// Implements [`FieldValue`] for structs, which are maps.
+macro_rules! map_fields {
     ($($part:ident $(<$a:lifetime>)?),* $(,)?) => { $(
-        impl $(<$a>)? $crate::cluster::decode::field::Expected for $part $(<$a>)? {
+        impl $(<$a>)? $crate::cluster::decode::field::TypeName for $part $(<$a>)? {
             const EXPECTED: &'static str = "a map";
         }
 
-        impl<'de $(: $a, $a)?> $crate::cluster::decode::field::Part<'de> for $part $(<$a>)? {
+        impl<'de $(: $a, $a)?> $crate::cluster::decode::field::FieldValue<'de> for $part $(<$a>)? {
             fn from_map<A: serde::de::MapAccess<'de>>(
                 map: A,
             ) -> Result<$crate::cluster::decode::field::Field<Self>, A::Error> {
@@ -252,9 +257,9 @@ macro_rules! parts {
         }
     )* };
 }
-pub(in crate::cluster) use parts;
+pub(in crate::cluster) use map_fields;
 
-/// A struct from a map.
+/// Decodes a struct from a map.
 pub(in crate::cluster) fn read_map<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
     map: A,
 ) -> Result<Field<T>, A::Error> {

@@ -1,4 +1,4 @@
-use super::parts::parse_address;
+use super::common::parse_address;
 use super::*;
 use crate::cluster::object::{Port, Protocol};
 use std::time::SystemTime;
@@ -16,7 +16,7 @@ fn service(spec: &str) -> Service {
 }
 
 #[test]
-fn services_of_every_type() {
+fn services_of_every_type_are_decoded() {
     let web = service(
         r#"{"type":"NodePort","clusterIP":"10.0.0.1","clusterIPs":["10.0.0.1","fd00::1"],
             "ports":[{"name":"http","port":80,"protocol":"TCP","nodePort":30080}]}"#,
@@ -40,7 +40,7 @@ fn services_of_every_type() {
 }
 
 #[test]
-fn where_a_service_is_reached_from_outside() {
+fn external_ips_and_ingress_points_are_decoded() {
     let text = r#"{"metadata":{"name":"s","namespace":"n"},
         "spec":{"type":"LoadBalancer","clusterIP":"10.0.0.1","externalIPs":["192.0.2.1"]},
         "status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.2"},{"hostname":"lb.example.com"}]}}}"#;
@@ -53,7 +53,7 @@ fn where_a_service_is_reached_from_outside() {
 }
 
 #[test]
-fn slices_keep_what_is_not_ready_and_take_silence_for_readiness() {
+fn slices_keep_unready_endpoints_and_an_absent_condition_means_ready() {
     let text = r#"{"addressType":"IPv4","metadata":{"name":"s-1","namespace":"n","uid":"\u0041",
         "labels":{"app":"x","kubernetes.io/service-name":"s"},
         "annotations":{"endpoints.kubernetes.io/last-change-trigger-time":"2026-01-02T03:04:05Z"}},
@@ -62,7 +62,7 @@ fn slices_keep_what_is_not_ready_and_take_silence_for_readiness() {
          {"addresses":["10.0.0.2"],"conditions":{"ready":false}},
          {"addresses":["10.0.0.3"],"conditions":{},"targetRef":{"kind":"Node","name":"x"}}],
         "ports":[{"name":"","port":null}]}"#;
-    let Some(Object::Slice(slice, trigger)) = object(Kind::Slice, text) else {
+    let Some(Object::EndpointSlice(slice, trigger)) = object(Kind::EndpointSlice, text) else {
         panic!()
     };
     assert_eq!(slice.ready().count(), 2);
@@ -77,15 +77,15 @@ fn slices_keep_what_is_not_ready_and_take_silence_for_readiness() {
 }
 
 #[test]
-fn what_names_have_no_use_for_is_not_kept() {
+fn objects_without_use_for_dns_are_not_kept() {
     let meta = r#""metadata":{"name":"x","namespace":"n","resourceVersion":"7""#;
     for (kind, rest) in [
         (
-            Kind::Slice,
+            Kind::EndpointSlice,
             r#"},"addressType":"IPv4","endpoints":null,"ports":null"#,
         ),
         (
-            Kind::Slice,
+            Kind::EndpointSlice,
             r#","labels":{"kubernetes.io/service-name":"s"}},"addressType":"FQDN""#,
         ),
         (
@@ -106,7 +106,7 @@ fn what_names_have_no_use_for_is_not_kept() {
 }
 
 #[test]
-fn pods_have_an_address_of_each_family() {
+fn a_pod_has_one_address_per_family() {
     let text = r#"{"metadata":{"name":"p","namespace":"n"},"status":{"phase":"Running",
         "podIP":"10.0.0.1","podIPs":[{"ip":"10.0.0.1"},{"ip":"fd00::1"}]}}"#;
     let Some(Object::Pod(pod)) = object(Kind::Pod, text) else {
@@ -116,13 +116,13 @@ fn pods_have_an_address_of_each_family() {
 }
 
 #[test]
-fn a_bad_object_is_an_error_that_tells_which_it_is() {
+fn the_error_of_an_undecodable_object_has_its_key() {
     let meta = r#""metadata":{"name":"x","namespace":"n","resourceVersion":"7"}"#;
     for (kind, rest) in [
         (Kind::Service, r#""status":{}"#),
         (Kind::Service, r#""spec":null"#),
         (Kind::Service, r#""spec":7"#),
-        (Kind::Import, r#""spec":[]"#),
+        (Kind::ServiceImport, r#""spec":[]"#),
     ] {
         let text = format!("{{{meta},{rest}}}");
         let error = json(kind, &text, &[]).unwrap_err();
@@ -142,14 +142,17 @@ fn a_bad_object_is_an_error_that_tells_which_it_is() {
     }
 }
 
-/// An object with a flaw, and what is said of it.
-fn flawed(kind: Kind, text: &str) -> (Object, String) {
+/// Decodes an object with invalid fields; returns it and the description of those fields.
+fn with_invalid(kind: Kind, text: &str) -> (Object, String) {
     let read = json(kind, text, &[]).unwrap();
-    (read.object.expect("it is served"), read.flaws.to_string())
+    (
+        read.object.expect("the object is kept"),
+        read.invalid.to_string(),
+    )
 }
 
 #[test]
-fn addresses_are_read_as_kubernetes_routes_them() {
+fn addresses_are_parsed_as_in_parse_ip_sloppy() {
     for (text, address) in [
         ("203.0.113.010", Some("203.0.113.10")),
         ("203.000.113.009", Some("203.0.113.9")),
@@ -174,22 +177,22 @@ fn addresses_are_read_as_kubernetes_routes_them() {
 }
 
 #[test]
-fn one_bad_part_is_left_out_and_the_rest_is_served() {
+fn an_invalid_field_is_skipped_and_the_rest_is_kept() {
     let long = "x".repeat(64);
     let far = format!("{}x", "x.".repeat(130));
     let service = |spec: &str, status: &str| {
         let meta = r#""metadata":{"name":"s","namespace":"n","labels":7}"#;
         let text = format!(r#"{{{meta},"spec":{{{spec}}},"status":{status}}}"#);
-        let (Object::Service(service), flaws) = flawed(Kind::Service, &text) else {
+        let (Object::Service(service), invalid) = with_invalid(Kind::Service, &text) else {
             panic!("{text} is no service")
         };
-        (service, flaws)
+        (service, invalid)
     };
     let good = r#""clusterIPs":["10.0.0.1"],"externalIPs":["192.0.2.1"],
         "ports":[{"name":"a","port":80,"protocol":"TCP"}]"#;
     let (reference, none) = service(good, "null");
     assert_eq!(none, "");
-    for (spec, status, flaw) in [
+    for (spec, status, field) in [
         (
             good.replace(']', r#","ten"]"#),
             "{}".to_owned(),
@@ -247,11 +250,14 @@ fn one_bad_part_is_left_out_and_the_rest_is_served() {
             "expected a host name",
         ),
     ] {
-        let (service, flaws) = service(&spec, &status);
+        let (service, invalid) = service(&spec, &status);
         assert_eq!(service, reference, "{spec} {status}");
-        assert!(flaws.contains(flaw), "{flaws:?} does not say {flaw:?}");
+        assert!(
+            invalid.contains(field),
+            "{invalid:?} does not contain {field:?}"
+        );
     }
-    let (odd, flaws) = service(r#""ports":[{"name":7,"port":80,"protocol":"TPC"}]"#, "{}");
+    let (odd, invalid) = service(r#""ports":[{"name":7,"port":80,"protocol":"TPC"}]"#, "{}");
     let port = Port {
         name: "".into(),
         number: Some(80),
@@ -259,8 +265,8 @@ fn one_bad_part_is_left_out_and_the_rest_is_served() {
     };
     assert_eq!(*odd.ports, [port]);
     assert!(
-        flaws.contains("ports[0].protocol \"TPC\", expected TCP"),
-        "{flaws}"
+        invalid.contains("ports[0].protocol \"TPC\", expected TCP"),
+        "{invalid}"
     );
     let (odd, _) = service(r#""clusterIP":"ten","ports":"all""#, "{}");
     assert!(odd.cluster_ips.is_empty() && odd.ports.is_empty());
@@ -273,13 +279,14 @@ fn one_bad_part_is_left_out_and_the_rest_is_served() {
         "targetRef":"p","zone":{{}}}},{{"addresses":"192.0.2.3"}},{{}}],
         "ports":[{{"port":1e9}},{{"port":"x"}},{{"port":80}}]}}"#
     );
-    let (Object::Slice(slice, _), flaws) = flawed(Kind::Slice, &text) else {
+    let (Object::EndpointSlice(slice, _), invalid) = with_invalid(Kind::EndpointSlice, &text)
+    else {
         panic!("{text} is no slice")
     };
     let addresses: Vec<_> = slice.ready().map(|it| it.address.to_string()).collect();
     assert_eq!(addresses, ["192.0.2.1", "192.0.2.4", "192.0.2.2"]);
     assert_eq!(slice.ports.len(), 1);
-    for flaw in [
+    for field in [
         "endpoints[0].hostname",
         "endpoints[0].addresses[2] \"192.0.2.x\"",
         "endpoints[2] \"x\", expected a map",
@@ -287,30 +294,33 @@ fn one_bad_part_is_left_out_and_the_rest_is_served() {
         "endpoints[4].addresses \"192.0.2.3\", expected a list",
         "and 1 more",
     ] {
-        assert!(flaws.contains(flaw), "{flaws:?} does not say {flaw:?}");
+        assert!(
+            invalid.contains(field),
+            "{invalid:?} does not contain {field:?}"
+        );
     }
 
     let text = r#"{"metadata":{"name":"p","namespace":"n"},"status":{"podIP":"10.0.0.01",
         "podIPs":[{"ip":"x"},{"ip":7},8,{"ip":"fd00::1"}]}}"#;
-    let (Object::Pod(pod), flaws) = flawed(Kind::Pod, text) else {
+    let (Object::Pod(pod), invalid) = with_invalid(Kind::Pod, text) else {
         panic!("{text} is no pod")
     };
     assert_eq!(pod.addresses().count(), 2);
     assert!(
-        flaws.contains("status.podIPs[1].ip 7, expected text"),
-        "{flaws}"
+        invalid.contains("status.podIPs[1].ip 7, expected text"),
+        "{invalid}"
     );
 
     let text = r#"{"metadata":{"name":"i","namespace":"n"},
         "spec":{"type":7,"ips":["10.0.0.1","x"],"ports":[{"port":99999},{"port":9}]}}"#;
-    let (Object::Import(import), _) = flawed(Kind::Import, text) else {
+    let (Object::ServiceImport(import), _) = with_invalid(Kind::ServiceImport, text) else {
         panic!("{text} is no import")
     };
     assert_eq!((import.ips.len(), import.ports.len()), (1, 1));
 }
 
 #[test]
-fn of_a_pods_labels_those_are_kept_that_are_wanted() {
+fn only_the_wanted_labels_of_a_pod_are_kept() {
     let text = r#"{"metadata":{"namespace":"ns","name":"a","labels":{"app":"w\u0065b","tier":"x",
         "app.kubernetes.io/name":""}},"status":{"podIP":"10.0.0.1"}}"#;
     let read = |text: &str, wanted: &[&str]| {

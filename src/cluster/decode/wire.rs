@@ -1,11 +1,11 @@
-//! The parts of the API's objects that are read at all, in the API's own spelling.
+//! The decoded fields of the API's objects, with the API's names.
 //!
-//! No field voids its object: each is a [`Field`], which keeps a value of the wrong type as
-//! [`Field::Invalid`]. Only broken syntax is an error. Lists may be absent, null or empty, and mean the
-//! same: Go writes an empty list as null where the field may not be left out.
+//! No field fails its object: each is a [`Field`], which keeps a value of the wrong type as
+//! [`Field::Invalid`]. Only syntax errors fail. Absent, null and empty lists are equivalent: Go
+//! encodes a nil list without `omitempty` as null.
 
-use super::field::{Expected, Field, Many, Part, parts};
-use crate::cluster::event::Key;
+use super::field::{Field, FieldList, FieldValue, TypeName, map_fields};
+use crate::cluster::event::ObjectKey;
 use crate::cluster::object::Protocol;
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess};
@@ -13,27 +13,27 @@ use std::borrow::{Borrow, Cow};
 use std::collections::HashMap;
 use std::ops::Deref;
 
-/// Borrowed from the input where it has no escapes.
+/// A string, borrowed from the input if it has no escapes.
 #[derive(Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(transparent)]
 pub(in crate::cluster) struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
-/// Any object, seen from outside.
+/// The metadata of any object.
 #[derive(Deserialize)]
-pub(in crate::cluster) struct Shell<'a> {
+pub(in crate::cluster) struct PartialObjectMetadata<'a> {
     #[serde(borrow)]
     pub metadata: Metadata<'a>,
 }
 
-/// Any object, for its labels alone.
+/// The labels of any object.
 #[derive(Deserialize)]
-pub(in crate::cluster) struct Labelled<'a> {
+pub(in crate::cluster) struct LabelsOnly<'a> {
     #[serde(borrow)]
-    pub metadata: LabelledMetadata<'a>,
+    pub metadata: LabelsMetadata<'a>,
 }
 
 #[derive(Deserialize)]
-pub(in crate::cluster) struct LabelledMetadata<'a> {
+pub(in crate::cluster) struct LabelsMetadata<'a> {
     #[serde(borrow)]
     pub labels: Option<HashMap<Text<'a>, Field<Text<'a>>>>,
 }
@@ -46,22 +46,22 @@ pub(in crate::cluster) struct Metadata<'a> {
     pub namespace: Field<Text<'a>>,
     pub resource_version: Field<Text<'a>>,
     pub deletion_timestamp: Option<IgnoredAny>,
-    pub labels: Field<Picked<'a>>,
-    pub annotations: Field<Picked<'a>>,
+    pub labels: Field<WellKnown<'a>>,
+    pub annotations: Field<WellKnown<'a>>,
 }
 
-/// The few labels and annotations that matter, of however many there are.
+/// The labels and annotations that are used.
 #[derive(Default)]
-pub(in crate::cluster) struct Picked<'a> {
+pub(in crate::cluster) struct WellKnown<'a> {
     /// `kubernetes.io/service-name`: the Service that owns a slice.
     pub service: Field<Text<'a>>,
     /// `multicluster.kubernetes.io/service-name`: the ServiceImport that owns a slice.
     pub import: Field<Text<'a>>,
-    /// `multicluster.kubernetes.io/source-cluster`: where such a slice comes from.
+    /// `multicluster.kubernetes.io/source-cluster`: the exporting cluster of such a slice.
     pub cluster: Field<Text<'a>>,
     /// `endpoints.kubernetes.io/last-change-trigger-time`.
     pub trigger: Field<Text<'a>>,
-    /// `k8s.io/initial-events-end`: this bookmark ends the list at the head of a stream.
+    /// `k8s.io/initial-events-end`: marks the bookmark that ends an initial list.
     pub initial_events_end: Field<Text<'a>>,
 }
 
@@ -89,11 +89,11 @@ pub(in crate::cluster) struct ServiceSpec<'a> {
     #[serde(rename = "clusterIP")]
     pub cluster_ip: Field<Text<'a>>,
     #[serde(rename = "clusterIPs")]
-    pub cluster_ips: Many<Text<'a>>,
+    pub cluster_ips: FieldList<Text<'a>>,
     pub external_name: Field<Text<'a>>,
     #[serde(rename = "externalIPs")]
-    pub external_ips: Many<Text<'a>>,
-    pub ports: Many<Port<'a>>,
+    pub external_ips: FieldList<Text<'a>>,
+    pub ports: FieldList<Port<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -107,7 +107,7 @@ pub(in crate::cluster) struct ServiceStatus<'a> {
 #[serde(default)]
 pub(in crate::cluster) struct LoadBalancer<'a> {
     #[serde(borrow)]
-    pub ingress: Many<Ingress<'a>>,
+    pub ingress: FieldList<Ingress<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -130,19 +130,19 @@ pub(in crate::cluster) struct Port<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(in crate::cluster) struct Slice<'a> {
+pub(in crate::cluster) struct EndpointSlice<'a> {
     #[serde(borrow)]
     pub metadata: Metadata<'a>,
     pub address_type: Field<Text<'a>>,
-    pub endpoints: Many<Endpoint<'a>>,
-    pub ports: Many<Port<'a>>,
+    pub endpoints: FieldList<Endpoint<'a>>,
+    pub ports: FieldList<Port<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::cluster) struct Endpoint<'a> {
     #[serde(borrow)]
-    pub addresses: Many<Text<'a>>,
+    pub addresses: FieldList<Text<'a>>,
     pub conditions: Field<Conditions>,
     pub hostname: Field<Text<'a>>,
     pub target_ref: Field<TargetRef<'a>>,
@@ -179,7 +179,7 @@ pub(in crate::cluster) struct PodStatus<'a> {
     #[serde(rename = "podIP")]
     pub pod_ip: Field<Text<'a>>,
     #[serde(rename = "podIPs")]
-    pub pod_ips: Many<PodIp<'a>>,
+    pub pod_ips: FieldList<PodIp<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -191,39 +191,39 @@ pub(in crate::cluster) struct PodIp<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(in crate::cluster) struct Import<'a> {
+pub(in crate::cluster) struct ServiceImport<'a> {
     #[serde(borrow)]
     pub metadata: Metadata<'a>,
-    pub spec: Field<ImportSpec<'a>>,
+    pub spec: Field<ServiceImportSpec<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(in crate::cluster) struct ImportSpec<'a> {
+pub(in crate::cluster) struct ServiceImportSpec<'a> {
     #[serde(borrow)]
     pub r#type: Field<Text<'a>>,
-    pub ips: Many<Text<'a>>,
-    pub ports: Many<Port<'a>>,
+    pub ips: FieldList<Text<'a>>,
+    pub ports: FieldList<Port<'a>>,
 }
 
-parts! {
-    Conditions, Endpoint<'a>, ImportSpec<'a>, Ingress<'a>, LoadBalancer<'a>, PodIp<'a>, PodStatus<'a>,
+map_fields! {
+    Conditions, Endpoint<'a>, ServiceImportSpec<'a>, Ingress<'a>, LoadBalancer<'a>, PodIp<'a>, PodStatus<'a>,
     Port<'a>, ServiceSpec<'a>, ServiceStatus<'a>, TargetRef<'a>,
 }
 
-impl Expected for Picked<'_> {
+impl TypeName for WellKnown<'_> {
     const EXPECTED: &'static str = "a map";
 }
 
-impl<'de: 'a, 'a> Part<'de> for Picked<'a> {
+impl<'de: 'a, 'a> FieldValue<'de> for WellKnown<'a> {
     fn from_map<A: MapAccess<'de>>(map: A) -> Result<Field<Self>, A::Error> {
-        Self::pick(map).map(Field::Given)
+        Self::decode(map).map(Field::Given)
     }
 }
 
 impl Metadata<'_> {
-    /// Which object it is; None where its name or its namespace is not readable.
-    pub(in crate::cluster) fn key(&self) -> Option<Key> {
+    /// The key; `None` if the name or the namespace is invalid.
+    pub(in crate::cluster) fn key(&self) -> Option<ObjectKey> {
         let namespace = match &self.namespace {
             Field::Absent => "",
             namespace => namespace.text()?,
@@ -232,8 +232,7 @@ impl Metadata<'_> {
         Some((namespace, name).into())
     }
 
-    /// The resource version, of which Kubernetes promises since 1.35 that it is a number that
-    /// grows.
+    /// The resource version: documented as an increasing number since Kubernetes 1.35.
     pub(in crate::cluster) fn version(&self) -> Option<u64> {
         self.resource_version.text()?.parse().ok()
     }
@@ -259,21 +258,21 @@ impl AsRef<str> for Text<'_> {
     }
 }
 
-impl<'a> Picked<'a> {
-    fn pick<'de: 'a, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
-        let mut picked = Picked::default();
+impl<'a> WellKnown<'a> {
+    fn decode<'de: 'a, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+        let mut found = WellKnown::default();
         while let Some(name) = map.next_key::<Text<'de>>()? {
             match &*name {
-                "kubernetes.io/service-name" => picked.service = map.next_value()?,
-                "multicluster.kubernetes.io/service-name" => picked.import = map.next_value()?,
-                "multicluster.kubernetes.io/source-cluster" => picked.cluster = map.next_value()?,
+                "kubernetes.io/service-name" => found.service = map.next_value()?,
+                "multicluster.kubernetes.io/service-name" => found.import = map.next_value()?,
+                "multicluster.kubernetes.io/source-cluster" => found.cluster = map.next_value()?,
                 "endpoints.kubernetes.io/last-change-trigger-time" => {
-                    picked.trigger = map.next_value()?;
+                    found.trigger = map.next_value()?;
                 }
-                "k8s.io/initial-events-end" => picked.initial_events_end = map.next_value()?,
+                "k8s.io/initial-events-end" => found.initial_events_end = map.next_value()?,
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(picked)
+        Ok(found)
     }
 }

@@ -1,44 +1,46 @@
-//! The index from addresses to entries, kept by differences: what an event does not change is
-//! not touched.
+//! Incremental updates of the index from addresses to entries.
 
 use crate::cluster::shards::tag;
-use crate::cluster::state::{Cluster, Count, EntryKey, Owner};
+use crate::cluster::state::{AddressCount, AddressOwner, Cluster, ServiceKey};
 use std::cmp::Ordering;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Another occurrence of this address in that entry: as the Service's own, or an endpoint's.
-pub(super) fn add(cluster: &Cluster, address: IpAddr, service: bool, key: &Arc<EntryKey>) {
+/// Adds an occurrence of an address in an entry: of its Service, or of an endpoint.
+pub(super) fn add(cluster: &Cluster, address: IpAddr, service: bool, key: &Arc<ServiceKey>) {
     let hash = cluster.hash(address);
     let tag = tag(hash);
-    let is = |it: &Owner| it.tag == tag && it.key == *key;
+    let is = |it: &AddressOwner| it.tag == tag && it.key == *key;
     let known = cluster.owners.load(hash).iter().find(|it| is(it)).cloned();
-    let owner = known.unwrap_or_else(|| Owner {
+    let owner = known.unwrap_or_else(|| AddressOwner {
         tag,
-        count: Count::default(),
+        count: AddressCount::default(),
         key: Arc::clone(key),
     });
     let count = owner.count.add(service);
-    cluster.owners.put(hash, Owner { count, ..owner }, is);
+    cluster
+        .owners
+        .put(hash, AddressOwner { count, ..owner }, is);
 }
 
-/// One occurrence less.
-pub(super) fn remove(cluster: &Cluster, address: IpAddr, service: bool, key: &Arc<EntryKey>) {
+/// Removes an occurrence.
+pub(super) fn remove(cluster: &Cluster, address: IpAddr, service: bool, key: &Arc<ServiceKey>) {
     let hash = cluster.hash(address);
     let tag = tag(hash);
-    let is = |it: &Owner| it.tag == tag && it.key == *key;
+    let is = |it: &AddressOwner| it.tag == tag && it.key == *key;
     let known = cluster.owners.load(hash).iter().find(|it| is(it)).cloned();
     match known {
         Some(known) if !known.count.remove(service).is_zero() => {
             let count = known.count.remove(service);
-            cluster.owners.put(hash, Owner { count, ..known }, is);
+            cluster
+                .owners
+                .put(hash, AddressOwner { count, ..known }, is);
         }
         _ => cluster.owners.remove(hash, is),
     }
 }
 
-/// What is in `ours` and not in `theirs`, each as many times as it is there more often. Both are
-/// sorted.
+/// The multiset difference of `ours` and `theirs`, both sorted.
 pub(super) fn difference(ours: &[IpAddr], theirs: &[IpAddr], mut each: impl FnMut(IpAddr)) {
     let mut theirs = theirs.iter().peekable();
     for our in ours {

@@ -1,16 +1,16 @@
-//! Whatever the way, the state depends on what there is and not on how it came about.
+//! Property tests: the state depends only on the existing objects, not on the history of events.
 
 use super::*;
-use crate::cluster::named::NamedBy;
-use crate::cluster::state::Owner;
+use crate::cluster::address_index::AddressRole;
+use crate::cluster::state::AddressOwner;
 use crate::cluster::{
-    Endpoint, External, ImportedFrom, Key, Namespace, Port, Protocol, ServiceKind,
+    Endpoint, ExternalAddresses, ImportOrigin, Namespace, ObjectKey, Port, Protocol, ServiceKind,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
-/// Few names and few addresses, so that they meet.
+/// Few names and addresses, so that objects collide.
 fn name() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["a", "b", "c"]).prop_map(String::from)
 }
@@ -65,7 +65,7 @@ fn object() -> impl Strategy<Value = Object> {
                     cluster_ips: addresses.into(),
                     external_name: None,
                     ports,
-                    external: (!external.is_empty()).then(|| Box::new(External {
+                    external: (!external.is_empty()).then(|| Box::new(ExternalAddresses {
                         addresses: external.into(),
                         hostnames: Box::default(),
                     })),
@@ -77,9 +77,9 @@ fn object() -> impl Strategy<Value = Object> {
             prop::collection::vec(endpoint, 0..4),
             ports()
         )
-            .prop_map(
-                |((namespace, name), service, endpoints, ports)| Object::Slice(
-                    Slice {
+            .prop_map(|((namespace, name), service, endpoints, ports)| {
+                Object::EndpointSlice(
+                    EndpointSlice {
                         namespace: namespace.into(),
                         name: name.into(),
                         service: if service == "c" {
@@ -88,7 +88,7 @@ fn object() -> impl Strategy<Value = Object> {
                             service.as_str().into()
                         },
                         import: (service != "a").then(|| {
-                            Box::new(ImportedFrom {
+                            Box::new(ImportOrigin {
                                 service: service.into(),
                                 cluster: "far".into(),
                             })
@@ -96,9 +96,9 @@ fn object() -> impl Strategy<Value = Object> {
                         ports,
                         endpoints: endpoints.into(),
                     },
-                    None
+                    None,
                 )
-            ),
+            }),
         (key(), address(), any::<bool>()).prop_map(|((namespace, name), address, both)| {
             let (v4, v6) = match address {
                 IpAddr::V4(v4) => (
@@ -116,7 +116,7 @@ fn object() -> impl Strategy<Value = Object> {
             })
         }),
         (key(), prop::collection::vec(address(), 0..2)).prop_map(|((namespace, name), ips)| {
-            Object::Import(ServiceImport {
+            Object::ServiceImport(ServiceImport {
                 namespace: namespace.into(),
                 name: name.into(),
                 headless: false,
@@ -127,12 +127,12 @@ fn object() -> impl Strategy<Value = Object> {
     ]
 }
 
-/// What a source may do.
+/// An action of a source.
 #[derive(Clone, Debug)]
-enum Step {
+enum SourceAction {
     Apply(Object),
-    Delete(Kind, Key),
-    /// A list of these objects of one kind, after attempts that broke off.
+    Delete(Kind, ObjectKey),
+    /// A complete list of one kind, after aborted attempts.
     List {
         kind: Kind,
         broken: Vec<Vec<Object>>,
@@ -140,25 +140,25 @@ enum Step {
     },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = SourceAction> {
     let kind = || prop::sample::select(Kind::ALL.to_vec());
     let objects = || prop::collection::vec(object(), 0..12);
     prop_oneof![
-        6 => object().prop_map(Step::Apply),
+        6 => object().prop_map(SourceAction::Apply),
         3 => (kind(), name(), name()).prop_map(|(kind, namespace, name)| {
             let namespace = if kind == Kind::Namespace { "" } else { &namespace };
-            Step::Delete(kind, (namespace, &*name).into())
+            SourceAction::Delete(kind, (namespace, &*name).into())
         }),
         1 => (kind(), prop::collection::vec(objects(), 0..2), objects()).prop_map(
             |(kind, mut broken, mut whole)| {
                 broken.iter_mut().chain([&mut whole]).for_each(|it| it.retain(|it| it.kind() == kind));
-                Step::List { kind, broken, whole }
+                SourceAction::List { kind, broken, whole }
             }
         ),
     ]
 }
 
-/// Everything that readers can see, in a form that compares.
+/// Everything visible to readers, in comparable form.
 fn picture(cluster: &Cluster) -> Vec<BTreeSet<String>> {
     fn set<T: Debug>(all: impl Iterator<Item = T>) -> BTreeSet<String> {
         all.map(|it| format!("{it:?}")).collect()
@@ -169,7 +169,7 @@ fn picture(cluster: &Cluster) -> Vec<BTreeSet<String>> {
             _ => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1_u16]),
         })
     };
-    let address_of = |it: &Owner| addresses().find(|one| tag(cluster.hash(*one)) == it.tag);
+    let address_of = |it: &AddressOwner| addresses().find(|one| tag(cluster.hash(*one)) == it.tag);
     vec![
         set(cluster.namespaces()),
         set(cluster.entries()),
@@ -177,7 +177,7 @@ fn picture(cluster: &Cluster) -> Vec<BTreeSet<String>> {
             .owners
             .iter()
             .map(|it| (address_of(&it), it.count, it.key))),
-        // By address, so that one that is found under an address it no longer has shows.
+        // By address, so that a pod found under an address it no longer has is detected.
         set(addresses().flat_map(|address| {
             let pods = cluster.pods(address);
             pods.map(move |pod| (address, pod))
@@ -187,7 +187,7 @@ fn picture(cluster: &Cluster) -> Vec<BTreeSet<String>> {
     ]
 }
 
-/// The index of named addresses, of all namespaces and of each. It is also what the entries hold.
+/// The address index, of all namespaces and of each. Must equal the addresses in the entries.
 fn named(cluster: &Cluster) -> BTreeSet<String> {
     let mut index = BTreeSet::new();
     let mut entries = BTreeSet::new();
@@ -196,18 +196,18 @@ fn named(cluster: &Cluster) -> BTreeSet<String> {
         let v6 = IpAddr::from([0; 16])..=IpAddr::from([255; 16]);
         [v4, v6]
     };
-    for by in NamedBy::ALL {
+    for by in AddressRole::ALL {
         for range in ranges() {
-            let all = cluster.named().range(by, range.clone());
+            let all = cluster.addresses().range(by, range.clone());
             index.extend(all.map(|it| format!("{by:?} {it}")));
-            for here in cluster.named_in.iter() {
-                let all = here.named.range(by, range.clone());
+            for here in cluster.namespace_addresses.iter() {
+                let all = here.index.range(by, range.clone());
                 index.extend(all.map(|it| format!("{} {by:?} {it}", here.namespace)));
             }
         }
     }
     for entry in cluster.entries() {
-        let mut add = |by: NamedBy, address: IpAddr| {
+        let mut add = |by: AddressRole, address: IpAddr| {
             entries.insert(format!("{by:?} {address}"));
             entries.insert(format!("{} {by:?} {address}", entry.key.namespace));
         };
@@ -216,15 +216,15 @@ fn named(cluster: &Cluster) -> BTreeSet<String> {
         let is_exposed =
             service.is_some_and(|it| it.kind == ServiceKind::Headless && it.external.is_none());
         for address in service.iter().flat_map(|it| &it.cluster_ips) {
-            add(NamedBy::Inside, *address);
+            add(AddressRole::Internal, *address);
         }
         for address in external.iter().flat_map(|it| &it.addresses) {
-            add(NamedBy::External, *address);
+            add(AddressRole::External, *address);
         }
         for endpoint in entry.endpoints().filter(|it| it.ready) {
-            add(NamedBy::Inside, endpoint.address);
+            add(AddressRole::Internal, endpoint.address);
             if is_exposed {
-                add(NamedBy::Headless, endpoint.address);
+                add(AddressRole::Headless, endpoint.address);
             }
         }
     }
@@ -236,35 +236,35 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
     #[test]
-    fn any_way_leads_to_the_state_of_what_there_is(steps in prop::collection::vec(step(), 0..40)) {
-        // Few buckets, so that many things share one.
+    fn any_history_yields_the_state_of_the_existing_objects(steps in prop::collection::vec(step(), 0..40)) {
+        // Few buckets, so that elements share them.
         let cluster = Arc::new(Cluster::with_buckets(&[], 1));
         let mut writer = Writer::new(Arc::clone(&cluster));
-        let mut there: BTreeMap<(Kind, Key), Object> = BTreeMap::new();
+        let mut there: BTreeMap<(Kind, ObjectKey), Object> = BTreeMap::new();
         for step in steps {
             match step {
-                Step::Apply(object) => {
+                SourceAction::Apply(object) => {
                     there.insert((object.kind(), object.key()), object.clone());
                     writer.fold(Event::Apply(object));
                 }
-                Step::Delete(kind, key) => {
+                SourceAction::Delete(kind, key) => {
                     there.remove(&(kind, key.clone()));
                     writer.fold(Event::Delete(kind, key));
                 }
-                Step::List { kind, broken, whole } => {
+                SourceAction::List { kind, broken, whole } => {
                     there.retain(|key, _| key.0 != kind);
                     for objects in broken {
-                        writer.fold(Event::Begin(kind));
+                        writer.fold(Event::ListStart(kind));
                         for object in objects {
                             writer.fold(Event::Apply(object));
                         }
                     }
-                    writer.fold(Event::Begin(kind));
+                    writer.fold(Event::ListStart(kind));
                     for object in whole {
                         there.insert((kind, object.key()), object.clone());
                         writer.fold(Event::Apply(object));
                     }
-                    writer.fold(Event::End(kind));
+                    writer.fold(Event::ListEnd(kind));
                 }
             }
         }

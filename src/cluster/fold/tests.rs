@@ -1,10 +1,10 @@
 use super::*;
-use crate::cluster::{Endpoint, Key, Port, Protocol, ServiceKind};
+use crate::cluster::{Endpoint, ObjectKey, Port, Protocol, ServiceKind};
 
 const A: &str = "10.0.0.1";
 const B: &str = "10.0.0.2";
 
-/// A cluster and its writer, as short to use as the tests are to read.
+/// A cluster and its writer.
 struct Fold {
     cluster: Arc<Cluster>,
     writer: Writer,
@@ -12,21 +12,21 @@ struct Fold {
 
 impl Fold {
     fn new() -> Self {
-        let cluster = Arc::new(Cluster::new(&[Kind::Service, Kind::Slice]));
+        let cluster = Arc::new(Cluster::new(&[Kind::Service, Kind::EndpointSlice]));
         Self {
             writer: Writer::new(Arc::clone(&cluster)),
             cluster,
         }
     }
 
-    fn tell(&mut self, events: impl IntoIterator<Item = Event>) -> &mut Self {
+    fn fold_all(&mut self, events: impl IntoIterator<Item = Event>) -> &mut Self {
         for event in events {
             self.writer.fold(event);
         }
         self
     }
 
-    fn entry(&self, name: &str) -> Option<Arc<Entry>> {
+    fn entry(&self, name: &str) -> Option<Arc<ServiceEntry>> {
         self.cluster.entry("ns", name).map(|found| found.share())
     }
 
@@ -41,7 +41,7 @@ impl Fold {
     }
 
     fn owners(&self, address: &str) -> Vec<String> {
-        let owners = self.cluster.owners(address.parse().unwrap());
+        let owners = self.cluster.entries_at(address.parse().unwrap());
         let mut names: Vec<_> = owners.map(|entry| entry.key.name.to_string()).collect();
         names.sort();
         names
@@ -74,7 +74,7 @@ fn service(name: &str, address: &str) -> Object {
 
 fn slice(name: &str, service: &str, addresses: &[&str]) -> Object {
     let endpoint = |it: &&str| Endpoint::new(it.parse().unwrap(), true, None, Some("p"), Some("z"));
-    let slice = Slice {
+    let slice = EndpointSlice {
         namespace: "ns".into(),
         name: name.into(),
         service: service.into(),
@@ -87,7 +87,7 @@ fn slice(name: &str, service: &str, addresses: &[&str]) -> Object {
         .into(),
         endpoints: addresses.iter().map(endpoint).collect(),
     };
-    Object::Slice(slice, None)
+    Object::EndpointSlice(slice, None)
 }
 
 fn pod(name: &str, address: &str) -> Object {
@@ -100,39 +100,42 @@ fn pod(name: &str, address: &str) -> Object {
     })
 }
 
-fn gone(kind: Kind, name: &str) -> Event {
-    Event::Delete(kind, Key::from(("ns", name)))
+fn deleted(kind: Kind, name: &str) -> Event {
+    Event::Delete(kind, ObjectKey::from(("ns", name)))
 }
 
 fn list(kind: Kind, objects: impl IntoIterator<Item = Object>) -> Vec<Event> {
     let applied = objects.into_iter().map(Event::Apply);
-    [Event::Begin(kind)]
+    [Event::ListStart(kind)]
         .into_iter()
         .chain(applied)
-        .chain([Event::End(kind)])
+        .chain([Event::ListEnd(kind)])
         .collect()
 }
 
 #[test]
-fn a_list_that_begins_twice_leaves_nothing_behind_and_loses_nothing() {
+fn a_restarted_list_keeps_known_objects_until_it_ends_and_deletes_the_unlisted() {
     let mut fold = Fold::new();
-    fold.tell(list(
+    fold.fold_all(list(
         Kind::Service,
         [service("kept", A), service("deleted", B)],
     ));
-    // The second list fails after a page that told of a service which is then deleted as well.
-    fold.tell([
-        Event::Begin(Kind::Service),
+    // The second list fails after a page with a Service that is deleted afterwards.
+    fold.fold_all([
+        Event::ListStart(Kind::Service),
         Event::Apply(service("brief", "10.0.0.3")),
     ]);
-    fold.tell([Event::Begin(Kind::Service)]);
+    fold.fold_all([Event::ListStart(Kind::Service)]);
     for name in ["kept", "deleted", "brief"] {
         assert!(
             fold.entry(name).is_some(),
             "{name} is served until the list is complete"
         );
     }
-    fold.tell([Event::Apply(service("kept", A)), Event::End(Kind::Service)]);
+    fold.fold_all([
+        Event::Apply(service("kept", A)),
+        Event::ListEnd(Kind::Service),
+    ]);
     assert!(fold.entry("kept").is_some());
     assert!(fold.entry("deleted").is_none());
     assert!(fold.entry("brief").is_none());
@@ -142,40 +145,43 @@ fn a_list_that_begins_twice_leaves_nothing_behind_and_loses_nothing() {
 }
 
 #[test]
-fn what_is_deleted_during_a_list_is_gone() {
+fn an_object_deleted_during_a_list_is_deleted() {
     let mut fold = Fold::new();
-    fold.tell(list(Kind::Service, [service("a", A), service("b", B)]));
-    fold.tell([Event::Begin(Kind::Service), Event::Apply(service("a", A))]);
-    fold.tell([Event::Apply(service("b", B)), gone(Kind::Service, "a")]);
-    fold.tell([Event::End(Kind::Service)]);
+    fold.fold_all(list(Kind::Service, [service("a", A), service("b", B)]));
+    fold.fold_all([
+        Event::ListStart(Kind::Service),
+        Event::Apply(service("a", A)),
+    ]);
+    fold.fold_all([Event::Apply(service("b", B)), deleted(Kind::Service, "a")]);
+    fold.fold_all([Event::ListEnd(Kind::Service)]);
     assert!(fold.entry("a").is_none());
     assert!(fold.entry("b").is_some());
 }
 
 #[test]
-fn an_empty_list_empties_its_kind_alone() {
+fn an_empty_list_deletes_the_objects_of_its_kind_only() {
     let mut fold = Fold::new();
-    fold.tell(list(Kind::Service, [service("a", A)]));
-    fold.tell(list(Kind::Slice, [slice("a-1", "a", &[B])]));
-    fold.tell(list(Kind::Service, []));
+    fold.fold_all(list(Kind::Service, [service("a", A)]));
+    fold.fold_all(list(Kind::EndpointSlice, [slice("a-1", "a", &[B])]));
+    fold.fold_all(list(Kind::Service, []));
     assert!(fold.entry("a").unwrap().service.is_none());
     assert_eq!(fold.owners(B), ["a"]);
-    fold.tell(list(Kind::Slice, []));
+    fold.fold_all(list(Kind::EndpointSlice, []));
     assert!(fold.entry("a").is_none());
     assert!(fold.owners(B).is_empty());
 }
 
 #[test]
-fn a_list_of_the_same_changes_nothing() {
+fn an_identical_list_changes_nothing() {
     let all = || [service("a", A), service("b", B)];
     let slices = || [slice("a-1", "a", &[A, B])];
     let mut fold = Fold::new();
-    fold.tell(list(Kind::Service, all()))
-        .tell(list(Kind::Slice, slices()));
+    fold.fold_all(list(Kind::Service, all()))
+        .fold_all(list(Kind::EndpointSlice, slices()));
     let before = fold.entry("a").unwrap();
     fold.cluster.set_serial(7);
-    fold.tell(list(Kind::Service, all()))
-        .tell(list(Kind::Slice, slices()));
+    fold.fold_all(list(Kind::Service, all()))
+        .fold_all(list(Kind::EndpointSlice, slices()));
     assert!(
         Arc::ptr_eq(&before, &fold.entry("a").unwrap()),
         "the entry was replaced"
@@ -184,23 +190,23 @@ fn a_list_of_the_same_changes_nothing() {
 }
 
 #[test]
-fn an_object_that_cannot_be_read_stays_as_it_was() {
+fn an_undecodable_object_keeps_its_last_state() {
     let mut fold = Fold::new();
-    fold.tell(list(Kind::Service, [service("a", A), service("b", B)]));
-    fold.tell([
-        Event::Begin(Kind::Service),
-        Event::Skip(Kind::Service, Some(("ns", "a").into())),
+    fold.fold_all(list(Kind::Service, [service("a", A), service("b", B)]));
+    fold.fold_all([
+        Event::ListStart(Kind::Service),
+        Event::SkippedObject(Kind::Service, Some(("ns", "a").into())),
     ]);
-    fold.tell([Event::End(Kind::Service)]);
+    fold.fold_all([Event::ListEnd(Kind::Service)]);
     assert!(fold.entry("a").is_some());
     assert!(fold.entry("b").is_none());
-    assert_eq!(fold.cluster.stats().skipped(Kind::Service), 1);
+    assert_eq!(fold.cluster.stats().skipped_objects(Kind::Service), 1);
 }
 
 #[test]
-fn a_slice_that_changes_hands_leaves_its_old_service() {
+fn a_slice_moved_to_another_service_leaves_the_old_one() {
     let mut fold = Fold::new();
-    fold.tell([
+    fold.fold_all([
         Event::Apply(slice("s", "a", &[A])),
         Event::Apply(slice("s", "b", &[A, B])),
     ]);
@@ -210,79 +216,85 @@ fn a_slice_that_changes_hands_leaves_its_old_service() {
 }
 
 #[test]
-fn a_slice_and_its_service_come_and_go_in_any_order() {
+fn a_slice_and_its_service_are_added_and_deleted_in_any_order() {
     let mut fold = Fold::new();
-    fold.tell([Event::Apply(slice("a-1", "a", &[B]))]);
+    fold.fold_all([Event::Apply(slice("a-1", "a", &[B]))]);
     assert!(fold.entry("a").unwrap().service.is_none());
-    fold.tell([Event::Apply(service("a", A))]);
+    fold.fold_all([Event::Apply(service("a", A))]);
     let entry = fold.entry("a").unwrap();
     assert!(entry.service.is_some());
     assert_eq!(entry.slices.len(), 1);
-    fold.tell([gone(Kind::Service, "a")]);
+    fold.fold_all([deleted(Kind::Service, "a")]);
     assert_eq!(fold.endpoints("a"), [B]);
     assert!(fold.owners(A).is_empty());
-    fold.tell([gone(Kind::Slice, "a-1")]);
+    fold.fold_all([deleted(Kind::EndpointSlice, "a-1")]);
     assert!(fold.entry("a").is_none());
     assert!(fold.owners(B).is_empty());
-    fold.tell([gone(Kind::Slice, "a-1"), gone(Kind::Service, "never")]);
+    fold.fold_all([
+        deleted(Kind::EndpointSlice, "a-1"),
+        deleted(Kind::Service, "never"),
+    ]);
 }
 
 #[test]
 fn an_address_moves_between_services_in_either_order() {
     let mut fold = Fold::new();
-    fold.tell([Event::Apply(service("a", A)), Event::Apply(service("b", B))]);
-    fold.tell([Event::Apply(service("b", A))]);
+    fold.fold_all([Event::Apply(service("a", A)), Event::Apply(service("b", B))]);
+    fold.fold_all([Event::Apply(service("b", A))]);
     assert_eq!(fold.owners(A), ["a", "b"]);
-    fold.tell([gone(Kind::Service, "a")]);
+    fold.fold_all([deleted(Kind::Service, "a")]);
     assert_eq!(fold.owners(A), ["b"]);
     assert!(fold.owners(B).is_empty());
 }
 
 #[test]
-fn an_address_in_two_slices_stays_when_one_is_gone() {
+fn an_address_in_two_slices_stays_indexed_until_both_are_deleted() {
     let mut fold = Fold::new();
-    fold.tell([
+    fold.fold_all([
         Event::Apply(slice("a-1", "a", &[A])),
         Event::Apply(slice("a-2", "a", &[A, A])),
     ]);
-    fold.tell([gone(Kind::Slice, "a-1")]);
+    fold.fold_all([deleted(Kind::EndpointSlice, "a-1")]);
     assert_eq!(fold.owners(A), ["a"]);
-    fold.tell([Event::Apply(slice("a-2", "a", &[A]))]);
+    fold.fold_all([Event::Apply(slice("a-2", "a", &[A]))]);
     assert_eq!(fold.owners(A), ["a"]);
-    fold.tell([gone(Kind::Slice, "a-2")]);
+    fold.fold_all([deleted(Kind::EndpointSlice, "a-2")]);
     assert!(fold.owners(A).is_empty());
 }
 
 #[test]
-fn an_address_of_a_pod_is_used_again() {
+fn pods_that_share_an_address_over_time_are_all_found_until_deleted() {
     let mut fold = Fold::new();
-    fold.tell([Event::Apply(pod("old", A)), Event::Apply(pod("new", A))]);
+    fold.fold_all([Event::Apply(pod("old", A)), Event::Apply(pod("new", A))]);
     assert_eq!(fold.pods(A), ["new", "old"]);
-    fold.tell([gone(Kind::Pod, "old")]);
+    fold.fold_all([deleted(Kind::Pod, "old")]);
     assert_eq!(fold.pods(A), ["new"]);
     assert!(fold.cluster.pod("ns", A.parse().unwrap()).is_some());
     assert!(fold.cluster.pod("other", A.parse().unwrap()).is_none());
-    fold.tell([Event::Apply(pod("new", B))]);
+    fold.fold_all([Event::Apply(pod("new", B))]);
     assert!(fold.pods(A).is_empty());
     assert_eq!(fold.pods(B), ["new"]);
 }
 
 #[test]
-fn it_is_synced_when_what_is_wanted_has_been_listed() {
+fn the_cluster_is_synced_once_all_wanted_kinds_are_listed() {
     let mut fold = Fold::new();
     assert_eq!(
         fold.cluster.unsynced().collect::<Vec<_>>(),
-        [Kind::Service, Kind::Slice]
+        [Kind::Service, Kind::EndpointSlice]
     );
-    fold.tell([Event::Begin(Kind::Service), Event::End(Kind::Service)]);
-    fold.tell([
-        Event::Begin(Kind::Slice),
+    fold.fold_all([
+        Event::ListStart(Kind::Service),
+        Event::ListEnd(Kind::Service),
+    ]);
+    fold.fold_all([
+        Event::ListStart(Kind::EndpointSlice),
         Event::Apply(slice("s", "a", &[A])),
     ]);
     assert!(!fold.cluster.synced());
-    fold.tell([Event::End(Kind::Slice)]);
+    fold.fold_all([Event::ListEnd(Kind::EndpointSlice)]);
     assert!(fold.cluster.synced());
-    fold.tell([Event::Begin(Kind::Slice)]);
+    fold.fold_all([Event::ListStart(Kind::EndpointSlice)]);
     assert!(
         fold.cluster.synced(),
         "it stays synced while it lists again"
@@ -290,43 +302,48 @@ fn it_is_synced_when_what_is_wanted_has_been_listed() {
 }
 
 #[test]
-fn the_serial_moves_with_what_answers_show() {
+fn the_serial_changes_only_with_changes_visible_in_answers() {
     let mut fold = Fold::new();
     assert_eq!(fold.cluster.serial(), 0);
-    fold.tell([Event::Apply(Object::Namespace(Namespace {
+    fold.fold_all([Event::Apply(Object::Namespace(Namespace {
         name: "ns".into(),
     }))]);
     assert!(fold.cluster.namespace("ns") && !fold.cluster.namespace("n"));
-    assert!(fold.cluster.serial() > 1_700_000_000, "what is in it shows");
+    assert!(
+        fold.cluster.serial() > 1_700_000_000,
+        "a namespace is visible in answers"
+    );
     fold.cluster.set_serial(7);
-    fold.tell([Event::Apply(service("a", A))]);
+    fold.fold_all([Event::Apply(service("a", A))]);
     assert!(fold.cluster.serial() > 7);
 
     let unready = |addresses: &[&str]| match slice("s", "a", addresses) {
-        Object::Slice(mut slice, _) => {
+        Object::EndpointSlice(mut slice, _) => {
             let unready = |it: &&str| Endpoint::new(it.parse().unwrap(), false, None, None, None);
             slice.endpoints = addresses.iter().map(unready).collect();
-            Event::Apply(Object::Slice(slice, None))
+            Event::Apply(Object::EndpointSlice(slice, None))
         }
         other => Event::Apply(other),
     };
-    fold.tell([unready(&[A])]);
+    fold.fold_all([unready(&[A])]);
     fold.cluster.set_serial(7);
-    fold.tell([unready(&[A, B])]);
+    fold.fold_all([unready(&[A, B])]);
     assert_eq!(
         fold.cluster.serial(),
         7,
         "no answer shows an endpoint that is not ready"
     );
-    fold.tell([Event::Apply(slice("s", "a", &[A, B]))]);
+    fold.fold_all([Event::Apply(slice("s", "a", &[A, B]))]);
     assert!(fold.cluster.serial() > 7);
 }
 
 #[test]
-fn the_delay_of_a_change_is_measured_and_that_of_a_list_is_not() {
+fn the_delay_of_watch_events_is_measured_and_that_of_list_items_is_not() {
     let trigger = SystemTime::now() - std::time::Duration::from_millis(3);
-    let told = |addresses: &[&str]| match slice("s", "a", addresses) {
-        Object::Slice(slice, _) => Event::Apply(Object::Slice(slice, Some(trigger))),
+    let triggered = |addresses: &[&str]| match slice("s", "a", addresses) {
+        Object::EndpointSlice(slice, _) => {
+            Event::Apply(Object::EndpointSlice(slice, Some(trigger)))
+        }
         other => Event::Apply(other),
     };
     let mut fold = Fold::new();
@@ -338,14 +355,14 @@ fn the_delay_of_a_change_is_measured_and_that_of_a_list_is_not() {
             .iter()
             .sum()
     };
-    fold.tell([
+    fold.fold_all([
         Event::Apply(service("a", A)),
-        Event::Begin(Kind::Slice),
-        told(&[A]),
+        Event::ListStart(Kind::EndpointSlice),
+        triggered(&[A]),
     ]);
-    fold.tell([Event::End(Kind::Slice)]);
+    fold.fold_all([Event::ListEnd(Kind::EndpointSlice)]);
     assert_eq!(measured(&fold), 0);
-    fold.tell([told(&[A, B])]);
+    fold.fold_all([triggered(&[A, B])]);
     assert_eq!(measured(&fold), 1);
     assert!(
         fold.cluster
@@ -354,15 +371,15 @@ fn the_delay_of_a_change_is_measured_and_that_of_a_list_is_not() {
             .sum()
             >= 0.003
     );
-    assert!(fold.cluster.stats().age(Kind::Slice).is_some());
+    assert!(fold.cluster.stats().age(Kind::EndpointSlice).is_some());
     assert!(fold.cluster.stats().age(Kind::Pod).is_none());
 }
 
 #[test]
-fn a_reader_never_sees_two_states_of_one_service() {
+fn a_reader_never_sees_a_half_applied_change() {
     let mut fold = Fold::new();
     let cluster = Arc::clone(&fold.cluster);
-    fold.tell([
+    fold.fold_all([
         Event::Apply(service("a", A)),
         Event::Apply(slice("s", "a", &[A, A])),
     ]);
@@ -377,7 +394,7 @@ fn a_reader_never_sees_two_states_of_one_service() {
         }
     });
     for _ in 0..2000 {
-        fold.tell([
+        fold.fold_all([
             Event::Apply(slice("s", "a", &[B, B])),
             Event::Apply(slice("s", "a", &[A, A])),
         ]);

@@ -1,32 +1,34 @@
-//! What a cluster would make of the manifests: its defaults, its addresses, its EndpointSlices.
+//! Emulation of the control plane: defaults, cluster IPs, EndpointSlices.
 //!
-//! * Objects without a namespace live in `default`. A namespace exists where it is declared or
-//!   used, and `default` and `kube-system` always do.
-//! * A Service that needs a cluster address and names none gets one of 10.96.0.0/12 (or
-//!   fd00:10:96::/112), derived from its name: it is the same on every machine and after every
-//!   edit, unless two names collide, when the later in the alphabet moves on.
-//! * A Service with a selector and no slice of its own gets slices made of the Pods that match it.
-//! * A Service without a selector and no slice of its own gets slices made of the Endpoints of its
-//!   name, as the EndpointSlice mirroring controller makes them.
+//! * Objects without a namespace are in `default`. A namespace exists if it is declared or used;
+//!   `default` and `kube-system` always exist.
+//! * A Service that needs a cluster IP and specifies none gets one from 10.96.0.0/12 (or
+//!   fd00:10:96::/112), derived from its name: the same on every machine and after every edit,
+//!   unless two names collide; then the alphabetically later one gets the next free address.
+//! * A Service with a selector and no slice of its own gets slices of the Pods that match it.
+//! * A Service without a selector and no slice of its own gets slices of the Endpoints of the same
+//!   name, as the EndpointSlice mirroring controller creates them.
 
-use super::document::{Declared, DeclaredPort, Document, Endpoints, Running};
+use super::document::{DeclaredEndpoints, DeclaredPod, DeclaredPort, DeclaredService, Document};
 use super::wire::TargetPort;
 use crate::cluster::endpoint::Endpoint;
-use crate::cluster::event::{Key, Object};
-use crate::cluster::object::{Namespace, PodLabels, Port, Protocol, Service, ServiceKind, Slice};
+use crate::cluster::event::{Object, ObjectKey};
+use crate::cluster::object::{
+    EndpointSlice, Namespace, PodLabels, Port, Protocol, Service, ServiceKind,
+};
 use crate::cluster::settings::Settings;
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-/// StatefulSets put it on their pods; its value is the pod's name.
-const STATEFUL: &str = "statefulset.kubernetes.io/pod-name";
+/// Label set by the StatefulSet controller; its value is the pod's name.
+const STATEFULSET_POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
 
-/// Every cluster puts it on its namespaces; its value is the namespace's name.
+/// Label set by the API server; its value is the namespace's name.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
-/// All objects that the cluster would have, selected as the API server would. Where two documents
-/// declare one object the later counts, as with `kubectl apply`.
+/// All objects of the emulated cluster that match the selectors. If two documents declare one
+/// object, the later wins, as with `kubectl apply`.
 pub(super) fn objects(all: &[Arc<Document>], settings: &Settings) -> Vec<Object> {
     let documents = || all.iter().map(|document| &**document);
     let selected = |labels: &BTreeMap<String, String>| {
@@ -34,28 +36,32 @@ pub(super) fn objects(all: &[Arc<Document>], settings: &Settings) -> Vec<Object>
             .labels
             .matches(|name| labels.get(name).map(String::as_str))
     };
-    let mut services: BTreeMap<Key, &Declared> = BTreeMap::new();
-    let mut pods: BTreeMap<Key, &Running> = BTreeMap::new();
-    let mut others: BTreeMap<Key, (Object, bool)> = BTreeMap::new();
-    let mut mirrored: BTreeMap<Key, &Endpoints> = BTreeMap::new();
+    let mut services: BTreeMap<ObjectKey, &DeclaredService> = BTreeMap::new();
+    let mut pods: BTreeMap<ObjectKey, &DeclaredPod> = BTreeMap::new();
+    let mut others: BTreeMap<ObjectKey, (Object, bool)> = BTreeMap::new();
+    let mut mirrored: BTreeMap<ObjectKey, &DeclaredEndpoints> = BTreeMap::new();
     for document in documents() {
         match document {
             Document::Service(it) => {
-                let key = (at_home(&it.service.namespace), &*it.service.name).into();
+                let key = (
+                    namespace_or_default(&it.service.namespace),
+                    &*it.service.name,
+                )
+                    .into();
                 services.insert(key, it);
             }
             Document::Pod(it) => {
-                pods.insert(at_home_key(&it.key), it);
+                pods.insert(in_namespace_key(&it.key), it);
             }
             Document::Endpoints(it) => {
-                mirrored.insert(at_home_key(&it.key), it);
+                mirrored.insert(in_namespace_key(&it.key), it);
             }
-            Document::Slice(Some(Object::Slice(slice, _)), labels) => {
-                let slice = Slice {
-                    namespace: at_home(&slice.namespace).into(),
+            Document::EndpointSlice(Some(Object::EndpointSlice(slice, _)), labels) => {
+                let slice = EndpointSlice {
+                    namespace: namespace_or_default(&slice.namespace).into(),
                     ..slice.clone()
                 };
-                let object = Object::Slice(slice, None);
+                let object = Object::EndpointSlice(slice, None);
                 others.insert(object.key(), (object, selected(labels)));
             }
             _ => {}
@@ -64,7 +70,7 @@ pub(super) fn objects(all: &[Arc<Document>], settings: &Settings) -> Vec<Object>
     let owned: HashSet<(&str, &str)> = others
         .values()
         .filter_map(|it| match &it.0 {
-            Object::Slice(slice, _) => Some((&*slice.namespace, &*slice.service)),
+            Object::EndpointSlice(slice, _) => Some((&*slice.namespace, &*slice.service)),
             _ => None,
         })
         .collect();
@@ -89,27 +95,27 @@ pub(super) fn objects(all: &[Arc<Document>], settings: &Settings) -> Vec<Object>
         objects.push(Object::Service(service));
     }
     objects.extend(others.into_values().filter(|it| it.1).map(|it| it.0));
-    for (key, running) in pods.iter().filter(|it| selected(&it.1.labels)) {
-        let served = running.pod.clone();
+    for (key, declared_pod) in pods.iter().filter(|it| selected(&it.1.labels)) {
+        let served = declared_pod.pod.clone();
         objects.extend(served.map(|mut pod| {
             pod.namespace = (&*key.namespace).into();
-            let label = |name: &str| running.labels.get(name).map(String::as_str);
+            let label = |name: &str| declared_pod.labels.get(name).map(String::as_str);
             pod.labels = PodLabels::pick(&settings.pod_labels, label);
             Object::Pod(pod)
         }));
     }
     objects.extend(documents().filter_map(|document| match document {
-        Document::Import(Object::Import(import)) => {
+        Document::ServiceImport(Object::ServiceImport(import)) => {
             let mut import = import.clone();
-            import.namespace = at_home(&import.namespace).into();
-            Some(Object::Import(import))
+            import.namespace = namespace_or_default(&import.namespace).into();
+            Some(Object::ServiceImport(import))
         }
         _ => None,
     }));
     objects
 }
 
-fn at_home(namespace: &str) -> &str {
+fn namespace_or_default(namespace: &str) -> &str {
     if namespace.is_empty() {
         "default"
     } else {
@@ -117,8 +123,8 @@ fn at_home(namespace: &str) -> &str {
     }
 }
 
-fn at_home_key(key: &Key) -> Key {
-    (at_home(&key.namespace), &*key.name).into()
+fn in_namespace_key(key: &ObjectKey) -> ObjectKey {
+    (namespace_or_default(&key.namespace), &*key.name).into()
 }
 
 fn namespaces(all: &[Arc<Document>], settings: &Settings) -> Vec<Object> {
@@ -131,14 +137,14 @@ fn namespaces(all: &[Arc<Document>], settings: &Settings) -> Vec<Object> {
                 continue;
             }
             Document::Service(it) => &it.service.namespace,
-            Document::Slice(Some(Object::Slice(slice, _)), _) => &slice.namespace,
+            Document::EndpointSlice(Some(Object::EndpointSlice(slice, _)), _) => &slice.namespace,
             Document::Pod(it) => &*it.key.namespace,
             Document::Endpoints(it) => &*it.key.namespace,
-            Document::Import(Object::Import(import)) => &import.namespace,
+            Document::ServiceImport(Object::ServiceImport(import)) => &import.namespace,
             Document::Other(namespace) => namespace,
             _ => continue,
         };
-        names.entry(at_home(used)).or_insert(&none);
+        names.entry(namespace_or_default(used)).or_insert(&none);
     }
     let selected = names.into_iter().filter(|(name, labels)| {
         settings.namespace_labels.matches(|label| match label {
@@ -151,8 +157,10 @@ fn namespaces(all: &[Arc<Document>], settings: &Settings) -> Vec<Object> {
         .collect()
 }
 
-/// The cluster addresses of every Service that has any: as declared, or derived.
-fn cluster_addresses(services: &BTreeMap<Key, &Declared>) -> BTreeMap<Key, Vec<IpAddr>> {
+/// The cluster IPs of all Services that have any: as declared, or derived.
+fn cluster_addresses(
+    services: &BTreeMap<ObjectKey, &DeclaredService>,
+) -> BTreeMap<ObjectKey, Vec<IpAddr>> {
     let declared = services.values().flat_map(|it| &it.service.cluster_ips);
     let mut taken: HashSet<IpAddr> = declared.copied().collect();
     let mut addresses = BTreeMap::new();
@@ -161,12 +169,12 @@ fn cluster_addresses(services: &BTreeMap<Key, &Declared>) -> BTreeMap<Key, Vec<I
             continue;
         }
         let mut own = it.service.cluster_ips.to_vec();
-        // An address that cannot be used is no wish for another one.
+        // An invalid address is not replaced with another one.
         if own.is_empty() && !it.has_address {
             let (v4, v6) = families(it, &own);
             let number = fnv(&key.namespace) ^ fnv(&key.name).rotate_left(16);
             let free = |address: fn(u32) -> IpAddr, taken: &mut HashSet<IpAddr>| {
-                // There are more addresses than a directory holds Services.
+                // The loop ends: there are more addresses than Services in a directory.
                 (0..=u32::MAX)
                     .map(|step| address(number.wrapping_add(step)))
                     .find(|it| taken.insert(*it))
@@ -187,7 +195,7 @@ fn cluster_addresses(services: &BTreeMap<Key, &Declared>) -> BTreeMap<Key, Vec<I
     addresses
 }
 
-/// In 10.96.0.0/12, above its first 256 addresses: those are what people pick by hand.
+/// In 10.96.0.0/12, above its first 256 addresses, which are often assigned manually.
 fn derived_v4(number: u32) -> IpAddr {
     let first = u32::from(Ipv4Addr::new(10, 96, 1, 0));
     let room = (1 << 20) - 256 - 1;
@@ -201,21 +209,21 @@ fn derived_v6(number: u32) -> IpAddr {
     Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, last).into()
 }
 
-/// FNV-1a: it must be the same for ever, and need not withstand anybody.
+/// FNV-1a: must be stable across versions, and need not resist attacks.
 fn fnv(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     })
 }
 
-/// Which families a Service has: as it says, or as its addresses say, or IPv4.
-fn families(declared: &Declared, addresses: &[IpAddr]) -> (bool, bool) {
-    let said = |family: &str| declared.families.iter().any(|it| it == family);
+/// The address families of a Service: as specified, or those of its addresses, or IPv4.
+fn families(declared: &DeclaredService, addresses: &[IpAddr]) -> (bool, bool) {
+    let has = |family: &str| declared.families.iter().any(|it| it == family);
     if declared.dual {
         return (true, true);
     }
     if !declared.families.is_empty() {
-        return (said("IPv4"), said("IPv6"));
+        return (has("IPv4"), has("IPv6"));
     }
     match addresses {
         [] => (true, false),
@@ -226,22 +234,28 @@ fn families(declared: &Declared, addresses: &[IpAddr]) -> (bool, bool) {
     }
 }
 
-/// The slices that the EndpointSlice controller would make: one for each family and each set of
-/// ports that the named ports of the matching pods come to.
-fn slices(service: &Service, declared: &Declared, pods: &BTreeMap<Key, &Running>) -> Vec<Object> {
+/// The slices that the EndpointSlice controller would create: one per address family and set of
+/// resolved ports.
+fn slices(
+    service: &Service,
+    declared: &DeclaredService,
+    pods: &BTreeMap<ObjectKey, &DeclaredPod>,
+) -> Vec<Object> {
     let (v4, v6) = families(declared, &service.cluster_ips);
     let mut parts: BTreeMap<(bool, Vec<Port>), Vec<Endpoint>> = BTreeMap::new();
-    for (key, running) in pods {
-        let Some(pod) = &running.pod else { continue };
-        let mut wanted = declared.selector.iter();
-        let matches = wanted.all(|(name, value)| running.labels.get(name) == Some(value));
+    for (key, declared_pod) in pods {
+        let Some(pod) = &declared_pod.pod else {
+            continue;
+        };
+        let mut required = declared.selector.iter();
+        let matches = required.all(|(name, value)| declared_pod.labels.get(name) == Some(value));
         if *key.namespace != *service.namespace || !matches {
             continue;
         }
         let ports: Vec<_> = declared
             .ports
             .iter()
-            .filter_map(|it| port(it, running))
+            .filter_map(|it| port(it, declared_pod))
             .collect();
         for address in pod
             .addresses()
@@ -249,9 +263,9 @@ fn slices(service: &Service, declared: &Declared, pods: &BTreeMap<Key, &Running>
         {
             let endpoint = Endpoint::new(
                 address,
-                running.ready || declared.publish_not_ready,
-                hostname(service, running),
-                Some(&running.key.name),
+                declared_pod.ready || declared.publish_not_ready,
+                hostname(service, declared_pod),
+                Some(&declared_pod.key.name),
                 None,
             );
             parts
@@ -266,17 +280,17 @@ fn slices(service: &Service, declared: &Declared, pods: &BTreeMap<Key, &Running>
         .collect()
 }
 
-/// The slices of Endpoints that are declared: one for each subset.
-fn mirror(service: &Service, declared: &Endpoints) -> Vec<Object> {
+/// The slices mirrored from Endpoints: one per subset.
+fn mirror(service: &Service, declared: &DeclaredEndpoints) -> Vec<Object> {
     let numbered = declared.subsets.iter().enumerate();
     numbered
         .map(|(number, (ports, all))| slice(service, number, Arc::clone(ports), all.clone()))
         .collect()
 }
 
-/// A slice of a Service, under a name that no slice in the directory can have.
+/// A slice of a Service; `:` in the name prevents a conflict with declared slices.
 fn slice(service: &Service, number: usize, ports: Arc<[Port]>, all: Vec<Endpoint>) -> Object {
-    let slice = Slice {
+    let slice = EndpointSlice {
         namespace: Arc::clone(&service.namespace),
         name: format!("{}:{number}", service.name).into(),
         service: Arc::clone(&service.name),
@@ -284,18 +298,18 @@ fn slice(service: &Service, number: usize, ports: Arc<[Port]>, all: Vec<Endpoint
         ports,
         endpoints: all.into(),
     };
-    Object::Slice(slice, None)
+    Object::EndpointSlice(slice, None)
 }
 
-/// The port of a pod that a Service's port leads to; None where the pod has no port of that name.
-fn port(declared: &DeclaredPort, running: &Running) -> Option<Port> {
+/// The pod port that a Service port targets; `None` if the pod has no port of that name.
+fn port(declared: &DeclaredPort, declared_pod: &DeclaredPod) -> Option<Port> {
     // The API's default.
     let protocol = declared.protocol.unwrap_or(Protocol::Tcp);
     let number = match &declared.target {
         None | Some(TargetPort::Number(0)) => declared.port,
         Some(TargetPort::Number(number)) => *number,
         Some(TargetPort::Name(name)) => {
-            let mut ports = running.ports.iter();
+            let mut ports = declared_pod.ports.iter();
             ports
                 .find(|it| it.name == *name && it.protocol.unwrap_or(Protocol::Tcp) == protocol)?
                 .number
@@ -308,18 +322,17 @@ fn port(declared: &DeclaredPort, running: &Running) -> Option<Port> {
     })
 }
 
-/// The name that an endpoint gets below its Service: a pod's hostname, where the pod says that
-/// its subdomain is this Service. A StatefulSet says both on its pods; where a manifest shows a
-/// pod of one with its label alone, that is taken for the same.
-fn hostname<'a>(service: &Service, running: &'a Running) -> Option<&'a str> {
-    let of_set = running.labels.contains_key(STATEFUL);
-    let at_home = match &running.subdomain {
+/// The hostname of an endpoint: the pod's hostname if the pod's subdomain is this Service. The
+/// StatefulSet controller sets both; a declared pod with only its label is treated the same.
+fn hostname<'a>(service: &Service, declared_pod: &'a DeclaredPod) -> Option<&'a str> {
+    let of_set = declared_pod.labels.contains_key(STATEFULSET_POD_NAME);
+    let is_in_subdomain = match &declared_pod.subdomain {
         Some(subdomain) => **subdomain == *service.name,
         None => of_set && service.kind == ServiceKind::Headless,
     };
-    let hostname = running
+    let hostname = declared_pod
         .hostname
         .as_deref()
-        .or(of_set.then_some(&*running.key.name));
-    hostname.filter(|_| at_home)
+        .or(of_set.then_some(&*declared_pod.key.name));
+    hostname.filter(|_| is_in_subdomain)
 }

@@ -1,6 +1,6 @@
-//! The files of a directory, and what each said when it could last be read.
+//! The manifest files of a directory, with their last valid content.
 
-use super::document::{Document, Fault, Id, Lost};
+use super::document::{Document, Impact, ManifestError, ObjectId};
 use super::read::{self, Format};
 use crate::cluster::event::Event;
 use crate::corefile::nearest;
@@ -14,82 +14,81 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tracing::{info, warn};
 
-/// Directories deeper than this are not read.
-const DEEPEST: usize = 16;
+/// Maximum depth of subdirectories.
+const MAX_DEPTH: usize = 16;
 
-/// Files beyond this are no manifests.
-const LONGEST: u64 = 64 << 20;
+/// Maximum size of a file in bytes.
+const MAX_FILE_BYTES: u64 = 64 << 20;
 
-/// What another kind may be a slip of the pen for. Without `ServiceImport`, which real kinds are near to.
+/// Kinds suggested for misspelled ones. Without `ServiceImport`, which resembles other real kinds.
 const KINDS: [&str; 5] = ["Namespace", "Service", "EndpointSlice", "Endpoints", "Pod"];
 
-/// So many faults of a file are logged one by one.
-const LOGGED: usize = 20;
+/// Maximum number of errors logged per file.
+const MAX_LOGGED: usize = 20;
 
-/// A directory with its sub-directories. Names that begin with a dot are left out: editors' and
-/// git's own files, and the hidden parts of a ConfigMap's volume, which are linked to by the
-/// names that count.
+/// A directory with its subdirectories. Names that begin with a dot are ignored: files of editors
+/// and git, and the hidden directories of a ConfigMap volume, whose visible names link to them.
 pub(super) struct Directory {
     path: PathBuf,
-    files: BTreeMap<PathBuf, File>,
+    files: BTreeMap<PathBuf, ManifestFile>,
     hasher: foldhash::fast::RandomState,
-    /// What was last complained of about the directory itself.
-    complaint: Option<String>,
-    /// Kinds of object that were found and have no use, and whether the log has them.
+    /// The last logged error of the directory itself.
+    last_error: Option<String>,
+    /// Kinds without use for DNS, and whether they have been logged.
     ignored: BTreeMap<String, bool>,
-    /// What was left out, to be counted.
-    left_out: Vec<Event>,
+    /// Events for skipped objects and fields.
+    skipped: Vec<Event>,
 }
 
 #[derive(Default)]
-struct File {
-    /// Of the content when it was last looked at, readable or not.
+struct ManifestFile {
+    /// Hash of the content when it was last read, valid or not.
     hash: u64,
     documents: Vec<Arc<Document>>,
 }
 
 impl Directory {
-    /// Of which nothing has been read yet.
+    /// A directory that has not been read yet.
     pub(super) fn new(path: PathBuf) -> Self {
         let hasher = foldhash::fast::RandomState::default();
         Self {
             path,
             files: BTreeMap::new(),
             hasher,
-            complaint: None,
+            last_error: None,
             ignored: BTreeMap::new(),
-            left_out: Vec::new(),
+            skipped: Vec::new(),
         }
     }
 
-    /// Reads what has changed and returns all there is, file by file in the order of their names.
-    /// None where the directory cannot be read: what was known of it stands.
+    /// Reads changed files and returns all documents, ordered by file name. `None` if the directory
+    /// cannot be read: the previous documents stay in use.
     pub(super) fn read(&mut self) -> Option<Vec<Arc<Document>>> {
         let paths = match files(&self.path) {
             Ok(paths) => paths,
             Err(error) => {
-                let complaint = reason(&error);
-                if self.complaint.as_ref() != Some(&complaint) {
+                let message = reason(&error);
+                if self.last_error.as_ref() != Some(&message) {
                     warn!(
-                        "manifests: {}: {complaint}; what it said before is served on",
+                        "manifests: {}: {message}; still serving the previous objects",
                         self.path.display()
                     );
-                    self.complaint = Some(complaint);
+                    self.last_error = Some(message);
                 }
                 return None;
             }
         };
-        self.complaint = None;
+        self.last_error = None;
         self.files
             .retain(|path, _| paths.binary_search(path).is_ok());
         for path in paths {
             match text(&path) {
-                Ok(text) => self.take(path, &text),
-                // Gone since the directory was listed.
+                Ok(text) => self.parse(path, &text),
+                // Deleted since the directory was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.files.remove(&path);
                 }
-                Err(error) => self.keep(&path, &error),
+                Err(error) => self.read_failed(&path, &error),
             }
         }
         self.report_ignored();
@@ -97,12 +96,12 @@ impl Directory {
         Some(documents.cloned().collect())
     }
 
-    /// What was left out of the files since this was last asked, to be counted.
-    pub(super) fn left_out(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.left_out)
+    /// Returns the events for skipped objects and fields since the last call.
+    pub(super) fn take_skipped(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.skipped)
     }
 
-    fn take(&mut self, path: PathBuf, text: &str) {
+    fn parse(&mut self, path: PathBuf, text: &str) {
         let hash = self.hasher.hash_one(text);
         if self.files.get(&path).is_some_and(|file| file.hash == hash) {
             return;
@@ -113,58 +112,57 @@ impl Directory {
         let read = read::read(text, if json { Format::Json } else { Format::Yaml });
         let mut documents: Vec<_> = read.documents.into_iter().map(Arc::new).collect();
         let before = self.files.remove(&path).unwrap_or_default().documents;
-        let mut kept = kept(&documents, before, &read.faults);
-        self.report(&path, read.faults, kept.len());
+        let mut kept = kept(&documents, before, &read.errors);
+        self.report(&path, read.errors, kept.len());
         documents.append(&mut kept);
         for ignored in read.ignored {
             self.ignored.entry(ignored).or_insert(false);
         }
-        self.files.insert(path, File { hash, documents });
+        self.files.insert(path, ManifestFile { hash, documents });
     }
 
-    /// Logs what cannot be used in a file, and has it counted.
-    fn report(&mut self, path: &Path, mut faults: Vec<Fault>, kept: usize) {
+    /// Logs and counts the errors of a file.
+    fn report(&mut self, path: &Path, mut errors: Vec<ManifestError>, kept: usize) {
         let path = path.display();
-        faults.sort_by_key(|fault| fault.line);
-        for Fault { line, what, .. } in faults.iter().take(LOGGED) {
-            warn!("manifests: {path} line {line}: {what}");
+        errors.sort_by_key(|error| error.line);
+        for ManifestError { line, message, .. } in errors.iter().take(MAX_LOGGED) {
+            warn!("manifests: {path} line {line}: {message}");
         }
-        if faults.len() > LOGGED {
-            warn!("manifests: {path}: and {} more", faults.len() - LOGGED);
+        if errors.len() > MAX_LOGGED {
+            warn!("manifests: {path}: and {} more", errors.len() - MAX_LOGGED);
         }
         if kept > 0 {
-            warn!("manifests: {path}: {kept} objects that it declared before are served on");
+            warn!("manifests: {path}: still serving {kept} objects that it declared before");
         }
-        self.left_out.extend(faults.iter().filter_map(|fault| {
-            let kind = fault.kind?;
-            Some(match fault.lost {
-                Lost::Fields(fields) => Event::LeftOut(kind, fields),
-                Lost::Object(_) | Lost::Unknown => Event::Skip(kind, None),
+        self.skipped.extend(errors.iter().filter_map(|error| {
+            let kind = error.kind?;
+            Some(match error.impact {
+                Impact::Fields(fields) => Event::SkippedFields(kind, fields),
+                Impact::Object(_) | Impact::Unknown => Event::SkippedObject(kind, None),
             })
         }));
     }
 
-    /// Logs each kind of object without use once: a directory of whole applications has some, and
-    /// one that was meant to count is to be found.
+    /// Logs each kind without use once: a directory of complete applications has some, but a
+    /// misspelled one must be noticeable.
     fn report_ignored(&mut self) {
         let new = self.ignored.iter_mut().filter(|(_, logged)| !**logged);
         let new: Vec<_> = new
             .map(|(kind, logged)| {
                 *logged = true;
-                shown(kind)
+                with_suggestion(kind)
             })
             .collect();
         if !new.is_empty() {
             info!(
-                "manifests: not read, as names have no use for them: {}",
+                "manifests: ignored kinds, which DNS does not use: {}",
                 new.join(", ")
             );
         }
     }
 
-    /// Complains of a file that cannot be opened, once for each reason, and keeps what it said
-    /// before.
-    fn keep(&mut self, path: &Path, error: &io::Error) {
+    /// Logs a file that cannot be opened, once per reason, and keeps its previous documents.
+    fn read_failed(&mut self, path: &Path, error: &io::Error) {
         let hash = self.hasher.hash_one(error.to_string());
         let file = self.files.entry(path.to_owned()).or_default();
         if std::mem::replace(&mut file.hash, hash) == hash {
@@ -173,14 +171,14 @@ impl Directory {
         let kept = if file.documents.is_empty() {
             ""
         } else {
-            "; what it said before is served on"
+            "; still serving its previous objects"
         };
         warn!("manifests: {}: {}{kept}", path.display(), reason(error));
     }
 }
 
-/// A kind without use, and what it may be a slip of the pen for.
-fn shown(kind: &str) -> String {
+/// An unused kind, with a suggestion if it may be misspelled.
+fn with_suggestion(kind: &str) -> String {
     match nearest(kind, KINDS) {
         Some(near) => format!("{kind} (did you mean {near}?)"),
         None => kind.to_owned(),
@@ -195,45 +193,50 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
-/// What a file declared before of the objects that it now has faults in. What a document without a
-/// readable name declared is not known, so with such a fault all stays that is not declared anew.
-fn kept(now: &[Arc<Document>], before: Vec<Arc<Document>>, faults: &[Fault]) -> Vec<Arc<Document>> {
-    let all = faults.iter().any(|fault| fault.lost == Lost::Unknown);
-    let objects = faults.iter().filter_map(|fault| match &fault.lost {
-        Lost::Object(id) => Some(id.clone()),
+/// The previous documents to keep: those of objects that now have errors. An error in a document
+/// without a readable key may concern any object, so all previous documents that are not declared
+/// again are kept.
+fn kept(
+    now: &[Arc<Document>],
+    before: Vec<Arc<Document>>,
+    errors: &[ManifestError],
+) -> Vec<Arc<Document>> {
+    let all = errors.iter().any(|error| error.impact == Impact::Unknown);
+    let objects = errors.iter().filter_map(|error| match &error.impact {
+        Impact::Object(id) => Some(id.clone()),
         _ => None,
     });
-    let lost: HashSet<Id> = objects.collect();
-    if !all && lost.is_empty() {
+    let impact: HashSet<ObjectId> = objects.collect();
+    if !all && impact.is_empty() {
         return Vec::new();
     }
-    let declared: HashSet<Id> = now.iter().filter_map(|it| it.id()).collect();
+    let declared: HashSet<ObjectId> = now.iter().filter_map(|it| it.id()).collect();
     let stays = |it: &Arc<Document>| {
         let id = it.id();
-        id.is_some_and(|id| !declared.contains(&id) && (all || lost.contains(&id)))
+        id.is_some_and(|id| !declared.contains(&id) && (all || impact.contains(&id)))
     };
     before.into_iter().filter(stays).collect()
 }
 
-/// The manifests below a directory, sorted. Fails only where the directory itself cannot be read.
+/// The manifests below a directory, sorted. Fails only if the directory itself cannot be read.
 pub(super) fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut walk = Walk::default();
-    walk.enter(directory, DEEPEST)?;
+    let mut walk = DirectoryWalk::default();
+    walk.enter(directory, MAX_DEPTH)?;
     walk.found.sort();
     Ok(walk.found)
 }
 
-/// The manifests below a directory.
+/// A recursive directory listing.
 #[derive(Default)]
-struct Walk {
+struct DirectoryWalk {
     found: Vec<PathBuf>,
-    /// Device and inode of the directories that were read. A link back into one of them brings
-    /// nothing new, and may lead in circles.
+    /// Device and inode of the visited directories. A symlink to one of them would add nothing new
+    /// and may be circular.
     entered: HashSet<(u64, u64)>,
 }
 
-impl Walk {
-    /// Adds those of one directory, and of those below it, so many deep.
+impl DirectoryWalk {
+    /// Adds the manifests of a directory and its subdirectories, up to `deepest` levels.
     fn enter(&mut self, directory: &Path, deepest: usize) -> io::Result<()> {
         let identity = fs::metadata(directory)?;
         if !self.entered.insert((identity.dev(), identity.ino())) {
@@ -248,7 +251,7 @@ impl Walk {
                 continue;
             }
             let path = directory.join(name);
-            // Follows links. What is gone meanwhile, or leads nowhere, is not there.
+            // Follows symlinks. Deleted files and dangling links are ignored.
             let Ok(metadata) = fs::metadata(&path) else {
                 continue;
             };
@@ -270,9 +273,9 @@ impl Walk {
 fn text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     fs::File::open(path)?
-        .take(LONGEST + 1)
+        .take(MAX_FILE_BYTES + 1)
         .read_to_string(&mut text)?;
-    if text.len() as u64 > LONGEST {
+    if text.len() as u64 > MAX_FILE_BYTES {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(text)
@@ -283,9 +286,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_in_a_kind_is_told_and_other_kinds_are_left_in_peace() {
-        assert_eq!(shown("Servce"), "Servce (did you mean Service?)");
-        assert_eq!(shown("endpoints"), "endpoints (did you mean Endpoints?)");
+    fn a_misspelled_kind_gets_a_suggestion_and_other_kinds_none() {
+        assert_eq!(with_suggestion("Servce"), "Servce (did you mean Service?)");
+        assert_eq!(
+            with_suggestion("endpoints"),
+            "endpoints (did you mean Endpoints?)"
+        );
         for kind in [
             "Deployment",
             "ServiceAccount",
@@ -303,7 +309,7 @@ mod tests {
             "NetworkPolicy",
             "StatefulSet",
         ] {
-            assert_eq!(shown(kind), kind);
+            assert_eq!(with_suggestion(kind), kind);
         }
     }
 }

@@ -1,51 +1,48 @@
-//! The documents of a manifest file: objects, with what the controllers need of them.
+//! The documents of a manifest file: objects, with the fields that the emulated controllers need.
 
-use super::wire::TargetPort;
+use super::wire::{LabelSet, TargetPort};
 use crate::cluster::endpoint::Endpoint;
-use crate::cluster::event::{Key, Kind, Object};
+use crate::cluster::event::{Kind, Object, ObjectKey};
 use crate::cluster::object::{Pod, Port, Protocol, Service};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Labels, sorted by name.
-pub(super) type Labels = BTreeMap<String, String>;
-
-/// What a document declares.
+/// A document.
 pub(super) enum Document {
     /// A Namespace.
-    Namespace(Object, Labels),
+    Namespace(Object, LabelSet),
     /// A Service.
-    Service(Box<Declared>),
-    /// An EndpointSlice that some Service owns; or none, where names have no use for it.
-    Slice(Option<Object>, Labels),
+    Service(Box<DeclaredService>),
+    /// An EndpointSlice, or `None` if DNS has no use for it.
+    EndpointSlice(Option<Object>, LabelSet),
     /// Endpoints.
-    Endpoints(Box<Endpoints>),
+    Endpoints(Box<DeclaredEndpoints>),
     /// A Pod.
-    Pod(Box<Running>),
+    Pod(Box<DeclaredPod>),
     /// A ServiceImport.
-    Import(Object),
-    /// Anything else that lives in this namespace: a Deployment, a ConfigMap.
+    ServiceImport(Object),
+    /// Any other kind, with its namespace.
     Other(String),
 }
 
-/// A Service as it was declared.
-pub(super) struct Declared {
+/// A declared Service.
+pub(super) struct DeclaredService {
     pub service: Service,
-    pub labels: Labels,
-    /// It names cluster addresses, usable or not.
+    pub labels: LabelSet,
+    /// Whether it specifies cluster IPs, valid or not.
     pub has_address: bool,
-    /// `spec.selector`; empty where it has none.
-    pub selector: Labels,
+    /// `spec.selector`; empty if absent.
+    pub selector: LabelSet,
     pub ports: Vec<DeclaredPort>,
     /// `spec.ipFamilies`, `IPv4` or `IPv6`.
     pub families: Vec<String>,
-    /// `spec.ipFamilyPolicy` asks for both families.
+    /// Whether `spec.ipFamilyPolicy` requests both families.
     pub dual: bool,
     /// `spec.publishNotReadyAddresses`
     pub publish_not_ready: bool,
 }
 
-/// A port of a Service, and where it leads.
+/// A port of a Service with its target.
 pub(super) struct DeclaredPort {
     pub name: String,
     pub port: u16,
@@ -53,40 +50,40 @@ pub(super) struct DeclaredPort {
     pub target: Option<TargetPort>,
 }
 
-/// Endpoints as they were declared, in parts that share their ports.
-pub(super) struct Endpoints {
-    pub key: Key,
-    pub labels: Labels,
+/// Declared Endpoints: subsets with common ports.
+pub(super) struct DeclaredEndpoints {
+    pub key: ObjectKey,
+    pub labels: LabelSet,
     pub subsets: Vec<(Arc<[Port]>, Vec<Endpoint>)>,
 }
 
-/// A Pod, with what makes it an endpoint.
-pub(super) struct Running {
-    pub key: Key,
-    pub labels: Labels,
-    /// As it is served by address; None where it is over or has no address.
+/// A declared Pod, with the fields that make it an endpoint.
+pub(super) struct DeclaredPod {
+    pub key: ObjectKey,
+    pub labels: LabelSet,
+    /// The reduced Pod; `None` if it has ended or has no address.
     pub pod: Option<Pod>,
     pub ready: bool,
     pub hostname: Option<String>,
     pub subdomain: Option<String>,
-    /// Its containers' ports by name.
-    pub ports: Vec<ContainerPort>,
+    /// Named ports of its containers.
+    pub ports: Vec<DeclaredContainerPort>,
 }
 
 /// A port of a container.
-pub(super) struct ContainerPort {
+pub(super) struct DeclaredContainerPort {
     pub name: String,
     pub number: u16,
     pub protocol: Option<Protocol>,
 }
 
 impl Document {
-    /// Which object it is, by its kind and its name; None of those that names have no use for.
-    pub(super) fn id(&self) -> Option<Id> {
+    /// The identity of the object; `None` if DNS has no use for it.
+    pub(super) fn id(&self) -> Option<ObjectId> {
         let (kind, key) = match self {
-            Self::Namespace(object, _) | Self::Slice(Some(object), _) | Self::Import(object) => {
-                (Some(object.kind()), object.key())
-            }
+            Self::Namespace(object, _)
+            | Self::EndpointSlice(Some(object), _)
+            | Self::ServiceImport(object) => (Some(object.kind()), object.key()),
             Self::Service(it) => {
                 let Service {
                     namespace, name, ..
@@ -95,47 +92,47 @@ impl Document {
             }
             Self::Pod(it) => (Some(Kind::Pod), it.key.clone()),
             Self::Endpoints(it) => (None, it.key.clone()),
-            Self::Slice(None, _) | Self::Other(_) => return None,
+            Self::EndpointSlice(None, _) | Self::Other(_) => return None,
         };
-        Some(Id { kind, key })
+        Some(ObjectId { kind, key })
     }
 }
 
-/// Which object a document is.
+/// The identity of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Id {
-    /// None of Endpoints.
+pub(super) struct ObjectId {
+    /// `None` for Endpoints.
     pub kind: Option<Kind>,
-    pub key: Key,
+    pub key: ObjectKey,
 }
 
-/// The contents of a file.
+/// The content of a file.
 #[derive(Default)]
-pub(super) struct Contents {
+pub(super) struct ParsedFile {
     pub documents: Vec<Document>,
-    pub faults: Vec<Fault>,
-    /// Kinds of object that names have no use for.
+    pub errors: Vec<ManifestError>,
+    /// Kinds without use for DNS.
     pub ignored: BTreeSet<String>,
 }
 
-/// Something in a file that cannot be used.
+/// An error in a file.
 #[derive(Debug)]
-pub(super) struct Fault {
-    /// Counted from 1.
+pub(super) struct ManifestError {
+    /// 1-based line number.
     pub line: usize,
-    pub what: String,
-    pub lost: Lost,
-    /// The kind of object that it concerns, where it is one that is kept.
+    pub message: String,
+    pub impact: Impact,
+    /// The kind of the object, if it is a watched kind.
     pub kind: Option<Kind>,
 }
 
-/// What a fault costs.
+/// What an error affects.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Lost {
-    /// So many fields.
+pub(super) enum Impact {
+    /// Number of fields skipped.
     Fields(u32),
-    /// This object.
-    Object(Id),
-    /// A document that does not say which object it is, or all that follows in the file.
+    /// This object is skipped.
+    Object(ObjectId),
+    /// A document of unknown identity, or the rest of the file.
     Unknown,
 }

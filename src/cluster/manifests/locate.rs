@@ -1,31 +1,31 @@
-//! Where in a manifest something stands, and what is wrong with its syntax.
+//! Line numbers and syntax errors of manifests.
 
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 use std::fmt;
 
-/// Why a document cannot be read at all.
+/// A syntax error of a document.
 #[derive(Debug)]
-pub(super) struct Syntax {
-    /// The line within the document, counted from 1, where that is known.
+pub(super) struct SyntaxError {
+    /// The 1-based line within the document, if known.
     pub line: Option<usize>,
-    pub what: String,
+    pub message: String,
 }
 
-/// Reads a YAML document.
-pub(super) fn yaml<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, Syntax> {
+/// Parses a YAML document.
+pub(super) fn yaml<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, SyntaxError> {
     let options = serde_saphyr::options! {
-        // A List holds as many objects as a cluster has; the file's length is bounded.
-        // As YAML 1.2 and Kubernetes have them: "y" is text.
+        // YAML 1.2, as in Kubernetes: "y" is a string.
         strict_booleans: true,
+        // A List may contain all objects of a cluster; the file size is bounded.
         budget: serde_saphyr::budget! { max_nodes: 5_000_000, max_events: 20_000_000 },
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let error = error.without_snippet();
         let location = error.location();
         let line = location.and_then(|it| usize::try_from(it.line()).ok());
-        // The library goes on to the next token before it finds a tab.
+        // The library reports the token after a tab.
         let tab = text
             .lines()
             .position(|it| it.trim_start_matches(' ').starts_with('\t'));
@@ -34,18 +34,18 @@ pub(super) fn yaml<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, Syntax> {
             _ => line.filter(|line| *line > 0),
         };
         let at = line.and_then(|line| text.lines().nth(line.checked_sub(1)?));
-        Syntax {
+        SyntaxError {
             line,
-            what: format!("{}; the document is left out", yaml_fault(error, at)),
+            message: format!("{}; document skipped", yaml_message(error, at)),
         }
     })
 }
 
-/// What is wrong, and what to do. The library names its own events and states.
-fn yaml_fault(error: &serde_saphyr::Error, line: Option<&str>) -> String {
+/// The error and what to do; the library names its own events and states.
+fn yaml_message(error: &serde_saphyr::Error, line: Option<&str>) -> String {
     let line = line.unwrap_or_default();
     if line.contains("{{") {
-        return "a template ({{ }}), expected YAML; render it first, as with 'helm template'"
+        return "a template ({{ }}), expected YAML; render it first, for example with 'helm template'"
             .into();
     }
     let indentation = &line[..line.len() - line.trim_start().len()];
@@ -55,44 +55,44 @@ fn yaml_fault(error: &serde_saphyr::Error, line: Option<&str>) -> String {
     match error {
         serde_saphyr::Error::DuplicateMappingKey { key, .. } => {
             let key = key.as_deref().unwrap_or_default();
-            format!("the key {key:?} for a second time in one map")
+            format!("duplicate key {key:?} in a map")
         }
-        serde_saphyr::Error::Eof { .. } => "the end of the document, expected more".into(),
+        serde_saphyr::Error::Eof { .. } => "unexpected end of the document".into(),
         serde_saphyr::Error::UnknownAnchor { .. } => {
-            "an alias (*NAME) to an anchor (&NAME) that is not above it".into()
+            "an alias (*NAME) without a preceding anchor (&NAME)".into()
         }
-        _ => "no YAML; look for wrong indentation and for a missing quote or bracket".into(),
+        _ => "invalid YAML; check the indentation, quotes and brackets".into(),
     }
 }
 
-/// What is wrong with a JSON text.
-pub(super) fn json(error: &serde_json::Error, cost: &str) -> String {
+/// A JSON syntax error.
+pub(super) fn json(error: &serde_json::Error, consequence: &str) -> String {
     let what = if error.is_eof() {
-        "the end of the text, expected more JSON"
+        "unexpected end of the JSON text"
     } else {
-        "no JSON; look for a missing comma, quote or bracket"
+        "invalid JSON; check commas, quotes and brackets"
     };
-    format!("{what} (column {}){cost}", error.column())
+    format!("{what} (column {}){consequence}", error.column())
 }
 
-/// The lines, counted from 1, on which these places of a document stand. A place is a path such as
-/// `spec.ports[0].port`; of one that is not there, its nearest parent counts.
-pub(super) fn lines(text: &str, places: &[String]) -> Vec<Option<usize>> {
-    if places.is_empty() {
+/// The 1-based lines of paths such as `spec.ports[0].port` in a document; for a missing field, the
+/// line of its nearest parent.
+pub(super) fn lines(text: &str, paths: &[String]) -> Vec<Option<usize>> {
+    if paths.is_empty() {
         return Vec::new();
     }
-    // JSON is YAML.
+    // JSON is a subset of YAML.
     let tree = yaml::<Spanned<Tree>>(text).ok();
-    let line = |place: &String| {
-        let line = line_of(tree.as_ref()?, place);
+    let line = |path: &String| {
+        let line = line_of(tree.as_ref()?, path);
         usize::try_from(line).ok().filter(|line| *line > 0)
     };
-    places.iter().map(line).collect()
+    paths.iter().map(line).collect()
 }
 
-fn line_of(root: &Spanned<Tree>, place: &str) -> u64 {
+fn line_of(root: &Spanned<Tree>, path: &str) -> u64 {
     let mut node = root;
-    let mut rest = place;
+    let mut rest = path;
     while !rest.is_empty() {
         rest = rest.strip_prefix('.').unwrap_or(rest);
         let next = match &node.value {
@@ -101,7 +101,7 @@ fn line_of(root: &Spanned<Tree>, place: &str) -> u64 {
                 let (number, after) = it.split_once(']')?;
                 Some((items.get(number.parse::<usize>().ok()?)?, after))
             }),
-            // Names of labels have dots too, so the longest key that fits is the one.
+            // Label keys contain dots, so the longest matching key is used.
             Tree::Map(entries) => {
                 let fits = entries.iter().filter_map(|(key, value)| {
                     let after = rest.strip_prefix(&**key)?;
@@ -117,7 +117,7 @@ fn line_of(root: &Spanned<Tree>, place: &str) -> u64 {
     node.referenced.line()
 }
 
-/// The shape of a document.
+/// A document as a tree of positions.
 enum Tree {
     Leaf,
     List(Vec<Spanned<Tree>>),
@@ -126,13 +126,13 @@ enum Tree {
 
 impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Shape)
+        deserializer.deserialize_any(TreeVisitor)
     }
 }
 
-struct Shape;
+struct TreeVisitor;
 
-impl<'de> Visitor<'de> for Shape {
+impl<'de> Visitor<'de> for TreeVisitor {
     type Value = Tree;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

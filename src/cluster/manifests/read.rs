@@ -1,33 +1,33 @@
-//! Reads the documents of a manifest file. A fault costs what it concerns: a field, or a document
-//! where that is not to be read at all.
+//! Parses the documents of a manifest file. An error affects only its field, or its document if
+//! that cannot be parsed.
 
 mod objects;
 
-use super::document::{Contents, Document, Fault, Id, Labels, Lost};
-use super::locate::{self, Syntax};
-use super::wire::Head;
+use super::document::{Document, Impact, ManifestError, ObjectId, ParsedFile};
+use super::locate::{self, SyntaxError};
+use super::wire::{Header, LabelSet};
 use crate::cluster::decode::field::Field;
-use crate::cluster::decode::{Slim, wire};
-use crate::cluster::event::{Key, Kind, Object};
-use crate::cluster::flaw::{Flaws, quote};
+use crate::cluster::decode::{ToObject, wire};
+use crate::cluster::event::{Kind, Object, ObjectKey};
+use crate::cluster::invalid::{InvalidFields, quote};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// How a file is written.
+/// The syntax of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Yaml,
     Json,
 }
 
-/// Reads all documents of a file.
-pub(super) fn read(text: &str, format: Format) -> Contents {
-    let mut contents = Contents::default();
+/// Parses all documents of a file.
+pub(super) fn read(text: &str, format: Format) -> ParsedFile {
+    let mut contents = ParsedFile::default();
     match format {
         Format::Yaml => {
             for (line, text) in split(text) {
-                Root { text, format, line }.read(&mut contents);
+                DocumentReader { text, format, line }.read(&mut contents);
             }
         }
         Format::Json => {
@@ -36,10 +36,10 @@ pub(super) fn read(text: &str, format: Format) -> Contents {
                 let part = match part {
                     Ok(part) => part.get(),
                     Err(error) => {
-                        contents.faults.push(Fault {
+                        contents.errors.push(ManifestError {
                             line: error.line(),
-                            what: locate::json(&error, "; what follows in the file is not read"),
-                            lost: Lost::Unknown,
+                            message: locate::json(&error, "; the rest of the file is skipped"),
+                            impact: Impact::Unknown,
                             kind: None,
                         });
                         break;
@@ -47,7 +47,7 @@ pub(super) fn read(text: &str, format: Format) -> Contents {
                 };
                 let end = &text[..parts.byte_offset() - part.len()];
                 let line = end.matches('\n').count();
-                Root {
+                DocumentReader {
                     text: part,
                     format,
                     line,
@@ -59,73 +59,74 @@ pub(super) fn read(text: &str, format: Format) -> Contents {
     contents
 }
 
-/// A document's text, and how many lines stand before it.
-struct Root<'a> {
+/// A document, and the number of lines before it in the file.
+struct DocumentReader<'a> {
     text: &'a str,
     format: Format,
     line: usize,
 }
 
-impl Root<'_> {
-    fn read(&self, contents: &mut Contents) {
-        let before = contents.faults.len();
-        let mut places = Vec::new();
-        let mut part = Part {
+impl DocumentReader<'_> {
+    fn read(&self, contents: &mut ParsedFile) {
+        let before = contents.errors.len();
+        let mut paths = Vec::new();
+        let mut part = ObjectReader {
             text: self.text,
             format: self.format,
             at: String::new(),
             contents: &mut *contents,
-            places: &mut places,
+            paths: &mut paths,
         };
         if let Err(syntax) = part.read(None) {
             let line = syntax.line.unwrap_or(1);
-            part.fault(Lost::Unknown, kind_in(self.text), "", syntax.what);
-            contents.faults[before].line = self.line + line;
+            part.error(Impact::Unknown, kind_in(self.text), "", syntax.message);
+            contents.errors[before].line = self.line + line;
             return;
         }
-        // Where each fault stands is looked for where there are any.
-        let lines = locate::lines(self.text, &places);
+        // Lines are only located if there are errors.
+        let lines = locate::lines(self.text, &paths);
         let marker = usize::from(self.text.starts_with("---"));
-        for (fault, line) in contents.faults[before..].iter_mut().zip(lines) {
-            fault.line = self.line + line.unwrap_or(marker + 1);
+        for (error, line) in contents.errors[before..].iter_mut().zip(lines) {
+            error.line = self.line + line.unwrap_or(marker + 1);
         }
     }
 }
 
 /// A document, or an item of a list.
-struct Part<'a, 'c> {
+struct ObjectReader<'a, 'c> {
     text: &'a str,
     format: Format,
-    /// Where it is in the document, as in `items[0].`
+    /// Its path in the document, as in `items[0].`
     at: String,
-    contents: &'c mut Contents,
-    /// The place of each fault of this document.
-    places: &'c mut Vec<String>,
+    contents: &'c mut ParsedFile,
+    /// The path of each error of this document.
+    paths: &'c mut Vec<String>,
 }
 
-impl<'a> Part<'a, '_> {
-    /// Reads an object or a list of them. Items of a typed list need not say what they are.
-    fn read(&mut self, of: Option<(&str, &str)>) -> Result<(), Syntax> {
-        let head = match self.decode::<Field<Head<'_>>>()? {
+impl<'a> ObjectReader<'a, '_> {
+    /// Parses an object or a list. Items of a typed list may omit `apiVersion` and `kind`, which
+    /// `of` supplies.
+    fn read(&mut self, of: Option<(&str, &str)>) -> Result<(), SyntaxError> {
+        let head = match self.decode::<Field<Header<'_>>>()? {
             Field::Absent => return Ok(()),
             Field::Given(head) => head,
             Field::Invalid(value) => {
-                let what = format!("{value}, expected a map of apiVersion, kind, metadata");
-                self.fault(Lost::Unknown, None, "", what);
+                let message = format!("{value}, expected a map of apiVersion, kind, metadata");
+                self.error(Impact::Unknown, None, "", message);
                 return Ok(());
             }
         };
-        let said = (
+        let stated = (
             head.api_version.text().unwrap_or_default(),
             head.kind.text().unwrap_or_default(),
         );
         let (version, kind) = match of {
-            Some(of) if said == ("", "") => of,
-            _ => said,
+            Some(of) if stated == ("", "") => of,
+            _ => stated,
         };
         if version.is_empty() || kind.is_empty() {
-            let what = "no manifest: expected text for apiVersion and kind".to_owned();
-            self.fault(Lost::Unknown, None, "", what);
+            let message = "not a manifest: apiVersion and kind are required".to_owned();
+            self.error(Impact::Unknown, None, "", message);
             return Ok(());
         }
         if let Some(item) = kind.strip_suffix("List")
@@ -136,43 +137,43 @@ impl<'a> Part<'a, '_> {
         self.object(version, kind, &head)
     }
 
-    fn items(&mut self, of: (&str, &str)) -> Result<(), Syntax> {
-        let List { items } = self.decode()?;
-        // The items of a List say themselves what they are.
+    fn items(&mut self, of: (&str, &str)) -> Result<(), SyntaxError> {
+        let ItemList { items } = self.decode()?;
+        // Items of an untyped `List` have their own `apiVersion` and `kind`.
         let of = Some(of).filter(|(_, kind)| !kind.is_empty());
         let items = match items {
             None | Some(Value::Null) => return Ok(()),
             Some(Value::Array(items)) => items,
             Some(_) => {
-                let what = "not a list, expected a list of objects".to_owned();
-                self.fault(Lost::Unknown, None, "items", what);
+                let message = "expected a list of objects".to_owned();
+                self.error(Impact::Unknown, None, "items", message);
                 return Ok(());
             }
         };
         for (number, item) in items.into_iter().enumerate() {
             let text = item.to_string();
-            let mut part = Part {
+            let mut part = ObjectReader {
                 text: &text,
                 format: Format::Json,
                 at: format!("{}items[{number}].", self.at),
                 contents: &mut *self.contents,
-                places: &mut *self.places,
+                paths: &mut *self.paths,
             };
             part.read(of)?;
         }
         Ok(())
     }
 
-    fn object(&mut self, version: &str, kind: &str, head: &Head<'_>) -> Result<(), Syntax> {
+    fn object(&mut self, version: &str, kind: &str, head: &Header<'_>) -> Result<(), SyntaxError> {
         let group = version.split_once('/').map_or("", |(group, _)| group);
-        // Versions of a group differ in nothing that is read here.
+        // The versions of a group do not differ in the fields used here.
         let known = match (group, kind) {
             ("", "Namespace") => Some(Kind::Namespace),
             ("", "Service") => Some(Kind::Service),
             ("", "Pod") => Some(Kind::Pod),
             ("", "Endpoints") => None,
-            ("discovery.k8s.io", "EndpointSlice") => Some(Kind::Slice),
-            ("multicluster.x-k8s.io", "ServiceImport") => Some(Kind::Import),
+            ("discovery.k8s.io", "EndpointSlice") => Some(Kind::EndpointSlice),
+            ("multicluster.x-k8s.io", "ServiceImport") => Some(Kind::ServiceImport),
             _ => {
                 let metadata = head.metadata.given();
                 let namespace = metadata.and_then(|it| it.namespace.text());
@@ -185,102 +186,101 @@ impl<'a> Part<'a, '_> {
         let (name, key) = key(head);
         let Some(key) = key else {
             let expected = "lower-case letters, digits, '-' and '.'";
-            let what = match name {
+            let message = match name {
                 Some(name) => {
-                    format!("metadata.name {name}, expected {expected}; the {kind} is left out")
+                    format!("metadata.name {name}, expected {expected}; {kind} skipped")
                 }
-                None => format!("metadata.name is missing; the {kind} is left out"),
+                None => format!("metadata.name is missing; {kind} skipped"),
             };
-            self.fault(Lost::Unknown, known, "metadata.name", what);
+            self.error(Impact::Unknown, known, "metadata.name", message);
             return Ok(());
         };
-        let mut flaws = Flaws::default();
+        let mut invalid = InvalidFields::default();
         let labels = match &head.metadata {
-            Field::Given(it) => it.labels.labels(&"metadata.labels", &mut flaws),
-            _ => Labels::new(),
+            Field::Given(it) => it.labels.labels(&"metadata.labels", &mut invalid),
+            _ => LabelSet::new(),
         };
         let read = match known {
             Some(Kind::Namespace) => self
-                .slim::<wire::Namespace<'_>>(&mut flaws)?
+                .convert::<wire::Namespace<'_>>(&mut invalid)?
                 .map(|object| object.map(|object| Document::Namespace(object, labels))),
-            Some(Kind::Service) => self.service(labels, &mut flaws)?.map(Some),
-            Some(Kind::Pod) => self.pod(key.clone(), labels, &mut flaws)?.map(Some),
-            Some(Kind::Slice) => self
-                .slim::<wire::Slice<'_>>(&mut flaws)?
-                .map(|object| Some(Document::Slice(object, labels))),
-            Some(Kind::Import) => self
-                .slim::<wire::Import<'_>>(&mut flaws)?
-                .map(|object| object.map(Document::Import)),
-            None => Ok(Some(self.endpoints(key.clone(), labels, &mut flaws)?)),
+            Some(Kind::Service) => self.service(labels, &mut invalid)?.map(Some),
+            Some(Kind::Pod) => self.pod(key.clone(), labels, &mut invalid)?.map(Some),
+            Some(Kind::EndpointSlice) => self
+                .convert::<wire::EndpointSlice<'_>>(&mut invalid)?
+                .map(|object| Some(Document::EndpointSlice(object, labels))),
+            Some(Kind::ServiceImport) => self
+                .convert::<wire::ServiceImport<'_>>(&mut invalid)?
+                .map(|object| object.map(Document::ServiceImport)),
+            None => Ok(Some(self.endpoints(key.clone(), labels, &mut invalid)?)),
         };
         let which = format!("{kind} {key}");
         match read {
             Ok(document) => self.contents.documents.extend(document),
             Err(why) => {
-                let lost = Lost::Object(Id { kind: known, key });
-                let what = format!("{which}: {why}; it is left out");
-                self.fault(lost, known, "", what);
+                let impact = Impact::Object(ObjectId { kind: known, key });
+                let message = format!("{which}: {why}; object skipped");
+                self.error(impact, known, "", message);
                 return Ok(());
             }
         }
-        for flaw in flaws.iter() {
-            let what = format!("{which}: {flaw}; left out");
-            self.fault(Lost::Fields(1), known, &flaw.path, what);
+        for field in invalid.iter() {
+            let message = format!("{which}: {field}; field skipped");
+            self.error(Impact::Fields(1), known, &field.path, message);
         }
-        if flaws.more() > 0 {
-            let what = format!("{which}: {} further fields are left out", flaws.more());
-            self.fault(Lost::Fields(flaws.more()), known, "", what);
+        if invalid.more() > 0 {
+            let message = format!("{which}: {} further fields skipped", invalid.more());
+            self.error(Impact::Fields(invalid.more()), known, "", message);
         }
         Ok(())
     }
 
-    /// The object as names need it, or why there is none.
-    fn slim<T: Slim + Deserialize<'a>>(
+    /// The reduced object, or why it cannot be converted.
+    fn convert<T: ToObject + Deserialize<'a>>(
         &self,
-        flaws: &mut Flaws,
-    ) -> Result<Result<Option<Object>, String>, Syntax> {
-        Ok(self.decode::<T>()?.slim(flaws))
+        invalid: &mut InvalidFields,
+    ) -> Result<Result<Option<Object>, String>, SyntaxError> {
+        Ok(self.decode::<T>()?.to_object(invalid))
     }
 
-    fn decode<T: Deserialize<'a>>(&self) -> Result<T, Syntax> {
+    fn decode<T: Deserialize<'a>>(&self) -> Result<T, SyntaxError> {
         match self.format {
-            Format::Json => serde_json::from_str(self.text).map_err(|error| Syntax {
+            Format::Json => serde_json::from_str(self.text).map_err(|error| SyntaxError {
                 line: Some(error.line()),
-                what: locate::json(&error, "; the document is left out"),
+                message: locate::json(&error, "; document skipped"),
             }),
             Format::Yaml => locate::yaml(self.text),
         }
     }
 
-    fn fault(&mut self, lost: Lost, kind: Option<Kind>, place: &str, what: String) {
-        let at = if place.is_empty() {
+    fn error(&mut self, impact: Impact, kind: Option<Kind>, path: &str, message: String) {
+        let at = if path.is_empty() {
             self.at.trim_end_matches('.').to_owned()
         } else {
-            format!("{}{place}", self.at)
+            format!("{}{path}", self.at)
         };
-        let what = match self.at.trim_end_matches('.') {
-            "" => what,
-            item => format!("{item}: {what}"),
+        let message = match self.at.trim_end_matches('.') {
+            "" => message,
+            item => format!("{item}: {message}"),
         };
-        self.places.push(at);
-        self.contents.faults.push(Fault {
+        self.paths.push(at);
+        self.contents.errors.push(ManifestError {
             line: 0,
-            what,
-            lost,
+            message,
+            impact,
             kind,
         });
     }
 }
 
-/// A list of any kind of object.
+/// A list of any kind.
 #[derive(Deserialize)]
-struct List {
+struct ItemList {
     items: Option<Value>,
 }
 
-/// The name of an object as a message shows it, where it has one, and its key where the API server
-/// would take it.
-fn key(head: &Head<'_>) -> (Option<Box<str>>, Option<Key>) {
+/// The name of an object for messages, and its key if the API server would accept it.
+fn key(head: &Header<'_>) -> (Option<Box<str>>, Option<ObjectKey>) {
     let Field::Given(metadata) = &head.metadata else {
         return (None, None);
     };
@@ -288,8 +288,8 @@ fn key(head: &Head<'_>) -> (Option<Box<str>>, Option<Key>) {
         Field::Absent => "",
         Field::Given(namespace) => namespace,
         Field::Invalid(value) => {
-            let shown = format!("(or metadata.namespace) {value}");
-            return (Some(shown.into()), None);
+            let value = format!("(or metadata.namespace) {value}");
+            return (Some(value.into()), None);
         }
     };
     match &metadata.name {
@@ -302,26 +302,26 @@ fn key(head: &Head<'_>) -> (Option<Box<str>>, Option<Key>) {
     }
 }
 
-/// The kind of a document that cannot be read, by its line `kind:`.
+/// The kind of an unparsable document, from its line `kind:`.
 fn kind_in(text: &str) -> Option<Kind> {
     let kind = text.lines().find_map(|line| line.strip_prefix("kind:"))?;
     match kind.trim() {
         "Namespace" => Some(Kind::Namespace),
         "Service" => Some(Kind::Service),
         "Pod" => Some(Kind::Pod),
-        "EndpointSlice" => Some(Kind::Slice),
-        "ServiceImport" => Some(Kind::Import),
+        "EndpointSlice" => Some(Kind::EndpointSlice),
+        "ServiceImport" => Some(Kind::ServiceImport),
         _ => None,
     }
 }
 
-/// The documents of a YAML stream, as in [`split`].
+/// The documents of a YAML stream; see [`split`].
 pub(super) fn texts(stream: &str) -> impl Iterator<Item = &str> {
     split(stream).map(|(_, text)| text)
 }
 
-/// The documents of a YAML stream, each with the number of lines before it. A line that begins
-/// with `---` at the margin begins a document wherever it stands (YAML 1.2, section 9.1.2).
+/// The documents of a YAML stream, each with the number of lines before it. A line starting with
+/// `---` starts a document (YAML 1.2 section 9.1.2).
 fn split(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut rest = text;
     let mut line = 0;

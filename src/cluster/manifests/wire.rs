@@ -1,35 +1,37 @@
-//! What the controllers need of the documents, beyond what names need: fields that never void their
-//! document.
+//! The additional API fields that the emulated controllers need.
 
-use super::document::Labels;
-use crate::cluster::decode::field::{Expected, Field, Many, Part, parts};
+use crate::cluster::decode::field::{Field, FieldList, FieldValue, TypeName, map_fields};
 use crate::cluster::decode::wire::{Port, TargetRef, Text};
-use crate::cluster::flaw::Flaws;
+use crate::cluster::invalid::InvalidFields;
 use crate::cluster::object::Protocol;
 use serde::de::{IgnoredAny, MapAccess};
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Display;
+
+/// Labels, sorted by key.
+pub(super) type LabelSet = BTreeMap<String, String>;
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Head<'a> {
+pub(super) struct Header<'a> {
     #[serde(borrow)]
     pub api_version: Field<Text<'a>>,
     pub kind: Field<Text<'a>>,
-    pub metadata: Field<HeadMetadata<'a>>,
-    /// Whether it is there, null or not: then it is a list.
-    #[serde(deserialize_with = "is_there")]
+    pub metadata: Field<HeaderMetadata<'a>>,
+    /// Whether it is present, even if null: then the object is a list.
+    #[serde(deserialize_with = "is_present")]
     pub items: bool,
 }
 
-fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct HeadMetadata<'a> {
+pub(super) struct HeaderMetadata<'a> {
     #[serde(borrow)]
     pub name: Field<Text<'a>>,
     pub namespace: Field<Text<'a>>,
@@ -48,8 +50,8 @@ pub(super) struct ServiceExtra<'a> {
 pub(super) struct ServiceSpec<'a> {
     #[serde(borrow)]
     pub selector: Field<LabelMap<'a>>,
-    pub ports: Many<ServicePort<'a>>,
-    pub ip_families: Many<Text<'a>>,
+    pub ports: FieldList<ServicePort<'a>>,
+    pub ip_families: FieldList<Text<'a>>,
     pub ip_family_policy: Field<Text<'a>>,
     pub publish_not_ready_addresses: Field<bool>,
 }
@@ -64,7 +66,7 @@ pub(super) struct ServicePort<'a> {
     pub target_port: Field<TargetPort>,
 }
 
-/// A port of a pod: by number, or by the name that a container gives it.
+/// A `targetPort`: a number, or the name of a container port.
 #[derive(Clone)]
 pub(super) enum TargetPort {
     Number(u16),
@@ -85,14 +87,14 @@ pub(super) struct PodSpec<'a> {
     #[serde(borrow)]
     pub hostname: Field<Text<'a>>,
     pub subdomain: Field<Text<'a>>,
-    pub containers: Many<Container<'a>>,
+    pub containers: FieldList<Container<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Container<'a> {
     #[serde(borrow)]
-    pub ports: Many<ContainerPort<'a>>,
+    pub ports: FieldList<ContainerPort<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -109,7 +111,7 @@ pub(super) struct ContainerPort<'a> {
 #[serde(default)]
 pub(super) struct PodStatus<'a> {
     #[serde(borrow)]
-    pub conditions: Many<Condition<'a>>,
+    pub conditions: FieldList<Condition<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -120,21 +122,21 @@ pub(super) struct Condition<'a> {
     pub status: Field<Text<'a>>,
 }
 
-/// `v1` Endpoints, which came before EndpointSlices.
+/// `v1` Endpoints, the predecessor of EndpointSlices.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Endpoints<'a> {
     #[serde(borrow)]
-    pub subsets: Many<Subset<'a>>,
+    pub subsets: FieldList<Subset<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Subset<'a> {
     #[serde(borrow)]
-    pub addresses: Many<EndpointAddress<'a>>,
-    pub not_ready_addresses: Many<EndpointAddress<'a>>,
-    pub ports: Many<Port<'a>>,
+    pub addresses: FieldList<EndpointAddress<'a>>,
+    pub not_ready_addresses: FieldList<EndpointAddress<'a>>,
+    pub ports: FieldList<Port<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -146,17 +148,17 @@ pub(super) struct EndpointAddress<'a> {
     pub target_ref: Field<TargetRef<'a>>,
 }
 
-parts! {
-    Condition<'a>, Container<'a>, ContainerPort<'a>, EndpointAddress<'a>, Endpoints<'a>, Head<'a>,
-    HeadMetadata<'a>, PodExtra<'a>, ServiceExtra<'a>,
+map_fields! {
+    Condition<'a>, Container<'a>, ContainerPort<'a>, EndpointAddress<'a>, Endpoints<'a>, Header<'a>,
+    HeaderMetadata<'a>, PodExtra<'a>, ServiceExtra<'a>,
     PodSpec<'a>, PodStatus<'a>, ServicePort<'a>, ServiceSpec<'a>, Subset<'a>,
 }
 
-impl Expected for TargetPort {
+impl TypeName for TargetPort {
     const EXPECTED: &'static str = "a port number or the name of a container's port";
 }
 
-impl<'de> Part<'de> for TargetPort {
+impl<'de> FieldValue<'de> for TargetPort {
     fn from_text(text: Cow<'de, str>) -> Field<Self> {
         Field::Given(Self::Name(text.into_owned()))
     }
@@ -169,18 +171,18 @@ impl<'de> Part<'de> for TargetPort {
     }
 }
 
-/// Labels as they are written.
+/// Labels in document order.
 #[derive(Default)]
 pub(super) struct LabelMap<'a>(Vec<(String, Field<LabelText<'a>>)>);
 
-/// The value of a label. A number or a truth value without quotes is taken by its text.
+/// The value of a label. An unquoted number or boolean is taken by its text.
 pub(super) struct LabelText<'a>(Cow<'a, str>);
 
-impl Expected for LabelMap<'_> {
+impl TypeName for LabelMap<'_> {
     const EXPECTED: &'static str = "a map of names to text";
 }
 
-impl<'de: 'a, 'a> Part<'de> for LabelMap<'a> {
+impl<'de: 'a, 'a> FieldValue<'de> for LabelMap<'a> {
     fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Field<Self>, A::Error> {
         let mut labels = Vec::new();
         while let Some((name, value)) = map.next_entry::<Text<'de>, _>()? {
@@ -190,11 +192,11 @@ impl<'de: 'a, 'a> Part<'de> for LabelMap<'a> {
     }
 }
 
-impl Expected for LabelText<'_> {
+impl TypeName for LabelText<'_> {
     const EXPECTED: &'static str = "text; put it in quotes";
 }
 
-impl<'de: 'a, 'a> Part<'de> for LabelText<'a> {
+impl<'de: 'a, 'a> FieldValue<'de> for LabelText<'a> {
     fn from_text(text: Cow<'de, str>) -> Field<Self> {
         Field::Given(Self(text))
     }
@@ -209,24 +211,24 @@ impl<'de: 'a, 'a> Part<'de> for LabelText<'a> {
 }
 
 impl Field<LabelMap<'_>> {
-    /// The labels, without those that are null or no text.
-    pub(super) fn labels(&self, path: &dyn Display, flaws: &mut Flaws) -> Labels {
-        let mut labels = Labels::new();
-        for (name, value) in self.get(path, flaws).iter().flat_map(|it| &it.0) {
-            if let Some(value) = value.get(&format_args!("{path}.{name}"), flaws) {
+    /// The valid labels.
+    pub(super) fn labels(&self, path: &dyn Display, invalid: &mut InvalidFields) -> LabelSet {
+        let mut labels = LabelSet::new();
+        for (name, value) in self.get(path, invalid).iter().flat_map(|it| &it.0) {
+            if let Some(value) = value.get(&format_args!("{path}.{name}"), invalid) {
                 labels.insert(name.clone(), value.0.to_string());
             }
         }
         labels
     }
 
-    /// The labels of a selector. One without some of them would select more than is meant, so
-    /// where one of them is no text there is none.
-    pub(super) fn selector(&self, path: &dyn Display, flaws: &mut Flaws) -> Labels {
-        let before = flaws.count();
-        let labels = self.labels(path, flaws);
-        if flaws.count() > before {
-            return Labels::new();
+    /// The labels of a selector; empty if one of them is invalid, since a selector without it would
+    /// match more than intended.
+    pub(super) fn selector(&self, path: &dyn Display, invalid: &mut InvalidFields) -> LabelSet {
+        let before = invalid.count();
+        let labels = self.labels(path, invalid);
+        if invalid.count() > before {
+            return LabelSet::new();
         }
         labels
     }

@@ -7,7 +7,7 @@ use crate::{
     admin::Endpoint,
     corefile::{Diagnostic, Directive, Key, Listen, Transport, Word, Zone},
     interfaces::HostAddress,
-    server::tls::Difference,
+    tls::Difference,
 };
 
 /// Addresses that installers give to a cluster's own DNS.

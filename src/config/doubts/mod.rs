@@ -15,7 +15,7 @@ use crate::corefile::{Diagnostic, Directive, Zone};
 /// Zones that a block may have to be looked at: the effort grows with their square.
 const MOST_ZONES: usize = 300;
 
-/// Everything that is odd about a configuration. Errors among it would fail a start for certain.
+/// Everything that is odd about a configuration. ParseErrors among it would fail a start for certain.
 pub(super) fn doubts(blocks: &[ServerBlock], default_port: u16) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let small = |block: &&ServerBlock| block.keys.len() <= MOST_ZONES;

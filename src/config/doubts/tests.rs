@@ -208,7 +208,7 @@ fn labels_that_nothing_makes_are_told() {
 /// Each label of the list is known by the plugin that is said to make it.
 #[test]
 fn makers_are_words_that_work() {
-    let words = crate::plugin::order::ORDER.iter().map(|word| word.name);
+    let words = crate::config::order::ORDER.iter().map(|word| word.name);
     let words: Vec<&str> = words.collect();
     for maker in crate::plugin::metadata::MAKERS {
         assert!(words.contains(&maker.plugin), "{}", maker.plugin);
@@ -373,7 +373,7 @@ fn blocks_of_one_listener_agree_on_the_streams_of_http2() {
 
 #[test]
 fn what_answers_is_known_in_the_order_in_which_it_is_asked() {
-    let words = crate::plugin::order::ORDER.iter().map(|word| word.name);
+    let words = crate::config::order::ORDER.iter().map(|word| word.name);
     let words: Vec<&str> = words.collect();
     let places = super::chain::ANSWERERS.iter().map(|one| {
         let place = words.iter().position(|word| *word == one.name);

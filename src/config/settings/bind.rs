@@ -2,10 +2,9 @@
 
 use super::Settings;
 use crate::{
-    config::Parsing,
     corefile::{Diagnostic, Directive, Problems, Word, nearest, unknown_property},
     interfaces::{HostAddress, Interfaces},
-    plugin::order::Errors,
+    plugin::{ParseErrors, Parsing},
 };
 
 /// Reads `bind ADDRESS|INTERFACE… { except ADDRESS|INTERFACE… }`. Several uses add up; what `except`
@@ -14,7 +13,7 @@ pub fn bind(
     uses: &[&Directive],
     parsing: &mut Parsing<'_>,
     settings: &mut Settings,
-) -> Result<(), Errors> {
+) -> Result<(), ParseErrors> {
     let mut problems = Problems::default();
     for one in uses {
         match read(one, parsing, &mut settings.bound_elsewhere) {
@@ -36,7 +35,7 @@ fn read(
     one: &Directive,
     parsing: &mut Parsing<'_>,
     elsewhere: &mut bool,
-) -> Result<Vec<HostAddress>, Errors> {
+) -> Result<Vec<HostAddress>, ParseErrors> {
     let mut problems = Problems::default();
     let mut addresses = Vec::new();
     let words = one.arguments().at_least_one("an address or an interface");

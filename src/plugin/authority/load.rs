@@ -4,7 +4,6 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
-    time::SystemTime,
 };
 
 use prometheus::IntCounter;
@@ -13,10 +12,10 @@ use tracing::Level;
 use super::Held;
 use crate::{
     authority::{
-        Builder, Zone,
-        text::{self, Faults, LeftOut, Outside, TextError},
+        Zone, ZoneBuilder,
+        text::{self, OnInvalid, OutOfZone, SkippedRecords, TextError},
     },
-    plugin::polled_file::{Look, PolledFile},
+    files::{Look, PolledFile, Stamp},
 };
 
 /// Octets of a zone file, with all that it includes, that are still read.
@@ -65,21 +64,19 @@ pub enum Trouble {
 /// A file as it was when it was included.
 struct Seen {
     path: PathBuf,
-    state: Option<(SystemTime, u64)>,
+    stamp: Option<Stamp>,
 }
 
 impl Seen {
     fn now(path: &Path) -> Self {
-        let metadata = std::fs::metadata(path).ok();
-        let state = metadata.and_then(|it| Some((it.modified().ok()?, it.len())));
         Self {
             path: path.to_owned(),
-            state,
+            stamp: Stamp::of(path),
         }
     }
 
     fn has_changed(&self) -> bool {
-        Self::now(&self.path).state != self.state
+        Stamp::of(&self.path) != self.stamp
     }
 }
 
@@ -183,7 +180,7 @@ impl Loader {
 
     fn read(&mut self, held: &Held, octets: &[u8]) -> Result<Zone, Trouble> {
         let path = self.path().to_owned();
-        let mut builder = Builder::new(held.apex().to_name());
+        let mut builder = ZoneBuilder::new(held.apex().to_name());
         let mut left = MAX_FILE.saturating_sub(octets.len() as u64);
         self.included.clear();
         let included = &mut self.included;
@@ -201,11 +198,13 @@ impl Loader {
         };
         let name = path.to_string_lossy();
         let faults = match self.left_out {
-            Some(_) => Faults::LeaveOut,
-            None => Faults::Refuse,
+            Some(_) => OnInvalid::Skip,
+            None => OnInvalid::Reject,
         };
-        let LeftOut { outside, faulty } =
-            text::read(&mut builder, &name, octets, faults, &mut include)?;
+        let SkippedRecords {
+            out_of_zone: outside,
+            invalid: faulty,
+        } = text::read(&mut builder, &name, octets, faults, &mut include)?;
         if let (Some(first), Some(counter)) = (&faulty.first, &self.left_out) {
             counter.inc_by(faulty.count as u64);
             let text = format!(
@@ -215,7 +214,7 @@ impl Loader {
             );
             self.log(Level::WARN, &text);
         }
-        let Outside { count, first } = outside;
+        let OutOfZone { count, first } = outside;
         if let Some((file, line)) = first {
             let zone = held.apex();
             let text = format!(
@@ -224,7 +223,7 @@ impl Loader {
             );
             self.log(Level::WARN, &text);
         }
-        let failed = |error: crate::authority::Refusal| Trouble::NoZone {
+        let failed = |error: crate::authority::InvalidRecord| Trouble::NoZone {
             path,
             error: format!("{error} for {}", held.apex()),
         };

@@ -23,7 +23,7 @@ use super::{
     transfer::{Changes, Transferable, changes_of},
 };
 use crate::{
-    authority::{Outcome, Want, Zone},
+    authority::{AnswerOptions, Outcome, Zone},
     query::{Query, Question, Transport},
     reply::{Reply, Why},
     wire::{Class, Name, NameRef, Rcode, Type},
@@ -157,7 +157,7 @@ impl Table {
                 return Step::Answer;
             }
         };
-        let want = Want {
+        let want = AnswerOptions {
             dnssec: query.dnssec_ok(),
             everything: query.transport != Transport::Udp,
         };
@@ -226,7 +226,7 @@ fn follow(
     context: &Context<'_>,
     query: &Query,
     target: Name,
-    (zone, want): (Arc<Zone>, Want),
+    (zone, want): (Arc<Zone>, AnswerOptions),
     reply: &mut Reply,
 ) -> Pending {
     let target = alias::resolve(context, query, target);

@@ -19,10 +19,10 @@ use self::directory::{Directory, ZonesByFile};
 use super::{
     Build, BuildError, Context, Plugin, Setup, Step, ZoneList,
     authority::Table,
-    polled_file::poll,
     transfer::{Changes, Offer, Transferable, changes_of},
 };
 use crate::{
+    files::poll,
     query::{Query, Question},
     reply::Reply,
     wire::{Name, NameRef},

@@ -8,7 +8,7 @@ use super::Config;
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, Line, Problems, unknown_property},
     plain,
-    plugin::{ZoneList, polled_file::interval},
+    plugin::{ParseErrors, Parsing, ZoneList},
 };
 
 const PROPERTIES: [&str; 3] = ["directory", "reload", "upstream"];
@@ -21,13 +21,10 @@ const MAX_PATTERN: usize = 10_000;
 
 /// Reads the directive. `block` are the zones of the block's keys, whose names are answered where
 /// the directive names no other. What is accepted although it does nothing goes to `warnings`.
-pub fn parse(
-    directive: &Directive,
-    block: &[String],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let directive = uses[0];
     let mut problems = Problems::default();
-    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, block));
+    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, parsing.zones));
     let mut config = Config {
         zones: zones.unwrap_or_default(),
         directory: PathBuf::new(),
@@ -36,13 +33,14 @@ pub fn parse(
         reload: Some(RELOAD),
     };
     for line in directive.properties() {
-        problems.catch(property(line, &mut config, warnings));
+        problems.catch(property(line, &mut config, parsing.warnings));
     }
     if config.directory.as_os_str().is_empty() && problems.is_empty() {
         let error = directive.name.error("'directory' is missing");
         let help = "add a line 'directory DIR', where DIR holds zone files";
         problems.push(error.label("there is nowhere to look for zones").help(help));
     }
+    config.directory = parsing.path(&config.directory);
     problems.into_result(config)
 }
 
@@ -59,7 +57,7 @@ fn property(
                 (config.pattern, config.template) = naming(&mut arguments)?;
             }
         }
-        "reload" => config.reload = interval(&mut arguments)?,
+        "reload" => config.reload = arguments.interval()?,
         "upstream" => {
             let why = "aliases are followed by asking this server";
             warnings.push(arguments.without_effect(why));

@@ -1,11 +1,11 @@
 //! The cache's counters, one set for each server and view that asks it.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use super::{entry::Kind, store::Store};
 use crate::{
     metrics::{Metrics, Tally},
-    plugin::Block,
+    plugin::{Block, append_list::PerServer},
 };
 
 /// The sets of counters of one cache.
@@ -14,22 +14,11 @@ pub struct Counters {
     zones: String,
     store: Arc<Store>,
     myself: Weak<Self>,
-    first: Slot,
-}
-
-/// A place for a set and those behind it. A block has one or two servers and one view: a list that
-/// only ever grows needs no lock to be read and is walked faster than a map is looked up.
-type Slot = OnceLock<Box<Node>>;
-
-struct Node {
-    set: Set,
-    next: Slot,
+    sets: PerServer<Set>,
 }
 
 /// The counters for one server and view.
 pub struct Set {
-    server: Arc<str>,
-    view: Arc<str>,
     /// Questions that reached the cache.
     pub requests: Arc<Tally>,
     /// Those that it answered.
@@ -61,25 +50,13 @@ impl Counters {
             zones,
             store: Arc::clone(store),
             myself: Weak::clone(myself),
-            first: Slot::new(),
+            sets: PerServer::default(),
         })
     }
 
     /// The set for queries of this block.
     pub fn of(&self, block: &Block) -> &Set {
-        let mut slot = &self.first;
-        loop {
-            let node = slot.get_or_init(|| {
-                Box::new(Node {
-                    set: self.make(block),
-                    next: Slot::new(),
-                })
-            });
-            if node.set.server == block.server && node.set.view == block.view {
-                return &node.set;
-            }
-            slot = &node.next;
-        }
+        self.sets.of(block, || self.make(block))
     }
 
     fn make(&self, block: &Block) -> Set {
@@ -91,8 +68,6 @@ impl Counters {
         families.drops_total.with(&labels);
         self.show_entries(block);
         Set {
-            server: Arc::clone(&block.server),
-            view: Arc::clone(&block.view),
             requests: families.requests_total.with(&labels),
             hits: ByType {
                 success: families.hits_total.with(&typed(SUCCESS)),

@@ -7,7 +7,7 @@ use crate::{
     corefile::{
         Arguments, Diagnostic, Directive, Line, Problems, Word, parse_duration, unknown_property,
     },
-    plugin::ZoneList,
+    plugin::{ParseErrors, Parsing, ZoneList},
 };
 
 const PROPERTIES: [&str; 8] = [
@@ -30,13 +30,10 @@ const MAX_FAILURE: Duration = Duration::from_mins(5);
 
 /// Reads the directive. `block` are the zones of the block's keys, whose names are kept where the
 /// directive names no other. What is accepted and surely not meant goes to `warnings`.
-pub fn parse(
-    directive: &Directive,
-    block: &[String],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let directive = uses[0];
     let mut problems = Problems::default();
-    let config = problems.catch(head(directive, block, warnings));
+    let config = problems.catch(head(directive, parsing.zones, parsing.warnings));
     let mut config = config.unwrap_or_else(|| Config::new(ZoneList::all()));
     let mut policy = None;
     for line in directive.properties() {

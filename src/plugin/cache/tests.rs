@@ -14,7 +14,7 @@ use crate::{
     edns::Options,
     metrics::Metrics,
     plugin::{
-        Block, Door, Walk, ZoneList,
+        Block, Door, Outcome, ZoneList,
         testing::{self, Place},
     },
     query::{Edns, Question, Transport},
@@ -101,9 +101,9 @@ impl Door for Server {
             let mut reply = Reply::default();
             let walk = self.0.chain.walk(&context, &mut query, &mut reply);
             match walk {
-                Walk::Done => reply,
-                Walk::Dropped => panic!("nothing here drops"),
-                Walk::Waiting(waiting) => waiting.finish().await.1.unwrap(),
+                Outcome::Done => reply,
+                Outcome::Dropped => panic!("nothing here drops"),
+                Outcome::Pending(waiting) => waiting.finish().await.1.unwrap(),
             }
         })
     }
@@ -1181,33 +1181,6 @@ async fn a_name_that_fell_through_is_its_owners_as_soon_as_it_has_one() {
     let reply = world.ask(1).await;
     assert_eq!((reply.why, ttls(&reply)), (Why::ClusterRecord, vec![0]));
     assert_eq!(world.asked(), 1);
-}
-
-#[test]
-fn its_place_is_between_data_of_our_own_and_upstreams() {
-    let place = |name| {
-        let mut words = crate::plugin::order::ORDER.iter();
-        words.position(|word| word.name == name).unwrap()
-    };
-    for outer in [
-        "loadbalance",
-        "acl",
-        "rewrite",
-        "autopath",
-        "template",
-        "hosts",
-        "k8s_external",
-        "kubernetes",
-        "file",
-        "auto",
-        "secondary",
-        "etcd",
-    ] {
-        assert!(place(outer) < place("cache"), "{outer}");
-    }
-    for inner in ["loop", "forward", "grpc"] {
-        assert!(place("cache") < place(inner), "{inner}");
-    }
 }
 
 #[tokio::test]

@@ -57,9 +57,9 @@ fn reply_and_log(steps: &[fn() -> Step]) -> (Reply, Vec<&'static str>) {
         .chain
         .walk(&place.context(), &mut query, &mut reply)
     {
-        Walk::Done => reply,
-        Walk::Dropped => Reply::failure(Rcode(99), Why::Unanswered),
-        Walk::Waiting(waiting) => futures_util::FutureExt::now_or_never(waiting.finish())
+        Outcome::Done => reply,
+        Outcome::Dropped => Reply::failure(Rcode(99), Why::Unanswered),
+        Outcome::Pending(waiting) => futures_util::FutureExt::now_or_never(waiting.finish())
             .unwrap()
             .1
             .unwrap(),
@@ -157,7 +157,7 @@ fn those_without_a_part_are_passed_by() {
         .block
         .chain
         .walk(&place.context(), &mut query, &mut reply);
-    let Walk::Waiting(waiting) = walk else {
+    let Outcome::Pending(waiting) = walk else {
         panic!("does not wait");
     };
     let end = futures_util::FutureExt::now_or_never(waiting.finish()).unwrap();

@@ -63,7 +63,7 @@ impl Door for Server {
 
 /// The code and the records of the answer, and how many questions were translated.
 fn ask(text: &str, name: &str, rtype: Type, client: &str) -> String {
-    let (config, _) = testing::read(text, ".", |one, _, _| parse(&[one])).unwrap();
+    let (config, _) = testing::read(text, ".", parse).unwrap();
     let plugin = Dns64 {
         config,
         runtime: Handle::current(),
@@ -167,7 +167,7 @@ async fn names_without_an_address_of_ipv6_get_one() {
 
 #[tokio::test]
 async fn a_client_that_validates_gets_what_there_is() {
-    let (config, _) = testing::read("dns64", ".", |one, _, _| parse(&[one])).unwrap();
+    let (config, _) = testing::read("dns64", ".", parse).unwrap();
     let plugin = Dns64 {
         config,
         runtime: Handle::current(),
@@ -239,7 +239,7 @@ fn mistakes_are_pointed_at() {
         ("dns64 {\ntranslate\n}", "unknown property"),
         ("dns64 {\nallow_ipv4 yes\n}", "takes no argument"),
     ] {
-        let error = testing::read(text, ".", |one, _, _| parse(&[one]));
+        let error = testing::read(text, ".", parse);
         let error = error.unwrap_err();
         assert!(error.contains(words), "{text}: {error}");
     }

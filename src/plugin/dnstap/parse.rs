@@ -3,23 +3,31 @@
 use std::path::PathBuf;
 
 use super::{Config, NAME, QUEUE, Socket, WRITE_BUFFER};
-use crate::corefile::{Diagnostic, Directive, Line, Problems, Word, host_of, unknown_property};
+use crate::{
+    corefile::{Diagnostic, Directive, Line, Problems, Word, host_of, unknown_property},
+    plugin::{ParseErrors, Parsing, metadata},
+};
 
 const PROPERTIES: [&str; 5] = ["extra", "identity", "skipverify", "tls", "version"];
 
 /// Reads one directive. What is taken although it does nothing goes to `warnings`.
-pub fn parse(
-    directive: &Directive,
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let directive = uses[0];
     let mut config = head(directive).map_err(|problem| vec![problem.in_plugin(NAME)])?;
     let mut problems = Problems::default();
     for line in directive.properties() {
         problems.catch(property(line, &mut config));
     }
     if problems.is_empty() {
-        problems.catch(whole(directive, &config, warnings));
+        problems.catch(whole(directive, &config, parsing.warnings));
     }
+    // What metadata offers comes too late: it is built behind those that offer something too.
+    let mut directives = parsing.directives.iter();
+    let metadata = directives.find(|directive| directive.name == "metadata");
+    config.metadata = metadata.and_then(|directive| {
+        // ParseErrors in it are reported where it is read itself.
+        metadata::parse(&[directive], parsing).ok()
+    });
     problems.in_plugin(NAME).into_result(config)
 }
 
@@ -156,9 +164,7 @@ mod tests {
     use crate::plugin::testing;
 
     fn read(text: &str) -> Result<(Config, Vec<String>), String> {
-        testing::read(text, ".", |directive, _, warnings| {
-            parse(directive, warnings)
-        })
+        testing::read(text, ".", parse)
     }
 
     #[test]

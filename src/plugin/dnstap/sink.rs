@@ -34,8 +34,9 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{Config, Socket, frames};
 use crate::{
+    backoff::Backoff,
     plain,
-    server::tls::{ClientAuth, Files},
+    tls::{ClientAuth, Files},
     upstream::TlsFiles,
 };
 
@@ -44,7 +45,9 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// How long a good-bye may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Between two attempts to connect or to listen.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
+/// Between two attempts to accept a connection.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(250);
 /// How often what was dropped is told.
 const TELL: Duration = Duration::from_secs(10);
 /// Messages written at once.
@@ -166,14 +169,12 @@ impl Fate {
         let _ = self.closes.wait_for(|closing| *closing).await;
     }
 
-    /// Lets `pause` go by, and makes the next one longer; false where it is time to close instead.
-    async fn waits(&mut self, pause: &mut Duration) -> bool {
+    /// Sleeps until the next attempt; false where it is time to close instead.
+    async fn waits(&mut self, backoff: &mut Backoff) -> bool {
         tokio::select! {
-            () = tokio::time::sleep(*pause) => {}
-            () = self.closes() => return false,
+            () = tokio::time::sleep(backoff.delay()) => true,
+            () = self.closes() => false,
         }
-        *pause = (2 * *pause).min(PAUSES.1);
-        true
     }
 }
 
@@ -206,12 +207,13 @@ enum End {
 
 impl Connection {
     async fn run(mut self) {
-        let mut pause = PAUSES.0;
+        let mut backoff = BACKOFF;
         let mut told = false;
         loop {
             let end = match timeout(PATIENCE, self.connect()).await {
                 Ok(Ok(mut stream)) => {
-                    (pause, told) = (PAUSES.0, false);
+                    backoff.reset();
+                    told = false;
                     feed(&mut stream, &mut self.queue, &mut self.fate).await
                 }
                 Ok(Err(error)) => End::Broken(error),
@@ -229,7 +231,7 @@ impl Connection {
                     }
                 }
             }
-            if !self.fate.waits(&mut pause).await {
+            if !self.fate.waits(&mut backoff).await {
                 return;
             }
         }
@@ -325,7 +327,7 @@ impl Drop for Unlink {
 
 impl Listener {
     async fn run(mut self) {
-        let mut pause = PAUSES.0;
+        let mut backoff = BACKOFF;
         let bound = loop {
             match self.bind().await {
                 Ok(bound) => break bound,
@@ -337,7 +339,7 @@ impl Listener {
                     );
                 }
             }
-            if !self.fate.waits(&mut pause).await {
+            if !self.fate.waits(&mut backoff).await {
                 return;
             }
         };
@@ -367,7 +369,7 @@ impl Listener {
                         plain::io(&error)
                     );
                     // Too few descriptors, most likely: others need time to go.
-                    tokio::time::sleep(PAUSES.0).await;
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
                 }
             }
         }

@@ -11,7 +11,7 @@ use tracing::Level;
 
 use super::Consolidate;
 
-/// Errors shown in any one second. A broken upstream fails every query: the log tells that as
+/// ParseErrors shown in any one second. A broken upstream fails every query: the log tells that as
 /// well with some lines as with all of them, and a disk or a bill is spared.
 pub(super) const SHOWN: u32 = 100;
 

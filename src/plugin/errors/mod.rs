@@ -26,7 +26,7 @@ use self::ledger::{Ledger, Verdict};
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
     logging::{self, Sink},
-    plugin::{Build, BuildError, Context, Plugin, Setup},
+    plugin::{Build, BuildError, Context, ParseErrors, Parsing, Plugin, Setup},
     query::Query,
     reply::{Reply, Why},
 };
@@ -54,7 +54,8 @@ pub struct Consolidate {
 }
 
 /// Reads the one `errors` of a server block.
-pub fn parse(directive: &Directive) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let directive = uses[0];
     let mut config = Config::default();
     let mut problems = Problems::default();
     let mut arguments = directive.arguments();
@@ -274,18 +275,13 @@ fn failure(why: Why) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::{
-        corefile,
         logging::Page,
         plugin::testing::{self, Place},
         wire::{Rcode, Type},
     };
 
     fn parsed(text: &str) -> Result<Config, Vec<String>> {
-        let text = format!(". {{\n{text}\n}}\n");
-        let memory = corefile::Memory::default();
-        let file = corefile::parse("Corefile", &text, &["errors"], &memory).unwrap();
-        parse(&file.blocks[0].directives[0])
-            .map_err(|refused| refused.into_iter().map(|one| one.message).collect())
+        testing::headlines(text, ".", parse).map(|(config, _)| config)
     }
 
     #[test]

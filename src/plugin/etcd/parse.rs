@@ -3,7 +3,7 @@
 use super::{Config, Endpoint, NAME};
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, Word, host_of, unknown_property},
-    plugin::{ZoneList, forward::tls_files},
+    plugin::{ParseErrors, Parsing, ZoneList, forward::tls_files},
     upstream::TlsFiles,
 };
 
@@ -23,13 +23,10 @@ const LEASE_TTL: (u32, u32) = (30, 86_400);
 
 /// Reads the directive. `block` are the zones of the block's keys. What is taken although it does
 /// nothing goes to `warnings`.
-pub fn parse(
-    directive: &Directive,
-    block: &[String],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let directive = uses[0];
     let mut problems = Problems::default();
-    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, block));
+    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, parsing.zones));
     let mut config = Config {
         zones: zones.unwrap_or_default(),
         path: "/skydns".to_owned(),
@@ -46,7 +43,7 @@ pub fn parse(
     };
     let mut doubts = Vec::new();
     for line in directive.properties() {
-        problems.catch(property(line, &mut config, &mut doubts));
+        problems.catch(property(line, &mut config, parsing, &mut doubts));
     }
     if let Some(line) = directive.property("tls")
         && !config.endpoints.iter().any(|endpoint| endpoint.secure)
@@ -55,13 +52,16 @@ pub fn parse(
         doubts.push(line.name().does_nothing(why));
     }
     let config = problems.in_plugin(NAME).into_result(config)?;
-    warnings.extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
+    parsing
+        .warnings
+        .extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
     Ok(config)
 }
 
 fn property(
     line: &Line,
     config: &mut Config,
+    parsing: &Parsing<'_>,
     doubts: &mut Vec<Diagnostic>,
 ) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
@@ -83,7 +83,7 @@ fn property(
             let given = !name.is_empty() && !password.is_empty();
             config.credentials = given.then(|| (text(name), text(password)));
         }
-        "tls" => config.tls = tls_files(left),
+        "tls" => config.tls = tls_files(left, parsing),
         "min-lease-ttl" => config.lease_ttl.0 = seconds(left.required("a time such as 30s")?)?,
         "max-lease-ttl" => config.lease_ttl.1 = seconds(left.required("a time such as 24h")?)?,
         "fallthrough" => config.fallthrough = ZoneList::read_or_all(left.rest())?,

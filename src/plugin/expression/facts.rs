@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use expr::{Context, ContextProvider, Value};
 
 use super::FACTS;
-use crate::query::Query;
+use crate::{plugin::append_list::AppendList, query::Query};
 
 /// What stands before a label of metadata where it is asked for; no name of an expression begins so.
 pub(super) const METADATA: &str = "metadata()";
@@ -24,7 +24,8 @@ pub struct Facts<'a> {
     groups: Option<Tell<'a>>,
     variables: Vec<(String, Value)>,
     known: [OnceCell<Value>; FACTS.len()],
-    told: Told,
+    /// Values by name, once they were asked for.
+    looked_up: AppendList<(String, Value)>,
 }
 
 impl<'a> Facts<'a> {
@@ -36,7 +37,7 @@ impl<'a> Facts<'a> {
             groups: None,
             variables: Vec::new(),
             known: [const { OnceCell::new() }; FACTS.len()],
-            told: Told::default(),
+            looked_up: AppendList::default(),
         }
     }
 
@@ -87,8 +88,12 @@ impl ContextProvider for Facts<'_> {
         }
         for (before, tell) in [(METADATA, self.metadata), (GROUP, self.groups)] {
             if let Some(name) = key.strip_prefix(before) {
-                let told = || tell.and_then(|tell| tell(name)).unwrap_or_default();
-                return Some(self.told.get(key, || Value::String(told())));
+                let text = || tell.and_then(|tell| tell(name)).unwrap_or_default();
+                let found = self.looked_up.find_or_append(
+                    |(known, _)| known == key,
+                    || (key.to_owned(), Value::String(text())),
+                );
+                return Some(&found.1);
             }
         }
         let mut variables = self.variables.iter();
@@ -100,26 +105,5 @@ impl ContextProvider for Facts<'_> {
     fn to_context(&self) -> Context {
         // Only `$env` asks for it, which is refused at load.
         Context::default()
-    }
-}
-
-/// What was told already: a list that only ever grows, so that what is in it can be lent.
-#[derive(Default)]
-struct Told(OnceCell<Box<(String, Value, Told)>>);
-
-impl Told {
-    fn get(&self, key: &str, tell: impl FnOnce() -> Value) -> &Value {
-        let mut tell = Some(tell);
-        let mut at = self;
-        loop {
-            let (known, value, next) = &**at.0.get_or_init(|| {
-                let value = tell.take().map_or(Value::Nil, |tell| tell());
-                Box::new((key.to_owned(), value, Self::default()))
-            });
-            if known == key {
-                return value;
-            }
-            at = next;
-        }
     }
 }

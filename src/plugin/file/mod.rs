@@ -14,10 +14,9 @@ use tokio::task::JoinSet;
 use super::{
     Build, BuildError, Context, Plugin, Setup, Step, ZoneList,
     authority::{Held, Loader, Table, Trouble},
-    polled_file::poll,
     transfer::Offer,
 };
-use crate::{query::Query, reply::Reply, wire::Name};
+use crate::{files::poll, query::Query, reply::Reply, wire::Name};
 
 /// The Corefile's word.
 const NAME: &str = "file";

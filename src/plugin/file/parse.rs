@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Config, ZoneFile};
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
-    plugin::{ZoneList, polled_file::interval, zone_list::Told},
+    plugin::{ParseErrors, Parsing, ZoneList, zone_list::Told},
 };
 
 const PROPERTIES: [&str; 4] = ["reload", "reload_by_mtime", "fallthrough", "upstream"];
@@ -15,20 +15,18 @@ const RELOAD: Duration = Duration::from_mins(1);
 
 /// Reads all directives of a block. `block` are the zones of its keys, which a directive without
 /// zones is for. What is accepted although it does nothing goes to `warnings`.
-pub fn parse(
-    uses: &[&Directive],
-    block: &[String],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut problems = Problems::default();
     let mut files = Vec::new();
     let mut told = Told::default();
     for directive in uses {
-        let file = file(directive, block, &mut problems, warnings);
+        let file = file(directive, parsing, &mut problems);
         let Some(file) = problems.catch(file) else {
             continue;
         };
-        warnings.extend(told.add(&file.zones, &directive.name, "has two files"));
+        parsing
+            .warnings
+            .extend(told.add(&file.zones, &directive.name, "has two files"));
         files.push(file);
     }
     problems.into_result(Config { files })
@@ -36,23 +34,22 @@ pub fn parse(
 
 fn file(
     directive: &Directive,
-    block: &[String],
+    parsing: &mut Parsing<'_>,
     problems: &mut Problems,
-    warnings: &mut Vec<Diagnostic>,
 ) -> Result<ZoneFile, Diagnostic> {
     let mut arguments = directive.arguments();
     let path = arguments
         .required("a zone file, and the zones that it is for")?
         .path();
     let mut file = ZoneFile {
-        path,
-        zones: ZoneList::read_or_block(arguments.rest(), block)?,
+        path: parsing.path(&path),
+        zones: ZoneList::read_or_block(arguments.rest(), parsing.zones)?,
         reload: Some(RELOAD),
         reload_by_mtime: false,
         fallthrough: ZoneList::none(),
     };
     for line in directive.properties() {
-        problems.catch(property(line, &mut file, warnings));
+        problems.catch(property(line, &mut file, parsing.warnings));
     }
     Ok(file)
 }
@@ -64,7 +61,7 @@ fn property(
 ) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     match line.name().as_str() {
-        "reload" => file.reload = interval(&mut arguments)?,
+        "reload" => file.reload = arguments.interval()?,
         "reload_by_mtime" => file.reload_by_mtime = true,
         "fallthrough" => file.fallthrough = ZoneList::read_or_all(arguments.rest())?,
         "upstream" => {
@@ -82,7 +79,7 @@ mod tests {
     use crate::{plugin::testing, wire::Name};
 
     fn read(text: &str) -> Result<(Config, Vec<String>), String> {
-        testing::read_uses(text, "example.org.", parse)
+        testing::read(text, "example.org.", parse)
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     metrics::Metrics,
     plugin::{
-        Chain, Parts, Resolved, Walk,
+        Chain, Outcome, Parts, Resolved,
         testing::{self, Place},
     },
     reply::{Section, Why},
@@ -16,7 +16,7 @@ const ZONE: &str = "@ 60 SOA ns admin 1 2 3 4 5\nwww 60 A 192.0.2.1\nout 60 CNAM
 
 /// The configuration of a block that says this.
 fn config(text: &str) -> Config {
-    let read = testing::read_uses(text, "example.test.", parse);
+    let read = testing::read(text, "example.test.", parse);
     read.unwrap().0
 }
 
@@ -44,7 +44,7 @@ async fn ask(plugin: &dyn Plugin, name: &str, rtype: Type) -> String {
             Resolved::Answer(reply) => reply,
             _ => panic!("an alias is there whatever comes"),
         },
-        Step::Drop | Step::Ask(_) => panic!("nothing is dropped or asked"),
+        Step::Drop | Step::Forward(_) => panic!("nothing is dropped or asked"),
     };
     let types = reply.section(Section::Answer).iter();
     let types: Vec<_> = types.map(|record| record.rtype.to_string()).collect();
@@ -78,7 +78,7 @@ async fn a_zone_answers_for_its_names_and_leaves_others_alone() {
     let mut reply = Reply::default();
     let mut query = testing::query("www.other.test", Type::A);
     let walk = chain.walk(&place.context(), &mut query, &mut reply);
-    assert!(matches!(walk, Walk::Done));
+    assert!(matches!(walk, Outcome::Done));
     assert_eq!((reply.rcode, reply.why), (Rcode::REFUSED, Why::NoZone));
 }
 
@@ -110,7 +110,7 @@ async fn a_missing_file_is_waited_for_and_a_bad_one_refused() {
     let error = build(&config(&text("reload 0"))).err().unwrap();
     assert!(error.contains("cannot read"), "{error}");
     for (content, wanted) in [
-        ("@ 1 SOA", "db:1: SOA has 7 fields, not 0"),
+        ("@ 1 SOA", "db:1: SOA has 7 fields, found 0"),
         (
             "@ 1 A 192.0.2.1",
             "the zone has no SOA record for example.test.",

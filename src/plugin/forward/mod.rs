@@ -28,8 +28,8 @@ use crate::{
     query::{Query, Transport},
     reply::{Reply, Section, Why},
     upstream::{
-        Ask, Check, DohMethod, Flights, Group, Keeping, Packet, PendingLimit, Plan, TlsFiles, To,
-        Way,
+        Check, DohMethod, Group, InFlight, Keeping, Packet, PendingLimit, Plan, TlsFiles, To,
+        TransportPolicy, UpstreamQuery,
     },
     wire::{Name, Rcode, Type},
 };
@@ -122,7 +122,7 @@ pub struct Forward {
     force_tcp: bool,
     prefer_udp: bool,
     sources: Arc<Sources>,
-    flights: Arc<Flights>,
+    in_flight: Arc<InFlight>,
     next: Arc<Next>,
     pending: Arc<PendingLimit>,
     max_concurrent: usize,
@@ -166,7 +166,7 @@ impl Config {
             force_tcp: self.force_tcp,
             prefer_udp: self.prefer_udp,
             sources,
-            flights: Arc::new(Flights::new(build.metrics.panics_total.clone())),
+            in_flight: Arc::new(InFlight::new(build.metrics.panics_total.clone())),
             next,
             pending: self.limit(build.metrics),
             max_concurrent: self.max_concurrent,
@@ -212,9 +212,10 @@ impl Plugin for Forward {
         if let Some(witness) = self.onlookers.of(context, query) {
             packet.witnessed(witness);
         }
-        let (group, flights) = (Arc::clone(self.group()), Arc::clone(&self.flights));
-        let way = self.way(query.transport);
-        Step::Ask(Box::new(Ask::new(group, flights, packet, way, permit)))
+        let (group, in_flight) = (Arc::clone(self.group()), Arc::clone(&self.in_flight));
+        let transport = self.transport(query.transport);
+        let query = UpstreamQuery::new(group, in_flight, packet, transport, permit);
+        Step::Forward(Box::new(query))
     }
 
     fn heard(&self, asked: Type, reply: &mut Reply) -> bool {
@@ -262,15 +263,15 @@ impl Forward {
         name_ref.is_under(self.from.as_ref()) && (*name == self.from || !is_excepted())
     }
 
-    fn way(&self, client: Transport) -> Way {
+    fn transport(&self, client: Transport) -> TransportPolicy {
         if self.force_tcp {
-            Way::Stream
+            TransportPolicy::Tcp
         } else if self.prefer_udp {
-            Way::DatagramFirst
+            TransportPolicy::UdpThenTcp
         } else if client == Transport::Udp {
-            Way::Datagram
+            TransportPolicy::Udp
         } else {
-            Way::Stream
+            TransportPolicy::Tcp
         }
     }
 }

@@ -10,6 +10,7 @@ use rustls::pki_types::ServerName;
 use super::{Config, NAME};
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word, nearest, unknown_property},
+    plugin::{ParseErrors, Parsing},
     upstream::{DohMethod, MAX_UPSTREAMS, Over, Policy, TargetError, TlsFiles, To},
     wire::{Name, Rcode},
 };
@@ -49,11 +50,8 @@ const POLICIES: [(&str, Policy); 3] = [
 
 /// Reads one directive. All that is wrong with it is told at once; what is taken although it is
 /// surely a mistake goes to `warnings`.
-pub fn parse(
-    directive: &Directive,
-    _zones: &[String],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let directive = uses[0];
     let mut problems = Problems::default();
     let mut doubts = Vec::new();
     let (mut config, to) = head(directive, &mut doubts).unwrap_or_else(|found| {
@@ -61,11 +59,13 @@ pub fn parse(
         (Config::new(Name::ROOT, Vec::new()), &[])
     });
     for line in directive.properties() {
-        problems.catch(property(line, &mut config));
+        problems.catch(property(line, &mut config, parsing));
     }
     whole(directive, to, &config, &mut problems, &mut doubts);
     let config = problems.in_plugin(NAME).into_result(config)?;
-    warnings.extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
+    parsing
+        .warnings
+        .extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
     Ok(config)
 }
 
@@ -107,7 +107,7 @@ fn head<'d>(
     Ok((config, words))
 }
 
-fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
+fn property(line: &Line, config: &mut Config, parsing: &Parsing<'_>) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     let left = &mut arguments;
     match line.name().as_str() {
@@ -125,7 +125,7 @@ fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
         "max_fails" => config.max_fails = number(left)?,
         "max_connect_attempts" => config.plan.max_attempts = Some(number(left)?),
         "health_check" => health_check(left, config)?,
-        "tls" => config.tls = tls_files(left),
+        "tls" => config.tls = tls_files(left, parsing),
         "tls_servername" => config.tls_name = Some(server_name(left)?),
         "policy" => config.plan.policy = policy(left)?,
         "max_concurrent" => config.max_concurrent = number(left)?,
@@ -250,6 +250,7 @@ fn refuse_target(word: &Word, error: &TargetError) -> Diagnostic {
         TargetError::Scheme { .. } => {
             problem.expected("dns://, tls://, https:// or quic://, or no scheme")
         }
+        TargetError::NotBuilt { missing, .. } => problem.help(missing.help()),
         TargetError::Path(_) => problem.expected("https:// and a host"),
         _ => problem.expected("an IP address, a host name or a file, with or without a scheme"),
     }
@@ -339,8 +340,12 @@ fn health_check(arguments: &mut Arguments<'_>, config: &mut Config) -> Result<()
 }
 
 /// `[CERT KEY [CA]] | [CA]`, as the words left of a line say.
-pub(in crate::plugin) fn tls_files(arguments: &mut Arguments<'_>) -> TlsFiles {
-    let words: Vec<_> = arguments.by_ref().take(3).map(Word::path).collect();
+pub(in crate::plugin) fn tls_files(
+    arguments: &mut Arguments<'_>,
+    parsing: &Parsing<'_>,
+) -> TlsFiles {
+    let words = arguments.by_ref().take(3);
+    let words: Vec<_> = words.map(|word| parsing.path(&word.path())).collect();
     let (identity, authorities) = match &words[..] {
         [] => (None, None),
         [authorities] => (None, Some(authorities.clone())),

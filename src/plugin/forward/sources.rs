@@ -13,6 +13,7 @@ use tokio::{runtime::Handle, sync::watch, task::AbortHandle, time::timeout};
 
 use super::{Build, BuildError, Config, LoopGuard, NAME};
 use crate::{
+    backoff::Backoff,
     interfaces::HostAddress,
     metrics::Metrics,
     upstream::{
@@ -48,8 +49,8 @@ enum Source {
     },
 }
 
-/// Between two attempts to look a host up: at first, and at the most.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// Between two attempts to look a host up.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
 /// How long a start waits for the addresses of hosts.
 const START: Duration = Duration::from_secs(5);
@@ -230,7 +231,7 @@ async fn look_up(
     runtime: Handle,
     found: watch::Sender<Vec<HostAddress>>,
 ) {
-    let (mut pause, longest) = PAUSES;
+    let mut backoff = BACKOFF;
     loop {
         match resolve(&host, &servers, &System::default(), &runtime).await {
             Ok(addresses) => {
@@ -239,15 +240,14 @@ async fn look_up(
                 return;
             }
             Err(error) => {
-                let name = &host.host;
+                let (name, delay) = (&host.host, backoff.delay());
                 tracing::warn!(
                     target: "plugin/forward",
-                    "Cannot look up the upstream {name:?}: {error}; trying again in {pause:?}"
+                    "Cannot look up the upstream {name:?}: {error}; trying again in {delay:.1?}"
                 );
+                tokio::time::sleep(delay).await;
             }
         }
-        tokio::time::sleep(pause).await;
-        pause = (2 * pause).min(longest);
     }
 }
 

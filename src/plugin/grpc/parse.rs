@@ -7,7 +7,7 @@ use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, Word, host_of, unknown_property},
     interfaces::HostAddress,
     plugin::{
-        ZoneList,
+        ParseErrors, Parsing, ZoneList,
         forward::{names, policy, server_name, tls_files},
     },
     upstream::{MAX_UPSTREAMS, Policy, TlsFiles},
@@ -20,10 +20,8 @@ const PROPERTIES: [&str; 5] = ["except", "fallthrough", "policy", "tls", "tls_se
 const PORTS: (u16, u16) = (53, 443);
 
 /// Reads one directive. What is taken although it is likely a mistake goes to `warnings`.
-pub fn parse(
-    directive: &Directive,
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let directive = uses[0];
     let mut problems = Problems::default();
     let mut doubts: Vec<Diagnostic> = Vec::new();
     let mut config = Config {
@@ -37,13 +35,15 @@ pub fn parse(
     };
     problems.catch(head(directive, &mut config, &mut doubts));
     for line in directive.properties() {
-        problems.catch(property(line, &mut config));
+        problems.catch(property(line, &mut config, parsing));
     }
     if config.tls_name.is_some() && config.tls.is_none() {
         config.tls = Some(TlsFiles::default());
     }
     let config = problems.in_plugin(NAME).into_result(config)?;
-    warnings.extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
+    parsing
+        .warnings
+        .extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
     Ok(config)
 }
 
@@ -108,7 +108,7 @@ fn target(word: &Word, doubts: &mut Vec<Diagnostic>) -> Result<To, Diagnostic> {
         .expected("an address and a port, or a file in the form of resolv.conf"))
 }
 
-fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
+fn property(line: &Line, config: &mut Config, parsing: &Parsing<'_>) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     let left = &mut arguments;
     match line.name().as_str() {
@@ -117,7 +117,7 @@ fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
                 config.except.extend(names(word)?);
             }
         }
-        "tls" => config.tls = Some(tls_files(left)),
+        "tls" => config.tls = Some(tls_files(left, parsing)),
         "tls_servername" => config.tls_name = Some(server_name(left)?),
         "policy" => config.policy = policy(left)?,
         "fallthrough" => config.fallthrough = ZoneList::read_or_all(left.rest())?,
@@ -132,9 +132,7 @@ mod tests {
     use crate::plugin::testing;
 
     fn read(text: &str) -> Result<(Config, Vec<String>), String> {
-        testing::read(text, ".", |directive, _, warnings| {
-            parse(directive, warnings)
-        })
+        testing::read(text, ".", parse)
     }
 
     #[test]

@@ -13,8 +13,8 @@ use super::{
     table::{Rules, Table},
 };
 use crate::{
+    files::{Look, PolledFile},
     metrics::Metrics,
-    plugin::polled_file::{Look, PolledFile},
     wire::Name,
 };
 

@@ -22,8 +22,9 @@ use self::{
     file::Watched,
     table::{Rules, Table, reversed},
 };
-use super::{Build, BuildError, Context, Plugin, Setup, Step, ZoneList, polled_file::poll};
+use super::{Build, BuildError, Context, Plugin, Setup, Step, ZoneList};
 use crate::{
+    files::poll,
     query::Query,
     reply::{Data, Reply, Section, Why},
     wire::{Name, Rcode, Type},

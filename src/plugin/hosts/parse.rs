@@ -1,6 +1,6 @@
 //! The option lines of `hosts`.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use super::{
     Config,
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
-    plugin::{ZoneList, polled_file::interval},
+    plugin::{ParseErrors, Parsing, ZoneList},
     wire::Name,
 };
 
@@ -29,18 +29,15 @@ const RELOAD: Duration = Duration::from_secs(5);
 
 /// Reads the directive. `block` are the zones of the block's keys, whose names are answered where
 /// the directive names no other. What is accepted although it does nothing goes to `warnings`.
-pub fn parse(
-    directive: &Directive,
-    block: &[String],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let directive = uses[0];
     let mut problems = Problems::default();
     let mut arguments = directive.arguments();
-    let file = arguments.next().map_or(FILE, Word::as_str);
-    let zones = problems.catch(ZoneList::read_or_block(arguments.rest(), block));
+    let file = parsing.path(arguments.next().map_or(FILE, Word::as_str).as_ref());
+    let zones = problems.catch(ZoneList::read_or_block(arguments.rest(), parsing.zones));
     let mut reader = Reader {
         config: Config {
-            file: PathBuf::from(file),
+            file,
             rules: Rules {
                 // Any line of the table may be in zones that cannot be read.
                 zones: zones.unwrap_or_else(ZoneList::all),
@@ -55,7 +52,7 @@ pub fn parse(
         fallthrough: None,
         unsupported: None,
         table: Table::default(),
-        warnings,
+        warnings: parsing.warnings,
     };
     for line in directive.properties() {
         problems.catch(reader.property(line));
@@ -86,7 +83,7 @@ impl<'a> Reader<'a> {
                 self.config.ttl = ttl.integer(1..=65_535)?;
             }
             "no_reverse" => self.config.rules.reverse = false,
-            "reload" => self.config.reload = interval(&mut arguments)?,
+            "reload" => self.config.reload = arguments.interval()?,
             "fallthrough" => {
                 self.config.fallthrough = ZoneList::read_or_all(arguments.rest())?;
                 self.fallthrough = Some(line.name());
@@ -140,6 +137,8 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::plugin::testing;
 

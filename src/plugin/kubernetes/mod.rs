@@ -8,6 +8,7 @@ mod labels;
 mod local;
 mod numbers;
 mod parse;
+mod removed;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -17,11 +18,10 @@ use super::transfer::{Changes, Offer, Transferable};
 use super::{Build, BuildError, Context, Parts, Plugin, Setup, Step, alias, random};
 use crate::{
     cluster::{Kind, Settings, Source, SourceError},
-    corefile::{Diagnostic, Directive},
     query::{Query, Question},
     reply::Reply,
     wire::{Class, Name, NameRef},
-    zone::{Answers, Outcome, Room, Rules, View, Zones},
+    zone::{ClusterView, Lookup, Outcome, Rules, SizeBudget, Zones},
 };
 
 /// The Corefile's word.
@@ -43,20 +43,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// The same, where of pods those labels are kept that the block's plugins read. What is read
-    /// and cannot be known goes to `warnings`.
-    #[must_use]
-    pub fn with_readers(
-        mut self,
-        neighbours: &[Directive],
-        warnings: &mut Vec<Diagnostic>,
-    ) -> Self {
-        self.source.pod_labels = labels::read(neighbours, self.source.pods, warnings);
-        self
-    }
-}
-
-impl Config {
     /// The source in whose place another one is started by a reload. Its objects are served until
     /// the new one has listed its own: while the API server is down, a changed option must cost
     /// nothing that was known. It is one of the same cluster, as far as the settings say; or else
@@ -64,7 +50,7 @@ impl Config {
     /// address, and where it is not, its names were the answer a moment ago.
     fn before(&self, parts: &Parts, place: &str) -> Option<Arc<Source>> {
         let here = parts.before::<Source>(place);
-        let is_same = |it: &Arc<Source>| it.settings().origin == self.source.origin;
+        let is_same = |it: &Arc<Source>| it.settings().backend == self.source.backend;
         let same = here.clone().filter(is_same);
         same.or_else(|| parts.all_before().find(is_same)).or(here)
     }
@@ -81,7 +67,7 @@ impl Setup for Config {
         let place = format!("{:?} {:?}", self.zones, build.addresses);
         let start = || {
             let before = self.before(build.parts, &place);
-            let source = Source::succeed(before.as_deref(), self.source.clone(), build.runtime)?;
+            let source = Source::replace(before.as_deref(), self.source.clone(), build.runtime)?;
             numbers::show(Arc::downgrade(source.cluster()), build.metrics);
             Ok(source)
         };
@@ -94,7 +80,7 @@ impl Setup for Config {
                 source: Some(error.into()),
             })?;
         build.parts.put(&place, Arc::clone(&source));
-        let view = Arc::new(View::new(
+        let view = Arc::new(ClusterView::new(
             Arc::clone(source.cluster()),
             self.zones.clone(),
             self.rules.clone(),
@@ -112,7 +98,7 @@ impl Setup for Config {
     }
 }
 
-impl Transferable for View {
+impl Transferable for ClusterView {
     fn transfer(
         self: Arc<Self>,
         question: &Question,
@@ -133,7 +119,7 @@ impl Transferable for View {
 
 /// The plugin.
 pub struct Kubernetes {
-    view: Arc<View>,
+    view: Arc<ClusterView>,
     fallthrough: Box<[Name]>,
     startup_timeout: Duration,
     /// Runs as long as a plugin that it feeds.
@@ -142,7 +128,11 @@ pub struct Kubernetes {
 
 impl Kubernetes {
     /// A plugin that answers from `view`, whatever feeds it.
-    pub fn new(view: Arc<View>, fallthrough: Box<[Name]>, startup_timeout: Duration) -> Self {
+    pub fn new(
+        view: Arc<ClusterView>,
+        fallthrough: Box<[Name]>,
+        startup_timeout: Duration,
+    ) -> Self {
         Self {
             view,
             fallthrough,
@@ -178,7 +168,7 @@ impl Plugin for Kubernetes {
                 let pod = self.view.client(client)?;
                 pod.label(&key[labels::PREFIX.len()..]).map(str::to_owned)
             }
-            _ => self.view.meaning(&query.asked, key),
+            _ => self.view.metadata(&query.asked, key),
         }
     }
 
@@ -196,7 +186,7 @@ impl Plugin for Kubernetes {
         let source = self.source.clone();
         Some(Box::pin(async move {
             let _source = source;
-            if tokio::time::timeout(limit, cluster.synced_event())
+            if tokio::time::timeout(limit, cluster.wait_synced())
                 .await
                 .is_err()
             {
@@ -223,7 +213,7 @@ impl Plugin for Kubernetes {
 /// `falls_through`; but until everything is known nobody else is asked: a name of the cluster must
 /// not be looked for elsewhere.
 pub(super) fn ask(
-    zones: &impl Answers,
+    zones: &impl Lookup,
     context: &Context<'_>,
     query: &Query,
     reply: &mut Reply,
@@ -236,7 +226,7 @@ pub(super) fn ask(
     match zones.answer_within(question, || room(context, query), reply) {
         Outcome::Outside => Step::Pass,
         Outcome::Answered => Step::Answer,
-        Outcome::Denied(why) if zones.knows(why) && falls_through(question.lower.as_ref()) => {
+        Outcome::Denied(why) if zones.can_deny(why) && falls_through(question.lower.as_ref()) => {
             Step::Pass
         }
         Outcome::Denied(why) => {
@@ -249,10 +239,10 @@ pub(super) fn ask(
 
 /// How much of an answer is made: what the client takes, or everything where a plugin chooses
 /// among all of it.
-fn room(context: &Context<'_>, query: &Query) -> Room {
+fn room(context: &Context<'_>, query: &Query) -> SizeBudget {
     if context.block.chain.needs_whole_answers() {
-        Room::ALL
+        SizeBudget::UNLIMITED
     } else {
-        Room::new(query.record_room(), random::index)
+        SizeBudget::new(query.record_room(), random::index)
     }
 }

@@ -13,24 +13,24 @@ use crate::{
 /// What has been added to the families so far: they go on when a source is replaced, and are the
 /// sum of all sources where there are several.
 #[derive(Default)]
-struct Shown {
+struct Exported {
     skipped: [u64; Kind::ALL.len()],
     left_out: [u64; Kind::ALL.len()],
-    programming: [Times; 2],
-    took: Times,
-    waited: Times,
+    programming: [ExportedHistogram; 2],
+    took: ExportedHistogram,
+    waited: ExportedHistogram,
     codes: BTreeMap<u16, u64>,
 }
 
 #[derive(Default)]
-struct Times {
+struct ExportedHistogram {
     counts: Vec<u64>,
     sum: f64,
 }
 
 /// Has the numbers of a cluster shown at each scrape, for as long as the cluster is there.
 pub(super) fn show(cluster: Weak<Cluster>, metrics: &Metrics) {
-    let shown = Mutex::new(Shown::default());
+    let shown = Mutex::new(Exported::default());
     metrics.before_scrape(move |metrics| {
         let Some(cluster) = cluster.upgrade() else {
             return false;
@@ -40,7 +40,7 @@ pub(super) fn show(cluster: Weak<Cluster>, metrics: &Metrics) {
     });
 }
 
-impl Shown {
+impl Exported {
     fn catch_up(&mut self, stats: &Stats, metrics: &Metrics) {
         let families = &metrics.cluster;
         for kind in Kind::ALL {
@@ -49,13 +49,13 @@ impl Shown {
             let (skipped, left_out) = (&mut self.skipped[at], &mut self.left_out[at]);
             count(
                 kind,
-                stats.skipped(kind),
+                stats.skipped_objects(kind),
                 skipped,
                 &families.skipped_objects_total,
             );
             count(
                 kind,
-                stats.left_out(kind),
+                stats.skipped_fields(kind),
                 left_out,
                 &families.skipped_fields_total,
             );
@@ -80,9 +80,9 @@ impl Shown {
         let families = &metrics.kubernetes;
         let labels = ["GET", host];
         let took = &families.rest_client_request_duration_seconds;
-        self.took.catch_up(requests.took(), took, &labels);
+        self.took.catch_up(requests.latency(), took, &labels);
         let waited = &families.rest_client_rate_limiter_duration_seconds;
-        self.waited.catch_up(requests.waited(), waited, &labels);
+        self.waited.catch_up(requests.throttled(), waited, &labels);
         for (code, count) in requests.codes() {
             // What client-go, and so CoreDNS, calls a request without a response.
             let label = match code {
@@ -98,7 +98,7 @@ impl Shown {
     }
 }
 
-impl Times {
+impl ExportedHistogram {
     fn catch_up(&mut self, histogram: &Histogram, family: &TimesVec, labels: &[&str]) {
         debug_assert_eq!(histogram.bounds(), family.bounds());
         let counts = histogram.counts();

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::Config;
+use super::{Config, labels, removed};
 use crate::{
-    cluster::{Origin, Settings, Tls},
+    cluster::{Backend, ClientTls, Settings},
     corefile::{
         self, Arguments, Diagnostic, Directive, Line, Problems, Word, Zone, unknown_property,
     },
-    plugin::elsewhere,
+    plugin::{ParseErrors, Parsing},
     wire::Name,
     zone::{PodNames, Rules, Zones},
 };
@@ -40,33 +40,27 @@ const STARTUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Seconds that a record may be kept at most.
 const MAX_TTL: u32 = 3600;
 
-/// Reads the directive. `block` are the zones of the block's keys, which are served where the
-/// directive names none. What is accepted although it does nothing goes to `warnings`.
-pub fn parse(
-    directive: &Directive,
-    block: &[String],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+/// Reads the directive. Without zones of its own, those of the block's keys are served.
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let directive = uses[0];
     let mut problems = Problems::default();
-    let listed = zones(directive, block);
+    let listed = zones(directive, parsing.zones);
     let mut options = Options::default();
     for line in directive.properties() {
-        let read = options.read(line, warnings);
-        problems.catch(
-            read.map_err(|error| elsewhere::kubernetes_option(line, &directive.arguments, error)),
-        );
+        let read = options.read(line, parsing.warnings);
+        problems.catch(read.map_err(|error| removed::refuse(line, &directive.arguments, error)));
     }
-    let origin = problems.catch(options.origin(warnings));
+    let backend = problems.catch(options.backend(parsing.warnings));
     let zones = listed.and_then(|listed| {
-        let imports = options.imports(&listed, block)?;
+        let imports = options.imports(&listed, parsing.zones)?;
         Ok(Zones::with_imports(&listed, &imports))
     });
-    let (Some(zones), Some(origin)) = (problems.catch(zones).flatten(), origin) else {
+    let (Some(zones), Some(backend)) = (problems.catch(zones).flatten(), backend) else {
         return Err(problems.into());
     };
-    problems.into_result(Config {
+    let mut config = problems.into_result(Config {
         source: Settings {
-            origin,
+            backend,
             ..options.source
         },
         zones,
@@ -76,12 +70,15 @@ pub fn parse(
         },
         fallthrough: options.fallthrough.into(),
         startup_timeout: options.startup_timeout.unwrap_or(STARTUP_TIMEOUT),
-    })
+    })?;
+    let source = &mut config.source;
+    source.pod_labels = labels::read(parsing.directives, source.pods, parsing.warnings);
+    Ok(config)
 }
 
 /// What the lines have said so far.
 struct Options {
-    /// All but the origin, which several lines decide together.
+    /// All settings but the backend, which several properties determine together.
     source: Settings,
     rules: Rules,
     fallthrough: Vec<Name>,
@@ -93,15 +90,15 @@ struct Options {
     noendpoints_at: Option<Word>,
     zonal_at: Option<Word>,
     endpoint: Option<Word>,
-    tls: Option<(Word, Tls)>,
-    kubeconfig: Option<(Word, Origin)>,
-    manifests: Option<(Word, Origin)>,
+    tls: Option<(Word, ClientTls)>,
+    kubeconfig: Option<(Word, Backend)>,
+    manifests: Option<(Word, Backend)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            source: Settings::new(Origin::InCluster),
+            source: Settings::new(Backend::InCluster),
             rules: Rules::default(),
             fallthrough: Vec::new(),
             startup_timeout: None,
@@ -125,7 +122,7 @@ impl Options {
         let mut arguments = line.arguments();
         match name.as_str() {
             "endpoint" | "tls" | "kubeconfig" | "manifests" => {
-                return self.read_origin(name, arguments, warnings);
+                return self.read_backend(name, arguments, warnings);
             }
             "apiserver_qps" | "apiserver_burst" | "apiserver_max_inflight" => {
                 return self.read_limit(name, arguments);
@@ -186,7 +183,7 @@ impl Options {
         arguments.none_left()
     }
 
-    fn read_origin(
+    fn read_backend(
         &mut self,
         name: &Word,
         mut arguments: Arguments<'_>,
@@ -202,7 +199,7 @@ impl Options {
             }
             "tls" => {
                 let [certificate, key, authority] = arguments.exactly("CERT KEY CA")?;
-                let tls = Tls {
+                let tls = ClientTls {
                     certificate: certificate.path(),
                     key: key.path(),
                     authority: authority.path(),
@@ -210,17 +207,17 @@ impl Options {
                 self.tls = Some((name.clone(), tls));
             }
             "kubeconfig" => {
-                let origin = Origin::Kubeconfig {
+                let backend = Backend::Kubeconfig {
                     file: arguments.required("a file")?.path(),
                     context: arguments.next().map(|word| word.as_str().to_owned()),
                 };
-                self.kubeconfig = Some((name.clone(), origin));
+                self.kubeconfig = Some((name.clone(), backend));
             }
             _ => {
-                let origin = Origin::Manifests {
+                let backend = Backend::Manifests {
                     directory: arguments.required("a directory")?.path(),
                 };
-                self.manifests = Some((name.clone(), origin));
+                self.manifests = Some((name.clone(), backend));
             }
         }
         arguments.none_left()
@@ -286,20 +283,20 @@ impl Options {
     }
 
     /// Where the cluster is told of, from all lines that say it.
-    fn origin(&mut self, warnings: &mut Vec<Diagnostic>) -> Result<Origin, Diagnostic> {
-        if let Some((at, origin)) = self.manifests.take() {
+    fn backend(&mut self, warnings: &mut Vec<Diagnostic>) -> Result<Backend, Diagnostic> {
+        if let Some((at, backend)) = self.manifests.take() {
             exclusive(self.endpoint.as_ref(), Some(&at))?;
             exclusive(self.kubeconfig.as_ref().map(|(at, _)| at), Some(&at))?;
             exclusive(self.tls.as_ref().map(|(at, _)| at), Some(&at))?;
-            return Ok(origin);
+            return Ok(backend);
         }
-        if let Some((at, origin)) = self.kubeconfig.take() {
+        if let Some((at, backend)) = self.kubeconfig.take() {
             let unused = [self.endpoint.as_ref(), self.tls.as_ref().map(|(at, _)| at)];
             warnings.extend(unused.into_iter().flatten().map(|word| {
                 let warning = word.warning("'kubeconfig' says where the API server is");
                 warning.label("not used").also(at.place, "used instead")
             }));
-            return Ok(origin);
+            return Ok(backend);
         }
         let tls = self.tls.take();
         let Some(endpoint) = &self.endpoint else {
@@ -307,7 +304,7 @@ impl Options {
                 let warning = at.warning("'tls' is for an 'endpoint', and there is none");
                 warnings.push(warning.label("not used"));
             }
-            return Ok(Origin::InCluster);
+            return Ok(Backend::InCluster);
         };
         // As ever, a bare host is asked over TLS where there are certificates for it.
         let scheme = match (endpoint.contains("://"), &tls) {
@@ -315,7 +312,7 @@ impl Options {
             (false, Some(_)) => "https://",
             (false, None) => "http://",
         };
-        Ok(Origin::Endpoint {
+        Ok(Backend::Endpoint {
             url: format!("{scheme}{endpoint}"),
             tls: tls.map(|(_, tls)| tls),
         })

@@ -22,8 +22,9 @@ pub use parse::parse;
 use tokio::task::JoinSet;
 
 use self::weights::{Watched, Weights};
-use super::{Build, BuildError, Context, Plugin, Setup, polled_file::poll, random};
+use super::{Build, BuildError, Context, Plugin, Setup, random};
 use crate::{
+    files::poll,
     query::Query,
     reply::{Owner, Record, Reply, Section},
     wire::{Rcode, Type},

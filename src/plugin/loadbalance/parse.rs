@@ -5,18 +5,18 @@ use std::time::Duration;
 use super::{Config, Policy};
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
-    plugin::polled_file::interval,
+    plugin::{ParseErrors, Parsing},
 };
 
 /// How often the file of weights is looked at, where nothing else is said.
 const RELOAD: Duration = Duration::from_secs(30);
 
 /// Reads every use of the directive in a block: the last policy holds, and networks add up.
-pub fn parse(uses: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut problems = Problems::default();
     let mut config = Config::default();
     for directive in uses {
-        if let Some(policy) = problems.catch(policy(directive)) {
+        if let Some(policy) = problems.catch(policy(directive, parsing)) {
             config.policy = policy;
         }
         for line in directive.properties() {
@@ -27,14 +27,14 @@ pub fn parse(uses: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
 }
 
 /// `[round_robin | weighted FILE]`.
-fn policy(directive: &Directive) -> Result<Policy, Diagnostic> {
+fn policy(directive: &Directive, parsing: &Parsing<'_>) -> Result<Policy, Diagnostic> {
     let mut arguments = directive.arguments();
     let mut policy = Policy::RoundRobin;
     if let Some(word) = arguments.next()
         && word.one_of(&[("round_robin", false), ("weighted", true)])?
     {
         policy = Policy::Weighted {
-            file: arguments.required("a file of weights")?.path(),
+            file: parsing.path(&arguments.required("a file of weights")?.path()),
             reload: Some(RELOAD),
         };
     }
@@ -46,7 +46,7 @@ fn property(line: &Line, config: &mut Config) -> Result<(), Diagnostic> {
     let mut arguments = line.arguments();
     match line.name().as_str() {
         "reload" => {
-            let interval = interval(&mut arguments)?;
+            let interval = arguments.interval()?;
             let Policy::Weighted { reload, .. } = &mut config.policy else {
                 let error = line.name().error("unknown property 'reload'");
                 return Err(error.label("only 'weighted FILE' has something to reload"));
@@ -69,7 +69,7 @@ mod tests {
     use crate::plugin::testing;
 
     fn read(text: &str) -> Result<Config, String> {
-        let read = testing::read_uses(text, ".", |uses, _, _| parse(uses));
+        let read = testing::read(text, ".", parse);
         read.map(|(config, _)| config)
     }
 

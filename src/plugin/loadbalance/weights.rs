@@ -19,10 +19,8 @@ use arc_swap::ArcSwap;
 
 use super::NAME;
 use crate::{
-    plugin::{
-        BuildError,
-        polled_file::{Look, PolledFile},
-    },
+    files::{Look, PolledFile},
+    plugin::BuildError,
     wire::{Name, NameRef},
 };
 

@@ -24,7 +24,9 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word, unknown_property},
     logging::{self, Sink},
-    plugin::{Block, Build, BuildError, Plugin, Setup, Written, metadata::Published},
+    plugin::{
+        Block, Build, BuildError, ParseErrors, Parsing, Plugin, Setup, Written, metadata::Published,
+    },
     query::Query,
     reply::Reply,
     wire::Name,
@@ -70,10 +72,10 @@ impl Classes {
 }
 
 /// Reads every `log` of a server block.
-pub fn parse(directives: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], _: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut config = Config { rules: Vec::new() };
     let mut problems = Problems::default();
-    for directive in directives {
+    for directive in uses {
         match rules(directive) {
             Ok(rules) => config.rules.extend(rules),
             Err(found) => problems.extend(found),

@@ -2,20 +2,18 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    corefile,
     logging::Page,
-    plugin::{ZoneList, testing::Place},
+    plugin::{
+        ZoneList,
+        testing::{self, Place},
+    },
     query::Question,
     reply::Why,
     wire::{self, Rcode, Type},
 };
 
 fn parsed(text: &str) -> Result<Config, Vec<String>> {
-    let text = format!(". {{\n{text}\n}}\n");
-    let file = corefile::parse("Corefile", &text, &["log"], &corefile::Memory::default());
-    let file = file.unwrap();
-    let directives: Vec<_> = file.blocks[0].directives.iter().collect();
-    parse(&directives).map_err(|refused| refused.into_iter().map(|one| one.message).collect())
+    testing::headlines(text, ".", parse).map(|(config, _)| config)
 }
 
 #[test]

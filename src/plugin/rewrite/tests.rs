@@ -4,10 +4,9 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::{
-    corefile::{self, Memory},
     edns::Options,
     plugin::{
-        Door, Walk, ZoneList,
+        Door, Outcome, ZoneList,
         testing::{self, Place},
     },
     query::{Edns, Question},
@@ -15,15 +14,8 @@ use crate::{
     wire::{Class, Type},
 };
 
-/// Reads the rules of a block; the headlines of its warnings, or the report of its errors.
 fn read(text: &str) -> Result<(Config, Vec<String>), String> {
-    let text = format!(". {{\n{text}\n}}\n");
-    let file = corefile::parse("Corefile", &text, &["rewrite"], &Memory::default()).unwrap();
-    let uses: Vec<_> = file.blocks[0].directives.iter().collect();
-    let mut warnings = Vec::new();
-    parse(&uses, &mut warnings)
-        .map(|config| (config, warnings.iter().map(ToString::to_string).collect()))
-        .map_err(|errors| file.report(errors).to_string())
+    testing::read(text, ".", parse)
 }
 
 fn warnings(text: &str) -> Vec<String> {
@@ -102,9 +94,9 @@ fn through(
     let context = Context { door, block };
     let mut reply = Reply::default();
     match block.chain.walk(&context, query, &mut reply) {
-        Walk::Done => {}
-        Walk::Dropped => panic!("nothing here drops"),
-        Walk::Waiting(waiting) => {
+        Outcome::Done => {}
+        Outcome::Dropped => panic!("nothing here drops"),
+        Outcome::Pending(waiting) => {
             let finished = futures_util::FutureExt::now_or_never(waiting.finish());
             reply = finished.unwrap().1.unwrap();
         }

@@ -15,14 +15,13 @@ use tokio::{
 
 use super::fetch::{self, FetchError};
 use crate::{
+    backoff::Backoff,
     plugin::authority::Held,
     wire::{Name, Rcode, is_later},
 };
 
-/// How long it is waited after the first time that no copy was to be had; twice as long each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The longest such pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Between two attempts to fetch the first copy.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
 /// The masters are not asked more often than this, whatever the SOA record or notifications say.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -89,13 +88,12 @@ struct Keeper {
 
 impl Keeper {
     async fn run(mut self) {
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = BACKOFF;
         while !self.refresh().await {
             tokio::select! {
-                () = sleep(pause) => {}
+                () = sleep(backoff.delay()) => {}
                 () = self.news.notified() => sleep(LEAST_PAUSE).await,
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
         loop {
             self.serve().await;

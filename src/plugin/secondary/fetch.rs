@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    authority::{Builder, Refusal, Zone},
+    authority::{InvalidRecord, Zone, ZoneBuilder},
     edns::Options,
     message::write_query,
     query::Question,
@@ -46,10 +46,10 @@ pub enum FetchError {
     Record {
         owner: Box<Name>,
         rtype: Type,
-        refusal: Refusal,
+        refusal: InvalidRecord,
     },
     #[error("{0}")]
-    Zone(Refusal),
+    Zone(InvalidRecord),
     #[error("it sends more than 256 MiB")]
     TooMuch,
 }
@@ -79,7 +79,7 @@ pub async fn zone(master: SocketAddr, zone: Name) -> Result<Zone, FetchError> {
 
 async fn fetch(master: SocketAddr, zone: Name) -> Result<Zone, FetchError> {
     let mut answers = Answers::ask(master, zone, Type::AXFR).await?;
-    let mut builder = Builder::new(zone);
+    let mut builder = ZoneBuilder::new(zone);
     let mut received = 0;
     let mut is_begun = false;
     loop {
@@ -94,7 +94,7 @@ async fn fetch(master: SocketAddr, zone: Name) -> Result<Zone, FetchError> {
                 return Err(FetchError::NoSoa);
             }
             match builder.add(owner.as_ref(), rtype, ttl, data) {
-                Ok(()) | Err(Refusal::Outside) => {}
+                Ok(()) | Err(InvalidRecord::Outside) => {}
                 Err(refusal) => {
                     return Err(FetchError::Record {
                         owner: Box::new(owner),

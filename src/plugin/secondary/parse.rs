@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{Config, Copies};
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
-    plugin::{ZoneList, zone_list::Told},
+    plugin::{ParseErrors, Parsing, ZoneList, zone_list::Told},
 };
 
 const PROPERTIES: [&str; 3] = ["transfer", "catalog", "fallthrough"];
@@ -15,16 +15,12 @@ const PORT: u16 = 53;
 
 /// Reads all directives of a block. `block` are the zones of its keys, which a directive without
 /// zones is for. What is accepted although it does nothing goes to `warnings`.
-pub fn parse(
-    uses: &[&Directive],
-    block: &[String],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut problems = Problems::default();
     let mut copies = Vec::new();
     let mut told = Told::default();
     for directive in uses {
-        let zones = ZoneList::read_or_block(&directive.arguments, block);
+        let zones = ZoneList::read_or_block(&directive.arguments, parsing.zones);
         let mut group = Copies {
             zones: problems.catch(zones).unwrap_or_default(),
             masters: Vec::new(),
@@ -41,7 +37,9 @@ pub fn parse(
                 .error("secondary zones require a transfer from property");
             problems.push(error.help("add a line 'transfer from ADDRESS'"));
         }
-        warnings.extend(told.add(&group.zones, &directive.name, "is copied twice"));
+        parsing
+            .warnings
+            .extend(told.add(&group.zones, &directive.name, "is copied twice"));
         copies.push(group);
     }
     problems.into_result(Config { copies })
@@ -92,7 +90,7 @@ mod tests {
     use crate::plugin::testing;
 
     fn read(text: &str) -> Result<(Config, Vec<String>), String> {
-        testing::read_uses(text, "example.org.", parse)
+        testing::read(text, "example.org.", parse)
     }
 
     #[test]

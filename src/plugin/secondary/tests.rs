@@ -15,7 +15,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    authority::{Builder, Want, Zone, text},
+    authority::{AnswerOptions, Zone, ZoneBuilder, text},
     message::{Writer, read_query},
     metrics::Metrics,
     plugin::{
@@ -74,7 +74,7 @@ impl Master {
                 reply.complete();
             }
             (Some(zone), _) => {
-                zone.answer(&question, Want::default(), &mut reply);
+                zone.answer(&question, AnswerOptions::default(), &mut reply);
             }
         }
         let mut out = Vec::new();
@@ -92,14 +92,14 @@ impl Master {
 }
 
 fn zone(serial: u32, lines: &str) -> Arc<Zone> {
-    let mut builder = Builder::new(Name::parse("example.test").unwrap());
+    let mut builder = ZoneBuilder::new(Name::parse("example.test").unwrap());
     let text = format!("@ 1 SOA a a {serial} 100 100 1000 1\n{lines}");
     let mut include = |_: &str, _: &str| Err(String::new());
     text::read(
         &mut builder,
         "db",
         text.as_bytes(),
-        text::Faults::Refuse,
+        text::OnInvalid::Reject,
         &mut include,
     )
     .unwrap();
@@ -210,10 +210,10 @@ async fn a_copy_is_fetched_and_follows_its_master() {
 
 #[tokio::test]
 async fn a_copy_whose_master_is_gone_expires() {
-    let mut text = Builder::new(Name::parse("example.test").unwrap());
+    let mut text = ZoneBuilder::new(Name::parse("example.test").unwrap());
     let line = b"@ 1 SOA a a 1 1 1 1 1\nwww 1 A 192.0.2.1\n";
     let mut include = |_: &str, _: &str| Err(String::new());
-    text::read(&mut text, "db", line, text::Faults::Refuse, &mut include).unwrap();
+    text::read(&mut text, "db", line, text::OnInvalid::Reject, &mut include).unwrap();
     let zone = Arc::new(text.finish().unwrap());
     let (master, address) = Master::start(Some(Arc::clone(&zone))).await;
     let plugin = build(&Parts::default(), &[address]);

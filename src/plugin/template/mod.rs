@@ -53,7 +53,7 @@ use super::{
     metadata::Published,
 };
 use crate::{
-    authority::text::Line as Record,
+    authority::text::TextRecord as Record,
     query::{Query, Question},
     reply::{ExtendedError, Owner, Reply, Section, Why},
     wire::{Class, Name, Rcode, Type},

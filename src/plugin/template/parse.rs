@@ -7,10 +7,10 @@ use super::{
     text::{Scope, Text},
 };
 use crate::{
-    authority::text::Line as Record,
+    authority::text::TextRecord as Record,
     corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word, nearest, unknown_property},
     plugin::{
-        ZoneList,
+        ParseErrors, Parsing, ZoneList,
         expression::{self, Expression},
     },
     reply::{ExtendedError, Section},
@@ -33,34 +33,28 @@ const PROPERTIES: [&str; 10] = [
 /// Octets of an extended error's text that are sent.
 const EXTRA_TEXT: usize = 200;
 
-/// Reads the directives of a block: each is a template, tried in this order. `block` are the zones
-/// of its keys.
-pub fn parse(
-    uses: &[&Directive],
-    block: &[String],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+/// Reads the directives of a block: each is a template, tried in this order.
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut problems = Problems::default();
     let mut templates = Vec::new();
     for directive in uses {
-        let template = template(directive, block, warnings, &mut problems);
+        let template = template(directive, parsing, &mut problems);
         templates.extend(problems.catch(template));
     }
     let templates = templates.into();
     problems.in_plugin(NAME).into_result(Config { templates })
 }
 
-/// Reads one template. Errors of its lines go to `problems`.
+/// Reads one template. ParseErrors of its lines go to `problems`.
 fn template(
     directive: &Directive,
-    block: &[String],
-    warnings: &mut Vec<Diagnostic>,
+    parsing: &mut Parsing<'_>,
     problems: &mut Problems,
 ) -> Result<Template, Diagnostic> {
     let mut arguments = directive.arguments();
     let class = class(arguments.required("a class, IN or ANY")?)?;
     let rtype = rtype(arguments.required("a type, such as A, or ANY")?)?;
-    let zones = ZoneList::read_or_block(arguments.rest(), block)?;
+    let zones = ZoneList::read_or_block(arguments.rest(), parsing.zones)?;
     let mut reader = Reader {
         template: Template {
             class,
@@ -78,7 +72,7 @@ fn template(
         },
         groups: BTreeSet::from(["0".to_owned()]),
         variables: Vec::new(),
-        warnings,
+        warnings: parsing.warnings,
     };
     // The groups of all patterns are known before a template names one.
     let (patterns, others): (Vec<&Line>, Vec<&Line>) = directive

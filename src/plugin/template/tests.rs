@@ -13,7 +13,7 @@ use crate::{
 /// Reads the templates of a block of `example.org`: what they say and the headlines of warnings, or
 /// the report of the errors.
 fn read(text: &str) -> Result<(Config, Vec<String>), String> {
-    testing::read_uses(text, "example.org.", parse)
+    testing::read(text, "example.org.", parse)
 }
 
 /// A server that has these records for every name but those of `example.org`.

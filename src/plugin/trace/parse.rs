@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{Config, Form, NAME};
-use crate::corefile::{Diagnostic, Directive, Line, Problems, unknown_property};
+use crate::{
+    corefile::{Diagnostic, Directive, Line, Problems, unknown_property},
+    plugin::{ParseErrors, Parsing},
+};
 
 const PROPERTIES: [&str; 7] = [
     "client_server",
@@ -23,10 +26,7 @@ const MOST: i64 = 1_000_000;
 
 /// Reads all uses of a block; the later ones change what the earlier ones say. What is taken
 /// although it does nothing goes to `warnings`.
-pub fn parse(
-    uses: &[&Directive],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut config = Config {
         form: Form::Zipkin,
         endpoint: address(ZIPKIN, Form::Zipkin),
@@ -45,7 +45,9 @@ pub fn parse(
         }
     }
     let config = problems.in_plugin(NAME).into_result(config)?;
-    warnings.extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
+    parsing
+        .warnings
+        .extend(doubts.into_iter().map(|doubt| doubt.in_plugin(NAME)));
     Ok(config)
 }
 
@@ -158,7 +160,7 @@ mod tests {
     use crate::plugin::testing;
 
     fn read(text: &str) -> Result<(Config, Vec<String>), String> {
-        testing::read_uses(text, ".", |uses, _, warnings| parse(uses, warnings))
+        testing::read(text, ".", parse)
     }
 
     #[test]

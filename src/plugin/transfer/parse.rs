@@ -7,20 +7,16 @@ use ipnet::IpNet;
 use super::{Config, Rule, Whom};
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
-    plugin::ZoneList,
+    plugin::{ParseErrors, Parsing, ZoneList},
 };
 
 /// Reads all directives of a block. `block` are the zones of its keys, which a directive without
 /// zones is for. What is accepted although it does nothing goes to `warnings`.
-pub fn parse(
-    uses: &[&Directive],
-    block: &[String],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut problems = Problems::default();
     let mut rules = Vec::new();
     for directive in uses {
-        let zones = ZoneList::read_or_block(&directive.arguments, block);
+        let zones = ZoneList::read_or_block(&directive.arguments, parsing.zones);
         let mut lines = Lines::default();
         for line in directive.properties() {
             problems.catch(lines.read(line));
@@ -30,7 +26,7 @@ pub fn parse(
             let help = "'to *' lets anyone have the zone, 'to 10.0.0.53' one address";
             problems.push(error.label("nobody may have the zone").help(help));
         }
-        lines.warn(warnings);
+        lines.warn(parsing.warnings);
         rules.extend(problems.catch(zones).map(|zones| lines.rule(zones)));
     }
     problems.into_result(Config { rules })
@@ -137,16 +133,10 @@ const PORT: u16 = 53;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corefile::{self, Memory};
+    use crate::plugin::testing;
 
     fn read(text: &str) -> Result<(Config, usize), Vec<String>> {
-        let text = format!("cluster.test {{\n{text}\n}}\n");
-        let file = corefile::parse("Corefile", &text, &["transfer"], &Memory::default()).unwrap();
-        let uses: Vec<_> = file.blocks[0].directives.iter().collect();
-        let mut warnings = Vec::new();
-        let config = parse(&uses, &["cluster.test.".to_owned()], &mut warnings);
-        let config =
-            config.map_err(|errors| errors.into_iter().map(|it| it.message).collect::<Vec<_>>())?;
+        let (config, warnings) = testing::headlines(text, "cluster.test.", parse)?;
         Ok((config, warnings.len()))
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::{Config, NAME, Required, keys};
 use crate::{
     corefile::{Diagnostic, Directive, Line, Problems, Word, unknown_property},
-    plugin::ZoneList,
+    plugin::{ParseErrors, Parsing, ZoneList},
     wire::{Name, Opcode, Type},
 };
 
@@ -24,13 +24,10 @@ const SERVED: usize = 2;
 
 /// Reads the directive. `block` are the zones of the block's keys. What is accepted although it
 /// does nothing goes to `warnings`.
-pub fn parse(
-    directive: &Directive,
-    block: &[String],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
+    let directive = uses[0];
     let mut problems = Problems::default();
-    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, block));
+    let zones = problems.catch(ZoneList::read_or_block(&directive.arguments, parsing.zones));
     let mut reader = Reader {
         config: Config {
             zones: zones.unwrap_or_default(),
@@ -40,29 +37,33 @@ pub fn parse(
             opcodes: Required::default(),
         },
         said: HashMap::new(),
-        warnings,
+        parsing,
     };
     for line in directive.properties() {
         problems.catch(reader.read(line));
     }
-    let Reader { config, .. } = reader;
+    let Reader {
+        config, parsing, ..
+    } = reader;
     if problems.is_empty() && config.keys.is_empty() && config.files.is_empty() {
         let warning = directive
             .name
             .warning("no key is known: no signature is right");
-        warnings.push(warning.help("'secret NAME KEY' or 'secrets FILE' tell of keys"));
+        parsing
+            .warnings
+            .push(warning.help("'secret NAME KEY' or 'secrets FILE' tell of keys"));
     }
     problems.in_plugin(NAME).into_result(config)
 }
 
-struct Reader<'a> {
+struct Reader<'a, 'p> {
     config: Config,
     /// Where each key was told of.
     said: HashMap<Name, Word>,
-    warnings: &'a mut Vec<Diagnostic>,
+    parsing: &'a mut Parsing<'p>,
 }
 
-impl Reader<'_> {
+impl Reader<'_, '_> {
     fn read(&mut self, line: &Line) -> Result<(), Diagnostic> {
         let mut arguments = line.arguments();
         match line.name().as_str() {
@@ -75,7 +76,7 @@ impl Reader<'_> {
             "secrets" => {
                 let file = arguments.required("a file of keys")?;
                 arguments.none_left()?;
-                self.config.files.push(file.path());
+                self.config.files.push(self.parsing.path(&file.path()));
                 Ok(())
             }
             "require" => {
@@ -126,7 +127,9 @@ impl Reader<'_> {
         });
         for word in unserved {
             let warning = word.warning(format!("{word} is not served, signed or not"));
-            self.warnings.push(warning.label("answered with NOTIMP"));
+            self.parsing
+                .warnings
+                .push(warning.label("answered with NOTIMP"));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! gRPC is HTTP/2 with a frame around each message and the outcome in the trailers (gRPC over HTTP2,
 //! "Requests" and "Responses"). One method of one kind needs nothing more than that.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Empty, Full};
@@ -14,9 +14,15 @@ use hyper::{
     header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use prost::Message;
+use tokio::sync::watch;
 
-use super::{Body, Guest, NoBody};
-use crate::server::caller::{Replies, is_query};
+use super::{Body, Guest, NoBody, Respond, serve_second};
+use crate::server::{
+    caller::{Caller, Replies, is_query},
+    gate::Places,
+    limits::StreamSettings,
+    tcp::Wire,
+};
 
 const METHOD: &str = "/coredns.dns.DnsService/Query";
 const CONTENT: &str = "application/grpc";
@@ -50,7 +56,20 @@ impl Failure {
     const BROKEN: Self = Self(13, "the message did not come whole");
 }
 
-pub(super) async fn answer(guest: Arc<Guest>, request: Request<Incoming>) -> Response<Body> {
+/// Speaks gRPC to the connection's end, which is always HTTP/2.
+pub(in crate::server) async fn serve_grpc(
+    wire: Wire,
+    caller: Caller,
+    settings: StreamSettings,
+    places: Places,
+    stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let guest = Guest::new(caller, settings, places);
+    let respond: Respond = |guest, request| Box::pin(answer(guest, request));
+    serve_second(wire, guest, respond, stop).await
+}
+
+async fn answer(guest: Arc<Guest>, request: Request<Incoming>) -> Response<Body> {
     let _busy = guest.begin();
     let given = request.headers().get(CONTENT_TYPE);
     let is_grpc = given.is_some_and(|given| given.as_bytes().starts_with(CONTENT.as_bytes()));

@@ -16,7 +16,7 @@ use h3::{
 };
 
 use super::STREAM_WINDOW;
-use crate::server::http::{HEADERS, doh};
+use crate::server::{doh, limits::HEADERS};
 
 /// Octets of a request: its head, a message, and the heads of the frames that they come in.
 const REQUEST: usize = HEADERS as usize + doh::MAX_MESSAGE + 4096;

@@ -19,7 +19,7 @@ use super::{
     LINGER, Visit,
     bounded::{Both, Bounded},
 };
-use crate::server::http::{HEADERS, doh};
+use crate::server::{doh, limits::HEADERS};
 
 /// How a connection is turned away (RFC 9114 §8.1).
 pub(super) const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x107);

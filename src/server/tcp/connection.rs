@@ -24,7 +24,7 @@ use super::Abort;
 use crate::server::{
     caller::Caller,
     gate::Places,
-    handle::{Handled, Scratch, Wait},
+    handle::{Handled, PendingQuery, Scratch},
     limits::StreamSettings,
     transfer::Transfer,
 };
@@ -300,8 +300,8 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
                     self.waiting.push(Box::pin(transfer.next()));
                     self.places.busy();
                 }
-                Handled::Wait(wait) => {
-                    self.waiting.push(Box::pin(finish(wait)));
+                Handled::Pending(query) => {
+                    self.waiting.push(Box::pin(finish(query)));
                     self.places.busy();
                 }
             }
@@ -407,9 +407,9 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
     }
 }
 
-async fn finish(wait: Box<Wait>) -> (Vec<u8>, Option<Box<Transfer>>) {
+async fn finish(query: Box<PendingQuery>) -> (Vec<u8>, Option<Box<Transfer>>) {
     let (mut reply, mut framed) = (Vec::with_capacity(512), Vec::new());
-    if wait.finish(&mut reply).await {
+    if query.finish(&mut reply).await {
         frame(&reply, &mut framed);
     }
     (framed, None)

@@ -11,11 +11,12 @@ use super::{
     connection::Connection,
     front::{Front, Wire},
 };
+#[cfg(any(feature = "https", feature = "grpc"))]
+use crate::server::http;
 use crate::{
     query::Transport,
-    server::{
-        Scheme, caller::Caller, gate::Places, handle::Entrance, http, terms::Terms, tls::Protocol,
-    },
+    server::{Scheme, caller::Caller, gate::Places, handle::Entrance, terms::Terms},
+    tls::Protocol,
 };
 
 /// An accepted connection.
@@ -75,7 +76,9 @@ impl Visit {
         };
         let caller = caller(entrance, ends, spoken);
         match spoken {
+            #[cfg(feature = "https")]
             Transport::Https => http::serve_https(wire, caller, settings, places, stop).await,
+            #[cfg(feature = "grpc")]
             Transport::Grpc => http::serve_grpc(wire, caller, settings, places, stop).await,
             _ => {
                 let connection = Connection::new(wire, caller, settings, places);

@@ -17,7 +17,7 @@ fn limit(limit: usize) -> (Arc<PendingLimit>, IntCounter) {
 
 fn evicted(permits: &[Permit]) -> Vec<usize> {
     let numbered = permits.iter().enumerate();
-    let evicted = numbered.filter(|(_, permit)| permit.is_evicted());
+    let evicted = numbered.filter(|(_, permit)| permit.eviction().reply().is_some());
     evicted.map(|(number, _)| number).collect()
 }
 
@@ -73,7 +73,7 @@ fn a_smaller_group_takes_a_slot_of_the_larger_even_of_its_own_client() {
         limit.enter(FORWARD, client(1)).is_none(),
         "the larger group gets none back"
     );
-    assert!(!other.is_evicted());
+    assert!(!other.eviction().reply().is_some());
 }
 
 #[test]

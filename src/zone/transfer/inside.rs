@@ -1,73 +1,82 @@
-//! The cluster's own zones.
+//! Transfers of `kubernetes` zones.
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Glue, Teller, Whole};
+use super::{Glue, RecordWriter, ZoneTransfer};
 use crate::{
-    cluster::{Cluster, Entry, Service, ServiceImport, ServiceKind},
+    cluster::{Cluster, Service, ServiceEntry, ServiceImport, ServiceKind},
     query::Question,
     reply::{Owner, Reply, Section},
     wire::{Name, NameRef},
     zone::{
-        View, Zones, apex::name_server, distinct::Distinct, endpoint::Only, import::is_imported_up,
-        lookup::is_up, target::Target,
+        ClusterView, Zones, apex::name_server, distinct::Distinct, endpoint::EndpointFilter,
+        import::has_ready_import, lookup::has_ready_endpoint, target_name::TargetName,
     },
 };
 
-impl View {
-    /// Writes the zone whose name is asked for into `reply`, which comes empty; false where that is
-    /// the name of no zone, or of a reverse zone: those are not told as a whole. The records are
-    /// [`Reply::rest`], all of them as they stand when the first of them is written.
+impl ClusterView {
+    /// Prepares a transfer of the queried zone in the empty `reply`. Returns false if it is no
+    /// zone, or a reverse zone: those are not transferred. The records are [`Reply::rest`], a
+    /// snapshot taken when the first of them is written.
     ///
-    /// Who holds it at this serial already, or at a later one, is told the SOA record alone
-    /// (RFC 1995 §2). Until everything is known the answer is SERVFAIL: half a zone would deny the
-    /// rest.
+    /// If the secondary has this serial or a later one, only the SOA record is sent (RFC 1995
+    /// section 2). SERVFAIL until all kinds have been listed: a partial zone would deny the rest.
     pub fn transfer(
         self: &Arc<Self>,
         question: &Question,
         held: Option<u32>,
         reply: &mut Reply,
     ) -> bool {
-        self.tell(question, held, reply)
+        self.transfer_zone(question, held, reply)
     }
 
-    /// The zones that can be told as a whole, with their serial; none before everything is known.
+    /// The transferable zones with their serial; none until all kinds have been listed.
     pub fn serials(&self) -> Vec<(Name, u32)> {
-        Whole::serials(self)
+        ZoneTransfer::serials(self)
     }
 
-    fn tell_service(&self, entry: &Entry, service: &Service, teller: &mut Teller<'_>) {
-        let zone = teller.zone();
-        let Some(target) = Target::service(&service.name, &service.namespace, zone) else {
+    fn write_service(
+        &self,
+        entry: &ServiceEntry,
+        service: &Service,
+        writer: &mut RecordWriter<'_>,
+    ) {
+        let zone = writer.zone();
+        let Some(target) = TargetName::service(&service.name, &service.namespace, zone) else {
             return;
         };
         match service.kind {
-            ServiceKind::ExternalName => tell_alias(service, target.name(), teller),
+            ServiceKind::ExternalName => write_alias(service, target.name(), writer),
             ServiceKind::ClusterIp => {
-                if !self.rules.ignore_empty_service || is_up(entry) {
-                    teller.front(&service.cluster_ips, &service.ports, &target);
+                if !self.rules.ignore_empty_service || has_ready_endpoint(entry) {
+                    writer.frontend(&service.cluster_ips, &service.ports, &target);
                 }
             }
             ServiceKind::Headless => {
-                teller.endpoints(self.select(entry, Only::All), &target);
+                writer.endpoints(self.select(entry, EndpointFilter::All), &target);
             }
         }
     }
 
-    fn tell_import(&self, entry: &Entry, import: &ServiceImport, teller: &mut Teller<'_>) {
-        let zone = teller.zone();
-        let Some(target) = Target::service(&import.name, &import.namespace, zone) else {
+    fn write_import(
+        &self,
+        entry: &ServiceEntry,
+        import: &ServiceImport,
+        writer: &mut RecordWriter<'_>,
+    ) {
+        let zone = writer.zone();
+        let Some(target) = TargetName::service(&import.name, &import.namespace, zone) else {
             return;
         };
         if import.headless {
-            teller.endpoints(self.select_imported(entry, Only::All), &target);
-        } else if !self.rules.ignore_empty_service || is_imported_up(entry) {
-            teller.front(&import.ips, &import.ports, &target);
+            writer.endpoints(self.select_imported(entry, EndpointFilter::All), &target);
+        } else if !self.rules.ignore_empty_service || has_ready_import(entry) {
+            writer.frontend(&import.ips, &import.ports, &target);
         }
     }
 }
 
-impl Whole for View {
+impl ZoneTransfer for ClusterView {
     fn cluster(&self) -> &Cluster {
         &self.cluster
     }
@@ -76,11 +85,11 @@ impl Whole for View {
         &self.zones
     }
 
-    fn start(&self, zone: NameRef<'_>, serial: u32, reply: &mut Reply) {
+    fn write_soa(&self, zone: NameRef<'_>, serial: u32, reply: &mut Reply) {
         self.soa(zone, serial, Section::Answer, Owner::Question, reply);
     }
 
-    fn servers(&self, zone: NameRef<'_>) -> (Vec<Name>, Glue) {
+    fn name_servers(&self, zone: NameRef<'_>) -> (Vec<Name>, Glue) {
         let (mut names, mut glue) = (Vec::new(), Glue::default());
         let mut named = Distinct::new();
         self.each_name_server(zone, |name, address| {
@@ -90,38 +99,44 @@ impl Whole for View {
             }
             glue.put(name, address);
         });
-        // A zone has a name server, though where it is may not be known.
+        // A zone has at least one NS record (RFC 1035 section 5.2), even if the server's address is
+        // unknown.
         if names.is_empty() {
             names.extend(name_server(zone).map(|it| it.name().to_name()));
         }
         (names, glue)
     }
 
-    fn has(&self, entry: &Entry) -> bool {
-        self.shows(&entry.key.namespace)
+    fn includes(&self, entry: &ServiceEntry) -> bool {
+        self.serves_namespace(&entry.key.namespace)
     }
 
-    fn teller<'a>(&self, zone: NameRef<'a>, glue: &'a Glue, reply: &'a mut Reply) -> Teller<'a> {
-        Teller::new(zone, self.rules.ttl, glue, reply)
+    fn writer<'a>(
+        &self,
+        zone: NameRef<'a>,
+        glue: &'a Glue,
+        reply: &'a mut Reply,
+    ) -> RecordWriter<'a> {
+        RecordWriter::new(zone, self.rules.ttl, glue, reply)
     }
 
-    fn entry(&self, entry: &Entry, teller: &mut Teller<'_>) {
-        let imports = self.zones.is_multicluster(teller.zone());
+    fn write_entry(&self, entry: &ServiceEntry, writer: &mut RecordWriter<'_>) {
+        let imports = self.zones.is_multicluster(writer.zone());
         match (&entry.service, &entry.import) {
-            (_, Some(import)) if imports => self.tell_import(entry, import, teller),
-            (Some(service), _) if !imports => self.tell_service(entry, service, teller),
+            (_, Some(import)) if imports => self.write_import(entry, import, writer),
+            (Some(service), _) if !imports => self.write_service(entry, service, writer),
             _ => {}
         }
     }
 }
 
-fn tell_alias(service: &Service, owner: NameRef<'_>, teller: &mut Teller<'_>) {
+fn write_alias(service: &Service, owner: NameRef<'_>, writer: &mut RecordWriter<'_>) {
     let text = service.external_name.as_deref().unwrap_or_default();
     if let Ok(address) = text.parse::<IpAddr>() {
-        teller.address(owner, address);
+        writer.address(owner, address);
     } else if let Ok(target) = Name::parse(text)
         && !target.as_ref().is_root()
     {
-        teller.alias(owner, target.as_ref());
+        writer.alias(owner, target.as_ref());
     }
 }

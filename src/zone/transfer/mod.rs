@@ -1,68 +1,83 @@
-//! Zones as a whole, for those who hold a copy (AXFR, RFC 5936; IXFR, RFC 1995).
+//! Outgoing zone transfers (AXFR, RFC 5936; IXFR, RFC 1995, always a full zone).
 //!
-//! Told are the zone's own records and those of Services, in the order of their names. Not told
-//! are the names of pods and of addresses, `dns-version`, and the names of endpoints below Services
-//! that have a cluster address.
+//! A transfer contains the apex records and those of Services, sorted by name. It does not contain
+//! the names of pods and of addresses, `dns-version`, and endpoint names of Services with a cluster
+//! IP.
 //!
-//! A zone is written part by part, of the state that the cluster is in when the first part is: what
-//! is kept meanwhile are pointers to that state's entries, 8 bytes for each Service. What changes after
-//! that has a later serial.
+//! A zone is written in parts, from a snapshot taken with the first part: pointers to the entries,
+//! 8 bytes per Service. Later changes get a higher serial.
 //!
 //! ```text
-//! inside     the cluster's own zones      outside    those of k8s_external
-//! teller     what both have: Services by their addresses, or by their endpoints
-//! weights    the weights of SRV records in answers
+//! inside     kubernetes zones          outside    k8s_external zones
+//! writer     records of Services, common to both
+//! weights    weights of SRV records
 //! ```
 
 mod inside;
 mod outside;
-mod teller;
 mod weights;
+mod writer;
 
 use std::sync::{Arc, OnceLock};
 
-use self::teller::{Glue, Teller};
-use super::{Zones, form::Form, name::Labels};
+use self::writer::{Glue, RecordWriter};
+use super::{Zones, name::SplitName, name_kind::NameKind};
 use crate::{
-    cluster::{Cluster, Entry, Kind},
+    cluster::{Cluster, Kind, ServiceEntry},
     query::Question,
     reply::{RecordSource, Reply, Rest, Why},
     wire::{Name, NameRef, Rcode, is_later},
 };
 
-/// Whether all is known that a zone holds; pods are not part of it.
-fn is_known(cluster: &Cluster) -> bool {
-    let kinds = [Kind::Namespace, Kind::Service, Kind::Slice, Kind::Import];
-    cluster.is_ready() && kinds.into_iter().all(|kind| cluster.knows(kind))
+/// Whether all kinds that a zone contains have been listed; pods are not part of it.
+fn is_complete(cluster: &Cluster) -> bool {
+    let kinds = [
+        Kind::Namespace,
+        Kind::Service,
+        Kind::EndpointSlice,
+        Kind::ServiceImport,
+    ];
+    cluster.is_ready() && kinds.into_iter().all(|kind| cluster.is_listed(kind))
 }
 
-/// Zones of the cluster, of which one may be told as a whole.
-trait Whole: Send + Sync + 'static {
+/// Transferable zones of the cluster.
+trait ZoneTransfer: Send + Sync + 'static {
     fn cluster(&self) -> &Cluster;
     fn zones(&self) -> &Zones;
-    /// Adds the SOA record to the answer.
-    fn start(&self, zone: NameRef<'_>, serial: u32, reply: &mut Reply);
+    /// Adds the SOA record to the answer section.
+    fn write_soa(&self, zone: NameRef<'_>, serial: u32, reply: &mut Reply);
     /// The zone's name servers and their addresses.
-    fn servers(&self, zone: NameRef<'_>) -> (Vec<Name>, Glue);
-    /// Whether records of an entry may be in its zones.
-    fn has(&self, entry: &Entry) -> bool;
-    /// Writes records of a zone into `reply`.
-    fn teller<'a>(&self, zone: NameRef<'a>, glue: &'a Glue, reply: &'a mut Reply) -> Teller<'a>;
+    fn name_servers(&self, zone: NameRef<'_>) -> (Vec<Name>, Glue);
+    /// Whether the entry's records may be in the zones.
+    fn includes(&self, entry: &ServiceEntry) -> bool;
+    /// A writer of a zone's records into `reply`.
+    fn writer<'a>(
+        &self,
+        zone: NameRef<'a>,
+        glue: &'a Glue,
+        reply: &'a mut Reply,
+    ) -> RecordWriter<'a>;
     /// Adds the records of an entry.
-    fn entry(&self, entry: &Entry, teller: &mut Teller<'_>);
+    fn write_entry(&self, entry: &ServiceEntry, writer: &mut RecordWriter<'_>);
 
-    /// See [`View::transfer`](super::View::transfer).
-    fn tell(self: &Arc<Self>, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool
+    /// See [`ClusterView::transfer`](super::ClusterView::transfer).
+    fn transfer_zone(
+        self: &Arc<Self>,
+        question: &Question,
+        held: Option<u32>,
+        reply: &mut Reply,
+    ) -> bool
     where
         Self: Sized,
     {
-        let labels = Labels::new(&question.name, &question.lower);
-        let place = self.zones().find(&labels);
-        let Some(place) = place.filter(|it| it.form() == Form::Apex && !it.zone().is_reverse())
+        let labels = SplitName::new(&question.name, &question.lower);
+        let matched = self.zones().find(&labels);
+        let Some(matched) =
+            matched.filter(|it| it.kind() == NameKind::Apex && !it.zone().is_reverse())
         else {
             return false;
         };
-        if !is_known(self.cluster()) {
+        if !is_complete(self.cluster()) {
             reply.fail(Rcode::SERVFAIL, Why::NotSynced);
             return true;
         }
@@ -70,21 +85,21 @@ trait Whole: Send + Sync + 'static {
         reply.why = Why::ClusterRecord;
         let serial = self.cluster().serial();
         if held.is_some_and(|held| !is_later(serial, held)) {
-            let serial = self.cluster().tell_serial();
-            self.start(place.suffix(), serial, reply);
+            let serial = self.cluster().publish_serial();
+            self.write_soa(matched.suffix(), serial, reply);
             return true;
         }
-        reply.rest = Some(Rest::new(Arc::new(ZoneParts {
-            whole: Arc::clone(self),
-            zone: place.suffix().to_name(),
+        reply.rest = Some(Rest::new(Arc::new(TransferSource {
+            zones: Arc::clone(self),
+            zone: matched.suffix().to_name(),
             state: OnceLock::new(),
         })));
         true
     }
 
-    /// The zones that can be told, with their serial; none before everything is known.
+    /// The transferable zones with their serial; none until all kinds have been listed.
     fn serials(&self) -> Vec<(Name, u32)> {
-        if !is_known(self.cluster()) {
+        if !is_complete(self.cluster()) {
             return Vec::new();
         }
         let serial = self.cluster().serial();
@@ -94,36 +109,34 @@ trait Whole: Send + Sync + 'static {
 }
 
 /// A zone transfer in progress.
-struct ZoneParts<W> {
-    whole: Arc<W>,
-    /// In the spelling of the question.
+struct TransferSource<W> {
+    zones: Arc<W>,
+    /// In the query's spelling.
     zone: Name,
     /// Taken when the first part is written.
-    state: OnceLock<State>,
+    state: OnceLock<Snapshot>,
 }
 
-/// What a zone is made of at one moment: 8 bytes for each Service. It does not change during the
-/// transfer.
-struct State {
+/// A consistent snapshot of a zone: 8 bytes per Service.
+struct Snapshot {
     serial: u32,
     servers: Vec<Name>,
     glue: Glue,
-    /// In the order of their names.
-    entries: Vec<Arc<Entry>>,
+    /// Sorted by name.
+    entries: Vec<Arc<ServiceEntry>>,
 }
 
-impl<W: Whole> ZoneParts<W> {
-    /// The writer of the cluster waits while this is taken, and so it is one state; it is put in order
-    /// afterwards.
-    fn take(&self) -> State {
-        let whole = &self.whole;
-        let mut state = whole.cluster().frozen(|cluster| {
-            let (servers, glue) = whole.servers(self.zone.as_ref());
-            State {
-                serial: cluster.tell_serial(),
+impl<W: ZoneTransfer> TransferSource<W> {
+    /// Takes a snapshot. The cluster's writer is blocked meanwhile; sorting happens afterwards.
+    fn take(&self) -> Snapshot {
+        let zones = &self.zones;
+        let mut state = zones.cluster().consistent(|cluster| {
+            let (servers, glue) = zones.name_servers(self.zone.as_ref());
+            Snapshot {
+                serial: cluster.publish_serial(),
                 servers,
                 glue,
-                entries: cluster.entries().filter(|it| whole.has(it)).collect(),
+                entries: cluster.entries().filter(|it| zones.includes(it)).collect(),
             }
         });
         state.entries.sort_unstable_by(|one, other| {
@@ -134,23 +147,23 @@ impl<W: Whole> ZoneParts<W> {
     }
 }
 
-impl<W: Whole> RecordSource for ZoneParts<W> {
+impl<W: ZoneTransfer> RecordSource for TransferSource<W> {
     fn write(&self, at: usize, reply: &mut Reply) -> Option<usize> {
         let state = self.state.get_or_init(|| self.take());
-        let (whole, zone) = (&self.whole, self.zone.as_ref());
+        let (zones, zone) = (&self.zones, self.zone.as_ref());
         if at == 0 {
-            whole.start(zone, state.serial, reply);
-            let mut teller = whole.teller(zone, &state.glue, reply);
-            teller.name_servers(&state.servers);
+            zones.write_soa(zone, state.serial, reply);
+            let mut writer = zones.writer(zone, &state.glue, reply);
+            writer.name_servers(&state.servers);
         }
         for (number, entry) in state.entries.iter().enumerate().skip(at) {
-            // At least one: the name servers alone may be more than a part.
+            // At least one entry per part: the name servers alone may exceed a part.
             if number > at && reply.is_part() {
                 return Some(number);
             }
-            whole.entry(entry, &mut whole.teller(zone, &state.glue, reply));
+            zones.write_entry(entry, &mut zones.writer(zone, &state.glue, reply));
         }
-        whole.start(zone, state.serial, reply);
+        zones.write_soa(zone, state.serial, reply);
         None
     }
 }

@@ -1,53 +1,58 @@
-//! The zones that show Services to the outside.
+//! Transfers of `k8s_external` zones.
 
 use std::sync::Arc;
 
-use super::{Glue, Teller, Whole};
+use super::{Glue, RecordWriter, ZoneTransfer};
 use crate::{
-    cluster::{Cluster, Entry, Service},
+    cluster::{Cluster, Service, ServiceEntry},
     query::Question,
     reply::{Owner, Reply, Section},
     wire::{Name, NameRef},
-    zone::{Zones, endpoint::Only, external::External, target::Target},
+    zone::{Zones, endpoint::EndpointFilter, external::ExternalView, target_name::TargetName},
 };
 
-impl External {
-    /// The same as [`View::transfer`](crate::zone::View::transfer).
+impl ExternalView {
+    /// See [`ClusterView::transfer`](crate::zone::ClusterView::transfer).
     pub fn transfer(
         self: &Arc<Self>,
         question: &Question,
         held: Option<u32>,
         reply: &mut Reply,
     ) -> bool {
-        self.tell(question, held, reply)
+        self.transfer_zone(question, held, reply)
     }
 
-    /// The same as [`View::serials`](crate::zone::View::serials).
+    /// See [`ClusterView::serials`](crate::zone::ClusterView::serials).
     pub fn serials(&self) -> Vec<(Name, u32)> {
-        Whole::serials(self)
+        ZoneTransfer::serials(self)
     }
 
-    fn tell_service(&self, entry: &Entry, service: &Service, teller: &mut Teller<'_>) {
-        let zone = teller.zone();
-        let Some(target) = Target::external(&service.name, &service.namespace, zone) else {
+    fn write_service(
+        &self,
+        entry: &ServiceEntry,
+        service: &Service,
+        writer: &mut RecordWriter<'_>,
+    ) {
+        let zone = writer.zone();
+        let Some(target) = TargetName::external(&service.name, &service.namespace, zone) else {
             return;
         };
         match service.external.as_deref() {
             Some(external) if external.addresses.is_empty() => {
                 let names = external.hostnames.iter();
                 let hosts: Vec<Name> = names.filter_map(|name| Name::parse(name).ok()).collect();
-                teller.hosts(&hosts, &service.ports, &target);
+                writer.hosts(&hosts, &service.ports, &target);
             }
-            Some(external) => teller.front(&external.addresses, &service.ports, &target),
+            Some(external) => writer.frontend(&external.addresses, &service.ports, &target),
             None if self.shows_endpoints_of(service) => {
-                teller.endpoints(self.view.select(entry, Only::All), &target);
+                writer.endpoints(self.view.select(entry, EndpointFilter::All), &target);
             }
             None => {}
         }
     }
 }
 
-impl Whole for External {
+impl ZoneTransfer for ExternalView {
     fn cluster(&self) -> &Cluster {
         self.view.cluster()
     }
@@ -56,11 +61,11 @@ impl Whole for External {
         self.view.zones()
     }
 
-    fn start(&self, zone: NameRef<'_>, serial: u32, reply: &mut Reply) {
+    fn write_soa(&self, zone: NameRef<'_>, serial: u32, reply: &mut Reply) {
         self.soa(zone, serial, Section::Answer, Owner::Question, reply);
     }
 
-    fn servers(&self, zone: NameRef<'_>) -> (Vec<Name>, Glue) {
+    fn name_servers(&self, zone: NameRef<'_>) -> (Vec<Name>, Glue) {
         let mut glue = Glue::default();
         let server = self.name_server(zone);
         if let Some(server) = &server {
@@ -69,19 +74,24 @@ impl Whole for External {
         (server.into_iter().collect(), glue)
     }
 
-    fn has(&self, entry: &Entry) -> bool {
-        // What stands below the name server's parent is not a namespace's.
+    fn includes(&self, entry: &ServiceEntry) -> bool {
+        // A namespace with the name of the apex label is hidden by the fixed names.
         let namespace = &entry.key.namespace;
-        namespace.as_bytes() != &*self.apex && self.view.shows(namespace)
+        namespace.as_bytes() != &*self.apex && self.view.serves_namespace(namespace)
     }
 
-    fn teller<'a>(&self, zone: NameRef<'a>, glue: &'a Glue, reply: &'a mut Reply) -> Teller<'a> {
-        Teller::new(zone, self.ttl(), glue, reply).like_answers()
+    fn writer<'a>(
+        &self,
+        zone: NameRef<'a>,
+        glue: &'a Glue,
+        reply: &'a mut Reply,
+    ) -> RecordWriter<'a> {
+        RecordWriter::new(zone, self.ttl(), glue, reply).answer_weights()
     }
 
-    fn entry(&self, entry: &Entry, teller: &mut Teller<'_>) {
+    fn write_entry(&self, entry: &ServiceEntry, writer: &mut RecordWriter<'_>) {
         if let Some(service) = &entry.service {
-            self.tell_service(entry, service, teller);
+            self.write_service(entry, service, writer);
         }
     }
 }

@@ -1,13 +1,13 @@
-//! A zone is sent part by part, whatever is in it.
+//! Zones are sent in parts.
 
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
-    cluster::{Endpoint, Namespace, Object, Service, ServiceKind, Slice, load},
+    cluster::{Endpoint, EndpointSlice, Namespace, Object, Service, ServiceKind, load},
     query::Question,
     reply::{Reply, Section},
     wire::{Class, Name, Type},
-    zone::{Rules, View, Zones},
+    zone::{ClusterView, Rules, Zones},
 };
 
 /// The address of endpoint `number`.
@@ -17,11 +17,11 @@ fn address(number: u16) -> IpAddr {
 }
 
 #[test]
-fn name_servers_that_are_more_than_a_part_are_sent_once() {
+fn name_servers_that_exceed_a_part_are_sent_once() {
     const SERVERS: u16 = 2000;
     let endpoint = |number| Endpoint::new(address(number), true, None, None, None);
     let (namespace, name): (Arc<str>, Arc<str>) = ("kube-system".into(), "dns".into());
-    let slice = Slice {
+    let slice = EndpointSlice {
         namespace: Arc::clone(&namespace),
         name: "dns-1".into(),
         service: Arc::clone(&name),
@@ -41,10 +41,10 @@ fn name_servers_that_are_more_than_a_part_are_sent_once() {
     let cluster = load([
         Object::Namespace(Namespace { name: namespace }),
         Object::Service(service),
-        Object::Slice(slice, None),
+        Object::EndpointSlice(slice, None),
     ]);
     let zones = Zones::new(&[Name::parse("cluster.local").unwrap()]).unwrap();
-    let view = View::new(cluster, zones, Rules::default(), [address(7)].into());
+    let view = ClusterView::new(cluster, zones, Rules::default(), [address(7)].into());
     let zone = Name::parse("cluster.local").unwrap();
     let question = Question::new(zone, Type::AXFR, Class::IN);
     let mut reply = Reply::default();

@@ -1,28 +1,28 @@
-//! The weights that the SRV records of a Service's endpoints have in answers.
+//! The weights of SRV records of endpoints, as in answers.
 
 use std::collections::HashMap;
 
 use crate::{
     cluster::Port,
     zone::{
-        endpoint::{EndpointName, Only, Selection, protocol},
-        form::PortName,
-        srv::{SHARED, weight},
+        endpoint::{EndpointFilter, EndpointName, Selection, protocol},
+        name_kind::PortName,
+        srv::{TOTAL_WEIGHT, weight},
     },
 };
 
-/// The weights at each name, computed once for each: a transfer has a Service's endpoints in one
-/// pass, where an answer has those of one name.
-pub struct Weights<'a> {
+/// The weights at each name, cached: a transfer visits a Service's endpoints once, an answer only
+/// those of one name.
+pub struct SrvWeights<'a> {
     selection: Selection<'a>,
     service: u16,
-    /// Pairs of an endpoint of this name and a port.
+    /// Number of pairs of an endpoint with this name and a port.
     endpoints: HashMap<EndpointName<'a>, usize, foldhash::fast::RandomState>,
     ports: Vec<(&'a Port, u16)>,
 }
 
-impl<'a> Weights<'a> {
-    /// Of these endpoints, which are all of a Service.
+impl<'a> SrvWeights<'a> {
+    /// For all endpoints of a Service.
     pub fn new(selection: Selection<'a>) -> Self {
         let mut endpoints = HashMap::default();
         for (slice, endpoint) in selection.endpoints() {
@@ -31,23 +31,23 @@ impl<'a> Weights<'a> {
         }
         Self {
             selection,
-            service: weight(selection.pairs(SHARED)),
+            service: weight(selection.pairs(TOTAL_WEIGHT)),
             endpoints,
             ports: Vec::new(),
         }
     }
 
-    /// At the Service's own name.
+    /// The weight at the Service's name.
     pub fn service(&self) -> u16 {
         self.service
     }
 
-    /// At the name of an endpoint.
+    /// The weight at an endpoint's name.
     pub fn endpoint(&self, name: EndpointName<'a>) -> u16 {
         weight(self.endpoints.get(&name).copied().unwrap_or_default())
     }
 
-    /// At the name of a port.
+    /// The weight at a port's name.
     pub fn port(&mut self, port: &'a Port) -> u16 {
         let name = PortName {
             port: &port.name,
@@ -56,12 +56,12 @@ impl<'a> Weights<'a> {
         if let Some((_, known)) = self.ports.iter().find(|(it, _)| name.is(it)) {
             return *known;
         }
-        let only = Only::Port(name);
+        let filter = EndpointFilter::Port(name);
         let with_port = Selection {
-            only,
+            filter,
             ..self.selection
         };
-        let weight = weight(with_port.pairs(SHARED));
+        let weight = weight(with_port.pairs(TOTAL_WEIGHT));
         self.ports.push((port, weight));
         weight
     }

@@ -1,25 +1,25 @@
 use super::*;
 
 #[test]
-fn documents_are_split_where_a_line_begins_with_three_dashes() {
+fn documents_are_split_at_lines_starting_with_three_dashes() {
     let text = "# a\n---\na: 1\n--- # b\nb: |\n  ---\n  x---\n---\n";
     let lines: Vec<_> = split(text).map(|(line, _)| line).collect();
     assert_eq!(lines, [0, 1, 3, 7]);
     let empty = "\n---\n# only words\n---\n---\n";
     let contents = read(empty, Format::Yaml);
-    assert!(contents.documents.is_empty() && contents.faults.is_empty());
+    assert!(contents.documents.is_empty() && contents.errors.is_empty());
 }
 
 #[test]
-fn a_fault_says_where_and_what_and_costs_itself() {
+fn an_error_has_line_and_message_and_skips_only_its_part() {
     let good = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\n";
     let after = "\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: b}\n";
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n";
     let pod = "apiVersion: v1\nkind: Pod\n";
-    // A document, the line of its fault, what is said, and how many documents there are.
+    // A document, the line and message of its error, and the number of documents parsed.
     for (bad, line, says, documents) in [
-        ("kind: [".to_owned(), 5, "no YAML; look for", 2),
-        ("kind: a: b\n".into(), 5, "no YAML", 2),
+        ("kind: [".to_owned(), 5, "invalid YAML; check", 2),
+        ("kind: a: b\n".into(), 5, "invalid YAML", 2),
         ("kind: a\n\tb: c\n".into(), 6, "a tab in the indentation", 2),
         (
             "kind: a\nb: {{ include \"c\" . }}-d\n".into(),
@@ -27,19 +27,9 @@ fn a_fault_says_where_and_what_and_costs_itself() {
             "a template",
             2,
         ),
-        (
-            "a: 1\na: 2\n".into(),
-            6,
-            "the key \"a\" for a second time",
-            2,
-        ),
+        ("a: 1\na: 2\n".into(), 6, "duplicate key \"a\"", 2),
         ("a: *b\n".into(), 5, "an alias", 2),
-        (
-            "a: b\n".into(),
-            5,
-            "no manifest: expected text for apiVersion",
-            2,
-        ),
+        ("a: b\n".into(), 5, "not a manifest: apiVersion", 2),
         ("- a\n".into(), 5, "a list, expected a map", 2),
         ("words\n".into(), 5, "\"words\", expected a map", 2),
         (
@@ -99,7 +89,7 @@ fn a_fault_says_where_and_what_and_costs_itself() {
         (
             "apiVersion: v1\nkind: List\nitems:\n- {}\n".into(),
             8,
-            "items[0]: no manifest",
+            "items[0]: not a manifest",
             2,
         ),
         (
@@ -110,25 +100,25 @@ fn a_fault_says_where_and_what_and_costs_itself() {
         ),
     ] {
         let contents = read(&format!("{good}{bad}{after}"), Format::Yaml);
-        let faults: Vec<_> = contents
-            .faults
+        let errors: Vec<_> = contents
+            .errors
             .iter()
-            .map(|it| (it.line, &*it.what))
+            .map(|it| (it.line, &*it.message))
             .collect();
-        let [(at, what)] = faults[..] else {
-            panic!("{bad}: {faults:?}")
+        let [(at, what)] = errors[..] else {
+            panic!("{bad}: {errors:?}")
         };
-        assert!(what.contains(says), "{what:?} does not say {says:?}");
+        assert!(what.contains(says), "{what:?} does not contain {says:?}");
         assert_eq!(at, line, "{bad}: {what}");
         assert_eq!(contents.documents.len(), documents, "{bad}");
     }
     let contents = read("{\"kind\": \"a\"}\n{\"kind\": 7}\n{", Format::Json);
-    let lines: Vec<_> = contents.faults.iter().map(|it| it.line).collect();
-    assert_eq!(lines, [1, 2, 3], "{:?}", contents.faults);
+    let lines: Vec<_> = contents.errors.iter().map(|it| it.line).collect();
+    assert_eq!(lines, [1, 2, 3], "{:?}", contents.errors);
 }
 
 #[test]
-fn null_is_as_absent() {
+fn null_is_treated_as_absent() {
     let text = "
 apiVersion: v1
 kind: Service
@@ -146,11 +136,11 @@ kind: List
 items: null
 ";
     let contents = read(text, Format::Yaml);
-    assert!(contents.faults.is_empty(), "{:?}", contents.faults);
+    assert!(contents.errors.is_empty(), "{:?}", contents.errors);
     let [Document::Service(service), Document::Pod(pod)] = &contents.documents[..] else {
         panic!()
     };
-    let labels = |labels: &[(&str, &str)]| -> Labels {
+    let labels = |labels: &[(&str, &str)]| -> LabelSet {
         let labels = labels.iter();
         labels
             .map(|(name, value)| ((*name).into(), (*value).into()))

@@ -1,16 +1,8 @@
 use super::*;
-use crate::corefile::{self, Memory};
+use crate::plugin::testing;
 
 fn parsed(text: &str) -> Result<Config, String> {
-    parsed_with(text, &mut Vec::new())
-}
-
-fn parsed_with(text: &str, warnings: &mut Vec<Diagnostic>) -> Result<Config, String> {
-    let text = format!(".:53 {{\n{text}\n}}\n");
-    let file = corefile::parse("Corefile", &text, &["forward"], &Memory::default()).unwrap();
-    let directive = &file.blocks[0].directives[0];
-    let parsed = parse(directive, &[".".to_owned()], warnings);
-    parsed.map_err(|list| file.report(list).to_string())
+    testing::read(text, ".", parse).map(|(config, _)| config)
 }
 
 #[test]
@@ -24,8 +16,7 @@ fn the_stock_line() {
 
 #[test]
 fn every_property_is_read() {
-    let mut warnings = Vec::new();
-    let config = parsed_with(
+    let (config, warnings) = testing::read(
         "forward Example.org 10.0.0.1 tls://10.0.0.2 10.0.0.1 {
             except a.example.org B.example.org
             except c.example.org
@@ -47,7 +38,8 @@ fn every_property_is_read() {
             failfast_all_unhealthy_upstreams
             source_address 10.0.0.9
         }",
-        &mut warnings,
+        ".",
+        parse,
     )
     .unwrap();
     let named = |text: &str| Name::parse(text).unwrap();
@@ -74,13 +66,13 @@ fn every_property_is_read() {
 
 #[test]
 fn names_and_what_is_for_them() {
-    let mut warnings = Vec::new();
-    let config = parsed_with(
+    let (config, warnings) = testing::read(
         "forward . dns.example https://dns.google quic://10.0.0.1 {
             resolver 10.0.0.2 10.0.0.3:54 [fd00::1]:55 fd00::2
             doh_method GET
         }",
-        &mut warnings,
+        ".",
+        parse,
     )
     .unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
@@ -224,8 +216,7 @@ fn what_does_nothing_is_warned_of() {
             "prefer_udp does nothing",
         ),
     ] {
-        let mut warnings = Vec::new();
-        parsed_with(line, &mut warnings).unwrap();
+        let (_, warnings) = testing::headlines(line, ".", parse).unwrap();
         let message = &warnings[0].message;
         assert!(message.contains(words), "{line}: {message}");
     }

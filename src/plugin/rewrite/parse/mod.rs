@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, Line, Problems, Word},
+    plugin::{ParseErrors, Parsing},
     wire::{Class, Rcode, Type},
 };
 
@@ -30,15 +31,12 @@ use crate::{
 const MAX_TTL: u32 = 0x7FFF_FFFF;
 
 /// Reads the directives of a block, each of which is a rule.
-pub fn parse(
-    uses: &[&Directive],
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let mut problems = Problems::default();
     let mut rules = Vec::new();
     for directive in uses {
         let mut reading = Reading {
-            warnings: &mut *warnings,
+            warnings: &mut *parsing.warnings,
         };
         rules.extend(problems.catch(reading.rule(directive)));
     }

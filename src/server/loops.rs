@@ -1,0 +1,141 @@
+//! What reads and writes the sockets of plain DNS: one of two kinds of loops, which a flag chooses between.
+
+use std::{io, sync::Arc};
+
+use futures_util::future::{BoxFuture, join_all};
+use tokio::{runtime::Handle, time::Instant};
+
+#[cfg(feature = "hickory")]
+use super::hickory::Serving;
+use super::{
+    BindError, Wanted,
+    bind::Sockets,
+    handle::Entrance,
+    limits::StreamSettings,
+    proxy::{Trust, sessions::DatagramProxy},
+    udp,
+};
+
+/// What reads and writes the sockets of plain DNS, by UDP and TCP. All other transports have one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LoopKind {
+    /// Lodestone's own loops, with many datagrams a system call.
+    #[default]
+    Batches,
+    /// hickory-server's loops.
+    #[cfg(feature = "hickory")]
+    Hickory,
+}
+
+/// The loops at the sockets of one listener of plain DNS; those of TCP are among them where they are
+/// hickory-server's.
+pub(super) enum Loops {
+    /// Threads for each address, and what they work with.
+    Batches(Vec<udp::Threads>, udp::Context),
+    /// Of each address.
+    #[cfg(feature = "hickory")]
+    Hickory(Vec<Serving>),
+}
+
+impl LoopKind {
+    /// Whether it can serve a listener.
+    pub(super) fn check(self, wanted: &Wanted) -> Result<(), BindError> {
+        #[cfg(feature = "hickory")]
+        if self == Self::Hickory
+            && wanted.listener.scheme == super::Scheme::Dns
+            && let Some(why) = super::hickory::refuses(wanted)
+        {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, why);
+            let listener = wanted.listener;
+            return Err(BindError::new(listener, listener.address, source));
+        }
+        Ok(())
+    }
+
+    /// Starts the loops of a listener of plain DNS, whose sockets it takes out of `sockets`: those of TCP
+    /// remain where it has no loops for them.
+    pub(super) fn start(
+        self,
+        sockets: &mut Sockets,
+        entrance: &Entrance,
+        (streams, proxy): (StreamSettings, Option<Arc<Trust>>),
+        runtime: &Handle,
+    ) -> io::Result<Loops> {
+        let udp = std::mem::take(&mut sockets.udp).into_iter();
+        match self {
+            Self::Batches => {
+                // Connections have accept loops of their own.
+                let _ = streams;
+                let context = udp::Context {
+                    entrance: entrance.clone(),
+                    proxy: DatagramProxy::default(),
+                    runtime: runtime.clone(),
+                };
+                context.proxy.set(proxy);
+                let threads = udp.map(|sockets| udp::Threads::start(sockets, &context));
+                let threads = threads.collect::<io::Result<_>>()?;
+                Ok(Loops::Batches(threads, context))
+            }
+            #[cfg(feature = "hickory")]
+            Self::Hickory => {
+                let addresses = udp.zip(std::mem::take(&mut sockets.tcp));
+                let serving = addresses
+                    .map(|(udp, tcp)| Serving::start(udp, tcp, entrance, streams, runtime));
+                Ok(Loops::Hickory(serving.collect::<io::Result<_>>()?))
+            }
+        }
+    }
+}
+
+impl Loops {
+    /// Starts the threads that each address lacks to `count`.
+    pub(super) fn start_missing(&self, count: usize) -> io::Result<Vec<Vec<udp::Thread>>> {
+        match self {
+            Self::Batches(threads, context) => threads
+                .iter()
+                .map(|threads| threads.start_missing(count, context))
+                .collect(),
+            #[cfg(feature = "hickory")]
+            Self::Hickory(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Changes the settings and takes in the threads that were `missing`; those that are too many are
+    /// returned.
+    pub(super) fn change(
+        &mut self,
+        count: usize,
+        proxy: Option<Arc<Trust>>,
+        missing: Vec<Vec<udp::Thread>>,
+    ) -> Vec<udp::Thread> {
+        match self {
+            Self::Batches(threads, context) => {
+                context.proxy.set(proxy);
+                let threads = threads.iter_mut().zip(missing);
+                threads
+                    .flat_map(|(threads, missing)| threads.resize(count, missing))
+                    .collect()
+            }
+            #[cfg(feature = "hickory")]
+            Self::Hickory(_) => Vec::new(),
+        }
+    }
+
+    /// Stops them. The future completes when everything that was asked is answered, at `deadline` at the
+    /// latest; whether everything was.
+    pub(super) fn drain(self, deadline: Instant) -> BoxFuture<'static, bool> {
+        match self {
+            Self::Batches(threads, _) => all(threads.into_iter().map(|it| it.drain(deadline))),
+            #[cfg(feature = "hickory")]
+            Self::Hickory(serving) => all(serving.into_iter().map(|it| it.drain(deadline))),
+        }
+    }
+}
+
+/// Whether all of these come out so.
+fn all(
+    drained: impl Iterator<Item = impl Future<Output = bool> + Send + 'static>,
+) -> BoxFuture<'static, bool> {
+    let drained = join_all(drained);
+    Box::pin(async move { drained.await.into_iter().all(|drained| drained) })
+}

@@ -1,0 +1,85 @@
+//! Replies that are sent later than the rest of their batch, many in one system call.
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+};
+
+use crate::datagrams::{Late, Outbox, REPLY_ROOM};
+
+/// Replies that are sent in one call, at most.
+const BATCH: usize = 32;
+
+/// Replies on their way out.
+pub(super) struct Replies {
+    socket: Arc<UdpSocket>,
+    wildcard: bool,
+    outbox: Outbox,
+    /// The first `count` are to be sent; the others are buffers for reuse.
+    replies: Vec<Late>,
+    count: usize,
+}
+
+impl Replies {
+    /// Replies over `socket`; they name the address that was asked where it is bound to the `wildcard`
+    /// address.
+    pub(super) fn new(socket: Arc<UdpSocket>, wildcard: bool) -> Self {
+        Self {
+            socket,
+            wildcard,
+            outbox: Outbox::default(),
+            replies: Vec::new(),
+            count: 0,
+        }
+    }
+
+    /// Whether the socket is bound to the wildcard address.
+    pub(super) fn wildcard(&self) -> bool {
+        self.wildcard
+    }
+
+    /// A buffer for the next reply, from `local` to `peer`. It counts once it is [`push`](Self::push)ed.
+    pub(super) fn next(&mut self, local: SocketAddr, peer: SocketAddr) -> &mut Late {
+        if self.count == BATCH {
+            self.send();
+        }
+        if self.replies.len() == self.count {
+            self.replies.push(Late {
+                octets: Vec::with_capacity(REPLY_ROOM),
+                client: peer,
+                local: None,
+            });
+        }
+        let late = &mut self.replies[self.count];
+        late.client = peer;
+        late.local = self.wildcard.then_some(local.ip());
+        late
+    }
+
+    /// The reply in the buffer is complete.
+    pub(super) fn push(&mut self) {
+        self.count += 1;
+    }
+
+    /// Adds a reply.
+    pub(super) fn add(&mut self, late: Late) {
+        if self.count == BATCH {
+            self.send();
+        }
+        self.replies.insert(self.count, late);
+        self.replies.truncate(BATCH);
+        self.count += 1;
+    }
+
+    /// Sends what there is.
+    pub(super) fn send(&mut self) {
+        if self.count > 0 {
+            self.outbox.send(&self.socket, &self.replies[..self.count]);
+            for late in &mut self.replies[..self.count] {
+                late.octets.clear();
+                late.octets.shrink_to(REPLY_ROOM);
+            }
+            self.count = 0;
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The thread of one UDP socket: reads queries in batches, answers those that it can at once, carries out
+//! upstream queries with an engine of its own, and polls the futures that other queries wait for.
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    thread,
+    time::{Duration, Instant},
+};
+
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::runtime::Handle;
+
+use super::{
+    super::{
+        RETIREMENT,
+        handle::{Arrival, Entrance, Handled, PendingQuery, Scratch},
+        limits::Working,
+        proxy::sessions::{Relay, Relayed},
+    },
+    replies::Replies,
+};
+use crate::{
+    datagrams::{Datagrams, Late},
+    plain,
+    query::Transport,
+    upstream::{Engine, Owner},
+};
+
+/// How long a thread that stops serves the queue of its socket before it looks after its pending queries.
+const DRAIN: Duration = Duration::from_millis(200);
+
+/// Pause after a system call that failed for lack of resources.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Futures that are completed before other work gets its turn.
+const COMPLETED: usize = 256;
+
+/// What the thread works with.
+pub(super) struct Worker {
+    pub(super) socket: Arc<UdpSocket>,
+    pub(super) bound: SocketAddr,
+    pub(super) entrance: Entrance,
+    pub(super) engine: Engine<Client>,
+    /// Takes PROXY headers off.
+    pub(super) relay: Relay,
+    pub(super) runtime: Handle,
+    pub(super) stop: Arc<AtomicBool>,
+    /// Held until the last query is answered.
+    pub(super) _working: Working,
+}
+
+/// A query whose upstream query is in the engine.
+pub(super) struct Client {
+    query: Box<PendingQuery>,
+    /// Where the reply is sent: the client, or a proxy in front of it.
+    peer: SocketAddr,
+}
+
+impl Owner for Client {}
+
+/// The state of a running [`Worker`].
+struct Running {
+    worker: Worker,
+    datagrams: Datagrams,
+    scratch: Scratch,
+    /// Replies to pending queries.
+    replies: Replies,
+    futures: FuturesUnordered<BoxFuture<'static, Option<Late>>>,
+    /// Ends the engine's wait when a future can go on.
+    waker: Waker,
+}
+
+impl Worker {
+    /// Serves until it is stopped, and then until nothing is pending.
+    pub(super) fn run(self) {
+        let runtime = self.runtime.clone();
+        // For the timers and connections of the futures.
+        let _inside = runtime.enter();
+        let mut running = Running {
+            datagrams: Datagrams::new(self.bound),
+            scratch: Scratch::default(),
+            replies: Replies::new(Arc::clone(&self.socket), self.bound.ip().is_unspecified()),
+            futures: FuturesUnordered::new(),
+            waker: self.engine.waker(),
+            worker: self,
+        };
+        while !running.worker.stop.load(Ordering::Acquire) {
+            if running.is_idle() {
+                // Nothing but a client can give it work: a blocking read saves a system call.
+                running.receive(true);
+                running.worker.engine.close_idle(Instant::now());
+            } else if running.wait() {
+                running.receive(false);
+            }
+        }
+        running.drain();
+    }
+}
+
+impl Running {
+    fn is_idle(&self) -> bool {
+        self.worker.engine.is_idle() && self.futures.is_empty()
+    }
+
+    /// Answers what is queued at the socket, and then what is pending.
+    fn drain(&mut self) {
+        // The socket has been shut down: it would be found readable for ever.
+        self.worker.engine.close(&self.worker.socket);
+        let reads = self.worker.socket.set_nonblocking(true).is_ok();
+        let begun = Instant::now();
+        loop {
+            // Where the socket could not be retired its queue has no end under load, hence the bound.
+            while reads
+                && begun.elapsed() < RETIREMENT
+                && self.receive(false) > 0
+                && begun.elapsed() < DRAIN
+            {}
+            if self.is_idle() {
+                return;
+            }
+            self.wait();
+        }
+    }
+
+    /// Receives a batch of queries, answers them and sends the replies; with `blocks`, waits for the first.
+    /// Returns the number of queries.
+    fn receive(&mut self, blocks: bool) -> usize {
+        let worker = &mut self.worker;
+        let count = match self.datagrams.receive(&worker.socket, blocks) {
+            Ok(count) => count,
+            Err(error) => {
+                let why = plain::io(&error);
+                tracing::warn!("cannot receive queries at {}: {why}", worker.bound);
+                thread::sleep(PAUSE);
+                return 0;
+            }
+        };
+        if count == 0 {
+            return 0;
+        }
+        let stale = self.datagrams.take_stale();
+        if stale > 0 {
+            let metrics = worker.entrance.server().metrics();
+            metrics.stale_queries_total.inc_by(stale as u64);
+        }
+        let received = Instant::now();
+        let routes = worker.entrance.server().routes();
+        let (mut submitted, before) = (false, self.futures.len());
+        for index in 0..count {
+            let Some((datagram, reply)) = self.datagrams.datagram(index) else {
+                continue;
+            };
+            let relayed = worker
+                .relay
+                .read(datagram.octets, datagram.client, received);
+            let Some(Relayed { octets, client }) = relayed else {
+                reply.clear();
+                continue;
+            };
+            let arrival = Arrival {
+                octets,
+                client,
+                local: datagram.local,
+                transport: Transport::Udp,
+                received,
+            };
+            match worker
+                .entrance
+                .handle(&routes, &mut self.scratch, &arrival, reply)
+            {
+                Handled::Reply => {}
+                // A reply of several messages goes over streams only.
+                Handled::Nothing | Handled::Transfer(_) => reply.clear(),
+                Handled::Pending(query) => {
+                    reply.clear();
+                    let peer = datagram.client;
+                    let client = Client { query, peer };
+                    let wildcard = self.replies.wildcard();
+                    submitted |= client.wait(&mut worker.engine, &self.futures, wildcard, received);
+                }
+            }
+        }
+        drop(routes);
+        self.datagrams.send(&worker.socket);
+        if submitted {
+            worker.engine.flush(received);
+        }
+        if self.futures.len() > before {
+            self.poll_futures();
+            self.replies.send();
+        }
+        count
+    }
+
+    /// Waits for upstreams, futures and clients, and replies to the queries that can be answered now.
+    /// Returns whether clients have sent something.
+    fn wait(&mut self) -> bool {
+        let clients = self.worker.engine.wait().unwrap_or_else(|error| {
+            tracing::warn!("cannot wait for upstreams: {}", plain::io(&error));
+            thread::sleep(PAUSE);
+            true
+        });
+        let now = Instant::now();
+        if catch_unwind(AssertUnwindSafe(|| self.process(now))).is_err() {
+            // The message of an upstream is untrusted input. What else was received is read at the next
+            // wait.
+            self.worker.entrance.server().metrics().panics_total.inc();
+            tracing::error!("a reply from an upstream made the server panic; it was dropped");
+            self.scratch = Scratch::default();
+        }
+        self.replies.send();
+        self.worker.engine.close_idle(now);
+        clients
+    }
+
+    fn process(&mut self, now: Instant) {
+        let Self {
+            worker,
+            scratch,
+            replies,
+            futures,
+            ..
+        } = self;
+        let was_woken = worker.engine.process_wakeups(now);
+        let Scratch { reply, writer, .. } = scratch;
+        let mut again = Vec::new();
+        worker
+            .engine
+            .process(reply, now, |Client { query, peer }, reply, _| {
+                let late = replies.next(query.local(), peer);
+                match query.resume(reply, writer, &mut late.octets) {
+                    Handled::Reply => replies.push(),
+                    Handled::Nothing | Handled::Transfer(_) => {}
+                    Handled::Pending(query) => again.push(Client { query, peer }),
+                }
+            });
+        let is_new = !again.is_empty();
+        for client in again {
+            client.wait(&mut worker.engine, futures, replies.wildcard(), now);
+        }
+        if is_new {
+            worker.engine.flush(now);
+        }
+        if was_woken || is_new {
+            self.poll_futures();
+        }
+    }
+
+    /// Polls the futures that can go on.
+    fn poll_futures(&mut self) {
+        let mut context = Context::from_waker(&self.waker);
+        for _ in 0..COMPLETED {
+            match self.futures.poll_next_unpin(&mut context) {
+                Poll::Ready(Some(Some(late))) => self.replies.add(late),
+                Poll::Ready(Some(None)) => {}
+                Poll::Ready(None) | Poll::Pending => return,
+            }
+        }
+        self.waker.wake_by_ref();
+    }
+}
+
+impl Client {
+    /// Submits the query's upstream query to the engine, or adds the future that it waits for; whether it is
+    /// the engine that has something to send.
+    fn wait(
+        mut self,
+        engine: &mut Engine<Self>,
+        futures: &FuturesUnordered<BoxFuture<'static, Option<Late>>>,
+        wildcard: bool,
+        now: Instant,
+    ) -> bool {
+        if let Some(upstream_query) = self.query.take_upstream_query() {
+            engine.submit(upstream_query, self, now);
+            return true;
+        }
+        let future = async move {
+            let local = self.query.local();
+            let mut octets = Vec::new();
+            self.query.finish(&mut octets).await.then(|| Late {
+                octets,
+                client: self.peer,
+                local: wildcard.then_some(local.ip()),
+            })
+        };
+        futures.push(future.boxed());
+        false
+    }
+}

@@ -1,0 +1,166 @@
+//! A certificate in use. Its files are looked at every few seconds, since whoever renews them tells
+//! nobody: what they say now is shown to whoever connects next. Connections that are there stay.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rustls::ServerConfig;
+
+use super::{Files, TlsError};
+use crate::{
+    files::{Stamp, poll},
+    plain,
+};
+
+/// What is spoken within TLS, which its client and its server agree on in the handshake (ALPN).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// DNS over TLS (RFC 7858).
+    Dot,
+    /// HTTP/2, or else HTTP/1.1.
+    Http,
+    /// gRPC, which needs HTTP/2.
+    Grpc,
+    /// DNS over QUIC (RFC 9250).
+    Doq,
+    /// HTTP/3.
+    Http3,
+}
+
+/// What the files of a `tls` line said when they were read last.
+pub struct Identity {
+    files: Files,
+    current: ArcSwap<[Arc<ServerConfig>; Protocol::ALL.len()]>,
+    /// Of each file, as it was when it was read last, whether it could be used or not.
+    seen: Mutex<Vec<Option<Stamp>>>,
+}
+
+/// How often the files are looked at. Certificates are renewed weeks before they end.
+pub const INTERVAL: Duration = Duration::from_secs(10);
+
+impl Protocol {
+    const ALL: [Self; 5] = [Self::Dot, Self::Http, Self::Grpc, Self::Doq, Self::Http3];
+
+    fn names(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::Dot => &[b"dot"],
+            Self::Http => &[b"h2", b"http/1.1"],
+            Self::Grpc => &[b"h2"],
+            Self::Doq => &[b"doq"],
+            Self::Http3 => &[b"h3"],
+        }
+    }
+}
+
+impl Identity {
+    /// Reads the files.
+    pub fn load(files: Files) -> Result<Arc<Self>, TlsError> {
+        if let Some(path) = &files.key_log {
+            let path = path.display();
+            tracing::warn!(target: "plugin/tls", "Writing TLS Key Log to \"{path}\"");
+        }
+        let seen = stamps(&files);
+        Ok(Arc::new(Self {
+            current: ArcSwap::from_pointee(configs(&files)?),
+            files,
+            seen: Mutex::new(seen),
+        }))
+    }
+
+    /// What the next handshake is made by.
+    pub fn config(&self, protocol: Protocol) -> Arc<ServerConfig> {
+        Arc::clone(&self.current.load()[protocol as usize])
+    }
+
+    /// Reads the files again if they have changed; whether they had. Files that cannot be used
+    /// leave everything as it was, and are told once. Blocks.
+    pub fn refresh(&self) -> Result<bool, TlsError> {
+        // Looked at before they are read: what changes meanwhile is seen the next time. A key may
+        // be written after its certificate, and until then the two do not fit.
+        let mut seen = self.seen.lock();
+        let stamps = stamps(&self.files);
+        if *seen == stamps {
+            return Ok(false);
+        }
+        *seen = stamps;
+        self.current.store(Arc::new(configs(&self.files)?));
+        let certificate = self.files.certificate.display();
+        tracing::info!(target: "plugin/tls", "{certificate} has changed and is used");
+        Ok(true)
+    }
+
+    /// Refreshes from now on, every `interval`, as long as somebody else holds this.
+    pub fn follow(self: &Arc<Self>, interval: Duration) {
+        let identity = Arc::downgrade(self);
+        tokio::spawn(poll(interval, move || {
+            let Some(identity) = identity.upgrade() else {
+                return false;
+            };
+            if let Err(error) = identity.refresh() {
+                let certificate = identity.files.certificate.display();
+                let why = plain::chain(&error.into());
+                tracing::warn!(
+                    target: "plugin/tls",
+                    "{certificate} has changed and the one before is used on: {why}"
+                );
+            }
+            true
+        }));
+    }
+}
+
+fn configs(files: &Files) -> Result<[Arc<ServerConfig>; Protocol::ALL.len()], TlsError> {
+    let config = files.load()?;
+    Ok(Protocol::ALL.map(|protocol| {
+        let mut config = config.clone();
+        config.alpn_protocols = protocol.names().iter().map(|name| name.to_vec()).collect();
+        Arc::new(config)
+    }))
+}
+
+fn stamps(files: &Files) -> Vec<Option<Stamp>> {
+    files.read().map(Stamp::of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn write(folder: &Path, what: &[(&str, &str)]) {
+        for (name, text) in what {
+            // As whoever renews certificates does: another file takes the name.
+            let new = folder.join("new");
+            std::fs::write(&new, text).unwrap();
+            std::fs::rename(new, folder.join(name)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_renewed_is_used_and_what_does_not_fit_is_not() {
+        let made = || rcgen::generate_simple_self_signed(["dns.test".to_owned()]).unwrap();
+        let (first, second) = (made(), made());
+        let (certificate, key) = (first.cert.pem(), first.signing_key.serialize_pem());
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &[("crt", &certificate), ("key", &key)]);
+        let files = Files::new(folder.path().join("crt"), folder.path().join("key"));
+        let identity = Identity::load(files).unwrap();
+        let before = identity.config(Protocol::Dot);
+        assert!(!identity.refresh().unwrap());
+
+        let (certificate, key) = (second.cert.pem(), second.signing_key.serialize_pem());
+        write(folder.path(), &[("crt", &certificate)]);
+        assert!(matches!(identity.refresh(), Err(TlsError::Identity(_))));
+        assert!(!identity.refresh().unwrap(), "told once");
+        assert!(Arc::ptr_eq(&before, &identity.config(Protocol::Dot)));
+        write(folder.path(), &[("key", &key)]);
+        assert!(identity.refresh().unwrap());
+        assert!(!Arc::ptr_eq(&before, &identity.config(Protocol::Dot)));
+
+        std::fs::remove_file(folder.path().join("key")).unwrap();
+        assert!(identity.refresh().is_err());
+        assert_eq!(identity.config(Protocol::Http).alpn_protocols.len(), 2);
+    }
+}

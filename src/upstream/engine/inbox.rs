@@ -1,0 +1,158 @@
+//! Events of an engine that arise on other threads, and the wake-up that goes with them.
+
+use std::{
+    io::{self, Read, Write},
+    os::{fd::AsFd, unix::net::UnixStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Wake, Waker},
+};
+
+use parking_lot::Mutex;
+
+use super::super::Failure;
+use crate::reply::Reply;
+
+/// A query of one engine. The serial tells it from a later query in the same slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(super) slot: u32,
+    pub(super) serial: u32,
+}
+
+#[cfg(test)]
+impl Key {
+    /// A key for tests that have no engine.
+    pub(crate) fn for_tests(slot: u32) -> Self {
+        Self { slot, serial: 0 }
+    }
+}
+
+/// What another thread reports about a query.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// An attempt over a stream is over.
+    Attempt {
+        key: Key,
+        attempt: usize,
+        result: Result<Box<Reply>, Failure>,
+    },
+    /// The query that this one follows has got its reply, or has gone without.
+    Coalesced { key: Key, reply: Option<Box<Reply>> },
+}
+
+/// The events for one engine. There is at most one per attempt, and queries in flight are bounded.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    events: Mutex<Vec<Event>>,
+    wakeup: Arc<Wakeup>,
+}
+
+/// Wakes a thread that waits at its [`Poller`](super::poller::Poller): one byte in a socket pair, however
+/// often it is woken before it looks.
+#[derive(Debug)]
+pub(crate) struct Wakeup {
+    sender: UnixStream,
+    receiver: UnixStream,
+    is_set: AtomicBool,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> io::Result<Arc<Self>> {
+        let (sender, receiver) = UnixStream::pair()?;
+        sender.set_nonblocking(true)?;
+        receiver.set_nonblocking(true)?;
+        let is_set = AtomicBool::new(false);
+        Ok(Arc::new(Self {
+            events: Mutex::default(),
+            wakeup: Arc::new(Wakeup {
+                sender,
+                receiver,
+                is_set,
+            }),
+        }))
+    }
+
+    /// Adds an event and wakes the engine.
+    pub(crate) fn push(&self, event: Event) {
+        self.events.lock().push(event);
+        self.wakeup.set();
+    }
+
+    /// Wakes the engine.
+    pub(super) fn wake(&self) {
+        self.wakeup.set();
+    }
+
+    /// A waker for futures that the engine's thread polls.
+    pub(super) fn waker(&self) -> Waker {
+        Arc::clone(&self.wakeup).into()
+    }
+
+    /// What is readable when the engine has been woken.
+    pub(super) fn readiness(&self) -> impl AsFd + '_ {
+        self.wakeup.receiver.as_fd()
+    }
+
+    /// Whether the engine has been woken since the last call.
+    pub(super) fn was_woken(&self) -> bool {
+        // Read first: this is called at every turn.
+        if !self.wakeup.is_set.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut byte = [0; 8];
+        let _ = (&self.wakeup.receiver).read(&mut byte);
+        // After the read: whoever wakes from here on writes another byte.
+        self.wakeup.is_set.swap(false, Ordering::AcqRel)
+    }
+
+    /// The events so far.
+    pub(crate) fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.events.lock())
+    }
+}
+
+impl Wakeup {
+    fn set(&self) {
+        if !self.is_set.swap(true, Ordering::AcqRel) {
+            // Where the buffer is full, the thread is awake already.
+            let _ = (&self.sender).write(&[1]);
+        }
+    }
+}
+
+impl Wake for Wakeup {
+    fn wake(self: Arc<Self>) {
+        self.set();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.set();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_is_woken_once_however_many_events_there_are() {
+        let inbox = Inbox::new().unwrap();
+        assert!(!inbox.was_woken());
+        let key = Key { slot: 1, serial: 2 };
+        for _ in 0..3 {
+            inbox.push(Event::Coalesced { key, reply: None });
+        }
+        inbox.waker().wake();
+        assert!(inbox.was_woken());
+        assert!(!inbox.was_woken());
+        assert_eq!(inbox.take().len(), 3);
+        let mut byte = [0; 8];
+        let read = (&inbox.wakeup.receiver).read(&mut byte);
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        inbox.wake();
+        assert!(inbox.was_woken(), "it can be woken again");
+    }
+}
