@@ -4,7 +4,7 @@ _default:
     @just --list
 
 # Everything that a change has to pass
-ci: format lint doc test deny
+ci: format lint features doc test deny
 
 # Formatting is as rustfmt has it
 format:
@@ -13,6 +13,11 @@ format:
 # Clippy finds nothing, in tests either
 lint:
     cargo clippy --locked --all-targets -- -D warnings
+
+# The smallest build does what it says; .ci/run has clippy look at it without each feature too
+features:
+    cargo clippy --locked --lib --bins --no-default-features -- -D warnings
+    cargo test --locked --no-default-features --test features
 
 # The documentation builds without a warning
 doc:
@@ -32,7 +37,7 @@ lab *ARGUMENTS:
 
 # What a query costs here and in other servers, in turns: see docs/bench.md
 bench *ARGUMENTS:
-    cargo build --release --locked --bin lodestone --example apiserver --example watch-cost
+    cargo build --profile dist --locked --bin lodestone --example apiserver --example watch-cost
     python3 tests/bench/bench.py {{ARGUMENTS}}
 
 # Instructions of a query, against what they may be: --record writes them down anew

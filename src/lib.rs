@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! cli        what a person types: serve, check, fmt, diff, lab
-//! life       a process from its start to its end: start, replace, drain
+//! process    the serving process: start, replacement of the configuration, drain
 //! reload     when to look at the Corefile again
 //! site       a configuration built: chains behind zones behind listeners
-//! server     transports and the one door: udp, tcp, tls, http, quic; routing; limits
+//! server     listeners: udp, tcp, tls, http, quic; the entrance of queries; routing; limits
 //! admin      health, ready, metrics and profiles over HTTP
 //! plugin     the plugins, one file a Corefile word; chain.rs runs a block's
 //! hickory    hickory-server's types: the cluster as its zone handlers
@@ -24,6 +24,7 @@
 //! edns       the options of an OPT record
 //! wire       names, numbers and records as octets
 //! logging    the lines that people read
+//! memory     how much memory the process may use: cgroup, GOMEMLIMIT, machine
 //! plain      errors of the system and of libraries, in terms that an operator can act on
 //! backoff    delays between attempts
 //! datagrams  many datagrams a system call: the only unsafe code
@@ -34,7 +35,7 @@
 //! ```
 //!
 //! Imports point one way: `corefile` <- `plugin` <- `config`; `cluster` <- `zone` <- `plugin::kubernetes`;
-//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `site` <- `life` <- `cli`. `corefile`, `zone`,
+//! `upstream` <- `plugin::forward`; `plugin` <- `server` <- `site` <- `process` <- `cli`. `corefile`, `zone`,
 //! `authority` and `wire` know neither tokio nor kube: they are values and functions.
 //!
 //! The way of one query:
@@ -79,12 +80,13 @@ mod files;
 #[cfg(feature = "hickory")]
 pub mod hickory;
 pub mod interfaces;
-pub mod life;
 pub(crate) mod logging;
+pub mod memory;
 pub mod message;
 pub mod metrics;
 mod plain;
 pub mod plugin;
+pub mod process;
 pub mod query;
 pub(crate) mod reload;
 pub mod reply;

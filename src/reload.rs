@@ -2,7 +2,7 @@
 //!
 //! A change that the system announces is looked at once it has settled; besides that, the file is
 //! looked at every now and then, because not every file system announces changes. What is done
-//! about a change is the business of [`crate::life`].
+//! about a change is the business of [`crate::process`].
 
 use std::{
     collections::BTreeSet,

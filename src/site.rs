@@ -26,7 +26,7 @@ use crate::{
     plugin::{Block, Build, BuildError, Chain, Parts, Plugin},
     server::{
         limits::StreamSettings,
-        proxy::Trust,
+        proxy::ProxyPolicy,
         route::{Filter, Route},
     },
     tls::{self, Files, Identity},
@@ -70,7 +70,7 @@ pub struct Listener {
     /// How connections are treated: by what the first block says, with the times of the last one.
     pub streams: StreamSettings,
     /// Whose PROXY headers are believed; the last block that says so counts.
-    pub proxy: Option<Arc<Trust>>,
+    pub proxy: Option<Arc<ProxyPolicy>>,
     /// Threads for each address of UDP, if it is said: the first block of the listener decides.
     pub udp_threads: Option<usize>,
     /// What is answered.

@@ -32,7 +32,7 @@ use self::serve::Face;
 use crate::{
     corefile::Listen,
     metrics::{self, Metrics},
-    server::gate::Gate,
+    server::connection_limit::ConnectionLimit,
 };
 
 /// What can be served.
@@ -202,7 +202,7 @@ impl Admin {
         let face = Arc::new(ArcSwap::from_pointee(Face::default()));
         let context = serve::AcceptContext {
             face: Arc::clone(&face),
-            gate: Gate::new(self.limits.connections),
+            connection_limit: ConnectionLimit::new(self.limits.connections),
             limits: self.limits,
             stop: stopped,
         };

@@ -3,9 +3,9 @@
 //! These ports are open to every pod of a cluster. `axum::serve` neither limits connections nor
 //! gives hyper the timer without which a client may take for ever over its request, so the loop is
 //! our own and hands axum's router to hyper. Each listener has a limit of its own, so that its
-//! connections compete with no others: a probe of the kubelet finds a place whatever else the
-//! process serves, and at the limit it takes that of a connection that waits for its client
-//! ([`crate::server::gate`]).
+//! connections compete with no others: a probe of the kubelet gets a permit whatever else the
+//! process serves; at the limit an idle connection is evicted for it
+//! ([`crate::server::connection_limit`]).
 
 use std::{
     convert::Infallible,
@@ -40,8 +40,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::server::{
-    accept::Accept,
-    gate::{Gate, Place},
+    accept::Acceptor,
+    connection_limit::{ConnectionLimit, ConnectionPermit},
 };
 
 /// What clients of a listener may take.
@@ -54,7 +54,7 @@ pub struct Limits {
     pub head: Duration,
     /// How long a connection lives, whatever it does.
     pub life: Duration,
-    /// How long a connection that is to end has for the answer under way.
+    /// How long a connection that is to end has for the response in flight.
     pub last_answer: Duration,
     /// How long a connection that is to end is waited for if it has asked for nothing so far.
     pub first_request: Duration,
@@ -65,7 +65,7 @@ impl Default for Limits {
         Self {
             connections: 128,
             // Shorter than the time between two scrapes: a new connection for each costs less than
-            // places that somebody can occupy.
+            // permits that a client can hold.
             head: Duration::from_secs(10),
             life: Duration::from_mins(1),
             last_answer: Duration::from_secs(5),
@@ -74,16 +74,16 @@ impl Default for Limits {
     }
 }
 
-/// Octets of a request's head: those of kubelet and Prometheus have some hundred.
+/// Bytes of a request's head: those of kubelet and Prometheus have some hundred.
 const MAX_HEAD: usize = 16 * 1024;
 
 /// Connections that are accepted while the process has no file descriptor left for anything else.
 const SPARES: usize = 4;
 
-/// Accepted connections that may be without a place yet; while there are so many, none is accepted.
+/// Accepted connections that may wait for a permit; while there are so many, none is accepted.
 const ENTERING: usize = 64;
 
-/// What a listener shows to those who connect.
+/// What a listener serves to new connections.
 #[derive(Default)]
 pub(super) struct Face {
     pub(super) router: Router,
@@ -94,7 +94,7 @@ pub(super) struct Face {
 #[derive(Clone)]
 pub(super) struct AcceptContext {
     pub(super) face: Arc<ArcSwap<Face>>,
-    pub(super) gate: Gate,
+    pub(super) connection_limit: ConnectionLimit,
     pub(super) limits: Limits,
     /// The loop ends when it changes or its sender is gone.
     pub(super) stop: watch::Receiver<()>,
@@ -103,18 +103,18 @@ pub(super) struct AcceptContext {
 /// Accepts until it is to stop.
 pub(super) async fn accept(listener: TcpListener, context: AcceptContext) {
     let mut stop = context.stop.clone();
-    let mut accept = Accept::new(listener, SPARES);
+    let mut acceptor = Acceptor::new(listener, SPARES);
     let waiting = Arc::new(Semaphore::new(ENTERING));
     let admit = |stream: TcpStream, client: SocketAddr, entering| {
         // In the order of their coming as long as there is room.
-        let place = context.gate.try_enter(client.ip());
-        let visit = connection(stream, client.ip(), place, context.clone(), entering);
+        let permit = context.connection_limit.try_acquire(client.ip());
+        let visit = connection(stream, client.ip(), permit, context.clone(), entering);
         tokio::spawn(visit);
     };
     loop {
         let accepted = async {
             let entering = Arc::clone(&waiting).acquire_owned().await;
-            let (stream, client) = accept.next(&context.gate).await;
+            let (stream, client) = acceptor.next(&context.connection_limit).await;
             (stream, client, entering.expect("it is never closed"))
         };
         tokio::select! {
@@ -124,7 +124,7 @@ pub(super) async fn accept(listener: TcpListener, context: AcceptContext) {
     }
     // Those that wait in the queue would be reset with the socket.
     while let Ok(entering) = Arc::clone(&waiting).try_acquire_owned()
-        && let Some((stream, client)) = accept.queued()
+        && let Some((stream, client)) = acceptor.queued()
     {
         admit(stream, client, entering);
     }
@@ -133,37 +133,37 @@ pub(super) async fn accept(listener: TcpListener, context: AcceptContext) {
 async fn connection(
     stream: TcpStream,
     client: IpAddr,
-    place: Option<Place>,
+    permit: Option<ConnectionPermit>,
     context: AcceptContext,
     entering: OwnedSemaphorePermit,
 ) {
-    let place = match place {
-        Some(place) => Some(place),
-        None => context.gate.enter(client).await,
+    let permit = match permit {
+        Some(permit) => Some(permit),
+        None => context.connection_limit.acquire(client).await,
     };
-    let Some(place) = place else {
+    let Some(permit) = permit else {
         return;
     };
     drop(entering);
-    let evicted = place.evicted();
+    let evicted = permit.evicted();
     tokio::select! {
-        () = converse(stream, context, &place) => {}
+        () = converse(stream, context, &permit) => {}
         () = evicted => {}
     }
 }
 
-async fn converse(stream: TcpStream, context: AcceptContext, place: &Place) {
+async fn converse(stream: TcpStream, context: AcceptContext, permit: &ConnectionPermit) {
     let AcceptContext {
         face, limits, stop, ..
     } = context;
     let face = face.load_full();
     let router = face.router.clone();
     let Some(tls) = &face.tls else {
-        return serve(stream, router, limits, place, stop).await;
+        return serve(stream, router, limits, permit, stop).await;
     };
     let accepted = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
     if let Ok(Ok(stream)) = timeout(limits.head, accepted).await {
-        serve(stream, router, limits, place, stop).await;
+        serve(stream, router, limits, permit, stop).await;
     }
 }
 
@@ -171,12 +171,12 @@ async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     router: Router,
     limits: Limits,
-    place: &Place,
+    permit: &ConnectionPermit,
     mut stop: watch::Receiver<()>,
 ) {
     let pages = TowerToHyperService::new(router);
     let answered = Answered::default();
-    let service = service_fn(|request| answer(&pages, place, &answered, request));
+    let service = service_fn(|request| answer(&pages, permit, &answered, request));
     let mut served = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -213,15 +213,15 @@ struct Answered {
 /// client that is waited for.
 async fn answer(
     pages: &TowerToHyperService<Router>,
-    place: &Place,
+    permit: &ConnectionPermit,
     answered: &Answered,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    place.busy();
+    permit.busy();
     if !answered.any.swap(true, Ordering::Relaxed) {
         answered.first.notify_one();
     }
     let response = pages.call(request).await;
-    place.idle();
+    permit.idle();
     response
 }

@@ -23,7 +23,7 @@ use crate::{
     config::order::{Kind, ORDER},
     features::Feature,
     logging::Form,
-    server::LoopKind,
+    server::Backend,
 };
 
 /// The DNS server of a Kubernetes cluster, configured by a CoreDNS Corefile.
@@ -183,17 +183,17 @@ impl Serve {
         })
     }
 
-    fn loops(&self) -> LoopKind {
+    fn backend(&self) -> Backend {
         #[cfg(feature = "hickory")]
         if self.hickory {
-            return LoopKind::Hickory;
+            return Backend::Hickory;
         }
-        LoopKind::default()
+        Backend::default()
     }
 
     fn into_options(self, log_form: Form) -> serve::Options {
         serve::Options {
-            loops: self.loops(),
+            backend: self.backend(),
             corefile: serve::Corefile::from_flag(self.conf),
             default_port: self.port,
             quiet: self.quiet,
@@ -218,7 +218,7 @@ pub fn version() -> String {
 fn plugins() -> String {
     let mut names: Vec<&str> = ORDER
         .iter()
-        .filter(|word| !matches!(word.kind, Kind::Absent(_)))
+        .filter(|word| !matches!(word.kind, Kind::Absent(_) | Kind::NotBuilt(_)))
         .map(|word| word.name)
         .collect();
     names.sort_unstable();

@@ -16,12 +16,12 @@ use crate::{
     config::{self, Config},
     corefile::{Diagnostics, Disk, MAX_FILE},
     interfaces::Interfaces,
-    life::{Next, Running, StartError},
     logging::{self, Form},
     metrics::Metrics,
     plain,
+    process::{Prepared, Process, StartError},
     reload::Changes,
-    server::{LoopKind, descriptors},
+    server::{Backend, descriptors},
 };
 
 /// What to serve and how.
@@ -35,7 +35,7 @@ pub struct Options {
     /// The form of the log.
     pub log_form: Form,
     /// What reads and writes the sockets of plain DNS.
-    pub loops: LoopKind,
+    pub backend: Backend,
     /// Where to write the process id.
     pub pid_file: Option<PathBuf>,
     /// Called once questions are answered.
@@ -221,7 +221,7 @@ fn failed(message: &str) -> ExitCode {
 }
 
 /// Shows what is served and the version: as CoreDNS prints them, or in two records.
-fn show_start(running: &Running) {
+fn show_start(running: &Process) {
     let banner = running.banner();
     match logging::form() {
         Form::Text => {
@@ -354,7 +354,7 @@ const INTERRUPTED_TWICE: u8 = 2;
 struct Server {
     corefile: Corefile,
     default_port: u16,
-    running: Running,
+    running: Process,
     changes: Changes,
     /// Whether what is served is the built-in default, because there was nothing else.
     serves_default: bool,
@@ -372,7 +372,7 @@ struct Refused {
 
 /// What can be put to work, and whether it is the built-in default.
 struct Reload {
-    next: Next,
+    next: Prepared,
     hash: u64,
     is_default: bool,
 }
@@ -390,8 +390,8 @@ impl Server {
     async fn start(options: &Options, config: Config) -> anyhow::Result<Self> {
         let serves_default = config.is_default;
         show_warnings(&config.warnings);
-        let (port, loops) = (options.default_port, options.loops);
-        let running = Running::start_with(config, port, Metrics::new(), loops).await?;
+        let (port, backend) = (options.default_port, options.backend);
+        let running = Process::start_with(config, port, Metrics::new(), backend).await?;
         logging::count_drops(running.metrics());
         let corefile = options.corefile.clone();
         let changes = follow(&corefile, &running);
@@ -521,7 +521,7 @@ fn in_words(error: StartError) -> String {
     plain::chain(&anyhow::Error::from(error))
 }
 
-fn follow(corefile: &Corefile, running: &Running) -> Changes {
+fn follow(corefile: &Corefile, running: &Process) -> Changes {
     Changes::follow(
         corefile.path().as_deref(),
         running.imported(),

@@ -10,7 +10,7 @@ use crate::{
     server::{
         Scheme,
         limits::StreamSettings,
-        proxy::{Sessions, Treatment, Trust, sessions},
+        proxy::{ProxyPolicy, Sessions, Treatment, sessions},
     },
     tls::{ClientAuth, Files},
 };
@@ -21,7 +21,7 @@ pub struct Listening {
     /// The certificate, for every transport that can do with one.
     pub tls: Option<Files>,
     /// Whose PROXY headers are believed.
-    pub proxy: Option<Trust>,
+    pub proxy: Option<ProxyPolicy>,
     /// How long clients are waited for.
     pub timeouts: Timeouts,
     quic: Caps,
@@ -332,7 +332,7 @@ pub fn proxyproto(
     } else {
         Treatment::Ignore
     };
-    settings.listening.proxy = Some(Trust {
+    settings.listening.proxy = Some(ProxyPolicy {
         allow: said.allow,
         others: said.others.unwrap_or(unless_said),
         sessions: said.sessions,

@@ -19,6 +19,7 @@ use order::{Kind, ORDER, Repeat, Word};
 use crate::{
     admin::{Endpoint, Page},
     corefile::{self, Diagnostic, Diagnostics, Directive, Key, Loader, Severity},
+    features::NotBuilt,
     interfaces::Interfaces,
     plugin::{ParseErrors, Parsing, Setup},
     server::Scheme,
@@ -267,6 +268,14 @@ fn read_word(
             Ok(())
         }
         Kind::Setting(parse) => parse(uses, parsing, &mut into.settings),
+        Kind::NotBuilt(feature) => Err(uses
+            .iter()
+            .map(|one| {
+                let missing = NotBuilt(feature);
+                let error = one.name.error(format!("plugin/{}: {missing}", word.name));
+                error.help(missing.help())
+            })
+            .collect()),
         Kind::Absent(instead) => Err(uses
             .iter()
             .map(|one| {

@@ -13,6 +13,7 @@ use self::{
 use super::{Settings, listening, settings};
 use crate::{
     corefile::Directive,
+    features::Feature,
     plugin::{self, ParseErrors, Parsing, Setup},
 };
 
@@ -48,6 +49,8 @@ pub enum Kind {
     /// CoreDNS has it, Lodestone does not; what to do instead, where
     /// [`elsewhere`](super::elsewhere) knows nothing better.
     Absent(&'static str),
+    /// This build leaves it out.
+    NotBuilt(Feature),
 }
 
 /// Parses uses of a word, never none, into the configuration of a plugin. Each plugin has one of this
@@ -62,6 +65,29 @@ macro_rules! plugin {
     ($module:ident) => {
         Kind::Plugin(|uses, parsing| Ok(Box::new(plugin::$module::parse(uses, parsing)?)))
     };
+}
+
+/// The same for a plugin that a build can leave out.
+macro_rules! optional {
+    ($feature:literal, $part:ident, $module:ident) => {{
+        #[cfg(feature = $feature)]
+        {
+            plugin!($module)
+        }
+        #[cfg(not(feature = $feature))]
+        {
+            Kind::NotBuilt(Feature::$part)
+        }
+    }};
+}
+
+/// A setting of listeners that a build can leave out.
+const fn setting_of(feature: Feature, parse: ParseSetting) -> Kind {
+    if feature.is_built() {
+        Setting(parse)
+    } else {
+        Kind::NotBuilt(feature)
+    }
 }
 
 const fn word(name: &'static str, repeat: Repeat, kind: Kind) -> Word {
@@ -86,10 +112,18 @@ pub const ORDER: &[Word] = &[
     // Outside of every plugin that can wait.
     word("cancel", Merged, plugin!(cancel)),
     word("proxyproto", Merged, Setting(listening::proxyproto)),
-    word("quic", First, Setting(listening::quic)),
-    word("grpc_server", First, Setting(listening::grpc_server)),
-    word("https", First, Setting(listening::https)),
-    word("https3", First, Setting(listening::https3)),
+    word("quic", First, setting_of(Feature::Quic, listening::quic)),
+    word(
+        "grpc_server",
+        First,
+        setting_of(Feature::Grpc, listening::grpc_server),
+    ),
+    word("https", First, setting_of(Feature::Https, listening::https)),
+    word(
+        "https3",
+        First,
+        setting_of(Feature::Quic, listening::https3),
+    ),
     word("timeouts", Merged, Setting(listening::timeouts)),
     word("multisocket", Once, Setting(settings::multisocket)),
     word("reload", First, Setting(settings::reload)),
@@ -100,7 +134,7 @@ pub const ORDER: &[Word] = &[
     word("bind", Merged, Setting(settings::bind)),
     word("debug", Merged, Setting(settings::debug)),
     // Outside of every plugin that replies: its spans cover them.
-    word("trace", Merged, plugin!(trace)),
+    word("trace", Merged, optional!("trace", Trace, trace)),
     word("ready", Once, Setting(settings::ready)),
     word("health", Merged, Setting(settings::health)),
     word("pprof", Once, Setting(settings::pprof)),
@@ -112,7 +146,7 @@ pub const ORDER: &[Word] = &[
     // Outside of rewrite: the line shows the original question.
     word("log", Merged, plugin!(log)),
     // Outside of rewrite, as log is.
-    word("dnstap", Instances, plugin!(dnstap)),
+    word("dnstap", Instances, optional!("dnstap", Dnstap, dnstap)),
     // Outside of every plugin that could answer or forward these names.
     word("local", Merged, plugin!(local)),
     // Outside of every plugin that replies: it sends sub-queries for the addresses that it translates.
@@ -136,7 +170,11 @@ pub const ORDER: &[Word] = &[
     word("tls", Merged, Setting(listening::tls)),
     word("minimal", First, plugin!(minimal)),
     // Before every look-up of names: the Corefile overrides data.
-    word("template", Merged, plugin!(template)),
+    word(
+        "template",
+        Merged,
+        optional!("template", Template, template),
+    ),
     // Before the plugins that have zones: they refuse the transfers that it does not serve.
     word("transfer", Merged, plugin!(transfer)),
     absent("dynupdate"),
@@ -153,7 +191,7 @@ pub const ORDER: &[Word] = &[
     word("file", Merged, plugin!(file)),
     word("auto", Instances, plugin!(auto)),
     word("secondary", Merged, plugin!(secondary)),
-    word("etcd", First, plugin!(etcd)),
+    word("etcd", First, optional!("etcd", Etcd, etcd)),
     // Behind every plugin with data of its own, unlike CoreDNS's: a cached reply of an upstream never
     // hides a name that the cluster has gained since. Behind rewrite: the key is the name that was
     // looked up.
@@ -161,7 +199,7 @@ pub const ORDER: &[Word] = &[
     // Directly before forward: it recognises its own probe where that would be forwarded again.
     word("loop", Once, plugin!(loop_guard)),
     word("forward", Instances, plugin!(forward)),
-    word("grpc", Once, plugin!(grpc)),
+    word("grpc", Once, optional!("grpc", Grpc, grpc)),
     word("erratic", Merged, plugin!(erratic)),
     // Answers every query that reaches it.
     word("whoami", First, plugin!(whoami)),

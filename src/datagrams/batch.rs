@@ -607,7 +607,7 @@ fn icmp_error(header: &libc::msghdr) -> Option<io::Error> {
         error.ee_origin,
         libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6
     );
-    is_icmp.then(|| io::Error::from_raw_os_error(error.ee_errno as i32))
+    is_icmp.then(|| io::Error::from_raw_os_error(error.ee_errno.cast_signed()))
 }
 
 /// Switches an option of a socket on or off.

@@ -11,10 +11,10 @@
 //!
 //! ```no_run
 //! use hickory_server::Server;
-//! use lodestone::{cluster::{Backend, Settings}, hickory::ClusterZones, zone::Rules};
+//! use lodestone::{cluster::{Origin, Settings}, hickory::ClusterZones, zone::Rules};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let settings = Settings::new(Backend::InCluster);
+//! let settings = Settings::new(Origin::InCluster);
 //! let zones = ["cluster.local", "in-addr.arpa"];
 //! let zones = ClusterZones::start(&zones, settings, Rules::default(), &[])?;
 //! zones.synced().await;

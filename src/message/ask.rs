@@ -19,8 +19,6 @@ pub fn write_query(
     options: &Options,
 ) -> Vec<u8> {
     let name = question.name.as_wire();
-    let mut out =
-        Vec::with_capacity(HEADER_LENGTH + name.len() + 4 + OPT_LENGTH + options.as_wire().len());
     let ours = || Edns {
         udp_payload: Edns::OUR_UDP_PAYLOAD,
         version: 0,
@@ -39,12 +37,21 @@ pub fn write_query(
             flags |= bit;
         }
     }
-    for word in [id, flags, 1, 0, 0, u16::from(edns.is_some())] {
-        out.extend(word.to_be_bytes());
+    let mut header = [0; HEADER_LENGTH];
+    let words = [id, flags, 1, 0, 0, u16::from(edns.is_some())];
+    for (bytes, word) in header.chunks_exact_mut(2).zip(words) {
+        bytes.copy_from_slice(&word.to_be_bytes());
     }
-    out.extend(name);
-    out.extend(question.rtype.0.to_be_bytes());
-    out.extend(question.class.0.to_be_bytes());
+    let opt = edns.map_or(0, |_| OPT_LENGTH + options.as_wire().len());
+    // Exact, so that it becomes a boxed slice without a copy.
+    let mut out = Vec::with_capacity(HEADER_LENGTH + name.len() + 4 + opt);
+    out.extend_from_slice(&header);
+    out.extend_from_slice(name);
+    let ([t0, t1], [c0, c1]) = (
+        question.rtype.0.to_be_bytes(),
+        question.class.0.to_be_bytes(),
+    );
+    out.extend_from_slice(&[t0, t1, c0, c1]);
     if let Some(edns) = edns {
         out.push(0);
         out.extend(Type::OPT.0.to_be_bytes());

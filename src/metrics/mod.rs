@@ -39,6 +39,10 @@ pub struct Metrics {
     pub panics_total: IntCounter,
     /// Pending queries that were evicted or turned away at a limit: `limit`.
     pub queries_shed_total: IntCounterVec,
+    /// Queries that wait for an upstream or a sub-query.
+    pub pending_queries: IntGauge,
+    /// How many may.
+    pub pending_queries_limit: IntGauge,
     /// 1 for each plugin of each zone: `server`, `zone`, `view`, `name`.
     pub plugin_enabled: IntGaugeVec,
     /// What is counted for each query.
@@ -241,6 +245,14 @@ impl Metrics {
                 "lodestone_queries_shed_total",
                 "Pending queries that were evicted or turned away at a limit.",
                 &["limit"],
+            ),
+            pending_queries: register.gauge(
+                "lodestone_pending_queries",
+                "Queries that wait for an upstream or a sub-query.",
+            ),
+            pending_queries_limit: register.gauge(
+                "lodestone_pending_queries_limit",
+                "Queries that may wait at a time, over all listeners.",
             ),
             plugin_enabled: register.gauges(
                 "coredns_plugin_enabled",

@@ -278,6 +278,8 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("lodestone_forward_wrong_replies_total", "counter", "to", ""),
     ("lodestone_left_out_total", "counter", "plugin", ""),
     ("lodestone_log_lines_dropped_total", "counter", "", ""),
+    ("lodestone_pending_queries", "gauge", "", ""),
+    ("lodestone_pending_queries_limit", "gauge", "", ""),
     ("lodestone_queries_shed_total", "counter", "limit", ""),
     ("lodestone_stale_queries_total", "counter", "", ""),
     ("process_cpu_seconds_total", "counter", "", ""),

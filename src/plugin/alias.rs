@@ -57,11 +57,13 @@ pub fn resolve_as(
 
 impl Target {
     /// Its name.
+    #[cfg(feature = "etcd")]
     pub fn name(&self) -> Name {
         self.name
     }
 
     /// The response to the question for it.
+    #[cfg(feature = "etcd")]
     pub fn found(&self) -> &Reply {
         &self.found
     }

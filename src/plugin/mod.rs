@@ -20,13 +20,16 @@ pub mod cancel;
 mod chain;
 pub mod chaos;
 pub mod dns64;
+#[cfg(feature = "dnstap")]
 pub mod dnstap;
 pub mod erratic;
 pub mod errors;
+#[cfg(feature = "etcd")]
 pub mod etcd;
 mod expression;
 pub mod file;
 pub mod forward;
+#[cfg(feature = "grpc")]
 pub mod grpc;
 pub mod header;
 mod host_name;
@@ -47,9 +50,11 @@ mod random;
 pub mod rewrite;
 pub mod secondary;
 mod suspended;
+#[cfg(feature = "template")]
 pub mod template;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "trace")]
 pub mod trace;
 pub mod transfer;
 pub mod tsig;
@@ -129,11 +134,6 @@ pub trait Plugin: Send + Sync + 'static {
         _reply: &mut Reply,
     ) -> Option<Pending> {
         None
-    }
-
-    /// How many of its queries may be pending by its configuration; 0 where that says nothing.
-    fn pending_at_most(&self) -> usize {
-        0
     }
 
     /// Whether it wants to hear of every reply that was sent: see [`Plugin::wrote`].

@@ -1,11 +1,10 @@
-//! Accepting connections, whatever the system is out of.
+//! Accepting connections, also without a free file descriptor.
 //!
-//! Without a free file descriptor, accept(2) fails at once and the connection stays in the queue. A
-//! tight loop would take a whole core, and without any measure the queue never moves: an idle
-//! connection is evicted, which frees a descriptor for the next one. A listener that must stay
-//! reachable in any case holds spare descriptors, which are closed one by one for that. Both are done
-//! only while a connection waits: an eviction for an empty queue would hit a probe that was accepted a
-//! moment ago.
+//! Without one, accept(2) fails at once and the connection stays in the queue. A tight loop would take a
+//! whole core, and without any measure the queue never moves: an idle connection is evicted, which frees a
+//! descriptor for the next one. A listener that must stay reachable in any case holds spare descriptors,
+//! which are closed one by one for that. Both are done only while a connection waits: an eviction for an
+//! empty queue would hit a probe that was accepted a moment ago.
 
 use std::{
     fs::File,
@@ -17,25 +16,25 @@ use std::{
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::gate::Gate;
+use super::connection_limit::ConnectionLimit;
 use crate::plain;
 
-/// How long to wait before accepting again where the system is out of something.
+/// How long to wait before accepting again after an error.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// How often it is logged that connections cannot be accepted.
-const LOG: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A listening socket whose connections are accepted.
-pub(crate) struct Accept {
+pub(crate) struct Acceptor {
     listener: TcpListener,
-    /// Descriptors that are held to be given up.
+    /// Spare descriptors, closed one by one when there are no others.
     spares: Vec<File>,
     wanted_spares: usize,
     logged: Option<Instant>,
 }
 
-impl Accept {
+impl Acceptor {
     /// Accepts the connections of `listener`. With `spares`, so many of them also while the process
     /// has no other descriptor left.
     pub(crate) fn new(listener: TcpListener, spares: usize) -> Self {
@@ -49,9 +48,9 @@ impl Accept {
         accept
     }
 
-    /// The next connection and its client. Where none can be had, an idle one of `gate` is evicted
-    /// before it is tried again. May be dropped and called again without losing a connection.
-    pub(crate) async fn next(&mut self, gate: &Gate) -> (TcpStream, SocketAddr) {
+    /// The next connection and its client. Without a descriptor for it, evicts an idle connection of
+    /// `limit` and retries. Cancel safe.
+    pub(crate) async fn next(&mut self, limit: &ConnectionLimit) -> (TcpStream, SocketAddr) {
         loop {
             match self.listener.accept().await {
                 Ok(accepted) => {
@@ -66,16 +65,16 @@ impl Accept {
                     if self.spares.pop().is_some() {
                         continue;
                     }
-                    gate.evict_idle();
+                    limit.evict_idle();
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
     }
 
-    /// A connection of the queue, if there is one. Closing the socket would reset it.
+    /// A connection that is queued already, if there is one. Closing the socket would reset it.
     pub(crate) fn queued(&self) -> Option<(TcpStream, SocketAddr)> {
-        // Asked is the system: tokio knows of a connection only once its own wait has ended.
+        // By a system call: tokio sees a connection only once its own wait has ended.
         let (socket, client) = SockRef::from(&self.listener).accept().ok()?;
         socket.set_nonblocking(true).ok()?;
         let stream = TcpStream::from_std(socket.into()).ok()?;
@@ -100,20 +99,24 @@ impl Accept {
         while self.spares.len() < self.wanted_spares {
             match File::open("/dev/null") {
                 Ok(spare) => self.spares.push(spare),
-                Err(_) => return, // with the next connection it is tried again
+                Err(_) => return, // retried with the next connection
             }
         }
     }
 
     fn log(&mut self, error: &io::Error) {
-        if self.logged.is_none_or(|last| last.elapsed() >= LOG) {
+        if self
+            .logged
+            .is_none_or(|last| last.elapsed() >= LOG_INTERVAL)
+        {
             self.logged = Some(Instant::now());
             tracing::warn!("cannot accept connections: {}", plain::io(error));
         }
     }
 }
 
-/// Whether only the connection that was about to be accepted has failed: Linux hands its errors on.
+/// Whether only the connection that was about to be accepted has failed: accept(2) of Linux passes its
+/// pending network errors on.
 fn belongs_to_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! Binding a listener's sockets, all or none, before anything is served on them.
+//! Binding a listener's sockets, all or none, before they are served.
 
 use std::{
     io::{self, ErrorKind},
@@ -7,9 +7,9 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
-use super::{Listener, Scheme, Wanted, tcp, udp};
+use super::{Listener, ListenerConfig, Scheme, tcp, udp};
 
-/// Why an address cannot be listened on.
+/// Why a listener cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address} for {listener}")]
 pub struct BindError {
@@ -22,14 +22,14 @@ pub struct BindError {
 /// The bound sockets of a listener.
 #[derive(Default)]
 pub(super) struct Sockets {
-    /// For each address, a socket a thread.
+    /// For each address, a socket for each thread.
     pub(super) udp: Vec<Vec<UdpSocket>>,
     pub(super) tcp: Vec<TcpListener>,
-    /// Where the listener listens.
+    /// The addresses that they are bound to.
     pub(super) addresses: Vec<SocketAddr>,
 }
 
-/// How often a port that the system chose for UDP is given up because it is taken for TCP.
+/// How often another port is tried because the one that the system chose for UDP is taken for TCP.
 const ATTEMPTS: usize = 32;
 
 impl BindError {
@@ -43,9 +43,9 @@ impl BindError {
 }
 
 impl Sockets {
-    /// Binds everything that `wanted` listens on. `ours` are the ports that this process listens
-    /// on already, where sockets of its own are no reason to refuse.
-    pub(super) fn bind(wanted: &Wanted, ours: &[u16]) -> Result<Self, BindError> {
+    /// Binds the sockets of `wanted`. `ours` are ports that this process listens on already: there, sockets
+    /// of its own do not make an address unavailable.
+    pub(super) fn bind(wanted: &ListenerConfig, ours: &[u16]) -> Result<Self, BindError> {
         let listener = wanted.listener;
         let failed = |(address, source)| BindError::new(listener, address, source);
         let port = listener.address.port();
@@ -66,7 +66,7 @@ impl Sockets {
         }
     }
 
-    fn bind_all(wanted: &Wanted) -> Result<Self, (SocketAddr, io::Error)> {
+    fn bind_all(wanted: &ListenerConfig) -> Result<Self, (SocketAddr, io::Error)> {
         let mut sockets = Self::default();
         let mut port = wanted.listener.address.port();
         let wanted_addresses = addresses(wanted.listener.address);
@@ -96,7 +96,7 @@ impl Sockets {
         threads: usize,
     ) -> io::Result<SocketAddr> {
         if scheme == Scheme::Dns || scheme.is_quic() {
-            // The packets of a connection of QUIC must all come to the socket that knows it.
+            // All packets of a QUIC connection must reach the endpoint that has its state.
             let count = if scheme.is_quic() { 1 } else { threads };
             let sockets = udp::bind(address, count)?;
             address = sockets[0].local_addr()?;
@@ -112,8 +112,8 @@ impl Sockets {
     }
 }
 
-/// The addresses to bind for one that is written: `[::]` stands for every address of both
-/// families, each with sockets of its own, so that a client's address is what it is.
+/// The addresses to bind for a configured one: `[::]` stands for every address of both families, each with
+/// sockets of its own, so that IPv4 clients do not appear with IPv4-mapped addresses.
 fn addresses(address: SocketAddr) -> Vec<SocketAddr> {
     if address.ip() == Ipv6Addr::UNSPECIFIED {
         vec![(Ipv4Addr::UNSPECIFIED, address.port()).into(), address]
@@ -134,9 +134,9 @@ fn are_free(address: SocketAddr, scheme: Scheme) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether no other process listens there. Our sockets share their address (`SO_REUSEPORT`), which would
-/// let a second server take a part of the queries unnoticed. An IPv6 address stands for IPv4's too unless it is
-/// `only_v6`.
+/// Whether no other process listens there. Sockets of this server share their address (`SO_REUSEPORT`), which
+/// would let a second server take a part of the queries unnoticed. An IPv6 address stands for IPv4 too unless it
+/// is `only_v6`.
 pub(crate) fn is_free(address: SocketAddr, kind: Type, only_v6: bool) -> io::Result<()> {
     let probe = || {
         let socket = Socket::new(Domain::for_address(address), kind, None)?;
@@ -144,19 +144,19 @@ pub(crate) fn is_free(address: SocketAddr, kind: Type, only_v6: bool) -> io::Res
             socket.set_only_v6(only_v6)?;
         }
         if kind == Type::STREAM {
-            // Connections of a server before us, that linger, are no listener.
+            // Connections in TIME_WAIT of a server before this one do not listen.
             socket.set_reuse_address(true)?;
         }
         socket.bind(&address.into())
     };
     match probe() {
         Err(error) if error.kind() == ErrorKind::AddrInUse => Err(error),
-        // Anything else will be said by the binding that counts.
+        // Other errors are reported by the bind that follows.
         _ => Ok(()),
     }
 }
 
-/// Whether an address cannot be bound because the machine does without IPv6.
+/// Whether an address cannot be bound because the machine has no IPv6.
 fn lacks_ipv6(error: &io::Error) -> bool {
     matches!(
         error.kind(),

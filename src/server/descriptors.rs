@@ -1,7 +1,7 @@
-//! The file descriptors that this process may have: each connection takes one.
+//! The limit on file descriptors (`RLIMIT_NOFILE`); each connection takes one.
 
-/// Raises the number to what the system lets this process raise it to, as Go's runtime does: what
-/// a process starts with is often 1,024, for programs that use `select`.
+/// Raises the soft limit to the hard limit, as Go's runtime does: the soft limit is often 1,024, for programs
+/// that use `select`.
 pub fn raise() {
     #[cfg(target_os = "linux")]
     {
@@ -19,7 +19,7 @@ pub fn raise() {
     }
 }
 
-/// How many it may have, if the number is limited and known.
+/// The soft limit, if there is one.
 pub fn limit() -> Option<usize> {
     #[cfg(target_os = "linux")]
     {

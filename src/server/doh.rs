@@ -1,5 +1,5 @@
-//! DNS messages in requests of HTTP, whatever its version (RFC 8484): which message a request holds,
-//! what is said to one that holds none, and how long a reply may be kept.
+//! DNS messages in HTTP requests of any version (RFC 8484): the message of a request, the response to a
+//! request without one, and how long a reply may be cached.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -11,33 +11,35 @@ use hyper::{
 
 use crate::{
     query::Transport,
-    server::caller::{Caller, Replies, is_query},
+    server::{
+        caller::Caller,
+        exchange::{Replies, is_query},
+    },
     wire::{Header, Rcode, Reader, Type},
 };
 
-/// Where questions are asked.
+/// The path of queries.
 const PATH: &str = "/dns-query";
 
-/// What a question and its reply are.
+/// The media type of queries and replies.
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/dns-message");
 
-/// Octets of a question.
+/// Bytes of a query at most.
 pub(in crate::server) const MAX_MESSAGE: usize = crate::wire::MAX_MESSAGE;
 
-/// How long a reply may be kept at most, and how long one may that does not say, in seconds;
-/// CoreDNS's numbers.
-const LONGEST: u32 = 3600;
-const UNTOLD: u32 = 5;
+/// How long a reply may be cached at most, and how long one without a TTL, in seconds; as in CoreDNS.
+const MAX_AGE: u32 = 3600;
+const AGE_WITHOUT_TTL: u32 = 5;
 
-/// How a request asks.
+/// Where a request has its query.
 pub(in crate::server) enum Asked {
-    /// With this message in its address.
+    /// In its URI: this message.
     Message(Vec<u8>),
-    /// With its body.
+    /// In its body.
     Body,
 }
 
-/// Why a request is not answered, for whoever sent it.
+/// Why a request has no DNS reply, as a status and a text for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) struct Fault(StatusCode, &'static str);
 
@@ -72,13 +74,13 @@ impl Fault {
     );
 }
 
-/// What a request asks, as far as its head tells.
+/// The query of a request, as far as its head has it.
 pub(in crate::server) fn asked(head: &Parts) -> Result<Asked, Fault> {
     if head.uri.path() != PATH {
         return Err(Fault::ELSEWHERE);
     }
     if head.method == Method::POST {
-        // Without a type it is taken for what it should be.
+        // Without a Content-Type it is taken for a DNS message.
         let given = head.headers.get(CONTENT_TYPE);
         return if given.is_none_or(is_dns_message) {
             Ok(Asked::Body)
@@ -104,7 +106,7 @@ pub(in crate::server) fn asked(head: &Parts) -> Result<Asked, Fault> {
     decoded.map(Asked::Message).map_err(|_| Fault::NO_MESSAGE)
 }
 
-/// Whether a type is the one of DNS messages, whatever parameters it has.
+/// Whether a Content-Type is that of DNS messages, whatever parameters it has.
 fn is_dns_message(value: &HeaderValue) -> bool {
     let essence = value.as_bytes().split(|octet| *octet == b';').next();
     essence.is_some_and(|essence| {
@@ -167,11 +169,10 @@ fn refusal(Fault(status, reason): Fault) -> Response<Bytes> {
     response
 }
 
-/// Seconds that a reply may be kept: the smallest TTL in it, that of a denial at most the minimum field
-/// of its SOA record (RFC 8484 §5.1), and not long where it has no record or says that something
-/// failed.
+/// Seconds that a reply may be cached: the smallest TTL in it, that of a denial at most the minimum field
+/// of its SOA record (RFC 8484 section 5.1), and few if it has no record or is a failure.
 fn freshness(reply: &[u8]) -> u32 {
-    lowest_ttl(reply).map_or(UNTOLD, |ttl| ttl.min(LONGEST))
+    lowest_ttl(reply).map_or(AGE_WITHOUT_TTL, |ttl| ttl.min(MAX_AGE))
 }
 
 fn lowest_ttl(reply: &[u8]) -> Option<u32> {
@@ -189,13 +190,13 @@ fn lowest_ttl(reply: &[u8]) -> Option<u32> {
     let mut lowest = None;
     for at in 0..records.sum() {
         let record = reader.record().ok()?;
-        // The field of an OPT record means something else.
+        // The TTL field of an OPT record has another meaning (RFC 6891 section 6.1.3).
         if record.rtype == Type::OPT {
             continue;
         }
         let mut ttl = record.ttl;
         if record.rtype == Type::SOA && at >= answers {
-            // Its last field (RFC 2308 §5).
+            // Its last field (RFC 2308 section 5).
             let minimum = reply[..record.data_end].last_chunk::<4>();
             ttl = minimum.map_or(ttl, |octets| ttl.min(u32::from_be_bytes(*octets)));
         }

@@ -17,7 +17,7 @@ use arc_swap::{ArcSwap, Guard};
 use futures_util::FutureExt;
 
 use self::unserved::{not_served, notified, sign_bare, verified};
-use super::{limits::Grants, route::Routes, transfer::Transfer};
+use super::{route::Routes, transfer::Transfer};
 use crate::{
     message::{Parsed, Writer, read_query, read_query_into, write_bare},
     metrics::{Dns, Metrics, ZoneCounters},
@@ -25,7 +25,7 @@ use crate::{
     query::{Edns, Query, Transport},
     reply::{Reply, Why},
     tsig::Signed,
-    upstream::UpstreamQuery,
+    upstream::{PendingLimit, UpstreamQuery},
     wire::{Header, Opcode, Rcode},
 };
 
@@ -33,7 +33,7 @@ use crate::{
 pub struct Server {
     label: ArcSwap<Label>,
     routes: ArcSwap<Routes>,
-    grants: Grants,
+    pending: Arc<PendingLimit>,
     metrics: Arc<Metrics>,
 }
 
@@ -111,13 +111,13 @@ impl Server {
     pub fn new(
         label: Arc<str>,
         routes: Routes,
-        grants: Grants,
+        pending: Arc<PendingLimit>,
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
             label: ArcSwap::from_pointee(Label::new(label, metrics)),
             routes: ArcSwap::from_pointee(routes),
-            grants,
+            pending,
             metrics: Arc::clone(metrics),
         })
     }
@@ -292,9 +292,9 @@ impl Entrance {
                 return Handled::Nothing;
             }
             Outcome::Pending(mut suspended) => {
-                let grants = &self.server.grants;
-                let Some(permit) = grants.enter(suspended.group(), arrival.client.ip()) else {
-                    return turn_away(suspended, block, grants, scratch, out);
+                let limit = &self.server.pending;
+                let Some(permit) = limit.enter(suspended.group(), arrival.client.ip()) else {
+                    return turn_away(suspended, block, limit, scratch, out);
                 };
                 suspended.hold(permit);
                 return Handled::Pending(arrival.pending(self, suspended));
@@ -518,13 +518,13 @@ impl PendingQuery {
 fn turn_away(
     mut suspended: Box<Suspended>,
     block: &Block,
-    grants: &Grants,
+    limit: &PendingLimit,
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
 ) -> Handled {
     let Scratch { reply, writer, .. } = scratch;
     loop {
-        grants.overload(reply);
+        limit.overload(reply);
         match suspended.end(reply) {
             Outcome::Done => break,
             Outcome::Dropped => {

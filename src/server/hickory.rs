@@ -35,10 +35,7 @@ use hickory_server::{
 use tokio::{net::TcpListener, runtime::Handle, sync::watch, time::Instant};
 
 use super::{
-    Wanted,
-    caller::{Caller, Replies},
-    handle::Entrance,
-    limits::StreamSettings,
+    ListenerConfig, caller::Caller, exchange::Replies, handle::Entrance, limits::StreamSettings,
 };
 use crate::{
     hickory::Response,
@@ -50,7 +47,7 @@ use crate::{
 const FLUSH: Duration = Duration::from_millis(100);
 
 /// What of a listener hickory-server's loops cannot carry, if anything.
-pub(super) fn refuses(wanted: &Wanted) -> Option<&'static str> {
+pub(super) fn refuses(wanted: &ListenerConfig) -> Option<&'static str> {
     if wanted.proxy.is_some() {
         return Some("proxyproto: hickory-server reads no PROXY headers");
     }

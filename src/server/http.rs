@@ -1,7 +1,7 @@
 //! Connections of HTTP/1.1 and HTTP/2, by hyper: DNS over HTTPS and gRPC.
 //!
-//! hyper keeps order within a connection; how long it may last is decided here, since hyper has no
-//! one measure for it: until the first request `read`, then `idle` from the last reply on, however
+//! hyper implements the protocol; how long a connection may last is decided here, since hyper has no
+//! single timeout for it: until the first request `read`, then `idle` from the last reply on, however
 //! many headers, pings or empty frames come meanwhile. A body must come within `read`.
 
 #[cfg(feature = "grpc")]
@@ -42,46 +42,46 @@ pub(super) use https::serve_https;
 
 use super::{
     caller::Caller,
-    gate::Places,
+    connection_limit::ConnectionPermits,
     limits::{HEADERS, StreamSettings},
-    tcp::Wire,
+    tcp::ClientStream,
 };
 
-/// How long a connection that is to end may take for it once nothing is asked on it.
+/// How long a connection without requests may take to shut down.
 const LINGER: Duration = Duration::from_millis(500);
 
 type Body = BoxBody<Bytes, Infallible>;
 type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
-type Respond = fn(Arc<Guest>, Request<Incoming>) -> Answering;
+type Respond = fn(Arc<HttpConnection>, Request<Incoming>) -> Answering;
 
 /// A connection and its client.
-struct Guest {
+struct HttpConnection {
     caller: Caller,
     settings: StreamSettings,
-    places: Places,
-    /// Requests under way.
+    permits: ConnectionPermits,
+    /// Requests in flight.
     busy: AtomicUsize,
-    /// When the connection closes, if nothing is under way then.
+    /// When the connection closes, if no request is in flight then.
     deadline: Mutex<Instant>,
 }
 
-/// A request under way, until this is dropped.
-struct Busy(Arc<Guest>);
+/// A request in flight, until this is dropped.
+struct ActiveRequest(Arc<HttpConnection>);
 
-/// Why a body is not used.
-enum NoBody {
+/// Why there is no body.
+enum BodyError {
     TooLarge,
     TooSlow,
     Broken,
 }
 
-async fn serve_second(
-    wire: Wire,
-    guest: Arc<Guest>,
+async fn serve_http2(
+    stream: ClientStream,
+    client: Arc<HttpConnection>,
     respond: Respond,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let streams = u32::try_from(guest.settings.in_flight).unwrap_or(u32::MAX);
+    let streams = u32::try_from(client.settings.in_flight).unwrap_or(u32::MAX);
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -90,26 +90,26 @@ async fn serve_second(
         .initial_stream_window_size(64 * 1024)
         .initial_connection_window_size(256 * 1024)
         .max_send_buf_size(64 * 1024);
-    let service = service(Arc::clone(&guest), respond);
-    let connection = builder.serve_connection(TokioIo::new(wire), service);
-    drive(connection, &guest, stop).await
+    let service = service(Arc::clone(&client), respond);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    drive(connection, &client, stop).await
 }
 
-/// What hyper has requests answered by.
+/// The service that hyper calls for each request.
 fn service(
-    guest: Arc<Guest>,
+    client: Arc<HttpConnection>,
     respond: Respond,
 ) -> impl HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Send> {
     service_fn(move |request| {
-        let answering = respond(Arc::clone(&guest), request);
+        let answering = respond(Arc::clone(&client), request);
         async move { Ok::<_, Infallible>(answering.await) }
     })
 }
 
-/// What both versions have in common.
+/// A connection of either version.
 trait Graceful: Future<Output = hyper::Result<()>> {
-    /// Ends once what is under way is answered.
-    fn leave(self: Pin<&mut Self>);
+    /// Ends once the requests in flight are answered.
+    fn shut_down(self: Pin<&mut Self>);
 }
 
 impl<I, S> Graceful for http2::Connection<I, S, TokioExecutor>
@@ -120,42 +120,42 @@ where
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
     TokioExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, Body>,
 {
-    fn leave(self: Pin<&mut Self>) {
+    fn shut_down(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
 }
 
-/// Lets hyper do its work, and ends it where it has lasted long enough.
+/// Drives a connection, and enforces its timeouts.
 async fn drive(
     connection: impl Graceful,
-    guest: &Guest,
+    client: &HttpConnection,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let mut connection = pin!(connection);
     let mut stopping = pin!(async { drop(stop.wait_for(|stop| *stop).await) });
-    let mut evicted = pin!(guest.places.evicted());
-    let mut timer = pin!(sleep_until(guest.deadline()));
-    let mut leaving = false;
+    let mut evicted = pin!(client.permits.evicted());
+    let mut timer = pin!(sleep_until(client.deadline()));
+    let mut ending = false;
     loop {
         tokio::select! {
             ended = connection.as_mut() => return ended.map_err(io::Error::other),
-            () = stopping.as_mut(), if !leaving => {
-                leaving = true;
-                connection.as_mut().leave();
+            () = stopping.as_mut(), if !ending => {
+                ending = true;
+                connection.as_mut().shut_down();
                 timer.as_mut().reset(Instant::now() + LINGER);
             }
             () = evicted.as_mut() => return Ok(()),
             () = timer.as_mut() => {
                 let now = Instant::now();
-                if guest.is_busy() {
-                    timer.as_mut().reset(now + if leaving { LINGER } else { guest.settings.idle });
-                } else if leaving {
-                    return Ok(()); // what is left of it is half a request
-                } else if now < guest.deadline() {
-                    timer.as_mut().reset(guest.deadline());
+                if client.is_busy() {
+                    timer.as_mut().reset(now + if ending { LINGER } else { client.settings.idle });
+                } else if ending {
+                    return Ok(()); // what is left is a partial request
+                } else if now < client.deadline() {
+                    timer.as_mut().reset(client.deadline());
                 } else {
-                    leaving = true;
-                    connection.as_mut().leave();
+                    ending = true;
+                    connection.as_mut().shut_down();
                     timer.as_mut().reset(now + LINGER);
                 }
             }
@@ -163,21 +163,21 @@ async fn drive(
     }
 }
 
-impl Guest {
-    fn new(caller: Caller, settings: StreamSettings, places: Places) -> Arc<Self> {
+impl HttpConnection {
+    fn new(caller: Caller, settings: StreamSettings, permits: ConnectionPermits) -> Arc<Self> {
         Arc::new(Self {
             caller,
             settings,
-            places,
+            permits,
             busy: AtomicUsize::new(0),
             deadline: Mutex::new(Instant::now() + settings.first_query),
         })
     }
 
-    fn begin(self: &Arc<Self>) -> Busy {
+    fn begin(self: &Arc<Self>) -> ActiveRequest {
         self.busy.fetch_add(1, Ordering::AcqRel);
-        self.places.busy();
-        Busy(Arc::clone(self))
+        self.permits.busy();
+        ActiveRequest(Arc::clone(self))
     }
 
     fn is_busy(&self) -> bool {
@@ -188,24 +188,24 @@ impl Guest {
         *self.deadline.lock()
     }
 
-    /// A body of at most so many octets.
-    async fn body(&self, body: Incoming, most: usize) -> Result<Bytes, NoBody> {
+    /// A body of at most `most` bytes.
+    async fn body(&self, body: Incoming, most: usize) -> Result<Bytes, BodyError> {
         let limited = Limited::new(body, most).collect();
         match timeout(self.settings.first_query, limited).await {
             Ok(Ok(whole)) => Ok(whole.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(NoBody::TooLarge),
-            Ok(Err(_)) => Err(NoBody::Broken),
-            Err(_) => Err(NoBody::TooSlow),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
+            Ok(Err(_)) => Err(BodyError::Broken),
+            Err(_) => Err(BodyError::TooSlow),
         }
     }
 }
 
-impl Drop for Busy {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        let guest = &self.0;
-        *guest.deadline.lock() = Instant::now() + guest.settings.idle;
-        if guest.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
-            guest.places.idle();
+        let client = &self.0;
+        *client.deadline.lock() = Instant::now() + client.settings.idle;
+        if client.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
+            client.permits.idle();
         }
     }
 }

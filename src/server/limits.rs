@@ -1,71 +1,83 @@
-//! What a server grants at most, taken before work is begun; and how long it waits for a client.
+//! Limits of the process and of connections, and the tracking of tasks that a shutdown waits for.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
+use prometheus::IntGauge;
 use tokio::sync::mpsc;
 
 use crate::{
     metrics::Metrics,
-    reply::Reply,
-    upstream::{PendingLimit, Permit},
+    upstream::{MAX_QUERY_BYTES, PendingLimit, process_limit},
     wire::Rcode,
 };
 
-/// How much may be under way at once, over all listeners of the process.
+/// Limits of the process, over all listeners.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Pending queries: those that wait for an upstream or a sub-query; each takes
-    /// [`Limits::WAITING_OCTETS`].
-    pub waiting: usize,
-    /// Stream connections.
+    /// Pending queries: those that wait for an upstream or a sub-query. Each takes at most
+    /// [`MAX_QUERY_BYTES`].
+    pub pending: usize,
+    /// Connections: TCP, TLS, HTTPS, gRPC, QUIC and HTTP/3.
     pub connections: usize,
 }
 
 impl Limits {
-    /// Bytes that a pending query takes at most. Measured with an upstream that is silent and 3,000 to
-    /// 15,000 different names a second: at the limit of 10,000 the process had grown by 84 to 110 MB,
-    /// with replies that fail, evicted queries on their way out and what the allocator holds back.
-    pub const WAITING_OCTETS: usize = 12 << 10;
-
     /// Bytes that all pending queries take at most.
-    pub fn waiting_octets(&self) -> usize {
-        self.waiting.saturating_mul(Self::WAITING_OCTETS)
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.saturating_mul(MAX_QUERY_BYTES)
+    }
+
+    /// The limit on pending queries, with nothing pending. `metrics` shows it.
+    pub fn pending_limit(&self, metrics: &Metrics) -> Arc<PendingLimit> {
+        let shed = metrics.queries_shed_total.with_label_values(&["server"]);
+        let limit = PendingLimit::new(self.pending, Rcode::SERVFAIL, [shed]);
+        let pending = Arc::downgrade(&limit);
+        metrics.before_scrape(move |metrics| {
+            let Some(limit) = pending.upgrade() else {
+                return false;
+            };
+            let set = |gauge: &IntGauge, value| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            set(&metrics.pending_queries, limit.pending());
+            set(&metrics.pending_queries_limit, limit.limit());
+            true
+        });
+        limit
     }
 }
 
 impl Default for Limits {
-    /// Enough for a large cluster's worst second, and 118 MiB at the most.
+    /// Pending queries as the memory of the process allows, and 4,096 connections.
     fn default() -> Self {
         Self {
-            waiting: 10_000,
+            pending: process_limit(),
             connections: 4_096,
         }
     }
 }
 
-/// Bytes of an HTTP request's headers, of which a question in the address is the longest: 16 KiB hold
-/// every one that fits into a datagram, and some that do not.
+/// Bytes of a request's headers. The longest is the URI of a GET request: 16 KiB hold every query that fits
+/// into a datagram, and some that do not.
 #[cfg(any(feature = "https", feature = "grpc", feature = "quic"))]
 pub(super) const HEADERS: u32 = 16 * 1024;
 
-/// How a stream's client is treated (the `timeouts` words of a server block).
+/// Timeouts and limits of one connection (`timeouts`, and the words of `https`, `quic` and the like).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamSettings {
-    /// From the connection to its first question; for TLS also the handshake.
+    /// From the connection to its first query, the TLS handshake included.
     pub first_query: Duration,
-    /// From the last question or reply to the next question.
+    /// From the last query or reply to the next query.
     pub idle: Duration,
-    /// For the client to take what is written.
+    /// For the client to read what is written.
     pub write: Duration,
-    /// Questions of one connection that may wait at once; while so many do, none is read. Where each
-    /// has a stream of its own, so many streams may be open (`max_streams`).
+    /// Pending queries of one connection; while there are so many, none is read. If each query has a
+    /// stream of its own, the number of open streams (`max_streams`).
     pub in_flight: usize,
-    /// Questions of one connection, if they are numbered at all.
+    /// Queries that one connection may send in all (`maxtcpqueries`); `None` for any number.
     pub queries: Option<u64>,
-    /// Connections of this listener alone, within what holds for the process (`max_connections`).
+    /// Connections of this listener, within the process's limit (`max_connections`).
     pub connections: Option<usize>,
-    /// Questions of this listener that are read and answered at once, where each has a stream of
-    /// QUIC (`worker_pool_size`).
+    /// Queries of this listener that are read and answered at once, if each has a QUIC stream
+    /// (`worker_pool_size`).
     pub workers: Option<usize>,
 }
 
@@ -83,60 +95,33 @@ impl Default for StreamSettings {
     }
 }
 
-/// The slots of pending queries, over all listeners.
-#[derive(Clone, Debug)]
-pub struct Grants(Arc<PendingLimit>);
-
-impl Grants {
-    /// Everything that `limits` allows, nothing of it taken.
-    pub fn new(limits: Limits, metrics: &Metrics) -> Self {
-        let shed = metrics.queries_shed_total.with_label_values(&["server"]);
-        Self(PendingLimit::new(limits.waiting, Rcode::SERVFAIL, [shed]))
-    }
-
-    /// Has so many queries wait at most, from now on.
-    pub(super) fn allow(&self, limits: Limits) {
-        self.0.set_limit(limits.waiting);
-    }
-
-    /// A slot for a query of `client` that waits for `group`.
-    pub(super) fn enter(&self, group: usize, client: IpAddr) -> Option<Permit> {
-        self.0.enter(group, client)
-    }
-
-    /// The reply to a query that has no slot.
-    pub(super) fn overload(&self, reply: &mut Reply) {
-        self.0.overload(reply);
-    }
-}
-
-/// Counts work under way, to be waited for: whoever works holds a [`Working`].
+/// Tracks tasks in order to wait for their end: each holds a [`TaskToken`].
 #[derive(Debug)]
-pub(super) struct Work {
-    handle: Working,
+pub(super) struct TaskTracker {
+    handle: TaskToken,
     ended: mpsc::Receiver<()>,
 }
 
-/// Work under way; it ends when this is dropped.
+/// Held by a task until it ends.
 #[derive(Clone, Debug)]
-pub(super) struct Working(#[allow(dead_code)] mpsc::Sender<()>); // held, never used
+pub(super) struct TaskToken(#[allow(dead_code)] mpsc::Sender<()>); // held, never used
 
-impl Work {
+impl TaskTracker {
     pub(super) fn new() -> Self {
         let (sender, ended) = mpsc::channel(1);
         Self {
-            handle: Working(sender),
+            handle: TaskToken(sender),
             ended,
         }
     }
 
-    /// Begins a piece of work.
-    pub(super) fn begin(&self) -> Working {
+    /// A token for one more task.
+    pub(super) fn token(&self) -> TaskToken {
         self.handle.clone()
     }
 
-    /// Waits for all work to end, at most until `deadline`; whether it did.
-    pub(super) async fn end(self, deadline: tokio::time::Instant) -> bool {
+    /// Waits until all tokens are dropped, at most until `deadline`. Returns whether they were.
+    pub(super) async fn wait(self, deadline: tokio::time::Instant) -> bool {
         let Self { handle, mut ended } = self;
         drop(handle);
         tokio::time::timeout_at(deadline, ended.recv())

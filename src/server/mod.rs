@@ -1,46 +1,55 @@
-//! Transports and the one door: what is listened on, and what is answered there.
+//! Listeners: transports, the common entrance for their queries, routing and limits.
 //!
 //! ```text
-//! handle    octets in, octets out: every transport goes in here
-//! route     a question's block, by the longest zone
-//! udp       threads of its own, a batch of datagrams a system call
-//! tcp       connections: accept loop; DNS over TCP and TLS, pipelining
-//! http      on such a connection: DNS over HTTPS, gRPC
-//! doh       DNS messages in requests of HTTP, whatever its version
-//! quic      accept loop; DNS over QUIC, DNS over HTTPS with HTTP/3
-//! hickory   plain DNS by hickory-server's loops instead, behind the same entrance
-//! loops     which of the two, and those of one listener
-//! caller    the door for whoever has a way back for each question: http and quic
-//! proxy     who really asks, where a load balancer tells
-//! reception what accept loops work with, and end by
-//! descriptors how many files and sockets the process may have open
-//! accept    the next connection, whatever the system is out of
-//! gate      connection limits, and which one is evicted for another
-//! terms     what connections are treated by, changed by a reload
-//! limits    what is granted at most, and for how long
+//! handle               bytes in, bytes out: the entrance of every transport
+//! route                a query's server block, by the longest zone
+//! backend              what reads and writes the sockets of plain DNS: our loops or hickory-server's
+//! udp                  threads with a socket each, a batch of datagrams a system call
+//! tcp                  accept loop; DNS over TCP and TLS, pipelining
+//! hickory              plain DNS by hickory-server's loops, behind the same entrance
+//! http                 DNS over HTTPS (HTTP/1.1, HTTP/2) and gRPC, on connections of tcp
+//! doh                  DNS messages in HTTP requests of any version
+//! quic                 accept loop; DNS over QUIC, DNS over HTTPS with HTTP/3
+//! caller               the client of a connection
+//! exchange             queries whose replies have a channel of their own: http and quic
+//! proxy                PROXY headers of load balancers
+//! bind                 a listener's sockets
+//! accept_loops         what accept loops share, and how they stop
+//! accept               accepting connections, also without a free file descriptor
+//! connection_limit     connection limits, and which connection is evicted for another
+//! connection_settings  settings for new connections, replaced by a reload
+//! descriptors          the limit on file descriptors
+//! limits               limits of the process and of connections
 //! ```
 
 pub(crate) mod accept;
+mod accept_loops;
+mod backend;
 pub(crate) mod bind;
 mod caller;
+pub(crate) mod connection_limit;
+mod connection_settings;
 pub mod descriptors;
 #[cfg(any(feature = "https", feature = "quic"))]
 mod doh;
-pub(crate) mod gate;
+#[cfg(any(
+    feature = "https",
+    feature = "grpc",
+    feature = "quic",
+    feature = "hickory"
+))]
+mod exchange;
 pub mod handle;
 #[cfg(feature = "hickory")]
 mod hickory;
 #[cfg(any(feature = "https", feature = "grpc"))]
 mod http;
 pub mod limits;
-mod loops;
 pub mod proxy;
 #[cfg(feature = "quic")]
 mod quic;
-mod reception;
 pub mod route;
 pub(crate) mod tcp;
-mod terms;
 mod transfer;
 mod udp;
 
@@ -54,26 +63,27 @@ use std::{
 
 use tokio::{net::TcpListener, runtime::Handle, time::Instant};
 
+pub use backend::Backend;
 pub use bind::BindError;
-pub use loops::LoopKind;
 
 use self::{
+    accept_loops::AcceptLoops,
+    backend::Loops,
     bind::Sockets,
+    connection_settings::ConnectionSettings,
     handle::{Entrance, Server},
-    limits::{Grants, Limits, StreamSettings},
-    loops::Loops,
-    proxy::Trust,
-    reception::Reception,
+    limits::{Limits, StreamSettings},
+    proxy::ProxyPolicy,
     route::Routes,
-    terms::Terms,
 };
 use crate::{
     features::{Feature, NotBuilt},
     metrics::Metrics,
     tls::Identity,
+    upstream::PendingLimit,
 };
 
-/// How questions arrive at an address.
+/// The transport of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scheme {
     /// UDP and TCP.
@@ -82,112 +92,108 @@ pub enum Scheme {
     Tls,
     /// DNS over QUIC (RFC 9250).
     Quic,
-    /// DNS over HTTPS (RFC 8484), HTTP/1.1 and HTTP/2; without a certificate it is bare HTTP/1.1.
+    /// DNS over HTTPS (RFC 8484), HTTP/1.1 and HTTP/2; only HTTP/1.1, without TLS, if there is no
+    /// certificate.
     Https,
     /// DNS over HTTPS with HTTP/3.
     Https3,
-    /// CoreDNS's service of gRPC; without a certificate it is bare HTTP/2.
+    /// CoreDNS's gRPC service; HTTP/2 without TLS if there is no certificate.
     Grpc,
 }
 
-/// Something to listen on: what a listener is known by from one configuration to the next.
+/// Identifies a listener, across reloads too.
 ///
 /// The address `[::]` stands for all addresses of the machine, IPv4 as well as IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Listener {
-    /// How questions arrive.
+    /// The transport.
     pub scheme: Scheme,
-    /// Where. Port 0 lets the system choose one.
+    /// The address. With port 0 the system chooses one.
     pub address: SocketAddr,
 }
 
-/// A listener, and all that is served there.
-pub struct Wanted {
-    /// What to listen on.
+/// A listener and its settings.
+pub struct ListenerConfig {
+    /// Which listener.
     pub listener: Listener,
-    /// What metrics and logs call it: `dns://:53`.
+    /// Its name in metrics and logs: `dns://:53`.
     pub label: Arc<str>,
-    /// Where questions go.
+    /// The server blocks of its queries.
     pub routes: Routes,
-    /// How streams are treated.
+    /// Timeouts and limits of its connections.
     pub streams: StreamSettings,
-    /// Threads, each with its socket, for an address of UDP; one for each core unless it is said.
+    /// Threads, each with its socket, for each UDP address (`multisocket`); one for each core by default.
     pub udp_threads: Option<usize>,
-    /// The certificate; [`Scheme::Dns`] does without.
+    /// The certificate; not for [`Scheme::Dns`].
     pub tls: Option<Arc<Identity>>,
-    /// Whose PROXY headers are believed; without this nobody's are looked for.
-    pub proxy: Option<Arc<Trust>>,
+    /// Whose PROXY headers are used; without it they are not looked for.
+    pub proxy: Option<Arc<ProxyPolicy>>,
 }
 
 /// Every listener of the process.
 pub struct Servers {
     runtime: Handle,
-    grants: Grants,
-    gate: gate::Gate,
+    pending: Arc<PendingLimit>,
+    connection_limit: connection_limit::ConnectionLimit,
     metrics: Arc<Metrics>,
-    loop_kind: LoopKind,
+    backend: Backend,
     running: HashMap<Listener, Running>,
 }
 
 /// A new set of listeners. Sockets are bound for those that did not listen before, and nothing else has
 /// happened.
 pub struct Prepared {
-    wanted: Vec<Wanted>,
+    wanted: Vec<ListenerConfig>,
     sockets: HashMap<Listener, Sockets>,
 }
 
-/// How long a listener that a new configuration does without may go on with what it was asked.
+/// How long a listener that a reload removes may go on with its pending queries.
 const RETIREMENT: Duration = Duration::from_secs(5);
 
-/// A listener at work. Its sockets stay open until it goes; everything else is a setting that a reload
-/// changes beneath them.
+/// A running listener. Its sockets stay open until it is removed; everything else is a setting that a reload
+/// replaces beneath them.
 struct Running {
     server: Arc<Server>,
-    /// Where it listens.
+    /// The addresses that it is bound to.
     addresses: Vec<SocketAddr>,
-    /// Of plain DNS.
+    /// The loops of plain DNS.
     loops: Option<Loops>,
-    reception: Reception,
+    accept_loops: AcceptLoops,
 }
 
 impl Servers {
-    /// No listener yet. What must wait is run on `runtime`.
+    /// No listener yet. Accept loops, connections and slow queries run on `runtime`.
     pub fn new(runtime: Handle, limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self {
             runtime,
-            grants: Grants::new(limits, &metrics),
-            gate: gate::Gate::new(limits.connections),
+            pending: limits.pending_limit(&metrics),
+            connection_limit: connection_limit::ConnectionLimit::new(limits.connections),
             metrics,
-            loop_kind: LoopKind::default(),
+            backend: Backend::default(),
             running: HashMap::new(),
         }
     }
 
-    /// Serves listeners that start from now on by loops of this kind.
-    pub fn use_loops(&mut self, kind: LoopKind) {
-        self.loop_kind = kind;
+    /// Serves listeners that start from now on by this backend.
+    pub fn use_backend(&mut self, backend: Backend) {
+        self.backend = backend;
     }
 
-    /// Has so many queries be pending at most, over all listeners, as `limits` says.
-    pub fn allow_pending(&self, limits: Limits) {
-        self.grants.allow(limits);
-    }
-
-    /// The addresses of a listener, as the system knows them: the ports are the ones that it chose.
-    /// For all addresses of the machine, IPv4's comes first and IPv6's follows, if there is IPv6.
+    /// The addresses that a listener is bound to, with the ports that the system chose. For `[::]`, IPv4's
+    /// comes first and IPv6's follows, if there is IPv6.
     pub fn bound(&self, listener: Listener) -> &[SocketAddr] {
         let running = self.running.get(&listener);
         running.map_or(&[], |running| &running.addresses)
     }
 
-    /// Makes `wanted` the listeners. Either all of it happens or, with an error, nothing.
-    pub fn apply(&mut self, wanted: Vec<Wanted>) -> Result<(), BindError> {
+    /// Makes `wanted` the listeners. On an error, nothing changes.
+    pub fn apply(&mut self, wanted: Vec<ListenerConfig>) -> Result<(), BindError> {
         let prepared = self.prepare(wanted)?;
         self.commit(prepared)
     }
 
-    /// Binds what is new of `wanted` and leaves everything else as it is.
-    pub fn prepare(&self, wanted: Vec<Wanted>) -> Result<Prepared, BindError> {
+    /// Binds the listeners that are new in `wanted`; nothing else changes.
+    pub fn prepare(&self, wanted: Vec<ListenerConfig>) -> Result<Prepared, BindError> {
         let mut ours: Vec<_> = self
             .running
             .values()
@@ -197,14 +203,13 @@ impl Servers {
         let mut seen = HashSet::new();
         for new in &wanted {
             let listener = new.listener;
-            self.loop_kind.check(new)?;
+            self.backend.check(new)?;
             let refused = |why: &str| {
                 let source = io::Error::new(io::ErrorKind::InvalidInput, why.to_owned());
                 BindError::new(listener, listener.address, source)
             };
             if let Err(missing) = listener.scheme.required() {
-                let unsupported = io::Error::new(io::ErrorKind::Unsupported, missing);
-                return Err(BindError::new(listener, listener.address, unsupported));
+                return Err(refused(&missing.to_string()));
             }
             if !seen.insert(listener) {
                 return Err(refused("it is wanted twice"));
@@ -221,15 +226,15 @@ impl Servers {
         Ok(Prepared { wanted, sockets })
     }
 
-    /// Starts listeners that are new, changes the settings of the others, and retires those that are not
-    /// wanted any more. A socket that stays bound is read all the time.
+    /// Starts the new listeners, replaces the settings of those that stay, and drains those that are not in
+    /// the list any more. A socket that stays bound is read all the time.
     pub fn commit(&mut self, prepared: Prepared) -> Result<(), BindError> {
         let Prepared {
             wanted,
             mut sockets,
         } = prepared;
-        // What can still fail comes first. Threads that are added to a listener serve it as it is, so
-        // that none of their queries is lost where another listener fails.
+        // What can fail comes first. Threads that are added to a listener serve its present configuration,
+        // so none of their queries is lost if another listener fails.
         let mut next = HashMap::new();
         let mut kept = Vec::new();
         for new in wanted {
@@ -258,8 +263,8 @@ impl Servers {
         Ok(())
     }
 
-    /// Stops listening, and waits until everything that was asked is answered, `patience` at the
-    /// most; whether everything was.
+    /// Stops listening, and waits until all queries are answered, `patience` at most. Returns whether all
+    /// were.
     pub async fn drain(&mut self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let running = std::mem::take(&mut self.running);
@@ -268,8 +273,8 @@ impl Servers {
         drained.into_iter().all(|drained| drained)
     }
 
-    fn start(&self, wanted: Wanted, mut sockets: Sockets) -> Result<Running, BindError> {
-        let Wanted {
+    fn start(&self, wanted: ListenerConfig, mut sockets: Sockets) -> Result<Running, BindError> {
+        let ListenerConfig {
             listener,
             label,
             routes,
@@ -280,66 +285,66 @@ impl Servers {
         } = wanted;
         let failed = |source| BindError::new(listener, listener.address, source);
         let (scheme, runtime) = (listener.scheme, &self.runtime);
-        let server = Server::new(label, routes, self.grants.clone(), &self.metrics);
+        let server = Server::new(label, routes, Arc::clone(&self.pending), &self.metrics);
         let entrance = Entrance::new(Arc::clone(&server));
         let mut loops = None;
         if scheme == Scheme::Dns {
             let settings = (streams, proxy.clone());
             let started = self
-                .loop_kind
+                .backend
                 .start(&mut sockets, &entrance, settings, runtime);
             loops = Some(started.map_err(failed)?);
         }
-        let terms = Terms::new(streams, tls, proxy);
-        let reception = Reception::new(entrance, self.gate.clone(), terms);
+        let settings = ConnectionSettings::new(streams, tls, proxy);
+        let accept_loops = AcceptLoops::new(entrance, self.connection_limit.clone(), settings);
         if scheme.is_quic() {
             // Without it `prepare` has refused the listener.
             #[cfg(feature = "quic")]
             {
                 let sockets = sockets.udp.into_iter().flatten().collect();
-                quic::start(sockets, scheme, &reception, runtime).map_err(failed)?;
+                quic::start(sockets, scheme, &accept_loops, runtime).map_err(failed)?;
             }
         } else {
             let _in_runtime = runtime.enter();
             let sockets = sockets.tcp.into_iter().map(TcpListener::from_std);
             let sockets = sockets.collect::<io::Result<_>>().map_err(failed)?;
-            tcp::start(sockets, scheme, &reception, runtime);
+            tcp::start(sockets, scheme, &accept_loops, runtime);
         }
         Ok(Running {
             server,
             addresses: sockets.addresses,
             loops,
-            reception,
+            accept_loops,
         })
     }
 }
 
 impl Running {
-    /// Starts the threads of UDP that each address lacks to `count`.
+    /// Starts the UDP threads that each address lacks to have `count`.
     fn start_missing(&self, count: usize) -> io::Result<Vec<Vec<udp::Thread>>> {
         let loops = self.loops.as_ref();
         loops.map_or(Ok(Vec::new()), |loops| loops.start_missing(count))
     }
 
-    /// Changes all settings to those of `new` and takes in the threads that were `missing`; those that are
-    /// too many are returned.
-    fn change(&mut self, new: Wanted, missing: Vec<Vec<udp::Thread>>) -> Vec<udp::Thread> {
+    /// Replaces all settings by those of `new`, and adds the threads that were `missing`. Returns the threads
+    /// beyond the new number.
+    fn change(&mut self, new: ListenerConfig, missing: Vec<Vec<udp::Thread>>) -> Vec<udp::Thread> {
         let count = new.udp_threads();
         self.server.relabel(new.label);
         self.server.swap(Arc::new(new.routes));
         let surplus = self.loops.as_mut().map_or(Vec::new(), |loops| {
             loops.change(count, new.proxy.clone(), missing)
         });
-        let terms = Terms::new(new.streams, new.tls, new.proxy);
-        self.reception.set(terms);
+        let settings = ConnectionSettings::new(new.streams, new.tls, new.proxy);
+        self.accept_loops.set(settings);
         surplus
     }
 
-    /// Stops listening at once. The future completes when everything that was asked is answered, at
-    /// `deadline` at the latest; whether everything was.
+    /// Stops listening at once. The future completes when all queries are answered, at `deadline` at the
+    /// latest, and returns whether all were.
     fn drain(self, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
         let loops = self.loops.map(|loops| loops.drain(deadline));
-        let received = self.reception.drain(deadline);
+        let received = self.accept_loops.drain(deadline);
         async move {
             let loops = async {
                 match loops {
@@ -353,7 +358,7 @@ impl Running {
     }
 }
 
-impl Wanted {
+impl ListenerConfig {
     /// Threads for each address of UDP.
     fn udp_threads(&self) -> usize {
         self.udp_threads.unwrap_or_else(udp::default_threads)
@@ -361,7 +366,7 @@ impl Wanted {
 }
 
 impl Scheme {
-    /// Whether it comes in datagrams of QUIC.
+    /// Whether it is based on QUIC.
     fn is_quic(self) -> bool {
         matches!(self, Self::Quic | Self::Https3)
     }
@@ -376,7 +381,7 @@ impl Scheme {
         }
     }
 
-    /// Whether there is no such thing without a certificate.
+    /// Whether it needs a certificate.
     fn needs_certificate(self) -> bool {
         matches!(self, Self::Tls | Self::Quic | Self::Https3)
     }

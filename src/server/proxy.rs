@@ -1,6 +1,6 @@
-//! PROXY headers, versions 1 and 2: who really asks, as a load balancer in front tells it (HAProxy's
-//! "The PROXY protocol"). Here is what octets mean and whom to believe; [`sessions`] keeps what the
-//! first datagram of several said, and the transports do the reading.
+//! PROXY headers, versions 1 and 2: the client's address, as a load balancer passes it on (HAProxy's
+//! "The PROXY protocol"). This file parses headers and decides whose are used; [`sessions`] keeps them for
+//! UDP sessions, and the transports read them.
 
 pub mod sessions;
 
@@ -11,35 +11,35 @@ use std::{
 
 use ipnet::IpNet;
 
-/// Whose headers are believed (`proxyproto`).
+/// Whose headers are used (`proxyproto`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trust {
-    /// From these peers, headers are believed; without any network, [`others`](Self::others) holds
-    /// for everybody.
+pub struct ProxyPolicy {
+    /// Headers of peers in these networks are used. Without any network, [`others`](Self::others) applies
+    /// to every peer.
     pub allow: Vec<IpNet>,
-    /// What is done with headers of everybody else.
+    /// How headers of other peers are treated.
     pub others: Treatment,
-    /// How what a header said holds for the datagrams behind it, if it does.
+    /// How long a header holds for the datagrams behind it, if it does.
     pub sessions: Option<Sessions>,
 }
 
-/// What is done with a peer's headers. Nobody must send one.
+/// How a peer's headers are treated. Peers are not required to send one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Treatment {
-    /// They are believed.
+    /// They are used.
     Use,
-    /// They are read and not believed.
+    /// They are read and not used.
     Ignore,
-    /// Whoever sends one is turned away.
+    /// A connection or datagram with one is refused.
     Reject,
-    /// They are not looked for: what looks like one is part of a question.
+    /// They are not looked for: what looks like one is part of a query.
     Skip,
 }
 
-/// How long and of how many peers it is remembered what their headers said, on UDP.
+/// UDP session tracking: for how long and for how many peers headers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sessions {
-    /// From the last datagram on.
+    /// Since the last datagram.
     pub ttl: Duration,
     /// Peers, over all threads of an address.
     pub most: usize,
@@ -48,32 +48,32 @@ pub struct Sessions {
 /// A header that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Its octets.
+    /// Its bytes.
     pub length: usize,
     /// 1 or 2.
     pub version: u8,
-    /// Who asks, and which address was asked; nothing where the proxy asks for itself, or where it
-    /// does not tell.
+    /// The addresses of client and server; `None` if the proxy connects for itself (LOCAL) or does not know
+    /// (UNKNOWN).
     pub addresses: Option<Addresses>,
 }
 
-/// The two ends of the connection that a proxy hands on.
+/// The two ends of the connection that a proxy passes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// Who asks.
+    /// The client.
     pub client: SocketAddr,
-    /// The address that was asked.
+    /// The address that the client sent to.
     pub asked: SocketAddr,
-    /// Whether it asks with datagrams.
+    /// Whether the client uses datagrams.
     pub datagrams: bool,
 }
 
-/// What the first octets of a connection or a datagram are.
+/// What the first bytes of a connection or a datagram are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// No header.
     Bare,
-    /// They may become a header: more must come.
+    /// Possibly a header, which is incomplete.
     Unfinished,
     /// A header.
     Header(Header),
@@ -83,7 +83,7 @@ pub enum Start {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // each says it
 pub enum Malformed {
-    #[error("a PROXY header of more than {MAX_HEADER} octets")]
+    #[error("a PROXY header of more than {MAX_HEADER} bytes")]
     TooLong,
     #[error("a PROXY header of version 1 that is none")]
     Text,
@@ -95,19 +95,19 @@ pub enum Malformed {
     Short,
 }
 
-/// Octets of a header that are read. The specification's own extensions need far less.
+/// Bytes of a header at most. The specification's own extensions need far less.
 pub const MAX_HEADER: usize = 4096;
 
-/// Version 1 is a line, of so many octets at most with its end (section 2.1).
+/// Version 1 is a line of so many bytes at most, with its end (section 2.1).
 const MAX_LINE: usize = 107;
 const LINE_START: &[u8] = b"PROXY ";
 
-/// What version 2 begins with (section 2.2).
+/// The signature of version 2 (section 2.2).
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const FIXED: usize = 16;
 
-impl Trust {
-    /// What is done with the headers of `peer`.
+impl ProxyPolicy {
+    /// How the headers of `peer` are treated.
     pub fn of(&self, peer: IpAddr) -> Treatment {
         let peer = peer.to_canonical();
         if self.allow.iter().any(|network| network.contains(&peer)) {
@@ -119,7 +119,7 @@ impl Trust {
 }
 
 impl Start {
-    /// Reads what `octets` begin with.
+    /// Parses the start of `octets`.
     pub fn read(octets: &[u8]) -> Result<Self, Malformed> {
         if octets.starts_with(SIGNATURE) {
             binary(octets)
@@ -133,7 +133,7 @@ impl Start {
     }
 }
 
-/// Version 1, behind its first word.
+/// Parses version 1, behind its first word.
 fn line(rest: &[u8]) -> Result<Start, Malformed> {
     let most = MAX_LINE - LINE_START.len();
     let Some(end) = rest.iter().take(most).position(|octet| *octet == b'\n') else {
@@ -148,7 +148,7 @@ fn line(rest: &[u8]) -> Result<Start, Malformed> {
     Ok(Start::Header(Header {
         length: LINE_START.len() + end + 1,
         version: 1,
-        // Whatever stands behind this word.
+        // Anything may follow this word (section 2.1).
         addresses: match text.strip_prefix("UNKNOWN") {
             Some(rest) if rest.is_empty() || rest.starts_with(' ') => None,
             _ => Some(line_addresses(text).ok_or(Malformed::Text)?),
@@ -179,7 +179,7 @@ fn line_addresses(text: &str) -> Option<Addresses> {
     })
 }
 
-/// Version 2, from its first octet.
+/// Parses version 2, from its first byte.
 fn binary(octets: &[u8]) -> Result<Start, Malformed> {
     let Some(fixed) = octets.first_chunk::<FIXED>() else {
         return Ok(Start::Unfinished);
@@ -196,7 +196,7 @@ fn binary(octets: &[u8]) -> Result<Start, Malformed> {
         return Ok(Start::Unfinished);
     };
     let addresses = match command {
-        0 => None, // LOCAL: the proxy asks for itself
+        0 => None, // LOCAL: the proxy connects for itself
         1 => binary_addresses(fixed[13], body)?,
         _ => return Err(Malformed::Command),
     };
@@ -224,7 +224,7 @@ fn binary_addresses(family: u8, body: &[u8]) -> Result<Option<Addresses>, Malfor
     let (ips, ports) = match family >> 4 {
         1 => ends::<4>(body),
         2 => ends::<16>(body),
-        // Sockets of one machine, or what nobody knows: the connection's own addresses hold.
+        // AF_UNIX or unknown: the connection's own addresses hold.
         _ => return Ok(None),
     }
     .ok_or(Malformed::Short)?;

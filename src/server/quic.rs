@@ -1,12 +1,11 @@
-//! Connections of QUIC, by quinn: one accept loop for DNS over QUIC and for HTTP/3.
+//! QUIC listeners, by quinn: one accept loop for DNS over QUIC and for HTTP/3.
 //!
-//! hickory-server speaks both, and was weighed for them. It takes any number of connections and of
-//! handshakes, a hundred questions a connection (of QUIC one after the other), cuts off what is under
-//! way where it shuts down, tells nobody what it answered, and leaves no way to add to that from
-//! outside. So it is quinn's and h3's own doors that are used here, as `max_streams`,
-//! `max_connections` and `worker_pool_size` need it.
+//! hickory-server implements both, and was considered. It bounds neither connections nor handshakes, takes
+//! a hundred queries a connection (of QUIC one after the other), cuts off what is in flight at shutdown,
+//! does not report what it answered, and has no hooks for that. So quinn and h3 are used directly, as
+//! `max_streams`, `max_connections` and `worker_pool_size` need it.
 //!
-//! There is no 0-RTT: what is asked in it can be replayed by whoever recorded it (RFC 9250 §4.5).
+//! There is no 0-RTT: early data can be replayed by an attacker (RFC 9250 section 4.5).
 
 mod bounded;
 mod doq;
@@ -32,52 +31,51 @@ use tokio::{
 
 use super::{
     Scheme,
+    accept_loops::{AcceptContext, AcceptLoops},
     caller::Caller,
-    gate::{Gate, Places},
+    connection_limit::{ConnectionLimit, ConnectionPermits},
+    connection_settings::ConnectionSettings,
     handle::Entrance,
     limits::StreamSettings,
-    reception::{Desk, Reception},
-    terms::Terms,
 };
 use crate::{query::Transport, tls::Protocol};
 
-/// Handshakes that may be under way at an address. From half of it on, whoever begins one must show
-/// first that it can be reached where it says it is.
+/// Handshakes in progress at an address, at most. From half of it on, a client must prove its address first
+/// (Retry, RFC 9000 section 8.1.2).
 const HALF_OPEN: usize = 512;
 
-/// How long the last words of closed connections may take to go out.
+/// How long CONNECTION_CLOSE frames may take to be sent.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Octets that a client may send ahead on a stream, and on all streams of a connection; and those
-/// that are held for it until it says that it has them.
+/// Flow control: bytes that a client may send ahead on a stream, and on all streams of a connection; and
+/// unacknowledged bytes that are kept for it.
 const STREAM_WINDOW: u32 = 66 * 1024;
 const CONNECTION_WINDOW: u32 = 512 * 1024;
 const SEND_WINDOW: u64 = 1024 * 1024;
 
-/// Streams of one direction that HTTP/3 needs: three, and some that mean nothing.
+/// Unidirectional streams of HTTP/3: three, and some of reserved types (RFC 9114 section 6.2.3).
 const HTTP3_CONTROL: u32 = 16;
 
-/// A connection without a packet is gone after this time, whatever shorter time is configured:
-/// what is forwarded may take as long.
+/// QUIC's idle timeout at least, whatever shorter time is configured: a forwarded query may take as long.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// A connection whose handshake is done.
-struct Visit {
+struct QuicConnection {
     connection: Connection,
     entrance: Entrance,
     transport: Transport,
-    /// Where the listener is bound.
+    /// The address of the listener.
     bound: SocketAddr,
     settings: StreamSettings,
     workers: Arc<Semaphore>,
-    places: Places,
+    permits: ConnectionPermits,
 }
 
-/// Begins to serve, with an accept loop for each socket.
+/// Starts an accept loop for each socket.
 pub(super) fn start(
     sockets: Vec<UdpSocket>,
     scheme: Scheme,
-    reception: &Reception,
+    loops: &AcceptLoops,
     runtime: &Handle,
 ) -> io::Result<()> {
     let _in_runtime = runtime.enter();
@@ -86,7 +84,7 @@ pub(super) fn start(
     } else {
         Transport::Quic
     };
-    let config = Made::from(&reception.terms(), transport)?;
+    let config = QuicConfig::from(&loops.settings(), transport)?;
     for socket in sockets {
         let bound = socket.local_addr()?;
         let first = ServerConfig::clone(&config.quic);
@@ -96,55 +94,55 @@ pub(super) fn start(
             socket,
             Arc::new(TokioRuntime),
         )?;
-        let acceptor = Acceptor {
+        let accept_loop = AcceptLoop {
             endpoint,
             bound,
             transport,
             config: config.clone(),
             half_open: Arc::new(Semaphore::new(HALF_OPEN)),
-            desk: reception.desk(),
+            context: loops.context(),
         };
-        runtime.spawn(acceptor.run());
+        runtime.spawn(accept_loop.run());
     }
     Ok(())
 }
 
-struct Acceptor {
+struct AcceptLoop {
     endpoint: Endpoint,
     bound: SocketAddr,
     transport: Transport,
-    config: Made,
+    config: QuicConfig,
     half_open: Arc<Semaphore>,
-    desk: Desk,
+    context: AcceptContext,
 }
 
-/// quinn's configuration, and what it was made from.
+/// quinn's configuration, and the settings that it was made from.
 #[derive(Clone)]
-struct Made {
+struct QuicConfig {
     tls: Arc<rustls::ServerConfig>,
     settings: StreamSettings,
     quic: Arc<ServerConfig>,
 }
 
-impl Acceptor {
+impl AcceptLoop {
     async fn run(mut self) {
         let mut connections = JoinSet::new();
         loop {
             let incoming = tokio::select! {
                 incoming = self.endpoint.accept() => incoming,
                 Some(_) = connections.join_next() => continue,
-                // Both where it was said and where nobody is left to say it.
-                _ = self.desk.stop.wait_for(|stop| *stop) => break,
+                // Also once the sender is gone.
+                _ = self.context.stop.wait_for(|stop| *stop) => break,
             };
             let Some(incoming) = incoming else {
                 break;
             };
             self.admit(incoming, &mut connections);
         }
-        self.endpoint.set_server_config(None); // who comes now is turned away
+        self.endpoint.set_server_config(None); // new connections are refused
         while connections.join_next().await.is_some() {}
         let _ = timeout(LINGER, self.endpoint.wait_idle()).await;
-        drop(self.desk);
+        drop(self.context);
     }
 
     fn admit(&mut self, incoming: Incoming, connections: &mut JoinSet<()>) {
@@ -157,38 +155,38 @@ impl Acceptor {
             incoming.refuse();
             return;
         };
-        let terms = self.desk.terms.borrow_and_update().clone();
-        if let Err(error) = self.config.renew(&terms, self.transport) {
+        let settings = self.context.settings.borrow_and_update().clone();
+        if let Err(error) = self.config.renew(&settings, self.transport) {
             tracing::warn!(%error, "the certificate cannot be used for QUIC");
         }
-        let newcomer = Newcomer {
+        let handshake = Handshake {
             config: Arc::clone(&self.config.quic),
-            entrance: self.desk.entrance.clone(),
+            entrance: self.context.entrance.clone(),
             transport: self.transport,
             bound: self.bound,
-            gate: self.desk.gate.clone(),
-            terms,
+            limit: self.context.connection_limit.clone(),
+            settings,
             permit,
         };
-        connections.spawn(newcomer.serve(incoming, self.desk.stop.clone()));
+        connections.spawn(handshake.serve(incoming, self.context.stop.clone()));
     }
 }
 
-/// Whoever begins a handshake.
-struct Newcomer {
+/// A connection whose handshake is in progress.
+struct Handshake {
     config: Arc<ServerConfig>,
     entrance: Entrance,
     transport: Transport,
     bound: SocketAddr,
-    gate: Gate,
-    terms: Terms,
+    limit: ConnectionLimit,
+    settings: ConnectionSettings,
     permit: OwnedSemaphorePermit,
 }
 
-impl Newcomer {
+impl Handshake {
     async fn serve(self, incoming: Incoming, mut stop: watch::Receiver<bool>) {
         let client = incoming.remote_address();
-        let settings = self.terms.settings;
+        let settings = self.settings.streams;
         let Ok(connecting) = incoming.accept_with(self.config) else {
             return;
         };
@@ -205,9 +203,10 @@ impl Newcomer {
             Err(_) => return,
         };
         drop(self.permit);
-        // Not before the handshake: a forged address must not push a connection out.
-        let Some(places) =
-            Places::enter(&self.gate, self.terms.own_gate.as_ref(), client.ip()).await
+        let own_limit = self.settings.own_limit;
+        // Not before the handshake: a spoofed address must not evict a connection.
+        let Some(permits) =
+            ConnectionPermits::acquire(&self.limit, own_limit.as_ref(), client.ip()).await
         else {
             tracing::debug!(%client, "all connections are busy, one more is refused");
             let busy = if self.transport == Transport::Https3 {
@@ -218,25 +217,25 @@ impl Newcomer {
             connection.close(busy, b"too many connections");
             return;
         };
-        let visit = Visit {
+        let client = QuicConnection {
             connection,
             entrance: self.entrance,
             transport: self.transport,
             bound: self.bound,
             settings,
-            workers: self.terms.workers,
-            places,
+            workers: self.settings.workers,
+            permits,
         };
-        if visit.transport == Transport::Https3 {
-            http3::serve(visit, stop).await;
+        if client.transport == Transport::Https3 {
+            http3::serve(client, stop).await;
         } else {
-            doq::serve(visit, stop).await;
+            doq::serve(client, stop).await;
         }
     }
 }
 
-impl Visit {
-    /// The client as it is now: it may have moved to another address.
+impl QuicConnection {
+    /// The client at its present address: it may have migrated.
     fn caller(&self) -> Caller {
         let local = self.connection.local_ip().unwrap_or(self.bound.ip());
         Caller {
@@ -248,33 +247,33 @@ impl Visit {
     }
 }
 
-impl Made {
-    fn from(terms: &Terms, transport: Transport) -> io::Result<Self> {
-        let identity = terms.tls.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
+impl QuicConfig {
+    fn from(settings: &ConnectionSettings, transport: Transport) -> io::Result<Self> {
+        let identity = settings.tls.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
         let tls = identity.config(protocol(transport));
         let crypto = QuicServerConfig::try_from(Arc::clone(&tls)).map_err(io::Error::other)?;
         let mut quic = ServerConfig::with_crypto(Arc::new(crypto));
-        quic.transport_config(Arc::new(transport_config(&terms.settings, transport)?));
+        quic.transport_config(Arc::new(transport_config(&settings.streams, transport)?));
         Ok(Self {
             tls,
-            settings: terms.settings,
+            settings: settings.streams,
             quic: Arc::new(quic),
         })
     }
 
-    /// Follows the terms and their certificate.
-    fn renew(&mut self, terms: &Terms, transport: Transport) -> io::Result<()> {
-        let identity = terms.tls.as_ref();
+    /// Makes it anew if the settings or their certificate have changed.
+    fn renew(&mut self, settings: &ConnectionSettings, transport: Transport) -> io::Result<()> {
+        let identity = settings.tls.as_ref();
         let now = identity.map(|identity| identity.config(protocol(transport)));
         let same = now.is_some_and(|now| Arc::ptr_eq(&now, &self.tls));
-        if !same || terms.settings != self.settings {
-            *self = Self::from(terms, transport)?;
+        if !same || settings.streams != self.settings {
+            *self = Self::from(settings, transport)?;
         }
         Ok(())
     }
 }
 
-/// What is agreed on in the handshake.
+/// The protocol to negotiate (ALPN).
 fn protocol(transport: Transport) -> Protocol {
     if transport == Transport::Https3 {
         Protocol::Http3

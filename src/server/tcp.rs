@@ -1,12 +1,12 @@
-//! Connections: one accept loop for TCP, TLS, HTTPS and gRPC, into the same door.
+//! TCP listeners: one accept loop for DNS over TCP and TLS, HTTPS and gRPC.
 //!
-//! DNS over TCP and over TLS (RFC 7766, RFC 7858) is spoken here. A connection's questions wait side
-//! by side and are answered as they come to be (RFC 7766 §6.2.1.1); a slow forward does not hold up
-//! the cluster names that were asked behind it. [`super::http`] speaks what is based on HTTP.
+//! DNS over TCP and over TLS (RFC 7766, RFC 7858) is implemented here. Queries of one connection are
+//! answered out of order (RFC 7766 section 6.2.1.1): a slow forward does not delay the cluster names that
+//! were asked behind it. [`super::http`] implements what is based on HTTP.
 
+mod accepted;
 mod connection;
-mod front;
-mod visit;
+mod stream;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -17,35 +17,36 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-pub(super) use front::{Abort, Wire};
+pub(super) use stream::Abort;
+#[cfg(any(feature = "https", feature = "grpc"))]
+pub(super) use stream::ClientStream;
 
-use self::visit::Visit;
+use self::accepted::AcceptedConnection;
 use super::{
     Scheme,
-    accept::Accept,
-    gate::Places,
-    reception::{Desk, Reception},
+    accept::Acceptor,
+    accept_loops::{AcceptContext, AcceptLoops},
+    connection_limit::ConnectionPermits,
 };
 
 /// Connections that the system keeps until they are accepted; it cuts this to what it allows.
 const BACKLOG: i32 = 4096;
 
-/// Bytes that the system takes in from us for a client before it has sent them. A client that does
-/// not read costs so much of the system's memory, and not the megabytes that buffers grow to.
+/// Unsent bytes that the kernel buffers for a connection (`TCP_NOTSENT_LOWAT`): what a client that does not
+/// read costs in kernel memory, instead of the megabytes that buffers grow to.
 const UNSENT: u32 = 128 * 1024;
 
-/// Accepted connections of a listener that may be without a place yet; while there are so many, none
-/// is accepted.
+/// Accepted connections of a listener that may wait for a permit; while there are so many, none is accepted.
 const ENTERING: usize = 256;
 
-/// Binds a listening socket that several may share, so that a new one can stand beside an old one.
+/// Binds a listening socket with `SO_REUSEPORT`, so that a listener of another scheme can take an address over.
 pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if domain == Domain::IPV6 {
         socket.set_only_v6(true)?;
     }
-    // A server that starts again need not wait for the connections of the one before it.
+    // A restarted server need not wait for connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
     #[cfg(unix)]
     socket.set_reuse_port(true)?;
@@ -58,96 +59,96 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 /// Bounds what the connections of a listening socket may leave unsent in the system.
 pub(crate) fn bound_unsent(socket: &Socket) {
-    // Where the system knows no such bound it is its own that counts.
+    // On failure the kernel's own bound holds.
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_notsent_lowat(UNSENT);
     #[cfg(not(target_os = "linux"))]
     let _ = socket;
 }
 
-/// Begins to serve, with an accept loop for each listening socket.
+/// Starts an accept loop for each listening socket.
 pub(super) fn start(
     listeners: Vec<TcpListener>,
     scheme: Scheme,
-    reception: &Reception,
+    loops: &AcceptLoops,
     runtime: &Handle,
 ) {
     for listener in listeners {
-        let acceptor = Acceptor {
-            accept: Accept::new(listener, 0),
+        let accept_loop = AcceptLoop {
+            acceptor: Acceptor::new(listener, 0),
             scheme,
-            desk: reception.desk(),
+            context: loops.context(),
             entering: Arc::new(Semaphore::new(ENTERING)),
         };
-        runtime.spawn(acceptor.run());
+        runtime.spawn(accept_loop.run());
     }
 }
 
-struct Acceptor {
-    accept: Accept,
+struct AcceptLoop {
+    acceptor: Acceptor,
     scheme: Scheme,
-    desk: Desk,
+    context: AcceptContext,
     entering: Arc<Semaphore>,
 }
 
-impl Acceptor {
+impl AcceptLoop {
     async fn run(mut self) {
         loop {
             let accepted = async {
                 let entering = Arc::clone(&self.entering).acquire_owned().await;
-                let accepted = self.accept.next(&self.desk.gate).await;
+                let accepted = self.acceptor.next(&self.context.connection_limit).await;
                 (accepted, entering.expect("it is never closed"))
             };
             let ((stream, client), entering) = tokio::select! {
                 accepted = accepted => accepted,
-                // Both where it was said and where nobody is left to say it.
-                _ = self.desk.stop.wait_for(|stop| *stop) => break,
+                // Also once the sender is gone.
+                _ = self.context.stop.wait_for(|stop| *stop) => break,
             };
             self.admit(stream, client, entering);
         }
-        // What was asked on those in the queue is answered; unless they are another listener's now.
+        // Queries on connections that are queued already are answered.
         while let Ok(entering) = Arc::clone(&self.entering).try_acquire_owned()
-            && let Some((stream, client)) = self.accept.queued()
+            && let Some((stream, client)) = self.acceptor.queued()
         {
             self.admit(stream, client, entering);
         }
     }
 
     fn admit(&self, stream: TcpStream, client: SocketAddr, entering: OwnedSemaphorePermit) {
-        let desk = &self.desk;
-        let terms = desk.terms.borrow().clone();
+        let context = &self.context;
+        let settings = context.settings.borrow().clone();
         let Ok(local) = stream.local_addr() else {
-            return; // it is gone again
+            return; // reset by its client
         };
-        // Replies are written whole; to hold them back would only delay them.
+        // Replies are written whole; Nagle's algorithm would only delay them.
         let _ = stream.set_nodelay(true);
-        let (gate, own_gate) = (desk.gate.clone(), terms.own_gate.clone());
-        let (stop, working) = (desk.stop.clone(), desk.working.clone());
-        let (scheme, entrance) = (self.scheme, desk.entrance.clone());
-        // In the order of their coming as long as there is room.
-        let places = Places::try_enter(&gate, own_gate.as_ref(), client.ip());
+        let (limit, own_limit) = (context.connection_limit.clone(), settings.own_limit.clone());
+        let (stop, token) = (context.stop.clone(), context.token.clone());
+        let (scheme, entrance) = (self.scheme, context.entrance.clone());
+        // In order of arrival as long as permits are free.
+        let permits = ConnectionPermits::try_acquire(&limit, own_limit.as_ref(), client.ip());
         tokio::spawn(async move {
-            let places = match places {
-                Some(places) => Some(places),
-                None => Places::enter(&gate, own_gate.as_ref(), client.ip()).await,
+            let permits = match permits {
+                Some(permits) => Some(permits),
+                None => ConnectionPermits::acquire(&limit, own_limit.as_ref(), client.ip()).await,
             };
-            let Some(places) = places else {
+            let Some(permits) = permits else {
                 tracing::debug!(%client, "all connections are busy, one more is refused");
                 return;
             };
-            drop((entering, gate, own_gate));
-            let visit = Visit {
+            drop((entering, limit, own_limit));
+            let connection = AcceptedConnection {
                 stream,
                 scheme,
                 entrance,
-                terms,
+                settings,
                 ends: (client, local),
-                places,
+                permits,
             };
-            if let Err(error) = visit.serve(stop).await {
+            if let Err(error) = connection.serve(stop).await {
                 tracing::debug!(%error, %client, "a connection ended");
             }
-            drop(working);
+            drop(token);
         });
     }
 }

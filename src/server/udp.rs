@@ -24,20 +24,20 @@ use tokio::runtime::Handle;
 use self::worker::Worker;
 use super::{
     handle::Entrance,
-    limits::Work,
+    limits::TaskTracker,
     proxy::sessions::{DatagramProxy, Relay},
 };
 use crate::{datagrams::ask_for_destinations, upstream::Engine};
 
-/// Octets of waiting datagrams that the system is asked to hold for each socket: a quarter of a
-/// second of a thread's work. It grants what `net.core.rmem_max` allows.
+/// Receive buffer of each socket (`SO_RCVBUF`) in bytes: a quarter of a second of a thread's work. The kernel
+/// grants what `net.core.rmem_max` allows.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// How often a thread without queries looks whether it is to stop, where waking it fails.
+/// How often a thread without queries checks whether it is to stop, should waking it fail.
 const LOOK_UP: Duration = Duration::from_secs(1);
 
-/// The threads that serve one address, each with a socket of its own: threads are added and retired one by
-/// one. Dropping them stops them.
+/// The threads that serve one address, each with a socket of its own. They are added and retired one by one;
+/// dropping them stops them.
 pub(super) struct Threads {
     address: SocketAddr,
     threads: Vec<Thread>,
@@ -47,7 +47,7 @@ pub(super) struct Threads {
 /// answers what is queued there before it ends.
 pub(super) struct Thread {
     stop: Stop,
-    work: Work,
+    tasks: TaskTracker,
 }
 
 /// Stops a thread when dropped.
@@ -65,14 +65,14 @@ pub(super) struct Context {
     pub(super) runtime: Handle,
 }
 
-/// How many threads serve an address unless it is said: the cores that this process may use, by
-/// its cgroup's quota too.
+/// The default number of threads for an address: the cores that this process may use, by its cgroup's CPU
+/// quota too.
 pub(super) fn default_threads() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// Binds `count` sockets to one address, between which the system divides the clients. With port
-/// 0 the system chooses one port for all of them.
+/// Binds `count` sockets to one address, among which the kernel distributes the clients (`SO_REUSEPORT`). With
+/// port 0 the system chooses one port for all of them.
 pub(super) fn bind(mut address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
     let mut sockets = Vec::with_capacity(count);
     for _ in 0..count.max(1) {
@@ -92,7 +92,7 @@ fn bind_one(address: SocketAddr) -> io::Result<UdpSocket> {
     #[cfg(unix)]
     socket.set_reuse_port(true)?;
     if socket.recv_buffer_size()? < RECEIVE_BUFFER {
-        // A smaller buffer serves too.
+        // A smaller buffer will do.
         let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     }
     socket.bind(&address.into())?;
@@ -131,9 +131,9 @@ impl Threads {
         self.threads.split_off(count.max(1).min(self.threads.len()))
     }
 
-    /// Stops taking queries at once: a query that is sent after this call is another socket's. The
-    /// future completes when those that were taken are answered, at `deadline` at the latest; whether
-    /// all were.
+    /// Stops receiving at once: a datagram that is sent after this call reaches another socket of the address.
+    /// The future completes when the queries that were received are answered, at `deadline` at the latest,
+    /// and returns whether all were.
     pub(super) fn drain(
         self,
         deadline: tokio::time::Instant,
@@ -149,9 +149,9 @@ pub(super) fn drain(
 ) -> impl Future<Output = bool> + Send + use<> {
     let threads = threads.into_iter();
     let drained: Vec<_> = threads
-        .map(|Thread { stop, work }| {
+        .map(|Thread { stop, tasks }| {
             drop(stop);
-            work.end(deadline)
+            tasks.wait(deadline)
         })
         .collect();
     async move {
@@ -164,7 +164,7 @@ impl Thread {
     fn start(socket: UdpSocket, context: &Context) -> io::Result<Self> {
         socket.set_read_timeout(Some(LOOK_UP))?;
         let bound = socket.local_addr()?;
-        let work = Work::new();
+        let tasks = TaskTracker::new();
         let socket = Arc::new(socket);
         let stop = Stop {
             socket: Arc::clone(&socket),
@@ -183,29 +183,29 @@ impl Thread {
             bound,
             entrance: entrance.clone(),
             stop: Arc::clone(&stop.flag),
-            _working: work.begin(),
+            _token: tasks.token(),
         };
         thread::Builder::new()
             .name(format!("udp-{}", bound.port()))
             .spawn(move || worker.run())?;
-        Ok(Self { stop, work })
+        Ok(Self { stop, tasks })
     }
 }
 
 impl Drop for Stop {
     fn drop(&mut self) {
-        // Where it fails, the socket goes on receiving and its queue is lost.
+        // If it fails, the socket goes on receiving and its queue is lost.
         let _ = retire(&self.socket);
         self.flag.store(true, Ordering::Release);
-        // It wakes the thread that waits at it. On a socket without a peer the call reports a failure
-        // and does so all the same.
+        // Wakes the thread that waits at the socket. On a socket without a peer the call reports ENOTCONN
+        // and wakes it all the same.
         let _ = SockRef::from(self.socket.as_ref()).shutdown(Shutdown::Read);
     }
 }
 
-/// Makes the system choose other sockets of the address for all that comes from now on, while this
-/// one keeps what it has and can still send replies. Linux chooses no socket that has a peer for
-/// the datagrams of another peer; the peer is the socket itself, which sends nothing.
+/// Takes a socket out of its `SO_REUSEPORT` group: datagrams from now on reach other sockets of the address,
+/// while this one keeps its queue and can still send. It is connected to itself: Linux delivers nothing to a
+/// connected socket but its peer's datagrams.
 fn retire(socket: &UdpSocket) -> io::Result<()> {
     let mut peer = socket.local_addr()?;
     match peer.ip() {

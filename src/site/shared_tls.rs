@@ -8,7 +8,7 @@ use super::{Place, bindings, label};
 use crate::{
     config::{Config, ServerBlock},
     corefile::{Diagnostic, Key, Sources, Transport},
-    tls::{Difference, Files, Shown, TlsError},
+    tls::{Difference, Files, Presented, TlsError},
 };
 
 /// Two blocks of one listener that do not agree.
@@ -23,7 +23,7 @@ pub(super) struct Clash<'c> {
 struct First<'c> {
     key: &'c Key,
     files: Option<&'c Files>,
-    shown: Option<Shown>,
+    shown: Option<Presented>,
 }
 
 /// The first two blocks that do not agree, if any. Files that cannot be read are no clash: loading
@@ -81,9 +81,9 @@ impl First<'_> {
         }
         let shown = match self.shown.take() {
             Some(shown) => shown,
-            None => Shown::read(mine)?,
+            None => Presented::read(mine)?,
         };
-        let difference = shown.differs_from(&Shown::read(other)?);
+        let difference = shown.differs_from(&Presented::read(other)?);
         self.shown = Some(shown);
         Ok(difference)
     }

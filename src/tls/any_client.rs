@@ -1,6 +1,6 @@
-//! Clients' certificates that are asked for and not checked: `client_auth request` and `require`.
+//! Client certificates that are requested and not verified: `client_auth request` and `require`.
 //!
-//! Whoever shows one proves to have its key, and nothing more: what it says is not believed.
+//! A client proves to have the certificate's key, and nothing more: its names are not trusted.
 
 use rustls::{
     DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,

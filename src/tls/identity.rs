@@ -1,5 +1,5 @@
-//! A certificate in use. Its files are looked at every few seconds, since whoever renews them tells
-//! nobody: what they say now is shown to whoever connects next. Connections that are there stay.
+//! A certificate in use. Its files are checked every few seconds, since nothing announces a renewal; new
+//! handshakes use their present content, open connections stay.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     plain,
 };
 
-/// What is spoken within TLS, which its client and its server agree on in the handshake (ALPN).
+/// The protocol within TLS, which is negotiated in the handshake (ALPN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// DNS over TLS (RFC 7858).
@@ -28,15 +28,15 @@ pub enum Protocol {
     Http3,
 }
 
-/// What the files of a `tls` line said when they were read last.
+/// The content of the files of a `tls` line when they were read last.
 pub struct Identity {
     files: Files,
     current: ArcSwap<[Arc<ServerConfig>; Protocol::ALL.len()]>,
-    /// Of each file, as it was when it was read last, whether it could be used or not.
+    /// The stamp of each file when it was read last, whether it could be used or not.
     seen: Mutex<Vec<Option<Stamp>>>,
 }
 
-/// How often the files are looked at. Certificates are renewed weeks before they end.
+/// How often the files are checked. Certificates are renewed weeks before they expire.
 pub const INTERVAL: Duration = Duration::from_secs(10);
 
 impl Protocol {
@@ -68,16 +68,16 @@ impl Identity {
         }))
     }
 
-    /// What the next handshake is made by.
+    /// The configuration for the next handshake.
     pub fn config(&self, protocol: Protocol) -> Arc<ServerConfig> {
         Arc::clone(&self.current.load()[protocol as usize])
     }
 
-    /// Reads the files again if they have changed; whether they had. Files that cannot be used
-    /// leave everything as it was, and are told once. Blocks.
+    /// Reads the files again if they have changed, and returns whether they had. Files that cannot be used
+    /// change nothing, and are reported once. Blocks.
     pub fn refresh(&self) -> Result<bool, TlsError> {
-        // Looked at before they are read: what changes meanwhile is seen the next time. A key may
-        // be written after its certificate, and until then the two do not fit.
+        // Before the files are read: what changes meanwhile is seen the next time. A key may be written after
+        // its certificate, and until then the two do not match.
         let mut seen = self.seen.lock();
         let stamps = stamps(&self.files);
         if *seen == stamps {
@@ -90,7 +90,7 @@ impl Identity {
         Ok(true)
     }
 
-    /// Refreshes from now on, every `interval`, as long as somebody else holds this.
+    /// Refreshes every `interval`, as long as there is another reference to this.
     pub fn follow(self: &Arc<Self>, interval: Duration) {
         let identity = Arc::downgrade(self);
         tokio::spawn(poll(interval, move || {
@@ -131,7 +131,7 @@ mod tests {
 
     fn write(folder: &Path, what: &[(&str, &str)]) {
         for (name, text) in what {
-            // As whoever renews certificates does: another file takes the name.
+            // By renaming, as certificate managers do.
             let new = folder.join("new");
             std::fs::write(&new, text).unwrap();
             std::fs::rename(new, folder.join(name)).unwrap();

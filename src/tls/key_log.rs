@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use rustls::KeyLog;
 
-/// A file that secrets are added to; nobody but its owner may read it.
+/// A file that secrets are appended to, readable by its owner only.
 #[derive(Debug)]
 pub(super) struct KeyLogFile(Mutex<File>);
 

@@ -1,11 +1,11 @@
-//! What a `tls CERT KEY [CA]` line becomes: rustls's configuration for whatever is spoken within.
+//! TLS of listeners: a `tls CERT KEY [CA]` line as a configuration of rustls.
 //!
-//! The files are read here; [`Identity`] holds what they say and reads them again.
+//! The files are read here; [`Identity`] holds what they contain and reloads them.
 
 mod any_client;
 mod identity;
 mod key_log;
-mod shown;
+mod presented;
 
 use std::{
     io,
@@ -21,45 +21,45 @@ use rustls::{
 use self::{any_client::AnyClient, key_log::KeyLogFile};
 
 pub use identity::{INTERVAL, Identity, Protocol};
-pub use shown::{Difference, Shown};
+pub use presented::{Difference, Presented};
 
 use crate::{
     plain,
     trust::{self, Trusted},
 };
 
-/// The files of a TLS server, and what it asks of its clients.
+/// The files of a TLS server, and whether its clients authenticate.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Files {
-    /// Its certificate and those above it, PEM.
+    /// Its certificate chain, PEM.
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
-    /// Certificates of the authorities that clients' certificates are checked by, PEM.
+    /// CA certificates that client certificates are verified against, PEM.
     pub authority: Option<PathBuf>,
-    /// Whether clients show a certificate.
+    /// Whether clients present a certificate.
     pub client_auth: ClientAuth,
-    /// Where the secrets of every connection are written, for a look into captured traffic.
+    /// The file that secrets of connections are written to, for decrypting captured traffic.
     pub key_log: Option<PathBuf>,
 }
 
-/// Whether clients show a certificate (`client_auth`).
+/// Whether clients present a certificate (`client_auth`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ClientAuth {
-    /// None is asked for: `nocert`, and what is done unless it is said.
+    /// None is requested: `nocert`, the default.
     #[default]
     NoCertificate,
-    /// One is asked for, and any is taken, none too: `request`.
+    /// One is requested; any is accepted, or none: `request`.
     Request,
-    /// There must be one, and any is taken: `require`.
+    /// One is required, and any is accepted: `require`.
     Require,
-    /// One is asked for, and checked where it is shown: `verify_if_given`.
+    /// One is requested, and verified if it is presented: `verify_if_given`.
     VerifyIfGiven,
-    /// Without a valid one there is no connection: `require_and_verify`.
+    /// A valid one is required: `require_and_verify`.
     RequireAndVerify,
 }
 
-/// Why there can be no TLS.
+/// Why TLS cannot be configured.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each says it
 pub enum TlsError {
@@ -88,14 +88,14 @@ pub enum TlsError {
 }
 
 impl ClientAuth {
-    /// Whether what clients show is checked against authorities.
+    /// Whether client certificates are verified.
     pub fn verifies(self) -> bool {
         matches!(self, Self::VerifyIfGiven | Self::RequireAndVerify)
     }
 }
 
 impl Files {
-    /// A certificate and its key, and nothing asked of clients.
+    /// A certificate and its key, without client authentication.
     pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         Self {
             certificate: certificate.into(),
@@ -106,7 +106,7 @@ impl Files {
         }
     }
 
-    /// The files that are read, and read again when they change.
+    /// The files that are read, and reloaded when they change.
     fn read(&self) -> impl Iterator<Item = &Path> {
         [&self.certificate, &self.key]
             .into_iter()
@@ -114,7 +114,7 @@ impl Files {
             .map(PathBuf::as_path)
     }
 
-    /// Reads them all. What is spoken within TLS is not said yet.
+    /// Reads them all. ALPN is not set yet.
     pub fn load(&self) -> Result<ServerConfig, TlsError> {
         let chain = certificates(&self.certificate, "a certificate")?;
         let key = plain::private_key(&self.key).map_err(|error| TlsError::File {
@@ -150,7 +150,7 @@ impl Files {
         &self,
         provider: Arc<CryptoProvider>,
     ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
-        // Read where it is not needed too: a file that is named and is none is a mistake.
+        // Read even if it is not needed: a file that is named and cannot be used is a mistake.
         let trusted = self.authority.as_deref().map(authorities).transpose()?;
         Ok(match self.client_auth {
             ClientAuth::NoCertificate => None,

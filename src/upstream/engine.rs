@@ -64,7 +64,7 @@ pub struct Engine<T> {
     poller: Poller,
     inbox: Arc<Inbox>,
     sockets: Sockets,
-    queries: Slab<Query<T>>,
+    queries: Slab<PendingQuery<T>>,
     next_serial: u32,
     timers: Timers,
     /// When queries were last looked through for timeouts.
@@ -88,7 +88,8 @@ pub trait Owner {
     }
 }
 
-struct Query<T> {
+/// A query from its submission to its reply.
+struct PendingQuery<T> {
     serial: u32,
     owner: T,
     query: Box<UpstreamQuery>,
@@ -111,16 +112,13 @@ pub(super) enum Link {
     /// A message id on a socket of the engine.
     Datagram { socket: usize, id: u16 },
     /// A task, which is aborted when this is dropped.
-    Stream {
-        /// Held, so that it ends with the attempt.
-        _task: StreamTask,
-    },
+    Stream(#[allow(dead_code, reason = "held, so that it ends with the attempt")] StreamTask),
 }
 
 /// The task of an attempt over a stream.
 pub(super) struct StreamTask(AbortHandle);
 
-impl<T: Owner> Query<T> {
+impl<T: Owner> PendingQuery<T> {
     /// Whether nothing waits for the reply, neither the owner nor a follower.
     fn is_cancelled(&self) -> bool {
         self.owner.is_gone() && !self.lead.as_ref().is_some_and(Lead::has_followers)
@@ -180,7 +178,7 @@ impl<T: Owner> Engine<T> {
     pub fn submit(&mut self, query: Box<UpstreamQuery>, owner: T, now: Instant) {
         let serial = self.next_serial;
         self.next_serial = serial.wrapping_add(1);
-        let slot = self.queries.insert(Query {
+        let slot = self.queries.insert(PendingQuery {
             serial,
             owner,
             query,
@@ -401,7 +399,7 @@ impl<T: Owner> Engine<T> {
         let action = exchange.on_reply(&query.query.request, attempt, reply, now);
         if self.act(slot, action, reply, now) {
             // The exchange goes first: it holds its upstreams.
-            let Query { owner, lead, .. } = self.remove(slot);
+            let PendingQuery { owner, lead, .. } = self.remove(slot);
             if let Some(lead) = lead {
                 lead.publish(reply);
             }
@@ -467,8 +465,7 @@ impl<T: Owner> Engine<T> {
                 result,
             });
         });
-        let _task = StreamTask(task.abort_handle());
-        Ok(Link::Stream { _task })
+        Ok(Link::Stream(StreamTask(task.abort_handle())))
     }
 
     /// Sets the timer of an exchange, where none is due early enough.
@@ -487,6 +484,9 @@ impl<T: Owner> Engine<T> {
 
     /// Follows up on the attempts that have failed.
     fn fail(&mut self, now: Instant) {
+        if self.failed.is_empty() {
+            return;
+        }
         let mut reply = Reply::default();
         while let Some(((key, attempt), failure)) = self.failed.pop() {
             self.fail_attempt(key, attempt, failure, &mut reply, now);
@@ -633,7 +633,7 @@ impl<T: Owner> Engine<T> {
     }
 
     /// Takes a query out, and ends the attempts that are still in flight.
-    fn remove(&mut self, slot: usize) -> Query<T> {
+    fn remove(&mut self, slot: usize) -> PendingQuery<T> {
         let mut query = self.queries.remove(slot);
         if let Some(exchange) = &mut query.exchange {
             for link in exchange.open_links() {

@@ -18,6 +18,7 @@ pub(super) fn explain(error: &Error, expected: &str) -> String {
 
 /// The same where QUIC has only the alert that ended the handshake on this side, and the library's
 /// words for the reason (RFC 9001 section 4.8).
+#[cfg(feature = "quic")]
 pub(super) fn explain_own_alert(alert: u8, reason: &str, expected: &str) -> String {
     match AlertDescription::from(alert) {
         AlertDescription::UnknownCA => certificate(&CertificateError::UnknownIssuer, expected),

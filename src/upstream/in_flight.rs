@@ -61,6 +61,8 @@ pub(super) struct Lead {
     in_flight: Arc<InFlight>,
     hash: u64,
     serial: u64,
+    /// Whether the entry has been removed.
+    is_over: bool,
 }
 
 impl InFlight {
@@ -99,6 +101,7 @@ impl InFlight {
             in_flight: Arc::clone(self),
             hash,
             serial,
+            is_over: false,
         })
     }
 
@@ -130,13 +133,16 @@ impl Lead {
     }
 
     /// Gives the reply to the followers.
-    pub(super) fn publish(self, reply: &Reply) {
+    pub(super) fn publish(mut self, reply: &Reply) {
         for follower in self.remove() {
             follower.notify(Some(Box::new(reply.clone())));
         }
     }
 
-    fn remove(&self) -> Vec<Follower> {
+    fn remove(&mut self) -> Vec<Follower> {
+        if std::mem::replace(&mut self.is_over, true) {
+            return Vec::new();
+        }
         let mut shard = self.in_flight.shard(self.hash);
         match shard.find_entry(self.hash, |entry| entry.serial == self.serial) {
             Ok(entry) => entry.remove().0.followers,

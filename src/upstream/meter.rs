@@ -56,6 +56,7 @@ impl Proto {
 }
 
 /// What is counted where one kept connection leads to an upstream, and where its replies are heard.
+#[cfg_attr(not(any(feature = "https", feature = "quic")), allow(dead_code))] // calls of gRPC are not counted
 #[derive(Debug)]
 pub(super) struct Account {
     meter: Arc<Meter>,
@@ -144,6 +145,7 @@ impl Meter {
     }
 }
 
+#[cfg_attr(not(any(feature = "https", feature = "quic")), allow(dead_code))] // calls of gRPC are not counted
 impl Account {
     /// Of a connection that is not there yet.
     pub(super) fn new(meter: Arc<Meter>, proto: Proto) -> Arc<Self> {

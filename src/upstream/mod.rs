@@ -75,7 +75,7 @@ pub use health::Check;
 pub use in_flight::InFlight;
 pub use meter::{Meter, Proto};
 pub use packet::Packet;
-pub use pending::{Eviction, PendingLimit, Permit};
+pub use pending::{Eviction, MAX_QUERY_BYTES, PendingLimit, Permit, default_limit, process_limit};
 pub use policy::{MAX_UPSTREAMS, Policy};
 pub use query::UpstreamQuery;
 pub use resolv_conf::{ResolvConf, read_nameservers, read_search};
@@ -314,11 +314,11 @@ impl Connections {
                     Err(error) => Self::Broken(Failure::Tls(error.to_string().into())),
                 }
             }
-            // No Corefile gets this far: `Over::required` refuses it.
+            // A Corefile with such an upstream is refused: see `Over::required`.
             #[cfg(not(feature = "https"))]
-            Over::Https => Self::Broken(Failure::Tls(NotBuilt(Feature::Https).to_string().into())),
+            Over::Https => Self::Broken(Failure::Tls("built without the feature `https`".into())),
             #[cfg(not(feature = "quic"))]
-            Over::Quic => Self::Broken(Failure::Tls(NotBuilt(Feature::Quic).to_string().into())),
+            Over::Quic => Self::Broken(Failure::Tls("built without the feature `quic`".into())),
         }
     }
 }

@@ -122,6 +122,12 @@ impl Tls {
     }
 
     /// The same for a protocol that is to be agreed on in the handshake (RFC 7301).
+    #[cfg(any(
+        feature = "https",
+        feature = "quic",
+        feature = "grpc",
+        feature = "etcd"
+    ))]
     pub(super) fn speaking(
         config: &Arc<ClientConfig>,
         name: Option<&ServerName<'static>>,
@@ -134,11 +140,13 @@ impl Tls {
     }
 
     /// The name that the other side must prove.
+    #[cfg(any(feature = "https", feature = "quic"))]
     pub(super) fn name(&self) -> &ServerName<'static> {
         &self.name
     }
 
     /// How TLS is spoken.
+    #[cfg(feature = "quic")]
     pub(super) fn config(&self) -> &Arc<ClientConfig> {
         self.connector.config()
     }

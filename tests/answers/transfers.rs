@@ -20,15 +20,15 @@ use crate::{
     fixture,
 };
 
-/// A transfer query: client, zone and, for IXFR, the client's serial.
+/// A client: address, transport and, for IXFR, its serial.
 struct Client {
-    client: &'static str,
+    address: &'static str,
     held: Option<u32>,
     transport: Transport,
 }
 
 const ANYONE: Client = Client {
-    client: "192.0.2.1:4000",
+    address: "192.0.2.1:4000",
     held: None,
     transport: Transport::Tcp,
 };
@@ -54,7 +54,7 @@ fn transfers(server: &Server, rules: Vec<Rule>) -> Transfers {
 impl Client {
     fn send(&self, plugin: &Transfers, zone: &str, rtype: &str) -> Option<Reply> {
         let query = Query {
-            client: self.client.parse().unwrap(),
+            client: self.address.parse().unwrap(),
             held_serial: self.held,
             transport: self.transport,
             ..Query::internal(question(zone, rtype))
@@ -252,7 +252,7 @@ fn only_permitted_clients_get_a_transfer() {
         ("192.0.2.7:1", Transport::Udp, Rcode::REFUSED),
     ] {
         let from = Client {
-            client,
+            address: client,
             held: Some(0),
             transport,
         };

@@ -9,7 +9,7 @@ use lodestone::{
     query::Query,
     reply::{Data, Reply},
     server::{
-        Listener, Scheme, Servers, Wanted,
+        Listener, ListenerConfig, Scheme, Servers,
         limits::{Limits, StreamSettings},
         route::{Route, Routes},
     },
@@ -75,7 +75,7 @@ async fn main() -> anyhow::Result<()> {
         Limits::default(),
         Arc::clone(&metrics),
     );
-    servers.apply(vec![Wanted {
+    servers.apply(vec![ListenerConfig {
         listener: Listener {
             scheme: Scheme::Dns,
             address: address.parse()?,

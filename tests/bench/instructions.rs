@@ -24,7 +24,7 @@ use lodestone::{
     reply::{Data, Reply},
     server::{
         handle::{Arrival, Entrance, Handled, Scratch, Server},
-        limits::{Grants, Limits},
+        limits::Limits,
         route::Routes,
     },
     site::Site,
@@ -88,8 +88,8 @@ async fn run() -> anyhow::Result<()> {
     site.started().await;
     let listener = site.listeners.first().context("a listener")?;
     let routes = Routes::new(listener.routes.iter().cloned());
-    let grants = Grants::new(Limits::default(), &metrics);
-    let server = Server::new(Arc::clone(&listener.label), routes, grants, &metrics);
+    let pending = Limits::default().pending_limit(&metrics);
+    let server = Server::new(Arc::clone(&listener.label), routes, pending, &metrics);
     let mut asker = Asker {
         entrance: Entrance::new(server),
         scratch: Scratch::default(),
@@ -260,8 +260,11 @@ mod upstreams {
             if !forwarded(asker, &mut engine, message) {
                 bail!("not forwarded by the thread that took the question");
             }
-            while !answer_of_an_upstream(asker, &mut engine) {
+            loop {
                 engine.wait()?;
+                if answer_of_an_upstream(asker, &mut engine) {
+                    break;
+                }
             }
             answered(&asker.out)?;
         }

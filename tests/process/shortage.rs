@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hickory_proto::{
@@ -16,7 +16,14 @@ use hickory_proto::{
     rr::{RData, Record, RecordType},
 };
 
-use super::server::{PATIENCE, Server, free_port, page, question};
+use lodestone::cluster::Kind;
+use serde_json::json;
+
+use super::{
+    apiserver::ApiServer,
+    server::{PATIENCE, Server, free_port, page, program, question},
+    stock,
+};
 
 /// An upstream on UDP and TCP that answers names starting with `n` after a pause, and no others.
 struct Upstream {
@@ -135,17 +142,44 @@ impl Drop for Flood {
 }
 
 fn shed(port: u16, limit: &str) -> u64 {
-    let (_, text) = page(port, "/metrics").unwrap();
     let series = format!("lodestone_queries_shed_total{{limit=\"{limit}\"}}");
-    let line = text.lines().find_map(|line| line.strip_prefix(&series));
-    line.map_or(0, |value| value.trim().parse().unwrap())
+    metric(port, &series)
+}
+
+/// The value of the first series whose name and labels begin so; 0 where there is none.
+fn metric(port: u16, series: &str) -> u64 {
+    let (_, text) = page(port, "/metrics").unwrap();
+    let mut lines = text.lines().filter(|line| line.starts_with(series));
+    let value = lines.next().and_then(|line| line.rsplit(' ').next());
+    value.map_or(0, |value| value.parse().unwrap())
 }
 
 fn wait_until_shed(port: u16, limit: &str) {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while shed(port, limit) == 0 {
         assert!(begun.elapsed() < PATIENCE, "nothing is shed");
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A server whose memory is limited so that 4,096 queries may be pending.
+fn start_small(corefile: &str) -> Server {
+    let mut command = program();
+    command.env("GOMEMLIMIT", "96MiB");
+    Server::start_by(command, corefile)
+}
+
+/// Asks as a client and as another one for names that are answered, some of them not from the cache.
+fn assert_answered(server: &Server, name: impl Fn(u8, u16) -> String) {
+    for last in [3, 2] {
+        let client = client(last, server);
+        for id in 0..100 {
+            let name = name(last, id);
+            let begun = Instant::now();
+            let code = ask(&client, id, &name);
+            assert_eq!(code, ResponseCode::NoError, "127.0.0.{last} {name}");
+            assert!(begun.elapsed() < Duration::from_secs(3), "{name}: late");
+        }
     }
 }
 
@@ -155,22 +189,53 @@ fn flood_for_a_dead_zone_does_not_affect_other_clients_and_names() {
         Upstream::start(Duration::ZERO),
         Upstream::start(Duration::ZERO),
     );
-    let port = free_port();
-    let server = Server::start(&format!(
-        ".:0 {{\n bind 127.0.0.1\n prometheus 127.0.0.1:{port}\n \
-         forward dead.example {} {{\n health_check 1h\n read_timeout 5s\n }}\n forward . {}\n}}\n",
-        dead.address, alive.address
-    ));
-    let _flood = Flood::start(client(2, &server), "dead.example", 60_000);
-    wait_until_shed(port, "server");
-    // Another client, and the same client with other names.
-    for last in [3, 2] {
-        let client = client(last, &server);
-        for id in 0..100 {
-            let code = ask(&client, id, &format!("n{id}.c{last}.example."));
-            assert_eq!(code, ResponseCode::NoError, "127.0.0.{last} {id}");
+    // The dead zone has half of what the process may have, or with a limit of its own all of it.
+    for (limit, max_concurrent) in [("forward", ""), ("server", "max_concurrent 100000")] {
+        let port = free_port();
+        let server = start_small(&format!(
+            ".:0 {{\n bind 127.0.0.1\n prometheus 127.0.0.1:{port}\n \
+             forward dead.example {} {{\n health_check 1h\n read_timeout 5s\n {max_concurrent}\n }}\n \
+             forward . {}\n}}\n",
+            dead.address, alive.address
+        ));
+        let _flood = Flood::start(client(2, &server), "dead.example", 60_000);
+        wait_until_shed(port, limit);
+        assert_answered(&server, |last, id| format!("n{id}.c{last}.example."));
+        let others = ["forward", "server"].into_iter().filter(|it| *it != limit);
+        for other in others {
+            assert_eq!(shed(port, other), 0, "{other}, not {limit}");
         }
+        assert!(metric(port, "lodestone_pending_queries") >= 2000);
+        assert_eq!(metric(port, "lodestone_pending_queries_limit"), 4096);
     }
+}
+
+#[test]
+fn dead_stub_domain_does_not_affect_the_stock_corefile() {
+    let (dead, alive) = (
+        Upstream::start(Duration::ZERO),
+        Upstream::start(Duration::ZERO),
+    );
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let api = runtime.block_on(ApiServer::start());
+    api.apply(Kind::Namespace, &json!({"metadata": {"name": "ns"}}));
+    let service =
+        json!({"metadata": {"name": "nweb", "namespace": "ns"}, "spec": {"clusterIP": "10.0.0.1"}});
+    api.apply(Kind::Service, &service);
+    let ports @ [_, _, metrics] = [free_port(), free_port(), free_port()];
+    // As an administrator adds one: a block beside the stock one, with the same words.
+    let stub = format!(
+        "dead.example:0 {{\n bind 127.0.0.1\n errors\n cache 30\n forward . {} {{\n \
+         max_concurrent 1000\n }}\n prometheus 127.0.0.1:{metrics}\n}}\n",
+        dead.address
+    );
+    let stock = stock::corefile(ports, &api.url(), &alive.address.to_string());
+    let server = start_small(&format!("{stock}{stub}"));
+    let _flood = Flood::start(client(2, &server), "dead.example", 60_000);
+    wait_until_shed(metrics, "forward");
+    assert_answered(&server, |last, id| format!("n{id}.c{last}.elsewhere."));
+    assert_answered(&server, |_, _| "nweb.ns.svc.cluster.local.".to_owned());
+    assert_eq!(shed(metrics, "server"), 0);
 }
 
 #[test]
@@ -178,31 +243,47 @@ fn max_concurrent_is_shared_by_clients_and_evictions_are_logged() {
     let upstream = Upstream::start(Duration::ZERO);
     let port = free_port();
     let server = Server::start(&format!(
-        ".:0 {{\n bind 127.0.0.1\n prometheus 127.0.0.1:{port}\n errors\n \
+        ".:0 {{\n bind 127.0.0.1\n prometheus 127.0.0.1:{port}\n errors\n log . {{\n class denial error\n }}\n \
          forward . {} {{\n max_concurrent 200\n }}\n}}\n",
         upstream.address
     ));
-    let _flood = Flood::start(client(2, &server), "example", 20_000);
-    wait_until_shed(port, "forward");
-    let line = server.line(|line| line.contains("concurrent queries exceeded maximum 200"));
-    assert!(line.contains("plugin/errors"), "{line}");
-    let client = client(3, &server);
-    for id in 0..100 {
-        let code = ask(&client, id, &format!("n{id}.example."));
-        assert_eq!(code, ResponseCode::NoError, "{id}");
+    {
+        let _flood = Flood::start(client(2, &server), "example", 20_000);
+        wait_until_shed(port, "forward");
+        let line = server.line(|line| line.contains("concurrent queries exceeded maximum 200"));
+        assert!(line.contains("plugin/errors"), "{line}");
+        server.line(|line| line.contains("slow") && line.contains("REFUSED"));
+        let client = client(3, &server);
+        for id in 0..100 {
+            let code = ask(&client, id, &format!("n{id}.example."));
+            assert_eq!(code, ResponseCode::NoError, "{id}");
+        }
     }
-    let (_, text) = page(port, "/metrics").unwrap();
-    let rejects = "coredns_forward_max_concurrent_rejects_total ";
-    let line = text.lines().find_map(|line| line.strip_prefix(rejects));
-    assert!(line.unwrap().parse::<u64>().unwrap() > 0);
+    // Every query that was shed is a response that was counted, and nothing else was refused.
+    let begun = Instant::now();
+    loop {
+        let rejects = metric(port, "coredns_forward_max_concurrent_rejects_total");
+        let refused = metric(
+            port,
+            "coredns_dns_responses_total{plugin=\"forward\",rcode=\"REFUSED\"",
+        );
+        assert!(rejects > 0 && refused <= rejects);
+        if refused == rejects && shed(port, "forward") == rejects {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{refused} of {rejects}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]
-fn process_limit_is_at_least_the_sum_of_max_concurrent() {
-    let server = Server::start(
+fn pending_queries_limit_follows_the_memory_limit() {
+    let server = start_small(
         ".:0 {\n bind 127.0.0.1\n forward . 127.0.0.1:9 {\n max_concurrent 20000\n }\n}\n",
     );
-    server.line(|line| line.contains("At most 20000 questions wait at a time, in at most 234 MiB"));
+    server.line(|line| {
+        line.contains("At most 4096 queries are pending at a time, in at most 48 MiB")
+    });
 }
 
 fn allow_descriptors(server: &Server, limit: &str) {

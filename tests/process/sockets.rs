@@ -185,7 +185,7 @@ fn reloads_of_socket_settings_lose_nothing_while_queries_are_pending() {
     let to = slow.local_addr().unwrap();
     let corefile = |words: &str| {
         format!(
-            ".:0 {{\n bind 127.0.0.1\n {words}\n hosts example {{\n 192.0.2.1 name.example\n }}\n \
+            ".:0 {{\n bind 127.0.0.1\n errors\n {words}\n hosts {{\n 192.0.2.1 name.example\n fallthrough\n }}\n \
              forward . {to}\n}}\n"
         )
     };
@@ -219,7 +219,7 @@ fn reloads_of_socket_settings_lose_nothing_while_queries_are_pending() {
                 "multisocket 2\n timeouts {\n idle 3s\n }",
             ];
             reload(&server, &corefile(words[number % words.len()]));
-            std::thread::sleep(Duration::from_millis(30));
+            std::thread::sleep(Duration::from_millis(90));
         }
         drop(end);
         for client in clients {

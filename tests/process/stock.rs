@@ -14,7 +14,7 @@ use super::{
 const EXAMPLE: &str = include_str!("../../Corefile.example");
 
 /// The example with other ports, upstream and API server.
-fn corefile(ports: [u16; 3], api: &str, upstream: &str) -> String {
+pub fn corefile(ports: [u16; 3], api: &str, upstream: &str) -> String {
     let [health, ready, metrics] = ports;
     [
         (".:53 {", ".:0 {\n    bind 127.0.0.1".to_owned()),

@@ -6,8 +6,8 @@ use lodestone::{
     config::{Config, Source},
     corefile::Disk,
     interfaces::Interfaces,
-    life::Running,
     metrics::Metrics,
+    process::Process,
     wire::Rcode,
 };
 use tokio::{
@@ -48,14 +48,14 @@ fn config(certificate: &Certificate, lines: &str) -> Config {
     Config::read(&source).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
-fn addresses(running: &Running) -> [SocketAddr; 6] {
+fn addresses(running: &Process) -> [SocketAddr; 6] {
     running.addresses().try_into().expect("one for each key")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_transport_is_served_and_a_reload_keeps_connections() {
     let (first, second) = (Certificate::new(), Certificate::new());
-    let mut running = Running::start(config(&first, ""), 53, Metrics::new())
+    let mut running = Process::start(config(&first, ""), 53, Metrics::new())
         .await
         .unwrap();
     let at = addresses(&running);
@@ -169,7 +169,7 @@ async fn max_streams_of_any_block_applies_to_its_port() {
         ),
         (["https {\nmax_streams 0\n}", ""], 250),
     ] {
-        let mut running = Running::start(read(lines).unwrap(), 53, Metrics::new())
+        let mut running = Process::start(read(lines).unwrap(), 53, Metrics::new())
             .await
             .unwrap();
         let limit = http2_streams(running.addresses()[0], &certificate).await;

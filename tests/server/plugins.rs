@@ -12,7 +12,7 @@ use lodestone::{
     query::{Query, Question},
     reply::{Data, Owner, Reply, Section},
     server::{
-        Listener, LoopKind, Scheme, Servers, Wanted,
+        Backend, Listener, ListenerConfig, Scheme, Servers,
         limits::{Limits, StreamSettings},
         route::{Route, Routes},
     },
@@ -143,8 +143,8 @@ pub fn routes(zone: &str, plugin: &Arc<Labels>) -> Routes {
 }
 
 /// Listening on `address` for the zone `test`, as `plugin` says.
-pub fn wanted(address: &str, plugin: &Arc<Labels>) -> Wanted {
-    Wanted {
+pub fn wanted(address: &str, plugin: &Arc<Labels>) -> ListenerConfig {
+    ListenerConfig {
         listener: Listener {
             scheme: Scheme::Dns,
             address: address.parse().unwrap(),
@@ -172,15 +172,19 @@ pub fn serve() -> Serving {
     serve_with(Limits::default(), |_| {})
 }
 
-pub fn serve_with(limits: Limits, change: impl FnOnce(&mut Wanted)) -> Serving {
-    serve_by(LoopKind::default(), limits, change)
+pub fn serve_with(limits: Limits, change: impl FnOnce(&mut ListenerConfig)) -> Serving {
+    serve_by(Backend::default(), limits, change)
 }
 
-pub fn serve_by(loops: LoopKind, limits: Limits, change: impl FnOnce(&mut Wanted)) -> Serving {
+pub fn serve_by(
+    backend: Backend,
+    limits: Limits,
+    change: impl FnOnce(&mut ListenerConfig),
+) -> Serving {
     let plugin = Labels::new(1);
     let metrics = Metrics::new();
     let mut servers = Servers::new(Handle::current(), limits, Arc::clone(&metrics));
-    servers.use_loops(loops);
+    servers.use_backend(backend);
     let mut wanted = wanted("127.0.0.1:0", &plugin);
     change(&mut wanted);
     let listener = wanted.listener;

@@ -6,7 +6,7 @@ use lodestone::{
     server::{
         Listener, Scheme,
         limits::Limits,
-        proxy::{Sessions, Treatment, Trust},
+        proxy::{ProxyPolicy, Sessions, Treatment},
     },
     wire::Rcode,
 };
@@ -33,7 +33,7 @@ fn binary(datagrams: bool) -> Vec<u8> {
 }
 
 fn behind(others: Treatment, sessions: bool, listener: Listener) -> Serving {
-    let trust = Arc::new(Trust {
+    let policy = Arc::new(ProxyPolicy {
         allow: Vec::new(),
         others,
         sessions: sessions.then_some(Sessions {
@@ -43,7 +43,7 @@ fn behind(others: Treatment, sessions: bool, listener: Listener) -> Serving {
     });
     serve_with(Limits::default(), |wanted| {
         wanted.listener = listener;
-        wanted.proxy = Some(trust);
+        wanted.proxy = Some(policy);
         wanted.streams.first_query = Duration::from_millis(300);
     })
 }
@@ -121,7 +121,7 @@ async fn headers_may_be_fragmented_and_have_a_timeout() {
 async fn header_precedes_tls() {
     let certificate = Certificate::new();
     let identity = certificate.identity();
-    let trust = Trust {
+    let policy = ProxyPolicy {
         allow: vec!["127.0.0.0/8".parse().unwrap()],
         others: Treatment::Reject,
         sessions: None,
@@ -129,7 +129,7 @@ async fn header_precedes_tls() {
     let serving = serve_with(Limits::default(), |wanted| {
         wanted.listener = listener(Scheme::Tls);
         wanted.tls = Some(identity);
-        wanted.proxy = Some(Arc::new(trust));
+        wanted.proxy = Some(Arc::new(policy));
     });
     let mut stream = TcpStream::connect(serving.at).await.unwrap();
     stream.write_all(&binary(false)).await.unwrap();
@@ -184,18 +184,18 @@ async fn reload_applies_to_the_next_datagram_of_the_same_socket() {
         first_answer(&ask(serving.at).await.unwrap()),
         [192, 0, 2, 77]
     );
-    let plain = |proxy: Option<Trust>| {
+    let plain = |proxy: Option<ProxyPolicy>| {
         let mut plain = wanted("127.0.0.1:0", &serving.plugin);
         plain.proxy = proxy.map(Arc::new);
         plain
     };
     let without = plain(None);
-    let trust = Trust {
+    let policy = ProxyPolicy {
         allow: Vec::new(),
         others: Treatment::Ignore,
         sessions: None,
     };
-    let ignoring = plain(Some(trust));
+    let ignoring = plain(Some(policy));
     serving.servers.apply(vec![without]).unwrap();
     let malformed = ask(serving.at).await.unwrap();
     assert_eq!(malformed.len(), 12, "it is not a query");

@@ -15,7 +15,7 @@ use lodestone::{
         transfer::{Config, Rule, Transfers, Whom},
     },
     server::{
-        Listener, Scheme, Servers, Wanted,
+        Listener, ListenerConfig, Scheme, Servers,
         limits::{Limits, StreamSettings},
         route::{Route, Routes},
     },
@@ -123,7 +123,7 @@ fn serve_over(
     };
     let mut servers = Servers::new(Handle::current(), Limits::default(), Metrics::new());
     servers
-        .apply(vec![Wanted {
+        .apply(vec![ListenerConfig {
             listener,
             label: "dns://:0".into(),
             routes: routes(front, cluster(services), local, to),

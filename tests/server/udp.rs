@@ -144,7 +144,7 @@ async fn panic_fails_one_query_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_beyond_the_pending_limit_fail_at_once() {
     let limits = Limits {
-        waiting: 2,
+        pending: 2,
         ..Limits::default()
     };
     let serving = serve_with(limits, |_| {});
@@ -171,7 +171,7 @@ async fn queries_beyond_the_pending_limit_fail_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn client_with_the_most_pending_queries_is_evicted_first() {
     let limits = Limits {
-        waiting: 2,
+        pending: 2,
         ..Limits::default()
     };
     let serving = serve_with(limits, |_| {});
@@ -204,7 +204,7 @@ async fn client_with_the_most_pending_queries_is_evicted_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connection_with_the_most_pending_queries_is_evicted_first() {
     let limits = Limits {
-        waiting: 2,
+        pending: 2,
         ..Limits::default()
     };
     let serving = serve_with(limits, |_| {});

@@ -124,28 +124,28 @@ fn times_and_numbers_of_queries() {
 
 #[test]
 fn whose_proxy_headers_are_believed() {
-    let trust = |lines: &str| {
+    let policy = |lines: &str| {
         let (settings, _) = read(".", lines).unwrap();
         settings.listening.proxy.unwrap()
     };
-    let all = Trust {
+    let all = ProxyPolicy {
         allow: Vec::new(),
         others: Treatment::Use,
         sessions: None,
     };
-    assert_eq!(trust("proxyproto"), all);
-    let ignoring = trust("proxyproto {\ndefault IGNORE\n}");
+    assert_eq!(policy("proxyproto"), all);
+    let ignoring = policy("proxyproto {\ndefault IGNORE\n}");
     assert_eq!(ignoring.others, Treatment::Ignore);
-    let some = trust(
+    let some = policy(
         "proxyproto {\nallow 10.0.0.0/8 fd00::/8\nallow 192.0.2.1/32\nudp_session_tracking 28s 7\n}",
     );
     assert_eq!((some.allow.len(), some.others), (3, Treatment::Ignore));
     let sessions = some.sessions.unwrap();
     assert_eq!((sessions.ttl.as_secs(), sessions.most), (28, 7));
-    let usual = trust("proxyproto {\nudp_session_tracking 1s\n}");
+    let usual = policy("proxyproto {\nudp_session_tracking 1s\n}");
     assert_eq!(usual.sessions.unwrap().most, 10_240);
     assert_eq!(
-        trust("proxyproto {\nudp_session_tracking 0s\n}").sessions,
+        policy("proxyproto {\nudp_session_tracking 0s\n}").sessions,
         None
     );
     for (lines, wanted) in [

@@ -939,13 +939,13 @@ fn spellings(text: &str) -> Vec<Vec<u8>> {
 async fn what_is_near_is_octet_for_octet_what_is_in_the_store() {
     use crate::server::{
         handle::{Arrival, Entrance, Scratch, Server},
-        limits::{Grants, Limits},
+        limits::Limits,
         route::Routes,
     };
     let world = World::new(|_| {});
     let routes = Routes::new([Arc::clone(&world.block).into()]);
-    let grants = Grants::new(Limits::default(), &world.metrics);
-    let server = Server::new("dns://:53".into(), routes, grants, &world.metrics);
+    let pending = Limits::default().pending_limit(&world.metrics);
+    let server = Server::new("dns://:53".into(), routes, pending, &world.metrics);
     let entrance = Entrance::new(server);
     let handle = |scratch: &mut Scratch, octets: &[u8], at: u64| {
         let arrival = Arrival {

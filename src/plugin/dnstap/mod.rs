@@ -19,7 +19,10 @@ use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
 
 pub use parse::parse;
 
-use super::{Block, Build, BuildError, Context, Plugin, Setup, Step, Written, metadata::Published};
+use super::{
+    Block, Build, BuildError, Context, Plugin, Setup, Step, Written, forward::OfferedObserver,
+    metadata::Published,
+};
 use crate::{query::Query, reply::Reply};
 use sink::Sink;
 use tap::Tap;
@@ -87,7 +90,8 @@ impl Setup for Config {
             source: Some(source),
         })?;
         let tap = Arc::new(Tap::new(self, sink));
-        build.offered.push(Arc::clone(&tap) as _);
+        let observer = OfferedObserver(Arc::clone(&tap) as _);
+        build.offered.push(Arc::new(observer));
         Ok(Arc::new(Dnstap(tap)))
     }
 }

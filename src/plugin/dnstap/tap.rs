@@ -14,7 +14,8 @@ use super::{
 use crate::{
     message::{Writer, write_query},
     plugin::{
-        Block, Build, Written,
+        Block, Written,
+        forward::ExchangeObserver,
         host_name::host_name,
         log::{Format, Outcome},
         metadata::Published,
@@ -46,14 +47,6 @@ impl Tap {
             extra: config.extra.as_deref().map(Format::new),
             published: config.metadata.clone(),
         }
-    }
-
-    /// The taps among what plugins of a block offer.
-    pub fn offered(build: &Build<'_>) -> Box<[Arc<Self>]> {
-        let offers = build.offered.iter();
-        offers
-            .filter_map(|offer| Arc::clone(offer).downcast().ok())
-            .collect()
     }
 
     /// Where its messages go.
@@ -93,8 +86,27 @@ impl Tap {
         self.tell(message, block, query);
     }
 
-    /// An upstream was asked, and has answered or not.
-    pub fn forwarded(&self, block: &Block, query: &Query, tried: &Tried<'_>) {
+    fn tell(&self, message: Message, block: &Block, query: &Query) {
+        let extra = self.extra.as_ref().map(|format| {
+            let mut out = Vec::new();
+            let metadata = |label: &str| {
+                let published = self.published.as_ref()?;
+                published.value(&block.chain, query, label)
+            };
+            format.write(&mut out, query, Outcome::Pending, metadata);
+            out
+        });
+        self.sink
+            .push(message.wrapped(&self.identity, &self.version, extra));
+    }
+}
+
+impl ExchangeObserver for Tap {
+    fn observes(&self, _: &Query) -> bool {
+        true
+    }
+
+    fn exchanged(&self, block: &Block, query: &Query, tried: &Tried<'_>) {
         let heard = tried.reply.and_then(|reply| reply.heard.as_ref());
         let local: Option<SocketAddr> = heard.and_then(|heard| heard.local);
         let begun = wall(tried.begun);
@@ -126,20 +138,6 @@ impl Tap {
             message.response_message = Some(octets);
         }
         self.tell(message, block, query);
-    }
-
-    fn tell(&self, message: Message, block: &Block, query: &Query) {
-        let extra = self.extra.as_ref().map(|format| {
-            let mut out = Vec::new();
-            let metadata = |label: &str| {
-                let published = self.published.as_ref()?;
-                published.value(&block.chain, query, label)
-            };
-            format.write(&mut out, query, Outcome::Pending, metadata);
-            out
-        });
-        self.sink
-            .push(message.wrapped(&self.identity, &self.version, extra));
     }
 }
 

@@ -49,6 +49,7 @@ impl<'a> Facts<'a> {
     }
 
     /// With the groups of a regular expression that the name matched, by name or number.
+    #[cfg(feature = "template")]
     #[must_use]
     pub fn with_groups(mut self, groups: Tell<'a>) -> Self {
         self.groups = Some(groups);

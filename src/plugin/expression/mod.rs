@@ -20,11 +20,10 @@ use expr::Environment;
 pub use expr::Value;
 use ipnet::IpNet;
 
+pub use self::facts::Facts;
 use self::text::Text;
-pub use self::{
-    facts::Facts,
-    text::{is_name, is_taken},
-};
+#[cfg(feature = "template")]
+pub use self::text::{is_name, is_taken};
 use crate::{
     corefile::{Diagnostic, Word},
     query::{Edns, Query, Question, Transport},

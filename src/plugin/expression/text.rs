@@ -137,6 +137,7 @@ pub(super) fn whole(words: &[Word]) -> Place {
 }
 
 /// Whether a variable can have this name.
+#[cfg(feature = "template")]
 pub fn is_name(text: &str) -> bool {
     let mut octets = text.bytes();
     octets
@@ -146,6 +147,7 @@ pub fn is_name(text: &str) -> bool {
 }
 
 /// What a name cannot be that is meant for a variable, because it means something already.
+#[cfg(feature = "template")]
 pub fn is_taken(name: &str) -> bool {
     KEYWORDS.contains(&name)
         || is_builtin(name)

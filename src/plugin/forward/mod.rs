@@ -3,7 +3,7 @@
 //! This file is the plugin; `parse` is its Corefile form, `sources` keeps its upstreams as the
 //! files that list them say, and how upstreams are asked is [`crate::upstream`]'s matter.
 
-mod onlookers;
+mod observers;
 mod parse;
 mod sources;
 
@@ -20,7 +20,10 @@ use std::{
 use rustls::pki_types::ServerName;
 
 pub use parse::parse;
-pub(super) use parse::{names, policy, server_name, tls_files};
+#[cfg(any(feature = "grpc", feature = "etcd"))]
+pub(super) use parse::tls_files;
+#[cfg(feature = "grpc")]
+pub(super) use parse::{names, policy, server_name};
 
 use super::{Build, BuildError, Context, Plugin, Setup, Step, loop_guard::LoopGuard};
 use crate::{
@@ -29,11 +32,12 @@ use crate::{
     reply::{Reply, Section, Why},
     upstream::{
         Check, DohMethod, Group, InFlight, Keeping, Packet, PendingLimit, Plan, TlsFiles, To,
-        TransportPolicy, UpstreamQuery,
+        TransportPolicy, UpstreamQuery, default_limit, process_limit,
     },
     wire::{Name, Rcode, Type},
 };
-use onlookers::Onlookers;
+use observers::Observers;
+pub use observers::{ExchangeObserver, OfferedObserver};
 use sources::Sources;
 
 /// The Corefile's word.
@@ -41,10 +45,6 @@ const NAME: &str = "forward";
 
 /// The metadata label of the upstream that answered.
 const UPSTREAM: &str = "forward/upstream";
-
-/// Pending queries of one forward at most, whatever `max_concurrent` says: a fast upstream never gets near
-/// it, and a dead one must not take the server's memory with it.
-pub const CEILING: usize = 32_768;
 
 /// What a `forward` directive says.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ pub struct Config {
     pub source: Option<IpAddr>,
     /// How often, in which order, and for how long upstreams are tried.
     pub plan: Plan,
-    /// Pending queries at most; 0 for [`CEILING`].
+    /// Pending queries at most; 0 for [`default_limit`].
     pub max_concurrent: usize,
     /// Codes with which a question goes on to the forward behind this one.
     pub next: Vec<Rcode>,
@@ -125,8 +125,7 @@ pub struct Forward {
     in_flight: Arc<InFlight>,
     next: Arc<Next>,
     pending: Arc<PendingLimit>,
-    max_concurrent: usize,
-    onlookers: Onlookers,
+    observers: Observers,
 }
 
 /// When a question goes on to the forward behind this one.
@@ -169,8 +168,7 @@ impl Config {
             in_flight: Arc::new(InFlight::new(build.metrics.panics_total.clone())),
             next,
             pending: self.limit(build.metrics),
-            max_concurrent: self.max_concurrent,
-            onlookers: Onlookers::offered(build),
+            observers: Observers::offered(build),
         }))
     }
 }
@@ -180,13 +178,19 @@ impl Config {
         let shed = metrics.queries_shed_total.with_label_values(&["forward"]);
         // A limit of the configuration is answered as CoreDNS does. Ours is no rule against the
         // client but a fault, after which it may ask elsewhere or again.
-        match self.max_concurrent {
-            limit @ 1..=CEILING => {
-                let rejects = metrics.forward.max_concurrent_rejects_total.clone();
-                PendingLimit::new(limit, Rcode::REFUSED, [shed, rejects])
-            }
-            _ => PendingLimit::new(CEILING, Rcode::SERVFAIL, [shed]),
+        let limit = self.max_concurrent;
+        if limit == 0 {
+            return PendingLimit::new(default_limit(), Rcode::SERVFAIL, [shed]);
         }
+        let process = process_limit();
+        if limit > process {
+            tracing::warn!(
+                target: "plugin/forward",
+                "max_concurrent {limit} is more than the {process} queries that may be pending in this process"
+            );
+        }
+        let rejects = metrics.forward.max_concurrent_rejects_total.clone();
+        PendingLimit::new(limit, Rcode::REFUSED, [shed, rejects])
     }
 }
 
@@ -209,7 +213,7 @@ impl Plugin for Forward {
             return Step::Answer;
         };
         let mut packet = Packet::of(query);
-        if let Some(witness) = self.onlookers.of(context, query) {
+        if let Some(witness) = self.observers.of(context, query) {
             packet.witnessed(witness);
         }
         let (group, in_flight) = (Arc::clone(self.group()), Arc::clone(&self.in_flight));
@@ -232,10 +236,6 @@ impl Plugin for Forward {
     fn started(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         let started = self.sources.started()?;
         Some(Box::pin(started))
-    }
-
-    fn pending_at_most(&self) -> usize {
-        self.max_concurrent.min(CEILING)
     }
 
     fn recurses(&self) -> bool {

@@ -48,8 +48,8 @@ const POLICIES: [(&str, Policy); 3] = [
     ("sequential", Policy::Sequential),
 ];
 
-/// Reads one directive. All that is wrong with it is told at once; what is taken although it is
-/// surely a mistake goes to `warnings`.
+/// Parses one directive. All its errors are returned at once; what is accepted although it is probably a
+/// mistake goes to the warnings.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
     let mut problems = Problems::default();
@@ -227,7 +227,7 @@ fn whole(
     }
 }
 
-/// What the servers of a word are spoken to over; those of a file are not told.
+/// The transport of a TO; those of a file are not known here.
 fn over(to: &To) -> Option<Over> {
     match to {
         To::Server(target) => Some(target.over),
@@ -302,7 +302,7 @@ fn positive(arguments: &mut Arguments<'_>) -> Result<Duration, Diagnostic> {
     Ok(duration)
 }
 
-/// As many as fit into 31 bits: nobody means more, and less cannot overflow anything.
+/// A whole number that fits into 31 bits.
 fn number<T: TryFrom<i64>>(arguments: &mut Arguments<'_>) -> Result<T, Diagnostic> {
     let name = arguments.name();
     let word = arguments.required("a number")?;
@@ -371,7 +371,7 @@ pub(in crate::plugin) fn server_name(
     })
 }
 
-/// Who is asked first.
+/// The order in which upstreams are tried.
 pub(in crate::plugin) fn policy(arguments: &mut Arguments<'_>) -> Result<Policy, Diagnostic> {
     let word = arguments.required("random, round_robin or sequential")?;
     word.one_of(&POLICIES).map_err(|mut problem| {

@@ -27,7 +27,7 @@ use crate::{
     reply::{Reply, Why},
     upstream::{
         Failure, MAX_UPSTREAMS, Packet, PendingLimit, Policy, Rpc, RpcError, TlsFiles,
-        read_nameservers,
+        default_limit, read_nameservers,
     },
     wire::{Header, MAX_MESSAGE, Name, Rcode},
 };
@@ -42,8 +42,6 @@ const QUERY: &str = "/coredns.dns.DnsService/Query";
 const PATIENCE: Duration = Duration::from_millis(4500);
 /// How long the first of several servers may take.
 const EACH: Duration = Duration::from_secs(2);
-/// Questions under way at most, as for `forward`.
-const CEILING: usize = 32_768;
 
 /// A message, as it goes over the wire.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -124,7 +122,7 @@ impl Setup for Config {
             fallthrough: self.fallthrough.clone(),
             turn: AtomicUsize::new(0),
             pending: PendingLimit::new(
-                CEILING,
+                default_limit(),
                 Rcode::SERVFAIL,
                 [build.metrics.queries_shed_total.with_label_values(&[NAME])],
             ),

@@ -23,7 +23,10 @@ use std::{
 pub use parse::parse;
 pub use span::Form;
 
-use super::{Block, Build, BuildError, Context, Plugin, Setup, Step, Written};
+use super::{
+    Block, Build, BuildError, Context, Plugin, Setup, Step, Written,
+    forward::{ExchangeObserver, OfferedObserver},
+};
 use crate::{
     query::{Query, Traced},
     reply::Reply,
@@ -78,7 +81,8 @@ impl Setup for Config {
             reporter,
             maker: Maker::new(self.form, &self.service, served),
         });
-        build.offered.push(Arc::clone(&tracer) as _);
+        let observer = OfferedObserver(Arc::clone(&tracer) as _);
+        build.offered.push(Arc::new(observer));
         Ok(Arc::new(Trace {
             tracer,
             every: self.every,
@@ -166,8 +170,18 @@ impl Tracer {
         });
     }
 
-    /// An upstream was asked for a query that is traced.
-    pub fn connected(&self, traced: Traced, tried: &Tried<'_>) {
+    fn push(&self, span: &Span) {
+        self.reporter.push(&self.maker.made(span));
+    }
+}
+
+impl ExchangeObserver for Tracer {
+    fn observes(&self, query: &Query) -> bool {
+        query.traced.is_some()
+    }
+
+    fn exchanged(&self, _: &Block, query: &Query, tried: &Tried<'_>) {
+        let Some(traced) = query.traced else { return };
         let mut tags = BTreeMap::from([("peer.address", tried.upstream.to_string())]);
         if tried.reply.is_none() {
             tags.insert("error", "no answer".to_owned());
@@ -181,10 +195,6 @@ impl Tracer {
             took: tried.took,
             tags,
         });
-    }
-
-    fn push(&self, span: &Span) {
-        self.reporter.push(&self.maker.made(span));
     }
 }
 

@@ -1,8 +1,8 @@
-//! CoreDNS's own service of gRPC: `coredns.dns.DnsService`, whose one method `Query` takes a DNS
-//! message and gives one.
+//! CoreDNS's gRPC service `coredns.dns.DnsService`, whose one method `Query` takes a DNS message and
+//! returns one.
 //!
-//! gRPC is HTTP/2 with a frame around each message and the outcome in the trailers (gRPC over HTTP2,
-//! "Requests" and "Responses"). One method of one kind needs nothing more than that.
+//! gRPC is HTTP/2 with a frame around each message and the status in the trailers (gRPC over HTTP2,
+//! "Requests" and "Responses"). One unary method needs nothing more than that.
 
 use std::{io, sync::Arc};
 
@@ -16,12 +16,13 @@ use hyper::{
 use prost::Message;
 use tokio::sync::watch;
 
-use super::{Body, Guest, NoBody, Respond, serve_second};
+use super::{Body, BodyError, HttpConnection, Respond, serve_http2};
 use crate::server::{
-    caller::{Caller, Replies, is_query},
-    gate::Places,
+    caller::Caller,
+    connection_limit::ConnectionPermits,
+    exchange::{Replies, is_query},
     limits::StreamSettings,
-    tcp::Wire,
+    tcp::ClientStream,
 };
 
 const METHOD: &str = "/coredns.dns.DnsService/Query";
@@ -29,13 +30,13 @@ const CONTENT: &str = "application/grpc";
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// Octets before each message: whether it is compressed, and its length.
+/// Bytes before each message: a flag for compression, and its length.
 const FRAME: usize = 5;
 
-/// Octets of a request: a frame, the field's tag and length, and the longest message.
+/// Bytes of a request at most: a frame, the field's tag and length, and the longest message.
 const MAX_REQUEST: usize = FRAME + 4 + crate::wire::MAX_MESSAGE;
 
-/// What is asked and answered.
+/// Request and response.
 #[derive(Clone, PartialEq, prost::Message)]
 struct DnsPacket {
     /// A message in wire form.
@@ -43,7 +44,7 @@ struct DnsPacket {
     msg: Bytes,
 }
 
-/// Why there is no reply: a number of gRPC's, and a few words.
+/// A gRPC status code and its message.
 struct Failure(u8, &'static str);
 
 impl Failure {
@@ -56,50 +57,50 @@ impl Failure {
     const BROKEN: Self = Self(13, "the message did not come whole");
 }
 
-/// Speaks gRPC to the connection's end, which is always HTTP/2.
+/// Serves gRPC, which is always HTTP/2, to the connection's end.
 pub(in crate::server) async fn serve_grpc(
-    wire: Wire,
+    stream: ClientStream,
     caller: Caller,
     settings: StreamSettings,
-    places: Places,
+    permits: ConnectionPermits,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let guest = Guest::new(caller, settings, places);
-    let respond: Respond = |guest, request| Box::pin(answer(guest, request));
-    serve_second(wire, guest, respond, stop).await
+    let client = HttpConnection::new(caller, settings, permits);
+    let respond: Respond = |client, request| Box::pin(answer(client, request));
+    serve_http2(stream, client, respond, stop).await
 }
 
-async fn answer(guest: Arc<Guest>, request: Request<Incoming>) -> Response<Body> {
-    let _busy = guest.begin();
+async fn answer(client: Arc<HttpConnection>, request: Request<Incoming>) -> Response<Body> {
+    let _busy = client.begin();
     let given = request.headers().get(CONTENT_TYPE);
     let is_grpc = given.is_some_and(|given| given.as_bytes().starts_with(CONTENT.as_bytes()));
     if request.method() != Method::POST || !is_grpc {
-        // Not even in gRPC's own terms can this be answered.
+        // A client that does not speak gRPC cannot read its status.
         let mut response = Response::new(Empty::new().boxed());
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return response;
     }
-    match reply(&guest, request).await {
+    match reply(&client, request).await {
         Ok(message) => success(&DnsPacket { msg: message }),
         Err(failure) => failed(&failure),
     }
 }
 
-async fn reply(guest: &Guest, request: Request<Incoming>) -> Result<Bytes, Failure> {
+async fn reply(client: &HttpConnection, request: Request<Incoming>) -> Result<Bytes, Failure> {
     if request.uri().path() != METHOD {
         return Err(Failure::UNKNOWN_METHOD);
     }
-    let body = guest.body(request.into_body(), MAX_REQUEST).await;
+    let body = client.body(request.into_body(), MAX_REQUEST).await;
     let body = body.map_err(|why| match why {
-        NoBody::TooLarge => Failure::TOO_LARGE,
-        NoBody::TooSlow => Failure::TOO_SLOW,
-        NoBody::Broken => Failure::BROKEN,
+        BodyError::TooLarge => Failure::TOO_LARGE,
+        BodyError::TooSlow => Failure::TOO_SLOW,
+        BodyError::Broken => Failure::BROKEN,
     })?;
     let asked = unframed(body)?;
     if !is_query(&asked) {
         return Err(Failure::NO_QUERY);
     }
-    match guest.caller.ask(&asked).await {
+    match client.caller.ask(&asked).await {
         Replies::One(octets) => Ok(octets.into()),
         Replies::None | Replies::Several(_) => Err(Failure::NO_REPLY),
     }

@@ -1,4 +1,4 @@
-//! DNS over HTTPS (RFC 8484) on such connections, in HTTP/1.1 and HTTP/2.
+//! DNS over HTTPS (RFC 8484), in HTTP/1.1 and HTTP/2.
 
 use std::{io, pin::Pin, sync::Arc};
 
@@ -7,34 +7,38 @@ use hyper::{Request, Response, body::Incoming, server::conn::http1, service::Htt
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
 
-use super::{Body, Graceful, Guest, HEADERS, NoBody, Respond, drive, serve_second, service};
-use crate::server::{caller::Caller, doh, gate::Places, limits::StreamSettings, tcp::Wire};
+use super::{
+    Body, BodyError, Graceful, HEADERS, HttpConnection, Respond, drive, serve_http2, service,
+};
+use crate::server::{
+    caller::Caller, connection_limit::ConnectionPermits, doh, limits::StreamSettings,
+    tcp::ClientStream,
+};
 
-/// Speaks DNS over HTTPS (RFC 8484) to the connection's end: HTTP/2 where the client said so in the
-/// TLS handshake.
+/// Serves DNS over HTTPS to the connection's end: HTTP/2 if it was negotiated in the TLS handshake.
 pub(in crate::server) async fn serve_https(
-    wire: Wire,
+    stream: ClientStream,
     caller: Caller,
     settings: StreamSettings,
-    places: Places,
+    permits: ConnectionPermits,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let guest = Guest::new(caller, settings, places);
-    let second = match &wire {
-        Wire::Encrypted(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-        Wire::Bare(_) => false,
+    let client = HttpConnection::new(caller, settings, permits);
+    let is_http2 = match &stream {
+        ClientStream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        ClientStream::Plain(_) => false,
     };
-    let respond: Respond = |guest, request| Box::pin(answer_https(guest, request));
-    if second {
-        serve_second(wire, guest, respond, stop).await
+    let respond: Respond = |client, request| Box::pin(answer_https(client, request));
+    if is_http2 {
+        serve_http2(stream, client, respond, stop).await
     } else {
-        serve_first(wire, guest, respond, stop).await
+        serve_http1(stream, client, respond, stop).await
     }
 }
 
-async fn serve_first(
-    wire: Wire,
-    guest: Arc<Guest>,
+async fn serve_http1(
+    stream: ClientStream,
+    client: Arc<HttpConnection>,
     respond: Respond,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -45,9 +49,9 @@ async fn serve_first(
         .max_buf_size(HEADERS as usize)
         .max_headers(64)
         .half_close(true);
-    let service = service(Arc::clone(&guest), respond);
-    let connection = builder.serve_connection(TokioIo::new(wire), service);
-    drive(connection, &guest, stop).await
+    let service = service(Arc::clone(&client), respond);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    drive(connection, &client, stop).await
 }
 
 impl<I, S> Graceful for http1::Connection<I, S>
@@ -56,24 +60,24 @@ where
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
 {
-    fn leave(self: Pin<&mut Self>) {
+    fn shut_down(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
 }
 
-async fn answer_https(guest: Arc<Guest>, request: Request<Incoming>) -> Response<Body> {
-    let _busy = guest.begin();
+async fn answer_https(client: Arc<HttpConnection>, request: Request<Incoming>) -> Response<Body> {
+    let _busy = client.begin();
     let (head, body) = request.into_parts();
     let message = match doh::asked(&head) {
         Err(fault) => Err(fault),
         Ok(doh::Asked::Message(message)) => Ok(message.into()),
-        Ok(doh::Asked::Body) => match guest.body(body, doh::MAX_MESSAGE).await {
+        Ok(doh::Asked::Body) => match client.body(body, doh::MAX_MESSAGE).await {
             Ok(message) => Ok(message),
-            Err(NoBody::TooLarge) => Err(doh::Fault::TOO_LARGE),
-            Err(NoBody::TooSlow) => Err(doh::Fault::TOO_SLOW),
-            Err(NoBody::Broken) => Err(doh::Fault::BROKEN),
+            Err(BodyError::TooLarge) => Err(doh::Fault::TOO_LARGE),
+            Err(BodyError::TooSlow) => Err(doh::Fault::TOO_SLOW),
+            Err(BodyError::Broken) => Err(doh::Fault::BROKEN),
         },
     };
-    let response = doh::respond(&guest.caller, message).await;
+    let response = doh::respond(&client.caller, message).await;
     response.map(|octets| http_body_util::Full::new(octets).boxed())
 }

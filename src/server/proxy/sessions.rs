@@ -14,7 +14,7 @@ use std::{
 use arc_swap::{ArcSwapOption, Cache as Cached};
 use quick_cache::sync::Cache;
 
-use super::{Header, Start, Treatment, Trust};
+use super::{Header, ProxyPolicy, Start, Treatment};
 
 /// How a listener's datagrams are searched for headers. Clones share it: a reload changes it for all threads.
 #[derive(Clone, Default)]
@@ -22,7 +22,7 @@ pub struct DatagramProxy(Arc<ArcSwapOption<Active>>);
 
 /// The settings in force.
 struct Active {
-    trust: Arc<Trust>,
+    policy: Arc<ProxyPolicy>,
     /// Where headers hold for datagrams behind them.
     sessions: Option<Arc<SessionTable>>,
 }
@@ -43,32 +43,32 @@ pub struct Relay {
 /// How often dropped datagrams are logged: anybody can send some.
 const LOG: Duration = Duration::from_mins(1);
 
-/// What is left of a datagram.
+/// A datagram without its header.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Relayed<'a> {
-    /// The question.
+    /// The query.
     pub octets: &'a [u8],
-    /// Who asks.
+    /// The client.
     pub client: SocketAddr,
 }
 
 impl DatagramProxy {
-    /// Headers are read as `trust` says; without it they are not looked for. Sessions go on while their
+    /// Headers are read as `policy` says; without it they are not looked for. Sessions go on while their
     /// settings stay the same.
-    pub fn set(&self, trust: Option<Arc<Trust>>) {
+    pub fn set(&self, policy: Option<Arc<ProxyPolicy>>) {
         let before = self.0.load_full();
-        let active = trust.map(|trust| {
-            let same = before.filter(|before| before.trust.sessions == trust.sessions);
+        let active = policy.map(|policy| {
+            let same = before.filter(|before| before.policy.sessions == policy.sessions);
             let sessions = match same {
                 Some(before) => before.sessions.clone(),
-                None => trust.sessions.map(|sessions| {
+                None => policy.sessions.map(|sessions| {
                     Arc::new(SessionTable {
                         ttl: sessions.ttl,
                         clients: Cache::new(sessions.most),
                     })
                 }),
             };
-            Arc::new(Active { trust, sessions })
+            Arc::new(Active { policy, sessions })
         });
         self.0.store(active);
     }
@@ -97,13 +97,13 @@ impl Relay {
         let Some(active) = self.active.load() else {
             return Some(bare);
         };
-        let treatment = active.trust.of(peer.ip());
+        let treatment = active.policy.of(peer.ip());
         if treatment == Treatment::Skip {
             return Some(bare);
         }
         let header = match Start::read(octets) {
             Ok(Start::Header(header)) => header,
-            // What is cut within a header may be a question that begins like one.
+            // An incomplete header may be a query that begins like one.
             Ok(Start::Bare | Start::Unfinished) => {
                 let sessions = active.sessions.as_ref();
                 let sessions = sessions.filter(|_| treatment == Treatment::Use);
@@ -118,7 +118,7 @@ impl Relay {
                 return None;
             }
         };
-        // Version 1 knows no datagrams, and nobody hands on a stream as one.
+        // Version 1 has no datagrams, and a header for a stream does not belong into one.
         let fits = header.version == 2 && header.addresses.is_none_or(|ends| ends.datagrams);
         if !fits {
             self.log(peer, &"a PROXY header that is not one of datagrams", now);
@@ -127,7 +127,7 @@ impl Relay {
         if treatment == Treatment::Reject {
             self.log(
                 peer,
-                &"a PROXY header of somebody who is not allowed one",
+                &"a PROXY header of a peer that is not allowed one",
                 now,
             );
             return None;
@@ -175,7 +175,7 @@ impl SessionTable {
     }
 }
 
-/// Peers that are remembered unless it is said.
+/// Peers that are tracked by default.
 pub const MOST: NonZero<usize> = NonZero::new(10_240).expect("more than none");
 
 #[cfg(test)]
@@ -187,7 +187,7 @@ mod tests {
         b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0C\xC0\0\x02\x01\xC6\x33\x64\x01\0\x07\0\x35";
 
     fn relay(others: Treatment, ttl: Option<u64>) -> Relay {
-        let trust = Trust {
+        let policy = ProxyPolicy {
             allow: vec!["192.0.2.8/32".parse().unwrap()],
             others,
             sessions: ttl.map(|ttl| Sessions {
@@ -196,7 +196,7 @@ mod tests {
             }),
         };
         let proxy = DatagramProxy::default();
-        proxy.set(Some(Arc::new(trust)));
+        proxy.set(Some(Arc::new(policy)));
         Relay::new(&proxy)
     }
 
@@ -268,8 +268,8 @@ mod tests {
         let now = Instant::now();
         let peer: SocketAddr = "192.0.2.8:99".parse().unwrap();
         let client: SocketAddr = "192.0.2.1:7".parse().unwrap();
-        let trust = |allow: &[&str], most| {
-            Some(Arc::new(Trust {
+        let policy = |allow: &[&str], most| {
+            Some(Arc::new(ProxyPolicy {
                 allow: allow.iter().map(|net| net.parse().unwrap()).collect(),
                 others: Treatment::Ignore,
                 sessions: Some(Sessions {
@@ -286,14 +286,14 @@ mod tests {
             (relayed.octets.len(), relayed.client)
         };
         assert_eq!(who(&mut relay, &datagram), (datagram.len(), peer), "off");
-        proxy.set(trust(&["192.0.2.8/32"], 10));
+        proxy.set(policy(&["192.0.2.8/32"], 10));
         assert_eq!(who(&mut relay, &datagram), (3, client));
         assert_eq!(who(&mut other, b"ask"), (3, client), "by another thread");
-        proxy.set(trust(&["192.0.2.0/24"], 10));
+        proxy.set(policy(&["192.0.2.0/24"], 10));
         assert_eq!(who(&mut other, b"ask"), (3, client));
-        proxy.set(trust(&["192.0.3.0/24"], 10));
+        proxy.set(policy(&["192.0.3.0/24"], 10));
         assert_eq!(who(&mut other, b"ask"), (3, peer), "not believed any more");
-        proxy.set(trust(&["192.0.2.0/24"], 20));
+        proxy.set(policy(&["192.0.2.0/24"], 20));
         assert_eq!(who(&mut other, b"ask"), (3, peer), "a new table");
         proxy.set(None);
         assert_eq!(who(&mut relay, &datagram), (datagram.len(), peer), "off");

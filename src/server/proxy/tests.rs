@@ -129,7 +129,7 @@ fn what_is_no_header_is_told() {
 
 #[test]
 fn those_who_are_named_are_believed() {
-    let trust = Trust {
+    let policy = ProxyPolicy {
         allow: vec!["192.0.2.0/24".parse().unwrap()],
         others: Treatment::Reject,
         sessions: None,
@@ -140,6 +140,6 @@ fn those_who_are_named_are_believed() {
         ("198.51.100.1", Treatment::Reject),
         ("::1", Treatment::Reject),
     ] {
-        assert_eq!(trust.of(peer.parse().unwrap()), treatment, "{peer}");
+        assert_eq!(policy.of(peer.parse().unwrap()), treatment, "{peer}");
     }
 }

@@ -1,8 +1,8 @@
-//! HTTP/3's streams, each of which takes so much from its client and no more.
+//! Streams of HTTP/3 with a bound on the bytes that each may receive.
 //!
-//! h3 keeps a frame until it is whole, whatever length the frame says that it has, and it gives the
-//! client new credit for all that it keeps. So it is here that a stream ends which is longer than
-//! anything that is of use: beneath h3, where the octets come by.
+//! h3 buffers a frame until it is complete, whatever its length field says, and gives the client new flow
+//! control credit for all that it buffers. So a stream that is longer than any valid request is ended here,
+//! beneath h3.
 
 use std::task::{Context, Poll, ready};
 
@@ -18,11 +18,11 @@ use h3::{
 use super::STREAM_WINDOW;
 use crate::server::{doh, limits::HEADERS};
 
-/// Octets of a request: its head, a message, and the heads of the frames that they come in.
+/// Bytes of a request at most: its head, a message, and the headers of their frames.
 const REQUEST: usize = HEADERS as usize + doh::MAX_MESSAGE + 4096;
 
-/// Octets of a stream that says something of the connection, for as long as that lives: no more than a
-/// client may send ahead. Settings and the like take some tens.
+/// Bytes of a control stream over the life of a connection: no more than a client may send ahead. Settings and
+/// the like take some tens.
 const CONTROL: usize = STREAM_WINDOW as usize;
 
 /// A connection, or what opens streams on it.
@@ -34,11 +34,11 @@ pub(super) struct Both<B: Buf> {
     receive: Receive,
 }
 
-/// A stream's way in.
+/// The receiving half of a stream.
 pub(super) struct Receive {
     stream: h3_quinn::RecvStream,
     id: StreamId,
-    /// Octets that may still come.
+    /// Bytes that may still come.
     left: usize,
     /// Whether a read waits. Then h3-quinn has lent the stream to it, and panics where it is asked for
     /// the stream's number or to end it (hyperium/h3#330 and #351).

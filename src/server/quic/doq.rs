@@ -1,4 +1,4 @@
-//! DNS over QUIC (RFC 9250): a stream a question, each message behind its length.
+//! DNS over QUIC (RFC 9250): a stream for each query, each message behind its length.
 
 use std::pin::pin;
 
@@ -9,37 +9,40 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::Visit;
+use super::QuicConnection;
 use crate::{
     edns::Options,
     message::has_option,
-    server::caller::{Caller, Replies, is_query},
+    server::{
+        caller::Caller,
+        exchange::{Replies, is_query},
+    },
     wire::{Header, MAX_MESSAGE},
 };
 
-// How a stream or a connection is ended (§4.3).
+// Error codes of streams and connections (section 4.3).
 const NO_ERROR: VarInt = VarInt::from_u32(0);
 const INTERNAL_ERROR: VarInt = VarInt::from_u32(1);
 const PROTOCOL_ERROR: VarInt = VarInt::from_u32(2);
 pub(super) const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(4);
 const UNSPECIFIED_ERROR: VarInt = VarInt::from_u32(5);
 
-/// Octets of a transfer that are written at once: each part may take the time for one.
+/// Bytes of a transfer that are written at once: the write timeout is for each part.
 const PART: usize = 64 * 1024;
 
-/// The client does not keep to the protocol: the connection is closed (§4.3.3).
+/// A protocol error of the client, which closes the connection (section 4.3.3).
 struct Violation;
 
-/// Serves the connection to its end, which comes soon once `stop` says so.
-pub(super) async fn serve(visit: Visit, mut stop: watch::Receiver<bool>) {
-    let (connection, settings) = (&visit.connection, visit.settings);
+/// Serves the connection to its end; `stop` ends it gracefully.
+pub(super) async fn serve(client: QuicConnection, mut stop: watch::Receiver<bool>) {
+    let (connection, settings) = (&client.connection, client.settings);
     let mut deadline = Instant::now() + settings.first_query;
     let mut timer = pin!(sleep_until(deadline));
     let mut stopping = pin!(async { drop(stop.wait_for(|stop| *stop).await) });
-    let mut evicted = pin!(visit.places.evicted());
+    let mut evicted = pin!(client.permits.evicted());
     let mut answering = FuturesUnordered::new();
-    // The ways in of streams that are done with: dropped unread, they would send STOP_SENDING, which is
-    // an error of the protocol to the client (§4.3.3). There are no more than streams may be open.
+    // The receiving halves of answered streams: dropped unread, they would send STOP_SENDING, which is a
+    // protocol error to the client (section 4.3.3). There are no more than streams may be open.
     let mut ending = FuturesUnordered::new();
     let mut closing = false;
     let code = 'serving: loop {
@@ -49,15 +52,15 @@ pub(super) async fn serve(visit: Visit, mut stop: watch::Receiver<bool>) {
         tokio::select! {
             opened = connection.accept_bi(), if !closing => match opened {
                 Ok((send, receive)) => {
-                    visit.places.busy();
-                    answering.push(answer(&visit, send, receive));
+                    client.permits.busy();
+                    answering.push(answer(&client, send, receive));
                 }
-                Err(_) => return, // it is gone, with everything that was asked
+                Err(_) => return, // the connection is gone, with its queries
             },
             Some(answered) = answering.next() => {
                 deadline = Instant::now() + settings.idle;
                 if answering.is_empty() {
-                    visit.places.idle();
+                    client.permits.idle();
                 }
                 match answered {
                     Ok(rest) => ending.push(rest.end()),
@@ -83,33 +86,33 @@ pub(super) async fn serve(visit: Visit, mut stop: watch::Receiver<bool>) {
         }
     };
     if code == PROTOCOL_ERROR {
-        count(&visit.caller(), "0x2");
+        count(&client.caller(), "0x2");
     }
-    // Before the streams are dropped, which then say nothing more.
+    // Before the streams are dropped, which then send nothing more.
     connection.close(code, b"");
 }
 
-/// One question and its reply; done once the client has the reply.
+/// One query and its reply; completes once the client has the reply.
 async fn answer(
-    visit: &Visit,
+    client: &QuicConnection,
     mut send: SendStream,
     mut receive: RecvStream,
 ) -> Result<Rest, Violation> {
-    let Ok(_working) = visit.workers.acquire().await else {
+    let Ok(_token) = client.workers.acquire().await else {
         return Ok(Rest::of_half(receive));
     };
-    let read = timeout(visit.settings.first_query, read(&mut receive)).await;
+    let read = timeout(client.settings.first_query, read(&mut receive)).await;
     let asked = match read {
         Ok(Ok(Some(asked))) => asked,
         Ok(Err(violation)) => return Err(violation),
-        // It was withdrawn, or does not come.
+        // It was cancelled, or is not complete in time.
         Ok(Ok(None)) | Err(_) => {
             let _ = send.reset(INTERNAL_ERROR);
-            count(&visit.caller(), "0x1");
+            count(&client.caller(), "0x1");
             return Ok(Rest::of_half(receive));
         }
     };
-    let caller = visit.caller();
+    let caller = client.caller();
     let (mut framed, mut rest) = match caller.ask(&asked).await {
         Replies::None => {
             let _ = send.reset(UNSPECIFIED_ERROR);
@@ -123,9 +126,9 @@ async fn answer(
     };
     loop {
         for part in framed.chunks(PART) {
-            let written = timeout(visit.settings.write, send.write_all(part)).await;
+            let written = timeout(client.settings.write, send.write_all(part)).await;
             if !matches!(written, Ok(Ok(()))) {
-                // Dropped, it would end as if the reply were whole.
+                // Dropped, it would end as if the reply were complete.
                 let _ = send.reset(INTERNAL_ERROR);
                 return Ok(Rest { receive, left: 0 });
             }
@@ -135,11 +138,11 @@ async fn answer(
     }
     let _ = send.finish();
     count(&caller, "0x0");
-    // What is behind the question is no question of its own: each has its stream (§4.2).
+    // Nothing may follow the query: each has a stream of its own (section 4.2).
     if let Some(Ok(Some(_))) = receive.read(&mut [0]).now_or_never() {
         return Err(Violation);
     }
-    let _ = timeout(visit.settings.write, send.stopped()).await;
+    let _ = timeout(client.settings.write, send.stopped()).await;
     Ok(Rest { receive, left: 0 })
 }
 
@@ -166,7 +169,7 @@ impl Rest {
     }
 }
 
-/// The question of a stream; nothing where the client or the connection has gone away meanwhile.
+/// The query of a stream; `None` if the client or the connection is gone.
 async fn read(receive: &mut RecvStream) -> Result<Option<Vec<u8>>, Violation> {
     let mut length = [0; 2];
     if !whole(&receive.read_exact(&mut length).await)? {
@@ -183,7 +186,7 @@ async fn read(receive: &mut RecvStream) -> Result<Option<Vec<u8>>, Violation> {
     }
 }
 
-/// Whether it was read; a stream that ends within its message is an error (§4.3.3).
+/// Whether it was read; a stream that ends within its message is an error (section 4.3.3).
 fn whole(read: &Result<(), ReadExactError>) -> Result<bool, Violation> {
     match read {
         Ok(()) => Ok(true),
@@ -192,7 +195,8 @@ fn whole(read: &Result<(), ReadExactError>) -> Result<bool, Violation> {
     }
 }
 
-/// Whether a message may be asked: its id is 0 (§4.2.1), and it has no option that belongs to TCP.
+/// Whether a query is allowed: its ID is 0 (section 4.2.1), and it has no edns-tcp-keepalive option
+/// (section 5.5.2).
 fn is_allowed(message: &[u8]) -> bool {
     let header = Header::read(message);
     let keeps_alive = |header: &Header| has_option(message, header, Options::KEEPALIVE);

@@ -16,25 +16,25 @@ use tokio::{
 };
 
 use super::{
-    LINGER, Visit,
+    LINGER, QuicConnection,
     bounded::{Both, Bounded},
 };
 use crate::server::{doh, limits::HEADERS};
 
-/// How a connection is turned away (RFC 9114 §8.1).
+/// The error code of a refused connection (RFC 9114 section 8.1).
 pub(super) const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x107);
 
 type Connection = Bounded<h3_quinn::Connection>;
 type Stream = RequestStream<Both<Bytes>, Bytes>;
 
-/// Serves the connection to its end, which comes soon once `stop` says so.
-pub(super) async fn serve(visit: Visit, mut stop: watch::Receiver<bool>) {
-    let settings = visit.settings;
+/// Serves the connection to its end; `stop` ends it gracefully.
+pub(super) async fn serve(client: QuicConnection, mut stop: watch::Receiver<bool>) {
+    let settings = client.settings;
     let mut deadline = Instant::now() + settings.first_query;
     let building = async {
         builder()
             .max_field_section_size(HEADERS.into())
-            .build::<_, Bytes>(Bounded::new(visit.connection.clone()))
+            .build::<_, Bytes>(Bounded::new(client.connection.clone()))
             .await
     };
     let Ok(Ok(mut connection)) = timeout(settings.first_query, building).await else {
@@ -42,29 +42,29 @@ pub(super) async fn serve(visit: Visit, mut stop: watch::Receiver<bool>) {
     };
     let mut timer = pin!(sleep_until(deadline));
     let mut stopping = pin!(async { drop(stop.wait_for(|stop| *stop).await) });
-    let mut evicted = pin!(visit.places.evicted());
+    let mut evicted = pin!(client.permits.evicted());
     let mut answering = FuturesUnordered::new();
     let mut leaving = false;
     loop {
         tokio::select! {
-            // Whatever else comes on the connection is taken in by this, too.
+            // This also handles everything else on the connection.
             accepted = connection.accept() => match accepted {
                 Ok(Some(resolver)) => {
-                    visit.places.busy();
-                    answering.push(answer(&visit, resolver));
+                    client.permits.busy();
+                    answering.push(answer(&client, resolver));
                 }
                 Ok(None) | Err(_) => return,
             },
             Some(()) = answering.next() => {
                 if answering.is_empty() {
-                    visit.places.idle();
+                    client.permits.idle();
                 }
                 let now = Instant::now();
                 deadline = now + if leaving { LINGER } else { settings.idle };
             }
             () = stopping.as_mut(), if !leaving => {
                 leaving = true;
-                // The client is told, and goes by itself once it has what it asked for.
+                // GOAWAY: the client closes once it has its responses.
                 if connection.shutdown(0).await.is_err() {
                     return;
                 }
@@ -87,8 +87,8 @@ pub(super) async fn serve(visit: Visit, mut stop: watch::Receiver<bool>) {
 }
 
 /// One request and its response.
-async fn answer(visit: &Visit, resolver: RequestResolver<Connection, Bytes>) {
-    let patience = visit.settings.first_query;
+async fn answer(client: &QuicConnection, resolver: RequestResolver<Connection, Bytes>) {
+    let patience = client.settings.first_query;
     let Ok(Ok((request, mut stream))) = timeout(patience, resolver.resolve_request()).await else {
         return;
     };
@@ -99,8 +99,8 @@ async fn answer(visit: &Visit, resolver: RequestResolver<Connection, Bytes>) {
         Ok(doh::Asked::Body) => body(&mut stream, patience).await,
     };
     // What is left of a body is refused when the stream is dropped, behind the response.
-    let response = doh::respond(&visit.caller(), message).await;
-    let sent = timeout(visit.settings.write, send(&mut stream, response)).await;
+    let response = doh::respond(&client.caller(), message).await;
+    let sent = timeout(client.settings.write, send(&mut stream, response)).await;
     if let Ok(Err(error)) = sent {
         tracing::debug!(%error, "a response could not be sent");
     }

@@ -1,8 +1,7 @@
-//! One connection: questions in as they come, replies out as they come to be.
+//! One connection of DNS over TCP or TLS: queries are pipelined, replies written as they are ready.
 //!
-//! A connection that waits for its client holds no buffer. Reading, answering and writing use
-//! room that belongs to the thread; only half a question and what the client does not take yet
-//! are kept.
+//! An idle connection holds no buffer. Reading, answering and writing use buffers of the thread; a
+//! connection keeps only a partial query and what its client does not read yet.
 
 use std::{
     cell::RefCell,
@@ -23,26 +22,26 @@ use tokio::{
 use super::Abort;
 use crate::server::{
     caller::Caller,
-    gate::Places,
+    connection_limit::ConnectionPermits,
     handle::{Handled, PendingQuery, Scratch},
     limits::StreamSettings,
     transfer::Transfer,
 };
 
-/// Octets that are read at once.
+/// Bytes that are read at once.
 const INPUT: usize = 16 * 1024;
 
-/// Octets of replies that are gathered before they are written.
+/// Bytes of replies that are gathered before they are written.
 const OUTPUT: usize = 64 * 1024;
 
-/// Bytes of replies after which others get their turn, whatever else a client has asked.
+/// Bytes of replies after which the task yields, however many queries its client has sent.
 const TURN: usize = 16 * 1024;
 
-/// How long a client may go on sending after it was told that nothing more is read.
+/// How long a client may go on sending after the connection was shut down for writing.
 const LINGER: Duration = Duration::from_millis(500);
 
 thread_local! {
-    /// Room to read, answer and write in, for whichever connection this thread works for.
+    /// Buffers of this thread, used by each connection in turn.
     static ROOM: RefCell<Room> = RefCell::new(Room::default());
 }
 
@@ -64,8 +63,7 @@ impl Default for Room {
     }
 }
 
-/// A reply that will come, framed (empty where none is to be sent), or a part of a transfer and what
-/// comes behind it.
+/// A pending reply, framed (empty if none is sent), or a part of a transfer and the rest of it.
 type Pending = Pin<Box<dyn Future<Output = (Vec<u8>, Option<Box<Transfer>>)> + Send>>;
 
 /// One connection.
@@ -73,31 +71,36 @@ pub(super) struct Connection<S> {
     stream: S,
     caller: Caller,
     settings: StreamSettings,
-    places: Places,
-    /// What has come and is not taken in yet.
+    permits: ConnectionPermits,
+    /// Bytes that were read and not handled yet.
     received: Vec<u8>,
-    /// What the client has not taken yet.
+    /// Bytes that the client has not read yet.
     unsent: Vec<u8>,
-    /// Something may still lie in the stream itself, as what TLS has encrypted does.
+    /// The stream may hold data of its own to be flushed, as TLS does.
     unflushed: bool,
     waiting: FuturesUnordered<Pending>,
-    /// Questions that may still be asked.
+    /// Queries that the client may still send (`maxtcpqueries`).
     questions: u64,
-    /// When the connection closes, if nothing is asked until then.
+    /// When the connection closes, if no query comes until then.
     deadline: Instant,
-    /// Something was asked.
+    /// A query has come.
     asked: bool,
     /// Nothing more is read.
     closing: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
-    pub(super) fn new(stream: S, caller: Caller, settings: StreamSettings, places: Places) -> Self {
+    pub(super) fn new(
+        stream: S,
+        caller: Caller,
+        settings: StreamSettings,
+        permits: ConnectionPermits,
+    ) -> Self {
         Self {
             stream,
             caller,
             settings,
-            places,
+            permits,
             received: Vec::new(),
             unsent: Vec::new(),
             unflushed: false,
@@ -109,18 +112,17 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
         }
     }
 
-    /// Serves the connection to its end, which comes soon once `stop` says so.
+    /// Serves the connection to its end; `stop` ends it gracefully.
     pub(super) async fn serve(mut self, mut stop: watch::Receiver<bool>) -> io::Result<()> {
-        // Made once: what is made anew for each question would cost as much as the question.
+        // Made once: making them for each query would cost as much as the query.
         let mut timer = pin!(sleep_until(self.deadline));
         let mut stopping = pin!(async { drop(stop.wait_for(|stop| *stop).await) });
-        let mut evicted = pin!(self.places.evicted());
+        let mut evicted = pin!(self.permits.evicted());
         let mut stopped = false;
         while !(self.closing && self.waiting.is_empty()) {
             tokio::select! {
                 progress = self.progress() => progress?,
-                // Both where it was said and where nobody is left to say it. What has arrived
-                // until now is still taken in.
+                // Also once the sender is gone. What has arrived until now is still handled.
                 () = stopping.as_mut(), if !stopped => {
                     stopped = true;
                     // The first query of a new connection is most likely on its way.
@@ -154,7 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
         self.close().await
     }
 
-    /// Whether nobody has asked anything for too long.
+    /// Whether the connection has been idle for too long.
     fn is_over(&self) -> bool {
         self.waiting.is_empty() && Instant::now() >= self.deadline
     }
@@ -168,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
         timer.reset(soonest);
     }
 
-    /// Completes when a reply has come to be, or when something was read.
+    /// Completes when a reply is ready, or when something was read.
     async fn progress(&mut self) -> io::Result<()> {
         poll_fn(|context| self.poll_progress(context)).await
     }
@@ -179,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
             && let Poll::Ready(Some((reply, rest))) = self.waiting.poll_next_unpin(context)
         {
             self.unsent.extend(reply);
-            // The next part is made once there is room for it, and others have had their turn.
+            // The next part is made once there is room for it, and other tasks have run.
             if let Some(transfer) = rest {
                 self.waiting.push(Box::pin(transfer.next()));
             }
@@ -200,13 +202,13 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
         }
     }
 
-    /// Whether one more question may be taken in. While none may, the client is held up.
+    /// Whether one more query may be read. While none may, TCP's flow control holds the client up.
     fn reads(&self) -> bool {
         !self.closing && self.waiting.len() < self.settings.in_flight
     }
 
-    /// Takes in what has been kept or, if that is no whole question, what can be read; and writes
-    /// the replies that there are, as far as the client takes them at once.
+    /// Handles what was read before or, if that is no complete query, reads more; and writes the replies
+    /// that are ready, as far as that does not block.
     fn poll_questions(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ROOM.with_borrow_mut(|room| {
             room.output.clear();
@@ -214,14 +216,14 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
                 self.take_received(room);
             } else {
                 if room.input.is_empty() {
-                    // A panic has come between its being taken and being put back.
+                    // A panic came between its being taken and being put back.
                     room.input = Room::default().input;
                 }
                 let mut buffer = ReadBuf::new(&mut room.input);
                 let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer));
                 let count = match read {
                     Ok(()) => buffer.filled().len(),
-                    // The end of a client that does not say good-bye in TLS.
+                    // A client that closes without TLS's close_notify.
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
                     Err(error) => return Poll::Ready(Err(error)),
                 };
@@ -231,7 +233,7 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
                 }
                 self.take_read(room, count);
             }
-            // What was left over earlier may begin within a reply: nothing may overtake it.
+            // What is unsent may begin within a reply: nothing may overtake it.
             let mut sent = 0;
             let mut stream = Pin::new(&mut self.stream);
             if self.unsent.is_empty()
@@ -252,7 +254,7 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
     }
 
     fn take_read(&mut self, room: &mut Room, count: usize) {
-        // The thread's room is taken apart, so that its input can be read while its output grows.
+        // Taken, so that the input can be read while the output grows.
         let input = std::mem::take(&mut room.input);
         if self.received.is_empty() {
             let taken = self.take(&input[..count], room);
@@ -273,8 +275,8 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
         }
     }
 
-    /// Takes in whole questions from the start of `octets`, as many as may be; how many octets
-    /// they were. The replies that there are at once are framed in the room's output.
+    /// Handles complete queries from the start of `octets`, as many as may be; returns how many bytes they
+    /// were. Replies that are ready at once are framed in the room's output.
     fn take(&mut self, octets: &[u8], room: &mut Room) -> usize {
         let Room {
             output,
@@ -294,15 +296,15 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
             let arrival = self.caller.arrival(question, now.into_std());
             let entrance = &self.caller.entrance;
             match entrance.handle(&routes, scratch, &arrival, reply) {
-                Handled::Nothing => continue, // which gives the connection no further time
+                Handled::Nothing => continue, // does not extend the deadline
                 Handled::Reply => frame(reply, output),
                 Handled::Transfer(transfer) => {
                     self.waiting.push(Box::pin(transfer.next()));
-                    self.places.busy();
+                    self.permits.busy();
                 }
                 Handled::Pending(query) => {
                     self.waiting.push(Box::pin(finish(query)));
-                    self.places.busy();
+                    self.permits.busy();
                 }
             }
             self.asked = true;
@@ -311,7 +313,7 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
             self.closing |= self.questions == 0;
         }
         if self.waiting.is_empty() {
-            self.places.idle();
+            self.permits.idle();
         }
         taken
     }
@@ -319,13 +321,13 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
     fn answered(&mut self) {
         self.deadline = Instant::now() + self.settings.idle;
         if self.waiting.is_empty() {
-            self.places.idle();
+            self.permits.idle();
         }
     }
 
-    /// Takes in what has arrived by now, and nothing after it.
+    /// Handles what has arrived by now, and nothing after it.
     async fn last_questions(&mut self) -> io::Result<()> {
-        // A poll that finds nothing to do ends this; what comes later is too late.
+        // A poll that finds nothing ends this; what comes later is too late.
         poll_fn(|context| {
             while self.reads() {
                 match self.poll_questions(context) {
@@ -344,20 +346,20 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
         Ok(())
     }
 
-    /// Writes what is left to write. False where the connection was evicted meanwhile.
+    /// Writes what is unsent. False if the connection was evicted meanwhile.
     async fn write(&mut self, mut evicted: Pin<&mut impl Future<Output = ()>>) -> io::Result<bool> {
         if self.unsent.is_empty() && !self.unflushed {
             return Ok(true);
         }
         let mut stood_still = false;
-        // Part by part: a zone may take longer than a client may stand still.
+        // The timeout is for each part: a transfer may take longer.
         for part in self.unsent.chunks(OUTPUT) {
             let mut writing = pin!(timeout(self.settings.write, self.stream.write_all(part)));
             let written = if let Some(written) = writing.as_mut().now_or_never() {
                 written
             } else {
-                // Whatever is asked besides, it is the client that is waited for.
-                self.places.idle();
+                // Whatever is pending, the server waits for the client now.
+                self.permits.idle();
                 stood_still = true;
                 tokio::select! {
                     written = writing => written,
@@ -371,14 +373,14 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
             () = evicted.as_mut() => return Ok(false),
         }
         if stood_still && !self.waiting.is_empty() {
-            self.places.busy();
+            self.permits.busy();
         }
         self.unsent = Vec::new();
         self.unflushed = false;
         Ok(true)
     }
 
-    /// Closes at once, so that another connection can be had in its place.
+    /// Closes at once, for another connection.
     fn evict(mut self) {
         if self.unsent.is_empty() {
             // TLS's close_notify is sent if there is room for it.
@@ -389,16 +391,16 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
         }
     }
 
-    /// Says that nothing more comes. What the client still sends is read and thrown away: a
-    /// socket closed with unread data is reset, and replies under way would be lost with it.
+    /// Shuts the connection down for writing. What the client still sends is read and discarded: a socket
+    /// closed with unread data is reset, and replies in flight would be lost with it.
     async fn close(self) -> io::Result<()> {
         let Self {
             mut stream,
-            places,
+            permits,
             settings,
             ..
         } = self;
-        drop(places);
+        drop(permits);
         timeout(settings.write, stream.shutdown()).await??;
         let mut rest = [0; 512];
         let unread = async { while !matches!(stream.read(&mut rest).await, Ok(0) | Err(_)) {} };
@@ -415,7 +417,7 @@ async fn finish(query: Box<PendingQuery>) -> (Vec<u8>, Option<Box<Transfer>>) {
     (framed, None)
 }
 
-/// The first whole message of a stream, its length in front of it (RFC 1035 §4.2.2).
+/// The first whole message of a stream, behind its length (RFC 1035 section 4.2.2).
 fn message(octets: &[u8]) -> Option<&[u8]> {
     let (length, rest) = octets.split_first_chunk()?;
     rest.get(..usize::from(u16::from_be_bytes(*length)))

@@ -16,7 +16,7 @@ pub(super) struct Replies {
     wildcard: bool,
     outbox: Outbox,
     /// The first `count` are to be sent; the others are buffers for reuse.
-    replies: Vec<Late>,
+    buffers: Vec<Late>,
     count: usize,
 }
 
@@ -28,7 +28,7 @@ impl Replies {
             socket,
             wildcard,
             outbox: Outbox::default(),
-            replies: Vec::new(),
+            buffers: Vec::new(),
             count: 0,
         }
     }
@@ -43,14 +43,14 @@ impl Replies {
         if self.count == BATCH {
             self.send();
         }
-        if self.replies.len() == self.count {
-            self.replies.push(Late {
+        if self.buffers.len() == self.count {
+            self.buffers.push(Late {
                 octets: Vec::with_capacity(REPLY_ROOM),
                 client: peer,
                 local: None,
             });
         }
-        let late = &mut self.replies[self.count];
+        let late = &mut self.buffers[self.count];
         late.client = peer;
         late.local = self.wildcard.then_some(local.ip());
         late
@@ -66,16 +66,16 @@ impl Replies {
         if self.count == BATCH {
             self.send();
         }
-        self.replies.insert(self.count, late);
-        self.replies.truncate(BATCH);
+        self.buffers.insert(self.count, late);
+        self.buffers.truncate(BATCH);
         self.count += 1;
     }
 
     /// Sends what there is.
     pub(super) fn send(&mut self) {
         if self.count > 0 {
-            self.outbox.send(&self.socket, &self.replies[..self.count]);
-            for late in &mut self.replies[..self.count] {
+            self.outbox.send(&self.socket, &self.buffers[..self.count]);
+            for late in &mut self.buffers[..self.count] {
                 late.octets.clear();
                 late.octets.shrink_to(REPLY_ROOM);
             }

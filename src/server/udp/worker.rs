@@ -20,7 +20,7 @@ use super::{
     super::{
         RETIREMENT,
         handle::{Arrival, Entrance, Handled, PendingQuery, Scratch},
-        limits::Working,
+        limits::TaskToken,
         proxy::sessions::{Relay, Relayed},
     },
     replies::Replies,
@@ -52,7 +52,7 @@ pub(super) struct Worker {
     pub(super) runtime: Handle,
     pub(super) stop: Arc<AtomicBool>,
     /// Held until the last query is answered.
-    pub(super) _working: Working,
+    pub(super) _token: TaskToken,
 }
 
 /// A query whose upstream query is in the engine.

@@ -10,6 +10,8 @@ use super::inbox::Key;
 /// Resolution of the timeouts.
 pub(super) const TICK: Duration = Duration::from_millis(20);
 
+const TICKS_PER_SECOND: u64 = 50;
+
 /// Ticks of one turn of the wheel, some 10 s. A later timeout is due early, and added again then.
 const TICKS: u64 = 512;
 
@@ -53,7 +55,7 @@ impl Timers {
 
     fn tick_of(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.origin);
-        u64::try_from(since.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX / 2)
+        since.as_secs() * TICKS_PER_SECOND + u64::from(since.subsec_nanos() / TICK.subsec_nanos())
     }
 }
 

@@ -73,7 +73,7 @@ fn a_smaller_group_takes_a_slot_of_the_larger_even_of_its_own_client() {
         limit.enter(FORWARD, client(1)).is_none(),
         "the larger group gets none back"
     );
-    assert!(!other.eviction().reply().is_some());
+    assert!(other.eviction().reply().is_none());
 }
 
 #[test]
@@ -98,4 +98,12 @@ async fn an_evicted_query_learns_of_it_while_it_waits() {
     let _second = limit.enter(FORWARD, client(2)).unwrap();
     let reply = waiting.await.unwrap();
     assert_eq!((reply.rcode, reply.why), (Rcode::REFUSED, Why::Overload));
+}
+
+#[test]
+fn the_limit_of_the_process_follows_its_memory() {
+    assert_eq!(limit_within(Memory::Limited(170 << 20)), 7253);
+    assert_eq!(limit_within(Memory::Machine(8 << 30)), 87_381);
+    assert_eq!(limit_within(Memory::Limited(1 << 20)), 1024);
+    assert_eq!(limit_within(Memory::Unknown), 10_922);
 }

@@ -1,5 +1,5 @@
-//! What the clients of a listener meet of a `tls` line: the certificate that is shown, and what is
-//! asked of them. Compared by what the files hold, so that `cert.pem` and `./cert.pem` are equal.
+//! What clients of a listener see of a `tls` line: its certificate, and whether they must authenticate.
+//! Compared by the content of the files, so that `cert.pem` and `./cert.pem` are equal.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -7,30 +7,30 @@ use rustls::pki_types::CertificateDer;
 
 use super::{ClientAuth, Files, TlsError, certificates};
 
-/// What the files of a `tls` line said when they were read.
+/// The content of the files of a `tls` line.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Shown {
+pub struct Presented {
     chain: Vec<CertificateDer<'static>>,
     client_auth: ClientAuth,
-    /// In whatever order the file has them.
+    /// In any order.
     authorities: Option<BTreeSet<Vec<u8>>>,
 }
 
-/// What two blocks say differently about the TLS of one listener.
+/// A difference between the `tls` lines of two blocks on one listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Difference {
     /// One has a certificate, the other none.
     Presence,
     /// The certificate, or one above it.
     Certificate,
-    /// Whether clients show a certificate.
+    /// Whether clients present a certificate.
     ClientAuth,
-    /// The authorities that clients' certificates are checked by.
+    /// The CA certificates that client certificates are verified against.
     Authorities,
 }
 
-impl Shown {
-    /// Reads the certificates of the files, which takes no key.
+impl Presented {
+    /// Reads the certificates of the files, without the key.
     pub fn read(files: &Files) -> Result<Self, TlsError> {
         let authorities = files.authority.as_deref().map(|path| {
             let read = certificates(path, "an authority's certificate")?;
@@ -56,7 +56,7 @@ impl Shown {
 }
 
 impl Files {
-    /// A difference that no file has to be read for.
+    /// A difference that shows without reading the files.
     pub fn differ_in_words(&self, other: &Self) -> Option<Difference> {
         if self.client_auth != other.client_auth {
             return Some(Difference::ClientAuth);
@@ -103,9 +103,9 @@ mod tests {
             ..Files::new(certificate, "key")
         };
         let differ = |one: &Files, another: &Files| {
-            Shown::read(one)
+            Presented::read(one)
                 .unwrap()
-                .differs_from(&Shown::read(another).unwrap())
+                .differs_from(&Presented::read(another).unwrap())
         };
         let mine = files(&first, Some(&both));
         for (theirs, wanted) in [
@@ -124,6 +124,6 @@ mod tests {
         ] {
             assert_eq!(differ(&mine, &theirs), wanted, "{theirs:?}");
         }
-        assert!(Shown::read(&Files::new("/nonexistent", "key")).is_err());
+        assert!(Presented::read(&Files::new("/nonexistent", "key")).is_err());
     }
 }

@@ -8,17 +8,17 @@ use tokio::{runtime::Handle, time::Instant};
 #[cfg(feature = "hickory")]
 use super::hickory::Serving;
 use super::{
-    BindError, Wanted,
+    BindError, ListenerConfig,
     bind::Sockets,
     handle::Entrance,
     limits::StreamSettings,
-    proxy::{Trust, sessions::DatagramProxy},
+    proxy::{ProxyPolicy, sessions::DatagramProxy},
     udp,
 };
 
 /// What reads and writes the sockets of plain DNS, by UDP and TCP. All other transports have one way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LoopKind {
+pub enum Backend {
     /// Lodestone's own loops, with many datagrams a system call.
     #[default]
     Batches,
@@ -37,9 +37,9 @@ pub(super) enum Loops {
     Hickory(Vec<Serving>),
 }
 
-impl LoopKind {
+impl Backend {
     /// Whether it can serve a listener.
-    pub(super) fn check(self, wanted: &Wanted) -> Result<(), BindError> {
+    pub(super) fn check(self, wanted: &ListenerConfig) -> Result<(), BindError> {
         #[cfg(feature = "hickory")]
         if self == Self::Hickory
             && wanted.listener.scheme == super::Scheme::Dns
@@ -58,7 +58,7 @@ impl LoopKind {
         self,
         sockets: &mut Sockets,
         entrance: &Entrance,
-        (streams, proxy): (StreamSettings, Option<Arc<Trust>>),
+        (streams, proxy): (StreamSettings, Option<Arc<ProxyPolicy>>),
         runtime: &Handle,
     ) -> io::Result<Loops> {
         let udp = std::mem::take(&mut sockets.udp).into_iter();
@@ -105,7 +105,7 @@ impl Loops {
     pub(super) fn change(
         &mut self,
         count: usize,
-        proxy: Option<Arc<Trust>>,
+        proxy: Option<Arc<ProxyPolicy>>,
         missing: Vec<Vec<udp::Thread>>,
     ) -> Vec<udp::Thread> {
         match self {

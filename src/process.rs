@@ -1,8 +1,8 @@
-//! A process from its start to its end: start, replace the configuration, lame duck, drain.
+//! The serving process: start, replacement of the configuration, lame duck, drain.
 //!
-//! A configuration is built whole before anything of it is served. Sockets, connections, caches
-//! and the cluster's state outlive it where nothing about them changed; where the new one cannot
-//! be had, the old one goes on as if nothing had been asked.
+//! A configuration is built completely before any of it is served. Sockets, connections, caches and the
+//! cluster's state outlive a replacement; if the new configuration cannot be served, the old one stays in
+//! force unchanged.
 
 use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -13,12 +13,12 @@ use crate::{
     logging,
     metrics::Metrics,
     plugin::{BuildError, Parts},
-    server::{self, LoopKind, Servers, Wanted, descriptors, limits, route::Routes},
+    server::{self, Backend, ListenerConfig, Servers, descriptors, limits::Limits, route::Routes},
     site::{Listener, Site},
 };
 
-/// Everything that runs.
-pub struct Running {
+/// A serving process.
+pub struct Process {
     default_port: u16,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
@@ -28,15 +28,15 @@ pub struct Running {
     imported: Vec<PathBuf>,
 }
 
-/// A configuration that is ready to take the place of another one.
-pub struct Next {
+/// A configuration that is built and bound, ready to replace another one.
+pub struct Prepared {
     site: Site,
     pages: admin::Prepared,
     sockets: server::Prepared,
     imported: Vec<PathBuf>,
 }
 
-/// Why a configuration cannot be put to work.
+/// Why a configuration cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each says it
 pub enum StartError {
@@ -48,54 +48,53 @@ pub enum StartError {
     BindPage(#[from] admin::BindError),
 }
 
-/// How long plugins may take to tell what they still have to tell.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long plugins may take to send what they have buffered.
+const PLUGIN_DRAIN: Duration = Duration::from_secs(2);
 
-/// How long questions under way may take to be answered once nothing new is taken in. Forwarded
-/// ones end by themselves before.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long pending queries may take to be answered once no more are read. Forwarded ones time out before
+/// that.
+const DRAIN: Duration = Duration::from_secs(5);
 
-impl Running {
-    /// Builds the configuration, waits for what it needs to start, and serves it.
+impl Process {
+    /// Builds the configuration, waits for its plugins to start, and serves it.
     ///
-    /// Liveness and readiness are told from the beginning; questions are taken in once every
-    /// plugin has started, as CoreDNS does.
+    /// Health and readiness are served from the beginning, queries once every plugin has started, as in
+    /// CoreDNS.
     pub async fn start(
         config: Config,
         default_port: u16,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
-        Self::start_with(config, default_port, metrics, LoopKind::default()).await
+        Self::start_with(config, default_port, metrics, Backend::default()).await
     }
 
-    /// The same, with plain DNS served by loops of this kind.
+    /// The same, with plain DNS served by this backend.
     pub async fn start_with(
         config: Config,
         default_port: u16,
         metrics: Arc<Metrics>,
-        loops: LoopKind,
+        backend: Backend,
     ) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Handle::current();
         let readiness = Arc::new(Readiness::default());
-        let limits = admin::Limits::default();
-        let admin = Admin::new(Arc::clone(&metrics), Arc::clone(&readiness), limits);
-        let mut granted = limits::Limits::default();
+        let page_limits = admin::Limits::default();
+        let admin = Admin::new(Arc::clone(&metrics), Arc::clone(&readiness), page_limits);
+        let mut limits = Limits::default();
         if let Some(descriptors) = descriptors::limit() {
-            // The other half is for pages, upstreams, files and the cluster.
-            granted.connections = granted.connections.min(descriptors / 2);
+            // The other half is for HTTP pages, upstreams, files and the API server.
+            limits.connections = limits.connections.min(descriptors / 2);
         }
-        let mut servers = Servers::new(runtime, granted, Arc::clone(&metrics));
-        servers.use_loops(loops);
+        let mut servers = Servers::new(runtime, limits, Arc::clone(&metrics));
+        servers.use_backend(backend);
 
         let site = Site::build(&config, default_port, Parts::default(), &metrics)?;
         let pages = admin.prepare(&site.pages).await?;
-        let sockets = servers.prepare(site.listeners.iter().map(wanted).collect())?;
+        let sockets = servers.prepare(site.listeners.iter().map(listener_config).collect())?;
         admin.apply(pages);
         readiness.watch(site.watched.iter().cloned());
         site.started().await;
-        servers.allow_pending(pending(granted, &site));
         servers.commit(sockets)?;
-        let running = Self {
+        let process = Self {
             default_port,
             metrics,
             readiness,
@@ -104,28 +103,27 @@ impl Running {
             site,
             imported: config.imported,
         };
-        running.report(&running.site);
-        let granted = pending(granted, &running.site);
+        process.report(&process.site);
         tracing::info!(
-            "At most {} questions wait at a time, in at most {} MiB",
-            granted.waiting,
-            granted.waiting_octets() >> 20
+            "At most {} queries are pending at a time, in at most {} MiB",
+            limits.pending,
+            limits.pending_bytes() >> 20
         );
-        Ok(running)
+        Ok(process)
     }
 
-    /// Builds another configuration and binds what it listens on. Nothing changes by that: the one
-    /// that is served goes on, also where this is given up halfway.
-    pub async fn prepare(&self, config: Config) -> Result<Next, StartError> {
+    /// Builds another configuration and binds its new listeners. The one that is served stays in force
+    /// unchanged, also if this is cancelled.
+    pub async fn prepare(&self, config: Config) -> Result<Prepared, StartError> {
         let parts = self.site.parts.succeed();
         let site = Site::build(&config, self.default_port, parts, &self.metrics)?;
-        // What is bound already takes questions in, so nothing is bound before it can be answered.
+        // Bound sockets receive queries, so they are bound only once those can be answered.
         site.started().await;
         let pages = self.admin.prepare(&site.pages).await?;
         let sockets = self
             .servers
-            .prepare(site.listeners.iter().map(wanted).collect())?;
-        Ok(Next {
+            .prepare(site.listeners.iter().map(listener_config).collect())?;
+        Ok(Prepared {
             site,
             pages,
             sockets,
@@ -133,18 +131,16 @@ impl Running {
         })
     }
 
-    /// Puts another configuration in the place of the one that is served, or leaves everything as
-    /// it is. To be called soon after it was prepared: its sockets receive already.
-    pub fn commit(&mut self, next: Next) -> Result<(), StartError> {
-        let Next {
+    /// Replaces the configuration; on an error nothing changes. To be called soon after it was prepared: its
+    /// new sockets receive already.
+    pub fn commit(&mut self, next: Prepared) -> Result<(), StartError> {
+        let Prepared {
             mut site,
             pages,
             sockets,
             imported,
         } = next;
         self.servers.commit(sockets)?;
-        self.servers
-            .allow_pending(pending(limits::Limits::default(), &site));
         self.admin.apply(pages);
         self.readiness.watch(site.watched.iter().cloned());
         site.parts.settle();
@@ -154,17 +150,17 @@ impl Running {
         Ok(())
     }
 
-    /// Prepares another configuration and puts it to work.
+    /// Prepares another configuration and commits it.
     pub async fn replace(&mut self, config: Config) -> Result<(), StartError> {
         let next = self.prepare(config).await?;
         self.commit(next)
     }
 
-    /// Tells the log and the metrics what is served.
+    /// Updates log level and metrics to what is served.
     fn report(&self, site: &Site) {
         logging::set_debug(site.debug);
         self.metrics.reload.served(site.hash);
-        // What only the configuration before had must not stand on.
+        // Without what only the previous configuration had.
         self.metrics.plugin_enabled.reset();
         for route in site.listeners.iter().flat_map(|one| &one.routes) {
             let block = &route.block;
@@ -174,8 +170,8 @@ impl Running {
         }
     }
 
-    /// Not ready from now on, but answering: balancers and resolvers need a while to notice. Ends
-    /// after the time that the configuration gives, or when `cut` completes.
+    /// Not ready from now on, but answering: load balancers and resolvers need a while to notice. Completes
+    /// after the configured time, or when `cut` completes.
     pub async fn lame_duck(&self, cut: impl Future<Output = ()>) {
         self.readiness.leave();
         let lame_duck = self.site.lame_duck;
@@ -188,17 +184,17 @@ impl Running {
         }
     }
 
-    /// Takes nothing new in and finishes what is under way.
+    /// Stops reading queries and waits for the pending ones.
     pub async fn drain(&mut self) {
         self.readiness.leave();
-        if !self.servers.drain(PATIENCE).await {
-            tracing::warn!("questions were still under way after {PATIENCE:?}");
+        if !self.servers.drain(DRAIN).await {
+            tracing::warn!("queries were still pending after {DRAIN:?}");
         }
-        // Whoever they tell may be gone, which is no reason to stay.
-        let _ = tokio::time::timeout(FAREWELL, self.site.ended()).await;
+        // A receiver that is gone must not keep the process.
+        let _ = tokio::time::timeout(PLUGIN_DRAIN, self.site.ended()).await;
     }
 
-    /// What is served, in CoreDNS's form: a line for each zone of each listener.
+    /// The zones that are served, in CoreDNS's form: a line for each zone of each listener.
     pub fn banner(&self) -> String {
         let listeners = self.site.listeners.iter();
         let mut lines: Vec<String> = listeners.flat_map(|one| self.lines(one)).collect();
@@ -206,8 +202,8 @@ impl Running {
         lines.concat()
     }
 
-    /// `cluster.local.:53`, with the scheme before it where it is not plain DNS, and the address
-    /// behind it where there is one. A port that the system chose is shown as it is.
+    /// `cluster.local.:53`, with the scheme before it unless it is plain DNS, and the address behind it if
+    /// there is one. A port that the system chose is shown.
     fn lines(&self, listener: &Listener) -> Vec<String> {
         let scheme = match listener.transport {
             Transport::Dns => String::new(),
@@ -217,7 +213,7 @@ impl Running {
             any if any.is_unspecified() => String::new(),
             bound => format!(" on {bound}"),
         };
-        let bound = self.servers.bound(known_by(listener)).first();
+        let bound = self.servers.bound(listener_of(listener)).first();
         let port = bound.unwrap_or(&listener.address).port();
         let zones = listener.routes.iter().map(|route| &route.block.zone_label);
         zones
@@ -225,16 +221,16 @@ impl Running {
             .collect()
     }
 
-    /// The addresses that are listened on for questions.
+    /// The addresses of all listeners of queries.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let listeners = self.site.listeners.iter();
         listeners
-            .flat_map(|one| self.servers.bound(known_by(one)))
+            .flat_map(|one| self.servers.bound(listener_of(one)))
             .copied()
             .collect()
     }
 
-    /// The HTTP pages' listeners.
+    /// The addresses of the HTTP pages' listeners.
     pub fn pages(&self) -> Vec<SocketAddr> {
         let pages = self.site.pages.iter();
         pages
@@ -242,7 +238,7 @@ impl Running {
             .collect()
     }
 
-    /// How the Corefile is followed, if it is.
+    /// How often the Corefile is checked for changes, if it is.
     pub fn follows(&self) -> Option<Reload> {
         self.site.reload
     }
@@ -252,7 +248,7 @@ impl Running {
         &self.imported
     }
 
-    /// Follows the text of the configuration that is served.
+    /// A hash of the text of the configuration that is served.
     pub fn hash(&self) -> u64 {
         self.site.hash
     }
@@ -263,26 +259,16 @@ impl Running {
     }
 }
 
-fn known_by(listener: &Listener) -> server::Listener {
+fn listener_of(listener: &Listener) -> server::Listener {
     server::Listener {
         scheme: listener.transport.into(),
         address: listener.address,
     }
 }
 
-/// Limits for a site: as many pending queries as the limits of its plugins allow together, and never fewer
-/// than by default.
-fn pending(limits: limits::Limits, site: &Site) -> limits::Limits {
-    let wanted = site.plugins.iter().map(|plugin| plugin.pending_at_most());
-    limits::Limits {
-        waiting: limits.waiting.max(wanted.sum()),
-        ..limits
-    }
-}
-
-fn wanted(listener: &Listener) -> Wanted {
-    Wanted {
-        listener: known_by(listener),
+fn listener_config(listener: &Listener) -> ListenerConfig {
+    ListenerConfig {
+        listener: listener_of(listener),
         label: Arc::clone(&listener.label),
         routes: Routes::new(listener.routes.iter().cloned()),
         streams: listener.streams,

@@ -1,4 +1,4 @@
-//! A connection before anything is said on it: who is at its other end, and whether it is encrypted.
+//! The byte stream of an accepted connection: behind a PROXY header, and within TLS.
 
 use std::{
     io,
@@ -15,44 +15,44 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use crate::server::proxy::{Start, Treatment, Trust};
+use crate::server::proxy::{ProxyPolicy, Start, Treatment};
 
-/// A socket of which the first octets may have been read already.
-pub(in crate::server) struct Front {
+/// A socket whose first bytes may have been read already, in search of a PROXY header.
+pub(in crate::server) struct PrefixedStream {
     head: Bytes,
     stream: TcpStream,
 }
 
-/// What is spoken on.
-pub(in crate::server) enum Wire {
-    Bare(Front),
-    Encrypted(Box<TlsStream<Front>>),
+/// A connection's stream, with TLS or without.
+pub(in crate::server) enum ClientStream {
+    Plain(PrefixedStream),
+    Tls(Box<TlsStream<PrefixedStream>>),
 }
 
-/// Ends without sending what is left to send.
+/// Closing without sending what is unsent.
 pub(in crate::server) trait Abort {
-    /// From now on, to close is to reset.
+    /// Makes closing reset the connection.
     fn abort(&self);
 }
 
 impl Abort for TcpStream {
     fn abort(&self) {
-        // Where it fails, the connection is gone already.
+        // It fails if the connection is gone already.
         let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
 }
 
-impl Abort for Wire {
+impl Abort for ClientStream {
     fn abort(&self) {
         match self {
-            Self::Bare(front) => front.stream.abort(),
-            Self::Encrypted(stream) => stream.get_ref().0.stream.abort(),
+            Self::Plain(stream) => stream.stream.abort(),
+            Self::Tls(stream) => stream.get_ref().0.stream.abort(),
         }
     }
 }
 
-impl Front {
-    /// A socket of which nothing was read.
+impl PrefixedStream {
+    /// A socket from which nothing was read.
     pub(super) fn new(stream: TcpStream) -> Self {
         Self {
             head: Bytes::new(),
@@ -60,14 +60,14 @@ impl Front {
         }
     }
 
-    /// Reads the PROXY header, if there is one: the socket behind it, and its two ends, client
-    /// first, in the place of `ends`. A client that says nothing is waited for.
-    pub(super) async fn behind_proxy(
+    /// Reads the PROXY header, if there is one. Returns the socket behind it and the addresses of client and
+    /// server, `ends` unless the header has others. Waits for the client's first bytes.
+    pub(super) async fn after_proxy_header(
         mut stream: TcpStream,
-        trust: &Trust,
+        policy: &ProxyPolicy,
         ends: (SocketAddr, SocketAddr),
     ) -> io::Result<(Self, (SocketAddr, SocketAddr))> {
-        let treatment = trust.of(ends.0.ip());
+        let treatment = policy.of(ends.0.ip());
         if treatment == Treatment::Skip {
             return Ok((Self::new(stream), ends));
         }
@@ -78,7 +78,7 @@ impl Front {
                 Start::Header(header) => break Some(header),
                 Start::Unfinished => {
                     if stream.read_buf(&mut head).await? == 0 {
-                        break None; // whoever reads on finds the end again
+                        break None; // the next read finds the end again
                     }
                 }
             }
@@ -89,8 +89,8 @@ impl Front {
                 return Err(io::Error::other("its PROXY header is not wanted"));
             }
             head.advance(header.length);
-            if let (Treatment::Use, Some(told)) = (treatment, header.addresses) {
-                ends = (told.client, told.asked);
+            if let (Treatment::Use, Some(named)) = (treatment, header.addresses) {
+                ends = (named.client, named.asked);
             }
         }
         let head = head.freeze();
@@ -98,7 +98,7 @@ impl Front {
     }
 }
 
-impl AsyncRead for Front {
+impl AsyncRead for PrefixedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -113,7 +113,7 @@ impl AsyncRead for Front {
     }
 }
 
-impl AsyncWrite for Front {
+impl AsyncWrite for PrefixedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -143,42 +143,42 @@ impl AsyncWrite for Front {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for ClientStream {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Bare(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Encrypted(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for ClientStream {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Bare(stream) => Pin::new(stream).poll_write(context, octets),
-            Self::Encrypted(stream) => Pin::new(stream).poll_write(context, octets),
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, octets),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, octets),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Bare(stream) => Pin::new(stream).poll_flush(context),
-            Self::Encrypted(stream) => Pin::new(stream).poll_flush(context),
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Bare(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Encrypted(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

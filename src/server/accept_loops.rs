@@ -1,0 +1,80 @@
+//! The accept loops of a listener, of TCP or of QUIC: what they share, how they stop, and how their
+//! settings are replaced while they run.
+
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    connection_limit::ConnectionLimit,
+    connection_settings::ConnectionSettings,
+    handle::Entrance,
+    limits::{TaskToken, TaskTracker},
+};
+
+/// The accept loops of one listener. When this is dropped, they and their connections end.
+pub(super) struct AcceptLoops {
+    entrance: Entrance,
+    connection_limit: ConnectionLimit,
+    settings: watch::Sender<ConnectionSettings>,
+    stop: watch::Sender<bool>,
+    tasks: TaskTracker,
+}
+
+/// What one accept loop works with.
+pub(super) struct AcceptContext {
+    pub(super) entrance: Entrance,
+    /// The process's limit.
+    pub(super) connection_limit: ConnectionLimit,
+    /// Settings for connections accepted from now on.
+    pub(super) settings: watch::Receiver<ConnectionSettings>,
+    /// `true`, or a sender that is gone, ends the loop and its connections.
+    pub(super) stop: watch::Receiver<bool>,
+    /// Held until the loop and its connections have ended.
+    pub(super) token: TaskToken,
+}
+
+impl AcceptLoops {
+    /// No loop yet.
+    pub(super) fn new(
+        entrance: Entrance,
+        connection_limit: ConnectionLimit,
+        settings: ConnectionSettings,
+    ) -> Self {
+        Self {
+            entrance,
+            connection_limit,
+            settings: watch::Sender::new(settings),
+            stop: watch::Sender::new(false),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// The context of one more loop.
+    pub(super) fn context(&self) -> AcceptContext {
+        AcceptContext {
+            entrance: self.entrance.clone(),
+            connection_limit: self.connection_limit.clone(),
+            settings: self.settings.subscribe(),
+            stop: self.stop.subscribe(),
+            token: self.tasks.token(),
+        }
+    }
+
+    /// The settings in force.
+    #[cfg(feature = "quic")]
+    pub(super) fn settings(&self) -> ConnectionSettings {
+        self.settings.borrow().clone()
+    }
+
+    /// Replaces the settings, for connections accepted from now on.
+    pub(super) fn set(&self, settings: ConnectionSettings) {
+        self.settings
+            .send_modify(|before| *before = settings.succeeding(before));
+    }
+
+    /// Stops accepting connections and queries. The future completes when the queries that were accepted
+    /// are answered, at `deadline` at the latest, and returns whether all of them were.
+    pub(super) fn drain(self, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
+        self.stop.send_replace(true);
+        self.tasks.wait(deadline)
+    }
+}

@@ -1,0 +1,57 @@
+//! Queries over transports where each query has a reply channel of its own: a QUIC stream, an HTTP request.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{
+    caller::Caller,
+    handle::{Handled, Scratch},
+    transfer::Transfer,
+};
+use crate::{message::read_query, wire::Header};
+
+/// The reply to a query.
+pub(super) enum Replies {
+    /// No reply.
+    None,
+    One(Vec<u8>),
+    /// A zone transfer, part by part.
+    Several(Box<Transfer>),
+}
+
+impl Caller {
+    /// The name of the server in metrics and logs.
+    pub(super) fn label(&self) -> Arc<str> {
+        self.entrance.server().label()
+    }
+
+    /// Handles a query, and waits for its reply.
+    pub(super) async fn ask(&self, octets: &[u8]) -> Replies {
+        let mut out = Vec::with_capacity(512);
+        let handled = {
+            let routes = self.entrance.server().routes();
+            let arrival = self.arrival(octets, Instant::now());
+            let mut scratch = Scratch::default();
+            self.entrance
+                .handle(&routes, &mut scratch, &arrival, &mut out)
+        };
+        match handled {
+            Handled::Reply => Replies::One(out),
+            Handled::Transfer(transfer) => Replies::Several(transfer),
+            Handled::Nothing => Replies::None,
+            Handled::Pending(query) => {
+                if query.finish(&mut out).await {
+                    Replies::One(out)
+                } else {
+                    Replies::None
+                }
+            }
+        }
+    }
+}
+
+/// Whether `octets` are a query. A transport that has an error of its own for anything else uses that
+/// instead of a FORMERR reply.
+pub(super) fn is_query(octets: &[u8]) -> bool {
+    Header::read(octets)
+        .is_some_and(|header| !header.has(Header::RESPONSE) && read_query(octets, &header).is_ok())
+}
