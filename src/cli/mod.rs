@@ -23,7 +23,7 @@ use crate::{
     config::order::{Kind, ORDER},
     features::Feature,
     logging::Form,
-    server::Backend,
+    server::LoopKind,
 };
 
 /// The DNS server of a Kubernetes cluster, configured by a CoreDNS Corefile.
@@ -183,17 +183,17 @@ impl Serve {
         })
     }
 
-    fn backend(&self) -> Backend {
+    fn loops(&self) -> LoopKind {
         #[cfg(feature = "hickory")]
         if self.hickory {
-            return Backend::Hickory;
+            return LoopKind::Hickory;
         }
-        Backend::default()
+        LoopKind::default()
     }
 
     fn into_options(self, log_form: Form) -> serve::Options {
         serve::Options {
-            backend: self.backend(),
+            loops: self.loops(),
             corefile: serve::Corefile::from_flag(self.conf),
             default_port: self.port,
             quiet: self.quiet,

@@ -18,7 +18,7 @@ use super::{
 
 /// What reads and writes the sockets of plain DNS, by UDP and TCP. All other transports have one way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Backend {
+pub enum LoopKind {
     /// Lodestone's own loops, with many datagrams a system call.
     #[default]
     Batches,
@@ -37,7 +37,7 @@ pub(super) enum Loops {
     Hickory(Vec<Serving>),
 }
 
-impl Backend {
+impl LoopKind {
     /// Whether it can serve a listener.
     pub(super) fn check(self, wanted: &ListenerConfig) -> Result<(), BindError> {
         #[cfg(feature = "hickory")]
