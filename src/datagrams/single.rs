@@ -1,105 +1,76 @@
-//! One datagram a system call, for systems without the calls that take many. A reply leaves from
-//! whatever address the system chooses: on such a system, bind addresses rather than all of them.
+//! One datagram a system call, for systems without the calls that take many: messages of upstreams.
+
+#![cfg_attr(
+    target_os = "linux",
+    allow(dead_code, reason = "tested there and used elsewhere")
+)]
 
 use std::{
-    io::{self, ErrorKind},
+    io,
     net::{SocketAddr, UdpSocket},
 };
 
-use super::{Datagram, REPLY_ROOM};
 use crate::wire::MAX_MESSAGE;
 
-/// A datagram and the reply to it.
-pub struct Single {
-    packet: Box<[u8]>,
-    length: usize,
-    client: SocketAddr,
-    reply: Vec<u8>,
-    bound: SocketAddr,
-}
-
-impl Single {
-    /// Buffers for a socket bound to `bound`.
-    pub fn new(bound: SocketAddr) -> Self {
-        Self {
-            packet: vec![0; MAX_MESSAGE].into(),
-            length: 0,
-            client: bound,
-            reply: Vec::with_capacity(REPLY_ROOM),
-            bound,
-        }
-    }
-
-    /// Waits for a datagram; none where the socket's timeout passed.
-    pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
-        self.reply.clear();
-        match socket.recv_from(&mut self.packet) {
-            Ok((length, client)) => {
-                self.length = length;
-                self.client = client;
-                Ok(1)
-            }
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock
-                | ErrorKind::TimedOut
-                | ErrorKind::Interrupted
-                | ErrorKind::ConnectionRefused
-                | ErrorKind::ConnectionReset => Ok(0),
-                _ => Err(error),
-            },
-        }
-    }
-
-    /// The datagram received last, and where its reply is to be written.
-    pub fn datagram(&mut self, index: usize) -> Option<(Datagram<'_>, &mut Vec<u8>)> {
-        let datagram = Datagram {
-            octets: &self.packet[..self.length],
-            client: self.client,
-            local: self.bound,
-        };
-        (index == 0).then_some((datagram, &mut self.reply))
-    }
-
-    /// Sends the reply, if it is not empty, and says how many could not be sent.
-    pub fn send(&mut self, socket: &UdpSocket) -> usize {
-        if self.reply.is_empty() {
-            return 0;
-        }
-        let sent = socket.send_to(&self.reply, self.client);
-        self.reply.clear();
-        self.reply.shrink_to(REPLY_ROOM);
-        usize::from(sent.is_err())
-    }
-}
-
-/// Sends replies that come later than the rest.
-#[cfg(not(target_os = "linux"))]
+/// Messages of sockets that are connected and do not block.
 #[derive(Default)]
-pub struct Outbox;
+pub struct Connected {
+    /// Room for the largest message; made when first used.
+    room: Box<[u8]>,
+    length: usize,
+}
 
-#[cfg(not(target_os = "linux"))]
-impl Outbox {
-    /// Sends all of `replies`; how many could not be sent.
-    pub fn send(&mut self, socket: &UdpSocket, replies: &[super::Late]) -> usize {
-        let is_unsent = |it: &&super::Late| socket.send_to(&it.octets, it.client).is_err();
-        replies.iter().filter(is_unsent).count()
+impl Connected {
+    /// Messages that are received in one call.
+    pub const RECEIVED: usize = 1;
+
+    /// Takes a message that is there. An error may be the answer to what was sent.
+    pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+        if self.room.is_empty() {
+            self.room = vec![0; MAX_MESSAGE].into();
+        }
+        self.length = 0;
+        self.length = socket.recv(&mut self.room)?;
+        Ok(1)
+    }
+
+    /// The message received last.
+    pub fn message(&self, index: usize) -> &[u8] {
+        let is_there = index == 0;
+        let message = is_there.then(|| self.room.get(..self.length)).flatten();
+        message.unwrap_or_default()
+    }
+
+    /// Sends the first of `messages`, as many as the socket has room for; how many those are.
+    pub fn send<'m>(
+        &mut self,
+        socket: &UdpSocket,
+        messages: impl Iterator<Item = &'m [u8]>,
+    ) -> io::Result<usize> {
+        let mut count = 0;
+        for message in messages {
+            match socket.send(message) {
+                Ok(_) => count += 1,
+                Err(error) if count == 0 => return Err(error),
+                // It is reported again, when the rest is sent.
+                Err(_) => break,
+            }
+        }
+        Ok(count)
     }
 }
 
-/// The system cannot be asked where a datagram was sent to.
-#[cfg(not(target_os = "linux"))]
+/// The system has no option for where a datagram was sent to.
 pub fn ask_for_destinations(_: &UdpSocket, _: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// The system reports what it reports.
-#[cfg(not(target_os = "linux"))]
+/// The system has no option for the errors that it reports.
 pub fn report_errors(_: &UdpSocket, _: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// There is no queue of them.
-#[cfg(not(target_os = "linux"))]
+/// The system has no queue of errors.
 pub fn take_errors<S>(_: &S) -> usize {
     0
 }
@@ -109,18 +80,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_comes_and_one_goes() {
-        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-        client.connect(server.local_addr().unwrap()).unwrap();
-        client.send(b"one").unwrap();
-        let mut single = Single::new(server.local_addr().unwrap());
-        assert_eq!(single.receive(&server).unwrap(), 1);
-        let (datagram, reply) = single.datagram(0).unwrap();
-        assert_eq!(datagram.client, client.local_addr().unwrap());
-        reply.extend(datagram.octets);
-        assert_eq!(single.send(&server), 0);
-        let mut buffer = [0; 16];
-        assert_eq!(client.recv(&mut buffer).unwrap(), 3);
+    fn messages_are_sent_together_and_received_one_by_one() {
+        let [one, other] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        one.connect(other.local_addr().unwrap()).unwrap();
+        other.connect(one.local_addr().unwrap()).unwrap();
+        let mut connected = Connected::default();
+        let messages = [&b"one"[..], b"two"];
+        let sent = connected.send(&one, messages.into_iter());
+        assert_eq!(sent.unwrap(), 2);
+        for message in messages {
+            assert_eq!(connected.receive(&other).unwrap(), 1);
+            assert_eq!(connected.message(0), message);
+            assert_eq!(connected.message(1), b"");
+        }
+        other.set_nonblocking(true).unwrap();
+        let error = connected.receive(&other).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(connected.message(0), b"");
     }
 }

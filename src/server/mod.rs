@@ -51,6 +51,7 @@ mod quic;
 pub mod route;
 pub(crate) mod tcp;
 mod transfer;
+#[cfg(target_os = "linux")]
 mod udp;
 
 use std::{
@@ -72,7 +73,7 @@ use self::{
     connection_settings::ConnectionSettings,
     handle::{Entrance, Server},
     limits::{Limits, StreamSettings},
-    loops::Loops,
+    loops::{Loops, Thread},
     proxy::ProxyPolicy,
     route::Routes,
 };
@@ -253,7 +254,7 @@ impl Servers {
             if let Some(mut running) = self.running.remove(&listener) {
                 let surplus = running.change(new, missing);
                 next.insert(listener, running);
-                self.runtime.spawn(udp::drain(surplus, deadline));
+                self.runtime.spawn(loops::drain(surplus, deadline));
             }
         }
         let before = std::mem::replace(&mut self.running, next);
@@ -321,14 +322,14 @@ impl Servers {
 
 impl Running {
     /// Starts the UDP threads that each address lacks to have `count`.
-    fn start_missing(&self, count: usize) -> io::Result<Vec<Vec<udp::Thread>>> {
+    fn start_missing(&self, count: usize) -> io::Result<Vec<Vec<Thread>>> {
         let loops = self.loops.as_ref();
         loops.map_or(Ok(Vec::new()), |loops| loops.start_missing(count))
     }
 
     /// Replaces all settings by those of `new`, and adds the threads that were `missing`. Returns the threads
     /// beyond the new number.
-    fn change(&mut self, new: ListenerConfig, missing: Vec<Vec<udp::Thread>>) -> Vec<udp::Thread> {
+    fn change(&mut self, new: ListenerConfig, missing: Vec<Vec<Thread>>) -> Vec<Thread> {
         let count = new.udp_threads();
         self.server.relabel(new.label);
         self.server.swap(Arc::new(new.routes));
@@ -361,7 +362,8 @@ impl Running {
 impl ListenerConfig {
     /// Threads for each address of UDP.
     fn udp_threads(&self) -> usize {
-        self.udp_threads.unwrap_or_else(udp::default_threads)
+        self.udp_threads
+            .unwrap_or_else(bind::datagrams::default_threads)
     }
 }
 
