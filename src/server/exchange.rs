@@ -1,12 +1,15 @@
 //! Queries over transports where each query has a reply channel of its own: a QUIC stream, an HTTP request.
 
-use std::{sync::Arc, time::Instant};
+#[cfg(any(feature = "https", feature = "quic"))]
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::{
     caller::Caller,
     handle::{Handled, Scratch},
     transfer::Transfer,
 };
+#[cfg(any(feature = "https", feature = "grpc", feature = "quic"))]
 use crate::{message::read_query, wire::Header};
 
 /// The reply to a query.
@@ -15,11 +18,16 @@ pub(super) enum Replies {
     None,
     One(Vec<u8>),
     /// A zone transfer, part by part.
+    #[cfg_attr(
+        not(any(feature = "quic", feature = "hickory")),
+        expect(dead_code, reason = "HTTP and gRPC carry no transfers")
+    )]
     Several(Box<Transfer>),
 }
 
 impl Caller {
     /// The name of the server in metrics and logs.
+    #[cfg(any(feature = "https", feature = "quic"))]
     pub(super) fn label(&self) -> Arc<str> {
         self.entrance.server().label()
     }
@@ -51,6 +59,7 @@ impl Caller {
 
 /// Whether `octets` are a query. A transport that has an error of its own for anything else uses that
 /// instead of a FORMERR reply.
+#[cfg(any(feature = "https", feature = "grpc", feature = "quic"))]
 pub(super) fn is_query(octets: &[u8]) -> bool {
     Header::read(octets)
         .is_some_and(|header| !header.has(Header::RESPONSE) && read_query(octets, &header).is_ok())
