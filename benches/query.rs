@@ -13,7 +13,7 @@ use lodestone::{
     query::{Query, Question},
     reply::{Reply, Why},
     wire::{Class, Header, Name, Type},
-    zone::{ClusterView, Lookup, Outcome, Rules, Zones},
+    zone::{AnswerRules, ClusterLookup, ClusterView, Outcome, Zones},
 };
 
 const SERVICES: u16 = 10_000;
@@ -82,7 +82,7 @@ fn question(name: &str, rtype: Type) -> Question {
 fn steps(criterion: &mut Criterion) {
     let zones = [Name::parse("cluster.local").expect("a name")];
     let zones = Zones::new(&zones).expect("zones");
-    let view = ClusterView::new(cluster(), zones, Rules::default(), Box::default());
+    let view = ClusterView::new(cluster(), zones, AnswerRules::default(), Box::default());
     let mut group = criterion.benchmark_group("query");
     for (what, name, rtype) in [
         ("A of a Service", "web-77.shop.svc.cluster.local", Type::A),

@@ -10,7 +10,7 @@ use hickory_server::{Server, zone_handler::Catalog};
 use lodestone::{
     cluster::{Backend, Settings},
     hickory::ClusterZones,
-    zone::Rules,
+    zone::AnswerRules,
 };
 use tokio::net::{TcpListener, UdpSocket};
 
@@ -51,7 +51,7 @@ pub async fn serve(
     let zones = ClusterZones::start(
         &names,
         Settings::new(origin),
-        Rules::default(),
+        AnswerRules::default(),
         &[address.ip()],
     )?;
     zones.synced().await;

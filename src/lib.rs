@@ -11,9 +11,9 @@
 //! plugin     the plugins, one file a Corefile word; chain.rs runs a block's
 //! hickory    hickory-server's types: the cluster as its zone handlers
 //! upstream   asking other servers: exchange, pool, policy, health
-//! zone       the DNS view of the cluster: names in, records out; pure
-//! authority  zones of records that somebody wrote down: files and copies of them; pure
-//! cluster    what the cluster says, no DNS: objects, events, state; its two sources
+//! zone       names and records of the cluster's objects (kubernetes, k8s_external); no I/O
+//! authority  zones of records from zone files and transfers; no I/O
+//! cluster    Kubernetes objects, events, state; sources: API server, manifests; no DNS
 //! config     the Corefile's meaning: typed keys, settings and plugins; lints; order.rs is the table of
 //!            directives and of the plugins' order
 //! corefile   the Corefile language, independent of plugins
@@ -46,10 +46,10 @@
 //! server/udp     a batch of datagrams in
 //! server/handle  octets -> Query, or FORMERR, or nothing          (every transport enters here)
 //! server/route   longest matching zone -> its block
-//! plugin/chain   inward: on_query of each plugin -> Pass | Answer | Drop | Ask(upstreams) | Wait(future)
+//! plugin/chain   inward: on_query of each plugin -> Pass | Answer | Drop | Forward(upstreams) | Wait(future)
 //!                outward: on_response of those that passed, in reverse
-//! zone/lookup    (from plugin/kubernetes) the names, from the published cluster state, and as many
-//!                records as the client's reply has room for
+//! zone/lookup    (from plugin/kubernetes) names to records, from the published cluster state, as
+//!                many as fit the client's response size
 //! server/handle  Reply -> octets, cut to the client's size; the batch out
 //! ```
 //!
@@ -61,7 +61,7 @@
 //! # As a library
 //!
 //! `hickory` is for other programs: zones of a cluster for servers made of hickory-server, with what it takes
-//! ([`cluster::Settings`], [`zone::Rules`]). All other public modules are so for the tests, benchmarks and
+//! ([`cluster::Settings`], [`zone::AnswerRules`]). All other public modules are so for the tests, benchmarks and
 //! examples of this crate, and change without notice.
 
 /// The version of CoreDNS that Lodestone is compared with, as in `docs/differences.md`. Elsewhere a version

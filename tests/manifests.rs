@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // in the tests' helpers
 
-use lodestone::cluster::{Backend, Cluster, Kind, ServiceEntry, ServiceKind, Settings, Source};
+use lodestone::cluster::{
+    Backend, Cluster, ClusterSource, Kind, ServiceEntry, ServiceKind, Settings,
+};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -94,19 +96,19 @@ fn settings(directory: &Path) -> Settings {
     settings
 }
 
-async fn read_with(settings: Settings) -> Source {
-    let source = Source::start(settings, &Handle::current()).unwrap();
+async fn read_with(settings: Settings) -> ClusterSource {
+    let source = ClusterSource::start(settings, &Handle::current()).unwrap();
     timeout(DEADLINE, source.cluster().wait_synced())
         .await
         .expect("never synced");
     source
 }
 
-async fn read(directory: &TempDir) -> Source {
+async fn read(directory: &TempDir) -> ClusterSource {
     read_with(settings(directory.path())).await
 }
 
-async fn until(source: &Source, what: &str, is: impl Fn(&Cluster) -> bool) {
+async fn until(source: &ClusterSource, what: &str, is: impl Fn(&Cluster) -> bool) {
     let wait = source.cluster().wait_for(is);
     assert!(
         timeout(DEADLINE, wait).await.is_ok(),
@@ -114,7 +116,7 @@ async fn until(source: &Source, what: &str, is: impl Fn(&Cluster) -> bool) {
     );
 }
 
-fn entry(source: &Source, namespace: &str, name: &str) -> Arc<ServiceEntry> {
+fn entry(source: &ClusterSource, namespace: &str, name: &str) -> Arc<ServiceEntry> {
     source.cluster().entry(namespace, name).expect(name).share()
 }
 
@@ -202,7 +204,7 @@ endpoints: [{addresses: [10.9.9.9]}]
 ";
     let directory = directory(&[("database.yaml", DATABASE), ("slice.yaml", slice)]);
     let source = read(&directory).await;
-    let addresses = |source: &Source| {
+    let addresses = |source: &ClusterSource| {
         let database = entry(source, "default", "db");
         database
             .endpoints()

@@ -13,7 +13,7 @@
 mod apiserver;
 
 use apiserver::{ApiServer, Fault, On, StreamedLists};
-use lodestone::cluster::{Backend, Cluster, Kind, Settings, Source, Timing};
+use lodestone::cluster::{Backend, Cluster, ClusterSource, Kind, Settings, Timing};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,8 +40,8 @@ fn settings(api: &ApiServer) -> Settings {
 }
 
 /// A synced source that watches this server.
-async fn watch(api: &ApiServer) -> Source {
-    let source = Source::start(settings(api), &Handle::current()).unwrap();
+async fn watch(api: &ApiServer) -> ClusterSource {
+    let source = ClusterSource::start(settings(api), &Handle::current()).unwrap();
     timeout(DEADLINE, source.cluster().wait_synced())
         .await
         .expect("never synced");
@@ -49,7 +49,7 @@ async fn watch(api: &ApiServer) -> Source {
 }
 
 /// Waits until `is` holds for the cluster.
-async fn until(source: &Source, what: &str, is: impl Fn(&Cluster) -> bool) {
+async fn until(source: &ClusterSource, what: &str, is: impl Fn(&Cluster) -> bool) {
     let wait = source.cluster().wait_for(is);
     assert!(
         timeout(DEADLINE, wait).await.is_ok(),
@@ -58,13 +58,13 @@ async fn until(source: &Source, what: &str, is: impl Fn(&Cluster) -> bool) {
 }
 
 /// Waits until this many Services have been skipped.
-async fn skipped(source: &Source, count: u64) {
+async fn skipped(source: &ClusterSource, count: u64) {
     let is = |it: &Cluster| it.stats().skipped_objects(Kind::Service) == count;
     until(source, &format!("{count} are skipped"), is).await;
 }
 
 /// Adds Service `c` and waits until the source has it.
-async fn follows(api: &ApiServer, source: &Source) {
+async fn follows(api: &ApiServer, source: &ClusterSource) {
     api.apply(Kind::Service, &service("c", "10.0.0.3"));
     until(source, "c comes", |it| has(it, "c")).await;
 }
@@ -149,7 +149,7 @@ async fn line_end_of_the_token_file_is_ignored() {
         file: kubeconfig,
         context: None,
     };
-    let source = Source::start(settings, &Handle::current()).unwrap();
+    let source = ClusterSource::start(settings, &Handle::current()).unwrap();
     timeout(DEADLINE, source.cluster().wait_synced())
         .await
         .expect("never synced");
@@ -222,7 +222,7 @@ async fn selectors_are_sent_to_the_server() {
     let mut settings = settings(&api);
     settings.labels = "app in (a, c)".parse().unwrap();
     settings.slices = false;
-    let source = Source::start(settings.clone(), &Handle::current()).unwrap();
+    let source = ClusterSource::start(settings.clone(), &Handle::current()).unwrap();
     timeout(DEADLINE, source.cluster().wait_synced())
         .await
         .unwrap();
@@ -237,7 +237,7 @@ async fn selectors_are_sent_to_the_server() {
 
     settings.labels = "".parse().unwrap();
     settings.pods = true;
-    let source = Source::start(settings, &Handle::current()).unwrap();
+    let source = ClusterSource::start(settings, &Handle::current()).unwrap();
     timeout(DEADLINE, source.cluster().wait_synced())
         .await
         .unwrap();
@@ -270,7 +270,7 @@ async fn silent_watch_is_resumed() {
     let api = server().await;
     let mut settings = settings(&api);
     settings.timing.idle = Duration::from_millis(300);
-    let source = Source::start(settings, &Handle::current()).unwrap();
+    let source = ClusterSource::start(settings, &Handle::current()).unwrap();
     timeout(DEADLINE, source.cluster().wait_synced())
         .await
         .unwrap();
@@ -402,7 +402,7 @@ async fn failed_streamed_list_is_followed_by_pages_at_once() {
     // With a pause in between it would not be synced before the deadline.
     settings.timing.backoff = 10 * DEADLINE;
     settings.timing.max_backoff = 10 * DEADLINE;
-    let source = Source::start(settings, &Handle::current()).unwrap();
+    let source = ClusterSource::start(settings, &Handle::current()).unwrap();
     let synced = timeout(DEADLINE, source.cluster().wait_synced());
     synced.await.expect("in sync");
     follows(&api, &source).await;
@@ -421,7 +421,7 @@ async fn list_that_fails_on_a_later_page_has_no_effect() {
         api.longest_page(1);
         let mut settings = settings(&api);
         settings.timing.response = Duration::from_millis(300);
-        let source = Source::start(settings, &Handle::current()).unwrap();
+        let source = ClusterSource::start(settings, &Handle::current()).unwrap();
         timeout(DEADLINE, source.cluster().wait_synced())
             .await
             .unwrap();
@@ -654,7 +654,8 @@ async fn successor_source_inherits_known_objects() {
         store.delete(Kind::Service, "ns", "b");
         store.compact();
     });
-    let second = Source::replace(Some(&first), settings.clone(), &Handle::current()).unwrap();
+    let second =
+        ClusterSource::replace(Some(&first), settings.clone(), &Handle::current()).unwrap();
     let cluster = second.cluster();
     assert!(cluster.is_ready() && !cluster.synced());
     assert!(cluster.namespace("ns") && has(cluster, "a") && has(cluster, "b"));
@@ -668,7 +669,8 @@ async fn successor_source_inherits_known_objects() {
         "and imports are not to be"
     );
     // A source that was never synced passes on only what it inherited.
-    let third = Source::replace(Some(&second), settings.clone(), &Handle::current()).unwrap();
+    let third =
+        ClusterSource::replace(Some(&second), settings.clone(), &Handle::current()).unwrap();
     assert!(third.cluster().is_ready() && has(third.cluster(), "b"));
     assert!(!third.cluster().is_listed(Kind::Pod));
     drop(third);
@@ -678,15 +680,15 @@ async fn successor_source_inherits_known_objects() {
 
     settings.slices = false;
     settings.pods = false;
-    let last = Source::replace(Some(&second), settings.clone(), &Handle::current()).unwrap();
+    let last = ClusterSource::replace(Some(&second), settings.clone(), &Handle::current()).unwrap();
     assert_eq!(
         endpoints(last.cluster(), "a"),
         0,
         "they are not to be watched"
     );
     assert_eq!(last.cluster().pods("10.1.0.1".parse().unwrap()).count(), 0);
-    let fresh = Source::start(settings.clone(), &Handle::current()).unwrap();
-    let after = Source::replace(Some(&fresh), settings, &Handle::current()).unwrap();
+    let fresh = ClusterSource::start(settings.clone(), &Handle::current()).unwrap();
+    let after = ClusterSource::replace(Some(&fresh), settings, &Handle::current()).unwrap();
     assert!(!after.cluster().is_ready(), "nothing was known");
 }
 
@@ -696,7 +698,7 @@ async fn service_imports_are_watched_once_the_kind_is_installed() {
     api.unknown(Some(Kind::ServiceImport));
     let mut settings = settings(&api);
     settings.imports = true;
-    let source = Source::start(settings, &Handle::current()).unwrap();
+    let source = ClusterSource::start(settings, &Handle::current()).unwrap();
     until(&source, "all is known without imports", Cluster::synced).await;
     api.requested("serviceimports", 3).await;
     api.apply(
@@ -734,7 +736,7 @@ async fn service_imports_are_watched_once_the_kind_is_installed() {
 
 #[tokio::test]
 async fn invalid_settings_are_refused() {
-    let refused = |origin| Source::start(Settings::new(origin), &Handle::current()).is_err();
+    let refused = |origin| ClusterSource::start(Settings::new(origin), &Handle::current()).is_err();
     for url in ["", "localhost:8080", "ftp://x", "http://"] {
         assert!(
             refused(Backend::Endpoint {
@@ -767,7 +769,7 @@ async fn real_api_server_is_watched() {
         context: None,
     });
     settings.pods = true;
-    let source = Source::start(settings, &Handle::current()).unwrap();
+    let source = ClusterSource::start(settings, &Handle::current()).unwrap();
     timeout(DEADLINE, source.cluster().wait_synced())
         .await
         .expect("never synced");

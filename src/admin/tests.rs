@@ -115,10 +115,27 @@ async fn all_forms_of_addresses_are_bound() {
     }
 }
 
+/// A port that no socket has on any address. Below the ephemeral ports, so that no connection of another
+/// test takes it meanwhile.
+fn port_free_on_all_addresses() -> u16 {
+    loop {
+        let port = rand::random_range(20_000..30_000);
+        if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok()
+            && std::net::TcpListener::bind(("::", port)).is_ok()
+        {
+            return port;
+        }
+    }
+}
+
 #[tokio::test]
 async fn reloads_keep_add_and_close_listeners() {
     let admin = admin(Limits::default());
-    let [kept, gone] = ["127.0.0.1", "localhost"].map(|host| page_at(host, Page::Metrics));
+    let gone = page_at("localhost", Page::Metrics);
+    let kept = HttpPage {
+        listen: listen("127.0.0.1", port_free_on_all_addresses()),
+        ..gone.clone()
+    };
     set(&admin, &[kept.clone(), gone.clone()]).await;
     let [kept_at, gone_at] = [&kept, &gone].map(|page| admin.addresses(&page.listen)[0]);
 
@@ -249,7 +266,10 @@ async fn probes_succeed_beside_many_idle_connections() {
 #[tokio::test]
 async fn an_address_can_widen_on_its_port_without_interruption() {
     let admin = admin(Limits::default());
-    let narrow = page_at("127.0.0.1", Page::Health);
+    let narrow = HttpPage {
+        listen: listen("127.0.0.1", port_free_on_all_addresses()),
+        ..page_at("", Page::Health)
+    };
     set(&admin, std::slice::from_ref(&narrow)).await;
     let address = admin.addresses(&narrow.listen)[0];
     let wide = HttpPage {

@@ -16,12 +16,12 @@ use super::object::{
 };
 pub(super) use common::{address, label, ports};
 use common::{addresses, is_host, time};
-use field::Field;
+use field::{ApiField, ApiText};
 use serde::Deserialize;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
-use wire::{Metadata, PartialObjectMetadata, Text};
+use wire::{Metadata, PartialObjectMetadata};
 
 /// A decoded object.
 #[derive(Debug)]
@@ -224,7 +224,7 @@ impl ToObject for wire::EndpointSlice<'_> {
         let key = metadata.key().ok_or(MISSING_NAME)?;
         let labels = metadata.labels.get(&"metadata.labels", invalid);
         let mut label =
-            |pick: for<'p> fn(&'p wire::WellKnown<'_>) -> (&'p Field<Text<'p>>, &'p str)| {
+            |pick: for<'p> fn(&'p wire::WellKnown<'_>) -> (&'p ApiField<ApiText<'p>>, &'p str)| {
                 let (value, name) = labels.map(pick)?;
                 value.get(&format_args!("metadata.labels.{name}"), invalid)
             };

@@ -40,6 +40,6 @@ pub use object::{
 pub use selector::{Selector, SelectorError};
 pub use settings::{Backend, ClientTls, RateLimits, Settings, Timing};
 pub use shards::{BucketRef, Tagged};
-pub use source::Source;
+pub use source::ClusterSource;
 pub use state::{Cluster, ServiceEntry, ServiceKey};
 pub use stats::{Histogram, RequestStats, Stats};

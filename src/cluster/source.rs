@@ -16,14 +16,14 @@ use tokio::task::JoinSet;
 const EVENT_CAPACITY: usize = 256;
 
 /// A running source. Dropping it stops its tasks; the state stays readable.
-pub struct Source {
+pub struct ClusterSource {
     settings: Settings,
     cluster: Arc<Cluster>,
     /// Aborts its tasks when it is dropped.
     _tasks: JoinSet<()>,
 }
 
-impl Source {
+impl ClusterSource {
     /// Starts watching and returns immediately, with an empty, unsynced state.
     pub fn start(settings: Settings, runtime: &Handle) -> Result<Self, SourceError> {
         Self::replace(None, settings, runtime)

@@ -188,8 +188,8 @@ impl Cluster {
 
     /// Continues the serial of `before`: it must not decrease for secondaries (RFC 1982).
     pub(super) fn inherit_serial(&self, before: &Self) {
-        let told = before.published_serial.load(Ordering::SeqCst);
-        self.published_serial.store(told, Ordering::SeqCst);
+        let serial = before.published_serial.load(Ordering::SeqCst);
+        self.published_serial.store(serial, Ordering::SeqCst);
         self.serial.store(before.serial(), Ordering::SeqCst);
     }
 

@@ -568,21 +568,21 @@ pub fn report_errors(socket: &UdpSocket, peer: SocketAddr) -> io::Result<()> {
 
 /// Empties the socket's queue of ICMP errors and returns the last one.
 ///
-/// The queue is the truth about such errors, not `SO_ERROR`: taking an entry also clears the pending
-/// `SO_ERROR`, which the kernel sets only after it has queued the entry. A reader that looks at `SO_ERROR`
-/// first and empties the queue then loses an error that arrives in between.
+/// The queue, not `SO_ERROR`, is authoritative: taking an entry also clears the pending `SO_ERROR`,
+/// which the kernel sets only after it has queued the entry. Reading `SO_ERROR` first and then emptying
+/// the queue would lose an error that arrives in between.
 pub fn take_errors(socket: &impl AsFd) -> Option<io::Error> {
     let socket = socket.as_fd().as_raw_fd();
     let mut last = None;
     for _ in 0..MAX_ERRORS {
         let mut control = Control::EMPTY;
-        // SAFETY: a plain C structure of numbers and raw pointers, for which zero bytes are a value.
+        // SAFETY: a plain C structure of integers and raw pointers, for which all-zero is valid.
         let mut header: libc::msghdr = unsafe { mem::zeroed() };
         header.msg_control = (&raw mut control).cast();
         header.msg_controllen = size_of::<Control>() as _;
         let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
-        // SAFETY: the header says that there is neither a name nor a vector, and points to a control
-        // buffer of that length, which lives to the end of the turn.
+        // SAFETY: the header has neither a name nor a vector, and points to a control buffer of that
+        // length, which lives to the end of the iteration.
         if unsafe { libc::recvmsg(socket, &raw mut header, flags) } < 0 {
             break;
         }

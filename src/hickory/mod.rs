@@ -11,12 +11,12 @@
 //!
 //! ```no_run
 //! use hickory_server::Server;
-//! use lodestone::{cluster::{Backend, Settings}, hickory::ClusterZones, zone::Rules};
+//! use lodestone::{cluster::{Backend, Settings}, hickory::ClusterZones, zone::AnswerRules};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let settings = Settings::new(Backend::InCluster);
 //! let zones = ["cluster.local", "in-addr.arpa"];
-//! let zones = ClusterZones::start(&zones, settings, Rules::default(), &[])?;
+//! let zones = ClusterZones::start(&zones, settings, AnswerRules::default(), &[])?;
 //! zones.synced().await;
 //! let mut server = Server::new(zones.catalog());
 //! server.register_socket(tokio::net::UdpSocket::bind("[::1]:1053").await?);

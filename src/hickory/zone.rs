@@ -24,17 +24,17 @@ use tokio::runtime::Handle;
 
 use super::record;
 use crate::{
-    cluster::{Settings, Source, SourceError},
+    cluster::{ClusterSource, Settings, SourceError},
     query::Question,
     reply::{Owner, Reply, Section},
     wire::{self, Class, MAX_MESSAGE, NameError, Rcode, Type},
-    zone::{ClusterView, Lookup, Outcome, Rules, SizeBudget, Zones},
+    zone::{AnswerRules, ClusterLookup, ClusterView, Outcome, SizeBudget, Zones},
 };
 
 /// The zones of one cluster, kept up to date from its API server or from a directory of manifests for as
 /// long as this or one of its zones is held.
 pub struct ClusterZones {
-    source: Arc<Source>,
+    source: Arc<ClusterSource>,
     zones: Vec<Arc<ClusterZone>>,
 }
 
@@ -60,7 +60,7 @@ pub struct ClusterZone {
     origin: LowerName,
     view: Arc<ClusterView>,
     /// Runs for as long as a zone that it feeds.
-    _source: Arc<Source>,
+    _source: Arc<ClusterSource>,
 }
 
 impl ClusterZones {
@@ -73,7 +73,7 @@ impl ClusterZones {
     pub fn start(
         zones: &[&str],
         settings: Settings,
-        rules: Rules,
+        rules: AnswerRules,
         local: &[IpAddr],
     ) -> Result<Self, ZonesError> {
         let parse = |zone: &&str| {
@@ -83,7 +83,7 @@ impl ClusterZones {
         let names = zones.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         let zones = Zones::new(&names).ok_or(ZonesError::NoZone)?;
         let runtime = Handle::try_current().map_err(|_| ZonesError::NoRuntime)?;
-        let source = Arc::new(Source::start(settings, &runtime)?);
+        let source = Arc::new(ClusterSource::start(settings, &runtime)?);
         let cluster = Arc::clone(source.cluster());
         let view = Arc::new(ClusterView::new(cluster, zones, rules, local.into()));
         let zone = |name: &wire::Name| {

@@ -1,4 +1,4 @@
-//! `k8s_external`: the cluster's Services by the addresses that lead to them from outside.
+//! `k8s_external`: Services by their external addresses.
 //!
 //! ```text
 //! k8s_external [ZONES...] {
@@ -9,14 +9,14 @@
 //! }
 //! ```
 //!
-//! It takes what it knows from the `kubernetes` of the same server block. What names mean is
-//! [`crate::zone::ExternalView`]'s.
+//! Uses the objects of the `kubernetes` plugin in the same server block. Names and records:
+//! [`crate::zone::ExternalView`].
 
 use std::sync::Arc;
 
 use super::{
     Build, BuildError, Context, Offer, OnQuery, ParseErrors, Parsing, Plugin, Setup, Step,
-    ZoneList, kubernetes::ask, transfer::Transferable,
+    ZoneList, kubernetes::answer_query, transfer::Transferable,
 };
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
@@ -27,31 +27,31 @@ use crate::{
     zone::{ClusterView, ExternalView, Zones},
 };
 
-/// The Corefile's word.
+/// The directive.
 const NAME: &str = "k8s_external";
-/// Seconds that a record may be kept, where nothing is said.
+/// Default of `ttl`, in seconds.
 const TTL: u32 = 5;
-/// And at most.
+/// Maximum of `ttl`, in seconds.
 const MAX_TTL: u32 = 3600;
 
 const PROPERTIES: [&str; 4] = ["apex", "ttl", "headless", "fallthrough"];
 
-/// What the directive says.
+/// The parsed directive.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The zones, as listed or those of the block.
+    /// The zones: as listed, or those of the block's keys.
     pub zones: Zones,
-    /// The label below which the name server stands.
+    /// `apex`: the parent label of the name server.
     pub apex: String,
-    /// Seconds that a record may be kept.
+    /// TTL of records in seconds.
     pub ttl: u32,
-    /// Whether headless Services are shown too.
+    /// `headless`: whether headless Services are answered.
     pub headless: bool,
-    /// Zones in which the next plugin is asked for names that do not exist.
+    /// `fallthrough`: zones in which nonexistent names are passed to the next plugin.
     pub fallthrough: ZoneList,
 }
 
-/// Reads the directives of a block, of which the last one counts.
+/// Parses the directives of a block; the last one applies.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let Some(directive) = Directive::only_last(uses, parsing.warnings) else {
         return Err(Vec::new());
@@ -127,12 +127,12 @@ impl Setup for Config {
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
-        let inside = build.offers.cluster.clone().ok_or_else(|| BuildError {
+        let view = build.offers.cluster.clone().ok_or_else(|| BuildError {
             plugin: NAME,
             action: "there is no 'kubernetes' in its server block".into(),
             source: None,
         })?;
-        let plugin = K8sExternal::new(self, &inside);
+        let plugin = K8sExternal::new(self, &view);
         build.offers.zones.push(plugin.zones());
         Ok(Plugin::from(plugin))
     }
@@ -140,13 +140,13 @@ impl Setup for Config {
 
 /// The plugin.
 pub struct K8sExternal {
-    outside: Arc<ExternalView>,
+    zones: Arc<ExternalView>,
     fallthrough: ZoneList,
 }
 
 impl K8sExternal {
-    /// Shows what `inside` knows as `config` says.
-    pub fn new(config: &Config, inside: &ClusterView) -> Self {
+    /// A plugin for the cluster of `view`.
+    pub fn new(config: &Config, view: &ClusterView) -> Self {
         let Config {
             ttl,
             apex,
@@ -155,14 +155,14 @@ impl K8sExternal {
         } = config;
         let zones = config.zones.clone();
         Self {
-            outside: Arc::new(ExternalView::new(inside, zones, *ttl, apex, *headless)),
+            zones: Arc::new(ExternalView::new(view, zones, *ttl, apex, *headless)),
             fallthrough: config.fallthrough.clone(),
         }
     }
 
-    /// Its zones as a whole.
+    /// Its zones, for transfers.
     pub fn zones(&self) -> Arc<dyn Transferable> {
-        Arc::clone(&self.outside) as _
+        Arc::clone(&self.zones) as _
     }
 }
 
@@ -170,7 +170,7 @@ hooks!(K8sExternal, NAME => on_query);
 
 impl OnQuery for K8sExternal {
     fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
-        ask(&*self.outside, context, query, reply, |name| {
+        answer_query(&*self.zones, context, query, reply, |name| {
             self.fallthrough.covers(name)
         })
     }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::{AnswerBuilder, Lookup, LookupResult, name::SplitName};
+use super::{AnswerBuilder, ClusterLookup, LookupResult, name::SplitName};
 use crate::{
     cluster::Service,
     reply::{Data, Owner, Section},

@@ -15,12 +15,13 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{
-    AnswerBuilder, ClusterView, Lookup, LookupResult, Outcome, Rules, Zones, addresses,
+    AnswerBuilder, AnswerRules, ClusterLookup, ClusterView, LookupResult, Outcome, Zones,
+    addresses,
     budget::SizeBudget,
     distinct::Distinct,
     endpoint::{EndpointFilter, EndpointName, LabelBuffer, is_protocol_of},
     lookup::has_ready_endpoint,
-    name_kind::{NameKind, Scope},
+    name_kind::{NameKind, NameScope},
     reverse::SeenTargets,
     target_name::TargetName,
 };
@@ -40,7 +41,7 @@ pub struct ExternalView {
     headless: bool,
 }
 
-impl Lookup for ExternalView {
+impl ClusterLookup for ExternalView {
     fn answer_within(
         &self,
         question: &Question,
@@ -71,7 +72,7 @@ impl ExternalView {
     /// The external zones for the cluster of `inside`, with TTL `ttl` in seconds; `apex` is the
     /// parent label of the name server; `headless` includes headless Services.
     pub fn new(inside: &ClusterView, zones: Zones, ttl: u32, apex: &str, headless: bool) -> Self {
-        let rules = Rules {
+        let rules = AnswerRules {
             ttl,
             ..inside.rules.clone()
         };
@@ -206,7 +207,7 @@ impl ExternalView {
         answer: &mut AnswerBuilder<'_>,
         namespace: &str,
         name: &str,
-        scope: Scope<'_>,
+        scope: NameScope<'_>,
     ) -> LookupResult {
         answer.namespace(namespace)?;
         let entry = self.view.cluster.entry(namespace, name);
@@ -217,17 +218,17 @@ impl ExternalView {
             return Ok(None);
         };
         match scope {
-            Scope::All => Ok(exposed(answer, service, external, |_| true)),
-            Scope::Port(port) if service.ports.iter().any(|it| port.is(it)) => {
+            NameScope::All => Ok(exposed(answer, service, external, |_| true)),
+            NameScope::Port(port) if service.ports.iter().any(|it| port.is(it)) => {
                 Ok(exposed(answer, service, external, |it| port.is(it)))
             }
-            Scope::Port(_) => Err(Why::NoSuchPort),
+            NameScope::Port(_) => Err(Why::NoSuchPort),
             // Port names exist below a protocol label (RFC 8020 section 2).
-            Scope::Endpoint(label) if is_protocol_of(label, &*service.ports) => Ok(None),
-            Scope::Endpoint(_) => Err(Why::NoSuchEndpoint),
-            Scope::ClusterEndpoint { .. } | Scope::ZonalParent | Scope::Zonal { .. } => {
-                Err(Why::NoSuchForm)
-            }
+            NameScope::Endpoint(label) if is_protocol_of(label, &*service.ports) => Ok(None),
+            NameScope::Endpoint(_) => Err(Why::NoSuchEndpoint),
+            NameScope::ClusterEndpoint { .. }
+            | NameScope::ZonalParent
+            | NameScope::Zonal { .. } => Err(Why::NoSuchForm),
         }
     }
 
@@ -237,18 +238,18 @@ impl ExternalView {
         answer: &mut AnswerBuilder<'_>,
         entry: &ServiceEntry,
         service: &Service,
-        scope: Scope<'_>,
+        scope: NameScope<'_>,
     ) -> Result<(), Why> {
         if !self.headless || service.kind != ServiceKind::Headless {
             return Err(Why::NotExternal);
         }
         let target = TargetName::external(&service.name, &service.namespace, answer.zone);
         match scope {
-            Scope::All => {
+            NameScope::All => {
                 let all = self.view.select(entry, EndpointFilter::All);
                 answer.by_endpoints(target, all, Why::NoReadyEndpoint)
             }
-            Scope::Port(port) => {
+            NameScope::Port(port) => {
                 let missing = if has_ready_endpoint(entry) {
                     Why::NoSuchPort
                 } else {
@@ -257,10 +258,10 @@ impl ExternalView {
                 let with_port = self.view.select(entry, EndpointFilter::Port(port));
                 answer.by_endpoints(target, with_port, missing)
             }
-            Scope::Endpoint(label) => answer.endpoint(target, service, entry, label),
-            Scope::ClusterEndpoint { .. } | Scope::ZonalParent | Scope::Zonal { .. } => {
-                Err(Why::NoSuchForm)
-            }
+            NameScope::Endpoint(label) => answer.endpoint(target, service, entry, label),
+            NameScope::ClusterEndpoint { .. }
+            | NameScope::ZonalParent
+            | NameScope::Zonal { .. } => Err(Why::NoSuchForm),
         }
     }
 

@@ -5,7 +5,7 @@ use super::{
     AnswerBuilder, ClusterView,
     endpoint::{EndpointFilter, EndpointMatcher, Selection, cluster_of, is_protocol_of},
     lookup::ServiceFrontend,
-    name_kind::Scope,
+    name_kind::NameScope,
 };
 use crate::{
     cluster::{EndpointSlice, Kind, ServiceEntry},
@@ -34,7 +34,7 @@ impl AnswerBuilder<'_> {
         &mut self,
         namespace: &str,
         name: &str,
-        scope: Scope<'_>,
+        scope: NameScope<'_>,
     ) -> Result<(), Why> {
         self.namespace(namespace)?;
         let entry = self.view.cluster.entry(namespace, name);
@@ -53,15 +53,15 @@ impl AnswerBuilder<'_> {
             return self.import_by_frontend(front, scope);
         }
         let (filter, missing) = match scope {
-            Scope::All => (EndpointFilter::All, Why::NoReadyEndpoint),
-            Scope::Port(_) if !has_ready_import(entry) => return Err(Why::NoReadyEndpoint),
-            Scope::Port(port) => (EndpointFilter::Port(port), Why::NoSuchPort),
-            Scope::ClusterEndpoint { cluster, endpoint } => (
+            NameScope::All => (EndpointFilter::All, Why::NoReadyEndpoint),
+            NameScope::Port(_) if !has_ready_import(entry) => return Err(Why::NoReadyEndpoint),
+            NameScope::Port(port) => (EndpointFilter::Port(port), Why::NoSuchPort),
+            NameScope::ClusterEndpoint { cluster, endpoint } => (
                 EndpointFilter::Cluster(cluster, EndpointMatcher::new(endpoint)),
                 Why::NoSuchEndpoint,
             ),
             // A cluster or a protocol label: an empty non-terminal (RFC 8020 section 2).
-            Scope::Endpoint(label) => {
+            NameScope::Endpoint(label) => {
                 let is_above = |slice: &EndpointSlice| {
                     let cluster = cluster_of(slice).eq_ignore_ascii_case(label);
                     (cluster || is_protocol_of(label, &*slice.ports)) && has_ready(slice)
@@ -69,7 +69,7 @@ impl AnswerBuilder<'_> {
                 let exists = entry.imported.iter().any(|slice| is_above(slice));
                 return exists.then_some(()).ok_or(Why::NoSuchEndpoint);
             }
-            Scope::ZonalParent | Scope::Zonal { .. } => return Err(Why::NoSuchForm),
+            NameScope::ZonalParent | NameScope::Zonal { .. } => return Err(Why::NoSuchForm),
         };
         let selection = self.view.select_imported(entry, filter);
         self.by_endpoints(self.target(front), selection, missing)
@@ -79,19 +79,21 @@ impl AnswerBuilder<'_> {
     fn import_by_frontend(
         &mut self,
         front: ServiceFrontend<'_>,
-        scope: Scope<'_>,
+        scope: NameScope<'_>,
     ) -> Result<(), Why> {
         match scope {
-            Scope::All => self.by_frontend(front, |_| true),
-            Scope::Port(port) => {
+            NameScope::All => self.by_frontend(front, |_| true),
+            NameScope::Port(port) => {
                 if !front.ports.iter().any(|it| port.is(it)) {
                     return Err(Why::NoSuchPort);
                 }
                 self.by_frontend(front, |it| port.is(it));
             }
-            Scope::Endpoint(label) if is_protocol_of(label, front.ports) => {}
-            Scope::Endpoint(_) | Scope::ClusterEndpoint { .. } => return Err(Why::NoSuchEndpoint),
-            Scope::ZonalParent | Scope::Zonal { .. } => return Err(Why::NoSuchForm),
+            NameScope::Endpoint(label) if is_protocol_of(label, front.ports) => {}
+            NameScope::Endpoint(_) | NameScope::ClusterEndpoint { .. } => {
+                return Err(Why::NoSuchEndpoint);
+            }
+            NameScope::ZonalParent | NameScope::Zonal { .. } => return Err(Why::NoSuchForm),
         }
         Ok(())
     }

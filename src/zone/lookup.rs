@@ -6,7 +6,7 @@ use super::{
     AnswerBuilder, ClusterView, LookupResult, PodNames,
     budget::RECORD,
     endpoint::{EndpointFilter, EndpointMatcher, Selection, is_protocol_of, parse_dashed},
-    name_kind::{Scope, TopologyZone, ZONAL},
+    name_kind::{NameScope, TopologyZone, ZONAL},
     target_name::TargetName,
 };
 use crate::{
@@ -104,7 +104,7 @@ impl AnswerBuilder<'_> {
         &mut self,
         namespace: &str,
         name: &str,
-        scope: Scope<'_>,
+        scope: NameScope<'_>,
     ) -> LookupResult {
         self.namespace(namespace)?;
         let entry = self.view.cluster.entry(namespace, name);
@@ -112,32 +112,39 @@ impl AnswerBuilder<'_> {
         let service = entry.service.as_deref().ok_or(Why::NoSuchService)?;
         let front = ServiceFrontend::from(service);
         match (service.kind, scope) {
-            (ServiceKind::ExternalName, Scope::All) => return self.alias(service),
-            (ServiceKind::ExternalName, Scope::Endpoint(_)) => return Err(Why::NoSuchEndpoint),
-            (ServiceKind::ExternalName, Scope::Port(_)) => return Err(Why::NoSuchPort),
-            (ServiceKind::Headless, Scope::Zonal { zone, fallback }) if self.view.rules.zonal => {
+            (ServiceKind::ExternalName, NameScope::All) => return self.alias(service),
+            (ServiceKind::ExternalName, NameScope::Endpoint(_)) => return Err(Why::NoSuchEndpoint),
+            (ServiceKind::ExternalName, NameScope::Port(_)) => return Err(Why::NoSuchPort),
+            (ServiceKind::Headless, NameScope::Zonal { zone, fallback })
+                if self.view.rules.zonal =>
+            {
                 self.zonal(front, entry, zone, fallback);
             }
             // Empty non-terminals above the names of topology zones (RFC 8020 section 2).
-            (ServiceKind::Headless, Scope::ZonalParent) if self.view.rules.zonal => {}
-            (ServiceKind::Headless, Scope::Endpoint(label))
+            (ServiceKind::Headless, NameScope::ZonalParent) if self.view.rules.zonal => {}
+            (ServiceKind::Headless, NameScope::Endpoint(label))
                 if self.view.rules.zonal && label.as_bytes() == ZONAL => {}
-            (_, Scope::Zonal { .. } | Scope::ZonalParent | Scope::ClusterEndpoint { .. }) => {
+            (
+                _,
+                NameScope::Zonal { .. }
+                | NameScope::ZonalParent
+                | NameScope::ClusterEndpoint { .. },
+            ) => {
                 return Err(Why::NoSuchForm);
             }
             (ServiceKind::ClusterIp, _) if self.is_hidden(entry) => return Err(Why::EmptyService),
-            (ServiceKind::ClusterIp, Scope::All) => self.by_frontend(front, |_| true),
-            (ServiceKind::ClusterIp, Scope::Port(port)) => {
+            (ServiceKind::ClusterIp, NameScope::All) => self.by_frontend(front, |_| true),
+            (ServiceKind::ClusterIp, NameScope::Port(port)) => {
                 if !service.ports.iter().any(|it| port.is(it)) {
                     return Err(Why::NoSuchPort);
                 }
                 self.by_frontend(front, |it| port.is(it));
             }
-            (ServiceKind::Headless, Scope::All) => {
+            (ServiceKind::Headless, NameScope::All) => {
                 let all = self.view.select(entry, EndpointFilter::All);
                 self.by_endpoints(self.target(front), all, Why::NoReadyEndpoint)?;
             }
-            (ServiceKind::Headless, Scope::Port(port)) => {
+            (ServiceKind::Headless, NameScope::Port(port)) => {
                 let missing = if has_ready_endpoint(entry) {
                     Why::NoSuchPort
                 } else {
@@ -146,7 +153,7 @@ impl AnswerBuilder<'_> {
                 let with_port = self.view.select(entry, EndpointFilter::Port(port));
                 self.by_endpoints(self.target(front), with_port, missing)?;
             }
-            (_, Scope::Endpoint(label)) => {
+            (_, NameScope::Endpoint(label)) => {
                 self.endpoint(self.target(front), service, entry, label)?;
             }
         }

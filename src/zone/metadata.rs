@@ -4,7 +4,7 @@
 use super::{
     ClusterView,
     name::SplitName,
-    name_kind::{NameKind, PortName, Scope},
+    name_kind::{NameKind, NameScope, PortName},
 };
 use crate::query::Question;
 
@@ -26,9 +26,9 @@ impl ClusterView {
             return (key == "parse-error").then(|| PARSE_ERROR.to_owned());
         }
         let (kind, namespace, service, scope) = match name {
-            NameKind::Namespace(namespace) => ("svc", namespace, "", Scope::All),
-            NameKind::PodNamespace(namespace) => ("pod", namespace, "", Scope::All),
-            NameKind::Pod { namespace, label } => ("pod", namespace, label, Scope::All),
+            NameKind::Namespace(namespace) => ("svc", namespace, "", NameScope::All),
+            NameKind::PodNamespace(namespace) => ("pod", namespace, "", NameScope::All),
+            NameKind::Pod { namespace, label } => ("pod", namespace, label, NameScope::All),
             NameKind::Service {
                 namespace,
                 service,
@@ -39,25 +39,27 @@ impl ClusterView {
                 import: service,
                 scope,
             } => ("svc", namespace, service, scope),
-            _ => ("", "", "", Scope::All),
+            _ => ("", "", "", NameScope::All),
         };
         let (endpoint, PortName { port, protocol }) = match scope {
-            Scope::All | Scope::ZonalParent | Scope::Zonal { .. } => ("", PortName::default()),
-            Scope::Endpoint(label)
-            | Scope::ClusterEndpoint {
+            NameScope::All | NameScope::ZonalParent | NameScope::Zonal { .. } => {
+                ("", PortName::default())
+            }
+            NameScope::Endpoint(label)
+            | NameScope::ClusterEndpoint {
                 endpoint: label, ..
             } => (label, PortName::default()),
-            Scope::Port(port) => ("", port),
+            NameScope::Port(port) => ("", port),
         };
         let cluster = match scope {
-            Scope::ClusterEndpoint { cluster, .. } => cluster,
+            NameScope::ClusterEndpoint { cluster, .. } => cluster,
             _ => "",
         };
         let value = match key {
             "cluster" if self.zones.is_multicluster(matched.suffix()) => cluster,
             "zone" if zonal => {
                 return Some(match scope {
-                    Scope::Zonal { zone, .. } => zone.text(),
+                    NameScope::Zonal { zone, .. } => zone.text(),
                     _ => String::new(),
                 });
             }
@@ -78,7 +80,7 @@ fn is_zonal(name: &NameKind<'_>) -> bool {
     matches!(
         name,
         NameKind::Service {
-            scope: Scope::Zonal { .. },
+            scope: NameScope::Zonal { .. },
             ..
         }
     )

@@ -53,14 +53,14 @@ use crate::{
 pub struct ClusterView {
     cluster: Arc<Cluster>,
     zones: Zones,
-    rules: Rules,
+    rules: AnswerRules,
     /// The addresses of this server; see [`apex`].
     local_addresses: Box<[IpAddr]>,
 }
 
 /// The settings for answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rules {
+pub struct AnswerRules {
     /// TTL of records in seconds.
     pub ttl: u32,
     /// Which pod names exist.
@@ -75,7 +75,7 @@ pub struct Rules {
     pub zonal: bool,
 }
 
-impl Default for Rules {
+impl Default for AnswerRules {
     fn default() -> Self {
         Self {
             ttl: 5,
@@ -108,7 +108,7 @@ pub enum Outcome {
     /// The reply is complete: records, or NODATA.
     Answered,
     /// The name does not exist, or is not known to exist. The reply is unchanged: the caller either
-    /// passes the query on, or completes the reply with [`Lookup::deny`].
+    /// passes the query on, or completes the reply with [`ClusterLookup::deny`].
     Denied(Why),
     /// The reply has CNAME records up to this name, which is not in the cluster: the caller appends
     /// its records of the queried type, or its denial.
@@ -116,7 +116,7 @@ pub enum Outcome {
 }
 
 /// Lookup in zones of the cluster: [`ClusterView`] or [`ExternalView`].
-pub trait Lookup {
+pub trait ClusterLookup {
     /// Answers a query of class IN into the empty `reply`, within the size budget. If records are
     /// omitted, the reply is [`Reply::truncated`].
     fn answer_within(
@@ -139,7 +139,7 @@ pub trait Lookup {
     fn can_deny(&self, why: Why) -> bool;
 }
 
-impl Lookup for ClusterView {
+impl ClusterLookup for ClusterView {
     fn answer_within(
         &self,
         question: &Question,
@@ -183,7 +183,7 @@ impl ClusterView {
     pub fn new(
         cluster: Arc<Cluster>,
         zones: Zones,
-        rules: Rules,
+        rules: AnswerRules,
         local_addresses: Box<[IpAddr]>,
     ) -> Self {
         Self {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::name_kind::{NameKind, PIN, PREFER, PortName, Scope, TopologyZone, ZONAL, bare};
+use super::name_kind::{NameKind, NameScope, PIN, PREFER, PortName, TopologyZone, ZONAL, bare};
 use crate::wire::{Name, NameRef};
 
 /// Maximum number of labels: 127 of one byte, each with its length byte, and the root.
@@ -299,16 +299,16 @@ impl<'z, 'q> ZoneMatch<'z, 'q> {
         let scope = match (self.left - index, text(3)) {
             (1, _) => return NameKind::Namespace(text(0)),
             _ if self.zone.multicluster => return self.import(index),
-            (2, _) => Scope::All,
-            (3, _) => Scope::Endpoint(text(2)),
-            (4, PIN | PREFER) if zonal => Scope::ZonalParent,
-            (4, port) => Scope::Port(PortName {
+            (2, _) => NameScope::All,
+            (3, _) => NameScope::Endpoint(text(2)),
+            (4, PIN | PREFER) if zonal => NameScope::ZonalParent,
+            (4, port) => NameScope::Port(PortName {
                 protocol: bare(text(2)),
                 port: bare(port),
             }),
             (_, word @ (PIN | PREFER)) if zonal => {
                 let end = self.labels.starts[self.left - index - 4];
-                Scope::Zonal {
+                NameScope::Zonal {
                     zone: TopologyZone::new(&self.labels.lower[..usize::from(end)]),
                     fallback: word == PREFER,
                 }
@@ -326,15 +326,15 @@ impl<'z, 'q> ZoneMatch<'z, 'q> {
     fn import(&self, index: usize) -> NameKind<'q> {
         let text = |further| self.text(index + further);
         let scope = match (self.left - index, text(2), text(3)) {
-            (2, ..) => Scope::All,
-            (3, label, _) => Scope::Endpoint(label),
+            (2, ..) => NameScope::All,
+            (3, label, _) => NameScope::Endpoint(label),
             (4, protocol, port) if protocol.starts_with('_') || port.starts_with('_') => {
-                Scope::Port(PortName {
+                NameScope::Port(PortName {
                     protocol: bare(protocol),
                     port: bare(port),
                 })
             }
-            (4, cluster, endpoint) => Scope::ClusterEndpoint { cluster, endpoint },
+            (4, cluster, endpoint) => NameScope::ClusterEndpoint { cluster, endpoint },
             _ => return NameKind::Unknown,
         };
         NameKind::ServiceImport {
@@ -464,7 +464,7 @@ mod tests {
         assert!(rejected > 0);
     }
 
-    fn service(scope: Scope<'_>) -> NameKind<'_> {
+    fn service(scope: NameScope<'_>) -> NameKind<'_> {
         NameKind::Service {
             namespace: "shop",
             service: "web",
@@ -474,7 +474,7 @@ mod tests {
 
     #[test]
     fn names_are_parsed_by_the_grammar() {
-        let port = |port, protocol| service(Scope::Port(PortName { port, protocol }));
+        let port = |port, protocol| service(NameScope::Port(PortName { port, protocol }));
         let pod = NameKind::Pod {
             namespace: "shop",
             label: "10-0-0-1",
@@ -492,9 +492,9 @@ mod tests {
             ("shop.svc.", NameKind::Namespace("shop")),
             ("shop.pod.", NameKind::PodNamespace("shop")),
             ("web.shop.", NameKind::Unknown),
-            ("web.shop.svc.", service(Scope::All)),
-            ("a.web.shop.svc.", service(Scope::Endpoint("a"))),
-            ("_tcp.web.shop.svc.", service(Scope::Endpoint("_tcp"))),
+            ("web.shop.svc.", service(NameScope::All)),
+            ("a.web.shop.svc.", service(NameScope::Endpoint("a"))),
+            ("_tcp.web.shop.svc.", service(NameScope::Endpoint("_tcp"))),
             ("_http._tcp.web.shop.svc.", port("http", "tcp")),
             ("http.tcp.web.shop.svc.", port("http", "tcp")),
             ("__http._.web.shop.svc.", port("_http", "")),

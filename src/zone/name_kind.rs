@@ -31,7 +31,7 @@ pub enum NameKind<'q> {
         /// The Service.
         service: &'q str,
         /// The part of the Service.
-        scope: Scope<'q>,
+        scope: NameScope<'q>,
     },
     /// `SVC.NS.svc` and names below it in a multicluster zone.
     ServiceImport {
@@ -39,8 +39,8 @@ pub enum NameKind<'q> {
         namespace: &'q str,
         /// The ServiceImport.
         import: &'q str,
-        /// The part of the ServiceImport; the label of [`Scope::Endpoint`] is a cluster's name.
-        scope: Scope<'q>,
+        /// The part of the ServiceImport; the label of [`NameScope::Endpoint`] is a cluster's name.
+        scope: NameScope<'q>,
     },
     /// A reverse name: of an address, or of a block of addresses.
     Address(IpNet),
@@ -50,7 +50,7 @@ pub enum NameKind<'q> {
 
 /// The part of a Service that a name refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope<'q> {
+pub enum NameScope<'q> {
     /// The whole Service: `SVC.NS.svc`.
     All,
     /// One endpoint: `EP.SVC.NS.svc`.

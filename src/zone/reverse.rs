@@ -186,7 +186,7 @@ mod tests {
     use crate::{
         cluster::{Cluster, Endpoint, EndpointSlice, Event, Namespace, Object, Writer},
         wire::Name,
-        zone::{Rules, Zones},
+        zone::{AnswerRules, Zones},
     };
 
     /// A slice with 1,000 ready endpoints in a /16 block.
@@ -218,9 +218,9 @@ mod tests {
         }
         let zones = Zones::new(&[Name::parse("cluster.local").unwrap()]).unwrap();
         let view = |namespaces: &[&str]| {
-            let rules = Rules {
+            let rules = AnswerRules {
                 namespaces: namespaces.iter().map(|it| (*it).into()).collect(),
-                ..Rules::default()
+                ..AnswerRules::default()
             };
             ClusterView::new(Arc::clone(&cluster), zones.clone(), rules, Box::default())
         };

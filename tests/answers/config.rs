@@ -12,7 +12,7 @@ use lodestone::{
     },
     query::Question,
     wire::{Class, Type},
-    zone::{PodNames, Rules},
+    zone::{AnswerRules, PodNames},
 };
 
 use crate::{
@@ -60,10 +60,10 @@ fn nonexistent_names_fall_through_with_fallthrough() {
 #[test]
 fn only_listed_namespaces_are_served() {
     let setting = Setting {
-        rules: Rules {
+        rules: AnswerRules {
             namespaces: ["kube-system", "absent"].map(Box::from).into(),
             pods: PodNames::Insecure,
-            ..Rules::default()
+            ..AnswerRules::default()
         },
         ..Setting::default()
     };
@@ -90,9 +90,9 @@ fn only_listed_namespaces_are_served() {
     );
     // The name server's Service is answered even in an excluded namespace.
     let setting = Setting {
-        rules: Rules {
+        rules: AnswerRules {
             namespaces: ["testns"].map(Box::from).into(),
-            ..Rules::default()
+            ..AnswerRules::default()
         },
         ..Setting::default()
     };
@@ -109,9 +109,9 @@ fn only_listed_namespaces_are_served() {
 #[test]
 fn ignore_empty_service_denies_services_without_ready_endpoints() {
     let setting = Setting {
-        rules: Rules {
+        rules: AnswerRules {
             ignore_empty_service: true,
-            ..Rules::default()
+            ..AnswerRules::default()
         },
         ..Setting::default()
     };
@@ -286,10 +286,10 @@ fn stock_directive_is_parsed() {
     .unwrap();
     assert!(warnings.is_empty());
     assert_eq!(config.zones.primary(), &name("cluster.local"));
-    let rules = Rules {
+    let rules = AnswerRules {
         ttl: 30,
         pods: PodNames::Insecure,
-        ..Rules::default()
+        ..AnswerRules::default()
     };
     assert_eq!(config.rules, rules);
     assert_eq!(*config.fallthrough, ["in-addr.arpa", "ip6.arpa"].map(name));
@@ -302,7 +302,7 @@ fn zones_default_to_those_of_the_block() {
     let (config, _) = read("kubernetes").unwrap();
     assert_eq!(config.zones.primary(), &name("cluster.test"));
     assert_eq!(config.fallthrough.len(), 0);
-    assert_eq!(config.rules, Rules::default());
+    assert_eq!(config.rules, AnswerRules::default());
     let (config, _) = read("kubernetes 10.96.0.0/16 Example.ORG").unwrap();
     assert_eq!(config.zones.primary(), &name("example.org"));
     let errors = read("kubernetes 10.96.0.0/16 in-addr.arpa").unwrap_err();

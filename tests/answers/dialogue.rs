@@ -24,7 +24,7 @@ use lodestone::{
     query::{Query, Question},
     reply::{Data, Owner, Record, Reply, Section, Why},
     wire::{Class, Name, NameRef, Rcode, Type},
-    zone::{ClusterView, Lookup, Outcome, Rules, Zones},
+    zone::{AnswerRules, ClusterLookup, ClusterView, Outcome, Zones},
 };
 
 /// A `kubernetes` plugin with one cluster.
@@ -38,7 +38,7 @@ pub struct Server {
 pub struct Setting {
     pub zones: &'static str,
     pub local: &'static [&'static str],
-    pub rules: Rules,
+    pub rules: AnswerRules,
     /// Zones that serve ServiceImports.
     pub multicluster: &'static [&'static str],
     pub fallthrough: &'static [&'static str],
@@ -49,7 +49,7 @@ impl Default for Setting {
         Self {
             zones: "cluster.local. 0.10.in-addr.arpa. 172.in-addr.arpa. ip6.arpa.",
             local: &["10.244.0.2"],
-            rules: Rules::default(),
+            rules: AnswerRules::default(),
             multicluster: &[],
             fallthrough: &[],
         }

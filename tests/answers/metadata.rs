@@ -10,7 +10,7 @@ use lodestone::{
     },
     query::{Query, Question},
     wire::{Class, Type},
-    zone::{PodNames, Rules},
+    zone::{AnswerRules, PodNames},
 };
 
 use crate::{
@@ -77,9 +77,9 @@ fn labels_have_the_cluster_and_topology_zone_of_the_name() {
         let setting = Setting {
             zones: "cluster.local. clusterset.local.",
             multicluster: &["clusterset.local."],
-            rules: Rules {
+            rules: AnswerRules {
                 zonal,
-                ..Rules::default()
+                ..AnswerRules::default()
             },
             ..Setting::default()
         };

@@ -6,7 +6,7 @@ use lodestone::{
     cluster::Object,
     plugin::transfer::{Config, Rule, Transfers, Whom},
     query::{Query, Request, Transport},
-    zone::Rules,
+    zone::AnswerRules,
 };
 
 use crate::{
@@ -204,9 +204,9 @@ fn ignore_empty_service_denies_imports_without_ready_endpoints() {
     let setting = Setting {
         zones: "clusterset.local. cluster.local.",
         multicluster: &["clusterset.local."],
-        rules: Rules {
+        rules: AnswerRules {
             ignore_empty_service: true,
-            ..Rules::default()
+            ..AnswerRules::default()
         },
         ..Setting::default()
     };

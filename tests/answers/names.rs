@@ -2,7 +2,7 @@
 
 use lodestone::{
     reply::Section,
-    zone::{PodNames, Rules},
+    zone::{AnswerRules, PodNames},
 };
 
 use crate::{
@@ -161,9 +161,9 @@ fn ns_lists_every_service_that_selects_the_server() {
 #[test]
 fn soa_ttl_is_at_most_300() {
     let setting = Setting {
-        rules: Rules {
+        rules: AnswerRules {
             ttl: 3600,
-            ..Rules::default()
+            ..AnswerRules::default()
         },
         ..Setting::default()
     };
@@ -426,9 +426,9 @@ fn endpoints_have_one_name_each() {
 #[test]
 fn endpoint_pod_names_uses_the_names_of_pods() {
     let setting = Setting {
-        rules: Rules {
+        rules: AnswerRules {
             endpoint_pod_names: true,
-            ..Rules::default()
+            ..AnswerRules::default()
         },
         ..Setting::default()
     };
@@ -554,9 +554,9 @@ fn external_name_with_an_address_is_an_address_record() {
 
 fn with_pods(pods: PodNames) -> Server {
     let setting = Setting {
-        rules: Rules {
+        rules: AnswerRules {
             pods,
-            ..Rules::default()
+            ..AnswerRules::default()
         },
         ..Setting::default()
     };

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use lodestone::{
     reply::{Section, Why},
     wire::{Name, Rcode, Type},
-    zone::{PodNames, Rules},
+    zone::{AnswerRules, PodNames},
 };
 use proptest::prelude::*;
 
@@ -56,9 +56,9 @@ fn label() -> impl Strategy<Value = Vec<u8>> {
 }
 
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
-    let rules = Rules {
+    let rules = AnswerRules {
         pods: PodNames::Insecure,
-        ..Rules::default()
+        ..AnswerRules::default()
     };
     let setting = Setting {
         rules,

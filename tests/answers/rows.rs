@@ -4,7 +4,7 @@ use lodestone::{
     cluster::manifests,
     reply::Section,
     wire::Rcode,
-    zone::{PodNames, Rules},
+    zone::{AnswerRules, PodNames},
 };
 
 use crate::{
@@ -310,9 +310,9 @@ fn ptr_targets_are_services_and_their_endpoints() {
     for pods in [PodNames::Insecure, PodNames::Verified] {
         let setting = Setting {
             zones: "cluster.local. 10.in-addr.arpa.",
-            rules: Rules {
+            rules: AnswerRules {
                 pods,
-                ..Rules::default()
+                ..AnswerRules::default()
             },
             ..Setting::default()
         };
@@ -333,9 +333,9 @@ fn pods_with_a_common_host_address_give_one_record() {
     let mut objects = fixture::cluster();
     objects.extend(["a", "b"].map(|name| fixture::pod("testns", name, "192.168.0.1", None)));
     let setting = Setting {
-        rules: Rules {
+        rules: AnswerRules {
             pods: PodNames::Verified,
-            ..Rules::default()
+            ..AnswerRules::default()
         },
         ..Setting::default()
     };

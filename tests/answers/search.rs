@@ -13,7 +13,7 @@ use lodestone::{
     query::{Query, Question},
     reply::{Reply, Why},
     wire::{Class, Name, Rcode, Type},
-    zone::{PodNames, Rules},
+    zone::{AnswerRules, PodNames},
 };
 
 use crate::{
@@ -88,9 +88,9 @@ struct Tried {
 
 impl Tried {
     fn new(zones: &[&str], search: impl FnOnce(&crate::dialogue::Server) -> Search) -> Self {
-        let rules = Rules {
+        let rules = AnswerRules {
             pods: PodNames::Verified,
-            ..Rules::default()
+            ..AnswerRules::default()
         };
         let setting = Setting {
             rules,

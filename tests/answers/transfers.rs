@@ -11,7 +11,7 @@ use lodestone::{
     query::{Query, Request, Transport},
     reply::{Reply, Section},
     wire::{Rcode, Type},
-    zone::Rules,
+    zone::AnswerRules,
 };
 
 use crate::{
@@ -175,11 +175,11 @@ fn server_with_several_addresses_or_none_is_transferred() {
 #[test]
 fn excluded_namespaces_are_not_transferred() {
     let setting = Setting {
-        rules: Rules {
+        rules: AnswerRules {
             namespaces: [Box::from("shop")].into(),
             ignore_empty_service: true,
             ttl: 3600,
-            ..Rules::default()
+            ..AnswerRules::default()
         },
         ..Setting::default()
     };
@@ -191,9 +191,9 @@ fn excluded_namespaces_are_not_transferred() {
     assert!(sent.contains("web.shop.svc.cluster.local. 3600 IN A 10.0.0.1\n"));
     assert!(sent.starts_with("cluster.local. 300 IN SOA"));
     let setting = Setting {
-        rules: Rules {
+        rules: AnswerRules {
             ignore_empty_service: true,
-            ..Rules::default()
+            ..AnswerRules::default()
         },
         ..Setting::default()
     };

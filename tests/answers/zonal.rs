@@ -1,6 +1,6 @@
 //! `zonal`: endpoints by topology zone.
 
-use lodestone::{cluster::Object, zone::Rules};
+use lodestone::{cluster::Object, zone::AnswerRules};
 
 use crate::{
     dialogue::{Server, Setting},
@@ -30,9 +30,9 @@ fn objects() -> Vec<Object> {
 }
 
 fn server(zonal: bool) -> Server {
-    let rules = Rules {
+    let rules = AnswerRules {
         zonal,
-        ..Rules::default()
+        ..AnswerRules::default()
     };
     Setting {
         rules,

@@ -2,7 +2,7 @@
 
 use lodestone::{
     reply::Section,
-    zone::{PodNames, Rules},
+    zone::{AnswerRules, PodNames},
 };
 
 use crate::{
@@ -66,10 +66,10 @@ fn ptr_targets_are_in_the_first_zone_that_is_not_reverse() {
 fn ttl_applies_to_every_record_except_dns_version() {
     for ttl in [0, 30] {
         let setting = Setting {
-            rules: Rules {
+            rules: AnswerRules {
                 ttl,
                 pods: PodNames::Insecure,
-                ..Rules::default()
+                ..AnswerRules::default()
             },
             ..Setting::default()
         };
@@ -133,9 +133,9 @@ fn labels_are_not_wildcards() {
 #[test]
 fn namespaces_option_is_case_sensitive() {
     let setting = Setting {
-        rules: Rules {
+        rules: AnswerRules {
             namespaces: ["Testns".into(), "kube-system".into()].into(),
-            ..Rules::default()
+            ..AnswerRules::default()
         },
         ..Setting::default()
     };

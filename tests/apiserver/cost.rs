@@ -7,7 +7,7 @@
 //!
 //! With `decode`, the lists are read and decoded once, and discarded.
 
-use lodestone::cluster::{Backend, Cluster, Event, Kind, Settings, Source};
+use lodestone::cluster::{Backend, Cluster, ClusterSource, Event, Kind, Settings};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,8 @@ async fn main() {
     }
     println!("at start                     {}", memory());
     let (begun, before) = (Instant::now(), cpu());
-    let source = Source::start(settings, &tokio::runtime::Handle::current()).expect("a source");
+    let source =
+        ClusterSource::start(settings, &tokio::runtime::Handle::current()).expect("a source");
     let cluster = source.cluster();
     cluster.wait_synced().await;
     println!(
@@ -64,7 +65,8 @@ async fn decode(settings: &Settings) {
     let begun = Instant::now();
     let cluster = Arc::new(Cluster::new(&[]));
     let runtime = tokio::runtime::Handle::current();
-    let (mut events, _tasks) = Source::events(settings, &cluster, &runtime).expect("a source");
+    let (mut events, _tasks) =
+        ClusterSource::events(settings, &cluster, &runtime).expect("a source");
     let (mut open, mut objects) = (settings.kinds().len(), 0);
     let mut batch = Vec::new();
     while open > 0 && events.recv_many(&mut batch, 256).await > 0 {

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use lodestone::{
     cluster::{Cluster, Kind, Writer, load},
     wire::Name,
-    zone::{ClusterView, Rules, Zones},
+    zone::{AnswerRules, ClusterView, Zones},
 };
 use proptest::{prelude::*, test_runner::TestCaseResult};
 
@@ -28,7 +28,7 @@ pub fn cases(number: u32) -> ProptestConfig {
     }
 }
 
-pub fn view(cluster: Arc<Cluster>, rules: &Rules, local: &[IpAddr]) -> ClusterView {
+pub fn view(cluster: Arc<Cluster>, rules: &AnswerRules, local: &[IpAddr]) -> ClusterView {
     let zones = ZONES.map(|zone| Name::parse(zone).unwrap());
     ClusterView::new(
         cluster,

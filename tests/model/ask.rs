@@ -6,7 +6,7 @@ use lodestone::{
     query::Question,
     reply::{Owner, Record, Reply, Section},
     wire::{Class, Name, NameRef, Type},
-    zone::{ClusterView, Lookup, Outcome},
+    zone::{ClusterLookup, ClusterView, Outcome},
 };
 
 /// A reply. Records are `OWNER TTL TYPE DATA`, without serials.

@@ -16,7 +16,7 @@ use lodestone::{
     query::Question,
     reply::Reply,
     wire::{Class, Name, Type},
-    zone::{ClusterView, Rules, Zones},
+    zone::{AnswerRules, ClusterView, Zones},
 };
 use serde_json::json;
 
@@ -59,7 +59,7 @@ fn flip(standing: &[Object], states: &[Object; 2]) {
     let view = ClusterView::new(
         cluster,
         Zones::new(&zones).unwrap(),
-        Rules::default(),
+        AnswerRules::default(),
         local,
     );
     let wholes = states.each_ref().map(|state| {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use lodestone::{
     cluster::Kind,
-    zone::{PodNames, Rules},
+    zone::{AnswerRules, PodNames},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -64,7 +64,7 @@ const TARGETS: &[&str] = &[
 
 pub const KINDS: [Kind; 5] = Kind::ALL;
 
-pub fn rules() -> impl Strategy<Value = Rules> {
+pub fn rules() -> impl Strategy<Value = AnswerRules> {
     let pods = select(vec![
         PodNames::Disabled,
         PodNames::Insecure,
@@ -73,7 +73,7 @@ pub fn rules() -> impl Strategy<Value = Rules> {
     let namespaces = select(vec![&[][..], &[], &["a", "svc"], &["b", "absent"]]);
     let ttl = select(vec![5, 0, 3600]);
     (pods, namespaces, ttl, any::<[bool; 3]>()).prop_map(
-        |(pods, namespaces, ttl, [by_pod, empty, zonal])| Rules {
+        |(pods, namespaces, ttl, [by_pod, empty, zonal])| AnswerRules {
             zonal,
             ttl,
             pods,

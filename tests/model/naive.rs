@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use lodestone::zone::{PodNames, Rules};
+use lodestone::zone::{AnswerRules, PodNames};
 
 use crate::{
     ask::Response,
@@ -20,7 +20,7 @@ pub const IMPORTS: &str = "clusterset.local.";
 
 pub struct Model<'a> {
     pub world: &'a World,
-    pub rules: &'a Rules,
+    pub rules: &'a AnswerRules,
     /// The server's own addresses.
     pub local: &'a [IpAddr],
     pub synced: bool,

@@ -7,7 +7,7 @@ use lodestone::{
     query::Question,
     reply::Reply,
     wire::{Class, Name},
-    zone::{ClusterView, Lookup, Outcome, Rules, SizeBudget},
+    zone::{AnswerRules, ClusterLookup, ClusterView, Outcome, SizeBudget},
 };
 use proptest::{prelude::*, test_runner::TestCaseResult};
 
@@ -71,7 +71,7 @@ proptest! {
     fn reply_within_a_size_limit_is_a_part_with_tc(
         world in world(), rules in rules(), local in local(), seed in any::<u64>(),
     ) {
-        let (world, rules, local): (_, Rules, Vec<IpAddr>) = (world, rules, local);
+        let (world, rules, local): (_, AnswerRules, Vec<IpAddr>) = (world, rules, local);
         let view = view(load(world.objects()), &rules, &local);
         let mut dice = Dice::new(seed);
         let draws: [fn(usize) -> usize; 3] = [|_| 0, |count| count / 2, |count| count - 1];

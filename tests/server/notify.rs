@@ -14,7 +14,7 @@ use lodestone::{
     query::Question,
     reply::Reply,
     wire::Name,
-    zone::{ClusterView, Rules, Zones},
+    zone::{AnswerRules, ClusterView, Zones},
 };
 use parking_lot::Mutex;
 use tokio::{net::UdpSocket, runtime::Handle, sync::watch};
@@ -263,7 +263,7 @@ async fn change_of_the_cluster_is_notified() {
     let view = ClusterView::new(
         Arc::clone(&cluster),
         Zones::new(&zones).unwrap(),
-        Rules::default(),
+        AnswerRules::default(),
         Box::default(),
     );
     let to = [secondary.address];

@@ -21,7 +21,7 @@ use lodestone::{
     },
     tls::Identity,
     wire::{Name, Rcode, Type},
-    zone::{ClusterView, Rules, Zones},
+    zone::{AnswerRules, ClusterView, Zones},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -64,7 +64,7 @@ fn routes(front: Option<Plugin>, cluster: Arc<Cluster>, local: &[&str], to: &str
     let view = Arc::new(ClusterView::new(
         cluster,
         Zones::new(&[name]).unwrap(),
-        Rules::default(),
+        AnswerRules::default(),
         local.iter().map(|text| text.parse().unwrap()).collect(),
     ));
     let config = Config {

@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
-    lexer::Token,
+    lexer::{Token, quote},
     parameters, special,
-    value::{self, name, number, seconds},
+    value::{self, hex, name, number, seconds},
 };
 use crate::{
     authority::format::{RdataField, fields, type_from_text},
@@ -173,22 +173,6 @@ fn texts(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), String> {
     Ok(())
 }
 
-/// Parses hexadecimal bytes, in one token or several.
-pub fn hex(tokens: &[Token<'_>]) -> Result<Vec<u8>, String> {
-    let digits = tokens.iter().flat_map(|token| token.text);
-    let digits = digits.map(|digit| {
-        let value = char::from(*digit).to_digit(16);
-        value.and_then(|value| u8::try_from(value).ok())
-    });
-    let digits: Option<Vec<u8>> = digits.collect();
-    let digits = digits.filter(|digits| digits.len() % 2 == 0);
-    let digits = digits.ok_or("expected hexadecimal digits, two per byte")?;
-    Ok(digits
-        .chunks(2)
-        .map(|pair| pair[0] << 4 | pair[1])
-        .collect())
-}
-
 /// Writes a type bit map, in windows of 256 types (RFC 4034 section 4.1.2).
 fn types(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), String> {
     let mut numbers = Vec::with_capacity(tokens.len());
@@ -214,10 +198,4 @@ fn types(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), String> {
         out.extend(&bits[..length]);
     }
     Ok(())
-}
-
-/// A token for messages, escaped and truncated.
-pub fn quote(token: &Token<'_>) -> String {
-    let text = &token.text[..token.text.len().min(60)];
-    format!("'{}'", text.escape_ascii())
 }

@@ -1,8 +1,8 @@
 //! `$GENERATE`: one line that expands to many records (a BIND extension).
 
 use super::{
-    ZoneFileReader, data,
-    lexer::{FileEntry, Lexer, Token},
+    ZoneFileReader,
+    lexer::{self, FileEntry, Lexer, Token},
 };
 use crate::wire::NameRef;
 
@@ -21,7 +21,7 @@ impl ZoneFileReader<'_, '_> {
             return Err("expected $GENERATE RANGE RECORD".to_owned());
         };
         let (start, end, step) = self::range(range).ok_or_else(|| {
-            let range = data::quote(range);
+            let range = lexer::quote(range);
             format!("{range} is not a range: expected START-END or START-END/STEP")
         })?;
         if (end - start) / step >= MAX_COUNT {

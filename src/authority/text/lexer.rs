@@ -205,6 +205,12 @@ pub fn escaped(text: &[u8]) -> Result<(u8, usize), &'static str> {
     }
 }
 
+/// A token for messages, escaped and truncated.
+pub fn quote(token: &Token<'_>) -> String {
+    let text = &token.text[..token.text.len().min(60)];
+    format!("'{}'", text.escape_ascii())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -167,7 +167,7 @@ impl ZoneFileReader<'_, '_> {
                 token if token.is("$GENERATE") => self.generate(&entry, origin.as_ref(), file),
                 token => Err(format!(
                     "unknown directive {}: expected $ORIGIN, $TTL, $INCLUDE or $GENERATE",
-                    data::quote(token)
+                    lexer::quote(token)
                 )),
             };
             let Err(message) = done else { continue };
@@ -284,7 +284,7 @@ fn record_header<'e, 't>(tokens: &'e [Token<'t>]) -> Result<RecordHeader<'e, 't>
         if class.is_none() && is_class(token) {
             class = Some(token);
             if !token.is("IN") && !token.is("CLASS1") {
-                let token = data::quote(token);
+                let token = lexer::quote(token);
                 return Err(format!(
                     "class {token}: only records of class IN are served"
                 ));
@@ -294,7 +294,7 @@ fn record_header<'e, 't>(tokens: &'e [Token<'t>]) -> Result<RecordHeader<'e, 't>
         } else {
             let rtype = type_from_text(token.text).filter(|_| !token.is_quoted);
             let rtype =
-                rtype.ok_or_else(|| format!("{} is not a record type", data::quote(token)))?;
+                rtype.ok_or_else(|| format!("{} is not a record type", lexer::quote(token)))?;
             return Ok(RecordHeader {
                 rtype,
                 ttl: explicit,
@@ -326,7 +326,7 @@ fn argument<'w, 't>(tokens: &'w [Token<'t>]) -> Result<&'w Token<'t>, String> {
         [_, token] => Ok(token),
         _ => Err(format!(
             "expected one argument after {}",
-            data::quote(&tokens[0])
+            lexer::quote(&tokens[0])
         )),
     }
 }

@@ -4,7 +4,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{data::quote, lexer::Token, value::number};
+use super::{
+    lexer::{Token, quote},
+    value::number,
+};
 
 /// Names by SvcParamKey.
 const NAMES: [&str; 10] = [

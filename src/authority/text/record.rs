@@ -3,7 +3,7 @@
 
 use super::{
     data,
-    lexer::{FileEntry, Lexer},
+    lexer::{self, FileEntry, Lexer},
     value,
 };
 use crate::{
@@ -51,7 +51,7 @@ impl TextRecord {
             } else {
                 let rtype = type_from_text(token.text).filter(|_| !token.is_quoted);
                 let rtype =
-                    rtype.ok_or_else(|| format!("{} is not a record type", data::quote(token)))?;
+                    rtype.ok_or_else(|| format!("{} is not a record type", lexer::quote(token)))?;
                 let data = data::data(rtype, &tokens[at + 1..], root.as_ref());
                 return Ok(Self {
                     owner,

@@ -7,9 +7,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use ipnet::IpNet;
 
 use super::{
-    data::{hex, quote},
-    lexer::Token,
-    value::{self, name, number},
+    lexer::{Token, quote},
+    value::{self, hex, name, number},
 };
 use crate::wire::NameRef;
 

@@ -2,10 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{
-    data::quote,
-    lexer::{Token, escaped},
-};
+use super::lexer::{Token, escaped, quote};
 use crate::wire::{Name, NameRef, days_since_1970};
 
 /// Parses a name; `@` is the origin, and a name without a trailing dot is relative to it.
@@ -121,6 +118,22 @@ pub fn time(token: &Token<'_>) -> Result<u32, String> {
     let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
     // Times use serial arithmetic (RFC 1982), so later ones wrap.
     u32::try_from(seconds.rem_euclid(1 << 32)).map_err(|_| wrong())
+}
+
+/// Parses hexadecimal bytes, in one token or several.
+pub fn hex(tokens: &[Token<'_>]) -> Result<Vec<u8>, String> {
+    let digits = tokens.iter().flat_map(|token| token.text);
+    let digits = digits.map(|digit| {
+        let value = char::from(*digit).to_digit(16);
+        value.and_then(|value| u8::try_from(value).ok())
+    });
+    let digits: Option<Vec<u8>> = digits.collect();
+    let digits = digits.filter(|digits| digits.len() % 2 == 0);
+    let digits = digits.ok_or("expected hexadecimal digits, two per byte")?;
+    Ok(digits
+        .chunks(2)
+        .map(|pair| pair[0] << 4 | pair[1])
+        .collect())
 }
 
 /// Mnemonics of DNSSEC algorithms (IANA registry).

@@ -28,7 +28,7 @@ const MAX_FRAME_BYTES: usize = 1 << 20;
 
 /// An item of the list.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Item<'a> {
+pub(super) enum ListItem<'a> {
     /// Its JSON.
     Text(&'a [u8]),
     /// It exceeded the limit and was discarded.
@@ -42,7 +42,7 @@ impl ItemSplitter {
         &mut self,
         part: &[u8],
         longest: usize,
-        mut each: impl FnMut(Item<'_>) -> Result<(), E>,
+        mut each: impl FnMut(ListItem<'_>) -> Result<(), E>,
     ) -> Result<bool, E> {
         for &byte in part {
             match self.position {
@@ -51,9 +51,9 @@ impl ItemSplitter {
                     if self.item_byte(byte, longest) {
                         let dropped = std::mem::take(&mut self.dropping);
                         each(if dropped {
-                            Item::TooLong
+                            ListItem::TooLong
                         } else {
-                            Item::Text(&self.item)
+                            ListItem::Text(&self.item)
                         })?;
                         self.item.clear();
                     }
@@ -144,8 +144,8 @@ mod tests {
             for part in text.as_bytes().chunks(size) {
                 let is_ok = items.feed(part, longest, |item| {
                     found.push(match item {
-                        Item::Text(text) => String::from_utf8_lossy(text).into_owned(),
-                        Item::TooLong => "(too long)".into(),
+                        ListItem::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                        ListItem::TooLong => "(too long)".into(),
                     });
                     Ok::<_, Infallible>(())
                 });

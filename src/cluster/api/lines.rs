@@ -22,7 +22,7 @@ pub(super) struct LineReader {
 
 /// An item of the stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line<'a> {
+pub(super) enum StreamLine<'a> {
     /// A line, without its terminator.
     Text(&'a [u8]),
     /// A line exceeded the limit and was discarded.
@@ -45,16 +45,16 @@ impl LineReader {
     }
 
     /// Returns the next line. Cancellation-safe.
-    pub(super) async fn next(&mut self) -> Result<Line<'_>, WatchError> {
+    pub(super) async fn next(&mut self) -> Result<StreamLine<'_>, WatchError> {
         loop {
             let rest = &self.buffer[self.searched..];
             if let Some(length) = rest.iter().position(|byte| *byte == b'\n') {
                 let (start, end) = (self.done, self.searched + length);
                 (self.done, self.searched) = (end + 1, end + 1);
                 if std::mem::take(&mut self.dropping) || end - start > self.longest {
-                    return Ok(Line::TooLong);
+                    return Ok(StreamLine::TooLong);
                 }
-                return Ok(Line::Text(&self.buffer[start..end]));
+                return Ok(StreamLine::Text(&self.buffer[start..end]));
             }
             self.searched = self.buffer.len();
             if self.dropping || self.searched - self.done > self.longest {
@@ -63,7 +63,7 @@ impl LineReader {
             }
             self.compact();
             match self.body.frame().await {
-                None => return Ok(Line::End),
+                None => return Ok(StreamLine::End),
                 Some(Err(error)) => return Err(WatchError::disconnected(&error)),
                 Some(Ok(frame)) => self.buffer.extend(frame.data_ref().into_iter().flatten()),
             }
@@ -89,9 +89,9 @@ mod tests {
         let mut read = Vec::new();
         loop {
             match lines.next().await.unwrap() {
-                Line::Text(text) => read.push(String::from_utf8(text.to_vec()).unwrap()),
-                Line::TooLong => read.push("(too long)".into()),
-                Line::End => return read,
+                StreamLine::Text(text) => read.push(String::from_utf8(text.to_vec()).unwrap()),
+                StreamLine::TooLong => read.push("(too long)".into()),
+                StreamLine::End => return read,
             }
         }
     }

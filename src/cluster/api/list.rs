@@ -3,7 +3,7 @@
 use super::super::decode::{self, DecodeError};
 use super::super::event::Event;
 use super::error::WatchError;
-use super::items::{Item, ItemSplitter};
+use super::items::{ItemSplitter, ListItem};
 use super::reflector::{Reflector, encode};
 use super::{MAX_OBJECT_BYTES, OBJECT_TOO_LONG, path};
 use http_body_util::BodyExt;
@@ -83,8 +83,8 @@ impl Reflector {
             };
             let is_ok = items.feed(part, MAX_OBJECT_BYTES, |item| {
                 match item {
-                    Item::Text(text) => self.item(text, &mut events),
-                    Item::TooLong => events.push(self.skipped(None, OBJECT_TOO_LONG)),
+                    ListItem::Text(text) => self.item(text, &mut events),
+                    ListItem::TooLong => events.push(self.skipped(None, OBJECT_TOO_LONG)),
                 }
                 Ok::<_, WatchError>(())
             })?;

@@ -155,7 +155,7 @@ impl Reflector {
         }
         match failure {
             WatchError::Expired => {
-                debug!("{}: {failure}; listing them again", self.kind.resource());
+                debug!("{}: {failure}; listing again", self.kind.resource());
             }
             // The normal end of an idle connection; resuming loses nothing.
             WatchError::TimedOut(_) | WatchError::Disconnected(_)

@@ -1,9 +1,10 @@
 //! The watch stream, optionally with an initial list (`sendInitialEvents`).
 
+use super::super::decode::field::ApiText;
 use super::super::decode::{self, wire};
 use super::super::event::Event;
 use super::error::WatchError;
-use super::lines::{Line, LineReader};
+use super::lines::{LineReader, StreamLine};
 use super::reflector::{Reflector, encode};
 use super::{MAX_OBJECT_BYTES, OBJECT_TOO_LONG, path};
 use rand::RngExt;
@@ -22,7 +23,7 @@ const MIN_STREAM: Duration = Duration::from_secs(1);
 #[derive(Deserialize)]
 struct WatchEvent<'a> {
     #[serde(borrow)]
-    r#type: wire::Text<'a>,
+    r#type: ApiText<'a>,
     #[serde(borrow)]
     object: &'a RawValue,
 }
@@ -56,7 +57,7 @@ impl Reflector {
             self.begin().await?;
         }
         let mut lines = LineReader::new(body, MAX_OBJECT_BYTES);
-        let (begun, mut is_empty_stream) = (Instant::now(), true);
+        let (started, mut is_empty_stream) = (Instant::now(), true);
         loop {
             let listing = self.version.is_none();
             let wait = if listing {
@@ -68,21 +69,21 @@ impl Reflector {
                 .await
                 .map_err(|_| WatchError::TimedOut(wait))?;
             match line? {
-                Line::Text(line) if line.trim_ascii().is_empty() => {}
-                Line::Text(line) => self.line(line).await?,
-                Line::TooLong => {
+                StreamLine::Text(line) if line.trim_ascii().is_empty() => {}
+                StreamLine::Text(line) => self.line(line).await?,
+                StreamLine::TooLong => {
                     let event = self.skipped(None, OBJECT_TOO_LONG);
                     self.send(event).await?;
                 }
-                Line::End if listing => {
+                StreamLine::End if listing => {
                     return Err(WatchError::Disconnected("within a list".into()));
                 }
                 // A server that shuts down ends all streams; reconnecting immediately and being
                 // refused would busy-loop.
-                Line::End if is_empty_stream && begun.elapsed() < MIN_STREAM => {
+                StreamLine::End if is_empty_stream && started.elapsed() < MIN_STREAM => {
                     return Err(WatchError::EmptyStream);
                 }
-                Line::End => return Ok(()),
+                StreamLine::End => return Ok(()),
             }
             is_empty_stream = false;
             if self.version.is_some() {

@@ -1,8 +1,8 @@
 //! Conversions common to several kinds: addresses, names, ports, times. Invalid values are reported
 //! and skipped.
 
-use super::field::{Field, FieldList};
-use super::wire::{self, Text};
+use super::field::{ApiField, ApiText, FieldList};
+use super::wire;
 use crate::cluster::invalid::{InvalidFields, quote};
 use crate::cluster::object::Port;
 use std::fmt::Display;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub(super) fn addresses(
-    texts: &FieldList<Text<'_>>,
+    texts: &FieldList<ApiText<'_>>,
     path: &str,
     invalid: &mut InvalidFields,
 ) -> Vec<IpAddr> {
@@ -64,7 +64,7 @@ fn without_leading_zeros(text: &str) -> Option<Ipv4Addr> {
 
 /// A hostname of an endpoint: one label (RFC 1035 section 2.3.4).
 pub(in crate::cluster) fn label<'t>(
-    field: &'t Field<Text<'_>>,
+    field: &'t ApiField<ApiText<'_>>,
     path: &dyn Display,
     invalid: &mut InvalidFields,
 ) -> Option<&'t str> {
@@ -101,7 +101,7 @@ pub(in crate::cluster) fn ports(
             .protocol
             .get(&format_args!("{path}[{number}].protocol"), invalid);
         let port = it.port.get(&format_args!("{path}[{number}].port"), invalid);
-        if matches!(it.port, Field::Invalid(_)) {
+        if matches!(it.port, ApiField::Invalid(_)) {
             return None;
         }
         Some(Port {

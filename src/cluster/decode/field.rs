@@ -1,19 +1,19 @@
 //! Fields that never fail the decoding of their object: a value of the wrong type is kept as
-//! [`Field::Invalid`], and skipped by the conversion.
+//! [`ApiField::Invalid`], and skipped by the conversion.
 
-use super::wire::Text;
 use crate::cluster::invalid::{InvalidFields, quote};
 use crate::cluster::object::Protocol;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
+use std::ops::Deref;
 
 /// A field of an object.
 #[derive(Default, Debug)]
-pub(in crate::cluster) enum Field<T> {
+pub(in crate::cluster) enum ApiField<T> {
     /// Absent or null.
     #[default]
     Absent,
@@ -24,9 +24,9 @@ pub(in crate::cluster) enum Field<T> {
 }
 
 /// A list, whose items are fields themselves.
-pub(in crate::cluster) type FieldList<T> = Field<Vec<Field<T>>>;
+pub(in crate::cluster) type FieldList<T> = ApiField<Vec<ApiField<T>>>;
 
-impl<T> Field<T> {
+impl<T> ApiField<T> {
     /// The value, if of the expected type.
     pub(in crate::cluster) fn given(&self) -> Option<&T> {
         match self {
@@ -36,7 +36,7 @@ impl<T> Field<T> {
     }
 }
 
-impl<T: TypeName> Field<T> {
+impl<T: TypeName> ApiField<T> {
     /// The value; an invalid one is added to `invalid` with its path.
     pub(in crate::cluster) fn get(
         &self,
@@ -67,7 +67,32 @@ impl<T: TypeName> FieldList<T> {
     }
 }
 
-impl Field<Text<'_>> {
+/// A string, borrowed from the input if it has no escapes.
+#[derive(Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(transparent)]
+pub(in crate::cluster) struct ApiText<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+impl Deref for ApiText<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for ApiText<'_> {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for ApiText<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl ApiField<ApiText<'_>> {
     /// The text, if of the expected type.
     pub(in crate::cluster) fn text(&self) -> Option<&str> {
         self.given().map(|text| &**text)
@@ -84,34 +109,34 @@ pub(in crate::cluster) trait TypeName {
 /// it.
 pub(in crate::cluster) trait FieldValue<'de>: TypeName + Sized {
     /// From a string.
-    fn from_text(text: Cow<'de, str>) -> Field<Self> {
-        Field::Invalid(quote(&text))
+    fn from_text(text: Cow<'de, str>) -> ApiField<Self> {
+        ApiField::Invalid(quote(&text))
     }
 
     /// From a number.
-    fn from_number(number: u64) -> Field<Self> {
-        Field::Invalid(number.to_string().into())
+    fn from_number(number: u64) -> ApiField<Self> {
+        ApiField::Invalid(number.to_string().into())
     }
 
     /// From a boolean.
-    fn from_bool(value: bool) -> Field<Self> {
-        Field::Invalid(value.to_string().into())
+    fn from_bool(value: bool) -> ApiField<Self> {
+        ApiField::Invalid(value.to_string().into())
     }
 
     /// From a list.
-    fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<Field<Self>, A::Error> {
+    fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<ApiField<Self>, A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Field::Invalid("a list".into()))
+        Ok(ApiField::Invalid("a list".into()))
     }
 
     /// From a map.
-    fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Field<Self>, A::Error> {
+    fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<ApiField<Self>, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Field::Invalid("a map".into()))
+        Ok(ApiField::Invalid("a map".into()))
     }
 }
 
-impl<'de, T: FieldValue<'de>> Deserialize<'de> for Field<T> {
+impl<'de, T: FieldValue<'de>> Deserialize<'de> for ApiField<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(AnyType(PhantomData))
     }
@@ -120,18 +145,18 @@ impl<'de, T: FieldValue<'de>> Deserialize<'de> for Field<T> {
 struct AnyType<T>(PhantomData<T>);
 
 impl<'de, T: FieldValue<'de>> Visitor<'de> for AnyType<T> {
-    type Value = Field<T>;
+    type Value = ApiField<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(T::EXPECTED)
     }
 
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(Field::Absent)
+        Ok(ApiField::Absent)
     }
 
     fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(Field::Absent)
+        Ok(ApiField::Absent)
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -157,12 +182,12 @@ impl<'de, T: FieldValue<'de>> Visitor<'de> for AnyType<T> {
     fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
         Ok(match u64::try_from(number) {
             Ok(number) => T::from_number(number),
-            Err(_) => Field::Invalid(number.to_string().into()),
+            Err(_) => ApiField::Invalid(number.to_string().into()),
         })
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
-        Ok(Field::Invalid(number.to_string().into()))
+        Ok(ApiField::Invalid(number.to_string().into()))
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
@@ -178,13 +203,13 @@ impl<'de, T: FieldValue<'de>> Visitor<'de> for AnyType<T> {
     }
 }
 
-impl TypeName for Text<'_> {
+impl TypeName for ApiText<'_> {
     const EXPECTED: &'static str = "text";
 }
 
-impl<'de: 'a, 'a> FieldValue<'de> for Text<'a> {
-    fn from_text(text: Cow<'de, str>) -> Field<Self> {
-        Field::Given(Self(text))
+impl<'de: 'a, 'a> FieldValue<'de> for ApiText<'a> {
+    fn from_text(text: Cow<'de, str>) -> ApiField<Self> {
+        ApiField::Given(Self(text))
     }
 }
 
@@ -193,8 +218,8 @@ impl TypeName for bool {
 }
 
 impl FieldValue<'_> for bool {
-    fn from_bool(value: bool) -> Field<Self> {
-        Field::Given(value)
+    fn from_bool(value: bool) -> ApiField<Self> {
+        ApiField::Given(value)
     }
 }
 
@@ -203,10 +228,10 @@ impl TypeName for u16 {
 }
 
 impl FieldValue<'_> for u16 {
-    fn from_number(number: u64) -> Field<Self> {
+    fn from_number(number: u64) -> ApiField<Self> {
         match Self::try_from(number) {
-            Ok(number) => Field::Given(number),
-            Err(_) => Field::Invalid(number.to_string().into()),
+            Ok(number) => ApiField::Given(number),
+            Err(_) => ApiField::Invalid(number.to_string().into()),
         }
     }
 }
@@ -216,28 +241,28 @@ impl TypeName for Protocol {
 }
 
 impl<'de> FieldValue<'de> for Protocol {
-    fn from_text(text: Cow<'de, str>) -> Field<Self> {
+    fn from_text(text: Cow<'de, str>) -> ApiField<Self> {
         match &*text {
-            "" => Field::Absent,
-            "TCP" => Field::Given(Self::Tcp),
-            "UDP" => Field::Given(Self::Udp),
-            "SCTP" => Field::Given(Self::Sctp),
-            _ => Field::Invalid(quote(&text)),
+            "" => ApiField::Absent,
+            "TCP" => ApiField::Given(Self::Tcp),
+            "UDP" => ApiField::Given(Self::Udp),
+            "SCTP" => ApiField::Given(Self::Sctp),
+            _ => ApiField::Invalid(quote(&text)),
         }
     }
 }
 
-impl<T> TypeName for Vec<Field<T>> {
+impl<T> TypeName for Vec<ApiField<T>> {
     const EXPECTED: &'static str = "a list";
 }
 
-impl<'de, T: FieldValue<'de>> FieldValue<'de> for Vec<Field<T>> {
-    fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<Field<Self>, A::Error> {
+impl<'de, T: FieldValue<'de>> FieldValue<'de> for Vec<ApiField<T>> {
+    fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<ApiField<Self>, A::Error> {
         let mut items = Self::new();
         while let Some(item) = list.next_element()? {
             items.push(item);
         }
-        Ok(Field::Given(items))
+        Ok(ApiField::Given(items))
     }
 }
 
@@ -251,7 +276,7 @@ macro_rules! map_fields {
         impl<'de $(: $a, $a)?> $crate::cluster::decode::field::FieldValue<'de> for $part $(<$a>)? {
             fn from_map<A: serde::de::MapAccess<'de>>(
                 map: A,
-            ) -> Result<$crate::cluster::decode::field::Field<Self>, A::Error> {
+            ) -> Result<$crate::cluster::decode::field::ApiField<Self>, A::Error> {
                 $crate::cluster::decode::field::read_map(map)
             }
         }
@@ -262,6 +287,6 @@ pub(in crate::cluster) use map_fields;
 /// Decodes a struct from a map.
 pub(in crate::cluster) fn read_map<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
     map: A,
-) -> Result<Field<T>, A::Error> {
-    T::deserialize(MapAccessDeserializer::new(map)).map(Field::Given)
+) -> Result<ApiField<T>, A::Error> {
+    T::deserialize(MapAccessDeserializer::new(map)).map(ApiField::Given)
 }

@@ -1,22 +1,15 @@
 //! The decoded fields of the API's objects, with the API's names.
 //!
-//! No field fails its object: each is a [`Field`], which keeps a value of the wrong type as
-//! [`Field::Invalid`]. Only syntax errors fail. Absent, null and empty lists are equivalent: Go
+//! No field fails its object: each is an [`ApiField`], which keeps a value of the wrong type as
+//! [`ApiField::Invalid`]. Only syntax errors fail. Absent, null and empty lists are equivalent: Go
 //! encodes a nil list without `omitempty` as null.
 
-use super::field::{Field, FieldList, FieldValue, TypeName, map_fields};
+use super::field::{ApiField, ApiText, FieldList, FieldValue, TypeName, map_fields};
 use crate::cluster::event::ObjectKey;
 use crate::cluster::object::Protocol;
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess};
-use std::borrow::{Borrow, Cow};
 use std::collections::HashMap;
-use std::ops::Deref;
-
-/// A string, borrowed from the input if it has no escapes.
-#[derive(Default, PartialEq, Eq, Hash, Deserialize)]
-#[serde(transparent)]
-pub(in crate::cluster) struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 /// The metadata of any object.
 #[derive(Deserialize)]
@@ -35,34 +28,34 @@ pub(in crate::cluster) struct LabelsOnly<'a> {
 #[derive(Deserialize)]
 pub(in crate::cluster) struct LabelsMetadata<'a> {
     #[serde(borrow)]
-    pub labels: Option<HashMap<Text<'a>, Field<Text<'a>>>>,
+    pub labels: Option<HashMap<ApiText<'a>, ApiField<ApiText<'a>>>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::cluster) struct Metadata<'a> {
     #[serde(borrow)]
-    pub name: Field<Text<'a>>,
-    pub namespace: Field<Text<'a>>,
-    pub resource_version: Field<Text<'a>>,
+    pub name: ApiField<ApiText<'a>>,
+    pub namespace: ApiField<ApiText<'a>>,
+    pub resource_version: ApiField<ApiText<'a>>,
     pub deletion_timestamp: Option<IgnoredAny>,
-    pub labels: Field<WellKnown<'a>>,
-    pub annotations: Field<WellKnown<'a>>,
+    pub labels: ApiField<WellKnown<'a>>,
+    pub annotations: ApiField<WellKnown<'a>>,
 }
 
 /// The labels and annotations that are used.
 #[derive(Default)]
 pub(in crate::cluster) struct WellKnown<'a> {
     /// `kubernetes.io/service-name`: the Service that owns a slice.
-    pub service: Field<Text<'a>>,
+    pub service: ApiField<ApiText<'a>>,
     /// `multicluster.kubernetes.io/service-name`: the ServiceImport that owns a slice.
-    pub import: Field<Text<'a>>,
+    pub import: ApiField<ApiText<'a>>,
     /// `multicluster.kubernetes.io/source-cluster`: the exporting cluster of such a slice.
-    pub cluster: Field<Text<'a>>,
+    pub cluster: ApiField<ApiText<'a>>,
     /// `endpoints.kubernetes.io/last-change-trigger-time`.
-    pub trigger: Field<Text<'a>>,
+    pub trigger: ApiField<ApiText<'a>>,
     /// `k8s.io/initial-events-end`: marks the bookmark that ends an initial list.
-    pub initial_events_end: Field<Text<'a>>,
+    pub initial_events_end: ApiField<ApiText<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -77,22 +70,22 @@ pub(in crate::cluster) struct Namespace<'a> {
 pub(in crate::cluster) struct Service<'a> {
     #[serde(borrow)]
     pub metadata: Metadata<'a>,
-    pub spec: Field<ServiceSpec<'a>>,
-    pub status: Field<ServiceStatus<'a>>,
+    pub spec: ApiField<ServiceSpec<'a>>,
+    pub status: ApiField<ServiceStatus<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::cluster) struct ServiceSpec<'a> {
     #[serde(borrow)]
-    pub r#type: Field<Text<'a>>,
+    pub r#type: ApiField<ApiText<'a>>,
     #[serde(rename = "clusterIP")]
-    pub cluster_ip: Field<Text<'a>>,
+    pub cluster_ip: ApiField<ApiText<'a>>,
     #[serde(rename = "clusterIPs")]
-    pub cluster_ips: FieldList<Text<'a>>,
-    pub external_name: Field<Text<'a>>,
+    pub cluster_ips: FieldList<ApiText<'a>>,
+    pub external_name: ApiField<ApiText<'a>>,
     #[serde(rename = "externalIPs")]
-    pub external_ips: FieldList<Text<'a>>,
+    pub external_ips: FieldList<ApiText<'a>>,
     pub ports: FieldList<Port<'a>>,
 }
 
@@ -100,7 +93,7 @@ pub(in crate::cluster) struct ServiceSpec<'a> {
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::cluster) struct ServiceStatus<'a> {
     #[serde(borrow)]
-    pub load_balancer: Field<LoadBalancer<'a>>,
+    pub load_balancer: ApiField<LoadBalancer<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -114,8 +107,8 @@ pub(in crate::cluster) struct LoadBalancer<'a> {
 #[serde(default)]
 pub(in crate::cluster) struct Ingress<'a> {
     #[serde(borrow)]
-    pub ip: Field<Text<'a>>,
-    pub hostname: Field<Text<'a>>,
+    pub ip: ApiField<ApiText<'a>>,
+    pub hostname: ApiField<ApiText<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -123,9 +116,9 @@ pub(in crate::cluster) struct Ingress<'a> {
 #[allow(clippy::struct_field_names)] // the API's names
 pub(in crate::cluster) struct Port<'a> {
     #[serde(borrow)]
-    pub name: Field<Text<'a>>,
-    pub port: Field<u16>,
-    pub protocol: Field<Protocol>,
+    pub name: ApiField<ApiText<'a>>,
+    pub port: ApiField<u16>,
+    pub protocol: ApiField<Protocol>,
 }
 
 #[derive(Default, Deserialize)]
@@ -133,7 +126,7 @@ pub(in crate::cluster) struct Port<'a> {
 pub(in crate::cluster) struct EndpointSlice<'a> {
     #[serde(borrow)]
     pub metadata: Metadata<'a>,
-    pub address_type: Field<Text<'a>>,
+    pub address_type: ApiField<ApiText<'a>>,
     pub endpoints: FieldList<Endpoint<'a>>,
     pub ports: FieldList<Port<'a>>,
 }
@@ -142,25 +135,25 @@ pub(in crate::cluster) struct EndpointSlice<'a> {
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::cluster) struct Endpoint<'a> {
     #[serde(borrow)]
-    pub addresses: FieldList<Text<'a>>,
-    pub conditions: Field<Conditions>,
-    pub hostname: Field<Text<'a>>,
-    pub target_ref: Field<TargetRef<'a>>,
-    pub zone: Field<Text<'a>>,
+    pub addresses: FieldList<ApiText<'a>>,
+    pub conditions: ApiField<Conditions>,
+    pub hostname: ApiField<ApiText<'a>>,
+    pub target_ref: ApiField<TargetRef<'a>>,
+    pub zone: ApiField<ApiText<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(in crate::cluster) struct Conditions {
-    pub ready: Field<bool>,
+    pub ready: ApiField<bool>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(in crate::cluster) struct TargetRef<'a> {
     #[serde(borrow)]
-    pub kind: Field<Text<'a>>,
-    pub name: Field<Text<'a>>,
+    pub kind: ApiField<ApiText<'a>>,
+    pub name: ApiField<ApiText<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -168,16 +161,16 @@ pub(in crate::cluster) struct TargetRef<'a> {
 pub(in crate::cluster) struct Pod<'a> {
     #[serde(borrow)]
     pub metadata: Metadata<'a>,
-    pub status: Field<PodStatus<'a>>,
+    pub status: ApiField<PodStatus<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(in crate::cluster) struct PodStatus<'a> {
     #[serde(borrow)]
-    pub phase: Field<Text<'a>>,
+    pub phase: ApiField<ApiText<'a>>,
     #[serde(rename = "podIP")]
-    pub pod_ip: Field<Text<'a>>,
+    pub pod_ip: ApiField<ApiText<'a>>,
     #[serde(rename = "podIPs")]
     pub pod_ips: FieldList<PodIp<'a>>,
 }
@@ -186,7 +179,7 @@ pub(in crate::cluster) struct PodStatus<'a> {
 #[serde(default)]
 pub(in crate::cluster) struct PodIp<'a> {
     #[serde(borrow)]
-    pub ip: Field<Text<'a>>,
+    pub ip: ApiField<ApiText<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -194,15 +187,15 @@ pub(in crate::cluster) struct PodIp<'a> {
 pub(in crate::cluster) struct ServiceImport<'a> {
     #[serde(borrow)]
     pub metadata: Metadata<'a>,
-    pub spec: Field<ServiceImportSpec<'a>>,
+    pub spec: ApiField<ServiceImportSpec<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(in crate::cluster) struct ServiceImportSpec<'a> {
     #[serde(borrow)]
-    pub r#type: Field<Text<'a>>,
-    pub ips: FieldList<Text<'a>>,
+    pub r#type: ApiField<ApiText<'a>>,
+    pub ips: FieldList<ApiText<'a>>,
     pub ports: FieldList<Port<'a>>,
 }
 
@@ -216,8 +209,8 @@ impl TypeName for WellKnown<'_> {
 }
 
 impl<'de: 'a, 'a> FieldValue<'de> for WellKnown<'a> {
-    fn from_map<A: MapAccess<'de>>(map: A) -> Result<Field<Self>, A::Error> {
-        Self::decode(map).map(Field::Given)
+    fn from_map<A: MapAccess<'de>>(map: A) -> Result<ApiField<Self>, A::Error> {
+        Self::decode(map).map(ApiField::Given)
     }
 }
 
@@ -225,7 +218,7 @@ impl Metadata<'_> {
     /// The key; `None` if the name or the namespace is invalid.
     pub(in crate::cluster) fn key(&self) -> Option<ObjectKey> {
         let namespace = match &self.namespace {
-            Field::Absent => "",
+            ApiField::Absent => "",
             namespace => namespace.text()?,
         };
         let name = self.name.text().filter(|name| !name.is_empty())?;
@@ -238,30 +231,10 @@ impl Metadata<'_> {
     }
 }
 
-impl Deref for Text<'_> {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Borrow<str> for Text<'_> {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl AsRef<str> for Text<'_> {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-
 impl<'a> WellKnown<'a> {
     fn decode<'de: 'a, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
         let mut found = WellKnown::default();
-        while let Some(name) = map.next_key::<Text<'de>>()? {
+        while let Some(name) = map.next_key::<ApiText<'de>>()? {
             match &*name {
                 "kubernetes.io/service-name" => found.service = map.next_value()?,
                 "multicluster.kubernetes.io/service-name" => found.import = map.next_value()?,

@@ -1,7 +1,7 @@
 //! The manifest files of a directory, with their last valid content.
 
 use super::document::{Document, Impact, ManifestError, ObjectId};
-use super::read::{self, Format};
+use super::read::{self, ManifestFormat};
 use crate::cluster::event::Event;
 use crate::corefile::nearest;
 use crate::plain;
@@ -109,7 +109,14 @@ impl Directory {
         let json = path
             .extension()
             .is_some_and(|extension| extension == "json");
-        let read = read::read(text, if json { Format::Json } else { Format::Yaml });
+        let read = read::read(
+            text,
+            if json {
+                ManifestFormat::Json
+            } else {
+                ManifestFormat::Yaml
+            },
+        );
         let mut documents: Vec<_> = read.documents.into_iter().map(Arc::new).collect();
         let before = self.files.remove(&path).unwrap_or_default().documents;
         let mut kept = kept(&documents, before, &read.errors);

@@ -5,8 +5,8 @@ mod objects;
 
 use super::document::{Document, Impact, ManifestError, ObjectId, ParsedFile};
 use super::locate::{self, SyntaxError};
-use super::wire::{Header, LabelSet};
-use crate::cluster::decode::field::Field;
+use super::wire::{LabelSet, ObjectHeader};
+use crate::cluster::decode::field::ApiField;
 use crate::cluster::decode::{ToObject, wire};
 use crate::cluster::event::{Kind, Object, ObjectKey};
 use crate::cluster::invalid::{InvalidFields, quote};
@@ -16,21 +16,21 @@ use serde_json::value::RawValue;
 
 /// The syntax of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum ManifestFormat {
     Yaml,
     Json,
 }
 
 /// Parses all documents of a file.
-pub(super) fn read(text: &str, format: Format) -> ParsedFile {
+pub(super) fn read(text: &str, format: ManifestFormat) -> ParsedFile {
     let mut contents = ParsedFile::default();
     match format {
-        Format::Yaml => {
+        ManifestFormat::Yaml => {
             for (line, text) in split(text) {
                 DocumentReader { text, format, line }.read(&mut contents);
             }
         }
-        Format::Json => {
+        ManifestFormat::Json => {
             let mut parts = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
             while let Some(part) = parts.next() {
                 let part = match part {
@@ -62,7 +62,7 @@ pub(super) fn read(text: &str, format: Format) -> ParsedFile {
 /// A document, and the number of lines before it in the file.
 struct DocumentReader<'a> {
     text: &'a str,
-    format: Format,
+    format: ManifestFormat,
     line: usize,
 }
 
@@ -95,7 +95,7 @@ impl DocumentReader<'_> {
 /// A document, or an item of a list.
 struct ObjectReader<'a, 'c> {
     text: &'a str,
-    format: Format,
+    format: ManifestFormat,
     /// Its path in the document, as in `items[0].`
     at: String,
     contents: &'c mut ParsedFile,
@@ -107,10 +107,10 @@ impl<'a> ObjectReader<'a, '_> {
     /// Parses an object or a list. Items of a typed list may omit `apiVersion` and `kind`, which
     /// `of` supplies.
     fn read(&mut self, of: Option<(&str, &str)>) -> Result<(), SyntaxError> {
-        let head = match self.decode::<Field<Header<'_>>>()? {
-            Field::Absent => return Ok(()),
-            Field::Given(head) => head,
-            Field::Invalid(value) => {
+        let head = match self.decode::<ApiField<ObjectHeader<'_>>>()? {
+            ApiField::Absent => return Ok(()),
+            ApiField::Given(head) => head,
+            ApiField::Invalid(value) => {
                 let message = format!("{value}, expected a map of apiVersion, kind, metadata");
                 self.error(Impact::Unknown, None, "", message);
                 return Ok(());
@@ -154,7 +154,7 @@ impl<'a> ObjectReader<'a, '_> {
             let text = item.to_string();
             let mut part = ObjectReader {
                 text: &text,
-                format: Format::Json,
+                format: ManifestFormat::Json,
                 at: format!("{}items[{number}].", self.at),
                 contents: &mut *self.contents,
                 paths: &mut *self.paths,
@@ -164,7 +164,12 @@ impl<'a> ObjectReader<'a, '_> {
         Ok(())
     }
 
-    fn object(&mut self, version: &str, kind: &str, head: &Header<'_>) -> Result<(), SyntaxError> {
+    fn object(
+        &mut self,
+        version: &str,
+        kind: &str,
+        head: &ObjectHeader<'_>,
+    ) -> Result<(), SyntaxError> {
         let group = version.split_once('/').map_or("", |(group, _)| group);
         // The versions of a group do not differ in the fields used here.
         let known = match (group, kind) {
@@ -197,7 +202,7 @@ impl<'a> ObjectReader<'a, '_> {
         };
         let mut invalid = InvalidFields::default();
         let labels = match &head.metadata {
-            Field::Given(it) => it.labels.labels(&"metadata.labels", &mut invalid),
+            ApiField::Given(it) => it.labels.labels(&"metadata.labels", &mut invalid),
             _ => LabelSet::new(),
         };
         let read = match known {
@@ -245,11 +250,11 @@ impl<'a> ObjectReader<'a, '_> {
 
     fn decode<T: Deserialize<'a>>(&self) -> Result<T, SyntaxError> {
         match self.format {
-            Format::Json => serde_json::from_str(self.text).map_err(|error| SyntaxError {
+            ManifestFormat::Json => serde_json::from_str(self.text).map_err(|error| SyntaxError {
                 line: Some(error.line()),
                 message: locate::json(&error, "; document skipped"),
             }),
-            Format::Yaml => locate::yaml(self.text),
+            ManifestFormat::Yaml => locate::yaml(self.text),
         }
     }
 
@@ -280,22 +285,22 @@ struct ItemList {
 }
 
 /// The name of an object for messages, and its key if the API server would accept it.
-fn key(head: &Header<'_>) -> (Option<Box<str>>, Option<ObjectKey>) {
-    let Field::Given(metadata) = &head.metadata else {
+fn key(head: &ObjectHeader<'_>) -> (Option<Box<str>>, Option<ObjectKey>) {
+    let ApiField::Given(metadata) = &head.metadata else {
         return (None, None);
     };
     let namespace = match &metadata.namespace {
-        Field::Absent => "",
-        Field::Given(namespace) => namespace,
-        Field::Invalid(value) => {
+        ApiField::Absent => "",
+        ApiField::Given(namespace) => namespace,
+        ApiField::Invalid(value) => {
             let value = format!("(or metadata.namespace) {value}");
             return (Some(value.into()), None);
         }
     };
     match &metadata.name {
-        Field::Absent => (None, None),
-        Field::Invalid(value) => (Some(value.clone()), None),
-        Field::Given(name) => (
+        ApiField::Absent => (None, None),
+        ApiField::Invalid(value) => (Some(value.clone()), None),
+        ApiField::Given(name) => (
             Some(quote(name)),
             is_name(name).then(|| (namespace, &**name).into()),
         ),

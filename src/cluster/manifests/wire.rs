@@ -1,7 +1,9 @@
 //! The additional API fields that the emulated controllers need.
 
-use crate::cluster::decode::field::{Field, FieldList, FieldValue, TypeName, map_fields};
-use crate::cluster::decode::wire::{Port, TargetRef, Text};
+use crate::cluster::decode::field::{
+    ApiField, ApiText, FieldList, FieldValue, TypeName, map_fields,
+};
+use crate::cluster::decode::wire::{Port, TargetRef};
 use crate::cluster::invalid::InvalidFields;
 use crate::cluster::object::Protocol;
 use serde::de::{IgnoredAny, MapAccess};
@@ -15,11 +17,11 @@ pub(super) type LabelSet = BTreeMap<String, String>;
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Header<'a> {
+pub(super) struct ObjectHeader<'a> {
     #[serde(borrow)]
-    pub api_version: Field<Text<'a>>,
-    pub kind: Field<Text<'a>>,
-    pub metadata: Field<HeaderMetadata<'a>>,
+    pub api_version: ApiField<ApiText<'a>>,
+    pub kind: ApiField<ApiText<'a>>,
+    pub metadata: ApiField<ObjectHeaderMetadata<'a>>,
     /// Whether it is present, even if null: then the object is a list.
     #[serde(deserialize_with = "is_present")]
     pub items: bool,
@@ -31,39 +33,39 @@ fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Err
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct HeaderMetadata<'a> {
+pub(super) struct ObjectHeaderMetadata<'a> {
     #[serde(borrow)]
-    pub name: Field<Text<'a>>,
-    pub namespace: Field<Text<'a>>,
-    pub labels: Field<LabelMap<'a>>,
+    pub name: ApiField<ApiText<'a>>,
+    pub namespace: ApiField<ApiText<'a>>,
+    pub labels: ApiField<LabelMap<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ServiceExtra<'a> {
     #[serde(borrow)]
-    pub spec: Field<ServiceSpec<'a>>,
+    pub spec: ApiField<ServiceSpec<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct ServiceSpec<'a> {
     #[serde(borrow)]
-    pub selector: Field<LabelMap<'a>>,
+    pub selector: ApiField<LabelMap<'a>>,
     pub ports: FieldList<ServicePort<'a>>,
-    pub ip_families: FieldList<Text<'a>>,
-    pub ip_family_policy: Field<Text<'a>>,
-    pub publish_not_ready_addresses: Field<bool>,
+    pub ip_families: FieldList<ApiText<'a>>,
+    pub ip_family_policy: ApiField<ApiText<'a>>,
+    pub publish_not_ready_addresses: ApiField<bool>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct ServicePort<'a> {
     #[serde(borrow)]
-    pub name: Field<Text<'a>>,
-    pub port: Field<u16>,
-    pub protocol: Field<Protocol>,
-    pub target_port: Field<TargetPort>,
+    pub name: ApiField<ApiText<'a>>,
+    pub port: ApiField<u16>,
+    pub protocol: ApiField<Protocol>,
+    pub target_port: ApiField<TargetPort>,
 }
 
 /// A `targetPort`: a number, or the name of a container port.
@@ -77,16 +79,16 @@ pub(super) enum TargetPort {
 #[serde(default)]
 pub(super) struct PodExtra<'a> {
     #[serde(borrow)]
-    pub spec: Field<PodSpec<'a>>,
-    pub status: Field<PodStatus<'a>>,
+    pub spec: ApiField<PodSpec<'a>>,
+    pub status: ApiField<PodStatus<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct PodSpec<'a> {
     #[serde(borrow)]
-    pub hostname: Field<Text<'a>>,
-    pub subdomain: Field<Text<'a>>,
+    pub hostname: ApiField<ApiText<'a>>,
+    pub subdomain: ApiField<ApiText<'a>>,
     pub containers: FieldList<Container<'a>>,
 }
 
@@ -102,9 +104,9 @@ pub(super) struct Container<'a> {
 #[allow(clippy::struct_field_names)] // the API's names
 pub(super) struct ContainerPort<'a> {
     #[serde(borrow)]
-    pub name: Field<Text<'a>>,
-    pub container_port: Field<u16>,
-    pub protocol: Field<Protocol>,
+    pub name: ApiField<ApiText<'a>>,
+    pub container_port: ApiField<u16>,
+    pub protocol: ApiField<Protocol>,
 }
 
 #[derive(Default, Deserialize)]
@@ -118,8 +120,8 @@ pub(super) struct PodStatus<'a> {
 #[serde(default)]
 pub(super) struct Condition<'a> {
     #[serde(borrow)]
-    pub r#type: Field<Text<'a>>,
-    pub status: Field<Text<'a>>,
+    pub r#type: ApiField<ApiText<'a>>,
+    pub status: ApiField<ApiText<'a>>,
 }
 
 /// `v1` Endpoints, the predecessor of EndpointSlices.
@@ -143,14 +145,14 @@ pub(super) struct Subset<'a> {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct EndpointAddress<'a> {
     #[serde(borrow)]
-    pub ip: Field<Text<'a>>,
-    pub hostname: Field<Text<'a>>,
-    pub target_ref: Field<TargetRef<'a>>,
+    pub ip: ApiField<ApiText<'a>>,
+    pub hostname: ApiField<ApiText<'a>>,
+    pub target_ref: ApiField<TargetRef<'a>>,
 }
 
 map_fields! {
-    Condition<'a>, Container<'a>, ContainerPort<'a>, EndpointAddress<'a>, Endpoints<'a>, Header<'a>,
-    HeaderMetadata<'a>, PodExtra<'a>, ServiceExtra<'a>,
+    Condition<'a>, Container<'a>, ContainerPort<'a>, EndpointAddress<'a>, Endpoints<'a>, ObjectHeader<'a>,
+    ObjectHeaderMetadata<'a>, PodExtra<'a>, ServiceExtra<'a>,
     PodSpec<'a>, PodStatus<'a>, ServicePort<'a>, ServiceSpec<'a>, Subset<'a>,
 }
 
@@ -159,21 +161,21 @@ impl TypeName for TargetPort {
 }
 
 impl<'de> FieldValue<'de> for TargetPort {
-    fn from_text(text: Cow<'de, str>) -> Field<Self> {
-        Field::Given(Self::Name(text.into_owned()))
+    fn from_text(text: Cow<'de, str>) -> ApiField<Self> {
+        ApiField::Given(Self::Name(text.into_owned()))
     }
 
-    fn from_number(number: u64) -> Field<Self> {
+    fn from_number(number: u64) -> ApiField<Self> {
         match u16::try_from(number) {
-            Ok(number) => Field::Given(Self::Number(number)),
-            Err(_) => Field::Invalid(number.to_string().into()),
+            Ok(number) => ApiField::Given(Self::Number(number)),
+            Err(_) => ApiField::Invalid(number.to_string().into()),
         }
     }
 }
 
 /// Labels in document order.
 #[derive(Default)]
-pub(super) struct LabelMap<'a>(Vec<(String, Field<LabelText<'a>>)>);
+pub(super) struct LabelMap<'a>(Vec<(String, ApiField<LabelText<'a>>)>);
 
 /// The value of a label. An unquoted number or boolean is taken by its text.
 pub(super) struct LabelText<'a>(Cow<'a, str>);
@@ -183,12 +185,12 @@ impl TypeName for LabelMap<'_> {
 }
 
 impl<'de: 'a, 'a> FieldValue<'de> for LabelMap<'a> {
-    fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Field<Self>, A::Error> {
+    fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<ApiField<Self>, A::Error> {
         let mut labels = Vec::new();
-        while let Some((name, value)) = map.next_entry::<Text<'de>, _>()? {
+        while let Some((name, value)) = map.next_entry::<ApiText<'de>, _>()? {
             labels.push((name.to_string(), value));
         }
-        Ok(Field::Given(Self(labels)))
+        Ok(ApiField::Given(Self(labels)))
     }
 }
 
@@ -197,20 +199,20 @@ impl TypeName for LabelText<'_> {
 }
 
 impl<'de: 'a, 'a> FieldValue<'de> for LabelText<'a> {
-    fn from_text(text: Cow<'de, str>) -> Field<Self> {
-        Field::Given(Self(text))
+    fn from_text(text: Cow<'de, str>) -> ApiField<Self> {
+        ApiField::Given(Self(text))
     }
 
-    fn from_number(number: u64) -> Field<Self> {
-        Field::Given(Self(number.to_string().into()))
+    fn from_number(number: u64) -> ApiField<Self> {
+        ApiField::Given(Self(number.to_string().into()))
     }
 
-    fn from_bool(value: bool) -> Field<Self> {
-        Field::Given(Self(if value { "true" } else { "false" }.into()))
+    fn from_bool(value: bool) -> ApiField<Self> {
+        ApiField::Given(Self(if value { "true" } else { "false" }.into()))
     }
 }
 
-impl Field<LabelMap<'_>> {
+impl ApiField<LabelMap<'_>> {
     /// The valid labels.
     pub(super) fn labels(&self, path: &dyn Display, invalid: &mut InvalidFields) -> LabelSet {
         let mut labels = LabelSet::new();

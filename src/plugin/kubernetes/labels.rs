@@ -1,21 +1,21 @@
-//! Which labels of pods are read, as `kubernetes/client-label/KEY` (see
-//! [`metadata`](crate::plugin::metadata)): all others are thrown away as they come in, since the
-//! labels of a pod are more than all else that is kept of it.
+//! Determines which pod labels to keep for `kubernetes/client-label/KEY` (see
+//! [`metadata`](crate::plugin::metadata)). All others are dropped when decoded: labels are larger
+//! than the other kept fields of a pod.
 //!
-//! Whoever reads a label names it in the Corefile, be it in a line of the log, an expression or a
-//! value that is filled in. So all words of the block are looked through, whatever they are for.
+//! A label is used by name in the Corefile: in a log format, an expression or a template. So all
+//! arguments of all directives in the block are searched.
 
 use std::collections::BTreeMap;
 
 use crate::corefile::{Diagnostic, Directive, Word};
 
-/// What stands before the label's name.
+/// Prefix of the metadata key, without `kubernetes/`.
 pub(super) const PREFIX: &str = "client-label/";
-/// The same in full.
-const IN_FULL: &str = "kubernetes/client-label/";
+/// The full prefix of the metadata key.
+const FULL_PREFIX: &str = "kubernetes/client-label/";
 
-/// The labels that the plugins of a block read. Without `metadata` nobody can; without `verified`
-/// pods there are none, which is said to `warnings`.
+/// The labels used in a block. None without the `metadata` plugin; without `pods verified` they are
+/// unknown, which adds warnings.
 pub(super) fn read(
     neighbours: &[Directive],
     verified: bool,
@@ -34,7 +34,7 @@ pub(super) fn read(
         return named.into_keys().map(Into::into).collect();
     }
     for (key, word) in named {
-        let warning = word.warning(format!("'{IN_FULL}{key}' is never known"));
+        let warning = word.warning(format!("'{FULL_PREFIX}{key}' is never known"));
         let label = "'kubernetes' does not watch pods";
         let help = "add 'pods verified' to the kubernetes block";
         warnings.push(warning.label(label).help(help));
@@ -48,9 +48,10 @@ fn words(directive: &Directive) -> impl Iterator<Item = &Word> {
     arguments.chain(lines.flat_map(|line| &line.words))
 }
 
-/// The labels that a word names: what stands behind the prefix, as far as it can be a label's name.
+/// The label keys in an argument: the text after each prefix, up to a character that is invalid in
+/// keys.
 fn keys(word: &str) -> impl Iterator<Item = &str> {
-    let behind = word.split(IN_FULL).skip(1);
+    let behind = word.split(FULL_PREFIX).skip(1);
     let is_part = |at: char| at.is_ascii_alphanumeric() || matches!(at, '.' | '_' | '-' | '/');
     let keys = behind.map(move |text| text.split(|at| !is_part(at)).next().unwrap_or_default());
     keys.filter(|key| !key.is_empty())
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_those_that_the_block_names() {
+    fn labels_used_in_the_block_are_found() {
         let text = r#"metadata
             log . "{remote} {/kubernetes/client-label/app} {/kubernetes/client-pod-name}"
             log . "{/kubernetes/client-label/app}{/kubernetes/client-label/app.kubernetes.io/name}"

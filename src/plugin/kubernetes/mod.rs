@@ -1,12 +1,12 @@
-//! `kubernetes`: the cluster's names, from its objects.
+//! `kubernetes`: the names of the cluster's objects.
 //!
-//! What a name means and which records it has is [`crate::zone`]'s; what the cluster is said to be
-//! is [`crate::cluster`]'s. Here are the option lines, and the ways on: to the next plugin, or to
-//! another name outside of the cluster.
+//! [`crate::zone`] parses names and creates records, [`crate::cluster`] maintains the state. This
+//! module has the Corefile properties, fallthrough to the next plugin, and CNAME targets outside
+//! the cluster.
 
+mod exporter;
 mod labels;
-mod local;
-mod numbers;
+mod local_addresses;
 mod parse;
 mod removed;
 
@@ -20,41 +20,40 @@ use super::{
     Setup, Startup, Step, Work, alias, random,
 };
 use crate::{
-    cluster::{Kind, Settings, Source, SourceError},
+    cluster::{ClusterSource, Kind, Settings, SourceError},
     hooks,
     query::{Query, Question},
     reply::Reply,
     wire::{Class, Name, NameRef},
-    zone::{ClusterView, Lookup, Outcome, Rules, SizeBudget, ZoneTransfer, Zones},
+    zone::{AnswerRules, ClusterLookup, ClusterView, Outcome, SizeBudget, ZoneTransfer, Zones},
 };
 
-/// The Corefile's word.
+/// The directive.
 const NAME: &str = "kubernetes";
 
-/// What the directive says.
+/// The parsed directive.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the cluster is told of, and what of it is watched.
+    /// The source of objects, and which of them to watch.
     pub source: Settings,
-    /// The zones, as listed or those of the block.
+    /// The zones: as listed, or those of the block's keys.
     pub zones: Zones,
-    /// How they are answered.
-    pub rules: Rules,
-    /// Zones in which the next plugin is asked for names that do not exist; `.` stands for all.
+    /// The settings for answers.
+    pub rules: AnswerRules,
+    /// `fallthrough`: zones in which nonexistent names are passed to the next plugin; `.` is all.
     pub fallthrough: Box<[Name]>,
-    /// How long a start waits for the cluster's objects; zero does not wait.
+    /// `startup_timeout`: maximum wait for the cluster's objects at the start; zero does not wait.
     pub startup_timeout: Duration,
 }
 
 impl Config {
-    /// The source in whose place another one is started by a reload. Its objects are served until
-    /// the new one has listed its own: while the API server is down, a changed option must cost
-    /// nothing that was known. It is one of the same cluster, as far as the settings say; or else
-    /// the one that fed these very zones until now, since it may be the same cluster by another
-    /// address, and where it is not, its names were the answer a moment ago.
-    fn before(&self, parts: &Parts, place: &str) -> Option<Arc<Source>> {
-        let here = parts.before::<Source>(place);
-        let is_same = |it: &Arc<Source>| it.settings().backend == self.source.backend;
+    /// The source that a reload replaces. Its objects are served until the new source has listed
+    /// its own, so that a changed option loses no names while the API server is down. Preferably a
+    /// source with the same backend; otherwise the one that served these zones before: it may be
+    /// the same cluster under another address.
+    fn replaced_source(&self, parts: &Parts, place: &str) -> Option<Arc<ClusterSource>> {
+        let here = parts.before::<ClusterSource>(place);
+        let is_same = |it: &Arc<ClusterSource>| it.settings().backend == self.source.backend;
         let same = here.clone().filter(is_same);
         same.or_else(|| parts.all_before().find(is_same)).or(here)
     }
@@ -66,13 +65,14 @@ impl Setup for Config {
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
-        // A reload that asks for the same objects of the same cluster gets the source that runs.
+        // A reload with the same settings keeps the running source.
         let key = format!("{:?}", self.source);
         let place = format!("{:?} {:?}", self.zones, build.addresses);
         let start = || {
-            let before = self.before(build.parts, &place);
-            let source = Source::replace(before.as_deref(), self.source.clone(), build.runtime)?;
-            numbers::show(Arc::downgrade(source.cluster()), build.metrics);
+            let before = self.replaced_source(build.parts, &place);
+            let source =
+                ClusterSource::replace(before.as_deref(), self.source.clone(), build.runtime)?;
+            exporter::export(Arc::downgrade(source.cluster()), build.metrics);
             Ok(source)
         };
         let source = build
@@ -88,7 +88,7 @@ impl Setup for Config {
             Arc::clone(source.cluster()),
             self.zones.clone(),
             self.rules.clone(),
-            local::addresses(build.addresses),
+            local_addresses::of_listeners(build.addresses),
         ));
         build.offers.cluster = Some(Arc::clone(&view));
         build.offers.zones.push(Arc::clone(&view) as _);
@@ -124,12 +124,12 @@ pub struct Kubernetes {
     view: Arc<ClusterView>,
     fallthrough: Box<[Name]>,
     startup_timeout: Duration,
-    /// Runs as long as a plugin that it feeds.
-    source: Option<Arc<Source>>,
+    /// The source; it stops when the last plugin that uses it is dropped.
+    source: Option<Arc<ClusterSource>>,
 }
 
 impl Kubernetes {
-    /// A plugin that answers from `view`, whatever feeds it.
+    /// A plugin that answers from `view`.
     pub fn new(
         view: Arc<ClusterView>,
         fallthrough: Box<[Name]>,
@@ -148,7 +148,7 @@ hooks!(Kubernetes, NAME => on_query, metadata, readiness, startup);
 
 impl OnQuery for Kubernetes {
     fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
-        ask(&*self.view, context, query, reply, |name| {
+        answer_query(&*self.view, context, query, reply, |name| {
             let mut zones = self.fallthrough.iter();
             zones.any(|zone| name.is_under(zone.as_ref()))
         })
@@ -184,7 +184,7 @@ impl Startup for Kubernetes {
         if limit.is_zero() || cluster.synced() {
             return None;
         }
-        // The source is held too: a start that is given up must not stop it for those who wait.
+        // Keeps the source running for the remaining plugins if this start is abandoned.
         let source = self.source.clone();
         Some(Box::pin(async move {
             let _source = source;
@@ -197,13 +197,13 @@ impl Startup for Kubernetes {
                 if cluster.is_ready() {
                     tracing::warn!(
                         target: "plugin/kubernetes",
-                        "not listed under the new configuration after {limit:?}: {missing}; what is \
-                         known from before is served on"
+                        "not listed under the new configuration after {limit:?}: {missing}; still \
+                         serving the previous objects"
                     );
                 } else {
                     tracing::warn!(
                         target: "plugin/kubernetes",
-                        "starting without all of the cluster: not listed after {limit:?}: {missing}"
+                        "starting with incomplete cluster state: not listed after {limit:?}: {missing}"
                     );
                 }
             }
@@ -211,11 +211,11 @@ impl Startup for Kubernetes {
     }
 }
 
-/// Asks zones of the cluster. The next plugin may know a name that they deny, where the name
-/// `falls_through`; but until everything is known nobody else is asked: a name of the cluster must
-/// not be looked for elsewhere.
-pub(super) fn ask(
-    zones: &impl Lookup,
+/// Answers a query from zones of the cluster. A nonexistent name is passed to the next plugin if
+/// `falls_through` holds for it, but not before all kinds concerned are listed: cluster names must
+/// not be resolved elsewhere.
+pub(super) fn answer_query(
+    zones: &impl ClusterLookup,
     context: &Context<'_>,
     query: &Query,
     reply: &mut Reply,
@@ -225,7 +225,7 @@ pub(super) fn ask(
     if question.class != Class::IN {
         return Step::Pass;
     }
-    match zones.answer_within(question, || room(context, query), reply) {
+    match zones.answer_within(question, || size_budget(context, query), reply) {
         Outcome::Outside => Step::Pass,
         Outcome::Answered => Step::Answer,
         Outcome::Denied(why) if zones.can_deny(why) && falls_through(question.lower.as_ref()) => {
@@ -239,9 +239,9 @@ pub(super) fn ask(
     }
 }
 
-/// How much of an answer is made: what the client takes, or everything where a plugin chooses
-/// among all of it.
-fn room(context: &Context<'_>, query: &Query) -> SizeBudget {
+/// The size budget of an answer: the client's response size, or unlimited if another plugin selects
+/// from the full answer.
+fn size_budget(context: &Context<'_>, query: &Query) -> SizeBudget {
     if context.block.chain.needs_complete_answers() {
         SizeBudget::UNLIMITED
     } else {

@@ -1,4 +1,4 @@
-//! The option lines of `kubernetes`.
+//! The properties of `kubernetes`.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
     },
     plugin::{ParseErrors, Parsing},
     wire::Name,
-    zone::{PodNames, Rules, Zones},
+    zone::{AnswerRules, PodNames, Zones},
 };
 
 const PROPERTIES: [&str; 19] = [
@@ -35,17 +35,17 @@ const PROPERTIES: [&str; 19] = [
     "zonal",
 ];
 
-/// How long a start waits for the cluster's objects where nothing is said.
+/// Default of `startup_timeout`.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Seconds that a record may be kept at most.
+/// Maximum of `ttl`, in seconds.
 const MAX_TTL: u32 = 3600;
 
-/// Reads the directive. Without zones of its own, those of the block's keys are served.
+/// Parses the directive. Default zones: those of the block's keys.
 pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, ParseErrors> {
     let directive = uses[0];
     let mut errors = ErrorList::default();
     let listed = zones(directive, parsing.zones);
-    let mut options = Options::default();
+    let mut options = ParsedProperties::default();
     for line in directive.properties() {
         let read = options.read(line, parsing.warnings);
         errors.catch(read.map_err(|error| removed::refuse(line, &directive.arguments, error)));
@@ -64,7 +64,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
             ..options.source
         },
         zones,
-        rules: Rules {
+        rules: AnswerRules {
             namespaces: options.namespaces.into(),
             ..options.rules
         },
@@ -76,11 +76,11 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     Ok(config)
 }
 
-/// What the lines have said so far.
-struct Options {
+/// The properties parsed so far.
+struct ParsedProperties {
     /// All settings but the backend, which several properties determine together.
     source: Settings,
-    rules: Rules,
+    rules: AnswerRules,
     fallthrough: Vec<Name>,
     startup_timeout: Option<Duration>,
     namespaces: Vec<Box<str>>,
@@ -95,11 +95,11 @@ struct Options {
     manifests: Option<(Word, Backend)>,
 }
 
-impl Default for Options {
+impl Default for ParsedProperties {
     fn default() -> Self {
         Self {
             source: Settings::new(Backend::InCluster),
-            rules: Rules::default(),
+            rules: AnswerRules::default(),
             fallthrough: Vec::new(),
             startup_timeout: None,
             namespaces: Vec::new(),
@@ -116,7 +116,7 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl ParsedProperties {
     fn read(&mut self, line: &Property, warnings: &mut Vec<Diagnostic>) -> Result<(), Diagnostic> {
         let name = line.name();
         let mut arguments = line.arguments();
@@ -261,7 +261,7 @@ impl Options {
         )
     }
 
-    /// The zones that hold ServiceImports: some of those that are `listed`.
+    /// The zones of `multicluster`, which must be among the `listed` ones.
     fn imports(&self, listed: &[Name], block: &[String]) -> Result<Vec<Name>, Diagnostic> {
         let mut imports = Vec::new();
         for (at, words) in &self.multicluster {
@@ -282,7 +282,7 @@ impl Options {
         Ok(imports)
     }
 
-    /// Where the cluster is told of, from all lines that say it.
+    /// The source of objects, from all properties that determine it.
     fn backend(&mut self, warnings: &mut Vec<Diagnostic>) -> Result<Backend, Diagnostic> {
         if let Some((at, backend)) = self.manifests.take() {
             exclusive(self.endpoint.as_ref(), Some(&at))?;
@@ -306,7 +306,7 @@ impl Options {
             }
             return Ok(Backend::InCluster);
         };
-        // As ever, a bare host is asked over TLS where there are certificates for it.
+        // As in CoreDNS, a host without scheme uses TLS if certificates are configured.
         let scheme = match (endpoint.contains("://"), &tls) {
             (true, _) => "",
             (false, Some(_)) => "https://",
@@ -319,7 +319,7 @@ impl Options {
     }
 }
 
-/// The zones, of which at least one is no reverse zone.
+/// The zones, at least one of which must not be a reverse zone.
 fn zones(directive: &Directive, block: &[String]) -> Result<Vec<Name>, Diagnostic> {
     let listed = corefile::zones(&directive.arguments)?;
     let names = if directive.arguments.is_empty() {
@@ -342,7 +342,7 @@ fn names<'z>(zones: impl Iterator<Item = &'z str>, at: &Word) -> Result<Vec<Name
     zones.map(parse).collect()
 }
 
-/// Refuses two properties that contradict each other.
+/// Rejects mutually exclusive properties.
 fn exclusive(one: Option<&Word>, other: Option<&Word>) -> Result<(), Diagnostic> {
     let (Some(one), Some(other)) = (one, other) else {
         return Ok(());
@@ -351,10 +351,10 @@ fn exclusive(one: Option<&Word>, other: Option<&Word>) -> Result<(), Diagnostic>
     Err(other.error(message).also(one.span, "set here"))
 }
 
-/// A rate for one second as one for a thousand.
+/// Converts a rate per second to one per 1,000 seconds.
 fn per_thousand(rate: &Word) -> Result<u64, Diagnostic> {
     let rate = rate.float(0.0..=1e9)?;
-    // At most 1e12, not negative, and what is below a thousandth is cut.
+    // At most 1e12 and not negative; rounded up.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let thousandfold = (rate * 1000.0).ceil() as u64;
     Ok(thousandfold)

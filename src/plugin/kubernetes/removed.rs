@@ -1,8 +1,8 @@
-//! Options that old versions of CoreDNS's `kubernetes` had, with the lines that say the same today.
+//! Properties of old CoreDNS versions that were removed, with their replacements.
 
 use crate::corefile::{Diagnostic, Directive, Property, Word};
 
-/// Completes the error for an option of `kubernetes` that CoreDNS had once.
+/// Adds the replacement to the error for a removed property.
 pub(super) fn refuse(line: &Property, zones: &[Word], error: Diagnostic) -> Diagnostic {
     let arguments = &line.words[1..];
     let (label, help) = match line.name().as_str() {

@@ -32,6 +32,10 @@ use crate::{
     upstream::{Engine, Owner},
 };
 
+/// How long a retired socket stays open after its queue was found empty. The kernel delivers a datagram within
+/// microseconds of the choice of a socket, unless its processor is taken away meanwhile.
+const LATE: Duration = Duration::from_millis(10);
+
 /// How long a thread that stops serves the queue of its socket before it looks after its pending queries.
 const DRAIN: Duration = Duration::from_millis(200);
 
@@ -114,6 +118,7 @@ impl Running {
         self.worker.engine.close(&self.worker.socket);
         let reads = self.worker.socket.set_nonblocking(true).is_ok();
         let begun = Instant::now();
+        let mut is_last = false;
         loop {
             // Where the socket could not be retired its queue has no end under load, hence the bound.
             while reads
@@ -121,10 +126,16 @@ impl Running {
                 && self.receive(false) > 0
                 && begun.elapsed() < DRAIN
             {}
-            if self.is_idle() {
+            if !self.is_idle() {
+                self.wait();
+            } else if is_last {
                 return;
+            } else {
+                // The kernel may have chosen this socket for a datagram before it was retired, and queue the
+                // datagram only now.
+                is_last = true;
+                thread::sleep(LATE);
             }
-            self.wait();
         }
     }
 

@@ -8,13 +8,13 @@
 //! 8 bytes per Service. Later changes get a higher serial.
 //!
 //! ```text
-//! inside     kubernetes zones          outside    k8s_external zones
+//! cluster    kubernetes zones          external   k8s_external zones
 //! writer     records of Services, common to both
 //! weights    weights of SRV records
 //! ```
 
-mod inside;
-mod outside;
+mod cluster;
+mod external;
 mod weights;
 mod writer;
 
@@ -92,7 +92,7 @@ pub(crate) trait ZoneTransfer: Send + Sync + 'static {
         reply.remaining = Some(RemainingRecords::new(Arc::new(TransferSource {
             zones: Arc::clone(self),
             zone: matched.suffix().to_name(),
-            state: OnceLock::new(),
+            snapshot: OnceLock::new(),
         })));
         true
     }
@@ -114,7 +114,7 @@ struct TransferSource<W> {
     /// In the query's spelling.
     zone: Name,
     /// Taken when the first part is written.
-    state: OnceLock<Snapshot>,
+    snapshot: OnceLock<Snapshot>,
 }
 
 /// A consistent snapshot of a zone: 8 bytes per Service.
@@ -130,7 +130,7 @@ impl<W: ZoneTransfer> TransferSource<W> {
     /// Takes a snapshot. The cluster's writer is blocked meanwhile; sorting happens afterwards.
     fn take(&self) -> Snapshot {
         let zones = &self.zones;
-        let mut state = zones.cluster().consistent(|cluster| {
+        let mut snapshot = zones.cluster().consistent(|cluster| {
             let (servers, glue) = zones.name_servers(self.zone.as_ref());
             Snapshot {
                 serial: cluster.publish_serial(),
@@ -139,31 +139,31 @@ impl<W: ZoneTransfer> TransferSource<W> {
                 entries: cluster.entries().filter(|it| zones.includes(it)).collect(),
             }
         });
-        state.entries.sort_unstable_by(|one, other| {
+        snapshot.entries.sort_unstable_by(|one, other| {
             let (one, other) = (&one.key, &other.key);
             (&one.name, &one.namespace).cmp(&(&other.name, &other.namespace))
         });
-        state
+        snapshot
     }
 }
 
 impl<W: ZoneTransfer> RecordSource for TransferSource<W> {
     fn write(&self, at: usize, reply: &mut Reply) -> Option<usize> {
-        let state = self.state.get_or_init(|| self.take());
+        let snapshot = self.snapshot.get_or_init(|| self.take());
         let (zones, zone) = (&self.zones, self.zone.as_ref());
         if at == 0 {
-            zones.write_soa(zone, state.serial, reply);
-            let mut writer = zones.writer(zone, &state.glue, reply);
-            writer.name_servers(&state.servers);
+            zones.write_soa(zone, snapshot.serial, reply);
+            let mut writer = zones.writer(zone, &snapshot.glue, reply);
+            writer.name_servers(&snapshot.servers);
         }
-        for (number, entry) in state.entries.iter().enumerate().skip(at) {
+        for (number, entry) in snapshot.entries.iter().enumerate().skip(at) {
             // At least one entry per part: the name servers alone may exceed a part.
             if number > at && reply.is_batch_full() {
                 return Some(number);
             }
-            zones.write_entry(entry, &mut zones.writer(zone, &state.glue, reply));
+            zones.write_entry(entry, &mut zones.writer(zone, &snapshot.glue, reply));
         }
-        zones.write_soa(zone, state.serial, reply);
+        zones.write_soa(zone, snapshot.serial, reply);
         None
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     query::Question,
     reply::{Reply, Section},
     wire::{Class, Name, Type},
-    zone::{ClusterView, Rules, Zones},
+    zone::{AnswerRules, ClusterView, Zones},
 };
 
 /// The address of endpoint `number`.
@@ -44,7 +44,7 @@ fn name_servers_that_exceed_a_part_are_sent_once() {
         Object::EndpointSlice(slice, None),
     ]);
     let zones = Zones::new(&[Name::parse("cluster.local").unwrap()]).unwrap();
-    let view = ClusterView::new(cluster, zones, Rules::default(), [address(7)].into());
+    let view = ClusterView::new(cluster, zones, AnswerRules::default(), [address(7)].into());
     let zone = Name::parse("cluster.local").unwrap();
     let question = Question::new(zone, Type::AXFR, Class::IN);
     let mut reply = Reply::default();

@@ -1,7 +1,7 @@
 //! Parsing of the fields that the emulated controllers need of Services, Pods and Endpoints.
 
 use super::ObjectReader;
-use crate::cluster::decode::field::Field;
+use crate::cluster::decode::field::ApiField;
 use crate::cluster::decode::{self, ToObject, wire};
 use crate::cluster::endpoint::Endpoint;
 use crate::cluster::event::{Object, ObjectKey};
@@ -43,7 +43,7 @@ impl ObjectReader<'_, '_> {
             let Some(port) = it.port.given() else {
                 continue;
             };
-            if !matches!(it.target_port, Field::Invalid(_)) {
+            if !matches!(it.target_port, ApiField::Invalid(_)) {
                 ports.push(DeclaredPort {
                     name: it.name.text().unwrap_or_default().to_owned(),
                     port: *port,
@@ -57,7 +57,7 @@ impl ObjectReader<'_, '_> {
         let has_address = wire_spec.is_some_and(|spec| {
             let many = spec.cluster_ips.given().into_iter().flatten();
             let texts = many.chain([&spec.cluster_ip]);
-            texts.filter_map(Field::text).any(is_address)
+            texts.filter_map(ApiField::text).any(is_address)
         });
         Ok(Ok(Document::Service(Box::new(DeclaredService {
             service,

@@ -6,7 +6,7 @@ fn documents_are_split_at_lines_starting_with_three_dashes() {
     let lines: Vec<_> = split(text).map(|(line, _)| line).collect();
     assert_eq!(lines, [0, 1, 3, 7]);
     let empty = "\n---\n# only words\n---\n---\n";
-    let contents = read(empty, Format::Yaml);
+    let contents = read(empty, ManifestFormat::Yaml);
     assert!(contents.documents.is_empty() && contents.errors.is_empty());
 }
 
@@ -99,7 +99,7 @@ fn an_error_has_line_and_message_and_skips_only_its_part() {
             3,
         ),
     ] {
-        let contents = read(&format!("{good}{bad}{after}"), Format::Yaml);
+        let contents = read(&format!("{good}{bad}{after}"), ManifestFormat::Yaml);
         let errors: Vec<_> = contents
             .errors
             .iter()
@@ -112,7 +112,7 @@ fn an_error_has_line_and_message_and_skips_only_its_part() {
         assert_eq!(at, line, "{bad}: {what}");
         assert_eq!(contents.documents.len(), documents, "{bad}");
     }
-    let contents = read("{\"kind\": \"a\"}\n{\"kind\": 7}\n{", Format::Json);
+    let contents = read("{\"kind\": \"a\"}\n{\"kind\": 7}\n{", ManifestFormat::Json);
     let lines: Vec<_> = contents.errors.iter().map(|it| it.line).collect();
     assert_eq!(lines, [1, 2, 3], "{:?}", contents.errors);
 }
@@ -135,7 +135,7 @@ apiVersion: v1
 kind: List
 items: null
 ";
-    let contents = read(text, Format::Yaml);
+    let contents = read(text, ManifestFormat::Yaml);
     assert!(contents.errors.is_empty(), "{:?}", contents.errors);
     let [Document::Service(service), Document::Pod(pod)] = &contents.documents[..] else {
         panic!()

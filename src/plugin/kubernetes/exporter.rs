@@ -1,4 +1,5 @@
-//! What metrics show of a source: its objects and their age, and what the API server was asked.
+//! Exports the statistics of a source as metrics: objects and their age, requests to the API
+//! server.
 
 use std::{collections::BTreeMap, sync::Weak};
 
@@ -10,15 +11,15 @@ use crate::{
     metrics::{BucketedHistogramVec, Metrics},
 };
 
-/// What has been added to the families so far: they go on when a source is replaced, and are the
-/// sum of all sources where there are several.
+/// Values exported so far. Counters continue when a source is replaced, and are summed over
+/// sources.
 #[derive(Default)]
 struct Exported {
     skipped: [u64; Kind::ALL.len()],
-    left_out: [u64; Kind::ALL.len()],
+    skipped_fields: [u64; Kind::ALL.len()],
     programming: [ExportedHistogram; 2],
-    took: ExportedHistogram,
-    waited: ExportedHistogram,
+    latency: ExportedHistogram,
+    throttled: ExportedHistogram,
     codes: BTreeMap<u16, u64>,
 }
 
@@ -28,25 +29,25 @@ struct ExportedHistogram {
     sum: f64,
 }
 
-/// Has the numbers of a cluster shown at each scrape, for as long as the cluster is there.
-pub(super) fn show(cluster: Weak<Cluster>, metrics: &Metrics) {
-    let shown = Mutex::new(Exported::default());
+/// Exports the statistics of a cluster at each scrape, until it is dropped.
+pub(super) fn export(cluster: Weak<Cluster>, metrics: &Metrics) {
+    let exported = Mutex::new(Exported::default());
     metrics.before_scrape(move |metrics| {
         let Some(cluster) = cluster.upgrade() else {
             return false;
         };
-        shown.lock().catch_up(cluster.stats(), metrics);
+        exported.lock().export(cluster.stats(), metrics);
         true
     });
 }
 
 impl Exported {
-    fn catch_up(&mut self, stats: &Stats, metrics: &Metrics) {
+    fn export(&mut self, stats: &Stats, metrics: &Metrics) {
         let families = &metrics.cluster;
         for kind in Kind::ALL {
             objects(kind, stats, metrics);
             let at = kind as usize;
-            let (skipped, left_out) = (&mut self.skipped[at], &mut self.left_out[at]);
+            let (skipped, skipped_fields) = (&mut self.skipped[at], &mut self.skipped_fields[at]);
             count(
                 kind,
                 stats.skipped_objects(kind),
@@ -56,7 +57,7 @@ impl Exported {
             count(
                 kind,
                 stats.skipped_fields(kind),
-                left_out,
+                skipped_fields,
                 &families.skipped_fields_total,
             );
         }
@@ -66,7 +67,7 @@ impl Exported {
         ];
         for ((kind, label), shown) in kinds.into_iter().zip(&mut self.programming) {
             let family = &metrics.kubernetes.dns_programming_duration_seconds;
-            shown.catch_up(stats.programming(kind), family, &[label]);
+            shown.export(stats.programming(kind), family, &[label]);
         }
         self.requests(stats, metrics);
     }
@@ -79,12 +80,13 @@ impl Exported {
         }
         let families = &metrics.kubernetes;
         let labels = ["GET", host];
-        let took = &families.rest_client_request_duration_seconds;
-        self.took.catch_up(requests.latency(), took, &labels);
-        let waited = &families.rest_client_rate_limiter_duration_seconds;
-        self.waited.catch_up(requests.throttled(), waited, &labels);
+        let latency = &families.rest_client_request_duration_seconds;
+        self.latency.export(requests.latency(), latency, &labels);
+        let throttled = &families.rest_client_rate_limiter_duration_seconds;
+        self.throttled
+            .export(requests.throttled(), throttled, &labels);
         for (code, count) in requests.codes() {
-            // What client-go, and so CoreDNS, calls a request without a response.
+            // The label that client-go, and so CoreDNS, uses for a request without a response.
             let label = match code {
                 0 => "<error>".to_owned(),
                 code => code.to_string(),
@@ -99,7 +101,7 @@ impl Exported {
 }
 
 impl ExportedHistogram {
-    fn catch_up(&mut self, histogram: &Histogram, family: &BucketedHistogramVec, labels: &[&str]) {
+    fn export(&mut self, histogram: &Histogram, family: &BucketedHistogramVec, labels: &[&str]) {
         debug_assert_eq!(histogram.bounds(), family.bounds());
         let counts = histogram.counts();
         let sum = histogram.sum();
@@ -116,7 +118,7 @@ impl ExportedHistogram {
     }
 }
 
-/// Adds what a count has grown by since it was shown; a count of 0 has no series.
+/// Adds the increase of a count since the last export; a count of 0 creates no series.
 fn count(kind: Kind, now: u64, shown: &mut u64, family: &IntCounterVec) {
     if now > *shown {
         let series = family.with_label_values(&[kind.resource()]);
@@ -124,8 +126,8 @@ fn count(kind: Kind, now: u64, shown: &mut u64, family: &IntCounterVec) {
     }
 }
 
-/// How many there are, and how long ago that was told. A kind never heard of has neither: it is
-/// not watched, or not listed yet.
+/// Exports the number of objects and the time since the last contact. Kinds without contact are not
+/// exported: they are not watched, or not listed yet.
 fn objects(kind: Kind, stats: &Stats, metrics: &Metrics) {
     let Some(age) = stats.age(kind) else { return };
     let labels = [kind.resource()];

@@ -1,13 +1,13 @@
-//! The addresses under which this server is reached: those that it is bound to, and where that is
-//! all of the machine's, those that the machine has.
+//! The addresses at which this server is reached: those of its listeners, or of the host's
+//! interfaces for wildcard listeners.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::interfaces::Interfaces;
 
-/// The addresses of these listeners, each once. Loopback and link-local addresses lead nowhere
-/// from another machine; only where there are no others, those of the loopback are kept.
-pub(super) fn addresses(listeners: &[SocketAddr]) -> Box<[IpAddr]> {
+/// The addresses of these listeners, sorted, without duplicates. Link-local addresses are excluded,
+/// and loopback addresses unless there are no others: they cannot be reached from other hosts.
+pub(super) fn of_listeners(listeners: &[SocketAddr]) -> Box<[IpAddr]> {
     let mut found = Vec::new();
     for listener in listeners {
         let address = listener.ip();
@@ -15,9 +15,9 @@ pub(super) fn addresses(listeners: &[SocketAddr]) -> Box<[IpAddr]> {
             found.push(address);
             continue;
         }
-        let machine = machine().into_iter();
-        // A listener on [::] takes IPv4 as well.
-        found.extend(machine.filter(|own| address.is_ipv6() || own.is_ipv4()));
+        let interface_addresses = interface_addresses().into_iter();
+        // A listener on [::] also accepts IPv4.
+        found.extend(interface_addresses.filter(|own| address.is_ipv6() || own.is_ipv4()));
     }
     found.retain(|address| !is_link_local(*address));
     if found.iter().any(|address| !address.is_loopback()) {
@@ -28,9 +28,9 @@ pub(super) fn addresses(listeners: &[SocketAddr]) -> Box<[IpAddr]> {
     found.into()
 }
 
-/// Every address of the machine.
-fn machine() -> Vec<IpAddr> {
-    // Where the system does not tell, no address is known: NS questions then have no glue.
+/// All addresses of the host's interfaces.
+fn interface_addresses() -> Vec<IpAddr> {
+    // If they cannot be read, NS answers have no glue.
     let interfaces = Interfaces::here().unwrap_or_default();
     let addresses = interfaces.addresses.into_iter();
     addresses.map(|(_, address)| address.ip).collect()
@@ -48,10 +48,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_a_server_is_bound_there_it_is_reached() {
+    fn specific_listeners_give_their_addresses_and_wildcard_ones_those_of_interfaces() {
         let bound = |texts: &[&str]| {
             let listeners: Vec<SocketAddr> = texts.iter().map(|it| it.parse().unwrap()).collect();
-            let found = addresses(&listeners);
+            let found = of_listeners(&listeners);
             found.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(
@@ -62,6 +62,9 @@ mod tests {
         assert_eq!(bound(&["[fe80::1]:53", "10.0.0.7:53"]), ["10.0.0.7"]);
         assert_eq!(bound(&[]), [""; 0]);
         assert!(bound(&["0.0.0.0:53"]).iter().all(|it| !it.contains(':')));
-        assert!(!bound(&["[::]:53"]).is_empty(), "a machine has a loopback");
+        assert!(
+            !bound(&["[::]:53"]).is_empty(),
+            "a interface_addresses has a loopback"
+        );
     }
 }
