@@ -76,7 +76,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod corefile;
-pub mod datagrams;
+pub(crate) mod datagrams;
 pub mod edns;
 pub mod features;
 mod files;

@@ -13,7 +13,7 @@ use crate::{
     metrics::Metrics,
     pipeline::{Listener, Pipeline},
     plugin::{BuildError, Parts},
-    server::{self, Backend, ListenerConfig, Servers, descriptors, limits::Limits, route::Routes},
+    server::{self, ListenerConfig, LoopKind, Servers, descriptors, limits::Limits, route::Routes},
 };
 
 /// A serving process.
@@ -63,15 +63,15 @@ impl Process {
         default_port: u16,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
-        Self::start_with(config, default_port, metrics, Backend::default()).await
+        Self::start_with(config, default_port, metrics, LoopKind::default()).await
     }
 
-    /// Like [`start`](Self::start), with plain DNS served by `backend`.
+    /// Like [`start`](Self::start), with plain DNS served by loops of this kind.
     pub async fn start_with(
         config: Config,
         default_port: u16,
         metrics: Arc<Metrics>,
-        backend: Backend,
+        loops: LoopKind,
     ) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Handle::current();
         let readiness = Arc::new(Readiness::default());
@@ -83,7 +83,7 @@ impl Process {
             limits.connections = limits.connections.min(descriptors / 2);
         }
         let mut servers = Servers::new(runtime, limits, Arc::clone(&metrics));
-        servers.use_backend(backend);
+        servers.use_loops(loops);
 
         let pipeline = Pipeline::build(&config, default_port, Parts::default(), &metrics)?;
         let pages = admin.prepare(&pipeline.pages).await?;

@@ -24,7 +24,7 @@ use super::{
     output, port,
     serve::{self, Corefile},
 };
-use crate::{plain, server::Backend};
+use crate::{plain, server::LoopKind};
 
 /// File name of the Corefile.
 const COREFILE: &str = "Corefile";
@@ -80,7 +80,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             default_port: lab.address.port(),
             quiet: true,
             log_format: crate::logging::Format::Text,
-            backend: Backend::default(),
+            loops: LoopKind::default(),
             pid_file: None,
             on_start: Some(Box::new(move || started.print())),
         })

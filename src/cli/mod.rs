@@ -23,7 +23,7 @@ use crate::{
     config::order::{Kind, ORDER},
     features::Feature,
     logging::Format,
-    server::Backend,
+    server::LoopKind,
 };
 
 /// DNS server for Kubernetes, configured by a CoreDNS Corefile.
@@ -198,15 +198,15 @@ impl Serve {
 
     fn into_options(self, log_format: Format) -> serve::ServeOptions {
         #[cfg(feature = "hickory")]
-        let backend = if self.hickory {
-            Backend::Hickory
+        let loops = if self.hickory {
+            LoopKind::Hickory
         } else {
-            Backend::default()
+            LoopKind::default()
         };
         #[cfg(not(feature = "hickory"))]
-        let backend = Backend::default();
+        let loops = LoopKind::default();
         serve::ServeOptions {
-            backend,
+            loops,
             corefile: serve::Corefile::from_flag(self.conf),
             default_port: self.port,
             quiet: self.quiet,

@@ -21,7 +21,7 @@ use crate::{
     plain,
     process::{Prepared, Process, StartError},
     reload::Changes,
-    server::{Backend, descriptors},
+    server::{LoopKind, descriptors},
 };
 
 /// Options of a server process.
@@ -35,7 +35,7 @@ pub struct ServeOptions {
     /// Log format.
     pub log_format: Format,
     /// What reads and writes the sockets of plain DNS.
-    pub backend: Backend,
+    pub loops: LoopKind,
     /// File for the process id.
     pub pid_file: Option<PathBuf>,
     /// Called when the server answers queries.
@@ -390,8 +390,8 @@ impl Daemon {
     async fn start(options: &ServeOptions, config: Config) -> anyhow::Result<Self> {
         let is_default = config.is_default;
         show_warnings(&config.warnings);
-        let (port, backend) = (options.default_port, options.backend);
-        let running = Process::start_with(config, port, Metrics::new(), backend).await?;
+        let (port, loops) = (options.default_port, options.loops);
+        let running = Process::start_with(config, port, Metrics::new(), loops).await?;
         logging::count_drops(running.metrics());
         let corefile = options.corefile.clone();
         let changes = follow(&corefile, &running);

@@ -1,5 +1,7 @@
 //! Binding a listener's sockets, all or none, before they are served.
 
+pub(super) mod datagrams;
+
 use std::{
     io::{self, ErrorKind},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
@@ -7,7 +9,7 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
-use super::{Listener, ListenerConfig, Scheme, tcp, udp};
+use super::{Listener, ListenerConfig, Scheme, tcp};
 
 /// Why a listener cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +100,7 @@ impl Sockets {
         if scheme == Scheme::Dns || scheme.is_quic() {
             // All packets of a QUIC connection must reach the endpoint that has its state.
             let count = if scheme.is_quic() { 1 } else { threads };
-            let sockets = udp::bind(address, count)?;
+            let sockets = datagrams::bind(address, count)?;
             address = sockets[0].local_addr()?;
             self.udp.push(sockets);
         }

@@ -1,12 +1,15 @@
 //! Queries over transports where each query has a reply channel of its own: a QUIC stream, an HTTP request.
 
-use std::{sync::Arc, time::Instant};
+#[cfg(any(feature = "https", feature = "quic"))]
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::{
     caller::Caller,
     handle::{Handled, Scratch},
     transfer::Transfer,
 };
+#[cfg(any(feature = "https", feature = "grpc", feature = "quic"))]
 use crate::{message::read_query, wire::Header};
 
 /// The reply to a query.
@@ -15,11 +18,16 @@ pub(super) enum Replies {
     None,
     One(Vec<u8>),
     /// A zone transfer, part by part.
+    #[cfg_attr(
+        not(any(feature = "quic", feature = "hickory")),
+        expect(dead_code, reason = "HTTP and gRPC carry no transfers")
+    )]
     Several(Box<Transfer>),
 }
 
 impl Caller {
     /// The name of the server in metrics and logs.
+    #[cfg(any(feature = "https", feature = "quic"))]
     pub(super) fn label(&self) -> Arc<str> {
         self.entrance.server().label()
     }
@@ -51,6 +59,7 @@ impl Caller {
 
 /// Whether `bytes` are a well-formed query. Transports with errors of their own use those instead of
 /// FORMERR.
+#[cfg(any(feature = "https", feature = "grpc", feature = "quic"))]
 pub(super) fn is_query(bytes: &[u8]) -> bool {
     Header::read(bytes)
         .is_some_and(|header| !header.has(Header::RESPONSE) && read_query(bytes, &header).is_ok())

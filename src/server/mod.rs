@@ -3,7 +3,7 @@
 //! ```text
 //! handle               bytes in, bytes out: the entrance of every transport
 //! route                a query's server block, by the longest zone
-//! backend              what reads and writes the sockets of plain DNS: our loops or hickory-server's
+//! loops                what reads and writes the sockets of plain DNS: our loops or hickory-server's
 //! udp                  threads with a socket each, a batch of datagrams a system call
 //! tcp                  accept loop; DNS over TCP and TLS, pipelining
 //! hickory              plain DNS by hickory-server's loops, behind the same entrance
@@ -25,7 +25,6 @@
 
 pub(crate) mod accept;
 mod accept_loops;
-mod backend;
 pub(crate) mod bind;
 mod caller;
 pub(crate) mod connection_limit;
@@ -47,12 +46,14 @@ mod hickory;
 mod http;
 mod idle;
 pub mod limits;
+mod loops;
 pub mod proxy;
 #[cfg(feature = "quic")]
 mod quic;
 pub mod route;
 pub(crate) mod tcp;
 mod transfer;
+#[cfg(target_os = "linux")]
 mod udp;
 
 use std::{
@@ -65,16 +66,16 @@ use std::{
 
 use tokio::{net::TcpListener, runtime::Handle, time::Instant};
 
-pub use backend::Backend;
 pub use bind::BindError;
+pub use loops::LoopKind;
 
 use self::{
     accept_loops::AcceptLoops,
-    backend::Loops,
     bind::Sockets,
     connection_settings::ConnectionSettings,
     handle::{Entrance, Server},
     limits::{Limits, StreamSettings},
+    loops::{Loops, Thread},
     proxy::ProxyPolicy,
     route::Routes,
 };
@@ -138,7 +139,7 @@ pub struct Servers {
     pending: Arc<PendingLimit>,
     connection_limit: connection_limit::ConnectionLimit,
     metrics: Arc<Metrics>,
-    backend: Backend,
+    loop_kind: LoopKind,
     running: HashMap<Listener, Running>,
 }
 
@@ -171,14 +172,14 @@ impl Servers {
             pending: limits.pending_limit(&metrics),
             connection_limit: connection_limit::ConnectionLimit::new(limits.connections),
             metrics,
-            backend: Backend::default(),
+            loop_kind: LoopKind::default(),
             running: HashMap::new(),
         }
     }
 
-    /// Serves listeners that start from now on by this backend.
-    pub fn use_backend(&mut self, backend: Backend) {
-        self.backend = backend;
+    /// Serves listeners that start from now on by loops of this kind.
+    pub fn use_loops(&mut self, kind: LoopKind) {
+        self.loop_kind = kind;
     }
 
     /// The addresses that a listener is bound to, with the ports that the system chose. For `[::]`, IPv4's
@@ -206,7 +207,7 @@ impl Servers {
         for new in &wanted {
             let listener = new.listener;
             #[cfg(feature = "hickory")]
-            self.backend.check(new)?;
+            self.loop_kind.check(new)?;
             let refused = |why: &str| {
                 let source = io::Error::new(io::ErrorKind::InvalidInput, why.to_owned());
                 BindError::new(listener, listener.address, source)
@@ -256,7 +257,7 @@ impl Servers {
             if let Some(mut running) = self.running.remove(&listener) {
                 let surplus = running.change(new, missing);
                 next.insert(listener, running);
-                self.runtime.spawn(udp::drain(surplus, deadline));
+                self.runtime.spawn(loops::drain(surplus, deadline));
             }
         }
         let before = std::mem::replace(&mut self.running, next);
@@ -294,7 +295,7 @@ impl Servers {
         if scheme == Scheme::Dns {
             let settings = (streams, proxy.clone());
             let started = self
-                .backend
+                .loop_kind
                 .start(&mut sockets, &entrance, settings, runtime);
             loops = Some(started.map_err(failed)?);
         }
@@ -324,14 +325,14 @@ impl Servers {
 
 impl Running {
     /// Starts the UDP threads that each address lacks to have `count`.
-    fn start_missing(&self, count: usize) -> io::Result<Vec<Vec<udp::Thread>>> {
+    fn start_missing(&self, count: usize) -> io::Result<Vec<Vec<Thread>>> {
         let loops = self.loops.as_ref();
         loops.map_or(Ok(Vec::new()), |loops| loops.start_missing(count))
     }
 
     /// Replaces all settings by those of `new`, and adds the threads that were `missing`. Returns the threads
     /// beyond the new number.
-    fn change(&mut self, new: ListenerConfig, missing: Vec<Vec<udp::Thread>>) -> Vec<udp::Thread> {
+    fn change(&mut self, new: ListenerConfig, missing: Vec<Vec<Thread>>) -> Vec<Thread> {
         let count = new.udp_threads();
         self.server.relabel(new.label);
         self.server.swap(Arc::new(new.routes));
@@ -364,7 +365,8 @@ impl Running {
 impl ListenerConfig {
     /// Threads for each address of UDP.
     fn udp_threads(&self) -> usize {
-        self.udp_threads.unwrap_or_else(udp::default_threads)
+        self.udp_threads
+            .unwrap_or_else(bind::datagrams::default_threads)
     }
 }
 

@@ -93,6 +93,7 @@ pub(super) struct HttpResponse {
     pub(super) status: u16,
     pub(super) head: HeaderMap,
     pub(super) body: Bytes,
+    #[cfg(any(feature = "grpc", feature = "etcd"))]
     pub(super) trailers: HeaderMap,
 }
 
@@ -168,11 +169,13 @@ pub(super) async fn send(
         Some(error) => classify(error),
         None => Failure::Malformed.into(),
     })?;
+    #[cfg(any(feature = "grpc", feature = "etcd"))]
     let trailers = body.trailers().cloned().unwrap_or_default();
     Ok(HttpResponse {
         status,
         head,
         body: body.to_bytes(),
+        #[cfg(any(feature = "grpc", feature = "etcd"))]
         trailers,
     })
 }

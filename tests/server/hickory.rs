@@ -6,7 +6,7 @@ use lodestone::{
     metrics::Metrics,
     reply::Section,
     server::{
-        Backend, Servers,
+        LoopKind, Servers,
         limits::Limits,
         proxy::{ProxyPolicy, Treatment},
     },
@@ -27,7 +27,7 @@ use crate::{
 };
 
 fn serve_by_hickory() -> Serving {
-    serve_by(Backend::Hickory, Limits::default(), |_| {})
+    serve_by(LoopKind::Hickory, Limits::default(), |_| {})
 }
 
 /// Messages of all kinds that get a reply.
@@ -196,7 +196,7 @@ async fn a_drain_ends_at_its_deadline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_addresses_of_the_machine_are_served() {
-    let hickory = serve_by(Backend::Hickory, Limits::default(), |wanted| {
+    let hickory = serve_by(LoopKind::Hickory, Limits::default(), |wanted| {
         wanted.listener.address = "[::]:0".parse().unwrap();
     });
     for ip in ["127.0.0.1", "::1"] {
@@ -218,7 +218,7 @@ async fn proxy_headers_are_refused_and_not_ignored() {
         sessions: None,
     });
     let mut servers = Servers::new(Handle::current(), Limits::default(), Metrics::new());
-    servers.use_backend(Backend::Hickory);
+    servers.use_loops(LoopKind::Hickory);
     let mut behind = wanted("127.0.0.1:0", &Labels::new(1));
     behind.proxy = Some(trust);
     let error = servers.apply(vec![behind]).unwrap_err();

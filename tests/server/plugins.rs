@@ -13,7 +13,7 @@ use lodestone::{
     query::{Query, Question},
     reply::{Data, Owner, Reply, Section},
     server::{
-        Backend, Listener, ListenerConfig, Scheme, Servers,
+        Listener, ListenerConfig, LoopKind, Scheme, Servers,
         limits::{Limits, StreamSettings},
         route::{Route, Routes},
     },
@@ -171,18 +171,18 @@ pub fn serve() -> Serving {
 }
 
 pub fn serve_with(limits: Limits, change: impl FnOnce(&mut ListenerConfig)) -> Serving {
-    serve_by(Backend::default(), limits, change)
+    serve_by(LoopKind::default(), limits, change)
 }
 
 pub fn serve_by(
-    backend: Backend,
+    loops: LoopKind,
     limits: Limits,
     change: impl FnOnce(&mut ListenerConfig),
 ) -> Serving {
     let plugin = Labels::new(1);
     let metrics = Metrics::new();
     let mut servers = Servers::new(Handle::current(), limits, Arc::clone(&metrics));
-    servers.use_backend(backend);
+    servers.use_loops(loops);
     let mut wanted = wanted("127.0.0.1:0", &plugin);
     change(&mut wanted);
     let listener = wanted.listener;

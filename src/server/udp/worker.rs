@@ -26,7 +26,7 @@ use super::{
     replies::Replies,
 };
 use crate::{
-    datagrams::{Datagrams, DelayedReply},
+    datagrams::{Batch, DelayedReply},
     plain,
     query::Transport,
     upstream::{Engine, Owner},
@@ -71,7 +71,7 @@ impl Owner for Client {}
 /// The state of a running [`Worker`].
 struct Running {
     worker: Worker,
-    datagrams: Datagrams,
+    datagrams: Batch,
     scratch: Scratch,
     /// Replies to pending queries.
     replies: Replies,
@@ -87,7 +87,7 @@ impl Worker {
         // For the timers and connections of the futures.
         let _inside = runtime.enter();
         let mut running = Running {
-            datagrams: Datagrams::new(self.bound),
+            datagrams: Batch::new(self.bound),
             scratch: Scratch::default(),
             replies: Replies::new(Arc::clone(&self.socket), self.bound.ip().is_unspecified()),
             futures: FuturesUnordered::new(),

@@ -10,8 +10,8 @@ use crate::{
     metrics::Metrics,
     query::{Query, Question},
     upstream::{
-        Check, DohMethod, Group, InFlight, Keeping, Packet, PendingLimit, Permit, Plan, Settings,
-        Target, TransportPolicy, Tried, Upstream, Witness,
+        AttemptObserver, AttemptReport, DohMethod, Group, HealthCheck, InFlight, Packet,
+        PendingLimit, Permit, Plan, PoolSettings, Settings, Target, TransportPolicy, Upstream,
     },
     wire::{Class, Name, Rcode, Type},
 };
@@ -39,14 +39,14 @@ impl Silent {
             .unwrap();
         let metrics = Metrics::new();
         let settings = Settings {
-            keeping: Keeping {
+            pool: PoolSettings {
                 expire: Duration::ZERO,
                 max_age: Duration::ZERO,
                 max_idle: 0,
             },
             max_fails: 1,
-            check: Check::default(),
-            by_stream: false,
+            check: HealthCheck::default(),
+            force_tcp: false,
             source: None,
             tls_name: None,
             tls: None,
@@ -109,8 +109,8 @@ impl Silent {
 #[derive(Debug, Default)]
 struct Panicking(AtomicBool);
 
-impl Witness for Panicking {
-    fn tried(&self, _: &Tried<'_>) {
+impl AttemptObserver for Panicking {
+    fn on_attempt(&self, _: &AttemptReport<'_>) {
         assert!(self.0.swap(true, Ordering::Relaxed), "on purpose");
     }
 }
@@ -147,7 +147,7 @@ fn a_query_that_is_evicted_before_it_is_submitted_ends_at_once() {
 fn a_panic_at_one_query_does_not_lose_the_events_of_others() {
     let mut silent = Silent::new();
     let mut packet = Silent::packet("panic.example");
-    packet.witnessed(Arc::new(Panicking::default()));
+    packet.observe(Arc::new(Panicking::default()));
     let permit = silent.permit(1);
     silent.submit(0, packet, permit);
     // One that follows a query in another engine, which goes without a reply.

@@ -62,7 +62,7 @@ fn tls_certificates_and_client_authentication_are_parsed() {
         ("tls a b c d", "Wrong argument count"),
         (
             "tls a b {\nclient_auth require_and_verify\n}",
-            "no authority",
+            "no CA to verify client certificates with",
         ),
         ("tls a b {\nclient_auth maybe\n}", "unknown value 'maybe'"),
         (

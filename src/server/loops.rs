@@ -7,22 +7,36 @@ use tokio::{runtime::Handle, time::Instant};
 
 #[cfg(feature = "hickory")]
 use super::{BindError, ListenerConfig, hickory::Serving};
-use super::{
-    bind::Sockets,
-    handle::Entrance,
-    limits::StreamSettings,
-    proxy::{ProxyPolicy, sessions::DatagramProxy},
-    udp,
-};
+use super::{bind::Sockets, handle::Entrance, limits::StreamSettings, proxy::ProxyPolicy};
+#[cfg(target_os = "linux")]
+use super::{proxy::sessions::DatagramProxy, udp};
+
+#[cfg(not(any(target_os = "linux", feature = "hickory")))]
+compile_error!("on this system plain DNS needs hickory-server's loops: the feature `hickory`");
+
+#[cfg(target_os = "linux")]
+pub(super) use udp::{Thread, drain};
+
+/// No thread reads datagrams on this system.
+#[cfg(not(target_os = "linux"))]
+pub(super) enum Thread {}
+
+/// There is none to drain.
+#[cfg(not(target_os = "linux"))]
+pub(super) async fn drain(_: Vec<Thread>, _: Instant) -> bool {
+    true
+}
 
 /// What reads and writes the sockets of plain DNS, by UDP and TCP. All other transports have one way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Backend {
+pub enum LoopKind {
     /// Lodestone's own loops, with many datagrams a system call.
+    #[cfg(target_os = "linux")]
     #[default]
     Batches,
     /// hickory-server's loops.
     #[cfg(feature = "hickory")]
+    #[cfg_attr(not(target_os = "linux"), default)]
     Hickory,
 }
 
@@ -30,13 +44,14 @@ pub enum Backend {
 /// hickory-server's.
 pub(super) enum Loops {
     /// Threads for each address, and what they work with.
+    #[cfg(target_os = "linux")]
     Batches(Vec<udp::Threads>, udp::Context),
     /// Of each address.
     #[cfg(feature = "hickory")]
     Hickory(Vec<Serving>),
 }
 
-impl Backend {
+impl LoopKind {
     /// Whether it can serve a listener.
     #[cfg(feature = "hickory")]
     pub(super) fn check(self, wanted: &ListenerConfig) -> Result<(), BindError> {
@@ -62,6 +77,7 @@ impl Backend {
     ) -> io::Result<Loops> {
         let udp = std::mem::take(&mut sockets.udp).into_iter();
         match self {
+            #[cfg(target_os = "linux")]
             Self::Batches => {
                 // Connections have accept loops of their own.
                 let _ = streams;
@@ -88,8 +104,9 @@ impl Backend {
 
 impl Loops {
     /// Starts the threads that each address lacks to `count`.
-    pub(super) fn start_missing(&self, count: usize) -> io::Result<Vec<Vec<udp::Thread>>> {
+    pub(super) fn start_missing(&self, count: usize) -> io::Result<Vec<Vec<Thread>>> {
         match self {
+            #[cfg(target_os = "linux")]
             Self::Batches(threads, context) => threads
                 .iter()
                 .map(|threads| threads.start_missing(count, context))
@@ -105,9 +122,10 @@ impl Loops {
         &mut self,
         count: usize,
         proxy: Option<Arc<ProxyPolicy>>,
-        missing: Vec<Vec<udp::Thread>>,
-    ) -> Vec<udp::Thread> {
+        missing: Vec<Vec<Thread>>,
+    ) -> Vec<Thread> {
         match self {
+            #[cfg(target_os = "linux")]
             Self::Batches(threads, context) => {
                 context.proxy.set(proxy);
                 let threads = threads.iter_mut().zip(missing);
@@ -124,6 +142,7 @@ impl Loops {
     /// latest; whether everything was.
     pub(super) fn drain(self, deadline: Instant) -> BoxFuture<'static, bool> {
         match self {
+            #[cfg(target_os = "linux")]
             Self::Batches(threads, _) => all(threads.into_iter().map(|it| it.drain(deadline))),
             #[cfg(feature = "hickory")]
             Self::Hickory(serving) => all(serving.into_iter().map(|it| it.drain(deadline))),
