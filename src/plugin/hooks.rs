@@ -173,7 +173,7 @@ pub struct Properties {
 /// The inbound hook.
 pub trait OnQuery: Lists<listed::on_query> + Send + Sync {
     /// Answers into `reply` (which is empty), passes, or waits. A plugin may change
-    /// [`Query::question`], never [`asked`](crate::query::Request::asked).
+    /// [`Query::question`], never [`original`](crate::query::Request::original).
     fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step;
 }
 

@@ -111,8 +111,8 @@ fn removed_directives_have_their_replacement() {
         (
             "kubernetes cluster.local 10.0.0.0/24 in-addr.arpa {\nupstream\nresyncperiod 5m\n\
              transfer to 10.1.0.1\n}",
-            "unknown property 'upstream' | CoreDNS removed it in 1.7.0 | remove the line: aliases \
-             that lead out are asked of this server itself\n\
+            "unknown property 'upstream' | CoreDNS removed it in 1.7.0 | remove the line: CNAME \
+             targets outside the zones are resolved by this server itself\n\
              unknown property 'resyncperiod' | CoreDNS removed it in 1.7.0 | remove the line: the \
              cluster is watched, not polled\n\
              unknown property 'transfer' | CoreDNS removed it in 1.8.0; 'transfer' is a plugin of \
