@@ -55,9 +55,9 @@
 //! ```
 //!
 //! A cluster name is answered on the thread that read its datagram, without an allocation. A forwarded query is
-//! sent by the same thread (`upstream/engine`), which resumes the chain when it reads the reply. The async runtime
-//! runs only queries that are suspended on anything else, and those of other transports than UDP. A zone transfer
-//! is written part by part (`server/transfer`).
+//! sent by the same thread (`upstream/engine`), which resumes the chain when it reads the reply, and which polls the
+//! futures that other queries are suspended on. The async runtime runs connections, and attempts over TCP, TLS,
+//! HTTPS and QUIC. A zone transfer is written part by part (`server/transfer`).
 //!
 //! # As a library
 //!
