@@ -50,8 +50,8 @@ pub(super) struct Inbox {
     wakeup: Arc<Wakeup>,
 }
 
-/// Wakes the thread of an engine: one byte in a socket pair, however
-/// often it is woken before it looks.
+/// Wakes the thread of an engine: one byte in a socket pair, however often it is woken
+/// before it looks.
 #[derive(Debug)]
 pub(super) struct Wakeup {
     sender: UnixStream,

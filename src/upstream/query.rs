@@ -40,7 +40,7 @@ impl UpstreamQuery {
         }
     }
 
-    /// A query of our own, which nobody's slot is taken for and whose failure is not counted.
+    /// A query of our own: it takes no slot, and its failure is not counted.
     pub(super) fn probe(group: Arc<Group>, packet: Packet, transport: TransportPolicy) -> Self {
         Self {
             request: Request {

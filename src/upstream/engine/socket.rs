@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::upstream::inbox::Key;
 use crate::{
     datagrams::{Connected, take_errors},
     reply::UpstreamSource,
     upstream::{
         Failure, Packet, Upstream,
+        inbox::Key,
         packet::MAX_QUERY,
         udp::{LIFETIME, QUERIES},
     },
