@@ -156,6 +156,26 @@ pub struct Settings {
     pub doh_method: DohMethod,
 }
 
+impl Settings {
+    /// Plain DNS with no connection kept after its query, and an upstream that is never down.
+    fn unpooled() -> Self {
+        Self {
+            pool: PoolSettings {
+                expire: Duration::ZERO,
+                max_age: Duration::ZERO,
+                max_idle: 0,
+            },
+            max_fails: 0,
+            check: HealthCheck::default(),
+            force_tcp: false,
+            source: None,
+            tls_name: None,
+            tls: None,
+            doh_method: DohMethod::default(),
+        }
+    }
+}
+
 impl Upstream {
     /// An upstream; nothing is opened yet.
     pub fn new(

@@ -13,10 +13,7 @@ use std::{
 
 use tokio::{runtime::Handle, time::timeout};
 
-use super::{
-    Failure, HealthCheck, Host, Packet, PoolSettings, Settings, Target, TransportPolicy, Upstream,
-    read_nameservers,
-};
+use super::{Failure, Host, Packet, Settings, Target, TransportPolicy, Upstream, read_nameservers};
 use crate::{
     interfaces::HostAddress,
     metrics::Metrics,
@@ -138,7 +135,7 @@ async fn query_all(
     for server in servers {
         let upstream = Arc::new(Upstream::new(
             Target::at(*server),
-            &settings(),
+            &Settings::unpooled(),
             runtime.clone(),
             &UNCOUNTED,
         ));
@@ -160,23 +157,6 @@ async fn query_all(
         }
     }
     Err(last)
-}
-
-fn settings() -> Settings {
-    Settings {
-        pool: PoolSettings {
-            expire: Duration::ZERO,
-            max_age: Duration::ZERO,
-            max_idle: 0,
-        },
-        max_fails: 0,
-        check: HealthCheck::default(),
-        force_tcp: false,
-        source: None,
-        tls_name: None,
-        tls: None,
-        doh_method: super::DohMethod::default(),
-    }
 }
 
 async fn query(server: &Arc<Upstream>, name: Name, rtype: Type) -> Result<Reply, Failure> {

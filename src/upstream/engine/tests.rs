@@ -10,8 +10,8 @@ use crate::{
     metrics::Metrics,
     query::{Query, Question},
     upstream::{
-        AttemptObserver, AttemptReport, DohMethod, Group, HealthCheck, InFlight, Packet,
-        PendingLimit, Permit, Plan, PoolSettings, Settings, Target, TransportPolicy, Upstream,
+        AttemptObserver, AttemptReport, Group, InFlight, Packet, PendingLimit, Permit, Plan,
+        Settings, Target, TransportPolicy, Upstream,
     },
     wire::{Class, Name, Rcode, Type},
 };
@@ -39,18 +39,8 @@ impl Silent {
             .unwrap();
         let metrics = Metrics::new();
         let settings = Settings {
-            pool: PoolSettings {
-                expire: Duration::ZERO,
-                max_age: Duration::ZERO,
-                max_idle: 0,
-            },
             max_fails: 1,
-            check: HealthCheck::default(),
-            force_tcp: false,
-            source: None,
-            tls_name: None,
-            tls: None,
-            doh_method: DohMethod::default(),
+            ..Settings::unpooled()
         };
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let target = Target::at(socket.local_addr().unwrap());

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     metrics::Metrics,
     query::{Query, Question},
-    upstream::{DohMethod, HealthCheck, Plan, Policy, PoolSettings, Settings, Target},
+    upstream::{Plan, Policy, Settings, Target},
     wire::{Class, Name, Rcode, Type},
 };
 
@@ -60,18 +60,8 @@ impl Played {
         let runtime = Builder::new_current_thread().build().unwrap();
         let metrics = Metrics::new();
         let settings = Settings {
-            pool: PoolSettings {
-                expire: Duration::ZERO,
-                max_age: Duration::ZERO,
-                max_idle: 0,
-            },
             max_fails: 1,
-            check: HealthCheck::default(),
-            force_tcp: false,
-            source: None,
-            tls_name: None,
-            tls: None,
-            doh_method: DohMethod::default(),
+            ..Settings::unpooled()
         };
         let upstreams: Vec<_> = (0..upstreams)
             .map(|number| {
