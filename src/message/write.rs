@@ -57,7 +57,13 @@ impl Writer {
     /// (RFC 6891 section 7). TC is set if a required record is missing: see `message/truncation`.
     pub fn write(&mut self, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
         let limit = query.reply_limit() - signature_space(query);
-        let next = self.message(query, reply, 0..usize::MAX, limit, out);
+        let mut opt = Opt::of(reply, limit);
+        let mut next = self.message(query, reply, 0..usize::MAX, limit, opt, out);
+        if opt.extended.is_some() && next < reply.records().count() {
+            // Records come before the explanation.
+            opt.extended = None;
+            next = self.message(query, reply, 0..usize::MAX, limit, opt, out);
+        }
         let mut truncated = reply.truncated;
         if next < reply.records().count() {
             let cut = TruncatedReply::at(reply, query.original.name.as_ref(), next);
@@ -65,7 +71,7 @@ impl Writer {
             if !truncated {
                 let whole = cut.complete_rrsets();
                 if whole < next {
-                    self.message(query, reply, 0..whole, limit, out);
+                    self.message(query, reply, 0..whole, limit, opt, out);
                 }
             }
         }
@@ -95,10 +101,12 @@ impl Writer {
         let mut message = Vec::new();
         let mut from = 0;
         loop {
-            let mut next = self.message(query, reply, from..count, TRANSFER_MESSAGE, &mut message);
+            let (range, limit) = (from..count, TRANSFER_MESSAGE);
+            let opt = Opt::of(reply, limit);
+            let mut next = self.message(query, reply, range.clone(), limit, opt, &mut message);
             if next == from && next < count {
                 let limit = MAX_MESSAGE - signature_space(query);
-                next = self.message(query, reply, from..count, limit, &mut message);
+                next = self.message(query, reply, range, limit, opt, &mut message);
             }
             // A record that fits into no message ends the transfer with an error.
             let too_large = next == from && next < count;
@@ -126,6 +134,7 @@ impl Writer {
         reply: &Reply,
         range: Range<usize>,
         limit: usize,
+        opt: Opt<'_>,
         out: &mut Vec<u8>,
     ) -> usize {
         out.clear();
@@ -135,7 +144,6 @@ impl Writer {
         out.extend(query.original.rtype.0.to_be_bytes());
         out.extend(query.original.class.0.to_be_bytes());
 
-        let opt = Opt::of(reply, limit);
         let opt_length = if query.edns.is_some() {
             opt.length()
         } else {

@@ -9,7 +9,7 @@ use std::future::Future;
 use super::{Context, Pending, Resolved};
 use crate::{
     query::{Query, Question},
-    reply::{Owner, Reply, Section, Why},
+    reply::{ExtendedError, Owner, Reply, Section, Text, Why},
     wire::{Name, Rcode, Type},
 };
 
@@ -110,8 +110,18 @@ impl Target {
         if !matches!(found.rcode, Rcode::NOERROR | Rcode::NXDOMAIN) {
             reply.why = found.why;
             reply.cause.clone_from(&found.cause);
-            reply.extended_error.clone_from(&found.extended_error);
         }
+        reply.extended_error = found.extended_error.as_ref().map(|error| {
+            let mut text = Text::default();
+            text.push("target ");
+            text.push(&self.name.to_string());
+            text.push(": ");
+            text.push(&error.text);
+            ExtendedError {
+                code: error.code,
+                text: text.as_str().into(),
+            }
+        });
     }
 }
 

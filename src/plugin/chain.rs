@@ -1,15 +1,18 @@
 //! The path of a query inward and of its reply outward: for either, a slice of the plugins that have a
 //! hook, and a loop.
 
+mod reason;
 mod suspended;
 
 use std::{sync::Arc, time::Duration};
 
+pub(crate) use reason::attach_reason;
 pub use suspended::Suspended;
 
 use self::suspended::{Direction, PendingOn, Suspension};
 use super::{
-    BeforeResponse, Block, Context, Observer, OnQuery, OnResponse, Outcome, Plugin, Step, Written,
+    BeforeResponse, Block, Context, Diagnose, Observer, OnQuery, OnResponse, Outcome, Plugin, Step,
+    Written,
 };
 use crate::{
     query::Query,
@@ -23,6 +26,7 @@ pub struct Chain {
     inward: Box<[Inward]>,
     outward: Box<[Outward]>,
     observers: Box<[Arc<dyn Observer>]>,
+    diagnosers: Box<[Arc<dyn Diagnose>]>,
     pub(super) recursive: bool,
     /// A query that no plugin answers is refused; else it fails.
     refuses_others: bool,
@@ -66,7 +70,9 @@ impl Chain {
             })
         });
         let observers = plugins.iter().filter_map(|plugin| plugin.observer.clone());
+        let diagnosers = plugins.iter().filter_map(|plugin| plugin.diagnosis.clone());
         Self {
+            diagnosers: diagnosers.collect(),
             inward: inward.collect(),
             outward: outward.collect(),
             observers: observers.collect(),
@@ -171,6 +177,10 @@ impl Chain {
         reply: &mut Reply,
         end: usize,
     ) -> Outcome<Suspension> {
+        if reply.why.is_upstream_failure() {
+            // Before the cache stores it, for later clients too.
+            self.attach_reason(query, reply);
+        }
         for outward in self.outward_of(end) {
             if let Some(before) = &outward.before
                 && let Some(pending) = before.before_response(context, query, reply)
@@ -182,6 +192,9 @@ impl Chain {
                 });
             }
             outward.hook.on_response(context, query, reply);
+        }
+        if query.edns.is_some() && reason::is_needed(reply) {
+            self.attach_reason(query, reply);
         }
         Outcome::Done
     }

@@ -55,7 +55,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 use super::{Block, Context, Pending, Step, Written};
 use crate::{
     query::Query,
-    reply::Reply,
+    reply::{Reply, Text},
     wire::{Rcode, Type},
 };
 
@@ -104,6 +104,7 @@ pub mod listed {
     pub enum before_response {}
     pub enum observer {}
     pub enum metadata {}
+    pub enum diagnosis {}
     pub enum readiness {}
     pub enum startup {}
     pub enum shutdown {}
@@ -136,6 +137,8 @@ pub struct Plugin {
     pub observer: Option<Arc<dyn Observer>>,
     /// For the labels of [`metadata`](super::metadata).
     pub metadata: Option<Arc<dyn MetadataSource>>,
+    /// For the texts of negative and failed replies.
+    pub diagnosis: Option<Arc<dyn Diagnose>>,
     /// For `/ready`.
     pub readiness: Option<Arc<dyn ReadinessCheck>>,
     /// For a start or a reload.
@@ -228,6 +231,14 @@ pub trait ReadinessCheck: Lists<listed::readiness> + Send + Sync {
 /// Work that a start, a reload or the end of the process waits for.
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// The hook for the texts of negative and failed replies.
+pub trait Diagnose: Lists<listed::diagnosis> + Send + Sync {
+    /// Describes in `text`, which is empty, why `reply` has no answer; false if this plugin has nothing to
+    /// add to [`Why`](crate::reply::Why). Called only if a text is needed, for replies of this plugin and
+    /// of others, by which name they were asked: `query.question`.
+    fn diagnose(&self, query: &Query, reply: &Reply, text: &mut Text) -> bool;
+}
+
 /// The hook for a start or a reload.
 pub trait Startup: Lists<listed::startup> + Send + Sync {
     /// Completes when the plugin has what it needs to start, or has waited long enough; none where it
@@ -287,6 +298,7 @@ impl<T: Hooks> From<Arc<T>> for Plugin {
             before_response: None,
             observer: None,
             metadata: None,
+            diagnosis: None,
             readiness: None,
             startup: None,
             shutdown: None,

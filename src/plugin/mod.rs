@@ -74,9 +74,10 @@ mod zone_list;
 
 use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
+pub(crate) use chain::attach_reason;
 pub use chain::{Chain, Suspended};
 pub use hooks::{
-    BeforeResponse, Describe, Hooks, Lists, MetadataSource, Observer, OnNotify, OnQuery,
+    BeforeResponse, Describe, Diagnose, Hooks, Lists, MetadataSource, Observer, OnNotify, OnQuery,
     OnResponse, OnUpstreamReply, Plugin, Properties, ReadinessCheck, RouteFilter, Shutdown,
     Startup, VerifySignature, Work, listed,
 };
@@ -89,7 +90,7 @@ pub use zone_list::ZoneList;
 use crate::{
     http_page::HttpPage,
     metrics::{Metrics, ZoneCounters},
-    query::{Query, Question},
+    query::{Edns, Query, Question},
     reply::{Reply, Why},
     upstream::UpstreamQuery,
     wire::{Name, Rcode},
@@ -183,6 +184,23 @@ impl Context<'_> {
     pub fn refresh(&self, query: &Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         let mut sub_query = query.sub_query(query.original);
         sub_query.bypass.cache = true;
+        self.send(sub_query)
+    }
+
+    /// Sends a sub-query whose reply has an extended DNS error if it is negative, whatever the client uses.
+    pub fn with_reason(
+        &self,
+        query: &Query,
+        question: Question,
+    ) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        let mut sub_query = query.sub_query(question);
+        sub_query.edns.get_or_insert(Edns {
+            udp_payload: Edns::OUR_UDP_PAYLOAD,
+            version: 0,
+            dnssec_ok: false,
+            wants_nsid: false,
+            is_padded: false,
+        });
         self.send(sub_query)
     }
 

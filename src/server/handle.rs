@@ -21,7 +21,7 @@ use super::{route::Routes, transfer::Transfer};
 use crate::{
     message::{Parsed, Writer, read_query, read_query_into, write_header_only},
     metrics::{Dns, Metrics, ZoneCounters},
-    plugin::{Block, Context, Door, Outcome, Suspended, Written},
+    plugin::{Block, Context, Door, Outcome, Suspended, Written, attach_reason},
     query::{Query, Request, Transport},
     reply::{Reply, Why},
     tsig::Signed,
@@ -276,6 +276,7 @@ impl Entrance {
                 reply.fail(rcode, why);
                 // NOERROR here is the reply to an accepted NOTIFY: the zone is served here.
                 reply.authoritative = rcode == Rcode::NOERROR;
+                attach_reason(query, reply);
                 writer.write(query, reply, out);
                 let took = arrival.received.elapsed();
                 self.server.count_dropped(query, reply, out.len(), took);

@@ -27,7 +27,7 @@ impl ClusterView {
 
     /// The namespace of the pods at an address; `None` if pods that share it (host network) are in
     /// different namespaces.
-    fn namespace_of(&self, client: IpAddr) -> Option<Arc<str>> {
+    pub(super) fn namespace_of(&self, client: IpAddr) -> Option<Arc<str>> {
         let mut pods = self.cluster.pods(client.to_canonical());
         let namespace = Arc::clone(&pods.next()?.namespace);
         pods.all(|pod| pod.namespace == namespace)

@@ -9,24 +9,26 @@ mod labels;
 mod local_addresses;
 mod parse;
 mod removed;
+mod reports;
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::RefCell, sync::Arc, time::Duration};
 
 pub use parse::parse;
 
 use super::transfer::{Changes, Transferable};
 use super::{
-    Build, BuildError, Context, MetadataSource, Offer, OnQuery, Parts, Plugin, ReadinessCheck,
-    Setup, Startup, Step, Work, alias, random,
+    Build, BuildError, Context, Describe, Diagnose, MetadataSource, Offer, OnQuery, Parts, Plugin,
+    Properties, ReadinessCheck, Setup, Startup, Step, Work, alias, random,
 };
 use crate::{
     cluster::{ClusterSource, Kind, Settings, SourceError},
     hooks,
     query::{Query, Question},
-    reply::Reply,
-    wire::{Class, Name, NameRef},
+    reply::{Reply, Text},
+    wire::{Class, Name, NameRef, Type},
     zone::{
-        AnswerRules, ClusterLookup, ClusterView, LookupOutcome, SizeBudget, ZoneTransfer, Zones,
+        AnswerRules, ClusterLookup, ClusterView, LookupOutcome, Reader, Searches, SizeBudget,
+        ZoneTransfer, Zones,
     },
 };
 
@@ -96,6 +98,7 @@ impl Setup for Config {
         build.offers.zones.push(Arc::clone(&view) as _);
         Ok(Plugin::from(Kubernetes {
             source: Some(source),
+            config_hash: Some(build.metrics.reload.config_hash.clone()),
             ..Kubernetes::new(view, self.fallthrough.clone(), self.startup_timeout)
         }))
     }
@@ -128,6 +131,8 @@ pub struct Kubernetes {
     startup_timeout: Duration,
     /// The source; it stops when the last plugin that uses it is dropped.
     source: Option<Arc<ClusterSource>>,
+    /// The hash of the active configuration.
+    config_hash: Option<prometheus::Gauge>,
 }
 
 impl Kubernetes {
@@ -142,14 +147,23 @@ impl Kubernetes {
             fallthrough,
             startup_timeout,
             source: None,
+            config_hash: None,
         }
     }
 }
 
-hooks!(Kubernetes, NAME => on_query, metadata, readiness, startup);
+hooks!(Kubernetes, NAME => on_query, metadata, diagnosis, readiness, startup; properties);
 
 impl OnQuery for Kubernetes {
     fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+        if query.question.class == Class::CH {
+            return self.status(query, reply);
+        }
+        if query.question.rtype == Type::TXT
+            && let Some(step) = self.explanation(context, query, reply)
+        {
+            return step;
+        }
         answer_query(&*self.view, context, query, reply, |name| {
             let mut zones = self.fallthrough.iter();
             zones.any(|zone| name.is_under(zone.as_ref()))
@@ -170,6 +184,36 @@ impl MetadataSource for Kubernetes {
             }
             _ => self.view.metadata(&query.original, key),
         }
+    }
+}
+
+impl Describe for Kubernetes {
+    fn properties(&self) -> Properties {
+        Properties {
+            // The replica's status is in class CH.
+            other_classes: true,
+            ..Properties::default()
+        }
+    }
+}
+
+thread_local! {
+    /// Created with the first denial that has a reader.
+    static SEARCHES: RefCell<Option<Searches>> = const { RefCell::new(None) };
+}
+
+impl Diagnose for Kubernetes {
+    fn diagnose(&self, query: &Query, reply: &Reply, text: &mut Text) -> bool {
+        let now = query.received;
+        SEARCHES.with_borrow_mut(|searches| {
+            let mut reader = Reader {
+                client: query.client.ip(),
+                now,
+                searches: searches.get_or_insert_with(|| Searches::new(now)),
+            };
+            self.view
+                .diagnose(&query.question, reply, &mut reader, text)
+        })
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{
         Written, metadata::Published,
     },
     query::Query,
-    reply::Reply,
+    reply::{Reply, Text},
     wire::Name,
 };
 
@@ -40,6 +40,8 @@ pub use kind::{Class, Kind};
 /// The metadata labels of a reply, such as `denial` and `NODATA`.
 const CLASS: &str = "log/class";
 const TYPE: &str = "log/type";
+/// The label of the reason of a reply without an answer.
+const REASON: &str = "log/reason";
 
 /// The rules of a server block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,7 +184,13 @@ impl Log {
 }
 
 impl Log {
-    fn log(&self, query: &Query, outcome: Outcome<'_>, metadata: impl Fn(&str) -> Option<String>) {
+    fn log(
+        &self,
+        query: &Query,
+        outcome: Outcome<'_>,
+        reason: impl Fn() -> Option<String>,
+        published: impl Fn(&str) -> Option<String>,
+    ) {
         let name = query.original.lower.as_ref();
         let mut rules = self.rules.iter();
         let Some(rule) = rules.find(|rule| name.is_under(rule.zone.as_ref())) else {
@@ -194,8 +202,14 @@ impl Log {
         };
         if rule.classes == Classes::ALL || rule.classes.contains(class()) {
             self.sink.query(
-                |line| rule.format.write(line, query, outcome, metadata),
-                |record| record::fields(record, query, outcome),
+                |line| {
+                    let metadata = |label: &str| match label {
+                        REASON => reason(),
+                        _ => published(label),
+                    };
+                    rule.format.write(line, query, outcome, metadata);
+                },
+                |record| record::fields(record, query, outcome, reason()),
             );
         }
     }
@@ -206,18 +220,31 @@ hooks!(Log, "log" => observer, metadata);
 impl Observer for Log {
     fn on_sent(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
         let outcome = Outcome::Sent(reply, written);
-        self.log(query, outcome, |label| {
+        let reason = || {
+            let mut text = Text::default();
+            if !reply.lacks_answer() {
+                return None;
+            }
+            block.chain.reason(query, reply, &mut text);
+            Some(text.as_str().to_owned())
+        };
+        self.log(query, outcome, reason, |label| {
             let published = self.published.as_ref()?;
             published.value(block.chain.plugins(), query, Some(reply), label)
         });
     }
 
     fn on_dropped(&self, block: &Block, query: &Query, took: Duration) {
-        self.log(query, Outcome::Dropped(took), |label| {
-            let published = self.published.as_ref()?;
-            let own = label_of(Kind::OtherError, label);
-            own.or_else(|| published.value(block.chain.plugins(), query, None, label))
-        });
+        self.log(
+            query,
+            Outcome::Dropped(took),
+            || None,
+            |label| {
+                let published = self.published.as_ref()?;
+                let own = label_of(Kind::OtherError, label);
+                own.or_else(|| published.value(block.chain.plugins(), query, None, label))
+            },
+        );
     }
 }
 

@@ -5,8 +5,14 @@ use std::time::Duration;
 use super::format::{Code, Outcome, Seconds};
 use crate::{logging::LogRecord, query::Query};
 
-/// Adds the fields of the original question and of the reply as sent.
-pub(super) fn fields(record: &mut LogRecord<'_>, query: &Query, outcome: Outcome<'_>) {
+/// Adds the fields of the original question and of the reply as sent; last, and not in CoreDNS, the reason of a
+/// reply without an answer.
+pub(super) fn fields(
+    record: &mut LogRecord<'_>,
+    query: &Query,
+    outcome: Outcome<'_>,
+    reason: Option<String>,
+) {
     let asked = &query.original;
     record.text("client_ip", query.client.ip().to_canonical());
     record.bare("client_port", query.client.port());
@@ -35,4 +41,7 @@ pub(super) fn fields(record: &mut LogRecord<'_>, query: &Query, outcome: Outcome
     };
     record.bare("response_size", bytes);
     record.bare("duration_seconds", Seconds(took));
+    if let Some(reason) = reason {
+        record.text("reason", reason);
+    }
 }

@@ -1,0 +1,96 @@
+//! The reason of a negative or failed reply, as a text: the one source of extended DNS errors (RFC 8914), log
+//! lines and `explain`.
+
+use super::Chain;
+use crate::{
+    query::Query,
+    reply::{ExtendedError, Reply, Text, Why},
+    wire::Rcode,
+};
+
+/// INFO-CODE "Cached Error" (RFC 8914 section 4.14).
+const CACHED_ERROR: u16 = 13;
+/// INFO-CODE "Stale NXDOMAIN Answer" (RFC 8914 section 4.20).
+const STALE_NXDOMAIN: u16 = 19;
+
+/// Whether a client should learn the reason: there is no answer, or it is stale.
+pub(super) fn is_needed(reply: &Reply) -> bool {
+    match reply.why {
+        Why::Stale => true,
+        // A referral is an answer.
+        Why::Delegated => false,
+        _ => reply.lacks_answer(),
+    }
+}
+
+/// The INFO-CODE of a reply.
+fn info_code(reply: &Reply) -> u16 {
+    match (reply.why, reply.rcode) {
+        (Why::Stale, Rcode::NXDOMAIN) => STALE_NXDOMAIN,
+        (Why::Cached, Rcode::SERVFAIL) => CACHED_ERROR,
+        (why, _) => why.info_code(),
+    }
+}
+
+impl Chain {
+    /// Attaches the reason as an extended DNS error, unless the reply has one: an upstream's, or one that a
+    /// cache has kept.
+    pub(super) fn attach_reason(&self, query: &Query, reply: &mut Reply) {
+        if reply.extended_error.is_some() {
+            return;
+        }
+        let mut text = Text::default();
+        self.reason(query, reply, &mut text);
+        reply.extended_error = Some(extended_error(reply, &text));
+    }
+
+    /// Writes the reason of a reply of this chain into the empty `text`.
+    pub fn reason(&self, query: &Query, reply: &Reply, text: &mut Text) {
+        if let Some(error) = &reply.extended_error {
+            return text.push(&error.text);
+        }
+        for plugin in &self.diagnosers {
+            if plugin.diagnose(query, reply, text) {
+                return;
+            }
+            text.clear();
+        }
+        describe(reply, text);
+    }
+}
+
+/// Attaches the reason of a reply of no chain, if the client uses EDNS.
+pub(crate) fn attach_reason(query: &Query, reply: &mut Reply) {
+    if query.edns.is_some() && is_needed(reply) && reply.rcode != Rcode::NOERROR {
+        let mut text = Text::default();
+        describe(reply, &mut text);
+        reply.extended_error = Some(extended_error(reply, &text));
+    }
+}
+
+fn extended_error(reply: &Reply, text: &Text) -> ExtendedError {
+    ExtendedError {
+        code: info_code(reply),
+        text: text.as_str().into(),
+    }
+}
+
+/// The reason of a reply without a plugin's particulars.
+fn describe(reply: &Reply, text: &mut Text) {
+    match (&reply.cause, reply.why, &reply.source) {
+        (Some(cause), why, _) if why.is_upstream_failure() => {
+            text.push("upstream: ");
+            text.push(cause);
+        }
+        (Some(cause), why, _) => {
+            text.push(why.text());
+            text.push(": ");
+            text.push(cause);
+        }
+        (None, Why::Upstream, Some(source)) => {
+            text.push("answer of upstream ");
+            text.push(&source.upstream);
+        }
+        (None, why, _) => text.push(why.text()),
+    }
+}
