@@ -1,7 +1,8 @@
 //! Lodestone, the DNS server of a Kubernetes cluster. This page is the map.
 //!
 //! ```text
-//! cli        the command line: serve, check, fmt, diff, lab
+//! cli        the command line: serve, check, fmt, diff, explain, lab
+//! explain    how a name is resolved: search list, recorded walk
 //! process    the serving process: start, reload, lame duck, drain
 //! reload     detects changes of the Corefile
 //! pipeline   a built configuration: listeners, their zones, and the plugin chains of these
@@ -78,6 +79,7 @@ pub mod config;
 pub mod corefile;
 pub(crate) mod datagrams;
 pub mod edns;
+pub mod explain;
 pub mod features;
 mod files;
 #[cfg(feature = "hickory")]

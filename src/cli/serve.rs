@@ -51,6 +51,8 @@ pub enum Corefile {
     WorkingDirectory,
     /// Standard input, read once.
     StandardInput,
+    /// A text of the program's own.
+    Inline(String),
 }
 
 /// Why a Corefile cannot be used.
@@ -105,6 +107,7 @@ impl Corefile {
             Self::File(path) => path.display().to_string(),
             Self::WorkingDirectory => "Corefile".to_owned(),
             Self::StandardInput => "/dev/stdin".to_owned(),
+            Self::Inline(_) => "built-in Corefile".to_owned(),
         }
     }
 
@@ -113,7 +116,7 @@ impl Corefile {
         match self {
             Self::File(path) => Some(path.clone()),
             Self::WorkingDirectory => Some(PathBuf::from("Corefile")),
-            Self::StandardInput => None,
+            Self::StandardInput | Self::Inline(_) => None,
         }
     }
 
@@ -156,6 +159,7 @@ impl Corefile {
     pub fn bytes(&self) -> io::Result<Vec<u8>> {
         match self {
             Self::StandardInput => capped(io::stdin().lock()),
+            Self::Inline(text) => Ok(text.clone().into_bytes()),
             Self::File(path) => capped(fs::File::open(path)?),
             Self::WorkingDirectory => match fs::File::open("Corefile") {
                 Ok(file) => capped(file),

@@ -2,11 +2,12 @@
 //! hook, and a loop.
 
 mod reason;
+mod record;
 mod suspended;
 
 use std::{sync::Arc, time::Duration};
 
-pub(crate) use reason::attach_reason;
+pub(crate) use reason::{attach_reason, describe};
 pub use suspended::Suspended;
 
 use self::suspended::{Direction, PendingOn, Suspension};
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     query::Query,
     reply::{Reply, Why},
-    wire::Rcode,
+    wire::{Class, Rcode},
 };
 
 /// The plugins of a server block, in the order of [`crate::config::order`].
@@ -31,6 +32,8 @@ pub struct Chain {
     /// A query that no plugin answers is refused; else it fails.
     refuses_others: bool,
     complete_answers: bool,
+    /// A plugin answers classes other than IN.
+    other_classes: bool,
 }
 
 /// An inbound hook, and the place of its plugin among all.
@@ -79,6 +82,7 @@ impl Chain {
             recursive: any(|plugin| plugin.properties.recursive),
             refuses_others,
             complete_answers: any(|plugin| plugin.properties.complete_answers),
+            other_classes: any(|plugin| plugin.properties.other_classes),
             plugins: plugins.into(),
         }
     }
@@ -147,8 +151,13 @@ impl Chain {
         reply: &mut Reply,
         from: usize,
     ) -> Outcome<Suspension> {
+        let recorder = query.recorder.clone();
         for &Inward { at, name, ref hook } in self.inward.iter().skip_while(|turn| turn.at < from) {
-            match hook.on_query(context, query, reply) {
+            let step = hook.on_query(context, query, reply);
+            if let Some(recorder) = &recorder {
+                record::step(recorder, query, name, &step, reply);
+            }
+            match step {
                 Step::Pass => {}
                 Step::Answer => {
                     reply.answered_by = name;
@@ -160,7 +169,9 @@ impl Chain {
                 Step::Wait(pending) => return inward_at(at, PendingOn::Future(pending)),
             }
         }
-        if self.refuses_others {
+        if query.question.class != Class::IN && !self.other_classes {
+            reply.fail(Rcode::REFUSED, Why::NotServed);
+        } else if self.refuses_others {
             reply.fail(Rcode::REFUSED, Why::NoZone);
         } else {
             reply.fail(Rcode::SERVFAIL, Why::NoPluginAnswered);
@@ -191,7 +202,17 @@ impl Chain {
                     pending: Some(PendingOn::Future(pending)),
                 });
             }
+            let before = query.recorder.as_ref().map(|_| record::summary(reply));
             outward.hook.on_response(context, query, reply);
+            if let (Some(before), Some(recorder)) = (before, &query.recorder) {
+                record::change(
+                    recorder,
+                    query,
+                    self.plugins[outward.at].name,
+                    &before,
+                    reply,
+                );
+            }
         }
         if query.edns.is_some() && reason::is_needed(reply) {
             self.attach_reason(query, reply);

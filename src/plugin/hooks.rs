@@ -56,7 +56,7 @@ use super::{Block, Context, Pending, Step, Written};
 use crate::{
     query::Query,
     reply::{Reply, Text},
-    wire::{Rcode, Type},
+    wire::{Name, Rcode, Type},
 };
 
 /// Declares the name and the hooks of a type, so that it can become a [`Plugin`]:
@@ -164,6 +164,9 @@ pub struct Properties {
     pub zones_only: bool,
     /// It can answer in classes other than IN.
     pub other_classes: bool,
+    /// It answers names about the server in class CH. Without another plugin for other classes, queries of
+    /// these that it passes are refused.
+    pub server_names: bool,
     /// It chooses among all records of an answer. Without one such plugin in the chain, an answer holds
     /// no more records than the client takes, and [`Reply::truncated`] says so.
     pub complete_answers: bool,
@@ -237,6 +240,16 @@ pub trait Diagnose: Lists<listed::diagnosis> + Send + Sync {
     /// add to [`Why`](crate::reply::Why). Called only if a text is needed, for replies of this plugin and
     /// of others, by which name they were asked: `query.question`.
     fn diagnose(&self, query: &Query, reply: &Reply, text: &mut Text) -> bool;
+
+    /// The object that the name stands for, if this plugin has one: `Service shop/web, ClusterIP ...`.
+    fn object(&self, _query: &Query) -> Option<String> {
+        None
+    }
+
+    /// The first domains of the search list of pods in a namespace.
+    fn search_list(&self, _namespace: &str) -> Vec<Name> {
+        Vec::new()
+    }
 }
 
 /// The hook for a start or a reload.

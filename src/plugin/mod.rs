@@ -74,8 +74,8 @@ mod zone_list;
 
 use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-pub(crate) use chain::attach_reason;
 pub use chain::{Chain, Suspended};
+pub(crate) use chain::{attach_reason, describe};
 pub use hooks::{
     BeforeResponse, Describe, Diagnose, Hooks, Lists, MetadataSource, Observer, OnNotify, OnQuery,
     OnResponse, OnUpstreamReply, Plugin, Properties, ReadinessCheck, RouteFilter, Shutdown,
@@ -244,6 +244,20 @@ pub struct Block {
     pub chain: Arc<Chain>,
     /// Where its queries are counted: [`crate::metrics::Dns::zone`] of the three labels.
     pub counters: Arc<ZoneCounters>,
+}
+
+impl Block {
+    /// Which block this is, and why it was chosen.
+    pub fn describe(&self) -> String {
+        let (server, zone) = (&self.server, &self.zone_label);
+        let mut text =
+            format!("block \"{zone}\" of {server}: its zone is the longest for this name");
+        if !self.view.is_empty() {
+            text.push_str(", view ");
+            text.push_str(&self.view);
+        }
+        text
+    }
 }
 
 /// A plugin's configuration, parsed and checked, not yet built.

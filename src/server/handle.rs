@@ -193,6 +193,9 @@ impl Door for Server {
                 let Some(block) = routes.find(&query) else {
                     return Reply::failure(Rcode::REFUSED, Why::NoZone);
                 };
+                if let Some(recorder) = &query.recorder {
+                    recorder.add(query.depth, "server", block.describe());
+                }
                 let context = Context { door: &door, block };
                 block.chain.walk(&context, &mut query, &mut reply)
             };

@@ -11,6 +11,7 @@
 //! search     search lists of pods              target     target names of records
 //! distinct   deduplication                     budget     response size
 //! diagnosis  texts: why a name has no answer   nearest    similar names
+//! object     texts: what a name stands for
 //! transfer   zone transfers
 //! ```
 
@@ -28,6 +29,7 @@ mod metadata;
 mod name;
 mod name_kind;
 mod nearest;
+mod object;
 mod reverse;
 mod search;
 mod srv;

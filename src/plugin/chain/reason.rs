@@ -76,7 +76,7 @@ fn extended_error(reply: &Reply, text: &Text) -> ExtendedError {
 }
 
 /// The reason of a reply without a plugin's particulars.
-fn describe(reply: &Reply, text: &mut Text) {
+pub(crate) fn describe(reply: &Reply, text: &mut Text) {
     match (&reply.cause, reply.why, &reply.source) {
         (Some(cause), why, _) if why.is_upstream_failure() => {
             text.push("upstream: ");

@@ -4,6 +4,7 @@ use std::{future, sync::Arc};
 
 use tokio::time::timeout_at;
 
+use super::record;
 use crate::{
     plugin::{Block, Context, Door, Outcome, Pending, Resolved},
     query::Query,
@@ -123,6 +124,7 @@ impl Suspended {
         match self.at.direction {
             Direction::Inward => {
                 reply.answered_by = chain.plugins()[at].name;
+                record::resolved(&self.query, reply.answered_by, reply);
                 reply.recursion_available |= chain.recursive;
             }
             Direction::Outward => {

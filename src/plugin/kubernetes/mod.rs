@@ -190,8 +190,7 @@ impl MetadataSource for Kubernetes {
 impl Describe for Kubernetes {
     fn properties(&self) -> Properties {
         Properties {
-            // The replica's status is in class CH.
-            other_classes: true,
+            server_names: true,
             ..Properties::default()
         }
     }
@@ -214,6 +213,14 @@ impl Diagnose for Kubernetes {
             self.view
                 .diagnose(&query.question, reply, &mut reader, text)
         })
+    }
+
+    fn object(&self, query: &Query) -> Option<String> {
+        self.view.describe(&query.question)
+    }
+
+    fn search_list(&self, namespace: &str) -> Vec<Name> {
+        self.view.search_domains(namespace)
     }
 }
 

@@ -152,7 +152,7 @@ fn a_record_has_the_line_and_its_fields() {
     let asked = r#","plugin":"log","client_ip":"2001:db8::9","client_port":4242,"qname":"a\\\"b.","qtype":"TYPE1234","qclass":"CLASS77","protocol":"udp","id":7,"opcode":0,"request_size":41,"dnssec_ok":false,"bufsize":512,"rcode":"#;
     for (line, wanted) in records.lines().zip([
         format!(
-            r#""level":"INFO","msg":"a\\\"b. \"3841\""{asked}"3841","response_size":30,"duration_seconds":0.0015}}"#
+            r#""level":"INFO","msg":"a\\\"b. \"3841\""{asked}"3841","response_size":30,"duration_seconds":0.0015,"reason":"answer of an upstream server"}}"#
         ),
         format!(
             r#""level":"INFO","msg":"a\\\"b. \"-\""{asked}null,"response_size":0,"duration_seconds":0}}"#
