@@ -17,14 +17,14 @@ use crate::{
     pipeline::{Listener, Pipeline},
     plugin::{Chain, Door},
     query::{Edns, Query, Question, Recorder, Transport},
-    reply::{Reply, Text},
+    reply::{ReasonText, Reply},
     server::{handle::Server, limits::Limits, route::Routes},
     wire::{Class, Name, Rcode, Type},
 };
 
 /// What is to be explained.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Request {
+pub struct ExplainRequest {
     /// The name as a program would use it; one that ends in a dot is not expanded.
     pub name: String,
     /// The record type.
@@ -82,7 +82,7 @@ pub struct Explained {
     /// Duration in microseconds.
     pub took_us: u64,
     /// The recorded walk.
-    pub steps: Vec<Step>,
+    pub steps: Vec<WalkStep>,
 }
 
 /// A reason, as in the extended DNS error.
@@ -98,7 +98,7 @@ pub struct Reason {
 
 /// A step of a walk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Step {
+pub struct WalkStep {
     /// Microseconds since the query began.
     pub at_us: u64,
     /// 0 for the query, 1 for its sub-queries.
@@ -147,7 +147,7 @@ impl Target {
     ///
     /// # Errors
     /// The request names no domain name or type, or the configuration lacks what it needs.
-    pub async fn explain(&self, request: &Request) -> Result<Explanation, RequestError> {
+    pub async fn explain(&self, request: &ExplainRequest) -> Result<Explanation, RequestError> {
         let rtype: Type = request
             .rtype
             .to_ascii_uppercase()
@@ -212,7 +212,7 @@ impl Target {
             steps: recorder
                 .steps()
                 .into_iter()
-                .map(|step| Step {
+                .map(|step| WalkStep {
                     at_us: micros(step.at),
                     depth: step.depth,
                     plugin: step.plugin.to_owned(),
@@ -256,7 +256,7 @@ fn reason(reply: &Reply) -> Option<Reason> {
         Some(error) => error.clone(),
         None if reply.rcode == Rcode::NOERROR && !reply.lacks_answer() => return None,
         None => {
-            let mut text = Text::default();
+            let mut text = ReasonText::default();
             crate::plugin::describe(reply, &mut text);
             crate::reply::ExtendedError {
                 code: reply.why.info_code(),
@@ -267,7 +267,7 @@ fn reason(reply: &Reply) -> Option<Reason> {
     Some(Reason {
         name: reply.why.name().to_owned(),
         code: error.code,
-        text: error.text.into(),
+        text: error.text.to_string(),
     })
 }
 

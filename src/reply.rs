@@ -7,7 +7,7 @@
 mod batches;
 mod data;
 mod packed;
-mod text;
+mod reason_text;
 mod why;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -16,7 +16,7 @@ pub use batches::{RecordSource, RemainingRecords};
 pub use data::{Data, Soa};
 pub(crate) use data::{expand, names_in};
 pub use packed::Packed;
-pub use text::Text;
+pub use reason_text::ReasonText;
 pub use why::Why;
 
 use crate::{
@@ -76,8 +76,8 @@ pub struct UpstreamSource {
 pub struct ExtendedError {
     /// The INFO-CODE.
     pub code: u16,
-    /// The EXTRA-TEXT.
-    pub text: Box<str>,
+    /// The EXTRA-TEXT; shared, since the same names are denied again and again.
+    pub text: Arc<str>,
 }
 
 /// Section of a message.

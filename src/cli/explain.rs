@@ -8,7 +8,7 @@ use crate::{
         serve::{Corefile, ReadError},
     },
     config::Config,
-    explain::{Explanation, Request, RequestError, Target},
+    explain::{ExplainRequest, Explanation, RequestError, Target},
     metrics::Metrics,
     pipeline::Pipeline,
     plugin::{BuildError, Parts},
@@ -105,7 +105,7 @@ fn explained(arguments: &Arguments) -> Result<(String, bool), ExplainError> {
 async fn explain(
     config: &Config,
     port: u16,
-    request: &Request,
+    request: &ExplainRequest,
 ) -> Result<Explanation, ExplainError> {
     let metrics = Metrics::new();
     let pipeline = Pipeline::build(config, port, Parts::default(), &metrics)?;
@@ -114,7 +114,7 @@ async fn explain(
     Ok(target.explain(request).await?)
 }
 
-fn request(arguments: &Arguments) -> Result<Request, ExplainError> {
+fn request(arguments: &Arguments) -> Result<ExplainRequest, ExplainError> {
     let (namespace, client) = match arguments.from.split_once('/') {
         Some((namespace, pod)) => {
             let address = pod
@@ -124,7 +124,7 @@ fn request(arguments: &Arguments) -> Result<Request, ExplainError> {
         }
         None => (arguments.from.as_str(), None),
     };
-    Ok(Request {
+    Ok(ExplainRequest {
         name: arguments.name.clone(),
         rtype: arguments.rtype.clone(),
         namespace: (!arguments.name.ends_with('.')).then(|| namespace.to_owned()),

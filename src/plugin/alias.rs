@@ -9,7 +9,7 @@ use std::future::Future;
 use super::{Context, Pending, Resolved};
 use crate::{
     query::{Query, Question},
-    reply::{ExtendedError, Owner, Reply, Section, Text, Why},
+    reply::{ExtendedError, Owner, ReasonText, Reply, Section, Why},
     wire::{Name, Rcode, Type},
 };
 
@@ -112,7 +112,7 @@ impl Target {
             reply.cause.clone_from(&found.cause);
         }
         reply.extended_error = found.extended_error.as_ref().map(|error| {
-            let mut text = Text::default();
+            let mut text = ReasonText::default();
             text.push("target ");
             text.push(&self.name.to_string());
             text.push(": ");

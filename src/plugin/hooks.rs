@@ -55,7 +55,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 use super::{Block, Context, Pending, Step, Written};
 use crate::{
     query::Query,
-    reply::{Reply, Text},
+    reply::{ReasonText, Reply},
     wire::{Name, Rcode, Type},
 };
 
@@ -239,7 +239,7 @@ pub trait Diagnose: Lists<listed::diagnosis> + Send + Sync {
     /// Describes in `text`, which is empty, why `reply` has no answer; false if this plugin has nothing to
     /// add to [`Why`](crate::reply::Why). Called only if a text is needed, for replies of this plugin and
     /// of others, by which name they were asked: `query.question`.
-    fn diagnose(&self, query: &Query, reply: &Reply, text: &mut Text) -> bool;
+    fn diagnose(&self, query: &Query, reply: &Reply, text: &mut ReasonText) -> bool;
 
     /// The object that the name stands for, if this plugin has one: `Service shop/web, ClusterIP ...`.
     fn object(&self, _query: &Query) -> Option<String> {

@@ -305,7 +305,7 @@ mod tests {
                 name.bytes()
                     .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
             );
-            assert!(why.text().len() <= super::super::Text::MAX);
+            assert!(why.text().len() <= super::super::ReasonText::MAX);
         }
     }
 }

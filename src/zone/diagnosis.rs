@@ -1,7 +1,7 @@
-//! Texts that say why a name has no answer, with what the reader needs to act: the nearest existing name,
+//! Texts that say why a name has no answer, with what the context needs to act: the nearest existing name,
 //! ready and total endpoints, the ports that exist.
 //!
-//! A text is made only for a reader, after the answer: nothing here is on the path of a successful one. It
+//! A text is made only for a context, after the answer: nothing here is on the path of a successful one. It
 //! reads the state anew, so it can be newer than the denial that it describes.
 
 use std::{net::IpAddr, time::Instant};
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     cluster::{Port, ServiceEntry, ServiceKind},
     query::Question,
-    reply::{Reply, Text, Why},
+    reply::{ReasonText, Reply, Why},
     wire::{NameRef, Rcode, Type},
 };
 
@@ -41,7 +41,7 @@ pub enum Hints {
 }
 
 /// For whom a text is, and what it may cost.
-pub struct Reader<'a> {
+pub struct DiagnosisContext<'a> {
     /// The client's address: its pod's namespace is its own.
     pub client: IpAddr,
     /// The present.
@@ -53,8 +53,8 @@ pub struct Reader<'a> {
 /// A denial under description.
 struct Diagnosis<'a, 'r> {
     view: &'a ClusterView,
-    reader: &'a mut Reader<'r>,
-    text: &'a mut Text,
+    context: &'a mut DiagnosisContext<'r>,
+    text: &'a mut ReasonText,
 }
 
 impl ClusterView {
@@ -65,13 +65,13 @@ impl ClusterView {
         &self,
         question: &Question,
         reply: &Reply,
-        reader: &mut Reader<'_>,
-        text: &mut Text,
+        context: &mut DiagnosisContext<'_>,
+        text: &mut ReasonText,
     ) -> bool {
         let labels = SplitName::new(&question.name, &question.lower);
         let mut diagnosis = Diagnosis {
             view: self,
-            reader,
+            context,
             text,
         };
         let Some(matched) = self.zones.find(&labels) else {
@@ -94,7 +94,7 @@ impl Diagnosis<'_, '_> {
             Hints::Full => true,
             Hints::Namespace => {
                 namespace == queried
-                    || self.view.namespace_of(self.reader.client).as_deref() == Some(namespace)
+                    || self.view.namespace_of(self.context.client).as_deref() == Some(namespace)
             }
             Hints::None => false,
         }
@@ -238,7 +238,7 @@ impl Diagnosis<'_, '_> {
             }
         }
         // Where only the client's own namespace may be named, it is the only one that is looked at.
-        let own = view.namespace_of(self.reader.client);
+        let own = view.namespace_of(self.context.client);
         let elsewhere = match view.rules.hints {
             Hints::Full => self.elsewhere(service),
             Hints::Namespace => own
@@ -261,7 +261,7 @@ impl Diagnosis<'_, '_> {
             let found = namespaces.find(|it| has_service(view, &it.name, service))?;
             Some(Box::from(&*found.name))
         };
-        let (now, searches) = (self.reader.now, &mut self.reader.searches);
+        let (now, searches) = (self.context.now, &mut self.context.searches);
         let found = searches.find(now, key, MAX_NAMESPACES, search);
         found.map(str::to_owned)
     }
@@ -273,7 +273,7 @@ impl Diagnosis<'_, '_> {
         name: &str,
         exists: impl Fn(&str) -> bool,
     ) -> bool {
-        let (now, searches) = (self.reader.now, &mut self.reader.searches);
+        let (now, searches) = (self.context.now, &mut self.context.searches);
         let search = || nearest::nearest(name, exists);
         let Some(found) = searches.find(now, key, nearest::cost(name), search) else {
             return false;
@@ -452,7 +452,7 @@ impl Diagnosis<'_, '_> {
         if !labels.all(|label| rest.next() == Some(label)) {
             return false;
         }
-        let own = self.view.namespace_of(self.reader.client);
+        let own = self.view.namespace_of(self.context.client);
         let namespace = match namespace {
             Some(namespace) => namespace,
             None => own.as_deref().unwrap_or("default"),

@@ -39,7 +39,7 @@ mod transfer;
 use std::{net::IpAddr, sync::Arc};
 
 pub use budget::SizeBudget;
-pub use diagnosis::{Hints, Reader};
+pub use diagnosis::{DiagnosisContext, Hints};
 pub use external::ExternalView;
 pub use name::{ServedZone, Zones};
 pub use nearest::Searches;

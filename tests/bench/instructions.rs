@@ -128,6 +128,20 @@ async fn run() -> anyhow::Result<()> {
     let outside = |it| name(format!("host-{it}.example"));
     let kept = messages(Type::A, &outside);
 
+    let with_edns = |messages: &[Vec<u8>]| -> Vec<Vec<u8>> {
+        // An OPT record: root, type 41, payload of 1,232 bytes, no flags or options.
+        let opt = [0, 0, 41, 0x04, 0xD0, 0, 0, 0, 0, 0, 0];
+        let add = |message: &Vec<u8>| {
+            let mut message = [message.as_slice(), &opt].concat();
+            message[11] += 1;
+            message
+        };
+        messages.iter().map(add).collect()
+    };
+    let denied_edns = with_edns(&denied);
+    let typo = |it| name(format!("wbe-{it}.team.svc.cluster.local"));
+    let misspelt = with_edns(&messages(Type::A, &typo));
+
     let edns = Edns {
         udp_payload: Edns::OUR_UDP_PAYLOAD,
         version: 0,
@@ -153,7 +167,16 @@ async fn run() -> anyhow::Result<()> {
     let crowded = large(Type::PTR, "9.9.1.10.in-addr.arpa");
 
     for message in [
-        &service, &nodata, &denied, &srv, &ptr, &many, &many_srv, &crowded,
+        &service,
+        &nodata,
+        &denied,
+        &denied_edns,
+        &misspelt,
+        &srv,
+        &ptr,
+        &many,
+        &many_srv,
+        &crowded,
     ]
     .into_iter()
     .flatten()
@@ -168,6 +191,8 @@ async fn run() -> anyhow::Result<()> {
     a_of_a_service(&mut client, &service);
     aaaa_without_data(&mut client, &nodata);
     name_that_does_not_exist(&mut client, &denied);
+    denied_with_edns(&mut client, &denied_edns);
+    misspelt_service_with_edns(&mut client, &misspelt);
     srv_of_a_headless_service(&mut client, &srv);
     ptr_of_a_service(&mut client, &ptr);
     cached_outside_name(&mut client, &kept);
@@ -198,6 +223,16 @@ fn aaaa_without_data(client: &mut TestClient, messages: &[Vec<u8>]) {
 #[inline(never)]
 fn name_that_does_not_exist(client: &mut TestClient, messages: &[Vec<u8>]) {
     client.ask_all(messages, "name_that_does_not_exist");
+}
+
+#[inline(never)]
+fn denied_with_edns(client: &mut TestClient, messages: &[Vec<u8>]) {
+    client.ask_all(messages, "denied_with_edns");
+}
+
+#[inline(never)]
+fn misspelt_service_with_edns(client: &mut TestClient, messages: &[Vec<u8>]) {
+    client.ask_all(messages, "misspelt_service_with_edns");
 }
 
 #[inline(never)]

@@ -1,10 +1,15 @@
 //! The reason of a negative or failed reply, as a text: the one source of extended DNS errors (RFC 8914), log
 //! lines and `explain`.
 
+mod recent;
+
+use std::{cell::RefCell, sync::Arc};
+
+use self::recent::RecentTexts;
 use super::Chain;
 use crate::{
     query::Query,
-    reply::{ExtendedError, Reply, Text, Why},
+    reply::{ExtendedError, ReasonText, Reply, Why},
     wire::Rcode,
 };
 
@@ -12,6 +17,11 @@ use crate::{
 const CACHED_ERROR: u16 = 13;
 /// INFO-CODE "Stale NXDOMAIN Answer" (RFC 8914 section 4.20).
 const STALE_NXDOMAIN: u16 = 19;
+
+thread_local! {
+    /// Created with the first denial of a client with EDNS.
+    static RECENT: RefCell<Option<RecentTexts>> = const { RefCell::new(None) };
+}
 
 /// Whether a client should learn the reason: there is no answer, or it is stale.
 pub(super) fn is_needed(reply: &Reply) -> bool {
@@ -39,13 +49,32 @@ impl Chain {
         if reply.extended_error.is_some() {
             return;
         }
-        let mut text = Text::default();
-        self.reason(query, reply, &mut text);
-        reply.extended_error = Some(extended_error(reply, &text));
+        let make = || {
+            let mut text = ReasonText::default();
+            self.reason(query, reply, &mut text);
+            Arc::from(text.as_str())
+        };
+        // A cause differs from query to query.
+        let text = if reply.cause.is_some() {
+            make()
+        } else {
+            let chain = std::ptr::from_ref(self).addr();
+            let question = &query.question;
+            let asked = (question.lower.as_wire(), question.rtype.0);
+            let key = (chain, asked, reply.why, reply.rcode.0, query.client.ip());
+            RECENT.with_borrow_mut(|recent| {
+                let recent = recent.get_or_insert_with(RecentTexts::default);
+                recent.get_or_make(query.received, key, make)
+            })
+        };
+        reply.extended_error = Some(ExtendedError {
+            code: info_code(reply),
+            text,
+        });
     }
 
     /// Writes the reason of a reply of this chain into the empty `text`.
-    pub fn reason(&self, query: &Query, reply: &Reply, text: &mut Text) {
+    pub fn reason(&self, query: &Query, reply: &Reply, text: &mut ReasonText) {
         if let Some(error) = &reply.extended_error {
             return text.push(&error.text);
         }
@@ -62,21 +91,17 @@ impl Chain {
 /// Attaches the reason of a reply of no chain, if the client uses EDNS.
 pub(crate) fn attach_reason(query: &Query, reply: &mut Reply) {
     if query.edns.is_some() && is_needed(reply) && reply.rcode != Rcode::NOERROR {
-        let mut text = Text::default();
+        let mut text = ReasonText::default();
         describe(reply, &mut text);
-        reply.extended_error = Some(extended_error(reply, &text));
-    }
-}
-
-fn extended_error(reply: &Reply, text: &Text) -> ExtendedError {
-    ExtendedError {
-        code: info_code(reply),
-        text: text.as_str().into(),
+        reply.extended_error = Some(ExtendedError {
+            code: info_code(reply),
+            text: text.as_str().into(),
+        });
     }
 }
 
 /// The reason of a reply without a plugin's particulars.
-pub(crate) fn describe(reply: &Reply, text: &mut Text) {
+pub(crate) fn describe(reply: &Reply, text: &mut ReasonText) {
     match (&reply.cause, reply.why, &reply.source) {
         (Some(cause), why, _) if why.is_upstream_failure() => {
             text.push("upstream: ");

@@ -24,11 +24,11 @@ use crate::{
     cluster::{ClusterSource, Kind, Settings, SourceError},
     hooks,
     query::{Query, Question},
-    reply::{Reply, Text},
+    reply::{ReasonText, Reply},
     wire::{Class, Name, NameRef, Type},
     zone::{
-        AnswerRules, ClusterLookup, ClusterView, LookupOutcome, Reader, Searches, SizeBudget,
-        ZoneTransfer, Zones,
+        AnswerRules, ClusterLookup, ClusterView, DiagnosisContext, LookupOutcome, Searches,
+        SizeBudget, ZoneTransfer, Zones,
     },
 };
 
@@ -202,16 +202,16 @@ thread_local! {
 }
 
 impl Diagnose for Kubernetes {
-    fn diagnose(&self, query: &Query, reply: &Reply, text: &mut Text) -> bool {
+    fn diagnose(&self, query: &Query, reply: &Reply, text: &mut ReasonText) -> bool {
         let now = query.received;
         SEARCHES.with_borrow_mut(|searches| {
-            let mut reader = Reader {
+            let mut within = DiagnosisContext {
                 client: query.client.ip(),
                 now,
                 searches: searches.get_or_insert_with(|| Searches::new(now)),
             };
             self.view
-                .diagnose(&query.question, reply, &mut reader, text)
+                .diagnose(&query.question, reply, &mut within, text)
         })
     }
 

@@ -30,7 +30,7 @@ use crate::{
         Written, metadata::Published,
     },
     query::Query,
-    reply::{Reply, Text},
+    reply::{ReasonText, Reply},
     wire::Name,
 };
 
@@ -221,7 +221,7 @@ impl Observer for Log {
     fn on_sent(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
         let outcome = Outcome::Sent(reply, written);
         let reason = || {
-            let mut text = Text::default();
+            let mut text = ReasonText::default();
             if !reply.lacks_answer() {
                 return None;
             }

@@ -1,33 +1,48 @@
 //! The text of a reason: short, bounded, and safe to print.
 
-/// A text of at most [`Text::MAX`] bytes; what exceeds them is cut. Parts of names are escaped, since clients
+/// A text of at most [`ReasonText::MAX`] bytes; what exceeds them is cut. Parts of names are escaped, since clients
 /// choose them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Text(String);
+#[derive(Clone, Debug)]
+pub struct ReasonText {
+    bytes: [u8; Self::MAX],
+    length: usize,
+}
 
-impl Text {
+impl Default for ReasonText {
+    fn default() -> Self {
+        Self {
+            bytes: [0; Self::MAX],
+            length: 0,
+        }
+    }
+}
+
+impl ReasonText {
     /// Maximum length in bytes. An extended DNS error (RFC 8914) of this length takes 106 bytes of a reply.
     pub const MAX: usize = 100;
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        // Only whole characters are appended.
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
     }
 
     /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.length == 0
     }
 
-    /// Removes the text, keeps its allocation.
+    /// Removes the text.
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.length = 0;
     }
 
     /// Appends `part`.
     pub fn push(&mut self, part: &str) {
-        let left = Self::MAX.saturating_sub(self.0.len());
-        self.0.push_str(&part[..part.floor_char_boundary(left)]);
+        let left = &mut self.bytes[self.length..];
+        let part = &part[..part.floor_char_boundary(left.len())];
+        left[..part.len()].copy_from_slice(part.as_bytes());
+        self.length += part.len();
     }
 
     /// Appends a part of a name: bytes that are not printable ASCII, quotes and backslashes as `\DDD` (RFC
@@ -76,7 +91,7 @@ mod tests {
 
     #[test]
     fn texts_are_bounded_and_escaped() {
-        let mut text = Text::default();
+        let mut text = ReasonText::default();
         text.push("service ");
         text.quoted("a\"b\u{e4}\n");
         text.push(" ");
@@ -84,7 +99,9 @@ mod tests {
         text.number(1204);
         assert_eq!(text.as_str(), r#"service "a\034b\195\164\010" 01204"#);
         text.push(&"\u{e4}".repeat(200));
-        assert!(text.as_str().len() <= Text::MAX && text.as_str().len() > Text::MAX - 2);
+        assert!(
+            text.as_str().len() <= ReasonText::MAX && text.as_str().len() > ReasonText::MAX - 2
+        );
         text.clear();
         assert!(text.is_empty());
     }
