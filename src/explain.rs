@@ -16,7 +16,7 @@ use crate::{
     metrics::Metrics,
     pipeline::{Listener, Pipeline},
     plugin::{Chain, Door},
-    query::{Edns, Query, Question, Recorder, Transport},
+    query::{Edns, Query, Question, Recorder},
     reply::{ReasonText, Reply},
     server::{handle::Server, limits::Limits, route::Routes},
     wire::{Class, Name, Rcode, Type},
@@ -223,10 +223,9 @@ impl Target {
     }
 }
 
-/// A query as a client with EDNS sends it, without a size limit.
+/// A query as usual clients send it: over UDP, with EDNS.
 fn query(name: Name, rtype: Type, client: Option<SocketAddr>, recorder: &Arc<Recorder>) -> Query {
     let mut request = crate::query::Request::internal(Question::new(name, rtype, Class::IN));
-    request.transport = Transport::Tcp;
     request.edns = Some(Edns {
         udp_payload: Edns::OUR_UDP_PAYLOAD,
         version: 0,

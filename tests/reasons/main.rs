@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod client;
+mod explain;
 mod mistakes;
 mod reports;
 #[path = "../process/server.rs"]

@@ -1,10 +1,12 @@
 //! The mistakes, each with the text that names its cause.
 
+use std::path::Path;
+
 use hickory_proto::rr::{DNSClass, RecordType};
 
 use super::{
     client::{Learnt, ask, ask_in},
-    server::Server,
+    server::{Server, program},
     upstream, world,
 };
 
@@ -35,8 +37,14 @@ fn check(server: &Server, rows: &[Row<'_>]) {
 
 fn cluster(options: &str, others: &str) -> (Server, tempfile::TempDir) {
     let manifests = world::manifests();
-    let directory = manifests.path().display();
-    let server = Server::start(&format!(
+    let server = Server::start(&text(manifests.path(), options, others));
+    (server, manifests)
+}
+
+/// A Corefile with options of `kubernetes` and other directives.
+fn text(manifests: &Path, options: &str, others: &str) -> String {
+    let directory = manifests.display();
+    format!(
         ".:0 {{
             bind 127.0.0.1
             kubernetes cluster.local in-addr.arpa {{
@@ -45,229 +53,259 @@ fn cluster(options: &str, others: &str) -> (Server, tempfile::TempDir) {
             }}
             {others}
         }}\n"
-    ));
-    (server, manifests)
+    )
 }
+
+/// Names under the zone that do not exist, or have no record of the type.
+pub const UNDER_THE_ZONE: &[Row<'static>] = &[
+    // 1: a namespace misspelt.
+    (
+        "web-service.payrol.svc.cluster.local.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        r#"namespace "payrol" not found; nearest: "payroll""#,
+    ),
+    // 2: a Service misspelt.
+    (
+        "web-servcie.payroll.svc.cluster.local.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        r#"service "web-servcie" not found in namespace "payroll"; nearest: "web-service""#,
+    ),
+    // 3: a Service of another namespace.
+    (
+        "web-service.shop.svc.cluster.local.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        r#"service "web-service" not found in namespace "shop"; exists in namespace "payroll""#,
+    ),
+    // 4: Service and namespace swapped.
+    (
+        "payroll.web-service.svc.cluster.local.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        r#"namespace "web-service" not found; swapped: web-service.payroll"#,
+    ),
+    // 5: a headless Service without a ready endpoint.
+    (
+        "starting.shop.svc.cluster.local.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        r#"headless service "starting": 0 of 2 endpoints ready"#,
+    ),
+    // 6: an endpoint that is not ready.
+    (
+        "db-1.db.shop.svc.cluster.local.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        r#"endpoint "db-1" of service "db" is not ready"#,
+    ),
+    // 7: an endpoint that does not exist.
+    (
+        "db-9.db.shop.svc.cluster.local.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        r#"service "db" has no endpoint "db-9": 1 of 2 endpoints ready"#,
+    ),
+    // 8: a port that does not exist.
+    (
+        "_https._tcp.web-service.payroll.svc.cluster.local.",
+        RecordType::SRV,
+        "NXDOMAIN",
+        0,
+        r#"service "web-service" has no port _https._tcp; has _http._tcp, _metrics._tcp"#,
+    ),
+    // 9: the wrong protocol.
+    (
+        "_sql._udp.db.shop.svc.cluster.local.",
+        RecordType::SRV,
+        "NXDOMAIN",
+        0,
+        r#"service "db" has no port _sql._udp; has _sql._tcp"#,
+    ),
+    // 10: a port without a name.
+    (
+        "_http._tcp.front.default.svc.cluster.local.",
+        RecordType::SRV,
+        "NXDOMAIN",
+        0,
+        r#"service "front" has no port _http._tcp; none of its ports has a name"#,
+    ),
+    // 11: `svc` omitted.
+    (
+        "web-service.payroll.cluster.local.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        "svc is missing; complete: web-service.payroll.svc.cluster.local.",
+    ),
+    // 12: a search list's product that is no name of a Service.
+    (
+        "www.shop.example.com.default.svc.cluster.local.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        "no Service, endpoint, port or pod has a name of this form",
+    ),
+    // 13: a pod by an address that none has.
+    (
+        "10-244-9-9.shop.pod.cluster.local.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        r#"no running pod of namespace "shop" has the address 10.244.9.9"#,
+    ),
+    // 14: a pod by its name.
+    (
+        "db-0.shop.pod.cluster.local.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        r#""db-0" is no address with dashes, as in 10-244-1-7"#,
+    ),
+    // 15: an address without a name.
+    (
+        "9.9.244.10.in-addr.arpa.",
+        RecordType::PTR,
+        "NXDOMAIN",
+        0,
+        "no Service or endpoint has the address 10.244.9.9",
+    ),
+    // 16: an address family that the Service does not have.
+    (
+        "web-service.payroll.svc.cluster.local.",
+        RecordType::AAAA,
+        "NOERROR",
+        0,
+        r#"service "web-service" has no IPv6 address"#,
+    ),
+    // 17: a namespace alone.
+    (
+        "payroll.svc.cluster.local.",
+        RecordType::A,
+        "NOERROR",
+        0,
+        r#""payroll" is a namespace: put a name in front of it"#,
+    ),
+    // 18: an ExternalName whose target does not exist.
+    (
+        "partner.shop.svc.cluster.local.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        "target api.example.com.: answer of upstream 127.0.0.1:",
+    ),
+    // 19: the same within the cluster.
+    (
+        "inside.shop.svc.cluster.local.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        "target web.payroll.svc.cluster.local.: service \"web\" not found in namespace",
+    ),
+];
+
+const COMPLETE: &str =
+    "name without the search list; complete: web-service.payroll.svc.cluster.local.";
+
+/// Names outside the zone, and names of pods while these are disabled.
+pub const WITHOUT_THE_ZONE: &[Row<'static>] = &[
+    // 20 to 22: without the search list, or with a part of it.
+    (
+        "web-service.payroll.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        COMPLETE,
+    ),
+    (
+        "web-service.payroll.svc.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        COMPLETE,
+    ),
+    (
+        "web-service.payroll.svc.cluster.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        COMPLETE,
+    ),
+    // 23: a Service's name alone.
+    (
+        "front.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        "name without the search list; complete: front.default.svc.cluster.local.",
+    ),
+    // 24: names of pods that the configuration disables.
+    (
+        "10-244-1-5.shop.pod.cluster.local.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        "names of pods are disabled (option pods: insecure or verified)",
+    ),
+    // 25: a name of the outside world that does not exist.
+    (
+        "www.example.com.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        "answer of upstream 127.0.0.1:",
+    ),
+];
 
 #[test]
 fn names_of_the_cluster_that_do_not_exist() {
     let upstream = upstream::denying();
     let (server, _manifests) = cluster("pods verified", &format!("forward . {upstream}"));
-    check(
-        &server,
-        &[
-            // 1: a namespace misspelt.
-            (
-                "web-service.payrol.svc.cluster.local.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                r#"namespace "payrol" not found; nearest: "payroll""#,
-            ),
-            // 2: a Service misspelt.
-            (
-                "web-servcie.payroll.svc.cluster.local.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                r#"service "web-servcie" not found in namespace "payroll"; nearest: "web-service""#,
-            ),
-            // 3: a Service of another namespace.
-            (
-                "web-service.shop.svc.cluster.local.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                r#"service "web-service" not found in namespace "shop"; exists in namespace "payroll""#,
-            ),
-            // 4: Service and namespace swapped.
-            (
-                "payroll.web-service.svc.cluster.local.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                r#"namespace "web-service" not found; swapped: web-service.payroll"#,
-            ),
-            // 5: a headless Service without a ready endpoint.
-            (
-                "starting.shop.svc.cluster.local.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                r#"headless service "starting": 0 of 2 endpoints ready"#,
-            ),
-            // 6: an endpoint that is not ready.
-            (
-                "db-1.db.shop.svc.cluster.local.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                r#"endpoint "db-1" of service "db" is not ready"#,
-            ),
-            // 7: an endpoint that does not exist.
-            (
-                "db-9.db.shop.svc.cluster.local.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                r#"service "db" has no endpoint "db-9": 1 of 2 endpoints ready"#,
-            ),
-            // 8: a port that does not exist.
-            (
-                "_https._tcp.web-service.payroll.svc.cluster.local.",
-                RecordType::SRV,
-                "NXDOMAIN",
-                0,
-                r#"service "web-service" has no port _https._tcp; has _http._tcp, _metrics._tcp"#,
-            ),
-            // 9: the wrong protocol.
-            (
-                "_sql._udp.db.shop.svc.cluster.local.",
-                RecordType::SRV,
-                "NXDOMAIN",
-                0,
-                r#"service "db" has no port _sql._udp; has _sql._tcp"#,
-            ),
-            // 10: a port without a name.
-            (
-                "_http._tcp.front.default.svc.cluster.local.",
-                RecordType::SRV,
-                "NXDOMAIN",
-                0,
-                r#"service "front" has no port _http._tcp; none of its ports has a name"#,
-            ),
-            // 11: `svc` omitted.
-            (
-                "web-service.payroll.cluster.local.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                "svc is missing; complete: web-service.payroll.svc.cluster.local.",
-            ),
-            // 12: a search list's product that is no name of a Service.
-            (
-                "www.shop.example.com.default.svc.cluster.local.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                "no Service, endpoint, port or pod has a name of this form",
-            ),
-            // 13: a pod by an address that none has.
-            (
-                "10-244-9-9.shop.pod.cluster.local.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                r#"no running pod of namespace "shop" has the address 10.244.9.9"#,
-            ),
-            // 14: a pod by its name.
-            (
-                "db-0.shop.pod.cluster.local.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                r#""db-0" is no address with dashes, as in 10-244-1-7"#,
-            ),
-            // 15: an address without a name.
-            (
-                "9.9.244.10.in-addr.arpa.",
-                RecordType::PTR,
-                "NXDOMAIN",
-                0,
-                "no Service or endpoint has the address 10.244.9.9",
-            ),
-            // 16: an address family that the Service does not have.
-            (
-                "web-service.payroll.svc.cluster.local.",
-                RecordType::AAAA,
-                "NOERROR",
-                0,
-                r#"service "web-service" has no IPv6 address"#,
-            ),
-            // 17: a namespace alone.
-            (
-                "payroll.svc.cluster.local.",
-                RecordType::A,
-                "NOERROR",
-                0,
-                r#""payroll" is a namespace: put a name in front of it"#,
-            ),
-            // 18: an ExternalName whose target does not exist.
-            (
-                "partner.shop.svc.cluster.local.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                "target api.example.com.: answer of upstream 127.0.0.1:",
-            ),
-            // 19: the same within the cluster.
-            (
-                "inside.shop.svc.cluster.local.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                "target web.payroll.svc.cluster.local.: service \"web\" not found in namespace",
-            ),
-        ],
-    );
+    check(&server, UNDER_THE_ZONE);
 }
 
 #[test]
 fn names_of_the_cluster_without_its_zone() {
     let upstream = upstream::denying();
     let (server, _manifests) = cluster("", &format!("forward . {upstream}"));
-    let complete = "name without the search list; complete: web-service.payroll.svc.cluster.local.";
-    check(
-        &server,
-        &[
-            // 20 to 22: without the search list, or with a part of it.
-            (
-                "web-service.payroll.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                complete,
-            ),
-            (
-                "web-service.payroll.svc.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                complete,
-            ),
-            (
-                "web-service.payroll.svc.cluster.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                complete,
-            ),
-            // 23: a Service's name alone.
-            (
-                "front.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                "name without the search list; complete: front.default.svc.cluster.local.",
-            ),
-            // 24: names of pods that the configuration disables.
-            (
-                "10-244-1-5.shop.pod.cluster.local.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                "names of pods are disabled (option pods: insecure or verified)",
-            ),
-            // 25: a name of the outside world that does not exist.
-            (
-                "www.example.com.",
-                RecordType::A,
-                "NXDOMAIN",
-                0,
-                "answer of upstream 127.0.0.1:",
-            ),
-        ],
-    );
+    check(&server, WITHOUT_THE_ZONE);
+}
+
+#[test]
+fn twenty_five_mistakes_are_explained_step_by_step() {
+    let upstream = upstream::denying();
+    let manifests = world::manifests();
+    assert_eq!(UNDER_THE_ZONE.len() + WITHOUT_THE_ZONE.len(), 25);
+    for (options, rows) in [("pods verified", UNDER_THE_ZONE), ("", WITHOUT_THE_ZONE)] {
+        let others = format!("forward . {upstream}");
+        let corefile = manifests.path().join("Corefile");
+        std::fs::write(&corefile, text(manifests.path(), options, &others)).unwrap();
+        for (name, rtype, rcode, _, reason) in rows {
+            let output = program()
+                .args(["explain", name, "--type", &rtype.to_string(), "--conf"])
+                .arg(&corefile)
+                .output()
+                .unwrap();
+            let shown = String::from_utf8(output.stdout).unwrap();
+            let wanted = format!("{rcode}: {reason}");
+            assert!(shown.contains(&wanted), "{name}: {shown}, not {wanted}");
+            let plugin = if shown.contains("upstream 127.0.0.1") {
+                "forward "
+            } else {
+                "kubernetes "
+            };
+            assert!(shown.contains(plugin), "{name}: {shown}");
+            assert_eq!(output.status.code(), Some(1), "{name}: {shown}");
+        }
+    }
 }
 
 #[test]

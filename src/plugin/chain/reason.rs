@@ -58,13 +58,10 @@ impl Chain {
         let text = if reply.cause.is_some() {
             make()
         } else {
-            let chain = std::ptr::from_ref(self).addr();
-            let question = &query.question;
-            let asked = (question.lower.as_wire(), question.rtype.0);
-            let key = (chain, asked, reply.why, reply.rcode.0, query.client.ip());
             RECENT.with_borrow_mut(|recent| {
                 let recent = recent.get_or_insert_with(RecentTexts::default);
-                recent.get_or_make(query.received, key, make)
+                let chain = std::ptr::from_ref(self).addr();
+                recent.get_or_make(chain, query, reply, make)
             })
         };
         reply.extended_error = Some(ExtendedError {
