@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::{
     config::settings::ReloadSchedule,
+    error_text,
     files::{self, directory_of},
-    plain,
 };
 
 /// Change notifications for a Corefile and its imports.
@@ -70,14 +70,14 @@ impl Changes {
 /// Watches the directories of `files`; failures are logged.
 fn watch<'a>(files: impl Iterator<Item = &'a Path>) -> files::Changes {
     let changes = files::Changes::new().inspect_err(|error| {
-        let why = plain::watch(error);
+        let why = error_text::watch(error);
         tracing::warn!(target: "plugin/reload", "changes are only polled: {why}");
     });
     let mut changes = changes.unwrap_or_default();
     let directories: BTreeSet<PathBuf> = files.map(directory_of).collect();
     for directory in directories {
         if let Err(error) = changes.watch(&directory) {
-            let (directory, why) = (directory.display(), plain::watch(&error));
+            let (directory, why) = (directory.display(), error_text::watch(&error));
             tracing::warn!(target: "plugin/reload", "changes in {directory} are only polled: {why}");
         }
     }

@@ -24,7 +24,7 @@ use super::{
     output, port,
     serve::{self, Corefile},
 };
-use crate::{plain, server::LoopKind};
+use crate::{error_text, server::LoopKind};
 
 /// File name of the Corefile.
 const COREFILE: &str = "Corefile";
@@ -86,7 +86,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         })
     });
     served.unwrap_or_else(|error| {
-        output::print_error(format!("error: {}", plain::chain(&error)));
+        output::print_error(format!("error: {}", error_text::chain(&error)));
         ExitCode::FAILURE
     })
 }

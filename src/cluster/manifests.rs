@@ -172,7 +172,7 @@ impl DirectoryWatch {
         };
         let (changes, failure) = match Changes::new().and_then(watch) {
             Ok(changes) => (changes, None),
-            Err(error) => (Changes::default(), Some(crate::plain::watch(&error))),
+            Err(error) => (Changes::default(), Some(crate::error_text::watch(&error))),
         };
         Self {
             changes,

@@ -344,7 +344,7 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::testing::{self, Place};
+    use crate::plugin::testing::{self, TestBlock};
 
     fn read(text: &str) -> Result<Config, String> {
         testing::read(text, "example.org.", parse).map(|(config, _)| config)
@@ -362,7 +362,11 @@ mod tests {
         let mut query = testing::query(name, rtype);
         query.receive(|it| it.client = (client.parse::<IpAddr>().unwrap(), 4000).into());
         let mut reply = Reply::default();
-        match acl.on_query(&Place::new(Vec::new()).context(), &mut query, &mut reply) {
+        match acl.on_query(
+            &TestBlock::new(Vec::new()).context(),
+            &mut query,
+            &mut reply,
+        ) {
             Step::Pass => "pass".to_owned(),
             Step::Drop => "drop".to_owned(),
             Step::Answer => {

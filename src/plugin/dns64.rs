@@ -22,8 +22,8 @@ use ipnet::{IpNet, Ipv6Net};
 use tokio::runtime::Handle;
 
 use super::{
-    Block, Build, BuildError, Context, Door, OnQuery, ParseErrors, Parsing, Plugin, Resolved,
-    Setup, Step,
+    Block, Build, BuildError, Context, OnQuery, ParseErrors, Parsing, Plugin, Resolved, Setup,
+    Step, SubQueryHandler,
 };
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
@@ -143,7 +143,7 @@ impl OnQuery for Dns64 {
         }
         let lookup = Lookup {
             config: self.config,
-            door: Arc::clone(context.door),
+            sub_queries: Arc::clone(context.sub_queries),
             block: Arc::clone(context.block),
             query: query.clone(),
             translated: Arc::clone(&self.translated),
@@ -166,7 +166,7 @@ impl OnQuery for Dns64 {
 /// The lookups for one query.
 struct Lookup {
     config: Config,
-    door: Arc<dyn Door>,
+    sub_queries: Arc<dyn SubQueryHandler>,
     block: Arc<Block>,
     query: Query,
     translated: Arc<ShardedCounter>,
@@ -198,7 +198,7 @@ impl Lookup {
 
     async fn resolve(&self, rtype: Type) -> Reply {
         let context = Context {
-            door: &self.door,
+            sub_queries: &self.sub_queries,
             block: &self.block,
         };
         let original = &self.query.question;

@@ -82,7 +82,7 @@ impl Sockets {
                     sockets.addresses.push(bound);
                 }
                 Err(error) if many && address.is_ipv6() && lacks_ipv6(&error) => {
-                    let why = crate::plain::io(&error);
+                    let why = crate::error_text::io(&error);
                     tracing::info!("this machine has no IPv6; only IPv4 is listened on: {why}");
                 }
                 Err(error) => return Err((address, error)),

@@ -21,7 +21,7 @@ use super::{route::Routes, transfer::Transfer};
 use crate::{
     message::{Parsed, Writer, read_query, read_query_into, write_header_only},
     metrics::{Dns, Metrics, ZoneCounters},
-    plugin::{Block, Context, Door, Outcome, Suspended, Written},
+    plugin::{Block, Context, Outcome, SubQueryHandler, Suspended, Written},
     query::{Query, Request, Transport},
     reply::{Reply, Why},
     tsig::Signed,
@@ -44,13 +44,13 @@ struct Label {
     dropped: Arc<ZoneCounters>,
 }
 
-/// The handle by which a thread or a connection passes messages to a server.
+/// Handles the messages of a thread or a connection for a server.
 #[derive(Clone)]
-pub struct Entrance {
+pub struct MessageHandler {
     server: Arc<Server>,
     /// The same server as plugins see it. Cached, because making it takes two updates of a contended
     /// reference count.
-    door: Arc<dyn Door>,
+    sub_queries: Arc<dyn SubQueryHandler>,
 }
 
 /// Buffers that are reused for every query; one per thread.
@@ -67,7 +67,7 @@ pub struct Scratch {
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
     /// Its bytes.
-    pub octets: &'a [u8],
+    pub bytes: &'a [u8],
     /// The address of the client.
     pub client: SocketAddr,
     /// The destination address.
@@ -93,14 +93,14 @@ pub enum Handled {
 /// A query that is suspended in the chain of plugins.
 pub struct PendingQuery {
     suspended: Box<Suspended>,
-    entrance: Entrance,
+    handler: MessageHandler,
     /// For SERVFAIL if the rest of the chain panics.
     arrival: OwnedArrival,
 }
 
 /// An owned [`Arrival`].
 struct OwnedArrival {
-    octets: Box<[u8]>,
+    bytes: Box<[u8]>,
     client: SocketAddr,
     local: SocketAddr,
     transport: Transport,
@@ -152,13 +152,13 @@ impl Server {
     }
 
     /// Counts a query that matches no block.
-    fn count_dropped(&self, query: &Query, reply: &Reply, octets: usize, took: Duration) {
-        self.label.load().dropped.count(query, reply, octets, took);
+    fn count_dropped(&self, query: &Query, reply: &Reply, size: usize, took: Duration) {
+        self.label.load().dropped.count(query, reply, size, took);
     }
 
-    fn panicked(&self, octets: &[u8]) {
+    fn panicked(&self, bytes: &[u8]) {
         self.metrics.panics_total.inc();
-        let message = Header::read(octets).map(|header| read_query(octets, &header));
+        let message = Header::read(bytes).map(|header| read_query(bytes, &header));
         if let Some(Ok(Parsed { question, .. })) = message {
             tracing::error!(
                 server = %self.label(),
@@ -181,10 +181,10 @@ impl Label {
     }
 }
 
-impl Door for Server {
+impl SubQueryHandler for Server {
     /// Answers a sub-query of a plugin; not logged or counted, since no client sent it.
     fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
-        let door: Arc<dyn Door> = Arc::clone(&self) as _;
+        let sub_queries: Arc<dyn SubQueryHandler> = Arc::clone(&self) as _;
         Box::pin(async move {
             let mut query = query;
             let mut reply = Reply::default();
@@ -193,7 +193,10 @@ impl Door for Server {
                 let Some(block) = routes.find(&query) else {
                     return Reply::failure(Rcode::REFUSED, Why::NoZone);
                 };
-                let context = Context { door: &door, block };
+                let context = Context {
+                    sub_queries: &sub_queries,
+                    block,
+                };
                 block.chain.walk(&context, &mut query, &mut reply)
             };
             let dropped = || Reply::failure(Rcode::SERVFAIL, Why::Policy);
@@ -206,11 +209,14 @@ impl Door for Server {
     }
 }
 
-impl Entrance {
-    /// The entrance of `server`.
+impl MessageHandler {
+    /// A handle to `server`.
     pub fn new(server: Arc<Server>) -> Self {
-        let door = Arc::clone(&server) as _;
-        Self { server, door }
+        let sub_queries = Arc::clone(&server) as _;
+        Self {
+            server,
+            sub_queries,
+        }
     }
 
     /// The server.
@@ -283,7 +289,7 @@ impl Entrance {
             }
         };
         let context = Context {
-            door: &self.door,
+            sub_queries: &self.sub_queries,
             block,
         };
         match block.chain.walk(&context, query, reply) {
@@ -304,7 +310,7 @@ impl Entrance {
         if query.takes_several_messages() {
             let (query, reply) = (query.clone(), std::mem::take(reply));
             let metrics = &self.server.metrics;
-            let transfer = Transfer::new(query, reply, block, metrics, &self.door);
+            let transfer = Transfer::new(query, reply, block, metrics, &self.sub_queries);
             return Handled::Transfer(Box::new(transfer));
         }
         write(writer, block, query, reply, out);
@@ -313,7 +319,7 @@ impl Entrance {
 
     /// Writes SERVFAIL for a message that caused a panic, as far as it can be parsed.
     fn fail(&self, arrival: &Arrival<'_>, out: &mut Vec<u8>) -> Handled {
-        self.server.panicked(arrival.octets);
+        self.server.panicked(arrival.bytes);
         out.clear();
         let mut query = Query::default();
         match arrival.read(&mut query) {
@@ -334,14 +340,14 @@ impl Arrival<'_> {
     /// Parses the message into `query`, replacing its contents. An error is the header and rcode of the
     /// reply, or `None` for no reply; `query` is then unspecified.
     fn read(&self, query: &mut Query) -> Result<(), Option<(Header, Rcode)>> {
-        let header = Header::read(self.octets).ok_or(None)?;
+        let header = Header::read(self.bytes).ok_or(None)?;
         // Replies to responses would let two servers answer each other endlessly.
         if header.has(Header::RESPONSE) {
             return Err(None);
         }
         // In place, to avoid moving four name buffers of 256 bytes each.
         let options = query.receive(|request| {
-            let beside = read_query_into(self.octets, &header, &mut request.original)?;
+            let beside = read_query_into(self.bytes, &header, &mut request.original)?;
             // Destructured, so that a new field cannot be left unset.
             let Request {
                 id,
@@ -368,11 +374,11 @@ impl Arrival<'_> {
             *held_serial = beside.held_serial;
             *signed = beside
                 .tsig_at
-                .map(|at| Arc::new(Signed::new(self.octets, at)));
+                .map(|at| Arc::new(Signed::new(self.bytes, at)));
             *client = self.client;
             *local = self.local;
             *transport = self.transport;
-            *size = self.octets.len();
+            *size = self.bytes.len();
             *received = self.received;
             Ok(beside.options)
         });
@@ -387,12 +393,12 @@ impl Arrival<'_> {
         Ok(())
     }
 
-    fn pending(&self, entrance: &Entrance, suspended: Box<Suspended>) -> Box<PendingQuery> {
+    fn pending(&self, handler: &MessageHandler, suspended: Box<Suspended>) -> Box<PendingQuery> {
         Box::new(PendingQuery {
             suspended,
-            entrance: entrance.clone(),
+            handler: handler.clone(),
             arrival: OwnedArrival {
-                octets: self.octets.into(),
+                bytes: self.bytes.into(),
                 client: self.client,
                 local: self.local,
                 transport: self.transport,
@@ -405,7 +411,7 @@ impl Arrival<'_> {
 impl OwnedArrival {
     fn borrow(&self) -> Arrival<'_> {
         Arrival {
-            octets: &self.octets,
+            bytes: &self.bytes,
             client: self.client,
             local: self.local,
             transport: self.transport,
@@ -431,7 +437,7 @@ impl PendingQuery {
         self.suspended.take_upstream_query()
     }
 
-    /// Resumes the chain with the upstreams' reply in `reply`; the outcome is as of [`Entrance::handle`].
+    /// Resumes the chain with the upstreams' reply in `reply`; the outcome is as of [`MessageHandler::handle`].
     pub fn resume(
         mut self: Box<Self>,
         reply: &mut Reply,
@@ -458,7 +464,7 @@ impl PendingQuery {
                 *reply = Reply::default();
                 *writer = Writer::default();
                 let arrival = self.arrival.borrow();
-                let failure = AssertUnwindSafe(|| self.entrance.fail(&arrival, out));
+                let failure = AssertUnwindSafe(|| self.handler.fail(&arrival, out));
                 catch_unwind(failure).unwrap_or(Handled::Nothing)
             }
         }
@@ -468,7 +474,7 @@ impl PendingQuery {
     pub async fn finish(self: Box<Self>, out: &mut Vec<u8>) -> bool {
         let Self {
             suspended,
-            entrance,
+            handler,
             arrival,
         } = *self;
         out.clear();
@@ -488,7 +494,7 @@ impl PendingQuery {
         };
         match AssertUnwindSafe(walk).catch_unwind().await {
             Ok(written) => written,
-            Err(_) => matches!(entrance.fail(&arrival.borrow(), out), Handled::Reply),
+            Err(_) => matches!(handler.fail(&arrival.borrow(), out), Handled::Reply),
         }
     }
 }

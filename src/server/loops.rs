@@ -7,7 +7,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 #[cfg(feature = "hickory")]
 use super::{BindError, ListenerConfig, hickory::Serving};
-use super::{bind::Sockets, handle::Entrance, limits::StreamSettings, proxy::ProxyPolicy};
+use super::{bind::Sockets, handle::MessageHandler, limits::StreamSettings, proxy::ProxyPolicy};
 #[cfg(target_os = "linux")]
 use super::{proxy::sessions::DatagramProxy, udp};
 
@@ -71,7 +71,7 @@ impl LoopKind {
     pub(super) fn start(
         self,
         sockets: &mut Sockets,
-        entrance: &Entrance,
+        handler: &MessageHandler,
         (streams, proxy): (StreamSettings, Option<Arc<ProxyPolicy>>),
         runtime: &Handle,
     ) -> io::Result<Loops> {
@@ -82,7 +82,7 @@ impl LoopKind {
                 // Connections have accept loops of their own.
                 let _ = streams;
                 let context = udp::Context {
-                    entrance: entrance.clone(),
+                    handler: handler.clone(),
                     proxy: DatagramProxy::default(),
                     runtime: runtime.clone(),
                 };
@@ -94,8 +94,8 @@ impl LoopKind {
             #[cfg(feature = "hickory")]
             Self::Hickory => {
                 let addresses = udp.zip(std::mem::take(&mut sockets.tcp));
-                let serving = addresses
-                    .map(|(udp, tcp)| Serving::start(udp, tcp, entrance, streams, runtime));
+                let serving =
+                    addresses.map(|(udp, tcp)| Serving::start(udp, tcp, handler, streams, runtime));
                 Ok(Loops::Hickory(serving.collect::<io::Result<_>>()?))
             }
         }

@@ -1,12 +1,12 @@
-//! Listeners: transports, the common entrance for their queries, routing and limits.
+//! Listeners: transports, the common handler for their queries, routing and limits.
 //!
 //! ```text
-//! handle               bytes in, bytes out: the entrance of every transport
+//! handle               bytes in, bytes out: the handler of every transport
 //! route                a query's server block, by the longest zone
 //! loops                what reads and writes the sockets of plain DNS: our loops or hickory-server's
 //! udp                  threads with a socket each, a batch of datagrams a system call
 //! tcp                  accept loop; DNS over TCP and TLS, pipelining
-//! hickory              plain DNS by hickory-server's loops, behind the same entrance
+//! hickory              plain DNS by hickory-server's loops, behind the same handler
 //! http                 DNS over HTTPS (HTTP/1.1, HTTP/2) and gRPC, on connections of tcp
 //! doh                  DNS messages in HTTP requests of any version
 //! quic                 accept loop; DNS over QUIC, DNS over HTTPS with HTTP/3
@@ -73,7 +73,7 @@ use self::{
     accept_loops::AcceptLoops,
     bind::Sockets,
     connection_settings::ConnectionSettings,
-    handle::{Entrance, Server},
+    handle::{MessageHandler, Server},
     limits::{Limits, StreamSettings},
     loops::{Loops, Thread},
     proxy::ProxyPolicy,
@@ -290,17 +290,17 @@ impl Servers {
         let failed = |source| BindError::new(listener, listener.address, source);
         let (scheme, runtime) = (listener.scheme, &self.runtime);
         let server = Server::new(label, routes, Arc::clone(&self.pending), &self.metrics);
-        let entrance = Entrance::new(Arc::clone(&server));
+        let handler = MessageHandler::new(Arc::clone(&server));
         let mut loops = None;
         if scheme == Scheme::Dns {
             let settings = (streams, proxy.clone());
             let started = self
                 .loop_kind
-                .start(&mut sockets, &entrance, settings, runtime);
+                .start(&mut sockets, &handler, settings, runtime);
             loops = Some(started.map_err(failed)?);
         }
         let settings = ConnectionSettings::new(streams, tls, proxy);
-        let accept_loops = AcceptLoops::new(entrance, self.connection_limit.clone(), settings);
+        let accept_loops = AcceptLoops::new(handler, self.connection_limit.clone(), settings);
         if scheme.is_quic() {
             // Without it `prepare` has refused the listener.
             #[cfg(feature = "quic")]

@@ -23,7 +23,7 @@ use tokio::runtime::Handle;
 use self::worker::Worker;
 use super::{
     bind::datagrams::bind_one,
-    handle::Entrance,
+    handle::MessageHandler,
     limits::TaskTracker,
     proxy::sessions::{DatagramProxy, Relay},
 };
@@ -55,7 +55,7 @@ struct Stop {
 /// What every thread of a listener works with. A reload changes what is behind it, not the threads.
 #[derive(Clone)]
 pub(super) struct Context {
-    pub(super) entrance: Entrance,
+    pub(super) handler: MessageHandler,
     pub(super) proxy: DatagramProxy,
     /// Where queries are finished that a thread cannot finish itself.
     pub(super) runtime: Handle,
@@ -129,7 +129,7 @@ impl Thread {
             flag: Arc::default(),
         };
         let Context {
-            entrance,
+            handler,
             proxy,
             runtime,
         } = context;
@@ -139,7 +139,7 @@ impl Thread {
             runtime: runtime.clone(),
             socket,
             bound,
-            entrance: entrance.clone(),
+            handler: handler.clone(),
             stop: Arc::clone(&stop.flag),
             _token: tasks.token(),
         };

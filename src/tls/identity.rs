@@ -9,8 +9,8 @@ use rustls::ServerConfig;
 
 use super::{ServerFiles, TlsError};
 use crate::{
+    error_text,
     files::{Stamp, poll},
-    plain,
 };
 
 /// The protocol within TLS, which is negotiated in the handshake (ALPN).
@@ -99,7 +99,7 @@ impl Identity {
             };
             if let Err(error) = identity.refresh() {
                 let certificate = identity.files.certificate.display();
-                let why = plain::chain(&error.into());
+                let why = error_text::chain(&error.into());
                 tracing::warn!(
                     target: "plugin/tls",
                     "{certificate} has changed and the one before is used on: {why}"

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt};
 
 use rustls::pki_types::CertificateDer;
 
-use super::{ClientAuth, ServerFiles, TlsError, pem::certificates};
+use super::{ClientAuth, ServerFiles, TlsError, credentials::certificates};
 
 /// The content of the files of a `tls` line.
 #[derive(Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use lodestone::{
     cluster::{Cluster, Event, ExternalAddresses, Object, Writer},
     metrics::Metrics,
     plugin::{
-        Build, Offers, Parts, Setup,
+        Build, Offers, Setup, SharedResources,
         k8s_external::{Config, K8sExternal, parse},
     },
     wire::Rcode,
@@ -341,11 +341,11 @@ fn options_are_parsed_or_refused() {
 #[tokio::test]
 async fn build_without_kubernetes_fails() {
     let config = config("k8s_external\nkubernetes").unwrap();
-    let (parts, metrics) = (Parts::default(), Metrics::new());
+    let (resources, metrics) = (SharedResources::default(), Metrics::new());
     let server: Arc<str> = "dns://:53".into();
     let mut build = Build {
         runtime: &tokio::runtime::Handle::current(),
-        parts: &parts,
+        resources: &resources,
         metrics: &metrics,
         zones: &[],
         addresses: &[],

@@ -114,7 +114,7 @@ impl OnQuery for Labels {
 
 impl Observer for Labels {
     fn on_sent(&self, _: &Block, _: &Query, _: &Reply, written: Written) {
-        self.written.lock().push(written.octets);
+        self.written.lock().push(written.size);
     }
 }
 

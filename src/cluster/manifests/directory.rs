@@ -4,7 +4,7 @@ use super::document::{Document, Impact, ManifestError, ObjectId};
 use super::read::{self, ManifestFormat};
 use crate::cluster::event::Event;
 use crate::corefile::nearest;
-use crate::plain;
+use crate::error_text;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::hash::BuildHasher;
@@ -196,7 +196,7 @@ fn with_suggestion(kind: &str) -> String {
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::FileTooLarge => "it is longer than 64 MiB".into(),
-        _ => plain::io(error),
+        _ => error_text::io(error),
     }
 }
 

@@ -41,7 +41,7 @@ pub struct Loader {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// It cannot be read, perhaps not yet.
-    #[error("cannot read {}: {}", path.display(), crate::plain::io(error))]
+    #[error("cannot read {}: {}", path.display(), crate::error_text::io(error))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -192,7 +192,7 @@ impl Loader {
                     left -= bytes.len() as u64;
                     Ok((path.to_string_lossy().into_owned(), bytes))
                 }
-                FileCheck::Failed(error) => Err(crate::plain::io(&error)),
+                FileCheck::Failed(error) => Err(crate::error_text::io(&error)),
                 FileCheck::Unchanged => Err("it cannot be read".to_owned()),
             }
         };

@@ -100,7 +100,7 @@ impl Directory {
         };
         let mut files = Vec::new();
         let error = list(&self.path, 0, &mut files).err();
-        let error = error.map(|error| crate::plain::io(&error));
+        let error = error.map(|error| crate::error_text::io(&error));
         if let Some(error) = error
             .clone()
             .filter(|it| self.last_error.as_ref() != Some(it))

@@ -60,7 +60,7 @@ impl Setup for Config {
         let (pattern, template) = (&self.pattern, &self.template);
         let key = format!("{} {pattern} {template}", self.directory.display());
         let known = build
-            .parts
+            .resources
             .keep(&key, || Ok::<_, BuildError>(ZonesByFile::default()))?;
         let mut directory = Directory::new(self, &zones, known, build.metrics);
         directory.refresh();

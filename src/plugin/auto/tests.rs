@@ -3,7 +3,7 @@ use std::{fs, path::Path};
 use super::*;
 use crate::{
     metrics::Metrics,
-    plugin::testing::{self, Place},
+    plugin::testing::{self, TestBlock},
     wire::{Rcode, Type},
 };
 
@@ -170,11 +170,11 @@ fn names_within_the_zones_are_answered_and_others_are_not() {
         zones,
         _watching: JoinSet::new(),
     };
-    let place = Place::new(Vec::new());
+    let test_block = TestBlock::new(Vec::new());
     let mut reply = Reply::default();
     let mut ask = |name| {
         auto.on_query(
-            &place.context(),
+            &test_block.context(),
             &mut testing::query(name, Type::A),
             &mut reply,
         )

@@ -79,7 +79,7 @@ impl Config {
             build.server, build.addresses, build.zones, build.view
         );
         let make = || Ok::<_, BuildError>(Store::new(self));
-        let store = build.parts.keep_own(&key, make)?;
+        let store = build.resources.keep_own(&key, make)?;
         Ok(Cache {
             config: Arc::new(self.clone()),
             counters: Counters::new(build.metrics, self.zones.label(), &store),

@@ -5,7 +5,7 @@ use std::{future, sync::Arc};
 use tokio::time::timeout_at;
 
 use crate::{
-    plugin::{Block, Context, Door, Outcome, Pending, Resolved},
+    plugin::{Block, Context, Outcome, Pending, Resolved, SubQueryHandler},
     query::Query,
     reply::{Reply, Why},
     upstream::{Permit, UpstreamQuery},
@@ -14,7 +14,7 @@ use crate::{
 
 /// A suspended walk. It owns what it needs, so it can be resumed on any thread.
 pub struct Suspended {
-    door: Arc<dyn Door>,
+    sub_queries: Arc<dyn SubQueryHandler>,
     block: Arc<Block>,
     query: Query,
     at: Suspension,
@@ -49,7 +49,7 @@ pub(super) enum PendingOn {
 impl Suspended {
     pub(super) fn new(context: &Context<'_>, query: &Query, at: Suspension) -> Box<Self> {
         Box::new(Self {
-            door: Arc::clone(context.door),
+            sub_queries: Arc::clone(context.sub_queries),
             block: Arc::clone(context.block),
             query: query.clone(),
             at,
@@ -116,7 +116,7 @@ impl Suspended {
     /// The plugin has answered: the reply goes outward.
     fn answered(&mut self, reply: &mut Reply) -> Outcome<()> {
         let context = Context {
-            door: &self.door,
+            sub_queries: &self.sub_queries,
             block: &self.block,
         };
         let (chain, at) = (&self.block.chain, self.at.plugin);
@@ -138,7 +138,7 @@ impl Suspended {
     /// The plugin has passed the query on: the next one is asked.
     fn passed(&mut self, reply: &mut Reply) -> Outcome<()> {
         let context = Context {
-            door: &self.door,
+            sub_queries: &self.sub_queries,
             block: &self.block,
         };
         reply.clear();
@@ -232,7 +232,7 @@ impl Suspended {
         let mut query = self.query.clone();
         query.deadline = None;
         let rest = Box::new(Self {
-            door: Arc::clone(&self.door),
+            sub_queries: Arc::clone(&self.sub_queries),
             block: Arc::clone(&self.block),
             query,
             at: Suspension {

@@ -86,7 +86,9 @@ impl Setup for Config {
             "{:?} {} {} {} {:?}",
             self.socket, self.queue, self.write_buffer, self.skip_verify, self.tls
         );
-        let kept = build.parts.keep(&key, || Sink::open(self, build.runtime));
+        let kept = build
+            .resources
+            .keep(&key, || Sink::open(self, build.runtime));
         let sink = kept.map_err(|source| BuildError {
             plugin: NAME,
             action: "TLS".to_owned(),

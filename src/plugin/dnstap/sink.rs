@@ -30,7 +30,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::{Config, Socket, frames};
 use crate::{
     backoff::Backoff,
-    plain,
+    error_text,
     tls::{self, ClientAuth, ClientFiles, ServerFiles},
 };
 
@@ -218,7 +218,7 @@ impl Connection {
                 End::Done => return,
                 End::Broken(error) => {
                     if !std::mem::replace(&mut logged, true) {
-                        let (socket, why) = (&self.socket, plain::io(&error));
+                        let (socket, why) = (&self.socket, error_text::io(&error));
                         tracing::error!(
                             target: "plugin/dnstap",
                             "No connection to dnstap endpoint {socket}: {why}; trying again"
@@ -331,7 +331,7 @@ impl Listener {
             match self.bind().await {
                 Ok(bound) => break bound,
                 Err(error) => {
-                    let (socket, why) = (&self.socket, plain::io(&error));
+                    let (socket, why) = (&self.socket, error_text::io(&error));
                     tracing::error!(
                         target: "plugin/dnstap",
                         "Failed to start dnstap listener at {socket}: {why}; trying again"
@@ -365,7 +365,7 @@ impl Listener {
                     tracing::warn!(
                         target: "plugin/dnstap",
                         "Error accepting dnstap connection: {}",
-                        plain::io(&error)
+                        error_text::io(&error)
                     );
                     // Most likely out of file descriptors: others need time to be closed.
                     tokio::time::sleep(ACCEPT_DELAY).await;

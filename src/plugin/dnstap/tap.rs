@@ -79,7 +79,7 @@ impl Tap {
         message.set_query_time(received);
         message.set_response_time(received + written.took);
         if self.full {
-            let mut bytes = Vec::with_capacity(written.octets);
+            let mut bytes = Vec::with_capacity(written.size);
             Writer::default().write(query, reply, &mut bytes);
             message.response_message = Some(bytes);
         }

@@ -271,7 +271,7 @@ mod tests {
     use super::*;
     use crate::{
         logging::Output,
-        plugin::testing::{self, Place},
+        plugin::testing::{self, TestBlock},
         wire::{Rcode, Type},
     };
 
@@ -338,7 +338,7 @@ mod tests {
         let query = testing::query("Web.example.", Type::AAAA);
         let mut reply = Reply::failure(Rcode::SERVFAIL, why);
         reply.cause = cause.map(Into::into);
-        errors.on_response(&Place::new(Vec::new()).context(), &query, &mut reply);
+        errors.on_response(&TestBlock::new(Vec::new()).context(), &query, &mut reply);
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     plugin::{
-        Block, Context, Door,
+        Block, Context, SubQueryHandler,
         alias::{self, Target},
     },
     query::Query,
@@ -38,7 +38,7 @@ pub(super) struct Lookup {
     pub(super) store: Arc<Store>,
     pub(super) zone: Name,
     pub(super) query: Query,
-    pub(super) door: Arc<dyn Door>,
+    pub(super) sub_queries: Arc<dyn SubQueryHandler>,
     pub(super) block: Arc<Block>,
     /// Calls to etcd that are left.
     pub(super) budget: AtomicUsize,
@@ -349,7 +349,7 @@ impl Lookup {
     /// Resolves a name of another zone through the server.
     async fn elsewhere(&self, name: Name, rtype: Type) -> Target {
         let context = Context {
-            door: &self.door,
+            sub_queries: &self.sub_queries,
             block: &self.block,
         };
         alias::resolve_as(&context, &self.query, name, rtype).await

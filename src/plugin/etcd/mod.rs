@@ -118,7 +118,7 @@ impl OnQuery for Etcd {
             store: Arc::clone(&self.store),
             zone,
             query: query.clone(),
-            door: Arc::clone(context.door),
+            sub_queries: Arc::clone(context.sub_queries),
             block: Arc::clone(context.block),
             budget: BUDGET.into(),
         };

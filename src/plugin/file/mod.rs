@@ -56,7 +56,7 @@ impl Setup for Config {
                 // Kept across reloads, in case the file is missing at that moment.
                 let key = format!("{} {zone}", file.path.display());
                 let empty = || Ok::<_, BuildError>(Held::new(*zone));
-                let held = build.parts.keep(&key, empty)?;
+                let held = build.resources.keep(&key, empty)?;
                 let mut loader = Loader::new(&file.path, &held, file.reload_by_mtime, NAME);
                 match (loader.load_if_changed(), file.reload) {
                     (Ok(()), _) => {}

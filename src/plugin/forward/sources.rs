@@ -274,7 +274,7 @@ fn open_all(config: &Config, build: &Build<'_>) -> Result<Vec<Source>, BuildErro
         Destination::File(path) => {
             let key = format!("resolv.conf {}", path.display());
             let open = || ResolvConf::open(path, build.runtime);
-            let file = build.parts.keep(&key, open).map_err(|source| {
+            let file = build.resources.keep(&key, open).map_err(|source| {
                 let action = format!("not an IP address or file \"{}\"", path.display());
                 error(action, Some(source.into()))
             })?;
@@ -346,7 +346,7 @@ fn reuse_or_open(
                 let runtime = build.runtime.clone();
                 Ok(Upstream::new(target, settings, runtime, build.metrics))
             };
-            let kept: Result<_, Infallible> = build.parts.keep(&key, open);
+            let kept: Result<_, Infallible> = build.resources.keep(&key, open);
             match kept {
                 Ok(upstream) => upstream,
                 Err(never) => match never {},

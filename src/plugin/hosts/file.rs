@@ -64,7 +64,7 @@ impl Watched {
             }
             FileCheck::Failed(error) => {
                 let path = self.file.path().display();
-                let why = crate::plain::io(&error);
+                let why = crate::error_text::io(&error);
                 tracing::warn!("cannot read {path}: {why}");
             }
         }

@@ -69,7 +69,7 @@ impl Setup for Config {
         let (file, rules, inline) = (self.file.display(), &self.rules, &self.inline);
         let key = format!("{file} {rules:?} {inline:?}");
         let empty = || Ok::<_, BuildError>(ArcSwap::default());
-        let table = build.parts.keep(&key, empty)?;
+        let table = build.resources.keep(&key, empty)?;
         let mut watched = Watched::new(self, &table, build.metrics);
         watched.look();
         let mut watching = JoinSet::new();

@@ -74,7 +74,7 @@ impl Setup for Config {
         if let Policy::Weighted { file, reload } = &self.policy {
             // The weights are kept across a reload, in case the file is missing at that moment.
             let empty = || Ok::<_, BuildError>(ArcSwap::default());
-            let published = build.parts.keep(&file.to_string_lossy(), empty)?;
+            let published = build.resources.keep(&file.to_string_lossy(), empty)?;
             let mut watched = Watched::new(file, &published);
             watched.start(reload.is_some())?;
             if let Some(reload) = reload {

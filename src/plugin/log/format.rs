@@ -194,7 +194,7 @@ impl Field {
             (Self::Flags, Outcome::Sent(reply, written)) => {
                 flags(out, query, reply, written.truncated)
             }
-            (Self::ReplySize, Outcome::Sent(_, written)) => write!(out, "{}", written.octets),
+            (Self::ReplySize, Outcome::Sent(_, written)) => write!(out, "{}", written.size),
             (Self::ReplySize, Outcome::Dropped(_)) => out.write_all(b"0"),
             (Self::Duration, Outcome::Sent(_, Written { took, .. }) | Outcome::Dropped(took)) => {
                 write!(out, "{}s", Seconds(took))

@@ -22,7 +22,7 @@ pub(super) fn fields(record: &mut LogRecord<'_>, query: &Query, outcome: Outcome
     let (bytes, took) = match outcome {
         Outcome::Sent(reply, written) => {
             record.text("rcode", Code(reply.rcode));
-            (written.octets, written.took)
+            (written.size, written.took)
         }
         Outcome::Dropped(took) => {
             record.null("rcode");

@@ -59,7 +59,7 @@ impl Setup for Config {
                 let key = format!("{zone} {masters:?}");
                 let start =
                     || Ok::<_, Infallible>(SecondaryZone::start(*zone, masters, build.runtime));
-                let Ok(copy) = build.parts.keep(&key, start);
+                let Ok(copy) = build.resources.keep(&key, start);
                 table.insert(Arc::clone(copy.held()), group.fallthrough.clone());
                 copies.push(copy);
             }

@@ -68,7 +68,7 @@ impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let key = format!("{self:?}");
         let kept = build
-            .parts
+            .resources
             .keep(&key, || Reporter::open(self, build.runtime));
         let reporter = kept.map_err(|source| BuildError {
             plugin: NAME,

@@ -156,7 +156,7 @@ async fn post_all(
                     tracing::warn!(
                         target: "plugin/trace",
                         "Cannot post spans to {address}: {}; trying again",
-                        crate::plain::chain(&error)
+                        crate::error_text::chain(&error)
                     );
                 }
                 Err(_) => {}

@@ -128,7 +128,7 @@ impl Setup for Config {
         let mut transfers = Transfers::new(self.clone(), build.offers.zones.clone());
         let key = format!("{:?}", self.rules);
         let none = || Ok::<_, BuildError>(NotifiedSerials::default());
-        let notified = build.parts.keep_own(&key, none)?;
+        let notified = build.resources.keep_own(&key, none)?;
         transfers.notify(&notified, NotifyTiming::default(), build.runtime);
         Ok(transfers.into())
     }

@@ -266,7 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
             scratch,
             ..
         } = buffers;
-        let routes = self.caller.entrance.server().routes();
+        let routes = self.caller.handler.server().routes();
         let now = Instant::now();
         let mut taken = 0;
         while self.may_read()
@@ -276,8 +276,8 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
         {
             taken += query.len() + 2;
             let arrival = self.caller.arrival(query, now.into_std());
-            let entrance = &self.caller.entrance;
-            match entrance.handle(&routes, scratch, &arrival, reply) {
+            let handler = &self.caller.handler;
+            match handler.handle(&routes, scratch, &arrival, reply) {
                 Handled::Nothing => continue, // does not extend the deadline
                 Handled::Reply => frame(reply, output),
                 Handled::Transfer(transfer) => {

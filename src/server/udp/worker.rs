@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use super::{
     super::{
         RETIREMENT,
-        handle::{Arrival, Entrance, Handled, PendingQuery, Scratch},
+        handle::{Arrival, Handled, MessageHandler, PendingQuery, Scratch},
         limits::TaskToken,
         proxy::sessions::{Relay, Relayed},
     },
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     datagrams::{Batch, DelayedReply},
-    plain,
+    error_text,
     query::Transport,
     upstream::{Engine, Owner},
 };
@@ -49,7 +49,7 @@ const COMPLETED: usize = 256;
 pub(super) struct Worker {
     pub(super) socket: Arc<UdpSocket>,
     pub(super) bound: SocketAddr,
-    pub(super) entrance: Entrance,
+    pub(super) handler: MessageHandler,
     pub(super) engine: Engine<Client>,
     /// Takes PROXY headers off.
     pub(super) relay: Relay,
@@ -146,7 +146,7 @@ impl Running {
         let count = match self.datagrams.receive(&worker.socket, blocks) {
             Ok(count) => count,
             Err(error) => {
-                let why = plain::io(&error);
+                let why = error_text::io(&error);
                 tracing::warn!("cannot receive queries at {}: {why}", worker.bound);
                 thread::sleep(PAUSE);
                 return 0;
@@ -157,30 +157,30 @@ impl Running {
         }
         let stale = self.datagrams.take_stale();
         if stale > 0 {
-            let metrics = worker.entrance.server().metrics();
+            let metrics = worker.handler.server().metrics();
             metrics.stale_queries_total.inc_by(stale as u64);
         }
         let received = Instant::now();
-        let routes = worker.entrance.server().routes();
+        let routes = worker.handler.server().routes();
         let (mut submitted, before) = (false, self.futures.len());
         for index in 0..count {
             let Some((datagram, reply)) = self.datagrams.datagram(index) else {
                 continue;
             };
             let relayed = worker.relay.read(datagram.bytes, datagram.client, received);
-            let Some(Relayed { octets, client }) = relayed else {
+            let Some(Relayed { bytes, client }) = relayed else {
                 reply.clear();
                 continue;
             };
             let arrival = Arrival {
-                octets,
+                bytes,
                 client,
                 local: datagram.local,
                 transport: Transport::Udp,
                 received,
             };
             match worker
-                .entrance
+                .handler
                 .handle(&routes, &mut self.scratch, &arrival, reply)
             {
                 Handled::Reply => {}
@@ -211,7 +211,7 @@ impl Running {
     /// Returns whether clients have sent something.
     fn wait(&mut self) -> bool {
         let clients = self.worker.engine.wait().unwrap_or_else(|error| {
-            tracing::warn!("cannot wait for upstreams: {}", plain::io(&error));
+            tracing::warn!("cannot wait for upstreams: {}", error_text::io(&error));
             thread::sleep(PAUSE);
             true
         });
@@ -219,7 +219,7 @@ impl Running {
         if catch_unwind(AssertUnwindSafe(|| self.process(now))).is_err() {
             // The message of an upstream is untrusted input. What else was received is read at the next
             // wait.
-            self.worker.entrance.server().metrics().panics_total.inc();
+            self.worker.handler.server().metrics().panics_total.inc();
             tracing::error!("a reply from an upstream made the server panic; it was dropped");
             self.scratch = Scratch::default();
             let engine = &mut self.worker.engine;

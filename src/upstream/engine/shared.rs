@@ -112,7 +112,10 @@ impl SharedEngine {
 
     fn turn(&self, engine: &mut Engine<Caller>, reply: &mut Reply) {
         if let Err(error) = engine.wait() {
-            tracing::warn!("cannot wait for upstreams: {}", crate::plain::io(&error));
+            tracing::warn!(
+                "cannot wait for upstreams: {}",
+                crate::error_text::io(&error)
+            );
             thread::sleep(PAUSE);
         }
         let now = Instant::now();

@@ -28,7 +28,7 @@ fn line(format: &str, change: impl FnOnce(&mut Query, &mut Reply)) -> String {
     change(&mut query, &mut reply);
     let mut out = Vec::new();
     let written = Written {
-        octets: 68,
+        size: 68,
         truncated: reply.truncated,
         took: Duration::from_nanos(37_990_251),
     };
