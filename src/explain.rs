@@ -15,7 +15,7 @@ use crate::{
     message::Writer,
     metrics::Metrics,
     pipeline::{Listener, Pipeline},
-    plugin::{Chain, Door},
+    plugin::{Chain, SubQueryHandler},
     query::{Edns, Query, Question, Recorder},
     reply::{ReasonText, Reply},
     server::{handle::Server, limits::Limits, route::Routes},

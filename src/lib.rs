@@ -28,7 +28,8 @@
 //! wire       wire format of names, integers and records
 //! logging    log output: text and JSON
 //! memory     the memory limit of the process: cgroup, GOMEMLIMIT, machine
-//! plain      texts for errors of the operating system and of libraries
+//! error_text texts for errors of the operating system and of libraries
+//! pem        certificates and private keys of PEM files, and error texts for files without
 //! backoff    delays between attempts
 //! datagrams  batched datagram I/O (recvmmsg, sendmmsg): the only unsafe code
 //! files      files that are reread when they change: polling, notifications
@@ -79,6 +80,7 @@ pub mod config;
 pub mod corefile;
 pub(crate) mod datagrams;
 pub mod edns;
+mod error_text;
 pub mod explain;
 pub mod features;
 mod files;
@@ -90,8 +92,8 @@ pub(crate) mod logging;
 pub mod memory;
 pub mod message;
 pub mod metrics;
+mod pem;
 pub mod pipeline;
-mod plain;
 pub mod plugin;
 pub mod process;
 pub mod query;

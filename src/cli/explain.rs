@@ -11,7 +11,7 @@ use crate::{
     explain::{ExplainRequest, Explanation, RequestError, Target},
     metrics::Metrics,
     pipeline::Pipeline,
-    plugin::{BuildError, Parts},
+    plugin::{BuildError, SharedResources},
 };
 
 /// Arguments of `lodestone explain`.
@@ -108,7 +108,7 @@ async fn explain(
     request: &ExplainRequest,
 ) -> Result<Explanation, ExplainError> {
     let metrics = Metrics::new();
-    let pipeline = Pipeline::build(config, port, Parts::default(), &metrics)?;
+    let pipeline = Pipeline::build(config, port, SharedResources::default(), &metrics)?;
     pipeline.started().await;
     let target = Target::offline(&pipeline, &metrics);
     Ok(target.explain(request).await?)

@@ -20,11 +20,11 @@ use lodestone::{
     message::{Writer, read_query, write_query},
     metrics::Metrics,
     pipeline::Pipeline,
-    plugin::Parts,
+    plugin::SharedResources,
     query::{Edns, Query, Question, Transport},
     reply::{Data, Reply},
     server::{
-        handle::{Arrival, Entrance, Handled, Scratch, Server},
+        handle::{Arrival, Handled, MessageHandler, Scratch, Server},
         limits::Limits,
         route::Routes,
     },
@@ -84,14 +84,14 @@ async fn run() -> anyhow::Result<()> {
     };
     let config = Config::read(&source).map_err(|wrong| anyhow::anyhow!("{wrong}"))?;
     let metrics = Metrics::new();
-    let site = Pipeline::build(&config, 53, Parts::default(), &metrics)?;
+    let site = Pipeline::build(&config, 53, SharedResources::default(), &metrics)?;
     site.started().await;
     let listener = site.listeners.first().context("a listener")?;
     let routes = Routes::new(listener.routes.iter().cloned());
     let pending = Limits::default().pending_limit(&metrics);
     let server = Server::new(Arc::clone(&listener.label), routes, pending, &metrics);
     let mut client = TestClient {
-        entrance: Entrance::new(server),
+        handler: MessageHandler::new(server),
         scratch: Scratch::default(),
         reply: Reply::default(),
         writer: Writer::default(),
@@ -337,7 +337,7 @@ mod upstreams {
 
 /// A client that calls the server like a thread of a UDP listener.
 struct TestClient {
-    entrance: Entrance,
+    handler: MessageHandler,
     scratch: Scratch,
     reply: Reply,
     writer: Writer,
@@ -346,22 +346,22 @@ struct TestClient {
 }
 
 impl TestClient {
-    fn handle(&mut self, octets: &[u8]) -> Handled {
-        let routes = self.entrance.server().routes();
+    fn handle(&mut self, bytes: &[u8]) -> Handled {
+        let routes = self.handler.server().routes();
         let arrival = Arrival {
-            octets,
+            bytes,
             client: SocketAddr::from(([10, 0, 0, 9], 4000)),
             local: SocketAddr::from(([10, 0, 0, 1], 53)),
             transport: self.transport,
             received: Instant::now(),
         };
-        self.entrance
+        self.handler
             .handle(&routes, &mut self.scratch, &arrival, &mut self.out)
     }
 
     /// Whether the query was answered synchronously.
-    fn ask(&mut self, octets: &[u8]) -> bool {
-        matches!(self.handle(octets), Handled::Reply)
+    fn ask(&mut self, bytes: &[u8]) -> bool {
+        matches!(self.handle(bytes), Handled::Reply)
     }
 
     /// `kind` also prevents the compiler from merging identical functions.
@@ -381,8 +381,8 @@ impl TestClient {
         }
     }
 
-    async fn wait(&mut self, octets: &[u8]) -> anyhow::Result<()> {
-        if let Handled::Pending(query) = self.handle(octets) {
+    async fn wait(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        if let Handled::Pending(query) = self.handle(bytes) {
             query.finish(&mut self.out).await;
         }
         answered(&self.out)

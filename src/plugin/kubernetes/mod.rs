@@ -15,10 +15,10 @@ use std::{cell::RefCell, sync::Arc, time::Duration};
 
 pub use parse::parse;
 
-use super::transfer::{Changes, Transferable};
+use super::transfer::{Transferable, ZoneChanges};
 use super::{
-    Build, BuildError, Context, Describe, Diagnose, MetadataSource, Offer, OnQuery, Parts, Plugin,
-    Properties, ReadinessCheck, Setup, Startup, Step, Work, alias, random,
+    Build, BuildError, Context, Describe, Diagnose, MetadataSource, Offer, OnQuery, Plugin,
+    Properties, ReadinessCheck, Setup, SharedResources, Startup, Step, Work, alias, random,
 };
 use crate::{
     cluster::{ClusterSource, Kind, Settings, SourceError},
@@ -55,11 +55,16 @@ impl Config {
     /// its own, so that a changed option loses no names while the API server is down. Preferably a
     /// source with the same backend; otherwise the one that served these zones before: it may be
     /// the same cluster under another address.
-    fn replaced_source(&self, parts: &Parts, place: &str) -> Option<Arc<ClusterSource>> {
-        let here = parts.before::<ClusterSource>(place);
+    fn replaced_source(
+        &self,
+        resources: &SharedResources,
+        place: &str,
+    ) -> Option<Arc<ClusterSource>> {
+        let here = resources.before::<ClusterSource>(place);
         let is_same = |it: &Arc<ClusterSource>| it.settings().backend == self.source.backend;
         let same = here.clone().filter(is_same);
-        same.or_else(|| parts.all_before().find(is_same)).or(here)
+        same.or_else(|| resources.all_before().find(is_same))
+            .or(here)
     }
 }
 
@@ -73,21 +78,21 @@ impl Setup for Config {
         let key = format!("{:?}", self.source);
         let place = format!("{:?} {:?}", self.zones, build.addresses);
         let start = || {
-            let before = self.replaced_source(build.parts, &place);
+            let before = self.replaced_source(build.resources, &place);
             let source =
                 ClusterSource::replace(before.as_deref(), self.source.clone(), build.runtime)?;
             exporter::export(Arc::downgrade(source.cluster()), build.metrics);
             Ok(source)
         };
         let source = build
-            .parts
+            .resources
             .keep(&key, start)
             .map_err(|error: SourceError| BuildError {
                 plugin: NAME,
                 action: "cannot watch the cluster".into(),
                 source: Some(error.into()),
             })?;
-        build.parts.put(&place, Arc::clone(&source));
+        build.resources.put(&place, Arc::clone(&source));
         let view = Arc::new(ClusterView::new(
             Arc::clone(source.cluster()),
             self.zones.clone(),
@@ -112,14 +117,14 @@ impl<Z: ZoneTransfer> Transferable for Z {
         held: Option<u32>,
         reply: &mut Reply,
     ) -> bool {
-        self.transfer_zone(question, held, reply)
+        ZoneTransfer::transfer(&self, question, held, reply)
     }
 
     fn serials(&self) -> Vec<(Name, u32)> {
         ZoneTransfer::serials(self)
     }
 
-    fn changes(&self) -> Option<Changes> {
+    fn changes(&self) -> Option<ZoneChanges> {
         Some(Box::pin(self.cluster().changes()))
     }
 }

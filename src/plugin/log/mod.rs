@@ -34,8 +34,8 @@ use crate::{
     wire::Name,
 };
 
-pub use format::{COMMON, Format, Outcome};
-pub use kind::{Class, Kind};
+pub use format::{COMMON, Format, LoggedOutcome};
+pub use kind::{Class, ReplyKind};
 
 /// The metadata labels of a reply, such as `denial` and `NODATA`.
 const CLASS: &str = "log/class";
@@ -187,7 +187,7 @@ impl Log {
     fn log(
         &self,
         query: &Query,
-        outcome: Outcome<'_>,
+        outcome: LoggedOutcome<'_>,
         reason: impl Fn() -> Option<String>,
         published: impl Fn(&str) -> Option<String>,
     ) {
@@ -197,8 +197,8 @@ impl Log {
             return;
         };
         let class = || match outcome {
-            Outcome::Sent(reply, _) => Kind::of(query, reply).class(),
-            Outcome::Dropped(_) | Outcome::Pending => Class::Error,
+            LoggedOutcome::Sent(reply, _) => ReplyKind::of(query, reply).class(),
+            LoggedOutcome::Dropped(_) | LoggedOutcome::Pending => Class::Error,
         };
         if rule.classes == Classes::ALL || rule.classes.contains(class()) {
             self.sink.query(
@@ -219,7 +219,7 @@ hooks!(Log, "log" => observer, metadata);
 
 impl Observer for Log {
     fn on_sent(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
-        let outcome = Outcome::Sent(reply, written);
+        let outcome = LoggedOutcome::Sent(reply, written);
         let reason = || {
             let mut text = ReasonText::default();
             if !reply.lacks_answer() {
@@ -237,11 +237,11 @@ impl Observer for Log {
     fn on_dropped(&self, block: &Block, query: &Query, took: Duration) {
         self.log(
             query,
-            Outcome::Dropped(took),
+            LoggedOutcome::Dropped(took),
             || None,
             |label| {
                 let published = self.published.as_ref()?;
-                let own = label_of(Kind::OtherError, label);
+                let own = label_of(ReplyKind::OtherError, label);
                 own.or_else(|| published.value(block.chain.plugins(), query, None, label))
             },
         );
@@ -250,12 +250,12 @@ impl Observer for Log {
 
 impl MetadataSource for Log {
     fn metadata(&self, query: &Query, reply: Option<&Reply>, label: &str) -> Option<String> {
-        label_of(Kind::of(query, reply?), label)
+        label_of(ReplyKind::of(query, reply?), label)
     }
 }
 
 /// The value of one of this plugin's labels, for a reply of this kind.
-fn label_of(kind: Kind, label: &str) -> Option<String> {
+fn label_of(kind: ReplyKind, label: &str) -> Option<String> {
     match label {
         CLASS => Some(kind.class().to_string()),
         TYPE => Some(kind.to_string()),

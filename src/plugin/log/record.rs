@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::format::{Code, Outcome, Seconds};
+use super::format::{Code, LoggedOutcome, Seconds};
 use crate::{logging::LogRecord, query::Query};
 
 /// Adds the fields of the original question and of the reply as sent; last, and not in CoreDNS, the reason of a
@@ -10,7 +10,7 @@ use crate::{logging::LogRecord, query::Query};
 pub(super) fn fields(
     record: &mut LogRecord<'_>,
     query: &Query,
-    outcome: Outcome<'_>,
+    outcome: LoggedOutcome<'_>,
     reason: Option<String>,
 ) {
     let asked = &query.original;
@@ -26,15 +26,15 @@ pub(super) fn fields(
     record.bare("dnssec_ok", query.dnssec_ok());
     record.bare("bufsize", query.payload());
     let (bytes, took) = match outcome {
-        Outcome::Sent(reply, written) => {
+        LoggedOutcome::Sent(reply, written) => {
             record.text("rcode", Code(reply.rcode));
-            (written.octets, written.took)
+            (written.size, written.took)
         }
-        Outcome::Dropped(took) => {
+        LoggedOutcome::Dropped(took) => {
             record.null("rcode");
             (0, took)
         }
-        Outcome::Pending => {
+        LoggedOutcome::Pending => {
             record.null("rcode");
             (0, Duration::ZERO)
         }
