@@ -75,7 +75,7 @@ impl Process {
     ) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Handle::current();
         let readiness = Arc::new(Readiness::default());
-        let page_limits = admin::Limits::default();
+        let page_limits = admin::PageLimits::default();
         let admin = Admin::new(Arc::clone(&metrics), Arc::clone(&readiness), page_limits);
         let mut limits = Limits::default();
         if let Some(descriptors) = descriptors::limit() {

@@ -94,7 +94,7 @@ impl Trusted {
     ) -> Result<Arc<dyn ServerCertVerifier>, VerifierBuilderError> {
         let authorities = Arc::clone(&self.authorities);
         let chains = WebPkiServerVerifier::builder_with_provider(authorities, provider).build()?;
-        Ok(Arc::new(Servers {
+        Ok(Arc::new(ServerVerifier {
             chains,
             end_entities: Arc::clone(&self.end_entities),
         }))
@@ -113,7 +113,7 @@ impl Trusted {
         } else {
             builder
         };
-        Ok(Arc::new(Clients {
+        Ok(Arc::new(ClientVerifier {
             chains: builder.build()?,
             end_entities: Arc::clone(&self.end_entities),
         }))
@@ -121,12 +121,12 @@ impl Trusted {
 }
 
 #[derive(Debug)]
-struct Servers {
+struct ServerVerifier {
     chains: Arc<WebPkiServerVerifier>,
     end_entities: Arc<[CertificateDer<'static>]>,
 }
 
-impl ServerCertVerifier for Servers {
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
         presented: &CertificateDer<'_>,
@@ -171,12 +171,12 @@ impl ServerCertVerifier for Servers {
 }
 
 #[derive(Debug)]
-struct Clients {
+struct ClientVerifier {
     chains: Arc<dyn ClientCertVerifier>,
     end_entities: Arc<[CertificateDer<'static>]>,
 }
 
-impl ClientCertVerifier for Clients {
+impl ClientCertVerifier for ClientVerifier {
     fn offer_client_auth(&self) -> bool {
         self.chains.offer_client_auth()
     }

@@ -54,14 +54,14 @@ impl From<TlsError> for io::Error {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
-    tls_server_config: Server,
+struct WebConfig {
+    tls_server_config: TlsServerConfig,
 }
 
 /// Paths are relative to the file's directory.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Server {
+struct TlsServerConfig {
     cert_file: PathBuf,
     key_file: PathBuf,
     client_ca_file: Option<PathBuf>,
@@ -100,7 +100,7 @@ pub(super) fn load(path: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     };
     let text = not_a_pipe(path).and_then(|()| fs::read_to_string(path));
     let text = text.map_err(|error| unreadable(path, error_text::io(&error)))?;
-    let file: File =
+    let file: WebConfig =
         serde_saphyr::from_str(&text).map_err(|error| refused(error_text::yaml(&error)))?;
     let server = file.tls_server_config;
     let directory = path.parent().unwrap_or(Path::new(""));
@@ -141,7 +141,7 @@ pub(super) fn load(path: &Path) -> Result<Arc<ServerConfig>, TlsError> {
 }
 
 fn verifier(
-    server: &Server,
+    server: &TlsServerConfig,
     directory: &Path,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
     if server.client_auth_type == ClientAuth::None {

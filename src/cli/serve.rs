@@ -20,7 +20,7 @@ use crate::{
     logging::{self, Format},
     metrics::Metrics,
     process::{Prepared, Process, StartError},
-    reload::Changes,
+    reload::CorefileChanges,
     server::{LoopKind, descriptors},
 };
 
@@ -355,7 +355,7 @@ struct Daemon {
     corefile: Corefile,
     default_port: u16,
     running: Process,
-    changes: Changes,
+    changes: CorefileChanges,
     /// Whether the built-in default is served because the Corefile has no server block.
     is_default: bool,
     /// The last rejected Corefile, to log each error once.
@@ -522,8 +522,8 @@ fn with_causes(error: StartError) -> String {
     error_text::chain(&anyhow::Error::from(error))
 }
 
-fn follow(corefile: &Corefile, running: &Process) -> Changes {
-    Changes::follow(
+fn follow(corefile: &Corefile, running: &Process) -> CorefileChanges {
+    CorefileChanges::follow(
         corefile.path().as_deref(),
         running.imported(),
         running.follows(),

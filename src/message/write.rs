@@ -135,7 +135,7 @@ impl Writer {
         out.extend(query.original.rtype.0.to_be_bytes());
         out.extend(query.original.class.0.to_be_bytes());
 
-        let opt = Opt::of(reply, limit);
+        let opt = SentOptions::of(reply, limit);
         let opt_length = if query.edns.is_some() {
             opt.length()
         } else {
@@ -345,12 +345,12 @@ const MAX_EXTRA_TEXT: usize = 200;
 
 /// Options of a reply's OPT record that are sent.
 #[derive(Clone, Copy)]
-struct Opt<'r> {
+struct SentOptions<'r> {
     options: &'r [u8],
     extended: Option<(u16, &'r [u8])>,
 }
 
-impl<'r> Opt<'r> {
+impl<'r> SentOptions<'r> {
     /// The options sent in a message of at most `limit` bytes: none if they would take half of it.
     fn of(reply: &'r Reply, limit: usize) -> Self {
         let extended = reply.extended_error.as_ref().map(|error| {

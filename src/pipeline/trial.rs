@@ -197,7 +197,7 @@ impl CapturedLog {
 impl<S: Subscriber> Layer<S> for CapturedLog {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         if *event.metadata().level() <= Level::WARN {
-            let mut message = Message(String::new());
+            let mut message = MessageVisitor(String::new());
             event.record(&mut message);
             self.0.lock().push(message.0);
         }
@@ -205,9 +205,9 @@ impl<S: Subscriber> Layer<S> for CapturedLog {
 }
 
 /// The message of an event.
-struct Message(String);
+struct MessageVisitor(String);
 
-impl Visit for Message {
+impl Visit for MessageVisitor {
     fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
         if field.name() == "message" {
             let _ = write!(self.0, "{value:?}");

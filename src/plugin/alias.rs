@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The target of an alias, and the response to the query for it.
-pub struct Target {
+pub struct AliasTarget {
     name: Name,
     rtype: Type,
     found: Reply,
@@ -48,7 +48,7 @@ pub fn resolve(
     context: &Context<'_>,
     query: &Query,
     name: Name,
-) -> impl Future<Output = Target> + Send + use<> {
+) -> impl Future<Output = AliasTarget> + Send + use<> {
     resolve_as(context, query, name, query.question.rtype)
 }
 
@@ -58,15 +58,15 @@ pub fn resolve_as(
     query: &Query,
     name: Name,
     rtype: Type,
-) -> impl Future<Output = Target> + Send + use<> {
+) -> impl Future<Output = AliasTarget> + Send + use<> {
     let found = context.again(query, Question::new(name, rtype, query.question.class));
     async move {
         let found = found.await;
-        Target { name, rtype, found }
+        AliasTarget { name, rtype, found }
     }
 }
 
-impl Target {
+impl AliasTarget {
     /// Its name.
     #[cfg(feature = "etcd")]
     pub fn name(&self) -> Name {

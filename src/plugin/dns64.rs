@@ -141,7 +141,7 @@ impl OnQuery for Dns64 {
         if !is_aaaa || query.bypass.translation || is_not_for || validates {
             return Step::Pass;
         }
-        let lookup = Lookup {
+        let lookup = Dns64Lookup {
             config: self.config,
             sub_queries: Arc::clone(context.sub_queries),
             block: Arc::clone(context.block),
@@ -164,7 +164,7 @@ impl OnQuery for Dns64 {
 }
 
 /// The lookups for one query.
-struct Lookup {
+struct Dns64Lookup {
     config: Config,
     sub_queries: Arc<dyn SubQueryHandler>,
     block: Arc<Block>,
@@ -172,7 +172,7 @@ struct Lookup {
     translated: Arc<ShardedCounter>,
 }
 
-impl Lookup {
+impl Dns64Lookup {
     async fn run(self) -> Resolved {
         let six = self.resolve(Type::AAAA).await;
         // A sub-query that a plugin dropped comes back as SERVFAIL with this reason.

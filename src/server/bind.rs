@@ -23,7 +23,7 @@ pub struct BindError {
 
 /// The bound sockets of a listener.
 #[derive(Default)]
-pub(super) struct Sockets {
+pub(super) struct BoundSockets {
     /// For each address, a socket for each thread.
     pub(super) udp: Vec<Vec<UdpSocket>>,
     pub(super) tcp: Vec<TcpListener>,
@@ -44,7 +44,7 @@ impl BindError {
     }
 }
 
-impl Sockets {
+impl BoundSockets {
     /// Binds the sockets of `wanted`. `ours` are ports that this process listens on already: there, sockets
     /// of its own do not make an address unavailable.
     pub(super) fn bind(wanted: &ListenerConfig, ours: &[u16]) -> Result<Self, BindError> {

@@ -31,14 +31,14 @@ use crate::{
 
 /// The routes, label and limits of one listener. Survives a reload, which swaps its routes.
 pub struct Server {
-    label: ArcSwap<Label>,
+    label: ArcSwap<ServerLabel>,
     routes: ArcSwap<Routes>,
     pending: Arc<PendingLimit>,
     metrics: Arc<Metrics>,
 }
 
 /// The name of a server in metrics and logs, and its counters.
-struct Label {
+struct ServerLabel {
     text: Arc<str>,
     /// Counts queries that match no block.
     dropped: Arc<ZoneCounters>,
@@ -116,7 +116,7 @@ impl Server {
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            label: ArcSwap::from_pointee(Label::new(label, metrics)),
+            label: ArcSwap::from_pointee(ServerLabel::new(label, metrics)),
             routes: ArcSwap::from_pointee(routes),
             pending,
             metrics: Arc::clone(metrics),
@@ -131,7 +131,8 @@ impl Server {
     /// Changes the name.
     pub(super) fn relabel(&self, label: Arc<str>) {
         if self.label.load().text != label {
-            self.label.store(Arc::new(Label::new(label, &self.metrics)));
+            self.label
+                .store(Arc::new(ServerLabel::new(label, &self.metrics)));
         }
     }
 
@@ -172,7 +173,7 @@ impl Server {
     }
 }
 
-impl Label {
+impl ServerLabel {
     fn new(text: Arc<str>, metrics: &Metrics) -> Self {
         Self {
             dropped: metrics.dns.zone(&text, Dns::DROPPED, ""),

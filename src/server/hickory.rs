@@ -76,7 +76,7 @@ pub(super) fn refuses(wanted: &ListenerConfig) -> Option<&'static str> {
 /// The loops at one address. They end when this is dropped.
 pub(super) struct Serving {
     stop: watch::Sender<bool>,
-    pending: Arc<Pending>,
+    pending: Arc<QueriesInFlight>,
     /// Closed once hickory-server's tasks have ended.
     ended: watch::Receiver<()>,
 }
@@ -92,7 +92,7 @@ impl Serving {
     ) -> io::Result<Self> {
         let _in_runtime = runtime.enter();
         let local = tcp.local_addr()?;
-        let pending = Arc::new(Pending::default());
+        let pending = Arc::new(QueriesInFlight::default());
         let mut server = Server::new(Adapter {
             handler: handler.clone(),
             local,
@@ -151,7 +151,7 @@ struct Adapter {
     local: SocketAddr,
     /// Where replies to datagrams leave from.
     replies: Option<UdpSocket>,
-    pending: Arc<Pending>,
+    pending: Arc<QueriesInFlight>,
 }
 
 #[async_trait]
@@ -232,13 +232,13 @@ fn unframed(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 /// Queries in flight.
-struct Pending {
+struct QueriesInFlight {
     count: watch::Sender<usize>,
     /// Whether those that come now are not waited for.
     is_ending: AtomicBool,
 }
 
-impl Default for Pending {
+impl Default for QueriesInFlight {
     fn default() -> Self {
         Self {
             count: watch::Sender::new(0),
@@ -248,22 +248,22 @@ impl Default for Pending {
 }
 
 /// A query in flight, until this is dropped.
-struct InFlight<'a>(&'a Pending);
+struct QueryInFlight<'a>(&'a QueriesInFlight);
 
-impl Drop for InFlight<'_> {
+impl Drop for QueryInFlight<'_> {
     fn drop(&mut self) {
         self.0.count.send_modify(|count| *count -= 1);
     }
 }
 
-impl Pending {
+impl QueriesInFlight {
     /// A query has come; nothing where it is not waited for.
-    fn begin(&self) -> Option<InFlight<'_>> {
+    fn begin(&self) -> Option<QueryInFlight<'_>> {
         if self.is_ending.load(Ordering::Relaxed) {
             return None;
         }
         self.count.send_modify(|count| *count += 1);
-        Some(InFlight(self))
+        Some(QueryInFlight(self))
     }
 
     /// Waits until those that have come are answered; whether they were.

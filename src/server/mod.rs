@@ -71,7 +71,7 @@ pub use loops::LoopKind;
 
 use self::{
     accept_loops::AcceptLoops,
-    bind::Sockets,
+    bind::BoundSockets,
     connection_settings::ConnectionSettings,
     handle::{MessageHandler, Server},
     limits::{Limits, StreamSettings},
@@ -140,14 +140,14 @@ pub struct Servers {
     connection_limit: connection_limit::ConnectionLimit,
     metrics: Arc<Metrics>,
     loop_kind: LoopKind,
-    running: HashMap<Listener, Running>,
+    running: HashMap<Listener, RunningListener>,
 }
 
 /// A new set of listeners. Sockets are bound for those that did not listen before, and nothing else has
 /// happened.
 pub struct Prepared {
     wanted: Vec<ListenerConfig>,
-    sockets: HashMap<Listener, Sockets>,
+    sockets: HashMap<Listener, BoundSockets>,
 }
 
 /// How long a listener that a reload removes may go on with its pending queries.
@@ -155,7 +155,7 @@ const RETIREMENT: Duration = Duration::from_secs(5);
 
 /// A running listener. Its sockets stay open until it is removed; everything else is a setting that a reload
 /// replaces beneath them.
-struct Running {
+struct RunningListener {
     server: Arc<Server>,
     /// The addresses that it is bound to.
     addresses: Vec<SocketAddr>,
@@ -222,7 +222,7 @@ impl Servers {
                 return Err(refused("it needs a certificate"));
             }
             if !self.running.contains_key(&listener) {
-                let bound = Sockets::bind(new, &ours)?;
+                let bound = BoundSockets::bind(new, &ours)?;
                 ours.extend(bound.addresses.iter().map(SocketAddr::port));
                 sockets.insert(listener, bound);
             }
@@ -277,7 +277,11 @@ impl Servers {
         drained.into_iter().all(|drained| drained)
     }
 
-    fn start(&self, wanted: ListenerConfig, mut sockets: Sockets) -> Result<Running, BindError> {
+    fn start(
+        &self,
+        wanted: ListenerConfig,
+        mut sockets: BoundSockets,
+    ) -> Result<RunningListener, BindError> {
         let ListenerConfig {
             listener,
             label,
@@ -314,7 +318,7 @@ impl Servers {
             let sockets = sockets.collect::<io::Result<_>>().map_err(failed)?;
             tcp::start(sockets, scheme, &accept_loops, runtime);
         }
-        Ok(Running {
+        Ok(RunningListener {
             server,
             addresses: sockets.addresses,
             loops,
@@ -323,7 +327,7 @@ impl Servers {
     }
 }
 
-impl Running {
+impl RunningListener {
     /// Starts the UDP threads that each address lacks to have `count`.
     fn start_missing(&self, count: usize) -> io::Result<Vec<Vec<Thread>>> {
         let loops = self.loops.as_ref();

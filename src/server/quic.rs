@@ -38,7 +38,7 @@ use super::{
     handle::MessageHandler,
     limits::StreamSettings,
 };
-use crate::{query::Transport, tls::Protocol};
+use crate::{query::Transport, tls::AlpnProtocol};
 
 /// Bound on the handshakes in progress per address. Above half of it, clients must first validate their
 /// address (Retry, RFC 9000 section 8.1.2).
@@ -274,11 +274,11 @@ impl QuicConfig {
 }
 
 /// The protocol to negotiate (ALPN).
-fn protocol(transport: Transport) -> Protocol {
+fn protocol(transport: Transport) -> AlpnProtocol {
     if transport == Transport::Https3 {
-        Protocol::Http3
+        AlpnProtocol::Http3
     } else {
-        Protocol::Doq
+        AlpnProtocol::Doq
     }
 }
 

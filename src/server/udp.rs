@@ -54,7 +54,7 @@ struct Stop {
 
 /// What every thread of a listener works with. A reload changes what is behind it, not the threads.
 #[derive(Clone)]
-pub(super) struct Context {
+pub(super) struct ListenerContext {
     pub(super) handler: MessageHandler,
     pub(super) proxy: DatagramProxy,
     /// Where queries are finished that a thread cannot finish itself.
@@ -63,7 +63,7 @@ pub(super) struct Context {
 
 impl Threads {
     /// Begins to serve, with a thread for each of the sockets, all of one address.
-    pub(super) fn start(sockets: Vec<UdpSocket>, context: &Context) -> io::Result<Self> {
+    pub(super) fn start(sockets: Vec<UdpSocket>, context: &ListenerContext) -> io::Result<Self> {
         let first = sockets.first().ok_or(io::ErrorKind::InvalidInput)?;
         let address = first.local_addr()?;
         let threads = sockets.into_iter();
@@ -76,7 +76,11 @@ impl Threads {
 
     /// Starts the threads that are missing to `count`, each with one more socket of the address. They serve
     /// at once; dropped instead of being given to [`resize`](Self::resize), they end like any others.
-    pub(super) fn start_missing(&self, count: usize, context: &Context) -> io::Result<Vec<Thread>> {
+    pub(super) fn start_missing(
+        &self,
+        count: usize,
+        context: &ListenerContext,
+    ) -> io::Result<Vec<Thread>> {
         (self.threads.len()..count.max(1))
             .map(|_| Thread::start(bind_one(self.address)?, context))
             .collect()
@@ -119,7 +123,7 @@ pub(super) fn drain(
 }
 
 impl Thread {
-    fn start(socket: UdpSocket, context: &Context) -> io::Result<Self> {
+    fn start(socket: UdpSocket, context: &ListenerContext) -> io::Result<Self> {
         socket.set_read_timeout(Some(LOOK_UP))?;
         let bound = socket.local_addr()?;
         let tasks = TaskTracker::new();
@@ -128,7 +132,7 @@ impl Thread {
             socket: Arc::clone(&socket),
             flag: Arc::default(),
         };
-        let Context {
+        let ListenerContext {
             handler,
             proxy,
             runtime,

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A certificate chain, the end-entity certificate first, and the private key of that.
-pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+pub(super) type ChainAndKey = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// Why there can be no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +50,7 @@ pub enum TlsError {
 }
 
 /// Reads a certificate and its key.
-pub(super) fn identity(certificate: &Path, key: &Path) -> Result<Identity, TlsError> {
+pub(super) fn identity(certificate: &Path, key: &Path) -> Result<ChainAndKey, TlsError> {
     let chain = certificates(certificate, "a certificate")?;
     let read = pem::private_key(key).map_err(|error| TlsError::File {
         what: "a private key",

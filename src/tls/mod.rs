@@ -22,6 +22,6 @@ mod unchecked;
 
 pub use client::{ClientFiles, unchecked};
 pub use credentials::TlsError;
-pub use identity::{INTERVAL, Identity, Protocol};
-pub use presented::{Difference, Presented};
+pub use identity::{AlpnProtocol, INTERVAL, Identity};
+pub use presented::{Presented, PresentedDifference};
 pub use server::{ClientAuth, ServerFiles};

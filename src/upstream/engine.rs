@@ -29,7 +29,7 @@ use slab::Slab;
 pub(super) use self::shared::SharedEngine;
 use self::{
     poller::{Poller, Ready},
-    socket::Attempt,
+    socket::AttemptKey,
     sockets::{IDLE, Sockets},
     timers::{TICK, Timers},
 };
@@ -37,7 +37,7 @@ use super::{
     Failure, UpstreamQuery,
     exchange::{Action, Exchange, Link, StreamTask},
     in_flight::{Follower, Lead},
-    inbox::{Event, Inbox, Key},
+    inbox::{Inbox, InboxEvent, Key},
 };
 use crate::{
     datagrams::Connected,
@@ -64,7 +64,7 @@ pub struct Engine<T> {
     poller: Poller,
     inbox: Arc<Inbox>,
     sockets: Sockets,
-    queries: Slab<PendingQuery<T>>,
+    queries: Slab<SubmittedQuery<T>>,
     next_serial: u32,
     timers: Timers,
     /// When queries were last looked through for timeouts.
@@ -75,7 +75,7 @@ pub struct Engine<T> {
     evictions: u64,
     /// Queries whose reply is final and not yet handed to the owner.
     finished: Vec<Finished<T>>,
-    failed: Vec<(Attempt, Failure)>,
+    failed: Vec<(AttemptKey, Failure)>,
     ready: Vec<Ready>,
     /// Whether the inbox was readable at the last wait.
     is_inbox_readable: bool,
@@ -83,7 +83,7 @@ pub struct Engine<T> {
 }
 
 /// The owner of an upstream query.
-pub trait Owner {
+pub trait QueryOwner {
     /// Whether nothing waits for the reply any more.
     fn is_gone(&self) -> bool {
         false
@@ -91,7 +91,7 @@ pub trait Owner {
 }
 
 /// A query from its submission to its reply.
-struct PendingQuery<T> {
+struct SubmittedQuery<T> {
     serial: u32,
     owner: T,
     query: Box<UpstreamQuery>,
@@ -109,7 +109,7 @@ struct Finished<T> {
     failure: Option<Failure>,
 }
 
-impl<T: Owner> Engine<T> {
+impl<T: QueryOwner> Engine<T> {
     /// An engine for a thread that reads `clients` too, if any.
     pub fn new(clients: Option<&UdpSocket>) -> io::Result<Self> {
         let mut poller = Poller::new()?;
@@ -157,7 +157,7 @@ impl<T: Owner> Engine<T> {
     pub fn submit(&mut self, query: Box<UpstreamQuery>, owner: T, now: Instant) {
         let serial = self.next_serial;
         self.next_serial = serial.wrapping_add(1);
-        let slot = self.queries.insert(PendingQuery {
+        let slot = self.queries.insert(SubmittedQuery {
             serial,
             owner,
             query,
@@ -354,7 +354,7 @@ impl<T: Owner> Engine<T> {
         let runtime = upstream.runtime.clone();
         let task = runtime.spawn(async move {
             let result = upstream.exchange_by_stream(&packet).await.map(Box::new);
-            inbox.push(Event::Attempt {
+            inbox.push(InboxEvent::Attempt {
                 key,
                 attempt,
                 result,
@@ -412,9 +412,9 @@ impl<T: Owner> Engine<T> {
         }
     }
 
-    fn take_event(&mut self, event: Event, now: Instant) {
+    fn take_event(&mut self, event: InboxEvent, now: Instant) {
         match event {
-            Event::Attempt {
+            InboxEvent::Attempt {
                 key,
                 attempt,
                 result: Ok(mut reply),
@@ -433,12 +433,12 @@ impl<T: Owner> Engine<T> {
                     }
                 }
             }
-            Event::Attempt {
+            InboxEvent::Attempt {
                 key,
                 attempt,
                 result: Err(failure),
             } => self.fail_attempt(key, attempt, failure, &mut Reply::default(), now),
-            Event::Coalesced { key, reply } => {
+            InboxEvent::Coalesced { key, reply } => {
                 let Some(slot) = self.slot(key) else {
                     return;
                 };
@@ -468,7 +468,7 @@ impl<T: Owner> Engine<T> {
     }
 
     /// Takes a query out, and ends the attempts that are still in flight.
-    fn remove(&mut self, slot: usize) -> PendingQuery<T> {
+    fn remove(&mut self, slot: usize) -> SubmittedQuery<T> {
         let mut query = self.queries.remove(slot);
         if let Some(exchange) = &mut query.exchange {
             for link in exchange.open_links() {

@@ -3,7 +3,7 @@
 //! The [`Engine`](super::Engine) makes the attempts that an [`Action`] asks for and reports what comes of
 //! each: a reply, a failure, or that time has passed. The machine decides which upstream is tried next and
 //! when, which reply is final, and when to give up with SERVFAIL. An upstream that is silent is not waited
-//! out: after [`Timeouts::attempt`] the next one is tried beside it, and the first reply wins. With a
+//! out: after [`QueryTimeouts::attempt`] the next one is tried beside it, and the first reply wins. With a
 //! single upstream, the same one is tried again. A failure moves on at once.
 
 use std::{fmt::Write, sync::Arc, time::Instant};
@@ -12,8 +12,8 @@ use tokio::task::AbortHandle;
 
 use super::{
     AttemptReport, Failure, Packet, Upstream,
-    group::{Group, Selection, servfail},
-    timeouts::Timeouts,
+    group::{Selection, UpstreamGroup, servfail},
+    timeouts::QueryTimeouts,
     transport::{STREAM_TIMEOUT, TransportPolicy},
 };
 use crate::{
@@ -22,8 +22,8 @@ use crate::{
 };
 
 /// What an exchange is about; the same for all of its attempts.
-pub(super) struct Request {
-    pub(super) group: Arc<Group>,
+pub(super) struct UpstreamRequest {
+    pub(super) group: Arc<UpstreamGroup>,
     pub(super) packet: Arc<Packet>,
     pub(super) transport: TransportPolicy,
     /// Whether failures count against the upstream, so that it is checked. Those of a health check do not.
@@ -33,7 +33,7 @@ pub(super) struct Request {
 /// The state of one exchange.
 pub(super) struct Exchange {
     selection: Selection,
-    timeouts: Timeouts,
+    timeouts: QueryTimeouts,
     started: Instant,
     attempts: Vec<Attempt>,
     /// A reply with a failover code, used unless a better one comes. Boxed because it is rare.
@@ -87,7 +87,7 @@ pub(super) enum Action {
 impl Exchange {
     /// An exchange with the upstreams of `selection`, whose first attempt the engine makes at once
     /// ([`Action::Send`] of 0).
-    pub(super) fn new(request: &Request, selection: Selection, now: Instant) -> Self {
+    pub(super) fn new(request: &UpstreamRequest, selection: Selection, now: Instant) -> Self {
         let mut exchange = Self {
             timeouts: request.group.timeouts(&selection, selection.all_down),
             selection,
@@ -106,7 +106,7 @@ impl Exchange {
 
     /// Whether an attempt goes over a stream: by the transport policy, or because the reply over UDP was
     /// truncated.
-    pub(super) fn is_by_stream(&self, request: &Request, attempt: usize) -> bool {
+    pub(super) fn is_by_stream(&self, request: &UpstreamRequest, attempt: usize) -> bool {
         request.transport == TransportPolicy::Tcp || self.attempts[attempt].truncated.is_some()
     }
 
@@ -132,7 +132,7 @@ impl Exchange {
     /// An attempt got `reply`. On [`Action::Finish`] `reply` holds the final one.
     pub(super) fn on_reply(
         &mut self,
-        request: &Request,
+        request: &UpstreamRequest,
         number: usize,
         reply: &mut Reply,
         now: Instant,
@@ -163,7 +163,7 @@ impl Exchange {
     /// An attempt failed. On [`Action::Finish`] `reply` holds the final reply.
     pub(super) fn on_failure(
         &mut self,
-        request: &Request,
+        request: &UpstreamRequest,
         number: usize,
         failure: Failure,
         reply: &mut Reply,
@@ -188,7 +188,7 @@ impl Exchange {
     /// Time has passed, [`Self::next_timeout`] or more. On [`Action::Finish`] `reply` holds the final reply.
     pub(super) fn on_timeout(
         &mut self,
-        request: &Request,
+        request: &UpstreamRequest,
         reply: &mut Reply,
         now: Instant,
     ) -> Action {
@@ -215,7 +215,7 @@ impl Exchange {
     }
 
     /// When [`Self::on_timeout`] is due if nothing else happens.
-    pub(super) fn next_timeout(&self, request: &Request) -> Instant {
+    pub(super) fn next_timeout(&self, request: &UpstreamRequest) -> Instant {
         let deadline = self.started + self.timeouts.total;
         let pause = if self.may_go_on(request) {
             self.timeouts.attempt
@@ -236,7 +236,7 @@ impl Exchange {
 
     /// Each upstream that an open attempt waits for: a query that is evicted counts against it, since under
     /// a flood no attempt stays open long enough to count as silent.
-    pub(super) fn count_open(&mut self, request: &Request) {
+    pub(super) fn count_open(&mut self, request: &UpstreamRequest) {
         for number in 0..self.attempts.len() {
             if self.attempts[number].is_open {
                 self.count(request, number, &Failure::Silent);
@@ -251,7 +251,7 @@ impl Exchange {
 
     fn advance(
         &mut self,
-        request: &Request,
+        request: &UpstreamRequest,
         goes_on: bool,
         reply: &mut Reply,
         now: Instant,
@@ -269,7 +269,7 @@ impl Exchange {
         Action::Wait
     }
 
-    fn start_next(&mut self, request: &Request, now: Instant) -> Option<usize> {
+    fn start_next(&mut self, request: &UpstreamRequest, now: Instant) -> Option<usize> {
         let number = self.attempts.len();
         let member = self.selection.order.at(number);
         let member = member.filter(|_| self.may_try(request))?;
@@ -286,14 +286,14 @@ impl Exchange {
     }
 
     /// Whether `max_attempts` allows another attempt.
-    fn may_try(&self, request: &Request) -> bool {
+    fn may_try(&self, request: &UpstreamRequest) -> bool {
         let limit = request.group.plan().max_attempts;
         let limit = limit.unwrap_or(2 * self.selection.order.len());
         limit == 0 || self.attempts.len() < limit
     }
 
     /// Whether another attempt may be made. With a fallback reply in hand, no upstream is tried twice.
-    fn may_go_on(&self, request: &Request) -> bool {
+    fn may_go_on(&self, request: &UpstreamRequest) -> bool {
         let is_second_round = self.attempts.len() >= self.selection.order.len();
         self.may_try(request) && !(self.fallback.is_some() && is_second_round)
     }
@@ -304,7 +304,7 @@ impl Exchange {
     }
 
     /// Lengthens the timeouts where every upstream was down at the start and one is up now.
-    fn renew_timeouts(&mut self, request: &Request) {
+    fn renew_timeouts(&mut self, request: &UpstreamRequest) {
         let Selection {
             members,
             order,
@@ -316,9 +316,9 @@ impl Exchange {
         }
     }
 
-    /// Counts the silence of every upstream that has had [`Timeouts::attempt`]; not that of the one that
+    /// Counts the silence of every upstream that has had [`QueryTimeouts::attempt`]; not that of the one that
     /// has just answered another attempt, number `answered`.
-    fn count_silent(&mut self, request: &Request, answered: Option<usize>, now: Instant) {
+    fn count_silent(&mut self, request: &UpstreamRequest, answered: Option<usize>, now: Instant) {
         let answered = answered.map(|number| self.attempts[number].member);
         for number in 0..self.attempts.len() {
             let attempt = &self.attempts[number];
@@ -332,7 +332,7 @@ impl Exchange {
         }
     }
 
-    fn count(&mut self, request: &Request, number: usize, failure: &Failure) {
+    fn count(&mut self, request: &UpstreamRequest, number: usize, failure: &Failure) {
         let attempt = &mut self.attempts[number];
         if request.counts_failures && !attempt.counted && failure.blames_upstream() {
             attempt.counted = true;
@@ -341,7 +341,13 @@ impl Exchange {
     }
 
     /// Reports an attempt that is over to the query's observer.
-    fn observe(&self, request: &Request, number: usize, reply: Option<&Reply>, now: Instant) {
+    fn observe(
+        &self,
+        request: &UpstreamRequest,
+        number: usize,
+        reply: Option<&Reply>,
+        now: Instant,
+    ) {
         let Some(observer) = request.packet.observer() else {
             return;
         };
@@ -374,7 +380,7 @@ impl Exchange {
     }
 
     /// Ends the exchange with the fallback, or with SERVFAIL and the reason.
-    fn finish(&mut self, request: &Request, reply: &mut Reply, now: Instant) -> Action {
+    fn finish(&mut self, request: &UpstreamRequest, reply: &mut Reply, now: Instant) -> Action {
         self.count_silent(request, None, now);
         *reply = match self.fallback.take() {
             Some(fallback) => *fallback,
@@ -384,7 +390,7 @@ impl Exchange {
     }
 
     /// SERVFAIL with each upstream and what became of the last attempt at it.
-    fn servfail(&self, request: &Request, now: Instant) -> Reply {
+    fn servfail(&self, request: &UpstreamRequest, now: Instant) -> Reply {
         let attempts = &self.attempts;
         let is_last = |(number, attempt): &(usize, &Attempt)| {
             let mut later = attempts[number + 1..].iter();

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use lodestone::{
-    cluster::{Backend, Cluster, Event, Kind, Object, RateLimits, Settings, Writer},
+    cluster::{Backend, Cluster, Event, Kind, Object, RateLimits, Settings, StateWriter},
     corefile::Diagnostic,
     metrics::Metrics,
     plugin::{
@@ -162,9 +162,9 @@ fn noendpoints_serves_cluster_addresses_only() {
 }
 
 /// A server with these objects whose lists are not complete yet.
-fn unsynced(objects: Vec<Object>, fallthrough: &'static [&'static str]) -> (Server, Writer) {
+fn unsynced(objects: Vec<Object>, fallthrough: &'static [&'static str]) -> (Server, StateWriter) {
     let cluster = Arc::new(Cluster::new(&Kind::ALL));
-    let mut writer = Writer::new(Arc::clone(&cluster));
+    let mut writer = StateWriter::new(Arc::clone(&cluster));
     for kind in Kind::ALL {
         writer.fold(Event::ListStart(kind));
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lodestone::{
-    cluster::{Cluster, Event, ExternalAddresses, Object, Writer},
+    cluster::{Cluster, Event, ExternalAddresses, Object, StateWriter},
     metrics::Metrics,
     plugin::{
         Build, Offers, Setup, SharedResources,
@@ -361,7 +361,7 @@ async fn build_without_kubernetes_fails() {
 #[test]
 fn empty_reverse_names_follow_the_addresses_of_services() {
     let known = Arc::new(Cluster::new(&[]));
-    let mut writer = Writer::new(Arc::clone(&known));
+    let mut writer = StateWriter::new(Arc::clone(&known));
     let view = Setting::default().serve_cluster(known).view;
     let text = "k8s_external example.com in-addr.arpa {\nheadless\n}\nkubernetes";
     let plugin = K8sExternal::new(&config(text).unwrap(), &view);

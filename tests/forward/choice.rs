@@ -89,8 +89,8 @@ async fn query_keeps_the_upstreams_it_started_with() {
         metrics::Metrics,
         query::{Query, Question},
         upstream::{
-            Group, HealthCheck, InFlight, Packet, PendingLimit, Plan, PoolSettings, Settings,
-            Target, TransportPolicy, UpstreamQuery,
+            HealthCheck, InFlight, Packet, PendingLimit, Plan, PoolSettings, Settings, Target,
+            TransportPolicy, UpstreamGroup, UpstreamQuery,
         },
         wire::{Class, Name, Rcode, Type},
     };
@@ -119,7 +119,7 @@ async fn query_keeps_the_upstreams_it_started_with() {
         ))
     };
     let healthcheck_broken = metrics.forward.healthcheck_broken_total.clone();
-    let group = Arc::new(Group::new(
+    let group = Arc::new(UpstreamGroup::new(
         vec![open(&slow)],
         Plan::default(),
         healthcheck_broken,

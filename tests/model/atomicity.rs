@@ -11,7 +11,7 @@ use std::{
 };
 
 use lodestone::{
-    cluster::{Cluster, Event, Kind, Object, Writer},
+    cluster::{Cluster, Event, Kind, Object, StateWriter},
     message::read_reply,
     query::Question,
     reply::Reply,
@@ -44,7 +44,7 @@ const QUESTIONS: [(&str, &str); 9] = [
 /// Alternates between two states of an object until readers have seen both repeatedly.
 fn flip(standing: &[Object], states: &[Object; 2]) {
     let cluster = Arc::new(Cluster::new(&Kind::ALL));
-    let mut writer = Writer::new(Arc::clone(&cluster));
+    let mut writer = StateWriter::new(Arc::clone(&cluster));
     for kind in Kind::ALL {
         writer.fold(Event::ListStart(kind));
     }

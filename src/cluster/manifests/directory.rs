@@ -28,7 +28,7 @@ const MAX_LOGGED: usize = 20;
 
 /// A directory with its subdirectories. Names that begin with a dot are ignored: files of editors
 /// and git, and the hidden directories of a ConfigMap volume, whose visible names link to them.
-pub(super) struct Directory {
+pub(super) struct ManifestDirectory {
     path: PathBuf,
     files: BTreeMap<PathBuf, ManifestFile>,
     hasher: foldhash::fast::RandomState,
@@ -47,7 +47,7 @@ struct ManifestFile {
     documents: Vec<Arc<Document>>,
 }
 
-impl Directory {
+impl ManifestDirectory {
     /// A directory that has not been read yet.
     pub(super) fn new(path: PathBuf) -> Self {
         let hasher = foldhash::fast::RandomState::default();

@@ -22,7 +22,7 @@ use crate::{
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 
 /// A zone file, and the zone that is loaded from it.
-pub struct Loader {
+pub struct ZoneLoader {
     file: PolledFile,
     /// The files that it included when it was last read.
     included: Vec<IncludedFile>,
@@ -80,7 +80,7 @@ impl IncludedFile {
     }
 }
 
-impl Loader {
+impl ZoneLoader {
     /// A loader of the zone in `held`, which has not read the file yet.
     pub fn new(path: &Path, held: &Arc<Held>, by_time: bool, plugin: &'static str) -> Self {
         Self {

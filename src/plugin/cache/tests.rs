@@ -600,7 +600,7 @@ async fn the_owner_has_the_letter_case_of_each_query() {
 
 #[test]
 fn a_hit_reuses_the_buffers_of_the_reply() {
-    let verdict = Verdict {
+    let verdict = Cacheability {
         kind: Kind::Success,
         ttl: 10,
     };
@@ -1149,11 +1149,11 @@ proptest! {
         let config = Config::new(ZoneList::all());
         let store = Store::new(&config);
         let now = Instant::now();
-        let verdict = Verdict { kind: Kind::Success, ttl: 10 };
+        let verdict = Cacheability { kind: Kind::Success, ttl: 10 };
         let entry = Entry::new(verdict, KeyRef::of(&first), &positive(10), now);
         store.insert(entry, now, None);
         let found = store.find(KeyRef::of(&second), now, None);
-        let shared = matches!(found, Lookup::Fresh(..));
+        let shared = matches!(found, CacheLookup::Fresh(..));
         prop_assert_eq!(shared, one.key_fields() == other.key_fields());
     }
 }
@@ -1164,7 +1164,7 @@ fn only_queries_for_data_are_cached() {
     let judge = |rtype, opcode| {
         let mut query = Query::internal(Question::new(name("a.org"), rtype, Class::IN));
         query.receive(|it| it.opcode = opcode);
-        Verdict::of(&config, &query, &positive(10)).is_some()
+        Cacheability::of(&config, &query, &positive(10)).is_some()
     };
     assert!(judge(Type::A, Opcode::QUERY) && judge(Type::ANY, Opcode::QUERY));
     assert!(!judge(Type::AXFR, Opcode::QUERY) && !judge(Type::IXFR, Opcode::QUERY));

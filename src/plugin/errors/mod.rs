@@ -22,7 +22,7 @@ use regex::Regex;
 use tokio::{sync::Notify, task::AbortHandle};
 use tracing::Level;
 
-use self::ledger::{Ledger, Verdict};
+use self::ledger::{Ledger, LogDecision};
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
     hooks,
@@ -157,7 +157,7 @@ impl Errors {
         if opened {
             self.shared.opened.notify_one();
         }
-        if let Verdict::Log(level) = verdict {
+        if let LogDecision::Log(level) = verdict {
             let question = &query.original;
             let (rcode, name, rtype) = (reply.rcode.0, question.lower, question.rtype);
             let text = format_args!("{rcode} {name} {rtype}: {message}");

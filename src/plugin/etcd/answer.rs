@@ -14,12 +14,12 @@ use std::{
 
 use super::{
     Store,
-    service::{Host, Service, grouped, is_wild, parts},
+    service::{ServiceHost, SkyDnsService, grouped, is_wild, parts},
 };
 use crate::{
     plugin::{
         Block, Context, SubQueryHandler,
-        alias::{self, Target},
+        alias::{self, AliasTarget},
     },
     query::Query,
     reply::{Data, Owner, Reply, Section, Soa, Why},
@@ -34,7 +34,7 @@ pub(super) const BUDGET: usize = 64;
 const NEGATIVE_TTL: u32 = 30;
 
 /// The lookups for one query.
-pub(super) struct Lookup {
+pub(super) struct EtcdLookup {
     pub(super) store: Arc<Store>,
     pub(super) zone: Name,
     pub(super) query: Query,
@@ -61,7 +61,7 @@ struct Records {
 }
 
 /// A chain of aliases and the records of its last name.
-struct Chain {
+struct AliasChain {
     made: Vec<WireRecord>,
     /// The reason, if there are aliases only.
     end: Option<DeadEnd>,
@@ -74,7 +74,7 @@ enum DeadEnd {
     /// The lookup of the last name failed.
     Failure(String),
     /// The last name is of another zone, or has no key here.
-    Elsewhere(Box<Target>),
+    Elsewhere(Box<AliasTarget>),
 }
 
 /// Why there are no records.
@@ -85,10 +85,10 @@ enum LookupError {
     Failure(String),
 }
 
-type LookupResult<T> = Result<T, LookupError>;
+type EtcdResult<T> = Result<T, LookupError>;
 type BoxFuture<'l, T> = Pin<Box<dyn Future<Output = T> + Send + 'l>>;
 
-impl Lookup {
+impl EtcdLookup {
     /// The reply; `None` if there is no such key.
     pub(super) async fn answer(&self) -> Option<Reply> {
         let records = match self.records().await {
@@ -124,7 +124,7 @@ impl Lookup {
         reply
     }
 
-    async fn records(&self) -> LookupResult<Records> {
+    async fn records(&self) -> EtcdResult<Records> {
         let question = &self.query.question;
         let (name, owner) = (question.lower, question.name);
         let only = |answer| Records {
@@ -156,7 +156,7 @@ impl Lookup {
 
     /// The services of a name, for address lookups: at the apex of the zone those of the key `apex.dns`,
     /// or without that key those of the entire zone unless `no_apex_fallback` is set.
-    async fn services_of(&self, name: Name, rtype: Type) -> LookupResult<Vec<Service>> {
+    async fn services_of(&self, name: Name, rtype: Type) -> EtcdResult<Vec<SkyDnsService>> {
         if name == self.zone
             && rtype != Type::TXT
             && let Some(apex) = below("apex.dns", self.zone)
@@ -170,7 +170,12 @@ impl Lookup {
     }
 
     /// The services at a name and below it, or only at it if `exact`.
-    async fn services(&self, name: Name, rtype: Type, exact: bool) -> LookupResult<Vec<Service>> {
+    async fn services(
+        &self,
+        name: Name,
+        rtype: Type,
+        exact: bool,
+    ) -> EtcdResult<Vec<SkyDnsService>> {
         let parts = parts(name.as_ref()).ok_or(LookupError::NoKey)?;
         if self.budget.fetch_sub(1, Ordering::Relaxed) == 0 {
             // The counter wrapped around: the budget stays exhausted.
@@ -206,7 +211,7 @@ impl Lookup {
             if wild && !self.fits(&one.key, &parts) {
                 continue;
             }
-            let mut service = Service::read(one).map_err(LookupError::Failure)?;
+            let mut service = SkyDnsService::read(one).map_err(LookupError::Failure)?;
             if !seen.insert(service.clone()) {
                 continue;
             }
@@ -252,7 +257,7 @@ impl Lookup {
         owner: Name,
         rtype: Type,
         aliases: Vec<Name>,
-    ) -> BoxFuture<'_, LookupResult<Chain>> {
+    ) -> BoxFuture<'_, EtcdResult<AliasChain>> {
         Box::pin(async move {
             let mut made = Vec::new();
             let mut dead_end = None;
@@ -265,20 +270,20 @@ impl Lookup {
                     data,
                 };
                 match (service.host(), rtype) {
-                    (Host::Address(IpAddr::V4(ip)), Type::A)
+                    (ServiceHost::Address(IpAddr::V4(ip)), Type::A)
                         if seen.insert(service.host.clone()) =>
                     {
                         made.push(own(ip.octets().to_vec()));
                     }
-                    (Host::Address(IpAddr::V6(ip)), Type::AAAA)
+                    (ServiceHost::Address(IpAddr::V6(ip)), Type::AAAA)
                         if seen.insert(service.host.clone()) =>
                     {
                         made.push(own(ip.octets().to_vec()));
                     }
-                    (Host::Text, Type::TXT) if seen.insert(service.text.clone()) => {
+                    (ServiceHost::Text, Type::TXT) if seen.insert(service.text.clone()) => {
                         made.push(own(strings(&service.text)));
                     }
-                    (Host::Name, _) => {
+                    (ServiceHost::Name, _) => {
                         match self.follow(name, owner, &service, rtype, &aliases).await {
                             Some(chain) if chain.end.is_none() => made.extend(chain.made),
                             Some(chain) => drop(dead_end.get_or_insert(chain)),
@@ -290,7 +295,7 @@ impl Lookup {
             }
             Ok(match dead_end {
                 Some(chain) if made.is_empty() => chain,
-                _ => Chain { made, end: None },
+                _ => AliasChain { made, end: None },
             })
         })
     }
@@ -300,10 +305,10 @@ impl Lookup {
         &self,
         name: Name,
         owner: Name,
-        service: &Service,
+        service: &SkyDnsService,
         rtype: Type,
         aliases: &[Name],
-    ) -> Option<Chain> {
+    ) -> Option<AliasChain> {
         let target = Name::parse(&service.host).ok()?;
         let lower = target.to_lower();
         // The services of a host include those of all names below it, so that a target above `name`
@@ -331,10 +336,10 @@ impl Lookup {
                 // A name without a key may be answered by the next plugin.
                 Err(LookupError::NoKey) => self.append(target, rtype, &mut made).await,
             };
-            return Some(Chain { made, end });
+            return Some(AliasChain { made, end });
         }
         let end = self.append(target, rtype, &mut made).await;
-        Some(Chain { made, end })
+        Some(AliasChain { made, end })
     }
 
     /// Appends the records of a name that the server resolves. Returns the reason if there are none.
@@ -347,7 +352,7 @@ impl Lookup {
     }
 
     /// Resolves a name of another zone through the server.
-    async fn elsewhere(&self, name: Name, rtype: Type) -> Target {
+    async fn elsewhere(&self, name: Name, rtype: Type) -> AliasTarget {
         let context = Context {
             sub_queries: &self.sub_queries,
             block: &self.block,
@@ -355,12 +360,12 @@ impl Lookup {
         alias::resolve_as(&context, &self.query, name, rtype).await
     }
 
-    async fn alias(&self, name: Name, owner: Name) -> LookupResult<Vec<WireRecord>> {
+    async fn alias(&self, name: Name, owner: Name) -> EtcdResult<Vec<WireRecord>> {
         let services = self.services(name, Type::CNAME, true).await?;
         Ok(named(services.first(), owner, Type::CNAME))
     }
 
-    async fn pointers(&self, name: Name, owner: Name) -> LookupResult<Vec<WireRecord>> {
+    async fn pointers(&self, name: Name, owner: Name) -> EtcdResult<Vec<WireRecord>> {
         let services = self.services(name, Type::PTR, true).await?;
         let mut seen = HashSet::new();
         let each = services
@@ -369,11 +374,11 @@ impl Lookup {
         Ok(named(each, owner, Type::PTR))
     }
 
-    async fn srv_records(&self, name: Name, owner: Name) -> LookupResult<Records> {
+    async fn srv_records(&self, name: Name, owner: Name) -> EtcdResult<Records> {
         let services = self.services(name, Type::SRV, false).await?;
         // The weights of the services of one priority add up to 100.
         let mut sums: BTreeMap<i64, i64> = BTreeMap::new();
-        let weight = |service: &Service| match service.weight {
+        let weight = |service: &SkyDnsService| match service.weight {
             0 => 100,
             own => own,
         };
@@ -383,7 +388,8 @@ impl Lookup {
         }
         let mut records = Records::default();
         let (mut seen, mut known) = (HashSet::new(), HashSet::new());
-        let has_port = |service: &&Service| service.port != -1 && service.host() != Host::Text;
+        let has_port =
+            |service: &&SkyDnsService| service.port != -1 && service.host() != ServiceHost::Text;
         for service in services.iter().filter(has_port) {
             let Some(target) = service.target(&self.store.path) else {
                 continue;
@@ -399,7 +405,7 @@ impl Lookup {
                 data.extend(number(word).to_be_bytes());
             }
             data.extend(target.as_wire());
-            let is_name = service.host() == Host::Name;
+            let is_name = service.host() == ServiceHost::Name;
             // One SRV record for each target and port, however many addresses there are.
             if is_name || seen.insert((target, service.port)) {
                 records.answer.push(WireRecord {
@@ -415,18 +421,19 @@ impl Lookup {
         Ok(records)
     }
 
-    async fn mails(&self, name: Name, owner: Name) -> LookupResult<Records> {
+    async fn mails(&self, name: Name, owner: Name) -> EtcdResult<Records> {
         let services = self.services(name, Type::MX, false).await?;
         let mut records = Records::default();
         let (mut seen, mut known) = (HashSet::new(), HashSet::new());
-        let is_mail = |service: &&Service| service.mail && service.host() != Host::Text;
+        let is_mail =
+            |service: &&SkyDnsService| service.mail && service.host() != ServiceHost::Text;
         for service in services.iter().filter(is_mail) {
             let Some(target) = service.target(&self.store.path) else {
                 continue;
             };
             let mut data = number(service.priority).to_be_bytes().to_vec();
             data.extend(target.as_wire());
-            if service.host() == Host::Name || seen.insert((target, service.priority)) {
+            if service.host() == ServiceHost::Name || seen.insert((target, service.priority)) {
                 records.answer.push(WireRecord {
                     owner,
                     rtype: Type::MX,
@@ -443,15 +450,15 @@ impl Lookup {
     /// The addresses of a target, for the additional section, once each.
     async fn add_addresses(
         &self,
-        service: &Service,
+        service: &SkyDnsService,
         target: Name,
         known: &mut HashSet<(Name, Option<IpAddr>)>,
         out: &mut Vec<WireRecord>,
     ) {
         let address = match service.host() {
-            Host::Address(address) => Some(address),
-            Host::Name => None,
-            Host::Text => return,
+            ServiceHost::Address(address) => Some(address),
+            ServiceHost::Name => None,
+            ServiceHost::Text => return,
         };
         if !known.insert((target.to_lower(), address)) {
             return;
@@ -474,12 +481,12 @@ impl Lookup {
         }
     }
 
-    async fn servers(&self, owner: Name) -> LookupResult<Records> {
+    async fn servers(&self, owner: Name) -> EtcdResult<Records> {
         let key_name = below("ns.dns", self.zone).ok_or(LookupError::NoKey)?;
         let mut records = Records::default();
         let mut seen = HashSet::new();
         for service in self.services(key_name, Type::NS, false).await? {
-            let Host::Address(address) = service.host() else {
+            let ServiceHost::Address(address) = service.host() else {
                 let text = format!("NS record must be an IP address: {}", service.host);
                 return Err(LookupError::Failure(text));
             };
@@ -547,7 +554,7 @@ impl Lookup {
 }
 
 /// The records of a target's answer.
-fn records_of(target: &Target) -> Vec<WireRecord> {
+fn records_of(target: &AliasTarget) -> Vec<WireRecord> {
     let reply = target.found();
     let answer = reply.section(Section::Answer).iter();
     let made = answer.map(|record| WireRecord {
@@ -598,7 +605,7 @@ fn address_of(owner: Name, ttl: u32, address: IpAddr) -> WireRecord {
 
 /// A record for each service whose host is a name.
 fn named<'s>(
-    services: impl IntoIterator<Item = &'s Service>,
+    services: impl IntoIterator<Item = &'s SkyDnsService>,
     owner: Name,
     rtype: Type,
 ) -> Vec<WireRecord> {

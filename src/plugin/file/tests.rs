@@ -168,7 +168,7 @@ fn a_zone_is_replaced_when_its_serial_changes() {
     let (path, part) = (directory.path().join("db"), directory.path().join("part"));
     let held = Arc::new(Held::new(Name::parse("example.test").unwrap()));
     let mut changes = held.changes();
-    let mut loader = Loader::new(&path, &held, false, NAME);
+    let mut loader = ZoneLoader::new(&path, &held, false, NAME);
     assert!(matches!(
         loader.load_if_changed(),
         Err(LoadError::Unreadable { .. })
@@ -177,7 +177,7 @@ fn a_zone_is_replaced_when_its_serial_changes() {
         let zone = held.zone().unwrap();
         (zone.timers().serial, zone.records())
     };
-    let mut load = |loader: &mut Loader| {
+    let mut load = |loader: &mut ZoneLoader| {
         assert!(loader.reload());
         let changed = changes.has_changed().unwrap();
         changes.mark_unchanged();
@@ -188,7 +188,7 @@ fn a_zone_is_replaced_when_its_serial_changes() {
     assert!(!load(&mut loader), "nothing new");
     write(&path, 1, 2, None);
     assert!(!load(&mut loader), "the same serial");
-    let mut by_time = Loader::new(&path, &held, true, NAME);
+    let mut by_time = ZoneLoader::new(&path, &held, true, NAME);
     assert!(load(&mut by_time), "taken for its time");
     // Any other serial, even an earlier one.
     write(&path, 0, 3, None);

@@ -13,7 +13,7 @@ use crate::{
 fn config(file: &str) -> Config {
     Config {
         file: file.into(),
-        rules: Rules {
+        rules: TableRules {
             zones: ZoneList::all(),
             reverse: true,
         },
@@ -215,7 +215,7 @@ async fn a_table_outlives_a_reload_while_its_file_is_gone() {
 fn bad_lines_of_a_file_are_counted_once() {
     let file = file("192.0.2.1 good\n192.0.2 bad\n192.0.2.2\n");
     let config = config(file.path().to_str().unwrap());
-    let (table, metrics) = (Arc::new(ArcSwap::<Table>::default()), Metrics::new());
+    let (table, metrics) = (Arc::new(ArcSwap::<HostsTable>::default()), Metrics::new());
     let mut watched = Watched::new(&config, &table, &metrics);
     watched.look();
     watched.look();
@@ -226,7 +226,7 @@ fn bad_lines_of_a_file_are_counted_once() {
 fn a_missing_file_leaves_the_table_unchanged() {
     let file = file(TEXT);
     let config = config(file.path().to_str().unwrap());
-    let table = Arc::new(ArcSwap::<Table>::default());
+    let table = Arc::new(ArcSwap::<HostsTable>::default());
     let mut watched = Watched::new(&config, &table, &Metrics::new());
     watched.look();
     let first = table.load_full();

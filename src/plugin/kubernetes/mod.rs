@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use parse::parse;
 
-use super::transfer::{Changes, Transferable};
+use super::transfer::{Transferable, ZoneChanges};
 use super::{
     Build, BuildError, Context, MetadataSource, Offer, OnQuery, Plugin, ReadinessCheck, Setup,
     SharedResources, Startup, Step, Work, alias, random,
@@ -121,7 +121,7 @@ impl<Z: ZoneTransfer> Transferable for Z {
         ZoneTransfer::serials(self)
     }
 
-    fn changes(&self) -> Option<Changes> {
+    fn changes(&self) -> Option<ZoneChanges> {
         Some(Box::pin(self.cluster().changes()))
     }
 }

@@ -144,7 +144,7 @@ fn templates_give_the_output_of_go() {
         groups: &known,
         variables: &variables,
     };
-    let metadata = || -> Metadata {
+    let metadata = || -> MetadataValues {
         Arc::new(|label| if label == "view/name" { "inner" } else { "" }.to_owned())
     };
     let rows = include_str!("go.tsv")

@@ -13,7 +13,7 @@ use std::{
 use arc_swap::{ArcSwapOption, Cache as Cached};
 use quick_cache::sync::Cache;
 
-use super::{Header, ProxyPolicy, Start, Treatment};
+use super::{ProxyHeader, ProxyPolicy, Start, Treatment};
 
 /// The PROXY settings of a listener's datagrams. Clones share them: a reload changes them for all threads.
 #[derive(Clone, Default)]
@@ -151,7 +151,7 @@ impl Relay {
 }
 
 impl Active {
-    fn client(&self, header: &Header, peer: SocketAddr, now: Instant) -> SocketAddr {
+    fn client(&self, header: &ProxyHeader, peer: SocketAddr, now: Instant) -> SocketAddr {
         // A header without addresses (LOCAL) is a health check of the load balancer, without a client.
         let Some(ends) = header.addresses else {
             return peer;

@@ -18,7 +18,7 @@ use crate::{
         Scheme, caller::Caller, connection_limit::ConnectionPermits,
         connection_settings::ConnectionSettings, handle::MessageHandler,
     },
-    tls::Protocol,
+    tls::AlpnProtocol,
 };
 
 /// An accepted connection.
@@ -113,9 +113,9 @@ async fn establish(
         None => (PrefixedStream::new(stream), ends),
     };
     let protocol = match scheme {
-        Scheme::Https => Protocol::Http,
-        Scheme::Grpc => Protocol::Grpc,
-        _ => Protocol::Dot,
+        Scheme::Https => AlpnProtocol::Http,
+        Scheme::Grpc => AlpnProtocol::Grpc,
+        _ => AlpnProtocol::Dot,
     };
     // A block with a certificate may also have keys with dns://, which are served without TLS.
     let tls = settings.tls.as_ref().filter(|_| scheme != Scheme::Dns);

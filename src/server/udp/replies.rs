@@ -11,7 +11,7 @@ use crate::datagrams::{DelayedReply, Outbox, REPLY_CAPACITY};
 const BATCH: usize = 32;
 
 /// Replies on their way out.
-pub(super) struct Replies {
+pub(super) struct DelayedReplies {
     socket: Arc<UdpSocket>,
     wildcard: bool,
     outbox: Outbox,
@@ -20,7 +20,7 @@ pub(super) struct Replies {
     count: usize,
 }
 
-impl Replies {
+impl DelayedReplies {
     /// Replies over `socket`; they name the address that was asked where it is bound to the `wildcard`
     /// address.
     pub(super) fn new(socket: Arc<UdpSocket>, wildcard: bool) -> Self {

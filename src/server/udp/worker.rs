@@ -23,13 +23,13 @@ use super::{
         limits::TaskToken,
         proxy::sessions::{Relay, Relayed},
     },
-    replies::Replies,
+    replies::DelayedReplies,
 };
 use crate::{
     datagrams::{Batch, DelayedReply},
     error_text,
     query::Transport,
-    upstream::{Engine, Owner},
+    upstream::{Engine, QueryOwner},
 };
 
 /// How long a retired socket stays open after its queue was found empty. The kernel delivers a datagram within
@@ -50,7 +50,7 @@ pub(super) struct Worker {
     pub(super) socket: Arc<UdpSocket>,
     pub(super) bound: SocketAddr,
     pub(super) handler: MessageHandler,
-    pub(super) engine: Engine<Client>,
+    pub(super) engine: Engine<ClientQuery>,
     /// Takes PROXY headers off.
     pub(super) relay: Relay,
     pub(super) runtime: Handle,
@@ -60,21 +60,21 @@ pub(super) struct Worker {
 }
 
 /// A query whose upstream query is in the engine.
-pub(super) struct Client {
+pub(super) struct ClientQuery {
     query: Box<PendingQuery>,
     /// Where the reply is sent: the client, or a proxy in front of it.
     peer: SocketAddr,
 }
 
-impl Owner for Client {}
+impl QueryOwner for ClientQuery {}
 
 /// The state of a running [`Worker`].
-struct Running {
+struct RunningWorker {
     worker: Worker,
     datagrams: Batch,
     scratch: Scratch,
     /// Replies to pending queries.
-    replies: Replies,
+    replies: DelayedReplies,
     futures: FuturesUnordered<BoxFuture<'static, Option<DelayedReply>>>,
     /// Ends the engine's wait when a future can go on.
     waker: Waker,
@@ -86,10 +86,13 @@ impl Worker {
         let runtime = self.runtime.clone();
         // For the timers and connections of the futures.
         let _inside = runtime.enter();
-        let mut running = Running {
+        let mut running = RunningWorker {
             datagrams: Batch::new(self.bound),
             scratch: Scratch::default(),
-            replies: Replies::new(Arc::clone(&self.socket), self.bound.ip().is_unspecified()),
+            replies: DelayedReplies::new(
+                Arc::clone(&self.socket),
+                self.bound.ip().is_unspecified(),
+            ),
             futures: FuturesUnordered::new(),
             waker: self.engine.waker(),
             worker: self,
@@ -107,7 +110,7 @@ impl Worker {
     }
 }
 
-impl Running {
+impl RunningWorker {
     fn is_idle(&self) -> bool {
         self.worker.engine.is_idle() && self.futures.is_empty()
     }
@@ -189,7 +192,7 @@ impl Running {
                 Handled::Pending(query) => {
                     reply.clear();
                     let peer = datagram.client;
-                    let client = Client { query, peer };
+                    let client = ClientQuery { query, peer };
                     let wildcard = self.replies.wildcard();
                     submitted |= client.wait(&mut worker.engine, &self.futures, wildcard, received);
                 }
@@ -243,12 +246,12 @@ impl Running {
         let mut again = Vec::new();
         worker
             .engine
-            .process(reply, now, |Client { query, peer }, reply, _| {
+            .process(reply, now, |ClientQuery { query, peer }, reply, _| {
                 let late = replies.next(query.local(), peer);
                 match query.resume(reply, writer, &mut late.bytes) {
                     Handled::Reply => replies.push(),
                     Handled::Nothing | Handled::Transfer(_) => {}
-                    Handled::Pending(query) => again.push(Client { query, peer }),
+                    Handled::Pending(query) => again.push(ClientQuery { query, peer }),
                 }
             });
         let is_new = !again.is_empty();
@@ -277,7 +280,7 @@ impl Running {
     }
 }
 
-impl Client {
+impl ClientQuery {
     /// Submits the query's upstream query to the engine, or adds the future that it waits for; whether it is
     /// the engine that has something to send.
     fn wait(

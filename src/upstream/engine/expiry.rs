@@ -2,20 +2,20 @@
 
 use std::time::Instant;
 
-use super::{Engine, Finished, Owner, PendingQuery, TICK};
+use super::{Engine, Finished, QueryOwner, SubmittedQuery, TICK};
 use crate::{
     reply::Reply,
     upstream::{exchange::Action, in_flight::Lead, pending},
 };
 
-impl<T: Owner> PendingQuery<T> {
+impl<T: QueryOwner> SubmittedQuery<T> {
     /// Whether nothing waits for the reply, neither the owner nor a follower.
     fn is_cancelled(&self) -> bool {
         self.owner.is_gone() && !self.lead.as_ref().is_some_and(Lead::has_followers)
     }
 }
 
-impl<T: Owner> Engine<T> {
+impl<T: QueryOwner> Engine<T> {
     /// Follows up on timeouts and evictions.
     pub(super) fn expire(&mut self, now: Instant) {
         if now.saturating_duration_since(self.expired) < TICK {

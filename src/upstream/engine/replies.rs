@@ -2,15 +2,15 @@
 
 use std::{io, time::Instant};
 
-use super::{BURST, Engine, Owner, PendingQuery};
+use super::{BURST, Engine, QueryOwner, SubmittedQuery};
 use crate::{
     datagrams::{Connected, take_errors},
     reply::Reply,
-    upstream::{Failure, packet::Verdict},
+    upstream::{Failure, packet::MessageMatch},
     wire::Header,
 };
 
-impl<T: Owner> Engine<T> {
+impl<T: QueryOwner> Engine<T> {
     /// Takes the replies that a socket has received.
     pub(super) fn read(
         &mut self,
@@ -72,9 +72,9 @@ impl<T: Owner> Engine<T> {
             let query = self.queries.get(key.slot as usize)?;
             let packet = &query.query.request.packet;
             let verdict = packet.judge(message, &header, true, reply);
-            (verdict != Verdict::OtherQuestion).then_some((header.id, key, attempt, verdict))
+            (verdict != MessageMatch::OtherQuestion).then_some((header.id, key, attempt, verdict))
         });
-        if !matches!(matched, Some((.., Verdict::Reply)))
+        if !matches!(matched, Some((.., MessageMatch::Reply)))
             && let Some(upstream) = socket.upstream.upgrade()
         {
             upstream.meter.wrong_reply();
@@ -86,7 +86,7 @@ impl<T: Owner> Engine<T> {
         let Some(slot) = self.slot(key) else {
             return;
         };
-        if verdict == Verdict::Unreadable {
+        if verdict == MessageMatch::Unreadable {
             self.failed.push(((key, attempt), Failure::Malformed));
             return;
         }
@@ -99,7 +99,7 @@ impl<T: Owner> Engine<T> {
         let action = exchange.on_reply(&query.query.request, attempt, reply, now);
         if self.act(slot, action, reply, now) {
             // The exchange goes first: it holds its upstreams.
-            let PendingQuery { owner, lead, .. } = self.remove(slot);
+            let SubmittedQuery { owner, lead, .. } = self.remove(slot);
             if let Some(lead) = lead {
                 lead.publish(reply);
             }

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     metrics::Metrics,
     query::{Query, Question},
-    upstream::{Plan, Policy, Settings, Target},
+    upstream::{Plan, SelectionPolicy, Settings, Target},
     wire::{Class, Name, Rcode, Type},
 };
 
@@ -15,7 +15,7 @@ const FAILOVER: Rcode = Rcode::REFUSED;
 /// An exchange whose upstreams are played by the test; the time too.
 struct Played {
     exchange: Exchange,
-    request: Request,
+    request: UpstreamRequest,
     upstreams: Vec<Arc<Upstream>>,
     start: Instant,
     reply: Reply,
@@ -25,7 +25,7 @@ struct Played {
 
 fn plan() -> Plan {
     Plan {
-        policy: Policy::Sequential,
+        policy: SelectionPolicy::Sequential,
         failover: [FAILOVER].into(),
         ..Plan::default()
     }
@@ -72,9 +72,9 @@ impl Played {
             .collect();
         prepare(&upstreams);
         let desperate = metrics.forward.healthcheck_broken_total.clone();
-        let group = Arc::new(Group::new(upstreams.clone(), plan, desperate));
+        let group = Arc::new(UpstreamGroup::new(upstreams.clone(), plan, desperate));
         let question = Question::new(Name::parse("a.example").unwrap(), Type::A, Class::IN);
-        let request = Request {
+        let request = UpstreamRequest {
             packet: Arc::new(Packet::of(&Query::internal(question))),
             transport,
             counts_failures: true,

@@ -32,7 +32,7 @@ fn line(format: &str, change: impl FnOnce(&mut Query, &mut Reply)) -> String {
         truncated: reply.truncated,
         took: Duration::from_nanos(37_990_251),
     };
-    let outcome = Outcome::Sent(&reply, written);
+    let outcome = LoggedOutcome::Sent(&reply, written);
     Format::new(format).write(&mut out, &query, outcome, |label| {
         (label == "plugin/key").then(|| "a\"b\n".to_owned())
     });
