@@ -25,6 +25,7 @@ use std::{
 };
 
 use slab::Slab;
+use tokio::task::AbortHandle;
 
 pub(super) use self::shared::SharedEngine;
 use self::{
@@ -35,7 +36,7 @@ use self::{
 };
 use super::{
     Failure, UpstreamQuery,
-    exchange::{Action, Exchange, Link, StreamTask},
+    exchange::{Action, Exchange},
     in_flight::{Follower, Lead},
     inbox::{Inbox, InboxEvent, Key},
 };
@@ -96,11 +97,30 @@ struct SubmittedQuery<T> {
     owner: T,
     query: Box<UpstreamQuery>,
     /// The exchange with upstreams; `None` while the query follows an identical one.
-    exchange: Option<Exchange>,
+    exchange: Option<Exchange<Link>>,
     /// Ends the coalescing with the exchange.
     lead: Option<Lead>,
     /// When its timer is due; the timer of a later time is not removed.
     timer: Option<Instant>,
+}
+
+/// What carries an attempt.
+enum Link {
+    /// A message id on a socket of the engine.
+    Datagram {
+        socket: usize,
+        id: u16,
+    },
+    Stream(#[allow(dead_code, reason = "held, so that it ends with the attempt")] StreamTask),
+}
+
+/// The task of an attempt over a stream, which is aborted when this is dropped.
+struct StreamTask(AbortHandle);
+
+impl Drop for StreamTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 struct Finished<T> {
@@ -339,7 +359,7 @@ impl<T: QueryOwner> Engine<T> {
         let exchange = query.exchange.as_ref().ok_or(Failure::Closed)?;
         let request = &query.query.request;
         let upstream = exchange.upstream(attempt);
-        if upstream.udp().is_some() && !exchange.is_by_stream(request, attempt) {
+        if exchange.is_by_datagram(request, attempt) {
             let added = self.sockets.add(
                 &mut self.poller,
                 upstream,
@@ -383,33 +403,35 @@ impl<T: QueryOwner> Engine<T> {
             return;
         }
         let mut reply = Reply::default();
-        while let Some(((key, attempt), failure)) = self.failed.pop() {
-            self.fail_attempt(key, attempt, failure, &mut reply, now);
+        while let Some((attempt, failure)) = self.failed.pop() {
+            if let Some(slot) = self.report(attempt, Err(failure), &mut reply, now) {
+                self.finish(slot, &mut reply);
+            }
         }
     }
 
-    fn fail_attempt(
+    /// Reports the end of an attempt to its exchange, with the reply of the upstream in `reply` or with the
+    /// failure, and carries out what follows. Returns the slot of the query where `reply` is its final reply
+    /// then. Does nothing where the query or the attempt is over.
+    fn report(
         &mut self,
-        key: Key,
-        attempt: usize,
-        failure: Failure,
+        (key, attempt): AttemptKey,
+        result: Result<(), Failure>,
         reply: &mut Reply,
         now: Instant,
-    ) {
-        let Some(slot) = self.slot(key) else {
-            return;
-        };
+    ) -> Option<usize> {
+        let slot = self.slot(key)?;
         let query = &mut self.queries[slot];
-        let Some(exchange) = query.exchange.as_mut() else {
-            return;
-        };
+        let exchange = query.exchange.as_mut()?;
         if !exchange.is_open(attempt) {
-            return;
+            return None;
         }
-        let action = exchange.on_failure(&query.query.request, attempt, failure, reply, now);
-        if self.act(slot, action, reply, now) {
-            self.finish(slot, reply);
-        }
+        let request = &query.query.request;
+        let action = match result {
+            Ok(()) => exchange.on_reply(request, attempt, reply, now),
+            Err(failure) => exchange.on_failure(request, attempt, failure, reply, now),
+        };
+        self.act(slot, action, reply, now).then_some(slot)
     }
 
     fn take_event(&mut self, event: InboxEvent, now: Instant) {
@@ -417,27 +439,16 @@ impl<T: QueryOwner> Engine<T> {
             InboxEvent::Attempt {
                 key,
                 attempt,
-                result: Ok(mut reply),
+                result,
             } => {
-                let Some(slot) = self.slot(key) else {
-                    return;
+                let (mut reply, result) = match result {
+                    Ok(reply) => (reply, Ok(())),
+                    Err(failure) => (Box::default(), Err(failure)),
                 };
-                let query = &mut self.queries[slot];
-                if let Some(exchange) = &mut query.exchange
-                    && exchange.is_open(attempt)
-                {
-                    let request = &query.query.request;
-                    let action = exchange.on_reply(request, attempt, &mut reply, now);
-                    if self.act(slot, action, &mut reply, now) {
-                        self.finish(slot, &mut reply);
-                    }
+                if let Some(slot) = self.report((key, attempt), result, &mut reply, now) {
+                    self.finish(slot, &mut reply);
                 }
             }
-            InboxEvent::Attempt {
-                key,
-                attempt,
-                result: Err(failure),
-            } => self.fail_attempt(key, attempt, failure, &mut Reply::default(), now),
             InboxEvent::Coalesced { key, reply } => {
                 let Some(slot) = self.slot(key) else {
                     return;

@@ -8,8 +8,6 @@
 
 use std::{fmt::Write, sync::Arc, time::Instant};
 
-use tokio::task::AbortHandle;
-
 use super::{
     AttemptReport, Failure, Packet, Upstream,
     group::{Selection, UpstreamGroup, servfail},
@@ -30,18 +28,19 @@ pub(super) struct UpstreamRequest {
     pub(super) counts_failures: bool,
 }
 
-/// The state of one exchange.
-pub(super) struct Exchange {
+/// The state of one exchange. `L` is what carries an attempt while it is open; it is dropped when the attempt
+/// ends.
+pub(super) struct Exchange<L> {
     selection: Selection,
     timeouts: QueryTimeouts,
     started: Instant,
-    attempts: Vec<Attempt>,
+    attempts: Vec<Attempt<L>>,
     /// A reply with a failover code, used unless a better one comes. Boxed because it is rare.
     fallback: Option<Box<Reply>>,
 }
 
 /// One attempt at one upstream.
-struct Attempt {
+struct Attempt<L> {
     /// Index in the selection's members.
     member: usize,
     started: Instant,
@@ -49,28 +48,10 @@ struct Attempt {
     counted: bool,
     /// Neither a reply nor a failure yet.
     is_open: bool,
-    /// What carries it while it is open.
-    link: Option<Link>,
+    link: Option<L>,
     failure: Option<Failure>,
     /// A truncated reply over UDP, while the complete one is fetched over TCP, and until when.
     truncated: Option<(Box<Reply>, Instant)>,
-}
-
-/// What carries an attempt.
-pub(super) enum Link {
-    /// A message id on a socket of the engine.
-    Datagram { socket: usize, id: u16 },
-    /// A task, which is aborted when this is dropped.
-    Stream(#[allow(dead_code, reason = "held, so that it ends with the attempt")] StreamTask),
-}
-
-/// The task of an attempt over a stream.
-pub(super) struct StreamTask(pub(super) AbortHandle);
-
-impl Drop for StreamTask {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// What the engine does next for an exchange.
@@ -84,7 +65,7 @@ pub(super) enum Action {
     Finish,
 }
 
-impl Exchange {
+impl<L> Exchange<L> {
     /// An exchange with the upstreams of `selection`, whose first attempt the engine makes at once
     /// ([`Action::Send`] of 0).
     pub(super) fn new(request: &UpstreamRequest, selection: Selection, now: Instant) -> Self {
@@ -104,14 +85,16 @@ impl Exchange {
         &self.selection.members[self.attempts[attempt].member].upstream
     }
 
-    /// Whether an attempt goes over a stream: by the transport policy, or because the reply over UDP was
-    /// truncated.
-    pub(super) fn is_by_stream(&self, request: &UpstreamRequest, attempt: usize) -> bool {
-        request.transport == TransportPolicy::Tcp || self.attempts[attempt].truncated.is_some()
+    /// Whether an attempt goes over UDP: not if the upstream or the transport policy excludes it, nor after a
+    /// truncated reply over UDP.
+    pub(super) fn is_by_datagram(&self, request: &UpstreamRequest, attempt: usize) -> bool {
+        request.transport != TransportPolicy::Tcp
+            && self.attempts[attempt].truncated.is_none()
+            && self.upstream(attempt).udp().is_some()
     }
 
     /// An attempt is in flight over `link`.
-    pub(super) fn sent(&mut self, attempt: usize, link: Link) {
+    pub(super) fn sent(&mut self, attempt: usize, link: L) {
         self.attempts[attempt].link = Some(link);
     }
 
@@ -123,7 +106,7 @@ impl Exchange {
     }
 
     /// What carries the attempts that are still in flight.
-    pub(super) fn open_links(&mut self) -> impl Iterator<Item = Link> {
+    pub(super) fn open_links(&mut self) -> impl Iterator<Item = L> {
         self.attempts
             .iter_mut()
             .filter_map(|attempt| attempt.link.take())
@@ -137,9 +120,12 @@ impl Exchange {
         reply: &mut Reply,
         now: Instant,
     ) -> Action {
+        let is_incomplete = reply.truncated
+            && request.transport == TransportPolicy::UdpThenTcp
+            && self.is_by_datagram(request, number);
         let attempt = &mut self.attempts[number];
-        let by_datagram = matches!(attempt.link.take(), Some(Link::Datagram { .. }));
-        if request.transport == TransportPolicy::UdpThenTcp && reply.truncated && by_datagram {
+        attempt.link = None;
+        if is_incomplete {
             let truncated = Box::new(std::mem::take(reply));
             attempt.truncated = Some((truncated, now + STREAM_TIMEOUT));
             return Action::Send(number);
@@ -192,7 +178,7 @@ impl Exchange {
         reply: &mut Reply,
         now: Instant,
     ) -> Action {
-        let is_due = |attempt: &Attempt| {
+        let is_due = |attempt: &Attempt<L>| {
             let truncated = attempt.truncated.as_ref();
             attempt.is_open && truncated.is_some_and(|(_, until)| *until <= now)
         };
@@ -374,7 +360,7 @@ impl Exchange {
         attempts.iter().enumerate().all(|(number, attempt)| {
             let mut later = attempts[number..].iter();
             let has_failed =
-                |later: &Attempt| later.member == attempt.member && later.failure.is_some();
+                |later: &Attempt<L>| later.member == attempt.member && later.failure.is_some();
             !attempt.is_open || later.any(has_failed)
         })
     }
@@ -392,7 +378,7 @@ impl Exchange {
     /// SERVFAIL with each upstream and what became of the last attempt at it.
     fn servfail(&self, request: &UpstreamRequest, now: Instant) -> Reply {
         let attempts = &self.attempts;
-        let is_last = |(number, attempt): &(usize, &Attempt)| {
+        let is_last = |(number, attempt): &(usize, &Attempt<L>)| {
             let mut later = attempts[number + 1..].iter();
             later.all(|later| later.member != attempt.member)
         };
