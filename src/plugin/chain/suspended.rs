@@ -65,10 +65,17 @@ impl Suspended {
 
     /// Holds a slot to the end of the walk. An eviction ends what is waited for.
     pub fn hold(&mut self, permit: Permit) {
-        if let Some(PendingOn::Upstream(query)) = &mut self.at.pending {
+        self.permit = Some(permit);
+        self.end_with_permit();
+    }
+
+    /// Has an eviction by the server end the upstream query that the walk is suspended on.
+    fn end_with_permit(&mut self) {
+        if let (Some(PendingOn::Upstream(query)), Some(permit)) =
+            (&mut self.at.pending, &self.permit)
+        {
             query.ends_with(permit.eviction());
         }
-        self.permit = Some(permit);
     }
 
     /// The suspended query.
@@ -152,13 +159,9 @@ impl Suspended {
         match outcome {
             Outcome::Done => Outcome::Done,
             Outcome::Dropped => Outcome::Dropped,
-            Outcome::Pending(mut at) => {
-                if let (Some(PendingOn::Upstream(query)), Some(permit)) =
-                    (&mut at.pending, &self.permit)
-                {
-                    query.ends_with(permit.eviction());
-                }
+            Outcome::Pending(at) => {
                 self.at = at;
+                self.end_with_permit();
                 Outcome::Pending(())
             }
         }
