@@ -158,7 +158,7 @@ pub struct Settings {
 
 impl Settings {
     /// Plain DNS with no connection kept after its query, and an upstream that is never down.
-    fn unpooled() -> Self {
+    pub fn unpooled() -> Self {
         Self {
             pool: PoolSettings {
                 expire: Duration::ZERO,

@@ -1,7 +1,7 @@
 //! Replies that are sent later than the rest of their batch, many in one system call.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     sync::Arc,
 };
 
@@ -33,26 +33,21 @@ impl DelayedReplies {
         }
     }
 
-    /// Whether the socket is bound to the wildcard address.
-    pub(super) fn wildcard(&self) -> bool {
-        self.wildcard
-    }
-
-    /// A buffer for the next reply, from `local` to `peer`. It counts once it is [`push`](Self::push)ed.
-    pub(super) fn next(&mut self, local: SocketAddr, peer: SocketAddr) -> &mut DelayedReply {
+    /// A buffer for the next reply, from `local` to `client`. It counts once it is [`push`](Self::push)ed.
+    pub(super) fn next(&mut self, local: IpAddr, client: SocketAddr) -> &mut DelayedReply {
         if self.count == BATCH {
             self.send();
         }
         if self.buffers.len() == self.count {
             self.buffers.push(DelayedReply {
                 bytes: Vec::with_capacity(REPLY_CAPACITY),
-                client: peer,
+                client,
                 local: None,
             });
         }
         let late = &mut self.buffers[self.count];
-        late.client = peer;
-        late.local = self.wildcard.then_some(local.ip());
+        late.client = client;
+        late.local = self.wildcard.then_some(local);
         late
     }
 
@@ -61,14 +56,12 @@ impl DelayedReplies {
         self.count += 1;
     }
 
-    /// Adds a reply.
-    pub(super) fn add(&mut self, late: DelayedReply) {
-        if self.count == BATCH {
-            self.send();
-        }
-        self.buffers.insert(self.count, late);
-        self.buffers.truncate(BATCH);
-        self.count += 1;
+    /// Adds a reply from `local` to `client`.
+    pub(super) fn add(&mut self, bytes: &[u8], local: IpAddr, client: SocketAddr) {
+        let late = self.next(local, client);
+        late.bytes.clear();
+        late.bytes.extend_from_slice(bytes);
+        self.push();
     }
 
     /// Sends what there is.

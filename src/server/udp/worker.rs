@@ -2,7 +2,7 @@
 //! upstream queries with an engine of its own, and polls the futures that other queries wait for.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -26,7 +26,7 @@ use super::{
     replies::DelayedReplies,
 };
 use crate::{
-    datagrams::{Batch, DelayedReply},
+    datagrams::Batch,
     error_text,
     query::Transport,
     upstream::{Engine, QueryOwner},
@@ -68,6 +68,10 @@ pub(super) struct ClientQuery {
 
 impl QueryOwner for ClientQuery {}
 
+/// What a query waits for that is not in the engine. Its output is the reply, if one is sent, with the addresses
+/// that it leaves from and goes to.
+type ReplyFuture = BoxFuture<'static, Option<(Vec<u8>, IpAddr, SocketAddr)>>;
+
 /// The state of a running [`Worker`].
 struct RunningWorker {
     worker: Worker,
@@ -75,7 +79,7 @@ struct RunningWorker {
     scratch: Scratch,
     /// Replies to pending queries.
     replies: DelayedReplies,
-    futures: FuturesUnordered<BoxFuture<'static, Option<DelayedReply>>>,
+    futures: FuturesUnordered<ReplyFuture>,
     /// Ends the engine's wait when a future can go on.
     waker: Waker,
 }
@@ -107,6 +111,13 @@ impl Worker {
             }
         }
         running.drain();
+    }
+
+    /// Continues after a panic in the engine: the query that it was about is lost, and no other.
+    fn recover(&mut self, now: Instant) {
+        self.handler.server().metrics().panics_total.inc();
+        tracing::error!("an upstream query made the server panic; it was dropped");
+        let _ = catch_unwind(AssertUnwindSafe(|| self.engine.recover(now)));
     }
 }
 
@@ -193,15 +204,20 @@ impl RunningWorker {
                     reply.clear();
                     let peer = datagram.client;
                     let client = ClientQuery { query, peer };
-                    let wildcard = self.replies.wildcard();
-                    submitted |= client.wait(&mut worker.engine, &self.futures, wildcard, received);
+                    let wait = AssertUnwindSafe(|| {
+                        client.wait(&mut worker.engine, &self.futures, received)
+                    });
+                    submitted |= catch_unwind(wait).unwrap_or_else(|_| {
+                        worker.recover(received);
+                        true
+                    });
                 }
             }
         }
         drop(routes);
         self.datagrams.send(&worker.socket);
-        if submitted {
-            worker.engine.flush(received);
+        if submitted && catch_unwind(AssertUnwindSafe(|| worker.engine.flush(received))).is_err() {
+            worker.recover(received);
         }
         if self.futures.len() > before {
             self.poll_futures();
@@ -222,11 +238,8 @@ impl RunningWorker {
         if catch_unwind(AssertUnwindSafe(|| self.process(now))).is_err() {
             // The message of an upstream is untrusted input. What else was received is read at the next
             // wait.
-            self.worker.handler.server().metrics().panics_total.inc();
-            tracing::error!("a reply from an upstream made the server panic; it was dropped");
             self.scratch = Scratch::default();
-            let engine = &mut self.worker.engine;
-            let _ = catch_unwind(AssertUnwindSafe(|| engine.recover(now)));
+            self.worker.recover(now);
         }
         self.replies.send();
         self.worker.engine.close_idle(now);
@@ -247,7 +260,7 @@ impl RunningWorker {
         worker
             .engine
             .process(reply, now, |ClientQuery { query, peer }, reply, _| {
-                let late = replies.next(query.local(), peer);
+                let late = replies.next(query.local().ip(), peer);
                 match query.resume(reply, writer, &mut late.bytes) {
                     Handled::Reply => replies.push(),
                     Handled::Nothing | Handled::Transfer(_) => {}
@@ -256,7 +269,7 @@ impl RunningWorker {
             });
         let is_new = !again.is_empty();
         for client in again {
-            client.wait(&mut worker.engine, futures, replies.wildcard(), now);
+            client.wait(&mut worker.engine, futures, now);
         }
         if is_new {
             worker.engine.flush(now);
@@ -271,7 +284,9 @@ impl RunningWorker {
         let mut context = Context::from_waker(&self.waker);
         for _ in 0..COMPLETED {
             match self.futures.poll_next_unpin(&mut context) {
-                Poll::Ready(Some(Some(late))) => self.replies.add(late),
+                Poll::Ready(Some(Some((bytes, local, peer)))) => {
+                    self.replies.add(&bytes, local, peer);
+                }
                 Poll::Ready(Some(None)) => {}
                 Poll::Ready(None) | Poll::Pending => return,
             }
@@ -286,8 +301,7 @@ impl ClientQuery {
     fn wait(
         mut self,
         engine: &mut Engine<Self>,
-        futures: &FuturesUnordered<BoxFuture<'static, Option<DelayedReply>>>,
-        wildcard: bool,
+        futures: &FuturesUnordered<ReplyFuture>,
         now: Instant,
     ) -> bool {
         if let Some(upstream_query) = self.query.take_upstream_query() {
@@ -295,13 +309,10 @@ impl ClientQuery {
             return true;
         }
         let future = async move {
-            let local = self.query.local();
+            let local = self.query.local().ip();
             let mut bytes = Vec::new();
-            self.query.finish(&mut bytes).await.then(|| DelayedReply {
-                bytes,
-                client: self.peer,
-                local: wildcard.then_some(local.ip()),
-            })
+            let is_sent = self.query.finish(&mut bytes).await;
+            is_sent.then_some((bytes, local, self.peer))
         };
         futures.push(future.boxed());
         false

@@ -1,6 +1,9 @@
 //! What happens to an engine's queries as time passes: timeouts, evictions, owners that go.
 
-use std::time::Instant;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Instant,
+};
 
 use super::{Engine, Finished, QueryOwner, SubmittedQuery, TICK};
 use crate::{
@@ -77,7 +80,7 @@ impl<T: QueryOwner> Engine<T> {
     }
 
     /// Looks at every query again after a panic, which may have lost events and timers. A query whose timer was
-    /// being processed is dropped: it would panic again.
+    /// being processed is dropped, and so is one that cannot be started: it would panic again.
     pub fn recover(&mut self, now: Instant) {
         let slots: Vec<_> = self.queries.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
@@ -88,7 +91,10 @@ impl<T: QueryOwner> Engine<T> {
                 (None, _) => {
                     // A lead without an exchange would make the query follow itself.
                     query.lead = None;
-                    self.start(slot, now);
+                    let start = AssertUnwindSafe(|| self.start(slot, now));
+                    if catch_unwind(start).is_err() && self.queries.contains(slot) {
+                        drop(self.remove(slot));
+                    }
                 }
             }
         }
