@@ -114,7 +114,7 @@ impl<Z: ZoneTransfer> Transferable for Z {
         held: Option<u32>,
         reply: &mut Reply,
     ) -> bool {
-        self.transfer_zone(question, held, reply)
+        ZoneTransfer::transfer(&self, question, held, reply)
     }
 
     fn serials(&self) -> Vec<(Name, u32)> {
