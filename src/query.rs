@@ -232,7 +232,7 @@ impl Query {
     }
 
     /// The maximum size of the reply in bytes: the client's limit, and over UDP at most
-    /// [`Self::udp_limit`]. That avoids fragmentation (RFC 9715 section 3.2) and bounds
+    /// [`Self::udp_limit`]. That avoids fragmentation (RFC 9715 section 3.1) and bounds
     /// amplification with forged source addresses.
     pub fn reply_limit(&self) -> usize {
         let payload = self.payload();

@@ -43,7 +43,7 @@ struct Entry {
     hash: u64,
     packet: Arc<Packet>,
     transport: TransportPolicy,
-    /// Tells the leader's entry from a later one of the same kind.
+    /// Distinguishes the leader's entry from a later one of the same kind.
     serial: u64,
     followers: Vec<Follower>,
 }

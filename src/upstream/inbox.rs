@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::Failure;
 use crate::reply::Reply;
 
-/// A query of one engine. The serial tells it from a later query in the same slot.
+/// A query of one engine. The serial distinguishes it from a later query in the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) slot: u32,

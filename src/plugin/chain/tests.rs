@@ -10,7 +10,7 @@ use crate::{
     wire::Type,
 };
 
-/// Does as told, and writes down that it amended.
+/// Returns `step`, and records that it amended.
 struct Probe {
     name: &'static str,
     step: fn() -> Step,

@@ -14,7 +14,7 @@ use crate::{
     wire::{Class, Header, Opcode, Rcode, Type},
 };
 
-/// The reply to a NOTIFY (RFC 1996 section 3.11).
+/// The reply to a NOTIFY (RFC 1996 section 4.7).
 pub(super) fn notified(routes: &Routes, query: &mut Query) -> (Rcode, Why) {
     let plugins = routes.find(query).map(|block| block.chain.plugins());
     let rcodes = plugins.into_iter().flatten();
