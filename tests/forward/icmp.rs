@@ -16,7 +16,7 @@ use lodestone::{
     reply::{Data, Reply, Why},
     wire::{Header, Type},
 };
-use socket2::{Domain, SockAddr, Socket, UpstreamProtocol};
+use socket2::{Domain, SockAddr, Socket, Protocol};
 
 use crate::{
     served::Served,
@@ -35,7 +35,7 @@ impl Unreachable {
         let raw = Socket::new(
             Domain::IPV4,
             socket2::Type::RAW,
-            Some(UpstreamProtocol::ICMPV4),
+            Some(Protocol::ICMPV4),
         );
         let Ok(raw) = raw.inspect_err(|error| eprintln!("not tested: no raw socket: {error}"))
         else {
